@@ -1,0 +1,122 @@
+"""Parameters and multiply-adds of architectures, computed without a network.
+
+Multiply-adds are those of convolutions and linear layers at output size, as
+the papers count them; the auxiliary head, which is dropped after training, is
+left out of both figures.
+"""
+
+from natjax import architecture as architecture_lib
+from natjax import errors
+from natjax import operations
+from natjax import skeleton as skeleton_lib
+
+Cost = operations.Cost
+
+
+def stem(skeleton: skeleton_lib.Skeleton) -> Cost:
+  """Cost of the stem's 3x3 convolutions and BNs."""
+  c = skeleton.init_channels
+  widths = (3, 3 * c) if skeleton.kind == "cifar" else (3, c // 2, c, c)
+  total = Cost(0, 0)
+  for i, size in enumerate(skeleton_lib.stem_sizes(skeleton)):
+    weights = 9 * widths[i] * widths[i + 1]
+    total += Cost(weights + 2 * widths[i + 1], weights * size * size)
+  return total
+
+
+def preprocess(layer: skeleton_lib.Layer) -> Cost:
+  """Cost of the 1x1 convolutions that bring both inputs to C channels.
+
+  Node 0's, where a reduction cell came before, is a factorised reduce, whose
+  two halves have as many weights together.
+  """
+  weights = sum(layer.in_channels) * layer.channels
+  return Cost(weights + 2 * 2 * layer.channels, weights * layer.in_size**2)
+
+
+def edge(
+    cell: architecture_lib.Cell,
+    item: architecture_lib.Edge,
+    layer: skeleton_lib.Layer,
+) -> Cost:
+  """Cost of one edge of a cell in a layer."""
+  stride = cell.stride(item, layer.reduction)
+  size = layer.in_size if stride == 2 else layer.out_size
+  return operations.get(item.operation).cost(layer.channels, size, stride)
+
+
+def head(channels: int, num_classes: int) -> Cost:
+  """Cost of the linear classifier."""
+  return Cost(channels * num_classes + num_classes, channels * num_classes)
+
+
+def network(
+    genotype: architecture_lib.Genotype, skeleton: skeleton_lib.Skeleton
+) -> Cost:
+  """Computes the cost of a genotype in a skeleton.
+
+  Args:
+    genotype: the cells.
+    skeleton: what stands around them.
+
+  Returns:
+    `Cost` with integer `params` and `madds`.
+
+  Raises:
+    InputError: the skeleton cannot be built, an operation is unknown, stands
+      where its stride is not possible, or needs channels it cannot halve.
+
+  Example:
+    >>> from natjax import zoo
+    >>> network(zoo.get("darts"), skeleton_lib.Skeleton()).params
+    3349342
+  """
+  check_strides(genotype)
+  widths = [len(cell.concat) for cell in genotype]
+  total = stem(skeleton)
+  for layer in skeleton_lib.layers(skeleton, widths):
+    cell = genotype[int(layer.reduction)]
+    total += preprocess(layer)
+    for item in cell.edges:
+      total += edge(cell, item, layer)
+  channels = skeleton_lib.output_channels(skeleton, widths)
+  return total + head(channels, skeleton.num_classes)
+
+
+def check_strides(genotype: architecture_lib.Genotype) -> None:
+  """Refuses operations at strides at which they cannot stand (InputError)."""
+  for reduction, cell in enumerate(genotype):
+    for item in cell.edges:
+      operation = operations.get(item.operation)
+      stride = cell.stride(item, bool(reduction))
+      if stride not in operation.strides:
+        raise errors.InputError(
+            f"{architecture_lib.CELL_TYPES[reduction]} cell, edge"
+            f" {list(item)}: '{operation.name}' can stand at stride"
+            f" {operation.strides[0]} only, and this edge has stride {stride};"
+            " replace the operation"
+        )
+
+
+def operation_table(channels: int, size: int) -> dict[str, Cost]:
+  """Computes the paper's Fig. 4(b): the cost of every operation.
+
+  As there, `params` leaves BN out and `madds` counts pooling windows and
+  copies too. Operations stand at stride 1, but for those that can only stand
+  at stride 2.
+
+  Args:
+    channels: C of input and output.
+    size: side of the square input image.
+
+  Example:
+    >>> operation_table(128, 32)["sep_conv_3x3"].params
+    35072
+  """
+  table = {}
+  for name in operations.names():
+    operation = operations.get(name)
+    cost = operation.cost(channels, size, operation.strides[0])
+    table[name] = Cost(cost.params - cost.norm_params,
+                       cost.madds + cost.other)
+  return table

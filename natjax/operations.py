@@ -1,0 +1,387 @@
+"""The operation registry: the one place that knows all operations.
+
+An operation is a named function on an edge of a cell that keeps the number of
+channels and, at stride 2, halves height and width (rounding up). Facts:
+Guo et al., 2021, "Towards Accurate and Compact Architectures via Neural
+Architecture Transformer", Fig. 4, and the cells of DARTS, NAONet, NASNet and
+AmoebaNet.
+
+Order inside every convolution: ReLU, convolution without bias, batch
+normalisation (BN). `sep_conv` stacks ReLU, depthwise, pointwise, BN twice, the
+first depthwise with the stride. Padding is symmetric. Modules receive `norm`,
+a function that returns the BN to use, so that one definition serves supernets
+(BN without affine, by the batch) and trained networks (affine, running
+statistics).
+
+Example, an operation of one's own (it then works everywhere by its name):
+  >>> import flax.linen as nn
+  >>> class Scale(nn.Module):
+  ...   features: int
+  ...   stride: int
+  ...   norm: NormFactory
+  ...   @nn.compact
+  ...   def __call__(self, x):
+  ...     scale = self.param("scale", nn.initializers.ones, (self.features,))
+  ...     return scale * x[:, ::self.stride, ::self.stride]
+  >>> op = Operation("scale", "scale", 1, Scale,
+  ...                lambda channels, size, stride: Cost(channels, 0))
+  >>> with registered(op):
+  ...   get("scale").kernel_size
+  1
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from natjax import errors
+from natjax import primitives
+
+NULL = "null"
+SKIP = "skip_connect"
+
+NormFactory = Callable[[str], Callable[[jax.Array], jax.Array]]
+
+
+class Cost(NamedTuple):
+  """What an operation or a network costs.
+
+  Attributes:
+    params: trainable parameters, those of affine BN included.
+    madds: multiply-adds of convolutions and linear layers, at output size.
+    other: multiply-adds of pooling windows and copies, which `madds` leaves
+      out (the paper's Fig. 4(b) counts them).
+  """
+
+  params: int
+  madds: int
+  other: int = 0
+
+  def __add__(self, other: "Cost") -> "Cost":
+    return Cost(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+  """An operation.
+
+  Attributes:
+    name: unique, lower case.
+    type: the family, for transitions by type: "conv", "sep_conv", "dil_conv",
+      "max_pool", "avg_pool", "skip", "null", or one of the user's own.
+    kernel_size: side of the receptive window; 0 for null and skip.
+    module: `module(features=, stride=, norm=)` returns a linen module or a
+      function `x -> y`, [B, H, W, C] -> [B, ceil(H / s), ceil(W / s), C].
+    cost: `cost(channels, size, stride)` of square images whose input side is
+      `size`, in a trained network (BN with affine).
+    strides: the strides at which it may stand.
+    pooled: whether a supernet appends a BN without affine (NAT, pooling).
+    identity: whether drop path leaves it alone at stride 1.
+  """
+
+  name: str
+  type: str
+  kernel_size: int
+  module: Callable[..., Callable[[jax.Array], jax.Array]]
+  cost: Callable[[int, int, int], Cost]
+  strides: tuple[int, ...] = (1, 2)
+  pooled: bool = False
+  identity: bool = False
+
+
+# U(-1/sqrt(fan_in), 1/sqrt(fan_in)), what PyTorch's convolutions start from.
+kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class Conv(nn.Module):
+  """A bias-free convolution; see `primitives.conv`."""
+
+  features: int
+  kernel_size: tuple[int, int]
+  stride: int | tuple[int, int] = 1
+  padding: int | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (*self.kernel_size, x.shape[-1], self.features)
+    kernel = self.param("kernel", kernel_init, shape)
+    return primitives.conv(x, kernel, stride=self.stride, padding=self.padding)
+
+
+class DepthwiseConv(nn.Module):
+  """A bias-free depthwise convolution."""
+
+  kernel_size: int
+  stride: int = 1
+  dilation: int = 1
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
+    kernel = self.param("kernel", kernel_init, shape)
+    return primitives.depthwise_conv(
+        x, kernel, stride=self.stride, dilation=self.dilation
+    )
+
+
+class ReluConvNorm(nn.Module):
+  """ReLU, convolution k x k, BN."""
+
+  features: int
+  stride: int
+  norm: NormFactory
+  kernel_size: int = 1
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = Conv(self.features, (self.kernel_size,) * 2, self.stride,
+             name="conv")(nn.relu(x))
+    return self.norm("norm")(x)
+
+
+class FactorizedConv(nn.Module):
+  """ReLU, convolution 1 x k, convolution k x 1, one BN.
+
+  The first strides along the width, the second along the height. The names
+  1x7_7x1 and 7x1_1x7 stand for this same definition.
+  """
+
+  features: int
+  stride: int
+  norm: NormFactory
+  kernel_size: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    k, s = self.kernel_size, self.stride
+    x = Conv(self.features, (1, k), (1, s), name="conv0")(nn.relu(x))
+    x = Conv(self.features, (k, 1), (s, 1), name="conv1")(x)
+    return self.norm("norm")(x)
+
+
+class SeparableConv(nn.Module):
+  """`repeats` times ReLU, depthwise, pointwise, BN; the stride comes first."""
+
+  features: int
+  stride: int
+  norm: NormFactory
+  kernel_size: int
+  dilation: int = 1
+  repeats: int = 1
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    for i in range(self.repeats):
+      x = DepthwiseConv(
+          self.kernel_size, self.stride if i == 0 else 1, self.dilation,
+          name=f"depthwise{i}",
+      )(nn.relu(x))
+      x = Conv(self.features, (1, 1), name=f"pointwise{i}")(x)
+      x = self.norm(f"norm{i}")(x)
+    return x
+
+
+class FactorizedReduce(nn.Module):
+  """ReLU, two 1x1 convolutions of stride 2, one shifted by a pixel, BN.
+
+  Raises:
+    InputError: `features` is odd.
+  """
+
+  features: int
+  norm: NormFactory
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    check_halvable(self.features)
+    # Zeros above and to the left of odd sides, after the ReLU.
+    x = jnp.pad(nn.relu(x), ((0, 0), (x.shape[1] % 2, 0),
+                             (x.shape[2] % 2, 0), (0, 0)))
+    halves = [
+        Conv(self.features // 2, (1, 1), 2, name=f"conv{i}")(x[:, i:, i:])
+        for i in range(2)
+    ]
+    return self.norm("norm")(jnp.concatenate(halves, axis=-1))
+
+
+def check_halvable(channels: int) -> None:
+  """Refuses channels that a factorised reduce cannot halve (InputError)."""
+  if channels % 2:
+    raise errors.InputError(
+        f"{channels} channels cannot be halved by a factorised reduce; give an"
+        " even number of initial channels"
+    )
+
+
+def _skip(features, stride, norm):
+  if stride == 1:
+    return lambda x: x
+  return FactorizedReduce(features, norm)
+
+
+def _null(features, stride, norm):
+  del features, norm
+  return lambda x: jnp.zeros_like(x[:, ::stride, ::stride])
+
+
+def _pool(features, stride, norm, *, pool, kernel_size):
+  del features, norm
+  padding = 0 if kernel_size == 2 else (kernel_size - 1) // 2
+  return lambda x: pool(x, kernel_size, stride=stride, padding=padding)
+
+
+def conv_cost(
+    channels: int, size: int, stride: int, *, weights: int, convs: int = 1
+) -> Cost:
+  """Cost of `convs` convolutions at output size, each followed by a BN.
+
+  Args:
+    channels: of input and output.
+    size: input side.
+    stride: of the first convolution.
+    weights: of all convolutions together.
+    convs: how many there are.
+  """
+  out = primitives.output_size(size, stride)
+  norm = 2 * channels * convs
+  return Cost(weights + norm, weights * out * out, norm_params=norm)
+
+
+def _dense_cost(channels, size, stride, *, kernel_size):
+  return conv_cost(channels, size, stride,
+                   weights=kernel_size**2 * channels**2)
+
+
+def _factorized_cost(channels, size, stride, *, kernel_size):
+  out = primitives.output_size(size, stride)
+  weights = kernel_size * channels**2
+  # The first of the two convolutions strides along one axis only.
+  norm = 2 * channels
+  return Cost(2 * weights + norm, weights * out * (size + out),
+              norm_params=norm)
+
+
+def _separable_cost(channels, size, stride, *, kernel_size, repeats):
+  weights = repeats * (kernel_size**2 * channels + channels**2)
+  return conv_cost(channels, size, stride, weights=weights, convs=repeats)
+
+
+def _skip_cost(channels, size, stride):
+  if stride == 1:
+    return Cost(0, 0, channels * size * size)
+  check_halvable(channels)
+  return conv_cost(channels, size, stride, weights=channels**2)
+
+
+def _null_cost(channels, size, stride):
+  del channels, size, stride
+  return Cost(0, 0)
+
+
+def _pool_cost(channels, size, stride, *, kernel_size):
+  out = primitives.output_size(size, stride)
+  return Cost(0, 0, kernel_size**2 * channels * out * out)
+
+
+def _builtin() -> Iterator[Operation]:
+  partial = functools.partial
+  yield Operation(NULL, "null", 0, _null, _null_cost)
+  yield Operation(SKIP, "skip", 0, _skip, _skip_cost, identity=True)
+  for k in (1, 3, 5):
+    yield Operation(
+        f"conv_{k}x{k}", "conv", k, partial(ReluConvNorm, kernel_size=k),
+        partial(_dense_cost, kernel_size=k),
+    )
+  for k in (1, 3, 5, 7):
+    yield Operation(
+        f"sep_conv_{k}x{k}", "sep_conv", k,
+        partial(SeparableConv, kernel_size=k, repeats=2),
+        partial(_separable_cost, kernel_size=k, repeats=2),
+    )
+  for k in (1, 3, 5):
+    yield Operation(
+        f"dil_conv_{k}x{k}", "dil_conv", k,
+        partial(SeparableConv, kernel_size=k, dilation=2),
+        partial(_separable_cost, kernel_size=k, repeats=1),
+    )
+  for kind, pool in (("max", primitives.max_pool),
+                     ("avg", primitives.avg_pool)):
+    for k in (2, 3, 5):
+      yield Operation(
+          f"{kind}_pool_{k}x{k}", f"{kind}_pool", k,
+          partial(_pool, pool=pool, kernel_size=k),
+          partial(_pool_cost, kernel_size=k), pooled=True,
+          # Without padding, a 2x2 window shrinks the map at stride 1.
+          strides=(2,) if k == 2 else (1, 2),
+      )
+  for name, k in (("conv_1x3_3x1", 3), ("conv_1x7_7x1", 7),
+                  ("conv_7x1_1x7", 7)):
+    yield Operation(
+        name, "conv", k, partial(FactorizedConv, kernel_size=k),
+        partial(_factorized_cost, kernel_size=k),
+    )
+
+
+_REGISTRY: dict[str, Operation] = {op.name: op for op in _builtin()}
+_ALIASES = {"none": NULL}
+
+
+def canonical(name: str) -> str:
+  """The canonical name: lower case, `none` as `null`."""
+  name = name.lower()
+  return _ALIASES.get(name, name)
+
+
+def names() -> tuple[str, ...]:
+  """The names of all known operations."""
+  return tuple(_REGISTRY)
+
+
+def get(name: str, *, where: str = "operation") -> Operation:
+  """Looks an operation up by name.
+
+  Raises:
+    InputError: no such operation; the message lists the known ones.
+  """
+  try:
+    return _REGISTRY[canonical(name)]
+  except KeyError:
+    raise errors.InputError(
+        f"{where}: unknown operation '{name}'; known are {', '.join(names())}"
+        " (register others with natjax.operations.register)"
+    ) from None
+
+
+def register(operation: Operation) -> Operation:
+  """Makes an operation known by its name and returns it.
+
+  Raises:
+    InputError: the name is taken, or not in its canonical form.
+  """
+  if operation.name in _REGISTRY or operation.name in _ALIASES:
+    raise errors.InputError(
+        f"operation '{operation.name}' is already registered; choose another"
+        " name"
+    )
+  if operation.name != canonical(operation.name):
+    raise errors.InputError(
+        f"operation name '{operation.name}' must be lower case; rename it"
+    )
+  _REGISTRY[operation.name] = operation
+  return operation
+
+
+@contextlib.contextmanager
+def registered(operation: Operation) -> Iterator[Operation]:
+  """Registers an operation for the length of a `with` block."""
+  register(operation)
+  try:
+    yield operation
+  finally:
+    del _REGISTRY[operation.name]

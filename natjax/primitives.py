@@ -1,0 +1,190 @@
+"""The few array functions whose fastest form depends on the backend.
+
+This is the one place where the form differs by backend: each function chooses
+with `lax.platform_dependent`, so the rest of the library is the same on every
+device. XLA's CPU backend runs grouped convolutions, select-and-scatter and 1x1
+convolutions many times slower than sums of shifted slices, shifted maxima and
+matrix products, so the CPU gets those; every other backend gets XLA's own
+convolutions and window reductions.
+
+All images are [B, H, W, C]; padding is symmetric and explicit, as in PyTorch
+("SAME" differs at stride 2). Everything is computed in the dtype of `x`, batch
+statistics in float32.
+"""
+
+import functools
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+def output_size(size: int, stride: int) -> int:
+  """Height or width after a padded operation: ceil(size / stride)."""
+  return -(-size // stride)
+
+
+def conv(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: int | tuple[int, int] = 1,
+    dilation: int = 1,
+    padding: str | int | None = None,
+) -> jax.Array:
+  """Computes a convolution.
+
+  Args:
+    x: [B, H, W, C_in].
+    kernel: [h, w, C_in, C_out].
+    stride: of both axes, or of each.
+    dilation: of the kernel.
+    padding: zeros on every side; None keeps the size at stride 1.
+
+  Returns:
+    [B, H', W', C_out].
+  """
+  strides = (stride, stride) if isinstance(stride, int) else stride
+  sizes = kernel.shape[:2]
+  pads = [(k - 1) * dilation // 2 if padding is None else padding
+          for k in sizes]
+  kernel = kernel.astype(x.dtype)
+  if sizes == (1, 1) and pads == [0, 0]:
+    return jnp.einsum("bhwi,io->bhwo", x[:, ::strides[0], ::strides[1]],
+                      kernel[0, 0])
+  return lax.conv_general_dilated(
+      x, kernel, strides, [(p, p) for p in pads],
+      rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS,
+  )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise_shifted(x, kernel, stride, dilation):
+  """Sum of shifted multiplies; x: [B, H, W, C], kernel: [k, k, C]."""
+  size, (height, width) = kernel.shape[0], x.shape[1:3]
+  pad = (size - 1) * dilation // 2
+  x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+  return sum(
+      x[:, i * dilation:i * dilation + height:stride,
+        j * dilation:j * dilation + width:stride] * kernel[i, j]
+      for i in range(size) for j in range(size)
+  )
+
+
+def _depthwise_fwd(x, kernel, stride, dilation):
+  return _depthwise_shifted(x, kernel, stride, dilation), (x, kernel)
+
+
+def _depthwise_bwd(stride, dilation, residuals, g):
+  x, kernel = residuals
+  size, (height, width) = kernel.shape[0], x.shape[1:3]
+  pad = (size - 1) * dilation // 2
+  spread = lax.pad(g, jnp.zeros((), g.dtype), (
+      (0, 0, 0), (0, stride - 1, stride - 1), (0, stride - 1, stride - 1),
+      (0, 0, 0)))[:, :height, :width]
+  g_x = _depthwise_shifted(spread, kernel[::-1, ::-1], 1, dilation)
+  padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+
+  # Image by image, the accumulator [k * k, C] stays in the cache; the plain
+  # sum over batch, rows and columns is several times slower for 5x5.
+  def one_image(total, inputs):
+    image, g_image = inputs
+    products = [
+        jnp.sum(image[i * dilation:i * dilation + height:stride,
+                      j * dilation:j * dilation + width:stride] * g_image,
+                (0, 1), dtype=jnp.float32)
+        for i in range(size) for j in range(size)
+    ]
+    return total + jnp.stack(products), None
+
+  start = jnp.zeros((size * size, x.shape[-1]), jnp.float32)
+  g_kernel, _ = lax.scan(one_image, start, (padded, g))
+  return g_x, g_kernel.reshape(kernel.shape).astype(kernel.dtype)
+
+
+_depthwise_shifted.defvjp(_depthwise_fwd, _depthwise_bwd)
+
+
+def depthwise_conv(
+    x: jax.Array, kernel: jax.Array, *, stride: int = 1, dilation: int = 1
+) -> jax.Array:
+  """Computes a depthwise convolution that keeps the size at stride 1.
+
+  Args:
+    x: [B, H, W, C].
+    kernel: [k, k, 1, C].
+    stride: of both axes.
+    dilation: of the kernel.
+
+  Returns:
+    [B, ceil(H / stride), ceil(W / stride), C].
+  """
+  kernel = kernel.astype(x.dtype)
+  pad = (kernel.shape[0] - 1) * dilation // 2
+
+  def grouped(x, kernel):
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), [(pad, pad)] * 2,
+        rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS,
+        feature_group_count=x.shape[-1],
+    )
+
+  def shifted(x, kernel):
+    return _depthwise_shifted(x, kernel[:, :, 0], stride, dilation)
+
+  return lax.platform_dependent(x, kernel, cpu=shifted, default=grouped)
+
+
+def _windows(x, size, stride, axis):
+  """The `size` strided slices along `axis` whose combination is a window."""
+  length = x.shape[axis] - size + 1
+  return [lax.slice_in_dim(x, i, i + length, stride, axis)
+          for i in range(size)]
+
+
+def max_pool(
+    x: jax.Array, size: int, *, stride: int = 1, padding: int = 0
+) -> jax.Array:
+  """Computes the maximum over windows; padding never wins."""
+  pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+
+  def shifted(x):
+    x = jnp.pad(x, pads, constant_values=-jnp.inf)
+    for axis in (1, 2):
+      x = functools.reduce(jnp.maximum, _windows(x, size, stride, axis))
+    return x
+
+  def window(x):
+    return lax.reduce_window(x, jnp.array(-jnp.inf, x.dtype), lax.max,
+                             (1, size, size, 1), (1, stride, stride, 1), pads)
+
+  return lax.platform_dependent(x, cpu=shifted, default=window)
+
+
+def avg_pool(
+    x: jax.Array, size: int, *, stride: int = 1, padding: int = 0
+) -> jax.Array:
+  """Computes the mean over windows; padding is left out of the average."""
+  counts = jnp.ones((1, *x.shape[1:3], 1), jnp.float32)
+  pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+
+  def window_sum(x):
+    x = jnp.pad(x, pads)
+    for axis in (1, 2):
+      x = sum(_windows(x, size, stride, axis))
+    return x
+
+  return window_sum(x) * (1.0 / window_sum(counts)).astype(x.dtype)
+
+
+def batch_normalize(
+    x: jax.Array, *, epsilon: float = 1e-5
+) -> jax.Array:
+  """Normalises [B, H, W, C] by the batch: mean 0, variance 1 per channel."""
+  x32 = x.astype(jnp.float32)
+  mean = jnp.mean(x32, (0, 1, 2))
+  var = jnp.mean(jnp.square(x32 - mean), (0, 1, 2))
+  scale = lax.rsqrt(var + epsilon)
+  return ((x32 - mean) * scale).astype(x.dtype)

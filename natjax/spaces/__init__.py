@@ -1,0 +1,7 @@
+"""Search spaces, one file each."""
+
+from natjax.spaces.nat import SearchSpace
+from natjax.spaces.nat import space_for
+from natjax.spaces.nat import SPACES
+
+__all__ = ["SPACES", "SearchSpace", "space_for"]

@@ -1,0 +1,77 @@
+"""The two search spaces of NAT: fully concatenated and loose end.
+
+Guo et al., 2021, section 5.1, and the operation lists that its authors
+released. Every node has two inputs from any earlier nodes. In the fully
+concatenated space a cell's output is the concatenation of all its nodes; in
+the loose-end space, of the nodes that feed no other node. The supernet's
+output is always N * C wide, nodes that are not concatenated giving zeros.
+"""
+
+from typing import NamedTuple
+
+from natjax import architecture
+from natjax import errors
+from natjax import operations
+
+_SHARED = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3",
+           "sep_conv_5x5")
+
+FULLY_CONCATENATED = (*_SHARED, "dil_conv_3x3", "dil_conv_5x5", "conv_3x3",
+                      "null")
+LOOSE_END = (*_SHARED, "conv_1x1", "conv_3x3", "conv_5x5", "null")
+
+
+class SearchSpace(NamedTuple):
+  """A cell search space with two inputs per node.
+
+  Attributes:
+    name: as the command line knows it.
+    candidates: operation names, in order; the same on every edge.
+    num_nodes: N, intermediate nodes of a cell.
+    loose_end: whether a cell's output concatenates only the nodes that feed
+      no other node.
+  """
+
+  name: str
+  candidates: tuple[str, ...]
+  num_nodes: int = 4
+  loose_end: bool = False
+
+
+SPACES = {
+    "nat": SearchSpace("nat", FULLY_CONCATENATED),
+    "nat_loose_end": SearchSpace("nat_loose_end", LOOSE_END, loose_end=True),
+}
+
+
+def space_for(
+    genotype: architecture.Genotype, *, name: str | None = None
+) -> SearchSpace:
+  """Chooses the space in which a genotype is transformed.
+
+  The space is loose end where a cell does not concatenate all of its nodes
+  (the released rule for ENAS, VGG, ResBlock and MobileNetV2 cells), else
+  fully concatenated. Operations of the genotype that the space's list lacks
+  (NAONet's, or a user's own) are added to its candidates before `null`, so
+  that every registered operation can be transformed; the released code cannot
+  read such genotypes at all.
+
+  Args:
+    genotype: what is to be transformed.
+    name: "nat" or "nat_loose_end", to overrule the choice.
+
+  Raises:
+    InputError: no space of that name.
+  """
+  if name is None:
+    full = all(len(c.concat) == c.num_nodes for c in genotype)
+    name = "nat" if full else "nat_loose_end"
+  if name not in SPACES:
+    raise errors.InputError(
+        f"search space '{name}' is unknown; choose one of {', '.join(SPACES)}"
+    )
+  space = SPACES[name]
+  used = dict.fromkeys(e.operation for cell in genotype for e in cell.edges)
+  extra = [op for op in used if op not in space.candidates]
+  candidates = (*space.candidates[:-1], *extra, operations.NULL)
+  return space._replace(candidates=candidates, num_nodes=genotype.num_nodes)

@@ -1,0 +1,60 @@
+"""Published architectures, by name.
+
+The genotypes are data (`genotypes.json`): originals (`darts`, `enas`,
+`pc_darts_cifar`, ...), the cells that NAT's authors made of hand-crafted
+networks (`resblock-cell`, `vgg-cell`, `mobilenetv2-cell`), and what NAT and
+NAT++ made of each (`nat_darts`, `natv2_darts`, ...). Letter case and `-`/`_`
+do not matter.
+"""
+
+import difflib
+import functools
+import importlib.resources
+import json
+
+from natjax import architecture
+from natjax import errors
+
+__all__ = ["get", "names"]
+
+# Names under which the authors published cells that stand here as `...-cell`.
+_ALIASES = {"resblock": "resblock-cell", "vgg": "vgg-cell"}
+
+
+def _plain(name: str) -> str:
+  return name.lower().replace("-", "_")
+
+
+@functools.cache
+def _genotypes() -> dict[str, architecture.Genotype]:
+  files = importlib.resources.files(__package__)
+  data = json.loads(files.joinpath("genotypes.json").read_text("utf-8"))
+  return {name: architecture.from_dict(value, where=name)
+          for name, value in data.items()}
+
+
+def names() -> tuple[str, ...]:
+  """The names of all published genotypes."""
+  return tuple(_genotypes())
+
+
+def get(name: str) -> architecture.Genotype:
+  """Looks a genotype up by name.
+
+  Raises:
+    InputError: no such genotype; the message names the nearest ones.
+
+  Example:
+    >>> get("DARTS").normal.edges[0]
+    Edge(operation='sep_conv_3x3', source=0, target=2)
+  """
+  known = {_plain(known): known for known in names()}
+  plain = _plain(_ALIASES.get(_plain(name), name))
+  if plain in known:
+    return _genotypes()[known[plain]]
+  near = difflib.get_close_matches(plain, known, n=3, cutoff=0.5)
+  hint = f"did you mean {', '.join(known[n] for n in near)}? " if near else ""
+  raise errors.InputError(
+      f"no architecture is named '{name}' and no such file exists; {hint}"
+      "`natjax list` names all"
+  )
