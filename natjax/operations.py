@@ -26,8 +26,8 @@ Example, an operation of one's own (it then works everywhere by its name):
   >>> op = Operation("scale", "scale", 1, Scale,
   ...                lambda channels, size, stride: Cost(channels, 0))
   >>> with registered(op):
-  ...   get("scale").kernel_size
-  1
+  ...   get("scale").type
+  'scale'
 """
 
 from collections.abc import Callable, Iterator
@@ -57,11 +57,13 @@ class Cost(NamedTuple):
     madds: multiply-adds of convolutions and linear layers, at output size.
     other: multiply-adds of pooling windows and copies, which `madds` leaves
       out (the paper's Fig. 4(b) counts them).
+    norm_params: those of `params` that belong to affine BN.
   """
 
   params: int
   madds: int
   other: int = 0
+  norm_params: int = 0
 
   def __add__(self, other: "Cost") -> "Cost":
     return Cost(*(a + b for a, b in zip(self, other, strict=True)))

@@ -99,9 +99,10 @@ def check(skeleton: Skeleton) -> Skeleton:
                       ("image_size", 1)):
     value = getattr(skeleton, name)
     if value < least:
+      option = name.replace("_", "-")
       raise errors.InputError(
-          f"{name.replace('_', '-')} is {value} and must be at least {least};"
-          f" pass --{name.replace('_', '-')} {DEFAULTS['cifar']._asdict()[name]}"
+          f"{option} is {value} and must be at least {least}; pass --{option}"
+          f" {getattr(DEFAULTS['cifar'], name)}"
       )
   if skeleton.init_channels % 2:
     raise errors.InputError(
