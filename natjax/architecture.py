@@ -81,17 +81,19 @@ Architecture = Genotype  # The one kind of architecture there is so far.
 class CellArrays:
   """Cells as data, so that a compiled function serves every architecture.
 
-  With leading axes as needed, the last two being [N, 2]: node and its slot.
-  Example: node 3 = skip(0) + conv(2) of a 4-node cell is row 1:
-  `source[1] = (0, 2)`, `operation[1] = (index of skip, index of conv)`.
+  With leading axes as needed, the last two of an edge's fields being [N, 2]:
+  node and its slot. Example: node 3 = skip(0) + conv(2) of a 4-node cell is
+  row 1: `source[1] = (0, 2)`, `operation[1] = (index of skip, index of conv)`.
 
   Attributes:
     source: i32[..., N, 2], node that feeds the slot, in [0, 2 + row).
     operation: i32[..., N, 2], index into the search space's candidates.
+    concat: bool[..., N], whether the cell's output concatenates the node.
   """
 
   source: jax.Array
   operation: jax.Array
+  concat: jax.Array
 
 
 def check_cell(
@@ -207,6 +209,7 @@ def cell_arrays(cell: Cell, candidates: Sequence[str]) -> CellArrays:
       source=np.reshape(np.array([e.source for e in cell.edges], np.int32),
                         shape),
       operation=np.reshape(np.array(index, np.int32), shape),
+      concat=np.isin(np.arange(cell.num_nodes) + NUM_INPUTS, cell.concat),
   )
 
 
@@ -225,29 +228,26 @@ def genotype_arrays(
 
 
 def genotype_from_arrays(
-    arrays: CellArrays,
-    candidates: Sequence[str],
-    concats: Sequence[Sequence[int]],
+    arrays: CellArrays, candidates: Sequence[str]
 ) -> Genotype:
   """Decodes `CellArrays` of shape [2, N, 2]; the inverse of `genotype_arrays`.
 
   Args:
     arrays: encoded normal and reduce cell.
     candidates: operation names of the search space, in order.
-    concats: `concat` of the normal and of the reduce cell; they are not part
-      of the arrays because no transformation changes them.
   """
   cells = []
   for source, operation, concat in zip(
-      np.asarray(arrays.source), np.asarray(arrays.operation), concats,
-      strict=True,
+      np.asarray(arrays.source), np.asarray(arrays.operation),
+      np.asarray(arrays.concat), strict=True,
   ):
     edges = tuple(
         Edge(candidates[int(operation[i, k])], int(source[i, k]),
              i + NUM_INPUTS)
         for i in range(source.shape[0]) for k in range(2)
     )
-    cells.append(Cell(edges, tuple(concat)))
+    nodes = np.flatnonzero(concat) + NUM_INPUTS
+    cells.append(Cell(edges, tuple(nodes.tolist())))
   return Genotype(*cells)
 
 

@@ -144,7 +144,7 @@ class ReluConvNorm(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     x = Conv(self.features, (self.kernel_size,) * 2, self.stride,
              name="conv")(nn.relu(x))
-    return self.norm("norm")(x)
+    return self.norm(name="norm")(x)
 
 
 class FactorizedConv(nn.Module):
@@ -164,7 +164,7 @@ class FactorizedConv(nn.Module):
     k, s = self.kernel_size, self.stride
     x = Conv(self.features, (1, k), (1, s), name="conv0")(nn.relu(x))
     x = Conv(self.features, (k, 1), (s, 1), name="conv1")(x)
-    return self.norm("norm")(x)
+    return self.norm(name="norm")(x)
 
 
 class SeparableConv(nn.Module):
@@ -185,7 +185,7 @@ class SeparableConv(nn.Module):
           name=f"depthwise{i}",
       )(nn.relu(x))
       x = Conv(self.features, (1, 1), name=f"pointwise{i}")(x)
-      x = self.norm(f"norm{i}")(x)
+      x = self.norm(name=f"norm{i}")(x)
     return x
 
 
@@ -209,7 +209,7 @@ class FactorizedReduce(nn.Module):
         Conv(self.features // 2, (1, 1), 2, name=f"conv{i}")(x[:, i:, i:])
         for i in range(2)
     ]
-    return self.norm("norm")(jnp.concatenate(halves, axis=-1))
+    return self.norm(name="norm")(jnp.concatenate(halves, axis=-1))
 
 
 def check_halvable(channels: int) -> None:
@@ -331,6 +331,7 @@ def _builtin() -> Iterator[Operation]:
 
 
 _REGISTRY: dict[str, Operation] = {op.name: op for op in _builtin()}
+BUILTIN = frozenset(_REGISTRY)
 _ALIASES = {"none": NULL}
 
 

@@ -17,6 +17,7 @@ import functools
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -157,7 +158,7 @@ def max_pool(
     return x
 
   def window(x):
-    return lax.reduce_window(x, jnp.array(-jnp.inf, x.dtype), lax.max,
+    return lax.reduce_window(x, np.array(-np.inf, x.dtype), lax.max,
                              (1, size, size, 1), (1, stride, stride, 1), pads)
 
   return lax.platform_dependent(x, cpu=shifted, default=window)

@@ -158,3 +158,21 @@ def output_channels(skeleton: Skeleton, widths: Sequence[int]) -> int:
   """Channels that the classifier sees."""
   last = layers(skeleton, widths)[-1]
   return last.channels * widths[int(last.reduction)]
+
+
+def groups(places: Sequence[Layer]) -> tuple[tuple[int, ...], ...]:
+  """Runs of consecutive layers whose cells have equal shapes.
+
+  Example:
+    >>> groups(layers(Skeleton(init_channels=4, cells=8), (4, 4)))
+    ((0, 1), (2,), (3, 4), (5,), (6, 7))
+  """
+  runs: list[list[int]] = []
+  for i, layer in enumerate(places):
+    last = places[i - 1] if i else None
+    if last and (last.channels, last.reduction) == (
+        layer.channels, layer.reduction) and not layer.reduction:
+      runs[-1].append(i)
+    else:
+      runs.append([i])
+  return tuple(map(tuple, runs))

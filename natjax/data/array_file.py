@@ -1,0 +1,66 @@
+"""Reads an image set from one .npz file.
+
+Its keys are `x_train`, `y_train`, `x_test` and `y_test`, as in the files that
+Keras distributes, in the shapes that `dataset.make_dataset` takes; it may also
+hold `class_names`, an array of strings. Nothing is unpickled.
+"""
+
+import pathlib
+import zipfile
+
+import numpy as np
+
+from natjax import errors
+from natjax.data import dataset
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def read(path: pathlib.Path) -> dataset.RawImages:
+  """Reads the arrays of an .npz file.
+
+  Raises:
+    InputError: no such file, not an .npz file, a key missing, or an array of
+      Python objects, which only unpickling could read.
+  """
+  if not path.is_file():
+    raise errors.InputError(f"{path}: no such file; check the path")
+  if not zipfile.is_zipfile(path):
+    raise errors.InputError(
+      f"{path} is not an .npz file, or is damaged; write one with "
+      f"numpy.savez(path, {', '.join(f'{key}=...' for key in KEYS)})"
+    )
+  try:
+    with np.load(path, allow_pickle=False) as arrays:
+      _check_keys(path, arrays.files)
+      values = [arrays[key] for key in KEYS]
+      names = arrays["class_names"] if "class_names" in arrays.files else None
+  except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    if isinstance(error, errors.InputError):
+      raise
+    raise errors.InputError(
+      f"{path} cannot be read ({_one_line(error)}); save plain arrays of "
+      "numbers with numpy.savez, and copy the file again if it is damaged"
+    ) from error
+  class_names = None if names is None else tuple(str(n) for n in names)
+  return dataset.RawImages(
+    train=(values[0], values[1]),
+    test=(values[2], values[3]),
+    class_names=class_names,
+  )
+
+
+def _check_keys(path: pathlib.Path, found: list[str]) -> None:
+  """Refuses a file without the four arrays."""
+  missing = [key for key in KEYS if key not in found]
+  if missing:
+    raise errors.InputError(
+      f"{path} has the keys {', '.join(found) or 'none'}, and lacks "
+      f"{', '.join(missing)}; save all of {', '.join(KEYS)}, holding out a "
+      "test set if there is none"
+    )
+
+
+def _one_line(error: Exception) -> str:
+  """Returns the message of an error on one line."""
+  return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,194 @@
+"""Reads CIFAR-10 and CIFAR-100 as their authors distribute them.
+
+The "python version" of both sets (Krizhevsky, 2009,
+https://www.cs.toronto.edu/~kriz/cifar.html) is a folder of pickles. A pickle
+can run any code, so these are read by an unpickler that knows no function at
+all except three stand-ins for numpy arrays, and refuses everything else. (The
+stand-ins also spare us what numpy's own reader deprecates in pickles that
+Python 2 wrote.)
+"""
+
+import codecs
+import pathlib
+import pickle
+import re
+from typing import Any
+from typing import BinaryIO
+
+import numpy as np
+
+from natjax import errors
+from natjax.data import dataset
+
+_FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
+_TRAIN = {
+  "cifar10": tuple(f"data_batch_{i}" for i in range(1, 6)),
+  "cifar100": ("train",),
+}
+_TEST = {"cifar10": ("test_batch",), "cifar100": ("test",)}
+_META = {"cifar10": "batches.meta", "cifar100": "meta"}
+_LABELS = {"cifar10": "labels", "cifar100": "fine_labels"}
+_NAMES = {"cifar10": "label_names", "cifar100": "fine_label_names"}
+
+
+def find(name: str, folder: pathlib.Path) -> pathlib.Path | None:
+  """Returns the folder of `name`'s batches: `folder`, one in it, or None."""
+  if name not in _FOLDERS:
+    return None
+  for candidate in (folder, folder / _FOLDERS[name]):
+    if any((candidate / file).is_file() for file in _TRAIN[name]):
+      return candidate
+  return None
+
+
+def read(name: str, folder: pathlib.Path) -> dataset.RawImages:
+  """Reads the batches of "cifar10" or "cifar100" in a folder.
+
+  Returns:
+    Images u8[N, 32, 32, 3] in the order of the files; for CIFAR-100 the 100
+    fine labels.
+
+  Raises:
+    InputError: a file is missing, damaged, refused (it asks for more than
+      arrays) or without images and labels.
+  """
+  files = (*_TRAIN[name], *_TEST[name], _META[name])
+  missing = [file for file in files if not (folder / file).is_file()]
+  if missing:
+    raise errors.InputError(
+      f"{folder} lacks {', '.join(missing)}; unpack the whole archive of the "
+      f"python version of {name}, which has {', '.join(files)}"
+    )
+  return dataset.RawImages(
+    train=_read_batches(name, folder, _TRAIN[name]),
+    test=_read_batches(name, folder, _TEST[name]),
+    class_names=_read_names(name, folder),
+  )
+
+
+def load_pickle(path: pathlib.Path) -> dict[str, Any]:
+  """Reads a pickled dictionary of numbers, text and numpy arrays.
+
+  Raises:
+    InputError: the pickle asks for anything else, of which nothing is run, is
+      damaged, or holds no dictionary.
+  """
+  with path.open("rb") as file:
+    try:
+      content = _ArrayUnpickler(file, path).load()
+      return {_text(key): _plain(value) for key, value in content.items()}
+    except errors.InputError:
+      raise
+    # A damaged pickle may raise anything, as the pickle module documents.
+    except Exception as error:
+      reason = " ".join(str(error).split()) or type(error).__name__
+      raise errors.InputError(
+        f"{path} is no readable CIFAR batch ({reason}); download and unpack "
+        "the archive again"
+      ) from error
+
+
+class _Dtype:
+  """Stands in for numpy.dtype, of plain numbers only."""
+
+  def __init__(self, code: str | bytes, *_: Any):
+    self._code = _text(code)
+    self._order = "|"
+
+  def __setstate__(self, state: tuple[Any, ...]):
+    self._order = _text(state[1])
+
+  def to_numpy(self) -> np.dtype:
+    if not re.fullmatch("[iufb][1248]", self._code):
+      raise ValueError(f"an array of type {self._code!r}")
+    return np.dtype(self._order + self._code)
+
+
+class _Array:
+  """Stands in for numpy.ndarray and for the function that recreates one."""
+
+  def __init__(self, *_: Any):
+    self.value = np.zeros(0)
+
+  def __setstate__(self, state: tuple[Any, ...]):
+    _, shape, dtype, fortran_order, data = state
+    flat = np.frombuffer(data, dtype.to_numpy())
+    self.value = flat.reshape(shape, order="F" if fortran_order else "C")
+
+
+_ALLOWED = {
+  ("numpy", "dtype"): _Dtype,
+  ("numpy", "ndarray"): _Array,
+  ("numpy.core.multiarray", "_reconstruct"): _Array,
+  ("numpy._core.multiarray", "_reconstruct"): _Array,
+  # How Python 3 writes bytes into a pickle that Python 2 can read.
+  ("_codecs", "encode"): codecs.encode,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+  """Unpickles numbers, text, containers and arrays; refuses the rest."""
+
+  def __init__(self, file: BinaryIO, path: pathlib.Path):
+    # Python 2 wrote the authors' files, and its text is bytes to us.
+    super().__init__(file, encoding="bytes")
+    self._path = path
+
+  def find_class(self, module: str, name: str) -> Any:
+    if (module, name) not in _ALLOWED:
+      raise errors.InputError(
+        f"{self._path} refused: the pickle asks for {module}.{name}, and a "
+        "CIFAR batch holds only numbers, text and arrays; nothing was run: "
+        "download the archive again from its authors"
+      )
+    return _ALLOWED[module, name]
+
+
+def _read_batches(
+  name: str, folder: pathlib.Path, files: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns u8[N, 32, 32, 3] and i64[N] of several batches."""
+  batches = [_read_batch(folder / file, _LABELS[name]) for file in files]
+  images, labels = zip(*batches, strict=True)
+  return np.concatenate(images), np.concatenate(labels)
+
+
+def _read_batch(
+  path: pathlib.Path, label_key: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns u8[n, 32, 32, 3] and i64[n] of one batch."""
+  batch = load_pickle(path)
+  missing = {"data", label_key} - set(batch)
+  if missing:
+    raise errors.InputError(
+      f"{path} lacks {', '.join(sorted(missing))}; it is no batch of this set: "
+      "check which archive was unpacked"
+    )
+  rows, labels = np.asarray(batch["data"]), np.asarray(batch[label_key])
+  if rows.dtype != np.uint8 or rows.shape != (labels.size, 3 * 32 * 32):
+    raise errors.InputError(
+      f"{path}: data is {rows.dtype}{list(rows.shape)} with {labels.size} "
+      f"labels; must be uint8[{labels.size}, 3072]: unpack the archive again"
+    )
+  return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
+
+
+def _read_names(name: str, folder: pathlib.Path) -> tuple[str, ...]:
+  """Returns the class names."""
+  path = folder / _META[name]
+  names = load_pickle(path).get(_NAMES[name])
+  if not isinstance(names, list):
+    raise errors.InputError(
+      f"{path} lacks the list {_NAMES[name]}; unpack the archive again"
+    )
+  return tuple(_text(n) for n in names)
+
+
+def _plain(value: Any) -> Any:
+  """Returns the array of a stand-in, and other values as they are."""
+  return value.value if isinstance(value, _Array) else value
+
+
+def _text(value: str | bytes) -> str:
+  """Returns text, which Python 2 pickled as bytes."""
+  return value.decode("latin1") if isinstance(value, bytes) else str(value)

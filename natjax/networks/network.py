@@ -1,0 +1,152 @@
+"""The network of one architecture, as it is trained and applied.
+
+Facts: Guo et al., 2021, section 5.1, after Liu et al., 2019 (DARTS): 20 cells
+of 36 channels on CIFAR, 14 of 48 on ImageNet, an auxiliary head after layer
+2L // 3, scheduled drop path on every edge but identities. A cell's output
+concatenates only the nodes that its `concat` lists.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from natjax import architecture as architecture_lib
+from natjax import errors
+from natjax import operations
+from natjax import skeleton as skeleton_lib
+from natjax.networks import layers as layers_lib
+
+
+class CellModule(nn.Module):
+  """One cell.
+
+  Attributes:
+    cell: the graph.
+    layer: where it stands.
+    norm: returns the BN to use.
+    train: whether drop path is on.
+  """
+
+  cell: architecture_lib.Cell
+  layer: skeleton_lib.Layer
+  norm: layers_lib.NormFactory
+  train: bool
+
+  @nn.compact
+  def __call__(
+      self, prev_prev: jax.Array, prev: jax.Array, drop_path: jax.Array
+  ) -> jax.Array:
+    inputs = layers_lib.preprocess(
+        self.layer, self.norm, names=("preprocess0", "preprocess1"))
+    size = self.layer.out_size
+    zeros = jnp.zeros((prev.shape[0], size, size, self.layer.channels),
+                      prev.dtype)
+    nodes = [inputs[0](prev_prev), inputs[1](prev)]
+    nodes += [zeros] * self.cell.num_nodes
+    for i, edge in enumerate(self.cell.edges):
+      operation = operations.get(edge.operation)
+      if operation.name == operations.NULL:
+        continue
+      stride = self.cell.stride(edge, self.layer.reduction)
+      module = operation.module(
+          features=self.layer.channels, stride=stride, norm=self.norm)
+      if isinstance(module, nn.Module):
+        module = module.clone(name=f"edge{i}_{operation.name}", parent=self)
+      y = module(nodes[edge.source])
+      if self.train and not (operation.identity and stride == 1):
+        y = self._drop_path(y, drop_path)
+      nodes[edge.target] += y
+    return jnp.concatenate([nodes[i] for i in self.cell.concat], axis=-1)
+
+  def _drop_path(self, x, rate):
+    """Zeroes whole images of an edge with probability `rate`, rescaled."""
+    keep = 1.0 - rate
+    mask = jax.random.bernoulli(
+        self.make_rng("drop_path"), keep, (x.shape[0], 1, 1, 1))
+    return x * (mask / keep).astype(x.dtype)
+
+
+class Network(nn.Module):
+  """The network of a genotype in a skeleton.
+
+  Attributes:
+    genotype: the cells.
+    skeleton: what stands around them.
+    auxiliary: whether to build the auxiliary head.
+    axis_name: device axis over which BN joins the batch; None keeps the
+      statistics per device.
+
+  `__call__` maps images [B, H, W, 3] to (logits f32[B, K], auxiliary logits
+  f32[B, K] or None). Its dtype is that of the images; parameters and
+  statistics are float32. `train` and `drop_path` (a rate in [0, 1), drawn from
+  the rng stream "drop_path") matter in training only.
+  """
+
+  genotype: architecture_lib.Genotype
+  skeleton: skeleton_lib.Skeleton
+  auxiliary: bool = False
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(
+      self,
+      images: jax.Array,
+      *,
+      train: bool = False,
+      drop_path: jax.Array | float = 0.0,
+  ) -> tuple[jax.Array, jax.Array | None]:
+    def norm(name: str | None = None):
+      return layers_lib.RunningBatchNorm(train, self.axis_name, name=name)
+
+    widths = [len(cell.concat) for cell in self.genotype]
+    outputs = layers_lib.Stem(self.skeleton, norm, name="stem")(images)
+    auxiliary = None
+    for i, layer in enumerate(skeleton_lib.layers(self.skeleton, widths)):
+      cell = self.genotype[int(layer.reduction)]
+      out = CellModule(cell, layer, norm, train, name=f"cell{i}")(
+          *outputs, drop_path)
+      outputs = (outputs[1], out)
+      if self.auxiliary and i == self.skeleton.auxiliary_layer and (
+          train or self.is_initializing()):
+        auxiliary = layers_lib.AuxiliaryHead(
+            self.skeleton, norm, name="auxiliary")(out)
+    features = jnp.mean(outputs[1], axis=(1, 2), dtype=jnp.float32)
+    logits = layers_lib.Classifier(self.skeleton.num_classes, name="head")(
+        features)
+    return logits, auxiliary
+
+
+def check_auxiliary(skeleton: skeleton_lib.Skeleton) -> None:
+  """Refuses an image that is too small for the auxiliary head (InputError).
+
+  Its 5x5 pooling and 2x2 convolution need 8 pixels (CIFAR) or 7 (ImageNet)
+  after the second reduction.
+  """
+  places = skeleton_lib.layers(skeleton, (1, 1))
+  size = places[skeleton.auxiliary_layer].out_size
+  stride = 3 if skeleton.kind == "cifar" else 2
+  if (size - 5) // stride + 1 < 2:
+    raise errors.InputError(
+        f"image-size {skeleton.image_size} leaves {size} pixels at the"
+        f" auxiliary head, which needs {5 + stride}; give larger images or"
+        " --no-auxiliary"
+    )
+
+
+def init(network: Network, rng: jax.Array) -> Any:
+  """Draws the variables ("params" and "batch_stats") of a network."""
+  size = network.skeleton.image_size
+
+  def draw(rng):
+    images = jnp.zeros((2, size, size, 3))
+    return network.init({"params": rng}, images, train=False)
+
+  return jax.jit(draw)(rng)
+
+
+def parameter_count(variables: Any) -> int:
+  """Number of trainable parameters, the auxiliary head left out."""
+  params = {k: v for k, v in variables["params"].items() if k != "auxiliary"}
+  return sum(leaf.size for leaf in jax.tree.leaves(params))
