@@ -127,11 +127,12 @@ def load(
   """
   name = os.fspath(name)
   dataset.check_image_size(image_size)
-  title = pathlib.Path(name).expanduser().stem if _is_path(name) else name
+  if not name:
+    raise errors.InputError(f"empty name; give one of {', '.join(_SOURCES)}")
   raw = _read(name, data_dir, image_size)
   known = _Source("") if _is_path(name) else _lookup(name)
   return dataset.make_dataset(
-    title,
+    _title(name),
     raw.train,
     raw.test,
     class_names=raw.class_names or known.class_names,
@@ -179,6 +180,13 @@ def _is_path(name: str) -> bool:
   if name.endswith(".npz") or name.startswith((".", "~", os.sep)):
     return True
   return name not in _SOURCES and pathlib.Path(name).exists()
+
+
+def _title(name: str) -> str:
+  """Returns the name of a set, that of the file or folder for a path."""
+  if not _is_path(name):
+    return name
+  return pathlib.Path(name).expanduser().resolve().name.removesuffix(".npz")
 
 
 def _read_path(path: pathlib.Path) -> dataset.RawImages:

@@ -1,0 +1,218 @@
+"""Training one given network from scratch, as the papers retrain theirs.
+
+Guo et al., 2021, section 5.1 and the scripts that its authors released: SGD
+with a cosine schedule, gradient clipping, an auxiliary head, scheduled drop
+path, cutout. Differences from those scripts: the last, smaller batch of an
+epoch is left out, drop path's rate rises step by step, and the test set is
+looked at once, at the end.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from natjax import architecture as architecture_lib
+from natjax import errors
+from natjax import skeleton as skeleton_lib
+from natjax.methods import base
+from natjax.networks import network as network_lib
+from natjax.training import optimizers
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+  """Settings. The defaults are those of CIFAR retraining.
+
+  Attributes:
+    skeleton: "cifar" or "imagenet".
+    init_channels: C.
+    cells: L.
+    epochs: walks over the training images.
+    batch_size: over all devices.
+    learning_rate: where the cosine schedule starts.
+    final_learning_rate: where it ends.
+    momentum: of SGD.
+    weight_decay: of SGD.
+    max_grad_norm: clips the gradient; 0 does not.
+    drop_path: rate at the end of training; it rises linearly from 0.
+    auxiliary: whether to train with the auxiliary head.
+    auxiliary_weight: of its loss.
+    label_smoothing: share of the label given to all classes alike.
+    cutout: side of the square cut from training images, in pixels; 0 is none.
+    seeds: how many networks to train, with seeds that follow each other.
+    sync_bn: whether batch statistics are taken over all devices.
+    dtype: "float32" or "bfloat16", of the computation.
+  """
+
+  skeleton: str = "cifar"
+  init_channels: int = 36
+  cells: int = 20
+  epochs: int = 600
+  batch_size: int = 96
+  learning_rate: float = 0.025
+  final_learning_rate: float = 0.001
+  momentum: float = 0.9
+  weight_decay: float = 3e-4
+  max_grad_norm: float = 5.0
+  drop_path: float = 0.2
+  auxiliary: bool = True
+  auxiliary_weight: float = 0.4
+  label_smoothing: float = 0.0
+  cutout: int = 16
+  seeds: int = 1
+  sync_bn: bool = False
+  dtype: str = "float32"
+
+
+class TrainState(NamedTuple):
+  """Everything a resumed run needs.
+
+  Attributes:
+    step: i32[], updates so far.
+    params: trainable parameters.
+    batch_stats: running statistics of BN, the mean over devices.
+    opt_state: the optimizer's.
+    rng: a key, split anew at every update.
+  """
+
+  step: jax.Array
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+  rng: jax.Array
+
+
+def check(config: TrainConfig) -> TrainConfig:
+  """Returns the settings if they fit together (InputError)."""
+  for name in ("epochs", "batch_size", "seeds"):
+    if getattr(config, name) < 1:
+      option = name.replace("_", "-")
+      raise errors.InputError(
+          f"{option} is {getattr(config, name)} and must be at least 1; pass a"
+          f" larger --{option}")
+  if not 0 <= config.drop_path < 1:
+    raise errors.InputError(
+        f"drop-path is {config.drop_path} and must lie in [0, 1); 0 turns it"
+        " off")
+  if config.dtype not in ("float32", "bfloat16"):
+    raise errors.InputError(
+        f"dtype is '{config.dtype}'; choose float32 or bfloat16")
+  return config
+
+
+def skeleton_of(
+    config: TrainConfig, *, num_classes: int, image_size: int
+) -> skeleton_lib.Skeleton:
+  """The skeleton that a network is trained in (InputError if impossible)."""
+  skeleton = skeleton_lib.check(skeleton_lib.Skeleton(
+      config.skeleton, config.init_channels, config.cells, num_classes,
+      image_size))
+  if config.auxiliary:
+    network_lib.check_auxiliary(skeleton)
+  return skeleton
+
+
+class Supervised:
+  """Trains one network; `method` makes the record.
+
+  Attributes:
+    config: the settings.
+    network: the linen module.
+  """
+
+  def __init__(
+      self,
+      config: TrainConfig,
+      genotype: architecture_lib.Genotype,
+      *,
+      num_classes: int,
+      image_size: int,
+      steps_per_epoch: int = 1,
+  ):
+    """Args:
+      config: the settings.
+      genotype: what to train.
+      num_classes: of the data.
+      image_size: side of the images.
+      steps_per_epoch: updates per epoch.
+    """
+    self.config = check(config)
+    self.network = network_lib.Network(
+        genotype,
+        skeleton_of(config, num_classes=num_classes, image_size=image_size),
+        config.auxiliary, base.AXIS if config.sync_bn else None)
+    self.steps = config.epochs * steps_per_epoch
+    self.optimizer = optimizers.sgd(
+        optimizers.cosine(config.learning_rate, self.steps,
+                          config.final_learning_rate),
+        momentum=config.momentum, weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm)
+
+  def method(self) -> base.Method:
+    """The record that `training.fit` drives."""
+    phase = base.Phase("train", "train", self.update, ("loss", "accuracy"))
+    return base.Method(
+        init=self.init,
+        stages=(base.Stage("train", self.config.epochs, (phase,)),),
+        evaluate=self.evaluate)
+
+  def init(self, rng: jax.Array) -> TrainState:
+    """Draws the state that training starts from."""
+    rng_params, rng_state = jax.random.split(rng)
+    variables = network_lib.init(self.network, rng_params)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32), params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=jax.jit(self.optimizer.init)(variables["params"]),
+        rng=rng_state)
+
+  def loss(
+      self, params: Any, batch_stats: Any, batch: base.Batch, *,
+      drop_path: jax.Array, rng: jax.Array,
+  ) -> tuple[jax.Array, tuple[Any, jax.Array]]:
+    """Computes the training loss of this device's batch.
+
+    Returns:
+      The loss f32[], the new statistics, and the accuracy f32[].
+    """
+    (logits, auxiliary), mutated = self.network.apply(
+        {"params": params, "batch_stats": batch_stats}, batch["image"],
+        train=True, drop_path=drop_path, rngs={"drop_path": rng},
+        mutable=["batch_stats"])
+    labels = optax.smooth_labels(
+        jax.nn.one_hot(batch["label"], logits.shape[-1]),
+        self.config.label_smoothing)
+    loss = jnp.mean(optax.softmax_cross_entropy(logits, labels))
+    if auxiliary is not None:
+      loss += self.config.auxiliary_weight * jnp.mean(
+          optax.softmax_cross_entropy(auxiliary, labels))
+    right = jnp.argmax(logits, -1) == batch["label"]
+    return loss, (mutated["batch_stats"], jnp.mean(right.astype(jnp.float32)))
+
+  def update(
+      self, state: TrainState, batch: base.Batch
+  ) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step of SGD."""
+    rng, rng_drop = jax.random.split(state.rng)
+    rate = self.config.drop_path * state.step / self.steps
+    (loss, (batch_stats, accuracy)), grads = jax.value_and_grad(
+        self.loss, has_aux=True)(
+            state.params, state.batch_stats, batch, drop_path=rate,
+            rng=base.device_key(rng_drop))
+    grads, batch_stats, metrics = base.mean_over_devices(
+        (grads, batch_stats, {"loss": loss, "accuracy": accuracy}))
+    updates, opt_state = self.optimizer.update(
+        grads, state.opt_state, state.params)
+    return TrainState(
+        state.step + 1, optax.apply_updates(state.params, updates),
+        batch_stats, opt_state, rng), metrics
+
+  def evaluate(self, state: TrainState, batch: base.Batch) -> jax.Array:
+    """f32[B], 1 where the network is right, by running statistics."""
+    logits, _ = self.network.apply(
+        {"params": state.params, "batch_stats": state.batch_stats},
+        batch["image"])
+    return (jnp.argmax(logits, -1) == batch["label"]).astype(jnp.float32)

@@ -1,0 +1,198 @@
+"""Distributions over transformations of a cell that keep its guards.
+
+A policy gives logits over A actions for each of a cell's E = 2N edges. Actions
+are masked one edge at a time in topological order: those that the transition
+table forbids, and, where the table asks for connectivity, a null that would
+leave a node of `concat` without a signal although it had one, given what was
+chosen before and everything later kept. Since keeping what stands is always
+possible, every partial choice can be completed, and what is sampled never
+breaks a guard. Log-probability and entropy are those of this masked
+distribution; the entropy is exact, by dynamic programming over which nodes
+carry a signal, of which there are 2^N possibilities.
+
+All functions take one cell; callers `vmap`. Shapes: `source`, `operation`,
+`actions` are [N, 2], `concat` is [N], logits [N, 2, A].
+"""
+
+from typing import NamedTuple
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+from natjax import architecture as architecture_lib
+from natjax import transitions
+
+
+class _Edge(NamedTuple):
+  """What is known of one edge before anything is chosen."""
+
+  source: jax.Array  # i32, node in [0, 2 + N).
+  bit: jax.Array  # u32, the target node's bit.
+  kept: jax.Array  # bool, not null in the input.
+  outcome: jax.Array  # i32[A].
+  valid: jax.Array  # bool[A], by the table alone.
+  required: jax.Array  # u32, nodes that must keep a signal.
+  index: jax.Array  # i32, position in topological order.
+
+
+def masked_log_softmax(logits: jax.Array, mask: jax.Array) -> jax.Array:
+  """Log-softmax over the last axis where `mask`; exactly -inf elsewhere.
+
+  Computed in float32. At least one entry must be unmasked; gradients are
+  finite everywhere, and zero for masked entries.
+  """
+  logits = jnp.where(mask, logits.astype(jnp.float32), 0.0)
+  top = jnp.max(jnp.where(mask, logits, -jnp.inf), -1, keepdims=True)
+  shifted = logits - lax.stop_gradient(top)
+  total = jnp.sum(jnp.where(mask, jnp.exp(shifted), 0.0), -1, keepdims=True)
+  return jnp.where(mask, shifted - jnp.log(total), -jnp.inf)
+
+
+def _log_probabilities(logits, mask, table):
+  log_p = masked_log_softmax(logits, mask)
+  if not table.smoothing:
+    return log_p
+  return jnp.log(jnp.exp(log_p) + table.smoothing)
+
+
+def _is_live(bits, source):
+  node = jnp.maximum(source - architecture_lib.NUM_INPUTS, 0)
+  carried = (bits >> node.astype(jnp.uint32)) & 1
+  return (source < architecture_lib.NUM_INPUTS) | (carried == 1)
+
+
+def _edges(table, cell, reduction):
+  """The cell's edges in topological order, an `_Edge` with leading axis E."""
+  n = cell.source.shape[0]
+  source = cell.source.reshape(-1)
+  operation = cell.operation.reshape(-1)
+  strided = (source < architecture_lib.NUM_INPUTS) & reduction
+  bit = jnp.repeat(jnp.uint32(1) << jnp.arange(n, dtype=jnp.uint32), 2)
+  kept = operation != table.null
+  live = _complete(source, bit, kept, jnp.uint32(0), -1)
+  wanted = jnp.sum(jnp.where(cell.concat, bit[::2], 0), dtype=jnp.uint32)
+  return _Edge(
+      source=source, bit=bit, kept=kept,
+      outcome=jnp.asarray(table.outcome)[operation],
+      valid=jnp.asarray(table.valid)[strided.astype(jnp.int32), operation],
+      required=jnp.broadcast_to(live & wanted, source.shape),
+      index=jnp.arange(2 * n))
+
+
+def _complete(source, bit, kept, bits, after):
+  """Live nodes once all edges after number `after` are kept as they are."""
+  for j in range(source.shape[0]):
+    carries = (j > after) & kept[j] & _is_live(bits, source[j])
+    bits = bits | jnp.where(carries, bit[j], jnp.uint32(0))
+  return bits
+
+
+def _mask(table, edges, edge, bits):
+  """bool[..., A]: the actions open at `edge` when `bits` (u32[...]) are live."""
+  if not table.connectivity:
+    return jnp.broadcast_to(edge.valid, (*bits.shape, *edge.valid.shape))
+  live = _complete(edges.source, edges.bit, edges.kept, bits, edge.index)
+  may_null = (live & edge.required) == edge.required
+  return edge.valid & ((edge.outcome != table.null) | may_null[..., None])
+
+
+def _advance(table, edge, bits, outcome):
+  carries = (outcome != table.null) & _is_live(bits, edge.source)
+  return bits | jnp.where(carries, edge.bit, jnp.uint32(0))
+
+
+def _choose(table, logits, cell, reduction, pick):
+  """Goes through the edges; `pick(step, log_p)` names the action."""
+  edges = _edges(table, cell, reduction)
+  flat = logits.reshape(-1, logits.shape[-1])
+
+  def one(bits, step):
+    edge, row, i = step
+    log_p = _log_probabilities(row, _mask(table, edges, edge, bits), table)
+    action = pick(i, log_p)
+    bits = _advance(table, edge, bits, edge.outcome[action])
+    return bits, (action, log_p[action])
+
+  count = jnp.arange(flat.shape[0])
+  _, (actions, log_p) = lax.scan(one, jnp.uint32(0), (edges, flat, count))
+  return actions.reshape(cell.source.shape), jnp.sum(log_p)
+
+
+def sample(
+    rng: jax.Array,
+    logits: jax.Array,
+    cell: architecture_lib.CellArrays,
+    reduction: jax.Array | bool,
+    table: transitions.TransitionTable,
+) -> jax.Array:
+  """Draws a transformation of one cell.
+
+  Args:
+    rng: a key.
+    logits: f32[N, 2, A].
+    cell: the input cell, `source` and `operation` of shape [N, 2].
+    reduction: whether it is a reduction cell (its edges from nodes 0 and 1
+      then have stride 2).
+    table: the transition table.
+
+  Returns:
+    i32[N, 2], an action per edge.
+  """
+  keys = jax.random.split(rng, logits.shape[0] * 2)
+  return _choose(
+      table, logits, cell, reduction,
+      lambda i, log_p: jax.random.categorical(keys[i], log_p))[0]
+
+
+def mode(logits, cell, reduction, table) -> jax.Array:
+  """The likeliest open action of each edge in turn; see `sample`."""
+  return _choose(table, logits, cell, reduction,
+                 lambda i, log_p: jnp.argmax(log_p))[0]
+
+
+def log_prob(logits, cell, reduction, actions, table) -> jax.Array:
+  """The log-probability, f32[], with which `sample` draws `actions`."""
+  flat = actions.reshape(-1)
+  return _choose(table, logits, cell, reduction, lambda i, log_p: flat[i])[1]
+
+
+def entropy(logits, cell, reduction, table) -> jax.Array:
+  """The entropy, f32[], of what `sample` draws, in nats (equation 4, H).
+
+  The sum over edges, as in the released code. With connectivity guards later
+  masks depend on earlier choices; the expectation over those is exact.
+  """
+  edges = _edges(table, cell, reduction)
+  flat = logits.reshape(-1, logits.shape[-1])
+  n = cell.source.shape[0]
+  states = jnp.arange(2**n if table.connectivity else 1, dtype=jnp.uint32)
+
+  def one(weight, step):  # weight: f32[states], their probability.
+    edge, row = step
+    log_p = _log_probabilities(row, _mask(table, edges, edge, states), table)
+    open_ = jnp.isfinite(log_p)
+    p = jnp.where(open_, jnp.exp(log_p), 0.0)
+    surprise = -jnp.sum(p * jnp.where(open_, log_p, 0.0), -1)
+    gain = jnp.sum(weight * surprise)
+    if table.connectivity:
+      carries = (edge.outcome != table.null) & _is_live(
+          states, edge.source)[:, None]
+      on = weight * jnp.sum(jnp.where(carries, p, 0.0), -1)
+      off = weight * jnp.sum(jnp.where(carries, 0.0, p), -1)
+      weight = jnp.zeros_like(weight).at[states | edge.bit].add(on).at[
+          states].add(off)
+    return weight, gain
+
+  start = jnp.zeros(states.shape).at[0].set(1.0)
+  return jnp.sum(lax.scan(one, start, (edges, flat))[1])
+
+
+def apply_actions(
+    cell: architecture_lib.CellArrays,
+    actions: jax.Array,
+    table: transitions.TransitionTable,
+) -> architecture_lib.CellArrays:
+  """The transformed cell; any leading axes. Sources and concat are kept."""
+  outcome = jnp.asarray(table.outcome)
+  return cell.replace(operation=outcome[cell.operation, actions])

@@ -1,0 +1,52 @@
+"""Optimizers as the papers have them, on optax."""
+
+from collections.abc import Callable
+
+import jax
+import optax
+
+Schedule = Callable[[jax.Array], jax.Array]
+
+
+def cosine(peak: float, steps: int, final: float = 0.0) -> Schedule:
+  """The cosine schedule from `peak` at step 0 to `final` at `steps`."""
+  alpha = final / peak if peak else 0.0
+  return optax.cosine_decay_schedule(peak, max(steps, 1), alpha)
+
+
+def sgd(
+    learning_rate: float | Schedule,
+    *,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    max_grad_norm: float = 0.0,
+) -> optax.GradientTransformation:
+  """SGD with momentum and coupled weight decay, as PyTorch's.
+
+  Args:
+    learning_rate: a number or a schedule over steps.
+    momentum: of the heavy ball.
+    weight_decay: added to the gradient, times the parameter.
+    max_grad_norm: clips the global norm of the gradient before that; 0 does
+      not clip.
+  """
+  return optax.chain(
+      optax.clip_by_global_norm(max_grad_norm) if max_grad_norm
+      else optax.identity(),
+      optax.add_decayed_weights(weight_decay),
+      optax.sgd(learning_rate, momentum=momentum),
+  )
+
+
+def adam(
+    learning_rate: float,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    weight_decay: float = 0.0,
+) -> optax.GradientTransformation:
+  """Adam with coupled (L2) weight decay, as PyTorch's."""
+  return optax.chain(
+      optax.add_decayed_weights(weight_decay),
+      optax.adam(learning_rate, b1=b1, b2=b2),
+  )

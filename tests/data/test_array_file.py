@@ -1,0 +1,83 @@
+"""Tests of natjax.data.array_file."""
+
+import numpy as np
+import pytest
+
+from natjax import errors
+from natjax.data import array_file
+
+
+def _arrays():
+  x = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4)
+  return {
+    "x_train": x,
+    "y_train": np.array([0, 1]),
+    "x_test": x + 100,
+    "y_test": np.array([1, 0]),
+  }
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_read_returns_the_arrays_as_saved(tmp_path, save):
+  save(tmp_path / "some.npz", **_arrays())
+  raw = array_file.read(tmp_path / "some.npz")
+  np.testing.assert_array_equal(raw.train[0], _arrays()["x_train"])
+  np.testing.assert_array_equal(raw.test[0], _arrays()["x_test"])
+  assert raw.train[1].tolist() == [0, 1]
+  assert raw.test[1].tolist() == [1, 0]
+  assert raw.class_names is None
+
+
+def test_read_returns_class_names_if_there_are_some(tmp_path):
+  np.savez(tmp_path / "some.npz", **_arrays(), class_names=["cat", "dog"])
+  assert array_file.read(tmp_path / "some.npz").class_names == ("cat", "dog")
+
+
+def _refusal(path):
+  with pytest.raises(errors.InputError) as refusal:
+    array_file.read(path)
+  assert "\n" not in str(refusal.value)
+  return str(refusal.value)
+
+
+def test_read_refuses_a_missing_file(tmp_path):
+  assert "no such file" in _refusal(tmp_path / "none.npz")
+
+
+def test_read_refuses_a_file_without_a_test_set(tmp_path):
+  np.savez(tmp_path / "some.npz", x=np.zeros(1), y=np.zeros(1))
+  assert (
+    "has the keys x, y, and lacks x_train, y_train, x_test, y_test"
+  ) in _refusal(tmp_path / "some.npz")
+
+
+def test_read_refuses_what_is_no_npz_file(tmp_path):
+  np.save(tmp_path / "some.npy", np.zeros(1))
+  (tmp_path / "some.npy").rename(tmp_path / "some.npz")
+  assert "is not an .npz file" in _refusal(tmp_path / "some.npz")
+
+
+def test_read_refuses_a_damaged_file(tmp_path):
+  np.savez(tmp_path / "some.npz", **_arrays())
+  content = bytearray((tmp_path / "some.npz").read_bytes())
+  content[150] ^= 255  # In the pixels of the first array.
+  (tmp_path / "some.npz").write_bytes(content)
+  assert "cannot be read" in _refusal(tmp_path / "some.npz")
+
+
+class _Marker:
+  """Makes a file when it is unpickled."""
+
+  def __init__(self, path):
+    self._path = path
+
+  def __reduce__(self):
+    return open, (self._path, "w")
+
+
+def test_read_refuses_pickled_objects_and_does_not_run_them(tmp_path):
+  marker = str(tmp_path / "ran")
+  arrays = {**_arrays(), "y_test": np.array([_Marker(marker)], object)}
+  np.savez(tmp_path / "some.npz", **arrays)
+  assert "save plain arrays" in _refusal(tmp_path / "some.npz")
+  assert not (tmp_path / "ran").exists()

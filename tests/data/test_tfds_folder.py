@@ -1,0 +1,306 @@
+"""Tests of natjax.data.tfds_folder.
+
+Most stand a small module in for tensorflow-datasets, so that they run where it
+is not installed; the last read a set that the real one prepared.
+"""
+
+import io
+import sys
+import types
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from natjax import data
+from natjax import errors
+from natjax.data import tfds_folder
+
+_REASON = "needs tensorflow-datasets, which the extra `data` installs"
+
+
+def _encode(image, format="PNG"):
+  file = io.BytesIO()
+  Image.fromarray(image).save(file, format)
+  return file.getvalue()
+
+
+def _pixels(*shape, seed=0):
+  return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+class _Split(list):
+  """A split of encoded examples, which are read many at once."""
+
+  def __getitems__(self, keys):
+    return [self[key] for key in keys]
+
+
+def _image(channels=3, dtype=np.uint8):
+  return types.SimpleNamespace(shape=(None, None, channels), np_dtype=dtype)
+
+
+def _label(names=("cat", "dog")):
+  return types.SimpleNamespace(shape=(), names=names)
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+  """Returns a function that installs a stand-in for tensorflow_datasets."""
+
+  def install(splits, features=None, failure=None):
+    def as_data_source(split, decoders):
+      assert decoders == {"image": "skipped"}
+      if failure:
+        raise failure
+      return _Split(splits[split])
+
+    default = {"image": _image(), "label": _label()}
+    builder = types.SimpleNamespace(
+      info=types.SimpleNamespace(features=features or default, splits=splits),
+      as_data_source=as_data_source,
+    )
+    module = types.ModuleType("tensorflow_datasets")
+    module.builder_from_directory = lambda folder: builder
+    module.decode = types.SimpleNamespace(SkipDecoding=lambda: "skipped")
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", module)
+
+  return install
+
+
+def _examples(*images, labels=None):
+  labels = [0, 1] * len(images) if labels is None else labels
+  return [
+    {"image": _encode(image), "label": label}
+    for image, label in zip(images, labels, strict=False)
+  ]
+
+
+def _prepare_folder(data_dir, *names):
+  for name in names:
+    (data_dir / name).mkdir(parents=True)
+    (data_dir / name / "dataset_info.json").write_text("{}")
+
+
+def _refusal(folder, image_size=4):
+  with pytest.raises(errors.InputError) as refusal:
+    tfds_folder.read(folder, image_size)
+  assert "\n" not in str(refusal.value)
+  return str(refusal.value)
+
+
+def test_find_takes_the_latest_version_or_the_one_named(tmp_path):
+  _prepare_folder(tmp_path, "some/3.2.0", "some/3.10.0", "some/1.0.0")
+  (tmp_path / "some" / "9.0.0").mkdir()  # Begun, and not finished.
+  assert tfds_folder.find("some", tmp_path) == tmp_path / "some" / "3.10.0"
+  named = tfds_folder.find("some:1.0.0", tmp_path)
+  assert named == tmp_path / "some" / "1.0.0"
+  assert tfds_folder.find("some:2.0.0", tmp_path) is None
+  assert tfds_folder.find("other", tmp_path) is None
+  assert tfds_folder.find("some", tmp_path / "none") is None
+
+
+def test_find_takes_a_configuration_and_lists_those_there_are(tmp_path):
+  _prepare_folder(tmp_path, "some/small/1.0.0", "some/large/1.0.0")
+  found = tfds_folder.find("some/small", tmp_path)
+  assert found == tmp_path / "some" / "small" / "1.0.0"
+  assert tfds_folder.find("some/tiny", tmp_path) is None
+  with pytest.raises(errors.InputError, match="of some/large, some/small"):
+    tfds_folder.find("some", tmp_path)
+
+
+def test_default_data_dir_is_that_of_tensorflow_datasets(monkeypatch):
+  monkeypatch.setenv("TFDS_DATA_DIR", "/prepared/here")
+  assert str(tfds_folder.default_data_dir()) == "/prepared/here"
+  monkeypatch.delenv("TFDS_DATA_DIR")
+  monkeypatch.setenv("HOME", "/home/someone")
+  expected = "/home/someone/tensorflow_datasets"
+  assert str(tfds_folder.default_data_dir()) == expected
+
+
+def test_read_decodes_in_order_and_across_chunks(
+  stand_in, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(tfds_folder, "_CHUNK", 2)
+  images = _pixels(5, 4, 4, 3)
+  labels = [1, 0, 1, 1, 0]
+  stand_in(
+    {"train": _examples(*images, labels=labels), "test": _examples(images[0])}
+  )
+  raw = tfds_folder.read(tmp_path, 4)
+  np.testing.assert_array_equal(raw.train[0], images)
+  assert raw.train[1].tolist() == labels
+  np.testing.assert_array_equal(raw.test[0], images[:1])
+  assert raw.class_names == ("cat", "dog")
+
+
+def test_read_resizes_images_of_unequal_sizes_each(stand_in, tmp_path):
+  images = [_pixels(6, 9, 3), _pixels(4, 4, 3), _pixels(20, 3, 3)]
+  stand_in({"train": _examples(*images), "test": _examples(images[0])})
+  raw = tfds_folder.read(tmp_path, 4)
+  assert raw.train[0].shape == (3, 4, 4, 3)
+  for image, found in zip(images, raw.train[0], strict=True):
+    expected = data.dataset.resize(image[None], 4)[0]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_read_keeps_grey_images_grey(stand_in, tmp_path):
+  images = _pixels(2, 4, 4)
+  stand_in(
+    {"train": _examples(*images), "test": _examples(*images)},
+    {"image": _image(1), "label": _label(None)},
+  )
+  raw = tfds_folder.read(tmp_path, 4)
+  np.testing.assert_array_equal(raw.train[0], images)
+  assert raw.class_names is None
+
+
+def test_read_takes_validation_where_there_is_no_test(stand_in, tmp_path):
+  images = _pixels(3, 4, 4, 3)
+  splits = {
+    "train": _examples(images[0]),
+    "validation": _examples(images[1]),
+  }
+  stand_in(splits)
+  raw = tfds_folder.read(tmp_path, 4)
+  np.testing.assert_array_equal(raw.test[0], images[1:2])
+  stand_in({**splits, "test": _examples(images[2])})
+  raw = tfds_folder.read(tmp_path, 4)
+  np.testing.assert_array_equal(raw.test[0], images[2:])
+
+
+@pytest.mark.parametrize("splits", [("train",), ("test",), ("train", "extra")])
+def test_read_refuses_splits(stand_in, tmp_path, splits):
+  stand_in(dict.fromkeys(splits, _examples(_pixels(4, 4, 3))))
+  assert f"has the splits {', '.join(splits)}; it needs" in _refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("features", "message"),
+  [
+    ({"image": _image(), "objects": None}, "image, objects, and lacks label"),
+    ({"text": None}, "text, and lacks image, label"),
+    (
+      {"image": _image(), "label": types.SimpleNamespace(shape=())},
+      "one class per image",
+    ),
+    (
+      {
+        "image": _image(),
+        "label": types.SimpleNamespace(shape=(3,), names=None),
+      },
+      "one class per image",
+    ),
+    ({"image": _image(4), "label": _label()}, "8-bit grey or RGB"),
+    ({"image": _image(3, np.uint16), "label": _label()}, "8-bit grey or RGB"),
+  ],
+)
+def test_read_refuses_features(stand_in, tmp_path, features, message):
+  part = _examples(_pixels(4, 4, 3))
+  stand_in({"train": part, "test": part}, features)
+  assert message in _refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("failure", "message"),
+  [
+    (NotImplementedError("..."), "again with --file_format=array_record"),
+    (ImportError("no array_record"), 'pip install "natjax[data]"'),
+    (RuntimeError("bad\nshard"), "cannot be read (bad shard); copy or prepare"),
+    (ValueError("bad"), "cannot be read (bad); copy or prepare"),
+  ],
+)
+def test_read_refuses_what_tfds_cannot_open(
+  stand_in, tmp_path, failure, message
+):
+  part = _examples(_pixels(4, 4, 3))
+  stand_in({"train": part, "test": part}, failure=failure)
+  assert message in _refusal(tmp_path)
+
+
+def test_read_refuses_an_image_that_cannot_be_decoded(stand_in, tmp_path):
+  part = [{"image": b"no image", "label": 0}]
+  stand_in({"train": part, "test": part})
+  assert "cannot be read" in _refusal(tmp_path)
+
+
+def test_read_says_how_to_install_tfds(monkeypatch, tmp_path):
+  monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+  assert 'pip install "natjax[data]"' in _refusal(tmp_path)
+
+
+@pytest.fixture
+def prepared(tmp_path):
+  """A folder in which the real tensorflow-datasets prepared a set."""
+  tfds = pytest.importorskip("tensorflow_datasets", reason=_REASON)
+  pytest.importorskip("array_record", reason=_REASON)
+  from tensorflow_datasets.core import registered
+
+  images = _pixels(12, 5, 7, 3)
+
+  def generate(rows):
+    for row in rows:
+      yield row, {"image": io.BytesIO(_encode(images[row])), "label": row % 3}
+
+  features = tfds.features.FeaturesDict(
+    {
+      "image": tfds.features.Image(shape=(None, None, 3)),
+      "label": tfds.features.ClassLabel(names=["a", "b", "c"]),
+    }
+  )
+  with registered.skip_registration():
+    builder_class = type(
+      "natjax_tiny",
+      (tfds.core.GeneratorBasedBuilder,),
+      {
+        "name": "natjax_tiny",
+        "VERSION": tfds.core.Version("1.0.0"),
+        "_info": lambda self: tfds.core.DatasetInfo(
+          builder=self, features=features
+        ),
+        "_split_generators": lambda self, _: {
+          "train": generate(range(8)),
+          "test": generate(range(8, 12)),
+        },
+        "_generate_examples": lambda self: None,
+      },
+    )
+  builder_class.name = "natjax_tiny"
+  builder = builder_class(data_dir=tmp_path, file_format="array_record")
+  builder.download_and_prepare()
+  return tmp_path, images
+
+
+def test_load_reads_what_tfds_prepared_without_tensorflow(prepared):
+  data_dir, images = prepared
+  before = "tensorflow" in sys.modules
+  loaded = data.load("natjax_tiny", data_dir=data_dir, image_size=5)
+  assert ("tensorflow" in sys.modules) == before
+  assert loaded.class_names == ("a", "b", "c")
+  assert len(loaded.train_labels) == 8
+  assert len(loaded.test_labels) == 4
+  # TFDS shuffles as it prepares: look every image up by its pixels.
+  resized = data.dataset.resize(images, 5)
+  rows = {image.tobytes(): row for row, image in enumerate(resized)}
+  found = [rows[image.tobytes()] for image in loaded.train_images]
+  assert sorted(found) == list(range(8))
+  assert loaded.train_labels.tolist() == [row % 3 for row in found]
+  found = [rows[image.tobytes()] for image in loaded.test_images]
+  assert sorted(found) == [8, 9, 10, 11]
+  assert loaded.test_labels.tolist() == [row % 3 for row in found]
+
+
+def test_load_refuses_a_set_of_tfds_that_was_damaged(prepared):
+  data_dir, _ = prepared
+  for shard in data_dir.glob("natjax_tiny/1.0.0/*-test.array_record*"):
+    shard.write_bytes(shard.read_bytes()[:100])
+  with pytest.raises(errors.InputError, match="copy or prepare it again"):
+    data.load("natjax_tiny", data_dir=data_dir)
+
+
+def test_load_refuses_a_set_of_tfds_that_only_tensorflow_reads(prepared):
+  data_dir, _ = prepared
+  info = data_dir / "natjax_tiny" / "1.0.0" / "dataset_info.json"
+  info.write_text(info.read_text().replace("array_record", "tfrecord"))
+  with pytest.raises(errors.InputError, match="--file_format=array_record"):
+    data.load("natjax_tiny", data_dir=data_dir)

@@ -1,0 +1,263 @@
+"""A plain numpy form of operations, networks and supernets.
+
+Written from the papers' definitions: [B, H, W, C] in float64, one output pixel
+at a time, windows cut out of explicitly padded images, cells unrolled, no part
+of the library used but the names of its weights and the records of its cells.
+"""
+
+import functools
+import re
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+
+class Scope(NamedTuple):
+  """The weights of one module, and how its BNs normalise.
+
+  Attributes:
+    params: nested dict of weights.
+    stats: nested dict of running statistics, nested alike; None normalises by
+      the batch.
+    path: names that lead here.
+    seen: path of a BN -> (mean, variance) of the batch it saw.
+  """
+
+  params: dict
+  stats: dict | None
+  path: tuple[str, ...]
+  seen: dict
+
+  def at(self, name):
+    """The scope of a submodule; empty if it has no weights."""
+    stats = None if self.stats is None else self.stats.get(name, {})
+    return Scope(self.params.get(name, {}), stats, (*self.path, name),
+                 self.seen)
+
+
+def scope(params, stats=None):
+  """The scope of a whole tree of weights."""
+  def float64(tree):
+    return jax.tree.map(functools.partial(np.asarray, dtype=np.float64), tree)
+
+  return Scope(float64(params), None if stats is None else float64(stats), (),
+               {})
+
+
+def random_weights(shapes, seed):
+  """Random weights, scales, biases and statistics of the given shapes."""
+  rng = np.random.default_rng(seed)
+
+  def draw(path, leaf):
+    kind, shape = path[-1].key, leaf.shape
+    if kind == "kernel":
+      x = rng.normal(size=shape) / np.sqrt(np.prod(shape[-4:-1]))
+    elif kind in ("scale", "var"):
+      x = rng.uniform(0.5, 1.5, shape)
+    elif kind in ("bias", "mean"):
+      x = 0.3 * rng.normal(size=shape)
+    else:
+      raise ValueError(f"unknown kind of weight {kind}")
+    return x.astype(leaf.dtype)
+
+  return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def relu(x):
+  return np.maximum(x, 0)
+
+
+def conv(x, kernel, *, stride=1, dilation=1, padding=None, depthwise=False):
+  """A convolution; kernel: [h, w, C_in or 1, C_out]."""
+  kernel = np.asarray(kernel, np.float64)
+  stride = (stride, stride) if isinstance(stride, int) else stride
+  span = [(k - 1) * dilation + 1 for k in kernel.shape[:2]]
+  pads = [s // 2 if padding is None else padding for s in span]
+  x = np.pad(np.asarray(x, np.float64),
+             ((0, 0), (pads[0],) * 2, (pads[1],) * 2, (0, 0)))
+  size = [(x.shape[1 + i] - span[i]) // stride[i] + 1 for i in range(2)]
+  out = np.zeros((x.shape[0], *size, kernel.shape[-1]))
+  for i, j in np.ndindex(*size):
+    top, left = i * stride[0], j * stride[1]
+    window = x[:, top:top + span[0]:dilation, left:left + span[1]:dilation]
+    out[:, i, j] = (
+        np.einsum("bhwc,hwc->bc", window, kernel[:, :, 0]) if depthwise
+        else np.einsum("bhwi,hwio->bo", window, kernel)
+    )
+  return out
+
+
+def pool(x, size, reduce, *, stride=1, padding=0):
+  """Reduces windows, of which only the part inside the image counts."""
+  x = np.asarray(x, np.float64)
+  sides = [(n + 2 * padding - size) // stride + 1 for n in x.shape[1:3]]
+  out = np.zeros((x.shape[0], *sides, x.shape[-1]))
+  for i, j in np.ndindex(*sides):
+    top, left = i * stride - padding, j * stride - padding
+    window = x[:, max(top, 0):top + size, max(left, 0):left + size]
+    out[:, i, j] = reduce(window, axis=(1, 2))
+  return out
+
+
+def norm(x, scope):
+  """BN, epsilon 1e-5, with a scale and a bias where there are such weights."""
+  params = scope.params.get("bn", scope.params)
+  if scope.stats is None:
+    mean, var = np.mean(x, (0, 1, 2)), np.var(x, (0, 1, 2))
+    scope.seen[scope.path] = mean, var
+  else:
+    mean, var = scope.stats["bn"]["mean"], scope.stats["bn"]["var"]
+  x = (x - mean) / np.sqrt(var + 1e-5)
+  return x * params.get("scale", 1.0) + params.get("bias", 0.0)
+
+
+def relu_conv_norm(x, scope, *, stride=1):
+  x = conv(relu(x), scope.params["conv"]["kernel"], stride=stride)
+  return norm(x, scope.at("norm"))
+
+
+def separable(x, scope, *, stride, repeats, dilation=1):
+  for i in range(repeats):
+    x = conv(relu(x), scope.params[f"depthwise{i}"]["kernel"], stride=stride,
+             dilation=dilation, depthwise=True)
+    x = conv(x, scope.params[f"pointwise{i}"]["kernel"])
+    x, stride = norm(x, scope.at(f"norm{i}")), 1
+  return x
+
+
+def factorized_reduce(x, scope):
+  x = relu(x)
+  if x.shape[1] % 2:
+    x = np.concatenate([np.zeros_like(x[:, :1]), x], axis=1)
+  if x.shape[2] % 2:
+    x = np.concatenate([np.zeros_like(x[:, :, :1]), x], axis=2)
+  halves = [x[:, 0::2, 0::2] @ scope.params["conv0"]["kernel"][0, 0],
+            x[:, 1::2, 1::2] @ scope.params["conv1"]["kernel"][0, 0]]
+  return norm(np.concatenate(halves, axis=-1), scope.at("norm"))
+
+
+def operation(name, x, scope, stride):
+  """The operation `name` of the library, by the tables of the papers."""
+  if name == "null":
+    return 0 * x[:, ::stride, ::stride]
+  if name == "skip_connect":
+    return x if stride == 1 else factorized_reduce(x, scope)
+  if name in ("conv_1x3_3x1", "conv_1x7_7x1", "conv_7x1_1x7"):
+    x = conv(relu(x), scope.params["conv0"]["kernel"], stride=(1, stride))
+    x = conv(x, scope.params["conv1"]["kernel"], stride=(stride, 1))
+    return norm(x, scope.at("norm"))
+  kind, size = re.fullmatch(r"(\w+)_(\d)x\2", name).groups()
+  size = int(size)
+  if kind == "conv":
+    return relu_conv_norm(x, scope, stride=stride)
+  if kind == "sep_conv":
+    return separable(x, scope, stride=stride, repeats=2)
+  if kind == "dil_conv":
+    return separable(x, scope, stride=stride, repeats=1, dilation=2)
+  return pool(x, size, {"max_pool": np.max, "avg_pool": np.mean}[kind],
+              stride=stride, padding=(size - 1) // 2)
+
+
+def cell(edges, inputs, reduction, run):
+  """Node values of a cell; `run(number of the edge, edge, x, stride)`."""
+  nodes = dict(enumerate(inputs))
+  for i, edge in enumerate(edges):
+    stride = 2 if reduction and edge.source < 2 else 1
+    y = run(i, edge, nodes[edge.source], stride)
+    nodes[edge.target] = nodes.get(edge.target, 0) + y
+  return nodes
+
+
+def stem(x, scope, kind):
+  """The outputs that stand for the two cells before the first."""
+  if kind == "cifar":
+    x = norm(conv(x, scope.params["conv"]["kernel"]), scope.at("norm"))
+    return x, x
+  outputs = []
+  for i in range(3):
+    x = conv(x, scope.params[f"conv{i}"]["kernel"], stride=2)
+    x = norm(x, scope.at(f"norm{i}"))
+    outputs.append(x)
+    x = relu(x)
+  return outputs[1], outputs[2]
+
+
+def preprocess(outputs, scopes):
+  """Both inputs of a cell; node 0 is reduced where it is twice as large."""
+  first = (factorized_reduce if "conv0" in scopes[0].params
+           else relu_conv_norm)
+  return first(outputs[0], scopes[0]), relu_conv_norm(outputs[1], scopes[1])
+
+
+def classify(x, scope):
+  linear = scope.at("linear").params
+  return x @ linear["kernel"] + linear["bias"]
+
+
+def auxiliary_head(x, scope, kind):
+  x = pool(relu(x), 5, np.mean, stride=3 if kind == "cifar" else 2)
+  x = conv(x, scope.params["conv0"]["kernel"])
+  x = relu(norm(x, scope.at("norm0")))
+  x = conv(x, scope.params["conv1"]["kernel"], padding=0)
+  if kind == "cifar":
+    x = norm(x, scope.at("norm1"))
+  return classify(relu(x).reshape(len(x), -1), scope.at("classifier"))
+
+
+def network(genotype, skeleton, variables, images, *, train):
+  """Logits, auxiliary logits or None, and the batch statistics per BN."""
+  stats = None if train else variables["batch_stats"]
+  top = scope(variables["params"], stats)
+  count, auxiliary = skeleton.cells, None
+  outputs = stem(images, top.at("stem"), skeleton.kind)
+  for i in range(count):
+    reduction = i in (count // 3, 2 * count // 3)
+    here, graph = top.at(f"cell{i}"), genotype[int(reduction)]
+
+    def run(j, edge, x, stride, here=here):
+      own = here.at(f"edge{j}_{edge.operation}")
+      return operation(edge.operation, x, own, stride)
+
+    inputs = preprocess(outputs,
+                        [here.at("preprocess0"), here.at("preprocess1")])
+    nodes = cell(graph.edges, inputs, reduction, run)
+    out = np.concatenate([nodes[n] for n in graph.concat], axis=-1)
+    outputs = outputs[1], out
+    if train and i == 2 * count // 3 and "auxiliary" in top.params:
+      auxiliary = auxiliary_head(out, top.at("auxiliary"), skeleton.kind)
+  features = outputs[1].mean((1, 2))
+  return classify(features, top.at("head")), auxiliary, top.seen
+
+
+def supernet(genotype, skeleton, params, images):
+  """Logits of a genotype in a supernet; pooling is followed by a BN."""
+  top = scope({k: v for k, v in params.items() if k != "groups"})
+  groups = scope({str(g): p for g, p in enumerate(params["groups"])}).params
+  places = [(groups[str(g)], j) for g, p in enumerate(params["groups"])
+            for j in range(len(p["preprocess"]))]
+  outputs = stem(images, top.at("stem"), skeleton.kind)
+  for i, (group, j) in enumerate(places):
+    reduction = i in (skeleton.cells // 3, 2 * skeleton.cells // 3)
+    graph = genotype[int(reduction)]
+
+    def run(_, edge, x, stride, group=group, j=j, reduction=reduction):
+      f, t = edge.source, edge.target
+      if not reduction:
+        store, slot = "edges", sum(range(2, t)) + f
+      elif f < 2:
+        store, slot = "input_edges", 2 * (t - 2) + f
+      else:
+        store, slot = "node_edges", sum(range(t - 2)) + f - 2
+      own = jax.tree.map(lambda leaf: leaf[j, slot],
+                         group[store].get(edge.operation, {}))
+      y = operation(edge.operation, x, scope(own), stride)
+      return norm(y, scope({})) if "pool" in edge.operation else y
+
+    inputs = preprocess(
+        outputs, [scope(group["preprocess"][j][f"node{k}"]) for k in range(2)])
+    nodes = cell(graph.edges, inputs, reduction, run)
+    outputs = outputs[1], np.concatenate(
+        [nodes[n] if n in graph.concat else 0 * nodes[n]
+         for n in range(2, len(nodes))], axis=-1)
+  return classify(outputs[1].mean((1, 2)), top.at("head"))

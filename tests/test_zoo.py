@@ -1,0 +1,82 @@
+"""Tests of `natjax.zoo`."""
+
+import doctest
+import json
+import pathlib
+
+import pytest
+
+from natjax import architecture
+from natjax import errors
+from natjax import zoo
+
+SPEC = (pathlib.Path(__file__).resolve().parents[2]
+        / "shared" / "spec" / "genotypes.json")
+
+
+def test_genotypes_equal_the_gathered_ones():
+  """Against the file in which the published genotypes were gathered."""
+  if not SPEC.exists():
+    pytest.skip(f"{SPEC} is not there; it travels apart from the repository")
+  gathered = json.loads(SPEC.read_text("utf-8"))
+  names = {name.lower(): name for name in gathered}
+  for cell in ("resblock", "vgg", "mobilenetv2"):
+    names[f"{cell}-cell"] = names.pop(cell)
+  assert sorted(zoo.names()) == sorted(names)
+  for name, gathered_name in names.items():
+    assert architecture.to_dict(zoo.get(name)) == gathered[gathered_name], name
+
+
+def test_darts_literal():
+  """DARTS_V2 of Liu et al., 2019, written down by hand."""
+  normal, reduce = zoo.get("darts")
+  assert normal.edges == (
+      ("sep_conv_3x3", 0, 2), ("sep_conv_3x3", 1, 2), ("sep_conv_3x3", 0, 3),
+      ("sep_conv_3x3", 1, 3), ("sep_conv_3x3", 1, 4), ("skip_connect", 0, 4),
+      ("skip_connect", 0, 5), ("dil_conv_3x3", 2, 5),
+  )
+  assert reduce.edges == (
+      ("max_pool_3x3", 0, 2), ("max_pool_3x3", 1, 2), ("skip_connect", 2, 3),
+      ("max_pool_3x3", 1, 3), ("max_pool_3x3", 0, 4), ("skip_connect", 2, 4),
+      ("skip_connect", 2, 5), ("max_pool_3x3", 1, 5),
+  )
+  assert normal.concat == reduce.concat == (2, 3, 4, 5)
+
+
+def test_names():
+  assert len(zoo.names()) == len(set(zoo.names())) == 36
+  assert {"darts", "nat_darts", "natv2_darts", "enas", "naonet",
+          "resblock-cell", "vgg-cell", "mobilenetv2-cell", "nasnet",
+          "pc_darts_cifar", "amoebanet"} <= set(zoo.names())
+  assert all(zoo.get(name).num_nodes in (4, 5) for name in zoo.names())
+
+
+@pytest.mark.parametrize("given, name", [
+    ("DARTS", "darts"), ("NAT-DARTS", "nat_darts"),
+    ("Pc_Darts-CIFAR", "pc_darts_cifar"), ("RESBLOCK_CELL", "resblock-cell"),
+    ("ResBlock", "resblock-cell"), ("VGG", "vgg-cell"),
+    ("NATv2_MobileNetV2", "natv2_mobilenetv2"),
+])
+def test_letter_case_and_dashes_do_not_matter(given, name):
+  assert name in zoo.names()
+  assert zoo.get(given) is zoo.get(name)
+
+
+@pytest.mark.parametrize("given, near", [
+    ("dart", "darts"), ("natv2_dartz", "natv2_darts"), ("amebanet", "amoebanet")
+])
+def test_near_miss_is_named(given, near):
+  with pytest.raises(errors.InputError, match=f"did you mean.* {near}") as e:
+    zoo.get(given)
+  assert f"'{given}'" in str(e.value) and "\n" not in str(e.value)
+
+
+def test_far_miss_guesses_nothing():
+  with pytest.raises(errors.InputError, match="'qqqq'") as e:
+    zoo.get("qqqq")
+  assert "did you mean" not in str(e.value)
+  assert "natjax list" in str(e.value)
+
+
+def test_examples():
+  assert doctest.testmod(zoo) == (0, 1)
