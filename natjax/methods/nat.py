@@ -57,7 +57,11 @@ class NATConfig:
   Attributes:
     init_channels: C of the supernet.
     cells: L of the supernet.
-    epochs: of both phases together, weights then policy.
+    epochs: of the whole search.
+    warmup_epochs: of these, the first, in which only the weights are trained;
+      later each epoch has a weights phase, then a policy phase. 0 in the
+      paper: the policy then first learns from the rewards of an untrained
+      supernet.
     batch_size: over all devices, of both phases.
     learning_rate: of the supernet's SGD.
     final_learning_rate: where a cosine schedule ends; as `learning_rate`, the
@@ -84,6 +88,7 @@ class NATConfig:
   init_channels: int = 20
   cells: int = 8
   epochs: int = 200
+  warmup_epochs: int = 0
   batch_size: int = 64
   learning_rate: float = 0.01
   final_learning_rate: float = 0.01
@@ -152,6 +157,10 @@ def check(config: NATConfig) -> NATConfig:
     raise errors.InputError(
         "baseline 'leave_one_out' needs other samples and samples is 1; pass"
         " --samples 2 or more, or another --baseline")
+  if not 0 <= config.warmup_epochs < config.epochs:
+    raise errors.InputError(
+        f"warmup-epochs is {config.warmup_epochs} and must lie in [0, epochs)"
+        f" with epochs {config.epochs}; the policy needs epochs too")
   if not 0 < config.weights_fraction < 1:
     raise errors.InputError(
         f"weights-fraction is {config.weights_fraction} and must lie between 0"
@@ -307,7 +316,10 @@ class NAT:
     )
     return base.Method(
         init=self.init,
-        stages=(base.Stage("search", self.config.epochs, phases),),
+        stages=(
+            base.Stage("warmup", self.config.warmup_epochs, phases[:1]),
+            base.Stage("search", self.config.epochs
+                       - self.config.warmup_epochs, phases)),
         evaluate=self.evaluate,
         derive=self.derive,
         explain=self.explain,

@@ -290,8 +290,7 @@ class _Fit:
 
   def _run(self):
     state = self._method.init(jax.random.key(self._options.seed))
-    first = self._method.stages[0].phases[0]
-    carry = (state, jnp.zeros(len(first.metrics)))
+    carry = (state, jnp.zeros(0))
     position = Position()
     found = self._restore(carry)
     if found is not None:

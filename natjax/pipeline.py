@@ -1,0 +1,452 @@
+"""The main jobs: transform an architecture, train architectures.
+
+`transform`: trains a supernet and a policy (`methods.nat`), transforms the
+given genotype, trains the original and the transformed network alike, and
+says what changed. `train` is its last part alone. Both are resumed by calling
+them again with the same arguments.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import platform
+import time
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from natjax import architecture as architecture_lib
+from natjax import cost as cost_lib
+from natjax import data as data_lib
+from natjax import drawing
+from natjax import presets
+from natjax import runs
+from natjax import skeleton as skeleton_lib
+from natjax import spaces
+from natjax.methods import nat
+from natjax.methods import supervised
+from natjax.training import devices as devices_lib
+from natjax.training import fit as fit_lib
+from natjax.training import metrics as metrics_lib
+
+Genotype = architecture_lib.Genotype
+
+
+@dataclasses.dataclass(frozen=True)
+class Listener:
+  """Who hears of a run's course; the command line shows it.
+
+  Attributes:
+    on_progress: called after every chunk of steps.
+    on_row: called with every row of `metrics.jsonl`.
+    should_stop: asked after every chunk; true saves and raises `Interrupted`.
+    checkpoint_seconds: least time between checkpoints.
+    chunk_seconds: about how long a chunk of steps takes.
+  """
+
+  on_progress: Callable[[fit_lib.Progress], None] = lambda progress: None
+  on_row: Callable[[metrics_lib.Row], None] | None = None
+  should_stop: Callable[[], bool] = lambda: False
+  checkpoint_seconds: float = 60.0
+  chunk_seconds: float = 10.0
+
+
+def versions() -> dict[str, str]:
+  """Versions that a result depends on."""
+  return {"python": platform.python_version(), "jax": jax.__version__,
+          "flax": flax.__version__, "optax": optax.__version__,
+          "numpy": np.__version__}
+
+
+def transform(
+    genotype: Genotype,
+    dataset: data_lib.Dataset,
+    *,
+    out: str | os.PathLike[str],
+    search: nat.NATConfig | None = None,
+    train: supervised.TrainConfig | None = None,
+    space: str | None = None,
+    seed: int = 0,
+    devices: int | None = None,
+    overwrite: bool = False,
+    listener: Listener | None = None,
+) -> dict[str, Any]:
+  """Transforms a genotype by NAT and trains both networks.
+
+  Args:
+    genotype: what to transform.
+    dataset: images; the test images are looked at once, by trained networks.
+    out: the run directory; an interrupted run there is resumed.
+    search: settings of the search; None is the preset "small".
+    train: settings of the final training; None is the preset "small".
+    space: "nat" or "nat_loose_end"; None chooses by the genotype.
+    seed: of everything random.
+    devices: how many to spread over; None is all.
+    overwrite: remove an earlier run in `out`.
+    listener: who hears of the course.
+
+  Returns:
+    What `result.json` holds: "original" and "transformed" with "params",
+    "madds", "accuracy" (mean over seeds, in [0, 1]), "accuracy_std" and
+    "accuracies"; "changes"; "candidates" with their scores; "architectures",
+    "seed", "versions", "seconds".
+
+  Raises:
+    InputError: anything that does not fit, before anything is compiled.
+  """
+  default = presets.get("small")
+  job = TransformJob(
+      genotype, dataset, search or default.search, train or default.train,
+      space=space, seed=seed, devices=devices)
+  return job.run(out, overwrite=overwrite, listener=listener or Listener())
+
+
+def train(
+    genotype: Genotype,
+    dataset: data_lib.Dataset,
+    *,
+    out: str | os.PathLike[str],
+    config: supervised.TrainConfig | None = None,
+    seed: int = 0,
+    devices: int | None = None,
+    overwrite: bool = False,
+    listener: Listener | None = None,
+) -> dict[str, Any]:
+  """Trains the network of a genotype, once per seed; see `transform`.
+
+  Returns:
+    What `result.json` holds: "params", "madds", "accuracy", "accuracy_std",
+    "accuracies", "architecture", "seed", "versions", "seconds".
+  """
+  job = TrainJob(genotype, dataset, config or presets.get("small").train,
+                 seed=seed, devices=devices)
+  return job.run(out, overwrite=overwrite, listener=listener or Listener())
+
+
+class TrainJob:
+  """A training that is checked and described but not yet run.
+
+  Attributes:
+    genotype: what to train.
+    dataset: on what.
+    config: how.
+    skeleton: in which network.
+  """
+
+  def __init__(self, genotype, dataset, config, *, seed, devices=None):
+    self.genotype = architecture_lib.check(genotype)
+    self.dataset = dataset
+    self.config = supervised.check(config)
+    self.seed = seed
+    self.devices = tuple(devices_lib.choose(devices))
+    self.skeleton = supervised.skeleton_of(
+        config, num_classes=dataset.num_classes,
+        image_size=dataset.train_images.shape[1])
+    devices_lib.check_batch(config.batch_size, len(self.devices))
+    fit_lib.check_splits({"train": self.split}, config.batch_size)
+    self.cost = cost_lib.network(self.genotype, self.skeleton)
+
+  @property
+  def split(self) -> fit_lib.Split:
+    """The training images."""
+    return fit_lib.Split(self.dataset.train_images, self.dataset.train_labels)
+
+  @functools.cached_property
+  def steps(self) -> int:
+    """Updates per epoch."""
+    return len(self.dataset.train_labels) // self.config.batch_size
+
+  def describe(self) -> dict[str, Any]:
+    """The whole configuration, as `config.json` holds it."""
+    return {
+        "kind": "train",
+        "architecture": architecture_lib.to_dict(self.genotype),
+        **_describe_data(self.dataset),
+        "train": dataclasses.asdict(self.config),
+        "seed": self.seed,
+        "devices": len(self.devices),
+    }
+
+  def estimate(self) -> dict[str, int]:
+    """Size of the job: "params", "madds", "steps", "memory_bytes"."""
+    batch = self.config.batch_size // len(self.devices)
+    return {
+        "params": self.cost.params, "madds": self.cost.madds,
+        "steps": self.steps * self.config.epochs * self.config.seeds,
+        "memory_bytes": _network_bytes(
+            self.genotype, self.skeleton, batch, self.config.dtype),
+    }
+
+  def run(self, out, *, overwrite, listener) -> dict[str, Any]:
+    """Runs or resumes the job in `out`."""
+    out = runs.open_run(out, self.describe(), overwrite=overwrite)
+    if (out / runs.RESULT).exists():
+      return runs.read_json(out / runs.RESULT)
+    metrics_lib.write_text(out / runs.ARCHITECTURE,
+                           architecture_lib.to_json(self.genotype) + "\n")
+    results = self.train_seeds(out, "network", listener)
+    result = {
+        **self.summary(results),
+        "architecture": architecture_lib.to_dict(self.genotype),
+        "seed": self.seed, "versions": versions(),
+        "devices": [d.device_kind for d in self.devices],
+        "seconds": round(sum(r["seconds"] for r in results), 1),
+    }
+    drawing.save(out / "architecture.svg", self.genotype)
+    runs.write_json(out / runs.RESULT, result)
+    return result
+
+  def summary(self, results) -> dict[str, Any]:
+    """Costs, and mean and deviation of the accuracy over seeds."""
+    accuracies = [r["accuracy"] for r in results]
+    return {
+        "params": self.cost.params, "madds": self.cost.madds,
+        "accuracy": float(np.mean(accuracies)),
+        "accuracy_std": float(np.std(accuracies, ddof=1))
+        if len(accuracies) > 1 else 0.0,
+        "accuracies": accuracies,
+    }
+
+  def train_seeds(
+      self, out: pathlib.Path, name: str, listener: Listener
+  ) -> list[dict[str, Any]]:
+    """Trains one network per seed under `out`; finished ones are kept."""
+    method = supervised.Supervised(
+        self.config, self.genotype, num_classes=self.dataset.num_classes,
+        image_size=self.skeleton.image_size, steps_per_epoch=self.steps)
+    record = method.method()
+    return [self._train_one(method, record, out, f"{name}-{self.seed + i}",
+                            self.seed + i, listener)
+            for i in range(self.config.seeds)]
+
+  def _train_one(self, method, record, out, name, seed, listener):
+    folder = out / runs.NETWORKS / name
+    if (folder / runs.RESULT).exists():
+      return runs.read_json(folder / runs.RESULT)
+    folder.mkdir(parents=True, exist_ok=True)
+    preparation = _preparation(self.dataset, self.config.dtype,
+                               cutout=self.config.cutout)
+    began = time.monotonic()
+    state = fit_lib.fit(
+        record, {"train": self.split}, batch_size=self.config.batch_size,
+        preparation=preparation, options=_options(
+            listener, seed, self.devices, folder / "checkpoint",
+            out / runs.METRICS, name))
+    test = fit_lib.Split(self.dataset.test_images, self.dataset.test_labels)
+    state = jax.device_put(state, self.devices[0])
+    accuracy = fit_lib.evaluate(
+        record.evaluate, state, test, preparation=preparation,
+        batch_size=max(self.config.batch_size, 128))
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    runs.save_weights(folder / runs.WEIGHTS, variables)
+    result = {
+        "accuracy": accuracy, "seed": seed,
+        "architecture": architecture_lib.to_dict(self.genotype),
+        "skeleton": self.skeleton._asdict(),
+        "auxiliary": self.config.auxiliary, "dtype": self.config.dtype,
+        "mean": list(map(float, self.dataset.mean)),
+        "std": list(map(float, self.dataset.std)),
+        "class_names": list(self.dataset.class_names),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    runs.write_json(folder / runs.RESULT, result)
+    return result
+
+
+class TransformJob:
+  """A transformation that is checked and described but not yet run."""
+
+  def __init__(self, genotype, dataset, search, train, *, space=None, seed=0,
+               devices=None):
+    self.genotype = architecture_lib.check(genotype)
+    self.dataset = dataset
+    self.search = nat.check(search)
+    self.train = TrainJob(genotype, dataset, train, seed=seed, devices=devices)
+    self.seed, self.devices = seed, self.train.devices
+    self.space = spaces.space_for(self.genotype, name=space)
+    architecture_lib.genotype_arrays(self.genotype, self.space.candidates)
+    devices_lib.check_batch(search.batch_size, len(self.devices))
+    parts = data_lib.split(
+        len(dataset.train_labels),
+        (search.weights_fraction, 1 - search.weights_fraction), seed=seed)
+    self.splits = {
+        name: fit_lib.Split(dataset.train_images[rows],
+                            dataset.train_labels[rows])
+        for name, rows in zip(("weights", "policy"), parts, strict=True)
+    }
+    fit_lib.check_splits(self.splits, search.batch_size)
+    self.nat = nat.NAT(
+        search, self.space, num_classes=dataset.num_classes,
+        image_size=dataset.train_images.shape[1],
+        targets=(self.train.skeleton,),
+        steps_per_epoch=len(parts[0]) // search.batch_size,
+        num_devices=len(self.devices))
+
+  def describe(self) -> dict[str, Any]:
+    """The whole configuration, as `config.json` holds it."""
+    return {
+        "kind": "transform",
+        "method": "nat",
+        "architecture": architecture_lib.to_dict(self.genotype),
+        **_describe_data(self.dataset),
+        "space": self.space._asdict(),
+        "search": dataclasses.asdict(self.search),
+        "train": dataclasses.asdict(self.train.config),
+        "seed": self.seed,
+        "devices": len(self.devices),
+    }
+
+  def estimate(self) -> dict[str, Any]:
+    """Size of the job: of the search, and of the networks it trains."""
+    supernet = self.nat.supernet
+    shapes = jax.eval_shape(supernet.init, jax.random.key(0))
+    params = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    batch = self.search.batch_size // len(self.devices)
+    steps = sum(
+        stage.epochs * sum(len(self.splits[p.split].labels)
+                           // self.search.batch_size for p in stage.phases)
+        for stage in self.nat.method().stages)
+    return {
+        "search": {"params": params, "steps": steps,
+                   "memory_bytes": _supernet_bytes(supernet, params, batch)},
+        "train": self.train.estimate(),
+    }
+
+  def run(self, out, *, overwrite, listener) -> dict[str, Any]:
+    """Runs or resumes the job in `out`."""
+    out = runs.open_run(out, self.describe(), overwrite=overwrite)
+    if (out / runs.RESULT).exists():
+      return runs.read_json(out / runs.RESULT)
+    transformed, report = self._transform(out, listener)
+    after = TrainJob(
+        transformed, self.dataset, self.train.config, seed=self.seed,
+        devices=len(self.devices))
+    results = {"original": self.train.train_seeds(out, "original", listener)}
+    # What came out unchanged is the same network: trained once.
+    results["transformed"] = (
+        results["original"] if transformed == self.genotype
+        else after.train_seeds(out, "transformed", listener))
+    result = {
+        "original": self.train.summary(results["original"]),
+        "transformed": after.summary(results["transformed"]),
+        "changes": [change._asdict() for change in
+                    drawing.changes(self.genotype, transformed)],
+        **report,
+        "architectures": {
+            "original": architecture_lib.to_dict(self.genotype),
+            "transformed": architecture_lib.to_dict(transformed)},
+        "dataset": self.dataset.name, "seed": self.seed,
+        "versions": versions(),
+        "devices": [d.device_kind for d in self.devices],
+    }
+    networks = {id(r): r for rs in results.values() for r in rs}
+    result["seconds"] = round(report["search_seconds"] + sum(
+        r["seconds"] for r in networks.values()), 1)
+    drawing.save(out / "architecture.svg", self.genotype, transformed)
+    runs.write_json(out / runs.RESULT, result)
+    return result
+
+  def _transform(self, out, listener):
+    """Searches and derives; returns the genotype and the report."""
+    derived = out / "checkpoint" / "derived.json"
+    if derived.exists():
+      report = runs.read_json(derived)
+      return architecture_lib.read(out / runs.ARCHITECTURE), report
+    began = time.monotonic()
+    preparation = _preparation(self.dataset, self.search.dtype)
+    state = fit_lib.fit(
+        self.nat.method(), self.splits, batch_size=self.search.batch_size,
+        preparation=preparation, options=_options(
+            listener, self.seed, self.devices, out / "checkpoint" / "search",
+            out / runs.METRICS, "search"))
+    state = jax.device_put(state, self.devices[0])
+    rng = jax.random.fold_in(jax.random.key(self.seed), 1)
+    scoring_batch = self.search.batch_size
+    predict = self._predict
+
+    def score(cells):
+      return fit_lib.evaluate(
+          predict, (state, cells), self.splits["policy"],
+          preparation=preparation, batch_size=scoring_batch, whole=True)
+
+    transformed, report = self.nat.derive(state, self.genotype, score, rng)
+    for candidate in report["candidates"]:
+      cost = cost_lib.network(
+          architecture_lib.from_dict(candidate["architecture"]),
+          self.train.skeleton)
+      candidate |= {"params": cost.params, "madds": cost.madds}
+    report |= {"scoring_batch_size": scoring_batch,
+               "search_seconds": round(time.monotonic() - began, 1)}
+    metrics_lib.write_text(out / runs.ARCHITECTURE,
+                           architecture_lib.to_json(transformed) + "\n")
+    runs.write_json(derived, report)
+    return transformed, report
+
+  def _predict(self, state_and_cells, batch):
+    state, cells = state_and_cells
+    return self.nat.evaluate(state, batch, cells)
+
+
+def _options(listener, seed, devices, checkpoint_dir, metrics_path, name):
+  return fit_lib.Options(
+      seed=seed, devices=devices, checkpoint_dir=checkpoint_dir,
+      metrics_path=metrics_path, run=name, on_progress=listener.on_progress,
+      on_row=listener.on_row, should_stop=listener.should_stop,
+      chunk_seconds=listener.chunk_seconds,
+      checkpoint_seconds=listener.checkpoint_seconds)
+
+
+def _preparation(dataset, dtype, *, cutout=0):
+  return fit_lib.Preparation(
+      tuple(map(float, dataset.mean)), tuple(map(float, dataset.std)),
+      dataset.augmentation._replace(cutout=cutout), jnp.dtype(dtype))
+
+
+def _describe_data(dataset):
+  sizes = {"train": len(dataset.train_labels), "test": len(dataset.test_labels)}
+  return {"dataset": dataset.name, "images": sizes,
+          "image_size": int(dataset.train_images.shape[1]),
+          "classes": dataset.num_classes,
+          "augmentation": dataset.augmentation._asdict()}
+
+
+def _bytes(dtype):
+  return jnp.dtype(dtype).itemsize
+
+
+def _network_bytes(genotype, skeleton, batch, dtype):
+  """A rough count: parameters, momentum and gradient, and every edge's image.
+
+  An operation keeps about four images of its size for the backward pass.
+  """
+  widths = [len(cell.concat) for cell in genotype]
+  pixels = sum(
+      layer.out_size**2 * layer.channels * (
+          4 * len(genotype[int(layer.reduction)].edges)
+          + 2 * widths[int(layer.reduction)])
+      for layer in skeleton_lib.layers(skeleton, widths))
+  params = cost_lib.network(genotype, skeleton).params
+  return 12 * params + batch * pixels * _bytes(dtype)
+
+
+def _supernet_bytes(supernet, params, batch):
+  """A rough count: three copies of the weights, and every cell's nodes twice.
+
+  The backward pass recomputes what the edges did (`networks.cell_scan`).
+  """
+  n = supernet.space.num_nodes
+  pixels = sum(layer.out_size**2 * layer.channels * 2 * (2 * n + 2)
+               for layer in supernet.layers)
+  return 16 * params + batch * pixels * _bytes(supernet.dtype)
+
+
+def to_json(value: Any) -> str:
+  """JSON text of a result or a configuration."""
+  return json.dumps(value, indent=2)

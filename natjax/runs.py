@@ -1,0 +1,223 @@
+"""Run directories: what a run leaves behind, and how it is found again.
+
+A run directory holds `config.json` (what was asked for), `metrics.jsonl`,
+`architecture.json`, `result.json`, a picture, a checkpoint, and trained
+weights as `weights.npz`. A run is resumed by asking for the same again; a
+directory that holds anything else is never touched.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+from typing import Any, NamedTuple
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from natjax import architecture as architecture_lib
+from natjax import errors
+from natjax import skeleton as skeleton_lib
+from natjax.networks import network as network_lib
+from natjax.training import fit as fit_lib
+from natjax.training import metrics as metrics_lib
+from natjax import data as data_lib
+
+CONFIG = "config.json"
+RESULT = "result.json"
+METRICS = "metrics.jsonl"
+ARCHITECTURE = "architecture.json"
+WEIGHTS = "weights.npz"
+NETWORKS = "networks"
+
+# All that a run writes into its directory; --overwrite removes these alone.
+_OWN = (CONFIG, RESULT, METRICS, ARCHITECTURE, WEIGHTS, NETWORKS, "checkpoint",
+        "architecture.svg", "architecture.png", "curves.png", "tensorboard")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+  """Reads a JSON file (InputError if it is not there or not JSON)."""
+  try:
+    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+  except OSError as e:
+    raise errors.InputError(f"{path}: {e.strerror}; name a run's folder") from e
+  except ValueError as e:
+    raise errors.InputError(
+        f"{path} is not JSON and may be damaged; restore it or start anew with"
+        " --overwrite") from e
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+  """Writes a JSON file under a temporary name and renames it."""
+  metrics_lib.write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def open_run(
+    out: str | os.PathLike[str],
+    config: dict[str, Any],
+    *,
+    overwrite: bool = False,
+) -> pathlib.Path:
+  """Opens a run directory for what `config` asks for.
+
+  Args:
+    out: the directory; made if it is not there.
+    config: JSON values, all that the run is a function of.
+    overwrite: remove what an earlier run left there and start anew.
+
+  Returns:
+    The path.
+
+  Raises:
+    InputError: a file stands there, a folder that holds no run, or a run of
+      another configuration.
+  """
+  out = pathlib.Path(out)
+  if out.exists() and not out.is_dir():
+    raise errors.InputError(f"{out} is a file; name a folder with --out")
+  found = out.is_dir() and any(out.iterdir())
+  known = (out / CONFIG).is_file()
+  if found and not known:
+    raise errors.InputError(
+        f"{out} is not empty and holds no run of natjax; name another folder"
+        " with --out")
+  if known and overwrite:
+    for name in _OWN:
+      path = out / name
+      if path.is_dir():
+        shutil.rmtree(path)
+      else:
+        path.unlink(missing_ok=True)
+  elif known:
+    _check_same(out, read_json(out / CONFIG), config)
+    return out
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+  except OSError as e:
+    raise errors.InputError(
+        f"{out} cannot be made: {e.strerror}; name another folder with --out"
+    ) from e
+  write_json(out / CONFIG, config)
+  return out
+
+
+def _check_same(out, old, new):
+  plain = json.loads(json.dumps(new))
+  old_flat, new_flat = (_flat(c) for c in (old, plain))
+  differ = [key for key in sorted({*old_flat, *new_flat})
+            if old_flat.get(key) != new_flat.get(key)]
+  if differ:
+    shown = ", ".join(
+        f"{k} {old_flat.get(k)!r} there and {new_flat.get(k)!r} here"
+        for k in differ[:3])
+    more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+    raise errors.InputError(
+        f"{out} holds a run of another configuration ({shown}{more}); give the"
+        " same settings to resume it, name another --out, or start anew with"
+        " --overwrite")
+
+
+def _flat(tree, prefix=""):
+  if not isinstance(tree, dict):
+    return {prefix: tree}
+  return {k: v for name, value in tree.items()
+          for k, v in _flat(value, f"{prefix}.{name}" if prefix else name
+                            ).items()}
+
+
+def save_weights(path: str | os.PathLike[str], variables: Any) -> None:
+  """Writes a network's variables as `.npz`, one array per path."""
+  path = pathlib.Path(path)
+  flat = flax.traverse_util.flatten_dict(variables, sep="/")
+  temporary = path.with_name(f".{path.name}.tmp")
+  with temporary.open("wb") as f:
+    np.savez(f, **{k: np.asarray(v) for k, v in flat.items()})
+  os.replace(temporary, path)
+
+
+def load_weights(path: str | os.PathLike[str]) -> Any:
+  """Reads what `save_weights` wrote; nothing in it is executed."""
+  try:
+    with np.load(path, allow_pickle=False) as f:
+      flat = {k: jnp.asarray(f[k]) for k in f.files}
+  except (OSError, ValueError, EOFError) as e:
+    raise errors.InputError(
+        f"{path} is not there or damaged; train the network again") from e
+  return flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
+class TrainedNetwork(NamedTuple):
+  """A trained network, ready to be applied.
+
+  Attributes:
+    genotype: its cells.
+    module: the linen module.
+    variables: "params" and "batch_stats".
+    preparation: from images u8 to what the module takes.
+    class_names: of the classes, in order.
+    test_accuracy: as measured after training, in [0, 1].
+  """
+
+  genotype: architecture_lib.Genotype
+  module: network_lib.Network
+  variables: Any
+  preparation: fit_lib.Preparation
+  class_names: tuple[str, ...]
+  test_accuracy: float
+
+  def logits(self, images: jax.Array) -> jax.Array:
+    """f32[B, K] of images u8[B, H, W, 3]."""
+    images = self.preparation(jax.random.key(0), jnp.asarray(images),
+                              train=False)
+    return self.module.apply(self.variables, images)[0]
+
+  def predict(self, images: jax.Array) -> jax.Array:
+    """The likeliest class, i32[B], of images u8[B, H, W, 3]."""
+    return jnp.argmax(self.logits(images), axis=-1)
+
+
+def network_folders(out: str | os.PathLike[str]) -> list[pathlib.Path]:
+  """Folders of the trained networks of a run, in order of their names."""
+  folders = sorted((pathlib.Path(out) / NETWORKS).glob(f"*/{RESULT}"))
+  if not folders:
+    raise errors.InputError(
+        f"{out} holds no trained network; name the folder of a finished"
+        " `natjax train` or `natjax transform`")
+  return [path.parent for path in folders]
+
+
+def load(
+    out: str | os.PathLike[str], name: str | None = None
+) -> TrainedNetwork:
+  """Loads a trained network.
+
+  Args:
+    out: a run directory of `train` or `transform`.
+    name: which of its networks, for example "transformed-1"; None is the
+      first of the transformed ones, or the first.
+
+  Raises:
+    InputError: no such run or network, or a damaged file.
+  """
+  folders = {path.name: path for path in network_folders(out)}
+  if name is None:
+    name = min(folders, key=lambda n: (not n.startswith("transformed"), n))
+  if name not in folders:
+    raise errors.InputError(
+        f"{out} has no network '{name}'; it has {', '.join(folders)}")
+  folder = folders[name]
+  result = read_json(folder / RESULT)
+  module = network_lib.Network(
+      architecture_lib.from_dict(result["architecture"]),
+      skeleton_lib.Skeleton(**result["skeleton"]),
+      bool(result["auxiliary"]))
+  return TrainedNetwork(
+      genotype=module.genotype, module=module,
+      variables=load_weights(folder / WEIGHTS),
+      preparation=fit_lib.Preparation(
+          tuple(result["mean"]), tuple(result["std"]),
+          data_lib.Augmentation(), jnp.dtype(result["dtype"])),
+      class_names=tuple(result["class_names"]),
+      test_accuracy=result["accuracy"])
