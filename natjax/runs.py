@@ -10,7 +10,8 @@ import json
 import os
 import pathlib
 import shutil
-from typing import Any, NamedTuple
+from typing import Any
+from typing import NamedTuple
 
 import flax.traverse_util
 import jax
@@ -18,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import architecture as architecture_lib
+from natjax import data as data_lib
 from natjax import errors
 from natjax import skeleton as skeleton_lib
 from natjax.networks import network as network_lib
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
-from natjax import data as data_lib
 
 CONFIG = "config.json"
 RESULT = "result.json"

@@ -35,9 +35,9 @@ def read(path: pathlib.Path) -> dataset.RawImages:
       _check_keys(path, arrays.files)
       values = [arrays[key] for key in KEYS]
       names = arrays["class_names"] if "class_names" in arrays.files else None
+  except errors.InputError:
+    raise
   except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-    if isinstance(error, errors.InputError):
-      raise
     raise errors.InputError(
       f"{path} cannot be read ({_one_line(error)}); save plain arrays of "
       "numbers with numpy.savez, and copy the file again if it is damaged"

@@ -27,7 +27,8 @@ as there.
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
+from typing import NamedTuple
 
 import jax
 from jax import lax
@@ -36,7 +37,6 @@ import optax
 
 from natjax import architecture as architecture_lib
 from natjax import errors
-from natjax import operations
 from natjax import skeleton as skeleton_lib
 from natjax import spaces
 from natjax import transitions
@@ -383,7 +383,7 @@ class NAT:
         drawn=lax.all_gather(betas, base.AXIS)), metrics
 
   def logits(self, policy: Any, cells: architecture_lib.CellArrays):
-    """The policy's logits f32[..., 2, N, 2, A] for `CellArrays` [..., 2, N, 2]."""
+    """Logits f32[..., 2, N, 2, A] for `CellArrays` [..., 2, N, 2]."""
     apply = lambda cell, reduction: self.policy.apply(
         {"params": policy}, cell, reduction)
     return _over_cells(apply, cells)
@@ -392,15 +392,16 @@ class NAT:
     """log pi(alpha | beta), f32[...]; actions i32[..., 2, N, 2]."""
     logits = self.logits(policy, cells)
     each = _over_cells(
-        lambda cell, reduction, a, l: sampling.log_prob(
-            l, cell, reduction, a, self.table), cells, actions, logits)
+        lambda cell, reduction, a, row: sampling.log_prob(
+            row, cell, reduction, a, self.table), cells, actions, logits)
     return jnp.sum(each, axis=-1)
 
   def entropy(self, policy, cells) -> jax.Array:
     """H(pi(. | beta)), f32[...], the sum over both cells."""
+    logits = self.logits(policy, cells)
     each = _over_cells(
-        lambda cell, reduction, l: sampling.entropy(
-            l, cell, reduction, self.table), cells, self.logits(policy, cells))
+        lambda cell, reduction, row: sampling.entropy(
+            row, cell, reduction, self.table), cells, logits)
     return jnp.sum(each, axis=-1)
 
   def sample_actions(self, rng, policy, cells, count: int) -> jax.Array:
@@ -408,15 +409,16 @@ class NAT:
     logits = self.logits(policy, cells)
     keys = jax.random.split(rng, (count, 2))
     draw = lambda key: _over_cells(
-        lambda cell, reduction, k, l: sampling.sample(
-            k, l, cell, reduction, self.table), cells, key, logits)
+        lambda cell, reduction, k, row: sampling.sample(
+            k, row, cell, reduction, self.table), cells, key, logits)
     return jax.vmap(draw)(keys)
 
   def best_actions(self, policy, cells) -> jax.Array:
     """The likeliest action of each edge in turn, i32[2, N, 2]."""
+    logits = self.logits(policy, cells)
     return _over_cells(
-        lambda cell, reduction, l: sampling.mode(
-            l, cell, reduction, self.table), cells, self.logits(policy, cells))
+        lambda cell, reduction, row: sampling.mode(
+            row, cell, reduction, self.table), cells, logits)
 
   def update_policy(
       self, state: NATState, batch: base.Batch

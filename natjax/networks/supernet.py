@@ -19,7 +19,8 @@ dense work; map over architectures with `lax.map` instead.
 from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax

@@ -89,7 +89,7 @@ def _complete(source, bit, kept, bits, after):
 
 
 def _mask(table, edges, edge, bits):
-  """bool[..., A]: the actions open at `edge` when `bits` (u32[...]) are live."""
+  """The actions open at `edge`, bool[..., A], when `bits` u32[...] live."""
   if not table.connectivity:
     return jnp.broadcast_to(edge.valid, (*bits.shape, *edge.valid.shape))
   live = _complete(edges.source, edges.bit, edges.kept, bits, edge.index)

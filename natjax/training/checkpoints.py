@@ -11,7 +11,8 @@ import json
 import logging
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
+from typing import NamedTuple
 
 import jax
 import orbax.checkpoint as ocp

@@ -20,6 +20,7 @@ _crop_and_flip = jax.jit(
 _cutout = jax.jit(data.cutout, static_argnames="side")
 
 
+@functools.cache
 def _training(augmentation, dtype=jnp.float32):
   """Compiled `prepare`, in training."""
   options = {"augmentation": augmentation, "train": True, "dtype": dtype}
@@ -259,12 +260,22 @@ def test_prepare_is_traced_once_for_all_keys_and_images():
     return prepare(rng, images)
 
   for seed in range(3):
-    counted(jax.random.key(seed), jnp.asarray(_images(4, 8, 8, 3)))
+    counted(jax.random.key(seed), jnp.asarray(_images(16, 8, 8, 3)))
   assert len(traces) == 1
 
 
+def test_prepare_uses_no_key_twice():
+  images = jnp.asarray(_images(2, 4, 4, 3))
+  with jax.debug_key_reuse(True):
+    rng = jax.random.key(0)
+    augmentation = data.Augmentation(1, True, 2)
+    jax.jit(
+      lambda rng: data.prepare(rng, images, MEAN, STD, augmentation, train=True)
+    )(rng)
+
+
 def test_prepare_rounds_to_the_dtype_at_the_end():
-  images = jnp.asarray(_images(4, 8, 8, 3))
+  images = jnp.asarray(_images(16, 8, 8, 3))
   rng = jax.random.key(0)
   augmentation = data.Augmentation(2, True, 4)
   half = _training(augmentation, jnp.bfloat16)(rng, images)

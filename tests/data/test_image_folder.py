@@ -84,7 +84,7 @@ def test_grey_palette_and_transparent_images_become_rgb(tmp_path):
   # Palette entries 0 and 1; Pillow warns of the transparency given as bytes.
   palette = Image.fromarray(np.array([[0, 1]], np.uint8), "L").convert("P")
   palette.putpalette([10, 20, 30, 40, 50, 60])
-  palette.save(tmp_path / "palette.png", transparency=bytes([0, 255]))
+  palette.save(tmp_path / "palette.png", transparency=bytes([0, 128]))
   assert image_folder.read_image(tmp_path / "palette.png").tolist() == [
     [[10, 20, 30], [40, 50, 60]]
   ]

@@ -12,15 +12,16 @@ SCRIPT = ROOT / "experiments" / "benchmarks" / "supernet.py"
 TINY = ("--init-channels", "2", "--cells", "3", "--image-size", "8",
         "--batch-size", "2", "--architectures", "2", "--alone", "1",
         "--rounds", "1", "--steps", "1")
+FLAGS = "--xla_backend_optimization_level=0"  # Compiles faster.
 
 
-def run(*args):
+def run(*args, **variables):
   """Runs Python in a process of its own, since the script sets XLA's flags."""
   path = os.pathsep.join([str(ROOT), str(SCRIPT.parent)])
   result = subprocess.run(
       [sys.executable, *args], cwd=ROOT, capture_output=True, text=True,
       check=False, env={**os.environ, "PYTHONPATH": path,
-                        "JAX_PLATFORMS": "cpu"})
+                        "JAX_PLATFORMS": "cpu", **variables})
   assert result.returncode == 0, result.stderr
   return result.stdout
 
@@ -31,7 +32,7 @@ def test_prints_and_writes_a_section(tmp_path):
                     "## New\n\nkept too\n")
 
   out = run("-W", "error", str(SCRIPT), *TINY, "--skip-torch", "--profile",
-            "--report", str(report), "--title", "Tiny")
+            "--report", str(report), "--title", "Tiny", XLA_FLAGS=FLAGS)
 
   text = report.read_text()
   assert "replaced" not in text
@@ -39,17 +40,20 @@ def test_prints_and_writes_a_section(tmp_path):
   assert text.endswith("\n\n## New\n\nkept too\n")
   for part in ("logits of selected and alone agree", "| selected, step ",
                "| selected / alone", "| sep_conv_5x5 ", "<= 25 s: ",
-               "--xla_backend_optimization_level=1"):
+               f"XLA_FLAGS `{FLAGS}`"):
     assert part in text
     assert part in out
   assert "| torch " not in text
 
 
-def test_a_missing_report_starts_with_a_heading(tmp_path):
+def test_starts_a_report_and_keeps_the_users_flags(tmp_path):
   path = tmp_path / "README.md"
   code = ("import pathlib, supernet; supernet.write_section("
-          f"pathlib.Path({str(path)!r}), 'A', ['line'])")
-  run("-c", code)
+          f"pathlib.Path({str(path)!r}), 'A', ['line']);"
+          "print(supernet.os.environ['XLA_FLAGS'])")
+  out = run("-c", code, XLA_FLAGS="--xla_cpu_enable_fast_math=false")
+  assert out.split() == ["--xla_cpu_enable_fast_math=false",
+                         "--xla_backend_optimization_level=1"]
   assert path.read_text().startswith("# Benchmarks\n\n")
   assert path.read_text().endswith("\n\n## A\n\nline\n")
 

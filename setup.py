@@ -1,0 +1,53 @@
+"""Installs natjax; tool settings stand in pyproject.toml."""
+
+import pathlib
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+DATA = [
+    "tensorflow-datasets>=4.9.9",
+    # What reading a prepared set needs when TensorFlow is not installed.
+    "array_record>=0.5",
+    "grain>=0.2",
+    "importlib_resources",
+]
+PLOTS = ["matplotlib>=3.8"]
+TENSORBOARD = ["tensorboardX>=2.6"]
+
+setuptools.setup(
+    name="natjax",
+    version="0.1.0",
+    description="Takes a network's architecture and returns a better or"
+    " cheaper one, in JAX.",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=setuptools.find_packages(include=["natjax", "natjax.*"]),
+    package_data={"natjax.zoo": ["genotypes.json"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "jax>=0.10",
+        "flax>=0.12",
+        "optax>=0.2.5",
+        "jraph>=0.0.6.dev0",
+        "chex>=0.1.90",
+        "orbax-checkpoint>=0.11",
+        "numpy>=2.0",
+        "pillow>=10",
+        "rich>=13",
+        "scikit-learn>=1.5",  # The embedded digits.
+    ],
+    extras_require={
+        "cuda": ["jax[cuda]>=0.10"],
+        "cuda13": ["jax[cuda13]>=0.10"],
+        "tpu": ["jax[tpu]>=0.10"],
+        "data": DATA,
+        "plots": PLOTS,
+        "tensorboard": TENSORBOARD,
+        "benchmark": ["torch>=2.6"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100",
+                "ruff>=0.6", *PLOTS, *TENSORBOARD],
+    },
+    entry_points={"console_scripts": ["natjax = natjax.cli:main"]},
+)

@@ -1,0 +1,337 @@
+"""Tests of `natjax.networks.network` and of the layers around its cells."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from natjax import architecture
+from natjax import errors
+from natjax import operations
+from natjax import skeleton as skeleton_lib
+from natjax.networks import layers as layers_lib
+from natjax.networks import network as network_lib
+from tests.networks import oracle
+
+Cell, Edge = architecture.Cell, architecture.Edge
+Skeleton = skeleton_lib.Skeleton
+
+# All kinds of operations at both strides, a source and an operation taken
+# twice, null edges, nodes left out of the output, an output out of order.
+GENOTYPE = architecture.Genotype(
+    Cell((Edge("sep_conv_3x3", 0, 2), Edge("conv_1x3_3x1", 1, 2),
+          Edge("dil_conv_5x5", 1, 3), Edge("skip_connect", 0, 3),
+          Edge("max_pool_3x3", 2, 4), Edge("null", 3, 4),
+          Edge("conv_3x3", 4, 5), Edge("conv_3x3", 4, 5)), (5, 3)),
+    Cell((Edge("skip_connect", 0, 2), Edge("conv_1x1", 1, 2),
+          Edge("max_pool_5x5", 1, 3), Edge("sep_conv_5x5", 0, 3),
+          Edge("avg_pool_3x3", 2, 4), Edge("dil_conv_3x3", 3, 4),
+          Edge("conv_7x1_1x7", 0, 5), Edge("null", 1, 5)), (2, 4, 5)),
+)
+# Sides 30, 15 and 8: an odd one meets the factorised reduce.
+CIFAR = Skeleton("cifar", 4, 3, 5, 30)
+# Sides 100, 50, 25 (cell 0), 13, 7.
+IMAGENET = Skeleton("imagenet", 4, 3, 5, 200)
+
+PLAIN = architecture.Genotype(*(
+    Cell((Edge("conv_1x1", 0, 2), Edge("avg_pool_3x3", 1, 2)), (2,)),) * 2)
+
+
+def draw_images(skeleton, batch=3, seed=0):
+  side = skeleton.image_size
+  rng = np.random.default_rng(seed)
+  return rng.normal(size=(batch, side, side, 3)).astype(np.float32)
+
+
+def draw_variables(network, seed=1):
+  shapes = jax.eval_shape(functools.partial(network_lib.init, network),
+                          jax.random.key(0))
+  return oracle.random_weights(shapes, seed)
+
+
+def trainer(network):
+  """Compiled: variables, images, rate -> (logits, auxiliary), updates."""
+  @jax.jit
+  def apply(variables, images, rate, rng):
+    return network.apply(variables, images, train=True, drop_path=rate,
+                         mutable=["batch_stats"], rngs={"drop_path": rng})
+
+  return lambda variables, images, rate=0.0, seed=0: apply(
+      variables, images, rate, jax.random.key(seed))
+
+
+@pytest.fixture(scope="module")
+def cifar():
+  """A network with an auxiliary head, its variables, training and inference."""
+  network = network_lib.Network(GENOTYPE, CIFAR, auxiliary=True)
+  return network, draw_variables(network), trainer(network), jax.jit(
+      network.apply)
+
+
+# Against the plain form.
+
+
+def test_training_equals_oracle(cifar):
+  _, variables, train, _ = cifar
+  images = draw_images(CIFAR)
+  (logits, auxiliary), _ = train(variables, images)
+  expected, expected_auxiliary, _ = oracle.network(
+      GENOTYPE, CIFAR, variables, images, train=True)
+  assert logits.dtype == auxiliary.dtype == jnp.float32
+  np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)
+  np.testing.assert_allclose(auxiliary, expected_auxiliary, rtol=1e-3,
+                             atol=1e-4)
+
+
+def test_inference_equals_oracle(cifar):
+  """By running statistics; without the auxiliary head, which is dropped."""
+  _, variables, _, infer = cifar
+  images = draw_images(CIFAR)
+  logits, auxiliary = infer(variables, images)
+  expected, _, _ = oracle.network(GENOTYPE, CIFAR, variables, images,
+                                  train=False)
+  assert auxiliary is None
+  np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)
+  # No image sees another one.
+  alone, _ = infer(variables, np.repeat(images[1:2], 3, axis=0))
+  np.testing.assert_allclose(alone[0], logits[1], rtol=1e-4, atol=1e-5)
+
+
+def test_running_statistics(cifar):
+  """Momentum 0.9, the batch's biased variance, for every BN."""
+  _, variables, train, _ = cifar
+  images = draw_images(CIFAR)
+  _, updates = train(variables, images)
+  _, _, seen = oracle.network(GENOTYPE, CIFAR, variables, images, train=True)
+  new, old = updates["batch_stats"], variables["batch_stats"]
+  assert 2 * len(seen) == len(jax.tree.leaves(new))
+  for path, (mean, var) in seen.items():
+    now, before = (functools.reduce(lambda tree, name: tree[name], path, stats)
+                   for stats in (new, old))
+    for name, value in (("mean", mean), ("var", var)):
+      np.testing.assert_allclose(
+          now["bn"][name], 0.9 * before["bn"][name] + 0.1 * value, rtol=1e-3,
+          atol=1e-4, err_msg=f"{path} {name}")
+
+
+def test_imagenet_skeleton_equals_oracle():
+  """Three strided stem convolutions; the first cell stands after a reduction.
+
+  The auxiliary head pools with stride 2 and has one BN less.
+  """
+  network = network_lib.Network(PLAIN, IMAGENET, auxiliary=True)
+  variables, images = draw_variables(network), draw_images(IMAGENET, batch=2)
+  assert "norm1" not in variables["params"]["auxiliary"]
+  (logits, auxiliary), _ = trainer(network)(variables, images)
+  expected, expected_auxiliary, _ = oracle.network(
+      PLAIN, IMAGENET, variables, images, train=True)
+  np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)
+  np.testing.assert_allclose(auxiliary, expected_auxiliary, rtol=1e-3,
+                             atol=1e-4)
+
+
+def test_bfloat16_images():
+  """They are computed in bfloat16 and give float32 logits."""
+  skeleton = Skeleton("cifar", 4, 3, 5, 8)
+  network = network_lib.Network(PLAIN, skeleton)
+  variables, images = draw_variables(network), draw_images(skeleton)
+
+  @jax.jit
+  def infer(images):
+    return network.apply(variables, images, capture_intermediates=True,
+                         mutable=["intermediates"])
+
+  (logits, _), state = infer(jnp.asarray(images, jnp.bfloat16))
+  exact, _, _ = oracle.network(PLAIN, skeleton, variables, images, train=False)
+  assert logits.dtype == jnp.float32
+  assert 1e-5 < np.max(np.abs(logits - exact)) < 0.1 * np.std(exact)
+  assert all(state["intermediates"][f"cell{i}"]["__call__"][0].dtype
+             == jnp.bfloat16 for i in range(3))
+
+
+# The auxiliary head.
+
+
+def test_no_auxiliary_head_unless_asked_for(cifar):
+  _, variables, _, _ = cifar
+  network = network_lib.Network(GENOTYPE, CIFAR)
+  shapes = jax.eval_shape(functools.partial(network_lib.init, network),
+                          jax.random.key(0))
+  assert "auxiliary" in variables["params"]
+  assert "auxiliary" not in shapes["params"]
+  assert "auxiliary" not in shapes["batch_stats"]
+  count = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+  assert network_lib.parameter_count(shapes) == count
+  assert network_lib.parameter_count(variables) == count
+  (_, auxiliary), _ = jax.eval_shape(lambda v, x: network.apply(
+      v, x, train=True, mutable=["batch_stats"],
+      rngs={"drop_path": jax.random.key(0)}), shapes, draw_images(CIFAR))
+  assert auxiliary is None
+
+
+@pytest.mark.parametrize("kind, least, pixels", [
+    ("cifar", 29, 8), ("imagenet", 193, 7)])
+def test_images_too_small_for_the_auxiliary_head(kind, least, pixels):
+  skeleton = Skeleton(kind, 4, 6, 10, least)
+  network_lib.check_auxiliary(skeleton)
+  network = network_lib.Network(PLAIN, skeleton, auxiliary=True)
+  shapes = jax.eval_shape(functools.partial(network_lib.init, network),
+                          jax.random.key(0))
+  linear = shapes["params"]["auxiliary"]["classifier"]["linear"]
+  assert linear["kernel"].shape == (768, 10)
+  with pytest.raises(errors.InputError, match=f"needs {pixels}") as e:
+    network_lib.check_auxiliary(skeleton._replace(image_size=least - 1))
+  assert f"image-size {least - 1}" in str(e.value) and "\n" not in str(e.value)
+
+
+# Drop path.
+
+
+LAYER = skeleton_lib.Layer(False, False, 2, (3, 5), 2, 2)
+
+
+def run_cell(edges, rate, *, layer=LAYER, batch=2000, train=True, seed=0):
+  """One cell's output, and the same without drop path, [B, h, w, N, C]."""
+  nodes = sorted({e.target for e in edges})
+  module = network_lib.CellModule(
+      Cell(tuple(edges), tuple(nodes)), layer,
+      lambda name: layers_lib.BatchAffineNorm(name=name), train)
+  rng = np.random.default_rng(seed)
+  inputs = [rng.normal(size=(batch, layer.in_size, layer.in_size, c)).astype(
+      np.float32) for c in layer.in_channels]
+  variables = oracle.random_weights(jax.eval_shape(
+      functools.partial(module.init, drop_path=0.0),
+      {"params": jax.random.key(0), "drop_path": jax.random.key(0)}, *inputs
+  ), seed)
+
+  @jax.jit
+  def apply(rate):
+    y = module.apply(variables, *inputs, rate,
+                     rngs={"drop_path": jax.random.key(seed)})
+    return y.reshape(*y.shape[:3], len(nodes), layer.channels)
+
+  return np.asarray(apply(rate)), np.asarray(apply(0.0))
+
+
+def test_drop_path_zeroes_images_of_an_edge():
+  """An image is dropped or scaled as a whole; edges are dropped apart."""
+  dropped, full = run_cell(
+      [Edge("avg_pool_3x3", 1, 2), Edge("null", 0, 2),
+       Edge("conv_1x1", 0, 3), Edge("null", 1, 3)], rate=0.4)
+  kept = np.any(dropped != 0, axis=(1, 2, 4))  # [B, N]
+  np.testing.assert_allclose(
+      dropped, kept[:, None, None, :, None] * full / 0.6, rtol=1e-5, atol=1e-6)
+  # Five standard deviations of 2000 draws.
+  np.testing.assert_allclose(kept.mean(axis=0), 0.6, atol=0.055)
+  # The expectation is kept: scaled draws are 1 on average.
+  np.testing.assert_allclose(kept.mean(axis=0) / 0.6, 1, atol=0.09)
+  both = np.mean(kept[:, 0] & kept[:, 1])
+  np.testing.assert_allclose(both, 0.36, atol=0.054)
+
+
+def test_rate_zero_is_neutral(cifar):
+  edges = [Edge("avg_pool_3x3", 1, 2), Edge("conv_1x1", 0, 2)]
+  _, full = run_cell(edges, 0.0, batch=50)
+  _, inference = run_cell(edges, 0.0, batch=50, train=False)
+  np.testing.assert_allclose(full, inference, rtol=1e-6, atol=1e-6)
+  _, variables, train, _ = cifar
+  images = draw_images(CIFAR)
+  (logits, _), _ = train(variables, images, seed=0)
+  (again, _), _ = train(variables, images, seed=1)
+  np.testing.assert_array_equal(logits, again)
+  (dropped, _), _ = train(variables, images, 0.5)
+  assert np.all(np.isfinite(dropped)) and np.any(np.abs(dropped - logits) > 0.01)
+
+
+def test_identities_are_never_dropped():
+  dropped, full = run_cell(
+      [Edge("skip_connect", 1, 2), Edge("null", 0, 2),
+       Edge("skip_connect", 2, 3), Edge("max_pool_3x3", 2, 3)], rate=0.9,
+      batch=100)
+  np.testing.assert_array_equal(dropped[..., 0, :], full[..., 0, :])
+  # Node 3's own identity stays where its pooling is dropped.
+  pooling = np.any(dropped[..., 1, :] != full[..., 0, :], axis=(1, 2, 3))
+  assert 0 < np.sum(pooling) < 40
+
+
+def test_reducing_skips_are_dropped():
+  """At stride 2 a skip is a factorised reduce, no identity."""
+  layer = skeleton_lib.Layer(True, False, 2, (3, 5), 4, 2)
+  dropped, full = run_cell(
+      [Edge("skip_connect", 1, 2), Edge("null", 0, 2)], 0.5, layer=layer,
+      batch=100)
+  kept = np.any(dropped != 0, axis=(1, 2, 3, 4))
+  assert 25 < np.sum(kept) < 75 and np.all(np.any(full != 0, axis=(1, 2, 3, 4)))
+
+
+def test_inference_drops_nothing():
+  edges = [Edge("avg_pool_3x3", 1, 2), Edge("conv_1x1", 0, 2)]
+  dropped, full = run_cell(edges, 0.9, batch=20, train=False)
+  np.testing.assert_array_equal(dropped, full)
+
+
+# Initial values and batch normalisation.
+
+
+def test_initial_variables():
+  """PyTorch's kernels, U(+-1/sqrt(fan_in)); neutral BNs and statistics."""
+  network = network_lib.Network(PLAIN, Skeleton("cifar", 8, 1, 10, 4))
+  variables = network_lib.init(network, jax.random.key(3))
+  params, stats = variables["params"], variables["batch_stats"]
+  kernels = {"stem": (params["stem"]["conv"]["kernel"], 27),
+             "cell": (params["cell0"]["edge0_conv_1x1"]["conv"]["kernel"], 16),
+             "head": (params["head"]["linear"]["kernel"], 16)}
+  for kernel, fan_in in kernels.values():
+    bound = fan_in ** -0.5
+    assert 0.9 * bound < np.max(np.abs(kernel)) <= bound
+    np.testing.assert_allclose(np.std(kernel), bound / 3 ** 0.5, rtol=0.15)
+  assert np.all(params["stem"]["norm"]["bn"]["scale"] == 1)
+  assert not np.any(params["stem"]["norm"]["bn"]["bias"])
+  assert np.all(stats["cell0"]["preprocess0"]["norm"]["bn"]["var"] == 1)
+  assert not np.any(stats["cell0"]["preprocess0"]["norm"]["bn"]["mean"])
+  assert not np.any(params["head"]["linear"]["bias"])
+  leaves = jax.tree.leaves(variables)
+  assert all(leaf.dtype == jnp.float32 for leaf in leaves)
+
+
+def test_joined_statistics_are_those_of_the_whole_batch():
+  """With an axis name, devices normalise by their batches together."""
+  x = np.random.default_rng(0).normal(size=(2, 3, 4, 4, 5)).astype(np.float32)
+  x[1] += 3
+  whole = layers_lib.RunningBatchNorm(True)
+  joined = layers_lib.RunningBatchNorm(True, "devices")
+  variables = whole.init(jax.random.key(0), x[0])
+  expected, new = whole.apply(variables, x.reshape(6, 4, 4, 5),
+                              mutable=["batch_stats"])
+
+  @jax.jit
+  @functools.partial(jax.vmap, axis_name="devices")
+  def devices(x):
+    return joined.apply(variables, x, mutable=["batch_stats"])
+
+  y, joined_new = devices(x)
+  np.testing.assert_allclose(y.reshape(expected.shape), expected, atol=1e-4)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, atol=1e-5),
+               joined_new, new)
+  # Apart, the shifted half would be normalised to mean 0 by itself.
+  assert np.mean(y[1]) > 0.5
+
+
+def test_user_operation_works_by_name():
+  """An operation that the library does not know stands in a cell."""
+  def module(features, stride, norm):
+    return lambda x: -x[:, ::stride, ::stride]
+
+  negate = operations.Operation(
+      "negate", "user", 1, module, lambda *_: operations.Cost(0, 0))
+  with operations.registered(negate):
+    edges = [Edge("negate", 1, 2), Edge("skip_connect", 1, 2)]
+    y, _ = run_cell(edges, 0.0, batch=3)
+    assert not np.any(y)
+    (y, _), (z, _) = (run_cell(
+        [Edge(name, 1, 2), Edge("null", 0, 2)], 0.0, batch=3)
+        for name in ("negate", "skip_connect"))
+    np.testing.assert_array_equal(y, -z)
+    assert np.any(z)

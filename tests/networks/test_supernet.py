@@ -1,0 +1,552 @@
+"""Tests of `natjax.networks.supernet` and of the scan under it."""
+
+import functools
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from natjax import architecture
+from natjax import operations
+from natjax import skeleton as skeleton_lib
+from natjax import spaces
+from natjax.networks import cell_scan
+from natjax.networks import supernet as supernet_lib
+from tests.networks import oracle
+
+Cell, Edge = architecture.Cell, architecture.Edge
+SPACES = spaces.SPACES
+
+# A short list of candidates, for programs that need not know every operation.
+SHORT = spaces.SearchSpace(
+    "short", ("max_pool_3x3", "skip_connect", "conv_3x3", "null"))
+
+
+class Toy(NamedTuple):
+  """A small supernet with its compiled functions.
+
+  Attributes:
+    net: the supernet.
+    params: random weights.
+    images: [B, H, W, 3].
+    selected: `(params, arrays, images) -> (logits, gradients)`, gradients of
+      `sum(cotangent * logits)` to parameters and images.
+    dense: `(params, weights, concat, images) -> (logits, gradients)`, and
+      gradients to the weights, last.
+    cotangent: [B, K].
+    traces: names of the functions, once per trace.
+  """
+
+  net: supernet_lib.Supernet
+  params: Any
+  images: np.ndarray
+  selected: Any
+  dense: Any
+  cotangent: np.ndarray
+  traces: list
+
+
+def build(space, cells, *, kind="cifar", size=8, batch=3, seed=0):
+  net = supernet_lib.Supernet(
+      space, skeleton_lib.Skeleton(kind, 4, cells, 5, size))
+  rng = np.random.default_rng(seed)
+  shapes = jax.eval_shape(net.init, jax.random.key(0))
+  images = rng.normal(size=(batch, size, size, 3)).astype(np.float32)
+  cotangent = rng.normal(size=(batch, 5)).astype(np.float32)
+  traces = []
+
+  def selected(params, arrays, images):
+    traces.append("selected")
+    logits = net.apply(params, arrays, images)
+    return jnp.sum(cotangent * logits), logits
+
+  def dense(params, weights, concat, images):
+    traces.append("dense")
+    logits = net.apply_dense(params, weights, concat, images)
+    return jnp.sum(cotangent * logits), logits
+
+  def with_gradients(function, wanted):
+    @jax.jit
+    def run(*args):
+      grads, logits = jax.grad(function, wanted, has_aux=True)(*args)
+      return logits, grads
+
+    return run
+
+  return Toy(net, oracle.random_weights(shapes, seed), images,
+             with_gradients(selected, (0, 2)),
+             with_gradients(dense, (0, 3, 1)), cotangent, traces)
+
+
+@pytest.fixture(scope="module")
+def nat():
+  """Fully concatenated: a normal and two reduction cells of four nodes."""
+  return build(SPACES["nat"], 3)
+
+
+@pytest.fixture(scope="module")
+def loose_end():
+  """Loose end: one reduction cell, both of its passes, of five nodes."""
+  return build(SPACES["nat_loose_end"]._replace(num_nodes=5), 1)
+
+
+def draw_genotype(space, seed, *, masked=None):
+  """A random architecture; one source or edge twice is as likely as any."""
+  rng = np.random.default_rng(seed)
+  n = space.num_nodes
+
+  def cell():
+    edges = [Edge(str(rng.choice(space.candidates)), int(rng.integers(t)), t)
+             for t in range(2, n + 2) for _ in range(2)]
+    used = {e.source for e in edges}
+    nodes = [t for t in range(2, n + 2)
+             if not (space.loose_end if masked is None else masked)
+             or t not in used]
+    return Cell(tuple(edges), tuple(nodes))
+
+  return architecture.Genotype(cell(), cell())
+
+
+def encode(toy, genotype):
+  return architecture.genotype_arrays(genotype, toy.net.space.candidates)
+
+
+def double_genotype(space):
+  """Nodes that take one source twice, by one operation and by two."""
+  conv, pool = "sep_conv_3x3", "max_pool_3x3"
+  last = space.num_nodes + 1
+  edges = [Edge(conv, 0, 2), Edge(conv, 0, 2), Edge(conv, 1, 3),
+           Edge(pool, 1, 3), Edge("skip_connect", 2, 4),
+           Edge("skip_connect", 2, 4), Edge("conv_3x3", 3, 5),
+           Edge("null", 4, 5)]
+  edges += [e for t in range(6, last + 1) for e in
+            (Edge(conv, 4, t), Edge(conv, 4, t))]
+  cell = Cell(tuple(edges), tuple(range(2, last + 1)))
+  return architecture.Genotype(cell, cell)
+
+
+def assert_close(ours, theirs, rtol=2e-3):
+  """Leaves differ little where they are large, and nowhere much."""
+  def close(path, a, b):
+    scale = np.max(np.abs(b)) + 1e-3
+    np.testing.assert_allclose(
+        a, b, rtol=rtol, atol=rtol * scale,
+        err_msg=jax.tree_util.keystr(path))
+
+  jax.tree_util.tree_map_with_path(close, ours, theirs)
+
+
+# Sizes.
+
+
+@pytest.mark.parametrize("candidates, count", [
+    (spaces.SPACES["nat"].candidates, 5997350),
+    # NAT++'s list.
+    (("max_pool_3x3", "max_pool_5x5", "avg_pool_3x3", "avg_pool_5x5",
+      "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3",
+      "dil_conv_5x5", "conv_1x1", "conv_3x3", "conv_5x5", "null"), 15024550),
+])
+def test_parameters_of_the_released_supernets(candidates, count):
+  """8 cells, 20 channels, 4 nodes."""
+  net = supernet_lib.Supernet(
+      spaces.SearchSpace("x", candidates), skeleton_lib.Skeleton(
+          init_channels=20, cells=8))
+  shapes = jax.eval_shape(net.init, jax.random.key(0))
+  assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
+  assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(shapes))
+
+
+def test_slots_of_the_released_code():
+  """(t - 2)(t + 1) / 2 + f: 14 slots with 4 nodes, 20 with 5."""
+  for nodes, slots in ((4, 14), (5, 20)):
+    (normal,) = supernet_lib.passes(nodes, False)
+    assert len(normal.pairs) == slots and normal.stride == 1
+    for slot, (f, t) in enumerate(normal.pairs):
+      assert slot == (t - 2) * (t + 1) // 2 + f
+    first, second = supernet_lib.passes(nodes, True)
+    assert (first.stride, second.stride) == (2, 1)
+    assert set(first.pairs[:, 0]) == {0, 1}
+    assert sorted([*first.pairs.tolist(), *second.pairs.tolist()]) == sorted(
+        normal.pairs.tolist())
+  assert [p.name for p in supernet_lib.passes(1, True)] == ["input_edges"]
+
+
+# Values and gradients.
+
+
+@pytest.mark.parametrize("name", ["nat", "loose_end"])
+@pytest.mark.parametrize("seed", [*range(4), "double"])
+def test_selected_equals_dense(request, name, seed):
+  """In value, and in the gradients to parameters and images."""
+  toy = request.getfixturevalue(name)
+  space = toy.net.space
+  genotype = (double_genotype(space) if seed == "double"
+              else draw_genotype(space, seed))
+  arrays = encode(toy, genotype)
+  weights = toy.net.dense_weights(arrays)
+  logits, gradients = toy.selected(toy.params, arrays, toy.images)
+  dense_logits, dense_gradients = toy.dense(
+      toy.params, weights, arrays.concat.astype(np.float32), toy.images)
+  np.testing.assert_allclose(logits, dense_logits, rtol=1e-3, atol=1e-4)
+  assert_close(gradients, dense_gradients[:2])
+  assert any(np.any(g) for g in jax.tree.leaves(gradients[1]))
+
+
+@pytest.mark.parametrize("name", ["nat", "loose_end"])
+@pytest.mark.parametrize("seed", [0, 7, "double"])
+def test_selected_equals_oracle(request, name, seed):
+  """In value; every other seed leaves nodes out of the output."""
+  toy = request.getfixturevalue(name)
+  space = toy.net.space
+  genotype = (double_genotype(space) if seed == "double" else
+              draw_genotype(space, seed, masked=seed == 7))
+  assert seed != 7 or len(genotype.reduce.concat) < space.num_nodes
+  logits, _ = toy.selected(toy.params, encode(toy, genotype), toy.images)
+  expected = oracle.supernet(genotype, toy.net.skeleton, toy.params, toy.images)
+  assert logits.dtype == jnp.float32
+  np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-3)
+
+
+def slopes(toy, genotype, gradients, seed):
+  """Slope along a random direction: by the gradients, and by the oracle.
+
+  The second is a central difference in float64.
+  """
+  rng = np.random.default_rng(seed)
+  step = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape),
+                      (toy.params, toy.images))
+  length = 1e-6
+
+  def loss(sign):
+    params, images = jax.tree.map(
+        lambda x, d: np.asarray(x, np.float64) + sign * length * d,
+        (toy.params, toy.images), step)
+    return np.sum(toy.cotangent * oracle.supernet(
+        genotype, toy.net.skeleton, params, images))
+
+  along = sum(np.sum(g * d) for g, d in zip(
+      jax.tree.leaves(gradients), jax.tree.leaves(step), strict=True))
+  return along, (loss(1) - loss(-1)) / (2 * length)
+
+
+@pytest.mark.parametrize("seed", [1, 2, "double"])
+def test_gradient_equals_finite_differences(nat, seed):
+  """The hand-written backward pass against the plain forward pass."""
+  genotype = (double_genotype(nat.net.space) if seed == "double"
+              else draw_genotype(nat.net.space, seed))
+  _, gradients = nat.selected(nat.params, encode(nat, genotype), nat.images)
+  for direction in range(3):
+    np.testing.assert_allclose(*slopes(nat, genotype, gradients, direction),
+                               rtol=5e-3)
+
+
+def test_gradient_to_the_weights_of_operations(nat):
+  """What DARTS-like methods need, by finite differences of the dense form."""
+  rng = np.random.default_rng(5)
+  shape = nat.net.dense_weights(
+      encode(nat, draw_genotype(nat.net.space, 0))).shape
+  assert shape == (2, 14, 9)
+  weights = rng.uniform(0, 0.3, shape).astype(np.float32)
+  concat = np.ones((2, 4), np.float32)
+  run = functools.partial(nat.dense, nat.params)
+  _, (_, _, gradient) = run(weights, concat, nat.images)
+  step = rng.normal(size=shape).astype(np.float32)
+  ends = [np.sum(nat.cotangent * run(weights + s * step, concat, nat.images)[0],
+                 dtype=np.float64) for s in (3e-3, -3e-3)]
+  np.testing.assert_allclose(np.sum(gradient * step),
+                             (ends[0] - ends[1]) / 6e-3, rtol=0.02)
+
+
+def test_operations_not_chosen_have_no_gradient(nat):
+  """Exactly zero; what was chosen and reaches the output has one."""
+  space, reached = nat.net.space, 0
+  genotype = draw_genotype(space, 3)
+  _, (gradients, _) = nat.selected(
+      nat.params, encode(nat, genotype), nat.images)
+  for group, layers in zip(gradients["groups"], nat.net.groups, strict=True):
+    layer = nat.net.layers[layers[0]]
+    cell = genotype[int(layer.reduction)]
+    for p in supernet_lib.passes(space.num_nodes, layer.reduction):
+      for name, tree in group[p.name].items():
+        chosen = [(name, f, t) in cell.edges for f, t in p.pairs.tolist()]
+        for leaf in jax.tree.leaves(tree):
+          assert not np.any(leaf[:, ~np.array(chosen)])
+          reached += sum(bool(np.any(leaf[:, s])) for s in np.flatnonzero(
+              chosen))
+  assert reached >= 8
+
+
+def test_a_twice_taken_edge_counts_twice(nat):
+  """Weight 2 in the dense form; the same weights serve both."""
+  genotype = double_genotype(nat.net.space)
+  weights = nat.net.dense_weights(encode(nat, genotype))
+  index = nat.net.space.candidates.index
+  assert weights[0, 0, index("sep_conv_3x3")] == 2
+  assert weights[0, 3, index("sep_conv_3x3")] == 1
+  assert weights[0, 3, index("max_pool_3x3")] == 1
+  assert np.sum(weights, axis=(1, 2)).tolist() == [8, 8]
+  assert set(np.unique(weights)) == {0, 1, 2}
+
+
+def test_one_trace_serves_all_architectures(nat):
+  """Fifty random architectures; the dense form likewise."""
+  outputs = set()
+  for seed in range(50):
+    genotype = draw_genotype(nat.net.space, 100 + seed, masked=seed % 2 == 0)
+    arrays = encode(nat, genotype)
+    logits, _ = nat.selected(nat.params, arrays, nat.images)
+    outputs.add(float(logits[0, 0]))
+    if seed < 3:
+      nat.dense(nat.params, nat.net.dense_weights(arrays),
+                arrays.concat.astype(np.float32), nat.images)
+  assert sorted(nat.traces) == ["dense", "selected"]
+  assert len(outputs) > 45
+
+
+def test_nodes_left_out_leave_the_output(nat):
+  """A loose-end mask: only the listed nodes matter to the logits."""
+  edges = [Edge("conv_3x3", f, t) for t in range(2, 6) for f in (0, 1)]
+  def genotype(operation, concat):
+    cell = Cell((*edges[:6], Edge(operation, 0, 5), edges[7]), concat)
+    return architecture.Genotype(cell, cell)
+
+  def logits(*args):
+    return np.asarray(nat.selected(
+        nat.params, encode(nat, genotype(*args)), nat.images)[0])
+
+  np.testing.assert_array_equal(logits("conv_3x3", (2, 3)),
+                                logits("null", (2, 3)))
+  assert np.any(np.abs(logits("conv_3x3", (2, 3, 5))
+                       - logits("null", (2, 3, 5))) > 1e-2)
+  assert np.any(np.abs(logits("null", (2, 3)) - logits("null", (2, 4))) > 1e-2)
+
+
+# Groups of equal cells.
+
+
+@pytest.fixture(scope="module")
+def grouped():
+  """Nine cells: groups of three, one, two, one and two."""
+  return build(SHORT, 9)
+
+
+def test_groups_equal_the_unrolled_oracle(grouped):
+  """In value and gradient, cells of a group having weights of their own."""
+  net = grouped.net
+  assert net.groups == ((0, 1, 2), (3,), (4, 5), (6,), (7, 8))
+  for seed in (0, 1):
+    genotype = draw_genotype(SHORT, seed)
+    logits, gradients = grouped.selected(
+        grouped.params, encode(grouped, genotype), grouped.images)
+    expected = oracle.supernet(genotype, net.skeleton, grouped.params,
+                               grouped.images)
+    np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=2e-3)
+    np.testing.assert_allclose(*slopes(grouped, genotype, gradients, seed),
+                               rtol=1e-2)
+
+
+def test_every_preprocessing_is_used_once(grouped):
+  """Each of a group's 1x1 kernels has a gradient: none is a mere filler."""
+  edges = [Edge("conv_3x3", f, t) for t in range(2, 6) for f in (0, 1)]
+  cell = Cell(tuple(edges), (2, 3, 4, 5))
+  _, (gradients, _) = grouped.selected(
+      grouped.params, encode(grouped, architecture.Genotype(cell, cell)),
+      grouped.images)
+  for group in gradients["groups"]:
+    for layer in group["preprocess"]:
+      assert all(np.any(leaf) for leaf in jax.tree.leaves(layer))
+
+
+def test_imagenet_skeleton_equals_oracle():
+  """Three cells; the first reduces node 0 as after a reduction cell."""
+  net = supernet_lib.Supernet(
+      SHORT, skeleton_lib.Skeleton("imagenet", 4, 3, 5, 64))
+  params = oracle.random_weights(
+      jax.eval_shape(net.init, jax.random.key(0)), 1)
+  images = np.random.default_rng(2).normal(
+      size=(2, 64, 64, 3)).astype(np.float32)
+  genotype = draw_genotype(SHORT, 0)
+  logits = jax.jit(net.apply)(
+      params, architecture.genotype_arrays(genotype, SHORT.candidates), images)
+  expected = oracle.supernet(genotype, net.skeleton, params, images)
+  np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=2e-3)
+
+
+def test_bfloat16():
+  """Computed in bfloat16 with float32 parameters and logits."""
+  space = SHORT._replace(num_nodes=1)
+  skeleton = skeleton_lib.Skeleton("cifar", 4, 1, 5, 8)
+  net = supernet_lib.Supernet(space, skeleton, dtype=jnp.bfloat16)
+  params = oracle.random_weights(
+      jax.eval_shape(net.init, jax.random.key(0)), 1)
+  images = np.random.default_rng(2).normal(size=(3, 8, 8, 3)).astype(np.float32)
+  cell = Cell((Edge("conv_3x3", 0, 2), Edge("max_pool_3x3", 1, 2)), (2,))
+  genotype = architecture.Genotype(cell, cell)
+  logits = jax.jit(net.apply)(
+      params, architecture.genotype_arrays(genotype, space.candidates), images)
+  expected = oracle.supernet(genotype, skeleton, params, images)
+  assert logits.dtype == jnp.float32
+  assert 1e-5 < np.max(np.abs(logits - expected)) < 0.1 * np.std(expected)
+
+
+# Initial values.
+
+
+class Scale(nn.Module):
+  """A user's operation, with kernels that start from values of its own."""
+
+  features: int
+  stride: int
+  norm: Any
+
+  @nn.compact
+  def __call__(self, x):
+    kernel = self.param("kernel", nn.initializers.constant(7.0),
+                        (self.features, 3))
+    bias = self.param("bias", nn.initializers.constant(-2.0), (self.features,))
+    return x[:, ::self.stride, ::self.stride] * jnp.sum(kernel, -1) + bias
+
+
+@pytest.fixture(scope="module")
+def initialised():
+  scale = operations.Operation(
+      "scale", "scale", 1, Scale, lambda c, *_: operations.Cost(4 * c, 0))
+  space = spaces.SearchSpace(
+      "own", ("sep_conv_5x5", "conv_3x3", "skip_connect", "scale", "null"), 3)
+  with operations.registered(scale):
+    net = supernet_lib.Supernet(
+        space, skeleton_lib.Skeleton(init_channels=8, cells=4, image_size=8))
+    yield net, [net.init(jax.random.key(seed)) for seed in (0, 0, 1)]
+
+
+def kernels(params):
+  """The library's kernels: name, [copies, ...], fan-in."""
+  for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+    name = jax.tree_util.keystr(path)
+    if path[-1].key == "kernel" and "scale" not in name:
+      shape = leaf.shape[-2:] if "head" in name else leaf.shape[-4:]
+      yield name, np.reshape(leaf, (-1, *shape)), np.prod(shape[:-1])
+
+
+def test_kernels_start_as_pytorch_has_them(initialised):
+  """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), no value drawn twice."""
+  _, (params, _, _) = initialised
+  scaled = []
+  for name, leaf, fan_in in kernels(params):
+    unit = leaf * np.sqrt(fan_in)
+    assert np.max(np.abs(unit)) <= 1 + 1e-6, name
+    count = leaf.size
+    # Five standard deviations of mean and variance of so many draws.
+    assert abs(np.mean(unit)) < 5 / np.sqrt(3 * count), name
+    assert abs(np.var(unit) - 1 / 3) < 5 * np.sqrt(4 / 45 / count), name
+    scaled.append(unit.ravel())
+  scaled = np.concatenate(scaled)
+  assert np.max(np.abs(scaled)) > 0.99
+  histogram, _ = np.histogram(scaled, 10, (-1, 1))
+  np.testing.assert_allclose(histogram / scaled.size, 0.1, atol=0.01)
+  # float32 draws repeat by chance only: far from one layer copying another.
+  assert len(np.unique(np.round(scaled, 6))) > 0.9 * scaled.size
+
+
+def test_neutral_start_of_the_other_parameters(initialised):
+  _, (params, _, _) = initialised
+  assert np.all(params["stem"]["norm"]["scale"] == 1)
+  assert not np.any(params["stem"]["norm"]["bias"])
+  assert not np.any(params["head"]["linear"]["bias"])
+  # No BN of a cell has parameters.
+  names = {path[-1].key for path, _ in jax.tree_util.tree_flatten_with_path(
+      [g["preprocess"] for g in params["groups"]])[0]}
+  assert names == {"kernel"}
+
+
+def test_user_parameters_keep_their_own_start(initialised):
+  net, (params, _, _) = initialised
+  seen = 0
+  for group, layers in zip(params["groups"], net.groups, strict=True):
+    for name in {"edges", "input_edges", "node_edges"} & set(group):
+      own = group[name]["scale"]
+      slots = group[name]["conv_3x3"]["conv"]["kernel"].shape[1]
+      channels = net.layers[layers[0]].channels
+      assert own["kernel"].shape == (len(layers), slots, channels, 3)
+      assert np.all(own["kernel"] == 7) and np.all(own["bias"] == -2)
+      seen += 1
+  assert seen == 6
+
+
+def test_initial_values_follow_the_key(initialised):
+  _, (first, again, other) = initialised
+  jax.tree.map(np.testing.assert_array_equal, first, again)
+  for (name, a, _), (_, b, _) in zip(kernels(first), kernels(other),
+                                     strict=True):
+    assert not np.any(a == b), name
+
+
+# The scan over edges.
+
+FUNCTIONS = (lambda p, x: p["a"] * jnp.sin(x), lambda p, x: p["b"] * x * x,
+             lambda p, x: 0 * x)
+
+
+def scan_example(seed, *, in_place, edges=7, nodes=5):
+  """Random edges in topological order, and what they carry."""
+  rng = np.random.default_rng(seed)
+  first = 2 if in_place else 0
+  target = np.sort(rng.integers(first, nodes, edges)).astype(np.int32)
+  source = (rng.integers(0, target) if in_place
+            else rng.integers(0, 2, edges)).astype(np.int32)
+  inputs = None if in_place else rng.normal(size=(2, 3, 2, 2, 1))
+  params = {k: rng.normal(size=(edges, 1)) for k in "ab"}
+  start = rng.normal(size=(nodes, 3, 2, 2, 1))
+  floats = jax.tree.map(lambda x: x.astype(np.float32),
+                        (inputs, start, params))
+  return (*floats, source, target, rng)
+
+
+def plain_scan(inputs, nodes, params, weights, source, target):
+  """A loop over edges that autodiff sees through; weights: [E, O]."""
+  nodes = list(nodes)
+  for e, (s, t) in enumerate(zip(source, target, strict=True)):
+    x = (nodes if inputs is None else inputs)[s]
+    p = {k: v[e] for k, v in params.items()}
+    nodes[t] = nodes[t] + sum(
+        w * f(p, x) for w, f in zip(weights[e], FUNCTIONS, strict=True))
+  return jnp.stack(nodes)
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("rule", ["selected", "dense"])
+def test_scan_equals_loop(rule, in_place):
+  """All gradients of the hand-written backward pass against autodiff's."""
+  make_rule = getattr(cell_scan, f"{rule}_rule")
+
+  @jax.jit
+  def scan(floats, weights, index, source, target, g):
+    def run(floats, weights):
+      data = index if rule == "selected" else weights
+      return cell_scan.scan_edges(make_rule(FUNCTIONS), *floats, data, source,
+                                  target)
+
+    y, pull = jax.vjp(run, floats, weights)
+    return y, pull(g)
+
+  for seed in range(3):
+    *floats, source, target, rng = scan_example(seed, in_place=in_place)
+    index = rng.integers(0, 3, len(source)).astype(np.int32)
+    weights = np.eye(3, dtype=np.float32)[index]
+    if rule == "dense":
+      weights = rng.normal(size=weights.shape).astype(np.float32)
+    g = rng.normal(size=floats[1].shape).astype(np.float32)
+    y, (g_floats, g_weights) = scan(tuple(floats), weights, index, source,
+                                    target, g)
+    with jax.disable_jit():
+      expected, pull = jax.vjp(
+          lambda f, w, s=source, t=target: plain_scan(*f, w, s, t),
+          tuple(floats), weights)
+      wanted, wanted_weights = pull(g)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+    assert_close(g_floats, wanted, rtol=1e-4)
+    if rule == "dense":
+      assert_close(g_weights, wanted_weights, rtol=1e-4)

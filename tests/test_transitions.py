@@ -1,0 +1,77 @@
+"""Tests of the transition tables and the cost guard."""
+
+import numpy as np
+
+from natjax import operations
+from natjax import skeleton
+from natjax import spaces
+from natjax import transitions
+
+CANDIDATES = spaces.SPACES["nat"].candidates
+SKELETON = skeleton.Skeleton()
+
+
+def valid_actions(table, name, stride):
+  row = table.valid[stride - 1, CANDIDATES.index(name)]
+  return {table.actions[a] for a in np.flatnonzero(row)}
+
+
+def test_stride_one_allows_what_the_paper_allows():
+  table = transitions.nat_table(CANDIDATES, [SKELETON])
+  assert valid_actions(table, "sep_conv_3x3", 1) == {
+      "null", "same", "skip_connect"}
+  assert valid_actions(table, "max_pool_3x3", 1) == {
+      "null", "same", "skip_connect"}
+  assert valid_actions(table, "null", 1) == {"same", "skip_connect"}
+  assert valid_actions(table, "skip_connect", 1) == {"null", "same"}
+
+
+def test_a_strided_skip_holds_weights_and_may_not_replace_what_holds_none():
+  table = transitions.nat_table(CANDIDATES, [SKELETON])
+  assert valid_actions(table, "max_pool_3x3", 2) == {"null", "same"}
+  assert valid_actions(table, "null", 2) == {"same"}
+  assert valid_actions(table, "dil_conv_3x3", 2) == {
+      "null", "same", "skip_connect"}
+
+
+def test_every_outcome_of_every_valid_transition_costs_no_more():
+  for name in ("nat", "nat_loose_end"):
+    candidates = spaces.SPACES[name].candidates
+    table = transitions.nat_table(candidates, [SKELETON])
+    checked = 0
+    for stride in (1, 2):
+      for o, before in enumerate(candidates):
+        for a in np.flatnonzero(table.valid[stride - 1, o]):
+          after = candidates[table.outcome[o, a]]
+          for channels, size in ((36, 32), (72, 16), (144, 8)):
+            old = operations.get(before).cost(channels, size, stride)
+            new = operations.get(after).cost(channels, size, stride)
+            assert new.params <= old.params and new.madds <= old.madds
+            checked += 1
+    assert checked > 100
+
+
+def test_keeping_is_always_valid():
+  table = transitions.nat_table(CANDIDATES, [SKELETON])
+  same = table.actions.index("same")
+  assert table.valid[:, :, same].all()
+  np.testing.assert_array_equal(
+      table.outcome[:, same], np.arange(len(CANDIDATES)))
+
+
+def test_published_table_guards_nothing():
+  table = transitions.published_table(CANDIDATES)
+  assert table.valid.all() and not table.connectivity
+  assert table.smoothing == 1e-5
+
+
+def test_a_dear_operation_of_a_users_own_is_guarded_by_its_cost():
+  cheap = operations.Operation(
+      "cheap_test", "custom", 1, lambda features, stride, norm: lambda x: x,
+      lambda channels, size, stride: operations.Cost(1, 1), strides=(1, 2))
+  with operations.registered(cheap):
+    candidates = ("cheap_test", *CANDIDATES)
+    table = transitions.nat_table(candidates, [SKELETON])
+    assert table.valid[0, 0].tolist() == [True, True, True]
+    # At stride 2 the skip holds more than one parameter.
+    assert table.valid[1, 0].tolist() == [True, True, False]
