@@ -291,16 +291,13 @@ class _Fit:
 
   def _run(self):
     state = self._method.init(jax.random.key(self._options.seed))
-    carry = (state, jnp.zeros(0))
-    position = Position()
-    found = self._restore(carry)
-    if found is not None:
-      carry, position = found
-      self._seconds = position.seconds
+    saved, position = self._restore(state)
+    self._seconds = position.seconds
     self._rows.cut_back(position.rows)
     if position.done:
-      return carry[0]
-    state, sums = devices_lib.replicate(carry, self._devices)
+      return saved["state"]
+    saved = devices_lib.replicate(saved, self._devices)
+    state, sums = saved["state"], saved["sums"]
     for s in range(position.stage, len(self._method.stages)):
       stage = self._method.stages[s]
       for epoch in range(position.epoch, stage.epochs):
@@ -313,14 +310,16 @@ class _Fit:
     self._save(state, sums, position._replace(done=True))
     return state
 
-  def _restore(self, carry):
-    if self._checkpoints is None:
-      return None
-    # The sums' length differs between phases; all metrics share one vector.
-    return self._checkpoints.restore(self._padded(*carry))
+  def _restore(self, state):
+    """What the newest checkpoint holds, else the start."""
+    start = self._payload(state, jnp.zeros(0))
+    found = None
+    if self._checkpoints is not None:
+      found = self._checkpoints.restore(start)
+    return found or (start, Position())
 
-  def _padded(self, state, sums):
-    """The sums as a vector that holds any phase's metrics."""
+  def _payload(self, state, sums):
+    """What a checkpoint holds; the sums' vector fits any phase's metrics."""
     width = max(len(p.metrics) for s in self._method.stages for p in s.phases)
     return {"state": state,
             "sums": jnp.zeros(width).at[:sums.shape[0]].set(sums)}
@@ -430,7 +429,7 @@ class _Fit:
     if self._checkpoints is None:
       return
     self._checkpoints.save(
-        self._padded(state, sums),
+        self._payload(state, sums),
         position._replace(rows=self._rows.count, seconds=self._elapsed()))
     self._saved = time.monotonic()
 

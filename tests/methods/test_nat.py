@@ -1,0 +1,304 @@
+"""NAT's updates, its baseline and its inference."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from natjax import architecture
+from natjax import cost
+from natjax import errors
+from natjax import skeleton
+from natjax.methods import nat
+from natjax.networks import supernet as supernet_lib
+from natjax.training import devices
+from natjax.training import fit
+from tests import tiny
+
+
+def test_advantages_by_hand():
+  rewards = jnp.array([[1.0, 2.0, 6.0]])
+  np.testing.assert_allclose(
+      nat.advantages(rewards, "leave_one_out", jnp.float32(9)),
+      [[1 - 4, 2 - 3.5, 6 - 1.5]])
+  np.testing.assert_allclose(
+      nat.advantages(rewards, "none", jnp.float32(9)), rewards)
+  for name in ("moving_average", "published"):
+    np.testing.assert_allclose(
+        nat.advantages(rewards, name, jnp.float32(0.5)), rewards - 0.5)
+
+
+def test_moving_averages_and_their_fixed_points():
+  rewards = jnp.array([[1.0]])
+  average = published = jnp.float32(0)
+  for _ in range(2000):
+    average = nat.next_average(rewards, "moving_average", average)
+    published = nat.next_average(rewards, "published", published)
+  np.testing.assert_allclose(average, 1.0, rtol=1e-3)
+  # The released code feeds the advantage: half the mean reward.
+  np.testing.assert_allclose(published, 0.5, rtol=1e-3)
+  np.testing.assert_allclose(
+      nat.next_average(rewards, "published", jnp.float32(0.2)),
+      0.99 * 0.2 + 0.01 * 0.8, rtol=1e-6)
+
+
+@pytest.mark.parametrize("change,message", [
+    ({"policy": "lstm"}, "default, published"),
+    ({"baseline": "leave_one_out", "samples": 1}, "samples"),
+    ({"samples": 0}, "at least 1"),
+    ({"epochs": -1}, "at least 1"),
+    ({"weights_fraction": 1.0}, "between 0"),
+    ({"gcn_layers": 3}, "1, 2, 5, 10"),
+    ({"warmup_epochs": 200}, "warmup-epochs"),
+])
+def test_settings_that_do_not_fit_are_refused_in_one_line(change, message):
+  config = dataclasses.replace(nat.NATConfig(), **change)
+  with pytest.raises(errors.InputError, match=message) as e:
+    nat.check(config)
+  assert "\n" not in str(e.value)
+
+
+def draw(loose_end=False, nulls=True, nodes=4, operations=9, count=400):
+  keys = jax.random.split(jax.random.key(0), count)
+  return jax.jit(jax.vmap(lambda k: nat.sample_cell(
+      k, nodes, operations, nulls=nulls, loose_end=loose_end)))(keys)
+
+
+def test_sampled_cells_are_well_formed_and_cover_the_space():
+  cells = draw(nodes=5)
+  for node in range(5):
+    assert set(np.unique(cells.source[:, node])) == set(range(node + 2))
+  null = cells.operation == 8
+  assert 0.05 < null.mean() < 0.12
+  assert not null.all(axis=-1).any(), "a node without a signal"
+  assert set(np.unique(cells.operation)) == set(range(9))
+  assert cells.concat.all()
+  assert not (draw(nulls=False).operation == 8).any()
+
+
+def test_loose_ends_are_the_nodes_that_feed_no_other():
+  cells = draw(loose_end=True)
+  for source, concat in zip(np.asarray(cells.source), cells.concat,
+                            strict=True):
+    for node in range(4):
+      assert concat[node] == (node + 2 not in source)
+  assert cells.concat[:, -1].all()
+
+
+def mapped(method, update, num_devices):
+  """The update under pmap, image and label sharded."""
+  run = lambda state, image, label: update(
+      state, {"image": image, "label": label})
+  del method
+  return devices.spread(
+      run, devices.choose(num_devices), sharded=(False, True, True))
+
+
+def shards(batch, num_devices):
+  return [a.reshape(num_devices, -1, *a.shape[1:])
+          for a in (batch["image"], batch["label"])]
+
+
+@pytest.fixture(scope="module")
+def four():
+  """One update of the weights on four devices: (method, before, after)."""
+  # Without momentum's history or decay a step is the gradient itself.
+  method = tiny.make_nat(
+      4, learning_rate=1.0, final_learning_rate=1.0, weight_decay=0.0)
+  state = method.init(jax.random.key(0))
+  batch = tiny.batch(8)
+  after, metrics = mapped(method, method.update_weights, 4)(
+      state, *shards(batch, 4))
+  return method, state, after, metrics, batch
+
+
+def test_gradient_on_four_devices_is_the_mean_of_four_single_ones(four):
+  method, state, after, metrics, batch = four
+  gradient = jax.jit(jax.value_and_grad(method.loss, has_aux=True))
+  images, labels = shards(batch, 4)
+  grads, losses = [], []
+  for i in range(4):
+    cells = jax.tree.map(lambda a, i=i: jnp.asarray(np.asarray(a)[i, 0]),
+                         after.drawn)
+    (loss, _), g = gradient(
+        state.params, cells, {"image": images[i], "label": labels[i]})
+    grads.append(g)
+    losses.append(float(loss))
+  mean = jax.tree.map(lambda *g: np.mean(np.stack(g), 0), *grads)
+  step = jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b),
+                      state.params, after.params)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(
+      a, b, rtol=2e-3, atol=2e-5), step, mean)
+  np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-4)
+
+
+def test_each_device_draws_its_own_architecture(four):
+  after = four[2]
+  drawn = np.asarray(after.drawn.operation).reshape(4, -1)
+  assert len(np.unique(drawn, axis=0)) == 4
+
+
+@pytest.fixture(scope="module")
+def traced():
+  """A short search whose forward traces are counted, and its inference."""
+  counts = []
+  original = supernet_lib.Supernet.apply
+
+  def apply(self, *args):
+    counts.append(1)
+    return original(self, *args)
+
+  patch = pytest.MonkeyPatch()
+  patch.setattr(supernet_lib.Supernet, "apply", apply)
+  method = nat.NAT(
+      dataclasses.replace(tiny.SEARCH, epochs=9), tiny.SPACE, num_classes=10,
+      image_size=tiny.IMAGE_SIZE, steps_per_epoch=3)
+  split = tiny.splits()
+  after_first = []
+  state = fit.fit(
+      method.method(), split, batch_size=8, preparation=tiny.preparation(),
+      options=fit.Options(
+          devices=devices.choose(1), chunk_seconds=0.01,
+          on_row=lambda row: after_first.append(len(counts))))
+  predict = lambda s, batch: method.evaluate(s[0], batch, s[1])
+  score = lambda cells: fit.evaluate(
+      predict, (state, cells), split["policy"],
+      preparation=tiny.preparation(), batch_size=8, whole=True)
+  best, report = method.derive(
+      state, tiny.GENOTYPE, score, jax.random.key(1))
+  patch.undo()
+  return method, state, best, report, counts, after_first
+
+
+def test_every_program_is_traced_once(traced):
+  _, _, _, report, counts, after_first = traced
+  # 27 updates of the weights and 27 of the policy, of 3 architectures each.
+  assert len(after_first) == 18
+  training = after_first[1]
+  assert after_first[1:] == [training] * 17
+  # Abstract evaluation may see a function more than once while one program is
+  # built; what counts is that later architectures never reach Python again.
+  assert len(report["candidates"]) >= 2
+  assert len(counts) == training + 1
+
+
+def test_derived_architecture_is_the_best_candidate(traced):
+  _, _, best, report, _, _ = traced
+  candidates = report["candidates"]
+  assert candidates[0]["original"]
+  assert candidates[0]["architecture"] == architecture.to_dict(tiny.GENOTYPE)
+  chosen = [c for c in candidates if c["chosen"]]
+  assert len(chosen) == 1
+  assert chosen[0]["score"] == max(c["score"] for c in candidates)
+  assert chosen[0]["architecture"] == architecture.to_dict(best)
+  assert chosen[0]["score"] >= candidates[0]["score"]
+
+
+def test_no_candidate_costs_more_and_graphs_are_kept(traced):
+  _, _, _, report, _, _ = traced
+  place = skeleton.Skeleton()
+  before = cost.network(tiny.GENOTYPE, place)
+  for c in report["candidates"]:
+    g = architecture.from_dict(c["architecture"])
+    after = cost.network(g, place)
+    assert after.params <= before.params and after.madds <= before.madds
+    for old, new in zip(tiny.GENOTYPE, g, strict=True):
+      assert old.concat == new.concat
+      assert [e[1:] for e in old.edges] == [e[1:] for e in new.edges]
+      assert set(new.concat) <= architecture.live_nodes(new)
+
+
+def test_argmax_is_one_candidate(traced):
+  method, state = traced[:2]
+  argmax = nat.NAT(
+      dataclasses.replace(tiny.SEARCH, selection="argmax"), tiny.SPACE,
+      num_classes=10, image_size=tiny.IMAGE_SIZE)
+  _, report = argmax.derive(state, tiny.GENOTYPE, lambda cells: 0.5,
+                            jax.random.key(0))
+  assert len(report["candidates"]) <= 2
+  # Of equal scores the input stays.
+  assert report["candidates"][0]["chosen"]
+
+
+def test_explain_names_the_architecture(traced):
+  method, state = traced[:2]
+  text = method.explain(state)
+  assert text.startswith("device 0: Genotype(")
+  architecture.from_darts(text.removeprefix("device 0: "))
+
+
+def policy_gain(method, key, steps=60):
+  """Trains a policy on a reward that is known: the share of nulled edges."""
+  state = method.init(key)
+  betas = method.sample_inputs(jax.random.key(5))
+  beta = jax.tree.map(lambda a: a[0], betas)
+  null = method.table.null
+
+  def rewards(actions):
+    after = jnp.asarray(method.table.outcome)[beta.operation, actions]
+    return jnp.mean((after == null).astype(jnp.float32), axis=(1, 2, 3))
+
+  @jax.jit
+  def step(policy, opt_state, rng):
+    actions = method.sample_actions(rng, policy, beta, 8)
+    r = rewards(actions)
+    adv = nat.advantages(r[None], "leave_one_out", jnp.zeros(()))[0]
+
+    def objective(policy):
+      log_p = jax.vmap(lambda a: method.log_prob(policy, beta, a))(actions)
+      return -jnp.mean(log_p * adv)
+
+    grads = jax.grad(objective)(policy)
+    updates, opt_state = method.policy_optimizer.update(
+        grads, opt_state, policy)
+    policy = jax.tree.map(jnp.add, policy, updates)
+    return policy, opt_state, jnp.mean(r)
+
+  policy, opt_state = state.policy, state.policy_opt_state
+  seen = []
+  for i in range(steps):
+    policy, opt_state, r = step(policy, opt_state, jax.random.key(100 + i))
+    seen.append(float(r))
+  return np.mean(seen[:5]), np.mean(seen[-5:])
+
+
+def test_reinforce_climbs_a_known_reward():
+  method = tiny.make_nat(policy_learning_rate=3e-3)
+  first, last = policy_gain(method, jax.random.key(0))
+  assert last > first + 0.1
+
+
+def test_the_gradient_is_that_of_the_expected_reward():
+  """Equation 5 with many samples equals the exact gradient of equation 2."""
+  method = tiny.make_nat()
+  state = method.init(jax.random.key(0))
+  beta = jax.tree.map(lambda a: a[0], method.sample_inputs(jax.random.key(5)))
+  weight = jax.random.normal(jax.random.key(6), (3,))
+  reward = lambda actions: jnp.mean(weight[actions], axis=(-3, -2, -1))
+  actions = jax.jit(lambda k: method.sample_actions(
+      k, state.policy, beta, 4096))(jax.random.key(7))
+
+  def surrogate(policy):
+    log_p = jax.vmap(lambda a: method.log_prob(policy, beta, a))(actions)
+    adv = nat.advantages(reward(actions)[None], "leave_one_out",
+                         jnp.zeros(()))[0]
+    return jnp.mean(log_p * adv)
+
+  bias = lambda tree: tree["out"]["bias"]
+  estimate = bias(jax.jit(jax.grad(surrogate))(state.policy))
+
+  def expected(policy, key):
+    drawn = method.sample_actions(key, policy, beta, 20_000)
+    return jnp.mean(reward(drawn))
+
+  # Common random numbers make finite differences of the expectation usable.
+  expected = jax.jit(expected)
+  direction = jnp.sign(estimate)
+  move = lambda scale: {**state.policy, "out": {
+      **state.policy["out"], "bias": bias(state.policy) + scale * direction}}
+  slope = (expected(move(0.1), jax.random.key(8))
+           - expected(move(-0.1), jax.random.key(8))) / 0.2
+  np.testing.assert_allclose(
+      jnp.vdot(estimate, direction), slope, rtol=0.15)

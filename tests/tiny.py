@@ -1,0 +1,62 @@
+"""A search small enough for tests, shared by them."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from natjax import data
+from natjax import spaces
+from natjax import zoo
+from natjax.methods import nat
+from natjax.methods import supervised
+from natjax.training import fit
+
+GENOTYPE = zoo.get("darts")
+SPACE = spaces.space_for(GENOTYPE)
+IMAGE_SIZE = 8
+
+SEARCH = nat.NATConfig(
+    init_channels=2, cells=3, epochs=2, batch_size=8, learning_rate=0.05,
+    inputs=1, samples=2, candidates=4, weights_fraction=0.5)
+TRAIN = supervised.TrainConfig(
+    init_channels=2, cells=3, epochs=2, batch_size=8, auxiliary=False,
+    cutout=2, drop_path=0.1)
+
+
+@functools.cache
+def digits():
+  return data.load("digits", image_size=IMAGE_SIZE)
+
+
+def splits(count=48):
+  d = digits()
+  half = count // 2
+  return {
+      "weights": fit.Split(d.train_images[:half], d.train_labels[:half]),
+      "policy": fit.Split(d.train_images[half:count],
+                          d.train_labels[half:count]),
+      "train": fit.Split(d.train_images[:count], d.train_labels[:count]),
+  }
+
+
+def preparation(cutout=0):
+  d = digits()
+  return fit.Preparation(
+      tuple(map(float, d.mean)), tuple(map(float, d.std)),
+      d.augmentation._replace(cutout=cutout))
+
+
+@functools.cache
+def make_nat(num_devices=1, **changes):
+  return nat.NAT(
+      dataclasses.replace(SEARCH, **changes), SPACE, num_classes=10,
+      image_size=IMAGE_SIZE, steps_per_epoch=3, num_devices=num_devices)
+
+
+def batch(size, *, seed=0):
+  rng = np.random.default_rng(seed)
+  return {
+      "image": rng.normal(size=(size, IMAGE_SIZE, IMAGE_SIZE, 3)).astype("f"),
+      "label": rng.integers(0, 10, size).astype(np.int32),
+  }

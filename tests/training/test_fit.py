@@ -1,0 +1,204 @@
+"""The engine: order of images, chunks, resuming, refusals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from natjax import data
+from natjax import errors
+from natjax.methods import base
+from natjax.training import devices
+from natjax.training import fit
+from natjax.training import metrics
+
+
+def toy_method(epochs=3, fail_at=None):
+  """Sums pixels and random numbers: cheap, and it notices any difference."""
+
+  def init(rng):
+    return {"total": jnp.zeros(()), "count": jnp.zeros((), jnp.int32),
+            "rng": rng}
+
+  def update(state, batch):
+    rng, key = jax.random.split(state["rng"])
+    value = jnp.sum(batch["image"]) + jnp.sum(batch["label"])
+    noise = jax.random.normal(key)
+    total = state["total"] * 0.9 + base.mean_over_devices(value) + noise
+    loss = total
+    if fail_at is not None:
+      loss = jnp.where(state["count"] == fail_at, jnp.nan, total)
+    return ({"total": total, "count": state["count"] + 1, "rng": rng},
+            {"loss": loss, "noise": noise})
+
+  def second(state, batch):
+    state, metrics = update(state, batch)
+    return state, {"loss": metrics["loss"]}
+
+  phases = (base.Phase("first", "a", update, ("loss", "noise")),
+            base.Phase("second", "b", second, ("loss",), augment=False))
+  return base.Method(
+      init=init, stages=(base.Stage("one", epochs, phases),
+                         base.Stage("two", 1, phases[:1])),
+      evaluate=lambda state, batch: batch["label"] == 1,
+      explain=lambda state: f"count {int(state['count'])}")
+
+
+def make_splits(seed=0):
+  rng = np.random.default_rng(seed)
+  part = lambda n: fit.Split(
+      rng.integers(0, 255, (n, 6, 6, 3)).astype(np.uint8),
+      rng.integers(0, 10, n).astype(np.int32))
+  return {"a": part(21), "b": part(13)}
+
+
+PREPARATION = fit.Preparation(
+    (0.5,) * 3, (0.25,) * 3, data.Augmentation(crop_padding=1, flip=True))
+
+
+def run(tmp_path=None, method=None, count=1, **options):
+  return fit.fit(
+      method or toy_method(), make_splits(), batch_size=4,
+      preparation=PREPARATION, options=fit.Options(
+          devices=devices.choose(count), **options))
+
+
+def equal(a, b):
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+      x, y = jax.random.key_data(x), jax.random.key_data(y)
+    np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+
+
+def plain_rows(path):
+  return [{k: v for k, v in row.items() if k != "seconds"}
+          for row in metrics.read(path)]
+
+
+def test_every_step_is_taken_once_and_rows_are_written(tmp_path):
+  state = run(metrics_path=tmp_path / "m.jsonl", run="toy")
+  # 3 epochs of 5 + 3 steps and one more of 5.
+  assert int(state["count"]) == 3 * (5 + 3) + 5
+  rows = metrics.read(tmp_path / "m.jsonl")
+  assert [(r["stage"], r["phase"], r["epoch"]) for r in rows] == [
+      *(("one", p, e) for e in range(3) for p in ("first", "second")),
+      ("two", "first", 0)]
+  assert set(rows[1]) == {"run", "stage", "phase", "epoch", "loss", "seconds"}
+
+
+def test_chunk_length_leaves_no_trace(tmp_path):
+  states = []
+  for i, seconds in enumerate((1e-6, 100.0)):
+    states.append(run(chunk_seconds=seconds,
+                      metrics_path=tmp_path / f"{i}.jsonl", run="toy"))
+  equal(*states)
+  assert plain_rows(tmp_path / "0.jsonl") == plain_rows(tmp_path / "1.jsonl")
+
+
+def test_streaming_leaves_no_trace():
+  image = 6 * 6 * 3
+  equal(run(), run(resident_bytes=image * 4 * 2))
+
+
+def test_the_seed_matters():
+  assert float(run(seed=0)["total"]) != float(run(seed=1)["total"])
+
+
+def test_interrupted_anywhere_and_resumed_is_bit_for_bit_the_same(tmp_path):
+  whole = run(metrics_path=tmp_path / "whole.jsonl", run="toy")
+  for stop_after in (1, 4, 6, 11, 17):
+    folder = tmp_path / str(stop_after)
+    chunks = []
+    options = dict(
+        checkpoint_dir=folder, metrics_path=tmp_path / f"{stop_after}.jsonl",
+        run="toy", chunk_seconds=1e-6, checkpoint_seconds=1e9)
+    with pytest.raises(fit.Interrupted):
+      run(on_progress=chunks.append,
+          should_stop=lambda c=chunks, n=stop_after: len(c) >= n, **options)
+    # A row that was written after the checkpoint is written again.
+    with (tmp_path / f"{stop_after}.jsonl").open("a") as f:
+      f.write('{"run": "toy", "stage": "one", "epoch": 99}\n{"run": "to')
+    resumed = run(**options)
+    equal(whole, resumed)
+    assert plain_rows(tmp_path / f"{stop_after}.jsonl") == plain_rows(
+        tmp_path / "whole.jsonl")
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+  first = run(checkpoint_dir=tmp_path / "c")
+  seen = []
+  again = run(checkpoint_dir=tmp_path / "c", on_progress=seen.append)
+  equal(first, again)
+  assert not seen
+
+
+def test_four_devices_walk_the_same_images():
+  one = fit.epoch_order(21, 4, 1, [0])
+  four = fit.epoch_order(21, 4, 4, [0])
+  np.testing.assert_array_equal(
+      one.reshape(5, 4), four.transpose(1, 0, 2).reshape(5, 4))
+  assert len(np.unique(one)) == 20
+  assert int(run(count=4)["count"]) == 29
+
+
+def test_a_step_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
+    tmp_path):
+  with pytest.raises(fit.NotFinite, match="epoch 1, phase first, step 2.*"
+                     "count 11"):
+    run(method=toy_method(fail_at=10), checkpoint_dir=tmp_path / "c",
+        checkpoint_seconds=0.0)
+  # The last good checkpoint is there and good.
+  state = run(method=toy_method(), checkpoint_dir=tmp_path / "c")
+  equal(state, run())
+
+
+def test_damaged_checkpoint_is_refused_and_kept(tmp_path):
+  run(checkpoint_dir=tmp_path / "c")
+  newest = max((p for p in (tmp_path / "c").iterdir() if p.name.isdigit()),
+               key=lambda p: int(p.name))
+  files = [p for p in newest.rglob("*") if p.is_file()]
+  for path in files:
+    path.write_bytes(b"\x00damaged")
+  with pytest.raises(errors.InputError, match="damaged") as e:
+    run(checkpoint_dir=tmp_path / "c")
+  assert "\n" not in str(e.value) and "--overwrite" in str(e.value)
+  assert all(p.read_bytes() == b"\x00damaged" for p in files)
+
+
+def test_foreign_checkpoint_is_refused(tmp_path):
+  run(checkpoint_dir=tmp_path / "c")
+  method = toy_method()
+  other = method._replace(init=lambda rng: {
+      **method.init(rng), "total": jnp.zeros(7)})
+  with pytest.raises(errors.InputError, match="another kind of run"):
+    run(method=other, checkpoint_dir=tmp_path / "c")
+
+
+def test_bad_sizes_are_refused():
+  with pytest.raises(errors.InputError, match=r"\(6\).*devices \(4\)"):
+    devices.check_batch(6, 4)
+  with pytest.raises(errors.InputError, match="at least 1"):
+    devices.check_batch(0, 1)
+  with pytest.raises(errors.InputError, match="from 1 to 4"):
+    devices.choose(5)
+  with pytest.raises(errors.InputError, match="fewer than a batch"):
+    fit.check_splits(make_splits(), 16)
+
+
+@pytest.mark.parametrize("whole,expected", [(False, 13), (True, 12)])
+def test_evaluate_counts_every_image_once(whole, expected):
+  split = make_splits()["b"]
+  split = split._replace(labels=np.arange(13) % 2)
+  accuracy = fit.evaluate(
+      lambda state, batch: (batch["label"] == 1).astype(jnp.float32), None,
+      split, preparation=PREPARATION, batch_size=4, whole=whole)
+  np.testing.assert_allclose(accuracy, 6 / expected)
+
+
+def test_evaluation_images_are_not_augmented():
+  split = make_splits()["b"]
+  seen = fit.evaluate(
+      lambda state, batch: batch["image"][:, 0, 0, 0], None, split,
+      preparation=PREPARATION, batch_size=13)
+  plain = (split.images[:, 0, 0, 0] / 255 - 0.5) / 0.25
+  np.testing.assert_allclose(seen, plain.mean(), rtol=1e-4)
