@@ -228,6 +228,23 @@ def test_darts_text_is_never_evaluated(tmp_path, place):
   assert not target.exists()
 
 
+@pytest.mark.xfail(strict=True, reason="not refused yet; drop when they are")
+@pytest.mark.parametrize("read, text", [
+    # An edge of four parts, the last of which would be ignored.
+    (architecture.from_darts, DARTS_V2.replace(
+        "('dil_conv_3x3', 2)", "('dil_conv_3x3', 2, 5, 9)")),
+    # Numbers and nesting that exhaust memory or the stack.
+    (architecture.from_darts, DARTS_V2.replace(
+        "[2, 3, 4, 5]", f"range(2, {10**18})")),
+    (architecture.from_darts, f"Genotype(normal={'-' * 20000}1)"),
+    (architecture.from_json, "[" * 200000),
+    # A name that would break the message into two lines.
+    (architecture.from_darts, DARTS_V2.replace("'dil_conv", r"'dil\nconv")),
+], ids=["parts", "range", "signs", "nesting", "line"])
+def test_hostile_text(read, text):
+  refusal(read, text)
+
+
 @hypothesis.settings(deadline=None)
 @hypothesis.given(st.text() | st.text("Genotype()[]{}'\",=0123 *.x"))
 def test_any_text_is_read_or_refused(text):

@@ -17,6 +17,7 @@ from natjax import drawing
 from natjax import errors
 from natjax import operations
 from natjax import zoo
+from natjax.drawing import comparison
 
 PAIRS = [
     (original, f"{prefix}_{short}")
@@ -388,4 +389,4 @@ def test_learning_curves_without_metrics(tmp_path):
 
 
 def test_examples_in_docstrings():
-  assert doctest.testmod(drawing).failed == 0
+  assert doctest.testmod(comparison) == (0, 3)

@@ -1,6 +1,7 @@
 """Tests of `natjax.skeleton`."""
 
 import doctest
+import itertools
 
 import hypothesis
 from hypothesis import strategies as st
@@ -97,7 +98,7 @@ def test_groups_are_runs_of_normal_cells(cells, kind):
   for group in groups:
     assert len(group) == 1 or not reductions & set(group)
   # No two neighbouring groups could be one.
-  for left, right in zip(groups, groups[1:], strict=False):
+  for left, right in itertools.pairwise(groups):
     assert reductions & {left[-1], right[0]}
 
 

@@ -1,0 +1,1 @@
+"""Policies over transitions: the graph network and its distribution."""

@@ -230,8 +230,11 @@ def network(genotype, skeleton, variables, images, *, train):
   return classify(features, top.at("head")), auxiliary, top.seen
 
 
-def supernet(genotype, skeleton, params, images):
-  """Logits of a genotype in a supernet; pooling is followed by a BN."""
+def supernet(genotype, skeleton, params, images, weights=None):
+  """Logits of a genotype in a supernet; pooling is followed by a BN.
+
+  `weights`: per cell type, factors of the edges, which may be any number.
+  """
   top = scope({k: v for k, v in params.items() if k != "groups"})
   groups = scope({str(g): p for g, p in enumerate(params["groups"])}).params
   places = [(groups[str(g)], j) for g, p in enumerate(params["groups"])
@@ -241,8 +244,9 @@ def supernet(genotype, skeleton, params, images):
     reduction = i in (skeleton.cells // 3, 2 * skeleton.cells // 3)
     graph = genotype[int(reduction)]
 
-    def run(_, edge, x, stride, group=group, j=j, reduction=reduction):
+    def run(e, edge, x, stride, group=group, j=j, reduction=reduction):
       f, t = edge.source, edge.target
+      factor = 1 if weights is None else weights[int(reduction)][e]
       if not reduction:
         store, slot = "edges", sum(range(2, t)) + f
       elif f < 2:
@@ -252,7 +256,7 @@ def supernet(genotype, skeleton, params, images):
       own = jax.tree.map(lambda leaf: leaf[j, slot],
                          group[store].get(edge.operation, {}))
       y = operation(edge.operation, x, scope(own), stride)
-      return norm(y, scope({})) if "pool" in edge.operation else y
+      return factor * (norm(y, scope({})) if "pool" in edge.operation else y)
 
     inputs = preprocess(
         outputs, [scope(group["preprocess"][j][f"node{k}"]) for k in range(2)])

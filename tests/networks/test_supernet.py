@@ -1,7 +1,7 @@
 """Tests of `natjax.networks.supernet` and of the scan under it."""
 
-import functools
-from typing import Any, NamedTuple
+from typing import Any
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -13,6 +13,7 @@ from natjax import architecture
 from natjax import operations
 from natjax import skeleton as skeleton_lib
 from natjax import spaces
+from natjax import zoo
 from natjax.networks import cell_scan
 from natjax.networks import supernet as supernet_lib
 from tests.networks import oracle
@@ -22,7 +23,7 @@ SPACES = spaces.SPACES
 
 # A short list of candidates, for programs that need not know every operation.
 SHORT = spaces.SearchSpace(
-    "short", ("max_pool_3x3", "skip_connect", "conv_3x3", "null"))
+    "short", ("max_pool_3x3", "skip_connect", "sep_conv_3x3", "null"))
 
 
 class Toy(NamedTuple):
@@ -83,14 +84,20 @@ def build(space, cells, *, kind="cifar", size=8, batch=3, seed=0):
 
 @pytest.fixture(scope="module")
 def nat():
-  """Fully concatenated: a normal and two reduction cells of four nodes."""
-  return build(SPACES["nat"], 3)
+  """All candidates, fully concatenated: a reduction cell of four nodes."""
+  return build(SPACES["nat"], 1)
 
 
 @pytest.fixture(scope="module")
 def loose_end():
-  """Loose end: one reduction cell, both of its passes, of five nodes."""
+  """All candidates, loose end: a reduction cell of five nodes."""
   return build(SPACES["nat_loose_end"]._replace(num_nodes=5), 1)
+
+
+@pytest.fixture(scope="module")
+def short():
+  """Nine cells of a short list: groups of three, one, two, one and two."""
+  return build(SHORT, 9)
 
 
 def draw_genotype(space, seed, *, masked=None):
@@ -120,8 +127,7 @@ def double_genotype(space):
   last = space.num_nodes + 1
   edges = [Edge(conv, 0, 2), Edge(conv, 0, 2), Edge(conv, 1, 3),
            Edge(pool, 1, 3), Edge("skip_connect", 2, 4),
-           Edge("skip_connect", 2, 4), Edge("conv_3x3", 3, 5),
-           Edge("null", 4, 5)]
+           Edge("skip_connect", 2, 4), Edge(conv, 3, 5), Edge("null", 4, 5)]
   edges += [e for t in range(6, last + 1) for e in
             (Edge(conv, 4, t), Edge(conv, 4, t))]
   cell = Cell(tuple(edges), tuple(range(2, last + 1)))
@@ -177,7 +183,7 @@ def test_slots_of_the_released_code():
 # Values and gradients.
 
 
-@pytest.mark.parametrize("name", ["nat", "loose_end"])
+@pytest.mark.parametrize("name", ["nat", "loose_end", "short"])
 @pytest.mark.parametrize("seed", [*range(4), "double"])
 def test_selected_equals_dense(request, name, seed):
   """In value, and in the gradients to parameters and images."""
@@ -195,7 +201,7 @@ def test_selected_equals_dense(request, name, seed):
   assert any(np.any(g) for g in jax.tree.leaves(gradients[1]))
 
 
-@pytest.mark.parametrize("name", ["nat", "loose_end"])
+@pytest.mark.parametrize("name", ["nat", "loose_end", "short"])
 @pytest.mark.parametrize("seed", [0, 7, "double"])
 def test_selected_equals_oracle(request, name, seed):
   """In value; every other seed leaves nodes out of the output."""
@@ -207,7 +213,7 @@ def test_selected_equals_oracle(request, name, seed):
   logits, _ = toy.selected(toy.params, encode(toy, genotype), toy.images)
   expected = oracle.supernet(genotype, toy.net.skeleton, toy.params, toy.images)
   assert logits.dtype == jnp.float32
-  np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-3)
+  np.testing.assert_allclose(logits, expected, rtol=2e-3, atol=2e-3)
 
 
 def slopes(toy, genotype, gradients, seed):
@@ -218,7 +224,7 @@ def slopes(toy, genotype, gradients, seed):
   rng = np.random.default_rng(seed)
   step = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape),
                       (toy.params, toy.images))
-  length = 1e-6
+  length = 1e-7
 
   def loss(sign):
     params, images = jax.tree.map(
@@ -232,42 +238,52 @@ def slopes(toy, genotype, gradients, seed):
   return along, (loss(1) - loss(-1)) / (2 * length)
 
 
-@pytest.mark.parametrize("seed", [1, 2, "double"])
-def test_gradient_equals_finite_differences(nat, seed):
+@pytest.mark.parametrize("name", ["nat", "short"])
+@pytest.mark.parametrize("seed", [1, "double"])
+def test_gradient_equals_finite_differences(request, name, seed):
   """The hand-written backward pass against the plain forward pass."""
-  genotype = (double_genotype(nat.net.space) if seed == "double"
-              else draw_genotype(nat.net.space, seed))
-  _, gradients = nat.selected(nat.params, encode(nat, genotype), nat.images)
-  for direction in range(3):
-    np.testing.assert_allclose(*slopes(nat, genotype, gradients, direction),
-                               rtol=5e-3)
+  toy = request.getfixturevalue(name)
+  space = toy.net.space
+  genotype = (double_genotype(space) if seed == "double"
+              else draw_genotype(space, seed))
+  _, gradients = toy.selected(toy.params, encode(toy, genotype), toy.images)
+  for direction in range(2):
+    np.testing.assert_allclose(*slopes(toy, genotype, gradients, direction),
+                               rtol=1e-2)
 
 
-def test_gradient_to_the_weights_of_operations(nat):
-  """What DARTS-like methods need, by finite differences of the dense form."""
-  rng = np.random.default_rng(5)
-  shape = nat.net.dense_weights(
-      encode(nat, draw_genotype(nat.net.space, 0))).shape
-  assert shape == (2, 14, 9)
-  weights = rng.uniform(0, 0.3, shape).astype(np.float32)
-  concat = np.ones((2, 4), np.float32)
-  run = functools.partial(nat.dense, nat.params)
-  _, (_, _, gradient) = run(weights, concat, nat.images)
-  step = rng.normal(size=shape).astype(np.float32)
-  ends = [np.sum(nat.cotangent * run(weights + s * step, concat, nat.images)[0],
-                 dtype=np.float64) for s in (3e-3, -3e-3)]
-  np.testing.assert_allclose(np.sum(gradient * step),
-                             (ends[0] - ends[1]) / 6e-3, rtol=0.02)
+@pytest.mark.parametrize("name", ["nat", "short"])
+def test_dense_equals_oracle(request, name):
+  """Any weights, as DARTS-like methods have them, and the gradient to them."""
+  toy, rng = request.getfixturevalue(name), np.random.default_rng(5)
+  space = toy.net.space
+  edges = tuple(Edge(operation, f, t) for t in range(2, 6) for f in range(t)
+                for operation in space.candidates)
+  genotype = architecture.Genotype(*(Cell(edges, (2, 3, 4, 5)),) * 2)
+  shape = (2, 14, len(space.candidates))
+  weights = rng.uniform(0, 0.5, shape).astype(np.float32)
+  logits, (_, _, gradient) = jax.device_get(toy.dense(
+      toy.params, weights, np.ones((2, 4), np.float32), toy.images))
+
+  def plain(weights):
+    return oracle.supernet(genotype, toy.net.skeleton, toy.params, toy.images,
+                           weights.reshape(2, -1))
+
+  np.testing.assert_allclose(logits, plain(weights), rtol=2e-3, atol=2e-3)
+  step = rng.normal(size=shape)
+  slope = np.sum(toy.cotangent * (plain(weights + 1e-7 * step)
+                                  - plain(weights - 1e-7 * step))) / 2e-7
+  np.testing.assert_allclose(np.sum(gradient * step), slope, rtol=1e-2)
 
 
-def test_operations_not_chosen_have_no_gradient(nat):
+def test_operations_not_chosen_have_no_gradient(short):
   """Exactly zero; what was chosen and reaches the output has one."""
-  space, reached = nat.net.space, 0
+  space, reached = short.net.space, 0
   genotype = draw_genotype(space, 3)
-  _, (gradients, _) = nat.selected(
-      nat.params, encode(nat, genotype), nat.images)
-  for group, layers in zip(gradients["groups"], nat.net.groups, strict=True):
-    layer = nat.net.layers[layers[0]]
+  _, (gradients, _) = jax.device_get(short.selected(
+      short.params, encode(short, genotype), short.images))
+  for group, layers in zip(gradients["groups"], short.net.groups, strict=True):
+    layer = short.net.layers[layers[0]]
     cell = genotype[int(layer.reduction)]
     for p in supernet_lib.passes(space.num_nodes, layer.reduction):
       for name, tree in group[p.name].items():
@@ -279,11 +295,11 @@ def test_operations_not_chosen_have_no_gradient(nat):
   assert reached >= 8
 
 
-def test_a_twice_taken_edge_counts_twice(nat):
+def test_a_twice_taken_edge_counts_twice(short):
   """Weight 2 in the dense form; the same weights serve both."""
-  genotype = double_genotype(nat.net.space)
-  weights = nat.net.dense_weights(encode(nat, genotype))
-  index = nat.net.space.candidates.index
+  genotype = double_genotype(short.net.space)
+  weights = short.net.dense_weights(encode(short, genotype))
+  index = short.net.space.candidates.index
   assert weights[0, 0, index("sep_conv_3x3")] == 2
   assert weights[0, 3, index("sep_conv_3x3")] == 1
   assert weights[0, 3, index("max_pool_3x3")] == 1
@@ -291,35 +307,35 @@ def test_a_twice_taken_edge_counts_twice(nat):
   assert set(np.unique(weights)) == {0, 1, 2}
 
 
-def test_one_trace_serves_all_architectures(nat):
+def test_one_trace_serves_all_architectures(short):
   """Fifty random architectures; the dense form likewise."""
   outputs = set()
   for seed in range(50):
-    genotype = draw_genotype(nat.net.space, 100 + seed, masked=seed % 2 == 0)
-    arrays = encode(nat, genotype)
-    logits, _ = nat.selected(nat.params, arrays, nat.images)
+    genotype = draw_genotype(short.net.space, 100 + seed, masked=seed % 2 == 0)
+    arrays = encode(short, genotype)
+    logits, _ = short.selected(short.params, arrays, short.images)
     outputs.add(float(logits[0, 0]))
     if seed < 3:
-      nat.dense(nat.params, nat.net.dense_weights(arrays),
-                arrays.concat.astype(np.float32), nat.images)
-  assert sorted(nat.traces) == ["dense", "selected"]
+      short.dense(short.params, short.net.dense_weights(arrays),
+                arrays.concat.astype(np.float32), short.images)
+  assert sorted(short.traces) == ["dense", "selected"]
   assert len(outputs) > 45
 
 
-def test_nodes_left_out_leave_the_output(nat):
+def test_nodes_left_out_leave_the_output(short):
   """A loose-end mask: only the listed nodes matter to the logits."""
-  edges = [Edge("conv_3x3", f, t) for t in range(2, 6) for f in (0, 1)]
+  edges = [Edge("sep_conv_3x3", f, t) for t in range(2, 6) for f in (0, 1)]
   def genotype(operation, concat):
     cell = Cell((*edges[:6], Edge(operation, 0, 5), edges[7]), concat)
     return architecture.Genotype(cell, cell)
 
   def logits(*args):
-    return np.asarray(nat.selected(
-        nat.params, encode(nat, genotype(*args)), nat.images)[0])
+    return np.asarray(short.selected(
+        short.params, encode(short, genotype(*args)), short.images)[0])
 
-  np.testing.assert_array_equal(logits("conv_3x3", (2, 3)),
+  np.testing.assert_array_equal(logits("sep_conv_3x3", (2, 3)),
                                 logits("null", (2, 3)))
-  assert np.any(np.abs(logits("conv_3x3", (2, 3, 5))
+  assert np.any(np.abs(logits("sep_conv_3x3", (2, 3, 5))
                        - logits("null", (2, 3, 5))) > 1e-2)
   assert np.any(np.abs(logits("null", (2, 3)) - logits("null", (2, 4))) > 1e-2)
 
@@ -327,34 +343,14 @@ def test_nodes_left_out_leave_the_output(nat):
 # Groups of equal cells.
 
 
-@pytest.fixture(scope="module")
-def grouped():
-  """Nine cells: groups of three, one, two, one and two."""
-  return build(SHORT, 9)
-
-
-def test_groups_equal_the_unrolled_oracle(grouped):
-  """In value and gradient, cells of a group having weights of their own."""
-  net = grouped.net
-  assert net.groups == ((0, 1, 2), (3,), (4, 5), (6,), (7, 8))
-  for seed in (0, 1):
-    genotype = draw_genotype(SHORT, seed)
-    logits, gradients = grouped.selected(
-        grouped.params, encode(grouped, genotype), grouped.images)
-    expected = oracle.supernet(genotype, net.skeleton, grouped.params,
-                               grouped.images)
-    np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=2e-3)
-    np.testing.assert_allclose(*slopes(grouped, genotype, gradients, seed),
-                               rtol=1e-2)
-
-
-def test_every_preprocessing_is_used_once(grouped):
-  """Each of a group's 1x1 kernels has a gradient: none is a mere filler."""
-  edges = [Edge("conv_3x3", f, t) for t in range(2, 6) for f in (0, 1)]
+def test_every_preprocessing_is_used(short):
+  """The scan over a group passes each cell its own 1x1 kernels."""
+  assert short.net.groups == ((0, 1, 2), (3,), (4, 5), (6,), (7, 8))
+  edges = [Edge("sep_conv_3x3", f, t) for t in range(2, 6) for f in (0, 1)]
   cell = Cell(tuple(edges), (2, 3, 4, 5))
-  _, (gradients, _) = grouped.selected(
-      grouped.params, encode(grouped, architecture.Genotype(cell, cell)),
-      grouped.images)
+  _, (gradients, _) = jax.device_get(short.selected(
+      short.params, encode(short, architecture.Genotype(cell, cell)),
+      short.images))
   for group in gradients["groups"]:
     for layer in group["preprocess"]:
       assert all(np.any(leaf) for leaf in jax.tree.leaves(layer))
@@ -375,6 +371,23 @@ def test_imagenet_skeleton_equals_oracle():
   np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=2e-3)
 
 
+@pytest.mark.xfail(strict=True, reason="2x2 pooling is built at stride 1 too")
+def test_naonet_in_its_own_space():
+  """Candidates that stand at stride 2 only; five nodes, loose end."""
+  genotype = zoo.get("naonet")
+  space = spaces.space_for(genotype)
+  assert "avg_pool_2x2" in space.candidates
+  net = supernet_lib.Supernet(
+      space, skeleton_lib.Skeleton("cifar", 4, 1, 5, 8))
+  params = oracle.random_weights(
+      jax.eval_shape(net.init, jax.random.key(0)), 1)
+  images = np.random.default_rng(2).normal(size=(3, 8, 8, 3)).astype(np.float32)
+  logits = jax.jit(net.apply)(
+      params, architecture.genotype_arrays(genotype, space.candidates), images)
+  expected = oracle.supernet(genotype, net.skeleton, params, images)
+  np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_bfloat16():
   """Computed in bfloat16 with float32 parameters and logits."""
   space = SHORT._replace(num_nodes=1)
@@ -383,7 +396,7 @@ def test_bfloat16():
   params = oracle.random_weights(
       jax.eval_shape(net.init, jax.random.key(0)), 1)
   images = np.random.default_rng(2).normal(size=(3, 8, 8, 3)).astype(np.float32)
-  cell = Cell((Edge("conv_3x3", 0, 2), Edge("max_pool_3x3", 1, 2)), (2,))
+  cell = Cell((Edge("sep_conv_3x3", 0, 2), Edge("max_pool_3x3", 1, 2)), (2,))
   genotype = architecture.Genotype(cell, cell)
   logits = jax.jit(net.apply)(
       params, architecture.genotype_arrays(genotype, space.candidates), images)
@@ -423,12 +436,12 @@ def initialised():
 
 
 def kernels(params):
-  """The library's kernels: name, [copies, ...], fan-in."""
+  """The library's kernels: name, values, fan-in."""
   for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
     name = jax.tree_util.keystr(path)
     if path[-1].key == "kernel" and "scale" not in name:
       shape = leaf.shape[-2:] if "head" in name else leaf.shape[-4:]
-      yield name, np.reshape(leaf, (-1, *shape)), np.prod(shape[:-1])
+      yield name, np.asarray(leaf), np.prod(shape[:-1])
 
 
 def test_kernels_start_as_pytorch_has_them(initialised):
@@ -486,7 +499,7 @@ def test_initial_values_follow_the_key(initialised):
 
 # The scan over edges.
 
-FUNCTIONS = (lambda p, x: p["a"] * jnp.sin(x), lambda p, x: p["b"] * x * x,
+FUNCTIONS = (lambda p, x: p["a"] * jnp.sin(x), lambda p, x: p["b"] * jnp.cos(x),
              lambda p, x: 0 * x)
 
 
@@ -507,13 +520,12 @@ def scan_example(seed, *, in_place, edges=7, nodes=5):
 
 def plain_scan(inputs, nodes, params, weights, source, target):
   """A loop over edges that autodiff sees through; weights: [E, O]."""
-  nodes = list(nodes)
-  for e, (s, t) in enumerate(zip(source, target, strict=True)):
-    x = (nodes if inputs is None else inputs)[s]
+  for e in range(len(source)):
+    x = (nodes if inputs is None else inputs)[source[e]]
     p = {k: v[e] for k, v in params.items()}
-    nodes[t] = nodes[t] + sum(
-        w * f(p, x) for w, f in zip(weights[e], FUNCTIONS, strict=True))
-  return jnp.stack(nodes)
+    y = sum(w * f(p, x) for w, f in zip(weights[e], FUNCTIONS, strict=True))
+    nodes = nodes.at[target[e]].add(y)
+  return nodes
 
 
 @pytest.mark.parametrize("in_place", [True, False])
@@ -523,14 +535,18 @@ def test_scan_equals_loop(rule, in_place):
   make_rule = getattr(cell_scan, f"{rule}_rule")
 
   @jax.jit
-  def scan(floats, weights, index, source, target, g):
-    def run(floats, weights):
+  def both(floats, weights, index, source, target, g):
+    def scan(floats, weights):
       data = index if rule == "selected" else weights
       return cell_scan.scan_edges(make_rule(FUNCTIONS), *floats, data, source,
                                   target)
 
-    y, pull = jax.vjp(run, floats, weights)
-    return y, pull(g)
+    def loop(floats, weights):
+      return plain_scan(*floats, weights, source, target)
+
+    y, pull = jax.vjp(scan, floats, weights)
+    z, pull_plain = jax.vjp(loop, floats, weights)
+    return (y, pull(g)), (z, pull_plain(g))
 
   for seed in range(3):
     *floats, source, target, rng = scan_example(seed, in_place=in_place)
@@ -539,14 +555,8 @@ def test_scan_equals_loop(rule, in_place):
     if rule == "dense":
       weights = rng.normal(size=weights.shape).astype(np.float32)
     g = rng.normal(size=floats[1].shape).astype(np.float32)
-    y, (g_floats, g_weights) = scan(tuple(floats), weights, index, source,
-                                    target, g)
-    with jax.disable_jit():
-      expected, pull = jax.vjp(
-          lambda f, w, s=source, t=target: plain_scan(*f, w, s, t),
-          tuple(floats), weights)
-      wanted, wanted_weights = pull(g)
-    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
-    assert_close(g_floats, wanted, rtol=1e-4)
+    ours, plain = both(tuple(floats), weights, index, source, target, g)
+    (y, (g_floats, g_weights)), (z, (plain_floats, plain_weights)) = ours, plain
+    assert_close((y, g_floats), (z, plain_floats), rtol=1e-4)
     if rule == "dense":
-      assert_close(g_weights, wanted_weights, rtol=1e-4)
+      assert_close(g_weights, plain_weights, rtol=1e-4)

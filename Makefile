@@ -1,0 +1,40 @@
+# `make demo` and `make test` need a Python of at least 3.11 and the network,
+# once, to install. PYTHON=... chooses another interpreter, VENV=... a folder.
+
+VENV ?= .venv
+OUT ?= runs/demo
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.14 python3.11 python3; do \
+  if $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+  >/dev/null 2>&1; then echo $$p; break; fi; done)
+RUN = $(VENV)/bin/python
+
+.PHONY: demo test test-all lint install clean
+
+demo: install
+	$(VENV)/bin/natjax transform darts --method nat --dataset digits \
+	  --preset demo --out $(OUT)
+	@echo "The picture: $(OUT)/architecture.svg"
+
+# Not slow, and in two processes, one per core.
+test: install
+	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-all: install
+	$(RUN) -m pytest -n 2 --dist loadfile
+
+lint: install
+	$(RUN) -m ruff check .
+
+install: $(VENV)/installed
+
+$(VENV)/installed: setup.py pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "natjax needs Python 3.11 or newer with venv, and found none;" \
+	    "install one or name it: make PYTHON=/path/to/python3.12" >&2; \
+	  exit 1; fi
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV)

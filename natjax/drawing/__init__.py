@@ -1,0 +1,19 @@
+"""Pictures of architectures and of learning curves.
+
+A cell is drawn from left to right, as in Guo et al., 2021, "Towards Accurate
+and Compact Architectures via Neural Architecture Transformer", Fig. 5: the two
+inputs, the intermediate nodes 0 to n - 1, the output; edges carry the names of
+their operations, and thin edges lead from the concatenated nodes to the output.
+Drawn together with its transformation, what changed is coloured.
+
+`comparison` finds what changed, `layout` places one cell, `scene` makes the
+whole picture, a list of the primitives in `shapes`, and `render` writes it.
+"""
+
+from natjax.drawing.comparison import Change
+from natjax.drawing.comparison import changes
+from natjax.drawing.curves import learning_curves
+from natjax.drawing.render import draw
+from natjax.drawing.render import save
+
+__all__ = ["Change", "changes", "draw", "learning_curves", "save"]

@@ -1,0 +1,255 @@
+"""The whole picture of one or two architectures: panels, headings, legend."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from natjax import architecture
+from natjax import operations
+from natjax.drawing import comparison
+from natjax.drawing import layout
+from natjax.drawing import shapes
+
+_ARROW = 7
+_PAD = 16
+_HEADING = 26
+_SIDE_BY_SIDE = 1200  # Wider panels are stacked instead.
+_MUTED = "#57606a"
+
+
+class _Style(NamedTuple):
+  colour: str
+  width: float = 1.3
+  dash: tuple[float, ...] = ()
+  fill: str = "#ffffff"
+  legend: str = ""
+
+
+# Blue and vermilion of Okabe and Ito stay apart for colour-blind readers.
+_STYLES = {
+    "same": _Style(shapes.INK, legend="unchanged"),
+    "absent": _Style("#6e7781", 1.1, (1.5, 3.5)),
+    "skip": _Style("#0068a8", 2.2, fill="#e3f1fb", legend="replaced by skip"),
+    "null": _Style(
+        "#6e7781", 1.8, (6, 4), "#eceef0", legend="replaced by null"
+    ),
+    "operation": _Style(
+        "#c24d00", 2.2, fill="#fdeee3", legend="replaced by another operation"
+    ),
+}
+
+
+def compose(
+    genotype: architecture.Genotype,
+    other: architecture.Genotype | None,
+    title: str | None,
+    titles: tuple[str, str],
+) -> shapes.Scene:
+  """Lays a whole picture out."""
+  rows, legend = _panels(genotype, other, titles)
+  width = max(panel.width for row in rows for panel in row)
+  if 2 * width + _PAD > _SIDE_BY_SIDE:
+    rows = [[panel] for row in rows for panel in row]
+  count = len(rows[0])
+  inner = max(
+      count * (width + _PAD) - _PAD,
+      shapes.text_width(title or "", 17),
+      _legend_width(legend),
+  )
+  width = (inner + _PAD) / count - _PAD
+  primitives = []
+  y = _PAD
+  if title:
+    primitives.append(
+        shapes.Text("title", _PAD, y + 10, title, 17, anchor="start", bold=True)
+    )
+    y += 30
+  for row in rows:
+    height = max(panel.height for panel in row)
+    for i, panel in enumerate(row):
+      primitives += _panel(panel, _PAD + i * (width + _PAD), y, width, height)
+    y += height + _PAD
+  if legend:
+    primitives += _legend(legend, _PAD, y + 6)
+    y += 12 + _PAD
+  ground = shapes.Box("ground", 0, 0, inner + 2 * _PAD, y, 0, "#ffffff", "none")
+  name = title or (" and ".join(titles) if other else "architecture")
+  return shapes.Scene(ground.width, y, (ground, *primitives), name)
+
+
+class _Panel(NamedTuple):
+  """One cell of one architecture, ready to be drawn."""
+
+  heading: str
+  cell: architecture.Cell
+  styles: tuple[_Style, ...]  # Per edge.
+  placed: layout.Layout
+
+  @property
+  def width(self) -> float:
+    heading = shapes.text_width(self.heading, 13)
+    return max(self.placed.width, heading) + 2 * _PAD
+
+  @property
+  def height(self) -> float:
+    return self.placed.height + _HEADING + 1.5 * _PAD
+
+
+def _panels(
+    genotype: architecture.Genotype,
+    other: architecture.Genotype | None,
+    titles: tuple[str, str],
+) -> tuple[list[list[_Panel]], list[tuple[_Style | None, str]]]:
+  """The panels, row by row, and the entries of the legend."""
+  genotype = architecture.check(genotype, inputs_per_node=None)
+  headings = ("normal cell", "reduction cell")
+  if other is None:
+    row = [
+        _Panel(
+            heading, cell, _styles(cell, cell), layout.lay_out(cell, cell)
+        )
+        for heading, cell in zip(headings, genotype, strict=True)
+    ]
+    return [row], []
+  other = architecture.check(other, inputs_per_node=None)
+  comparable = all(
+      comparison.wiring(a) == comparison.wiring(b)
+      for a, b in zip(genotype, other, strict=True)
+  )
+  rows = []
+  for heading, *pair in zip(headings, genotype, other, strict=True):
+    first = pair[0]
+    rows.append([
+        _Panel(
+            f"{name}, {heading}", cell,
+            _styles(first if comparable else cell, cell),
+            # One layout for both, so that the eye finds the same edge.
+            layout.lay_out(*pair) if comparable else layout.lay_out(cell, cell),
+        )
+        for name, cell in zip(titles, pair, strict=True)
+    ])
+  if comparable:
+    return rows, _counts(rows)
+  return rows, [(None, "not a transformation of the first: their graphs differ,"
+                       " so no change is coloured")]
+
+
+def _counts(rows: list[list[_Panel]]) -> list[tuple[_Style | None, str]]:
+  """Legend entries with the number of edges of each kind."""
+  drawn = [style for row in rows for style in row[1].styles]
+  same = drawn.count(_STYLES["same"]) + drawn.count(_STYLES["absent"])
+  counts = {_STYLES["same"]: same}
+  return [
+      (style, f"{style.legend} ({counts.get(style, drawn.count(style))})")
+      for style in _STYLES.values() if style.legend
+  ]
+
+
+def _styles(
+    before: architecture.Cell, after: architecture.Cell
+) -> tuple[_Style, ...]:
+  return tuple(
+      _STYLES[_kind(a.operation, b.operation)]
+      for a, b in zip(before.edges, after.edges, strict=True)
+  )
+
+
+def _kind(before: str, after: str) -> str:
+  """Key of `_STYLES` for an edge."""
+  if before == after:
+    return "absent" if after == operations.NULL else "same"
+  return {operations.NULL: "null", operations.SKIP: "skip"}.get(
+      after, "operation"
+  )
+
+
+def _legend_width(entries: Sequence[tuple[_Style | None, str]]) -> float:
+  return sum(shapes.text_width(text, shapes.FONT) + 58 for _, text in entries)
+
+
+def _legend(
+    entries: Sequence[tuple[_Style | None, str]], x: float, y: float
+) -> list[shapes.Primitive]:
+  primitives = []
+  for style, text in entries:
+    if style:
+      line = shapes.smooth([(x, y), (x + 30, y)])
+      primitives += _arrow("legend", line, style)
+    start = x + 38 if style else x
+    primitives.append(
+        shapes.Text("legend", start, y, text, colour=_MUTED, anchor="start")
+    )
+    x = start + shapes.text_width(text, shapes.FONT) + 20
+  return primitives
+
+
+def _panel(
+    panel: _Panel, x: float, y: float, width: float, height: float
+) -> list[shapes.Primitive]:
+  """Primitives of one framed cell."""
+  placed, cell = panel.placed, panel.cell
+  dx = x + (width - placed.width) / 2
+  dy = y + _HEADING + (height - _HEADING - placed.height - _PAD / 2) / 2
+  at = [b._replace(x=b.x + dx, y=b.y + dy) for b in placed.slots]
+  paths = [tuple((px + dx, py + dy) for px, py in p) for p in placed.paths]
+  drawn = [
+      shapes.Box("panel", x, y, width, height, 8, "#ffffff", "#d8dee4"),
+      shapes.Text("heading", x + _PAD, y + 18, panel.heading, 13, _MUTED,
+                  "start", True),
+  ]
+  thin = _Style("#8c959f", 0.9)
+  for path in paths[len(cell.edges):]:
+    drawn += _arrow("concat", path, thin)
+  for path, style in zip(paths, panel.styles, strict=False):
+    drawn += _arrow("edge", path, style)
+  for i, (edge, style) in enumerate(
+      zip(cell.edges, panel.styles, strict=True)
+  ):
+    slot = at[placed.labels[i]]
+    drawn += _label(edge.operation, slot, style)
+  for i in range(cell.num_nodes + architecture.NUM_INPUTS + 1):
+    drawn += _node(i, cell.num_nodes, at[i])
+  return drawn
+
+
+def _label(
+    operation: str, slot: shapes.Box, style: _Style
+) -> list[shapes.Primitive]:
+  """An operation's name in the middle of its slot."""
+  middle = slot.x + slot.width / 2
+  width = shapes.text_width(operation, shapes.FONT) + 8
+  stroke = style.colour if style.fill != "#ffffff" else "none"
+  return [
+      shapes.Box("label", middle - width / 2, slot.y, width, slot.height, 4,
+                 style.fill, stroke),
+      shapes.Text("operation", middle, slot.y + slot.height / 2, operation,
+                  colour=style.colour),
+  ]
+
+
+def _node(i: int, num_nodes: int, box: shapes.Box) -> list[shapes.Primitive]:
+  """Node `i`: an input, an intermediate node, or the output."""
+  middle = (box.x + box.width / 2, box.y + box.height / 2)
+  intermediate = 0 <= i - architecture.NUM_INPUTS < num_nodes
+  if intermediate:
+    fill, stroke = "#e8edf3", "#6b7f95"
+    text = shapes.Text("node", *middle, str(i - architecture.NUM_INPUTS), 12)
+  else:
+    fill, stroke = "#e6f2e6", "#6a976a"
+    subscript = {0: "k-2", 1: "k-1"}.get(i, "k")
+    text = shapes.Text("node", *middle, "c", 13, subscript=subscript)
+  return [box._replace(fill=fill, stroke=stroke), text]
+
+
+def _arrow(
+    role: str, path: tuple[tuple[float, float], ...], style: _Style
+) -> list[shapes.Primitive]:
+  """A curve with an arrow head; all edges arrive horizontally."""
+  x, y = path[-1]
+  length = _ARROW if style.width > 1 else 0.8 * _ARROW
+  half = 0.45 * length
+  head = ((x, y), (x - length, y - half), (x - length, y + half))
+  path = (*path[:-1], (x - length + 1, y))
+  return [
+      shapes.Curve(role, path, style.colour, style.width, style.dash),
+      shapes.Polygon(role, head, style.colour),
+  ]

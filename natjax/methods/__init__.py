@@ -1,0 +1,1 @@
+"""Methods, one file each; `base` says what a method is."""
