@@ -500,16 +500,16 @@ class NAT:
       report: every distinct candidate with its score, the input first.
     """
     candidates = self.space.candidates
-    beta = jax.tree.map(jnp.asarray, architecture_lib.genotype_arrays(
-        genotype, candidates))
+    beta = architecture_lib.genotype_arrays(genotype, candidates)
     if self.config.selection == "argmax":
       actions = jax.jit(self.best_actions)(state.policy, beta)[None]
     else:
       actions = jax.jit(self.sample_actions, static_argnums=3)(
           rng, state.policy, beta, self.config.candidates)
     found = {genotype: beta}
-    for action in actions:
-      alpha = sampling.apply_actions(beta, action, self.table)
+    for action in jax.device_get(actions):
+      # Host arrays, so that all candidates share one compiled scoring.
+      alpha = jax.device_get(sampling.apply_actions(beta, action, self.table))
       decoded = architecture_lib.genotype_from_arrays(alpha, candidates)
       # The order of the input's concat is kept.
       decoded = architecture_lib.Genotype(*(

@@ -87,11 +87,10 @@ def test_loose_ends_are_the_nodes_that_feed_no_other():
   assert cells.concat[:, -1].all()
 
 
-def mapped(method, update, num_devices):
+def mapped(update, num_devices):
   """The update under pmap, image and label sharded."""
   run = lambda state, image, label: update(
       state, {"image": image, "label": label})
-  del method
   return devices.spread(
       run, devices.choose(num_devices), sharded=(False, True, True))
 
@@ -109,7 +108,7 @@ def four():
       4, learning_rate=1.0, final_learning_rate=1.0, weight_decay=0.0)
   state = method.init(jax.random.key(0))
   batch = tiny.batch(8)
-  after, metrics = mapped(method, method.update_weights, 4)(
+  after, metrics = mapped(method.update_weights, 4)(
       state, *shards(batch, 4))
   return method, state, after, metrics, batch
 
@@ -217,7 +216,7 @@ def test_no_candidate_costs_more_and_graphs_are_kept(traced):
 
 
 def test_argmax_is_one_candidate(traced):
-  method, state = traced[:2]
+  state = traced[1]
   argmax = nat.NAT(
       dataclasses.replace(tiny.SEARCH, selection="argmax"), tiny.SPACE,
       num_classes=10, image_size=tiny.IMAGE_SIZE)
@@ -273,7 +272,8 @@ def policy_gain(method, key, steps=60):
 def test_reinforce_climbs_a_known_reward():
   method = tiny.make_nat(policy_learning_rate=3e-3)
   first, last = policy_gain(method, jax.random.key(0))
-  assert last > first + 0.1
+  # Every node must keep a signal, so that half of the edges can go at most.
+  assert first < 0.46 and last > 0.48
 
 
 def test_the_gradient_is_that_of_the_expected_reward():

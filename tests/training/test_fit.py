@@ -111,9 +111,10 @@ def test_interrupted_anywhere_and_resumed_is_bit_for_bit_the_same(tmp_path):
   for stop_after in (1, 4, 6, 11, 17):
     folder = tmp_path / str(stop_after)
     chunks = []
-    options = dict(
-        checkpoint_dir=folder, metrics_path=tmp_path / f"{stop_after}.jsonl",
-        run="toy", chunk_seconds=1e-6, checkpoint_seconds=1e9)
+    options = {
+        "checkpoint_dir": folder, "run": "toy", "chunk_seconds": 1e-6,
+        "metrics_path": tmp_path / f"{stop_after}.jsonl",
+        "checkpoint_seconds": 1e9}
     with pytest.raises(fit.Interrupted):
       run(on_progress=chunks.append,
           should_stop=lambda c=chunks, n=stop_after: len(c) >= n, **options)
@@ -145,8 +146,8 @@ def test_four_devices_walk_the_same_images():
 
 def test_a_step_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
     tmp_path):
-  with pytest.raises(fit.NotFinite, match="epoch 1, phase first, step 2.*"
-                     "count 11"):
+  with pytest.raises(fit.NotFinite, match=r"epoch 1, phase first, step 2.*"
+                     r"count 11"):
     run(method=toy_method(fail_at=10), checkpoint_dir=tmp_path / "c",
         checkpoint_seconds=0.0)
   # The last good checkpoint is there and good.
