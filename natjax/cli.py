@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 import json
+import math
 import os
 import pathlib
 import signal
@@ -35,8 +36,11 @@ _HELP = {
     "operations": "parameters and multiply-adds of every operation",
 }
 
-out = rich_console.Console(highlight=False, soft_wrap=True)
-err = rich_console.Console(stderr=True, highlight=False, soft_wrap=True)
+# Paths and names are printed as they are, brackets and colons too.
+_PLAIN = {"highlight": False, "soft_wrap": True, "markup": False,
+          "emoji": False}
+out = rich_console.Console(**_PLAIN)
+err = rich_console.Console(stderr=True, **_PLAIN)
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     return args.run(args)
   except errors.InputError as e:
-    sys.stderr.write(f"natjax: {e}\n")
+    sys.stderr.write(f"natjax: {' '.join(str(e).splitlines())}\n")
     return 2
   except KeyboardInterrupt:
     return 130
@@ -204,20 +208,23 @@ def _file_settings(args, parts):
 
   if args.config is None:
     return {part: {} for part in parts}
-  data = runs.read_json(args.config)
+  data = runs.read_json(
+      args.config, missing="name a file with --config",
+      damaged="correct it, or pass flags instead")
   if not isinstance(data, dict) or not set(data) <= set(parts) or not all(
       isinstance(v, dict) for v in data.values()):
     raise errors.InputError(
         f"{args.config}: must be an object with the keys {', '.join(parts)},"
-        " each an object of settings; `--dry-run` prints one")
+        " each an object of settings; `--dry-run` shows them all")
   return {part: data.get(part, {}) for part in parts}
 
 
 def _load_dataset(args, image_size):
   from natjax import data
 
-  return data.load(args.dataset, data_dir=args.data_dir,
-                   image_size=args.image_size or image_size)
+  if args.image_size is not None:
+    image_size = args.image_size
+  return data.load(args.dataset, data_dir=args.data_dir, image_size=image_size)
 
 
 def _prepare(args):
@@ -226,9 +233,14 @@ def _prepare(args):
   from natjax.training import devices
 
   devices.configure_compilation()
-  if args.seed < 0:
-    raise errors.InputError(
-        f"seed is {args.seed} and must be 0 or more; pass --seed 0")
+  for flag, seconds in (("checkpoint-seconds", args.checkpoint_seconds),
+                        ("chunk-seconds", args.chunk_seconds)):
+    if not 0 <= seconds < math.inf:
+      raise errors.InputError(
+          f"{flag} is {seconds} and must be a finite number of 0 or more; pass"
+          f" --{flag} 10")
+  if args.tensorboard:
+    _tensorboard_module()
   return presets.get(args.preset), read_architecture(args.architecture)
 
 
@@ -343,7 +355,8 @@ class _Display:
     self._tasks: dict[str, Any] = {}
     self._writer = None
     if args.tensorboard:
-      self._writer = _tensorboard(pathlib.Path(args.out) / "tensorboard")
+      self._writer = _tensorboard_module().SummaryWriter(
+          str(pathlib.Path(args.out) / "tensorboard"))
 
   def __enter__(self):
     self._bar.start()
@@ -377,14 +390,14 @@ class _Display:
             walltime=time.time())
 
 
-def _tensorboard(folder):
+def _tensorboard_module():
   try:
     import tensorboardX
   except ImportError as e:
     raise errors.InputError(
         "--tensorboard needs tensorboardX; pip install"
         " \"natjax[tensorboard]\"") from e
-  return tensorboardX.SummaryWriter(str(folder))
+  return tensorboardX
 
 
 def _millions(value):
@@ -462,10 +475,15 @@ def run_evaluate(args) -> int:
   from natjax import runs
   from natjax.training import fit
 
-  config = runs.read_json(pathlib.Path(args.directory) / runs.CONFIG)
-  dataset = data.load(
-      args.dataset or config["dataset"], data_dir=args.data_dir,
-      image_size=config["image_size"])
+  config = runs.read_config(args.directory)
+  try:
+    dataset = data.load(
+        args.dataset or config["dataset"], data_dir=args.data_dir,
+        image_size=config["image_size"])
+  except errors.InputError as e:
+    if args.dataset is None:  # A file's or a folder's path is not kept.
+      raise errors.InputError(f"{e}; name the run's set by --dataset") from e
+    raise
   split = fit.Split(dataset.test_images, dataset.test_labels)
   rows = []
   for folder in runs.network_folders(args.directory):
@@ -549,7 +567,7 @@ def run_list(args) -> int:
     out.print_json(json.dumps(listing))
     return 0
   for title, names in listing.items():
-    out.print(f"[bold]{title}[/bold]")
+    out.print(title, style="bold")
     if isinstance(names, dict):
       for name, text in names.items():
         out.print(f"  {name}: {text}")

@@ -10,9 +10,11 @@ from collections.abc import Callable
 import dataclasses
 import functools
 import json
+import math
 import os
 import pathlib
 import platform
+import re
 import time
 from typing import Any
 
@@ -26,6 +28,7 @@ from natjax import architecture as architecture_lib
 from natjax import cost as cost_lib
 from natjax import data as data_lib
 from natjax import drawing
+from natjax import errors
 from natjax import presets
 from natjax import runs
 from natjax import skeleton as skeleton_lib
@@ -144,11 +147,18 @@ class TrainJob:
     self.genotype = architecture_lib.check(genotype)
     self.dataset = dataset
     self.config = supervised.check(config)
+    _check_finite(config)
+    _check_seed(seed, config.seeds)
     self.seed = seed
     self.devices = tuple(devices_lib.choose(devices))
     self.skeleton = supervised.skeleton_of(
         config, num_classes=dataset.num_classes,
         image_size=dataset.train_images.shape[1])
+    if not 0 <= config.cutout <= self.skeleton.image_size:
+      raise errors.InputError(
+          f"cutout is {config.cutout} and must lie in [0,"
+          f" {self.skeleton.image_size}], the images' side; --cutout 0 turns it"
+          " off")
     devices_lib.check_batch(config.batch_size, len(self.devices))
     fit_lib.check_splits({"train": self.split}, config.batch_size)
     self.cost = cost_lib.network(self.genotype, self.skeleton)
@@ -268,7 +278,12 @@ class TransformJob:
     self.genotype = architecture_lib.check(genotype)
     self.dataset = dataset
     self.search = nat.check(search)
-    self.train = TrainJob(genotype, dataset, train, seed=seed, devices=devices)
+    _check_finite(search)
+    try:
+      self.train = TrainJob(
+          genotype, dataset, train, seed=seed, devices=devices)
+    except errors.InputError as e:
+      raise errors.InputError(_of_final_training(str(e), train)) from e
     self.seed, self.devices = seed, self.train.devices
     self.space = spaces.space_for(self.genotype, name=space)
     architecture_lib.genotype_arrays(self.genotype, self.space.candidates)
@@ -392,6 +407,28 @@ class TransformJob:
   def _predict(self, state_and_cells, batch):
     state, cells = state_and_cells
     return self.nat.evaluate(state, batch, cells)
+
+
+def _check_finite(config):
+  """Refuses settings that no run survives (InputError)."""
+  for name, value in dataclasses.asdict(config).items():
+    if isinstance(value, float) and not math.isfinite(value):
+      option = name.replace("_", "-")
+      raise errors.InputError(
+          f"{option} is {value}; pass a finite number with --{option}")
+
+
+def _check_seed(seed, count):
+  """Refuses a seed of which, or of whose followers, jax keeps only a part."""
+  if not 0 <= seed <= 2**32 - count:
+    raise errors.InputError(
+        f"seed is {seed} and must lie in [0, {2**32 - count}]; pass --seed 0")
+
+
+def _of_final_training(message, config):
+  """Names the options in an error as `natjax transform` does."""
+  names = "|".join(f.name.replace("_", "-") for f in dataclasses.fields(config))
+  return re.sub(rf"--(no-)?({names})\b", r"--\1train-\2", message)
 
 
 def _options(listener, seed, devices, checkpoint_dir, metrics_path, name):

@@ -12,6 +12,7 @@ import pathlib
 import shutil
 from typing import Any
 from typing import NamedTuple
+import zipfile
 
 import flax.traverse_util
 import jax
@@ -34,20 +35,55 @@ WEIGHTS = "weights.npz"
 NETWORKS = "networks"
 
 # All that a run writes into its directory; --overwrite removes these alone.
-_OWN = (CONFIG, RESULT, METRICS, ARCHITECTURE, WEIGHTS, NETWORKS, "checkpoint",
-        "architecture.svg", "architecture.png", "curves.png", "tensorboard")
+# The configuration goes last: what a kill leaves is still known for a run.
+_OWN = (RESULT, METRICS, ARCHITECTURE, WEIGHTS, NETWORKS, "checkpoint",
+        "architecture.svg", "architecture.png", "curves.png", "tensorboard",
+        CONFIG)
+_KINDS = ("train", "transform")
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-  """Reads a JSON file (InputError if it is not there or not JSON)."""
+def read_json(
+    path: str | os.PathLike[str],
+    *,
+    missing: str = "name a run's folder",
+    damaged: str = "restore it or start anew with --overwrite",
+) -> Any:
+  """Reads a JSON file.
+
+  Args:
+    path: the file.
+    missing: what the error advises if it cannot be read.
+    damaged: likewise, if it is not JSON.
+
+  Raises:
+    InputError: it is not there or not JSON.
+  """
   try:
     return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
   except OSError as e:
-    raise errors.InputError(f"{path}: {e.strerror}; name a run's folder") from e
+    raise errors.InputError(f"{path}: {e.strerror}; {missing}") from e
   except ValueError as e:
     raise errors.InputError(
-        f"{path} is not JSON and may be damaged; restore it or start anew with"
-        " --overwrite") from e
+        f"{path} is not JSON and may be damaged; {damaged}") from e
+
+
+def read_config(out: str | os.PathLike[str]) -> dict[str, Any]:
+  """Reads what a run was asked for (InputError if `out` holds no run)."""
+  config = read_json(pathlib.Path(out) / CONFIG)
+  if not isinstance(config, dict) or config.get("kind") not in _KINDS:
+    raise errors.InputError(
+        f"{out} holds no run of natjax, but another {CONFIG}; name a run's"
+        " folder")
+  return config
+
+
+def _holds_run(out):
+  """Whether a run's configuration is there; a damaged one may be a run's."""
+  try:
+    read_config(out)
+  except errors.InputError as e:
+    return isinstance(e.__cause__, ValueError)
+  return True
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -78,8 +114,10 @@ def open_run(
   out = pathlib.Path(out)
   if out.exists() and not out.is_dir():
     raise errors.InputError(f"{out} is a file; name a folder with --out")
-  found = out.is_dir() and any(out.iterdir())
-  known = (out / CONFIG).is_file()
+  # A first start that was killed may have left the temporary file alone.
+  found = out.is_dir() and any(
+      path.name != f".{CONFIG}.tmp" for path in out.iterdir())
+  known = _holds_run(out)
   if found and not known:
     raise errors.InputError(
         f"{out} is not empty and holds no run of natjax; name another folder"
@@ -92,7 +130,7 @@ def open_run(
       else:
         path.unlink(missing_ok=True)
   elif known:
-    _check_same(out, read_json(out / CONFIG), config)
+    _check_same(out, read_config(out), config)
     return out
   try:
     out.mkdir(parents=True, exist_ok=True)
@@ -143,7 +181,7 @@ def load_weights(path: str | os.PathLike[str]) -> Any:
   try:
     with np.load(path, allow_pickle=False) as f:
       flat = {k: jnp.asarray(f[k]) for k in f.files}
-  except (OSError, ValueError, EOFError) as e:
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
     raise errors.InputError(
         f"{path} is not there or damaged; train the network again") from e
   return flax.traverse_util.unflatten_dict(flat, sep="/")
