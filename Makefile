@@ -3,7 +3,7 @@
 
 VENV ?= .venv
 OUT ?= runs/demo
-PYTHON ?= $(shell for p in python3.12 python3.13 python3.14 python3.11 python3; do \
+PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 python3.14; do \
   if $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
   >/dev/null 2>&1; then echo $$p; break; fi; done)
 RUN = $(VENV)/bin/python

@@ -23,7 +23,7 @@ SPACES = spaces.SPACES
 
 # A short list of candidates, for programs that need not know every operation.
 SHORT = spaces.SearchSpace(
-    "short", ("max_pool_3x3", "skip_connect", "sep_conv_3x3", "null"))
+    "short", ("max_pool_3x3", "skip_connect", "conv_3x3", "null"))
 
 
 class Toy(NamedTuple):
@@ -123,7 +123,7 @@ def encode(toy, genotype):
 
 def double_genotype(space):
   """Nodes that take one source twice, by one operation and by two."""
-  conv, pool = "sep_conv_3x3", "max_pool_3x3"
+  conv, pool = "conv_3x3", "max_pool_3x3"
   last = space.num_nodes + 1
   edges = [Edge(conv, 0, 2), Edge(conv, 0, 2), Edge(conv, 1, 3),
            Edge(pool, 1, 3), Edge("skip_connect", 2, 4),
@@ -300,8 +300,8 @@ def test_a_twice_taken_edge_counts_twice(short):
   genotype = double_genotype(short.net.space)
   weights = short.net.dense_weights(encode(short, genotype))
   index = short.net.space.candidates.index
-  assert weights[0, 0, index("sep_conv_3x3")] == 2
-  assert weights[0, 3, index("sep_conv_3x3")] == 1
+  assert weights[0, 0, index("conv_3x3")] == 2
+  assert weights[0, 3, index("conv_3x3")] == 1
   assert weights[0, 3, index("max_pool_3x3")] == 1
   assert np.sum(weights, axis=(1, 2)).tolist() == [8, 8]
   assert set(np.unique(weights)) == {0, 1, 2}
@@ -324,7 +324,7 @@ def test_one_trace_serves_all_architectures(short):
 
 def test_nodes_left_out_leave_the_output(short):
   """A loose-end mask: only the listed nodes matter to the logits."""
-  edges = [Edge("sep_conv_3x3", f, t) for t in range(2, 6) for f in (0, 1)]
+  edges = [Edge("conv_3x3", f, t) for t in range(2, 6) for f in (0, 1)]
   def genotype(operation, concat):
     cell = Cell((*edges[:6], Edge(operation, 0, 5), edges[7]), concat)
     return architecture.Genotype(cell, cell)
@@ -333,9 +333,9 @@ def test_nodes_left_out_leave_the_output(short):
     return np.asarray(short.selected(
         short.params, encode(short, genotype(*args)), short.images)[0])
 
-  np.testing.assert_array_equal(logits("sep_conv_3x3", (2, 3)),
+  np.testing.assert_array_equal(logits("conv_3x3", (2, 3)),
                                 logits("null", (2, 3)))
-  assert np.any(np.abs(logits("sep_conv_3x3", (2, 3, 5))
+  assert np.any(np.abs(logits("conv_3x3", (2, 3, 5))
                        - logits("null", (2, 3, 5))) > 1e-2)
   assert np.any(np.abs(logits("null", (2, 3)) - logits("null", (2, 4))) > 1e-2)
 
@@ -346,7 +346,7 @@ def test_nodes_left_out_leave_the_output(short):
 def test_every_preprocessing_is_used(short):
   """The scan over a group passes each cell its own 1x1 kernels."""
   assert short.net.groups == ((0, 1, 2), (3,), (4, 5), (6,), (7, 8))
-  edges = [Edge("sep_conv_3x3", f, t) for t in range(2, 6) for f in (0, 1)]
+  edges = [Edge("conv_3x3", f, t) for t in range(2, 6) for f in (0, 1)]
   cell = Cell(tuple(edges), (2, 3, 4, 5))
   _, (gradients, _) = jax.device_get(short.selected(
       short.params, encode(short, architecture.Genotype(cell, cell)),
@@ -396,7 +396,7 @@ def test_bfloat16():
   params = oracle.random_weights(
       jax.eval_shape(net.init, jax.random.key(0)), 1)
   images = np.random.default_rng(2).normal(size=(3, 8, 8, 3)).astype(np.float32)
-  cell = Cell((Edge("sep_conv_3x3", 0, 2), Edge("max_pool_3x3", 1, 2)), (2,))
+  cell = Cell((Edge("conv_3x3", 0, 2), Edge("max_pool_3x3", 1, 2)), (2,))
   genotype = architecture.Genotype(cell, cell)
   logits = jax.jit(net.apply)(
       params, architecture.genotype_arrays(genotype, space.candidates), images)
