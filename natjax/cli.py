@@ -484,15 +484,15 @@ def run_evaluate(args) -> int:
     if args.dataset is None:  # A file's or a folder's path is not kept.
       raise errors.InputError(f"{e}; name the run's set by --dataset") from e
     raise
+  if dataset.num_classes != config["classes"]:
+    raise errors.InputError(
+        f"{args.directory} has networks for {config['classes']} classes and"
+        f" {dataset.name} has {dataset.num_classes}; name the set that they"
+        " were trained on")
   split = fit.Split(dataset.test_images, dataset.test_labels)
   rows = []
   for folder in runs.network_folders(args.directory):
     net = runs.load(args.directory, folder.name)
-    if dataset.num_classes != net.module.skeleton.num_classes:
-      raise errors.InputError(
-          f"{args.directory} has networks for"
-          f" {net.module.skeleton.num_classes} classes and {dataset.name} has"
-          f" {dataset.num_classes}; name the set that they were trained on")
     accuracy = fit.evaluate(
         functools.partial(_is_right, net.module), net.variables, split,
         preparation=net.preparation, batch_size=128)

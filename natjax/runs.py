@@ -179,7 +179,7 @@ def save_weights(path: str | os.PathLike[str], variables: Any) -> None:
 def load_weights(path: str | os.PathLike[str]) -> Any:
   """Reads what `save_weights` wrote; nothing in it is executed."""
   try:
-    with np.load(path, allow_pickle=False) as f:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:
       flat = {k: jnp.asarray(f[k]) for k in f.files}
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
     raise errors.InputError(

@@ -93,10 +93,6 @@ def write(path, value):
   return path
 
 
-def changed(**changes):
-  return {**json.loads(json.dumps(GENOTYPE)), **changes}
-
-
 @pytest.fixture
 def genotype_file(tmp_path):
   return write(tmp_path / "genotype.json", GENOTYPE)
@@ -457,65 +453,89 @@ def test_dry_run_shows_the_published_policy(
     ("darts", "nat", 4), ("enas", "nat_loose_end", 5)])
 def test_space_follows_the_architecture(
     no_training, tmp_path, name, space, nodes):
-  found = run_json("transform", name, *DATA, "--out", tmp_path / "run",
-                   "--dry-run")["configuration"]["space"]
+  found = run_json(*transform_argv(name, tmp_path / "run"), "--dry-run")
+  found = found["configuration"]["space"]
   assert (found["name"], found["num_nodes"]) == (space, nodes)
 
 
 # Refusals.
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch, no_training):
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
   """A folder with all that the refused commands name."""
-  monkeypatch.chdir(tmp_path)
-  write(tmp_path / "g.json", GENOTYPE)
+  folder = tmp_path_factory.mktemp("refusals")
+  write_genotypes(folder)
+  write_data_sets(folder)
+  write_config_files(folder)
+  write(folder / "file", "x")
+  for name in ("foreign", "model", "damaged"):
+    (folder / name).mkdir()
+  write(folder / "foreign" / "x.txt", "x")
+  write(folder / "model" / "config.json", {"kind": "of another program"})
+  write(folder / "damaged" / "config.json", '{"kind": "tra')
+  argv = transform_argv(folder / "g.json", "other")
+  runs.open_run(folder / "other",
+                run_json(*argv, "--dry-run")["configuration"])
+  return folder
+
+
+def write_genotypes(folder):
   edges = GENOTYPE["normal"]
-  write(tmp_path / "unknown_op.json", changed(
-      normal=[["conv_9x9", 0, 2], *edges[1:]]))
-  write(tmp_path / "unknown_op.txt",
-        "Genotype(normal=[('conv_9x9', 0), ('conv_3x3', 1)],"
-        " normal_concat=[2], reduce=[('conv_3x3', 0), ('conv_3x3', 1)],"
-        " reduce_concat=range(2, 3))")
-  write(tmp_path / "unequal.json", changed(
-      normal=edges[:2], normal_concat=[2]))
-  write(tmp_path / "three_inputs.json", changed(
-      normal=[*edges[:2], ["conv_3x3", 0, 2], *edges[2:]]))
-  write(tmp_path / "broken.json", "{")
-  write(tmp_path / "list.json", [1])
-  write(tmp_path / "file", "x")
-  (tmp_path / "foreign").mkdir()
-  write(tmp_path / "foreign" / "x.txt", "x")
-  (tmp_path / "model").mkdir()
-  write(tmp_path / "model" / "config.json", {"kind": "of another program"})
-  (tmp_path / "damaged").mkdir()
-  write(tmp_path / "damaged" / "config.json", '{"kind": "tra')
-  runs.open_run(tmp_path / "other", run_json(
-      *transform_argv("g.json", "other"), "--dry-run")["configuration"])
-  _save(tmp_path / "small.npz", 60)
-  _save(tmp_path / "negative.npz", 200, first=-1)
-  _save(tmp_path / "named.npz", 200, class_names=np.array(["a", "b"]))
-  np.savez(tmp_path / "keys.npz", x=np.zeros(3))
-  for i, size in enumerate((8, 8, 8, 9)):
-    (tmp_path / "sizes" / "ab"[i // 2]).mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (size, size)).save(
-        tmp_path / "sizes" / "ab"[i // 2] / f"{i}.png")
   for name, value in {
-      "key": {"other": {}}, "setting": {"search": {"epoch": 1}},
-      "text": {"search": {"epochs": "3"}}, "bool": {"search": {"epochs": True}},
+      "g.json": GENOTYPE,
+      "unknown_op.json": {**GENOTYPE,
+                          "normal": [["conv_9x9", 0, 2], *edges[1:]]},
+      "unknown_op.txt":
+          "Genotype(normal=[('conv_9x9', 0), ('conv_3x3', 1)],"
+          " normal_concat=[2], reduce=[('conv_3x3', 0), ('conv_3x3', 1)],"
+          " reduce_concat=range(2, 3))",
+      "unequal.json": {**GENOTYPE, "normal": edges[:2], "normal_concat": [2]},
+      "three_inputs.json": {
+          **GENOTYPE,
+          "normal": [*edges[:2], ["conv_3x3", 0, 2], *edges[2:]]},
+      "broken.json": "{",
+      "list.json": [1],
+  }.items():
+    write(folder / name, value)
+
+
+def write_data_sets(folder):
+  images = np.zeros((200, 8, 8), np.uint8)
+  labels = np.arange(200) % 3
+  test = {"x_test": images[:6], "y_test": labels[:6] % 2}
+  np.savez(folder / "small.npz", x_train=images[:60], y_train=labels[:60],
+           **test)
+  np.savez(folder / "negative.npz", x_train=images, y_train=labels - 1, **test)
+  np.savez(folder / "named.npz", x_train=images, y_train=labels, **test,
+           class_names=np.array(["a", "b"]))
+  np.savez(folder / "keys.npz", x=images)
+  for i, size in enumerate((8, 8, 8, 9)):
+    path = folder / "sizes" / "ab"[i // 2] / f"{i}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (size, size)).save(path)
+
+
+def write_config_files(folder):
+  for name, value in {
+      "key": {"other": {}},
+      "flat": {"epochs": 3},
+      "setting": {"search": {"epoch": 1}},
+      "text": {"search": {"epochs": "3"}},
+      "bool": {"search": {"epochs": True}},
+      "real": {"search": {"epochs": 3.0}},
       "null": {"train": {"learning_rate": None}},
-      "real": {"search": {"epochs": 3.0}}, "flat": {"epochs": 3},
       "zero": {"train": {"epochs": 0}},
-      "infinite": '{"search": {"learning_rate": Infinity}}'}.items():
-    write(tmp_path / f"config_{name}.json", value)
-  return tmp_path
+      "infinite": '{"search": {"learning_rate": Infinity}}',
+  }.items():
+    write(folder / f"config_{name}.json", value)
 
 
-def _save(path, count, first=0, **others):
-  labels = np.arange(count) % 3 + first
-  images = np.zeros((count, 8, 8), np.uint8)
-  np.savez(path, x_train=images, y_train=labels, x_test=images[:6],
-           y_test=labels[:6] * 0, **others)
+@pytest.fixture
+def place(everything, monkeypatch, no_training):
+  """The same as the working folder; no test changes it."""
+  monkeypatch.chdir(everything)
+  return everything
 
 
 def assert_refused(place, argv, *fragments):
@@ -531,12 +551,11 @@ def assert_refused(place, argv, *fragments):
   assert len(_compiled) == compiled
 
 
-def both(command, out="new", **replaced):
-  """A small, valid command, with words replaced."""
-  argv = (transform_argv if command == "transform" else train_argv)(
-      replaced.pop("arch", "g.json"), out)
-  for flag, value in replaced.items():
-    argv[argv.index(f"--{flag}") + 1] = value
+def valid(command, *, arch="g.json", out="new", dataset="digits"):
+  """A small command that is refused for nothing but what a test changes."""
+  make = transform_argv if command == "transform" else train_argv
+  argv = make(arch, out)
+  argv[argv.index("digits")] = dataset
   return argv
 
 
@@ -558,11 +577,11 @@ COMMANDS = pytest.mark.parametrize("command", ["transform", "train"])
     ("./foreign", "no architecture is named './foreign'"),
 ])
 def test_refuses_architectures(place, command, arch, fragment):
-  assert_refused(place, both(command, arch=arch), fragment)
+  assert_refused(place, valid(command, arch=arch), fragment)
 
 
 def test_refuses_cells_of_unequally_many_nodes(place):
-  assert_refused(place, both("transform", arch="unequal.json"),
+  assert_refused(place, valid("transform", arch="unequal.json"),
                  "normal cell has 1 nodes and the reduce cell 2")
 
 
@@ -580,7 +599,7 @@ def test_refuses_cells_of_unequally_many_nodes(place):
 ])
 def test_refuses_data_sets(place, monkeypatch, command, dataset, fragment):
   monkeypatch.setenv("TFDS_DATA_DIR", str(place))
-  assert_refused(place, both(command, dataset=dataset), fragment)
+  assert_refused(place, valid(command, dataset=dataset), fragment)
 
 
 @COMMANDS
@@ -592,9 +611,9 @@ def test_refuses_data_sets(place, monkeypatch, command, dataset, fragment):
     ("damaged", "config.json is not JSON and may be damaged"),
 ])
 def test_refuses_folders(place, command, out, fragment):
-  assert_refused(place, both(command, out=out), fragment)
+  assert_refused(place, valid(command, out=out), fragment)
   if out != "damaged":  # Which a run of natjax may have been.
-    assert_refused(place, [*both(command, out=out), "--overwrite"], fragment)
+    assert_refused(place, [*valid(command, out=out), "--overwrite"], fragment)
 
 
 @pytest.mark.parametrize("extra,difference", [
@@ -605,13 +624,13 @@ def test_refuses_folders(place, command, out, fragment):
     (["--image-size", 9], "image_size 8 there and 9 here"),
 ])
 def test_refuses_a_run_of_another_configuration(place, extra, difference):
-  assert_refused(place, [*both("transform", out="other"), *extra],
+  assert_refused(place, [*valid("transform", out="other"), *extra],
                  "other holds a run of another configuration", difference,
                  "--overwrite")
 
 
 def test_refuses_a_run_of_another_command(place):
-  assert_refused(place, both("train", out="other"),
+  assert_refused(place, valid("train", out="other"),
                  "kind 'transform' there and 'train' here", "more); give the")
 
 
@@ -647,7 +666,7 @@ def test_refuses_a_run_of_another_command(place):
 ])
 @COMMANDS
 def test_refuses_values(place, command, name, value, fragment):
-  assert_refused(place, [*both(command), f"--{name}", value], fragment)
+  assert_refused(place, [*valid(command), f"--{name}", value], fragment)
 
 
 @pytest.mark.parametrize("extra,fragment", [
@@ -680,7 +699,7 @@ def test_refuses_values(place, command, name, value, fragment):
     (["--devices", 4, "--train-batch-size", 6], "pass --train-batch-size 4"),
 ])
 def test_transform_refuses(place, extra, fragment):
-  assert_refused(place, [*both("transform"), *extra], fragment)
+  assert_refused(place, [*valid("transform"), *extra], fragment)
 
 
 @pytest.mark.parametrize("extra,fragment", [
@@ -694,7 +713,7 @@ def test_transform_refuses(place, extra, fragment):
      "(6) must be divisible by the number of devices (4)"),
 ])
 def test_train_refuses(place, extra, fragment):
-  assert_refused(place, [*both("train"), *extra], fragment)
+  assert_refused(place, [*valid("train"), *extra], fragment)
 
 
 @pytest.mark.parametrize("name,fragment", [
@@ -710,7 +729,7 @@ def test_train_refuses(place, extra, fragment):
     ("infinite", "learning-rate is inf"),
 ])
 def test_refuses_config_files(place, name, fragment):
-  argv = both("transform")
+  argv = valid("transform")
   # Flags would take precedence over the file.
   for flag in ("--epochs", "--train-epochs"):
     del argv[argv.index(flag):argv.index(flag) + 2]
@@ -724,12 +743,12 @@ def test_refuses_config_files(place, name, fragment):
     ("foreign", "foreign: Is a directory; name a file"),
 ])
 def test_train_refuses_config_files(place, name, fragment):
-  assert_refused(place, [*both("train"), "--config", name], fragment)
+  assert_refused(place, [*valid("train"), "--config", name], fragment)
 
 
 @COMMANDS
 def test_refuses_missing_flags(place, command):
-  argv = both(command)
+  argv = valid(command)
   assert_refused(place, argv[:-2], "required: --out")
   where = argv.index("--dataset")
   assert_refused(place, argv[:where] + argv[where + 2:], "required: --dataset")
@@ -737,7 +756,7 @@ def test_refuses_missing_flags(place, command):
 
 def test_refuses_tensorboard_where_it_is_not_installed(place, monkeypatch):
   monkeypatch.setitem(sys.modules, "tensorboardX", None)
-  assert_refused(place, [*both("train"), "--tensorboard"],
+  assert_refused(place, [*valid("train"), "--tensorboard"],
                  "--tensorboard needs tensorboardX; pip install")
 
 
@@ -770,18 +789,18 @@ def test_short_commands_refuse(place, argv, fragment):
   assert_refused(place, argv, fragment)
 
 
-def test_evaluate_refuses_other_data(place, finished):
+def test_evaluate_refuses_other_data(place, finished, tmp_path):
   assert_refused(place, ["evaluate", finished.folder, "--dataset", "small.npz"],
                  "networks for 10 classes and small has 3")
-  folder = shutil.copytree(finished.folder, place / "run")
+  folder = shutil.copytree(finished.folder, tmp_path / "run")
   config = json.loads((folder / "config.json").read_text())
   write(folder / "config.json", {**config, "dataset": "flowers"})
   assert_refused(place, ["evaluate", folder], "unknown data set 'flowers'",
                  "--dataset")
 
 
-def test_evaluate_refuses_damaged_weights(place, finished):
-  folder = shutil.copytree(finished.folder, place / "run")
+def test_evaluate_refuses_damaged_weights(place, finished, tmp_path):
+  folder = shutil.copytree(finished.folder, tmp_path / "run")
   path = folder / "networks" / "original-0" / "weights.npz"
   path.write_bytes(path.read_bytes()[:-100])
   assert_refused(place, ["evaluate", folder], "weights.npz is not there or"

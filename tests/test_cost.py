@@ -118,7 +118,7 @@ def test_resblock_cost_rises():
 @pytest.mark.parametrize("skeleton, head", [
     (CIFAR, 476426), (IMAGENET, 1260776)])
 def test_full_size_network(skeleton, head):
-  """The real modules: parameters, auxiliary head, multiply-adds."""
+  """The real modules: parameters, auxiliary head, and multiply-adds."""
   shapes = variables("darts", skeleton, auxiliary=True)
   assert size(shapes["params"]["auxiliary"]) == head
   expected = cost.network(zoo.get("darts"), skeleton)

@@ -546,6 +546,11 @@ def machine(args, with_torch: bool) -> list[str]:
       f" them alone, {args.rounds} rounds of {args.steps} steps after one"
       " discarded; median [quartiles]",
   ]
+  if os.environ.get("GLIBC_TUNABLES"):
+    lines.append(f"- GLIBC_TUNABLES `{os.environ['GLIBC_TUNABLES']}`")
+  if os.getloadavg()[0] > 0.25 * len(os.sched_getaffinity(0)):
+    lines.append("- PROVISIONAL: other processes ran; figures of the CPU,"
+                 " PyTorch's above all, mean little")
   if with_torch and torch.cuda.is_available():
     lines.append(f"- torch on {torch.cuda.get_device_name()}")
   elif with_torch:

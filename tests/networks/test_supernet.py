@@ -19,11 +19,15 @@ from natjax.networks import supernet as supernet_lib
 from tests.networks import oracle
 
 Cell, Edge = architecture.Cell, architecture.Edge
-SPACES = spaces.SPACES
 
 # A short list of candidates, for programs that need not know every operation.
 SHORT = spaces.SearchSpace(
-    "short", ("max_pool_3x3", "skip_connect", "conv_3x3", "null"))
+    "short", ("max_pool_3x3", "conv_3x3", "null"))
+# NAT's two spaces, with five nodes, and one that holds the operations of both.
+SPACES = {name: space._replace(num_nodes=5)
+          for name, space in spaces.SPACES.items()}
+ALL = spaces.SearchSpace("all", tuple(dict.fromkeys((
+    *SPACES["nat"].candidates[:-1], *SPACES["nat_loose_end"].candidates))), 5)
 
 
 class Toy(NamedTuple):
@@ -83,21 +87,22 @@ def build(space, cells, *, kind="cifar", size=8, batch=3, seed=0):
 
 
 @pytest.fixture(scope="module")
-def nat():
-  """All candidates, fully concatenated: a reduction cell of four nodes."""
-  return build(SPACES["nat"], 1)
-
-
-@pytest.fixture(scope="module")
-def loose_end():
-  """All candidates, loose end: a reduction cell of five nodes."""
-  return build(SPACES["nat_loose_end"]._replace(num_nodes=5), 1)
+def whole():
+  """All candidates: one reduction cell, both of its passes, of five nodes."""
+  return build(ALL, 1)
 
 
 @pytest.fixture(scope="module")
 def short():
   """Nine cells of a short list: groups of three, one, two, one and two."""
   return build(SHORT, 9)
+
+
+@pytest.fixture(params=["nat", "nat_loose_end", "short"])
+def case(request):
+  """A toy, and the space from which its architectures are drawn."""
+  name = "short" if request.param == "short" else "whole"
+  return request.getfixturevalue(name), SPACES.get(request.param, SHORT)
 
 
 def draw_genotype(space, seed, *, masked=None):
@@ -126,8 +131,8 @@ def double_genotype(space):
   conv, pool = "conv_3x3", "max_pool_3x3"
   last = space.num_nodes + 1
   edges = [Edge(conv, 0, 2), Edge(conv, 0, 2), Edge(conv, 1, 3),
-           Edge(pool, 1, 3), Edge("skip_connect", 2, 4),
-           Edge("skip_connect", 2, 4), Edge(conv, 3, 5), Edge("null", 4, 5)]
+           Edge(pool, 1, 3), Edge(pool, 2, 4), Edge(pool, 2, 4), Edge(conv, 3, 5),
+           Edge("null", 4, 5)]
   edges += [e for t in range(6, last + 1) for e in
             (Edge(conv, 4, t), Edge(conv, 4, t))]
   cell = Cell(tuple(edges), tuple(range(2, last + 1)))
@@ -183,12 +188,10 @@ def test_slots_of_the_released_code():
 # Values and gradients.
 
 
-@pytest.mark.parametrize("name", ["nat", "loose_end", "short"])
 @pytest.mark.parametrize("seed", [*range(4), "double"])
-def test_selected_equals_dense(request, name, seed):
+def test_selected_equals_dense(case, seed):
   """In value, and in the gradients to parameters and images."""
-  toy = request.getfixturevalue(name)
-  space = toy.net.space
+  toy, space = case
   genotype = (double_genotype(space) if seed == "double"
               else draw_genotype(space, seed))
   arrays = encode(toy, genotype)
@@ -201,12 +204,10 @@ def test_selected_equals_dense(request, name, seed):
   assert any(np.any(g) for g in jax.tree.leaves(gradients[1]))
 
 
-@pytest.mark.parametrize("name", ["nat", "loose_end", "short"])
 @pytest.mark.parametrize("seed", [0, 7, "double"])
-def test_selected_equals_oracle(request, name, seed):
+def test_selected_equals_oracle(case, seed):
   """In value; every other seed leaves nodes out of the output."""
-  toy = request.getfixturevalue(name)
-  space = toy.net.space
+  toy, space = case
   genotype = (double_genotype(space) if seed == "double" else
               draw_genotype(space, seed, masked=seed == 7))
   assert seed != 7 or len(genotype.reduce.concat) < space.num_nodes
@@ -238,12 +239,10 @@ def slopes(toy, genotype, gradients, seed):
   return along, (loss(1) - loss(-1)) / (2 * length)
 
 
-@pytest.mark.parametrize("name", ["nat", "short"])
 @pytest.mark.parametrize("seed", [1, "double"])
-def test_gradient_equals_finite_differences(request, name, seed):
+def test_gradient_equals_finite_differences(case, seed):
   """The hand-written backward pass against the plain forward pass."""
-  toy = request.getfixturevalue(name)
-  space = toy.net.space
+  toy, space = case
   genotype = (double_genotype(space) if seed == "double"
               else draw_genotype(space, seed))
   _, gradients = toy.selected(toy.params, encode(toy, genotype), toy.images)
@@ -252,18 +251,19 @@ def test_gradient_equals_finite_differences(request, name, seed):
                                rtol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["nat", "short"])
+@pytest.mark.parametrize("name", ["whole", "short"])
 def test_dense_equals_oracle(request, name):
   """Any weights, as DARTS-like methods have them, and the gradient to them."""
   toy, rng = request.getfixturevalue(name), np.random.default_rng(5)
-  space = toy.net.space
-  edges = tuple(Edge(operation, f, t) for t in range(2, 6) for f in range(t)
-                for operation in space.candidates)
-  genotype = architecture.Genotype(*(Cell(edges, (2, 3, 4, 5)),) * 2)
-  shape = (2, 14, len(space.candidates))
+  (edges,) = supernet_lib.passes(toy.net.space.num_nodes, False)
+  nodes = tuple(range(2, toy.net.space.num_nodes + 2))
+  cell = Cell(tuple(Edge(operation, f, t) for f, t in edges.pairs.tolist()
+                    for operation in toy.net.space.candidates), nodes)
+  genotype = architecture.Genotype(cell, cell)
+  shape = (2, len(edges.pairs), len(toy.net.space.candidates))
   weights = rng.uniform(0, 0.5, shape).astype(np.float32)
   logits, (_, _, gradient) = jax.device_get(toy.dense(
-      toy.params, weights, np.ones((2, 4), np.float32), toy.images))
+      toy.params, weights, np.ones((2, len(nodes)), np.float32), toy.images))
 
   def plain(weights):
     return oracle.supernet(genotype, toy.net.skeleton, toy.params, toy.images,
@@ -428,7 +428,7 @@ def initialised():
   scale = operations.Operation(
       "scale", "scale", 1, Scale, lambda c, *_: operations.Cost(4 * c, 0))
   space = spaces.SearchSpace(
-      "own", ("sep_conv_5x5", "conv_3x3", "skip_connect", "scale", "null"), 3)
+      "own", ("sep_conv_3x3", "conv_3x3", "scale", "null"), 3)
   with operations.registered(scale):
     net = supernet_lib.Supernet(
         space, skeleton_lib.Skeleton(init_channels=8, cells=4, image_size=8))
