@@ -322,7 +322,8 @@ def test_evaluate_reproduces_the_accuracies(finished):
 def test_three_lines_load_a_network(finished):
   net = runs.load(finished.folder)
   digits = data.load("digits", image_size=8)
-  accuracy = np.mean(net.predict(digits.test_images) == digits.test_labels)
+  predicted = np.asarray(net.predict(digits.test_images))
+  accuracy = np.mean(predicted == digits.test_labels)
   assert accuracy == net.test_accuracy
   assert accuracy == finished.result["transformed"]["accuracy"]
   assert net.class_names == digits.class_names

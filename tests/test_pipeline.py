@@ -92,13 +92,11 @@ def test_listener_hears_of_every_row_and_chunk(trained):
 
 def test_seeds_are_networks_of_their_own(trained):
   nets = [runs.load(trained.out, f"network-{seed}") for seed in (3, 4)]
-  images = dataset().test_images
   assert [n.test_accuracy for n in nets] == trained.result["accuracies"]
-  assert np.any(nets[0].logits(images) != nets[1].logits(images))
-  for net in nets:
-    right = np.mean(net.predict(images) == dataset().test_labels)
-    assert right == net.test_accuracy
-    assert net.class_names == ("a", "b", "c")
+  assert all(n.class_names == ("a", "b", "c") for n in nets)
+  different = jax.tree.map(lambda a, b: np.any(a != b), nets[0].variables,
+                           nets[1].variables)
+  assert all(jax.tree.leaves(different["batch_stats"]))
 
 
 def test_train_again_returns_the_result(trained, monkeypatch):
@@ -139,8 +137,9 @@ def test_the_command_line_finds_the_same_run(
 # Transforming, with nothing trained.
 
 
-def state_of(method, splits, **kwargs):
+def state_of(method, splits, *, options, **kwargs):
   """Instead of `fit.fit`: the state that a search starts from."""
+  options.checkpoint_dir.mkdir(parents=True)
   if "weights" in splits:
     return method.init(jax.random.key(0))
   return supervised.TrainState(0, {"w": np.ones(2)}, {}, (), 0)
@@ -207,7 +206,8 @@ def test_the_published_policy_and_an_original_that_is_kept(
       GENOTYPE, dataset(), dataclasses.replace(SEARCH, policy="published"),
       TRAIN, devices=1)
   assert job.nat.baseline == "published"
-  assert job.describe() == runs.read_config(tmp_path / "run")
+  described = json.loads(pipeline.to_json(job.describe()))
+  assert described == runs.read_config(tmp_path / "run")
 
 
 def test_a_failed_search_leaves_no_result(tmp_path, monkeypatch):

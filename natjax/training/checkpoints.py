@@ -1,9 +1,11 @@
 """Checkpoints, on orbax.
 
 A checkpoint holds the state of a method and where the run stands. Orbax writes
-to a temporary folder and renames it, so that a process killed at any moment
-leaves either the old checkpoint or the new one. Reading never executes
-anything from the files.
+to a temporary folder and renames it; beside it a seal is then written, with
+what the state is made of and a checksum of every file. Only sealed checkpoints
+are read, so that a process killed at any moment leaves either the old
+checkpoint or the new one, and a damaged or foreign one is known for what it is
+before orbax reads it. Reading never executes anything from the files.
 """
 
 import contextlib
@@ -13,11 +15,13 @@ import os
 import pathlib
 from typing import Any
 from typing import NamedTuple
+import zlib
 
 import jax
 import orbax.checkpoint as ocp
 
 from natjax import errors
+from natjax.training import metrics
 
 
 class Position(NamedTuple):
@@ -62,9 +66,14 @@ class Checkpoints:
         state=ocp.args.StandardSave(state),
         position=ocp.args.JsonSave(position._asdict())), force=True)
     self._manager.wait_until_finished()
+    metrics.write_text(self._seal(number), json.dumps(
+        {"state": _structure(state), "files": self._checksums(number)}))
+    for path in self._folder.glob("*.seal"):
+      if not (self._folder / path.stem).is_dir():
+        path.unlink()
 
   def restore(self, like: Any) -> tuple[Any, Position] | None:
-    """Reads the newest checkpoint.
+    """Reads the newest sealed checkpoint.
 
     Args:
       like: a state of the same structure, shapes and dtypes.
@@ -75,24 +84,52 @@ class Checkpoints:
     Raises:
       InputError: the checkpoint is damaged or of another kind of run.
     """
-    number = self._manager.latest_step()
-    if number is None:
+    sealed = [n for n in self._manager.all_steps() if self._seal(n).exists()]
+    if not sealed:
       return None
+    number = max(sealed)
+    self._check(number, like)
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    restored = self._manager.restore(number, args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(abstract),
+        position=ocp.args.JsonRestore()))
+    return restored["state"], Position(**restored["position"])
+
+  def _seal(self, number):
+    return self._folder / f"{number}.seal"
+
+  def _checksums(self, number):
+    folder = self._folder / str(number)
+    return {str(path.relative_to(folder)): zlib.crc32(path.read_bytes())
+            for path in sorted(folder.rglob("*")) if path.is_file()}
+
+  def _check(self, number, like):
+    """Refuses a checkpoint that does not fit its seal or `like`."""
+    advice = ("restore the folder, name another one with --out, or start anew"
+              " with --overwrite")
+    where = self._folder / str(number)
     try:
-      restored = self._manager.restore(number, args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(abstract),
-          position=ocp.args.JsonRestore()))
-      return restored["state"], Position(**restored["position"])
-    except (OSError, ValueError, KeyError, TypeError, LookupError,
-            AssertionError, json.JSONDecodeError) as e:
-      reason = " ".join(str(e).split())[:120]
+      seal = json.loads(self._seal(number).read_text(encoding="utf-8"))
+      whole = seal["files"] == self._checksums(number)
+    except (OSError, ValueError, KeyError, TypeError) as e:
       raise errors.InputError(
-          f"the checkpoint {self._folder / str(number)} is damaged or of"
-          f" another kind of run ({reason}); restore the folder, name another"
-          " one with --out, or start anew with --overwrite") from e
+          f"the checkpoint {where} is damaged (its seal cannot be read);"
+          f" {advice}") from e
+    if not whole:
+      raise errors.InputError(
+          f"the checkpoint {where} is damaged (a file is not what was"
+          f" written); {advice}")
+    if seal["state"] != _structure(like):
+      raise errors.InputError(
+          f"the checkpoint {where} is of another kind of run; {advice}")
 
   def close(self) -> None:
     """Releases orbax's threads."""
     with contextlib.suppress(RuntimeError):
       self._manager.close()
+
+
+def _structure(state):
+  """What a state is made of: path, shape and dtype of every array."""
+  return [[jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)]
+          for path, leaf in jax.tree_util.tree_leaves_with_path(state)]

@@ -131,8 +131,8 @@ def double_genotype(space):
   conv, pool = "conv_3x3", "max_pool_3x3"
   last = space.num_nodes + 1
   edges = [Edge(conv, 0, 2), Edge(conv, 0, 2), Edge(conv, 1, 3),
-           Edge(pool, 1, 3), Edge(pool, 2, 4), Edge(pool, 2, 4), Edge(conv, 3, 5),
-           Edge("null", 4, 5)]
+           Edge(pool, 1, 3), Edge(pool, 2, 4), Edge(pool, 2, 4),
+           Edge(conv, 3, 5), Edge("null", 4, 5)]
   edges += [e for t in range(6, last + 1) for e in
             (Edge(conv, 4, t), Edge(conv, 4, t))]
   cell = Cell(tuple(edges), tuple(range(2, last + 1)))

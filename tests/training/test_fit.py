@@ -153,17 +153,39 @@ def test_a_step_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
   equal(state, run())
 
 
-def test_damaged_checkpoint_is_refused_and_kept(tmp_path):
+@pytest.mark.parametrize("which", ["array", "position", "seal", "missing"])
+def test_damaged_checkpoint_is_refused_and_kept(tmp_path, which):
   run(checkpoint_dir=tmp_path / "c")
   newest = max((p for p in (tmp_path / "c").iterdir() if p.name.isdigit()),
                key=lambda p: int(p.name))
-  files = [p for p in newest.rglob("*") if p.is_file()]
-  for path in files:
-    path.write_bytes(b"\x00damaged")
+  path = {
+      "array": max((p for p in newest.rglob("*") if p.is_file()),
+                   key=lambda p: p.stat().st_size),
+      "position": next(p for p in newest.rglob("position/*") if p.is_file()),
+      "seal": newest.with_name(f"{newest.name}.seal"),
+      "missing": next(p for p in newest.rglob("state/*") if p.is_file()),
+  }[which]
+  damaged = bytearray(path.read_bytes())
+  damaged[len(damaged) // 2] ^= 0xFF
+  path.write_bytes(bytes(damaged))
+  if which == "missing":
+    path.unlink()
   with pytest.raises(errors.InputError, match="damaged") as e:
     run(checkpoint_dir=tmp_path / "c")
   assert "\n" not in str(e.value) and "--overwrite" in str(e.value)
-  assert all(p.read_bytes() == b"\x00damaged" for p in files)
+  assert path.exists() == (which != "missing")
+  if path.exists():
+    assert path.read_bytes() == bytes(damaged)
+
+
+def test_a_checkpoint_without_its_seal_was_never_finished(tmp_path):
+  with pytest.raises(fit.Interrupted):
+    run(checkpoint_dir=tmp_path / "c", chunk_seconds=1e-6,
+        checkpoint_seconds=0.0, should_stop=iter(
+            [False] * 7 + [True]).__next__)
+  newest = max(tmp_path.glob("c/*.seal"), key=lambda p: int(p.stem))
+  newest.unlink()
+  equal(run(checkpoint_dir=tmp_path / "c"), run())
 
 
 def test_foreign_checkpoint_is_refused(tmp_path):
