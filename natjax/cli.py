@@ -452,8 +452,8 @@ def _verdict(result, gain, ratios):
     doubt = "" if abs(gain) > spread else ", by less than one deviation"
     quality = f"The {winner} is more accurate{doubt}"
   cheaper = ratios[0] < 0 or ratios[1] < 0
-  saving = "cheaper" if cheaper else "not cheaper"
-  return f"{quality}; the transformed one is {saving}."
+  saving = "is cheaper" if cheaper else "costs the same"
+  return f"{quality}; the transformed one {saving}."
 
 
 def _print_trained(result, folder):
