@@ -532,6 +532,9 @@ def run_cost(args) -> int:
 
   given = {"init_channels": args.init_channels, "cells": args.cells,
            "num_classes": args.classes, "image_size": args.image_size}
+  if args.classes is not None and args.classes < 1:
+    raise errors.InputError(
+        f"classes is {args.classes} and must be at least 1; pass --classes 10")
   place = skeleton.DEFAULTS[args.skeleton]._replace(
       **{k: v for k, v in given.items() if v is not None})
   total = cost.network(read_architecture(args.architecture), place)

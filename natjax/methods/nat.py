@@ -153,6 +153,14 @@ def check(config: NATConfig) -> NATConfig:
       raise errors.InputError(
           f"{option} is {getattr(config, name)} and must be at least 1; pass a"
           f" larger --{option}")
+  for name in ("learning_rate", "final_learning_rate", "momentum",
+               "weight_decay", "max_grad_norm", "policy_learning_rate",
+               "entropy_weight"):
+    if getattr(config, name) < 0:
+      option = name.replace("_", "-")
+      raise errors.InputError(
+          f"{option} is {getattr(config, name)} and must not be negative;"
+          f" pass 0 or more with --{option}")
   if config.baseline == "leave_one_out" and config.samples == 1:
     raise errors.InputError(
         "baseline 'leave_one_out' needs other samples and samples is 1; pass"

@@ -94,6 +94,14 @@ def check(config: TrainConfig) -> TrainConfig:
       raise errors.InputError(
           f"{option} is {getattr(config, name)} and must be at least 1; pass a"
           f" larger --{option}")
+  for name in ("learning_rate", "final_learning_rate", "momentum",
+               "weight_decay", "max_grad_norm", "auxiliary_weight",
+               "label_smoothing"):
+    if getattr(config, name) < 0:
+      option = name.replace("_", "-")
+      raise errors.InputError(
+          f"{option} is {getattr(config, name)} and must not be negative;"
+          f" pass 0 or more with --{option}")
   if not 0 <= config.drop_path < 1:
     raise errors.InputError(
         f"drop-path is {config.drop_path} and must lie in [0, 1); 0 turns it"

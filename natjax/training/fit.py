@@ -337,8 +337,10 @@ class _Fit:
                         len(self._devices), entropy)
     rng = jax.random.key(int(np.random.default_rng(entropy).integers(2**31)))
     step = position.step
-    sums = (jnp.zeros(len(phase.metrics)) if step == 0
-            else sums[:len(phase.metrics)])
+    # On all devices from the start: another placement compiles anew.
+    sums = devices_lib.replicate(
+        np.zeros(len(phase.metrics), np.float32) if step == 0
+        else sums[:len(phase.metrics)], self._devices)
     if key not in self._chunks:
       self._chunks[key] = make_chunk(phase, self._preparation, self._devices)
     while step < data.steps:

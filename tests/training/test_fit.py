@@ -95,6 +95,16 @@ def test_chunk_length_leaves_no_trace(tmp_path):
   assert plain_rows(tmp_path / "0.jsonl") == plain_rows(tmp_path / "1.jsonl")
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_phase_is_compiled_once(count, caplog):
+  with jax.log_compiles(True):
+    run(count=count, chunk_seconds=1e-6)
+  compiled = [r.getMessage().split()[4] for r in caplog.records
+              if r.getMessage().startswith("Finished XLA compilation")]
+  # `spread` names its programs so; there are two phases.
+  assert len([name for name in compiled if "_fun" in name]) == 2, compiled
+
+
 def test_streaming_leaves_no_trace():
   image = 6 * 6 * 3
   equal(run(), run(resident_bytes=image * 4 * 2))
