@@ -323,7 +323,7 @@ def from_json(text: str, *, where: str = "genotype") -> Genotype:
   """Reads the JSON form from text; see `from_dict`."""
   try:
     data = json.loads(text)
-  except ValueError as e:
+  except (ValueError, RecursionError) as e:
     raise errors.InputError(f"{where}: not JSON ({e}); see `to_json`") from e
   return from_dict(data, where=where)
 
@@ -360,12 +360,14 @@ def from_darts(text: str, *, where: str = "genotype") -> Genotype:
       raise ValueError("not a call with keywords")
     data = {keyword.arg: _literal(keyword.value) for keyword in call.keywords}
     for cell_type in CELL_TYPES:
+      # Two parts, (operation, from), or three; others are left to be refused.
       data[cell_type] = [
-          [edge[0], edge[1], edge[2] if len(edge) == 3 else NUM_INPUTS + i // 2]
+          [*edge, NUM_INPUTS + i // 2] if len(edge) == 2 else list(edge)
           for i, edge in enumerate(data[cell_type])
       ]
       data[f"{cell_type}_concat"] = list(data[f"{cell_type}_concat"])
-  except (ValueError, SyntaxError, KeyError, TypeError, IndexError) as e:
+  except (ValueError, SyntaxError, KeyError, TypeError, IndexError,
+          RecursionError, MemoryError, OverflowError) as e:
     raise errors.InputError(form) from e
   return from_dict(data, where=where)
 
@@ -403,5 +405,8 @@ def _literal(node: ast.expr) -> object:
   """A literal, or `range(...)` of literals as DARTS's files have it."""
   if (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
       and node.func.id == "range"):
-    return list(range(*(ast.literal_eval(a) for a in node.args)))
+    numbers = range(*(ast.literal_eval(a) for a in node.args))
+    if len(numbers) > 1000:
+      raise ValueError("no cell has so many nodes")
+    return list(numbers)
   return ast.literal_eval(node)

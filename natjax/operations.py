@@ -234,8 +234,16 @@ def _null(features, stride, norm):
 
 def _pool(features, stride, norm, *, pool, kernel_size):
   del features, norm
-  padding = 0 if kernel_size == 2 else (kernel_size - 1) // 2
-  return lambda x: pool(x, kernel_size, stride=stride, padding=padding)
+
+  def run(x):
+    # An even window gets no padding but where an odd side leaves a rest, so
+    # that the output's side is ceil(side / stride) as for all operations.
+    padding = (kernel_size - 1) // 2
+    if kernel_size == 2:
+      padding = tuple((0, side % 2) for side in x.shape[1:3])
+    return pool(x, kernel_size, stride=stride, padding=padding)
+
+  return run
 
 
 def conv_cost(
@@ -356,7 +364,7 @@ def get(name: str, *, where: str = "operation") -> Operation:
     return _REGISTRY[canonical(name)]
   except KeyError:
     raise errors.InputError(
-        f"{where}: unknown operation '{name}'; known are {', '.join(names())}"
+        f"{where}: unknown operation {name!r}; known are {', '.join(names())}"
         " (register others with natjax.operations.register)"
     ) from None
 

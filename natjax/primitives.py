@@ -138,6 +138,16 @@ def depthwise_conv(
   return lax.platform_dependent(x, kernel, cpu=shifted, default=grouped)
 
 
+Padding = int | tuple[tuple[int, int], tuple[int, int]]
+
+
+def _pads(padding):
+  """Padding of all four axes from that of height and width."""
+  if isinstance(padding, int):
+    padding = ((padding, padding),) * 2
+  return ((0, 0), *padding, (0, 0))
+
+
 def _windows(x, size, stride, axis):
   """The `size` strided slices along `axis` whose combination is a window."""
   length = x.shape[axis] - size + 1
@@ -146,10 +156,10 @@ def _windows(x, size, stride, axis):
 
 
 def max_pool(
-    x: jax.Array, size: int, *, stride: int = 1, padding: int = 0
+    x: jax.Array, size: int, *, stride: int = 1, padding: Padding = 0
 ) -> jax.Array:
   """Computes the maximum over windows; padding never wins."""
-  pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+  pads = _pads(padding)
 
   def shifted(x):
     x = jnp.pad(x, pads, constant_values=-jnp.inf)
@@ -165,11 +175,11 @@ def max_pool(
 
 
 def avg_pool(
-    x: jax.Array, size: int, *, stride: int = 1, padding: int = 0
+    x: jax.Array, size: int, *, stride: int = 1, padding: Padding = 0
 ) -> jax.Array:
   """Computes the mean over windows; padding is left out of the average."""
   counts = jnp.ones((1, *x.shape[1:3], 1), jnp.float32)
-  pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+  pads = _pads(padding)
 
   def window_sum(x):
     x = jnp.pad(x, pads)

@@ -228,7 +228,6 @@ def test_darts_text_is_never_evaluated(tmp_path, place):
   assert not target.exists()
 
 
-@pytest.mark.xfail(strict=True, reason="not refused yet; drop when they are")
 @pytest.mark.parametrize("read, text", [
     # An edge of four parts, the last of which would be ignored.
     (architecture.from_darts, DARTS_V2.replace(

@@ -25,6 +25,7 @@ out never scores worse than what went in. Batch statistics are used throughout,
 as there.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -33,10 +34,12 @@ from typing import NamedTuple
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from natjax import architecture as architecture_lib
 from natjax import errors
+from natjax import operations
 from natjax import skeleton as skeleton_lib
 from natjax import spaces
 from natjax import transitions
@@ -179,8 +182,9 @@ def check(config: NATConfig) -> NATConfig:
 
 def sample_cell(
     rng: jax.Array,
+    reduction: jax.Array | bool,
     num_nodes: int,
-    num_operations: int,
+    stand_in: np.ndarray,
     *,
     nulls: bool,
     loose_end: bool,
@@ -192,8 +196,10 @@ def sample_cell(
 
   Args:
     rng: a key.
+    reduction: whether it is a reduction cell.
     num_nodes: N.
-    num_operations: O.
+    stand_in: i32[2, O], what takes the place of a drawn operation at stride 1
+      (row 0) and 2: itself, or a skip where it cannot stand (`stand_ins`).
     nulls: whether to draw null connections too, at most one per node, so that
       every node carries a signal.
     loose_end: whether only nodes that feed no other are concatenated.
@@ -205,17 +211,27 @@ def sample_cell(
   shape = (num_nodes, 2)
   earlier = jnp.arange(num_nodes)[:, None] + architecture_lib.NUM_INPUTS
   source = jax.random.randint(rng_source, shape, 0, earlier)
-  null = num_operations - 1
+  null = stand_in.shape[1] - 1
   operation = jax.random.randint(rng_operation, shape, 0,
-                                 num_operations if nulls else null)
+                                 null + 1 if nulls else null)
   other = jax.random.randint(rng_other, (num_nodes,), 0, null)
   both_null = jnp.all(operation == null, axis=1)
   operation = operation.at[:, 1].set(
       jnp.where(both_null, other, operation[:, 1]))
+  strided = (source < architecture_lib.NUM_INPUTS) & reduction
+  operation = jnp.asarray(stand_in)[strided.astype(jnp.int32), operation]
   nodes = jnp.arange(num_nodes) + architecture_lib.NUM_INPUTS
   used = jnp.any(source.reshape(-1)[:, None] == nodes, axis=0)
   return architecture_lib.CellArrays(
       source=source, operation=operation, concat=~used | (not loose_end))
+
+
+def stand_ins(candidates: Sequence[str]) -> np.ndarray:
+  """i32[2, O]: each operation, or a skip where its stride is impossible."""
+  skip = candidates.index(operations.SKIP)
+  return np.array([
+      [o if stride in operations.get(name).strides else skip
+       for o, name in enumerate(candidates)] for stride in (1, 2)], np.int32)
 
 
 def advantages(
@@ -355,9 +371,9 @@ class NAT:
     keys = jax.random.split(rng, (self.config.inputs, 2))
     draw = functools.partial(
         sample_cell, num_nodes=self.space.num_nodes,
-        num_operations=len(self.space.candidates), nulls=not self.published,
+        stand_in=stand_ins(self.space.candidates), nulls=not self.published,
         loose_end=self.space.loose_end)
-    return jax.vmap(jax.vmap(draw))(keys)
+    return jax.vmap(jax.vmap(draw), (0, None))(keys, jnp.arange(2) == 1)
 
   def loss(
       self, params: Any, cells: architecture_lib.CellArrays, batch: base.Batch

@@ -359,7 +359,8 @@ class Supernet:
           y = module.apply({"params": params[name]}, x)
         else:
           y = module(x)
-        if operations.get(name).pooled:
+        operation = operations.get(name)
+        if operation.pooled and stride in operation.strides:
           y = primitives.batch_normalize(y)
         return y
 
@@ -400,7 +401,12 @@ def _redraw_kernels(rng, params):
 
 
 def _module(name, channels, stride):
-  return operations.get(name).module(
+  operation = operations.get(name)
+  if stride not in operation.strides:
+    # It is never chosen there (`methods.nat.sample_cell`) but has a place in
+    # the list of candidates.
+    operation = operations.get(operations.NULL)
+  return operation.module(
       features=channels, stride=stride, norm=batch_norm)
 
 

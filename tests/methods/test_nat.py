@@ -11,6 +11,8 @@ from natjax import architecture
 from natjax import cost
 from natjax import errors
 from natjax import skeleton
+from natjax import spaces
+from natjax import zoo
 from natjax.methods import nat
 from natjax.networks import supernet as supernet_lib
 from natjax.training import devices
@@ -62,8 +64,9 @@ def test_settings_that_do_not_fit_are_refused_in_one_line(change, message):
 
 def draw(loose_end=False, nulls=True, nodes=4, operations=9, count=400):
   keys = jax.random.split(jax.random.key(0), count)
+  stand_in = np.tile(np.arange(operations, dtype=np.int32), (2, 1))
   return jax.jit(jax.vmap(lambda k: nat.sample_cell(
-      k, nodes, operations, nulls=nulls, loose_end=loose_end)))(keys)
+      k, False, nodes, stand_in, nulls=nulls, loose_end=loose_end)))(keys)
 
 
 def test_sampled_cells_are_well_formed_and_cover_the_space():
@@ -85,6 +88,18 @@ def test_loose_ends_are_the_nodes_that_feed_no_other():
     for node in range(4):
       assert concat[node] == (node + 2 not in source)
   assert cells.concat[:, -1].all()
+
+
+def test_no_operation_is_drawn_at_a_stride_at_which_it_cannot_stand():
+  space = spaces.space_for(zoo.get("naonet"))
+  stand_in = nat.stand_ins(space.candidates)
+  keys = jax.random.split(jax.random.key(0), 300)
+  pool = space.candidates.index("avg_pool_2x2")
+  for reduction in (False, True):
+    cells = jax.jit(jax.vmap(lambda k, r=reduction: nat.sample_cell(
+        k, r, 5, stand_in, nulls=True, loose_end=True)))(keys)
+    at = np.asarray(cells.source)[np.asarray(cells.operation) == pool]
+    assert (at < 2).all() and (len(at) > 0) == reduction
 
 
 def mapped(update, num_devices):

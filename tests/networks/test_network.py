@@ -152,7 +152,6 @@ def test_bfloat16_images():
              == jnp.bfloat16 for i in range(3))
 
 
-@pytest.mark.xfail(strict=True, reason="2x2 windows leave floor(side / 2)")
 def test_2x2_pooling_of_odd_sides():
   """NAONet's reduction cell at side 15: refused in a line, or built."""
   network = network_lib.Network(zoo.get("naonet"), CIFAR)

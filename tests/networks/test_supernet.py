@@ -371,7 +371,6 @@ def test_imagenet_skeleton_equals_oracle():
   np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=2e-3)
 
 
-@pytest.mark.xfail(strict=True, reason="2x2 pooling is built at stride 1 too")
 def test_naonet_in_its_own_space():
   """Candidates that stand at stride 2 only; five nodes, loose end."""
   genotype = zoo.get("naonet")
