@@ -260,7 +260,8 @@ def live_nodes(cell: Cell) -> frozenset[int]:
   """Nodes that carry a signal: reached from an input over non-null edges."""
   alive = set(range(NUM_INPUTS))
   for edge in cell.edges:
-    if edge.operation != operations.NULL and edge.source in alive:
+    operation = operations.canonical(edge.operation)
+    if operation != operations.NULL and edge.source in alive:
       alive.add(edge.target)
   return frozenset(alive)
 
@@ -356,7 +357,8 @@ def from_darts(text: str, *, where: str = "genotype") -> Genotype:
     call = ast.parse(text.strip().split("=", 1)[1].strip()
                      if not text.strip().startswith("Genotype")
                      else text.strip(), mode="eval").body
-    if not isinstance(call, ast.Call) or call.args:
+    if (not isinstance(call, ast.Call) or call.args
+        or getattr(call.func, "id", None) != "Genotype"):
       raise ValueError("not a call with keywords")
     data = {keyword.arg: _literal(keyword.value) for keyword in call.keywords}
     for cell_type in CELL_TYPES:
@@ -383,8 +385,8 @@ def read(path: str | os.PathLike[str]) -> Genotype:
     text = path.read_text(encoding="utf-8")
   except OSError as e:
     raise errors.InputError(f"{path}: {e.strerror}; name a file") from e
-  except UnicodeDecodeError as e:
-    raise errors.InputError(f"{path}: not a text file; give JSON") from e
+  except ValueError as e:  # Not UTF-8, or a path that no file can have.
+    raise errors.InputError(f"{str(path)!r}: not a text file; give JSON") from e
   if "Genotype(" in text.split("{", 1)[0]:
     return from_darts(text, where=str(path))
   return from_json(text, where=str(path))

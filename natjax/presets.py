@@ -30,7 +30,8 @@ PRESETS = {
         search=nat.NATConfig(
             init_channels=8, cells=4, epochs=100, warmup_epochs=50,
             learning_rate=0.05, final_learning_rate=0.005, max_grad_norm=1.0,
-            policy_learning_rate=1e-4, samples=8, weights_fraction=0.5),
+            policy_learning_rate=1e-4, samples=8, candidates=30,
+            weights_fraction=0.5),
         train=supervised.TrainConfig(
             init_channels=8, cells=4, epochs=15, batch_size=64,
             learning_rate=0.05, drop_path=0.0, auxiliary=False, cutout=0,

@@ -1,13 +1,10 @@
 """Four CPU devices for every test, and the compiler flags of the library."""
 
-import os
+import jax
 
 from natjax.training import devices
 
-# No persistent cache: a test must not pass because another day's did.
-os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 devices.configure_compilation()
-
-import jax  # noqa: E402
-
+# No persistent cache: a test must not pass because another day's did.
+jax.config.update("jax_enable_compilation_cache", False)
 jax.config.update("jax_num_cpu_devices", 4)
