@@ -48,17 +48,64 @@ def conv(
     [B, H', W', C_out].
   """
   strides = (stride, stride) if isinstance(stride, int) else stride
-  sizes = kernel.shape[:2]
-  pads = [(k - 1) * dilation // 2 if padding is None else padding
-          for k in sizes]
+  pads = tuple((k - 1) * dilation // 2 if padding is None else padding
+               for k in kernel.shape[:2])
   kernel = kernel.astype(x.dtype)
-  if sizes == (1, 1) and pads == [0, 0]:
+  if kernel.shape[:2] == (1, 1) and pads == (0, 0):
     return jnp.einsum("bhwi,io->bhwo", x[:, ::strides[0], ::strides[1]],
                       kernel[0, 0])
+  return lax.platform_dependent(
+      x, kernel,
+      cpu=lambda x, kernel: _conv_by_taps(x, kernel, strides, dilation, pads),
+      default=lambda x, kernel: _conv(x, kernel, strides, dilation, pads),
+  )
+
+
+def _conv(x, kernel, strides, dilation, pads):
   return lax.conv_general_dilated(
       x, kernel, strides, [(p, p) for p in pads],
       rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS,
   )
+
+
+# XLA's CPU backend runs the two convolutions that `jax.grad` makes of one well
+# in a program's main computation, and ten to twenty times slower inside the
+# branches of a `switch`. Its plain convolution is fast in both, so that gives
+# the input's gradient, and a matrix product per tap the kernel's.
+_conv_by_taps = jax.custom_vjp(_conv, nondiff_argnums=(2, 3, 4))
+
+
+def _conv_by_taps_fwd(x, kernel, strides, dilation, pads):
+  return _conv(x, kernel, strides, dilation, pads), (x, kernel)
+
+
+def _conv_by_taps_bwd(strides, dilation, pads, residuals, g):
+  x, kernel = residuals
+  reach = [(k - 1) * dilation for k in kernel.shape[:2]]
+  # What a plain convolution needs to find g between zeros: x's size + reach.
+  spread = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0)] + [
+      (r - p, size + p - 1 - (out - 1) * s, s - 1)
+      for r, p, s, size, out in zip(
+          reach, pads, strides, x.shape[1:3], g.shape[1:3], strict=True)
+  ] + [(0, 0, 0)])
+  g_x = _conv(spread, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), (1, 1), dilation,
+              (0, 0))
+  padded = jnp.pad(x, ((0, 0), *((p, p) for p in pads), (0, 0)))
+  spans = [(out - 1) * s + 1
+           for out, s in zip(g.shape[1:3], strides, strict=True)]
+  g_kernel = [
+      jnp.einsum(
+          "bhwi,bhwo->io",
+          padded[:, i:i + spans[0]:strides[0], j:j + spans[1]:strides[1]], g,
+          preferred_element_type=jnp.float32)
+      for i in range(0, reach[0] + 1, dilation)
+      for j in range(0, reach[1] + 1, dilation)
+  ]
+  return g_x, jnp.reshape(jnp.stack(g_kernel), kernel.shape).astype(
+      kernel.dtype)
+
+
+_conv_by_taps.defvjp(_conv_by_taps_fwd, _conv_by_taps_bwd)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
