@@ -337,17 +337,42 @@ def test_avg_pool_literal():
       primitives.avg_pool(x, 3, padding=1), np.full((1, 2, 2, 1), 2.5))
 
 
-@pytest.mark.parametrize("kernel, options", [
+CONVS = [
     ((1, 1), {}), ((1, 1), {"stride": 2}), ((1, 1), {"padding": 1}),
-    ((3, 3), {"stride": 2}), ((3, 3), {"dilation": 2}),
-    ((2, 2), {"padding": 0}), ((1, 7), {"stride": (1, 2)}),
-    ((5, 1), {"stride": (2, 1)}),
-])
-def test_conv(kernel, options):
-  x, kernel = images(), images((*kernel, 4, 5), seed=1)
+    ((3, 3), {}), ((3, 3), {"stride": 2}), ((3, 3), {"dilation": 2}),
+    ((5, 5), {"stride": 2, "dilation": 2}), ((3, 3), {"padding": 0}),
+    ((2, 2), {"padding": 0}), ((2, 2), {"padding": 0, "stride": 2}),
+    ((1, 7), {"stride": (1, 2)}), ((5, 1), {"stride": (2, 1)}),
+]
+
+
+def plain_conv(x, kernel, *, stride=1, dilation=1, padding=None):
+  """XLA's own convolution, and so the gradients that jax derives for it."""
+  strides = (stride, stride) if isinstance(stride, int) else stride
+  pads = [(k - 1) * dilation // 2 if padding is None else padding
+          for k in kernel.shape[:2]]
+  return lax.conv_general_dilated(
+      x, kernel, strides, [(p, p) for p in pads],
+      rhs_dilation=(dilation, dilation),
+      dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@pytest.mark.parametrize("kernel, options", CONVS)
+def test_conv(branch, kernel, options):
+  # 9 x 8 pixels: at stride 2 the last row is left over, the last column not.
+  x, kernel = images((2, 9, 8, 4)), images((*kernel, 4, 5), seed=1)
+  y = check_gradients(
+      functools.partial(primitives.conv, **options),
+      functools.partial(plain_conv, **options), x, kernel)
   np.testing.assert_allclose(
-      primitives.conv(x, kernel, **options), oracle.conv(x, kernel, **options),
-      rtol=1e-4, atol=1e-4)
+      y, oracle.conv(x, kernel, **options), rtol=1e-4, atol=1e-4)
+
+
+def test_conv_gradient_is_of_the_images_dtype(branch):
+  x, kernel = images((2, 4, 4, 3)).astype(jnp.bfloat16), images((3, 3, 3, 2))
+  g_x, g_kernel = jax.jit(jax.grad(lambda x, kernel: jnp.sum(
+      primitives.conv(x, kernel).astype(jnp.float32)), (0, 1)))(x, kernel)
+  assert (g_x.dtype, g_kernel.dtype) == (jnp.bfloat16, kernel.dtype)
 
 
 def test_batch_normalize():
