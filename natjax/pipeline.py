@@ -17,6 +17,7 @@ import platform
 import re
 import time
 from typing import Any
+import zlib
 
 import flax
 import jax
@@ -448,7 +449,12 @@ def _preparation(dataset, dtype, *, cutout=0):
 
 def _describe_data(dataset):
   sizes = {"train": len(dataset.train_labels), "test": len(dataset.test_labels)}
-  return {"dataset": dataset.name, "images": sizes,
+  # Two files of one name and size are different data.
+  content = 0
+  for array in (dataset.train_images, dataset.train_labels,
+                dataset.test_images, dataset.test_labels):
+    content = zlib.crc32(np.ascontiguousarray(array), content)
+  return {"dataset": dataset.name, "images": sizes, "crc32": content,
           "image_size": int(dataset.train_images.shape[1]),
           "classes": dataset.num_classes,
           "augmentation": dataset.augmentation._asdict()}

@@ -246,6 +246,19 @@ def test_devices_are_part_of_the_configuration(devices):
   assert job.estimate()["steps"] == 2 * 2 * 3
 
 
+def test_images_are_part_of_the_configuration():
+  """Two files of one name, sizes and classes may hold other images."""
+  one = dataset()
+  other = dataclasses.replace(one, test_images=255 - one.test_images)
+
+  described = [pipeline.TrainJob(GENOTYPE, d, TRAIN, seed=0).describe()
+               for d in (one, dataset(), other)]
+
+  assert described[0] == described[1]
+  assert {k for k in described[0] if described[0][k] != described[2][k]} == {
+      "crc32"}
+
+
 @pytest.mark.parametrize("seed", [0, 2**32 - 2])
 def test_seeds_in_range(seed):
   pipeline.TrainJob(GENOTYPE, dataset(), TRAIN, seed=seed, devices=1)
