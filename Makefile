@@ -7,8 +7,8 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 python3.14; 
   if $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
   >/dev/null 2>&1; then echo $$p; break; fi; done)
 RUN = $(VENV)/bin/python
-# glibc then asks Linux for huge pages: a training step on the CPU spends a
-# third of its time on first touches of small ones. No effect elsewhere.
+# glibc then asks Linux for huge pages: on the CPU a training step spends about
+# a fifth of its time on first touches of small ones. No effect elsewhere.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: demo test test-all lint install clean
