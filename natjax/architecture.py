@@ -325,7 +325,9 @@ def from_json(text: str, *, where: str = "genotype") -> Genotype:
   try:
     data = json.loads(text)
   except (ValueError, RecursionError) as e:
-    raise errors.InputError(f"{where}: not JSON ({e}); see `to_json`") from e
+    raise errors.InputError(
+        f"{where}: not JSON ({e}); give a file such as a run's"
+        " architecture.json") from e
   return from_dict(data, where=where)
 
 

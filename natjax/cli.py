@@ -368,10 +368,14 @@ class _Display:
       self._writer.close()
 
   def progress(self, p):
-    """Shows a chunk's end."""
+    """Shows a chunk's end, or that a phase begins."""
+    if not p.metrics and not err.is_terminal:
+      err.print(f"{p.run} {p.stage} {p.phase}: starts; compiles where the cache"
+                " does not have it")
     if p.run not in self._tasks:
       self._tasks[p.run] = self._bar.add_task(p.run, total=1.0, metrics="")
     metrics = " ".join(f"{k} {v:.3f}" for k, v in p.metrics.items())
+    metrics = metrics or "compiles where the cache does not have it"
     self._bar.update(
         self._tasks[p.run], completed=p.done,
         metrics=f"epoch {p.epoch + 1}/{p.epochs} {p.phase}: {metrics}")

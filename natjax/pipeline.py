@@ -48,7 +48,8 @@ class Listener:
   """Who hears of a run's course; the command line shows it.
 
   Attributes:
-    on_progress: called after every chunk of steps.
+    on_progress: called before a phase's first chunk of steps and after every
+      chunk.
     on_row: called with every row of `metrics.jsonl`.
     should_stop: asked after every chunk; true saves and raises `Interrupted`.
     checkpoint_seconds: least time between checkpoints.

@@ -565,7 +565,7 @@ COMMANDS = pytest.mark.parametrize("command", ["transform", "train"])
 
 @COMMANDS
 @pytest.mark.parametrize("arch,fragment", [
-    ("dart", "'dart' and no such file exists; did you mean darts"),
+    ("dart", "'dart'; did you mean darts"),
     ("no/such.json", "no/such.json: No such file"),
     ("such.json", "such.json: No such file"),
     ("unknown_op.json", "unknown_op.json, normal cell: unknown operation"

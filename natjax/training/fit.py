@@ -77,7 +77,7 @@ class Preparation(NamedTuple):
 
 
 class Progress(NamedTuple):
-  """What a chunk reports: where the run stands and its mean metrics."""
+  """Where the run stands, and the phase's mean metrics ({} before any)."""
 
   run: str
   stage: str
@@ -100,7 +100,7 @@ class Options:
     checkpoint_dir: None writes no checkpoints.
     metrics_path: of `metrics.jsonl`; None writes none.
     run: name of the run in rows and progress.
-    on_progress: called after every chunk.
+    on_progress: called before a phase's first chunk and after every chunk.
     on_row: called with every row of metrics.
     should_stop: asked after every chunk; if true the run saves and raises
       `Interrupted`.
@@ -343,6 +343,8 @@ class _Fit:
         else sums[:len(phase.metrics)], self._devices)
     if key not in self._chunks:
       self._chunks[key] = make_chunk(phase, self._preparation, self._devices)
+      # The first chunk may compile for a minute; say what is under way.
+      self._report(stage, phase, position, data.steps, sums)
     while step < data.steps:
       stop = min(step + self._length(key, data), data.steps)
       images, labels, rows, offset = data.chunk(order, step, stop)
@@ -397,10 +399,10 @@ class _Fit:
     return self._seconds + time.monotonic() - self._started
 
   def _report(self, stage, phase, position, steps, sums):
+    means = self._means(phase, sums, position.step) if position.step else {}
     self._options.on_progress(Progress(
         self._options.run, stage.name, phase.name, position.epoch,
-        stage.epochs, position.step, steps, self._share(position),
-        self._means(phase, sums, position.step)))
+        stage.epochs, position.step, steps, self._share(position), means))
 
   def _share(self, position):
     """Share of the run's steps that are done."""

@@ -55,6 +55,6 @@ def get(name: str) -> architecture.Genotype:
   near = difflib.get_close_matches(plain, known, n=3, cutoff=0.5)
   hint = f"did you mean {', '.join(known[n] for n in near)}? " if near else ""
   raise errors.InputError(
-      f"no architecture is named '{name}' and no such file exists; {hint}"
-      "`natjax list` names all"
+      f"no architecture is named '{name}'; {hint}`natjax list` names all, and"
+      " a file is read from its path"
   )

@@ -143,6 +143,17 @@ def test_a_finished_run_is_not_run_again(tmp_path):
   assert not seen
 
 
+def test_says_that_a_phase_begins_before_its_first_chunk():
+  seen = []
+  run(on_progress=seen.append)
+  first = {}
+  for p in seen:
+    first.setdefault((p.stage, p.phase), p)
+  for p in first.values():
+    assert (p.step, p.metrics) == (0, {})
+  assert sum(not p.metrics for p in seen) == len(first)
+
+
 def test_four_devices_walk_the_same_images():
   one = fit.epoch_order(21, 4, 1, [0])
   four = fit.epoch_order(21, 4, 4, [0])
