@@ -18,12 +18,14 @@ demo: install
 	  --preset demo --out $(OUT)
 	@echo "The picture: $(OUT)/architecture.svg"
 
-# Not slow, and in two processes, one per core.
+# Not slow, and in two processes, one per core; long files start first.
+TEST = $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: install
-	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow"
+	$(TEST) -m "not slow"
 
 test-all: install
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(TEST)
 
 lint: install
 	$(RUN) -m ruff check .

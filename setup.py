@@ -46,7 +46,7 @@ setuptools.setup(
         "plots": PLOTS,
         "tensorboard": TENSORBOARD,
         "benchmark": ["torch>=2.6"],
-        "dev": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100",
+        "dev": ["pytest>=8", "pytest-xdist>=3.8", "hypothesis>=6.100",
                 "ruff>=0.6", *PLOTS, *TENSORBOARD],
     },
     entry_points={"console_scripts": ["natjax = natjax.cli:main"]},

@@ -8,3 +8,11 @@ devices.configure_compilation()
 # No persistent cache: a test must not pass because another day's did.
 jax.config.update("jax_enable_compilation_cache", False)
 jax.config.update("jax_num_cpu_devices", 4)
+
+# Files of few tests that take minutes; at the end one process would wait.
+LONG = ("test_kill_and_resume.py", "test_readme.py", "test_benchmark.py")
+
+
+def pytest_collection_modifyitems(items):
+  """Puts the long files first, so that the processes end together."""
+  items.sort(key=lambda item: item.path.name not in LONG)
