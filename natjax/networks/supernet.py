@@ -225,7 +225,7 @@ class Supernet:
     outputs = _stem(self.skeleton).apply({"params": params["stem"]}, x)
     for p, group in zip(params["groups"], self.groups, strict=True):
       # Cells of equal shapes are unrolled all the same: under one scan they
-      # compiled no faster, and its residuals took a third more memory.
+      # compiled no faster, and its residuals took a quarter more memory.
       for j, i in enumerate(group):
         layer = self.layers[i]
         inputs = self._preprocess(p["preprocess"][j], layer, outputs)
