@@ -1,15 +1,19 @@
-"""Which operation may become which: transition tables and their cost guard.
+"""Which operation may become which: transition schemes and their cost guard.
 
-Guo et al., 2021, section 3.1: an operation may be kept, replaced by a skip or
-replaced by a null connection, and the result may not cost more, c(alpha) <=
-c(beta). The released code checks neither: null may become a skip that holds
-weights at stride 2, and so may pooling. Here a transition is valid where it
-raises neither the parameters nor the multiply-adds of the edge at any place of
-the given skeletons; keeping an operation is always valid.
+A scheme says what a policy's actions make of every operation and which of
+them its rule allows; a table is a scheme at the places of given skeletons,
+with the guard.
 
-A table is data, so that other methods bring other tables to the same policy.
+NAT (Guo et al., 2021, section 3.1): an operation may be kept, replaced by a
+skip, or replaced by a null connection. NAT++ (section 4.1): the two-level rule,
+an operation may become any operation of no dearer type and no larger kernel.
+Both demand c(alpha) <= c(beta), and the released code checks neither: null may
+become a skip that holds weights at stride 2, and so may pooling. Here a
+transition is valid where it raises neither the parameters nor the multiply-adds
+of the edge at any place of the skeletons; keeping an operation is always valid.
 """
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,9 +24,28 @@ from natjax import skeleton as skeleton_lib
 
 NAT_ACTIONS = ("null", "same", "skip_connect")
 
+# Rule 1, conv -> sep_conv -> dil_conv -> pooling: a type may become one of no
+# higher rank. Types that are not listed become themselves, skip and null only.
+TYPE_RANKS = {"conv": 3, "sep_conv": 2, "dil_conv": 1, "max_pool": 0,
+              "avg_pool": 0}
+
+
+class Scheme(NamedTuple):
+  """What A actions make of O operations.
+
+  Attributes:
+    actions: names of the actions.
+    outcome: i32[O, A], the operation that an action makes of an operation.
+    allowed: bool[O, A], by the scheme's rule alone.
+  """
+
+  actions: tuple[str, ...]
+  outcome: np.ndarray
+  allowed: np.ndarray
+
 
 class TransitionTable(NamedTuple):
-  """A transition scheme over O operations with A actions.
+  """A scheme with its guards.
 
   Attributes:
     actions: names of the actions.
@@ -31,8 +54,8 @@ class TransitionTable(NamedTuple):
     null: index of the null operation.
     connectivity: whether sampling forbids, too, what would leave a
       concatenated node without a signal (`policies.sampling`).
-    smoothing: added to every probability, unnormalised, as in the released
-      code (1e-5); 0 for a proper distribution.
+    smoothing: added to every probability, unnormalised, as in NAT's released
+      code (1e-5); 0 for a proper distribution, with exact zeros (equation 6).
   """
 
   actions: tuple[str, ...]
@@ -43,49 +66,99 @@ class TransitionTable(NamedTuple):
   smoothing: float = 0.0
 
 
-def nat_table(
-    candidates: Sequence[str], skeletons: Sequence[skeleton_lib.Skeleton]
-) -> TransitionTable:
-  """Computes NAT's table {null, same, skip} with the cost guard.
-
-  Where two actions would have the same outcome (null/same for a null, skip/
-  same for a skip) only `same` is valid, so that a transformation has one
-  probability.
+def nat_scheme(candidates: Sequence[str]) -> Scheme:
+  """NAT's three actions, of which the rule allows all.
 
   Args:
     candidates: operation names, in order; O of them.
-    skeletons: those in which no edge may come to cost more.
   """
-  outcome = nat_outcomes(candidates)
-  places = edge_places(skeletons)
-  same = NAT_ACTIONS.index("same")
-  valid = np.zeros((2, *outcome.shape), bool)
-  for row, stride in enumerate((1, 2)):
-    for o, name in enumerate(candidates):
-      for a in range(len(NAT_ACTIONS)):
-        duplicate = a != same and outcome[o, a] == o
-        valid[row, o, a] = a == same or (not duplicate and not_dearer(
-            name, candidates[outcome[o, a]], stride, places[stride]))
-  return TransitionTable(NAT_ACTIONS, outcome, valid,
-                         candidates.index(operations.NULL))
-
-
-def published_table(candidates: Sequence[str]) -> TransitionTable:
-  """The released code's table: every action is valid, nothing is guarded."""
-  outcome = nat_outcomes(candidates)
-  return TransitionTable(
-      NAT_ACTIONS, outcome, np.ones((2, *outcome.shape), bool),
-      candidates.index(operations.NULL), connectivity=False, smoothing=1e-5)
-
-
-def nat_outcomes(candidates: Sequence[str]) -> np.ndarray:
-  """i32[O, 3]: what null, same and skip make of every operation."""
   count = len(candidates)
-  return np.stack([
+  outcome = np.stack([
       np.full(count, candidates.index(operations.NULL)),
       np.arange(count),
       np.full(count, candidates.index(operations.SKIP)),
   ], axis=1).astype(np.int32)
+  return Scheme(NAT_ACTIONS, outcome, np.ones(outcome.shape, bool))
+
+
+def natpp_scheme(candidates: Sequence[str]) -> Scheme:
+  """NAT++'s actions, one per operation, by the two-level rule.
+
+  Example:
+    >>> scheme = natpp_scheme(("avg_pool_3x3", "conv_1x1", "conv_3x3",
+    ...                        "skip_connect", "null"))
+    >>> scheme.allowed.astype(int).tolist()[:2]
+    [[1, 0, 0, 1, 1], [0, 1, 0, 1, 1]]
+  """
+  known = [operations.get(name) for name in candidates]
+  allowed = np.array([[two_level_rule(old, new) for new in known]
+                      for old in known])
+  outcome = np.broadcast_to(
+      np.arange(len(known), dtype=np.int32), allowed.shape)
+  return Scheme(tuple(candidates), outcome, allowed)
+
+
+def two_level_rule(
+    before: operations.Operation, after: operations.Operation
+) -> bool:
+  """Whether NAT++ allows a transition, by types and kernels alone.
+
+  The type's rank (`TYPE_RANKS`) must not rise and the kernel must not grow; of
+  equal rank, as max and average pooling, types may change. Whatever it is, an
+  operation may become skip or null; skip and null become each other only.
+  """
+  if before.name == after.name or after.name in (
+      operations.SKIP, operations.NULL):
+    return True
+  if before.type not in TYPE_RANKS or after.type not in TYPE_RANKS:
+    return False
+  return (TYPE_RANKS[after.type] <= TYPE_RANKS[before.type]
+          and after.kernel_size <= before.kernel_size)
+
+
+SCHEMES: dict[str, Callable[[Sequence[str]], Scheme]] = {
+    "nat": nat_scheme, "natpp": natpp_scheme}
+
+
+def guarded_table(
+    scheme: Scheme,
+    candidates: Sequence[str],
+    skeletons: Sequence[skeleton_lib.Skeleton],
+) -> TransitionTable:
+  """Adds the guards of cost and connectivity to a scheme.
+
+  Where two actions would have the same outcome (null/same for a null, skip/
+  same for a skip) only the one that keeps is valid, so that a transformation
+  has one probability.
+
+  Args:
+    scheme: of the candidates.
+    candidates: operation names, in order; O of them.
+    skeletons: those in which no edge may come to cost more.
+  """
+  places = edge_places(skeletons)
+  valid = np.zeros((2, *scheme.outcome.shape), bool)
+  for row, stride in enumerate((1, 2)):
+    for o, before in enumerate(candidates):
+      outcomes = scheme.outcome[o].tolist()
+      # NAT has an action "same"; in NAT++ it is the operation itself.
+      keep = (scheme.actions.index("same") if "same" in scheme.actions else o)
+      for a, outcome in enumerate(outcomes):
+        valid[row, o, a] = a == keep or bool(
+            scheme.allowed[o, a] and outcome != o and not_dearer(
+                before, candidates[outcome], stride, places[stride]))
+  return TransitionTable(scheme.actions, scheme.outcome, valid,
+                         candidates.index(operations.NULL))
+
+
+def published_table(
+    scheme: Scheme, candidates: Sequence[str], *, smoothing: float
+) -> TransitionTable:
+  """As the released code: the scheme's rule alone, nothing is guarded."""
+  return TransitionTable(
+      scheme.actions, scheme.outcome, np.stack([scheme.allowed] * 2),
+      candidates.index(operations.NULL), connectivity=False,
+      smoothing=smoothing)
 
 
 def edge_places(

@@ -17,7 +17,8 @@ def valid_actions(table, name, stride):
 
 
 def test_stride_one_allows_what_the_paper_allows():
-  table = transitions.nat_table(CANDIDATES, [SKELETON])
+  table = transitions.guarded_table(
+      transitions.nat_scheme(CANDIDATES), CANDIDATES, [SKELETON])
   assert valid_actions(table, "sep_conv_3x3", 1) == {
       "null", "same", "skip_connect"}
   assert valid_actions(table, "max_pool_3x3", 1) == {
@@ -27,7 +28,8 @@ def test_stride_one_allows_what_the_paper_allows():
 
 
 def test_a_strided_skip_holds_weights_and_may_not_replace_what_holds_none():
-  table = transitions.nat_table(CANDIDATES, [SKELETON])
+  table = transitions.guarded_table(
+      transitions.nat_scheme(CANDIDATES), CANDIDATES, [SKELETON])
   assert valid_actions(table, "max_pool_3x3", 2) == {"null", "same"}
   assert valid_actions(table, "null", 2) == {"same"}
   assert valid_actions(table, "dil_conv_3x3", 2) == {
@@ -37,7 +39,8 @@ def test_a_strided_skip_holds_weights_and_may_not_replace_what_holds_none():
 def test_every_outcome_of_every_valid_transition_costs_no_more():
   for name in ("nat", "nat_loose_end"):
     candidates = spaces.SPACES[name].candidates
-    table = transitions.nat_table(candidates, [SKELETON])
+    table = transitions.guarded_table(
+      transitions.nat_scheme(candidates), candidates, [SKELETON])
     checked = 0
     for stride in (1, 2):
       for o, before in enumerate(candidates):
@@ -52,7 +55,8 @@ def test_every_outcome_of_every_valid_transition_costs_no_more():
 
 
 def test_keeping_is_always_valid():
-  table = transitions.nat_table(CANDIDATES, [SKELETON])
+  table = transitions.guarded_table(
+      transitions.nat_scheme(CANDIDATES), CANDIDATES, [SKELETON])
   same = table.actions.index("same")
   assert table.valid[:, :, same].all()
   np.testing.assert_array_equal(
@@ -60,7 +64,8 @@ def test_keeping_is_always_valid():
 
 
 def test_published_table_guards_nothing():
-  table = transitions.published_table(CANDIDATES)
+  table = transitions.published_table(
+      transitions.nat_scheme(CANDIDATES), CANDIDATES, smoothing=1e-5)
   assert table.valid.all() and not table.connectivity
   assert table.smoothing == 1e-5
 
@@ -71,7 +76,8 @@ def test_a_dear_operation_of_a_users_own_is_guarded_by_its_cost():
       lambda channels, size, stride: operations.Cost(1, 1), strides=(1, 2))
   with operations.registered(cheap):
     candidates = ("cheap_test", *CANDIDATES)
-    table = transitions.nat_table(candidates, [SKELETON])
+    table = transitions.guarded_table(
+      transitions.nat_scheme(candidates), candidates, [SKELETON])
     assert table.valid[0, 0].tolist() == [True, True, True]
     # At stride 2 the skip holds more than one parameter.
     assert table.valid[1, 0].tolist() == [True, True, False]

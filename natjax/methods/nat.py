@@ -271,12 +271,17 @@ class NAT:
   """The method's parts, built from its settings; `method` makes the record.
 
   Attributes:
+    scheme: which of `transitions.SCHEMES` says what may become what.
+    smoothing: of the published policy's probabilities (`transitions`).
     config: the settings.
     space: the search space.
     supernet: the supernet.
     table: the transition table.
     policy: the policy's module.
   """
+
+  scheme = "nat"
+  smoothing = 1e-5
 
   def __init__(
       self,
@@ -311,11 +316,13 @@ class NAT:
     if self.baseline == "auto":
       self.baseline = "published" if self.published else (
           "leave_one_out" if config.samples > 1 else "none")
+    scheme = transitions.SCHEMES[self.scheme](space.candidates)
     if self.published:
-      self.table = transitions.published_table(space.candidates)
+      self.table = transitions.published_table(
+          scheme, space.candidates, smoothing=self.smoothing)
     else:
-      self.table = transitions.nat_table(
-          space.candidates, (skeleton, *targets))
+      self.table = transitions.guarded_table(
+          scheme, space.candidates, (skeleton, *targets))
     self.policy = gcn.GCNPolicy(
         len(space.candidates), len(self.table.actions), config.gcn_layers,
         self.published)

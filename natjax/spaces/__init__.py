@@ -1,7 +1,8 @@
 """Search spaces, one file each."""
 
+from natjax.spaces.nat import get
 from natjax.spaces.nat import SearchSpace
 from natjax.spaces.nat import space_for
 from natjax.spaces.nat import SPACES
 
-__all__ = ["SPACES", "SearchSpace", "space_for"]
+__all__ = ["SPACES", "SearchSpace", "get", "space_for"]

@@ -1,7 +1,7 @@
-"""The two search spaces of NAT: fully concatenated and loose end.
+"""The search spaces of NAT and NAT++, fully concatenated and loose end.
 
-Guo et al., 2021, section 5.1, and the operation lists that its authors
-released. Every node has two inputs from any earlier nodes. In the fully
+Guo et al., 2021, sections 4.1 and 5.1, and the operation lists that its authors
+released; NAT++ has one list of thirteen for both. Every node has two inputs from any earlier nodes. In the fully
 concatenated space a cell's output is the concatenation of all its nodes; in
 the loose-end space, of the nodes that feed no other node. The supernet's
 output is always N * C wide, nodes that are not concatenated giving zeros.
@@ -18,6 +18,9 @@ _SHARED = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3",
 
 FULLY_CONCATENATED = (*_SHARED, "dil_conv_3x3", "dil_conv_5x5", "conv_3x3",
                       "null")
+NATPP = ("max_pool_3x3", "max_pool_5x5", "avg_pool_3x3", "avg_pool_5x5",
+         "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3",
+         "dil_conv_5x5", "conv_1x1", "conv_3x3", "conv_5x5", "null")
 LOOSE_END = (*_SHARED, "conv_1x1", "conv_3x3", "conv_5x5", "null")
 
 
@@ -41,11 +44,25 @@ class SearchSpace(NamedTuple):
 SPACES = {
     "nat": SearchSpace("nat", FULLY_CONCATENATED),
     "nat_loose_end": SearchSpace("nat_loose_end", LOOSE_END, loose_end=True),
+    "natpp": SearchSpace("natpp", NATPP),
+    "natpp_loose_end": SearchSpace("natpp_loose_end", NATPP, loose_end=True),
 }
 
 
+def get(name: str) -> SearchSpace:
+  """Looks a space up by name (InputError)."""
+  if name not in SPACES:
+    raise errors.InputError(
+        f"search space '{name}' is unknown; choose one of {', '.join(SPACES)}"
+    )
+  return SPACES[name]
+
+
 def space_for(
-    genotype: architecture.Genotype, *, name: str | None = None
+    genotype: architecture.Genotype,
+    *,
+    name: str | None = None,
+    method: str = "nat",
 ) -> SearchSpace:
   """Chooses the space in which a genotype is transformed.
 
@@ -58,19 +75,16 @@ def space_for(
 
   Args:
     genotype: what is to be transformed.
-    name: "nat" or "nat_loose_end", to overrule the choice.
+    name: one of `SPACES`, to overrule the choice.
+    method: "nat" or "natpp", whose spaces to choose among.
 
   Raises:
     InputError: no space of that name.
   """
   if name is None:
     full = all(len(c.concat) == c.num_nodes for c in genotype)
-    name = "nat" if full else "nat_loose_end"
-  if name not in SPACES:
-    raise errors.InputError(
-        f"search space '{name}' is unknown; choose one of {', '.join(SPACES)}"
-    )
-  space = SPACES[name]
+    name = method if full else f"{method}_loose_end"
+  space = get(name)
   used = dict.fromkeys(e.operation for cell in genotype for e in cell.edges)
   extra = [op for op in used if op not in space.candidates]
   candidates = (*space.candidates[:-1], *extra, operations.NULL)

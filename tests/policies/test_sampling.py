@@ -18,7 +18,8 @@ from natjax.policies import sampling
 
 CANDIDATES = spaces.SPACES["nat"].candidates
 NULL = CANDIDATES.index("null")
-TABLE = transitions.nat_table(CANDIDATES, [skeleton.Skeleton()])
+TABLE = transitions.guarded_table(
+    transitions.nat_scheme(CANDIDATES), CANDIDATES, [skeleton.Skeleton()])
 NODES = 3
 ALL = jnp.asarray(np.array(list(itertools.product(
     range(3), repeat=2 * NODES)), np.int32).reshape(-1, NODES, 2))
@@ -161,7 +162,8 @@ def test_gradient_of_the_entropy_agrees_with_finite_differences():
 
 
 def test_published_log_probability_is_smoothed_and_unmasked():
-  table = transitions.published_table(CANDIDATES)
+  table = transitions.published_table(
+      transitions.nat_scheme(CANDIDATES), CANDIDATES, smoothing=1e-5)
   cell = make_cell([[0, 1], [1, 2], [0, 3]], [[8, 8], [8, 8], [8, 8]])
   logits = jnp.zeros((NODES, 2, 3)).at[..., 0].set(30.0)
   null = jnp.zeros((NODES, 2), jnp.int32)
