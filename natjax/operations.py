@@ -3,8 +3,8 @@
 An operation is a named function on an edge of a cell that keeps the number of
 channels and, at stride 2, halves height and width (rounding up). Facts:
 Guo et al., 2021, "Towards Accurate and Compact Architectures via Neural
-Architecture Transformer", Fig. 4, and the cells of DARTS, NAONet, NASNet and
-AmoebaNet.
+Architecture Transformer", Fig. 4, the cells of DARTS, NAONet, NASNet and
+AmoebaNet, and the convolutions of MobileNets and ShuffleNet.
 
 Order inside every convolution: ReLU, convolution without bias, batch
 normalisation (BN). `sep_conv` stacks ReLU, depthwise, pointwise, BN twice, the
@@ -85,6 +85,10 @@ class Operation:
     strides: the strides at which it may stand.
     pooled: whether a supernet appends a BN without affine (NAT, pooling).
     identity: whether drop path leaves it alone at stride 1.
+    activates: whether it begins with a ReLU, which `module(..., activate=
+      False)` leaves out, for networks whose nodes activate (`natjax.edges`).
+    widens: whether `features` may differ from the channels of the input;
+      `cost` then takes `in_channels=` too.
   """
 
   name: str
@@ -95,6 +99,8 @@ class Operation:
   strides: tuple[int, ...] = (1, 2)
   pooled: bool = False
   identity: bool = False
+  activates: bool = False
+  widens: bool = False
 
 
 # U(-1/sqrt(fan_in), 1/sqrt(fan_in)), what PyTorch's convolutions start from.
@@ -139,11 +145,54 @@ class ReluConvNorm(nn.Module):
   stride: int
   norm: NormFactory
   kernel_size: int = 1
+  activate: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     x = Conv(self.features, (self.kernel_size,) * 2, self.stride,
-             name="conv")(nn.relu(x))
+             name="conv")(_relu(x, self.activate))
+    return self.norm(name="norm")(x)
+
+
+class GroupConv(nn.Module):
+  """ReLU, convolution 1x1 in groups of channels, BN.
+
+  Raises:
+    InputError: `groups` does not divide the channels.
+  """
+
+  features: int
+  stride: int
+  norm: NormFactory
+  groups: int
+  activate: bool = True
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    g = self.groups
+    check_groups(g, x.shape[-1], self.features)
+    x = _relu(x, self.activate)[:, ::self.stride, ::self.stride]
+    width = x.shape[-1] // g
+    kernel = self.param("kernel", kernel_init, (1, 1, width, self.features))
+    x = x.reshape(*x.shape[:3], g, width)
+    x = jnp.einsum("bhwgi,igo->bhwgo", x, kernel.astype(x.dtype).reshape(
+        width, g, self.features // g))
+    return self.norm(name="norm")(x.reshape(*x.shape[:3], self.features))
+
+
+class DepthwiseNorm(nn.Module):
+  """ReLU, depthwise convolution k x k, BN."""
+
+  features: int
+  stride: int
+  norm: NormFactory
+  kernel_size: int
+  activate: bool = True
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = DepthwiseConv(self.kernel_size, self.stride,
+                      name="depthwise")(_relu(x, self.activate))
     return self.norm(name="norm")(x)
 
 
@@ -158,17 +207,22 @@ class FactorizedConv(nn.Module):
   stride: int
   norm: NormFactory
   kernel_size: int
+  activate: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     k, s = self.kernel_size, self.stride
-    x = Conv(self.features, (1, k), (1, s), name="conv0")(nn.relu(x))
+    x = Conv(self.features, (1, k), (1, s), name="conv0")(
+        _relu(x, self.activate))
     x = Conv(self.features, (k, 1), (s, 1), name="conv1")(x)
     return self.norm(name="norm")(x)
 
 
 class SeparableConv(nn.Module):
-  """`repeats` times ReLU, depthwise, pointwise, BN; the stride comes first."""
+  """`repeats` times ReLU, depthwise, pointwise, BN.
+
+  The stride comes first; the number of channels changes last, as in DARTS.
+  """
 
   features: int
   stride: int
@@ -176,15 +230,18 @@ class SeparableConv(nn.Module):
   kernel_size: int
   dilation: int = 1
   repeats: int = 1
+  activate: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     for i in range(self.repeats):
+      last = i + 1 == self.repeats
+      features = self.features if last else x.shape[-1]
       x = DepthwiseConv(
           self.kernel_size, self.stride if i == 0 else 1, self.dilation,
           name=f"depthwise{i}",
-      )(nn.relu(x))
-      x = Conv(self.features, (1, 1), name=f"pointwise{i}")(x)
+      )(_relu(x, self.activate or i > 0))
+      x = Conv(features, (1, 1), name=f"pointwise{i}")(x)
       x = self.norm(name=f"norm{i}")(x)
     return x
 
@@ -210,6 +267,19 @@ class FactorizedReduce(nn.Module):
         for i in range(2)
     ]
     return self.norm(name="norm")(jnp.concatenate(halves, axis=-1))
+
+
+def _relu(x, activate):
+  return nn.relu(x) if activate else x
+
+
+def check_groups(groups: int, *channels: int) -> None:
+  """Refuses channels that `groups` does not divide (InputError)."""
+  for count in channels:
+    if count % groups:
+      raise errors.InputError(
+          f"{count} channels cannot be cut into {groups} groups; give a"
+          f" multiple of {groups}")
 
 
 def check_halvable(channels: int) -> None:
@@ -246,40 +316,56 @@ def _pool(features, stride, norm, *, pool, kernel_size):
   return run
 
 
-def conv_cost(
-    channels: int, size: int, stride: int, *, weights: int, convs: int = 1
-) -> Cost:
-  """Cost of `convs` convolutions at output size, each followed by a BN.
+def conv_cost(channels: int, size: int, stride: int, *, weights: int) -> Cost:
+  """Cost of a convolution at output size, followed by a BN.
 
   Args:
-    channels: of input and output.
+    channels: of the output.
     size: input side.
-    stride: of the first convolution.
-    weights: of all convolutions together.
-    convs: how many there are.
+    stride: of the convolution or of the one before it.
+    weights: of the convolution.
   """
   out = primitives.output_size(size, stride)
-  norm = 2 * channels * convs
+  norm = 2 * channels
   return Cost(weights + norm, weights * out * out, norm_params=norm)
 
 
-def _dense_cost(channels, size, stride, *, kernel_size):
+def _dense_cost(channels, size, stride, *, kernel_size, in_channels=None):
   return conv_cost(channels, size, stride,
-                   weights=kernel_size**2 * channels**2)
+                   weights=kernel_size**2 * channels * (in_channels or channels))
 
 
-def _factorized_cost(channels, size, stride, *, kernel_size):
+def _group_cost(channels, size, stride, *, groups, in_channels=None):
+  in_channels = in_channels or channels
+  check_groups(groups, in_channels, channels)
+  return conv_cost(channels, size, stride,
+                   weights=channels * in_channels // groups)
+
+
+def _depthwise_cost(channels, size, stride, *, kernel_size):
+  return conv_cost(channels, size, stride, weights=kernel_size**2 * channels)
+
+
+def _factorized_cost(channels, size, stride, *, kernel_size, in_channels=None):
   out = primitives.output_size(size, stride)
-  weights = kernel_size * channels**2
+  first = kernel_size * channels * (in_channels or channels)
+  second = kernel_size * channels**2
   # The first of the two convolutions strides along one axis only.
   norm = 2 * channels
-  return Cost(2 * weights + norm, weights * out * (size + out),
+  return Cost(first + second + norm, first * out * size + second * out * out,
               norm_params=norm)
 
 
-def _separable_cost(channels, size, stride, *, kernel_size, repeats):
-  weights = repeats * (kernel_size**2 * channels + channels**2)
-  return conv_cost(channels, size, stride, weights=weights, convs=repeats)
+def _separable_cost(
+    channels, size, stride, *, kernel_size, repeats, in_channels=None
+):
+  before = in_channels or channels  # Only the last pointwise one widens.
+  total = Cost(0, 0)
+  for i in range(repeats):
+    after = channels if i + 1 == repeats else before
+    total += conv_cost(after, size, stride,
+                       weights=kernel_size**2 * before + before * after)
+  return total
 
 
 def _skip_cost(channels, size, stride):
@@ -301,21 +387,23 @@ def _pool_cost(channels, size, stride, *, kernel_size):
 
 def _builtin() -> Iterator[Operation]:
   partial = functools.partial
+  own_width = partial(Operation, activates=True)
+  any_width = partial(own_width, widens=True)
   yield Operation(NULL, "null", 0, _null, _null_cost)
   yield Operation(SKIP, "skip", 0, _skip, _skip_cost, identity=True)
   for k in (1, 3, 5):
-    yield Operation(
+    yield any_width(
         f"conv_{k}x{k}", "conv", k, partial(ReluConvNorm, kernel_size=k),
         partial(_dense_cost, kernel_size=k),
     )
   for k in (1, 3, 5, 7):
-    yield Operation(
+    yield any_width(
         f"sep_conv_{k}x{k}", "sep_conv", k,
         partial(SeparableConv, kernel_size=k, repeats=2),
         partial(_separable_cost, kernel_size=k, repeats=2),
     )
   for k in (1, 3, 5):
-    yield Operation(
+    yield any_width(
         f"dil_conv_{k}x{k}", "dil_conv", k,
         partial(SeparableConv, kernel_size=k, dilation=2),
         partial(_separable_cost, kernel_size=k, repeats=1),
@@ -332,9 +420,20 @@ def _builtin() -> Iterator[Operation]:
       )
   for name, k in (("conv_1x3_3x1", 3), ("conv_1x7_7x1", 7),
                   ("conv_7x1_1x7", 7)):
-    yield Operation(
+    yield any_width(
         name, "conv", k, partial(FactorizedConv, kernel_size=k),
         partial(_factorized_cost, kernel_size=k),
+    )
+  for k in (3, 5, 7):
+    yield own_width(
+        f"depthwise_conv_{k}x{k}", "depthwise_conv", k,
+        partial(DepthwiseNorm, kernel_size=k),
+        partial(_depthwise_cost, kernel_size=k),
+    )
+  for g in (2, 3, 4, 8):
+    yield any_width(
+        f"group{g}_conv_1x1", "group_conv", 1, partial(GroupConv, groups=g),
+        partial(_group_cost, groups=g),
     )
 
 

@@ -26,8 +26,10 @@ NAT_ACTIONS = ("null", "same", "skip_connect")
 
 # Rule 1, conv -> sep_conv -> dil_conv -> pooling: a type may become one of no
 # higher rank. Types that are not listed become themselves, skip and null only.
-TYPE_RANKS = {"conv": 3, "sep_conv": 2, "dil_conv": 1, "max_pool": 0,
-              "avg_pool": 0}
+# Grouped and single depthwise convolutions, which the paper does not rank,
+# stand by their cost; the guard has the last word.
+TYPE_RANKS = {"conv": 5, "group_conv": 4, "sep_conv": 3, "dil_conv": 2,
+              "depthwise_conv": 1, "max_pool": 0, "avg_pool": 0}
 
 
 class Scheme(NamedTuple):

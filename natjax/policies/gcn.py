@@ -2,7 +2,8 @@
 
 Guo et al., 2021, section 3.3, equation 3: Z = h(A s(A X W0) W1 W_FC). The
 nodes of the graph are a cell's nodes; X holds the embedded operations of a
-node's two incoming edges; the output gives the logits of those two edges.
+node's K incoming edges (two in the paper); the output gives the logits of
+those edges.
 
 Two forms:
   published: as the authors released it. A is directed, without self-loops, and
@@ -44,6 +45,8 @@ class GCNPolicy(nn.Module):
     embedding: features of an operation's embedding.
     hidden: features before the first graph convolution.
     features: features after every graph convolution.
+    cell_types: cell types that the default form's embedding knows.
+    num_inputs: I, input nodes of a cell, numbered first.
   """
 
   num_operations: int
@@ -53,31 +56,34 @@ class GCNPolicy(nn.Module):
   embedding: int = 100
   hidden: int = 1024
   features: int = 100
+  cell_types: int = 2
+  num_inputs: int = architecture_lib.NUM_INPUTS
 
   @nn.compact
   def __call__(
-      self, cell: architecture_lib.CellArrays, reduction: jax.Array
+      self, cell: architecture_lib.CellArrays, cell_type: jax.Array
   ) -> jax.Array:
-    """Computes logits f32[N, 2, A].
+    """Computes logits f32[N, K, A].
 
     Args:
-      cell: `source` and `operation` of shape [N, 2].
-      reduction: i32 or bool [], whether it is a reduction cell.
+      cell: `source` and `operation` of shape [N, K].
+      cell_type: i32 or bool [], below `cell_types`; in NAT's spaces, whether
+        it is a reduction cell.
     """
-    n = cell.source.shape[0]
-    graph = self._graph(cell)._replace(nodes=self._embed(cell, reduction))
-    graph = graph._replace(nodes=self._linear(self.hidden, "in")(graph.nodes))
+    n, slots = cell.source.shape
+    graph = self._graph(cell)._replace(nodes=self._embed(cell, cell_type))
+    graph = graph._replace(nodes=self._linear(
+        self.hidden, "in", slots * self.embedding)(graph.nodes))
     for i in range(self.layers):
       graph = self._convolve(graph, i)
       if i + 1 < self.layers:
         graph = graph._replace(nodes=nn.relu(graph.nodes))
-    nodes = graph.nodes[architecture_lib.NUM_INPUTS:]
-    logits = self._linear(2 * self.num_actions, "out")(nodes)
-    return logits.reshape(n, 2, self.num_actions)
+    logits = self._linear(slots * self.num_actions, "out", self.features)(
+        graph.nodes[self.num_inputs:])
+    return logits.reshape(n, slots, self.num_actions)
 
-  def _linear(self, features, name):
+  def _linear(self, features, name, fan_in):
     def bias(rng, shape, dtype=jnp.float32):
-      fan_in = self.features if name == "out" else 2 * self.embedding
       return _uniform(fan_in**-0.5)(rng, shape, dtype)
 
     # Small last weights: the default starts near the uniform policy.
@@ -85,33 +91,34 @@ class GCNPolicy(nn.Module):
     kernel = nn.initializers.normal(0.01) if small else _linear_init
     return nn.Dense(features, kernel_init=kernel, bias_init=bias, name=name)
 
-  def _embed(self, cell, reduction):
-    """X: f32[2 + N, 2 * embedding]."""
+  def _embed(self, cell, cell_type):
+    """X: f32[I + N, K * embedding]."""
     table = lambda count, width, name: nn.Embed(
         count, width, embedding_init=nn.initializers.normal(1.0), name=name)
-    n, wide = cell.source.shape[0], 2 * self.embedding
+    n, slots = cell.source.shape
+    wide, total = slots * self.embedding, self.num_inputs + n
     edges = table(self.num_operations, self.embedding, "operation")(
-        cell.operation)  # [N, 2, embedding]
-    inputs = table(architecture_lib.NUM_INPUTS, wide, "input")(
-        jnp.arange(architecture_lib.NUM_INPUTS))
+        cell.operation)  # [N, K, embedding]
+    inputs = table(self.num_inputs, wide, "input")(
+        jnp.arange(self.num_inputs))
     if self.published:
       return jnp.concatenate([inputs, edges.reshape(n, wide)])
-    total = architecture_lib.NUM_INPUTS + n
     edges += table(total, self.embedding, "source")(cell.source)
     x = jnp.concatenate([inputs, edges.reshape(n, wide)])
     x += table(total, wide, "node")(jnp.arange(total))
-    return x + table(2, wide, "cell_type")(jnp.asarray(reduction, jnp.int32))
+    return x + table(self.cell_types, wide, "cell_type")(
+        jnp.asarray(cell_type, jnp.int32))
 
   def _graph(self, cell):
-    n = cell.source.shape[0]
-    target = jnp.repeat(jnp.arange(n) + architecture_lib.NUM_INPUTS, 2)
+    n, slots = cell.source.shape
+    target = jnp.repeat(jnp.arange(n) + self.num_inputs, slots)
     senders, receivers = cell.source.reshape(-1), target
     if not self.published:
       senders, receivers = (jnp.concatenate([senders, receivers]),
                             jnp.concatenate([receivers, senders]))
     return jraph.GraphsTuple(
         nodes=None, edges=None, globals=None, senders=senders,
-        receivers=receivers, n_node=jnp.array([n + 2]),
+        receivers=receivers, n_node=jnp.array([n + self.num_inputs]),
         n_edge=jnp.array([senders.shape[0]]))
 
   def _convolve(self, graph, i):

@@ -1,6 +1,6 @@
 """Distributions over transformations of a cell that keep its guards.
 
-A policy gives logits over A actions for each of a cell's E = 2N edges. Actions
+A policy gives logits over A actions for each of a cell's E = KN edges. Actions
 are masked one edge at a time in topological order: those that the transition
 table forbids, and, where the table asks for connectivity, a null that would
 leave a node of `concat` without a signal although it had one, given what was
@@ -11,7 +11,7 @@ distribution; the entropy is exact, by dynamic programming over which nodes
 carry a signal, of which there are 2^N possibilities.
 
 All functions take one cell; callers `vmap`. Shapes: `source`, `operation`,
-`actions` are [N, 2], `concat` is [N], logits [N, 2, A].
+`actions` are [N, K], `concat` is [N], logits [N, K, A]; K is 2 in NAT's spaces.
 """
 
 from typing import NamedTuple
@@ -64,20 +64,20 @@ def _is_live(bits, source):
 
 def _edges(table, cell, reduction):
   """The cell's edges in topological order, an `_Edge` with leading axis E."""
-  n = cell.source.shape[0]
+  n, slots = cell.source.shape
   source = cell.source.reshape(-1)
   operation = cell.operation.reshape(-1)
   strided = (source < architecture_lib.NUM_INPUTS) & reduction
-  bit = jnp.repeat(jnp.uint32(1) << jnp.arange(n, dtype=jnp.uint32), 2)
+  bit = jnp.repeat(jnp.uint32(1) << jnp.arange(n, dtype=jnp.uint32), slots)
   kept = operation != table.null
   live = _complete(source, bit, kept, jnp.uint32(0), -1)
-  wanted = jnp.sum(jnp.where(cell.concat, bit[::2], 0), dtype=jnp.uint32)
+  wanted = jnp.sum(jnp.where(cell.concat, bit[::slots], 0), dtype=jnp.uint32)
   return _Edge(
       source=source, bit=bit, kept=kept,
       outcome=jnp.asarray(table.outcome)[operation],
       valid=jnp.asarray(table.valid)[strided.astype(jnp.int32), operation],
       required=jnp.broadcast_to(live & wanted, source.shape),
-      index=jnp.arange(2 * n))
+      index=jnp.arange(slots * n))
 
 
 def _complete(source, bit, kept, bits, after):
@@ -130,16 +130,16 @@ def sample(
 
   Args:
     rng: a key.
-    logits: f32[N, 2, A].
-    cell: the input cell, `source` and `operation` of shape [N, 2].
+    logits: f32[N, K, A].
+    cell: the input cell, `source` and `operation` of shape [N, K].
     reduction: whether it is a reduction cell (its edges from nodes 0 and 1
       then have stride 2).
     table: the transition table.
 
   Returns:
-    i32[N, 2], an action per edge.
+    i32[N, K], an action per edge.
   """
-  keys = jax.random.split(rng, logits.shape[0] * 2)
+  keys = jax.random.split(rng, cell.source.size)
   return _choose(
       table, logits, cell, reduction,
       lambda i, log_p: jax.random.categorical(keys[i], log_p))[0]

@@ -126,6 +126,15 @@ def separable(x, scope, *, stride, repeats, dilation=1):
   return x
 
 
+def group_conv(x, scope, groups, *, stride, activate=True):
+  kernel = scope.params["kernel"][0, 0]
+  x = (relu(x) if activate else x)[:, ::stride, ::stride]
+  parts = [a @ b for a, b in zip(
+      np.split(x, groups, axis=-1), np.split(kernel, groups, axis=-1),
+      strict=True)]
+  return norm(np.concatenate(parts, axis=-1), scope.at("norm"))
+
+
 def factorized_reduce(x, scope):
   x = relu(x)
   if x.shape[1] % 2:
@@ -149,6 +158,12 @@ def operation(name, x, scope, stride):
     return norm(x, scope.at("norm"))
   kind, size = re.fullmatch(r"(\w+)_(\d)x\2", name).groups()
   size = int(size)
+  if kind.startswith("group"):
+    return group_conv(x, scope, int(kind[5]), stride=stride)
+  if kind == "depthwise_conv":
+    x = conv(relu(x), scope.params["depthwise"]["kernel"], stride=stride,
+             depthwise=True)
+    return norm(x, scope.at("norm"))
   if kind == "conv":
     return relu_conv_norm(x, scope, stride=stride)
   if kind == "sep_conv":

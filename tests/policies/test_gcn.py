@@ -109,3 +109,30 @@ def test_layers_and_batches(layers):
 def test_other_numbers_of_layers_are_refused():
   with pytest.raises(errors.InputError, match="1, 2, 5, 10"):
     gcn.check_layers(3)
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_slots_input_nodes_and_cell_types(published):
+  # Three slots per node, one input node, five cell types.
+  policy = gcn.GCNPolicy(5, 4, 2, published, cell_types=5, num_inputs=1)
+  cell = architecture.CellArrays(
+      source=jnp.array([[0, 0, 0], [0, 1, 0], [0, 1, 2]]),
+      operation=jnp.array([[3, 0, 0], [2, 1, 0], [4, 3, 2]]),
+      concat=jnp.array([False, False, True]))
+  variables = policy.init(jax.random.key(0), cell, 4)
+  params = variables["params"]
+  assert params["input"]["embedding"].shape == (1, 300)
+  logits = policy.apply(variables, cell, 4)
+  assert logits.shape == (3, 3, 4)
+  other = policy.apply(variables, cell, 3)
+  if published:
+    np.testing.assert_array_equal(logits, other)
+    assert "cell_type" not in params
+  else:
+    assert params["cell_type"]["embedding"].shape == (5, 300)
+    assert params["source"]["embedding"].shape == (4, 100)
+    assert np.abs(logits - other).max() > 1e-7
+    # What stands in the third slot of the last node is seen.
+    changed = cell.replace(operation=cell.operation.at[2, 2].set(1))
+    moved = policy.apply(variables, changed, 4)
+    assert np.abs(moved - logits)[2].max() > 1e-7

@@ -174,3 +174,29 @@ def test_published_log_probability_is_smoothed_and_unmasked():
   np.testing.assert_allclose(
       sampling.log_prob(logits, cell, True, other, table),
       6 * np.log(1e-5), rtol=1e-4)
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_nodes_may_have_any_number_of_slots(slots):
+  rng = np.random.default_rng(slots)
+  source = [[int(rng.integers(i + 2)) for _ in range(slots)] for i in range(2)]
+  operation = rng.integers(0, len(CANDIDATES), (2, slots))
+  operation[0, 0], operation[1, -1] = 3, NULL
+  cell = make_cell(source, operation, [False, True])
+  logits = jnp.asarray(rng.normal(size=(2, slots, 3)), jnp.float32)
+  every = jnp.asarray(np.array(list(itertools.product(
+      range(3), repeat=2 * slots)), np.int32).reshape(-1, 2, slots))
+  log_p = np.asarray(log_probs(logits, cell, True, every))
+  finite = np.isfinite(log_p)
+  np.testing.assert_allclose(np.exp(log_p).sum(), 1.0, rtol=1e-5)
+  np.testing.assert_allclose(
+      -np.sum(np.exp(log_p[finite]) * log_p[finite]),
+      entropy(logits, cell, True), rtol=1e-4, atol=1e-5)
+  for actions, possible in zip(every, finite, strict=True):
+    if possible:
+      assert not breaks_a_guard(cell, True, actions)
+  drawn = samples(jax.random.split(jax.random.key(0), 32), logits, cell, True)
+  assert drawn.shape == (32, 2, slots)
+  code = lambda a: (np.asarray(a).reshape(len(a), -1)
+                    * 3**np.arange(2 * slots)).sum(-1)
+  assert set(code(drawn)) <= set(code(every)[finite])
