@@ -125,21 +125,38 @@ def run_list(args) -> int:
 
 
 def run_operations(args) -> int:
-  """`natjax operations`."""
+  """`natjax operations`: all operations, or those of a space.
+
+  With --json, a list of objects with the keys "operation", "type",
+  "kernel_size", "params", "madds" (BN left out, pooling windows and copies
+  counted, as in Fig. 4(b)); with --space also "transitions" and
+  "transitions_stride_2", the names of the operations that it may become, itself
+  among them, at stride 1 and at stride 2, by the space's rule and the guard of
+  cost at the given channels and size (BN included, pooling windows and copies
+  left out). Where an operation cannot stand at a stride, its list says what
+  may stand in for it.
+  """
   from natjax import cost
   from natjax import operations
+  from natjax import spaces
 
   for flag, value in (("channels", args.channels),
                       ("image-size", args.image_size)):
     if value < 1:
       raise errors.InputError(
           f"{flag} is {value} and must be at least 1; pass --{flag} 32")
-  table = cost.operation_table(args.channels, args.image_size)
+  space = None if args.space is None else spaces.get(args.space)
+  table = cost.operation_table(
+      args.channels, args.image_size, space and space.candidates)
+  may = {} if space is None else _transitions(
+      space, args.channels, args.image_size)
   if args.json:
     output.out.print_json(json.dumps([
         {"operation": name, "type": operations.get(name).type,
          "kernel_size": operations.get(name).kernel_size,
-         "params": c.params, "madds": c.madds} for name, c in table.items()]))
+         "params": c.params, "madds": c.madds,
+         **{key: names[name] for key, names in may.items()}}
+        for name, c in table.items()]))
     return 0
   shown = rich_table.Table(
       title=f"{args.channels} channels, {args.image_size} x"
@@ -147,7 +164,29 @@ def run_operations(args) -> int:
   for column in ("operation", "parameters (K)", "multiply-adds (M)"):
     shown.add_column(column, justify="left" if column == "operation"
                      else "right")
+  for title in ("may become", "at stride 2 not")[:len(may)]:
+    shown.add_column(title, overflow="fold")
   for name, c in table.items():
-    shown.add_row(name, f"{c.params / 1e3:.1f}", f"{c.madds / 1e6:.1f}")
+    lists = [may[key][name] for key in may]
+    cells = [] if not may else [
+        ", ".join(n for n in lists[0] if n != name),
+        ", ".join(n for n in lists[0] if n not in lists[1])]
+    shown.add_row(name, f"{c.params / 1e3:.1f}", f"{c.madds / 1e6:.1f}", *cells)
   output.out.print(shown)
   return 0
+
+
+def _transitions(space, channels, size):
+  """Per JSON key, what every operation of a space may become."""
+  from natjax import transitions
+
+  if channels % 2:
+    raise errors.InputError(
+        f"channels is {channels}; a skip at stride 2 halves them, so give an"
+        " even number with --space")
+  scheme = transitions.SCHEMES[space.scheme](space.candidates)
+  valid = transitions.guarded(
+      scheme, space.candidates, {s: {(channels, size)} for s in (1, 2)})
+  return {key: transitions.becomes(scheme, space.candidates, row)
+          for key, row in zip(("transitions", "transitions_stride_2"), valid,
+                              strict=True)}

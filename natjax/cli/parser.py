@@ -16,7 +16,8 @@ _HELP = {
     "draw": "draw an architecture, or what changed between two",
     "cost": "parameters and multiply-adds of an architecture",
     "list": "architectures, operations, data sets and presets",
-    "operations": "parameters and multiply-adds of every operation",
+    "operations": "parameters and multiply-adds of every operation, and what"
+                  " it may become",
 }
 
 
@@ -83,7 +84,14 @@ def make_parser() -> Parser:
   operations = add("operations", inspection.run_operations)
   operations.add_argument("--channels", type=int, default=128, metavar="N")
   operations.add_argument("--image-size", type=int, default=32, metavar="N")
-  operations.add_argument("--json", action="store_true")
+  operations.add_argument("--space", help="list the operations of this search"
+                          " space, and the transitions that its rule and the"
+                          " guard of cost allow at these channels and size")
+  operations.add_argument("--json", action="store_true", help="a list of"
+                          " objects with operation, type, kernel_size, params,"
+                          " madds; with --space also transitions, the names of"
+                          " the operations it may become at stride 1, itself"
+                          " among them, and transitions_stride_2")
   return parser
 
 
