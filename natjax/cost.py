@@ -5,6 +5,8 @@ the papers count them; the auxiliary head, which is dropped after training, is
 left out of both figures.
 """
 
+from collections.abc import Sequence
+
 from natjax import architecture as architecture_lib
 from natjax import blocks as blocks_lib
 from natjax import edges as edges_lib
@@ -164,7 +166,9 @@ def check_strides(genotype: architecture_lib.Genotype) -> None:
         )
 
 
-def operation_table(channels: int, size: int) -> dict[str, Cost]:
+def operation_table(
+    channels: int, size: int, names: Sequence[str] | None = None
+) -> dict[str, Cost]:
   """Computes the paper's Fig. 4(b): the cost of every operation.
 
   As there, `params` leaves BN out and `madds` counts pooling windows and
@@ -174,13 +178,14 @@ def operation_table(channels: int, size: int) -> dict[str, Cost]:
   Args:
     channels: C of input and output.
     size: side of the square input image.
+    names: of the operations; None is all.
 
   Example:
     >>> operation_table(128, 32)["sep_conv_3x3"].params
     35072
   """
   table = {}
-  for name in operations.names():
+  for name in operations.names() if names is None else names:
     operation = operations.get(name)
     try:
       cost = operation.cost(channels, size, operation.strides[0])

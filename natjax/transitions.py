@@ -13,8 +13,7 @@ transition is valid where it raises neither the parameters nor the multiply-adds
 of the edge at any place of the skeletons; keeping an operation is always valid.
 """
 
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -139,7 +138,24 @@ def guarded_table(
     candidates: operation names, in order; O of them.
     skeletons: those in which no edge may come to cost more.
   """
-  places = edge_places(skeletons)
+  valid = guarded(scheme, candidates, edge_places(skeletons))
+  return TransitionTable(scheme.actions, scheme.outcome, valid,
+                         candidates.index(operations.NULL))
+
+
+def guarded(
+    scheme: Scheme,
+    candidates: Sequence[str],
+    places: Mapping[int, set[tuple[int, int]]],
+) -> np.ndarray:
+  """Which actions the rule and the guard of cost allow, bool[2, O, A].
+
+  Args:
+    scheme: of the candidates.
+    candidates: operation names, in order; O of them.
+    places: per stride, the (channels, input side) of edges, as `edge_places`
+      gives them.
+  """
   valid = np.zeros((2, *scheme.outcome.shape), bool)
   for row, stride in enumerate((1, 2)):
     for o, before in enumerate(candidates):
@@ -150,8 +166,23 @@ def guarded_table(
         valid[row, o, a] = a == keep or bool(
             scheme.allowed[o, a] and outcome != o and not_dearer(
                 before, candidates[outcome], stride, places[stride]))
-  return TransitionTable(scheme.actions, scheme.outcome, valid,
-                         candidates.index(operations.NULL))
+  return valid
+
+
+def becomes(
+    scheme: Scheme, candidates: Sequence[str], valid: np.ndarray
+) -> dict[str, list[str]]:
+  """Per candidate, the candidates that it may become, itself among them.
+
+  Args:
+    scheme: of the candidates.
+    candidates: operation names, in order; O of them.
+    valid: bool[O, A], one row of `guarded`.
+  """
+  return {
+      before: [candidates[o] for o in sorted(set(outcomes[row].tolist()))]
+      for before, outcomes, row in zip(
+          candidates, scheme.outcome, valid, strict=True)}
 
 
 def published_table(

@@ -1,10 +1,11 @@
 """The search spaces of NAT and NAT++, fully concatenated and loose end.
 
 Guo et al., 2021, sections 4.1 and 5.1, and the operation lists that its authors
-released; NAT++ has one list of thirteen for both. Every node has two inputs from any earlier nodes. In the fully
-concatenated space a cell's output is the concatenation of all its nodes; in
-the loose-end space, of the nodes that feed no other node. The supernet's
-output is always N * C wide, nodes that are not concatenated giving zeros.
+released; NAT++ has one list of thirteen for both. Every node has two inputs
+from any earlier nodes. In the fully concatenated space a cell's output is the
+concatenation of all its nodes; in the loose-end space, of the nodes that feed
+no other node. The supernet's output is always N * C wide, nodes that are not
+concatenated giving zeros.
 """
 
 from typing import NamedTuple
@@ -33,19 +34,22 @@ class SearchSpace(NamedTuple):
     num_nodes: N, intermediate nodes of a cell.
     loose_end: whether a cell's output concatenates only the nodes that feed
       no other node.
+    scheme: which of `transitions.SCHEMES` the space is meant for.
   """
 
   name: str
   candidates: tuple[str, ...]
   num_nodes: int = 4
   loose_end: bool = False
+  scheme: str = "nat"
 
 
 SPACES = {
     "nat": SearchSpace("nat", FULLY_CONCATENATED),
     "nat_loose_end": SearchSpace("nat_loose_end", LOOSE_END, loose_end=True),
-    "natpp": SearchSpace("natpp", NATPP),
-    "natpp_loose_end": SearchSpace("natpp_loose_end", NATPP, loose_end=True),
+    "natpp": SearchSpace("natpp", NATPP, scheme="natpp"),
+    "natpp_loose_end": SearchSpace("natpp_loose_end", NATPP, loose_end=True,
+                                   scheme="natpp"),
 }
 
 

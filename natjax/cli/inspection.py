@@ -1,0 +1,192 @@
+"""The commands that only look: evaluate, draw, cost, list, operations."""
+
+import functools
+import json
+
+from rich import table as rich_table
+
+from natjax import errors
+from natjax.cli import inputs
+from natjax.cli import output
+
+
+def run_evaluate(args) -> int:
+  """`natjax evaluate`."""
+  from natjax.training import devices
+
+  devices.configure_compilation()
+  from natjax import data
+  from natjax import runs
+  from natjax.training import fit
+
+  config = runs.read_config(args.directory)
+  try:
+    dataset = data.load(
+        args.dataset or config["dataset"], data_dir=args.data_dir,
+        image_size=config["image_size"])
+  except errors.InputError as e:
+    if args.dataset is None:  # A file's or a folder's path is not kept.
+      raise errors.InputError(f"{e}; name the run's set by --dataset") from e
+    raise
+  if dataset.num_classes != config["classes"]:
+    raise errors.InputError(
+        f"{args.directory} has networks for {config['classes']} classes and"
+        f" {dataset.name} has {dataset.num_classes}; name the set that they"
+        " were trained on")
+  split = fit.Split(dataset.test_images, dataset.test_labels)
+  rows = []
+  for folder in runs.network_folders(args.directory):
+    net = runs.load(args.directory, folder.name)
+    accuracy = fit.evaluate(
+        functools.partial(_is_right, net.module), net.variables, split,
+        preparation=net.preparation, batch_size=128)
+    rows.append({"network": folder.name, "accuracy": accuracy})
+  if args.json:
+    output.out.print_json(json.dumps(
+        {"dataset": dataset.name, "networks": rows}))
+    return 0
+  table = rich_table.Table(title=f"test accuracy on {dataset.name}")
+  table.add_column("network")
+  table.add_column("accuracy", justify="right")
+  for row in rows:
+    table.add_row(row["network"], f"{100 * row['accuracy']:.2f} %")
+  output.out.print(table)
+  return 0
+
+
+def _is_right(module, variables, batch):
+  """f32[B], 1 where the network is right."""
+  logits, _ = module.apply(variables, batch["image"])
+  return (logits.argmax(-1) == batch["label"]).astype("float32")
+
+
+def run_draw(args) -> int:
+  """`natjax draw`."""
+  from natjax import drawing
+
+  other = None if args.other is None else inputs.read_architecture(args.other)
+  drawing.save(args.out, inputs.read_architecture(args.architecture), other)
+  output.out.print(args.out)
+  return 0
+
+
+def run_cost(args) -> int:
+  """`natjax cost`."""
+  from natjax import cost
+  from natjax import skeleton
+
+  given = {"init_channels": args.init_channels, "cells": args.cells,
+           "num_classes": args.classes, "image_size": args.image_size}
+  if args.classes is not None and args.classes < 1:
+    raise errors.InputError(
+        f"classes is {args.classes} and must be at least 1; pass --classes 10")
+  place = skeleton.DEFAULTS[args.skeleton]._replace(
+      **{k: v for k, v in given.items() if v is not None})
+  total = cost.network(inputs.read_architecture(args.architecture), place)
+  if args.json:
+    output.out.print_json(json.dumps({
+        "params": total.params, "madds": total.madds,
+        "architecture": args.architecture, "skeleton": place._asdict()}))
+  else:
+    output.out.print(
+        f"{args.architecture}: {total.params} parameters,"
+        f" {total.madds / 1e6:.1f} M multiply-adds ({place.kind} skeleton,"
+        f" {place.init_channels} channels, {place.cells} cells,"
+        f" {place.num_classes} classes, {place.image_size} pixels)")
+  return 0
+
+
+def run_list(args) -> int:
+  """`natjax list`."""
+  from natjax import data
+  from natjax import operations
+  from natjax import presets
+  from natjax import spaces
+  from natjax import zoo
+
+  listing = {
+      "architectures": list(zoo.names()),
+      "operations": list(operations.names()),
+      "datasets": dict(data.names()),
+      "spaces": list(spaces.SPACES),
+      "presets": list(presets.PRESETS),
+  }
+  if args.json:
+    output.out.print_json(json.dumps(listing))
+    return 0
+  for title, names in listing.items():
+    output.out.print(title, style="bold")
+    if isinstance(names, dict):
+      for name, text in names.items():
+        output.out.print(f"  {name}: {text}")
+    else:
+      output.out.print("  " + ", ".join(names))
+  return 0
+
+
+def run_operations(args) -> int:
+  """`natjax operations`: all operations, or those of a space.
+
+  With --json, a list of objects with the keys "operation", "type",
+  "kernel_size", "params", "madds" (BN left out, pooling windows and copies
+  counted, as in Fig. 4(b)); with --space also "transitions" and
+  "transitions_stride_2", the names of the operations that it may become, itself
+  among them, at stride 1 and at stride 2, by the space's rule and the guard of
+  cost at the given channels and size (BN included, pooling windows and copies
+  left out). Where an operation cannot stand at a stride, its list says what
+  may stand in for it.
+  """
+  from natjax import cost
+  from natjax import operations
+  from natjax import spaces
+
+  for flag, value in (("channels", args.channels),
+                      ("image-size", args.image_size)):
+    if value < 1:
+      raise errors.InputError(
+          f"{flag} is {value} and must be at least 1; pass --{flag} 32")
+  space = None if args.space is None else spaces.get(args.space)
+  table = cost.operation_table(
+      args.channels, args.image_size, space and space.candidates)
+  may = {} if space is None else _transitions(
+      space, args.channels, args.image_size)
+  if args.json:
+    output.out.print_json(json.dumps([
+        {"operation": name, "type": operations.get(name).type,
+         "kernel_size": operations.get(name).kernel_size,
+         "params": c.params, "madds": c.madds,
+         **{key: names[name] for key, names in may.items()}}
+        for name, c in table.items()]))
+    return 0
+  shown = rich_table.Table(
+      title=f"{args.channels} channels, {args.image_size} x"
+      f" {args.image_size} pixels (stride 1; 2x2 pooling at stride 2)")
+  for column in ("operation", "parameters (K)", "multiply-adds (M)"):
+    shown.add_column(column, justify="left" if column == "operation"
+                     else "right")
+  for title in ("may become", "at stride 2 not")[:len(may)]:
+    shown.add_column(title, overflow="fold")
+  for name, c in table.items():
+    lists = [may[key][name] for key in may]
+    cells = [] if not may else [
+        ", ".join(n for n in lists[0] if n != name),
+        ", ".join(n for n in lists[0] if n not in lists[1])]
+    shown.add_row(name, f"{c.params / 1e3:.1f}", f"{c.madds / 1e6:.1f}", *cells)
+  output.out.print(shown)
+  return 0
+
+
+def _transitions(space, channels, size):
+  """Per JSON key, what every operation of a space may become."""
+  from natjax import transitions
+
+  if channels % 2:
+    raise errors.InputError(
+        f"channels is {channels}; a skip at stride 2 halves them, so give an"
+        " even number with --space")
+  scheme = transitions.SCHEMES[space.scheme](space.candidates)
+  valid = transitions.guarded(
+      scheme, space.candidates, {s: {(channels, size)} for s in (1, 2)})
+  return {key: transitions.becomes(scheme, space.candidates, row)
+          for key, row in zip(("transitions", "transitions_stride_2"), valid,
+                              strict=True)}

@@ -1,0 +1,107 @@
+"""The commands that run long: transform and train."""
+
+import math
+import signal
+import sys
+
+from natjax import errors
+from natjax.cli import inputs
+from natjax.cli import output
+
+
+def _prepare(args):
+  """What the two long commands do first; returns (preset, genotype)."""
+  from natjax import presets
+  from natjax.training import devices
+
+  devices.configure_compilation()
+  for flag, seconds in (("checkpoint-seconds", args.checkpoint_seconds),
+                        ("chunk-seconds", args.chunk_seconds)):
+    if not 0 <= seconds < math.inf:
+      raise errors.InputError(
+          f"{flag} is {seconds} and must be a finite number of 0 or more; pass"
+          f" --{flag} 10")
+  if args.tensorboard:
+    output.tensorboard_module()
+  return presets.get(args.preset), inputs.read_architecture(args.architecture)
+
+
+def run_transform(args) -> int:
+  """`natjax transform`."""
+  preset, genotype = _prepare(args)
+  from natjax import pipeline
+
+  extra = inputs.file_settings(args, ("search", "train"))
+  search = inputs.settings(args, preset.search, "", extra["search"])
+  train = inputs.settings(args, preset.train, "train-", extra["train"])
+  job = pipeline.TransformJob(
+      genotype, inputs.load_dataset(args, preset.image_size), search, train,
+      space=args.space, seed=args.seed, devices=args.devices)
+  return _run_job(args, job, output.print_transformed)
+
+
+def run_train(args) -> int:
+  """`natjax train`."""
+  preset, genotype = _prepare(args)
+  from natjax import pipeline
+
+  extra = inputs.file_settings(args, ("train",))
+  config = inputs.settings(args, preset.train, "", extra["train"])
+  job = pipeline.TrainJob(
+      genotype, inputs.load_dataset(args, preset.image_size), config,
+      seed=args.seed, devices=args.devices)
+  return _run_job(args, job, output.print_trained)
+
+
+def _run_job(args, job, show) -> int:
+  from natjax import pipeline
+  from natjax import runs
+  from natjax.training import fit
+
+  if args.dry_run:
+    output.out.print_json(pipeline.to_json(
+        {"configuration": job.describe(), "estimate": job.estimate()}))
+    return 0
+  runs.open_run(args.out, job.describe(), overwrite=args.overwrite)
+  output.print_head(job)
+  interrupt = _Interrupt()
+  display = output.Display(args)
+  try:
+    with interrupt, display:
+      result = job.run(args.out, overwrite=False, listener=pipeline.Listener(
+          on_progress=display.progress, on_row=display.row,
+          should_stop=lambda: interrupt.asked,
+          checkpoint_seconds=args.checkpoint_seconds,
+          chunk_seconds=args.chunk_seconds))
+  except fit.Interrupted:
+    output.err.print("Interrupted and saved; the same command resumes it from"
+                     f" {args.out}.")
+    return 130
+  except fit.NotFinite as e:
+    sys.stderr.write(f"natjax: {e}\n")
+    return 1
+  show(result, args.out)
+  return 0
+
+
+class _Interrupt:
+  """Ctrl-C asks the run to save and stop; a second one stops at once."""
+
+  def __init__(self):
+    self.asked = False
+    self._old = None
+
+  def __enter__(self):
+    self._old = signal.signal(signal.SIGINT, self._handle)
+    return self
+
+  def __exit__(self, *exc_info):
+    signal.signal(signal.SIGINT, self._old)
+
+  def _handle(self, number, frame):
+    del number, frame
+    if self.asked:
+      raise KeyboardInterrupt
+    self.asked = True
+    output.err.print(
+        "Stopping after this chunk of steps; again to stop at once.")

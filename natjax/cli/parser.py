@@ -1,0 +1,136 @@
+"""What the command line takes."""
+
+import argparse
+import dataclasses
+from typing import Any
+from typing import NoReturn
+
+from natjax import errors
+from natjax.cli import inspection
+from natjax.cli import jobs
+
+_HELP = {
+    "transform": "replace an architecture's operations by cheaper ones (NAT)",
+    "train": "train the network of an architecture",
+    "evaluate": "test accuracy of the networks that a run trained",
+    "draw": "draw an architecture, or what changed between two",
+    "cost": "parameters and multiply-adds of an architecture",
+    "list": "architectures, operations, data sets and presets",
+    "operations": "parameters and multiply-adds of every operation, and what"
+                  " it may become",
+}
+
+
+class Parser(argparse.ArgumentParser):
+  """A parser whose refusals are one line."""
+
+  def error(self, message: str) -> NoReturn:
+    raise errors.InputError(f"{message}; see `{self.prog} --help`")
+
+
+def make_parser() -> Parser:
+  """Builds the parser of all commands."""
+  from natjax.methods import nat
+  from natjax.methods import supervised
+
+  parser = Parser(prog="natjax", description="Takes a network's architecture "
+                  "and returns a better or cheaper one.", allow_abbrev=False)
+  commands = parser.add_subparsers(dest="command", required=True,
+                                   metavar="COMMAND")
+
+  def add(name, run):
+    sub = commands.add_parser(name, help=_HELP[name], allow_abbrev=False,
+                              description=_HELP[name])
+    sub.set_defaults(run=run)
+    return sub
+
+  transform = add("transform", jobs.run_transform)
+  transform.add_argument("architecture", metavar="ARCH")
+  transform.add_argument("--method", default="nat", choices=("nat",))
+  _add_run_flags(transform)
+  transform.add_argument("--space", help="nat or nat_loose_end (default: by "
+                         "the architecture)")
+  _add_settings(transform, nat.NATConfig, "", "search")
+  _add_settings(transform, supervised.TrainConfig, "train-",
+                "final training of both networks")
+
+  train = add("train", jobs.run_train)
+  train.add_argument("architecture", metavar="ARCH")
+  _add_run_flags(train)
+  _add_settings(train, supervised.TrainConfig, "", "training")
+
+  evaluate = add("evaluate", inspection.run_evaluate)
+  evaluate.add_argument("directory", metavar="DIR")
+  evaluate.add_argument("--dataset", help="default: the run's own")
+  evaluate.add_argument("--data-dir", help="where the data set lies")
+  evaluate.add_argument("--json", action="store_true")
+
+  draw = add("draw", inspection.run_draw)
+  draw.add_argument("architecture", metavar="ARCH")
+  draw.add_argument("other", metavar="OTHER", nargs="?")
+  draw.add_argument("--out", required=True, metavar="FILE.svg|.png")
+
+  cost = add("cost", inspection.run_cost)
+  cost.add_argument("architecture", metavar="ARCH")
+  cost.add_argument("--skeleton", default="cifar",
+                    choices=("cifar", "imagenet"))
+  for flag in ("init-channels", "cells", "classes", "image-size"):
+    cost.add_argument(f"--{flag}", type=int, metavar="N")
+  cost.add_argument("--json", action="store_true")
+
+  listing = add("list", inspection.run_list)
+  listing.add_argument("--json", action="store_true")
+
+  operations = add("operations", inspection.run_operations)
+  operations.add_argument("--channels", type=int, default=128, metavar="N")
+  operations.add_argument("--image-size", type=int, default=32, metavar="N")
+  operations.add_argument("--space", help="list the operations of this search"
+                          " space, and the transitions that its rule and the"
+                          " guard of cost allow at these channels and size")
+  operations.add_argument("--json", action="store_true", help="a list of"
+                          " objects with operation, type, kernel_size, params,"
+                          " madds; with --space also transitions, the names of"
+                          " the operations it may become at stride 1, itself"
+                          " among them, and transitions_stride_2")
+  return parser
+
+
+def _add_run_flags(parser):
+  parser.add_argument("--dataset", required=True,
+                      help="a name of `natjax list`, of tensorflow-datasets, an"
+                      " .npz file, or a folder of images per class")
+  parser.add_argument("--data-dir", help="where the data set lies")
+  parser.add_argument("--image-size", type=int, metavar="N",
+                      help="side to which images are brought")
+  parser.add_argument("--preset", default="small", help="demo, small or paper")
+  parser.add_argument("--config", metavar="FILE", help="JSON with settings; "
+                      "flags take precedence")
+  parser.add_argument("--out", required=True, metavar="DIR")
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--devices", type=int, metavar="N",
+                      help="how many to use (default: all)")
+  parser.add_argument("--overwrite", action="store_true",
+                      help="remove the run in --out and start anew")
+  parser.add_argument("--dry-run", action="store_true",
+                      help="print the configuration and its size, and stop")
+  parser.add_argument("--checkpoint-seconds", type=float, default=60.0,
+                      metavar="S", help="least time between checkpoints")
+  parser.add_argument("--chunk-seconds", type=float, default=10.0,
+                      metavar="S", help="time between looks at the run")
+  parser.add_argument("--tensorboard", action="store_true",
+                      help="also write the metrics for TensorBoard")
+
+
+def _add_settings(parser, config_class, prefix, title):
+  group = parser.add_argument_group(
+      f"{title} (defaults: the preset's)")
+  for field in dataclasses.fields(config_class):
+    flag = f"--{prefix}{field.name.replace('_', '-')}"
+    options: dict[str, Any] = {"dest": f"{prefix}{field.name}",
+                               "default": None}
+    if field.type is bool:
+      options["action"] = argparse.BooleanOptionalAction
+    else:
+      options["type"] = field.type
+      options["metavar"] = field.type.__name__.upper()
+    group.add_argument(flag, **options)
