@@ -354,6 +354,21 @@ def from_csv(text: str, *, where: str = "table") -> Table:
   return Table(codes, columns)
 
 
+def to_csv(table: Table) -> str:
+  """Writes the text of a CSV file, by the benchmark's index."""
+  out = io.StringIO()
+  writer = csv.writer(out, lineterminator="\n")
+  writer.writerow(["index", "arch"] + [
+      f"{DATASETS[name].column}_{c}" for name in table.columns
+      for c in COLUMNS])
+  for index, code in enumerate(table.codes):
+    arch = to_string(to_names(decode(np.int32(code))))
+    writer.writerow([index, arch] + [
+        repr(float(columns[c][code])) for columns in table.columns.values()
+        for c in COLUMNS])
+  return out.getvalue()
+
+
 def _wanted(header, where):
   """Prefix by data set of those whose columns the header has."""
   repeated = {c for c in header if header.count(c) > 1}
