@@ -28,7 +28,6 @@ steps.
 
 from collections.abc import Sequence
 import dataclasses
-import functools
 import math
 from typing import Any
 from typing import NamedTuple
@@ -171,7 +170,7 @@ def transition_table(config: SearchConfig) -> transitions.TransitionTable:
 
 
 class _Policy(NamedTuple):
-  """init(rng) -> params; apply(params, i32[6]) -> logits f32[6, A]."""
+  """init(rng) -> params; apply(params, i32[B, 6]) -> logits f32[B, 6, A]."""
 
   init: Any
   apply: Any
@@ -184,19 +183,18 @@ def make_policy(config: SearchConfig, num_actions: int) -> _Policy:
     module = line_graph.LineGraphPolicy(
         nasbench201.EDGES, count, num_actions, config.gcn_layers,
         config.features)
-    encode = lambda operation: (operation,)
-    edges = lambda logits: logits
+    apply = module.apply
   else:
     module = gcn.GCNPolicy(
         count, num_actions, config.gcn_layers, published=True, num_inputs=1)
-    encode = lambda operation: (node_cell(operation), 0)
-    edges = lambda logits: logits.reshape(
-        -1, num_actions)[np.asarray(_SLOTS)]
-  zero = jnp.zeros(len(nasbench201.EDGES), jnp.int32)
-  return _Policy(
-      init=lambda rng: module.init(rng, *encode(zero)),
-      apply=lambda params, operation: edges(
-          module.apply(params, *encode(operation))))
+    slots = np.asarray(_SLOTS)
+    apply = jax.vmap(
+        lambda params, operation: module.apply(
+            params, node_cell(operation), 0).reshape(-1, num_actions)[slots],
+        (None, 0))
+  edges = jnp.zeros(len(nasbench201.EDGES), jnp.int32)
+  example = (edges,) if config.policy == "default" else (node_cell(edges), 0)
+  return _Policy(lambda rng: module.init(rng, *example), apply)
 
 
 def node_cell(operation: jax.Array) -> architecture_lib.CellArrays:
@@ -214,6 +212,21 @@ def node_cell(operation: jax.Array) -> architecture_lib.CellArrays:
   return architecture_lib.CellArrays(
       source=jnp.asarray(source.reshape(shape)),
       operation=filled.reshape(shape), concat=jnp.arange(_NODES) == _NODES - 1)
+
+
+def draw(rng: jax.Array, log_p: jax.Array, count: int) -> jax.Array:
+  """Draws actions i32[count, ...] of log-probabilities f32[..., A].
+
+  By the inverse of the cumulative distribution: one random number per draw,
+  where `jax.random.categorical` takes A. An action of probability zero is
+  never drawn.
+  """
+  total = jnp.cumsum(jnp.exp(log_p), axis=-1)
+  u = jax.random.uniform(rng, (count, *log_p.shape[:-1], 1)) * total[..., -1:]
+  reached = total > u
+  # Where rounding lets u reach the total, the likeliest action is taken.
+  return jnp.where(reached[..., -1], jnp.argmax(reached, axis=-1),
+                   jnp.argmax(log_p, axis=-1))
 
 
 class _Carry(NamedTuple):
@@ -261,8 +274,8 @@ class Search:
 
   def log_p(self, params: Any, operation: jax.Array) -> jax.Array:
     """Log-probabilities f32[B, 6, A] of actions, operations i32[B, 6]."""
-    logits = jax.vmap(functools.partial(self.policy.apply, params))(operation)
-    return sampling.masked_log_softmax(logits, self.valid[operation])
+    return sampling.masked_log_softmax(
+        self.policy.apply(params, operation), self.valid[operation])
 
   def transform(self, operation: jax.Array, actions: jax.Array) -> jax.Array:
     """Codes i32[...] of operations i32[..., 6] after actions i32[..., 6]."""
@@ -294,9 +307,7 @@ class Search:
 
     def objective(params):
       log_p = self.log_p(params, operation)  # [m, 6, A]
-      actions = jax.random.categorical(
-          rng_alpha, lax.stop_gradient(log_p),
-          shape=(self.config.samples, *log_p.shape[:2]))  # [n, m, 6]
+      actions = draw(rng_alpha, lax.stop_gradient(log_p), self.config.samples)
       alpha = self.transform(operation, actions)  # [n, m]
       rewards = (accuracy[alpha] - accuracy[beta]).T  # R(alpha | beta)
       advantage = self.advantages(rewards, carry.average)
@@ -330,8 +341,7 @@ class Search:
     def some(item):
       operation, key = item
       log_p = self.log_p(params, operation)
-      drawn = jax.random.categorical(
-          key, log_p, shape=(TRIALS, *log_p.shape[:2]))
+      drawn = draw(key, log_p, TRIALS)
       return (self.transform(operation, jnp.argmax(log_p, -1)),
               self.transform(operation, drawn))
 

@@ -13,6 +13,10 @@ policy could not tell its edges apart. A perceptron before the first
 convolution ties an operation to its position before neighbours are summed; and
 every convolution is added to what it convolves, so that ten layers do not wash
 the edges out.
+
+Since all cells share one graph, those of a batch lie side by side in the
+features of its nodes, and a convolution sums six long rows: twice as fast on
+the CPU as a `vmap` over graphs.
 """
 
 from collections.abc import Sequence
@@ -61,27 +65,36 @@ class LineGraphPolicy(nn.Module):
 
   @nn.compact
   def __call__(self, operation: jax.Array) -> jax.Array:
-    """Computes logits f32[E, A] from operations i32[E]."""
-    count = len(self.edges)
+    """Computes logits f32[..., E, A] from operations i32[..., E]."""
+    count, lead = len(self.edges), operation.shape[:-1]
     senders, receivers = neighbours(self.edges)
-    x = jnp.concatenate([
-        jax.nn.one_hot(operation, self.num_operations),
-        jnp.eye(count)], axis=-1)  # [E, O + E]
-    x = nn.relu(nn.Dense(self.features, name="in")(x))
+    kind = jax.nn.one_hot(
+        operation.reshape(-1, count).T, self.num_operations)  # [E, B, O]
+    place = jnp.broadcast_to(
+        jnp.eye(count)[:, None], (*kind.shape[:2], count))
+    x = nn.Dense(self.features, name="in")(
+        jnp.concatenate([kind, place], axis=-1))
     graph = jraph.GraphsTuple(
-        nodes=x, edges=None, globals=None, senders=jnp.asarray(senders),
-        receivers=jnp.asarray(receivers), n_node=jnp.array([count]),
-        n_edge=jnp.array([len(senders)]))
+        nodes=nn.relu(x).reshape(count, -1), edges=None, globals=None,
+        senders=jnp.asarray(senders), receivers=jnp.asarray(receivers),
+        n_node=jnp.array([count]), n_edge=jnp.array([len(senders)]))
     for i in range(self.layers):
       graph = self._convolve(graph, i)
     # Small last weights: the policy starts near the uniform one.
-    return nn.Dense(self.num_actions, name="out",
-                    kernel_init=nn.initializers.normal(0.01))(graph.nodes)
+    logits = nn.Dense(
+        self.num_actions, name="out", kernel_init=nn.initializers.normal(0.01))(
+            self._apart(graph.nodes))
+    return jnp.moveaxis(logits, 0, 1).reshape(*lead, count, self.num_actions)
+
+  def _apart(self, nodes):
+    return nodes.reshape(nodes.shape[0], -1, self.features)  # [E, B, F]
 
   def _convolve(self, graph, i):
     linear = nn.Dense(self.features, use_bias=False, name=f"convolution{i}")
-    convolved = jraph.GraphConvolution(linear, add_self_edges=True)(graph)
+    convolved = jraph.GraphConvolution(
+        lambda nodes: linear(self._apart(nodes)).reshape(nodes.shape),
+        add_self_edges=True)(graph)
     # The bias comes after the sum over neighbours: A X W + b.
     bias = self.param(f"bias{i}", nn.initializers.zeros, (self.features,))
-    return graph._replace(
-        nodes=graph.nodes + nn.relu(convolved.nodes + bias))
+    added = nn.relu(self._apart(convolved.nodes) + bias)
+    return graph._replace(nodes=graph.nodes + added.reshape(graph.nodes.shape))
