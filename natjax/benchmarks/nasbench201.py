@@ -47,7 +47,6 @@ import numpy as np
 
 from natjax import errors
 from natjax import operations
-from natjax import skeleton as skeleton_lib
 
 CANDIDATES = (operations.NULL, operations.SKIP, "conv_1x1", "conv_3x3",
               "avg_pool_3x3")
@@ -57,9 +56,11 @@ NAMES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3",
 # (from, to), in the order of the string.
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 COUNT = len(NAMES) ** len(EDGES)
+CHANNELS = (16, 32, 64)  # Of the three stages.
 COLUMNS = ("val_200ep", "test_200ep", "val_12ep", "test_12ep", "params",
            "flops_M")
 
+_CELLS = 5  # Per stage.
 _PLACE = len(NAMES) ** np.arange(len(EDGES))[::-1]
 _FORM = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
 _MAX_BYTES = 2**28  # The published table has 3 MB.
@@ -184,43 +185,36 @@ def all_operations() -> np.ndarray:
 def costs(name: str) -> tuple[np.ndarray, np.ndarray]:
   """Computes parameters i64[15625] and multiply-adds f64[15625] by code.
 
-  Closed form: what a network without cells costs, and five times per stage the
+  Closed form: what a network without cells costs, and per stage five times the
   cost of every edge's operation.
 
   Args:
     name: of the data set.
   """
   data = dataset(name)
-  channels = (16, 32, 64)
   sizes = [data.image_size >> i for i in range(3)]
   edge = np.array([
-      [sum(5 * getattr(operations.get(op).cost(c, s, 1), field)
-           for c, s in zip(channels, sizes, strict=True)) for op in CANDIDATES]
+      [sum(_CELLS * getattr(operations.get(op).cost(c, s, 1), field)
+           for c, s in zip(CHANNELS, sizes, strict=True)) for op in CANDIDATES]
       for field in ("params", "madds")])
   # The stem, two residual blocks, the last normalisation and the classifier.
   params, madds = 3 * 9 * 16 + 2 * 16, 3 * 9 * 16 * sizes[0] ** 2
-  for c, size in zip(channels[1:], sizes[1:], strict=True):
+  for c, size in zip(CHANNELS[1:], sizes[1:], strict=True):
     weights = 9 * (c // 2) * c + 9 * c * c + (c // 2) * c
     params, madds = params + weights + 4 * c, madds + weights * size**2
-  classifier = (channels[-1] + 1) * data.num_classes
-  params, madds = params + 2 * channels[-1] + classifier, madds + classifier
+  classifier = (CHANNELS[-1] + 1) * data.num_classes
+  params, madds = params + 2 * CHANNELS[-1] + classifier, madds + classifier
   per_edge = edge[:, all_operations()].sum(-1)
   return params + per_edge[0], (madds + per_edge[1]).astype(np.float64)
 
 
-def skeleton(name: str) -> skeleton_lib.Skeleton:
-  """A skeleton with an edge at each of the benchmark's places, no other.
-
-  The benchmark's cells stand at 16, 32 and 64 channels, each stage of half the
-  side; that there are five in a row does not matter to a guard of cost.
+def places(name: str) -> set[tuple[int, int]]:
+  """The (channels, image side) of the benchmark's edges, all of stride 1.
 
   Args:
     name: of the data set.
   """
-  data = dataset(name)
-  return skeleton_lib.Skeleton(
-      init_channels=16, cells=6, num_classes=data.num_classes,
-      image_size=data.image_size)
+  return {(c, dataset(name).image_size >> i) for i, c in enumerate(CHANNELS)}
 
 
 class Accuracies(NamedTuple):

@@ -40,6 +40,7 @@ import optax
 
 from natjax import architecture as architecture_lib
 from natjax import errors
+from natjax import operations
 from natjax import transitions
 from natjax.benchmarks import nasbench201
 from natjax.methods import nat
@@ -162,11 +163,14 @@ def baseline(config: SearchConfig) -> str:
 
 
 def transition_table(config: SearchConfig) -> transitions.TransitionTable:
-  """The guarded transitions; every edge of the benchmark has stride 1."""
+  """The guarded transitions; their one place is every edge of the benchmark."""
   candidates = nasbench201.CANDIDATES
-  return transitions.guarded_table(
-      transitions.SCHEMES[config.method](candidates), candidates,
-      [nasbench201.skeleton(config.dataset)])
+  scheme = transitions.SCHEMES[config.method](candidates)
+  valid = transitions.guarded(
+      scheme, candidates, {1: nasbench201.places(config.dataset), 2: set()})
+  return transitions.TransitionTable(
+      scheme.actions, scheme.outcome, valid[:1],
+      candidates.index(operations.NULL), connectivity=False)
 
 
 class _Policy(NamedTuple):
@@ -206,7 +210,7 @@ def node_cell(operation: jax.Array) -> architecture_lib.CellArrays:
   slots = np.asarray(_SLOTS)
   source = np.zeros(_NODES * _NODES, np.int32)
   source[slots] = [edge[0] for edge in nasbench201.EDGES]
-  null = nasbench201.CANDIDATES.index("null")
+  null = nasbench201.CANDIDATES.index(operations.NULL)
   filled = jnp.full(_NODES * _NODES, null, jnp.int32).at[slots].set(operation)
   shape = (_NODES, _NODES)
   return architecture_lib.CellArrays(
@@ -373,6 +377,17 @@ class Search:
                  entropy)
 
 
+def check_seeds(seeds: Sequence[int]) -> Sequence[int]:
+  """Returns the seeds if there are any and all can be used (InputError)."""
+  if not seeds:
+    raise errors.InputError("no seeds given; give at least one")
+  for seed in seeds:
+    if not 0 <= seed < 2**32:
+      raise errors.InputError(
+          f"seed is {seed} and must be from 0 to {2**32 - 1}; pass --seed 0")
+  return seeds
+
+
 def train(
     config: SearchConfig, table: nasbench201.Table, seeds: Sequence[int]
 ) -> Found:
@@ -389,9 +404,7 @@ def train(
       set that the table lacks.
   """
   search = Search(config)
-  if not seeds or not all(0 <= seed < 2**32 for seed in seeds):
-    raise errors.InputError(
-        f"seeds are {list(seeds)}; give at least one, each from 0 to 2^32 - 1")
+  check_seeds(seeds)
   accuracy = table.accuracies(config.dataset).valid
   keys = jnp.stack([jax.random.key(np.uint32(seed)) for seed in seeds])
   found = jax.jit(jax.vmap(search.run_seed, (0, None)))(keys, accuracy)
