@@ -306,12 +306,12 @@ def from_dict(data: object, *, where: str = "genotype") -> Genotype:
   cells = []
   for cell_type in CELL_TYPES:
     edges, concat = data[cell_type], data[f"{cell_type}_concat"]
-    if not (isinstance(edges, list) and all(_is_edge(e) for e in edges)):
+    if not (isinstance(edges, list) and all(is_edge(e) for e in edges)):
       raise errors.InputError(
           f"{where}: '{cell_type}' must be a list of"
           " [operation, from, to] with a text and two whole numbers"
       )
-    if not (isinstance(concat, list) and all(_is_count(c) for c in concat)):
+    if not (isinstance(concat, list) and all(is_count(c) for c in concat)):
       raise errors.InputError(
           f"{where}: '{cell_type}_concat' must be a list of node numbers,"
           f" given {concat!r}"
@@ -394,14 +394,16 @@ def read(path: str | os.PathLike[str]) -> Genotype:
   return from_json(text, where=str(path))
 
 
-def _is_count(value: object) -> bool:
+def is_count(value: object) -> bool:
+  """Whether a JSON value is a whole number."""
   return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_edge(value: object) -> bool:
+def is_edge(value: object) -> bool:
+  """Whether a JSON value is [operation, from, to]."""
   return (
       isinstance(value, list) and len(value) == 3
-      and isinstance(value[0], str) and all(_is_count(v) for v in value[1:])
+      and isinstance(value[0], str) and all(is_count(v) for v in value[1:])
   )
 
 

@@ -8,6 +8,8 @@ left out of both figures.
 from collections.abc import Sequence
 
 from natjax import architecture as architecture_lib
+from natjax import blocks as blocks_lib
+from natjax import edges as edges_lib
 from natjax import errors
 from natjax import operations
 from natjax import skeleton as skeleton_lib
@@ -85,6 +87,70 @@ def network(
   return total + head(channels, skeleton.num_classes)
 
 
+def block_edge(
+    network: blocks_lib.BlockNetwork,
+    place: blocks_lib.Place,
+    item: architecture_lib.Edge,
+) -> Cost:
+  """Cost of one edge of a block at its place."""
+  source, target = place.nodes[item.source], place.nodes[item.target]
+  ends = edges_lib.Ends(source.width, target.width, place.stride(item))
+  total = edges_lib.cost(operations.get(item.operation), ends, source.size,
+                         preactivate=network.preactivate)
+  if network.norm == "bias":  # One parameter per channel where BN has two.
+    half = total.norm_params // 2
+    total = Cost(total.params - half, total.madds, total.other, half)
+  return total
+
+
+def fixed_layer(
+    layer: blocks_lib.Layer, shape: blocks_lib.Shape, num_classes: int
+) -> Cost:
+  """Cost of a layer of the stem or the head that sees `shape`."""
+  out = blocks_lib.layer_shape(layer, shape, num_classes)
+  weights = {
+      "conv": layer.kernel**2 * shape.width * out.width,
+      "depthwise_conv": layer.kernel**2 * shape.width,
+      "global_depthwise": shape.size**2 * shape.width,
+      "linear": shape.width * shape.size**2 * out.width,
+  }.get(layer.kind, 0)
+  norm = 0
+  if weights or layer.kind == "norm":
+    norm = 2 * out.width if layer.norm else 0
+  bias = out.width if weights and not layer.norm else 0
+  slopes = out.width if layer.activation == "prelu" else 0
+  return Cost(weights + norm + bias + slopes, weights * out.size**2,
+              norm_params=norm)
+
+
+def block_network(
+    network: blocks_lib.BlockNetwork, frame: blocks_lib.Frame
+) -> Cost:
+  """Computes the cost of a network of blocks.
+
+  Args:
+    network: the architecture.
+    frame: number of classes (0: without the classifier) and image size.
+  """
+  head = network.head if frame.num_classes else network.head[:-1]
+  shape, total = blocks_lib.Shape(3, frame.image_size, 1), Cost(0, 0)
+  for layer in network.stem:
+    total += fixed_layer(layer, shape, frame.num_classes)
+    shape = blocks_lib.layer_shape(layer, shape, frame.num_classes)
+  for block, place in zip(network.blocks, blocks_lib.places(network, frame),
+                          strict=True):
+    for item in block.edges:
+      total += block_edge(network, place, item)
+    for node in block.nodes:
+      total += Cost(node.width * (2 * node.norm
+                                  + (node.activation == "prelu")), 0)
+    shape = place.output
+  for layer in head:
+    total += fixed_layer(layer, shape, frame.num_classes)
+    shape = blocks_lib.layer_shape(layer, shape, frame.num_classes)
+  return total
+
+
 def check_strides(genotype: architecture_lib.Genotype) -> None:
   """Refuses operations at strides at which they cannot stand (InputError)."""
   for reduction, cell in enumerate(genotype):
@@ -107,7 +173,7 @@ def operation_table(
 
   As there, `params` leaves BN out and `madds` counts pooling windows and
   copies too. Operations stand at stride 1, but for those that can only stand
-  at stride 2.
+  at stride 2. Grouped convolutions whose groups do not divide C are left out.
 
   Args:
     channels: C of input and output.
@@ -121,7 +187,10 @@ def operation_table(
   table = {}
   for name in operations.names() if names is None else names:
     operation = operations.get(name)
-    cost = operation.cost(channels, size, operation.strides[0])
+    try:
+      cost = operation.cost(channels, size, operation.strides[0])
+    except errors.InputError:
+      continue
     table[name] = Cost(cost.params - cost.norm_params,
                        cost.madds + cost.other)
   return table

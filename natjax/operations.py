@@ -269,6 +269,18 @@ class FactorizedReduce(nn.Module):
     return self.norm(name="norm")(jnp.concatenate(halves, axis=-1))
 
 
+class PlainConv(nn.Module):
+  """A 1x1 convolution alone, without ReLU and BN."""
+
+  features: int
+  stride: int
+  norm: NormFactory  # Not used: there is none.
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return Conv(self.features, (1, 1), self.stride, name="conv")(x)
+
+
 def _relu(x, activate):
   return nn.relu(x) if activate else x
 
@@ -333,6 +345,11 @@ def conv_cost(channels: int, size: int, stride: int, *, weights: int) -> Cost:
 def _dense_cost(channels, size, stride, *, kernel_size, in_channels=None):
   return conv_cost(channels, size, stride,
                    weights=kernel_size**2 * channels * (in_channels or channels))
+
+
+def _plain_cost(channels, size, stride, *, in_channels=None):
+  weights = channels * (in_channels or channels)
+  return Cost(weights, weights * primitives.output_size(size, stride)**2)
 
 
 def _group_cost(channels, size, stride, *, groups, in_channels=None):
@@ -430,11 +447,13 @@ def _builtin() -> Iterator[Operation]:
         partial(DepthwiseNorm, kernel_size=k),
         partial(_depthwise_cost, kernel_size=k),
     )
-  for g in (2, 3, 4, 8):
+  for g in (2, 4, 8):
     yield any_width(
         f"group{g}_conv_1x1", "group_conv", 1, partial(GroupConv, groups=g),
         partial(_group_cost, groups=g),
     )
+  yield Operation("plain_conv_1x1", "conv", 1, PlainConv, _plain_cost,
+                  widens=True)
 
 
 _REGISTRY: dict[str, Operation] = {op.name: op for op in _builtin()}

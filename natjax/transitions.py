@@ -51,7 +51,8 @@ class TransitionTable(NamedTuple):
   Attributes:
     actions: names of the actions.
     outcome: i32[O, A], the operation that an action makes of an operation.
-    valid: bool[2, O, A], whether it is valid at stride 1 (row 0) and 2.
+    valid: bool[R, O, A], whether it is valid at a place; R places. In cells,
+      row 0 is stride 1 and row 1 stride 2.
     null: index of the null operation.
     connectivity: whether sampling forbids, too, what would leave a
       concatenated node without a signal (`policies.sampling`).

@@ -182,16 +182,16 @@ def test_cost_of_an_operation(name):
   operation = operations.get(name)
   for stride in operation.strides:
     for side in (6, 8 if name.endswith("2x2") else 7):
-      module = operation.module(features=4, stride=stride,
+      module = operation.module(features=8, stride=stride,
                                 norm=lambda name: lambda x: x)
-      image = jax.ShapeDtypeStruct((1, side, side, 4), jnp.float32)
+      image = jax.ShapeDtypeStruct((1, side, side, 8), jnp.float32)
       params = {}
       if hasattr(module, "init"):
         params = jax.eval_shape(module.init, jax.random.key(0), image)
         forward = jax.make_jaxpr(module.apply)(params, image)
       else:
         forward = jax.make_jaxpr(module)(image)
-      expected = operation.cost(4, side, stride)
+      expected = operation.cost(8, side, stride)
       assert size(params) == expected.params - expected.norm_params
       assert traced_madds(forward.jaxpr) == expected.madds
 

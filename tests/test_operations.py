@@ -75,10 +75,12 @@ def test_operation_equals_oracle(name, stride):
   """Every operation, with affine BN by the batch, at every stride it has."""
   # Windows of 2x2 do not cover an odd side.
   x = images((2, 8, 6, 4) if name.endswith("2x2") else SHAPE)
+  if name.startswith("group8"):
+    x = np.concatenate([x, -x[..., ::-1]], axis=-1)
   y, params = run(name, stride, x)
   expected = oracle.operation(name, x, oracle.scope(params), stride)
   assert y.shape == expected.shape == (
-      2, -(-x.shape[1] // stride), -(-x.shape[2] // stride), 4)
+      2, -(-x.shape[1] // stride), -(-x.shape[2] // stride), x.shape[-1])
   assert y.dtype == jnp.float32
   np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
 
@@ -98,12 +100,26 @@ def test_affine_parameters(name):
          for k in (1, 3, 5)},
       **{f"{p}_pool_{k}x{k}": ([], 0) for p in ("max", "avg")
          for k in (2, 3, 5)},
+      **{f"depthwise_conv_{k}x{k}": ([(k, k, 1, 4)], 1) for k in (3, 5, 7)},
+      "plain_conv_1x1": ([(1, 1, 4, 4)], 0),
+      "group2_conv_1x1": ([(1, 1, 2, 4)], 1),
+      "group4_conv_1x1": ([(1, 1, 1, 4)], 1),
+      "group8_conv_1x1": ([(1, 1, 1, 8)], 1),
   }[name]
-  module, leaves = build(name, 2), []
+  channels = 8 if name.startswith("group8") else 4
+  module, leaves = build(name, 2, channels), []
   if isinstance(module, nn.Module):
-    shapes = jax.eval_shape(module.init, jax.random.key(0), images())
+    shapes = jax.eval_shape(module.init, jax.random.key(0),
+                            images((2, 6, 6, channels)))
     leaves = [leaf.shape for leaf in jax.tree.leaves(shapes["params"])]
-  assert sorted(leaves) == sorted(kernels + [(4,)] * 2 * norms)
+  assert sorted(leaves) == sorted(kernels + [(channels,)] * 2 * norms)
+
+
+def test_groups_that_do_not_divide_the_channels_are_refused():
+  with pytest.raises(errors.InputError, match="6 channels .* 4 groups"):
+    run("group4_conv_1x1", 1, images((2, 5, 5, 6)))
+  with pytest.raises(errors.InputError, match="6 channels .* 4 groups"):
+    operations.get("group4_conv_1x1").cost(6, 8, 1)
 
 
 def test_skip_is_the_identity():
@@ -212,9 +228,11 @@ def test_types_and_kernel_sizes_follow_the_names():
       assert (operation.type, operation.kernel_size) == (
           {"null": "null", "skip_connect": "skip"}[name], 0)
     else:
-      kind = re.match(r"(sep_conv|dil_conv|conv|max_pool|avg_pool)_", name)
-      assert operation.type == kind.group(1)
-      assert operation.kernel_size == max(map(int, re.findall(r"\d", name)))
+      kind = re.match(r"(?:plain_)?(group)?\d?_?(sep_conv|dil_conv|depthwise_conv|conv|"
+                      "max_pool|avg_pool)_", name)
+      assert operation.type == "_".join(filter(None, kind.groups()))
+      assert operation.kernel_size == max(map(int, re.findall(
+          r"\d", re.sub(r"group\d", "", name))))
 
 
 def test_examples():

@@ -62,12 +62,19 @@ def _is_live(bits, source):
   return (source < architecture_lib.NUM_INPUTS) | (carried == 1)
 
 
-def _edges(table, cell, reduction):
+def stride_rows(
+    cell: architecture_lib.CellArrays, reduction: jax.Array | bool
+) -> jax.Array:
+  """Rows of NAT's tables, i32[N, K]: 1 where an edge has stride 2, else 0."""
+  return ((cell.source < architecture_lib.NUM_INPUTS) & reduction).astype(
+      jnp.int32)
+
+
+def _edges(table, cell, rows):
   """The cell's edges in topological order, an `_Edge` with leading axis E."""
   n, slots = cell.source.shape
   source = cell.source.reshape(-1)
   operation = cell.operation.reshape(-1)
-  strided = (source < architecture_lib.NUM_INPUTS) & reduction
   bit = jnp.repeat(jnp.uint32(1) << jnp.arange(n, dtype=jnp.uint32), slots)
   kept = operation != table.null
   live = _complete(source, bit, kept, jnp.uint32(0), -1)
@@ -75,7 +82,7 @@ def _edges(table, cell, reduction):
   return _Edge(
       source=source, bit=bit, kept=kept,
       outcome=jnp.asarray(table.outcome)[operation],
-      valid=jnp.asarray(table.valid)[strided.astype(jnp.int32), operation],
+      valid=jnp.asarray(table.valid)[rows.reshape(-1), operation],
       required=jnp.broadcast_to(live & wanted, source.shape),
       index=jnp.arange(slots * n))
 
@@ -102,9 +109,9 @@ def _advance(table, edge, bits, outcome):
   return bits | jnp.where(carries, edge.bit, jnp.uint32(0))
 
 
-def _choose(table, logits, cell, reduction, pick):
+def _choose(table, logits, cell, rows, pick):
   """Goes through the edges; `pick(step, log_p)` names the action."""
-  edges = _edges(table, cell, reduction)
+  edges = _edges(table, cell, rows)
   flat = logits.reshape(-1, logits.shape[-1])
 
   def one(bits, step):
@@ -123,7 +130,7 @@ def sample(
     rng: jax.Array,
     logits: jax.Array,
     cell: architecture_lib.CellArrays,
-    reduction: jax.Array | bool,
+    rows: jax.Array,
     table: transitions.TransitionTable,
 ) -> jax.Array:
   """Draws a transformation of one cell.
@@ -132,8 +139,8 @@ def sample(
     rng: a key.
     logits: f32[N, K, A].
     cell: the input cell, `source` and `operation` of shape [N, K].
-    reduction: whether it is a reduction cell (its edges from nodes 0 and 1
-      then have stride 2).
+    rows: i32[N, K], which row of `table.valid` holds for every edge; in
+      cells, `stride_rows`.
     table: the transition table.
 
   Returns:
@@ -141,29 +148,29 @@ def sample(
   """
   keys = jax.random.split(rng, cell.source.size)
   return _choose(
-      table, logits, cell, reduction,
+      table, logits, cell, rows,
       lambda i, log_p: jax.random.categorical(keys[i], log_p))[0]
 
 
-def mode(logits, cell, reduction, table) -> jax.Array:
+def mode(logits, cell, rows, table) -> jax.Array:
   """The likeliest open action of each edge in turn; see `sample`."""
-  return _choose(table, logits, cell, reduction,
+  return _choose(table, logits, cell, rows,
                  lambda i, log_p: jnp.argmax(log_p))[0]
 
 
-def log_prob(logits, cell, reduction, actions, table) -> jax.Array:
+def log_prob(logits, cell, rows, actions, table) -> jax.Array:
   """The log-probability, f32[], with which `sample` draws `actions`."""
   flat = actions.reshape(-1)
-  return _choose(table, logits, cell, reduction, lambda i, log_p: flat[i])[1]
+  return _choose(table, logits, cell, rows, lambda i, log_p: flat[i])[1]
 
 
-def entropy(logits, cell, reduction, table) -> jax.Array:
+def entropy(logits, cell, rows, table) -> jax.Array:
   """The entropy, f32[], of what `sample` draws, in nats (equation 4, H).
 
   The sum over edges, as in the released code. With connectivity guards later
   masks depend on earlier choices; the expectation over those is exact.
   """
-  edges = _edges(table, cell, reduction)
+  edges = _edges(table, cell, rows)
   flat = logits.reshape(-1, logits.shape[-1])
   n = cell.source.shape[0]
   states = jnp.arange(2**n if table.connectivity else 1, dtype=jnp.uint32)

@@ -55,7 +55,7 @@ def random_weights(shapes, seed):
       x = rng.normal(size=shape) / np.sqrt(np.prod(shape[-4:-1]))
     elif kind in ("scale", "var"):
       x = rng.uniform(0.5, 1.5, shape)
-    elif kind in ("bias", "mean"):
+    elif kind in ("bias", "mean", "slope"):
       x = 0.3 * rng.normal(size=shape)
     else:
       raise ValueError(f"unknown kind of weight {kind}")
@@ -156,6 +156,8 @@ def operation(name, x, scope, stride):
     x = conv(relu(x), scope.params["conv0"]["kernel"], stride=(1, stride))
     x = conv(x, scope.params["conv1"]["kernel"], stride=(stride, 1))
     return norm(x, scope.at("norm"))
+  if name == "plain_conv_1x1":
+    return conv(x, scope.params["conv"]["kernel"], stride=stride)
   kind, size = re.fullmatch(r"(\w+)_(\d)x\2", name).groups()
   size = int(size)
   if kind.startswith("group"):

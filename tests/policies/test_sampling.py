@@ -26,12 +26,12 @@ ALL = jnp.asarray(np.array(list(itertools.product(
 
 log_probs = jax.jit(jax.vmap(
     lambda logits, cell, reduction, actions: sampling.log_prob(
-        logits, cell, reduction, actions, TABLE), (None, None, None, 0)))
+        logits, cell, sampling.stride_rows(cell, reduction), actions, TABLE), (None, None, None, 0)))
 entropy = jax.jit(lambda logits, cell, reduction: sampling.entropy(
-    logits, cell, reduction, TABLE))
+    logits, cell, sampling.stride_rows(cell, reduction), TABLE))
 samples = jax.jit(jax.vmap(
     lambda rng, logits, cell, reduction: sampling.sample(
-        rng, logits, cell, reduction, TABLE), (0, None, None, None)))
+        rng, logits, cell, sampling.stride_rows(cell, reduction), TABLE), (0, None, None, None)))
 
 
 def make_cell(source, operation, concat=None):
@@ -127,7 +127,8 @@ def test_mode_takes_the_likeliest_open_action():
   cell = make_cell([[0, 1], [1, 2], [0, 3]], [[3, 3], [3, 3], [3, 3]])
   logits = jnp.zeros((NODES, 2, 3)).at[..., 2].set(1.0)
   np.testing.assert_array_equal(
-      sampling.mode(logits, cell, False, TABLE), np.full((NODES, 2), 2))
+      sampling.mode(
+          logits, cell, sampling.stride_rows(cell, False), TABLE), np.full((NODES, 2), 2))
 
 
 def test_masked_log_softmax_is_exact_and_finite_in_its_gradient():
@@ -169,10 +170,12 @@ def test_published_log_probability_is_smoothed_and_unmasked():
   null = jnp.zeros((NODES, 2), jnp.int32)
   other = jnp.ones((NODES, 2), jnp.int32)
   np.testing.assert_allclose(
-      sampling.log_prob(logits, cell, True, null, table),
+      sampling.log_prob(
+          logits, cell, sampling.stride_rows(cell, True), null, table),
       6 * np.log(1 + 1e-5), atol=1e-5)
   np.testing.assert_allclose(
-      sampling.log_prob(logits, cell, True, other, table),
+      sampling.log_prob(
+          logits, cell, sampling.stride_rows(cell, True), other, table),
       6 * np.log(1e-5), rtol=1e-4)
 
 

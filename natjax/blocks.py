@@ -1,0 +1,497 @@
+"""Networks of unlike blocks: hand-crafted networks, and cells not shared.
+
+A block is a small graph like a cell: nodes 0 and 1 are the outputs of the two
+blocks before it, every later node sums its incoming edges, and the output
+concatenates the nodes of `concat`. Beyond a cell, every node has its own width
+and stride, and may be normalised, activated and shuffled after its sum; an edge
+brings its source to the shape of its target (`natjax.edges`). A network is a
+stem, blocks in order, and a head. Both inputs of the first block are the
+stem's output.
+
+The JSON form is
+  {"format": 1, "kind": "network", "name": ...,
+   "skeleton": {"stem": [layer, ...], "head": [layer, ...],
+                "preactivate": false, "norm": "batch"},
+   "blocks": [{"nodes": [{"width": 16, "activation": "relu"}, ...],
+               "edges": [[operation, from, to], ...], "concat": [3],
+               "repeat": 2}, ...]}
+where fields that have their default may be left out, and `concat` is the last
+node if left out. Fields are those of `Node`, `Block` and `Layer`.
+
+Example, a network with one residual block, three times:
+  >>> block = Block(
+  ...     nodes=(Node(16, activation="relu"), Node(16, activation="relu")),
+  ...     edges=(Edge("conv_3x3", 1, 2), Edge("conv_3x3", 2, 3),
+  ...            Edge("skip_connect", 1, 3)))
+  >>> network = check(BlockNetwork(
+  ...     "mine", stem=(Layer("conv", 16, kernel=3, activation="relu"),),
+  ...     blocks=(block,) * 3, head=CLASSIFIER))
+  >>> from_dict(to_dict(network)) == network
+  True
+"""
+
+from typing import Any, NamedTuple
+
+from natjax import architecture as architecture_lib
+from natjax import errors
+from natjax import operations
+from natjax import primitives
+
+Edge = architecture_lib.Edge
+NUM_INPUTS = architecture_lib.NUM_INPUTS
+ACTIVATIONS = ("none", "relu", "relu6", "prelu")
+NORMS = ("batch", "bias")
+LAYER_KINDS = ("conv", "depthwise_conv", "max_pool", "avg_pool", "norm",
+               "global_pool", "global_depthwise", "flatten", "linear",
+               "dropout")
+
+
+class Node(NamedTuple):
+  """A node of a block.
+
+  Attributes:
+    width: channels.
+    stride: how many times smaller than the block's input (node 1) its image
+      is, along each side.
+    activation: after the sum: "none", "relu", "relu6" or "prelu".
+    norm: whether a BN stands between the sum and the activation.
+    shuffle: groups of a channel shuffle after the activation; 0 is none.
+    fixed: whether its edges are left alone by a transformation.
+  """
+
+  width: int
+  stride: int = 1
+  activation: str = "none"
+  norm: bool = False
+  shuffle: int = 0
+  fixed: bool = False
+
+
+class Block(NamedTuple):
+  """A block.
+
+  Attributes:
+    nodes: nodes 2, 3, ..., in order.
+    edges: in order of `target`.
+    concat: nodes that the output concatenates; empty is the last node alone.
+  """
+
+  nodes: tuple[Node, ...]
+  edges: tuple[Edge, ...]
+  concat: tuple[int, ...] = ()
+
+  @property
+  def outputs(self) -> tuple[int, ...]:
+    """The nodes that the output concatenates."""
+    return self.concat or (len(self.nodes) + NUM_INPUTS - 1,)
+
+  @property
+  def cell(self) -> architecture_lib.Cell:
+    """The graph alone."""
+    return architecture_lib.Cell(self.edges, self.outputs)
+
+  def node(self, index: int) -> Node:
+    """Node number `index`, of 2 or more."""
+    return self.nodes[index - NUM_INPUTS]
+
+  @property
+  def topology(self) -> Any:
+    """What blocks have in common that are transformed alike: all but widths."""
+    return (self.edges, self.outputs,
+            tuple(node._replace(width=0) for node in self.nodes))
+
+
+class Layer(NamedTuple):
+  """A layer before or after the blocks, which no transformation changes.
+
+  Attributes:
+    kind: one of `LAYER_KINDS`. "global_pool" is the mean over the image,
+      "global_depthwise" a depthwise convolution over all of it.
+    width: channels of "conv", features of "linear"; 0 of the last "linear" is
+      the number of classes.
+    kernel: of "conv", "depthwise_conv" and pooling.
+    stride: likewise.
+    norm: whether a BN follows; without one there is a bias.
+    activation: after all that.
+    rate: of "dropout".
+  """
+
+  kind: str
+  width: int = 0
+  kernel: int = 1
+  stride: int = 1
+  norm: bool = True
+  activation: str = "none"
+  rate: float = 0.0
+
+
+CLASSIFIER = (Layer("global_pool"), Layer("linear", norm=False))
+
+
+class BlockNetwork(NamedTuple):
+  """A network of unlike blocks.
+
+  Attributes:
+    name: what errors and pictures call it.
+    stem: layers before the blocks.
+    blocks: one by one, also where they are alike.
+    head: layers after the blocks; the last is the classifier.
+    preactivate: whether operations begin with a ReLU, as in cells; if not, the
+      nodes activate.
+    norm: what follows a convolution: "batch" (BN), or "bias" (a bias alone).
+  """
+
+  name: str
+  stem: tuple[Layer, ...]
+  blocks: tuple[Block, ...]
+  head: tuple[Layer, ...] = CLASSIFIER
+  preactivate: bool = False
+  norm: str = "batch"
+
+  @property
+  def num_inputs_per_node(self) -> int:
+    """Edges into the node that has most."""
+    return max(len(block.cell.incoming(n)) for block in self.blocks
+               for n in range(NUM_INPUTS, NUM_INPUTS + len(block.nodes)))
+
+
+class Frame(NamedTuple):
+  """What a network of blocks needs to know of the data.
+
+  Attributes:
+    num_classes: of the classifier; 0 leaves the classifier out.
+    image_size: side of the square input images, in pixels.
+  """
+
+  num_classes: int = 10
+  image_size: int = 32
+
+
+class Shape(NamedTuple):
+  """Shape of an image: channels, side in pixels, and how much it was strided."""
+
+  width: int
+  size: int
+  stride: int
+
+
+class Place(NamedTuple):
+  """A block's place in a network.
+
+  Attributes:
+    nodes: `Shape` of every node, the two inputs first.
+    output: of the block's output.
+  """
+
+  nodes: tuple[Shape, ...]
+  output: Shape
+
+  def stride(self, edge: Edge) -> int:
+    """How many times smaller an edge's target is than its source."""
+    return self.nodes[edge.target].stride // self.nodes[edge.source].stride
+
+
+def layer_shape(layer: Layer, shape: Shape, num_classes: int) -> Shape:
+  """The shape after a layer outside the blocks."""
+  if layer.kind in ("conv", "depthwise_conv", "max_pool", "avg_pool"):
+    width = layer.width if layer.kind == "conv" else shape.width
+    return Shape(width, primitives.output_size(shape.size, layer.stride),
+                 shape.stride * layer.stride)
+  if layer.kind in ("global_pool", "global_depthwise"):
+    return Shape(shape.width, 1, 1)
+  if layer.kind == "flatten":
+    return Shape(shape.width * shape.size**2, 1, 1)
+  if layer.kind == "linear":
+    return Shape(layer.width or num_classes, 1, 1)
+  return shape
+
+
+def stem_shape(network: BlockNetwork, frame: Frame) -> Shape:
+  """The shape that the first block sees."""
+  shape = Shape(3, frame.image_size, 1)
+  for layer in network.stem:
+    shape = layer_shape(layer, shape, 0)
+  return shape
+
+
+def places(network: BlockNetwork, frame: Frame) -> tuple[Place, ...]:
+  """Computes where every block stands."""
+  inputs = (stem_shape(network, frame),) * 2
+  result = []
+  for block in network.blocks:
+    nodes = [*inputs]
+    for node in block.nodes:
+      nodes.append(Shape(
+          node.width, primitives.output_size(inputs[1].size, node.stride),
+          inputs[1].stride * node.stride))
+    last = nodes[block.outputs[0]]
+    output = last._replace(width=sum(nodes[n].width for n in block.outputs))
+    result.append(Place(tuple(nodes), output))
+    inputs = (inputs[1], output)
+  return tuple(result)
+
+
+def check(
+    network: BlockNetwork, *, where: str | None = None
+) -> BlockNetwork:
+  """Returns `network`, with canonical operation names, if it can be built.
+
+  Raises:
+    InputError: no blocks, an unknown activation, norm or layer, a width or
+      stride below one, a graph that `architecture.check_cell` refuses, an edge
+      into a larger image, or an operation that cannot stand at its stride.
+  """
+  where = where or network.name
+  if not network.blocks:
+    raise errors.InputError(f"{where}: no blocks given; list at least one")
+  _check_choice(where, "norm", network.norm, NORMS)
+  for part in ("stem", "head"):
+    for i, layer in enumerate(getattr(network, part)):
+      _check_layer(f"{where}, {part} layer {i}", layer,
+                   last=part == "head" and i + 1 == len(network.head))
+  blocks = []
+  for i, block in enumerate(network.blocks):
+    _check_block(f"{where}, block {i}", block)
+    blocks.append(block._replace(edges=tuple(
+        e._replace(operation=operations.canonical(e.operation))
+        for e in block.edges)))
+  network = network._replace(blocks=tuple(blocks))
+  # Shapes do not depend on the image's side, but for their sizes.
+  for i, (block, place) in enumerate(zip(
+      network.blocks, places(network, Frame()), strict=True)):
+    for edge in block.edges:
+      _check_edge(f"{where}, block {i}", edge, place)
+  return network
+
+
+def _check_choice(where, name, value, allowed):
+  if value not in allowed:
+    raise errors.InputError(
+        f"{where}: {name} is {value!r}; choose one of {', '.join(allowed)}")
+
+
+def _check_layer(where, layer, *, last):
+  _check_choice(where, "kind", layer.kind, LAYER_KINDS)
+  _check_choice(where, "activation", layer.activation, ACTIVATIONS)
+  if layer.kernel < 1 or layer.stride < 1:
+    raise errors.InputError(
+        f"{where}: kernel {layer.kernel} and stride {layer.stride} must be at"
+        " least 1; correct them")
+  needs = layer.kind == "conv" or (layer.kind == "linear" and not last)
+  if layer.width < (1 if needs else 0):
+    raise errors.InputError(
+        f"{where}: width is {layer.width} and must be at least 1; give the"
+        " layer's channels")
+  if not 0 <= layer.rate < 1:
+    raise errors.InputError(
+        f"{where}: rate is {layer.rate} and must lie in [0, 1); correct it")
+
+
+def _check_block(where, block):
+  if not block.nodes or not block.edges:
+    raise errors.InputError(
+        f"{where}: needs nodes and edges; list at least one of each")
+  last = len(block.nodes) + NUM_INPUTS - 1
+  if max(edge.target for edge in block.edges) != last:
+    raise errors.InputError(
+        f"{where}: has {len(block.nodes)} node(s), so edges must reach up to"
+        f" node {last}; add or remove nodes")
+  architecture_lib.check_cell(block.cell, where=where)
+  for i, node in enumerate(block.nodes):
+    name = f"{where}, node {i + NUM_INPUTS}"
+    _check_choice(name, "activation", node.activation, ACTIVATIONS)
+    if node.width < 1 or node.stride < 1:
+      raise errors.InputError(
+          f"{name}: width {node.width} and stride {node.stride} must be at"
+          " least 1; correct them")
+    if node.shuffle and node.width % node.shuffle:
+      raise errors.InputError(
+          f"{name}: {node.width} channels cannot be shuffled in"
+          f" {node.shuffle} groups; give a multiple")
+  strides = {block.node(n).stride for n in block.outputs}
+  if len(strides) > 1:
+    raise errors.InputError(
+        f"{where}: concat {list(block.outputs)} joins nodes of strides"
+        f" {sorted(strides)}; they must be equal")
+
+
+def _check_edge(where, edge, place):
+  source, target = (place.nodes[n] for n in (edge.source, edge.target))
+  if target.stride % source.stride:
+    raise errors.InputError(
+        f"{where}: edge {list(edge)} goes from stride {source.stride} to"
+        f" stride {target.stride}; images can only be made smaller, by whole"
+        " factors")
+  operation = operations.get(edge.operation, where=where)
+  if not can_stand(operation, place.stride(edge)):
+    raise errors.InputError(
+        f"{where}: edge {list(edge)} has stride {place.stride(edge)}, and"
+        f" '{operation.name}' can stand at {list(operation.strides)}; replace"
+        " it")
+
+
+def can_stand(operation: operations.Operation, stride: int) -> bool:
+  """Whether an operation can stand on an edge of a stride."""
+  return stride in operation.strides or operation.name in (
+      operations.NULL, operations.SKIP)
+
+
+def pad(network: BlockNetwork, inputs: int = 2) -> BlockNetwork:
+  """Adds null edges until every node has `inputs` incoming edges.
+
+  Guo et al., 2021, section 5.2, pads nodes so that all have two inputs. A null
+  edge comes from the nearest earlier node of the same shape, where a skip
+  would be an identity that costs nothing, else from node 0. Nodes that are
+  `fixed` are left as they are.
+  """
+  frames = places(network, Frame())
+  blocks = []
+  for block, place in zip(network.blocks, frames, strict=True):
+    edges = []
+    for n, node in enumerate(block.nodes, NUM_INPUTS):
+      into = block.cell.incoming(n)
+      edges += into
+      if not node.fixed:
+        same = [s for s in range(n) if place.nodes[s] == place.nodes[n]]
+        source = same[-1] if same else 0
+        edges += [Edge(operations.NULL, source, n)] * (inputs - len(into))
+    blocks.append(block._replace(edges=tuple(edges)))
+  return network._replace(blocks=tuple(blocks))
+
+
+def scale(network: BlockNetwork, factor: float) -> BlockNetwork:
+  """Multiplies all widths by a factor, rounding to multiples of 8 if they were.
+
+  Args:
+    network: the network.
+    factor: above 0; 1 returns the network as it is.
+  """
+  if factor == 1.0:
+    return network
+
+  def scaled(width):
+    step = 8 if width % 8 == 0 else 1
+    return max(step, round(width * factor / step) * step)
+
+  def layers(items):
+    return tuple(layer._replace(width=scaled(layer.width))
+                 if layer.width else layer for layer in items)
+
+  return network._replace(
+      stem=layers(network.stem), head=layers(network.head),
+      blocks=tuple(block._replace(nodes=tuple(
+          node._replace(width=scaled(node.width)) for node in block.nodes))
+          for block in network.blocks))
+
+
+def _plain(record):
+  """Fields of a record that are not at their defaults."""
+  known = record._field_defaults
+  return {k: v for k, v in record._asdict().items()
+          if k not in known or v != known[k]}
+
+
+def to_dict(network: BlockNetwork) -> dict[str, Any]:
+  """The JSON form, equal neighbours as one block with `repeat`."""
+  blocks: list[dict[str, Any]] = []
+  for i, block in enumerate(network.blocks):
+    if i and block == network.blocks[i - 1]:
+      blocks[-1]["repeat"] = blocks[-1].get("repeat", 1) + 1
+      continue
+    item = {"nodes": [_plain(node) for node in block.nodes],
+            "edges": [list(edge) for edge in block.edges]}
+    if block.concat:
+      item["concat"] = list(block.concat)
+    blocks.append(item)
+  return {
+      "format": 1, "kind": "network", "name": network.name,
+      "skeleton": {
+          "stem": [_plain(layer) for layer in network.stem],
+          "head": [_plain(layer) for layer in network.head],
+          "preactivate": network.preactivate, "norm": network.norm},
+      "blocks": blocks,
+  }
+
+
+def from_dict(data: Any, *, where: str = "network") -> BlockNetwork:
+  """Reads the JSON form (see the module); `check` has the last word.
+
+  Raises:
+    InputError: another form, or `check` refuses the network.
+  """
+  if data.get("format") != 1 or data.get("kind") != "network":
+    raise errors.InputError(
+        f"{where}: format {data.get('format')!r}, kind {data.get('kind')!r};"
+        " a network of blocks has format 1 and kind 'network'")
+  data = _object(data, where, ("format", "kind", "name", "skeleton", "blocks"),
+                 ("skeleton", "blocks"))
+  skeleton = _object(data["skeleton"], f"{where}, skeleton",
+                     ("stem", "head", "preactivate", "norm"), ("stem", "head"))
+  layers = {
+      part: tuple(_record(Layer, item, f"{where}, {part} layer {i}")
+                  for i, item in enumerate(_list(skeleton[part],
+                                                 f"{where}, {part}")))
+      for part in ("stem", "head")}
+  blocks = []
+  for i, item in enumerate(_list(data["blocks"], f"{where}, blocks")):
+    name = f"{where}, block {i}"
+    item = _object(item, name, ("nodes", "edges", "concat", "repeat"),
+                   ("nodes", "edges"))
+    repeat, edges = item.get("repeat", 1), _list(item["edges"], name)
+    if not architecture_lib.is_count(repeat) or not 1 <= repeat <= 1000:
+      raise errors.InputError(
+          f"{name}: repeat is {repeat!r} and must be a whole number from 1 to"
+          " 1000; correct it")
+    if not all(architecture_lib.is_edge(edge) for edge in edges):
+      raise errors.InputError(
+          f"{name}: 'edges' must be a list of [operation, from, to] with a"
+          " text and two whole numbers")
+    concat = _list(item.get("concat", []), name)
+    if not all(map(architecture_lib.is_count, concat)):
+      raise errors.InputError(
+          f"{name}: 'concat' must be a list of node numbers, given {concat!r}")
+    nodes = tuple(_record(Node, node, f"{name}, node {n}") for n, node in
+                  enumerate(_list(item["nodes"], name), NUM_INPUTS))
+    blocks += [Block(nodes, tuple(Edge(*e) for e in edges),
+                     tuple(concat))] * repeat
+  network = BlockNetwork(
+      str(data.get("name", "network")), layers["stem"], tuple(blocks),
+      layers["head"], skeleton.get("preactivate", False),
+      skeleton.get("norm", "batch"))
+  if not isinstance(network.preactivate, bool):
+    raise errors.InputError(
+        f"{where}: preactivate is {network.preactivate!r}; give true or false")
+  return check(network, where=where)
+
+
+def _object(value, where, known, needed):
+  if not isinstance(value, dict) or not set(needed) <= set(value) <= set(known):
+    given = (", ".join(sorted(map(str, value))) if isinstance(value, dict)
+             else type(value).__name__)
+    raise errors.InputError(
+        f"{where}: given {given}; needs an object with {', '.join(needed)}, of"
+        f" the keys {', '.join(known)}")
+  return value
+
+
+def _list(value, where):
+  if not isinstance(value, list):
+    raise errors.InputError(
+        f"{where}: given {type(value).__name__} where a list is needed")
+  return value
+
+
+def _record(record, value, where):
+  """Reads `Node` or `Layer` from an object."""
+  fields = record._fields
+  value = _object(value, where, fields,
+                  [f for f in fields if f not in record._field_defaults])
+  for name, item in value.items():
+    wanted = record.__annotations__[name]
+    if wanted is float and architecture_lib.is_count(item):
+      item = float(item)
+    if type(item) is not wanted:
+      raise errors.InputError(
+          f"{where}: '{name}' is {item!r} and must be of type"
+          f" {wanted.__name__}; correct it")
+  return record(**value)

@@ -1,0 +1,309 @@
+"""Hand-crafted networks, as networks of blocks.
+
+Every builder returns the network as its paper describes it, for the images that
+the paper's Tables 1 and 2 (Guo et al., 2021) speak of: `skeleton` is "cifar"
+(32 pixels), "imagenet" (224) or "face" (112). Nodes are padded with null
+edges, to two inputs, when a network is transformed (`blocks.pad`). Parameters
+and multiply-adds are those of `natjax cost NAME --skeleton SKELETON`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from natjax import blocks as blocks_lib
+from natjax import errors
+
+Block, Edge = blocks_lib.Block, blocks_lib.Edge
+Layer, Node = blocks_lib.Layer, blocks_lib.Node
+
+FRAMES = {
+    "cifar": blocks_lib.Frame(10, 32),
+    "imagenet": blocks_lib.Frame(1000, 224),
+    "face": blocks_lib.Frame(0, 112),
+}
+
+
+def _vgg16(skeleton: str, norm: str) -> blocks_lib.BlockNetwork:
+  blocks = []
+  for width, convs in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+    nodes = [Node(width, activation="relu")] * convs + [Node(width, 2)]
+    edges = [Edge("conv_3x3", n, n + 1) for n in range(1, convs + 1)]
+    edges.append(Edge("max_pool_2x2", convs + 1, convs + 2))
+    blocks.append(Block(tuple(nodes), tuple(edges)))
+  wide = 512 if skeleton == "cifar" else 4096
+  hidden = (Layer("linear", wide, norm=False, activation="relu"),
+            Layer("dropout", rate=0.5))
+  return blocks_lib.BlockNetwork(
+      "vgg16", (), tuple(blocks),
+      (Layer("flatten"), *hidden, *hidden, Layer("linear", norm=False)),
+      norm=norm)
+
+
+def vgg16(skeleton: str) -> blocks_lib.BlockNetwork:
+  """VGG16 (Simonyan & Zisserman, 2015, configuration D).
+
+  Convolutions have biases and no BN, as published; on CIFAR two linear layers
+  of 512. Parameters are the paper's 15.2 M (CIFAR) and 138 M (ImageNet).
+  Multiply-adds: 313.7 M on CIFAR (the paper prints 313), 15470 M on ImageNet,
+  where the paper's 15620 counts 1 % more; what else it counts it does not say.
+  """
+  return _vgg16(skeleton, "bias")
+
+
+def vgg16_bn(skeleton: str) -> blocks_lib.BlockNetwork:
+  """VGG16 with BN in place of the biases, which trains from any start."""
+  return _vgg16(skeleton, "batch")._replace(name="vgg16-bn")
+
+
+def _basic(width: int, stride: int) -> Block:
+  return Block(
+      (Node(width, stride, "relu"), Node(width, stride, "relu")),
+      (Edge("conv_3x3", 1, 2), Edge("conv_3x3", 2, 3),
+       Edge("skip_connect", 1, 3)))
+
+
+def _bottleneck(width: int, stride: int) -> Block:
+  return Block(
+      (Node(width, stride, "relu"), Node(width, stride, "relu"),
+       Node(4 * width, stride, "relu")),
+      (Edge("conv_1x1", 1, 2), Edge("conv_3x3", 2, 3), Edge("conv_1x1", 3, 4),
+       Edge("skip_connect", 1, 4)))
+
+
+def _stages(
+    block: Callable[[int, int], Block],
+    widths: tuple[int, ...],
+    counts: tuple[int, ...],
+) -> tuple[Block, ...]:
+  """Stages of blocks, all but the first beginning with stride 2."""
+  return tuple(
+      block(width, 2 if i and not j else 1)
+      for i, (width, count) in enumerate(zip(widths, counts, strict=True))
+      for j in range(count))
+
+
+def _resnet_cifar(name: str, count: int) -> blocks_lib.BlockNetwork:
+  stem = (Layer("conv", 16, 3, activation="relu"),)
+  return blocks_lib.BlockNetwork(
+      name, stem, _stages(_basic, (16, 32, 64), (count,) * 3))
+
+
+def resnet20(skeleton: str) -> blocks_lib.BlockNetwork:
+  """ResNet20 (He et al., 2016, section 4.2).
+
+  Shortcuts that change shape are projections (the paper's option B; its CIFAR
+  networks use option A, zero padding, which holds 2,752 parameters less).
+  Parameters 0.3 M and multiply-adds 41 M, as in the paper's table.
+  """
+  del skeleton
+  return _resnet_cifar("resnet20", 3)
+
+
+def resnet56(skeleton: str) -> blocks_lib.BlockNetwork:
+  """ResNet56 (He et al., 2016, section 4.2); see `resnet20`."""
+  del skeleton
+  return _resnet_cifar("resnet56", 9)
+
+
+def _resnet_stem(skeleton: str) -> tuple[Layer, ...]:
+  if skeleton == "cifar":
+    return (Layer("conv", 64, 3, activation="relu"),)
+  return (Layer("conv", 64, 7, 2, activation="relu"),
+          Layer("max_pool", kernel=3, stride=2))
+
+
+def resnet18(skeleton: str) -> blocks_lib.BlockNetwork:
+  """ResNet18 (He et al., 2016); on CIFAR with a 3x3 stem, not pooled."""
+  return blocks_lib.BlockNetwork(
+      "resnet18", _resnet_stem(skeleton),
+      _stages(_basic, (64, 128, 256, 512), (2, 2, 2, 2)))
+
+
+def resnet50(skeleton: str) -> blocks_lib.BlockNetwork:
+  """ResNet50 (He et al., 2016), the stride in the first 1x1 convolution."""
+  return blocks_lib.BlockNetwork(
+      "resnet50", _resnet_stem(skeleton),
+      _stages(_bottleneck, (64, 128, 256, 512), (3, 4, 6, 3)))
+
+
+def _shuffle_unit(
+    before: int, width: int, stride: int, groups: int, *, first_of_stage: bool
+) -> Block:
+  first = f"group{groups}_conv_1x1" if before % (8 * groups) == 0 else (
+      "conv_1x1")  # Not grouped where the stem comes before.
+  last = f"group{groups}_conv_1x1"
+  nodes = [
+      Node(width // 4, activation="relu", shuffle=groups),
+      Node(width // 4, stride),
+      Node(width - (before if first_of_stage else 0), stride, "relu")]
+  edges = [Edge(first, 1, 2), Edge("depthwise_conv_3x3", 2, 3),
+           Edge(last, 3, 4)]
+  if not first_of_stage:
+    return Block(tuple(nodes), (*edges, Edge("skip_connect", 1, 4)))
+  nodes.append(Node(before, stride, "relu"))
+  return Block(tuple(nodes), (*edges, Edge("avg_pool_3x3", 1, 5)), (5, 4))
+
+
+def shufflenet(skeleton: str) -> blocks_lib.BlockNetwork:
+  """ShuffleNet V1, 1.0x, 8 groups (Zhang et al., 2018, table 1).
+
+  On CIFAR neither the stem nor the first stage strides.
+  """
+  stem = (Layer("conv", 24, 3, activation="relu"),)
+  if skeleton == "imagenet":
+    stem = (stem[0]._replace(stride=2),
+            Layer("max_pool", kernel=3, stride=2))
+  blocks, before = [], 24
+  for width, count in ((384, 4), (768, 8), (1536, 4)):
+    slow = skeleton == "cifar" and width == 384
+    for j in range(count):
+      blocks.append(_shuffle_unit(before, width, 1 if j or slow else 2, 8,
+                                  first_of_stage=not j))
+      before = width
+  return blocks_lib.BlockNetwork("shufflenet", stem, tuple(blocks))
+
+
+def _inverted(
+    before: int, width: int, stride: int, expansion: int, activation: str,
+    *, project: bool, kernel: int = 3,
+) -> Block:
+  """An inverted residual block (Sandler et al., 2018, section 3.3).
+
+  Args:
+    before: channels of the input.
+    width: channels of the output.
+    stride: of the depthwise convolution.
+    expansion: how many times wider it is inside.
+    activation: inside.
+    project: whether blocks of stride 1 that change the width have a shortcut.
+    kernel: of the depthwise convolution.
+  """
+  nodes = [Node(before * expansion, activation=activation),
+           Node(before * expansion, stride, activation), Node(width, stride)]
+  operations = ["conv_1x1", f"depthwise_conv_{kernel}x{kernel}", "conv_1x1"]
+  if expansion == 1:
+    nodes, operations = nodes[1:], operations[1:]
+  edges = [Edge(op, n, n + 1) for n, op in enumerate(operations, 1)]
+  if stride == 1 and (before == width or project):
+    edges.append(Edge("skip_connect", 1, len(nodes) + 1))
+  return Block(tuple(nodes), tuple(edges))
+
+
+class _Stage(NamedTuple):
+  """Inverted residual blocks, of which the first has the stride."""
+
+  expansion: int
+  width: int
+  count: int
+  stride: int
+
+
+def _inverted_stages(
+    before: int, stages: tuple[_Stage, ...], activation: str,
+    *, project: bool = False,
+) -> tuple[Block, ...]:
+  blocks = []
+  for stage in stages:
+    for j in range(stage.count):
+      blocks.append(_inverted(before, stage.width, 1 if j else stage.stride,
+                              stage.expansion, activation, project=project))
+      before = stage.width
+  return tuple(blocks)
+
+
+def mobilenetv2(skeleton: str) -> blocks_lib.BlockNetwork:
+  """MobileNetV2 (Sandler et al., 2018, table 2).
+
+  On CIFAR the stem and the stage of 24 channels do not stride, and blocks of
+  stride 1 that change the width have a projection as shortcut.
+  """
+  slow = skeleton == "cifar"
+  stages = (
+      _Stage(1, 16, 1, 1), _Stage(6, 24, 2, 1 if slow else 2),
+      _Stage(6, 32, 3, 2), _Stage(6, 64, 4, 2), _Stage(6, 96, 3, 1),
+      _Stage(6, 160, 3, 2), _Stage(6, 320, 1, 1))
+  head = (Layer("conv", 1280, activation="relu6"), Layer("global_pool"),
+          Layer("dropout", rate=0.2), Layer("linear", norm=False))
+  stem = (Layer("conv", 32, 3, 1 if slow else 2, activation="relu6"),)
+  return blocks_lib.BlockNetwork(
+      "mobilenetv2", stem, 
+      _inverted_stages(32, stages, "relu6", project=slow), head)
+
+
+def lresnet34e_ir(skeleton: str) -> blocks_lib.BlockNetwork:
+  """LResNet34E-IR (Deng et al., 2019, ArcFace): a face network of 112 pixels.
+
+  Blocks are BN, convolution, BN, PReLU, strided convolution, BN; the embedding
+  of 512 comes from BN, dropout, a linear layer and BN.
+  """
+  del skeleton
+
+  def block(before, width, stride):
+    return Block(
+        (Node(before, norm=True, fixed=True), Node(width, activation="prelu"),
+         Node(width, stride)),
+        (Edge("skip_connect", 1, 2), Edge("conv_3x3", 2, 3),
+         Edge("conv_3x3", 3, 4), Edge("skip_connect", 1, 4)))
+
+  blocks, before = [], 64
+  for width, count in ((64, 3), (128, 4), (256, 6), (512, 3)):
+    for j in range(count):
+      blocks.append(block(before, width, 1 if j else 2))
+      before = width
+  head = (Layer("norm"), Layer("dropout", rate=0.4), Layer("flatten"),
+          Layer("linear", 512), Layer("linear", norm=False))
+  stem = (Layer("conv", 64, 3, activation="prelu"),)
+  return blocks_lib.BlockNetwork("lresnet34e-ir", stem, tuple(blocks), head)
+
+
+def mobilefacenet(skeleton: str) -> blocks_lib.BlockNetwork:
+  """MobileFaceNet (Chen et al., 2018, table 1): 112 pixels, embedding of 128.
+  """
+  del skeleton
+  stages = (_Stage(2, 64, 5, 2), _Stage(4, 128, 1, 2), _Stage(2, 128, 6, 1),
+            _Stage(4, 128, 1, 2), _Stage(2, 128, 2, 1))
+  stem = (Layer("conv", 64, 3, 2, activation="prelu"),
+          Layer("depthwise_conv", 0, 3, activation="prelu"))
+  head = (Layer("conv", 512, activation="prelu"), Layer("global_depthwise"),
+          Layer("conv", 128), Layer("linear", norm=False))
+  return blocks_lib.BlockNetwork(
+      "mobilefacenet", stem, _inverted_stages(64, stages, "prelu"), head)
+
+
+_BOTH = ("cifar", "imagenet")
+BUILDERS = {
+    "vgg16": (vgg16, _BOTH),
+    "vgg16-bn": (vgg16_bn, _BOTH),
+    "resnet20": (resnet20, ("cifar",)),
+    "resnet56": (resnet56, ("cifar",)),
+    "resnet18": (resnet18, _BOTH),
+    "resnet50": (resnet50, _BOTH),
+    "shufflenet": (shufflenet, _BOTH),
+    "mobilenetv2": (mobilenetv2, _BOTH),
+    "lresnet34e-ir": (lresnet34e_ir, ("face",)),
+    "mobilefacenet": (mobilefacenet, ("face",)),
+}
+
+
+def skeletons(name: str) -> tuple[str, ...]:
+  """The skeletons that a network has, its usual one first."""
+  return BUILDERS[name][1]
+
+
+def build(name: str, skeleton: str | None = None) -> blocks_lib.BlockNetwork:
+  """Builds a network.
+
+  Args:
+    name: of `BUILDERS`.
+    skeleton: "cifar", "imagenet" or "face"; None is its usual one.
+
+  Raises:
+    InputError: the network has no such skeleton.
+  """
+  builder, allowed = BUILDERS[name]
+  if skeleton is None:
+    skeleton = allowed[0]
+  if skeleton not in allowed:
+    raise errors.InputError(
+        f"{name} has no skeleton '{skeleton}'; choose {' or '.join(allowed)}")
+  return blocks_lib.check(builder(skeleton))

@@ -1,0 +1,173 @@
+"""Networks of blocks: counts, logits against a plain implementation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from natjax import blocks
+from natjax import cost
+from natjax.networks import block_network
+from natjax.zoo import handcrafted
+from tests.networks import oracle
+
+# Parameters and millions of multiply-adds; the published ones are in the
+# docstrings of the builders.
+COUNTS = {
+    ("vgg16", "cifar"): (15245130, 313.726),
+    ("vgg16", "imagenet"): (138357544, 15470.264),
+    ("vgg16-bn", "cifar"): (15249354, 313.726),
+    ("vgg16-bn", "imagenet"): (138361768, 15470.264),
+    ("resnet20", "cifar"): (272474, 40.813),
+    ("resnet56", "cifar"): (855770, 125.748),
+    ("resnet18", "cifar"): (11173962, 555.423),
+    ("resnet18", "imagenet"): (11689512, 1814.073),
+    ("resnet50", "cifar"): (23520842, 1222.332),
+    ("resnet50", "imagenet"): (25557032, 3857.973),
+    ("shufflenet", "cifar"): (913138, 161.701),
+    ("shufflenet", "imagenet"): (2434768, 138.366),
+    ("mobilenetv2", "cifar"): (2295834, 90.106),
+    ("mobilenetv2", "imagenet"): (3504872, 300.774),
+    ("lresnet34e-ir", "face"): (34138816, 4459.643),
+    ("mobilefacenet", "face"): (1003136, 220.965),
+}
+
+
+def test_every_network_and_skeleton_is_counted():
+  assert set(COUNTS) == {(name, skeleton) for name in handcrafted.BUILDERS
+                         for skeleton in handcrafted.skeletons(name)}
+
+
+@pytest.mark.parametrize("name, skeleton", COUNTS)
+def test_counts(name, skeleton):
+  """Analytic cost = what is written above = the module's own parameters."""
+  network = handcrafted.build(name, skeleton)
+  frame = handcrafted.FRAMES[skeleton]
+  total = cost.block_network(network, frame)
+  params, madds = COUNTS[name, skeleton]
+  assert total.params == params
+  assert round(total.madds / 1e6, 3) == madds
+  net = block_network.BlockNet(network, frame)
+  size = frame.image_size
+  shapes = jax.eval_shape(
+      lambda rng: net.init(rng, jnp.zeros((2, size, size, 3))),
+      jax.random.key(0))
+  assert sum(x.size for x in jax.tree.leaves(shapes["params"])) == params
+
+
+def plain_block(block, place, inputs, scope, norm):
+  """A block by the words of its papers, in numpy."""
+  values = list(inputs)
+  for n, node in enumerate(block.nodes, 2):
+    total = 0
+    for i, e in enumerate(block.edges):
+      if e.target != n or e.operation == "null":
+        continue
+      x, stride = values[e.source], place.stride(e)
+      name = f"edge{i}_{e.operation}"
+      weights = scope.params.get(name)
+      if e.operation == "skip_connect":
+        y = x if weights is None else norm(oracle.conv(
+            x, weights["conv"]["kernel"], stride=stride),
+            scope.at(name).at("norm"))
+      elif e.operation == "max_pool_2x2":
+        y = oracle.pool(x, 2, np.max, stride=2)
+      elif e.operation == "avg_pool_3x3":
+        y = oracle.pool(x, 3, np.mean, stride=stride, padding=1)
+      elif e.operation.startswith("group"):
+        y = oracle.group_conv(x, scope.at(name), int(e.operation[5]),
+                              stride=stride, activate=False)
+      elif e.operation.startswith("depthwise"):
+        y = norm(oracle.conv(x, weights["depthwise"]["kernel"], stride=stride,
+                             depthwise=True), scope.at(name).at("norm"))
+      else:
+        assert e.operation in ("conv_1x1", "conv_3x3")
+        y = norm(oracle.conv(x, weights["conv"]["kernel"], stride=stride),
+                 scope.at(name).at("norm"))
+      total = total + y
+    if node.norm:
+      total = oracle.norm(total, scope.at(f"node{n}_norm"))
+    total = activate(node.activation, total, scope, f"node{n}_activation")
+    if node.shuffle:
+      b, h, w, c = total.shape
+      total = total.reshape(b, h, w, node.shuffle, c // node.shuffle).transpose(
+          0, 1, 2, 4, 3).reshape(b, h, w, c)
+    values.append(total)
+  return np.concatenate([values[n] for n in block.outputs], axis=-1)
+
+
+def activate(kind, x, scope, name):
+  if kind == "prelu":
+    return np.where(x > 0, x, scope.params[name]["slope"] * x)
+  return {"none": lambda x: x, "relu": oracle.relu,
+          "relu6": lambda x: np.minimum(oracle.relu(x), 6)}[kind](x)
+
+
+def bias(x, scope):
+  return x + scope.params["bias"]
+
+
+def plain_layer(layer, x, scope):
+  if layer.kind == "conv":
+    x = oracle.conv(x, scope.params["conv"]["kernel"], stride=layer.stride)
+  elif layer.kind == "depthwise_conv":
+    x = oracle.conv(x, scope.params["conv"]["kernel"], stride=layer.stride,
+                    depthwise=True)
+  elif layer.kind == "global_depthwise":
+    x = np.sum(x * scope.params["kernel"][:, :, 0], (1, 2), keepdims=True)
+  elif layer.kind == "max_pool":
+    return oracle.pool(x, 3, np.max, stride=2, padding=1)
+  elif layer.kind == "global_pool":
+    return np.mean(x, (1, 2), keepdims=True)
+  elif layer.kind == "linear":
+    linear = scope.params["linear"]
+    x = x.reshape(x.shape[0], 1, 1, -1) @ linear["kernel"]
+    x = x + linear.get("bias", 0)
+  if layer.kind in ("dropout", "flatten"):
+    return x
+  if layer.norm:
+    x = oracle.norm(x, scope.at("norm"))
+  elif layer.kind != "linear":
+    x = bias(x, scope.at("bias"))
+  return activate(layer.activation, x, scope, "activation")
+
+
+@pytest.mark.parametrize("name, skeleton, factor", [
+    ("resnet20", "cifar", 0.25), ("resnet50", "imagenet", 1 / 16),
+    ("vgg16", "cifar", 1 / 16), ("vgg16-bn", "cifar", 1 / 16),
+    ("mobilenetv2", "cifar", 0.25), ("lresnet34e-ir", "face", 1 / 16),
+    ("mobilefacenet", "face", 1 / 8), ("shufflenet", "cifar", 1)])
+def test_logits_equal_a_plain_implementation(name, skeleton, factor):
+  """By the batch, with the same random weights."""
+  network = handcrafted.build(name, skeleton)
+  network = blocks.scale(network, factor)
+  size = 32 if skeleton == "imagenet" or name.startswith("vgg") else 16
+  if name == "shufflenet":  # Its widths must be whole multiples; fewer units.
+    network = network._replace(blocks=network.blocks[:3])
+    size = 8
+  frame = blocks.Frame(5, size)
+  net = block_network.BlockNet(network, frame)
+  x = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype("f")
+  shapes = jax.eval_shape(net.init, jax.random.key(0), x)
+  weights = oracle.random_weights(shapes, 1)
+  # BN is by the batch, and dropout off.
+  net = net.clone(network=network._replace(head=tuple(
+      layer._replace(rate=0.0) for layer in network.head)))
+  logits, _ = jax.jit(lambda v, x: net.apply(
+      v, x, train=True, mutable=["batch_stats"])[0])(weights, x)
+  scope = oracle.scope(weights["params"])
+  norm = bias if network.norm == "bias" else oracle.norm
+  y = np.asarray(x, np.float64)
+  for i, item in enumerate(network.stem):
+    y = plain_layer(item, y, scope.at(f"stem{i}"))
+  values = (y, y)
+  for i, (block, place) in enumerate(zip(
+      network.blocks, blocks.places(network, frame), strict=True)):
+    values = (values[1], plain_block(
+        block, place, values, scope.at(f"block{i}"), norm))
+  y = values[1]
+  for i, item in enumerate(network.head):
+    y = plain_layer(item, y, scope.at(f"head{i}"))
+  assert logits.shape == (2, 5)
+  np.testing.assert_allclose(logits, y.reshape(2, 5), rtol=2e-3, atol=2e-3)
+
