@@ -110,15 +110,15 @@ PRESETS = {
         train=dataclasses.replace(
             PLAIN, init_channels=2, cells=1, epochs=2, batch_size=32)),
     "small": Config(
-        dataset="fashion_mnist", image_size=16, train_images=12000,
-        architectures=6, score_images=1024,
+        dataset="fashion_mnist", image_size=16, train_images=8000,
+        architectures=5, score_images=1024,
         search=nat.NATConfig(
-            init_channels=8, cells=3, epochs=14, warmup_epochs=8,
+            init_channels=8, cells=3, epochs=9, warmup_epochs=6,
             batch_size=64, learning_rate=0.05, final_learning_rate=0.005,
             max_grad_norm=5.0, policy_learning_rate=1e-3, samples=4,
             candidates=10, weights_fraction=0.5),
         train=dataclasses.replace(
-            PLAIN, init_channels=8, cells=3, epochs=4, learning_rate=0.05)),
+            PLAIN, init_channels=8, cells=3, epochs=3, learning_rate=0.05)),
     "paper": Config(
         dataset="cifar10", image_size=32, train_images=0, architectures=20,
         score_images=30000, search=presets.get("paper").search, train=PLAIN),
@@ -243,8 +243,8 @@ class Experiment:
     @jax.jit
     def one(key, cells):
       actions = jax.vmap(lambda k, cell, reduction: sampling.sample(
-          k, logits, cell, reduction, table))(
-              jax.random.split(key), cells, jnp.arange(2))
+          k, logits, cell, sampling.stride_rows(cell, reduction), table))(
+              jax.random.split(key), cells, jnp.arange(2) == 1)
       return sampling.apply_actions(cells, actions, table)
 
     keys = jax.random.split(
