@@ -6,11 +6,15 @@ network. Everything below them is public too: `natjax.architecture`,
 `natjax.methods`, `natjax.training`, `natjax.data`.
 """
 
-from natjax.architecture import Architecture
 from natjax.architecture import Cell
 from natjax.architecture import Edge
 from natjax.architecture import Genotype
-from natjax.architecture import read
+from natjax.blocks import Block
+from natjax.blocks import BlockNetwork
+from natjax.blocks import Layer
+from natjax.blocks import Node
+from natjax.codec import Architecture
+from natjax.codec import read
 from natjax.errors import InputError
 from natjax.methods.nat import NATConfig
 from natjax.methods.supervised import TrainConfig
@@ -21,11 +25,15 @@ from natjax.training.devices import configure_compilation
 
 __all__ = (
     "Architecture",
+    "Block",
+    "BlockNetwork",
     "Cell",
     "Edge",
     "Genotype",
     "InputError",
+    "Layer",
     "NATConfig",
+    "Node",
     "TrainConfig",
     "configure_compilation",
     "load",

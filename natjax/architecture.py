@@ -74,9 +74,6 @@ class Genotype(NamedTuple):
     return max(cell.num_nodes for cell in self)
 
 
-Architecture = Genotype  # The one kind of architecture there is so far.
-
-
 @chex.dataclass(frozen=True)
 class CellArrays:
   """Cells as data, so that a compiled function serves every architecture.
@@ -320,15 +317,19 @@ def from_dict(data: object, *, where: str = "genotype") -> Genotype:
   return check(Genotype(*cells), where=where)
 
 
-def from_json(text: str, *, where: str = "genotype") -> Genotype:
-  """Reads the JSON form from text; see `from_dict`."""
+def parse_json(text: str, *, where: str) -> object:
+  """Parses JSON text (InputError)."""
   try:
-    data = json.loads(text)
+    return json.loads(text)
   except (ValueError, RecursionError) as e:
     raise errors.InputError(
         f"{where}: not JSON ({e}); give a file such as a run's"
         " architecture.json") from e
-  return from_dict(data, where=where)
+
+
+def from_json(text: str, *, where: str = "genotype") -> Genotype:
+  """Reads the JSON form from text; see `from_dict`."""
+  return from_dict(parse_json(text, where=where), where=where)
 
 
 def to_darts(genotype: Genotype) -> str:
@@ -376,22 +377,19 @@ def from_darts(text: str, *, where: str = "genotype") -> Genotype:
   return from_dict(data, where=where)
 
 
-def read(path: str | os.PathLike[str]) -> Genotype:
-  """Reads a genotype file, JSON or the text of DARTS.
+def read_text(path: str | os.PathLike[str]) -> str:
+  """Reads a text file.
 
   Raises:
-    InputError: no such file, not text, or not of one of the two forms.
+    InputError: no such file, or not text.
   """
   path = pathlib.Path(path)
   try:
-    text = path.read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8")
   except OSError as e:
     raise errors.InputError(f"{path}: {e.strerror}; name a file") from e
   except ValueError as e:  # Not UTF-8, or a path that no file can have.
     raise errors.InputError(f"{str(path)!r}: not a text file; give JSON") from e
-  if "Genotype(" in text.split("{", 1)[0]:
-    return from_darts(text, where=str(path))
-  return from_json(text, where=str(path))
 
 
 def is_count(value: object) -> bool:

@@ -30,7 +30,8 @@ Example, a network with one residual block, three times:
   True
 """
 
-from typing import Any, NamedTuple
+from typing import Any
+from typing import NamedTuple
 
 from natjax import architecture as architecture_lib
 from natjax import errors
@@ -168,7 +169,7 @@ class Frame(NamedTuple):
 
 
 class Shape(NamedTuple):
-  """Shape of an image: channels, side in pixels, and how much it was strided."""
+  """Shape of a node's images: channels, side in pixels, strides so far."""
 
   width: int
   size: int

@@ -1,21 +1,15 @@
 """Cost targets: what a transformed architecture may cost at most.
 
 A target is absolute ("3e6", "2.5M") or relative to the given architecture
-("0.8x"). `edge_costs` gives the cost of every possible operation on every edge,
-so that sampling can be led towards cheaper transformations (`methods.nat`).
+("0.8x").
 """
 
 import math
 import re
 from typing import NamedTuple
 
-import numpy as np
-
-from natjax import architecture as architecture_lib
-from natjax import cost as cost_lib
 from natjax import errors
 from natjax import operations
-from natjax import skeleton as skeleton_lib
 
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 
@@ -33,6 +27,13 @@ class Budget(NamedTuple):
 
   def __bool__(self) -> bool:
     return self.params is not None or self.madds is not None
+
+  def text(self) -> str:
+    """The limits in words."""
+    parts = [f"at most {limit:.0f} {name}" for limit, name in (
+        (self.params, "parameters"), (self.madds, "multiply-adds"))
+             if limit is not None]
+    return " and ".join(parts)
 
   def allows(self, cost: operations.Cost) -> bool:
     """Whether a cost keeps to the budget."""
@@ -91,35 +92,3 @@ def read(
   return Budget(parse(max_params, original.params, option="max-params"),
                 parse(max_madds, original.madds, option="max-madds"))
 
-
-def edge_costs(
-    genotype: architecture_lib.Genotype,
-    candidates: tuple[str, ...],
-    skeleton: skeleton_lib.Skeleton,
-) -> np.ndarray:
-  """The cost of every candidate on every edge, over all layers.
-
-  Args:
-    genotype: with two inputs per node.
-    candidates: operation names, in order.
-    skeleton: in which the network stands.
-
-  Returns:
-    f64[2, 2, N, 2, O]: parameters and multiply-adds; normal and reduction
-    cell; node; slot; operation. Infinite where a stride is impossible.
-  """
-  shape = (2, 2, genotype.num_nodes, 2, len(candidates))
-  costs = np.zeros(shape)
-  widths = [len(cell.concat) for cell in genotype]
-  for layer in skeleton_lib.layers(skeleton, widths):
-    kind = int(layer.reduction)
-    cell = genotype[kind]
-    for i, edge in enumerate(cell.edges):
-      stride = cell.stride(edge, layer.reduction)
-      for o, name in enumerate(candidates):
-        if stride not in operations.get(name).strides:
-          costs[:, kind, i // 2, i % 2, o] = np.inf
-          continue
-        cost = cost_lib.edge(cell, edge._replace(operation=name), layer)
-        costs[:, kind, i // 2, i % 2, o] += (cost.params, cost.madds)
-  return costs

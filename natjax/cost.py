@@ -55,13 +55,14 @@ def head(channels: int, num_classes: int) -> Cost:
 
 
 def network(
-    genotype: architecture_lib.Genotype, skeleton: skeleton_lib.Skeleton
+    genotype: architecture_lib.Genotype | blocks_lib.BlockNetwork,
+    skeleton: skeleton_lib.Skeleton | blocks_lib.Frame,
 ) -> Cost:
-  """Computes the cost of a genotype in a skeleton.
+  """Computes the cost of an architecture.
 
   Args:
-    genotype: the cells.
-    skeleton: what stands around them.
+    genotype: the cells, or a network of blocks.
+    skeleton: what stands around the cells, or the frame of the blocks.
 
   Returns:
     `Cost` with integer `params` and `madds`.
@@ -75,6 +76,9 @@ def network(
     >>> network(zoo.get("darts"), skeleton_lib.Skeleton()).params
     3349342
   """
+  if isinstance(genotype, blocks_lib.BlockNetwork):
+    return block_network(genotype, blocks_lib.Frame(
+        skeleton.num_classes, skeleton.image_size))
   check_strides(genotype)
   widths = [len(cell.concat) for cell in genotype]
   total = stem(skeleton)

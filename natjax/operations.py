@@ -343,8 +343,8 @@ def conv_cost(channels: int, size: int, stride: int, *, weights: int) -> Cost:
 
 
 def _dense_cost(channels, size, stride, *, kernel_size, in_channels=None):
-  return conv_cost(channels, size, stride,
-                   weights=kernel_size**2 * channels * (in_channels or channels))
+  weights = kernel_size**2 * channels * (in_channels or channels)
+  return conv_cost(channels, size, stride, weights=weights)
 
 
 def _plain_cost(channels, size, stride, *, in_channels=None):

@@ -1,9 +1,9 @@
 """The main jobs: transform an architecture, train architectures.
 
-`transform`: trains a supernet and a policy (`methods.nat`), transforms the
-given genotype, trains the original and the transformed network alike, and
-says what changed. `train` is its last part alone. Both are resumed by calling
-them again with the same arguments.
+`transform`: trains a supernet and a policy (`methods.nat`, `methods.natpp`),
+transforms the given architecture, trains the original and the transformed
+network alike, and says what changed. `train` is its last part alone. Both are
+resumed by calling them again with the same arguments.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from natjax import architecture as architecture_lib
+from natjax import blocks as blocks_lib
+from natjax import codec
 from natjax import cost as cost_lib
 from natjax import data as data_lib
 from natjax import drawing
@@ -35,12 +36,15 @@ from natjax import runs
 from natjax import skeleton as skeleton_lib
 from natjax import spaces
 from natjax.methods import nat
+from natjax.methods import natpp
 from natjax.methods import supervised
+from natjax.spaces import blocks as blocks_space
 from natjax.training import devices as devices_lib
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
 
-Genotype = architecture_lib.Genotype
+Architecture = codec.Architecture
+METHODS: dict[str, type[nat.NAT]] = {"nat": nat.NAT, "natpp": natpp.NATpp}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,27 +75,32 @@ def versions() -> dict[str, str]:
 
 
 def transform(
-    genotype: Genotype,
+    architecture: Architecture,
     dataset: data_lib.Dataset,
     *,
     out: str | os.PathLike[str],
+    method: str = "nat",
     search: nat.NATConfig | None = None,
     train: supervised.TrainConfig | None = None,
     space: str | None = None,
+    share: str = "cell",
     seed: int = 0,
     devices: int | None = None,
     overwrite: bool = False,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
-  """Transforms a genotype by NAT and trains both networks.
+  """Transforms an architecture by NAT or NAT++ and trains both networks.
 
   Args:
-    genotype: what to transform.
+    architecture: what to transform: a genotype, or a network of blocks.
     dataset: images; the test images are looked at once, by trained networks.
     out: the run directory; an interrupted run there is resumed.
+    method: "nat" or "natpp".
     search: settings of the search; None is the preset "small".
     train: settings of the final training; None is the preset "small".
-    space: "nat" or "nat_loose_end"; None chooses by the genotype.
+    space: of `spaces.SPACES`, for a genotype; None chooses by the genotype.
+    share: "cell" transforms blocks of one topology alike, "full" each by
+      itself; a genotype's cells are shared by all layers ("cell").
     seed: of everything random.
     devices: how many to spread over; None is all.
     overwrite: remove an earlier run in `out`.
@@ -105,16 +114,17 @@ def transform(
 
   Raises:
     InputError: anything that does not fit, before anything is compiled.
+    budget.NotMet: no candidate keeps to the budget of the settings.
   """
-  default = presets.get("small")
+  default = presets.get("small", architecture)
   job = TransformJob(
-      genotype, dataset, search or default.search, train or default.train,
-      space=space, seed=seed, devices=devices)
+      architecture, dataset, search or default.search, train or default.train,
+      method=method, space=space, share=share, seed=seed, devices=devices)
   return job.run(out, overwrite=overwrite, listener=listener or Listener())
 
 
 def train(
-    genotype: Genotype,
+    architecture: Architecture,
     dataset: data_lib.Dataset,
     *,
     out: str | os.PathLike[str],
@@ -124,14 +134,15 @@ def train(
     overwrite: bool = False,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
-  """Trains the network of a genotype, once per seed; see `transform`.
+  """Trains the network of an architecture, once per seed; see `transform`.
 
   Returns:
     What `result.json` holds: "params", "madds", "accuracy", "accuracy_std",
     "accuracies", "architecture", "seed", "versions", "seconds".
   """
-  job = TrainJob(genotype, dataset, config or presets.get("small").train,
-                 seed=seed, devices=devices)
+  default = presets.get("small", architecture)
+  job = TrainJob(architecture, dataset, config or default.train, seed=seed,
+                 devices=devices)
   return job.run(out, overwrite=overwrite, listener=listener or Listener())
 
 
@@ -139,31 +150,31 @@ class TrainJob:
   """A training that is checked and described but not yet run.
 
   Attributes:
-    genotype: what to train.
+    architecture: what to train.
     dataset: on what.
     config: how.
-    skeleton: in which network.
+    place: in which skeleton or frame.
   """
 
-  def __init__(self, genotype, dataset, config, *, seed, devices=None):
-    self.genotype = architecture_lib.check(genotype)
+  def __init__(self, architecture, dataset, config, *, seed, devices=None):
+    self.architecture = codec.check(architecture)
     self.dataset = dataset
     self.config = supervised.check(config)
     _check_finite(config)
     _check_seed(seed, config.seeds)
     self.seed = seed
     self.devices = tuple(devices_lib.choose(devices))
-    self.skeleton = supervised.skeleton_of(
-        config, num_classes=dataset.num_classes,
+    self.place = supervised.place_of(
+        config, self.architecture, num_classes=dataset.num_classes,
         image_size=dataset.train_images.shape[1])
-    if not 0 <= config.cutout <= self.skeleton.image_size:
+    if not 0 <= config.cutout <= self.place.image_size:
       raise errors.InputError(
           f"cutout is {config.cutout} and must lie in [0,"
-          f" {self.skeleton.image_size}], the images' side; --cutout 0 turns it"
+          f" {self.place.image_size}], the images' side; --cutout 0 turns it"
           " off")
     devices_lib.check_batch(config.batch_size, len(self.devices))
     fit_lib.check_splits({"train": self.split}, config.batch_size)
-    self.cost = cost_lib.network(self.genotype, self.skeleton)
+    self.cost = cost_lib.network(self.architecture, self.place)
 
   @property
   def split(self) -> fit_lib.Split:
@@ -179,7 +190,7 @@ class TrainJob:
     """The whole configuration, as `config.json` holds it."""
     return {
         "kind": "train",
-        "architecture": architecture_lib.to_dict(self.genotype),
+        "architecture": codec.to_dict(self.architecture),
         **_describe_data(self.dataset),
         "train": dataclasses.asdict(self.config),
         "seed": self.seed,
@@ -193,7 +204,7 @@ class TrainJob:
         "params": self.cost.params, "madds": self.cost.madds,
         "steps": self.steps * self.config.epochs * self.config.seeds,
         "memory_bytes": _network_bytes(
-            self.genotype, self.skeleton, batch, self.config.dtype),
+            self.architecture, self.place, batch, self.config.dtype),
     }
 
   def run(self, out, *, overwrite, listener) -> dict[str, Any]:
@@ -202,16 +213,16 @@ class TrainJob:
     if (out / runs.RESULT).exists():
       return runs.read_json(out / runs.RESULT)
     metrics_lib.write_text(out / runs.ARCHITECTURE,
-                           architecture_lib.to_json(self.genotype) + "\n")
+                           codec.to_json(self.architecture) + "\n")
     results = self.train_seeds(out, "network", listener)
     result = {
         **self.summary(results),
-        "architecture": architecture_lib.to_dict(self.genotype),
+        "architecture": codec.to_dict(self.architecture),
         "seed": self.seed, "versions": versions(),
         "devices": [d.device_kind for d in self.devices],
         "seconds": round(sum(r["seconds"] for r in results), 1),
     }
-    drawing.save(out / "architecture.svg", self.genotype)
+    drawing.save(out / "architecture.svg", self.architecture)
     runs.write_json(out / runs.RESULT, result)
     return result
 
@@ -231,8 +242,8 @@ class TrainJob:
   ) -> list[dict[str, Any]]:
     """Trains one network per seed under `out`; finished ones are kept."""
     method = supervised.Supervised(
-        self.config, self.genotype, num_classes=self.dataset.num_classes,
-        image_size=self.skeleton.image_size, steps_per_epoch=self.steps)
+        self.config, self.architecture, num_classes=self.dataset.num_classes,
+        image_size=self.place.image_size, steps_per_epoch=self.steps)
     record = method.method()
     return [self._train_one(method, record, out, f"{name}-{self.seed + i}",
                             self.seed + i, listener)
@@ -260,8 +271,8 @@ class TrainJob:
     runs.save_weights(folder / runs.WEIGHTS, variables)
     result = {
         "accuracy": accuracy, "seed": seed,
-        "architecture": architecture_lib.to_dict(self.genotype),
-        "skeleton": self.skeleton._asdict(),
+        "architecture": codec.to_dict(self.architecture),
+        "place": self.place._asdict(),
         "auxiliary": self.config.auxiliary, "dtype": self.config.dtype,
         "mean": list(map(float, self.dataset.mean)),
         "std": list(map(float, self.dataset.std)),
@@ -275,20 +286,25 @@ class TrainJob:
 class TransformJob:
   """A transformation that is checked and described but not yet run."""
 
-  def __init__(self, genotype, dataset, search, train, *, space=None, seed=0,
-               devices=None):
-    self.genotype = architecture_lib.check(genotype)
+  def __init__(self, architecture, dataset, search, train, *, method="nat",
+               space=None, share="cell", seed=0, devices=None):
+    if method not in METHODS:
+      raise errors.InputError(
+          f"method '{method}' is unknown; choose one of {', '.join(METHODS)}")
+    self.method = method
+    self.space = _space(codec.check(architecture), method, space, share)
+    # A network of blocks is padded with null edges; that changes nothing else.
+    self.architecture = getattr(
+        self.space, "network", codec.check(architecture))
     self.dataset = dataset
     self.search = nat.check(search)
     _check_finite(search)
     try:
       self.train = TrainJob(
-          genotype, dataset, train, seed=seed, devices=devices)
+          self.architecture, dataset, train, seed=seed, devices=devices)
     except errors.InputError as e:
       raise errors.InputError(_of_final_training(str(e), train)) from e
     self.seed, self.devices = seed, self.train.devices
-    self.space = spaces.space_for(self.genotype, name=space)
-    architecture_lib.genotype_arrays(self.genotype, self.space.candidates)
     devices_lib.check_batch(search.batch_size, len(self.devices))
     parts = data_lib.split(
         len(dataset.train_labels),
@@ -299,21 +315,23 @@ class TransformJob:
         for name, rows in zip(("weights", "policy"), parts, strict=True)
     }
     fit_lib.check_splits(self.splits, search.batch_size)
-    self.nat = nat.NAT(
+    self.nat = METHODS[method](
         search, self.space, num_classes=dataset.num_classes,
         image_size=dataset.train_images.shape[1],
-        targets=(self.train.skeleton,),
+        targets=(self.train.place,),
         steps_per_epoch=len(parts[0]) // search.batch_size,
         num_devices=len(self.devices))
+    self.nat.domain.encode(self.architecture)
+    self.nat.budget(self.architecture)
 
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""
     return {
         "kind": "transform",
-        "method": "nat",
-        "architecture": architecture_lib.to_dict(self.genotype),
+        "method": self.method,
+        "architecture": codec.to_dict(self.architecture),
         **_describe_data(self.dataset),
-        "space": self.space._asdict(),
+        "space": self.space.describe(),
         "search": dataclasses.asdict(self.search),
         "train": dataclasses.asdict(self.train.config),
         "seed": self.seed,
@@ -348,17 +366,18 @@ class TransformJob:
     results = {"original": self.train.train_seeds(out, "original", listener)}
     # What came out unchanged is the same network: trained once.
     results["transformed"] = (
-        results["original"] if transformed == self.genotype
+        results["original"] if transformed == self.architecture
         else after.train_seeds(out, "transformed", listener))
     result = {
         "original": self.train.summary(results["original"]),
         "transformed": after.summary(results["transformed"]),
         "changes": [change._asdict() for change in
-                    drawing.changes(self.genotype, transformed)],
+                    drawing.changes(self.architecture, transformed)],
         **report,
         "architectures": {
-            "original": architecture_lib.to_dict(self.genotype),
-            "transformed": architecture_lib.to_dict(transformed)},
+            "original": codec.to_dict(self.architecture),
+            "transformed": codec.to_dict(transformed)},
+        "method": self.method,
         "dataset": self.dataset.name, "seed": self.seed,
         "versions": versions(),
         "devices": [d.device_kind for d in self.devices],
@@ -366,16 +385,16 @@ class TransformJob:
     networks = {id(r): r for rs in results.values() for r in rs}
     result["seconds"] = round(report["search_seconds"] + sum(
         r["seconds"] for r in networks.values()), 1)
-    drawing.save(out / "architecture.svg", self.genotype, transformed)
+    drawing.save(out / "architecture.svg", self.architecture, transformed)
     runs.write_json(out / runs.RESULT, result)
     return result
 
   def _transform(self, out, listener):
-    """Searches and derives; returns the genotype and the report."""
+    """Searches and derives; returns the architecture and the report."""
     derived = out / "checkpoint" / "derived.json"
     if derived.exists():
       report = runs.read_json(derived)
-      return architecture_lib.read(out / runs.ARCHITECTURE), report
+      return codec.read(out / runs.ARCHITECTURE), report
     began = time.monotonic()
     preparation = _preparation(self.dataset, self.search.dtype)
     state = fit_lib.fit(
@@ -393,16 +412,11 @@ class TransformJob:
           predict, (state, cells), self.splits["policy"],
           preparation=preparation, batch_size=scoring_batch, whole=True)
 
-    transformed, report = self.nat.derive(state, self.genotype, score, rng)
-    for candidate in report["candidates"]:
-      cost = cost_lib.network(
-          architecture_lib.from_dict(candidate["architecture"]),
-          self.train.skeleton)
-      candidate |= {"params": cost.params, "madds": cost.madds}
+    transformed, report = self.nat.derive(state, self.architecture, score, rng)
     report |= {"scoring_batch_size": scoring_batch,
                "search_seconds": round(time.monotonic() - began, 1)}
     metrics_lib.write_text(out / runs.ARCHITECTURE,
-                           architecture_lib.to_json(transformed) + "\n")
+                           codec.to_json(transformed) + "\n")
     runs.write_json(derived, report)
     return transformed, report
 
@@ -465,30 +479,48 @@ def _bytes(dtype):
   return jnp.dtype(dtype).itemsize
 
 
-def _network_bytes(genotype, skeleton, batch, dtype):
+def _network_bytes(architecture, place, batch, dtype):
   """A rough count: parameters, momentum and gradient, and every edge's image.
 
   An operation keeps about four images of its size for the backward pass.
   """
-  widths = [len(cell.concat) for cell in genotype]
+  params = cost_lib.network(architecture, place).params
+  if isinstance(architecture, blocks_lib.BlockNetwork):
+    pixels = sum(
+        4 * p.nodes[e.target].size**2 * p.nodes[e.target].width
+        for block, p in zip(architecture.blocks, blocks_lib.places(
+            architecture, place), strict=True) for e in block.edges)
+    return 12 * params + batch * pixels * _bytes(dtype)
+  widths = [len(cell.concat) for cell in architecture]
   pixels = sum(
       layer.out_size**2 * layer.channels * (
-          4 * len(genotype[int(layer.reduction)].edges)
+          4 * len(architecture[int(layer.reduction)].edges)
           + 2 * widths[int(layer.reduction)])
-      for layer in skeleton_lib.layers(skeleton, widths))
-  params = cost_lib.network(genotype, skeleton).params
+      for layer in skeleton_lib.layers(place, widths))
   return 12 * params + batch * pixels * _bytes(dtype)
 
 
 def _supernet_bytes(supernet, params, batch):
-  """A rough count: three copies of the weights, and every cell's nodes twice.
+  """A rough count: three copies of the weights, and every node twice.
 
   The backward pass recomputes what the edges did (`networks.cell_scan`).
   """
-  n = supernet.space.num_nodes
-  pixels = sum(layer.out_size**2 * layer.channels * 2 * (2 * n + 2)
-               for layer in supernet.layers)
-  return 16 * params + batch * pixels * _bytes(supernet.dtype)
+  return 16 * params + batch * 2 * supernet.pixels * _bytes(supernet.dtype)
+
+
+def _space(architecture, method, name, share):
+  """The search space of an architecture."""
+  if isinstance(architecture, blocks_lib.BlockNetwork):
+    if name is not None:
+      raise errors.InputError(
+          f"space is '{name}', and a network of blocks is its own space; leave"
+          " --space out")
+    return blocks_space.space_for(architecture, method=method, share=share)
+  if share != "cell":
+    raise errors.InputError(
+        f"share is '{share}', and a genotype's two cells are shared by all"
+        " layers; leave --share out, or give a network of blocks")
+  return spaces.space_for(architecture, name=name, method=method)
 
 
 def to_json(value: Any) -> str:

@@ -4,8 +4,11 @@
 patience, on a CPU, and `paper` holds section 5.1 of Guo et al., 2021.
 """
 
+import dataclasses
 from typing import NamedTuple
 
+from natjax import blocks as blocks_lib
+from natjax import codec
 from natjax import errors
 from natjax.methods import nat
 from natjax.methods import supervised
@@ -51,9 +54,35 @@ PRESETS = {
 }
 
 
-def get(name: str) -> Preset:
-  """Looks a preset up by name (InputError)."""
+# What changes for a network of blocks, which brings its own depth and width;
+# "paper" trains it as He et al., 2016, section 4.2, train theirs.
+_BLOCKS = {
+    "demo": {},
+    "small": {"learning_rate": 0.05, "cutout": 0},
+    "paper": {"epochs": 200, "batch_size": 128, "learning_rate": 0.1,
+              "final_learning_rate": 0.0, "weight_decay": 1e-4,
+              "max_grad_norm": 0.0, "cutout": 0},
+}
+
+
+def get(
+    name: str, architecture: codec.Architecture | None = None
+) -> Preset:
+  """Looks a preset up by name.
+
+  Args:
+    name: of `PRESETS`.
+    architecture: what it is for; None is a genotype.
+
+  Raises:
+    InputError: no such preset.
+  """
   if name not in PRESETS:
     raise errors.InputError(
         f"preset '{name}' is unknown; choose one of {', '.join(PRESETS)}")
-  return PRESETS[name]
+  preset = PRESETS[name]
+  if not isinstance(architecture, blocks_lib.BlockNetwork):
+    return preset
+  return preset._replace(
+      search=dataclasses.replace(preset.search, init_channels=0, cells=0),
+      train=supervised.for_blocks(preset.train, **_BLOCKS[name]))

@@ -19,11 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax import architecture as architecture_lib
+from natjax import blocks as blocks_lib
+from natjax import codec
 from natjax import data as data_lib
 from natjax import errors
 from natjax import skeleton as skeleton_lib
-from natjax.networks import network as network_lib
+from natjax.networks import build as build_lib
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
 
@@ -191,7 +192,7 @@ class TrainedNetwork(NamedTuple):
   """A trained network, ready to be applied.
 
   Attributes:
-    genotype: its cells.
+    architecture: its cells or blocks.
     module: the linen module.
     variables: "params" and "batch_stats".
     preparation: from images u8 to what the module takes.
@@ -199,8 +200,8 @@ class TrainedNetwork(NamedTuple):
     test_accuracy: as measured after training, in [0, 1].
   """
 
-  genotype: architecture_lib.Genotype
-  module: network_lib.Network
+  architecture: codec.Architecture
+  module: build_lib.Module
   variables: Any
   preparation: fit_lib.Preparation
   class_names: tuple[str, ...]
@@ -248,12 +249,13 @@ def load(
         f"{out} has no network '{name}'; it has {', '.join(folders)}")
   folder = folders[name]
   result = read_json(folder / RESULT)
-  module = network_lib.Network(
-      architecture_lib.from_dict(result["architecture"]),
-      skeleton_lib.Skeleton(**result["skeleton"]),
-      bool(result["auxiliary"]))
+  architecture = codec.from_dict(result["architecture"])
+  kind = (blocks_lib.Frame if isinstance(architecture, blocks_lib.BlockNetwork)
+          else skeleton_lib.Skeleton)
+  module = build_lib.module(architecture, kind(**result["place"]),
+                            auxiliary=bool(result["auxiliary"]))
   return TrainedNetwork(
-      genotype=module.genotype, module=module,
+      architecture=architecture, module=module,
       variables=load_weights(folder / WEIGHTS),
       preparation=fit_lib.Preparation(
           tuple(result["mean"]), tuple(result["std"]),

@@ -18,6 +18,7 @@ import pytest
 
 from natjax import architecture
 from natjax import cli
+from natjax import codec
 from natjax import cost
 from natjax import data
 from natjax import operations
@@ -275,7 +276,7 @@ def test_files_of_a_run(finished, no_training):
   assert {path.name for path in folder.iterdir()} == FILES
   assert json.loads((folder / "config.json").read_text()) == run_json(
       *finished.argv, "--dry-run")["configuration"]
-  transformed = architecture.read(folder / "architecture.json")
+  transformed = codec.read(folder / "architecture.json")
   assert architecture.to_dict(transformed) == (
       finished.result["architectures"]["transformed"])
   assert ElementTree.parse(folder / "architecture.svg").getroot() is not None
@@ -327,7 +328,7 @@ def test_three_lines_load_a_network(finished):
   assert accuracy == net.test_accuracy
   assert accuracy == finished.result["transformed"]["accuracy"]
   assert net.class_names == digits.class_names
-  assert architecture.to_dict(net.genotype) == (
+  assert architecture.to_dict(net.architecture) == (
       finished.result["architectures"]["transformed"])
   first = runs.load(finished.folder, "original-0")
   assert first.test_accuracy == finished.result["original"]["accuracy"]

@@ -150,7 +150,7 @@ def test_figure_4b():
 # The real networks.
 
 
-@pytest.mark.parametrize("genotype", zoo.names())
+@pytest.mark.parametrize("genotype", zoo.genotype_names())
 def test_parameters_equal_those_of_the_network(genotype):
   skeleton = Skeleton("cifar", 6, 3, 7, 16)
   expected = cost.network(zoo.get(genotype), skeleton).params

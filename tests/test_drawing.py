@@ -25,7 +25,7 @@ PAIRS = [
         *((n, n) for n in ("darts", "enas", "naonet", "r1", "r2", "r3", "r4")),
         *((f"{n}-cell", n) for n in ("vgg", "resblock", "mobilenetv2")),
     ]
-    for prefix in ("nat", "natv2") if f"{prefix}_{short}" in zoo.names()
+    for prefix in ("nat", "natv2") if f"{prefix}_{short}" in zoo.genotype_names()
 ]
 PNG = b"\x89PNG\r\n\x1a\n"
 BLUE, ORANGE = "#0068a8", "#c24d00"
@@ -110,7 +110,7 @@ def check_nothing_overlaps(svg):
       assert not any(inside(point, box) for box in others)
 
 
-@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize("name", zoo.genotype_names())
 def test_zoo_pictures_are_complete_and_legible(name):
   svg = drawing.draw(zoo.get(name))
   cells = zoo.get(name)
@@ -285,7 +285,7 @@ def test_nothing_overlaps_whatever_the_cells(normal, reduce):
 
 def test_labels_are_as_wide_as_their_text():
   textpath = pytest.importorskip("matplotlib.textpath")
-  used = {e.operation for n in zoo.names() for c in zoo.get(n)
+  used = {e.operation for n in zoo.genotype_names() for c in zoo.get(n)
           for e in c.edges}
   for name in used:
     path = textpath.TextPath((0, 0), name, size=11, prop="DejaVu Sans")

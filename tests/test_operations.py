@@ -228,8 +228,8 @@ def test_types_and_kernel_sizes_follow_the_names():
       assert (operation.type, operation.kernel_size) == (
           {"null": "null", "skip_connect": "skip"}[name], 0)
     else:
-      kind = re.match(r"(?:plain_)?(group)?\d?_?(sep_conv|dil_conv|depthwise_conv|conv|"
-                      "max_pool|avg_pool)_", name)
+      kind = re.match(r"(?:plain_)?(group)?\d?_?(sep_conv|dil_conv|"
+                      "depthwise_conv|conv|max_pool|avg_pool)_", name)
       assert operation.type == "_".join(filter(None, kind.groups()))
       assert operation.kernel_size == max(map(int, re.findall(
           r"\d", re.sub(r"group\d", "", name))))

@@ -10,6 +10,7 @@ import pytest
 
 from natjax import architecture
 from natjax import cli
+from natjax import codec
 from natjax import cost
 from natjax import data
 from natjax import errors
@@ -72,7 +73,7 @@ def test_train_returns_what_it_writes(trained):
   assert result["accuracy_std"] == pytest.approx(
       abs(first - second) / np.sqrt(2))
   assert result["architecture"] == architecture.to_dict(GENOTYPE)
-  assert architecture.read(trained.out / "architecture.json") == GENOTYPE
+  assert codec.read(trained.out / "architecture.json") == GENOTYPE
   assert result["seed"] == 3
   assert result["versions"]["jax"] == jax.__version__
   assert result["seconds"] > 0
@@ -172,7 +173,7 @@ def test_the_best_candidate_is_chosen(tmp_path, monkeypatch):
   assert [c["chosen"] for c in candidates] == (
       [False] * (len(candidates) - 1) + [True])
   chosen = architecture.from_dict(candidates[-1]["architecture"])
-  assert architecture.read(tmp_path / "run" / "architecture.json") == chosen
+  assert codec.read(tmp_path / "run" / "architecture.json") == chosen
   for c in candidates:
     found = cost.network(architecture.from_dict(c["architecture"]), PLACE)
     assert (c["params"], c["madds"]) == (found.params, found.madds)

@@ -236,7 +236,7 @@ def trained(tmp_path_factory):
     runs.write_json(folder / "result.json", {
         "accuracy": 0.25, "seed": int(name[-1]),
         "architecture": architecture.to_dict(GENOTYPE),
-        "skeleton": place._asdict(), "auxiliary": False, "dtype": "float32",
+        "place": place._asdict(), "auxiliary": False, "dtype": "float32",
         "mean": [0.5] * 3, "std": [0.25] * 3, "class_names": list("abc")})
   (out / "networks" / "unfinished-0").mkdir()
   return out, variables
@@ -245,7 +245,7 @@ def trained(tmp_path_factory):
 def test_load(trained):
   out, variables = trained
   net = runs.load(out)
-  assert net.genotype == GENOTYPE
+  assert net.architecture == GENOTYPE
   assert net.class_names == ("a", "b", "c")
   assert net.test_accuracy == 0.25
   jax.tree.map(np.testing.assert_array_equal, net.variables, variables)

@@ -22,7 +22,7 @@ def test_genotypes_equal_the_gathered_ones():
   names = {name.lower(): name for name in gathered}
   for cell in ("resblock", "vgg", "mobilenetv2"):
     names[f"{cell}-cell"] = names.pop(cell)
-  assert sorted(zoo.names()) == sorted(names)
+  assert sorted(zoo.genotype_names()) == sorted(names)
   for name, gathered_name in names.items():
     assert architecture.to_dict(zoo.get(name)) == gathered[gathered_name], name
 
@@ -44,11 +44,11 @@ def test_darts_literal():
 
 
 def test_names():
-  assert len(zoo.names()) == len(set(zoo.names())) == 36
+  assert len(zoo.genotype_names()) == len(set(zoo.names())) == 36
   assert {"darts", "nat_darts", "natv2_darts", "enas", "naonet",
           "resblock-cell", "vgg-cell", "mobilenetv2-cell", "nasnet",
-          "pc_darts_cifar", "amoebanet"} <= set(zoo.names())
-  assert all(zoo.get(name).num_nodes in (4, 5) for name in zoo.names())
+          "pc_darts_cifar", "amoebanet"} <= set(zoo.genotype_names())
+  assert all(zoo.get(name).num_nodes in (4, 5) for name in zoo.genotype_names())
 
 
 @pytest.mark.parametrize("given, name", [
@@ -58,7 +58,7 @@ def test_names():
     ("NATv2_MobileNetV2", "natv2_mobilenetv2"),
 ])
 def test_letter_case_and_dashes_do_not_matter(given, name):
-  assert name in zoo.names()
+  assert name in zoo.genotype_names()
   assert zoo.get(given) is zoo.get(name)
 
 

@@ -1,21 +1,45 @@
 """Reads what the arguments name: architectures, settings, data."""
 
 import dataclasses
+import math
 import pathlib
 
 from natjax import errors
 
 
-def read_architecture(name: str):
-  """A genotype from a file, where one is named, or from the zoo."""
-  from natjax import architecture
+def read_architecture(name: str, skeleton: str | None = None, width=None):
+  """An architecture from a file, where one is named, or from the zoo.
+
+  Args:
+    name: a path, or a name of the zoo.
+    skeleton: of a hand-crafted network; None is its usual one.
+    width: factor of a network's widths; None is 1.
+  """
+  from natjax import blocks
+  from natjax import codec
   from natjax import zoo
 
   path = pathlib.Path(name)
   if path.is_file() or path.suffix in (".json", ".txt", ".py") or (
       len(path.parts) > 1):
-    return architecture.read(path)
-  return zoo.get(name)
+    architecture = codec.read(path)
+    if skeleton is not None and isinstance(architecture, blocks.BlockNetwork):
+      raise errors.InputError(
+          f"skeleton is '{skeleton}', and {path} brings its own; leave the"
+          " option out")
+  else:
+    architecture = zoo.get(name, skeleton)
+  if width is None:
+    return architecture
+  if not isinstance(architecture, blocks.BlockNetwork):
+    raise errors.InputError(
+        f"width is {width} and does not apply to cells; leave --width out, and"
+        " set their channels with --init-channels")
+  if not 0 < width < math.inf:
+    raise errors.InputError(
+        f"width is {width} and must be a finite number above 0; pass --width"
+        " 0.5")
+  return blocks.check(blocks.scale(architecture, width))
 
 
 def settings(args, config, prefix, extra):

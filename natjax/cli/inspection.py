@@ -72,17 +72,19 @@ def run_draw(args) -> int:
 
 def run_cost(args) -> int:
   """`natjax cost`."""
+  from natjax import blocks
   from natjax import cost
-  from natjax import skeleton
 
-  given = {"init_channels": args.init_channels, "cells": args.cells,
-           "num_classes": args.classes, "image_size": args.image_size}
   if args.classes is not None and args.classes < 1:
     raise errors.InputError(
         f"classes is {args.classes} and must be at least 1; pass --classes 10")
-  place = skeleton.DEFAULTS[args.skeleton]._replace(
-      **{k: v for k, v in given.items() if v is not None})
-  total = cost.network(inputs.read_architecture(args.architecture), place)
+  architecture = inputs.read_architecture(
+      args.architecture, args.skeleton, args.width)
+  if isinstance(architecture, blocks.BlockNetwork):
+    place, words = _frame(args, architecture)
+  else:
+    place, words = _skeleton(args)
+  total = cost.network(architecture, place)
   if args.json:
     output.out.print_json(json.dumps({
         "params": total.params, "madds": total.madds,
@@ -90,10 +92,46 @@ def run_cost(args) -> int:
   else:
     output.out.print(
         f"{args.architecture}: {total.params} parameters,"
-        f" {total.madds / 1e6:.1f} M multiply-adds ({place.kind} skeleton,"
-        f" {place.init_channels} channels, {place.cells} cells,"
+        f" {total.madds / 1e6:.1f} M multiply-adds ({words}"
         f" {place.num_classes} classes, {place.image_size} pixels)")
   return 0
+
+
+def _skeleton(args):
+  """Where the cells of a genotype stand, and that in words."""
+  from natjax import skeleton
+
+  kind = args.skeleton or "cifar"
+  if kind not in skeleton.KINDS:
+    raise errors.InputError(
+        f"skeleton is '{kind}', which hand-crafted networks alone have; choose"
+        f" {' or '.join(skeleton.KINDS)}")
+  given = {"init_channels": args.init_channels, "cells": args.cells,
+           "num_classes": args.classes, "image_size": args.image_size}
+  place = skeleton.DEFAULTS[kind]._replace(
+      **{k: v for k, v in given.items() if v is not None})
+  return place, (f"{place.kind} skeleton, {place.init_channels} channels,"
+                 f" {place.cells} cells,")
+
+
+def _frame(args, network):
+  """What a network of blocks sees, and that in words."""
+  from natjax import blocks
+  from natjax import zoo
+
+  for name in ("init_channels", "cells"):
+    if getattr(args, name) is not None:
+      option = name.replace("_", "-")
+      raise errors.InputError(
+          f"{option} does not apply to a network of blocks; leave --{option}"
+          " out, or scale the network by --width")
+  frame = blocks.Frame()
+  if network.name in zoo.handcrafted.BUILDERS:
+    usual = zoo.handcrafted.skeletons(network.name)[0]
+    frame = zoo.handcrafted.FRAMES[args.skeleton or usual]
+  given = {"num_classes": args.classes, "image_size": args.image_size}
+  frame = frame._replace(**{k: v for k, v in given.items() if v is not None})
+  return frame, f"{len(network.blocks)} blocks,"
 
 
 def run_list(args) -> int:

@@ -1,6 +1,8 @@
 """The commands that run long: transform and train."""
 
 import math
+import pathlib
+import re
 import signal
 import sys
 
@@ -9,8 +11,14 @@ from natjax.cli import inputs
 from natjax.cli import output
 
 
-def _prepare(args):
-  """What the two long commands do first; returns (preset, genotype)."""
+def _prepare(args, prefix):
+  """What the two long commands do first; returns (preset, architecture).
+
+  Args:
+    args: the arguments; what was left out is filled in.
+    prefix: of the options of training.
+  """
+  from natjax import blocks
   from natjax import presets
   from natjax.training import devices
 
@@ -23,32 +31,45 @@ def _prepare(args):
           f" --{flag} 10")
   if args.tensorboard:
     output.tensorboard_module()
-  return presets.get(args.preset), inputs.read_architecture(args.architecture)
+  architecture = inputs.read_architecture(
+      args.architecture, getattr(args, f"{prefix}skeleton"), args.width)
+  if isinstance(architecture, blocks.BlockNetwork):
+    # It has chosen the network; the setting is what cells stand in.
+    setattr(args, f"{prefix}skeleton", None)
+  if args.preset is None:
+    args.preset = "demo" if args.dataset == "digits" else "small"
+  if args.out is None:
+    words = (args.command, pathlib.Path(args.architecture).stem,
+             getattr(args, "method", ""), pathlib.Path(args.dataset).stem)
+    args.out = "runs/" + "-".join(
+        re.sub(r"[^\w.]+", "_", word).strip("_") for word in words if word)
+  return presets.get(args.preset, architecture), architecture
 
 
 def run_transform(args) -> int:
   """`natjax transform`."""
-  preset, genotype = _prepare(args)
+  preset, architecture = _prepare(args, "train-")
   from natjax import pipeline
 
   extra = inputs.file_settings(args, ("search", "train"))
   search = inputs.settings(args, preset.search, "", extra["search"])
   train = inputs.settings(args, preset.train, "train-", extra["train"])
   job = pipeline.TransformJob(
-      genotype, inputs.load_dataset(args, preset.image_size), search, train,
-      space=args.space, seed=args.seed, devices=args.devices)
+      architecture, inputs.load_dataset(args, preset.image_size), search, train,
+      method=args.method, space=args.space, share=args.share, seed=args.seed,
+      devices=args.devices)
   return _run_job(args, job, output.print_transformed)
 
 
 def run_train(args) -> int:
   """`natjax train`."""
-  preset, genotype = _prepare(args)
+  preset, architecture = _prepare(args, "")
   from natjax import pipeline
 
   extra = inputs.file_settings(args, ("train",))
   config = inputs.settings(args, preset.train, "", extra["train"])
   job = pipeline.TrainJob(
-      genotype, inputs.load_dataset(args, preset.image_size), config,
+      architecture, inputs.load_dataset(args, preset.image_size), config,
       seed=args.seed, devices=args.devices)
   return _run_job(args, job, output.print_trained)
 

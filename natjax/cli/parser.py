@@ -10,7 +10,8 @@ from natjax.cli import inspection
 from natjax.cli import jobs
 
 _HELP = {
-    "transform": "replace an architecture's operations by cheaper ones (NAT)",
+    "transform": "replace an architecture's operations by cheaper ones (NAT,"
+                 " NAT++)",
     "train": "train the network of an architecture",
     "evaluate": "test accuracy of the networks that a run trained",
     "draw": "draw an architecture, or what changed between two",
@@ -30,6 +31,7 @@ class Parser(argparse.ArgumentParser):
 
 def make_parser() -> Parser:
   """Builds the parser of all commands."""
+  from natjax import pipeline
   from natjax.methods import nat
   from natjax.methods import supervised
 
@@ -46,10 +48,14 @@ def make_parser() -> Parser:
 
   transform = add("transform", jobs.run_transform)
   transform.add_argument("architecture", metavar="ARCH")
-  transform.add_argument("--method", default="nat", choices=("nat",))
+  transform.add_argument("--method", default="nat",
+                         choices=tuple(pipeline.METHODS))
   _add_run_flags(transform)
-  transform.add_argument("--space", help="nat or nat_loose_end (default: by "
-                         "the architecture)")
+  transform.add_argument("--space", help="a space of `natjax list`, for cells"
+                         " (default: by the architecture)")
+  transform.add_argument("--share", default="cell", help="of a network of"
+                         " blocks: cell transforms blocks of one topology"
+                         " alike, full each by itself")
   _add_settings(transform, nat.NATConfig, "", "search")
   _add_settings(transform, supervised.TrainConfig, "train-",
                 "final training of both networks")
@@ -72,8 +78,10 @@ def make_parser() -> Parser:
 
   cost = add("cost", inspection.run_cost)
   cost.add_argument("architecture", metavar="ARCH")
-  cost.add_argument("--skeleton", default="cifar",
-                    choices=("cifar", "imagenet"))
+  cost.add_argument("--skeleton", choices=("cifar", "imagenet", "face"),
+                    help="default: the usual one of the architecture")
+  cost.add_argument("--width", type=float, metavar="F",
+                    help="factor of the widths of a network of blocks")
   for flag in ("init-channels", "cells", "classes", "image-size"):
     cost.add_argument(f"--{flag}", type=int, metavar="N")
   cost.add_argument("--json", action="store_true")
@@ -102,10 +110,14 @@ def _add_run_flags(parser):
   parser.add_argument("--data-dir", help="where the data set lies")
   parser.add_argument("--image-size", type=int, metavar="N",
                       help="side to which images are brought")
-  parser.add_argument("--preset", default="small", help="demo, small or paper")
+  parser.add_argument("--width", type=float, metavar="F",
+                      help="factor of the widths of a network of blocks")
+  parser.add_argument("--preset", help="demo, small or paper (default: demo for"
+                      " digits, else small)")
   parser.add_argument("--config", metavar="FILE", help="JSON with settings; "
                       "flags take precedence")
-  parser.add_argument("--out", required=True, metavar="DIR")
+  parser.add_argument("--out", metavar="DIR", help="default: a folder in runs/"
+                      " named after the command's arguments")
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--devices", type=int, metavar="N",
                       help="how many to use (default: all)")

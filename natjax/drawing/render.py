@@ -5,15 +5,15 @@ import re
 import types
 from xml.sax import saxutils
 
-from natjax import architecture
+from natjax import codec
 from natjax.drawing import files
 from natjax.drawing import scene
 from natjax.drawing import shapes
 
 
 def draw(
-    genotype: architecture.Genotype,
-    other: architecture.Genotype | None = None,
+    genotype: codec.Architecture,
+    other: codec.Architecture | None = None,
     *,
     title: str | None = None,
     titles: tuple[str, str] = ("original", "transformed"),
@@ -37,8 +37,8 @@ def draw(
 
 def save(
     path: str | os.PathLike[str],
-    genotype: architecture.Genotype,
-    other: architecture.Genotype | None = None,
+    genotype: codec.Architecture,
+    other: codec.Architecture | None = None,
     *,
     title: str | None = None,
     titles: tuple[str, str] = ("original", "transformed"),

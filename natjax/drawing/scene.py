@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from natjax import architecture
+from natjax import codec
 from natjax import operations
 from natjax.drawing import comparison
 from natjax.drawing import layout
@@ -39,8 +40,8 @@ _STYLES = {
 
 
 def compose(
-    genotype: architecture.Genotype,
-    other: architecture.Genotype | None,
+    genotype: codec.Architecture,
+    other: codec.Architecture | None,
     title: str | None,
     titles: tuple[str, str],
 ) -> shapes.Scene:
@@ -95,32 +96,26 @@ class _Panel(NamedTuple):
 
 
 def _panels(
-    genotype: architecture.Genotype,
-    other: architecture.Genotype | None,
+    genotype: codec.Architecture,
+    other: codec.Architecture | None,
     titles: tuple[str, str],
 ) -> tuple[list[list[_Panel]], list[tuple[_Style | None, str]]]:
   """The panels, row by row, and the entries of the legend."""
-  genotype = architecture.check(genotype, inputs_per_node=None)
-  headings = ("normal cell", "reduction cell")
   if other is None:
-    row = [
-        _Panel(
-            heading, cell, _styles(cell, cell), layout.lay_out(cell, cell)
-        )
-        for heading, cell in zip(headings, genotype, strict=True)
+    panels = [
+        _Panel(_heading(name), a, _styles(a, a), layout.lay_out(a, a))
+        for name, a, _ in comparison.paired(genotype, genotype)
     ]
-    return [row], []
-  other = architecture.check(other, inputs_per_node=None)
+    return [panels[i:i + 2] for i in range(0, len(panels), 2)], []
+  pairs = comparison.paired(genotype, other)
   comparable = all(
-      comparison.wiring(a) == comparison.wiring(b)
-      for a, b in zip(genotype, other, strict=True)
-  )
+      comparison.wiring(a) == comparison.wiring(b) for _, a, b in pairs)
   rows = []
-  for heading, *pair in zip(headings, genotype, other, strict=True):
+  for heading, *pair in pairs:
     first = pair[0]
     rows.append([
         _Panel(
-            f"{name}, {heading}", cell,
+            f"{name}, {_heading(heading)}", cell,
             _styles(first if comparable else cell, cell),
             # One layout for both, so that the eye finds the same edge.
             layout.lay_out(*pair) if comparable else layout.lay_out(cell, cell),
@@ -131,6 +126,10 @@ def _panels(
     return rows, _counts(rows)
   return rows, [(None, "not a transformation of the first: their graphs differ,"
                        " so no change is coloured")]
+
+
+def _heading(name: str) -> str:
+  return {"normal": "normal cell", "reduce": "reduction cell"}.get(name, name)
 
 
 def _counts(rows: list[list[_Panel]]) -> list[tuple[_Style | None, str]]:

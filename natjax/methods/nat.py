@@ -25,7 +25,7 @@ out never scores worse than what went in. Batch statistics are used throughout,
 as there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -38,13 +38,15 @@ import numpy as np
 import optax
 
 from natjax import architecture as architecture_lib
+from natjax import blocks as blocks_lib
+from natjax import budget as budget_lib
+from natjax import codec
+from natjax import domains
 from natjax import errors
 from natjax import operations
 from natjax import skeleton as skeleton_lib
 from natjax import spaces
-from natjax import transitions
 from natjax.methods import base
-from natjax.networks import supernet as supernet_lib
 from natjax.policies import gcn
 from natjax.policies import sampling
 from natjax.training import optimizers
@@ -58,8 +60,9 @@ class NATConfig:
   """Settings of the search. The defaults are section 5.1's where it has any.
 
   Attributes:
-    init_channels: C of the supernet.
-    cells: L of the supernet.
+    init_channels: C of the supernet; 0 for a network of blocks.
+    cells: L of the supernet; 0 for a network of blocks.
+    supernet_width: factor of the supernet's widths, for a network of blocks.
     epochs: of the whole search.
     warmup_epochs: of these, the first, in which only the weights are trained;
       later each epoch has a weights phase, then a policy phase. 0 in the
@@ -83,6 +86,10 @@ class NATConfig:
       is "published" with that policy, else leave-one-out if n > 1, else none.
     candidates: k, transformations sampled and scored at the end.
     selection: "sample" k candidates, or the "argmax" alone.
+    max_params: the most parameters that a candidate may have: a number, with
+      K, M or G, or a multiple of the given architecture's such as "0.8x"; empty
+      for no limit but the guard's.
+    max_madds: likewise, multiply-adds.
     weights_fraction: of the training images for the supernet's weights; the
       others are the policy's.
     dtype: "float32" or "bfloat16", of the supernet's computation.
@@ -90,6 +97,7 @@ class NATConfig:
 
   init_channels: int = 20
   cells: int = 8
+  supernet_width: float = 1.0
   epochs: int = 200
   warmup_epochs: int = 0
   batch_size: int = 64
@@ -107,6 +115,8 @@ class NATConfig:
   baseline: str = "auto"
   candidates: int = 10
   selection: str = "sample"
+  max_params: str = ""
+  max_madds: str = ""
   weights_fraction: float = 0.4
   dtype: str = "float32"
 
@@ -180,58 +190,17 @@ def check(config: NATConfig) -> NATConfig:
   return config
 
 
-def sample_cell(
-    rng: jax.Array,
-    reduction: jax.Array | bool,
-    num_nodes: int,
-    stand_in: np.ndarray,
-    *,
-    nulls: bool,
-    loose_end: bool,
-) -> architecture_lib.CellArrays:
-  """Draws an input cell beta ~ p.
-
-  Sources are uniform over all earlier nodes, with replacement; operations are
-  uniform. `null` is the last operation.
-
-  Args:
-    rng: a key.
-    reduction: whether it is a reduction cell.
-    num_nodes: N.
-    stand_in: i32[2, O], what takes the place of a drawn operation at stride 1
-      (row 0) and 2: itself, or a skip where it cannot stand (`stand_ins`).
-    nulls: whether to draw null connections too, at most one per node, so that
-      every node carries a signal.
-    loose_end: whether only nodes that feed no other are concatenated.
-
-  Returns:
-    `CellArrays` of shape [N, 2].
-  """
-  rng_source, rng_operation, rng_other = jax.random.split(rng, 3)
-  shape = (num_nodes, 2)
-  earlier = jnp.arange(num_nodes)[:, None] + architecture_lib.NUM_INPUTS
-  source = jax.random.randint(rng_source, shape, 0, earlier)
-  null = stand_in.shape[1] - 1
-  operation = jax.random.randint(rng_operation, shape, 0,
-                                 null + 1 if nulls else null)
-  other = jax.random.randint(rng_other, (num_nodes,), 0, null)
-  both_null = jnp.all(operation == null, axis=1)
-  operation = operation.at[:, 1].set(
-      jnp.where(both_null, other, operation[:, 1]))
-  strided = (source < architecture_lib.NUM_INPUTS) & reduction
-  operation = jnp.asarray(stand_in)[strided.astype(jnp.int32), operation]
-  nodes = jnp.arange(num_nodes) + architecture_lib.NUM_INPUTS
-  used = jnp.any(source.reshape(-1)[:, None] == nodes, axis=0)
-  return architecture_lib.CellArrays(
-      source=source, operation=operation, concat=~used | (not loose_end))
-
-
-def stand_ins(candidates: Sequence[str]) -> np.ndarray:
-  """i32[2, O]: each operation, or a skip where its stride is impossible."""
-  skip = candidates.index(operations.SKIP)
-  return np.array([
-      [o if stride in operations.get(name).strides else skip
-       for o, name in enumerate(candidates)] for stride in (1, 2)], np.int32)
+def _check_size(config, blocks):
+  """Refuses sizes that do not apply to the kind of architecture."""
+  names = ("init_channels", "cells") if blocks else ("supernet_width",)
+  for name in names:
+    value, unset = getattr(config, name), 0 if blocks else 1.0
+    if value != unset:
+      option = name.replace("_", "-")
+      kind = "a network of blocks" if blocks else "cells"
+      raise errors.InputError(
+          f"{option} is {value} and does not apply to {kind}; leave --{option}"
+          f" out (in Python: {name}={unset})")
 
 
 def advantages(
@@ -275,6 +244,7 @@ class NAT:
     smoothing: of the published policy's probabilities (`transitions`).
     config: the settings.
     space: the search space.
+    domain: the space with its supernet, table and policy (`natjax.domains`).
     supernet: the supernet.
     table: the transition table.
     policy: the policy's module.
@@ -286,46 +256,50 @@ class NAT:
   def __init__(
       self,
       config: NATConfig,
-      space: spaces.SearchSpace,
+      space: spaces.SearchSpace | spaces.BlockSpace,
       *,
       num_classes: int,
       image_size: int,
-      targets: tuple[skeleton_lib.Skeleton, ...] = (),
+      targets: Sequence[skeleton_lib.Skeleton | blocks_lib.Frame] = (),
       steps_per_epoch: int = 1,
       num_devices: int = 1,
   ):
     """Args:
       config: the settings.
-      space: candidate operations and number of nodes.
+      space: candidate operations, and number of nodes or the network.
       num_classes: of the data.
       image_size: side of the images.
-      targets: skeletons, besides the supernet's, in which no transformation
-        may raise the cost.
+      targets: skeletons (frames, of networks of blocks), besides the
+        supernet's, in which no transformation may raise the cost; the first is
+        that of the network trained at the end.
       steps_per_epoch: updates of the weights per epoch.
       num_devices: D, over which updates will be mapped.
     """
     self.num_devices = num_devices
     self.config = check(config)
     self.space = space
-    skeleton = skeleton_lib.check(skeleton_lib.Skeleton(
-        "cifar", config.init_channels, config.cells, num_classes, image_size))
-    self.supernet = supernet_lib.Supernet(
-        space, skeleton, jnp.dtype(config.dtype))
     self.published = config.policy == "published"
     self.baseline = config.baseline
     if self.baseline == "auto":
       self.baseline = "published" if self.published else (
           "leave_one_out" if config.samples > 1 else "none")
-    scheme = transitions.SCHEMES[self.scheme](space.candidates)
-    if self.published:
-      self.table = transitions.published_table(
-          scheme, space.candidates, smoothing=self.smoothing)
+    options = {"scheme": self.scheme, "smoothing": self.smoothing,
+               "published": self.published, "gcn_layers": config.gcn_layers,
+               "dtype": jnp.dtype(config.dtype)}
+    self.domain: domains.CellDomain | domains.BlockDomain
+    _check_size(config, isinstance(space, spaces.BlockSpace))
+    if isinstance(space, spaces.BlockSpace):
+      self.domain = domains.BlockDomain(
+          space, blocks_lib.Frame(num_classes, image_size), targets,
+          width=config.supernet_width, **options)
     else:
-      self.table = transitions.guarded_table(
-          scheme, space.candidates, (skeleton, *targets))
-    self.policy = gcn.GCNPolicy(
-        len(space.candidates), len(self.table.actions), config.gcn_layers,
-        self.published)
+      skeleton = skeleton_lib.check(skeleton_lib.Skeleton(
+          "cifar", config.init_channels, config.cells, num_classes,
+          image_size))
+      self.domain = domains.CellDomain(space, skeleton, targets, **options)
+    self.supernet = self.domain.supernet
+    self.table = self.domain.table
+    self.policy = self.domain.policy
     self.optimizer = optimizers.sgd(
         optimizers.cosine(config.learning_rate,
                           config.epochs * steps_per_epoch,
@@ -360,13 +334,12 @@ class NAT:
     """Draws the state that training starts from."""
     rng_w, rng_policy, rng_state = jax.random.split(rng, 3)
     params = self.supernet.init(rng_w)
-    shape = (self.num_devices, self.config.inputs, 2, self.space.num_nodes)
+    lead = (self.num_devices, self.config.inputs)
+    zeros = lambda: jnp.zeros((*lead, *self.domain.shape), jnp.int32)
     drawn = architecture_lib.CellArrays(
-        source=jnp.zeros((*shape, 2), jnp.int32),
-        operation=jnp.zeros((*shape, 2), jnp.int32),
-        concat=jnp.ones(shape, bool))
-    cell = jax.tree.map(lambda a: a[0, 0, 0], drawn)
-    policy = jax.jit(self.policy.init)(rng_policy, cell, 0)["params"]
+        source=zeros(), operation=zeros(),  # Both are donated.
+        concat=jnp.ones((*lead, *self.domain.shape[:2]), bool))
+    policy = self.domain.init_policy(rng_policy)
     return NATState(
         step=jnp.zeros((), jnp.int32), params=params,
         opt_state=jax.jit(self.optimizer.init)(params), policy=policy,
@@ -374,13 +347,9 @@ class NAT:
         baseline=jnp.zeros(()), rng=rng_state, drawn=drawn)
 
   def sample_inputs(self, rng: jax.Array) -> architecture_lib.CellArrays:
-    """Draws m input architectures: `CellArrays` of shape [m, 2, N, 2]."""
-    keys = jax.random.split(rng, (self.config.inputs, 2))
-    draw = functools.partial(
-        sample_cell, num_nodes=self.space.num_nodes,
-        stand_in=stand_ins(self.space.candidates), nulls=not self.published,
-        loose_end=self.space.loose_end)
-    return jax.vmap(jax.vmap(draw), (0, None))(keys, jnp.arange(2) == 1)
+    """Draws m input architectures: `CellArrays` of shape [m, G, N, K]."""
+    return jax.vmap(self.domain.sample)(
+        jax.random.split(rng, self.config.inputs))
 
   def loss(
       self, params: Any, cells: architecture_lib.CellArrays, batch: base.Batch
@@ -414,42 +383,60 @@ class NAT:
         drawn=lax.all_gather(betas, base.AXIS)), metrics
 
   def logits(self, policy: Any, cells: architecture_lib.CellArrays):
-    """Logits f32[..., 2, N, 2, A] for `CellArrays` [..., 2, N, 2]."""
-    apply = lambda cell, reduction: self.policy.apply(
-        {"params": policy}, cell, reduction)
-    return _over_cells(apply, cells)
+    """Logits f32[..., G, N, K, A] for `CellArrays` [..., G, N, K]."""
+    apply = functools.partial(self.domain.logits, policy)
+    for _ in range(cells.source.ndim - 3):
+      apply = jax.vmap(apply)
+    return apply(cells)
+
+  def _over_cells(self, function, cells, *others):
+    """`vmap`s `function(cell, rows, *others)` over axes [..., G]."""
+    rows = self.domain.rows
+    for _ in range(cells.source.ndim - 3):
+      rows = jax.vmap(rows)
+    for _ in range(cells.source.ndim - 2):
+      function = jax.vmap(function)
+    return function(cells, rows(cells), *others)
 
   def log_prob(self, policy, cells, actions) -> jax.Array:
-    """log pi(alpha | beta), f32[...]; actions i32[..., 2, N, 2]."""
-    logits = self.logits(policy, cells)
-    each = _over_cells(
-        lambda cell, reduction, a, row: sampling.log_prob(
-            row, cell, reduction, a, self.table), cells, actions, logits)
+    """log pi(alpha | beta), f32[...]; actions i32[..., G, N, K]."""
+    each = self._over_cells(
+        lambda cell, rows, a, logits: sampling.log_prob(
+            logits, cell, rows, a, self.table),
+        cells, actions, self.logits(policy, cells))
     return jnp.sum(each, axis=-1)
 
   def entropy(self, policy, cells) -> jax.Array:
-    """H(pi(. | beta)), f32[...], the sum over both cells."""
-    logits = self.logits(policy, cells)
-    each = _over_cells(
-        lambda cell, reduction, row: sampling.entropy(
-            row, cell, reduction, self.table), cells, logits)
+    """H(pi(. | beta)), f32[...], the sum over all cells."""
+    each = self._over_cells(
+        lambda cell, rows, logits: sampling.entropy(
+            logits, cell, rows, self.table), cells, self.logits(policy, cells))
     return jnp.sum(each, axis=-1)
 
-  def sample_actions(self, rng, policy, cells, count: int) -> jax.Array:
-    """Draws `count` transformations, i32[count, 2, N, 2], of one input."""
-    logits = self.logits(policy, cells)
-    keys = jax.random.split(rng, (count, 2))
-    draw = lambda key: _over_cells(
-        lambda cell, reduction, k, row: sampling.sample(
-            k, row, cell, reduction, self.table), cells, key, logits)
+  def sample_actions(
+      self, rng, policy, cells, count: int, tilt: jax.Array | float = 0.0
+  ) -> jax.Array:
+    """Draws `count` transformations, i32[count, G, N, K], of one input.
+
+    Args:
+      rng: a key.
+      policy: the policy's parameters.
+      cells: `CellArrays` [G, N, K].
+      count: how many to draw.
+      tilt: f32[G, N, K, A] or a number, added to the logits.
+    """
+    logits = self.logits(policy, cells) + tilt
+    keys = jax.random.split(rng, (count, cells.source.shape[0]))
+    draw = lambda key: self._over_cells(
+        lambda cell, rows, k, logits: sampling.sample(
+            k, logits, cell, rows, self.table), cells, key, logits)
     return jax.vmap(draw)(keys)
 
   def best_actions(self, policy, cells) -> jax.Array:
-    """The likeliest action of each edge in turn, i32[2, N, 2]."""
-    logits = self.logits(policy, cells)
-    return _over_cells(
-        lambda cell, reduction, row: sampling.mode(
-            row, cell, reduction, self.table), cells, logits)
+    """The likeliest action of each edge in turn, i32[G, N, K]."""
+    return self._over_cells(
+        lambda cell, rows, logits: sampling.mode(
+            logits, cell, rows, self.table), cells, self.logits(policy, cells))
 
   def update_policy(
       self, state: NATState, batch: base.Batch
@@ -513,48 +500,121 @@ class NAT:
   def derive(
       self,
       state: NATState,
-      genotype: architecture_lib.Genotype,
-      score: Any,
+      architecture: Any,
+      score: Callable[[architecture_lib.CellArrays], float],
       rng: jax.Array,
-  ) -> tuple[architecture_lib.Genotype, dict[str, Any]]:
-    """Transforms a genotype: the best of k samples and of itself.
+  ) -> tuple[Any, dict[str, Any]]:
+    """Transforms an architecture: the best of k samples and of itself.
+
+    With a budget, only candidates that keep to it are scored and returned.
+    Where the policy seldom draws such, its logits are tilted: by every
+    candidate's share of the cost, more and more, until k are found or the
+    cheapest transformation is drawn.
 
     Args:
       state: after training.
-      genotype: beta.
-      score: `(CellArrays [2, N, 2]) -> float`, accuracy of the supernet on
+      architecture: beta.
+      score: `(CellArrays [G, N, K]) -> float`, accuracy of the supernet on
         whole batches of the policy's split, not augmented.
       rng: a key.
 
     Returns:
-      The genotype with the best score, the input where none is better, and a
-      report: every distinct candidate with its score, the input first.
+      The architecture with the best score, the input where none is better, and
+      a report: every distinct candidate with its score and cost, the input
+      first.
+
+    Raises:
+      budget.NotMet: no transformation that was found keeps to the budget.
     """
-    candidates = self.space.candidates
-    beta = architecture_lib.genotype_arrays(genotype, candidates)
+    limits = self.budget(architecture)
+    beta = self.domain.encode(architecture)
+    found = {architecture: beta}
     if self.config.selection == "argmax":
-      actions = jax.jit(self.best_actions)(state.policy, beta)[None]
+      self._add(found, architecture, beta,
+                jax.jit(self.best_actions)(state.policy, beta)[None])
     else:
-      actions = jax.jit(self.sample_actions, static_argnums=3)(
-          rng, state.policy, beta, self.config.candidates)
-    found = {genotype: beta}
+      self._draw(found, limits, state.policy, architecture, beta, rng)
+    costs = {a: self.domain.cost(a) for a in found}
+    kept = [a for a in found if limits.allows(costs[a])]
+    if not kept:
+      nearest = min(costs.values(), key=limits.excess)
+      raise budget_lib.NotMet(
+          f"none of {len(found)} candidates keeps to the budget"
+          f" ({limits.text()}); the nearest has {nearest.params} parameters and"
+          f" {nearest.madds} multiply-adds; allow more with --max-params or"
+          " --max-madds, or sample more with --candidates")
+    scores = {a: float(score(found[a])) for a in kept}
+    # Of equal scores the first found stays: a change must pay.
+    best = max(scores, key=lambda a: scores[a])
+    report = {"candidates": [
+        {"architecture": codec.to_dict(a), "score": s,
+         "original": a == architecture, "chosen": a == best,
+         "params": costs[a].params, "madds": costs[a].madds}
+        for a, s in scores.items()]}
+    return best, report
+
+  def budget(self, architecture: Any) -> budget_lib.Budget:
+    """The limits of the settings, for a given architecture.
+
+    Raises:
+      InputError: a limit that cannot be read.
+      budget.NotMet: not even the cheapest operations everywhere, connected or
+        not, would keep to it.
+    """
+    before = self.domain.cost(architecture)
+    limits = budget_lib.read(
+        self.config.max_params, self.config.max_madds, before)
+    if limits:
+      costs, now = self._action_costs(architecture)
+      least = operations.Cost(*(
+          int(total - (n - np.min(c, axis=-1)).sum()) for total, c, n in zip(
+              before[:2], costs, now, strict=True)))
+      if not limits.allows(least):
+        raise budget_lib.NotMet(
+            f"no transformation can keep to the budget ({limits.text()}): with"
+            f" the cheapest operation on every edge {least.params} parameters"
+            f" and {least.madds} multiply-adds are left of {before.params} and"
+            f" {before.madds}; allow more with --max-params or --max-madds")
+    return limits
+
+  def _action_costs(self, architecture):
+    """Costs f64[2, G, N, K, A] of valid actions, and of what stands now."""
+    beta = self.domain.encode(architecture)
+    each = self.domain.edge_costs(architecture)
+    outcome = self.table.outcome[beta.operation]
+    costs = np.stack([np.take_along_axis(c, outcome, -1) for c in each])
+    now = np.stack([np.take_along_axis(c, beta.operation[..., None], -1)[..., 0]
+                    for c in each])
+    rows = np.asarray(self.domain.rows(beta))
+    valid = self.table.valid[rows, beta.operation]
+    return np.where(valid, costs, np.inf), now
+
+  def _add(self, found, architecture, beta, actions):
     for action in jax.device_get(actions):
       # Host arrays, so that all candidates share one compiled scoring.
       alpha = jax.device_get(sampling.apply_actions(beta, action, self.table))
-      decoded = architecture_lib.genotype_from_arrays(alpha, candidates)
-      # The order of the input's concat is kept.
-      decoded = architecture_lib.Genotype(*(
-          new._replace(concat=old.concat)
-          for new, old in zip(decoded, genotype, strict=True)))
-      found.setdefault(decoded, alpha)
-    scores = {g: float(score(cells)) for g, cells in found.items()}
-    # Of equal scores the first found stays: a change must pay.
-    best = max(scores, key=lambda g: scores[g])
-    report = {"candidates": [
-        {"architecture": architecture_lib.to_dict(g), "score": s,
-         "original": g == genotype, "chosen": g == best}
-        for g, s in scores.items()]}
-    return best, report
+      found.setdefault(self.domain.decode(alpha, architecture), alpha)
+
+  def _draw(self, found, limits, policy, architecture, beta, rng):
+    """Adds k samples to `found`; with limits, goes on for k within them."""
+    count = self.config.candidates
+    draw = jax.jit(self.sample_actions, static_argnums=3)
+    self._add(found, architecture, beta, draw(rng, policy, beta, count, 0.0))
+    if not limits:
+      return
+    costs, now = self._action_costs(architecture)
+    before = self.domain.cost(architecture)
+    limited = [limit is not None for limit in limits]
+    share = sum(np.where(np.isfinite(c), c, 0.0) / max(total, 1)
+                for c, total, use in zip(costs, before[:2], limited,
+                                         strict=True) if use)
+    for i, strength in enumerate((0, 3, 10, 30, 100, 300, 1000, 1e4, 1e6)):
+      enough = sum(limits.allows(self.domain.cost(a)) for a in found)
+      if enough >= count:
+        return
+      tilt = jnp.asarray(-strength * share, jnp.float32)
+      self._add(found, architecture, beta, draw(
+          jax.random.fold_in(rng, i), policy, beta, 4 * count, tilt))
 
   def explain(self, state: NATState) -> str:
     """The architectures that the last update drew, per device."""
@@ -563,9 +623,7 @@ class NAT:
     for d in range(devices):
       for i in range(inputs):
         cells = jax.tree.map(lambda a, d=d, i=i: a[d, i], state.drawn)
-        genotype = architecture_lib.genotype_from_arrays(
-            cells, self.space.candidates)
-        lines.append(f"device {d}: {architecture_lib.to_darts(genotype)}")
+        lines.append(f"device {d}: {codec.to_line(self.domain.decode(cells))}")
     return "; ".join(lines)
 
 
@@ -584,15 +642,6 @@ def _mean_over(function, items):
       jax.tree.map(jnp.add, total, function(item)), None)
   total, _ = lax.scan(add, zeros, items)
   return jax.tree.map(lambda a: a / count, total)
-
-
-def _over_cells(function, cells, *others):
-  """`vmap`s `function(cell, reduction, *others)` over axes [..., 2]."""
-  depth = cells.source.ndim - 2
-  reduction = jnp.broadcast_to(jnp.arange(2), cells.source.shape[:depth])
-  for _ in range(depth):
-    function = jax.vmap(function)
-  return function(cells, reduction, *others)
 
 
 def _repeat(cells, count):

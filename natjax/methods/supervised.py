@@ -15,10 +15,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from natjax import architecture as architecture_lib
+from natjax import blocks as blocks_lib
+from natjax import codec
 from natjax import errors
 from natjax import skeleton as skeleton_lib
 from natjax.methods import base
+from natjax.networks import build as build_lib
 from natjax.networks import network as network_lib
 from natjax.training import optimizers
 
@@ -28,9 +30,10 @@ class TrainConfig:
   """Settings. The defaults are those of CIFAR retraining.
 
   Attributes:
-    skeleton: "cifar" or "imagenet".
-    init_channels: C.
-    cells: L.
+    skeleton: "cifar" or "imagenet" of cells; "blocks" for a network of blocks,
+      which brings its own.
+    init_channels: C of cells; 0 for a network of blocks.
+    cells: L of cells; 0 for a network of blocks.
     epochs: walks over the training images.
     batch_size: over all devices.
     learning_rate: where the cosine schedule starts.
@@ -112,10 +115,36 @@ def check(config: TrainConfig) -> TrainConfig:
   return config
 
 
-def skeleton_of(
-    config: TrainConfig, *, num_classes: int, image_size: int
-) -> skeleton_lib.Skeleton:
-  """The skeleton that a network is trained in (InputError if impossible)."""
+def for_blocks(config: TrainConfig, **changes: Any) -> TrainConfig:
+  """The settings for a network of blocks: without what only cells have."""
+  return dataclasses.replace(
+      config, skeleton="blocks", init_channels=0, cells=0, auxiliary=False,
+      drop_path=0.0, **changes)
+
+
+def place_of(
+    config: TrainConfig,
+    architecture: codec.Architecture,
+    *,
+    num_classes: int,
+    image_size: int,
+) -> build_lib.Place:
+  """Where a network is trained: a skeleton, or a frame for blocks.
+
+  Raises:
+    InputError: impossible, or settings that do not apply to the architecture.
+  """
+  if isinstance(architecture, blocks_lib.BlockNetwork):
+    for name, wanted in (("skeleton", "blocks"), ("init_channels", 0),
+                         ("cells", 0), ("auxiliary", False),
+                         ("drop_path", 0.0)):
+      value = getattr(config, name)
+      if value != wanted:
+        option = name.replace("_", "-")
+        raise errors.InputError(
+            f"{option} is {value} and does not apply to a network of blocks;"
+            f" leave --{option} out (in Python: supervised.for_blocks)")
+    return blocks_lib.Frame(num_classes, image_size)
   skeleton = skeleton_lib.check(skeleton_lib.Skeleton(
       config.skeleton, config.init_channels, config.cells, num_classes,
       image_size))
@@ -135,7 +164,7 @@ class Supervised:
   def __init__(
       self,
       config: TrainConfig,
-      genotype: architecture_lib.Genotype,
+      architecture: codec.Architecture,
       *,
       num_classes: int,
       image_size: int,
@@ -143,16 +172,18 @@ class Supervised:
   ):
     """Args:
       config: the settings.
-      genotype: what to train.
+      architecture: what to train.
       num_classes: of the data.
       image_size: side of the images.
       steps_per_epoch: updates per epoch.
     """
     self.config = check(config)
-    self.network = network_lib.Network(
-        genotype,
-        skeleton_of(config, num_classes=num_classes, image_size=image_size),
-        config.auxiliary, base.AXIS if config.sync_bn else None)
+    self.network = build_lib.module(
+        architecture,
+        place_of(config, architecture, num_classes=num_classes,
+                 image_size=image_size),
+        auxiliary=config.auxiliary,
+        axis_name=base.AXIS if config.sync_bn else None)
     self.steps = config.epochs * steps_per_epoch
     self.optimizer = optimizers.sgd(
         optimizers.cosine(config.learning_rate, self.steps,
@@ -171,7 +202,7 @@ class Supervised:
   def init(self, rng: jax.Array) -> TrainState:
     """Draws the state that training starts from."""
     rng_params, rng_state = jax.random.split(rng)
-    variables = network_lib.init(self.network, rng_params)
+    variables = build_lib.init(self.network, rng_params)
     return TrainState(
         step=jnp.zeros((), jnp.int32), params=variables["params"],
         batch_stats=variables["batch_stats"],
@@ -189,8 +220,8 @@ class Supervised:
     """
     (logits, auxiliary), mutated = self.network.apply(
         {"params": params, "batch_stats": batch_stats}, batch["image"],
-        train=True, drop_path=drop_path, rngs={"drop_path": rng},
-        mutable=["batch_stats"])
+        train=True, drop_path=drop_path,
+        rngs={"drop_path": rng, "dropout": rng}, mutable=["batch_stats"])
     labels = optax.smooth_labels(
         jax.nn.one_hot(batch["label"], logits.shape[-1]),
         self.config.label_smoothing)
@@ -199,7 +230,8 @@ class Supervised:
       loss += self.config.auxiliary_weight * jnp.mean(
           optax.softmax_cross_entropy(auxiliary, labels))
     right = jnp.argmax(logits, -1) == batch["label"]
-    return loss, (mutated["batch_stats"], jnp.mean(right.astype(jnp.float32)))
+    return loss, (mutated.get("batch_stats", {}),
+                  jnp.mean(right.astype(jnp.float32)))
 
   def update(
       self, state: TrainState, batch: base.Batch

@@ -96,6 +96,13 @@ class Supernet:
     """Where every cell stands; a cell's output is always N * C wide."""
     return skeleton_lib.layers(self.skeleton, (self.space.num_nodes,) * 2)
 
+  @property
+  def pixels(self) -> int:
+    """Numbers in the images of all nodes, per image of a batch."""
+    n = self.space.num_nodes
+    return sum(layer.out_size**2 * layer.channels * (2 * n + 2)
+               for layer in self.layers)
+
   @functools.cached_property
   def groups(self) -> tuple[tuple[int, ...], ...]:
     """Runs of layers of equal shapes, whose weights are stacked."""

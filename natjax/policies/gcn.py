@@ -47,6 +47,7 @@ class GCNPolicy(nn.Module):
     features: features after every graph convolution.
     cell_types: cell types that the default form's embedding knows.
     num_inputs: I, input nodes of a cell, numbered first.
+    links: further (sender, receiver) pairs of the graph, beside the edges.
   """
 
   num_operations: int
@@ -58,6 +59,7 @@ class GCNPolicy(nn.Module):
   features: int = 100
   cell_types: int = 2
   num_inputs: int = architecture_lib.NUM_INPUTS
+  links: tuple[tuple[int, int], ...] = ()
 
   @nn.compact
   def __call__(
@@ -113,6 +115,10 @@ class GCNPolicy(nn.Module):
     n, slots = cell.source.shape
     target = jnp.repeat(jnp.arange(n) + self.num_inputs, slots)
     senders, receivers = cell.source.reshape(-1), target
+    if self.links:
+      further = jnp.array(self.links).T
+      senders = jnp.concatenate([senders, further[0]])
+      receivers = jnp.concatenate([receivers, further[1]])
     if not self.published:
       senders, receivers = (jnp.concatenate([senders, receivers]),
                             jnp.concatenate([receivers, senders]))

@@ -8,6 +8,7 @@ no other node. The supernet's output is always N * C wide, nodes that are not
 concatenated giving zeros.
 """
 
+from typing import Any
 from typing import NamedTuple
 
 from natjax import architecture
@@ -42,6 +43,10 @@ class SearchSpace(NamedTuple):
   num_nodes: int = 4
   loose_end: bool = False
   scheme: str = "nat"
+
+  def describe(self) -> dict[str, Any]:
+    """What a run's configuration says of the space."""
+    return self._asdict()
 
 
 SPACES = {

@@ -3,8 +3,9 @@
 The genotypes are data (`genotypes.json`): originals (`darts`, `enas`,
 `pc_darts_cifar`, ...), the cells that NAT's authors made of hand-crafted
 networks (`resblock-cell`, `vgg-cell`, `mobilenetv2-cell`), and what NAT and
-NAT++ made of each (`nat_darts`, `natv2_darts`, ...). Letter case and `-`/`_`
-do not matter.
+NAT++ made of each (`nat_darts`, `natv2_darts`, ...). The hand-crafted networks
+themselves (`resnet20`, `vgg16`, ...) are built as networks of blocks
+(`zoo.handcrafted`). Letter case and `-`/`_` do not matter.
 """
 
 import difflib
@@ -13,9 +14,11 @@ import importlib.resources
 import json
 
 from natjax import architecture
+from natjax import codec
 from natjax import errors
+from natjax.zoo import handcrafted
 
-__all__ = ["get", "names"]
+__all__ = ["genotype_names", "get", "handcrafted", "names"]
 
 # Names under which the authors published cells that stand here as `...-cell`.
 _ALIASES = {"resblock": "resblock-cell", "vgg": "vgg-cell"}
@@ -33,23 +36,38 @@ def _genotypes() -> dict[str, architecture.Genotype]:
           for name, value in data.items()}
 
 
-def names() -> tuple[str, ...]:
-  """The names of all published genotypes."""
+def genotype_names() -> tuple[str, ...]:
+  """The names of the published genotypes."""
   return tuple(_genotypes())
 
 
-def get(name: str) -> architecture.Genotype:
-  """Looks a genotype up by name.
+def names() -> tuple[str, ...]:
+  """The names of all published architectures."""
+  return (*_genotypes(), *handcrafted.BUILDERS)
+
+
+def get(name: str, skeleton: str | None = None) -> codec.Architecture:
+  """Looks an architecture up by name.
+
+  Args:
+    name: of a genotype or a hand-crafted network.
+    skeleton: "cifar", "imagenet" or "face", for a hand-crafted network; None
+      is its usual one. Genotypes do not differ by it.
 
   Raises:
-    InputError: no such genotype; the message names the nearest ones.
+    InputError: no such architecture, or not with such a skeleton; the message
+      names the nearest ones.
 
   Example:
     >>> get("DARTS").normal.edges[0]
     Edge(operation='sep_conv_3x3', source=0, target=2)
+    >>> len(get("ResNet20").blocks)
+    9
   """
   known = {_plain(known): known for known in names()}
   plain = _plain(_ALIASES.get(_plain(name), name))
+  if plain in known and known[plain] in handcrafted.BUILDERS:
+    return handcrafted.build(known[plain], skeleton)
   if plain in known:
     return _genotypes()[known[plain]]
   near = difflib.get_close_matches(plain, known, n=3, cutoff=0.5)

@@ -226,7 +226,7 @@ def mobilenetv2(skeleton: str) -> blocks_lib.BlockNetwork:
           Layer("dropout", rate=0.2), Layer("linear", norm=False))
   stem = (Layer("conv", 32, 3, 1 if slow else 2, activation="relu6"),)
   return blocks_lib.BlockNetwork(
-      "mobilenetv2", stem, 
+      "mobilenetv2", stem,
       _inverted_stages(32, stages, "relu6", project=slow), head)
 
 

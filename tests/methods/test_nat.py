@@ -13,6 +13,7 @@ from natjax import errors
 from natjax import skeleton
 from natjax import spaces
 from natjax import zoo
+from natjax.domains import cells as cells_domain
 from natjax.methods import nat
 from natjax.networks import supernet as supernet_lib
 from natjax.training import devices
@@ -65,7 +66,7 @@ def test_settings_that_do_not_fit_are_refused_in_one_line(change, message):
 def draw(loose_end=False, nulls=True, nodes=4, operations=9, count=400):
   keys = jax.random.split(jax.random.key(0), count)
   stand_in = np.tile(np.arange(operations, dtype=np.int32), (2, 1))
-  return jax.jit(jax.vmap(lambda k: nat.sample_cell(
+  return jax.jit(jax.vmap(lambda k: cells_domain.sample_cell(
       k, False, nodes, stand_in, nulls=nulls, loose_end=loose_end)))(keys)
 
 
@@ -92,11 +93,11 @@ def test_loose_ends_are_the_nodes_that_feed_no_other():
 
 def test_no_operation_is_drawn_at_a_stride_at_which_it_cannot_stand():
   space = spaces.space_for(zoo.get("naonet"))
-  stand_in = nat.stand_ins(space.candidates)
+  stand_in = cells_domain.stand_ins(space.candidates)
   keys = jax.random.split(jax.random.key(0), 300)
   pool = space.candidates.index("avg_pool_2x2")
   for reduction in (False, True):
-    cells = jax.jit(jax.vmap(lambda k, r=reduction: nat.sample_cell(
+    cells = jax.jit(jax.vmap(lambda k, r=reduction: cells_domain.sample_cell(
         k, r, 5, stand_in, nulls=True, loose_end=True)))(keys)
     at = np.asarray(cells.source)[np.asarray(cells.operation) == pool]
     assert (at < 2).all() and (len(at) > 0) == reduction

@@ -68,5 +68,6 @@ def test_settings_that_do_not_fit_are_refused(change, message):
 def test_an_image_too_small_for_the_auxiliary_head_is_refused():
   config = dataclasses.replace(tiny.TRAIN, auxiliary=True)
   with pytest.raises(errors.InputError, match="auxiliary"):
-    supervised.skeleton_of(config, num_classes=10, image_size=16)
-  assert supervised.skeleton_of(config, num_classes=10, image_size=32)
+    supervised.place_of(config, tiny.GENOTYPE, num_classes=10, image_size=16)
+  assert supervised.place_of(config, tiny.GENOTYPE, num_classes=10,
+                             image_size=32)

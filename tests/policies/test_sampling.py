@@ -26,12 +26,14 @@ ALL = jnp.asarray(np.array(list(itertools.product(
 
 log_probs = jax.jit(jax.vmap(
     lambda logits, cell, reduction, actions: sampling.log_prob(
-        logits, cell, sampling.stride_rows(cell, reduction), actions, TABLE), (None, None, None, 0)))
+        logits, cell, sampling.stride_rows(cell, reduction), actions, TABLE),
+    (None, None, None, 0)))
 entropy = jax.jit(lambda logits, cell, reduction: sampling.entropy(
     logits, cell, sampling.stride_rows(cell, reduction), TABLE))
 samples = jax.jit(jax.vmap(
     lambda rng, logits, cell, reduction: sampling.sample(
-        rng, logits, cell, sampling.stride_rows(cell, reduction), TABLE), (0, None, None, None)))
+        rng, logits, cell, sampling.stride_rows(cell, reduction), TABLE),
+    (0, None, None, None)))
 
 
 def make_cell(source, operation, concat=None):
@@ -128,7 +130,8 @@ def test_mode_takes_the_likeliest_open_action():
   logits = jnp.zeros((NODES, 2, 3)).at[..., 2].set(1.0)
   np.testing.assert_array_equal(
       sampling.mode(
-          logits, cell, sampling.stride_rows(cell, False), TABLE), np.full((NODES, 2), 2))
+          logits, cell, sampling.stride_rows(cell, False), TABLE),
+      np.full((NODES, 2), 2))
 
 
 def test_masked_log_softmax_is_exact_and_finite_in_its_gradient():

@@ -49,7 +49,7 @@ def test_other_operations_join_before_null():
   assert spaces.SPACES["nat_loose_end"].candidates[:-1] == listed
 
 
-@pytest.mark.parametrize("genotype", zoo.names())
+@pytest.mark.parametrize("genotype", zoo.genotype_names())
 def test_every_published_genotype_can_be_encoded(genotype):
   genotype = zoo.get(genotype)
   space = spaces.space_for(genotype)

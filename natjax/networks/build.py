@@ -1,0 +1,41 @@
+"""The network that is trained, for every kind of architecture."""
+
+from typing import Any
+
+import jax
+
+from natjax import blocks as blocks_lib
+from natjax import codec
+from natjax import skeleton as skeleton_lib
+from natjax.networks import block_network
+from natjax.networks import network as network_lib
+
+Place = skeleton_lib.Skeleton | blocks_lib.Frame
+Module = network_lib.Network | block_network.BlockNet
+
+
+def module(
+    architecture: codec.Architecture,
+    place: Place,
+    *,
+    auxiliary: bool = False,
+    axis_name: str | None = None,
+) -> Module:
+  """The linen module of an architecture.
+
+  Args:
+    architecture: a genotype or a network of blocks.
+    place: a skeleton or a frame, as the architecture needs it.
+    auxiliary: whether to build the auxiliary head, of genotypes only.
+    axis_name: device axis over which BN joins the batch.
+  """
+  if isinstance(architecture, blocks_lib.BlockNetwork):
+    return block_network.BlockNet(architecture, place, axis_name)
+  return network_lib.Network(architecture, place, auxiliary, axis_name)
+
+
+def init(net: Module, rng: jax.Array) -> Any:
+  """Draws the variables ("params" and "batch_stats") of a network."""
+  if isinstance(net, block_network.BlockNet):
+    return block_network.init(net, rng)
+  return network_lib.init(net, rng)
