@@ -53,6 +53,7 @@ from natjax import operations
 from natjax import pipeline
 from natjax import presets
 from natjax import spaces
+from natjax.domains import cells as cells_domain
 from natjax.methods import nat
 from natjax.methods import natpp
 from natjax.methods import supervised
@@ -179,11 +180,11 @@ class Experiment:
   # What is compared.
 
   def draw(self) -> list[dict[str, Any]]:
-    """n architectures: cells as `methods.nat.sample_cell` draws them."""
-    stand_in = nat.stand_ins(self.space.candidates)
+    """n architectures: cells as `domains.cells.sample_cell` draws them."""
+    stand_in = cells_domain.stand_ins(self.space.candidates)
 
     def one(key):
-      return jax.vmap(lambda k, reduction: nat.sample_cell(
+      return jax.vmap(lambda k, reduction: cells_domain.sample_cell(
           k, reduction, self.space.num_nodes, stand_in, nulls=False,
           loose_end=self.space.loose_end))(
               jax.random.split(key), jnp.arange(2) == 1)

@@ -17,6 +17,7 @@ import optax
 
 from natjax import architecture as architecture_lib
 from natjax import errors
+from natjax import skeleton as skeleton_lib
 from natjax import spaces
 from natjax.methods import base
 from natjax.methods import supervised
@@ -78,8 +79,9 @@ class SupervisedSlots:
           " False")
     self.network = slot_network.SlotNetwork(
         space,
-        supervised.skeleton_of(config, num_classes=num_classes,
-                               image_size=image_size),
+        skeleton_lib.check(skeleton_lib.Skeleton(
+            config.skeleton, config.init_channels, config.cells, num_classes,
+            image_size)),
         base.AXIS if config.sync_bn else None)
     self.optimizer = optimizers.sgd(
         optimizers.cosine(config.learning_rate, config.epochs * steps_per_epoch,
