@@ -414,20 +414,14 @@ def main(argv: Sequence[str] | None = None) -> None:
       f" {experiment.trainer.network.skeleton}")
 
   # Search, train, evaluate.
-  began = time.monotonic()
-  spent = out / "seconds.json"
-  before = recording.read(spent) if spent.exists() else 0.0
-  try:
+  with recording.clock(out) as spent:
     rows = experiment.train_all()
-  finally:
-    seconds = before + time.monotonic() - began
-    recording.write(spent, seconds)
 
   # Report.
   result = {
       "summary": summarize(rows), "architectures": rows,
       "dataset": dataset.name, "train_images": len(experiment.train.labels),
-      "config": dataclasses.asdict(config), "seconds": round(seconds, 1),
+      "config": dataclasses.asdict(config), "seconds": round(spent(), 1),
       "command": shlex.join(["python", "experiments/random_architectures.py", *(
           sys.argv[1:] if argv is None else argv)]),
       "hardware": recording.hardware(), "load": recording.load_average(),

@@ -5,12 +5,14 @@ moment: every finished part is a file there, and the same command goes on. At
 the end it writes its record (--report): JSON, pictures, README.md.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import json
 import os
 import pathlib
 import platform
 import shutil
+import time
 from typing import Any
 
 import jax
@@ -73,6 +75,18 @@ def once(path: pathlib.Path, make: Callable[[], Any]) -> Any:
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, make())
   return read(path)
+
+
+@contextlib.contextmanager
+def clock(out: pathlib.Path) -> Iterator[Callable[[], float]]:
+  """Gives a function for the seconds spent in `out`, earlier runs included."""
+  path = out / "seconds.json"
+  before, began = read(path) if path.exists() else 0.0, time.monotonic()
+  spent = lambda: before + time.monotonic() - began
+  try:
+    yield spent
+  finally:
+    write(path, spent())
 
 
 def hardware() -> str:
