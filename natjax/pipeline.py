@@ -35,6 +35,7 @@ from natjax import presets
 from natjax import runs
 from natjax import skeleton as skeleton_lib
 from natjax import spaces
+from natjax.methods import inference
 from natjax.methods import nat
 from natjax.methods import natpp
 from natjax.methods import supervised
@@ -322,7 +323,7 @@ class TransformJob:
         steps_per_epoch=len(parts[0]) // search.batch_size,
         num_devices=len(self.devices))
     self.nat.domain.encode(self.architecture)
-    self.nat.budget(self.architecture)
+    inference.budget(self.nat, self.architecture)
 
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""

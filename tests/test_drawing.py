@@ -25,7 +25,8 @@ PAIRS = [
         *((n, n) for n in ("darts", "enas", "naonet", "r1", "r2", "r3", "r4")),
         *((f"{n}-cell", n) for n in ("vgg", "resblock", "mobilenetv2")),
     ]
-    for prefix in ("nat", "natv2") if f"{prefix}_{short}" in zoo.genotype_names()
+    for prefix in ("nat", "natv2")
+    if f"{prefix}_{short}" in zoo.genotype_names()
 ]
 PNG = b"\x89PNG\r\n\x1a\n"
 BLUE, ORANGE = "#0068a8", "#c24d00"

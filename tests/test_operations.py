@@ -116,9 +116,9 @@ def test_affine_parameters(name):
 
 
 def test_groups_that_do_not_divide_the_channels_are_refused():
-  with pytest.raises(errors.InputError, match="6 channels .* 4 groups"):
+  with pytest.raises(errors.InputError, match=r"6 channels .* 4 groups"):
     run("group4_conv_1x1", 1, images((2, 5, 5, 6)))
-  with pytest.raises(errors.InputError, match="6 channels .* 4 groups"):
+  with pytest.raises(errors.InputError, match=r"6 channels .* 4 groups"):
     operations.get("group4_conv_1x1").cost(6, 8, 1)
 
 

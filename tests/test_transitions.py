@@ -81,3 +81,49 @@ def test_a_dear_operation_of_a_users_own_is_guarded_by_its_cost():
     assert table.valid[0, 0].tolist() == [True, True, True]
     # At stride 2 the skip holds more than one parameter.
     assert table.valid[1, 0].tolist() == [True, True, False]
+
+
+NATPP = spaces.SPACES["natpp"].candidates
+
+# spec/nat.md, section 1; columns in the order of the rows' published list.
+PUBLISHED = {
+    "max_pool_3x3": "1010100000001", "max_pool_5x5": "1111100000001",
+    "avg_pool_3x3": "1010100000001", "avg_pool_5x5": "1111100000001",
+    "skip_connect": "0000100000001", "sep_conv_3x3": "1010110100001",
+    "sep_conv_5x5": "1111111110001", "dil_conv_3x3": "1010100100001",
+    "dil_conv_5x5": "1111100110001", "conv_1x1": "0000100001001",
+    "conv_3x3": "1010110101101", "conv_5x5": "1111111111111",
+    "null": "0000100000001"}
+
+
+def test_the_two_level_rule_gives_the_published_table():
+  assert tuple(PUBLISHED) == NATPP
+  scheme = transitions.natpp_scheme(NATPP)
+  assert scheme.actions == NATPP
+  for name, row in zip(NATPP, scheme.allowed, strict=True):
+    assert "".join(str(int(v)) for v in row) == PUBLISHED[name]
+  assert scheme.allowed.sum() == 77
+  np.testing.assert_array_equal(
+      scheme.outcome, np.tile(np.arange(13), (13, 1)))
+
+
+def test_a_users_operation_gets_its_transitions_from_the_rule():
+  """By its type and kernel; an unknown type becomes skip or null alone."""
+  def make(name, kind, kernel):
+    return operations.Operation(
+        name, kind, kernel, lambda features, stride, norm: lambda x: x,
+        lambda channels, size, stride: operations.Cost(10**9, 10**12))
+
+  with operations.registered(make("mine_conv", "conv", 4)), \
+      operations.registered(make("mine_odd", "scale", 3)):
+    candidates = (*NATPP[:-1], "mine_conv", "mine_odd", "null")
+    table = transitions.guarded_table(
+        transitions.natpp_scheme(candidates), candidates, [SKELETON])
+    valid = lambda name: {
+        candidates[a] for a in np.flatnonzero(
+            table.valid[0, candidates.index(name)])}
+    assert valid("mine_conv") == {
+        "mine_conv", "conv_3x3", "conv_1x1", "sep_conv_3x3", "dil_conv_3x3",
+        "max_pool_3x3", "avg_pool_3x3", "skip_connect", "null"}
+    assert valid("mine_odd") == {"mine_odd", "skip_connect", "null"}
+    assert "mine_conv" not in valid("conv_5x5")  # Allowed, but dearer.

@@ -44,7 +44,9 @@ def test_darts_literal():
 
 
 def test_names():
-  assert len(zoo.genotype_names()) == len(set(zoo.names())) == 36
+  assert len(zoo.genotype_names()) == 36
+  assert set(zoo.names()) == {*zoo.genotype_names(), *zoo.handcrafted.BUILDERS}
+  assert len(zoo.names()) == len(set(zoo.names()))
   assert {"darts", "nat_darts", "natv2_darts", "enas", "naonet",
           "resblock-cell", "vgg-cell", "mobilenetv2-cell", "nasnet",
           "pc_darts_cifar", "amoebanet"} <= set(zoo.genotype_names())
@@ -79,4 +81,4 @@ def test_far_miss_guesses_nothing():
 
 
 def test_examples():
-  assert doctest.testmod(zoo) == (0, 1)
+  assert doctest.testmod(zoo) == (0, 2)

@@ -5,8 +5,9 @@ transformation keeps to the budget, 130 interrupted (the run is saved and
 resumes by the same command).
 
 `parser` reads the arguments, `inputs` what they name; `jobs` are the commands
-that run long, `inspection` those that do not; `output` prints. jax is imported
-by the commands that need it, after its compiler is set up.
+that run long, `inspection` those that do not, `benchmark` judges a policy by a
+table; `output` prints. jax is imported by the commands that need it, after its
+compiler is set up.
 """
 
 from collections.abc import Sequence

@@ -6,6 +6,7 @@ from typing import Any
 from typing import NoReturn
 
 from natjax import errors
+from natjax.cli import benchmark
 from natjax.cli import inspection
 from natjax.cli import jobs
 
@@ -19,6 +20,7 @@ _HELP = {
     "list": "architectures, operations, data sets and presets",
     "operations": "parameters and multiply-adds of every operation, and what"
                   " it may become",
+    "benchmark": "train the policy where every reward is known, and judge it",
 }
 
 
@@ -100,6 +102,8 @@ def make_parser() -> Parser:
                           " madds; with --space also transitions, the names of"
                           " the operations it may become at stride 1, itself"
                           " among them, and transitions_stride_2")
+
+  benchmark.add_flags(add("benchmark", benchmark.run_benchmark))
   return parser
 
 

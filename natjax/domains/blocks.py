@@ -1,8 +1,11 @@
 """The domain of networks of blocks: hand-crafted ones, and cells not shared.
 
-The graph is the given network's, and so are the sources of edges: an input
-architecture beta ~ p has random operations, uniform among what may stand on
-each edge (`spaces.blocks`), at most all but one null per node.
+The graph is the given network's, and so are the sources of edges. An input
+architecture beta ~ p has random operations; one edge of every node at least is
+not null. The paper's p is uniform ("published"). Here an edge keeps the given
+operation with probability one half and is uniform among what may stand there
+(`spaces.blocks`) otherwise: a chain of blocks whose edges are all random seldom
+computes anything, and its supernet hardly learns.
 """
 
 from collections.abc import Sequence
@@ -200,10 +203,13 @@ class BlockDomain:
     allowed = self.allowed.copy()
     if self._published:
       allowed[..., null] &= ~can
-    rng_all, rng_other = jax.random.split(rng)
+    rng_all, rng_other, rng_keep = jax.random.split(rng, 3)
     draw = lambda key, mask: jax.random.categorical(
         key, jnp.where(jnp.asarray(mask), 0.0, -jnp.inf)).astype(jnp.int32)
     operation = draw(rng_all, allowed)
+    if not self._published:
+      kept = jax.random.bernoulli(rng_keep, 0.5, self.shape)
+      operation = jnp.where(kept, self._base.operation, operation)
     # A node of nulls alone gets another operation on its first edge that can.
     first = can & (np.cumsum(can, -1) == 1)
     other = draw(rng_other, np.where(can[..., None], others, self.allowed))

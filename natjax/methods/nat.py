@@ -34,19 +34,17 @@ from typing import NamedTuple
 import jax
 from jax import lax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from natjax import architecture as architecture_lib
 from natjax import blocks as blocks_lib
-from natjax import budget as budget_lib
 from natjax import codec
 from natjax import domains
 from natjax import errors
-from natjax import operations
 from natjax import skeleton as skeleton_lib
 from natjax import spaces
 from natjax.methods import base
+from natjax.methods import inference
 from natjax.policies import gcn
 from natjax.policies import sampling
 from natjax.training import optimizers
@@ -504,117 +502,8 @@ class NAT:
       score: Callable[[architecture_lib.CellArrays], float],
       rng: jax.Array,
   ) -> tuple[Any, dict[str, Any]]:
-    """Transforms an architecture: the best of k samples and of itself.
-
-    With a budget, only candidates that keep to it are scored and returned.
-    Where the policy seldom draws such, its logits are tilted: by every
-    candidate's share of the cost, more and more, until k are found or the
-    cheapest transformation is drawn.
-
-    Args:
-      state: after training.
-      architecture: beta.
-      score: `(CellArrays [G, N, K]) -> float`, accuracy of the supernet on
-        whole batches of the policy's split, not augmented.
-      rng: a key.
-
-    Returns:
-      The architecture with the best score, the input where none is better, and
-      a report: every distinct candidate with its score and cost, the input
-      first.
-
-    Raises:
-      budget.NotMet: no transformation that was found keeps to the budget.
-    """
-    limits = self.budget(architecture)
-    beta = self.domain.encode(architecture)
-    found = {architecture: beta}
-    if self.config.selection == "argmax":
-      self._add(found, architecture, beta,
-                jax.jit(self.best_actions)(state.policy, beta)[None])
-    else:
-      self._draw(found, limits, state.policy, architecture, beta, rng)
-    costs = {a: self.domain.cost(a) for a in found}
-    kept = [a for a in found if limits.allows(costs[a])]
-    if not kept:
-      nearest = min(costs.values(), key=limits.excess)
-      raise budget_lib.NotMet(
-          f"none of {len(found)} candidates keeps to the budget"
-          f" ({limits.text()}); the nearest has {nearest.params} parameters and"
-          f" {nearest.madds} multiply-adds; allow more with --max-params or"
-          " --max-madds, or sample more with --candidates")
-    scores = {a: float(score(found[a])) for a in kept}
-    # Of equal scores the first found stays: a change must pay.
-    best = max(scores, key=lambda a: scores[a])
-    report = {"candidates": [
-        {"architecture": codec.to_dict(a), "score": s,
-         "original": a == architecture, "chosen": a == best,
-         "params": costs[a].params, "madds": costs[a].madds}
-        for a, s in scores.items()]}
-    return best, report
-
-  def budget(self, architecture: Any) -> budget_lib.Budget:
-    """The limits of the settings, for a given architecture.
-
-    Raises:
-      InputError: a limit that cannot be read.
-      budget.NotMet: not even the cheapest operations everywhere, connected or
-        not, would keep to it.
-    """
-    before = self.domain.cost(architecture)
-    limits = budget_lib.read(
-        self.config.max_params, self.config.max_madds, before)
-    if limits:
-      costs, now = self._action_costs(architecture)
-      least = operations.Cost(*(
-          int(total - (n - np.min(c, axis=-1)).sum()) for total, c, n in zip(
-              before[:2], costs, now, strict=True)))
-      if not limits.allows(least):
-        raise budget_lib.NotMet(
-            f"no transformation can keep to the budget ({limits.text()}): with"
-            f" the cheapest operation on every edge {least.params} parameters"
-            f" and {least.madds} multiply-adds are left of {before.params} and"
-            f" {before.madds}; allow more with --max-params or --max-madds")
-    return limits
-
-  def _action_costs(self, architecture):
-    """Costs f64[2, G, N, K, A] of valid actions, and of what stands now."""
-    beta = self.domain.encode(architecture)
-    each = self.domain.edge_costs(architecture)
-    outcome = self.table.outcome[beta.operation]
-    costs = np.stack([np.take_along_axis(c, outcome, -1) for c in each])
-    now = np.stack([np.take_along_axis(c, beta.operation[..., None], -1)[..., 0]
-                    for c in each])
-    rows = np.asarray(self.domain.rows(beta))
-    valid = self.table.valid[rows, beta.operation]
-    return np.where(valid, costs, np.inf), now
-
-  def _add(self, found, architecture, beta, actions):
-    for action in jax.device_get(actions):
-      # Host arrays, so that all candidates share one compiled scoring.
-      alpha = jax.device_get(sampling.apply_actions(beta, action, self.table))
-      found.setdefault(self.domain.decode(alpha, architecture), alpha)
-
-  def _draw(self, found, limits, policy, architecture, beta, rng):
-    """Adds k samples to `found`; with limits, goes on for k within them."""
-    count = self.config.candidates
-    draw = jax.jit(self.sample_actions, static_argnums=3)
-    self._add(found, architecture, beta, draw(rng, policy, beta, count, 0.0))
-    if not limits:
-      return
-    costs, now = self._action_costs(architecture)
-    before = self.domain.cost(architecture)
-    limited = [limit is not None for limit in limits]
-    share = sum(np.where(np.isfinite(c), c, 0.0) / max(total, 1)
-                for c, total, use in zip(costs, before[:2], limited,
-                                         strict=True) if use)
-    for i, strength in enumerate((0, 3, 10, 30, 100, 300, 1000, 1e4, 1e6)):
-      enough = sum(limits.allows(self.domain.cost(a)) for a in found)
-      if enough >= count:
-        return
-      tilt = jnp.asarray(-strength * share, jnp.float32)
-      self._add(found, architecture, beta, draw(
-          jax.random.fold_in(rng, i), policy, beta, 4 * count, tilt))
+    """Transforms an architecture; see `inference.derive`."""
+    return inference.derive(self, state.policy, architecture, score, rng)
 
   def explain(self, state: NATState) -> str:
     """The architectures that the last update drew, per device."""

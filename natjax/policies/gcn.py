@@ -108,7 +108,8 @@ class GCNPolicy(nn.Module):
     edges += table(total, self.embedding, "source")(cell.source)
     x = jnp.concatenate([inputs, edges.reshape(n, wide)])
     x += table(total, wide, "node")(jnp.arange(total))
-    return x + table(self.cell_types, wide, "cell_type")(
+    # Two at least: flax's Embed of one entry cannot look up a scalar.
+    return x + table(max(self.cell_types, 2), wide, "cell_type")(
         jnp.asarray(cell_type, jnp.int32))
 
   def _graph(self, cell):

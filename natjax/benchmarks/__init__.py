@@ -1,0 +1,1 @@
+"""Benchmarks that know the truth: accuracies that others trained for."""

@@ -1,0 +1,237 @@
+"""NAS-Bench-201's table from NATS-Bench's official files, not trusting them.
+
+Dong, Liu, Musial, Gabrys: "NATS-Bench: Benchmarking NAS Algorithms for
+Architecture Topology and Size", TPAMI 2021. The folder
+`NATS-tss-v1_0-3ffb9-simple` holds bzip2-compressed pickles:
+- `meta.pickle.pbz2`: a dict whose `meta_archs` lists the 15,625 strings by
+  index;
+- `000000.pickle.pbz2` to `015624.pickle.pbz2`: a dict from the number of
+  epochs, "12" or "200", to a dict with `arch_str`, `dataset_seed` (data set to
+  seeds) and `all_results`, a dict from (data set, seed) to one trial's dict:
+  `epochs`, and `eval_acc1es` from "split@epoch" to an accuracy in per cent.
+That is what the benchmark's published code writes and reads
+(`nats_bench/api_topology.py`, `api_utils.py`, version 1.8). The files
+themselves could not be had where this was written: the tests read files of
+that structure which they write themselves.
+
+A pickle is a program. Here one may build dicts, lists, tuples, sets, strings,
+numbers and OrderedDicts; NumPy's scalars are decoded by this module, its
+arrays stay unread; whatever else a file asks for is refused before it runs.
+
+Accuracies are means over seeds after the last epoch. As the benchmark defines
+them: CIFAR-10's validation accuracy is that of networks trained on half of the
+training images (`cifar10-valid`), its test accuracy that of networks trained
+on all. Costs are computed (`nasbench201.costs`), since some records hold wrong
+ones. Reading all files takes minutes; `nasbench201.to_csv` keeps the result.
+"""
+
+import bz2
+import collections
+import io
+import pathlib
+import pickle
+import struct
+from typing import Any
+
+import numpy as np
+
+from natjax import errors
+from natjax.benchmarks import nasbench201
+
+_MAX_BYTES = 2**26  # Of one unpacked file.
+_ADVICE = "give the folder NATS-tss-v1_0-3ffb9-simple as its authors publish it"
+# Per data set, where validation and test accuracy stand: data set and split.
+_SPLITS = {
+    "cifar10": (("cifar10-valid", "x-valid"), ("cifar10", "ori-test")),
+    "cifar100": (("cifar100", "x-valid"), ("cifar100", "x-test")),
+    "imagenet16-120": (("ImageNet16-120", "x-valid"),
+                       ("ImageNet16-120", "x-test")),
+}
+_FORMATS = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h",
+            "i1": "b", "u8": "Q", "u4": "I", "u2": "H", "u1": "B", "b1": "?"}
+
+
+class _Dtype:
+  """Stands for numpy.dtype: its name and byte order."""
+
+  def __init__(self, name, *unused):
+    if name not in _FORMATS:
+      raise pickle.UnpicklingError(f"a NumPy value of type {name!r}")
+    self.format = _FORMATS[name]
+    self.order = "<"
+
+  def __setstate__(self, state):
+    self.order = ">" if state[1] == ">" else "<"
+
+
+class _Array:
+  """Stands for a NumPy array, which is not looked at."""
+
+  def __init__(self, *unused):
+    pass
+
+  def __setstate__(self, state):
+    pass
+
+
+def _scalar(dtype, raw):
+  if not isinstance(dtype, _Dtype):
+    raise pickle.UnpicklingError("a NumPy value without a type")
+  if isinstance(raw, str):  # How protocols below 3 carry bytes.
+    raw = raw.encode("latin1")
+  return struct.unpack(dtype.order + dtype.format, raw)[0]
+
+
+def _encode(text, encoding):
+  if encoding != "latin1":
+    raise pickle.UnpicklingError(f"text in {encoding!r}")
+  return text.encode("latin1")
+
+
+class _Unpickler(pickle.Unpickler):
+  """An unpickler that builds plain data only."""
+
+  def __init__(self, file):
+    super().__init__(file)
+    # Functions of this reading alone, whatever a file may do to them.
+    wrap = lambda function: lambda *args: function(*args)
+    multiarray = {"scalar": wrap(_scalar), "_reconstruct": wrap(_Array)}
+    self._known = {
+        ("collections", "OrderedDict"): collections.OrderedDict,
+        ("numpy", "dtype"): wrap(_Dtype),
+        ("numpy", "ndarray"): None,
+        ("_codecs", "encode"): wrap(_encode),
+        **{(f"numpy.{core}.multiarray", name): function
+           for core in ("core", "_core")
+           for name, function in multiarray.items()}}
+
+  def find_class(self, module, name):
+    if (module, name) not in self._known:
+      raise pickle.UnpicklingError(f"{module}.{name}")
+    return self._known[module, name]
+
+  def persistent_load(self, pid):
+    raise pickle.UnpicklingError("an object outside the file")
+
+
+def load(path: pathlib.Path) -> Any:
+  """Unpickles one `.pickle.pbz2` file, plain data only.
+
+  Raises:
+    InputError: no such file, damaged, too large, or it asks for anything else.
+  """
+  try:
+    with bz2.BZ2File(path) as file:
+      data = file.read(_MAX_BYTES + 1)
+  except (EOFError, ValueError) as e:
+    raise errors.InputError(f"{path}: damaged ({e}); fetch it anew") from e
+  except OSError as e:
+    raise errors.InputError(
+        f"{path}: {e.strerror or 'not a bzip2 file'}; {_ADVICE}") from e
+  if len(data) > _MAX_BYTES:
+    raise errors.InputError(
+        f"{path}: unpacks to more than {_MAX_BYTES} bytes; {_ADVICE}")
+  try:
+    return _Unpickler(io.BytesIO(data)).load()
+  except pickle.UnpicklingError as e:
+    raise errors.InputError(
+        f"{path}: refused, it holds more than plain data ({e}); {_ADVICE}"
+    ) from e
+  # A damaged pickle fails in any way that its instructions can.
+  except (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError,
+          RecursionError, TypeError, ValueError, ImportError,
+          struct.error) as e:
+    raise errors.InputError(
+        f"{path}: not a pickle of plain data ({type(e).__name__});"
+        f" {_ADVICE}") from e
+
+
+def read(folder: pathlib.Path) -> nasbench201.Table:
+  """Reads the table from the folder of the official files.
+
+  Raises:
+    InputError: a file is missing, damaged, or not of the official form.
+  """
+  codes = _codes(folder / "meta.pickle.pbz2")
+  columns = {}
+  for name in nasbench201.DATASETS:
+    params, madds = nasbench201.costs(name)
+    columns[name] = {
+        c: np.zeros(nasbench201.COUNT) for c in nasbench201.COLUMNS[:4]}
+    columns[name] |= {"params": params.astype(np.float64),
+                      "flops_M": madds / 1e6}
+  for index, code in enumerate(codes):
+    record = folder / f"{index:06d}.pickle.pbz2"
+    for (name, column), value in accuracies(record, int(code)).items():
+      columns[name][column][code] = value
+  return nasbench201.Table(codes, columns)
+
+
+def accuracies(
+    path: pathlib.Path, code: int
+) -> dict[tuple[str, str], float]:
+  """Accuracies of one cell by (data set, column), from its own file.
+
+  Args:
+    path: of the record.
+    code: of the cell that the record must be of.
+
+  Raises:
+    InputError: see `read`.
+  """
+  data = load(path)
+  found = {}
+  for epochs in ("200", "12"):
+    trials = _get(data, epochs, dict, path)
+    text = _get(trials, "arch_str", str, path)
+    names = nasbench201.from_string(text, where=str(path))
+    if nasbench201.encode(nasbench201.to_array(names)) != code:
+      raise errors.InputError(
+          f"{path}: of another cell, {text}, than meta.pickle.pbz2 says;"
+          f" {_ADVICE}")
+    for name, splits in _SPLITS.items():
+      for kind, (trained, split) in zip(("val", "test"), splits, strict=True):
+        found[name, f"{kind}_{epochs}ep"] = _mean(
+            trials, trained, split, path)
+  return found
+
+
+def _codes(path):
+  """The meta file's cells, i32[15625] by index."""
+  archs = _get(load(path), "meta_archs", list, path)
+  if not all(isinstance(a, str) for a in archs):
+    raise errors.InputError(f"{path}: 'meta_archs' is not of texts; {_ADVICE}")
+  codes = np.array([nasbench201.encode(nasbench201.to_array(
+      nasbench201.from_string(a, where=str(path)))) for a in archs], np.int32)
+  if len(codes) != nasbench201.COUNT or len(set(codes.tolist())) != len(codes):
+    raise errors.InputError(
+        f"{path}: {len(set(codes.tolist()))} different cells where there must"
+        f" be {nasbench201.COUNT}; {_ADVICE}")
+  return codes
+
+
+def _mean(trials, trained, split, path):
+  """The mean over seeds of the last epoch's accuracy."""
+  results = _get(trials, "all_results", dict, path)
+  seeds = _get(_get(trials, "dataset_seed", dict, path), trained, list, path)
+  values = []
+  for seed in seeds:
+    trial = _get(results, (trained, seed), dict, path)
+    last = _get(trial, "epochs", int, path) - 1
+    values.append(_get(_get(trial, "eval_acc1es", dict, path),
+                       f"{split}@{last}", (int, float), path))
+  if not values or not all(0 <= v <= 100 for v in values):
+    raise errors.InputError(
+        f"{path}: no accuracies from 0 to 100 for {trained}, {split};"
+        f" {_ADVICE}")
+  return float(np.mean(values))
+
+
+def _get(data, key, kind, path):
+  try:
+    value = data[key] if isinstance(data, dict) else None
+  except (KeyError, TypeError):
+    value = None
+  if not isinstance(value, kind) or isinstance(value, bool):
+    raise errors.InputError(f"{path}: lacks {key!r} as expected; {_ADVICE}")
+  return value

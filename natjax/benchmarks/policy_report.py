@@ -1,0 +1,161 @@
+"""Judges a policy against everything that valid transitions reach.
+
+The oracle is exact: of all cells alpha that valid transitions of beta's six
+edges reach, the one with the best validation accuracy. Which outcomes an edge
+has does not depend on the other edges, so the best is found by maximising over
+one edge after the other.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from natjax import transitions
+from natjax.benchmarks import nasbench201
+from natjax.benchmarks import policy_search
+
+# Accuracies are in points; all but `cost_violations` are means over inputs.
+KEYS = ("gain_argmax", "gain_sample", "gain_best_of_10", "gain_oracle",
+        "gain_random", "gap_to_oracle", "valid_gain_argmax",
+        "valid_gain_oracle", "oracle_share", "test_oracle_share",
+        "params_ratio")
+
+
+def reachable(table: transitions.TransitionTable) -> np.ndarray:
+  """bool[O, O], whether a valid transition turns one operation into another."""
+  count = table.outcome.shape[0]
+  reach = np.zeros((count, count), bool)
+  for before, action in np.argwhere(table.valid[0]):
+    reach[before, table.outcome[before, action]] = True
+  return reach
+
+
+def oracle(valid: np.ndarray, reach: np.ndarray) -> np.ndarray:
+  """The best reachable cell of every cell.
+
+  Args:
+    valid: f[15625], validation accuracy by code.
+    reach: bool[5, 5], see `reachable`.
+
+  Returns:
+    i[15625], by code of beta the code of its best alpha.
+  """
+  edges = len(nasbench201.EDGES)
+  shape = (reach.shape[0],) * edges
+  best = np.arange(valid.size).reshape(shape)
+  for axis in range(edges):
+    rows = np.moveaxis(best, axis, 0)
+    chosen = []
+    for outcomes in reach:
+      open_ = rows[outcomes]  # [outcomes, 5, 5, 5, 5, 5]
+      first = np.argmax(valid[open_], axis=0)
+      chosen.append(np.take_along_axis(open_, first[None], 0)[0])
+    best = np.moveaxis(np.stack(chosen), 0, axis)
+  return best.reshape(-1)
+
+
+def random_mean(values: np.ndarray, reach: np.ndarray) -> np.ndarray:
+  """The exact mean f[15625] of `values` over uniform valid transitions."""
+  weights = reach / reach.sum(1, keepdims=True)
+  mean = values.reshape((len(reach),) * len(nasbench201.EDGES))
+  for axis in range(mean.ndim):
+    mean = np.moveaxis(np.tensordot(weights, mean, (1, axis)), 0, axis)
+  return mean.reshape(-1)
+
+
+def violations(
+    beta: np.ndarray, alpha: np.ndarray, columns: Mapping[str, np.ndarray]
+) -> int:
+  """How many cells cost more, in parameters or multiply-adds, than before.
+
+  Args:
+    beta: i[U], codes before.
+    alpha: i[..., U], codes after.
+    columns: `params` and `flops_M` by code.
+  """
+  dearer = np.zeros(np.broadcast_shapes(beta.shape, alpha.shape), bool)
+  for name in ("params", "flops_M"):
+    dearer |= columns[name][alpha] > columns[name][beta]
+  return int(dearer.sum())
+
+
+def judge(
+    config: policy_search.SearchConfig,
+    table: nasbench201.Table,
+    found: policy_search.Found,
+) -> list[dict[str, Any]]:
+  """Compares each seed's policy with the oracle, on the unseen inputs.
+
+  Args:
+    config: the settings of the search.
+    table: the truth.
+    found: what the search found.
+
+  Returns:
+    Per seed: gains in points of test accuracy by argmax, by one sample, by the
+    best of ten samples (by validation accuracy), by the oracle and by uniform
+    valid transitions; `gap_to_oracle`, what argmax gains less than the oracle,
+    which varies over seeds by the policy alone, where the gains vary by the
+    cells that are judged too; argmax's share of the oracle's gain in validation
+    (`oracle_share`) and in test accuracy; `params_ratio`, of argmax;
+    `cost_violations` among argmax and samples; `entries_read`; and how many
+    inputs there were.
+  """
+  columns = table.of(config.dataset)
+  valid, test = columns["val_200ep"], columns["test_200ep"]
+  params = columns["params"]
+  reach = reachable(policy_search.transition_table(config))
+  best, random = oracle(valid, reach), random_mean(test, reach)
+  reports = []
+  for seed, beta in enumerate(found.unseen):
+    argmax = found.argmax[seed, beta]
+    samples = found.samples[seed][:, beta]  # [10, U]
+    first = np.argmax(valid[samples], axis=0)
+    top = np.take_along_axis(samples, first[None], 0)[0]
+    gain = lambda alpha, values, beta=beta: float(
+        np.mean(values[alpha] - values[beta]))
+    report = {
+        "gain_argmax": gain(argmax, test),
+        "gain_sample": gain(samples[0], test),
+        "gain_best_of_10": gain(top, test),
+        "gain_oracle": gain(best[beta], test),
+        "gain_random": float(np.mean(random[beta] - test[beta])),
+        "valid_gain_argmax": gain(argmax, valid),
+        "valid_gain_oracle": gain(best[beta], valid),
+        "params_ratio": float(np.mean(params[argmax] / params[beta])),
+        "cost_violations": violations(beta, argmax, columns) + violations(
+            beta, samples, columns),
+        "entries_read": int(found.entries_read[seed]),
+        "inputs_trained": policy_search.train_count(config),
+        "inputs_judged": len(beta),
+    }
+    report["gap_to_oracle"] = report["gain_oracle"] - report["gain_argmax"]
+    report["oracle_share"] = (
+        report["valid_gain_argmax"] / report["valid_gain_oracle"])
+    report["test_oracle_share"] = report["gain_argmax"] / report["gain_oracle"]
+    reports.append(report)
+  return reports
+
+
+def summary(
+    config: policy_search.SearchConfig, reports: list[dict[str, Any]],
+    seeds: list[int], seconds: float
+) -> dict[str, Any]:
+  """The means over seeds, their deviations, and every seed's report.
+
+  `cost_violations` is the sum over seeds; `seconds` is the whole run's, so
+  that a seed took `seconds_per_seed`.
+  """
+  mean = {key: float(np.mean([r[key] for r in reports])) for key in KEYS}
+  return {
+      **mean,
+      "cost_violations": sum(r["cost_violations"] for r in reports),
+      "entries_read": round(np.mean([r["entries_read"] for r in reports])),
+      "seconds": seconds,
+      "seconds_per_seed": seconds / len(reports),
+      "std": {key: float(np.std([r[key] for r in reports])) for key in KEYS},
+      "seeds": [{"seed": s, **r} for s, r in zip(seeds, reports, strict=True)],
+      "config": dataclasses.asdict(config),
+  }

@@ -1,0 +1,411 @@
+"""Trains NAT's policy on NAS-Bench-201, where every reward is known.
+
+The policy of NAT and NAT++ (Guo et al., 2021; `methods.nat`, `methods.natpp`)
+without a supernet: the reward of turning beta into alpha is R(alpha | beta) =
+acc(alpha) - acc(beta), validation accuracies after 200 epochs from the table,
+as fractions. Nothing is fitted to the table: the policy learns by REINFORCE
+alone (equation 5, with the entropy term of equation 4), from inputs beta drawn
+from a part of the cells, and is judged on all others (`policy_report`).
+
+How this differs from the paper, by settings that can be changed:
+- The default policy is a GCN over the cell's edges (`policies.line_graph`);
+  "published" is the authors' GCN over its nodes, with three incoming edges per
+  node, where a missing one is a null from the input. The transitions are
+  guarded for both.
+- n = 8 samples per input, whose advantages (leave one out) are divided by
+  their standard deviation: what is left to gain lies between 80 points (a
+  broken cell) and a tenth of a point (the last choice), and raw rewards only
+  teach the former. `scale_advantages=False` takes them as they are.
+- lambda, which weighs the entropy against advantages so scaled, falls
+  geometrically to `entropy_decay` of its value, and the learning rate to zero
+  by a cosine. `entropy_decay=1` keeps lambda.
+There is no guard of connectivity: in this benchmark a cell without a path is a
+cell as any other, with 10 % accuracy in the table.
+
+A run of S seeds is one compiled program, mapped over seeds, that scans over
+steps.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import math
+from typing import Any
+from typing import NamedTuple
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from natjax import architecture as architecture_lib
+from natjax import errors
+from natjax import operations
+from natjax import transitions
+from natjax.benchmarks import nasbench201
+from natjax.methods import nat
+from natjax.policies import gcn
+from natjax.policies import line_graph
+from natjax.policies import sampling
+from natjax.training import optimizers
+
+BASELINES = ("auto", "leave_one_out", "none", "moving_average")
+TRIALS = 10  # Transformations sampled per input when the policy is judged.
+
+_CHUNK = 625  # Inputs judged at a time.
+_NODES = 3  # A node's edges fill its slots by source.
+_SLOTS = tuple((target - 1) * _NODES + source
+               for source, target in nasbench201.EDGES)
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+  """Settings of the search.
+
+  Attributes:
+    method: "nat" or "natpp", which transitions there are.
+    policy: "default" or "published".
+    dataset: "cifar10", "cifar100" or "imagenet16-120".
+    train_fraction: F, of all cells, those that may be inputs while training.
+    steps: updates of the policy.
+    inputs: m, input architectures per step.
+    samples: n, transformations sampled per input.
+    learning_rate: of Adam, at the first step.
+    entropy_weight: lambda, at the first step.
+    entropy_decay: what is left of lambda at the last step, relative.
+    scale_advantages: divides an input's advantages by the deviation of its
+      rewards; has no effect on a single sample, which has none.
+    baseline: "leave_one_out", "moving_average", "none", or "auto", the first
+      where n > 1, else the second.
+    gcn_layers: graph convolutions, 1, 2, 5 or 10.
+    features: of every layer of the default policy; the published one has its
+      own.
+  """
+
+  method: str = "natpp"
+  policy: str = "default"
+  dataset: str = "cifar10"
+  train_fraction: float = 0.5
+  steps: int = 4000
+  inputs: int = 64
+  samples: int = 8
+  learning_rate: float = 5e-3
+  entropy_weight: float = 1.0
+  entropy_decay: float = 0.02
+  scale_advantages: bool = True
+  baseline: str = "auto"
+  gcn_layers: int = 2
+  features: int = 128
+
+
+# What suits the published policy: it is larger, and learns at its own rate.
+PUBLISHED = {"steps": 2000, "inputs": 32, "learning_rate": 3e-4}
+
+
+def config(**settings: Any) -> SearchConfig:
+  """The settings given, over the defaults of the policy among them."""
+  own = PUBLISHED if settings.get("policy") == "published" else {}
+  return check(SearchConfig(**{**own, **settings}))
+
+
+def check(config: SearchConfig) -> SearchConfig:
+  """Returns the settings if they can be run.
+
+  Raises:
+    InputError: an unknown choice, a number out of its range, or a baseline
+      that needs other samples.
+  """
+  for name, allowed in (("method", tuple(transitions.SCHEMES)),
+                        ("policy", nat.POLICIES), ("baseline", BASELINES),
+                        ("dataset", tuple(nasbench201.DATASETS))):
+    value = getattr(config, name)
+    if value not in allowed:
+      raise errors.InputError(
+          f"{name} is '{value}'; choose one of {', '.join(allowed)}")
+  for name in ("steps", "inputs", "samples", "features"):
+    if getattr(config, name) < 1:
+      raise errors.InputError(
+          f"{name} is {getattr(config, name)} and must be at least 1; pass a"
+          f" larger --{name}")
+  for name, allowed, good in (
+      ("learning_rate", "a positive number", lambda x: 0 < x < math.inf),
+      ("entropy_weight", "0 or more", lambda x: 0 <= x < math.inf),
+      ("entropy_decay", "in (0, 1]", lambda x: 0 < x <= 1),
+      ("train_fraction", "between 0 and 1", lambda x: 0 < x < 1)):
+    value, option = getattr(config, name), name.replace("_", "-")
+    if not good(value):
+      raise errors.InputError(
+          f"{option} is {value} and must be {allowed}; pass another --{option}")
+  if not 1 <= train_count(config) < nasbench201.COUNT:
+    raise errors.InputError(
+        f"train-fraction {config.train_fraction} of {nasbench201.COUNT} cells"
+        f" leaves {train_count(config)} to train and"
+        f" {nasbench201.COUNT - train_count(config)} to judge; pass another"
+        " --train-fraction")
+  if config.baseline == "leave_one_out" and config.samples == 1:
+    raise errors.InputError(
+        "baseline 'leave_one_out' needs other samples and samples is 1; pass"
+        " --samples 2 or more, or another --baseline")
+  gcn.check_layers(config.gcn_layers)
+  return config
+
+
+def train_count(config: SearchConfig) -> int:
+  """How many cells may be inputs while training."""
+  return round(config.train_fraction * nasbench201.COUNT)
+
+
+def baseline(config: SearchConfig) -> str:
+  """The baseline that "auto" stands for."""
+  if config.baseline != "auto":
+    return config.baseline
+  return "leave_one_out" if config.samples > 1 else "moving_average"
+
+
+def transition_table(config: SearchConfig) -> transitions.TransitionTable:
+  """The guarded transitions; their one place is every edge of the benchmark."""
+  candidates = nasbench201.CANDIDATES
+  scheme = transitions.SCHEMES[config.method](candidates)
+  valid = transitions.guarded(
+      scheme, candidates, {1: nasbench201.places(config.dataset), 2: set()})
+  return transitions.TransitionTable(
+      scheme.actions, scheme.outcome, valid[:1],
+      candidates.index(operations.NULL), connectivity=False)
+
+
+class _Policy(NamedTuple):
+  """init(rng) -> params; apply(params, i32[B, 6]) -> logits f32[B, 6, A]."""
+
+  init: Any
+  apply: Any
+
+
+def make_policy(config: SearchConfig, num_actions: int) -> _Policy:
+  """Builds the policy of the settings."""
+  count = len(nasbench201.CANDIDATES)
+  if config.policy == "default":
+    module = line_graph.LineGraphPolicy(
+        nasbench201.EDGES, count, num_actions, config.gcn_layers,
+        config.features)
+    apply = module.apply
+  else:
+    module = gcn.GCNPolicy(
+        count, num_actions, config.gcn_layers, published=True, num_inputs=1)
+    slots = np.asarray(_SLOTS)
+    apply = jax.vmap(
+        lambda params, operation: module.apply(
+            params, node_cell(operation), 0).reshape(-1, num_actions)[slots],
+        (None, 0))
+  edges = jnp.zeros(len(nasbench201.EDGES), jnp.int32)
+  example = (edges,) if config.policy == "default" else (node_cell(edges), 0)
+  return _Policy(lambda rng: module.init(rng, *example), apply)
+
+
+def node_cell(operation: jax.Array) -> architecture_lib.CellArrays:
+  """A cell by its nodes: `CellArrays` [3, 3], missing edges null from node 0.
+
+  Args:
+    operation: i32[6], by edge.
+  """
+  slots = np.asarray(_SLOTS)
+  source = np.zeros(_NODES * _NODES, np.int32)
+  source[slots] = [edge[0] for edge in nasbench201.EDGES]
+  null = nasbench201.CANDIDATES.index(operations.NULL)
+  filled = jnp.full(_NODES * _NODES, null, jnp.int32).at[slots].set(operation)
+  shape = (_NODES, _NODES)
+  return architecture_lib.CellArrays(
+      source=jnp.asarray(source.reshape(shape)),
+      operation=filled.reshape(shape), concat=jnp.arange(_NODES) == _NODES - 1)
+
+
+def draw(rng: jax.Array, log_p: jax.Array, count: int) -> jax.Array:
+  """Draws actions i32[count, ...] of log-probabilities f32[..., A].
+
+  By the inverse of the cumulative distribution: one random number per draw,
+  where `jax.random.categorical` takes A. An action of probability zero is
+  never drawn.
+  """
+  total = jnp.cumsum(jnp.exp(log_p), axis=-1)
+  u = jax.random.uniform(rng, (count, *log_p.shape[:-1], 1)) * total[..., -1:]
+  reached = total > u
+  # Where rounding lets u reach the total, the likeliest action is taken.
+  return jnp.where(reached[..., -1], jnp.argmax(reached, axis=-1),
+                   jnp.argmax(log_p, axis=-1))
+
+
+class _Carry(NamedTuple):
+  """What a step hands on."""
+
+  params: Any
+  opt_state: Any
+  average: jax.Array  # f32[], of the reward.
+  read: jax.Array  # bool[15625], cells whose accuracy was looked up.
+  rng: jax.Array
+
+
+class Found(NamedTuple):
+  """What training found, per seed; codes are `nasbench201`'s.
+
+  Attributes:
+    unseen: i32[S, U], codes of the cells that were never inputs.
+    argmax: i32[S, 15625], by the input's code, the code of the likeliest
+      transformation of every edge.
+    samples: i32[S, 10, 15625], codes of sampled transformations.
+    entries_read: i32[S], distinct cells whose accuracy was looked up.
+    reward: f32[S, steps], the mean reward of every step.
+    entropy: f32[S, steps], the mean entropy, in nats.
+  """
+
+  unseen: np.ndarray
+  argmax: np.ndarray
+  samples: np.ndarray
+  entries_read: np.ndarray
+  reward: np.ndarray
+  entropy: np.ndarray
+
+
+class Search:
+  """The parts of a search, built from its settings; `train` runs it."""
+
+  def __init__(self, config: SearchConfig):
+    self.config = check(config)
+    self.table = transition_table(config)
+    self.outcome = jnp.asarray(self.table.outcome)  # [O, A]
+    self.valid = jnp.asarray(self.table.valid[0])  # [O, A]
+    self.policy = make_policy(config, len(self.table.actions))
+    self.optimizer = optax.adam(
+        optimizers.cosine(config.learning_rate, config.steps))
+
+  def log_p(self, params: Any, operation: jax.Array) -> jax.Array:
+    """Log-probabilities f32[B, 6, A] of actions, operations i32[B, 6]."""
+    return sampling.masked_log_softmax(
+        self.policy.apply(params, operation), self.valid[operation])
+
+  def transform(self, operation: jax.Array, actions: jax.Array) -> jax.Array:
+    """Codes i32[...] of operations i32[..., 6] after actions i32[..., 6]."""
+    return nasbench201.encode(self.outcome[operation, actions])
+
+  def advantages(self, rewards: jax.Array, average: jax.Array) -> jax.Array:
+    """Reward less baseline, scaled if so set; f32[m, n]."""
+    result = nat.advantages(rewards, baseline(self.config), average)
+    if self.config.scale_advantages and self.config.samples > 1:
+      # A hundredth of a point is noise: equal rewards stay equal.
+      result /= jnp.std(rewards, axis=1, keepdims=True) + 3e-4
+    return result
+
+  def update(self, carry: _Carry, beta: jax.Array, weight: jax.Array,
+             accuracy: jax.Array) -> tuple[_Carry, tuple[jax.Array, ...]]:
+    """Ascends equation 5 by one step.
+
+    Args:
+      carry: before.
+      beta: i32[m], codes of the inputs.
+      weight: f32[], lambda.
+      accuracy: f32[15625], validation accuracy by code.
+
+    Returns:
+      The carry, and mean reward and mean entropy.
+    """
+    rng, rng_alpha = jax.random.split(carry.rng)
+    operation = nasbench201.decode(beta)  # [m, 6]
+
+    def objective(params):
+      log_p = self.log_p(params, operation)  # [m, 6, A]
+      actions = draw(rng_alpha, lax.stop_gradient(log_p), self.config.samples)
+      alpha = self.transform(operation, actions)  # [n, m]
+      rewards = (accuracy[alpha] - accuracy[beta]).T  # R(alpha | beta)
+      advantage = self.advantages(rewards, carry.average)
+      chosen = jnp.take_along_axis(
+          log_p[None], actions[..., None], -1)[..., 0]
+      open_ = self.valid[operation]
+      surprise = jnp.where(open_, -jnp.exp(log_p) * jnp.where(
+          open_, log_p, 0.0), 0.0)
+      entropy = jnp.mean(jnp.sum(surprise, (-1, -2)))
+      gain = jnp.mean(jnp.sum(chosen, -1).T * advantage)
+      return -gain - weight * entropy, (rewards, entropy, alpha)
+
+    grads, (rewards, entropy, alpha) = jax.grad(
+        objective, has_aux=True)(carry.params)
+    updates, opt_state = self.optimizer.update(
+        grads, carry.opt_state, carry.params)
+    return _Carry(
+        params=optax.apply_updates(carry.params, updates), opt_state=opt_state,
+        average=nat.next_average(rewards, "moving_average", carry.average),
+        read=carry.read.at[beta].set(True).at[alpha.reshape(-1)].set(True),
+        rng=rng), (jnp.mean(rewards), entropy)
+
+  def transform_all(
+      self, params: Any, rng: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Transforms every cell: by argmax i32[15625] and samples i32[10, 15625].
+    """
+    cells = jnp.asarray(nasbench201.all_operations()).reshape(
+        -1, _CHUNK, len(nasbench201.EDGES))
+
+    def some(item):
+      operation, key = item
+      log_p = self.log_p(params, operation)
+      drawn = draw(key, log_p, TRIALS)
+      return (self.transform(operation, jnp.argmax(log_p, -1)),
+              self.transform(operation, drawn))
+
+    argmax, samples = lax.map(
+        some, (cells, jax.random.split(rng, len(cells))))
+    return argmax.reshape(-1), jnp.moveaxis(samples, 0, 1).reshape(TRIALS, -1)
+
+  def run_seed(self, rng: jax.Array, accuracy: jax.Array):
+    """Trains and applies one seed's policy; what `Found` has, per seed."""
+    c, count = self.config, train_count(self.config)
+    rng_split, rng_init, rng_inputs, rng_step, rng_judge = jax.random.split(
+        rng, 5)
+    cells = jax.random.permutation(rng_split, nasbench201.COUNT)
+    params = self.policy.init(rng_init)
+
+    def step(carry, item):
+      key, number = item
+      beta = cells[jax.random.randint(key, (c.inputs,), 0, count)]
+      weight = c.entropy_weight * c.entropy_decay ** (number / c.steps)
+      return self.update(carry, beta, weight, accuracy)
+
+    carry = _Carry(params, self.optimizer.init(params), jnp.zeros(()),
+                   jnp.zeros(nasbench201.COUNT, bool), rng_step)
+    carry, (reward, entropy) = lax.scan(
+        step, carry, (jax.random.split(rng_inputs, c.steps),
+                      jnp.arange(c.steps)))
+    argmax, samples = self.transform_all(carry.params, rng_judge)
+    return Found(cells[count:], argmax, samples, jnp.sum(carry.read), reward,
+                 entropy)
+
+
+def check_seeds(seeds: Sequence[int]) -> Sequence[int]:
+  """Returns the seeds if there are any and all can be used (InputError)."""
+  if not seeds:
+    raise errors.InputError("no seeds given; give at least one")
+  for seed in seeds:
+    if not 0 <= seed < 2**32:
+      raise errors.InputError(
+          f"seed is {seed} and must be from 0 to {2**32 - 1}; pass --seed 0")
+  return seeds
+
+
+def train(
+    config: SearchConfig, table: nasbench201.Table, seeds: Sequence[int]
+) -> Found:
+  """Trains one policy per seed, all in one program.
+
+  Args:
+    config: the settings.
+    table: the rewards.
+    seeds: S of them; a seed's result does not depend on the others but for
+      rounding.
+
+  Raises:
+    InputError: settings that cannot be run, no or a negative seed, or a data
+      set that the table lacks.
+  """
+  search = Search(config)
+  check_seeds(seeds)
+  accuracy = table.accuracies(config.dataset).valid
+  keys = jnp.stack([jax.random.key(np.uint32(seed)) for seed in seeds])
+  found = jax.jit(jax.vmap(search.run_seed, (0, None)))(keys, accuracy)
+  return jax.device_get(found)

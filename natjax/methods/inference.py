@@ -1,0 +1,154 @@
+"""Inferring the transformed architecture, within a budget of cost.
+
+Guo et al., 2021, section 3.5: sampling once for each edge, k times over. The
+candidates are scored on the supernet, and the given architecture is itself one.
+With a budget (`natjax.budget`) only candidates that keep to it are scored and
+returned, which no other method of the field promises for a one-shot search.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from natjax import architecture as architecture_lib
+from natjax import budget as budget_lib
+from natjax import codec
+from natjax import operations
+from natjax.policies import sampling
+
+# How hard the logits are tilted towards cheaper operations, in turn.
+_STRENGTHS = (0, 3, 10, 30, 100, 300, 1e3, 1e4, 1e6)
+
+
+def derive(
+    method: Any,
+    policy: Any,
+    architecture: codec.Architecture,
+    score: Callable[[architecture_lib.CellArrays], float],
+    rng: jax.Array,
+) -> tuple[codec.Architecture, dict[str, Any]]:
+  """Transforms an architecture: the best of k samples and of itself.
+
+  With a budget, and where the policy seldom draws what keeps to it, its logits
+  are tilted: by every candidate's share of the cost, more and more, until k
+  are found or the cheapest transformation is drawn.
+
+  Args:
+    method: a `nat.NAT`.
+    policy: the policy's parameters.
+    architecture: beta.
+    score: `(CellArrays [G, N, K]) -> float`, accuracy of the supernet on whole
+      batches of the policy's split, not augmented.
+    rng: a key.
+
+  Returns:
+    The architecture with the best score, the input where none is better, and a
+    report: every distinct candidate with its score and cost, the input first.
+
+  Raises:
+    budget.NotMet: no transformation that was found keeps to the budget.
+  """
+  limits = budget(method, architecture)
+  beta = method.domain.encode(architecture)
+  found = {architecture: beta}
+  if method.config.selection == "argmax":
+    _add(found, method, architecture, beta,
+         jax.jit(method.best_actions)(policy, beta)[None])
+  else:
+    _draw(found, limits, method, policy, architecture, beta, rng)
+  costs = {a: method.domain.cost(a) for a in found}
+  kept = [a for a in found if limits.allows(costs[a])]
+  if not kept:
+    nearest = min(costs.values(), key=limits.excess)
+    raise budget_lib.NotMet(
+        f"none of {len(found)} candidates keeps to the budget"
+        f" ({limits.text()}); the nearest has {nearest.params} parameters and"
+        f" {nearest.madds} multiply-adds; allow more with --max-params or"
+        " --max-madds, or sample more with --candidates")
+  # Those drawn first are the policy's likeliest; the input is not one of k.
+  kept = kept[:method.config.candidates + (kept[0] == architecture)]
+  scores = {a: float(score(found[a])) for a in kept}
+  # Of equal scores the first found stays: a change must pay.
+  best = max(scores, key=lambda a: scores[a])
+  report = {"candidates": [
+      {"architecture": codec.to_dict(a), "score": s,
+       "original": a == architecture, "chosen": a == best,
+       "params": costs[a].params, "madds": costs[a].madds}
+      for a, s in scores.items()]}
+  return best, report
+
+
+def budget(
+    method: Any, architecture: codec.Architecture
+) -> budget_lib.Budget:
+  """The limits of a method's settings, for a given architecture.
+
+  Raises:
+    InputError: a limit that cannot be read.
+    budget.NotMet: not even the cheapest valid operation on every edge,
+      connected or not, would keep to it.
+  """
+  before = method.domain.cost(architecture)
+  limits = budget_lib.read(
+      method.config.max_params, method.config.max_madds, before)
+  if limits:
+    costs, now = _action_costs(method, architecture)
+    least = operations.Cost(*(
+        int(total - (n - np.min(c, axis=-1)).sum()) for total, c, n in zip(
+            before[:2], costs, now, strict=True)))
+    if not limits.allows(least):
+      raise budget_lib.NotMet(
+          f"no transformation can keep to the budget ({limits.text()}): with"
+          f" the cheapest operation on every edge {least.params} parameters and"
+          f" {least.madds} multiply-adds are left of {before.params} and"
+          f" {before.madds}; allow more with --max-params or --max-madds")
+  return limits
+
+
+def _action_costs(method, architecture):
+  """Costs f64[2, G, N, K, A] of actions, and [2, G, N, K] of what stands now.
+
+  Those that are not valid cost infinitely much.
+  """
+  beta = method.domain.encode(architecture)
+  each = method.domain.edge_costs(architecture)
+  outcome = method.table.outcome[beta.operation]
+  costs = np.stack([np.take_along_axis(c, outcome, -1) for c in each])
+  now = np.stack([np.take_along_axis(c, beta.operation[..., None], -1)[..., 0]
+                  for c in each])
+  rows = np.asarray(method.domain.rows(beta))
+  valid = method.table.valid[rows, beta.operation]
+  return np.where(valid, costs, np.inf), now
+
+
+def _add(found, method, architecture, beta, actions):
+  """Adds transformations to `found`, architecture -> arrays."""
+  for action in jax.device_get(actions):
+    # Host arrays, so that all candidates share one compiled scoring.
+    alpha = jax.device_get(sampling.apply_actions(beta, action, method.table))
+    found.setdefault(method.domain.decode(alpha, architecture), alpha)
+
+
+def _draw(found, limits, method, policy, architecture, beta, rng):
+  """Adds k samples to `found`; with limits, goes on for k within them."""
+  count = method.config.candidates
+  draw = jax.jit(method.sample_actions, static_argnums=3)
+  none = jnp.zeros(())
+  _add(found, method, architecture, beta,
+       draw(rng, policy, beta, count, none))
+  if not limits:
+    return
+  costs, _ = _action_costs(method, architecture)
+  before = method.domain.cost(architecture)
+  share = sum(np.where(np.isfinite(c), c, 0.0) / max(total, 1)
+              for c, total, limit in zip(costs, before[:2], limits, strict=True)
+              if limit is not None)
+  for i, strength in enumerate(_STRENGTHS):
+    if sum(limits.allows(method.domain.cost(a)) for a in found) >= count:
+      return
+    tilt = jnp.asarray(-strength * share, jnp.float32)
+    _add(found, method, architecture, beta, draw(
+        jax.random.fold_in(rng, i), policy, beta, 4 * count, tilt))

@@ -1,0 +1,103 @@
+"""NAT++: its counts, its guards, what may become what."""
+
+import functools
+
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from natjax import architecture
+from natjax import cost
+from natjax import domains
+from natjax import skeleton
+from natjax import spaces
+from natjax.networks import supernet
+from natjax.policies import sampling
+
+PLACES = (skeleton.Skeleton(), skeleton.DEFAULTS["imagenet"])
+SMALL = skeleton.Skeleton(init_channels=4, cells=3, image_size=8)
+
+
+@functools.cache
+def domain(name="natpp", *, published=False):
+  space = spaces.get(name)
+  return domains.CellDomain(
+      space, SMALL, PLACES, scheme=space.scheme, smoothing=0.0,
+      published=published, gcn_layers=2, dtype=jnp.float32)
+
+
+def size(tree):
+  return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_parameters_of_the_published_policy():
+  params = jax.eval_shape(
+      domain(published=True).init_policy, jax.random.key(0))
+  assert size(params) == 322750
+
+
+def test_parameters_of_the_published_supernet():
+  net = supernet.Supernet(
+      spaces.get("natpp"), skeleton.Skeleton(init_channels=20, cells=8))
+  assert size(jax.eval_shape(net.init, jax.random.key(0))) == 15024550
+
+
+@functools.cache
+def _transform(d):
+  def run(key):
+    k1, k2, k3 = jax.random.split(key, 3)
+    beta = d.sample(k1)
+    logits = 3 * jax.random.normal(k2, (*d.shape, len(d.table.actions)))
+    actions = jax.vmap(lambda cell, rows, k, row: sampling.sample(
+        k, row, cell, rows, d.table))(
+            beta, d.rows(beta), jax.random.split(k3, 2), logits)
+    return beta, sampling.apply_actions(beta, actions, d.table)
+  return jax.jit(run)
+
+
+def transformed(d, seed):
+  """A random architecture and a random transformation of it."""
+  beta, alpha = jax.device_get(_transform(d)(jax.random.key(seed)))
+  before = d.decode(beta)
+  return before, d.decode(alpha, before)
+
+
+@pytest.mark.parametrize("name", ["nat", "natpp", "natpp_loose_end"])
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31 - 1))
+def test_no_transformation_violates_a_guard(name, seed):
+  before, after = transformed(domain(name), seed)
+  for place in PLACES:
+    old, new = (cost.network(g, place) for g in (before, after))
+    assert new.params <= old.params and new.madds <= old.madds
+  for old, new in zip(before, after, strict=True):
+    live = architecture.live_nodes(old) & set(old.concat)
+    assert live <= architecture.live_nodes(new)
+
+
+def test_published_transformations_do_violate():
+  """Pooling may become a strided skip, which holds weights; nodes may die."""
+  violations = dead = 0
+  for seed in range(200):
+    before, after = transformed(domain(published=True), seed)
+    violations += (cost.network(after, PLACES[0]).params
+                   > cost.network(before, PLACES[0]).params)
+    dead += any(set(c.concat) - architecture.live_nodes(c) for c in after)
+  assert violations and dead
+
+
+def test_every_transition_is_taken():
+  """Random transformations use every valid pair of operations, no other."""
+  d = domain()
+  betas, alphas = jax.vmap(_transform(d))(
+      jax.random.split(jax.random.key(0), 3000))
+  before = np.asarray(betas.operation).reshape(-1)
+  after = np.asarray(alphas.operation).reshape(-1)
+  count = len(d.candidates)
+  seen = np.zeros((count, count), bool)
+  seen[before, after] = True
+  np.testing.assert_array_equal(seen, d.table.valid.any(0))
