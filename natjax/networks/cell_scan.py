@@ -22,7 +22,8 @@ class EdgeRule(NamedTuple):
   """What an edge computes.
 
   Attributes:
-    forward: `(params, data, x) -> y` for one edge.
+    forward: `(params, data, x) -> y` for one edge; `(y, aux)` where
+      `scan_edges` is to collect `aux`, through which no gradient flows.
     pullback: `(params, data, x, g_y) -> (g_params, g_data, g_x)`; `g_data` is
       None where `data` holds integers.
   """
@@ -38,10 +39,24 @@ def selected_rule(functions) -> EdgeRule:
     functions: per operation, `(params, x) -> y`; `params` holds those of all.
   """
 
+  return _selected(functions, functions)
+
+
+def stateful_rule(functions) -> EdgeRule:
+  """As `selected_rule`, of functions `(variables, x) -> (y, statistics)`.
+
+  Args:
+    functions: per operation; `variables` and `statistics` hold those of all.
+  """
+  return _selected(
+      functions, [lambda v, x, f=f: f(v, x)[0] for f in functions])
+
+
+def _selected(functions, differentiable):
   def pull(function):
     return lambda p, x, g: jax.vjp(function, p, x)[1](g)
 
-  pullbacks = [pull(f) for f in functions]
+  pullbacks = [pull(f) for f in differentiable]
 
   def forward(params, index, x):
     return lax.switch(index, functions, params, x)
@@ -82,7 +97,9 @@ def scan_edges(
     data: Any,
     source: jax.Array,
     target: jax.Array,
-) -> jax.Array:
+    *,
+    aux: bool = False,
+) -> Any:
   """Adds every edge's output to its target node, in order.
 
   Args:
@@ -94,26 +111,32 @@ def scan_edges(
     data: pytree with leading axis E, integers or floats.
     source: i32[E].
     target: i32[E].
+    aux: whether the rule's forward returns `(y, aux)`.
 
   Returns:
-    [N, B, H, W, C].
+    [N, B, H, W, C]; with `aux`, that and the edges' `aux`, leading axis E.
   """
 
   def forward(inputs, nodes, params, data, source, target):
     def edge(nodes, step):
       p, d, s, t = step
       x = _at(nodes if inputs is None else inputs, s)
-      return _add(nodes, rule.forward(p, d, x), t), None
+      y = rule.forward(p, d, x)
+      y, extra = y if aux else (y, None)
+      return _add(nodes, y, t), extra
 
-    return lax.scan(edge, nodes, (params, data, source, target))[0]
+    nodes, extra = lax.scan(edge, nodes, (params, data, source, target))
+    return (nodes, extra) if aux else nodes
 
   run = jax.custom_vjp(forward)
 
   def run_fwd(inputs, nodes, params, data, source, target):
     out = forward(inputs, nodes, params, data, source, target)
-    return out, (inputs, out, params, data, source, target)
+    nodes = out[0] if aux else out
+    return out, (inputs, nodes, params, data, source, target)
 
-  def run_bwd(residuals, g_nodes):
+  def run_bwd(residuals, g_out):
+    g_nodes = g_out[0] if aux else g_out
     inputs, out, params, data, source, target = residuals
     integers = all(jnp.issubdtype(d.dtype, jnp.integer)
                    for d in jax.tree.leaves(data))

@@ -114,7 +114,8 @@ class Supernet:
 
   def _init(self, rng):
     rng_own, rng_kernels = jax.random.split(rng)
-    return _redraw_kernels(rng_kernels, self._init_each(rng_own))
+    return redraw_kernels(
+        rng_kernels, self._init_each(rng_own), _leading_axes)
 
   def _init_each(self, rng):
     rng_stem, rng_head, rng_groups = jax.random.split(rng, 3)
@@ -329,25 +330,36 @@ class Supernet:
     return functions
 
 
-def _redraw_kernels(rng, params):
+def _leading_axes(keys):
+  """Of a kernel: [J, S] on edges; None for a user's own operations."""
+  if keys[0] != "groups" or keys[2] == "preprocess":
+    return 0
+  return 2 if keys[3] in operations.BUILTIN else None
+
+
+def redraw_kernels(
+    rng: jax.Array,
+    params: Params,
+    leading_axes: Callable[[list[str | None]], int | None],
+) -> Params:
   """Draws all kernels that start from `operations.kernel_init` at once.
 
   The distribution is the one they already have. A generator call per kernel
   would take some ten seconds to compile; those calls are unused now and the
   compiler drops them. Parameters of operations that a user registered keep
   what their own initialisers drew.
+
+  Args:
+    rng: a key.
+    params: what each initialiser drew.
+    leading_axes: `(keys of a kernel's path, None for a list's) -> axes` that
+      stack equal kernels, or None if the kernel keeps what it is.
   """
   flat, treedef = jax.tree_util.tree_flatten_with_path(params)
 
-  def stacked(path):
-    """Leading axes of a kernel: [J, S] on edges; None for a user's own."""
-    keys = [getattr(k, "key", None) for k in path]
-    if keys[0] != "groups" or keys[2] == "preprocess":
-      return 0
-    return 2 if keys[3] in operations.BUILTIN else None
-
-  leads = [stacked(path) if path[-1].key == "kernel" else None
-           for path, _ in flat]
+  leads = [
+      leading_axes([getattr(k, "key", None) for k in path])
+      if path[-1].key == "kernel" else None for path, _ in flat]
   total = sum(leaf.size for (_, leaf), lead in zip(flat, leads, strict=True)
               if lead is not None)
   draws, start, leaves = jax.random.uniform(rng, (total,), minval=-1), 0, []

@@ -1,0 +1,317 @@
+"""The sides of the supernet benchmark: ways to run one training step.
+
+A side runs one synchronised step or forward pass per call; see `supernet.py`
+for what is compared. Import this after XLA's flags are set.
+"""
+
+from collections.abc import Callable
+import functools
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from natjax import architecture as architecture_lib
+from natjax import operations
+from natjax.networks import layers as layers_lib
+from natjax.networks import supernet as supernet_lib
+from natjax.spaces import nat as nat_space
+
+try:
+  import torch
+  import torch_supernet
+except ModuleNotFoundError as error:
+  if error.name != "torch":
+    raise
+  torch = None
+
+SPACE = nat_space.SPACES["nat"]
+NATPP = nat_space.SPACES["natpp"]
+LR, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 3e-4
+
+
+# The architectures.
+
+
+def draw(rng: np.random.Generator) -> architecture_lib.Genotype:
+  """Draws both cells: earlier sources and operations but `null`, uniformly."""
+  names = [name for name in SPACE.candidates if name != operations.NULL]
+  targets = range(2, 2 + SPACE.num_nodes)
+
+  def cell():
+    edges = tuple(
+        architecture_lib.Edge(str(rng.choice(names)), int(rng.integers(t)), t)
+        for t in targets for _ in range(2)
+    )
+    return architecture_lib.Cell(edges, tuple(targets))
+
+  return architecture_lib.Genotype(cell(), cell())
+
+
+def everywhere(
+    genotype: architecture_lib.Genotype, name: str
+) -> architecture_lib.Genotype:
+  """The genotype with operation `name` on all of its edges."""
+  return architecture_lib.Genotype(*(
+      cell._replace(edges=tuple(e._replace(operation=name)
+                                for e in cell.edges))
+      for cell in genotype
+  ))
+
+
+# The sides.
+
+
+class Side(NamedTuple):
+  """One way to run the supernet.
+
+  Attributes:
+    name: as it is printed.
+    step: `step(i)` trains on architecture i and waits for it.
+    forward: `forward(i)` computes its logits and waits for them.
+    count: architectures that it serves.
+  """
+
+  name: str
+  step: Callable[[int], object]
+  forward: Callable[[int], object]
+  count: int
+
+
+class Compilation(NamedTuple):
+  """Seconds spent on a compiled function, and its temporaries in MB."""
+
+  trace: float
+  lower: float
+  compile: float
+  temporaries: float
+
+  @property
+  def total(self) -> float:
+    return self.trace + self.lower + self.compile
+
+
+def compile_timed(function, *args, donate=()):
+  """Compiles ahead of time; returns the executable and its `Compilation`."""
+  jitted = jax.jit(function, donate_argnums=donate)
+  seconds, stage = [], jitted
+  for action in (lambda s: s.trace(*args), lambda s: s.lower(),
+                 lambda s: s.compile()):
+    start = time.perf_counter()
+    stage = action(stage)
+    seconds.append(time.perf_counter() - start)
+  memory = stage.memory_analysis().temp_size_in_bytes / 1e6
+  return stage, Compilation(*seconds, memory)
+
+
+def train_step(apply, optimizer, params, opt_state, data, images, labels):
+  """One step of SGD on the cross-entropy of `apply(params, data, images)`."""
+
+  def loss_fn(params):
+    logits = apply(params, data, images)
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(
+        logits, labels))
+
+  loss, grads = jax.value_and_grad(loss_fn)(params)
+  updates, opt_state = optimizer.update(grads, opt_state, params)
+  return optax.apply_updates(params, updates), opt_state, loss
+
+
+class JaxRunner:
+  """A compiled training step and forward pass with their state."""
+
+  def __init__(self, apply, params, data, images, labels):
+    optimizer = optax.chain(optax.add_decayed_weights(WEIGHT_DECAY),
+                            optax.sgd(LR, MOMENTUM))
+    self.params = jax.tree.map(jnp.copy, params)  # They will be donated.
+    self.opt_state = jax.jit(optimizer.init)(self.params)
+    self.images, self.labels = images, labels
+    self._step, self.step_cost = compile_timed(
+        functools.partial(train_step, apply, optimizer), self.params,
+        self.opt_state, data, images, labels, donate=(0, 1))
+    self._forward, self.forward_cost = compile_timed(
+        apply, self.params, data, images)
+
+  def step(self, data):
+    self.params, self.opt_state, loss = self._step(
+        self.params, self.opt_state, data, self.images, self.labels)
+    return jax.block_until_ready(loss)
+
+  def forward(self, data):
+    return jax.block_until_ready(
+        self._forward(self.params, data, self.images))
+
+
+def own_params(net, params, genotype):
+  """The weights of one architecture's operations, out of the supernet's."""
+  cells = []
+  for group, p in zip(net.groups, params["groups"], strict=True):
+    for j, i in enumerate(group):
+      reduction = net.layers[i].reduction
+      edges = {}
+      for part in supernet_lib.passes(SPACE.num_nodes, reduction):
+        slots = [tuple(pair) for pair in part.pairs.tolist()]
+        for edge in genotype[int(reduction)].edges:
+          pair = (edge.source, edge.target)
+          if pair in slots and edge.operation in p[part.name]:
+            at = (j, slots.index(pair))
+            edges[str(edge)] = jax.tree.map(
+                lambda leaf, at=at: leaf[at], p[part.name][edge.operation])
+      cells.append({"preprocess": p["preprocess"][j], "edges": edges})
+  return {"stem": params["stem"], "head": params["head"], "cells": cells}
+
+
+def apply_alone(net, genotype, params, data, images):
+  """Computes what `net.apply` does for one static architecture, unrolled."""
+  del data
+  x = images.astype(net.dtype)
+  outputs = layers_lib.Stem(
+      net.skeleton, norm=layers_lib.BatchAffineNorm
+  ).apply({"params": params["stem"]}, x)
+  for layer, p in zip(net.layers, params["cells"], strict=True):
+    cell = genotype[int(layer.reduction)]
+    modules = layers_lib.preprocess(layer, supernet_lib.batch_norm)
+    nodes = [m.apply({"params": p["preprocess"][f"node{k}"]}, x)
+             for k, (m, x) in enumerate(zip(modules, outputs, strict=True))]
+    for target in range(2, 2 + SPACE.num_nodes):
+      nodes.append(sum(
+          _run_edge(edge, layer, cell, p["edges"], nodes[edge.source])
+          for edge in cell.incoming(target)))
+    outputs = (outputs[1], jnp.concatenate(nodes[2:], axis=-1))
+  features = jnp.mean(outputs[1], (1, 2), dtype=jnp.float32)
+  return layers_lib.Classifier(net.skeleton.num_classes).apply(
+      {"params": params["head"]}, features)
+
+
+def _run_edge(edge, layer, cell, params, x):
+  operation = operations.get(edge.operation)
+  module = operation.module(
+      features=layer.channels, stride=cell.stride(edge, layer.reduction),
+      norm=supernet_lib.batch_norm)
+  if str(edge) in params:
+    y = module.apply({"params": params[str(edge)]}, x)
+  else:
+    y = module(x)
+  if operation.pooled:
+    y = supernet_lib.batch_norm("norm")(y)
+  return y
+
+
+def with_weights_of(params, smaller):
+  """`params` of a supernet, with all weights that the smaller one has, too."""
+  groups = []
+  for group, other in zip(params["groups"], smaller["groups"], strict=True):
+    passes = {name: part | other[name] for name, part in group.items()
+              if name != "preprocess"}
+    groups.append({"preprocess": other["preprocess"], **passes})
+  return {**smaller, "groups": groups}
+
+
+def selected_side(runner, genotypes, space=SPACE) -> Side:
+  """All architectures through the one compiled program of `runner`."""
+  data = [jax.device_put(architecture_lib.genotype_arrays(
+      g, space.candidates)) for g in genotypes]
+  name = "selected" if space is SPACE else space.name
+  return Side(name, lambda i: runner.step(data[i]),
+              lambda i: runner.forward(data[i]), len(genotypes))
+
+
+def alone_side(runners) -> Side:
+  """Every architecture through its own compiled program."""
+  return Side("alone", lambda i: runners[i].step(None),
+              lambda i: runners[i].forward(None), len(runners))
+
+
+class TorchRunner:
+  """The PyTorch supernet with its optimizer."""
+
+  def __init__(self, params, skeleton, images, labels, dtype):
+    self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    self.model = torch_supernet.Supernet(
+        skeleton.init_channels, skeleton.cells, skeleton.num_classes)
+    torch_supernet.load(self.model, jax.tree.map(np.asarray, params))
+    self.model.to(self.device)
+    images = np.asarray(images, np.float32).transpose(0, 3, 1, 2)
+    self.images = torch.tensor(images, device=self.device).contiguous()
+    self.labels = torch.tensor(np.asarray(labels), device=self.device).long()
+    self.autocast = functools.partial(
+        torch.autocast, self.device.type, torch.bfloat16,
+        enabled=dtype == "bfloat16")
+    self.optimizer = torch.optim.SGD(
+        self.model.parameters(), LR, MOMENTUM, weight_decay=WEIGHT_DECAY)
+
+  def _wait(self):
+    if self.device.type == "cuda":
+      torch.cuda.synchronize()
+
+  def step(self, cells, model=None):
+    self.optimizer.zero_grad()
+    with self.autocast():
+      logits = (model or self.model)(self.images, *cells)
+    loss = torch.nn.functional.cross_entropy(logits.float(), self.labels)
+    loss.backward()
+    self.optimizer.step()
+    self._wait()
+    return loss
+
+  def forward(self, cells, model=None):
+    with torch.no_grad(), self.autocast():
+      logits = (model or self.model)(self.images, *cells)
+    self._wait()
+    return logits
+
+
+def torch_cells(genotype) -> tuple:
+  """A genotype as `torch_supernet` reads it."""
+  return tuple(
+      tuple((torch_supernet.OPERATIONS.index(e.operation), e.source, e.target)
+            for e in cell.edges)
+      for cell in genotype
+  )
+
+
+def torch_side(runner, genotypes) -> Side:
+  """Every architecture run eagerly by the one PyTorch model."""
+  cells = [torch_cells(g) for g in genotypes]
+  return Side("torch", lambda i: runner.step(cells[i]),
+              lambda i: runner.forward(cells[i]), len(cells))
+
+
+def torch_compile_side(runner, genotype) -> Side:
+  """The first architecture, fixed, under `torch.compile`."""
+  cells = torch_cells(genotype)
+  model = torch.compile(runner.model)
+  return Side("torch.compile", lambda i: runner.step(cells, model),
+              lambda i: runner.forward(cells, model), 1)
+
+
+def measure(sides, what: str, count: int, rounds: int, steps: int):
+  """Times the sides in turns.
+
+  Args:
+    sides: what to time.
+    what: "step" or "forward".
+    count: number of architectures.
+    rounds: visits to every architecture.
+    steps: timed per visit, after one that is discarded.
+
+  Returns:
+    Per side's name, seconds [count, rounds]: the median of a visit, NaN where
+    the side does not serve the architecture.
+  """
+  seconds = {s.name: np.full((count, rounds), np.nan) for s in sides}
+  for r in range(rounds):
+    for i in range(count):
+      for side in sides if r % 2 == 0 else sides[::-1]:
+        if i >= side.count:
+          continue
+        run, times = getattr(side, what), []
+        for _ in range(1 + steps):
+          start = time.perf_counter()
+          run(i)
+          times.append(time.perf_counter() - start)
+        seconds[side.name][i, r] = np.median(times[1:])
+  return seconds

@@ -1,0 +1,297 @@
+"""Architectures that were found by search, transformed: Table 3.
+
+Paper: Guo et al., 2021, "Towards Accurate and Compact Architectures via Neural
+Architecture Transformer", section 5.4. ENAS, DARTS, NAONet and PC-DARTS, each:
+the original; what NAT and NAT++ make of it here; and the transformed genotypes
+that the authors published (none for PC-DARTS, whose original is that of its
+own authors). All are trained from scratch, alike, on CIFAR-10 and CIFAR-100.
+The original is trained once for both methods.
+
+Commands, with DATA a folder that holds cifar10.npz or another form that
+`natjax.data.load` finds:
+  python experiments/nas_architectures.py --preset smoke --out runs/smoke
+  python experiments/nas_architectures.py --preset small --networks darts \
+      --data-dir DATA --out runs/nas \
+      --report experiments/results/nas_architectures
+  python experiments/nas_architectures.py --preset paper --data-dir DATA \
+      --out runs/nas_paper
+Hardware and time: `smoke` a minute or two, `small` within half an hour per
+network on 2 CPU cores, `paper` one accelerator and weeks: 18 trainings of 600
+epochs per data set and seed, 3 seeds.
+Expected, preset `paper` (Table 3, CIFAR-10 / CIFAR-100, %): DARTS 97.06 /
+83.03, NAT 97.28 / 83.49, NAT++ 97.30 / 83.56; not run here. Some of the paper's
+costs are of other skeletons than C=36 with 20 cells (ENAS, NAONet); the columns
+"at C=36" give ours.
+
+A stopped run goes on by the same command.
+"""
+
+import argparse
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+import shlex
+import shutil
+import sys
+from typing import Any
+
+import numpy as np
+import recording
+
+import natjax
+from natjax import codec
+from natjax import cost as cost_lib
+from natjax import data as data_lib
+from natjax import errors
+from natjax import pipeline
+from natjax import presets
+from natjax import runs
+from natjax import skeleton as skeleton_lib
+from natjax import zoo
+from natjax.methods import nat
+from natjax.methods import supervised
+from natjax.training import metrics
+
+# Of every network, what the authors published as made of it.
+NETWORKS = {
+    "enas": {"nat": "nat_enas", "natpp": "natv2_enas"},
+    "darts": {"nat": "nat_darts", "natpp": "natv2_darts"},
+    "naonet": {"nat": "nat_naonet", "natpp": "natv2_naonet"},
+    "pc_darts_cifar": {},
+}
+KINDS = {"original": "original", "nat": "NAT", "natpp": "NAT++",
+         "published_nat": "NAT, published",
+         "published_natpp": "NAT++, published"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Settings of the experiment.
+
+  Attributes:
+    datasets: names or paths of the data sets.
+    networks: of `NETWORKS`.
+    image_size: side to which images are brought.
+    train_images: how many training images to use, drawn; 0 is all.
+    search: of NAT and of NAT++.
+    train: of every network.
+    seed: of everything random.
+  """
+
+  datasets: tuple[str, ...]
+  networks: tuple[str, ...]
+  image_size: int
+  train_images: int
+  search: nat.NATConfig
+  train: supervised.TrainConfig
+  seed: int = 0
+
+
+PRESETS = {
+    "smoke": Config(
+        datasets=("digits",), networks=("darts",), image_size=8,
+        train_images=128,
+        search=nat.NATConfig(
+            init_channels=2, cells=1, epochs=2, warmup_epochs=1, batch_size=32,
+            samples=2, candidates=3, weights_fraction=0.5),
+        train=supervised.TrainConfig(
+            init_channels=2, cells=1, epochs=1, batch_size=32, auxiliary=False,
+            drop_path=0.0, cutout=0)),
+    "small": Config(
+        datasets=("cifar10",), networks=tuple(NETWORKS), image_size=16,
+        train_images=8000,
+        search=nat.NATConfig(
+            init_channels=8, cells=3, epochs=8, warmup_epochs=5,
+            batch_size=64, learning_rate=0.05, final_learning_rate=0.005,
+            max_grad_norm=5.0, policy_learning_rate=1e-3, samples=4,
+            candidates=10, weights_fraction=0.5),
+        train=supervised.TrainConfig(
+            init_channels=8, cells=3, epochs=4, batch_size=64,
+            learning_rate=0.05, auxiliary=False, drop_path=0.0, cutout=0)),
+    "paper": Config(
+        datasets=("cifar10", "cifar100"), networks=tuple(NETWORKS),
+        image_size=32, train_images=0, search=presets.get("paper").search,
+        train=presets.get("paper").train),
+}
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+  """Reads the command line."""
+  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  parser.add_argument("--preset", choices=PRESETS, default="small")
+  parser.add_argument("--networks", nargs="+", choices=NETWORKS,
+                      help="default: the preset's")
+  parser.add_argument("--datasets", nargs="+", help="default: the preset's")
+  parser.add_argument("--data-dir", help="where the data sets lie")
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--out", type=pathlib.Path, required=True,
+                      help="folder to work in, and to resume from")
+  parser.add_argument("--overwrite", action="store_true",
+                      help="remove what is in --out and start anew")
+  parser.add_argument("--report", type=pathlib.Path,
+                      help="folder to record the results in")
+  return parser.parse_args(argv)
+
+
+def load(name: str, data_dir: str | None, config: Config) -> data_lib.Dataset:
+  """The data set, with a part of its training images where so configured."""
+  dataset = data_lib.load(name, data_dir=data_dir, image_size=config.image_size)
+  if not config.train_images:
+    return dataset
+  rows = np.random.default_rng([config.seed, 1]).permutation(
+      len(dataset.train_labels))[:config.train_images]
+  return dataclasses.replace(
+      dataset, train_images=dataset.train_images[rows],
+      train_labels=dataset.train_labels[rows])
+
+
+def transform(
+    network: str, method: str, dataset: data_lib.Dataset, config: Config,
+    out: pathlib.Path, originals: pathlib.Path | None,
+) -> dict[str, Any]:
+  """Transforms a network and trains it and what became of it.
+
+  Args:
+    network: of the zoo.
+    method: "nat" or "natpp".
+    dataset: the images.
+    config: the settings.
+    out: the run's folder.
+    originals: a finished run that trained the same originals, or None.
+
+  Returns:
+    What `pipeline.transform` returns.
+  """
+  job = pipeline.TransformJob(
+      zoo.get(network), dataset, config.search, config.train, method=method,
+      seed=config.seed, devices=None)
+  runs.open_run(out, job.describe())
+  if originals is not None:
+    # The same settings and seeds: these very networks would be trained again.
+    for source in (originals / runs.NETWORKS).glob(f"original-*/{runs.RESULT}"):
+      target = out / runs.NETWORKS / source.parent.name
+      if not (target / runs.RESULT).exists():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source.parent, target,
+                        ignore=shutil.ignore_patterns("checkpoint"))
+  return job.run(out, overwrite=False, listener=listener(f"{network} {method}"))
+
+
+def listener(name: str) -> pipeline.Listener:
+  """Prints the end of every epoch."""
+  return pipeline.Listener(on_row=lambda row: say(f"{name}: " + " ".join(
+      f"{k} {v:.4f}" if isinstance(v, float) else str(v)
+      for k, v in row.items())))
+
+
+def compare(
+    network: str, dataset: data_lib.Dataset, config: Config, out: pathlib.Path
+) -> dict[str, Any]:
+  """Trains everything of one network; returns a row per kind."""
+  found = {}
+  first = None
+  for method in ("nat", "natpp"):
+    result = transform(network, method, dataset, config, out / method, first)
+    first = out / method
+    for kind, key in (("original", "original"), (method, "transformed")):
+      found[kind] = result[key] | {
+          "architecture": result["architectures"][key]}
+    found[method] |= {"candidates": len(result["candidates"]),
+                      "changes": len(result["changes"]),
+                      "search_seconds": result["search_seconds"]}
+  for method, name in NETWORKS[network].items():
+    kind = f"published_{method}"
+    result = pipeline.train(
+        zoo.get(name), dataset, out=out / kind, config=config.train,
+        seed=config.seed, listener=listener(name))
+    found[kind] = {k: result[k] for k in (
+        "params", "madds", "accuracy", "accuracy_std", "accuracies",
+        "architecture")}
+  for row in found.values():
+    cost = cost_lib.network(codec.from_dict(row["architecture"]),
+                            skeleton_lib.Skeleton())
+    row |= {"params_c36": cost.params, "madds_c36": cost.madds}
+  return {kind: found[kind] for kind in KINDS if kind in found}
+
+
+def readme(config: Config, result: dict[str, Any]) -> str:
+  """The record in words."""
+  lines = []
+  for name, networks in result["datasets"].items():
+    rows = [
+        [network if kind == "original" else "", KINDS[kind],
+         f"{row['params'] / 1e3:.1f}", f"{row['madds'] / 1e6:.2f}",
+         f"{row['params_c36'] / 1e6:.2f}", f"{row['madds_c36'] / 1e6:.0f}",
+         recording.spread(row["accuracies"], 2, 100), row.get("changes", "")]
+        for network, kinds in networks.items() for kind, row in kinds.items()]
+    lines += [f"## {name}", "", *recording.table(
+        ("network", "", "parameters, K", "multiply-adds, M",
+         "parameters at C=36, M", "multiply-adds at C=36, M",
+         "test accuracy, %", "edges changed"), rows), ""]
+  train, search = config.train, config.search
+  versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
+  return "\n".join([
+      "# NAS architectures, transformed", "",
+      "\"Published\" are the genotypes that the authors released, retrained"
+      " here; accuracy is the mean ± deviation over"
+      f" {train.seeds} seed(s).", "", *lines,
+      f"Trained: {train.init_channels} channels, {train.cells} cells,"
+      f" {config.image_size}x{config.image_size} pixels,"
+      f" {config.train_images or 'all'} images, {train.epochs} epochs."
+      f" Searched: {search.init_channels} channels, {search.cells} cells,"
+      f" {search.epochs} epochs ({search.warmup_epochs} of them for the weights"
+      " alone).", "", f"Command: `{result['command']}`", "",
+      f"Hardware: {result['hardware']}; {result['seconds']:.0f} s, the load"
+      f" average {result['load']} at the end; {versions}.", ""])
+
+
+def say(text: str) -> None:
+  """Prints a line at once."""
+  print(text, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  args = parse(argv)
+  natjax.configure_compilation()
+
+  # Config.
+  config = PRESETS[args.preset]
+  config = dataclasses.replace(
+      config, seed=args.seed, networks=tuple(args.networks or config.networks),
+      datasets=tuple(args.datasets or config.datasets))
+  out = recording.open_folder(
+      args.out, dataclasses.asdict(config), overwrite=args.overwrite)
+  say(f"{recording.hardware()}; seed {config.seed}; {pipeline.versions()}")
+
+  # Data, search, train, evaluate.
+  datasets = {name: load(name, args.data_dir, config)
+              for name in config.datasets}
+  with recording.clock(out) as spent:
+    found = {
+        dataset.name: {
+            network: compare(network, dataset, config,
+                             out / dataset.name / network)
+            for network in config.networks}
+        for dataset in datasets.values()}
+
+  # Report.
+  result = {
+      "datasets": found, "config": dataclasses.asdict(config),
+      "seconds": round(spent(), 1),
+      "command": shlex.join(["python", "experiments/nas_architectures.py", *(
+          sys.argv[1:] if argv is None else argv)]),
+      "hardware": recording.hardware(), "load": recording.load_average(),
+      "versions": pipeline.versions()}
+  report = args.report or out / "report"
+  report.mkdir(parents=True, exist_ok=True)
+  recording.write(report / "result.json", result)
+  metrics.write_text(report / "README.md", readme(config, result))
+  say((report / "README.md").read_text(encoding="utf-8"))
+  say(f"recorded in {report}")
+
+
+if __name__ == "__main__":
+  try:
+    main()
+  except errors.InputError as error:
+    sys.exit(f"nas_architectures: {error}")

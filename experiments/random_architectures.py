@@ -1,0 +1,441 @@
+"""Random architectures, transformed and trained: Table 4, Figures 6 and 8.
+
+Paper: Guo et al., 2021, "Towards Accurate and Compact Architectures via Neural
+Architecture Transformer", sections 6.1 and 6.5. Architectures are drawn
+uniformly from the space of 13 operations (null left out, as in the released
+code; in the skeleton of preset `paper` they have 6.4 M parameters on average,
+as the paper's 20 have). Each is transformed by NAT, by NAT++, and by uniformly
+random transitions that NAT++'s rule and guards allow; all of them are then
+trained from scratch, alike, and tested. NAT's three actions are applied to the
+same 13 operations. One compiled program trains every network
+(`networks.slot_network`). As section 6.1 says, SGD with momentum and batches
+of 128; there is no drop path, no auxiliary head and no cutout.
+
+Commands, with DATA a folder that holds fashion_mnist.npz or another form that
+`natjax.data.load` finds:
+  python experiments/random_architectures.py --preset smoke --out runs/smoke
+  python experiments/random_architectures.py --preset small --data-dir DATA \
+      --out runs/random --report experiments/results/random_architectures
+  python experiments/random_architectures.py --preset paper --data-dir DATA \
+      --out runs/random_paper
+Hardware and time: `smoke` a minute, `small` within half an hour on 2 CPU cores,
+`paper` one accelerator and weeks, 80 trainings of 600 epochs.
+Expected, preset `paper` (Table 4): original 95.83 ± 1.08 %, NAT 96.56 ± 0.47,
+NAT++ 96.79 ± 0.32; not run here. Preset `small`: see the recorded results.
+
+A stopped run goes on by the same command: searches and trainings from their
+last checkpoint, what is finished from its file.
+"""
+
+import argparse
+from collections.abc import Sequence
+import dataclasses
+import functools
+import pathlib
+import shlex
+import shutil
+import sys
+import time
+from typing import Any
+
+import figures
+import jax
+import jax.numpy as jnp
+import numpy as np
+import recording
+
+import natjax
+from natjax import architecture as architecture_lib
+from natjax import cost as cost_lib
+from natjax import data as data_lib
+from natjax import errors
+from natjax import operations
+from natjax import pipeline
+from natjax import presets
+from natjax import spaces
+from natjax.domains import cells as cells_domain
+from natjax.methods import nat
+from natjax.methods import natpp
+from natjax.methods import supervised
+from natjax.methods import supervised_slots
+from natjax.policies import sampling
+from natjax.training import fit
+from natjax.training import metrics
+
+METHODS = {"nat": nat.NAT, "natpp": natpp.NATpp}
+KINDS = {"original": "original", "nat": "NAT", "natpp": "NAT++",
+         "random": "random transitions"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Settings of the experiment.
+
+  Attributes:
+    dataset: name or path of the data set.
+    image_size: side to which images are brought.
+    train_images: how many training images to use, drawn; 0 is all.
+    architectures: n.
+    nodes: of a cell.
+    operations: candidates, `null` last.
+    score_images: at most so many images of the policy's split score a
+      candidate.
+    search: of NAT and of NAT++.
+    train: of every network.
+    seed: of everything random.
+  """
+
+  dataset: str
+  image_size: int
+  train_images: int
+  architectures: int
+  score_images: int
+  search: nat.NATConfig
+  train: supervised.TrainConfig
+  nodes: int = 4
+  operations: tuple[str, ...] = spaces.get("natpp").candidates
+  seed: int = 0
+
+
+PLAIN = supervised.TrainConfig(
+    batch_size=128, drop_path=0.0, auxiliary=False, cutout=0)
+PRESETS = {
+    "smoke": Config(
+        dataset="digits", image_size=8, train_images=128, architectures=2,
+        score_images=32, nodes=2,
+        operations=("max_pool_3x3", "skip_connect", "conv_1x1", "conv_3x3",
+                    operations.NULL),
+        search=nat.NATConfig(
+            init_channels=2, cells=1, epochs=2, warmup_epochs=1, batch_size=32,
+            samples=2, candidates=3, weights_fraction=0.5),
+        train=dataclasses.replace(
+            PLAIN, init_channels=2, cells=1, epochs=2, batch_size=32)),
+    "small": Config(
+        dataset="fashion_mnist", image_size=16, train_images=8000,
+        architectures=5, score_images=1024,
+        search=nat.NATConfig(
+            init_channels=8, cells=3, epochs=9, warmup_epochs=6,
+            batch_size=64, learning_rate=0.05, final_learning_rate=0.005,
+            max_grad_norm=5.0, policy_learning_rate=1e-3, samples=4,
+            candidates=10, weights_fraction=0.5),
+        train=dataclasses.replace(
+            PLAIN, init_channels=8, cells=3, epochs=3, learning_rate=0.05)),
+    "paper": Config(
+        dataset="cifar10", image_size=32, train_images=0, architectures=20,
+        score_images=30000, search=presets.get("paper").search, train=PLAIN),
+}
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+  """Reads the command line."""
+  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  parser.add_argument("--preset", choices=PRESETS, default="small")
+  parser.add_argument("--dataset", help="default: the preset's")
+  parser.add_argument("--data-dir", help="where the data set lies")
+  parser.add_argument("--architectures", type=int, help="default: the preset's")
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--out", type=pathlib.Path, required=True,
+                      help="folder to work in, and to resume from")
+  parser.add_argument("--overwrite", action="store_true",
+                      help="remove what is in --out and start anew")
+  parser.add_argument("--report", type=pathlib.Path,
+                      help="folder to record the results in")
+  return parser.parse_args(argv)
+
+
+class Experiment:
+  """The parts of the experiment; each is computed once, in `out`."""
+
+  def __init__(self, config: Config, dataset: data_lib.Dataset,
+               out: pathlib.Path, device: jax.Device):
+    self.config, self.dataset, self.out = config, dataset, out
+    self.device = device
+    self.space = spaces.get("natpp")._replace(
+        candidates=config.operations, num_nodes=config.nodes)
+    rows = np.arange(len(dataset.train_labels))
+    if config.train_images:
+      rows = np.random.default_rng([config.seed, 1]).permutation(rows)[
+          :config.train_images]
+    self.train = fit.Split(dataset.train_images[rows],
+                           dataset.train_labels[rows])
+    self.test = fit.Split(dataset.test_images, dataset.test_labels)
+    self.preparation = fit.Preparation(
+        tuple(map(float, dataset.mean)), tuple(map(float, dataset.std)),
+        dataset.augmentation, jnp.dtype(config.train.dtype))
+    self.trainer = supervised_slots.SupervisedSlots(
+        config.train, self.space, num_classes=dataset.num_classes,
+        image_size=config.image_size,
+        steps_per_epoch=len(rows) // config.train.batch_size)
+
+  def options(self, name: str, folder: pathlib.Path) -> fit.Options:
+    """How `training.fit` runs a part of the experiment."""
+    return fit.Options(
+        seed=self.config.seed, devices=[self.device],
+        checkpoint_dir=folder / "checkpoint",
+        metrics_path=self.out / "metrics.jsonl", run=name,
+        on_row=lambda row: say(" ".join(
+            f"{k} {v:.4f}" if isinstance(v, float) else str(v)
+            for k, v in row.items())))
+
+  # What is compared.
+
+  def draw(self) -> list[dict[str, Any]]:
+    """n architectures: cells as `domains.cells.sample_cell` draws them."""
+    stand_in = cells_domain.stand_ins(self.space.candidates)
+
+    def one(key):
+      return jax.vmap(lambda k, reduction: cells_domain.sample_cell(
+          k, reduction, self.space.num_nodes, stand_in, nulls=False,
+          loose_end=self.space.loose_end))(
+              jax.random.split(key), jnp.arange(2) == 1)
+
+    keys = jax.random.split(
+        jax.random.key(self.config.seed), self.config.architectures)
+    return [self._decode(cells) for cells in map(jax.jit(one), keys)]
+
+  def search(self, name: str) -> list[dict[str, Any]]:
+    """Trains a supernet and a policy; transforms every architecture."""
+    config, began = self.config.search, time.monotonic()
+    folder = self.out / f"search-{name}"
+    parts = data_lib.split(
+        len(self.train.labels),
+        (config.weights_fraction, 1 - config.weights_fraction),
+        seed=self.config.seed)
+    splits = {split: fit.Split(self.train.images[rows], self.train.labels[rows])
+              for split, rows in zip(("weights", "policy"), parts, strict=True)}
+    method = self.method(name, len(parts[0]) // config.batch_size)
+    state = fit.fit(
+        method.method(), splits, batch_size=config.batch_size,
+        preparation=self.preparation,
+        options=self.options(f"search-{name}", folder))
+    state = jax.device_put(state, self.device)
+    scored = fit.Split(*(a[:self.config.score_images]
+                         for a in splits["policy"]))
+    predict = lambda pair, batch: method.evaluate(pair[0], batch, pair[1])
+
+    def score(cells):
+      return fit.evaluate(
+          predict, (state, cells), scored, preparation=self.preparation,
+          batch_size=config.batch_size, whole=True)
+
+    found = []
+    for i, genotype in enumerate(self.originals):
+      best, report = method.derive(
+          state, genotype, score, jax.random.key(self.config.seed + i))
+      scores = [c["score"] for c in report["candidates"]]
+      found.append({"architecture": architecture_lib.to_dict(best),
+                    "score_original": scores[0], "score": max(scores)})
+    say(f"{name}: searched in {time.monotonic() - began:.0f} s")
+    shutil.rmtree(folder, ignore_errors=True)
+    return found
+
+  def method(self, name: str, steps: int = 1) -> nat.NAT:
+    """NAT or NAT++ in the space of the experiment."""
+    return METHODS[name](
+        self.config.search, self.space, num_classes=self.dataset.num_classes,
+        image_size=self.config.image_size,
+        targets=(self.trainer.network.skeleton,), steps_per_epoch=steps)
+
+  def random_transitions(self) -> list[dict[str, Any]]:
+    """Of what NAT++'s table allows on each edge, one is drawn uniformly."""
+    table = self.method("natpp").table
+    logits = jnp.zeros((self.space.num_nodes, 2, len(table.actions)))
+
+    @jax.jit
+    def one(key, cells):
+      actions = jax.vmap(lambda k, cell, reduction: sampling.sample(
+          k, logits, cell, sampling.stride_rows(cell, reduction), table))(
+              jax.random.split(key), cells, jnp.arange(2) == 1)
+      return sampling.apply_actions(cells, actions, table)
+
+    keys = jax.random.split(
+        jax.random.key(self.config.seed + 1), self.config.architectures)
+    return [self._decode(one(key, architecture_lib.genotype_arrays(
+        genotype, self.space.candidates)))
+            for key, genotype in zip(keys, self.originals, strict=True)]
+
+  @functools.cached_property
+  def originals(self) -> list[architecture_lib.Genotype]:
+    """The drawn architectures."""
+    rows = recording.once(self.out / "original.json", self.draw)
+    return [architecture_lib.from_dict(row["architecture"]) for row in rows]
+
+  def transformed(self, name: str) -> list[architecture_lib.Genotype]:
+    """What a way of transforming made of them."""
+    if name == "original":
+      return self.originals
+    make = (self.random_transitions if name == "random"
+            else functools.partial(self.search, name))
+    rows = recording.once(self.out / f"{name}.json", make)
+    return [architecture_lib.from_dict(row["architecture"]) for row in rows]
+
+  def _decode(self, cells):
+    return {"architecture": architecture_lib.to_dict(
+        architecture_lib.genotype_from_arrays(cells, self.space.candidates))}
+
+  # How they do.
+
+  def train_all(self) -> list[dict[str, Any]]:
+    """Per drawn architecture, the results of it and of what became of it."""
+    everything = {name: self.transformed(name) for name in KINDS}
+    rows = []
+    for i in range(self.config.architectures):
+      row, names = {}, {}
+      for kind, genotypes in everything.items():
+        # What came out unchanged is the same network: trained once.
+        name = names.setdefault(genotypes[i], f"{i}-{kind}")
+        row[kind] = recording.once(
+            self.out / "networks" / name / "result.json",
+            functools.partial(self.train_one, name, genotypes[i]))
+      rows.append(row)
+    return rows
+
+  def train_one(self, name, genotype) -> dict[str, Any]:
+    """Trains and tests a network; the test images choose nothing."""
+    began = time.monotonic()
+    folder = self.out / "networks" / name
+    arrays = architecture_lib.genotype_arrays(genotype, self.space.candidates)
+    method = self.trainer.method(arrays, watch_test=True)
+    state = fit.fit(
+        method, {"train": self.train, "test": self.test},
+        batch_size=self.config.train.batch_size, preparation=self.preparation,
+        options=self.options(name, folder))
+    accuracy = fit.evaluate(
+        method.evaluate, jax.device_put(state, self.device), self.test,
+        preparation=self.preparation,
+        batch_size=max(self.config.train.batch_size, 128))
+    shutil.rmtree(folder / "checkpoint")
+    cost = cost_lib.network(genotype, self.trainer.network.skeleton)
+    curve = [row["accuracy"] for row in metrics.read(self.out / "metrics.jsonl")
+             if row["run"] == name and row["phase"] == "test"]
+    say(f"{name}: {100 * accuracy:.2f} %, {cost.params} parameters")
+    return {"accuracy": accuracy, "params": cost.params, "madds": cost.madds,
+            "curve": curve, "architecture": architecture_lib.to_dict(genotype),
+            "network": name, "seconds": round(time.monotonic() - began, 1)}
+
+
+# The report.
+
+
+def summarize(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+  """Table 4: per kind, mean and deviation over the architectures."""
+  summary = {}
+  for kind in KINDS:
+    summary[kind] = {}
+    for key in ("accuracy", "params", "madds"):
+      values = np.array([row[kind][key] for row in rows], float)
+      gains = values - [row["original"][key] for row in rows]
+      deviation = lambda v: float(np.std(v, ddof=1)) if len(v) > 1 else 0.0
+      summary[kind] |= {
+          key: float(np.mean(values)), f"{key}_std": deviation(values),
+          f"{key}_gain": float(np.mean(gains)),
+          f"{key}_gain_std": deviation(gains)}
+    summary[kind]["changed"] = sum(
+        row[kind]["architecture"] != row["original"]["architecture"]
+        for row in rows)
+  return summary
+
+
+def readme(config: Config, result: dict[str, Any]) -> str:
+  """The record in words."""
+  rows = result["architectures"]
+  column = lambda kind, key: [row[kind][key] for row in rows]
+  table = [
+      [title, recording.spread(column(kind, "params"), 1, 1e-3),
+       recording.spread(column(kind, "madds"), 2, 1e-6),
+       recording.spread(column(kind, "accuracy"), 2, 100),
+       recording.spread(np.subtract(column(kind, "accuracy"),
+                                    column("original", "accuracy")), 2, 100),
+       result["summary"][kind]["changed"]] for kind, title in KINDS.items()]
+  each = [[i, *(f"{100 * row[k]['accuracy']:.2f} / {row[k]['params']}"
+                for k in KINDS)] for i, row in enumerate(rows)]
+  versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
+  train, search = config.train, config.search
+  return "\n".join([
+      f"# Random architectures on {result['dataset']}", "",
+      *recording.table(
+          ("", "parameters, K", "multiply-adds, M", "test accuracy, %",
+           "gain, points", "changed"), table), "",
+      f"Mean ± deviation over {len(rows)} architectures; the gain is over the"
+      " same architecture's original.", "",
+      "![accuracy and parameters](accuracy.svg)", "",
+      "![convergence](convergence.svg)", "",
+      "Test accuracy, % / parameters of each:", "",
+      *recording.table(("architecture", *KINDS.values()), each), "",
+      f"Trained: {train.init_channels} channels, {train.cells} cells,"
+      f" {config.image_size}x{config.image_size} pixels,"
+      f" {result['train_images']} images, {train.epochs} epochs, one seed each."
+      f" Searched: {search.init_channels} channels, {search.cells} cells,"
+      f" {search.epochs} epochs ({search.warmup_epochs} of them for the weights"
+      " alone).", "", f"Command: `{result['command']}`", "",
+      f"Hardware: {result['hardware']}; {result['seconds']:.0f} s, the load"
+      f" average {result['load']} at the end; {versions}.", ""])
+
+
+def record(folder: pathlib.Path, config: Config, result) -> None:
+  """Writes JSON, pictures and README.md."""
+  folder.mkdir(parents=True, exist_ok=True)
+  rows = result["architectures"]
+  for suffix in ("svg", "png"):
+    figures.accuracy_and_cost(rows, KINDS, folder / f"accuracy.{suffix}")
+    figures.convergence(rows, KINDS, folder / f"convergence.{suffix}")
+  recording.write(folder / "result.json", result)
+  metrics.write_text(folder / "README.md", readme(config, result))
+
+
+def say(text: str) -> None:
+  """Prints a line at once."""
+  print(text, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  args = parse(argv)
+  natjax.configure_compilation()
+
+  # Config.
+  config = PRESETS[args.preset]
+  if args.architectures is not None and args.architectures < 1:
+    raise errors.InputError(
+        f"architectures is {args.architectures} and must be at least 1; pass"
+        " --architectures 6")
+  config = dataclasses.replace(
+      config, seed=args.seed, dataset=args.dataset or config.dataset,
+      architectures=args.architectures or config.architectures)
+  out = recording.open_folder(
+      args.out, dataclasses.asdict(config), overwrite=args.overwrite)
+
+  # Data and method.
+  dataset = data_lib.load(config.dataset, data_dir=args.data_dir,
+                          image_size=config.image_size)
+  device = jax.local_devices()[0]
+  experiment = Experiment(config, dataset, out, device)
+  say(f"{recording.hardware()}; seed {config.seed}; {pipeline.versions()}")
+  say(f"{config.architectures} architectures of {dataset.name}, in"
+      f" {experiment.trainer.network.skeleton}")
+
+  # Search, train, evaluate.
+  with recording.clock(out) as spent:
+    rows = experiment.train_all()
+
+  # Report.
+  result = {
+      "summary": summarize(rows), "architectures": rows,
+      "dataset": dataset.name, "train_images": len(experiment.train.labels),
+      "config": dataclasses.asdict(config), "seconds": round(spent(), 1),
+      "command": shlex.join(["python", "experiments/random_architectures.py", *(
+          sys.argv[1:] if argv is None else argv)]),
+      "hardware": recording.hardware(), "load": recording.load_average(),
+      "versions": pipeline.versions()}
+  record(args.report or out / "report", config, result)
+  for kind, row in result["summary"].items():
+    say(f"{KINDS[kind]}: {100 * row['accuracy']:.2f} ±"
+        f" {100 * row['accuracy_std']:.2f} %, {row['params']:.0f} parameters,"
+        f" {row['changed']} changed")
+  say(f"recorded in {args.report or out / 'report'}")
+
+
+if __name__ == "__main__":
+  try:
+    main()
+  except errors.InputError as error:
+    sys.exit(f"random_architectures: {error}")

@@ -1,0 +1,115 @@
+"""What the experiments share: a folder to resume in, and the record of a run.
+
+An experiment works in a folder of its own (--out) and can be stopped at any
+moment: every finished part is a file there, and the same command goes on. At
+the end it writes its record (--report): JSON, pictures, README.md.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import json
+import os
+import pathlib
+import platform
+import shutil
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from natjax import errors
+from natjax.training import metrics
+
+CONFIG = "experiment.json"
+
+
+def open_folder(
+    out: pathlib.Path, config: dict[str, Any], *, overwrite: bool
+) -> pathlib.Path:
+  """Makes the folder, or finds it again.
+
+  Args:
+    out: the folder.
+    config: JSON values, all that the results are a function of.
+    overwrite: remove what an earlier run left there.
+
+  Raises:
+    InputError: it holds something else, or a run of another configuration.
+  """
+  config = json.loads(json.dumps(config))
+  if out.exists() and not out.is_dir():
+    raise errors.InputError(f"{out} is a file; name a folder with --out")
+  path = out / CONFIG
+  if path.exists() and overwrite:
+    shutil.rmtree(out)
+  if path.exists():
+    found = read(path)
+    if found != config:
+      differ = sorted(
+          key for key in {*found, *config} if found.get(key) != config.get(key))
+      raise errors.InputError(
+          f"{out} holds a run of another configuration ({', '.join(differ)}"
+          " differ); name another --out or start anew with --overwrite")
+  elif out.exists() and any(out.iterdir()):
+    raise errors.InputError(
+        f"{out} is not empty and holds no experiment; name another --out")
+  out.mkdir(parents=True, exist_ok=True)
+  write(path, config)
+  return out
+
+
+def read(path: pathlib.Path) -> Any:
+  """Reads a JSON file."""
+  return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write(path: pathlib.Path, value: Any) -> None:
+  """Writes a JSON file under a temporary name and renames it."""
+  metrics.write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def once(path: pathlib.Path, make: Callable[[], Any]) -> Any:
+  """What the file holds, or what `make` gives, which is then written there."""
+  if not path.exists():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, make())
+  return read(path)
+
+
+@contextlib.contextmanager
+def clock(out: pathlib.Path) -> Iterator[Callable[[], float]]:
+  """Gives a function for the seconds spent in `out`, earlier runs included."""
+  path = out / "seconds.json"
+  before, began = read(path) if path.exists() else 0.0, time.monotonic()
+  spent = lambda: before + time.monotonic() - began
+  try:
+    yield spent
+  finally:
+    write(path, spent())
+
+
+def hardware() -> str:
+  """The machine, in words."""
+  kinds = sorted({d.device_kind for d in jax.local_devices()})
+  cores = len(os.sched_getaffinity(0)) if hasattr(
+      os, "sched_getaffinity") else os.cpu_count()
+  return f"{cores} CPU cores ({platform.machine()}), {', '.join(kinds)}"
+
+
+def load_average() -> str:
+  """How busy the machine is, in words."""
+  return " ".join(f"{x:.1f}" for x in os.getloadavg())
+
+
+def spread(values: Sequence[float], digits: int, scale: float = 1.0) -> str:
+  """Mean and deviation over what is compared."""
+  values = scale * np.asarray(values)
+  deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
+  return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+  """A markdown table."""
+  lines = [header, ["---"] * len(header), *rows]
+  return [f"| {' | '.join(map(str, line))} |" for line in lines]

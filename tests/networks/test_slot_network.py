@@ -1,0 +1,160 @@
+"""The network as data against `networks.network`, with the same weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from natjax import architecture
+from natjax import cost
+from natjax import skeleton
+from natjax import spaces
+from natjax import zoo
+from natjax.networks import network
+from natjax.networks import slot_network
+
+PLACE = skeleton.Skeleton("cifar", 4, 3, 10, 8)
+Edge, Cell = architecture.Edge, architecture.Cell
+
+# One source twice, an unused node, null, both strides of skip and pooling.
+SMALL = architecture.Genotype(
+    Cell((Edge("conv_3x3", 1, 2), Edge("conv_3x3", 1, 2),
+          Edge("sep_conv_3x3", 2, 3), Edge("null", 0, 3)), (3, 2)),
+    Cell((Edge("skip_connect", 0, 2), Edge("dil_conv_5x5", 1, 2),
+          Edge("skip_connect", 2, 3), Edge("max_pool_3x3", 1, 3)), (3,)))
+SMALL_SPACE = spaces.get("natpp")._replace(num_nodes=2, candidates=(
+    "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5", "conv_3x3",
+    "null"))
+
+
+def make(space=SMALL_SPACE, place=PLACE):
+  return slot_network.SlotNetwork(space, place)
+
+
+def images(count=6, seed=0):
+  rng = np.random.default_rng(seed)
+  return jnp.asarray(rng.normal(size=(count, 8, 8, 3)), jnp.float32)
+
+
+def disturbed(variables, seed=1):
+  """Statistics and affine parameters that are not those of the start."""
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(
+      lambda a: a + 0.3 * np.abs(rng.normal(size=a.shape)).astype("f"),
+      variables)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+  net = make()
+  return net, disturbed(net.init(jax.random.key(0)))
+
+
+@pytest.fixture(scope="module")
+def apply(drawn):
+  return jax.jit(drawn[0].apply, static_argnames="train")
+
+
+def both(net, apply, variables, genotype, x, *, train):
+  """Logits and statistics of the two networks, and the plain variables."""
+  plain = network.Network(genotype, net.skeleton)
+  own = net.extract(variables, genotype)
+  arrays = architecture.genotype_arrays(genotype, net.space.candidates)
+  found, stats = apply(variables, arrays, x, train=train)
+  if train:
+    (expected, _), mutated = plain.apply(
+        own, x, train=True, mutable=["batch_stats"], drop_path=0.0,
+        rngs={"drop_path": jax.random.key(0)})
+  else:
+    (expected, _), mutated = plain.apply(own, x), own
+  after = net.extract({**variables, "batch_stats": stats}, genotype)
+  return (found, after["batch_stats"]), (expected, mutated["batch_stats"]), own
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_logits_and_statistics_are_the_plain_networks(drawn, apply, train):
+  net, variables = drawn
+  found, expected, own = both(
+      net, apply, variables, SMALL, images(), train=train)
+  np.testing.assert_allclose(found[0], expected[0], rtol=1e-4, atol=1e-4)
+  assert jax.tree.structure(found[1]) == jax.tree.structure(expected[1])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(
+      a, b, rtol=1e-4, atol=1e-5), found[1], expected[1])
+  changed = any(np.any(np.asarray(a) != np.asarray(b)) for a, b in zip(
+      jax.tree.leaves(found[1]), jax.tree.leaves(own["batch_stats"]),
+      strict=True))
+  assert changed == train
+
+
+def test_extracts_what_the_plain_network_has(drawn):
+  net, variables = drawn
+  own = net.extract(variables, SMALL)
+  plain = network.init(network.Network(SMALL, PLACE), jax.random.key(0))
+  shapes = lambda tree: jax.tree.map(jnp.shape, tree)
+  assert shapes(own) == shapes(dict(plain))
+  assert network.parameter_count(own) == cost.network(SMALL, PLACE).params
+
+
+def test_published_cells_have_the_plain_networks_parameters():
+  net = make(spaces.space_for(zoo.get("darts")))
+  shapes = jax.eval_shape(net.init, jax.random.key(0))
+  genotype = zoo.get("nat_darts")
+  own = jax.eval_shape(lambda v: net.extract(v, genotype), shapes)
+  assert network.parameter_count(own) == cost.network(genotype, PLACE).params
+
+
+def test_gradients_are_the_plain_networks_and_zero_elsewhere():
+  """In a reduction cell, which has edges of both strides."""
+  place = PLACE._replace(cells=1)
+  net = make(place=place)
+  variables = disturbed(net.init(jax.random.key(0)))
+  x, labels = images(), jnp.arange(6) % 10
+  arrays = architecture.genotype_arrays(SMALL, net.space.candidates)
+  plain = network.Network(SMALL, place)
+
+  def cross_entropy(logits):
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(
+        logits, labels))
+
+  def loss(params):
+    return cross_entropy(net.apply(
+        {**variables, "params": params}, arrays, x, train=True)[0])
+
+  def plain_loss(params):
+    (logits, _), _ = plain.apply(
+        {"params": params, "batch_stats": own["batch_stats"]}, x, train=True,
+        mutable=["batch_stats"], rngs={"drop_path": jax.random.key(0)})
+    return cross_entropy(logits)
+
+  own = net.extract(variables, SMALL)
+  found = jax.jit(jax.grad(loss))(variables["params"])
+  expected = jax.jit(jax.grad(plain_loss))(own["params"])
+  jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5),
+      net.extract({"params": found}, SMALL)["params"], expected)
+  # What is not chosen has no gradient: the norms are equal.
+  np.testing.assert_allclose(
+      optax.tree.norm(found), optax.tree.norm(expected), rtol=1e-4)
+
+
+def test_one_program_serves_all_architectures(drawn, apply):
+  net, variables = drawn
+  x = images()
+  outputs, traced = [], []
+  for genotype in (SMALL, architecture.Genotype(SMALL.normal, SMALL.normal)):
+    arrays = architecture.genotype_arrays(genotype, net.space.candidates)
+    outputs.append(apply(variables, arrays, x, train=False)[0])
+    traced.append(apply._cache_size())
+  assert traced[0] == traced[1]
+  assert not np.allclose(*outputs)
+
+
+def test_kernels_start_as_the_plain_networks():
+  """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), and slots differ."""
+  params = make().init(jax.random.key(3))["params"]
+  kernel = params["cells"][0]["edges"]["conv_3x3"]["conv"]["kernel"]
+  assert kernel.shape == (4, 3, 3, 4, 4)
+  bound = 36**-0.5
+  assert 0.95 * bound < np.max(np.abs(kernel)) <= bound
+  assert not np.array_equal(kernel[0], kernel[1])
