@@ -28,6 +28,7 @@ steps.
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 import math
 from typing import Any
 from typing import NamedTuple
@@ -388,6 +389,12 @@ class Search:
                  entropy)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _run(config: SearchConfig, keys: jax.Array, accuracy: jax.Array) -> Found:
+  """All seeds' runs, compiled once per settings and number of seeds."""
+  return jax.vmap(Search(config).run_seed, (0, None))(keys, accuracy)
+
+
 def check_seeds(seeds: Sequence[int]) -> Sequence[int]:
   """Returns the seeds if there are any and all can be used (InputError)."""
   if not seeds:
@@ -414,9 +421,8 @@ def train(
     InputError: settings that cannot be run, no or a negative seed, or a data
       set that the table lacks.
   """
-  search = Search(config)
+  check(config)
   check_seeds(seeds)
   accuracy = table.accuracies(config.dataset).valid
   keys = jnp.stack([jax.random.key(np.uint32(seed)) for seed in seeds])
-  found = jax.jit(jax.vmap(search.run_seed, (0, None)))(keys, accuracy)
-  return jax.device_get(found)
+  return jax.device_get(_run(config, keys, accuracy))
