@@ -15,7 +15,8 @@ from natjax import zoo
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments" / "nas_architectures.py"
-KINDS = ["original", "nat", "natpp", "published_nat", "published_natpp"]
+KINDS = ["original", "nat", "natpp", "published_nat", "published_natpp",
+         "nat_another_graph", "natpp_another_graph"]
 
 # The whole script but for the steps of training, whose programs take a minute
 # to compile: networks stay as they were drawn.
@@ -68,7 +69,7 @@ def check_record(folder):
                      ("published_natpp", "natv2_darts")):
     assert rows[kind]["architecture"] == architecture.to_dict(zoo.get(name))
   assert rows["original"]["params_c36"] == 3349342
-  for kind in ("nat", "natpp"):
+  for kind in ("nat", "natpp", "nat_another_graph"):
     assert rows[kind]["params"] <= rows["original"]["params"]
     assert rows[kind]["madds"] <= rows["original"]["madds"]
   text = (folder / "report" / "README.md").read_text()
@@ -83,10 +84,10 @@ def test_compares_everything_and_trains_the_original_once(tmp_path):
   assert done.returncode == 0, done.stderr
   check_record(tmp_path)
   trained = done.stdout.split("trained: ")[1].split()
-  assert trained.count("search") == 2
-  assert trained.count("original-0") == 1
+  assert trained.count("search") == 4  # Two methods on two graphs.
+  assert trained.count("original-0") == 2
   assert trained.count("network-0") == 2
-  assert trained.count("transformed-0") <= 2
+  assert trained.count("transformed-0") <= 4
 
 
 @pytest.mark.slow
