@@ -48,7 +48,6 @@ from natjax import presets
 from natjax import zoo
 from natjax.methods import nat
 from natjax.methods import supervised
-from natjax.training import metrics
 
 # Of every network, the cells that the authors published for its like.
 NETWORKS = {
@@ -128,21 +127,9 @@ PRESETS = {
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-  parser.add_argument("--preset", choices=PRESETS, default="small")
-  parser.add_argument("--networks", nargs="+", choices=NETWORKS,
-                      help="default: the preset's")
-  parser.add_argument("--datasets", nargs="+", help="default: the preset's")
+  recording.add_flags(parser, PRESETS)
+  transforming.add_flags(parser, NETWORKS)
   parser.add_argument("--share", choices=("cell", "full"), default="cell")
-  parser.add_argument("--representations", action="store_true", default=None,
-                      help="transform a second graph of each network")
-  parser.add_argument("--data-dir", help="where the data sets lie")
-  parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument("--out", type=pathlib.Path, required=True,
-                      help="folder to work in, and to resume from")
-  parser.add_argument("--overwrite", action="store_true",
-                      help="remove what is in --out and start anew")
-  parser.add_argument("--report", type=pathlib.Path,
-                      help="folder to record the results in")
   return parser.parse_args(argv)
 
 
@@ -215,7 +202,6 @@ def readme(config: Config, share: str, result: dict[str, Any]) -> str:
         ("network", "", "parameters, K", "multiply-adds, M",
          "test accuracy, %", "edges changed", "on the supernet, %"), rows), ""]
   train, search = config.train, config.search
-  versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
   return "\n".join([
       "# Hand-crafted networks, transformed", "",
       "The real networks, transformed with blocks shared by"
@@ -227,10 +213,7 @@ def readme(config: Config, share: str, result: dict[str, Any]) -> str:
       f"{config.image_size} pixels, {config.train_images or 'all'} images,"
       f" {train.epochs} epochs. Searched: {search.epochs} epochs"
       f" ({search.warmup_epochs} of them for the weights alone),"
-      f" {search.candidates} candidates.", "",
-      f"Command: `{result['command']}`", "",
-      f"Hardware: {result['hardware']}; {result['seconds']:.0f} s, the load"
-      f" average {result['load']} at the end; {versions}.", ""])
+      f" {search.candidates} candidates.", "", *recording.in_words(result)])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -238,12 +221,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   natjax.configure_compilation()
 
   # Config.
-  config = PRESETS[args.preset]
-  config = dataclasses.replace(
-      config, seed=args.seed, networks=tuple(args.networks or config.networks),
-      datasets=tuple(args.datasets or config.datasets),
-      representations=config.representations if args.representations is None
-      else args.representations)
+  config = transforming.configured(PRESETS[args.preset], args)
   out = recording.open_folder(
       args.out, {**dataclasses.asdict(config), "share": args.share},
       overwrite=args.overwrite)
@@ -251,32 +229,17 @@ def main(argv: Sequence[str] | None = None) -> None:
                    f" {pipeline.versions()}")
 
   # Data, search, train, evaluate.
-  with recording.clock(out) as spent:
-    found = {}
-    for name in config.datasets:
-      dataset = transforming.load(
-          name, args.data_dir, image_size=config.image_size,
-          train_images=config.train_images, seed=config.seed)
-      found[dataset.name] = {
-          network: compare(network, dataset, config, args.share,
-                           out / dataset.name / network)
-          for network in config.networks}
+  found, seconds = transforming.over_datasets(
+      config, args, out, lambda network, dataset, folder: compare(
+          network, dataset, config, args.share, folder))
 
   # Report.
   result = {
       "datasets": found, "config": dataclasses.asdict(config),
-      "share": args.share, "seconds": round(spent(), 1),
-      "command": transforming.command(
-          "handcrafted.py", sys.argv[1:] if argv is None else argv),
-      "hardware": recording.hardware(), "load": recording.load_average(),
-      "versions": pipeline.versions()}
-  report = args.report or out / "report"
-  report.mkdir(parents=True, exist_ok=True)
-  recording.write(report / "result.json", result)
-  metrics.write_text(report / "README.md",
-                     readme(config, args.share, result))
-  transforming.say((report / "README.md").read_text(encoding="utf-8"))
-  transforming.say(f"recorded in {report}")
+      "share": args.share,
+      **recording.circumstances("handcrafted.py", argv, seconds)}
+  transforming.report(args.report or out / "report", result,
+                      readme(config, args.share, result))
 
 
 if __name__ == "__main__":

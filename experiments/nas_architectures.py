@@ -52,7 +52,6 @@ from natjax import skeleton as skeleton_lib
 from natjax import zoo
 from natjax.methods import nat
 from natjax.methods import supervised
-from natjax.training import metrics
 
 # Of every network, what the authors published as made of it.
 NETWORKS = {
@@ -123,20 +122,8 @@ PRESETS = {
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-  parser.add_argument("--preset", choices=PRESETS, default="small")
-  parser.add_argument("--networks", nargs="+", choices=NETWORKS,
-                      help="default: the preset's")
-  parser.add_argument("--datasets", nargs="+", help="default: the preset's")
-  parser.add_argument("--representations", action="store_true", default=None,
-                      help="transform a second graph of each network")
-  parser.add_argument("--data-dir", help="where the data sets lie")
-  parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument("--out", type=pathlib.Path, required=True,
-                      help="folder to work in, and to resume from")
-  parser.add_argument("--overwrite", action="store_true",
-                      help="remove what is in --out and start anew")
-  parser.add_argument("--report", type=pathlib.Path,
-                      help="folder to record the results in")
+  recording.add_flags(parser, PRESETS)
+  transforming.add_flags(parser, NETWORKS)
   return parser.parse_args(argv)
 
 
@@ -205,7 +192,6 @@ def readme(config: Config, result: dict[str, Any]) -> str:
          "parameters at C=36, M", "multiply-adds at C=36, M",
          "test accuracy, %", "edges changed"), rows), ""]
   train, search = config.train, config.search
-  versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
   return "\n".join([
       "# NAS architectures, transformed", "",
       "\"Published\" are the genotypes that the authors released, retrained"
@@ -216,9 +202,7 @@ def readme(config: Config, result: dict[str, Any]) -> str:
       f" {config.train_images or 'all'} images, {train.epochs} epochs."
       f" Searched: {search.init_channels} channels, {search.cells} cells,"
       f" {search.epochs} epochs ({search.warmup_epochs} of them for the weights"
-      " alone).", "", f"Command: `{result['command']}`", "",
-      f"Hardware: {result['hardware']}; {result['seconds']:.0f} s, the load"
-      f" average {result['load']} at the end; {versions}.", ""])
+      " alone).", "", *recording.in_words(result)])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -226,45 +210,24 @@ def main(argv: Sequence[str] | None = None) -> None:
   natjax.configure_compilation()
 
   # Config.
-  config = PRESETS[args.preset]
-  config = dataclasses.replace(
-      config, seed=args.seed, networks=tuple(args.networks or config.networks),
-      datasets=tuple(args.datasets or config.datasets),
-      representations=config.representations if args.representations is None
-      else args.representations)
+  config = transforming.configured(PRESETS[args.preset], args)
   out = recording.open_folder(
-      args.out, dataclasses.asdict(config), overwrite=args.overwrite)
+      args.out, dataclasses.asdict(config),
+      overwrite=args.overwrite)
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")
 
   # Data, search, train, evaluate.
-  datasets = {
-      name: transforming.load(
-          name, args.data_dir, image_size=config.image_size,
-          train_images=config.train_images, seed=config.seed)
-      for name in config.datasets}
-  with recording.clock(out) as spent:
-    found = {
-        dataset.name: {
-            network: compare(network, dataset, config,
-                             out / dataset.name / network)
-            for network in config.networks}
-        for dataset in datasets.values()}
+  found, seconds = transforming.over_datasets(
+      config, args, out, lambda network, dataset, folder: compare(
+          network, dataset, config, folder))
 
   # Report.
   result = {
       "datasets": found, "config": dataclasses.asdict(config),
-      "seconds": round(spent(), 1),
-      "command": transforming.command(
-          "nas_architectures.py", sys.argv[1:] if argv is None else argv),
-      "hardware": recording.hardware(), "load": recording.load_average(),
-      "versions": pipeline.versions()}
-  report = args.report or out / "report"
-  report.mkdir(parents=True, exist_ok=True)
-  recording.write(report / "result.json", result)
-  metrics.write_text(report / "README.md", readme(config, result))
-  transforming.say((report / "README.md").read_text(encoding="utf-8"))
-  transforming.say(f"recorded in {report}")
+      **recording.circumstances("nas_architectures.py", argv, seconds)}
+  transforming.report(args.report or out / "report", result,
+                      readme(config, result))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """What the experiments share that transform given networks and train them."""
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Callable, Iterable
 import dataclasses
 import pathlib
-import shlex
 import shutil
 from typing import Any
 
 import numpy as np
+import recording
 
 from natjax import codec
 from natjax import data as data_lib
@@ -15,6 +16,7 @@ from natjax import pipeline
 from natjax import runs
 from natjax.methods import nat
 from natjax.methods import supervised
+from natjax.training import metrics
 
 KINDS = {"original": "original", "nat": "NAT", "natpp": "NAT++",
          "published_nat": "NAT, published",
@@ -136,6 +138,50 @@ def say(text: str) -> None:
   print(text, flush=True)
 
 
-def command(script: str, given: Sequence[str]) -> str:
-  """The command that a record was made by."""
-  return shlex.join(["python", f"experiments/{script}", *given])
+def add_flags(parser: argparse.ArgumentParser, networks: Iterable[str]) -> None:
+  """Adds the arguments of the experiments that transform given networks."""
+  parser.add_argument("--networks", nargs="+", choices=tuple(networks),
+                      help="default: the preset's")
+  parser.add_argument("--datasets", nargs="+", help="default: the preset's")
+  parser.add_argument("--representations", action="store_true", default=None,
+                      help="transform a second graph of each network")
+
+
+def configured(config: Any, args: argparse.Namespace) -> Any:
+  """A preset's `config` with what the arguments change of it."""
+  return dataclasses.replace(
+      config, seed=args.seed, networks=tuple(args.networks or config.networks),
+      datasets=tuple(args.datasets or config.datasets),
+      representations=config.representations if args.representations is None
+      else args.representations)
+
+
+def over_datasets(
+    config: Any,
+    args: argparse.Namespace,
+    out: pathlib.Path,
+    compare: Callable[[str, data_lib.Dataset, pathlib.Path], dict[str, Any]],
+) -> tuple[dict[str, Any], float]:
+  """Compares every network on every data set, by their names.
+
+  Returns:
+    The rows, and the seconds spent, earlier runs included.
+  """
+  found = {}
+  with recording.clock(out) as spent:
+    for name in config.datasets:
+      dataset = load(name, args.data_dir, image_size=config.image_size,
+                     train_images=config.train_images, seed=config.seed)
+      found[dataset.name] = {
+          network: compare(network, dataset, out / dataset.name / network)
+          for network in config.networks}
+    return found, spent()
+
+
+def report(folder: pathlib.Path, result: dict[str, Any], text: str) -> None:
+  """Writes and prints a record."""
+  folder.mkdir(parents=True, exist_ok=True)
+  recording.write(folder / "result.json", result)
+  metrics.write_text(folder / "README.md", text)
+  say(text)
+  say(f"recorded in {folder}")

@@ -42,9 +42,11 @@ import optax
 from natjax import architecture as architecture_lib
 from natjax import errors
 from natjax import operations
+from natjax import settings
 from natjax import transitions
 from natjax.benchmarks import nasbench201
 from natjax.methods import nat
+from natjax.methods import nat_config
 from natjax.policies import gcn
 from natjax.policies import line_graph
 from natjax.policies import sampling
@@ -117,18 +119,10 @@ def check(config: SearchConfig) -> SearchConfig:
     InputError: an unknown choice, a number out of its range, or a baseline
       that needs other samples.
   """
-  for name, allowed in (("method", tuple(transitions.SCHEMES)),
-                        ("policy", nat.POLICIES), ("baseline", BASELINES),
-                        ("dataset", tuple(nasbench201.DATASETS))):
-    value = getattr(config, name)
-    if value not in allowed:
-      raise errors.InputError(
-          f"{name} is '{value}'; choose one of {', '.join(allowed)}")
-  for name in ("steps", "inputs", "samples", "features"):
-    if getattr(config, name) < 1:
-      raise errors.InputError(
-          f"{name} is {getattr(config, name)} and must be at least 1; pass a"
-          f" larger --{name}")
+  settings.one_of(
+      config, method=tuple(transitions.SCHEMES), policy=nat_config.POLICIES,
+      baseline=BASELINES, dataset=tuple(nasbench201.DATASETS))
+  settings.at_least_one(config, "steps", "inputs", "samples", "features")
   for name, allowed, good in (
       ("learning_rate", "a positive number", lambda x: 0 < x < math.inf),
       ("entropy_weight", "0 or more", lambda x: 0 <= x < math.inf),
@@ -144,10 +138,7 @@ def check(config: SearchConfig) -> SearchConfig:
         f" leaves {train_count(config)} to train and"
         f" {nasbench201.COUNT - train_count(config)} to judge; pass another"
         " --train-fraction")
-  if config.baseline == "leave_one_out" and config.samples == 1:
-    raise errors.InputError(
-        "baseline 'leave_one_out' needs other samples and samples is 1; pass"
-        " --samples 2 or more, or another --baseline")
+  settings.other_samples(config)
   gcn.check_layers(config.gcn_layers)
   return config
 

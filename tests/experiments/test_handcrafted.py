@@ -2,9 +2,6 @@
 
 import importlib.util
 import json
-import os
-import pathlib
-import subprocess
 import sys
 
 import jax
@@ -16,41 +13,12 @@ from natjax import codec
 from natjax import cost
 from natjax import zoo
 from natjax.networks import block_network
+from tests.experiments import scripts
 
-ROOT = pathlib.Path(__file__).parents[2]
-SCRIPT = ROOT / "experiments" / "handcrafted.py"
+SCRIPT = scripts.EXPERIMENTS / "handcrafted.py"
 KINDS = ["original", "NAT", "NAT++", "NAT, another graph",
          "NAT++, another graph", "cell: resblock-cell", "cell: nat_resblock",
          "cell: natv2_resblock"]
-
-# The whole script but for the steps of training, whose programs take a minute
-# to compile: networks stay as they were drawn.
-UNTRAINED = """
-import sys
-import jax
-from natjax.training import fit
-def skip(method, splits, *, options, **settings):
-  options.checkpoint_dir.mkdir(parents=True)
-  return method.init(jax.random.key(options.seed))
-fit.fit = skip
-import handcrafted
-handcrafted.main(sys.argv[1:])
-"""
-
-
-def run(*args):
-  """Runs Python in a process of its own, as a user would."""
-  path = os.pathsep.join([str(ROOT), str(SCRIPT.parent)])
-  return subprocess.run(
-      [sys.executable, "-W", "error", *map(str, args)], cwd=ROOT,
-      capture_output=True, text=True, check=False,
-      env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu",
-           "XLA_FLAGS": "--xla_backend_optimization_level=0"})
-
-
-def flags(folder, *more):
-  return ["--preset", "smoke", "--out", folder / "run", "--report",
-          folder / "report", *more]
 
 
 def check_record(folder):
@@ -74,18 +42,19 @@ def check_record(folder):
 
 
 def test_compares_everything(tmp_path):
-  done = run("-c", UNTRAINED, *flags(tmp_path))
+  done = scripts.run("-c", scripts.UNTRAINED, "handcrafted",
+                     *scripts.flags(tmp_path))
   assert done.returncode == 0, done.stderr
   check_record(tmp_path)
 
 
 @pytest.mark.slow
 def test_smoke_trains_and_returns_at_once_when_it_is_done(tmp_path):
-  done = run(SCRIPT, *flags(tmp_path, "--share", "full"))
+  done = scripts.run(SCRIPT, *scripts.flags(tmp_path, "--share", "full"))
   assert done.returncode == 0, done.stderr
   assert "resnet20 natpp: search search policy 0 loss" in done.stdout
   rows = check_record(tmp_path)
-  again = run(SCRIPT, *flags(tmp_path, "--share", "full"))
+  again = scripts.run(SCRIPT, *scripts.flags(tmp_path, "--share", "full"))
   assert again.returncode == 0, again.stderr
   assert "loss" not in again.stdout
   assert check_record(tmp_path) == rows
