@@ -95,7 +95,7 @@ class Config:
 _PAPER = presets.get("paper", zoo.get("resnet20"))
 PRESETS = {
     "smoke": Config(
-        datasets=("digits",), networks=("resnet20",), representations=True,
+        datasets=("digits",), networks=("resnet20",), representations=False,
         width=0.25, blocks=(0, 3), image_size=8, train_images=128,
         search=nat.NATConfig(
             init_channels=0, cells=0, epochs=2, warmup_epochs=1, batch_size=32,

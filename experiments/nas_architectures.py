@@ -91,7 +91,7 @@ class Config:
 
 PRESETS = {
     "smoke": Config(
-        datasets=("digits",), networks=("darts",), representations=True,
+        datasets=("digits",), networks=("darts",), representations=False,
         image_size=8,
         train_images=128,
         search=nat.NATConfig(

@@ -110,7 +110,11 @@ def circumstances(
     script: str, argv: Sequence[str] | None, seconds: float
 ) -> dict[str, Any]:
   """How a result came about: command, time, machine, versions."""
-  given = sys.argv[1:] if argv is None else argv
+  given = list(sys.argv[1:] if argv is None else argv)
+  # What a folder is called on one machine says nothing on another.
+  for flag, name in (("--data-dir", "DATA"), ("--out", "OUT")):
+    if flag in given[:-1] and given[given.index(flag) + 1].startswith("/"):
+      given[given.index(flag) + 1] = name
   return {
       "seconds": round(seconds, 1),
       "command": shlex.join(["python", f"experiments/{script}", *given]),
