@@ -50,6 +50,7 @@ from natjax.policies import line_graph
 from natjax.policies import sampling
 from natjax.training import optimizers
 
+POLICIES = ("default", "published")
 BASELINES = ("auto", "leave_one_out", "none", "moving_average")
 TRIALS = 10  # Transformations sampled per input when the policy is judged.
 
@@ -118,7 +119,7 @@ def check(config: SearchConfig) -> SearchConfig:
       that needs other samples.
   """
   for name, allowed in (("method", tuple(transitions.SCHEMES)),
-                        ("policy", nat.POLICIES), ("baseline", BASELINES),
+                        ("policy", POLICIES), ("baseline", BASELINES),
                         ("dataset", tuple(nasbench201.DATASETS))):
     value = getattr(config, name)
     if value not in allowed:
