@@ -97,7 +97,7 @@ GROUPS = {
         "Graph convolutions (Figure 7(a))", "layers",
         {str(n): {"gcn_layers": n} for n in (1, 2, 5, 10)}, True),
     "lambda": Group(
-        "λ, constant (Figure 7(b))", "λ",
+        "λ, constant, against scaled advantages (Figure 7(b))", "λ",
         {f"{w:g}": {"entropy_weight": w, "entropy_decay": 1.0}
          for w in LAMBDAS}, True),
     "m": Group("Inputs m per step (Table 5)", "m",

@@ -46,12 +46,12 @@ from natjax import settings
 from natjax import transitions
 from natjax.benchmarks import nasbench201
 from natjax.methods import nat
-from natjax.methods import nat_config
 from natjax.policies import gcn
 from natjax.policies import line_graph
 from natjax.policies import sampling
 from natjax.training import optimizers
 
+POLICIES = ("default", "published")
 BASELINES = ("auto", "leave_one_out", "none", "moving_average")
 TRIALS = 10  # Transformations sampled per input when the policy is judged.
 
@@ -120,7 +120,7 @@ def check(config: SearchConfig) -> SearchConfig:
       that needs other samples.
   """
   settings.one_of(
-      config, method=tuple(transitions.SCHEMES), policy=nat_config.POLICIES,
+      config, method=tuple(transitions.SCHEMES), policy=POLICIES,
       baseline=BASELINES, dataset=tuple(nasbench201.DATASETS))
   settings.at_least_one(config, "steps", "inputs", "samples", "features")
   for name, allowed, good in (
