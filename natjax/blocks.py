@@ -37,6 +37,7 @@ from natjax import architecture as architecture_lib
 from natjax import errors
 from natjax import operations
 from natjax import primitives
+from natjax import skeleton as skeleton_lib
 
 Edge = architecture_lib.Edge
 NUM_INPUTS = architecture_lib.NUM_INPUTS
@@ -343,8 +344,11 @@ def pad(network: BlockNetwork, inputs: int = 2) -> BlockNetwork:
   Guo et al., 2021, section 5.2, pads nodes so that all have two inputs. A null
   edge comes from the nearest earlier node of the same shape, where a skip
   would be an identity that costs nothing, else from node 0. Nodes that are
-  `fixed` are left as they are.
+  `fixed` are left as they are, and so are networks with a node of more inputs,
+  which have a form of their own.
   """
+  if network.num_inputs_per_node > inputs:
+    return network
   frames = places(network, Frame())
   blocks = []
   for block, place in zip(network.blocks, frames, strict=True):
@@ -358,6 +362,43 @@ def pad(network: BlockNetwork, inputs: int = 2) -> BlockNetwork:
         edges += [Edge(operations.NULL, source, n)] * (inputs - len(into))
     blocks.append(block._replace(edges=tuple(edges)))
   return network._replace(blocks=tuple(blocks))
+
+
+def from_genotype(
+    genotype: architecture_lib.Genotype, skeleton: skeleton_lib.Skeleton
+) -> BlockNetwork:
+  """A genotype's network with unshared cells, each of them a block.
+
+  The 1x1 convolutions that bring a cell's inputs to C channels are nodes 2 and
+  3 of its block, which are fixed; the cell's own nodes follow.
+
+  Args:
+    genotype: the cells.
+    skeleton: of kind "cifar", whose stem has one output.
+
+  Raises:
+    InputError: another kind of skeleton.
+  """
+  skeleton_lib.check(skeleton)
+  if skeleton.kind != "cifar":
+    raise errors.InputError(
+        f"skeleton is '{skeleton.kind}', and cells can stand unshared in"
+        " 'cifar' alone; choose it, or share the cells")
+  shift, blocks = NUM_INPUTS, []
+  widths = [len(cell.concat) for cell in genotype]
+  for layer in skeleton_lib.layers(skeleton, widths):
+    cell = genotype[int(layer.reduction)]
+    first = operations.SKIP if layer.reduction_prev else "conv_1x1"
+    inputs = (Node(layer.channels, fixed=True),) * NUM_INPUTS
+    node = Node(layer.channels, 2 if layer.reduction else 1)
+    edges = (Edge(first, 0, 2), Edge("conv_1x1", 1, 3), *(
+        Edge(e.operation, e.source + shift, e.target + shift)
+        for e in cell.edges))
+    blocks.append(Block((*inputs, *(node,) * cell.num_nodes), edges,
+                        tuple(n + shift for n in cell.concat)))
+  return check(BlockNetwork(
+      "cells", stem=(Layer("conv", skeleton.stem_channels, 3),),
+      blocks=tuple(blocks), preactivate=True))
 
 
 def scale(network: BlockNetwork, factor: float) -> BlockNetwork:

@@ -34,13 +34,13 @@ from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
 import functools
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from natjax import errors
+from natjax import operation_cost
 from natjax import primitives
 
 NULL = "null"
@@ -49,24 +49,9 @@ SKIP = "skip_connect"
 NormFactory = Callable[[str], Callable[[jax.Array], jax.Array]]
 
 
-class Cost(NamedTuple):
-  """What an operation or a network costs.
-
-  Attributes:
-    params: trainable parameters, those of affine BN included.
-    madds: multiply-adds of convolutions and linear layers, at output size.
-    other: multiply-adds of pooling windows and copies, which `madds` leaves
-      out (the paper's Fig. 4(b) counts them).
-    norm_params: those of `params` that belong to affine BN.
-  """
-
-  params: int
-  madds: int
-  other: int = 0
-  norm_params: int = 0
-
-  def __add__(self, other: "Cost") -> "Cost":
-    return Cost(*(a + b for a, b in zip(self, other, strict=True)))
+Cost = operation_cost.Cost
+check_groups = operation_cost.check_groups
+check_halvable = operation_cost.check_halvable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,24 +270,6 @@ def _relu(x, activate):
   return nn.relu(x) if activate else x
 
 
-def check_groups(groups: int, *channels: int) -> None:
-  """Refuses channels that `groups` does not divide (InputError)."""
-  for count in channels:
-    if count % groups:
-      raise errors.InputError(
-          f"{count} channels cannot be cut into {groups} groups; give a"
-          f" multiple of {groups}")
-
-
-def check_halvable(channels: int) -> None:
-  """Refuses channels that a factorised reduce cannot halve (InputError)."""
-  if channels % 2:
-    raise errors.InputError(
-        f"{channels} channels cannot be halved by a factorised reduce; give an"
-        " even number of initial channels"
-    )
-
-
 def _skip(features, stride, norm):
   if stride == 1:
     return lambda x: x
@@ -328,102 +295,29 @@ def _pool(features, stride, norm, *, pool, kernel_size):
   return run
 
 
-def conv_cost(channels: int, size: int, stride: int, *, weights: int) -> Cost:
-  """Cost of a convolution at output size, followed by a BN.
-
-  Args:
-    channels: of the output.
-    size: input side.
-    stride: of the convolution or of the one before it.
-    weights: of the convolution.
-  """
-  out = primitives.output_size(size, stride)
-  norm = 2 * channels
-  return Cost(weights + norm, weights * out * out, norm_params=norm)
-
-
-def _dense_cost(channels, size, stride, *, kernel_size, in_channels=None):
-  weights = kernel_size**2 * channels * (in_channels or channels)
-  return conv_cost(channels, size, stride, weights=weights)
-
-
-def _plain_cost(channels, size, stride, *, in_channels=None):
-  weights = channels * (in_channels or channels)
-  return Cost(weights, weights * primitives.output_size(size, stride)**2)
-
-
-def _group_cost(channels, size, stride, *, groups, in_channels=None):
-  in_channels = in_channels or channels
-  check_groups(groups, in_channels, channels)
-  return conv_cost(channels, size, stride,
-                   weights=channels * in_channels // groups)
-
-
-def _depthwise_cost(channels, size, stride, *, kernel_size):
-  return conv_cost(channels, size, stride, weights=kernel_size**2 * channels)
-
-
-def _factorized_cost(channels, size, stride, *, kernel_size, in_channels=None):
-  out = primitives.output_size(size, stride)
-  first = kernel_size * channels * (in_channels or channels)
-  second = kernel_size * channels**2
-  # The first of the two convolutions strides along one axis only.
-  norm = 2 * channels
-  return Cost(first + second + norm, first * out * size + second * out * out,
-              norm_params=norm)
-
-
-def _separable_cost(
-    channels, size, stride, *, kernel_size, repeats, in_channels=None
-):
-  before = in_channels or channels  # Only the last pointwise one widens.
-  total = Cost(0, 0)
-  for i in range(repeats):
-    after = channels if i + 1 == repeats else before
-    total += conv_cost(after, size, stride,
-                       weights=kernel_size**2 * before + before * after)
-  return total
-
-
-def _skip_cost(channels, size, stride):
-  if stride == 1:
-    return Cost(0, 0, channels * size * size)
-  check_halvable(channels)
-  return conv_cost(channels, size, stride, weights=channels**2)
-
-
-def _null_cost(channels, size, stride):
-  del channels, size, stride
-  return Cost(0, 0)
-
-
-def _pool_cost(channels, size, stride, *, kernel_size):
-  out = primitives.output_size(size, stride)
-  return Cost(0, 0, kernel_size**2 * channels * out * out)
-
-
 def _builtin() -> Iterator[Operation]:
   partial = functools.partial
   own_width = partial(Operation, activates=True)
   any_width = partial(own_width, widens=True)
-  yield Operation(NULL, "null", 0, _null, _null_cost)
-  yield Operation(SKIP, "skip", 0, _skip, _skip_cost, identity=True)
+  yield Operation(NULL, "null", 0, _null, operation_cost.null_cost)
+  yield Operation(SKIP, "skip", 0, _skip, operation_cost.skip_cost,
+                  identity=True)
   for k in (1, 3, 5):
     yield any_width(
         f"conv_{k}x{k}", "conv", k, partial(ReluConvNorm, kernel_size=k),
-        partial(_dense_cost, kernel_size=k),
+        partial(operation_cost.dense_cost, kernel_size=k),
     )
   for k in (1, 3, 5, 7):
     yield any_width(
         f"sep_conv_{k}x{k}", "sep_conv", k,
         partial(SeparableConv, kernel_size=k, repeats=2),
-        partial(_separable_cost, kernel_size=k, repeats=2),
+        partial(operation_cost.separable_cost, kernel_size=k, repeats=2),
     )
   for k in (1, 3, 5):
     yield any_width(
         f"dil_conv_{k}x{k}", "dil_conv", k,
         partial(SeparableConv, kernel_size=k, dilation=2),
-        partial(_separable_cost, kernel_size=k, repeats=1),
+        partial(operation_cost.separable_cost, kernel_size=k, repeats=1),
     )
   for kind, pool in (("max", primitives.max_pool),
                      ("avg", primitives.avg_pool)):
@@ -431,7 +325,7 @@ def _builtin() -> Iterator[Operation]:
       yield Operation(
           f"{kind}_pool_{k}x{k}", f"{kind}_pool", k,
           partial(_pool, pool=pool, kernel_size=k),
-          partial(_pool_cost, kernel_size=k), pooled=True,
+          partial(operation_cost.pool_cost, kernel_size=k), pooled=True,
           # Without padding, a 2x2 window shrinks the map at stride 1.
           strides=(2,) if k == 2 else (1, 2),
       )
@@ -439,21 +333,21 @@ def _builtin() -> Iterator[Operation]:
                   ("conv_7x1_1x7", 7)):
     yield any_width(
         name, "conv", k, partial(FactorizedConv, kernel_size=k),
-        partial(_factorized_cost, kernel_size=k),
+        partial(operation_cost.factorized_cost, kernel_size=k),
     )
   for k in (3, 5, 7):
     yield own_width(
         f"depthwise_conv_{k}x{k}", "depthwise_conv", k,
         partial(DepthwiseNorm, kernel_size=k),
-        partial(_depthwise_cost, kernel_size=k),
+        partial(operation_cost.depthwise_cost, kernel_size=k),
     )
   for g in (2, 4, 8):
     yield any_width(
         f"group{g}_conv_1x1", "group_conv", 1, partial(GroupConv, groups=g),
-        partial(_group_cost, groups=g),
+        partial(operation_cost.group_cost, groups=g),
     )
-  yield Operation("plain_conv_1x1", "conv", 1, PlainConv, _plain_cost,
-                  widens=True)
+  yield Operation("plain_conv_1x1", "conv", 1, PlainConv,
+                  operation_cost.plain_cost, widens=True)
 
 
 _REGISTRY: dict[str, Operation] = {op.name: op for op in _builtin()}

@@ -31,9 +31,9 @@ from natjax import cost as cost_lib
 from natjax import data as data_lib
 from natjax import drawing
 from natjax import errors
+from natjax import memory
 from natjax import presets
 from natjax import runs
-from natjax import skeleton as skeleton_lib
 from natjax import spaces
 from natjax.methods import inference
 from natjax.methods import nat
@@ -204,7 +204,7 @@ class TrainJob:
     return {
         "params": self.cost.params, "madds": self.cost.madds,
         "steps": self.steps * self.config.epochs * self.config.seeds,
-        "memory_bytes": _network_bytes(
+        "memory_bytes": memory.network_bytes(
             self.architecture, self.place, batch, self.config.dtype),
     }
 
@@ -350,8 +350,9 @@ class TransformJob:
                            // self.search.batch_size for p in stage.phases)
         for stage in self.nat.method().stages)
     return {
-        "search": {"params": params, "steps": steps,
-                   "memory_bytes": _supernet_bytes(supernet, params, batch)},
+        "search": {
+            "params": params, "steps": steps,
+            "memory_bytes": memory.supernet_bytes(supernet, params, batch)},
         "train": self.train.estimate(),
     }
 
@@ -476,39 +477,6 @@ def _describe_data(dataset):
           "augmentation": dataset.augmentation._asdict()}
 
 
-def _bytes(dtype):
-  return jnp.dtype(dtype).itemsize
-
-
-def _network_bytes(architecture, place, batch, dtype):
-  """A rough count: parameters, momentum and gradient, and every edge's image.
-
-  An operation keeps about four images of its size for the backward pass.
-  """
-  params = cost_lib.network(architecture, place).params
-  if isinstance(architecture, blocks_lib.BlockNetwork):
-    pixels = sum(
-        4 * p.nodes[e.target].size**2 * p.nodes[e.target].width
-        for block, p in zip(architecture.blocks, blocks_lib.places(
-            architecture, place), strict=True) for e in block.edges)
-    return 12 * params + batch * pixels * _bytes(dtype)
-  widths = [len(cell.concat) for cell in architecture]
-  pixels = sum(
-      layer.out_size**2 * layer.channels * (
-          4 * len(architecture[int(layer.reduction)].edges)
-          + 2 * widths[int(layer.reduction)])
-      for layer in skeleton_lib.layers(place, widths))
-  return 12 * params + batch * pixels * _bytes(dtype)
-
-
-def _supernet_bytes(supernet, params, batch):
-  """A rough count: three copies of the weights, and every node twice.
-
-  The backward pass recomputes what the edges did (`networks.cell_scan`).
-  """
-  return 16 * params + batch * 2 * supernet.pixels * _bytes(supernet.dtype)
-
-
 def _space(architecture, method, name, share):
   """The search space of an architecture."""
   if isinstance(architecture, blocks_lib.BlockNetwork):
@@ -520,7 +488,7 @@ def _space(architecture, method, name, share):
   if share != "cell":
     raise errors.InputError(
         f"share is '{share}', and a genotype's two cells are shared by all"
-        " layers; leave --share out, or give a network of blocks")
+        " layers; unshare them by blocks.from_genotype, or share by 'cell'")
   return spaces.space_for(architecture, name=name, method=method)
 
 

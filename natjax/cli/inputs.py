@@ -8,10 +8,10 @@ from natjax import errors
 
 
 def read_architecture(name: str, skeleton: str | None = None, width=None):
-  """An architecture from a file, where one is named, or from the zoo.
+  """An architecture from a string, a file, or the zoo.
 
   Args:
-    name: a path, or a name of the zoo.
+    name: a string of NAS-Bench-201, a path, or a name of the zoo.
     skeleton: of a hand-crafted network; None is its usual one.
     width: factor of a network's widths; None is 1.
   """
@@ -20,7 +20,13 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   from natjax import zoo
 
   path = pathlib.Path(name)
-  if path.is_file() or path.suffix in (".json", ".txt", ".py") or (
+  if name.startswith("|"):
+    if skeleton is not None:
+      raise errors.InputError(
+          f"skeleton is '{skeleton}', and a string of NAS-Bench-201 brings its"
+          " own; leave the option out")
+    architecture = zoo.nasbench201.from_string(name)
+  elif path.is_file() or path.suffix in (".json", ".txt", ".py") or (
       len(path.parts) > 1):
     architecture = codec.read(path)
     if skeleton is not None and isinstance(architecture, blocks.BlockNetwork):

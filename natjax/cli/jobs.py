@@ -49,16 +49,40 @@ def _prepare(args, prefix):
 def run_transform(args) -> int:
   """`natjax transform`."""
   preset, architecture = _prepare(args, "train-")
+  from natjax import blocks
   from natjax import pipeline
+  from natjax import presets
 
   extra = inputs.file_settings(args, ("search", "train"))
-  search = inputs.settings(args, preset.search, "", extra["search"])
   train = inputs.settings(args, preset.train, "train-", extra["train"])
+  if args.share == "full" and not isinstance(
+      architecture, blocks.BlockNetwork):
+    architecture, train = _unshared(args, architecture, train, extra["train"])
+    preset = presets.get(args.preset, architecture)
+  search = inputs.settings(args, preset.search, "", extra["search"])
   job = pipeline.TransformJob(
       architecture, inputs.load_dataset(args, preset.image_size), search, train,
       method=args.method, space=args.space, share=args.share, seed=args.seed,
       devices=args.devices)
   return _run_job(args, job, output.print_transformed)
+
+
+def _unshared(args, genotype, train, given):
+  """A genotype's cells as blocks of their own, and how those are trained."""
+  from natjax import blocks
+  from natjax import skeleton
+  from natjax.methods import supervised
+
+  for name in ("auxiliary", "drop_path"):
+    if name in given or getattr(args, f"train-{name}") is not None:
+      option = name.replace("_", "-")
+      raise errors.InputError(
+          f"{option} does not apply to cells that are not shared; leave"
+          f" --train-{option} out, or --share full")
+  network = blocks.from_genotype(genotype, skeleton.Skeleton(
+      train.skeleton, train.init_channels, train.cells))
+  return (network._replace(name=args.architecture),
+          supervised.for_blocks(train))
 
 
 def run_train(args) -> int:

@@ -57,7 +57,8 @@ def make_parser() -> Parser:
                          " (default: by the architecture)")
   transform.add_argument("--share", default="cell", help="of a network of"
                          " blocks: cell transforms blocks of one topology"
-                         " alike, full each by itself")
+                         " alike, full each by itself; cells are shared by all"
+                         " layers, or with full by none")
   _add_settings(transform, nat.NATConfig, "", "search")
   _add_settings(transform, supervised.TrainConfig, "train-",
                 "final training of both networks")

@@ -56,7 +56,7 @@ def derive(
   found = {architecture: beta}
   if method.config.selection == "argmax":
     _add(found, method, architecture, beta,
-         jax.jit(method.best_actions)(policy, beta)[None])
+         method.compiled_best(policy, beta)[None])
   else:
     _draw(found, limits, method, policy, architecture, beta, rng)
   costs = {a: method.domain.cost(a) for a in found}
@@ -135,7 +135,7 @@ def _add(found, method, architecture, beta, actions):
 def _draw(found, limits, method, policy, architecture, beta, rng):
   """Adds k samples to `found`; with limits, goes on for k within them."""
   count = method.config.candidates
-  draw = jax.jit(method.sample_actions, static_argnums=3)
+  draw = method.compiled_sample
   none = jnp.zeros(())
   _add(found, method, architecture, beta,
        draw(rng, policy, beta, count, none))

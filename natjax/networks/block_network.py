@@ -192,7 +192,7 @@ def run_block(
         y = edge(i, values[item.source])
         total = y if total is None else total + y
     if total is None:
-      total = _zeros(block, n, values)
+      total = zeros(block, n, values)
     if node.norm:
       total = batch_norm(name=f"node{n}_norm")(total)
     total = Activation(node.activation, name=f"node{n}_activation")(total)
@@ -200,8 +200,10 @@ def run_block(
   return jnp.concatenate([values[n] for n in block.outputs], axis=-1)
 
 
-def _zeros(block, n, values):
-  """The value of a node of which all edges are null."""
+def zeros(
+    block: blocks_lib.Block, n: int, values: list[jax.Array]
+) -> jax.Array:
+  """The value of node number `n`, of which all edges are null."""
   node, x = block.node(n), values[1]
   x = x[:, ::node.stride, ::node.stride]
   return jnp.zeros((*x.shape[:3], node.width), x.dtype)

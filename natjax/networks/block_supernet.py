@@ -102,8 +102,14 @@ class BlockSupernet:
     return tuple(map(tuple, found))
 
   def _key(self, i):
-    return (self.network.blocks[i], self.places[i],
-            self.choices[self.decisions[i]])
+    nodes = self.places[i].nodes[0 if self._sees_both(i) else 1:]
+    return (self.network.blocks[i], nodes, self.choices[self.decisions[i]])
+
+  def _sees_both(self, i) -> bool:
+    """Whether anything but null may come from a block's node 0."""
+    return any(self.network.blocks[i].edges[e].source == 0
+               and set(names) != {operations.NULL}
+               for e, _, _, names in self._edges(i))
 
   def _edges(self, i) -> list[tuple[int, int, int, tuple[str, ...]]]:
     """(number, node, slot, choices) of the edges of a block."""
@@ -215,6 +221,9 @@ class BlockSupernet:
       def step(carry, xs, body=body):
         return (carry[1], body(*xs, *carry)), None
 
+      if not self._sees_both(run[0]):
+        # Of another shape, maybe; what the loop carries has one shape.
+        outputs = (outputs[1], outputs[1])
       outputs, _ = lax.scan(step, outputs, (p, chosen))
     x = self._head.apply({"params": params["head"]}, outputs[1])
     return x.reshape(x.shape[0], -1).astype(jnp.float32)
@@ -224,18 +233,21 @@ class BlockSupernet:
     block, values = self.network.blocks[i], [prev_prev, prev]
     edges = self._edges(i)
     for n, node in enumerate(block.nodes):
-      total = 0
+      total = None
       for e, target, slot, names in edges:
-        if target != n:
+        if target != n or names == (operations.NULL,):
           continue
         functions = [f for f, _ in self._functions(i, e, names)]
         local = np.zeros(len(self.candidates), np.int32)
         local[[self.candidates.index(name) for name in names]] = np.arange(
             len(names))
-        total = total + select(
+        y = select(
             functions, params[f"edge{e}"],
             jnp.asarray(local)[chosen[n, slot]],
             values[block.edges[e].source])
+        total = y if total is None else total + y
+      if total is None:
+        total = block_network.zeros(block, n + blocks_lib.NUM_INPUTS, values)
       if node.norm:
         total = primitives.batch_normalize(total)
       values.append(block_network.shuffle(

@@ -17,8 +17,9 @@ from natjax import architecture
 from natjax import codec
 from natjax import errors
 from natjax.zoo import handcrafted
+from natjax.zoo import nasbench201
 
-__all__ = ["genotype_names", "get", "handcrafted", "names"]
+__all__ = ["genotype_names", "get", "handcrafted", "names", "nasbench201"]
 
 # Names under which the authors published cells that stand here as `...-cell`.
 _ALIASES = {"resblock": "resblock-cell", "vgg": "vgg-cell"}

@@ -52,6 +52,10 @@ def _transform(d):
     k1, k2, k3 = jax.random.split(key, 3)
     beta = d.sample(k1)
     logits = 3 * jax.random.normal(k2, (*d.shape, len(d.table.actions)))
+    # Now and then all but a few edges are kept, as a trained policy would.
+    keep = beta.operation[..., None] == jnp.asarray(
+        d.table.outcome)[beta.operation]
+    logits += 8 * keep * jax.random.bernoulli(key)
     actions = jax.vmap(lambda cell, rows, k, row: sampling.sample(
         k, row, cell, rows, d.table))(
             beta, d.rows(beta), jax.random.split(k3, 2), logits)

@@ -7,7 +7,10 @@ import pytest
 
 from natjax import blocks
 from natjax import cost
+from natjax import skeleton
+from natjax import zoo
 from natjax.networks import block_network
+from natjax.networks import network as network_lib
 from natjax.zoo import handcrafted
 from tests.networks import oracle
 
@@ -171,3 +174,39 @@ def test_logits_equal_a_plain_implementation(name, skeleton, factor):
   assert logits.shape == (2, 5)
   np.testing.assert_allclose(logits, y.reshape(2, 5), rtol=2e-3, atol=2e-3)
 
+
+
+def test_unshared_cells_compute_what_shared_cells_do():
+  """The weights of a cell network, renamed, in the network of blocks."""
+  place = skeleton.Skeleton(init_channels=4, cells=3, image_size=8)
+  shared = network_lib.Network(zoo.get("darts"), place)
+  x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("f")
+  shapes = jax.eval_shape(shared.init, jax.random.key(0), x)
+  weights = oracle.random_weights(shapes, 1)
+  unshared = block_network.BlockNet(
+      blocks.from_genotype(zoo.get("darts"), place), blocks.Frame(10, 8))
+  wanted = jax.eval_shape(unshared.init, jax.random.key(0), x)
+
+  def moved(group):
+    tree, out = weights[group], {}
+    out["stem0"] = tree["stem"]
+    if "head" in tree:
+      out["head1"] = tree["head"]
+    for name, cell in tree.items():
+      if not name.startswith("cell"):
+        continue
+      block = f"block{name[4:]}"
+      out[block] = {}
+      for key, value in cell.items():
+        if key.startswith("preprocess"):
+          prefix = f"edge{key[-1]}_"
+          (new,) = [k for k in wanted[group][block] if k.startswith(prefix)]
+        else:
+          number, operation = key[4:].split("_", 1)
+          new = f"edge{int(number) + 2}_{operation}"
+        out[block][new] = value
+    return out
+
+  logits = unshared.apply({g: moved(g) for g in weights}, x)[0]
+  np.testing.assert_allclose(
+      logits, shared.apply(weights, x)[0], rtol=1e-4, atol=1e-4)

@@ -1,0 +1,78 @@
+"""The network of NAS-Bench-201, as a network of blocks.
+
+Dong & Yang, 2020, section 2.1 and the released code: a 3x3 convolution to 16
+channels; three stages of five cells with 16, 32 and 64 channels; between them a
+residual block of stride 2, whose shortcut is an average pooling and a 1x1
+convolution without BN; BN, ReLU, the mean over the image, a linear layer. A
+cell's node 0 is a block's node 1; the residual blocks are never transformed.
+
+Example, with the parameters of the benchmark's table:
+  >>> from natjax import blocks, cost
+  >>> network = from_string("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+"
+  ...                       "|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|")
+  >>> cost.network(network, blocks.Frame(10, 32)).params
+  1531546
+"""
+
+from collections.abc import Sequence
+
+from natjax import blocks as blocks_lib
+from natjax import errors
+from natjax.benchmarks import nasbench201
+
+_CELLS = 5  # Per stage.
+
+
+def network(names: Sequence[str]) -> blocks_lib.BlockNetwork:
+  """Builds the network of a cell.
+
+  Args:
+    names: six operations, by `nasbench201.EDGES`.
+  """
+  edges = tuple(
+      blocks_lib.Edge(name, source + 1, target + 1)
+      for name, (source, target) in zip(names, nasbench201.EDGES, strict=True))
+  blocks = []
+  for stage, width in enumerate(nasbench201.CHANNELS):
+    if stage:
+      blocks.append(_reduction(width))
+    blocks += [blocks_lib.Block((blocks_lib.Node(width),) * 3, edges)] * _CELLS
+  return blocks_lib.check(blocks_lib.BlockNetwork(
+      nasbench201.to_string(names),
+      stem=(blocks_lib.Layer("conv", nasbench201.CHANNELS[0], 3),),
+      blocks=tuple(blocks),
+      head=(blocks_lib.Layer("norm", activation="relu"),
+            *blocks_lib.CLASSIFIER),
+      preactivate=True))
+
+
+def from_string(text: str) -> blocks_lib.BlockNetwork:
+  """Builds the network of the benchmark's string (InputError)."""
+  return network(nasbench201.from_string(text))
+
+
+def to_string(architecture: blocks_lib.BlockNetwork) -> str:
+  """The benchmark's string of a network that `network` made.
+
+  Raises:
+    InputError: the cells differ, or it is another network.
+  """
+  first = architecture.blocks[0]
+  names = [edge.operation for edge in first.edges]
+  if len(names) != len(nasbench201.EDGES) or not all(
+      name in nasbench201.CANDIDATES for name in names) or (
+          network(names).blocks != architecture.blocks):
+    raise errors.InputError(
+        f"{architecture.name}: not a network of NAS-Bench-201, whose cells are"
+        " all alike")
+  return nasbench201.to_string(names)
+
+
+def _reduction(width: int) -> blocks_lib.Block:
+  """A residual block of stride 2 with `width` channels."""
+  node = lambda channels: blocks_lib.Node(channels, 2, fixed=True)
+  edge = blocks_lib.Edge
+  return blocks_lib.Block(
+      (node(width), node(width // 2), node(width)),
+      (edge("conv_3x3", 1, 2), edge("avg_pool_2x2", 1, 3),
+       edge("conv_3x3", 2, 4), edge("plain_conv_1x1", 3, 4)))

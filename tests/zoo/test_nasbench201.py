@@ -1,0 +1,61 @@
+"""The network of NAS-Bench-201."""
+
+import doctest
+
+import numpy as np
+import pytest
+
+from natjax import blocks
+from natjax import cost
+from natjax import errors
+from natjax import zoo
+from natjax.benchmarks import nasbench201
+from natjax.spaces import blocks as blocks_space
+
+SOME = np.random.default_rng(0).choice(nasbench201.COUNT, 60, replace=False)
+
+
+@pytest.mark.parametrize("name", nasbench201.DATASETS)
+def test_cost_of_networks_is_that_of_the_benchmark(name):
+  """`nasbench201.costs`, which its tests hold against the whole table."""
+  params, flops = nasbench201.costs(name)
+  data = nasbench201.dataset(name)
+  frame = blocks.Frame(data.num_classes, data.image_size)
+  for code in SOME.tolist():
+    names = nasbench201.to_names(nasbench201.decode(np.int32(code)))
+    found = cost.network(zoo.nasbench201.network(names), frame)
+    assert found.params == params[code]
+    assert found.madds + data.num_classes == flops[code]
+
+
+def test_strings_round_trip():
+  for code in SOME[:10].tolist():
+    text = nasbench201.to_string(
+        nasbench201.to_names(nasbench201.decode(np.int32(code))))
+    network = zoo.nasbench201.from_string(text)
+    assert zoo.nasbench201.to_string(network) == text
+    assert blocks.from_dict(blocks.to_dict(network)) == network
+
+
+def test_networks_of_another_kind_have_no_string():
+  with pytest.raises(errors.InputError, match="resnet20"):
+    zoo.nasbench201.to_string(zoo.get("resnet20"))
+  network = zoo.nasbench201.network(("conv_3x3",) * 6)
+  changed = network.blocks[0]._replace(edges=tuple(
+      e._replace(operation="skip_connect") for e in network.blocks[0].edges))
+  with pytest.raises(errors.InputError, match="all alike"):
+    zoo.nasbench201.to_string(
+        network._replace(blocks=(changed, *network.blocks[1:])))
+
+
+def test_the_space_is_the_benchmarks_own():
+  """Fifteen cells alike, no padding, residual blocks apart."""
+  network = zoo.nasbench201.network(("conv_3x3",) * 6)
+  space = blocks_space.space_for(network, method="natpp")
+  assert space.network == network
+  assert sorted(map(len, space.groups)) == [2, 15]
+  assert network.num_inputs_per_node == 3
+
+
+def test_examples():
+  assert doctest.testmod(zoo.nasbench201) == (0, 3)
