@@ -3,8 +3,9 @@
 As `methods.supervised`, of which it takes the settings; but the architecture
 is a part of the state (`networks.slot_network`), so that a comparison of many
 architectures compiles once. There is no drop path and no auxiliary head. A
-phase "test" may follow every epoch: it walks the test images, changes nothing,
-and gives the curve of Guo et al., 2021, Fig. 8.
+phase "test" may follow every epoch: it walks the test images, those left out
+that do not fill a batch, changes nothing, and gives the curve of Guo et al.,
+2021, Fig. 8.
 """
 
 import functools
