@@ -15,9 +15,10 @@ group, and README.md. A setting that stands in results.json already is not run
 again, so an interrupted run goes on where it stopped; remove the file to start
 anew.
 
-Presets: smoke takes seconds and teaches nothing; small takes about a quarter
-of an hour on 2 idle cores: the policies and fractions at full length, the
-sweeps at an eighth of the steps; paper takes some hours, all at full length.
+Presets: smoke takes a minute, most of it compilation, and teaches nothing;
+small, which took 34 minutes on 2 cores that others kept busy too, trains the
+policies and fractions at full length and the sweeps for 500 steps of 32 inputs,
+so that these compare how fast a policy learns; paper trains all at full length.
 """
 
 import argparse
