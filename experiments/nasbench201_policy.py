@@ -63,7 +63,7 @@ class Preset(NamedTuple):
   sweep: dict
 
 
-_TINY = {"steps": 2, "inputs": 2, "samples": 2, "features": 4}
+_TINY = {"steps": 2, "inputs": 2, "samples": 2}
 PRESETS = {
     "smoke": Preset(2, _TINY, _TINY),
     "small": Preset(5, {}, {"steps": 500, "inputs": 32}),
@@ -215,7 +215,8 @@ def write_report(out, done, command, preset):
       " distinct entries of the table that a training looked up, of 15625."
       f" Cells that came to cost more, over all runs: {violations}.", "",
       f"Command (preset {preset}): `{command}`", "",
-      f"Hardware: {hardware}; "
+      f"Hardware: {hardware}, load average {os.getloadavg()[0]:.1f} when this"
+      " was written (others' work makes seconds longer); "
       + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".", ""]
   files.write(out / "README.md", "\n".join(lines).encode())
 
