@@ -54,7 +54,8 @@ def test_json(table):
 
 
 def test_text(table):
-  code, out, err = run("benchmark", "nasbench201", "--table", table, *TINY, "--features", 4)
+  code, out, err = run("benchmark", "nasbench201", "--table", table, *TINY,
+                       "--features", 4)
   assert code == 0
   for part in ("the oracle", "best of 10", "0 cells came to cost more"):
     assert part in out
