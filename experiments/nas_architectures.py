@@ -7,6 +7,10 @@ that the authors published (none for PC-DARTS, whose original is that of its
 own authors). All are trained from scratch, alike, on CIFAR-10 and CIFAR-100.
 The original is trained once for both methods.
 
+`--representations` transforms each network in a second graph of the same
+function, too, its nodes in another order and each node's edges exchanged:
+section 5.2 says that results are stable across such graphs.
+
 Commands, with DATA a folder that holds cifar10.npz or another form that
 `natjax.data.load` finds:
   python experiments/nas_architectures.py --preset smoke --out runs/smoke
@@ -30,27 +34,24 @@ import argparse
 from collections.abc import Sequence
 import dataclasses
 import pathlib
-import shlex
-import shutil
 import sys
 from typing import Any
 
-import numpy as np
 import recording
+import transforming
 
 import natjax
+from natjax import architecture
 from natjax import codec
 from natjax import cost as cost_lib
 from natjax import data as data_lib
 from natjax import errors
 from natjax import pipeline
 from natjax import presets
-from natjax import runs
 from natjax import skeleton as skeleton_lib
 from natjax import zoo
 from natjax.methods import nat
 from natjax.methods import supervised
-from natjax.training import metrics
 
 # Of every network, what the authors published as made of it.
 NETWORKS = {
@@ -59,9 +60,8 @@ NETWORKS = {
     "naonet": {"nat": "nat_naonet", "natpp": "natv2_naonet"},
     "pc_darts_cifar": {},
 }
-KINDS = {"original": "original", "nat": "NAT", "natpp": "NAT++",
-         "published_nat": "NAT, published",
-         "published_natpp": "NAT++, published"}
+KINDS = {**transforming.KINDS, "nat_another_graph": "NAT, another graph",
+         "natpp_another_graph": "NAT++, another graph"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Config:
   Attributes:
     datasets: names or paths of the data sets.
     networks: of `NETWORKS`.
+    representations: whether to transform a second graph of each network.
     image_size: side to which images are brought.
     train_images: how many training images to use, drawn; 0 is all.
     search: of NAT and of NAT++.
@@ -80,6 +81,7 @@ class Config:
 
   datasets: tuple[str, ...]
   networks: tuple[str, ...]
+  representations: bool
   image_size: int
   train_images: int
   search: nat.NATConfig
@@ -89,7 +91,8 @@ class Config:
 
 PRESETS = {
     "smoke": Config(
-        datasets=("digits",), networks=("darts",), image_size=8,
+        datasets=("digits",), networks=("darts",), representations=False,
+        image_size=8,
         train_images=128,
         search=nat.NATConfig(
             init_channels=2, cells=1, epochs=2, warmup_epochs=1, batch_size=32,
@@ -98,7 +101,8 @@ PRESETS = {
             init_channels=2, cells=1, epochs=1, batch_size=32, auxiliary=False,
             drop_path=0.0, cutout=0)),
     "small": Config(
-        datasets=("cifar10",), networks=tuple(NETWORKS), image_size=16,
+        datasets=("cifar10",), networks=tuple(NETWORKS),
+        representations=False, image_size=16,
         train_images=8000,
         search=nat.NATConfig(
             init_channels=8, cells=3, epochs=8, warmup_epochs=5,
@@ -110,103 +114,62 @@ PRESETS = {
             learning_rate=0.05, auxiliary=False, drop_path=0.0, cutout=0)),
     "paper": Config(
         datasets=("cifar10", "cifar100"), networks=tuple(NETWORKS),
-        image_size=32, train_images=0, search=presets.get("paper").search,
-        train=presets.get("paper").train),
+        representations=False, image_size=32, train_images=0,
+        search=presets.get("paper").search, train=presets.get("paper").train),
 }
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-  parser.add_argument("--preset", choices=PRESETS, default="small")
-  parser.add_argument("--networks", nargs="+", choices=NETWORKS,
-                      help="default: the preset's")
-  parser.add_argument("--datasets", nargs="+", help="default: the preset's")
-  parser.add_argument("--data-dir", help="where the data sets lie")
-  parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument("--out", type=pathlib.Path, required=True,
-                      help="folder to work in, and to resume from")
-  parser.add_argument("--overwrite", action="store_true",
-                      help="remove what is in --out and start anew")
-  parser.add_argument("--report", type=pathlib.Path,
-                      help="folder to record the results in")
+  recording.add_flags(parser, PRESETS)
+  transforming.add_flags(parser, NETWORKS)
   return parser.parse_args(argv)
 
 
-def load(name: str, data_dir: str | None, config: Config) -> data_lib.Dataset:
-  """The data set, with a part of its training images where so configured."""
-  dataset = data_lib.load(name, data_dir=data_dir, image_size=config.image_size)
-  if not config.train_images:
-    return dataset
-  rows = np.random.default_rng([config.seed, 1]).permutation(
-      len(dataset.train_labels))[:config.train_images]
-  return dataclasses.replace(
-      dataset, train_images=dataset.train_images[rows],
-      train_labels=dataset.train_labels[rows])
+def another_graph(
+    genotype: architecture.Genotype,
+) -> architecture.Genotype:
+  """Another graph of the same function.
 
-
-def transform(
-    network: str, method: str, dataset: data_lib.Dataset, config: Config,
-    out: pathlib.Path, originals: pathlib.Path | None,
-) -> dict[str, Any]:
-  """Transforms a network and trains it and what became of it.
-
-  Args:
-    network: of the zoo.
-    method: "nat" or "natpp".
-    dataset: the images.
-    config: the settings.
-    out: the run's folder.
-    originals: a finished run that trained the same originals, or None.
-
-  Returns:
-    What `pipeline.transform` returns.
+  The two edges of every node change places, and nodes that do not depend on
+  each other change their order where the cell leaves a choice.
   """
-  job = pipeline.TransformJob(
-      zoo.get(network), dataset, config.search, config.train, method=method,
-      seed=config.seed, devices=None)
-  runs.open_run(out, job.describe())
-  if originals is not None:
-    # The same settings and seeds: these very networks would be trained again.
-    for source in (originals / runs.NETWORKS).glob(f"original-*/{runs.RESULT}"):
-      target = out / runs.NETWORKS / source.parent.name
-      if not (target / runs.RESULT).exists():
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source.parent, target,
-                        ignore=shutil.ignore_patterns("checkpoint"))
-  return job.run(out, overwrite=False, listener=listener(f"{network} {method}"))
+  return architecture.check(architecture.Genotype(*map(_renumbered, genotype)))
 
 
-def listener(name: str) -> pipeline.Listener:
-  """Prints the end of every epoch."""
-  return pipeline.Listener(on_row=lambda row: say(f"{name}: " + " ".join(
-      f"{k} {v:.4f}" if isinstance(v, float) else str(v)
-      for k, v in row.items())))
+def _renumbered(cell: architecture.Cell) -> architecture.Cell:
+  first = architecture.NUM_INPUTS
+  order, waiting = list(range(first)), set(
+      range(first, first + cell.num_nodes))
+  while waiting:  # Of the nodes whose sources are placed, the last comes next.
+    order.append(max(n for n in waiting if all(
+        e.source in order for e in cell.incoming(n))))
+    waiting.remove(order[-1])
+  number = {old: new for new, old in enumerate(order)}
+  return architecture.Cell(
+      tuple(architecture.Edge(e.operation, number[e.source], number[n])
+            for n in order[first:] for e in reversed(cell.incoming(n))),
+      tuple(number[n] for n in cell.concat))
 
 
 def compare(
     network: str, dataset: data_lib.Dataset, config: Config, out: pathlib.Path
 ) -> dict[str, Any]:
   """Trains everything of one network; returns a row per kind."""
-  found = {}
-  first = None
-  for method in ("nat", "natpp"):
-    result = transform(network, method, dataset, config, out / method, first)
-    first = out / method
-    for kind, key in (("original", "original"), (method, "transformed")):
-      found[kind] = result[key] | {
-          "architecture": result["architectures"][key]}
-    found[method] |= {"candidates": len(result["candidates"]),
-                      "changes": len(result["changes"]),
-                      "search_seconds": result["search_seconds"]}
+  settings = transforming.Settings(config.search, config.train, config.seed)
+  genotype = zoo.get(network)
+  found = transforming.both(network, genotype, dataset, settings, out)
   for method, name in NETWORKS[network].items():
     kind = f"published_{method}"
-    result = pipeline.train(
-        zoo.get(name), dataset, out=out / kind, config=config.train,
-        seed=config.seed, listener=listener(name))
-    found[kind] = {k: result[k] for k in (
-        "params", "madds", "accuracy", "accuracy_std", "accuracies",
-        "architecture")}
+    found[kind] = transforming.train(
+        name, zoo.get(name), dataset, settings, out / kind)
+  if config.representations:
+    other = transforming.both(
+        f"{network} in another graph", another_graph(genotype), dataset,
+        settings, out / "another_graph")
+    for method in ("nat", "natpp"):
+      found[f"{method}_another_graph"] = other[method]
   for row in found.values():
     cost = cost_lib.network(codec.from_dict(row["architecture"]),
                             skeleton_lib.Skeleton())
@@ -229,7 +192,6 @@ def readme(config: Config, result: dict[str, Any]) -> str:
          "parameters at C=36, M", "multiply-adds at C=36, M",
          "test accuracy, %", "edges changed"), rows), ""]
   train, search = config.train, config.search
-  versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
   return "\n".join([
       "# NAS architectures, transformed", "",
       "\"Published\" are the genotypes that the authors released, retrained"
@@ -240,14 +202,7 @@ def readme(config: Config, result: dict[str, Any]) -> str:
       f" {config.train_images or 'all'} images, {train.epochs} epochs."
       f" Searched: {search.init_channels} channels, {search.cells} cells,"
       f" {search.epochs} epochs ({search.warmup_epochs} of them for the weights"
-      " alone).", "", f"Command: `{result['command']}`", "",
-      f"Hardware: {result['hardware']}; {result['seconds']:.0f} s, the load"
-      f" average {result['load']} at the end; {versions}.", ""])
-
-
-def say(text: str) -> None:
-  """Prints a line at once."""
-  print(text, flush=True)
+      " alone).", "", *recording.in_words(result)])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -255,39 +210,24 @@ def main(argv: Sequence[str] | None = None) -> None:
   natjax.configure_compilation()
 
   # Config.
-  config = PRESETS[args.preset]
-  config = dataclasses.replace(
-      config, seed=args.seed, networks=tuple(args.networks or config.networks),
-      datasets=tuple(args.datasets or config.datasets))
+  config = transforming.configured(PRESETS[args.preset], args)
   out = recording.open_folder(
-      args.out, dataclasses.asdict(config), overwrite=args.overwrite)
-  say(f"{recording.hardware()}; seed {config.seed}; {pipeline.versions()}")
+      args.out, dataclasses.asdict(config),
+      overwrite=args.overwrite)
+  transforming.say(f"{recording.hardware()}; seed {config.seed};"
+                   f" {pipeline.versions()}")
 
   # Data, search, train, evaluate.
-  datasets = {name: load(name, args.data_dir, config)
-              for name in config.datasets}
-  with recording.clock(out) as spent:
-    found = {
-        dataset.name: {
-            network: compare(network, dataset, config,
-                             out / dataset.name / network)
-            for network in config.networks}
-        for dataset in datasets.values()}
+  found, seconds = transforming.over_datasets(
+      config, args, out, lambda network, dataset, folder: compare(
+          network, dataset, config, folder))
 
   # Report.
   result = {
       "datasets": found, "config": dataclasses.asdict(config),
-      "seconds": round(spent(), 1),
-      "command": shlex.join(["python", "experiments/nas_architectures.py", *(
-          sys.argv[1:] if argv is None else argv)]),
-      "hardware": recording.hardware(), "load": recording.load_average(),
-      "versions": pipeline.versions()}
-  report = args.report or out / "report"
-  report.mkdir(parents=True, exist_ok=True)
-  recording.write(report / "result.json", result)
-  metrics.write_text(report / "README.md", readme(config, result))
-  say((report / "README.md").read_text(encoding="utf-8"))
-  say(f"recorded in {report}")
+      **recording.circumstances("nas_architectures.py", argv, seconds)}
+  transforming.report(args.report or out / "report", result,
+                      readme(config, result))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ moment: every finished part is a file there, and the same command goes on. At
 the end it writes its record (--report): JSON, pictures, README.md.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import argparse
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
 import json
 import os
 import pathlib
 import platform
+import shlex
 import shutil
+import sys
 import time
 from typing import Any
 
@@ -19,6 +22,7 @@ import jax
 import numpy as np
 
 from natjax import errors
+from natjax import pipeline
 from natjax.training import metrics
 
 CONFIG = "experiment.json"
@@ -87,6 +91,43 @@ def clock(out: pathlib.Path) -> Iterator[Callable[[], float]]:
     yield spent
   finally:
     write(path, spent())
+
+
+def add_flags(parser: argparse.ArgumentParser, presets: Iterable[str]) -> None:
+  """Adds the arguments that every experiment has."""
+  parser.add_argument("--preset", choices=tuple(presets), default="small")
+  parser.add_argument("--data-dir", help="where the data sets lie")
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--out", type=pathlib.Path, required=True,
+                      help="folder to work in, and to resume from")
+  parser.add_argument("--overwrite", action="store_true",
+                      help="remove what is in --out and start anew")
+  parser.add_argument("--report", type=pathlib.Path,
+                      help="folder to record the results in")
+
+
+def circumstances(
+    script: str, argv: Sequence[str] | None, seconds: float
+) -> dict[str, Any]:
+  """How a result came about: command, time, machine, versions."""
+  given = list(sys.argv[1:] if argv is None else argv)
+  # What a folder is called on one machine says nothing on another.
+  for flag, name in (("--data-dir", "DATA"), ("--out", "OUT")):
+    if flag in given[:-1] and given[given.index(flag) + 1].startswith("/"):
+      given[given.index(flag) + 1] = name
+  return {
+      "seconds": round(seconds, 1),
+      "command": shlex.join(["python", f"experiments/{script}", *given]),
+      "hardware": hardware(), "load": load_average(),
+      "versions": pipeline.versions()}
+
+
+def in_words(found: dict[str, Any]) -> list[str]:
+  """`circumstances` as the last lines of a record."""
+  versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
+  return [f"Command: `{found['command']}`", "",
+          f"Hardware: {found['hardware']}; {found['seconds']:.0f} s, the load"
+          f" average {found['load']} at the end; {versions}.", ""]
 
 
 def hardware() -> str:

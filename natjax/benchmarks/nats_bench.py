@@ -224,7 +224,7 @@ def _mean(trials, trained, split, path):
     raise errors.InputError(
         f"{path}: no accuracies from 0 to 100 for {trained}, {split};"
         f" {_ADVICE}")
-  return float(np.mean(values))
+  return sum(values) / len(values)
 
 
 def _get(data, key, kind, path):

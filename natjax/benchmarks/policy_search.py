@@ -28,6 +28,7 @@ steps.
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 import math
 from typing import Any
 from typing import NamedTuple
@@ -41,6 +42,7 @@ import optax
 from natjax import architecture as architecture_lib
 from natjax import errors
 from natjax import operations
+from natjax import settings
 from natjax import transitions
 from natjax.benchmarks import nasbench201
 from natjax.methods import nat
@@ -49,9 +51,11 @@ from natjax.policies import line_graph
 from natjax.policies import sampling
 from natjax.training import optimizers
 
+POLICIES = ("default", "published")
 BASELINES = ("auto", "leave_one_out", "none", "moving_average")
 TRIALS = 10  # Transformations sampled per input when the policy is judged.
 
+_FIRST_SQUARE = 0.01  # Ten points, squared, before any advantage is known.
 _CHUNK = 625  # Inputs judged at a time.
 _NODES = 3  # A node's edges fill its slots by source.
 _SLOTS = tuple((target - 1) * _NODES + source
@@ -74,7 +78,7 @@ class SearchConfig:
     entropy_weight: lambda, at the first step.
     entropy_decay: what is left of lambda at the last step, relative.
     scale_advantages: divides an input's advantages by the deviation of its
-      rewards; has no effect on a single sample, which has none.
+      rewards; a single sample's by a moving root mean square of advantages.
     baseline: "leave_one_out", "moving_average", "none", or "auto", the first
       where n > 1, else the second.
     gcn_layers: graph convolutions, 1, 2, 5 or 10.
@@ -89,7 +93,7 @@ class SearchConfig:
   steps: int = 4000
   inputs: int = 64
   samples: int = 8
-  learning_rate: float = 5e-3
+  learning_rate: float = 3e-3
   entropy_weight: float = 1.0
   entropy_decay: float = 0.02
   scale_advantages: bool = True
@@ -115,18 +119,10 @@ def check(config: SearchConfig) -> SearchConfig:
     InputError: an unknown choice, a number out of its range, or a baseline
       that needs other samples.
   """
-  for name, allowed in (("method", tuple(transitions.SCHEMES)),
-                        ("policy", nat.POLICIES), ("baseline", BASELINES),
-                        ("dataset", tuple(nasbench201.DATASETS))):
-    value = getattr(config, name)
-    if value not in allowed:
-      raise errors.InputError(
-          f"{name} is '{value}'; choose one of {', '.join(allowed)}")
-  for name in ("steps", "inputs", "samples", "features"):
-    if getattr(config, name) < 1:
-      raise errors.InputError(
-          f"{name} is {getattr(config, name)} and must be at least 1; pass a"
-          f" larger --{name}")
+  settings.one_of(
+      config, method=tuple(transitions.SCHEMES), policy=POLICIES,
+      baseline=BASELINES, dataset=tuple(nasbench201.DATASETS))
+  settings.at_least_one(config, "steps", "inputs", "samples", "features")
   for name, allowed, good in (
       ("learning_rate", "a positive number", lambda x: 0 < x < math.inf),
       ("entropy_weight", "0 or more", lambda x: 0 <= x < math.inf),
@@ -142,10 +138,7 @@ def check(config: SearchConfig) -> SearchConfig:
         f" leaves {train_count(config)} to train and"
         f" {nasbench201.COUNT - train_count(config)} to judge; pass another"
         " --train-fraction")
-  if config.baseline == "leave_one_out" and config.samples == 1:
-    raise errors.InputError(
-        "baseline 'leave_one_out' needs other samples and samples is 1; pass"
-        " --samples 2 or more, or another --baseline")
+  settings.other_samples(config)
   gcn.check_layers(config.gcn_layers)
   return config
 
@@ -239,6 +232,7 @@ class _Carry(NamedTuple):
   params: Any
   opt_state: Any
   average: jax.Array  # f32[], of the reward.
+  square: jax.Array  # f32[], a moving average of squared advantages.
   read: jax.Array  # bool[15625], cells whose accuracy was looked up.
   rng: jax.Array
 
@@ -285,13 +279,19 @@ class Search:
     """Codes i32[...] of operations i32[..., 6] after actions i32[..., 6]."""
     return nasbench201.encode(self.outcome[operation, actions])
 
-  def advantages(self, rewards: jax.Array, average: jax.Array) -> jax.Array:
-    """Reward less baseline, scaled if so set; f32[m, n]."""
-    result = nat.advantages(rewards, baseline(self.config), average)
-    if self.config.scale_advantages and self.config.samples > 1:
-      # A hundredth of a point is noise: equal rewards stay equal.
-      result /= jnp.std(rewards, axis=1, keepdims=True) + 3e-4
-    return result
+  def advantages(
+      self, rewards: jax.Array, carry: _Carry
+  ) -> tuple[jax.Array, jax.Array]:
+    """Reward less baseline, scaled if so set, f32[m, n]; the next `square`."""
+    result = nat.advantages(rewards, baseline(self.config), carry.average)
+    square = 0.99 * carry.square + 0.01 * jnp.mean(result**2)
+    if not self.config.scale_advantages:
+      return result, square
+    spread = jnp.sqrt(square)
+    if self.config.samples > 1:
+      spread = jnp.std(rewards, axis=1, keepdims=True)
+    # A few hundredths of a point are noise: nearly equal rewards stay so.
+    return result / (spread + 3e-4), square
 
   def update(self, carry: _Carry, beta: jax.Array, weight: jax.Array,
              accuracy: jax.Array) -> tuple[_Carry, tuple[jax.Array, ...]]:
@@ -314,7 +314,7 @@ class Search:
       actions = draw(rng_alpha, lax.stop_gradient(log_p), self.config.samples)
       alpha = self.transform(operation, actions)  # [n, m]
       rewards = (accuracy[alpha] - accuracy[beta]).T  # R(alpha | beta)
-      advantage = self.advantages(rewards, carry.average)
+      advantage, square = self.advantages(rewards, carry)
       chosen = jnp.take_along_axis(
           log_p[None], actions[..., None], -1)[..., 0]
       open_ = self.valid[operation]
@@ -322,15 +322,16 @@ class Search:
           open_, log_p, 0.0), 0.0)
       entropy = jnp.mean(jnp.sum(surprise, (-1, -2)))
       gain = jnp.mean(jnp.sum(chosen, -1).T * advantage)
-      return -gain - weight * entropy, (rewards, entropy, alpha)
+      return -gain - weight * entropy, (rewards, entropy, alpha, square)
 
-    grads, (rewards, entropy, alpha) = jax.grad(
+    grads, (rewards, entropy, alpha, square) = jax.grad(
         objective, has_aux=True)(carry.params)
     updates, opt_state = self.optimizer.update(
         grads, carry.opt_state, carry.params)
     return _Carry(
         params=optax.apply_updates(carry.params, updates), opt_state=opt_state,
         average=nat.next_average(rewards, "moving_average", carry.average),
+        square=square,
         read=carry.read.at[beta].set(True).at[alpha.reshape(-1)].set(True),
         rng=rng), (jnp.mean(rewards), entropy)
 
@@ -367,14 +368,22 @@ class Search:
       weight = c.entropy_weight * c.entropy_decay ** (number / c.steps)
       return self.update(carry, beta, weight, accuracy)
 
-    carry = _Carry(params, self.optimizer.init(params), jnp.zeros(()),
-                   jnp.zeros(nasbench201.COUNT, bool), rng_step)
+    carry = _Carry(
+        params, self.optimizer.init(params), average=jnp.zeros(()),
+        square=jnp.float32(_FIRST_SQUARE),
+        read=jnp.zeros(nasbench201.COUNT, bool), rng=rng_step)
     carry, (reward, entropy) = lax.scan(
         step, carry, (jax.random.split(rng_inputs, c.steps),
                       jnp.arange(c.steps)))
     argmax, samples = self.transform_all(carry.params, rng_judge)
     return Found(cells[count:], argmax, samples, jnp.sum(carry.read), reward,
                  entropy)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run(config: SearchConfig, keys: jax.Array, accuracy: jax.Array) -> Found:
+  """All seeds' runs, compiled once per settings and number of seeds."""
+  return jax.vmap(Search(config).run_seed, (0, None))(keys, accuracy)
 
 
 def check_seeds(seeds: Sequence[int]) -> Sequence[int]:
@@ -403,9 +412,8 @@ def train(
     InputError: settings that cannot be run, no or a negative seed, or a data
       set that the table lacks.
   """
-  search = Search(config)
+  check(config)
   check_seeds(seeds)
   accuracy = table.accuracies(config.dataset).valid
   keys = jnp.stack([jax.random.key(np.uint32(seed)) for seed in seeds])
-  found = jax.jit(jax.vmap(search.run_seed, (0, None)))(keys, accuracy)
-  return jax.device_get(found)
+  return jax.device_get(_run(config, keys, accuracy))

@@ -19,7 +19,7 @@ _HELP = {
     "steps": "updates of the policy (4000; published policy 2000)",
     "inputs": "input architectures per step (64; published policy 32)",
     "samples": "transformations sampled per input (8)",
-    "learning_rate": "of Adam, at first (0.005; published policy 0.0003)",
+    "learning_rate": "of Adam, at first (0.003; published policy 0.0003)",
     "entropy_weight": "lambda, at first (1)",
     "entropy_decay": "what is left of lambda at the last step (0.02)",
     "scale_advantages": "divide an input's advantages by the deviation of its"

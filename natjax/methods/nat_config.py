@@ -3,10 +3,12 @@
 import dataclasses
 
 from natjax import errors
+from natjax import settings
 from natjax.policies import gcn
 
 BASELINES = ("auto", "leave_one_out", "none", "moving_average", "published")
 POLICIES = ("default", "published")
+DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,31 +84,15 @@ def check(config: NATConfig) -> NATConfig:
     InputError: an unknown choice, a baseline that needs other samples, or a
       count below one.
   """
-  for name, allowed in (("policy", POLICIES), ("baseline", BASELINES),
-                        ("selection", ("sample", "argmax")),
-                        ("dtype", ("float32", "bfloat16"))):
-    value = getattr(config, name)
-    if value not in allowed:
-      raise errors.InputError(
-          f"{name} is '{value}'; choose one of {', '.join(allowed)}")
-  for name in ("epochs", "batch_size", "inputs", "samples", "candidates"):
-    if getattr(config, name) < 1:
-      option = name.replace("_", "-")
-      raise errors.InputError(
-          f"{option} is {getattr(config, name)} and must be at least 1; pass a"
-          f" larger --{option}")
-  for name in ("learning_rate", "final_learning_rate", "momentum",
-               "weight_decay", "max_grad_norm", "policy_learning_rate",
-               "entropy_weight"):
-    if getattr(config, name) < 0:
-      option = name.replace("_", "-")
-      raise errors.InputError(
-          f"{option} is {getattr(config, name)} and must not be negative;"
-          f" pass 0 or more with --{option}")
-  if config.baseline == "leave_one_out" and config.samples == 1:
-    raise errors.InputError(
-        "baseline 'leave_one_out' needs other samples and samples is 1; pass"
-        " --samples 2 or more, or another --baseline")
+  settings.one_of(config, policy=POLICIES, baseline=BASELINES,
+                  selection=("sample", "argmax"), dtype=DTYPES)
+  settings.at_least_one(
+      config, "epochs", "batch_size", "inputs", "samples", "candidates")
+  settings.not_negative(
+      config, "learning_rate", "final_learning_rate", "momentum",
+      "weight_decay", "max_grad_norm", "policy_learning_rate",
+      "entropy_weight")
+  settings.other_samples(config)
   if not 0 <= config.warmup_epochs < config.epochs:
     raise errors.InputError(
         f"warmup-epochs is {config.warmup_epochs} and must lie in [0, epochs)"

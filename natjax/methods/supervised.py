@@ -18,6 +18,7 @@ import optax
 from natjax import blocks as blocks_lib
 from natjax import codec
 from natjax import errors
+from natjax import settings
 from natjax import skeleton as skeleton_lib
 from natjax.methods import base
 from natjax.networks import build as build_lib
@@ -91,27 +92,15 @@ class TrainState(NamedTuple):
 
 def check(config: TrainConfig) -> TrainConfig:
   """Returns the settings if they fit together (InputError)."""
-  for name in ("epochs", "batch_size", "seeds"):
-    if getattr(config, name) < 1:
-      option = name.replace("_", "-")
-      raise errors.InputError(
-          f"{option} is {getattr(config, name)} and must be at least 1; pass a"
-          f" larger --{option}")
-  for name in ("learning_rate", "final_learning_rate", "momentum",
-               "weight_decay", "max_grad_norm", "auxiliary_weight",
-               "label_smoothing"):
-    if getattr(config, name) < 0:
-      option = name.replace("_", "-")
-      raise errors.InputError(
-          f"{option} is {getattr(config, name)} and must not be negative;"
-          f" pass 0 or more with --{option}")
+  settings.one_of(config, dtype=("float32", "bfloat16"))
+  settings.at_least_one(config, "epochs", "batch_size", "seeds")
+  settings.not_negative(
+      config, "learning_rate", "final_learning_rate", "momentum",
+      "weight_decay", "max_grad_norm", "auxiliary_weight", "label_smoothing")
   if not 0 <= config.drop_path < 1:
     raise errors.InputError(
         f"drop-path is {config.drop_path} and must lie in [0, 1); 0 turns it"
         " off")
-  if config.dtype not in ("float32", "bfloat16"):
-    raise errors.InputError(
-        f"dtype is '{config.dtype}'; choose float32 or bfloat16")
   return config
 
 

@@ -29,6 +29,7 @@ from natjax import primitives
 from natjax.networks import block_network
 from natjax.networks import cell_scan
 from natjax.networks import layers as layers_lib
+from natjax.networks import supernet as supernet_lib
 
 Params = Any
 
@@ -162,7 +163,8 @@ class BlockSupernet:
                 rng_blocks, len(self.runs)), strict=True)]
     return {
         "stem": self._stem.init(rng_stem, images).get("params", {}),
-        "runs": _redraw(jax.random.fold_in(rng, 1), runs),
+        "runs": supernet_lib.redraw_kernels(
+            jax.random.fold_in(rng, 1), runs, _leading_axes),
         "head": self._head.init(rng_head, features).get("params", {}),
     }
 
@@ -295,23 +297,6 @@ def _normalised(module):
   return build
 
 
-def _redraw(rng, runs):
-  """Draws the kernels of the library's own operations all at once.
-
-  They have the distribution that they would have anyway; a call of the
-  generator for each took most of the time to compile.
-  """
-  flat, treedef = jax.tree_util.tree_flatten_with_path(runs)
-  own = [path[-1].key == "kernel" and any(
-      getattr(k, "key", None) in operations.BUILTIN for k in path)
-         for path, _ in flat]
-  total = sum(x.size for (_, x), mine in zip(flat, own, strict=True) if mine)
-  draws, start, leaves = jax.random.uniform(rng, (total,), minval=-1), 0, []
-  for (_, x), mine in zip(flat, own, strict=True):
-    if mine:
-      fan_in = np.prod(x.shape[1:-1])
-      x = draws[start:start + x.size].reshape(x.shape) / np.sqrt(
-          fan_in).astype(np.float32)
-      start += x.size
-    leaves.append(x)
-  return jax.tree_util.tree_unflatten(treedef, leaves)
+def _leading_axes(keys):
+  """Of a kernel: [J] on edges; None for a user's own operations."""
+  return 1 if keys[2] in operations.BUILTIN else None

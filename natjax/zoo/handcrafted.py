@@ -43,9 +43,10 @@ def vgg16(skeleton: str) -> blocks_lib.BlockNetwork:
   """VGG16 (Simonyan & Zisserman, 2015, configuration D).
 
   Convolutions have biases and no BN, as published; on CIFAR two linear layers
-  of 512. Parameters are the paper's 15.2 M (CIFAR) and 138 M (ImageNet).
-  Multiply-adds: 313.7 M on CIFAR (the paper prints 313), 15470 M on ImageNet,
-  where the paper's 15620 counts 1 % more; what else it counts it does not say.
+  of 512. Parameters: 15.2 M (CIFAR) and 138 M (ImageNet), as the table has
+  them. Multiply-adds: 313.7 M on CIFAR, of which convolutions 313.2 M (313 in
+  the table); 15470 M on ImageNet, where the table's 15620 M holds 1 % more than
+  convolutions and linear layers, and the paper does not say what.
   """
   return _vgg16(skeleton, "bias")
 
@@ -93,14 +94,18 @@ def resnet20(skeleton: str) -> blocks_lib.BlockNetwork:
 
   Shortcuts that change shape are projections (the paper's option B; its CIFAR
   networks use option A, zero padding, which holds 2,752 parameters less).
-  Parameters 0.3 M and multiply-adds 41 M, as in the paper's table.
+  Parameters: 0.3 M, multiply-adds: 41 M, as the table has them.
   """
   del skeleton
   return _resnet_cifar("resnet20", 3)
 
 
 def resnet56(skeleton: str) -> blocks_lib.BlockNetwork:
-  """ResNet56 (He et al., 2016, section 4.2); see `resnet20`."""
+  """ResNet56 (He et al., 2016, section 4.2); see `resnet20`.
+
+  Parameters: 0.9 M, as the table has them. Multiply-adds: 125.7 M; with two
+  more for every number that BN normalises they would be the table's 127 M.
+  """
   del skeleton
   return _resnet_cifar("resnet56", 9)
 
@@ -113,14 +118,22 @@ def _resnet_stem(skeleton: str) -> tuple[Layer, ...]:
 
 
 def resnet18(skeleton: str) -> blocks_lib.BlockNetwork:
-  """ResNet18 (He et al., 2016); on CIFAR with a 3x3 stem, not pooled."""
+  """ResNet18 (He et al., 2016); on CIFAR with a 3x3 stem, not pooled.
+
+  On ImageNet 11.7 M parameters, as the table has them, and 1814 M multiply-adds
+  (He et al.: 1.8 billion), where the table prints 1580 M for reasons unknown.
+  """
   return blocks_lib.BlockNetwork(
       "resnet18", _resnet_stem(skeleton),
       _stages(_basic, (64, 128, 256, 512), (2, 2, 2, 2)))
 
 
 def resnet50(skeleton: str) -> blocks_lib.BlockNetwork:
-  """ResNet50 (He et al., 2016), the stride in the first 1x1 convolution."""
+  """ResNet50 (He et al., 2016), the stride in the first 1x1 convolution.
+
+  On ImageNet 25.6 M parameters, as the table has them, and 3858 M multiply-adds
+  (He et al.: 3.8 billion), where the table prints 3530 M for reasons unknown.
+  """
   return blocks_lib.BlockNetwork(
       "resnet50", _resnet_stem(skeleton),
       _stages(_bottleneck, (64, 128, 256, 512), (3, 4, 6, 3)))
@@ -147,7 +160,10 @@ def _shuffle_unit(
 def shufflenet(skeleton: str) -> blocks_lib.BlockNetwork:
   """ShuffleNet V1, 1.0x, 8 groups (Zhang et al., 2018, table 1).
 
-  On CIFAR neither the stem nor the first stage strides.
+  On CIFAR neither the stem nor the first stage strides: the table's
+  multiply-adds there, 161 M, are four times what they would be otherwise.
+  Parameters: 0.9 M (CIFAR), 2.4 M (ImageNet), multiply-adds: 161.7 M, 138 M, as
+  the table has them (it cuts 161.7 off).
   """
   stem = (Layer("conv", 24, 3, activation="relu"),)
   if skeleton == "imagenet":
@@ -215,7 +231,10 @@ def mobilenetv2(skeleton: str) -> blocks_lib.BlockNetwork:
   """MobileNetV2 (Sandler et al., 2018, table 2).
 
   On CIFAR the stem and the stage of 24 channels do not stride, and blocks of
-  stride 1 that change the width have a projection as shortcut.
+  stride 1 that change the width have a projection as shortcut, without which
+  the parameters would be 2.2 M and not the table's 2.3 M. Multiply-adds there:
+  90.1 M (the table prints 91 M). On ImageNet 300.8 M, and 3.50 M parameters,
+  which the table, as Sandler et al., prints as 3.4 M.
   """
   slow = skeleton == "cifar"
   stages = (
@@ -234,7 +253,9 @@ def lresnet34e_ir(skeleton: str) -> blocks_lib.BlockNetwork:
   """LResNet34E-IR (Deng et al., 2019, ArcFace): a face network of 112 pixels.
 
   Blocks are BN, convolution, BN, PReLU, strided convolution, BN; the embedding
-  of 512 comes from BN, dropout, a linear layer and BN.
+  of 512 comes from BN, dropout, a linear layer and BN. 34.1 M parameters and
+  4460 M multiply-adds; the table prints 31.8 M and 7104 M, and no published
+  definition that was found gives those.
   """
   del skeleton
 
@@ -258,6 +279,9 @@ def lresnet34e_ir(skeleton: str) -> blocks_lib.BlockNetwork:
 
 def mobilefacenet(skeleton: str) -> blocks_lib.BlockNetwork:
   """MobileFaceNet (Chen et al., 2018, table 1): 112 pixels, embedding of 128.
+
+  1.0 M parameters, as the table has them. 221.0 M multiply-adds; the table's
+  441 M (Chen et al.: 439.8 M) are twice that, each multiply-add counted as two.
   """
   del skeleton
   stages = (_Stage(2, 64, 5, 2), _Stage(4, 128, 1, 2), _Stage(2, 128, 6, 1),

@@ -1,10 +1,6 @@
 """Smoke of the transformed NAS architectures; says nothing of accuracy."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
@@ -12,49 +8,17 @@ from natjax import architecture
 from natjax import cost
 from natjax import skeleton
 from natjax import zoo
+from tests.experiments import scripts
 
-ROOT = pathlib.Path(__file__).parents[2]
-SCRIPT = ROOT / "experiments" / "nas_architectures.py"
+SCRIPT = scripts.EXPERIMENTS / "nas_architectures.py"
 KINDS = ["original", "nat", "natpp", "published_nat", "published_natpp"]
+OTHERS = ["nat_another_graph", "natpp_another_graph"]
 
-# The whole script but for the steps of training, whose programs take a minute
-# to compile: networks stay as they were drawn.
-UNTRAINED = """
-import sys
-import jax
-from natjax.training import fit
-trained = []
-def skip(method, splits, *, options, **settings):
-  trained.append(options.run)
-  options.checkpoint_dir.mkdir(parents=True)
-  return method.init(jax.random.key(options.seed))
-fit.fit = skip
-import nas_architectures
-nas_architectures.main(sys.argv[1:])
-print("trained:", *trained)
-"""
-
-
-def run(*args):
-  """Runs Python in a process of its own, as a user would."""
-  path = os.pathsep.join([str(ROOT), str(SCRIPT.parent)])
-  return subprocess.run(
-      [sys.executable, "-W", "error", *map(str, args)], cwd=ROOT,
-      capture_output=True, text=True, check=False,
-      env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu",
-           "XLA_FLAGS": "--xla_backend_optimization_level=0"})
-
-
-def flags(folder, *more):
-  return ["--preset", "smoke", "--out", folder / "run", "--report",
-          folder / "report", *more]
-
-
-def check_record(folder):
-  """What holds of every record; returns its rows."""
+def check_record(folder, *more):
+  """What holds of every record; `more` are networks transformed besides."""
   result = json.loads((folder / "report" / "result.json").read_text())
   rows = result["datasets"]["digits"]["darts"]
-  assert list(rows) == KINDS
+  assert list(rows) == [*KINDS, *more]
   train = result["config"]["train"]
   place = skeleton.Skeleton("cifar", train["init_channels"], train["cells"],
                             10, result["config"]["image_size"])
@@ -68,7 +32,7 @@ def check_record(folder):
                      ("published_natpp", "natv2_darts")):
     assert rows[kind]["architecture"] == architecture.to_dict(zoo.get(name))
   assert rows["original"]["params_c36"] == 3349342
-  for kind in ("nat", "natpp"):
+  for kind in ("nat", "natpp", *more):
     assert rows[kind]["params"] <= rows["original"]["params"]
     assert rows[kind]["madds"] <= rows["original"]["madds"]
   text = (folder / "report" / "README.md").read_text()
@@ -79,7 +43,8 @@ def check_record(folder):
 
 
 def test_compares_everything_and_trains_the_original_once(tmp_path):
-  done = run("-c", UNTRAINED, *flags(tmp_path))
+  done = scripts.run("-c", scripts.UNTRAINED, "nas_architectures",
+                     *scripts.flags(tmp_path))
   assert done.returncode == 0, done.stderr
   check_record(tmp_path)
   trained = done.stdout.split("trained: ")[1].split()
@@ -91,19 +56,20 @@ def test_compares_everything_and_trains_the_original_once(tmp_path):
 
 @pytest.mark.slow
 def test_smoke_trains_and_returns_at_once_when_it_is_done(tmp_path):
-  done = run(SCRIPT, *flags(tmp_path))
+  flags = scripts.flags(tmp_path, "--representations")
+  done = scripts.run(SCRIPT, *flags)
   assert done.returncode == 0, done.stderr
   assert "darts natpp: search search policy 0 loss" in done.stdout
-  rows = check_record(tmp_path)
-  again = run(SCRIPT, *flags(tmp_path))
+  rows = check_record(tmp_path, *OTHERS)
+  again = scripts.run(SCRIPT, *flags)
   assert again.returncode == 0, again.stderr
   assert "loss" not in again.stdout
-  assert check_record(tmp_path) == rows
+  assert check_record(tmp_path, *OTHERS) == rows
 
 
 def test_refuses_data_that_are_not_there(tmp_path):
-  done = run(SCRIPT, *flags(tmp_path, "--datasets", "cifar10", "--data-dir",
-                            tmp_path))
+  done = scripts.run(SCRIPT, *scripts.flags(
+      tmp_path, "--datasets", "cifar10", "--data-dir", tmp_path))
   assert done.returncode == 1
   assert done.stderr.startswith("nas_architectures: cifar10 not found")
   assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,249 @@
+"""Hand-crafted networks, transformed: Table 1.
+
+Paper: Guo et al., 2021, "Towards Accurate and Compact Architectures via Neural
+Architecture Transformer", section 5.2. VGG16, ResNet20, ResNet56, ShuffleNet
+and MobileNetV2, each: the original; what NAT and NAT++ make of the real network
+here, padded with null edges to two inputs per node; and the cells that the
+authors published, of a residual block, VGG and MobileNetV2, which stand in a
+cell skeleton instead. All are trained from scratch, alike, on CIFAR-10 and
+CIFAR-100.
+
+`--representations` transforms each network in a second graph of the same
+function, too, every block beginning with a node that repeats its input, as the
+authors' encoding has it: section 5.2 says that results are stable across such
+graphs.
+
+Commands, with DATA a folder that holds cifar10.npz or another form that
+`natjax.data.load` finds:
+  python experiments/handcrafted.py --preset smoke --out runs/smoke
+  python experiments/handcrafted.py --preset small --networks resnet20 \
+      --data-dir DATA --out runs/handcrafted \
+      --report experiments/results/handcrafted
+  python experiments/handcrafted.py --preset paper --data-dir DATA \
+      --out runs/handcrafted_paper
+Hardware and time: `smoke` a minute or two, `small` about half an hour per
+network on 2 CPU cores, `paper` one accelerator and weeks.
+Expected, preset `paper` (Table 1, CIFAR-10 / CIFAR-100, %): ResNet20 91.37 /
+68.88, NAT 93.05 / 71.67, NAT++ 93.23 / 71.97; not run here.
+
+A stopped run goes on by the same command.
+"""
+
+import argparse
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+import sys
+from typing import Any
+
+import recording
+import transforming
+
+import natjax
+from natjax import blocks
+from natjax import data as data_lib
+from natjax import errors
+from natjax import pipeline
+from natjax import presets
+from natjax import zoo
+from natjax.methods import nat
+from natjax.methods import supervised
+
+# Of every network, the cells that the authors published for its like.
+NETWORKS = {
+    "vgg16": ("vgg-cell", "nat_vgg", "natv2_vgg"),
+    "resnet20": ("resblock-cell", "nat_resblock", "natv2_resblock"),
+    "resnet56": (),
+    "shufflenet": (),
+    "mobilenetv2": ("mobilenetv2-cell", "nat_mobilenetv2",
+                    "natv2_mobilenetv2"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Settings of the experiment.
+
+  Attributes:
+    datasets: names or paths of the data sets.
+    networks: of `NETWORKS`.
+    representations: whether to transform a second graph of each network.
+    width: factor of the networks' widths.
+    blocks: numbers of the blocks to keep; none keeps all.
+    image_size: side to which images are brought.
+    train_images: how many training images to use, drawn; 0 is all.
+    search: of NAT and of NAT++.
+    train: of every network.
+    cells: channels and number of cells around the published cells; none leaves
+      them out.
+    seed: of everything random.
+  """
+
+  datasets: tuple[str, ...]
+  networks: tuple[str, ...]
+  representations: bool
+  width: float
+  blocks: tuple[int, ...]
+  image_size: int
+  train_images: int
+  search: nat.NATConfig
+  train: supervised.TrainConfig
+  cells: tuple[int, int] | None
+  seed: int = 0
+
+
+_PAPER = presets.get("paper", zoo.get("resnet20"))
+PRESETS = {
+    "smoke": Config(
+        datasets=("digits",), networks=("resnet20",), representations=False,
+        width=0.25, blocks=(0, 3), image_size=8, train_images=128,
+        search=nat.NATConfig(
+            init_channels=0, cells=0, epochs=2, warmup_epochs=1, batch_size=32,
+            samples=2, candidates=3, weights_fraction=0.5),
+        train=supervised.for_blocks(supervised.TrainConfig(
+            epochs=1, batch_size=32, cutout=0)),
+        cells=(2, 1)),
+    "small": Config(
+        datasets=("cifar10",), networks=tuple(NETWORKS),
+        representations=False, width=0.5, blocks=(), image_size=16,
+        train_images=8000,
+        search=nat.NATConfig(
+            init_channels=0, cells=0, epochs=12, warmup_epochs=8,
+            batch_size=64, learning_rate=0.05, final_learning_rate=0.005,
+            max_grad_norm=5.0, policy_learning_rate=5e-4, samples=4,
+            candidates=20, weights_fraction=0.5),
+        train=supervised.for_blocks(supervised.TrainConfig(
+            epochs=6, batch_size=64, learning_rate=0.1,
+            final_learning_rate=0.0, cutout=0)),
+        cells=None),
+    "paper": Config(
+        datasets=("cifar10", "cifar100"), networks=tuple(NETWORKS),
+        representations=False, width=1.0, blocks=(), image_size=32,
+        train_images=0, search=_PAPER.search, train=_PAPER.train,
+        cells=(36, 20)),
+}
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+  """Reads the command line."""
+  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  recording.add_flags(parser, PRESETS)
+  transforming.add_flags(parser, NETWORKS)
+  parser.add_argument("--share", choices=("cell", "full"), default="cell")
+  return parser.parse_args(argv)
+
+
+def build(name: str, config: Config) -> blocks.BlockNetwork:
+  """The network, narrowed and cut as the settings say."""
+  network = blocks.scale(zoo.get(name), config.width)
+  if config.blocks:
+    network = network._replace(
+        blocks=tuple(network.blocks[i] for i in config.blocks))
+  return blocks.check(network)
+
+
+def with_input_nodes(network: blocks.BlockNetwork) -> blocks.BlockNetwork:
+  """Another graph of the same function.
+
+  Every block begins with a node that repeats its input, from which the block's
+  other edges come, as the authors' encoding of a residual block has it.
+  """
+  changed = []
+  for block, place in zip(network.blocks, blocks.places(
+      network, blocks.Frame()), strict=True):
+    shift = lambda n: n + 1 if n >= blocks.NUM_INPUTS else n
+    edges = [blocks.Edge("skip_connect", 1, 2), *(
+        blocks.Edge(e.operation, 2 if e.source == 1 else shift(e.source),
+                    shift(e.target)) for e in block.edges)]
+    changed.append(blocks.Block(
+        (blocks.Node(place.nodes[1].width), *block.nodes), tuple(edges),
+        tuple(map(shift, block.concat))))
+  return blocks.check(network._replace(blocks=tuple(changed)))
+
+
+def compare(
+    name: str, dataset: data_lib.Dataset, config: Config, share: str,
+    out: pathlib.Path,
+) -> dict[str, Any]:
+  """Trains everything of one network; returns a row per kind."""
+  network = build(name, config)
+  settings = transforming.Settings(
+      config.search, config.train, config.seed, share)
+  found = {transforming.KINDS[kind]: row for kind, row in transforming.both(
+      name, network, dataset, settings, out / "real").items()}
+  if config.representations:
+    other = transforming.both(
+        f"{name} with input nodes", with_input_nodes(network), dataset,
+        settings, out / "with_input_nodes")
+    for kind in ("nat", "natpp"):
+      found[f"{transforming.KINDS[kind]}, another graph"] = other[kind]
+  if config.cells is not None:
+    settings = dataclasses.replace(settings, train=dataclasses.replace(
+        config.train, skeleton="cifar", init_channels=config.cells[0],
+        cells=config.cells[1]))
+    for cell in NETWORKS[name]:
+      found[f"cell: {cell}"] = transforming.train(
+          cell, zoo.get(cell), dataset, settings, out / cell)
+  return found
+
+
+def readme(config: Config, share: str, result: dict[str, Any]) -> str:
+  """The record in words."""
+  lines = []
+  for name, networks in result["datasets"].items():
+    rows = [
+        [network if kind == "original" else "", kind,
+         f"{row['params'] / 1e3:.1f}", f"{row['madds'] / 1e6:.2f}",
+         recording.spread(row["accuracies"], 2, 100), row.get("changes", ""),
+         f"{100 * row['original_score']:.1f} → {100 * row['score']:.1f}"
+         if "score" in row else ""]
+        for network, kinds in networks.items() for kind, row in kinds.items()]
+    lines += [f"## {name}", "", *recording.table(
+        ("network", "", "parameters, K", "multiply-adds, M",
+         "test accuracy, %", "edges changed", "on the supernet, %"), rows), ""]
+  train, search = config.train, config.search
+  return "\n".join([
+      "# Hand-crafted networks, transformed", "",
+      "The real networks, transformed with blocks shared by"
+      f" \"{share}\"; accuracy is the mean ± deviation over"
+      f" {train.seeds} seed(s). Edges changed are counted once per kind of"
+      " block; \"on the supernet\" is the accuracy of the original and of the"
+      " chosen candidate there.", "", *lines,
+      f"Trained: {config.width:g} times the widths, {config.image_size}x"
+      f"{config.image_size} pixels, {config.train_images or 'all'} images,"
+      f" {train.epochs} epochs. Searched: {search.epochs} epochs"
+      f" ({search.warmup_epochs} of them for the weights alone),"
+      f" {search.candidates} candidates.", "", *recording.in_words(result)])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  args = parse(argv)
+  natjax.configure_compilation()
+
+  # Config.
+  config = transforming.configured(PRESETS[args.preset], args)
+  out = recording.open_folder(
+      args.out, {**dataclasses.asdict(config), "share": args.share},
+      overwrite=args.overwrite)
+  transforming.say(f"{recording.hardware()}; seed {config.seed};"
+                   f" {pipeline.versions()}")
+
+  # Data, search, train, evaluate.
+  found, seconds = transforming.over_datasets(
+      config, args, out, lambda network, dataset, folder: compare(
+          network, dataset, config, args.share, folder))
+
+  # Report.
+  result = {
+      "datasets": found, "config": dataclasses.asdict(config),
+      "share": args.share,
+      **recording.circumstances("handcrafted.py", argv, seconds)}
+  transforming.report(args.report or out / "report", result,
+                      readme(config, args.share, result))
+
+
+if __name__ == "__main__":
+  try:
+    main()
+  except errors.InputError as error:
+    sys.exit(f"handcrafted: {error}")

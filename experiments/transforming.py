@@ -1,0 +1,187 @@
+"""What the experiments share that transform given networks and train them."""
+
+import argparse
+from collections.abc import Callable, Iterable
+import dataclasses
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+import recording
+
+from natjax import codec
+from natjax import data as data_lib
+from natjax import pipeline
+from natjax import runs
+from natjax.methods import nat
+from natjax.methods import supervised
+from natjax.training import metrics
+
+KINDS = {"original": "original", "nat": "NAT", "natpp": "NAT++",
+         "published_nat": "NAT, published",
+         "published_natpp": "NAT++, published"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How a network is transformed and trained.
+
+  Attributes:
+    search: of NAT and of NAT++.
+    train: of every network.
+    seed: of everything random.
+    share: "cell" or "full".
+  """
+
+  search: nat.NATConfig
+  train: supervised.TrainConfig
+  seed: int = 0
+  share: str = "cell"
+
+
+def load(
+    name: str, data_dir: str | None, *, image_size: int, train_images: int,
+    seed: int,
+) -> data_lib.Dataset:
+  """The data set, with `train_images` of its training images drawn, 0 for all.
+  """
+  dataset = data_lib.load(name, data_dir=data_dir, image_size=image_size)
+  if not train_images:
+    return dataset
+  rows = np.random.default_rng([seed, 1]).permutation(
+      len(dataset.train_labels))[:train_images]
+  return dataclasses.replace(
+      dataset, train_images=dataset.train_images[rows],
+      train_labels=dataset.train_labels[rows])
+
+
+def transform(
+    name: str, architecture: codec.Architecture, method: str,
+    dataset: data_lib.Dataset, settings: Settings, out: pathlib.Path,
+    originals: pathlib.Path | None,
+) -> dict[str, Any]:
+  """Transforms a network and trains it and what became of it.
+
+  Args:
+    name: of the network, for the progress.
+    architecture: the network.
+    method: "nat" or "natpp".
+    dataset: the images.
+    settings: how.
+    out: the run's folder.
+    originals: a finished run that trained the same originals, or None.
+
+  Returns:
+    What `pipeline.transform` returns.
+  """
+  job = pipeline.TransformJob(
+      architecture, dataset, settings.search, settings.train, method=method,
+      share=settings.share, seed=settings.seed, devices=None)
+  runs.open_run(out, job.describe())
+  if originals is not None:
+    # The same settings and seeds: these very networks would be trained again.
+    for source in (originals / runs.NETWORKS).glob(f"original-*/{runs.RESULT}"):
+      target = out / runs.NETWORKS / source.parent.name
+      if not (target / runs.RESULT).exists():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source.parent, target,
+                        ignore=shutil.ignore_patterns("checkpoint"))
+  return job.run(out, overwrite=False, listener=listener(f"{name} {method}"))
+
+
+def both(
+    name: str, architecture: codec.Architecture, dataset: data_lib.Dataset,
+    settings: Settings, out: pathlib.Path,
+) -> dict[str, dict[str, Any]]:
+  """The original, and what NAT and NAT++ make of it: a row per kind."""
+  found, first = {}, None
+  for method in ("nat", "natpp"):
+    result = transform(name, architecture, method, dataset, settings,
+                       out / method, first)
+    first = out / method
+    for kind, key in (("original", "original"), (method, "transformed")):
+      found[kind] = result[key] | {
+          "architecture": result["architectures"][key]}
+    chosen = next(c for c in result["candidates"] if c["chosen"])
+    original = next(c for c in result["candidates"] if c["original"])
+    found[method] |= {
+        "candidates": len(result["candidates"]),
+        "changes": len(result["changes"]),
+        "score": chosen["score"], "original_score": original["score"],
+        "search_seconds": result["search_seconds"]}
+  return found
+
+
+def train(
+    name: str, architecture: codec.Architecture, dataset: data_lib.Dataset,
+    settings: Settings, out: pathlib.Path,
+) -> dict[str, Any]:
+  """Trains a network; returns its row."""
+  result = pipeline.train(
+      architecture, dataset, out=out, config=settings.train,
+      seed=settings.seed, listener=listener(name))
+  return {k: result[k] for k in (
+      "params", "madds", "accuracy", "accuracy_std", "accuracies",
+      "architecture")}
+
+
+def listener(name: str) -> pipeline.Listener:
+  """Prints the end of every epoch."""
+  return pipeline.Listener(on_row=lambda row: say(f"{name}: " + " ".join(
+      f"{k} {v:.4f}" if isinstance(v, float) else str(v)
+      for k, v in row.items())))
+
+
+def say(text: str) -> None:
+  """Prints a line at once."""
+  print(text, flush=True)
+
+
+def add_flags(parser: argparse.ArgumentParser, networks: Iterable[str]) -> None:
+  """Adds the arguments of the experiments that transform given networks."""
+  parser.add_argument("--networks", nargs="+", choices=tuple(networks),
+                      help="default: the preset's")
+  parser.add_argument("--datasets", nargs="+", help="default: the preset's")
+  parser.add_argument("--representations", action="store_true", default=None,
+                      help="transform a second graph of each network")
+
+
+def configured(config: Any, args: argparse.Namespace) -> Any:
+  """A preset's `config` with what the arguments change of it."""
+  return dataclasses.replace(
+      config, seed=args.seed, networks=tuple(args.networks or config.networks),
+      datasets=tuple(args.datasets or config.datasets),
+      representations=config.representations if args.representations is None
+      else args.representations)
+
+
+def over_datasets(
+    config: Any,
+    args: argparse.Namespace,
+    out: pathlib.Path,
+    compare: Callable[[str, data_lib.Dataset, pathlib.Path], dict[str, Any]],
+) -> tuple[dict[str, Any], float]:
+  """Compares every network on every data set, by their names.
+
+  Returns:
+    The rows, and the seconds spent, earlier runs included.
+  """
+  found = {}
+  with recording.clock(out) as spent:
+    for name in config.datasets:
+      dataset = load(name, args.data_dir, image_size=config.image_size,
+                     train_images=config.train_images, seed=config.seed)
+      found[dataset.name] = {
+          network: compare(network, dataset, out / dataset.name / network)
+          for network in config.networks}
+    return found, spent()
+
+
+def report(folder: pathlib.Path, result: dict[str, Any], text: str) -> None:
+  """Writes and prints a record."""
+  folder.mkdir(parents=True, exist_ok=True)
+  recording.write(folder / "result.json", result)
+  metrics.write_text(folder / "README.md", text)
+  say(text)
+  say(f"recorded in {folder}")

@@ -1,0 +1,42 @@
+"""Checks that the settings of all methods share; each raises InputError."""
+
+from typing import Any
+
+from natjax import errors
+
+
+def one_of(config: Any, **allowed: tuple[str, ...]) -> None:
+  """Refuses values of fields that are not among those allowed."""
+  for name, values in allowed.items():
+    if getattr(config, name) not in values:
+      raise errors.InputError(
+          f"{name} is '{getattr(config, name)}'; choose one of"
+          f" {', '.join(values)}")
+
+
+def at_least_one(config: Any, *names: str) -> None:
+  """Refuses counts below one."""
+  for name in names:
+    if getattr(config, name) < 1:
+      option = name.replace("_", "-")
+      raise errors.InputError(
+          f"{option} is {getattr(config, name)} and must be at least 1; pass a"
+          f" larger --{option}")
+
+
+def not_negative(config: Any, *names: str) -> None:
+  """Refuses values below zero."""
+  for name in names:
+    if getattr(config, name) < 0:
+      option = name.replace("_", "-")
+      raise errors.InputError(
+          f"{option} is {getattr(config, name)} and must not be negative;"
+          f" pass 0 or more with --{option}")
+
+
+def other_samples(config: Any) -> None:
+  """Refuses a leave-one-out baseline of a single sample."""
+  if config.baseline == "leave_one_out" and config.samples == 1:
+    raise errors.InputError(
+        "baseline 'leave_one_out' needs other samples and samples is 1; pass"
+        " --samples 2 or more, or another --baseline")

@@ -1,0 +1,226 @@
+"""NAS-Bench-201's strings, and its table against damaged files."""
+
+import gzip
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from natjax import errors
+from natjax.benchmarks import nasbench201
+
+ALL_3X3 = ("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|"
+           "+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|")
+
+
+@pytest.fixture(scope="module")
+def text(invented):
+  return nasbench201.to_csv(invented)
+
+
+def test_all_strings_and_codes_round_trip():
+  seen = set()
+  for code in range(nasbench201.COUNT):
+    operation = nasbench201.decode(np.int32(code))
+    text = nasbench201.to_string(nasbench201.to_names(operation))
+    back = nasbench201.to_array(nasbench201.from_string(text))
+    np.testing.assert_array_equal(back, operation)
+    assert nasbench201.encode(back) == code
+    seen.add(text)
+  assert len(seen) == 15_625
+
+
+def test_a_string_by_hand():
+  text = ("|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|"
+          "+|none~0|nor_conv_3x3~1|skip_connect~2|")
+  names = ("avg_pool_3x3", "conv_1x1", "skip_connect", "null", "conv_3x3",
+           "skip_connect")
+  assert nasbench201.from_string(text) == names
+  assert nasbench201.to_string(names) == text
+  # Base 5, the first edge the most significant: 4 2 1 0 3 1.
+  assert nasbench201.encode(nasbench201.to_array(names)) == (
+      4 * 3125 + 2 * 625 + 125 + 0 + 3 * 5 + 1)
+  assert nasbench201.to_string(["none"] * 6) == nasbench201.to_string(
+      ["null"] * 6)
+
+
+@pytest.mark.parametrize("text", [
+    "", "|none~0|", ALL_3X3[:-1], ALL_3X3 + "\n", " " + ALL_3X3,
+    ALL_3X3.replace("~2", "~3"), ALL_3X3.replace("~1", "~0"),
+    ALL_3X3.replace("~2", "~02"), ALL_3X3.replace("+", ""),
+    ALL_3X3 + "+|none~0|none~1|none~2|none~3|",
+    ALL_3X3.replace("|nor_conv_3x3~2|", ""), "+" * 100_000])
+def test_other_forms_are_refused(text):
+  with pytest.raises(errors.InputError, match=r"\|op~0\|") as info:
+    nasbench201.from_string(text, where="ARCH")
+  assert str(info.value).startswith("ARCH: ") and len(str(info.value)) < 300
+
+
+@pytest.mark.parametrize("name", ["conv_3x3", "null", "None", "", "sep"])
+def test_other_operations_are_refused(name):
+  with pytest.raises(errors.InputError, match=r"edge 2 -> 3 .*nor_conv_3x3"):
+    nasbench201.from_string(ALL_3X3.replace("nor_conv_3x3~2", f"{name}~2"))
+
+
+def test_what_the_benchmark_lacks_is_not_written():
+  with pytest.raises(errors.InputError, match="sep_conv_3x3"):
+    nasbench201.to_string(["sep_conv_3x3"] * 6)
+  with pytest.raises(errors.InputError, match="5 operations"):
+    nasbench201.to_string(["null"] * 5)
+
+
+def test_costs_of_the_all_3x3_cell_as_printed():
+  code = nasbench201.encode(nasbench201.to_array(
+      nasbench201.from_string(ALL_3X3)))
+  params, madds = nasbench201.costs("cifar10")
+  assert (params[code], madds[code]) == (1_531_546, 220_119_690)
+  assert (params[0], madds[0]) == (73_306, 7_783_050)
+
+
+def test_the_real_table(table):
+  assert table.row(0)["arch"] == (
+      "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|"
+      "+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|")
+  assert table.row(ALL_3X3)["index"] == 1462
+  assert table.row(1462) == table.row(ALL_3X3)
+  best = {name: c["test_200ep"].max() for name, c in table.columns.items()}
+  np.testing.assert_allclose(
+      [best[n] for n in nasbench201.DATASETS], [94.373, 73.513, 47.311],
+      atol=1e-3)
+  for name in nasbench201.DATASETS:
+    params, madds = nasbench201.costs(name)
+    np.testing.assert_array_equal(table.of(name)["params"], params)
+    np.testing.assert_allclose(
+        table.of(name)["flops_M"], madds / 1e6, rtol=1e-5)
+
+
+def test_lookups_inside_jit(invented):
+  accuracies = invented.accuracies("cifar10")
+  codes = np.array([0, 77, 15_624])
+  find = jax.jit(lambda a, o: nasbench201.lookup(a.valid, o))
+  found = find(accuracies, jnp.asarray(nasbench201.decode(codes)))
+  np.testing.assert_allclose(
+      found, invented.columns["cifar10"]["val_200ep"][codes] / 100, rtol=1e-6)
+  row = invented.row(int(invented.indices[77]))
+  np.testing.assert_allclose(found[1] * 100, row["cifar10"]["val_200ep"],
+                             rtol=1e-6)
+
+
+def test_lookups_that_are_refused(invented):
+  with pytest.raises(errors.InputError, match=r"15625.*0 to 15624"):
+    invented.row(15_625)
+  with pytest.raises(errors.InputError, match="it has cifar10"):
+    invented.of("cifar100")
+  with pytest.raises(errors.InputError, match="imagenet16-120"):
+    invented.of("mnist")
+
+
+def test_a_file_round_trips_plain_and_gzipped(invented, text, tmp_path):
+  plain, packed = tmp_path / "t.csv", tmp_path / "t.csv.gz"
+  plain.write_text(text)
+  packed.write_bytes(gzip.compress(text.encode()))
+  for path in (plain, packed):
+    table = nasbench201.read(path)
+    np.testing.assert_array_equal(table.codes, invented.codes)
+    assert list(table.columns) == ["cifar10"]
+    for column, values in invented.columns["cifar10"].items():
+      np.testing.assert_array_equal(table.of("cifar10")[column], values)
+
+
+def edited(text, row, column, value):
+  """The text with one field replaced, rows counted from the header."""
+  lines = text.split("\n")
+  fields = lines[row].split(",")
+  fields[lines[0].split(",").index(column)] = value
+  lines[row] = ",".join(fields)
+  return "\n".join(lines)
+
+
+def swapped_header(text, old, new):
+  header, rest = text.split("\n", 1)
+  return header.replace(old, new) + "\n" + rest
+
+
+DAMAGES = {
+    "empty": (lambda t: "", "columns arch, index"),
+    "header alone": (lambda t: t.split("\n")[0] + "\n", "0 of 15625"),
+    "one row less": (lambda t: t.rsplit("\n", 2)[0], "15624 of 15625"),
+    "missing column": (
+        lambda t: swapped_header(t, "cifar10_test_200ep", "other"),
+        "column cifar10_test_200ep;"),
+    "no data set": (
+        lambda t: swapped_header(t, "cifar10_", "x_"), "cifar10_val_200ep"),
+    "half a data set": (
+        lambda t: swapped_header(t, "index", "index,cifar100_params"),
+        "cifar100_flops_M"),
+    "column twice": (
+        lambda t: swapped_header(t, "cifar10_params", "arch"), "arch.*twice"),
+    "cell twice": (
+        lambda t: edited(t, 5, "arch", t.split("\n")[3].split(",")[1]),
+        r"line 6: .* line 4 already"),
+    "index twice": (
+        lambda t: edited(t, 5, "index", "0"), "line 6: index 0"),
+    "garbled string": (
+        lambda t: edited(t, 5, "arch", "|none~0|"),
+        "line 6: '.none~0.' is not"),
+    "negative index": (lambda t: edited(t, 5, "index", "-1"), "line 6.*'-1'"),
+    "index too large": (
+        lambda t: edited(t, 5, "index", "15625"), "line 6.*'15625'"),
+    "word": (lambda t: edited(t, 5, "cifar10_val_200ep", "good"),
+             "line 6: cifar10_val_200ep is 'good'"),
+    "nan": (lambda t: edited(t, 5, "cifar10_test_12ep", "nan"), "line 6.*nan"),
+    "too accurate": (lambda t: edited(t, 5, "cifar10_val_200ep", "100.5"),
+                     "from 0 to 100"),
+    "negative": (lambda t: edited(t, 5, "cifar10_val_200ep", "-1"),
+                 "from 0 to 100"),
+    "broken parameters": (lambda t: edited(t, 5, "cifar10_params", "10.5"),
+                          "whole number"),
+    "infinite": (lambda t: edited(t, 5, "cifar10_flops_M", "inf"),
+                 "positive number"),
+    "short line": (lambda t: t.replace("\n", ",9\n", 2).replace(",9\n", "\n",
+                                                                1),
+                   "line 2: 9 fields where the header has 8"),
+    "open quote": (lambda t: edited(t, 5, "arch", '"x'), "not a CSV|line 6"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_tables_are_refused_in_one_line(damage, text):
+  change, message = DAMAGES[damage]
+  damaged = change(text)
+  assert damaged != text
+  with pytest.raises(errors.InputError, match=message) as info:
+    nasbench201.from_csv(damaged, where="t.csv")
+  assert str(info.value).startswith("t.csv")
+  assert "\n" not in str(info.value) and len(str(info.value)) < 400
+
+
+def test_damaged_files_are_refused(text, tmp_path):
+  packed = gzip.compress(text[:100_000].encode())
+  flipped = bytearray(packed)
+  flipped[len(packed) // 2] ^= 0xFF
+  for name, data, message in (
+      ("cut.csv.gz", packed[:-1000], "damaged gzip"),
+      ("flipped.csv.gz", bytes(flipped), "damaged gzip"),
+      ("head.csv.gz", packed[:5], "damaged gzip"),
+      ("plain.csv.gz", text.encode(), "not a gzip file"),
+      ("binary.csv", b"\xff\xfe\x00", "not a text file"),
+      ("empty.csv", b"", "without the columns"),
+      ("empty.csv.gz", b"", "not a gzip file")):
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(errors.InputError, match=message):
+      nasbench201.read(path)
+  with pytest.raises(errors.InputError, match=r"gone\.csv: No such file"):
+    nasbench201.read(tmp_path / "gone.csv")
+  with pytest.raises(errors.InputError, match="null"):
+    nasbench201.read("a\0b")
+
+
+def test_a_bomb_is_not_unpacked_whole(tmp_path, monkeypatch):
+  path = tmp_path / "bomb.csv.gz"
+  path.write_bytes(gzip.compress(b"0" * 10_000_000))
+  monkeypatch.setattr(nasbench201, "_MAX_BYTES", 1_000_000)
+  with pytest.raises(errors.InputError, match="larger than 1000000 bytes"):
+    nasbench201.read(path)

@@ -1,0 +1,195 @@
+"""Training on the table: guards, what it sees, and that it learns."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from natjax import errors
+from natjax.benchmarks import nasbench201
+from natjax.benchmarks import policy_report
+from natjax.benchmarks import policy_search
+
+TINY = {"steps": 8, "inputs": 4, "samples": 3, "features": 8}
+
+
+def tiny(**settings):
+  return policy_search.config(**{**TINY, **settings})
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"method": "x"}, "nat, natpp"), ({"policy": "x"}, "default, published"),
+    ({"dataset": "x"}, "imagenet16-120"), ({"baseline": "x"}, "moving_average"),
+    ({"steps": 0}, "--steps"), ({"inputs": 0}, "--inputs"),
+    ({"samples": 0}, "--samples"), ({"features": 0}, "--features"),
+    ({"learning_rate": 0.0}, "--learning-rate"),
+    ({"learning_rate": float("nan")}, "--learning-rate"),
+    ({"entropy_weight": -1.0}, "--entropy-weight"),
+    ({"entropy_decay": 0.0}, "--entropy-decay"),
+    ({"train_fraction": 1.0}, "--train-fraction"),
+    ({"train_fraction": 1e-9}, "leaves 0 to train"),
+    ({"train_fraction": 1 - 1e-9}, "and 0 to judge"),
+    ({"samples": 1, "baseline": "leave_one_out"}, "--samples 2"),
+    ({"gcn_layers": 3}, "1, 2, 5, 10")])
+def test_settings_that_cannot_be_run_are_refused(settings, message):
+  with pytest.raises(errors.InputError, match=message):
+    tiny(**settings)
+
+
+def test_the_published_policy_has_its_own_defaults():
+  own = policy_search.config(policy="published")
+  assert own.learning_rate == 3e-4 != policy_search.config().learning_rate
+  assert policy_search.config(
+      policy="published", learning_rate=0.1).learning_rate == 0.1
+
+
+@pytest.mark.parametrize("seeds", [[], [-1], [2**32]])
+def test_seeds_that_cannot_be_used_are_refused(seeds, invented):
+  with pytest.raises(errors.InputError, match="seed"):
+    policy_search.train(tiny(), invented, seeds)
+
+
+def test_transitions_are_those_of_the_methods():
+  names = nasbench201.CANDIDATES
+  reach = {
+      method: {names[i]: {names[j] for j in np.flatnonzero(row)}
+               for i, row in enumerate(policy_report.reachable(
+                   policy_search.transition_table(tiny(method=method))))}
+      for method in ("nat", "natpp")}
+  null, skip = "null", "skip_connect"
+  assert reach["natpp"] == {
+      null: {null, skip}, skip: {null, skip},
+      "conv_1x1": {null, skip, "conv_1x1"},
+      "conv_3x3": set(names),
+      "avg_pool_3x3": {null, skip, "avg_pool_3x3"}}
+  assert reach["nat"] == {name: {null, skip, name} for name in names}
+
+
+def test_node_cell_by_hand():
+  cell = policy_search.node_cell(jnp.array([3, 1, 2, 4, 1, 3]))
+  np.testing.assert_array_equal(
+      cell.source, [[0, 0, 0], [0, 1, 0], [0, 1, 2]])
+  np.testing.assert_array_equal(
+      cell.operation, [[3, 0, 0], [1, 2, 0], [4, 1, 3]])
+
+
+def test_the_published_policy_is_blind_to_an_edge_of_its_own():
+  # No self-loops: the edges into node 3 see those into node 1, and no more.
+  search = policy_search.Search(tiny(policy="published"))
+  params = jax.jit(search.policy.init)(jax.random.key(0))
+  base = np.full(6, 3)
+  changed = np.stack([np.where(np.arange(6) == e, 1, base) for e in range(6)])
+  logits = jax.jit(search.policy.apply)(
+      params, jnp.asarray(np.stack([base, *changed])))
+  moved = np.abs(logits[1:] - logits[0]).max(-1) > 1e-7  # [changed, edge]
+  expected = np.zeros((6, 6), bool)
+  expected[0, 3:] = True
+  np.testing.assert_array_equal(moved, expected)
+
+
+def test_drawn_actions_have_their_probabilities_and_none_is_forbidden():
+  log_p = jnp.log(jnp.array([[0.0, 0.5, 0.0, 0.3, 0.2], [1.0, 0, 0, 0, 0],
+                             [0, 0, 0, 0, 1.0]]))
+  drawn = np.asarray(policy_search.draw(jax.random.key(0), log_p, 20_000))
+  shares = [np.bincount(drawn[:, i], minlength=5) / len(drawn)
+            for i in range(3)]
+  np.testing.assert_allclose(shares, np.exp(log_p), atol=0.015)
+  assert shares[0][0] == shares[0][2] == 0
+
+
+def stays_reachable(config, found):
+  """Checks transformations against the transitions, not the policy's mask."""
+  reach = policy_report.reachable(policy_search.transition_table(config))
+  before = nasbench201.all_operations()
+  for alpha in (found.argmax[0], *found.samples[0]):
+    assert reach[before, nasbench201.decode(alpha)].all()
+
+
+def test_seeds_do_not_depend_on_each_other_and_never_cost_more(invented):
+  # One input per seed, so that all that is read lies in its neighbourhood.
+  config = tiny(train_fraction=1 / 15_625)
+  both = policy_search.train(config, invented, [3, 4])
+  other = policy_search.train(config, invented, [4, 5])
+  np.testing.assert_array_equal(both.unseen[1], other.unseen[0])
+  np.testing.assert_allclose(both.reward[1], other.reward[0], atol=1e-5)
+  assert (both.argmax[1] == other.argmax[0]).mean() > 0.999
+  stays_reachable(config, both)
+  reach = policy_report.reachable(policy_search.transition_table(config))
+  inputs = []
+  for seed, report in enumerate(policy_report.judge(config, invented, both)):
+    assert report["cost_violations"] == 0 and report["params_ratio"] <= 1
+    assert report["inputs_trained"] == 1
+    assert report["inputs_judged"] == 15_624
+    (beta,) = set(range(15_625)) - set(both.unseen[seed].tolist())
+    operation = nasbench201.decode(np.int32(beta))
+    assert 1 < report["entries_read"] <= np.prod(reach.sum(1)[operation])
+    # At most the input and every sample of every step.
+    assert report["entries_read"] <= 1 + 8 * 4 * 3
+    inputs.append(beta)
+  assert inputs[0] != inputs[1]
+
+
+@pytest.mark.parametrize("policy", ["default", "published"])
+def test_it_learns_what_is_the_same_for_all(policy, invented):
+  # A skip on the last edge is worth ten points, all else nothing.
+  skip = nasbench201.all_operations()[:, 5] == 1
+  values = np.where(skip, 60.0, 50.0)
+  columns = {**invented.columns["cifar10"], "val_200ep": values,
+             "test_200ep": values}
+  table = dataclasses.replace(invented, columns={"cifar10": columns})
+  config = tiny(policy=policy, steps=80, inputs=16, learning_rate=0.01,
+                entropy_weight=0.1)
+  (report,) = policy_report.judge(
+      config, table, policy_search.train(config, table, [0]))
+  assert report["oracle_share"] > 0.98 and report["gain_sample"] > 6
+  np.testing.assert_allclose(report["gain_oracle"], 8.0, atol=0.15)
+
+
+def test_the_entropy_term_makes_the_policy_more_random():
+  search = policy_search.Search(tiny(learning_rate=0.05, steps=1000))
+  rng = jax.random.key(0)
+  params = jax.tree.map(lambda a: a + 0.5 * jax.random.normal(rng, a.shape),
+                        search.policy.init(rng))
+  carry = policy_search._Carry(
+      params, search.optimizer.init(params), jnp.zeros(()), jnp.zeros(()),
+      jnp.zeros(nasbench201.COUNT, bool), rng)
+  update = jax.jit(search.update)
+  entropy = []
+  for _ in range(40):  # All rewards are equal.
+    carry, (reward, value) = update(
+        carry, jnp.array([3, 70, 15_000, 9_999]), 1.0,
+        jnp.full(nasbench201.COUNT, 0.9))
+    assert reward == 0
+    entropy.append(float(value))
+  assert entropy[0] < 0.5 * entropy[-1]
+  valid = search.table.valid[0].sum(1)
+  uniform = np.log(valid)[nasbench201.decode(
+      np.array([3, 70, 15_000, 9_999]))].sum(1).mean()
+  assert entropy[-1] < uniform * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("settings", [
+    {"baseline": "leave_one_out"}, {"baseline": "none"},
+    {"baseline": "moving_average"}, {"scale_advantages": False},
+    {"samples": 1}])
+def test_advantages_by_hand(settings):
+  search = policy_search.Search(tiny(**settings))
+  rewards = np.array([[0.1, 0.3, 0.2], [0.0, 0.0, -0.6]], np.float32)
+  rewards = rewards[:, :search.config.samples]
+  carry = policy_search._Carry(
+      None, None, average=np.float32(0.05), square=np.float32(0.04), read=None,
+      rng=None)
+  found, square = search.advantages(jnp.asarray(rewards), carry)
+  if settings in ({"baseline": "leave_one_out"}, {"scale_advantages": False}):
+    expected = np.array([[-0.15, 0.15, 0], [0.3, 0.3, -0.6]])
+  else:
+    expected = rewards - (0 if settings == {"baseline": "none"} else 0.05)
+  next_square = 0.99 * 0.04 + 0.01 * np.mean(expected**2)
+  np.testing.assert_allclose(square, next_square, rtol=1e-5)
+  if settings == {"samples": 1}:
+    expected = expected / (np.sqrt(next_square) + 3e-4)
+  elif settings != {"scale_advantages": False}:
+    expected = expected / (rewards.std(1, keepdims=True) + 3e-4)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
