@@ -110,11 +110,11 @@ PRESETS = {
         search=nat.NATConfig(
             init_channels=0, cells=0, epochs=12, warmup_epochs=8,
             batch_size=64, learning_rate=0.05, final_learning_rate=0.005,
-            max_grad_norm=5.0, policy_learning_rate=5e-4, samples=4,
-            candidates=20, weights_fraction=0.5),
+            max_grad_norm=5.0, policy_learning_rate=2e-4, samples=4,
+            entropy_weight=0.03, candidates=20, weights_fraction=0.5),
         train=supervised.for_blocks(supervised.TrainConfig(
             epochs=6, batch_size=64, learning_rate=0.1,
-            final_learning_rate=0.0, cutout=0)),
+            final_learning_rate=0.0, cutout=0, seeds=2)),
         cells=None),
     "paper": Config(
         datasets=("cifar10", "cifar100"), networks=tuple(NETWORKS),

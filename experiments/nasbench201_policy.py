@@ -15,9 +15,10 @@ group, and README.md. A setting that stands in results.json already is not run
 again, so an interrupted run goes on where it stopped; remove the file to start
 anew.
 
-Presets: smoke takes seconds and teaches nothing; small takes about a quarter
-of an hour on 2 idle cores: the policies and fractions at full length, the
-sweeps at an eighth of the steps; paper takes some hours, all at full length.
+Presets: smoke takes a minute, most of it compilation, and teaches nothing;
+small, which took 34 minutes on 2 cores that others kept busy too, trains the
+policies and fractions at full length and the sweeps for 500 steps of 32 inputs,
+so that these compare how fast a policy learns; paper trains all at full length.
 """
 
 import argparse
@@ -62,7 +63,7 @@ class Preset(NamedTuple):
   sweep: dict
 
 
-_TINY = {"steps": 2, "inputs": 2, "samples": 2, "features": 4}
+_TINY = {"steps": 2, "inputs": 2, "samples": 2}
 PRESETS = {
     "smoke": Preset(2, _TINY, _TINY),
     "small": Preset(5, {}, {"steps": 500, "inputs": 32}),
@@ -214,7 +215,8 @@ def write_report(out, done, command, preset):
       " distinct entries of the table that a training looked up, of 15625."
       f" Cells that came to cost more, over all runs: {violations}.", "",
       f"Command (preset {preset}): `{command}`", "",
-      f"Hardware: {hardware}; "
+      f"Hardware: {hardware}, load average {os.getloadavg()[0]:.1f} when this"
+      " was written (others' work makes seconds longer); "
       + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".", ""]
   files.write(out / "README.md", "\n".join(lines).encode())
 

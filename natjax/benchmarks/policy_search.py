@@ -53,6 +53,7 @@ from natjax.training import optimizers
 
 POLICIES = ("default", "published")
 BASELINES = ("auto", "leave_one_out", "none", "moving_average")
+FEATURES = 128
 TRIALS = 10  # Transformations sampled per input when the policy is judged.
 
 _FIRST_SQUARE = 0.01  # Ten points, squared, before any advantage is known.
@@ -83,7 +84,7 @@ class SearchConfig:
       where n > 1, else the second.
     gcn_layers: graph convolutions, 1, 2, 5 or 10.
     features: of every layer of the default policy; the published one has its
-      own.
+      own, and other numbers than the default are refused with it.
   """
 
   method: str = "natpp"
@@ -99,7 +100,7 @@ class SearchConfig:
   scale_advantages: bool = True
   baseline: str = "auto"
   gcn_layers: int = 2
-  features: int = 128
+  features: int = FEATURES
 
 
 # What suits the published policy: it is larger, and learns at its own rate.
@@ -139,6 +140,10 @@ def check(config: SearchConfig) -> SearchConfig:
         f" {nasbench201.COUNT - train_count(config)} to judge; pass another"
         " --train-fraction")
   settings.other_samples(config)
+  if config.policy == "published" and config.features != FEATURES:
+    raise errors.InputError(
+        f"features is {config.features} and the published policy has its own;"
+        " leave --features out, or pass --policy default")
   gcn.check_layers(config.gcn_layers)
   return config
 

@@ -16,7 +16,8 @@ TINY = {"steps": 8, "inputs": 4, "samples": 3, "features": 8}
 
 
 def tiny(**settings):
-  return policy_search.config(**{**TINY, **settings})
+  own = {"features": 128} if settings.get("policy") == "published" else {}
+  return policy_search.config(**{**TINY, **own, **settings})
 
 
 @pytest.mark.parametrize(("settings", "message"), [
@@ -32,6 +33,7 @@ def tiny(**settings):
     ({"train_fraction": 1e-9}, "leaves 0 to train"),
     ({"train_fraction": 1 - 1e-9}, "and 0 to judge"),
     ({"samples": 1, "baseline": "leave_one_out"}, "--samples 2"),
+    ({"policy": "published", "features": 8}, "--features"),
     ({"gcn_layers": 3}, "1, 2, 5, 10")])
 def test_settings_that_cannot_be_run_are_refused(settings, message):
   with pytest.raises(errors.InputError, match=message):

@@ -10,7 +10,7 @@ import pytest
 from natjax import cli
 from natjax.benchmarks import nasbench201
 
-TINY = ("--steps", 3, "--inputs", 2, "--samples", 2, "--features", 4)
+TINY = ("--steps", 3, "--inputs", 2, "--samples", 2)
 # What issue 3 asks for.
 KEYS = {"gain_argmax", "gain_sample", "gain_best_of_10", "gain_oracle",
         "gain_random", "oracle_share", "cost_violations", "params_ratio",
@@ -54,7 +54,8 @@ def test_json(table):
 
 
 def test_text(table):
-  code, out, err = run("benchmark", "nasbench201", "--table", table, *TINY)
+  code, out, err = run("benchmark", "nasbench201", "--table", table, *TINY,
+                       "--features", 4)
   assert code == 0
   for part in ("the oracle", "best of 10", "0 cells came to cost more"):
     assert part in out
@@ -64,6 +65,7 @@ def test_text(table):
 @pytest.mark.parametrize(("flags", "message"), [
     (("--dataset", "cifar100"), "it has cifar10"),
     (("--dataset", "mnist"), "cifar100"), (("--policy", "x"), "published"),
+    (("--policy", "published", "--features", "4"), "--features"),
     (("--seeds", "0"), "--seeds"), (("--seed", "-1"), "--seed"),
     (("--train-fraction", "1.5"), "--train-fraction")])
 def test_refusals_are_one_line(table, flags, message):
