@@ -19,9 +19,10 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
       --report experiments/results/nas_architectures
   python experiments/nas_architectures.py --preset paper --data-dir DATA \
       --out runs/nas_paper
-Hardware and time: `smoke` a minute or two, `small` within half an hour per
-network on 2 CPU cores, `paper` one accelerator and weeks: 18 trainings of 600
-epochs per data set and seed, 3 seeds.
+Hardware and time: `smoke` two minutes; `small` was made for half an hour per
+network on 2 CPU cores and took 41 minutes where other work had more than half
+of them; `paper` one accelerator and weeks: 18 trainings of 600 epochs per data
+set and seed, 3 seeds.
 Expected, preset `paper` (Table 3, CIFAR-10 / CIFAR-100, %): DARTS 97.06 /
 83.03, NAT 97.28 / 83.49, NAT++ 97.30 / 83.56; not run here. Some of the paper's
 costs are of other skeletons than C=36 with 20 cells (ENAS, NAONet); the columns

@@ -1,10 +1,6 @@
 """Smoke of the random architectures, at sizes that say nothing of accuracy."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,27 +8,17 @@ import pytest
 from natjax import architecture
 from natjax import cost
 from natjax import skeleton
+from tests.experiments import scripts
 
-ROOT = pathlib.Path(__file__).parents[2]
-SCRIPT = ROOT / "experiments" / "random_architectures.py"
+SCRIPT = scripts.EXPERIMENTS / "random_architectures.py"
 KINDS = ("original", "nat", "natpp", "random")
-
-
-def run(*args):
-  """Runs the script in a process of its own."""
-  return subprocess.run(
-      [sys.executable, "-W", "error", str(SCRIPT), *map(str, args)], cwd=ROOT,
-      capture_output=True, text=True, check=False,
-      env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu",
-           "XLA_FLAGS": "--xla_backend_optimization_level=0"})
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
   pytest.importorskip("matplotlib")
   folder = tmp_path_factory.mktemp("random")
-  done = run("--preset", "smoke", "--out", folder / "run", "--report",
-             folder / "report")
+  done = scripts.run(SCRIPT, *scripts.flags(folder))
   assert done.returncode == 0, done.stderr
   return folder
 
@@ -89,8 +75,8 @@ def test_finished_parts_are_not_run_again(finished):
   path = finished / "run" / "networks" / "1-original" / "result.json"
   network = json.loads(path.read_text())
   path.write_text(json.dumps({**network, "accuracy": 0.625}))
-  again = run("--preset", "smoke", "--out", finished / "run", "--report",
-              finished / "again")
+  again = scripts.run(SCRIPT, "--preset", "smoke", "--out", finished / "run",
+                      "--report", finished / "again")
   assert again.returncode == 0, again.stderr
   assert "loss" not in again.stdout
   rows = json.loads((finished / "again" / "result.json").read_text())
@@ -103,6 +89,6 @@ def test_finished_parts_are_not_run_again(finished):
     (["--architectures", "0"], "architectures is 0 and must be at least 1"),
 ])
 def test_refuses(finished, args, message):
-  done = run("--preset", "smoke", "--out", finished / "run", *args)
+  done = scripts.run(SCRIPT, *scripts.flags(finished, *args))
   assert done.returncode != 0
   assert message in done.stderr and len(done.stderr.splitlines()) == 1
