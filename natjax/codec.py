@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from natjax import architecture as architecture_lib
+from natjax import block_json
 from natjax import blocks as blocks_lib
 
 Architecture = architecture_lib.Genotype | blocks_lib.BlockNetwork
@@ -16,14 +17,14 @@ Architecture = architecture_lib.Genotype | blocks_lib.BlockNetwork
 def to_dict(architecture: Architecture) -> dict[str, Any]:
   """The JSON form."""
   if isinstance(architecture, blocks_lib.BlockNetwork):
-    return blocks_lib.to_dict(architecture)
+    return block_json.to_dict(architecture)
   return architecture_lib.to_dict(architecture)
 
 
 def from_dict(data: Any, *, where: str = "architecture") -> Architecture:
   """Reads the JSON form (InputError)."""
   if isinstance(data, dict) and "format" in data:
-    return blocks_lib.from_dict(data, where=where)
+    return block_json.from_dict(data, where=where)
   return architecture_lib.from_dict(data, where=where)
 
 

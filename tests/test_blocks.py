@@ -51,7 +51,7 @@ def test_a_short_file(tmp_path):
 
 
 def damaged(**changes):
-  data = copy.deepcopy(blocks.to_dict(NETWORK))
+  data = copy.deepcopy(codec.to_dict(NETWORK))
   for path, value in changes.items():
     at, keys = data, path.split("__")
     for key in keys[:-1]:

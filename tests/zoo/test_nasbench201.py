@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from natjax import blocks
+from natjax import codec
 from natjax import cost
 from natjax import errors
 from natjax import zoo
@@ -34,7 +35,7 @@ def test_strings_round_trip():
         nasbench201.to_names(nasbench201.decode(np.int32(code))))
     network = zoo.nasbench201.from_string(text)
     assert zoo.nasbench201.to_string(network) == text
-    assert blocks.from_dict(blocks.to_dict(network)) == network
+    assert codec.from_dict(codec.to_dict(network)) == network
 
 
 def test_networks_of_another_kind_have_no_string():
