@@ -1,4 +1,11 @@
-"""Four CPU devices for every test, and the compiler flags of the library."""
+"""Four CPU devices for every test, and a compiler in a hurry."""
+
+import os
+
+# Before jax is imported. Compiling is most of the tests' time, and level 0
+# takes two thirds of the time of the library's own level 1.
+os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "")
+                           + " --xla_backend_optimization_level=0").strip()
 
 import jax
 

@@ -70,7 +70,7 @@ def transformed(d, seed):
   return before, d.decode(alpha, before)
 
 
-@pytest.mark.parametrize("name", ["nat", "natpp", "natpp_loose_end"])
+@pytest.mark.parametrize("name", ["natpp", "natpp_loose_end"])
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**31 - 1))
 def test_no_transformation_violates_a_guard(name, seed):
