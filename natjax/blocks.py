@@ -26,6 +26,7 @@ from typing import Any
 from typing import NamedTuple
 
 from natjax import architecture as architecture_lib
+from natjax import edges as edges_lib
 from natjax import errors
 from natjax import operations
 from natjax import primitives
@@ -235,9 +236,21 @@ def check(
       stride below one, a graph that `architecture.check_cell` refuses, an edge
       into a larger image, or an operation that cannot stand at its stride.
   """
-  where = where or network.name
+  where = where or str(network.name)
+  for part, kind in (("stem", Layer), ("blocks", Block), ("head", Layer)):
+    items = getattr(network, part)
+    if not isinstance(items, tuple | list) or not all(
+        isinstance(item, kind) for item in items):
+      raise errors.InputError(
+          f"{where}: {part} must be a tuple of {kind.__name__}; put a comma"
+          " behind a single one")
   if not network.blocks:
     raise errors.InputError(f"{where}: no blocks given; list at least one")
+  if not network.head or network.head[-1].kind != "linear" or (
+      network.head[-1].width):
+    raise errors.InputError(
+        f"{where}: the head must end with the classifier, a linear layer"
+        " without width; use blocks.CLASSIFIER")
   _check_choice(where, "norm", network.norm, NORMS)
   for part in ("stem", "head"):
     for i, layer in enumerate(getattr(network, part)):
@@ -258,6 +271,17 @@ def check(
   return network
 
 
+def _check_types(where, record):
+  """Refuses fields of another type than their default's or annotation's."""
+  for name, value in record._asdict().items():
+    wanted = type(record).__annotations__[name]
+    if type(value) is not wanted and not (
+        wanted is float and type(value) is int):
+      raise errors.InputError(
+          f"{where}: {name} is {value!r} and must be of type"
+          f" {wanted.__name__}; correct it")
+
+
 def _check_choice(where, name, value, allowed):
   if value not in allowed:
     raise errors.InputError(
@@ -265,6 +289,7 @@ def _check_choice(where, name, value, allowed):
 
 
 def _check_layer(where, layer, *, last):
+  _check_types(where, layer)
   _check_choice(where, "kind", layer.kind, LAYER_KINDS)
   _check_choice(where, "activation", layer.activation, ACTIVATIONS)
   if layer.kernel < 1 or layer.stride < 1:
@@ -285,14 +310,16 @@ def _check_block(where, block):
   if not block.nodes or not block.edges:
     raise errors.InputError(
         f"{where}: needs nodes and edges; list at least one of each")
+  architecture_lib.check_cell(block.cell, where=where)
   last = len(block.nodes) + NUM_INPUTS - 1
   if max(edge.target for edge in block.edges) != last:
     raise errors.InputError(
         f"{where}: has {len(block.nodes)} node(s), so edges must reach up to"
-        f" node {last}; add or remove nodes")
-  architecture_lib.check_cell(block.cell, where=where)
+        f" node {last}, and the last leads into node"
+        f" {max(edge.target for edge in block.edges)}; add or remove nodes")
   for i, node in enumerate(block.nodes):
     name = f"{where}, node {i + NUM_INPUTS}"
+    _check_types(name, node)
     _check_choice(name, "activation", node.activation, ACTIVATIONS)
     if node.width < 1 or node.stride < 1:
       raise errors.InputError(
@@ -315,13 +342,18 @@ def _check_edge(where, edge, place):
     raise errors.InputError(
         f"{where}: edge {list(edge)} goes from stride {source.stride} to"
         f" stride {target.stride}; images can only be made smaller, by whole"
-        " factors")
+        " factors (a node's stride counts from its block's input)")
   operation = operations.get(edge.operation, where=where)
   if not can_stand(operation, place.stride(edge)):
     raise errors.InputError(
         f"{where}: edge {list(edge)} has stride {place.stride(edge)}, and"
         f" '{operation.name}' can stand at {list(operation.strides)}; replace"
         " it")
+  try:
+    edges_lib.cost(operation, edges_lib.Ends(
+        source.width, target.width, place.stride(edge)), source.size)
+  except errors.InputError as e:
+    raise errors.InputError(f"{where}: edge {list(edge)}: {e}") from e
 
 
 def can_stand(operation: operations.Operation, stride: int) -> bool:

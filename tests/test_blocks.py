@@ -95,6 +95,31 @@ def test_damaged_networks_are_refused_in_one_line(changes, message):
   assert "file" in str(e.value)
 
 
+PLAIN = blocks.Block((blocks.Node(8),), (blocks.Edge("conv_3x3", 1, 2),))
+STEM = (blocks.Layer("conv", 8, 3),)
+
+
+@pytest.mark.parametrize("network, message", [
+    (blocks.BlockNetwork("n", STEM, PLAIN), "blocks must be a tuple of Block"),
+    (blocks.BlockNetwork("n", STEM, (PLAIN,), ()), "end with the classifier"),
+    (blocks.BlockNetwork("n", STEM, (PLAIN,), blocks.CLASSIFIER[:1]),
+     "end with the classifier"),
+    (blocks.BlockNetwork("n", STEM, (PLAIN._replace(
+        nodes=(blocks.Node("8"),)),)), "node 2: width is '8'"),
+    (blocks.BlockNetwork("n", (blocks.Layer("conv", 8.0, 3),), (PLAIN,)),
+     r"stem layer 0: width is 8\.0"),
+    (blocks.BlockNetwork("n", STEM, (PLAIN._replace(nodes=(
+        blocks.Node(12),), edges=(blocks.Edge("group8_conv_1x1", 1, 2),)),)),
+     r"block 0: edge .*8 groups"),
+    (blocks.BlockNetwork("n", STEM, (PLAIN._replace(
+        edges=(blocks.Edge("conv_3x3", 3, 2),)),)), "earlier node"),
+])
+def test_mistakes_in_python_are_refused_in_one_line(network, message):
+  with pytest.raises(errors.InputError, match=message) as e:
+    blocks.check(network)
+  assert "\n" not in str(e.value)
+
+
 def test_padding_gives_every_node_two_inputs_and_costs_nothing():
   for name in handcrafted.BUILDERS:
     network = handcrafted.build(name)

@@ -299,11 +299,11 @@ def test_the_papers_preset_is_the_paper():
     ({"config": dataclasses.replace(TRAIN, batch_size=128)},
      r"96 images, fewer than a batch of 128"),
     ({"config": dataclasses.replace(TRAIN, auxiliary=True)}, r"auxiliary head"),
-    ({"genotype": GENOTYPE._replace(normal=CELL._replace(concat=()))},
+    ({"architecture": GENOTYPE._replace(normal=CELL._replace(concat=()))},
      r"normal cell: concat is empty"),
 ])
 def test_train_refuses_before_it_writes(tmp_path, arguments, match):
-  arguments = {"genotype": GENOTYPE, "dataset": dataset(), "config": TRAIN,
+  arguments = {"architecture": GENOTYPE, "dataset": dataset(), "config": TRAIN,
                "devices": 1, "out": tmp_path / "run", **arguments}
   with pytest.raises(errors.InputError, match=match):
     pipeline.train(**arguments)
@@ -319,11 +319,11 @@ def test_train_refuses_before_it_writes(tmp_path, arguments, match):
      r"learning-rate is inf"),
     ({"train": dataclasses.replace(TRAIN, seeds=0)}, r"--train-seeds"),
     ({"train": dataclasses.replace(TRAIN, cutout=5)}, r"--train-cutout 0"),
-    ({"genotype": GENOTYPE._replace(normal=architecture.Cell(
+    ({"architecture": GENOTYPE._replace(normal=architecture.Cell(
         CELL.edges[:2], (2,)))}, r"has 1 nodes and the reduce cell 2"),
 ])
 def test_transform_refuses_before_it_writes(tmp_path, arguments, match):
-  arguments = {"genotype": GENOTYPE, "dataset": dataset(), "search": SEARCH,
+  arguments = {"architecture": GENOTYPE, "dataset": dataset(), "search": SEARCH,
                "train": TRAIN, "devices": 1, "out": tmp_path / "run",
                **arguments}
   with pytest.raises(errors.InputError, match=match):

@@ -423,9 +423,7 @@ def _text(path):
       data = file.read(_MAX_BYTES + 1)
     packed = data[:2] == b"\x1f\x8b"
     if path.suffix == ".gz" and not packed:
-      raise errors.InputError(
-          f"{path}: not a gzip file; give NAS-Bench-201's table as .csv.gz or"
-          " .csv")
+      raise gzip.BadGzipFile("not a gzip file")
     if packed:
       with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
         data = file.read(_MAX_BYTES + 1)

@@ -155,7 +155,9 @@ def summary(
       "entries_read": round(np.mean([r["entries_read"] for r in reports])),
       "seconds": seconds,
       "seconds_per_seed": seconds / len(reports),
-      "std": {key: float(np.std([r[key] for r in reports])) for key in KEYS},
+      # One seed has no deviation.
+      "std": {key: float(np.std([r[key] for r in reports]))
+              if len(reports) > 1 else None for key in KEYS},
       "seeds": [{"seed": s, **r} for s, r in zip(seeds, reports, strict=True)],
       "config": dataclasses.asdict(config),
   }

@@ -17,6 +17,7 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   """
   from natjax import blocks
   from natjax import codec
+  from natjax import runs
   from natjax import zoo
 
   path = pathlib.Path(name)
@@ -26,6 +27,9 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
           f"skeleton is '{skeleton}', and a string of NAS-Bench-201 brings its"
           " own; leave the option out")
     architecture = zoo.nasbench201.from_string(name)
+  elif path.is_dir() and (path / runs.ARCHITECTURE).is_file():
+    raise errors.InputError(
+        f"{name} is a run's folder; name {path / runs.ARCHITECTURE}")
   elif path.is_file() or path.suffix in (".json", ".txt", ".py") or (
       len(path.parts) > 1):
     architecture = codec.read(path)

@@ -129,7 +129,34 @@ def _add(found, method, architecture, beta, actions):
   for action in jax.device_get(actions):
     # Host arrays, so that all candidates share one compiled scoring.
     alpha = jax.device_get(sampling.apply_actions(beta, action, method.table))
+    if not method.published:
+      alpha = pruned(alpha, method)
     found.setdefault(method.domain.decode(alpha, architecture), alpha)
+
+
+def pruned(
+    alpha: architecture_lib.CellArrays, method: Any
+) -> architecture_lib.CellArrays:
+  """Nulls the edges into nodes that no longer lead to an output.
+
+  They compute nothing that is used, and would cost all the same.
+
+  Args:
+    alpha: host arrays [G, N, K].
+    method: whose table says what may become null.
+  """
+  null, rows = method.table.null, np.asarray(method.domain.rows(alpha))
+  to_null = (method.table.outcome == null) & method.table.valid  # [R, O, A]
+  operation = np.array(alpha.operation)
+  first = architecture_lib.NUM_INPUTS
+  for g, n in np.ndindex(*operation.shape[:2]):
+    n = operation.shape[1] - 1 - n  # Later nodes first.
+    feeds = (alpha.source[g] == n + first) & (operation[g] != null)
+    if alpha.concat[g, n] or feeds.any():
+      continue
+    may = to_null[rows[g, n], operation[g, n]].any(-1)
+    operation[g, n] = np.where(may, null, operation[g, n])
+  return alpha.replace(operation=operation)
 
 
 def _draw(found, limits, method, policy, architecture, beta, rng):

@@ -96,7 +96,8 @@ def check(config: NATConfig) -> NATConfig:
   if not 0 <= config.warmup_epochs < config.epochs:
     raise errors.InputError(
         f"warmup-epochs is {config.warmup_epochs} and must lie in [0, epochs)"
-        f" with epochs {config.epochs}; the policy needs epochs too")
+        f" with epochs {config.epochs}, since the policy needs epochs too; pass"
+        " a smaller --warmup-epochs")
   if not 0 < config.weights_fraction < 1:
     raise errors.InputError(
         f"weights-fraction is {config.weights_fraction} and must lie between 0"

@@ -16,6 +16,9 @@ from natjax import cost
 from natjax import domains
 from natjax import errors
 from natjax import operations
+from natjax.methods import inference
+from natjax.methods import nat
+from natjax.methods import natpp
 from natjax.networks import block_network
 from natjax.policies import sampling
 from natjax.spaces import blocks as blocks_space
@@ -267,3 +270,28 @@ def test_supernet_holds_only_what_transformations_reach():
 def test_equal_neighbours_are_one_run():
   d = domain("resnet20")
   assert d.supernet.runs == ((0, 1, 2), (3,), (4, 5), (6,), (7, 8))
+
+
+def test_what_no_longer_leads_to_an_output_is_pruned():
+  """A node whose only way out became null costs nothing any more."""
+  space = blocks_space.space_for(
+      blocks.scale(handcrafted.build("resnet20"), 0.5), method="natpp")
+  method = natpp.NATpp(
+      nat.NATConfig(init_channels=0, cells=0, samples=2), space,
+      num_classes=10, image_size=8)
+  d = method.domain
+  base = d.encode(space.network)
+  null = d.candidates.index("null")
+  operation = base.operation.copy()
+  operation[0, 1, 0] = null  # The second convolution of the plain blocks.
+  alpha = inference.pruned(base.replace(operation=operation), method)
+  assert (alpha.operation[0, 0] == null).all()
+  np.testing.assert_array_equal(alpha.operation[1], operation[1])
+  network = d.decode(alpha)
+  for block in network.blocks[:3]:
+    assert [e.operation for e in block.edges] == [
+        "null", "null", "null", "skip_connect"]
+  unpruned = d.decode(base.replace(operation=operation))
+  assert d.cost(network).params < d.cost(unpruned).params
+  untouched = inference.pruned(base, method)
+  np.testing.assert_array_equal(untouched.operation, base.operation)
