@@ -21,8 +21,8 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
       --report experiments/results/handcrafted
   python experiments/handcrafted.py --preset paper --data-dir DATA \
       --out runs/handcrafted_paper
-Hardware and time: `smoke` a minute or two, `small` about half an hour per
-network on 2 CPU cores, `paper` one accelerator and weeks.
+Hardware and time: `smoke` a minute or two, `small` ten minutes for
+ResNet20 on 2 CPU cores, `paper` one accelerator and weeks.
 Expected, preset `paper` (Table 1, CIFAR-10 / CIFAR-100, %): ResNet20 91.37 /
 68.88, NAT 93.05 / 71.67, NAT++ 93.23 / 71.97; not run here.
 

@@ -63,28 +63,47 @@ def conv_cost(channels: int, size: int, stride: int, *, weights: int) -> Cost:
   return Cost(weights + norm, weights * out * out, norm_params=norm)
 
 
-def dense_cost(channels, size, stride, *, kernel_size, in_channels=None):
+def dense_cost(
+    channels: int, size: int, stride: int, *, kernel_size: int,
+    in_channels: int | None = None,
+) -> Cost:
+  """Of a k x k convolution and a BN."""
   weights = kernel_size**2 * channels * (in_channels or channels)
   return conv_cost(channels, size, stride, weights=weights)
 
 
-def plain_cost(channels, size, stride, *, in_channels=None):
+def plain_cost(
+    channels: int, size: int, stride: int, *, in_channels: int | None = None
+) -> Cost:
+  """Of a 1x1 convolution alone."""
   weights = channels * (in_channels or channels)
   return Cost(weights, weights * primitives.output_size(size, stride)**2)
 
 
-def group_cost(channels, size, stride, *, groups, in_channels=None):
+def group_cost(
+    channels: int, size: int, stride: int, *, groups: int,
+    in_channels: int | None = None,
+) -> Cost:
+  """Of a 1x1 convolution in groups, which must divide the channels, and a BN.
+  """
   in_channels = in_channels or channels
   check_groups(groups, in_channels, channels)
   return conv_cost(channels, size, stride,
                    weights=channels * in_channels // groups)
 
 
-def depthwise_cost(channels, size, stride, *, kernel_size):
+def depthwise_cost(
+    channels: int, size: int, stride: int, *, kernel_size: int
+) -> Cost:
+  """Of a depthwise k x k convolution and a BN."""
   return conv_cost(channels, size, stride, weights=kernel_size**2 * channels)
 
 
-def factorized_cost(channels, size, stride, *, kernel_size, in_channels=None):
+def factorized_cost(
+    channels: int, size: int, stride: int, *, kernel_size: int,
+    in_channels: int | None = None,
+) -> Cost:
+  """Of a 1 x k and a k x 1 convolution and one BN."""
   out = primitives.output_size(size, stride)
   first = kernel_size * channels * (in_channels or channels)
   second = kernel_size * channels**2
@@ -95,8 +114,10 @@ def factorized_cost(channels, size, stride, *, kernel_size, in_channels=None):
 
 
 def separable_cost(
-    channels, size, stride, *, kernel_size, repeats, in_channels=None
-):
+    channels: int, size: int, stride: int, *, kernel_size: int, repeats: int,
+    in_channels: int | None = None,
+) -> Cost:
+  """Of `repeats` times a depthwise k x k and a 1x1 convolution and a BN."""
   before = in_channels or channels  # Only the last pointwise one widens.
   total = Cost(0, 0)
   for i in range(repeats):
@@ -106,18 +127,23 @@ def separable_cost(
   return total
 
 
-def skip_cost(channels, size, stride):
+def skip_cost(channels: int, size: int, stride: int) -> Cost:
+  """Of a copy, or at stride 2 of a factorised reduce."""
   if stride == 1:
     return Cost(0, 0, channels * size * size)
   check_halvable(channels)
   return conv_cost(channels, size, stride, weights=channels**2)
 
 
-def null_cost(channels, size, stride):
+def null_cost(channels: int, size: int, stride: int) -> Cost:
+  """Of nothing."""
   del channels, size, stride
   return Cost(0, 0)
 
 
-def pool_cost(channels, size, stride, *, kernel_size):
+def pool_cost(
+    channels: int, size: int, stride: int, *, kernel_size: int
+) -> Cost:
+  """Of pooling, whose windows are counted in `other`."""
   out = primitives.output_size(size, stride)
   return Cost(0, 0, kernel_size**2 * channels * out * out)

@@ -16,22 +16,21 @@ def one_of(config: Any, **allowed: tuple[str, ...]) -> None:
 
 def at_least_one(config: Any, *names: str) -> None:
   """Refuses counts below one."""
-  for name in names:
-    if getattr(config, name) < 1:
-      option = name.replace("_", "-")
-      raise errors.InputError(
-          f"{option} is {getattr(config, name)} and must be at least 1; pass a"
-          f" larger --{option}")
+  _at_least(1, config, names, "must be at least 1; pass a larger --{}")
 
 
 def not_negative(config: Any, *names: str) -> None:
   """Refuses values below zero."""
+  _at_least(0, config, names,
+            "must not be negative; pass 0 or more with --{}")
+
+
+def _at_least(least, config, names, advice):
   for name in names:
-    if getattr(config, name) < 0:
+    if getattr(config, name) < least:
       option = name.replace("_", "-")
-      raise errors.InputError(
-          f"{option} is {getattr(config, name)} and must not be negative;"
-          f" pass 0 or more with --{option}")
+      raise errors.InputError(f"{option} is {getattr(config, name)} and"
+                              f" {advice.format(option)}")
 
 
 def other_samples(config: Any) -> None:

@@ -156,17 +156,32 @@ def guarded(
     places: per stride, the (channels, input side) of edges, as `edge_places`
       gives them.
   """
-  valid = np.zeros((2, *scheme.outcome.shape), bool)
-  for row, stride in enumerate((1, 2)):
-    for o, before in enumerate(candidates):
-      outcomes = scheme.outcome[o].tolist()
-      # NAT has an action "same"; in NAT++ it is the operation itself.
-      keep = (scheme.actions.index("same") if "same" in scheme.actions else o)
-      for a, outcome in enumerate(outcomes):
-        valid[row, o, a] = a == keep or bool(
-            scheme.allowed[o, a] and outcome != o and not_dearer(
-                before, candidates[outcome], stride, places[stride]))
-  return valid
+  return np.stack([
+      valid_actions(scheme, np.array([
+          [not_dearer(before, after, stride, places[stride])
+           for after in candidates] for before in candidates]))
+      for stride in (1, 2)])
+
+
+def keeping(scheme: Scheme) -> np.ndarray:
+  """bool[O, A], of every operation the one action that keeps it."""
+  # NAT has an action "same"; in NAT++ it is the operation itself.
+  count = len(scheme.outcome)
+  action = np.full(count, scheme.actions.index("same")) if (
+      "same" in scheme.actions) else np.arange(count)
+  return np.arange(len(scheme.actions)) == action[:, None]
+
+
+def valid_actions(scheme: Scheme, may: np.ndarray) -> np.ndarray:
+  """The actions that are valid at one place, bool[O, A].
+
+  Args:
+    scheme: the rule.
+    may: bool[O, O], whether a guard lets a row's operation become a column's.
+  """
+  changes = scheme.outcome != np.arange(len(scheme.outcome))[:, None]
+  return keeping(scheme) | (
+      scheme.allowed & changes & np.take_along_axis(may, scheme.outcome, 1))
 
 
 def becomes(

@@ -133,28 +133,18 @@ class BlockDomain:
             (block_network.ends(p[i], edge), p[i].nodes[edge.source].size)
             for p in places for i in group)
         rows[g, n, k] = found.setdefault(at, len(found) + 1)
-    keep = _keeps(rule)
-    valid = [keep, *(
-        keep | self._row(rule, at, preactivate) for at in found)]
-    return rows, np.stack(valid)
+    valid = [self._row(rule, at, preactivate) for at in found]
+    return rows, np.stack([transitions.keeping(rule), *valid])
 
   def _row(self, rule, at, preactivate):
-    """bool[O, A], where an action changes an operation validly at places."""
-    count = len(self.candidates)
-    may = np.zeros((count, count), bool)
-    known = [operations.get(name) for name in self.candidates]
-    costs = [[_cost(op, ends, size, preactivate) for ends, size in at]
-             for op in known]
-    for o in range(count):
-      for new in range(count):
-        pairs = list(zip(costs[o], costs[new], strict=True))
-        may[o, new] = all(b is not None for _, b in pairs) and (
-            self._published or all(
-                a is not None and b.params <= a.params and b.madds <= a.madds
-                for a, b in pairs))
-    changes = rule.outcome != np.arange(count)[:, None]
-    return rule.allowed & np.take_along_axis(may, rule.outcome, 1) & (
-        changes | self._published)
+    """bool[O, A], the actions that are valid at all of some places."""
+    costs = [[_cost(operations.get(name), ends, size, preactivate)
+              for ends, size in at] for name in self.candidates]
+    if self._published:  # What can stand there at all.
+      stands = np.array([None not in each for each in costs])
+      return rule.allowed & stands[rule.outcome]
+    return transitions.valid_actions(rule, np.array([
+        [_not_dearer(old, new) for new in costs] for old in costs]))
 
   def _choices(self):
     """Names of what may stand on every edge, as the supernet wants them."""
@@ -296,13 +286,11 @@ class BlockDomain:
     return costs
 
 
-def _keeps(rule):
-  """bool[O, A], the one action that keeps an operation."""
-  count = rule.outcome.shape[0]
-  keep = np.zeros(rule.outcome.shape, bool)
-  for o in range(count):
-    keep[o, rule.actions.index("same") if "same" in rule.actions else o] = True
-  return keep
+def _not_dearer(old, new):
+  """Whether costs at some places are nowhere above others; None is never."""
+  return None not in old and None not in new and all(
+      b.params <= a.params and b.madds <= a.madds
+      for a, b in zip(old, new, strict=True))
 
 
 def _cost(operation, ends, size, preactivate):

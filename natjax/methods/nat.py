@@ -19,10 +19,13 @@ How this differs from the released code, unless `policy="published"`:
 - Rewards are taken on images that are not augmented.
 - The baseline is the mean reward of the other samples of the same input
   (leave one out), where there are other samples.
+- Edges into nodes that no longer lead to an output become null (`inference`).
 And always: the last, smaller batch of an epoch is left out; candidates are
-scored on the policy's split and the input is itself a candidate, so what comes
-out never scores worse than what went in. Batch statistics are used throughout,
-as there.
+scored on the policy's split and the input is itself a candidate, unless it is
+over a budget, so what comes out never scores worse than what went in. Batch
+statistics are used throughout, as there. What is transformed is a domain's
+affair (`natjax.domains`): cells, or a network of blocks, whose random inputs
+differ from the given one in operations alone.
 """
 
 from collections.abc import Callable, Sequence
