@@ -22,6 +22,7 @@ Example, a network with one residual block, three times:
   [16, 16, 16, 16]
 """
 
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
@@ -360,6 +361,22 @@ def can_stand(operation: operations.Operation, stride: int) -> bool:
   """Whether an operation can stand on an edge of a stride."""
   return stride in operation.strides or operation.name in (
       operations.NULL, operations.SKIP)
+
+
+def numbers(members: Sequence[int]) -> str:
+  """Numbers of blocks in words: "block 3", or "blocks 0-2, 4".
+
+  Args:
+    members: in order.
+  """
+  runs: list[list[int]] = []
+  for i in members:
+    if runs and runs[-1][1] == i - 1:
+      runs[-1][1] = i
+    else:
+      runs.append([i, i])
+  text = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
+  return f"block{'s' * (len(members) > 1)} {text}"
 
 
 def pad(network: BlockNetwork, inputs: int = 2) -> BlockNetwork:

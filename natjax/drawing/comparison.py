@@ -85,20 +85,8 @@ def paired(
   alike: dict[tuple, list[int]] = {}
   for i, (a, b) in enumerate(zip(first.blocks, second.blocks, strict=True)):
     alike.setdefault((a.topology, b.topology), []).append(i)
-  return [(_numbers(group), first.blocks[group[0]].cell,
+  return [(blocks.numbers(group), first.blocks[group[0]].cell,
            second.blocks[group[0]].cell) for group in alike.values()]
-
-
-def _numbers(group: list[int]) -> str:
-  """"block 3", or "blocks 0-2, 4"."""
-  runs: list[list[int]] = []
-  for i in group:
-    if runs and runs[-1][1] == i - 1:
-      runs[-1][1] = i
-    else:
-      runs.append([i, i])
-  text = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
-  return f"block{'s' * (len(group) > 1)} {text}"
 
 
 def wiring(cell: architecture.Cell) -> tuple:

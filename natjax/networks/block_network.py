@@ -5,7 +5,7 @@ edges, then BN (where it has one), activation, channel shuffle (Zhang et al.,
 2018, ShuffleNet, section 3.1).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -17,6 +17,7 @@ from natjax import edges as edges_lib
 from natjax import operations
 from natjax import primitives
 from natjax.networks import layers as layers_lib
+from natjax.networks import mixture
 
 
 class Bias(nn.Module):
@@ -139,6 +140,8 @@ class BlockModule(nn.Module):
     norm: returns what follows a convolution: BN or a bias.
     batch_norm: returns a BN, for nodes that have one.
     preactivate: whether operations begin with a ReLU.
+    identities: numbers of the edges with an identity beside the operation,
+      where theta is given.
   """
 
   block: blocks_lib.Block
@@ -146,17 +149,32 @@ class BlockModule(nn.Module):
   norm: layers_lib.NormFactory
   batch_norm: layers_lib.NormFactory
   preactivate: bool
+  identities: frozenset[int] = frozenset()
 
   @nn.compact
-  def __call__(self, prev_prev: jax.Array, prev: jax.Array) -> jax.Array:
+  def __call__(
+      self,
+      prev_prev: jax.Array,
+      prev: jax.Array,
+      theta: jax.Array | None = None,
+  ) -> jax.Array:
+    def run(i, name, x):
+      module = edges_lib.module(
+          operations.get(name), ends(self.place, self.block.edges[i]),
+          norm=self.norm, preactivate=self.preactivate)
+      if isinstance(module, nn.Module):
+        module = module.clone(name=f"edge{i}_{name}", parent=self)
+      return module(x)
+
     def edge(i, x):
       item = self.block.edges[i]
-      run = edges_lib.module(
-          operations.get(item.operation), ends(self.place, item),
-          norm=self.norm, preactivate=self.preactivate)
-      if isinstance(run, nn.Module):
-        run = run.clone(name=f"edge{i}_{item.operation}", parent=self)
-      return run(x)
+      same = None if item.operation == operations.NULL else run(
+          i, item.operation, x)
+      if theta is None or self.block.node(item.target).fixed:
+        return same
+      identity = run(i, operations.SKIP, x) if i in self.identities else None
+      return mixture.mix(theta[i], same, identity,
+                         alike=item.operation == operations.SKIP)
 
     return run_block(self.block, (prev_prev, prev), edge, self.batch_norm)
 
@@ -170,7 +188,7 @@ def ends(place: blocks_lib.Place, edge: blocks_lib.Edge) -> edges_lib.Ends:
 def run_block(
     block: blocks_lib.Block,
     inputs: tuple[jax.Array, jax.Array],
-    edge: Callable[[int, jax.Array], jax.Array],
+    edge: Callable[[int, jax.Array], jax.Array | None],
     batch_norm: Callable[..., Callable[[jax.Array], jax.Array]],
 ) -> jax.Array:
   """Runs a block's nodes, inside a compact module.
@@ -178,7 +196,7 @@ def run_block(
   Args:
     block: the graph.
     inputs: outputs of the two blocks before.
-    edge: `(number of the edge, x) -> y`; null edges are left out.
+    edge: `(number of the edge, x) -> y`, or None of an edge that adds nothing.
     batch_norm: returns a BN for nodes that have one.
 
   Returns:
@@ -188,8 +206,8 @@ def run_block(
   for n, node in enumerate(block.nodes, blocks_lib.NUM_INPUTS):
     total = None
     for i, item in enumerate(block.edges):
-      if item.target == n and item.operation != operations.NULL:
-        y = edge(i, values[item.source])
+      y = edge(i, values[item.source]) if item.target == n else None
+      if y is not None:
         total = y if total is None else total + y
     if total is None:
       total = zeros(block, n, values)
@@ -217,15 +235,18 @@ class BlockNet(nn.Module):
     frame: number of classes and size of the images.
     axis_name: device axis over which BN joins the batch; None keeps the
       statistics per device.
+    identities: per block, as `network.Network` has them.
 
   `__call__` maps images [B, H, W, 3] to (logits f32[B, K], None), as
   `network.Network` does; without a classifier (no classes), to the head's
   features. `drop_path` is taken for the sake of the same call and must be 0.
+  `theta`, per block f32[E, 3], weighs the edges (`mixture`).
   """
 
   network: blocks_lib.BlockNetwork
   frame: blocks_lib.Frame
   axis_name: str | None = None
+  identities: mixture.Identities | None = None
 
   @nn.compact
   def __call__(
@@ -234,6 +255,7 @@ class BlockNet(nn.Module):
       *,
       train: bool = False,
       drop_path: jax.Array | float = 0.0,
+      theta: Sequence[jax.Array] | None = None,
   ) -> tuple[jax.Array, None]:
     del drop_path  # `supervised.check` refuses any but 0.
 
@@ -251,9 +273,12 @@ class BlockNet(nn.Module):
     for i, (block, place) in enumerate(zip(
         self.network.blocks, blocks_lib.places(self.network, self.frame),
         strict=True)):
+      identities = self.identities[i] if self.identities else frozenset()
       module = BlockModule(block, place, norm, batch_norm,
-                           self.network.preactivate, name=f"block{i}")
-      outputs = (outputs[1], module(*outputs))
+                           self.network.preactivate, identities,
+                           name=f"block{i}")
+      outputs = (outputs[1], module(
+          *outputs, None if theta is None else theta[i]))
     x = run_layers(head_layers(self.network, self.frame), outputs[1],
                    name="head", **fixed)
     return x.reshape(x.shape[0], -1).astype(jnp.float32), None
@@ -273,9 +298,13 @@ def init(net: BlockNet, rng: jax.Array) -> Any:
   times that of the library's other networks, lest signals vanish.
   """
   size = net.frame.image_size
+  theta = None
+  if net.identities is not None:
+    theta = [mixture.initial(len(block.edges)) for block in net.network.blocks]
 
   def draw(rng):
-    variables = net.init({"params": rng}, jnp.zeros((2, size, size, 3)))
+    variables = net.init(
+        {"params": rng}, jnp.zeros((2, size, size, 3)), theta=theta)
     if net.network.norm == "bias":
       variables = jax.tree_util.tree_map_with_path(
           lambda path, x: x * 6**0.5 if path[-1].key == "kernel" else x,

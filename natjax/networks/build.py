@@ -8,6 +8,7 @@ from natjax import blocks as blocks_lib
 from natjax import codec
 from natjax import skeleton as skeleton_lib
 from natjax.networks import block_network
+from natjax.networks import mixture
 from natjax.networks import network as network_lib
 
 Place = skeleton_lib.Skeleton | blocks_lib.Frame
@@ -20,6 +21,7 @@ def module(
     *,
     auxiliary: bool = False,
     axis_name: str | None = None,
+    identities: mixture.Identities | None = None,
 ) -> Module:
   """The linen module of an architecture.
 
@@ -28,10 +30,13 @@ def module(
     place: a skeleton or a frame, as the architecture needs it.
     auxiliary: whether to build the auxiliary head, of genotypes only.
     axis_name: device axis over which BN joins the batch.
+    identities: per layer or block, the edges with an identity beside the
+      operation, for a network that theta weighs (`mixture`).
   """
   if isinstance(architecture, blocks_lib.BlockNetwork):
-    return block_network.BlockNet(architecture, place, axis_name)
-  return network_lib.Network(architecture, place, auxiliary, axis_name)
+    return block_network.BlockNet(architecture, place, axis_name, identities)
+  return network_lib.Network(
+      architecture, place, auxiliary, axis_name, identities)
 
 
 def init(net: Module, rng: jax.Array) -> Any:

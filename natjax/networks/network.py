@@ -6,6 +6,7 @@ of 36 channels on CIFAR, 14 of 48 on ImageNet, an auxiliary head after layer
 concatenates only the nodes that its `concat` lists.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -17,6 +18,7 @@ from natjax import errors
 from natjax import operations
 from natjax import skeleton as skeleton_lib
 from natjax.networks import layers as layers_lib
+from natjax.networks import mixture
 
 
 class CellModule(nn.Module):
@@ -27,16 +29,23 @@ class CellModule(nn.Module):
     layer: where it stands.
     norm: returns the BN to use.
     train: whether drop path is on.
+    identities: numbers of the edges with an identity beside the operation,
+      where theta is given.
   """
 
   cell: architecture_lib.Cell
   layer: skeleton_lib.Layer
   norm: layers_lib.NormFactory
   train: bool
+  identities: frozenset[int] = frozenset()
 
   @nn.compact
   def __call__(
-      self, prev_prev: jax.Array, prev: jax.Array, drop_path: jax.Array
+      self,
+      prev_prev: jax.Array,
+      prev: jax.Array,
+      drop_path: jax.Array,
+      theta: jax.Array | None = None,
   ) -> jax.Array:
     inputs = layers_lib.preprocess(
         self.layer, self.norm, names=("preprocess0", "preprocess1"))
@@ -47,18 +56,33 @@ class CellModule(nn.Module):
     nodes += [zeros] * self.cell.num_nodes
     for i, edge in enumerate(self.cell.edges):
       operation = operations.get(edge.operation)
-      if operation.name == operations.NULL:
+      x, stride = nodes[edge.source], self.cell.stride(
+          edge, self.layer.reduction)
+      y = None
+      if operation.name != operations.NULL:
+        y = self._run(i, operation, stride, x)
+      free = operation.identity and stride == 1
+      if theta is not None:
+        identity = None
+        if i in self.identities:
+          skip = operations.get(operations.SKIP)
+          identity = self._run(i, skip, stride, x)
+          free |= y is None and stride == 1
+        y = mixture.mix(theta[i], y, identity,
+                        alike=operation.name == operations.SKIP)
+      if y is None:
         continue
-      stride = self.cell.stride(edge, self.layer.reduction)
-      module = operation.module(
-          features=self.layer.channels, stride=stride, norm=self.norm)
-      if isinstance(module, nn.Module):
-        module = module.clone(name=f"edge{i}_{operation.name}", parent=self)
-      y = module(nodes[edge.source])
-      if self.train and not (operation.identity and stride == 1):
+      if self.train and not free:
         y = self._drop_path(y, drop_path)
       nodes[edge.target] += y
     return jnp.concatenate([nodes[i] for i in self.cell.concat], axis=-1)
+
+  def _run(self, i, operation, stride, x):
+    module = operation.module(
+        features=self.layer.channels, stride=stride, norm=self.norm)
+    if isinstance(module, nn.Module):
+      module = module.clone(name=f"edge{i}_{operation.name}", parent=self)
+    return module(x)
 
   def _drop_path(self, x, rate):
     """Zeroes whole images of an edge with probability `rate`, rescaled."""
@@ -77,17 +101,21 @@ class Network(nn.Module):
     auxiliary: whether to build the auxiliary head.
     axis_name: device axis over which BN joins the batch; None keeps the
       statistics per device.
+    identities: per layer, the edges with an identity beside the operation, for
+      a network that theta weighs (`mixture`).
 
   `__call__` maps images [B, H, W, 3] to (logits f32[B, K], auxiliary logits
   f32[B, K] or None). Its dtype is that of the images; parameters and
   statistics are float32. `train` and `drop_path` (a rate in [0, 1), drawn from
-  the rng stream "drop_path") matter in training only.
+  the rng stream "drop_path") matter in training only. `theta`, per layer
+  f32[E, 3], weighs the edges; None is the network as it is.
   """
 
   genotype: architecture_lib.Genotype
   skeleton: skeleton_lib.Skeleton
   auxiliary: bool = False
   axis_name: str | None = None
+  identities: mixture.Identities | None = None
 
   @nn.compact
   def __call__(
@@ -96,6 +124,7 @@ class Network(nn.Module):
       *,
       train: bool = False,
       drop_path: jax.Array | float = 0.0,
+      theta: Sequence[jax.Array] | None = None,
   ) -> tuple[jax.Array, jax.Array | None]:
     def norm(name: str | None = None):
       return layers_lib.RunningBatchNorm(train, self.axis_name, name=name)
@@ -105,8 +134,9 @@ class Network(nn.Module):
     auxiliary = None
     for i, layer in enumerate(skeleton_lib.layers(self.skeleton, widths)):
       cell = self.genotype[int(layer.reduction)]
-      out = CellModule(cell, layer, norm, train, name=f"cell{i}")(
-          *outputs, drop_path)
+      identities = self.identities[i] if self.identities else frozenset()
+      out = CellModule(cell, layer, norm, train, identities, name=f"cell{i}")(
+          *outputs, drop_path, None if theta is None else theta[i])
       outputs = (outputs[1], out)
       if self.auxiliary and i == self.skeleton.auxiliary_layer and (
           train or self.is_initializing()):
@@ -138,10 +168,14 @@ def check_auxiliary(skeleton: skeleton_lib.Skeleton) -> None:
 def init(network: Network, rng: jax.Array) -> Any:
   """Draws the variables ("params" and "batch_stats") of a network."""
   size = network.skeleton.image_size
+  theta = None
+  if network.identities is not None:
+    theta = [mixture.initial(len(network.genotype[int(layer.reduction)].edges))
+             for layer in skeleton_lib.layers(network.skeleton, (1, 1))]
 
   def draw(rng):
     images = jnp.zeros((2, size, size, 3))
-    return network.init({"params": rng}, images, train=False)
+    return network.init({"params": rng}, images, train=False, theta=theta)
 
   return jax.jit(draw)(rng)
 
