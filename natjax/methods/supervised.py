@@ -7,6 +7,7 @@ epoch is left out, drop path's rate rises step by step, and the test set is
 looked at once, at the end.
 """
 
+from collections.abc import Callable
 import dataclasses
 from typing import Any
 from typing import NamedTuple
@@ -21,7 +22,9 @@ from natjax import errors
 from natjax import settings
 from natjax import skeleton as skeleton_lib
 from natjax.methods import base
+from natjax.methods import objectives
 from natjax.networks import build as build_lib
+from natjax.networks import mixture
 from natjax.networks import network as network_lib
 from natjax.training import optimizers
 
@@ -37,10 +40,11 @@ class TrainConfig:
     cells: L of cells; 0 for a network of blocks.
     epochs: walks over the training images.
     batch_size: over all devices.
+    optimizer: "sgd" or "adam".
     learning_rate: where the cosine schedule starts.
     final_learning_rate: where it ends.
-    momentum: of SGD.
-    weight_decay: of SGD.
+    momentum: of SGD; of Adam, b1.
+    weight_decay: times the parameter, added to the gradient.
     max_grad_norm: clips the gradient; 0 does not.
     drop_path: rate at the end of training; it rises linearly from 0.
     auxiliary: whether to train with the auxiliary head.
@@ -57,6 +61,7 @@ class TrainConfig:
   cells: int = 20
   epochs: int = 600
   batch_size: int = 96
+  optimizer: str = "sgd"
   learning_rate: float = 0.025
   final_learning_rate: float = 0.001
   momentum: float = 0.9
@@ -92,7 +97,8 @@ class TrainState(NamedTuple):
 
 def check(config: TrainConfig) -> TrainConfig:
   """Returns the settings if they fit together (InputError)."""
-  settings.one_of(config, dtype=("float32", "bfloat16"))
+  settings.one_of(config, dtype=("float32", "bfloat16"),
+                  optimizer=("sgd", "adam"))
   settings.at_least_one(config, "epochs", "batch_size", "seeds")
   settings.not_negative(
       config, "learning_rate", "final_learning_rate", "momentum",
@@ -101,6 +107,10 @@ def check(config: TrainConfig) -> TrainConfig:
     raise errors.InputError(
         f"drop-path is {config.drop_path} and must lie in [0, 1); 0 turns it"
         " off")
+  if config.optimizer == "adam" and config.momentum >= 1:
+    raise errors.InputError(
+        f"momentum is {config.momentum} and must be below 1 for adam; pass"
+        " --momentum 0.9")
   return config
 
 
@@ -147,7 +157,10 @@ class Supervised:
 
   Attributes:
     config: the settings.
+    objective: what is minimised.
     network: the linen module.
+    optimizer: of the parameters.
+    steps: updates of the whole training.
   """
 
   def __init__(
@@ -158,6 +171,7 @@ class Supervised:
       num_classes: int,
       image_size: int,
       steps_per_epoch: int = 1,
+      objective: objectives.Objective | None = None,
   ):
     """Args:
       config: the settings.
@@ -165,75 +179,60 @@ class Supervised:
       num_classes: of the data.
       image_size: side of the images.
       steps_per_epoch: updates per epoch.
+      objective: None is `classification` of the architecture.
     """
     self.config = check(config)
-    self.network = build_lib.module(
-        architecture,
-        place_of(config, architecture, num_classes=num_classes,
-                 image_size=image_size),
-        auxiliary=config.auxiliary,
-        axis_name=base.AXIS if config.sync_bn else None)
+    self.objective = objective or classification(
+        config, architecture, place_of(
+            config, architecture, num_classes=num_classes,
+            image_size=image_size))
+    self.network = self.objective.network
     self.steps = config.epochs * steps_per_epoch
-    self.optimizer = optimizers.sgd(
-        optimizers.cosine(config.learning_rate, self.steps,
-                          config.final_learning_rate),
-        momentum=config.momentum, weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm)
+    self.optimizer = optimizer(config, self.steps)
 
-  def method(self) -> base.Method:
-    """The record that `training.fit` drives."""
-    phase = base.Phase("train", "train", self.update, ("loss", "accuracy"))
+  def method(
+      self,
+      *,
+      stage: str = "train",
+      epochs: int | None = None,
+      init: Callable[[jax.Array], TrainState] | None = None,
+  ) -> base.Method:
+    """The record that `training.fit` drives.
+
+    Args:
+      stage: its name.
+      epochs: None is those of the settings.
+      init: the state to start from; None draws one.
+    """
+    phase = base.Phase("train", "train", self.update, self.objective.metrics)
     return base.Method(
-        init=self.init,
-        stages=(base.Stage("train", self.config.epochs, (phase,)),),
+        init=init or self.init,
+        stages=(base.Stage(stage, self.config.epochs if epochs is None
+                           else epochs, (phase,)),),
         evaluate=self.evaluate)
 
   def init(self, rng: jax.Array) -> TrainState:
     """Draws the state that training starts from."""
     rng_params, rng_state = jax.random.split(rng)
-    variables = build_lib.init(self.network, rng_params)
+    variables = self.objective.init(rng_params)
     return TrainState(
         step=jnp.zeros((), jnp.int32), params=variables["params"],
         batch_stats=variables["batch_stats"],
         opt_state=jax.jit(self.optimizer.init)(variables["params"]),
         rng=rng_state)
 
-  def loss(
-      self, params: Any, batch_stats: Any, batch: base.Batch, *,
-      drop_path: jax.Array, rng: jax.Array,
-  ) -> tuple[jax.Array, tuple[Any, jax.Array]]:
-    """Computes the training loss of this device's batch.
-
-    Returns:
-      The loss f32[], the new statistics, and the accuracy f32[].
-    """
-    (logits, auxiliary), mutated = self.network.apply(
-        {"params": params, "batch_stats": batch_stats}, batch["image"],
-        train=True, drop_path=drop_path,
-        rngs={"drop_path": rng, "dropout": rng}, mutable=["batch_stats"])
-    labels = optax.smooth_labels(
-        jax.nn.one_hot(batch["label"], logits.shape[-1]),
-        self.config.label_smoothing)
-    loss = jnp.mean(optax.softmax_cross_entropy(logits, labels))
-    if auxiliary is not None:
-      loss += self.config.auxiliary_weight * jnp.mean(
-          optax.softmax_cross_entropy(auxiliary, labels))
-    right = jnp.argmax(logits, -1) == batch["label"]
-    return loss, (mutated.get("batch_stats", {}),
-                  jnp.mean(right.astype(jnp.float32)))
-
   def update(
       self, state: TrainState, batch: base.Batch
   ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step of SGD."""
+    """One step of the optimizer."""
     rng, rng_drop = jax.random.split(state.rng)
     rate = self.config.drop_path * state.step / self.steps
-    (loss, (batch_stats, accuracy)), grads = jax.value_and_grad(
-        self.loss, has_aux=True)(
+    (loss, (batch_stats, metrics)), grads = jax.value_and_grad(
+        self.objective.loss, has_aux=True)(
             state.params, state.batch_stats, batch, drop_path=rate,
             rng=base.device_key(rng_drop))
     grads, batch_stats, metrics = base.mean_over_devices(
-        (grads, batch_stats, {"loss": loss, "accuracy": accuracy}))
+        (grads, batch_stats, {"loss": loss, **metrics}))
     updates, opt_state = self.optimizer.update(
         grads, state.opt_state, state.params)
     return TrainState(
@@ -242,7 +241,35 @@ class Supervised:
 
   def evaluate(self, state: TrainState, batch: base.Batch) -> jax.Array:
     """f32[B], 1 where the network is right, by running statistics."""
-    logits, _ = self.network.apply(
-        {"params": state.params, "batch_stats": state.batch_stats},
-        batch["image"])
-    return (jnp.argmax(logits, -1) == batch["label"]).astype(jnp.float32)
+    return self.objective.is_right(
+        {"params": state.params, "batch_stats": state.batch_stats}, batch)
+
+
+def classification(
+    config: TrainConfig,
+    architecture: codec.Architecture,
+    place: build_lib.Place,
+    identities: mixture.Identities | None = None,
+) -> objectives.Classification:
+  """The objective of the settings: an architecture's cross-entropy."""
+  network = build_lib.module(
+      architecture, place, auxiliary=config.auxiliary,
+      axis_name=base.AXIS if config.sync_bn else None, identities=identities)
+  return objectives.Classification(
+      network, label_smoothing=config.label_smoothing,
+      auxiliary_weight=config.auxiliary_weight)
+
+
+def optimizer(
+    config: TrainConfig, steps: int
+) -> optax.GradientTransformation:
+  """The optimizer of the settings, on a cosine schedule over `steps`."""
+  schedule = optimizers.cosine(
+      config.learning_rate, steps, config.final_learning_rate)
+  if config.optimizer == "adam":
+    return optimizers.adam(
+        schedule, b1=config.momentum, weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm)
+  return optimizers.sgd(
+      schedule, momentum=config.momentum, weight_decay=config.weight_decay,
+      max_grad_norm=config.max_grad_norm)

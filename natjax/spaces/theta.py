@@ -168,7 +168,11 @@ class ThetaSpace:
     return found
 
   def choose(
-      self, theta: Theta, limits: budget_lib.Budget | None = None
+      self,
+      theta: Theta,
+      limits: budget_lib.Budget | None = None,
+      *,
+      guarded: bool = True,
   ) -> tuple[np.ndarray, ...]:
     """Chooses what stands on every edge, i32[E] of NONE, ID, SAME per group.
 
@@ -180,10 +184,12 @@ class ThetaSpace:
     - While the network costs more than `limits`, the cheaper choice that loses
       least theta per part of the excess is taken.
     - Edges into nodes that then lead nowhere go: they compute nothing.
+    All three are left out unless `guarded`.
 
     Args:
       theta: per group, f32[E, 3].
       limits: the budget, or None.
+      guarded: whether anything but the largest theta counts.
 
     Raises:
       budget.NotMet: no choice keeps to the budget.
@@ -194,7 +200,9 @@ class ThetaSpace:
       order = (SAME, ID, NONE)  # Of equal weights the first.
       weights = np.where(group.allowed, t, -np.inf)[:, order]
       choice = np.array(order)[np.argmax(weights, axis=1)]
-      chosen.append(_connected(group, choice, t))
+      chosen.append(_connected(group, choice, t) if guarded else choice)
+    if not guarded:
+      return tuple(chosen)
     if limits:
       self._cheapen(chosen, theta, limits)
     return tuple(_pruned(g, c) for g, c in zip(self.groups, chosen,

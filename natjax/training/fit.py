@@ -366,7 +366,7 @@ class _Fit:
       self._report(stage, phase, position, data.steps, sums)
       if step < data.steps:
         self._maybe_save(state, sums, position)
-    self._finish(stage, phase, position, sums, data.steps)
+    self._finish(stage, phase, position, state, sums, data.steps)
     following = position._replace(phase=position.phase + 1, step=0)
     self._maybe_save(state, sums, following)
     return state, sums
@@ -389,10 +389,11 @@ class _Fit:
     return {name: float(v) for name, v in zip(phase.metrics, values,
                                               strict=True)}
 
-  def _finish(self, stage, phase, position, sums, steps):
+  def _finish(self, stage, phase, position, state, sums, steps):
+    observed = phase.observe(state, position.epoch) if phase.observe else {}
     self._rows.append({
         "stage": stage.name, "phase": phase.name, "epoch": position.epoch,
-        **self._means(phase, sums, steps),
+        **self._means(phase, sums, steps), **observed,
         "seconds": round(self._elapsed(), 3)})
 
   def _elapsed(self):

@@ -1,0 +1,379 @@
+"""Differentiable transformation, and proxyless adaptation.
+
+"Differentiable Neural Architecture Transformation" and, the same method with a
+self-supervised objective beside it, "Proxyless Neural Architecture Adaptation
+for Supervised Learning and Self-Supervised Learning" (texts without authors;
+equations and sections by the first). One run: every edge of the given network
+is weighed by theta (equation 1, `networks.mixture`), and for the first epochs,
+on every mini-batch of all training images, the weights w take a step and then
+theta takes one on the same batch (section 3.2). Then every edge keeps what
+theta weighs most, and the same weights train on in the network that is left
+(section 3.3); what comes out is trained.
+
+theta_none multiplies zeros, so that it has no gradient and stays 0: it is the
+threshold that the others must pass. A null edge that pads a node has
+theta_same = 1 on its zeros, which has no gradient either, so that it becomes a
+skip where theta_id comes to be above 1.
+
+What the papers leave open, and how this differs from them:
+- theta's optimizer is Adam without weight decay; the rate, and how long the
+  first stage takes, are settings, whose defaults were found by trying
+  (experiments/results/differentiable_trials).
+- Nothing comes to cost more and no node dies (`spaces.theta`); the papers say
+  nothing of either. Budgets are kept at the moment of derivation.
+- In theta's half-step BN normalises by the batch and its statistics are left
+  alone; those of w's half-step are kept. Its drop path and dropout are drawn
+  anew.
+- `one_backward` takes both gradients from one backward pass, at the same
+  weights: the first stage then costs about what plain training does.
+- theta_same is dropped at derivation, as in the papers, or `fold`ed into the
+  weights (`methods.folding`), which changes less of what the network computes.
+"""
+
+import dataclasses
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from natjax import codec
+from natjax import errors
+from natjax import settings
+from natjax.methods import base
+from natjax.methods import folding
+from natjax.methods import objectives
+from natjax.methods import supervised
+from natjax.spaces import theta as theta_space
+from natjax.training import optimizers
+
+
+@dataclasses.dataclass(frozen=True)
+class DifferentiableConfig:
+  """Settings of the transformation; `supervised.TrainConfig` has the others.
+
+  Attributes:
+    architecture_epochs: of the epochs of the training, the first, in which
+      theta is trained too.
+    theta_optimizer: "adam" or "sgd".
+    theta_learning_rate: constant.
+    theta_momentum: of SGD; of Adam, b1.
+    theta_weight_decay: pulls theta towards 0.
+    one_backward: whether w and theta take their gradients from one backward
+      pass, before either takes its step.
+    fold: whether theta_same is multiplied into the weights at derivation.
+    max_params: the most parameters of what is derived: a number, with K, M or
+      G, or a multiple of the given architecture's such as "0.8x"; empty for no
+      limit but the guard's.
+    max_madds: likewise, multiply-adds.
+  """
+
+  architecture_epochs: int = 300
+  theta_optimizer: str = "adam"
+  theta_learning_rate: float = 1e-3
+  theta_momentum: float = 0.9
+  theta_weight_decay: float = 0.0
+  one_backward: bool = False
+  fold: bool = False
+  max_params: str = ""
+  max_madds: str = ""
+
+
+def check(
+    config: DifferentiableConfig, train: supervised.TrainConfig
+) -> DifferentiableConfig:
+  """Returns the settings if they fit together (InputError)."""
+  settings.one_of(config, theta_optimizer=("adam", "sgd"))
+  settings.at_least_one(config, "architecture_epochs")
+  settings.not_negative(config, "theta_learning_rate", "theta_momentum",
+                        "theta_weight_decay")
+  if config.architecture_epochs > train.epochs:
+    raise errors.InputError(
+        f"architecture-epochs is {config.architecture_epochs} and the whole"
+        f" training has {train.epochs}; pass a smaller --architecture-epochs or"
+        " more --train-epochs")
+  if config.theta_optimizer == "adam" and config.theta_momentum >= 1:
+    raise errors.InputError(
+        f"theta-momentum is {config.theta_momentum} and must be below 1 for"
+        " adam; pass --theta-momentum 0.9")
+  return config
+
+
+class DifferentiableState(NamedTuple):
+  """Everything a resumed run needs.
+
+  Attributes:
+    step: i32[], updates so far.
+    params: w, with the projections of identities across shapes.
+    theta: per group, f32[E, 3].
+    batch_stats: running statistics of BN, the mean over devices.
+    opt_state: of w.
+    theta_opt_state: of theta.
+    rng: a key, split anew at every update.
+  """
+
+  step: jax.Array
+  params: Any
+  theta: theta_space.Theta
+  batch_stats: Any
+  opt_state: Any
+  theta_opt_state: Any
+  rng: jax.Array
+
+
+class Derived(NamedTuple):
+  """What the first stage came to.
+
+  Attributes:
+    architecture: the derived one.
+    method: trains it, on the same schedule.
+    state: the surviving weights, statistics and optimizer slots.
+    report: "theta" by group, "folded" and "not_folded" edges, "guarded" edges,
+      where theta's choice was overruled.
+  """
+
+  architecture: codec.Architecture
+  method: supervised.Supervised
+  state: supervised.TrainState
+  report: dict[str, Any]
+
+
+class Differentiable:
+  """The method's parts; `method` makes the record of its first stage.
+
+  Attributes:
+    config: the settings.
+    train: those of the training.
+    space: what theta chooses from.
+    objective: of the network that theta weighs.
+  """
+
+  def __init__(
+      self,
+      config: DifferentiableConfig,
+      train: supervised.TrainConfig,
+      architecture: codec.Architecture,
+      *,
+      num_classes: int,
+      image_size: int,
+      share: str = "cell",
+      steps_per_epoch: int = 1,
+      make_objective: objectives.Maker = supervised.classification,
+  ):
+    """Args:
+      config: the settings.
+      train: those of the training: epochs of both stages together, schedules.
+      architecture: what to transform.
+      num_classes: of the data.
+      image_size: side of the images.
+      share: "cell" or "full", see `spaces.theta`.
+      steps_per_epoch: updates per epoch.
+      make_objective: `(train, architecture, place, identities)` gives the
+        objective.
+
+    Raises:
+      InputError: settings that do not fit together.
+      budget.NotMet: nothing keeps to the budget of the settings.
+    """
+    self.train = supervised.check(train)
+    self.config = check(config, train)
+    place = supervised.place_of(train, architecture, num_classes=num_classes,
+                                image_size=image_size)
+    self.space = theta_space.ThetaSpace(architecture, place, share)
+    self.limits = self.space.limits(config.max_params, config.max_madds)
+    self._make_objective = make_objective
+    self._sizes = {"num_classes": num_classes, "image_size": image_size,
+                   "steps_per_epoch": steps_per_epoch}
+    self.objective = make_objective(
+        train, self.space.architecture, place, self.space.identities)
+    self.steps = train.epochs * steps_per_epoch
+    self.optimizer = supervised.optimizer(train, self.steps)
+    if config.theta_optimizer == "adam":
+      self.theta_optimizer = optimizers.adam(
+          config.theta_learning_rate, b1=config.theta_momentum,
+          weight_decay=config.theta_weight_decay)
+    else:
+      self.theta_optimizer = optimizers.sgd(
+          config.theta_learning_rate, momentum=config.theta_momentum,
+          weight_decay=config.theta_weight_decay)
+
+  def method(self) -> base.Method:
+    """The record of the first stage, that `training.fit` drives."""
+    metrics = self.objective.metrics
+    if not self.config.one_backward:
+      metrics = (*metrics, "theta_loss")
+    phase = base.Phase("train", "train", self.update, metrics,
+                       observe=self.observe)
+    return base.Method(
+        init=self.init,
+        stages=(base.Stage(
+            "architecture", self.config.architecture_epochs, (phase,)),),
+        evaluate=self.evaluate,
+        explain=lambda state: "the network that theta weighs")
+
+  def init(self, rng: jax.Array) -> DifferentiableState:
+    """Draws the state of the first stage; theta begins at (0, 0, 1)."""
+    rng_params, rng_state = jax.random.split(rng)
+    variables = self.objective.init(rng_params)
+    theta = self.space.init()
+    return DifferentiableState(
+        step=jnp.zeros((), jnp.int32), params=variables["params"], theta=theta,
+        batch_stats=variables["batch_stats"],
+        opt_state=jax.jit(self.optimizer.init)(variables["params"]),
+        theta_opt_state=self.theta_optimizer.init(theta), rng=rng_state)
+
+  def loss(
+      self, params: Any, theta: theta_space.Theta, state: DifferentiableState,
+      batch: base.Batch, rng: jax.Array,
+  ) -> tuple[jax.Array, objectives.Aux]:
+    """The objective's loss of the network that theta weighs."""
+    rate = self.train.drop_path * state.step / self.steps
+    return self.objective.loss(
+        params, state.batch_stats, batch, drop_path=rate,
+        rng=base.device_key(rng), theta=self.space.per_member(theta))
+
+  def update(
+      self, state: DifferentiableState, batch: base.Batch
+  ) -> tuple[DifferentiableState, dict[str, jax.Array]]:
+    """One mini-batch: w takes a step, then theta (Figure 1)."""
+    rng, rng_w, rng_theta = jax.random.split(state.rng, 3)
+    if self.config.one_backward:
+      state, metrics = self._update_both(state, batch, rng_w)
+    else:
+      state, metrics = self.update_weights(state, batch, rng_w)
+      state, loss = self.update_theta(state, batch, rng_theta)
+      metrics = {**metrics, "theta_loss": loss}
+    return state._replace(step=state.step + 1, rng=rng), metrics
+
+  def update_weights(
+      self, state: DifferentiableState, batch: base.Batch, rng: jax.Array
+  ) -> tuple[DifferentiableState, dict[str, jax.Array]]:
+    """The half-step of w, theta held still."""
+    (loss, (batch_stats, metrics)), grads = jax.value_and_grad(
+        self.loss, has_aux=True)(state.params, state.theta, state, batch, rng)
+    grads, batch_stats, metrics = base.mean_over_devices(
+        (grads, batch_stats, {"loss": loss, **metrics}))
+    return self._step_weights(state, grads, batch_stats), metrics
+
+  def update_theta(
+      self, state: DifferentiableState, batch: base.Batch, rng: jax.Array
+  ) -> tuple[DifferentiableState, jax.Array]:
+    """The half-step of theta, w held still; returns the loss, too."""
+    (loss, _), grads = jax.value_and_grad(
+        self.loss, argnums=1, has_aux=True)(
+            state.params, state.theta, state, batch, rng)
+    grads, loss = base.mean_over_devices((grads, loss))
+    return self._step_theta(state, grads), loss
+
+  def _update_both(self, state, batch, rng):
+    """Both gradients of one loss, then both steps."""
+    (loss, (batch_stats, metrics)), (grads, theta_grads) = jax.value_and_grad(
+        self.loss, argnums=(0, 1), has_aux=True)(
+            state.params, state.theta, state, batch, rng)
+    grads, theta_grads, batch_stats, metrics = base.mean_over_devices(
+        (grads, theta_grads, batch_stats, {"loss": loss, **metrics}))
+    state = self._step_weights(state, grads, batch_stats)
+    return self._step_theta(state, theta_grads), metrics
+
+  def _step_weights(self, state, grads, batch_stats):
+    updates, opt_state = self.optimizer.update(
+        grads, state.opt_state, state.params)
+    return state._replace(
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats, opt_state=opt_state)
+
+  def _step_theta(self, state, grads):
+    updates, opt_state = self.theta_optimizer.update(
+        grads, state.theta_opt_state, state.theta)
+    return state._replace(theta=optax.apply_updates(state.theta, updates),
+                          theta_opt_state=opt_state)
+
+  def observe(
+      self, state: DifferentiableState, epoch: int
+  ) -> dict[str, Any]:
+    """Theta by groups, for the metrics of an epoch."""
+    del epoch
+    return {"theta": self.space.named(state.theta)}
+
+  def evaluate(
+      self, state: DifferentiableState, batch: base.Batch
+  ) -> jax.Array:
+    """f32[B], 1 where the network that theta weighs is right."""
+    return self.objective.is_right(
+        {"params": state.params, "batch_stats": state.batch_stats}, batch,
+        theta=self.space.per_member(state.theta))
+
+  def derive(self, state: DifferentiableState) -> Derived:
+    """Fixes the architecture (section 3.3) and moves into its network.
+
+    Args:
+      state: at the end of the first stage.
+
+    Raises:
+      budget.NotMet: nothing keeps to the budget of the settings.
+    """
+    chosen = self.space.choose(state.theta, self.limits)
+    wanted = self.space.choose(state.theta, guarded=False)
+    architecture = self.space.apply(chosen)
+    objective = self._make_objective(
+        self.train, architecture, self.space.place, None)
+    method = supervised.Supervised(
+        self.train, architecture, objective=objective, **self._sizes)
+    moved = move(state, method)
+    report = {"theta": self.space.named(state.theta), "guarded": [
+        [g.name, e, g.outcome(e, w[e]), g.outcome(e, c[e])]
+        for g, c, w in zip(self.space.groups, chosen, wanted, strict=True)
+        for e in np.flatnonzero(c != w).tolist()]}
+    if self.config.fold:
+      params, folded, left = folding.fold(
+          moved.params, self.space, chosen, state.theta)
+      moved = moved._replace(params=params)
+      report |= {"folded": folded, "not_folded": left}
+    return Derived(architecture, method, moved, report)
+
+  def continued(self, derived: Derived) -> base.Method:
+    """The record of the second stage, which starts from the derived state."""
+    return derived.method.method(
+        stage="network",
+        epochs=self.train.epochs - self.config.architecture_epochs,
+        init=lambda rng: derived.state)
+
+
+def move(
+    state: DifferentiableState, method: supervised.Supervised
+) -> supervised.TrainState:
+  """Moves what survives into the state of a derived network.
+
+  An edge's module bears the same name in both networks (`edge3_conv_3x3`, and
+  `edge3_skip_connect` of an identity), so weights, statistics and optimizer
+  slots are found by their paths.
+  """
+  like = jax.eval_shape(method.init, jax.random.key(0))
+  return supervised.TrainState(
+      step=state.step, rng=state.rng, **{
+          name: restrict(getattr(state, name), getattr(like, name))
+          for name in ("params", "batch_stats", "opt_state")})
+
+
+def restrict(tree: Any, like: Any) -> Any:
+  """The part of a pytree that another one has, by paths and shapes.
+
+  Example:
+    >>> restrict({"a": np.ones(2), "b": np.ones(3)}, {"a": np.zeros(2)})
+    {'a': array([1., 1.])}
+
+  Raises:
+    ValueError: `like` has a leaf that `tree` has not, or of another shape.
+  """
+  found = {jax.tree_util.keystr(path): leaf
+           for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+  def pick(path, leaf):
+    name = jax.tree_util.keystr(path)
+    if name not in found or found[name].shape != leaf.shape:
+      raise ValueError(f"{name} of shape {leaf.shape} is not there to move")
+    return found[name]
+
+  return jax.tree_util.tree_map_with_path(pick, like)
