@@ -1,0 +1,123 @@
+"""What all jobs share: who listens, what is checked, how files describe it."""
+
+from collections.abc import Callable
+import dataclasses
+import json
+import math
+import platform
+import re
+from typing import Any
+import zlib
+
+import flax
+import jax
+import numpy as np
+import optax
+
+from natjax import data as data_lib
+from natjax import errors
+from natjax.training import fit as fit_lib
+from natjax.training import metrics as metrics_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Listener:
+  """Who hears of a run's course; the command line shows it.
+
+  Attributes:
+    on_progress: called before a phase's first chunk of steps and after every
+      chunk.
+    on_row: called with every row of `metrics.jsonl`.
+    should_stop: asked after every chunk; true saves and raises `Interrupted`.
+    checkpoint_seconds: least time between checkpoints.
+    chunk_seconds: about how long a chunk of steps takes.
+  """
+
+  on_progress: Callable[[fit_lib.Progress], None] = lambda progress: None
+  on_row: Callable[[metrics_lib.Row], None] | None = None
+  should_stop: Callable[[], bool] = lambda: False
+  checkpoint_seconds: float = 60.0
+  chunk_seconds: float = 10.0
+
+
+def versions() -> dict[str, str]:
+  """Versions that a result depends on."""
+  return {"python": platform.python_version(), "jax": jax.__version__,
+          "flax": flax.__version__, "optax": optax.__version__,
+          "numpy": np.__version__}
+
+
+def check_finite(config: Any) -> None:
+  """Refuses settings that no run survives (InputError)."""
+  for name, value in dataclasses.asdict(config).items():
+    if isinstance(value, float) and not math.isfinite(value):
+      option = name.replace("_", "-")
+      raise errors.InputError(
+          f"{option} is {value}; pass a finite number with --{option}")
+
+
+def check_seed(seed: int, count: int) -> None:
+  """Refuses a seed of which, or of whose followers, jax keeps only a part.
+
+  Raises:
+    InputError: it or one of the `count` seeds from it on is not a u32.
+  """
+  if not 0 <= seed <= 2**32 - count:
+    raise errors.InputError(
+        f"seed is {seed} and must lie in [0, {2**32 - count}]; pass --seed 0")
+
+
+def of_final_training(message: str, config: Any) -> str:
+  """Names the options in an error as `natjax transform` does."""
+  names = "|".join(f.name.replace("_", "-") for f in dataclasses.fields(config))
+  return re.sub(rf"--(no-)?({names})\b", r"--\1train-\2", message)
+
+
+def options(
+    listener: Listener, seed: int, devices: Any, checkpoint_dir: Any,
+    metrics_path: Any, name: str,
+) -> fit_lib.Options:
+  """The options of one call of `fit`."""
+  return fit_lib.Options(
+      seed=seed, devices=devices, checkpoint_dir=checkpoint_dir,
+      metrics_path=metrics_path, run=name, on_progress=listener.on_progress,
+      on_row=listener.on_row, should_stop=listener.should_stop,
+      chunk_seconds=listener.chunk_seconds,
+      checkpoint_seconds=listener.checkpoint_seconds)
+
+
+def preparation(
+    dataset: data_lib.Dataset, dtype: str, *, cutout: int = 0
+) -> fit_lib.Preparation:
+  """How a data set's images are augmented and normalised."""
+  return fit_lib.Preparation(
+      tuple(map(float, dataset.mean)), tuple(map(float, dataset.std)),
+      dataset.augmentation._replace(cutout=cutout), jax.numpy.dtype(dtype))
+
+
+def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
+  """What a run's configuration says of its data."""
+  sizes = {"train": len(dataset.train_labels), "test": len(dataset.test_labels)}
+  # Two files of one name and size are different data.
+  content = 0
+  for array in (dataset.train_images, dataset.train_labels,
+                dataset.test_images, dataset.test_labels):
+    content = zlib.crc32(np.ascontiguousarray(array), content)
+  return {"dataset": dataset.name, "images": sizes, "crc32": content,
+          "image_size": int(dataset.train_images.shape[1]),
+          "classes": dataset.num_classes,
+          "augmentation": dataset.augmentation._asdict()}
+
+
+def over_seeds(values: list[float]) -> dict[str, Any]:
+  """Mean, deviation and values of accuracies over seeds."""
+  return {
+      "accuracy": float(np.mean(values)),
+      "accuracy_std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+      "accuracies": values,
+  }
+
+
+def to_json(value: Any) -> str:
+  """JSON text of a result or a configuration."""
+  return json.dumps(value, indent=2)

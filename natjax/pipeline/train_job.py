@@ -1,0 +1,172 @@
+"""The job of training networks of one architecture from scratch."""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import pathlib
+import time
+from typing import Any
+
+from natjax import codec
+from natjax import cost as cost_lib
+from natjax import drawing
+from natjax import errors
+from natjax import memory
+from natjax import runs
+from natjax.methods import supervised
+from natjax.pipeline import common
+from natjax.pipeline import task as task_lib
+from natjax.training import devices as devices_lib
+from natjax.training import fit as fit_lib
+from natjax.training import metrics as metrics_lib
+
+
+class TrainJob:
+  """A training that is checked and described but not yet run.
+
+  Attributes:
+    architecture: what to train.
+    dataset: on what.
+    config: how.
+    task: what is learnt.
+    place: in which skeleton or frame.
+  """
+
+  def __init__(self, architecture, dataset, config, *, seed, devices=None):
+    self.architecture = codec.check(architecture)
+    self.dataset = dataset
+    self.config = supervised.check(config)
+    common.check_finite(config)
+    common.check_seed(seed, config.seeds)
+    self.seed = seed
+    self.devices = tuple(devices_lib.choose(devices))
+    self.task = task_lib.Supervised(dataset, config)
+    self.place = self.task.place(self.architecture)
+    if not 0 <= config.cutout <= self.place.image_size:
+      raise errors.InputError(
+          f"cutout is {config.cutout} and must lie in [0,"
+          f" {self.place.image_size}], the images' side; --cutout 0 turns it"
+          " off")
+    devices_lib.check_batch(config.batch_size, len(self.devices))
+    fit_lib.check_splits({"train": self.split}, config.batch_size)
+    self.cost = cost_lib.network(self.architecture, self.place)
+
+  @property
+  def split(self) -> fit_lib.Split:
+    """The training images."""
+    return fit_lib.Split(self.dataset.train_images, self.dataset.train_labels)
+
+  @functools.cached_property
+  def steps(self) -> int:
+    """Updates per epoch."""
+    return len(self.dataset.train_labels) // self.config.batch_size
+
+  def describe(self) -> dict[str, Any]:
+    """The whole configuration, as `config.json` holds it."""
+    return {
+        "kind": "train",
+        "architecture": codec.to_dict(self.architecture),
+        **common.describe_data(self.dataset),
+        "train": dataclasses.asdict(self.config),
+        "seed": self.seed,
+        "devices": len(self.devices),
+    }
+
+  def estimate(self) -> dict[str, int]:
+    """Size of the job: "params", "madds", "steps", "memory_bytes"."""
+    batch = self.config.batch_size // len(self.devices)
+    return {
+        "params": self.cost.params, "madds": self.cost.madds,
+        "steps": self.steps * self.config.epochs * self.config.seeds,
+        "memory_bytes": memory.network_bytes(
+            self.architecture, self.place, batch, self.config.dtype),
+    }
+
+  def run(self, out, *, overwrite, listener) -> dict[str, Any]:
+    """Runs or resumes the job in `out`."""
+    out = runs.open_run(out, self.describe(), overwrite=overwrite)
+    if (out / runs.RESULT).exists():
+      return runs.read_json(out / runs.RESULT)
+    metrics_lib.write_text(out / runs.ARCHITECTURE,
+                           codec.to_json(self.architecture) + "\n")
+    results = self.train_seeds(out, "network", listener)
+    result = {
+        **self.summary(results),
+        "architecture": codec.to_dict(self.architecture),
+        "seed": self.seed, "versions": common.versions(),
+        "devices": [d.device_kind for d in self.devices],
+        "seconds": round(sum(r["seconds"] for r in results), 1),
+    }
+    drawing.save(out / "architecture.svg", self.architecture)
+    runs.write_json(out / runs.RESULT, result)
+    return result
+
+  def summary(self, results) -> dict[str, Any]:
+    """Costs, and mean and deviation of the accuracy over seeds."""
+    return {"params": self.cost.params, "madds": self.cost.madds,
+            **common.over_seeds([r["accuracy"] for r in results])}
+
+  def train_seeds(
+      self, out: pathlib.Path, name: str, listener: common.Listener
+  ) -> list[dict[str, Any]]:
+    """Trains one network per seed under `out`; finished ones are kept."""
+    method = supervised.Supervised(
+        self.config, self.architecture, num_classes=self.task.num_classes,
+        image_size=self.place.image_size, steps_per_epoch=self.steps,
+        objective=self.task.make_objective(
+            self.config, self.architecture, self.place, None))
+    record = method.method()
+    return [self._train_one(method, record, out, f"{name}-{self.seed + i}",
+                            self.seed + i, listener)
+            for i in range(self.config.seeds)]
+
+  def _train_one(self, method, record, out, name, seed, listener):
+    folder = out / runs.NETWORKS / name
+    if (folder / runs.RESULT).exists():
+      return runs.read_json(folder / runs.RESULT)
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    state = fit_lib.fit(
+        record, {"train": self.split}, batch_size=self.config.batch_size,
+        preparation=self.task.preparation, options=common.options(
+            listener, seed, self.devices, folder / "checkpoint",
+            out / runs.METRICS, name))
+    return self.finish(
+        folder, method, task_lib.on_one_device(state, self.devices), seed,
+        self.architecture, lambda: time.monotonic() - began)
+
+  def finish(
+      self, folder: pathlib.Path, method: supervised.Supervised,
+      state: supervised.TrainState, seed: int,
+      architecture: codec.Architecture, seconds: Callable[[], float],
+      **more: Any,
+  ) -> dict[str, Any]:
+    """Judges a trained network and writes it to its folder.
+
+    Args:
+      folder: of this network.
+      method: that trained it.
+      state: at the end, on one device.
+      seed: of the training.
+      architecture: of the network.
+      seconds: spent so far.
+      **more: further values of the result.
+
+    Returns:
+      What the folder's `result.json` holds.
+    """
+    judged = self.task.judge(method, state)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    runs.save_weights(folder / runs.WEIGHTS, variables)
+    result = {
+        **judged, "seed": seed,
+        "architecture": codec.to_dict(architecture),
+        "place": self.place._asdict(),
+        "auxiliary": self.config.auxiliary, "dtype": self.config.dtype,
+        "mean": list(map(float, self.dataset.mean)),
+        "std": list(map(float, self.dataset.std)),
+        "class_names": list(self.dataset.class_names),
+        **more, "seconds": round(seconds(), 1),
+    }
+    runs.write_json(folder / runs.RESULT, result)
+    return result
