@@ -1,7 +1,8 @@
 """Named settings of the commands.
 
 `demo` runs in minutes on two CPU cores, `small` on one accelerator or, with
-patience, on a CPU, and `paper` holds section 5.1 of Guo et al., 2021.
+patience, on a CPU, and `paper` holds section 5.1 of Guo et al., 2021, or for
+differentiable transformation section 4.1 of its paper.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from natjax import blocks as blocks_lib
 from natjax import codec
 from natjax import errors
+from natjax.methods import differentiable
 from natjax.methods import nat
 from natjax.methods import supervised
 
@@ -20,11 +22,13 @@ class Preset(NamedTuple):
   Attributes:
     search: of the policy and its supernet.
     train: of the networks trained from scratch.
+    theta: of a differentiable transformation.
     image_size: side to which images are brought, in pixels.
   """
 
   search: nat.NATConfig
   train: supervised.TrainConfig
+  theta: differentiable.DifferentiableConfig
   image_size: int = 32
 
 
@@ -39,6 +43,8 @@ PRESETS = {
             init_channels=8, cells=4, epochs=15, batch_size=64,
             learning_rate=0.05, drop_path=0.0, auxiliary=False, cutout=0,
             seeds=3),
+        theta=differentiable.DifferentiableConfig(
+            architecture_epochs=8, theta_learning_rate=1e-2),
         image_size=8),
     "small": Preset(
         search=nat.NATConfig(
@@ -47,10 +53,12 @@ PRESETS = {
             policy_learning_rate=1e-3, samples=4),
         train=supervised.TrainConfig(
             init_channels=16, cells=8, epochs=30, drop_path=0.1,
-            auxiliary=False, cutout=8, seeds=3)),
+            auxiliary=False, cutout=8, seeds=3),
+        theta=differentiable.DifferentiableConfig(architecture_epochs=15)),
     "paper": Preset(
         search=nat.NATConfig(baseline="none"),
-        train=supervised.TrainConfig(seeds=3)),
+        train=supervised.TrainConfig(seeds=3),
+        theta=differentiable.DifferentiableConfig(architecture_epochs=300)),
 }
 
 
@@ -65,14 +73,21 @@ _BLOCKS = {
 }
 
 
+# "paper" of differentiable transformation trains all networks for 600 epochs
+# at a rate of 0.025, and cuts out for those found by a search alone.
+_DIFFERENTIABLE = {"epochs": 600, "learning_rate": 0.025, "seeds": 5}
+
+
 def get(
-    name: str, architecture: codec.Architecture | None = None
+    name: str, architecture: codec.Architecture | None = None,
+    method: str = "nat",
 ) -> Preset:
   """Looks a preset up by name.
 
   Args:
     name: of `PRESETS`.
     architecture: what it is for; None is a genotype.
+    method: "nat", "natpp" or "differentiable"; it matters to "paper".
 
   Raises:
     InputError: no such preset.
@@ -81,8 +96,11 @@ def get(
     raise errors.InputError(
         f"preset '{name}' is unknown; choose one of {', '.join(PRESETS)}")
   preset = PRESETS[name]
-  if not isinstance(architecture, blocks_lib.BlockNetwork):
-    return preset
-  return preset._replace(
-      search=dataclasses.replace(preset.search, init_channels=0, cells=0),
-      train=supervised.for_blocks(preset.train, **_BLOCKS[name]))
+  if isinstance(architecture, blocks_lib.BlockNetwork):
+    preset = preset._replace(
+        search=dataclasses.replace(preset.search, init_channels=0, cells=0),
+        train=supervised.for_blocks(preset.train, **_BLOCKS[name]))
+  if name == "paper" and method == "differentiable":
+    preset = preset._replace(
+        train=dataclasses.replace(preset.train, **_DIFFERENTIABLE))
+  return preset

@@ -38,8 +38,8 @@ NETWORKS = "networks"
 # All that a run writes into its directory; --overwrite removes these alone.
 # The configuration goes last: what a kill leaves is still known for a run.
 _OWN = (RESULT, METRICS, ARCHITECTURE, WEIGHTS, NETWORKS, "checkpoint",
-        "architecture.svg", "architecture.png", "curves.png", "tensorboard",
-        CONFIG)
+        "architecture.svg", "architecture.png", "theta.svg", "curves.png",
+        "tensorboard", CONFIG)
 _KINDS = ("train", "transform")
 
 

@@ -76,6 +76,30 @@ def settings(args, config, prefix, extra):
   return dataclasses.replace(config, **changed)
 
 
+def refuse(args, other, own, **flags):
+  """Refuses settings that another method has and this one has not.
+
+  Args:
+    args: the arguments.
+    other: the settings of the other method.
+    own: those of this method.
+    **flags: further arguments that do not apply; None is not given.
+
+  Raises:
+    InputError: one of them was given.
+  """
+  names = [f.name for f in dataclasses.fields(own)]
+  foreign = {f.name: getattr(args, f.name) for f in dataclasses.fields(other)
+             if f.name not in names}
+  for name, value in {**foreign, **flags}.items():
+    if value is not None:
+      option = name.replace("_", "-")
+      raise errors.InputError(
+          f"{option} is {value} and does not apply to --method {args.method};"
+          f" leave --{option} out (those that do apply:"
+          f" {', '.join(n.replace('_', '-') for n in names)})")
+
+
 def file_settings(args, parts):
   """The parts of --config: {"search": {...}, "train": {...}}."""
   from natjax import runs

@@ -43,7 +43,8 @@ def _prepare(args, prefix):
              getattr(args, "method", ""), pathlib.Path(args.dataset).stem)
     args.out = "runs/" + "-".join(
         re.sub(r"[^\w.]+", "_", word).strip("_") for word in words if word)
-  return presets.get(args.preset, architecture), architecture
+  method = getattr(args, "method", "")
+  return presets.get(args.preset, architecture, method), architecture
 
 
 def run_transform(args) -> int:
@@ -58,12 +59,21 @@ def run_transform(args) -> int:
   if args.share == "full" and not isinstance(
       architecture, blocks.BlockNetwork):
     architecture, train = _unshared(args, architecture, train, extra["train"])
-    preset = presets.get(args.preset, architecture)
-  search = inputs.settings(args, preset.search, "", extra["search"])
-  job = pipeline.TransformJob(
-      architecture, inputs.load_dataset(args, preset.image_size), search, train,
-      method=args.method, space=args.space, share=args.share, seed=args.seed,
-      devices=args.devices)
+    preset = presets.get(args.preset, architecture, args.method)
+  dataset = inputs.load_dataset(args, preset.image_size)
+  common = {"share": args.share, "seed": args.seed, "devices": args.devices}
+  if args.method == pipeline.DifferentiableJob.method:
+    inputs.refuse(args, preset.search, preset.theta, space=args.space)
+    job = pipeline.DifferentiableJob(
+        architecture, dataset,
+        inputs.settings(args, preset.theta, "", extra["search"]), train,
+        compare=args.compare is not False, **common)
+  else:
+    inputs.refuse(args, preset.theta, preset.search, compare=args.compare)
+    job = pipeline.TransformJob(
+        architecture, dataset,
+        inputs.settings(args, preset.search, "", extra["search"]), train,
+        method=args.method, space=args.space, **common)
   return _run_job(args, job, output.print_transformed)
 
 

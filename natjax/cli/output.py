@@ -112,23 +112,28 @@ def _percent(summary):
 
 def print_transformed(result, folder):
   """Shows the result of `natjax transform`."""
-  before, after = result["original"], result["transformed"]
-  seeds = len(before["accuracies"])
+  after, before = result["transformed"], result.get("original")
+  seeds = len(after["accuracies"])
   table = rich_table.Table(
-      title=f"test accuracy on {result['dataset']}, {seeds} seed(s) each")
+      title=f"{_measure(result)} on {result['dataset']}, {seeds} seed(s) each")
   for column in ("", "accuracy", "parameters", "multiply-adds"):
     table.add_column(column, justify="left" if not column else "right")
   for name, summary in (("original", before), ("transformed", after)):
-    table.add_row(name, _percent(summary), _millions(summary["params"]),
-                  _millions(summary["madds"]))
-  gain = after["accuracy"] - before["accuracy"]
-  ratios = [after[k] / before[k] - 1 for k in ("params", "madds")]
-  table.add_row("difference", f"{100 * gain:+.2f}",
-                *(f"{100 * r:+.1f} %" for r in ratios))
+    if summary:
+      table.add_row(name, _percent(summary), _millions(summary["params"]),
+                    _millions(summary["madds"]))
+  if before:
+    gain = after["accuracy"] - before["accuracy"]
+    ratios = [after[k] / before[k] - 1 for k in ("params", "madds")]
+    table.add_row("difference", f"{100 * gain:+.2f}",
+                  *(f"{100 * r:+.1f} %" for r in ratios))
   out.print(table)
-  out.print(_verdict(result, gain, ratios))
+  if before:
+    out.print(_verdict(result, gain, ratios))
+  _print_seeds(result)
   if result["changes"]:
-    changes = rich_table.Table(title="edges that changed")
+    changes = rich_table.Table(title="edges that changed" if seeds == 1 or (
+        "seeds" not in result) else "edges that changed, first seed")
     for column in ("cell", "edge", "before", "after"):
       changes.add_column(column)
     for c in result["changes"]:
@@ -139,10 +144,38 @@ def print_transformed(result, folder):
             f" networks/ ({result['seconds']:.0f} s)")
 
 
+def _measure(result):
+  return ("accuracy of the nearest neighbours" if
+          result.get("objective") == "simclr" else "test accuracy")
+
+
+def _print_seeds(result):
+  """What every seed of a differentiable transformation came to."""
+  if "seeds" not in result:
+    return
+  table = rich_table.Table(title="seed by seed")
+  for column in ("seed", "accuracy", "parameters", "multiply-adds",
+                 "edges changed", "training accuracy before -> after"
+                 " derivation"):
+    table.add_column(column, justify="right")
+  for row in result["seeds"]:
+    table.add_row(
+        str(row["seed"]), f"{100 * row['accuracy']:.2f} %",
+        _millions(row["params"]), _millions(row["madds"]),
+        str(row["num_changes"]),
+        f"{100 * row['train_accuracy_before_derivation']:.1f} ->"
+        f" {100 * row['train_accuracy_after_derivation']:.1f} %")
+  out.print(table)
+
+
 def _verdict(result, gain, ratios):
-  if not result["changes"]:
+  if not result["changes"] and "seeds" not in result:
     return ("The original was kept: no sampled transformation scored better on"
             " the supernet.")
+  if not any(row["num_changes"] for row in result.get("seeds", [{
+      "num_changes": 1}])):
+    return ("The architecture was kept: theta weighed every operation most."
+            " Its network was trained with theta for the first epochs.")
   spread = max(result["original"]["accuracy_std"],
                result["transformed"]["accuracy_std"])
   winner = "transformed network" if gain > 0 else "original"
@@ -153,6 +186,8 @@ def _verdict(result, gain, ratios):
     quality = f"The {winner} is more accurate{doubt}"
   cheaper = ratios[0] < 0 or ratios[1] < 0
   saving = "is cheaper" if cheaper else "costs the same"
+  if len(result.get("seeds", [])) > 1:
+    return f"{quality}; the transformed ones {saving.replace('is', 'are')}."
   return f"{quality}; the transformed one {saving}."
 
 

@@ -34,6 +34,7 @@ class Parser(argparse.ArgumentParser):
 def make_parser() -> Parser:
   """Builds the parser of all commands."""
   from natjax import pipeline
+  from natjax.methods import differentiable
   from natjax.methods import nat
   from natjax.methods import supervised
 
@@ -51,7 +52,7 @@ def make_parser() -> Parser:
   transform = add("transform", jobs.run_transform)
   transform.add_argument("architecture", metavar="ARCH")
   transform.add_argument("--method", default="nat",
-                         choices=tuple(pipeline.METHODS))
+                         choices=pipeline.METHODS)
   _add_run_flags(transform)
   transform.add_argument("--space", help="a space of `natjax list`, for cells"
                          " (default: by the architecture)")
@@ -59,9 +60,16 @@ def make_parser() -> Parser:
                          " blocks: cell transforms blocks of one topology"
                          " alike, full each by itself; cells are shared by all"
                          " layers, or with full by none")
-  _add_settings(transform, nat.NATConfig, "", "search")
+  transform.add_argument("--compare", default=None,
+                         action=argparse.BooleanOptionalAction,
+                         help="of the method differentiable: also train the"
+                         " original (yes)")
+  _add_settings(transform, nat.NATConfig, "", "search by nat and natpp")
+  _add_settings(transform, differentiable.DifferentiableConfig, "",
+                "method differentiable, and --max-params, --max-madds",
+                known=_names(nat.NATConfig))
   _add_settings(transform, supervised.TrainConfig, "train-",
-                "final training of both networks")
+                "training of both networks")
 
   train = add("train", jobs.run_train)
   train.add_argument("architecture", metavar="ARCH")
@@ -138,10 +146,16 @@ def _add_run_flags(parser):
                       help="also write the metrics for TensorBoard")
 
 
-def _add_settings(parser, config_class, prefix, title):
+def _names(config_class):
+  return {field.name for field in dataclasses.fields(config_class)}
+
+
+def _add_settings(parser, config_class, prefix, title, known=()):
   group = parser.add_argument_group(
       f"{title} (defaults: the preset's)")
   for field in dataclasses.fields(config_class):
+    if field.name in known:
+      continue
     flag = f"--{prefix}{field.name.replace('_', '-')}"
     options: dict[str, Any] = {"dest": f"{prefix}{field.name}",
                                "default": None}

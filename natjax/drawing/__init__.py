@@ -15,5 +15,8 @@ from natjax.drawing.comparison import changes
 from natjax.drawing.curves import learning_curves
 from natjax.drawing.render import draw
 from natjax.drawing.render import save
+from natjax.drawing.theta import save_theta
+from natjax.drawing.theta import theta_curves
 
-__all__ = ["Change", "changes", "draw", "learning_curves", "save"]
+__all__ = ["Change", "changes", "draw", "learning_curves", "save",
+           "save_theta", "theta_curves"]

@@ -11,18 +11,23 @@ from typing import Any
 
 from natjax import codec
 from natjax import data as data_lib
+from natjax import errors
 from natjax import presets
+from natjax.methods import differentiable
 from natjax.methods import nat
 from natjax.methods import supervised
 from natjax.pipeline.common import Listener
 from natjax.pipeline.common import to_json
 from natjax.pipeline.common import versions
+from natjax.pipeline.differentiable_job import DifferentiableJob
 from natjax.pipeline.train_job import TrainJob
-from natjax.pipeline.transform_job import METHODS
+from natjax.pipeline.transform_job import METHODS as SEARCHES
 from natjax.pipeline.transform_job import TransformJob
 
-__all__ = ["METHODS", "Listener", "TrainJob", "TransformJob", "to_json",
-           "train", "transform", "versions"]
+__all__ = ["METHODS", "DifferentiableJob", "Listener", "TrainJob",
+           "TransformJob", "to_json", "train", "transform", "versions"]
+
+METHODS = (*SEARCHES, DifferentiableJob.method)
 
 Architecture = codec.Architecture
 
@@ -33,7 +38,7 @@ def transform(
     *,
     out: str | os.PathLike[str],
     method: str = "nat",
-    search: nat.NATConfig | None = None,
+    search: nat.NATConfig | differentiable.DifferentiableConfig | None = None,
     train: supervised.TrainConfig | None = None,
     space: str | None = None,
     share: str = "cell",
@@ -42,16 +47,18 @@ def transform(
     overwrite: bool = False,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
-  """Transforms an architecture by NAT or NAT++ and trains both networks.
+  """Transforms an architecture and trains it and what became of it.
 
   Args:
     architecture: what to transform: a genotype, or a network of blocks.
     dataset: images; the test images are looked at once, by trained networks.
     out: the run directory; an interrupted run there is resumed.
-    method: "nat" or "natpp".
-    search: settings of the search; None is the preset "small".
+    method: of `METHODS`.
+    search: settings of the search, `NATConfig`, or of the differentiable
+      transformation, `DifferentiableConfig`; None is the preset "small".
     train: settings of the final training; None is the preset "small".
-    space: of `spaces.SPACES`, for a genotype; None chooses by the genotype.
+    space: of `spaces.SPACES`, for a genotype that NAT or NAT++ transforms;
+      None chooses by the genotype.
     share: "cell" transforms blocks of one topology alike, "full" each by
       itself; a genotype's cells are shared by all layers ("cell").
     seed: of everything random.
@@ -62,18 +69,41 @@ def transform(
   Returns:
     What `result.json` holds: "original" and "transformed" with "params",
     "madds", "accuracy" (mean over seeds, in [0, 1]), "accuracy_std" and
-    "accuracies"; "changes"; "candidates" with their scores; "architectures",
-    "seed", "versions", "seconds".
+    "accuracies"; "changes"; "architectures", "seed", "versions", "seconds"; of
+    NAT and NAT++ "candidates" with their scores; of the differentiable
+    transformation, where every seed derives an architecture of its own, "seeds"
+    ("changes", "architectures" and the files are then the first seed's, and
+    costs are means).
 
   Raises:
     InputError: anything that does not fit, before anything is compiled.
-    budget.NotMet: no candidate keeps to the budget of the settings.
+    budget.NotMet: nothing that was found keeps to the budget of the settings.
   """
-  default = presets.get("small", architecture)
-  job = TransformJob(
-      architecture, dataset, search or default.search, train or default.train,
-      method=method, space=space, share=share, seed=seed, devices=devices)
+  default = presets.get("small", architecture, method)
+  train = train or default.train
+  if method == DifferentiableJob.method:
+    search = search or default.theta
+    _check_kind(search, differentiable.DifferentiableConfig, method)
+    if space is not None:
+      raise errors.InputError(
+          f"space is '{space}', and a differentiable transformation has none;"
+          " leave it out")
+    job = DifferentiableJob(architecture, dataset, search, train, share=share,
+                            seed=seed, devices=devices)
+  else:
+    search = search or default.search
+    _check_kind(search, nat.NATConfig, method)
+    job = TransformJob(
+        architecture, dataset, search, train, method=method, space=space,
+        share=share, seed=seed, devices=devices)
   return job.run(out, overwrite=overwrite, listener=listener or Listener())
+
+
+def _check_kind(search, wanted, method):
+  if not isinstance(search, wanted):
+    raise errors.InputError(
+        f"search is a {type(search).__name__}, and method '{method}' needs a"
+        f" {wanted.__name__}; pass one, or leave it out")
 
 
 def train(

@@ -34,7 +34,8 @@ class TransformJob:
                space=None, share="cell", seed=0, devices=None):
     if method not in METHODS:
       raise errors.InputError(
-          f"method '{method}' is unknown; choose one of {', '.join(METHODS)}")
+          f"method '{method}' is unknown; choose one of {', '.join(METHODS)} or"
+          " differentiable")
     self.method = method
     self.space = space_for(codec.check(architecture), method, space, share)
     # A network of blocks is padded with null edges; that changes nothing else.

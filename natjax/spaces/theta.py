@@ -153,7 +153,11 @@ class ThetaSpace:
   @property
   def cost(self) -> operations.Cost:
     """Of the given architecture."""
-    return cost_lib.network(self.architecture, self.place)
+    return self.cost_of(self.architecture)
+
+  def cost_of(self, architecture: codec.Architecture) -> operations.Cost:
+    """Of another architecture at the same place."""
+    return cost_lib.network(architecture, self.place)
 
   def limits(self, max_params: str, max_madds: str) -> budget_lib.Budget:
     """Reads a budget relative to the given architecture.
@@ -208,7 +212,7 @@ class ThetaSpace:
     return tuple(_pruned(g, c) for g, c in zip(self.groups, chosen,
                                                strict=True))
 
-  def _cost_of(self, chosen):
+  def _cost_chosen(self, chosen):
     """Cost of the network of a choice, before anything is pruned of it."""
     before, total = self.cost, np.zeros(2)
     for group, choice in zip(self.groups, chosen, strict=True):
@@ -220,7 +224,7 @@ class ThetaSpace:
 
   def _cheapen(self, chosen, theta, limits):
     """Changes `chosen`, in place, until it keeps to the limits."""
-    while not limits.allows(cost := self._cost_of(chosen)):
+    while not limits.allows(cost := self._cost_chosen(chosen)):
       best = None
       for n, group in enumerate(self.groups):
         for e, now in enumerate(chosen[n]):
@@ -229,7 +233,7 @@ class ThetaSpace:
             other[e] = choice
             if choice == now or not _is_connected(group, other):
               continue
-            saved = limits.excess(cost) - limits.excess(self._cost_of(
+            saved = limits.excess(cost) - limits.excess(self._cost_chosen(
                 [*chosen[:n], other, *chosen[n + 1:]]))
             if saved > 0:
               loss = (theta[n][e, now] - theta[n][e, choice]) / saved

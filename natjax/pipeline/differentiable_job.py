@@ -1,0 +1,210 @@
+"""The job of differentiable transformation: one run per seed, and the original.
+
+For every seed the given network is trained, and beside it the same network with
+theta, which is derived on the way and trained to its end (`methods.
+differentiable`). Every seed has an architecture of its own.
+"""
+
+import dataclasses
+import pathlib
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from natjax import codec
+from natjax import data as data_lib
+from natjax import drawing
+from natjax import errors
+from natjax import memory
+from natjax import runs
+from natjax.methods import differentiable
+from natjax.methods import supervised
+from natjax.pipeline import common
+from natjax.pipeline import task as task_lib
+from natjax.pipeline import train_job
+from natjax.training import fit as fit_lib
+from natjax.training import metrics as metrics_lib
+
+Config = differentiable.DifferentiableConfig
+
+
+class DifferentiableJob:
+  """A differentiable transformation, checked and described but not yet run.
+
+  Attributes:
+    architecture: what is transformed; a network of blocks is padded.
+    search: settings of the transformation.
+    train: the job of training the original.
+  """
+
+  method = "differentiable"
+
+  def __init__(
+      self,
+      architecture: codec.Architecture,
+      dataset: data_lib.Dataset,
+      search: Config,
+      train: supervised.TrainConfig,
+      *,
+      share: str = "cell",
+      seed: int = 0,
+      devices: int | None = None,
+      compare: bool = True,
+  ):
+    """Args:
+      architecture: what to transform.
+      dataset: images.
+      search: settings of the transformation.
+      train: of the whole training; its `seeds` follow each other from `seed`.
+      share: "cell" or "full", see `spaces.theta`.
+      seed: of everything random.
+      devices: how many to spread over; None is all.
+      compare: whether to train the original, too.
+
+    Raises:
+      InputError: anything that does not fit.
+      budget.NotMet: nothing keeps to the budget.
+    """
+    self.search, self.compare = search, compare
+    common.check_finite(search)
+    try:
+      self.train = train_job.TrainJob(
+          codec.check(architecture), dataset, train, seed=seed,
+          devices=devices)
+    except errors.InputError as e:
+      raise errors.InputError(
+          common.of_final_training(str(e), train)) from e
+    self.dataset, self.seed = dataset, seed
+    self.devices = self.train.devices
+    task = self.train.task
+    self.differentiable = differentiable.Differentiable(
+        search, train, self.train.architecture, num_classes=task.num_classes,
+        image_size=self.train.place.image_size, share=share,
+        steps_per_epoch=self.train.steps,
+        make_objective=task.make_objective)
+    self.space = self.differentiable.space
+    self.architecture = self.space.architecture
+
+  def describe(self) -> dict[str, Any]:
+    """The whole configuration, as `config.json` holds it."""
+    return {
+        **self.train.describe(),
+        "kind": "transform",
+        "method": self.method,
+        "architecture": codec.to_dict(self.architecture),
+        "space": self.space.describe(),
+        "search": dataclasses.asdict(self.search),
+        "compare": self.compare,
+    }
+
+  def estimate(self) -> dict[str, Any]:
+    """Size of the job: of the network with theta, and of the original."""
+    like = jax.eval_shape(self.differentiable.objective.init,
+                          jax.random.key(0))
+    params = sum(leaf.size for leaf in jax.tree.leaves(like["params"]))
+    config = self.train.config
+    train = self.train.estimate()
+    batch = config.batch_size // len(self.devices)
+    extra = params - train["params"]
+    return {
+        "search": {
+            "params": params,
+            "theta": sum(len(g.cell.edges) * 3 for g in self.space.groups),
+            "steps": self.train.steps * config.seeds
+                     * self.search.architecture_epochs,
+            "memory_bytes": 12 * extra + memory.network_bytes(
+                self.architecture, self.train.place, batch, config.dtype)},
+        "train": train,
+    }
+
+  def run(self, out, *, overwrite, listener) -> dict[str, Any]:
+    """Runs or resumes the job in `out`."""
+    out = runs.open_run(out, self.describe(), overwrite=overwrite)
+    if (out / runs.RESULT).exists():
+      return runs.read_json(out / runs.RESULT)
+    originals = (self.train.train_seeds(out, "original", listener)
+                 if self.compare else [])
+    found = [self._transform(out, self.seed + i, listener)
+             for i in range(self.train.config.seeds)]
+    architectures = [codec.from_dict(r["architecture"]) for r in found]
+    result = {
+        "transformed": {
+            "params": float(np.mean([r["params"] for r in found])),
+            "madds": float(np.mean([r["madds"] for r in found])),
+            **common.over_seeds([r["accuracy"] for r in found])},
+        "changes": [change._asdict() for change in drawing.changes(
+            self.architecture, architectures[0])],
+        "seeds": [{k: r[k] for k in (
+            "seed", "accuracy", "params", "madds", "num_changes",
+            "train_accuracy_before_derivation",
+            "train_accuracy_after_derivation", "guarded", "seconds")}
+                  for r in found],
+        "architectures": {
+            "original": codec.to_dict(self.architecture),
+            "transformed": codec.to_dict(architectures[0])},
+        "method": self.method, "share": self.space.share,
+        "objective": self.train.task.objective,
+        "dataset": self.dataset.name, "seed": self.seed,
+        "versions": common.versions(),
+        "devices": [d.device_kind for d in self.devices],
+        "seconds": round(sum(r["seconds"] for r in originals + found), 1),
+    }
+    if self.compare:
+      result["original"] = self.train.summary(originals)
+    metrics_lib.write_text(out / runs.ARCHITECTURE,
+                           codec.to_json(architectures[0]) + "\n")
+    drawing.save(out / "architecture.svg", self.architecture, architectures[0])
+    drawing.save_theta(out / "theta.svg", metrics_lib.read(out / runs.METRICS))
+    runs.write_json(out / runs.RESULT, result)
+    return result
+
+  def _transform(self, out, seed, listener):
+    """One seed's run: both stages, from where its checkpoints are."""
+    name = f"transformed-{seed}"
+    folder = out / runs.NETWORKS / name
+    if (folder / runs.RESULT).exists():
+      return runs.read_json(folder / runs.RESULT)
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    # A run of its own in metrics.jsonl: rows are counted by run.
+    state = self._fit(self.differentiable.method(), out,
+                      folder / "checkpoint_theta", f"theta-{seed}", seed,
+                      listener)
+    derived = self.differentiable.derive(state)
+    report = self._report(folder, state, derived)
+    final = self._fit(
+        self.differentiable.continued(derived), out, folder / "checkpoint",
+        name, seed, listener)
+    network = derived.architecture
+    cost = self.space.cost_of(network)
+    drawing.save(folder / "architecture.svg", self.architecture, network)
+    return self.train.finish(
+        folder, derived.method, task_lib.on_one_device(final, self.devices),
+        seed, network, lambda: time.monotonic() - began,
+        params=cost.params, madds=cost.madds, num_changes=len(
+            drawing.changes(self.architecture, network)), **report)
+
+  def _fit(self, method, out, checkpoint, name, seed, listener):
+    config = self.train.config
+    return fit_lib.fit(
+        method, {"train": self.train.split}, batch_size=config.batch_size,
+        preparation=self.train.task.preparation, options=common.options(
+            listener, seed, self.devices, checkpoint, out / runs.METRICS,
+            name))
+
+  def _report(self, folder: pathlib.Path, state, derived):
+    """What a derivation did, measured on training images."""
+    path = folder / "derived.json"
+    if not path.exists():
+      glance = self.train.task.glance
+      runs.write_json(path, {
+          **derived.report,
+          "train_accuracy_before_derivation": glance(
+              self.differentiable, task_lib.on_one_device(
+                  state, self.devices)),
+          "train_accuracy_after_derivation": glance(
+              derived.method, task_lib.on_one_device(
+                  derived.state, self.devices))})
+    return runs.read_json(path)
