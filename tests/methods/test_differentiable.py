@@ -1,0 +1,208 @@
+"""Differentiable transformation: half-steps, derivation, the move."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from natjax import blocks
+from natjax import budget
+from natjax import errors
+from natjax import zoo
+from natjax.methods import base
+from natjax.methods import differentiable
+from natjax.methods import supervised
+from natjax.spaces import theta as theta_space
+from natjax.training import devices
+from tests import tiny
+
+NETWORK = blocks.scale(zoo.get("resnet20"), 0.25)
+NETWORK = NETWORK._replace(blocks=(NETWORK.blocks[0], NETWORK.blocks[3]))
+TRAIN = supervised.for_blocks(dataclasses.replace(
+    tiny.TRAIN, epochs=4, learning_rate=0.1, cutout=0))
+NONE, ID, SAME = theta_space.NONE, theta_space.ID, theta_space.SAME
+
+
+@functools.cache
+def make(train=(), **changes):
+  config = differentiable.DifferentiableConfig(
+      **{"architecture_epochs": 2, "theta_learning_rate": 0.01, **changes})
+  return differentiable.Differentiable(
+      config, dataclasses.replace(TRAIN, **dict(train)), NETWORK,
+      num_classes=10, image_size=tiny.IMAGE_SIZE, share="full",
+      steps_per_epoch=3)
+
+
+@functools.cache
+def start():
+  return make().init(jax.random.key(0))
+
+
+def step(method, state, batch, num_devices=1):
+  """One update over devices; returns the state and the metrics."""
+  run = lambda state, image, label: method.update(
+      state, {"image": image, "label": label})
+  shard = lambda a: a.reshape(num_devices, -1, *a.shape[1:])
+  return devices.spread(
+      run, devices.choose(num_devices), sharded=(False, True, True))(
+          state, shard(batch["image"]), shard(batch["label"]))
+
+
+def gradients(method, params, theta, state, batch):
+  """Of w and theta, by plain differentiation on one device."""
+  def loss(params, theta):
+    return jax.vmap(
+        lambda b: method.loss(params, theta, state, b, jax.random.key(0))[0],
+        axis_name=base.AXIS)(jax.tree.map(lambda a: a[None], batch))[0]
+
+  return jax.jit(jax.grad(loss, argnums=(0, 1)))(params, theta)
+
+
+def close(a, b, **tolerance):
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    np.testing.assert_allclose(x, y, **{"rtol": 1e-3, "atol": 1e-5,
+                                        **tolerance})
+
+
+@pytest.mark.parametrize("one_backward", [False, True])
+def test_w_takes_a_step_and_then_theta_on_the_same_batch(one_backward):
+  method = make(one_backward=one_backward, theta_optimizer="sgd",
+                theta_learning_rate=0.05)
+  batch = tiny.batch(8)
+  state = method.init(jax.random.key(0))
+  after, metrics = step(method, state, batch)
+  g_w, g_theta = gradients(method, state.params, state.theta, state, batch)
+  updates, _ = method.optimizer.update(g_w, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  if not one_backward:
+    _, g_theta = gradients(method, params, state.theta, state, batch)
+  close(after.params, params)
+  close(after.theta, jax.tree.map(
+      lambda t, g: t - 0.05 * g, state.theta, g_theta))
+  assert ("theta_loss" in metrics) != one_backward
+  if not one_backward:
+    assert metrics["theta_loss"] < metrics["loss"]  # w has learnt the batch.
+  assert int(after.step) == 1
+  for t in after.theta:
+    np.testing.assert_array_equal(t[:, NONE], 0)
+
+
+def test_four_devices_step_as_one_on_the_joined_batch():
+  method = make(train=(("sync_bn", True), ("batch_size", 16)),
+                theta_optimizer="sgd")
+  state, batch = method.init(jax.random.key(0)), tiny.batch(16)
+  one, metrics_one = step(method, state, batch)
+  four, metrics_four = step(method, state, batch, 4)
+  close((one.params, one.theta), (four.params, four.theta), rtol=1e-3,
+        atol=1e-4)
+  close(metrics_one, metrics_four)
+
+
+def weighed_by(values):
+  """The state at the start, with theta of edges set: {(group, edge): ...}."""
+  theta = [np.array(t) for t in start().theta]
+  for (g, e), value in values.items():
+    theta[g][e] = value
+  stats = jax.tree.map(lambda x: x + 0.1, start().batch_stats)
+  slots = jax.tree.map(
+      lambda x: x + 1.0 if x.dtype == jnp.float32 else x, start().opt_state)
+  return start()._replace(theta=tuple(map(jnp.asarray, theta)),
+                          batch_stats=stats, opt_state=slots,
+                          step=jnp.array(6))
+
+
+HARD = {(0, 0): (0, 1, 0), (0, 1): (0, 1, 0.9), (0, 3): (0, 0, 1),
+        (1, 0): (0, 1, 0), (1, 3): (0, -1e-9, -1e-9)}
+
+
+def logits(method, state, **mix):
+  net = method.objective.network
+  return net.apply({"params": state.params, "batch_stats": state.batch_stats},
+                   tiny.batch(4)["image"], **mix)[0]
+
+
+def test_what_survives_moves_and_computes_the_same():
+  method, state = make(), weighed_by(HARD)
+  derived = method.derive(state)
+  changed = [e.operation for b in derived.architecture.blocks for e in b.edges]
+  assert changed == ["skip_connect", "skip_connect", "conv_3x3",
+                     "skip_connect", "skip_connect", "null", "conv_3x3",
+                     "null"]
+  # Every theta that was chosen is 1 here, so that nothing is lost.
+  np.testing.assert_allclose(
+      logits(derived.method, derived.state),
+      logits(method, state, theta=method.space.per_member(state.theta)),
+      rtol=1e-4, atol=1e-6)
+  assert "edge0_skip_connect" in derived.state.params["block1"]
+  assert "edge0_conv_3x3" not in derived.state.params["block1"]
+  trace = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(
+      derived.state.opt_state) if "edge0_skip_connect" in str(path)]
+  assert trace and all((leaf == 1).all() for leaf in trace)
+  assert int(derived.state.step) == 6
+
+
+def test_the_second_stage_goes_on_with_the_schedule():
+  method = make()
+  derived = method.derive(weighed_by(HARD))
+  record = method.continued(derived)
+  assert record.stages[0].epochs == 2
+  assert record.init(jax.random.key(5)) is derived.state
+  assert derived.method.steps == 12
+  after, _ = step(derived.method, derived.state, tiny.batch(8))
+  before = jax.tree.leaves(derived.state.params)
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(after.params))
+  assert any((a != b).any() for a, b in zip(
+      before, jax.tree.leaves(after.params), strict=True))
+
+
+def test_folding_keeps_what_the_network_computes():
+  values = {(0, 0): (0, 0.2, 0.7), (0, 2): (0, 0, 1.6), (1, 0): (0, 1.3, 0.4),
+            (1, 2): (0, -0.1, 0.5)}
+  values = {k: (0, v[1] if v[1] > v[2] else 0, v[2] if v[2] > v[1] else 0)
+            for k, v in values.items()}
+  state = weighed_by(values)
+  weighed = logits(make(), state, theta=make().space.per_member(state.theta))
+  plain = make().derive(state)
+  folded = make(fold=True).derive(state)
+  assert np.abs(logits(plain.method, plain.state) - weighed).max() > 1e-3
+  np.testing.assert_allclose(logits(folded.method, folded.state), weighed,
+                             rtol=1e-4, atol=1e-6)
+  # The skip of the first block holds nothing to fold into.
+  assert folded.report["not_folded"] == [["block 0", 3]]
+  assert ["block 1", 0] in folded.report["folded"]
+
+
+def test_what_the_guard_overruled_is_reported():
+  derived = make().derive(weighed_by(
+      {(0, 2): (0, -0.2, -0.5), (0, 3): (0, -0.4, -0.9)}))
+  assert ["block 0", 2, "null", "skip_connect"] in derived.report["guarded"]
+
+
+def test_budgets_are_kept():
+  method = make(max_params="0.6x")
+  derived = method.derive(weighed_by({}))
+  cost = method.space.cost_of(derived.architecture)
+  assert cost.params <= 0.6 * method.space.cost.params
+  with pytest.raises(budget.NotMet):
+    make(max_params="0.01x")
+
+
+@pytest.mark.parametrize("changes,message", [
+    ({"architecture_epochs": 5}, "architecture-epochs"),
+    ({"architecture_epochs": 0}, "architecture-epochs"),
+    ({"theta_optimizer": "lamb"}, "adam, sgd"),
+    ({"theta_learning_rate": -1.0}, "theta-learning-rate"),
+    ({"theta_momentum": 1.0}, "theta-momentum"),
+])
+def test_settings_that_do_not_fit_are_refused(changes, message):
+  with pytest.raises(errors.InputError, match=message):
+    make(**changes)
+
+
+def test_only_what_is_there_can_move():
+  with pytest.raises(ValueError, match="not there"):
+    differentiable.restrict({"a": np.ones(2)}, {"a": np.ones(3)})
