@@ -124,8 +124,7 @@ def open_run(
         f"{out} is not empty and holds no run of natjax; name another folder"
         " with --out")
   if known and overwrite:
-    for name in _OWN:
-      path = out / name
+    for path in [*(out / name for name in _OWN), *out.glob("seed-*")]:
       if path.is_dir():
         shutil.rmtree(path)
       else:
@@ -219,13 +218,24 @@ class TrainedNetwork(NamedTuple):
 
 
 def network_folders(out: str | os.PathLike[str]) -> list[pathlib.Path]:
-  """Folders of the trained networks of a run, in order of their names."""
-  folders = sorted((pathlib.Path(out) / NETWORKS).glob(f"*/{RESULT}"))
+  """Folders of the trained networks of a run, in order of their names.
+
+  Those of a run over several seeds lie in the seeds' folders.
+  """
+  out = pathlib.Path(out)
+  folders = sorted([*(out / NETWORKS).glob(f"*/{RESULT}"),
+                    *out.glob(f"seed-*/{NETWORKS}/*/{RESULT}")])
   if not folders:
     raise errors.InputError(
         f"{out} holds no trained network; name the folder of a finished"
         " `natjax train` or `natjax transform`")
   return [path.parent for path in folders]
+
+
+def network_name(out: str | os.PathLike[str], folder: pathlib.Path) -> str:
+  """What `load` calls a network: "original-0", or "seed-2/original-2"."""
+  parts = folder.relative_to(out).parts
+  return "/".join(part for part in parts if part != NETWORKS)
 
 
 def load(
@@ -235,15 +245,16 @@ def load(
 
   Args:
     out: a run directory of `train` or `transform`.
-    name: which of its networks, for example "transformed-1"; None is the
-      first of the transformed ones, or the first.
+    name: which of its networks, for example "transformed-1", or of a run over
+      several seeds "seed-2/original-2"; None is the first of the transformed
+      ones, or the first.
 
   Raises:
     InputError: no such run or network, or a damaged file.
   """
-  folders = {path.name: path for path in network_folders(out)}
+  folders = {network_name(out, path): path for path in network_folders(out)}
   if name is None:
-    name = min(folders, key=lambda n: (not n.startswith("transformed"), n))
+    name = min(folders, key=lambda n: ("transformed" not in n, n))
   if name not in folders:
     raise errors.InputError(
         f"{out} has no network '{name}'; it has {', '.join(folders)}")

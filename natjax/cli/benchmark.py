@@ -7,7 +7,7 @@ import time
 
 from rich import table as rich_table
 
-from natjax import errors
+from natjax.cli import inputs
 from natjax.cli import output
 
 _HELP = {
@@ -39,10 +39,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                       help="NAS-Bench-201's accuracies, .csv or .csv.gz with"
                       " the columns that natjax.benchmarks.nasbench201 says,"
                       " or the folder NATS-tss-v1_0-3ffb9-simple")
-  parser.add_argument("--seed", type=int, default=0, metavar="N")
-  parser.add_argument("--seeds", type=int, default=1, metavar="K",
-                      help="policies trained at once, from seeds N, N + 1, ..."
-                      " (1)")
+  parser.add_argument("--seed", type=int, default=None, metavar="N",
+                      help="(0)")
+  parser.add_argument("--seeds", metavar="A:B",
+                      help="policies trained at once, of the seeds A to B - 1;"
+                      " K is K of them from N on (1)")
   parser.add_argument("--json", action="store_true",
                       help="accuracies in points, means over unseen inputs and"
                       " seeds")
@@ -71,10 +72,8 @@ def run_benchmark(args) -> int:
            for f in dataclasses.fields(policy_search.SearchConfig)}
   config = policy_search.config(
       **{name: value for name, value in given.items() if value is not None})
-  if args.seeds < 1:
-    raise errors.InputError(
-        f"seeds is {args.seeds} and must be at least 1; pass --seeds 5")
-  seeds = list(range(args.seed, args.seed + args.seeds))
+  first, count = inputs.seeds(args)
+  seeds = list(range(first, first + (count or 1)))
   policy_search.check_seeds(seeds)
   table = nasbench201.read(args.table)
   table.of(config.dataset)

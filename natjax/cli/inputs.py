@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+import re
 
 from natjax import errors
 
@@ -74,6 +75,28 @@ def settings(args, config, prefix, extra):
     if value is not None:
       changed[name] = value
   return dataclasses.replace(config, **changed)
+
+
+def seeds(args) -> tuple[int, int | None]:
+  """The first seed, and how many; None where --seeds is not given.
+
+  Raises:
+    InputError: neither a range nor a number, or a range beside --seed.
+  """
+  if args.seeds is None:
+    return args.seed or 0, None
+  match = re.fullmatch(r"(?:(\d+):)?(\d+)", args.seeds)
+  first = int(match[1] or args.seed or 0) if match else 0
+  count = int(match[2]) - (first if match[1] else 0) if match else 0
+  if count < 1:
+    raise errors.InputError(
+        f"seeds is '{args.seeds}'; pass a range such as --seeds 0:5 for the"
+        " seeds 0 to 4, or a number of them")
+  if match[1] and args.seed is not None:
+    raise errors.InputError(
+        f"seed is {args.seed} and seeds {args.seeds}, which says where to"
+        " begin; leave one of them out")
+  return first, count
 
 
 def refuse(args, other, own, **flags):

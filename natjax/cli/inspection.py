@@ -36,11 +36,12 @@ def run_evaluate(args) -> int:
   split = fit.Split(dataset.test_images, dataset.test_labels)
   rows = []
   for folder in runs.network_folders(args.directory):
-    net = runs.load(args.directory, folder.name)
+    name = runs.network_name(args.directory, folder)
+    net = runs.load(args.directory, name)
     accuracy = fit.evaluate(
         functools.partial(_is_right, net.module), net.variables, split,
         preparation=net.preparation, batch_size=128)
-    rows.append({"network": folder.name, "accuracy": accuracy})
+    rows.append({"network": name, "accuracy": accuracy})
   if args.json:
     output.out.print_json(json.dumps(
         {"dataset": dataset.name, "networks": rows}))

@@ -1,5 +1,6 @@
 """The commands that run long: transform and train."""
 
+import dataclasses
 import math
 import pathlib
 import re
@@ -61,20 +62,37 @@ def run_transform(args) -> int:
     architecture, train = _unshared(args, architecture, train, extra["train"])
     preset = presets.get(args.preset, architecture, args.method)
   dataset = inputs.load_dataset(args, preset.image_size)
-  common = {"share": args.share, "seed": args.seed, "devices": args.devices}
+  first, count = inputs.seeds(args)
+  common = {"share": args.share, "devices": args.devices}
   if args.method == pipeline.DifferentiableJob.method:
     inputs.refuse(args, preset.search, preset.theta, space=args.space)
+    if count is not None:
+      train = _with_seeds(args, train, count)
     job = pipeline.DifferentiableJob(
         architecture, dataset,
         inputs.settings(args, preset.theta, "", extra["search"]), train,
-        compare=args.compare is not False, **common)
+        seed=first, compare=args.compare is not False, **common)
   else:
     inputs.refuse(args, preset.theta, preset.search, compare=args.compare)
-    job = pipeline.TransformJob(
-        architecture, dataset,
-        inputs.settings(args, preset.search, "", extra["search"]), train,
-        method=args.method, space=args.space, **common)
+    search = inputs.settings(args, preset.search, "", extra["search"])
+    if count is not None:
+      train = _with_seeds(args, train, 1)
+    make = lambda seed: pipeline.TransformJob(
+        architecture, dataset, search, train, method=args.method,
+        space=args.space, seed=seed, **common)
+    job = make(first) if count is None else pipeline.SeedsJob(
+        range(first, first + count), make)
   return _run_job(args, job, output.print_transformed)
+
+
+def _with_seeds(args, train, count):
+  """The settings of training with as many seeds as --seeds says."""
+  if getattr(args, "train-seeds") is not None:
+    raise errors.InputError(
+        f"train-seeds is {getattr(args, 'train-seeds')} and seeds"
+        f" {args.seeds}, by which every seed trains its own network; leave one"
+        " of them out")
+  return dataclasses.replace(train, seeds=count)
 
 
 def _unshared(args, genotype, train, given):
@@ -101,10 +119,12 @@ def run_train(args) -> int:
   from natjax import pipeline
 
   extra = inputs.file_settings(args, ("train",))
+  first, count = inputs.seeds(args)
+  args.seeds = count
   config = inputs.settings(args, preset.train, "", extra["train"])
   job = pipeline.TrainJob(
       architecture, inputs.load_dataset(args, preset.image_size), config,
-      seed=args.seed, devices=args.devices)
+      seed=first, devices=args.devices)
   return _run_job(args, job, output.print_trained)
 
 

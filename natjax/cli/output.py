@@ -150,32 +150,36 @@ def _measure(result):
 
 
 def _print_seeds(result):
-  """What every seed of a differentiable transformation came to."""
+  """What every seed of several transformations came to."""
   if "seeds" not in result:
     return
   table = rich_table.Table(title="seed by seed")
-  for column in ("seed", "accuracy", "parameters", "multiply-adds",
-                 "edges changed", "training accuracy before -> after"
-                 " derivation"):
+  derived = "train_accuracy_before_derivation" in result["seeds"][0]
+  for column in ("seed", "accuracy", "parameters", "multiply-adds", "changes",
+                 *["derivation"] * derived):
     table.add_column(column, justify="right")
   for row in result["seeds"]:
-    table.add_row(
-        str(row["seed"]), f"{100 * row['accuracy']:.2f} %",
-        _millions(row["params"]), _millions(row["madds"]),
-        str(row["num_changes"]),
-        f"{100 * row['train_accuracy_before_derivation']:.1f} ->"
-        f" {100 * row['train_accuracy_after_derivation']:.1f} %")
+    cells = [str(row["seed"]), f"{100 * row['accuracy']:.2f} %",
+             _millions(row["params"]), _millions(row["madds"]),
+             str(row["num_changes"])]
+    if derived:
+      cells.append(f"{100 * row['train_accuracy_before_derivation']:.1f} ->"
+                   f" {100 * row['train_accuracy_after_derivation']:.1f} %")
+    table.add_row(*cells)
   out.print(table)
+  if derived:
+    out.print("derivation: accuracy on training images just before and just"
+              " after theta was replaced by its choice")
 
 
 def _verdict(result, gain, ratios):
-  if not result["changes"] and "seeds" not in result:
+  rows = result.get("seeds", [{"num_changes": len(result["changes"])}])
+  if not any(row["num_changes"] for row in rows):
+    if result["method"] == "differentiable":
+      return ("The architecture was kept: theta weighed every operation most."
+              " Its network was trained with theta for the first epochs.")
     return ("The original was kept: no sampled transformation scored better on"
             " the supernet.")
-  if not any(row["num_changes"] for row in result.get("seeds", [{
-      "num_changes": 1}])):
-    return ("The architecture was kept: theta weighed every operation most."
-            " Its network was trained with theta for the first epochs.")
   spread = max(result["original"]["accuracy_std"],
                result["transformed"]["accuracy_std"])
   winner = "transformed network" if gain > 0 else "original"

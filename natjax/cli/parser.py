@@ -74,7 +74,8 @@ def make_parser() -> Parser:
   train = add("train", jobs.run_train)
   train.add_argument("architecture", metavar="ARCH")
   _add_run_flags(train)
-  _add_settings(train, supervised.TrainConfig, "", "training")
+  _add_settings(train, supervised.TrainConfig, "", "training",
+                known=("seeds",))
 
   evaluate = add("evaluate", inspection.run_evaluate)
   evaluate.add_argument("directory", metavar="DIR")
@@ -131,7 +132,10 @@ def _add_run_flags(parser):
                       "flags take precedence")
   parser.add_argument("--out", metavar="DIR", help="default: a folder in runs/"
                       " named after the command's arguments")
-  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--seed", type=int, default=None, help="(0)")
+  parser.add_argument("--seeds", metavar="A:B", help="several seeds in one run,"
+                      " A to B - 1: as many networks, or transformations with a"
+                      " network each; N is N seeds from --seed on")
   parser.add_argument("--devices", type=int, metavar="N",
                       help="how many to use (default: all)")
   parser.add_argument("--overwrite", action="store_true",

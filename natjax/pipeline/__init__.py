@@ -20,11 +20,12 @@ from natjax.pipeline.common import Listener
 from natjax.pipeline.common import to_json
 from natjax.pipeline.common import versions
 from natjax.pipeline.differentiable_job import DifferentiableJob
+from natjax.pipeline.seeds_job import SeedsJob
 from natjax.pipeline.train_job import TrainJob
 from natjax.pipeline.transform_job import METHODS as SEARCHES
 from natjax.pipeline.transform_job import TransformJob
 
-__all__ = ["METHODS", "DifferentiableJob", "Listener", "TrainJob",
+__all__ = ["METHODS", "DifferentiableJob", "Listener", "SeedsJob", "TrainJob",
            "TransformJob", "to_json", "train", "transform", "versions"]
 
 METHODS = (*SEARCHES, DifferentiableJob.method)
