@@ -3,13 +3,14 @@
 The JSON form is
   {"format": 1, "kind": "network", "name": ...,
    "skeleton": {"stem": [layer, ...], "head": [layer, ...],
-                "preactivate": false, "norm": "batch"},
+                "preactivate": false, "norm": "batch",
+                "norm_epsilon": 1e-5},
    "blocks": [{"nodes": [{"width": 16, "activation": "relu"}, ...],
                "edges": [[operation, from, to], ...], "concat": [3],
                "repeat": 2}, ...]}
 where fields that have their default may be left out, and `concat` is the last
 node if left out. Fields are those of `blocks.Node`, `blocks.Block` and
-`blocks.Layer`.
+`blocks.Layer`; `norm_epsilon` is written only where it is not its default.
 """
 
 from typing import Any
@@ -38,14 +39,14 @@ def to_dict(network: blocks_lib.BlockNetwork) -> dict[str, Any]:
     if block.concat:
       item["concat"] = list(block.concat)
     blocks.append(item)
-  return {
-      "format": 1, "kind": "network", "name": network.name,
-      "skeleton": {
-          "stem": [_plain(layer) for layer in network.stem],
-          "head": [_plain(layer) for layer in network.head],
-          "preactivate": network.preactivate, "norm": network.norm},
-      "blocks": blocks,
-  }
+  skeleton = {
+      "stem": [_plain(layer) for layer in network.stem],
+      "head": [_plain(layer) for layer in network.head],
+      "preactivate": network.preactivate, "norm": network.norm}
+  if "norm_epsilon" in _plain(network):
+    skeleton["norm_epsilon"] = network.norm_epsilon
+  return {"format": 1, "kind": "network", "name": network.name,
+          "skeleton": skeleton, "blocks": blocks}
 
 
 def from_dict(data: Any, *, where: str = "network") -> blocks_lib.BlockNetwork:
@@ -61,7 +62,8 @@ def from_dict(data: Any, *, where: str = "network") -> blocks_lib.BlockNetwork:
   data = _object(data, where, ("format", "kind", "name", "skeleton", "blocks"),
                  ("skeleton", "blocks"))
   skeleton = _object(data["skeleton"], f"{where}, skeleton",
-                     ("stem", "head", "preactivate", "norm"), ("stem", "head"))
+                     ("stem", "head", "preactivate", "norm", "norm_epsilon"),
+                     ("stem", "head"))
   layers = {
       part: tuple(_record(blocks_lib.Layer, item, f"{where}, {part} layer {i}")
                   for i, item in enumerate(_list(skeleton[part],
@@ -93,7 +95,7 @@ def from_dict(data: Any, *, where: str = "network") -> blocks_lib.BlockNetwork:
   network = blocks_lib.BlockNetwork(
       str(data.get("name", "network")), layers["stem"], tuple(blocks),
       layers["head"], skeleton.get("preactivate", False),
-      skeleton.get("norm", "batch"))
+      skeleton.get("norm", "batch"), skeleton.get("norm_epsilon", 1e-5))
   if not isinstance(network.preactivate, bool):
     raise errors.InputError(
         f"{where}: preactivate is {network.preactivate!r}; give true or false")

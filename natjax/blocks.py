@@ -135,6 +135,7 @@ class BlockNetwork(NamedTuple):
     preactivate: whether operations begin with a ReLU, as in cells; if not, the
       nodes activate.
     norm: what follows a convolution: "batch" (BN), or "bias" (a bias alone).
+    norm_epsilon: what every BN adds to the variance.
   """
 
   name: str
@@ -143,6 +144,7 @@ class BlockNetwork(NamedTuple):
   head: tuple[Layer, ...] = CLASSIFIER
   preactivate: bool = False
   norm: str = "batch"
+  norm_epsilon: float = 1e-5
 
   @property
   def num_inputs_per_node(self) -> int:
@@ -234,8 +236,9 @@ def check(
 
   Raises:
     InputError: no blocks, an unknown activation, norm or layer, a width or
-      stride below one, a graph that `architecture.check_cell` refuses, an edge
-      into a larger image, or an operation that cannot stand at its stride.
+      stride below one, an epsilon outside (0, 1), a graph that
+      `architecture.check_cell` refuses, an edge into a larger image, or an
+      operation that cannot stand at its stride.
   """
   where = where or str(network.name)
   for part, kind in (("stem", Layer), ("blocks", Block), ("head", Layer)):
@@ -253,6 +256,11 @@ def check(
         f"{where}: the head must end with the classifier, a linear layer"
         " without width; use blocks.CLASSIFIER")
   _check_choice(where, "norm", network.norm, NORMS)
+  epsilon = network.norm_epsilon
+  if type(epsilon) is not float or not 0 < epsilon < 1:
+    raise errors.InputError(
+        f"{where}: norm_epsilon is {epsilon!r} and must be a number between 0"
+        " and 1; PyTorch's default is 1e-5")
   for part in ("stem", "head"):
     for i, layer in enumerate(getattr(network, part)):
       _check_layer(f"{where}, {part} layer {i}", layer,

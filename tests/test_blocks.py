@@ -45,6 +45,7 @@ def test_a_short_file(tmp_path):
                 "edges": [["conv_3x3", 1, 2]]}]}""")
   network = codec.read(path)
   assert len(network.blocks) == 3
+  assert network.norm_epsilon == 1e-5
   assert network.blocks[0].edges[1].operation == "null"
   # 216 + 16; twice 576 + 16; 1152 + 32; 170.
   assert cost.network(network, blocks.Frame()).params == 2770
@@ -84,6 +85,9 @@ def damaged(**changes):
     ({"skeleton__stem__0__kind": "lstm"}, "global_pool"),
     ({"skeleton__stem__0__kernel": 0}, "at least 1"),
     ({"skeleton__norm": "layer"}, "batch"),
+    ({"skeleton__norm_epsilon": 0.0}, "between 0 and 1"),
+    ({"skeleton__norm_epsilon": 1}, "between 0 and 1"),
+    ({"skeleton__norm_epsilon": "small"}, "norm_epsilon is 'small'"),
     ({"skeleton__preactivate": 1}, "true or false"),
     # The first stride is 2, so that the block's inner edge would go uphill.
     ({"blocks__1__nodes__1__stride": 1}, "smaller"),
@@ -108,6 +112,8 @@ STEM = (blocks.Layer("conv", 8, 3),)
         nodes=(blocks.Node("8"),)),)), "node 2: width is '8'"),
     (blocks.BlockNetwork("n", (blocks.Layer("conv", 8.0, 3),), (PLAIN,)),
      r"stem layer 0: width is 8\.0"),
+    (blocks.BlockNetwork("n", STEM, (PLAIN,), norm_epsilon=float("nan")),
+     "norm_epsilon is nan"),
     (blocks.BlockNetwork("n", STEM, (PLAIN._replace(nodes=(
         blocks.Node(12),), edges=(blocks.Edge("group8_conv_1x1", 1, 2),)),)),
      r"block 0: edge .*8 groups"),
@@ -144,6 +150,16 @@ def test_scaling_keeps_multiples_of_eight():
   assert all(w % 8 == 0 for w in widths)
   assert blocks.scale(NETWORK, 1.0) is NETWORK
   assert blocks.scale(NETWORK, 0.01).blocks[0].nodes[0].width == 8
+
+
+def test_the_epsilon_outlives_padding_scaling_and_files():
+  network = blocks.scale(blocks.pad(zoo.get("proxyless-cpu")), 0.5)
+  assert network.norm_epsilon == 1e-3
+  data = codec.to_dict(network)
+  assert data["skeleton"]["norm_epsilon"] == 1e-3
+  assert codec.from_dict(data).norm_epsilon == 1e-3
+  # Files of other networks are as they were before there was an epsilon.
+  assert "norm_epsilon" not in codec.to_dict(NETWORK)["skeleton"]
 
 
 @pytest.mark.parametrize("name", zoo.genotype_names())

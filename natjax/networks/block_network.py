@@ -260,7 +260,8 @@ class BlockNet(nn.Module):
     del drop_path  # `supervised.check` refuses any but 0.
 
     def batch_norm(name: str | None = None):
-      return layers_lib.RunningBatchNorm(train, self.axis_name, name=name)
+      return layers_lib.RunningBatchNorm(
+          train, self.axis_name, self.network.norm_epsilon, name=name)
 
     def norm(name: str | None = None):
       return Bias(name=name) if self.network.norm == "bias" else batch_norm(

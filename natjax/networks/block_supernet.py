@@ -6,11 +6,11 @@ one runs, and the backward pass recomputes it. Equal neighbours (the blocks of a
 stage) run in one `lax.scan` over their stacked weights.
 
 BN has no affine parameters but in stem and head, and always normalises by the
-batch; networks whose convolutions have biases instead get it too, since random
-operations would not train without. Dropout is off.
+batch, with the network's own epsilon; networks whose convolutions have biases
+instead get it too, since random operations would not train without. Dropout is
+off.
 """
 
-from collections.abc import Callable
 import dataclasses
 import functools
 from typing import Any
@@ -34,23 +34,19 @@ from natjax.networks import supernet as supernet_lib
 Params = Any
 
 
-def batch_norm(name: str | None = None) -> Callable[[jax.Array], jax.Array]:
-  """By the batch, without affine, without state."""
-  del name
-  return primitives.batch_normalize
-
-
 class _Fixed(nn.Module):
   """The layers before or after the blocks."""
 
   layers: tuple[blocks_lib.Layer, ...]
   num_classes: int
+  epsilon: float
 
   @nn.compact
   def __call__(self, x):
     return block_network.run_layers(
         self.layers, x, name="layer", num_classes=self.num_classes,
-        norm=layers_lib.BatchAffineNorm, train=False)
+        norm=functools.partial(layers_lib.BatchAffineNorm, self.epsilon),
+        train=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +120,10 @@ class BlockSupernet:
                     self.choices[self.decisions[i]][node][slot]))
     return found
 
+  def _normalise(self, x):
+    """BN by the batch, without affine, without state."""
+    return primitives.batch_normalize(x, epsilon=self.network.norm_epsilon)
+
   def _functions(self, i, e, names):
     """Per choice, `(params of all choices, x) -> y`, and its module."""
     place = self.places[i]
@@ -131,13 +131,13 @@ class BlockSupernet:
     functions = []
     for name in names:
       operation = operations.get(name)
-      norm = batch_norm
       if operation.pooled:
         # NAT's supernet normalises pooling; a projection follows it.
         operation = dataclasses.replace(
-            operation, module=_normalised(operation.module))
-      module = edges_lib.module(operation, ends, norm=norm,
-                                preactivate=self.network.preactivate)
+            operation, module=_normalised(operation.module, self._normalise))
+      module = edges_lib.module(
+          operation, ends, norm=lambda name=None: self._normalise,
+          preactivate=self.network.preactivate)
 
       def function(params, x, module=module, name=name):
         if isinstance(module, nn.Module):
@@ -186,12 +186,13 @@ class BlockSupernet:
 
   @property
   def _stem(self):
-    return _Fixed(self.network.stem, self.frame.num_classes)
+    return _Fixed(self.network.stem, self.frame.num_classes,
+                  self.network.norm_epsilon)
 
   @property
   def _head(self):
     return _Fixed(block_network.head_layers(self.network, self.frame),
-                  self.frame.num_classes)
+                  self.frame.num_classes, self.network.norm_epsilon)
 
   def apply(
       self,
@@ -251,7 +252,7 @@ class BlockSupernet:
       if total is None:
         total = block_network.zeros(block, n + blocks_lib.NUM_INPUTS, values)
       if node.norm:
-        total = primitives.batch_normalize(total)
+        total = self._normalise(total)
       values.append(block_network.shuffle(
           _activate(node, total, params.get(f"slope{n}")), node.shuffle))
     return jnp.concatenate([values[n] for n in block.outputs], axis=-1)
@@ -289,11 +290,11 @@ def select(functions, params, index: jax.Array, x: jax.Array) -> jax.Array:
   return run(params, index, x)
 
 
-def _normalised(module):
-  """A pooling followed by BN without affine."""
+def _normalised(module, norm):
+  """A pooling followed by BN."""
   def build(**options):
     run = module(**options)
-    return lambda x: primitives.batch_normalize(run(x))
+    return lambda x: norm(run(x))
   return build
 
 

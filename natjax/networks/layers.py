@@ -16,31 +16,35 @@ NormFactory = Callable[..., Callable[[jax.Array], jax.Array]]
 class BatchAffineNorm(nn.Module):
   """BN by the batch with scale and bias, without running statistics."""
 
+  epsilon: float = 1e-5
+
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
     bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
-    x = primitives.batch_normalize(x)
+    x = primitives.batch_normalize(x, epsilon=self.epsilon)
     return x * scale.astype(x.dtype) + bias.astype(x.dtype)
 
 
 class RunningBatchNorm(nn.Module):
-  """BN with running statistics: momentum 0.9, epsilon 1e-5.
+  """BN with running statistics, momentum 0.9.
 
   The running variance is the biased one (PyTorch keeps the unbiased).
 
   Attributes:
     train: by the batch, and update the statistics; else by the statistics.
     axis_name: device axis over which the batch is joined ("sync BN").
+    epsilon: added to the variance.
   """
 
   train: bool
   axis_name: str | None = None
+  epsilon: float = 1e-5
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     return nn.BatchNorm(
-        use_running_average=not self.train, momentum=0.9, epsilon=1e-5,
+        use_running_average=not self.train, momentum=0.9, epsilon=self.epsilon,
         axis_name=self.axis_name, dtype=x.dtype, name="bn",
     )(x)
 

@@ -5,7 +5,8 @@ The genotypes are data (`genotypes.json`): originals (`darts`, `enas`,
 networks (`resblock-cell`, `vgg-cell`, `mobilenetv2-cell`), and what NAT and
 NAT++ made of each (`nat_darts`, `natv2_darts`, ...). The hand-crafted networks
 themselves (`resnet20`, `vgg16`, ...) are built as networks of blocks
-(`zoo.handcrafted`). Letter case and `-`/`_` do not matter.
+(`zoo.handcrafted`), and so are those of ProxylessNAS (`zoo.proxyless`). Letter
+case and `-`/`_` do not matter.
 """
 
 import difflib

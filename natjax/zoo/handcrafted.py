@@ -4,17 +4,21 @@ Every builder returns the network as its paper describes it, for the images that
 the paper's Tables 1 and 2 (Guo et al., 2021) speak of: `skeleton` is "cifar"
 (32 pixels), "imagenet" (224) or "face" (112). Nodes are padded with null
 edges, to two inputs, when a network is transformed (`blocks.pad`). Parameters
-and multiply-adds are those of `natjax cost NAME --skeleton SKELETON`.
+and multiply-adds are those of `natjax cost NAME --skeleton SKELETON`. The
+networks that ProxylessNAS found (`zoo.proxyless`) are looked up here too.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+import functools
 
 from natjax import blocks as blocks_lib
 from natjax import errors
+from natjax.zoo import inverted
+from natjax.zoo import proxyless
 
 Block, Edge = blocks_lib.Block, blocks_lib.Edge
 Layer, Node = blocks_lib.Layer, blocks_lib.Node
+Stage = inverted.Stage
 
 FRAMES = {
     "cifar": blocks_lib.Frame(10, 32),
@@ -179,54 +183,6 @@ def shufflenet(skeleton: str) -> blocks_lib.BlockNetwork:
   return blocks_lib.BlockNetwork("shufflenet", stem, tuple(blocks))
 
 
-def _inverted(
-    before: int, width: int, stride: int, expansion: int, activation: str,
-    *, project: bool, kernel: int = 3,
-) -> Block:
-  """An inverted residual block (Sandler et al., 2018, section 3.3).
-
-  Args:
-    before: channels of the input.
-    width: channels of the output.
-    stride: of the depthwise convolution.
-    expansion: how many times wider it is inside.
-    activation: inside.
-    project: whether blocks of stride 1 that change the width have a shortcut.
-    kernel: of the depthwise convolution.
-  """
-  nodes = [Node(before * expansion, activation=activation),
-           Node(before * expansion, stride, activation), Node(width, stride)]
-  operations = ["conv_1x1", f"depthwise_conv_{kernel}x{kernel}", "conv_1x1"]
-  if expansion == 1:
-    nodes, operations = nodes[1:], operations[1:]
-  edges = [Edge(op, n, n + 1) for n, op in enumerate(operations, 1)]
-  if stride == 1 and (before == width or project):
-    edges.append(Edge("skip_connect", 1, len(nodes) + 1))
-  return Block(tuple(nodes), tuple(edges))
-
-
-class _Stage(NamedTuple):
-  """Inverted residual blocks, of which the first has the stride."""
-
-  expansion: int
-  width: int
-  count: int
-  stride: int
-
-
-def _inverted_stages(
-    before: int, stages: tuple[_Stage, ...], activation: str,
-    *, project: bool = False,
-) -> tuple[Block, ...]:
-  blocks = []
-  for stage in stages:
-    for j in range(stage.count):
-      blocks.append(_inverted(before, stage.width, 1 if j else stage.stride,
-                              stage.expansion, activation, project=project))
-      before = stage.width
-  return tuple(blocks)
-
-
 def mobilenetv2(skeleton: str) -> blocks_lib.BlockNetwork:
   """MobileNetV2 (Sandler et al., 2018, table 2).
 
@@ -238,15 +194,15 @@ def mobilenetv2(skeleton: str) -> blocks_lib.BlockNetwork:
   """
   slow = skeleton == "cifar"
   stages = (
-      _Stage(1, 16, 1, 1), _Stage(6, 24, 2, 1 if slow else 2),
-      _Stage(6, 32, 3, 2), _Stage(6, 64, 4, 2), _Stage(6, 96, 3, 1),
-      _Stage(6, 160, 3, 2), _Stage(6, 320, 1, 1))
+      Stage(1, 16, 1, 1), Stage(6, 24, 2, 1 if slow else 2),
+      Stage(6, 32, 3, 2), Stage(6, 64, 4, 2), Stage(6, 96, 3, 1),
+      Stage(6, 160, 3, 2), Stage(6, 320, 1, 1))
   head = (Layer("conv", 1280, activation="relu6"), Layer("global_pool"),
           Layer("dropout", rate=0.2), Layer("linear", norm=False))
   stem = (Layer("conv", 32, 3, 1 if slow else 2, activation="relu6"),)
   return blocks_lib.BlockNetwork(
       "mobilenetv2", stem,
-      _inverted_stages(32, stages, "relu6", project=slow), head)
+      inverted.chain(32, stages, "relu6", project=slow), head)
 
 
 def lresnet34e_ir(skeleton: str) -> blocks_lib.BlockNetwork:
@@ -284,14 +240,14 @@ def mobilefacenet(skeleton: str) -> blocks_lib.BlockNetwork:
   441 M (Chen et al.: 439.8 M) are twice that, each multiply-add counted as two.
   """
   del skeleton
-  stages = (_Stage(2, 64, 5, 2), _Stage(4, 128, 1, 2), _Stage(2, 128, 6, 1),
-            _Stage(4, 128, 1, 2), _Stage(2, 128, 2, 1))
+  stages = (Stage(2, 64, 5, 2), Stage(4, 128, 1, 2), Stage(2, 128, 6, 1),
+            Stage(4, 128, 1, 2), Stage(2, 128, 2, 1))
   stem = (Layer("conv", 64, 3, 2, activation="prelu"),
           Layer("depthwise_conv", 0, 3, activation="prelu"))
   head = (Layer("conv", 512, activation="prelu"), Layer("global_depthwise"),
           Layer("conv", 128), Layer("linear", norm=False))
   return blocks_lib.BlockNetwork(
-      "mobilefacenet", stem, _inverted_stages(64, stages, "prelu"), head)
+      "mobilefacenet", stem, inverted.chain(64, stages, "prelu"), head)
 
 
 _BOTH = ("cifar", "imagenet")
@@ -304,6 +260,8 @@ BUILDERS = {
     "resnet50": (resnet50, _BOTH),
     "shufflenet": (shufflenet, _BOTH),
     "mobilenetv2": (mobilenetv2, _BOTH),
+    **{name: (functools.partial(proxyless.network, name), _BOTH)
+       for name in proxyless.NETWORKS},
     "lresnet34e-ir": (lresnet34e_ir, ("face",)),
     "mobilefacenet": (mobilefacenet, ("face",)),
 }

@@ -23,6 +23,7 @@ from natjax.networks import block_network
 from natjax.policies import sampling
 from natjax.spaces import blocks as blocks_space
 from natjax.zoo import handcrafted
+from tests.networks import oracle
 
 FRAME = blocks.Frame(10, 8)
 TARGET = blocks.Frame(10, 32)
@@ -256,6 +257,34 @@ def test_supernet_equals_plain_evaluation_in_value_and_gradient():
   np.testing.assert_allclose(value, expected, rtol=1e-4)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(
       a, b, rtol=2e-3, atol=2e-4), grads, wanted)
+
+
+def test_every_norm_of_the_supernet_has_the_networks_epsilon():
+  """Against a plain form of three convolutions; pools have a norm too."""
+  conv = blocks.Layer("conv", 4, 3, activation="relu6")
+  block = blocks.Block(
+      (blocks.Node(6, norm=True), blocks.Node(6)),
+      (blocks.Edge("conv_3x3", 1, 2), blocks.Edge("max_pool_3x3", 2, 3)))
+  network = blocks.pad(blocks.check(blocks.BlockNetwork(
+      "mine", (conv,), (block,), (conv, *blocks.CLASSIFIER),
+      norm_epsilon=0.5)))
+  d = domains.BlockDomain(
+      blocks_space.space_for(network), FRAME, (), scheme="nat", smoothing=0.0,
+      published=False, gcn_layers=2, dtype=jnp.float32)
+  params = d.supernet.init(jax.random.key(0))
+  x = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
+  logits = jax.jit(d.supernet.apply)(params, d.encode(network), x)
+  norm = lambda y: oracle.norm(y, oracle.scope({}), 0.5)
+  fixed = lambda layer, y: np.clip(norm(
+      oracle.conv(y, layer["conv"]["kernel"])), 0, 6)
+  y = fixed(params["stem"]["layer0"], x)
+  kernel = params["runs"][0]["edge0"]["conv_3x3"]["conv"]["kernel"][0]
+  y = norm(norm(oracle.conv(y, kernel)))
+  y = norm(oracle.pool(y, 3, np.max, padding=1))
+  y = fixed(params["head"]["layer0"], y).mean((1, 2))
+  linear = params["head"]["layer2"]["linear"]
+  np.testing.assert_allclose(
+      logits, y @ linear["kernel"] + linear["bias"], rtol=1e-4, atol=1e-4)
 
 
 def test_supernet_holds_only_what_transformations_reach():

@@ -100,15 +100,15 @@ def pool(x, size, reduce, *, stride=1, padding=0):
   return out
 
 
-def norm(x, scope):
-  """BN, epsilon 1e-5, with a scale and a bias where there are such weights."""
+def norm(x, scope, epsilon=1e-5):
+  """BN, with a scale and a bias where there are such weights."""
   params = scope.params.get("bn", scope.params)
   if scope.stats is None:
     mean, var = np.mean(x, (0, 1, 2)), np.var(x, (0, 1, 2))
     scope.seen[scope.path] = mean, var
   else:
     mean, var = scope.stats["bn"]["mean"], scope.stats["bn"]["var"]
-  x = (x - mean) / np.sqrt(var + 1e-5)
+  x = (x - mean) / np.sqrt(var + epsilon)
   return x * params.get("scale", 1.0) + params.get("bias", 0.0)
 
 

@@ -1,5 +1,7 @@
 """Networks of blocks: counts, logits against a plain implementation."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +33,12 @@ COUNTS = {
     ("shufflenet", "imagenet"): (2434768, 138.366),
     ("mobilenetv2", "cifar"): (2295834, 90.106),
     ("mobilenetv2", "imagenet"): (3504872, 300.774),
+    ("proxyless-gpu", "cifar"): (5408138, 138.694),
+    ("proxyless-gpu", "imagenet"): (7119848, 465.260),
+    ("proxyless-cpu", "cifar"): (2942978, 124.984),
+    ("proxyless-cpu", "imagenet"): (4361648, 439.244),
+    ("proxyless-mobile", "cifar"): (2812322, 96.753),
+    ("proxyless-mobile", "imagenet"): (4080512, 320.428),
     ("lresnet34e-ir", "face"): (34138816, 4459.643),
     ("mobilefacenet", "face"): (1003136, 220.965),
 }
@@ -110,7 +118,7 @@ def bias(x, scope):
   return x + scope.params["bias"]
 
 
-def plain_layer(layer, x, scope):
+def plain_layer(layer, x, scope, norm):
   if layer.kind == "conv":
     x = oracle.conv(x, scope.params["conv"]["kernel"], stride=layer.stride)
   elif layer.kind == "depthwise_conv":
@@ -129,7 +137,7 @@ def plain_layer(layer, x, scope):
   if layer.kind in ("dropout", "flatten"):
     return x
   if layer.norm:
-    x = oracle.norm(x, scope.at("norm"))
+    x = norm(x, scope.at("norm"))
   elif layer.kind != "linear":
     x = bias(x, scope.at("bias"))
   return activate(layer.activation, x, scope, "activation")
@@ -139,7 +147,8 @@ def plain_layer(layer, x, scope):
     ("resnet20", "cifar", 0.25), ("resnet50", "imagenet", 1 / 16),
     ("vgg16", "cifar", 1 / 16), ("vgg16-bn", "cifar", 1 / 16),
     ("mobilenetv2", "cifar", 0.25), ("lresnet34e-ir", "face", 1 / 16),
-    ("mobilefacenet", "face", 1 / 8), ("shufflenet", "cifar", 1)])
+    ("mobilefacenet", "face", 1 / 8), ("shufflenet", "cifar", 1),
+    ("proxyless-gpu", "cifar", 1 / 8)])
 def test_logits_equal_a_plain_implementation(name, skeleton, factor):
   """By the batch, with the same random weights."""
   network = handcrafted.build(name, skeleton)
@@ -147,6 +156,10 @@ def test_logits_equal_a_plain_implementation(name, skeleton, factor):
   size = 32 if skeleton == "imagenet" or name.startswith("vgg") else 16
   if name == "shufflenet":  # Its widths must be whole multiples; fewer units.
     network = network._replace(blocks=network.blocks[:3])
+    size = 8
+  if name.startswith("proxyless"):
+    # Every kernel, expansion and shortcut is in these; an epsilon that shows.
+    network = network._replace(blocks=network.blocks[:8], norm_epsilon=0.5)
     size = 8
   frame = blocks.Frame(5, size)
   net = block_network.BlockNet(network, frame)
@@ -159,10 +172,11 @@ def test_logits_equal_a_plain_implementation(name, skeleton, factor):
   logits, _ = jax.jit(lambda v, x: net.apply(
       v, x, train=True, mutable=["batch_stats"])[0])(weights, x)
   scope = oracle.scope(weights["params"])
-  norm = bias if network.norm == "bias" else oracle.norm
+  batch = functools.partial(oracle.norm, epsilon=network.norm_epsilon)
+  norm = bias if network.norm == "bias" else batch
   y = np.asarray(x, np.float64)
   for i, item in enumerate(network.stem):
-    y = plain_layer(item, y, scope.at(f"stem{i}"))
+    y = plain_layer(item, y, scope.at(f"stem{i}"), batch)
   values = (y, y)
   for i, (block, place) in enumerate(zip(
       network.blocks, blocks.places(network, frame), strict=True)):
@@ -170,10 +184,9 @@ def test_logits_equal_a_plain_implementation(name, skeleton, factor):
         block, place, values, scope.at(f"block{i}"), norm))
   y = values[1]
   for i, item in enumerate(network.head):
-    y = plain_layer(item, y, scope.at(f"head{i}"))
+    y = plain_layer(item, y, scope.at(f"head{i}"), batch)
   assert logits.shape == (2, 5)
   np.testing.assert_allclose(logits, y.reshape(2, 5), rtol=2e-3, atol=2e-3)
-
 
 
 def test_unshared_cells_compute_what_shared_cells_do():

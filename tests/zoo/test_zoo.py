@@ -64,6 +64,11 @@ def test_letter_case_and_dashes_do_not_matter(given, name):
   assert zoo.get(given) is zoo.get(name)
 
 
+@pytest.mark.parametrize("given", ["Proxyless_CPU", "PROXYLESS-cpu"])
+def test_networks_of_blocks_too(given):
+  assert zoo.get(given).name == "proxyless-cpu"
+
+
 @pytest.mark.parametrize("given, near", [
     ("dart", "darts"), ("natv2_dartz", "natv2_darts"), ("amebanet", "amoebanet")
 ])
