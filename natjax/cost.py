@@ -50,7 +50,7 @@ def edge(
 
 
 def head(channels: int, num_classes: int) -> Cost:
-  """Cost of the linear classifier."""
+  """Cost of the linear classifier, nothing where there are no classes."""
   return Cost(channels * num_classes + num_classes, channels * num_classes)
 
 
@@ -62,7 +62,8 @@ def network(
 
   Args:
     genotype: the cells, or a network of blocks.
-    skeleton: what stands around the cells, or the frame of the blocks.
+    skeleton: what stands around the cells, or the frame of the blocks; with
+      0 classes the classifier is left out.
 
   Returns:
     `Cost` with integer `params` and `madds`.

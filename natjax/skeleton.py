@@ -23,7 +23,7 @@ class Skeleton(NamedTuple):
     kind: "cifar" or "imagenet", which stem and auxiliary head.
     init_channels: C, channels of the first cell.
     cells: L, number of cells.
-    num_classes: of the classifier.
+    num_classes: of the classifier; 0 leaves the classifier out.
     image_size: side of the square input images, in pixels.
   """
 
@@ -88,14 +88,14 @@ def check(skeleton: Skeleton) -> Skeleton:
   """Returns `skeleton` if a network can be built from it.
 
   Raises:
-    InputError: an unknown kind, a count below one, channels that cannot be
-      halved, or an image too small for the reductions.
+    InputError: an unknown kind, a count below one (of classes, below zero),
+      channels that cannot be halved, or an image too small for the reductions.
   """
   if skeleton.kind not in KINDS:
     raise errors.InputError(
         f"skeleton '{skeleton.kind}' is unknown; choose {' or '.join(KINDS)}"
     )
-  for name, least in (("init_channels", 2), ("cells", 1), ("num_classes", 1),
+  for name, least in (("init_channels", 2), ("cells", 1), ("num_classes", 0),
                       ("image_size", 1)):
     value = getattr(skeleton, name)
     if value < least:
@@ -155,7 +155,7 @@ def layers(skeleton: Skeleton, widths: Sequence[int]) -> tuple[Layer, ...]:
 
 
 def output_channels(skeleton: Skeleton, widths: Sequence[int]) -> int:
-  """Channels that the classifier sees."""
+  """Channels that the classifier sees: the network's features."""
   last = layers(skeleton, widths)[-1]
   return last.channels * widths[int(last.reduction)]
 

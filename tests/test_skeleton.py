@@ -107,7 +107,7 @@ def test_groups_are_runs_of_normal_cells(cells, kind):
     ({"init_channels": 5}, ("init-channels is 5", "even")),
     ({"init_channels": 0}, ("init-channels is 0", "at least 2")),
     ({"cells": 0}, ("cells is 0", "at least 1", "--cells")),
-    ({"num_classes": -1}, ("num-classes is -1", "at least 1")),
+    ({"num_classes": -1}, ("num-classes is -1", "at least 0")),
     ({"image_size": 0}, ("image-size is 0", "at least 1")),
     ({"image_size": 7}, ("image-size 7", "2 reduction(s)", "at least 8")),
     ({"image_size": 3, "cells": 1}, ("image-size 3", "at least 4")),

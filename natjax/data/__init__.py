@@ -18,10 +18,15 @@ from natjax.data.dataset import make_dataset
 from natjax.data.dataset import split
 from natjax.data.sources import load
 from natjax.data.sources import names
+from natjax.data.views import two_views
+from natjax.data.views import TwoViews
+from natjax.data.views import Views
 
 __all__ = (
   "Augmentation",
   "Dataset",
+  "TwoViews",
+  "Views",
   "crop_and_flip",
   "cutout",
   "hold_out",
@@ -31,4 +36,5 @@ __all__ = (
   "normalize",
   "prepare",
   "split",
+  "two_views",
 )

@@ -46,7 +46,7 @@ def prepare(
     InputError: images of another dtype or shape, an augmentation that does not
       suit their size, or no key in training.
   """
-  _check_images(images)
+  check_images(images)
   if not train:
     return normalize(images, mean, std, dtype)
   dataset.check_augmentation(augmentation, images.shape[1])
@@ -151,8 +151,8 @@ def cutout(rng: jax.Array, images: jax.Array, side: int) -> jax.Array:
   return jnp.where(hole, 0, images)
 
 
-def _check_images(images: jax.Array) -> None:
-  """Refuses what is not u8[B, H, H, 3]."""
+def check_images(images: jax.Array) -> None:
+  """Raises InputError for what is not u8[B, H, H, 3]."""
   square = images.ndim == 4 and images.shape[1] == images.shape[2]
   if images.dtype != jnp.uint8 or not square or images.shape[3] != 3:
     raise errors.InputError(

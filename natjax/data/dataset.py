@@ -283,7 +283,7 @@ def moments(
 
 def check_image_size(image_size: int) -> None:
   """Raises InputError unless `image_size` is an integer of at least 1."""
-  if not _is_integer(image_size) or image_size < 1:
+  if not is_integer(image_size) or image_size < 1:
     raise errors.InputError(
       f"image_size {image_size!r}: give the height and width in pixels as an "
       "integer of at least 1, such as 32"
@@ -294,7 +294,7 @@ def check_augmentation(augmentation: Augmentation, image_size: int) -> None:
   """Raises InputError unless `augmentation` suits images of that size."""
   for field in ("crop_padding", "cutout"):
     pixels = getattr(augmentation, field)
-    if not _is_integer(pixels) or not 0 <= pixels <= image_size:
+    if not is_integer(pixels) or not 0 <= pixels <= image_size:
       raise errors.InputError(
         f"augmentation {field} {pixels!r}: give an integer number of pixels "
         f"from 0 to the image size ({image_size})"
@@ -380,11 +380,11 @@ def _check_channels(
 
 def _check_seed(seed: int) -> None:
   """Refuses what is not a non-negative integer."""
-  if not _is_integer(seed) or seed < 0:
+  if not is_integer(seed) or seed < 0:
     raise errors.InputError(f"seed {seed!r}: give an integer of at least 0")
 
 
-def _is_integer(value: object) -> bool:
+def is_integer(value: object) -> bool:
   """Whether `value` is an integer, of Python or numpy, and no bool."""
   return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 

@@ -39,6 +39,31 @@ def module(
       architecture, place, auxiliary, axis_name, identities)
 
 
+def num_features(architecture: codec.Architecture, place: Place) -> int:
+  """Computes F, the number of features that the classifier sees.
+
+  A network without a classifier (`place.num_classes` 0) maps images
+  [B, H, W, 3] to features f32[B, F].
+
+  Args:
+    architecture: a genotype or a network of blocks.
+    place: a skeleton or a frame, as the architecture needs it; its classes do
+      not matter.
+
+  Example:
+    >>> from natjax import zoo
+    >>> num_features(zoo.get("darts"), skeleton_lib.Skeleton())
+    576
+  """
+  if not isinstance(architecture, blocks_lib.BlockNetwork):
+    widths = [len(cell.concat) for cell in architecture]
+    return skeleton_lib.output_channels(place, widths)
+  shape = blocks_lib.places(architecture, place)[-1].output
+  for layer in architecture.head[:-1]:
+    shape = blocks_lib.layer_shape(layer, shape, 0)
+  return shape.width * shape.size**2
+
+
 def init(net: Module, rng: jax.Array) -> Any:
   """Draws the variables ("params" and "batch_stats") of a network."""
   if isinstance(net, block_network.BlockNet):

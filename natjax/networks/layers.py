@@ -90,15 +90,18 @@ def preprocess(
 
 
 class Classifier(nn.Module):
-  """The linear classifier, in float32."""
+  """The linear classifier, in float32; without classes, the features."""
 
   num_classes: int
 
   @nn.compact
   def __call__(self, features: jax.Array) -> jax.Array:
+    features = features.astype(jnp.float32)
+    if not self.num_classes:
+      return features
     return nn.Dense(
         self.num_classes, kernel_init=operations.kernel_init, name="linear"
-    )(features.astype(jnp.float32))
+    )(features)
 
 
 class AuxiliaryHead(nn.Module):

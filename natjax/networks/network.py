@@ -105,10 +105,11 @@ class Network(nn.Module):
       a network that theta weighs (`mixture`).
 
   `__call__` maps images [B, H, W, 3] to (logits f32[B, K], auxiliary logits
-  f32[B, K] or None). Its dtype is that of the images; parameters and
-  statistics are float32. `train` and `drop_path` (a rate in [0, 1), drawn from
-  the rng stream "drop_path") matter in training only. `theta`, per layer
-  f32[E, 3], weighs the edges; None is the network as it is.
+  f32[B, K] or None); without a classifier (no classes), to (features f32[B, F],
+  None), F being `networks.build.num_features`. Its dtype is that of the images;
+  parameters and statistics are float32. `train` and `drop_path` (a rate in
+  [0, 1), drawn from the rng stream "drop_path") matter in training only.
+  `theta`, per layer f32[E, 3], weighs the edges; None is the network as it is.
   """
 
   genotype: architecture_lib.Genotype
@@ -129,6 +130,8 @@ class Network(nn.Module):
     def norm(name: str | None = None):
       return layers_lib.RunningBatchNorm(train, self.axis_name, name=name)
 
+    if self.auxiliary:
+      check_auxiliary(self.skeleton)
     widths = [len(cell.concat) for cell in self.genotype]
     outputs = layers_lib.Stem(self.skeleton, norm, name="stem")(images)
     auxiliary = None
@@ -149,11 +152,15 @@ class Network(nn.Module):
 
 
 def check_auxiliary(skeleton: skeleton_lib.Skeleton) -> None:
-  """Refuses an image that is too small for the auxiliary head (InputError).
+  """Refuses a skeleton that the auxiliary head does not suit (InputError).
 
-  Its 5x5 pooling and 2x2 convolution need 8 pixels (CIFAR) or 7 (ImageNet)
-  after the second reduction.
+  It classifies, so there must be classes. Its 5x5 pooling and 2x2 convolution
+  need 8 pixels (CIFAR) or 7 (ImageNet) after the second reduction.
   """
+  if not skeleton.num_classes:
+    raise errors.InputError(
+        "num-classes is 0 and the auxiliary head is a classifier; give the"
+        " number of classes or --no-auxiliary")
   places = skeleton_lib.layers(skeleton, (1, 1))
   size = places[skeleton.auxiliary_layer].out_size
   stride = 3 if skeleton.kind == "cifar" else 2

@@ -151,7 +151,7 @@ class SlotNetwork:
       cells.append(changed)
     stats["cells"] = cells
     features = jnp.mean(outputs[1], axis=(1, 2), dtype=jnp.float32)
-    logits = self._head().apply({"params": params["head"]}, features)
+    logits = self._head().apply({"params": params.get("head", {})}, features)
     return logits, stats
 
   def _cell(self, layer, params, stats, data, outputs, train):

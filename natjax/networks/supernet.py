@@ -128,7 +128,7 @@ class Supernet:
         "groups": [self._init_group(key, group)
                    for key, group in zip(keys, self.groups, strict=True)],
         "head": _head(self.skeleton).init(
-            rng_head, jnp.zeros((1, features)))["params"],
+            rng_head, jnp.zeros((1, features))).get("params", {}),
     }
 
   def _init_group(self, rng, group):

@@ -197,6 +197,13 @@ def test_images_too_small_for_the_auxiliary_head(kind, least, pixels):
   assert f"image-size {least - 1}" in str(e.value) and "\n" not in str(e.value)
 
 
+def test_no_auxiliary_head_without_classes():
+  network = network_lib.Network(PLAIN, CIFAR._replace(num_classes=0), True)
+  with pytest.raises(errors.InputError, match="num-classes is 0"):
+    jax.eval_shape(functools.partial(network_lib.init, network),
+                   jax.random.key(0))
+
+
 # Drop path.
 
 

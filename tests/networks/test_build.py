@@ -1,0 +1,118 @@
+"""Networks without a classifier, and the number of their features."""
+
+import doctest
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from natjax import architecture
+from natjax import blocks
+from natjax import cost
+from natjax import skeleton
+from natjax import spaces
+from natjax import zoo
+from natjax.networks import build
+from natjax.networks import slot_network
+from natjax.networks import supernet
+from tests.networks import oracle
+
+SKELETON = skeleton.Skeleton("cifar", 4, 3, 5, 8)
+NAMES = ("darts", "resnet20", "vgg16", "mobilenetv2", "shufflenet",
+         "mobilefacenet")
+
+
+def place_of(network, num_classes, image_size=8):
+  if isinstance(network, blocks.BlockNetwork):
+    return blocks.Frame(num_classes, image_size)
+  return SKELETON._replace(num_classes=num_classes, image_size=image_size)
+
+
+def small(name):
+  network = zoo.get(name)
+  if isinstance(network, blocks.BlockNetwork):
+    return blocks.scale(network, 0.5) if name == "resnet20" else network
+  return network
+
+
+def shapes_of(network, place):
+  net = build.module(network, place)
+  return net, jax.eval_shape(functools.partial(build.init, net),
+                             jax.random.key(0))
+
+
+def apply_shapes(net, shapes, size):
+  images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+  return jax.eval_shape(net.apply, shapes, images)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_features_and_costs_of_a_network_without_classifier(name):
+  """Shapes alone: F features, and the classifier's parameters less."""
+  network, size = zoo.get(name), 112 if name == "mobilefacenet" else 32
+  bare, full = (place_of(network, k, size) for k in (0, 7))
+  features = build.num_features(network, bare)
+  assert build.num_features(network, full) == features
+  net, shapes = shapes_of(network, bare)
+  out, auxiliary = apply_shapes(net, shapes, size)
+  assert (out.shape, out.dtype, auxiliary) == ((2, features), jnp.float32, None)
+  count = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+  less, more = cost.network(network, bare), cost.network(network, full)
+  assert count == less.params
+  assert more.params - less.params == 7 * features + 7
+  assert more.madds - less.madds == 7 * features
+
+
+def test_numbers_of_features_by_hand():
+  place = skeleton.Skeleton(init_channels=36)
+  # The last cell has 4 * 36 channels, of which it concatenates four nodes.
+  assert build.num_features(zoo.get("darts"), place) == 4 * 4 * 36
+  assert build.num_features(zoo.get("resnet50"), blocks.Frame()) == 2048
+  # Behind two hidden layers of 512.
+  assert build.num_features(zoo.get("vgg16"), blocks.Frame()) == 512
+  # Without pooling, all pixels are features: 32 / 8 on a side.
+  flat = zoo.get("resnet20")._replace(head=blocks.CLASSIFIER[1:])
+  assert build.num_features(flat, blocks.Frame()) == 64 * 8 * 8
+
+
+@pytest.mark.parametrize("name", ["darts", "resnet20"])
+def test_the_classifier_sees_the_features(name):
+  """With the same weights, logits are the features times its kernel."""
+  network = small(name)
+  full, shapes = shapes_of(network, place_of(network, 5))
+  variables = oracle.random_weights(shapes, 0)
+  bare, bare_shapes = shapes_of(network, place_of(network, 0))
+  params = dict(variables["params"])
+  head = params.pop("head" if name == "darts" else "head1")["linear"]
+  assert jax.tree.structure(bare_shapes["params"]) == jax.tree.structure(params)
+  images = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype("f")
+  logits, _ = jax.jit(full.apply)(variables, images)
+  features, nothing = jax.jit(bare.apply)(
+      {"params": params, "batch_stats": variables["batch_stats"]}, images)
+  assert nothing is None
+  np.testing.assert_allclose(
+      features @ head["kernel"] + head["bias"], logits, rtol=1e-4, atol=1e-5)
+
+
+def test_networks_as_data_without_classifier():
+  """The supernet and the network of slots give features likewise."""
+  space = spaces.get("nat")
+  bare = SKELETON._replace(num_classes=0)
+  features = skeleton.output_channels(bare, (space.num_nodes,) * 2)
+  images = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+  arrays = architecture.genotype_arrays(zoo.get("darts"), space.candidates)
+  arrays = jax.tree.map(jnp.asarray, arrays)
+  slots = slot_network.SlotNetwork(space, bare)
+  shapes = jax.eval_shape(slots.init, jax.random.key(0))
+  out, _ = jax.eval_shape(slots.apply, shapes, arrays, images)
+  assert out.shape == (2, features)
+  shared = supernet.Supernet(space, bare)
+  shapes = jax.eval_shape(shared.init, jax.random.key(0))
+  out = jax.eval_shape(shared.apply, shapes, arrays, images)
+  assert out.shape == (2, features)
+
+
+def test_examples():
+  assert doctest.testmod(build) == (0, 2)
