@@ -70,13 +70,15 @@ class Config:
 
 
 _TRAIN = supervised.TrainConfig(
-    skeleton="cifar", init_channels=0, cells=0, epochs=12, batch_size=64,
+    skeleton="cifar", init_channels=0, cells=0, epochs=8, batch_size=64,
     learning_rate=0.05, final_learning_rate=0.0, drop_path=0.0,
     auxiliary=False, cutout=0, seeds=2)
-_ADAM = tuple({"theta_learning_rate": rate}
-              for rate in (3e-4, 1e-3, 3e-3, 1e-2))
-_SGD = tuple({"theta_optimizer": "sgd", "theta_learning_rate": rate}
-             for rate in (0.025, 0.1))
+_TRIALS = (
+    *({"theta_learning_rate": rate} for rate in (1e-3, 1e-2, 3e-2, 1e-1)),
+    *({"theta_optimizer": "sgd", "theta_learning_rate": rate}
+      for rate in (0.025, 0.25)),
+    {"architecture_epochs": 2}, {"architecture_epochs": 6}, {"fold": True},
+    {"one_backward": True})
 PRESETS = {
     "smoke": Config(
         dataset="digits", networks=("resnet20",), width=0.25, cells=(2, 2),
@@ -85,14 +87,11 @@ PRESETS = {
         trials=({}, {"theta_learning_rate": 0.1}),
         train=dataclasses.replace(_TRAIN, epochs=2, batch_size=32, seeds=1)),
     "small": Config(
-        dataset="cifar10", networks=("resnet20", "darts"), width=0.5,
-        cells=(8, 5), image_size=16, train_images=8000, share="cell",
+        dataset="cifar10", networks=("resnet20",), width=0.5, cells=(8, 5),
+        image_size=16, train_images=6000, share="full",
         search=differentiable.DifferentiableConfig(
-            architecture_epochs=6, theta_learning_rate=3e-3),
-        trials=(*_ADAM, *_SGD, {"architecture_epochs": 3},
-                {"architecture_epochs": 9}, {"fold": True},
-                {"one_backward": True}),
-        train=_TRAIN),
+            architecture_epochs=4, theta_learning_rate=1e-2),
+        trials=_TRIALS, train=_TRAIN),
 }
 
 
