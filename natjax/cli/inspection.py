@@ -2,6 +2,7 @@
 
 import functools
 import json
+import pathlib
 
 from rich import table as rich_table
 
@@ -64,7 +65,19 @@ def _is_right(module, variables, batch):
 def run_draw(args) -> int:
   """`natjax draw`."""
   from natjax import drawing
+  from natjax import runs
+  from natjax.training import metrics
 
+  folder = pathlib.Path(args.architecture)
+  if args.theta:
+    if args.other is not None or not (folder / runs.METRICS).is_file():
+      raise errors.InputError(
+          f"--theta draws the course of a run, and {folder} is no run's folder"
+          " or another architecture is given; name the folder of a `natjax"
+          " transform --method differentiable` alone")
+    drawing.theta_curves(metrics.read(folder / runs.METRICS), args.out)
+    output.out.print(args.out)
+    return 0
   other = None if args.other is None else inputs.read_architecture(args.other)
   drawing.save(args.out, inputs.read_architecture(args.architecture), other)
   output.out.print(args.out)

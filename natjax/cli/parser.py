@@ -86,6 +86,8 @@ def make_parser() -> Parser:
   draw = add("draw", inspection.run_draw)
   draw.add_argument("architecture", metavar="ARCH")
   draw.add_argument("other", metavar="OTHER", nargs="?")
+  draw.add_argument("--theta", action="store_true", help="ARCH is the folder of"
+                    " a differentiable transformation: draw theta over time")
   draw.add_argument("--out", required=True, metavar="FILE.svg|.png")
 
   cost = add("cost", inspection.run_cost)

@@ -18,6 +18,7 @@ from natjax.data.dataset import make_dataset
 from natjax.data.dataset import split
 from natjax.data.sources import load
 from natjax.data.sources import names
+from natjax.data.views import check_views
 from natjax.data.views import two_views
 from natjax.data.views import TwoViews
 from natjax.data.views import Views
@@ -27,6 +28,7 @@ __all__ = (
   "Dataset",
   "TwoViews",
   "Views",
+  "check_views",
   "crop_and_flip",
   "cutout",
   "hold_out",

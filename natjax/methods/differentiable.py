@@ -161,6 +161,7 @@ class Differentiable:
       share: str = "cell",
       steps_per_epoch: int = 1,
       make_objective: objectives.Maker = supervised.classification,
+      watch: supervised.Watch | None = None,
   ):
     """Args:
       config: the settings.
@@ -172,6 +173,7 @@ class Differentiable:
       steps_per_epoch: updates per epoch.
       make_objective: `(train, architecture, place, identities)` gives the
         objective.
+      watch: see `supervised.Supervised`.
 
     Raises:
       InputError: settings that do not fit together.
@@ -183,7 +185,7 @@ class Differentiable:
                                 image_size=image_size)
     self.space = theta_space.ThetaSpace(architecture, place, share)
     self.limits = self.space.limits(config.max_params, config.max_madds)
-    self._make_objective = make_objective
+    self._make_objective, self._watch = make_objective, watch
     self._sizes = {"num_classes": num_classes, "image_size": image_size,
                    "steps_per_epoch": steps_per_epoch}
     self.objective = make_objective(
@@ -294,8 +296,8 @@ class Differentiable:
       self, state: DifferentiableState, epoch: int
   ) -> dict[str, Any]:
     """Theta by groups, for the metrics of an epoch."""
-    del epoch
-    return {"theta": self.space.named(state.theta)}
+    watched = self._watch(self, state, epoch) if self._watch else {}
+    return {"theta": self.space.named(state.theta), **watched}
 
   def evaluate(
       self, state: DifferentiableState, batch: base.Batch
@@ -303,6 +305,14 @@ class Differentiable:
     """f32[B], 1 where the network that theta weighs is right."""
     return self.objective.is_right(
         {"params": state.params, "batch_stats": state.batch_stats}, batch,
+        theta=self.space.per_member(state.theta))
+
+  def features(
+      self, state: DifferentiableState, images: jax.Array
+  ) -> jax.Array:
+    """f32[B, F] of normalised images, of an objective without labels."""
+    return self.objective.features(
+        {"params": state.params, "batch_stats": state.batch_stats}, images,
         theta=self.space.per_member(state.theta))
 
   def derive(self, state: DifferentiableState) -> Derived:
@@ -320,7 +330,8 @@ class Differentiable:
     objective = self._make_objective(
         self.train, architecture, self.space.place, None)
     method = supervised.Supervised(
-        self.train, architecture, objective=objective, **self._sizes)
+        self.train, architecture, objective=objective, watch=self._watch,
+        **self._sizes)
     moved = move(state, method)
     report = {"theta": self.space.named(state.theta), "guarded": [
         [g.name, e, g.outcome(e, w[e]), g.outcome(e, c[e])]

@@ -77,6 +77,9 @@ class TrainConfig:
   dtype: str = "float32"
 
 
+Watch = Callable[[Any, Any, int], dict[str, Any]]
+
+
 class TrainState(NamedTuple):
   """Everything a resumed run needs.
 
@@ -172,6 +175,7 @@ class Supervised:
       image_size: int,
       steps_per_epoch: int = 1,
       objective: objectives.Objective | None = None,
+      watch: Watch | None = None,
   ):
     """Args:
       config: the settings.
@@ -180,7 +184,10 @@ class Supervised:
       image_size: side of the images.
       steps_per_epoch: updates per epoch.
       objective: None is `classification` of the architecture.
+      watch: `(method, state, epoch) -> values`, called after every epoch; they
+        join its row of metrics.
     """
+    self._watch = watch
     self.config = check(config)
     self.objective = objective or classification(
         config, architecture, place_of(
@@ -204,7 +211,8 @@ class Supervised:
       epochs: None is those of the settings.
       init: the state to start from; None draws one.
     """
-    phase = base.Phase("train", "train", self.update, self.objective.metrics)
+    phase = base.Phase("train", "train", self.update, self.objective.metrics,
+                       observe=self._observe if self._watch else None)
     return base.Method(
         init=init or self.init,
         stages=(base.Stage(stage, self.config.epochs if epochs is None
@@ -239,10 +247,18 @@ class Supervised:
         state.step + 1, optax.apply_updates(state.params, updates),
         batch_stats, opt_state, rng), metrics
 
+  def _observe(self, state, epoch):
+    return self._watch(self, state, epoch)
+
   def evaluate(self, state: TrainState, batch: base.Batch) -> jax.Array:
     """f32[B], 1 where the network is right, by running statistics."""
     return self.objective.is_right(
         {"params": state.params, "batch_stats": state.batch_stats}, batch)
+
+  def features(self, state: TrainState, images: jax.Array) -> jax.Array:
+    """f32[B, F] of normalised images, of an objective without labels."""
+    return self.objective.features(
+        {"params": state.params, "batch_stats": state.batch_stats}, images)
 
 
 def classification(

@@ -1,6 +1,6 @@
 """What all jobs share: who listens, what is checked, how files describe it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 import json
 import math
@@ -109,13 +109,27 @@ def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
           "augmentation": dataset.augmentation._asdict()}
 
 
-def over_seeds(values: list[float]) -> dict[str, Any]:
-  """Mean, deviation and values of accuracies over seeds."""
-  return {
-      "accuracy": float(np.mean(values)),
-      "accuracy_std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
-      "accuracies": values,
-  }
+def over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+  """Mean, deviation and values of accuracies over seeds.
+
+  Args:
+    results: of every seed, with "accuracy" and perhaps "linear_accuracy".
+
+  Returns:
+    "accuracy", "accuracy_std", "accuracies", and those of a linear classifier
+    under "linear_accuracy", "linear_accuracy_std", "linear_accuracies".
+  """
+  found = {}
+  for prefix in ("", "linear_"):
+    values = [r[f"{prefix}accuracy"] for r in results
+              if f"{prefix}accuracy" in r]
+    if values:
+      found |= {
+          f"{prefix}accuracy": float(np.mean(values)),
+          f"{prefix}accuracy_std": float(np.std(values, ddof=1))
+          if len(values) > 1 else 0.0,
+          f"{prefix}accuracies": values}
+  return found
 
 
 def to_json(value: Any) -> str:

@@ -20,6 +20,7 @@ from natjax import errors
 from natjax import memory
 from natjax import runs
 from natjax.methods import differentiable
+from natjax.methods import simclr as simclr_lib
 from natjax.methods import supervised
 from natjax.pipeline import common
 from natjax.pipeline import task as task_lib
@@ -52,6 +53,7 @@ class DifferentiableJob:
       seed: int = 0,
       devices: int | None = None,
       compare: bool = True,
+      simclr: simclr_lib.SimCLRConfig | None = None,
   ):
     """Args:
       architecture: what to transform.
@@ -62,6 +64,7 @@ class DifferentiableJob:
       seed: of everything random.
       devices: how many to spread over; None is all.
       compare: whether to train the original, too.
+      simclr: settings of the self-supervised objective; None learns labels.
 
     Raises:
       InputError: anything that does not fit.
@@ -72,7 +75,7 @@ class DifferentiableJob:
     try:
       self.train = train_job.TrainJob(
           codec.check(architecture), dataset, train, seed=seed,
-          devices=devices)
+          devices=devices, simclr=simclr)
     except errors.InputError as e:
       raise errors.InputError(
           common.of_final_training(str(e), train)) from e
@@ -83,7 +86,7 @@ class DifferentiableJob:
         search, train, self.train.architecture, num_classes=task.num_classes,
         image_size=self.train.place.image_size, share=share,
         steps_per_epoch=self.train.steps,
-        make_objective=task.make_objective)
+        make_objective=task.make_objective, watch=task.watch)
     self.space = self.differentiable.space
     self.architecture = self.space.architecture
 
@@ -133,7 +136,7 @@ class DifferentiableJob:
         "transformed": {
             "params": float(np.mean([r["params"] for r in found])),
             "madds": float(np.mean([r["madds"] for r in found])),
-            **common.over_seeds([r["accuracy"] for r in found])},
+            **common.over_seeds(found)},
         "changes": [change._asdict() for change in drawing.changes(
             self.architecture, architectures[0])],
         "seeds": [{k: r[k] for k in (

@@ -81,7 +81,7 @@ def _summary(parts):
   """Mean costs, and accuracies over the seeds."""
   return {**{k: float(np.mean([p[k] for p in parts]))
              for k in ("params", "madds")},
-          **common.over_seeds([p["accuracy"] for p in parts])}
+          **common.over_seeds(parts)}
 
 
 def _named(listener, name):

@@ -32,7 +32,8 @@ class TrainJob:
     place: in which skeleton or frame.
   """
 
-  def __init__(self, architecture, dataset, config, *, seed, devices=None):
+  def __init__(self, architecture, dataset, config, *, seed, devices=None,
+               simclr=None):
     self.architecture = codec.check(architecture)
     self.dataset = dataset
     self.config = supervised.check(config)
@@ -40,7 +41,7 @@ class TrainJob:
     common.check_seed(seed, config.seeds)
     self.seed = seed
     self.devices = tuple(devices_lib.choose(devices))
-    self.task = task_lib.Supervised(dataset, config)
+    self.task = task_lib.make(dataset, config, simclr)
     self.place = self.task.place(self.architecture)
     if not 0 <= config.cutout <= self.place.image_size:
       raise errors.InputError(
@@ -67,6 +68,7 @@ class TrainJob:
         "kind": "train",
         "architecture": codec.to_dict(self.architecture),
         **common.describe_data(self.dataset),
+        **self.task.describe(),
         "train": dataclasses.asdict(self.config),
         "seed": self.seed,
         "devices": len(self.devices),
@@ -93,6 +95,7 @@ class TrainJob:
     result = {
         **self.summary(results),
         "architecture": codec.to_dict(self.architecture),
+        "dataset": self.dataset.name, "objective": self.task.objective,
         "seed": self.seed, "versions": common.versions(),
         "devices": [d.device_kind for d in self.devices],
         "seconds": round(sum(r["seconds"] for r in results), 1),
@@ -104,7 +107,7 @@ class TrainJob:
   def summary(self, results) -> dict[str, Any]:
     """Costs, and mean and deviation of the accuracy over seeds."""
     return {"params": self.cost.params, "madds": self.cost.madds,
-            **common.over_seeds([r["accuracy"] for r in results])}
+            **common.over_seeds(results)}
 
   def train_seeds(
       self, out: pathlib.Path, name: str, listener: common.Listener
@@ -114,7 +117,8 @@ class TrainJob:
         self.config, self.architecture, num_classes=self.task.num_classes,
         image_size=self.place.image_size, steps_per_epoch=self.steps,
         objective=self.task.make_objective(
-            self.config, self.architecture, self.place, None))
+            self.config, self.architecture, self.place, None),
+        watch=self.task.watch)
     record = method.method()
     return [self._train_one(method, record, out, f"{name}-{self.seed + i}",
                             self.seed + i, listener)
@@ -157,7 +161,7 @@ class TrainJob:
     """
     judged = self.task.judge(method, state)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    runs.save_weights(folder / runs.WEIGHTS, variables)
+    runs.save_weights(folder / runs.WEIGHTS, self.task.keep(variables))
     result = {
         **judged, "seed": seed,
         "architecture": codec.to_dict(architecture),
