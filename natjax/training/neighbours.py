@@ -38,7 +38,7 @@ def predict(
     num_classes: number of classes.
     k: neighbours that vote; all N where there are fewer than k.
     temperature: above 0.
-    block: queries at a time, which take 4 * block * N bytes.
+    block: queries at a time, which take 8 * block * N bytes.
 
   Returns:
     i32[M]; of classes with equal votes the first.
