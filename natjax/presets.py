@@ -13,6 +13,7 @@ from natjax import codec
 from natjax import errors
 from natjax.methods import differentiable
 from natjax.methods import nat
+from natjax.methods import simclr as simclr_lib
 from natjax.methods import supervised
 
 
@@ -23,6 +24,7 @@ class Preset(NamedTuple):
     search: of the policy and its supernet.
     train: of the networks trained from scratch.
     theta: of a differentiable transformation.
+    simclr: of the self-supervised objective.
     image_size: side to which images are brought, in pixels.
   """
 
@@ -30,8 +32,10 @@ class Preset(NamedTuple):
   train: supervised.TrainConfig
   theta: differentiable.DifferentiableConfig
   image_size: int = 32
+  simclr: simclr_lib.SimCLRConfig = simclr_lib.SimCLRConfig()
 
 
+OBJECTIVES = ("supervised", "simclr")
 PRESETS = {
     "demo": Preset(
         search=nat.NATConfig(
@@ -77,10 +81,23 @@ _BLOCKS = {
 # at a rate of 0.025, and cuts out for those found by a search alone.
 _DIFFERENTIABLE = {"epochs": 600, "learning_rate": 0.025, "seeds": 5}
 
+# Without labels, whatever the preset: Adam at a constant rate, and nothing that
+# needs labels or is not in SimCLR.
+_SIMCLR = {
+    "optimizer": "adam", "learning_rate": 1e-3, "final_learning_rate": 1e-3,
+    "weight_decay": 1e-6, "max_grad_norm": 0.0, "auxiliary": False,
+    "drop_path": 0.0, "cutout": 0}
+# With 24 cells of 90 channels DARTS has 24.45 M parameters, the projection head
+# with them and no classifier; 92 would be 25.5 M, and ResNet50 has 24.6 M.
+_SIMCLR_CELLS = {"cells": 24, "init_channels": 90}
+_SIMCLR_PAPER = {"epochs": 500, "batch_size": 512, "seeds": 1}
+
 
 def get(
-    name: str, architecture: codec.Architecture | None = None,
+    name: str,
+    architecture: codec.Architecture | None = None,
     method: str = "nat",
+    objective: str = "supervised",
 ) -> Preset:
   """Looks a preset up by name.
 
@@ -88,19 +105,36 @@ def get(
     name: of `PRESETS`.
     architecture: what it is for; None is a genotype.
     method: "nat", "natpp" or "differentiable"; it matters to "paper".
+    objective: "supervised" or "simclr"; "paper" is then that of "Proxyless
+      Neural Architecture Adaptation".
 
   Raises:
-    InputError: no such preset.
+    InputError: no such preset or objective.
   """
   if name not in PRESETS:
     raise errors.InputError(
         f"preset '{name}' is unknown; choose one of {', '.join(PRESETS)}")
-  preset = PRESETS[name]
-  if isinstance(architecture, blocks_lib.BlockNetwork):
-    preset = preset._replace(
-        search=dataclasses.replace(preset.search, init_channels=0, cells=0),
-        train=supervised.for_blocks(preset.train, **_BLOCKS[name]))
+  if objective not in OBJECTIVES:
+    raise errors.InputError(
+        f"objective '{objective}' is unknown; choose one of"
+        f" {', '.join(OBJECTIVES)}")
+  preset, blocks = PRESETS[name], isinstance(
+      architecture, blocks_lib.BlockNetwork)
+  train = preset.train
   if name == "paper" and method == "differentiable":
-    preset = preset._replace(
-        train=dataclasses.replace(preset.train, **_DIFFERENTIABLE))
-  return preset
+    train = dataclasses.replace(train, **_DIFFERENTIABLE)
+  if objective == "simclr":
+    train = dataclasses.replace(train, **_SIMCLR)
+    if name == "paper":
+      train = dataclasses.replace(train, **_SIMCLR_PAPER, **_SIMCLR_CELLS)
+      preset = preset._replace(theta=dataclasses.replace(
+          preset.theta, architecture_epochs=250))
+  if blocks:
+    changes = {} if objective == "simclr" else _BLOCKS[name]
+    train = supervised.for_blocks(train, **changes)
+    if name == "paper" and method == "differentiable" and (
+        objective != "simclr"):
+      train = dataclasses.replace(train, **_DIFFERENTIABLE)
+    preset = preset._replace(search=dataclasses.replace(
+        preset.search, init_channels=0, cells=0))
+  return preset._replace(train=train)

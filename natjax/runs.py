@@ -196,7 +196,9 @@ class TrainedNetwork(NamedTuple):
     variables: "params" and "batch_stats".
     preparation: from images u8 to what the module takes.
     class_names: of the classes, in order.
-    test_accuracy: as measured after training, in [0, 1].
+    test_accuracy: as measured after training, in [0, 1]; of a network that
+      learnt without labels, that of its nearest neighbours.
+    classifies: whether it has a classifier; without one it gives features.
   """
 
   architecture: codec.Architecture
@@ -205,16 +207,29 @@ class TrainedNetwork(NamedTuple):
   preparation: fit_lib.Preparation
   class_names: tuple[str, ...]
   test_accuracy: float
+  classifies: bool = True
+
+  def features(self, images: jax.Array) -> jax.Array:
+    """f32[B, F] of images u8[B, H, W, 3], of a network without a classifier."""
+    return self._apply(images, classifies=False)
 
   def logits(self, images: jax.Array) -> jax.Array:
     """f32[B, K] of images u8[B, H, W, 3]."""
-    images = self.preparation(jax.random.key(0), jnp.asarray(images),
-                              train=False)
-    return self.module.apply(self.variables, images)[0]
+    return self._apply(images, classifies=True)
 
   def predict(self, images: jax.Array) -> jax.Array:
     """The likeliest class, i32[B], of images u8[B, H, W, 3]."""
     return jnp.argmax(self.logits(images), axis=-1)
+
+  def _apply(self, images, *, classifies):
+    if classifies != self.classifies:
+      kind = "has no" if classifies else "has a"
+      raise errors.InputError(
+          f"this network {kind} classifier; ask it for"
+          f" {'features' if classifies else 'logits'} instead")
+    images = self.preparation(jax.random.key(0), jnp.asarray(images),
+                              train=False)
+    return self.module.apply(self.variables, images)[0]
 
 
 def network_folders(out: str | os.PathLike[str]) -> list[pathlib.Path]:
@@ -272,4 +287,5 @@ def load(
           tuple(result["mean"]), tuple(result["std"]),
           data_lib.Augmentation(), jnp.dtype(result["dtype"])),
       class_names=tuple(result["class_names"]),
-      test_accuracy=result["accuracy"])
+      test_accuracy=result["accuracy"],
+      classifies=result["place"]["num_classes"] > 0)

@@ -39,9 +39,12 @@ def run_evaluate(args) -> int:
   for folder in runs.network_folders(args.directory):
     name = runs.network_name(args.directory, folder)
     net = runs.load(args.directory, name)
-    accuracy = fit.evaluate(
-        functools.partial(_is_right, net.module), net.variables, split,
-        preparation=net.preparation, batch_size=128)
+    if net.classifies:
+      accuracy = fit.evaluate(
+          functools.partial(_is_right, net.module), net.variables, split,
+          preparation=net.preparation, batch_size=128)
+    else:
+      accuracy = _by_neighbours(config, net, dataset, split)
     rows.append({"network": name, "accuracy": accuracy})
   if args.json:
     output.out.print_json(json.dumps(
@@ -54,6 +57,24 @@ def run_evaluate(args) -> int:
     table.add_row(row["network"], f"{100 * row['accuracy']:.2f} %")
   output.out.print(table)
   return 0
+
+
+def _by_neighbours(config, net, dataset, split):
+  """The accuracy of the nearest neighbours of a network's features."""
+  from natjax.methods import simclr
+
+  extract = lambda images: simclr.extract(
+      functools.partial(_features, net.module), net.variables, images,
+      net.preparation)
+  return simclr.judge(
+      simclr.SimCLRConfig(**config["simclr"]),
+      (extract(dataset.train_images), dataset.train_labels),
+      (extract(split.images), split.labels), dataset.num_classes,
+      linear=False)["accuracy"]
+
+
+def _features(module, variables, images):
+  return module.apply(variables, images)[0]
 
 
 def _is_right(module, variables, batch):

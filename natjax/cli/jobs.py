@@ -45,7 +45,23 @@ def _prepare(args, prefix):
     args.out = "runs/" + "-".join(
         re.sub(r"[^\w.]+", "_", word).strip("_") for word in words if word)
   method = getattr(args, "method", "")
-  return presets.get(args.preset, architecture, method), architecture
+  preset = presets.get(args.preset, architecture, method, args.objective)
+  return preset, architecture
+
+
+def _simclr(args, preset, given):
+  """Settings of the self-supervised objective; None where labels are learnt."""
+  names = [f.name for f in dataclasses.fields(preset.simclr)]
+  if args.objective == "simclr":
+    return inputs.settings(args, preset.simclr, "simclr-", given)
+  for name in names:
+    value = given.get(name, getattr(args, f"simclr-{name}"))
+    if value is not None:
+      option = name.replace("_", "-")
+      raise errors.InputError(
+          f"simclr-{option} is {value} and does not apply to the objective"
+          f" {args.objective}; leave it out, or pass --objective simclr")
+  return None
 
 
 def run_transform(args) -> int:
@@ -55,12 +71,14 @@ def run_transform(args) -> int:
   from natjax import pipeline
   from natjax import presets
 
-  extra = inputs.file_settings(args, ("search", "train"))
+  extra = inputs.file_settings(args, ("search", "train", "simclr"))
+  simclr = _simclr(args, preset, extra["simclr"])
   train = inputs.settings(args, preset.train, "train-", extra["train"])
   if args.share == "full" and not isinstance(
       architecture, blocks.BlockNetwork):
     architecture, train = _unshared(args, architecture, train, extra["train"])
-    preset = presets.get(args.preset, architecture, args.method)
+    preset = presets.get(args.preset, architecture, args.method,
+                         args.objective)
   dataset = inputs.load_dataset(args, preset.image_size)
   first, count = inputs.seeds(args)
   common = {"share": args.share, "devices": args.devices}
@@ -71,9 +89,11 @@ def run_transform(args) -> int:
     job = pipeline.DifferentiableJob(
         architecture, dataset,
         inputs.settings(args, preset.theta, "", extra["search"]), train,
-        seed=first, compare=args.compare is not False, **common)
+        seed=first, compare=args.compare is not False, simclr=simclr,
+        **common)
   else:
-    inputs.refuse(args, preset.theta, preset.search, compare=args.compare)
+    inputs.refuse(args, preset.theta, preset.search, compare=args.compare,
+                  objective=None if simclr is None else args.objective)
     search = inputs.settings(args, preset.search, "", extra["search"])
     if count is not None:
       train = _with_seeds(args, train, 1)
@@ -118,13 +138,14 @@ def run_train(args) -> int:
   preset, architecture = _prepare(args, "")
   from natjax import pipeline
 
-  extra = inputs.file_settings(args, ("train",))
+  extra = inputs.file_settings(args, ("train", "simclr"))
   first, count = inputs.seeds(args)
   args.seeds = count
   config = inputs.settings(args, preset.train, "", extra["train"])
   job = pipeline.TrainJob(
       architecture, inputs.load_dataset(args, preset.image_size), config,
-      seed=first, devices=args.devices)
+      seed=first, devices=args.devices,
+      simclr=_simclr(args, preset, extra["simclr"]))
   return _run_job(args, job, output.print_trained)
 
 

@@ -25,7 +25,9 @@ def print_head(job):
   kinds = ", ".join(sorted({d.device_kind for d in job.devices}))
   err.print(f"devices: {len(job.devices)} ({kinds}); seed {job.seed}; "
             + ", ".join(f"{k} {v}" for k, v in pipeline.versions().items()))
-  for name, part in (("supernet", estimate.get("search")),
+  search = "with theta" if "theta" in estimate.get("search", {}) else (
+      "supernet")
+  for name, part in ((search, estimate.get("search")),
                      ("network", estimate.get("train", estimate))):
     if part:
       madds = (f", {part['madds'] / 1e6:.1f} M multiply-adds"
@@ -130,6 +132,7 @@ def print_transformed(result, folder):
   out.print(table)
   if before:
     out.print(_verdict(result, gain, ratios))
+  _print_linear(result)
   _print_seeds(result)
   if result["changes"]:
     changes = rich_table.Table(title="edges that changed" if seeds == 1 or (
@@ -145,8 +148,21 @@ def print_transformed(result, folder):
 
 
 def _measure(result):
-  return ("accuracy of the nearest neighbours" if
+  return ("test accuracy of the nearest neighbours" if
           result.get("objective") == "simclr" else "test accuracy")
+
+
+def _print_linear(result):
+  """The accuracies of linear classifiers, where there are any."""
+  rows = [(name, part) for name, part in (
+      ("original", result.get("original")),
+      ("transformed", result.get("transformed")), ("network", result))
+          if part and "linear_accuracy" in part]
+  for name, part in rows:
+    several = len(part["linear_accuracies"]) > 1
+    spread = f" ± {100 * part['linear_accuracy_std']:.2f}" if several else ""
+    out.print(f"linear classifier on the {name}'s features:"
+              f" {100 * part['linear_accuracy']:.2f}{spread} %")
 
 
 def _print_seeds(result):
@@ -197,10 +213,11 @@ def _verdict(result, gain, ratios):
 
 def print_trained(result, folder):
   """Shows the result of `natjax train`."""
-  table = rich_table.Table(title="test accuracy")
+  table = rich_table.Table(title=_measure(result))
   for column in ("accuracy", "parameters", "multiply-adds"):
     table.add_column(column, justify="right")
   table.add_row(_percent(result), _millions(result["params"]),
                 _millions(result["madds"]))
   out.print(table)
+  _print_linear(result)
   out.print(f"{folder}: result.json, networks/ ({result['seconds']:.0f} s)")

@@ -36,6 +36,7 @@ def make_parser() -> Parser:
   from natjax import pipeline
   from natjax.methods import differentiable
   from natjax.methods import nat
+  from natjax.methods import simclr
   from natjax.methods import supervised
 
   parser = Parser(prog="natjax", description="Takes a network's architecture "
@@ -70,12 +71,14 @@ def make_parser() -> Parser:
                 known=_names(nat.NATConfig))
   _add_settings(transform, supervised.TrainConfig, "train-",
                 "training of both networks")
+  _add_settings(transform, simclr.SimCLRConfig, "simclr-", "objective simclr")
 
   train = add("train", jobs.run_train)
   train.add_argument("architecture", metavar="ARCH")
   _add_run_flags(train)
   _add_settings(train, supervised.TrainConfig, "", "training",
                 known=("seeds",))
+  _add_settings(train, simclr.SimCLRConfig, "simclr-", "objective simclr")
 
   evaluate = add("evaluate", inspection.run_evaluate)
   evaluate.add_argument("directory", metavar="DIR")
@@ -128,6 +131,10 @@ def _add_run_flags(parser):
                       help="side to which images are brought")
   parser.add_argument("--width", type=float, metavar="F",
                       help="factor of the widths of a network of blocks")
+  parser.add_argument("--objective", default="supervised",
+                      help="what networks learn: supervised, the labels, or"
+                      " simclr, without labels (for transform: of the method"
+                      " differentiable)")
   parser.add_argument("--preset", help="demo, small or paper (default: demo for"
                       " digits, else small)")
   parser.add_argument("--config", metavar="FILE", help="JSON with settings; "

@@ -15,6 +15,7 @@ from natjax import errors
 from natjax import presets
 from natjax.methods import differentiable
 from natjax.methods import nat
+from natjax.methods import simclr as simclr_lib
 from natjax.methods import supervised
 from natjax.pipeline.common import Listener
 from natjax.pipeline.common import to_json
@@ -43,6 +44,7 @@ def transform(
     train: supervised.TrainConfig | None = None,
     space: str | None = None,
     share: str = "cell",
+    simclr: simclr_lib.SimCLRConfig | None = None,
     seed: int = 0,
     devices: int | None = None,
     overwrite: bool = False,
@@ -62,6 +64,8 @@ def transform(
       None chooses by the genotype.
     share: "cell" transforms blocks of one topology alike, "full" each by
       itself; a genotype's cells are shared by all layers ("cell").
+    simclr: settings of the self-supervised objective, for the differentiable
+      transformation; None learns labels.
     seed: of everything random.
     devices: how many to spread over; None is all.
     overwrite: remove an earlier run in `out`.
@@ -80,7 +84,7 @@ def transform(
     InputError: anything that does not fit, before anything is compiled.
     budget.NotMet: nothing that was found keeps to the budget of the settings.
   """
-  default = presets.get("small", architecture, method)
+  default = presets.get("small", architecture, method, _objective(simclr))
   train = train or default.train
   if method == DifferentiableJob.method:
     search = search or default.theta
@@ -90,14 +94,22 @@ def transform(
           f"space is '{space}', and a differentiable transformation has none;"
           " leave it out")
     job = DifferentiableJob(architecture, dataset, search, train, share=share,
-                            seed=seed, devices=devices)
+                            seed=seed, devices=devices, simclr=simclr)
   else:
     search = search or default.search
     _check_kind(search, nat.NATConfig, method)
+    if simclr is not None:
+      raise errors.InputError(
+          f"simclr is given, and method '{method}' learns labels; leave it out"
+          " or choose 'differentiable'")
     job = TransformJob(
         architecture, dataset, search, train, method=method, space=space,
         share=share, seed=seed, devices=devices)
   return job.run(out, overwrite=overwrite, listener=listener or Listener())
+
+
+def _objective(simclr):
+  return "supervised" if simclr is None else "simclr"
 
 
 def _check_kind(search, wanted, method):
@@ -113,6 +125,7 @@ def train(
     *,
     out: str | os.PathLike[str],
     config: supervised.TrainConfig | None = None,
+    simclr: simclr_lib.SimCLRConfig | None = None,
     seed: int = 0,
     devices: int | None = None,
     overwrite: bool = False,
@@ -120,11 +133,14 @@ def train(
 ) -> dict[str, Any]:
   """Trains the network of an architecture, once per seed; see `transform`.
 
+  With `simclr` it learns without labels: "accuracy" is then that of the nearest
+  neighbours, and "linear_accuracy" stands beside it.
+
   Returns:
     What `result.json` holds: "params", "madds", "accuracy", "accuracy_std",
     "accuracies", "architecture", "seed", "versions", "seconds".
   """
-  default = presets.get("small", architecture)
+  default = presets.get("small", architecture, objective=_objective(simclr))
   job = TrainJob(architecture, dataset, config or default.train, seed=seed,
-                 devices=devices)
+                 devices=devices, simclr=simclr)
   return job.run(out, overwrite=overwrite, listener=listener or Listener())
