@@ -248,7 +248,7 @@ def judge(
   result = {"accuracy": float(np.mean(np.asarray(found) == truth))}
   if linear and config.linear_steps:
     result["linear_accuracy"] = float(linear_probe.accuracy(
-        features, labels.astype(np.int32), others, truth.astype(np.int32),
+        (features, labels.astype(np.int32)), (others, truth.astype(np.int32)),
         num_classes, steps=config.linear_steps))
   return result
 
