@@ -165,7 +165,8 @@ def readme(config: Config, result: dict[str, Any]) -> str:
       *(changes or ["- none"]), "",
       f"Trained: {config.train.epochs} epochs, {config.image_size} pixels,"
       f" {config.train_images or 'all'} images of {config.dataset}, batches of"
-      f" {config.train.batch_size}; theta for {config.search.architecture_epochs}"
+      f" {config.train.batch_size}; theta for"
+      f" {config.search.architecture_epochs}"
       f" epochs at a rate of {config.search.theta_learning_rate:g}.", "",
       *recording.in_words(result)])
 

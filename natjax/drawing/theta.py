@@ -14,14 +14,17 @@ _KINDS = (("id", 1, "-"), ("same", 2, "--"))
 def save_theta(
     path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]
 ) -> bool:
-  """As `theta_curves`, but nothing is drawn where matplotlib is missing.
+  """As `theta_curves`, where there is theta to draw and matplotlib.
 
   Returns:
     Whether the picture was drawn.
   """
+  rows = [row for row in rows if "theta" in row]
   try:
     files.load_matplotlib()
   except errors.InputError:
+    return False
+  if not rows:
     return False
   theta_curves(rows, path)
   return True
