@@ -1,6 +1,6 @@
 """natjax: takes a network's architecture and returns a better or cheaper one.
 
-The main jobs are `transform` (NAT) and `train`; `load` brings back a trained
+The main jobs are `transform` and `train`; `load` brings back a trained
 network. Everything below them is public too: `natjax.architecture`,
 `natjax.operations`, `natjax.cost`, `natjax.networks`, `natjax.policies`,
 `natjax.methods`, `natjax.training`, `natjax.data`.
@@ -16,7 +16,9 @@ from natjax.blocks import Node
 from natjax.codec import Architecture
 from natjax.codec import read
 from natjax.errors import InputError
+from natjax.methods.differentiable import DifferentiableConfig
 from natjax.methods.nat import NATConfig
+from natjax.methods.simclr import SimCLRConfig
 from natjax.methods.supervised import TrainConfig
 from natjax.pipeline import train
 from natjax.pipeline import transform
@@ -28,12 +30,14 @@ __all__ = (
     "Block",
     "BlockNetwork",
     "Cell",
+    "DifferentiableConfig",
     "Edge",
     "Genotype",
     "InputError",
     "Layer",
     "NATConfig",
     "Node",
+    "SimCLRConfig",
     "TrainConfig",
     "configure_compilation",
     "load",
