@@ -312,8 +312,8 @@ def mix_with_luma(image: jax.Array, share: jax.Array) -> jax.Array:
   """
   # As a product, before which and behind which compilers for CPUs do not fuse:
   # else the changes before it are computed anew at each of the dozen places
-  # where `adjust_hue` looks at a channel, and all views take five times as
-  # long.
+  # where `adjust_hue` looks at a channel, and all views take two to four times
+  # as long.
   to_luma = jnp.broadcast_to(_LUMA[:, None], (3, 3))
   matrix = share * jnp.eye(3) + (1 - share) * to_luma
   return jnp.einsum("hwc,cd->hwd", image, matrix, precision=_HIGHEST)
