@@ -70,7 +70,8 @@ def transform(
     dataset: the images.
     settings: how.
     out: the run's folder.
-    originals: a finished run that trained the same originals, or None.
+    originals: a finished run that trained the same originals, by `transform`
+      or by itself, or None.
 
   Returns:
     What `pipeline.transform` returns.
@@ -81,9 +82,11 @@ def transform(
   runs.open_run(out, job.describe())
   if originals is not None:
     # The same settings and seeds: these very networks would be trained again.
-    for source in (originals / runs.NETWORKS).glob(f"original-*/{runs.RESULT}"):
-      target = out / runs.NETWORKS / source.parent.name
-      if not (target / runs.RESULT).exists():
+    for source in (originals / runs.NETWORKS).glob(f"*/{runs.RESULT}"):
+      kind, _, seed = source.parent.name.rpartition("-")
+      target = out / runs.NETWORKS / f"original-{seed}"
+      if kind in ("original", "network") and not (
+          target / runs.RESULT).exists():
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source.parent, target,
                         ignore=shutil.ignore_patterns("checkpoint"))
@@ -127,10 +130,11 @@ def train(
 
 
 def listener(name: str) -> pipeline.Listener:
-  """Prints the end of every epoch."""
+  """Prints the end of every epoch, without what is no number, such as theta.
+  """
   return pipeline.Listener(on_row=lambda row: say(f"{name}: " + " ".join(
       f"{k} {v:.4f}" if isinstance(v, float) else str(v)
-      for k, v in row.items())))
+      for k, v in row.items() if not isinstance(v, dict))))
 
 
 def say(text: str) -> None:

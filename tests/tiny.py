@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import numpy as np
+from PIL import Image
 
 from natjax import data
 from natjax import spaces
@@ -60,3 +61,38 @@ def batch(size, *, seed=0):
       "image": rng.normal(size=(size, IMAGE_SIZE, IMAGE_SIZE, 3)).astype("f"),
       "label": rng.integers(0, 10, size).astype(np.int32),
   }
+
+
+def make_tiny_imagenet(folder, classes, *, train, test, size, seed=0):
+  """Makes a set of Tiny-ImageNet's form.
+
+  Args:
+    folder: tiny-imagenet-200.
+    classes: their WordNet numbers; "n0K" is named "word K", but n02 is not.
+    train: images per class.
+    test: likewise.
+    size: side of the images, in pixels.
+    seed: of the images, which are of one colour per class, with noise.
+  """
+  rng = np.random.default_rng(seed)
+
+  def save(path, k):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    color = 255 * (k + 1) // (len(classes) + 1)
+    pixels = np.clip(color + rng.normal(0, 20, (size, size, 3)), 0, 255)
+    Image.fromarray(pixels.astype(np.uint8)).save(path, "JPEG")
+
+  lines = []
+  for k, name in enumerate(classes):
+    for i in range(train):
+      save(folder / "train" / name / "images" / f"{name}_{i}.JPEG", k)
+    for i in range(test):
+      file = f"val_{k * test + i}.JPEG"
+      save(folder / "val" / "images" / file, k)
+      lines.insert(0, f"{file}\t{name}\t0\t0\t{size - 1}\t{size - 1}\n")
+  (folder / "val" / "val_annotations.txt").write_text("".join(lines))
+  (folder / "wnids.txt").write_text("\n".join(classes) + "\n")
+  (folder / "words.txt").write_text("".join(
+      f"{name}\tword {name[2:]}, another word\n" for name in classes
+      if name != "n02"))
+  return folder

@@ -20,6 +20,7 @@ from natjax.data import cifar_batches
 from natjax.data import dataset
 from natjax.data import image_folder
 from natjax.data import tfds_folder
+from natjax.data import tiny_imagenet
 
 
 class _Source(NamedTuple):
@@ -86,6 +87,9 @@ _SOURCES = {
     "20,580 photographs of dogs, 120 classes", flip=True
   ),
   "stl10": _Source("13,000 photographs, 96x96, 10 classes", flip=True),
+  tiny_imagenet.NAME: _Source(
+    "110,000 photographs, 64x64, 200 classes", flip=True
+  ),
 }
 
 
@@ -113,8 +117,9 @@ def load(
     a path to a folder of images, one folder per class: see `image_folder`.
       Write `./flowers` for a folder that has the name of a known set.
     any other name: in `data_dir`, the first found of `NAME.npz`; for `cifar10`
-      and `cifar100` their authors' python batches (see `cifar_batches`); a
-      set prepared by tensorflow-datasets (see `tfds_folder`).
+      and `cifar100` their authors' python batches (see `cifar_batches`); for
+      `tiny_imagenet` its authors' folder (see `tiny_imagenet`); a set prepared
+      by tensorflow-datasets (see `tfds_folder`).
 
   Args:
     name: what to load.
@@ -172,6 +177,9 @@ def _read(
   batches = cifar_batches.find(name, folder)
   if batches is not None:
     return cifar_batches.read(name, batches)
+  unpacked = tiny_imagenet.find(name, folder)
+  if unpacked is not None:
+    return tiny_imagenet.read(unpacked, image_size)
   return _read_prepared(name, folder, image_size)
 
 
@@ -208,6 +216,10 @@ def _read_prepared(
   folder = tfds_folder.find(name, data_dir)
   if folder is not None:
     return tfds_folder.read(folder, image_size)
+  if name == tiny_imagenet.NAME:  # No set of tensorflow-datasets.
+    raise errors.InputError(
+      f"{name} not found in {data_dir}; {tiny_imagenet.HOW_TO_GET}"
+    )
   if _base(name) in _SOURCES:
     batches = " or its python batches" if name.startswith("cifar") else ""
     raise errors.InputError(

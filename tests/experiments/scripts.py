@@ -9,17 +9,30 @@ ROOT = pathlib.Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
 
 # A whole script but for the steps of training, whose programs take a minute to
-# compile: networks stay as they were drawn.
+# compile: networks stay as they were drawn. Theta is drawn, too, so that
+# something is derived, and leaves a row to draw a picture of.
 UNTRAINED = """
 import importlib
 import sys
 import jax
 from natjax.training import fit
+from natjax.training import metrics
 trained = []
 def skip(method, splits, *, options, **settings):
   trained.append(options.run)
   options.checkpoint_dir.mkdir(parents=True)
-  return method.init(jax.random.key(options.seed))
+  state = method.init(jax.random.key(options.seed))
+  if hasattr(state, "theta"):
+    rng = jax.random.key(options.seed)
+    state = state._replace(theta=tuple(
+        t + jax.random.normal(rng, t.shape) * jax.numpy.array([0, 1, 1])
+        for t in state.theta))
+  for stage in method.stages:
+    for phase in stage.phases:
+      if phase.observe:
+        metrics.MetricsFile(options.metrics_path, options.run).append(
+            {"epoch": 0, **phase.observe(state, 0)})
+  return state
 fit.fit = skip
 importlib.import_module(sys.argv[1]).main(sys.argv[2:])
 print("trained:", *trained)

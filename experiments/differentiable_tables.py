@@ -1,0 +1,431 @@
+"""What the experiments on differentiable transformation share.
+
+Paper: "Differentiable Neural Architecture Transformation", section 4. Every
+network is trained as it is, as what NAT makes of it, and as what the
+differentiable transformation makes of it, blocks or cells decided on together
+("Cell") or each by itself ("Full"); all of them by the same settings, once per
+seed. Of NAT, every seed is a search of its own and one training. "NAT,
+published" has the authors' policy and trains what it draws, even where the
+supernet prefers the given network; "NAT, default" is this library's.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+import dataclasses
+import pathlib
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+import recording
+import transforming
+
+import natjax
+from natjax import blocks
+from natjax import codec
+from natjax import cost as cost_lib
+from natjax import data as data_lib
+from natjax import drawing
+from natjax import errors
+from natjax import pipeline
+from natjax import runs
+from natjax import skeleton
+from natjax import zoo
+from natjax.methods import differentiable
+from natjax.methods import nat
+from natjax.methods import supervised
+
+KINDS = {"original": "original", "published": "NAT, published",
+         "nat": "NAT, default", "cell": "Cell", "full": "Full"}
+
+
+class Entry(NamedTuple):
+  """How a network takes part.
+
+  Attributes:
+    kinds: its rows, of `KINDS`.
+    share: which blocks NAT decides on together, "cell" or "full".
+    searched: whether it was found by a search; it is trained with cutout then.
+  """
+
+  kinds: tuple[str, ...] = tuple(KINDS)
+  share: str = "cell"
+  searched: bool = False
+
+
+NETWORKS = {
+    "resnet20": Entry(),
+    "mobilenetv2": Entry(),
+    "darts": Entry(searched=True),
+    # A chain of unlike blocks: nothing to decide on together.
+    "proxyless-cpu": Entry(("original", "published", "nat", "full"),
+                           share="full", searched=True),
+}
+
+
+class Published(NamedTuple):
+  """A row of the paper's tables.
+
+  Attributes:
+    accuracy: mean over five seeds, %.
+    deviation: likewise.
+    hours: of a GPU.
+    seeds: accuracies by seed, %, where the paper has them.
+  """
+
+  accuracy: float
+  deviation: float
+  hours: float
+  seeds: tuple[float, ...] = ()
+
+
+Paper = Mapping[str, Mapping[str, Published]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Settings of an experiment.
+
+  Attributes:
+    datasets: names or paths of the data sets.
+    networks: of `NETWORKS`.
+    kinds: of `KINDS`.
+    width: factor of the widths of networks of blocks.
+    blocks: numbers of the blocks to keep of them; none keeps all.
+    cells: (channels, cells) around genotypes.
+    search_cells: likewise, of NAT's supernet.
+    image_size: side to which images are brought.
+    train_images: how many training images to use, drawn; 0 is all.
+    published: of NAT with the authors' policy.
+    nat: of NAT as the library has it.
+    theta: of the differentiable transformation.
+    train: of every network, without what depends on the network.
+    epochs: of networks that are trained for longer or shorter than the others;
+      theta's share of them stays the same.
+    cutout: side in pixels, for networks found by a search; 0 is none.
+    seed: the first of `train.seeds`.
+  """
+
+  datasets: tuple[str, ...]
+  networks: tuple[str, ...]
+  width: float
+  cells: tuple[int, int]
+  search_cells: tuple[int, int]
+  image_size: int
+  train_images: int
+  published: nat.NATConfig
+  nat: nat.NATConfig
+  theta: differentiable.DifferentiableConfig
+  train: supervised.TrainConfig
+  kinds: tuple[str, ...] = tuple(KINDS)
+  blocks: tuple[int, ...] = ()
+  epochs: dict[str, int] = dataclasses.field(default_factory=dict)
+  cutout: int = 0
+  seed: int = 0
+
+
+class Case(NamedTuple):
+  """A network on a data set, and how everything of it is run.
+
+  Attributes:
+    name: of the network.
+    network: itself; one of blocks is padded, so that all rows are alike.
+    dataset: the images.
+    config: of the experiment.
+    train: of this network.
+    out: folder of the parts.
+  """
+
+  name: str
+  network: codec.Architecture
+  dataset: data_lib.Dataset
+  config: Config
+  train: supervised.TrainConfig
+  out: pathlib.Path
+
+  @property
+  def seeds(self) -> range:
+    """All seeds."""
+    return range(self.config.seed, self.config.seed + self.train.seeds)
+
+
+def build(
+    name: str, config: Config
+) -> tuple[codec.Architecture, supervised.TrainConfig]:
+  """A network as the settings want it, and how it is trained."""
+  network = zoo.get(name)
+  train = dataclasses.replace(
+      config.train, epochs=config.epochs.get(name, config.train.epochs),
+      cutout=config.cutout if NETWORKS[name].searched else 0)
+  if not isinstance(network, blocks.BlockNetwork):
+    return network, dataclasses.replace(
+        train, init_channels=config.cells[0], cells=config.cells[1])
+  network = blocks.scale(network, config.width)
+  if config.blocks:
+    network = network._replace(
+        blocks=tuple(network.blocks[i] for i in config.blocks))
+  return blocks.pad(blocks.check(network)), supervised.for_blocks(train)
+
+
+def compare(
+    name: str, dataset: data_lib.Dataset, config: Config, out: pathlib.Path
+) -> dict[str, dict[str, Any]]:
+  """Trains everything of one network; returns a row per kind."""
+  network, train = build(name, config)
+  case = Case(name, network, dataset, config, train, out)
+  found = {}
+  for kind in config.kinds:
+    if kind not in NETWORKS[name].kinds:
+      continue
+    try:
+      job = job_of(case, kind)
+    except errors.InputError as error:
+      if kind != "published":  # Which cannot look at every network.
+        raise
+      found[kind] = {"refused": str(error)}
+      continue
+    if isinstance(job, pipeline.TransformJob):
+      networks = [_nat(case, kind, seed) for seed in case.seeds]
+    else:
+      job.run(out / kind, overwrite=False,
+              listener=transforming.listener(f"{name} {kind}"))
+      title = "network" if kind == "original" else "transformed"
+      networks = [_trained(out / kind, f"{title}-{seed}")
+                  for seed in case.seeds]
+    found[kind] = _row(case, job.architecture, networks, len(job.devices))
+  return found
+
+
+def job_of(case: Case, kind: str) -> Any:
+  """The job of a row; of NAT, that of the first seed.
+
+  Raises:
+    InputError: the published policy cannot look at the network.
+  """
+  config, network, train = case.config, case.network, case.train
+  if kind == "original":
+    return pipeline.TrainJob(network, case.dataset, train, seed=config.seed)
+  if kind in ("published", "nat"):
+    settings = _nat_settings(case, kind, config.seed)
+    return pipeline.TransformJob(
+        network, case.dataset, settings.search, settings.train,
+        share=settings.share, seed=settings.seed)
+  if kind == "full" and not isinstance(network, blocks.BlockNetwork):
+    network = blocks.from_genotype(network, skeleton.Skeleton(
+        train.skeleton, train.init_channels, train.cells))._replace(
+            name=case.name)
+    train = supervised.for_blocks(train)
+  epochs = max(1, config.theta.architecture_epochs * train.epochs
+               // config.train.epochs)
+  return pipeline.DifferentiableJob(
+      network, case.dataset,
+      dataclasses.replace(config.theta, architecture_epochs=epochs), train,
+      share=kind, seed=config.seed, compare=False)
+
+
+def _nat_settings(case, kind, seed):
+  """How NAT transforms the network with a seed."""
+  search = getattr(case.config, kind)
+  if not isinstance(case.network, blocks.BlockNetwork):
+    channels, cells = case.config.search_cells
+    search = dataclasses.replace(search, init_channels=channels, cells=cells)
+  return transforming.Settings(
+      search, dataclasses.replace(case.train, seeds=1), seed,
+      NETWORKS[case.name].share)
+
+
+def _nat(case, kind, seed):
+  """One search and training; the seconds are those of both."""
+  folder = case.out / kind / f"seed-{seed}"
+  settings = _nat_settings(case, kind, seed)
+  title = f"{case.name} {kind} seed {seed}"
+  result = transforming.transform(
+      title, case.network, "nat", case.dataset, settings, folder,
+      case.out / "original")
+  drawn = [c for c in result["candidates"] if not c["original"]]
+  chosen = next(c for c in result["candidates"] if c["chosen"])
+  if not chosen["original"]:
+    found = _trained(folder, f"transformed-{seed}")
+  elif kind == "published" and drawn:
+    best = max(drawn, key=lambda c: c["score"])
+    folder = case.out / kind / f"seed-{seed}-drawn"
+    transforming.train(
+        f"{title} drawn", codec.from_dict(best["architecture"]), case.dataset,
+        settings, folder)
+    found = _trained(folder, f"network-{seed}")
+  else:
+    found = _trained(folder, f"original-{seed}")
+  return {**found, "seconds": found["seconds"] + result["search_seconds"]}
+
+
+def _trained(folder, name):
+  """What a run says of one of its trained networks."""
+  return recording.read(folder / runs.NETWORKS / name / runs.RESULT)
+
+
+def _row(case, before, networks, devices):
+  """The row of what was trained, from `before`, seed by seed."""
+  seeds = []
+  for seed, network in zip(case.seeds, networks, strict=True):
+    architecture = codec.from_dict(network["architecture"])
+    is_blocks = isinstance(architecture, blocks.BlockNetwork)
+    place = (blocks.Frame if is_blocks else skeleton.Skeleton)(
+        **network["place"])
+    cost = cost_lib.network(architecture, place)
+    seeds.append({
+        "seed": seed, "accuracy": network["accuracy"], "params": cost.params,
+        "madds": cost.madds,
+        "changes": len(drawing.changes(before, architecture)),
+        "hours": network["seconds"] * devices / 3600,
+        "architecture": network["architecture"], "place": network["place"]})
+  mean = lambda key: float(np.mean([s[key] for s in seeds]))
+  return {
+      "accuracies": [s["accuracy"] for s in seeds],
+      "accuracy": mean("accuracy"),
+      "accuracy_std": float(np.std([s["accuracy"] for s in seeds], ddof=1))
+                      if len(seeds) > 1 else 0.0,
+      **{key: mean(key) for key in ("params", "madds", "changes", "hours")},
+      "seeds": seeds}
+
+
+def readme(
+    title: str, config: Config, paper: Paper, result: dict[str, Any]
+) -> str:
+  """The record in words."""
+  lines = []
+  for name, networks in result["datasets"].items():
+    rows, by_seed, refused = [], [], []
+    for network, kinds in networks.items():
+      for i, (kind, row) in enumerate(kinds.items()):
+        head = ["" if i else network, KINDS[kind]]
+        known = paper.get(network, {}).get(kind)
+        if "refused" in row:
+          refused.append(f"- {network}, {KINDS[kind]}: {row['refused']}")
+        rows.append([*head, *_summary(row, known)])
+        by_seed.append([*head, *_by_seed(row, known, config.train.seeds)])
+    lines += [
+        f"## {name}", "", *recording.table(
+            ("network", "", "test accuracy, %", "of the paper",
+             "parameters, K", "multiply-adds, M", "edges changed, by seed",
+             "device hours", "of the paper"), rows), "",
+        "Test accuracy by seed, %:", "", *recording.table(
+            ("network", "", *(str(config.seed + i)
+                              for i in range(config.train.seeds)),
+             "of the paper"), by_seed), ""]
+    if refused:
+      lines += ["\"-\" is where natjax refuses:", "", *refused, ""]
+  train, theta = config.train, config.theta
+  longer = "".join(f" ({name}: {epochs})"
+                   for name, epochs in config.epochs.items())
+  return "\n".join([
+      f"# {title}", "",
+      "Accuracy is the mean ± deviation over"
+      f" {train.seeds} seed(s); parameters, multiply-adds and device hours are"
+      " means. Hours are those of the training and, for NAT, of the search"
+      " before it. \"NAT, published\" trains what the authors' policy draws;"
+      " \"NAT, default\" keeps the given network where the supernet prefers it."
+      " An edge that changes alike in several blocks is counted once. A part"
+      " that was stopped counts its hours from where it went on. Figures of the"
+      " paper are of its own data and settings (preset `paper`).", "", *lines,
+      f"Trained: {config.width:g} times the widths of networks of blocks,"
+      f" genotypes with {config.cells[0]} channels and {config.cells[1]} cells,"
+      f" {config.image_size}x{config.image_size} pixels,"
+      f" {config.train_images or 'all'} images, {train.epochs} epochs{longer}"
+      f" at a rate of {train.learning_rate:g}. Theta:"
+      f" {theta.theta_optimizer} at {theta.theta_learning_rate:g} for the first"
+      f" {theta.architecture_epochs} of these epochs. NAT:"
+      f" {_search_in_words(config.published)} (published);"
+      f" {_search_in_words(config.nat)} (default).", "",
+      *recording.in_words(result)])
+
+
+def _summary(row, known):
+  """A row's cells, with those of the paper."""
+  accuracy = (f"{known.accuracy:.2f} ± {known.deviation:.2f}" if known else "")
+  hours = f"{known.hours:g}" if known else ""
+  if "refused" in row:
+    return ["-", accuracy, "-", "-", "-", "-", hours]
+  changes = [s["changes"] for s in row["seeds"]]
+  return [
+      recording.spread(row["accuracies"], 2, 100), accuracy,
+      f"{row['params'] / 1e3:.1f}", f"{row['madds'] / 1e6:.2f}",
+      ", ".join(map(str, changes)) if any(changes) else 0,
+      f"{row['hours']:.3g}", hours]
+
+
+def _by_seed(row, known, count):
+  """Accuracies seed by seed, with those of the paper."""
+  ours = (["-"] * count if "refused" in row
+          else [f"{100 * value:.2f}" for value in row["accuracies"]])
+  return [*ours, ", ".join(f"{v:g}" for v in known.seeds) if known else ""]
+
+
+def _search_in_words(search):
+  """A search's length."""
+  return (f"{search.epochs} epochs, {search.warmup_epochs} of them for the"
+          f" weights alone, {search.candidates} candidate(s)")
+
+
+def main(
+    script: str, title: str, presets: Mapping[str, Config], paper: Paper,
+    argv: Sequence[str] | None,
+) -> None:
+  """Runs or resumes an experiment and records it.
+
+  Args:
+    script: name of its file.
+    title: of the record.
+    presets: settings by name.
+    paper: rows of its tables, by network and kind.
+    argv: the command line; None is the process's.
+  """
+  args = _parse(script, title, presets, argv)
+  natjax.configure_compilation()
+
+  # Config.
+  config = _configured(presets[args.preset], args)
+  for name in config.networks:
+    build(name, config)  # What cannot be built is said before anything runs.
+  out = recording.open_folder(
+      args.out, dataclasses.asdict(config), overwrite=args.overwrite)
+  transforming.say(f"{recording.hardware()}; seed {config.seed};"
+                   f" {pipeline.versions()}")
+
+  # Data, search, train, evaluate.
+  found, seconds = transforming.over_datasets(
+      config, args, out, lambda network, dataset, folder: compare(
+          network, dataset, config, folder))
+
+  # Report.
+  result = {
+      "datasets": found, "config": dataclasses.asdict(config),
+      "paper": {network: {kind: row._asdict() for kind, row in rows.items()}
+                for network, rows in paper.items()},
+      **recording.circumstances(script, argv, seconds)}
+  transforming.report(args.report or out / "report", result,
+                      readme(title, config, paper, result))
+
+
+def _parse(script, title, presets, argv):
+  """Reads the command line."""
+  parser = argparse.ArgumentParser(prog=script, description=title)
+  recording.add_flags(parser, presets)
+  parser.add_argument("--networks", nargs="+", choices=tuple(NETWORKS),
+                      help="default: the preset's")
+  parser.add_argument("--kinds", nargs="+", choices=tuple(KINDS),
+                      help="rows; default: the preset's")
+  parser.add_argument("--theta-learning-rate", type=float,
+                      help="default: the preset's")
+  return parser.parse_args(argv)
+
+
+def _configured(config, args):
+  """A preset's settings with what the arguments change of them."""
+  theta = config.theta
+  if args.theta_learning_rate is not None:
+    theta = dataclasses.replace(
+        theta, theta_learning_rate=args.theta_learning_rate)
+  return dataclasses.replace(
+      config, seed=args.seed, theta=theta,
+      networks=tuple(args.networks or config.networks),
+      kinds=tuple(args.kinds or config.kinds))

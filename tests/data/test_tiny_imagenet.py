@@ -1,0 +1,110 @@
+"""Tests of natjax.data.tiny_imagenet, on a small folder of its form."""
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from natjax import data
+from natjax import errors
+from natjax.data import dataset
+from natjax.data import image_folder
+from natjax.data import tiny_imagenet
+from tests import tiny
+
+CLASSES = ("n02", "n01", "n03")  # In another order than sorted.
+
+
+@pytest.fixture
+def folder(tmp_path):
+  return tiny.make_tiny_imagenet(
+    tmp_path / "tiny-imagenet-200", CLASSES, train=3, test=2, size=64
+  )
+
+
+def _refusal(name="tiny_imagenet", **options):
+  with pytest.raises(errors.InputError) as refusal:
+    data.load(name, **options)
+  assert "\n" not in str(refusal.value)
+  return str(refusal.value)
+
+
+def test_reads_the_authors_folder(folder):
+  for where in (folder, folder.parent):
+    found = data.load("tiny_imagenet", data_dir=where, image_size=64)
+    assert found.name == "tiny_imagenet"
+    assert found.class_names == ("word 1", "n02", "word 3")
+    assert found.num_classes == 3
+    assert found.augmentation == data.Augmentation(8, True, 0)
+    assert found.train_images.shape == (9, 64, 64, 3)
+    assert found.train_labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    first = folder / "train" / "n01" / "images" / "n01_0.JPEG"
+    np.testing.assert_array_equal(
+      found.train_images[0], image_folder.read_image(first)
+    )
+    # The annotations list them backwards.
+    assert found.test_labels.tolist() == [2, 2, 0, 0, 1, 1]
+    last = folder / "val" / "images" / "val_0.JPEG"
+    np.testing.assert_array_equal(
+      found.test_images[-1], image_folder.read_image(last)
+    )
+
+
+def test_grey_images_become_rgb(folder):
+  path = folder / "train" / "n03" / "images" / "n03_2.JPEG"
+  grey = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+  Image.fromarray(grey).save(path)
+  with Image.open(path) as image:
+    assert image.mode == "L"
+  found = data.load("tiny_imagenet", data_dir=folder, image_size=64)
+  image = found.train_images[8].astype(int)
+  assert (image == image[..., :1]).all()
+  assert (image[..., 0] != image[0, 0, 0]).any()
+
+
+def test_images_are_brought_to_the_size_asked_for(folder, monkeypatch):
+  whole = data.load("tiny_imagenet", data_dir=folder, image_size=64)
+  monkeypatch.setattr(tiny_imagenet, "_CHUNK", 2)
+  found = data.load("tiny_imagenet", data_dir=folder, image_size=16)
+  assert found.train_images.shape == (9, 16, 16, 3)
+  np.testing.assert_array_equal(
+    found.train_images, dataset.resize(whole.train_images, 16)
+  )
+  np.testing.assert_array_equal(
+    found.test_images, dataset.resize(whole.test_images, 16)
+  )
+
+
+def test_a_file_of_arrays_goes_first(folder):
+  images, labels = np.zeros((4, 8, 8, 3), np.uint8), np.arange(4)
+  np.savez(
+    folder.parent / "tiny_imagenet.npz",
+    x_train=images, y_train=labels, x_test=images, y_test=labels,
+  )
+  found = data.load("tiny_imagenet", data_dir=folder.parent)
+  assert found.num_classes == 4
+
+
+def test_says_how_to_get_it(tmp_path, monkeypatch):
+  assert "110,000" in data.names()["tiny_imagenet"]
+  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
+  for options in ({}, {"data_dir": tmp_path}):
+    message = _refusal(**options)
+    assert "tiny_imagenet not found in" in message
+    for part in ("tiny-imagenet-200.zip", "CS231n", "unpack", "--data-dir"):
+      assert part in message
+    assert "tfds" not in message
+
+
+def test_refuses_what_is_incomplete(folder):
+  annotations = folder / "val" / "val_annotations.txt"
+  annotations.write_text("val_0.JPEG\tn09\t0\t0\t9\t9\n")
+  assert "val_0.JPEG is of class 'n09'" in _refusal(data_dir=folder)
+  annotations.write_text("val_9.JPEG\tn01\t0\t0\t9\t9\n")
+  assert "val_9.JPEG cannot be read as an image" in _refusal(data_dir=folder)
+  annotations.write_text("\n")
+  assert "val_annotations.txt is empty" in _refusal(data_dir=folder)
+  annotations.unlink()
+  assert "val_annotations.txt cannot be read" in _refusal(data_dir=folder)
+  for path in (folder / "train" / "n02" / "images").iterdir():
+    path.unlink()
+  assert "holds no .JPEG files" in _refusal(data_dir=folder)
