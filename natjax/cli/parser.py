@@ -9,6 +9,7 @@ from natjax import errors
 from natjax.cli import benchmark
 from natjax.cli import inspection
 from natjax.cli import jobs
+from natjax.cli import processes
 
 _HELP = {
     "transform": "replace an architecture's operations by cheaper ones (NAT,"
@@ -50,7 +51,7 @@ def make_parser() -> Parser:
     sub.set_defaults(run=run)
     return sub
 
-  transform = add("transform", jobs.run_transform)
+  transform = add("transform", processes.joined(jobs.run_transform))
   transform.add_argument("architecture", metavar="ARCH")
   transform.add_argument("--method", default="nat",
                          choices=pipeline.METHODS)
@@ -73,7 +74,7 @@ def make_parser() -> Parser:
                 "training of both networks")
   _add_settings(transform, simclr.SimCLRConfig, "simclr-", "objective simclr")
 
-  train = add("train", jobs.run_train)
+  train = add("train", processes.joined(jobs.run_train))
   train.add_argument("architecture", metavar="ARCH")
   _add_run_flags(train)
   _add_settings(train, supervised.TrainConfig, "", "training",
@@ -146,7 +147,8 @@ def _add_run_flags(parser):
                       " A to B - 1: as many networks, or transformations with a"
                       " network each; N is N seeds from --seed on")
   parser.add_argument("--devices", type=int, metavar="N",
-                      help="how many to use (default: all)")
+                      help="how many to use (default: all; not for several"
+                      " processes)")
   parser.add_argument("--overwrite", action="store_true",
                       help="remove the run in --out and start anew")
   parser.add_argument("--dry-run", action="store_true",
@@ -157,6 +159,7 @@ def _add_run_flags(parser):
                       metavar="S", help="time between looks at the run")
   parser.add_argument("--tensorboard", action="store_true",
                       help="also write the metrics for TensorBoard")
+  processes.add_flags(parser)
 
 
 def _names(config_class):

@@ -3,11 +3,9 @@
 from collections.abc import Callable, Sequence
 import dataclasses
 import json
-import math
 import platform
 import re
 from typing import Any
-import zlib
 
 import flax
 import jax
@@ -47,15 +45,6 @@ def versions() -> dict[str, str]:
           "numpy": np.__version__}
 
 
-def check_finite(config: Any) -> None:
-  """Refuses settings that no run survives (InputError)."""
-  for name, value in dataclasses.asdict(config).items():
-    if isinstance(value, float) and not math.isfinite(value):
-      option = name.replace("_", "-")
-      raise errors.InputError(
-          f"{option} is {value}; pass a finite number with --{option}")
-
-
 def check_seed(seed: int, count: int) -> None:
   """Refuses a seed of which, or of whose followers, jax keeps only a part.
 
@@ -93,20 +82,6 @@ def preparation(
   return fit_lib.Preparation(
       tuple(map(float, dataset.mean)), tuple(map(float, dataset.std)),
       dataset.augmentation._replace(cutout=cutout), jax.numpy.dtype(dtype))
-
-
-def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
-  """What a run's configuration says of its data."""
-  sizes = {"train": len(dataset.train_labels), "test": len(dataset.test_labels)}
-  # Two files of one name and size are different data.
-  content = 0
-  for array in (dataset.train_images, dataset.train_labels,
-                dataset.test_images, dataset.test_labels):
-    content = zlib.crc32(np.ascontiguousarray(array), content)
-  return {"dataset": dataset.name, "images": sizes, "crc32": content,
-          "image_size": int(dataset.train_images.shape[1]),
-          "classes": dataset.num_classes,
-          "augmentation": dataset.augmentation._asdict()}
 
 
 def over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

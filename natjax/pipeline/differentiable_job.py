@@ -19,11 +19,11 @@ from natjax import drawing
 from natjax import errors
 from natjax import memory
 from natjax import runs
+from natjax import settings
 from natjax.methods import differentiable
 from natjax.methods import simclr as simclr_lib
 from natjax.methods import supervised
 from natjax.pipeline import common
-from natjax.pipeline import task as task_lib
 from natjax.pipeline import train_job
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
@@ -71,7 +71,7 @@ class DifferentiableJob:
       budget.NotMet: nothing keeps to the budget.
     """
     self.search, self.compare = search, compare
-    common.check_finite(search)
+    settings.finite(search)
     try:
       self.train = train_job.TrainJob(
           codec.check(architecture), dataset, train, seed=seed,
@@ -80,7 +80,7 @@ class DifferentiableJob:
       raise errors.InputError(
           common.of_final_training(str(e), train)) from e
     self.dataset, self.seed = dataset, seed
-    self.devices = self.train.devices
+    self.devices, self.group = self.train.devices, self.train.group
     task = self.train.task
     self.differentiable = differentiable.Differentiable(
         search, train, self.train.architecture, num_classes=task.num_classes,
@@ -124,9 +124,9 @@ class DifferentiableJob:
 
   def run(self, out, *, overwrite, listener) -> dict[str, Any]:
     """Runs or resumes the job in `out`."""
-    out = runs.open_run(out, self.describe(), overwrite=overwrite)
-    if (out / runs.RESULT).exists():
-      return runs.read_json(out / runs.RESULT)
+    out, result = runs.open_job(self, out, overwrite=overwrite)
+    if result is not None:
+      return result
     originals = (self.train.train_seeds(out, "original", listener)
                  if self.compare else [])
     found = [self._transform(out, self.seed + i, listener)
@@ -156,36 +156,43 @@ class DifferentiableJob:
     }
     if self.compare:
       result["original"] = self.train.summary(originals)
-    metrics_lib.write_text(out / runs.ARCHITECTURE,
-                           codec.to_json(architectures[0]) + "\n")
-    drawing.save(out / "architecture.svg", self.architecture, architectures[0])
-    drawing.save_theta(out / "theta.svg", metrics_lib.read(out / runs.METRICS))
-    runs.write_json(out / runs.RESULT, result)
+    if self.group.first:
+      metrics_lib.write_text(out / runs.ARCHITECTURE,
+                             codec.to_json(architectures[0]) + "\n")
+      drawing.save(out / "architecture.svg", self.architecture,
+                   architectures[0])
+      drawing.save_theta(out / "theta.svg",
+                         metrics_lib.read(out / runs.METRICS))
+      runs.write_json(out / runs.RESULT, result)
     return result
 
   def _transform(self, out, seed, listener):
     """One seed's run: both stages, from where its checkpoints are."""
     name = f"transformed-{seed}"
     folder = out / runs.NETWORKS / name
-    if (folder / runs.RESULT).exists():
-      return runs.read_json(folder / runs.RESULT)
-    folder.mkdir(parents=True, exist_ok=True)
+    found = runs.find_result(self.group, folder)
+    if found is not None:
+      return found
+    if self.group.first:
+      folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     # A run of its own in metrics.jsonl: rows are counted by run.
     state = self._fit(self.differentiable.method(), out,
                       folder / "checkpoint_theta", f"theta-{seed}", seed,
                       listener)
     derived = self.differentiable.derive(state)
-    report = self._report(folder, state, derived)
+    report = self.group.of_first(
+        lambda: self._report(folder, state, derived))
     final = self._fit(
         self.differentiable.continued(derived), out, folder / "checkpoint",
         name, seed, listener)
     network = derived.architecture
     cost = self.space.cost_of(network)
-    drawing.save(folder / "architecture.svg", self.architecture, network)
+    if self.group.first:
+      drawing.save(folder / "architecture.svg", self.architecture, network)
     return self.train.finish(
-        folder, derived.method, task_lib.on_one_device(final, self.devices),
-        seed, network, lambda: time.monotonic() - began,
+        folder, derived.method, final, seed, network,
+        lambda: time.monotonic() - began,
         params=cost.params, madds=cost.madds, num_changes=len(
             drawing.changes(self.architecture, network)), **report)
 
@@ -201,13 +208,12 @@ class DifferentiableJob:
     """What a derivation did, measured on training images."""
     path = folder / "derived.json"
     if not path.exists():
-      glance = self.train.task.glance
+      glance = lambda method, state: self.train.task.glance(
+          method, jax.device_put(state, jax.local_devices()[0]))
       runs.write_json(path, {
           **derived.report,
           "train_accuracy_before_derivation": glance(
-              self.differentiable, task_lib.on_one_device(
-                  state, self.devices)),
+              self.differentiable, state),
           "train_accuracy_after_derivation": glance(
-              derived.method, task_lib.on_one_device(
-                  derived.state, self.devices))})
+              derived.method, derived.state)})
     return runs.read_json(path)

@@ -36,6 +36,7 @@ class SeedsJob:
     """
     self.jobs = [make(seed) for seed in seeds]
     self.seed, self.devices = seeds[0], self.jobs[0].devices
+    self.group = self.jobs[0].group
 
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""
@@ -49,9 +50,9 @@ class SeedsJob:
 
   def run(self, out, *, overwrite, listener) -> dict[str, Any]:
     """Runs or resumes all seeds in `out`."""
-    out = runs.open_run(out, self.describe(), overwrite=overwrite)
-    if (out / runs.RESULT).exists():
-      return runs.read_json(out / runs.RESULT)
+    out, result = runs.open_job(self, out, overwrite=overwrite)
+    if result is not None:
+      return result
     found = [job.run(out / f"seed-{job.seed}", overwrite=False,
                      listener=_named(listener, f"seed {job.seed}"))
              for job in self.jobs]
@@ -70,10 +71,11 @@ class SeedsJob:
         "seconds": round(sum(r["seconds"] for r in found), 1)}
     architectures = [codec.from_dict(first["architectures"][k])
                      for k in ("original", "transformed")]
-    metrics_lib.write_text(out / runs.ARCHITECTURE,
-                           codec.to_json(architectures[1]) + "\n")
-    drawing.save(out / "architecture.svg", *architectures)
-    runs.write_json(out / runs.RESULT, result)
+    if self.group.first:
+      metrics_lib.write_text(out / runs.ARCHITECTURE,
+                             codec.to_json(architectures[1]) + "\n")
+      drawing.save(out / "architecture.svg", *architectures)
+      runs.write_json(out / runs.RESULT, result)
     return result
 
 

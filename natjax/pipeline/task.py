@@ -9,8 +9,6 @@ from collections.abc import Callable
 import dataclasses
 from typing import Any
 
-import jax
-
 from natjax import codec
 from natjax import data as data_lib
 from natjax import errors
@@ -201,8 +199,3 @@ def make(
   if simclr is None:
     return Supervised(dataset, config)
   return SelfSupervised(dataset, config, simclr)
-
-
-def on_one_device(state: Any, devices: tuple[jax.Device, ...]) -> Any:
-  """A replicated state's copy on the first device."""
-  return jax.device_put(state, devices[0])

@@ -7,16 +7,20 @@ import pathlib
 import time
 from typing import Any
 
+import jax
+
 from natjax import codec
 from natjax import cost as cost_lib
 from natjax import drawing
 from natjax import errors
 from natjax import memory
 from natjax import runs
+from natjax import settings
 from natjax.methods import supervised
 from natjax.pipeline import common
 from natjax.pipeline import task as task_lib
 from natjax.training import devices as devices_lib
+from natjax.training import distributed
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
 
@@ -30,6 +34,7 @@ class TrainJob:
     config: how.
     task: what is learnt.
     place: in which skeleton or frame.
+    group: the processes that run it; the first reads and writes the files.
   """
 
   def __init__(self, architecture, dataset, config, *, seed, devices=None,
@@ -37,10 +42,11 @@ class TrainJob:
     self.architecture = codec.check(architecture)
     self.dataset = dataset
     self.config = supervised.check(config)
-    common.check_finite(config)
+    settings.finite(config)
     common.check_seed(seed, config.seeds)
     self.seed = seed
     self.devices = tuple(devices_lib.choose(devices))
+    self.group = distributed.Group(self.devices)
     self.task = task_lib.make(dataset, config, simclr)
     self.place = self.task.place(self.architecture)
     if not 0 <= config.cutout <= self.place.image_size:
@@ -67,7 +73,7 @@ class TrainJob:
     return {
         "kind": "train",
         "architecture": codec.to_dict(self.architecture),
-        **common.describe_data(self.dataset),
+        **runs.describe_data(self.dataset),
         **self.task.describe(),
         "train": dataclasses.asdict(self.config),
         "seed": self.seed,
@@ -86,11 +92,12 @@ class TrainJob:
 
   def run(self, out, *, overwrite, listener) -> dict[str, Any]:
     """Runs or resumes the job in `out`."""
-    out = runs.open_run(out, self.describe(), overwrite=overwrite)
-    if (out / runs.RESULT).exists():
-      return runs.read_json(out / runs.RESULT)
-    metrics_lib.write_text(out / runs.ARCHITECTURE,
-                           codec.to_json(self.architecture) + "\n")
+    out, result = runs.open_job(self, out, overwrite=overwrite)
+    if result is not None:
+      return result
+    if self.group.first:
+      metrics_lib.write_text(out / runs.ARCHITECTURE,
+                             codec.to_json(self.architecture) + "\n")
     results = self.train_seeds(out, "network", listener)
     result = {
         **self.summary(results),
@@ -100,8 +107,9 @@ class TrainJob:
         "devices": [d.device_kind for d in self.devices],
         "seconds": round(sum(r["seconds"] for r in results), 1),
     }
-    drawing.save(out / "architecture.svg", self.architecture)
-    runs.write_json(out / runs.RESULT, result)
+    if self.group.first:
+      drawing.save(out / "architecture.svg", self.architecture)
+      runs.write_json(out / runs.RESULT, result)
     return result
 
   def summary(self, results) -> dict[str, Any]:
@@ -126,18 +134,19 @@ class TrainJob:
 
   def _train_one(self, method, record, out, name, seed, listener):
     folder = out / runs.NETWORKS / name
-    if (folder / runs.RESULT).exists():
-      return runs.read_json(folder / runs.RESULT)
-    folder.mkdir(parents=True, exist_ok=True)
+    found = runs.find_result(self.group, folder)
+    if found is not None:
+      return found
+    if self.group.first:
+      folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     state = fit_lib.fit(
         record, {"train": self.split}, batch_size=self.config.batch_size,
         preparation=self.task.preparation, options=common.options(
             listener, seed, self.devices, folder / "checkpoint",
             out / runs.METRICS, name))
-    return self.finish(
-        folder, method, task_lib.on_one_device(state, self.devices), seed,
-        self.architecture, lambda: time.monotonic() - began)
+    return self.finish(folder, method, state, seed, self.architecture,
+                       lambda: time.monotonic() - began)
 
   def finish(
       self, folder: pathlib.Path, method: supervised.Supervised,
@@ -145,12 +154,12 @@ class TrainJob:
       architecture: codec.Architecture, seconds: Callable[[], float],
       **more: Any,
   ) -> dict[str, Any]:
-    """Judges a trained network and writes it to its folder.
+    """Judges a trained network and writes it to its folder, in one process.
 
     Args:
       folder: of this network.
       method: that trained it.
-      state: at the end, on one device.
+      state: at the end.
       seed: of the training.
       architecture: of the network.
       seconds: spent so far.
@@ -159,6 +168,12 @@ class TrainJob:
     Returns:
       What the folder's `result.json` holds.
     """
+    return self.group.of_first(lambda: self._conclude(
+        folder, method, jax.device_put(state, jax.local_devices()[0]), seed,
+        architecture, seconds, more))
+
+  def _conclude(self, folder, method, state, seed, architecture, seconds,
+                more):
     judged = self.task.judge(method, state)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     runs.save_weights(folder / runs.WEIGHTS, self.task.keep(variables))

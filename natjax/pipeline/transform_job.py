@@ -7,12 +7,14 @@ from typing import Any
 import jax
 
 from natjax import blocks as blocks_lib
+from natjax import budget as budget_lib
 from natjax import codec
 from natjax import data as data_lib
 from natjax import drawing
 from natjax import errors
 from natjax import memory
 from natjax import runs
+from natjax import settings
 from natjax import spaces
 from natjax.methods import inference
 from natjax.methods import nat
@@ -24,6 +26,7 @@ from natjax.training import devices as devices_lib
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
 
+_DERIVED = "checkpoint/derived.json"  # The report of a search.
 METHODS: dict[str, type[nat.NAT]] = {"nat": nat.NAT, "natpp": natpp.NATpp}
 
 
@@ -43,13 +46,14 @@ class TransformJob:
         self.space, "network", codec.check(architecture))
     self.dataset = dataset
     self.search = nat.check(search)
-    common.check_finite(search)
+    settings.finite(search)
     try:
       self.train = train_job.TrainJob(
           self.architecture, dataset, train, seed=seed, devices=devices)
     except errors.InputError as e:
       raise errors.InputError(common.of_final_training(str(e), train)) from e
     self.seed, self.devices = seed, self.train.devices
+    self.group = self.train.group
     devices_lib.check_batch(search.batch_size, len(self.devices))
     parts = data_lib.split(
         len(dataset.train_labels),
@@ -75,7 +79,7 @@ class TransformJob:
         "kind": "transform",
         "method": self.method,
         "architecture": codec.to_dict(self.architecture),
-        **common.describe_data(self.dataset),
+        **runs.describe_data(self.dataset),
         "space": self.space.describe(),
         "search": dataclasses.asdict(self.search),
         "train": dataclasses.asdict(self.train.config),
@@ -102,9 +106,9 @@ class TransformJob:
 
   def run(self, out, *, overwrite, listener) -> dict[str, Any]:
     """Runs or resumes the job in `out`."""
-    out = runs.open_run(out, self.describe(), overwrite=overwrite)
-    if (out / runs.RESULT).exists():
-      return runs.read_json(out / runs.RESULT)
+    out, result = runs.open_job(self, out, overwrite=overwrite)
+    if result is not None:
+      return result
     transformed, report = self._transform(out, listener)
     after = train_job.TrainJob(
         transformed, self.dataset, self.train.config, seed=self.seed,
@@ -131,16 +135,19 @@ class TransformJob:
     networks = {id(r): r for rs in results.values() for r in rs}
     result["seconds"] = round(report["search_seconds"] + sum(
         r["seconds"] for r in networks.values()), 1)
-    drawing.save(out / "architecture.svg", self.architecture, transformed)
-    runs.write_json(out / runs.RESULT, result)
+    if self.group.first:
+      drawing.save(out / "architecture.svg", self.architecture, transformed)
+      runs.write_json(out / runs.RESULT, result)
     return result
 
   def _transform(self, out, listener):
     """Searches and derives; returns the architecture and the report."""
-    derived = out / "checkpoint" / "derived.json"
-    if derived.exists():
-      report = runs.read_json(derived)
-      return codec.read(out / runs.ARCHITECTURE), report
+    derived = out / _DERIVED
+    found = self.group.of_first(lambda: derived.exists() and (
+        codec.to_dict(codec.read(out / runs.ARCHITECTURE)),
+        runs.read_json(derived)))
+    if found:
+      return codec.from_dict(found[0]), found[1]
     began = time.monotonic()
     preparation = common.preparation(self.dataset, self.search.dtype)
     state = fit_lib.fit(
@@ -148,7 +155,15 @@ class TransformJob:
         preparation=preparation, options=common.options(
             listener, self.seed, self.devices, out / "checkpoint" / "search",
             out / runs.METRICS, "search"))
-    state = jax.device_put(state, self.devices[0])
+    transformed, report = self.group.of_first(
+        lambda: self._derive(
+            jax.device_put(state, jax.local_devices()[0]), out, preparation,
+            began),
+        refusals=(errors.InputError, budget_lib.NotMet))
+    return codec.from_dict(transformed), report
+
+  def _derive(self, state, out, preparation, began):
+    """Derives and writes; returns the architecture as JSON, and the report."""
     rng = jax.random.fold_in(jax.random.key(self.seed), 1)
     scoring_batch = self.search.batch_size
     predict = self._predict
@@ -163,8 +178,8 @@ class TransformJob:
                "search_seconds": round(time.monotonic() - began, 1)}
     metrics_lib.write_text(out / runs.ARCHITECTURE,
                            codec.to_json(transformed) + "\n")
-    runs.write_json(derived, report)
-    return transformed, report
+    runs.write_json(out / _DERIVED, report)
+    return codec.to_dict(transformed), report
 
   def _predict(self, state_and_cells, batch):
     state, cells = state_and_cells
