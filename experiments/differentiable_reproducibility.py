@@ -11,9 +11,8 @@ the given network is better.
 
 All rows of a network are trained alike: SGD at 0.025 and 600 epochs in `paper`,
 without DARTS's auxiliary head and drop path, which unshared cells do not have;
-with cutout for DARTS and ProxylessNAS. ProxylessNAS repeats hardly a block, so
-that the published NAT refuses it ("-"); the library's decides on every block
-by itself.
+with cutout for DARTS and ProxylessNAS. On the unlike blocks of ProxylessNAS
+NAT decides one by one, which the published policy cannot ("-").
 
 Commands, with DATA a folder that holds cifar10.npz or another form that
 `natjax.data.load` finds:
@@ -63,7 +62,7 @@ PRESETS = {
         theta=differentiable.DifferentiableConfig(architecture_epochs=1),
         train=supervised.TrainConfig(
             init_channels=0, cells=0, epochs=2, batch_size=32,
-            auxiliary=False, drop_path=0.0, cutout=0),
+            auxiliary=False, drop_path=0.0, cutout=0, seeds=2),
         cutout=2),
     "small": tables.Config(
         datasets=("cifar10",), networks=("resnet20",), width=0.5,

@@ -47,7 +47,7 @@ def _preset(name, **changes):
 
 
 PRESETS = {
-    "smoke": _preset("smoke"),
+    "smoke": _preset("smoke", networks=("resnet20",)),
     "small": _preset("small", train_images=20000),
     "paper": _preset(
         "paper", networks=("resnet20", "mobilenetv2", "darts"), image_size=64,
