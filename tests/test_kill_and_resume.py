@@ -1,4 +1,9 @@
-"""Killed at any moment and run again, a run ends in the same bits."""
+"""Killed at any moment and run again, a run ends in the same bits.
+
+A network of few blocks, whose supernet is traced and compiled in seconds at
+each of the many starts; cells are killed so by `make test-all`, and stopped and
+resumed in one process by `methods.test_nat`.
+"""
 
 import json
 import os
@@ -9,26 +14,43 @@ import sys
 import time
 
 import numpy as np
+import pytest
+
+from natjax import blocks
+from natjax import codec
+
+EDGE = blocks.Edge
+RESIDUAL = blocks.Block(
+    (blocks.Node(4, activation="relu"),),
+    (EDGE("conv_3x3", 1, 2), EDGE("skip_connect", 1, 2)))
+STRIDED = blocks.Block((blocks.Node(8, 2, "relu"),), (EDGE("conv_3x3", 1, 2),))
+NETWORK = blocks.BlockNetwork(
+    "mine", (blocks.Layer("conv", 4, 3, activation="relu"),),
+    (RESIDUAL, RESIDUAL, STRIDED))
 
 SETTINGS = [
-    "transform", "darts", "--dataset", "digits", "--preset", "demo",
-    "--image-size", "8", "--init-channels", "2", "--cells", "2",
+    "--dataset", "digits", "--preset", "demo", "--image-size", "8",
     "--epochs", "4", "--warmup-epochs", "1", "--batch-size", "64",
-    "--samples", "2", "--candidates", "3", "--train-init-channels", "2",
-    "--train-cells", "2", "--train-epochs", "3", "--train-batch-size", "64",
-    "--train-seeds", "1",
+    "--samples", "2", "--candidates", "3", "--train-epochs", "3",
+    "--train-batch-size", "64", "--train-seeds", "1",
     # A checkpoint after every chunk, so that many kills hit one in writing.
     "--checkpoint-seconds", "0", "--chunk-seconds", "0.02",
 ]
+# Of a budget, so that there is another network to be trained.
+BLOCKS = ["mine.json", "--max-params", "0.9x"]
+CELLS = ["darts", "--init-channels", "2", "--cells", "2",
+         "--train-init-channels", "2", "--train-cells", "2"]
 
 
-def start(out, cache):
+def start(out, cache, what):
   environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "true",
                  "JAX_COMPILATION_CACHE_DIR": str(cache)}
+  (out.parent / "mine.json").write_text(codec.to_json(blocks.check(NETWORK)))
   return subprocess.Popen(
-      [sys.executable, "-m", "natjax.cli", *SETTINGS, "--out", str(out)],
-      env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-      text=True, start_new_session=True)
+      [sys.executable, "-m", "natjax.cli", "transform", *what, *SETTINGS,
+       "--out", str(out)],
+      env=environment, cwd=out.parent, stdout=subprocess.DEVNULL,
+      stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def finish(process, limit=400):
@@ -70,14 +92,16 @@ def files(out):
   return result, rows, weights, (out / "architecture.json").read_text()
 
 
-def test_killed_at_random_moments_ends_in_the_same_bits(tmp_path):
+@pytest.mark.parametrize("what", [
+    BLOCKS, pytest.param(CELLS, marks=pytest.mark.slow)], ids=lambda w: w[0])
+def test_killed_at_random_moments_ends_in_the_same_bits(tmp_path, what):
   cache = tmp_path / "cache"
   whole, killed = tmp_path / "whole", tmp_path / "killed"
-  finish(start(whole, cache))
+  finish(start(whole, cache, what))
   random.seed(0)
   hit = []
   for name, reached in moments(killed).items():
-    process = start(killed, cache)
+    process = start(killed, cache, what)
     deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline:
       if reached():
@@ -90,7 +114,7 @@ def test_killed_at_random_moments_ends_in_the_same_bits(tmp_path):
     process.communicate()
   # The last moments may pass before they are seen; most must be hit.
   assert len(hit) >= 4, hit
-  finish(start(killed, cache))
+  finish(start(killed, cache, what))
   for a, b in zip(files(whole), files(killed), strict=True):
     if isinstance(a, dict) and any(isinstance(v, np.ndarray)
                                    for v in a.values()):
@@ -101,10 +125,9 @@ def test_killed_at_random_moments_ends_in_the_same_bits(tmp_path):
       assert a == b
 
 
-
 def test_interrupt_saves_and_exits_with_130(tmp_path):
   out = tmp_path / "run"
-  process = start(out, tmp_path / "cache")
+  process = start(out, tmp_path / "cache", BLOCKS)
   while '"warmup"' not in (
       (out / "metrics.jsonl").read_text()
       if (out / "metrics.jsonl").exists() else ""):

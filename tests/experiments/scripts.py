@@ -46,7 +46,7 @@ def run(*args):
       [sys.executable, "-W", "error", *map(str, args)], cwd=ROOT,
       capture_output=True, text=True, check=False,
       env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu",
-           "XLA_FLAGS": "--xla_backend_optimization_level=0"})
+           "XLA_FLAGS": os.environ["XLA_FLAGS"]})  # Of `conftest`.
 
 
 def flags(folder, *more):

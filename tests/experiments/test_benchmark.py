@@ -12,7 +12,7 @@ SCRIPT = ROOT / "experiments" / "benchmarks" / "supernet.py"
 TINY = ("--init-channels", "2", "--cells", "1", "--image-size", "8",
         "--batch-size", "2", "--architectures", "2", "--alone", "1",
         "--rounds", "1", "--steps", "1")
-FLAGS = "--xla_backend_optimization_level=0"  # Compiles faster.
+FLAGS = os.environ["XLA_FLAGS"]  # Of `conftest`: compiles faster.
 
 
 def run(*args, **variables):

@@ -231,6 +231,30 @@ def test_no_candidate_costs_more_and_graphs_are_kept(traced):
       assert set(new.concat) <= architecture.live_nodes(new)
 
 
+def test_a_stopped_search_resumes_to_the_same_bits(traced, tmp_path):
+  """Stopped in either phase; `fit` has the compiled programs still."""
+  method, whole = traced[:2]
+
+  def run(stop_in=None):
+    chunks = []
+    return fit.fit(
+        method.method(), tiny.splits(), batch_size=8,
+        preparation=tiny.preparation(), options=fit.Options(
+            devices=devices.choose(1), chunk_seconds=0.01,
+            checkpoint_dir=tmp_path / "checkpoint", checkpoint_seconds=1e9,
+            on_progress=chunks.append,
+            should_stop=lambda: chunks[-1].phase == stop_in))
+
+  for phase in ("policy", "weights"):
+    with pytest.raises(fit.Interrupted):
+      run(stop_in=phase)
+  for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(run()),
+                  strict=True):
+    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+      a, b = jax.random.key_data(a), jax.random.key_data(b)
+    np.testing.assert_array_equal(a, b)
+
+
 def test_argmax_is_one_candidate(traced):
   state = traced[1]
   argmax = nat.NAT(

@@ -1,15 +1,23 @@
 """Training a given network: devices, schedules, refusals."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
 import pytest
 
+from natjax import architecture
 from natjax import errors
 from natjax.methods import supervised
 from natjax.training import devices
 from tests import tiny
+
+# Every kind of place for a BN, in cells of two nodes.
+CELL = architecture.Cell(tuple(architecture.Edge(*edge) for edge in (
+    ("conv_1x1", 0, 2), ("skip_connect", 1, 2), ("conv_3x3", 1, 3),
+    ("max_pool_3x3", 2, 3))), (2, 3))
+GENOTYPE = architecture.Genotype(CELL, CELL)
 
 
 def make(**changes):
@@ -17,10 +25,13 @@ def make(**changes):
       tiny.TRAIN, drop_path=0.0, learning_rate=1.0, final_learning_rate=1.0,
       weight_decay=0.0, momentum=0.0, max_grad_norm=0.0, **changes)
   return supervised.Supervised(
-      config, tiny.GENOTYPE, num_classes=10, image_size=tiny.IMAGE_SIZE)
+      config, GENOTYPE, num_classes=10, image_size=tiny.IMAGE_SIZE)
 
 
-def step(method, num_devices, batch):
+@functools.cache
+def step(sync_bn, num_devices):
+  """State before and after an update of 16 images, and its metrics."""
+  method, batch = make(sync_bn=sync_bn), tiny.batch(16)
   state = method.init(jax.random.key(0))
   run = lambda state, image, label: method.update(
       state, {"image": image, "label": label})
@@ -32,10 +43,8 @@ def step(method, num_devices, batch):
 
 
 def test_sync_bn_on_four_devices_equals_the_joined_batch():
-  method = make(sync_bn=True)
-  batch = tiny.batch(16)
-  _, one, metrics_one = step(method, 1, batch)
-  _, four, metrics_four = step(method, 4, batch)
+  _, one, metrics_one = step(True, 1)
+  _, four, metrics_four = step(True, 4)
   for a, b in zip(jax.tree.leaves((one.params, one.batch_stats)),
                   jax.tree.leaves((four.params, four.batch_stats)),
                   strict=True):
@@ -45,9 +54,8 @@ def test_sync_bn_on_four_devices_equals_the_joined_batch():
 
 
 def test_without_sync_bn_devices_normalise_by_their_own_images():
-  batch = tiny.batch(16)
-  _, synced, _ = step(make(sync_bn=True), 4, batch)
-  _, own, _ = step(make(), 4, batch)
+  _, synced, _ = step(True, 4)
+  _, own, _ = step(False, 4)
   differ = [float(np.abs(np.asarray(a) - np.asarray(b)).max())
             for a, b in zip(jax.tree.leaves(synced.params),
                             jax.tree.leaves(own.params), strict=True)]
