@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from natjax import errors
 from natjax import operations
 from natjax import skeleton
 from natjax import zoo
+from natjax.networks import build
 from natjax.spaces import theta as theta_space
 
 FRAME = blocks.Frame(10, 32)
@@ -170,3 +172,25 @@ def test_theta_begins_at_0_0_1():
   assert space.named(space.init())["blocks 3, 6"][0] == [0.0, 0.0, 1.0]
   per_block = space.per_member(space.init())
   assert len(per_block) == 9
+
+
+@pytest.mark.parametrize("name", [
+    n for n in zoo.names() if n not in zoo.genotype_names()])
+def test_every_network_of_the_zoo_has_a_space_and_a_weighed_network(name):
+  network = zoo.get(name)
+  face = "face" in zoo.handcrafted.skeletons(name) if (
+      name in zoo.handcrafted.BUILDERS) else False
+  place = blocks.Frame(10, 112 if face else 32)
+  cells = theta_space.ThetaSpace(network, place, "cell")
+  space = theta_space.ThetaSpace(network, place, "full")
+  assert len(space.groups) == len(network.blocks) >= len(cells.groups)
+  for each in (space, cells):
+    assert each.apply(each.choose(each.init())) == each.architecture
+  net = build.module(space.architecture, place, identities=space.identities)
+  theta = space.per_member(space.init())
+  x = jax.ShapeDtypeStruct((2, place.image_size, place.image_size, 3), "f")
+  variables = jax.eval_shape(lambda x: net.init(
+      jax.random.key(0), x, theta=theta), x)
+  count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+  # The projections of identities across shapes come on top.
+  assert count >= space.cost.params
