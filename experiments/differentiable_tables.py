@@ -317,25 +317,28 @@ def readme(
   train, theta = config.train, config.theta
   longer = "".join(f" ({name}: {epochs})"
                    for name, epochs in config.epochs.items())
+  of_nat = searches = ""
+  if {"published", "nat"} & {*config.kinds}:
+    of_nat = (" Those of NAT include its search. \"NAT, published\" trains what"
+              " the authors' policy draws; \"NAT, default\" keeps the given"
+              " network where the supernet prefers it.")
+    searches = (f" NAT: {_search_in_words(config.published)} (published);"
+                f" {_search_in_words(config.nat)} (default).")
   return "\n".join([
       f"# {title}", "",
       "Accuracy is the mean ± deviation over"
       f" {train.seeds} seed(s); parameters, multiply-adds and device hours are"
-      " means. Hours are those of the training and, for NAT, of the search"
-      " before it. \"NAT, published\" trains what the authors' policy draws;"
-      " \"NAT, default\" keeps the given network where the supernet prefers it."
-      " An edge that changes alike in several blocks is counted once. A part"
-      " that was stopped counts its hours from where it went on. Figures of the"
-      " paper are of its own data and settings (preset `paper`).", "", *lines,
+      " means. A part that was stopped counts its hours from where it went"
+      f" on.{of_nat} An edge that changes alike in several blocks is counted"
+      " once. Figures of the paper are of its own data and settings (preset"
+      " `paper`).", "", *lines,
       f"Trained: {config.width:g} times the widths of networks of blocks,"
       f" genotypes with {config.cells[0]} channels and {config.cells[1]} cells,"
       f" {config.image_size}x{config.image_size} pixels,"
       f" {config.train_images or 'all'} images, {train.epochs} epochs{longer}"
       f" at a rate of {train.learning_rate:g}. Theta:"
       f" {theta.theta_optimizer} at {theta.theta_learning_rate:g} for the first"
-      f" {theta.architecture_epochs} of these epochs. NAT:"
-      f" {_search_in_words(config.published)} (published);"
-      f" {_search_in_words(config.nat)} (default).", "",
+      f" {theta.architecture_epochs} of these epochs.{searches}", "",
       *recording.in_words(result)])
 
 

@@ -35,6 +35,7 @@ def check_record(folder):
   for part in ("## tiny_imagenet", "| 50.72 ± 0.41 |", "| 52.71 ± 0.23 |",
                "tiny_imagenet.py --preset smoke", "--data-dir DATA"):
     assert part in text
+  assert "NAT" not in text
   return networks
 
 
