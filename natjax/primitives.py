@@ -7,6 +7,9 @@ convolutions many times slower than sums of shifted slices, shifted maxima and
 matrix products, so the CPU gets those; every other backend gets XLA's own
 convolutions and window reductions.
 
+It also recomputes sums and products of whole images in every operation that
+reads them, where it sees no end of the chain; `materialize` ends it.
+
 All images are [B, H, W, C]; padding is symmetric and explicit, as in PyTorch
 ("SAME" differs at stride 2). Everything is computed in the dtype of `x`, batch
 statistics in float32.
@@ -246,3 +249,21 @@ def batch_normalize(
   var = jnp.mean(jnp.square(x32 - mean), (0, 1, 2))
   scale = lax.rsqrt(var + epsilon)
   return ((x32 - mean) * scale).astype(x.dtype)
+
+
+def materialize(x: jax.Array) -> jax.Array:
+  """Returns x; XLA's CPU backend then keeps it in memory.
+
+  Otherwise that backend fuses what computes x into every operation that reads
+  it. Where images are added up node after node, every reader so comes to
+  compute several nodes again, and as many gradients on the way back, where
+  this one holds for the gradient too. Barriers are dropped before the backend
+  fuses; a conditional, both of whose branches are a barrier, stays.
+  """
+
+  def kept(x):
+    positive = x[(0,) * x.ndim] > 0  # Anything that only the data tells.
+    return lax.cond(
+        positive, lax.optimization_barrier, lax.optimization_barrier, x)
+
+  return lax.platform_dependent(x, cpu=kept, default=lambda x: x)

@@ -1,7 +1,7 @@
-"""The sides of the supernet benchmark: ways to run one training step.
+"""What a benchmark's sides are, and those of the supernet benchmark.
 
 A side runs one synchronised step or forward pass per call; see `supernet.py`
-for what is compared. Import this after XLA's flags are set.
+for what is compared there. Import this after XLA's flags are set.
 """
 
 from collections.abc import Callable
@@ -66,19 +66,20 @@ def everywhere(
 
 
 class Side(NamedTuple):
-  """One way to run the supernet.
+  """One way to run a network.
 
   Attributes:
     name: as it is printed.
     step: `step(i)` trains on architecture i and waits for it.
-    forward: `forward(i)` computes its logits and waits for them.
+    forward: `forward(i)` computes its logits and waits for them; None where
+      only steps are timed.
     count: architectures that it serves.
   """
 
   name: str
   step: Callable[[int], object]
-  forward: Callable[[int], object]
-  count: int
+  forward: Callable[[int], object] | None = None
+  count: int = 1
 
 
 class Compilation(NamedTuple):
@@ -94,17 +95,24 @@ class Compilation(NamedTuple):
     return self.trace + self.lower + self.compile
 
 
-def compile_timed(function, *args, donate=()):
-  """Compiles ahead of time; returns the executable and its `Compilation`."""
-  jitted = jax.jit(function, donate_argnums=donate)
-  seconds, stage = [], jitted
-  for action in (lambda s: s.trace(*args), lambda s: s.lower(),
-                 lambda s: s.compile()):
-    start = time.perf_counter()
-    stage = action(stage)
-    seconds.append(time.perf_counter() - start)
-  memory = stage.memory_analysis().temp_size_in_bytes / 1e6
-  return stage, Compilation(*seconds, memory)
+def compile_timed(mapped, *args):
+  """Compiles ahead of time what `jax.jit` or `jax.pmap` returned.
+
+  Returns:
+    The executable, what was lowered, and the `Compilation`, whose temporaries
+    are those of one device; NaN where the backend does not tell. `jax.pmap`
+    traces as it lowers.
+  """
+  times = [time.perf_counter()]
+  traced = mapped.trace(*args) if hasattr(mapped, "trace") else None
+  times.append(time.perf_counter())
+  lowered = mapped.lower(*args) if traced is None else traced.lower()
+  times.append(time.perf_counter())
+  compiled = lowered.compile()
+  times.append(time.perf_counter())
+  memory = compiled.memory_analysis()
+  memory = memory.temp_size_in_bytes / 1e6 if memory else np.nan
+  return compiled, lowered, Compilation(*np.diff(times), memory)
 
 
 def train_step(apply, optimizer, params, opt_state, data, images, labels):
@@ -129,11 +137,12 @@ class JaxRunner:
     self.params = jax.tree.map(jnp.copy, params)  # They will be donated.
     self.opt_state = jax.jit(optimizer.init)(self.params)
     self.images, self.labels = images, labels
-    self._step, self.step_cost = compile_timed(
-        functools.partial(train_step, apply, optimizer), self.params,
-        self.opt_state, data, images, labels, donate=(0, 1))
-    self._forward, self.forward_cost = compile_timed(
-        apply, self.params, data, images)
+    step = functools.partial(train_step, apply, optimizer)
+    self._step, _, self.step_cost = compile_timed(
+        jax.jit(step, donate_argnums=(0, 1)), self.params, self.opt_state,
+        data, images, labels)
+    self._forward, _, self.forward_cost = compile_timed(
+        jax.jit(apply), self.params, data, images)
 
   def step(self, data):
     self.params, self.opt_state, loss = self._step(

@@ -34,23 +34,14 @@ Needs torch for its columns: pip install "natjax[benchmark]".
 import argparse
 from collections.abc import Sequence
 import functools
-import importlib.metadata
 import os
 import pathlib
 import shlex
 import sys
 
-# Before jax is imported: the settings under which the library runs.
-ACCELERATOR = os.environ.get("JAX_PLATFORMS", "") != "cpu" and any(
-    d.metadata["Name"].startswith(("jax-cuda", "jax-rocm", "libtpu"))
-    for d in importlib.metadata.distributions()
-)
-if not ACCELERATOR:
-  flags = os.environ.get("XLA_FLAGS", "")
-  if "xla_backend_optimization_level" not in flags:
-    os.environ["XLA_FLAGS"] = (
-        f"{flags} --xla_backend_optimization_level=1".strip())
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+import environment
+
+environment.configure()
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
@@ -161,7 +152,13 @@ def main(argv: Sequence[str] | None = None) -> None:
   if with_torch:
     sides.torch.set_num_threads(len(os.sched_getaffinity(0)))
     sides.torch.backends.cudnn.benchmark = True
-  lines = tables.machine(args, with_torch)
+  lines = tables.machine(args.command, [
+      f"C={args.init_channels}, {args.cells} cells, batch {args.batch_size},"
+      f" {args.image_size}x{args.image_size}, {args.dtype};"
+      f" {args.architectures} architectures, {args.alone} of them alone,"
+      f" {args.rounds} rounds of {args.steps} steps after one discarded;"
+      " median [quartiles]"])
+  lines += tables.torch_lines(with_torch)
   lines += [f"- check: {line}" for line in check_sides(with_torch)]
   say("\n".join(lines))
 

@@ -1,4 +1,4 @@
-"""The report of the supernet benchmark, in markdown."""
+"""The benchmarks' reports, in markdown."""
 
 from collections.abc import Sequence
 import datetime
@@ -122,8 +122,13 @@ def profile_table(steps, forwards) -> list[str]:
   return table(header, rows)
 
 
-def machine(args, with_torch: bool) -> list[str]:
-  """Where, when and with what the figures came about."""
+def machine(command: str, sizes: Sequence[str]) -> list[str]:
+  """Where, when and with what the figures came about.
+
+  Args:
+    command: that was run.
+    sizes: what was measured and how often.
+  """
   device = jax.devices()[0]
   name = device.device_kind
   if device.platform == "cpu":
@@ -137,26 +142,24 @@ def machine(args, with_torch: bool) -> list[str]:
       f" `{os.environ.get('XLA_FLAGS', '')}`",
       f"- {datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %Z}, load"
       f" average {' '.join(f'{x:.1f}' for x in os.getloadavg())}",
-      f"- `{args.command}`",
-      f"- C={args.init_channels}, {args.cells} cells, batch"
-      f" {args.batch_size}, {args.image_size}x{args.image_size},"
-      f" {args.dtype}; {args.architectures} architectures, {args.alone} of"
-      f" them alone, {args.rounds} rounds of {args.steps} steps after one"
-      " discarded; median [quartiles]",
+      f"- `{command}`",
+      *(f"- {line}" for line in sizes),
   ]
   if os.environ.get("GLIBC_TUNABLES"):
     lines.append(f"- GLIBC_TUNABLES `{os.environ['GLIBC_TUNABLES']}`")
   if os.getloadavg()[0] > 0.25 * len(os.sched_getaffinity(0)):
-    lines.append("- PROVISIONAL: other processes ran; figures of the CPU,"
-                 " PyTorch's above all, mean little")
-  if with_torch and sides.torch.cuda.is_available():
-    lines.append(f"- torch on {sides.torch.cuda.get_device_name()}")
-  elif with_torch:
-    lines.append(
-        f"- torch on the CPU, {sides.torch.get_num_threads()} threads")
-  elif sides.torch is None:
-    lines.append(f"- {NO_TORCH}")
+    lines.append("- PROVISIONAL: other processes ran; figures of the CPU mean"
+                 " little")
   return lines
+
+
+def torch_lines(with_torch: bool) -> list[str]:
+  """Where PyTorch runs, or why it does not."""
+  if with_torch and sides.torch.cuda.is_available():
+    return [f"- torch on {sides.torch.cuda.get_device_name()}"]
+  if with_torch:
+    return [f"- torch on the CPU, {sides.torch.get_num_threads()} threads"]
+  return [f"- {NO_TORCH}"] if sides.torch is None else []
 
 
 def _processor() -> str:

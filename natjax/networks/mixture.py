@@ -10,6 +10,8 @@ given one does.
 import jax
 import jax.numpy as jnp
 
+from natjax import primitives
+
 NONE, ID, SAME = range(3)  # Columns of theta.
 NAMES = ("none", "id", "same")
 
@@ -54,4 +56,4 @@ def mix(
     if y is not None:
       term = weights[column].astype(y.dtype) * y
       total = term if total is None else total + term
-  return total
+  return None if total is None else primitives.materialize(total)
