@@ -7,3 +7,7 @@ class InputError(ValueError):
   The command line prints the line and exits with 2. Every check that can fail
   because of what a user passed raises this, before anything is compiled.
   """
+
+
+class PeerLost(Exception):
+  """Another process of this run is gone; says what was seen of it."""

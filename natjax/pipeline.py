@@ -10,14 +10,12 @@ from collections.abc import Callable
 import dataclasses
 import functools
 import json
-import math
 import os
 import pathlib
 import platform
 import re
 import time
 from typing import Any
-import zlib
 
 import flax
 import jax
@@ -26,6 +24,7 @@ import numpy as np
 import optax
 
 from natjax import blocks as blocks_lib
+from natjax import budget as budget_lib
 from natjax import codec
 from natjax import cost as cost_lib
 from natjax import data as data_lib
@@ -34,6 +33,7 @@ from natjax import errors
 from natjax import memory
 from natjax import presets
 from natjax import runs
+from natjax import settings
 from natjax import spaces
 from natjax.methods import inference
 from natjax.methods import nat
@@ -41,10 +41,12 @@ from natjax.methods import natpp
 from natjax.methods import supervised
 from natjax.spaces import blocks as blocks_space
 from natjax.training import devices as devices_lib
+from natjax.training import distributed
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
 
 Architecture = codec.Architecture
+_DERIVED = "checkpoint/derived.json"  # The report of a search.
 METHODS: dict[str, type[nat.NAT]] = {"nat": nat.NAT, "natpp": natpp.NATpp}
 
 
@@ -155,16 +157,18 @@ class TrainJob:
     dataset: on what.
     config: how.
     place: in which skeleton or frame.
+    group: the processes that run it; the first reads and writes the files.
   """
 
   def __init__(self, architecture, dataset, config, *, seed, devices=None):
     self.architecture = codec.check(architecture)
     self.dataset = dataset
     self.config = supervised.check(config)
-    _check_finite(config)
+    settings.finite(config)
     _check_seed(seed, config.seeds)
     self.seed = seed
     self.devices = tuple(devices_lib.choose(devices))
+    self.group = distributed.Group(self.devices)
     self.place = supervised.place_of(
         config, self.architecture, num_classes=dataset.num_classes,
         image_size=dataset.train_images.shape[1])
@@ -192,7 +196,7 @@ class TrainJob:
     return {
         "kind": "train",
         "architecture": codec.to_dict(self.architecture),
-        **_describe_data(self.dataset),
+        **runs.describe_data(self.dataset),
         "train": dataclasses.asdict(self.config),
         "seed": self.seed,
         "devices": len(self.devices),
@@ -210,11 +214,12 @@ class TrainJob:
 
   def run(self, out, *, overwrite, listener) -> dict[str, Any]:
     """Runs or resumes the job in `out`."""
-    out = runs.open_run(out, self.describe(), overwrite=overwrite)
-    if (out / runs.RESULT).exists():
-      return runs.read_json(out / runs.RESULT)
-    metrics_lib.write_text(out / runs.ARCHITECTURE,
-                           codec.to_json(self.architecture) + "\n")
+    out, result = runs.open_job(self, out, overwrite=overwrite)
+    if result is not None:
+      return result
+    if self.group.first:
+      metrics_lib.write_text(out / runs.ARCHITECTURE,
+                             codec.to_json(self.architecture) + "\n")
     results = self.train_seeds(out, "network", listener)
     result = {
         **self.summary(results),
@@ -223,8 +228,9 @@ class TrainJob:
         "devices": [d.device_kind for d in self.devices],
         "seconds": round(sum(r["seconds"] for r in results), 1),
     }
-    drawing.save(out / "architecture.svg", self.architecture)
-    runs.write_json(out / runs.RESULT, result)
+    if self.group.first:
+      drawing.save(out / "architecture.svg", self.architecture)
+      runs.write_json(out / runs.RESULT, result)
     return result
 
   def summary(self, results) -> dict[str, Any]:
@@ -252,9 +258,11 @@ class TrainJob:
 
   def _train_one(self, method, record, out, name, seed, listener):
     folder = out / runs.NETWORKS / name
-    if (folder / runs.RESULT).exists():
-      return runs.read_json(folder / runs.RESULT)
-    folder.mkdir(parents=True, exist_ok=True)
+    result = runs.find_result(self.group, folder)
+    if result is not None:
+      return result
+    if self.group.first:
+      folder.mkdir(parents=True, exist_ok=True)
     preparation = _preparation(self.dataset, self.config.dtype,
                                cutout=self.config.cutout)
     began = time.monotonic()
@@ -263,8 +271,13 @@ class TrainJob:
         preparation=preparation, options=_options(
             listener, seed, self.devices, folder / "checkpoint",
             out / runs.METRICS, name))
+    return self.group.of_first(lambda: self._conclude(
+        method, record, folder, jax.device_put(state, self.devices[0]),
+        preparation, seed, began))
+
+  def _conclude(self, method, record, folder, state, preparation, seed, began):
+    """Tests a trained network and writes it; returns its result."""
     test = fit_lib.Split(self.dataset.test_images, self.dataset.test_labels)
-    state = jax.device_put(state, self.devices[0])
     accuracy = fit_lib.evaluate(
         record.evaluate, state, test, preparation=preparation,
         batch_size=max(self.config.batch_size, 128))
@@ -299,13 +312,14 @@ class TransformJob:
         self.space, "network", codec.check(architecture))
     self.dataset = dataset
     self.search = nat.check(search)
-    _check_finite(search)
+    settings.finite(search)
     try:
       self.train = TrainJob(
           self.architecture, dataset, train, seed=seed, devices=devices)
     except errors.InputError as e:
       raise errors.InputError(_of_final_training(str(e), train)) from e
     self.seed, self.devices = seed, self.train.devices
+    self.group = self.train.group
     devices_lib.check_batch(search.batch_size, len(self.devices))
     parts = data_lib.split(
         len(dataset.train_labels),
@@ -331,7 +345,7 @@ class TransformJob:
         "kind": "transform",
         "method": self.method,
         "architecture": codec.to_dict(self.architecture),
-        **_describe_data(self.dataset),
+        **runs.describe_data(self.dataset),
         "space": self.space.describe(),
         "search": dataclasses.asdict(self.search),
         "train": dataclasses.asdict(self.train.config),
@@ -358,9 +372,9 @@ class TransformJob:
 
   def run(self, out, *, overwrite, listener) -> dict[str, Any]:
     """Runs or resumes the job in `out`."""
-    out = runs.open_run(out, self.describe(), overwrite=overwrite)
-    if (out / runs.RESULT).exists():
-      return runs.read_json(out / runs.RESULT)
+    out, result = runs.open_job(self, out, overwrite=overwrite)
+    if result is not None:
+      return result
     transformed, report = self._transform(out, listener)
     after = TrainJob(
         transformed, self.dataset, self.train.config, seed=self.seed,
@@ -387,16 +401,19 @@ class TransformJob:
     networks = {id(r): r for rs in results.values() for r in rs}
     result["seconds"] = round(report["search_seconds"] + sum(
         r["seconds"] for r in networks.values()), 1)
-    drawing.save(out / "architecture.svg", self.architecture, transformed)
-    runs.write_json(out / runs.RESULT, result)
+    if self.group.first:
+      drawing.save(out / "architecture.svg", self.architecture, transformed)
+      runs.write_json(out / runs.RESULT, result)
     return result
 
   def _transform(self, out, listener):
     """Searches and derives; returns the architecture and the report."""
-    derived = out / "checkpoint" / "derived.json"
-    if derived.exists():
-      report = runs.read_json(derived)
-      return codec.read(out / runs.ARCHITECTURE), report
+    derived = out / _DERIVED
+    found = self.group.of_first(lambda: derived.exists() and (
+        codec.to_dict(codec.read(out / runs.ARCHITECTURE)),
+        runs.read_json(derived)))
+    if found:
+      return codec.from_dict(found[0]), found[1]
     began = time.monotonic()
     preparation = _preparation(self.dataset, self.search.dtype)
     state = fit_lib.fit(
@@ -404,7 +421,14 @@ class TransformJob:
         preparation=preparation, options=_options(
             listener, self.seed, self.devices, out / "checkpoint" / "search",
             out / runs.METRICS, "search"))
-    state = jax.device_put(state, self.devices[0])
+    transformed, report = self.group.of_first(
+        lambda: self._derive(jax.device_put(state, self.devices[0]), out,
+                             preparation, began),
+        refusals=(errors.InputError, budget_lib.NotMet))
+    return codec.from_dict(transformed), report
+
+  def _derive(self, state, out, preparation, began):
+    """Derives and writes; returns the architecture as JSON, and the report."""
     rng = jax.random.fold_in(jax.random.key(self.seed), 1)
     scoring_batch = self.search.batch_size
     predict = self._predict
@@ -419,21 +443,12 @@ class TransformJob:
                "search_seconds": round(time.monotonic() - began, 1)}
     metrics_lib.write_text(out / runs.ARCHITECTURE,
                            codec.to_json(transformed) + "\n")
-    runs.write_json(derived, report)
-    return transformed, report
+    runs.write_json(out / _DERIVED, report)
+    return codec.to_dict(transformed), report
 
   def _predict(self, state_and_cells, batch):
     state, cells = state_and_cells
     return self.nat.evaluate(state, batch, cells)
-
-
-def _check_finite(config):
-  """Refuses settings that no run survives (InputError)."""
-  for name, value in dataclasses.asdict(config).items():
-    if isinstance(value, float) and not math.isfinite(value):
-      option = name.replace("_", "-")
-      raise errors.InputError(
-          f"{option} is {value}; pass a finite number with --{option}")
 
 
 def _check_seed(seed, count):
@@ -462,19 +477,6 @@ def _preparation(dataset, dtype, *, cutout=0):
   return fit_lib.Preparation(
       tuple(map(float, dataset.mean)), tuple(map(float, dataset.std)),
       dataset.augmentation._replace(cutout=cutout), jnp.dtype(dtype))
-
-
-def _describe_data(dataset):
-  sizes = {"train": len(dataset.train_labels), "test": len(dataset.test_labels)}
-  # Two files of one name and size are different data.
-  content = 0
-  for array in (dataset.train_images, dataset.train_labels,
-                dataset.test_images, dataset.test_labels):
-    content = zlib.crc32(np.ascontiguousarray(array), content)
-  return {"dataset": dataset.name, "images": sizes, "crc32": content,
-          "image_size": int(dataset.train_images.shape[1]),
-          "classes": dataset.num_classes,
-          "augmentation": dataset.augmentation._asdict()}
 
 
 def _space(architecture, method, name, share):

@@ -13,6 +13,7 @@ import shutil
 from typing import Any
 from typing import NamedTuple
 import zipfile
+import zlib
 
 import flax.traverse_util
 import jax
@@ -25,6 +26,7 @@ from natjax import data as data_lib
 from natjax import errors
 from natjax import skeleton as skeleton_lib
 from natjax.networks import build as build_lib
+from natjax.training import distributed
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
 
@@ -141,6 +143,44 @@ def open_run(
     ) from e
   write_json(out / CONFIG, config)
   return out
+
+
+def find_result(
+    group: distributed.Group, folder: str | os.PathLike[str]
+) -> dict[str, Any] | None:
+  """What the first process of a group finds in a folder's `result.json`."""
+  path = pathlib.Path(folder) / RESULT
+  return group.of_first(lambda: read_json(path) if path.exists() else None)
+
+
+def open_job(
+    job: Any, out: str | os.PathLike[str], *, overwrite: bool
+) -> tuple[pathlib.Path, dict[str, Any] | None]:
+  """Opens the directory of a job of `pipeline`, in its first process.
+
+  Returns:
+    The path, and the job's result if it is there.
+
+  Raises:
+    InputError: in all processes, as `open_run`.
+  """
+  job.group.of_first(lambda: str(
+      open_run(out, job.describe(), overwrite=overwrite)))
+  return pathlib.Path(out), find_result(job.group, out)
+
+
+def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
+  """What `config.json` says of a data set; other images, other values."""
+  sizes = {"train": len(dataset.train_labels), "test": len(dataset.test_labels)}
+  # Two files of one name and size are different data.
+  content = 0
+  for array in (dataset.train_images, dataset.train_labels,
+                dataset.test_images, dataset.test_labels):
+    content = zlib.crc32(np.ascontiguousarray(array), content)
+  return {"dataset": dataset.name, "images": sizes, "crc32": content,
+          "image_size": int(dataset.train_images.shape[1]),
+          "classes": dataset.num_classes,
+          "augmentation": dataset.augmentation._asdict()}
 
 
 def _check_same(out, old, new):

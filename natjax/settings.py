@@ -1,5 +1,7 @@
 """Checks that the settings of all methods share; each raises InputError."""
 
+import dataclasses
+import math
 from typing import Any
 
 from natjax import errors
@@ -39,3 +41,12 @@ def other_samples(config: Any) -> None:
     raise errors.InputError(
         "baseline 'leave_one_out' needs other samples and samples is 1; pass"
         " --samples 2 or more, or another --baseline")
+
+
+def finite(config: Any) -> None:
+  """Refuses a float that is infinite or no number (InputError)."""
+  for name, value in dataclasses.asdict(config).items():
+    if isinstance(value, float) and not math.isfinite(value):
+      option = name.replace("_", "-")
+      raise errors.InputError(
+          f"{option} is {value}; pass a finite number with --{option}")

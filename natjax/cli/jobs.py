@@ -1,5 +1,7 @@
 """The commands that run long: transform and train."""
 
+import contextlib
+import dataclasses
 import math
 import pathlib
 import re
@@ -103,21 +105,27 @@ def _run_job(args, job, show) -> int:
   from natjax import runs
   from natjax.training import fit
 
+  first = job.group.first  # Of several processes, one shows what happens.
   if args.dry_run:
-    output.out.print_json(pipeline.to_json(
-        {"configuration": job.describe(), "estimate": job.estimate()}))
+    if first:
+      output.out.print_json(pipeline.to_json(
+          {"configuration": job.describe(), "estimate": job.estimate()}))
     return 0
-  runs.open_run(args.out, job.describe(), overwrite=args.overwrite)
-  output.print_head(job)
+  runs.open_job(job, args.out, overwrite=args.overwrite)
   interrupt = _Interrupt()
-  display = output.Display(args)
+  listener = pipeline.Listener(
+      should_stop=lambda: interrupt.asked,
+      checkpoint_seconds=args.checkpoint_seconds,
+      chunk_seconds=args.chunk_seconds)
+  display = contextlib.nullcontext()
+  if first:
+    output.print_head(job)
+    display = output.Display(args)
+    listener = dataclasses.replace(
+        listener, on_progress=display.progress, on_row=display.row)
   try:
     with interrupt, display:
-      result = job.run(args.out, overwrite=False, listener=pipeline.Listener(
-          on_progress=display.progress, on_row=display.row,
-          should_stop=lambda: interrupt.asked,
-          checkpoint_seconds=args.checkpoint_seconds,
-          chunk_seconds=args.chunk_seconds))
+      result = job.run(args.out, overwrite=False, listener=listener)
   except fit.Interrupted:
     output.err.print("Interrupted and saved; the same command resumes it from"
                      f" {args.out}.")
@@ -125,7 +133,8 @@ def _run_job(args, job, show) -> int:
   except fit.NotFinite as e:
     sys.stderr.write(f"natjax: {e}\n")
     return 1
-  show(result, args.out)
+  if first:
+    show(result, args.out)
   return 0
 
 

@@ -9,6 +9,7 @@ from natjax import errors
 from natjax.cli import benchmark
 from natjax.cli import inspection
 from natjax.cli import jobs
+from natjax.cli import processes
 
 _HELP = {
     "transform": "replace an architecture's operations by cheaper ones (NAT,"
@@ -48,7 +49,7 @@ def make_parser() -> Parser:
     sub.set_defaults(run=run)
     return sub
 
-  transform = add("transform", jobs.run_transform)
+  transform = add("transform", processes.joined(jobs.run_transform))
   transform.add_argument("architecture", metavar="ARCH")
   transform.add_argument("--method", default="nat",
                          choices=tuple(pipeline.METHODS))
@@ -63,7 +64,7 @@ def make_parser() -> Parser:
   _add_settings(transform, supervised.TrainConfig, "train-",
                 "final training of both networks")
 
-  train = add("train", jobs.run_train)
+  train = add("train", processes.joined(jobs.run_train))
   train.add_argument("architecture", metavar="ARCH")
   _add_run_flags(train)
   _add_settings(train, supervised.TrainConfig, "", "training")
@@ -125,7 +126,8 @@ def _add_run_flags(parser):
                       " named after the command's arguments")
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--devices", type=int, metavar="N",
-                      help="how many to use (default: all)")
+                      help="how many to use (default: all; not for several"
+                      " processes)")
   parser.add_argument("--overwrite", action="store_true",
                       help="remove the run in --out and start anew")
   parser.add_argument("--dry-run", action="store_true",
@@ -136,6 +138,7 @@ def _add_run_flags(parser):
                       metavar="S", help="time between looks at the run")
   parser.add_argument("--tensorboard", action="store_true",
                       help="also write the metrics for TensorBoard")
+  processes.add_flags(parser)
 
 
 def _add_settings(parser, config_class, prefix, title):

@@ -26,6 +26,8 @@ class Phase(NamedTuple):
       the run.
     metrics: the names of the metrics.
     augment: whether its images are augmented.
+    observe: `(state, epoch) -> values`, called on the host after each epoch;
+      the values, which may be lists, join the phase's row of metrics.
   """
 
   name: str
@@ -33,6 +35,7 @@ class Phase(NamedTuple):
   update: Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]
   metrics: tuple[str, ...]
   augment: bool = True
+  observe: Callable[[State, int], dict[str, Any]] | None = None
 
 
 class Stage(NamedTuple):

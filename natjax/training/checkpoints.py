@@ -18,6 +18,7 @@ from typing import NamedTuple
 import zlib
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from natjax import errors
@@ -49,17 +50,29 @@ class Position(NamedTuple):
 class Checkpoints:
   """Saves and restores (state, position) in a folder; keeps the last two."""
 
-  def __init__(self, folder: str | os.PathLike[str]):
+  def __init__(
+      self, folder: str | os.PathLike[str], *, alone: bool = False
+  ):
+    """Args:
+      folder: made if it is not there.
+      alone: whether this is process 0 of several, which does not wait for the
+        others. Orbax then takes host arrays only.
+    """
+    self._alone = alone
     self._folder = pathlib.Path(folder).absolute()
+    self._folder.mkdir(parents=True, exist_ok=True)
     # Orbax warns of every default it takes; none of it concerns a user.
     logging.getLogger("absl").setLevel(logging.ERROR)
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=2, create=True, enable_async_checkpointing=False,
-        cleanup_tmp_directories=True)
+        max_to_keep=2, create=False, enable_async_checkpointing=False,
+        cleanup_tmp_directories=True,
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=0, active_processes={0} if alone else None))
     self._manager = ocp.CheckpointManager(self._folder, options=options)
 
   def save(self, state: Any, position: Position) -> None:
     """Writes a checkpoint; returns when it is complete."""
+    state = self._on_host(state)
     latest = self._manager.latest_step()
     number = 0 if latest is None else latest + 1
     self._manager.save(number, args=ocp.args.Composite(
@@ -88,12 +101,20 @@ class Checkpoints:
     if not sealed:
       return None
     number = max(sealed)
-    self._check(number, like)
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    plain = self._on_host(like)
+    self._check(number, plain)
+    abstract = plain if self._alone else jax.tree.map(
+        ocp.utils.to_shape_dtype_struct, plain)
     restored = self._manager.restore(number, args=ocp.args.Composite(
         state=ocp.args.StandardRestore(abstract),
         position=ocp.args.JsonRestore()))
-    return restored["state"], Position(**restored["position"])
+    state = restored["state"]
+    if self._alone:
+      state = jax.tree.map(_as_key, state, like)
+    return state, Position(**restored["position"])
+
+  def _on_host(self, tree):
+    return jax.tree.map(_to_numpy, tree) if self._alone else tree
 
   def _seal(self, number):
     return self._folder / f"{number}.seal"
@@ -133,3 +154,17 @@ def _structure(state):
   """What a state is made of: path, shape and dtype of every array."""
   return [[jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)]
           for path, leaf in jax.tree_util.tree_leaves_with_path(state)]
+
+
+def _is_key(x):
+  return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _to_numpy(x):
+  return np.asarray(jax.random.key_data(x) if _is_key(x) else x)
+
+
+def _as_key(x, like):
+  if not _is_key(like):
+    return x
+  return jax.random.wrap_key_data(x, impl=jax.random.key_impl(like))

@@ -52,14 +52,20 @@ def configure_compilation(
 
 
 def choose(count: int | None = None) -> list[jax.Device]:
-  """The first `count` local devices; None is all of them.
+  """The first `count` devices; None is all of them.
+
+  Of several processes that were joined (`distributed`), all devices of all.
 
   Raises:
-    InputError: there are fewer.
+    InputError: there are fewer, or a number is given to several processes.
   """
+  if count in (None, jax.device_count()):
+    return jax.devices()
+  if jax.process_count() > 1:
+    raise errors.InputError(
+        f"devices is {count}, and several processes use all devices of all,"
+        f" here {jax.device_count()}; leave --devices out")
   available = jax.local_devices()
-  if count is None:
-    return available
   if not 1 <= count <= len(available):
     raise errors.InputError(
         f"devices is {count} and this machine has {len(available)}; give a"
@@ -97,20 +103,62 @@ def spread(
   Args:
     function: written against the axis name; its results must be equal on all
       devices.
-    devices: D of them.
+    devices: D of them. Where they belong to several processes, all of these
+      call the result, with the same arguments.
     sharded: per argument, whether it has a leading axis [D] to be divided; the
       others are replicated.
     donate: arguments whose memory may be reused; the caller's arrays are
       deleted.
   """
-  return jax.pmap(
+  mapped = jax.pmap(
       function, axis_name=base.AXIS, devices=devices,
       in_axes=tuple(0 if s else None for s in sharded), out_axes=None,
       donate_argnums=tuple(donate))
+  if _is_local(devices):
+    return mapped
+  # Every process passes what its own devices take.
+  mine = [i for i, d in enumerate(devices)
+          if d.process_index == jax.process_index()]
+
+  def call(*args):
+    return mapped(*(x[np.asarray(mine)] if s else replicate(x, devices)
+                    for x, s in zip(args, sharded, strict=True)))
+
+  return call
+
+
+def _is_local(devices):
+  return all(d.process_index == jax.process_index() for d in devices)
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
-  """Puts a copy of every array on every device."""
+  """Puts a copy of every array on every device.
+
+  Where the devices belong to several processes, all of these call it, with
+  equal arrays.
+  """
   mesh = jax.sharding.Mesh(np.asarray(devices), (base.AXIS,))
   sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  return jax.device_put(tree, sharding)
+  if _is_local(devices):
+    return jax.device_put(tree, sharding)
+  return jax.tree.map(lambda x: _on_all(x, sharding), tree)
+
+
+def _on_all(x, sharding):
+  """Replicates over processes; `device_put` would first compare all arrays."""
+  if isinstance(x, jax.Array):
+    if not x.is_fully_addressable:
+      return x  # It came from here.
+    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+      return jax.random.wrap_key_data(
+          _on_all(jax.random.key_data(x), sharding),
+          impl=jax.random.key_impl(x))
+  x = np.asarray(x)
+  return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+
+def fetch(tree: Any) -> Any:
+  """Replicated arrays as this process has them; others stay as they are."""
+  return jax.tree.map(
+      lambda x: x if getattr(x, "is_fully_addressable", True)
+      else x.addressable_data(0), tree)

@@ -1,0 +1,107 @@
+"""Which images stand in which step, and how they come to the devices."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+import zlib
+
+import numpy as np
+
+from natjax import errors
+from natjax.training import records
+
+
+def entropy(seed: int, *names: Any) -> list[int]:
+  """Entropy of a host generator for (seed, names)."""
+  return [seed, *(zlib.crc32(str(name).encode()) for name in names)]
+
+
+def epoch_order(
+    size: int, batch_size: int, num_devices: int, entropy: Sequence[int]
+) -> np.ndarray:
+  """i32[D, steps, B / D]: the images of every step, a random permutation.
+
+  The last images, which do not fill a batch, are left out.
+  """
+  steps = size // batch_size
+  order = np.random.default_rng(entropy).permutation(size)
+  order = order[:steps * batch_size].astype(np.int32)
+  order = order.reshape(steps, num_devices, batch_size // num_devices)
+  return np.ascontiguousarray(order.transpose(1, 0, 2))
+
+
+def check_splits(
+    splits: Mapping[str, records.Split], batch_size: int
+) -> None:
+  """Refuses a split that is smaller than a batch (InputError)."""
+  for name, split in splits.items():
+    if len(split.labels) < batch_size:
+      raise errors.InputError(
+          f"the {name} split has {len(split.labels)} images, fewer than a batch"
+          f" of {batch_size}; give a smaller --batch-size or more images")
+
+
+class Data:
+  """One split on the devices, whole or streamed.
+
+  Attributes:
+    size: N, its images.
+    steps: of an epoch.
+    most: steps that a chunk may have.
+  """
+
+  def __init__(
+      self,
+      split: records.Split,
+      batch_size: int,
+      *,
+      share: Callable[[Any], Any],
+      resident_bytes: int,
+      runs: int = 1,
+  ):
+    """Args:
+      split: the images.
+      batch_size: of one run, over all its devices.
+      share: puts arrays on all devices.
+      resident_bytes: a larger split is streamed.
+      runs: that walk the split at once, each in its own order.
+    """
+    self._split, self._share = split, share
+    self._per_step = batch_size * runs
+    self.size = len(split.labels)
+    self.steps = self.most = self.size // batch_size
+    self._resident = None
+    if split.images.nbytes <= resident_bytes:
+      self._resident = share((split.images, split.labels.astype(np.int32)))
+    else:
+      per_step = split.images[0].nbytes * self._per_step
+      self.most = int(np.clip(resident_bytes // per_step, 1, self.steps))
+
+  def chunk(
+      self, order: np.ndarray, start: int, stop: int
+  ) -> tuple[Any, Any, np.ndarray, int]:
+    """The images of the steps from start to stop.
+
+    Args:
+      order: i32[R, steps, B], rows of the split for every step.
+      start: first step.
+      stop: one behind the last.
+
+    Returns:
+      Images and labels on the devices; i32[R, T, B], rows of them for every
+      step; the step of which `[:, 0]` is.
+    """
+    if self._resident is not None:
+      return (*self._resident, order, 0)
+    rows = order[:, start:stop]
+    images = self._split.images[rows.reshape(-1)]
+    labels = self._split.labels[rows.reshape(-1)].astype(np.int32)
+    # Shapes stay the same in every chunk, so that nothing compiles anew.
+    spare = (self.most - (stop - start)) * self._per_step
+    images = np.concatenate([images, np.zeros((spare, *images.shape[1:]),
+                                              images.dtype)])
+    labels = np.concatenate([labels, np.zeros(spare, np.int32)])
+    full = np.zeros((order.shape[0], self.most, order.shape[2]), np.int32)
+    full[:, :stop - start] = np.arange(rows.size, dtype=np.int32).reshape(
+        rows.shape)
+    images, labels = self._share((images, labels))
+    return images, labels, full, start

@@ -1,0 +1,124 @@
+"""Connections by which processes hear of each other's end.
+
+Process 0 listens, and each of the others connects to it. A process that ends,
+however it ends, closes its connections, so that the other side hears of it at
+once; a host that vanished, or a process that hangs as a whole, falls silent.
+Process 0 tells the others what it heard.
+"""
+
+from collections.abc import Callable, Mapping
+import contextlib
+import selectors
+import socket
+import threading
+import time
+
+SILENCE_SECONDS = 30  # After which a process is taken for gone.
+_BEAT_SECONDS = 1
+
+
+def listen() -> socket.socket:
+  """Opens a port of the system's choice, on all addresses."""
+  if socket.has_dualstack_ipv6():
+    return socket.create_server(
+        ("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+  return socket.create_server(("", 0))
+
+
+def accept(
+    server: socket.socket, count: int, token: str, seconds: float
+) -> dict[int, socket.socket]:
+  """Waits for `count` others that know the token; closes the server.
+
+  Returns:
+    Their connections, by their numbers.
+
+  Raises:
+    OSError: they have not come in time.
+  """
+  found = {}
+  deadline = time.monotonic() + seconds
+  with server:
+    while len(found) < count:
+      server.settimeout(max(deadline - time.monotonic(), 0.01))
+      link, _ = server.accept()
+      link.settimeout(5)
+      try:
+        with link.makefile() as lines:
+          said, number = lines.readline().split()
+      except (OSError, ValueError):
+        said = None
+      if said == token:
+        found[int(number)] = link
+      else:
+        link.close()  # A stranger.
+  return found
+
+
+def connect(
+    host: str, port: int, token: str, number: int, seconds: float
+) -> dict[int, socket.socket]:
+  """Connects to process 0 as process `number` (OSError)."""
+  link = socket.create_connection((host, port), timeout=seconds)
+  link.sendall(f"{token} {number}\n".encode())
+  return {0: link}
+
+
+class Watch:
+  """Watches connections in a thread of its own."""
+
+  def __init__(
+      self,
+      links: Mapping[int, socket.socket],
+      on_lost: Callable[[str], None],
+  ):
+    """Args:
+      links: by the numbers of the processes at their other ends.
+      on_lost: called once, with what was heard.
+    """
+    self._links, self._on_lost = dict(links), on_lost
+    self._quiet = threading.Event()
+    for link in self._links.values():
+      link.setblocking(False)
+    threading.Thread(target=self._run, daemon=True).start()
+
+  def end(self) -> None:
+    """From now on processes may end."""
+    self._quiet.set()
+
+  def _run(self):
+    heard = None
+    heard_at = dict.fromkeys(self._links, time.monotonic())
+    with selectors.DefaultSelector() as selector:
+      for number, link in self._links.items():
+        selector.register(link, selectors.EVENT_READ, number)
+      while heard is None and not self._quiet.is_set():
+        for key, _ in selector.select(_BEAT_SECONDS):
+          heard = heard or self._receive(key.fileobj, key.data)
+          heard_at[key.data] = time.monotonic()
+        for number, at in heard_at.items():
+          if time.monotonic() - at > SILENCE_SECONDS:
+            heard = heard or (
+                f"no sign of process {number} for {SILENCE_SECONDS} s")
+        self._send(b".")
+    if heard is not None and not self._quiet.is_set():
+      if 0 not in self._links:
+        self._send(f"{heard}\n".encode())
+      self._on_lost(heard)
+
+  def _receive(self, link, number):
+    """What a process says of another one, or that it has ended itself."""
+    try:
+      said = link.recv(4096)
+    except BlockingIOError:
+      return None
+    except OSError:
+      said = b""
+    if not said:
+      return f"process {number} has ended"
+    return said.decode(errors="replace").strip(".\n") or None
+
+  def _send(self, message):
+    for link in self._links.values():
+      with contextlib.suppress(OSError):  # What is wrong, `_receive` hears.
+        link.send(message)

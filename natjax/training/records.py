@@ -1,0 +1,99 @@
+"""What training takes and tells: splits, preparation, options, progress."""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import os
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from natjax import data as data_lib
+from natjax.training import metrics as metrics_lib
+
+
+class Interrupted(Exception):
+  """The run was asked to stop; its checkpoint is written."""
+
+
+class NotFinite(Exception):
+  """A step's metrics were not finite; the last good checkpoint is kept."""
+
+
+class Split(NamedTuple):
+  """Images u8[N, H, W, 3] and labels i32[N], on the host."""
+
+  images: np.ndarray
+  labels: np.ndarray
+
+
+class Preparation(NamedTuple):
+  """How images are brought to what a network sees.
+
+  Attributes:
+    mean: per channel, of pixels in [0, 1].
+    std: likewise.
+    augmentation: applied where a phase asks for it.
+    dtype: of the images.
+  """
+
+  mean: tuple[float, float, float]
+  std: tuple[float, float, float]
+  augmentation: data_lib.Augmentation
+  dtype: Any = jnp.float32
+
+  def __call__(
+      self, rng: jax.Array, images: jax.Array, *, train: bool
+  ) -> jax.Array:
+    """u8[B, H, W, 3] -> [B, H, W, 3], normalised, augmented if `train`."""
+    return data_lib.prepare(
+        rng, images, self.mean, self.std, self.augmentation, train=train,
+        dtype=self.dtype)
+
+
+class Progress(NamedTuple):
+  """Where the run stands, and the phase's mean metrics ({} before any)."""
+
+  run: str
+  stage: str
+  phase: str
+  epoch: int
+  epochs: int
+  step: int
+  steps: int
+  done: float  # Share of the whole run, by steps, in [0, 1].
+  metrics: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How `fit` runs, apart from what it runs.
+
+  Attributes:
+    seed: of everything random.
+    devices: to spread over; None is all, those of other processes included.
+    checkpoint_dir: None writes no checkpoints.
+    metrics_path: of `metrics.jsonl`; None writes none.
+    run: name of the run in rows and progress.
+    on_progress: called before a phase's first chunk and after every chunk.
+    on_row: called with every row of metrics.
+    should_stop: asked after every chunk; if true the run saves and raises
+      `Interrupted`.
+    chunk_seconds: how long a chunk takes, about.
+    checkpoint_seconds: least time between checkpoints.
+    resident_bytes: splits that are larger are streamed to the device.
+  """
+
+  seed: int = 0
+  devices: Sequence[jax.Device] | None = None
+  checkpoint_dir: str | os.PathLike[str] | None = None
+  metrics_path: str | os.PathLike[str] | None = None
+  run: str = "run"
+  on_progress: Callable[[Progress], None] = lambda progress: None
+  on_row: Callable[[metrics_lib.Row], None] | None = None
+  should_stop: Callable[[], bool] = lambda: False
+  chunk_seconds: float = 10.0
+  checkpoint_seconds: float = 60.0
+  resident_bytes: int = 2**32

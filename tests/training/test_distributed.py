@@ -1,0 +1,171 @@
+"""Two processes train as one; one is killed, the other says so and ends."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from natjax import cli
+from natjax import errors
+from natjax.training import distributed
+
+SETTINGS = [
+    "train", "vgg-cell", "--dataset", "digits", "--preset", "demo",
+    "--image-size", "8", "--init-channels", "2", "--cells", "2",
+    "--epochs", "6", "--batch-size", "64", "--seeds", "1", "--no-auxiliary",
+    # A checkpoint after every chunk, and chunks of a few steps.
+    "--checkpoint-seconds", "0", "--chunk-seconds", "0.1",
+]
+
+
+def free_port():
+  with socket.socket() as s:
+    s.bind(("", 0))
+    return s.getsockname()[1]
+
+
+def start(out, cache, *, count=2):
+  """Starts the processes of one run, as a user does."""
+  address = f"localhost:{free_port()}"
+  environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "true",
+                 "JAX_COMPILATION_CACHE_DIR": str(cache),
+                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+  return [subprocess.Popen(
+      [sys.executable, "-m", "natjax.cli", *SETTINGS, "--out", str(out),
+       "--coordinator", address, "--num-processes", str(count),
+       "--process-id", str(i)],
+      env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+      text=True, start_new_session=True) for i in range(count)]
+
+
+def finish(processes):
+  for process in processes:
+    _, text = process.communicate(timeout=300)
+    assert process.returncode == 0, text[-3000:]
+
+
+def rows(out):
+  path = out / "metrics.jsonl"
+  found = [json.loads(line) for line in path.read_text().splitlines()
+           if line.endswith("}")] if path.exists() else []
+  for row in found:
+    row.pop("seconds")
+  return found
+
+
+def outcome(out):
+  (folder,) = out.glob("networks/*")
+  with np.load(folder / "weights.npz") as f:
+    weights = {key: f[key] for key in f.files}
+  result = json.loads((out / "result.json").read_text())
+  return weights, result["accuracy"], rows(out)
+
+
+def kill(processes, victim, reached):
+  """Kills one when `reached`; returns the other's last words and seconds."""
+  deadline = time.monotonic() + 200
+  while not reached():
+    ended = [p for p in processes if p.poll() is not None]
+    assert not ended, ended[0].communicate()[1][-3000:]
+    assert time.monotonic() < deadline
+    time.sleep(0.005)
+  os.killpg(processes[victim].pid, signal.SIGKILL)
+  began = time.monotonic()
+  survivor = processes[1 - victim]
+  _, text = survivor.communicate(timeout=120)
+  seconds = time.monotonic() - began
+  processes[victim].communicate()
+  assert survivor.returncode == 4, text[-3000:]
+  return text, seconds
+
+
+def test_two_processes_train_as_one_and_one_does_not_outlive_the_other(
+    tmp_path, capsys):
+  cache, whole, killed = (tmp_path / n for n in ("cache", "whole", "killed"))
+  finish(start(whole, cache))
+
+  # Two devices of one process do the same.
+  alone = tmp_path / "alone"
+  assert cli.main([*SETTINGS, "--out", str(alone), "--devices", "2"]) == 0
+  expected, found = rows(alone), rows(whole)
+  assert len(found) == len(expected) == 6
+  for a, b in zip(expected, found, strict=True):
+    assert {k: v for k, v in b.items() if k not in ("loss", "accuracy")} == {
+        k: v for k, v in a.items() if k not in ("loss", "accuracy")}
+    np.testing.assert_allclose([b["loss"], b["accuracy"]],
+                               [a["loss"], a["accuracy"]], rtol=1e-4)
+
+  # First process 1 is killed, then the coordinator.
+  for victim in (1, 0):
+    before = len(rows(killed))
+    text, seconds = kill(start(killed, cache), victim,
+                         lambda n=before: len(rows(killed)) > n)
+    with capsys.disabled():
+      print(f" process {victim} killed: {seconds:.1f} s", end="", flush=True)
+    assert seconds < 120
+    said = [line for line in text.splitlines() if line.startswith("natjax: ")]
+    assert len(said) == 1, text[-3000:]
+    assert "another process of this run is gone" in said[0]
+    assert "same command" in said[0]
+    assert len(rows(killed)) < 6
+  finish(start(killed, cache))
+  weights, accuracy, metrics = outcome(killed)
+  expected, same_accuracy, same_metrics = outcome(whole)
+  assert (accuracy, metrics) == (same_accuracy, same_metrics)
+  assert weights.keys() == expected.keys()
+  for key in weights:
+    np.testing.assert_array_equal(weights[key], expected[key], err_msg=key)
+
+
+def test_refused_input_ends_all_processes_alike(tmp_path):
+  (tmp_path / "mine.txt").write_text("not a run")
+  for process in start(tmp_path, tmp_path / "cache"):
+    _, text = process.communicate(timeout=100)
+    assert process.returncode == 2, text
+    assert "holds no run of natjax" in text.splitlines()[-1]
+
+
+@pytest.mark.parametrize("flags,message", [
+    (["--coordinator", "localhost:1234"], "all three"),
+    (["--num-processes", "2", "--process-id", "0"], "all three"),
+    (["--coordinator", "auto", "--process-id", "0"], "leave --num-processes"),
+    (["--coordinator", "localhost", "--num-processes", "2", "--process-id",
+      "0"], "HOST:PORT"),
+    (["--coordinator", "h:1", "--num-processes", "2", "--process-id", "2"],
+     r"\[0, 1\]"),
+    (["--coordinator", "h:1", "--num-processes", "0", "--process-id", "0"],
+     "at least 1"),
+    (["--coordinator", "h:1", "--num-processes", "2", "--process-id", "1",
+      "--devices", "1"], "leave --devices out"),
+])
+def test_flags_that_do_not_fit_are_refused(flags, message, tmp_path, capsys):
+  out = tmp_path / "run"
+  assert cli.main([*SETTINGS, "--out", str(out), *flags]) == 2
+  text = capsys.readouterr().err
+  assert text.startswith("natjax: ") and text.count("\n") == 1
+  assert re.search(message, text), text
+  assert not out.exists()
+
+
+def test_a_port_that_is_taken_is_refused():
+  with socket.socket() as s:
+    s.bind(("", 0))
+    s.listen()
+    port = s.getsockname()[1]
+    with pytest.raises(errors.InputError, match=f"port {port}"):
+      distributed.check(f"localhost:{port}", 2, 0)
+
+
+def test_a_group_of_one_asks_nobody():
+  group = distributed.Group(jax.local_devices())
+  assert (group.size, group.first) == (1, True)
+  assert group.gather(3) == [3]
+  assert group.of_first(lambda: "mine") == "mine"
