@@ -70,10 +70,14 @@ def joined(run: Callable[..., int]) -> Callable[..., int]:
           f"devices is {args.devices}, and several processes use all devices of"
           " all; leave --devices out")
     devices.configure_compilation()
-    distributed.join(
-        args.coordinator, args.num_processes, args.process_id, on_lost=_end)
+
+    def join_and_run():
+      distributed.join(
+          args.coordinator, args.num_processes, args.process_id, on_lost=_end)
+      return run(args)
+
     try:
-      code = exit_code(lambda: run(args))
+      code = exit_code(join_and_run)
     except Exception:
       traceback.print_exc()
       code = 1

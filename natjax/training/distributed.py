@@ -121,6 +121,7 @@ def join(
 
   Raises:
     InputError: jax cannot find the others by itself.
+    errors.PeerLost: they cannot be connected to.
   """
   _slow_aborts()
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -143,6 +144,8 @@ def join(
         f"coordinator is {coordinator}, and jax found no other processes here"
         f" ({e}); give --coordinator HOST:PORT, --num-processes N and"
         " --process-id I") from e
+  except OSError as e:
+    raise errors.PeerLost(f"no connection to the other processes: {e}") from e
   finally:
     late.cancel()
 
@@ -213,6 +216,8 @@ def abandon(seconds: float = 5.0) -> None:
   Args:
     seconds: to wait for them.
   """
+  if _watch is None:
+    return
   _watch.end()
   with contextlib.suppress(jax.errors.JaxRuntimeError):
     _state().client.wait_at_barrier("natjax/abandon", int(1000 * seconds))

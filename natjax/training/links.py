@@ -7,6 +7,7 @@ Process 0 tells the others what it heard.
 """
 
 from collections.abc import Callable, Mapping
+import contextlib
 import selectors
 import socket
 import threading
@@ -43,7 +44,8 @@ def accept(
       link, _ = server.accept()
       link.settimeout(5)
       try:
-        said, number = link.makefile().readline().split()
+        with link.makefile() as lines:
+          said, number = lines.readline().split()
       except (OSError, ValueError):
         said = None
       if said == token:
@@ -118,7 +120,5 @@ class Watch:
 
   def _send(self, message):
     for link in self._links.values():
-      try:
+      with contextlib.suppress(OSError):  # What is wrong, `_receive` hears.
         link.send(message)
-      except OSError:
-        pass  # What is wrong is heard by receiving.
