@@ -15,7 +15,6 @@ from natjax import cost
 from natjax import domains
 from natjax import skeleton
 from natjax import spaces
-from natjax.networks import supernet
 from natjax.policies import sampling
 
 PLACES = (skeleton.Skeleton(), skeleton.DEFAULTS["imagenet"])
@@ -38,12 +37,6 @@ def test_parameters_of_the_published_policy():
   params = jax.eval_shape(
       domain(published=True).init_policy, jax.random.key(0))
   assert size(params) == 322750
-
-
-def test_parameters_of_the_published_supernet():
-  net = supernet.Supernet(
-      spaces.get("natpp"), skeleton.Skeleton(init_channels=20, cells=8))
-  assert size(jax.eval_shape(net.init, jax.random.key(0))) == 15024550
 
 
 @functools.cache

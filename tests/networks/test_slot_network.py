@@ -63,11 +63,11 @@ def both(net, apply, variables, genotype, x, *, train):
   arrays = architecture.genotype_arrays(genotype, net.space.candidates)
   found, stats = apply(variables, arrays, x, train=train)
   if train:
-    (expected, _), mutated = plain.apply(
+    (expected, _), mutated = jax.jit(lambda own, x: plain.apply(
         own, x, train=True, mutable=["batch_stats"], drop_path=0.0,
-        rngs={"drop_path": jax.random.key(0)})
+        rngs={"drop_path": jax.random.key(0)}))(own, x)
   else:
-    (expected, _), mutated = plain.apply(own, x), own
+    (expected, _), mutated = jax.jit(plain.apply)(own, x), own
   after = net.extract({**variables, "batch_stats": stats}, genotype)
   return (found, after["batch_stats"]), (expected, mutated["batch_stats"]), own
 
