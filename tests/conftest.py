@@ -21,17 +21,11 @@ devices.configure_compilation()
 jax.config.update("jax_enable_compilation_cache", False)
 jax.config.update("jax_num_cpu_devices", 4)
 
-<<<<<<< HEAD
-# Files of few tests that take minutes; at the end one process would wait.
-LONG = ("test_kill_and_resume.py", "test_distributed.py",
-        "test_readme.py", "test_benchmark.py",
-        "test_random_architectures.py", "test_block_network.py")
-=======
 # Files that take half a minute and more; at the end one process would wait.
-LONG = ("test_kill_and_resume.py", "test_readme.py", "test_benchmark.py",
-        "test_random_architectures.py", "test_cli.py", "test_nat.py",
-        "test_supernet.py")
->>>>>>> wt_zoo
+LONG = ("test_kill_and_resume.py", "test_distributed.py", "test_readme.py",
+        "test_benchmark.py", "test_random_architectures.py", "test_cli.py",
+        "test_nat.py", "test_supernet.py", "test_pipeline_differentiable.py",
+        "test_differentiable.py", "test_mixture.py")
 
 
 def pytest_collection_modifyitems(items):
