@@ -109,6 +109,25 @@ def test_stopped_anywhere_and_resumed_it_ends_in_the_same_bits(
         np.testing.assert_array_equal(a[key], b[key])
 
 
+def test_seeds_train_at_once_on_devices_of_their_own(tmp_path):
+  at_once = job(devices=2, compare=False)
+  assert at_once.describe()["seeds_together"] == "spread"
+  out = tmp_path / "run"
+  result = at_once.run(out, overwrite=False, listener=pipeline.Listener())
+  assert [row["seed"] for row in result["seeds"]] == [0, 1]
+  assert (out / "checkpoint" / "theta" / "0-1").is_dir()
+  rows = [json.loads(line)
+          for line in (out / "metrics.jsonl").read_text().splitlines()]
+  theta = {run: [row["theta"] for row in rows if row["run"] == run]
+           for run in ("theta-0", "theta-1")}
+  assert all(len(t) == 2 for t in theta.values())
+  assert theta["theta-0"] != theta["theta-1"]
+  for seed in (0, 1):  # Each derives from a theta of its own.
+    report = runs.read_json(
+        out / "networks" / f"transformed-{seed}" / "derived.json")
+    assert report["theta"] == theta[f"theta-{seed}"][-1]
+
+
 def test_estimate_and_description():
   found = job().estimate()
   extra = found["search"]["params"] - found["train"]["params"]

@@ -1,10 +1,12 @@
 """What all jobs share: who listens, what is checked, how files describe it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import json
+import pathlib
 import platform
 import re
+import time
 from typing import Any
 
 import flax
@@ -14,8 +16,10 @@ import optax
 
 from natjax import data as data_lib
 from natjax import errors
+from natjax.methods import base
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
+from natjax.training import seeds as seeds_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +64,53 @@ def of_final_training(message: str, config: Any) -> str:
   """Names the options in an error as `natjax transform` does."""
   names = "|".join(f.name.replace("_", "-") for f in dataclasses.fields(config))
   return re.sub(rf"--(no-)?({names})\b", r"--\1train-\2", message)
+
+
+def fit_all(
+    job: Any,
+    method: base.Method,
+    runs: Mapping[int, str],
+    checkpoint: Callable[[int], pathlib.Path],
+    together: pathlib.Path,
+    metrics_path: pathlib.Path,
+    listener: Listener,
+) -> Iterator[tuple[int, base.State, float]]:
+  """Trains one network for several seeds.
+
+  Yields a seed, its final state, and the seconds that it took, in order. In one
+  program where that is cheaper (`seeds.seeds_together`): then all are
+  trained before the first is yielded, each on one device.
+
+  Args:
+    job: a `TrainJob`.
+    method: what to run.
+    runs: per seed, its run's name.
+    checkpoint: `(seed) -> path`, for seeds one by one.
+    together: folder for the checkpoints of seeds at once.
+    metrics_path: of `metrics.jsonl`.
+    listener: who hears of the course.
+  """
+  if not runs:
+    return
+  shared = {"batch_size": job.config.batch_size,
+            "preparation": job.task.preparation}
+  splits = {"train": job.split}
+  if job.way == "one by one":
+    for seed, name in runs.items():
+      began = time.monotonic()
+      state = fit_lib.fit(method, splits, **shared, options=options(
+          listener, seed, job.devices, checkpoint(seed), metrics_path, name))
+      yield seed, state, time.monotonic() - began
+    return
+  began = time.monotonic()
+  lanes = 1 if job.way == "spread" else -(-len(runs) // len(job.devices))
+  states = seeds_lib.fit_seeds(
+      method, splits, seeds=tuple(runs), runs=tuple(runs.values()), **shared,
+      lanes=lanes, options=options(
+          listener, 0, job.devices, together, metrics_path, ""))
+  each = (time.monotonic() - began) / len(runs)
+  yield from ((seed, state, each)
+              for seed, state in zip(runs, states, strict=True))
 
 
 def options(

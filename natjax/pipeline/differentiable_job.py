@@ -2,7 +2,10 @@
 
 For every seed the given network is trained, and beside it the same network with
 theta, which is derived on the way and trained to its end (`methods.
-differentiable`). Every seed has an architecture of its own.
+differentiable`). Every seed has an architecture of its own. Seeds may train at
+once until they derive (`seeds.seeds_together`), each on one device; from then
+on they follow each other, each on all devices. The two stages are two runs of
+the engine, since shapes change between them.
 """
 
 import dataclasses
@@ -25,6 +28,7 @@ from natjax.methods import simclr as simclr_lib
 from natjax.methods import supervised
 from natjax.pipeline import common
 from natjax.pipeline import train_job
+from natjax.training import devices as devices_lib
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
 
@@ -81,6 +85,8 @@ class DifferentiableJob:
           common.of_final_training(str(e), train)) from e
     self.dataset, self.seed = dataset, seed
     self.devices, self.group = self.train.devices, self.train.group
+    # The derived networks have all devices, also where seeds share them before.
+    devices_lib.check_batch(train.batch_size, len(self.devices))
     task = self.train.task
     self.differentiable = differentiable.Differentiable(
         search, train, self.train.architecture, num_classes=task.num_classes,
@@ -129,8 +135,7 @@ class DifferentiableJob:
       return result
     originals = (self.train.train_seeds(out, "original", listener)
                  if self.compare else [])
-    found = [self._transform(out, self.seed + i, listener)
-             for i in range(self.train.config.seeds)]
+    found = self._transform(out, listener)
     architectures = [codec.from_dict(r["architecture"]) for r in found]
     result = {
         "transformed": {
@@ -166,43 +171,42 @@ class DifferentiableJob:
       runs.write_json(out / runs.RESULT, result)
     return result
 
-  def _transform(self, out, seed, listener):
-    """One seed's run: both stages, from where its checkpoints are."""
-    name = f"transformed-{seed}"
-    folder = out / runs.NETWORKS / name
-    found = runs.find_result(self.group, folder)
-    if found is not None:
-      return found
-    if self.group.first:
-      folder.mkdir(parents=True, exist_ok=True)
+  def _transform(self, out, listener):
+    """Both stages of every seed, from where the checkpoints are."""
+    train = self.train
+    folders = train.folders(out, "transformed")
+    found = {s: runs.find_result(self.group, f) for s, f in folders.items()}
+    # Runs of their own in metrics.jsonl: rows are counted by run.
+    for seed, state, seconds in common.fit_all(
+        train, self.differentiable.method(),
+        {s: f"theta-{s}" for s in train.pending(found)},
+        lambda seed: train.made(folders[seed]) / "checkpoint_theta",
+        out / "checkpoint" / "theta", out / runs.METRICS, listener):
+      found[seed] = found[seed] or self._second_stage(
+          out, train.made(folders[seed]), seed, state, seconds, listener)
+    return list(found.values())
+
+  def _second_stage(self, out, folder, seed, state, seconds, listener):
+    """Derives a seed's network and trains it on all devices to its end."""
     began = time.monotonic()
-    # A run of its own in metrics.jsonl: rows are counted by run.
-    state = self._fit(self.differentiable.method(), out,
-                      folder / "checkpoint_theta", f"theta-{seed}", seed,
-                      listener)
     derived = self.differentiable.derive(state)
     report = self.group.of_first(
         lambda: self._report(folder, state, derived))
-    final = self._fit(
-        self.differentiable.continued(derived), out, folder / "checkpoint",
-        name, seed, listener)
-    network = derived.architecture
+    train, network = self.train, derived.architecture
+    final = fit_lib.fit(
+        self.differentiable.continued(derived), {"train": train.split},
+        batch_size=train.config.batch_size, preparation=train.task.preparation,
+        options=common.options(
+            listener, seed, self.devices, folder / "checkpoint",
+            out / runs.METRICS, folder.name))
     cost = self.space.cost_of(network)
     if self.group.first:
       drawing.save(folder / "architecture.svg", self.architecture, network)
-    return self.train.finish(
+    return train.finish(
         folder, derived.method, final, seed, network,
-        lambda: time.monotonic() - began,
-        params=cost.params, madds=cost.madds, num_changes=len(
+        seconds + time.monotonic() - began, params=cost.params,
+        madds=cost.madds, num_changes=len(
             drawing.changes(self.architecture, network)), **report)
-
-  def _fit(self, method, out, checkpoint, name, seed, listener):
-    config = self.train.config
-    return fit_lib.fit(
-        method, {"train": self.train.split}, batch_size=config.batch_size,
-        preparation=self.train.task.preparation, options=common.options(
-            listener, seed, self.devices, checkpoint, out / runs.METRICS,
-            name))
 
   def _report(self, folder: pathlib.Path, state, derived):
     """What a derivation did, measured on training images."""

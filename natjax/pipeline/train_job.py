@@ -1,6 +1,5 @@
 """The job of training networks of one architecture from scratch."""
 
-from collections.abc import Callable
 import dataclasses
 import functools
 import pathlib
@@ -23,6 +22,7 @@ from natjax.training import devices as devices_lib
 from natjax.training import distributed
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
+from natjax.training import seeds as seeds_lib
 
 
 class TrainJob:
@@ -35,6 +35,7 @@ class TrainJob:
     task: what is learnt.
     place: in which skeleton or frame.
     group: the processes that run it; the first reads and writes the files.
+    way: how several seeds are trained (`seeds.seeds_together`).
   """
 
   def __init__(self, architecture, dataset, config, *, seed, devices=None,
@@ -47,6 +48,7 @@ class TrainJob:
     self.seed = seed
     self.devices = tuple(devices_lib.choose(devices))
     self.group = distributed.Group(self.devices)
+    self.way = seeds_lib.seeds_together(config.seeds, self.devices, dense=True)
     self.task = task_lib.make(dataset, config, simclr)
     self.place = self.task.place(self.architecture)
     if not 0 <= config.cutout <= self.place.image_size:
@@ -54,7 +56,9 @@ class TrainJob:
           f"cutout is {config.cutout} and must lie in [0,"
           f" {self.place.image_size}], the images' side; --cutout 0 turns it"
           " off")
-    devices_lib.check_batch(config.batch_size, len(self.devices))
+    devices_lib.check_batch(
+        config.batch_size,
+        len(self.devices) if self.way == "one by one" else 1)
     fit_lib.check_splits({"train": self.split}, config.batch_size)
     self.cost = cost_lib.network(self.architecture, self.place)
 
@@ -78,6 +82,8 @@ class TrainJob:
         "train": dataclasses.asdict(self.config),
         "seed": self.seed,
         "devices": len(self.devices),
+        # Otherwise each seed has all devices, and the batch is divided.
+        **({} if self.way == "one by one" else {"seeds_together": self.way}),
     }
 
   def estimate(self) -> dict[str, int]:
@@ -128,31 +134,42 @@ class TrainJob:
             self.config, self.architecture, self.place, None),
         watch=self.task.watch)
     record = method.method()
-    return [self._train_one(method, record, out, f"{name}-{self.seed + i}",
-                            self.seed + i, listener)
-            for i in range(self.config.seeds)]
+    folders = self.folders(out, name)
+    found = {s: runs.find_result(self.group, f) for s, f in folders.items()}
+    for seed, state, seconds in common.fit_all(
+        self, record, {s: f"{name}-{s}" for s in self.pending(found)},
+        lambda seed: self.made(folders[seed]) / "checkpoint",
+        out / "checkpoint" / name, out / runs.METRICS, listener):
+      found[seed] = found[seed] or self.finish(
+          self.made(folders[seed]), method, state, seed, self.architecture,
+          seconds)
+    return list(found.values())
 
-  def _train_one(self, method, record, out, name, seed, listener):
-    folder = out / runs.NETWORKS / name
-    found = runs.find_result(self.group, folder)
-    if found is not None:
-      return found
+  def folders(self, out: pathlib.Path, name: str) -> dict[int, pathlib.Path]:
+    """Per seed, the folder of a network."""
+    return {s: out / runs.NETWORKS / f"{name}-{s}"
+            for s in range(self.seed, self.seed + self.config.seeds)}
+
+  def pending(self, found: dict[int, Any]) -> list[int]:
+    """The seeds to train: what trains at once is resumed at once.
+
+    Args:
+      found: per seed, its result or None.
+    """
+    if self.way == "one by one" or all(found.values()):
+      return [s for s, result in found.items() if result is None]
+    return list(found)
+
+  def made(self, folder: pathlib.Path) -> pathlib.Path:
+    """The folder, made by the first process."""
     if self.group.first:
       folder.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    state = fit_lib.fit(
-        record, {"train": self.split}, batch_size=self.config.batch_size,
-        preparation=self.task.preparation, options=common.options(
-            listener, seed, self.devices, folder / "checkpoint",
-            out / runs.METRICS, name))
-    return self.finish(folder, method, state, seed, self.architecture,
-                       lambda: time.monotonic() - began)
+    return folder
 
   def finish(
       self, folder: pathlib.Path, method: supervised.Supervised,
       state: supervised.TrainState, seed: int,
-      architecture: codec.Architecture, seconds: Callable[[], float],
-      **more: Any,
+      architecture: codec.Architecture, seconds: float, **more: Any,
   ) -> dict[str, Any]:
     """Judges a trained network and writes it to its folder, in one process.
 
@@ -162,7 +179,7 @@ class TrainJob:
       state: at the end.
       seed: of the training.
       architecture: of the network.
-      seconds: spent so far.
+      seconds: spent on it before it is judged.
       **more: further values of the result.
 
     Returns:
@@ -174,6 +191,7 @@ class TrainJob:
 
   def _conclude(self, folder, method, state, seed, architecture, seconds,
                 more):
+    began = time.monotonic()
     judged = self.task.judge(method, state)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     runs.save_weights(folder / runs.WEIGHTS, self.task.keep(variables))
@@ -185,7 +203,8 @@ class TrainJob:
         "mean": list(map(float, self.dataset.mean)),
         "std": list(map(float, self.dataset.std)),
         "class_names": list(self.dataset.class_names),
-        **more, "seconds": round(seconds(), 1),
+        **more,
+        "seconds": round(seconds + time.monotonic() - began, 1),
     }
     runs.write_json(folder / runs.RESULT, result)
     return result
