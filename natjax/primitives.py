@@ -7,8 +7,8 @@ convolutions many times slower than sums of shifted slices, shifted maxima and
 matrix products, so the CPU gets those; every other backend gets XLA's own
 convolutions and window reductions.
 
-It also recomputes sums and products of whole images in every operation that
-reads them, where it sees no end of the chain; `materialize` ends it.
+It also computes a chain of sums and products of whole images anew for every
+operation that reads from it; `materialize` cuts the chain.
 
 All images are [B, H, W, C]; padding is symmetric and explicit, as in PyTorch
 ("SAME" differs at stride 2). Everything is computed in the dtype of `x`, batch
@@ -252,13 +252,15 @@ def batch_normalize(
 
 
 def materialize(x: jax.Array) -> jax.Array:
-  """Returns x; XLA's CPU backend then keeps it in memory.
+  """Returns x, and has XLA's CPU backend keep it, and its gradient, in memory.
 
-  Otherwise that backend fuses what computes x into every operation that reads
-  it. Where images are added up node after node, every reader so comes to
-  compute several nodes again, and as many gradients on the way back, where
-  this one holds for the gradient too. Barriers are dropped before the backend
-  fuses; a conditional, both of whose branches are a barrier, stays.
+  That backend fuses what x is computed from into every operation that reads x.
+  Where nodes add up images, one after the other, each of their readers then
+  computes several nodes again. Barriers do not help, being dropped before
+  operations are fused; a conditional of two barriers stays, and costs nothing.
+
+  Args:
+    x: of at least one element.
   """
 
   def kept(x):
