@@ -286,12 +286,13 @@ class Engine:
     if good.all():
       return
     i = int(np.argmin(good))
+    name, seed = self._layout.runs[i], self._layout.seeds[i]
     steps = np.atleast_1d(carry.step)
     reached = int(steps[i * len(steps) // len(good)])
     means = self._means(phase, carry.sums, reached)[i]
     explained = self._method.explain(self._layout.one(carry.state, i))
     raise records.NotFinite(
-        f"{self._layout.runs[i]}, {stage.name}, epoch {position.epoch}, phase"
+        f"{name}, seed {seed}, {stage.name}, epoch {position.epoch}, phase"
         f" {phase.name}, step {reached - 1}: a metric is not finite"
         f" ({means}); it ran {explained}; try a smaller --learning-rate")
 
