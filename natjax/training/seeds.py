@@ -41,7 +41,8 @@ def seeds_together(
       one seed, for devices of several processes, and where there are fewer
       seeds than devices, some of which would idle. Also for one CPU device:
       `vmap` makes grouped convolutions of convolutions, which XLA's CPU backend
-      computes slowly (see `experiments/benchmarks` for figures).
+      computes slowly. For ResNet20 of half width, 16 x 16 pixels and batch 64,
+      a step of three seeds took 1.4 to 1.6 times as long as three steps.
     "spread": `fit_seeds` with `lanes=1`, a seed per device, each with its whole
       batch: no device waits for another, and nothing is computed twice.
     "vmap": `fit_seeds` with as many lanes as seeds per device. For dense
