@@ -705,7 +705,7 @@ def test_transform_refuses(place, extra, fragment):
 
 
 @pytest.mark.parametrize("extra,fragment", [
-    (["--seeds", 0], "seeds is 0 and must be at least 1; pass a larger"),
+    (["--seeds", 0], "seeds is '0'; pass a range such as --seeds 0:5"),
     (["--skeleton", "imagenet"], "image-size 8 is too small for the imagenet"),
     (["--auxiliary"], "larger images or --no-auxiliary"),
     (["--drop-path", 1], "drop-path is 1.0 and must lie in [0, 1)"),
