@@ -112,7 +112,8 @@ def circumstances(
   """How a result came about: command, time, machine, versions."""
   given = list(sys.argv[1:] if argv is None else argv)
   # What a folder is called on one machine says nothing on another.
-  for flag, name in (("--data-dir", "DATA"), ("--out", "OUT")):
+  for flag, name in (("--data-dir", "DATA"), ("--out", "OUT"),
+                     ("--report", "REPORT")):
     if flag in given[:-1] and given[given.index(flag) + 1].startswith("/"):
       given[given.index(flag) + 1] = name
   return {
