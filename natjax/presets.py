@@ -47,8 +47,7 @@ PRESETS = {
             init_channels=8, cells=4, epochs=15, batch_size=64,
             learning_rate=0.05, drop_path=0.0, auxiliary=False, cutout=0,
             seeds=3),
-        theta=differentiable.DifferentiableConfig(
-            architecture_epochs=8, theta_learning_rate=1e-2),
+        theta=differentiable.DifferentiableConfig(theta_learning_rate=1e-2),
         image_size=8),
     "small": Preset(
         search=nat.NATConfig(
@@ -58,7 +57,7 @@ PRESETS = {
         train=supervised.TrainConfig(
             init_channels=16, cells=8, epochs=30, drop_path=0.1,
             auxiliary=False, cutout=8, seeds=3),
-        theta=differentiable.DifferentiableConfig(architecture_epochs=15)),
+        theta=differentiable.DifferentiableConfig()),
     "paper": Preset(
         search=nat.NATConfig(baseline="none"),
         train=supervised.TrainConfig(seeds=3),

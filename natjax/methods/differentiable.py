@@ -56,7 +56,7 @@ class DifferentiableConfig:
 
   Attributes:
     architecture_epochs: of the epochs of the training, the first, in which
-      theta is trained too.
+      theta is trained too; 0 is half of them, rounded up.
     theta_optimizer: "adam" or "sgd".
     theta_learning_rate: constant.
     theta_momentum: of SGD; of Adam, b1.
@@ -70,7 +70,7 @@ class DifferentiableConfig:
     max_madds: likewise, multiply-adds.
   """
 
-  architecture_epochs: int = 300
+  architecture_epochs: int = 0
   theta_optimizer: str = "adam"
   theta_learning_rate: float = 1e-3
   theta_momentum: float = 0.9
@@ -86,9 +86,8 @@ def check(
 ) -> DifferentiableConfig:
   """Returns the settings if they fit together (InputError)."""
   settings.one_of(config, theta_optimizer=("adam", "sgd"))
-  settings.at_least_one(config, "architecture_epochs")
-  settings.not_negative(config, "theta_learning_rate", "theta_momentum",
-                        "theta_weight_decay")
+  settings.not_negative(config, "architecture_epochs", "theta_learning_rate",
+                        "theta_momentum", "theta_weight_decay")
   if config.architecture_epochs > train.epochs:
     raise errors.InputError(
         f"architecture-epochs is {config.architecture_epochs} and the whole"
@@ -148,6 +147,7 @@ class Differentiable:
     train: those of the training.
     space: what theta chooses from.
     objective: of the network that theta weighs.
+    epochs: of the first stage.
   """
 
   def __init__(
@@ -190,6 +190,7 @@ class Differentiable:
                    "steps_per_epoch": steps_per_epoch}
     self.objective = make_objective(
         train, self.space.architecture, place, self.space.identities)
+    self.epochs = config.architecture_epochs or -(-train.epochs // 2)
     self.steps = train.epochs * steps_per_epoch
     self.optimizer = supervised.optimizer(train, self.steps)
     if config.theta_optimizer == "adam":
@@ -210,8 +211,7 @@ class Differentiable:
                        observe=self.observe)
     return base.Method(
         init=self.init,
-        stages=(base.Stage(
-            "architecture", self.config.architecture_epochs, (phase,)),),
+        stages=(base.Stage("architecture", self.epochs, (phase,)),),
         evaluate=self.evaluate,
         explain=lambda state: "the network that theta weighs")
 
@@ -348,7 +348,7 @@ class Differentiable:
     """The record of the second stage, which starts from the derived state."""
     return derived.method.method(
         stage="network",
-        epochs=self.train.epochs - self.config.architecture_epochs,
+        epochs=self.train.epochs - self.epochs,
         init=lambda rng: derived.state)
 
 

@@ -122,7 +122,7 @@ class DifferentiableJob:
             "params": params,
             "theta": sum(len(g.cell.edges) * 3 for g in self.space.groups),
             "steps": self.train.steps * config.seeds
-                     * self.search.architecture_epochs,
+                     * self.differentiable.epochs,
             "memory_bytes": 12 * extra + memory.network_bytes(
                 self.architecture, self.train.place, batch, config.dtype)},
         "train": train,

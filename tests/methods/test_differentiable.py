@@ -159,6 +159,13 @@ def test_the_second_stage_goes_on_with_the_schedule():
       before, jax.tree.leaves(after.params), strict=True))
 
 
+def test_the_first_stage_takes_half_of_the_epochs_unless_told():
+  for epochs, first in ((4, 2), (3, 2), (1, 1)):
+    method = make(train=(("epochs", epochs),), architecture_epochs=0)
+    assert method.method().stages[0].epochs == first
+    assert method.epochs == first
+
+
 def test_folding_keeps_what_the_network_computes():
   values = {(0, 0): (0, 0.2, 0.7), (0, 2): (0, 0, 1.6), (1, 0): (0, 1.3, 0.4),
             (1, 2): (0, -0.1, 0.5)}
@@ -193,7 +200,7 @@ def test_budgets_are_kept():
 
 @pytest.mark.parametrize("changes,message", [
     ({"architecture_epochs": 5}, "architecture-epochs"),
-    ({"architecture_epochs": 0}, "architecture-epochs"),
+    ({"architecture_epochs": -1}, "architecture-epochs"),
     ({"theta_optimizer": "lamb"}, "adam, sgd"),
     ({"theta_learning_rate": -1.0}, "theta-learning-rate"),
     ({"theta_momentum": 1.0}, "theta-momentum"),
