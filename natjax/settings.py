@@ -11,8 +11,9 @@ def one_of(config: Any, **allowed: tuple[str, ...]) -> None:
   """Refuses values of fields that are not among those allowed."""
   for name, values in allowed.items():
     if getattr(config, name) not in values:
+      option = name.replace("_", "-")
       raise errors.InputError(
-          f"{name} is '{getattr(config, name)}'; choose one of"
+          f"{option} is '{getattr(config, name)}'; choose one of"
           f" {', '.join(values)}")
 
 

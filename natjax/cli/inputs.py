@@ -117,6 +117,10 @@ def refuse(args, other, own, **flags):
   for name, value in {**foreign, **flags}.items():
     if value is not None:
       option = name.replace("_", "-")
+      if name == "objective":
+        raise errors.InputError(
+            f"objective is {value} and does not apply to --method"
+            f" {args.method}; pass --method differentiable")
       raise errors.InputError(
           f"{option} is {value} and does not apply to --method {args.method};"
           f" leave --{option} out (those that do apply:"

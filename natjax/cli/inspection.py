@@ -50,7 +50,9 @@ def run_evaluate(args) -> int:
     output.out.print_json(json.dumps(
         {"dataset": dataset.name, "networks": rows}))
     return 0
-  table = rich_table.Table(title=f"test accuracy on {dataset.name}")
+  kind = "test accuracy" + (
+      " of the nearest neighbours" if "simclr" in config else "")
+  table = rich_table.Table(title=f"{kind} on {dataset.name}")
   table.add_column("network")
   table.add_column("accuracy", justify="right")
   for row in rows:
@@ -91,11 +93,13 @@ def run_draw(args) -> int:
 
   folder = pathlib.Path(args.architecture)
   if args.theta:
-    if args.other is not None or not (folder / runs.METRICS).is_file():
+    if args.other is not None:
       raise errors.InputError(
-          f"--theta draws the course of a run, and {folder} is no run's folder"
-          " or another architecture is given; name the folder of a `natjax"
-          " transform --method differentiable` alone")
+          f"--theta draws the course of one run; leave {args.other} out")
+    if not (folder / runs.METRICS).is_file():
+      raise errors.InputError(
+          f"--theta draws the course of a run, and {folder} is no run's folder;"
+          " name that of a `natjax transform --method differentiable`")
     drawing.theta_curves(metrics.read(folder / runs.METRICS), args.out)
     output.out.print(args.out)
     return 0

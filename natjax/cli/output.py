@@ -143,8 +143,11 @@ def print_transformed(result, folder):
       changes.add_row(c["cell"], f"{c['source']} -> {c['target']}",
                       c["before"], c["after"])
     out.print(changes)
+  networks = "networks/" if (
+      pathlib.Path(folder) / "networks").is_dir() else "seed-*/"
+  theta = " theta.svg," if (pathlib.Path(folder) / "theta.svg").exists() else ""
   out.print(f"{folder}: result.json, architecture.json, architecture.svg,"
-            f" networks/ ({result['seconds']:.0f} s)")
+            f"{theta} {networks} ({result['seconds']:.0f} s)")
 
 
 def _measure(result):
@@ -185,15 +188,23 @@ def _print_seeds(result):
   out.print(table)
   if derived:
     out.print("derivation: accuracy on training images just before and just"
-              " after theta was replaced by its choice")
+              " after theta gave way to its choice, which weighs 1, by running"
+              " statistics")
+  for row in result["seeds"]:
+    if row.get("guarded"):
+      out.print(f"seed {row['seed']}: the guards or the budget overruled theta"
+                f" on {len(row['guarded'])} edge(s); \"guarded\" in result.json"
+                " lists them")
 
 
 def _verdict(result, gain, ratios):
   rows = result.get("seeds", [{"num_changes": len(result["changes"])}])
   if not any(row["num_changes"] for row in rows):
     if result["method"] == "differentiable":
-      return ("The architecture was kept: theta weighed every operation most."
-              " Its network was trained with theta for the first epochs.")
+      return ("The architecture was kept: on no edge did theta come to weigh"
+              " another choice more than the operation. A longer first stage"
+              " (--architecture-epochs) or a larger --theta-learning-rate moves"
+              " it further.")
     return ("The original was kept: no sampled transformation scored better on"
             " the supernet.")
   spread = max(result["original"]["accuracy_std"],

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import re
 from typing import Any
 from typing import NoReturn
 
@@ -13,7 +14,7 @@ from natjax.cli import processes
 
 _HELP = {
     "transform": "replace an architecture's operations by cheaper ones (NAT,"
-                 " NAT++)",
+                 " NAT++, differentiable transformation)",
     "train": "train the network of an architecture",
     "evaluate": "test accuracy of the networks that a run trained",
     "draw": "draw an architecture, or what changed between two",
@@ -166,15 +167,32 @@ def _names(config_class):
   return {field.name for field in dataclasses.fields(config_class)}
 
 
+def _attributes(config_class) -> dict[str, str]:
+  """What a docstring says of every attribute, for --help."""
+  section = (config_class.__doc__ or "").partition("Attributes:\n")[2]
+  found: dict[str, str] = {}
+  name = ""
+  for line in section.splitlines():
+    match = re.fullmatch(r"    (\w+): (.*)", line)
+    if match:
+      name, found[match[1]] = match[1], match[2]
+    elif name and line.startswith("      "):
+      found[name] += " " + line.strip()
+  return {k: v.rstrip(".").replace("%", "%%").replace("`", "")
+          for k, v in found.items()}
+
+
 def _add_settings(parser, config_class, prefix, title, known=()):
   group = parser.add_argument_group(
       f"{title} (defaults: the preset's)")
+  helps = _attributes(config_class)
   for field in dataclasses.fields(config_class):
     if field.name in known:
       continue
     flag = f"--{prefix}{field.name.replace('_', '-')}"
     options: dict[str, Any] = {"dest": f"{prefix}{field.name}",
-                               "default": None}
+                               "default": None,
+                               "help": helps.get(field.name)}
     if field.type is bool:
       options["action"] = argparse.BooleanOptionalAction
     else:

@@ -129,8 +129,8 @@ class Derived(NamedTuple):
     architecture: the derived one.
     method: trains it, on the same schedule.
     state: the surviving weights, statistics and optimizer slots.
-    report: "theta" by group, "folded" and "not_folded" edges, "guarded" edges,
-      where theta's choice was overruled.
+    report: "theta" by group, "folded" and "not_folded" edges, "guarded", the
+      edges where the guards or the budget overruled what theta chose.
   """
 
   architecture: codec.Architecture
@@ -334,7 +334,9 @@ class Differentiable:
         **self._sizes)
     moved = move(state, method)
     report = {"theta": self.space.named(state.theta), "guarded": [
-        [g.name, e, g.outcome(e, w[e]), g.outcome(e, c[e])]
+        {"cell": g.name, "source": g.cell.edges[e].source,
+         "target": g.cell.edges[e].target, "theta": g.outcome(e, w[e]),
+         "chosen": g.outcome(e, c[e])}
         for g, c, w in zip(self.space.groups, chosen, wanted, strict=True)
         for e in np.flatnonzero(c != w).tolist()]}
     if self.config.fold:

@@ -9,6 +9,7 @@ resumed by calling them again with the same arguments.
 import os
 from typing import Any
 
+from natjax import blocks
 from natjax import codec
 from natjax import data as data_lib
 from natjax import errors
@@ -63,7 +64,8 @@ def transform(
     space: of `spaces.SPACES`, for a genotype that NAT or NAT++ transforms;
       None chooses by the genotype.
     share: "cell" transforms blocks of one topology alike, "full" each by
-      itself; a genotype's cells are shared by all layers ("cell").
+      itself; a genotype's cells are shared by all layers ("cell"), and
+      `blocks.from_genotype` makes a network of them that are not.
     simclr: settings of the self-supervised objective, for the differentiable
       transformation; None learns labels.
     seed: of everything random.
@@ -85,7 +87,7 @@ def transform(
     budget.NotMet: nothing that was found keeps to the budget of the settings.
   """
   default = presets.get("small", architecture, method, _objective(simclr))
-  train = train or default.train
+  train = _fitting(train, architecture) or default.train
   if method == DifferentiableJob.method:
     search = search or default.theta
     _check_kind(search, differentiable.DifferentiableConfig, method)
@@ -106,6 +108,16 @@ def transform(
         architecture, dataset, search, train, method=method, space=space,
         share=share, seed=seed, devices=devices)
   return job.run(out, overwrite=overwrite, listener=listener or Listener())
+
+
+def _fitting(train, architecture):
+  """The settings; for a network of blocks, defaults of cells are left out."""
+  default = supervised.TrainConfig()
+  if train is None or not isinstance(architecture, blocks.BlockNetwork) or any(
+      getattr(train, name) != getattr(default, name) for name in (
+          "skeleton", "init_channels", "cells", "auxiliary", "drop_path")):
+    return train
+  return supervised.for_blocks(train)
 
 
 def _objective(simclr):
@@ -141,6 +153,7 @@ def train(
     "accuracies", "architecture", "seed", "versions", "seconds".
   """
   default = presets.get("small", architecture, objective=_objective(simclr))
-  job = TrainJob(architecture, dataset, config or default.train, seed=seed,
-                 devices=devices, simclr=simclr)
+  job = TrainJob(
+      architecture, dataset, _fitting(config, architecture) or default.train,
+      seed=seed, devices=devices, simclr=simclr)
   return job.run(out, overwrite=overwrite, listener=listener or Listener())

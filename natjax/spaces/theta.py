@@ -186,7 +186,7 @@ class ThetaSpace:
     - A node whose edges would all go keeps the one of the largest theta, so
       that no node that feeds the output is dead.
     - While the network costs more than `limits`, the cheaper choice that loses
-      least theta per part of the excess is taken.
+      least theta per part of the excess is taken; of equal ones the dearer.
     - Edges into nodes that then lead nowhere go: they compute nothing.
     All three are left out unless `guarded`.
 
@@ -225,7 +225,8 @@ class ThetaSpace:
   def _cheapen(self, chosen, theta, limits):
     """Changes `chosen`, in place, until it keeps to the limits."""
     while not limits.allows(cost := self._cost_chosen(chosen)):
-      best = None
+      best, excess = None, limits.excess(cost)
+      weight = self._weight(chosen, theta)
       for n, group in enumerate(self.groups):
         for e, now in enumerate(chosen[n]):
           for choice in np.flatnonzero(group.allowed[e]):
@@ -233,19 +234,28 @@ class ThetaSpace:
             other[e] = choice
             if choice == now or not _is_connected(group, other):
               continue
-            saved = limits.excess(cost) - limits.excess(self._cost_chosen(
-                [*chosen[:n], other, *chosen[n + 1:]]))
-            if saved > 0:
-              loss = (theta[n][e, now] - theta[n][e, choice]) / saved
-              if best is None or loss < best[0]:
-                best = loss, n, other
+            whole = [*chosen[:n], other, *chosen[n + 1:]]
+            saved = excess - limits.excess(self._cost_chosen(whole))
+            if saved <= 0:
+              continue
+            loss = weight - self._weight(whole, theta)
+            # Saving more than is needed is worth nothing.
+            found = (loss / min(saved, excess - 1), saved, n, other)
+            if best is None or found[:2] < best[:2]:
+              best = found
       if best is None:
         raise budget_lib.NotMet(
             f"no transformation that keeps every node alive keeps to the budget"
             f" ({limits.text()}); the cheapest that was found has {cost.params}"
             f" parameters and {cost.madds} multiply-adds; allow more with"
             " --max-params or --max-madds")
-      chosen[best[1]] = best[2]
+      chosen[best[2]] = best[3]
+
+  def _weight(self, chosen, theta):
+    """The sum of theta over all edges, those that lead nowhere counting 0."""
+    return sum(
+        t[np.arange(len(c)), _pruned(g, c)].sum()
+        for g, c, t in zip(self.groups, chosen, theta, strict=True))
 
   def apply(self, chosen: tuple[np.ndarray, ...]) -> codec.Architecture:
     """The architecture of a choice; edges keep their order."""

@@ -186,7 +186,8 @@ def test_folding_keeps_what_the_network_computes():
 def test_what_the_guard_overruled_is_reported():
   derived = make().derive(weighed_by(
       {(0, 2): (0, -0.2, -0.5), (0, 3): (0, -0.4, -0.9)}))
-  assert ["block 0", 2, "null", "skip_connect"] in derived.report["guarded"]
+  assert {"cell": "block 0", "source": 2, "target": 3, "theta": "null",
+          "chosen": "skip_connect"} in derived.report["guarded"]
 
 
 def test_budgets_are_kept():

@@ -152,6 +152,16 @@ def test_a_budget_gives_up_what_theta_weighs_least():
   assert all((c == SAME).all() for c in chosen[:8])
 
 
+def test_a_budget_gives_up_no_more_than_it_must():
+  space = resnet()
+  chosen = space.choose(space.init(), space.limits("0.95x", ""))
+  changed = [(g.name, e) for g, c in zip(space.groups, chosen, strict=True)
+             for e in np.flatnonzero(c != SAME)]
+  assert len(changed) == 1  # One convolution, and none that feeds it.
+  cost = costs_edge_by_edge(space, chosen)
+  assert 0.85 * space.cost.params < cost.params <= 0.95 * space.cost.params
+
+
 def test_a_budget_that_nothing_keeps_to():
   with pytest.raises(budget.NotMet, match="keeps to the budget"):
     resnet().limits("0.001x", "")
