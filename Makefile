@@ -11,7 +11,7 @@ RUN = $(VENV)/bin/python
 # a fifth of its time on first touches of small ones. No effect elsewhere.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test test-all lint install clean
+.PHONY: demo test test-all lint format install clean
 
 demo: install
 	$(VENV)/bin/natjax transform darts --method nat --dataset digits \
@@ -27,8 +27,16 @@ test: install
 test-all: install
 	$(TEST)
 
+CODE = natjax tests experiments setup.py
+
 lint: install
 	$(RUN) -m ruff check .
+	$(RUN) -m autopep8 --diff --exit-code $(CODE)
+	$(VENV)/bin/lint-imports
+
+format: install
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m autopep8 --in-place $(CODE)
 
 install: $(VENV)/installed
 

@@ -47,7 +47,8 @@ setuptools.setup(
         "tensorboard": TENSORBOARD,
         "benchmark": ["torch>=2.6"],
         "dev": ["pytest>=8", "pytest-xdist>=3.8", "hypothesis>=6.100",
-                "ruff>=0.6", *PLOTS, *TENSORBOARD],
+                "ruff>=0.6", "autopep8>=2.3",
+                "import-linter>=2.0", *PLOTS, *TENSORBOARD],
     },
     entry_points={"console_scripts": ["natjax = natjax.cli:main"]},
 )

@@ -21,19 +21,19 @@ import recording
 import transforming
 
 import natjax
-from natjax import blocks
-from natjax import codec
-from natjax import cost as cost_lib
 from natjax import data as data_lib
 from natjax import drawing
 from natjax import errors
 from natjax import pipeline
-from natjax import runs
-from natjax import skeleton
 from natjax import zoo
+from natjax.costs import exact as cost_lib
+from natjax.graph import blocks
+from natjax.graph import codec
+from natjax.graph import skeleton
 from natjax.methods import differentiable
 from natjax.methods import nat
 from natjax.methods import supervised
+from natjax.pipeline import runs
 
 KINDS = {"original": "original", "published": "NAT, published",
          "nat": "NAT, default", "cell": "Cell", "full": "Full"}
@@ -283,7 +283,7 @@ def _row(case, before, networks, devices):
       "accuracies": [s["accuracy"] for s in seeds],
       "accuracy": mean("accuracy"),
       "accuracy_std": float(np.std([s["accuracy"] for s in seeds], ddof=1))
-                      if len(seeds) > 1 else 0.0,
+      if len(seeds) > 1 else 0.0,
       **{key: mean(key) for key in ("params", "madds", "changes", "hours")},
       "seeds": seeds}
 

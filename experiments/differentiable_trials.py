@@ -28,11 +28,11 @@ import recording
 import transforming
 
 import natjax
-from natjax import blocks
 from natjax import data as data_lib
 from natjax import errors
 from natjax import pipeline
 from natjax import zoo
+from natjax.graph import blocks
 from natjax.methods import differentiable
 from natjax.methods import supervised
 

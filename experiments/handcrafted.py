@@ -40,14 +40,14 @@ import recording
 import transforming
 
 import natjax
-from natjax import blocks
 from natjax import data as data_lib
 from natjax import errors
 from natjax import pipeline
-from natjax import presets
 from natjax import zoo
+from natjax.graph import blocks
 from natjax.methods import nat
 from natjax.methods import supervised
+from natjax.pipeline import presets
 
 # Of every network, the cells that the authors published for its like.
 NETWORKS = {

@@ -48,19 +48,19 @@ import numpy as np
 import recording
 
 import natjax
-from natjax import architecture as architecture_lib
-from natjax import cost as cost_lib
 from natjax import data as data_lib
 from natjax import errors
 from natjax import operations
 from natjax import pipeline
-from natjax import presets
 from natjax import spaces
+from natjax.costs import exact as cost_lib
 from natjax.domains import cells as cells_domain
+from natjax.graph import genotype as architecture_lib
 from natjax.methods import nat
 from natjax.methods import natpp
 from natjax.methods import supervised
 from natjax.methods import supervised_slots
+from natjax.pipeline import presets
 from natjax.policies import sampling
 from natjax.training import fit
 from natjax.training import metrics

@@ -34,16 +34,16 @@ import recording
 import transforming
 
 import natjax
-from natjax import blocks
-from natjax import codec
 from natjax import data as data_lib
 from natjax import errors
 from natjax import pipeline
-from natjax import presets
 from natjax import zoo
+from natjax.graph import blocks
+from natjax.graph import codec
 from natjax.methods import differentiable
-from natjax.methods import simclr
 from natjax.methods import supervised
+from natjax.objectives import simclr
+from natjax.pipeline import presets
 
 # Table 4, in %: original, adapted.
 PUBLISHED = {"resnet50": (82.39, 86.8), "darts": (88.56, 89.04)}

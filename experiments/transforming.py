@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import recording
 
-from natjax import codec
 from natjax import data as data_lib
 from natjax import pipeline
-from natjax import runs
+from natjax.graph import codec
 from natjax.methods import nat
 from natjax.methods import supervised
+from natjax.pipeline import runs
 from natjax.training import metrics
 
 KINDS = {"original": "original", "nat": "NAT", "natpp": "NAT++",

@@ -1,28 +1,38 @@
 """natjax: takes a network's architecture and returns a better or cheaper one.
 
 The main jobs are `transform` and `train`; `load` brings back a trained
-network. Everything below them is public too: `natjax.architecture`,
-`natjax.operations`, `natjax.cost`, `natjax.networks`, `natjax.policies`,
-`natjax.methods`, `natjax.training`, `natjax.data`.
+network. Everything below them is public too: `natjax.graph` (architectures;
+`natjax.blocks`, `natjax.codec` and `natjax.skeleton` are parts of it),
+`natjax.operations`, `natjax.cost`, `natjax.zoo`, `natjax.networks`,
+`natjax.policies`, `natjax.methods`, `natjax.training`, `natjax.data`.
 """
 
-from natjax.architecture import Cell
-from natjax.architecture import Edge
-from natjax.architecture import Genotype
-from natjax.blocks import Block
-from natjax.blocks import BlockNetwork
-from natjax.blocks import Layer
-from natjax.blocks import Node
-from natjax.codec import Architecture
-from natjax.codec import read
+from natjax import costs as cost
+from natjax import data
+from natjax import operations
+from natjax import zoo
 from natjax.errors import InputError
+from natjax.graph import blocks
+from natjax.graph import codec
+from natjax.graph import genotype as architecture
+from natjax.graph import skeleton
+from natjax.graph.blocks import Block
+from natjax.graph.blocks import BlockNetwork
+from natjax.graph.blocks import Layer
+from natjax.graph.blocks import Node
+from natjax.graph.codec import Architecture
+from natjax.graph.codec import read
+from natjax.graph.genotype import Cell
+from natjax.graph.genotype import Edge
+from natjax.graph.genotype import Genotype
 from natjax.methods.differentiable import DifferentiableConfig
 from natjax.methods.nat import NATConfig
-from natjax.methods.simclr import SimCLRConfig
 from natjax.methods.supervised import TrainConfig
+from natjax.objectives.simclr import SimCLRConfig
+from natjax.pipeline import presets
 from natjax.pipeline import train
 from natjax.pipeline import transform
-from natjax.runs import load
+from natjax.pipeline.runs import load
 from natjax.training.devices import configure_compilation
 
 __all__ = (
@@ -39,11 +49,20 @@ __all__ = (
     "Node",
     "SimCLRConfig",
     "TrainConfig",
+    "architecture",
+    "blocks",
+    "codec",
     "configure_compilation",
+    "cost",
+    "data",
     "load",
+    "operations",
+    "presets",
     "read",
+    "skeleton",
     "train",
     "transform",
+    "zoo",
 )
 
 __version__ = "0.1.0"

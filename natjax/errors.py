@@ -1,4 +1,4 @@
-"""The one exception that tells a user what to mend."""
+"""The exceptions of the library, all that a caller may want to catch."""
 
 
 class InputError(ValueError):
@@ -7,6 +7,18 @@ class InputError(ValueError):
   The command line prints the line and exits with 2. Every check that can fail
   because of what a user passed raises this, before anything is compiled.
   """
+
+
+class NotMet(Exception):
+  """No transformation that was found keeps to the budget."""
+
+
+class Interrupted(Exception):
+  """The run was asked to stop; its checkpoint is written."""
+
+
+class NotFinite(Exception):
+  """A step's metrics were not finite; the last good checkpoint is kept."""
 
 
 class PeerLost(Exception):

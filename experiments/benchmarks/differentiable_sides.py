@@ -14,16 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 import sides
 
-from natjax import blocks
-from natjax import codec
 from natjax import data
 from natjax import zoo
-from natjax.methods import base
+from natjax.graph import blocks
+from natjax.graph import codec
 from natjax.methods import differentiable
 from natjax.methods import supervised
 from natjax.networks import mixture
 from natjax.training import devices as devices_lib
 from natjax.training import fit
+from natjax.training import method as base
 
 CLASSES = 10
 IMAGES = 50_000  # Of CIFAR-10: an epoch.

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from natjax import architecture as architecture_lib
 from natjax import operations
+from natjax.graph import genotype as architecture_lib
 from natjax.networks import layers as layers_lib
 from natjax.networks import supernet as supernet_lib
 from natjax.spaces import nat as nat_space

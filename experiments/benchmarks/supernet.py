@@ -49,8 +49,8 @@ import numpy as np  # noqa: E402
 import sides  # noqa: E402
 import tables  # noqa: E402
 
-from natjax import architecture as architecture_lib  # noqa: E402
-from natjax import skeleton as skeleton_lib  # noqa: E402
+from natjax.graph import genotype as architecture_lib  # noqa: E402
+from natjax.graph import skeleton as skeleton_lib  # noqa: E402
 from natjax.networks import supernet as supernet_lib  # noqa: E402
 
 # C=20, 8 cells.

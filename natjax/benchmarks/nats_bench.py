@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from natjax import errors
-from natjax.benchmarks import nasbench201
+from natjax.graph import nasbench201
 
 _MAX_BYTES = 2**26  # Of one unpacked file.
 _ADVICE = "give the folder NATS-tss-v1_0-3ffb9-simple as its authors publish it"
@@ -146,8 +146,10 @@ def load(path: pathlib.Path) -> Any:
         f" {_ADVICE}") from e
 
 
-def read(folder: pathlib.Path) -> nasbench201.Table:
-  """Reads the table from the folder of the official files.
+def read(
+    folder: pathlib.Path,
+) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
+  """Reads a table's `codes` and `columns` from the folder of official files.
 
   Raises:
     InputError: a file is missing, damaged, or not of the official form.
@@ -164,7 +166,7 @@ def read(folder: pathlib.Path) -> nasbench201.Table:
     record = folder / f"{index:06d}.pickle.pbz2"
     for (name, column), value in accuracies(record, int(code)).items():
       columns[name][column][code] = value
-  return nasbench201.Table(codes, columns)
+  return codes, columns
 
 
 def accuracies(

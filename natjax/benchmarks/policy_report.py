@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from natjax import transitions
 from natjax.benchmarks import nasbench201
 from natjax.benchmarks import policy_search
+from natjax.graph import nasbench201 as cells201
+from natjax.spaces import transitions
 
 # Accuracies are in points; all but `cost_violations` are means over inputs.
 KEYS = ("gain_argmax", "gain_sample", "gain_best_of_10", "gain_oracle",
@@ -42,7 +43,7 @@ def oracle(valid: np.ndarray, reach: np.ndarray) -> np.ndarray:
   Returns:
     i[15625], by code of beta the code of its best alpha.
   """
-  edges = len(nasbench201.EDGES)
+  edges = len(cells201.EDGES)
   shape = (reach.shape[0],) * edges
   best = np.arange(valid.size).reshape(shape)
   for axis in range(edges):
@@ -59,7 +60,7 @@ def oracle(valid: np.ndarray, reach: np.ndarray) -> np.ndarray:
 def random_mean(values: np.ndarray, reach: np.ndarray) -> np.ndarray:
   """The exact mean f[15625] of `values` over uniform valid transitions."""
   weights = reach / reach.sum(1, keepdims=True)
-  mean = values.reshape((len(reach),) * len(nasbench201.EDGES))
+  mean = values.reshape((len(reach),) * len(cells201.EDGES))
   for axis in range(mean.ndim):
     mean = np.moveaxis(np.tensordot(weights, mean, (1, axis)), 0, axis)
   return mean.reshape(-1)

@@ -39,17 +39,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from natjax import architecture as architecture_lib
 from natjax import errors
 from natjax import operations
-from natjax import settings
-from natjax import transitions
 from natjax.benchmarks import nasbench201
+from natjax.graph import genotype as architecture_lib
+from natjax.graph import nasbench201 as cells201
 from natjax.methods import nat
 from natjax.policies import gcn
 from natjax.policies import line_graph
 from natjax.policies import sampling
+from natjax.spaces import transitions
 from natjax.training import optimizers
+from natjax.training import settings
 
 POLICIES = ("default", "published")
 BASELINES = ("auto", "leave_one_out", "none", "moving_average")
@@ -60,7 +61,7 @@ _FIRST_SQUARE = 0.01  # Ten points, squared, before any advantage is known.
 _CHUNK = 625  # Inputs judged at a time.
 _NODES = 3  # A node's edges fill its slots by source.
 _SLOTS = tuple((target - 1) * _NODES + source
-               for source, target in nasbench201.EDGES)
+               for source, target in cells201.EDGES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +123,7 @@ def check(config: SearchConfig) -> SearchConfig:
   """
   settings.one_of(
       config, method=tuple(transitions.SCHEMES), policy=POLICIES,
-      baseline=BASELINES, dataset=tuple(nasbench201.DATASETS))
+      baseline=BASELINES, dataset=tuple(cells201.DATASETS))
   settings.at_least_one(config, "steps", "inputs", "samples", "features")
   for name, allowed, good in (
       ("learning_rate", "a positive number", lambda x: 0 < x < math.inf),
@@ -133,11 +134,11 @@ def check(config: SearchConfig) -> SearchConfig:
     if not good(value):
       raise errors.InputError(
           f"{option} is {value} and must be {allowed}; pass another --{option}")
-  if not 1 <= train_count(config) < nasbench201.COUNT:
+  if not 1 <= train_count(config) < cells201.COUNT:
     raise errors.InputError(
-        f"train-fraction {config.train_fraction} of {nasbench201.COUNT} cells"
+        f"train-fraction {config.train_fraction} of {cells201.COUNT} cells"
         f" leaves {train_count(config)} to train and"
-        f" {nasbench201.COUNT - train_count(config)} to judge; pass another"
+        f" {cells201.COUNT - train_count(config)} to judge; pass another"
         " --train-fraction")
   settings.other_samples(config)
   if config.policy == "published" and config.features != FEATURES:
@@ -150,7 +151,7 @@ def check(config: SearchConfig) -> SearchConfig:
 
 def train_count(config: SearchConfig) -> int:
   """How many cells may be inputs while training."""
-  return round(config.train_fraction * nasbench201.COUNT)
+  return round(config.train_fraction * cells201.COUNT)
 
 
 def baseline(config: SearchConfig) -> str:
@@ -162,10 +163,10 @@ def baseline(config: SearchConfig) -> str:
 
 def transition_table(config: SearchConfig) -> transitions.TransitionTable:
   """The guarded transitions; their one place is every edge of the benchmark."""
-  candidates = nasbench201.CANDIDATES
+  candidates = cells201.CANDIDATES
   scheme = transitions.SCHEMES[config.method](candidates)
   valid = transitions.guarded(
-      scheme, candidates, {1: nasbench201.places(config.dataset), 2: set()})
+      scheme, candidates, {1: cells201.places(config.dataset), 2: set()})
   return transitions.TransitionTable(
       scheme.actions, scheme.outcome, valid[:1],
       candidates.index(operations.NULL), connectivity=False)
@@ -180,10 +181,10 @@ class _Policy(NamedTuple):
 
 def make_policy(config: SearchConfig, num_actions: int) -> _Policy:
   """Builds the policy of the settings."""
-  count = len(nasbench201.CANDIDATES)
+  count = len(cells201.CANDIDATES)
   if config.policy == "default":
     module = line_graph.LineGraphPolicy(
-        nasbench201.EDGES, count, num_actions, config.gcn_layers,
+        cells201.EDGES, count, num_actions, config.gcn_layers,
         config.features)
     apply = module.apply
   else:
@@ -194,7 +195,7 @@ def make_policy(config: SearchConfig, num_actions: int) -> _Policy:
         lambda params, operation: module.apply(
             params, node_cell(operation), 0).reshape(-1, num_actions)[slots],
         (None, 0))
-  edges = jnp.zeros(len(nasbench201.EDGES), jnp.int32)
+  edges = jnp.zeros(len(cells201.EDGES), jnp.int32)
   example = (edges,) if config.policy == "default" else (node_cell(edges), 0)
   return _Policy(lambda rng: module.init(rng, *example), apply)
 
@@ -207,8 +208,8 @@ def node_cell(operation: jax.Array) -> architecture_lib.CellArrays:
   """
   slots = np.asarray(_SLOTS)
   source = np.zeros(_NODES * _NODES, np.int32)
-  source[slots] = [edge[0] for edge in nasbench201.EDGES]
-  null = nasbench201.CANDIDATES.index(operations.NULL)
+  source[slots] = [edge[0] for edge in cells201.EDGES]
+  null = cells201.CANDIDATES.index(operations.NULL)
   filled = jnp.full(_NODES * _NODES, null, jnp.int32).at[slots].set(operation)
   shape = (_NODES, _NODES)
   return architecture_lib.CellArrays(
@@ -282,7 +283,7 @@ class Search:
 
   def transform(self, operation: jax.Array, actions: jax.Array) -> jax.Array:
     """Codes i32[...] of operations i32[..., 6] after actions i32[..., 6]."""
-    return nasbench201.encode(self.outcome[operation, actions])
+    return cells201.encode(self.outcome[operation, actions])
 
   def advantages(
       self, rewards: jax.Array, carry: _Carry
@@ -312,7 +313,7 @@ class Search:
       The carry, and mean reward and mean entropy.
     """
     rng, rng_alpha = jax.random.split(carry.rng)
-    operation = nasbench201.decode(beta)  # [m, 6]
+    operation = cells201.decode(beta)  # [m, 6]
 
     def objective(params):
       log_p = self.log_p(params, operation)  # [m, 6, A]
@@ -345,8 +346,8 @@ class Search:
   ) -> tuple[jax.Array, jax.Array]:
     """Transforms every cell: by argmax i32[15625] and samples i32[10, 15625].
     """
-    cells = jnp.asarray(nasbench201.all_operations()).reshape(
-        -1, _CHUNK, len(nasbench201.EDGES))
+    cells = jnp.asarray(cells201.all_operations()).reshape(
+        -1, _CHUNK, len(cells201.EDGES))
 
     def some(item):
       operation, key = item
@@ -364,7 +365,7 @@ class Search:
     c, count = self.config, train_count(self.config)
     rng_split, rng_init, rng_inputs, rng_step, rng_judge = jax.random.split(
         rng, 5)
-    cells = jax.random.permutation(rng_split, nasbench201.COUNT)
+    cells = jax.random.permutation(rng_split, cells201.COUNT)
     params = self.policy.init(rng_init)
 
     def step(carry, item):
@@ -376,7 +377,7 @@ class Search:
     carry = _Carry(
         params, self.optimizer.init(params), average=jnp.zeros(()),
         square=jnp.float32(_FIRST_SQUARE),
-        read=jnp.zeros(nasbench201.COUNT, bool), rng=rng_step)
+        read=jnp.zeros(cells201.COUNT, bool), rng=rng_step)
     carry, (reward, entropy) = lax.scan(
         step, carry, (jax.random.split(rng_inputs, c.steps),
                       jnp.arange(c.steps)))

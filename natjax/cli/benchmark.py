@@ -67,6 +67,7 @@ def run_benchmark(args) -> int:
   from natjax.benchmarks import nasbench201
   from natjax.benchmarks import policy_report
   from natjax.benchmarks import policy_search
+  from natjax.graph import nasbench201 as cells201
 
   given = {f.name: getattr(args, f.name)
            for f in dataclasses.fields(policy_search.SearchConfig)}
@@ -81,7 +82,7 @@ def run_benchmark(args) -> int:
     output.err.print(
         f"{config.method}, {config.policy} policy, {config.dataset}:"
         f" {config.steps} steps, {len(seeds)} seed(s) at once,"
-        f" {policy_search.train_count(config)} of {nasbench201.COUNT} cells as"
+        f" {policy_search.train_count(config)} of {cells201.COUNT} cells as"
         " inputs")
   found = policy_search.train(config, table, seeds)
   report = policy_report.summary(

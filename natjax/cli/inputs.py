@@ -16,10 +16,10 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
     skeleton: of a hand-crafted network; None is its usual one.
     width: factor of a network's widths; None is 1.
   """
-  from natjax import blocks
-  from natjax import codec
-  from natjax import runs
   from natjax import zoo
+  from natjax.graph import blocks
+  from natjax.graph import codec
+  from natjax.pipeline import runs
 
   path = pathlib.Path(name)
   if name.startswith("|"):
@@ -129,7 +129,7 @@ def refuse(args, other, own, **flags):
 
 def file_settings(args, parts):
   """The parts of --config: {"search": {...}, "train": {...}}."""
-  from natjax import runs
+  from natjax.pipeline import runs
 
   if args.config is None:
     return {part: {} for part in parts}

@@ -17,7 +17,7 @@ def run_evaluate(args) -> int:
 
   devices.configure_compilation()
   from natjax import data
-  from natjax import runs
+  from natjax.pipeline import runs
   from natjax.training import fit
 
   config = runs.read_config(args.directory)
@@ -63,7 +63,7 @@ def run_evaluate(args) -> int:
 
 def _by_neighbours(config, net, dataset, split):
   """The accuracy of the nearest neighbours of a network's features."""
-  from natjax.methods import simclr
+  from natjax.objectives import simclr
 
   extract = lambda images: simclr.extract(
       functools.partial(_features, net.module), net.variables, images,
@@ -88,7 +88,7 @@ def _is_right(module, variables, batch):
 def run_draw(args) -> int:
   """`natjax draw`."""
   from natjax import drawing
-  from natjax import runs
+  from natjax.pipeline import runs
   from natjax.training import metrics
 
   folder = pathlib.Path(args.architecture)
@@ -111,8 +111,8 @@ def run_draw(args) -> int:
 
 def run_cost(args) -> int:
   """`natjax cost`."""
-  from natjax import blocks
-  from natjax import cost
+  from natjax.costs import exact as cost
+  from natjax.graph import blocks
 
   if args.classes is not None and args.classes < 1:
     raise errors.InputError(
@@ -142,7 +142,7 @@ def run_cost(args) -> int:
 
 def _skeleton(args):
   """Where the cells of a genotype stand, and that in words."""
-  from natjax import skeleton
+  from natjax.graph import skeleton
 
   kind = args.skeleton or "cifar"
   if kind not in skeleton.KINDS:
@@ -159,8 +159,8 @@ def _skeleton(args):
 
 def _frame(args, network):
   """What a network of blocks sees, and that in words."""
-  from natjax import blocks
   from natjax import zoo
+  from natjax.graph import blocks
 
   for name in ("init_channels", "cells"):
     if getattr(args, name) is not None:
@@ -181,9 +181,9 @@ def run_list(args) -> int:
   """`natjax list`."""
   from natjax import data
   from natjax import operations
-  from natjax import presets
   from natjax import spaces
   from natjax import zoo
+  from natjax.pipeline import presets
 
   listing = {
       "architectures": list(zoo.names()),
@@ -217,9 +217,9 @@ def run_operations(args) -> int:
   left out). Where an operation cannot stand at a stride, its list says what
   may stand in for it.
   """
-  from natjax import cost
   from natjax import operations
   from natjax import spaces
+  from natjax.costs import exact as cost
 
   for flag, value in (("channels", args.channels),
                       ("image-size", args.image_size)):
@@ -259,7 +259,7 @@ def run_operations(args) -> int:
 
 def _transitions(space, channels, size):
   """Per JSON key, what every operation of a space may become."""
-  from natjax import transitions
+  from natjax.spaces import transitions
 
   if channels % 2:
     raise errors.InputError(

@@ -20,8 +20,8 @@ def _prepare(args, prefix):
     args: the arguments; what was left out is filled in.
     prefix: of the options of training.
   """
-  from natjax import blocks
-  from natjax import presets
+  from natjax.graph import blocks
+  from natjax.pipeline import presets
   from natjax.training import devices
 
   devices.configure_compilation()
@@ -68,9 +68,9 @@ def _simclr(args, preset, given):
 def run_transform(args) -> int:
   """`natjax transform`."""
   preset, architecture = _prepare(args, "train-")
-  from natjax import blocks
   from natjax import pipeline
-  from natjax import presets
+  from natjax.graph import blocks
+  from natjax.pipeline import presets
 
   extra = inputs.file_settings(args, ("search", "train", "simclr"))
   simclr = _simclr(args, preset, extra["simclr"])
@@ -118,8 +118,8 @@ def _with_seeds(args, train, count):
 
 def _unshared(args, genotype, train, given):
   """A genotype's cells as blocks of their own, and how those are trained."""
-  from natjax import blocks
-  from natjax import skeleton
+  from natjax.graph import blocks
+  from natjax.graph import skeleton
   from natjax.methods import supervised
 
   for name in ("auxiliary", "drop_path"):
@@ -152,8 +152,7 @@ def run_train(args) -> int:
 
 def _run_job(args, job, show) -> int:
   from natjax import pipeline
-  from natjax import runs
-  from natjax.training import fit
+  from natjax.pipeline import runs
 
   first = job.group.first  # Of several processes, one shows what happens.
   if args.dry_run:
@@ -176,11 +175,11 @@ def _run_job(args, job, show) -> int:
   try:
     with interrupt, display:
       result = job.run(args.out, overwrite=False, listener=listener)
-  except fit.Interrupted:
+  except errors.Interrupted:
     output.err.print("Interrupted and saved; the same command resumes it from"
                      f" {args.out}.")
     return 130
-  except fit.NotFinite as e:
+  except errors.NotFinite as e:
     sys.stderr.write(f"natjax: {e}\n")
     return 1
   if first:

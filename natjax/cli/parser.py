@@ -38,8 +38,8 @@ def make_parser() -> Parser:
   from natjax import pipeline
   from natjax.methods import differentiable
   from natjax.methods import nat
-  from natjax.methods import simclr
   from natjax.methods import supervised
+  from natjax.objectives import simclr
 
   parser = Parser(prog="natjax", description="Takes a network's architecture "
                   "and returns a better or cheaper one.", allow_abbrev=False)

@@ -8,7 +8,6 @@ import threading
 import time
 import traceback
 
-from natjax import budget
 from natjax import errors
 
 LOST = 4
@@ -34,7 +33,7 @@ def exit_code(call: Callable[[], int]) -> int:
   except errors.InputError as e:
     sys.stderr.write(f"natjax: {' '.join(str(e).splitlines())}\n")
     return 2
-  except budget.NotMet as e:
+  except errors.NotMet as e:
     sys.stderr.write(f"natjax: {e}\n")
     return 3
   except errors.PeerLost as e:

@@ -14,17 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax import architecture as architecture_lib
-from natjax import blocks as blocks_lib
-from natjax import cost as cost_lib
-from natjax import edges as edges_lib
 from natjax import errors
 from natjax import operations
-from natjax import transitions
+from natjax.costs import exact as cost_lib
+from natjax.graph import blocks as blocks_lib
+from natjax.graph import genotype as architecture_lib
 from natjax.networks import block_network
 from natjax.networks import block_supernet
+from natjax.operations import edges as edges_lib
 from natjax.policies import gcn
 from natjax.spaces import blocks as blocks_space
+from natjax.spaces import transitions
 
 
 class BlockDomain:

@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax import architecture as architecture_lib
-from natjax import cost as cost_lib
 from natjax import operations
-from natjax import skeleton as skeleton_lib
 from natjax import spaces
-from natjax import transitions
+from natjax.costs import exact as cost_lib
+from natjax.graph import genotype as architecture_lib
+from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import supernet as supernet_lib
 from natjax.policies import gcn
 from natjax.policies import sampling
+from natjax.spaces import transitions
 
 
 def sample_cell(

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-from natjax import architecture
-from natjax import blocks
-from natjax import codec
 from natjax import errors
+from natjax.graph import blocks
+from natjax.graph import codec
+from natjax.graph import genotype as architecture
 
 
 class Change(NamedTuple):

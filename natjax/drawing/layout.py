@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import itertools
 from typing import NamedTuple
 
-from natjax import architecture
 from natjax.drawing import shapes
+from natjax.graph import genotype as architecture
 
 _LABEL_HEIGHT = 17
 _NODE_WIDTH = 26

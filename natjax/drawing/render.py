@@ -5,10 +5,10 @@ import re
 import types
 from xml.sax import saxutils
 
-from natjax import codec
 from natjax.drawing import files
 from natjax.drawing import scene
 from natjax.drawing import shapes
+from natjax.graph import codec
 
 
 def draw(

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from natjax import architecture
-from natjax import codec
 from natjax import operations
 from natjax.drawing import comparison
 from natjax.drawing import layout
 from natjax.drawing import shapes
+from natjax.graph import codec
+from natjax.graph import genotype as architecture
 
 _ARROW = 7
 _PAD = 16

@@ -19,8 +19,8 @@ What the papers leave open, and how this differs from them:
 - theta's optimizer is Adam without weight decay; the rate, and how long the
   first stage takes, are settings, whose defaults were found by trying
   (experiments/results/differentiable_trials).
-- Nothing comes to cost more and no node dies (`spaces.theta`); the papers say
-  nothing of either. Budgets are kept at the moment of derivation.
+- Nothing comes to cost more and no node dies (`methods.theta_space`); the papers
+  say nothing of either. Budgets are kept at the moment of derivation.
 - In theta's half-step BN normalises by the batch and its statistics are left
   alone; those of w's half-step are kept. Its drop path and dropout are drawn
   anew.
@@ -39,15 +39,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from natjax import codec
 from natjax import errors
-from natjax import settings
-from natjax.methods import base
+from natjax.graph import codec
 from natjax.methods import folding
-from natjax.methods import objectives
 from natjax.methods import supervised
-from natjax.spaces import theta as theta_space
+from natjax.methods import theta_space
+from natjax.objectives import classification as objectives
+from natjax.training import method as base
 from natjax.training import optimizers
+from natjax.training import settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Differentiable:
       architecture: what to transform.
       num_classes: of the data.
       image_size: side of the images.
-      share: "cell" or "full", see `spaces.theta`.
+      share: "cell" or "full", see `methods.theta_space`.
       steps_per_epoch: updates per epoch.
       make_objective: `(train, architecture, place, identities)` gives the
         objective.
@@ -177,7 +177,7 @@ class Differentiable:
 
     Raises:
       InputError: settings that do not fit together.
-      budget.NotMet: nothing keeps to the budget of the settings.
+      errors.NotMet: nothing keeps to the budget of the settings.
     """
     self.train = supervised.check(train)
     self.config = check(config, train)
@@ -322,7 +322,7 @@ class Differentiable:
       state: at the end of the first stage.
 
     Raises:
-      budget.NotMet: nothing keeps to the budget of the settings.
+      errors.NotMet: nothing keeps to the budget of the settings.
     """
     chosen = self.space.choose(state.theta, self.limits)
     wanted = self.space.choose(state.theta, guarded=False)

@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from natjax import blocks as blocks_lib
 from natjax import operations
-from natjax.spaces import theta as theta_space
+from natjax.graph import blocks as blocks_lib
+from natjax.methods import theta_space
 
 
 def fold(

@@ -2,7 +2,7 @@
 
 Guo et al., 2021, section 3.5: sampling once for each edge, k times over. The
 candidates are scored on the supernet, and the given architecture is itself one.
-With a budget (`natjax.budget`) only candidates that keep to it are scored and
+With a budget (`costs.budget`) only candidates that keep to it are scored and
 returned, which no other method of the field promises for a one-shot search.
 """
 
@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax import architecture as architecture_lib
-from natjax import budget as budget_lib
-from natjax import codec
+from natjax import errors
 from natjax import operations
+from natjax.costs import budget as budget_lib
+from natjax.graph import codec
+from natjax.graph import genotype as architecture_lib
 from natjax.policies import sampling
 
 # How hard the logits are tilted towards cheaper operations, in turn.
@@ -49,7 +50,7 @@ def derive(
     report: every distinct candidate with its score and cost, the input first.
 
   Raises:
-    budget.NotMet: no transformation that was found keeps to the budget.
+    errors.NotMet: no transformation that was found keeps to the budget.
   """
   limits = budget(method, architecture)
   beta = method.domain.encode(architecture)
@@ -63,7 +64,7 @@ def derive(
   kept = [a for a in found if limits.allows(costs[a])]
   if not kept:
     nearest = min(costs.values(), key=limits.excess)
-    raise budget_lib.NotMet(
+    raise errors.NotMet(
         f"none of {len(found)} candidates keeps to the budget"
         f" ({limits.text()}); the nearest has {nearest.params} parameters and"
         f" {nearest.madds} multiply-adds; allow more with --max-params or"
@@ -88,7 +89,7 @@ def budget(
 
   Raises:
     InputError: a limit that cannot be read.
-    budget.NotMet: not even the cheapest valid operation on every edge,
+    errors.NotMet: not even the cheapest valid operation on every edge,
       connected or not, would keep to it.
   """
   before = method.domain.cost(architecture)
@@ -100,7 +101,7 @@ def budget(
         int(total - (n - np.min(c, axis=-1)).sum()) for total, c, n in zip(
             before[:2], costs, now, strict=True)))
     if not limits.allows(least):
-      raise budget_lib.NotMet(
+      raise errors.NotMet(
           f"no transformation can keep to the budget ({limits.text()}): with"
           f" the cheapest operation on every edge {least.params} parameters and"
           f" {least.madds} multiply-adds are left of {before.params} and"

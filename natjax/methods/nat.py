@@ -38,16 +38,16 @@ from jax import lax
 import jax.numpy as jnp
 import optax
 
-from natjax import architecture as architecture_lib
-from natjax import blocks as blocks_lib
-from natjax import codec
 from natjax import domains
-from natjax import skeleton as skeleton_lib
 from natjax import spaces
-from natjax.methods import base
+from natjax.graph import blocks as blocks_lib
+from natjax.graph import codec
+from natjax.graph import genotype as architecture_lib
+from natjax.graph import skeleton as skeleton_lib
 from natjax.methods import inference
 from natjax.methods import nat_config
 from natjax.policies import sampling
+from natjax.training import method as base
 from natjax.training import optimizers
 
 NATConfig = nat_config.NATConfig

@@ -3,8 +3,8 @@
 import dataclasses
 
 from natjax import errors
-from natjax import settings
 from natjax.policies import gcn
+from natjax.training import settings
 
 BASELINES = ("auto", "leave_one_out", "none", "moving_average", "published")
 POLICIES = ("default", "published")

@@ -16,17 +16,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from natjax import blocks as blocks_lib
-from natjax import codec
 from natjax import errors
-from natjax import settings
-from natjax import skeleton as skeleton_lib
-from natjax.methods import base
-from natjax.methods import objectives
+from natjax.graph import blocks as blocks_lib
+from natjax.graph import codec
+from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import build as build_lib
 from natjax.networks import mixture
 from natjax.networks import network as network_lib
+from natjax.objectives import classification as objectives
+from natjax.training import method as base
 from natjax.training import optimizers
+from natjax.training import settings
 
 
 @dataclasses.dataclass(frozen=True)

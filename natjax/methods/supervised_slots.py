@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from natjax import architecture as architecture_lib
 from natjax import errors
-from natjax import skeleton as skeleton_lib
 from natjax import spaces
-from natjax.methods import base
+from natjax.graph import genotype as architecture_lib
+from natjax.graph import skeleton as skeleton_lib
 from natjax.methods import supervised
 from natjax.networks import slot_network
+from natjax.training import method as base
 from natjax.training import optimizers
 
 

@@ -1,8 +1,8 @@
-"""The network of unlike blocks (`natjax.blocks`), as it is trained and applied.
+"""The network of unlike blocks (`graph.blocks`), as it is trained and applied.
 
-Operations come to the shapes of their edges by `natjax.edges`; a node sums its
-edges, then BN (where it has one), activation, channel shuffle (Zhang et al.,
-2018, ShuffleNet, section 3.1).
+Operations come to the shapes of their edges by `operations.edges`; a node sums
+its edges, then BN (where it has one), activation, channel shuffle (Zhang et
+al., 2018, ShuffleNet, section 3.1).
 """
 
 from collections.abc import Callable, Sequence
@@ -12,12 +12,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from natjax import blocks as blocks_lib
-from natjax import edges as edges_lib
 from natjax import operations
-from natjax import primitives
+from natjax.graph import blocks as blocks_lib
 from natjax.networks import layers as layers_lib
 from natjax.networks import mixture
+from natjax.operations import edges as edges_lib
+from natjax.operations import primitives
 
 
 class Bias(nn.Module):

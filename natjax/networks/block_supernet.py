@@ -21,15 +21,15 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax import architecture as architecture_lib
-from natjax import blocks as blocks_lib
-from natjax import edges as edges_lib
 from natjax import operations
-from natjax import primitives
+from natjax.graph import blocks as blocks_lib
+from natjax.graph import genotype as architecture_lib
 from natjax.networks import block_network
 from natjax.networks import cell_scan
 from natjax.networks import layers as layers_lib
 from natjax.networks import supernet as supernet_lib
+from natjax.operations import edges as edges_lib
+from natjax.operations import primitives
 
 Params = Any
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import jax
 
-from natjax import blocks as blocks_lib
-from natjax import codec
-from natjax import skeleton as skeleton_lib
+from natjax.graph import blocks as blocks_lib
+from natjax.graph import codec
+from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import block_network
 from natjax.networks import mixture
 from natjax.networks import network as network_lib

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from natjax import operations
-from natjax import primitives
-from natjax import skeleton as skeleton_lib
+from natjax.graph import skeleton as skeleton_lib
+from natjax.operations import primitives
 
 NormFactory = Callable[..., Callable[[jax.Array], jax.Array]]
 

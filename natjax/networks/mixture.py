@@ -10,7 +10,7 @@ given one does.
 import jax
 import jax.numpy as jnp
 
-from natjax import primitives
+from natjax.operations import primitives
 
 NONE, ID, SAME = range(3)  # Columns of theta.
 NAMES = ("none", "id", "same")

@@ -13,10 +13,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from natjax import architecture as architecture_lib
 from natjax import errors
 from natjax import operations
-from natjax import skeleton as skeleton_lib
+from natjax.graph import genotype as architecture_lib
+from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import layers as layers_lib
 from natjax.networks import mixture
 

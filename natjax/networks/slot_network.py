@@ -27,9 +27,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax import architecture as architecture_lib
 from natjax import operations
-from natjax import skeleton as skeleton_lib
+from natjax.graph import genotype as architecture_lib
+from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import cell_scan
 from natjax.networks import layers as layers_lib
 from natjax.networks import supernet as supernet_lib

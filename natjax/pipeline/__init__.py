@@ -9,15 +9,15 @@ resumed by calling them again with the same arguments.
 import os
 from typing import Any
 
-from natjax import blocks
-from natjax import codec
 from natjax import data as data_lib
 from natjax import errors
-from natjax import presets
+from natjax.graph import blocks
+from natjax.graph import codec
 from natjax.methods import differentiable
 from natjax.methods import nat
-from natjax.methods import simclr as simclr_lib
 from natjax.methods import supervised
+from natjax.objectives import simclr as simclr_lib
+from natjax.pipeline import presets
 from natjax.pipeline.common import Listener
 from natjax.pipeline.common import to_json
 from natjax.pipeline.common import versions
@@ -84,7 +84,7 @@ def transform(
 
   Raises:
     InputError: anything that does not fit, before anything is compiled.
-    budget.NotMet: nothing that was found keeps to the budget of the settings.
+    errors.NotMet: nothing that was found keeps to the budget of the settings.
   """
   default = presets.get("small", architecture, method, _objective(simclr))
   train = _fitting(train, architecture) or default.train

@@ -16,8 +16,8 @@ import optax
 
 from natjax import data as data_lib
 from natjax import errors
-from natjax.methods import base
 from natjax.training import fit as fit_lib
+from natjax.training import method as base
 from natjax.training import metrics as metrics_lib
 from natjax.training import seeds as seeds_lib
 

@@ -16,21 +16,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from natjax import codec
 from natjax import data as data_lib
 from natjax import drawing
 from natjax import errors
-from natjax import memory
-from natjax import runs
-from natjax import settings
+from natjax.graph import codec
 from natjax.methods import differentiable
-from natjax.methods import simclr as simclr_lib
 from natjax.methods import supervised
+from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import common
+from natjax.pipeline import estimate as memory
+from natjax.pipeline import runs
 from natjax.pipeline import train_job
 from natjax.training import devices as devices_lib
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
+from natjax.training import settings
 
 Config = differentiable.DifferentiableConfig
 
@@ -64,7 +64,7 @@ class DifferentiableJob:
       dataset: images.
       search: settings of the transformation.
       train: of the whole training; its `seeds` follow each other from `seed`.
-      share: "cell" or "full", see `spaces.theta`.
+      share: "cell" or "full", see `methods.theta_space`.
       seed: of everything random.
       devices: how many to spread over; None is all.
       compare: whether to train the original, too.
@@ -72,7 +72,7 @@ class DifferentiableJob:
 
     Raises:
       InputError: anything that does not fit.
-      budget.NotMet: nothing keeps to the budget.
+      errors.NotMet: nothing keeps to the budget.
     """
     self.search, self.compare = search, compare
     settings.finite(search)
@@ -122,7 +122,7 @@ class DifferentiableJob:
             "params": params,
             "theta": sum(len(g.cell.edges) * 3 for g in self.space.groups),
             "steps": self.train.steps * config.seeds
-                     * self.differentiable.epochs,
+            * self.differentiable.epochs,
             "memory_bytes": 12 * extra + memory.network_bytes(
                 self.architecture, self.train.place, batch, config.dtype)},
         "train": train,

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from natjax import codec
 from natjax import drawing
-from natjax import runs
+from natjax.graph import codec
 from natjax.pipeline import common
+from natjax.pipeline import runs
 from natjax.pipeline import transform_job
 from natjax.training import metrics as metrics_lib
 

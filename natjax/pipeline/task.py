@@ -9,13 +9,13 @@ from collections.abc import Callable
 import dataclasses
 from typing import Any
 
-from natjax import codec
 from natjax import data as data_lib
 from natjax import errors
-from natjax.methods import objectives
-from natjax.methods import simclr as simclr_lib
+from natjax.graph import codec
 from natjax.methods import supervised
 from natjax.networks import build as build_lib
+from natjax.objectives import classification as objectives
+from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import common
 from natjax.training import fit as fit_lib
 

@@ -8,21 +8,21 @@ from typing import Any
 
 import jax
 
-from natjax import codec
-from natjax import cost as cost_lib
 from natjax import drawing
 from natjax import errors
-from natjax import memory
-from natjax import runs
-from natjax import settings
+from natjax.costs import exact as cost_lib
+from natjax.graph import codec
 from natjax.methods import supervised
 from natjax.pipeline import common
+from natjax.pipeline import estimate as memory
+from natjax.pipeline import runs
 from natjax.pipeline import task as task_lib
 from natjax.training import devices as devices_lib
 from natjax.training import distributed
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
 from natjax.training import seeds as seeds_lib
+from natjax.training import settings
 
 
 class TrainJob:

@@ -6,25 +6,24 @@ from typing import Any
 
 import jax
 
-from natjax import blocks as blocks_lib
-from natjax import budget as budget_lib
-from natjax import codec
 from natjax import data as data_lib
 from natjax import drawing
 from natjax import errors
-from natjax import memory
-from natjax import runs
-from natjax import settings
 from natjax import spaces
+from natjax.graph import blocks as blocks_lib
+from natjax.graph import codec
 from natjax.methods import inference
 from natjax.methods import nat
 from natjax.methods import natpp
 from natjax.pipeline import common
+from natjax.pipeline import estimate as memory
+from natjax.pipeline import runs
 from natjax.pipeline import train_job
 from natjax.spaces import blocks as blocks_space
 from natjax.training import devices as devices_lib
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
+from natjax.training import settings
 
 _DERIVED = "checkpoint/derived.json"  # The report of a search.
 METHODS: dict[str, type[nat.NAT]] = {"nat": nat.NAT, "natpp": natpp.NATpp}
@@ -159,7 +158,7 @@ class TransformJob:
         lambda: self._derive(
             jax.device_put(state, jax.local_devices()[0]), out, preparation,
             began),
-        refusals=(errors.InputError, budget_lib.NotMet))
+        refusals=(errors.InputError, errors.NotMet))
     return codec.from_dict(transformed), report
 
   def _derive(self, state, out, preparation, began):

@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import jraph
 
-from natjax import architecture as architecture_lib
 from natjax import errors
+from natjax.graph import genotype as architecture_lib
 
 LAYERS = (1, 2, 5, 10)
 

@@ -20,8 +20,8 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from natjax import architecture as architecture_lib
-from natjax import transitions
+from natjax.graph import genotype as architecture_lib
+from natjax.spaces import transitions
 
 
 class _Edge(NamedTuple):

@@ -10,9 +10,9 @@ topology, or "full", none.
 from typing import Any
 from typing import NamedTuple
 
-from natjax import blocks as blocks_lib
 from natjax import errors
 from natjax import operations
+from natjax.graph import blocks as blocks_lib
 from natjax.spaces import nat as nat_space
 
 SHARES = ("cell", "full")

@@ -11,9 +11,9 @@ concatenated giving zeros.
 from typing import Any
 from typing import NamedTuple
 
-from natjax import architecture
 from natjax import errors
 from natjax import operations
+from natjax.graph import genotype as architecture
 
 _SHARED = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3",
            "sep_conv_5x5")

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from natjax import errors
-from natjax.methods import base
+from natjax.training import method as base
 
 # Found to halve compilation or better on the CPU, with no visible loss per
 # step; on an accelerator it would slow kernels down.

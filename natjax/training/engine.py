@@ -15,10 +15,11 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax.methods import base
+from natjax import errors
 from natjax.training import batches
 from natjax.training import checkpoints as checkpoints_lib
 from natjax.training import distributed
+from natjax.training import method as base
 from natjax.training import metrics as metrics_lib
 from natjax.training import records
 
@@ -291,7 +292,7 @@ class Engine:
     reached = int(steps[i * len(steps) // len(good)])
     means = self._means(phase, carry.sums, reached)[i]
     explained = self._method.explain(self._layout.one(carry.state, i))
-    raise records.NotFinite(
+    raise errors.NotFinite(
         f"{name}, seed {seed}, {stage.name}, epoch {position.epoch}, phase"
         f" {phase.name}, step {reached - 1}: a metric is not finite"
         f" ({means}); it ran {explained}; try a smaller --learning-rate")
@@ -359,7 +360,7 @@ class Engine:
     if stop or due:
       self._save(state, sums, position)
     if stop:
-      raise records.Interrupted(", ".join(self._layout.runs))
+      raise errors.Interrupted(", ".join(self._layout.runs))
 
   def _save(self, state, sums, position):
     if self._checkpoints is None:

@@ -8,7 +8,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax.methods import base
+from natjax.training import method as base
 from natjax.training import records
 
 

@@ -23,17 +23,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax.methods import base
 from natjax.training import batches
 from natjax.training import devices as devices_lib
 from natjax.training import distributed
 from natjax.training import engine
 from natjax.training import evaluation
+from natjax.training import method as base
 from natjax.training import records
 
 # What a caller of `fit` names.
-Interrupted = records.Interrupted
-NotFinite = records.NotFinite
 Options = records.Options
 Preparation = records.Preparation
 Progress = records.Progress

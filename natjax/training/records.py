@@ -14,14 +14,6 @@ from natjax import data as data_lib
 from natjax.training import metrics as metrics_lib
 
 
-class Interrupted(Exception):
-  """The run was asked to stop; its checkpoint is written."""
-
-
-class NotFinite(Exception):
-  """A step's metrics were not finite; the last good checkpoint is kept."""
-
-
 class Split(NamedTuple):
   """Images u8[N, H, W, 3] and labels i32[N], on the host."""
 

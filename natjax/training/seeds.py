@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import errors
-from natjax.methods import base
 from natjax.training import batches
 from natjax.training import devices as devices_lib
 from natjax.training import distributed
 from natjax.training import engine
+from natjax.training import method as base
 from natjax.training import records
 
 

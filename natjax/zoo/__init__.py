@@ -14,9 +14,9 @@ import functools
 import importlib.resources
 import json
 
-from natjax import architecture
-from natjax import codec
 from natjax import errors
+from natjax.graph import codec
+from natjax.graph import genotype as architecture
 from natjax.zoo import handcrafted
 from natjax.zoo import nasbench201
 

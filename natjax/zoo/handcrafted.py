@@ -11,8 +11,8 @@ networks that ProxylessNAS found (`zoo.proxyless`) are looked up here too.
 from collections.abc import Callable
 import functools
 
-from natjax import blocks as blocks_lib
 from natjax import errors
+from natjax.graph import blocks as blocks_lib
 from natjax.zoo import inverted
 from natjax.zoo import proxyless
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from natjax import blocks as blocks_lib
+from natjax.graph import blocks as blocks_lib
 
 Block, Edge, Node = blocks_lib.Block, blocks_lib.Edge, blocks_lib.Node
 

@@ -16,9 +16,9 @@ Example, with the parameters of the benchmark's table:
 
 from collections.abc import Sequence
 
-from natjax import blocks as blocks_lib
 from natjax import errors
-from natjax.benchmarks import nasbench201
+from natjax.graph import blocks as blocks_lib
+from natjax.graph import nasbench201
 
 _CELLS = 5  # Per stage.
 

@@ -30,7 +30,7 @@ network for CPUs has exactly these on ImageNet):
 
 from typing import NamedTuple
 
-from natjax import blocks as blocks_lib
+from natjax.graph import blocks as blocks_lib
 from natjax.zoo import inverted
 
 Layer = blocks_lib.Layer

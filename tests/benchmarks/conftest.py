@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from natjax.benchmarks import nasbench201
+from natjax.graph import nasbench201 as cells201
 
 _TABLE = (pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
           / "nasbench201.csv.gz")
@@ -29,10 +30,10 @@ def table(table_file):
 def invented():
   """A complete table with CIFAR-10 alone: random numbers, index = order."""
   rng = np.random.default_rng(0)
-  shape = nasbench201.COUNT
-  params, madds = nasbench201.costs("cifar10")
+  shape = cells201.COUNT
+  params, madds = cells201.costs("cifar10")
   columns = {c: rng.uniform(10, 95, shape).round(3)
-             for c in nasbench201.COLUMNS[:4]}
+             for c in cells201.COLUMNS[:4]}
   columns |= {"params": params.astype(float), "flops_M": madds / 1e6}
   return nasbench201.Table(
       rng.permutation(shape).astype(np.int32), {"cifar10": columns})

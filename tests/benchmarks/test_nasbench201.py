@@ -9,6 +9,7 @@ import pytest
 
 from natjax import errors
 from natjax.benchmarks import nasbench201
+from natjax.graph import nasbench201 as cells201
 
 ALL_3X3 = ("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|"
            "+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|")
@@ -21,12 +22,12 @@ def text(invented):
 
 def test_all_strings_and_codes_round_trip():
   seen = set()
-  for code in range(nasbench201.COUNT):
-    operation = nasbench201.decode(np.int32(code))
-    text = nasbench201.to_string(nasbench201.to_names(operation))
-    back = nasbench201.to_array(nasbench201.from_string(text))
+  for code in range(cells201.COUNT):
+    operation = cells201.decode(np.int32(code))
+    text = cells201.to_string(cells201.to_names(operation))
+    back = cells201.to_array(cells201.from_string(text))
     np.testing.assert_array_equal(back, operation)
-    assert nasbench201.encode(back) == code
+    assert cells201.encode(back) == code
     seen.add(text)
   assert len(seen) == 15_625
 
@@ -36,12 +37,12 @@ def test_a_string_by_hand():
           "+|none~0|nor_conv_3x3~1|skip_connect~2|")
   names = ("avg_pool_3x3", "conv_1x1", "skip_connect", "null", "conv_3x3",
            "skip_connect")
-  assert nasbench201.from_string(text) == names
-  assert nasbench201.to_string(names) == text
+  assert cells201.from_string(text) == names
+  assert cells201.to_string(names) == text
   # Base 5, the first edge the most significant: 4 2 1 0 3 1.
-  assert nasbench201.encode(nasbench201.to_array(names)) == (
+  assert cells201.encode(cells201.to_array(names)) == (
       4 * 3125 + 2 * 625 + 125 + 0 + 3 * 5 + 1)
-  assert nasbench201.to_string(["none"] * 6) == nasbench201.to_string(
+  assert cells201.to_string(["none"] * 6) == cells201.to_string(
       ["null"] * 6)
 
 
@@ -53,27 +54,27 @@ def test_a_string_by_hand():
     ALL_3X3.replace("|nor_conv_3x3~2|", ""), "+" * 100_000])
 def test_other_forms_are_refused(text):
   with pytest.raises(errors.InputError, match=r"\|op~0\|") as info:
-    nasbench201.from_string(text, where="ARCH")
+    cells201.from_string(text, where="ARCH")
   assert str(info.value).startswith("ARCH: ") and len(str(info.value)) < 300
 
 
 @pytest.mark.parametrize("name", ["conv_3x3", "null", "None", "", "sep"])
 def test_other_operations_are_refused(name):
   with pytest.raises(errors.InputError, match=r"edge 2 -> 3 .*nor_conv_3x3"):
-    nasbench201.from_string(ALL_3X3.replace("nor_conv_3x3~2", f"{name}~2"))
+    cells201.from_string(ALL_3X3.replace("nor_conv_3x3~2", f"{name}~2"))
 
 
 def test_what_the_benchmark_lacks_is_not_written():
   with pytest.raises(errors.InputError, match="sep_conv_3x3"):
-    nasbench201.to_string(["sep_conv_3x3"] * 6)
+    cells201.to_string(["sep_conv_3x3"] * 6)
   with pytest.raises(errors.InputError, match="5 operations"):
-    nasbench201.to_string(["null"] * 5)
+    cells201.to_string(["null"] * 5)
 
 
 def test_costs_of_the_all_3x3_cell_as_printed():
-  code = nasbench201.encode(nasbench201.to_array(
-      nasbench201.from_string(ALL_3X3)))
-  params, madds = nasbench201.costs("cifar10")
+  code = cells201.encode(cells201.to_array(
+      cells201.from_string(ALL_3X3)))
+  params, madds = cells201.costs("cifar10")
   assert (params[code], madds[code]) == (1_531_546, 220_119_690)
   assert (params[0], madds[0]) == (73_306, 7_783_050)
 
@@ -86,10 +87,10 @@ def test_the_real_table(table):
   assert table.row(1462) == table.row(ALL_3X3)
   best = {name: c["test_200ep"].max() for name, c in table.columns.items()}
   np.testing.assert_allclose(
-      [best[n] for n in nasbench201.DATASETS], [94.373, 73.513, 47.311],
+      [best[n] for n in cells201.DATASETS], [94.373, 73.513, 47.311],
       atol=1e-3)
-  for name in nasbench201.DATASETS:
-    params, madds = nasbench201.costs(name)
+  for name in cells201.DATASETS:
+    params, madds = cells201.costs(name)
     np.testing.assert_array_equal(table.of(name)["params"], params)
     np.testing.assert_allclose(
         table.of(name)["flops_M"], madds / 1e6, rtol=1e-5)
@@ -99,7 +100,7 @@ def test_lookups_inside_jit(invented):
   accuracies = invented.accuracies("cifar10")
   codes = np.array([0, 77, 15_624])
   find = jax.jit(lambda a, o: nasbench201.lookup(a.valid, o))
-  found = find(accuracies, jnp.asarray(nasbench201.decode(codes)))
+  found = find(accuracies, jnp.asarray(cells201.decode(codes)))
   np.testing.assert_allclose(
       found, invented.columns["cifar10"]["val_200ep"][codes] / 100, rtol=1e-6)
   row = invented.row(int(invented.indices[77]))

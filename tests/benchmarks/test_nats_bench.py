@@ -11,13 +11,14 @@ import pytest
 from natjax import errors
 from natjax.benchmarks import nasbench201
 from natjax.benchmarks import nats_bench
+from natjax.graph import nasbench201 as cells201
 
 SEEDS = (777, 888)
 
 
 def string(code):
-  return nasbench201.to_string(nasbench201.to_names(
-      nasbench201.decode(np.int32(code))))
+  return cells201.to_string(cells201.to_names(
+      cells201.decode(np.int32(code))))
 
 
 def trial(epochs, splits, accuracy, number=float):
@@ -109,7 +110,7 @@ def test_the_whole_folder(tmp_path, invented, monkeypatch):
   np.testing.assert_array_equal(table.codes, codes)
   for (name, kind), value in EXPECTED.items():
     np.testing.assert_allclose(table.of(name)[f"{kind}_200ep"], value)
-  assert table.row(3)["cifar10"]["params"] == nasbench201.costs("cifar10")[0][
+  assert table.row(3)["cifar10"]["params"] == cells201.costs("cifar10")[0][
       codes[3]]
 
 

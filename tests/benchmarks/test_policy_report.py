@@ -5,15 +5,15 @@ import itertools
 import numpy as np
 import pytest
 
-from natjax.benchmarks import nasbench201
 from natjax.benchmarks import policy_report
 from natjax.benchmarks import policy_search
+from natjax.graph import nasbench201 as cells201
 
 
 def everything(code, reach):
   """Codes of all cells that valid transitions reach, one by one."""
-  outcomes = [np.flatnonzero(reach[o]) for o in nasbench201.decode(code)]
-  return np.array([nasbench201.encode(np.array(alpha))
+  outcomes = [np.flatnonzero(reach[o]) for o in cells201.decode(code)]
+  return np.array([cells201.encode(np.array(alpha))
                    for alpha in itertools.product(*outcomes)])
 
 
@@ -25,8 +25,8 @@ def test_oracle_and_random_mean_equal_brute_force(method, invented):
   best = policy_report.oracle(valid, reach)
   mean = policy_report.random_mean(valid, reach)
   rng = np.random.default_rng(0)
-  all_3x3 = nasbench201.encode(np.full(6, 3))
-  for code in [0, *rng.integers(0, nasbench201.COUNT, 12)] + (
+  all_3x3 = cells201.encode(np.full(6, 3))
+  for code in [0, *rng.integers(0, cells201.COUNT, 12)] + (
       [all_3x3] if method == "nat" else []):
     alphas = everything(np.int32(code), reach)
     assert valid[best[code]] == valid[alphas].max()
@@ -46,7 +46,7 @@ def test_the_real_oracle_gains_what_is_known(table):
   random = policy_report.random_mean(test, reach)
   np.testing.assert_allclose((random - test).mean(), -11.65, atol=0.05)
   assert policy_report.violations(
-      np.arange(nasbench201.COUNT), best, columns) == 0
+      np.arange(cells201.COUNT), best, columns) == 0
 
 
 def test_violations_are_found():
@@ -65,7 +65,7 @@ def test_a_report_by_hand(invented):
   config = policy_search.config()
   columns = invented.columns["cifar10"]
   valid, test = columns["val_200ep"], columns["test_200ep"]
-  count = nasbench201.COUNT
+  count = cells201.COUNT
   beta = np.array([7, 100, 4000])
   argmax = np.zeros(count, int)  # All null: reached from everywhere.
   samples = np.tile(np.arange(count), (10, 1))

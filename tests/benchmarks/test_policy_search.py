@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from natjax import errors
-from natjax.benchmarks import nasbench201
 from natjax.benchmarks import policy_report
 from natjax.benchmarks import policy_search
+from natjax.graph import nasbench201 as cells201
 
 TINY = {"steps": 8, "inputs": 4, "samples": 3, "features": 8}
 
@@ -54,7 +54,7 @@ def test_seeds_that_cannot_be_used_are_refused(seeds, invented):
 
 
 def test_transitions_are_those_of_the_methods():
-  names = nasbench201.CANDIDATES
+  names = cells201.CANDIDATES
   reach = {
       method: {names[i]: {names[j] for j in np.flatnonzero(row)}
                for i, row in enumerate(policy_report.reachable(
@@ -104,9 +104,9 @@ def test_drawn_actions_have_their_probabilities_and_none_is_forbidden():
 def stays_reachable(config, found):
   """Checks transformations against the transitions, not the policy's mask."""
   reach = policy_report.reachable(policy_search.transition_table(config))
-  before = nasbench201.all_operations()
+  before = cells201.all_operations()
   for alpha in (found.argmax[0], *found.samples[0]):
-    assert reach[before, nasbench201.decode(alpha)].all()
+    assert reach[before, cells201.decode(alpha)].all()
 
 
 def test_seeds_do_not_depend_on_each_other_and_never_cost_more(invented):
@@ -125,7 +125,7 @@ def test_seeds_do_not_depend_on_each_other_and_never_cost_more(invented):
     assert report["inputs_trained"] == 1
     assert report["inputs_judged"] == 15_624
     (beta,) = set(range(15_625)) - set(both.unseen[seed].tolist())
-    operation = nasbench201.decode(np.int32(beta))
+    operation = cells201.decode(np.int32(beta))
     assert 1 < report["entries_read"] <= np.prod(reach.sum(1)[operation])
     # At most the input and every sample of every step.
     assert report["entries_read"] <= 1 + 8 * 4 * 3
@@ -136,7 +136,7 @@ def test_seeds_do_not_depend_on_each_other_and_never_cost_more(invented):
 @pytest.mark.parametrize("policy", ["default", "published"])
 def test_it_learns_what_is_the_same_for_all(policy, invented):
   # A skip on the last edge is worth ten points, all else nothing.
-  skip = nasbench201.all_operations()[:, 5] == 1
+  skip = cells201.all_operations()[:, 5] == 1
   values = np.where(skip, 60.0, 50.0)
   columns = {**invented.columns["cifar10"], "val_200ep": values,
              "test_200ep": values}
@@ -156,18 +156,18 @@ def test_the_entropy_term_makes_the_policy_more_random():
                         search.policy.init(rng))
   carry = policy_search._Carry(
       params, search.optimizer.init(params), jnp.zeros(()), jnp.zeros(()),
-      jnp.zeros(nasbench201.COUNT, bool), rng)
+      jnp.zeros(cells201.COUNT, bool), rng)
   update = jax.jit(search.update)
   entropy = []
   for _ in range(40):  # All rewards are equal.
     carry, (reward, value) = update(
         carry, jnp.array([3, 70, 15_000, 9_999]), 1.0,
-        jnp.full(nasbench201.COUNT, 0.9))
+        jnp.full(cells201.COUNT, 0.9))
     assert reward == 0
     entropy.append(float(value))
   assert entropy[0] < 0.5 * entropy[-1]
   valid = search.table.valid[0].sum(1)
-  uniform = np.log(valid)[nasbench201.decode(
+  uniform = np.log(valid)[cells201.decode(
       np.array([3, 70, 15_000, 9_999]))].sum(1).mean()
   assert entropy[-1] < uniform * (1 + 1e-5)
 

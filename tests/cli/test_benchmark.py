@@ -9,6 +9,7 @@ import pytest
 
 from natjax import cli
 from natjax.benchmarks import nasbench201
+from natjax.graph import nasbench201 as cells201
 
 TINY = ("--steps", 3, "--inputs", 2, "--samples", 2)
 # What issue 3 asks for.
@@ -20,12 +21,12 @@ KEYS = {"gain_argmax", "gain_sample", "gain_best_of_10", "gain_oracle",
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
   rng = np.random.default_rng(0)
-  params, madds = nasbench201.costs("cifar10")
-  columns = {c: rng.uniform(10, 95, nasbench201.COUNT).round(2)
-             for c in nasbench201.COLUMNS[:4]}
+  params, madds = cells201.costs("cifar10")
+  columns = {c: rng.uniform(10, 95, cells201.COUNT).round(2)
+             for c in cells201.COLUMNS[:4]}
   path = tmp_path_factory.mktemp("table") / "table.csv"
   path.write_text(nasbench201.to_csv(nasbench201.Table(
-      np.arange(nasbench201.COUNT, dtype=np.int32),
+      np.arange(cells201.COUNT, dtype=np.int32),
       {"cifar10": {**columns, "params": params, "flops_M": madds / 1e6}})))
   return path
 

@@ -6,12 +6,12 @@ import types
 import numpy as np
 import pytest
 
-from natjax import blocks
 from natjax import cli
-from natjax import codec
-from natjax import cost
 from natjax import data
-from natjax import runs
+from natjax.costs import exact as cost
+from natjax.graph import blocks
+from natjax.graph import codec
+from natjax.pipeline import runs
 
 EDGE = blocks.Edge
 PLAIN = blocks.Block(

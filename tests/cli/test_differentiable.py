@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from natjax import blocks
 from natjax import cli
-from natjax import codec
-from natjax import runs
 from natjax import zoo
+from natjax.graph import blocks
+from natjax.graph import codec
+from natjax.pipeline import runs
 
 SMALL = ["--dataset", "digits", "--train-batch-size", "256", "--train-epochs",
          "2", "--architecture-epochs", "1"]

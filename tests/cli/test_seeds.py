@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from natjax import cli
-from natjax import runs
+from natjax.pipeline import runs
 from natjax.training import fit
 
 TINY = ["--dataset", "digits", "--preset", "demo", "--image-size", "8",

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import architecture
-from natjax import blocks
-from natjax import cost
 from natjax import domains
 from natjax import errors
 from natjax import operations
+from natjax.costs import exact as cost
+from natjax.graph import blocks
+from natjax.graph import genotype as architecture
 from natjax.methods import inference
 from natjax.methods import nat
 from natjax.methods import natpp

@@ -7,8 +7,8 @@ import pathlib
 import subprocess
 import sys
 
-from natjax import blocks
-from natjax import codec
+from natjax.graph import blocks
+from natjax.graph import codec
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments" / "benchmarks" / "differentiable.py"

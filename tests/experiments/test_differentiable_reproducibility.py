@@ -7,13 +7,13 @@ import pathlib
 import numpy as np
 import pytest
 
-from natjax import blocks
-from natjax import codec
-from natjax import cost
 from natjax import data
 from natjax import errors
-from natjax import skeleton
 from natjax import zoo
+from natjax.costs import exact as cost
+from natjax.graph import blocks
+from natjax.graph import codec
+from natjax.graph import skeleton
 from tests.experiments import scripts
 
 SCRIPT = scripts.EXPERIMENTS / "differentiable_reproducibility.py"

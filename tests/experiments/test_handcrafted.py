@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import blocks
-from natjax import codec
-from natjax import cost
 from natjax import zoo
+from natjax.costs import exact as cost
+from natjax.graph import blocks
+from natjax.graph import codec
 from natjax.networks import block_network
 from tests.experiments import scripts
 

@@ -4,15 +4,16 @@ import json
 
 import pytest
 
-from natjax import architecture
-from natjax import cost
-from natjax import skeleton
 from natjax import zoo
+from natjax.costs import exact as cost
+from natjax.graph import genotype as architecture
+from natjax.graph import skeleton
 from tests.experiments import scripts
 
 SCRIPT = scripts.EXPERIMENTS / "nas_architectures.py"
 KINDS = ["original", "nat", "natpp", "published_nat", "published_natpp"]
 OTHERS = ["nat_another_graph", "natpp_another_graph"]
+
 
 def check_record(folder, *more):
   """What holds of every record; `more` are networks transformed besides."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from natjax.benchmarks import nasbench201
+from natjax.graph import nasbench201 as cells201
 
 SCRIPT = (pathlib.Path(__file__).parents[2] / "experiments"
           / "nasbench201_policy.py")
@@ -24,12 +25,12 @@ def script():
 @pytest.fixture
 def table_file(tmp_path):
   rng = np.random.default_rng(0)
-  params, madds = nasbench201.costs("cifar10")
-  columns = {c: rng.uniform(10, 95, nasbench201.COUNT).round(2)
-             for c in nasbench201.COLUMNS[:4]}
+  params, madds = cells201.costs("cifar10")
+  columns = {c: rng.uniform(10, 95, cells201.COUNT).round(2)
+             for c in cells201.COLUMNS[:4]}
   path = tmp_path / "table.csv"
   path.write_text(nasbench201.to_csv(nasbench201.Table(
-      np.arange(nasbench201.COUNT, dtype=np.int32),
+      np.arange(cells201.COUNT, dtype=np.int32),
       {"cifar10": {**columns, "params": params, "flops_M": madds / 1e6}})))
   return path
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from natjax import architecture
-from natjax import cost
-from natjax import skeleton
+from natjax.costs import exact as cost
+from natjax.graph import genotype as architecture
+from natjax.graph import skeleton
 from tests.experiments import scripts
 
 SCRIPT = scripts.EXPERIMENTS / "random_architectures.py"

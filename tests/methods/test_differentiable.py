@@ -9,15 +9,14 @@ import numpy as np
 import optax
 import pytest
 
-from natjax import blocks
-from natjax import budget
 from natjax import errors
 from natjax import zoo
-from natjax.methods import base
+from natjax.graph import blocks
 from natjax.methods import differentiable
 from natjax.methods import supervised
-from natjax.spaces import theta as theta_space
+from natjax.methods import theta_space
 from natjax.training import devices
+from natjax.training import method as base
 from tests import tiny
 
 NETWORK = blocks.scale(zoo.get("resnet20"), 0.25)
@@ -195,7 +194,7 @@ def test_budgets_are_kept():
   derived = method.derive(weighed_by({}))
   cost = method.space.cost_of(derived.architecture)
   assert cost.params <= 0.6 * method.space.cost.params
-  with pytest.raises(budget.NotMet):
+  with pytest.raises(errors.NotMet):
     make(max_params="0.01x")
 
 

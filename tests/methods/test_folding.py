@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import edges
 from natjax import operations
 from natjax.methods import folding
 from natjax.networks import block_network
 from natjax.networks import layers
+from natjax.operations import edges
 
 NAMES = ("conv_1x1", "conv_3x3", "sep_conv_3x3", "dil_conv_3x3",
          "conv_1x3_3x1", "depthwise_conv_3x3", "group2_conv_1x1",

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import architecture
-from natjax import cost
 from natjax import errors
-from natjax import skeleton
 from natjax import spaces
 from natjax import zoo
+from natjax.costs import exact as cost
 from natjax.domains import cells as cells_domain
+from natjax.graph import genotype as architecture
+from natjax.graph import skeleton
 from natjax.methods import nat
 from natjax.networks import supernet as supernet_lib
 from natjax.training import devices
@@ -246,7 +246,7 @@ def test_a_stopped_search_resumes_to_the_same_bits(traced, tmp_path):
             should_stop=lambda: chunks[-1].phase == stop_in))
 
   for phase in ("policy", "weights"):
-    with pytest.raises(fit.Interrupted):
+    with pytest.raises(errors.Interrupted):
       run(stop_in=phase)
   for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(run()),
                   strict=True):

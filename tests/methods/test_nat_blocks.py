@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import blocks
 from natjax import errors
+from natjax.graph import blocks
 from natjax.methods import nat
 from natjax.spaces import blocks as blocks_space
 from natjax.training import devices

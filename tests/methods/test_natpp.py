@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import architecture
-from natjax import cost
 from natjax import domains
-from natjax import skeleton
 from natjax import spaces
+from natjax.costs import exact as cost
+from natjax.graph import genotype as architecture
+from natjax.graph import skeleton
 from natjax.policies import sampling
 
 PLACES = (skeleton.Skeleton(), skeleton.DEFAULTS["imagenet"])

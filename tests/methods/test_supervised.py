@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import architecture
 from natjax import errors
+from natjax.graph import genotype as architecture
 from natjax.methods import supervised
 from natjax.training import devices
 from tests import tiny

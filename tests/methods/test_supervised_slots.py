@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import architecture
 from natjax import errors
 from natjax import spaces
+from natjax.graph import genotype as architecture
 from natjax.methods import supervised_slots
 from natjax.training import fit
 from tests import tiny

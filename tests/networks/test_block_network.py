@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import blocks
-from natjax import cost
-from natjax import skeleton
 from natjax import zoo
+from natjax.costs import exact as cost
+from natjax.graph import blocks
+from natjax.graph import skeleton
 from natjax.networks import block_network
 from natjax.networks import network as network_lib
 from natjax.zoo import handcrafted

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import architecture
-from natjax import blocks
-from natjax import cost
-from natjax import skeleton
 from natjax import spaces
 from natjax import zoo
+from natjax.costs import exact as cost
+from natjax.graph import blocks
+from natjax.graph import genotype as architecture
+from natjax.graph import skeleton
 from natjax.networks import build
 from natjax.networks import slot_network
 from natjax.networks import supernet

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import architecture
-from natjax import blocks
-from natjax import skeleton
 from natjax import zoo
+from natjax.graph import blocks
+from natjax.graph import genotype as architecture
+from natjax.graph import skeleton
 from natjax.methods import differentiable
+from natjax.methods import theta_space
 from natjax.networks import build
 from natjax.networks import mixture
-from natjax.spaces import theta as theta_space
 
 RESNET = blocks.scale(zoo.get("resnet20"), 0.25)
 RESNET = RESNET._replace(blocks=(RESNET.blocks[0], RESNET.blocks[3]))

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import architecture
 from natjax import errors
 from natjax import operations
-from natjax import skeleton as skeleton_lib
 from natjax import zoo
+from natjax.graph import genotype as architecture
+from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
 from tests.networks import oracle

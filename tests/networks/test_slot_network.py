@@ -6,11 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from natjax import architecture
-from natjax import cost
-from natjax import skeleton
 from natjax import spaces
 from natjax import zoo
+from natjax.costs import exact as cost
+from natjax.graph import genotype as architecture
+from natjax.graph import skeleton
 from natjax.networks import network
 from natjax.networks import slot_network
 

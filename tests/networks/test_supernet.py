@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import architecture
 from natjax import operations
-from natjax import skeleton as skeleton_lib
 from natjax import spaces
 from natjax import zoo
+from natjax.graph import genotype as architecture
+from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import cell_scan
 from natjax.networks import supernet as supernet_lib
 from tests.networks import oracle
@@ -314,7 +314,7 @@ def test_one_trace_serves_all_architectures(short):
     outputs.add(float(logits[0, 0]))
     if seed < 3:
       short.dense(short.params, short.net.dense_weights(arrays),
-                arrays.concat.astype(np.float32), short.images)
+                  arrays.concat.astype(np.float32), short.images)
   assert sorted(short.traces) == ["dense", "selected"]
   assert len(outputs) > 45
 
@@ -322,6 +322,7 @@ def test_one_trace_serves_all_architectures(short):
 def test_nodes_left_out_leave_the_output(short):
   """A loose-end mask: only the listed nodes matter to the logits."""
   edges = [Edge("conv_3x3", f, t) for t in range(2, 6) for f in (0, 1)]
+
   def genotype(operation, concat):
     cell = Cell((*edges[:6], Edge(operation, 0, 5), edges[7]), concat)
     return architecture.Genotype(cell, cell)

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import architecture
 from natjax import errors
 from natjax import spaces
 from natjax import zoo
+from natjax.graph import genotype as architecture
 from natjax.policies import gcn
 
 CANDIDATES = spaces.SPACES["nat"].candidates

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax.benchmarks import nasbench201
+from natjax.graph import nasbench201 as cells201
 from natjax.policies import line_graph
 
-EDGES = nasbench201.EDGES
+EDGES = cells201.EDGES
 
 
 def make(layers=2, actions=5):

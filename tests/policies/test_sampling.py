@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import architecture
-from natjax import skeleton
 from natjax import spaces
-from natjax import transitions
+from natjax.graph import genotype as architecture
+from natjax.graph import skeleton
 from natjax.policies import sampling
+from natjax.spaces import transitions
 
 CANDIDATES = spaces.SPACES["nat"].candidates
 NULL = CANDIDATES.index("null")

@@ -2,11 +2,11 @@
 
 import pytest
 
-from natjax import architecture
 from natjax import errors
 from natjax import operations
 from natjax import spaces
 from natjax import zoo
+from natjax.graph import genotype as architecture
 
 
 def test_candidates_of_the_released_code():

@@ -7,9 +7,9 @@ import pytest
 
 from natjax import data
 from natjax import errors
-from natjax.methods import base
 from natjax.training import devices
 from natjax.training import fit
+from natjax.training import method as base
 from natjax.training import metrics
 
 
@@ -123,7 +123,7 @@ def test_interrupted_anywhere_and_resumed_is_bit_for_bit_the_same(tmp_path):
         "checkpoint_dir": folder, "run": "toy", "chunk_seconds": 1e-6,
         "metrics_path": tmp_path / f"{stop_after}.jsonl",
         "checkpoint_seconds": 1e9}
-    with pytest.raises(fit.Interrupted):
+    with pytest.raises(errors.Interrupted):
       run(on_progress=chunks.append,
           should_stop=lambda c=chunks, n=stop_after: len(c) >= n, **options)
     # A row that was written after the checkpoint is written again.
@@ -165,7 +165,7 @@ def test_four_devices_walk_the_same_images():
 
 def test_a_step_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
     tmp_path):
-  with pytest.raises(fit.NotFinite, match=r"epoch 1, phase first, step 2.*"
+  with pytest.raises(errors.NotFinite, match=r"epoch 1, phase first, step 2.*"
                      r"count 11"):
     run(method=toy_method(fail_at=10), checkpoint_dir=tmp_path / "c",
         checkpoint_seconds=0.0)
@@ -200,7 +200,7 @@ def test_damaged_checkpoint_is_refused_and_kept(tmp_path, which):
 
 
 def test_a_checkpoint_without_its_seal_was_never_finished(tmp_path):
-  with pytest.raises(fit.Interrupted):
+  with pytest.raises(errors.Interrupted):
     run(checkpoint_dir=tmp_path / "c", chunk_seconds=1e-6,
         checkpoint_seconds=0.0, should_stop=iter(
             [False] * 7 + [True]).__next__)

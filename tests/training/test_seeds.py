@@ -7,10 +7,10 @@ import pytest
 
 from natjax import errors
 from natjax import zoo
-from natjax.methods import base
 from natjax.methods import supervised
 from natjax.training import devices
 from natjax.training import fit
+from natjax.training import method as base
 from natjax.training import metrics
 from natjax.training import seeds
 from tests import tiny
@@ -99,7 +99,7 @@ def test_chunks_streaming_and_resuming_leave_no_trace(tmp_path):
     options = {"checkpoint_dir": tmp_path / str(stop_after),
                "chunk_seconds": 1e-6, "checkpoint_seconds": 1e9,
                "metrics_path": tmp_path / f"{stop_after}.jsonl", "lanes": 3}
-    with pytest.raises(fit.Interrupted, match="a, b, c"):
+    with pytest.raises(errors.Interrupted, match="a, b, c"):
       together(on_progress=chunks.append, should_stop=lambda c=chunks,
                n=stop_after: len(c) >= n, **options)
     for state, resumed in zip(whole, together(**options), strict=True):
@@ -129,7 +129,7 @@ def test_a_seed_that_is_not_finite_is_named(count, lanes):
       stages=(base.Stage("one", 3, (base.Phase("p", "a", update, ("loss",)),)),
               ), explain=lambda state: f"count {int(state['count'])}")
   with pytest.raises(
-      fit.NotFinite,
+          errors.NotFinite,
       match=r"b, seed 1, one, epoch 1, phase p, step 2.*count 8"):
     together(method=method, count=count, lanes=lanes)
 

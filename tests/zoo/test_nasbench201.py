@@ -5,25 +5,25 @@ import doctest
 import numpy as np
 import pytest
 
-from natjax import blocks
-from natjax import codec
-from natjax import cost
 from natjax import errors
 from natjax import zoo
-from natjax.benchmarks import nasbench201
+from natjax.costs import exact as cost
+from natjax.graph import blocks
+from natjax.graph import codec
+from natjax.graph import nasbench201 as cells201
 from natjax.spaces import blocks as blocks_space
 
-SOME = np.random.default_rng(0).choice(nasbench201.COUNT, 60, replace=False)
+SOME = np.random.default_rng(0).choice(cells201.COUNT, 60, replace=False)
 
 
-@pytest.mark.parametrize("name", nasbench201.DATASETS)
+@pytest.mark.parametrize("name", cells201.DATASETS)
 def test_cost_of_networks_is_that_of_the_benchmark(name):
-  """`nasbench201.costs`, which its tests hold against the whole table."""
-  params, flops = nasbench201.costs(name)
-  data = nasbench201.dataset(name)
+  """`cells201.costs`, which its tests hold against the whole table."""
+  params, flops = cells201.costs(name)
+  data = cells201.dataset(name)
   frame = blocks.Frame(data.num_classes, data.image_size)
   for code in SOME.tolist():
-    names = nasbench201.to_names(nasbench201.decode(np.int32(code)))
+    names = cells201.to_names(cells201.decode(np.int32(code)))
     found = cost.network(zoo.nasbench201.network(names), frame)
     assert found.params == params[code]
     assert found.madds + data.num_classes == flops[code]
@@ -31,21 +31,21 @@ def test_cost_of_networks_is_that_of_the_benchmark(name):
 
 def test_strings_round_trip():
   for code in SOME[:10].tolist():
-    text = nasbench201.to_string(
-        nasbench201.to_names(nasbench201.decode(np.int32(code))))
-    network = zoo.nasbench201.from_string(text)
-    assert zoo.nasbench201.to_string(network) == text
+    text = cells201.to_string(
+        cells201.to_names(cells201.decode(np.int32(code))))
+    network = zoo.cells201.from_string(text)
+    assert zoo.cells201.to_string(network) == text
     assert codec.from_dict(codec.to_dict(network)) == network
 
 
 def test_networks_of_another_kind_have_no_string():
   with pytest.raises(errors.InputError, match="resnet20"):
-    zoo.nasbench201.to_string(zoo.get("resnet20"))
+    zoo.cells201.to_string(zoo.get("resnet20"))
   network = zoo.nasbench201.network(("conv_3x3",) * 6)
   changed = network.blocks[0]._replace(edges=tuple(
       e._replace(operation="skip_connect") for e in network.blocks[0].edges))
   with pytest.raises(errors.InputError, match="all alike"):
-    zoo.nasbench201.to_string(
+    zoo.cells201.to_string(
         network._replace(blocks=(changed, *network.blocks[1:])))
 
 

@@ -5,10 +5,10 @@ import pathlib
 
 import pytest
 
-from natjax import blocks
 from natjax import cli
-from natjax import cost
 from natjax import zoo
+from natjax.costs import exact as cost
+from natjax.graph import blocks
 from natjax.zoo import proxyless
 
 SPEC = (pathlib.Path(__file__).resolve().parents[2]

@@ -6,9 +6,9 @@ import pathlib
 
 import pytest
 
-from natjax import architecture
 from natjax import errors
 from natjax import zoo
+from natjax.graph import genotype as architecture
 
 SPEC = (pathlib.Path(__file__).resolve().parents[2]
         / "shared" / "spec" / "genotypes.json")

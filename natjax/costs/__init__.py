@@ -1,0 +1,7 @@
+"""What architectures cost, and what they may cost at most."""
+
+from natjax.costs.exact import Cost
+from natjax.costs.exact import network
+from natjax.costs.exact import operation_table
+
+__all__ = ("Cost", "network", "operation_table")

@@ -1,0 +1,89 @@
+"""Cost targets: what a transformed architecture may cost at most.
+
+A target is absolute ("3e6", "2.5M") or relative to the given architecture
+("0.8x").
+"""
+
+import math
+import re
+from typing import NamedTuple
+
+from natjax import errors
+from natjax import operations
+
+_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+
+
+class Budget(NamedTuple):
+  """The most that a network may cost; None is without limit.
+
+  Attributes:
+    params: parameters.
+    madds: multiply-adds.
+  """
+
+  params: float | None = None
+  madds: float | None = None
+
+  def __bool__(self) -> bool:
+    return self.params is not None or self.madds is not None
+
+  def text(self) -> str:
+    """The limits in words."""
+    parts = [f"at most {limit:.0f} {name}" for limit, name in (
+        (self.params, "parameters"), (self.madds, "multiply-adds"))
+             if limit is not None]
+    return " and ".join(parts)
+
+  def allows(self, cost: operations.Cost) -> bool:
+    """Whether a cost keeps to the budget."""
+    return ((self.params is None or cost.params <= self.params)
+            and (self.madds is None or cost.madds <= self.madds))
+
+  def excess(self, cost: operations.Cost) -> float:
+    """The larger of the costs' ratios to their limits; at most 1 if kept."""
+    ratios = [0.0]
+    for value, limit in ((cost.params, self.params), (cost.madds, self.madds)):
+      if limit is not None:
+        ratios.append(value / limit)
+    return max(ratios)
+
+
+def parse(text: str, original: int, *, option: str) -> float | None:
+  """Reads one limit.
+
+  Args:
+    text: "" for none, a number with an optional unit K, M or G, or a multiple
+      of the original's cost such as "0.8x".
+    original: cost of the given architecture.
+    option: name of the setting, for the error.
+
+  Example:
+    >>> parse("0.5x", 3000, option="max-params"), parse("2K", 1, option="o")
+    (1500.0, 2000.0)
+
+  Raises:
+    InputError: another form, or not above 0.
+  """
+  if not text:
+    return None
+  match = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)([kmgx]?)", text.lower())
+  try:
+    value = float(match[1]) if match else math.nan
+  except ValueError:
+    value = math.nan
+  if not 0 < value < math.inf:
+    raise errors.InputError(
+        f"{option} is '{text}'; pass --{option} with a number above 0 such as"
+        " 3e6 or 2.5M, or a multiple of the given architecture's such as 0.8x")
+  if match[2] == "x":
+    return value * original
+  return value * _UNITS[match[2]]
+
+
+def read(
+    max_params: str, max_madds: str, original: operations.Cost
+) -> Budget:
+  """Reads both limits; see `parse`."""
+  return Budget(parse(max_params, original.params, option="max-params"),
+                parse(max_madds, original.madds, option="max-madds"))

@@ -1,0 +1,1 @@
+"""Networks as graphs, and every form in which they are written."""

@@ -1,0 +1,135 @@
+"""Networks of blocks as JSON.
+
+The JSON form is
+  {"format": 1, "kind": "network", "name": ...,
+   "skeleton": {"stem": [layer, ...], "head": [layer, ...],
+                "preactivate": false, "norm": "batch",
+                "norm_epsilon": 1e-5},
+   "blocks": [{"nodes": [{"width": 16, "activation": "relu"}, ...],
+               "edges": [[operation, from, to], ...], "concat": [3],
+               "repeat": 2}, ...]}
+where fields that have their default may be left out, and `concat` is the last
+node if left out. Fields are those of `blocks.Node`, `blocks.Block` and
+`blocks.Layer`; `norm_epsilon` is written only where it is not its default.
+"""
+
+from typing import Any
+
+from natjax import errors
+from natjax.graph import blocks as blocks_lib
+from natjax.graph import genotype as architecture_lib
+
+
+def _plain(record):
+  """Fields of a record that are not at their defaults."""
+  known = record._field_defaults
+  return {k: v for k, v in record._asdict().items()
+          if k not in known or v != known[k]}
+
+
+def to_dict(network: blocks_lib.BlockNetwork) -> dict[str, Any]:
+  """The JSON form, equal neighbours as one block with `repeat`."""
+  blocks: list[dict[str, Any]] = []
+  for i, block in enumerate(network.blocks):
+    if i and block == network.blocks[i - 1]:
+      blocks[-1]["repeat"] = blocks[-1].get("repeat", 1) + 1
+      continue
+    item = {"nodes": [_plain(node) for node in block.nodes],
+            "edges": [list(edge) for edge in block.edges]}
+    if block.concat:
+      item["concat"] = list(block.concat)
+    blocks.append(item)
+  skeleton = {
+      "stem": [_plain(layer) for layer in network.stem],
+      "head": [_plain(layer) for layer in network.head],
+      "preactivate": network.preactivate, "norm": network.norm}
+  if "norm_epsilon" in _plain(network):
+    skeleton["norm_epsilon"] = network.norm_epsilon
+  return {"format": 1, "kind": "network", "name": network.name,
+          "skeleton": skeleton, "blocks": blocks}
+
+
+def from_dict(data: Any, *, where: str = "network") -> blocks_lib.BlockNetwork:
+  """Reads the JSON form (see the module); `blocks.check` has the last word.
+
+  Raises:
+    InputError: another form, or `blocks.check` refuses the network.
+  """
+  if data.get("format") != 1 or data.get("kind") != "network":
+    raise errors.InputError(
+        f"{where}: format {data.get('format')!r}, kind {data.get('kind')!r};"
+        " a network of blocks has format 1 and kind 'network'")
+  data = _object(data, where, ("format", "kind", "name", "skeleton", "blocks"),
+                 ("skeleton", "blocks"))
+  skeleton = _object(data["skeleton"], f"{where}, skeleton",
+                     ("stem", "head", "preactivate", "norm", "norm_epsilon"),
+                     ("stem", "head"))
+  layers = {
+      part: tuple(_record(blocks_lib.Layer, item, f"{where}, {part} layer {i}")
+                  for i, item in enumerate(_list(skeleton[part],
+                                                 f"{where}, {part}")))
+      for part in ("stem", "head")}
+  blocks = []
+  for i, item in enumerate(_list(data["blocks"], f"{where}, blocks")):
+    name = f"{where}, block {i}"
+    item = _object(item, name, ("nodes", "edges", "concat", "repeat"),
+                   ("nodes", "edges"))
+    repeat, edges = item.get("repeat", 1), _list(item["edges"], name)
+    if not architecture_lib.is_count(repeat) or not 1 <= repeat <= 1000:
+      raise errors.InputError(
+          f"{name}: repeat is {repeat!r} and must be a whole number from 1 to"
+          " 1000; correct it")
+    if not all(architecture_lib.is_edge(edge) for edge in edges):
+      raise errors.InputError(
+          f"{name}: 'edges' must be a list of [operation, from, to] with a"
+          " text and two whole numbers")
+    concat = _list(item.get("concat", []), name)
+    if not all(map(architecture_lib.is_count, concat)):
+      raise errors.InputError(
+          f"{name}: 'concat' must be a list of node numbers, given {concat!r}")
+    nodes = tuple(
+        _record(blocks_lib.Node, node, f"{name}, node {n}") for n, node in
+        enumerate(_list(item["nodes"], name), blocks_lib.NUM_INPUTS))
+    edges = tuple(blocks_lib.Edge(*e) for e in edges)
+    blocks += [blocks_lib.Block(nodes, edges, tuple(concat))] * repeat
+  network = blocks_lib.BlockNetwork(
+      str(data.get("name", "network")), layers["stem"], tuple(blocks),
+      layers["head"], skeleton.get("preactivate", False),
+      skeleton.get("norm", "batch"), skeleton.get("norm_epsilon", 1e-5))
+  if not isinstance(network.preactivate, bool):
+    raise errors.InputError(
+        f"{where}: preactivate is {network.preactivate!r}; give true or false")
+  return blocks_lib.check(network, where=where)
+
+
+def _object(value, where, known, needed):
+  if not isinstance(value, dict) or not set(needed) <= set(value) <= set(known):
+    given = (", ".join(sorted(map(str, value))) if isinstance(value, dict)
+             else type(value).__name__)
+    raise errors.InputError(
+        f"{where}: given {given}; needs an object with {', '.join(needed)}, of"
+        f" the keys {', '.join(known)}")
+  return value
+
+
+def _list(value, where):
+  if not isinstance(value, list):
+    raise errors.InputError(
+        f"{where}: given {type(value).__name__} where a list is needed")
+  return value
+
+
+def _record(record, value, where):
+  """Reads `blocks.Node` or `blocks.Layer` from an object."""
+  fields = record._fields
+  value = _object(value, where, fields,
+                  [f for f in fields if f not in record._field_defaults])
+  for name, item in value.items():
+    wanted = record.__annotations__[name]
+    if wanted is float and architecture_lib.is_count(item):
+      item = float(item)
+    if type(item) is not wanted:
+      raise errors.InputError(
+          f"{where}: '{name}' is {item!r} and must be of type"
+          f" {wanted.__name__}; correct it")
+  return record(**value)

@@ -1,0 +1,198 @@
+"""Cells of NAS-Bench-201, in three forms.
+
+Dong & Yang: "NAS-Bench-201: Extending the Scope of Reproducible Neural
+Architecture Search", ICLR 2020. A cell has an input node 0 and nodes 1 to 3,
+one operation of five on each of the six edges (`EDGES`), a node is the sum of
+its incoming edges, and node 3 is the output.
+
+- The benchmark's string, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`, has an
+  operation and its source per edge (`from_string`, `to_string`).
+- Operations i32[6] are indices into `CANDIDATES`, in the order of `EDGES`.
+- The code, i32 in [0, 15625), has the operations as digits of base 5, the first
+  edge the most significant (`encode`, `decode`).
+"""
+
+from collections.abc import Sequence
+import functools
+import re
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from natjax import errors
+from natjax import operations
+
+CANDIDATES = (operations.NULL, operations.SKIP, "conv_1x1", "conv_3x3",
+              "avg_pool_3x3")
+# As the benchmark names them, in its order.
+NAMES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3",
+         "avg_pool_3x3")
+# (from, to), in the order of the string.
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+COUNT = len(NAMES) ** len(EDGES)
+CHANNELS = (16, 32, 64)  # Of the three stages.
+# Of the benchmark's table, per data set.
+COLUMNS = ("val_200ep", "test_200ep", "val_12ep", "test_12ep", "params",
+           "flops_M")
+
+_CELLS = 5  # Per stage.
+_PLACE = len(NAMES) ** np.arange(len(EDGES))[::-1]
+_FORM = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
+
+
+class Dataset(NamedTuple):
+  """A data set of the benchmark.
+
+  Attributes:
+    column: how the table's columns begin.
+    num_classes: of the classifier.
+    image_size: side of the images.
+  """
+
+  column: str
+  num_classes: int
+  image_size: int
+
+
+DATASETS = {
+    "cifar10": Dataset("cifar10", 10, 32),
+    "cifar100": Dataset("cifar100", 100, 32),
+    "imagenet16-120": Dataset("imagenet16", 120, 16),
+}
+
+
+def dataset(name: str) -> Dataset:
+  """The data set of that name (InputError)."""
+  if name not in DATASETS:
+    raise errors.InputError(
+        f"dataset is '{name}'; choose one of {', '.join(DATASETS)}")
+  return DATASETS[name]
+
+
+def from_string(text: str, *, where: str = "architecture") -> tuple[str, ...]:
+  """Reads the benchmark's string: six canonical names, by `EDGES`.
+
+  Example:
+    >>> from_string("|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1"
+    ...             "|skip_connect~2|")[:2]
+    ('conv_3x3', 'null')
+
+  Raises:
+    InputError: another form, another source, or an unknown operation.
+  """
+  nodes = text.split("+")
+  found = [re.findall(r"([^|~]*)~([0-9]+)\|", node) for node in nodes]
+  plain = "+".join(
+      "|" + "".join(f"{name}~{source}|" for name, source in node)
+      for node in found)
+  expected = [[str(source) for source in range(node)] for node in (1, 2, 3)]
+  if plain != text or [[s for _, s in node] for node in found] != expected:
+    raise errors.InputError(
+        f"{where}: '{short(text)}' is not a NAS-Bench-201 string; write"
+        f" {_FORM} with operations of {', '.join(NAMES)}")
+  names = [name for node in found for name, _ in node]
+  for name, edge in zip(names, EDGES, strict=True):
+    if name not in NAMES:
+      raise errors.InputError(
+          f"{where}: operation '{short(name)}' on edge {edge[0]} -> {edge[1]}"
+          f" is unknown; choose one of {', '.join(NAMES)}")
+  return tuple(CANDIDATES[NAMES.index(name)] for name in names)
+
+
+def to_string(names: Sequence[str]) -> str:
+  """Writes the string of six operations, canonical or the benchmark's names.
+
+  Example:
+    >>> to_string(["conv_3x3"] + ["null"] * 5)
+    '|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|none~2|'
+
+  Raises:
+    InputError: another number, or an operation that the benchmark lacks.
+  """
+  if len(names) != len(EDGES):
+    raise errors.InputError(
+        f"{len(names)} operations given; a NAS-Bench-201 cell has"
+        f" {len(EDGES)} edges, give one for each")
+  shown = []
+  for name in names:
+    known = operations.canonical(name) if name not in NAMES else (
+        CANDIDATES[NAMES.index(name)])
+    if known not in CANDIDATES:
+      raise errors.InputError(
+          f"operation '{short(name)}' is not of NAS-Bench-201; choose one of"
+          f" {', '.join(CANDIDATES)}")
+    shown.append(NAMES[CANDIDATES.index(known)])
+  nodes = {}
+  for name, (source, target) in zip(shown, EDGES, strict=True):
+    nodes.setdefault(target, []).append(f"{name}~{source}|")
+  return "+".join("|" + "".join(node) for node in nodes.values())
+
+
+def to_array(names: Sequence[str]) -> np.ndarray:
+  """Operations i32[6] from canonical names."""
+  return np.array([CANDIDATES.index(name) for name in names], np.int32)
+
+
+def to_names(operation: np.ndarray) -> tuple[str, ...]:
+  """Canonical names from operations i32[6]."""
+  return tuple(CANDIDATES[int(o)] for o in operation)
+
+
+def encode(operation: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+  """Codes i32[...] from operations i32[..., 6]; NumPy or traced."""
+  return (operation * _PLACE.astype(np.int32)).sum(-1)
+
+
+def decode(code: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+  """Operations i32[..., 6] from codes i32[...]; NumPy or traced."""
+  return code[..., None] // _PLACE.astype(np.int32) % len(NAMES)
+
+
+@functools.cache
+def all_operations() -> np.ndarray:
+  """Operations i32[15625, 6] of every code."""
+  every = decode(np.arange(COUNT, dtype=np.int32))
+  every.setflags(write=False)
+  return every
+
+
+def costs(name: str) -> tuple[np.ndarray, np.ndarray]:
+  """Computes parameters i64[15625] and multiply-adds f64[15625] by code.
+
+  Closed form: what a network without cells costs, and per stage five times the
+  cost of every edge's operation.
+
+  Args:
+    name: of the data set.
+  """
+  data = dataset(name)
+  sizes = [data.image_size >> i for i in range(3)]
+  edge = np.array([
+      [sum(_CELLS * getattr(operations.get(op).cost(c, s, 1), field)
+           for c, s in zip(CHANNELS, sizes, strict=True)) for op in CANDIDATES]
+      for field in ("params", "madds")])
+  # The stem, two residual blocks, the last normalisation and the classifier.
+  params, madds = 3 * 9 * 16 + 2 * 16, 3 * 9 * 16 * sizes[0] ** 2
+  for c, size in zip(CHANNELS[1:], sizes[1:], strict=True):
+    weights = 9 * (c // 2) * c + 9 * c * c + (c // 2) * c
+    params, madds = params + weights + 4 * c, madds + weights * size**2
+  classifier = (CHANNELS[-1] + 1) * data.num_classes
+  params, madds = params + 2 * CHANNELS[-1] + classifier, madds + classifier
+  per_edge = edge[:, all_operations()].sum(-1)
+  return params + per_edge[0], (madds + per_edge[1]).astype(np.float64)
+
+
+def places(name: str) -> set[tuple[int, int]]:
+  """The (channels, image side) of the benchmark's edges, all of stride 1.
+
+  Args:
+    name: of the data set.
+  """
+  return {(c, dataset(name).image_size >> i) for i, c in enumerate(CHANNELS)}
+
+
+def short(text):
+  """A user's text that fits into one line."""
+  text = " ".join(str(text).split())
+  return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,1 @@
+"""What the training of a network minimises, and how features are judged."""

@@ -1,0 +1,108 @@
+"""What the training of a network minimises.
+
+An objective joins a network to its loss. All have
+
+  metrics: names of what the loss reports, "loss" first.
+  network: the linen module.
+  init(rng): draws the variables, "params" and "batch_stats".
+  loss(params, batch_stats, batch, *, drop_path, rng, **mix): the loss f32[] of
+    this device's batch in training, the new statistics, and the metrics but
+    the loss, f32[] each. `mix` is handed on to the network (`theta=`).
+"""
+
+from collections.abc import Callable
+from typing import Any
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from natjax.networks import build as build_lib
+from natjax.training import method as base
+
+Aux = tuple[Any, dict[str, jax.Array]]
+
+
+class Objective(Protocol):
+  """See the module."""
+
+  metrics: tuple[str, ...]
+  network: Any
+
+  def init(self, rng: jax.Array) -> Any:
+    """Draws the variables."""
+
+  def loss(
+      self, params: Any, batch_stats: Any, batch: base.Batch, *,
+      drop_path: jax.Array, rng: jax.Array, **mix: Any,
+  ) -> tuple[jax.Array, Aux]:
+    """Computes the loss, the new statistics and the other metrics."""
+
+
+# `(train config, architecture, place, identities or None) -> objective`.
+Maker = Callable[..., Objective]
+
+
+class Classification:
+  """Softmax cross-entropy with label smoothing, and an auxiliary head's.
+
+  Attributes:
+    network: maps images to (logits, auxiliary logits or None).
+    label_smoothing: share of the label given to all classes alike.
+    auxiliary_weight: of the auxiliary head's loss.
+  """
+
+  metrics = ("loss", "accuracy")
+
+  def __init__(
+      self, network: build_lib.Module, *, label_smoothing: float = 0.0,
+      auxiliary_weight: float = 0.4,
+  ):
+    self.network = network
+    self.label_smoothing = label_smoothing
+    self.auxiliary_weight = auxiliary_weight
+
+  def init(self, rng: jax.Array) -> Any:
+    """Draws the network's variables."""
+    return build_lib.init(self.network, rng)
+
+  def loss(
+      self, params: Any, batch_stats: Any, batch: base.Batch, *,
+      drop_path: jax.Array, rng: jax.Array, **mix: Any,
+  ) -> tuple[jax.Array, Aux]:
+    """Computes the training loss of this device's batch.
+
+    Args:
+      params: of the network.
+      batch_stats: running statistics.
+      batch: "image" [B, H, W, 3] and "label" i32[B].
+      drop_path: f32[], the rate.
+      rng: a key, of drop path and dropout.
+      **mix: handed on to the network.
+
+    Returns:
+      The loss f32[], the new statistics, and {"accuracy": f32[]}.
+    """
+    (logits, auxiliary), mutated = self.network.apply(
+        {"params": params, "batch_stats": batch_stats}, batch["image"],
+        train=True, drop_path=drop_path,
+        rngs={"drop_path": rng, "dropout": rng}, mutable=["batch_stats"],
+        **mix)
+    labels = optax.smooth_labels(
+        jax.nn.one_hot(batch["label"], logits.shape[-1]),
+        self.label_smoothing)
+    loss = jnp.mean(optax.softmax_cross_entropy(logits, labels))
+    if auxiliary is not None:
+      loss += self.auxiliary_weight * jnp.mean(
+          optax.softmax_cross_entropy(auxiliary, labels))
+    right = jnp.argmax(logits, -1) == batch["label"]
+    return loss, (mutated.get("batch_stats", {}),
+                  {"accuracy": jnp.mean(right.astype(jnp.float32))})
+
+  def is_right(
+      self, variables: Any, batch: base.Batch, **mix: Any
+  ) -> jax.Array:
+    """f32[B], 1 where the network is right, by running statistics."""
+    logits, _ = self.network.apply(variables, batch["image"], **mix)
+    return (jnp.argmax(logits, -1) == batch["label"]).astype(jnp.float32)

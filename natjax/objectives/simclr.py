@@ -1,0 +1,262 @@
+"""SimCLR: learning features without labels.
+
+Chen et al., 2020, "A Simple Framework for Contrastive Learning of Visual
+Representations" (arXiv:2002.05709): two random views of every image
+(`data.views`), a network without a classifier, a projection head, and NT-Xent
+(`training.contrastive`), with negatives from all devices. Features, not
+projections, are judged: by their weighted nearest neighbours
+(`training.neighbours`) and by a linear classifier (`training.linear_probe`).
+
+Differences from the paper, after "Proxyless Neural Architecture Adaptation":
+Adam in place of LARS, temperature 0.5 and, for CIFAR, k = 200. The objective is
+one of `methods.objectives`, so that any method that trains a network by
+gradients takes it.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from natjax import data as data_lib
+from natjax import errors
+from natjax.graph import codec
+from natjax.networks import build as build_lib
+from natjax.networks import layers as layers_lib
+from natjax.networks import mixture
+from natjax.networks import projection
+from natjax.objectives import classification as objectives
+from natjax.objectives import contrastive
+from natjax.objectives import linear_probe
+from natjax.objectives import neighbours
+from natjax.training import fit as fit_lib
+from natjax.training import method as base
+from natjax.training import settings
+
+
+@dataclasses.dataclass(frozen=True)
+class SimCLRConfig:
+  """Settings of the objective and of how it is judged.
+
+  Attributes:
+    temperature: of NT-Xent.
+    hidden: features inside the projection head.
+    projection: features of the projections.
+    crop: the least share of an image that a view covers.
+    colour: factor of the strengths of colour jitter.
+    neighbours: k of the nearest neighbours, at most the number of images.
+    neighbour_temperature: of their weights.
+    watch_epochs: epochs from one look at the nearest neighbours to the next; 0
+      looks at the end alone.
+    watch_images: of the training images, how many are set against the others
+      while training goes on.
+    linear_steps: of the linear classifier; 0 leaves it out.
+  """
+
+  temperature: float = 0.5
+  hidden: int = 512
+  projection: int = 128
+  crop: float = 0.2
+  colour: float = 1.0
+  neighbours: int = 200
+  neighbour_temperature: float = 0.5
+  watch_epochs: int = 10
+  watch_images: int = 1000
+  linear_steps: int = 200
+
+
+def check(config: SimCLRConfig) -> SimCLRConfig:
+  """Returns the settings if they fit together (InputError)."""
+  settings.at_least_one(config, "hidden", "projection", "neighbours",
+                        "watch_images")
+  settings.not_negative(config, "colour", "watch_epochs", "linear_steps")
+  for name in ("temperature", "neighbour_temperature"):
+    if not getattr(config, name) > 0:
+      option = name.replace("_", "-")
+      raise errors.InputError(
+          f"{option} is {getattr(config, name)} and must be above 0; pass"
+          f" --simclr-{option} 0.5")
+  if not 0 < config.crop <= 1:
+    raise errors.InputError(
+        f"crop is {config.crop} and must lie in (0, 1]; pass --simclr-crop 0.2")
+  data_lib.check_views(views(config))
+  return config
+
+
+def views(config: SimCLRConfig) -> data_lib.Views:
+  """How views are drawn."""
+  given = data_lib.Views()
+  strengths = {name: config.colour * getattr(given, name) for name in (
+      "brightness", "contrast", "saturation", "hue")}
+  return given._replace(scale=(config.crop, 1.0), **strengths)
+
+
+class SimCLR:
+  """The objective; see `objectives`.
+
+  Its parameters are {"network": those of the network without a classifier,
+  "projection": the head's}, and so are the statistics.
+
+  Attributes:
+    config: the settings.
+    network: the linen module, without a classifier.
+    head: the projection head's module, in training.
+  """
+
+  metrics = ("loss", "accuracy")
+
+  def __init__(
+      self,
+      config: SimCLRConfig,
+      architecture: codec.Architecture,
+      place: build_lib.Place,
+      *,
+      sync_bn: bool = False,
+      identities: mixture.Identities | None = None,
+  ):
+    """Args:
+      config: the settings.
+      architecture: of the network.
+      place: its skeleton or frame, of no classes.
+      sync_bn: whether batch statistics are taken over all devices.
+      identities: see `build.module`.
+    """
+    self.config = check(config)
+    axis_name = base.AXIS if sync_bn else None
+    self.network = build_lib.module(
+        architecture, place, axis_name=axis_name, identities=identities)
+    self.num_features = build_lib.num_features(architecture, place)
+    self.head = projection.ProjectionHead(
+        functools.partial(layers_lib.RunningBatchNorm, True, axis_name),
+        config.hidden, config.projection)
+
+  def init(self, rng: jax.Array) -> Any:
+    """Draws the variables of network and head."""
+    rng_network, rng_head = jax.random.split(rng)
+    network = build_lib.init(self.network, rng_network)
+    still = self.head.clone(norm=functools.partial(
+        layers_lib.RunningBatchNorm, False, None))
+    head = jax.jit(still.init)(
+        rng_head, jnp.zeros((2, self.num_features)))
+    return {kind: {"network": network[kind], "projection": head[kind]}
+            for kind in ("params", "batch_stats")}
+
+  def loss(
+      self, params: Any, batch_stats: Any, batch: base.Batch, *,
+      drop_path: jax.Array, rng: jax.Array, **mix: Any,
+  ) -> tuple[jax.Array, objectives.Aux]:
+    """Computes NT-Xent of this device's views among those of all devices.
+
+    Args:
+      params: of network and head.
+      batch_stats: likewise.
+      batch: "image" [2B, H, W, 3], first views, then second views.
+      drop_path: f32[], the rate.
+      rng: a key, of drop path and dropout.
+      **mix: handed on to the network.
+
+    Returns:
+      The loss f32[], the new statistics, and {"accuracy": f32[]}, the share of
+      views to which the other view of their image is the most similar.
+    """
+    (features, _), network = self.network.apply(
+        {"params": params["network"], "batch_stats": batch_stats["network"]},
+        batch["image"], train=True, drop_path=drop_path,
+        rngs={"drop_path": rng, "dropout": rng}, mutable=["batch_stats"],
+        **mix)
+    projections, head = self.head.apply(
+        {"params": params["projection"],
+         "batch_stats": batch_stats["projection"]},
+        features, mutable=["batch_stats"])
+    loss = contrastive.nt_xent(
+        projections, temperature=self.config.temperature, axis_name=base.AXIS)
+    statistics = {"network": network.get("batch_stats", {}),
+                  "projection": head["batch_stats"]}
+    return loss, (statistics, {"accuracy": contrastive.accuracy(
+        projections, axis_name=base.AXIS)})
+
+  def features(
+      self, variables: Any, images: jax.Array, **mix: Any
+  ) -> jax.Array:
+    """f32[B, F] of normalised images, by running statistics."""
+    return self.network.apply(
+        {kind: variables[kind]["network"] for kind in (
+            "params", "batch_stats")}, images, **mix)[0]
+
+
+def extract(
+    features: Any, variables: Any, images: np.ndarray,
+    preparation: Any, *, batch_size: int = 256,
+) -> np.ndarray:
+  """Computes the features of stored images, batch by batch.
+
+  Args:
+    features: a jit-able `(variables, normalised images) -> f32[B, F]`.
+    variables: its first argument.
+    images: u8[N, H, W, 3].
+    preparation: normalises them.
+    batch_size: images at a time; the last batch is padded.
+
+  Returns:
+    f32[N, F].
+  """
+  run = _extractor(features, preparation)
+  size = min(batch_size, len(images))
+  found = []
+  for start in range(0, len(images), size):
+    part = images[start:start + size]
+    spare = size - len(part)
+    padded = np.concatenate([part, np.repeat(part[:1], spare, 0)])
+    found.append(np.asarray(run(variables, padded))[:len(part)])
+  return np.concatenate(found)
+
+
+@functools.lru_cache(maxsize=8)
+def _extractor(features, preparation):
+  return jax.jit(lambda variables, images: features(
+      variables, preparation(None, images, train=False)))
+
+
+def judge(
+    config: SimCLRConfig,
+    bank: tuple[np.ndarray, np.ndarray],
+    queries: tuple[np.ndarray, np.ndarray],
+    num_classes: int,
+    *,
+    linear: bool = True,
+) -> dict[str, float]:
+  """Judges features by their neighbours and by a linear classifier.
+
+  Args:
+    config: the settings.
+    bank: features f32[N, F] and labels of the training images.
+    queries: those of the images to judge by.
+    num_classes: K.
+    linear: whether to train the linear classifier, too.
+
+  Returns:
+    "accuracy", of the weighted nearest neighbours, in [0, 1], and
+    "linear_accuracy".
+  """
+  (features, labels), (others, truth) = bank, queries
+  found = neighbours.predict(
+      features, labels.astype(np.int32), others, num_classes,
+      k=config.neighbours, temperature=config.neighbour_temperature)
+  result = {"accuracy": float(np.mean(np.asarray(found) == truth))}
+  if linear and config.linear_steps:
+    result["linear_accuracy"] = float(linear_probe.accuracy(
+        (features, labels.astype(np.int32)), (others, truth.astype(np.int32)),
+        num_classes, steps=config.linear_steps))
+  return result
+
+
+def divide(
+    split: fit_lib.Split, count: int
+) -> tuple[fit_lib.Split, fit_lib.Split]:
+  """The images but the last `count`, at most half, and those."""
+  cut = len(split.labels) - min(count, len(split.labels) // 2)
+  return (fit_lib.Split(split.images[:cut], split.labels[:cut]),
+          fit_lib.Split(split.images[cut:], split.labels[cut:]))

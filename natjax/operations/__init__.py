@@ -1,0 +1,26 @@
+"""Operations: what may stand on an edge, by name, with module and cost."""
+
+from natjax.operations.counts import check_groups
+from natjax.operations.counts import check_halvable
+from natjax.operations.counts import Cost
+from natjax.operations.registry import BUILTIN
+from natjax.operations.registry import canonical
+from natjax.operations.registry import Conv
+from natjax.operations.registry import DepthwiseConv
+from natjax.operations.registry import FactorizedReduce
+from natjax.operations.registry import get
+from natjax.operations.registry import kernel_init
+from natjax.operations.registry import names
+from natjax.operations.registry import NormFactory
+from natjax.operations.registry import NULL
+from natjax.operations.registry import Operation
+from natjax.operations.registry import register
+from natjax.operations.registry import registered
+from natjax.operations.registry import ReluConvNorm
+from natjax.operations.registry import SKIP
+
+__all__ = (
+    "BUILTIN", "NULL", "SKIP", "Conv", "Cost", "DepthwiseConv",
+    "FactorizedReduce", "NormFactory", "Operation", "ReluConvNorm",
+    "canonical", "check_groups", "check_halvable", "get", "kernel_init",
+    "names", "register", "registered")

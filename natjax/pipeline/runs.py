@@ -1,0 +1,331 @@
+"""Run directories: what a run leaves behind, and how it is found again.
+
+A run directory holds `config.json` (what was asked for), `metrics.jsonl`,
+`architecture.json`, `result.json`, a picture, a checkpoint, and trained
+weights as `weights.npz`. A run is resumed by asking for the same again; a
+directory that holds anything else is never touched.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+from typing import NamedTuple
+import zipfile
+import zlib
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from natjax import data as data_lib
+from natjax import errors
+from natjax.graph import blocks as blocks_lib
+from natjax.graph import codec
+from natjax.graph import skeleton as skeleton_lib
+from natjax.networks import build as build_lib
+from natjax.training import distributed
+from natjax.training import fit as fit_lib
+from natjax.training import metrics as metrics_lib
+
+CONFIG = "config.json"
+RESULT = "result.json"
+METRICS = "metrics.jsonl"
+ARCHITECTURE = "architecture.json"
+WEIGHTS = "weights.npz"
+NETWORKS = "networks"
+
+# All that a run writes into its directory; --overwrite removes these alone.
+# The configuration goes last: what a kill leaves is still known for a run.
+_OWN = (RESULT, METRICS, ARCHITECTURE, WEIGHTS, NETWORKS, "checkpoint",
+        "architecture.svg", "architecture.png", "theta.svg", "curves.png",
+        "tensorboard", CONFIG)
+_KINDS = ("train", "transform")
+
+
+def read_json(
+    path: str | os.PathLike[str],
+    *,
+    missing: str = "name a run's folder",
+    damaged: str = "restore it or start anew with --overwrite",
+) -> Any:
+  """Reads a JSON file.
+
+  Args:
+    path: the file.
+    missing: what the error advises if it cannot be read.
+    damaged: likewise, if it is not JSON.
+
+  Raises:
+    InputError: it is not there or not JSON.
+  """
+  try:
+    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+  except OSError as e:
+    raise errors.InputError(f"{path}: {e.strerror}; {missing}") from e
+  except ValueError as e:
+    raise errors.InputError(
+        f"{path} is not JSON and may be damaged; {damaged}") from e
+
+
+def read_config(out: str | os.PathLike[str]) -> dict[str, Any]:
+  """Reads what a run was asked for (InputError if `out` holds no run)."""
+  config = read_json(pathlib.Path(out) / CONFIG)
+  if not isinstance(config, dict) or config.get("kind") not in _KINDS:
+    raise errors.InputError(
+        f"{out} holds no run of natjax, but another {CONFIG}; name a run's"
+        " folder")
+  return config
+
+
+def _holds_run(out):
+  """Whether a run's configuration is there; a damaged one may be a run's."""
+  try:
+    read_config(out)
+  except errors.InputError as e:
+    return isinstance(e.__cause__, ValueError)
+  return True
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+  """Writes a JSON file under a temporary name and renames it."""
+  metrics_lib.write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def open_run(
+    out: str | os.PathLike[str],
+    config: dict[str, Any],
+    *,
+    overwrite: bool = False,
+) -> pathlib.Path:
+  """Opens a run directory for what `config` asks for.
+
+  Args:
+    out: the directory; made if it is not there.
+    config: JSON values, all that the run is a function of.
+    overwrite: remove what an earlier run left there and start anew.
+
+  Returns:
+    The path.
+
+  Raises:
+    InputError: a file stands there, a folder that holds no run, or a run of
+      another configuration.
+  """
+  out = pathlib.Path(out)
+  if out.exists() and not out.is_dir():
+    raise errors.InputError(f"{out} is a file; name a folder with --out")
+  # A first start that was killed may have left the temporary file alone.
+  found = out.is_dir() and any(
+      path.name != f".{CONFIG}.tmp" for path in out.iterdir())
+  known = _holds_run(out)
+  if found and not known:
+    raise errors.InputError(
+        f"{out} is not empty and holds no run of natjax; name another folder"
+        " with --out")
+  if known and overwrite:
+    for path in [*(out / name for name in _OWN), *out.glob("seed-*")]:
+      if path.is_dir():
+        shutil.rmtree(path)
+      else:
+        path.unlink(missing_ok=True)
+  elif known:
+    _check_same(out, read_config(out), config)
+    return out
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+  except OSError as e:
+    raise errors.InputError(
+        f"{out} cannot be made: {e.strerror}; name another folder with --out"
+    ) from e
+  write_json(out / CONFIG, config)
+  return out
+
+
+def find_result(
+    group: distributed.Group, folder: str | os.PathLike[str]
+) -> dict[str, Any] | None:
+  """What the first process of a group finds in a folder's `result.json`."""
+  path = pathlib.Path(folder) / RESULT
+  return group.of_first(lambda: read_json(path) if path.exists() else None)
+
+
+def open_job(
+    job: Any, out: str | os.PathLike[str], *, overwrite: bool
+) -> tuple[pathlib.Path, dict[str, Any] | None]:
+  """Opens the directory of a job of `pipeline`, in its first process.
+
+  Returns:
+    The path, and the job's result if it is there.
+
+  Raises:
+    InputError: in all processes, as `open_run`.
+  """
+  job.group.of_first(lambda: str(
+      open_run(out, job.describe(), overwrite=overwrite)))
+  return pathlib.Path(out), find_result(job.group, out)
+
+
+def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
+  """What `config.json` says of a data set; other images, other values."""
+  sizes = {"train": len(dataset.train_labels), "test": len(dataset.test_labels)}
+  # Two files of one name and size are different data.
+  content = 0
+  for array in (dataset.train_images, dataset.train_labels,
+                dataset.test_images, dataset.test_labels):
+    content = zlib.crc32(np.ascontiguousarray(array), content)
+  return {"dataset": dataset.name, "images": sizes, "crc32": content,
+          "image_size": int(dataset.train_images.shape[1]),
+          "classes": dataset.num_classes,
+          "augmentation": dataset.augmentation._asdict()}
+
+
+def _check_same(out, old, new):
+  plain = json.loads(json.dumps(new))
+  old_flat, new_flat = (_flat(c) for c in (old, plain))
+  differ = [key for key in sorted({*old_flat, *new_flat})
+            if old_flat.get(key) != new_flat.get(key)]
+  if differ:
+    shown = ", ".join(
+        f"{k} {old_flat.get(k)!r} there and {new_flat.get(k)!r} here"
+        for k in differ[:3])
+    more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+    raise errors.InputError(
+        f"{out} holds a run of another configuration ({shown}{more}); give the"
+        " same settings to resume it, name another --out, or start anew with"
+        " --overwrite")
+
+
+def _flat(tree, prefix=""):
+  if not isinstance(tree, dict):
+    return {prefix: tree}
+  return {k: v for name, value in tree.items()
+          for k, v in _flat(value, f"{prefix}.{name}" if prefix else name
+                            ).items()}
+
+
+def save_weights(path: str | os.PathLike[str], variables: Any) -> None:
+  """Writes a network's variables as `.npz`, one array per path."""
+  path = pathlib.Path(path)
+  flat = flax.traverse_util.flatten_dict(variables, sep="/")
+  temporary = path.with_name(f".{path.name}.tmp")
+  with temporary.open("wb") as f:
+    np.savez(f, **{k: np.asarray(v) for k, v in flat.items()})
+  os.replace(temporary, path)
+
+
+def load_weights(path: str | os.PathLike[str]) -> Any:
+  """Reads what `save_weights` wrote; nothing in it is executed."""
+  try:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:
+      flat = {k: jnp.asarray(f[k]) for k in f.files}
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
+    raise errors.InputError(
+        f"{path} is not there or damaged; train the network again") from e
+  return flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
+class TrainedNetwork(NamedTuple):
+  """A trained network, ready to be applied.
+
+  Attributes:
+    architecture: its cells or blocks.
+    module: the linen module.
+    variables: "params" and "batch_stats".
+    preparation: from images u8 to what the module takes.
+    class_names: of the classes, in order.
+    test_accuracy: as measured after training, in [0, 1]; of a network that
+      learnt without labels, that of its nearest neighbours.
+    classifies: whether it has a classifier; without one it gives features.
+  """
+
+  architecture: codec.Architecture
+  module: build_lib.Module
+  variables: Any
+  preparation: fit_lib.Preparation
+  class_names: tuple[str, ...]
+  test_accuracy: float
+  classifies: bool = True
+
+  def features(self, images: jax.Array) -> jax.Array:
+    """f32[B, F] of images u8[B, H, W, 3], of a network without a classifier."""
+    return self._apply(images, classifies=False)
+
+  def logits(self, images: jax.Array) -> jax.Array:
+    """f32[B, K] of images u8[B, H, W, 3]."""
+    return self._apply(images, classifies=True)
+
+  def predict(self, images: jax.Array) -> jax.Array:
+    """The likeliest class, i32[B], of images u8[B, H, W, 3]."""
+    return jnp.argmax(self.logits(images), axis=-1)
+
+  def _apply(self, images, *, classifies):
+    if classifies != self.classifies:
+      kind = "has no" if classifies else "has a"
+      raise errors.InputError(
+          f"this network {kind} classifier; ask it for"
+          f" {'features' if classifies else 'logits'} instead")
+    images = self.preparation(jax.random.key(0), jnp.asarray(images),
+                              train=False)
+    return self.module.apply(self.variables, images)[0]
+
+
+def network_folders(out: str | os.PathLike[str]) -> list[pathlib.Path]:
+  """Folders of the trained networks of a run, in order of their names.
+
+  Those of a run over several seeds lie in the seeds' folders.
+  """
+  out = pathlib.Path(out)
+  folders = sorted([*(out / NETWORKS).glob(f"*/{RESULT}"),
+                    *out.glob(f"seed-*/{NETWORKS}/*/{RESULT}")])
+  if not folders:
+    raise errors.InputError(
+        f"{out} holds no trained network; name the folder of a finished"
+        " `natjax train` or `natjax transform`")
+  return [path.parent for path in folders]
+
+
+def network_name(out: str | os.PathLike[str], folder: pathlib.Path) -> str:
+  """What `load` calls a network: "original-0", or "seed-2/original-2"."""
+  parts = folder.relative_to(out).parts
+  return "/".join(part for part in parts if part != NETWORKS)
+
+
+def load(
+    out: str | os.PathLike[str], name: str | None = None
+) -> TrainedNetwork:
+  """Loads a trained network.
+
+  Args:
+    out: a run directory of `train` or `transform`.
+    name: which of its networks, for example "transformed-1", or of a run over
+      several seeds "seed-2/original-2"; None is the first of the transformed
+      ones, or the first.
+
+  Raises:
+    InputError: no such run or network, or a damaged file.
+  """
+  folders = {network_name(out, path): path for path in network_folders(out)}
+  if name is None:
+    name = min(folders, key=lambda n: ("transformed" not in n, n))
+  if name not in folders:
+    raise errors.InputError(
+        f"{out} has no network '{name}'; it has {', '.join(folders)}")
+  folder = folders[name]
+  result = read_json(folder / RESULT)
+  architecture = codec.from_dict(result["architecture"])
+  kind = (blocks_lib.Frame if isinstance(architecture, blocks_lib.BlockNetwork)
+          else skeleton_lib.Skeleton)
+  module = build_lib.module(architecture, kind(**result["place"]),
+                            auxiliary=bool(result["auxiliary"]))
+  return TrainedNetwork(
+      architecture=architecture, module=module,
+      variables=load_weights(folder / WEIGHTS),
+      preparation=fit_lib.Preparation(
+          tuple(result["mean"]), tuple(result["std"]),
+          data_lib.Augmentation(), jnp.dtype(result["dtype"])),
+      class_names=tuple(result["class_names"]),
+      test_accuracy=result["accuracy"],
+      classifies=result["place"]["num_classes"] > 0)

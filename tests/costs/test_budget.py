@@ -1,0 +1,144 @@
+"""Cost targets, as they are written and as they are kept."""
+
+import dataclasses
+import functools
+
+import jax
+import pytest
+
+from natjax import errors
+from natjax import operations
+from natjax import spaces
+from natjax.costs import budget
+from natjax.costs import exact as cost
+from natjax.graph import genotype as architecture
+from natjax.graph import skeleton
+from natjax.methods import inference
+from natjax.methods import nat
+from natjax.methods import natpp
+from tests import tiny
+
+
+@pytest.mark.parametrize("text, limit", [
+    ("", None), ("3e6", 3e6), ("2.5M", 2.5e6), ("800k", 8e5), ("1.5G", 1.5e9),
+    ("0.8x", 0.8 * 1000), ("1X", 1000.0), ("12", 12.0)])
+def test_limits_are_read(text, limit):
+  assert budget.parse(text, 1000, option="max-params") == limit
+
+
+@pytest.mark.parametrize("text", [
+    "x", "0", "-1", "0x", "1e", "nan", "inf", "2 M", "3m2", "1.2.3", "1e999"])
+def test_other_limits_are_refused_in_one_line(text):
+  with pytest.raises(errors.InputError, match="--max-madds") as e:
+    budget.parse(text, 1000, option="max-madds")
+  assert "\n" not in str(e.value)
+
+
+def test_what_a_budget_allows():
+  limits = budget.read("0.5x", "2M", operations.Cost(100, 4_000_000))
+  assert limits and not budget.Budget()
+  assert limits.allows(operations.Cost(50, 2_000_000))
+  assert not limits.allows(operations.Cost(51, 1))
+  assert not limits.allows(operations.Cost(1, 2_000_001))
+  assert limits.excess(operations.Cost(100, 1)) == 2.0
+  assert "50 parameters and at most 2000000" in limits.text()
+
+
+@functools.cache
+def untrained(method_class):
+  space = spaces.space_for(tiny.GENOTYPE, method=method_class.scheme)
+  return method_class(
+      tiny.SEARCH, space, num_classes=10, image_size=tiny.IMAGE_SIZE,
+      targets=(skeleton.Skeleton(),))
+
+
+def searched(method_class=natpp.NATpp, **changes):
+  """A method before any training, compiled once whatever its settings."""
+  method = untrained(method_class)
+  method.config = dataclasses.replace(tiny.SEARCH, **changes)
+  return method
+
+
+def derive(method, seed=0):
+  policy = method.domain.init_policy(jax.random.key(3))
+  scored = []
+
+  def score(cells):
+    scored.append(cells)
+    return 0.1 * len(scored)
+
+  return *inference.derive(
+      method, policy, tiny.GENOTYPE, score, jax.random.key(seed)), scored
+
+
+BEFORE = cost.network(tiny.GENOTYPE, skeleton.Skeleton())
+
+
+@pytest.mark.parametrize("method_class", [nat.NAT, natpp.NATpp])
+@pytest.mark.parametrize("limits", [
+    {"max_params": "0.9x"}, {"max_params": "0.68x", "max_madds": "0.68x"}])
+def test_no_candidate_is_over_the_budget(method_class, limits):
+  method = searched(method_class, candidates=6, **limits)
+  best, report, scored = derive(method)
+  rows = report["candidates"]
+  assert len(rows) == len(scored) <= 6
+  assert len(rows) > 1
+  for row in rows:
+    found = cost.network(
+        architecture.from_dict(row["architecture"]), skeleton.Skeleton())
+    assert (row["params"], row["madds"]) == found[:2]
+    for name, text in limits.items():
+      value = getattr(found, name.removeprefix("max_"))
+      limit = float(text[:-1]) * getattr(BEFORE, name.removeprefix("max_"))
+      assert value <= limit
+    assert not row["original"]
+  assert best != tiny.GENOTYPE
+
+
+def test_a_tight_budget_is_reached_by_tilting():
+  """Plain samples of an untrained policy seldom save so much."""
+  _, report, _ = derive(searched(candidates=4))
+  least = min(row["params"] for row in report["candidates"])
+  method = searched(max_params=str(least - 1), candidates=4)
+  _, report, _ = derive(method)
+  assert all(row["params"] < least for row in report["candidates"])
+
+
+def test_an_input_within_the_budget_is_a_candidate():
+  method = searched(max_params="1x")
+  _, report, _ = derive(method)
+  assert report["candidates"][0]["original"]
+
+
+def test_what_nothing_can_reach_is_said_at_once():
+  method = searched(max_params="0.1x")
+  with pytest.raises(errors.NotMet, match="with the cheapest operation"):
+    inference.budget(method, tiny.GENOTYPE)
+
+
+def test_argmax_over_the_budget_says_how_near_it_came():
+  _, report, _ = derive(searched(selection="argmax"))
+  least = min(row["params"] for row in report["candidates"])
+  method = searched(selection="argmax", max_params=str(least - 1))
+  with pytest.raises(errors.NotMet, match="the nearest has") as e:
+    derive(method)
+  assert "--max-params" in str(e.value)
+
+
+def test_edge_costs_are_those_of_the_network():
+  method = searched()
+  costs = method.domain.edge_costs(tiny.GENOTYPE)
+  candidates = method.domain.candidates
+  for cell, index in (("normal", 3), ("reduce", 0), ("normal", 7)):
+    for name in ("null", "skip_connect", "max_pool_3x3", "dil_conv_5x5"):
+      old = getattr(tiny.GENOTYPE, cell)
+      edges = list(old.edges)
+      before = edges[index].operation
+      edges[index] = edges[index]._replace(operation=name)
+      other = tiny.GENOTYPE._replace(**{cell: old._replace(
+          edges=tuple(edges))})
+      change = cost.network(other, skeleton.Skeleton())
+      at = costs[:, int(cell == "reduce"), index // 2, index % 2]
+      gained = at[:, candidates.index(name)] - at[:, candidates.index(before)]
+      assert gained[0] == change.params - BEFORE.params
+      assert gained[1] == change.madds - BEFORE.madds

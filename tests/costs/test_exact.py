@@ -1,0 +1,239 @@
+"""Tests of `natjax.costs.exact`."""
+
+import doctest
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from natjax import errors
+from natjax import operations
+from natjax import zoo
+from natjax.costs import exact as cost
+from natjax.graph import genotype as architecture
+from natjax.graph import skeleton as skeleton_lib
+from natjax.networks import network as network_lib
+
+Skeleton = skeleton_lib.Skeleton
+CIFAR, IMAGENET = (skeleton_lib.DEFAULTS[k] for k in ("cifar", "imagenet"))
+
+
+def variables(genotype, skeleton, auxiliary=False):
+  """Shapes of a network's variables."""
+  network = network_lib.Network(zoo.get(genotype), skeleton, auxiliary)
+  return jax.eval_shape(functools.partial(network_lib.init, network),
+                        jax.random.key(0))
+
+
+def size(tree):
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def sub_jaxprs(value):
+  """The jaxprs in a parameter of an equation."""
+  for item in value if isinstance(value, (tuple, list)) else [value]:
+    if hasattr(item, "eqns"):
+      yield item
+    elif hasattr(item, "jaxpr"):
+      yield item.jaxpr
+
+
+def traced_madds(jaxpr):
+  """Multiply-adds of the convolutions and matrix products in a jaxpr.
+
+  Of the forms that a function has for different platforms, the one with XLA's
+  convolutions counts; the others have none.
+  """
+  total = 0
+  for eqn in jaxpr.eqns:
+    name = eqn.primitive.name
+    if name == "conv_general_dilated":
+      spec = eqn.params["dimension_numbers"].rhs_spec
+      kernel = eqn.invars[1].aval.shape
+      per_output = math.prod(kernel) // kernel[spec[0]]
+      total += math.prod(eqn.outvars[0].aval.shape) * per_output
+    elif name == "dot_general":
+      contracted = eqn.params["dimension_numbers"][0][0]
+      lhs = eqn.invars[0].aval.shape
+      total += math.prod(eqn.outvars[0].aval.shape) * math.prod(
+          lhs[i] for i in contracted)
+    elif name == "cond":
+      total += max(traced_madds(b.jaxpr) for b in eqn.params["branches"])
+    else:
+      total += sum(traced_madds(sub) for value in eqn.params.values()
+                   for sub in sub_jaxprs(value))
+  return total
+
+
+def network_madds(genotype, skeleton, shapes):
+  """Multiply-adds of the real network on one image."""
+  network = network_lib.Network(zoo.get(genotype), skeleton)
+  side = skeleton.image_size
+  image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+  forward = jax.make_jaxpr(lambda v, x: network.apply(v, x)[0])
+  return traced_madds(forward(shapes, image).jaxpr)
+
+
+# Published figures.
+
+
+@pytest.mark.parametrize("genotype, cifar, imagenet", [
+    ("darts", 3349342, 4718752), ("resblock-cell", 3797974, 5007904),
+    ("vgg-cell", 3797974, 5007904), ("naonet", 11463670, 14740384),
+])
+def test_published_parameters(genotype, cifar, imagenet):
+  """20 cells of 36 channels, 10 classes; 14 of 48, 1000 classes."""
+  assert cost.network(zoo.get(genotype), CIFAR).params == cifar
+  assert cost.network(zoo.get(genotype), IMAGENET).params == imagenet
+
+
+def test_published_multiply_adds():
+  madds = [cost.network(zoo.get("darts"), skeleton).madds
+           for skeleton in (CIFAR, IMAGENET)]
+  assert [round(m / 1e6, 1) for m in madds] == [528.4, 529.9]
+
+
+def test_published_transformations():
+  """Figures that the papers or their readers give for transformed cells."""
+  def millions(name, skeleton):
+    total = cost.network(zoo.get(name), skeleton)
+    return total.params / 1e6, total.madds / 1e6
+
+  # NAT++, table 3: ENAS 3.7M / 580M; the spec: before that 3.86M / 606M.
+  assert millions("enas", CIFAR) == pytest.approx(
+      (3.86, 605.7), abs=0.05)
+  assert millions("natv2_enas", CIFAR) == pytest.approx((3.7, 580.8), abs=0.05)
+  # One counter gives -16.8% for DARTS on ImageNet.
+  assert round(millions("nat_darts", IMAGENET)[1], 1) == 440.9
+
+
+def test_resblock_cost_rises():
+  """Spec: null -> skip adds weights in reduction cells."""
+  params = cost.network(zoo.get("nat_resblock"), CIFAR).params
+  assert round(params / 1e6, 3) == 3.851
+
+
+@pytest.mark.parametrize("skeleton, head", [
+    (CIFAR, 476426), (IMAGENET, 1260776)])
+def test_full_size_network(skeleton, head):
+  """The real modules: parameters, auxiliary head, and multiply-adds."""
+  shapes = variables("darts", skeleton, auxiliary=True)
+  assert size(shapes["params"]["auxiliary"]) == head
+  expected = cost.network(zoo.get("darts"), skeleton)
+  assert size(shapes["params"]) - head == expected.params
+  assert network_lib.parameter_count(shapes) == expected.params
+  assert network_madds("darts", skeleton, shapes) == expected.madds
+
+
+# Fig. 4(b), C = 128, 32x32: parameters in thousands, multiply-adds in millions.
+FIGURE_4B = {
+    "conv_5x5": (409.6, 419.4), "conv_3x3": (147.5, 151.0),
+    "sep_conv_5x5": (39.2, 40.1), "sep_conv_3x3": (35.1, 35.9),
+    "dil_conv_5x5": (19.6, 20.1), "dil_conv_3x3": (17.5, 18.0),
+    "conv_1x1": (16.4, 16.8), "max_pool_5x5": (0.0, 3.3),
+    "avg_pool_5x5": (0.0, 3.3), "max_pool_3x3": (0.0, 1.2),
+    "avg_pool_3x3": (0.0, 1.2), "skip_connect": (0.0, 0.1),
+    "null": (0.0, 0.0),
+}
+
+
+def test_figure_4b():
+  table = cost.operation_table(128, 32)
+  assert set(table) == set(operations.names())
+  assert {name: (round(table[name].params / 1e3, 1),
+                 round(table[name].madds / 1e6, 1))
+          for name in FIGURE_4B} == FIGURE_4B
+
+
+# The real networks.
+
+
+@pytest.mark.parametrize("genotype", zoo.genotype_names())
+def test_parameters_equal_those_of_the_network(genotype):
+  skeleton = Skeleton("cifar", 6, 3, 7, 16)
+  expected = cost.network(zoo.get(genotype), skeleton).params
+  assert size(variables(genotype, skeleton)["params"]) == expected
+
+
+@pytest.mark.parametrize("genotype, skeleton", [
+    ("darts", Skeleton("cifar", 4, 5, 10, 30)),
+    ("nat_r3", Skeleton("cifar", 6, 4, 10, 27)),
+    ("resblock-cell", Skeleton("imagenet", 4, 3, 10, 90)),
+    ("amoebanet", Skeleton("imagenet", 4, 3, 3, 99)),
+    ("naonet", Skeleton("cifar", 4, 4, 10, 28)),
+    ("pdarts", Skeleton("cifar", 2, 1, 1, 9)),
+], ids=str)
+def test_costs_equal_those_of_the_network(genotype, skeleton):
+  """Both figures, also at odd sides."""
+  expected = cost.network(zoo.get(genotype), skeleton)
+  shapes = variables(genotype, skeleton)
+  assert size(shapes["params"]) == expected.params
+  assert network_madds(genotype, skeleton, shapes) == expected.madds
+
+
+# Single operations.
+
+
+@pytest.mark.parametrize("name", operations.names())
+def test_cost_of_an_operation(name):
+  """Against the module itself, at both strides, even and odd sides."""
+  operation = operations.get(name)
+  for stride in operation.strides:
+    for side in (6, 8 if name.endswith("2x2") else 7):
+      module = operation.module(features=8, stride=stride,
+                                norm=lambda name: lambda x: x)
+      image = jax.ShapeDtypeStruct((1, side, side, 8), jnp.float32)
+      params = {}
+      if hasattr(module, "init"):
+        params = jax.eval_shape(module.init, jax.random.key(0), image)
+        forward = jax.make_jaxpr(module.apply)(params, image)
+      else:
+        forward = jax.make_jaxpr(module)(image)
+      expected = operation.cost(8, side, stride)
+      assert size(params) == expected.params - expected.norm_params
+      assert traced_madds(forward.jaxpr) == expected.madds
+
+
+def test_costs_add_up():
+  assert cost.Cost(1, 2, 3, 4) + cost.Cost(10, 20, 30, 40) == (11, 22, 33, 44)
+
+
+# Refusals.
+
+
+def refusal(genotype, skeleton):
+  with pytest.raises(errors.InputError) as e:
+    cost.network(genotype, skeleton)
+  assert "\n" not in str(e.value)
+  return str(e.value)
+
+
+def test_odd_channels_are_refused():
+  assert "init-channels is 5" in refusal(zoo.get("darts"), Skeleton(
+      init_channels=5))
+  with pytest.raises(errors.InputError, match="7 channels"):
+    operations.get("skip_connect").cost(7, 8, 2)
+
+
+def test_stride_is_checked():
+  """2x2 pooling at stride 1 would shrink the map."""
+  edges = (architecture.Edge("avg_pool_2x2", 0, 2),
+           architecture.Edge("null", 1, 2))
+  cell = architecture.Cell(edges, (2,))
+  null = architecture.Cell(
+      tuple(e._replace(operation="null") for e in edges), (2,))
+  message = refusal(architecture.Genotype(cell, null), Skeleton())
+  assert "normal cell, edge ['avg_pool_2x2', 0, 2]" in message
+  assert "stride 2 only" in message
+  assert cost.network(architecture.Genotype(null, cell), Skeleton()).madds > 0
+  late = architecture.Cell((
+      *null.edges, architecture.Edge("max_pool_2x2", 2, 3),
+      architecture.Edge("null", 1, 3)), (3,))
+  assert "reduce cell" in refusal(
+      architecture.Genotype(null, late), Skeleton())
+
+
+def test_examples():
+  assert doctest.testmod(cost) == (0, 3)

@@ -1,0 +1,152 @@
+"""The job of differentiable transformation: files, resume, refusals."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from natjax import errors
+from natjax import pipeline
+from natjax import zoo
+from natjax.costs import exact as cost
+from natjax.graph import blocks
+from natjax.graph import codec
+from natjax.methods import differentiable
+from natjax.methods import nat
+from natjax.methods import supervised
+from natjax.pipeline import runs
+from tests import tiny
+
+NETWORK = blocks.scale(zoo.get("resnet20"), 0.25)
+NETWORK = NETWORK._replace(blocks=(NETWORK.blocks[0], NETWORK.blocks[3]))
+TRAIN = supervised.for_blocks(dataclasses.replace(
+    tiny.TRAIN, epochs=3, batch_size=16, learning_rate=0.1, cutout=0, seeds=2))
+SEARCH = differentiable.DifferentiableConfig(
+    architecture_epochs=2, theta_learning_rate=0.3)
+
+
+def dataset():
+  whole = tiny.digits()
+  return dataclasses.replace(
+      whole, train_images=whole.train_images[:64],
+      train_labels=whole.train_labels[:64],
+      test_images=whole.test_images[:32], test_labels=whole.test_labels[:32])
+
+
+def job(**changes):
+  return pipeline.DifferentiableJob(
+      NETWORK, dataset(), SEARCH, TRAIN, **{"share": "full", **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  out = tmp_path_factory.mktemp("run") / "whole"
+  result = pipeline.transform(
+      NETWORK, dataset(), out=out, method="differentiable", search=SEARCH,
+      train=TRAIN, share="full")
+  return out, result
+
+
+def test_every_seed_derives_and_trains_a_network_of_its_own(finished):
+  out, result = finished
+  assert json.loads((out / "result.json").read_text()) == result
+  assert [row["seed"] for row in result["seeds"]] == [0, 1]
+  for row in result["seeds"]:
+    net = runs.load(out, f"transformed-{row['seed']}")
+    found = cost.network(net.architecture, blocks.Frame(10, 8))
+    assert found[:2] == (row["params"], row["madds"])
+    assert found.params <= result["original"]["params"]
+    assert net.test_accuracy == row["accuracy"]
+    assert 0 <= row["train_accuracy_before_derivation"] <= 1
+    assert 0 <= row["train_accuracy_after_derivation"] <= 1
+    digits = dataset()
+    right = np.mean(net.predict(digits.test_images) == digits.test_labels)
+    assert right == pytest.approx(row["accuracy"])
+  assert len(result["transformed"]["accuracies"]) == 2
+  assert codec.read(out / "architecture.json") == codec.from_dict(
+      result["architectures"]["transformed"])
+
+
+def test_theta_is_written_epoch_by_epoch_and_drawn(finished):
+  out, result = finished
+  rows = [json.loads(line)
+          for line in (out / "metrics.jsonl").read_text().splitlines()]
+  theta = [row["theta"] for row in rows if row["run"] == "theta-0"]
+  assert len(theta) == 2 and set(theta[0]) == {"block 0", "block 1"}
+  stages = [row["stage"] for row in rows if row["run"] == "transformed-0"]
+  assert stages == ["network"]
+  assert (out / "theta.svg").read_text().startswith("<?xml")
+  assert (out / "architecture.svg").exists()
+  report = runs.read_json(
+      out / "networks" / "transformed-0" / "derived.json")
+  assert report["theta"] == theta[-1]
+  assert theta[-1]["block 0"][0] != [0.0, 0.0, 1.0]
+  assert result["method"] == "differentiable"
+
+
+def test_stopped_anywhere_and_resumed_it_ends_in_the_same_bits(
+    finished, tmp_path):
+  out, result = finished
+  stops = iter([False] * 9 + [True] + [False] * 3 + [True] + [False] * 999)
+  listener = pipeline.Listener(
+      should_stop=lambda: next(stops), checkpoint_seconds=0, chunk_seconds=0)
+  again = None
+  for _ in range(4):
+    try:
+      again = job().run(tmp_path / "run", overwrite=False, listener=listener)
+      break
+    except errors.Interrupted:
+      continue
+  strip = lambda r: {k: [{**s, "seconds": 0} for s in v] if k == "seeds" else v
+                     for k, v in r.items() if k != "seconds"}
+  assert strip(again) == strip(result)
+  for path in out.glob("networks/*/weights.npz"):
+    with np.load(path) as a, np.load(
+        tmp_path / "run" / path.relative_to(out)) as b:
+      for key in a.files:
+        np.testing.assert_array_equal(a[key], b[key])
+
+
+def test_seeds_train_at_once_on_devices_of_their_own(tmp_path):
+  at_once = job(devices=2, compare=False)
+  assert at_once.describe()["seeds_together"] == "spread"
+  out = tmp_path / "run"
+  result = at_once.run(out, overwrite=False, listener=pipeline.Listener())
+  assert [row["seed"] for row in result["seeds"]] == [0, 1]
+  assert (out / "checkpoint" / "theta" / "0-1").is_dir()
+  rows = [json.loads(line)
+          for line in (out / "metrics.jsonl").read_text().splitlines()]
+  theta = {run: [row["theta"] for row in rows if row["run"] == run]
+           for run in ("theta-0", "theta-1")}
+  assert all(len(t) == 2 for t in theta.values())
+  assert theta["theta-0"] != theta["theta-1"]
+  for seed in (0, 1):  # Each derives from a theta of its own.
+    report = runs.read_json(
+        out / "networks" / f"transformed-{seed}" / "derived.json")
+    assert report["theta"] == theta[f"theta-{seed}"][-1]
+
+
+def test_estimate_and_description():
+  found = job().estimate()
+  extra = found["search"]["params"] - found["train"]["params"]
+  assert extra == 8 * 8 + 2 * 8  # The projection of the strided convolution.
+  assert found["search"]["theta"] == 24
+  config = job(compare=False).describe()
+  assert config["search"]["architecture_epochs"] == 2
+  assert config["compare"] is False and config["space"]["share"] == "full"
+
+
+@pytest.mark.parametrize("changes,message", [
+    ({"search": nat.NATConfig()}, "DifferentiableConfig"),
+    ({"space": "nat"}, "space"),
+    ({"share": "half"}, "share"),
+    ({"search": dataclasses.replace(SEARCH, theta_learning_rate=float("nan"))},
+     "theta-learning-rate"),
+])
+def test_refusals(changes, message, tmp_path):
+  with pytest.raises(errors.InputError, match=message):
+    pipeline.transform(NETWORK, dataset(), **{
+        "out": tmp_path / "x", "method": "differentiable", "search": SEARCH,
+        "train": TRAIN, **changes})
+  assert not (tmp_path / "x").exists()

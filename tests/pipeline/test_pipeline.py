@@ -1,0 +1,331 @@
+"""The jobs, from Python; `test_cli` runs a whole transformation."""
+
+import dataclasses
+import json
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from natjax import cli
+from natjax import data
+from natjax import errors
+from natjax import pipeline
+from natjax import zoo
+from natjax.costs import exact as cost
+from natjax.graph import codec
+from natjax.graph import genotype as architecture
+from natjax.graph import skeleton
+from natjax.methods import nat
+from natjax.methods import supervised
+from natjax.pipeline import presets
+from natjax.pipeline import runs
+from natjax.training import fit
+
+CELL = architecture.Cell(tuple(architecture.Edge(*edge) for edge in (
+    ("conv_3x3", 0, 2), ("skip_connect", 1, 2), ("sep_conv_3x3", 1, 3),
+    ("max_pool_3x3", 2, 3))), (2, 3))
+GENOTYPE = architecture.Genotype(CELL, CELL)
+SEARCH = nat.NATConfig(
+    init_channels=2, cells=1, epochs=2, warmup_epochs=1, batch_size=32,
+    samples=2, candidates=4, weights_fraction=0.5)
+TRAIN = supervised.TrainConfig(
+    init_channels=2, cells=1, epochs=2, batch_size=32, auxiliary=False,
+    cutout=2, seeds=2)
+PLACE = skeleton.Skeleton("cifar", 2, 1, 3, 4)
+
+
+def dataset(count=96, size=4):
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (count, size, size)).astype(np.uint8)
+  labels = rng.integers(0, 3, count)
+  labels[0] = 2
+  return data.make_dataset("noise", (images, labels),
+                           (images[:40], labels[:40]), image_size=size,
+                           class_names="abc")
+
+
+# Training.
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """The one training that is really run, of two seeds."""
+  out = tmp_path_factory.mktemp("train") / "run"
+  rows, progress = [], []
+  result = pipeline.train(
+      GENOTYPE, dataset(), out=out, config=TRAIN, seed=3, devices=1,
+      listener=pipeline.Listener(on_progress=progress.append,
+                                 on_row=rows.append))
+  return types.SimpleNamespace(out=out, result=result, rows=rows,
+                               progress=progress)
+
+
+def test_train_returns_what_it_writes(trained):
+  result = trained.result
+  assert result == json.loads((trained.out / "result.json").read_text())
+  expected = cost.network(GENOTYPE, PLACE)
+  assert (result["params"], result["madds"]) == (
+      expected.params, expected.madds)
+  first, second = result["accuracies"]
+  assert result["accuracy"] == (first + second) / 2
+  assert result["accuracy_std"] == pytest.approx(
+      abs(first - second) / np.sqrt(2))
+  assert result["architecture"] == architecture.to_dict(GENOTYPE)
+  assert codec.read(trained.out / "architecture.json") == GENOTYPE
+  assert result["seed"] == 3
+  assert result["versions"]["jax"] == jax.__version__
+  assert result["seconds"] > 0
+  assert (trained.out / "architecture.svg").exists()
+
+
+def test_listener_hears_of_every_row_and_chunk(trained):
+  written = [json.loads(line) for line in
+             (trained.out / "metrics.jsonl").read_text().splitlines()]
+  assert trained.rows == written
+  assert [(r["run"], r["epoch"]) for r in written] == [
+      ("network-3", 0), ("network-3", 1), ("network-4", 0), ("network-4", 1)]
+  assert {p.run for p in trained.progress} == {"network-3", "network-4"}
+  done = [p.done for p in trained.progress if p.run == "network-4"]
+  assert done == sorted(done) and done[-1] == 1
+
+
+def test_seeds_are_networks_of_their_own(trained):
+  nets = [runs.load(trained.out, f"network-{seed}") for seed in (3, 4)]
+  assert [n.test_accuracy for n in nets] == trained.result["accuracies"]
+  assert all(n.class_names == ("a", "b", "c") for n in nets)
+  different = jax.tree.map(lambda a, b: np.any(a != b), nets[0].variables,
+                           nets[1].variables)
+  assert all(jax.tree.leaves(different["batch_stats"]))
+
+
+def test_train_again_returns_the_result(trained, monkeypatch):
+  monkeypatch.setattr(fit, "fit", None)
+  before = (trained.out / "result.json").read_bytes()
+  again = pipeline.train(GENOTYPE, dataset(), out=str(trained.out),
+                         config=TRAIN, seed=3, devices=1)
+  assert again == trained.result
+  assert (trained.out / "result.json").read_bytes() == before
+  with pytest.raises(errors.InputError, match=r"seed 3 there and 4 here"):
+    pipeline.train(GENOTYPE, dataset(), out=trained.out, config=TRAIN, seed=4,
+                   devices=1)
+
+
+def test_the_command_line_finds_the_same_run(
+    trained, monkeypatch, tmp_path, capsys):
+  monkeypatch.setattr(fit, "fit", None)
+  d = dataset()
+  np.savez(tmp_path / "noise.npz", x_train=d.train_images,
+           y_train=d.train_labels, x_test=d.test_images, y_test=d.test_labels,
+           class_names=np.array(d.class_names))
+  (tmp_path / "c.json").write_text(json.dumps(
+      {"train": dataclasses.asdict(TRAIN)}))
+  before = (trained.out / "result.json").read_bytes()
+  where = ["--dataset", str(tmp_path / "noise.npz")]
+  code = cli.main([
+      "train", str(trained.out / "architecture.json"), *where, "--image-size",
+      "4", "--config", str(tmp_path / "c.json"), "--seed", "3", "--devices",
+      "1", "--out", str(trained.out)])
+  # Cropping pads by what the source knows: 4 // 8 pixels, as `noise` has it.
+  assert (code, (trained.out / "result.json").read_bytes()) == (0, before)
+  assert "±" in capsys.readouterr().out
+  assert cli.main(["evaluate", str(trained.out), *where, "--json"]) == 0
+  networks = json.loads(capsys.readouterr().out)["networks"]
+  assert [n["accuracy"] for n in networks] == trained.result["accuracies"]
+
+
+# Transforming, with nothing trained.
+
+
+def state_of(method, splits, *, options, **kwargs):
+  """Instead of `fit.fit`: the state that a search starts from."""
+  options.checkpoint_dir.mkdir(parents=True)
+  if "weights" in splits:
+    return method.init(jax.random.key(0))
+  return supervised.TrainState(0, {"w": np.ones(2)}, {}, (), 0)
+
+
+def transform(tmp_path, monkeypatch, scores, **changes):
+  """Transforms by a policy and networks that nobody trained."""
+  calls = []
+
+  def evaluate(predict, state, split, **kwargs):
+    calls.append(kwargs)
+    if not kwargs.get("whole"):
+      return 0.5  # Of a trained network.
+    return scores(len(calls))
+
+  monkeypatch.setattr(fit, "fit", state_of)
+  monkeypatch.setattr(fit, "evaluate", evaluate)
+  result = pipeline.transform(
+      GENOTYPE, dataset(), out=tmp_path / "run", train=TRAIN, devices=1,
+      search=dataclasses.replace(SEARCH, **changes))
+  return result, calls
+
+
+def test_the_best_candidate_is_chosen(tmp_path, monkeypatch):
+  result, calls = transform(tmp_path, monkeypatch, lambda i: i / 100)
+  candidates = result["candidates"]
+  assert len(candidates) > 1
+  assert [c["score"] for c in candidates] == [
+      i / 100 for i in range(1, len(candidates) + 1)]
+  assert [c["chosen"] for c in candidates] == (
+      [False] * (len(candidates) - 1) + [True])
+  chosen = architecture.from_dict(candidates[-1]["architecture"])
+  assert codec.read(tmp_path / "run" / "architecture.json") == chosen
+  for c in candidates:
+    found = cost.network(architecture.from_dict(c["architecture"]), PLACE)
+    assert (c["params"], c["madds"]) == (found.params, found.madds)
+    assert found.params <= result["original"]["params"]
+    assert found.madds <= result["original"]["madds"]
+  assert result["changes"]
+  assert {p.name for p in (tmp_path / "run" / "networks").iterdir()} == {
+      "original-0", "original-1", "transformed-0", "transformed-1"}
+  # Supernet scores on whole batches of the search, networks on all images.
+  scored = [c for c in calls if c.get("whole")]
+  assert len(scored) == len(candidates)
+  assert {c["batch_size"] for c in scored} == {SEARCH.batch_size}
+  assert result["scoring_batch_size"] == SEARCH.batch_size
+  assert len(calls) - len(scored) == 2 * TRAIN.seeds
+
+
+def test_the_published_policy_and_an_original_that_is_kept(
+    tmp_path, monkeypatch):
+  result, calls = transform(tmp_path, monkeypatch, lambda i: 0.25,
+                            policy="published")
+  assert result["candidates"][0]["chosen"]
+  assert result["architectures"]["transformed"] == (
+      architecture.to_dict(GENOTYPE))
+  assert result["changes"] == []
+  assert result["transformed"] == result["original"]
+  # The same network is trained once.
+  assert {p.name for p in (tmp_path / "run" / "networks").iterdir()} == {
+      "original-0", "original-1"}
+  assert len([c for c in calls if not c.get("whole")]) == TRAIN.seeds
+  job = pipeline.TransformJob(
+      GENOTYPE, dataset(), dataclasses.replace(SEARCH, policy="published"),
+      TRAIN, devices=1)
+  assert job.nat.baseline == "published"
+  described = json.loads(pipeline.to_json(job.describe()))
+  assert described == runs.read_config(tmp_path / "run")
+
+
+def test_a_failed_search_leaves_no_result(tmp_path, monkeypatch):
+  def not_finite(*args, **kwargs):
+    raise errors.NotFinite("search")
+
+  monkeypatch.setattr(fit, "fit", not_finite)
+  with pytest.raises(errors.NotFinite):
+    pipeline.transform(GENOTYPE, dataset(), out=tmp_path / "run",
+                       search=SEARCH, train=TRAIN, devices=1)
+  assert [p.name for p in (tmp_path / "run").iterdir()] == ["config.json"]
+
+
+# Jobs that are described but not run.
+
+
+def test_estimate_of_a_search():
+  job = pipeline.TransformJob(GENOTYPE, dataset(), SEARCH, TRAIN, devices=1)
+  estimate = job.estimate()
+  # 48 images of 96 for the weights, 48 for the policy: one step each.
+  assert estimate["search"]["steps"] == 3
+  assert estimate["train"]["steps"] == 2 * 2 * 3
+  twice = pipeline.TransformJob(
+      GENOTYPE, dataset(), dataclasses.replace(SEARCH, batch_size=16), TRAIN,
+      devices=1)
+  assert twice.estimate()["search"]["steps"] == 9
+  assert (twice.estimate()["search"]["memory_bytes"]
+          < estimate["search"]["memory_bytes"])
+  assert len(job.splits["weights"].labels) == 48
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_devices_are_part_of_the_configuration(devices):
+  job = pipeline.TrainJob(GENOTYPE, dataset(), TRAIN, seed=0, devices=devices)
+  assert job.describe()["devices"] == devices == len(job.devices)
+  assert job.estimate()["steps"] == 2 * 2 * 3
+
+
+def test_images_are_part_of_the_configuration():
+  """Two files of one name, sizes and classes may hold other images."""
+  one = dataset()
+  other = dataclasses.replace(one, test_images=255 - one.test_images)
+
+  described = [pipeline.TrainJob(GENOTYPE, d, TRAIN, seed=0).describe()
+               for d in (one, dataset(), other)]
+
+  assert described[0] == described[1]
+  assert {k for k in described[0] if described[0][k] != described[2][k]} == {
+      "crc32"}
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 2])
+def test_seeds_in_range(seed):
+  pipeline.TrainJob(GENOTYPE, dataset(), TRAIN, seed=seed, devices=1)
+
+
+@pytest.mark.parametrize("preset", list(presets.PRESETS))
+def test_presets_describe_a_job(preset):
+  p = presets.get(preset)
+  job = pipeline.TransformJob(
+      zoo.get("darts"), dataset(240, p.image_size), p.search, p.train,
+      devices=1)
+  described = json.loads(pipeline.to_json(job.describe()))
+  assert described["search"] == dataclasses.asdict(p.search)
+  assert described["train"] == dataclasses.asdict(p.train)
+
+
+def test_the_papers_preset_is_the_paper():
+  paper = presets.get("paper")
+  assert (paper.search.init_channels, paper.search.cells,
+          paper.search.epochs, paper.search.batch_size) == (20, 8, 200, 64)
+  assert (paper.search.inputs, paper.search.samples) == (1, 1)
+  assert paper.search.entropy_weight == 0.003
+  assert paper.search.baseline == "none"
+  assert (paper.train.init_channels, paper.train.cells,
+          paper.train.epochs) == (36, 20, 600)
+
+
+@pytest.mark.parametrize("arguments,match", [
+    ({"seed": -1}, r"seed is -1 and must lie in"),
+    ({"seed": 2**32 - 1}, r"seed is 4294967295 and must lie in"),
+    ({"devices": 0}, r"devices is 0"),
+    ({"devices": 5}, r"devices is 5"),
+    ({"devices": 3}, r"batch-size \(32\) must be divisible by .* \(3\)"),
+    ({"config": dataclasses.replace(TRAIN, cutout=5)}, r"cutout is 5"),
+    ({"config": dataclasses.replace(TRAIN, momentum=float("nan"))},
+     r"momentum is nan"),
+    ({"config": dataclasses.replace(TRAIN, batch_size=128)},
+     r"96 images, fewer than a batch of 128"),
+    ({"config": dataclasses.replace(TRAIN, auxiliary=True)}, r"auxiliary head"),
+    ({"architecture": GENOTYPE._replace(normal=CELL._replace(concat=()))},
+     r"normal cell: concat is empty"),
+])
+def test_train_refuses_before_it_writes(tmp_path, arguments, match):
+  arguments = {"architecture": GENOTYPE, "dataset": dataset(), "config": TRAIN,
+               "devices": 1, "out": tmp_path / "run", **arguments}
+  with pytest.raises(errors.InputError, match=match):
+    pipeline.train(**arguments)
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments,match", [
+    ({"space": "big"}, r"search space 'big' is unknown"),
+    ({"search": dataclasses.replace(SEARCH, batch_size=64)},
+     r"the (weights|policy) split has 48 images"),
+    ({"search": dataclasses.replace(SEARCH, cells=7)}, r"image-size 4 is too"),
+    ({"search": dataclasses.replace(SEARCH, learning_rate=float("inf"))},
+     r"learning-rate is inf"),
+    ({"train": dataclasses.replace(TRAIN, seeds=0)}, r"--train-seeds"),
+    ({"train": dataclasses.replace(TRAIN, cutout=5)}, r"--train-cutout 0"),
+    ({"architecture": GENOTYPE._replace(normal=architecture.Cell(
+        CELL.edges[:2], (2,)))}, r"has 1 nodes and the reduce cell 2"),
+])
+def test_transform_refuses_before_it_writes(tmp_path, arguments, match):
+  arguments = {"architecture": GENOTYPE, "dataset": dataset(), "search": SEARCH,
+               "train": TRAIN, "devices": 1, "out": tmp_path / "run",
+               **arguments}
+  with pytest.raises(errors.InputError, match=match):
+    pipeline.transform(**arguments)
+  assert not list(tmp_path.iterdir())

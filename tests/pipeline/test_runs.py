@@ -1,0 +1,285 @@
+"""Run directories: opening, resuming, refusing, and loading networks."""
+
+import json
+import os
+
+import jax
+import numpy as np
+import pytest
+
+from natjax import data
+from natjax import errors
+from natjax.graph import genotype as architecture
+from natjax.graph import skeleton
+from natjax.networks import network
+from natjax.pipeline import runs
+
+CONFIG = {"kind": "train", "seed": 0, "train": {"epochs": 2, "cells": 3},
+          "nodes": (2, 3)}
+CELL = architecture.Cell(
+    (architecture.Edge("max_pool_3x3", 0, 2),
+     architecture.Edge("skip_connect", 1, 2)), (2,))
+GENOTYPE = architecture.Genotype(CELL, CELL)
+
+
+def contents(folder):
+  return {str(path.relative_to(folder)): path.is_file() and path.read_bytes()
+          for path in folder.rglob("*")}
+
+
+def fill(folder):
+  """Writes what a finished run leaves, and a file of the user's."""
+  for name in ("result.json", "metrics.jsonl", "architecture.json",
+               "architecture.svg", "networks/n-0/weights.npz",
+               "checkpoint/search/0/state", "tensorboard/events", "mine.txt"):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}")
+
+
+# Opening.
+
+
+def test_a_new_folder_is_made_with_its_parents(tmp_path):
+  out = runs.open_run(str(tmp_path / "a" / "b"), CONFIG)
+  assert out == tmp_path / "a" / "b"
+  assert set(contents(out)) == {"config.json"}
+  assert runs.read_config(out) == json.loads(json.dumps(CONFIG))
+
+
+def test_an_empty_folder_is_taken(tmp_path):
+  runs.open_run(tmp_path, CONFIG)
+  assert set(contents(tmp_path)) == {"config.json"}
+
+
+def test_the_same_configuration_changes_nothing(tmp_path):
+  runs.open_run(tmp_path, CONFIG)
+  fill(tmp_path)
+  before = contents(tmp_path)
+  runs.open_run(tmp_path, dict(reversed(CONFIG.items())))
+  assert contents(tmp_path) == before
+
+
+def test_overwrite_removes_what_a_run_wrote_and_no_more(tmp_path):
+  runs.open_run(tmp_path, CONFIG)
+  fill(tmp_path)
+  runs.open_run(tmp_path, CONFIG | {"seed": 1}, overwrite=True)
+  assert set(contents(tmp_path)) == {"config.json", "mine.txt"}
+  assert runs.read_config(tmp_path)["seed"] == 1
+
+
+def test_overwrite_of_a_new_folder(tmp_path):
+  runs.open_run(tmp_path / "run", CONFIG, overwrite=True)
+  assert set(contents(tmp_path / "run")) == {"config.json"}
+
+
+def test_overwrite_killed_midway_still_leaves_a_run(tmp_path, monkeypatch):
+  runs.open_run(tmp_path, CONFIG)
+  fill(tmp_path)
+
+  def killed(path):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(runs.shutil, "rmtree", killed)
+  with pytest.raises(KeyboardInterrupt):
+    runs.open_run(tmp_path, CONFIG, overwrite=True)
+  monkeypatch.undo()
+  assert not (tmp_path / "result.json").exists()
+  runs.open_run(tmp_path, CONFIG)
+  runs.open_run(tmp_path, CONFIG, overwrite=True)
+  assert set(contents(tmp_path)) == {"config.json", "mine.txt"}
+
+
+def test_a_start_killed_before_its_first_file_was_whole(tmp_path, monkeypatch):
+  def killed(source, target):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(os, "replace", killed)
+  with pytest.raises(KeyboardInterrupt):
+    runs.open_run(tmp_path, CONFIG)
+  monkeypatch.undo()
+  assert contents(tmp_path)
+  runs.open_run(tmp_path, CONFIG)
+  assert set(contents(tmp_path)) == {"config.json"}
+
+
+@pytest.mark.parametrize("other,difference", [
+    ({"seed": 1}, "seed 0 there and 1 here"),
+    ({"train": {"epochs": 3, "cells": 3}}, "train.epochs 2 there and 3 here"),
+    ({"nodes": [2]}, "nodes [2, 3] there and [2] here"),
+    ({"space": "nat"}, "space None there and 'nat' here"),
+    ({"train": {}}, "train.cells 3 there and None here"),
+])
+def test_another_configuration_is_refused_by_key(tmp_path, other, difference):
+  runs.open_run(tmp_path, CONFIG)
+  fill(tmp_path)
+  before = contents(tmp_path)
+  with pytest.raises(errors.InputError) as e:
+    runs.open_run(tmp_path, CONFIG | other)
+  assert difference in str(e.value) and "--overwrite" in str(e.value)
+  assert contents(tmp_path) == before
+
+
+def test_many_differences_are_counted(tmp_path):
+  runs.open_run(tmp_path, CONFIG | dict.fromkeys("abcde", 0))
+  with pytest.raises(errors.InputError, match=r"a 0 .*, c 0 .* and 2 more"):
+    runs.open_run(tmp_path, CONFIG | dict.fromkeys("abcde", 1))
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name,text", [
+    ("notes.txt", "mine"), (".hidden", ""), ("result.json", "{}"),
+    ("config.json", '{"model_type": "bert"}'), ("config.json", "[1]")])
+def test_a_folder_without_a_run_is_never_touched(
+    tmp_path, name, text, overwrite):
+  (tmp_path / name).write_text(text)
+  (tmp_path / "networks").mkdir()
+  before = contents(tmp_path)
+  with pytest.raises(errors.InputError, match="holds no run of natjax"):
+    runs.open_run(tmp_path, CONFIG, overwrite=overwrite)
+  assert contents(tmp_path) == before
+
+
+def test_a_file_is_no_folder(tmp_path):
+  path = tmp_path / "file"
+  path.write_text("mine")
+  for out in (path, path / "run"):
+    with pytest.raises(errors.InputError, match=r"name (a|another) folder"):
+      runs.open_run(out, CONFIG, overwrite=True)
+  assert path.read_text() == "mine"
+
+
+def test_a_damaged_configuration_is_refused_or_overwritten(tmp_path):
+  (tmp_path / "config.json").write_text('{"kind":')
+  with pytest.raises(errors.InputError, match="damaged; restore it or start"):
+    runs.open_run(tmp_path, CONFIG)
+  runs.open_run(tmp_path, CONFIG, overwrite=True)
+  assert runs.read_config(tmp_path)["kind"] == "train"
+
+
+# Files.
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+  path = tmp_path / "result.json"
+  runs.write_json(path, {"accuracy": 0.1})
+  with pytest.raises(TypeError):
+    runs.write_json(path, {"accuracy": object()})
+  assert runs.read_json(path) == {"accuracy": 0.1}
+  assert set(contents(tmp_path)) == {"result.json"}
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-300, 359 / 360])
+def test_json_keeps_every_bit(tmp_path, value):
+  runs.write_json(tmp_path / "f.json", value)
+  assert runs.read_json(tmp_path / "f.json") == value
+
+
+@pytest.mark.parametrize("text,match", [
+    (b"{", "not JSON"), (b"", "not JSON"), (b"\xff\xfe", "not JSON"),
+    (None, "No such file")])
+def test_unreadable_json(tmp_path, text, match):
+  path = tmp_path / "f.json"
+  if text is not None:
+    path.write_bytes(text)
+  with pytest.raises(errors.InputError, match=match):
+    runs.read_json(path)
+
+
+def test_weights_round_trip(tmp_path):
+  rng = np.random.default_rng(0)
+  tree = {"params": {"a": {"kernel": rng.normal(size=(3, 2)).astype("f")},
+                     "b": np.float32(2)},
+          "batch_stats": {"a": {"mean": np.zeros(0, np.float32)}}}
+  runs.save_weights(tmp_path / "w.npz", tree)
+  jax.tree.map(np.testing.assert_array_equal,
+               runs.load_weights(tmp_path / "w.npz"), tree)
+  assert set(contents(tmp_path)) == {"w.npz"}
+
+
+@pytest.mark.parametrize("damage", [
+    lambda b: b[:-50], lambda b: b[:10], lambda b: b"", lambda b: b"not zip",
+    lambda b: b[:200] + bytes([b[200] ^ 1]) + b[201:], None])
+def test_damaged_weights(tmp_path, damage):
+  path = tmp_path / "w.npz"
+  if damage is not None:
+    runs.save_weights(path, {"a": np.ones(100, np.float32)})
+    path.write_bytes(damage(path.read_bytes()))
+  with pytest.raises(errors.InputError, match="not there or damaged"):
+    runs.load_weights(path)
+
+
+def test_pickled_weights_are_not_executed(tmp_path):
+  class Evil:
+    def __reduce__(self):
+      return os.mkdir, (str(tmp_path / "executed"),)
+
+  np.savez(tmp_path / "w.npz", a=np.array([Evil()], object))
+  with pytest.raises(errors.InputError):
+    runs.load_weights(tmp_path / "w.npz")
+  assert not (tmp_path / "executed").exists()
+
+
+# Networks.
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """A run whose networks nobody trained."""
+  out = runs.open_run(tmp_path_factory.mktemp("runs") / "run", CONFIG)
+  place = skeleton.Skeleton("cifar", 2, 1, 3, 4)
+  variables = network.init(network.Network(GENOTYPE, place), jax.random.key(0))
+  for name in ("original-0", "original-1", "transformed-0", "transformed-1"):
+    folder = out / "networks" / name
+    folder.mkdir(parents=True)
+    runs.save_weights(folder / "weights.npz", variables)
+    runs.write_json(folder / "result.json", {
+        "accuracy": 0.25, "seed": int(name[-1]),
+        "architecture": architecture.to_dict(GENOTYPE),
+        "place": place._asdict(), "auxiliary": False, "dtype": "float32",
+        "mean": [0.5] * 3, "std": [0.25] * 3, "class_names": list("abc")})
+  (out / "networks" / "unfinished-0").mkdir()
+  return out, variables
+
+
+def test_load(trained):
+  out, variables = trained
+  net = runs.load(out)
+  assert net.architecture == GENOTYPE
+  assert net.class_names == ("a", "b", "c")
+  assert net.test_accuracy == 0.25
+  jax.tree.map(np.testing.assert_array_equal, net.variables, variables)
+  images = np.random.default_rng(0).integers(
+      0, 256, (5, 4, 4, 3)).astype(np.uint8)
+  normalised = data.normalize(images, (0.5,) * 3, (0.25,) * 3)
+  expected, _ = jax.jit(net.module.apply)(variables, normalised)
+  logits = net.logits(images)
+  np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+  np.testing.assert_array_equal(net.predict(images), np.argmax(logits, -1))
+
+
+def test_the_first_of_the_transformed_is_loaded(trained, tmp_path):
+  out, _ = trained
+  assert [f.name for f in runs.network_folders(out)] == [
+      "original-0", "original-1", "transformed-0", "transformed-1"]
+  result = out / "networks" / "transformed-0" / "result.json"
+  text = result.read_text()
+  result.write_text(text.replace("0.25,", "0.75,", 1))
+  try:
+    assert runs.load(out).test_accuracy == 0.75
+    assert runs.load(str(out), "original-1").test_accuracy == 0.25
+  finally:
+    result.write_text(text)
+
+
+def test_unknown_network(trained):
+  with pytest.raises(errors.InputError, match="no network 'n'; it has orig"):
+    runs.load(trained[0], "n")
+
+
+@pytest.mark.parametrize("make", [False, True])
+def test_no_trained_network(tmp_path, make):
+  if make:
+    runs.open_run(tmp_path / "run", CONFIG)
+  with pytest.raises(errors.InputError, match="holds no trained network"):
+    runs.load(tmp_path / "run")
