@@ -19,8 +19,8 @@ What the papers leave open, and how this differs from them:
 - theta's optimizer is Adam without weight decay; the rate, and how long the
   first stage takes, are settings, whose defaults were found by trying
   (experiments/results/differentiable_trials).
-- Nothing comes to cost more and no node dies (`methods.theta_space`); the papers
-  say nothing of either. Budgets are kept at the moment of derivation.
+- Nothing comes to cost more and no node dies (`theta_space`); the papers say
+  nothing of either. Budgets are kept at the moment of derivation.
 - In theta's half-step BN normalises by the batch and its statistics are left
   alone; those of w's half-step are kept. Its drop path and dropout are drawn
   anew.
