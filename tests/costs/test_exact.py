@@ -1,6 +1,5 @@
 """Tests of `natjax.costs.exact`."""
 
-import doctest
 import functools
 import math
 
@@ -233,7 +232,3 @@ def test_stride_is_checked():
       architecture.Edge("null", 1, 3)), (3,))
   assert "reduce cell" in refusal(
       architecture.Genotype(null, late), Skeleton())
-
-
-def test_examples():
-  assert doctest.testmod(cost) == (0, 3)

@@ -1,7 +1,6 @@
 """Tests of natjax.data.views."""
 
 import colorsys
-import doctest
 import functools
 
 import jax
@@ -346,10 +345,6 @@ def test_no_key_is_used_twice():
   with jax.debug_key_reuse(True):
     rng = jax.random.key(0)
     jax.jit(lambda rng: data.two_views(rng, images, data.Views()))(rng)
-
-
-def test_example():
-  assert doctest.testmod(views_lib) == (0, 5)
 
 
 # Refusals.

@@ -1,7 +1,6 @@
 """Tests of `natjax.drawing`."""
 
 import collections
-import doctest
 import itertools
 import os
 import re
@@ -16,7 +15,6 @@ from natjax import drawing
 from natjax import errors
 from natjax import operations
 from natjax import zoo
-from natjax.drawing import comparison
 from natjax.graph import genotype as architecture
 
 PAIRS = [
@@ -387,10 +385,6 @@ def test_learning_curves_without_metrics(tmp_path):
                [{"run": "a", "loss": 1.0}]):
     with pytest.raises(errors.InputError, match="no learning curve"):
       drawing.learning_curves(rows, tmp_path / "a.svg")
-
-
-def test_examples_in_docstrings():
-  assert doctest.testmod(comparison) == (0, 3)
 
 
 def theta_rows():

@@ -1,7 +1,6 @@
 """Networks of blocks as records and as files."""
 
 import copy
-import doctest
 import json
 
 import pytest
@@ -16,10 +15,6 @@ from natjax.graph import skeleton
 from natjax.zoo import handcrafted
 
 NETWORK = handcrafted.build("resnet20")
-
-
-def test_examples():
-  assert doctest.testmod(blocks) == (0, 3)
 
 
 @pytest.mark.parametrize("name", handcrafted.BUILDERS)

@@ -1,6 +1,5 @@
 """Tests of `natjax.graph.genotype`."""
 
-import doctest
 import json
 
 import hypothesis
@@ -381,7 +380,3 @@ def test_array_refusals():
   one_input = Cell((Edge("null", 0, 2),), (2,))
   assert "exactly 2" in refusal(
       architecture.cell_arrays, one_input, candidates)
-
-
-def test_examples():
-  assert doctest.testmod(architecture) == (0, 3)

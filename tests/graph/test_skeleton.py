@@ -1,6 +1,5 @@
 """Tests of `natjax.graph.skeleton`."""
 
-import doctest
 import itertools
 
 import hypothesis
@@ -125,7 +124,3 @@ def test_refusals_in_one_line(change, parts):
 def test_smallest_image_leaves_two_pixels(kind, size):
   places = skeleton_lib.layers(Skeleton(kind, 4, 3, 10, size), (1, 1))
   assert places[-1].out_size == 2
-
-
-def test_examples():
-  assert doctest.testmod(skeleton_lib) == (0, 1)

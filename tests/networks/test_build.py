@@ -1,6 +1,5 @@
 """Networks without a classifier, and the number of their features."""
 
-import doctest
 import functools
 
 import jax
@@ -112,7 +111,3 @@ def test_networks_as_data_without_classifier():
   shapes = jax.eval_shape(shared.init, jax.random.key(0))
   out = jax.eval_shape(shared.apply, shapes, arrays, images)
   assert out.shape == (2, features)
-
-
-def test_examples():
-  assert doctest.testmod(build) == (0, 2)

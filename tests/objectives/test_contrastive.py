@@ -1,6 +1,5 @@
 """NT-Xent against its definition, optax, and the joined batch of devices."""
 
-import doctest
 
 import jax
 import jax.numpy as jnp
@@ -204,7 +203,3 @@ def test_one_device_under_the_axis_is_no_axis():
 def test_refusals(shape, temperature, message):
   with pytest.raises(errors.InputError, match=message):
     contrastive.nt_xent(jnp.ones(shape), temperature=temperature)
-
-
-def test_example():
-  assert doctest.testmod(contrastive) == (0, 3)

@@ -1,6 +1,5 @@
 """The linear classifier against scikit-learn's, on toys and on digits."""
 
-import doctest
 
 import jax.numpy as jnp
 import numpy as np
@@ -88,7 +87,3 @@ def test_refusals(change, message):
            "num_classes": 2} | change
   with pytest.raises(errors.InputError, match=message):
     linear_probe.fit(**given)
-
-
-def test_example():
-  assert doctest.testmod(linear_probe) == (0, 3)

@@ -1,6 +1,5 @@
 """Nearest neighbours against a plain implementation."""
 
-import doctest
 
 import jax
 import jax.numpy as jnp
@@ -88,7 +87,3 @@ def test_settings_are_checked(change, message):
 def test_shapes_are_checked(bank, labels, queries):
   with pytest.raises(errors.InputError, match="do not fit together"):
     neighbours.predict(bank, labels, queries, 4)
-
-
-def test_example():
-  assert doctest.testmod(neighbours) == (0, 2)

@@ -1,6 +1,5 @@
 """Tests of `natjax.operations` and of the array functions under them."""
 
-import doctest
 import functools
 import re
 
@@ -233,10 +232,6 @@ def test_types_and_kernel_sizes_follow_the_names():
       assert operation.type == "_".join(filter(None, kind.groups()))
       assert operation.kernel_size == max(map(int, re.findall(
           r"\d", re.sub(r"group\d", "", name))))
-
-
-def test_examples():
-  assert doctest.testmod(operations) == (0, 4)
 
 
 # Array functions, in the form for CPUs and in the form for accelerators.

@@ -1,6 +1,5 @@
 """Tests of `natjax.zoo`."""
 
-import doctest
 import json
 import pathlib
 
@@ -83,7 +82,3 @@ def test_far_miss_guesses_nothing():
     zoo.get("qqqq")
   assert "did you mean" not in str(e.value)
   assert "natjax list" in str(e.value)
-
-
-def test_examples():
-  assert doctest.testmod(zoo) == (0, 2)
