@@ -6,7 +6,15 @@ class InputError(ValueError):
 
   The command line prints the line and exits with 2. Every check that can fail
   because of what a user passed raises this, before anything is compiled.
+
+  Attributes:
+    field: name of the setting that is to be mended, as the records of settings
+      have it, or None; the command line knows which flag that is.
   """
+
+  def __init__(self, message: str, field: str | None = None):
+    super().__init__(message)
+    self.field = field
 
 
 class NotMet(Exception):

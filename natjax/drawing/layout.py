@@ -11,7 +11,7 @@ import itertools
 from typing import NamedTuple
 
 from natjax.drawing import shapes
-from natjax.graph import genotype as architecture
+from natjax.graph import records
 
 _LABEL_HEIGHT = 17
 _NODE_WIDTH = 26
@@ -56,7 +56,7 @@ class _Graph(NamedTuple):
   after: list[list[int]]
 
 
-def lay_out(cell: architecture.Cell, other: architecture.Cell) -> Layout:
+def lay_out(cell: records.Cell, other: records.Cell) -> Layout:
   """Lays a cell out, with room for the labels of either of two cells."""
   graph = _graph(cell)
   columns = _ordered(graph)
@@ -64,7 +64,7 @@ def lay_out(cell: architecture.Cell, other: architecture.Cell) -> Layout:
   names = [max(a.operation, b.operation, key=len)
            for a, b in zip(cell.edges, other.edges, strict=True)]
   labels = [chain[-2] for chain in graph.chains[:len(names)]]
-  nodes = cell.num_nodes + architecture.NUM_INPUTS
+  nodes = cell.num_nodes + records.NUM_INPUTS
   width = {i: _ENDS_WIDTH if i in (0, 1, nodes) else _NODE_WIDTH
            for i in range(nodes + 1)}
   width |= {i: shapes.text_width(name, shapes.FONT) + 14
@@ -83,14 +83,14 @@ def lay_out(cell: architecture.Cell, other: architecture.Cell) -> Layout:
   )
 
 
-def _graph(cell: architecture.Cell) -> _Graph:
+def _graph(cell: records.Cell) -> _Graph:
   """Assigns columns by longest path and cuts the edges.
 
   An edge's label stands in the column before its target's.
   """
-  nodes = cell.num_nodes + architecture.NUM_INPUTS
+  nodes = cell.num_nodes + records.NUM_INPUTS
   column = [0] * nodes
-  for node in range(architecture.NUM_INPUTS, nodes):
+  for node in range(records.NUM_INPUTS, nodes):
     column[node] = 2 + max(column[e.source] for e in cell.incoming(node))
   column.append(1 + max(column))
   ends = [e[1:] for e in cell.edges] + [(node, nodes) for node in cell.concat]

@@ -17,11 +17,8 @@ import jax.numpy as jnp
 import optax
 
 from natjax import errors
-from natjax.graph import blocks as blocks_lib
 from natjax.graph import codec
-from natjax.graph import skeleton as skeleton_lib
-from natjax.networks import build as build_lib
-from natjax.networks import mixture
+from natjax.graph import records
 from natjax.networks import network as network_lib
 from natjax.objectives import classification as objectives
 from natjax.training import method as base
@@ -130,13 +127,13 @@ def place_of(
     *,
     num_classes: int,
     image_size: int,
-) -> build_lib.Place:
+) -> records.Place:
   """Where a network is trained: a skeleton, or a frame for blocks.
 
   Raises:
     InputError: impossible, or settings that do not apply to the architecture.
   """
-  if isinstance(architecture, blocks_lib.BlockNetwork):
+  if architecture.kind == "blocks":
     for name, wanted in (("skeleton", "blocks"), ("init_channels", 0),
                          ("cells", 0), ("auxiliary", False),
                          ("drop_path", 0.0)):
@@ -146,13 +143,12 @@ def place_of(
         raise errors.InputError(
             f"{option} is {value} and does not apply to a network of blocks;"
             f" leave --{option} out (in Python: supervised.for_blocks)")
-    return blocks_lib.Frame(num_classes, image_size)
-  skeleton = skeleton_lib.check(skeleton_lib.Skeleton(
-      config.skeleton, config.init_channels, config.cells, num_classes,
-      image_size))
+  place = codec.place(
+      architecture, config.skeleton, config.init_channels, config.cells,
+      num_classes=num_classes, image_size=image_size)
   if config.auxiliary:
-    network_lib.check_auxiliary(skeleton)
-  return skeleton
+    network_lib.module(architecture, place, auxiliary=True)
+  return place
 
 
 class Supervised:
@@ -234,7 +230,8 @@ class Supervised:
   ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step of the optimizer."""
     rng, rng_drop = jax.random.split(state.rng)
-    rate = self.config.drop_path * state.step / self.steps
+    rate = (self.config.drop_path * state.step / self.steps
+            if self.config.drop_path else None)
     (loss, (batch_stats, metrics)), grads = jax.value_and_grad(
         self.objective.loss, has_aux=True)(
             state.params, state.batch_stats, batch, drop_path=rate,
@@ -264,13 +261,12 @@ class Supervised:
 def classification(
     config: TrainConfig,
     architecture: codec.Architecture,
-    place: build_lib.Place,
-    identities: mixture.Identities | None = None,
+    place: records.Place,
 ) -> objectives.Classification:
   """The objective of the settings: an architecture's cross-entropy."""
-  network = build_lib.module(
+  network = network_lib.module(
       architecture, place, auxiliary=config.auxiliary,
-      axis_name=base.AXIS if config.sync_bn else None, identities=identities)
+      axis_name=base.AXIS if config.sync_bn else None)
   return objectives.Classification(
       network, label_smoothing=config.label_smoothing,
       auxiliary_weight=config.auxiliary_weight)

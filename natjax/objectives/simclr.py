@@ -24,9 +24,10 @@ import numpy as np
 from natjax import data as data_lib
 from natjax import errors
 from natjax.graph import codec
-from natjax.networks import build as build_lib
+from natjax.graph import records
+from natjax.graph import shapes
 from natjax.networks import layers as layers_lib
-from natjax.networks import mixture
+from natjax.networks import network as network_lib
 from natjax.networks import projection
 from natjax.objectives import classification as objectives
 from natjax.objectives import contrastive
@@ -112,31 +113,30 @@ class SimCLR:
       self,
       config: SimCLRConfig,
       architecture: codec.Architecture,
-      place: build_lib.Place,
+      place: records.Place,
       *,
       sync_bn: bool = False,
-      identities: mixture.Identities | None = None,
   ):
     """Args:
       config: the settings.
       architecture: of the network.
       place: its skeleton or frame, of no classes.
       sync_bn: whether batch statistics are taken over all devices.
-      identities: see `build.module`.
     """
     self.config = check(config)
     axis_name = base.AXIS if sync_bn else None
-    self.network = build_lib.module(
-        architecture, place, axis_name=axis_name, identities=identities)
-    self.num_features = build_lib.num_features(architecture, place)
+    self.network = network_lib.module(
+        architecture, place, axis_name=axis_name)
+    self.num_features = shapes.num_features(
+        self.network.graph, place)
     self.head = projection.ProjectionHead(
         functools.partial(layers_lib.RunningBatchNorm, True, axis_name),
         config.hidden, config.projection)
 
-  def init(self, rng: jax.Array) -> Any:
+  def init(self, rng: jax.Array, **mix: Any) -> Any:
     """Draws the variables of network and head."""
     rng_network, rng_head = jax.random.split(rng)
-    network = build_lib.init(self.network, rng_network)
+    network = network_lib.init(self.network, rng_network, **mix)
     still = self.head.clone(norm=functools.partial(
         layers_lib.RunningBatchNorm, False, None))
     head = jax.jit(still.init)(
@@ -146,7 +146,7 @@ class SimCLR:
 
   def loss(
       self, params: Any, batch_stats: Any, batch: base.Batch, *,
-      drop_path: jax.Array, rng: jax.Array, **mix: Any,
+      drop_path: jax.Array | None, rng: jax.Array, **mix: Any,
   ) -> tuple[jax.Array, objectives.Aux]:
     """Computes NT-Xent of this device's views among those of all devices.
 
@@ -154,7 +154,7 @@ class SimCLR:
       params: of network and head.
       batch_stats: likewise.
       batch: "image" [2B, H, W, 3], first views, then second views.
-      drop_path: f32[], the rate.
+      drop_path: f32[], the rate; None is without.
       rng: a key, of drop path and dropout.
       **mix: handed on to the network.
 
@@ -165,7 +165,8 @@ class SimCLR:
     (features, _), network = self.network.apply(
         {"params": params["network"], "batch_stats": batch_stats["network"]},
         batch["image"], train=True, drop_path=drop_path,
-        rngs={"drop_path": rng, "dropout": rng}, mutable=["batch_stats"],
+        rngs={"drop_path": rng, "dropout": rng, "noise": rng},
+        mutable=["batch_stats"],
         **mix)
     projections, head = self.head.apply(
         {"params": params["projection"],

@@ -9,7 +9,6 @@ import dataclasses
 from typing import NamedTuple
 
 from natjax import errors
-from natjax.graph import blocks as blocks_lib
 from natjax.graph import codec
 from natjax.methods import differentiable
 from natjax.methods import nat
@@ -117,8 +116,8 @@ def get(
     raise errors.InputError(
         f"objective '{objective}' is unknown; choose one of"
         f" {', '.join(OBJECTIVES)}")
-  preset, blocks = PRESETS[name], isinstance(
-      architecture, blocks_lib.BlockNetwork)
+  preset = PRESETS[name]
+  blocks = architecture is not None and architecture.kind == "blocks"
   train = preset.train
   if name == "paper" and method == "differentiable":
     train = dataclasses.replace(train, **_DIFFERENTIABLE)

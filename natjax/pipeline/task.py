@@ -12,8 +12,8 @@ from typing import Any
 from natjax import data as data_lib
 from natjax import errors
 from natjax.graph import codec
+from natjax.graph import records
 from natjax.methods import supervised
-from natjax.networks import build as build_lib
 from natjax.objectives import classification as objectives
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import common
@@ -44,10 +44,10 @@ class Supervised:
 
   def make_objective(
       self, config: supervised.TrainConfig, architecture: codec.Architecture,
-      place: build_lib.Place, identities: Any,
+      place: records.Place,
   ) -> objectives.Objective:
     """The objective of an architecture; see `objectives.Maker`."""
-    return supervised.classification(config, architecture, place, identities)
+    return supervised.classification(config, architecture, place)
 
   # Called as `(method, state, epoch)` after every epoch, where it is not None.
   watch: Callable[[Any, Any, int], dict[str, Any]] | None = None
@@ -62,7 +62,7 @@ class Supervised:
     return common.preparation(self.dataset, self.config.dtype,
                               cutout=self.config.cutout)
 
-  def place(self, architecture: codec.Architecture) -> build_lib.Place:
+  def place(self, architecture: codec.Architecture) -> records.Place:
     """Where an architecture is trained; see `supervised.place_of`."""
     return supervised.place_of(
         self.config, architecture, num_classes=self.num_classes,
@@ -130,12 +130,11 @@ class SelfSupervised(Supervised):
 
   def make_objective(
       self, config: supervised.TrainConfig, architecture: codec.Architecture,
-      place: build_lib.Place, identities: Any,
+      place: records.Place,
   ) -> simclr_lib.SimCLR:
     """The contrastive objective of an architecture without a classifier."""
     return simclr_lib.SimCLR(
-        self.simclr, architecture, place, sync_bn=config.sync_bn,
-        identities=identities)
+        self.simclr, architecture, place, sync_bn=config.sync_bn)
 
   @property
   def preparation(self) -> data_lib.TwoViews:

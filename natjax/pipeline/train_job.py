@@ -131,7 +131,7 @@ class TrainJob:
         self.config, self.architecture, num_classes=self.task.num_classes,
         image_size=self.place.image_size, steps_per_epoch=self.steps,
         objective=self.task.make_objective(
-            self.config, self.architecture, self.place, None),
+            self.config, self.architecture, self.place),
         watch=self.task.watch)
     record = method.method()
     folders = self.folders(out, name)

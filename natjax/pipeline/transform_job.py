@@ -10,7 +10,6 @@ from natjax import data as data_lib
 from natjax import drawing
 from natjax import errors
 from natjax import spaces
-from natjax.graph import blocks as blocks_lib
 from natjax.graph import codec
 from natjax.methods import inference
 from natjax.methods import nat
@@ -19,7 +18,6 @@ from natjax.pipeline import common
 from natjax.pipeline import estimate as memory
 from natjax.pipeline import runs
 from natjax.pipeline import train_job
-from natjax.spaces import blocks as blocks_space
 from natjax.training import devices as devices_lib
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
@@ -39,10 +37,10 @@ class TransformJob:
           f"method '{method}' is unknown; choose one of {', '.join(METHODS)} or"
           " differentiable")
     self.method = method
-    self.space = space_for(codec.check(architecture), method, space, share)
+    self.space = spaces.space_for(
+        architecture, name=space, method=method, share=share)
     # A network of blocks is padded with null edges; that changes nothing else.
-    self.architecture = getattr(
-        self.space, "network", codec.check(architecture))
+    self.architecture = codec.pad(codec.check(architecture))
     self.dataset = dataset
     self.search = nat.check(search)
     settings.finite(search)
@@ -69,7 +67,7 @@ class TransformJob:
         targets=(self.train.place,),
         steps_per_epoch=len(parts[0]) // search.batch_size,
         num_devices=len(self.devices))
-    self.nat.domain.encode(self.architecture)
+    self.nat.ground.encode(self.architecture)
     inference.budget(self.nat, self.architecture)
 
   def describe(self) -> dict[str, Any]:
@@ -183,18 +181,3 @@ class TransformJob:
   def _predict(self, state_and_cells, batch):
     state, cells = state_and_cells
     return self.nat.evaluate(state, batch, cells)
-
-
-def space_for(architecture, method, name, share):
-  """The search space of an architecture."""
-  if isinstance(architecture, blocks_lib.BlockNetwork):
-    if name is not None:
-      raise errors.InputError(
-          f"space is '{name}', and a network of blocks is its own space; leave"
-          " --space out")
-    return blocks_space.space_for(architecture, method=method, share=share)
-  if share != "cell":
-    raise errors.InputError(
-        f"share is '{share}', and a genotype's two cells are shared by all"
-        " layers; unshare them by blocks.from_genotype, or share by 'cell'")
-  return spaces.space_for(architecture, name=name, method=method)

@@ -20,7 +20,8 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from natjax.graph import genotype as architecture_lib
+from natjax.graph import arrays as arrays_lib
+from natjax.graph import records
 from natjax.spaces import transitions
 
 
@@ -57,17 +58,9 @@ def _log_probabilities(logits, mask, table):
 
 
 def _is_live(bits, source):
-  node = jnp.maximum(source - architecture_lib.NUM_INPUTS, 0)
+  node = jnp.maximum(source - records.NUM_INPUTS, 0)
   carried = (bits >> node.astype(jnp.uint32)) & 1
-  return (source < architecture_lib.NUM_INPUTS) | (carried == 1)
-
-
-def stride_rows(
-    cell: architecture_lib.CellArrays, reduction: jax.Array | bool
-) -> jax.Array:
-  """Rows of NAT's tables, i32[N, K]: 1 where an edge has stride 2, else 0."""
-  return ((cell.source < architecture_lib.NUM_INPUTS) & reduction).astype(
-      jnp.int32)
+  return (source < records.NUM_INPUTS) | (carried == 1)
 
 
 def _edges(table, cell, rows):
@@ -129,7 +122,7 @@ def _choose(table, logits, cell, rows, pick):
 def sample(
     rng: jax.Array,
     logits: jax.Array,
-    cell: architecture_lib.CellArrays,
+    cell: arrays_lib.CellArrays,
     rows: jax.Array,
     table: transitions.TransitionTable,
 ) -> jax.Array:
@@ -139,8 +132,7 @@ def sample(
     rng: a key.
     logits: f32[N, K, A].
     cell: the input cell, `source` and `operation` of shape [N, K].
-    rows: i32[N, K], which row of `table.valid` holds for every edge; in
-      cells, `stride_rows`.
+    rows: i32[N, K], which row of `table.valid` holds for every edge.
     table: the transition table.
 
   Returns:
@@ -196,10 +188,10 @@ def entropy(logits, cell, rows, table) -> jax.Array:
 
 
 def apply_actions(
-    cell: architecture_lib.CellArrays,
+    cell: arrays_lib.CellArrays,
     actions: jax.Array,
     table: transitions.TransitionTable,
-) -> architecture_lib.CellArrays:
+) -> arrays_lib.CellArrays:
   """The transformed cell; any leading axes. Sources and concat are kept."""
   outcome = jnp.asarray(table.outcome)
   return cell.replace(operation=outcome[cell.operation, actions])
