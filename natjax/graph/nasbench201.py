@@ -123,7 +123,7 @@ def to_string(names: Sequence[str]) -> str:
           f"operation '{short(name)}' is not of NAS-Bench-201; choose one of"
           f" {', '.join(CANDIDATES)}")
     shown.append(NAMES[CANDIDATES.index(known)])
-  nodes = {}
+  nodes: dict[int, list[str]] = {}
   for name, (source, target) in zip(shown, EDGES, strict=True):
     nodes.setdefault(target, []).append(f"{name}~{source}|")
   return "+".join("|" + "".join(node) for node in nodes.values())
@@ -152,7 +152,7 @@ def decode(code: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
 @functools.cache
 def all_operations() -> np.ndarray:
   """Operations i32[15625, 6] of every code."""
-  every = decode(np.arange(COUNT, dtype=np.int32))
+  every = np.asarray(decode(np.arange(COUNT, dtype=np.int32)))
   every.setflags(write=False)
   return every
 
