@@ -15,9 +15,9 @@ its incoming edges, and node 3 is the output.
 from collections.abc import Sequence
 import functools
 import re
+from typing import Any
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from natjax import errors
@@ -139,12 +139,12 @@ def to_names(operation: np.ndarray) -> tuple[str, ...]:
   return tuple(CANDIDATES[int(o)] for o in operation)
 
 
-def encode(operation: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+def encode(operation: Any) -> Any:
   """Codes i32[...] from operations i32[..., 6]; NumPy or traced."""
   return (operation * _PLACE.astype(np.int32)).sum(-1)
 
 
-def decode(code: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+def decode(code: Any) -> Any:
   """Operations i32[..., 6] from codes i32[...]; NumPy or traced."""
   return code[..., None] // _PLACE.astype(np.int32) % len(NAMES)
 
@@ -152,7 +152,7 @@ def decode(code: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
 @functools.cache
 def all_operations() -> np.ndarray:
   """Operations i32[15625, 6] of every code."""
-  every = np.asarray(decode(np.arange(COUNT, dtype=np.int32)))
+  every = decode(np.arange(COUNT, dtype=np.int32))
   every.setflags(write=False)
   return every
 
