@@ -184,6 +184,7 @@ class _Policy(NamedTuple):
 def make_policy(config: SearchConfig, num_actions: int) -> _Policy:
   """Builds the policy of the settings."""
   count = len(cells201.CANDIDATES)
+  module: Any
   if config.policy == "default":
     module = line_graph.LineGraphPolicy(
         cells201.EDGES, count, num_actions, config.gcn_layers,
@@ -258,12 +259,12 @@ class Found(NamedTuple):
     entropy: f32[S, steps], the mean entropy, in nats.
   """
 
-  unseen: np.ndarray
-  argmax: np.ndarray
-  samples: np.ndarray
-  entries_read: np.ndarray
-  reward: np.ndarray
-  entropy: np.ndarray
+  unseen: jax.Array
+  argmax: jax.Array
+  samples: jax.Array
+  entries_read: jax.Array
+  reward: jax.Array
+  entropy: jax.Array
 
 
 class Search:

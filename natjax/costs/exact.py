@@ -76,10 +76,10 @@ def network(architecture: records.Architecture, place: records.Place) -> Cost:
     3349342
   """
   graph = codec.expand(architecture, place)
-  total, found = Cost(0, 0), shapes_lib.stem_shapes(graph, place)
-  for layer, shape in zip(graph.stem, found, strict=False):
+  total, found = Cost(0, 0), shapes_lib.of(graph, place)
+  for layer, shape in zip(graph.stem, shapes_lib.stem_shapes(graph, place),
+                          strict=False):
     total += fixed_layer(layer, shape, place.num_classes)
-  found = shapes_lib.of(graph, place)
   for block, shapes in zip(graph.blocks, found, strict=True):
     for item in block.edges:
       total += edge(graph, shapes, item)

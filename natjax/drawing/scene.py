@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from natjax import operations
 from natjax.drawing import comparison
-from natjax.drawing import layout
+from natjax.drawing import positions
 from natjax.drawing import shapes
 from natjax.graph import codec
 from natjax.graph import records
@@ -57,8 +57,8 @@ def compose(
       _legend_width(legend),
   )
   width = (inner + _PAD) / count - _PAD
-  primitives = []
-  y = _PAD
+  primitives: list[shapes.Primitive] = []
+  y: float = _PAD
   if title:
     primitives.append(
         shapes.Text("title", _PAD, y + 10, title, 17, anchor="start", bold=True)
@@ -83,7 +83,7 @@ class _Panel(NamedTuple):
   heading: str
   cell: records.Cell
   styles: tuple[_Style, ...]  # Per edge.
-  placed: layout.Layout
+  placed: positions.Positions
 
   @property
   def width(self) -> float:
@@ -103,7 +103,7 @@ def _panels(
   """The panels, row by row, and the entries of the legend."""
   if other is None:
     panels = [
-        _Panel(_heading(name), a, _styles(a, a), layout.lay_out(a, a))
+        _Panel(_heading(name), a, _styles(a, a), positions.lay_out(a, a))
         for name, a, _ in codec.paired(genotype, genotype)
     ]
     return [panels[i:i + 2] for i in range(0, len(panels), 2)], []
@@ -118,7 +118,7 @@ def _panels(
             f"{name}, {_heading(heading)}", cell,
             _styles(first if comparable else cell, cell),
             # One layout for both, so that the eye finds the same edge.
-            layout.lay_out(*pair) if comparable else layout.lay_out(cell, cell),
+            positions.lay_out(*(pair if comparable else (cell, cell))),
         )
         for name, cell in zip(titles, pair, strict=True)
     ])
@@ -190,7 +190,7 @@ def _panel(
   dy = y + _HEADING + (height - _HEADING - placed.height - _PAD / 2) / 2
   at = [b._replace(x=b.x + dx, y=b.y + dy) for b in placed.slots]
   paths = [tuple((px + dx, py + dy) for px, py in p) for p in placed.paths]
-  drawn = [
+  drawn: list[shapes.Primitive] = [
       shapes.Box("panel", x, y, width, height, 8, "#ffffff", "#d8dee4"),
       shapes.Text("heading", x + _PAD, y + 18, panel.heading, 13, _MUTED,
                   "start", True),

@@ -70,7 +70,9 @@ def encode(
         source[g, n, k] = edge.source
         operation[g, n, k] = list(candidates).index(
             operations.canonical(edge.operation))
-  return CellArrays(source=source, operation=operation, concat=concat)
+  # Host arrays, which jax takes for its own.
+  return CellArrays(
+      source=source, operation=operation, concat=concat)  # type: ignore
 
 
 def decode(

@@ -262,7 +262,7 @@ def pad(network: BlockNetwork, inputs: int = 2) -> BlockNetwork:
   found = shapes_lib.of(network, Frame())
   blocks = []
   for block, shapes in zip(network.blocks, found, strict=True):
-    edges = []
+    edges: list[Edge] = []
     for n, node in enumerate(block.nodes, NUM_INPUTS):
       into = block.cell.incoming(n)
       edges += into

@@ -13,6 +13,7 @@ Text forms: JSON (`to_dict`, `from_dict`) and the `Genotype(...)` text of DARTS
 import ast
 from collections.abc import Sequence
 import functools
+from typing import Any
 
 from natjax import errors
 from natjax import operations
@@ -217,7 +218,8 @@ def from_darts(text: str, *, where: str = "genotype") -> Genotype:
     if (not isinstance(call, ast.Call) or call.args
         or getattr(call.func, "id", None) != "Genotype"):
       raise ValueError("not a call with keywords")
-    data = {keyword.arg: _literal(keyword.value) for keyword in call.keywords}
+    data: dict[Any, Any] = {
+        keyword.arg: _literal(keyword.value) for keyword in call.keywords}
     for cell_type in CELL_TYPES:
       # Two parts, (operation, from), or three; others are left to be refused.
       data[cell_type] = [

@@ -5,9 +5,10 @@ to it from an input; it leads nowhere where no such chain leads from it to an
 output.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing
 
 from natjax import operations
 from natjax.graph import records
@@ -29,10 +30,10 @@ def alive(cell: records.Cell) -> frozenset[int]:
 
 
 def prune(
-    source: Sequence[int],
-    target: Sequence[int],
+    source: np.typing.ArrayLike,
+    target: np.typing.ArrayLike,
     null: np.ndarray,
-    outputs: Sequence[int],
+    outputs: Iterable[int],
     may: np.ndarray,
 ) -> np.ndarray:
   """Nulls the edges into nodes that lead nowhere.
@@ -49,8 +50,9 @@ def prune(
   Returns:
     bool[E], which are null then.
   """
-  source, target, null = np.asarray(source), np.asarray(target), null.copy()
-  for node in sorted(set(target.tolist()), reverse=True):
-    if node not in outputs and not (~null & (source == node)).any():
-      null |= may & (target == node)
+  sources, targets, null = np.asarray(source), np.asarray(target), null.copy()
+  kept = set(outputs)
+  for node in np.unique(targets)[::-1].tolist():
+    if node not in kept and not (~null & (sources == node)).any():
+      null |= may & (targets == node)
   return null

@@ -41,7 +41,8 @@ def fold(
   shapes = shapes_lib.of(network, space.place)
   before = network_lib.names(network).block
   tree = dict(params.get("network", params))
-  folded, left = [], []
+  folded: list[list[Any]] = []
+  left: list[list[Any]] = []
   for group, choice, weights in zip(
       space.groups, chosen, theta, strict=True):
     for e, c in enumerate(choice):

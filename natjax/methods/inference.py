@@ -7,6 +7,7 @@ returned, which no other method of the field promises for a one-shot search.
 """
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import jax
@@ -150,7 +151,7 @@ def pruned(
   """
   null, rows = method.table.null, np.asarray(method.ground.rows(alpha))
   to_null = (method.table.outcome == null) & method.table.valid  # [R, O, A]
-  operation = np.array(alpha.operation)
+  operation: Any = np.array(alpha.operation)
   first, (groups, nodes, slots) = records.NUM_INPUTS, operation.shape
   target = np.repeat(np.arange(nodes) + first, slots)
   for g in range(groups):
@@ -160,7 +161,7 @@ def pruned(
         np.flatnonzero(alpha.concat[g]) + first,
         to_null[rows[g].reshape(-1), now].any(-1))
     operation[g] = np.where(gone, null, now).reshape(nodes, slots)
-  return alpha.replace(operation=operation)
+  return dataclasses.replace(alpha, operation=operation)
 
 
 def _draw(found, limits, method, policy, architecture, beta, rng):

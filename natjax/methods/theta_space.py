@@ -104,8 +104,8 @@ class ThetaSpace:
     ground = ground_lib.Ground(space, place, scheme="nat")
     around, costs = ground.around(), ground.edge_costs(self.architecture)
     self.groups = tuple(
-        _group(decision, around.choices[g], ground, costs[:, g])
-        for g, decision in enumerate(ground.decisions))
+        _group(decision, functools.partial(around.names, g), ground,
+               costs[:, g]) for g, decision in enumerate(ground.decisions))
     self._count = len(ground.network.blocks)
     self._member = {i: n for n, g in enumerate(self.groups)
                     for i in g.decision.members}
@@ -177,9 +177,9 @@ class ThetaSpace:
     Raises:
       errors.NotMet: no choice keeps to the budget.
     """
-    theta = [np.asarray(t, np.float64) for t in theta]
+    weight = [np.asarray(t, np.float64) for t in theta]
     chosen = []
-    for group, t in zip(self.groups, theta, strict=True):
+    for group, t in zip(self.groups, weight, strict=True):
       order = (SAME, ID, NONE)  # Of equal weights the first.
       weights = np.where(group.allowed, t, -np.inf)[:, order]
       choice = np.array(order)[np.argmax(weights, axis=1)]
@@ -187,7 +187,7 @@ class ThetaSpace:
     if not guarded:
       return tuple(chosen)
     if limits:
-      self._cheapen(chosen, theta, limits)
+      self._cheapen(chosen, weight, limits)
     return tuple(_pruned(g, c) for g, c in zip(self.groups, chosen,
                                                strict=True))
 
@@ -250,7 +250,7 @@ class ThetaSpace:
         g.name: int(g.allowed.sum()) for g in self.groups}}
 
 
-def _group(decision, choices, ground, costs):
+def _group(decision, may_be, ground, costs):
   """A group, from what may stand on its edges and what all candidates cost."""
   edges = decision.cell.edges
   table, allowed = np.zeros((2, len(edges), 3)), np.zeros((len(edges), 3), bool)
@@ -258,7 +258,7 @@ def _group(decision, choices, ground, costs):
   for e, edge in enumerate(edges):
     n = edge.target - records.NUM_INPUTS
     allowed[e, SAME] = True
-    names = () if decision.fixed[e] else choices[e]
+    names = () if decision.fixed[e] else may_be(e)
     allowed[e, NONE] = (operations.NULL in names
                         and edge.operation != operations.NULL)
     allowed[e, ID] = operations.SKIP in names

@@ -83,11 +83,10 @@ class Candidates:
     if not isinstance(module, nn.Module):
       return module(x), {}
     rngs = {} if key is None else {"dropout": key, "noise": key}
-    if not (self.running and self.train):
-      return (module.apply(variables, x, rngs=rngs),
-              variables.get("batch_stats", {}))
-    y, changed = module.apply(variables, x, rngs=rngs, mutable=["batch_stats"])
-    return y, changed.get("batch_stats", {})
+    y, changed = module.apply(
+        variables, x, rngs=rngs,
+        mutable=["batch_stats"] if self.running and self.train else [])
+    return y, changed.get("batch_stats", variables.get("batch_stats", {}))
 
   def functions(
       self, names: Sequence[str], ends: edges_lib.Ends
@@ -128,5 +127,5 @@ class Candidates:
     if slope is not None:
       x = jnp.where(x > 0, x, slope.astype(x.dtype) * x)
     else:
-      x = layers_lib.Activation(node.activation).apply({}, x)
+      x, _ = self.apply(layers_lib.Activation(node.activation), {}, x)
     return layers_lib.shuffle(x, node.shuffle)

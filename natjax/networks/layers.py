@@ -1,6 +1,5 @@
 """The parts of a network around its edges, shared by all networks."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -12,7 +11,7 @@ from natjax import operations
 from natjax.graph import records
 from natjax.operations import primitives
 
-NormFactory = Callable[..., Callable[[jax.Array], jax.Array]]
+NormFactory = operations.NormFactory
 
 
 class BatchAffineNorm(nn.Module):
@@ -194,7 +193,7 @@ def auxiliary(place: records.Place, size: int) -> Auxiliary:
   Raises:
     InputError: no skeleton, no classes, or too small images.
   """
-  if not hasattr(place, "auxiliary_layer"):
+  if not isinstance(place, records.Skeleton):
     raise errors.InputError(
         "auxiliary is True and does not apply to a network of blocks; leave it"
         " out", field="auxiliary")

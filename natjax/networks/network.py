@@ -7,6 +7,7 @@ concatenates only the nodes that its `concat` lists.
 """
 
 from collections.abc import Callable, Sequence
+import functools
 from typing import Any
 from typing import NamedTuple
 
@@ -99,7 +100,7 @@ class BlockModule(nn.Module):
       prev_prev: jax.Array,
       prev: jax.Array,
       edge: EdgeFunction,
-      drop_path: jax.Array | None,
+      drop_path: jax.Array | float | None,
   ) -> jax.Array:
     block = self.network.blocks[self.index]
     values = [prev_prev, prev]
@@ -108,9 +109,9 @@ class BlockModule(nn.Module):
       for e, item in enumerate(block.edges):
         if item.target != n:
           continue
-        site = Site(self.index, e - self.network.prefix, item.operation,
-                    lambda name, e=e, x=values[item.source]: self._run(
-                        e, name, x))
+        site = Site(
+            self.index, e - self.network.prefix, item.operation,
+            functools.partial(self._run, e, values[item.source]))
         y = plain(site) if node.fixed else edge(site)
         if y is None:
           continue
@@ -126,7 +127,7 @@ class BlockModule(nn.Module):
       values.append(layers_lib.shuffle(total, node.shuffle))
     return jnp.concatenate([values[n] for n in block.outputs], axis=-1)
 
-  def _run(self, e, name, x):
+  def _run(self, e, x, name):
     item = self.network.blocks[self.index].edges[e]
     module = edges_lib.module(
         operations.get(name), self.shapes.ends(item), norm=self.norm,

@@ -82,8 +82,10 @@ def stateful(
 
 def _selected(functions, differentiable):
   def pull(function):
-    return lambda p, x, key, g: jax.vjp(
-        lambda p, x: function(p, x, key), p, x)[1](g)
+    def pulled(params, x, key, g):
+      return jax.vjp(lambda p, x: function(p, x, key), params, x)[1](g)
+
+    return pulled
 
   pullbacks = [pull(f) for f in differentiable]
 
@@ -126,8 +128,11 @@ def dense(
 
 def plain(make: MakeRule) -> MakeRule:
   """A rule whose derivatives are JAX's own, of every order and direction."""
-  return lambda functions, columns=None: make(
-      functions, columns)._replace(pullback=None)
+
+  def made(functions, columns):
+    return make(functions, columns)._replace(pullback=None)
+
+  return made
 
 
 def apply(
@@ -142,7 +147,8 @@ def apply(
     x: [B, H, W, C].
     aux: whether the rule's forward returns `(y, aux)`.
   """
-  if rule.pullback is None:
+  pullback = rule.pullback
+  if pullback is None:
     return rule.forward(params, data, x)
   run = jax.custom_vjp(rule.forward)
 
@@ -151,7 +157,7 @@ def apply(
 
   def backward(residuals, g):
     params, data, x = residuals
-    g_params, g_value, g_x = rule.pullback(
+    g_params, g_value, g_x = pullback(
         params, data, x, g[0] if aux else g)
     return g_params, cotangent(data, g_value), g_x
 

@@ -63,7 +63,8 @@ def scan_edges(
     nodes, extra = lax.scan(edge, nodes, (params, data, source, target))
     return (nodes, extra) if aux else nodes
 
-  if rule.pullback is None:
+  pullback = rule.pullback
+  if pullback is None:
     return forward(inputs, nodes, params, data, source, target)
   run = jax.custom_vjp(forward)
 
@@ -80,7 +81,7 @@ def scan_edges(
       g_inputs, g_nodes = carry
       p, d, s, t = step
       x = _at(out if inputs is None else inputs, s)
-      g_p, g_d, g_x = rule.pullback(p, d, x, _at(g_nodes, t))
+      g_p, g_d, g_x = pullback(p, d, x, _at(g_nodes, t))
       if inputs is None:
         g_nodes = _add(g_nodes, g_x, s)
       else:

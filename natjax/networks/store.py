@@ -143,7 +143,8 @@ class Plan:
     candidates differ: first those from the inputs of a block that makes images
     smaller, then those between its nodes.
     """
-    cell, found = self.cell(i), {}
+    cell = self.cell(i)
+    found: dict[Any, list[int]] = {}
     for e in range(len(cell.edges)):
       key = (self.shapes[i].ends(self.edge(i, e)),
              None if self.space.inputs is not None else self.names(i, e))

@@ -194,8 +194,8 @@ class Supernet:
       lookup = np.zeros((n + _FIRST,) * 2, np.int32)
       for e, edge in enumerate(cell.edges):
         lookup[edge.source, edge.target] = e
-      edge = jnp.asarray(lookup)[arrays.source[g].reshape(-1), target]
-      weights = weights.at[g, edge, arrays.operation[g].reshape(-1)].add(1.0)
+      number = jnp.asarray(lookup)[arrays.source[g].reshape(-1), target]
+      weights = weights.at[g, number, arrays.operation[g].reshape(-1)].add(1.0)
     return weights
 
   def apply(
@@ -461,10 +461,10 @@ class Supernet:
     target = np.repeat(np.arange(n, dtype=np.int32) + _FIRST, k)
     lookup = np.full((n + _FIRST,) * 2, -1, np.int32)
     lookup[pairs[:, 0], pairs[:, 1]] = np.arange(len(pairs))
-    edge = jnp.asarray(lookup)[source, target]
-    mine, rows = edge >= 0, edges.rows
+    number = jnp.asarray(lookup)[source, target]
+    mine, rows = number >= 0, edges.rows
     if self.space.weights != "slot":
-      rows = {name: jnp.asarray(row)[jnp.maximum(edge, 0)]
+      rows = {name: jnp.asarray(row)[jnp.maximum(number, 0)]
               for name, row in rows.items()}
     data = jax.tree.map(lambda leaf: leaf[:n * k], data)
     value = jnp.where(mine, self._numbers(edges.names)[data.value],

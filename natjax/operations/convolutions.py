@@ -201,7 +201,6 @@ def _relu(x, activate):
   return nn.relu(x) if activate else x
 
 
-
 def conv_cost(channels: int, size: int, stride: int, *, weights: int) -> Cost:
   """Cost of a convolution at output size, followed by a BN.
 
@@ -278,7 +277,6 @@ def separable_cost(
     total += conv_cost(after, size, stride,
                        weights=kernel_size**2 * before + before * after)
   return total
-
 
 
 def operations() -> Iterator[registry.Operation]:

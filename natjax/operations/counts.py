@@ -25,7 +25,7 @@ class Cost(NamedTuple):
   other: int = 0
   norm_params: int = 0
 
-  def __add__(self, other: "Cost") -> "Cost":
+  def __add__(self, other: "Cost") -> "Cost":  # type: ignore[override]
     return Cost(*(a + b for a, b in zip(self, other, strict=True)))
 
 

@@ -134,13 +134,16 @@ def scaled(
   Returns:
     None of an operation that holds nothing which could take the factor up.
   """
-  if "projection" in params:
-    new = operations.get("conv_1x1").scale(params["projection"], factor)
-    return {**params, "projection": new}
-  if operation.name == operations.SKIP and not (
-      preactivate and ends.stride == 2):
+  projects = "projection" in params
+  if projects or (operation.name == operations.SKIP and not (
+      preactivate and ends.stride == 2)):
     operation = operations.get("conv_1x1")
-  return params and operation.scale and operation.scale(params, factor)
+  if not params or operation.scale is None:
+    return None
+  if projects:
+    return {**params, "projection": operation.scale(
+        params["projection"], factor)}
+  return operation.scale(params, factor)
 
 
 def cost(

@@ -41,7 +41,8 @@ from natjax.operations import primitives
 NULL = "null"
 SKIP = "skip_connect"
 
-NormFactory = Callable[[str], Callable[[jax.Array], jax.Array]]
+# `(name=None)` returns the BN to use.
+NormFactory = Callable[..., Callable[[jax.Array], jax.Array]]
 Cost = counts.Cost
 
 
@@ -76,7 +77,7 @@ class Operation:
   type: str
   kernel_size: int
   module: Callable[..., Callable[[jax.Array], jax.Array]]
-  cost: Callable[[int, int, int], Cost]
+  cost: Callable[..., Cost]
   strides: tuple[int, ...] = (1, 2)
   pooled: bool = False
   identity: bool = False

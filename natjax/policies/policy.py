@@ -4,6 +4,7 @@ It looks at one decision's cell at a time, or, where nothing is shared, at the
 whole network as one graph.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -93,7 +94,7 @@ class CellPolicy:
 
   def logits(self, params: Any, arrays: arrays_lib.CellArrays) -> jax.Array:
     """f32[G, N, K, A] for `CellArrays` [G, N, K]."""
-    apply = lambda cell, kind: self.module.apply({"params": params}, cell, kind)
+    apply: Any = functools.partial(self.module.apply, {"params": params})
     if self._whole_source is not None:
       return apply(self._as_one(arrays), 0).reshape(
           *arrays.operation.shape, -1)

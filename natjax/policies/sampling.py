@@ -14,6 +14,7 @@ All functions take one cell; callers `vmap`. Shapes: `source`, `operation`,
 `actions` are [N, K], `concat` is [N], logits [N, K, A]; K is 2 in NAT's spaces.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -34,7 +35,7 @@ class _Edge(NamedTuple):
   outcome: jax.Array  # i32[A].
   valid: jax.Array  # bool[A], by the table alone.
   required: jax.Array  # u32, nodes that must keep a signal.
-  index: jax.Array  # i32, position in topological order.
+  number: jax.Array  # i32, position in topological order.
 
 
 def masked_log_softmax(logits: jax.Array, mask: jax.Array) -> jax.Array:
@@ -77,7 +78,7 @@ def _edges(table, cell, rows):
       outcome=jnp.asarray(table.outcome)[operation],
       valid=jnp.asarray(table.valid)[rows.reshape(-1), operation],
       required=jnp.broadcast_to(live & wanted, source.shape),
-      index=jnp.arange(slots * n))
+      number=jnp.arange(slots * n))
 
 
 def _complete(source, bit, kept, bits, after):
@@ -92,7 +93,7 @@ def _mask(table, edges, edge, bits):
   """The actions open at `edge`, bool[..., A], when `bits` u32[...] live."""
   if not table.connectivity:
     return jnp.broadcast_to(edge.valid, (*bits.shape, *edge.valid.shape))
-  live = _complete(edges.source, edges.bit, edges.kept, bits, edge.index)
+  live = _complete(edges.source, edges.bit, edges.kept, bits, edge.number)
   may_null = (live & edge.required) == edge.required
   return edge.valid & ((edge.outcome != table.null) | may_null[..., None])
 
@@ -194,4 +195,5 @@ def apply_actions(
 ) -> arrays_lib.CellArrays:
   """The transformed cell; any leading axes. Sources and concat are kept."""
   outcome = jnp.asarray(table.outcome)
-  return cell.replace(operation=outcome[cell.operation, actions])
+  return dataclasses.replace(
+      cell, operation=outcome[cell.operation, actions])

@@ -47,7 +47,7 @@ class Space(NamedTuple):
 
   @property
   def num_nodes(self) -> int:
-    """N, the intermediate nodes of a genotype's cells."""
+    """N, the most intermediate nodes of a cell or a block."""
     return self.graph.num_nodes
 
   def names(self, decision: int, edge: int) -> tuple[str, ...]:

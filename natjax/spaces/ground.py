@@ -9,6 +9,7 @@ blocks, of a network), N nodes, K incoming edges per node.
 
 from collections.abc import Sequence
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +105,8 @@ class Ground:
     """
     free, first = self.space.inputs is not None, records.NUM_INPUTS
     shape = (*self.shape[:2], first + self.shape[1]) if free else self.shape
-    rows, found = np.zeros(shape, np.int32), {}
+    rows = np.zeros(shape, np.int32)
+    found: dict[Any, tuple[int, set[edges_lib.Ends]]] = {}
     for network, place in networks:
       shapes = shapes_lib.of(network, place)
       for g, decision in enumerate(codec.decide(

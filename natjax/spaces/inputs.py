@@ -152,7 +152,8 @@ def _fixed(ground, published):
   allowed[..., null] |= ~allowed.any(-1)  # Slots without an edge.
   others = allowed.copy()
   others[..., null] = False
-  can = others.any(-1)  # [G, N, K], where something but null may stand.
+  # Where something but null may stand, [G, N, K].
+  can = np.asarray(others.any(-1))
   if published:
     allowed[..., null] &= ~can
   # A node of nulls alone gets another operation on its first edge that can.
