@@ -18,6 +18,7 @@ from natjax.graph import shapes as shapes_lib
 from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import network as network_lib
 from tests import architectures
+from tests import counting
 
 Skeleton = skeleton_lib.Skeleton
 CIFAR, IMAGENET = (skeleton_lib.DEFAULTS[k] for k in ("cifar", "imagenet"))
@@ -30,53 +31,13 @@ def variables(architecture, place, auxiliary=False):
                         jax.random.key(0))
 
 
-def size(tree):
-  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
-
-
-def sub_jaxprs(value):
-  """The jaxprs in a parameter of an equation."""
-  for item in value if isinstance(value, (tuple, list)) else [value]:
-    if hasattr(item, "eqns"):
-      yield item
-    elif hasattr(item, "jaxpr"):
-      yield item.jaxpr
-
-
-def traced_madds(jaxpr):
-  """Multiply-adds of the convolutions and matrix products in a jaxpr.
-
-  Of the forms that a function has for different platforms, the one with XLA's
-  convolutions counts; the others have none.
-  """
-  total = 0
-  for eqn in jaxpr.eqns:
-    name = eqn.primitive.name
-    if name == "conv_general_dilated":
-      spec = eqn.params["dimension_numbers"].rhs_spec
-      kernel = eqn.invars[1].aval.shape
-      per_output = math.prod(kernel) // kernel[spec[0]]
-      total += math.prod(eqn.outvars[0].aval.shape) * per_output
-    elif name == "dot_general":
-      contracted = eqn.params["dimension_numbers"][0][0]
-      lhs = eqn.invars[0].aval.shape
-      total += math.prod(eqn.outvars[0].aval.shape) * math.prod(
-          lhs[i] for i in contracted)
-    elif name == "cond":
-      total += max(traced_madds(b.jaxpr) for b in eqn.params["branches"])
-    else:
-      total += sum(traced_madds(sub) for value in eqn.params.values()
-                   for sub in sub_jaxprs(value))
-  return total
-
-
 def network_madds(architecture, place, shapes):
   """Multiply-adds of the real network on one image."""
   network = network_lib.module(architecture, place)
   side = place.image_size
   image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
   forward = jax.make_jaxpr(lambda v, x: network.apply(v, x)[0])
-  return traced_madds(forward(shapes, image).jaxpr)
+  return counting.traced_madds(forward(shapes, image).jaxpr)
 
 
 def norm_size(shapes):
@@ -90,7 +51,7 @@ def check_network(architecture, place):
   """All figures against the real network; returns its cost."""
   expected = cost.network(architecture, place)
   shapes = variables(architecture, place)
-  assert size(shapes["params"]) == expected.params
+  assert counting.size(shapes["params"]) == expected.params
   assert norm_size(shapes) == expected.norm_params
   assert network_madds(architecture, place, shapes) == expected.madds
   return expected
@@ -140,9 +101,9 @@ def test_resblock_cost_rises():
 def test_full_size_network(skeleton, head):
   """The real modules: parameters, auxiliary head, and multiply-adds."""
   shapes = variables(zoo.get("darts"), skeleton, auxiliary=True)
-  assert size(shapes["params"]["auxiliary"]) == head
+  assert counting.size(shapes["params"]["auxiliary"]) == head
   expected = cost.network(zoo.get("darts"), skeleton)
-  assert size(shapes["params"]) - head == expected.params
+  assert counting.size(shapes["params"]) - head == expected.params
   assert network_lib.parameter_count(shapes) == expected.params
   assert network_madds(
       zoo.get("darts"), skeleton, shapes) == expected.madds
@@ -176,7 +137,7 @@ def test_parameters_equal_those_of_the_network(genotype):
   skeleton = Skeleton("cifar", 6, 3, 7, 16)
   expected = cost.network(zoo.get(genotype), skeleton)
   shapes = variables(zoo.get(genotype), skeleton)
-  assert size(shapes["params"]) == expected.params
+  assert counting.size(shapes["params"]) == expected.params
   assert norm_size(shapes) == expected.norm_params
 
 
@@ -248,7 +209,7 @@ def test_norms_of_networks_of_blocks_are_complete(name):
     frame = blocks.Frame(0, 112)
   expected = cost.network(zoo.get(name), frame)
   shapes = variables(zoo.get(name), frame)
-  assert size(shapes["params"]) == expected.params
+  assert counting.size(shapes["params"]) == expected.params
   assert norm_size(shapes) == expected.norm_params
 
 
@@ -259,7 +220,7 @@ def test_biases_are_half_of_what_norms_are():
   norm = cost.network(network, blocks.Frame())
   bias = cost.network(network._replace(norm="bias"), blocks.Frame())
   assert (norm.params, bias.params) == (224 + 576 + 16 + 90, 224 + 576 + 8 + 90)
-  assert size(variables(network._replace(norm="bias"),
+  assert counting.size(variables(network._replace(norm="bias"),
                         blocks.Frame())["params"]) == bias.params
 
 
@@ -303,8 +264,8 @@ def test_cost_of_an_operation(name):
       else:
         forward = jax.make_jaxpr(module)(image)
       expected = operation.cost(8, side, stride)
-      assert size(params) == expected.params - expected.norm_params
-      assert traced_madds(forward.jaxpr) == expected.madds
+      assert counting.size(params) == expected.params - expected.norm_params
+      assert counting.traced_madds(forward.jaxpr) == expected.madds
 
 
 def test_costs_add_up():

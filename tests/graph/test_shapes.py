@@ -71,7 +71,8 @@ def test_features_of_networks_of_blocks():
 
 def test_cells_literal():
   """Four cells, 30 pixels; the reduction cells concatenate three nodes."""
-  assert of_cells(Skeleton(init_channels=4, cells=4, image_size=30), (2, 3)) == [
+  skeleton = Skeleton(init_channels=4, cells=4, image_size=30)
+  assert of_cells(skeleton, (2, 3)) == [
       ((Shape(12, 30, 1), Shape(12, 30, 1)), 4, Shape(8, 30, 1)),
       ((Shape(12, 30, 1), Shape(8, 30, 1)), 8, Shape(24, 15, 2)),
       ((Shape(8, 30, 1), Shape(24, 15, 2)), 16, Shape(48, 8, 4)),
