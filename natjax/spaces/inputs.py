@@ -1,11 +1,12 @@
 """How input architectures beta ~ p are drawn (Guo et al., 2021, Algorithm 1).
 
 Where a space's sources are free (cells), sources are uniform over all earlier
-nodes, with replacement, and operations are uniform. Where the graph is a given
-network's, the paper's p is uniform too ("published"); here an edge keeps the
-given operation with probability one half and is uniform among what may stand
-there otherwise: a chain of blocks whose edges are all random seldom computes
-anything, and its supernet hardly learns. But for the published p, null
+nodes, with replacement, and operations are uniform; where candidates differ by
+edge, sources are those from which anything but null may come. Where the graph
+is a given network's, the paper's p is uniform too ("published"); here an edge
+keeps the given operation with probability one half and is uniform among what
+may stand there otherwise: a chain of blocks whose edges are all random seldom
+computes anything, and its supernet hardly learns. But for the published p, null
 connections are drawn as well, and one edge of every node at least is not null.
 """
 
@@ -20,6 +21,7 @@ from natjax import operations
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 from natjax.graph import shapes as shapes_lib
+from natjax.operations import edges as edges_lib
 from natjax.spaces import ground as ground_lib
 
 Sampler = Callable[[jax.Array], arrays_lib.CellArrays]
@@ -67,18 +69,24 @@ def sample_cell(
   num_nodes = stand_in.shape[0]
   rng_source, rng_operation, rng_other = jax.random.split(rng, 3)
   shape = (num_nodes, inputs)
-  earlier = jnp.arange(num_nodes)[:, None] + records.NUM_INPUTS
-  source = jax.random.randint(rng_source, shape, 0, earlier)
   null, node = stand_in.shape[-1] - 1, jnp.arange(num_nodes)
   if allowed is None:
+    source = jax.random.randint(
+        rng_source, shape, 0, node[:, None] + records.NUM_INPUTS)
     operation = jax.random.randint(rng_operation, shape, 0,
                                    null + 1 if nulls else null)
     other = jax.random.randint(rng_other, (num_nodes,), 0, null)
   else:
-    others = jnp.asarray(allowed).at[..., null].set(False)
-    mask = jnp.asarray(allowed) if nulls else others
+    some = jnp.asarray(allowed).at[..., null].set(False)
+    can = jnp.any(some, axis=-1, keepdims=True)
+    # A node to which no source may lead is null.
+    some = some.at[..., null].set(~can[..., 0])
+    source = _uniform(rng_source, jnp.where(
+        jnp.any(can, axis=1), can[..., 0], jnp.arange(stand_in.shape[1]) == 0)[
+            :, None], shape)
+    mask = jnp.where(can, allowed, some) if nulls else some
     operation = _uniform(rng_operation, mask[node[:, None], source])
-    other = _uniform(rng_other, others[node, source[:, -1]])
+    other = _uniform(rng_other, some[node, source[:, -1]])
   all_null = jnp.all(operation == null, axis=1)
   operation = operation.at[:, -1].set(
       jnp.where(all_null, other, operation[:, -1]))
@@ -92,14 +100,18 @@ def sample_cell(
       concat=(~used | (not loose_end)) & jnp.asarray(exists))
 
 
-def _uniform(rng, mask):
+def _uniform(rng, mask, shape=None):
   """An index along the last axis of a mask, uniform where that is true."""
   return jax.random.categorical(
-      rng, jnp.where(jnp.asarray(mask), 0.0, -jnp.inf)).astype(jnp.int32)
+      rng, jnp.where(jnp.asarray(mask), 0.0, -jnp.inf), shape=shape).astype(
+          jnp.int32)
 
 
 def stand_ins(ground: ground_lib.Ground) -> np.ndarray:
-  """i32[G, N, 2 + N, O]: each operation, or a skip where it cannot stand."""
+  """i32[G, N, 2 + N, O]: each operation, or a skip where it cannot stand.
+
+  Nor can it where it leaves images of a side of its own.
+  """
   count, first = len(ground.candidates), records.NUM_INPUTS
   skip = ground.candidates.index(operations.SKIP)
   shape = (*ground.shape[:2], first + ground.shape[1], count)
@@ -108,11 +120,12 @@ def stand_ins(ground: ground_lib.Ground) -> np.ndarray:
   prefix = ground.network.prefix
   for g, decision in enumerate(ground.decisions):
     for e, edge in enumerate(decision.cell.edges):
-      stride = shapes[decision.members[0]].stride(
-          ground.network.blocks[decision.members[0]].edges[e + prefix]) if (
-              decision.members) else 1
+      ends = [shapes[i].ends(ground.network.blocks[i].edges[e + prefix])
+              for i in decision.members] or [edges_lib.Ends(1, 1, 1, 1)]
       for o, name in enumerate(ground.candidates):
-        if stride not in operations.get(name).strides:
+        operation = operations.get(name)
+        if not all(edges_lib.can_stand(operation, at)
+                   and edges_lib.keeps_side(operation, at) for at in ends):
           found[g, edge.target - first, edge.source, o] = skip
   return found
 
@@ -128,6 +141,7 @@ def _free(ground, published):
         names = ground.space.names(g, e)
         allowed[g, edge.target - records.NUM_INPUTS, edge.source] = [
             name in names for name in ground.candidates]
+    allowed &= instead == np.arange(len(ground.candidates))
 
   def draw(rng):
     return jax.vmap(lambda key, table, nodes, may: sample_cell(
