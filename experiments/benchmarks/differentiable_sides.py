@@ -59,12 +59,12 @@ class Runner:
     preparation = fit.Preparation(
         (0.5,) * 3, (0.25,) * 3, data.Augmentation(), jnp.dtype(args.dtype))
     phase = base.Phase(
-        "train", "train", program.update, ("loss",), augment=False)
+        "train", ("train",), program.update, ("loss",), augment=False)
     order = fit.epoch_order(
         len(split.labels), args.batch_size, len(devices), [args.seed])
     order = np.tile(order, (1, -(-args.chunk // order.shape[1]), 1))
     self._chunk, self._devices = args.chunk, devices
-    self._data = (*devices_lib.replicate(tuple(split), devices), order)
+    self._data = ((devices_lib.replicate(split, devices),), (order,))
     self._rng = jax.random.key(0)
     # A copy: what is donated may be another side's, too.
     self._state = devices_lib.replicate(

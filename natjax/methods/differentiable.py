@@ -207,7 +207,7 @@ class Differentiable:
     metrics = self.objective.metrics
     if not self.config.one_backward:
       metrics = (*metrics, "theta_loss")
-    phase = base.Phase("train", "train", self.update, metrics,
+    phase = base.Phase("train", ("train",), self.update, metrics,
                        observe=self.observe)
     return base.Method(
         init=self.init,

@@ -190,9 +190,9 @@ class NAT:
   def method(self) -> base.Method:
     """The record that `training.fit` drives."""
     phases = (
-        base.Phase("weights", "weights", self.update_weights,
+        base.Phase("weights", ("weights",), self.update_weights,
                    ("loss", "accuracy")),
-        base.Phase("policy", "policy", self.update_policy,
+        base.Phase("policy", ("policy",), self.update_policy,
                    ("loss", "reward", "entropy", "accuracy", "changed"),
                    augment=self.published),
     )

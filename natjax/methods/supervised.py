@@ -211,7 +211,7 @@ class Supervised:
       epochs: None is those of the settings.
       init: the state to start from; None draws one.
     """
-    phase = base.Phase("train", "train", self.update, self.objective.metrics,
+    phase = base.Phase("train", ("train",), self.update, self.objective.metrics,
                        observe=self._observe if self._watch else None)
     return base.Method(
         init=init or self.init,

@@ -100,9 +100,9 @@ class SupervisedSlots:
       watch_test: whether every epoch ends with a walk over a split "test".
     """
     # Bound methods of one object are equal: so are the compiled programs.
-    phases = [base.Phase("train", "train", self.update, ("loss", "accuracy"))]
+    phases = [base.Phase("train", ("train",), self.update, ("loss", "accuracy"))]
     if watch_test:
-      phases.append(base.Phase("test", "test", self.watch, ("accuracy",),
+      phases.append(base.Phase("test", ("test",), self.watch, ("accuracy",),
                                augment=False))
     return base.Method(
         init=functools.partial(self.init, arrays),

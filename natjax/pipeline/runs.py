@@ -145,7 +145,7 @@ def open_run(
 
 
 def find_result(
-    group: distributed.Group, folder: str | os.PathLike[str]
+    group: distributed.Processes, folder: str | os.PathLike[str]
 ) -> dict[str, Any] | None:
   """What the first process of a group finds in a folder's `result.json`."""
   path = pathlib.Path(folder) / RESULT

@@ -47,7 +47,7 @@ class TrainJob:
     common.check_seed(seed, config.seeds)
     self.seed = seed
     self.devices = tuple(devices_lib.choose(devices))
-    self.group = distributed.Group(self.devices)
+    self.group = distributed.Processes(self.devices)
     self.way = seeds_lib.seeds_together(config.seeds, self.devices, dense=True)
     self.task = task_lib.make(dataset, config, simclr)
     self.place = self.task.place(self.architecture)
