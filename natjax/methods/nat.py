@@ -38,20 +38,25 @@ from jax import lax
 import jax.numpy as jnp
 import optax
 
+from natjax import data as data_lib
 from natjax import domains
+from natjax import errors
 from natjax import spaces
 from natjax.graph import blocks as blocks_lib
 from natjax.graph import codec
 from natjax.graph import genotype as architecture_lib
 from natjax.graph import skeleton as skeleton_lib
+from natjax.methods import entry as entry_lib
 from natjax.methods import inference
+from natjax.methods import memory
 from natjax.methods import nat_config
 from natjax.policies import sampling
+from natjax.spaces import blocks as blocks_space
 from natjax.training import method as base
 from natjax.training import optimizers
 
 NATConfig = nat_config.NATConfig
-check = nat_config.check
+resolve = nat_config.resolve
 BASELINES = nat_config.BASELINES
 
 
@@ -153,7 +158,9 @@ class NAT:
       num_devices: D, over which updates will be mapped.
     """
     self.num_devices = num_devices
-    self.config = check(config)
+    self.config = config = resolve(
+        config,
+        "blocks" if isinstance(space, spaces.BlockSpace) else "cells")
     self.space = space
     self.published = config.policy == "published"
     self.baseline = config.baseline
@@ -164,7 +171,6 @@ class NAT:
                "published": self.published, "gcn_layers": config.gcn_layers,
                "dtype": jnp.dtype(config.dtype)}
     self.domain: domains.CellDomain | domains.BlockDomain
-    nat_config.check_size(config, isinstance(space, spaces.BlockSpace))
     if isinstance(space, spaces.BlockSpace):
       self.domain = domains.BlockDomain(
           space, blocks_lib.Frame(num_classes, image_size), targets,
@@ -202,7 +208,6 @@ class NAT:
             base.Stage("warmup", self.config.warmup_epochs, phases[:1]),
             base.Stage("search", self.config.epochs
                        - self.config.warmup_epochs, phases)),
-        evaluate=self.evaluate,
         derive=self.derive,
         explain=self.explain,
     )
@@ -387,12 +392,23 @@ class NAT:
   def derive(
       self,
       state: NATState,
-      architecture: Any,
-      score: Callable[[architecture_lib.CellArrays], float],
+      given: codec.Architecture | None,
+      score: base.Walk,
       rng: jax.Array,
-  ) -> tuple[Any, dict[str, Any]]:
-    """Transforms an architecture; see `inference.derive`."""
-    return inference.derive(self, state.policy, architecture, score, rng)
+  ) -> base.Derived:
+    """Transforms an architecture by its scores on the policy's split.
+
+    See `inference.derive`; the batches of the scores are whole, since the
+    supernet normalises by the batch.
+    """
+    accuracy = lambda cells: score(
+        self._is_right, (state, cells), split="policy")
+    best, report = inference.derive(self, state.policy, given, accuracy, rng)
+    return base.Derived(best, None, report)
+
+  def _is_right(self, state_and_cells, batch):
+    state, cells = state_and_cells
+    return self.evaluate(state, batch, cells)
 
   def explain(self, state: NATState) -> str:
     """The architectures that the last update drew, per device."""
@@ -427,3 +443,59 @@ def _repeat(cells, count):
   return jax.tree.map(
       lambda a: jnp.broadcast_to(a[:, None], (a.shape[0], count,
                                               *a.shape[1:])), cells)
+
+
+def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
+  """What a job needs to run NAT or NAT++; see `entry`."""
+  given, name = request.architecture, request.space
+  assert given is not None  # As the entry says.
+  space: spaces.SearchSpace | spaces.BlockSpace
+  if given.kind == "blocks":
+    if name is not None:
+      raise errors.InputError(
+          f"space is '{name}', and a network of blocks is its own space; leave"
+          " it out", "space")
+    space = blocks_space.space_for(given, method=kind.scheme,
+                                   share=request.share)
+    given = space.network  # Padded with null edges, which changes nothing.
+  elif request.share != "cell":
+    raise errors.InputError(
+        f"share is '{request.share}', and a genotype's two cells are shared by"
+        " all layers; unshare them by blocks.from_genotype, or share by 'cell'",
+        "share")
+  else:
+    space = spaces.space_for(given, name=name, method=kind.scheme)
+  config = resolve(request.settings, given.kind)
+  fractions = {"weights": config.weights_fraction,
+               "policy": 1 - config.weights_fraction}
+  weights, _ = data_lib.split(
+      request.num_images, tuple(fractions.values()), seed=0)
+  method = kind(
+      config, space, num_classes=request.num_classes,
+      image_size=request.image_size, targets=(request.place,),
+      steps_per_epoch=len(weights) // config.batch_size,
+      num_devices=request.num_devices)
+  method.domain.encode(given)
+  inference.budget(method, given)
+
+  def estimate(batch):
+    shapes = jax.eval_shape(method.supernet.init, jax.random.key(0))
+    params = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    return {"params": params, "memory_bytes": memory.supernet_bytes(
+        method.supernet, params, batch)}
+
+  return entry_lib.Plan(
+      method.method(), config, given, space.describe(), fractions,
+      config.batch_size, estimate, config.dtype)
+
+
+def entry(kind: type[NAT], text: str) -> entry_lib.Entry:
+  """The entry of NAT or of NAT++."""
+  return entry_lib.Entry(
+      NATConfig, functools.partial(build, kind), nat_config.preset, text,
+      spaces=True, kept="The original was kept: no sampled transformation"
+      " scored better on the supernet.")
+
+
+ENTRY = entry(NAT, "replaces operations by skips or null connections, by a"
+              " policy that learns from a supernet")

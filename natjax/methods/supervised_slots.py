@@ -72,7 +72,7 @@ class SupervisedSlots:
       InputError: settings that do not fit together, or drop path or an
         auxiliary head.
     """
-    self.config = supervised.check(config)
+    self.config = config = supervised.resolve(config, "cells")
     if config.drop_path or config.auxiliary:
       raise errors.InputError(
           f"drop-path is {config.drop_path} and auxiliary {config.auxiliary};"

@@ -34,6 +34,7 @@ from natjax.training import records
 # What a caller of `fit` names.
 Options = records.Options
 Preparation = records.Preparation
+Preparing = records.Preparing
 Progress = records.Progress
 Split = records.Split
 check_splits = batches.check_splits

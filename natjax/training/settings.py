@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import dataclasses
 import math
+import typing
 from typing import Any
 from typing import TypeVar
 
@@ -89,3 +90,23 @@ def resolve(
       refuse(config, name, f"does not apply to {kind}; leave it out")
   return full(**{name: value for name, value in {**values, **fixed}.items()
                  if value is not None})
+
+
+def types(config: type) -> dict[str, Any]:
+  """Per field of settings its type, without None.
+
+  Example:
+    >>> Some = dataclasses.make_dataclass("Some", [("cells", int | None, None)])
+    >>> types(Some)
+    {'cells': <class 'int'>}
+  """
+  hints = typing.get_type_hints(config)
+  return {f.name: ([t for t in typing.get_args(hints[f.name])
+                    if t is not type(None)] or [hints[f.name]])[0]
+          for f in dataclasses.fields(config)}
+
+
+def usual(config: type) -> set[str]:
+  """The fields of settings that may be None, the architecture's usual."""
+  return {f.name for kind in config.__mro__ if dataclasses.is_dataclass(kind)
+          for f in dataclasses.fields(kind) if f.default is None}

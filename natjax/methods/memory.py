@@ -1,16 +1,22 @@
 """Rough counts of the memory that a training needs, in bytes."""
 
+from typing import Any
+from typing import Protocol
+
 import jax.numpy as jnp
 
 from natjax.costs import exact as cost_lib
 from natjax.graph import blocks as blocks_lib
 from natjax.graph import codec
 from natjax.graph import skeleton as skeleton_lib
-from natjax.networks import block_supernet
-from natjax.networks import supernet as supernet_lib
+from natjax.networks import build as build_lib
 
-Place = skeleton_lib.Skeleton | blocks_lib.Frame
-Supernet = supernet_lib.Supernet | block_supernet.BlockSupernet
+
+class Supernet(Protocol):
+  """What counts of a supernet: pixels of all its nodes, type of its numbers."""
+
+  pixels: Any
+  dtype: Any
 
 
 def _bytes(dtype):
@@ -18,7 +24,7 @@ def _bytes(dtype):
 
 
 def network_bytes(
-    architecture: codec.Architecture, place: Place, batch: int, dtype: str
+    architecture: codec.Architecture, place: build_lib.Place, batch: int, dtype: str
 ) -> int:
   """Of a network: parameters, momentum, gradient, and every edge's image.
 

@@ -5,7 +5,6 @@ of one image from those of others ("simclr"), judged by the nearest neighbours
 of its features and by a linear classifier on them.
 """
 
-from collections.abc import Callable
 import dataclasses
 from typing import Any
 
@@ -14,13 +13,16 @@ from natjax import errors
 from natjax.graph import codec
 from natjax.methods import supervised
 from natjax.networks import build as build_lib
+from natjax.networks import mixture
 from natjax.objectives import classification as objectives
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import common
 from natjax.training import fit as fit_lib
+from natjax.training import method as base
+from natjax.training import settings
 
 
-class Supervised:
+class Labels:
   """Learning the labels.
 
   Attributes:
@@ -28,70 +30,70 @@ class Supervised:
     config: how networks are trained.
     num_classes: of the classifier.
     objective: "supervised".
+    watch: called after every epoch, where it is not None.
+    train: the training images.
+    test: the test images.
   """
 
   objective = "supervised"
+  watch: supervised.Watch | None = None
 
   def __init__(
-      self, dataset: data_lib.Dataset, config: supervised.TrainConfig
+      self, dataset: data_lib.Dataset, config: supervised.FullTrainConfig
   ):
     self.dataset, self.config = dataset, config
     self.num_classes = dataset.num_classes
+    self.train = fit_lib.Split(dataset.train_images, dataset.train_labels)
+    self.test = fit_lib.Split(dataset.test_images, dataset.test_labels)
 
   def describe(self) -> dict[str, Any]:
     """What a run's configuration says of the objective."""
     return {}
 
   def make_objective(
-      self, config: supervised.TrainConfig, architecture: codec.Architecture,
-      place: build_lib.Place, identities: Any,
+      self, config: supervised.FullTrainConfig,
+      architecture: codec.Architecture, place: build_lib.Place,
+      identities: mixture.Identities | None = None,
   ) -> objectives.Objective:
     """The objective of an architecture; see `objectives.Maker`."""
     return supervised.classification(config, architecture, place, identities)
-
-  # Called as `(method, state, epoch)` after every epoch, where it is not None.
-  watch: Callable[[Any, Any, int], dict[str, Any]] | None = None
 
   def keep(self, variables: Any) -> Any:
     """The part of trained variables that is written to a file: all."""
     return variables
 
   @property
-  def preparation(self) -> fit_lib.Preparation:
+  def preparation(self) -> fit_lib.Preparing:
     """How images are augmented and normalised."""
     return common.preparation(self.dataset, self.config.dtype,
                               cutout=self.config.cutout)
 
-  def place(self, architecture: codec.Architecture) -> build_lib.Place:
-    """Where an architecture is trained; see `supervised.place_of`."""
-    return supervised.place_of(
-        self.config, architecture, num_classes=self.num_classes,
-        image_size=self.dataset.train_images.shape[1])
-
-  def judge(self, method: Any, state: Any) -> dict[str, float]:
+  def judge(
+      self, objective: objectives.Objective, variables: Any
+  ) -> dict[str, float]:
     """The accuracy on the test images, looked at once.
 
     Args:
-      method: with `evaluate(state, batch)`.
-      state: of the trained network, on one device.
+      objective: of the network.
+      variables: of the trained network, on one device.
     """
-    test = fit_lib.Split(self.dataset.test_images, self.dataset.test_labels)
-    return {"accuracy": self._accuracy(method, state, test)}
+    return {"accuracy": self._accuracy(objective.is_right, variables,
+                                       self.test)}
 
-  def glance(self, method: Any, state: Any, most: int = 10000) -> float:
+  def glance(
+      self, method: base.Method, state: base.State, most: int = 10000
+  ) -> float:
     """The accuracy on up to `most` training images, not augmented."""
-    train = fit_lib.Split(self.dataset.train_images[:most],
-                          self.dataset.train_labels[:most])
-    return self._accuracy(method, state, train)
+    return self._accuracy(method.evaluate, state, _first(self.train, most))
 
-  def _accuracy(self, method, state, split):
+  def _accuracy(self, predict, state, split):
     return fit_lib.evaluate(
-        method.evaluate, state, split, preparation=self.preparation,
+        predict, state, split, preparation=self.preparation,
         batch_size=max(self.config.batch_size, 128))
 
 
-class SelfSupervised(Supervised):
-  """Learning without labels, by SimCLR.
+class Views(Labels):
+  """Learning without labels, by SimCLR; labels serve to judge alone.
 
   Attributes:
     simclr: settings of the objective.
@@ -100,11 +102,11 @@ class SelfSupervised(Supervised):
   objective = "simclr"
 
   def __init__(
-      self, dataset: data_lib.Dataset, config: supervised.TrainConfig,
+      self, dataset: data_lib.Dataset, config: supervised.FullTrainConfig,
       simclr: simclr_lib.SimCLRConfig,
   ):
     """Args:
-      dataset: the images; labels serve to judge alone.
+      dataset: the images.
       config: how networks are trained.
       simclr: settings of the objective.
 
@@ -112,16 +114,13 @@ class SelfSupervised(Supervised):
       InputError: settings of training that apply to labels alone.
     """
     super().__init__(dataset, config)
-    self.simclr = simclr_lib.check(simclr)
+    with errors.within("simclr"):
+      self.simclr = simclr_lib.check(simclr)
     self.num_classes = 0
-    for name, wanted in (("auxiliary", False), ("label_smoothing", 0.0),
-                         ("cutout", 0)):
-      value = getattr(config, name)
-      if value != wanted:
-        option = name.replace("_", "-")
-        raise errors.InputError(
-            f"{option} is {value} and does not apply to the objective simclr;"
-            f" leave --{option} out (in Python: {name}={wanted})")
+    for name in ("auxiliary", "label_smoothing", "cutout"):
+      if getattr(config, name):
+        settings.refuse(config, name, "does not apply to the objective simclr;"
+                        " leave it out")
 
   def describe(self) -> dict[str, Any]:
     """What a run's configuration says of the objective."""
@@ -129,16 +128,17 @@ class SelfSupervised(Supervised):
             "simclr": dataclasses.asdict(self.simclr)}
 
   def make_objective(
-      self, config: supervised.TrainConfig, architecture: codec.Architecture,
-      place: build_lib.Place, identities: Any,
-  ) -> simclr_lib.SimCLR:
+      self, config: supervised.FullTrainConfig,
+      architecture: codec.Architecture, place: build_lib.Place,
+      identities: mixture.Identities | None = None,
+  ) -> objectives.Objective:
     """The contrastive objective of an architecture without a classifier."""
     return simclr_lib.SimCLR(
         self.simclr, architecture, place, sync_bn=config.sync_bn,
         identities=identities)
 
   @property
-  def preparation(self) -> data_lib.TwoViews:
+  def preparation(self) -> fit_lib.Preparing:
     """How views are drawn and images normalised."""
     plain = common.preparation(self.dataset, self.config.dtype)
     return data_lib.TwoViews(
@@ -148,7 +148,9 @@ class SelfSupervised(Supervised):
     """The network's variables; the projection head has done its work."""
     return {kind: part["network"] for kind, part in variables.items()}
 
-  def watch(self, method: Any, state: Any, epoch: int) -> dict[str, Any]:
+  def watch(
+      self, method: base.Method, state: base.State, epoch: int
+  ) -> dict[str, Any]:
     """The accuracy of the neighbours, every `watch_epochs` epochs.
 
     Of training images that are left out of those that vote, so that the test
@@ -159,43 +161,36 @@ class SelfSupervised(Supervised):
       return {}
     return {"neighbours": self.glance(method, state)}
 
-  def judge(self, method: Any, state: Any) -> dict[str, float]:
-    """Neighbours and a linear classifier on the test images' features.
+  def judge(
+      self, objective: objectives.Objective, variables: Any
+  ) -> dict[str, float]:
+    """Neighbours and a linear classifier on the test images' features."""
+    return self._judge(objective.features, variables, self.train, self.test)
 
-    Args:
-      method: with `features(state, images)`.
-      state: of the trained network, on one device.
-    """
-    return self._judge(
-        method, state, self._train,
-        fit_lib.Split(self.dataset.test_images, self.dataset.test_labels),
-        linear=True)
-
-  def glance(self, method: Any, state: Any, most: int = 10000) -> float:
+  def glance(
+      self, method: base.Method, state: base.State, most: int = 10000
+  ) -> float:
     """The accuracy of the neighbours among up to `most` training images."""
-    bank, queries = simclr_lib.divide(
-        fit_lib.Split(self._train.images[:most], self._train.labels[:most]),
-        self.simclr.watch_images)
-    return self._judge(method, state, bank, queries, linear=False)["accuracy"]
+    return self._judge(method.features, state, *simclr_lib.divide(
+        _first(self.train, most), self.simclr.watch_images),
+        linear=False)["accuracy"]
 
-  @property
-  def _train(self):
-    return fit_lib.Split(self.dataset.train_images, self.dataset.train_labels)
+  def _judge(self, features, state, bank, queries, *, linear=True):
+    return simclr_lib.judge(self.simclr, *(
+        (simclr_lib.extract(features, state, split.images, self.preparation),
+         split.labels) for split in (bank, queries)),
+        self.dataset.num_classes, linear=linear)
 
-  def _judge(self, method, state, bank, queries, *, linear):
-    extract = lambda split: simclr_lib.extract(
-        method.features, state, split.images, self.preparation)
-    return simclr_lib.judge(
-        self.simclr, (extract(bank), bank.labels),
-        (extract(queries), queries.labels), self.dataset.num_classes,
-        linear=linear)
+
+def _first(split, most):
+  return fit_lib.Split(split.images[:most], split.labels[:most])
 
 
 def make(
-    dataset: data_lib.Dataset, config: supervised.TrainConfig,
+    dataset: data_lib.Dataset, config: supervised.FullTrainConfig,
     simclr: simclr_lib.SimCLRConfig | None,
-) -> Supervised:
+) -> Labels:
   """What is learnt: without settings of SimCLR, the labels."""
   if simclr is None:
-    return Supervised(dataset, config)
-  return SelfSupervised(dataset, config, simclr)
+    return Labels(dataset, config)
+  return Views(dataset, config, simclr)
