@@ -100,11 +100,14 @@ class Job:
     self.trainer = trainer = trainer_lib.Trainer(
         dataset, train, kind, seed=seed, devices=devices, simclr=simclr)
     self.processes = trainer.processes
-    objective = trainer.judge.objective
-    if objective not in self.entry.objectives:
-      raise errors.InputError(
-          f"objective is {objective} and does not apply to method '{method}';"
-          " leave it out, or choose another method", "objective")
+    for name, value, known in (
+        ("objective", trainer.judge.objective, self.entry.objectives),
+        ("space", space, [space] if self.entry.spaces or architecture is None
+         else [None])):
+      if value not in known:
+        raise errors.InputError(
+            f"{name} is {value} and does not apply to method '{method}'; leave"
+            " it out, or choose another method", name)
     with errors.within("search"):
       self.plan = self.entry.build(entry_lib.Request(
           search, architecture, space, share, trainer.judge.num_classes,
