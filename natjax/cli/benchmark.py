@@ -2,10 +2,7 @@
 
 import argparse
 import dataclasses
-import json
 import time
-
-from rich import table as rich_table
 
 from natjax.cli import inputs
 from natjax.cli import output
@@ -89,7 +86,7 @@ def run_benchmark(args) -> int:
       config, policy_report.judge(config, table, found), seeds,
       time.monotonic() - start)
   if args.json:
-    output.out.print_json(json.dumps(report))
+    output.print_json(report)
   else:
     _print_report(report)
   return 0
@@ -99,12 +96,10 @@ def _print_report(report):
   rows = (("argmax", "gain_argmax"), ("one sample", "gain_sample"),
           ("best of 10 samples", "gain_best_of_10"),
           ("the oracle", "gain_oracle"), ("random transitions", "gain_random"))
-  table = rich_table.Table(
-      title="points of test accuracy gained, mean over"
-      f" {report['seeds'][0]['inputs_judged']} unseen cells")
-  table.add_column("")
-  table.add_column("gain", justify="right")
-  table.add_column("deviation over seeds", justify="right")
+  table = output.table(
+      "points of test accuracy gained, mean over"
+      f" {report['seeds'][0]['inputs_judged']} unseen cells", [""], "gain",
+      "deviation over seeds")
   several = len(report["seeds"]) > 1
   for name, key in rows:
     table.add_row(name, f"{report[key]:+.3f}",

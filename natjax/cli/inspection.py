@@ -1,10 +1,7 @@
 """The commands that only look: evaluate, draw, cost, list, operations."""
 
 import functools
-import json
 import pathlib
-
-from rich import table as rich_table
 
 from natjax import errors
 from natjax.cli import inputs
@@ -47,17 +44,14 @@ def run_evaluate(args) -> int:
       accuracy = _by_neighbours(config, net, dataset, split)
     rows.append({"network": name, "accuracy": accuracy})
   if args.json:
-    output.out.print_json(json.dumps(
-        {"dataset": dataset.name, "networks": rows}))
+    output.print_json({"dataset": dataset.name, "networks": rows})
     return 0
   kind = "test accuracy" + (
       " of the nearest neighbours" if "simclr" in config else "")
-  table = rich_table.Table(title=f"{kind} on {dataset.name}")
-  table.add_column("network")
-  table.add_column("accuracy", justify="right")
+  shown = output.table(f"{kind} on {dataset.name}", ["network"], "accuracy")
   for row in rows:
-    table.add_row(row["network"], f"{100 * row['accuracy']:.2f} %")
-  output.out.print(table)
+    shown.add_row(row["network"], f"{100 * row['accuracy']:.2f} %")
+  output.out.print(shown)
   return 0
 
 
@@ -112,26 +106,22 @@ def run_draw(args) -> int:
 def run_cost(args) -> int:
   """`natjax cost`."""
   from natjax.costs import exact as cost
-  from natjax.graph import blocks
 
   if args.classes is not None and args.classes < 1:
     raise errors.InputError(
         f"classes is {args.classes} and must be at least 1; pass --classes 10")
   architecture = inputs.read_architecture(
       args.architecture, args.skeleton, args.width)
-  if isinstance(architecture, blocks.BlockNetwork):
-    place, words = _frame(args, architecture)
-  else:
-    place, words = _skeleton(args)
+  place, words = (_frame(args, architecture) if architecture.kind == "blocks"
+                  else _skeleton(args))
   total = cost.network(architecture, place)
   if args.json:
     found = {"params": total.params, "madds": total.madds}
     if args.architecture.startswith("|"):
       # As NAS-Bench-201 counts them, with the classifier's additions.
       found["flops"] = total.madds + place.num_classes
-    output.out.print_json(json.dumps({
-        **found, "architecture": args.architecture,
-        "skeleton": place._asdict()}))
+    output.print_json({**found, "architecture": args.architecture,
+                       "skeleton": place._asdict()})
   else:
     output.out.print(
         f"{args.architecture}: {total.params} parameters,"
@@ -149,10 +139,9 @@ def _skeleton(args):
     raise errors.InputError(
         f"skeleton is '{kind}', which hand-crafted networks alone have; choose"
         f" {' or '.join(skeleton.KINDS)}")
-  given = {"init_channels": args.init_channels, "cells": args.cells,
-           "num_classes": args.classes, "image_size": args.image_size}
-  place = skeleton.DEFAULTS[kind]._replace(
-      **{k: v for k, v in given.items() if v is not None})
+  place = _replaced(
+      skeleton.DEFAULTS[kind], init_channels=args.init_channels,
+      cells=args.cells, num_classes=args.classes, image_size=args.image_size)
   return place, (f"{place.kind} skeleton, {place.init_channels} channels,"
                  f" {place.cells} cells,")
 
@@ -172,14 +161,19 @@ def _frame(args, network):
   if network.name in zoo.handcrafted.BUILDERS:
     usual = zoo.handcrafted.skeletons(network.name)[0]
     frame = zoo.handcrafted.FRAMES[args.skeleton or usual]
-  given = {"num_classes": args.classes, "image_size": args.image_size}
-  frame = frame._replace(**{k: v for k, v in given.items() if v is not None})
-  return frame, f"{len(network.blocks)} blocks,"
+  return (_replaced(frame, num_classes=args.classes,
+                    image_size=args.image_size),
+          f"{len(network.blocks)} blocks,")
+
+
+def _replaced(record, **given):
+  return record._replace(**{k: v for k, v in given.items() if v is not None})
 
 
 def run_list(args) -> int:
   """`natjax list`."""
   from natjax import data
+  from natjax import methods
   from natjax import operations
   from natjax import spaces
   from natjax import zoo
@@ -190,10 +184,11 @@ def run_list(args) -> int:
       "operations": list(operations.names()),
       "datasets": dict(data.names()),
       "spaces": list(spaces.SPACES),
+      "methods": {name: entry.help for name, entry in methods.METHODS.items()},
       "presets": list(presets.PRESETS),
   }
   if args.json:
-    output.out.print_json(json.dumps(listing))
+    output.print_json(listing)
     return 0
   for title, names in listing.items():
     output.out.print(title, style="bold")
@@ -232,19 +227,17 @@ def run_operations(args) -> int:
   may = {} if space is None else _transitions(
       space, args.channels, args.image_size)
   if args.json:
-    output.out.print_json(json.dumps([
+    output.print_json([
         {"operation": name, "type": operations.get(name).type,
          "kernel_size": operations.get(name).kernel_size,
          "params": c.params, "madds": c.madds,
          **{key: names[name] for key, names in may.items()}}
-        for name, c in table.items()]))
+        for name, c in table.items()])
     return 0
-  shown = rich_table.Table(
-      title=f"{args.channels} channels, {args.image_size} x"
-      f" {args.image_size} pixels (stride 1; 2x2 pooling at stride 2)")
-  for column in ("operation", "parameters (K)", "multiply-adds (M)"):
-    shown.add_column(column, justify="left" if column == "operation"
-                     else "right")
+  shown = output.table(
+      f"{args.channels} channels, {args.image_size} x {args.image_size} pixels"
+      " (stride 1; 2x2 pooling at stride 2)", ["operation"], "parameters (K)",
+      "multiply-adds (M)")
   for title in ("may become", "at stride 2 not")[:len(may)]:
     shown.add_column(title, overflow="fold")
   for name, c in table.items():

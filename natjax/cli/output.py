@@ -1,5 +1,6 @@
 """What the command line prints while a job runs and when it is done."""
 
+import json
 import pathlib
 import time
 from typing import Any
@@ -17,18 +18,32 @@ out = rich_console.Console(**_PLAIN)
 err = rich_console.Console(stderr=True, **_PLAIN)
 
 
+def print_json(value):
+  """Prints JSON."""
+  out.print_json(json.dumps(value))
+
+
+def table(title, left, *right):
+  """A table: columns of words, then columns of numbers."""
+  made = rich_table.Table(title=title)
+  for column in left:
+    made.add_column(column, overflow="fold")
+  for column in right:
+    made.add_column(column, justify="right")
+  return made
+
+
 def print_head(job):
   """Says what a job runs on and how large it is."""
   from natjax import pipeline
 
-  estimate = job.estimate()
-  kinds = ", ".join(sorted({d.device_kind for d in job.devices}))
-  err.print(f"devices: {len(job.devices)} ({kinds}); seed {job.seed}; "
+  estimate, devices = job.estimate(), job.trainer.devices
+  kinds = ", ".join(sorted({d.device_kind for d in devices}))
+  err.print(f"devices: {len(devices)} ({kinds}); seed {job.trainer.seed}; "
             + ", ".join(f"{k} {v}" for k, v in pipeline.versions().items()))
-  search = "with theta" if "theta" in estimate.get("search", {}) else (
-      "supernet")
-  for name, part in ((search, estimate.get("search")),
-                     ("network", estimate.get("train", estimate))):
+  parts = {"network": estimate} if job.entry is None else {
+      job.entry.model: estimate["search"], "network": estimate.get("train")}
+  for name, part in parts.items():
     if part:
       madds = (f", {part['madds'] / 1e6:.1f} M multiply-adds"
                if "madds" in part else "")
@@ -112,42 +127,42 @@ def _percent(summary):
           f"{100 * summary['accuracy_std']:.2f} %")
 
 
-def print_transformed(result, folder):
-  """Shows the result of `natjax transform`."""
-  after, before = result["transformed"], result.get("original")
+def print_transformed(result, folder, entry):
+  """Shows the result of `natjax transform` or `natjax search`."""
+  parts = {name: result[name] for name in (
+      "original", "transformed", "derived") if name in result}
+  *before, after = parts.values()
   seeds = len(after["accuracies"])
-  table = rich_table.Table(
-      title=f"{_measure(result)} on {result['dataset']}, {seeds} seed(s) each")
-  for column in ("", "accuracy", "parameters", "multiply-adds"):
-    table.add_column(column, justify="left" if not column else "right")
-  for name, summary in (("original", before), ("transformed", after)):
-    if summary:
-      table.add_row(name, _percent(summary), _millions(summary["params"]),
-                    _millions(summary["madds"]))
+  shown = table(
+      f"{_measure(result)} on {result['dataset']}, {seeds} seed(s) each",
+      [""], "accuracy", "parameters", "multiply-adds")
+  for name, part in parts.items():
+    shown.add_row(name, _percent(part), _millions(part["params"]),
+                  _millions(part["madds"]))
   if before:
-    gain = after["accuracy"] - before["accuracy"]
-    ratios = [after[k] / before[k] - 1 for k in ("params", "madds")]
-    table.add_row("difference", f"{100 * gain:+.2f}",
+    gain = after["accuracy"] - before[0]["accuracy"]
+    ratios = [after[k] / before[0][k] - 1 for k in ("params", "madds")]
+    shown.add_row("difference", f"{100 * gain:+.2f}",
                   *(f"{100 * r:+.1f} %" for r in ratios))
-  out.print(table)
+  out.print(shown)
   if before:
-    out.print(_verdict(result, gain, ratios))
-  _print_linear(result)
+    out.print(_verdict(result, entry, gain, ratios))
+  _print_linear(parts)
   _print_seeds(result)
-  if result["changes"]:
-    changes = rich_table.Table(title="edges that changed" if seeds == 1 or (
-        "seeds" not in result) else "edges that changed, first seed")
-    for column in ("cell", "edge", "before", "after"):
-      changes.add_column(column)
+  if result.get("changes"):
+    changes = table("edges that changed" if seeds == 1 or (
+        "seeds" not in result) else "edges that changed, first seed",
+        ["cell", "edge", "before", "after"])
     for c in result["changes"]:
       changes.add_row(c["cell"], f"{c['source']} -> {c['target']}",
                       c["before"], c["after"])
     out.print(changes)
-  networks = "networks/" if (
-      pathlib.Path(folder) / "networks").is_dir() else "seed-*/"
-  theta = " theta.svg," if (pathlib.Path(folder) / "theta.svg").exists() else ""
+  folder = pathlib.Path(folder)
+  pictures = "".join(f" {name}," for name in entry.pictures
+                     if (folder / name).exists())
+  networks = "networks/" if (folder / "networks").is_dir() else "seed-*/"
   out.print(f"{folder}: result.json, architecture.json, architecture.svg,"
-            f"{theta} {networks} ({result['seconds']:.0f} s)")
+            f"{pictures} {networks} ({result['seconds']:.0f} s)")
 
 
 def _measure(result):
@@ -155,28 +170,23 @@ def _measure(result):
           result.get("objective") == "simclr" else "test accuracy")
 
 
-def _print_linear(result):
+def _print_linear(parts):
   """The accuracies of linear classifiers, where there are any."""
-  rows = [(name, part) for name, part in (
-      ("original", result.get("original")),
-      ("transformed", result.get("transformed")), ("network", result))
-          if part and "linear_accuracy" in part]
-  for name, part in rows:
-    several = len(part["linear_accuracies"]) > 1
-    spread = f" ± {100 * part['linear_accuracy_std']:.2f}" if several else ""
-    out.print(f"linear classifier on the {name}'s features:"
-              f" {100 * part['linear_accuracy']:.2f}{spread} %")
+  for name, part in parts.items():
+    if "linear_accuracy" in part:
+      several = len(part["linear_accuracies"]) > 1
+      spread = f" ± {100 * part['linear_accuracy_std']:.2f}" if several else ""
+      out.print(f"linear classifier on the {name}'s features:"
+                f" {100 * part['linear_accuracy']:.2f}{spread} %")
 
 
 def _print_seeds(result):
   """What every seed of several transformations came to."""
   if "seeds" not in result:
     return
-  table = rich_table.Table(title="seed by seed")
   derived = "train_accuracy_before_derivation" in result["seeds"][0]
-  for column in ("seed", "accuracy", "parameters", "multiply-adds", "changes",
-                 *["derivation"] * derived):
-    table.add_column(column, justify="right")
+  shown = table("seed by seed", [], "seed", "accuracy", "parameters",
+                "multiply-adds", "changes", *["derivation"] * derived)
   for row in result["seeds"]:
     cells = [str(row["seed"]), f"{100 * row['accuracy']:.2f} %",
              _millions(row["params"]), _millions(row["madds"]),
@@ -184,8 +194,8 @@ def _print_seeds(result):
     if derived:
       cells.append(f"{100 * row['train_accuracy_before_derivation']:.1f} ->"
                    f" {100 * row['train_accuracy_after_derivation']:.1f} %")
-    table.add_row(*cells)
-  out.print(table)
+    shown.add_row(*cells)
+  out.print(shown)
   if derived:
     out.print("derivation: accuracy on training images just before and just"
               " after theta gave way to its choice, which weighs 1, by running"
@@ -197,16 +207,10 @@ def _print_seeds(result):
                 " lists them")
 
 
-def _verdict(result, gain, ratios):
+def _verdict(result, entry, gain, ratios):
   rows = result.get("seeds", [{"num_changes": len(result["changes"])}])
   if not any(row["num_changes"] for row in rows):
-    if result["method"] == "differentiable":
-      return ("The architecture was kept: on no edge did theta come to weigh"
-              " another choice more than the operation. A longer first stage"
-              " (--architecture-epochs) or a larger --theta-learning-rate moves"
-              " it further.")
-    return ("The original was kept: no sampled transformation scored better on"
-            " the supernet.")
+    return entry.kept
   spread = max(result["original"]["accuracy_std"],
                result["transformed"]["accuracy_std"])
   winner = "transformed network" if gain > 0 else "original"
@@ -222,13 +226,12 @@ def _verdict(result, gain, ratios):
   return f"{quality}; the transformed one {saving}."
 
 
-def print_trained(result, folder):
-  """Shows the result of `natjax train`."""
-  table = rich_table.Table(title=_measure(result))
-  for column in ("accuracy", "parameters", "multiply-adds"):
-    table.add_column(column, justify="right")
-  table.add_row(_percent(result), _millions(result["params"]),
+def print_trained(result, folder, entry):
+  """Shows the result of `natjax train`, which has no entry."""
+  shown = table(_measure(result), [], "accuracy", "parameters",
+                "multiply-adds")
+  shown.add_row(_percent(result), _millions(result["params"]),
                 _millions(result["madds"]))
-  out.print(table)
-  _print_linear(result)
+  out.print(shown)
+  _print_linear({"network": result})
   out.print(f"{folder}: result.json, networks/ ({result['seconds']:.0f} s)")

@@ -1,29 +1,30 @@
 """What the command line takes."""
 
 import argparse
-import dataclasses
 import re
 from typing import Any
 from typing import NoReturn
 
 from natjax import errors
 from natjax.cli import benchmark
+from natjax.cli import inputs
 from natjax.cli import inspection
 from natjax.cli import jobs
 from natjax.cli import processes
 
 _HELP = {
-    "transform": "replace an architecture's operations by cheaper ones (NAT,"
-                 " NAT++, differentiable transformation)",
+    "transform": "replace an architecture's operations by others",
+    "search": "find an architecture in a space",
     "train": "train the network of an architecture",
     "evaluate": "test accuracy of the networks that a run trained",
     "draw": "draw an architecture, or what changed between two",
     "cost": "parameters and multiply-adds of an architecture",
-    "list": "architectures, operations, data sets and presets",
+    "list": "architectures, operations, data sets, spaces, methods and presets",
     "operations": "parameters and multiply-adds of every operation, and what"
                   " it may become",
     "benchmark": "train the policy where every reward is known, and judge it",
 }
+_PREFIXES = {"search": "", "train": "train-", "simclr": "simclr-"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,11 +34,18 @@ class Parser(argparse.ArgumentParser):
     raise errors.InputError(f"{message}; see `{self.prog} --help`")
 
 
+def parse(argv) -> argparse.Namespace:
+  """Reads the arguments."""
+  parser = make_parser()
+  args, unknown = parser.parse_known_args(argv)
+  if unknown and not getattr(args, "anything", False):
+    parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+  return args
+
+
 def make_parser() -> Parser:
   """Builds the parser of all commands."""
-  from natjax import pipeline
-  from natjax.methods import differentiable
-  from natjax.methods import nat
+  from natjax import methods
   from natjax.methods import supervised
   from natjax.objectives import simclr
 
@@ -46,47 +54,49 @@ def make_parser() -> Parser:
   commands = parser.add_subparsers(dest="command", required=True,
                                    metavar="COMMAND")
 
-  def add(name, run):
+  def add(name, run, prefixes=None):
     sub = commands.add_parser(name, help=_HELP[name], allow_abbrev=False,
                               description=_HELP[name])
-    sub.set_defaults(run=run)
+    flagged = lambda run: inputs.naming_flags(run, sub, prefixes)
+    sub.set_defaults(run=flagged(processes.joined(flagged(run)))
+                     if prefixes else flagged(run))
     return sub
 
-  transform = add("transform", processes.joined(jobs.run_transform))
+  def starting(how):
+    return {name: entry for name, entry in methods.METHODS.items()
+            if entry.starts in (how, "both")}
+
+  transform = add("transform", jobs.run_transform, _PREFIXES)
   transform.add_argument("architecture", metavar="ARCH")
-  transform.add_argument("--method", default="nat",
-                         choices=pipeline.METHODS)
-  _add_run_flags(transform)
   transform.add_argument("--space", help="a space of `natjax list`, for cells"
                          " (default: by the architecture)")
-  transform.add_argument("--share", default="cell", help="of a network of"
-                         " blocks: cell transforms blocks of one topology"
-                         " alike, full each by itself; cells are shared by all"
-                         " layers, or with full by none")
   transform.add_argument("--compare", default=None,
                          action=argparse.BooleanOptionalAction,
-                         help="of the method differentiable: also train the"
-                         " original (yes)")
-  _add_settings(transform, nat.NATConfig, "", "search by nat and natpp")
-  _add_settings(transform, differentiable.DifferentiableConfig, "",
-                "method differentiable, and --max-params, --max-madds",
-                known=_names(nat.NATConfig))
-  _add_settings(transform, supervised.TrainConfig, "train-",
-                "training of both networks")
-  _add_settings(transform, simclr.SimCLRConfig, "simclr-", "objective simclr")
+                         help="of methods whose networks come out trained:"
+                         " also train the original (yes)")
+  _add_method_flags(transform, starting("given"), "nat")
 
-  train = add("train", processes.joined(jobs.run_train))
+  if found := starting("space"):
+    search = add("search", jobs.run_transform, _PREFIXES)
+    search.add_argument("--space", required=True,
+                        help="a space of `natjax list`")
+    search.set_defaults(compare=None)
+    _add_method_flags(search, found, next(iter(found)))
+  else:
+    search = add("search", jobs.refuse_search)
+    search.add_argument("any", nargs="*")
+    search.set_defaults(anything=True)
+
+  train = add("train", jobs.run_train, {**_PREFIXES, "train": ""})
   train.add_argument("architecture", metavar="ARCH")
   _add_run_flags(train)
-  _add_settings(train, supervised.TrainConfig, "", "training",
-                known=("seeds",))
+  _add_settings(train, supervised.TrainConfig, "", "training")
   _add_settings(train, simclr.SimCLRConfig, "simclr-", "objective simclr")
 
   evaluate = add("evaluate", inspection.run_evaluate)
   evaluate.add_argument("directory", metavar="DIR")
   evaluate.add_argument("--dataset", help="default: the run's own")
   evaluate.add_argument("--data-dir", help="where the data set lies")
-  evaluate.add_argument("--json", action="store_true")
 
   draw = add("draw", inspection.run_draw)
   draw.add_argument("architecture", metavar="ARCH")
@@ -103,10 +113,6 @@ def make_parser() -> Parser:
                     help="factor of the widths of a network of blocks")
   for flag in ("init-channels", "cells", "classes", "image-size"):
     cost.add_argument(f"--{flag}", type=int, metavar="N")
-  cost.add_argument("--json", action="store_true")
-
-  listing = add("list", inspection.run_list)
-  listing.add_argument("--json", action="store_true")
 
   operations = add("operations", inspection.run_operations)
   operations.add_argument("--channels", type=int, default=128, metavar="N")
@@ -119,9 +125,33 @@ def make_parser() -> Parser:
                           " madds; with --space also transitions, the names of"
                           " the operations it may become at stride 1, itself"
                           " among them, and transitions_stride_2")
-
-  benchmark.add_flags(add("benchmark", benchmark.run_benchmark))
+  for sub in (evaluate, cost, add("list", inspection.run_list)):
+    sub.add_argument("--json", action="store_true")
+  benchmark.add_flags(add("benchmark", benchmark.run_benchmark, {}))
   return parser
+
+
+def _add_method_flags(parser, entries, default):
+  """The flags of a command that runs one of several methods."""
+  from natjax.methods import supervised
+  from natjax.objectives import simclr
+
+  parser.add_argument(
+      "--method", default=default, choices=entries, help="; ".join(
+          f"{name} {entry.help}" for name, entry in entries.items()
+      ).replace("%", "%%"))
+  parser.add_argument("--share", default="cell", help="of a network of"
+                      " blocks: cell transforms blocks of one topology"
+                      " alike, full each by itself; cells are shared by all"
+                      " layers, or with full by none")
+  _add_run_flags(parser)
+  _add_settings(parser, supervised.TrainConfig, "train-",
+                "training of all networks")
+  _add_settings(parser, simclr.SimCLRConfig, "simclr-", "objective simclr")
+  known: dict[str, Any] = {}
+  for kind in dict.fromkeys(entry.settings for entry in entries.values()):
+    names = [n for n, entry in entries.items() if entry.settings is kind]
+    _add_settings(parser, kind, "", f"method {', '.join(names)}", known)
 
 
 def _add_run_flags(parser):
@@ -135,8 +165,7 @@ def _add_run_flags(parser):
                       help="factor of the widths of a network of blocks")
   parser.add_argument("--objective", default="supervised",
                       help="what networks learn: supervised, the labels, or"
-                      " simclr, without labels (for transform: of the method"
-                      " differentiable)")
+                      " simclr, without labels (of methods that take it)")
   parser.add_argument("--preset", help="demo, small or paper (default: demo for"
                       " digits, else small)")
   parser.add_argument("--config", metavar="FILE", help="JSON with settings; "
@@ -163,10 +192,6 @@ def _add_run_flags(parser):
   processes.add_flags(parser)
 
 
-def _names(config_class):
-  return {field.name for field in dataclasses.fields(config_class)}
-
-
 def _attributes(config_class) -> dict[str, str]:
   """What a docstring says of every attribute, for --help."""
   section = (config_class.__doc__ or "").partition("Attributes:\n")[2]
@@ -182,20 +207,40 @@ def _attributes(config_class) -> dict[str, str]:
           for k, v in found.items()}
 
 
-def _add_settings(parser, config_class, prefix, title, known=()):
+def _add_settings(parser, config_class, prefix, title, known=None):
+  """Flags for the fields of settings.
+
+  Args:
+    parser: of the command.
+    config_class: the settings' dataclass.
+    prefix: of the flags.
+    title: of the group.
+    known: types of fields that other methods have, too; is added to.
+  """
+  from natjax.training import settings
+
+  types = settings.types(config_class)
+  shared = [] if known is None else [n for n in types if n in known]
   group = parser.add_argument_group(
-      f"{title} (defaults: the preset's)")
+      title + (f", and {', '.join(f'--{settings.word(n)}' for n in shared)}"
+               if shared else "") + " (defaults: the preset's)")
   helps = _attributes(config_class)
-  for field in dataclasses.fields(config_class):
-    if field.name in known:
+  for name, kind in types.items():
+    flag = f"--{prefix}{settings.word(name)}"
+    if name in shared and known[name] is kind:
       continue
-    flag = f"--{prefix}{field.name.replace('_', '-')}"
-    options: dict[str, Any] = {"dest": f"{prefix}{field.name}",
-                               "default": None,
-                               "help": helps.get(field.name)}
-    if field.type is bool:
+    if flag in parser._option_string_actions:
+      if prefix or name != "seeds":
+        raise errors.InputError(
+            f"the setting '{name}' of {title} is another flag already; its"
+            " package must rename it")
+      continue  # Of training, which --seeds says.
+    options: dict[str, Any] = {"dest": f"{prefix}{name}", "default": None,
+                               "help": helps.get(name)}
+    if kind is bool:
       options["action"] = argparse.BooleanOptionalAction
     else:
-      options["type"] = field.type
-      options["metavar"] = field.type.__name__.upper()
+      options |= {"type": kind, "metavar": kind.__name__.upper()}
     group.add_argument(flag, **options)
+    if known is not None:
+      known[name] = kind

@@ -1,12 +1,9 @@
-"""What all jobs share: who listens, what is checked, how files describe it."""
+"""What all jobs share: who listens, options of `fit`, sums over seeds."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
-import json
-import pathlib
+import os
 import platform
-import re
-import time
 from typing import Any
 
 import flax
@@ -15,11 +12,9 @@ import numpy as np
 import optax
 
 from natjax import data as data_lib
-from natjax import errors
 from natjax.training import fit as fit_lib
 from natjax.training import method as base
 from natjax.training import metrics as metrics_lib
-from natjax.training import seeds as seeds_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +36,25 @@ class Listener:
   checkpoint_seconds: float = 60.0
   chunk_seconds: float = 10.0
 
+  def named(self, name: str) -> "Listener":
+    """A listener that hears the name before every run's."""
+    on_row = self.on_row
+    return dataclasses.replace(
+        self, on_progress=lambda p: self.on_progress(
+            p._replace(run=f"{name} {p.run}")),
+        on_row=on_row and (lambda row: on_row(
+            {**row, "run": f"{name} {row['run']}"})))
+
+  def options(
+      self, seed: int, devices: Sequence[jax.Device],
+      checkpoint_dir: os.PathLike[str], metrics_path: os.PathLike[str],
+      run: str,
+  ) -> fit_lib.Options:
+    """The options of one call of `fit`."""
+    return fit_lib.Options(
+        seed=seed, devices=devices, checkpoint_dir=checkpoint_dir,
+        metrics_path=metrics_path, run=run, **vars(self))
+
 
 def versions() -> dict[str, str]:
   """Versions that a result depends on."""
@@ -49,81 +63,34 @@ def versions() -> dict[str, str]:
           "numpy": np.__version__}
 
 
-def check_seed(seed: int, count: int) -> None:
-  """Refuses a seed of which, or of whose followers, jax keeps only a part.
-
-  Raises:
-    InputError: it or one of the `count` seeds from it on is not a u32.
-  """
-  if not 0 <= seed <= 2**32 - count:
-    raise errors.InputError(
-        f"seed is {seed} and must lie in [0, {2**32 - count}]; pass --seed 0")
-
-
-def of_final_training(message: str, config: Any) -> str:
-  """Names the options in an error as `natjax transform` does."""
-  names = "|".join(f.name.replace("_", "-") for f in dataclasses.fields(config))
-  return re.sub(rf"--(no-)?({names})\b", r"--\1train-\2", message)
-
-
-def fit_all(
-    job: Any,
-    method: base.Method,
-    runs: Mapping[int, str],
-    checkpoint: Callable[[int], pathlib.Path],
-    together: pathlib.Path,
-    metrics_path: pathlib.Path,
-    listener: Listener,
-) -> Iterator[tuple[int, base.State, float]]:
-  """Trains one network for several seeds.
-
-  Yields a seed, its final state, and the seconds that it took, in order. In one
-  program where that is cheaper (`seeds.seeds_together`): then all are
-  trained before the first is yielded, each on one device.
+def follow(
+    method: base.Method, state: base.State, given: Any,
+    run: Callable[[base.Method, int], base.State],
+    tell: Callable[[base.Method, base.State, base.Handover, int],
+                   dict[str, Any]],
+) -> tuple[base.Method, base.State, Any, dict[str, Any]]:
+  """Goes on from where a method ends, as long as it hands over to another.
 
   Args:
-    job: a `TrainJob`.
-    method: what to run.
-    runs: per seed, its run's name.
-    checkpoint: `(seed) -> path`, for seeds one by one.
-    together: folder for the checkpoints of seeds at once.
-    metrics_path: of `metrics.jsonl`.
-    listener: who hears of the course.
+    method: that has come to its end.
+    state: of it.
+    given: the architecture that it was given.
+    run: `(method, number) -> state` trains the next program, from 2 on.
+    tell: `(method, state, handover, number)` of the program that has ended;
+      returns what the report says of it.
+
+  Returns:
+    The last method, its state, the architecture that it was given, the report.
   """
-  if not runs:
-    return
-  shared = {"batch_size": job.config.batch_size,
-            "preparation": job.task.preparation}
-  splits = {"train": job.split}
-  if job.way == "one by one":
-    for seed, name in runs.items():
-      began = time.monotonic()
-      state = fit_lib.fit(method, splits, **shared, options=options(
-          listener, seed, job.devices, checkpoint(seed), metrics_path, name))
-      yield seed, state, time.monotonic() - began
-    return
-  began = time.monotonic()
-  lanes = 1 if job.way == "spread" else -(-len(runs) // len(job.devices))
-  states = seeds_lib.fit_seeds(
-      method, splits, seeds=tuple(runs), runs=tuple(runs.values()), **shared,
-      lanes=lanes, options=options(
-          listener, 0, job.devices, together, metrics_path, ""))
-  each = (time.monotonic() - began) / len(runs)
-  yield from ((seed, state, each)
-              for seed, state in zip(runs, states, strict=True))
-
-
-def options(
-    listener: Listener, seed: int, devices: Any, checkpoint_dir: Any,
-    metrics_path: Any, name: str,
-) -> fit_lib.Options:
-  """The options of one call of `fit`."""
-  return fit_lib.Options(
-      seed=seed, devices=devices, checkpoint_dir=checkpoint_dir,
-      metrics_path=metrics_path, run=name, on_progress=listener.on_progress,
-      on_row=listener.on_row, should_stop=listener.should_stop,
-      chunk_seconds=listener.chunk_seconds,
-      checkpoint_seconds=listener.checkpoint_seconds)
+  report: dict[str, Any] = {}
+  number = 1
+  while (end := method.stages[-1].end) is not None:
+    over = end(state)
+    report |= tell(method, state, over, number)
+    method, given, number = over.method, over.architecture, number + 1
+    start = over.state
+    state = run(method._replace(init=lambda rng, start=start: start), number)
+  return method, state, given, report
 
 
 def preparation(
@@ -156,8 +123,3 @@ def over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
           if len(values) > 1 else 0.0,
           f"{prefix}accuracies": values}
   return found
-
-
-def to_json(value: Any) -> str:
-  """JSON text of a result or a configuration."""
-  return json.dumps(value, indent=2)
