@@ -14,6 +14,8 @@ def run_evaluate(args) -> int:
 
   devices.configure_compilation()
   from natjax import data
+  from natjax.objectives import classification
+  from natjax.objectives import simclr
   from natjax.pipeline import runs
   from natjax.training import fit
 
@@ -31,52 +33,38 @@ def run_evaluate(args) -> int:
         f"{args.directory} has networks for {config['classes']} classes and"
         f" {dataset.name} has {dataset.num_classes}; name the set that they"
         " were trained on")
-  split = fit.Split(dataset.test_images, dataset.test_labels)
+  train, test = (fit.Split(dataset.train_images, dataset.train_labels),
+                 fit.Split(dataset.test_images, dataset.test_labels))
   rows = []
   for folder in runs.network_folders(args.directory):
     name = runs.network_name(args.directory, folder)
     net = runs.load(args.directory, name)
     if net.classifies:
       accuracy = fit.evaluate(
-          functools.partial(_is_right, net.module), net.variables, split,
-          preparation=net.preparation, batch_size=128)
+          classification.Classification(net.module).is_right, net.variables,
+          test, preparation=net.preparation, batch_size=128)
     else:
-      accuracy = _by_neighbours(config, net, dataset, split)
+      features = functools.partial(_features, net.module)
+      accuracy = simclr.judge(
+          simclr.SimCLRConfig(**config["simclr"]), *(
+              (simclr.extract(features, net.variables, split.images,
+                              net.preparation), split.labels)
+              for split in (train, test)),
+          dataset.num_classes, linear=False)["accuracy"]
     rows.append({"network": name, "accuracy": accuracy})
-  if args.json:
-    output.print_json({"dataset": dataset.name, "networks": rows})
-    return 0
   kind = "test accuracy" + (
       " of the nearest neighbours" if "simclr" in config else "")
-  shown = output.table(f"{kind} on {dataset.name}", ["network"], "accuracy")
-  for row in rows:
-    shown.add_row(row["network"], f"{100 * row['accuracy']:.2f} %")
-  output.out.print(shown)
+  if args.json:
+    output.print_json({"dataset": dataset.name, "networks": rows})
+  else:
+    output.print_table(
+        f"{kind} on {dataset.name}", ("network", ">accuracy"),
+        [(r["network"], f"{100 * r['accuracy']:.2f} %") for r in rows])
   return 0
-
-
-def _by_neighbours(config, net, dataset, split):
-  """The accuracy of the nearest neighbours of a network's features."""
-  from natjax.objectives import simclr
-
-  extract = lambda images: simclr.extract(
-      functools.partial(_features, net.module), net.variables, images,
-      net.preparation)
-  return simclr.judge(
-      simclr.SimCLRConfig(**config["simclr"]),
-      (extract(dataset.train_images), dataset.train_labels),
-      (extract(split.images), split.labels), dataset.num_classes,
-      linear=False)["accuracy"]
 
 
 def _features(module, variables, images):
   return module.apply(variables, images)[0]
-
-
-def _is_right(module, variables, batch):
-  """f32[B], 1 where the network is right."""
-  logits, _ = module.apply(variables, batch["image"])
-  return (logits.argmax(-1) == batch["label"]).astype("float32")
 
 
 def run_draw(args) -> int:
@@ -85,20 +73,19 @@ def run_draw(args) -> int:
   from natjax.pipeline import runs
   from natjax.training import metrics
 
-  folder = pathlib.Path(args.architecture)
+  rows = pathlib.Path(args.architecture) / runs.METRICS
+  if args.theta and args.other is not None:
+    raise errors.InputError(
+        f"--theta draws the course of one run; leave {args.other} out")
+  if args.theta and not rows.is_file():
+    raise errors.InputError(
+        f"--theta draws the course of a run, and {args.architecture} is no run's"
+        " folder; name that of a `natjax transform --method differentiable`")
   if args.theta:
-    if args.other is not None:
-      raise errors.InputError(
-          f"--theta draws the course of one run; leave {args.other} out")
-    if not (folder / runs.METRICS).is_file():
-      raise errors.InputError(
-          f"--theta draws the course of a run, and {folder} is no run's folder;"
-          " name that of a `natjax transform --method differentiable`")
-    drawing.theta_curves(metrics.read(folder / runs.METRICS), args.out)
-    output.out.print(args.out)
-    return 0
-  other = None if args.other is None else inputs.read_architecture(args.other)
-  drawing.save(args.out, inputs.read_architecture(args.architecture), other)
+    drawing.theta_curves(metrics.read(rows), args.out)
+  else:
+    other = args.other and inputs.read_architecture(args.other)
+    drawing.save(args.out, inputs.read_architecture(args.architecture), other)
   output.out.print(args.out)
   return 0
 
@@ -115,11 +102,11 @@ def run_cost(args) -> int:
   place, words = (_frame(args, architecture) if architecture.kind == "blocks"
                   else _skeleton(args))
   total = cost.network(architecture, place)
+  found = {"params": total.params, "madds": total.madds}
+  if args.architecture.startswith("|"):
+    # As NAS-Bench-201 counts them, with the classifier's additions.
+    found["flops"] = total.madds + place.num_classes
   if args.json:
-    found = {"params": total.params, "madds": total.madds}
-    if args.architecture.startswith("|"):
-      # As NAS-Bench-201 counts them, with the classifier's additions.
-      found["flops"] = total.madds + place.num_classes
     output.print_json({**found, "architecture": args.architecture,
                        "skeleton": place._asdict()})
   else:
@@ -234,19 +221,18 @@ def run_operations(args) -> int:
          **{key: names[name] for key, names in may.items()}}
         for name, c in table.items()])
     return 0
-  shown = output.table(
-      f"{args.channels} channels, {args.image_size} x {args.image_size} pixels"
-      " (stride 1; 2x2 pooling at stride 2)", ["operation"], "parameters (K)",
-      "multiply-adds (M)")
-  for title in ("may become", "at stride 2 not")[:len(may)]:
-    shown.add_column(title, overflow="fold")
+  rows = []
   for name, c in table.items():
-    lists = [may[key][name] for key in may]
-    cells = [] if not may else [
-        ", ".join(n for n in lists[0] if n != name),
-        ", ".join(n for n in lists[0] if n not in lists[1])]
-    shown.add_row(name, f"{c.params / 1e3:.1f}", f"{c.madds / 1e6:.1f}", *cells)
-  output.out.print(shown)
+    rows.append([name, f"{c.params / 1e3:.1f}", f"{c.madds / 1e6:.1f}"])
+    if may:
+      first, second = (names[name] for names in may.values())
+      rows[-1] += [", ".join(n for n in first if n != name),
+                   ", ".join(n for n in first if n not in second)]
+  output.print_table(
+      f"{args.channels} channels, {args.image_size} x {args.image_size} pixels"
+      " (stride 1; 2x2 pooling at stride 2)",
+      ("operation", ">parameters (K)", ">multiply-adds (M)",
+       *("may become", "at stride 2 not")[:len(may)]), rows)
   return 0
 
 

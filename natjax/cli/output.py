@@ -14,6 +14,7 @@ from natjax import errors
 # Paths and names are printed as they are, brackets and colons too.
 _PLAIN = {"highlight": False, "soft_wrap": True, "markup": False,
           "emoji": False}
+_MEASURED = (">accuracy", ">parameters", ">multiply-adds")
 out = rich_console.Console(**_PLAIN)
 err = rich_console.Console(stderr=True, **_PLAIN)
 
@@ -23,14 +24,15 @@ def print_json(value):
   out.print_json(json.dumps(value))
 
 
-def table(title, left, *right):
-  """A table: columns of words, then columns of numbers."""
-  made = rich_table.Table(title=title)
-  for column in left:
-    made.add_column(column, overflow="fold")
-  for column in right:
-    made.add_column(column, justify="right")
-  return made
+def print_table(title, columns, rows):
+  """Prints a table; columns of numbers begin with ">"."""
+  table = rich_table.Table(title=title)
+  for column in columns:
+    table.add_column(column.lstrip(">"), overflow="fold",
+                     justify="right" if column.startswith(">") else "left")
+  for row in rows:
+    table.add_row(*row)
+  out.print(table)
 
 
 def print_head(job):
@@ -116,15 +118,17 @@ def tensorboard_module():
   return tensorboardX
 
 
-def _millions(value):
-  return f"{value / 1e6:.3f} M"
+def _measured(part):
+  """The cells of `_MEASURED`."""
+  spread = f" ± {100 * part['accuracy_std']:.2f}" if len(
+      part.get("accuracies", ())) > 1 else " %"
+  return (f"{100 * part['accuracy']:.2f}{spread}", *(
+      f"{part[k] / 1e6:.3f} M" for k in ("params", "madds")))
 
 
-def _percent(summary):
-  if len(summary["accuracies"]) == 1:
-    return f"{100 * summary['accuracy']:.2f} %"
-  return (f"{100 * summary['accuracy']:.2f} ± "
-          f"{100 * summary['accuracy_std']:.2f} %")
+def _measure(result):
+  return ("test accuracy of the nearest neighbours" if
+          result.get("objective") == "simclr" else "test accuracy")
 
 
 def print_transformed(result, folder, entry):
@@ -133,41 +137,30 @@ def print_transformed(result, folder, entry):
       "original", "transformed", "derived") if name in result}
   *before, after = parts.values()
   seeds = len(after["accuracies"])
-  shown = table(
-      f"{_measure(result)} on {result['dataset']}, {seeds} seed(s) each",
-      [""], "accuracy", "parameters", "multiply-adds")
-  for name, part in parts.items():
-    shown.add_row(name, _percent(part), _millions(part["params"]),
-                  _millions(part["madds"]))
+  rows = [(name, *_measured(part)) for name, part in parts.items()]
   if before:
     gain = after["accuracy"] - before[0]["accuracy"]
     ratios = [after[k] / before[0][k] - 1 for k in ("params", "madds")]
-    shown.add_row("difference", f"{100 * gain:+.2f}",
-                  *(f"{100 * r:+.1f} %" for r in ratios))
-  out.print(shown)
+    rows.append(("difference", f"{100 * gain:+.2f}",
+                 *(f"{100 * r:+.1f} %" for r in ratios)))
+  print_table(f"{_measure(result)} on {result['dataset']}, {seeds} seed(s) each",
+              ("", *_MEASURED), rows)
   if before:
     out.print(_verdict(result, entry, gain, ratios))
   _print_linear(parts)
-  _print_seeds(result)
+  _print_seeds(result.get("seeds", []))
   if result.get("changes"):
-    changes = table("edges that changed" if seeds == 1 or (
-        "seeds" not in result) else "edges that changed, first seed",
-        ["cell", "edge", "before", "after"])
-    for c in result["changes"]:
-      changes.add_row(c["cell"], f"{c['source']} -> {c['target']}",
-                      c["before"], c["after"])
-    out.print(changes)
+    several = seeds > 1 and "seeds" in result
+    print_table("edges that changed" + ", first seed" * several,
+                ("cell", "edge", "before", "after"),
+                [(c["cell"], f"{c['source']} -> {c['target']}", c["before"],
+                  c["after"]) for c in result["changes"]])
   folder = pathlib.Path(folder)
   pictures = "".join(f" {name}," for name in entry.pictures
                      if (folder / name).exists())
   networks = "networks/" if (folder / "networks").is_dir() else "seed-*/"
   out.print(f"{folder}: result.json, architecture.json, architecture.svg,"
             f"{pictures} {networks} ({result['seconds']:.0f} s)")
-
-
-def _measure(result):
-  return ("test accuracy of the nearest neighbours" if
-          result.get("objective") == "simclr" else "test accuracy")
 
 
 def _print_linear(parts):
@@ -180,27 +173,23 @@ def _print_linear(parts):
                 f" {100 * part['linear_accuracy']:.2f}{spread} %")
 
 
-def _print_seeds(result):
+def _print_seeds(rows):
   """What every seed of several transformations came to."""
-  if "seeds" not in result:
+  if not rows:
     return
-  derived = "train_accuracy_before_derivation" in result["seeds"][0]
-  shown = table("seed by seed", [], "seed", "accuracy", "parameters",
-                "multiply-adds", "changes", *["derivation"] * derived)
-  for row in result["seeds"]:
-    cells = [str(row["seed"]), f"{100 * row['accuracy']:.2f} %",
-             _millions(row["params"]), _millions(row["madds"]),
-             str(row["num_changes"])]
+  derived = "train_accuracy_before_derivation" in rows[0]
+  columns = (">seed", *_MEASURED, ">changes", *[">derivation"] * derived)
+  cells = [[str(r["seed"]), *_measured(r), str(r["num_changes"])] for r in rows]
+  for cell, row in zip(cells, rows, strict=True):
     if derived:
-      cells.append(f"{100 * row['train_accuracy_before_derivation']:.1f} ->"
-                   f" {100 * row['train_accuracy_after_derivation']:.1f} %")
-    shown.add_row(*cells)
-  out.print(shown)
+      cell.append(f"{100 * row['train_accuracy_before_derivation']:.1f} ->"
+                  f" {100 * row['train_accuracy_after_derivation']:.1f} %")
+  print_table("seed by seed", columns, cells)
   if derived:
     out.print("derivation: accuracy on training images just before and just"
               " after theta gave way to its choice, which weighs 1, by running"
               " statistics")
-  for row in result["seeds"]:
+  for row in rows:
     if row.get("guarded"):
       out.print(f"seed {row['seed']}: the guards or the budget overruled theta"
                 f" on {len(row['guarded'])} edge(s); \"guarded\" in result.json"
@@ -211,27 +200,20 @@ def _verdict(result, entry, gain, ratios):
   rows = result.get("seeds", [{"num_changes": len(result["changes"])}])
   if not any(row["num_changes"] for row in rows):
     return entry.kept
-  spread = max(result["original"]["accuracy_std"],
-               result["transformed"]["accuracy_std"])
-  winner = "transformed network" if gain > 0 else "original"
-  if gain == 0:
-    quality = "Both are equally accurate"
-  else:
+  spread = max(result[k]["accuracy_std"] for k in ("original", "transformed"))
+  quality = "Both are equally accurate"
+  if gain:
+    winner = "transformed network" if gain > 0 else "original"
     doubt = "" if abs(gain) > spread else ", by less than one deviation"
     quality = f"The {winner} is more accurate{doubt}"
-  cheaper = ratios[0] < 0 or ratios[1] < 0
-  saving = "is cheaper" if cheaper else "costs the same"
-  if len(result.get("seeds", [])) > 1:
+  saving = "is cheaper" if min(ratios) < 0 else "costs the same"
+  if len(rows) > 1:
     return f"{quality}; the transformed ones {saving.replace('is', 'are')}."
   return f"{quality}; the transformed one {saving}."
 
 
 def print_trained(result, folder, entry):
   """Shows the result of `natjax train`, which has no entry."""
-  shown = table(_measure(result), [], "accuracy", "parameters",
-                "multiply-adds")
-  shown.add_row(_percent(result), _millions(result["params"]),
-                _millions(result["madds"]))
-  out.print(shown)
+  print_table(_measure(result), _MEASURED, [_measured(result)])
   _print_linear({"network": result})
   out.print(f"{folder}: result.json, networks/ ({result['seconds']:.0f} s)")

@@ -14,10 +14,10 @@ from natjax.graph import codec
 from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import presets
-from natjax.pipeline.common import Listener
-from natjax.pipeline.common import versions
 from natjax.pipeline.job import Job
-from natjax.pipeline.train_job import TrainJob
+from natjax.pipeline.job import TrainJob
+from natjax.pipeline.listener import Listener
+from natjax.pipeline.listener import versions
 
 __all__ = ["Job", "Listener", "TrainJob", "search", "train", "transform",
            "versions"]

@@ -25,7 +25,7 @@ from natjax.graph import codec
 from natjax.methods import entry as entry_lib
 from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
-from natjax.pipeline import common
+from natjax.pipeline import listener as listener_lib
 from natjax.pipeline import runs
 from natjax.pipeline import trainer as trainer_lib
 from natjax.training import fit as fit_lib
@@ -34,7 +34,85 @@ from natjax.training import metrics as metrics_lib
 _DERIVED = "checkpoint/derived.json"  # The report of a search.
 
 
-class Job:
+class TrainJob:
+  """A training that is checked and described but not yet run.
+
+  Attributes:
+    architecture: what to train.
+    trainer: how.
+    processes: that run it.
+    entry: None; a `Job` has a method's.
+  """
+
+  entry: entry_lib.Entry | None = None
+
+  def __init__(
+      self, architecture: codec.Architecture, dataset: data_lib.Dataset,
+      config: supervised.TrainConfig, *, seed: int = 0,
+      devices: int | None = None,
+      simclr: simclr_lib.SimCLRConfig | None = None,
+  ):
+    """Args:
+      architecture: what to train.
+      dataset: images.
+      config: how.
+      seed: the first of its seeds.
+      devices: how many to spread over; None is all.
+      simclr: settings of the self-supervised objective; None learns labels.
+
+    Raises:
+      InputError: anything that does not fit.
+    """
+    self.architecture = codec.check(architecture)
+    self.trainer = trainer_lib.Trainer(
+        dataset, config, architecture.kind, seed=seed, devices=devices,
+        simclr=simclr)
+    self.processes = self.trainer.processes
+    self.trainer.cost(self.architecture)
+
+  def describe(self) -> dict[str, Any]:
+    """The whole configuration, as `config.json` holds it."""
+    return {"kind": "train",
+            "architecture": codec.to_dict(self.architecture),
+            **self.trainer.describe()}
+
+  def estimate(self) -> dict[str, Any]:
+    """Size of the job: "params", "madds", "steps", "memory_bytes"."""
+    return self.trainer.estimate(self.architecture)
+
+  def run(
+      self, out: str | os.PathLike[str], *, overwrite: bool = False,
+      listener: listener_lib.Listener | None = None,
+  ) -> dict[str, Any]:
+    """Runs or resumes the job in `out`; returns what its `result.json` holds.
+    """
+    folder, result = runs.open_job(self, out, overwrite=overwrite)
+    if result is None:
+      result, shown = self._run(folder, listener or listener_lib.Listener())
+      if self.processes.first:
+        runs.write_architecture(folder, shown[-1])
+        drawing.save(folder / "architecture.svg", *shown)
+        self._draw(folder)
+        runs.write_json(folder / runs.RESULT, result)
+    return result
+
+  def _draw(self, folder):
+    """Draws the method's pictures."""
+
+  def _run(self, out, listener):
+    """Returns the result, and the architectures to draw."""
+    if self.processes.first:
+      runs.write_architecture(out, self.architecture)
+    found = self.trainer.train(out, "network", self.architecture, listener)
+    return {
+        **self.trainer.summary(self.architecture, found),
+        "architecture": codec.to_dict(self.architecture),
+        "objective": self.trainer.judge.objective, **self.trainer.facts(),
+        "seconds": round(sum(r["seconds"] for r in found), 1),
+    }, [self.architecture]
+
+
+class Job(TrainJob):
   """A transformation or a search, checked and described but not yet run.
 
   Attributes:
@@ -155,30 +233,17 @@ class Job:
     return {name: {**part, "steps": max(len(self.seeds), 1) * part["steps"]}
             for name, part in found.items()}
 
-  def run(
-      self, out: str | os.PathLike[str], *, overwrite: bool = False,
-      listener: common.Listener | None = None,
-  ) -> dict[str, Any]:
-    """Runs or resumes the job in `out`."""
-    folder, result = runs.open_job(self, out, overwrite=overwrite)
-    if result is not None:
-      return result
+  def _run(self, out, listener):
     run = self._several if self.seeds else (
         self._each if self.entry.trained else self._once)
-    result = run(folder, listener or common.Listener())
-    if self.processes.first:
-      self._finish(folder, result)
-    return result
+    result = run(out, listener)
+    return result, [*map(codec.from_dict, result["architectures"].values())]
 
-  def _finish(self, folder, result):
-    shown = [codec.from_dict(a) for a in result["architectures"].values()]
-    runs.write_architecture(folder, shown[-1])
-    drawing.save(folder / "architecture.svg", *shown)
-    if not self.seeds:
-      rows = metrics_lib.read(folder / runs.METRICS)
-      for file, draw in self.entry.pictures.items():
+  def _draw(self, folder):
+    rows = metrics_lib.read(folder / runs.METRICS)
+    for file, draw in self.entry.pictures.items():
+      if not self.seeds:
         draw(folder / file, rows)
-    runs.write_json(folder / runs.RESULT, result)
 
   @property
   def name(self) -> str:
@@ -232,7 +297,7 @@ class Job:
                                  part) for name, part in results.items()},
         **report)
 
-  def _search(self, out: pathlib.Path, listener: common.Listener):
+  def _search(self, out: pathlib.Path, listener: listener_lib.Listener):
     """Runs the method and derives; returns the architecture and the report."""
     trainer, derived = self.trainer, out / _DERIVED
     found = self.processes.of_first(lambda: derived.exists() and [
@@ -248,7 +313,7 @@ class Job:
                 trainer.seed, trainer.devices, out / "checkpoint" / name,
                 out / runs.METRICS, name))
 
-      ended = common.follow(
+      ended = trainer_lib.follow(
           self.plan.method, fit(self.plan.method), self.architecture, fit,
           lambda method, state, over, number: over.report)
       found = self.processes.of_first(
@@ -290,7 +355,7 @@ class Job:
 def _summary(parts):
   """Mean costs, and accuracies over seeds."""
   return {**{k: float(np.mean([p[k] for p in parts]))
-             for k in ("params", "madds")}, **common.over_seeds(parts)}
+             for k in ("params", "madds")}, **trainer_lib.over_seeds(parts)}
 
 
 def _kind_of(space):

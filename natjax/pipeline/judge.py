@@ -8,6 +8,8 @@ of its features and by a linear classifier on them.
 import dataclasses
 from typing import Any
 
+import jax.numpy as jnp
+
 from natjax import data as data_lib
 from natjax import errors
 from natjax.graph import codec
@@ -15,7 +17,6 @@ from natjax.graph import records
 from natjax.methods import supervised
 from natjax.objectives import classification as objectives
 from natjax.objectives import simclr as simclr_lib
-from natjax.pipeline import common
 from natjax.training import fit as fit_lib
 from natjax.training import method as base
 from natjax.training import settings
@@ -60,11 +61,16 @@ class Labels:
     """The part of trained variables that is written to a file: all."""
     return variables
 
+  def plain(self, dtype: str, *, cutout: int = 0) -> fit_lib.Preparation:
+    """How images are augmented and normalised to learn labels."""
+    return fit_lib.Preparation(
+        *(tuple(map(float, x)) for x in (self.dataset.mean, self.dataset.std)),
+        self.dataset.augmentation._replace(cutout=cutout), jnp.dtype(dtype))
+
   @property
   def preparation(self) -> fit_lib.Preparing:
     """How images are augmented and normalised."""
-    return common.preparation(self.dataset, self.config.dtype,
-                              cutout=self.config.cutout)
+    return self.plain(self.config.dtype, cutout=self.config.cutout)
 
   def judge(
       self, objective: objectives.Objective, variables: Any
@@ -136,7 +142,7 @@ class Views(Labels):
   @property
   def preparation(self) -> fit_lib.Preparing:
     """How views are drawn and images normalised."""
-    plain = common.preparation(self.dataset, self.config.dtype)
+    plain = self.plain(self.config.dtype)
     return data_lib.TwoViews(
         plain.mean, plain.std, simclr_lib.views(self.simclr), plain.dtype)
 
@@ -153,9 +159,8 @@ class Views(Labels):
     images stay unseen.
     """
     every = self.simclr.watch_epochs
-    if not every or (epoch + 1) % every:
-      return {}
-    return {"neighbours": self.glance(method, state)}
+    due = every and (epoch + 1) % every == 0
+    return {"neighbours": self.glance(method, state)} if due else {}
 
   def judge(
       self, objective: objectives.Objective, variables: Any
@@ -167,26 +172,17 @@ class Views(Labels):
       self, method: base.Method, state: base.State, most: int = 10000
   ) -> float:
     """The accuracy of the neighbours among up to `most` training images."""
-    return self._judge(method.features, state, *simclr_lib.divide(
-        _first(self.train, most), self.simclr.watch_images),
-        linear=False)["accuracy"]
+    parts = simclr_lib.divide(
+        _first(self.train, most), self.simclr.watch_images)
+    return self._judge(method.features, state, *parts, linear=False)["accuracy"]
 
   def _judge(self, features, state, bank, queries, *, linear=True):
-    return simclr_lib.judge(self.simclr, *(
-        (simclr_lib.extract(features, state, split.images, self.preparation),
-         split.labels) for split in (bank, queries)),
-        self.dataset.num_classes, linear=linear)
+    found = [(simclr_lib.extract(features, state, part.images,
+                                 self.preparation), part.labels)
+             for part in (bank, queries)]
+    return simclr_lib.judge(
+        self.simclr, *found, self.dataset.num_classes, linear=linear)
 
 
 def _first(split, most):
   return fit_lib.Split(split.images[:most], split.labels[:most])
-
-
-def make(
-    dataset: data_lib.Dataset, config: supervised.FullTrainConfig,
-    simclr: simclr_lib.SimCLRConfig | None,
-) -> Labels:
-  """What is learnt: without settings of SimCLR, the labels."""
-  if simclr is None:
-    return Labels(dataset, config)
-  return Views(dataset, config, simclr)

@@ -349,7 +349,8 @@ def load(
   sizes = dict(result["place"])
   place = codec.place(
       architecture.kind,
-      *(sizes.pop(n, None) for n in ("kind", "init_channels", "cells")), **sizes)
+      *(sizes.pop(name, None) for name in ("kind", "init_channels", "cells")),
+      **sizes)
   module = network_lib.module(architecture, place,
                               auxiliary=bool(result["auxiliary"]))
   return TrainedNetwork(

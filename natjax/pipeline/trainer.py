@@ -5,7 +5,7 @@ architecture as it is, and others transform it on the way; where one hands over
 to another, that goes on, seed by seed on all devices.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import pathlib
@@ -14,6 +14,7 @@ from typing import Any
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 import natjax
 from natjax import data as data_lib
@@ -26,8 +27,8 @@ from natjax.methods import memory
 from natjax.methods import supervised
 from natjax.objectives import classification as objectives
 from natjax.objectives import simclr as simclr_lib
-from natjax.pipeline import common
 from natjax.pipeline import judge as judge_lib
+from natjax.pipeline import listener as listener_lib
 from natjax.pipeline import runs
 from natjax.training import devices as devices_lib
 from natjax.training import distributed
@@ -82,6 +83,56 @@ class Feed(NamedTuple):
         jax.random.fold_in(jax.random.key(seed), 1))
 
 
+def follow(
+    method: base.Method, state: base.State, given: Any,
+    run: Callable[[base.Method, int], base.State],
+    tell: Callable[[base.Method, base.State, base.Handover, int],
+                   dict[str, Any]],
+) -> tuple[base.Method, base.State, Any, dict[str, Any]]:
+  """Goes on from where a method ends, as long as it hands over to another.
+
+  Args:
+    method: that has come to its end.
+    state: of it.
+    given: the architecture that it was given.
+    run: `(method, number) -> state` trains the next program, from 2 on.
+    tell: `(method, state, handover, number)` of the program that has ended;
+      returns what the report says of it.
+
+  Returns:
+    The last method, its state, the architecture that it was given, the report.
+  """
+  report: dict[str, Any] = {}
+  number = 1
+  while (end := method.stages[-1].end) is not None:
+    over = end(state)
+    report |= tell(method, state, over, number)
+    method, given, number = over.method, over.architecture, number + 1
+    start = over.state
+    state = run(method._replace(init=lambda rng, start=start: start), number)
+  return method, state, given, report
+
+
+def over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+  """Mean, deviation and values of accuracies over seeds.
+
+  Args:
+    results: of every seed, with "accuracy" and perhaps "linear_accuracy".
+
+  Returns:
+    "accuracy", "accuracy_std", "accuracies", and those of a linear classifier
+    under "linear_accuracy", "linear_accuracy_std", "linear_accuracies".
+  """
+  found = {}
+  for name in ("accuracy", "linear_accuracy"):
+    values = [r[name] for r in results if name in r]
+    if values:
+      plural = name.replace("accuracy", "accuracies")
+      found |= {name: float(np.mean(values)), f"{name}_std": float(
+          np.std(values, ddof=1)) if len(values) > 1 else 0.0, plural: values}
+  return found
+
+
 class Trainer:
   """How networks are trained and judged: checked settings, data, devices.
 
@@ -128,7 +179,8 @@ class Trainer:
     self.processes = distributed.Processes(self.devices)
     self.way = seeds_lib.seeds_together(full.seeds, self.devices, dense=True)
     with errors.within("train"):
-      self.judge = judge_lib.make(dataset, full, simclr)
+      self.judge = judge_lib.Labels(dataset, full) if simclr is None else (
+          judge_lib.Views(dataset, full, simclr))
       self.place = supervised.place_of(
           full, kind, num_classes=self.judge.num_classes,
           image_size=dataset.image_size)
@@ -160,7 +212,7 @@ class Trainer:
         for name, rows in zip(plan.fractions, parts, strict=True)
         if len(parts) > 1}
     preparation = self.judge.preparation if plan.dtype is None else (
-        common.preparation(self.dataset, plan.dtype))
+        self.judge.plain(plan.dtype))
     return _checked(Feed(splits, plan.batch_size, preparation),
                     len(self.devices))
 
@@ -178,7 +230,7 @@ class Trainer:
   def facts(self) -> dict[str, Any]:
     """What every result says of where it comes from."""
     return {"dataset": self.dataset.name, "seed": self.seed,
-            "versions": common.versions(),
+            "versions": listener_lib.versions(),
             "devices": [d.device_kind for d in self.devices]}
 
   def cost(self, architecture: codec.Architecture) -> dict[str, int]:
@@ -199,14 +251,14 @@ class Trainer:
       self, architecture: codec.Architecture, results: list[dict[str, Any]]
   ) -> dict[str, Any]:
     """Costs, and mean and deviation of the accuracy over seeds."""
-    return {**self.cost(architecture), **common.over_seeds(results)}
+    return {**self.cost(architecture), **over_seeds(results)}
 
   def train(
       self,
       out: pathlib.Path,
       name: str,
       architecture: codec.Architecture,
-      listener: common.Listener,
+      listener: listener_lib.Listener,
       *,
       plan: entry_lib.Plan | None = None,
       label: str = "",
@@ -252,7 +304,7 @@ class Trainer:
       if found[seed]:
         continue
       began, folder = time.monotonic() - seconds, self._made(folders[seed])
-      ended = common.follow(
+      ended = follow(
           first, state, architecture, lambda program, number, seed=seed: (
               fit_lib.fit(program, **feed.of(program),
                           options=options(seed, program, number))),
