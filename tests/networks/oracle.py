@@ -186,18 +186,18 @@ def cell(edges, inputs, reduction, run):
   return nodes
 
 
-def stem(x, scope, kind):
-  """The outputs that stand for the two cells before the first."""
-  if kind == "cifar":
-    x = norm(conv(x, scope.params["conv"]["kernel"]), scope.at("norm"))
-    return x, x
-  outputs = []
-  for i in range(3):
-    x = conv(x, scope.params[f"conv{i}"]["kernel"], stride=2)
-    x = norm(x, scope.at(f"norm{i}"))
+def stem(x, scopes):
+  """The outputs that stand for the two cells before the first.
+
+  Of one convolution (CIFAR), or of three strided ones (ImageNet).
+  """
+  outputs, stride = [], 1 if len(scopes) == 1 else 2
+  for layer in scopes:
+    x = conv(x, layer.params["conv"]["kernel"], stride=stride)
+    x = norm(x, layer.at("norm"))
     outputs.append(x)
     x = relu(x)
-  return outputs[1], outputs[2]
+  return outputs[-2:] if len(outputs) > 1 else outputs * 2
 
 
 def preprocess(outputs, scopes):
@@ -227,7 +227,8 @@ def network(genotype, skeleton, variables, images, *, train):
   stats = None if train else variables["batch_stats"]
   top = scope(variables["params"], stats)
   count, auxiliary = skeleton.cells, None
-  outputs = stem(images, top.at("stem"), skeleton.kind)
+  outputs = stem(images, [top.at(name) for name in (
+      ("stem",) if skeleton.kind == "cifar" else ("stem0", "stem1", "stem2"))])
   for i in range(count):
     reduction = i in (count // 3, 2 * count // 3)
     here, graph = top.at(f"cell{i}"), genotype[int(reduction)]
@@ -252,33 +253,34 @@ def supernet(genotype, skeleton, params, images, weights=None):
 
   `weights`: per cell type, factors of the edges, which may be any number.
   """
-  top = scope({k: v for k, v in params.items() if k != "groups"})
-  groups = scope({str(g): p for g, p in enumerate(params["groups"])}).params
-  places = [(groups[str(g)], j) for g, p in enumerate(params["groups"])
-            for j in range(len(p["preprocess"]))]
-  outputs = stem(images, top.at("stem"), skeleton.kind)
-  for i, (group, j) in enumerate(places):
+  top, runs = scope({k: v for k, v in params.items() if k != "blocks"}), [
+      scope(run).params for run in params["blocks"]]
+  places = [(run, j) for run in runs for j in range(len(run["preprocess"]))]
+  outputs = stem(images, [top.at("stem").at(f"layer{i}")
+                          for i in range(len(params["stem"]))])
+  for i, (stored, j) in enumerate(places):
     reduction = i in (skeleton.cells // 3, 2 * skeleton.cells // 3)
     graph = genotype[int(reduction)]
 
-    def run(e, edge, x, stride, group=group, j=j, reduction=reduction):
+    def run(e, edge, x, stride, stored=stored, j=j, reduction=reduction):
       f, t = edge.source, edge.target
       factor = 1 if weights is None else weights[int(reduction)][e]
       if not reduction:
-        store, slot = "edges", sum(range(2, t)) + f
+        store, slot = "edges0", sum(range(2, t)) + f
       elif f < 2:
-        store, slot = "input_edges", 2 * (t - 2) + f
+        store, slot = "edges0", 2 * (t - 2) + f
       else:
-        store, slot = "node_edges", sum(range(t - 2)) + f - 2
+        store, slot = "edges1", sum(range(t - 2)) + f - 2
       own = jax.tree.map(lambda leaf: leaf[j, slot],
-                         group[store].get(edge.operation, {}))
+                         stored[store].get(edge.operation, {}))
       y = operation(edge.operation, x, scope(own), stride)
       return factor * (norm(y, scope({})) if "pool" in edge.operation else y)
 
     inputs = preprocess(
-        outputs, [scope(group["preprocess"][j][f"node{k}"]) for k in range(2)])
+        outputs, [scope(stored["preprocess"][j][f"node{k}"])
+                  for k in range(2)])
     nodes = cell(graph.edges, inputs, reduction, run)
     outputs = outputs[1], np.concatenate(
         [nodes[n] if n in graph.concat else 0 * nodes[n]
          for n in range(2, len(nodes))], axis=-1)
-  return classify(outputs[1].mean((1, 2)), top.at("head"))
+  return classify(outputs[1].mean((1, 2)), top.at("head").at("layer1"))
