@@ -10,8 +10,9 @@ import pytest
 from natjax import zoo
 from natjax.costs import exact as cost
 from natjax.graph import blocks
+from natjax.graph import genotype as architecture
+from natjax.graph import shapes as shapes_lib
 from natjax.graph import skeleton
-from natjax.networks import block_network
 from natjax.networks import network as network_lib
 from natjax.zoo import handcrafted
 from tests.networks import oracle
@@ -54,11 +55,11 @@ def test_counts(name, skeleton):
   """Analytic cost = what is written above = the module's own parameters."""
   network = handcrafted.build(name, skeleton)
   frame = handcrafted.FRAMES[skeleton]
-  total = cost.block_network(network, frame)
+  total = cost.network(network, frame)
   params, madds = COUNTS[name, skeleton]
   assert total.params == params
   assert round(total.madds / 1e6, 3) == madds
-  net = block_network.BlockNet(network, frame)
+  net = network_lib.module(network, frame)
   size = frame.image_size
   shapes = jax.eval_shape(
       lambda rng: net.init(rng, jnp.zeros((2, size, size, 3))),
@@ -66,7 +67,7 @@ def test_counts(name, skeleton):
   assert sum(x.size for x in jax.tree.leaves(shapes["params"])) == params
 
 
-def plain_block(block, place, inputs, scope, norm):
+def plain_block(block, shapes, inputs, scope, norm):
   """A block by the words of its papers, in numpy."""
   values = list(inputs)
   for n, node in enumerate(block.nodes, 2):
@@ -74,7 +75,7 @@ def plain_block(block, place, inputs, scope, norm):
     for i, e in enumerate(block.edges):
       if e.target != n or e.operation == "null":
         continue
-      x, stride = values[e.source], place.stride(e)
+      x, stride = values[e.source], shapes.stride(e)
       name = f"edge{i}_{e.operation}"
       weights = scope.params.get(name)
       if e.operation == "skip_connect":
@@ -162,12 +163,12 @@ def test_logits_equal_a_plain_implementation(name, skeleton, factor):
     network = network._replace(blocks=network.blocks[:8], norm_epsilon=0.5)
     size = 8
   frame = blocks.Frame(5, size)
-  net = block_network.BlockNet(network, frame)
+  net = network_lib.module(network, frame)
   x = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype("f")
   shapes = jax.eval_shape(net.init, jax.random.key(0), x)
   weights = oracle.random_weights(shapes, 1)
   # BN is by the batch, and dropout off.
-  net = net.clone(network=network._replace(head=tuple(
+  net = net.clone(graph=network._replace(head=tuple(
       layer._replace(rate=0.0) for layer in network.head)))
   logits, _ = jax.jit(lambda v, x: net.apply(
       v, x, train=True, mutable=["batch_stats"])[0])(weights, x)
@@ -178,10 +179,10 @@ def test_logits_equal_a_plain_implementation(name, skeleton, factor):
   for i, item in enumerate(network.stem):
     y = plain_layer(item, y, scope.at(f"stem{i}"), batch)
   values = (y, y)
-  for i, (block, place) in enumerate(zip(
-      network.blocks, blocks.places(network, frame), strict=True)):
+  for i, (block, shapes) in enumerate(zip(
+      network.blocks, shapes_lib.of(network, frame), strict=True)):
     values = (values[1], plain_block(
-        block, place, values, scope.at(f"block{i}"), norm))
+        block, shapes, values, scope.at(f"block{i}"), norm))
   y = values[1]
   for i, item in enumerate(network.head):
     y = plain_layer(item, y, scope.at(f"head{i}"), batch)
@@ -192,12 +193,12 @@ def test_logits_equal_a_plain_implementation(name, skeleton, factor):
 def test_unshared_cells_compute_what_shared_cells_do():
   """The weights of a cell network, renamed, in the network of blocks."""
   place = skeleton.Skeleton(init_channels=4, cells=3, image_size=8)
-  shared = network_lib.Network(zoo.get("darts"), place)
+  shared = network_lib.module(zoo.get("darts"), place)
   x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("f")
   shapes = jax.eval_shape(shared.init, jax.random.key(0), x)
   weights = oracle.random_weights(shapes, 1)
-  unshared = block_network.BlockNet(
-      blocks.from_genotype(zoo.get("darts"), place), blocks.Frame(10, 8))
+  unshared = network_lib.module(
+      architecture.unshared(zoo.get("darts"), place), blocks.Frame(10, 8))
   wanted = jax.eval_shape(unshared.init, jax.random.key(0), x)
 
   def moved(group):
