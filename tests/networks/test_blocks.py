@@ -67,83 +67,6 @@ def test_counts(name, skeleton):
   assert sum(x.size for x in jax.tree.leaves(shapes["params"])) == params
 
 
-def plain_block(block, shapes, inputs, scope, norm):
-  """A block by the words of its papers, in numpy."""
-  values = list(inputs)
-  for n, node in enumerate(block.nodes, 2):
-    total = 0
-    for i, e in enumerate(block.edges):
-      if e.target != n or e.operation == "null":
-        continue
-      x, stride = values[e.source], shapes.stride(e)
-      name = f"edge{i}_{e.operation}"
-      weights = scope.params.get(name)
-      if e.operation == "skip_connect":
-        y = x if weights is None else norm(oracle.conv(
-            x, weights["conv"]["kernel"], stride=stride),
-            scope.at(name).at("norm"))
-      elif e.operation == "max_pool_2x2":
-        y = oracle.pool(x, 2, np.max, stride=2)
-      elif e.operation == "avg_pool_3x3":
-        y = oracle.pool(x, 3, np.mean, stride=stride, padding=1)
-      elif e.operation.startswith("group"):
-        y = oracle.group_conv(x, scope.at(name), int(e.operation[5]),
-                              stride=stride, activate=False)
-      elif e.operation.startswith("depthwise"):
-        y = norm(oracle.conv(x, weights["depthwise"]["kernel"], stride=stride,
-                             depthwise=True), scope.at(name).at("norm"))
-      else:
-        assert e.operation in ("conv_1x1", "conv_3x3")
-        y = norm(oracle.conv(x, weights["conv"]["kernel"], stride=stride),
-                 scope.at(name).at("norm"))
-      total = total + y
-    if node.norm:
-      total = oracle.norm(total, scope.at(f"node{n}_norm"))
-    total = activate(node.activation, total, scope, f"node{n}_activation")
-    if node.shuffle:
-      b, h, w, c = total.shape
-      total = total.reshape(b, h, w, node.shuffle, c // node.shuffle).transpose(
-          0, 1, 2, 4, 3).reshape(b, h, w, c)
-    values.append(total)
-  return np.concatenate([values[n] for n in block.outputs], axis=-1)
-
-
-def activate(kind, x, scope, name):
-  if kind == "prelu":
-    return np.where(x > 0, x, scope.params[name]["slope"] * x)
-  return {"none": lambda x: x, "relu": oracle.relu,
-          "relu6": lambda x: np.minimum(oracle.relu(x), 6)}[kind](x)
-
-
-def bias(x, scope):
-  return x + scope.params["bias"]
-
-
-def plain_layer(layer, x, scope, norm):
-  if layer.kind == "conv":
-    x = oracle.conv(x, scope.params["conv"]["kernel"], stride=layer.stride)
-  elif layer.kind == "depthwise_conv":
-    x = oracle.conv(x, scope.params["conv"]["kernel"], stride=layer.stride,
-                    depthwise=True)
-  elif layer.kind == "global_depthwise":
-    x = np.sum(x * scope.params["kernel"][:, :, 0], (1, 2), keepdims=True)
-  elif layer.kind == "max_pool":
-    return oracle.pool(x, 3, np.max, stride=2, padding=1)
-  elif layer.kind == "global_pool":
-    return np.mean(x, (1, 2), keepdims=True)
-  elif layer.kind == "linear":
-    linear = scope.params["linear"]
-    x = x.reshape(x.shape[0], 1, 1, -1) @ linear["kernel"]
-    x = x + linear.get("bias", 0)
-  if layer.kind in ("dropout", "flatten"):
-    return x
-  if layer.norm:
-    x = norm(x, scope.at("norm"))
-  elif layer.kind != "linear":
-    x = bias(x, scope.at("bias"))
-  return activate(layer.activation, x, scope, "activation")
-
-
 @pytest.mark.parametrize("name, skeleton, factor", [
     ("resnet20", "cifar", 0.25), ("resnet50", "imagenet", 1 / 16),
     ("vgg16", "cifar", 1 / 16), ("vgg16-bn", "cifar", 1 / 16),
@@ -174,18 +97,27 @@ def test_logits_equal_a_plain_implementation(name, skeleton, factor):
       v, x, train=True, mutable=["batch_stats"])[0])(weights, x)
   scope = oracle.scope(weights["params"])
   batch = functools.partial(oracle.norm, epsilon=network.norm_epsilon)
-  norm = bias if network.norm == "bias" else batch
+  norm = oracle.bias if network.norm == "bias" else batch
   y = np.asarray(x, np.float64)
   for i, item in enumerate(network.stem):
-    y = plain_layer(item, y, scope.at(f"stem{i}"), batch)
+    y = oracle.layer(item, y, scope.at(f"stem{i}"), batch)
   values = (y, y)
   for i, (block, shapes) in enumerate(zip(
       network.blocks, shapes_lib.of(network, frame), strict=True)):
-    values = (values[1], plain_block(
-        block, shapes, values, scope.at(f"block{i}"), norm))
+    here = scope.at(f"block{i}")
+
+    def run(e, x, edges=block.edges, shapes=shapes, here=here):
+      name = edges[e].operation
+      return None if name == "null" else oracle.block_operation(
+          name, x, here.at(f"edge{e}_{name}"), shapes.stride(edges[e]), norm)
+
+    values = (values[1], oracle.block(
+        block, values, run,
+        lambda n, x, here=here: oracle.norm(x, here.at(f"node{n}_norm")),
+        lambda n, here=here: here.params[f"node{n}_activation"]["slope"]))
   y = values[1]
   for i, item in enumerate(network.head):
-    y = plain_layer(item, y, scope.at(f"head{i}"), batch)
+    y = oracle.layer(item, y, scope.at(f"head{i}"), batch)
   assert logits.shape == (2, 5)
   np.testing.assert_allclose(logits, y.reshape(2, 5), rtol=2e-3, atol=2e-3)
 

@@ -142,17 +142,6 @@ def double_genotype(space):
   return architecture.Genotype(cell, cell)
 
 
-def assert_close(ours, theirs, rtol=2e-3):
-  """Leaves differ little where they are large, and nowhere much."""
-  def close(path, a, b):
-    scale = np.max(np.abs(b)) + 1e-3
-    np.testing.assert_allclose(
-        a, b, rtol=rtol, atol=rtol * scale,
-        err_msg=jax.tree_util.keystr(path))
-
-  jax.tree_util.tree_map_with_path(close, ours, theirs)
-
-
 def pairs(plan, i, edges):
   """(source, target) of the edges of a pass, in order."""
   return [plan.cell(i).edges[e][1:] for e in edges.edges]
@@ -213,7 +202,7 @@ def test_selected_equals_dense(case, seed):
   dense_logits, dense_gradients = toy.dense(
       toy.params, weights, arrays.concat.astype(np.float32), toy.images)
   np.testing.assert_allclose(logits, dense_logits, rtol=1e-3, atol=1e-4)
-  assert_close(gradients, dense_gradients[:2])
+  oracle.assert_close(gradients, dense_gradients[:2])
   assert any(np.any(g) for g in jax.tree.leaves(gradients[1]))
 
 
@@ -230,28 +219,6 @@ def test_selected_equals_oracle(case, seed):
   np.testing.assert_allclose(logits, expected, rtol=2e-3, atol=2e-3)
 
 
-def slopes(toy, genotype, gradients, seed):
-  """Slope along a random direction: by the gradients, and by the oracle.
-
-  The second is a central difference in float64.
-  """
-  rng = np.random.default_rng(seed)
-  step = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape),
-                      (toy.params, toy.images))
-  length = 1e-7
-
-  def loss(sign):
-    params, images = jax.tree.map(
-        lambda x, d: np.asarray(x, np.float64) + sign * length * d,
-        (toy.params, toy.images), step)
-    return np.sum(toy.cotangent * oracle.supernet(
-        genotype, toy.net.place, params, images))
-
-  along = sum(np.sum(g * d) for g, d in zip(
-      jax.tree.leaves(gradients), jax.tree.leaves(step), strict=True))
-  return along, (loss(1) - loss(-1)) / (2 * length)
-
-
 @pytest.mark.parametrize("seed", [1, "double"])
 def test_gradient_equals_finite_differences(case, seed):
   """The hand-written backward pass against the plain forward pass."""
@@ -259,9 +226,10 @@ def test_gradient_equals_finite_differences(case, seed):
   genotype = (double_genotype(space) if seed == "double"
               else draw_genotype(space, seed))
   _, gradients = toy.selected(toy.params, encode(toy, genotype), toy.images)
-  for direction in range(2):
-    np.testing.assert_allclose(*slopes(toy, genotype, gradients, direction),
-                               rtol=1e-2)
+  oracle.assert_slopes(
+      lambda params, images: np.sum(toy.cotangent * oracle.supernet(
+          genotype, toy.net.place, params, images)),
+      (toy.params, toy.images), gradients)
 
 
 @pytest.mark.parametrize("name", ["whole", "short"])
@@ -283,10 +251,8 @@ def test_dense_equals_oracle(request, name):
                            weights.reshape(2, -1))
 
   np.testing.assert_allclose(logits, plain(weights), rtol=2e-3, atol=2e-3)
-  step = rng.normal(size=shape)
-  slope = np.sum(toy.cotangent * (plain(weights + 1e-7 * step)
-                                  - plain(weights - 1e-7 * step))) / 2e-7
-  np.testing.assert_allclose(np.sum(gradient * step), slope, rtol=1e-2)
+  oracle.assert_slopes(lambda weights: np.sum(toy.cotangent * plain(weights)),
+                       (weights,), (gradient,))
 
 
 def test_operations_not_chosen_have_no_gradient(short):
@@ -572,6 +538,6 @@ def test_scan_equals_loop(rule, in_place):
     g = rng.normal(size=floats[1].shape).astype(np.float32)
     ours, plain = both(tuple(floats), weights, index, source, target, g)
     (y, (g_floats, g_weights)), (z, (plain_floats, plain_weights)) = ours, plain
-    assert_close((y, g_floats), (z, plain_floats), rtol=1e-4)
+    oracle.assert_close((y, g_floats), (z, plain_floats), rtol=1e-4)
     if rule == "dense":
-      assert_close(g_weights, plain_weights, rtol=1e-4)
+      oracle.assert_close(g_weights, plain_weights, rtol=1e-4)
