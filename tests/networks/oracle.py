@@ -55,7 +55,7 @@ def random_weights(shapes, seed):
       x = rng.normal(size=shape) / np.sqrt(np.prod(shape[-4:-1]))
     elif kind in ("scale", "var"):
       x = rng.uniform(0.5, 1.5, shape)
-    elif kind in ("bias", "mean", "slope"):
+    elif kind in ("bias", "mean") or kind.startswith("slope"):
       x = 0.3 * rng.normal(size=shape)
     else:
       raise ValueError(f"unknown kind of weight {kind}")
