@@ -11,7 +11,7 @@ RUN = $(VENV)/bin/python
 # a fifth of its time on first touches of small ones. No effect elsewhere.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test test-all lint format install clean
+.PHONY: demo test test-all lint format install wheel clean
 
 demo: install
 	$(VENV)/bin/natjax transform darts --method nat --dataset digits \
@@ -33,6 +33,7 @@ lint: install
 	$(RUN) -m ruff check .
 	$(RUN) -m autopep8 --diff --exit-code $(CODE)
 	$(VENV)/bin/lint-imports
+	$(RUN) -m mypy natjax
 
 format: install
 	$(RUN) -m ruff check --fix .
@@ -49,5 +50,13 @@ $(VENV)/installed: setup.py pyproject.toml
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $@
 
+# A wheel, in an environment of its own, outside of this folder.
+wheel:
+	rm -rf dist $(VENV)-wheel
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/python -m pip install --quiet dist/natjax-*.whl
+	cd dist && ../$(VENV)-wheel/bin/natjax cost darts
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-wheel

@@ -24,7 +24,7 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=setuptools.find_packages(include=["natjax", "natjax.*"]),
-    package_data={"natjax.zoo": ["genotypes.json"]},
+    package_data={"natjax": ["py.typed"], "natjax.zoo": ["genotypes.json"]},
     python_requires=">=3.11",
     install_requires=[
         "jax>=0.10",
@@ -47,8 +47,8 @@ setuptools.setup(
         "tensorboard": TENSORBOARD,
         "benchmark": ["torch>=2.6"],
         "dev": ["pytest>=8", "pytest-xdist>=3.8", "hypothesis>=6.100",
-                "ruff>=0.6", "autopep8>=2.3",
-                "import-linter>=2.0", *PLOTS, *TENSORBOARD],
+                "ruff>=0.6", "autopep8>=2.3", "import-linter>=2.0",
+                "mypy>=1.13", *PLOTS, *TENSORBOARD],
     },
     entry_points={"console_scripts": ["natjax = natjax.cli:main"]},
 )

@@ -26,16 +26,13 @@ ones. Reading all files takes minutes; `nasbench201.to_csv` keeps the result.
 """
 
 import bz2
-import collections
-import io
 import pathlib
-import pickle
-import struct
 from typing import Any
 
 import numpy as np
 
 from natjax import errors
+from natjax.data import unpickle
 from natjax.graph import nasbench201
 
 _MAX_BYTES = 2**26  # Of one unpacked file.
@@ -47,71 +44,6 @@ _SPLITS = {
     "imagenet16-120": (("ImageNet16-120", "x-valid"),
                        ("ImageNet16-120", "x-test")),
 }
-_FORMATS = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h",
-            "i1": "b", "u8": "Q", "u4": "I", "u2": "H", "u1": "B", "b1": "?"}
-
-
-class _Dtype:
-  """Stands for numpy.dtype: its name and byte order."""
-
-  def __init__(self, name, *unused):
-    if name not in _FORMATS:
-      raise pickle.UnpicklingError(f"a NumPy value of type {name!r}")
-    self.format = _FORMATS[name]
-    self.order = "<"
-
-  def __setstate__(self, state):
-    self.order = ">" if state[1] == ">" else "<"
-
-
-class _Array:
-  """Stands for a NumPy array, which is not looked at."""
-
-  def __init__(self, *unused):
-    pass
-
-  def __setstate__(self, state):
-    pass
-
-
-def _scalar(dtype, raw):
-  if not isinstance(dtype, _Dtype):
-    raise pickle.UnpicklingError("a NumPy value without a type")
-  if isinstance(raw, str):  # How protocols below 3 carry bytes.
-    raw = raw.encode("latin1")
-  return struct.unpack(dtype.order + dtype.format, raw)[0]
-
-
-def _encode(text, encoding):
-  if encoding != "latin1":
-    raise pickle.UnpicklingError(f"text in {encoding!r}")
-  return text.encode("latin1")
-
-
-class _Unpickler(pickle.Unpickler):
-  """An unpickler that builds plain data only."""
-
-  def __init__(self, file):
-    super().__init__(file)
-    # Functions of this reading alone, whatever a file may do to them.
-    wrap = lambda function: lambda *args: function(*args)
-    multiarray = {"scalar": wrap(_scalar), "_reconstruct": wrap(_Array)}
-    self._known = {
-        ("collections", "OrderedDict"): collections.OrderedDict,
-        ("numpy", "dtype"): wrap(_Dtype),
-        ("numpy", "ndarray"): None,
-        ("_codecs", "encode"): wrap(_encode),
-        **{(f"numpy.{core}.multiarray", name): function
-           for core in ("core", "_core")
-           for name, function in multiarray.items()}}
-
-  def find_class(self, module, name):
-    if (module, name) not in self._known:
-      raise pickle.UnpicklingError(f"{module}.{name}")
-    return self._known[module, name]
-
-  def persistent_load(self, pid):
-    raise pickle.UnpicklingError("an object outside the file")
 
 
 def load(path: pathlib.Path) -> Any:
@@ -132,18 +64,14 @@ def load(path: pathlib.Path) -> Any:
     raise errors.InputError(
         f"{path}: unpacks to more than {_MAX_BYTES} bytes; {_ADVICE}")
   try:
-    return _Unpickler(io.BytesIO(data)).load()
-  except pickle.UnpicklingError as e:
+    return unpickle.load(data)
+  except unpickle.Refused as e:
     raise errors.InputError(
         f"{path}: refused, it holds more than plain data ({e}); {_ADVICE}"
     ) from e
-  # A damaged pickle fails in any way that its instructions can.
-  except (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError,
-          RecursionError, TypeError, ValueError, ImportError,
-          struct.error) as e:
+  except ValueError as e:
     raise errors.InputError(
-        f"{path}: not a pickle of plain data ({type(e).__name__});"
-        f" {_ADVICE}") from e
+        f"{path}: not a pickle of plain data ({e}); {_ADVICE}") from e
 
 
 def read(

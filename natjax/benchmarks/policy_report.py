@@ -110,9 +110,9 @@ def judge(
   reach = reachable(policy_search.transition_table(config))
   best, random = oracle(valid, reach), random_mean(test, reach)
   reports = []
-  for seed, beta in enumerate(found.unseen):
-    argmax = found.argmax[seed, beta]
-    samples = found.samples[seed][:, beta]  # [10, U]
+  for seed, beta in enumerate(map(np.asarray, found.unseen)):
+    argmax = np.asarray(found.argmax)[seed, beta]
+    samples = np.asarray(found.samples)[seed][:, beta]  # [10, U]
     first = np.argmax(valid[samples], axis=0)
     top = np.take_along_axis(samples, first[None], 0)[0]
     gain = lambda alpha, values, beta=beta: float(

@@ -42,9 +42,10 @@ import optax
 from natjax import errors
 from natjax import operations
 from natjax.benchmarks import nasbench201
-from natjax.graph import genotype as architecture_lib
+from natjax.graph import arrays as arrays_lib
 from natjax.graph import nasbench201 as cells201
 from natjax.methods import nat
+from natjax.operations import edges
 from natjax.policies import gcn
 from natjax.policies import line_graph
 from natjax.policies import sampling
@@ -162,10 +163,11 @@ def transition_table(config: SearchConfig) -> transitions.TransitionTable:
   """The guarded transitions; their one place is every edge of the benchmark."""
   candidates = cells201.CANDIDATES
   scheme = transitions.SCHEMES[config.method](candidates)
-  valid = transitions.guarded(
-      scheme, candidates, {1: cells201.places(config.dataset), 2: set()})
+  valid = transitions.valid_actions(scheme, transitions.may_become(
+      candidates, (edges.Ends(channels, channels, 1, size) for channels, size
+                   in cells201.places(config.dataset))))
   return transitions.TransitionTable(
-      scheme.actions, scheme.outcome, valid[:1],
+      scheme.actions, scheme.outcome, valid[None],
       candidates.index(operations.NULL), connectivity=False)
 
 
@@ -179,6 +181,7 @@ class _Policy(NamedTuple):
 def make_policy(config: SearchConfig, num_actions: int) -> _Policy:
   """Builds the policy of the settings."""
   count = len(cells201.CANDIDATES)
+  module: Any
   if config.policy == "default":
     module = line_graph.LineGraphPolicy(
         cells201.EDGES, count, num_actions, config.gcn_layers,
@@ -192,12 +195,12 @@ def make_policy(config: SearchConfig, num_actions: int) -> _Policy:
         lambda params, operation: module.apply(
             params, node_cell(operation), 0).reshape(-1, num_actions)[slots],
         (None, 0))
-  edges = jnp.zeros(len(cells201.EDGES), jnp.int32)
-  example = (edges,) if config.policy == "default" else (node_cell(edges), 0)
+  cell = jnp.zeros(len(cells201.EDGES), jnp.int32)
+  example = (cell,) if config.policy == "default" else (node_cell(cell), 0)
   return _Policy(lambda rng: module.init(rng, *example), apply)
 
 
-def node_cell(operation: jax.Array) -> architecture_lib.CellArrays:
+def node_cell(operation: jax.Array) -> arrays_lib.CellArrays:
   """A cell by its nodes: `CellArrays` [3, 3], missing edges null from node 0.
 
   Args:
@@ -209,7 +212,7 @@ def node_cell(operation: jax.Array) -> architecture_lib.CellArrays:
   null = cells201.CANDIDATES.index(operations.NULL)
   filled = jnp.full(_NODES * _NODES, null, jnp.int32).at[slots].set(operation)
   shape = (_NODES, _NODES)
-  return architecture_lib.CellArrays(
+  return arrays_lib.CellArrays(
       source=jnp.asarray(source.reshape(shape)),
       operation=filled.reshape(shape), concat=jnp.arange(_NODES) == _NODES - 1)
 
@@ -253,12 +256,12 @@ class Found(NamedTuple):
     entropy: f32[S, steps], the mean entropy, in nats.
   """
 
-  unseen: np.ndarray
-  argmax: np.ndarray
-  samples: np.ndarray
-  entries_read: np.ndarray
-  reward: np.ndarray
-  entropy: np.ndarray
+  unseen: jax.Array
+  argmax: jax.Array
+  samples: jax.Array
+  entries_read: jax.Array
+  reward: jax.Array
+  entropy: jax.Array
 
 
 class Search:

@@ -238,6 +238,7 @@ def run_operations(args) -> int:
 
 def _transitions(space, channels, size):
   """Per JSON key, what every operation of a space may become."""
+  from natjax.operations import edges
   from natjax.spaces import transitions
 
   if channels % 2:
@@ -245,8 +246,9 @@ def _transitions(space, channels, size):
         f"channels is {channels}; a skip at stride 2 halves them, so give an"
         " even number with --space")
   scheme = transitions.SCHEMES[space.scheme](space.candidates)
-  valid = transitions.guarded(
-      scheme, space.candidates, {s: {(channels, size)} for s in (1, 2)})
-  return {key: transitions.becomes(scheme, space.candidates, row)
-          for key, row in zip(("transitions", "transitions_stride_2"), valid,
-                              strict=True)}
+  return {key: transitions.becomes(
+      scheme, space.candidates, transitions.valid_actions(
+          scheme, transitions.may_become(
+              space.candidates,
+              [edges.Ends(channels, channels, stride, size)])))
+          for stride, key in ((1, "transitions"), (2, "transitions_stride_2"))}

@@ -91,8 +91,8 @@ def refuse_search(args) -> int:
 
 def _unshared(args, genotype, train, given):
   """A genotype's cells as blocks of their own, and how those are trained."""
-  from natjax.graph import blocks
-  from natjax.graph import skeleton
+  from natjax.graph import genotype as genotype_lib
+  from natjax.graph import records
   from natjax.methods import supervised
 
   for name in ("auxiliary", "drop_path"):
@@ -101,7 +101,7 @@ def _unshared(args, genotype, train, given):
       raise errors.InputError(
           f"{option} does not apply to cells that are not shared; leave"
           f" --train-{option} out, or --share full")
-  network = blocks.from_genotype(genotype, skeleton.Skeleton(
+  network = genotype_lib.unshared(genotype, records.Skeleton(
       train.skeleton, train.init_channels, train.cells))
   return (network._replace(name=args.architecture),
           dataclasses.replace(train, **supervised.OF_CELLS))

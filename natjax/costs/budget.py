@@ -68,17 +68,18 @@ def parse(text: str, original: int, *, option: str) -> float | None:
   if not text:
     return None
   match = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)([kmgx]?)", text.lower())
+  number, unit = match.groups() if match else ("nan", "")
   try:
-    value = float(match[1]) if match else math.nan
+    value = float(number)
   except ValueError:
     value = math.nan
   if not 0 < value < math.inf:
     raise errors.InputError(
         f"{option} is '{text}'; pass --{option} with a number above 0 such as"
         " 3e6 or 2.5M, or a multiple of the given architecture's such as 0.8x")
-  if match[2] == "x":
+  if unit == "x":
     return value * original
-  return value * _UNITS[match[2]]
+  return value * _UNITS[unit]
 
 
 def read(

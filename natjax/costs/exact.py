@@ -9,98 +9,25 @@ from collections.abc import Sequence
 
 from natjax import errors
 from natjax import operations
-from natjax.graph import blocks as blocks_lib
-from natjax.graph import genotype as architecture_lib
-from natjax.graph import skeleton as skeleton_lib
+from natjax.graph import codec
+from natjax.graph import records
+from natjax.graph import shapes as shapes_lib
 from natjax.operations import edges as edges_lib
 
 Cost = operations.Cost
 
 
-def stem(skeleton: skeleton_lib.Skeleton) -> Cost:
-  """Cost of the stem's 3x3 convolutions and BNs."""
-  c = skeleton.init_channels
-  widths = (3, 3 * c) if skeleton.kind == "cifar" else (3, c // 2, c, c)
-  total = Cost(0, 0)
-  for i, size in enumerate(skeleton_lib.stem_sizes(skeleton)):
-    weights = 9 * widths[i] * widths[i + 1]
-    total += Cost(weights + 2 * widths[i + 1], weights * size * size)
-  return total
-
-
-def preprocess(layer: skeleton_lib.Layer) -> Cost:
-  """Cost of the 1x1 convolutions that bring both inputs to C channels.
-
-  Node 0's, where a reduction cell came before, is a factorised reduce, whose
-  two halves have as many weights together.
-  """
-  weights = sum(layer.in_channels) * layer.channels
-  return Cost(weights + 2 * 2 * layer.channels, weights * layer.in_size**2)
-
-
 def edge(
-    cell: architecture_lib.Cell,
-    item: architecture_lib.Edge,
-    layer: skeleton_lib.Layer,
+    network: records.BlockNetwork, shapes: shapes_lib.Shapes, item: records.Edge
 ) -> Cost:
-  """Cost of one edge of a cell in a layer."""
-  stride = cell.stride(item, layer.reduction)
-  size = layer.in_size if stride == 2 else layer.out_size
-  return operations.get(item.operation).cost(layer.channels, size, stride)
-
-
-def head(channels: int, num_classes: int) -> Cost:
-  """Cost of the linear classifier, nothing where there are no classes."""
-  return Cost(channels * num_classes + num_classes, channels * num_classes)
-
-
-def network(
-    genotype: architecture_lib.Genotype | blocks_lib.BlockNetwork,
-    skeleton: skeleton_lib.Skeleton | blocks_lib.Frame,
-) -> Cost:
-  """Computes the cost of an architecture.
+  """Computes the cost of one edge of a block.
 
   Args:
-    genotype: the cells, or a network of blocks.
-    skeleton: what stands around the cells, or the frame of the blocks; with
-      0 classes the classifier is left out.
-
-  Returns:
-    `Cost` with integer `params` and `madds`.
-
-  Raises:
-    InputError: the skeleton cannot be built, an operation is unknown, stands
-      where its stride is not possible, or needs channels it cannot halve.
-
-  Example:
-    >>> from natjax import zoo
-    >>> network(zoo.get("darts"), skeleton_lib.Skeleton()).params
-    3349342
+    network: in which the block stands.
+    shapes: those in the block.
+    item: the edge, by the numbers of the block's nodes.
   """
-  if isinstance(genotype, blocks_lib.BlockNetwork):
-    return block_network(genotype, blocks_lib.Frame(
-        skeleton.num_classes, skeleton.image_size))
-  check_strides(genotype)
-  widths = [len(cell.concat) for cell in genotype]
-  total = stem(skeleton)
-  for layer in skeleton_lib.layers(skeleton, widths):
-    cell = genotype[int(layer.reduction)]
-    total += preprocess(layer)
-    for item in cell.edges:
-      total += edge(cell, item, layer)
-  channels = skeleton_lib.output_channels(skeleton, widths)
-  return total + head(channels, skeleton.num_classes)
-
-
-def block_edge(
-    network: blocks_lib.BlockNetwork,
-    place: blocks_lib.Place,
-    item: architecture_lib.Edge,
-) -> Cost:
-  """Cost of one edge of a block at its place."""
-  source, target = place.nodes[item.source], place.nodes[item.target]
-  ends = edges_lib.Ends(source.width, target.width, place.stride(item))
-  total = edges_lib.cost(operations.get(item.operation), ends, source.size,
+  total = edges_lib.cost(operations.get(item.operation), shapes.ends(item),
                          preactivate=network.preactivate)
   if network.norm == "bias":  # One parameter per channel where BN has two.
     half = total.norm_params // 2
@@ -109,10 +36,10 @@ def block_edge(
 
 
 def fixed_layer(
-    layer: blocks_lib.Layer, shape: blocks_lib.Shape, num_classes: int
+    layer: records.Layer, shape: shapes_lib.Shape, num_classes: int
 ) -> Cost:
   """Cost of a layer of the stem or the head that sees `shape`."""
-  out = blocks_lib.layer_shape(layer, shape, num_classes)
+  out = shapes_lib.layer_shape(layer, shape, num_classes)
   weights = {
       "conv": layer.kernel**2 * shape.width * out.width,
       "depthwise_conv": layer.kernel**2 * shape.width,
@@ -128,47 +55,43 @@ def fixed_layer(
               norm_params=norm)
 
 
-def block_network(
-    network: blocks_lib.BlockNetwork, frame: blocks_lib.Frame
-) -> Cost:
-  """Computes the cost of a network of blocks.
+def network(architecture: records.Architecture, place: records.Place) -> Cost:
+  """Computes the cost of an architecture.
 
   Args:
-    network: the architecture.
-    frame: number of classes (0: without the classifier) and image size.
+    architecture: a genotype, or a network of blocks.
+    place: what stands around the cells (`Skeleton`), or the `Frame` of the
+      blocks; with 0 classes the classifier is left out.
+
+  Returns:
+    `Cost` with integer `params` and `madds`.
+
+  Raises:
+    InputError: the skeleton cannot be built, an operation is unknown, stands
+      where its stride is not possible, or needs channels it cannot halve.
+
+  Example:
+    >>> from natjax import zoo
+    >>> network(zoo.get("darts"), records.Skeleton()).params
+    3349342
   """
-  head = network.head if frame.num_classes else network.head[:-1]
-  shape, total = blocks_lib.Shape(3, frame.image_size, 1), Cost(0, 0)
-  for layer in network.stem:
-    total += fixed_layer(layer, shape, frame.num_classes)
-    shape = blocks_lib.layer_shape(layer, shape, frame.num_classes)
-  for block, place in zip(network.blocks, blocks_lib.places(network, frame),
-                          strict=True):
+  graph = codec.expand(architecture, place)
+  total, found = Cost(0, 0), shapes_lib.of(graph, place)
+  for layer, shape in zip(graph.stem, shapes_lib.stem_shapes(graph, place),
+                          strict=False):
+    total += fixed_layer(layer, shape, place.num_classes)
+  for block, shapes in zip(graph.blocks, found, strict=True):
     for item in block.edges:
-      total += block_edge(network, place, item)
+      total += edge(graph, shapes, item)
     for node in block.nodes:
-      total += Cost(node.width * (2 * node.norm
-                                  + (node.activation == "prelu")), 0)
-    shape = place.output
-  for layer in head:
-    total += fixed_layer(layer, shape, frame.num_classes)
-    shape = blocks_lib.layer_shape(layer, shape, frame.num_classes)
+      norm = 2 * node.width * node.norm
+      total += Cost(norm + node.width * (node.activation == "prelu"), 0,
+                    norm_params=norm)
+  shape = found[-1].output
+  for layer in shapes_lib.head_layers(graph, place):
+    total += fixed_layer(layer, shape, place.num_classes)
+    shape = shapes_lib.layer_shape(layer, shape, place.num_classes)
   return total
-
-
-def check_strides(genotype: architecture_lib.Genotype) -> None:
-  """Refuses operations at strides at which they cannot stand (InputError)."""
-  for reduction, cell in enumerate(genotype):
-    for item in cell.edges:
-      operation = operations.get(item.operation)
-      stride = cell.stride(item, bool(reduction))
-      if stride not in operation.strides:
-        raise errors.InputError(
-            f"{architecture_lib.CELL_TYPES[reduction]} cell, edge"
-            f" {list(item)}: '{operation.name}' can stand at stride"
-            f" {operation.strides[0]} only, and this edge has stride {stride};"
-            " replace the operation"
-        )
 
 
 def operation_table(
@@ -182,7 +105,7 @@ def operation_table(
 
   Args:
     channels: C of input and output.
-    size: side of the square input image.
+    size: side of the square input image, in pixels.
     names: of the operations; None is all.
 
   Example:

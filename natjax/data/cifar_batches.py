@@ -8,17 +8,14 @@ stand-ins also spare us what numpy's own reader deprecates in pickles that
 Python 2 wrote.)
 """
 
-import codecs
 import pathlib
-import pickle
-import re
 from typing import Any
-from typing import BinaryIO
 
 import numpy as np
 
 from natjax import errors
 from natjax.data import dataset
+from natjax.data import unpickle
 
 _FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
 _TRAIN = {
@@ -73,75 +70,19 @@ def load_pickle(path: pathlib.Path) -> dict[str, Any]:
     InputError: the pickle asks for anything else, of which nothing is run, is
       damaged, or holds no dictionary.
   """
-  with path.open("rb") as file:
-    try:
-      content = _ArrayUnpickler(file, path).load()
-      return {_text(key): _plain(value) for key, value in content.items()}
-    except errors.InputError:
-      raise
-    # A damaged pickle may raise anything, as the pickle module documents.
-    except Exception as error:
-      reason = " ".join(str(error).split()) or type(error).__name__
-      raise errors.InputError(
-        f"{path} is no readable CIFAR batch ({reason}); download and unpack "
-        "the archive again"
-      ) from error
-
-
-class _Dtype:
-  """Stands in for numpy.dtype, of plain numbers only."""
-
-  def __init__(self, code: str | bytes, *_: Any):
-    self._code = _text(code)
-    self._order = "|"
-
-  def __setstate__(self, state: tuple[Any, ...]):
-    self._order = _text(state[1])
-
-  def to_numpy(self) -> np.dtype:
-    if not re.fullmatch("[iufb][1248]", self._code):
-      raise ValueError(f"an array of type {self._code!r}")
-    return np.dtype(self._order + self._code)
-
-
-class _Array:
-  """Stands in for numpy.ndarray and for the function that recreates one."""
-
-  def __init__(self, *_: Any):
-    self.value = np.zeros(0)
-
-  def __setstate__(self, state: tuple[Any, ...]):
-    _, shape, dtype, fortran_order, data = state
-    flat = np.frombuffer(data, dtype.to_numpy())
-    self.value = flat.reshape(shape, order="F" if fortran_order else "C")
-
-
-_ALLOWED = {
-  ("numpy", "dtype"): _Dtype,
-  ("numpy", "ndarray"): _Array,
-  ("numpy.core.multiarray", "_reconstruct"): _Array,
-  ("numpy._core.multiarray", "_reconstruct"): _Array,
-  # How Python 3 writes bytes into a pickle that Python 2 can read.
-  ("_codecs", "encode"): codecs.encode,
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-  """Unpickles numbers, text, containers and arrays; refuses the rest."""
-
-  def __init__(self, file: BinaryIO, path: pathlib.Path):
-    # Python 2 wrote the authors' files, and its text is bytes to us.
-    super().__init__(file, encoding="bytes")
-    self._path = path
-
-  def find_class(self, module: str, name: str) -> Any:
-    if (module, name) not in _ALLOWED:
-      raise errors.InputError(
-        f"{self._path} refused: the pickle asks for {module}.{name}, and a "
-        "CIFAR batch holds only numbers, text and arrays; nothing was run: "
-        "download the archive again from its authors"
-      )
-    return _ALLOWED[module, name]
+  try:
+    content = unpickle.load(path.read_bytes(), encoding="bytes")
+    return {unpickle.text(key): value.value if isinstance(
+        value, unpickle.Array) else value for key, value in content.items()}
+  except unpickle.Refused as error:
+    raise errors.InputError(
+        f"{path} refused: the pickle asks for {error}, and a CIFAR batch holds"
+        " only numbers, text and arrays; nothing was run: download the archive"
+        " again from its authors") from error
+  except (ValueError, AttributeError) as error:
+    raise errors.InputError(
+        f"{path} is no readable CIFAR batch ({error}); download and unpack the"
+        " archive again") from error
 
 
 def _read_batches(
@@ -181,14 +122,4 @@ def _read_names(name: str, folder: pathlib.Path) -> tuple[str, ...]:
     raise errors.InputError(
       f"{path} lacks the list {_NAMES[name]}; unpack the archive again"
     )
-  return tuple(_text(n) for n in names)
-
-
-def _plain(value: Any) -> Any:
-  """Returns the array of a stand-in, and other values as they are."""
-  return value.value if isinstance(value, _Array) else value
-
-
-def _text(value: str | bytes) -> str:
-  """Returns text, which Python 2 pickled as bytes."""
-  return value.decode("latin1") if isinstance(value, bytes) else str(value)
+  return tuple(unpickle.text(n) for n in names)

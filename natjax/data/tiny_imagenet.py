@@ -124,7 +124,7 @@ def _read_images(paths: Sequence[pathlib.Path], image_size: int) -> np.ndarray:
   def read_chunk(start):
     for i in range(start, min(start + _CHUNK, len(paths))):
       image = Image.fromarray(image_folder.read_image(paths[i]))
-      images[i] = dataset.resize_image(image, image_size)
+      images[i] = np.asarray(dataset.resize_image(image, image_size))
 
   # Pillow decodes without Python's lock.
   with futures.ThreadPoolExecutor(os.cpu_count()) as pool:

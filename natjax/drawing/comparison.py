@@ -3,9 +3,8 @@
 from typing import NamedTuple
 
 from natjax import errors
-from natjax.graph import blocks
 from natjax.graph import codec
-from natjax.graph import genotype as architecture
+from natjax.graph import records
 
 
 class Change(NamedTuple):
@@ -28,7 +27,7 @@ class Change(NamedTuple):
 
 
 def changes(
-    genotype: codec.Architecture, other: codec.Architecture
+    genotype: records.Architecture, other: records.Architecture
 ) -> list[Change]:
   """Lists the edges of `genotype` that have another operation in `other`.
 
@@ -47,7 +46,7 @@ def changes(
     InputError: the graphs differ, or one of the two is not well formed.
   """
   found = []
-  for name, first, second in paired(genotype, other):
+  for name, first, second in codec.paired(genotype, other):
     if wiring(first) != wiring(second):
       raise errors.InputError(
           f"the {name} cells differ in more than operations (sources, number"
@@ -62,33 +61,6 @@ def changes(
   return found
 
 
-def paired(
-    first: codec.Architecture, second: codec.Architecture
-) -> list[tuple[str, architecture.Cell, architecture.Cell]]:
-  """The cells of two architectures, with their names.
-
-  Blocks that are alike in both networks, but for their widths, are one.
-
-  Raises:
-    InputError: one of the two is not well formed, or they are not alike.
-  """
-  kinds = {isinstance(a, blocks.BlockNetwork) for a in (first, second)}
-  if kinds == {False}:
-    pair = [architecture.check(g, inputs_per_node=None)
-            for g in (first, second)]
-    return list(zip(architecture.CELL_TYPES, *pair, strict=True))
-  if len(kinds) > 1 or len(first.blocks) != len(second.blocks):
-    raise errors.InputError(
-        "one is a genotype and the other a network of blocks, or their numbers"
-        " of blocks differ; give two architectures of the same graph")
-  first, second = blocks.check(first), blocks.check(second)
-  alike: dict[tuple, list[int]] = {}
-  for i, (a, b) in enumerate(zip(first.blocks, second.blocks, strict=True)):
-    alike.setdefault((a.topology, b.topology), []).append(i)
-  return [(blocks.numbers(group), first.blocks[group[0]].cell,
-           second.blocks[group[0]].cell) for group in alike.values()]
-
-
-def wiring(cell: architecture.Cell) -> tuple:
+def wiring(cell: records.Cell) -> tuple:
   """What a transformation keeps: sources and targets, concatenated nodes."""
   return [e[1:] for e in cell.edges], sorted(cell.concat)

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping
 import math
 import os
+from typing import Any
 
 from natjax import errors
 from natjax.drawing import files
 
 
 def learning_curves(
-    rows: Iterable[Mapping[str, object]], path: str | os.PathLike[str]
+    rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]
 ) -> None:
   """Draws metrics over epochs to a `.svg` or `.png` file.
 
@@ -51,10 +52,10 @@ def learning_curves(
 
 
 def _curves(
-    rows: Iterable[Mapping[str, object]],
+    rows: Iterable[Mapping[str, Any]],
 ) -> dict[tuple[str, str], dict[str, dict[int, float]]]:
   """Points by panel (phase, kind of metric), line and epoch."""
-  panels = {}
+  panels: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
   for row in rows:
     if row.get("phase") is None or row.get("epoch") is None:
       continue

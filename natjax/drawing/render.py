@@ -8,12 +8,12 @@ from xml.sax import saxutils
 from natjax.drawing import files
 from natjax.drawing import scene
 from natjax.drawing import shapes
-from natjax.graph import codec
+from natjax.graph import records
 
 
 def draw(
-    genotype: codec.Architecture,
-    other: codec.Architecture | None = None,
+    genotype: records.Architecture,
+    other: records.Architecture | None = None,
     *,
     title: str | None = None,
     titles: tuple[str, str] = ("original", "transformed"),
@@ -37,8 +37,8 @@ def draw(
 
 def save(
     path: str | os.PathLike[str],
-    genotype: codec.Architecture,
-    other: codec.Architecture | None = None,
+    genotype: records.Architecture,
+    other: records.Architecture | None = None,
     *,
     title: str | None = None,
     titles: tuple[str, str] = ("original", "transformed"),

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from natjax import operations
 from natjax.drawing import comparison
-from natjax.drawing import layout
+from natjax.drawing import positions
 from natjax.drawing import shapes
 from natjax.graph import codec
-from natjax.graph import genotype as architecture
+from natjax.graph import records
 
 _ARROW = 7
 _PAD = 16
@@ -40,8 +40,8 @@ _STYLES = {
 
 
 def compose(
-    genotype: codec.Architecture,
-    other: codec.Architecture | None,
+    genotype: records.Architecture,
+    other: records.Architecture | None,
     title: str | None,
     titles: tuple[str, str],
 ) -> shapes.Scene:
@@ -57,8 +57,8 @@ def compose(
       _legend_width(legend),
   )
   width = (inner + _PAD) / count - _PAD
-  primitives = []
-  y = _PAD
+  primitives: list[shapes.Primitive] = []
+  y: float = _PAD
   if title:
     primitives.append(
         shapes.Text("title", _PAD, y + 10, title, 17, anchor="start", bold=True)
@@ -81,9 +81,9 @@ class _Panel(NamedTuple):
   """One cell of one architecture, ready to be drawn."""
 
   heading: str
-  cell: architecture.Cell
+  cell: records.Cell
   styles: tuple[_Style, ...]  # Per edge.
-  placed: layout.Layout
+  placed: positions.Positions
 
   @property
   def width(self) -> float:
@@ -96,18 +96,18 @@ class _Panel(NamedTuple):
 
 
 def _panels(
-    genotype: codec.Architecture,
-    other: codec.Architecture | None,
+    genotype: records.Architecture,
+    other: records.Architecture | None,
     titles: tuple[str, str],
 ) -> tuple[list[list[_Panel]], list[tuple[_Style | None, str]]]:
   """The panels, row by row, and the entries of the legend."""
   if other is None:
     panels = [
-        _Panel(_heading(name), a, _styles(a, a), layout.lay_out(a, a))
-        for name, a, _ in comparison.paired(genotype, genotype)
+        _Panel(_heading(name), a, _styles(a, a), positions.lay_out(a, a))
+        for name, a, _ in codec.paired(genotype, genotype)
     ]
     return [panels[i:i + 2] for i in range(0, len(panels), 2)], []
-  pairs = comparison.paired(genotype, other)
+  pairs = codec.paired(genotype, other)
   comparable = all(
       comparison.wiring(a) == comparison.wiring(b) for _, a, b in pairs)
   rows = []
@@ -118,7 +118,7 @@ def _panels(
             f"{name}, {_heading(heading)}", cell,
             _styles(first if comparable else cell, cell),
             # One layout for both, so that the eye finds the same edge.
-            layout.lay_out(*pair) if comparable else layout.lay_out(cell, cell),
+            positions.lay_out(*(pair if comparable else (cell, cell))),
         )
         for name, cell in zip(titles, pair, strict=True)
     ])
@@ -144,7 +144,7 @@ def _counts(rows: list[list[_Panel]]) -> list[tuple[_Style | None, str]]:
 
 
 def _styles(
-    before: architecture.Cell, after: architecture.Cell
+    before: records.Cell, after: records.Cell
 ) -> tuple[_Style, ...]:
   return tuple(
       _STYLES[_kind(a.operation, b.operation)]
@@ -190,7 +190,7 @@ def _panel(
   dy = y + _HEADING + (height - _HEADING - placed.height - _PAD / 2) / 2
   at = [b._replace(x=b.x + dx, y=b.y + dy) for b in placed.slots]
   paths = [tuple((px + dx, py + dy) for px, py in p) for p in placed.paths]
-  drawn = [
+  drawn: list[shapes.Primitive] = [
       shapes.Box("panel", x, y, width, height, 8, "#ffffff", "#d8dee4"),
       shapes.Text("heading", x + _PAD, y + 18, panel.heading, 13, _MUTED,
                   "start", True),
@@ -205,7 +205,7 @@ def _panel(
   ):
     slot = at[placed.labels[i]]
     drawn += _label(edge.operation, slot, style)
-  for i in range(cell.num_nodes + architecture.NUM_INPUTS + 1):
+  for i in range(cell.num_nodes + records.NUM_INPUTS + 1):
     drawn += _node(i, cell.num_nodes, at[i])
   return drawn
 
@@ -228,10 +228,10 @@ def _label(
 def _node(i: int, num_nodes: int, box: shapes.Box) -> list[shapes.Primitive]:
   """Node `i`: an input, an intermediate node, or the output."""
   middle = (box.x + box.width / 2, box.y + box.height / 2)
-  intermediate = 0 <= i - architecture.NUM_INPUTS < num_nodes
+  intermediate = 0 <= i - records.NUM_INPUTS < num_nodes
   if intermediate:
     fill, stroke = "#e8edf3", "#6b7f95"
-    text = shapes.Text("node", *middle, str(i - architecture.NUM_INPUTS), 12)
+    text = shapes.Text("node", *middle, str(i - records.NUM_INPUTS), 12)
   else:
     fill, stroke = "#e6f2e6", "#6a976a"
     subscript = {0: "k-2", 1: "k-1"}.get(i, "k")

@@ -9,15 +9,17 @@ The JSON form is
                "edges": [[operation, from, to], ...], "concat": [3],
                "repeat": 2}, ...]}
 where fields that have their default may be left out, and `concat` is the last
-node if left out. Fields are those of `blocks.Node`, `blocks.Block` and
-`blocks.Layer`; `norm_epsilon` is written only where it is not its default.
+node if left out. Fields are those of `records.Node`, `records.Block` and
+`records.Layer`; of the skeleton's, `norm_epsilon` and `early` are written only
+where they are not their defaults.
 """
 
+import json
 from typing import Any
 
 from natjax import errors
 from natjax.graph import blocks as blocks_lib
-from natjax.graph import genotype as architecture_lib
+from natjax.graph import parsing
 
 
 def _plain(record):
@@ -43,10 +45,15 @@ def to_dict(network: blocks_lib.BlockNetwork) -> dict[str, Any]:
       "stem": [_plain(layer) for layer in network.stem],
       "head": [_plain(layer) for layer in network.head],
       "preactivate": network.preactivate, "norm": network.norm}
-  if "norm_epsilon" in _plain(network):
-    skeleton["norm_epsilon"] = network.norm_epsilon
+  skeleton |= {name: value for name, value in _plain(network).items()
+               if name in ("norm_epsilon", "early")}
   return {"format": 1, "kind": "network", "name": network.name,
           "skeleton": skeleton, "blocks": blocks}
+
+
+def to_line(network: blocks_lib.BlockNetwork) -> str:
+  """One line with the blocks, for error messages."""
+  return json.dumps(to_dict(network)["blocks"], separators=(",", ":"))
 
 
 def from_dict(data: Any, *, where: str = "network") -> blocks_lib.BlockNetwork:
@@ -62,7 +69,8 @@ def from_dict(data: Any, *, where: str = "network") -> blocks_lib.BlockNetwork:
   data = _object(data, where, ("format", "kind", "name", "skeleton", "blocks"),
                  ("skeleton", "blocks"))
   skeleton = _object(data["skeleton"], f"{where}, skeleton",
-                     ("stem", "head", "preactivate", "norm", "norm_epsilon"),
+                     ("stem", "head", "preactivate", "norm", "norm_epsilon",
+                      "early"),
                      ("stem", "head"))
   layers = {
       part: tuple(_record(blocks_lib.Layer, item, f"{where}, {part} layer {i}")
@@ -75,16 +83,16 @@ def from_dict(data: Any, *, where: str = "network") -> blocks_lib.BlockNetwork:
     item = _object(item, name, ("nodes", "edges", "concat", "repeat"),
                    ("nodes", "edges"))
     repeat, edges = item.get("repeat", 1), _list(item["edges"], name)
-    if not architecture_lib.is_count(repeat) or not 1 <= repeat <= 1000:
+    if not parsing.is_count(repeat) or not 1 <= repeat <= 1000:
       raise errors.InputError(
           f"{name}: repeat is {repeat!r} and must be a whole number from 1 to"
           " 1000; correct it")
-    if not all(architecture_lib.is_edge(edge) for edge in edges):
+    if not all(parsing.is_edge(edge) for edge in edges):
       raise errors.InputError(
           f"{name}: 'edges' must be a list of [operation, from, to] with a"
           " text and two whole numbers")
     concat = _list(item.get("concat", []), name)
-    if not all(map(architecture_lib.is_count, concat)):
+    if not all(map(parsing.is_count, concat)):
       raise errors.InputError(
           f"{name}: 'concat' must be a list of node numbers, given {concat!r}")
     nodes = tuple(
@@ -95,10 +103,14 @@ def from_dict(data: Any, *, where: str = "network") -> blocks_lib.BlockNetwork:
   network = blocks_lib.BlockNetwork(
       str(data.get("name", "network")), layers["stem"], tuple(blocks),
       layers["head"], skeleton.get("preactivate", False),
-      skeleton.get("norm", "batch"), skeleton.get("norm_epsilon", 1e-5))
+      skeleton.get("norm", "batch"), skeleton.get("norm_epsilon", 1e-5),
+      skeleton.get("early", -1))
   if not isinstance(network.preactivate, bool):
     raise errors.InputError(
         f"{where}: preactivate is {network.preactivate!r}; give true or false")
+  if not parsing.is_count(network.early):
+    raise errors.InputError(
+        f"{where}: early is {network.early!r}; give the number of a layer")
   return blocks_lib.check(network, where=where)
 
 
@@ -126,7 +138,7 @@ def _record(record, value, where):
                   [f for f in fields if f not in record._field_defaults])
   for name, item in value.items():
     wanted = record.__annotations__[name]
-    if wanted is float and architecture_lib.is_count(item):
+    if wanted is float and parsing.is_count(item):
       item = float(item)
     if type(item) is not wanted:
       raise errors.InputError(

@@ -1,16 +1,7 @@
-"""Networks of unlike blocks: hand-crafted networks, and cells not shared.
-
-A block is a small graph like a cell: nodes 0 and 1 are the outputs of the two
-blocks before it, every later node sums its incoming edges, and the output
-concatenates the nodes of `concat`. Beyond a cell, every node has its own width
-and stride, and may be normalised, activated and shuffled after its sum; an edge
-brings its source to the shape of its target (`operations.edges`). A network is
-a stem, blocks in order, and a head. Both inputs of the first block are the
-stem's output.
-
-The JSON form is described in `block_json`.
+"""Networks written as blocks: their checks, and changes that keep the graph.
 
 Example, a network with one residual block, three times:
+  >>> from natjax.graph import shapes
   >>> block = Block(
   ...     nodes=(Node(16, activation="relu"), Node(16, activation="relu")),
   ...     edges=(Edge("conv_3x3", 1, 2), Edge("conv_3x3", 2, 3),
@@ -18,220 +9,83 @@ Example, a network with one residual block, three times:
   >>> network = check(BlockNetwork(
   ...     "mine", stem=(Layer("conv", 16, kernel=3, activation="relu"),),
   ...     blocks=(block,) * 3, head=CLASSIFIER))
-  >>> [shape.width for shape in places(network, Frame())[0].nodes]
+  >>> [shape.width for shape in shapes.of(network, Frame())[0].nodes]
   [16, 16, 16, 16]
 """
 
 from collections.abc import Sequence
 from typing import Any
-from typing import NamedTuple
 
 from natjax import errors
 from natjax import operations
-from natjax.graph import genotype as architecture_lib
-from natjax.graph import skeleton as skeleton_lib
+from natjax.graph import records
+from natjax.graph import shapes as shapes_lib
 from natjax.operations import edges as edges_lib
-from natjax.operations import primitives
 
-Edge = architecture_lib.Edge
-NUM_INPUTS = architecture_lib.NUM_INPUTS
-ACTIVATIONS = ("none", "relu", "relu6", "prelu")
-NORMS = ("batch", "bias")
-LAYER_KINDS = ("conv", "depthwise_conv", "max_pool", "avg_pool", "norm",
-               "global_pool", "global_depthwise", "flatten", "linear",
-               "dropout")
+CLASSIFIER = records.CLASSIFIER
+NUM_INPUTS = records.NUM_INPUTS
+
+Block = records.Block
+BlockNetwork = records.BlockNetwork
+Cell = records.Cell
+Edge = records.Edge
+Frame = records.Frame
+Layer = records.Layer
+Node = records.Node
+
+SHARES = ("cell", "full")
 
 
-class Node(NamedTuple):
-  """A node of a block.
+def canonical(cell: Cell) -> Cell:
+  """A cell with canonical operation names."""
+  return cell._replace(edges=tuple(
+      e._replace(operation=operations.canonical(e.operation))
+      for e in cell.edges))
 
-  Attributes:
-    width: channels.
-    stride: how many times smaller than the block's input (node 1) its image
-      is, along each side.
-    activation: after the sum: "none", "relu", "relu6" or "prelu".
-    norm: whether a BN stands between the sum and the activation.
-    shuffle: groups of a channel shuffle after the activation; 0 is none.
-    fixed: whether its edges are left alone by a transformation.
+
+def check_cell(cell: Cell, *, where: str = "cell") -> Cell:
+  """Returns `cell` if it is well formed.
+
+  Args:
+    cell: the cell to check.
+    where: how the error names the cell.
+
+  Raises:
+    InputError: an unknown operation, an edge that does not come from an
+      earlier node, edges out of order, a node without inputs, or an empty or
+      unknown `concat`.
   """
-
-  width: int
-  stride: int = 1
-  activation: str = "none"
-  norm: bool = False
-  shuffle: int = 0
-  fixed: bool = False
-
-
-class Block(NamedTuple):
-  """A block.
-
-  Attributes:
-    nodes: nodes 2, 3, ..., in order.
-    edges: in order of `target`.
-    concat: nodes that the output concatenates; empty is the last node alone.
-  """
-
-  nodes: tuple[Node, ...]
-  edges: tuple[Edge, ...]
-  concat: tuple[int, ...] = ()
-
-  @property
-  def outputs(self) -> tuple[int, ...]:
-    """The nodes that the output concatenates."""
-    return self.concat or (len(self.nodes) + NUM_INPUTS - 1,)
-
-  @property
-  def cell(self) -> architecture_lib.Cell:
-    """The graph alone."""
-    return architecture_lib.Cell(self.edges, self.outputs)
-
-  def node(self, index: int) -> Node:
-    """Node number `index`, of 2 or more."""
-    return self.nodes[index - NUM_INPUTS]
-
-  @property
-  def topology(self) -> Any:
-    """What blocks have in common that are transformed alike: all but widths."""
-    return (self.edges, self.outputs,
-            tuple(node._replace(width=0) for node in self.nodes))
-
-
-class Layer(NamedTuple):
-  """A layer before or after the blocks, which no transformation changes.
-
-  Attributes:
-    kind: one of `LAYER_KINDS`. "global_pool" is the mean over the image,
-      "global_depthwise" a depthwise convolution over all of it.
-    width: channels of "conv", features of "linear"; 0 of the last "linear" is
-      the number of classes.
-    kernel: of "conv", "depthwise_conv" and pooling.
-    stride: likewise.
-    norm: whether a BN follows; without one there is a bias.
-    activation: after all that.
-    rate: of "dropout".
-  """
-
-  kind: str
-  width: int = 0
-  kernel: int = 1
-  stride: int = 1
-  norm: bool = True
-  activation: str = "none"
-  rate: float = 0.0
-
-
-CLASSIFIER = (Layer("global_pool"), Layer("linear", norm=False))
-
-
-class BlockNetwork(NamedTuple):
-  """A network of unlike blocks.
-
-  Attributes:
-    name: what errors and pictures call it.
-    stem: layers before the blocks.
-    blocks: one by one, also where they are alike.
-    head: layers after the blocks; the last is the classifier.
-    preactivate: whether operations begin with a ReLU, as in cells; if not, the
-      nodes activate.
-    norm: what follows a convolution: "batch" (BN), or "bias" (a bias alone).
-    norm_epsilon: what every BN adds to the variance.
-  """
-
-  name: str
-  stem: tuple[Layer, ...]
-  blocks: tuple[Block, ...]
-  head: tuple[Layer, ...] = CLASSIFIER
-  preactivate: bool = False
-  norm: str = "batch"
-  norm_epsilon: float = 1e-5
-
-  @property
-  def kind(self) -> str:
-    """What is written: a network of "blocks", with its own stem and head."""
-    return "blocks"
-
-  @property
-  def num_inputs_per_node(self) -> int:
-    """Edges into the node that has most."""
-    return max(len(block.cell.incoming(n)) for block in self.blocks
-               for n in range(NUM_INPUTS, NUM_INPUTS + len(block.nodes)))
-
-
-class Frame(NamedTuple):
-  """What a network of blocks needs to know of the data.
-
-  Attributes:
-    num_classes: of the classifier; 0 leaves the classifier out.
-    image_size: side of the square input images, in pixels.
-  """
-
-  num_classes: int = 10
-  image_size: int = 32
-
-
-class Shape(NamedTuple):
-  """Shape of a node's images: channels, side in pixels, strides so far."""
-
-  width: int
-  size: int
-  stride: int
-
-
-class Place(NamedTuple):
-  """A block's place in a network.
-
-  Attributes:
-    nodes: `Shape` of every node, the two inputs first.
-    output: of the block's output.
-  """
-
-  nodes: tuple[Shape, ...]
-  output: Shape
-
-  def stride(self, edge: Edge) -> int:
-    """How many times smaller an edge's target is than its source."""
-    return self.nodes[edge.target].stride // self.nodes[edge.source].stride
-
-
-def layer_shape(layer: Layer, shape: Shape, num_classes: int) -> Shape:
-  """The shape after a layer outside the blocks."""
-  if layer.kind in ("conv", "depthwise_conv", "max_pool", "avg_pool"):
-    width = layer.width if layer.kind == "conv" else shape.width
-    return Shape(width, primitives.output_size(shape.size, layer.stride),
-                 shape.stride * layer.stride)
-  if layer.kind in ("global_pool", "global_depthwise"):
-    return Shape(shape.width, 1, 1)
-  if layer.kind == "flatten":
-    return Shape(shape.width * shape.size**2, 1, 1)
-  if layer.kind == "linear":
-    return Shape(layer.width or num_classes, 1, 1)
-  return shape
-
-
-def stem_shape(network: BlockNetwork, frame: Frame) -> Shape:
-  """The shape that the first block sees."""
-  shape = Shape(3, frame.image_size, 1)
-  for layer in network.stem:
-    shape = layer_shape(layer, shape, 0)
-  return shape
-
-
-def places(network: BlockNetwork, frame: Frame) -> tuple[Place, ...]:
-  """Computes where every block stands."""
-  inputs = (stem_shape(network, frame),) * 2
-  result = []
-  for block in network.blocks:
-    nodes = [*inputs]
-    for node in block.nodes:
-      nodes.append(Shape(
-          node.width, primitives.output_size(inputs[1].size, node.stride),
-          inputs[1].stride * node.stride))
-    last = nodes[block.outputs[0]]
-    output = last._replace(width=sum(nodes[n].width for n in block.outputs))
-    result.append(Place(tuple(nodes), output))
-    inputs = (inputs[1], output)
-  return tuple(result)
+  if not cell.edges:
+    raise errors.InputError(
+        f"{where}: no edges given; list at least one [operation, from, to]")
+  for edge in cell.edges:
+    operations.get(edge.operation, where=where)
+    if edge.target < NUM_INPUTS or not 0 <= edge.source < edge.target:
+      raise errors.InputError(
+          f"{where}: edge {list(edge)} must come from an earlier node than its"
+          f" target, lest there be a cycle, and the target must be {NUM_INPUTS}"
+          " or more (nodes 0 and 1 are the cell's inputs); renumber its nodes")
+  targets = [edge.target for edge in cell.edges]
+  if targets != sorted(targets):
+    raise errors.InputError(
+        f"{where}: edges must stand in order of their target node, but the"
+        f" targets are {targets}; sort them")
+  nodes = range(NUM_INPUTS, NUM_INPUTS + cell.num_nodes)
+  for node in nodes:
+    if node not in targets:
+      raise errors.InputError(
+          f"{where}: node {node} has no inputs, so that nothing reaches it, and"
+          " needs at least one; add an edge (`null` carries nothing)")
+  if not cell.concat:
+    raise errors.InputError(
+        f"{where}: concat is empty; list the nodes of {list(nodes)} that the"
+        " output concatenates")
+  unknown = [node for node in cell.concat if node not in nodes]
+  if unknown or len(set(cell.concat)) != len(cell.concat):
+    raise errors.InputError(
+        f"{where}: concat {list(cell.concat)} must list different nodes of"
+        f" {list(nodes)}; correct it")
+  return cell
 
 
 def check(
@@ -242,7 +96,7 @@ def check(
   Raises:
     InputError: no blocks, an unknown activation, norm or layer, a width or
       stride below one, an epsilon outside (0, 1), a graph that
-      `architecture.check_cell` refuses, an edge into a larger image, or an
+      `check_cell` refuses, an edge into a larger image, or an
       operation that cannot stand at its stride.
   """
   where = where or str(network.name)
@@ -260,7 +114,7 @@ def check(
     raise errors.InputError(
         f"{where}: the head must end with the classifier, a linear layer"
         " without width; use blocks.CLASSIFIER")
-  _check_choice(where, "norm", network.norm, NORMS)
+  _check_choice(where, "norm", network.norm, records.NORMS)
   epsilon = network.norm_epsilon
   if type(epsilon) is not float or not 0 < epsilon < 1:
     raise errors.InputError(
@@ -270,18 +124,27 @@ def check(
     for i, layer in enumerate(getattr(network, part)):
       _check_layer(f"{where}, {part} layer {i}", layer,
                    last=part == "head" and i + 1 == len(network.head))
-  blocks = []
-  for i, block in enumerate(network.blocks):
-    _check_block(f"{where}, block {i}", block)
-    blocks.append(block._replace(edges=tuple(
-        e._replace(operation=operations.canonical(e.operation))
-        for e in block.edges)))
+  if not -1 <= network.early < len(network.stem):
+    raise errors.InputError(
+        f"{where}: early is {network.early} and must be the number of one of"
+        f" the stem's {len(network.stem)} layers, or -1 for the last")
+  blocks, names = [], [f"{where}, block {i}" for i in range(
+      len(network.blocks))]
+  if network.prefix:  # As the genotype has it.
+    names = [f"{'reduce' if b.nodes[-1].stride > 1 else 'normal'} cell"
+             for b in network.blocks]
+  for name, block in zip(names, network.blocks, strict=True):
+    _check_block(name, block)
+    blocks.append(block._replace(edges=canonical(block.cell).edges))
   network = network._replace(blocks=tuple(blocks))
   # Shapes do not depend on the image's side, but for their sizes.
-  for i, (block, place) in enumerate(zip(
-      network.blocks, places(network, Frame()), strict=True)):
+  for name, block, shapes in zip(
+      names, network.blocks, shapes_lib.of(network, Frame()), strict=True):
     for edge in block.edges:
-      _check_edge(f"{where}, block {i}", edge, place)
+      shown = edge if edge.target < NUM_INPUTS + network.prefix else (
+          edge._replace(source=edge.source - network.prefix,
+                        target=edge.target - network.prefix))
+      _check_edge(f"{name}, edge {list(shown)}", edge, shapes)
   return network
 
 
@@ -304,8 +167,8 @@ def _check_choice(where, name, value, allowed):
 
 def _check_layer(where, layer, *, last):
   _check_types(where, layer)
-  _check_choice(where, "kind", layer.kind, LAYER_KINDS)
-  _check_choice(where, "activation", layer.activation, ACTIVATIONS)
+  _check_choice(where, "kind", layer.kind, records.LAYER_KINDS)
+  _check_choice(where, "activation", layer.activation, records.ACTIVATIONS)
   if layer.kernel < 1 or layer.stride < 1:
     raise errors.InputError(
         f"{where}: kernel {layer.kernel} and stride {layer.stride} must be at"
@@ -324,7 +187,7 @@ def _check_block(where, block):
   if not block.nodes or not block.edges:
     raise errors.InputError(
         f"{where}: needs nodes and edges; list at least one of each")
-  architecture_lib.check_cell(block.cell, where=where)
+  check_cell(block.cell, where=where)
   last = len(block.nodes) + NUM_INPUTS - 1
   if max(edge.target for edge in block.edges) != last:
     raise errors.InputError(
@@ -334,15 +197,15 @@ def _check_block(where, block):
   for i, node in enumerate(block.nodes):
     name = f"{where}, node {i + NUM_INPUTS}"
     _check_types(name, node)
-    _check_choice(name, "activation", node.activation, ACTIVATIONS)
+    _check_choice(name, "activation", node.activation, records.ACTIVATIONS)
     if node.width < 1 or node.stride < 1:
       raise errors.InputError(
           f"{name}: width {node.width} and stride {node.stride} must be at"
           " least 1; correct them")
-    if node.shuffle and node.width % node.shuffle:
+    if node.shuffle < 0 or (node.shuffle and node.width % node.shuffle):
       raise errors.InputError(
           f"{name}: {node.width} channels cannot be shuffled in"
-          f" {node.shuffle} groups; give a multiple")
+          f" {node.shuffle} groups; give a divisor, or 0 for none")
   strides = {block.node(n).stride for n in block.outputs}
   if len(strides) > 1:
     raise errors.InputError(
@@ -350,30 +213,23 @@ def _check_block(where, block):
         f" {sorted(strides)}; they must be equal")
 
 
-def _check_edge(where, edge, place):
-  source, target = (place.nodes[n] for n in (edge.source, edge.target))
+def _check_edge(where, edge, shapes):
+  source, target = (shapes.nodes[n] for n in (edge.source, edge.target))
   if target.stride % source.stride:
     raise errors.InputError(
-        f"{where}: edge {list(edge)} goes from stride {source.stride} to"
-        f" stride {target.stride}; images can only be made smaller, by whole"
-        " factors (a node's stride counts from its block's input)")
-  operation = operations.get(edge.operation, where=where)
-  if not can_stand(operation, place.stride(edge)):
+        f"{where}: goes from stride {source.stride} to stride {target.stride};"
+        " images can only be made smaller, by whole factors (a node's stride"
+        " counts from its block's input)")
+  operation, ends = operations.get(edge.operation), shapes.ends(edge)
+  if not edges_lib.can_stand(operation, ends):
     raise errors.InputError(
-        f"{where}: edge {list(edge)} has stride {place.stride(edge)}, and"
-        f" '{operation.name}' can stand at {list(operation.strides)}; replace"
-        " it")
+        f"{where}: '{operation.name}' can stand at stride"
+        f" {' or '.join(map(str, operation.strides))} only, and this edge has"
+        f" stride {ends.stride}; replace the operation")
   try:
-    edges_lib.cost(operation, edges_lib.Ends(
-        source.width, target.width, place.stride(edge)), source.size)
+    edges_lib.cost(operation, ends)
   except errors.InputError as e:
-    raise errors.InputError(f"{where}: edge {list(edge)}: {e}") from e
-
-
-def can_stand(operation: operations.Operation, stride: int) -> bool:
-  """Whether an operation can stand on an edge of a stride."""
-  return stride in operation.strides or operation.name in (
-      operations.NULL, operations.SKIP)
+    raise errors.InputError(f"{where}: {e}") from e
 
 
 def numbers(members: Sequence[int]) -> str:
@@ -403,56 +259,19 @@ def pad(network: BlockNetwork, inputs: int = 2) -> BlockNetwork:
   """
   if network.num_inputs_per_node > inputs:
     return network
-  frames = places(network, Frame())
+  found = shapes_lib.of(network, Frame())
   blocks = []
-  for block, place in zip(network.blocks, frames, strict=True):
-    edges = []
+  for block, shapes in zip(network.blocks, found, strict=True):
+    edges: list[Edge] = []
     for n, node in enumerate(block.nodes, NUM_INPUTS):
       into = block.cell.incoming(n)
       edges += into
       if not node.fixed:
-        same = [s for s in range(n) if place.nodes[s] == place.nodes[n]]
+        same = [s for s in range(n) if shapes.nodes[s] == shapes.nodes[n]]
         source = same[-1] if same else 0
         edges += [Edge(operations.NULL, source, n)] * (inputs - len(into))
     blocks.append(block._replace(edges=tuple(edges)))
   return network._replace(blocks=tuple(blocks))
-
-
-def from_genotype(
-    genotype: architecture_lib.Genotype, skeleton: skeleton_lib.Skeleton
-) -> BlockNetwork:
-  """A genotype's network with unshared cells, each of them a block.
-
-  The 1x1 convolutions that bring a cell's inputs to C channels are nodes 2 and
-  3 of its block, which are fixed; the cell's own nodes follow.
-
-  Args:
-    genotype: the cells.
-    skeleton: of kind "cifar", whose stem has one output.
-
-  Raises:
-    InputError: another kind of skeleton.
-  """
-  skeleton_lib.check(skeleton)
-  if skeleton.kind != "cifar":
-    raise errors.InputError(
-        f"skeleton is '{skeleton.kind}', and cells can stand unshared in"
-        " 'cifar' alone; choose it, or share the cells")
-  shift, blocks = NUM_INPUTS, []
-  widths = [len(cell.concat) for cell in genotype]
-  for layer in skeleton_lib.layers(skeleton, widths):
-    cell = genotype[int(layer.reduction)]
-    first = operations.SKIP if layer.reduction_prev else "conv_1x1"
-    inputs = (Node(layer.channels, fixed=True),) * NUM_INPUTS
-    node = Node(layer.channels, 2 if layer.reduction else 1)
-    edges = (Edge(first, 0, 2), Edge("conv_1x1", 1, 3), *(
-        Edge(e.operation, e.source + shift, e.target + shift)
-        for e in cell.edges))
-    blocks.append(Block((*inputs, *(node,) * cell.num_nodes), edges,
-                        tuple(n + shift for n in cell.concat)))
-  return check(BlockNetwork(
-      "cells", stem=(Layer("conv", skeleton.stem_channels, 3),),
-      blocks=tuple(blocks), preactivate=True))
 
 
 def scale(network: BlockNetwork, factor: float) -> BlockNetwork:
@@ -478,3 +297,53 @@ def scale(network: BlockNetwork, factor: float) -> BlockNetwork:
       blocks=tuple(block._replace(nodes=tuple(
           node._replace(width=scaled(node.width)) for node in block.nodes))
           for block in network.blocks))
+
+
+def place(
+    *of_cells: Any, num_classes: int, image_size: int
+) -> records.Frame:
+  """The frame of a network of blocks; see `codec.place`."""
+  del of_cells  # A network of blocks brings its own.
+  return records.Frame(num_classes, image_size)
+
+
+def decide(
+    network: BlockNetwork, place: records.Place, share: str
+) -> tuple[records.Decision, ...]:
+  """What is decided on together.
+
+  Args:
+    network: the network.
+    place: where it stands, which does not matter.
+    share: "cell", blocks of one topology, or "full", every block by itself.
+
+  Raises:
+    InputError: another `share`.
+  """
+  del place
+  if share not in SHARES:
+    raise errors.InputError(
+        f"share is '{share}'; choose one of {', '.join(SHARES)}",
+        field="share")
+  found: dict[Any, list[int]] = {}
+  for i, block in enumerate(network.blocks):
+    found.setdefault(i if share == "full" else block.topology, []).append(i)
+  return tuple(
+      records.Decision(
+          numbers(members), tuple(members), network.blocks[members[0]].cell,
+          tuple(network.blocks[members[0]].node(e.target).fixed
+                for e in network.blocks[members[0]].edges))
+      for members in found.values())
+
+
+def respell(
+    network: BlockNetwork,
+    decisions: Sequence[records.Decision],
+    cells: Sequence[Cell],
+) -> BlockNetwork:
+  """The network with the edges of other cells, one per decision."""
+  blocks = list(network.blocks)
+  for decision, cell in zip(decisions, cells, strict=True):
+    for i in decision.members:
+      blocks[i] = blocks[i]._replace(edges=cell.edges)
+  return network._replace(blocks=tuple(blocks))

@@ -1,31 +1,191 @@
-"""Text forms of every kind of architecture: genotypes and networks of blocks.
+"""Every spelling of networks, and the files in which they are written.
 
-Both are JSON objects; a network of blocks has the key "format".
+`SPELLINGS` is the one place that knows which there are. The JSON form of a
+network of blocks has the key "format", that of a genotype has not.
 """
 
+from collections.abc import Callable
 import json
 import os
 from typing import Any
+from typing import NamedTuple
 
+from natjax import errors
 from natjax.graph import block_json
-from natjax.graph import blocks as blocks_lib
-from natjax.graph import genotype as architecture_lib
+from natjax.graph import blocks
+from natjax.graph import genotype
+from natjax.graph import parsing
+from natjax.graph import records
 
-Architecture = architecture_lib.Genotype | blocks_lib.BlockNetwork
+Architecture = records.Architecture
+
+
+class Spelling(NamedTuple):
+  """What can be done with a kind of architecture.
+
+  Attributes:
+    place: `(skeleton, init_channels, cells, num_classes=, image_size=)` says
+      where it stands; the first three are of cells.
+    check: `(architecture, where=)` returns it in its canonical form, if it is
+      well formed (InputError).
+    pad: `(architecture)` adds the null edges that a transformation may turn
+      into others, where the spelling has none.
+    expand: `(architecture, place)` gives the network that it stands for.
+    decide: `(architecture, place, share)` gives the `Decision`s.
+    respell: `(architecture, decisions, cells)` puts other cells in.
+    parts: `(architecture)` gives the graphs that a picture shows, and of each
+      what those have in common that are shown as one.
+    name: `(numbers of parts)` is what they are called.
+    to_dict: the JSON form.
+    from_dict: `(data, where=)` reads that form (InputError).
+    to_line: a line that names the architecture, for error messages.
+  """
+
+  place: Callable[..., records.Place]
+  check: Callable[..., Any]
+  pad: Callable[[Any], Any]
+  expand: Callable[..., records.BlockNetwork]
+  decide: Callable[..., tuple[records.Decision, ...]]
+  respell: Callable[..., Any]
+  parts: Callable[[Any], tuple[tuple[records.Cell, Any], ...]]
+  name: Callable[[list[int]], str]
+  to_dict: Callable[[Any], dict[str, Any]]
+  from_dict: Callable[..., Any]
+  to_line: Callable[[Any], str]
+
+
+SPELLINGS = {
+    "cells": Spelling(
+        genotype.place, genotype.check, lambda cells: cells, genotype.expand,
+        genotype.decide, genotype.respell,
+        lambda cells: tuple(zip(cells, records.CELL_TYPES, strict=True)),
+        lambda members: records.CELL_TYPES[members[0]], genotype.to_dict,
+        genotype.from_dict, genotype.to_darts),
+    "blocks": Spelling(
+        blocks.place, blocks.check, blocks.pad, lambda network, place: network,
+        blocks.decide, blocks.respell,
+        lambda network: tuple((b.cell, b.topology) for b in network.blocks),
+        blocks.numbers, block_json.to_dict, block_json.from_dict,
+        block_json.to_line),
+}
+
+
+def _of(architecture: Architecture) -> Spelling:
+  return SPELLINGS[architecture.kind]
+
+
+def check(architecture: Architecture) -> Architecture:
+  """Returns the architecture if it is well formed (InputError)."""
+  return _of(architecture).check(architecture)
+
+
+def pad(architecture: Architecture) -> Architecture:
+  """The architecture with null edges where others may come to stand.
+
+  A genotype stays as it is; see `blocks.pad`.
+  """
+  return _of(architecture).pad(architecture)
+
+
+def place(
+    kind: str,
+    skeleton: str | None = None,
+    init_channels: int | None = None,
+    cells: int | None = None,
+    *,
+    num_classes: int,
+    image_size: int,
+) -> records.Place:
+  """Where architectures of a kind stand.
+
+  Args:
+    kind: "cells" or "blocks".
+    skeleton: "cifar" or "imagenet", of cells.
+    init_channels: C, of cells.
+    cells: L, of cells.
+    num_classes: of the data.
+    image_size: side of the images, in pixels.
+
+  Raises:
+    InputError: impossible.
+  """
+  return SPELLINGS[kind].place(
+      skeleton, init_channels, cells, num_classes=num_classes,
+      image_size=image_size)
+
+
+def expand(
+    architecture: Architecture, place: records.Place
+) -> records.BlockNetwork:
+  """The network that an architecture stands for.
+
+  Args:
+    architecture: in any spelling, well formed.
+    place: a skeleton or a frame, as the spelling needs it.
+
+  Raises:
+    InputError: it cannot stand there.
+  """
+  return _of(architecture).expand(architecture, place)
+
+
+def decide(
+    architecture: Architecture, place: records.Place, share: str = "cell"
+) -> tuple[records.Decision, ...]:
+  """What is decided on together when an architecture is changed.
+
+  Args:
+    architecture: in any spelling.
+    place: a skeleton or a frame, as the spelling needs it.
+    share: "cell", what the spelling says is alike, or "full", nothing.
+
+  Raises:
+    InputError: the spelling knows no such `share`.
+  """
+  return _of(architecture).decide(architecture, place, share)
+
+
+def respell(
+    architecture: Architecture,
+    decisions: tuple[records.Decision, ...],
+    cells: tuple[records.Cell, ...],
+) -> Architecture:
+  """The architecture with other cells, one per decision, spelt alike."""
+  return _of(architecture).respell(architecture, decisions, cells)
+
+
+def paired(
+    first: Architecture, second: Architecture
+) -> list[tuple[str, records.Cell, records.Cell]]:
+  """The graphs of two architectures in pairs, with their names.
+
+  Blocks that are alike in both networks, but for their widths, are one.
+
+  Raises:
+    InputError: one of the two is not well formed, or they are not alike.
+  """
+  first, second = check(first), check(second)
+  parts, others = _of(first).parts(first), _of(second).parts(second)
+  if first.kind != second.kind or len(parts) != len(others):
+    raise errors.InputError(
+        "one is a genotype and the other a network of blocks, or their numbers"
+        " of blocks differ; give two architectures of the same graph")
+  alike: dict[Any, list[int]] = {}
+  for i, ((_, a), (_, b)) in enumerate(zip(parts, others, strict=True)):
+    alike.setdefault((a, b), []).append(i)
+  return [(_of(first).name(members), parts[members[0]][0],
+           others[members[0]][0]) for members in alike.values()]
 
 
 def to_dict(architecture: Architecture) -> dict[str, Any]:
   """The JSON form."""
-  if isinstance(architecture, blocks_lib.BlockNetwork):
-    return block_json.to_dict(architecture)
-  return architecture_lib.to_dict(architecture)
+  return _of(architecture).to_dict(architecture)
 
 
 def from_dict(data: Any, *, where: str = "architecture") -> Architecture:
-  """Reads the JSON form (InputError)."""
-  if isinstance(data, dict) and "format" in data:
-    return block_json.from_dict(data, where=where)
-  return architecture_lib.from_dict(data, where=where)
+  """Reads the JSON form of any spelling (InputError)."""
+  kind = "blocks" if isinstance(data, dict) and "format" in data else "cells"
+  return SPELLINGS[kind].from_dict(data, where=where)
 
 
 def to_json(architecture: Architecture) -> str:
@@ -35,26 +195,16 @@ def to_json(architecture: Architecture) -> str:
 
 def to_line(architecture: Architecture) -> str:
   """One line that names the architecture, for error messages."""
-  if isinstance(architecture, blocks_lib.BlockNetwork):
-    return json.dumps(to_dict(architecture)["blocks"], separators=(",", ":"))
-  return architecture_lib.to_darts(architecture)
-
-
-def check(architecture: Architecture) -> Architecture:
-  """Returns the architecture if it is well formed (InputError)."""
-  if isinstance(architecture, blocks_lib.BlockNetwork):
-    return blocks_lib.check(architecture)
-  return architecture_lib.check(architecture)
+  return _of(architecture).to_line(architecture)
 
 
 def read(path: str | os.PathLike[str]) -> Architecture:
-  """Reads a file: JSON of either kind, or the `Genotype(...)` text of DARTS.
+  """Reads a file: JSON of any spelling, or the `Genotype(...)` text of DARTS.
 
   Raises:
     InputError: no such file, not text, or not of one of these forms.
   """
-  text = architecture_lib.read_text(path)
+  text = parsing.read_text(path)
   if "Genotype(" in text.split("{", 1)[0]:
-    return architecture_lib.from_darts(text, where=str(path))
-  return from_dict(architecture_lib.parse_json(text, where=str(path)),
-                   where=str(path))
+    return genotype.from_darts(text, where=str(path))
+  return from_dict(parsing.parse_json(text, where=str(path)), where=str(path))

@@ -15,9 +15,9 @@ its incoming edges, and node 3 is the output.
 from collections.abc import Sequence
 import functools
 import re
+from typing import Any
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from natjax import errors
@@ -123,7 +123,7 @@ def to_string(names: Sequence[str]) -> str:
           f"operation '{short(name)}' is not of NAS-Bench-201; choose one of"
           f" {', '.join(CANDIDATES)}")
     shown.append(NAMES[CANDIDATES.index(known)])
-  nodes = {}
+  nodes: dict[int, list[str]] = {}
   for name, (source, target) in zip(shown, EDGES, strict=True):
     nodes.setdefault(target, []).append(f"{name}~{source}|")
   return "+".join("|" + "".join(node) for node in nodes.values())
@@ -139,12 +139,12 @@ def to_names(operation: np.ndarray) -> tuple[str, ...]:
   return tuple(CANDIDATES[int(o)] for o in operation)
 
 
-def encode(operation: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+def encode(operation: Any) -> Any:
   """Codes i32[...] from operations i32[..., 6]; NumPy or traced."""
   return (operation * _PLACE.astype(np.int32)).sum(-1)
 
 
-def decode(code: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+def decode(code: Any) -> Any:
   """Operations i32[..., 6] from codes i32[...]; NumPy or traced."""
   return code[..., None] // _PLACE.astype(np.int32) % len(NAMES)
 

@@ -247,6 +247,11 @@ class BlockNetwork(NamedTuple):
     return "blocks"
 
   @property
+  def num_nodes(self) -> int:
+    """Number of nodes of the largest block, its inputs left out."""
+    return max(len(block.nodes) for block in self.blocks)
+
+  @property
   def num_inputs_per_node(self) -> int:
     """Edges into the node that has most."""
     return max(block.cell.num_inputs_per_node for block in self.blocks)

@@ -4,7 +4,7 @@
 self-supervised objective beside it, "Proxyless Neural Architecture Adaptation
 for Supervised Learning and Self-Supervised Learning" (texts without authors;
 equations and sections by the first). One run: every edge of the given network
-is weighed by theta (equation 1, `networks.mixture`), and for the first epochs,
+is weighed by theta (equation 1, `mixture`), and for the first epochs,
 on every mini-batch of all training images, the weights w take a step and then
 theta takes one on the same batch (section 3.2). Then every edge keeps what
 theta weighs most, and the same weights train on in the network that is left
@@ -159,8 +159,7 @@ class Differentiable:
       image_size: side of the images.
       share: "cell" or "full", see `methods.theta_space`.
       steps_per_epoch: updates per epoch.
-      make_objective: `(train, architecture, place, identities)` gives the
-        objective.
+      make_objective: `(train, architecture, place)` gives the objective.
       watch: see `supervised.Supervised`.
 
     Raises:
@@ -177,8 +176,7 @@ class Differentiable:
     self._make_objective, self._watch = make_objective, watch
     self._sizes = {"num_classes": num_classes, "image_size": image_size,
                    "steps_per_epoch": steps_per_epoch}
-    self.objective = make_objective(
-        train, self.space.architecture, place, self.space.identities)
+    self.objective = make_objective(train, self.space.architecture, place)
     self.epochs = config.architecture_epochs or -(-train.epochs // 2)
     self.steps = train.epochs * steps_per_epoch
     self.optimizer = supervised.optimizer(train, self.steps)
@@ -207,8 +205,8 @@ class Differentiable:
   def init(self, rng: jax.Array) -> DifferentiableState:
     """Draws the state of the first stage; theta begins at (0, 0, 1)."""
     rng_params, rng_state = jax.random.split(rng)
-    variables = self.objective.init(rng_params)
     theta = self.space.init()
+    variables = self.objective.init(rng_params, edge=self.space.weigh(theta))
     return DifferentiableState(
         step=jnp.zeros((), jnp.int32), params=variables["params"], theta=theta,
         batch_stats=variables["batch_stats"],
@@ -220,10 +218,11 @@ class Differentiable:
       batch: base.Batch, rng: jax.Array,
   ) -> tuple[jax.Array, objectives.Aux]:
     """The objective's loss of the network that theta weighs."""
-    rate = self.train.drop_path * state.step / self.steps
+    rate = (self.train.drop_path * state.step / self.steps
+            if self.train.drop_path else None)
     return self.objective.loss(
         params, state.batch_stats, batch, drop_path=rate,
-        rng=base.device_key(rng), theta=self.space.per_member(theta))
+        rng=base.device_key(rng), edge=self.space.weigh(theta))
 
   def update(
       self, state: DifferentiableState, batch: base.Batch
@@ -294,7 +293,7 @@ class Differentiable:
     """f32[B], 1 where the network that theta weighs is right."""
     return self.objective.is_right(
         supervised.variables(state), batch,
-        theta=self.space.per_member(state.theta))
+        edge=self.space.weigh(state.theta))
 
   def features(
       self, state: DifferentiableState, images: jax.Array
@@ -302,7 +301,7 @@ class Differentiable:
     """f32[B, F] of normalised images, of an objective without labels."""
     return self.objective.features(
         supervised.variables(state), images,
-        theta=self.space.per_member(state.theta))
+        edge=self.space.weigh(state.theta))
 
   def end(self, state: DifferentiableState) -> base.Handover:
     """Fixes the architecture (section 3.3) and moves into its network.
@@ -323,7 +322,7 @@ class Differentiable:
     wanted = self.space.choose(state.theta, guarded=False)
     architecture = self.space.apply(chosen)
     objective = self._make_objective(
-        self.train, architecture, self.space.place, None)
+        self.train, architecture, self.space.place)
     network = supervised.Supervised(
         self.train, architecture, objective=objective, watch=self._watch,
         **self._sizes)
@@ -404,8 +403,8 @@ def build(request: entry.Request) -> entry.Plan:
   space = method.space
 
   def estimate(batch):
-    like = jax.eval_shape(method.objective.init, jax.random.key(0))
-    params = sum(leaf.size for leaf in jax.tree.leaves(like["params"]))
+    like = jax.eval_shape(method.init, jax.random.key(0))
+    params = sum(leaf.size for leaf in jax.tree.leaves(like.params))
     return {
         "params": params,
         "theta": sum(len(g.cell.edges) * 3 for g in space.groups),

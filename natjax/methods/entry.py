@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from natjax import errors
 from natjax.graph import codec
+from natjax.graph import records
 from natjax.methods import supervised
-from natjax.networks import build as build_lib
 from natjax.objectives import classification as objectives
 from natjax.training import method as base
 from natjax.training import metrics
@@ -52,7 +52,7 @@ class Request(NamedTuple):
   num_images: int
   num_devices: int
   train: supervised.FullTrainConfig
-  place: build_lib.Place
+  place: records.Place
   make_objective: objectives.Maker
   watch: supervised.Watch | None
 

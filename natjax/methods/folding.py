@@ -3,18 +3,20 @@
 Dropping theta_same (or theta_id) changes what an edge gives by a factor. An
 operation that ends in BN, or in a convolution and its bias, can take the factor
 up itself, exactly: in scale and bias of the BN, in kernel and bias of the
-convolution. Pooling and identities hold nothing and lose it.
+convolution (`Operation.scale`). Pooling and identities hold nothing and lose
+it.
 """
 
-import re
 from typing import Any
 
-import jax
 import numpy as np
 
 from natjax import operations
-from natjax.graph import blocks as blocks_lib
+from natjax.graph import codec
+from natjax.graph import shapes as shapes_lib
 from natjax.methods import theta_space
+from natjax.networks import network as network_lib
+from natjax.operations import edges as edges_lib
 
 
 def fold(
@@ -35,10 +37,12 @@ def fold(
     The parameters, and the [group, edge] that took the factor up and those
     that could not.
   """
-  kind = "block" if isinstance(
-      space.architecture, blocks_lib.BlockNetwork) else "cell"
+  network = codec.expand(space.architecture, space.place)
+  shapes = shapes_lib.of(network, space.place)
+  before = network_lib.names(network).block
   tree = dict(params.get("network", params))
-  folded, left = [], []
+  folded: list[list[Any]] = []
+  left: list[list[Any]] = []
   for group, choice, weights in zip(
       space.groups, chosen, theta, strict=True):
     for e, c in enumerate(choice):
@@ -51,48 +55,15 @@ def fold(
             weights[e, theta_space.SAME]
             if group.cell.edges[e].operation == operations.SKIP else 0)
       done = False
-      for i in group.members:
-        member, key = dict(tree[f"{kind}{i}"]), f"edge{e}_{name}"
-        new = scaled(member[key], factor, parallel=name == operations.SKIP
-                     ) if key in member else None
-        if new is not None:
-          tree[f"{kind}{i}"], done = {**member, key: new}, True
+      for i in group.decision.members:
+        # A block whose edges are all null holds nothing.
+        member, key = tree.get(f"{before}{i}", {}), f"edge{e}_{name}"
+        edge = network.blocks[i].edges[e + network.prefix]
+        new = edges_lib.scaled(
+            operations.get(name), shapes[i].ends(edge), member.get(key, {}),
+            factor, preactivate=network.preactivate)
+        if new:
+          tree[f"{before}{i}"], done = {**member, key: new}, True
       (folded if done else left).append([group.name, e])
   whole = {**params, "network": tree} if "network" in params else tree
   return whole, folded, left
-
-
-def scaled(
-    params: Any, factor: jax.Array, *, parallel: bool = False
-) -> Any | None:
-  """An operation's parameters, so that it gives `factor` times as much.
-
-  Args:
-    params: of one operation.
-    factor: f32[].
-    parallel: whether its convolutions stand side by side (a factorised
-      reduce).
-
-  Returns:
-    None of an operation whose last layer is neither BN nor a convolution with
-    its bias, nor a plain convolution, by the registry's names.
-  """
-  if "projection" in params:
-    new = scaled(params["projection"], factor, parallel=parallel)
-    return None if new is None else {**params, "projection": new}
-  norms = [k for k in params if re.fullmatch(r"norm\d*", k)]
-  if not norms:
-    if set(params) == {"conv"}:  # `plain_conv_1x1`.
-      return {"conv": jax.tree.map(lambda x: factor * x, params["conv"])}
-    return None
-  last = max(norms, key=lambda k: int(k[4:] or 0))
-  new = {**params, last: jax.tree.map(lambda x: factor * x, params[last])}
-  if "bn" in params[last] or "scale" in params[last]:
-    return new
-  # A bias alone: the convolution before it takes the factor, too.
-  number = last[4:]
-  convs = [k for k in (f"pointwise{number}", "conv1", "conv", "conv0",
-                       "depthwise", "kernel") if k in params]
-  for conv in convs if parallel else convs[:1]:
-    new[conv] = jax.tree.map(lambda x: factor * x, params[conv])
-  return new if convs else None

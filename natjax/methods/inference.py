@@ -7,6 +7,7 @@ returned, which no other method of the field promises for a one-shot search.
 """
 
 from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import jax
@@ -16,8 +17,10 @@ import numpy as np
 from natjax import errors
 from natjax import operations
 from natjax.costs import budget as budget_lib
+from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec
-from natjax.graph import genotype as architecture_lib
+from natjax.graph import live
+from natjax.graph import records
 from natjax.policies import sampling
 
 # How hard the logits are tilted towards cheaper operations, in turn.
@@ -28,7 +31,7 @@ def derive(
     method: Any,
     policy: Any,
     architecture: codec.Architecture,
-    score: Callable[[architecture_lib.CellArrays], float],
+    score: Callable[[arrays_lib.CellArrays], float],
     rng: jax.Array,
 ) -> tuple[codec.Architecture, dict[str, Any]]:
   """Transforms an architecture: the best of k samples and of itself.
@@ -53,14 +56,14 @@ def derive(
     errors.NotMet: no transformation that was found keeps to the budget.
   """
   limits = budget(method, architecture)
-  beta = method.domain.encode(architecture)
+  beta = method.ground.encode(architecture)
   found = {architecture: beta}
   if method.config.selection == "argmax":
     _add(found, method, architecture, beta,
          method.compiled_best(policy, beta)[None])
   else:
     _draw(found, limits, method, policy, architecture, beta, rng)
-  costs = {a: method.domain.cost(a) for a in found}
+  costs = {a: method.ground.cost(a) for a in found}
   kept = [a for a in found if limits.allows(costs[a])]
   if not kept:
     nearest = min(costs.values(), key=limits.excess)
@@ -92,7 +95,7 @@ def budget(
     errors.NotMet: not even the cheapest valid operation on every edge,
       connected or not, would keep to it.
   """
-  before = method.domain.cost(architecture)
+  before = method.ground.cost(architecture)
   limits = budget_lib.read(
       method.config.max_params, method.config.max_madds, before)
   if limits:
@@ -114,13 +117,13 @@ def _action_costs(method, architecture):
 
   Those that are not valid cost infinitely much.
   """
-  beta = method.domain.encode(architecture)
-  each = method.domain.edge_costs(architecture)
+  beta = method.ground.encode(architecture)
+  each = method.ground.edge_costs(architecture)
   outcome = method.table.outcome[beta.operation]
   costs = np.stack([np.take_along_axis(c, outcome, -1) for c in each])
   now = np.stack([np.take_along_axis(c, beta.operation[..., None], -1)[..., 0]
                   for c in each])
-  rows = np.asarray(method.domain.rows(beta))
+  rows = np.asarray(method.ground.rows(beta))
   valid = method.table.valid[rows, beta.operation]
   return np.where(valid, costs, np.inf), now
 
@@ -132,12 +135,12 @@ def _add(found, method, architecture, beta, actions):
     alpha = jax.device_get(sampling.apply_actions(beta, action, method.table))
     if not method.published:
       alpha = pruned(alpha, method)
-    found.setdefault(method.domain.decode(alpha, architecture), alpha)
+    found.setdefault(method.ground.decode(alpha, architecture), alpha)
 
 
 def pruned(
-    alpha: architecture_lib.CellArrays, method: Any
-) -> architecture_lib.CellArrays:
+    alpha: arrays_lib.CellArrays, method: Any
+) -> arrays_lib.CellArrays:
   """Nulls the edges into nodes that no longer lead to an output.
 
   They compute nothing that is used, and would cost all the same.
@@ -146,18 +149,19 @@ def pruned(
     alpha: host arrays [G, N, K].
     method: whose table says what may become null.
   """
-  null, rows = method.table.null, np.asarray(method.domain.rows(alpha))
+  null, rows = method.table.null, np.asarray(method.ground.rows(alpha))
   to_null = (method.table.outcome == null) & method.table.valid  # [R, O, A]
-  operation = np.array(alpha.operation)
-  first = architecture_lib.NUM_INPUTS
-  for g, n in np.ndindex(*operation.shape[:2]):
-    n = operation.shape[1] - 1 - n  # Later nodes first.
-    feeds = (alpha.source[g] == n + first) & (operation[g] != null)
-    if alpha.concat[g, n] or feeds.any():
-      continue
-    may = to_null[rows[g, n], operation[g, n]].any(-1)
-    operation[g, n] = np.where(may, null, operation[g, n])
-  return alpha.replace(operation=operation)
+  operation: Any = np.array(alpha.operation)
+  first, (groups, nodes, slots) = records.NUM_INPUTS, operation.shape
+  target = np.repeat(np.arange(nodes) + first, slots)
+  for g in range(groups):
+    now = operation[g].reshape(-1)
+    gone = live.prune(
+        alpha.source[g].reshape(-1), target, now == null,
+        np.flatnonzero(alpha.concat[g]) + first,
+        to_null[rows[g].reshape(-1), now].any(-1))
+    operation[g] = np.where(gone, null, now).reshape(nodes, slots)
+  return dataclasses.replace(alpha, operation=operation)
 
 
 def _draw(found, limits, method, policy, architecture, beta, rng):
@@ -170,12 +174,12 @@ def _draw(found, limits, method, policy, architecture, beta, rng):
   if not limits:
     return
   costs, _ = _action_costs(method, architecture)
-  before = method.domain.cost(architecture)
+  before = method.ground.cost(architecture)
   share = sum(np.where(np.isfinite(c), c, 0.0) / max(total, 1)
               for c, total, limit in zip(costs, before[:2], limits, strict=True)
               if limit is not None)
   for i, strength in enumerate(_STRENGTHS):
-    if sum(limits.allows(method.domain.cost(a)) for a in found) >= count:
+    if sum(limits.allows(method.ground.cost(a)) for a in found) >= count:
       return
     tilt = jnp.asarray(-strength * share, jnp.float32)
     _add(found, method, architecture, beta, draw(

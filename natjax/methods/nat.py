@@ -24,7 +24,7 @@ And always: the last, smaller batch of an epoch is left out; candidates are
 scored on the policy's split and the input is itself a candidate, unless it is
 over a budget, so what comes out never scores worse than what went in. Batch
 statistics are used throughout, as there. What is transformed is a domain's
-affair (`natjax.domains`): cells, or a network of blocks, whose random inputs
+affair (`spaces`): cells, or a network of blocks, whose random inputs
 differ from the given one in operations alone.
 """
 
@@ -39,19 +39,19 @@ import jax.numpy as jnp
 import optax
 
 from natjax import data as data_lib
-from natjax import domains
-from natjax import errors
 from natjax import spaces
-from natjax.graph import blocks as blocks_lib
+from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec
-from natjax.graph import genotype as architecture_lib
-from natjax.graph import skeleton as skeleton_lib
+from natjax.graph import records
 from natjax.methods import entry as entry_lib
 from natjax.methods import inference
 from natjax.methods import memory
 from natjax.methods import nat_config
+from natjax.networks import supernet as supernet_lib
+from natjax.policies import policy as policy_lib
 from natjax.policies import sampling
-from natjax.spaces import blocks as blocks_space
+from natjax.spaces import ground as ground_lib
+from natjax.spaces import inputs
 from natjax.training import method as base
 from natjax.training import optimizers
 
@@ -82,7 +82,7 @@ class NATState(NamedTuple):
   policy_opt_state: Any
   baseline: jax.Array
   rng: jax.Array
-  drawn: architecture_lib.CellArrays
+  drawn: arrays_lib.CellArrays
 
 
 def advantages(
@@ -125,11 +125,10 @@ class NAT:
     scheme: which of `transitions.SCHEMES` says what may become what.
     smoothing: of the published policy's probabilities (`transitions`).
     config: the settings.
-    space: the search space.
-    domain: the space with its supernet, table and policy (`natjax.domains`).
+    ground: the search space at its places, with the transition table.
     supernet: the supernet.
-    table: the transition table.
-    policy: the policy's module.
+    policy: the policy.
+    sample: draws an input architecture beta ~ p.
   """
 
   scheme = "nat"
@@ -138,51 +137,45 @@ class NAT:
   def __init__(
       self,
       config: NATConfig,
-      space: spaces.SearchSpace | spaces.BlockSpace,
+      space: spaces.Space,
       *,
       num_classes: int,
       image_size: int,
-      targets: Sequence[skeleton_lib.Skeleton | blocks_lib.Frame] = (),
+      targets: Sequence[records.Place] = (),
       steps_per_epoch: int = 1,
       num_devices: int = 1,
   ):
     """Args:
       config: the settings.
-      space: candidate operations, and number of nodes or the network.
+      space: the search space.
       num_classes: of the data.
       image_size: side of the images.
-      targets: skeletons (frames, of networks of blocks), besides the
-        supernet's, in which no transformation may raise the cost; the first is
-        that of the network trained at the end.
+      targets: places, besides the supernet's, in which no transformation may
+        raise the cost; the first is that of the network trained at the end.
       steps_per_epoch: updates of the weights per epoch.
       num_devices: D, over which updates will be mapped.
     """
     self.num_devices = num_devices
-    self.config = config = resolve(
-        config,
-        "blocks" if isinstance(space, spaces.BlockSpace) else "cells")
-    self.space = space
+    self.config = config = resolve(config, space.graph.kind)
     self.published = config.policy == "published"
     self.baseline = config.baseline
     if self.baseline == "auto":
       self.baseline = "published" if self.published else (
           "leave_one_out" if config.samples > 1 else "none")
-    options = {"scheme": self.scheme, "smoothing": self.smoothing,
-               "published": self.published, "gcn_layers": config.gcn_layers,
-               "dtype": jnp.dtype(config.dtype)}
-    self.domain: domains.CellDomain | domains.BlockDomain
-    if isinstance(space, spaces.BlockSpace):
-      self.domain = domains.BlockDomain(
-          space, blocks_lib.Frame(num_classes, image_size), targets,
-          width=config.supernet_width, **options)
-    else:
-      skeleton = skeleton_lib.check(skeleton_lib.Skeleton(
-          "cifar", config.init_channels, config.cells, num_classes,
-          image_size))
-      self.domain = domains.CellDomain(space, skeleton, targets, **options)
-    self.supernet = self.domain.supernet
-    self.table = self.domain.table
-    self.policy = self.domain.policy
+    place = codec.place(
+        space.graph.kind, "cifar", config.init_channels, config.cells,
+        num_classes=num_classes, image_size=image_size)
+    self.ground = ground_lib.Ground(
+        space, place, targets, scheme=self.scheme, published=self.published,
+        smoothing=self.smoothing, width=config.supernet_width)
+    self.table = self.ground.table
+    # A supernet never holds what no transformation reaches.
+    self.supernet = supernet_lib.Supernet(
+        space if space.inputs is not None else self.ground.around(), place,
+        jnp.dtype(config.dtype), config.supernet_width)
+    self.policy = policy_lib.CellPolicy(
+        self.ground, layers=config.gcn_layers, published=self.published)
+    self.sample = inputs.sampler(self.ground, published=self.published)
     self.optimizer = optimizers.sgd(
         optimizers.cosine(config.learning_rate,
                           config.epochs * steps_per_epoch,
@@ -215,26 +208,26 @@ class NAT:
   def init(self, rng: jax.Array) -> NATState:
     """Draws the state that training starts from."""
     rng_w, rng_policy, rng_state = jax.random.split(rng, 3)
-    params = self.supernet.init(rng_w)
+    params = self.supernet.init(rng_w)["params"]
     lead = (self.num_devices, self.config.inputs)
-    zeros = lambda: jnp.zeros((*lead, *self.domain.shape), jnp.int32)
-    drawn = architecture_lib.CellArrays(
+    zeros = lambda: jnp.zeros((*lead, *self.ground.shape), jnp.int32)
+    drawn = arrays_lib.CellArrays(
         source=zeros(), operation=zeros(),  # Both are donated.
-        concat=jnp.ones((*lead, *self.domain.shape[:2]), bool))
-    policy = self.domain.init_policy(rng_policy)
+        concat=jnp.ones((*lead, *self.ground.shape[:2]), bool))
+    policy = self.policy.init(rng_policy)
     return NATState(
         step=jnp.zeros((), jnp.int32), params=params,
         opt_state=jax.jit(self.optimizer.init)(params), policy=policy,
         policy_opt_state=jax.jit(self.policy_optimizer.init)(policy),
         baseline=jnp.zeros(()), rng=rng_state, drawn=drawn)
 
-  def sample_inputs(self, rng: jax.Array) -> architecture_lib.CellArrays:
+  def sample_inputs(self, rng: jax.Array) -> arrays_lib.CellArrays:
     """Draws m input architectures: `CellArrays` of shape [m, G, N, K]."""
-    return jax.vmap(self.domain.sample)(
+    return jax.vmap(self.sample)(
         jax.random.split(rng, self.config.inputs))
 
   def loss(
-      self, params: Any, cells: architecture_lib.CellArrays, batch: base.Batch
+      self, params: Any, cells: arrays_lib.CellArrays, batch: base.Batch
   ) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy L(beta, w) and accuracy of one architecture, f32[]."""
     logits = self.supernet.apply(params, cells, batch["image"])
@@ -264,16 +257,16 @@ class NAT:
         opt_state=opt_state, rng=rng,
         drawn=lax.all_gather(betas, base.AXIS)), metrics
 
-  def logits(self, policy: Any, cells: architecture_lib.CellArrays):
+  def logits(self, policy: Any, cells: arrays_lib.CellArrays):
     """Logits f32[..., G, N, K, A] for `CellArrays` [..., G, N, K]."""
-    apply = functools.partial(self.domain.logits, policy)
+    apply = functools.partial(self.policy.logits, policy)
     for _ in range(cells.source.ndim - 3):
       apply = jax.vmap(apply)
     return apply(cells)
 
   def _over_cells(self, function, cells, *others):
     """`vmap`s `function(cell, rows, *others)` over axes [..., G]."""
-    rows = self.domain.rows
+    rows = self.ground.rows
     for _ in range(cells.source.ndim - 3):
       rows = jax.vmap(rows)
     for _ in range(cells.source.ndim - 2):
@@ -383,7 +376,7 @@ class NAT:
       self,
       state: NATState,
       batch: base.Batch,
-      cells: architecture_lib.CellArrays,
+      cells: arrays_lib.CellArrays,
   ) -> jax.Array:
     """f32[B], 1 where the supernet with one architecture is right."""
     logits = self.supernet.apply(state.params, cells, batch["image"])
@@ -417,7 +410,7 @@ class NAT:
     for d in range(devices):
       for i in range(inputs):
         cells = jax.tree.map(lambda a, d=d, i=i: a[d, i], state.drawn)
-        lines.append(f"device {d}: {codec.to_line(self.domain.decode(cells))}")
+        lines.append(f"device {d}: {codec.to_line(self.ground.decode(cells))}")
     return "; ".join(lines)
 
 
@@ -447,24 +440,11 @@ def _repeat(cells, count):
 
 def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
   """What a job needs to run NAT or NAT++; see `entry`."""
-  given, name = request.architecture, request.space
+  given = request.architecture
   assert given is not None  # As the entry says.
-  space: spaces.SearchSpace | spaces.BlockSpace
-  if given.kind == "blocks":
-    if name is not None:
-      raise errors.InputError(
-          f"space is '{name}', and a network of blocks is its own space; leave"
-          " it out", "space")
-    space = blocks_space.space_for(given, method=kind.scheme,
-                                   share=request.share)
-    given = space.network  # Padded with null edges, which changes nothing.
-  elif request.share != "cell":
-    raise errors.InputError(
-        f"share is '{request.share}', and a genotype's two cells are shared by"
-        " all layers; unshare them by blocks.from_genotype, or share by 'cell'",
-        "share")
-  else:
-    space = spaces.space_for(given, name=name, method=kind.scheme)
+  given = codec.pad(given)
+  space = spaces.space_for(given, name=request.space, method=kind.scheme,
+                           share=request.share)
   config = resolve(request.settings, given.kind)
   fractions = {"weights": config.weights_fraction,
                "policy": 1 - config.weights_fraction}
@@ -475,12 +455,12 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
       image_size=request.image_size, targets=(request.place,),
       steps_per_epoch=len(weights) // config.batch_size,
       num_devices=request.num_devices)
-  method.domain.encode(given)
+  method.ground.encode(given)
   inference.budget(method, given)
 
   def estimate(batch):
     shapes = jax.eval_shape(method.supernet.init, jax.random.key(0))
-    params = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    params = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
     return {"params": params, "memory_bytes": memory.supernet_bytes(
         method.supernet, params, batch)}
 

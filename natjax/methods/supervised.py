@@ -16,12 +16,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from natjax import errors
-from natjax.graph import blocks as blocks_lib
 from natjax.graph import codec
-from natjax.graph import skeleton as skeleton_lib
-from natjax.networks import build as build_lib
-from natjax.networks import mixture
+from natjax.graph import records
+from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
 from natjax.objectives import classification as objectives
 from natjax.training import method as base
@@ -145,24 +142,18 @@ def resolve(config: TrainConfig, kind: str) -> FullTrainConfig:
 
 def place_of(
     config: FullTrainConfig, kind: str, *, num_classes: int, image_size: int
-) -> build_lib.Place:
+) -> records.Place:
   """Where a network is trained: a skeleton, or a frame for blocks.
 
   Raises:
     InputError: impossible.
   """
-  if kind == "blocks":
-    return blocks_lib.Frame(num_classes, image_size)
-  skeleton = skeleton_lib.check(skeleton_lib.Skeleton(
-      config.skeleton, config.init_channels, config.cells, num_classes,
-      image_size))
+  place = codec.place(
+      kind, config.skeleton, config.init_channels, config.cells,
+      num_classes=num_classes, image_size=image_size)
   if config.auxiliary:
-    try:
-      network_lib.check_auxiliary(skeleton)
-    except errors.InputError as e:
-      e.field = "auxiliary"
-      raise
-  return skeleton
+    layers_lib.auxiliary(place)
+  return place
 
 
 class Supervised:
@@ -242,7 +233,8 @@ class Supervised:
   ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step of the optimizer."""
     rng, rng_drop = jax.random.split(state.rng)
-    rate = self.config.drop_path * state.step / self.steps
+    rate = (self.config.drop_path * state.step / self.steps
+            if self.config.drop_path else None)
     (loss, (batch_stats, metrics)), grads = jax.value_and_grad(
         self.objective.loss, has_aux=True)(
             state.params, state.batch_stats, batch, drop_path=rate,
@@ -282,13 +274,12 @@ def variables(state: Any) -> dict[str, Any]:
 def classification(
     config: FullTrainConfig,
     architecture: codec.Architecture,
-    place: build_lib.Place,
-    identities: mixture.Identities | None = None,
+    place: records.Place,
 ) -> objectives.Classification:
   """The objective of the settings: an architecture's cross-entropy."""
-  network = build_lib.module(
+  network = network_lib.module(
       architecture, place, auxiliary=config.auxiliary,
-      axis_name=base.AXIS if config.sync_bn else None, identities=identities)
+      axis_name=base.AXIS if config.sync_bn else None)
   return objectives.Classification(
       network, label_smoothing=config.label_smoothing,
       auxiliary_weight=config.auxiliary_weight)

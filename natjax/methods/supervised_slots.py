@@ -1,11 +1,11 @@
 """Training any network of a space from scratch, by one compiled program.
 
 As `methods.supervised`, of which it takes the settings; but the architecture
-is a part of the state (`networks.slot_network`), so that a comparison of many
-architectures compiles once. There is no drop path and no auxiliary head. A
-phase "test" may follow every epoch: it walks the test images, those left out
-that do not fill a batch, changes nothing, and gives the curve of Guo et al.,
-2021, Fig. 8.
+is a part of the state (a supernet with weights per slot and running BN), so
+that a comparison of many architectures compiles once. There is no drop path and
+no auxiliary head. A phase "test" may follow every epoch: it walks the test
+images, those left out that do not fill a batch, changes nothing, and gives the
+curve of Guo et al., 2021, Fig. 8.
 """
 
 import functools
@@ -18,10 +18,10 @@ import optax
 
 from natjax import errors
 from natjax import spaces
-from natjax.graph import genotype as architecture_lib
-from natjax.graph import skeleton as skeleton_lib
+from natjax.graph import arrays as arrays_lib
+from natjax.graph import codec
 from natjax.methods import supervised
-from natjax.networks import slot_network
+from natjax.networks import supernet as supernet_lib
 from natjax.training import method as base
 from natjax.training import optimizers
 
@@ -38,7 +38,7 @@ class SlotTrainState(NamedTuple):
   """
 
   step: jax.Array
-  arrays: architecture_lib.CellArrays
+  arrays: arrays_lib.CellArrays
   params: Any
   batch_stats: Any
   opt_state: Any
@@ -55,7 +55,7 @@ class SupervisedSlots:
   def __init__(
       self,
       config: supervised.TrainConfig,
-      space: spaces.SearchSpace,
+      space: spaces.Space,
       *,
       num_classes: int,
       image_size: int,
@@ -78,12 +78,12 @@ class SupervisedSlots:
           f"drop-path is {config.drop_path} and auxiliary {config.auxiliary};"
           " a network whose architecture is data has neither, so give 0 and"
           " False")
-    self.network = slot_network.SlotNetwork(
-        space,
-        skeleton_lib.check(skeleton_lib.Skeleton(
-            config.skeleton, config.init_channels, config.cells, num_classes,
-            image_size)),
-        base.AXIS if config.sync_bn else None)
+    self.network = supernet_lib.Supernet(
+        space._replace(weights="slot"),
+        codec.place("cells", config.skeleton, config.init_channels,
+                    config.cells, num_classes=num_classes,
+                    image_size=image_size),
+        norm="running", axis_name=base.AXIS if config.sync_bn else None)
     self.optimizer = optimizers.sgd(
         optimizers.cosine(config.learning_rate, config.epochs * steps_per_epoch,
                           config.final_learning_rate),
@@ -91,7 +91,7 @@ class SupervisedSlots:
         max_grad_norm=config.max_grad_norm)
 
   def method(
-      self, arrays: architecture_lib.CellArrays, *, watch_test: bool = False
+      self, arrays: arrays_lib.CellArrays, *, watch_test: bool = False
   ) -> base.Method:
     """The record that `training.fit` drives, for one architecture.
 
@@ -100,7 +100,8 @@ class SupervisedSlots:
       watch_test: whether every epoch ends with a walk over a split "test".
     """
     # Bound methods of one object are equal: so are the compiled programs.
-    phases = [base.Phase("train", ("train",), self.update, ("loss", "accuracy"))]
+    phases = [base.Phase("train", ("train",), self.update,
+                         ("loss", "accuracy"))]
     if watch_test:
       phases.append(base.Phase("test", ("test",), self.watch, ("accuracy",),
                                augment=False))
@@ -110,7 +111,7 @@ class SupervisedSlots:
         evaluate=self.evaluate)
 
   def init(
-      self, arrays: architecture_lib.CellArrays, rng: jax.Array
+      self, arrays: arrays_lib.CellArrays, rng: jax.Array
   ) -> SlotTrainState:
     """Draws the state that training starts from."""
     variables = self.network.init(rng)
@@ -124,9 +125,9 @@ class SupervisedSlots:
       self, params: Any, state: SlotTrainState, batch: base.Batch
   ) -> tuple[jax.Array, tuple[Any, jax.Array]]:
     """The loss f32[] of this device's batch, the statistics, the accuracy."""
-    logits, batch_stats = self.network.apply(
-        {"params": params, "batch_stats": state.batch_stats}, state.arrays,
-        batch["image"], train=True)
+    logits, batch_stats = self.network.run(
+        {"params": params, "batch_stats": state.batch_stats},
+        self.network.selected(state.arrays), batch["image"])
     labels = optax.smooth_labels(
         jax.nn.one_hot(batch["label"], logits.shape[-1]),
         self.config.label_smoothing)
@@ -158,7 +159,7 @@ class SupervisedSlots:
 
   def evaluate(self, state: SlotTrainState, batch: base.Batch) -> jax.Array:
     """f32[B], 1 where the network is right, by running statistics."""
-    logits, _ = self.network.apply(
+    logits, _ = self.network.run(
         {"params": state.params, "batch_stats": state.batch_stats},
-        state.arrays, batch["image"])
+        self.network.selected(state.arrays), batch["image"], train=False)
     return (jnp.argmax(logits, -1) == batch["label"]).astype(jnp.float32)

@@ -1,16 +1,17 @@
-"""The parts of a network around its cells, shared by all networks."""
+"""The parts of a network around its edges, shared by all networks."""
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from natjax import errors
 from natjax import operations
-from natjax.graph import skeleton as skeleton_lib
+from natjax.graph import records
 from natjax.operations import primitives
 
-NormFactory = Callable[..., Callable[[jax.Array], jax.Array]]
+NormFactory = operations.NormFactory
 
 
 class BatchAffineNorm(nn.Module):
@@ -49,59 +50,165 @@ class RunningBatchNorm(nn.Module):
     )(x)
 
 
-class Stem(nn.Module):
-  """The stem; returns the outputs that stand for the two previous cells.
-
-  CIFAR: convolution 3x3 to 3C channels, BN; both inputs are its output.
-  ImageNet: two strided convolutions (node 0), and a third (node 1).
-  """
-
-  skeleton: skeleton_lib.Skeleton
-  norm: NormFactory
+class Bias(nn.Module):
+  """Adds a bias per channel: what stands for BN in networks without it."""
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    channels = self.skeleton.init_channels
-    if self.skeleton.kind == "cifar":
-      x = operations.Conv(3 * channels, (3, 3), name="conv")(x)
-      x = self.norm(name="norm")(x)
-      return x, x
-    for i, features in enumerate((channels // 2, channels, channels)):
-      prev = x
-      x = operations.Conv(features, (3, 3), 2, name=f"conv{i}")(
-          nn.relu(x) if i else x)
-      x = self.norm(name=f"norm{i}")(x)
-    return prev, x
+  def __call__(self, x: jax.Array) -> jax.Array:
+    bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
+    return x + bias.astype(x.dtype)
 
 
-def preprocess(
-    layer: skeleton_lib.Layer, norm: NormFactory, *, names=(None, None)
-) -> tuple[nn.Module, nn.Module]:
-  """Modules that bring the two cell outputs before a layer to C channels.
+class Activation(nn.Module):
+  """ReLU, ReLU6, or PReLU with a learned slope per channel (from 0.25)."""
 
-  Each is ReLU, convolution 1x1, BN; node 0's is a factorised reduce where its
-  image is twice as large.
+  kind: str
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    if self.kind == "prelu":
+      slope = self.param("slope", nn.initializers.constant(0.25),
+                         x.shape[-1:]).astype(x.dtype)
+      return jnp.where(x > 0, x, slope * x)
+    if self.kind == "relu6":
+      return jnp.clip(x, 0, 6)
+    return nn.relu(x) if self.kind == "relu" else x
+
+
+def shuffle(x: jax.Array, groups: int) -> jax.Array:
+  """Interleaves the channels of `groups` groups; [B, H, W, C].
+
+  Zhang et al., 2018, ShuffleNet, section 3.1.
   """
-  if layer.reduction_prev:
-    first = operations.FactorizedReduce(layer.channels, norm, name=names[0])
-  else:
-    first = operations.ReluConvNorm(layer.channels, 1, norm, name=names[0])
-  return first, operations.ReluConvNorm(layer.channels, 1, norm, name=names[1])
+  if not groups:
+    return x
+  shape = x.shape
+  x = x.reshape(*shape[:3], groups, shape[3] // groups)
+  return jnp.swapaxes(x, 3, 4).reshape(shape)
 
 
-class Classifier(nn.Module):
-  """The linear classifier, in float32; without classes, the features."""
+class FixedLayer(nn.Module):
+  """A layer of the stem or the head.
 
+  Attributes:
+    layer: which.
+    num_classes: features of the classifier, where it is that.
+    norm: returns the BN to use.
+    train: whether dropout is on, drawn from the rng stream "dropout".
+  """
+
+  layer: records.Layer
   num_classes: int
+  norm: NormFactory
+  train: bool
 
   @nn.compact
-  def __call__(self, features: jax.Array) -> jax.Array:
-    features = features.astype(jnp.float32)
-    if not self.num_classes:
-      return features
-    return nn.Dense(
-        self.num_classes, kernel_init=operations.kernel_init, name="linear"
-    )(features)
+  def __call__(self, x: jax.Array) -> jax.Array:
+    layer = self.layer
+    k, s = layer.kernel, layer.stride
+    if layer.kind == "conv":
+      x = self._finish(operations.Conv(layer.width, (k, k), s, name="conv")(x))
+    elif layer.kind == "depthwise_conv":
+      x = self._finish(operations.DepthwiseConv(k, s, name="conv")(x))
+    elif layer.kind == "global_depthwise":
+      kernel = self.param("kernel", operations.kernel_init,
+                          (*x.shape[1:3], 1, x.shape[3]))
+      x = jnp.einsum("bhwc,hwc->bc", x, kernel[:, :, 0].astype(x.dtype))
+      x = self._finish(x[:, None, None])
+    elif layer.kind == "linear":
+      x = nn.Dense(layer.width or self.num_classes, use_bias=not layer.norm,
+                   kernel_init=operations.kernel_init, name="linear")(
+                       x.reshape(x.shape[0], -1).astype(jnp.float32))
+      if layer.norm:
+        x = self.norm(name="norm")(x[:, None, None])[:, 0, 0]
+    elif layer.kind == "norm":
+      x = self.norm(name="norm")(x)
+    elif layer.kind in ("max_pool", "avg_pool"):
+      pool = getattr(primitives, layer.kind)
+      x = pool(x, k, stride=s, padding=(k - 1) // 2)
+    elif layer.kind == "global_pool":
+      x = jnp.mean(x, (1, 2), keepdims=True, dtype=jnp.float32)
+    elif layer.kind == "flatten":
+      x = x.reshape(x.shape[0], 1, 1, -1)
+    else:
+      x = nn.Dropout(layer.rate, deterministic=not self.train)(x)
+    return Activation(layer.activation, name="activation")(x)
+
+  def _finish(self, x):
+    """What follows a convolution."""
+    return self.norm(name="norm")(x) if self.layer.norm else Bias(
+        name="bias")(x)
+
+
+class FixedLayers(nn.Module):
+  """The layers of a stem or of a head, in order.
+
+  Attributes:
+    layers: which.
+    names: of their modules.
+    num_classes: features of the classifier.
+    norm: returns the BN to use.
+    train: whether dropout is on.
+
+  `__call__` returns the output of every layer, the input first.
+  """
+
+  layers: tuple[records.Layer, ...]
+  names: tuple[str, ...]
+  num_classes: int
+  norm: NormFactory
+  train: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> list[jax.Array]:
+    outputs = [x]
+    for layer, name in zip(self.layers, self.names, strict=True):
+      outputs.append(FixedLayer(layer, self.num_classes, self.norm, self.train,
+                                name=name)(outputs[-1]))
+    return outputs
+
+
+class Auxiliary(NamedTuple):
+  """Where an auxiliary head stands.
+
+  Attributes:
+    after: number of the block that feeds it.
+    kind: of the skeleton, "cifar" or "imagenet".
+  """
+
+  after: int
+  kind: str
+
+
+def auxiliary(place: records.Place) -> Auxiliary:
+  """Where the auxiliary head of a genotype's network stands.
+
+  It classifies, so there must be classes. Its 5x5 pooling and 2x2 convolution
+  need 8 pixels (CIFAR) or 7 (ImageNet) after the second reduction.
+
+  Args:
+    place: the skeleton.
+
+  Raises:
+    InputError: no skeleton, no classes, or too small images.
+  """
+  if not isinstance(place, records.Skeleton):
+    raise errors.InputError(
+        "auxiliary is True and does not apply to a network of blocks; leave it"
+        " out", field="auxiliary")
+  if not place.num_classes:
+    raise errors.InputError(
+        "num-classes is 0 and the auxiliary head is a classifier; give the"
+        " number of classes or no auxiliary head", field="auxiliary")
+  stride, size = (3 if place.kind == "cifar" else 2), place.image_size
+  for _ in range(len(place.reductions) + (3 if stride == 2 else 0)):
+    size = -(-size // 2)  # Of the stem and of the reductions.
+  if (size - 5) // stride + 1 < 2:
+    raise errors.InputError(
+        f"image-size {place.image_size} leaves {size} pixels at the"
+        f" auxiliary head, which needs {5 + stride}; give larger images or no"
+        " auxiliary head", field="auxiliary")
+  return Auxiliary(place.auxiliary_layer, place.kind)
 
 
 class AuxiliaryHead(nn.Module):
@@ -109,20 +216,36 @@ class AuxiliaryHead(nn.Module):
 
   ReLU, average pooling 5x5 (stride 3 for CIFAR, 2 for ImageNet), convolution
   1x1 to 128, BN, ReLU, convolution 2x2 to 768, BN (CIFAR only), ReLU, linear.
+
+  Attributes:
+    cifar: which of the two forms.
+    num_classes: of the classifier.
+    norm: returns the BN to use.
   """
 
-  skeleton: skeleton_lib.Skeleton
+  cifar: bool
+  num_classes: int
   norm: NormFactory
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    cifar = self.skeleton.kind == "cifar"
-    x = primitives.avg_pool(nn.relu(x), 5, stride=3 if cifar else 2)
+    x = primitives.avg_pool(nn.relu(x), 5, stride=3 if self.cifar else 2)
     x = operations.Conv(128, (1, 1), name="conv0")(x)
     x = nn.relu(self.norm(name="norm0")(x))
     x = operations.Conv(768, (2, 2), padding=0, name="conv1")(x)
-    if cifar:
+    if self.cifar:
       x = self.norm(name="norm1")(x)
-    x = nn.relu(x)
-    x = jnp.reshape(x, (x.shape[0], -1))
-    return Classifier(self.skeleton.num_classes, name="classifier")(x)
+    x = jnp.reshape(nn.relu(x), (x.shape[0], -1))
+    return Classifier(self.num_classes, name="classifier")(x)
+
+
+class Classifier(nn.Module):
+  """A linear classifier, in float32."""
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, features: jax.Array) -> jax.Array:
+    return nn.Dense(
+        self.num_classes, kernel_init=operations.kernel_init, name="linear")(
+            features.astype(jnp.float32))

@@ -1,88 +1,148 @@
 """The network of one architecture, as it is trained and applied.
 
-Facts: Guo et al., 2021, section 5.1, after Liu et al., 2019 (DARTS): 20 cells
-of 36 channels on CIFAR, 14 of 48 on ImageNet, an auxiliary head after layer
-2L // 3, scheduled drop path on every edge but identities. A cell's output
+Facts: Guo et al., 2021, section 5.1, after Liu et al., 2019 (DARTS), for cells;
+the papers of `zoo.handcrafted` for networks of blocks. A node sums its edges,
+then come BN (where it has one), activation, channel shuffle. A block's output
 concatenates only the nodes that its `concat` lists.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+import functools
 from typing import Any
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from natjax import errors
 from natjax import operations
-from natjax.graph import genotype as architecture_lib
-from natjax.graph import skeleton as skeleton_lib
+from natjax.graph import codec
+from natjax.graph import records
+from natjax.graph import shapes as shapes_lib
 from natjax.networks import layers as layers_lib
-from natjax.networks import mixture
+from natjax.operations import edges as edges_lib
 
 
-class CellModule(nn.Module):
-  """One cell.
+class Site(NamedTuple):
+  """An edge of a network, while that is being run.
 
   Attributes:
-    cell: the graph.
-    layer: where it stands.
-    norm: returns the BN to use.
-    train: whether drop path is on.
-    identities: numbers of the edges with an identity beside the operation,
-      where theta is given.
+    block: number of the block.
+    edge: number of the edge, as the architecture's spelling counts them.
+    operation: name of what stands there.
+    run: `(name) -> y`, what an operation makes of the edge's source; its
+      parameters are the edge's own.
   """
 
-  cell: architecture_lib.Cell
-  layer: skeleton_lib.Layer
+  block: int
+  edge: int
+  operation: str
+  run: Callable[[str], jax.Array]
+
+
+# What an edge adds to its target, or None.
+EdgeFunction = Callable[[Site], jax.Array | None]
+
+
+def plain(site: Site) -> jax.Array | None:
+  """What an edge adds in the network as it is."""
+  return None if site.operation == operations.NULL else site.run(
+      site.operation)
+
+
+class Names(NamedTuple):
+  """Names of a network's modules, on which its checkpoints depend.
+
+  Attributes:
+    stem: of the stem's layers.
+    block: before a block's number.
+    prefix: before the number of an edge that the spelling does not show.
+    head: of the head's layers.
+  """
+
+  stem: tuple[str, ...]
+  block: str
+  prefix: str
+  head: tuple[str, ...]
+
+
+def names(network: records.BlockNetwork) -> Names:
+  """The names of a network's modules: as cells or as blocks."""
+  numbered = lambda part, layers: tuple(
+      f"{part}{i}" for i in range(len(layers)))
+  if not network.prefix:
+    return Names(numbered("stem", network.stem), "block", "edge",
+                 numbered("head", network.head))
+  stem = numbered("stem", network.stem) if len(network.stem) > 1 else ("stem",)
+  return Names(stem, "cell", "preprocess", ("pool", "head"))
+
+
+class BlockModule(nn.Module):
+  """One block.
+
+  Attributes:
+    network: whose block it is.
+    index: the block's number.
+    shapes: those in the block.
+    norm: returns what follows a convolution: BN or a bias.
+    batch_norm: returns a BN, for nodes that have one.
+  """
+
+  network: records.BlockNetwork
+  index: int
+  shapes: shapes_lib.Shapes
   norm: layers_lib.NormFactory
-  train: bool
-  identities: frozenset[int] = frozenset()
+  batch_norm: layers_lib.NormFactory
 
   @nn.compact
   def __call__(
       self,
       prev_prev: jax.Array,
       prev: jax.Array,
-      drop_path: jax.Array,
-      theta: jax.Array | None = None,
+      edge: EdgeFunction,
+      drop_path: jax.Array | float | None,
   ) -> jax.Array:
-    inputs = layers_lib.preprocess(
-        self.layer, self.norm, names=("preprocess0", "preprocess1"))
-    size = self.layer.out_size
-    zeros = jnp.zeros((prev.shape[0], size, size, self.layer.channels),
-                      prev.dtype)
-    nodes = [inputs[0](prev_prev), inputs[1](prev)]
-    nodes += [zeros] * self.cell.num_nodes
-    for i, edge in enumerate(self.cell.edges):
-      operation = operations.get(edge.operation)
-      x, stride = nodes[edge.source], self.cell.stride(
-          edge, self.layer.reduction)
-      y = None
-      if operation.name != operations.NULL:
-        y = self._run(i, operation, stride, x)
-      free = operation.identity and stride == 1
-      if theta is not None:
-        identity = None
-        if i in self.identities:
-          skip = operations.get(operations.SKIP)
-          identity = self._run(i, skip, stride, x)
-          free |= y is None and stride == 1
-        y = mixture.mix(theta[i], y, identity,
-                        alike=operation.name == operations.SKIP)
-      if y is None:
-        continue
-      if self.train and not free:
-        y = self._drop_path(y, drop_path)
-      nodes[edge.target] += y
-    return jnp.concatenate([nodes[i] for i in self.cell.concat], axis=-1)
+    block = self.network.blocks[self.index]
+    values = [prev_prev, prev]
+    for n, node in enumerate(block.nodes, records.NUM_INPUTS):
+      total = None
+      for e, item in enumerate(block.edges):
+        if item.target != n:
+          continue
+        site = Site(
+            self.index, e - self.network.prefix, item.operation,
+            functools.partial(self._run, e, values[item.source]))
+        y = plain(site) if node.fixed else edge(site)
+        if y is None:
+          continue
+        if drop_path is not None and not node.fixed and not self._free(item):
+          y = self._drop_path(y, drop_path)
+        total = y if total is None else total + y
+      if total is None:
+        total = zeros(self.shapes.nodes[n], values[1])
+      if node.norm:
+        total = self.batch_norm(name=f"node{n}_norm")(total)
+      total = layers_lib.Activation(
+          node.activation, name=f"node{n}_activation")(total)
+      values.append(layers_lib.shuffle(total, node.shuffle))
+    return jnp.concatenate([values[n] for n in block.outputs], axis=-1)
 
-  def _run(self, i, operation, stride, x):
-    module = operation.module(
-        features=self.layer.channels, stride=stride, norm=self.norm)
+  def _run(self, e, x, name):
+    item = self.network.blocks[self.index].edges[e]
+    module = edges_lib.module(
+        operations.get(name), self.shapes.ends(item), norm=self.norm,
+        preactivate=self.network.preactivate)
     if isinstance(module, nn.Module):
-      module = module.clone(name=f"edge{i}_{operation.name}", parent=self)
+      hidden, before = self.network.prefix, names(self.network).prefix
+      module = module.clone(parent=self, name=f"{before}{e}" if e < hidden
+                            else f"edge{e - hidden}_{name}")
     return module(x)
+
+  def _free(self, item):
+    """Whether drop path leaves an edge alone: what it adds is a copy."""
+    operation = operations.get(item.operation)
+    return self.shapes.ends(item).alike and (
+        operation.identity or operation.name == operations.NULL)
 
   def _drop_path(self, x, rate):
     """Zeroes whole images of an edge with probability `rate`, rescaled."""
@@ -92,31 +152,34 @@ class CellModule(nn.Module):
     return x * (mask / keep).astype(x.dtype)
 
 
+def zeros(shape: shapes_lib.Shape, like: jax.Array) -> jax.Array:
+  """The images of a node of which all edges are null."""
+  return jnp.zeros((like.shape[0], shape.size, shape.size, shape.width),
+                   like.dtype)
+
+
 class Network(nn.Module):
-  """The network of a genotype in a skeleton.
+  """The network.
 
   Attributes:
-    genotype: the cells.
-    skeleton: what stands around them.
-    auxiliary: whether to build the auxiliary head.
+    graph: the architecture, written out.
+    frame: number of classes and size of the images.
+    auxiliary: where the auxiliary head stands; None is without one.
     axis_name: device axis over which BN joins the batch; None keeps the
       statistics per device.
-    identities: per layer, the edges with an identity beside the operation, for
-      a network that theta weighs (`mixture`).
 
   `__call__` maps images [B, H, W, 3] to (logits f32[B, K], auxiliary logits
   f32[B, K] or None); without a classifier (no classes), to (features f32[B, F],
-  None), F being `networks.build.num_features`. Its dtype is that of the images;
-  parameters and statistics are float32. `train` and `drop_path` (a rate in
-  [0, 1), drawn from the rng stream "drop_path") matter in training only.
-  `theta`, per layer f32[E, 3], weighs the edges; None is the network as it is.
+  None), F being `graph.shapes.num_features`. Its dtype is that of the images;
+  parameters and statistics are float32. `train` normalises by the batch.
+  `drop_path` is a rate in [0, 1), drawn from the rng stream "drop_path"; None
+  is without. `edge` says what every edge adds that is not fixed.
   """
 
-  genotype: architecture_lib.Genotype
-  skeleton: skeleton_lib.Skeleton
-  auxiliary: bool = False
+  graph: records.BlockNetwork
+  frame: records.Frame
+  auxiliary: layers_lib.Auxiliary | None = None
   axis_name: str | None = None
-  identities: mixture.Identities | None = None
 
   @nn.compact
   def __call__(
@@ -124,65 +187,91 @@ class Network(nn.Module):
       images: jax.Array,
       *,
       train: bool = False,
-      drop_path: jax.Array | float = 0.0,
-      theta: Sequence[jax.Array] | None = None,
+      drop_path: jax.Array | float | None = None,
+      edge: EdgeFunction = plain,
   ) -> tuple[jax.Array, jax.Array | None]:
-    def norm(name: str | None = None):
-      return layers_lib.RunningBatchNorm(train, self.axis_name, name=name)
+    graph, frame = self.graph, self.frame
 
-    if self.auxiliary:
-      check_auxiliary(self.skeleton)
-    widths = [len(cell.concat) for cell in self.genotype]
-    outputs = layers_lib.Stem(self.skeleton, norm, name="stem")(images)
-    auxiliary = None
-    for i, layer in enumerate(skeleton_lib.layers(self.skeleton, widths)):
-      cell = self.genotype[int(layer.reduction)]
-      identities = self.identities[i] if self.identities else frozenset()
-      out = CellModule(cell, layer, norm, train, identities, name=f"cell{i}")(
-          *outputs, drop_path, None if theta is None else theta[i])
+    def batch_norm(name: str | None = None):
+      return layers_lib.RunningBatchNorm(
+          train, self.axis_name, graph.norm_epsilon, name=name)
+
+    def norm(name: str | None = None):
+      return layers_lib.Bias(name=name) if graph.norm == "bias" else batch_norm(
+          name)
+
+    def fixed(layers: Sequence[records.Layer], names: Sequence[str], x: Any):
+      outputs = [x]
+      for layer, name in zip(layers, names, strict=False):
+        outputs.append(layers_lib.FixedLayer(
+            layer, frame.num_classes, batch_norm, train, name=name)(
+                outputs[-1]))
+      return outputs
+
+    called, auxiliary = names(graph), None
+    stem = fixed(graph.stem, called.stem, images)
+    outputs = (stem[-1] if graph.early < 0 else stem[graph.early + 1],
+               stem[-1])
+    for i, shapes in enumerate(shapes_lib.of(graph, frame)):
+      out = BlockModule(graph, i, shapes, norm, batch_norm,
+                        name=f"{called.block}{i}")(
+                            *outputs, edge, drop_path if train else None)
       outputs = (outputs[1], out)
-      if self.auxiliary and i == self.skeleton.auxiliary_layer and (
+      if self.auxiliary and i == self.auxiliary.after and (
           train or self.is_initializing()):
         auxiliary = layers_lib.AuxiliaryHead(
-            self.skeleton, norm, name="auxiliary")(out)
-    features = jnp.mean(outputs[1], axis=(1, 2), dtype=jnp.float32)
-    logits = layers_lib.Classifier(self.skeleton.num_classes, name="head")(
-        features)
-    return logits, auxiliary
+            self.auxiliary.kind == "cifar", frame.num_classes, batch_norm,
+            name="auxiliary")(out)
+    x = fixed(shapes_lib.head_layers(graph, frame), called.head,
+              outputs[1])[-1]
+    return x.reshape(x.shape[0], -1).astype(jnp.float32), auxiliary
 
 
-def check_auxiliary(skeleton: skeleton_lib.Skeleton) -> None:
-  """Refuses a skeleton that the auxiliary head does not suit (InputError).
+def module(
+    architecture: records.Architecture,
+    place: records.Place,
+    *,
+    auxiliary: bool = False,
+    axis_name: str | None = None,
+) -> Network:
+  """The linen module of an architecture.
 
-  It classifies, so there must be classes. Its 5x5 pooling and 2x2 convolution
-  need 8 pixels (CIFAR) or 7 (ImageNet) after the second reduction.
+  Args:
+    architecture: a genotype or a network of blocks.
+    place: a skeleton or a frame, as the architecture needs it.
+    auxiliary: whether to build the auxiliary head, of genotypes only.
+    axis_name: device axis over which BN joins the batch.
+
+  Raises:
+    InputError: it cannot stand there, or there is no auxiliary head for it.
   """
-  if not skeleton.num_classes:
-    raise errors.InputError(
-        "num-classes is 0 and the auxiliary head is a classifier; give the"
-        " number of classes or --no-auxiliary")
-  places = skeleton_lib.layers(skeleton, (1, 1))
-  size = places[skeleton.auxiliary_layer].out_size
-  stride = 3 if skeleton.kind == "cifar" else 2
-  if (size - 5) // stride + 1 < 2:
-    raise errors.InputError(
-        f"image-size {skeleton.image_size} leaves {size} pixels at the"
-        f" auxiliary head, which needs {5 + stride}; give larger images or"
-        " --no-auxiliary"
-    )
+  return Network(
+      codec.expand(architecture, place),
+      records.Frame(place.num_classes, place.image_size),
+      layers_lib.auxiliary(place) if auxiliary else None, axis_name)
 
 
-def init(network: Network, rng: jax.Array) -> Any:
-  """Draws the variables ("params" and "batch_stats") of a network."""
-  size = network.skeleton.image_size
-  theta = None
-  if network.identities is not None:
-    theta = [mixture.initial(len(network.genotype[int(layer.reduction)].edges))
-             for layer in skeleton_lib.layers(network.skeleton, (1, 1))]
+def init(network: Network, rng: jax.Array, **options: Any) -> Any:
+  """Draws the variables ("params" and "batch_stats") of a network.
+
+  Without BN the kernels are drawn with the variance of He et al., 2015, six
+  times that of the library's other networks, lest signals vanish.
+
+  Args:
+    network: the module.
+    rng: a key.
+    **options: handed on to its call (`edge=`).
+  """
+  size = network.frame.image_size
 
   def draw(rng):
-    images = jnp.zeros((2, size, size, 3))
-    return network.init({"params": rng}, images, train=False, theta=theta)
+    variables = network.init(
+        {"params": rng}, jnp.zeros((2, size, size, 3)), **options)
+    if network.graph.norm == "bias":
+      variables = jax.tree_util.tree_map_with_path(
+          lambda path, x: x * 6**0.5 if path[-1].key == "kernel" else x,
+          variables)
+    return {"batch_stats": {}, **variables}
 
   return jax.jit(draw)(rng)
 

@@ -1,22 +1,33 @@
-"""The weight-sharing supernet: masked selection of operations.
+"""The supernet: masked selection of operations, over any space.
 
-A supernet holds weights for every candidate operation of every edge of a cell
-search space, per layer. The architecture is an argument of `apply`, an array;
-one compiled program serves all architectures. Facts: Guo et al., 2021, section
-5.1 and the code that its authors released.
+A supernet holds weights for every candidate operation of every edge of a
+search space's graph. The architecture is an argument, arrays; one compiled
+program serves all architectures. Facts: Guo et al., 2021, section 5.1 and the
+code that its authors released; for other spaces, their papers.
 
-Two ways to evaluate, equal in value and gradient:
-  selected: two (source, operation) pairs per node as data; only the chosen
-    operations run, and the backward pass recomputes them (`cell_scan`).
+What stands on the edges of a block is told block by block (`How`): two forms,
+equal in value and gradient, and others may stand beside them in one network.
+  selected: a (source, operation) pair per slot as data; only the chosen
+    operations run, and the backward pass recomputes them (`rules`, `scan`).
   dense: every operation runs on every edge and is weighted.
 
-BN has no affine parameters (but for the stem) and always normalises by the
-batch, in training, reward and scoring alike, so there are no running
-statistics. Under `vmap` with a batch of architectures `selected` turns into
-dense work; map over architectures with `lax.map` instead.
+Batch statistics are one of
+  "batch": BN has no affine parameters (but in stem and head) and always
+    normalises by the batch, in training, reward and scoring alike, with the
+    network's own epsilon; there are no running statistics. Networks whose
+    convolutions have biases instead get it too, since random operations would
+    not train without. Pooling is normalised, dropout is off.
+  "running": BN is affine and keeps running statistics, as trained networks do
+    (momentum 0.9), those of the chosen operations alone. With weights per slot,
+    one program then trains any genotype of a space, and computes what its
+    `network.Network` does (`inherit.variables`), without drop path and
+    auxiliary head.
+
+Under `vmap` with a batch of architectures `selected` turns into dense work; map
+over architectures with `lax.map` instead.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -24,57 +35,42 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
+from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
 from natjax import operations
-from natjax.graph import genotype as architecture_lib
-from natjax.graph import skeleton as skeleton_lib
-from natjax.networks import cell_scan
-from natjax.networks import layers as layers_lib
-from natjax.operations import primitives
-from natjax.spaces import nat as nat_space
+from natjax.graph import arrays as arrays_lib
+from natjax.graph import records
+from natjax.networks import candidates as candidates_lib
+from natjax.networks import network as network_lib
+from natjax.networks import rules
+from natjax.networks import scan
+from natjax.networks import store
+from natjax.spaces import base
 
-Params = Any
+Variables = dict[str, Any]
 
-
-def batch_norm(name: str) -> Callable[[jax.Array], jax.Array]:
-  """The supernet's BN: by the batch, without affine, without state."""
-  del name
-  return primitives.batch_normalize
+_FIRST = records.NUM_INPUTS
 
 
-class Pass(NamedTuple):
-  """Edges of one cell that share shapes: one stacked store, one scan.
-
-  A normal cell is one pass over all its edges. A reduction cell is two: the
-  edges from its inputs, of stride 2, then those between its nodes.
+class How(NamedTuple):
+  """What stands on the edges of a block.
 
   Attributes:
-    name: key of the pass in the parameters.
-    stride: of its operations.
-    pairs: i32[S, 2], (source, target) of every slot, in topological order.
+    value: i32[N, K], the candidate of every slot; or, where `source` is None, a
+      pytree with leading axis E, for every edge of the block's decision what
+      `make`'s rule is told of it.
+    concat: [N], weights of the nodes in the output, where a cell's output is
+      all of its nodes; else the graph says which they are.
+    source: i32[N, K], the node that feeds every slot, or None.
+    make: the rule.
   """
 
-  name: str
-  stride: int
-  pairs: np.ndarray
-
-
-def passes(num_nodes: int, reduction: bool) -> tuple[Pass, ...]:
-  """The passes of a cell of `num_nodes` nodes.
-
-  Slots of a normal cell are numbered (t - 2)(t + 1) / 2 + f for source f and
-  target t.
-  """
-  n = architecture_lib.NUM_INPUTS
-  pairs = np.array([(f, t) for t in range(n, n + num_nodes) for f in range(t)])
-  if not reduction:
-    return (Pass("edges", 1, pairs),)
-  inputs, nodes = pairs[pairs[:, 0] < n], pairs[pairs[:, 0] >= n]
-  result = (Pass("input_edges", 2, inputs),)
-  return result if not len(nodes) else (
-      *result, Pass("node_edges", 1, nodes))
+  value: Any
+  concat: jax.Array
+  source: jax.Array | None = None
+  make: rules.MakeRule = rules.selected
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,321 +78,438 @@ class Supernet:
   """A supernet as pure functions over a static description.
 
   Attributes:
-    space: candidate operations, the same on every edge, and nodes per cell.
-    skeleton: the network around the cells.
+    space: graph and candidate operations.
+    place: where its network stands.
     dtype: of the computation; parameters are float32.
+    width: factor of the network's widths.
+    norm: "batch" or "running", see the module.
+    axis_name: device axis over which running BN joins the batch; None keeps
+      the statistics per device.
+
+  Variables are {"params", "batch_stats"}, float32.
   """
 
-  space: nat_space.SearchSpace
-  skeleton: skeleton_lib.Skeleton
+  space: base.Space
+  place: records.Place
   dtype: Any = jnp.float32
+  width: float = 1.0
+  norm: str = "batch"
+  axis_name: str | None = None
 
   @functools.cached_property
-  def layers(self) -> tuple[skeleton_lib.Layer, ...]:
-    """Where every cell stands; a cell's output is always N * C wide."""
-    return skeleton_lib.layers(self.skeleton, (self.space.num_nodes,) * 2)
+  def plan(self) -> store.Plan:
+    """Where the weights lie."""
+    return store.Plan(self.space, self.place, self.width)
 
-  @property
-  def pixels(self) -> int:
-    """Numbers in the images of all nodes, per image of a batch."""
-    n = self.space.num_nodes
-    return sum(layer.out_size**2 * layer.channels * (2 * n + 2)
-               for layer in self.layers)
+  def candidates(self, train: bool = True) -> candidates_lib.Candidates:
+    """How its operations are run."""
+    return candidates_lib.Candidates(
+        self.plan, self.norm == "running", train, self.axis_name)
 
-  @functools.cached_property
-  def groups(self) -> tuple[tuple[int, ...], ...]:
-    """Runs of layers of equal shapes, whose weights are stacked."""
-    return skeleton_lib.groups(self.layers)
-
-  def init(self, rng: jax.Array) -> Params:
-    """Draws parameters: a pytree of float32 arrays."""
+  def init(self, rng: jax.Array) -> Variables:
+    """Draws the variables of all candidates."""
     return jax.jit(self._init)(rng)
 
   def _init(self, rng):
     rng_own, rng_kernels = jax.random.split(rng)
-    return redraw_kernels(
-        rng_kernels, self._init_each(rng_own), _leading_axes)
-
-  def _init_each(self, rng):
-    rng_stem, rng_head, rng_groups = jax.random.split(rng, 3)
-    images = jnp.zeros((1,) + (self.skeleton.image_size,) * 2 + (3,))
-    features = skeleton_lib.output_channels(
-        self.skeleton, (self.space.num_nodes,) * 2)
-    keys = jax.random.split(rng_groups, len(self.groups))
-    return {
-        "stem": _stem(self.skeleton).init(rng_stem, images)["params"],
-        "groups": [self._init_group(key, group)
-                   for key, group in zip(keys, self.groups, strict=True)],
-        "head": _head(self.skeleton).init(
-            rng_head, jnp.zeros((1, features))).get("params", {}),
+    rng_stem, rng_head, rng_blocks = jax.random.split(rng_own, 3)
+    image, make = self.place.image_size, self.candidates(False)
+    keys = jax.random.split(rng_blocks, len(self.plan.runs))
+    parts = {
+        "stem": make.layers("stem").init(
+            rng_stem, jnp.zeros((1, image, image, 3))),
+        "blocks": [self._init_run(make, key, run)
+                   for key, run in zip(keys, self.plan.runs, strict=True)],
+        "head": make.layers("head").init(
+            rng_head, _zeros(self.plan.shapes[-1].output)),
     }
+    params = store.redraw_kernels(
+        rng_kernels, _collection(parts, "params"), _leading_axes)
+    return {"params": params,
+            "batch_stats": _collection(parts, "batch_stats")}
 
-  def _init_group(self, rng, group):
-    """Parameters of cells of equal shapes; edges lead with [J, S]."""
-    layer = self.layers[group[0]]
-    rng_pre, *rng_passes = jax.random.split(rng, 3)
-    params = {"preprocess": [
-        self._init_preprocess(key, self.layers[i])
-        for key, i in zip(jax.random.split(rng_pre, len(group)), group,
-                          strict=True)
-    ]}
-    x = jnp.zeros((1, layer.in_size, layer.in_size, layer.channels))
-    for p, key in zip(passes(self.space.num_nodes, layer.reduction),
-                      rng_passes, strict=False):
-      lead = (len(group), len(p.pairs))
-      keys = jax.random.split(key, (len(self.space.candidates), *lead))
-      params[p.name] = {}
-      for o, name in enumerate(self.space.candidates):
-        module = _module(name, layer.channels, p.stride)
-        if isinstance(module, nn.Module):
-          flat = jax.vmap(lambda k, m=module: m.init(k, x)["params"])(
-              keys[o].reshape(-1))
-          params[p.name][name] = jax.tree.map(
+  def _init_run(self, make, rng, run):
+    """Variables of blocks of equal shapes; edges lead with [J, S]."""
+    rng_prefix, rng_edges = jax.random.split(rng)
+    found: dict[str, Any] = {}
+    if self.plan.network.prefix:
+      found["preprocess"] = [
+          {f"node{n}": module.init(
+              jax.random.fold_in(key, n), _zeros(self.plan.shapes[i].nodes[n]))
+           for n, module in enumerate(make.prefix(i))}
+          for key, i in zip(jax.random.split(rng_prefix, len(run)), run,
+                            strict=True)]
+    for p, edges in enumerate(self.plan.passes(run[0])):
+      x = jnp.zeros((1, edges.ends.size, edges.ends.size,
+                     edges.ends.in_channels))
+      held = found.setdefault(edges.store, {})
+      for o, name in enumerate(edges.names):
+        module = make.module(name, edges.ends)
+        if name not in held and isinstance(module, nn.Module):
+          lead = (len(run), edges.count[name])
+          key = jax.random.fold_in(jax.random.fold_in(rng_edges, p), o)
+          flat = jax.vmap(lambda k, m=module, x=x: m.init(k, x))(
+              jax.random.split(key, lead[0] * lead[1]))
+          held[name] = jax.tree.map(
               lambda leaf, lead=lead: leaf.reshape(*lead, *leaf.shape[1:]),
               flat)
-    return params
+    for n, node in enumerate(self.plan.network.blocks[run[0]].nodes):
+      if node.activation == "prelu":
+        found[f"slope{n}"] = {"params": jnp.full((len(run), node.width), 0.25)}
+    return found
 
-  def _init_preprocess(self, rng, layer):
-    sizes = (layer.in_size * (2 if layer.reduction_prev else 1), layer.in_size)
-    inputs = [jnp.zeros((1, size, size, channels))
-              for size, channels in zip(sizes, layer.in_channels, strict=True)]
-    return {
-        f"node{i}": module.init(key, x)["params"]
-        for i, (module, key, x) in enumerate(zip(
-            layers_lib.preprocess(layer, batch_norm), jax.random.split(rng),
-            inputs, strict=True))
-    }
+  def selected(self, arrays: arrays_lib.CellArrays) -> list[How]:
+    """The `selected` form of an architecture, block by block.
+
+    Args:
+      arrays: `CellArrays` [G, N, K]; where the graph's edges are taken as they
+        are, `source` and `concat` do not matter.
+    """
+    make = rules.stateful if self.norm == "running" else rules.selected
+    return [How(arrays.operation[g], arrays.concat[g], arrays.source[g], make)
+            for g in self.plan.decided]
+
+  def weighed(
+      self, weights: jax.Array, concat: jax.Array,
+      make: rules.MakeRule = rules.dense,
+  ) -> list[How]:
+    """The `dense` form, block by block.
+
+    Args:
+      weights: f32[G, E, O], per decision, edge of its cell (padded to those of
+        the largest) and candidate.
+      concat: [G, N], weights of the nodes in the output.
+      make: the rule.
+    """
+    return [How(weights[g], concat[g], None, make) for g in self.plan.decided]
+
+  def dense_weights(self, arrays: arrays_lib.CellArrays) -> jax.Array:
+    """The f32[G, E, O] for which the two forms are equal: 0, 1 or 2."""
+    cells = [decision.cell for decision in self.plan.decisions]
+    most = max(len(cell.edges) for cell in cells)
+    weights = jnp.zeros((len(cells), most, len(self.space.candidates)))
+    for g, cell in enumerate(cells):
+      n, k = arrays.operation.shape[-2:]
+      target = np.repeat(np.arange(n) + _FIRST, k)
+      lookup = np.zeros((n + _FIRST,) * 2, np.int32)
+      for e, edge in enumerate(cell.edges):
+        lookup[edge.source, edge.target] = e
+      number = jnp.asarray(lookup)[arrays.source[g].reshape(-1), target]
+      weights = weights.at[g, number, arrays.operation[g].reshape(-1)].add(1.0)
+    return weights
 
   def apply(
       self,
-      params: Params,
-      arrays: architecture_lib.CellArrays,
+      params: Any,
+      arrays: arrays_lib.CellArrays,
       images: jax.Array,
+      *,
+      rng: jax.Array | None = None,
   ) -> jax.Array:
     """Computes the logits of one architecture, in the `selected` form.
 
     Args:
       params: from `init`.
-      arrays: `CellArrays` of shape [2, N, 2], normal cell first.
+      arrays: `CellArrays` of shape [G, N, K].
       images: [B, H, W, 3].
+      rng: a key, of operations that draw; None always draws the same.
 
     Returns:
       f32[B, num_classes].
     """
-    return self._forward(params, images, arrays, self._selected_cell)
+    return self.run({"params": params}, self.selected(arrays), images,
+                    rng=rng)[0]
 
   def apply_dense(
       self,
-      params: Params,
+      params: Any,
       weights: jax.Array,
       concat: jax.Array,
       images: jax.Array,
+      *,
+      rng: jax.Array | None = None,
   ) -> jax.Array:
     """Computes the logits with every operation weighted, the `dense` form.
 
     Args:
       params: from `init`.
-      weights: f32[2, E, O], per cell type, edge slot (in the order of the
-        normal cell's `passes`) and candidate operation.
-      concat: [2, N], weights of the nodes in the output.
+      weights: see `weighed`.
+      concat: see `weighed`.
       images: [B, H, W, 3].
+      rng: a key, of operations that draw; None always draws the same.
 
     Returns:
       f32[B, num_classes].
     """
-    return self._forward(params, images, (weights, concat), self._dense_cell)
+    return self.run({"params": params}, self.weighed(weights, concat), images,
+                    rng=rng)[0]
 
-  def dense_weights(
-      self, arrays: architecture_lib.CellArrays
-  ) -> jax.Array:
-    """The f32[2, E, O] for which `apply_dense` equals `apply`: 0, 1 or 2."""
-    n = self.space.num_nodes
-    source = jnp.reshape(arrays.source, (2, -1))
-    operation = jnp.reshape(arrays.operation, (2, -1))
-    target = _targets(n)
-    slot = (target - 2) * (target + 1) // 2 + source
-    shape = (2, n * (n + 3) // 2, len(self.space.candidates))
-    cell = jnp.arange(2)[:, None]
-    return jnp.zeros(shape).at[cell, slot, operation].add(1.0)
-
-  def _forward(self, params, images, data, cell):
-    """Runs the network.
+  def run(
+      self,
+      variables: Variables,
+      how: Sequence[How],
+      images: jax.Array,
+      *,
+      train: bool = True,
+      rng: jax.Array | None = None,
+  ) -> tuple[jax.Array, Any]:
+    """Computes the logits, whatever stands on the edges of each block.
 
     Args:
-      params: from `init`.
+      variables: from `init`.
+      how: one per block.
       images: [B, H, W, 3].
-      data: pytree with leading axis [2], per cell type, what `cell` needs to
-        know of the architecture.
-      cell: `(layer, params, data, inputs) -> [B, h, w, N * C]`.
+      train: of running BN, normalise by the batch and update the statistics;
+        else normalise by these.
+      rng: a key, of operations that draw; None always draws the same.
+
+    Returns:
+      f32[B, num_classes] (features, without classes), and "batch_stats".
     """
-    x = images.astype(self.dtype)
-    outputs = _stem(self.skeleton).apply({"params": params["stem"]}, x)
-    for p, group in zip(params["groups"], self.groups, strict=True):
-      # Cells of equal shapes are unrolled all the same: under one scan they
-      # compiled no faster, and its residuals took a quarter more memory.
-      for j, i in enumerate(group):
-        layer = self.layers[i]
-        inputs = self._preprocess(p["preprocess"][j], layer, outputs)
-        edges = {k: jax.tree.map(lambda leaf, j=j: leaf[j], p[k])
-                 for k in p if k != "preprocess"}
-        outputs = (outputs[1], cell(
-            layer, edges,
-            jax.tree.map(lambda a, i=int(layer.reduction): a[i], data),
-            inputs))
-    features = jnp.mean(outputs[1], axis=(1, 2), dtype=jnp.float32)
-    return _head(self.skeleton).apply({"params": params["head"]}, features)
+    rng = jax.random.key(0) if rng is None else rng
+    make, early = self.candidates(train), self.plan.network.early
+    fixed = lambda name, x, key: make.apply(
+        make.layers(name), {kind: tree.get(name, {}) for kind, tree in (
+            variables.items())}, x, key)
+    stem, stem_stats = fixed("stem", images.astype(self.dtype), rng)
+    values = (stem[-1] if early < 0 else stem[early + 1], stem[-1])
+    block_stats = []
+    for r, run in enumerate(self.plan.runs):
+      own = {kind: tree["blocks"][r] for kind, tree in variables.items()
+             if tree}
+      values, changed = self._run_blocks(make, run, own, how, values, rng)
+      block_stats.append(changed)
+    head, head_stats = fixed("head", values[1], rng)
+    logits = head[-1].reshape(head[-1].shape[0], -1).astype(jnp.float32)
+    return logits, {"stem": stem_stats, "blocks": block_stats,
+                    "head": head_stats}
 
-  def _preprocess(self, params, layer, outputs):
-    return [
-        module.apply({"params": params[f"node{i}"]}, x)
-        for i, (module, x) in enumerate(zip(
-            layers_lib.preprocess(layer, batch_norm), outputs, strict=True))
-    ]
+  def _run_blocks(self, make, run, variables, how, values, rng):
+    """Runs blocks of equal shapes; returns the last two outputs."""
+    data = [self._data(i, how[i], jax.random.fold_in(rng, i)) for i in run]
+    if self._scans(run, how):
+      if not self.plan.sees_both(run[0]):
+        # Of another shape, maybe; what the loop carries has one shape.
+        values = (values[1], values[1])
 
-  def _selected_cell(self, layer, params, data, inputs):
-    source = jnp.reshape(data.source, -1)
-    operation = jnp.reshape(data.operation, -1)
-    null = self.space.candidates.index(operations.NULL)
-    target = _targets(self.space.num_nodes)
+      def step(values, xs):
+        y, _ = self._unrolled(make, run[0], xs[0], how[run[0]], xs[1], values)
+        return (values[1], y), None
 
-    def edges(p):
-      # Slots that belong to the other pass of a reduction cell run `null`.
-      lookup = np.full((self.space.num_nodes + 2,) * 2, -1, np.int32)
-      lookup[p.pairs[:, 0], p.pairs[:, 1]] = np.arange(len(p.pairs))
-      slot = jnp.asarray(lookup)[source, target]
-      mine = slot >= 0
-      chosen = jax.tree.map(lambda leaf: leaf[jnp.maximum(slot, 0)],
-                            params[p.name])
-      return (chosen, jnp.where(mine, operation, null),
-              jnp.where(mine, source, p.pairs[0, 0]), target)
+      values, _ = lax.scan(step, values, (
+          variables, jax.tree.map(lambda *x: jnp.stack(x), *data)))
+      return values, {}
+    changed = []
+    # Cells of equal shapes are unrolled all the same: under one scan they
+    # compiled no faster, and its residuals took a quarter more memory.
+    for j, i in enumerate(run):
+      prefix = {kind: tree.get("preprocess", [{}] * len(run))[j]
+                for kind, tree in variables.items()}
+      own = jax.tree.map(lambda leaf, j=j: leaf[j], {
+          kind: {k: v for k, v in tree.items() if k != "preprocess"}
+          for kind, tree in variables.items()})
+      inputs, stats = [], {}
+      for n, module in enumerate(make.prefix(i)):
+        y, stats[f"node{n}"] = make.apply(
+            module, {kind: tree.get(f"node{n}", {})
+                     for kind, tree in prefix.items()}, values[n])
+        inputs.append(y)
+      cell = self._scanned if self._has_buffer(how[i]) else self._unrolled
+      y, edge_stats = cell(make, i, own, how[i], data[j], (*values, *inputs))
+      values = (values[1], y)
+      changed.append((stats, edge_stats))
+    return values, self._stack(changed)
 
-    nodes = self._run_passes(cell_scan.selected_rule, edges, layer, inputs)
-    return _concatenate(nodes, data.concat)
+  def _stack(self, changed):
+    """The statistics of a run, in the form of its variables."""
+    if self.norm == "batch":
+      return {}
+    prefixes, edges = zip(*changed, strict=True)
+    found = jax.tree.map(lambda *x: jnp.stack(x), *edges)
+    return {**found, "preprocess": list(prefixes)} if prefixes[0] else found
 
-  def _dense_cell(self, layer, params, data, inputs):
-    weights, concat = data
-    slots = {tuple(pair): i for i, pair in enumerate(
-        passes(self.space.num_nodes, False)[0].pairs.tolist())}
+  def _scans(self, run, how):
+    """Whether a run's blocks are one `lax.scan`: unrolled, and of one rule."""
+    return (len(run) > 1 and self.norm == "batch"
+            and not self.plan.network.prefix
+            and not self._has_buffer(how[run[0]])
+            and len({how[i].make for i in run}) == 1)
 
-    def edges(p):
-      rows = np.array([slots[tuple(pair)] for pair in p.pairs.tolist()])
-      return (params[p.name], weights[rows], jnp.asarray(p.pairs[:, 0]),
-              jnp.asarray(p.pairs[:, 1]))
+  def _has_buffer(self, how):
+    """Whether all nodes of a cell lie in one array, over which edges scan."""
+    return self.space.inputs is not None and (
+        how.source is not None or self.space.choices is None)
 
-    nodes = self._run_passes(cell_scan.dense_rule, edges, layer, inputs)
-    return _concatenate(nodes, concat)
+  def _data(self, i, how, rng):
+    """`rules.Data` of a block: of its slots, or of its edges."""
+    count, value = len(self.plan.cell(i).edges), how.value
+    if how.source is None:
+      value = jax.tree.map(lambda leaf: leaf[:count], value)
+    elif self.space.inputs is None:
+      value = self._local(i, how.value)
+    else:
+      value = how.value.reshape(-1)
+      count = value.shape[0]
+    key = None
+    if any(operations.get(name).random for name in self.space.candidates):
+      key = jax.random.key_data(jax.random.split(rng, count))
+    return rules.Data(value, key)
 
-  def _run_passes(self, make_rule, edges, layer, inputs):
-    """Runs a cell's passes; returns its intermediate nodes [N, B, h, w, C].
+  def _local(self, i, operation):
+    """i32[E], which of an edge's own candidates i32[N, K] names."""
+    cell, found = self.plan.cell(i), []
+    for e, edge in enumerate(cell.edges):
+      slot = sum(other.target == edge.target for other in cell.edges[:e])
+      chosen = operation[edge.target - _FIRST, slot]
+      found.append(self._numbers(self.plan.names(i, e))[chosen])
+    return jnp.stack(found)
+
+  def _numbers(self, names):
+    """i32[O], the numbers of all candidates among those of `names`."""
+    numbers = np.zeros(len(self.space.candidates), np.int32)
+    for k, name in enumerate(names):
+      if name in self.space.candidates:
+        numbers[self.space.candidates.index(name)] = k
+    return jnp.asarray(numbers)
+
+  def _rule(self, make, how, edges, names):
+    return how.make(make.functions(names, edges.ends),
+                    [self.space.candidates.index(name) for name in names])
+
+  def _unrolled(self, make, i, variables, how, data, inputs):
+    """A block edge by edge; returns its output and its statistics."""
+    cell, stats = self.plan.cell(i), variables.get("batch_stats", {})
+    block, prefix = self.plan.network.blocks[i], self.plan.network.prefix
+    at = {e: (edges, row) for edges in self.plan.passes(i)
+          for row, e in enumerate(edges.edges)}
+    values = list(inputs)
+    for n in range(len(values), _FIRST + len(block.nodes)):
+      total = None
+      for e, edge in enumerate(cell.edges):
+        names = self.plan.names(i, e)
+        if edge.target + prefix != n or names == (operations.NULL,):
+          continue
+        edges, row = at[e]
+        rows = {name: edges.rows[name][row] for name in names}
+        y, stats = self._edge(
+            make, how, edges, names, _take(variables, edges, rows),
+            jax.tree.map(lambda leaf, e=e: leaf[e], data),
+            values[edge.source + prefix], stats, rows)
+        total = y if total is None else total + y
+      if total is None:
+        total = network_lib.zeros(self.plan.shapes[i].nodes[n], values[1])
+      values.append(make.activate(
+          block.node(n), total, variables["params"].get(f"slope{n - _FIRST}")))
+    return jnp.concatenate([values[n] for n in block.outputs], -1), stats
+
+  def _edge(self, make, how, edges, names, own, data, x, stats, rows):
+    """One edge of a block; returns what it adds, and the block's statistics."""
+    aux = self.norm == "running"
+    if len(names) == 1:  # Nothing to choose: the operation as it is.
+      y = make.functions(names, edges.ends)[0](own, x, rules.typed(data.key))
+    else:
+      y = rules.apply(self._rule(make, how, edges, names), own, data, x,
+                      aux=aux)
+    return (y[0], _put(stats, edges, rows, y[1])) if aux else (y, stats)
+
+  def _scanned(self, make, i, variables, how, data, inputs):
+    """A cell whose nodes lie in one array; returns output and statistics.
 
     In a normal cell all nodes share one buffer, inputs first. In a reduction
     cell the inputs are larger and stand apart, and the buffer starts at node 2.
     """
-    first = architecture_lib.NUM_INPUTS
-    stacked = jnp.stack(inputs)
-    shape = (self.space.num_nodes, stacked.shape[1], layer.out_size,
-             layer.out_size, layer.channels)
-    nodes = jnp.zeros(shape, stacked.dtype)
-    if not layer.reduction:
+    cell, shapes = self.plan.cell(i), self.plan.shapes[i]
+    first, last = self.plan.network.prefix, shapes.nodes[-1]
+    stacked = jnp.stack(inputs[first:first + _FIRST])
+    apart = shapes.nodes[first].size != last.size
+    nodes = jnp.zeros((cell.num_nodes, stacked.shape[1], last.size, last.size,
+                       last.width), stacked.dtype)
+    if not apart:
       nodes = jnp.concatenate([stacked, nodes])
-    for p in passes(self.space.num_nodes, layer.reduction):
-      params, data, source, target = edges(p)
-      if layer.reduction:
-        target = target - first
-        source = source - (0 if p.stride == 2 else first)
-      rule = make_rule(self._functions(layer, p.stride))
-      nodes = cell_scan.scan_edges(
-          rule, stacked if p.stride == 2 else None, nodes, params, data,
-          source, target)
-    return nodes if layer.reduction else nodes[first:]
+    stats, aux = variables.get("batch_stats", {}), self.norm == "running"
+    for edges in self.plan.passes(i):
+      of_inputs = apart and cell.edges[edges.edges[0]].source < _FIRST
+      steps, source, target, rows = self._steps(cell, edges, how, data)
+      shift = _FIRST if apart else 0
+      if aux:
+        variables = {**variables, "batch_stats": stats}
+      nodes = scan.scan_edges(
+          self._rule(make, how, edges, _with_null(edges.names)),
+          stacked if of_inputs else None, nodes, _take(variables, edges, rows),
+          steps, source - (0 if of_inputs else shift),
+          jnp.asarray(target - shift), aux=aux)
+      if aux:
+        nodes, changed = nodes
+        stats = _put(stats, edges, rows, changed)
+    nodes = nodes if apart else nodes[_FIRST:]
+    weights = how.concat[:cell.num_nodes].astype(nodes.dtype)
+    nodes = nodes * weights[:, None, None, None, None]
+    return jnp.concatenate(list(nodes), axis=-1), stats
 
-  def _functions(self, layer, stride):
-    """Per candidate, `(params of all candidates, x) -> y`."""
-    functions = []
-    for name in self.space.candidates:
-      module = _module(name, layer.channels, stride)
+  def _steps(self, cell, edges, how, data):
+    """What a scan over a pass walks: (data, source, target, rows).
 
-      def function(params, x, module=module, name=name):
-        if isinstance(module, nn.Module):
-          y = module.apply({"params": params[name]}, x)
-        else:
-          y = module(x)
-        operation = operations.get(name)
-        if operation.pooled and stride in operation.strides:
-          y = primitives.batch_normalize(y)
-        return y
+    All slots of the cell, of which those that belong to another pass run
+    `null`; without slots, the edges of the pass.
+    """
+    pairs = np.array([cell.edges[e][1:] for e in edges.edges], np.int32)
+    if how.source is None:
+      data = jax.tree.map(lambda leaf: leaf[np.array(edges.edges)], data)
+      return data, jnp.asarray(pairs[:, 0]), pairs[:, 1], edges.rows
+    n, k = cell.num_nodes, how.source.shape[-1]
+    source = how.source[:n].reshape(-1)
+    target = np.repeat(np.arange(n, dtype=np.int32) + _FIRST, k)
+    lookup = np.full((n + _FIRST,) * 2, -1, np.int32)
+    lookup[pairs[:, 0], pairs[:, 1]] = np.arange(len(pairs))
+    number = jnp.asarray(lookup)[source, target]
+    mine, rows = number >= 0, edges.rows
+    if self.space.weights != "slot":
+      rows = {name: jnp.asarray(row)[jnp.maximum(number, 0)]
+              for name, row in rows.items()}
+    data = jax.tree.map(lambda leaf: leaf[:n * k], data)
+    value = jnp.where(mine, self._numbers(edges.names)[data.value],
+                      _with_null(edges.names).index(operations.NULL))
+    return (data._replace(value=value), jnp.where(mine, source, pairs[0, 0]),
+            target, rows)
 
-      functions.append(function)
-    return functions
+
+def _with_null(names):
+  return names if operations.NULL in names else (*names, operations.NULL)
+
+
+def _zeros(shape):
+  return jnp.zeros((1, shape.size, shape.size, shape.width))
+
+
+def _collection(parts, kind):
+  """One collection of a nest of modules' variables."""
+  if isinstance(parts, list):
+    return [_collection(part, kind) for part in parts]
+  if not parts or "params" in parts:
+    return parts.get(kind, {})
+  inner = {name: _collection(part, kind) for name, part in parts.items()}
+  return {name: part for name, part in inner.items()
+          if isinstance(part, list) or jax.tree.leaves(part)}
+
+
+def _take(variables, edges, rows):
+  """Some rows of the variables of a pass, per candidate that has any."""
+  return {kind: {name: jax.tree.map(lambda leaf, r=rows[name]: leaf[r], part)
+                 for name, part in tree.get(edges.store, {}).items()
+                 if name in rows} for kind, tree in variables.items()}
+
+
+def _put(stats, edges, rows, changed):
+  """Statistics of a block, with those rows of a pass replaced."""
+  held = dict(stats.get(edges.store, {}))
+  for name, tree in changed.items():
+    held[name] = jax.tree.map(lambda old, new, r=rows[name]: old.at[r].set(new),
+                              held[name], tree)
+  return {**stats, edges.store: held}
 
 
 def _leading_axes(keys):
   """Of a kernel: [J, S] on edges; None for a user's own operations."""
-  if keys[0] != "groups" or keys[2] == "preprocess":
+  if keys[0] != "blocks" or keys[2] == "preprocess":
     return 0
   return 2 if keys[3] in operations.BUILTIN else None
-
-
-def redraw_kernels(
-    rng: jax.Array,
-    params: Params,
-    leading_axes: Callable[[list[str | None]], int | None],
-) -> Params:
-  """Draws all kernels that start from `operations.kernel_init` at once.
-
-  The distribution is the one they already have. A generator call per kernel
-  would take some ten seconds to compile; those calls are unused now and the
-  compiler drops them. Parameters of operations that a user registered keep
-  what their own initialisers drew.
-
-  Args:
-    rng: a key.
-    params: what each initialiser drew.
-    leading_axes: `(keys of a kernel's path, None for a list's) -> axes` that
-      stack equal kernels, or None if the kernel keeps what it is.
-  """
-  flat, treedef = jax.tree_util.tree_flatten_with_path(params)
-
-  leads = [
-      leading_axes([getattr(k, "key", None) for k in path])
-      if path[-1].key == "kernel" else None for path, _ in flat]
-  total = sum(leaf.size for (_, leaf), lead in zip(flat, leads, strict=True)
-              if lead is not None)
-  draws, start, leaves = jax.random.uniform(rng, (total,), minval=-1), 0, []
-  for (_, leaf), lead in zip(flat, leads, strict=True):
-    if lead is not None:
-      fan_in = np.prod(leaf.shape[lead:-1])
-      leaf = draws[start:start + leaf.size].reshape(leaf.shape) / np.sqrt(
-          fan_in).astype(np.float32)
-      start += leaf.size
-    leaves.append(leaf)
-  return jax.tree_util.tree_unflatten(treedef, leaves)
-
-
-def _module(name, channels, stride):
-  operation = operations.get(name)
-  if stride not in operation.strides:
-    # It is never chosen there (`methods.nat.sample_cell`) but has a place in
-    # the list of candidates.
-    operation = operations.get(operations.NULL)
-  return operation.module(
-      features=channels, stride=stride, norm=batch_norm)
-
-
-def _targets(num_nodes):
-  return np.repeat(np.arange(num_nodes, dtype=np.int32) + 2, 2)
-
-
-def _stem(skeleton):
-  # The stem's BN has affine parameters, in the released code too.
-  return layers_lib.Stem(skeleton, norm=layers_lib.BatchAffineNorm)
-
-
-def _head(skeleton):
-  return layers_lib.Classifier(skeleton.num_classes)
-
-
-def _concatenate(nodes, concat):
-  """[N, B, H, W, C] and the weights [N] of the nodes -> [B, H, W, N * C]."""
-  nodes = nodes * concat.astype(nodes.dtype)[:, None, None, None, None]
-  return jnp.concatenate(list(nodes), axis=-1)

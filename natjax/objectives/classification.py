@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from natjax.networks import build as build_lib
+from natjax.networks import network as network_lib
 from natjax.training import method as base
 
 Aux = tuple[Any, dict[str, jax.Array]]
@@ -23,14 +23,14 @@ class Objective(Protocol):
   """
 
   metrics: tuple[str, ...]
-  network: build_lib.Module
+  network: network_lib.Network
 
-  def init(self, rng: jax.Array) -> Any:
+  def init(self, rng: jax.Array, **mix: Any) -> Any:
     """Draws the variables, "params" and "batch_stats"."""
 
   def loss(
       self, params: Any, batch_stats: Any, batch: base.Batch, *,
-      drop_path: jax.Array, rng: jax.Array, **mix: Any,
+      drop_path: jax.Array | None, rng: jax.Array, **mix: Any,
   ) -> tuple[jax.Array, Aux]:
     """Computes the training loss of this device's batch.
 
@@ -38,9 +38,9 @@ class Objective(Protocol):
       params: of the network.
       batch_stats: running statistics.
       batch: "image" [B, H, W, 3] and "label" i32[B].
-      drop_path: f32[], the rate.
+      drop_path: f32[], the rate; None is without.
       rng: a key, of drop path and dropout.
-      **mix: handed on to the network (`theta=`).
+      **mix: handed on to the network (`edge=`).
 
     Returns:
       The loss f32[], the new statistics, and the metrics but the loss, f32[].
@@ -59,7 +59,7 @@ class Objective(Protocol):
     raise NotImplementedError
 
 
-# `(train config, architecture, place, identities or None) -> objective`.
+# `(train config, architecture, place) -> objective`.
 Maker = Callable[..., Objective]
 
 
@@ -75,26 +75,27 @@ class Classification(Objective):
   metrics = ("loss", "accuracy")
 
   def __init__(
-      self, network: build_lib.Module, *, label_smoothing: float = 0.0,
+      self, network: network_lib.Network, *, label_smoothing: float = 0.0,
       auxiliary_weight: float = 0.4,
   ):
     self.network = network
     self.label_smoothing = label_smoothing
     self.auxiliary_weight = auxiliary_weight
 
-  def init(self, rng: jax.Array) -> Any:
+  def init(self, rng: jax.Array, **mix: Any) -> Any:
     """Draws the network's variables."""
-    return build_lib.init(self.network, rng)
+    return network_lib.init(self.network, rng, **mix)
 
   def loss(
       self, params: Any, batch_stats: Any, batch: base.Batch, *,
-      drop_path: jax.Array, rng: jax.Array, **mix: Any,
+      drop_path: jax.Array | None, rng: jax.Array, **mix: Any,
   ) -> tuple[jax.Array, Aux]:
     """Computes the loss; {"accuracy": f32[]} stands beside it."""
     (logits, auxiliary), mutated = self.network.apply(
         {"params": params, "batch_stats": batch_stats}, batch["image"],
         train=True, drop_path=drop_path,
-        rngs={"drop_path": rng, "dropout": rng}, mutable=["batch_stats"],
+        rngs={"drop_path": rng, "dropout": rng, "noise": rng},
+        mutable=["batch_stats"],
         **mix)
     labels = optax.smooth_labels(
         jax.nn.one_hot(batch["label"], logits.shape[-1]),

@@ -24,16 +24,17 @@ import numpy as np
 
 from natjax import data as data_lib
 from natjax.graph import codec
-from natjax.networks import build as build_lib
+from natjax.graph import records
+from natjax.graph import shapes
 from natjax.networks import layers as layers_lib
-from natjax.networks import mixture
+from natjax.networks import network as network_lib
 from natjax.networks import projection
 from natjax.objectives import classification as objectives
 from natjax.objectives import contrastive
 from natjax.objectives import linear_probe
 from natjax.objectives import neighbours
 from natjax.training import method as base
-from natjax.training import records
+from natjax.training import options as options_lib
 from natjax.training import settings
 
 
@@ -109,31 +110,30 @@ class SimCLR(objectives.Objective):
       self,
       config: SimCLRConfig,
       architecture: codec.Architecture,
-      place: build_lib.Place,
+      place: records.Place,
       *,
       sync_bn: bool = False,
-      identities: mixture.Identities | None = None,
   ):
     """Args:
       config: the settings.
       architecture: of the network.
       place: its skeleton or frame, of no classes.
       sync_bn: whether batch statistics are taken over all devices.
-      identities: see `build.module`.
     """
     self.config = check(config)
     axis_name = base.AXIS if sync_bn else None
-    self.network = build_lib.module(
-        architecture, place, axis_name=axis_name, identities=identities)
-    self.num_features = build_lib.num_features(architecture, place)
+    self.network = network_lib.module(
+        architecture, place, axis_name=axis_name)
+    self.num_features = shapes.num_features(
+        self.network.graph, place)
     self.head = projection.ProjectionHead(
         functools.partial(layers_lib.RunningBatchNorm, True, axis_name),
         config.hidden, config.projection)
 
-  def init(self, rng: jax.Array) -> Any:
+  def init(self, rng: jax.Array, **mix: Any) -> Any:
     """Draws the variables of network and head."""
     rng_network, rng_head = jax.random.split(rng)
-    network = build_lib.init(self.network, rng_network)
+    network = network_lib.init(self.network, rng_network, **mix)
     still = self.head.clone(norm=functools.partial(
         layers_lib.RunningBatchNorm, False, None))
     head = jax.jit(still.init)(
@@ -143,7 +143,7 @@ class SimCLR(objectives.Objective):
 
   def loss(
       self, params: Any, batch_stats: Any, batch: base.Batch, *,
-      drop_path: jax.Array, rng: jax.Array, **mix: Any,
+      drop_path: jax.Array | None, rng: jax.Array, **mix: Any,
   ) -> tuple[jax.Array, objectives.Aux]:
     """Computes NT-Xent of this device's views among those of all devices.
 
@@ -154,7 +154,8 @@ class SimCLR(objectives.Objective):
     (features, _), network = self.network.apply(
         {"params": params["network"], "batch_stats": batch_stats["network"]},
         batch["image"], train=True, drop_path=drop_path,
-        rngs={"drop_path": rng, "dropout": rng}, mutable=["batch_stats"],
+        rngs={"drop_path": rng, "dropout": rng, "noise": rng},
+        mutable=["batch_stats"],
         **mix)
     projections, head = self.head.apply(
         {"params": params["projection"],
@@ -178,7 +179,7 @@ class SimCLR(objectives.Objective):
 
 def extract(
     features: Callable[[Any, jax.Array], jax.Array], state: Any,
-    images: np.ndarray, preparation: records.Preparing, *,
+    images: np.ndarray, preparation: options_lib.Preparing, *,
     batch_size: int = 256,
 ) -> np.ndarray:
   """Computes the features of stored images, batch by batch.
@@ -244,9 +245,9 @@ def judge(
 
 
 def divide(
-    split: records.Split, count: int
-) -> tuple[records.Split, records.Split]:
+    split: options_lib.Split, count: int
+) -> tuple[options_lib.Split, options_lib.Split]:
   """The images but the last `count`, at most half, and those."""
   cut = len(split.labels) - min(count, len(split.labels) // 2)
-  return (records.Split(split.images[:cut], split.labels[:cut]),
-          records.Split(split.images[cut:], split.labels[cut:]))
+  return (options_lib.Split(split.images[:cut], split.labels[:cut]),
+          options_lib.Split(split.images[cut:], split.labels[cut:]))

@@ -1,14 +1,12 @@
-"""What an operation costs, in parameters and multiply-adds.
+"""Costs of operations, and what the modules of several have in common."""
 
-Every function takes the channels of the output, the side of the input and the
-stride, of square images, and counts a trained network: BN has affine
-parameters. `in_channels` is given where it differs from `channels`.
-"""
-
+from collections.abc import Callable
+from typing import Any
 from typing import NamedTuple
 
+import jax
+
 from natjax import errors
-from natjax.operations import primitives
 
 
 class Cost(NamedTuple):
@@ -27,7 +25,7 @@ class Cost(NamedTuple):
   other: int = 0
   norm_params: int = 0
 
-  def __add__(self, other: "Cost") -> "Cost":
+  def __add__(self, other: "Cost") -> "Cost":  # type: ignore[override]
     return Cost(*(a + b for a, b in zip(self, other, strict=True)))
 
 
@@ -49,101 +47,29 @@ def check_halvable(channels: int) -> None:
     )
 
 
-def conv_cost(channels: int, size: int, stride: int, *, weights: int) -> Cost:
-  """Cost of a convolution at output size, followed by a BN.
+def scaling(
+    *convs: str, norm: str | None = "norm"
+) -> Callable[[Any, jax.Array], Any]:
+  """How an operation takes a factor up into its parameters, exactly.
+
+  Where it ends in a BN, in scale and bias of that; where a bias alone follows
+  its last convolution, in the bias and in the convolution.
 
   Args:
-    channels: of the output.
-    size: input side.
-    stride: of the convolution or of the one before it.
-    weights: of the convolution.
+    *convs: names of the last convolutions, side by side, in the parameters.
+    norm: name of what follows them; None where nothing does.
+
+  Returns:
+    `(params, factor) -> params` of the same operation, times `factor`.
   """
-  out = primitives.output_size(size, stride)
-  norm = 2 * channels
-  return Cost(weights + norm, weights * out * out, norm_params=norm)
 
+  def scale(params, factor):
+    times = lambda tree: jax.tree.map(lambda x: factor * x, tree)
+    found = dict(params)
+    if norm is not None:
+      found[norm] = times(params[norm])
+    if norm is None or set(params[norm]) == {"bias"}:
+      found |= {name: times(params[name]) for name in convs}
+    return found
 
-def dense_cost(
-    channels: int, size: int, stride: int, *, kernel_size: int,
-    in_channels: int | None = None,
-) -> Cost:
-  """Of a k x k convolution and a BN."""
-  weights = kernel_size**2 * channels * (in_channels or channels)
-  return conv_cost(channels, size, stride, weights=weights)
-
-
-def plain_cost(
-    channels: int, size: int, stride: int, *, in_channels: int | None = None
-) -> Cost:
-  """Of a 1x1 convolution alone."""
-  weights = channels * (in_channels or channels)
-  return Cost(weights, weights * primitives.output_size(size, stride)**2)
-
-
-def group_cost(
-    channels: int, size: int, stride: int, *, groups: int,
-    in_channels: int | None = None,
-) -> Cost:
-  """Of a 1x1 convolution in groups, which must divide the channels, and a BN.
-  """
-  in_channels = in_channels or channels
-  check_groups(groups, in_channels, channels)
-  return conv_cost(channels, size, stride,
-                   weights=channels * in_channels // groups)
-
-
-def depthwise_cost(
-    channels: int, size: int, stride: int, *, kernel_size: int
-) -> Cost:
-  """Of a depthwise k x k convolution and a BN."""
-  return conv_cost(channels, size, stride, weights=kernel_size**2 * channels)
-
-
-def factorized_cost(
-    channels: int, size: int, stride: int, *, kernel_size: int,
-    in_channels: int | None = None,
-) -> Cost:
-  """Of a 1 x k and a k x 1 convolution and one BN."""
-  out = primitives.output_size(size, stride)
-  first = kernel_size * channels * (in_channels or channels)
-  second = kernel_size * channels**2
-  # The first of the two convolutions strides along one axis only.
-  norm = 2 * channels
-  return Cost(first + second + norm, first * out * size + second * out * out,
-              norm_params=norm)
-
-
-def separable_cost(
-    channels: int, size: int, stride: int, *, kernel_size: int, repeats: int,
-    in_channels: int | None = None,
-) -> Cost:
-  """Of `repeats` times a depthwise k x k and a 1x1 convolution and a BN."""
-  before = in_channels or channels  # Only the last pointwise one widens.
-  total = Cost(0, 0)
-  for i in range(repeats):
-    after = channels if i + 1 == repeats else before
-    total += conv_cost(after, size, stride,
-                       weights=kernel_size**2 * before + before * after)
-  return total
-
-
-def skip_cost(channels: int, size: int, stride: int) -> Cost:
-  """Of a copy, or at stride 2 of a factorised reduce."""
-  if stride == 1:
-    return Cost(0, 0, channels * size * size)
-  check_halvable(channels)
-  return conv_cost(channels, size, stride, weights=channels**2)
-
-
-def null_cost(channels: int, size: int, stride: int) -> Cost:
-  """Of nothing."""
-  del channels, size, stride
-  return Cost(0, 0)
-
-
-def pool_cost(
-    channels: int, size: int, stride: int, *, kernel_size: int
-) -> Cost:
-  """Of pooling, whose windows are counted in `other`."""
-  out = primitives.output_size(size, stride)
-  return Cost(0, 0, kernel_size**2 * channels * out * out)
+  return scale

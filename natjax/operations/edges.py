@@ -1,9 +1,9 @@
-"""Operations between nodes of unlike shapes, in networks of blocks.
+"""Operations between nodes of unlike shapes.
 
 In a cell all nodes have C channels, and an operation begins with a ReLU. In a
-network of blocks (`graph.blocks`) an edge may change the width, and nodes may
-do the activating. `module` and `cost` are the one place that says how an
-operation is brought to its target's shape:
+network of blocks an edge may change the width, and nodes may do the
+activating. This is the one place that says how an operation is brought to its
+target's shape:
 - Convolutions change the width themselves.
 - A skip across a change of shape is a projection: a 1x1 convolution with the
   stride, then BN; in preactivated networks ReLU comes first, and at stride 2
@@ -13,13 +13,16 @@ operation is brought to its target's shape:
 """
 
 from collections.abc import Callable
+from typing import Any
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from natjax import errors
 from natjax import operations
+from natjax.operations import primitives
 
 Cost = operations.Cost
 
@@ -31,11 +34,18 @@ class Ends(NamedTuple):
     in_channels: of the source.
     channels: of the target.
     stride: how many times smaller the target's image is.
+    size: side of the source's image, in pixels.
   """
 
   in_channels: int
   channels: int
   stride: int
+  size: int
+
+  @property
+  def alike(self) -> bool:
+    """Whether source and target have one shape, so that a skip is a copy."""
+    return self.stride == 1 and self.in_channels == self.channels
 
 
 class Chain(nn.Module):
@@ -63,14 +73,14 @@ def module(
     norm: returns the BN to use.
     preactivate: whether operations begin with a ReLU.
   """
-  in_channels, channels, stride = ends
+  in_channels, channels, stride, _ = ends
   project = lambda activate, step: operations.ReluConvNorm(
       channels, step, norm, kernel_size=1, activate=activate)
   if operation.name == operations.NULL:
     return lambda x: jnp.zeros(
         (*x[:, ::stride, ::stride].shape[:3], channels), x.dtype)
   if operation.name == operations.SKIP:
-    if stride == 1 and in_channels == channels:
+    if ends.alike:
       return lambda x: x
     if preactivate and stride == 2:
       return operations.FactorizedReduce(channels, norm)
@@ -84,10 +94,61 @@ def module(
   return Chain(run, project(False, 1))
 
 
+def can_stand(operation: operations.Operation, ends: Ends) -> bool:
+  """Whether an operation can stand on an edge, by its stride alone."""
+  return ends.stride in operation.strides or operation.name in (
+      operations.NULL, operations.SKIP)
+
+
+def cost_if_possible(
+    operation: operations.Operation, ends: Ends, *, preactivate: bool = False
+) -> Cost | None:
+  """The cost of an operation on an edge; None where it cannot stand there."""
+  if not can_stand(operation, ends) or operation.output_size(
+      ends.size, ends.stride) != primitives.output_size(
+          ends.size, ends.stride):
+    return None
+  try:
+    return cost(operation, ends, preactivate=preactivate)
+  except errors.InputError:  # Channels that its groups do not divide.
+    return None
+
+
+def scaled(
+    operation: operations.Operation,
+    ends: Ends,
+    params: Any,
+    factor: jax.Array,
+    *,
+    preactivate: bool = False,
+) -> Any | None:
+  """The parameters with which an operation gives `factor` times as much.
+
+  Args:
+    operation: what stands on the edge.
+    ends: the shapes that it joins.
+    params: of the operation there.
+    factor: f32[].
+    preactivate: whether operations begin with a ReLU.
+
+  Returns:
+    None of an operation that holds nothing which could take the factor up.
+  """
+  projects = "projection" in params
+  if projects or (operation.name == operations.SKIP and not (
+      preactivate and ends.stride == 2)):
+    operation = operations.get("conv_1x1")
+  if not params or operation.scale is None:
+    return None
+  if projects:
+    return {**params, "projection": operation.scale(
+        params["projection"], factor)}
+  return operation.scale(params, factor)
+
+
 def cost(
     operation: operations.Operation,
     ends: Ends,
-    size: int,
     *,
     preactivate: bool = False,
 ) -> Cost:
@@ -96,17 +157,19 @@ def cost(
   Args:
     operation: what stands on the edge.
     ends: the shapes that it joins.
-    size: side of the source's image.
     preactivate: whether operations begin with a ReLU; it decides what a
       strided skip is, whose two forms cost the same.
+
+  Raises:
+    InputError: channels that it cannot divide.
   """
-  in_channels, channels, stride = ends
+  in_channels, channels, stride, size = ends
   project = lambda size, step: operations.get("conv_1x1").cost(
       channels, size, step, in_channels=in_channels)
   if operation.name == operations.NULL:
     return Cost(0, 0)
   if operation.name == operations.SKIP:
-    if stride == 1 and in_channels == channels:
+    if ends.alike:
       return operation.cost(channels, size, stride)
     if preactivate and stride == 2:
       operations.check_halvable(channels)
@@ -115,5 +178,5 @@ def cost(
     return operation.cost(channels, size, stride, in_channels=in_channels)
   total = operation.cost(in_channels, size, stride)
   if in_channels != channels:
-    total += project(-(-size // stride), 1)
+    total += project(operation.output_size(size, stride), 1)
   return total

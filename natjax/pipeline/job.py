@@ -268,8 +268,8 @@ class Job(TrainJob):
     trainer = self.trainer
     originals = trainer.train(
         out, "original", self.original, listener) if self.compare else []
-    found = trainer.train(out, self.name, self.architecture, listener, plan=self.plan,
-                          label=self.entry.label)
+    found = trainer.train(out, self.name, self.architecture, listener,
+                          plan=self.plan, label=self.entry.label)
     before = {"original": trainer.summary(self.original, originals)
               } if self.compare else {}
     return self._result(
@@ -364,7 +364,7 @@ def _kind_of(space):
     raise errors.InputError(
         "a search starts from a space and none is given; name one of"
         f" {', '.join(spaces.SPACES)}", "space")
-  return getattr(spaces.get(space), "kind", "cells")
+  return spaces.get(space).graph.kind
 
 
 def entry_of(

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from natjax import data as data_lib
 from natjax import errors
 from natjax.graph import codec
+from natjax.graph import records
 from natjax.methods import supervised
-from natjax.networks import build as build_lib
 from natjax.objectives import classification as objectives
 from natjax.objectives import simclr as simclr_lib
 from natjax.training import fit as fit_lib
@@ -52,11 +52,10 @@ class Labels:
 
   def make_objective(
       self, config: supervised.FullTrainConfig,
-      architecture: codec.Architecture, place: build_lib.Place,
-      identities: Any = None,
+      architecture: codec.Architecture, place: records.Place,
   ) -> objectives.Objective:
     """The objective of an architecture; see `objectives.Maker`."""
-    return supervised.classification(config, architecture, place, identities)
+    return supervised.classification(config, architecture, place)
 
   def keep(self, variables: Any) -> Any:
     """The part of trained variables that is written to a file: all."""
@@ -134,13 +133,11 @@ class Views(Labels):
 
   def make_objective(
       self, config: supervised.FullTrainConfig,
-      architecture: codec.Architecture, place: build_lib.Place,
-      identities: Any = None,
+      architecture: codec.Architecture, place: records.Place,
   ) -> objectives.Objective:
     """The contrastive objective of an architecture without a classifier."""
     return simclr_lib.SimCLR(
-        self.simclr, architecture, place, sync_bn=config.sync_bn,
-        identities=identities)
+        self.simclr, architecture, place, sync_bn=config.sync_bn)
 
   @property
   def preparation(self) -> fit_lib.Preparing:

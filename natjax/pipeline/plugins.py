@@ -60,8 +60,7 @@ def _add_method(name: str, found: Any) -> None:
 
 
 def _add_space(name: str, found: Any) -> None:
-  known = tuple({type(space) for space in spaces.SPACES.values()})
-  _check_type(found, known)
+  _check_type(found, (spaces.Space,))
   _add(spaces.SPACES, found.name, found, "space")
 
 

@@ -24,10 +24,8 @@ import numpy as np
 from natjax import data as data_lib
 from natjax import errors
 from natjax import methods
-from natjax.graph import blocks as blocks_lib
 from natjax.graph import codec
-from natjax.graph import skeleton as skeleton_lib
-from natjax.networks import build as build_lib
+from natjax.networks import network as network_lib
 from natjax.training import distributed
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
@@ -274,7 +272,7 @@ class TrainedNetwork(NamedTuple):
   """
 
   architecture: codec.Architecture
-  module: build_lib.Module
+  module: network_lib.Network
   variables: Any
   preparation: fit_lib.Preparing
   class_names: tuple[str, ...]
@@ -348,10 +346,13 @@ def load(
   folder = folders[name]
   result = read_json(folder / RESULT)
   architecture = codec.from_dict(result["architecture"])
-  kind = (blocks_lib.Frame if isinstance(architecture, blocks_lib.BlockNetwork)
-          else skeleton_lib.Skeleton)
-  module = build_lib.module(architecture, kind(**result["place"]),
-                            auxiliary=bool(result["auxiliary"]))
+  sizes = dict(result["place"])
+  place = codec.place(
+      architecture.kind,
+      *(sizes.pop(name, None) for name in ("kind", "init_channels", "cells")),
+      **sizes)
+  module = network_lib.module(architecture, place,
+                              auxiliary=bool(result["auxiliary"]))
   return TrainedNetwork(
       architecture=architecture, module=module,
       variables=load_weights(folder / WEIGHTS),

@@ -195,7 +195,7 @@ class Trainer:
     self.steps = len(dataset.train_labels) // full.batch_size
     self.objective: Callable[..., objectives.Objective] = functools.lru_cache(
         maxsize=4)(lambda architecture: self.judge.make_objective(
-            full, architecture, self.place, None))
+            full, architecture, self.place))
 
   def feed(self, plan: entry_lib.Plan) -> Feed:
     """The splits of a method, and all training images by the name "train".

@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import jraph
 
 from natjax import errors
-from natjax.graph import genotype as architecture_lib
+from natjax.graph import arrays as arrays_lib
+from natjax.graph import records
 
 LAYERS = (1, 2, 5, 10)
 
@@ -58,12 +59,12 @@ class GCNPolicy(nn.Module):
   hidden: int = 1024
   features: int = 100
   cell_types: int = 2
-  num_inputs: int = architecture_lib.NUM_INPUTS
+  num_inputs: int = records.NUM_INPUTS
   links: tuple[tuple[int, int], ...] = ()
 
   @nn.compact
   def __call__(
-      self, cell: architecture_lib.CellArrays, cell_type: jax.Array
+      self, cell: arrays_lib.CellArrays, cell_type: jax.Array
   ) -> jax.Array:
     """Computes logits f32[N, K, A].
 

@@ -14,13 +14,15 @@ All functions take one cell; callers `vmap`. Shapes: `source`, `operation`,
 `actions` are [N, K], `concat` is [N], logits [N, K, A]; K is 2 in NAT's spaces.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
 from jax import lax
 import jax.numpy as jnp
 
-from natjax.graph import genotype as architecture_lib
+from natjax.graph import arrays as arrays_lib
+from natjax.graph import records
 from natjax.spaces import transitions
 
 
@@ -33,7 +35,7 @@ class _Edge(NamedTuple):
   outcome: jax.Array  # i32[A].
   valid: jax.Array  # bool[A], by the table alone.
   required: jax.Array  # u32, nodes that must keep a signal.
-  index: jax.Array  # i32, position in topological order.
+  number: jax.Array  # i32, position in topological order.
 
 
 def masked_log_softmax(logits: jax.Array, mask: jax.Array) -> jax.Array:
@@ -57,17 +59,9 @@ def _log_probabilities(logits, mask, table):
 
 
 def _is_live(bits, source):
-  node = jnp.maximum(source - architecture_lib.NUM_INPUTS, 0)
+  node = jnp.maximum(source - records.NUM_INPUTS, 0)
   carried = (bits >> node.astype(jnp.uint32)) & 1
-  return (source < architecture_lib.NUM_INPUTS) | (carried == 1)
-
-
-def stride_rows(
-    cell: architecture_lib.CellArrays, reduction: jax.Array | bool
-) -> jax.Array:
-  """Rows of NAT's tables, i32[N, K]: 1 where an edge has stride 2, else 0."""
-  return ((cell.source < architecture_lib.NUM_INPUTS) & reduction).astype(
-      jnp.int32)
+  return (source < records.NUM_INPUTS) | (carried == 1)
 
 
 def _edges(table, cell, rows):
@@ -84,7 +78,7 @@ def _edges(table, cell, rows):
       outcome=jnp.asarray(table.outcome)[operation],
       valid=jnp.asarray(table.valid)[rows.reshape(-1), operation],
       required=jnp.broadcast_to(live & wanted, source.shape),
-      index=jnp.arange(slots * n))
+      number=jnp.arange(slots * n))
 
 
 def _complete(source, bit, kept, bits, after):
@@ -99,7 +93,7 @@ def _mask(table, edges, edge, bits):
   """The actions open at `edge`, bool[..., A], when `bits` u32[...] live."""
   if not table.connectivity:
     return jnp.broadcast_to(edge.valid, (*bits.shape, *edge.valid.shape))
-  live = _complete(edges.source, edges.bit, edges.kept, bits, edge.index)
+  live = _complete(edges.source, edges.bit, edges.kept, bits, edge.number)
   may_null = (live & edge.required) == edge.required
   return edge.valid & ((edge.outcome != table.null) | may_null[..., None])
 
@@ -129,7 +123,7 @@ def _choose(table, logits, cell, rows, pick):
 def sample(
     rng: jax.Array,
     logits: jax.Array,
-    cell: architecture_lib.CellArrays,
+    cell: arrays_lib.CellArrays,
     rows: jax.Array,
     table: transitions.TransitionTable,
 ) -> jax.Array:
@@ -139,8 +133,7 @@ def sample(
     rng: a key.
     logits: f32[N, K, A].
     cell: the input cell, `source` and `operation` of shape [N, K].
-    rows: i32[N, K], which row of `table.valid` holds for every edge; in
-      cells, `stride_rows`.
+    rows: i32[N, K], which row of `table.valid` holds for every edge.
     table: the transition table.
 
   Returns:
@@ -196,10 +189,11 @@ def entropy(logits, cell, rows, table) -> jax.Array:
 
 
 def apply_actions(
-    cell: architecture_lib.CellArrays,
+    cell: arrays_lib.CellArrays,
     actions: jax.Array,
     table: transitions.TransitionTable,
-) -> architecture_lib.CellArrays:
+) -> arrays_lib.CellArrays:
   """The transformed cell; any leading axes. Sources and concat are kept."""
   outcome = jnp.asarray(table.outcome)
-  return cell.replace(operation=outcome[cell.operation, actions])
+  return dataclasses.replace(
+      cell, operation=outcome[cell.operation, actions])

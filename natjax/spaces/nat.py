@@ -1,19 +1,21 @@
-"""The search spaces of NAT and NAT++, fully concatenated and loose end.
+"""The search spaces of NAT and NAT++.
 
 Guo et al., 2021, sections 4.1 and 5.1, and the operation lists that its authors
-released; NAT++ has one list of thirteen for both. Every node has two inputs
-from any earlier nodes. In the fully concatenated space a cell's output is the
-concatenation of all its nodes; in the loose-end space, of the nodes that feed
-no other node. The supernet's output is always N * C wide, nodes that are not
-concatenated giving zeros.
-"""
+released; NAT++ has one list of thirteen for both kinds of cells. Every node has
+two inputs from any earlier nodes. In the fully concatenated space a cell's
+output is the concatenation of all its nodes; in the loose-end space, of the
+nodes that feed no other node. The supernet's output is always N * C wide, nodes
+that are not concatenated giving zeros.
 
-from typing import Any
-from typing import NamedTuple
+A network of blocks is its own space: the graph is that of the given network,
+padded with null edges to two inputs per node (section 5.2).
+"""
 
 from natjax import errors
 from natjax import operations
-from natjax.graph import genotype as architecture
+from natjax.graph import codec
+from natjax.graph import records
+from natjax.spaces import base
 
 _SHARED = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3",
            "sep_conv_5x5")
@@ -25,76 +27,96 @@ NATPP = ("max_pool_3x3", "max_pool_5x5", "avg_pool_3x3", "avg_pool_5x5",
          "dil_conv_5x5", "conv_1x1", "conv_3x3", "conv_5x5", "null")
 LOOSE_END = (*_SHARED, "conv_1x1", "conv_3x3", "conv_5x5", "null")
 
-
-class SearchSpace(NamedTuple):
-  """A cell search space with two inputs per node.
-
-  Attributes:
-    name: as the command line knows it.
-    candidates: operation names, in order; the same on every edge.
-    num_nodes: N, intermediate nodes of a cell.
-    loose_end: whether a cell's output concatenates only the nodes that feed
-      no other node.
-    scheme: which of `transitions.SCHEMES` the space is meant for.
-  """
-
-  name: str
-  candidates: tuple[str, ...]
-  num_nodes: int = 4
-  loose_end: bool = False
-  scheme: str = "nat"
-
-  def describe(self) -> dict[str, Any]:
-    """What a run's configuration says of the space."""
-    return self._asdict()
+SPACES = {space.name: space for space in (
+    base.cells("nat", FULLY_CONCATENATED),
+    base.cells("nat_loose_end", LOOSE_END, loose_end=True),
+    base.cells("natpp", NATPP, scheme="natpp"),
+    base.cells("natpp_loose_end", NATPP, loose_end=True, scheme="natpp"))}
 
 
-SPACES = {
-    "nat": SearchSpace("nat", FULLY_CONCATENATED),
-    "nat_loose_end": SearchSpace("nat_loose_end", LOOSE_END, loose_end=True),
-    "natpp": SearchSpace("natpp", NATPP, scheme="natpp"),
-    "natpp_loose_end": SearchSpace("natpp_loose_end", NATPP, loose_end=True,
-                                   scheme="natpp"),
-}
-
-
-def get(name: str) -> SearchSpace:
+def get(name: str) -> base.Space:
   """Looks a space up by name (InputError)."""
   if name not in SPACES:
     raise errors.InputError(
-        f"search space '{name}' is unknown; choose one of {', '.join(SPACES)}"
-    )
+        f"search space '{name}' is unknown; choose one of {', '.join(SPACES)}",
+        field="space")
   return SPACES[name]
 
 
 def space_for(
-    genotype: architecture.Genotype,
+    architecture: records.Architecture,
     *,
     name: str | None = None,
     method: str = "nat",
-) -> SearchSpace:
-  """Chooses the space in which a genotype is transformed.
+    share: str = "cell",
+) -> base.Space:
+  """Chooses the space in which an architecture is transformed.
 
-  The space is loose end where a cell does not concatenate all of its nodes
-  (the released rule for ENAS, VGG, ResBlock and MobileNetV2 cells), else
-  fully concatenated. Operations of the genotype that the space's list lacks
-  (NAONet's, or a user's own) are added to its candidates before `null`, so
-  that every registered operation can be transformed; the released code cannot
-  read such genotypes at all.
+  Of a genotype it is loose end where a cell does not concatenate all of its
+  nodes (the released rule for ENAS, VGG, ResBlock and MobileNetV2 cells), else
+  fully concatenated. Operations of the architecture that the space's list lacks
+  (NAONet's, or a user's own) are added to its candidates before `null`, so that
+  every registered operation can be transformed; the released code cannot read
+  such genotypes at all.
 
   Args:
-    genotype: what is to be transformed.
-    name: one of `SPACES`, to overrule the choice.
+    architecture: what is to be transformed.
+    name: one of `SPACES`, to overrule the choice, for a genotype.
     method: "nat" or "natpp", whose spaces to choose among.
+    share: see `base.Space`.
 
   Raises:
-    InputError: no space of that name.
+    InputError: no space of that name, a name for a network of blocks, or
+      another `share`.
   """
+  architecture = codec.check(architecture)
+  return _FOR[architecture.kind](architecture, name, method, share)
+
+
+def own(architecture: records.Architecture, share: str = "cell") -> base.Space:
+  """The space of an architecture's own graph, in NAT's scheme.
+
+  Its candidates are the operations that stand there, skip and null.
+
+  Args:
+    architecture: well formed; it is padded (`codec.pad`).
+    share: see `base.Space`.
+  """
+  graph = codec.pad(architecture)
+  cells = [d.cell for d in codec.decide(graph, records.Skeleton(), share)]
+  return base.Space("own", graph, _candidates(
+      cells, (operations.SKIP, operations.NULL)), share=share)
+
+
+def _for_cells(genotype, name, method, share):
+  codec.decide(genotype, records.Skeleton(), share)
   if name is None:
     full = all(len(c.concat) == c.num_nodes for c in genotype)
     name = method if full else f"{method}_loose_end"
   space = get(name)
-  used = dict.fromkeys(e.operation for cell in genotype for e in cell.edges)
-  extra = [op for op in used if op not in space.candidates]
-  candidates = (*space.candidates[:-1], *extra, operations.NULL)
-  return space._replace(candidates=candidates, num_nodes=genotype.num_nodes)
+  most = max(cell.num_inputs_per_node for cell in genotype)
+  return space._replace(
+      candidates=_candidates(genotype, space.candidates),
+      graph=base.complete(genotype.num_nodes), inputs=max(space.inputs, most))
+
+
+def _for_blocks(network, name, method, share):
+  if name is not None:
+    raise errors.InputError(
+        f"space is '{name}', and a network of blocks is its own space; leave"
+        " it out", field="space")
+  network = codec.pad(network)
+  cells = [d.cell for d in codec.decide(network, records.Frame(), share)]
+  return base.Space(
+      network.name, network, _candidates(cells, get(method).candidates),
+      share=share, scheme=method)
+
+
+_FOR = {"cells": _for_cells, "blocks": _for_blocks}
+
+
+def _candidates(cells, listed):
+  """The listed operations and those that the cells use, `null` at the end."""
+  used = dict.fromkeys(e.operation for cell in cells for e in cell.edges)
+  extra = [op for op in used if op not in listed]
+  return (*listed[:-1], *extra, operations.NULL)

@@ -1,8 +1,7 @@
 """Which operation may become which: transition schemes and their cost guard.
 
 A scheme says what a policy's actions make of every operation and which of
-them its rule allows; a table is a scheme at the places of given skeletons,
-with the guard.
+them its rule allows; a table is a scheme on given edges, with the guard.
 
 NAT (Guo et al., 2021, section 3.1): an operation may be kept, replaced by a
 skip, or replaced by a null connection. NAT++ (section 4.1): the two-level rule,
@@ -10,16 +9,16 @@ an operation may become any operation of no dearer type and no larger kernel.
 Both demand c(alpha) <= c(beta), and the released code checks neither: null may
 become a skip that holds weights at stride 2, and so may pooling. Here a
 transition is valid where it raises neither the parameters nor the multiply-adds
-of the edge at any place of the skeletons; keeping an operation is always valid.
+of the edge wherever that stands; keeping an operation is always valid.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from natjax import operations
-from natjax.graph import skeleton as skeleton_lib
+from natjax.operations import edges as edges_lib
 
 NAT_ACTIONS = ("null", "same", "skip_connect")
 
@@ -51,8 +50,7 @@ class TransitionTable(NamedTuple):
   Attributes:
     actions: names of the actions.
     outcome: i32[O, A], the operation that an action makes of an operation.
-    valid: bool[R, O, A], whether it is valid at a place; R places. In cells,
-      row 0 is stride 1 and row 1 stride 2.
+    valid: bool[R, O, A], whether it is valid on each of R kinds of edges.
     null: index of the null operation.
     connectivity: whether sampling forbids, too, what would leave a
       concatenated node without a signal (`policies.sampling`).
@@ -122,47 +120,6 @@ SCHEMES: dict[str, Callable[[Sequence[str]], Scheme]] = {
     "nat": nat_scheme, "natpp": natpp_scheme}
 
 
-def guarded_table(
-    scheme: Scheme,
-    candidates: Sequence[str],
-    skeletons: Sequence[skeleton_lib.Skeleton],
-) -> TransitionTable:
-  """Adds the guards of cost and connectivity to a scheme.
-
-  Where two actions would have the same outcome (null/same for a null, skip/
-  same for a skip) only the one that keeps is valid, so that a transformation
-  has one probability.
-
-  Args:
-    scheme: of the candidates.
-    candidates: operation names, in order; O of them.
-    skeletons: those in which no edge may come to cost more.
-  """
-  valid = guarded(scheme, candidates, edge_places(skeletons))
-  return TransitionTable(scheme.actions, scheme.outcome, valid,
-                         candidates.index(operations.NULL))
-
-
-def guarded(
-    scheme: Scheme,
-    candidates: Sequence[str],
-    places: Mapping[int, set[tuple[int, int]]],
-) -> np.ndarray:
-  """Which actions the rule and the guard of cost allow, bool[2, O, A].
-
-  Args:
-    scheme: of the candidates.
-    candidates: operation names, in order; O of them.
-    places: per stride, the (channels, input side) of edges, as `edge_places`
-      gives them.
-  """
-  return np.stack([
-      valid_actions(scheme, np.array([
-          [not_dearer(before, after, stride, places[stride])
-           for after in candidates] for before in candidates]))
-      for stride in (1, 2)])
-
-
 def keeping(scheme: Scheme) -> np.ndarray:
   """bool[O, A], of every operation the one action that keeps it."""
   # NAT has an action "same"; in NAT++ it is the operation itself.
@@ -173,7 +130,11 @@ def keeping(scheme: Scheme) -> np.ndarray:
 
 
 def valid_actions(scheme: Scheme, may: np.ndarray) -> np.ndarray:
-  """The actions that are valid at one place, bool[O, A].
+  """The actions that are valid on one kind of edge, bool[O, A].
+
+  Where two actions would have the same outcome (null/same for a null, skip/
+  same for a skip) only the one that keeps is valid, so that a transformation
+  has one probability.
 
   Args:
     scheme: the rule.
@@ -192,7 +153,7 @@ def becomes(
   Args:
     scheme: of the candidates.
     candidates: operation names, in order; O of them.
-    valid: bool[O, A], one row of `guarded`.
+    valid: bool[O, A], a row of a table.
   """
   return {
       before: [candidates[o] for o in sorted(set(outcomes[row].tolist()))]
@@ -200,41 +161,35 @@ def becomes(
           candidates, scheme.outcome, valid, strict=True)}
 
 
-def published_table(
-    scheme: Scheme, candidates: Sequence[str], *, smoothing: float
-) -> TransitionTable:
-  """As the released code: the scheme's rule alone, nothing is guarded."""
-  return TransitionTable(
-      scheme.actions, scheme.outcome, np.stack([scheme.allowed] * 2),
-      candidates.index(operations.NULL), connectivity=False,
-      smoothing=smoothing)
+def may_become(
+    candidates: Sequence[str],
+    ends: Iterable[edges_lib.Ends],
+    *,
+    preactivate: bool = True,
+) -> np.ndarray:
+  """The guard of cost, bool[O, O]: whether a row may become a column.
 
+  It may where it then costs no more, in parameters and in multiply-adds, on
+  each of some edges. An operation that cannot stand there is never an outcome,
+  and may itself become null alone.
 
-def edge_places(
-    skeletons: Sequence[skeleton_lib.Skeleton],
-) -> dict[int, set[tuple[int, int]]]:
-  """Per stride, the (channels, input side) of every edge of the skeletons."""
-  places: dict[int, set[tuple[int, int]]] = {1: set(), 2: set()}
-  for skeleton in skeletons:
-    for layer in skeleton_lib.layers(skeleton, (1, 1)):
-      places[1].add((layer.channels, layer.out_size))
-      if layer.reduction:
-        places[2].add((layer.channels, layer.in_size))
-  return places
-
-
-def not_dearer(
-    before: str, after: str, stride: int, places: set[tuple[int, int]]
-) -> bool:
-  """Whether `after` costs no more than `before` at every place.
-
-  An operation that cannot stand at the stride is never a valid outcome.
+  Args:
+    candidates: operation names, in order; O of them.
+    ends: the shapes that the edges join.
+    preactivate: whether operations begin with a ReLU.
   """
-  old, new = operations.get(before), operations.get(after)
-  if stride not in new.strides:
-    return False
-  if stride not in old.strides:
-    return new.name == operations.NULL
-  costs = [(old.cost(c, size, stride), new.cost(c, size, stride))
-           for c, size in places]
-  return all(n.params <= o.params and n.madds <= o.madds for o, n in costs)
+  ends = tuple(ends)
+  costs = [[edges_lib.cost_if_possible(operations.get(name), e,
+                                       preactivate=preactivate) for e in ends]
+           for name in candidates]
+
+  def may(old, new, name):
+    if None in new:
+      return False
+    if None in old:
+      return name == operations.NULL
+    return all(b.params <= a.params and b.madds <= a.madds
+               for a, b in zip(old, new, strict=True))
+
+  return np.array([[may(old, new, name) for new, name in zip(
+      costs, candidates, strict=True)] for old in costs])

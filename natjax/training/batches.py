@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from natjax import errors
-from natjax.training import records
+from natjax.training import options as options_lib
 
 
 def entropy(seed: int, *names: Any) -> list[int]:
@@ -32,7 +32,7 @@ def epoch_order(
 
 
 def check_splits(
-    splits: Mapping[str, records.Split], batch_size: int
+    splits: Mapping[str, options_lib.Split], batch_size: int
 ) -> None:
   """Refuses a split that is smaller than a batch (InputError)."""
   for name, split in splits.items():
@@ -54,7 +54,7 @@ class Data:
 
   def __init__(
       self,
-      split: records.Split,
+      split: options_lib.Split,
       batch_size: int,
       *,
       share: Callable[[Any], Any],
@@ -81,12 +81,12 @@ class Data:
       self.most = int(np.clip(resident_bytes // per_step, 1, self.steps))
 
   def _rows(self, rows):
-    return records.Split(self._split.images[rows],
-                         self._split.labels[rows].astype(np.int32))
+    return options_lib.Split(self._split.images[rows],
+                             self._split.labels[rows].astype(np.int32))
 
   def chunk(
       self, order: np.ndarray, start: int, stop: int
-  ) -> tuple[records.Split, np.ndarray, int]:
+  ) -> tuple[options_lib.Split, np.ndarray, int]:
     """The images of the steps from start to stop.
 
     Args:

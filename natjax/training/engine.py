@@ -22,7 +22,7 @@ from natjax.training import checkpoints as checkpoints_lib
 from natjax.training import distributed
 from natjax.training import method as base
 from natjax.training import metrics as metrics_lib
-from natjax.training import records
+from natjax.training import options as options_lib
 
 Position = checkpoints_lib.Position
 
@@ -44,7 +44,7 @@ class Carry(NamedTuple):
 
 
 def make_step(
-    phase: base.Phase, preparation: records.Preparing
+    phase: base.Phase, preparation: options_lib.Preparing
 ) -> Callable[..., tuple[Any, jax.Array, jax.Array]]:
   """One step of one run, against the axis name.
 
@@ -72,7 +72,7 @@ def walk(
     take: Callable[..., tuple[Any, jax.Array, jax.Array]],
     state: Any,
     sums: jax.Array,
-    splits: Sequence[records.Split],
+    splits: Sequence[options_lib.Split],
     orders: Sequence[jax.Array],
     span: jax.Array,
     rng: jax.Array,
@@ -138,7 +138,7 @@ class Layout(Protocol):
     """Typed keys of the runs' phases, as a chunk takes them."""
 
   def chunk(
-      self, phase: base.Phase, preparation: records.Preparing
+      self, phase: base.Phase, preparation: options_lib.Preparing
   ) -> Callable[..., Carry]:
     """`(state, sums, splits, orders, span, rng) -> carry`, compiled `walk`."""
 
@@ -155,11 +155,11 @@ class Engine:
   def __init__(
       self,
       method: base.Method,
-      splits: Mapping[str, records.Split],
+      splits: Mapping[str, options_lib.Split],
       *,
       batch_size: int,
-      preparation: records.Preparing,
-      options: records.Options,
+      preparation: options_lib.Preparing,
+      options: options_lib.Options,
       layout: Layout,
   ):
     """Args:
@@ -354,7 +354,7 @@ class Engine:
   def _report(self, stage, phase, position, steps, sums):
     means = self._means(phase, sums, position.step)
     for run, metrics in zip(self._layout.runs, means, strict=True):
-      self._options.on_progress(records.Progress(
+      self._options.on_progress(options_lib.Progress(
           run, stage.name, phase.name, position.epoch, stage.epochs,
           position.step, steps, self._share(position),
           metrics if position.step else {}))

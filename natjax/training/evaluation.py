@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax.training import method as base
-from natjax.training import records
+from natjax.training import options as options_lib
 
 
 def walk(
     function: Callable[[Any, base.Batch], Any],
     argument: Any,
-    split: records.Split,
+    split: options_lib.Split,
     *,
-    preparation: records.Preparing,
+    preparation: options_lib.Preparing,
     batch_size: int,
     whole: bool = False,
 ) -> Any:
@@ -55,7 +55,7 @@ def walk(
 def evaluate(
     predict: Callable[[Any, base.Batch], jax.Array],
     state: base.State,
-    split: records.Split,
+    split: options_lib.Split,
     **options: Any,
 ) -> float:
   """Computes the accuracy on a split, in [0, 1].

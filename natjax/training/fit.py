@@ -29,14 +29,14 @@ from natjax.training import distributed
 from natjax.training import engine
 from natjax.training import evaluation
 from natjax.training import method as base
-from natjax.training import records
+from natjax.training import options as options_lib
 
 # What a caller of `fit` names.
-Options = records.Options
-Preparation = records.Preparation
-Preparing = records.Preparing
-Progress = records.Progress
-Split = records.Split
+Options = options_lib.Options
+Preparation = options_lib.Preparation
+Preparing = options_lib.Preparing
+Progress = options_lib.Progress
+Split = options_lib.Split
 check_splits = batches.check_splits
 epoch_order = batches.epoch_order
 evaluate = evaluation.evaluate
@@ -46,7 +46,7 @@ walk = evaluation.walk
 @functools.lru_cache(maxsize=8)  # Seeds of one network share a program.
 def make_chunk(
     phase: base.Phase,
-    preparation: records.Preparing,
+    preparation: options_lib.Preparing,
     devices: tuple[jax.Device, ...],
 ) -> Callable[..., engine.Carry]:
   """Compiles a phase: `(state, sums, splits, orders, span, rng)`.
@@ -100,7 +100,7 @@ def fit(
     splits: Mapping[str, Split],
     *,
     batch_size: int,
-    preparation: records.Preparing,
+    preparation: options_lib.Preparing,
     options: Options,
 ) -> base.State:
   """Runs all stages of a method, or what a checkpoint left of them.

@@ -21,7 +21,7 @@ from natjax.training import devices as devices_lib
 from natjax.training import distributed
 from natjax.training import engine
 from natjax.training import method as base
-from natjax.training import records
+from natjax.training import options as options_lib
 
 
 def seeds_together(
@@ -59,7 +59,7 @@ def seeds_together(
 @functools.lru_cache(maxsize=8)
 def make_chunk(
     phase: base.Phase,
-    preparation: records.Preparing,
+    preparation: options_lib.Preparing,
     devices: tuple[jax.Device, ...],
     lanes: int,
 ) -> Callable[..., engine.Carry]:
@@ -143,13 +143,13 @@ def _rounds(num_seeds, num_devices, lanes):
 
 def fit_seeds(
     method: base.Method,
-    splits: Mapping[str, records.Split],
+    splits: Mapping[str, options_lib.Split],
     *,
     seeds: Sequence[int],
     runs: Sequence[str],
     batch_size: int,
-    preparation: records.Preparing,
-    options: records.Options,
+    preparation: options_lib.Preparing,
+    options: options_lib.Options,
     lanes: int = 1,
 ) -> list[base.State]:
   """Runs a method for several seeds at once; see `fit.fit`.

@@ -13,21 +13,24 @@ import functools
 
 from natjax import errors
 from natjax.graph import blocks as blocks_lib
+from natjax.graph.records import Block
+from natjax.graph.records import BlockNetwork
+from natjax.graph.records import Edge
+from natjax.graph.records import Frame
+from natjax.graph.records import Layer
+from natjax.graph.records import Node
 from natjax.zoo import inverted
 from natjax.zoo import proxyless
-
-Block, Edge = blocks_lib.Block, blocks_lib.Edge
-Layer, Node = blocks_lib.Layer, blocks_lib.Node
-Stage = inverted.Stage
+from natjax.zoo.inverted import Repeat
 
 FRAMES = {
-    "cifar": blocks_lib.Frame(10, 32),
-    "imagenet": blocks_lib.Frame(1000, 224),
-    "face": blocks_lib.Frame(0, 112),
+    "cifar": Frame(10, 32),
+    "imagenet": Frame(1000, 224),
+    "face": Frame(0, 112),
 }
 
 
-def _vgg16(skeleton: str, norm: str) -> blocks_lib.BlockNetwork:
+def _vgg16(skeleton: str, norm: str) -> BlockNetwork:
   blocks = []
   for width, convs in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
     nodes = [Node(width, activation="relu")] * convs + [Node(width, 2)]
@@ -37,13 +40,13 @@ def _vgg16(skeleton: str, norm: str) -> blocks_lib.BlockNetwork:
   wide = 512 if skeleton == "cifar" else 4096
   hidden = (Layer("linear", wide, norm=False, activation="relu"),
             Layer("dropout", rate=0.5))
-  return blocks_lib.BlockNetwork(
+  return BlockNetwork(
       "vgg16", (), tuple(blocks),
       (Layer("flatten"), *hidden, *hidden, Layer("linear", norm=False)),
       norm=norm)
 
 
-def vgg16(skeleton: str) -> blocks_lib.BlockNetwork:
+def vgg16(skeleton: str) -> BlockNetwork:
   """VGG16 (Simonyan & Zisserman, 2015, configuration D).
 
   Convolutions have biases and no BN, as published; on CIFAR two linear layers
@@ -55,7 +58,7 @@ def vgg16(skeleton: str) -> blocks_lib.BlockNetwork:
   return _vgg16(skeleton, "bias")
 
 
-def vgg16_bn(skeleton: str) -> blocks_lib.BlockNetwork:
+def vgg16_bn(skeleton: str) -> BlockNetwork:
   """VGG16 with BN in place of the biases, which trains from any start."""
   return _vgg16(skeleton, "batch")._replace(name="vgg16-bn")
 
@@ -87,13 +90,13 @@ def _stages(
       for j in range(count))
 
 
-def _resnet_cifar(name: str, count: int) -> blocks_lib.BlockNetwork:
+def _resnet_cifar(name: str, count: int) -> BlockNetwork:
   stem = (Layer("conv", 16, 3, activation="relu"),)
-  return blocks_lib.BlockNetwork(
+  return BlockNetwork(
       name, stem, _stages(_basic, (16, 32, 64), (count,) * 3))
 
 
-def resnet20(skeleton: str) -> blocks_lib.BlockNetwork:
+def resnet20(skeleton: str) -> BlockNetwork:
   """ResNet20 (He et al., 2016, section 4.2).
 
   Shortcuts that change shape are projections (the paper's option B; its CIFAR
@@ -104,7 +107,7 @@ def resnet20(skeleton: str) -> blocks_lib.BlockNetwork:
   return _resnet_cifar("resnet20", 3)
 
 
-def resnet56(skeleton: str) -> blocks_lib.BlockNetwork:
+def resnet56(skeleton: str) -> BlockNetwork:
   """ResNet56 (He et al., 2016, section 4.2); see `resnet20`.
 
   Parameters: 0.9 M, as the table has them. Multiply-adds: 125.7 M; with two
@@ -121,24 +124,24 @@ def _resnet_stem(skeleton: str) -> tuple[Layer, ...]:
           Layer("max_pool", kernel=3, stride=2))
 
 
-def resnet18(skeleton: str) -> blocks_lib.BlockNetwork:
+def resnet18(skeleton: str) -> BlockNetwork:
   """ResNet18 (He et al., 2016); on CIFAR with a 3x3 stem, not pooled.
 
   On ImageNet 11.7 M parameters, as the table has them, and 1814 M multiply-adds
   (He et al.: 1.8 billion), where the table prints 1580 M for reasons unknown.
   """
-  return blocks_lib.BlockNetwork(
+  return BlockNetwork(
       "resnet18", _resnet_stem(skeleton),
       _stages(_basic, (64, 128, 256, 512), (2, 2, 2, 2)))
 
 
-def resnet50(skeleton: str) -> blocks_lib.BlockNetwork:
+def resnet50(skeleton: str) -> BlockNetwork:
   """ResNet50 (He et al., 2016), the stride in the first 1x1 convolution.
 
   On ImageNet 25.6 M parameters, as the table has them, and 3858 M multiply-adds
   (He et al.: 3.8 billion), where the table prints 3530 M for reasons unknown.
   """
-  return blocks_lib.BlockNetwork(
+  return BlockNetwork(
       "resnet50", _resnet_stem(skeleton),
       _stages(_bottleneck, (64, 128, 256, 512), (3, 4, 6, 3)))
 
@@ -161,7 +164,7 @@ def _shuffle_unit(
   return Block(tuple(nodes), (*edges, Edge("avg_pool_3x3", 1, 5)), (5, 4))
 
 
-def shufflenet(skeleton: str) -> blocks_lib.BlockNetwork:
+def shufflenet(skeleton: str) -> BlockNetwork:
   """ShuffleNet V1, 1.0x, 8 groups (Zhang et al., 2018, table 1).
 
   On CIFAR neither the stem nor the first stage strides: the table's
@@ -169,10 +172,10 @@ def shufflenet(skeleton: str) -> blocks_lib.BlockNetwork:
   Parameters: 0.9 M (CIFAR), 2.4 M (ImageNet), multiply-adds: 161.7 M, 138 M, as
   the table has them (it cuts 161.7 off).
   """
-  stem = (Layer("conv", 24, 3, activation="relu"),)
+  first = Layer("conv", 24, 3, activation="relu")
+  stem: tuple[Layer, ...] = (first,)
   if skeleton == "imagenet":
-    stem = (stem[0]._replace(stride=2),
-            Layer("max_pool", kernel=3, stride=2))
+    stem = (first._replace(stride=2), Layer("max_pool", kernel=3, stride=2))
   blocks, before = [], 24
   for width, count in ((384, 4), (768, 8), (1536, 4)):
     slow = skeleton == "cifar" and width == 384
@@ -180,10 +183,10 @@ def shufflenet(skeleton: str) -> blocks_lib.BlockNetwork:
       blocks.append(_shuffle_unit(before, width, 1 if j or slow else 2, 8,
                                   first_of_stage=not j))
       before = width
-  return blocks_lib.BlockNetwork("shufflenet", stem, tuple(blocks))
+  return BlockNetwork("shufflenet", stem, tuple(blocks))
 
 
-def mobilenetv2(skeleton: str) -> blocks_lib.BlockNetwork:
+def mobilenetv2(skeleton: str) -> BlockNetwork:
   """MobileNetV2 (Sandler et al., 2018, table 2).
 
   On CIFAR the stem and the stage of 24 channels do not stride, and blocks of
@@ -194,18 +197,18 @@ def mobilenetv2(skeleton: str) -> blocks_lib.BlockNetwork:
   """
   slow = skeleton == "cifar"
   stages = (
-      Stage(1, 16, 1, 1), Stage(6, 24, 2, 1 if slow else 2),
-      Stage(6, 32, 3, 2), Stage(6, 64, 4, 2), Stage(6, 96, 3, 1),
-      Stage(6, 160, 3, 2), Stage(6, 320, 1, 1))
+      Repeat(1, 16, 1, 1), Repeat(6, 24, 2, 1 if slow else 2),
+      Repeat(6, 32, 3, 2), Repeat(6, 64, 4, 2), Repeat(6, 96, 3, 1),
+      Repeat(6, 160, 3, 2), Repeat(6, 320, 1, 1))
   head = (Layer("conv", 1280, activation="relu6"), Layer("global_pool"),
           Layer("dropout", rate=0.2), Layer("linear", norm=False))
   stem = (Layer("conv", 32, 3, 1 if slow else 2, activation="relu6"),)
-  return blocks_lib.BlockNetwork(
+  return BlockNetwork(
       "mobilenetv2", stem,
       inverted.chain(32, stages, "relu6", project=slow), head)
 
 
-def lresnet34e_ir(skeleton: str) -> blocks_lib.BlockNetwork:
+def lresnet34e_ir(skeleton: str) -> BlockNetwork:
   """LResNet34E-IR (Deng et al., 2019, ArcFace): a face network of 112 pixels.
 
   Blocks are BN, convolution, BN, PReLU, strided convolution, BN; the embedding
@@ -230,28 +233,29 @@ def lresnet34e_ir(skeleton: str) -> blocks_lib.BlockNetwork:
   head = (Layer("norm"), Layer("dropout", rate=0.4), Layer("flatten"),
           Layer("linear", 512), Layer("linear", norm=False))
   stem = (Layer("conv", 64, 3, activation="prelu"),)
-  return blocks_lib.BlockNetwork("lresnet34e-ir", stem, tuple(blocks), head)
+  return BlockNetwork("lresnet34e-ir", stem, tuple(blocks), head)
 
 
-def mobilefacenet(skeleton: str) -> blocks_lib.BlockNetwork:
+def mobilefacenet(skeleton: str) -> BlockNetwork:
   """MobileFaceNet (Chen et al., 2018, table 1): 112 pixels, embedding of 128.
 
   1.0 M parameters, as the table has them. 221.0 M multiply-adds; the table's
   441 M (Chen et al.: 439.8 M) are twice that, each multiply-add counted as two.
   """
   del skeleton
-  stages = (Stage(2, 64, 5, 2), Stage(4, 128, 1, 2), Stage(2, 128, 6, 1),
-            Stage(4, 128, 1, 2), Stage(2, 128, 2, 1))
+  stages = (Repeat(2, 64, 5, 2), Repeat(4, 128, 1, 2), Repeat(2, 128, 6, 1),
+            Repeat(4, 128, 1, 2), Repeat(2, 128, 2, 1))
   stem = (Layer("conv", 64, 3, 2, activation="prelu"),
           Layer("depthwise_conv", 0, 3, activation="prelu"))
   head = (Layer("conv", 512, activation="prelu"), Layer("global_depthwise"),
           Layer("conv", 128), Layer("linear", norm=False))
-  return blocks_lib.BlockNetwork(
+  return BlockNetwork(
       "mobilefacenet", stem, inverted.chain(64, stages, "prelu"), head)
 
 
 _BOTH = ("cifar", "imagenet")
-BUILDERS = {
+BUILDERS: dict[str, tuple[Callable[[str], BlockNetwork],
+                          tuple[str, ...]]] = {
     "vgg16": (vgg16, _BOTH),
     "vgg16-bn": (vgg16_bn, _BOTH),
     "resnet20": (resnet20, ("cifar",)),
@@ -272,7 +276,7 @@ def skeletons(name: str) -> tuple[str, ...]:
   return BUILDERS[name][1]
 
 
-def build(name: str, skeleton: str | None = None) -> blocks_lib.BlockNetwork:
+def build(name: str, skeleton: str | None = None) -> BlockNetwork:
   """Builds a network.
 
   Args:

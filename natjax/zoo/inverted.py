@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from natjax.graph import blocks as blocks_lib
-
-Block, Edge, Node = blocks_lib.Block, blocks_lib.Edge, blocks_lib.Node
+from natjax.graph.records import Block
+from natjax.graph.records import Edge
+from natjax.graph.records import Node
 
 
 def block(
@@ -33,30 +33,30 @@ def block(
   return Block(tuple(nodes), tuple(edges))
 
 
-class Stage(NamedTuple):
+class Repeat(NamedTuple):
   """Inverted residual blocks, of which the first has the stride.
 
   Attributes:
     expansion: how many times wider they are inside.
     width: channels of their outputs.
-    count: how many there are.
+    times: how many there are.
     stride: of the first.
   """
 
   expansion: int
   width: int
-  count: int
+  times: int
   stride: int
 
 
 def chain(
-    before: int, stages: tuple[Stage, ...], activation: str,
+    before: int, stages: tuple[Repeat, ...], activation: str,
     *, project: bool = False,
 ) -> tuple[Block, ...]:
   """The blocks of stages; arguments are those of `block`."""
   blocks = []
   for stage in stages:
-    for j in range(stage.count):
+    for j in range(stage.times):
       blocks.append(block(before, stage.width, 1 if j else stage.stride,
                           stage.expansion, activation, project=project))
       before = stage.width

@@ -19,39 +19,45 @@ from collections.abc import Sequence
 from natjax import errors
 from natjax.graph import blocks as blocks_lib
 from natjax.graph import nasbench201
+from natjax.graph.records import Block
+from natjax.graph.records import BlockNetwork
+from natjax.graph.records import CLASSIFIER
+from natjax.graph.records import Edge
+from natjax.graph.records import Layer
+from natjax.graph.records import Node
 
 _CELLS = 5  # Per stage.
 
 
-def network(names: Sequence[str]) -> blocks_lib.BlockNetwork:
+def network(names: Sequence[str]) -> BlockNetwork:
   """Builds the network of a cell.
 
   Args:
     names: six operations, by `nasbench201.EDGES`.
   """
   edges = tuple(
-      blocks_lib.Edge(name, source + 1, target + 1)
+      Edge(name, source + 1, target + 1)
       for name, (source, target) in zip(names, nasbench201.EDGES, strict=True))
   blocks = []
   for stage, width in enumerate(nasbench201.CHANNELS):
     if stage:
       blocks.append(_reduction(width))
-    blocks += [blocks_lib.Block((blocks_lib.Node(width),) * 3, edges)] * _CELLS
-  return blocks_lib.check(blocks_lib.BlockNetwork(
+    blocks += [Block((Node(width),) * 3, edges)] * _CELLS
+  return blocks_lib.check(BlockNetwork(
       nasbench201.to_string(names),
-      stem=(blocks_lib.Layer("conv", nasbench201.CHANNELS[0], 3),),
+      stem=(Layer("conv", nasbench201.CHANNELS[0], 3),),
       blocks=tuple(blocks),
-      head=(blocks_lib.Layer("norm", activation="relu"),
-            *blocks_lib.CLASSIFIER),
+      head=(Layer("norm", activation="relu"),
+            *CLASSIFIER),
       preactivate=True))
 
 
-def from_string(text: str) -> blocks_lib.BlockNetwork:
+def from_string(text: str) -> BlockNetwork:
   """Builds the network of the benchmark's string (InputError)."""
   return network(nasbench201.from_string(text))
 
 
-def to_string(architecture: blocks_lib.BlockNetwork) -> str:
+def to_string(architecture: BlockNetwork) -> str:
   """The benchmark's string of a network that `network` made.
 
   Raises:
@@ -68,11 +74,11 @@ def to_string(architecture: blocks_lib.BlockNetwork) -> str:
   return nasbench201.to_string(names)
 
 
-def _reduction(width: int) -> blocks_lib.Block:
+def _reduction(width: int) -> Block:
   """A residual block of stride 2 with `width` channels."""
-  node = lambda channels: blocks_lib.Node(channels, 2, fixed=True)
-  edge = blocks_lib.Edge
-  return blocks_lib.Block(
+  node = lambda channels: Node(channels, 2, fixed=True)
+  edge = Edge
+  return Block(
       (node(width), node(width // 2), node(width)),
       (edge("conv_3x3", 1, 2), edge("avg_pool_2x2", 1, 3),
        edge("conv_3x3", 2, 4), edge("plain_conv_1x1", 3, 4)))

@@ -30,10 +30,9 @@ network for CPUs has exactly these on ImageNet):
 
 from typing import NamedTuple
 
-from natjax.graph import blocks as blocks_lib
+from natjax.graph.records import BlockNetwork
+from natjax.graph.records import Layer
 from natjax.zoo import inverted
-
-Layer = blocks_lib.Layer
 
 
 class Spec(NamedTuple):
@@ -86,7 +85,7 @@ NETWORKS = {
 STRIDES = (2, 2, 2, 1, 2, 1)  # Of the first block of every stage.
 
 
-def network(name: str, skeleton: str) -> blocks_lib.BlockNetwork:
+def network(name: str, skeleton: str) -> BlockNetwork:
   """Builds a network of `NETWORKS`.
 
   Args:
@@ -103,7 +102,7 @@ def network(name: str, skeleton: str) -> blocks_lib.BlockNetwork:
       blocks.append(inverted.block(before, width, stride, expansion, "relu6",
                                    project=False, kernel=kernel))
       before = width
-  return blocks_lib.BlockNetwork(
+  return BlockNetwork(
       name, stem=(Layer("conv", spec.stem, 3, 1 if slow else 2,
                         activation="relu6"),),
       blocks=tuple(blocks), norm_epsilon=1e-3,

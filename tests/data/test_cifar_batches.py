@@ -186,7 +186,7 @@ def test_malicious_pickles_are_refused_and_not_run(
 def test_only_arrays_of_plain_numbers_are_read(tmp_path):
   content = {"data": np.array([None], object)}
   (tmp_path / "batch").write_bytes(pickle.dumps(content, 2))
-  assert "an array of type 'O8'" in _refusal(tmp_path / "batch")
+  assert "a NumPy value of type 'O8'" in _refusal(tmp_path / "batch")
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,19 @@ without softmax. Theta begins at (0, 0, 1), where the network computes what the
 given one does.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
+from natjax import operations
+from natjax.networks import network as network_lib
 from natjax.operations import primitives
 
 NONE, ID, SAME = range(3)  # Columns of theta.
 NAMES = ("none", "id", "same")
 
-# Per layer or block, the numbers of the edges with an identity of their own.
+# Per block, the numbers of the edges with an identity of their own.
 Identities = tuple[frozenset[int], ...]
 
 
@@ -27,6 +31,26 @@ def initial(num_edges: int) -> jax.Array:
     [[0.0, 0.0, 1.0]]
   """
   return jnp.tile(jnp.array([0.0, 0.0, 1.0]), (num_edges, 1))
+
+
+def weigh(
+    theta: Sequence[jax.Array], identities: Identities
+) -> network_lib.EdgeFunction:
+  """What edges add in a network that theta weighs.
+
+  Args:
+    theta: per block, f32[E, 3].
+    identities: per block, the edges beside whose operation an identity stands;
+      what changes shapes is a projection.
+  """
+
+  def edge(site: network_lib.Site) -> jax.Array | None:
+    identity = site.run(operations.SKIP) if (
+        site.edge in identities[site.block]) else None
+    return mix(theta[site.block][site.edge], network_lib.plain(site), identity,
+               alike=site.operation == operations.SKIP)
+
+  return edge
 
 
 def mix(

@@ -1,9 +1,9 @@
-"""The layout of one cell.
+"""Where the parts of a drawn cell stand.
 
-It is that of Sugiyama et al., 1981: nodes stand in columns by longest path, and
-between two columns of nodes stands one of labels. An edge crosses every column
-on its way in a slot of its own, so that a label can overlap neither another
-label, nor a node, nor another edge.
+The layout is that of Sugiyama et al., 1981: nodes stand in columns by longest
+path, and between two columns of nodes stands one of labels. An edge crosses
+every column on its way in a slot of its own, so that a label can overlap
+neither another label, nor a node, nor another edge.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ import itertools
 from typing import NamedTuple
 
 from natjax.drawing import shapes
-from natjax.graph import genotype as architecture
+from natjax.graph import records
 
 _LABEL_HEIGHT = 17
 _NODE_WIDTH = 26
@@ -20,7 +20,7 @@ _LINE_HEIGHT = 6
 _PORT = 7  # Between two edges at the side of a node.
 
 
-class Layout(NamedTuple):
+class Positions(NamedTuple):
   """Where everything of a cell stands, from (0, 0) to (width, height).
 
   Attributes:
@@ -56,7 +56,7 @@ class _Graph(NamedTuple):
   after: list[list[int]]
 
 
-def lay_out(cell: architecture.Cell, other: architecture.Cell) -> Layout:
+def lay_out(cell: records.Cell, other: records.Cell) -> Positions:
   """Lays a cell out, with room for the labels of either of two cells."""
   graph = _graph(cell)
   columns = _ordered(graph)
@@ -64,9 +64,10 @@ def lay_out(cell: architecture.Cell, other: architecture.Cell) -> Layout:
   names = [max(a.operation, b.operation, key=len)
            for a, b in zip(cell.edges, other.edges, strict=True)]
   labels = [chain[-2] for chain in graph.chains[:len(names)]]
-  nodes = cell.num_nodes + architecture.NUM_INPUTS
-  width = {i: _ENDS_WIDTH if i in (0, 1, nodes) else _NODE_WIDTH
-           for i in range(nodes + 1)}
+  nodes = cell.num_nodes + records.NUM_INPUTS
+  width: dict[int, float] = {
+      i: _ENDS_WIDTH if i in (0, 1, nodes) else _NODE_WIDTH
+      for i in range(nodes + 1)}
   width |= {i: shapes.text_width(name, shapes.FONT) + 14
             for i, name in zip(labels, names, strict=True)}
   widths = [max(width.get(i, 0) for i in column) for column in columns]
@@ -78,25 +79,25 @@ def lay_out(cell: architecture.Cell, other: architecture.Cell) -> Layout:
     x = left[c] + (widths[c] - own) / 2
     slots.append(shapes.Box("node", x, y[i] - h / 2 - top, own, h, 7, "", ""))
   height = max(box.y + box.height for box in slots)
-  return Layout(
+  return Positions(
       left[-1] + widths[-1], height, slots, labels, _paths(graph, slots)
   )
 
 
-def _graph(cell: architecture.Cell) -> _Graph:
+def _graph(cell: records.Cell) -> _Graph:
   """Assigns columns by longest path and cuts the edges.
 
   An edge's label stands in the column before its target's.
   """
-  nodes = cell.num_nodes + architecture.NUM_INPUTS
+  nodes = cell.num_nodes + records.NUM_INPUTS
   column = [0] * nodes
-  for node in range(architecture.NUM_INPUTS, nodes):
+  for node in range(records.NUM_INPUTS, nodes):
     column[node] = 2 + max(column[e.source] for e in cell.incoming(node))
   column.append(1 + max(column))
   ends = [e[1:] for e in cell.edges] + [(node, nodes) for node in cell.concat]
   ports = [max(sum(s == i for s, _ in ends), sum(t == i for _, t in ends))
            for i in range(nodes + 1)]
-  height = [max(26, 12 + _PORT * (count - 1)) for count in ports]
+  height: list[float] = [max(26, 12 + _PORT * (count - 1)) for count in ports]
   chains = []
   for k, (source, target) in enumerate(ends):
     passed = range(column[source] + 1, column[target])
@@ -106,7 +107,8 @@ def _graph(cell: architecture.Cell) -> _Graph:
     height += [_LINE_HEIGHT] * len(passed)
     if k < len(cell.edges):
       height[-1] = _LABEL_HEIGHT
-  before, after = ([[] for _ in column] for _ in range(2))
+  before: list[list[int]] = [[] for _ in column]
+  after: list[list[int]] = [[] for _ in column]
   for a, b in (pair for c in chains for pair in itertools.pairwise(c)):
     before[b].append(a)
     after[a].append(b)
@@ -115,7 +117,7 @@ def _graph(cell: architecture.Cell) -> _Graph:
 
 def _ordered(graph: _Graph) -> list[list[int]]:
   """Orders every column so that few edges cross."""
-  columns = [[] for _ in range(max(graph.column) + 1)]
+  columns: list[list[int]] = [[] for _ in range(max(graph.column) + 1)]
   for i, c in enumerate(graph.column):
     columns[c].append(i)
   tried = [columns]
@@ -138,7 +140,7 @@ def _swept(
   for column in columns[1:] if forward else columns[-2:0:-1]:
     mean = {i: sum(position[j] for j in near[i]) / len(near[i])
             if near[i] else position[i] for i in column}
-    column.sort(key=mean.get)
+    column.sort(key=mean.__getitem__)
     position |= _positions([column])
   return columns
 

@@ -1,0 +1,124 @@
+"""Reading pickles that a stranger may have written: plain data, and no code.
+
+Some authors publish their data as pickles. Here nothing of one is ever run:
+numbers, text and containers are built, NumPy's scalars and arrays by stand-ins
+that take plain numbers alone, and whatever else a file asks for is refused.
+"""
+
+import collections
+import io
+import pickle
+from typing import Any
+
+import numpy as np
+
+_PLAIN = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8",
+          "b1")
+
+
+class Refused(Exception):
+  """The pickle asks for more than plain data; says for what."""
+
+
+class _Dtype:
+  """Stands for numpy.dtype: a plain number's code and byte order."""
+
+  def __init__(self, code: str | bytes, *_: Any):
+    if text(code) not in _PLAIN:
+      raise Refused(f"a NumPy value of type {text(code)!r}")
+    self.code, self.order = text(code), "<"
+
+  def __setstate__(self, state: tuple[Any, ...]):
+    self.order = ">" if text(state[1]) == ">" else "<"
+
+  def numpy(self) -> np.dtype:
+    """The type that it stands for."""
+    return np.dtype(self.order + self.code)
+
+
+class Array:
+  """Stands for a NumPy array, and for the function that recreates one.
+
+  Attributes:
+    value: the array.
+  """
+
+  def __init__(self, *_: Any):
+    self.value = np.zeros(0)
+
+  def __setstate__(self, state: tuple[Any, ...]):
+    _, shape, dtype, fortran_order, data = state
+    if isinstance(dtype, _Dtype) and isinstance(data, bytes | str):
+      flat = np.frombuffer(_bytes(data), dtype.numpy())
+      self.value = flat.reshape(shape, order="F" if fortran_order else "C")
+
+
+def _scalar(dtype, raw):
+  if not isinstance(dtype, _Dtype):
+    raise Refused("a NumPy value without a type")
+  return np.frombuffer(_bytes(raw), dtype.numpy())[0].item()
+
+
+def _encode(string, encoding):
+  # How Python 3 writes bytes into a pickle that Python 2 can read.
+  if encoding not in ("latin1", b"latin1"):
+    raise Refused(f"text in {encoding!r}")
+  return _bytes(string)
+
+
+def _bytes(data: str | bytes) -> bytes:
+  """Bytes, which protocols below 3 carry as text."""
+  return data.encode("latin1") if isinstance(data, str) else data
+
+
+def text(value: str | bytes) -> str:
+  """Text, which Python 2 pickled as bytes."""
+  return value.decode("latin1") if isinstance(value, bytes) else str(value)
+
+
+class _Unpickler(pickle.Unpickler):
+  """Builds plain data only."""
+
+  def __init__(self, data: bytes, encoding: str):
+    super().__init__(io.BytesIO(data), encoding=encoding)
+    # Functions of this reading alone, whatever a file may do to them.
+    wrap = lambda function: lambda *args: function(*args)
+    found = {"scalar": _scalar, "_reconstruct": Array}
+    self._known = {
+        ("collections", "OrderedDict"): collections.OrderedDict,
+        ("numpy", "dtype"): wrap(_Dtype),
+        ("numpy", "ndarray"): None,
+        ("_codecs", "encode"): wrap(_encode),
+        **{(f"numpy.{core}.multiarray", name): wrap(function)
+           for core in ("core", "_core") for name, function in found.items()}}
+
+  def find_class(self, module: str, name: str) -> Any:
+    if (module, name) not in self._known:
+      raise Refused(f"{module}.{name}")
+    return self._known[module, name]
+
+  def persistent_load(self, pid: Any) -> Any:
+    raise Refused("an object outside the file")
+
+
+def load(data: bytes, *, encoding: str = "ASCII") -> Any:
+  """Unpickles plain data.
+
+  Args:
+    data: the pickle.
+    encoding: of text that Python 2 wrote; "bytes" leaves it as bytes.
+
+  Returns:
+    Numbers, text and containers; arrays are `Array`s.
+
+  Raises:
+    Refused: it asks for anything else.
+    ValueError: damaged.
+  """
+  try:
+    return _Unpickler(data, encoding).load()
+  except Refused:
+    raise
+  except Exception as e:  # A damaged pickle may raise anything.
+    reason = " ".join(str(e).split()) or type(e).__name__
+    raise ValueError(reason) from e

@@ -1,0 +1,143 @@
+"""The one place that computes the shapes of a network."""
+
+import functools
+from typing import NamedTuple
+
+from natjax import errors
+from natjax import operations
+from natjax.graph import records
+from natjax.operations import edges as edges_lib
+from natjax.operations import primitives
+
+
+class Shape(NamedTuple):
+  """Shape of a node's images: channels, side in pixels, strides so far."""
+
+  width: int
+  size: int
+  stride: int
+
+
+class Shapes(NamedTuple):
+  """The shapes in a block.
+
+  Attributes:
+    nodes: of every node, the two inputs first.
+    output: of the block's output.
+  """
+
+  nodes: tuple[Shape, ...]
+  output: Shape
+
+  def stride(self, edge: records.Edge) -> int:
+    """How many times smaller an edge's target is than its source."""
+    return self.nodes[edge.target].stride // self.nodes[edge.source].stride
+
+  def ends(self, edge: records.Edge) -> edges_lib.Ends:
+    """The shapes that an edge joins."""
+    source, target = self.nodes[edge.source], self.nodes[edge.target]
+    return edges_lib.Ends(source.width, target.width, self.stride(edge),
+                          source.size)
+
+
+def layer_shape(
+    layer: records.Layer, shape: Shape, num_classes: int
+) -> Shape:
+  """The shape after a layer outside the blocks."""
+  if layer.kind in ("conv", "depthwise_conv", "max_pool", "avg_pool"):
+    width = layer.width if layer.kind == "conv" else shape.width
+    return Shape(width, primitives.output_size(shape.size, layer.stride),
+                 shape.stride * layer.stride)
+  if layer.kind in ("global_pool", "global_depthwise"):
+    return Shape(shape.width, 1, 1)
+  if layer.kind == "flatten":
+    return Shape(shape.width * shape.size**2, 1, 1)
+  if layer.kind == "linear":
+    return Shape(layer.width or num_classes, 1, 1)
+  return shape
+
+
+def stem_shapes(
+    network: records.BlockNetwork, place: records.Place
+) -> tuple[Shape, ...]:
+  """The images' shape, and that after every layer of the stem."""
+  found = [Shape(3, place.image_size, 1)]
+  for layer in network.stem:
+    found.append(layer_shape(layer, found[-1], 0))
+  return tuple(found)
+
+
+def head_layers(
+    network: records.BlockNetwork, place: records.Place
+) -> tuple[records.Layer, ...]:
+  """The head's layers, without the classifier where there are no classes."""
+  return network.head if place.num_classes else network.head[:-1]
+
+
+def of(
+    network: records.BlockNetwork, place: records.Place
+) -> tuple[Shapes, ...]:
+  """Computes the shapes in every block.
+
+  A node's side is what its operations make of their sources (`Operation.
+  output_size`); of a node of nulls alone it is the block's input's, divided by
+  the stride and rounded up.
+
+  Raises:
+    InputError: edges into a node would give images of different sides.
+
+  Example:
+    >>> from natjax import zoo
+    >>> of(zoo.get("resnet20"), records.Frame())[3].output
+    Shape(width=32, size=16, stride=2)
+  """
+  return _of(network, place.image_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _of(network, image_size):
+  stem = stem_shapes(network, records.Frame(0, image_size))
+  # Layer 0's output is number 1; before all of them, where there is none.
+  inputs = (stem[-1] if network.early < 0 else stem[network.early + 1],
+            stem[-1])
+  found = []
+  for i, block in enumerate(network.blocks):
+    nodes = [*inputs]
+    for n, node in enumerate(block.nodes, records.NUM_INPUTS):
+      stride = inputs[1].stride * node.stride
+      sizes = {_output_size(edge, nodes, stride) for edge in block.edges
+               if edge.target == n and edge.operation != operations.NULL
+               and stride % nodes[edge.source].stride == 0}
+      if len(sizes) > 1:
+        raise errors.InputError(
+            f"{network.name}, block {i}: the edges into node {n} give images of"
+            f" {' and '.join(map(str, sorted(sizes)))} pixels a side, which"
+            " cannot be added; replace an operation")
+      size = sizes.pop() if sizes else primitives.output_size(
+          inputs[1].size, node.stride)
+      nodes.append(Shape(node.width, size, stride))
+    outputs = [nodes[n] for n in block.outputs]
+    output = outputs[0]._replace(width=sum(shape.width for shape in outputs))
+    found.append(Shapes(tuple(nodes), output))
+    inputs = (inputs[1], output)
+  return tuple(found)
+
+
+def _output_size(edge, nodes, stride):
+  source = nodes[edge.source]
+  return operations.get(edge.operation).output_size(
+      source.size, stride // source.stride)
+
+
+def num_features(
+    network: records.BlockNetwork, place: records.Place
+) -> int:
+  """Computes F, the number of features that the classifier sees.
+
+  A network without a classifier (`place.num_classes` 0) maps images
+  [B, H, W, 3] to features f32[B, F].
+  """
+  shape = of(network, place)[-1].output
+  for layer in network.head[:-1]:
+    shape = layer_shape(layer, shape, 0)
+  return shape.width * shape.size**2

@@ -1,0 +1,218 @@
+"""Where the weights of a supernet lie.
+
+Only equal shapes are stacked. Neighbouring blocks of one graph and one shape
+are a run, J of them; in a block, edges of equal shapes and candidates are a
+pass. The weights of an operation are arrays [J, S, ...]: a row for whatever the
+space says has weights of its own (`Space.weights`), an edge, a source, or a
+slot.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from natjax import errors
+from natjax import operations
+from natjax.graph import blocks
+from natjax.graph import codec
+from natjax.graph import records
+from natjax.graph import shapes as shapes_lib
+from natjax.operations import edges as edges_lib
+from natjax.spaces import base
+
+
+@dataclasses.dataclass(frozen=True)
+class Pass:
+  """Edges of a block that have one shape and one set of candidates.
+
+  Attributes:
+    store: name of the arrays that hold its weights.
+    names: of the candidates.
+    ends: the shapes that the edges join.
+    edges: their numbers in the decision's cell, in order.
+    rows: per candidate, i32[E], the row of every edge's weights, or i32[T] of
+      every slot's; -1 where there are none.
+    count: per candidate, S, how many rows the store has.
+  """
+
+  store: str
+  names: tuple[str, ...]
+  ends: edges_lib.Ends
+  edges: tuple[int, ...]
+  rows: dict[str, np.ndarray]
+  count: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """How a space's graph at a place is laid out.
+
+  Attributes:
+    space: the space.
+    place: where its network stands.
+    width: factor of the network's widths.
+  """
+
+  space: base.Space
+  place: records.Place
+  width: float = 1.0
+
+  @functools.cached_property
+  def network(self) -> records.BlockNetwork:
+    """The graph, written out.
+
+    Raises:
+      InputError: sources are free where nodes are not alike.
+    """
+    network = blocks.scale(
+        codec.expand(self.space.graph, self.place), self.width)
+    for block in network.blocks if self.space.inputs is not None else ():
+      if len(set(block.nodes[network.prefix:])) > 1 or block.nodes[
+          -1]._replace(width=0, stride=1) != records.Node(0):
+        raise errors.InputError(
+            f"search space '{self.space.name}' lets nodes choose their inputs;"
+            " then all nodes of a block must have one width and one stride, and"
+            " neither activation nor norm")
+    return network
+
+  @functools.cached_property
+  def shapes(self) -> tuple[shapes_lib.Shapes, ...]:
+    """The shapes in every block."""
+    return shapes_lib.of(self.network, self.place)
+
+  @functools.cached_property
+  def decisions(self) -> tuple[records.Decision, ...]:
+    """What is decided on together."""
+    return codec.decide(self.space.graph, self.place, self.space.share)
+
+  @functools.cached_property
+  def decided(self) -> tuple[int, ...]:
+    """Per block, the number of its decision."""
+    found = {i: g for g, d in enumerate(self.decisions) for i in d.members}
+    return tuple(found[i] for i in range(len(self.network.blocks)))
+
+  def cell(self, i: int) -> records.Cell:
+    """The graph of block `i` as its decision has it."""
+    return self.decisions[self.decided[i]].cell
+
+  def edge(self, i: int, e: int) -> records.Edge:
+    """Edge `e` of that graph, by the numbers of the block's nodes."""
+    return self.network.blocks[i].edges[e + self.network.prefix]
+
+  def names(self, i: int, e: int) -> tuple[str, ...]:
+    """What may stand on edge `e` of block `i`."""
+    decision = self.decisions[self.decided[i]]
+    if decision.fixed[e]:
+      return (decision.cell.edges[e].operation,)
+    return self.space.names(self.decided[i], e)
+
+  def sees_both(self, i: int) -> bool:
+    """Whether anything but null may come from the first input of a block."""
+    return bool(self.network.prefix) or any(
+        edge.source == 0 and set(self.names(i, e)) != {operations.NULL}
+        for e, edge in enumerate(self.cell(i).edges))
+
+  @functools.cached_property
+  def runs(self) -> tuple[tuple[int, ...], ...]:
+    """Neighbours of equal graphs, shapes and choices, whose weights stack."""
+    found: list[list[int]] = []
+    for i in range(len(self.network.blocks)):
+      if found and self._key(i) == self._key(found[-1][0]):
+        found[-1].append(i)
+      else:
+        found.append([i])
+    return tuple(map(tuple, found))
+
+  def _key(self, i):
+    # What brings a cell's inputs to its width may differ.
+    first = self.network.prefix or (0 if self.sees_both(i) else 1)
+    shapes = [shape._replace(stride=0) for shape in self.shapes[i].nodes]
+    names = tuple(self.names(i, e) for e in range(len(self.cell(i).edges)))
+    return (self.cell(i), shapes[first:], names,
+            self.network.blocks[i].nodes[self.network.prefix:])
+
+  @functools.cache  # noqa: B019
+  def passes(self, i: int) -> tuple[Pass, ...]:
+    """The passes of a block, in an order in which they can be run.
+
+    Where sources are free, edges of one shape are one pass even if their
+    candidates differ: first those from the inputs of a block that makes images
+    smaller, then those between its nodes.
+    """
+    cell = self.cell(i)
+    found: dict[Any, list[int]] = {}
+    for e in range(len(cell.edges)):
+      key = (self.shapes[i].ends(self.edge(i, e)),
+             None if self.space.inputs is not None else self.names(i, e))
+      found.setdefault(key, []).append(e)
+    result = []
+    for p, ((ends, _), edges) in enumerate(found.items()):
+      allowed = [self.names(i, e) for e in edges]
+      names = tuple(name for name in (*self.space.candidates, *allowed[0])
+                    if any(name in a for a in allowed))
+      names = tuple(dict.fromkeys(names))
+      rows, count = {}, {}
+      for name in names:
+        rows[name], count[name] = self._rows(
+            cell, edges, [name in a for a in allowed])
+      result.append(Pass(
+          f"edges{0 if self.space.weights == 'slot' else p}", names, ends,
+          tuple(edges), rows, count))
+    return tuple(result)
+
+  def _rows(self, cell, edges, holds):
+    if self.space.weights == "slot":
+      count = cell.num_nodes * self.space.inputs
+      return np.arange(count), count
+    keys = edges if self.space.weights == "edge" else [
+        cell.edges[e].source for e in edges]
+    order: dict[int, int] = {}
+    rows = [order.setdefault(key, len(order)) if mine else -1
+            for key, mine in zip(keys, holds, strict=True)]
+    return np.array(rows), len(order)
+
+  @property
+  def pixels(self) -> int:
+    """Numbers in the images of all nodes and outputs, per image of a batch."""
+    return sum(shape.size**2 * shape.width for shapes in self.shapes
+               for shape in (*shapes.nodes[records.NUM_INPUTS:], shapes.output))
+
+
+def redraw_kernels(
+    rng: jax.Array,
+    params: Any,
+    leading_axes: Callable[[Sequence[str | None]], int | None],
+) -> Any:
+  """Draws all kernels that start from `operations.kernel_init` at once.
+
+  The distribution is the one they already have. A generator call per kernel
+  would take some ten seconds to compile; those calls are unused now and the
+  compiler drops them. Parameters of operations that a user registered keep
+  what their own initialisers drew.
+
+  Args:
+    rng: a key.
+    params: what each initialiser drew.
+    leading_axes: `(keys of a kernel's path, None for a list's) -> axes` that
+      stack equal kernels, or None if the kernel keeps what it is.
+  """
+  flat, treedef = jax.tree_util.tree_flatten_with_path(params)
+
+  leads = [
+      leading_axes([getattr(k, "key", None) for k in path])
+      if path[-1].key == "kernel" else None for path, _ in flat]
+  total = sum(leaf.size for (_, leaf), lead in zip(flat, leads, strict=True)
+              if lead is not None)
+  draws, start, leaves = jax.random.uniform(rng, (total,), minval=-1), 0, []
+  for (_, leaf), lead in zip(flat, leads, strict=True):
+    if lead is not None:
+      fan_in = np.prod(leaf.shape[lead:-1])
+      leaf = draws[start:start + leaf.size].reshape(leaf.shape) / np.sqrt(
+          fan_in).astype(np.float32)
+      start += leaf.size
+    leaves.append(leaf)
+  return jax.tree_util.tree_unflatten(treedef, leaves)

@@ -1,0 +1,321 @@
+"""Convolutions as operations, each module with its cost beside it.
+
+Order inside every convolution: ReLU, convolution without bias, batch
+normalisation (BN). `sep_conv` stacks ReLU, depthwise, pointwise, BN twice, the
+first depthwise with the stride. Padding is symmetric.
+"""
+
+from collections.abc import Iterator
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from natjax.operations import counts
+from natjax.operations import primitives
+from natjax.operations import registry
+
+Cost = counts.Cost
+NormFactory = registry.NormFactory
+
+# U(-1/sqrt(fan_in), 1/sqrt(fan_in)), what PyTorch's convolutions start from.
+kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class Conv(nn.Module):
+  """A bias-free convolution; see `primitives.conv`."""
+
+  features: int
+  kernel_size: tuple[int, int]
+  stride: int | tuple[int, int] = 1
+  padding: int | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (*self.kernel_size, x.shape[-1], self.features)
+    kernel = self.param("kernel", kernel_init, shape)
+    return primitives.conv(x, kernel, stride=self.stride, padding=self.padding)
+
+
+class DepthwiseConv(nn.Module):
+  """A bias-free depthwise convolution."""
+
+  kernel_size: int
+  stride: int = 1
+  dilation: int = 1
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
+    kernel = self.param("kernel", kernel_init, shape)
+    return primitives.depthwise_conv(
+        x, kernel, stride=self.stride, dilation=self.dilation
+    )
+
+
+class ReluConvNorm(nn.Module):
+  """ReLU, convolution k x k, BN."""
+
+  features: int
+  stride: int
+  norm: NormFactory
+  kernel_size: int = 1
+  activate: bool = True
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = Conv(self.features, (self.kernel_size,) * 2, self.stride,
+             name="conv")(_relu(x, self.activate))
+    return self.norm(name="norm")(x)
+
+
+class GroupConv(nn.Module):
+  """ReLU, convolution 1x1 in groups of channels, BN.
+
+  Raises:
+    InputError: `groups` does not divide the channels.
+  """
+
+  features: int
+  stride: int
+  norm: NormFactory
+  groups: int
+  activate: bool = True
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    g = self.groups
+    counts.check_groups(g, x.shape[-1], self.features)
+    x = _relu(x, self.activate)[:, ::self.stride, ::self.stride]
+    width = x.shape[-1] // g
+    kernel = self.param("kernel", kernel_init, (1, 1, width, self.features))
+    x = x.reshape(*x.shape[:3], g, width)
+    x = jnp.einsum("bhwgi,igo->bhwgo", x, kernel.astype(x.dtype).reshape(
+        width, g, self.features // g))
+    return self.norm(name="norm")(x.reshape(*x.shape[:3], self.features))
+
+
+class DepthwiseNorm(nn.Module):
+  """ReLU, depthwise convolution k x k, BN."""
+
+  features: int
+  stride: int
+  norm: NormFactory
+  kernel_size: int
+  activate: bool = True
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = DepthwiseConv(self.kernel_size, self.stride,
+                      name="depthwise")(_relu(x, self.activate))
+    return self.norm(name="norm")(x)
+
+
+class FactorizedConv(nn.Module):
+  """ReLU, convolution 1 x k, convolution k x 1, one BN.
+
+  The first strides along the width, the second along the height. The names
+  1x7_7x1 and 7x1_1x7 stand for this same definition.
+  """
+
+  features: int
+  stride: int
+  norm: NormFactory
+  kernel_size: int
+  activate: bool = True
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    k, s = self.kernel_size, self.stride
+    x = Conv(self.features, (1, k), (1, s), name="conv0")(
+        _relu(x, self.activate))
+    x = Conv(self.features, (k, 1), (s, 1), name="conv1")(x)
+    return self.norm(name="norm")(x)
+
+
+class SeparableConv(nn.Module):
+  """`repeats` times ReLU, depthwise, pointwise, BN.
+
+  The stride comes first; the number of channels changes last, as in DARTS.
+  """
+
+  features: int
+  stride: int
+  norm: NormFactory
+  kernel_size: int
+  dilation: int = 1
+  repeats: int = 1
+  activate: bool = True
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    for i in range(self.repeats):
+      last = i + 1 == self.repeats
+      features = self.features if last else x.shape[-1]
+      x = DepthwiseConv(
+          self.kernel_size, self.stride if i == 0 else 1, self.dilation,
+          name=f"depthwise{i}",
+      )(_relu(x, self.activate or i > 0))
+      x = Conv(features, (1, 1), name=f"pointwise{i}")(x)
+      x = self.norm(name=f"norm{i}")(x)
+    return x
+
+
+class FactorizedReduce(nn.Module):
+  """ReLU, two 1x1 convolutions of stride 2, one shifted by a pixel, BN.
+
+  Raises:
+    InputError: `features` is odd.
+  """
+
+  features: int
+  norm: NormFactory
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    counts.check_halvable(self.features)
+    # Zeros above and to the left of odd sides, after the ReLU.
+    x = jnp.pad(nn.relu(x), ((0, 0), (x.shape[1] % 2, 0),
+                             (x.shape[2] % 2, 0), (0, 0)))
+    halves = [
+        Conv(self.features // 2, (1, 1), 2, name=f"conv{i}")(x[:, i:, i:])
+        for i in range(2)
+    ]
+    return self.norm(name="norm")(jnp.concatenate(halves, axis=-1))
+
+
+class PlainConv(nn.Module):
+  """A 1x1 convolution alone, without ReLU and BN."""
+
+  features: int
+  stride: int
+  norm: NormFactory  # Not used: there is none.
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return Conv(self.features, (1, 1), self.stride, name="conv")(x)
+
+
+def _relu(x, activate):
+  return nn.relu(x) if activate else x
+
+
+def conv_cost(channels: int, size: int, stride: int, *, weights: int) -> Cost:
+  """Cost of a convolution at output size, followed by a BN.
+
+  Args:
+    channels: of the output.
+    size: input side.
+    stride: of the convolution or of the one before it.
+    weights: of the convolution.
+  """
+  out = primitives.output_size(size, stride)
+  norm = 2 * channels
+  return Cost(weights + norm, weights * out * out, norm_params=norm)
+
+
+def dense_cost(
+    channels: int, size: int, stride: int, *, kernel_size: int,
+    in_channels: int | None = None,
+) -> Cost:
+  """Of a k x k convolution and a BN."""
+  weights = kernel_size**2 * channels * (in_channels or channels)
+  return conv_cost(channels, size, stride, weights=weights)
+
+
+def plain_cost(
+    channels: int, size: int, stride: int, *, in_channels: int | None = None
+) -> Cost:
+  """Of a 1x1 convolution alone."""
+  weights = channels * (in_channels or channels)
+  return Cost(weights, weights * primitives.output_size(size, stride)**2)
+
+
+def group_cost(
+    channels: int, size: int, stride: int, *, groups: int,
+    in_channels: int | None = None,
+) -> Cost:
+  """Of a 1x1 convolution in groups, which must divide the channels, and a BN.
+  """
+  in_channels = in_channels or channels
+  counts.check_groups(groups, in_channels, channels)
+  return conv_cost(channels, size, stride,
+                   weights=channels * in_channels // groups)
+
+
+def depthwise_cost(
+    channels: int, size: int, stride: int, *, kernel_size: int
+) -> Cost:
+  """Of a depthwise k x k convolution and a BN."""
+  return conv_cost(channels, size, stride, weights=kernel_size**2 * channels)
+
+
+def factorized_cost(
+    channels: int, size: int, stride: int, *, kernel_size: int,
+    in_channels: int | None = None,
+) -> Cost:
+  """Of a 1 x k and a k x 1 convolution and one BN."""
+  out = primitives.output_size(size, stride)
+  first = kernel_size * channels * (in_channels or channels)
+  second = kernel_size * channels**2
+  # The first of the two convolutions strides along one axis only.
+  norm = 2 * channels
+  return Cost(first + second + norm, first * out * size + second * out * out,
+              norm_params=norm)
+
+
+def separable_cost(
+    channels: int, size: int, stride: int, *, kernel_size: int, repeats: int,
+    in_channels: int | None = None,
+) -> Cost:
+  """Of `repeats` times a depthwise k x k and a 1x1 convolution and a BN."""
+  before = in_channels or channels  # Only the last pointwise one widens.
+  total = Cost(0, 0)
+  for i in range(repeats):
+    after = channels if i + 1 == repeats else before
+    total += conv_cost(after, size, stride,
+                       weights=kernel_size**2 * before + before * after)
+  return total
+
+
+def operations() -> Iterator[registry.Operation]:
+  """The operations of this module."""
+  partial = functools.partial
+  own_width = partial(registry.Operation, activates=True)
+  any_width = partial(own_width, widens=True)
+  for k in (1, 3, 5):
+    yield any_width(
+        f"conv_{k}x{k}", "conv", k, partial(ReluConvNorm, kernel_size=k),
+        partial(dense_cost, kernel_size=k), scale=counts.scaling("conv"))
+  for k in (1, 3, 5, 7):
+    yield any_width(
+        f"sep_conv_{k}x{k}", "sep_conv", k,
+        partial(SeparableConv, kernel_size=k, repeats=2),
+        partial(separable_cost, kernel_size=k, repeats=2),
+        scale=counts.scaling("pointwise1", norm="norm1"))
+  for k in (1, 3, 5):
+    yield any_width(
+        f"dil_conv_{k}x{k}", "dil_conv", k,
+        partial(SeparableConv, kernel_size=k, dilation=2),
+        partial(separable_cost, kernel_size=k, repeats=1),
+        scale=counts.scaling("pointwise0", norm="norm0"))
+  for name, k in (("conv_1x3_3x1", 3), ("conv_1x7_7x1", 7),
+                  ("conv_7x1_1x7", 7)):
+    yield any_width(
+        name, "conv", k, partial(FactorizedConv, kernel_size=k),
+        partial(factorized_cost, kernel_size=k),
+        scale=counts.scaling("conv1"))
+  for k in (3, 5, 7):
+    yield own_width(
+        f"depthwise_conv_{k}x{k}", "depthwise_conv", k,
+        partial(DepthwiseNorm, kernel_size=k),
+        partial(depthwise_cost, kernel_size=k),
+        scale=counts.scaling("depthwise"))
+  for g in (2, 4, 8):
+    yield any_width(
+        f"group{g}_conv_1x1", "group_conv", 1, partial(GroupConv, groups=g),
+        partial(group_cost, groups=g), scale=counts.scaling("kernel"))
+  yield registry.Operation(
+      "plain_conv_1x1", "conv", 1, PlainConv, plain_cost, widens=True,
+      scale=counts.scaling("conv", norm=None))

@@ -1,0 +1,122 @@
+"""Operations that hold no weights of their own: null, skip, pooling, noise.
+
+A skip at stride 2 is a factorised reduce, which does.
+"""
+
+from collections.abc import Callable, Iterator
+import functools
+import zlib
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from natjax.operations import convolutions
+from natjax.operations import counts
+from natjax.operations import primitives
+from natjax.operations import registry
+
+Cost = counts.Cost
+
+
+def _skip(features, stride, norm):
+  if stride == 1:
+    return lambda x: x
+  return convolutions.FactorizedReduce(features, norm)
+
+
+def _null(features, stride, norm):
+  del features, norm
+  return lambda x: jnp.zeros_like(x[:, ::stride, ::stride])
+
+
+def _pool(features, stride, norm, *, pool, kernel_size, padding=None):
+  del features, norm
+
+  def run(x):
+    # An even window gets no padding but where an odd side leaves a rest, so
+    # that the output's side is ceil(side / stride) as for most operations.
+    pads = padding
+    if pads is None:
+      pads = (kernel_size - 1) // 2 if kernel_size % 2 else tuple(
+          (0, side % 2) for side in x.shape[1:3])
+    return pool(x, kernel_size, stride=stride, padding=pads)
+
+  return run
+
+
+def _padded_size(size: int, stride: int) -> int:
+  """Of a 2x2 window with a pixel of padding: 32 becomes 17, and 17 becomes 9.
+
+  So NAS-Bench-1Shot1 halves its images (Zela et al., 2020).
+  """
+  return size // stride + 1
+
+
+class Noise(nn.Module):
+  """Noise of variance 1, drawn anew whatever x is, from the stream "noise".
+
+  Zela et al., 2020, "Understanding and Robustifying Differentiable Architecture
+  Search", section 3, space S4: an operation that no search should choose.
+  Without the stream, as in evaluation, it is drawn from the module's path, so
+  that a trained network always predicts the same (theirs does not).
+  """
+
+  features: int
+  stride: int
+  norm: registry.NormFactory  # Not used: there is none.
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = x[:, ::self.stride, ::self.stride]
+    rng = self.make_rng("noise") if self.has_rng("noise") else (
+        jax.random.key(zlib.crc32("/".join(self.path).encode())))
+    return jax.random.normal(rng, x.shape, x.dtype)
+
+
+def skip_cost(channels: int, size: int, stride: int) -> Cost:
+  """Of a copy, or at stride 2 of a factorised reduce."""
+  if stride == 1:
+    return Cost(0, 0, channels * size * size)
+  counts.check_halvable(channels)
+  return convolutions.conv_cost(channels, size, stride, weights=channels**2)
+
+
+def null_cost(channels: int, size: int, stride: int) -> Cost:
+  """Of nothing."""
+  del channels, size, stride
+  return Cost(0, 0)
+
+
+def pool_cost(
+    channels: int, size: int, stride: int, *, kernel_size: int,
+    output_size: Callable[[int, int], int] = primitives.output_size,
+) -> Cost:
+  """Of pooling, whose windows are counted in `other`."""
+  out = output_size(size, stride)
+  return Cost(0, 0, kernel_size**2 * channels * out * out)
+
+
+def operations() -> Iterator[registry.Operation]:
+  """The operations of this module, and convolutions between them."""
+  partial = functools.partial
+  yield registry.Operation(registry.NULL, "null", 0, _null, null_cost)
+  yield registry.Operation(
+      registry.SKIP, "skip", 0, _skip, skip_cost, identity=True,
+      scale=counts.scaling("conv0", "conv1"))
+  yield from convolutions.operations()
+  for kind, pool in (("max", primitives.max_pool),
+                     ("avg", primitives.avg_pool)):
+    for k in (2, 3, 5):
+      yield registry.Operation(
+          f"{kind}_pool_{k}x{k}", f"{kind}_pool", k,
+          partial(_pool, pool=pool, kernel_size=k),
+          partial(pool_cost, kernel_size=k), pooled=True,
+          # Without padding, a 2x2 window shrinks the map at stride 1.
+          strides=(2,) if k == 2 else (1, 2))
+  yield registry.Operation(
+      "max_pool_2x2_padded", "max_pool", 2,
+      partial(_pool, pool=primitives.max_pool, kernel_size=2, padding=1),
+      partial(pool_cost, kernel_size=2, output_size=_padded_size),
+      pooled=True, strides=(2,), output_size=_padded_size)
+  yield registry.Operation("noise", "noise", 0, Noise, null_cost, random=True)

@@ -1,0 +1,125 @@
+"""What a search space is."""
+
+from typing import Any
+from typing import NamedTuple
+
+from natjax import errors
+from natjax import operations
+from natjax.graph import records
+
+WEIGHTS = ("edge", "source", "slot")
+
+
+class Space(NamedTuple):
+  """A search space: a graph, and what may stand on its edges.
+
+  It knows no widths and no sizes: its networks stand at a place, as the graph's
+  spelling needs it (`codec.expand`).
+
+  Attributes:
+    name: as the command line knows it.
+    graph: with every edge that may be.
+    candidates: operation names that arrays index, in order; `null` is the last.
+    choices: per decision (`codec.decide`) and edge of its cell, the names of
+      what may stand there; None is every candidate on every edge.
+    share: "cell", what the graph's spelling says is alike is decided on
+      together, or "full", nothing is.
+    inputs: K, edges that a node of an architecture has, from any sources of the
+      graph's; None takes the graph's edges as they are.
+    several: whether two operations may stand between the same two nodes.
+    weights: what has weights of its own in a supernet: every "edge", every
+      "source" of a cell, or every "slot", the k-th input of a node.
+    loose_end: whether an architecture that is drawn concatenates only the nodes
+      that feed no other node.
+    scheme: which of `transitions.SCHEMES` the space is meant for.
+  """
+
+  name: str
+  graph: records.Architecture
+  candidates: tuple[str, ...]
+  choices: tuple[tuple[tuple[str, ...], ...], ...] | None = None
+  share: str = "cell"
+  inputs: int | None = None
+  several: bool = True
+  weights: str = "edge"
+  loose_end: bool = False
+  scheme: str = "nat"
+
+  @property
+  def num_nodes(self) -> int:
+    """N, the most intermediate nodes of a cell or a block."""
+    return self.graph.num_nodes
+
+  def names(self, decision: int, edge: int) -> tuple[str, ...]:
+    """What may stand on an edge of a decision's cell."""
+    if self.choices is None:
+      return self.candidates
+    return self.choices[decision][edge]
+
+  def check(self, cell: records.Cell) -> None:
+    """Refuses a cell that is not in the space, but for its operations.
+
+    Raises:
+      InputError: a node with more inputs than the space allows, or two
+        operations on one edge where it allows one.
+    """
+    most = cell.num_inputs_per_node
+    if self.inputs is not None and most > self.inputs:
+      raise errors.InputError(
+          f"a node has {most} inputs and search space '{self.name}' allows"
+          f" {self.inputs}; choose another space or remove edges")
+    pairs = [edge[1:] for edge in cell.edges
+             if edge.operation != operations.NULL]
+    if not self.several and len(set(pairs)) < len(pairs):
+      raise errors.InputError(
+          f"two operations stand on one edge and search space '{self.name}'"
+          " allows one; choose another space or remove one")
+
+  def describe(self) -> dict[str, Any]:
+    """What a run's configuration says of the space."""
+    kind = {"share": self.share} if self.inputs is None else {
+        "name": self.name, "num_nodes": self.num_nodes,
+        "loose_end": self.loose_end}
+    return {**kind, "candidates": list(self.candidates), "scheme": self.scheme}
+
+
+def complete(num_nodes: int) -> records.Genotype:
+  """The genotype with an edge between every two nodes, all of them null.
+
+  Args:
+    num_nodes: N, intermediate nodes of both cells.
+
+  Example:
+    >>> len(complete(4).normal.edges)
+    14
+  """
+  first = records.NUM_INPUTS
+  nodes = range(first, first + num_nodes)
+  cell = records.Cell(
+      tuple(records.Edge(operations.NULL, source, target) for target in nodes
+            for source in range(target)), tuple(nodes))
+  return records.Genotype(cell, cell)
+
+
+def cells(
+    name: str,
+    candidates: tuple[str, ...],
+    *,
+    num_nodes: int = 4,
+    inputs: int = 2,
+    **options: Any,
+) -> Space:
+  """A space of genotypes whose nodes may have any earlier nodes as inputs.
+
+  Args:
+    name: of the space.
+    candidates: operation names, in order, `null` the last.
+    num_nodes: N, intermediate nodes of both cells.
+    inputs: K, of every node.
+    **options: further fields of `Space`.
+
+  Example:
+    >>> cells("tiny", ("conv_3x3", "null"), num_nodes=2).num_nodes
+    2
+  """
+  return Space(name, complete(num_nodes), candidates, inputs=inputs, **options)

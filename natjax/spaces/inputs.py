@@ -1,0 +1,176 @@
+"""How input architectures beta ~ p are drawn (Guo et al., 2021, Algorithm 1).
+
+Where a space's sources are free (cells), sources are uniform over all earlier
+nodes, with replacement, and operations are uniform. Where the graph is a given
+network's, the paper's p is uniform too ("published"); here an edge keeps the
+given operation with probability one half and is uniform among what may stand
+there otherwise: a chain of blocks whose edges are all random seldom computes
+anything, and its supernet hardly learns. But for the published p, null
+connections are drawn as well, and one edge of every node at least is not null.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from natjax import operations
+from natjax.graph import arrays as arrays_lib
+from natjax.graph import records
+from natjax.graph import shapes as shapes_lib
+from natjax.spaces import ground as ground_lib
+
+Sampler = Callable[[jax.Array], arrays_lib.CellArrays]
+
+
+def sampler(ground: ground_lib.Ground, *, published: bool = False) -> Sampler:
+  """Returns `(key) -> CellArrays [G, N, K]`, which draws an architecture.
+
+  Args:
+    ground: the space.
+    published: whether p is as in the released code.
+  """
+  if ground.space.inputs is None:
+    return _fixed(ground, published)
+  return _free(ground, published)
+
+
+def sample_cell(
+    rng: jax.Array,
+    stand_in: Any,
+    exists: Any,
+    *,
+    allowed: Any = None,
+    inputs: int = 2,
+    nulls: bool,
+    loose_end: bool,
+) -> arrays_lib.CellArrays:
+  """Draws an input cell; `null` is the last operation.
+
+  Args:
+    rng: a key.
+    stand_in: i32[N, 2 + N, O], what takes the place of a drawn operation on
+      the edge from a source: itself, or a skip where it cannot stand.
+    exists: bool[N], whether the cell has a node; the others are all null.
+    allowed: bool[N, 2 + N, O], what may stand on the edge from a source, where
+      that differs by edge; None is everything.
+    inputs: K.
+    nulls: whether to draw null connections too, fewer than K per node, so that
+      every node carries a signal.
+    loose_end: whether only nodes that feed no other are concatenated.
+
+  Returns:
+    `CellArrays` of shape [N, K].
+  """
+  num_nodes = stand_in.shape[0]
+  rng_source, rng_operation, rng_other = jax.random.split(rng, 3)
+  shape = (num_nodes, inputs)
+  earlier = jnp.arange(num_nodes)[:, None] + records.NUM_INPUTS
+  source = jax.random.randint(rng_source, shape, 0, earlier)
+  null, node = stand_in.shape[-1] - 1, jnp.arange(num_nodes)
+  if allowed is None:
+    operation = jax.random.randint(rng_operation, shape, 0,
+                                   null + 1 if nulls else null)
+    other = jax.random.randint(rng_other, (num_nodes,), 0, null)
+  else:
+    others = jnp.asarray(allowed).at[..., null].set(False)
+    mask = jnp.asarray(allowed) if nulls else others
+    operation = _uniform(rng_operation, mask[node[:, None], source])
+    other = _uniform(rng_other, others[node, source[:, -1]])
+  all_null = jnp.all(operation == null, axis=1)
+  operation = operation.at[:, -1].set(
+      jnp.where(all_null, other, operation[:, -1]))
+  operation = jnp.asarray(stand_in)[node[:, None], source, operation]
+  operation = jnp.where(jnp.asarray(exists)[:, None], operation, null)
+  feeds = jnp.where(jnp.asarray(exists)[:, None], source, -1)
+  used = jnp.any(
+      feeds.reshape(-1)[:, None] == node + records.NUM_INPUTS, axis=0)
+  return arrays_lib.CellArrays(
+      source=source, operation=operation,
+      concat=(~used | (not loose_end)) & jnp.asarray(exists))
+
+
+def _uniform(rng, mask):
+  """An index along the last axis of a mask, uniform where that is true."""
+  return jax.random.categorical(
+      rng, jnp.where(jnp.asarray(mask), 0.0, -jnp.inf)).astype(jnp.int32)
+
+
+def stand_ins(ground: ground_lib.Ground) -> np.ndarray:
+  """i32[G, N, 2 + N, O]: each operation, or a skip where it cannot stand."""
+  count, first = len(ground.candidates), records.NUM_INPUTS
+  skip = ground.candidates.index(operations.SKIP)
+  shape = (*ground.shape[:2], first + ground.shape[1], count)
+  found = np.broadcast_to(np.arange(count, dtype=np.int32), shape).copy()
+  shapes = shapes_lib.of(ground.network, ground.place)
+  prefix = ground.network.prefix
+  for g, decision in enumerate(ground.decisions):
+    for e, edge in enumerate(decision.cell.edges):
+      stride = shapes[decision.members[0]].stride(
+          ground.network.blocks[decision.members[0]].edges[e + prefix]) if (
+              decision.members) else 1
+      for o, name in enumerate(ground.candidates):
+        if stride not in operations.get(name).strides:
+          found[g, edge.target - first, edge.source, o] = skip
+  return found
+
+
+def _free(ground, published):
+  instead, allowed = stand_ins(ground), None
+  exists = np.array([np.arange(ground.shape[1]) < decision.cell.num_nodes
+                     for decision in ground.decisions])
+  if ground.space.choices is not None:
+    allowed = np.zeros(instead.shape, bool)
+    for g, decision in enumerate(ground.decisions):
+      for e, edge in enumerate(decision.cell.edges):
+        names = ground.space.names(g, e)
+        allowed[g, edge.target - records.NUM_INPUTS, edge.source] = [
+            name in names for name in ground.candidates]
+
+  def draw(rng):
+    return jax.vmap(lambda key, table, nodes, may: sample_cell(
+        key, table, nodes, allowed=may, inputs=ground.shape[2],
+        nulls=not published, loose_end=ground.space.loose_end))(
+            jax.random.split(rng, len(instead)), instead, exists, allowed)
+
+  return draw
+
+
+def _fixed(ground, published):
+  base, null = ground.start, ground.table.null
+  allowed = np.zeros((*ground.shape, len(ground.candidates)), bool)
+  space = ground.around()
+  for g, decision in enumerate(ground.decisions):
+    slot = dict.fromkeys(range(ground.shape[1]), 0)
+    for e, edge in enumerate(decision.cell.edges):
+      n = edge.target - records.NUM_INPUTS
+      names = space.names(g, e)
+      allowed[g, n, slot[n]] = [name in names for name in ground.candidates]
+      slot[n] += 1
+  allowed[..., null] |= ~allowed.any(-1)  # Slots without an edge.
+  others = allowed.copy()
+  others[..., null] = False
+  # Where something but null may stand, [G, N, K].
+  can = np.asarray(others.any(-1))
+  if published:
+    allowed[..., null] &= ~can
+  # A node of nulls alone gets another operation on its first edge that can.
+  first = can & (np.cumsum(can, -1) == 1)
+  others = np.where(can[..., None], others, allowed)
+
+  def draw(rng):
+    rng_all, rng_other, rng_keep = jax.random.split(rng, 3)
+    operation = _uniform(rng_all, allowed)
+    if not published:
+      kept = jax.random.bernoulli(rng_keep, 0.5, ground.shape)
+      operation = jnp.where(kept, base.operation, operation)
+    dead = jnp.all(operation == null, axis=-1, keepdims=True)
+    operation = jnp.where(dead & jnp.asarray(first),
+                          _uniform(rng_other, others), operation)
+    return arrays_lib.CellArrays(
+        source=jnp.asarray(base.source), operation=operation,
+        concat=jnp.asarray(base.concat))
+
+  return draw
