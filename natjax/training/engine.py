@@ -5,6 +5,7 @@ their seeds (`seeds.fit_seeds`); how these lie on devices is their `Layout`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import itertools
 import time
 from typing import Any
 from typing import NamedTuple
@@ -180,12 +181,10 @@ class Engine:
     self._method, self._options, self._layout = method, options, layout
     self._processes = layout.processes
     self._batch_size, self._preparation = batch_size, preparation
-    self._data = {
-        name: batches.Data(
-            split, batch_size, share=layout.share, runs=len(layout.runs),
-            resident_bytes=options.resident_bytes)
-        for name, split in splits.items()
-    }
+    self._data = {name: batches.Data(
+        split, batch_size, share=layout.share, runs=len(layout.runs),
+        resident_bytes=options.resident_bytes)
+                  for name, split in splits.items()}
     self._chunks: dict[tuple[int, int], Callable[..., Carry]] = {}
     self._seconds_per_step: dict[tuple[int, int], float] = {}
     path = options.metrics_path if self._processes.first else None
@@ -214,36 +213,31 @@ class Engine:
       rows.cut_back(position.rows)
     if position.done:
       return saved["state"]
-    state = self._layout.place(saved["state"])
-    sums = saved["sums"]
-    for s in range(position.stage, len(self._method.stages)):
-      stage = self._method.stages[s]
-      for epoch in range(position.epoch, stage.epochs):
-        for p in range(position.phase, len(stage.phases)):
-          state, sums = self._phase(
-              state, sums, position._replace(stage=s, epoch=epoch, phase=p))
-          position = Position(stage=s, epoch=epoch, phase=p + 1)
-        position = Position(stage=s, epoch=epoch + 1)
-      position = Position(stage=s + 1)
-    self._save(state, sums, position._replace(done=True))
+    state, sums = self._layout.place(saved["state"]), saved["sums"]
+    for s, stage in enumerate(self._method.stages):
+      for epoch, p in itertools.product(
+          range(stage.epochs), range(len(stage.phases))):
+        if (s, epoch, p) >= position[:3]:
+          step = position.step if (s, epoch, p) == position[:3] else 0
+          state, sums = self._phase(state, sums, Position(s, epoch, p, step))
+    self._save(state, sums, Position(len(self._method.stages), done=True))
     return state
 
   def _restore(self, state):
     """What the newest checkpoint holds, else the start."""
-    found = start = self._payload(state, self._layout.zeros(0))
+    found = [self._payload(state, self._layout.zeros(0))]
 
     def read():
-      nonlocal found
-      restored = self._checkpoints and self._checkpoints.restore(start)
-      if not restored:
-        return None
-      found = restored[0]
-      return restored[1]._asdict()
+      restored = self._checkpoints and self._checkpoints.restore(found[0])
+      if restored:
+        found[0] = restored[0]
+        return restored[1]._asdict()
+      return None
 
     position = self._processes.of_first(read)
     if position is None:
-      return start, Position()
-    return self._processes.broadcast(found), Position(**position)
+      return found[0], Position()
+    return self._processes.broadcast(found[0]), Position(**position)
 
   def _payload(self, state, sums):
     """What a checkpoint holds; the sums' vector fits any phase's metrics."""
@@ -296,8 +290,8 @@ class Engine:
       if step < steps:
         self._maybe_save(state, sums, position)
     self._finish(stage, phase, position, state, sums)
-    following = position._replace(phase=position.phase + 1, step=0)
-    self._maybe_save(state, sums, following)
+    self._maybe_save(state, sums, position._replace(
+        phase=position.phase + 1, step=0))
     return state, sums
 
   def _check_finite(self, stage, phase, position, carry):
@@ -348,11 +342,11 @@ class Engine:
   def _finish(self, stage, phase, position, state, sums):
     means = self._means(phase, sums, position.step)
     for i, (rows, metrics) in enumerate(zip(self._rows, means, strict=True)):
-      row = {"stage": stage.name, "phase": phase.name, "epoch": position.epoch,
-             **metrics}
-      if phase.observe is not None:
-        row |= phase.observe(self._layout.one(state, i), position.epoch)
-      rows.append({**row, "seconds": round(self._elapsed(), 3)})
+      seen = {} if phase.observe is None else phase.observe(
+          self._layout.one(state, i), position.epoch)
+      rows.append({
+          "stage": stage.name, "phase": phase.name, "epoch": position.epoch,
+          **metrics, **seen, "seconds": round(self._elapsed(), 3)})
 
   def _elapsed(self):
     return self._seconds + time.monotonic() - self._started
@@ -372,14 +366,10 @@ class Engine:
       for p, phase in enumerate(stage.phases):
         steps = self._data[phase.splits[0]].steps
         total += steps * stage.epochs
-        if s < position.stage:
-          done += steps * stage.epochs
-        elif s == position.stage:
-          done += steps * position.epoch
-          if p < position.phase:
-            done += steps
-          elif p == position.phase:
-            done += position.step
+        here = (s, p) == (position.stage, position.phase)
+        walks = stage.epochs if s < position.stage else (
+            position.epoch + (p < position.phase)) * (s == position.stage)
+        done += steps * walks + position.step * here
     return done / max(total, 1)
 
   def _maybe_save(self, state, sums, position):
