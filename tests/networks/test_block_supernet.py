@@ -142,18 +142,23 @@ def selected():
       lambda params, arrays, images: NET.apply(params, arrays, images), (0, 2))
 
 
-@pytest.mark.parametrize("seed", [None, 0, 1])
-def test_selected_equals_the_oracle(drawn, selected, seed):
-  """Another choice in every block, under one scan where blocks are alike."""
-  params, images, cotangent = drawn
+def draw(seed):
+  """Another choice in every block: names of operations, and arrays."""
   names = [[edge.operation for edge in block.edges] for block in NETWORK.blocks]
   if seed is not None:
     rng = np.random.default_rng(seed)
     names = [[str(rng.choice(may)) for may in edges] for edges in CHOICES]
-  arrays = arrays_lib.encode([block.cell._replace(edges=tuple(
+  return names, arrays_lib.encode([block.cell._replace(edges=tuple(
       edge._replace(operation=name) for edge, name in zip(
           block.edges, own, strict=True)))
       for block, own in zip(NETWORK.blocks, names, strict=True)], CANDIDATES)
+
+
+@pytest.mark.parametrize("seed", [None, 0, 1])
+def test_selected_equals_the_oracle(drawn, selected, seed):
+  """Where blocks are alike, under one scan."""
+  params, images, cotangent = drawn
+  names, arrays = draw(seed)
   assert arrays.operation.shape == (6, 2, 3)
   logits, grads = jax.device_get(selected(cotangent, params, arrays, images))
   chosen = [[{name: 1.0} for name in own] for own in names]
@@ -162,6 +167,15 @@ def test_selected_equals_the_oracle(drawn, selected, seed):
   oracle.assert_slopes(
       lambda params, images: np.sum(cotangent * plain(params, images, chosen)),
       (params, images), grads)
+
+
+def test_dense_weights_of_edges_between_the_same_nodes():
+  names, arrays = draw(0)
+  weights = NET.dense_weights(arrays)
+  for own, w in zip(names, weights, strict=True):
+    assert [CANDIDATES.index(name) for name in own] == np.argmax(
+        w, 1)[:len(own)].tolist()
+  assert np.sum(weights) == sum(map(len, names)) == np.sum(weights == 1)
 
 
 def test_dense_equals_the_oracle_and_a_scan_its_unrolled_form(drawn):
@@ -237,8 +251,8 @@ def around(name):
   """The supernet of what transformations of a network reach."""
   network = blocks.scale(handcrafted.build(name), 0.5)
   space = spaces.space_for(network, method="natpp")
-  ground = ground_lib.Ground(space, blocks.Frame(10, 8), (blocks.Frame(10, 32),),
-                             scheme="natpp")
+  frames = [blocks.Frame(10, size) for size in (8, 32)]
+  ground = ground_lib.Ground(space, frames[0], frames[1:], scheme="natpp")
   return supernet_lib.Supernet(ground.around(), ground.place)
 
 
