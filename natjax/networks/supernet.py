@@ -156,6 +156,11 @@ class Supernet:
     for n, node in enumerate(self.plan.network.blocks[run[0]].nodes):
       if node.activation == "prelu":
         found[f"slope{n}"] = {"params": jnp.full((len(run), node.width), 0.25)}
+      if node.norm and self.norm == "running":
+        held = make.norm().init(
+            rng, _zeros(self.plan.shapes[run[0]].nodes[n + _FIRST]))
+        found[f"norm{n}"] = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (len(run), *leaf.shape)), held)
     return found
 
   def selected(self, arrays: arrays_lib.CellArrays) -> list[How]:
@@ -403,8 +408,14 @@ class Supernet:
         total = y if total is None else total + y
       if total is None:
         total = network_lib.zeros(self.plan.shapes[i].nodes[n], values[1])
-      values.append(make.activate(
-          block.node(n), total, variables["params"].get(f"slope{n - _FIRST}")))
+      part = f"norm{n - _FIRST}"
+      y, norm_stats = make.activate(
+          block.node(n), {kind: tree.get(part, {})
+                          for kind, tree in variables.items()}, total,
+          variables["params"].get(f"slope{n - _FIRST}"))
+      values.append(y)
+      if norm_stats:
+        stats = {**stats, part: norm_stats}
     outputs = [values[n] for n in block.outputs]
     if self.space.inputs is not None:  # All nodes, of which some may count 0.
       outputs = [how.concat[n].astype(y.dtype) * y
@@ -519,8 +530,9 @@ def _put(stats, edges, rows, changed):
   """Statistics of a block, with those rows of a pass replaced."""
   held = dict(stats.get(edges.store, {}))
   for name, tree in changed.items():
-    held[name] = jax.tree.map(lambda old, new, r=rows[name]: old.at[r].set(new),
-                              held[name], tree)
+    held[name] = jax.tree.map(
+        lambda old, new, r=rows[name]: jnp.asarray(old).at[r].set(new),
+        held[name], tree)
   return {**stats, edges.store: held} if held else stats
 
 

@@ -9,6 +9,8 @@ from natjax import operations
 from natjax import spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import blocks
+from natjax.networks import inherit
+from natjax.networks import network as network_lib
 from natjax.networks import rules
 from natjax.networks import supernet as supernet_lib
 from natjax.spaces import ground as ground_lib
@@ -143,7 +145,10 @@ def selected():
 
 
 def draw(seed):
-  """Another choice in every block: names of operations, and arrays."""
+  """Another choice in every block: names of operations, and arrays.
+
+  None is the network as it is.
+  """
   names = [[edge.operation for edge in block.edges] for block in NETWORK.blocks]
   if seed is not None:
     rng = np.random.default_rng(seed)
@@ -218,6 +223,33 @@ def test_dense_equals_the_oracle_and_a_scan_its_unrolled_form(drawn):
                    and name != "null" for e in range(4) for name in CANDIDATES]
                   for edges in CHOICES]).reshape(6, 4, 5)
   np.testing.assert_array_equal(grads[1] != 0, may)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_with_running_statistics_it_is_the_plain_network(train):
+  """In logits and statistics, those of nodes among them."""
+  net = supernet_lib.Supernet(NET.space, FRAME, norm="running")
+  variables = oracle.random_weights(
+      jax.eval_shape(net.init, jax.random.key(0)), 1)
+  names, arrays = draw(0)
+  network = NETWORK._replace(blocks=tuple(
+      block._replace(edges=tuple(
+          edge._replace(operation=name) for edge, name in zip(
+              block.edges, own, strict=True)))
+      for block, own in zip(NETWORK.blocks, names, strict=True)))
+  images = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype("f")
+  logits, stats = jax.jit(lambda variables: net.run(
+      variables, net.selected(arrays), images, train=train))(variables)
+  assert jax.tree.structure(stats) == jax.tree.structure(
+      variables["batch_stats"])
+  plain = network_lib.module(network, FRAME)
+  own = inherit.variables(net, variables, network)
+  (expected, _), changed = jax.jit(lambda variables: plain.apply(
+      variables, images, train=train, mutable=["batch_stats"]))(own)
+  np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+  oracle.assert_close(
+      inherit.variables(net, {"batch_stats": stats}, network)["batch_stats"],
+      changed["batch_stats"], rtol=1e-4)
 
 
 def test_every_norm_of_the_supernet_has_the_networks_epsilon():

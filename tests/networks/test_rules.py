@@ -55,7 +55,8 @@ def attention(functions, columns):
 def attend(ys, query):
   scores = np.stack([y.mean((1, 2)) @ query for y in ys])
   shares = np.exp(scores) / np.exp(scores).sum(0)
-  return sum(s[:, None, None, None] * y for s, y in zip(shares, ys, strict=True))
+  return sum(share[:, None, None, None] * y
+             for share, y in zip(shares, ys, strict=True))
 
 
 def weigh(ys, weights):
