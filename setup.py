@@ -17,7 +17,7 @@ TENSORBOARD = ["tensorboardX>=2.6"]
 
 setuptools.setup(
     name="natjax",
-    version="0.1.0",
+    version="0.2.0",
     description="Takes a network's architecture and returns a better or"
     " cheaper one, in JAX.",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),

@@ -164,7 +164,8 @@ def build(
   if config.blocks:
     network = network._replace(
         blocks=tuple(network.blocks[i] for i in config.blocks))
-  return blocks.pad(blocks.check(network)), supervised.for_blocks(train)
+  return (blocks.pad(blocks.check(network)),
+          dataclasses.replace(train, **supervised.OF_CELLS))
 
 
 def compare(
@@ -184,19 +185,19 @@ def compare(
         raise
       found[kind] = {"refused": str(error)}
       continue
-    if isinstance(job, pipeline.TransformJob):
+    if kind in ("published", "nat"):
       networks = [_nat(case, kind, seed) for seed in case.seeds]
     else:
-      job.run(out / kind, overwrite=False,
-              listener=transforming.listener(f"{name} {kind}"))
+      job.run(out / kind, listener=transforming.listener(f"{name} {kind}"))
       title = "network" if kind == "original" else "transformed"
       networks = [_trained(out / kind, f"{title}-{seed}")
                   for seed in case.seeds]
-    found[kind] = _row(case, job.architecture, networks, len(job.devices))
+    found[kind] = _row(case, job.architecture, networks,
+                       len(job.trainer.devices))
   return found
 
 
-def job_of(case: Case, kind: str) -> Any:
+def job_of(case: Case, kind: str) -> pipeline.Job | pipeline.TrainJob:
   """The job of a row; of NAT, that of the first seed.
 
   Raises:
@@ -207,18 +208,18 @@ def job_of(case: Case, kind: str) -> Any:
     return pipeline.TrainJob(network, case.dataset, train, seed=config.seed)
   if kind in ("published", "nat"):
     settings = _nat_settings(case, kind, config.seed)
-    return pipeline.TransformJob(
-        network, case.dataset, settings.search, settings.train,
+    return pipeline.Job(
+        network, case.dataset, "nat", settings.search, settings.train,
         share=settings.share, seed=settings.seed)
   if kind == "full" and not isinstance(network, blocks.BlockNetwork):
     network = blocks.from_genotype(network, skeleton.Skeleton(
         train.skeleton, train.init_channels, train.cells))._replace(
             name=case.name)
-    train = supervised.for_blocks(train)
+    train = dataclasses.replace(train, **supervised.OF_CELLS)
   epochs = max(1, config.theta.architecture_epochs * train.epochs
                // config.train.epochs)
-  return pipeline.DifferentiableJob(
-      network, case.dataset,
+  return pipeline.Job(
+      network, case.dataset, "differentiable",
       dataclasses.replace(config.theta, architecture_epochs=epochs), train,
       share=kind, seed=config.seed, compare=False)
 

@@ -70,9 +70,8 @@ class Config:
 
 
 _TRAIN = supervised.TrainConfig(
-    skeleton="cifar", init_channels=0, cells=0, epochs=8, batch_size=64,
-    learning_rate=0.05, final_learning_rate=0.0, drop_path=0.0,
-    auxiliary=False, cutout=0, seeds=2)
+    epochs=8, batch_size=64, learning_rate=0.05, final_learning_rate=0.0,
+    drop_path=0.0, auxiliary=False, cutout=0, seeds=2)
 _TRIALS = (
     *({"theta_learning_rate": rate} for rate in (1e-3, 1e-2, 3e-2, 1e-1)),
     *({"theta_optimizer": "sgd", "theta_learning_rate": rate}
@@ -112,7 +111,7 @@ def compare(
   architecture = zoo.get(name)
   if isinstance(architecture, blocks.BlockNetwork):
     architecture = blocks.scale(architecture, config.width)
-    train = supervised.for_blocks(config.train)
+    train = dataclasses.replace(config.train, **supervised.OF_CELLS)
   else:
     train = dataclasses.replace(
         config.train, init_channels=config.cells[0], cells=config.cells[1])
@@ -123,11 +122,11 @@ def compare(
   for changes in config.trials:
     search = dataclasses.replace(config.search, **changes)
     title = ", ".join(f"{k} {v}" for k, v in changes.items()) or "as it is"
-    job = pipeline.DifferentiableJob(
-        architecture, dataset, search, train, share=config.share,
-        seed=config.seed, compare=False)
+    job = pipeline.Job(
+        architecture, dataset, "differentiable", search, train,
+        share=config.share, seed=config.seed, compare=False)
     result = job.run(
-        out / title.replace(" ", "_").replace(",", ""), overwrite=False,
+        out / title.replace(" ", "_").replace(",", ""),
         listener=transforming.listener(f"{name}, {title}"))
     found[title] = {**result["transformed"], "seeds": result["seeds"]}
   return found

@@ -98,23 +98,22 @@ PRESETS = {
         datasets=("digits",), networks=("resnet20",), representations=False,
         width=0.25, blocks=(0, 3), image_size=8, train_images=128,
         search=nat.NATConfig(
-            init_channels=0, cells=0, epochs=2, warmup_epochs=1, batch_size=32,
-            samples=2, candidates=3, weights_fraction=0.5),
-        train=supervised.for_blocks(supervised.TrainConfig(
-            epochs=1, batch_size=32, cutout=0)),
+            epochs=2, warmup_epochs=1, batch_size=32, samples=2, candidates=3,
+            weights_fraction=0.5),
+        train=supervised.TrainConfig(epochs=1, batch_size=32, cutout=0),
         cells=(2, 1)),
     "small": Config(
         datasets=("cifar10",), networks=tuple(NETWORKS),
         representations=False, width=0.5, blocks=(), image_size=16,
         train_images=8000,
         search=nat.NATConfig(
-            init_channels=0, cells=0, epochs=12, warmup_epochs=8,
-            batch_size=64, learning_rate=0.05, final_learning_rate=0.005,
+            epochs=12, warmup_epochs=8, batch_size=64, learning_rate=0.05,
+            final_learning_rate=0.005,
             max_grad_norm=5.0, policy_learning_rate=2e-4, samples=4,
             entropy_weight=0.03, candidates=20, weights_fraction=0.5),
-        train=supervised.for_blocks(supervised.TrainConfig(
-            epochs=6, batch_size=64, learning_rate=0.1,
-            final_learning_rate=0.0, cutout=0, seeds=2)),
+        train=supervised.TrainConfig(
+            epochs=6, batch_size=64, learning_rate=0.1, final_learning_rate=0.0,
+            cutout=0, seeds=2),
         cells=None),
     "paper": Config(
         datasets=("cifar10", "cifar100"), networks=tuple(NETWORKS),
@@ -180,7 +179,7 @@ def compare(
   if config.cells is not None:
     settings = dataclasses.replace(settings, train=dataclasses.replace(
         config.train, skeleton="cifar", init_channels=config.cells[0],
-        cells=config.cells[1]))
+        cells=config.cells[1], auxiliary=False, drop_path=0.0))
     for cell in NETWORKS[name]:
       found[f"cell: {cell}"] = transforming.train(
           cell, zoo.get(cell), dataset, settings, out / cell)

@@ -125,7 +125,8 @@ PRESETS = {
             PLAIN, init_channels=8, cells=3, epochs=3, learning_rate=0.05)),
     "paper": Config(
         dataset="cifar10", image_size=32, train_images=0, architectures=20,
-        score_images=30000, search=presets.get("paper").search, train=PLAIN),
+        score_images=30000, search=presets.get("paper").search,
+        train=dataclasses.replace(PLAIN, init_channels=36, cells=20)),
 }
 
 
@@ -206,19 +207,20 @@ class Experiment:
     state = jax.device_put(state, self.device)
     scored = fit.Split(*(a[:self.config.score_images]
                          for a in splits["policy"]))
-    predict = lambda pair, batch: method.evaluate(pair[0], batch, pair[1])
 
-    def score(cells):
-      return fit.evaluate(
-          predict, (state, cells), scored, preparation=self.preparation,
+    def score(function, argument, *, split):
+      del split  # There is but one.
+      return fit.walk(
+          function, argument, scored, preparation=self.preparation,
           batch_size=config.batch_size, whole=True)
 
     found = []
     for i, genotype in enumerate(self.originals):
-      best, report = method.derive(
+      derived = method.derive(
           state, genotype, score, jax.random.key(self.config.seed + i))
-      scores = [c["score"] for c in report["candidates"]]
-      found.append({"architecture": architecture_lib.to_dict(best),
+      scores = [c["score"] for c in derived.report["candidates"]]
+      found.append({"architecture": architecture_lib.to_dict(
+          derived.architecture),
                     "score_original": scores[0], "score": max(scores)})
     say(f"{name}: searched in {time.monotonic() - began:.0f} s")
     shutil.rmtree(folder, ignore_errors=True)

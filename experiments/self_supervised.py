@@ -101,7 +101,7 @@ PRESETS = {
     "paper": Config(
         dataset="cifar10", networks=("resnet50", "darts"), width=1.0,
         blocks=(), cells=(_PAPER.train.init_channels, _PAPER.train.cells),
-        image_size=32, train_images=0, search=_PAPER.theta,
+        image_size=32, train_images=0, search=_PAPER.search,
         train=dataclasses.replace(_PAPER.train, seeds=1),
         simclr=_PAPER.simclr),
 }
@@ -119,7 +119,8 @@ def build(
   if config.blocks:
     architecture = architecture._replace(
         blocks=tuple(architecture.blocks[i] for i in config.blocks))
-  return blocks.check(architecture), supervised.for_blocks(config.train)
+  return blocks.check(architecture), dataclasses.replace(
+      config.train, **supervised.OF_CELLS)
 
 
 def compare(
@@ -127,11 +128,10 @@ def compare(
 ) -> dict[str, Any]:
   """Trains a network as it is and with theta; returns both rows."""
   architecture, train = build(name, config)
-  job = pipeline.DifferentiableJob(
-      architecture, dataset, config.search, train, share="cell",
+  job = pipeline.Job(
+      architecture, dataset, "differentiable", config.search, train,
       seed=config.seed, simclr=config.simclr)
-  result = job.run(out, overwrite=False,
-                   listener=transforming.listener(name))
+  result = job.run(out, listener=transforming.listener(name))
   return {kind: result[kind] for kind in ("original", "transformed")} | {
       "seeds": result["seeds"], "changes": result["changes"],
       "seconds": result["seconds"]}

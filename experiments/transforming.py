@@ -76,9 +76,9 @@ def transform(
   Returns:
     What `pipeline.transform` returns.
   """
-  job = pipeline.TransformJob(
-      architecture, dataset, settings.search, settings.train, method=method,
-      share=settings.share, seed=settings.seed, devices=None)
+  job = pipeline.Job(
+      architecture, dataset, method, settings.search, settings.train,
+      share=settings.share, seed=settings.seed)
   runs.open_run(out, job.describe())
   if originals is not None:
     # The same settings and seeds: these very networks would be trained again.
@@ -90,7 +90,7 @@ def transform(
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source.parent, target,
                         ignore=shutil.ignore_patterns("checkpoint"))
-  return job.run(out, overwrite=False, listener=listener(f"{name} {method}"))
+  return job.run(out, listener=listener(f"{name} {method}"))
 
 
 def both(

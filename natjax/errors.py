@@ -1,20 +1,35 @@
 """The exceptions of the library, all that a caller may want to catch."""
 
+from collections.abc import Iterator
+import contextlib
+
 
 class InputError(ValueError):
   """Refused input: one line says what was given, what is allowed, what to do.
 
-  The command line prints the line and exits with 2. Every check that can fail
-  because of what a user passed raises this, before anything is compiled.
+  The command line prints the line, names the flag of the field, and exits with
+  2. Every check that can fail because of what a user passed raises this, before
+  anything is compiled.
 
   Attributes:
-    field: name of the setting that is to be mended, as the records of settings
-      have it, or None; the command line knows which flag that is.
+    field: the setting at fault, as "seed", or, of the settings of a job, with
+      the name of their record, as "train.epochs"; None where there is none.
   """
 
   def __init__(self, message: str, field: str | None = None):
     super().__init__(message)
     self.field = field
+
+
+@contextlib.contextmanager
+def within(record: str) -> Iterator[None]:
+  """Adds to the fields of refusals which settings record they belong to."""
+  try:
+    yield
+  except InputError as e:
+    if e.field is not None and "." not in e.field:
+      e.field = f"{record}.{e.field}"
+    raise
 
 
 class NotMet(Exception):

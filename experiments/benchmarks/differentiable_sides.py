@@ -59,12 +59,12 @@ class Runner:
     preparation = fit.Preparation(
         (0.5,) * 3, (0.25,) * 3, data.Augmentation(), jnp.dtype(args.dtype))
     phase = base.Phase(
-        "train", "train", program.update, ("loss",), augment=False)
+        "train", ("train",), program.update, ("loss",), augment=False)
     order = fit.epoch_order(
         len(split.labels), args.batch_size, len(devices), [args.seed])
     order = np.tile(order, (1, -(-args.chunk // order.shape[1]), 1))
     self._chunk, self._devices = args.chunk, devices
-    self._data = (*devices_lib.replicate(tuple(split), devices), order)
+    self._data = ((devices_lib.replicate(split, devices),), (order,))
     self._rng = jax.random.key(0)
     # A copy: what is donated may be another side's, too.
     self._state = devices_lib.replicate(
@@ -134,7 +134,7 @@ def make_network(name: str, args) -> Network:
       batch_size=args.batch_size, drop_path=args.drop_path, auxiliary=False,
       dtype=args.dtype)
   if isinstance(architecture, blocks.BlockNetwork):
-    train = supervised.for_blocks(train)
+    train = dataclasses.replace(train, **supervised.OF_CELLS)
   sizes = {"num_classes": CLASSES, "image_size": args.image_size,
            "steps_per_epoch": IMAGES // args.batch_size}
   search, joint = (
@@ -147,16 +147,16 @@ def make_network(name: str, args) -> Network:
   # of the weighted network's, whose weights it is given.
   plain = supervised.Supervised(train, search.space.architecture, **sizes)
   changed = change(search.space)
-  derived = search.derive(state._replace(theta=changed))
-  alone = supervised.Supervised(
-      derived.method.config, derived.architecture, **sizes)
+  derived = search.end(state._replace(theta=changed))
+  second, = derived.method.stages[0].phases
+  alone = supervised.Supervised(train, derived.architecture, **sizes)
   return Network(
       name,
       {PLAIN: Program(plain.update, differentiable.move(state, plain)),
        HALF_STEP: Program(half_step(search), state),
        ITERATION: Program(search.update, state),
        ONE_BACKWARD: Program(joint.update, state),
-       SECOND: Program(derived.method.update, derived.state),
+       SECOND: Program(second.update, derived.state),
        ALONE: Program(alone.update, alone.init(jax.random.key(args.seed)))},
       search.space.architecture, derived.architecture,
       *count_changes(search.space, changed))

@@ -131,21 +131,18 @@ def check(config: SearchConfig) -> SearchConfig:
       ("entropy_weight", "0 or more", lambda x: 0 <= x < math.inf),
       ("entropy_decay", "in (0, 1]", lambda x: 0 < x <= 1),
       ("train_fraction", "between 0 and 1", lambda x: 0 < x < 1)):
-    value, option = getattr(config, name), name.replace("_", "-")
-    if not good(value):
-      raise errors.InputError(
-          f"{option} is {value} and must be {allowed}; pass another --{option}")
+    if not good(getattr(config, name)):
+      settings.refuse(config, name, f"must be {allowed}; give another")
   if not 1 <= train_count(config) < cells201.COUNT:
     raise errors.InputError(
         f"train-fraction {config.train_fraction} of {cells201.COUNT} cells"
         f" leaves {train_count(config)} to train and"
-        f" {cells201.COUNT - train_count(config)} to judge; pass another"
-        " --train-fraction")
+        f" {cells201.COUNT - train_count(config)} to judge; give another",
+        "train_fraction")
   settings.other_samples(config)
   if config.policy == "published" and config.features != FEATURES:
-    raise errors.InputError(
-        f"features is {config.features} and the published policy has its own;"
-        " leave --features out, or pass --policy default")
+    settings.refuse(config, "features", "the published policy has its own;"
+                    " leave it out, or give policy default")
   gcn.check_layers(config.gcn_layers)
   return config
 
@@ -402,7 +399,7 @@ def check_seeds(seeds: Sequence[int]) -> Sequence[int]:
   for seed in seeds:
     if not 0 <= seed < 2**32:
       raise errors.InputError(
-          f"seed is {seed} and must be from 0 to {2**32 - 1}; pass --seed 0")
+          f"seed is {seed} and must be from 0 to {2**32 - 1}; give 0", "seed")
   return seeds
 
 

@@ -8,8 +8,8 @@ resumes by the same command).
 `parser` reads the arguments, `inputs` what they name; `jobs` are the commands
 that run long, `processes` lets several processes run one of them, `inspection`
 are those that do not run long, `benchmark` judges a policy by a table; `output`
-prints. jax is imported by the commands that need it, after its compiler is set
-up.
+prints. What other packages add (`pipeline.plugins`) is read first. jax is
+imported by the commands that need it, after its compiler is set up.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs a command; returns the exit code."""
 
   def run():
-    args = parser.make_parser().parse_args(argv)
+    from natjax.pipeline import plugins
+
+    plugins.load()
+    args = parser.parse(argv)
     return args.run(args)
 
   return processes.exit_code(run)

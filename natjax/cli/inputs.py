@@ -1,11 +1,40 @@
 """Reads what the arguments name: architectures, settings, data."""
 
+import argparse
 import dataclasses
+import functools
 import math
 import pathlib
 import re
 
 from natjax import errors
+
+
+def naming_flags(run, parser: argparse.ArgumentParser, prefixes=None):
+  """Makes refusals name the flag of their field.
+
+  Args:
+    run: a command.
+    parser: knows its flags.
+    prefixes: of the flags of settings records, by the records' names.
+  """
+  known = parser._option_string_actions
+
+  @functools.wraps(run)
+  def call(args):
+    try:
+      return run(args)
+    except errors.InputError as e:
+      record, _, name = (e.field or "").rpartition(".")
+      names = ("out", name) if name == "overwrite" else (name,)
+      flags = [flag for flag in (
+          f"--{(prefixes or {}).get(record, '')}{n.replace('_', '-')}"
+          for n in names) if flag in known and flag not in str(e)]
+      if not flags:
+        raise
+      raise errors.InputError(f"{e} ({', '.join(flags)})", e.field) from e
+
+  return call
 
 
 def read_architecture(name: str, skeleton: str | None = None, width=None):
@@ -22,27 +51,26 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   from natjax.pipeline import runs
 
   path = pathlib.Path(name)
+  own = None  # Where a skeleton is not to be chosen.
   if name.startswith("|"):
-    if skeleton is not None:
-      raise errors.InputError(
-          f"skeleton is '{skeleton}', and a string of NAS-Bench-201 brings its"
-          " own; leave the option out")
     architecture = zoo.nasbench201.from_string(name)
+    own = "a string of NAS-Bench-201"
   elif path.is_dir() and (path / runs.ARCHITECTURE).is_file():
     raise errors.InputError(
         f"{name} is a run's folder; name {path / runs.ARCHITECTURE}")
   elif path.is_file() or path.suffix in (".json", ".txt", ".py") or (
       len(path.parts) > 1):
     architecture = codec.read(path)
-    if skeleton is not None and isinstance(architecture, blocks.BlockNetwork):
-      raise errors.InputError(
-          f"skeleton is '{skeleton}', and {path} brings its own; leave the"
-          " option out")
+    own = path if architecture.kind == "blocks" else None
   else:
     architecture = zoo.get(name, skeleton)
+  if own and skeleton is not None:
+    raise errors.InputError(
+        f"skeleton is '{skeleton}', and {own} brings its own; leave the option"
+        " out")
   if width is None:
     return architecture
-  if not isinstance(architecture, blocks.BlockNetwork):
+  if architecture.kind != "blocks":
     raise errors.InputError(
         f"width is {width} and does not apply to cells; leave --width out, and"
         " set their channels with --init-channels")
@@ -55,26 +83,26 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
 
 def settings(args, config, prefix, extra):
   """The preset's settings, then a file's, then flags'."""
-  fields = {f.name: f.type for f in dataclasses.fields(config)}
+  from natjax.training import settings as settings_lib
+
+  types = settings_lib.types(type(config))
   changed = {}
   for name, value in extra.items():
-    if name not in fields:
+    if name not in types:
       raise errors.InputError(
           f"{args.config}: unknown setting '{name}'; known are"
-          f" {', '.join(fields)}")
-    wanted = fields[name]
-    if wanted is float and type(value) is int:
+          f" {', '.join(types)}")
+    if types[name] is float and type(value) is int:
       value = float(value)
-    if type(value) is not wanted:
+    if type(value) is not types[name] and not (
+        value is None and name in settings_lib.usual(type(config))):
       raise errors.InputError(
           f"{args.config}: '{name}' is {value!r} and must be of type"
-          f" {wanted.__name__}; correct it")
+          f" {types[name].__name__}; correct it")
     changed[name] = value
-  for name in fields:
-    value = getattr(args, f"{prefix}{name}", None)
-    if value is not None:
-      changed[name] = value
-  return dataclasses.replace(config, **changed)
+  flags = {name: getattr(args, f"{prefix}{name}", None) for name in types}
+  return dataclasses.replace(config, **{
+      **changed, **{k: v for k, v in flags.items() if v is not None}})
 
 
 def seeds(args) -> tuple[int, int | None]:
@@ -99,32 +127,56 @@ def seeds(args) -> tuple[int, int | None]:
   return first, count
 
 
-def refuse(args, other, own, **flags):
-  """Refuses settings that another method has and this one has not.
-
-  Args:
-    args: the arguments.
-    other: the settings of the other method.
-    own: those of this method.
-    **flags: further arguments that do not apply; None is not given.
+def refuse(args) -> None:
+  """Refuses what other methods have and the one of the arguments has not.
 
   Raises:
-    InputError: one of them was given.
+    InputError: a setting of another method, or a flag that does not apply.
   """
-  names = [f.name for f in dataclasses.fields(own)]
-  foreign = {f.name: getattr(args, f.name) for f in dataclasses.fields(other)
-             if f.name not in names}
-  for name, value in {**foreign, **flags}.items():
+  from natjax import methods
+  from natjax.training import settings as settings_lib
+
+  entry = methods.METHODS[args.method]
+  own = settings_lib.types(entry.settings)
+  if args.objective not in entry.objectives:
+    others = [n for n, e in methods.METHODS.items()
+              if args.objective in e.objectives]
+    raise errors.InputError(
+        f"objective is {args.objective} and does not apply to --method"
+        f" {args.method}; pass --method {' or '.join(others)}")
+  foreign = {name for e in methods.METHODS.values()
+             for name in settings_lib.types(e.settings)} - {*own}
+  if not entry.trained:
+    foreign.add("compare")
+  if not entry.spaces and args.command == "transform":
+    foreign.add("space")
+  for name in sorted(foreign):
+    value, option = getattr(args, name, None), settings_lib.word(name)
     if value is not None:
-      option = name.replace("_", "-")
-      if name == "objective":
-        raise errors.InputError(
-            f"objective is {value} and does not apply to --method"
-            f" {args.method}; pass --method differentiable")
       raise errors.InputError(
           f"{option} is {value} and does not apply to --method {args.method};"
           f" leave --{option} out (those that do apply:"
-          f" {', '.join(n.replace('_', '-') for n in names)})")
+          f" {', '.join(map(settings_lib.word, own))})")
+
+
+def simclr(args, config, given):
+  """Settings of the self-supervised objective; None where labels are learnt.
+
+  Args:
+    args: the arguments.
+    config: the preset's settings.
+    given: those of --config.
+  """
+  if args.objective == "simclr":
+    return settings(args, config, "simclr-", given)
+  for field in dataclasses.fields(config):
+    value = given.get(field.name, getattr(args, f"simclr-{field.name}"))
+    if value is not None:
+      raise errors.InputError(
+          f"simclr-{field.name.replace('_', '-')} is {value} and does not apply"
+          f" to the objective {args.objective}; leave it out, or pass"
+          " --objective simclr")
+  return None
 
 
 def file_settings(args, parts):

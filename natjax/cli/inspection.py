@@ -1,10 +1,7 @@
 """The commands that only look: evaluate, draw, cost, list, operations."""
 
 import functools
-import json
 import pathlib
-
-from rich import table as rich_table
 
 from natjax import errors
 from natjax.cli import inputs
@@ -17,6 +14,8 @@ def run_evaluate(args) -> int:
 
   devices.configure_compilation()
   from natjax import data
+  from natjax.objectives import classification
+  from natjax.objectives import simclr
   from natjax.pipeline import runs
   from natjax.training import fit
 
@@ -34,55 +33,38 @@ def run_evaluate(args) -> int:
         f"{args.directory} has networks for {config['classes']} classes and"
         f" {dataset.name} has {dataset.num_classes}; name the set that they"
         " were trained on")
-  split = fit.Split(dataset.test_images, dataset.test_labels)
+  train, test = (fit.Split(dataset.train_images, dataset.train_labels),
+                 fit.Split(dataset.test_images, dataset.test_labels))
   rows = []
   for folder in runs.network_folders(args.directory):
     name = runs.network_name(args.directory, folder)
     net = runs.load(args.directory, name)
     if net.classifies:
       accuracy = fit.evaluate(
-          functools.partial(_is_right, net.module), net.variables, split,
-          preparation=net.preparation, batch_size=128)
+          classification.Classification(net.module).is_right, net.variables,
+          test, preparation=net.preparation, batch_size=128)
     else:
-      accuracy = _by_neighbours(config, net, dataset, split)
+      features = functools.partial(_features, net.module)
+      accuracy = simclr.judge(
+          simclr.SimCLRConfig(**config["simclr"]), *(
+              (simclr.extract(features, net.variables, split.images,
+                              net.preparation), split.labels)
+              for split in (train, test)),
+          dataset.num_classes, linear=False)["accuracy"]
     rows.append({"network": name, "accuracy": accuracy})
-  if args.json:
-    output.out.print_json(json.dumps(
-        {"dataset": dataset.name, "networks": rows}))
-    return 0
   kind = "test accuracy" + (
       " of the nearest neighbours" if "simclr" in config else "")
-  table = rich_table.Table(title=f"{kind} on {dataset.name}")
-  table.add_column("network")
-  table.add_column("accuracy", justify="right")
-  for row in rows:
-    table.add_row(row["network"], f"{100 * row['accuracy']:.2f} %")
-  output.out.print(table)
+  if args.json:
+    output.print_json({"dataset": dataset.name, "networks": rows})
+  else:
+    output.print_table(
+        f"{kind} on {dataset.name}", ("network", ">accuracy"),
+        [(r["network"], f"{100 * r['accuracy']:.2f} %") for r in rows])
   return 0
-
-
-def _by_neighbours(config, net, dataset, split):
-  """The accuracy of the nearest neighbours of a network's features."""
-  from natjax.objectives import simclr
-
-  extract = lambda images: simclr.extract(
-      functools.partial(_features, net.module), net.variables, images,
-      net.preparation)
-  return simclr.judge(
-      simclr.SimCLRConfig(**config["simclr"]),
-      (extract(dataset.train_images), dataset.train_labels),
-      (extract(split.images), split.labels), dataset.num_classes,
-      linear=False)["accuracy"]
 
 
 def _features(module, variables, images):
   return module.apply(variables, images)[0]
-
-
-def _is_right(module, variables, batch):
-  """f32[B], 1 where the network is right."""
-  logits, _ = module.apply(variables, batch["image"])
-  return (logits.argmax(-1) == batch["label"]).astype("float32")
 
 
 def run_draw(args) -> int:
@@ -91,20 +73,19 @@ def run_draw(args) -> int:
   from natjax.pipeline import runs
   from natjax.training import metrics
 
-  folder = pathlib.Path(args.architecture)
+  rows = pathlib.Path(args.architecture) / runs.METRICS
+  if args.theta and args.other is not None:
+    raise errors.InputError(
+        f"--theta draws the course of one run; leave {args.other} out")
+  if args.theta and not rows.is_file():
+    raise errors.InputError(
+        f"--theta draws the course of a run, and {args.architecture} is no run's"
+        " folder; name that of a `natjax transform --method differentiable`")
   if args.theta:
-    if args.other is not None:
-      raise errors.InputError(
-          f"--theta draws the course of one run; leave {args.other} out")
-    if not (folder / runs.METRICS).is_file():
-      raise errors.InputError(
-          f"--theta draws the course of a run, and {folder} is no run's folder;"
-          " name that of a `natjax transform --method differentiable`")
-    drawing.theta_curves(metrics.read(folder / runs.METRICS), args.out)
-    output.out.print(args.out)
-    return 0
-  other = None if args.other is None else inputs.read_architecture(args.other)
-  drawing.save(args.out, inputs.read_architecture(args.architecture), other)
+    drawing.theta_curves(metrics.read(rows), args.out)
+  else:
+    other = args.other and inputs.read_architecture(args.other)
+    drawing.save(args.out, inputs.read_architecture(args.architecture), other)
   output.out.print(args.out)
   return 0
 
@@ -112,26 +93,22 @@ def run_draw(args) -> int:
 def run_cost(args) -> int:
   """`natjax cost`."""
   from natjax.costs import exact as cost
-  from natjax.graph import blocks
 
   if args.classes is not None and args.classes < 1:
     raise errors.InputError(
         f"classes is {args.classes} and must be at least 1; pass --classes 10")
   architecture = inputs.read_architecture(
       args.architecture, args.skeleton, args.width)
-  if isinstance(architecture, blocks.BlockNetwork):
-    place, words = _frame(args, architecture)
-  else:
-    place, words = _skeleton(args)
+  place, words = (_frame(args, architecture) if architecture.kind == "blocks"
+                  else _skeleton(args))
   total = cost.network(architecture, place)
+  found = {"params": total.params, "madds": total.madds}
+  if args.architecture.startswith("|"):
+    # As NAS-Bench-201 counts them, with the classifier's additions.
+    found["flops"] = total.madds + place.num_classes
   if args.json:
-    found = {"params": total.params, "madds": total.madds}
-    if args.architecture.startswith("|"):
-      # As NAS-Bench-201 counts them, with the classifier's additions.
-      found["flops"] = total.madds + place.num_classes
-    output.out.print_json(json.dumps({
-        **found, "architecture": args.architecture,
-        "skeleton": place._asdict()}))
+    output.print_json({**found, "architecture": args.architecture,
+                       "skeleton": place._asdict()})
   else:
     output.out.print(
         f"{args.architecture}: {total.params} parameters,"
@@ -149,10 +126,9 @@ def _skeleton(args):
     raise errors.InputError(
         f"skeleton is '{kind}', which hand-crafted networks alone have; choose"
         f" {' or '.join(skeleton.KINDS)}")
-  given = {"init_channels": args.init_channels, "cells": args.cells,
-           "num_classes": args.classes, "image_size": args.image_size}
-  place = skeleton.DEFAULTS[kind]._replace(
-      **{k: v for k, v in given.items() if v is not None})
+  place = _replaced(
+      skeleton.DEFAULTS[kind], init_channels=args.init_channels,
+      cells=args.cells, num_classes=args.classes, image_size=args.image_size)
   return place, (f"{place.kind} skeleton, {place.init_channels} channels,"
                  f" {place.cells} cells,")
 
@@ -172,14 +148,19 @@ def _frame(args, network):
   if network.name in zoo.handcrafted.BUILDERS:
     usual = zoo.handcrafted.skeletons(network.name)[0]
     frame = zoo.handcrafted.FRAMES[args.skeleton or usual]
-  given = {"num_classes": args.classes, "image_size": args.image_size}
-  frame = frame._replace(**{k: v for k, v in given.items() if v is not None})
-  return frame, f"{len(network.blocks)} blocks,"
+  return (_replaced(frame, num_classes=args.classes,
+                    image_size=args.image_size),
+          f"{len(network.blocks)} blocks,")
+
+
+def _replaced(record, **given):
+  return record._replace(**{k: v for k, v in given.items() if v is not None})
 
 
 def run_list(args) -> int:
   """`natjax list`."""
   from natjax import data
+  from natjax import methods
   from natjax import operations
   from natjax import spaces
   from natjax import zoo
@@ -190,10 +171,11 @@ def run_list(args) -> int:
       "operations": list(operations.names()),
       "datasets": dict(data.names()),
       "spaces": list(spaces.SPACES),
+      "methods": {name: entry.help for name, entry in methods.METHODS.items()},
       "presets": list(presets.PRESETS),
   }
   if args.json:
-    output.out.print_json(json.dumps(listing))
+    output.print_json(listing)
     return 0
   for title, names in listing.items():
     output.out.print(title, style="bold")
@@ -232,28 +214,25 @@ def run_operations(args) -> int:
   may = {} if space is None else _transitions(
       space, args.channels, args.image_size)
   if args.json:
-    output.out.print_json(json.dumps([
+    output.print_json([
         {"operation": name, "type": operations.get(name).type,
          "kernel_size": operations.get(name).kernel_size,
          "params": c.params, "madds": c.madds,
          **{key: names[name] for key, names in may.items()}}
-        for name, c in table.items()]))
+        for name, c in table.items()])
     return 0
-  shown = rich_table.Table(
-      title=f"{args.channels} channels, {args.image_size} x"
-      f" {args.image_size} pixels (stride 1; 2x2 pooling at stride 2)")
-  for column in ("operation", "parameters (K)", "multiply-adds (M)"):
-    shown.add_column(column, justify="left" if column == "operation"
-                     else "right")
-  for title in ("may become", "at stride 2 not")[:len(may)]:
-    shown.add_column(title, overflow="fold")
+  rows = []
   for name, c in table.items():
-    lists = [may[key][name] for key in may]
-    cells = [] if not may else [
-        ", ".join(n for n in lists[0] if n != name),
-        ", ".join(n for n in lists[0] if n not in lists[1])]
-    shown.add_row(name, f"{c.params / 1e3:.1f}", f"{c.madds / 1e6:.1f}", *cells)
-  output.out.print(shown)
+    rows.append([name, f"{c.params / 1e3:.1f}", f"{c.madds / 1e6:.1f}"])
+    if may:
+      first, second = (names[name] for names in may.values())
+      rows[-1] += [", ".join(n for n in first if n != name),
+                   ", ".join(n for n in first if n not in second)]
+  output.print_table(
+      f"{args.channels} channels, {args.image_size} x {args.image_size} pixels"
+      " (stride 1; 2x2 pooling at stride 2)",
+      ("operation", ">parameters (K)", ">multiply-adds (M)",
+       *("may become", "at stride 2 not")[:len(may)]), rows)
   return 0
 
 

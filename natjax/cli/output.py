@@ -1,5 +1,6 @@
 """What the command line prints while a job runs and when it is done."""
 
+import json
 import pathlib
 import time
 from typing import Any
@@ -13,22 +14,38 @@ from natjax import errors
 # Paths and names are printed as they are, brackets and colons too.
 _PLAIN = {"highlight": False, "soft_wrap": True, "markup": False,
           "emoji": False}
+_MEASURED = (">accuracy", ">parameters", ">multiply-adds")
 out = rich_console.Console(**_PLAIN)
 err = rich_console.Console(stderr=True, **_PLAIN)
+
+
+def print_json(value):
+  """Prints JSON."""
+  out.print_json(json.dumps(value))
+
+
+def print_table(title, columns, rows):
+  """Prints a table; columns of numbers begin with ">"."""
+  table = rich_table.Table(title=title)
+  for column in columns:
+    table.add_column(column.lstrip(">"), overflow="fold",
+                     justify="right" if column.startswith(">") else "left")
+  for row in rows:
+    table.add_row(*row)
+  out.print(table)
 
 
 def print_head(job):
   """Says what a job runs on and how large it is."""
   from natjax import pipeline
 
-  estimate = job.estimate()
-  kinds = ", ".join(sorted({d.device_kind for d in job.devices}))
-  err.print(f"devices: {len(job.devices)} ({kinds}); seed {job.seed}; "
+  estimate, devices = job.estimate(), job.trainer.devices
+  kinds = ", ".join(sorted({d.device_kind for d in devices}))
+  err.print(f"devices: {len(devices)} ({kinds}); seed {job.trainer.seed}; "
             + ", ".join(f"{k} {v}" for k, v in pipeline.versions().items()))
-  search = "with theta" if "theta" in estimate.get("search", {}) else (
-      "supernet")
-  for name, part in ((search, estimate.get("search")),
-                     ("network", estimate.get("train", estimate))):
+  parts = {"network": estimate} if job.entry is None else {
+      job.entry.model: estimate["search"], "network": estimate.get("train")}
+  for name, part in parts.items():
     if part:
       madds = (f", {part['madds'] / 1e6:.1f} M multiply-adds"
                if "madds" in part else "")
@@ -101,53 +118,12 @@ def tensorboard_module():
   return tensorboardX
 
 
-def _millions(value):
-  return f"{value / 1e6:.3f} M"
-
-
-def _percent(summary):
-  if len(summary["accuracies"]) == 1:
-    return f"{100 * summary['accuracy']:.2f} %"
-  return (f"{100 * summary['accuracy']:.2f} ± "
-          f"{100 * summary['accuracy_std']:.2f} %")
-
-
-def print_transformed(result, folder):
-  """Shows the result of `natjax transform`."""
-  after, before = result["transformed"], result.get("original")
-  seeds = len(after["accuracies"])
-  table = rich_table.Table(
-      title=f"{_measure(result)} on {result['dataset']}, {seeds} seed(s) each")
-  for column in ("", "accuracy", "parameters", "multiply-adds"):
-    table.add_column(column, justify="left" if not column else "right")
-  for name, summary in (("original", before), ("transformed", after)):
-    if summary:
-      table.add_row(name, _percent(summary), _millions(summary["params"]),
-                    _millions(summary["madds"]))
-  if before:
-    gain = after["accuracy"] - before["accuracy"]
-    ratios = [after[k] / before[k] - 1 for k in ("params", "madds")]
-    table.add_row("difference", f"{100 * gain:+.2f}",
-                  *(f"{100 * r:+.1f} %" for r in ratios))
-  out.print(table)
-  if before:
-    out.print(_verdict(result, gain, ratios))
-  _print_linear(result)
-  _print_seeds(result)
-  if result["changes"]:
-    changes = rich_table.Table(title="edges that changed" if seeds == 1 or (
-        "seeds" not in result) else "edges that changed, first seed")
-    for column in ("cell", "edge", "before", "after"):
-      changes.add_column(column)
-    for c in result["changes"]:
-      changes.add_row(c["cell"], f"{c['source']} -> {c['target']}",
-                      c["before"], c["after"])
-    out.print(changes)
-  networks = "networks/" if (
-      pathlib.Path(folder) / "networks").is_dir() else "seed-*/"
-  theta = " theta.svg," if (pathlib.Path(folder) / "theta.svg").exists() else ""
-  out.print(f"{folder}: result.json, architecture.json, architecture.svg,"
-            f"{theta} {networks} ({result['seconds']:.0f} s)")
+def _measured(part):
+  """The cells of `_MEASURED`."""
+  spread = f" ± {100 * part['accuracy_std']:.2f}" if len(
+      part.get("accuracies", ())) > 1 else " %"
+  return (f"{100 * part['accuracy']:.2f}{spread}", *(
+      f"{part[k] / 1e6:.3f} M" for k in ("params", "madds")))
 
 
 def _measure(result):
@@ -155,80 +131,89 @@ def _measure(result):
           result.get("objective") == "simclr" else "test accuracy")
 
 
-def _print_linear(result):
+def print_transformed(result, folder, entry):
+  """Shows the result of `natjax transform` or `natjax search`."""
+  parts = {name: result[name] for name in (
+      "original", "transformed", "derived") if name in result}
+  *before, after = parts.values()
+  seeds = len(after["accuracies"])
+  rows = [(name, *_measured(part)) for name, part in parts.items()]
+  if before:
+    gain = after["accuracy"] - before[0]["accuracy"]
+    ratios = [after[k] / before[0][k] - 1 for k in ("params", "madds")]
+    rows.append(("difference", f"{100 * gain:+.2f}",
+                 *(f"{100 * r:+.1f} %" for r in ratios)))
+  print_table(f"{_measure(result)} on {result['dataset']}, {seeds} seed(s) each",
+              ("", *_MEASURED), rows)
+  if before:
+    out.print(_verdict(result, entry, gain, ratios))
+  _print_linear(parts)
+  _print_seeds(result.get("seeds", []))
+  if result.get("changes"):
+    several = seeds > 1 and "seeds" in result
+    print_table("edges that changed" + ", first seed" * several,
+                ("cell", "edge", "before", "after"),
+                [(c["cell"], f"{c['source']} -> {c['target']}", c["before"],
+                  c["after"]) for c in result["changes"]])
+  folder = pathlib.Path(folder)
+  pictures = "".join(f" {name}," for name in entry.pictures
+                     if (folder / name).exists())
+  networks = "networks/" if (folder / "networks").is_dir() else "seed-*/"
+  out.print(f"{folder}: result.json, architecture.json, architecture.svg,"
+            f"{pictures} {networks} ({result['seconds']:.0f} s)")
+
+
+def _print_linear(parts):
   """The accuracies of linear classifiers, where there are any."""
-  rows = [(name, part) for name, part in (
-      ("original", result.get("original")),
-      ("transformed", result.get("transformed")), ("network", result))
-          if part and "linear_accuracy" in part]
-  for name, part in rows:
-    several = len(part["linear_accuracies"]) > 1
-    spread = f" ± {100 * part['linear_accuracy_std']:.2f}" if several else ""
-    out.print(f"linear classifier on the {name}'s features:"
-              f" {100 * part['linear_accuracy']:.2f}{spread} %")
+  for name, part in parts.items():
+    if "linear_accuracy" in part:
+      several = len(part["linear_accuracies"]) > 1
+      spread = f" ± {100 * part['linear_accuracy_std']:.2f}" if several else ""
+      out.print(f"linear classifier on the {name}'s features:"
+                f" {100 * part['linear_accuracy']:.2f}{spread} %")
 
 
-def _print_seeds(result):
+def _print_seeds(rows):
   """What every seed of several transformations came to."""
-  if "seeds" not in result:
+  if not rows:
     return
-  table = rich_table.Table(title="seed by seed")
-  derived = "train_accuracy_before_derivation" in result["seeds"][0]
-  for column in ("seed", "accuracy", "parameters", "multiply-adds", "changes",
-                 *["derivation"] * derived):
-    table.add_column(column, justify="right")
-  for row in result["seeds"]:
-    cells = [str(row["seed"]), f"{100 * row['accuracy']:.2f} %",
-             _millions(row["params"]), _millions(row["madds"]),
-             str(row["num_changes"])]
+  derived = "train_accuracy_before_derivation" in rows[0]
+  columns = (">seed", *_MEASURED, ">changes", *[">derivation"] * derived)
+  cells = [[str(r["seed"]), *_measured(r), str(r["num_changes"])] for r in rows]
+  for cell, row in zip(cells, rows, strict=True):
     if derived:
-      cells.append(f"{100 * row['train_accuracy_before_derivation']:.1f} ->"
-                   f" {100 * row['train_accuracy_after_derivation']:.1f} %")
-    table.add_row(*cells)
-  out.print(table)
+      cell.append(f"{100 * row['train_accuracy_before_derivation']:.1f} ->"
+                  f" {100 * row['train_accuracy_after_derivation']:.1f} %")
+  print_table("seed by seed", columns, cells)
   if derived:
     out.print("derivation: accuracy on training images just before and just"
               " after theta gave way to its choice, which weighs 1, by running"
               " statistics")
-  for row in result["seeds"]:
+  for row in rows:
     if row.get("guarded"):
       out.print(f"seed {row['seed']}: the guards or the budget overruled theta"
                 f" on {len(row['guarded'])} edge(s); \"guarded\" in result.json"
                 " lists them")
 
 
-def _verdict(result, gain, ratios):
+def _verdict(result, entry, gain, ratios):
   rows = result.get("seeds", [{"num_changes": len(result["changes"])}])
   if not any(row["num_changes"] for row in rows):
-    if result["method"] == "differentiable":
-      return ("The architecture was kept: on no edge did theta come to weigh"
-              " another choice more than the operation. A longer first stage"
-              " (--architecture-epochs) or a larger --theta-learning-rate moves"
-              " it further.")
-    return ("The original was kept: no sampled transformation scored better on"
-            " the supernet.")
-  spread = max(result["original"]["accuracy_std"],
-               result["transformed"]["accuracy_std"])
-  winner = "transformed network" if gain > 0 else "original"
-  if gain == 0:
-    quality = "Both are equally accurate"
-  else:
+    return entry.kept
+  spread = max(result[k]["accuracy_std"] for k in ("original", "transformed"))
+  quality = "Both are equally accurate"
+  if gain:
+    winner = "transformed network" if gain > 0 else "original"
     doubt = "" if abs(gain) > spread else ", by less than one deviation"
     quality = f"The {winner} is more accurate{doubt}"
-  cheaper = ratios[0] < 0 or ratios[1] < 0
-  saving = "is cheaper" if cheaper else "costs the same"
-  if len(result.get("seeds", [])) > 1:
+  saving = "is cheaper" if min(ratios) < 0 else "costs the same"
+  if len(rows) > 1:
     return f"{quality}; the transformed ones {saving.replace('is', 'are')}."
   return f"{quality}; the transformed one {saving}."
 
 
-def print_trained(result, folder):
-  """Shows the result of `natjax train`."""
-  table = rich_table.Table(title=_measure(result))
-  for column in ("accuracy", "parameters", "multiply-adds"):
-    table.add_column(column, justify="right")
-  table.add_row(_percent(result), _millions(result["params"]),
-                _millions(result["madds"]))
-  out.print(table)
-  _print_linear(result)
+def print_trained(result, folder, entry):
+  """Shows the result of `natjax train`, which has no entry."""
+  print_table(_measure(result), _MEASURED, [_measured(result)])
+  _print_linear({"network": result})
   out.print(f"{folder}: result.json, networks/ ({result['seconds']:.0f} s)")

@@ -1,29 +1,20 @@
 """What the command line takes."""
 
 import argparse
-import dataclasses
+import functools
 import re
 from typing import Any
 from typing import NoReturn
 
 from natjax import errors
 from natjax.cli import benchmark
+from natjax.cli import inputs
 from natjax.cli import inspection
 from natjax.cli import jobs
 from natjax.cli import processes
 
-_HELP = {
-    "transform": "replace an architecture's operations by cheaper ones (NAT,"
-                 " NAT++, differentiable transformation)",
-    "train": "train the network of an architecture",
-    "evaluate": "test accuracy of the networks that a run trained",
-    "draw": "draw an architecture, or what changed between two",
-    "cost": "parameters and multiply-adds of an architecture",
-    "list": "architectures, operations, data sets and presets",
-    "operations": "parameters and multiply-adds of every operation, and what"
-                  " it may become",
-    "benchmark": "train the policy where every reward is known, and judge it",
-}
+_PREFIXES = {"search": "", "train": "train-", "simclr": "simclr-"}
+_YES_NO = argparse.BooleanOptionalAction
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,11 +24,19 @@ class Parser(argparse.ArgumentParser):
     raise errors.InputError(f"{message}; see `{self.prog} --help`")
 
 
+def parse(argv) -> argparse.Namespace:
+  """Reads the arguments."""
+  parser = make_parser()
+  args, unknown = parser.parse_known_args(argv)
+  if unknown and not getattr(args, "anything", False):
+    parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+  return args
+
+
 def make_parser() -> Parser:
   """Builds the parser of all commands."""
-  from natjax import pipeline
-  from natjax.methods import differentiable
-  from natjax.methods import nat
+  from natjax import methods
+  from natjax.benchmarks import policy_search
   from natjax.methods import supervised
   from natjax.objectives import simclr
 
@@ -46,156 +45,200 @@ def make_parser() -> Parser:
   commands = parser.add_subparsers(dest="command", required=True,
                                    metavar="COMMAND")
 
-  def add(name, run):
-    sub = commands.add_parser(name, help=_HELP[name], allow_abbrev=False,
-                              description=_HELP[name])
-    sub.set_defaults(run=run)
+  def add(name, run, text, prefixes=None, *, arch=False, json=False):
+    sub = commands.add_parser(name, help=text, allow_abbrev=False,
+                              description=text)
+    flagged = lambda run: inputs.naming_flags(run, sub, prefixes)
+    sub.set_defaults(run=flagged(processes.joined(flagged(run)))
+                     if prefixes else flagged(run))
+    if arch:
+      sub.add_argument("architecture", metavar="ARCH")
+    if json:
+      sub.add_argument("--json", action="store_true")
     return sub
 
-  transform = add("transform", processes.joined(jobs.run_transform))
-  transform.add_argument("architecture", metavar="ARCH")
-  transform.add_argument("--method", default="nat",
-                         choices=pipeline.METHODS)
-  _add_run_flags(transform)
-  transform.add_argument("--space", help="a space of `natjax list`, for cells"
-                         " (default: by the architecture)")
-  transform.add_argument("--share", default="cell", help="of a network of"
-                         " blocks: cell transforms blocks of one topology"
-                         " alike, full each by itself; cells are shared by all"
-                         " layers, or with full by none")
-  transform.add_argument("--compare", default=None,
-                         action=argparse.BooleanOptionalAction,
-                         help="of the method differentiable: also train the"
-                         " original (yes)")
-  _add_settings(transform, nat.NATConfig, "", "search by nat and natpp")
-  _add_settings(transform, differentiable.DifferentiableConfig, "",
-                "method differentiable, and --max-params, --max-madds",
-                known=_names(nat.NATConfig))
-  _add_settings(transform, supervised.TrainConfig, "train-",
-                "training of both networks")
-  _add_settings(transform, simclr.SimCLRConfig, "simclr-", "objective simclr")
+  def starting(how):
+    return {name: entry for name, entry in methods.METHODS.items()
+            if entry.starts in (how, "both")}
 
-  train = add("train", processes.joined(jobs.run_train))
-  train.add_argument("architecture", metavar="ARCH")
-  _add_run_flags(train)
-  _add_settings(train, supervised.TrainConfig, "", "training",
-                known=("seeds",))
-  _add_settings(train, simclr.SimCLRConfig, "simclr-", "objective simclr")
+  sub = add("transform", jobs.run_transform, "replace an architecture's"
+            " operations by others", _PREFIXES, arch=True)
+  sub.add_argument("--space", help="a space of `natjax list`, for cells"
+                   " (default: by the architecture)")
+  sub.add_argument("--compare", default=None, action=_YES_NO, help="of methods"
+                   " whose networks come out trained: also train the original"
+                   " (yes)")
+  _add_method_flags(sub, starting("given"), "nat")
 
-  evaluate = add("evaluate", inspection.run_evaluate)
-  evaluate.add_argument("directory", metavar="DIR")
-  evaluate.add_argument("--dataset", help="default: the run's own")
-  evaluate.add_argument("--data-dir", help="where the data set lies")
-  evaluate.add_argument("--json", action="store_true")
+  text = "find an architecture in a space"
+  if found := starting("space"):
+    sub = add("search", jobs.run_transform, text, _PREFIXES)
+    sub.add_argument("--space", required=True, help="of `natjax list`")
+    sub.set_defaults(compare=None)
+    _add_method_flags(sub, found, next(iter(found)))
+  else:
+    sub = add("search", jobs.refuse_search, text)
+    sub.add_argument("any", nargs="*")
+    sub.set_defaults(anything=True)
 
-  draw = add("draw", inspection.run_draw)
-  draw.add_argument("architecture", metavar="ARCH")
-  draw.add_argument("other", metavar="OTHER", nargs="?")
-  draw.add_argument("--theta", action="store_true", help="ARCH is the folder of"
-                    " a differentiable transformation: draw theta over time")
-  draw.add_argument("--out", required=True, metavar="FILE.svg|.png")
+  sub = add("train", jobs.run_train, "train the network of an architecture",
+            {**_PREFIXES, "train": ""}, arch=True)
+  _add_run_flags(sub)
+  _add_settings(sub, supervised.TrainConfig, "", "training")
+  _add_settings(sub, simclr.SimCLRConfig, "simclr-", "objective simclr")
 
-  cost = add("cost", inspection.run_cost)
-  cost.add_argument("architecture", metavar="ARCH")
-  cost.add_argument("--skeleton", choices=("cifar", "imagenet", "face"),
-                    help="default: the usual one of the architecture")
-  cost.add_argument("--width", type=float, metavar="F",
-                    help="factor of the widths of a network of blocks")
+  sub = add("evaluate", inspection.run_evaluate, "test accuracy of the networks"
+            " that a run trained", json=True)
+  sub.add_argument("directory", metavar="DIR")
+  sub.add_argument("--dataset", help="default: the run's own")
+  sub.add_argument("--data-dir", help="where the data set lies")
+
+  sub = add("draw", inspection.run_draw, "draw an architecture, or what changed"
+            " between two", arch=True)
+  sub.add_argument("other", metavar="OTHER", nargs="?")
+  sub.add_argument("--theta", action="store_true", help="ARCH is the folder of"
+                   " a differentiable transformation: draw theta over time")
+  sub.add_argument("--out", required=True, metavar="FILE.svg|.png")
+
+  sub = add("cost", inspection.run_cost, "parameters and multiply-adds of an"
+            " architecture", arch=True, json=True)
+  sub.add_argument("--skeleton", choices=("cifar", "imagenet", "face"),
+                   help="default: the usual one of the architecture")
+  sub.add_argument("--width", type=float, metavar="F",
+                   help="factor of the widths of a network of blocks")
   for flag in ("init-channels", "cells", "classes", "image-size"):
-    cost.add_argument(f"--{flag}", type=int, metavar="N")
-  cost.add_argument("--json", action="store_true")
+    sub.add_argument(f"--{flag}", type=int, metavar="N")
 
-  listing = add("list", inspection.run_list)
-  listing.add_argument("--json", action="store_true")
+  add("list", inspection.run_list, "architectures, operations, data sets,"
+      " spaces, methods and presets", json=True)
 
-  operations = add("operations", inspection.run_operations)
-  operations.add_argument("--channels", type=int, default=128, metavar="N")
-  operations.add_argument("--image-size", type=int, default=32, metavar="N")
-  operations.add_argument("--space", help="list the operations of this search"
-                          " space, and the transitions that its rule and the"
-                          " guard of cost allow at these channels and size")
-  operations.add_argument("--json", action="store_true", help="a list of"
-                          " objects with operation, type, kernel_size, params,"
-                          " madds; with --space also transitions, the names of"
-                          " the operations it may become at stride 1, itself"
-                          " among them, and transitions_stride_2")
+  sub = add("operations", inspection.run_operations, "parameters and"
+            " multiply-adds of every operation, and what it may become")
+  sub.add_argument("--channels", type=int, default=128, metavar="N")
+  sub.add_argument("--image-size", type=int, default=32, metavar="N")
+  sub.add_argument("--space", help="list the operations of this search space,"
+                   " and the transitions that its rule and the guard of cost"
+                   " allow at these channels and size")
+  sub.add_argument("--json", action="store_true", help="a list of objects with"
+                   " operation, type, kernel_size, params, madds; with --space"
+                   " also transitions, the names of the operations it may"
+                   " become at stride 1, itself among them, and"
+                   " transitions_stride_2")
 
-  benchmark.add_flags(add("benchmark", benchmark.run_benchmark))
+  sub = add("benchmark", benchmark.run_benchmark, "train the policy where every"
+            " reward is known, and judge it")
+  sub.add_argument("benchmark", choices=("nasbench201",))
+  sub.add_argument("--table", required=True, metavar="FILE",
+                   help="NAS-Bench-201's accuracies, .csv or .csv.gz with the"
+                   " columns that natjax.benchmarks.nasbench201 says, or the"
+                   " folder NATS-tss-v1_0-3ffb9-simple")
+  sub.add_argument("--seed", type=int, metavar="N", help="(0)")
+  sub.add_argument("--seeds", metavar="A:B", help="policies trained at once, of"
+                   " the seeds A to B - 1; K is K of them from N on (1)")
+  sub.add_argument("--json", action="store_true", help="accuracies in points,"
+                   " means over unseen inputs and seeds")
+  _add_settings(sub, policy_search.SearchConfig, "", "the policy's training",
+                defaults="those of Python, other ones of --policy published")
   return parser
 
 
+def _add_method_flags(parser, entries, default):
+  """The flags of a command that runs one of several methods."""
+  from natjax.methods import supervised
+  from natjax.objectives import simclr
+
+  parser.add_argument(
+      "--method", default=default, choices=entries, help="; ".join(
+          f"{name} {entry.help}" for name, entry in entries.items()
+      ).replace("%", "%%"))
+  parser.add_argument("--share", default="cell", help="of a network of blocks:"
+                      " cell transforms blocks of one topology alike, full each"
+                      " by itself; cells are shared by all layers, or with full"
+                      " by none")
+  _add_run_flags(parser)
+  _add_settings(parser, supervised.TrainConfig, "train-",
+                "training of all networks")
+  _add_settings(parser, simclr.SimCLRConfig, "simclr-", "objective simclr")
+  known: dict[str, Any] = {}
+  for kind in dict.fromkeys(entry.settings for entry in entries.values()):
+    names = [n for n, entry in entries.items() if entry.settings is kind]
+    _add_settings(parser, kind, "", f"method {', '.join(names)}", known)
+
+
 def _add_run_flags(parser):
-  parser.add_argument("--dataset", required=True,
-                      help="a name of `natjax list`, of tensorflow-datasets, an"
-                      " .npz file, or a folder of images per class")
-  parser.add_argument("--data-dir", help="where the data set lies")
-  parser.add_argument("--image-size", type=int, metavar="N",
-                      help="side to which images are brought")
-  parser.add_argument("--width", type=float, metavar="F",
-                      help="factor of the widths of a network of blocks")
-  parser.add_argument("--objective", default="supervised",
-                      help="what networks learn: supervised, the labels, or"
-                      " simclr, without labels (for transform: of the method"
-                      " differentiable)")
-  parser.add_argument("--preset", help="demo, small or paper (default: demo for"
-                      " digits, else small)")
-  parser.add_argument("--config", metavar="FILE", help="JSON with settings; "
-                      "flags take precedence")
-  parser.add_argument("--out", metavar="DIR", help="default: a folder in runs/"
-                      " named after the command's arguments")
-  parser.add_argument("--seed", type=int, default=None, help="(0)")
-  parser.add_argument("--seeds", metavar="A:B", help="several seeds in one run,"
-                      " A to B - 1: as many networks, or transformations with a"
-                      " network each; N is N seeds from --seed on")
-  parser.add_argument("--devices", type=int, metavar="N",
-                      help="how many to use (default: all; not for several"
-                      " processes)")
-  parser.add_argument("--overwrite", action="store_true",
-                      help="remove the run in --out and start anew")
-  parser.add_argument("--dry-run", action="store_true",
-                      help="print the configuration and its size, and stop")
-  parser.add_argument("--checkpoint-seconds", type=float, default=60.0,
-                      metavar="S", help="least time between checkpoints")
-  parser.add_argument("--chunk-seconds", type=float, default=10.0,
-                      metavar="S", help="time between looks at the run")
-  parser.add_argument("--tensorboard", action="store_true",
-                      help="also write the metrics for TensorBoard")
+  flag = parser.add_argument
+  switch = functools.partial(flag, action="store_true")
+  flag("--dataset", required=True, help="a name of `natjax list`, of"
+       " tensorflow-datasets, an .npz file, or a folder of images per class")
+  flag("--data-dir", help="where the data set lies")
+  flag("--image-size", type=int, metavar="N",
+       help="side to which images are brought")
+  flag("--width", type=float, metavar="F",
+       help="factor of the widths of a network of blocks")
+  flag("--objective", default="supervised", help="what networks learn:"
+       " supervised, the labels, or simclr, without labels (of methods that"
+       " take it)")
+  flag("--preset", help="demo, small or paper (default: demo for digits, else"
+       " small)")
+  flag("--config", metavar="FILE",
+       help="JSON with settings; flags take precedence")
+  flag("--out", metavar="DIR", help="default: a folder in runs/ named after the"
+       " command's arguments")
+  flag("--seed", type=int, help="(0)")
+  flag("--seeds", metavar="A:B", help="several seeds in one run, A to B - 1: as"
+       " many networks, or transformations with a network each; N is N seeds"
+       " from --seed on")
+  flag("--devices", type=int, metavar="N", help="how many to use (default: all;"
+       " not for several processes)")
+  switch("--overwrite", help="remove the run in --out and start anew")
+  switch("--dry-run", help="print the configuration and its size, and stop")
+  flag("--checkpoint-seconds", type=float, default=60.0, metavar="S",
+       help="least time between checkpoints")
+  flag("--chunk-seconds", type=float, default=10.0, metavar="S",
+       help="time between looks at the run")
+  switch("--tensorboard", help="also write the metrics for TensorBoard")
   processes.add_flags(parser)
-
-
-def _names(config_class):
-  return {field.name for field in dataclasses.fields(config_class)}
 
 
 def _attributes(config_class) -> dict[str, str]:
   """What a docstring says of every attribute, for --help."""
   section = (config_class.__doc__ or "").partition("Attributes:\n")[2]
-  found: dict[str, str] = {}
-  name = ""
-  for line in section.splitlines():
-    match = re.fullmatch(r"    (\w+): (.*)", line)
-    if match:
-      name, found[match[1]] = match[1], match[2]
-    elif name and line.startswith("      "):
-      found[name] += " " + line.strip()
-  return {k: v.rstrip(".").replace("%", "%%").replace("`", "")
-          for k, v in found.items()}
+  found = re.findall(r"^    (\w+): (.*(?:\n {6}.*)*)", section, re.MULTILINE)
+  return {name: " ".join(text.split()).rstrip(".").replace("%", "%%").replace(
+      "`", "") for name, text in found}
 
 
-def _add_settings(parser, config_class, prefix, title, known=()):
+def _add_settings(parser, config_class, prefix, title, known=None,
+                  defaults="the preset's"):
+  """Flags for the fields of settings.
+
+  Args:
+    parser: of the command.
+    config_class: the settings' dataclass.
+    prefix: of the flags.
+    title: of the group.
+    known: types of fields that other methods have, too; is added to.
+    defaults: what they are.
+  """
+  from natjax.training import settings
+
+  types, alone = settings.types(config_class), known is None
+  known = {} if known is None else known
+  shared = [f"--{settings.word(n)}" for n in types if n in known]
   group = parser.add_argument_group(
-      f"{title} (defaults: the preset's)")
+      ", and ".join([title, *([", ".join(shared)] if shared else [])])
+      + f" (defaults: {defaults})")
   helps = _attributes(config_class)
-  for field in dataclasses.fields(config_class):
-    if field.name in known:
-      continue
-    flag = f"--{prefix}{field.name.replace('_', '-')}"
-    options: dict[str, Any] = {"dest": f"{prefix}{field.name}",
-                               "default": None,
-                               "help": helps.get(field.name)}
-    if field.type is bool:
-      options["action"] = argparse.BooleanOptionalAction
-    else:
-      options["type"] = field.type
-      options["metavar"] = field.type.__name__.upper()
-    group.add_argument(flag, **options)
+  for name, kind in types.items():
+    flag = f"--{prefix}{settings.word(name)}"
+    if known.get(name) is kind or (alone and flag == "--seeds"):
+      continue  # Of training, --seeds says as much.
+    if flag in parser._option_string_actions:
+      raise errors.InputError(
+          f"the setting '{name}' of {title} is another flag already; its package"
+          " must rename it")
+    how: dict[str, Any] = {"action": _YES_NO} if kind is bool else {
+        "type": kind, "metavar": kind.__name__.upper()}
+    group.add_argument(flag, dest=f"{prefix}{name}", default=None,
+                       help=helps.get(name), **how)
+    known[name] = kind

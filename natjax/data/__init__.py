@@ -17,6 +17,7 @@ from natjax.data.dataset import hold_out
 from natjax.data.dataset import make_dataset
 from natjax.data.dataset import split
 from natjax.data.sources import load
+from natjax.data.sources import LOADERS
 from natjax.data.sources import names
 from natjax.data.views import check_views
 from natjax.data.views import two_views
@@ -24,6 +25,7 @@ from natjax.data.views import TwoViews
 from natjax.data.views import Views
 
 __all__ = (
+  "LOADERS",
   "Augmentation",
   "Dataset",
   "TwoViews",

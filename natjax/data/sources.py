@@ -8,8 +8,11 @@ replace `Dataset.augmentation` to mirror them. Cutout belongs to a training
 run and is off.
 """
 
+from collections.abc import Callable
+import dataclasses
 import os
 import pathlib
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
@@ -93,13 +96,19 @@ _SOURCES = {
 }
 
 
+# Of other packages: by name, `(data_dir, image_size) -> Dataset`.
+LOADERS: dict[str, Callable[[Any, int], dataset.Dataset]] = {}
+
+
 def names() -> dict[str, str]:
   """Returns the sets known by name, each with one line about it.
 
   All but `digits` must lie on disk: see `load`, which also takes paths and the
   names of other sets that tensorflow-datasets prepared.
   """
-  return {name: source.description for name, source in _SOURCES.items()}
+  known = {name: source.description for name, source in _SOURCES.items()}
+  return known | {name: (loader.__doc__ or "of another package").split("\n")[0]
+                  for name, loader in LOADERS.items()}
 
 
 def load(
@@ -116,6 +125,7 @@ def load(
     a path that ends in `.npz`: see `array_file`.
     a path to a folder of images, one folder per class: see `image_folder`.
       Write `./flowers` for a folder that has the name of a known set.
+    a name in `LOADERS`, which other packages add.
     any other name: in `data_dir`, the first found of `NAME.npz`; for `cifar10`
       and `cifar100` their authors' python batches (see `cifar_batches`); for
       `tiny_imagenet` its authors' folder (see `tiny_imagenet`); a set prepared
@@ -134,6 +144,15 @@ def load(
   dataset.check_image_size(image_size)
   if not name:
     raise errors.InputError(f"empty name; give one of {', '.join(_SOURCES)}")
+  if name in LOADERS:
+    found = LOADERS[name](data_dir, image_size)
+    if not isinstance(found, dataset.Dataset) or (
+        found.image_size != image_size):
+      raise errors.InputError(
+        f"the loader of {name} gave no Dataset of {image_size} pixels; mend "
+        "its package"
+      )
+    return dataclasses.replace(found, name=name)
   raw = _read(name, data_dir, image_size)
   known = _Source("") if _is_path(name) else _lookup(name)
   return dataset.make_dataset(

@@ -88,7 +88,7 @@ def pad(architecture: Architecture) -> Architecture:
 
 
 def place(
-    architecture: Architecture,
+    kind: str,
     skeleton: str | None = None,
     init_channels: int | None = None,
     cells: int | None = None,
@@ -96,10 +96,10 @@ def place(
     num_classes: int,
     image_size: int,
 ) -> records.Place:
-  """Where an architecture stands.
+  """Where architectures of a kind stand.
 
   Args:
-    architecture: in any spelling.
+    kind: "cells" or "blocks".
     skeleton: "cifar" or "imagenet", of cells.
     init_channels: C, of cells.
     cells: L, of cells.
@@ -109,7 +109,7 @@ def place(
   Raises:
     InputError: impossible.
   """
-  return _of(architecture).place(
+  return SPELLINGS[kind].place(
       skeleton, init_channels, cells, num_classes=num_classes,
       image_size=image_size)
 

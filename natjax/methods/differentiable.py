@@ -39,9 +39,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from natjax import errors
+from natjax import drawing
 from natjax.graph import codec
+from natjax.methods import entry
 from natjax.methods import folding
+from natjax.methods import memory
 from natjax.methods import supervised
 from natjax.methods import theta_space
 from natjax.objectives import classification as objectives
@@ -81,6 +83,13 @@ class DifferentiableConfig:
   max_madds: str = ""
 
 
+PRESETS = {
+    "demo": DifferentiableConfig(theta_learning_rate=1e-2),
+    "small": DifferentiableConfig(),
+    "paper": DifferentiableConfig(architecture_epochs=300),
+}
+
+
 def check(
     config: DifferentiableConfig, train: supervised.TrainConfig
 ) -> DifferentiableConfig:
@@ -88,15 +97,11 @@ def check(
   settings.one_of(config, theta_optimizer=("adam", "sgd"))
   settings.not_negative(config, "architecture_epochs", "theta_learning_rate",
                         "theta_momentum", "theta_weight_decay")
+  settings.finite(config)
   if config.architecture_epochs > train.epochs:
-    raise errors.InputError(
-        f"architecture-epochs is {config.architecture_epochs} and the whole"
-        f" training has {train.epochs}; pass a smaller --architecture-epochs or"
-        " more --train-epochs")
-  if config.theta_optimizer == "adam" and config.theta_momentum >= 1:
-    raise errors.InputError(
-        f"theta-momentum is {config.theta_momentum} and must be below 1 for"
-        " adam; pass --theta-momentum 0.9")
+    settings.refuse(config, "architecture_epochs", "the whole training has"
+                    f" {train.epochs} epochs; give fewer, or a longer training")
+  settings.below_one_for_adam(config, "theta_optimizer", "theta_momentum")
   return config
 
 
@@ -120,23 +125,6 @@ class DifferentiableState(NamedTuple):
   opt_state: Any
   theta_opt_state: Any
   rng: jax.Array
-
-
-class Derived(NamedTuple):
-  """What the first stage came to.
-
-  Attributes:
-    architecture: the derived one.
-    method: trains it, on the same schedule.
-    state: the surviving weights, statistics and optimizer slots.
-    report: "theta" by group, "folded" and "not_folded" edges, "guarded", the
-      edges where the guards or the budget overruled what theta chose.
-  """
-
-  architecture: codec.Architecture
-  method: supervised.Supervised
-  state: supervised.TrainState
-  report: dict[str, Any]
 
 
 class Differentiable:
@@ -178,10 +166,11 @@ class Differentiable:
       InputError: settings that do not fit together.
       errors.NotMet: nothing keeps to the budget of the settings.
     """
-    self.train = supervised.check(train)
+    self.train = train = supervised.resolve(train, architecture.kind)
     self.config = check(config, train)
-    place = supervised.place_of(train, architecture, num_classes=num_classes,
-                                image_size=image_size)
+    place = supervised.place_of(
+        train, architecture.kind, num_classes=num_classes,
+        image_size=image_size)
     self.space = theta_space.ThetaSpace(architecture, place, share)
     self.limits = self.space.limits(config.max_params, config.max_madds)
     self._make_objective, self._watch = make_objective, watch
@@ -205,12 +194,12 @@ class Differentiable:
     metrics = self.objective.metrics
     if not self.config.one_backward:
       metrics = (*metrics, "theta_loss")
-    phase = base.Phase("train", "train", self.update, metrics,
+    phase = base.Phase("train", ("train",), self.update, metrics,
                        observe=self.observe)
     return base.Method(
         init=self.init,
-        stages=(base.Stage("architecture", self.epochs, (phase,)),),
-        evaluate=self.evaluate,
+        stages=(base.Stage("architecture", self.epochs, (phase,), self.end),),
+        evaluate=self.evaluate, derive=self.derive, features=self.features,
         explain=lambda state: "the network that theta weighs")
 
   def init(self, rng: jax.Array) -> DifferentiableState:
@@ -295,7 +284,7 @@ class Differentiable:
       self, state: DifferentiableState, epoch: int
   ) -> dict[str, Any]:
     """Theta by groups, for the metrics of an epoch."""
-    watched = self._watch(self, state, epoch) if self._watch else {}
+    watched = self._watch(self.method(), state, epoch) if self._watch else {}
     return {"theta": self.space.named(state.theta), **watched}
 
   def evaluate(
@@ -303,7 +292,7 @@ class Differentiable:
   ) -> jax.Array:
     """f32[B], 1 where the network that theta weighs is right."""
     return self.objective.is_right(
-        {"params": state.params, "batch_stats": state.batch_stats}, batch,
+        supervised.variables(state), batch,
         edge=self.space.weigh(state.theta))
 
   def features(
@@ -311,14 +300,20 @@ class Differentiable:
   ) -> jax.Array:
     """f32[B, F] of normalised images, of an objective without labels."""
     return self.objective.features(
-        {"params": state.params, "batch_stats": state.batch_stats}, images,
+        supervised.variables(state), images,
         edge=self.space.weigh(state.theta))
 
-  def derive(self, state: DifferentiableState) -> Derived:
+  def end(self, state: DifferentiableState) -> base.Handover:
     """Fixes the architecture (section 3.3) and moves into its network.
 
     Args:
       state: at the end of the first stage.
+
+    Returns:
+      The training of the derived network on the same schedule, from the
+      surviving weights, statistics and optimizer slots; a report with "theta"
+      by group, "folded" and "not_folded" edges, and "guarded", the edges where
+      the guards or the budget overruled what theta chose.
 
     Raises:
       errors.NotMet: nothing keeps to the budget of the settings.
@@ -328,10 +323,10 @@ class Differentiable:
     architecture = self.space.apply(chosen)
     objective = self._make_objective(
         self.train, architecture, self.space.place)
-    method = supervised.Supervised(
+    network = supervised.Supervised(
         self.train, architecture, objective=objective, watch=self._watch,
         **self._sizes)
-    moved = move(state, method)
+    moved = move(state, network)
     report = {"theta": self.space.named(state.theta), "guarded": [
         {"cell": g.name, "source": g.cell.edges[e].source,
          "target": g.cell.edges[e].target, "theta": g.outcome(e, w[e]),
@@ -343,14 +338,19 @@ class Differentiable:
           moved.params, self.space, chosen, state.theta)
       moved = moved._replace(params=params)
       report |= {"folded": folded, "not_folded": left}
-    return Derived(architecture, method, moved, report)
+    return base.Handover(
+        network.method(stage="network",
+                       epochs=self.train.epochs - self.epochs),
+        moved, architecture, report)
 
-  def continued(self, derived: Derived) -> base.Method:
-    """The record of the second stage, which starts from the derived state."""
-    return derived.method.method(
-        stage="network",
-        epochs=self.train.epochs - self.epochs,
-        init=lambda rng: derived.state)
+  def derive(
+      self, state: DifferentiableState, given: codec.Architecture | None,
+      score: base.Walk, rng: jax.Array,
+  ) -> base.Derived:
+    """The derived network as it is at the end of the first stage."""
+    end = self.end(state)
+    return base.Derived(end.architecture, supervised.variables(end.state),
+                        end.report)
 
 
 def move(
@@ -389,3 +389,49 @@ def restrict(tree: Any, like: Any) -> Any:
     return found[name]
 
   return jax.tree_util.tree_map_with_path(pick, like)
+
+
+def build(request: entry.Request) -> entry.Plan:
+  """What a job needs to run the transformation; see `entry`."""
+  given = request.architecture
+  assert given is not None  # As the entry says.
+  method = Differentiable(
+      request.settings, request.train, given, share=request.share,
+      num_classes=request.num_classes, image_size=request.image_size,
+      steps_per_epoch=request.num_images // request.train.batch_size,
+      make_objective=request.make_objective, watch=request.watch)
+  space = method.space
+
+  def estimate(batch):
+    like = jax.eval_shape(method.init, jax.random.key(0))
+    params = sum(leaf.size for leaf in jax.tree.leaves(like.params))
+    return {
+        "params": params,
+        "theta": sum(len(g.cell.edges) * 3 for g in space.groups),
+        "memory_bytes": 12 * (params - space.cost.params)
+        + memory.network_bytes(
+            space.architecture, space.place, batch, request.train.dtype)}
+
+  return entry.Plan(
+      method.method(), method.config, space.architecture, space.describe(),
+      {"train": 1.0}, request.train.batch_size, estimate)
+
+
+ENTRY = entry.Entry(
+    DifferentiableConfig, build,
+    lambda preset, objective, kind: DifferentiableConfig(
+        architecture_epochs=250) if (preset, objective) == (
+            "paper", "simclr") else PRESETS[preset],
+    "trains the network and what stands on its edges at once",
+    trained=True, objectives=entry.OBJECTIVES, label="theta",
+    # Section 4.1 trains all networks so, and cuts out for those found by a
+    # search alone.
+    training={("paper", "supervised"): {
+        "epochs": 600, "learning_rate": 0.025, "seeds": 5}},
+    model="with theta", reports=(
+        "train_accuracy_before_derivation", "train_accuracy_after_derivation",
+        "guarded"),
+    pictures={"theta.svg": drawing.save_theta},
+    kept="The architecture was kept: on no edge did theta come to weigh another"
+    " choice more than the operation. A longer first stage"
+    " (architecture-epochs) or a larger theta-learning-rate moves it further.")

@@ -38,11 +38,14 @@ from jax import lax
 import jax.numpy as jnp
 import optax
 
+from natjax import data as data_lib
 from natjax import spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec
 from natjax.graph import records
+from natjax.methods import entry as entry_lib
 from natjax.methods import inference
+from natjax.methods import memory
 from natjax.methods import nat_config
 from natjax.networks import supernet as supernet_lib
 from natjax.policies import policy as policy_lib
@@ -53,7 +56,7 @@ from natjax.training import method as base
 from natjax.training import optimizers
 
 NATConfig = nat_config.NATConfig
-check = nat_config.check
+resolve = nat_config.resolve
 BASELINES = nat_config.BASELINES
 
 
@@ -153,14 +156,14 @@ class NAT:
       num_devices: D, over which updates will be mapped.
     """
     self.num_devices = num_devices
-    self.config = check(config)
+    self.config = config = resolve(config, space.graph.kind)
     self.published = config.policy == "published"
     self.baseline = config.baseline
     if self.baseline == "auto":
       self.baseline = "published" if self.published else (
           "leave_one_out" if config.samples > 1 else "none")
     place = codec.place(
-        space.graph, "cifar", config.init_channels, config.cells,
+        space.graph.kind, "cifar", config.init_channels, config.cells,
         num_classes=num_classes, image_size=image_size)
     self.ground = ground_lib.Ground(
         space, place, targets, scheme=self.scheme, published=self.published,
@@ -186,9 +189,9 @@ class NAT:
   def method(self) -> base.Method:
     """The record that `training.fit` drives."""
     phases = (
-        base.Phase("weights", "weights", self.update_weights,
+        base.Phase("weights", ("weights",), self.update_weights,
                    ("loss", "accuracy")),
-        base.Phase("policy", "policy", self.update_policy,
+        base.Phase("policy", ("policy",), self.update_policy,
                    ("loss", "reward", "entropy", "accuracy", "changed"),
                    augment=self.published),
     )
@@ -198,7 +201,6 @@ class NAT:
             base.Stage("warmup", self.config.warmup_epochs, phases[:1]),
             base.Stage("search", self.config.epochs
                        - self.config.warmup_epochs, phases)),
-        evaluate=self.evaluate,
         derive=self.derive,
         explain=self.explain,
     )
@@ -383,12 +385,23 @@ class NAT:
   def derive(
       self,
       state: NATState,
-      architecture: Any,
-      score: Callable[[arrays_lib.CellArrays], float],
+      given: codec.Architecture | None,
+      score: base.Walk,
       rng: jax.Array,
-  ) -> tuple[Any, dict[str, Any]]:
-    """Transforms an architecture; see `inference.derive`."""
-    return inference.derive(self, state.policy, architecture, score, rng)
+  ) -> base.Derived:
+    """Transforms an architecture by its scores on the policy's split.
+
+    See `inference.derive`; the batches of the scores are whole, since the
+    supernet normalises by the batch.
+    """
+    accuracy = lambda cells: score(
+        self._is_right, (state, cells), split="policy")
+    best, report = inference.derive(self, state.policy, given, accuracy, rng)
+    return base.Derived(best, None, report)
+
+  def _is_right(self, state_and_cells, batch):
+    state, cells = state_and_cells
+    return self.evaluate(state, batch, cells)
 
   def explain(self, state: NATState) -> str:
     """The architectures that the last update drew, per device."""
@@ -423,3 +436,46 @@ def _repeat(cells, count):
   return jax.tree.map(
       lambda a: jnp.broadcast_to(a[:, None], (a.shape[0], count,
                                               *a.shape[1:])), cells)
+
+
+def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
+  """What a job needs to run NAT or NAT++; see `entry`."""
+  given = request.architecture
+  assert given is not None  # As the entry says.
+  given = codec.pad(given)
+  space = spaces.space_for(given, name=request.space, method=kind.scheme,
+                           share=request.share)
+  config = resolve(request.settings, given.kind)
+  fractions = {"weights": config.weights_fraction,
+               "policy": 1 - config.weights_fraction}
+  weights, _ = data_lib.split(
+      request.num_images, tuple(fractions.values()), seed=0)
+  method = kind(
+      config, space, num_classes=request.num_classes,
+      image_size=request.image_size, targets=(request.place,),
+      steps_per_epoch=len(weights) // config.batch_size,
+      num_devices=request.num_devices)
+  method.ground.encode(given)
+  inference.budget(method, given)
+
+  def estimate(batch):
+    shapes = jax.eval_shape(method.supernet.init, jax.random.key(0))
+    params = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+    return {"params": params, "memory_bytes": memory.supernet_bytes(
+        method.supernet, params, batch)}
+
+  return entry_lib.Plan(
+      method.method(), config, given, space.describe(), fractions,
+      config.batch_size, estimate, config.dtype)
+
+
+def entry(kind: type[NAT], text: str) -> entry_lib.Entry:
+  """The entry of NAT or of NAT++."""
+  return entry_lib.Entry(
+      NATConfig, functools.partial(build, kind), nat_config.preset, text,
+      spaces=True, kept="The original was kept: no sampled transformation"
+      " scored better on the supernet.")
+
+
+ENTRY = entry(NAT, "replaces operations by skips or null connections, by a"
+              " policy that learns from a supernet")

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from natjax import errors
 from natjax.policies import gcn
 from natjax.training import settings
 
@@ -15,10 +14,12 @@ DTYPES = ("float32", "bfloat16")
 class NATConfig:
   """Settings of the search. The defaults are section 5.1's where it has any.
 
+  None is what the architecture usually has (`FullNATConfig`).
+
   Attributes:
-    init_channels: C of the supernet; 0 for a network of blocks.
-    cells: L of the supernet; 0 for a network of blocks.
-    supernet_width: factor of the supernet's widths, for a network of blocks.
+    init_channels: C of the supernet, of cells.
+    cells: L of the supernet, of cells.
+    supernet_width: factor of the supernet's widths, of a network of blocks.
     epochs: of the whole search.
     warmup_epochs: of these, the first, in which only the weights are trained;
       later each epoch has a weights phase, then a policy phase. 0 in the
@@ -51,9 +52,9 @@ class NATConfig:
     dtype: "float32" or "bfloat16", of the supernet's computation.
   """
 
-  init_channels: int = 20
-  cells: int = 8
-  supernet_width: float = 1.0
+  init_channels: int | None = None
+  cells: int | None = None
+  supernet_width: float | None = None
   epochs: int = 200
   warmup_epochs: int = 0
   batch_size: int = 64
@@ -77,43 +78,65 @@ class NATConfig:
   dtype: str = "float32"
 
 
-def check(config: NATConfig) -> NATConfig:
-  """Returns the settings if they fit together.
+@dataclasses.dataclass(frozen=True)
+class FullNATConfig(NATConfig):
+  """Settings for one kind of architecture; the defaults are those of cells."""
+
+  init_channels: int = 20
+  cells: int = 8
+  supernet_width: float = 1.0
+
+
+def resolve(config: NATConfig, kind: str) -> FullNATConfig:
+  """The settings for a kind of architecture, if they fit together.
+
+  Args:
+    config: the settings; None is filled in.
+    kind: "cells" or "blocks", as an architecture has it.
 
   Raises:
-    InputError: an unknown choice, a baseline that needs other samples, or a
-      count below one.
+    InputError: an unknown choice, a baseline that needs other samples, a number
+      out of range, or sizes that do not apply to the kind.
   """
-  settings.one_of(config, policy=POLICIES, baseline=BASELINES,
+  fixed, words = ({"init_channels": 0, "cells": 0}, "a network of blocks") if (
+      kind == "blocks") else ({"supernet_width": 1.0}, "cells")
+  full = settings.resolve(config, FullNATConfig, fixed, words)
+  settings.one_of(full, policy=POLICIES, baseline=BASELINES,
                   selection=("sample", "argmax"), dtype=DTYPES)
   settings.at_least_one(
-      config, "epochs", "batch_size", "inputs", "samples", "candidates")
+      full, "epochs", "batch_size", "inputs", "samples", "candidates")
   settings.not_negative(
-      config, "learning_rate", "final_learning_rate", "momentum",
+      full, "learning_rate", "final_learning_rate", "momentum",
       "weight_decay", "max_grad_norm", "policy_learning_rate",
       "entropy_weight")
-  settings.other_samples(config)
-  if not 0 <= config.warmup_epochs < config.epochs:
-    raise errors.InputError(
-        f"warmup-epochs is {config.warmup_epochs} and must lie in [0, epochs)"
-        f" with epochs {config.epochs}, since the policy needs epochs too; pass"
-        " a smaller --warmup-epochs")
-  if not 0 < config.weights_fraction < 1:
-    raise errors.InputError(
-        f"weights-fraction is {config.weights_fraction} and must lie between 0"
-        " and 1; the rest of the images trains the policy")
-  gcn.check_layers(config.gcn_layers)
-  return config
+  settings.other_samples(full)
+  if not 0 <= full.warmup_epochs < full.epochs:
+    settings.refuse(
+        full, "warmup_epochs", "must lie in [0, epochs) with epochs"
+        f" {full.epochs}, since the policy needs epochs too; give fewer")
+  if not 0 < full.weights_fraction < 1:
+    settings.refuse(full, "weights_fraction", "must lie between 0 and 1; the"
+                    " rest of the images trains the policy")
+  gcn.check_layers(full.gcn_layers)
+  settings.finite(full)
+  return full
 
 
-def check_size(config: NATConfig, blocks: bool) -> None:
-  """Refuses sizes that do not apply to the kind of architecture."""
-  names = ("init_channels", "cells") if blocks else ("supernet_width",)
-  for name in names:
-    value, unset = getattr(config, name), 0 if blocks else 1.0
-    if value != unset:
-      option = name.replace("_", "-")
-      kind = "a network of blocks" if blocks else "cells"
-      raise errors.InputError(
-          f"{option} is {value} and does not apply to {kind}; leave --{option}"
-          f" out (in Python: {name}={unset})")
+PRESETS = {
+    "demo": NATConfig(
+        init_channels=8, cells=4, epochs=100, warmup_epochs=50,
+        learning_rate=0.05, final_learning_rate=0.005, max_grad_norm=1.0,
+        policy_learning_rate=1e-4, samples=8, candidates=30,
+        weights_fraction=0.5),
+    "small": NATConfig(
+        init_channels=16, cells=8, epochs=30, learning_rate=0.025,
+        final_learning_rate=0.001, max_grad_norm=5.0,
+        policy_learning_rate=1e-3, samples=4),
+    "paper": NATConfig(baseline="none"),  # Section 5.1 of Guo et al., 2021.
+}
+
+
+def preset(name: str, objective: str, kind: str) -> FullNATConfig:
+  """The settings of a preset for a kind of architecture."""
+  sizes = {"init_channels": None, "cells": None} if kind == "blocks" else {}
+  return resolve(dataclasses.replace(PRESETS[name], **sizes), kind)

@@ -25,3 +25,7 @@ class NATpp(nat.NAT):
 
   scheme = "natpp"
   smoothing = 0.0
+
+
+ENTRY = nat.entry(NATpp, "replaces operations by cheaper ones, as nat, by types"
+                  " and kernels")

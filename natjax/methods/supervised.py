@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from natjax import errors
 from natjax.graph import codec
 from natjax.graph import records
+from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
 from natjax.objectives import classification as objectives
 from natjax.training import method as base
@@ -30,11 +30,13 @@ from natjax.training import settings
 class TrainConfig:
   """Settings. The defaults are those of CIFAR retraining.
 
+  None is what the architecture usually has (`FullTrainConfig`); a network of
+  blocks brings its own skeleton, and has nothing of what is None here.
+
   Attributes:
-    skeleton: "cifar" or "imagenet" of cells; "blocks" for a network of blocks,
-      which brings its own.
-    init_channels: C of cells; 0 for a network of blocks.
-    cells: L of cells; 0 for a network of blocks.
+    skeleton: "cifar" or "imagenet", of cells.
+    init_channels: C, of cells.
+    cells: L, of cells.
     epochs: walks over the training images.
     batch_size: over all devices.
     optimizer: "sgd" or "adam".
@@ -43,8 +45,8 @@ class TrainConfig:
     momentum: of SGD; of Adam, b1.
     weight_decay: times the parameter, added to the gradient.
     max_grad_norm: clips the gradient; 0 does not.
-    drop_path: rate at the end of training; it rises linearly from 0.
-    auxiliary: whether to train with the auxiliary head.
+    drop_path: rate at the end of training, of cells; it rises linearly from 0.
+    auxiliary: whether to train with the auxiliary head, of cells.
     auxiliary_weight: of its loss.
     label_smoothing: share of the label given to all classes alike.
     cutout: side of the square cut from training images, in pixels; 0 is none.
@@ -53,9 +55,9 @@ class TrainConfig:
     dtype: "float32" or "bfloat16", of the computation.
   """
 
-  skeleton: str = "cifar"
-  init_channels: int = 36
-  cells: int = 20
+  skeleton: str | None = None
+  init_channels: int | None = None
+  cells: int | None = None
   epochs: int = 600
   batch_size: int = 96
   optimizer: str = "sgd"
@@ -64,8 +66,8 @@ class TrainConfig:
   momentum: float = 0.9
   weight_decay: float = 3e-4
   max_grad_norm: float = 5.0
-  drop_path: float = 0.2
-  auxiliary: bool = True
+  drop_path: float | None = None
+  auxiliary: bool | None = None
   auxiliary_weight: float = 0.4
   label_smoothing: float = 0.0
   cutout: int = 16
@@ -74,7 +76,24 @@ class TrainConfig:
   dtype: str = "float32"
 
 
-Watch = Callable[[Any, Any, int], dict[str, Any]]
+@dataclasses.dataclass(frozen=True)
+class FullTrainConfig(TrainConfig):
+  """Settings for one kind of architecture; the defaults are those of cells."""
+
+  skeleton: str = "cifar"
+  init_channels: int = 36
+  cells: int = 20
+  drop_path: float = 0.2
+  auxiliary: bool = True
+
+
+# Of the settings that a network of blocks has not, the values that say so.
+_BLOCKS = {"skeleton": "blocks", "init_channels": 0, "cells": 0,
+           "drop_path": 0.0, "auxiliary": False}
+OF_CELLS = dict.fromkeys(_BLOCKS)  # Them, as a network of blocks wants them.
+
+# `(method, state, epoch) -> values` for the row of metrics of an epoch.
+Watch = Callable[[base.Method, base.State, int], dict[str, Any]]
 
 
 class TrainState(NamedTuple):
@@ -95,59 +114,45 @@ class TrainState(NamedTuple):
   rng: jax.Array
 
 
-def check(config: TrainConfig) -> TrainConfig:
-  """Returns the settings if they fit together (InputError)."""
-  settings.one_of(config, dtype=("float32", "bfloat16"),
+def resolve(config: TrainConfig, kind: str) -> FullTrainConfig:
+  """The settings for a kind of architecture, if they fit together.
+
+  Args:
+    config: the settings; None is filled in.
+    kind: "cells" or "blocks", as an architecture has it.
+
+  Raises:
+    InputError: values out of range, or that do not apply to the kind.
+  """
+  full = settings.resolve(
+      config, FullTrainConfig, _BLOCKS if kind == "blocks" else {},
+      "a network of blocks")
+  settings.one_of(full, dtype=("float32", "bfloat16"),
                   optimizer=("sgd", "adam"))
-  settings.at_least_one(config, "epochs", "batch_size", "seeds")
+  settings.at_least_one(full, "epochs", "batch_size", "seeds")
   settings.not_negative(
-      config, "learning_rate", "final_learning_rate", "momentum",
+      full, "learning_rate", "final_learning_rate", "momentum",
       "weight_decay", "max_grad_norm", "auxiliary_weight", "label_smoothing")
-  if not 0 <= config.drop_path < 1:
-    raise errors.InputError(
-        f"drop-path is {config.drop_path} and must lie in [0, 1); 0 turns it"
-        " off")
-  if config.optimizer == "adam" and config.momentum >= 1:
-    raise errors.InputError(
-        f"momentum is {config.momentum} and must be below 1 for adam; pass"
-        " --momentum 0.9")
-  return config
-
-
-def for_blocks(config: TrainConfig, **changes: Any) -> TrainConfig:
-  """The settings for a network of blocks: without what only cells have."""
-  return dataclasses.replace(
-      config, skeleton="blocks", init_channels=0, cells=0, auxiliary=False,
-      drop_path=0.0, **changes)
+  if not 0 <= full.drop_path < 1:
+    settings.refuse(full, "drop_path", "must lie in [0, 1); 0 turns it off")
+  settings.below_one_for_adam(full, "optimizer", "momentum")
+  settings.finite(full)
+  return full
 
 
 def place_of(
-    config: TrainConfig,
-    architecture: codec.Architecture,
-    *,
-    num_classes: int,
-    image_size: int,
+    config: FullTrainConfig, kind: str, *, num_classes: int, image_size: int
 ) -> records.Place:
   """Where a network is trained: a skeleton, or a frame for blocks.
 
   Raises:
-    InputError: impossible, or settings that do not apply to the architecture.
+    InputError: impossible.
   """
-  if architecture.kind == "blocks":
-    for name, wanted in (("skeleton", "blocks"), ("init_channels", 0),
-                         ("cells", 0), ("auxiliary", False),
-                         ("drop_path", 0.0)):
-      value = getattr(config, name)
-      if value != wanted:
-        option = name.replace("_", "-")
-        raise errors.InputError(
-            f"{option} is {value} and does not apply to a network of blocks;"
-            f" leave --{option} out (in Python: supervised.for_blocks)")
   place = codec.place(
-      architecture, config.skeleton, config.init_channels, config.cells,
+      kind, config.skeleton, config.init_channels, config.cells,
       num_classes=num_classes, image_size=image_size)
   if config.auxiliary:
-    network_lib.module(architecture, place, auxiliary=True)
+    layers_lib.auxiliary(place)
   return place
 
 
@@ -156,6 +161,7 @@ class Supervised:
 
   Attributes:
     config: the settings.
+    architecture: of the network.
     objective: what is minimised.
     network: the linen module.
     optimizer: of the parameters.
@@ -177,43 +183,40 @@ class Supervised:
       config: the settings.
       architecture: what to train.
       num_classes: of the data.
-      image_size: side of the images.
+      image_size: side of the images, in pixels.
       steps_per_epoch: updates per epoch.
       objective: None is `classification` of the architecture.
-      watch: `(method, state, epoch) -> values`, called after every epoch; they
-        join its row of metrics.
+      watch: called after every epoch; what it returns joins the row of metrics.
+
+    Raises:
+      InputError: as `resolve` and `place_of`.
     """
-    self._watch = watch
-    self.config = check(config)
+    self.config = resolve(config, architecture.kind)
+    self.architecture, self._watch = architecture, watch
     self.objective = objective or classification(
-        config, architecture, place_of(
-            config, architecture, num_classes=num_classes,
+        self.config, architecture, place_of(
+            self.config, architecture.kind, num_classes=num_classes,
             image_size=image_size))
     self.network = self.objective.network
     self.steps = config.epochs * steps_per_epoch
-    self.optimizer = optimizer(config, self.steps)
+    self.optimizer = optimizer(self.config, self.steps)
 
   def method(
-      self,
-      *,
-      stage: str = "train",
-      epochs: int | None = None,
-      init: Callable[[jax.Array], TrainState] | None = None,
+      self, *, stage: str = "train", epochs: int | None = None
   ) -> base.Method:
     """The record that `training.fit` drives.
 
     Args:
       stage: its name.
       epochs: None is those of the settings.
-      init: the state to start from; None draws one.
     """
-    phase = base.Phase("train", "train", self.update, self.objective.metrics,
+    phase = base.Phase("train", ("train",), self.update, self.objective.metrics,
                        observe=self._observe if self._watch else None)
     return base.Method(
-        init=init or self.init,
+        init=self.init,
         stages=(base.Stage(stage, self.config.epochs if epochs is None
                            else epochs, (phase,)),),
-        evaluate=self.evaluate)
+        evaluate=self.evaluate, derive=self.derive, features=self.features)
 
   def init(self, rng: jax.Array) -> TrainState:
     """Draws the state that training starts from."""
@@ -245,21 +248,31 @@ class Supervised:
         batch_stats, opt_state, rng), metrics
 
   def _observe(self, state, epoch):
-    return self._watch(self, state, epoch)
+    return self._watch(self.method(), state, epoch)
 
   def evaluate(self, state: TrainState, batch: base.Batch) -> jax.Array:
     """f32[B], 1 where the network is right, by running statistics."""
-    return self.objective.is_right(
-        {"params": state.params, "batch_stats": state.batch_stats}, batch)
+    return self.objective.is_right(variables(state), batch)
 
   def features(self, state: TrainState, images: jax.Array) -> jax.Array:
     """f32[B, F] of normalised images, of an objective without labels."""
-    return self.objective.features(
-        {"params": state.params, "batch_stats": state.batch_stats}, images)
+    return self.objective.features(variables(state), images)
+
+  def derive(
+      self, state: TrainState, given: codec.Architecture | None,
+      score: base.Walk, rng: jax.Array,
+  ) -> base.Derived:
+    """The network itself, as it is trained."""
+    return base.Derived(self.architecture, variables(state), {})
+
+
+def variables(state: Any) -> dict[str, Any]:
+  """A network's variables, of a state with "params" and "batch_stats"."""
+  return {"params": state.params, "batch_stats": state.batch_stats}
 
 
 def classification(
-    config: TrainConfig,
+    config: FullTrainConfig,
     architecture: codec.Architecture,
     place: records.Place,
 ) -> objectives.Classification:
@@ -273,7 +286,7 @@ def classification(
 
 
 def optimizer(
-    config: TrainConfig, steps: int
+    config: FullTrainConfig, steps: int
 ) -> optax.GradientTransformation:
   """The optimizer of the settings, on a cosine schedule over `steps`."""
   schedule = optimizers.cosine(

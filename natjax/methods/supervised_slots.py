@@ -72,7 +72,7 @@ class SupervisedSlots:
       InputError: settings that do not fit together, or drop path or an
         auxiliary head.
     """
-    self.config = supervised.check(config)
+    self.config = config = supervised.resolve(config, "cells")
     if config.drop_path or config.auxiliary:
       raise errors.InputError(
           f"drop-path is {config.drop_path} and auxiliary {config.auxiliary};"
@@ -80,7 +80,7 @@ class SupervisedSlots:
           " False")
     self.network = supernet_lib.Supernet(
         space._replace(weights="slot"),
-        codec.place(space.graph, config.skeleton, config.init_channels,
+        codec.place("cells", config.skeleton, config.init_channels,
                     config.cells, num_classes=num_classes,
                     image_size=image_size),
         norm="running", axis_name=base.AXIS if config.sync_bn else None)
@@ -100,9 +100,10 @@ class SupervisedSlots:
       watch_test: whether every epoch ends with a walk over a split "test".
     """
     # Bound methods of one object are equal: so are the compiled programs.
-    phases = [base.Phase("train", "train", self.update, ("loss", "accuracy"))]
+    phases = [base.Phase("train", ("train",), self.update,
+                         ("loss", "accuracy"))]
     if watch_test:
-      phases.append(base.Phase("test", "test", self.watch, ("accuracy",),
+      phases.append(base.Phase("test", ("test",), self.watch, ("accuracy",),
                                augment=False))
     return base.Method(
         init=functools.partial(self.init, arrays),

@@ -180,7 +180,7 @@ class Auxiliary(NamedTuple):
   kind: str
 
 
-def auxiliary(place: records.Place, size: int) -> Auxiliary:
+def auxiliary(place: records.Place) -> Auxiliary:
   """Where the auxiliary head of a genotype's network stands.
 
   It classifies, so there must be classes. Its 5x5 pooling and 2x2 convolution
@@ -188,7 +188,6 @@ def auxiliary(place: records.Place, size: int) -> Auxiliary:
 
   Args:
     place: the skeleton.
-    size: side of the images there, in pixels.
 
   Raises:
     InputError: no skeleton, no classes, or too small images.
@@ -201,7 +200,9 @@ def auxiliary(place: records.Place, size: int) -> Auxiliary:
     raise errors.InputError(
         "num-classes is 0 and the auxiliary head is a classifier; give the"
         " number of classes or no auxiliary head", field="auxiliary")
-  stride = 3 if place.kind == "cifar" else 2
+  stride, size = (3 if place.kind == "cifar" else 2), place.image_size
+  for _ in range(len(place.reductions) + (3 if stride == 2 else 0)):
+    size = -(-size // 2)  # Of the stem and of the reductions.
   if (size - 5) // stride + 1 < 2:
     raise errors.InputError(
         f"image-size {place.image_size} leaves {size} pixels at the"

@@ -245,13 +245,10 @@ def module(
   Raises:
     InputError: it cannot stand there, or there is no auxiliary head for it.
   """
-  graph, head = codec.expand(architecture, place), None
-  if auxiliary:
-    at = getattr(place, "auxiliary_layer", 0)
-    head = layers_lib.auxiliary(
-        place, shapes_lib.of(graph, place)[at].output.size)
-  return Network(graph, records.Frame(place.num_classes, place.image_size),
-                 head, axis_name)
+  return Network(
+      codec.expand(architecture, place),
+      records.Frame(place.num_classes, place.image_size),
+      layers_lib.auxiliary(place) if auxiliary else None, axis_name)
 
 
 def init(network: Network, rng: jax.Array, **options: Any) -> Any:

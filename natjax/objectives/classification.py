@@ -1,14 +1,4 @@
-"""What the training of a network minimises.
-
-An objective joins a network to its loss. All have
-
-  metrics: names of what the loss reports, "loss" first.
-  network: the linen module.
-  init(rng, **mix): draws the variables, "params" and "batch_stats".
-  loss(params, batch_stats, batch, *, drop_path, rng, **mix): the loss f32[] of
-    this device's batch in training, the new statistics, and the metrics but
-    the loss, f32[] each. `mix` is handed on to the network (`edge=`).
-"""
+"""What the training of a network minimises: an objective joins it to a loss."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,26 +15,55 @@ Aux = tuple[Any, dict[str, jax.Array]]
 
 
 class Objective(Protocol):
-  """See the module."""
+  """What a network is trained for.
+
+  Attributes:
+    metrics: names of what the loss reports, "loss" first.
+    network: the linen module.
+  """
 
   metrics: tuple[str, ...]
-  network: Any
+  network: network_lib.Network
 
   def init(self, rng: jax.Array, **mix: Any) -> Any:
-    """Draws the variables."""
+    """Draws the variables, "params" and "batch_stats"."""
 
   def loss(
       self, params: Any, batch_stats: Any, batch: base.Batch, *,
       drop_path: jax.Array | None, rng: jax.Array, **mix: Any,
   ) -> tuple[jax.Array, Aux]:
-    """Computes the loss, the new statistics and the other metrics."""
+    """Computes the training loss of this device's batch.
+
+    Args:
+      params: of the network.
+      batch_stats: running statistics.
+      batch: "image" [B, H, W, 3] and "label" i32[B].
+      drop_path: f32[], the rate; None is without.
+      rng: a key, of drop path and dropout.
+      **mix: handed on to the network (`edge=`).
+
+    Returns:
+      The loss f32[], the new statistics, and the metrics but the loss, f32[].
+    """
+
+  def is_right(
+      self, variables: Any, batch: base.Batch, **mix: Any
+  ) -> jax.Array:
+    """f32[B], 1 where the network is right; of an objective with labels."""
+    raise NotImplementedError
+
+  def features(
+      self, variables: Any, images: jax.Array, **mix: Any
+  ) -> jax.Array:
+    """f32[B, F] of normalised images; of an objective without labels."""
+    raise NotImplementedError
 
 
 # `(train config, architecture, place) -> objective`.
 Maker = Callable[..., Objective]
 
 
-class Classification:
+class Classification(Objective):
   """Softmax cross-entropy with label smoothing, and an auxiliary head's.
 
   Attributes:
@@ -71,19 +90,7 @@ class Classification:
       self, params: Any, batch_stats: Any, batch: base.Batch, *,
       drop_path: jax.Array | None, rng: jax.Array, **mix: Any,
   ) -> tuple[jax.Array, Aux]:
-    """Computes the training loss of this device's batch.
-
-    Args:
-      params: of the network.
-      batch_stats: running statistics.
-      batch: "image" [B, H, W, 3] and "label" i32[B].
-      drop_path: f32[], the rate; None is without.
-      rng: a key, of drop path and dropout.
-      **mix: handed on to the network.
-
-    Returns:
-      The loss f32[], the new statistics, and {"accuracy": f32[]}.
-    """
+    """Computes the loss; {"accuracy": f32[]} stands beside it."""
     (logits, auxiliary), mutated = self.network.apply(
         {"params": params, "batch_stats": batch_stats}, batch["image"],
         train=True, drop_path=drop_path,

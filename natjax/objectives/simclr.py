@@ -3,16 +3,17 @@
 Chen et al., 2020, "A Simple Framework for Contrastive Learning of Visual
 Representations" (arXiv:2002.05709): two random views of every image
 (`data.views`), a network without a classifier, a projection head, and NT-Xent
-(`training.contrastive`), with negatives from all devices. Features, not
+(`contrastive`), with negatives from all devices. Features, not
 projections, are judged: by their weighted nearest neighbours
-(`training.neighbours`) and by a linear classifier (`training.linear_probe`).
+(`neighbours`) and by a linear classifier (`linear_probe`).
 
 Differences from the paper, after "Proxyless Neural Architecture Adaptation":
 Adam in place of LARS, temperature 0.5 and, for CIFAR, k = 200. The objective is
-one of `methods.objectives`, so that any method that trains a network by
+an `Objective`, so that any method that trains a network by
 gradients takes it.
 """
 
+from collections.abc import Callable
 import dataclasses
 import functools
 from typing import Any
@@ -22,7 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import data as data_lib
-from natjax import errors
 from natjax.graph import codec
 from natjax.graph import records
 from natjax.graph import shapes
@@ -33,8 +33,8 @@ from natjax.objectives import classification as objectives
 from natjax.objectives import contrastive
 from natjax.objectives import linear_probe
 from natjax.objectives import neighbours
-from natjax.training import fit as fit_lib
 from natjax.training import method as base
+from natjax.training import options as options_lib
 from natjax.training import settings
 
 
@@ -76,13 +76,10 @@ def check(config: SimCLRConfig) -> SimCLRConfig:
   settings.not_negative(config, "colour", "watch_epochs", "linear_steps")
   for name in ("temperature", "neighbour_temperature"):
     if not getattr(config, name) > 0:
-      option = name.replace("_", "-")
-      raise errors.InputError(
-          f"{option} is {getattr(config, name)} and must be above 0; pass"
-          f" --simclr-{option} 0.5")
+      settings.refuse(config, name, "must be above 0; give 0.5")
   if not 0 < config.crop <= 1:
-    raise errors.InputError(
-        f"crop is {config.crop} and must lie in (0, 1]; pass --simclr-crop 0.2")
+    settings.refuse(config, "crop", "must lie in (0, 1]; give 0.2")
+  settings.finite(config)
   data_lib.check_views(views(config))
   return config
 
@@ -95,8 +92,8 @@ def views(config: SimCLRConfig) -> data_lib.Views:
   return given._replace(scale=(config.crop, 1.0), **strengths)
 
 
-class SimCLR:
-  """The objective; see `objectives`.
+class SimCLR(objectives.Objective):
+  """The objective; see `classification.Objective`.
 
   Its parameters are {"network": those of the network without a classifier,
   "projection": the head's}, and so are the statistics.
@@ -150,17 +147,9 @@ class SimCLR:
   ) -> tuple[jax.Array, objectives.Aux]:
     """Computes NT-Xent of this device's views among those of all devices.
 
-    Args:
-      params: of network and head.
-      batch_stats: likewise.
-      batch: "image" [2B, H, W, 3], first views, then second views.
-      drop_path: f32[], the rate; None is without.
-      rng: a key, of drop path and dropout.
-      **mix: handed on to the network.
-
-    Returns:
-      The loss f32[], the new statistics, and {"accuracy": f32[]}, the share of
-      views to which the other view of their image is the most similar.
+    The batch has "image" [2B, H, W, 3], first views, then second views.
+    {"accuracy": f32[]} is the share of views to which the other view of their
+    image is the most similar.
     """
     (features, _), network = self.network.apply(
         {"params": params["network"], "batch_stats": batch_stats["network"]},
@@ -189,14 +178,15 @@ class SimCLR:
 
 
 def extract(
-    features: Any, variables: Any, images: np.ndarray,
-    preparation: Any, *, batch_size: int = 256,
+    features: Callable[[Any, jax.Array], jax.Array], state: Any,
+    images: np.ndarray, preparation: options_lib.Preparing, *,
+    batch_size: int = 256,
 ) -> np.ndarray:
   """Computes the features of stored images, batch by batch.
 
   Args:
-    features: a jit-able `(variables, normalised images) -> f32[B, F]`.
-    variables: its first argument.
+    features: a jit-able `(state, normalised images) -> f32[B, F]`.
+    state: its first argument.
     images: u8[N, H, W, 3].
     preparation: normalises them.
     batch_size: images at a time; the last batch is padded.
@@ -211,14 +201,14 @@ def extract(
     part = images[start:start + size]
     spare = size - len(part)
     padded = np.concatenate([part, np.repeat(part[:1], spare, 0)])
-    found.append(np.asarray(run(variables, padded))[:len(part)])
+    found.append(np.asarray(run(state, padded))[:len(part)])
   return np.concatenate(found)
 
 
 @functools.lru_cache(maxsize=8)
 def _extractor(features, preparation):
-  return jax.jit(lambda variables, images: features(
-      variables, preparation(None, images, train=False)))
+  return jax.jit(lambda state, images: features(
+      state, preparation(None, images, train=False)))
 
 
 def judge(
@@ -255,9 +245,9 @@ def judge(
 
 
 def divide(
-    split: fit_lib.Split, count: int
-) -> tuple[fit_lib.Split, fit_lib.Split]:
+    split: options_lib.Split, count: int
+) -> tuple[options_lib.Split, options_lib.Split]:
   """The images but the last `count`, at most half, and those."""
   cut = len(split.labels) - min(count, len(split.labels) // 2)
-  return (fit_lib.Split(split.images[:cut], split.labels[:cut]),
-          fit_lib.Split(split.images[cut:], split.labels[cut:]))
+  return (options_lib.Split(split.images[:cut], split.labels[:cut]),
+          options_lib.Split(split.images[cut:], split.labels[cut:]))

@@ -12,6 +12,7 @@ import pathlib
 import shutil
 from typing import Any
 from typing import NamedTuple
+from typing import Protocol
 import zipfile
 import zlib
 
@@ -22,6 +23,7 @@ import numpy as np
 
 from natjax import data as data_lib
 from natjax import errors
+from natjax import methods
 from natjax.graph import codec
 from natjax.networks import network as network_lib
 from natjax.training import distributed
@@ -35,26 +37,27 @@ ARCHITECTURE = "architecture.json"
 WEIGHTS = "weights.npz"
 NETWORKS = "networks"
 
-# All that a run writes into its directory; --overwrite removes these alone.
-# The configuration goes last: what a kill leaves is still known for a run.
+# All that a run writes into its directory, besides the pictures of its method;
+# overwriting removes these alone.
 _OWN = (RESULT, METRICS, ARCHITECTURE, WEIGHTS, NETWORKS, "checkpoint",
-        "architecture.svg", "architecture.png", "theta.svg", "curves.png",
-        "tensorboard", CONFIG)
-_KINDS = ("train", "transform")
+        "architecture.svg", "architecture.png", "curves.png", "tensorboard")
+_KINDS = ("train", "transform", "search")
+# What wrote no version; its commit is 729c84a.
+_FIRST = "0.1.0"
 
 
 def read_json(
     path: str | os.PathLike[str],
     *,
     missing: str = "name a run's folder",
-    damaged: str = "restore it or start anew with --overwrite",
+    damaged: str = "restore it or overwrite the run",
 ) -> Any:
   """Reads a JSON file.
 
   Args:
     path: the file.
     missing: what the error advises if it cannot be read.
-    damaged: likewise, if it is not JSON.
+    damaged: what it advises if the file is not JSON.
 
   Raises:
     InputError: it is not there or not JSON.
@@ -65,7 +68,8 @@ def read_json(
     raise errors.InputError(f"{path}: {e.strerror}; {missing}") from e
   except ValueError as e:
     raise errors.InputError(
-        f"{path} is not JSON and may be damaged; {damaged}") from e
+        f"{path} is not JSON and may be damaged; {damaged}",
+        "overwrite") from e
 
 
 def read_config(out: str | os.PathLike[str]) -> dict[str, Any]:
@@ -109,22 +113,25 @@ def open_run(
     The path.
 
   Raises:
-    InputError: a file stands there, a folder that holds no run, or a run of
-      another configuration.
+    InputError: a file stands there, a folder that holds no run, a run of
+      another configuration, or an unfinished one of another version.
   """
   out = pathlib.Path(out)
   if out.exists() and not out.is_dir():
-    raise errors.InputError(f"{out} is a file; name a folder with --out")
+    raise errors.InputError(f"{out} is a file; name a folder", "out")
   # A first start that was killed may have left the temporary file alone.
   found = out.is_dir() and any(
       path.name != f".{CONFIG}.tmp" for path in out.iterdir())
   known = _holds_run(out)
   if found and not known:
     raise errors.InputError(
-        f"{out} is not empty and holds no run of natjax; name another folder"
-        " with --out")
+        f"{out} is not empty and holds no run of natjax; name another folder",
+        "out")
   if known and overwrite:
-    for path in [*(out / name for name in _OWN), *out.glob("seed-*")]:
+    pictures = {p for e in methods.METHODS.values() for p in e.pictures}
+    # The configuration goes last: what a kill leaves is still known for a run.
+    for path in [*(out / name for name in (*_OWN, *sorted(pictures))),
+                 *out.glob("seed-*"), out / CONFIG]:
       if path.is_dir():
         shutil.rmtree(path)
       else:
@@ -136,22 +143,39 @@ def open_run(
     out.mkdir(parents=True, exist_ok=True)
   except OSError as e:
     raise errors.InputError(
-        f"{out} cannot be made: {e.strerror}; name another folder with --out"
+        f"{out} cannot be made: {e.strerror}; name another folder", "out"
     ) from e
   write_json(out / CONFIG, config)
   return out
 
 
+def write_architecture(
+    out: pathlib.Path, architecture: codec.Architecture
+) -> None:
+  """Writes the architecture that a run has or comes to."""
+  metrics_lib.write_text(
+      out / ARCHITECTURE, codec.to_json(architecture) + "\n")
+
+
 def find_result(
-    group: distributed.Group, folder: str | os.PathLike[str]
+    processes: distributed.Processes, folder: str | os.PathLike[str]
 ) -> dict[str, Any] | None:
-  """What the first process of a group finds in a folder's `result.json`."""
+  """What the first process finds in a folder's `result.json`."""
   path = pathlib.Path(folder) / RESULT
-  return group.of_first(lambda: read_json(path) if path.exists() else None)
+  return processes.of_first(lambda: read_json(path) if path.exists() else None)
+
+
+class Described(Protocol):
+  """A job, as a run's folder is opened for it."""
+
+  processes: distributed.Processes
+
+  def describe(self) -> dict[str, Any]:
+    """Its configuration."""
 
 
 def open_job(
-    job: Any, out: str | os.PathLike[str], *, overwrite: bool
+    job: Described, out: str | os.PathLike[str], *, overwrite: bool
 ) -> tuple[pathlib.Path, dict[str, Any] | None]:
   """Opens the directory of a job of `pipeline`, in its first process.
 
@@ -161,9 +185,9 @@ def open_job(
   Raises:
     InputError: in all processes, as `open_run`.
   """
-  job.group.of_first(lambda: str(
+  job.processes.of_first(lambda: str(
       open_run(out, job.describe(), overwrite=overwrite)))
-  return pathlib.Path(out), find_result(job.group, out)
+  return pathlib.Path(out), find_result(job.processes, out)
 
 
 def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
@@ -181,7 +205,9 @@ def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
 
 
 def _check_same(out, old, new):
+  """Refuses to go on with a run of another configuration or version."""
   plain = json.loads(json.dumps(new))
+  versions = [c.pop("version", _FIRST) for c in (old, plain)]
   old_flat, new_flat = (_flat(c) for c in (old, plain))
   differ = [key for key in sorted({*old_flat, *new_flat})
             if old_flat.get(key) != new_flat.get(key)]
@@ -192,8 +218,14 @@ def _check_same(out, old, new):
     more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
     raise errors.InputError(
         f"{out} holds a run of another configuration ({shown}{more}); give the"
-        " same settings to resume it, name another --out, or start anew with"
-        " --overwrite")
+        " same settings to resume it, name another folder, or overwrite it",
+        "overwrite")
+  if versions[0] != versions[1] and not (out / RESULT).exists():
+    commit = " (commit 729c84a)" if versions[0] == _FIRST else ""
+    raise errors.InputError(
+        f"{out} holds an unfinished run of natjax {versions[0]}{commit}, which"
+        f" natjax {versions[1]} does not resume; finish it with that version,"
+        " name another folder, or overwrite it", "overwrite")
 
 
 def _flat(tree, prefix=""):
@@ -242,7 +274,7 @@ class TrainedNetwork(NamedTuple):
   architecture: codec.Architecture
   module: network_lib.Network
   variables: Any
-  preparation: fit_lib.Preparation
+  preparation: fit_lib.Preparing
   class_names: tuple[str, ...]
   test_accuracy: float
   classifies: bool = True
@@ -314,10 +346,11 @@ def load(
   folder = folders[name]
   result = read_json(folder / RESULT)
   architecture = codec.from_dict(result["architecture"])
-  place = dict(result["place"])
-  place = codec.place(architecture, place.pop("kind", None),
-                      place.pop("init_channels", None),
-                      place.pop("cells", None), **place)
+  sizes = dict(result["place"])
+  place = codec.place(
+      architecture.kind,
+      *(sizes.pop(name, None) for name in ("kind", "init_channels", "cells")),
+      **sizes)
   module = network_lib.module(architecture, place,
                               auxiliary=bool(result["auxiliary"]))
   return TrainedNetwork(

@@ -1,13 +1,15 @@
 """Which images stand in which step, and how they come to the devices."""
 
 from collections.abc import Callable, Mapping, Sequence
+import sys
 from typing import Any
 import zlib
 
+import jax
 import numpy as np
 
 from natjax import errors
-from natjax.training import records
+from natjax.training import options as options_lib
 
 
 def entropy(seed: int, *names: Any) -> list[int]:
@@ -30,14 +32,15 @@ def epoch_order(
 
 
 def check_splits(
-    splits: Mapping[str, records.Split], batch_size: int
+    splits: Mapping[str, options_lib.Split], batch_size: int
 ) -> None:
   """Refuses a split that is smaller than a batch (InputError)."""
   for name, split in splits.items():
     if len(split.labels) < batch_size:
       raise errors.InputError(
           f"the {name} split has {len(split.labels)} images, fewer than a batch"
-          f" of {batch_size}; give a smaller --batch-size or more images")
+          f" of {batch_size}; give a smaller batch-size or more images",
+          "batch_size")
 
 
 class Data:
@@ -45,13 +48,13 @@ class Data:
 
   Attributes:
     size: N, its images.
-    steps: of an epoch.
+    steps: batches that it has.
     most: steps that a chunk may have.
   """
 
   def __init__(
       self,
-      split: records.Split,
+      split: options_lib.Split,
       batch_size: int,
       *,
       share: Callable[[Any], Any],
@@ -68,17 +71,22 @@ class Data:
     self._split, self._share = split, share
     self._per_step = batch_size * runs
     self.size = len(split.labels)
-    self.steps = self.most = self.size // batch_size
+    self.steps = self.size // batch_size
+    self.most = sys.maxsize
     self._resident = None
     if split.images.nbytes <= resident_bytes:
-      self._resident = share((split.images, split.labels.astype(np.int32)))
+      self._resident = share(self._rows(slice(None)))
     else:
       per_step = split.images[0].nbytes * self._per_step
       self.most = int(np.clip(resident_bytes // per_step, 1, self.steps))
 
+  def _rows(self, rows):
+    return options_lib.Split(self._split.images[rows],
+                             self._split.labels[rows].astype(np.int32))
+
   def chunk(
       self, order: np.ndarray, start: int, stop: int
-  ) -> tuple[Any, Any, np.ndarray, int]:
+  ) -> tuple[options_lib.Split, np.ndarray, int]:
     """The images of the steps from start to stop.
 
     Args:
@@ -91,17 +99,14 @@ class Data:
       step; the step of which `[:, 0]` is.
     """
     if self._resident is not None:
-      return (*self._resident, order, 0)
+      return self._resident, order, 0
     rows = order[:, start:stop]
-    images = self._split.images[rows.reshape(-1)]
-    labels = self._split.labels[rows.reshape(-1)].astype(np.int32)
     # Shapes stay the same in every chunk, so that nothing compiles anew.
-    spare = (self.most - (stop - start)) * self._per_step
-    images = np.concatenate([images, np.zeros((spare, *images.shape[1:]),
-                                              images.dtype)])
-    labels = np.concatenate([labels, np.zeros(spare, np.int32)])
+    spare = [(0, (self.most - (stop - start)) * self._per_step)]
+    part = jax.tree.map(
+        lambda x: np.pad(x, spare + [(0, 0)] * (x.ndim - 1)),
+        self._rows(rows.reshape(-1)))
     full = np.zeros((order.shape[0], self.most, order.shape[2]), np.int32)
     full[:, :stop - start] = np.arange(rows.size, dtype=np.int32).reshape(
         rows.shape)
-    images, labels = self._share((images, labels))
-    return images, labels, full, start
+    return self._share(part), full, start

@@ -126,23 +126,20 @@ class Checkpoints:
 
   def _check(self, number, like):
     """Refuses a checkpoint that does not fit its seal or `like`."""
-    advice = ("restore the folder, name another one with --out, or start anew"
-              " with --overwrite")
-    where = self._folder / str(number)
+    problem = cause = None
     try:
       seal = json.loads(self._seal(number).read_text(encoding="utf-8"))
-      whole = seal["files"] == self._checksums(number)
+      if seal["files"] != self._checksums(number):
+        problem = "damaged (a file is not what was written)"
+      elif seal["state"] != _structure(like):
+        problem = "of another kind of run"
     except (OSError, ValueError, KeyError, TypeError) as e:
+      problem, cause = "damaged (its seal cannot be read)", e
+    if problem:
       raise errors.InputError(
-          f"the checkpoint {where} is damaged (its seal cannot be read);"
-          f" {advice}") from e
-    if not whole:
-      raise errors.InputError(
-          f"the checkpoint {where} is damaged (a file is not what was"
-          f" written); {advice}")
-    if seal["state"] != _structure(like):
-      raise errors.InputError(
-          f"the checkpoint {where} is of another kind of run; {advice}")
+          f"the checkpoint {self._folder / str(number)} is {problem}; restore"
+          " the folder, name another one, or overwrite the run",
+          "overwrite") from cause
 
   def close(self) -> None:
     """Releases orbax's threads."""

@@ -1,6 +1,6 @@
 """The one module that knows how updates are spread over devices.
 
-Updates are written against the axis name `methods.base.AXIS`. `jax.pmap` is
+Updates are written against the axis name `method.AXIS`. `jax.pmap` is
 legacy, reimplemented over `jit` and `shard_map`, and alive; should it go, this
 is the module to change. State is replicated through `in_axes=None` and
 `out_axes=None`: there are no stacked copies, and donated arguments are deleted
@@ -65,12 +65,12 @@ def choose(count: int | None = None) -> list[jax.Device]:
   if jax.process_count() > 1:
     raise errors.InputError(
         f"devices is {count}, and several processes use all devices of all,"
-        f" here {jax.device_count()}; leave --devices out")
+        f" here {jax.device_count()}; leave devices out", "devices")
   available = jax.local_devices()
   if not 1 <= count <= len(available):
     raise errors.InputError(
         f"devices is {count} and this machine has {len(available)}; give a"
-        f" number from 1 to {len(available)}")
+        f" number from 1 to {len(available)}", "devices")
   return available[:count]
 
 
@@ -82,13 +82,14 @@ def check_batch(batch_size: int, num_devices: int) -> int:
   """
   if batch_size < 1:
     raise errors.InputError(
-        f"batch-size is {batch_size} and must be at least 1; pass"
-        " --batch-size 64")
+        f"batch-size is {batch_size} and must be at least 1; give 64",
+        "batch_size")
   if batch_size % num_devices:
     raise errors.InputError(
         f"batch-size ({batch_size}) must be divisible by the number of devices"
-        f" ({num_devices}); pass --batch-size"
-        f" {max(batch_size // num_devices, 1) * num_devices} or --devices 1")
+        f" ({num_devices}); give batch-size"
+        f" {max(batch_size // num_devices, 1) * num_devices} or devices 1",
+        "batch_size")
   return batch_size // num_devices
 
 
@@ -122,8 +123,10 @@ def spread(
           if d.process_index == jax.process_index()]
 
   def call(*args):
-    return mapped(*(x[np.asarray(mine)] if s else replicate(x, devices)
-                    for x, s in zip(args, sharded, strict=True)))
+    return mapped(*(
+        jax.tree.map(lambda x: x[np.asarray(mine)], arg) if s
+        else replicate(arg, devices)
+        for arg, s in zip(args, sharded, strict=True)))
 
   return call
 

@@ -6,7 +6,7 @@ and writes files; what it read, the others are told through the store of keys
 that jax's coordinator keeps.
 
 A process that died is noticed in two ways: a collective operation of the others
-breaks (`Group.watching`; with gloo, not with NCCL), or they hear it through
+breaks (`Processes.watching`; with gloo, not with NCCL), or they hear it through
 `links`, whose thread then calls `on_lost`, which ends this process wherever it
 hangs. jax has heartbeats of its own. When they are missed, or at once when
 process 0 is gone, it aborts the process, and a callback for that moment cannot
@@ -59,33 +59,31 @@ def check(
   Raises:
     InputError: they do not fit together, or the port is taken.
   """
-  rest = (num_processes, process_id)
-  if coordinator is None and rest == (None, None):
+  if coordinator is None and num_processes is None and process_id is None:
     return False
   if coordinator == "auto":
-    if rest != (None, None):
+    if num_processes is not None or process_id is not None:
       raise errors.InputError(
           "coordinator is auto, which finds the number of processes and the"
-          " process id too; leave --num-processes and --process-id out")
+          " process id too; leave num-processes and process-id out")
     return True
-  if coordinator is None or None in rest:
+  if coordinator is None or num_processes is None or process_id is None:
     raise errors.InputError(
-        "several processes need all three of --coordinator HOST:PORT,"
-        " --num-processes N and --process-id I; give all or none, or"
-        " --coordinator auto alone")
+        "several processes need all three of coordinator, num-processes and"
+        " process-id; give all or none, or coordinator auto alone")
   host, _, port = coordinator.rpartition(":")
   if not host or not port.isdigit() or not 0 < int(port) < 2**16:
     raise errors.InputError(
-        f"coordinator is '{coordinator}' and must be HOST:PORT of process 0;"
-        " pass, for example, --coordinator 192.168.0.1:1234")
+        f"coordinator is '{coordinator}' and must be HOST:PORT of process 0,"
+        " for example 192.168.0.1:1234", "coordinator")
   if num_processes < 1:
     raise errors.InputError(
-        f"num-processes is {num_processes} and must be at least 1; pass"
-        " --num-processes 2")
+        f"num-processes is {num_processes} and must be at least 1; give 2 or"
+        " more", "num_processes")
   if not 0 <= process_id < num_processes:
     raise errors.InputError(
         f"process-id is {process_id} and must lie in [0, {num_processes - 1}];"
-        " number the processes from 0")
+        " number the processes from 0", "process_id")
   if process_id == 0:
     _check_free(int(port))
   return num_processes > 1
@@ -99,8 +97,8 @@ def _check_free(port):
       s.bind(("", port))
     except OSError as e:
       raise errors.InputError(
-          f"port {port} cannot be opened here: {e.strerror}; give another one"
-          " in --coordinator, the same to all processes") from e
+          f"port {port} cannot be opened here: {e.strerror}; give another one,"
+          " the same to all processes", "coordinator") from e
 
 
 def join(
@@ -142,8 +140,8 @@ def join(
   except ValueError as e:
     raise errors.InputError(
         f"coordinator is {coordinator}, and jax found no other processes here"
-        f" ({e}); give --coordinator HOST:PORT, --num-processes N and"
-        " --process-id I") from e
+        f" ({e}); give HOST:PORT, num-processes and process-id",
+        "coordinator") from e
   except OSError as e:
     raise errors.PeerLost(f"no connection to the other processes: {e}") from e
   finally:
@@ -202,7 +200,7 @@ def joined() -> bool:
 
 def leave() -> None:
   """Leaves when all processes have come to their end."""
-  Group(jax.devices()).gather(None)
+  Processes(jax.devices()).gather(None)
   _watch.end()
   jax.distributed.shutdown()
 
@@ -223,7 +221,7 @@ def abandon(seconds: float = 5.0) -> None:
     _state().client.wait_at_barrier("natjax/abandon", int(1000 * seconds))
 
 
-class Group:
+class Processes:
   """The processes whose devices a run is spread over; often this one alone.
 
   All methods but `first` have to be called by all of them, in the same order.
@@ -282,16 +280,17 @@ class Group:
     """
     if self.size == 1:
       return make()
-    value, which, text = None, None, ""
+    value, which, said = None, None, []
     if self.first:
       try:
         value = make()
       except refusals as e:
         which = next(i for i, r in enumerate(refusals) if isinstance(e, r))
-        text = str(e)
-    value, which, text = self.gather([value, which, text])[0]
+        said = [str(e), e.field] if isinstance(
+            e, errors.InputError) else [str(e)]
+    value, which, said = self.gather([value, which, said])[0]
     if which is not None:
-      raise refusals[which](text)
+      raise refusals[which](*said)
     return value
 
   def broadcast(self, tree: Any) -> Any:

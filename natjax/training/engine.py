@@ -5,6 +5,7 @@ their seeds (`seeds.fit_seeds`); how these lie on devices is their `Layout`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import itertools
 import time
 from typing import Any
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from natjax.training import checkpoints as checkpoints_lib
 from natjax.training import distributed
 from natjax.training import method as base
 from natjax.training import metrics as metrics_lib
-from natjax.training import records
+from natjax.training import options as options_lib
 
 Position = checkpoints_lib.Position
 
@@ -43,22 +44,23 @@ class Carry(NamedTuple):
 
 
 def make_step(
-    phase: base.Phase, preparation: records.Preparation
+    phase: base.Phase, preparation: options_lib.Preparing
 ) -> Callable[..., tuple[Any, jax.Array, jax.Array]]:
   """One step of one run, against the axis name.
 
   Returns:
-    `(state, sums, images, labels, index, rng, step) -> (state, sums, good)`;
-    `index` i32[B] into images.
+    `(state, sums, splits, rows, rng, step) -> (state, sums, good)`; per split
+    its images and labels, and i32[B] into them.
   """
 
-  def take(state, sums, images, labels, index, rng, step):
+  def take(state, sums, splits, rows, rng, step):
     key = base.device_key(jax.random.fold_in(rng, step))
-    batch = {
-        "image": preparation(key, images[index], train=phase.augment),
-        "label": labels[index],
-    }
-    state, metrics = phase.update(state, batch)
+    drawn = []
+    for i, (split, row) in enumerate(zip(splits, rows, strict=True)):
+      image = preparation(key if i == 0 else jax.random.fold_in(key, i),
+                          split.images[row], train=phase.augment)
+      drawn.append({"image": image, "label": split.labels[row]})
+    state, metrics = phase.update(state, *drawn)
     values = jnp.stack([metrics[name].astype(jnp.float32)
                         for name in phase.metrics])
     return state, sums + values, jnp.all(jnp.isfinite(values))
@@ -70,21 +72,31 @@ def walk(
     take: Callable[..., tuple[Any, jax.Array, jax.Array]],
     state: Any,
     sums: jax.Array,
+    splits: Sequence[options_lib.Split],
+    orders: Sequence[jax.Array],
     span: jax.Array,
+    rng: jax.Array,
     good: jax.Array,
 ) -> Carry:
   """Takes steps from span[0] to span[1], or until one is not good.
 
   Args:
-    take: `(state, sums, step) -> (state, sums, good)`.
+    take: what `make_step` makes, or that for several runs.
     state: of the method.
     sums: of its metrics.
-    span: i32[>= 2].
+    splits: images and labels of each.
+    orders: of each, i32[..., steps, B] into them.
+    span: i32[2 + splits]: start, stop, and of each split an offset, the column
+      of its order at a step being step - offset.
+    rng: of the phase.
     good: true, in the shape that `take` returns.
   """
 
   def body(carry):
-    state, sums, good = take(carry.state, carry.sums, carry.step)
+    rows = [order[..., carry.step - span[2 + i], :]
+            for i, order in enumerate(orders)]
+    state, sums, good = take(
+        carry.state, carry.sums, splits, rows, rng, carry.step)
     return Carry(state, sums, carry.step + 1, good)
 
   return lax.while_loop(
@@ -98,12 +110,12 @@ class Layout(Protocol):
   Attributes:
     seeds: of the R runs.
     runs: their names.
-    group: the processes of the devices.
+    processes: of the devices.
   """
 
   seeds: Sequence[int]
   runs: Sequence[str]
-  group: distributed.Group
+  processes: distributed.Processes
 
   def init(self, method: base.Method) -> base.State:
     """The state of all runs before their first step."""
@@ -126,13 +138,9 @@ class Layout(Protocol):
     """Typed keys of the runs' phases, as a chunk takes them."""
 
   def chunk(
-      self, phase: base.Phase, preparation: records.Preparation
+      self, phase: base.Phase, preparation: options_lib.Preparing
   ) -> Callable[..., Carry]:
-    """`(state, sums, images, labels, order, span, rng) -> carry`, compiled.
-
-    `span` i32[3] is (start, stop, offset), the column of `order` at a step
-    being step - offset.
-    """
+    """`(state, sums, splits, orders, span, rng) -> carry`, compiled `walk`."""
 
   def local(self, state: base.State) -> base.State:
     """The state of all runs, in arrays that are this process's alone."""
@@ -147,11 +155,11 @@ class Engine:
   def __init__(
       self,
       method: base.Method,
-      splits: Mapping[str, records.Split],
+      splits: Mapping[str, options_lib.Split],
       *,
       batch_size: int,
-      preparation: records.Preparation,
-      options: records.Options,
+      preparation: options_lib.Preparing,
+      options: options_lib.Options,
       layout: Layout,
   ):
     """Args:
@@ -161,25 +169,31 @@ class Engine:
       preparation: from stored images to what the network sees.
       options: files and listeners; the runs' seeds and names are the layout's.
       layout: how the runs lie on the devices.
+
+    Raises:
+      InputError: a stage has an end and is not the last of its method.
     """
+    for stage in method.stages[:-1]:
+      if stage.end is not None:
+        raise errors.InputError(
+            f"stage '{stage.name}' has an end and is not the last of its"
+            " method; leave its end out, or the stages behind it")
     self._method, self._options, self._layout = method, options, layout
-    self._group = layout.group
+    self._processes = layout.processes
     self._batch_size, self._preparation = batch_size, preparation
-    self._data = {
-        name: batches.Data(
-            split, batch_size, share=layout.share, runs=len(layout.runs),
-            resident_bytes=options.resident_bytes)
-        for name, split in splits.items()
-    }
+    self._data = {name: batches.Data(
+        split, batch_size, share=layout.share, runs=len(layout.runs),
+        resident_bytes=options.resident_bytes)
+                  for name, split in splits.items()}
     self._chunks: dict[tuple[int, int], Callable[..., Carry]] = {}
     self._seconds_per_step: dict[tuple[int, int], float] = {}
-    path = options.metrics_path if self._group.first else None
+    path = options.metrics_path if self._processes.first else None
     self._rows = [metrics_lib.MetricsFile(path, run, options.on_row)
                   for run in layout.runs]
     self._checkpoints = None
-    if options.checkpoint_dir is not None and self._group.first:
+    if options.checkpoint_dir is not None and self._processes.first:
       self._checkpoints = checkpoints_lib.Checkpoints(
-          options.checkpoint_dir, alone=self._group.size > 1)
+          options.checkpoint_dir, alone=self._processes.size > 1)
     self._started = self._saved = time.monotonic()
     self._seconds = 0.0
 
@@ -199,36 +213,31 @@ class Engine:
       rows.cut_back(position.rows)
     if position.done:
       return saved["state"]
-    state = self._layout.place(saved["state"])
-    sums = saved["sums"]
-    for s in range(position.stage, len(self._method.stages)):
-      stage = self._method.stages[s]
-      for epoch in range(position.epoch, stage.epochs):
-        for p in range(position.phase, len(stage.phases)):
-          state, sums = self._phase(
-              state, sums, position._replace(stage=s, epoch=epoch, phase=p))
-          position = Position(stage=s, epoch=epoch, phase=p + 1)
-        position = Position(stage=s, epoch=epoch + 1)
-      position = Position(stage=s + 1)
-    self._save(state, sums, position._replace(done=True))
+    state, sums = self._layout.place(saved["state"]), saved["sums"]
+    for s, stage in enumerate(self._method.stages):
+      for epoch, p in itertools.product(
+          range(stage.epochs), range(len(stage.phases))):
+        if (s, epoch, p) >= position[:3]:
+          step = position.step if (s, epoch, p) == position[:3] else 0
+          state, sums = self._phase(state, sums, Position(s, epoch, p, step))
+    self._save(state, sums, Position(len(self._method.stages), done=True))
     return state
 
   def _restore(self, state):
     """What the newest checkpoint holds, else the start."""
-    found = start = self._payload(state, self._layout.zeros(0))
+    found = [self._payload(state, self._layout.zeros(0))]
 
     def read():
-      nonlocal found
-      restored = self._checkpoints and self._checkpoints.restore(start)
-      if not restored:
-        return None
-      found = restored[0]
-      return restored[1]._asdict()
+      restored = self._checkpoints and self._checkpoints.restore(found[0])
+      if restored:
+        found[0] = restored[0]
+        return restored[1]._asdict()
+      return None
 
-    position = self._group.of_first(read)
+    position = self._processes.of_first(read)
     if position is None:
-      return start, Position()
-    return self._group.broadcast(found), Position(**position)
+      return found[0], Position()
+    return self._processes.broadcast(found[0]), Position(**position)
 
   def _payload(self, state, sums):
     """What a checkpoint holds; the sums' vector fits any phase's metrics."""
@@ -243,11 +252,13 @@ class Engine:
     key = (position.stage, position.phase)
     stage = self._method.stages[position.stage]
     phase = stage.phases[position.phase]
-    data = self._data[phase.split]
+    splits = [self._data[name] for name in phase.splits]
+    steps = splits[0].steps
     entropies = [batches.entropy(seed, run, stage.name, phase.name,
                                  position.epoch)
                  for seed, run in zip(layout.seeds, layout.runs, strict=True)]
-    order = layout.order(data.size, self._batch_size, entropies)
+    orders = [self._order(i, split, steps, entropies)
+              for i, split in enumerate(splits)]
     rng = layout.rng([int(np.random.default_rng(entropy).integers(2**31))
                       for entropy in entropies])
     step = position.step
@@ -258,27 +269,29 @@ class Engine:
     if key not in self._chunks:
       self._chunks[key] = layout.chunk(phase, self._preparation)
       # The first chunk may compile for a minute; say what is under way.
-      self._report(stage, phase, position, data.steps, sums)
-    while step < data.steps:
-      stop = min(step + self._length(key, data), data.steps)
-      images, labels, rows, offset = data.chunk(order, step, stop)
+      self._report(stage, phase, position, steps, sums)
+    while step < steps:
+      stop = min(step + self._length(key, splits, steps), steps)
+      parts, rows, offsets = zip(*(
+          split.chunk(order, step, stop)
+          for split, order in zip(splits, orders, strict=True)), strict=True)
       began = time.monotonic()
-      with self._group.watching():
+      with self._processes.watching():
         carry = self._chunks[key](
-            state, sums, images, labels, rows,
-            np.array([step, stop, offset], np.int32), rng)
+            state, sums, parts, rows,
+            np.array([step, stop, *offsets], np.int32), rng)
         state, sums = carry.state, carry.sums
         jax.block_until_ready(carry.step)
       self._check_finite(stage, phase, position, carry)
       self._time(key, (time.monotonic() - began) / (stop - step))
       step = stop
       position = position._replace(step=step)
-      self._report(stage, phase, position, data.steps, sums)
-      if step < data.steps:
+      self._report(stage, phase, position, steps, sums)
+      if step < steps:
         self._maybe_save(state, sums, position)
     self._finish(stage, phase, position, state, sums)
-    following = position._replace(phase=position.phase + 1, step=0)
-    self._maybe_save(state, sums, following)
+    self._maybe_save(state, sums, position._replace(
+        phase=position.phase + 1, step=0))
     return state, sums
 
   def _check_finite(self, stage, phase, position, carry):
@@ -295,14 +308,24 @@ class Engine:
     raise errors.NotFinite(
         f"{name}, seed {seed}, {stage.name}, epoch {position.epoch}, phase"
         f" {phase.name}, step {reached - 1}: a metric is not finite"
-        f" ({means}); it ran {explained}; try a smaller --learning-rate")
+        f" ({means}); it ran {explained}; try a smaller learning-rate")
 
-  def _length(self, key, data):
+  def _order(self, i, split, steps, entropies):
+    """i32[*, steps, *] of an epoch's i-th split, as often as it takes."""
+    rounds = [()] if i == 0 else [
+        (i, r) for r in range(-(-steps // split.steps))]
+    return np.concatenate([
+        self._layout.order(split.size, self._batch_size, [
+            [*e, *batches.entropy(*more)] if more else e for e in entropies])
+        for more in rounds], axis=1)[:, :steps]
+
+  def _length(self, key, splits, steps):
     """Steps of the next chunk: few at first, then by the clock."""
     per_step = self._seconds_per_step.get(key)
     length = 1 if per_step is None else int(
         self._options.chunk_seconds / max(per_step, 1e-6))
-    return self._group.gather(int(np.clip(length, 1, data.most)))[0]
+    return self._processes.gather(int(np.clip(
+        length, 1, min(steps, *(split.most for split in splits)))))[0]
 
   def _time(self, key, seconds):
     # The first chunk compiles; it only says that there was one.
@@ -319,11 +342,11 @@ class Engine:
   def _finish(self, stage, phase, position, state, sums):
     means = self._means(phase, sums, position.step)
     for i, (rows, metrics) in enumerate(zip(self._rows, means, strict=True)):
-      row = {"stage": stage.name, "phase": phase.name, "epoch": position.epoch,
-             **metrics}
-      if phase.observe is not None:
-        row |= phase.observe(self._layout.one(state, i), position.epoch)
-      rows.append({**row, "seconds": round(self._elapsed(), 3)})
+      seen = {} if phase.observe is None else phase.observe(
+          self._layout.one(state, i), position.epoch)
+      rows.append({
+          "stage": stage.name, "phase": phase.name, "epoch": position.epoch,
+          **metrics, **seen, "seconds": round(self._elapsed(), 3)})
 
   def _elapsed(self):
     return self._seconds + time.monotonic() - self._started
@@ -331,7 +354,7 @@ class Engine:
   def _report(self, stage, phase, position, steps, sums):
     means = self._means(phase, sums, position.step)
     for run, metrics in zip(self._layout.runs, means, strict=True):
-      self._options.on_progress(records.Progress(
+      self._options.on_progress(options_lib.Progress(
           run, stage.name, phase.name, position.epoch, stage.epochs,
           position.step, steps, self._share(position),
           metrics if position.step else {}))
@@ -341,21 +364,17 @@ class Engine:
     total = done = 0
     for s, stage in enumerate(self._method.stages):
       for p, phase in enumerate(stage.phases):
-        steps = self._data[phase.split].steps
+        steps = self._data[phase.splits[0]].steps
         total += steps * stage.epochs
-        if s < position.stage:
-          done += steps * stage.epochs
-        elif s == position.stage:
-          done += steps * position.epoch
-          if p < position.phase:
-            done += steps
-          elif p == position.phase:
-            done += position.step
+        here = (s, p) == (position.stage, position.phase)
+        walks = stage.epochs if s < position.stage else (
+            position.epoch + (p < position.phase)) * (s == position.stage)
+        done += steps * walks + position.step * here
     return done / max(total, 1)
 
   def _maybe_save(self, state, sums, position):
     due = time.monotonic() - self._saved >= self._options.checkpoint_seconds
-    asked = self._group.gather([bool(self._options.should_stop()), due])
+    asked = self._processes.gather([bool(self._options.should_stop()), due])
     stop, due = any(stop for stop, _ in asked), asked[0][1]
     if stop or due:
       self._save(state, sums, position)

@@ -1,7 +1,8 @@
-"""Accuracy on a split, by one device."""
+"""Means over the images of a split, by one device."""
 
 from collections.abc import Callable
 import functools
+from typing import Any
 
 import jax
 from jax import lax
@@ -9,31 +10,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax.training import method as base
-from natjax.training import records
+from natjax.training import options as options_lib
 
 
-def evaluate(
-    predict: Callable[..., jax.Array],
-    state: base.State,
-    split: records.Split,
+def walk(
+    function: Callable[[Any, base.Batch], Any],
+    argument: Any,
+    split: options_lib.Split,
     *,
-    preparation: records.Preparation,
+    preparation: options_lib.Preparing,
     batch_size: int,
     whole: bool = False,
-) -> float:
-  """Computes the accuracy on a split, not augmented, on one device.
+) -> Any:
+  """Computes means over a split, not augmented; see `method.Walk`.
 
   Args:
-    predict: `(state, batch) -> f32[B]`, 1 where right.
-    state: its first argument.
+    function: `(argument, batch) -> pytree of f[B, ...]`.
+    argument: its first argument.
     split: the images.
     preparation: from stored images to what the network sees.
     batch_size: images at a time.
-    whole: leave out the images that do not fill a batch (where predictions
-      depend on the batch); else the last batch is padded.
+    whole: leave out the images that do not fill a batch (where the function
+      depends on the batch); else the last batch is padded.
 
   Returns:
-    The share that is right, in [0, 1].
+    The pytree of means, f64[...].
   """
   size = len(split.labels)
   batch_size = min(batch_size, size)
@@ -43,21 +44,44 @@ def evaluate(
   images = np.concatenate([split.images[:used], split.images[:spare]])
   labels = np.concatenate([split.labels[:used], np.full(spare, -1)])
   shape = (steps, batch_size)
-  right = _count_right(predict, preparation)(
-      state, images.reshape(*shape, *images.shape[1:]),
+  sums = _sums(function, preparation)(
+      argument, images.reshape(*shape, *images.shape[1:]),
       labels.reshape(shape).astype(np.int32))
-  return float(right) / used
+  return jax.tree.map(
+      lambda x: np.sum(x, axis=0, dtype=np.float64) / used,
+      jax.device_get(sums))
+
+
+def evaluate(
+    predict: Callable[[Any, base.Batch], jax.Array],
+    state: base.State,
+    split: options_lib.Split,
+    **options: Any,
+) -> float:
+  """Computes the accuracy on a split, in [0, 1].
+
+  Args:
+    predict: `(state, batch) -> f32[B]`, 1 where right.
+    state: its first argument.
+    split: the images.
+    **options: of `walk`.
+  """
+  return float(walk(predict, state, split, **options))
 
 
 @functools.lru_cache(maxsize=8)
-def _count_right(predict, preparation):
-  def count(state, images, labels):
-    def one(total, batch):
+def _sums(function, preparation):
+  """Compiles `(argument, images, labels) -> sums [steps, ...]`."""
+  def run(argument, images, labels):
+    def one(_, batch):
       image, label = batch
       image = preparation(jax.random.key(0), image, train=False)
-      right = predict(state, {"image": image, "label": label})
-      return total + jnp.sum(jnp.where(label >= 0, right, 0.0)), None
+      values = function(argument, {"image": image, "label": label})
+      there = lambda x: jnp.reshape(label >= 0, (-1,) + (1,) * (x.ndim - 1))
+      return None, jax.tree.map(
+          lambda x: jnp.sum(jnp.where(there(x), x, 0), axis=0,
+                            dtype=jnp.float32), values)
 
-    return lax.scan(one, jnp.zeros(()), (images, labels))[0]
+    return lax.scan(one, None, (images, labels))[1]
 
-  return jax.jit(count)
+  return jax.jit(run)

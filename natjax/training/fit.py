@@ -29,40 +29,34 @@ from natjax.training import distributed
 from natjax.training import engine
 from natjax.training import evaluation
 from natjax.training import method as base
-from natjax.training import records
+from natjax.training import options as options_lib
 
 # What a caller of `fit` names.
-Options = records.Options
-Preparation = records.Preparation
-Progress = records.Progress
-Split = records.Split
+Options = options_lib.Options
+Preparation = options_lib.Preparation
+Preparing = options_lib.Preparing
+Progress = options_lib.Progress
+Split = options_lib.Split
 check_splits = batches.check_splits
 epoch_order = batches.epoch_order
 evaluate = evaluation.evaluate
+walk = evaluation.walk
 
 
 @functools.lru_cache(maxsize=8)  # Seeds of one network share a program.
 def make_chunk(
     phase: base.Phase,
-    preparation: Preparation,
+    preparation: options_lib.Preparing,
     devices: tuple[jax.Device, ...],
 ) -> Callable[..., engine.Carry]:
-  """Compiles a phase: `(state, sums, images, labels, order, span, rng)`.
+  """Compiles a phase: `(state, sums, splits, orders, span, rng)`.
 
-  `order` is i32[D, steps, B / D] into images; `span` i32[3] is (start, stop,
-  offset), the row of `order` at a step being step - offset.
+  Every order is i32[D, steps, B / D] into its split.
   """
   take = engine.make_step(phase, preparation)
-
-  def run(state, sums, images, labels, order, span, rng):
-    return engine.walk(
-        lambda state, sums, step: take(
-            state, sums, images, labels, order[step - span[2]], rng, step),
-        state, sums, span, jnp.array(True))
-
   return devices_lib.spread(
-      run, devices, donate=(0, 1),
-      sharded=(False, False, False, False, True, False, False))
+      lambda *args: engine.walk(take, *args, jnp.array(True)), devices,
+      donate=(0, 1), sharded=(False, False, False, True, False, False))
 
 
 class _OneRun:
@@ -71,7 +65,7 @@ class _OneRun:
   def __init__(self, devices, seed, run):
     self._devices = devices
     self.seeds, self.runs = (seed,), (run,)
-    self.group = distributed.Group(devices)
+    self.processes = distributed.Processes(devices)
 
   def init(self, method):
     return method.init(jax.random.key(self.seeds[0]))
@@ -106,7 +100,7 @@ def fit(
     splits: Mapping[str, Split],
     *,
     batch_size: int,
-    preparation: Preparation,
+    preparation: options_lib.Preparing,
     options: Options,
 ) -> base.State:
   """Runs all stages of a method, or what a checkpoint left of them.
@@ -119,11 +113,13 @@ def fit(
     options: seed, devices, files.
 
   Returns:
-    The final state; of several processes, each has its copy.
+    The final state, before the end of the last stage is asked; of several
+    processes, each has its copy.
 
   Raises:
     InputError: a batch that the devices do not divide or a split that is
-      smaller, a damaged or foreign checkpoint.
+      smaller, a damaged or foreign checkpoint, a stage with an end that is not
+      the last.
     Interrupted: asked to stop; the checkpoint is written.
     NotFinite: a metric was not finite; names the step and what it ran.
     errors.PeerLost: another process of this run is gone.

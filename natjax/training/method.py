@@ -1,13 +1,17 @@
 """What a method is: a small record of pure functions.
 
-`training.fit` drives a method without knowing which it is.
+`training.fit` drives a method without knowing which it is. A state is any
+pytree of arrays.
 """
 
 from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
+from typing import Protocol
 
 import jax
+
+from natjax.graph import codec
 
 AXIS = "devices"  # The axis name that updates are written against.
 
@@ -16,14 +20,18 @@ State = Any
 
 
 class Phase(NamedTuple):
-  """One walk over a split per epoch.
+  """One walk per epoch over a split, or over several at once.
+
+  An epoch has as many steps as the first split has batches. The further splits
+  are walked each in an order of its own, which is drawn anew when the split is
+  exhausted and when an epoch begins.
 
   Attributes:
     name: as it stands in `metrics.jsonl`.
-    split: key of the split to walk.
-    update: pure `(state, batch) -> (state, metrics)`, `metrics` a dict of
-      f32[] that are equal on all devices. A value that is not finite stops
-      the run.
+    splits: keys of the splits to walk.
+    update: pure `(state, *batches) -> (state, metrics)`, with a batch per
+      split; `metrics` is a dict of f32[] that are equal on all devices. A value
+      that is not finite stops the run.
     metrics: the names of the metrics.
     augment: whether its images are augmented.
     observe: `(state, epoch) -> {name: value}`, called on the host at the end
@@ -31,19 +39,79 @@ class Phase(NamedTuple):
   """
 
   name: str
-  split: str
-  update: Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]
+  splits: tuple[str, ...]
+  update: Callable[..., tuple[State, dict[str, jax.Array]]]
   metrics: tuple[str, ...]
   augment: bool = True
   observe: Callable[[State, int], dict[str, Any]] | None = None
 
 
+class Handover(NamedTuple):
+  """What a method that has come to its end hands over to the next.
+
+  Attributes:
+    method: the next, which has programs of its own.
+    state: where it starts from, in place of what its `init` draws.
+    architecture: of the network that it trains.
+    report: JSON values, what a result says of the step.
+  """
+
+  method: "Method"
+  state: State
+  architecture: codec.Architecture
+  report: dict[str, Any]
+
+
 class Stage(NamedTuple):
-  """A number of epochs, each of which goes through all phases in order."""
+  """A number of epochs, each of which goes through all phases in order.
+
+  Attributes:
+    name: as it stands in `metrics.jsonl`.
+    epochs: how many.
+    phases: in order.
+    end: pure `(state) -> Handover`, of a method's last stage alone, where
+      another method goes on. `fit` leaves it to its caller (`pipeline.job`),
+      who may keep what came before.
+  """
 
   name: str
   epochs: int
   phases: tuple[Phase, ...]
+  end: Callable[[State], Handover] | None = None
+
+
+class Derived(NamedTuple):
+  """What a method came to.
+
+  Attributes:
+    architecture: the one that it gives back.
+    variables: of its trained network, "params" and "batch_stats"; None where
+      the network is to be trained from scratch.
+    report: JSON values, what a result says of the derivation.
+  """
+
+  architecture: codec.Architecture
+  variables: Any | None
+  report: dict[str, Any]
+
+
+class Walk(Protocol):
+  """Walks a split by whole batches, not augmented, on one device."""
+
+  def __call__(
+      self, function: Callable[[Any, Batch], Any], argument: Any, *, split: str
+  ) -> Any:
+    """The mean over a split's images, summed up in f64 on the host.
+
+    Args:
+      function: pure `(argument, batch) -> pytree of f[B, ...]`; compiled once
+        for equal functions.
+      argument: its first argument, a pytree of arrays.
+      split: key of the split.
+
+    Returns:
+      The pytree of f64[...].
+    """
 
 
 class Method(NamedTuple):
@@ -53,17 +121,24 @@ class Method(NamedTuple):
     init: `(rng) -> state`, one pytree with everything that a resumed run
       needs: weights, policy, optimizer states, baseline, step, rng key.
     stages: in order.
-    evaluate: `(state, batch) -> f32[B]`, 1 where the prediction is right.
-    derive: `(state, architecture, split, rng) -> (architecture, report)`, or
-      None where a method trains a given network.
+    evaluate: `(state, batch) -> f32[B]`, 1 where the prediction is right; None
+      of a method whose state is not one network that classifies.
+    derive: `(state, given, score, rng) -> Derived`, called on one device with
+      the given architecture, None where there was none, and a walk over the
+      splits of its phases.
+    features: `(state, images) -> f32[B, F]` of normalised images, of an
+      objective without labels.
     explain: `(state) -> str`, what the last step ran, for the error message
       of a step whose loss is not finite.
   """
 
   init: Callable[[jax.Array], State]
   stages: tuple[Stage, ...]
-  evaluate: Callable[..., jax.Array]
-  derive: Callable[..., tuple[Any, dict[str, Any]]] | None = None
+  evaluate: Callable[[State, Batch], jax.Array] | None = None
+  derive: Callable[
+      [State, codec.Architecture | None, Walk, jax.Array], Derived
+  ] | None = None
+  features: Callable[[State, jax.Array], jax.Array] | None = None
   explain: Callable[[State], str] = lambda state: "the network"
 
 

@@ -21,7 +21,7 @@ from natjax.training import devices as devices_lib
 from natjax.training import distributed
 from natjax.training import engine
 from natjax.training import method as base
-from natjax.training import records
+from natjax.training import options as options_lib
 
 
 def seeds_together(
@@ -59,36 +59,33 @@ def seeds_together(
 @functools.lru_cache(maxsize=8)
 def make_chunk(
     phase: base.Phase,
-    preparation: records.Preparation,
+    preparation: options_lib.Preparing,
     devices: tuple[jax.Device, ...],
     lanes: int,
 ) -> Callable[..., engine.Carry]:
-  """Compiles a phase: `(state, sums, images, labels, order, span, rng)`.
+  """Compiles a phase: `(state, sums, splits, orders, span, rng)`.
 
-  All but images, labels and span have a leading axis [S], S = D * lanes. A step
-  that is not finite stops all seeds of its device; `carry.step` is i32[D].
+  All but splits and span have a leading axis [S], S = D * lanes. A step that is
+  not finite stops all seeds of its device; `carry.step` is i32[D].
   """
   take = engine.make_step(phase, preparation)
-  axes = (0, 0, None, None, 0, 0, None)
 
-  def run(state, sums, images, labels, order, span, rng):
-    if lanes == 1:  # Without `vmap`, a choice by an index stays one.
-      state, sums, order, rng = jax.tree.map(
-          lambda x: x[0], (state, sums, order, rng))
-    steps = take if lanes == 1 else jax.vmap(take, axes)
-    good = jnp.ones((lanes,) if lanes > 1 else (), bool)
-    carry = engine.walk(
-        lambda state, sums, step: steps(
-            state, sums, images, labels, order[..., step - span[2], :], rng,
-            step),
-        state, sums, span, good)
-    if lanes == 1:
-      return jax.tree.map(lambda x: x[None], carry)
-    return carry._replace(step=carry.step[None])
+  def run(*args):
+    if lanes > 1:
+      many = jax.vmap(take, (0, 0, None, 0, 0, None))
+      carry = engine.walk(many, *args, jnp.ones((lanes,), bool))
+      return carry._replace(step=carry.step[None])
+    # Without `vmap`, a choice by an index stays one.
+    state, sums, splits, orders, span, rng = args
+    state, sums, orders, rng = jax.tree.map(
+        lambda x: x[0], (state, sums, orders, rng))
+    carry = engine.walk(take, state, sums, splits, orders, span, rng,
+                        jnp.ones((), bool))
+    return jax.tree.map(lambda x: x[None], carry)
 
   return devices_lib.spread_runs(
       run, devices, donate=(0, 1),
-      sharded=(True, True, False, False, True, False, True))
+      sharded=(True, True, False, True, False, True))
 
 
 @jax.jit
@@ -102,7 +99,7 @@ class _Seeds:
   def __init__(self, devices, lanes, seeds, runs):
     self._devices, self._lanes = devices, lanes
     self.seeds, self.runs = tuple(seeds), tuple(runs)
-    self.group = distributed.Group(devices)
+    self.processes = distributed.Processes(devices)
 
   def init(self, method):
     states = [method.init(jax.random.key(seed)) for seed in self.seeds]
@@ -146,13 +143,13 @@ def _rounds(num_seeds, num_devices, lanes):
 
 def fit_seeds(
     method: base.Method,
-    splits: Mapping[str, records.Split],
+    splits: Mapping[str, options_lib.Split],
     *,
     seeds: Sequence[int],
     runs: Sequence[str],
     batch_size: int,
-    preparation: records.Preparation,
-    options: records.Options,
+    preparation: options_lib.Preparing,
+    options: options_lib.Options,
     lanes: int = 1,
 ) -> list[base.State]:
   """Runs a method for several seeds at once; see `fit.fit`.

@@ -1,53 +1,112 @@
-"""Checks that the settings of all methods share; each raises InputError."""
+"""Checks that settings share; each raises InputError, which names the field."""
 
+from collections.abc import Mapping
 import dataclasses
 import math
+import typing
 from typing import Any
+from typing import TypeVar
 
 from natjax import errors
+
+Settings = TypeVar("Settings")
+
+
+def word(name: str) -> str:
+  """How messages write a field's name."""
+  return name.replace("_", "-")
+
+
+def refuse(config: Any, name: str, what: str) -> None:
+  """Refuses the value of a field: "epochs is 0 and" `what`."""
+  raise errors.InputError(f"{word(name)} is {getattr(config, name)} and {what}",
+                          name)
 
 
 def one_of(config: Any, **allowed: tuple[str, ...]) -> None:
   """Refuses values of fields that are not among those allowed."""
   for name, values in allowed.items():
     if getattr(config, name) not in values:
-      option = name.replace("_", "-")
       raise errors.InputError(
-          f"{option} is '{getattr(config, name)}'; choose one of"
-          f" {', '.join(values)}")
+          f"{word(name)} is '{getattr(config, name)}'; choose one of"
+          f" {', '.join(values)}", name)
 
 
 def at_least_one(config: Any, *names: str) -> None:
   """Refuses counts below one."""
-  _at_least(1, config, names, "must be at least 1; pass a larger --{}")
+  for name in names:
+    if getattr(config, name) < 1:
+      refuse(config, name, "must be at least 1; give a larger number")
 
 
 def not_negative(config: Any, *names: str) -> None:
   """Refuses values below zero."""
-  _at_least(0, config, names,
-            "must not be negative; pass 0 or more with --{}")
-
-
-def _at_least(least, config, names, advice):
   for name in names:
-    if getattr(config, name) < least:
-      option = name.replace("_", "-")
-      raise errors.InputError(f"{option} is {getattr(config, name)} and"
-                              f" {advice.format(option)}")
+    if getattr(config, name) < 0:
+      refuse(config, name, "must not be negative; give 0 or more")
+
+
+def below_one_for_adam(config: Any, optimizer: str, momentum: str) -> None:
+  """Refuses a momentum that Adam cannot take for its b1."""
+  if getattr(config, optimizer) == "adam" and getattr(config, momentum) >= 1:
+    refuse(config, momentum, "must be below 1 for adam; give 0.9")
 
 
 def other_samples(config: Any) -> None:
   """Refuses a leave-one-out baseline of a single sample."""
   if config.baseline == "leave_one_out" and config.samples == 1:
     raise errors.InputError(
-        "baseline 'leave_one_out' needs other samples and samples is 1; pass"
-        " --samples 2 or more, or another --baseline")
+        "baseline 'leave_one_out' needs other samples and samples is 1; give 2"
+        " or more, or another baseline", "samples")
 
 
 def finite(config: Any) -> None:
-  """Refuses a float that is infinite or no number (InputError)."""
+  """Refuses a float that is infinite or no number."""
   for name, value in dataclasses.asdict(config).items():
     if isinstance(value, float) and not math.isfinite(value):
-      option = name.replace("_", "-")
       raise errors.InputError(
-          f"{option} is {value}; pass a finite number with --{option}")
+          f"{word(name)} is {value}; give a finite number", name)
+
+
+def resolve(
+    config: Any, full: type[Settings], fixed: Mapping[str, Any], kind: str
+) -> Settings:
+  """Fills in what is None, the architecture's usual.
+
+  Args:
+    config: the settings.
+    full: a subclass of their class, without None; its defaults are usual.
+    fixed: of fields that do not apply to the architecture, the value that says
+      so.
+    kind: the architecture's, for the error.
+
+  Raises:
+    InputError: another value of a field that does not apply.
+  """
+  values = {f.name: getattr(config, f.name)
+            for f in dataclasses.fields(config)}
+  for name, value in fixed.items():
+    if values[name] not in (None, value):
+      refuse(config, name, f"does not apply to {kind}; leave it out")
+  return full(**{name: value for name, value in {**values, **fixed}.items()
+                 if value is not None})
+
+
+def types(config: type) -> dict[str, Any]:
+  """Per field of settings its type, without None.
+
+  Example:
+    >>> Some = dataclasses.make_dataclass("Some", [("cells", int | None, None)])
+    >>> types(Some)
+    {'cells': <class 'int'>}
+  """
+  hints = typing.get_type_hints(config)
+  return {f.name: ([t for t in typing.get_args(hints[f.name])
+                    if t is not type(None)] or [hints[f.name]])[0]
+          for f in dataclasses.fields(config)}
+
+
+def usual(config: type) -> set[str]:
+  """The fields of settings that may be None, the architecture's usual."""
+  return {f.name for kind in config.__mro__ if dataclasses.is_dataclass(kind)
+          for f in dataclasses.fields(kind) if f.default is None}

@@ -177,6 +177,7 @@ def test_list_names_everything():
   assert listing["datasets"] == data.names()
   assert listing["spaces"] == list(spaces.SPACES)
   assert listing["presets"] == list(presets.PRESETS)
+  assert list(listing["methods"]) == ["nat", "natpp", "differentiable"]
   words = out.replace(",", " ").replace(":", " ").split()
   for names in listing.values():
     assert set(names) <= set(words)
@@ -215,7 +216,7 @@ def test_draw(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("command", [
-    [], ["transform"], ["train"], ["evaluate"], ["draw"], ["cost"], ["list"],
+    [], ["transform"], ["search"], ["train"], ["evaluate"], ["draw"], ["cost"], ["list"],
     ["operations"]])
 def test_help(command):
   out = io.StringIO()
@@ -653,7 +654,7 @@ def test_refuses_a_run_of_another_command(place):
     ("batch-size", 0, "batch-size is 0 and must be at least 1"),
     ("batch-size", -8, "batch-size is -8"),
     ("learning-rate", "high", "argument --learning-rate: invalid float"),
-    ("learning-rate", "nan", "learning-rate is nan; pass a finite"),
+    ("learning-rate", "nan", "learning-rate is nan; give a finite number (--learning-rate)"),
     ("dtype", "int8", "dtype is 'int8'; choose"),
     ("image-size", 0, "image_size 0"),
     ("image-size", -8, "image_size -8"),
@@ -686,20 +687,24 @@ def test_refuses_values(place, command, name, value, fragment):
     (["--gcn-layers", 3], "gcn-layers is 3; choose one of 1, 2, 5, 10"),
     (["--weights-fraction", 1], "weights-fraction is 1.0"),
     (["--weights-fraction", 0.01], "weights split has 14 images, fewer than"),
-    (["--samples", 1, "--baseline", "leave_one_out"], "samples is 1; pass"),
-    (["--train-epochs", 0], "epochs is 0 and must be at least 1; pass a larger"
-     " --train-epochs"),
-    (["--train-seeds", 0], "pass a larger --train-seeds"),
+    (["--samples", 1, "--baseline", "leave_one_out"],
+     "samples is 1; give 2 or more, or another baseline (--samples)"),
+    (["--train-epochs", 0], "epochs is 0 and must be at least 1; give a larger"
+     " number (--train-epochs)"),
+    (["--train-seeds", 0], "give a larger number (--train-seeds)"),
     (["--train-cells", 0], "cells is 0 and must be at least 1"),
     (["--train-init-channels", -2], "init-channels is -2"),
     (["--train-init-channels", 5], "init-channels is 5; a factorised"),
-    (["--train-batch-size", 0], "larger --train-batch-size"),
+    (["--train-batch-size", 0], "larger number (--train-batch-size)"),
     (["--train-skeleton", "mnist"], "skeleton 'mnist' is unknown"),
-    (["--train-auxiliary"], "give larger images or --no-train-auxiliary"),
-    (["--train-cutout", -1], "cutout is -1 and must lie in [0, 8]"),
+    (["--train-auxiliary"], "(--train-auxiliary)"),
+    (["--train-cutout", -1], "cutout is -1 and must lie in [0, 8], the images'"
+     " side; 0 turns it off (--train-cutout)"),
     (["--devices", 4, "--batch-size", 6],
-     "(6) must be divisible by the number of devices (4); pass --batch-size 4"),
-    (["--devices", 4, "--train-batch-size", 6], "pass --train-batch-size 4"),
+     "(6) must be divisible by the number of devices (4); give batch-size 4 or"
+     " devices 1 (--batch-size)"),
+    (["--devices", 4, "--train-batch-size", 6],
+     "give batch-size 4 or devices 1 (--train-batch-size)"),
 ])
 def test_transform_refuses(place, extra, fragment):
   assert_refused(place, [*valid("transform"), *extra], fragment)
@@ -764,7 +769,10 @@ def test_refuses_tensorboard_where_it_is_not_installed(place, monkeypatch):
 
 @pytest.mark.parametrize("argv,fragment", [
     ([], "required: COMMAND"),
-    (["search"], "invalid choice: 'search'"),
+    (["search"], "no installed method starts from a space"),
+    (["search", "--space", "nat", "--method", "m", "--epochs", 3],
+     "no installed method starts from a space"),
+    (["find"], "invalid choice: 'find'"),
     (["cost"], "required: ARCH"),
     (["cost", "a\nb"], "no architecture is named 'a b'"),
     (["cost", "dart"], "did you mean darts"),

@@ -21,8 +21,8 @@ from tests import tiny
 
 NETWORK = blocks.scale(zoo.get("resnet20"), 0.25)
 NETWORK = NETWORK._replace(blocks=(NETWORK.blocks[0], NETWORK.blocks[3]))
-TRAIN = supervised.for_blocks(dataclasses.replace(
-    tiny.TRAIN, epochs=4, learning_rate=0.1, cutout=0))
+TRAIN = dataclasses.replace(
+    tiny.TRAIN, **supervised.OF_CELLS, epochs=4, learning_rate=0.1, cutout=0)
 NONE, ID, SAME = theta_space.NONE, theta_space.ID, theta_space.SAME
 
 
@@ -118,6 +118,12 @@ HARD = {(0, 0): (0, 1, 0), (0, 1): (0, 1, 0.9), (0, 3): (0, 0, 1),
         (1, 0): (0, 1, 0), (1, 3): (0, -1e-9, -1e-9)}
 
 
+def trained(over):
+  """The network that a handover trains."""
+  return supervised.Supervised(
+      TRAIN, over.architecture, num_classes=10, image_size=tiny.IMAGE_SIZE)
+
+
 def logits(method, state, **mix):
   net = method.objective.network
   return net.apply({"params": state.params, "batch_stats": state.batch_stats},
@@ -126,14 +132,14 @@ def logits(method, state, **mix):
 
 def test_what_survives_moves_and_computes_the_same():
   method, state = make(), weighed_by(HARD)
-  derived = method.derive(state)
+  derived = method.end(state)
   changed = [e.operation for b in derived.architecture.blocks for e in b.edges]
   assert changed == ["skip_connect", "skip_connect", "conv_3x3",
                      "skip_connect", "skip_connect", "null", "conv_3x3",
                      "null"]
   # Every theta that was chosen is 1 here, so that nothing is lost.
   np.testing.assert_allclose(
-      logits(derived.method, derived.state),
+      logits(trained(derived), derived.state),
       logits(method, state, theta=method.space.per_member(state.theta)),
       rtol=1e-4, atol=1e-6)
   assert "edge0_skip_connect" in derived.state.params["block1"]
@@ -146,12 +152,12 @@ def test_what_survives_moves_and_computes_the_same():
 
 def test_the_second_stage_goes_on_with_the_schedule():
   method = make()
-  derived = method.derive(weighed_by(HARD))
-  record = method.continued(derived)
-  assert record.stages[0].epochs == 2
-  assert record.init(jax.random.key(5)) is derived.state
-  assert derived.method.steps == 12
-  after, _ = step(derived.method, derived.state, tiny.batch(8))
+  derived = method.method().stages[-1].end(weighed_by(HARD))
+  stage, = derived.method.stages
+  assert (stage.name, stage.epochs, stage.end) == ("network", 2, None)
+  update = stage.phases[0].update
+  assert update.__self__.steps == 12  # Of both stages.
+  after, _ = step(update.__self__, derived.state, tiny.batch(8))
   before = jax.tree.leaves(derived.state.params)
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(after.params))
   assert any((a != b).any() for a, b in zip(
@@ -172,10 +178,10 @@ def test_folding_keeps_what_the_network_computes():
             for k, v in values.items()}
   state = weighed_by(values)
   weighed = logits(make(), state, theta=make().space.per_member(state.theta))
-  plain = make().derive(state)
-  folded = make(fold=True).derive(state)
-  assert np.abs(logits(plain.method, plain.state) - weighed).max() > 1e-3
-  np.testing.assert_allclose(logits(folded.method, folded.state), weighed,
+  plain = make().end(state)
+  folded = make(fold=True).end(state)
+  assert np.abs(logits(trained(plain), plain.state) - weighed).max() > 1e-3
+  np.testing.assert_allclose(logits(trained(folded), folded.state), weighed,
                              rtol=1e-4, atol=1e-6)
   # The skip of the first block holds nothing to fold into.
   assert folded.report["not_folded"] == [["block 0", 3]]
@@ -183,7 +189,7 @@ def test_folding_keeps_what_the_network_computes():
 
 
 def test_what_the_guard_overruled_is_reported():
-  derived = make().derive(weighed_by(
+  derived = make().end(weighed_by(
       {(0, 2): (0, -0.2, -0.5), (0, 3): (0, -0.4, -0.9)}))
   assert {"cell": "block 0", "source": 2, "target": 3, "theta": "null",
           "chosen": "skip_connect"} in derived.report["guarded"]
@@ -191,7 +197,7 @@ def test_what_the_guard_overruled_is_reported():
 
 def test_budgets_are_kept():
   method = make(max_params="0.6x")
-  derived = method.derive(weighed_by({}))
+  derived = method.end(weighed_by({}))
   cost = method.space.cost_of(derived.architecture)
   assert cost.params <= 0.6 * method.space.cost.params
   with pytest.raises(errors.NotMet):
@@ -208,6 +214,16 @@ def test_budgets_are_kept():
 def test_settings_that_do_not_fit_are_refused(changes, message):
   with pytest.raises(errors.InputError, match=message):
     make(**changes)
+
+
+def test_it_derives_the_network_with_the_surviving_variables():
+  method, state = make(), weighed_by(HARD)
+  over = method.end(state)
+  found = method.method().derive(state, NETWORK, None, jax.random.key(0))
+  assert found.architecture == over.architecture
+  assert found.report == over.report
+  close(found.variables["params"], over.state.params, rtol=0, atol=0)
+  close(found.variables["batch_stats"], over.state.batch_stats, rtol=0, atol=0)
 
 
 def test_only_what_is_there_can_move():

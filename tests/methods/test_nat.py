@@ -59,7 +59,7 @@ def test_moving_averages_and_their_fixed_points():
 def test_settings_that_do_not_fit_are_refused_in_one_line(change, message):
   config = dataclasses.replace(nat.NATConfig(), **change)
   with pytest.raises(errors.InputError, match=message) as e:
-    nat.check(config)
+    nat.resolve(config, "cells")
   assert "\n" not in str(e.value)
 
 
@@ -177,20 +177,20 @@ def traced():
       options=fit.Options(
           devices=devices.choose(1), chunk_seconds=0.01,
           on_row=lambda row: after_first.append(len(counts))))
-  predict = lambda s, batch: method.evaluate(s[0], batch, s[1])
   after_scores = []
 
-  def score(cells):
-    value = fit.evaluate(
-        predict, (state, cells), split["policy"],
+  def score(function, argument, *, split):
+    value = fit.walk(
+        function, argument, tiny.splits()[split],
         preparation=tiny.preparation(), batch_size=8, whole=True)
     after_scores.append(len(counts))
     return value
 
-  best, report = method.derive(
-      state, tiny.GENOTYPE, score, jax.random.key(1))
+  derived = method.derive(state, tiny.GENOTYPE, score, jax.random.key(1))
   patch.undo()
-  return method, state, best, report, after_scores, after_first
+  assert derived.variables is None  # To be trained from scratch.
+  return (method, state, derived.architecture, derived.report, after_scores,
+          after_first)
 
 
 def test_every_program_is_traced_once(traced):
@@ -260,8 +260,9 @@ def test_argmax_is_one_candidate(traced):
   argmax = nat.NAT(
       dataclasses.replace(tiny.SEARCH, selection="argmax"), tiny.SPACE,
       num_classes=10, image_size=tiny.IMAGE_SIZE)
-  _, report = argmax.derive(state, tiny.GENOTYPE, lambda cells: 0.5,
-                            jax.random.key(0))
+  report = argmax.derive(
+      state, tiny.GENOTYPE, lambda function, argument, *, split: 0.5,
+      jax.random.key(0)).report
   assert len(report["candidates"]) <= 2
   # Of equal scores the input stays.
   assert report["candidates"][0]["chosen"]

@@ -75,7 +75,7 @@ def test_two_devices_update_by_the_mean_of_both(share, policy):
 
 
 def test_sizes_of_cells_are_refused():
-  with pytest.raises(errors.InputError, match="init-channels is 2"):
+  with pytest.raises(errors.InputError, match="init-channels is 2 and does not"):
     make("cell", init_channels=2)
   with pytest.raises(errors.InputError, match=r"supernet-width is 0\.5"):
     nat.NAT(dataclasses.replace(tiny.SEARCH, supernet_width=0.5), tiny.SPACE,

@@ -70,12 +70,45 @@ def test_without_sync_bn_devices_normalise_by_their_own_images():
 ])
 def test_settings_that_do_not_fit_are_refused(change, message):
   with pytest.raises(errors.InputError, match=message):
-    supervised.check(dataclasses.replace(tiny.TRAIN, **change))
+    supervised.resolve(dataclasses.replace(tiny.TRAIN, **change), "cells")
 
 
 def test_an_image_too_small_for_the_auxiliary_head_is_refused():
-  config = dataclasses.replace(tiny.TRAIN, auxiliary=True)
-  with pytest.raises(errors.InputError, match="auxiliary"):
-    supervised.place_of(config, tiny.GENOTYPE, num_classes=10, image_size=16)
-  assert supervised.place_of(config, tiny.GENOTYPE, num_classes=10,
-                             image_size=32)
+  config = supervised.resolve(
+      dataclasses.replace(tiny.TRAIN, auxiliary=True), "cells")
+  with pytest.raises(errors.InputError, match="auxiliary") as e:
+    supervised.place_of(config, "cells", num_classes=10, image_size=16)
+  assert e.value.field == "auxiliary"
+  assert supervised.place_of(config, "cells", num_classes=10, image_size=32)
+
+
+def test_what_is_none_is_the_architectures_usual():
+  cells = supervised.resolve(supervised.TrainConfig(epochs=3), "cells")
+  assert (cells.skeleton, cells.init_channels, cells.cells, cells.auxiliary,
+          cells.drop_path, cells.epochs) == ("cifar", 36, 20, True, 0.2, 3)
+  blocks = supervised.resolve(supervised.TrainConfig(epochs=3), "blocks")
+  assert (blocks.skeleton, blocks.init_channels, blocks.cells, blocks.auxiliary,
+          blocks.drop_path, blocks.epochs) == ("blocks", 0, 0, False, 0.0, 3)
+  for kind, full in (("cells", cells), ("blocks", blocks)):
+    assert supervised.resolve(full, kind) == full
+  assert list(dataclasses.asdict(cells)) == list(
+      dataclasses.asdict(supervised.TrainConfig()))
+
+
+@pytest.mark.parametrize("name,value", [
+    ("skeleton", "cifar"), ("init_channels", 36), ("cells", 20),
+    ("auxiliary", True), ("drop_path", 0.2)])
+def test_what_only_cells_have_is_refused_for_blocks_by_name(name, value):
+  config = supervised.TrainConfig(**{name: value})
+  with pytest.raises(errors.InputError, match="a network of blocks") as e:
+    supervised.resolve(config, "blocks")
+  assert e.value.field == name and name.replace("_", "-") in str(e.value)
+
+
+def test_the_derived_network_is_the_given_one_as_it_is_trained():
+  method = make()
+  state = method.init(jax.random.key(0))
+  found = method.method().derive(state, GENOTYPE, None, jax.random.key(1))
+  assert (found.architecture, found.report) == (GENOTYPE, {})
+  assert found.variables == {
+      "params": state.params, "batch_stats": state.batch_stats}

@@ -27,10 +27,10 @@ NETWORK = blocks.scale(zoo.get("resnet20"), 0.25)
 NETWORK = NETWORK._replace(blocks=(NETWORK.blocks[3],))
 FRAME = blocks.Frame(0, 8)
 CONFIG = simclr.SimCLRConfig(hidden=16, projection=8, neighbours=5)
-TRAIN = supervised.for_blocks(dataclasses.replace(
-    tiny.TRAIN, cutout=0, optimizer="sgd", learning_rate=1.0,
-    final_learning_rate=1.0, momentum=0.0, weight_decay=0.0,
-    max_grad_norm=0.0, sync_bn=True))
+TRAIN = dataclasses.replace(
+    tiny.TRAIN, **supervised.OF_CELLS, cutout=0, optimizer="sgd",
+    learning_rate=1.0, final_learning_rate=1.0, momentum=0.0, weight_decay=0.0,
+    max_grad_norm=0.0, sync_bn=True)
 
 
 @functools.cache

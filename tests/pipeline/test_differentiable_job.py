@@ -20,8 +20,9 @@ from tests import tiny
 
 NETWORK = blocks.scale(zoo.get("resnet20"), 0.25)
 NETWORK = NETWORK._replace(blocks=(NETWORK.blocks[0], NETWORK.blocks[3]))
-TRAIN = supervised.for_blocks(dataclasses.replace(
-    tiny.TRAIN, epochs=3, batch_size=16, learning_rate=0.1, cutout=0, seeds=2))
+TRAIN = dataclasses.replace(
+    tiny.TRAIN, **supervised.OF_CELLS, epochs=3, batch_size=16,
+    learning_rate=0.1, cutout=0, seeds=2)
 SEARCH = differentiable.DifferentiableConfig(
     architecture_epochs=2, theta_learning_rate=0.3)
 
@@ -35,8 +36,9 @@ def dataset():
 
 
 def job(**changes):
-  return pipeline.DifferentiableJob(
-      NETWORK, dataset(), SEARCH, TRAIN, **{"share": "full", **changes})
+  return pipeline.Job(
+      NETWORK, dataset(), "differentiable", SEARCH, TRAIN,
+      **{"share": "full", **changes})
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def test_stopped_anywhere_and_resumed_it_ends_in_the_same_bits(
   again = None
   for _ in range(4):
     try:
-      again = job().run(tmp_path / "run", overwrite=False, listener=listener)
+      again = job().run(tmp_path / "run", listener=listener)
       break
     except errors.Interrupted:
       continue
@@ -112,7 +114,7 @@ def test_seeds_train_at_once_on_devices_of_their_own(tmp_path):
   at_once = job(devices=2, compare=False)
   assert at_once.describe()["seeds_together"] == "spread"
   out = tmp_path / "run"
-  result = at_once.run(out, overwrite=False, listener=pipeline.Listener())
+  result = at_once.run(out)
   assert [row["seed"] for row in result["seeds"]] == [0, 1]
   assert (out / "checkpoint" / "theta" / "0-1").is_dir()
   rows = [json.loads(line)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import types
 
 import jax
@@ -152,12 +153,15 @@ def transform(tmp_path, monkeypatch, scores, **changes):
 
   def evaluate(predict, state, split, **kwargs):
     calls.append(kwargs)
-    if not kwargs.get("whole"):
-      return 0.5  # Of a trained network.
+    return 0.5  # Of a trained network.
+
+  def walk(function, argument, split, **kwargs):
+    calls.append(kwargs)
     return scores(len(calls))
 
   monkeypatch.setattr(fit, "fit", state_of)
   monkeypatch.setattr(fit, "evaluate", evaluate)
+  monkeypatch.setattr(fit, "walk", walk)
   result = pipeline.transform(
       GENOTYPE, dataset(), out=tmp_path / "run", train=TRAIN, devices=1,
       search=dataclasses.replace(SEARCH, **changes))
@@ -203,11 +207,12 @@ def test_the_published_policy_and_an_original_that_is_kept(
   assert {p.name for p in (tmp_path / "run" / "networks").iterdir()} == {
       "original-0", "original-1"}
   assert len([c for c in calls if not c.get("whole")]) == TRAIN.seeds
-  job = pipeline.TransformJob(
-      GENOTYPE, dataset(), dataclasses.replace(SEARCH, policy="published"),
-      TRAIN, devices=1)
-  assert job.nat.baseline == "published"
-  described = json.loads(pipeline.to_json(job.describe()))
+  job = pipeline.Job(
+      GENOTYPE, dataset(), "nat",
+      dataclasses.replace(SEARCH, policy="published"), TRAIN, devices=1)
+  method = job.plan.method.init.__self__
+  assert method.baseline == "published"
+  described = json.loads(json.dumps(job.describe()))
   assert described == runs.read_config(tmp_path / "run")
 
 
@@ -226,24 +231,25 @@ def test_a_failed_search_leaves_no_result(tmp_path, monkeypatch):
 
 
 def test_estimate_of_a_search():
-  job = pipeline.TransformJob(GENOTYPE, dataset(), SEARCH, TRAIN, devices=1)
+  job = pipeline.Job(GENOTYPE, dataset(), "nat", SEARCH, TRAIN, devices=1)
   estimate = job.estimate()
   # 48 images of 96 for the weights, 48 for the policy: one step each.
   assert estimate["search"]["steps"] == 3
   assert estimate["train"]["steps"] == 2 * 2 * 3
-  twice = pipeline.TransformJob(
-      GENOTYPE, dataset(), dataclasses.replace(SEARCH, batch_size=16), TRAIN,
-      devices=1)
+  twice = pipeline.Job(
+      GENOTYPE, dataset(), "nat", dataclasses.replace(SEARCH, batch_size=16),
+      TRAIN, devices=1)
   assert twice.estimate()["search"]["steps"] == 9
   assert (twice.estimate()["search"]["memory_bytes"]
           < estimate["search"]["memory_bytes"])
-  assert len(job.splits["weights"].labels) == 48
+  assert len(job.feed.splits["weights"].labels) == 48
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4])
 def test_devices_are_part_of_the_configuration(devices):
   job = pipeline.TrainJob(GENOTYPE, dataset(), TRAIN, seed=0, devices=devices)
-  assert job.describe()["devices"] == devices == len(job.devices)
+  assert job.describe()["devices"] == devices == len(
+      job.trainer.devices)
   assert job.estimate()["steps"] == 2 * 2 * 3
 
 
@@ -268,10 +274,10 @@ def test_seeds_in_range(seed):
 @pytest.mark.parametrize("preset", list(presets.PRESETS))
 def test_presets_describe_a_job(preset):
   p = presets.get(preset)
-  job = pipeline.TransformJob(
-      zoo.get("darts"), dataset(240, p.image_size), p.search, p.train,
+  job = pipeline.Job(
+      zoo.get("darts"), dataset(240, p.image_size), "nat", p.search, p.train,
       devices=1)
-  described = json.loads(pipeline.to_json(job.describe()))
+  described = json.loads(json.dumps(job.describe()))
   assert described["search"] == dataclasses.asdict(p.search)
   assert described["train"] == dataclasses.asdict(p.train)
 
@@ -317,8 +323,12 @@ def test_train_refuses_before_it_writes(tmp_path, arguments, match):
     ({"search": dataclasses.replace(SEARCH, cells=7)}, r"image-size 4 is too"),
     ({"search": dataclasses.replace(SEARCH, learning_rate=float("inf"))},
      r"learning-rate is inf"),
-    ({"train": dataclasses.replace(TRAIN, seeds=0)}, r"--train-seeds"),
-    ({"train": dataclasses.replace(TRAIN, cutout=5)}, r"--train-cutout 0"),
+    ({"train": dataclasses.replace(TRAIN, seeds=0)}, r"train\.seeds"),
+    ({"train": dataclasses.replace(TRAIN, cutout=5)}, r"train\.cutout"),
+    ({"search": dataclasses.replace(SEARCH, samples=0)}, r"search\.samples"),
+    ({"seed": -1}, r"seed is -1"),
+    ({"method": "darts"}, r"'darts' is unknown; choose one of nat, natpp"),
+    ({"search": TRAIN}, r"TrainConfig, and method 'nat' needs a NATConfig"),
     ({"architecture": GENOTYPE._replace(normal=architecture.Cell(
         CELL.edges[:2], (2,)))}, r"has 1 nodes and the reduce cell 2"),
 ])
@@ -326,6 +336,9 @@ def test_transform_refuses_before_it_writes(tmp_path, arguments, match):
   arguments = {"architecture": GENOTYPE, "dataset": dataset(), "search": SEARCH,
                "train": TRAIN, "devices": 1, "out": tmp_path / "run",
                **arguments}
-  with pytest.raises(errors.InputError, match=match):
+  with pytest.raises(errors.InputError) as e:
     pipeline.transform(**arguments)
+  # Which settings, for whoever knows their flags, and what of them.
+  assert re.search(match, f"{e.value.field}: {e.value}")
+  assert "--" not in str(e.value)
   assert not list(tmp_path.iterdir())

@@ -116,7 +116,7 @@ def test_another_configuration_is_refused_by_key(tmp_path, other, difference):
   before = contents(tmp_path)
   with pytest.raises(errors.InputError) as e:
     runs.open_run(tmp_path, CONFIG | other)
-  assert difference in str(e.value) and "--overwrite" in str(e.value)
+  assert difference in str(e.value) and e.value.field == "overwrite"
   assert contents(tmp_path) == before
 
 
@@ -124,6 +124,27 @@ def test_many_differences_are_counted(tmp_path):
   runs.open_run(tmp_path, CONFIG | dict.fromkeys("abcde", 0))
   with pytest.raises(errors.InputError, match=r"a 0 .*, c 0 .* and 2 more"):
     runs.open_run(tmp_path, CONFIG | dict.fromkeys("abcde", 1))
+
+
+def test_an_unfinished_run_of_another_version_is_refused(tmp_path):
+  now = {**CONFIG, "version": "0.2.0"}
+  for old, words in ((CONFIG, "natjax 0.1.0 (commit 729c84a)"),
+                     ({**CONFIG, "version": "0.1.9"}, "natjax 0.1.9,")):
+    out = runs.open_run(tmp_path / words, old)
+    fill(out)
+    before = contents(out)
+    runs.open_run(out, now)  # It is finished, and its result is shown.
+    (out / "result.json").unlink()
+    with pytest.raises(errors.InputError) as e:
+      runs.open_run(out, now)
+    assert words in str(e.value) and "finish it with" in str(e.value)
+    assert "\n" not in str(e.value) and e.value.field == "overwrite"
+    with pytest.raises(errors.InputError, match="another configuration"):
+      runs.open_run(out, now | {"seed": 1})
+    assert contents(out) == {k: v for k, v in before.items()
+                             if k != "result.json"}
+    runs.open_run(out, now, overwrite=True)
+    assert runs.read_config(out) == json.loads(json.dumps(now))
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -151,7 +172,7 @@ def test_a_file_is_no_folder(tmp_path):
 
 def test_a_damaged_configuration_is_refused_or_overwritten(tmp_path):
   (tmp_path / "config.json").write_text('{"kind":')
-  with pytest.raises(errors.InputError, match="damaged; restore it or start"):
+  with pytest.raises(errors.InputError, match="damaged; restore it or over"):
     runs.open_run(tmp_path, CONFIG)
   runs.open_run(tmp_path, CONFIG, overwrite=True)
   assert runs.read_config(tmp_path)["kind"] == "train"

@@ -136,7 +136,7 @@ def test_refused_input_ends_all_processes_alike(tmp_path):
 @pytest.mark.parametrize("flags,message", [
     (["--coordinator", "localhost:1234"], "all three"),
     (["--num-processes", "2", "--process-id", "0"], "all three"),
-    (["--coordinator", "auto", "--process-id", "0"], "leave --num-processes"),
+    (["--coordinator", "auto", "--process-id", "0"], "leave num-processes"),
     (["--coordinator", "localhost", "--num-processes", "2", "--process-id",
       "0"], "HOST:PORT"),
     (["--coordinator", "h:1", "--num-processes", "2", "--process-id", "2"],
@@ -144,7 +144,7 @@ def test_refused_input_ends_all_processes_alike(tmp_path):
     (["--coordinator", "h:1", "--num-processes", "0", "--process-id", "0"],
      "at least 1"),
     (["--coordinator", "h:1", "--num-processes", "2", "--process-id", "1",
-      "--devices", "1"], "leave --devices out"),
+      "--devices", "1"], "leave devices out"),
 ])
 def test_flags_that_do_not_fit_are_refused(flags, message, tmp_path, capsys):
   out = tmp_path / "run"
@@ -164,8 +164,8 @@ def test_a_port_that_is_taken_is_refused():
       distributed.check(f"localhost:{port}", 2, 0)
 
 
-def test_a_group_of_one_asks_nobody():
-  group = distributed.Group(jax.local_devices())
-  assert (group.size, group.first) == (1, True)
-  assert group.gather(3) == [3]
-  assert group.of_first(lambda: "mine") == "mine"
+def test_one_process_asks_nobody():
+  alone = distributed.Processes(jax.local_devices())
+  assert (alone.size, alone.first) == (1, True)
+  assert alone.gather(3) == [3]
+  assert alone.of_first(lambda: "mine") == "mine"

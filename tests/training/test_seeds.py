@@ -126,7 +126,7 @@ def test_a_seed_that_is_not_finite_is_named(count, lanes):
 
   method = base.Method(
       init=init, evaluate=None,
-      stages=(base.Stage("one", 3, (base.Phase("p", "a", update, ("loss",)),)),
+      stages=(base.Stage("one", 3, (base.Phase("p", ("a",), update, ("loss",)),)),
               ), explain=lambda state: f"count {int(state['count'])}")
   with pytest.raises(
           errors.NotFinite,
@@ -144,7 +144,7 @@ def test_a_choice_by_an_index_stays_one_where_a_device_holds_a_seed():
     return ({**state, "step": state["step"] + 1},
             {"loss": base.mean_over_devices(value)})
 
-  phase = base.Phase("p", "a", update, ("loss",))
+  phase = base.Phase("p", ("a",), update, ("loss",))
   state = {"rng": jax.random.split(jax.random.key(0), 2),
            "step": np.zeros(2, np.int32)}
   images = np.zeros((8, 6, 6, 3), np.uint8)
@@ -153,8 +153,9 @@ def test_a_choice_by_an_index_stays_one_where_a_device_holds_a_seed():
     chunk = seeds.make_chunk(phase, test_fit.PREPARATION,
                              tuple(devices.choose(count)), lanes)
     return chunk.lower(
-        state, np.zeros((2, 1), np.float32), images, np.zeros(8, np.int32),
-        np.zeros((2, 2, 4), np.int32), np.zeros(3, np.int32),
+        state, np.zeros((2, 1), np.float32),
+        (fit.Split(images, np.zeros(8, np.int32)),),
+        (np.zeros((2, 2, 4), np.int32),), np.zeros(3, np.int32),
         jax.random.split(jax.random.key(0), 2)).as_text()
 
   assert "stablehlo.case" in text(2, 1)

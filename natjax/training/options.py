@@ -5,6 +5,7 @@ import dataclasses
 import os
 from typing import Any
 from typing import NamedTuple
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +22,17 @@ class Split(NamedTuple):
   labels: np.ndarray
 
 
+class Preparing(Protocol):
+  """Brings stored images to what a network sees; hashable."""
+
+  def __call__(
+      self, rng: jax.Array | None, images: jax.Array, *, train: bool
+  ) -> jax.Array:
+    """u8[B, H, W, 3] -> [B or 2B, H, W, 3], augmented if `train`."""
+
+
 class Preparation(NamedTuple):
-  """How images are brought to what a network sees.
+  """How images are augmented and normalised.
 
   Attributes:
     mean: per channel, of pixels in [0, 1].
@@ -37,9 +47,9 @@ class Preparation(NamedTuple):
   dtype: Any = jnp.float32
 
   def __call__(
-      self, rng: jax.Array, images: jax.Array, *, train: bool
+      self, rng: jax.Array | None, images: jax.Array, *, train: bool
   ) -> jax.Array:
-    """u8[B, H, W, 3] -> [B, H, W, 3], normalised, augmented if `train`."""
+    """u8[B, H, W, 3] -> [B, H, W, 3]; `rng` may be None unless `train`."""
     return data_lib.prepare(
         rng, images, self.mean, self.std, self.augmentation, train=train,
         dtype=self.dtype)

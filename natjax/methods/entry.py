@@ -1,0 +1,155 @@
+"""What a method tells the jobs and the command line of itself: an `Entry`.
+
+`natjax.methods.METHODS` holds those of the library; a user's package adds its
+own by an entry point of the group "natjax.methods" (`pipeline.plugins`). Flags,
+presets, help, refusals, results and pictures follow from the entries.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+import dataclasses
+import pathlib
+from typing import Any
+from typing import NamedTuple
+
+from natjax import errors
+from natjax.graph import codec
+from natjax.graph import records
+from natjax.methods import supervised
+from natjax.objectives import classification as objectives
+from natjax.training import method as base
+from natjax.training import metrics
+from natjax.training import settings
+
+PRESETS = ("demo", "small", "paper")
+OBJECTIVES = ("supervised", "simclr")
+STARTS = ("given", "space", "both")
+
+
+class Request(NamedTuple):
+  """What a job asks a method for.
+
+  Attributes:
+    settings: of the method.
+    architecture: the given one, checked; None where it starts from a space.
+    space: name of a space; None leaves the choice to the method.
+    share: "cell" decides alike on what is alike, "full" on each by itself.
+    num_classes: of the classifier; 0 where labels are not learnt.
+    image_size: side of the images, in pixels.
+    num_images: images that the method's splits divide.
+    num_devices: over which updates will be mapped.
+    train: how networks are trained at the end.
+    place: the skeleton or frame in which they are.
+    make_objective: makes the objective of an architecture.
+    watch: called after every epoch of what is trained, where not None.
+  """
+
+  settings: Any
+  architecture: codec.Architecture | None
+  space: str | None
+  share: str
+  num_classes: int
+  image_size: int
+  num_images: int
+  num_devices: int
+  train: supervised.FullTrainConfig
+  place: records.Place
+  make_objective: objectives.Maker
+  watch: supervised.Watch | None
+
+
+class Plan(NamedTuple):
+  """What a method answers.
+
+  Attributes:
+    method: what `training.fit` drives.
+    settings: resolved, a dataclass of JSON values.
+    architecture: the given one as the method writes it (padded), or None.
+    space: JSON values, what the run's configuration says of the space.
+    fractions: of the training images, for every split of the method's phases;
+      1 in sum.
+    batch_size: over all devices.
+    estimate: `(batch per device) -> {"params": ..., "memory_bytes": ...}`.
+    dtype: of the images; None prepares them as for the training at the end,
+      with its cutout or views.
+  """
+
+  method: base.Method
+  settings: Any
+  architecture: codec.Architecture | None
+  space: dict[str, Any]
+  fractions: Mapping[str, float]
+  batch_size: int
+  estimate: Callable[[int], dict[str, Any]]
+  dtype: str | None = None
+
+
+class Entry(NamedTuple):
+  """A method, as jobs and the command line know it.
+
+  Attributes:
+    settings: its dataclass of bool, int, float, str, or one of these or None;
+      all have defaults, and "Attributes" of its docstring is their help.
+    build: `(Request) -> Plan`; raises InputError and NotMet.
+    presets: `(preset, objective, kind of architecture) -> settings`.
+    help: one line.
+    starts: from a "given" architecture, a "space", or "both".
+    trained: whether what it derives is trained already, once per seed, each
+      with an architecture of its own; else it searches once and its networks
+      are trained from scratch.
+    objectives: what it can minimise, of `OBJECTIVES`.
+    spaces: whether a space may be named beside a given architecture.
+    training: per (preset, objective), changes of the settings of training.
+    label: of its own programs in rows and checkpoints, before networks train.
+    model: what it trains, for the first lines of a run.
+    reports: keys of a seed's report that stand in the result of a run.
+    pictures: per file of a run, `(path, rows of metrics)` that draws it.
+    kept: what to say where the architecture was kept.
+  """
+
+  settings: type
+  build: Callable[[Request], Plan]
+  presets: Callable[[str, str, str], Any]
+  help: str
+  starts: str = "given"
+  trained: bool = False
+  objectives: tuple[str, ...] = ("supervised",)
+  spaces: bool = False
+  training: Mapping[tuple[str, str], Mapping[str, Any]] = {}
+  label: str = "search"
+  model: str = "supernet"
+  reports: tuple[str, ...] = ()
+  pictures: Mapping[
+      str, Callable[[pathlib.Path, Iterable[metrics.Row]], object]] = {}
+  kept: str = "The original was kept: nothing was found that is better."
+
+
+def check(entry: Any) -> Entry:
+  """Returns an entry that has all its parts (InputError)."""
+  if not isinstance(entry, Entry):
+    raise errors.InputError(
+        f"it is of type {type(entry).__name__} and must be an Entry of"
+        " natjax.methods.entry")
+  known = ", ".join(OBJECTIVES)
+  for part, good, wanted in (
+      ("settings", _is_settings(entry.settings),
+       "a dataclass whose fields have defaults and are bool, int, float or"
+       " str"),
+      ("build", callable(entry.build), "a function of a Request"),
+      ("presets", callable(entry.presets), "a function of preset, objective"
+       " and kind"),
+      ("help", isinstance(entry.help, str) and entry.help, "a line of text"),
+      ("starts", entry.starts in STARTS, f"one of {', '.join(STARTS)}"),
+      ("objectives", entry.objectives and set(entry.objectives) <= {
+          *OBJECTIVES}, f"some of {known}")):
+    if not good:
+      raise errors.InputError(
+          f"its entry lacks '{part}', which must be {wanted}")
+  return entry
+
+
+def _is_settings(kind):
+  if not isinstance(kind, type) or not dataclasses.is_dataclass(kind):
+    return False
+  return all(
+      f.default is not dataclasses.MISSING for f in dataclasses.fields(kind)
+  ) and {*settings.types(kind).values()} <= {bool, int, float, str}

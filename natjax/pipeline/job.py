@@ -1,0 +1,394 @@
+"""The job of a method: it runs, derives, and what came out is trained.
+
+A method whose networks are `trained` already runs once per seed, and beside it
+the given network is trained (`trainer`). Every other runs once, and then both
+networks are trained alike, once per seed. Several seeds of such a method are
+runs of their own in folders `seed-N`, one after another: searches by sampled
+operations are not joined in one program, since under `vmap` every operation
+would be computed.
+"""
+
+import dataclasses
+import os
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+
+from natjax import data as data_lib
+from natjax import drawing
+from natjax import errors
+from natjax import methods
+from natjax import spaces
+from natjax.graph import codec
+from natjax.methods import entry as entry_lib
+from natjax.methods import supervised
+from natjax.objectives import simclr as simclr_lib
+from natjax.pipeline import listener as listener_lib
+from natjax.pipeline import runs
+from natjax.pipeline import trainer as trainer_lib
+from natjax.training import fit as fit_lib
+from natjax.training import metrics as metrics_lib
+
+_DERIVED = "checkpoint/derived.json"  # The report of a search.
+
+
+class TrainJob:
+  """A training that is checked and described but not yet run.
+
+  Attributes:
+    architecture: what to train.
+    trainer: how.
+    processes: that run it.
+    entry: None; a `Job` has a method's.
+  """
+
+  entry: entry_lib.Entry | None = None
+
+  def __init__(
+      self, architecture: codec.Architecture, dataset: data_lib.Dataset,
+      config: supervised.TrainConfig, *, seed: int = 0,
+      devices: int | None = None,
+      simclr: simclr_lib.SimCLRConfig | None = None,
+  ):
+    """Args:
+      architecture: what to train.
+      dataset: images.
+      config: how.
+      seed: the first of its seeds.
+      devices: how many to spread over; None is all.
+      simclr: settings of the self-supervised objective; None learns labels.
+
+    Raises:
+      InputError: anything that does not fit.
+    """
+    self.architecture = codec.check(architecture)
+    self.trainer = trainer_lib.Trainer(
+        dataset, config, architecture.kind, seed=seed, devices=devices,
+        simclr=simclr)
+    self.processes = self.trainer.processes
+    self.trainer.cost(self.architecture)
+
+  def describe(self) -> dict[str, Any]:
+    """The whole configuration, as `config.json` holds it."""
+    return {"kind": "train",
+            "architecture": codec.to_dict(self.architecture),
+            **self.trainer.describe()}
+
+  def estimate(self) -> dict[str, Any]:
+    """Size of the job: "params", "madds", "steps", "memory_bytes"."""
+    return self.trainer.estimate(self.architecture)
+
+  def run(
+      self, out: str | os.PathLike[str], *, overwrite: bool = False,
+      listener: listener_lib.Listener | None = None,
+  ) -> dict[str, Any]:
+    """Runs or resumes the job in `out`; returns what its `result.json` holds.
+    """
+    folder, result = runs.open_job(self, out, overwrite=overwrite)
+    if result is None:
+      result, shown = self._run(folder, listener or listener_lib.Listener())
+      if self.processes.first:
+        runs.write_architecture(folder, shown[-1])
+        drawing.save(folder / "architecture.svg", *shown)
+        self._draw(folder)
+        runs.write_json(folder / runs.RESULT, result)
+    return result
+
+  def _draw(self, folder):
+    """Draws the method's pictures."""
+
+  def _run(self, out, listener):
+    """Returns the result, and the architectures to draw."""
+    if self.processes.first:
+      runs.write_architecture(out, self.architecture)
+    found = self.trainer.train(out, "network", self.architecture, listener)
+    return {
+        **self.trainer.summary(self.architecture, found),
+        "architecture": codec.to_dict(self.architecture),
+        "objective": self.trainer.judge.objective, **self.trainer.facts(),
+        "seconds": round(sum(r["seconds"] for r in found), 1),
+    }, [self.architecture]
+
+
+class Job(TrainJob):
+  """A transformation or a search, checked and described but not yet run.
+
+  Attributes:
+    method: name of the method.
+    entry: of the method.
+    plan: what it runs.
+    trainer: of the networks.
+    processes: that run it.
+    architecture: what is transformed, as the method writes it, or None.
+    original: the network that is trained beside, or None.
+    compare: whether a trained method's original is trained, too.
+    seeds: that are runs of their own, where there are such.
+  """
+
+  def __init__(
+      self,
+      architecture: codec.Architecture | None,
+      dataset: data_lib.Dataset,
+      method: str,
+      search: Any,
+      train: supervised.TrainConfig,
+      *,
+      space: str | None = None,
+      share: str = "cell",
+      seed: int = 0,
+      seeds: int | None = None,
+      devices: int | None = None,
+      compare: bool = True,
+      simclr: simclr_lib.SimCLRConfig | None = None,
+  ):
+    """Args:
+      architecture: what to transform; None searches in a space.
+      dataset: images.
+      method: of `methods.METHODS`.
+      search: settings of the method.
+      train: of the networks.
+      space: of `spaces.SPACES`; for a given architecture, None chooses by it.
+      share: "cell" transforms alike what is alike, "full" each by itself.
+      seed: of everything random.
+      seeds: how many, from `seed` on, each with an architecture of its own;
+        None is `train.seeds` trainings, of a trained method as many runs.
+      devices: how many to spread over; None is all.
+      compare: of a trained method: whether to train the original, too.
+      simclr: settings of the self-supervised objective; None learns labels.
+
+    Raises:
+      InputError: anything that does not fit.
+      errors.NotMet: nothing keeps to the budget of the settings.
+    """
+    self.method, self.entry = method, entry_of(method, search, architecture)
+    self.share, self.seeds = share, range(0)
+    if seeds is not None:
+      trainer_lib.check_seed(seed, seeds)
+      alone = self.entry.trained
+      train = dataclasses.replace(train, seeds=seeds if alone else 1)
+      self.seeds = range(seed, seed + seeds * (not alone))
+    self._of_seed = lambda seed: Job(
+        architecture, dataset, method, search, train, space=space, share=share,
+        seed=seed, devices=devices, simclr=simclr)
+    if architecture is not None:
+      architecture = codec.check(architecture)
+    kind = _kind_of(space) if architecture is None else architecture.kind
+    self.trainer = trainer = trainer_lib.Trainer(
+        dataset, train, kind, seed=seed, devices=devices, simclr=simclr)
+    self.processes = trainer.processes
+    for name, value, known in (
+        ("objective", trainer.judge.objective, self.entry.objectives),
+        ("space", space, [space] if self.entry.spaces or architecture is None
+         else [None])):
+      if value not in known:
+        raise errors.InputError(
+            f"{name} is {value} and does not apply to method '{method}'; leave"
+            " it out, or choose another method", name)
+    with errors.within("search"):
+      self.plan = self.entry.build(entry_lib.Request(
+          search, architecture, space, share, trainer.judge.num_classes,
+          dataset.image_size, len(dataset.train_labels), len(trainer.devices),
+          trainer.config, trainer.place, trainer.judge.make_objective,
+          trainer.judge.watch))
+    with errors.within(
+        "search" if hasattr(self.plan.settings, "batch_size") else "train"):
+      self.feed = trainer.feed(self.plan)
+    self.architecture = self.plan.architecture
+    # A trained method starts from the weights of the network as it was given.
+    self.original = architecture if self.entry.trained else self.architecture
+    self.compare = compare and self.original is not None
+    if self.original is not None:
+      trainer.cost(self.original)
+
+  def describe(self) -> dict[str, Any]:
+    """The whole configuration, as `config.json` holds it."""
+    given = self.architecture
+    found = {
+        "kind": "search" if given is None else "transform",
+        "method": self.method,
+        **({} if given is None else {"architecture": codec.to_dict(given)}),
+        **self.trainer.describe(), "space": self.plan.space,
+        "search": dataclasses.asdict(self.plan.settings)}
+    if self.entry.trained:
+      found["compare"] = self.compare
+    else:
+      found.pop("seeds_together", None)
+    return {**found, **({"seeds": [*self.seeds]} if self.seeds else {})}
+
+  def estimate(self) -> dict[str, Any]:
+    """Size of the method and of the networks; memory is that of one seed."""
+    trainer, plan = self.trainer, self.plan
+    steps = sum(
+        stage.epochs * sum(
+            len(self.feed.splits[p.splits[0]].labels) // plan.batch_size
+            for p in stage.phases) for stage in plan.method.stages)
+    times = trainer.config.seeds if self.entry.trained else 1
+    found = {"search": {
+        **plan.estimate(plan.batch_size // len(trainer.devices)),
+        "steps": times * steps}}
+    if self.original is not None:
+      found["train"] = trainer.estimate(self.original)
+    return {name: {**part, "steps": max(len(self.seeds), 1) * part["steps"]}
+            for name, part in found.items()}
+
+  def _run(self, out, listener):
+    run = self._several if self.seeds else (
+        self._each if self.entry.trained else self._once)
+    result = run(out, listener)
+    return result, [*map(codec.from_dict, result["architectures"].values())]
+
+  def _draw(self, folder):
+    rows = metrics_lib.read(folder / runs.METRICS)
+    for file, draw in self.entry.pictures.items():
+      if not self.seeds:
+        draw(folder / file, rows)
+
+  @property
+  def name(self) -> str:
+    """Of the networks that come out."""
+    return "derived" if self.architecture is None else "transformed"
+
+  def _result(self, networks, architecture, **more):
+    """What every result says."""
+    shown = {self.name: codec.to_dict(architecture)}
+    if self.architecture is not None:
+      shown = {"original": codec.to_dict(self.architecture), **shown}
+      more["changes"] = [change._asdict() for change in drawing.changes(
+          self.architecture, architecture)]
+    spent = {id(network): network["seconds"] for network in networks}
+    return {
+        **more, "architectures": shown, "method": self.method,
+        **self.trainer.facts(), "seconds": round(
+            more.get("search_seconds", 0) + sum(spent.values()), 1)}
+
+  def _each(self, out, listener):
+    """Every seed derives and trains a network, and the original is trained."""
+    trainer = self.trainer
+    originals = trainer.train(
+        out, "original", self.original, listener) if self.compare else []
+    found = trainer.train(out, self.name, self.architecture, listener,
+                          plan=self.plan, label=self.entry.label)
+    before = {"original": trainer.summary(self.original, originals)
+              } if self.compare else {}
+    return self._result(
+        originals + found, codec.from_dict(found[0]["architecture"]),
+        **before, **{self.name: _summary(found)},
+        seeds=[{k: r[k] for k in (
+            "seed", "accuracy", "params", "madds", "num_changes",
+            *self.entry.reports, "seconds")} for r in found],
+        share=self.share, objective=trainer.judge.objective)
+
+  def _once(self, out, listener):
+    """One search, whose network and the original are trained alike."""
+    trainer = self.trainer
+    found, report = self._search(out, listener)
+    results = {}
+    if self.original is not None:
+      results["original"] = trainer.train(
+          out, "original", self.original, listener)
+    # What came out unchanged is the same network: trained once.
+    results[self.name] = results["original"] if found == self.original else (
+        trainer.train(out, self.name, found, listener))
+    return self._result(
+        [network for part in results.values() for network in part], found,
+        **{name: trainer.summary(found if name == self.name else self.original,
+                                 part) for name, part in results.items()},
+        **report)
+
+  def _search(self, out: pathlib.Path, listener: listener_lib.Listener):
+    """Runs the method and derives; returns the architecture and the report."""
+    trainer, derived = self.trainer, out / _DERIVED
+    found = self.processes.of_first(lambda: derived.exists() and [
+        codec.to_dict(codec.read(out / runs.ARCHITECTURE)),
+        runs.read_json(derived)])
+    if not found:
+      began = time.monotonic()
+
+      def fit(program, number=1):
+        name = self.entry.label + ("" if number == 1 else str(number))
+        return fit_lib.fit(
+            program, **self.feed.of(program), options=listener.options(
+                trainer.seed, trainer.devices, out / "checkpoint" / name,
+                out / runs.METRICS, name))
+
+      ended = trainer_lib.follow(
+          self.plan.method, fit(self.plan.method), self.architecture, fit,
+          lambda method, state, over, number: over.report)
+      found = self.processes.of_first(
+          lambda: self._derive(out, *ended, began),
+          refusals=(errors.InputError, errors.NotMet))
+    return codec.from_dict(found[0]), found[1]
+
+  def _derive(self, out, method, state, given, report, began):
+    """Derives and writes; returns the architecture as JSON, and the report."""
+    derived = self.feed.derive(method, state, given, self.trainer.seed)
+    report = {**report, **derived.report,
+              "scoring_batch_size": self.feed.batch_size,
+              "search_seconds": round(time.monotonic() - began, 1)}
+    runs.write_architecture(out, derived.architecture)
+    runs.write_json(out / _DERIVED, report)
+    return codec.to_dict(derived.architecture), report
+
+  def _several(self, out, listener):
+    """A run for every seed, and what they came to."""
+    found = [self._of_seed(seed).run(
+        out / f"seed-{seed}", listener=listener.named(f"seed {seed}"))
+             for seed in self.seeds]
+    names = [n for n in ("original", self.name) if n in found[0]]
+    return {
+        **{k: v for k, v in found[0].items() if k in (
+            "changes", "architectures", "method", "dataset", "versions",
+            "devices")},
+        **{name: _summary([r[name] for r in found]) for name in names},
+        "seeds": [{
+            "seed": r["seed"], "num_changes": len(r.get("changes", [])),
+            **({"original_accuracy": r["original"]["accuracy"]}
+               if "original" in r else {}),
+            **{k: r[self.name][k] for k in ("accuracy", "params", "madds")}}
+            for r in found],
+        "seed": self.trainer.seed,
+        "seconds": round(sum(r["seconds"] for r in found), 1)}
+
+
+def _summary(parts):
+  """Mean costs, and accuracies over seeds."""
+  return {**{k: float(np.mean([p[k] for p in parts]))
+             for k in ("params", "madds")}, **trainer_lib.over_seeds(parts)}
+
+
+def _kind_of(space):
+  """The kind of the architectures of a space."""
+  if space is None:
+    raise errors.InputError(
+        "a search starts from a space and none is given; name one of"
+        f" {', '.join(spaces.SPACES)}", "space")
+  return spaces.get(space).graph.kind
+
+
+def entry_of(
+    method: str, search: Any, architecture: codec.Architecture | None
+) -> entry_lib.Entry:
+  """The entry of a method, if it can start so (InputError).
+
+  Args:
+    method: its name.
+    search: its settings.
+    architecture: what is given to it, or None.
+  """
+  if method not in methods.METHODS:
+    raise errors.InputError(
+        f"method '{method}' is unknown; choose one of"
+        f" {', '.join(methods.METHODS)}", "method")
+  found = methods.METHODS[method]
+  wanted = "space" if architecture is None else "given"
+  if found.starts not in (wanted, "both"):
+    begins = ("a space; search instead of transforming" if wanted == "given"
+              else "a given architecture; transform it instead of searching")
+    raise errors.InputError(f"method '{method}' starts from {begins}", "method")
+  if not isinstance(search, found.settings):
+    raise errors.InputError(
+        f"search is a {type(search).__name__}, and method '{method}' needs a"
+        f" {found.settings.__name__}; pass one, or leave it out")
+  return found

@@ -1,0 +1,188 @@
+"""What networks learn from a data set, and how they are judged.
+
+By its labels ("supervised"), judged by test accuracy; or by telling the views
+of one image from those of others ("simclr"), judged by the nearest neighbours
+of its features and by a linear classifier on them.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+
+from natjax import data as data_lib
+from natjax import errors
+from natjax.graph import codec
+from natjax.graph import records
+from natjax.methods import supervised
+from natjax.objectives import classification as objectives
+from natjax.objectives import simclr as simclr_lib
+from natjax.training import fit as fit_lib
+from natjax.training import method as base
+from natjax.training import settings
+
+
+class Labels:
+  """Learning the labels.
+
+  Attributes:
+    dataset: the images.
+    config: how networks are trained.
+    num_classes: of the classifier.
+    objective: "supervised".
+    watch: called after every epoch, where it is not None.
+    train: the training images.
+    test: the test images.
+  """
+
+  objective = "supervised"
+  watch: supervised.Watch | None = None
+
+  def __init__(
+      self, dataset: data_lib.Dataset, config: supervised.FullTrainConfig
+  ):
+    self.dataset, self.config = dataset, config
+    self.num_classes = dataset.num_classes
+    self.train = fit_lib.Split(dataset.train_images, dataset.train_labels)
+    self.test = fit_lib.Split(dataset.test_images, dataset.test_labels)
+
+  def describe(self) -> dict[str, Any]:
+    """What a run's configuration says of the objective."""
+    return {}
+
+  def make_objective(
+      self, config: supervised.FullTrainConfig,
+      architecture: codec.Architecture, place: records.Place,
+  ) -> objectives.Objective:
+    """The objective of an architecture; see `objectives.Maker`."""
+    return supervised.classification(config, architecture, place)
+
+  def keep(self, variables: Any) -> Any:
+    """The part of trained variables that is written to a file: all."""
+    return variables
+
+  def plain(self, dtype: str, *, cutout: int = 0) -> fit_lib.Preparation:
+    """How images are augmented and normalised to learn labels."""
+    return fit_lib.Preparation(
+        *(tuple(map(float, x)) for x in (self.dataset.mean, self.dataset.std)),
+        self.dataset.augmentation._replace(cutout=cutout), jnp.dtype(dtype))
+
+  @property
+  def preparation(self) -> fit_lib.Preparing:
+    """How images are augmented and normalised."""
+    return self.plain(self.config.dtype, cutout=self.config.cutout)
+
+  def judge(
+      self, objective: objectives.Objective, variables: Any
+  ) -> dict[str, float]:
+    """The accuracy on the test images, looked at once.
+
+    Args:
+      objective: of the network.
+      variables: of the trained network, on one device.
+    """
+    return {"accuracy": self._accuracy(objective.is_right, variables,
+                                       self.test)}
+
+  def glance(
+      self, method: base.Method, state: base.State, most: int = 10000
+  ) -> float:
+    """The accuracy on up to `most` training images, not augmented."""
+    return self._accuracy(method.evaluate, state, _first(self.train, most))
+
+  def _accuracy(self, predict, state, split):
+    return fit_lib.evaluate(
+        predict, state, split, preparation=self.preparation,
+        batch_size=max(self.config.batch_size, 128))
+
+
+class Views(Labels):
+  """Learning without labels, by SimCLR; labels serve to judge alone.
+
+  Attributes:
+    simclr: settings of the objective.
+  """
+
+  objective = "simclr"
+
+  def __init__(
+      self, dataset: data_lib.Dataset, config: supervised.FullTrainConfig,
+      simclr: simclr_lib.SimCLRConfig,
+  ):
+    """Args:
+      dataset: the images.
+      config: how networks are trained.
+      simclr: settings of the objective.
+
+    Raises:
+      InputError: settings of training that apply to labels alone.
+    """
+    super().__init__(dataset, config)
+    with errors.within("simclr"):
+      self.simclr = simclr_lib.check(simclr)
+    self.num_classes = 0
+    for name in ("auxiliary", "label_smoothing", "cutout"):
+      if getattr(config, name):
+        settings.refuse(config, name, "does not apply to the objective simclr;"
+                        " leave it out")
+
+  def describe(self) -> dict[str, Any]:
+    """What a run's configuration says of the objective."""
+    return {"objective": self.objective,
+            "simclr": dataclasses.asdict(self.simclr)}
+
+  def make_objective(
+      self, config: supervised.FullTrainConfig,
+      architecture: codec.Architecture, place: records.Place,
+  ) -> objectives.Objective:
+    """The contrastive objective of an architecture without a classifier."""
+    return simclr_lib.SimCLR(
+        self.simclr, architecture, place, sync_bn=config.sync_bn)
+
+  @property
+  def preparation(self) -> fit_lib.Preparing:
+    """How views are drawn and images normalised."""
+    plain = self.plain(self.config.dtype)
+    return data_lib.TwoViews(
+        plain.mean, plain.std, simclr_lib.views(self.simclr), plain.dtype)
+
+  def keep(self, variables: Any) -> Any:
+    """The network's variables; the projection head has done its work."""
+    return {kind: part["network"] for kind, part in variables.items()}
+
+  def watch(
+      self, method: base.Method, state: base.State, epoch: int
+  ) -> dict[str, Any]:
+    """The accuracy of the neighbours, every `watch_epochs` epochs.
+
+    Of training images that are left out of those that vote, so that the test
+    images stay unseen.
+    """
+    every = self.simclr.watch_epochs
+    due = every and (epoch + 1) % every == 0
+    return {"neighbours": self.glance(method, state)} if due else {}
+
+  def judge(
+      self, objective: objectives.Objective, variables: Any
+  ) -> dict[str, float]:
+    """Neighbours and a linear classifier on the test images' features."""
+    return self._judge(objective.features, variables, self.train, self.test)
+
+  def glance(
+      self, method: base.Method, state: base.State, most: int = 10000
+  ) -> float:
+    """The accuracy of the neighbours among up to `most` training images."""
+    parts = simclr_lib.divide(
+        _first(self.train, most), self.simclr.watch_images)
+    return self._judge(method.features, state, *parts, linear=False)["accuracy"]
+
+  def _judge(self, features, state, bank, queries, *, linear=True):
+    found = [(simclr_lib.extract(features, state, part.images,
+                                 self.preparation), part.labels)
+             for part in (bank, queries)]
+    return simclr_lib.judge(
+        self.simclr, *found, self.dataset.num_classes, linear=linear)
+
+
+def _first(split, most):
+  return fit_lib.Split(split.images[:most], split.labels[:most])

@@ -1,0 +1,401 @@
+"""Trains and judges the networks of a job, one per seed.
+
+What trains them is a `method.Method`: `methods.supervised` trains an
+architecture as it is, and others transform it on the way; where one hands over
+to another, that goes on, seed by seed on all devices.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+import functools
+import pathlib
+import time
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+import natjax
+from natjax import data as data_lib
+from natjax import drawing
+from natjax import errors
+from natjax.costs import exact as cost_lib
+from natjax.graph import codec
+from natjax.methods import entry as entry_lib
+from natjax.methods import memory
+from natjax.methods import supervised
+from natjax.objectives import classification as objectives
+from natjax.objectives import simclr as simclr_lib
+from natjax.pipeline import judge as judge_lib
+from natjax.pipeline import listener as listener_lib
+from natjax.pipeline import runs
+from natjax.training import devices as devices_lib
+from natjax.training import distributed
+from natjax.training import fit as fit_lib
+from natjax.training import method as base
+from natjax.training import seeds as seeds_lib
+from natjax.training import settings
+
+
+def check_seed(seed: int, count: int) -> None:
+  """Refuses seeds of which jax keeps only a part.
+
+  Raises:
+    InputError: it or one of the `count` seeds from it on is not a u32.
+  """
+  if not 0 <= seed <= 2**32 - count:
+    raise errors.InputError(
+        f"seed is {seed} and must lie in [0, {2**32 - count}]; give 0", "seed")
+
+
+class Feed(NamedTuple):
+  """The images that programs walk over, and how."""
+
+  splits: Mapping[str, fit_lib.Split]
+  batch_size: int
+  preparation: fit_lib.Preparing
+
+  def of(self, program: base.Method) -> dict[str, Any]:
+    """What `fit` and `fit_seeds` take: the splits that a program walks."""
+    used = {name for stage in program.stages for phase in stage.phases
+            for name in phase.splits}
+    return {**self._asdict(), "splits": {
+        name: split for name, split in self.splits.items() if name in used}}
+
+  def score(
+      self, function: Callable[[Any, base.Batch], Any], argument: Any, *,
+      split: str,
+  ) -> Any:
+    """Means over a split, of whole batches; see `method.Walk`."""
+    return fit_lib.walk(
+        function, argument, self.splits[split], batch_size=self.batch_size,
+        preparation=self.preparation, whole=True)
+
+  def derive(
+      self, method: base.Method, state: base.State,
+      given: codec.Architecture | None, seed: int,
+  ) -> base.Derived:
+    """What a method came to, computed on one device of this process."""
+    assert method.derive is not None  # Or no job can run it.
+    return method.derive(
+        jax.device_put(state, jax.local_devices()[0]), given, self.score,
+        jax.random.fold_in(jax.random.key(seed), 1))
+
+
+def follow(
+    method: base.Method, state: base.State, given: Any,
+    run: Callable[[base.Method, int], base.State],
+    tell: Callable[[base.Method, base.State, base.Handover, int],
+                   dict[str, Any]],
+) -> tuple[base.Method, base.State, Any, dict[str, Any]]:
+  """Goes on from where a method ends, as long as it hands over to another.
+
+  Args:
+    method: that has come to its end.
+    state: of it.
+    given: the architecture that it was given.
+    run: `(method, number) -> state` trains the next program, from 2 on.
+    tell: `(method, state, handover, number)` of the program that has ended;
+      returns what the report says of it.
+
+  Returns:
+    The last method, its state, the architecture that it was given, the report.
+  """
+  report: dict[str, Any] = {}
+  number = 1
+  while (end := method.stages[-1].end) is not None:
+    over = end(state)
+    report |= tell(method, state, over, number)
+    method, given, number = over.method, over.architecture, number + 1
+    start = over.state
+    state = run(method._replace(init=lambda rng, start=start: start), number)
+  return method, state, given, report
+
+
+def over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+  """Mean, deviation and values of accuracies over seeds.
+
+  Args:
+    results: of every seed, with "accuracy" and perhaps "linear_accuracy".
+
+  Returns:
+    "accuracy", "accuracy_std", "accuracies", and those of a linear classifier
+    under "linear_accuracy", "linear_accuracy_std", "linear_accuracies".
+  """
+  found = {}
+  for name in ("accuracy", "linear_accuracy"):
+    values = [r[name] for r in results if name in r]
+    if values:
+      plural = name.replace("accuracy", "accuracies")
+      found |= {name: float(np.mean(values)), f"{name}_std": float(
+          np.std(values, ddof=1)) if len(values) > 1 else 0.0, plural: values}
+  return found
+
+
+class Trainer:
+  """How networks are trained and judged: checked settings, data, devices.
+
+  Attributes:
+    dataset: on what.
+    config: how, resolved for the kind of architecture.
+    seed: the first of the seeds.
+    devices: to spread over.
+    processes: that run the job; the first reads and writes the files.
+    way: how several seeds are trained (`seeds.seeds_together`).
+    judge: what is learnt.
+    place: in which skeleton or frame.
+    steps: updates per epoch.
+    objective: `(architecture) -> Objective`, one object for all seeds, which
+      share what is compiled.
+  """
+
+  def __init__(
+      self,
+      dataset: data_lib.Dataset,
+      config: supervised.TrainConfig,
+      kind: str,
+      *,
+      seed: int = 0,
+      devices: int | None = None,
+      simclr: simclr_lib.SimCLRConfig | None = None,
+  ):
+    """Args:
+      dataset: images.
+      config: of the training; its `seeds` follow each other from `seed`.
+      kind: of the architectures, "cells" or "blocks".
+      seed: of everything random.
+      devices: how many to spread over; None is all.
+      simclr: settings of the self-supervised objective; None learns labels.
+
+    Raises:
+      InputError: anything that does not fit.
+    """
+    self.dataset, self.seed = dataset, seed
+    with errors.within("train"):
+      self.config = full = supervised.resolve(config, kind)
+    check_seed(seed, full.seeds)
+    self.devices = tuple(devices_lib.choose(devices))
+    self.processes = distributed.Processes(self.devices)
+    self.way = seeds_lib.seeds_together(full.seeds, self.devices, dense=True)
+    with errors.within("train"):
+      self.judge = judge_lib.Labels(dataset, full) if simclr is None else (
+          judge_lib.Views(dataset, full, simclr))
+      self.place = supervised.place_of(
+          full, kind, num_classes=self.judge.num_classes,
+          image_size=dataset.image_size)
+      if not 0 <= full.cutout <= dataset.image_size:
+        settings.refuse(
+            full, "cutout", f"must lie in [0, {dataset.image_size}], the"
+            " images' side; 0 turns it off")
+      self._feed = _checked(
+          Feed({"train": self.judge.train}, full.batch_size,
+               self.judge.preparation),
+          len(self.devices) if self.way == "one by one" else 1)
+    self.steps = len(dataset.train_labels) // full.batch_size
+    self.objective: Callable[..., objectives.Objective] = functools.lru_cache(
+        maxsize=4)(lambda architecture: self.judge.make_objective(
+            full, architecture, self.place))
+
+  def feed(self, plan: entry_lib.Plan) -> Feed:
+    """The splits of a method, and all training images by the name "train".
+
+    Raises:
+      InputError: a batch that the devices do not divide or a split that is
+        smaller, or fractions that leave a split empty.
+    """
+    train = self.judge.train
+    parts = data_lib.split(
+        len(train.labels), tuple(plan.fractions.values()), seed=self.seed)
+    splits = {"train": train} | {
+        name: fit_lib.Split(train.images[rows], train.labels[rows])
+        for name, rows in zip(plan.fractions, parts, strict=True)
+        if len(parts) > 1}
+    preparation = self.judge.preparation if plan.dtype is None else (
+        self.judge.plain(plan.dtype))
+    return _checked(Feed(splits, plan.batch_size, preparation),
+                    len(self.devices))
+
+  def describe(self) -> dict[str, Any]:
+    """What `config.json` holds of data and training."""
+    return {
+        "version": natjax.__version__,
+        **runs.describe_data(self.dataset), **self.judge.describe(),
+        "train": dataclasses.asdict(self.config), "seed": self.seed,
+        "devices": len(self.devices),
+        # Otherwise each seed has all devices, and the batch is divided.
+        **({} if self.way == "one by one" else {"seeds_together": self.way}),
+    }
+
+  def facts(self) -> dict[str, Any]:
+    """What every result says of where it comes from."""
+    return {"dataset": self.dataset.name, "seed": self.seed,
+            "versions": listener_lib.versions(),
+            "devices": [d.device_kind for d in self.devices]}
+
+  def cost(self, architecture: codec.Architecture) -> dict[str, int]:
+    """Its "params" and "madds" (InputError of what cannot be built)."""
+    cost = cost_lib.network(architecture, self.place)
+    return {"params": cost.params, "madds": cost.madds}
+
+  def estimate(self, architecture: codec.Architecture) -> dict[str, int]:
+    """Of a training: "params", "madds", "steps", "memory_bytes"."""
+    return {
+        **self.cost(architecture),
+        "steps": self.steps * self.config.epochs * self.config.seeds,
+        "memory_bytes": memory.network_bytes(
+            architecture, self.place, self.config.batch_size // len(
+                self.devices), self.config.dtype)}
+
+  def summary(
+      self, architecture: codec.Architecture, results: list[dict[str, Any]]
+  ) -> dict[str, Any]:
+    """Costs, and mean and deviation of the accuracy over seeds."""
+    return {**self.cost(architecture), **over_seeds(results)}
+
+  def train(
+      self,
+      out: pathlib.Path,
+      name: str,
+      architecture: codec.Architecture,
+      listener: listener_lib.Listener,
+      *,
+      plan: entry_lib.Plan | None = None,
+      label: str = "",
+  ) -> list[dict[str, Any]]:
+    """Trains one network per seed under `out`; finished ones are kept.
+
+    Args:
+      out: the run's folder.
+      name: of the networks' folders and rows; the seed is added to it.
+      architecture: of the network.
+      listener: who hears of the course.
+      plan: of a method that transforms the architecture and trains what
+        becomes of it; None trains it as it is.
+      label: name of the rows and checkpoints of what hands over to another.
+
+    Returns:
+      What the `result.json` of every seed's folder holds.
+    """
+    if plan is None:
+      feed, first = self._feed, supervised.Supervised(
+          self.config, architecture, num_classes=self.judge.num_classes,
+          image_size=self.dataset.image_size, steps_per_epoch=self.steps,
+          objective=self.objective(architecture),
+          watch=self.judge.watch).method()
+    else:
+      feed, first = self.feed(plan), plan.method
+    folders = {s: out / runs.NETWORKS / f"{name}-{s}" for s in range(
+        self.seed, self.seed + self.config.seeds)}
+    found = {s: runs.find_result(self.processes, f)
+             for s, f in folders.items()}
+
+    def options(seed, program, number=1):
+      """Of a seed's program; the last has the network's name."""
+      run, checkpoint = name, "checkpoint"
+      if program.stages[-1].end is not None:
+        run = label + ("" if number == 1 else str(number))
+        checkpoint = f"checkpoint_{run}"
+      return listener.options(
+          seed, self.devices, self._made(folders[seed]) / checkpoint,
+          out / runs.METRICS, f"{run}-{seed}")
+
+    for seed, state, seconds in self._fit(out, feed, first, found, options):
+      if found[seed]:
+        continue
+      began, folder = time.monotonic() - seconds, self._made(folders[seed])
+      ended = follow(
+          first, state, architecture, lambda program, number, seed=seed: (
+              fit_lib.fit(program, **feed.of(program),
+                          options=options(seed, program, number))),
+          functools.partial(self._handed_over, folder))
+      found[seed] = self.processes.of_first(functools.partial(
+          self._conclude, folder, feed, *ended, seed,
+          architecture if plan else None, began),
+          refusals=(errors.InputError, errors.NotMet))
+    return list(found.values())
+
+  def _fit(
+      self, out: pathlib.Path, feed: Feed, program: base.Method,
+      found: Mapping[int, Any], options: Callable[..., fit_lib.Options],
+  ) -> Iterator[tuple[int, base.State, float]]:
+    """Yields every seed, its final state, and the seconds that it took.
+
+    In one program where that is cheaper (`seeds.seeds_together`): then all are
+    trained before the first is yielded, each on one device, and what trains at
+    once is resumed at once.
+    """
+    if self.way == "one by one" or all(found.values()):
+      for seed in [s for s, result in found.items() if result is None]:
+        began = time.monotonic()
+        state = fit_lib.fit(program, **feed.of(program),
+                            options=options(seed, program))
+        yield seed, state, time.monotonic() - began
+      return
+    began = time.monotonic()
+    each = {seed: options(seed, program) for seed in found}
+    names = tuple(o.run for o in each.values())
+    lanes = 1 if self.way == "spread" else -(-len(each) // len(self.devices))
+    states = seeds_lib.fit_seeds(
+        program, **feed.of(program), seeds=tuple(each), runs=names,
+        lanes=lanes, options=dataclasses.replace(
+            each[self.seed], seed=0, run="", checkpoint_dir=(
+                out / "checkpoint" / names[0].rpartition("-")[0])))
+    seconds = (time.monotonic() - began) / len(each)
+    yield from ((seed, state, seconds)
+                for seed, state in zip(each, states, strict=True))
+
+  def _made(self, folder):
+    """The folder, made by the first process."""
+    if self.processes.first:
+      folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+  def _handed_over(self, folder, method, state, over, number):
+    """What a handover did, measured on training images and kept in a file."""
+    path = folder / f"derived{'' if number == 1 else number}.json"
+
+    def measure():
+      if not path.exists():
+        glance = lambda method, state: self.judge.glance(
+            method, jax.device_put(state, jax.local_devices()[0]))
+        runs.write_json(path, {
+            **over.report,
+            "train_accuracy_before_derivation": glance(method, state),
+            "train_accuracy_after_derivation": glance(
+                over.method, over.state)})
+      return runs.read_json(path)
+
+    return self.processes.of_first(measure)
+
+  def _conclude(self, folder, feed, method, state, given, report, seed, before,
+                began):
+    """Judges a trained network and writes it to its folder, in one process."""
+    derived = feed.derive(method, state, given, seed)
+    architecture, variables = derived.architecture, derived.variables
+    judged = self.judge.judge(self.objective(architecture), variables)
+    runs.save_weights(folder / runs.WEIGHTS, self.judge.keep(variables))
+    more = {}
+    if before is not None:
+      drawing.save(folder / "architecture.svg", before, architecture)
+      more = {**self.cost(architecture), "num_changes": len(
+          drawing.changes(before, architecture)), **report, **derived.report}
+    result = {
+        **judged, "seed": seed,
+        "architecture": codec.to_dict(architecture),
+        "place": self.place._asdict(),
+        "auxiliary": self.config.auxiliary, "dtype": self.config.dtype,
+        "mean": list(map(float, self.dataset.mean)),
+        "std": list(map(float, self.dataset.std)),
+        "class_names": list(self.dataset.class_names),
+        **more,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    runs.write_json(folder / runs.RESULT, result)
+    return result
+
+
+def _checked(feed, num_devices):
+  devices_lib.check_batch(feed.batch_size, num_devices)
+  fit_lib.check_splits(feed.splits, feed.batch_size)
+  return feed

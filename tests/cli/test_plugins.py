@@ -1,0 +1,267 @@
+"""What another package adds by entry points, from the command line."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from natjax import cli
+from natjax import data
+from natjax import errors
+from natjax import methods
+from natjax import operations
+from natjax import spaces
+from natjax.graph import blocks
+from natjax.graph import codec
+from natjax.pipeline import plugins
+
+TOYS = pathlib.Path(__file__).parents[1] / "toys"
+ROOT = TOYS.parents[1]
+ALL = """[natjax.methods]
+drop = toy_method:ENTRY
+[natjax.datasets]
+stripes = toy_parts:stripes
+[natjax.operations]
+any = toy_parts:CONV
+[natjax.spaces]
+any = toy_parts:SPACE
+"""
+NODE, EDGE = blocks.Node(4, activation="relu"), blocks.Edge
+NETWORK = blocks.BlockNetwork(
+    "mine", (blocks.Layer("conv", 4, 3, activation="relu"),),
+    (blocks.Block((NODE, NODE), (EDGE("conv_3x3", 1, 2),
+                                 EDGE("conv_1x1", 2, 3),
+                                 EDGE("skip_connect", 1, 3))),))
+
+
+def distribution(folder, points, name="toy"):
+  """A package that is installed, as far as Python can tell."""
+  info = folder / f"{name}-1.0.dist-info"
+  info.mkdir(parents=True)
+  (info / "METADATA").write_text(
+      f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+  (info / "entry_points.txt").write_text(points)
+  return folder
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+  """A folder with the toys, and the environment that finds them."""
+  folder = tmp_path_factory.mktemp("toys")
+  for file in TOYS.glob("*.py"):
+    shutil.copy(file, folder)
+  distribution(folder, ALL)
+  (folder / "mine.json").write_text(codec.to_json(blocks.check(NETWORK)))
+  return folder, {
+      **os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
+      "JAX_ENABLE_COMPILATION_CACHE": "true",
+      "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+
+
+def start(installed, *argv):
+  folder, environment = installed
+  return subprocess.Popen(
+      [sys.executable, "-m", "natjax.cli", *map(str, argv)], cwd=folder,
+      env=environment, text=True, stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE, start_new_session=True)
+
+
+def run(installed, *argv):
+  process = start(installed, *argv)
+  out, err = process.communicate(timeout=300)
+  assert process.returncode == 0, err[-3000:]
+  return out
+
+
+def test_a_toy_fits_in_eighty_lines():
+  assert len((TOYS / "toy_method.py").read_text().splitlines()) < 80
+
+
+def test_list_and_help_know_what_a_package_adds(installed):
+  found = json.loads(run(installed, "list", "--json"))
+  assert found["methods"]["drop"] == "leaves out the edge that is missed least"
+  assert found["datasets"]["stripes"] == "160 pictures of stripes, 2 classes"
+  assert "toy_conv" in found["operations"] and "toy_space" in found["spaces"]
+  text = " ".join(run(installed, "transform", "--help").split())
+  assert "nat,natpp,differentiable,drop" in text
+  assert "--drop-epochs INT walks over the images" in text
+  assert "--held-out FLOAT share of the training images" in text
+
+
+ARGV = ["transform", "mine.json", "--method", "drop", "--dataset", "stripes",
+        "--preset", "demo", "--drop-epochs", 6, "--train-epochs", 2,
+        "--train-batch-size", 16, "--train-seeds", 1, "--checkpoint-seconds", 0,
+        "--chunk-seconds", 0.001]
+
+
+@pytest.fixture(scope="module")
+def finished(installed):
+  run(installed, *ARGV, "--out", "whole")
+  return installed[0] / "whole"
+
+
+def test_the_method_trains_derives_and_draws(installed, finished):
+  result = json.loads((finished / "result.json").read_text())
+  assert result["method"] == "drop" and len(result["changes"]) == 1
+  assert len(result["scores"]) == 3  # An edge each.
+  assert result["transformed"]["params"] <= result["original"]["params"]
+  config = json.loads((finished / "config.json").read_text())
+  assert config["search"] == {"drop_epochs": 6, "held_out": 0.2}
+  assert config["dataset"] == "stripes"
+  rows = [json.loads(line)
+          for line in (finished / "metrics.jsonl").read_text().splitlines()]
+  assert [r["run"] for r in rows] == (
+      ["search"] * 6 + ["original-0"] * 2 + ["transformed-0"] * 2)
+  assert (finished / "architecture.svg").exists()
+  run(installed, "draw", "mine.json", finished / "architecture.json", "--out",
+      "picture.svg")
+  found = json.loads(run(installed, "evaluate", finished, "--json"))
+  assert [n["accuracy"] for n in found["networks"]] == [
+      result[n]["accuracy"] for n in ("original", "transformed")]
+
+
+def test_killed_and_run_again_it_ends_in_the_same_bits(installed, finished):
+  folder = installed[0] / "killed"
+  process = start(installed, *ARGV, "--out", "killed")
+  metrics = folder / "metrics.jsonl"
+  while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
+    assert process.poll() is None
+    time.sleep(0.002)
+  os.killpg(process.pid, signal.SIGKILL)
+  process.communicate()
+  assert not (folder / "networks").exists()
+  run(installed, *ARGV, "--out", "killed")
+
+  def contents(out):
+    plain = lambda row: {k: v for k, v in row.items() if "seconds" not in k}
+    weights = {}
+    for path in sorted(out.glob("networks/*/weights.npz")):
+      with np.load(path) as f:
+        weights |= {f"{path.parent.name}/{k}": f[k].tobytes() for k in f}
+    return (plain(json.loads((out / "result.json").read_text())), weights,
+            [plain(json.loads(line)) for line in
+             (out / "metrics.jsonl").read_text().splitlines()])
+
+  assert contents(folder) == contents(finished)
+
+
+def test_settings_of_one_method_are_refused_by_another(installed):
+  for argv, message in (
+      (["--method", "nat", "--held-out", 0.5], "held-out is 0.5 and does not"
+       " apply to --method nat; leave --held-out out"),
+      (["--method", "drop", "--samples", 3], "samples is 3 and does not apply"
+       " to --method drop; leave --samples out (those that do apply:"
+       " drop-epochs, held-out)"),
+      (["--method", "drop", "--held-out", 2],
+       "held-out is 2.0 and must lie between 0 and 1 (--held-out)"),
+      (["--method", "drop", "--objective", "simclr"],
+       "objective is simclr and does not apply to --method drop")):
+    process = start(installed, "transform", "mine.json", "--dataset", "stripes",
+                    *argv, "--dry-run")
+    _, text = process.communicate(timeout=100)
+    assert process.returncode == 2 and message in text, text
+    assert text.startswith("natjax: ") and text.count("\n") == 1
+
+
+@pytest.fixture
+def fresh():
+  """Forgets what a test registers."""
+  with (mock.patch.dict(methods.METHODS), mock.patch.dict(spaces.SPACES),
+        mock.patch.dict(data.LOADERS)):
+    yield
+
+
+@pytest.mark.parametrize("group,target,message", [
+    ("methods", "no_such_module:X", "cannot be imported (ModuleNotFoundError"),
+    ("methods", "toy_method:X", "cannot be imported (AttributeError"),
+    ("methods", "broken:X", "cannot be imported (ZeroDivisionError"),
+    ("methods", "toy_method:build", "of type function and must be an Entry"),
+    ("methods", "broken:FLAT", "lacks 'settings', which must be a dataclass"),
+    ("methods", "broken:NO_BUILD", "lacks 'build', which must be a function"),
+    ("methods", "broken:BEGINS", "lacks 'starts', which must be one of given"),
+    ("methods", "broken:LEARNS", "lacks 'objectives', which must be some of"),
+    ("operations", "toy_method:ENTRY", "must be Operation"),
+    ("spaces", "toy_parts:NOTHING", "of type NoneType and must be"),
+    ("datasets", "toy_parts:NOTHING", "must be a function"),
+])
+def test_what_cannot_be_added_is_refused_in_one_line(
+    group, target, message, fresh, tmp_path, monkeypatch, capsys):
+  name = "broken_" + target.partition(":")[2].lower()
+  zero = "1 / 0" if target == "broken:X" else ""
+  (tmp_path / f"{name}.py").write_text(f"""
+from toy_method import ENTRY
+{zero}
+FLAT = ENTRY._replace(settings=int)
+NO_BUILD = ENTRY._replace(build=None)
+BEGINS = ENTRY._replace(starts="here")
+LEARNS = ENTRY._replace(objectives=("to fly",))
+""")
+  distribution(tmp_path, f"[natjax.{group}]\nmine = "
+               f"{target.replace('broken', name)}\n", "strange")
+  monkeypatch.syspath_prepend(TOYS)
+  monkeypatch.syspath_prepend(tmp_path)
+  assert cli.main(["list"]) == 2
+  text = capsys.readouterr().err
+  assert text.count("\n") == 1 and message in text
+  assert f"entry point 'mine' in natjax.{group} of strange" in text
+  assert "mine" not in methods.METHODS
+
+
+@pytest.mark.parametrize("points,message", [
+    ("[natjax.methods]\nnat = toy_method:ENTRY", "another method 'nat'"),
+    ("[natjax.datasets]\ndigits = toy_parts:stripes",
+     "another data set 'digits'")])
+def test_a_name_that_is_taken_is_refused(
+    points, message, fresh, tmp_path, monkeypatch):
+  distribution(tmp_path, points)
+  monkeypatch.syspath_prepend(TOYS)
+  monkeypatch.syspath_prepend(tmp_path)
+  with pytest.raises(errors.InputError, match=message):
+    plugins.load()
+
+
+def test_a_notebook_may_load_twice(fresh, tmp_path, monkeypatch):
+  distribution(tmp_path, ALL.replace("any = toy_parts:CONV", ""))
+  monkeypatch.syspath_prepend(TOYS)
+  monkeypatch.syspath_prepend(tmp_path)
+  for _ in range(2):
+    plugins.load()
+  assert "drop" in methods.METHODS and "toy_space" in spaces.SPACES
+  found = data.load("stripes", image_size=8)
+  assert (found.name, found.num_classes) == ("stripes", 2)
+  assert "toy_conv" not in operations.names()
+
+
+def test_a_flag_of_another_meaning_is_refused(fresh, capsys):
+  entry = methods.METHODS["nat"]
+  for name, kind, message in (("seed", int, "another flag already"),
+                              ("samples", float, "another flag already")):
+    made = dataclasses.make_dataclass("Config", [(name, kind, kind())])
+    methods.METHODS["strange"] = entry._replace(settings=made)
+    assert cli.main(["list"]) == 2
+    text = capsys.readouterr().err
+    assert message in text and f"'{name}' of method strange" in text
+
+
+def test_search_is_offered_where_a_method_starts_from_a_space(fresh, capsys):
+  entry = methods.METHODS["nat"]
+  methods.METHODS["finds"] = entry._replace(starts="space", settings=(
+      dataclasses.make_dataclass("Config", [("rounds", int, 3)])))
+  with pytest.raises(SystemExit):
+    cli.main(["search", "--help"])
+  text = capsys.readouterr().out
+  assert "--rounds" in text and "--space" in text and "ARCH" not in text
+  assert cli.main(["search", "--dataset", "digits"]) == 2
+  assert "--space" in capsys.readouterr().err
+  assert cli.main(["transform", "darts", "--method", "finds", "--dataset",
+                   "digits"]) == 2
+  assert "invalid choice: 'finds'" in capsys.readouterr().err
