@@ -114,19 +114,25 @@ class Candidates:
     return [make(name) for name in names]
 
   def activate(
-      self, node: records.Node, x: jax.Array, slope: jax.Array | None
-  ) -> jax.Array:
+      self, node: records.Node, variables: Any, x: jax.Array,
+      slope: jax.Array | None,
+  ) -> tuple[jax.Array, Any]:
     """What a node does to its sum: BN, activation, shuffle.
 
     Args:
       node: the node.
+      variables: of its BN.
       x: [B, H, W, C].
       slope: f32[C], of PReLU.
+
+    Returns:
+      [B, H, W, C], and the statistics of its BN.
     """
+    stats: Any = {}
     if node.norm:
-      x = self.norm()(x)
+      x, stats = self.apply(self.norm(), variables, x)
     if slope is not None:
       x = jnp.where(x > 0, x, slope.astype(x.dtype) * x)
     else:
       x, _ = self.apply(layers_lib.Activation(node.activation), {}, x)
-    return layers_lib.shuffle(x, node.shuffle)
+    return layers_lib.shuffle(x, node.shuffle), stats

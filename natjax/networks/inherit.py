@@ -47,8 +47,9 @@ def variables(
         before = i - _FIRST + n
         found[f"{called.prefix}{n}"] = _keep_inputs(
             tree["blocks"][r]["preprocess"][j][f"node{n}"], cells, before, plan)
-      parts[f"{called.block}{i}"] = found | _edges(
-          supernet, tree["blocks"][r], i, j, cell)
+      parts[f"{called.block}{i}"] = found | _nodes(
+          tree["blocks"][r], j) | _edges(
+              supernet, tree["blocks"][r], i, j, cell)
     if network.prefix and called.head[-1] in parts:
       parts[called.head[-1]] = _keep_inputs(
           parts[called.head[-1]], cells, len(cells) - 1, plan)
@@ -56,19 +57,32 @@ def variables(
   return result
 
 
+def _nodes(tree, j):
+  """The variables of a block's nodes, by their names in the network."""
+  found = {}
+  for part, own in tree.items():
+    for kind, name in (("slope", "activation"), ("norm", "norm")):
+      if part.startswith(kind):
+        node = int(part.removeprefix(kind)) + _FIRST
+        leaves = jax.tree.map(lambda leaf: leaf[j], own)
+        found[f"node{node}_{name}"] = (
+            {"slope": leaves} if kind == "slope" else leaves)
+  return found
+
+
 def _edges(supernet, tree, i, j, cell):
   """The variables of a block's edges, by their names in the network."""
   plan, make = supernet.plan, supernet.candidates(False)
   found, pairs = {}, [edge[1:] for edge in plan.cell(i).edges]
   for e, edge in enumerate(cell.edges):
-    edges = next(p for p in plan.passes(i)
-                 if pairs.index(edge[1:]) in p.edges)
+    number = e if plan.space.inputs is None else pairs.index(edge[1:])
+    edges = next(p for p in plan.passes(i) if number in p.edges)
     own = tree.get(edges.store, {}).get(edge.operation)
     # A slot may hold what the operation needs at another stride only.
     if own is None or not isinstance(
         make.module(edge.operation, edges.ends), nn.Module):
       continue
-    at = edges.edges.index(pairs.index(edge[1:]))
+    at = edges.edges.index(number)
     if plan.space.weights == "slot":
       at = (edge.target - _FIRST) * plan.space.inputs + sum(
           other.target == edge.target for other in cell.edges[:e])

@@ -156,6 +156,11 @@ class Supernet:
     for n, node in enumerate(self.plan.network.blocks[run[0]].nodes):
       if node.activation == "prelu":
         found[f"slope{n}"] = {"params": jnp.full((len(run), node.width), 0.25)}
+      if node.norm and self.norm == "running":
+        held = make.norm().init(
+            rng, _zeros(self.plan.shapes[run[0]].nodes[n + _FIRST]))
+        found[f"norm{n}"] = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (len(run), *leaf.shape)), held)
     return found
 
   def selected(self, arrays: arrays_lib.CellArrays) -> list[How]:
@@ -184,18 +189,24 @@ class Supernet:
     return [How(weights[g], concat[g], None, make) for g in self.plan.decided]
 
   def dense_weights(self, arrays: arrays_lib.CellArrays) -> jax.Array:
-    """The f32[G, E, O] for which the two forms are equal: 0, 1 or 2."""
+    """The f32[G, E, O] for which the two forms are equal: whole numbers."""
     cells = [decision.cell for decision in self.plan.decisions]
     most = max(len(cell.edges) for cell in cells)
     weights = jnp.zeros((len(cells), most, len(self.space.candidates)))
     for g, cell in enumerate(cells):
-      n, k = arrays.operation.shape[-2:]
-      target = np.repeat(np.arange(n) + _FIRST, k)
-      lookup = np.zeros((n + _FIRST,) * 2, np.int32)
-      for e, edge in enumerate(cell.edges):
-        lookup[edge.source, edge.target] = e
-      number = jnp.asarray(lookup)[arrays.source[g].reshape(-1), target]
-      weights = weights.at[g, number, arrays.operation[g].reshape(-1)].add(1.0)
+      n, k = cell.num_nodes, arrays.operation.shape[-1]
+      if self.space.inputs is None:
+        number = np.arange(len(cell.edges))
+        operation = arrays.operation[g][_slots(cell)]
+      else:
+        lookup = np.zeros((n + _FIRST,) * 2, np.int32)
+        for e, edge in enumerate(cell.edges):
+          lookup[edge.source, edge.target] = e
+        number = jnp.asarray(lookup)[
+            arrays.source[g, :n].reshape(-1),
+            np.repeat(np.arange(n) + _FIRST, k)]
+        operation = arrays.operation[g, :n].reshape(-1)
+      weights = weights.at[g, number, operation].add(1.0)
     return weights
 
   def apply(
@@ -334,8 +345,7 @@ class Supernet:
   def _scans(self, run, how):
     """Whether a run's blocks are one `lax.scan`: unrolled, and of one rule."""
     return (len(run) > 1 and self.norm == "batch"
-            and not self.plan.network.prefix
-            and not self._has_buffer(how[run[0]])
+            and not self.plan.network.prefix and self.space.inputs is None
             and len({how[i].make for i in run}) == 1)
 
   def _has_buffer(self, how):
@@ -360,12 +370,9 @@ class Supernet:
 
   def _local(self, i, operation):
     """i32[E], which of an edge's own candidates i32[N, K] names."""
-    cell, found = self.plan.cell(i), []
-    for e, edge in enumerate(cell.edges):
-      slot = sum(other.target == edge.target for other in cell.edges[:e])
-      chosen = operation[edge.target - _FIRST, slot]
-      found.append(self._numbers(self.plan.names(i, e))[chosen])
-    return jnp.stack(found)
+    return jnp.stack([
+        self._numbers(self.plan.names(i, e))[chosen]
+        for e, chosen in enumerate(operation[_slots(self.plan.cell(i))])])
 
   def _numbers(self, names):
     """i32[O], the numbers of all candidates among those of `names`."""
@@ -401,9 +408,19 @@ class Supernet:
         total = y if total is None else total + y
       if total is None:
         total = network_lib.zeros(self.plan.shapes[i].nodes[n], values[1])
-      values.append(make.activate(
-          block.node(n), total, variables["params"].get(f"slope{n - _FIRST}")))
-    return jnp.concatenate([values[n] for n in block.outputs], -1), stats
+      part = f"norm{n - _FIRST}"
+      y, norm_stats = make.activate(
+          block.node(n), {kind: tree.get(part, {})
+                          for kind, tree in variables.items()}, total,
+          variables["params"].get(f"slope{n - _FIRST}"))
+      values.append(y)
+      if norm_stats:
+        stats = {**stats, part: norm_stats}
+    outputs = [values[n] for n in block.outputs]
+    if self.space.inputs is not None:  # All nodes, of which some may count 0.
+      outputs = [how.concat[n].astype(y.dtype) * y
+                 for n, y in enumerate(outputs)]
+    return jnp.concatenate(outputs, -1), stats
 
   def _edge(self, make, how, edges, names, own, data, x, stats, rows):
     """One edge of a block; returns what it adds, and the block's statistics."""
@@ -476,6 +493,13 @@ class Supernet:
             target, rows)
 
 
+def _slots(cell):
+  """The slots of a graph's edges in arrays [N, K]: i[E] and i[E]."""
+  targets = [edge.target for edge in cell.edges]
+  return (np.array(targets) - _FIRST,
+          np.array([targets[:e].count(t) for e, t in enumerate(targets)]))
+
+
 def _with_null(names):
   return names if operations.NULL in names else (*names, operations.NULL)
 
@@ -506,8 +530,9 @@ def _put(stats, edges, rows, changed):
   """Statistics of a block, with those rows of a pass replaced."""
   held = dict(stats.get(edges.store, {}))
   for name, tree in changed.items():
-    held[name] = jax.tree.map(lambda old, new, r=rows[name]: old.at[r].set(new),
-                              held[name], tree)
+    held[name] = jax.tree.map(
+        lambda old, new, r=rows[name]: jnp.asarray(old).at[r].set(new),
+        held[name], tree)
   return {**stats, edges.store: held} if held else stats
 
 

@@ -248,13 +248,14 @@ def network(genotype, skeleton, variables, images, *, train):
   return classify(features, top.at("head")), auxiliary, top.seen
 
 
-def row(reduction, source, target):
+def row(reduction, edge):
   """Where the weights of an edge of a complete cell lie: (store, row)."""
+  f, t = edge.source, edge.target
   if not reduction:
-    return "edges0", sum(range(2, target)) + source
-  if source < 2:
-    return "edges0", 2 * (target - 2) + source
-  return "edges1", sum(range(target - 2)) + source - 2
+    return "edges0", sum(range(2, t)) + f
+  if f < 2:
+    return "edges0", 2 * (t - 2) + f
+  return "edges1", sum(range(t - 2)) + f - 2
 
 
 def supernet_of(skeleton, params, images, nodes, rows=row):
@@ -270,7 +271,7 @@ def supernet_of(skeleton, params, images, nodes, rows=row):
                           for i in range(len(params["stem"]))])
   for i, (stored, j) in enumerate(places):
     def run(edge, x, stride, i=i, stored=stored, j=j):
-      store, at = rows(i in skeleton.reductions, edge.source, edge.target)
+      store, at = rows(i in skeleton.reductions, edge)
       own = jax.tree.map(lambda leaf: leaf[j, at],
                          stored.get(store, {}).get(edge.operation, {}))
       y = operation(edge.operation, x, scope(own), stride)

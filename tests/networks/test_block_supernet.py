@@ -9,6 +9,8 @@ from natjax import operations
 from natjax import spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import blocks
+from natjax.networks import inherit
+from natjax.networks import network as network_lib
 from natjax.networks import rules
 from natjax.networks import supernet as supernet_lib
 from natjax.spaces import ground as ground_lib
@@ -142,18 +144,26 @@ def selected():
       lambda params, arrays, images: NET.apply(params, arrays, images), (0, 2))
 
 
-@pytest.mark.parametrize("seed", [None, 0, 1])
-def test_selected_equals_the_oracle(drawn, selected, seed):
-  """Another choice in every block, under one scan where blocks are alike."""
-  params, images, cotangent = drawn
+def draw(seed):
+  """Another choice in every block: names of operations, and arrays.
+
+  None is the network as it is.
+  """
   names = [[edge.operation for edge in block.edges] for block in NETWORK.blocks]
   if seed is not None:
     rng = np.random.default_rng(seed)
     names = [[str(rng.choice(may)) for may in edges] for edges in CHOICES]
-  arrays = arrays_lib.encode([block.cell._replace(edges=tuple(
+  return names, arrays_lib.encode([block.cell._replace(edges=tuple(
       edge._replace(operation=name) for edge, name in zip(
           block.edges, own, strict=True)))
       for block, own in zip(NETWORK.blocks, names, strict=True)], CANDIDATES)
+
+
+@pytest.mark.parametrize("seed", [None, 0, 1])
+def test_selected_equals_the_oracle(drawn, selected, seed):
+  """Where blocks are alike, under one scan."""
+  params, images, cotangent = drawn
+  names, arrays = draw(seed)
   assert arrays.operation.shape == (6, 2, 3)
   logits, grads = jax.device_get(selected(cotangent, params, arrays, images))
   chosen = [[{name: 1.0} for name in own] for own in names]
@@ -162,6 +172,15 @@ def test_selected_equals_the_oracle(drawn, selected, seed):
   oracle.assert_slopes(
       lambda params, images: np.sum(cotangent * plain(params, images, chosen)),
       (params, images), grads)
+
+
+def test_dense_weights_of_edges_between_the_same_nodes():
+  names, arrays = draw(0)
+  weights = NET.dense_weights(arrays)
+  for own, w in zip(names, weights, strict=True):
+    assert [CANDIDATES.index(name) for name in own] == np.argmax(
+        w, 1)[:len(own)].tolist()
+  assert np.sum(weights) == sum(map(len, names)) == np.sum(weights == 1)
 
 
 def test_dense_equals_the_oracle_and_a_scan_its_unrolled_form(drawn):
@@ -206,6 +225,33 @@ def test_dense_equals_the_oracle_and_a_scan_its_unrolled_form(drawn):
   np.testing.assert_array_equal(grads[1] != 0, may)
 
 
+@pytest.mark.parametrize("train", [False, True])
+def test_with_running_statistics_it_is_the_plain_network(train):
+  """In logits and statistics, those of nodes among them."""
+  net = supernet_lib.Supernet(NET.space, FRAME, norm="running")
+  variables = oracle.random_weights(
+      jax.eval_shape(net.init, jax.random.key(0)), 1)
+  names, arrays = draw(0)
+  network = NETWORK._replace(blocks=tuple(
+      block._replace(edges=tuple(
+          edge._replace(operation=name) for edge, name in zip(
+              block.edges, own, strict=True)))
+      for block, own in zip(NETWORK.blocks, names, strict=True)))
+  images = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype("f")
+  logits, stats = jax.jit(lambda variables: net.run(
+      variables, net.selected(arrays), images, train=train))(variables)
+  assert jax.tree.structure(stats) == jax.tree.structure(
+      variables["batch_stats"])
+  plain = network_lib.module(network, FRAME)
+  own = inherit.variables(net, variables, network)
+  (expected, _), changed = jax.jit(lambda variables: plain.apply(
+      variables, images, train=train, mutable=["batch_stats"]))(own)
+  np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+  oracle.assert_close(
+      inherit.variables(net, {"batch_stats": stats}, network)["batch_stats"],
+      changed["batch_stats"], rtol=1e-4)
+
+
 def test_every_norm_of_the_supernet_has_the_networks_epsilon():
   """Against a plain form of three convolutions; pools have a norm too."""
   conv = blocks.Layer("conv", 4, 3, activation="relu6")
@@ -237,8 +283,8 @@ def around(name):
   """The supernet of what transformations of a network reach."""
   network = blocks.scale(handcrafted.build(name), 0.5)
   space = spaces.space_for(network, method="natpp")
-  ground = ground_lib.Ground(space, blocks.Frame(10, 8), (blocks.Frame(10, 32),),
-                             scheme="natpp")
+  frames = [blocks.Frame(10, size) for size in (8, 32)]
+  ground = ground_lib.Ground(space, frames[0], frames[1:], scheme="natpp")
   return supernet_lib.Supernet(ground.around(), ground.place)
 
 

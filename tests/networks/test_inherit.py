@@ -82,6 +82,8 @@ def both(net, apply, variables, genotype, x, *, train):
         own, x, train=True, mutable=["batch_stats"]))(own, x)
   else:
     (expected, _), mutated = jax.jit(plain.apply)(own, x), own
+  assert jax.tree.structure(stats) == jax.tree.structure(
+      variables["batch_stats"])
   after = inherit.variables(
       net, {**variables, "batch_stats": stats}, genotype)
   return (found, after["batch_stats"]), (expected, mutated["batch_stats"]), own
@@ -150,6 +152,19 @@ def test_gradients_are_the_plain_networks_and_zero_elsewhere():
   # What is not chosen has no gradient: the norms are equal.
   np.testing.assert_allclose(
       optax.tree.norm(found), optax.tree.norm(expected), rtol=1e-4)
+
+
+def test_a_step_keeps_the_form_of_the_statistics():
+  """Where no candidate of a pass has any; as a loop over steps needs it."""
+  net = supernet.Supernet(SMALL_SPACE._replace(
+      candidates=("max_pool_3x3", "skip_connect", "null")), PLACE,
+      norm="running")
+  variables = jax.eval_shape(net.init, jax.random.key(0))
+  cell = Cell((Edge("max_pool_3x3", 0, 2), Edge("skip_connect", 2, 3)), (3,))
+  arrays = encode(net, architecture.Genotype(cell, cell))
+  _, stats = jax.eval_shape(
+      lambda v, x: net.run(v, net.selected(arrays), x), variables, images())
+  assert stats == variables["batch_stats"]
 
 
 def test_one_program_serves_all_architectures(drawn, apply):
