@@ -24,9 +24,7 @@ _TINY = 1e-12  # Least squared length of a projection that is normalised.
 
 
 def nt_xent(
-    projections: jax.Array,
-    *,
-    temperature: float = 0.5,
+    projections: jax.Array, *, temperature: float = 0.5,
     axis_name: str | None = None,
 ) -> jax.Array:
   """Computes NT-Xent, equation 1 of Chen et al., 2020, meaned over anchors.

@@ -107,12 +107,8 @@ class SimCLR(objectives.Objective):
   metrics = ("loss", "accuracy")
 
   def __init__(
-      self,
-      config: SimCLRConfig,
-      architecture: codec.Architecture,
-      place: records.Place,
-      *,
-      sync_bn: bool = False,
+      self, config: SimCLRConfig, architecture: codec.Architecture,
+      place: records.Place, *, sync_bn: bool = False,
   ):
     """Args:
       config: the settings.
@@ -212,11 +208,8 @@ def _extractor(features, preparation):
 
 
 def judge(
-    config: SimCLRConfig,
-    bank: tuple[np.ndarray, np.ndarray],
-    queries: tuple[np.ndarray, np.ndarray],
-    num_classes: int,
-    *,
+    config: SimCLRConfig, bank: tuple[np.ndarray, np.ndarray],
+    queries: tuple[np.ndarray, np.ndarray], num_classes: int, *,
     linear: bool = True,
 ) -> dict[str, float]:
   """Judges features by their neighbours and by a linear classifier.

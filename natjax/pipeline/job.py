@@ -89,8 +89,7 @@ class TrainJob(_Work):
   def __init__(
       self, architecture: codec.Architecture, dataset: data_lib.Dataset,
       config: supervised.TrainConfig, *, seed: int = 0,
-      devices: int | None = None,
-      simclr: simclr_lib.SimCLRConfig | None = None,
+      devices: int | None = None, simclr: simclr_lib.SimCLRConfig | None = None,
   ):
     """Args:
       architecture: what to train.

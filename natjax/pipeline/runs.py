@@ -47,9 +47,7 @@ _FIRST = "0.1.0"
 
 
 def read_json(
-    path: str | os.PathLike[str],
-    *,
-    missing: str = "name a run's folder",
+    path: str | os.PathLike[str], *, missing: str = "name a run's folder",
     damaged: str = "restore it or overwrite the run",
 ) -> Any:
   """Reads a JSON file.
@@ -97,9 +95,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def open_run(
-    out: str | os.PathLike[str],
-    config: dict[str, Any],
-    *,
+    out: str | os.PathLike[str], config: dict[str, Any], *,
     overwrite: bool = False,
 ) -> pathlib.Path:
   """Opens a run directory for what `config` asks for.

@@ -263,9 +263,8 @@ class Trainer:
 
   def train(
       self, out: pathlib.Path, name: str,
-      architecture: codec.Architecture | None,
-      listener: listener_lib.Listener, *,
-      plan: entry_lib.Plan | None = None, label: str = "",
+      architecture: codec.Architecture | None, listener: listener_lib.Listener,
+      *, plan: entry_lib.Plan | None = None, label: str = "",
   ) -> list[dict[str, Any]]:
     """Trains one network per seed under `out`; finished ones are kept.
 

@@ -50,9 +50,7 @@ class Position(NamedTuple):
 class Checkpoints:
   """Saves and restores (state, position) in a folder; keeps the last two."""
 
-  def __init__(
-      self, folder: str | os.PathLike[str], *, alone: bool = False
-  ):
+  def __init__(self, folder: str | os.PathLike[str], *, alone: bool = False):
     """Args:
       folder: made if it is not there.
       alone: whether this is process 0 of several, which does not wait for the

@@ -94,11 +94,8 @@ def check_batch(batch_size: int, num_devices: int) -> int:
 
 
 def spread(
-    function: Callable[..., Any],
-    devices: Sequence[jax.Device],
-    *,
-    sharded: Sequence[bool],
-    donate: Sequence[int] = (),
+    function: Callable[..., Any], devices: Sequence[jax.Device], *,
+    sharded: Sequence[bool], donate: Sequence[int] = (),
 ) -> Callable[..., Any]:
   """Maps a function over devices.
 
@@ -132,11 +129,8 @@ def spread(
 
 
 def spread_runs(
-    function: Callable[..., Any],
-    devices: Sequence[jax.Device],
-    *,
-    sharded: Sequence[bool],
-    donate: Sequence[int] = (),
+    function: Callable[..., Any], devices: Sequence[jax.Device], *,
+    sharded: Sequence[bool], donate: Sequence[int] = (),
 ) -> Callable[..., Any]:
   """Maps a function over devices that hold runs of their own.
 

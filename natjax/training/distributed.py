@@ -44,9 +44,7 @@ _watch: links.Watch | None = None
 
 
 def check(
-    coordinator: str | None,
-    num_processes: int | None,
-    process_id: int | None,
+    coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> bool:
   """Whether these ask for several processes.
 
@@ -102,10 +100,7 @@ def _check_free(port):
 
 
 def join(
-    coordinator: str,
-    num_processes: int | None,
-    process_id: int | None,
-    *,
+    coordinator: str, num_processes: int | None, process_id: int | None, *,
     on_lost: Callable[[str], None],
 ) -> None:
   """Joins the other processes; before anything else is done with jax.
@@ -267,8 +262,7 @@ class Processes:
     return any(self.gather(bool(flag)))
 
   def of_first(
-      self,
-      make: Callable[[], Any],
+      self, make: Callable[[], Any],
       refusals: tuple[type[Exception], ...] = (errors.InputError,),
   ) -> Any:
     """What `make` returns in the first process, for all.

@@ -45,8 +45,7 @@ walk = evaluation.walk
 
 @functools.lru_cache(maxsize=8)  # Seeds of one network share a program.
 def make_chunk(
-    phase: base.Phase,
-    preparation: options_lib.Preparing,
+    phase: base.Phase, preparation: options_lib.Preparing,
     devices: tuple[jax.Device, ...],
 ) -> Callable[..., engine.Carry]:
   """Compiles a phase: `(state, sums, splits, orders, span, rng)`.
@@ -96,12 +95,8 @@ class _OneRun:
 
 
 def fit(
-    method: base.Method,
-    splits: Mapping[str, Split],
-    *,
-    batch_size: int,
-    preparation: options_lib.Preparing,
-    options: Options,
+    method: base.Method, splits: Mapping[str, Split], *, batch_size: int,
+    preparation: options_lib.Preparing, options: Options,
 ) -> base.State:
   """Runs all stages of a method, or what a checkpoint left of them.
 

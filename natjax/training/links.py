@@ -68,9 +68,7 @@ class Watch:
   """Watches connections in a thread of its own."""
 
   def __init__(
-      self,
-      links: Mapping[int, socket.socket],
-      on_lost: Callable[[str], None],
+      self, links: Mapping[int, socket.socket], on_lost: Callable[[str], None]
   ):
     """Args:
       links: by the numbers of the processes at their other ends.

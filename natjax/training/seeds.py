@@ -58,10 +58,8 @@ def seeds_together(
 
 @functools.lru_cache(maxsize=8)
 def make_chunk(
-    phase: base.Phase,
-    preparation: options_lib.Preparing,
-    devices: tuple[jax.Device, ...],
-    lanes: int,
+    phase: base.Phase, preparation: options_lib.Preparing,
+    devices: tuple[jax.Device, ...], lanes: int,
 ) -> Callable[..., engine.Carry]:
   """Compiles a phase: `(state, sums, splits, orders, span, rng)`.
 
@@ -142,14 +140,9 @@ def _rounds(num_seeds, num_devices, lanes):
 
 
 def fit_seeds(
-    method: base.Method,
-    splits: Mapping[str, options_lib.Split],
-    *,
-    seeds: Sequence[int],
-    runs: Sequence[str],
-    batch_size: int,
-    preparation: options_lib.Preparing,
-    options: options_lib.Options,
+    method: base.Method, splits: Mapping[str, options_lib.Split], *,
+    seeds: Sequence[int], runs: Sequence[str], batch_size: int,
+    preparation: options_lib.Preparing, options: options_lib.Options,
     lanes: int = 1,
 ) -> list[base.State]:
   """Runs a method for several seeds at once; see `fit.fit`.
