@@ -79,8 +79,9 @@ def run_draw(args) -> int:
         f"--theta draws the course of one run; leave {args.other} out")
   if args.theta and not rows.is_file():
     raise errors.InputError(
-        f"--theta draws the course of a run, and {args.architecture} is no run's"
-        " folder; name that of a `natjax transform --method differentiable`")
+        f"--theta draws the course of a run, and {args.architecture} is no"
+        " run's folder; name that of a `natjax transform --method"
+        " differentiable`")
   if args.theta:
     drawing.theta_curves(metrics.read(rows), args.out)
   else:

@@ -6,7 +6,6 @@ import math
 import pathlib
 import re
 import signal
-import sys
 
 from natjax import errors
 from natjax.cli import inputs
@@ -134,50 +133,45 @@ def _run_job(args, job, show) -> int:
                          "estimate": job.estimate()})
     return 0
   runs.open_job(job, args.out, overwrite=args.overwrite)
-  interrupt = _Interrupt()
-  listener = pipeline.Listener(
-      should_stop=lambda: interrupt.asked,
-      checkpoint_seconds=args.checkpoint_seconds,
-      chunk_seconds=args.chunk_seconds)
-  display = contextlib.nullcontext()
   if first:
     output.print_head(job)
-    display = output.Display(args)
-    listener = dataclasses.replace(
-        listener, on_progress=display.progress, on_row=display.row)
   try:
-    with interrupt, display:
+    with contextlib.ExitStack() as stack:
+      listener = pipeline.Listener(
+          should_stop=stack.enter_context(_interruptible()),
+          checkpoint_seconds=args.checkpoint_seconds,
+          chunk_seconds=args.chunk_seconds)
+      if first:
+        display = stack.enter_context(output.Display(args))
+        listener = dataclasses.replace(
+            listener, on_progress=display.progress, on_row=display.row)
       result = job.run(args.out, listener=listener)
   except errors.Interrupted:
     output.err.print("Interrupted and saved; the same command resumes it from"
                      f" {args.out}.")
     return 130
-  except errors.NotFinite as e:
-    sys.stderr.write(f"natjax: {e}\n")
-    return 1
   if first:
     show(result, args.out, job.entry)
   return 0
 
 
-class _Interrupt:
-  """Ctrl-C asks the run to save and stop; a second one stops at once."""
+@contextlib.contextmanager
+def _interruptible():
+  """Ctrl-C asks the run to save and stop; a second one stops at once.
 
-  def __init__(self):
-    self.asked = False
-    self._old = None
+  Yields a function that says whether it was asked.
+  """
+  asked = []
 
-  def __enter__(self):
-    self._old = signal.signal(signal.SIGINT, self._handle)
-    return self
-
-  def __exit__(self, *exc_info):
-    signal.signal(signal.SIGINT, self._old)
-
-  def _handle(self, number, frame):
-    del number, frame
-    if self.asked:
+  def handle(number, frame):
+    if asked:
       raise KeyboardInterrupt
-    self.asked = True
+    asked.append(number)
     output.err.print(
         "Stopping after this chunk of steps; again to stop at once.")
+
+  old = signal.signal(signal.SIGINT, handle)
+  try:
+    yield lambda: bool(asked)
+  finally:
+    signal.signal(signal.SIGINT, old)

@@ -143,8 +143,8 @@ def print_transformed(result, folder, entry):
     ratios = [after[k] / before[0][k] - 1 for k in ("params", "madds")]
     rows.append(("difference", f"{100 * gain:+.2f}",
                  *(f"{100 * r:+.1f} %" for r in ratios)))
-  print_table(f"{_measure(result)} on {result['dataset']}, {seeds} seed(s) each",
-              ("", *_MEASURED), rows)
+  print_table(f"{_measure(result)} on {result['dataset']}, {seeds} seed(s)"
+              " each", ("", *_MEASURED), rows)
   if before:
     out.print(_verdict(result, entry, gain, ratios))
   _print_linear(parts)

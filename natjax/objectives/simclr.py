@@ -242,5 +242,5 @@ def divide(
 ) -> tuple[options_lib.Split, options_lib.Split]:
   """The images but the last `count`, at most half, and those."""
   cut = len(split.labels) - min(count, len(split.labels) // 2)
-  return (options_lib.Split(split.images[:cut], split.labels[:cut]),
-          options_lib.Split(split.images[cut:], split.labels[cut:]))
+  return (options_lib.Split(*(x[:cut] for x in split)),
+          options_lib.Split(*(x[cut:] for x in split)))

@@ -16,8 +16,8 @@ from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import presets
 from natjax.pipeline.job import Job
 from natjax.pipeline.job import TrainJob
-from natjax.pipeline.listener import Listener
-from natjax.pipeline.listener import versions
+from natjax.pipeline.runs import versions
+from natjax.training.fit import Listener
 
 __all__ = ["Job", "Listener", "TrainJob", "search", "train", "transform",
            "versions"]

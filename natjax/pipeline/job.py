@@ -25,7 +25,6 @@ from natjax.graph import codec
 from natjax.methods import entry as entry_lib
 from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
-from natjax.pipeline import listener as listener_lib
 from natjax.pipeline import runs
 from natjax.pipeline import trainer as trainer_lib
 from natjax.training import distributed
@@ -57,12 +56,12 @@ class _Work:
 
   def run(
       self, out: str | os.PathLike[str], *, overwrite: bool = False,
-      listener: listener_lib.Listener | None = None,
+      listener: fit_lib.Listener | None = None,
   ) -> dict[str, Any]:
     """Runs or resumes it in `out`; returns what its `result.json` holds."""
     folder, result = runs.open_job(self, out, overwrite=overwrite)
     if result is None:
-      result, shown = self._run(folder, listener or listener_lib.Listener())
+      result, shown = self._run(folder, listener or fit_lib.Listener())
       if self.processes.first:
         runs.write_architecture(folder, shown[-1])
         drawing.save(folder / "architecture.svg", *shown)
@@ -71,7 +70,7 @@ class _Work:
     return result
 
   def _run(
-      self, out: pathlib.Path, listener: listener_lib.Listener
+      self, out: pathlib.Path, listener: fit_lib.Listener
   ) -> tuple[dict[str, Any], list[codec.Architecture]]:
     """Returns the result, and the architectures to draw."""
     raise NotImplementedError
@@ -280,7 +279,7 @@ class Job(_Work):
       **more: of the kind of method.
     """
     shown, given = {self.name: codec.to_dict(architecture)}, self.architecture
-    if "original" in parts:
+    if "original" in parts and self.original is not None:
       more["original"] = self.trainer.summary(self.original, parts["original"])
     if given is not None:
       shown = {"original": codec.to_dict(given), **shown}
@@ -292,7 +291,7 @@ class Job(_Work):
         "method": self.method, **self.trainer.facts(), "seconds": round(
             more.get("search_seconds", 0) + sum(spent.values()), 1)}
 
-  def _search(self, out: pathlib.Path, listener: listener_lib.Listener):
+  def _search(self, out: pathlib.Path, listener: fit_lib.Listener):
     """Runs the method and derives; returns the architecture and the report."""
     trainer, derived = self.trainer, out / _DERIVED
     found = self.processes.of_first(lambda: derived.exists() and [
@@ -304,9 +303,10 @@ class Job(_Work):
       def fit(program, number=1):
         name = self.entry.label + ("" if number == 1 else str(number))
         return fit_lib.fit(
-            program, **self.feed.of(program), options=listener.options(
-                trainer.seed, trainer.devices, out / "checkpoint" / name,
-                out / runs.METRICS, name))
+            program, **self.feed.of(program), options=fit_lib.Options(
+                **vars(listener), seed=trainer.seed, devices=trainer.devices,
+                checkpoint_dir=out / "checkpoint" / name,
+                metrics_path=out / runs.METRICS, run=name))
 
       ended = trainer_lib.follow(
           self.plan.method, fit(self.plan.method), self.architecture, fit,

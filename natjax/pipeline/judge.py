@@ -185,4 +185,4 @@ class Views(Labels):
 
 
 def _first(split, most):
-  return fit_lib.Split(split.images[:most], split.labels[:most])
+  return fit_lib.Split(*(x[:most] for x in split))

@@ -9,6 +9,7 @@ directory that holds anything else is never touched.
 import json
 import os
 import pathlib
+import platform
 import shutil
 from typing import Any
 from typing import NamedTuple
@@ -16,10 +17,11 @@ from typing import Protocol
 import zipfile
 import zlib
 
-import flax.traverse_util
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from natjax import data as data_lib
 from natjax import errors
@@ -87,6 +89,13 @@ def _holds_run(out):
   except errors.InputError as e:
     return isinstance(e.__cause__, ValueError)
   return True
+
+
+def versions() -> dict[str, str]:
+  """Versions that a result depends on."""
+  return {"python": platform.python_version(), "jax": jax.__version__,
+          "flax": flax.__version__, "optax": optax.__version__,
+          "numpy": np.__version__}
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -204,7 +213,8 @@ def _check_same(out, old, new):
   """Refuses to go on with a run of another configuration or version."""
   plain = json.loads(json.dumps(new))
   versions = [c.pop("version", _FIRST) for c in (old, plain)]
-  old_flat, new_flat = (_flat(c) for c in (old, plain))
+  old_flat, new_flat = (flax.traverse_util.flatten_dict(c, sep=".")
+                        for c in (old, plain))
   differ = [key for key in sorted({*old_flat, *new_flat})
             if old_flat.get(key) != new_flat.get(key)]
   if differ:
@@ -222,14 +232,6 @@ def _check_same(out, old, new):
         f"{out} holds an unfinished run of natjax {versions[0]}{commit}, which"
         f" natjax {versions[1]} does not resume; finish it with that version,"
         " name another folder, or overwrite it", "overwrite")
-
-
-def _flat(tree, prefix=""):
-  if not isinstance(tree, dict):
-    return {prefix: tree}
-  return {k: v for name, value in tree.items()
-          for k, v in _flat(value, f"{prefix}.{name}" if prefix else name
-                            ).items()}
 
 
 def save_weights(path: str | os.PathLike[str], variables: Any) -> None:

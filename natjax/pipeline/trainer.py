@@ -29,7 +29,6 @@ from natjax.methods import supervised
 from natjax.objectives import classification as objectives
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import judge as judge_lib
-from natjax.pipeline import listener as listener_lib
 from natjax.pipeline import runs
 from natjax.training import devices as devices_lib
 from natjax.training import distributed
@@ -216,7 +215,7 @@ class Trainer:
     parts = data_lib.split(
         len(train.labels), tuple(plan.fractions.values()), seed=self.seed)
     splits = {"train": train} | {
-        name: fit_lib.Split(train.images[rows], train.labels[rows])
+        name: fit_lib.Split(*(x[rows] for x in train))
         for name, rows in zip(plan.fractions, parts, strict=True)
         if len(parts) > 1}
     preparation = self.judge.preparation if plan.dtype is None else (
@@ -238,7 +237,7 @@ class Trainer:
   def facts(self) -> dict[str, Any]:
     """What every result says of where it comes from."""
     return {"dataset": self.dataset.name, "seed": self.seed,
-            "versions": listener_lib.versions(),
+            "versions": runs.versions(),
             "devices": [d.device_kind for d in self.devices]}
 
   def cost(self, architecture: codec.Architecture) -> dict[str, int]:
@@ -263,7 +262,7 @@ class Trainer:
 
   def train(
       self, out: pathlib.Path, name: str,
-      architecture: codec.Architecture | None, listener: listener_lib.Listener,
+      architecture: codec.Architecture | None, listener: fit_lib.Listener,
       *, plan: entry_lib.Plan | None = None, label: str = "",
   ) -> list[dict[str, Any]]:
     """Trains one network per seed under `out`; finished ones are kept.
@@ -300,9 +299,10 @@ class Trainer:
       if program.stages[-1].end is not None:
         run = label + ("" if number == 1 else str(number))
         checkpoint = f"checkpoint_{run}"
-      return listener.options(
-          seed, self.devices, self._made(folders[seed]) / checkpoint,
-          out / runs.METRICS, f"{run}-{seed}")
+      return fit_lib.Options(
+          **vars(listener), seed=seed, devices=self.devices,
+          checkpoint_dir=self._made(folders[seed]) / checkpoint,
+          metrics_path=out / runs.METRICS, run=f"{run}-{seed}")
 
     for seed, state, seconds in self._fit(out, feed, first, found, options):
       if found[seed] is None:

@@ -32,6 +32,7 @@ from natjax.training import method as base
 from natjax.training import options as options_lib
 
 # What a caller of `fit` names.
+Listener = options_lib.Listener
 Options = options_lib.Options
 Preparation = options_lib.Preparation
 Preparing = options_lib.Preparing
