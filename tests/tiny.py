@@ -15,7 +15,7 @@ from natjax.training import fit
 
 GENOTYPE = zoo.get("darts")
 # What DARTS is made of, and null: five operations of NAT's nine to compile.
-SPACE = spaces.SearchSpace(
+SPACE = spaces.cells(
     "tiny", ("max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3",
              "null"))
 IMAGE_SIZE = 8

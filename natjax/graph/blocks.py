@@ -187,13 +187,13 @@ def _check_block(where, block):
   if not block.nodes or not block.edges:
     raise errors.InputError(
         f"{where}: needs nodes and edges; list at least one of each")
-  check_cell(block.cell, where=where)
   last = len(block.nodes) + NUM_INPUTS - 1
   if max(edge.target for edge in block.edges) != last:
     raise errors.InputError(
         f"{where}: has {len(block.nodes)} node(s), so edges must reach up to"
         f" node {last}, and the last leads into node"
         f" {max(edge.target for edge in block.edges)}; add or remove nodes")
+  check_cell(block.cell, where=where)
   for i, node in enumerate(block.nodes):
     name = f"{where}, node {i + NUM_INPUTS}"
     _check_types(name, node)

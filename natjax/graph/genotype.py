@@ -111,7 +111,7 @@ def decide(
   if share != "cell":
     raise errors.InputError(
         f"share is '{share}', and a genotype's two cells are shared by all"
-        " layers; unshare them by blocks.from_genotype, or share by 'cell'",
+        " layers; unshare them by genotype.unshared, or share by 'cell'",
         field="share")
   return tuple(
       records.Decision(

@@ -80,13 +80,14 @@ class Candidates:
       key: jax.Array | None = None,
   ) -> tuple[jax.Array, Any]:
     """Applies a module; returns its output and its statistics."""
+    stats = variables.get("batch_stats", {})  # Maybe of its other stride.
     if not isinstance(module, nn.Module):
-      return module(x), {}
+      return module(x), stats
     rngs = {} if key is None else {"dropout": key, "noise": key}
     y, changed = module.apply(
         variables, x, rngs=rngs,
         mutable=["batch_stats"] if self.running and self.train else [])
-    return y, changed.get("batch_stats", variables.get("batch_stats", {}))
+    return y, changed.get("batch_stats", stats)
 
   def functions(
       self, names: Sequence[str], ends: edges_lib.Ends

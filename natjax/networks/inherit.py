@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -47,7 +48,7 @@ def variables(
         found[f"{called.prefix}{n}"] = _keep_inputs(
             tree["blocks"][r]["preprocess"][j][f"node{n}"], cells, before, plan)
       parts[f"{called.block}{i}"] = found | _edges(
-          plan, tree["blocks"][r], i, j, cell)
+          supernet, tree["blocks"][r], i, j, cell)
     if network.prefix and called.head[-1] in parts:
       parts[called.head[-1]] = _keep_inputs(
           parts[called.head[-1]], cells, len(cells) - 1, plan)
@@ -55,14 +56,17 @@ def variables(
   return result
 
 
-def _edges(plan, tree, i, j, cell):
+def _edges(supernet, tree, i, j, cell):
   """The variables of a block's edges, by their names in the network."""
+  plan, make = supernet.plan, supernet.candidates(False)
   found, pairs = {}, [edge[1:] for edge in plan.cell(i).edges]
   for e, edge in enumerate(cell.edges):
     edges = next(p for p in plan.passes(i)
                  if pairs.index(edge[1:]) in p.edges)
     own = tree.get(edges.store, {}).get(edge.operation)
-    if own is None:
+    # A slot may hold what the operation needs at another stride only.
+    if own is None or not isinstance(
+        make.module(edge.operation, edges.ends), nn.Module):
       continue
     at = edges.edges.index(pairs.index(edge[1:]))
     if plan.space.weights == "slot":

@@ -277,12 +277,15 @@ class Supernet:
     for r, run in enumerate(self.plan.runs):
       own = {kind: tree["blocks"][r] for kind, tree in variables.items()
              if tree}
-      values, changed = self._run_blocks(make, run, own, how, values, rng)
-      block_stats.append(changed)
+      values, found = self._run_blocks(make, run, own, how, values, rng)
+      block_stats.append(found)
     head, head_stats = fixed("head", values[1], rng)
     logits = head[-1].reshape(head[-1].shape[0], -1).astype(jnp.float32)
-    return logits, {"stem": stem_stats, "blocks": block_stats,
-                    "head": head_stats}
+    stats = variables.get("batch_stats", {})
+    if self.norm == "running":
+      changed = {"stem": stem_stats, "blocks": block_stats, "head": head_stats}
+      stats = {part: changed[part] for part in stats}
+    return logits, stats
 
   def _run_blocks(self, make, run, variables, how, values, rng):
     """Runs blocks of equal shapes; returns the last two outputs."""
@@ -505,7 +508,7 @@ def _put(stats, edges, rows, changed):
   for name, tree in changed.items():
     held[name] = jax.tree.map(lambda old, new, r=rows[name]: old.at[r].set(new),
                               held[name], tree)
-  return {**stats, edges.store: held}
+  return {**stats, edges.store: held} if held else stats
 
 
 def _leading_axes(keys):

@@ -60,7 +60,7 @@ def searched(method_class=natpp.NATpp, **changes):
 
 
 def derive(method, seed=0):
-  policy = method.domain.init_policy(jax.random.key(3))
+  policy = method.policy.init(jax.random.key(3))
   scored = []
 
   def score(cells):
@@ -127,8 +127,8 @@ def test_argmax_over_the_budget_says_how_near_it_came():
 
 def test_edge_costs_are_those_of_the_network():
   method = searched()
-  costs = method.domain.edge_costs(tiny.GENOTYPE)
-  candidates = method.domain.candidates
+  costs = method.ground.edge_costs(tiny.GENOTYPE)
+  candidates = method.ground.candidates
   for cell, index in (("normal", 3), ("reduce", 0), ("normal", 7)):
     for name in ("null", "skip_connect", "max_pool_3x3", "dil_conv_5x5"):
       old = getattr(tiny.GENOTYPE, cell)

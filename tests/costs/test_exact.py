@@ -11,68 +11,50 @@ from natjax import errors
 from natjax import operations
 from natjax import zoo
 from natjax.costs import exact as cost
+from natjax.graph import blocks
+from natjax.graph import codec
 from natjax.graph import genotype as architecture
+from natjax.graph import shapes as shapes_lib
 from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import network as network_lib
+from tests import architectures
+from tests import counting
 
 Skeleton = skeleton_lib.Skeleton
 CIFAR, IMAGENET = (skeleton_lib.DEFAULTS[k] for k in ("cifar", "imagenet"))
 
 
-def variables(genotype, skeleton, auxiliary=False):
+def variables(architecture, place, auxiliary=False):
   """Shapes of a network's variables."""
-  network = network_lib.Network(zoo.get(genotype), skeleton, auxiliary)
+  network = network_lib.module(architecture, place, auxiliary=auxiliary)
   return jax.eval_shape(functools.partial(network_lib.init, network),
                         jax.random.key(0))
 
 
-def size(tree):
-  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
-
-
-def sub_jaxprs(value):
-  """The jaxprs in a parameter of an equation."""
-  for item in value if isinstance(value, (tuple, list)) else [value]:
-    if hasattr(item, "eqns"):
-      yield item
-    elif hasattr(item, "jaxpr"):
-      yield item.jaxpr
-
-
-def traced_madds(jaxpr):
-  """Multiply-adds of the convolutions and matrix products in a jaxpr.
-
-  Of the forms that a function has for different platforms, the one with XLA's
-  convolutions counts; the others have none.
-  """
-  total = 0
-  for eqn in jaxpr.eqns:
-    name = eqn.primitive.name
-    if name == "conv_general_dilated":
-      spec = eqn.params["dimension_numbers"].rhs_spec
-      kernel = eqn.invars[1].aval.shape
-      per_output = math.prod(kernel) // kernel[spec[0]]
-      total += math.prod(eqn.outvars[0].aval.shape) * per_output
-    elif name == "dot_general":
-      contracted = eqn.params["dimension_numbers"][0][0]
-      lhs = eqn.invars[0].aval.shape
-      total += math.prod(eqn.outvars[0].aval.shape) * math.prod(
-          lhs[i] for i in contracted)
-    elif name == "cond":
-      total += max(traced_madds(b.jaxpr) for b in eqn.params["branches"])
-    else:
-      total += sum(traced_madds(sub) for value in eqn.params.values()
-                   for sub in sub_jaxprs(value))
-  return total
-
-
-def network_madds(genotype, skeleton, shapes):
+def network_madds(architecture, place, shapes):
   """Multiply-adds of the real network on one image."""
-  network = network_lib.Network(zoo.get(genotype), skeleton)
-  side = skeleton.image_size
+  network = network_lib.module(architecture, place)
+  side = place.image_size
   image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
   forward = jax.make_jaxpr(lambda v, x: network.apply(v, x)[0])
-  return traced_madds(forward(shapes, image).jaxpr)
+  return counting.traced_madds(forward(shapes, image).jaxpr)
+
+
+def norm_size(shapes):
+  """Scales and biases of a network's BNs."""
+  leaves = jax.tree_util.tree_leaves_with_path(shapes["params"])
+  return sum(math.prod(leaf.shape) for path, leaf in leaves
+             if "bn" in [key.key for key in path])
+
+
+def check_network(architecture, place):
+  """All figures against the real network; returns its cost."""
+  expected = cost.network(architecture, place)
+  shapes = variables(architecture, place)
+  assert counting.size(shapes["params"]) == expected.params
+  assert norm_size(shapes) == expected.norm_params
+  assert network_madds(architecture, place, shapes) == expected.madds
+  return expected
 
 
 # Published figures.
@@ -118,12 +100,13 @@ def test_resblock_cost_rises():
     (CIFAR, 476426), (IMAGENET, 1260776)])
 def test_full_size_network(skeleton, head):
   """The real modules: parameters, auxiliary head, and multiply-adds."""
-  shapes = variables("darts", skeleton, auxiliary=True)
-  assert size(shapes["params"]["auxiliary"]) == head
+  shapes = variables(zoo.get("darts"), skeleton, auxiliary=True)
+  assert counting.size(shapes["params"]["auxiliary"]) == head
   expected = cost.network(zoo.get("darts"), skeleton)
-  assert size(shapes["params"]) - head == expected.params
+  assert counting.size(shapes["params"]) - head == expected.params
   assert network_lib.parameter_count(shapes) == expected.params
-  assert network_madds("darts", skeleton, shapes) == expected.madds
+  assert network_madds(
+      zoo.get("darts"), skeleton, shapes) == expected.madds
 
 
 # Fig. 4(b), C = 128, 32x32: parameters in thousands, multiply-adds in millions.
@@ -152,8 +135,10 @@ def test_figure_4b():
 @pytest.mark.parametrize("genotype", zoo.genotype_names())
 def test_parameters_equal_those_of_the_network(genotype):
   skeleton = Skeleton("cifar", 6, 3, 7, 16)
-  expected = cost.network(zoo.get(genotype), skeleton).params
-  assert size(variables(genotype, skeleton)["params"]) == expected
+  expected = cost.network(zoo.get(genotype), skeleton)
+  shapes = variables(zoo.get(genotype), skeleton)
+  assert counting.size(shapes["params"]) == expected.params
+  assert norm_size(shapes) == expected.norm_params
 
 
 @pytest.mark.parametrize("genotype, skeleton", [
@@ -166,10 +151,98 @@ def test_parameters_equal_those_of_the_network(genotype):
 ], ids=str)
 def test_costs_equal_those_of_the_network(genotype, skeleton):
   """Both figures, also at odd sides."""
-  expected = cost.network(zoo.get(genotype), skeleton)
-  shapes = variables(genotype, skeleton)
-  assert size(shapes["params"]) == expected.params
-  assert network_madds(genotype, skeleton, shapes) == expected.madds
+  check_network(zoo.get(genotype), skeleton)
+
+
+def test_unequal_cells_by_hand():
+  """Three cells of 4, 8 and 16 channels on 8, 4 and 2 pixels."""
+  found = check_network(
+      architectures.UNEQUAL, Skeleton("cifar", 4, 3, 10, 8))
+  stem = (3 * 9 * 12 + 24, 324 * 64)
+  # Two 1x1 convolutions of 12 channels, 3x3, separable twice, 1x1.
+  normal = (2 * 56 + 152 + 120 + 24, (2 * 48 + 144 + 2 * 52 + 16) * 64)
+  # Two 1x1 convolutions and a factorised reduce that halves the images.
+  first = (112 + 80 + 80, (96 + 64) * 64 + 64 * 16)
+  second = (160 + 288 + 288, (128 + 256) * 16 + 256 * 4)
+  head = (32 * 10 + 10, 320)
+  parts = (stem, normal, first, second, head)
+  assert found[:2] == tuple(map(sum, zip(*parts, strict=True))) == (
+      2094, 62528)
+  assert found.norm_params == 2 * (12 + 24 + 3 * 8 + 3 * 16)
+
+
+@pytest.mark.parametrize("skeleton", [
+    Skeleton("cifar", 4, 5, 10, 17), Skeleton("imagenet", 4, 4, 10, 75)],
+    ids=str)
+def test_costs_of_unequal_cells_equal_those_of_the_network(skeleton):
+  check_network(architectures.UNEQUAL, skeleton)
+  network = architecture.unshared(architectures.UNEQUAL, skeleton)
+  check_network(network, blocks.Frame(10, skeleton.image_size))
+
+
+def test_padded_windows_by_hand():
+  """Images of 32, 17 and 9 pixels."""
+  found = check_network(architectures.PADDED, blocks.Frame())
+  assert found == (
+      (216 + 16) + 3 * (576 + 16) + 90,
+      216 * 32**2 + 576 * (32**2 + 17**2 + 9**2) + 80,
+      # Copies, and windows of four.
+      8 * (32**2 + 17**2 + 9**2) + 4 * 8 * (17**2 + 9**2), 4 * 16)
+  # At an odd side too.
+  check_network(architectures.PADDED, blocks.Frame(10, 33))
+
+
+def test_a_window_that_changes_the_width_is_projected_at_its_own_size():
+  block = blocks.Block((blocks.Node(6, 2),), (
+      blocks.Edge("max_pool_2x2_padded", 1, 2),))
+  network = architectures.PADDED._replace(blocks=(block,))
+  found = check_network(network, blocks.Frame())
+  assert found.madds == 216 * 32**2 + 8 * 6 * 17**2 + 60
+
+
+@pytest.mark.parametrize("name", [
+    "resnet20", "vgg16-bn", "mobilenetv2", "shufflenet", "lresnet34e-ir",
+    "proxyless-cpu"])
+def test_norms_of_networks_of_blocks_are_complete(name):
+  frame = blocks.Frame(10, 32)
+  if name == "lresnet34e-ir":  # Of faces, whose sides must be 112.
+    frame = blocks.Frame(0, 112)
+  expected = cost.network(zoo.get(name), frame)
+  shapes = variables(zoo.get(name), frame)
+  assert counting.size(shapes["params"]) == expected.params
+  assert norm_size(shapes) == expected.norm_params
+
+
+def test_biases_are_half_of_what_norms_are():
+  block = blocks.Block((blocks.Node(8),), (blocks.Edge("conv_3x3", 1, 2),))
+  network = blocks.BlockNetwork("n", (blocks.Layer("conv", 8, 3, norm=False),),
+                                (block,))
+  norm = cost.network(network, blocks.Frame())
+  bias = cost.network(network._replace(norm="bias"), blocks.Frame())
+  assert (norm.params, bias.params) == (224 + 576 + 16 + 90, 224 + 576 + 8 + 90)
+  assert counting.size(variables(network._replace(norm="bias"),
+                        blocks.Frame())["params"]) == bias.params
+
+
+@pytest.mark.parametrize("name, place", [
+    ("darts", Skeleton("imagenet", 4, 4, 10, 75)),
+    ("shufflenet", blocks.Frame(10, 32))])
+def test_a_network_costs_what_its_parts_cost(name, place):
+  graph = codec.expand(zoo.get(name), place)
+  total, shape = cost.Cost(0, 0), shapes_lib.Shape(3, place.image_size, 1)
+  for layer in graph.stem:
+    total += cost.fixed_layer(layer, shape, place.num_classes)
+    shape = shapes_lib.layer_shape(layer, shape, place.num_classes)
+  for block, shapes in zip(
+      graph.blocks, shapes_lib.of(graph, place), strict=True):
+    for edge in block.edges:
+      total += cost.edge(graph, shapes, edge)
+    assert not any(node.norm for node in block.nodes)
+    shape = shapes.output
+  for layer in graph.head:
+    total += cost.fixed_layer(layer, shape, place.num_classes)
+    shape = shapes_lib.layer_shape(layer, shape, place.num_classes)
+  assert cost.network(zoo.get(name), place) == total
 
 
 # Single operations.
@@ -180,7 +253,7 @@ def test_cost_of_an_operation(name):
   """Against the module itself, at both strides, even and odd sides."""
   operation = operations.get(name)
   for stride in operation.strides:
-    for side in (6, 8 if name.endswith("2x2") else 7):
+    for side in (6, 7):
       module = operation.module(features=8, stride=stride,
                                 norm=lambda name: lambda x: x)
       image = jax.ShapeDtypeStruct((1, side, side, 8), jnp.float32)
@@ -191,8 +264,8 @@ def test_cost_of_an_operation(name):
       else:
         forward = jax.make_jaxpr(module)(image)
       expected = operation.cost(8, side, stride)
-      assert size(params) == expected.params - expected.norm_params
-      assert traced_madds(forward.jaxpr) == expected.madds
+      assert counting.size(params) == expected.params - expected.norm_params
+      assert counting.traced_madds(forward.jaxpr) == expected.madds
 
 
 def test_costs_add_up():

@@ -1,7 +1,4 @@
-"""Networks of blocks as records and as files."""
-
-import copy
-import json
+"""Networks of blocks: checks, and changes that keep the graph."""
 
 import pytest
 
@@ -11,88 +8,10 @@ from natjax.costs import exact as cost
 from natjax.graph import blocks
 from natjax.graph import codec
 from natjax.graph import genotype as architecture
-from natjax.graph import skeleton
 from natjax.zoo import handcrafted
+from tests import architectures
 
 NETWORK = handcrafted.build("resnet20")
-
-
-@pytest.mark.parametrize("name", handcrafted.BUILDERS)
-def test_files_keep_networks(name, tmp_path):
-  for kind in handcrafted.skeletons(name):
-    network = handcrafted.build(name, kind)
-    path = tmp_path / "network.json"
-    path.write_text(codec.to_json(network))
-    assert codec.read(path) == network
-    padded = blocks.pad(network)
-    assert codec.from_dict(json.loads(codec.to_json(padded))) == padded
-
-
-def test_a_short_file(tmp_path):
-  path = tmp_path / "mine.json"
-  path.write_text("""{"format": 1, "kind": "network", "name": "mine",
-    "skeleton": {"stem": [{"kind": "conv", "width": 8, "kernel": 3}],
-                 "head": [{"kind": "global_pool"},
-                          {"kind": "linear", "norm": false}]},
-    "blocks": [{"nodes": [{"width": 8, "activation": "relu"}],
-                "edges": [["conv_3x3", 1, 2], ["none", 0, 2]], "repeat": 2},
-               {"nodes": [{"width": 16, "stride": 2}],
-                "edges": [["conv_3x3", 1, 2]]}]}""")
-  network = codec.read(path)
-  assert len(network.blocks) == 3
-  assert network.norm_epsilon == 1e-5
-  assert network.blocks[0].edges[1].operation == "null"
-  # 216 + 16; twice 576 + 16; 1152 + 32; 170.
-  assert cost.network(network, blocks.Frame()).params == 2770
-
-
-def damaged(**changes):
-  data = copy.deepcopy(codec.to_dict(NETWORK))
-  for path, value in changes.items():
-    at, keys = data, path.split("__")
-    for key in keys[:-1]:
-      at = at[int(key) if key.isdigit() else key]
-    last = int(keys[-1]) if keys[-1].isdigit() else keys[-1]
-    if value is None:
-      del at[last]
-    else:
-      at[last] = value
-  return data
-
-
-@pytest.mark.parametrize("changes, message", [
-    ({"format": 2}, "format 2"), ({"kind": "cells"}, "kind 'cells'"),
-    ({"blocks": []}, "no blocks"), ({"skeleton": None}, "skeleton"),
-    ({"extra": 1}, "extra"), ({"blocks": 3}, "a list is needed"),
-    ({"blocks__0__repeat": 0}, "repeat is 0"),
-    ({"blocks__0__repeat": True}, "repeat is True"),
-    ({"blocks__0__edges__0": ["conv_3x3", 1]}, "from, to"),
-    ({"blocks__0__edges__0": ["conv_9x9", 1, 2]}, "conv_9x9"),
-    ({"blocks__0__edges__0": ["conv_3x3", 2, 2]}, "earlier node"),
-    ({"blocks__0__nodes__0__width": "16"}, "'width' is '16'"),
-    ({"blocks__0__nodes__0__width": 0}, "width 0"),
-    ({"blocks__0__nodes__0__activation": "gelu"}, "relu6"),
-    ({"blocks__0__nodes__0__colour": 1}, "colour"),
-    ({"blocks__0__nodes": []}, "at least one"),
-    ({"blocks__0__concat": [9]}, "concat"),
-    ({"blocks__0__concat": ["2"]}, "node numbers"),
-    ({"blocks__0__nodes__0__shuffle": 3}, "shuffled"),
-    ({"skeleton__stem__0__kind": "lstm"}, "global_pool"),
-    ({"skeleton__stem__0__kernel": 0}, "at least 1"),
-    ({"skeleton__norm": "layer"}, "batch"),
-    ({"skeleton__norm_epsilon": 0.0}, "between 0 and 1"),
-    ({"skeleton__norm_epsilon": 1}, "between 0 and 1"),
-    ({"skeleton__norm_epsilon": "small"}, "norm_epsilon is 'small'"),
-    ({"skeleton__preactivate": 1}, "true or false"),
-    # The first stride is 2, so that the block's inner edge would go uphill.
-    ({"blocks__1__nodes__1__stride": 1}, "smaller"),
-])
-def test_damaged_networks_are_refused_in_one_line(changes, message):
-  with pytest.raises(errors.InputError, match=message) as e:
-    codec.from_dict(damaged(**changes), where="file")
-  assert "\n" not in str(e.value)
-  assert "file" in str(e.value)
-
 
 PLAIN = blocks.Block((blocks.Node(8),), (blocks.Edge("conv_3x3", 1, 2),))
 STEM = (blocks.Layer("conv", 8, 3),)
@@ -111,9 +30,30 @@ STEM = (blocks.Layer("conv", 8, 3),)
      "norm_epsilon is nan"),
     (blocks.BlockNetwork("n", STEM, (PLAIN._replace(nodes=(
         blocks.Node(12),), edges=(blocks.Edge("group8_conv_1x1", 1, 2),)),)),
-     r"block 0: edge .*8 groups"),
+     r"block 0, edge .*8 groups"),
     (blocks.BlockNetwork("n", STEM, (PLAIN._replace(
         edges=(blocks.Edge("conv_3x3", 3, 2),)),)), "earlier node"),
+    (blocks.BlockNetwork("n", STEM, (PLAIN._replace(
+        nodes=(blocks.Node(8, shuffle=-2),)),)),
+     "8 channels cannot be shuffled in -2 groups"),
+    (blocks.BlockNetwork("n", STEM, (PLAIN,), early=1), "early is 1"),
+    (blocks.BlockNetwork("n", (), (PLAIN,), early=0), "early is 0"),
+    (blocks.BlockNetwork("n", STEM, (PLAIN._replace(nodes=(
+        blocks.Node(8),) * 2),)), "edges must reach up to node 3"),
+    (blocks.BlockNetwork("n", STEM, (blocks.Block(
+        (blocks.Node(8),) * 2, (blocks.Edge("conv_3x3", 1, 3),)),)),
+     "block 0: node 2 has no inputs, so that nothing reaches it"),
+    (blocks.BlockNetwork("n", STEM, (blocks.Block(
+        (blocks.Node(8),) * 2, (blocks.Edge("conv_3x3", 3, 2),
+                                blocks.Edge("conv_3x3", 2, 3))),)),
+     "lest there be a cycle"),
+    (blocks.BlockNetwork("n", STEM, (blocks.Block(
+        (blocks.Node(8), blocks.Node(8, 2)),
+        (blocks.Edge("conv_3x3", 1, 2), blocks.Edge("conv_3x3", 2, 3)),
+        (2, 3)),)), r"strides \[1, 2\]"),
+    (blocks.BlockNetwork("n", STEM, (PLAIN._replace(
+        edges=(blocks.Edge("max_pool_2x2_padded", 1, 2),)),)),
+     "stride 2 only"),
 ])
 def test_mistakes_in_python_are_refused_in_one_line(network, message):
   with pytest.raises(errors.InputError, match=message) as e:
@@ -157,14 +97,70 @@ def test_the_epsilon_outlives_padding_scaling_and_files():
   assert "norm_epsilon" not in codec.to_dict(NETWORK)["skeleton"]
 
 
-@pytest.mark.parametrize("name", zoo.genotype_names())
-def test_unshared_cells_cost_what_shared_cells_cost(name):
-  place = skeleton.Skeleton(init_channels=16, cells=8)
-  genotype = zoo.get(name)
-  network = blocks.from_genotype(genotype, place)
-  assert cost.network(network, place)[:2] == cost.network(genotype, place)[:2]
+def test_check_makes_names_canonical_and_keeps_the_rest():
+  network = blocks.BlockNetwork("n", STEM, (PLAIN._replace(
+      edges=(blocks.Edge("None", 0, 2), blocks.Edge("Conv_3x3", 1, 2))),))
+  checked = blocks.check(network)
+  assert checked.blocks[0].edges == (("null", 0, 2), ("conv_3x3", 1, 2))
+  assert checked._replace(blocks=network.blocks) == network
+  assert blocks.check(checked) == checked
 
 
-def test_unshared_cells_need_a_cifar_skeleton():
-  with pytest.raises(errors.InputError, match="cifar"):
-    blocks.from_genotype(zoo.get("darts"), skeleton.DEFAULTS["imagenet"])
+def test_any_number_of_inputs():
+  cell = architecture.Cell((
+      blocks.Edge("null", 0, 2), blocks.Edge("null", 0, 3),
+      blocks.Edge("null", 1, 3), blocks.Edge("null", 2, 3)), (3,))
+  assert blocks.check_cell(cell) is cell
+  assert (cell.num_nodes, cell.num_inputs_per_node) == (2, 3)
+  gap = architecture.Cell((blocks.Edge("null", 0, 3),), (3,))
+  with pytest.raises(errors.InputError, match="here: node 2 has no inputs"):
+    blocks.check_cell(gap, where="here")
+
+
+def test_padding_leaves_what_has_a_form_of_its_own():
+  """Fixed nodes, and networks with a node of three inputs."""
+  padded = blocks.pad(architectures.PADDED)
+  assert padded == architectures.PADDED  # Else a null from node 0.
+  three = PLAIN._replace(edges=(blocks.Edge("conv_3x3", 1, 2),) * 3)
+  network = blocks.BlockNetwork("n", STEM, (PLAIN, three))
+  assert blocks.pad(network) is network
+  assert blocks.pad(network, inputs=3).blocks[0].edges == (
+      ("conv_3x3", 1, 2), ("null", 1, 2), ("null", 1, 2))
+
+
+@pytest.mark.parametrize("members, text", [
+    ((3,), "block 3"), ((0, 1, 2, 4), "blocks 0-2, 4"), ((1, 3), "blocks 1, 3"),
+    ((0, 1), "blocks 0-1")])
+def test_numbers_in_words(members, text):
+  assert blocks.numbers(members) == text
+
+
+def test_decisions_of_resnet20():
+  decisions = codec.decide(NETWORK, blocks.Frame(), "cell")
+  assert [d.members for d in decisions] == [(0, 1, 2, 4, 5, 7, 8), (3, 6)]
+  assert [d.name for d in decisions] == ["blocks 0-2, 4-5, 7-8", "blocks 3, 6"]
+  assert decisions[1].cell == NETWORK.blocks[3].cell
+  assert decisions[0].fixed == (False,) * 3
+  decisions = codec.decide(NETWORK, blocks.Frame(), "full")
+  assert [d.members for d in decisions] == [(i,) for i in range(9)]
+  with pytest.raises(errors.InputError, match="cell, full") as e:
+    codec.decide(NETWORK, blocks.Frame(), "half")
+  assert e.value.field == "share" and "\n" not in str(e.value)
+
+
+def test_fixed_nodes_fix_their_edges():
+  (first, second) = codec.decide(architectures.PADDED, blocks.Frame())
+  assert (first.members, first.fixed) == ((0,), (False, False))
+  assert (second.members, second.fixed) == ((1, 2), (True, False, False))
+
+
+def test_respelling_puts_edges_into_all_blocks_of_a_decision():
+  decisions = codec.decide(NETWORK, blocks.Frame(), "cell")
+  cells = [decisions[0].cell, decisions[1].cell._replace(edges=tuple(
+      e._replace(operation="null") for e in decisions[1].cell.edges))]
+  network = codec.respell(NETWORK, decisions, cells)
+  for i, (old, new) in enumerate(zip(
+      NETWORK.blocks, network.blocks, strict=True)):
+    assert new.nodes == old.nodes and new.concat == old.concat
+    assert ({e.operation for e in new.edges} == {"null"}) == (i in (3, 6))
+    assert i in (3, 6) or new == old

@@ -4,17 +4,23 @@ import json
 
 import hypothesis
 from hypothesis import strategies as st
-import numpy as np
 import pytest
 
 from natjax import errors
 from natjax import operations
-from natjax import spaces
 from natjax import zoo
+from natjax.costs import exact as cost
+from natjax.graph import blocks
 from natjax.graph import codec
 from natjax.graph import genotype as architecture
+from natjax.graph import live
+from natjax.graph import parsing
+from natjax.graph import records
+from natjax.graph import skeleton as skeleton_lib
+from tests import architectures
 
 Cell, Edge = architecture.Cell, architecture.Edge
+Skeleton = records.Skeleton
 
 EDGES = [["conv_3x3", 0, 2], ["skip_connect", 1, 2],
          ["max_pool_3x3", 0, 3], ["null", 2, 3]]
@@ -48,23 +54,9 @@ def refusal(function, *args, **kwargs):
   return str(e.value)
 
 
-@st.composite
-def cells(draw, num_nodes, names):
-  edges = [
-      Edge(draw(st.sampled_from(names)), draw(st.integers(0, node - 1)), node)
-      for node in range(2, num_nodes + 2) for _ in range(2)
-  ]
-  order = draw(st.permutations(range(2, num_nodes + 2)))
-  return Cell(tuple(edges), tuple(order[:draw(st.integers(1, num_nodes))]))
-
-
-@st.composite
-def genotypes(draw, names=None, *, equal=False):
-  names = names or operations.names()
-  first = draw(st.integers(1, 6))
-  second = first if equal else draw(st.integers(1, 6))
-  return architecture.Genotype(draw(cells(first, names)),
-                               draw(cells(second, names)))
+def from_json(text):
+  return codec.from_dict(parsing.parse_json(text, where="genotype"),
+                         where="genotype")
 
 
 # Text forms.
@@ -73,21 +65,22 @@ def genotypes(draw, names=None, *, equal=False):
 @pytest.mark.parametrize("name", zoo.genotype_names())
 def test_text_forms_keep_published_genotypes(name):
   genotype = zoo.get(name)
-  for write, read in ((architecture.to_json, architecture.from_json),
+  for write, read in ((codec.to_json, from_json),
                       (architecture.to_darts, architecture.from_darts),
                       (architecture.to_dict, architecture.from_dict)):
     assert read(write(genotype)) == genotype
 
 
 @hypothesis.settings(deadline=None)
-@hypothesis.given(genotypes())
+@hypothesis.given(architectures.genotypes(inputs=(1, 4)))
 def test_text_forms_keep_every_genotype(genotype):
-  for write, read in ((architecture.to_json, architecture.from_json),
+  """With any number of inputs per node, and unequal numbers of nodes."""
+  for write, read in ((codec.to_json, from_json),
                       (architecture.to_darts, architecture.from_darts)):
     assert read(write(genotype)) == genotype
 
 
-@pytest.mark.parametrize("write", [architecture.to_json, architecture.to_darts])
+@pytest.mark.parametrize("write", [codec.to_json, architecture.to_darts])
 def test_files(tmp_path, write):
   path = tmp_path / "cell.txt"
   path.write_text(write(zoo.get("enas")), "utf-8")
@@ -96,7 +89,7 @@ def test_files(tmp_path, write):
 
 
 def test_json_literal():
-  genotype = architecture.from_json(json.dumps(data(concat=(3, 2))))
+  genotype = from_json(json.dumps(data(concat=(3, 2))))
   assert genotype.normal == Cell(
       (Edge("conv_3x3", 0, 2), Edge("skip_connect", 1, 2),
        Edge("max_pool_3x3", 0, 3), Edge("null", 2, 3)), (3, 2))
@@ -104,7 +97,7 @@ def test_json_literal():
   assert genotype.num_nodes == genotype.normal.num_nodes == 2
   assert genotype.normal.incoming(3) == (
       ("max_pool_3x3", 0, 3), ("null", 2, 3))
-  assert json.loads(architecture.to_json(genotype)) == data(concat=(3, 2))
+  assert json.loads(codec.to_json(genotype)) == data(concat=(3, 2))
 
 
 def test_darts_text_literal():
@@ -153,10 +146,12 @@ def test_unknown_operation_lists_the_known_ones():
     ([["null", -1, 2], ["null", 1, 2]], (2,), ("['null', -1, 2]",)),
     ([["null", 0, 1], ["null", 0, 1]], (2,), ("['null', 0, 1]", "2 or more")),
     ([], (2,), ("no edges", "[operation, from, to]")),
-    (EDGES[:3], (2,), ("node 3 has 1 input(s)", "exactly 2", "`null`")),
-    ([*EDGES, ["null", 0, 3]], (2,), ("node 3 has 3 input(s)", "exactly 2")),
     ([*EDGES[:2], ["null", 0, 4], ["null", 0, 4]], (2,),
-     ("node 3 has 0 input(s)", "exactly 2")),
+     ("node 3 has no inputs", "at least one", "`null`")),
+    ([["null", 0, 3]], (3,), ("node 2 has no inputs",)),
+    # A cycle of two nodes.
+    ([["conv_3x3", 3, 2], ["conv_3x3", 2, 3]], (3,),
+     ("['conv_3x3', 3, 2]", "lest there be a cycle", "renumber")),
     (EDGES[2:] + EDGES[:2], (2,), ("order", "[3, 3, 2, 2]")),
     (EDGES, (), ("concat is empty", "[2, 3]")),
     (EDGES, (2, 4), ("concat [2, 4]", "[2, 3]")),
@@ -184,14 +179,14 @@ def test_ill_formed_reduce_cell_is_named():
 ])
 def test_wrong_forms(value):
   assert "f.json" in refusal(architecture.from_dict, value, where="f.json")
-  refusal(architecture.from_json, json.dumps(value))
+  refusal(from_json, json.dumps(value))
 
 
 @pytest.mark.parametrize("text", [
     "", "{", "Genotype", "{'normal': []}", '{"normal": [}', "\x00",
 ])
 def test_not_json(text):
-  assert "not JSON" in refusal(architecture.from_json, text)
+  assert "not JSON" in refusal(from_json, text)
 
 
 @pytest.mark.parametrize("text", [
@@ -236,7 +231,7 @@ def test_darts_text_is_never_evaluated(tmp_path, place):
     (architecture.from_darts, DARTS_V2.replace(
         "[2, 3, 4, 5]", f"range(2, {10**18})")),
     (architecture.from_darts, f"Genotype(normal={'-' * 20000}1)"),
-    (architecture.from_json, "[" * 200000),
+    (from_json, "[" * 200000),
     # A name that would break the message into two lines.
     (architecture.from_darts, DARTS_V2.replace("'dil_conv", r"'dil\nconv")),
 ], ids=["parts", "range", "signs", "nesting", "line"])
@@ -247,13 +242,13 @@ def test_hostile_text(read, text):
 @hypothesis.settings(deadline=None)
 @hypothesis.given(st.text() | st.text("Genotype()[]{}'\",=0123 *.x"))
 def test_any_text_is_read_or_refused(text):
-  for read in (architecture.from_darts, architecture.from_json):
+  for read in (architecture.from_darts, from_json):
     refusal(read, text)
     refusal(read, f"Genotype(normal={text}")
 
 
 @hypothesis.settings(deadline=None)
-@hypothesis.given(st.data(), genotypes(("conv_3x3", "null")))
+@hypothesis.given(st.data(), architectures.genotypes(("conv_3x3", "null")))
 def test_any_change_of_json_is_read_or_refused(data, genotype):
   """A value put anywhere into the JSON form gives a genotype or a refusal."""
   tree = architecture.to_dict(genotype)
@@ -264,7 +259,7 @@ def test_any_change_of_json_is_read_or_refused(data, genotype):
     place, key = place[key], data.draw(st.integers(0, len(place[key]) - 1))
   place[key] = value
   try:
-    read = architecture.from_json(json.dumps(tree))
+    read = from_json(json.dumps(tree))
   except errors.InputError:
     return
   assert architecture.to_dict(read) == tree
@@ -283,100 +278,174 @@ def test_unreadable_files(tmp_path):
   assert str(empty) in refusal(codec.read, empty)
 
 
-def test_any_number_of_inputs():
-  cell = Cell((Edge("null", 0, 2), Edge("null", 0, 3), Edge("null", 1, 3),
-               Edge("null", 2, 3)), (3,))
-  assert architecture.check_cell(cell) is cell
-  refusal(architecture.check_cell, cell, inputs_per_node=2)
-  gap = Cell((Edge("null", 0, 3),), (3,))
-  assert "node 2 has 0" in refusal(architecture.check_cell, gap)
+@pytest.mark.parametrize("edges", [
+    EDGES[:3], [*EDGES, ["null", 0, 3]], [EDGES[0], *EDGES[2:]],
+    [*EDGES[:2], ["conv_3x3", 0, 3], ["sep_conv_3x3", 0, 3]]])
+def test_any_number_of_inputs(edges):
+  """One, three, of either node, and two operations on one edge."""
+  genotype = architecture.from_dict(data(edges))
+  assert [list(edge) for edge in genotype.normal.edges] == edges
+  assert architecture.check(genotype) == genotype
+  targets = [target for *_, target in edges]
+  assert genotype.normal.num_inputs_per_node == max(
+      map(targets.count, targets))
 
 
-# Graphs.
+def test_the_darts_text_names_targets_where_nodes_have_not_two_inputs():
+  assert architecture.to_darts(architectures.UNEQUAL) == (
+      "Genotype(normal=[('conv_3x3', 1, 2), ('sep_conv_3x3', 0, 3),"
+      " ('skip_connect', 1, 3), ('max_pool_3x3', 2, 3), ('conv_1x1', 3, 4),"
+      " ('skip_connect', 3, 4)], normal_concat=[3, 4],"
+      # The i-th edge leads to node 2 + i // 2 here.
+      " reduce=[('max_pool_3x3', 0), ('skip_connect', 1), ('avg_pool_3x3', 1)],"
+      " reduce_concat=[2, 3])")
 
 
-@pytest.mark.parametrize("source, reduction, stride", [
-    (0, True, 2), (1, True, 2), (2, True, 1), (0, False, 1), (2, False, 1),
-])
-def test_stride(source, reduction, stride):
-  edge = Edge("conv_3x3", source, 3)
-  assert Cell((edge,), (3,)).stride(edge, reduction) == stride
+# The network that a genotype stands for.
+
+RELU = {"activation": "relu"}
+NODE = records.Node
 
 
-@pytest.mark.parametrize("name, cell, alive", [
-    # Spec: NAT_R2's normal node 3 has two nulls, NAT_R3's node 4 too, which
-    # also stops node 5.
-    ("nat_r2", 0, {0, 1, 2, 4, 5}), ("nat_r3", 0, {0, 1, 2, 3}),
-    ("darts", 0, {0, 1, 2, 3, 4, 5}), ("vgg-cell", 0, {0, 1, 2, 3, 4, 5}),
-])
-def test_live_nodes_of_published_genotypes(name, cell, alive):
-  assert architecture.live_nodes(zoo.get(name)[cell]) == alive
+def test_expansion_equals_a_network_written_by_hand():
+  """UNEQUAL in three cells of CIFAR's skeleton, one normal and two reducing."""
+  skeleton = Skeleton("cifar", 4, 3, 10, 16)
+
+  def reduction(width, first):
+    return records.Block(
+        (NODE(width, fixed=True),) * 2 + (NODE(width, 2),) * 2,
+        (Edge(first, 0, 2), Edge("conv_1x1", 1, 3),
+         Edge("max_pool_3x3", 2, 4), Edge("skip_connect", 3, 4),
+         Edge("avg_pool_3x3", 3, 5)), (4, 5))
+
+  normal = records.Block(
+      (NODE(4, fixed=True),) * 2 + (NODE(4),) * 3,
+      (Edge("conv_1x1", 0, 2), Edge("conv_1x1", 1, 3), Edge("conv_3x3", 3, 4),
+       Edge("sep_conv_3x3", 2, 5), Edge("skip_connect", 3, 5),
+       Edge("max_pool_3x3", 4, 5), Edge("conv_1x1", 5, 6),
+       Edge("skip_connect", 5, 6)), (5, 6))
+  network = architecture.expand(architectures.UNEQUAL, skeleton)
+  assert network == records.BlockNetwork(
+      "cells", stem=(records.Layer("conv", 12, 3),),
+      # Only what comes before the last reduction cell has larger images.
+      blocks=(normal, reduction(8, "conv_1x1"), reduction(16, "skip_connect")),
+      head=(records.Layer("global_pool"), records.Layer("linear", norm=False)),
+      preactivate=True, norm="batch", norm_epsilon=1e-5, early=-1, prefix=2)
+  assert codec.expand(architectures.UNEQUAL, skeleton) == network
+
+
+def test_expansion_for_imagenet_equals_a_network_written_by_hand():
+  """One cell, whose node 0 comes from the stem's second convolution."""
+  skeleton = Skeleton("imagenet", 4, 1, 1000, 64)
+  network = architecture.expand(architectures.UNEQUAL, skeleton)
+  assert network == records.BlockNetwork(
+      "cells", stem=(records.Layer("conv", 2, 3, 2, **RELU),
+                     records.Layer("conv", 4, 3, 2, **RELU),
+                     records.Layer("conv", 4, 3, 2)),
+      blocks=(records.Block(
+          (NODE(8, fixed=True),) * 2 + (NODE(8, 2),) * 2,
+          (Edge("skip_connect", 0, 2), Edge("conv_1x1", 1, 3),
+           Edge("max_pool_3x3", 2, 4), Edge("skip_connect", 3, 4),
+           Edge("avg_pool_3x3", 3, 5)), (4, 5)),),
+      preactivate=True, early=1, prefix=2)
 
 
 @hypothesis.settings(deadline=None)
-@hypothesis.given(cells(5, ("null", "conv_3x3", "null")))
-def test_live_nodes_are_those_with_a_path_from_an_input(cell):
-  def reached(node):
-    return node < 2 or any(
-        reached(e.source) for e in cell.incoming(node) if e.operation != "null")
-
-  assert architecture.live_nodes(cell) == {n for n in range(7) if reached(n)}
-
-
-# Arrays.
-
-
-def test_cell_arrays_literal():
-  """The example of `CellArrays`: node 3 = skip(0) + conv(2)."""
-  cell = Cell((Edge("null", 1, 2), Edge("conv_3x3", 0, 2),
-               Edge("skip_connect", 0, 3), Edge("conv_3x3", 2, 3)), (3,))
-  arrays = architecture.cell_arrays(cell, ("skip_connect", "conv_3x3", "null"))
-  np.testing.assert_array_equal(arrays.source, [[1, 0], [0, 2]])
-  np.testing.assert_array_equal(arrays.operation, [[2, 1], [0, 1]])
-  np.testing.assert_array_equal(arrays.concat, [False, True])
-  assert arrays.source.dtype == arrays.operation.dtype == np.int32
-  assert arrays.concat.dtype == np.bool_
+@hypothesis.given(
+    architectures.genotypes(("conv_3x3", "null", "skip_connect"),
+                            inputs=(1, 3)),
+    st.sampled_from(skeleton_lib.KINDS), st.integers(1, 12))
+def test_expansion_shows_every_cell_behind_two_nodes(genotype, kind, cells):
+  skeleton = Skeleton(kind, 4, cells, 10, 64)
+  network = architecture.expand(genotype, skeleton)
+  assert len(network.blocks) == cells
+  for i, block in enumerate(network.blocks):
+    cell = genotype[int(i in skeleton.reductions)]
+    assert tuple((e.operation, e.source - 2, e.target - 2)
+                 for e in block.edges[2:]) == cell.edges
+    assert block.outputs == tuple(n + 2 for n in cell.concat)
+    assert [node.fixed for node in block.nodes] == (
+        [True] * 2 + [False] * cell.num_nodes)
+    # What carries a signal in the cell carries one in the block.
+    assert {n - 2 for n in live.alive(block.cell) if n > 3} == {
+        n for n in live.alive(cell) if n > 1}
+  assert blocks.check(network) == network
 
 
-@hypothesis.settings(deadline=None)
-@hypothesis.given(genotypes(equal=True))
-def test_arrays_are_the_genotype(genotype):
-  """The arrays say what the edges say, and turn back into them."""
-  names = operations.names()
-  arrays = architecture.genotype_arrays(genotype, names)
-  n = genotype.num_nodes
-  assert arrays.source.shape == arrays.operation.shape == (2, n, 2)
-  assert arrays.concat.shape == (2, n)
-  for c, cell in enumerate(genotype):
-    for i, edge in enumerate(cell.edges):
-      assert edge == (names[arrays.operation[c, i // 2, i % 2]],
-                      arrays.source[c, i // 2, i % 2], i // 2 + 2)
-  back = architecture.genotype_from_arrays(arrays, names)
-  # A mask has no order: nodes are concatenated in theirs.
-  assert back == architecture.Genotype(
-      *(c._replace(concat=tuple(sorted(c.concat))) for c in genotype))
-  assert all(isinstance(e.source, int) for c in back for e in c.edges)
+def test_expansion_refuses_what_cannot_stand_and_names_the_cell():
+  edges = (Edge("conv_3x3", 0, 2), Edge("avg_pool_2x2", 1, 3))
+  genotype = architecture.Genotype(Cell(edges, (3,)), Cell(edges, (3,)))
+  message = refusal(architecture.expand, genotype, Skeleton())
+  assert message.startswith("normal cell, edge ['avg_pool_2x2', 1, 3]: ")
+  assert "stride 2 only" in message
+  assert "image-size 7" in refusal(
+      architecture.expand, zoo.get("darts"), Skeleton(image_size=7))
 
 
-def test_stacked_arrays():
-  names = operations.names()
-  arrays = [architecture.genotype_arrays(zoo.get(n), names)
-            for n in ("darts", "r1", "vgg-cell")]
-  stacked = architecture.stack(arrays)
-  assert stacked.source.shape == stacked.operation.shape == (3, 2, 4, 2)
-  assert stacked.concat.shape == (3, 2, 4)
-  np.testing.assert_array_equal(stacked.operation[1], arrays[1].operation)
+def test_decisions():
+  normal, reduce = architecture.decide(
+      architectures.UNEQUAL, Skeleton(cells=8), "cell")
+  assert normal == ("normal", (0, 1, 3, 4, 6, 7), architectures.UNEQUAL.normal,
+                    (False,) * 6)
+  assert reduce == ("reduce", (2, 5), architectures.UNEQUAL.reduce,
+                    (False,) * 3)
+  # A network of one cell has no normal one.
+  normal, reduce = architecture.decide(
+      architectures.UNEQUAL, Skeleton(cells=1), "cell")
+  assert (normal.members, reduce.members) == ((), (0,))
+  for share in ("full", "half"):
+    message = refusal(
+        architecture.decide, architectures.UNEQUAL, Skeleton(), share)
+    assert f"'{share}'" in message and "genotype.unshared" in message
 
 
-def test_array_refusals():
-  candidates = spaces.SPACES["nat"].candidates
-  message = refusal(architecture.genotype_arrays, zoo.get("naonet"), candidates)
-  assert "'avg_pool_5x5'" in message and ", ".join(candidates) in message
-  normal, _ = zoo.get("darts")
-  reduce = Cell((Edge("null", 0, 2), Edge("null", 1, 2)), (2,))
-  message = refusal(architecture.genotype_arrays,
-                    architecture.Genotype(normal, reduce), candidates)
-  assert "normal cell has 4" in message and "reduce cell 1" in message
-  one_input = Cell((Edge("null", 0, 2),), (2,))
-  assert "exactly 2" in refusal(
-      architecture.cell_arrays, one_input, candidates)
+def test_respelling_puts_other_cells_in():
+  darts, enas = zoo.get("darts"), zoo.get("enas")
+  decisions = architecture.decide(darts, Skeleton(), "cell")
+  assert architecture.respell(
+      darts, decisions, [enas.normal, darts.reduce]) == (
+          architecture.Genotype(enas.normal, darts.reduce))
+
+
+# Cells that are not shared.
+
+
+@pytest.mark.parametrize("name", zoo.genotype_names())
+@pytest.mark.parametrize("kind", skeleton_lib.KINDS)
+def test_unshared_cells_cost_what_shared_cells_cost(name, kind):
+  place = Skeleton(kind, 16, 8, image_size=64)
+  genotype = zoo.get(name)
+  network = architecture.unshared(genotype, place)
+  assert cost.network(network, place) == cost.network(genotype, place)
+  frame = records.Frame(place.num_classes, place.image_size)
+  assert cost.network(network, frame) == cost.network(genotype, place)
+
+
+@pytest.mark.parametrize("kind", skeleton_lib.KINDS)
+def test_unshared_cells_are_blocks_of_their_own(kind, tmp_path):
+  place = Skeleton(kind, 4, 8, 10, 64)
+  network = architecture.unshared(architectures.UNEQUAL, place)
+  assert network.kind == "blocks" and network.prefix == 0
+  assert network.early == {"cifar": -1, "imagenet": 1}[kind]
+  assert network.blocks == architecture.expand(
+      architectures.UNEQUAL, place).blocks
+  assert blocks.check(network) == network
+  path = tmp_path / "network.json"
+  path.write_text(codec.to_json(network), "utf-8")
+  assert codec.read(path) == network
+  decisions = codec.decide(network, place, "full")
+  assert [d.members for d in decisions] == [(i,) for i in range(8)]
+  # What brings the inputs to C channels is left alone.
+  assert decisions[0].fixed == (True,) * 2 + (False,) * 6
+  # Shared where they are alike: after a reduction cell the input is reduced.
+  assert [d.members for d in codec.decide(network, place, "cell")] == {
+      "cifar": [(0, 1, 4, 7), (2, 5), (3, 6)],
+      "imagenet": [(0, 3, 6), (1, 4, 7), (2, 5)]}[kind]
+
+
+def test_unshared_cells_have_canonical_names():
+  cell = architectures.cell(("None", 0, 2), ("Conv_1x1", 1, 2), concat=(2,))
+  network = architecture.unshared(
+      architecture.Genotype(cell, cell), Skeleton("cifar", 4, 3, 10, 16))
+  assert [e.operation for e in network.blocks[0].edges] == [
+      "conv_1x1", "conv_1x1", "null", "conv_1x1"]

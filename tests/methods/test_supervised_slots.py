@@ -8,12 +8,13 @@ import pytest
 
 from natjax import errors
 from natjax import spaces
+from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as architecture
 from natjax.methods import supervised_slots
 from natjax.training import fit
 from tests import tiny
 
-SPACE = spaces.SearchSpace(
+SPACE = spaces.cells(
     "tiny", ("max_pool_3x3", "skip_connect", "conv_3x3", "null"), num_nodes=1)
 TRAIN = dataclasses.replace(
     tiny.TRAIN, cells=1, drop_path=0.0, cutout=0, batch_size=16)
@@ -35,7 +36,7 @@ def test_one_program_trains_every_architecture():
   splits = {"train": tiny.splits()["train"], "test": tiny.splits()["weights"]}
   fit.make_chunk.cache_clear()
   for names in (("conv_3x3", "conv_3x3"), ("skip_connect", "max_pool_3x3")):
-    arrays = architecture.genotype_arrays(genotype(*names), SPACE.candidates)
+    arrays = arrays_lib.encode(genotype(*names), SPACE.candidates)
     states.append(fit.fit(
         trainer.method(arrays, watch_test=True), splits, batch_size=16,
         preparation=tiny.preparation(), options=fit.Options(
@@ -48,13 +49,13 @@ def test_one_program_trains_every_architecture():
   losses = [row["loss"] for row in rows if row["phase"] == "train"]
   assert losses[0] != losses[2]
   # The same start, and only what was chosen moved by more than weight decay.
-  kernels = [np.asarray(state.params["cells"][0]["edges"]["conv_3x3"]["conv"][
-      "kernel"]) for state in states]
-  start = np.asarray(trainer.network.init(jax.random.key(0))["params"]["cells"][
-      0]["edges"]["conv_3x3"]["conv"]["kernel"])
+  kernels = [np.asarray(state.params["blocks"][0]["edges0"]["conv_3x3"][
+      "conv"]["kernel"]) for state in states]
+  start = np.asarray(trainer.network.init(jax.random.key(0))["params"][
+      "blocks"][0]["edges0"]["conv_3x3"]["conv"]["kernel"])
   moved = [np.max(np.abs(k - start)) for k in kernels]
   assert moved[0] > 1e-3 > moved[1] > 0
-  running = [np.asarray(state.batch_stats["cells"][0]["edges"]["conv_3x3"][
+  running = [np.asarray(state.batch_stats["blocks"][0]["edges0"]["conv_3x3"][
       "norm"]["bn"]["mean"]) for state in states]
   assert np.all(running[0] != 0) and np.all(running[1] == 0)
 

@@ -16,7 +16,7 @@ from natjax.graph import blocks
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton
 from natjax.methods import theta_space
-from natjax.networks import build
+from natjax.networks import network as network_lib
 
 FRAME = blocks.Frame(10, 32)
 NONE, ID, SAME = theta_space.NONE, theta_space.ID, theta_space.SAME
@@ -32,7 +32,7 @@ def darts():
 
 def test_groups_by_cell_type_topology_or_each_by_itself():
   assert [g.name for g in darts().groups] == ["normal", "reduce"]
-  assert darts().groups[1].members == (2, 5)
+  assert darts().groups[1].decision.members == (2, 5)
   assert [g.name for g in resnet("cell").groups] == [
       "blocks 0-2, 4-5, 7-8", "blocks 3, 6"]
   assert [g.name for g in resnet().groups] == [f"block {i}" for i in range(9)]
@@ -87,7 +87,7 @@ def test_a_node_keeps_its_strongest_edge():
 
 
 def test_fixed_nodes_are_left_alone():
-  network = blocks.from_genotype(
+  network = architecture.unshared(
       zoo.get("darts"), skeleton.Skeleton("cifar", 4, 3, 10, 8))
   space = theta_space.ThetaSpace(network, blocks.Frame(10, 8), "full")
   for group in space.groups:
@@ -179,8 +179,12 @@ def test_theta_begins_at_0_0_1():
   space = resnet("cell")
   assert [jnp.shape(t) for t in space.init()] == [(4, 3), (4, 3)]
   assert space.named(space.init())["blocks 3, 6"][0] == [0.0, 0.0, 1.0]
-  per_block = space.per_member(space.init())
-  assert len(per_block) == 9
+  # `weigh` hands every block the theta of its group.
+  theta = [jnp.full((4, 3), 10.0), jnp.full((4, 3), 20.0)]
+  sites = [network_lib.Site(i, 3, "skip_connect", lambda name: jnp.ones(1))
+           for i in range(9)]
+  weighed = [float(space.weigh(tuple(theta))(site)[0]) for site in sites]
+  assert weighed == [40 if i in (3, 6) else 20 for i in range(9)]
 
 
 @pytest.mark.parametrize("name", [
@@ -195,11 +199,10 @@ def test_every_network_of_the_zoo_has_a_space_and_a_weighed_network(name):
   assert len(space.groups) == len(network.blocks) >= len(cells.groups)
   for each in (space, cells):
     assert each.apply(each.choose(each.init())) == each.architecture
-  net = build.module(space.architecture, place, identities=space.identities)
-  theta = space.per_member(space.init())
+  net = network_lib.module(space.architecture, place)
   x = jax.ShapeDtypeStruct((2, place.image_size, place.image_size, 3), "f")
   variables = jax.eval_shape(lambda x: net.init(
-      jax.random.key(0), x, theta=theta), x)
+      jax.random.key(0), x, edge=space.weigh(space.init())), x)
   count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
   # The projections of identities across shapes come on top.
   assert count >= space.cost.params

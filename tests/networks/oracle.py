@@ -55,7 +55,7 @@ def random_weights(shapes, seed):
       x = rng.normal(size=shape) / np.sqrt(np.prod(shape[-4:-1]))
     elif kind in ("scale", "var"):
       x = rng.uniform(0.5, 1.5, shape)
-    elif kind in ("bias", "mean", "slope"):
+    elif kind in ("bias", "mean") or kind.startswith("slope"):
       x = 0.3 * rng.normal(size=shape)
     else:
       raise ValueError(f"unknown kind of weight {kind}")
@@ -186,18 +186,18 @@ def cell(edges, inputs, reduction, run):
   return nodes
 
 
-def stem(x, scope, kind):
-  """The outputs that stand for the two cells before the first."""
-  if kind == "cifar":
-    x = norm(conv(x, scope.params["conv"]["kernel"]), scope.at("norm"))
-    return x, x
-  outputs = []
-  for i in range(3):
-    x = conv(x, scope.params[f"conv{i}"]["kernel"], stride=2)
-    x = norm(x, scope.at(f"norm{i}"))
+def stem(x, scopes):
+  """The outputs that stand for the two cells before the first.
+
+  Of one convolution (CIFAR), or of three strided ones (ImageNet).
+  """
+  outputs, stride = [], 1 if len(scopes) == 1 else 2
+  for layer in scopes:
+    x = conv(x, layer.params["conv"]["kernel"], stride=stride)
+    x = norm(x, layer.at("norm"))
     outputs.append(x)
     x = relu(x)
-  return outputs[1], outputs[2]
+  return outputs[-2:] if len(outputs) > 1 else outputs * 2
 
 
 def preprocess(outputs, scopes):
@@ -227,7 +227,8 @@ def network(genotype, skeleton, variables, images, *, train):
   stats = None if train else variables["batch_stats"]
   top = scope(variables["params"], stats)
   count, auxiliary = skeleton.cells, None
-  outputs = stem(images, top.at("stem"), skeleton.kind)
+  outputs = stem(images, [top.at(name) for name in (
+      ("stem",) if skeleton.kind == "cifar" else ("stem0", "stem1", "stem2"))])
   for i in range(count):
     reduction = i in (count // 3, 2 * count // 3)
     here, graph = top.at(f"cell{i}"), genotype[int(reduction)]
@@ -247,38 +248,170 @@ def network(genotype, skeleton, variables, images, *, train):
   return classify(features, top.at("head")), auxiliary, top.seen
 
 
-def supernet(genotype, skeleton, params, images, weights=None):
-  """Logits of a genotype in a supernet; pooling is followed by a BN.
+def row(reduction, source, target):
+  """Where the weights of an edge of a complete cell lie: (store, row)."""
+  if not reduction:
+    return "edges0", sum(range(2, target)) + source
+  if source < 2:
+    return "edges0", 2 * (target - 2) + source
+  return "edges1", sum(range(target - 2)) + source - 2
+
+
+def supernet_of(skeleton, params, images, nodes, rows=row):
+  """Logits of a supernet of cells; pooling is followed by a BN.
+
+  `nodes(i, inputs, run)` gives the nodes of cell `i`, inputs first;
+  `run(edge, x, stride)` is what an operation makes of x there.
+  """
+  top, runs = scope({k: v for k, v in params.items() if k != "blocks"}), [
+      scope(run).params for run in params["blocks"]]
+  places = [(run, j) for run in runs for j in range(len(run["preprocess"]))]
+  outputs = stem(images, [top.at("stem").at(f"layer{i}")
+                          for i in range(len(params["stem"]))])
+  for i, (stored, j) in enumerate(places):
+    def run(edge, x, stride, i=i, stored=stored, j=j):
+      store, at = rows(i in skeleton.reductions, edge.source, edge.target)
+      own = jax.tree.map(lambda leaf: leaf[j, at],
+                         stored.get(store, {}).get(edge.operation, {}))
+      y = operation(edge.operation, x, scope(own), stride)
+      return norm(y, scope({})) if "pool" in edge.operation else y
+
+    inputs = preprocess(outputs, [scope(stored["preprocess"][j][f"node{k}"])
+                                  for k in range(2)])
+    outputs = outputs[1], np.concatenate(nodes(i, inputs, run)[2:], axis=-1)
+  return classify(outputs[1].mean((1, 2)), top.at("head").at("layer1"))
+
+
+def supernet(genotype, skeleton, params, images, weights=None, rows=row):
+  """Logits of a genotype in a supernet.
 
   `weights`: per cell type, factors of the edges, which may be any number.
   """
-  top = scope({k: v for k, v in params.items() if k != "groups"})
-  groups = scope({str(g): p for g, p in enumerate(params["groups"])}).params
-  places = [(groups[str(g)], j) for g, p in enumerate(params["groups"])
-            for j in range(len(p["preprocess"]))]
-  outputs = stem(images, top.at("stem"), skeleton.kind)
-  for i, (group, j) in enumerate(places):
-    reduction = i in (skeleton.cells // 3, 2 * skeleton.cells // 3)
-    graph = genotype[int(reduction)]
+  def nodes(i, inputs, run):
+    kind = int(i in skeleton.reductions)
 
-    def run(e, edge, x, stride, group=group, j=j, reduction=reduction):
-      f, t = edge.source, edge.target
-      factor = 1 if weights is None else weights[int(reduction)][e]
-      if not reduction:
-        store, slot = "edges", sum(range(2, t)) + f
-      elif f < 2:
-        store, slot = "input_edges", 2 * (t - 2) + f
-      else:
-        store, slot = "node_edges", sum(range(t - 2)) + f - 2
-      own = jax.tree.map(lambda leaf: leaf[j, slot],
-                         group[store].get(edge.operation, {}))
-      y = operation(edge.operation, x, scope(own), stride)
-      return factor * (norm(y, scope({})) if "pool" in edge.operation else y)
+    def weighed(e, edge, x, stride):
+      return (1 if weights is None else weights[kind][e]) * run(edge, x, stride)
 
-    inputs = preprocess(
-        outputs, [scope(group["preprocess"][j][f"node{k}"]) for k in range(2)])
-    nodes = cell(graph.edges, inputs, reduction, run)
-    outputs = outputs[1], np.concatenate(
-        [nodes[n] if n in graph.concat else 0 * nodes[n]
-         for n in range(2, len(nodes))], axis=-1)
-  return classify(outputs[1].mean((1, 2)), top.at("head"))
+    found = cell(genotype[kind].edges, inputs, bool(kind), weighed)
+    return [x if n < 2 or n in genotype[kind].concat else 0 * x
+            for n, x in sorted(found.items())]
+
+  return supernet_of(skeleton, params, images, nodes, rows)
+
+
+def activate(kind, x, slope=None):
+  if kind == "prelu":
+    return np.where(x > 0, x, slope * x)
+  return {"none": lambda x: x, "relu": relu,
+          "relu6": lambda x: np.minimum(relu(x), 6)}[kind](x)
+
+
+def block_operation(name, x, scope, stride, norm=norm):
+  """An operation of a network whose nodes activate, by the words of papers."""
+  weights = scope.params
+  if name == "skip_connect":
+    return x if not weights else norm(
+        conv(x, weights["conv"]["kernel"], stride=stride), scope.at("norm"))
+  if name == "max_pool_2x2":
+    return pool(x, 2, np.max, stride=2)
+  if name in ("avg_pool_3x3", "max_pool_3x3"):
+    reduce = np.mean if name.startswith("avg") else np.max
+    return pool(x, 3, reduce, stride=stride, padding=1)
+  if name.startswith("group"):
+    return group_conv(x, scope, int(name[5]), stride=stride, activate=False)
+  if name.startswith("depthwise"):
+    return norm(conv(x, weights["depthwise"]["kernel"], stride=stride,
+                     depthwise=True), scope.at("norm"))
+  assert name in ("conv_1x1", "conv_3x3")
+  return norm(conv(x, weights["conv"]["kernel"], stride=stride),
+              scope.at("norm"))
+
+
+def block(block, inputs, run, normalize, slopes):
+  """A block; `run(number of the edge, x)` is what an edge adds, or None.
+
+  `normalize(n, x)` is the BN of node `n`, `slopes(n)` those of its PReLU.
+  """
+  values = list(inputs)
+  for n, node in enumerate(block.nodes, 2):
+    total = 0
+    for e, edge in enumerate(block.edges):
+      y = run(e, values[edge.source]) if edge.target == n else None
+      total = total if y is None else total + y
+    if node.norm:
+      total = normalize(n, total)
+    total = activate(node.activation, total,
+                     slopes(n) if node.activation == "prelu" else None)
+    if node.shuffle:
+      b, h, w, c = total.shape
+      total = total.reshape(b, h, w, node.shuffle, c // node.shuffle).transpose(
+          0, 1, 2, 4, 3).reshape(b, h, w, c)
+    values.append(total)
+  return np.concatenate([values[n] for n in block.outputs], axis=-1)
+
+
+def bias(x, scope):
+  return x + scope.params["bias"]
+
+
+def layer(layer, x, scope, norm=norm):
+  """A layer of the stem or the head of a network of blocks."""
+  if layer.kind == "conv":
+    x = conv(x, scope.params["conv"]["kernel"], stride=layer.stride)
+  elif layer.kind == "depthwise_conv":
+    x = conv(x, scope.params["conv"]["kernel"], stride=layer.stride,
+             depthwise=True)
+  elif layer.kind == "global_depthwise":
+    x = np.sum(x * scope.params["kernel"][:, :, 0], (1, 2), keepdims=True)
+  elif layer.kind == "max_pool":
+    return pool(x, 3, np.max, stride=2, padding=1)
+  elif layer.kind == "global_pool":
+    return np.mean(x, (1, 2), keepdims=True)
+  elif layer.kind == "linear":
+    linear = scope.params["linear"]
+    x = x.reshape(x.shape[0], 1, 1, -1) @ linear["kernel"]
+    x = x + linear.get("bias", 0)
+  if layer.kind in ("dropout", "flatten"):
+    return x
+  if layer.norm:
+    x = norm(x, scope.at("norm"))
+  elif layer.kind != "linear":
+    x = bias(x, scope.at("bias"))
+  return activate(layer.activation, x,
+                  scope.at("activation").params.get("slope"))
+
+
+def assert_close(ours, theirs, rtol=2e-3):
+  """Leaves differ little where they are large, and nowhere much."""
+  def close(path, a, b):
+    scale = np.max(np.abs(b)) + 1e-3
+    np.testing.assert_allclose(
+        a, b, rtol=rtol, atol=rtol * scale,
+        err_msg=jax.tree_util.keystr(path))
+
+  jax.tree_util.tree_map_with_path(close, ours, theirs)
+
+
+def assert_slopes(function, values, gradients, seed=0, *, length=1e-7,
+                  rtol=1e-2):
+  """Gradients against central differences, along two random directions.
+
+  Args:
+    function: `(*values) -> float` in float64.
+    values: where the gradients were taken.
+    gradients: one per value.
+    seed: of the directions.
+    length: of the step.
+    rtol: how far the slopes may differ.
+  """
+  rng = np.random.default_rng(seed)
+  for _ in range(2):
+    step = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), values)
+    ends = [function(*jax.tree.map(
+        lambda x, d, sign=sign: np.asarray(x, np.float64) + sign * length * d,
+        values, step)) for sign in (1, -1)]
+    along = sum(np.sum(g * d) for g, d in zip(
+        jax.tree.leaves(gradients), jax.tree.leaves(step), strict=True))
+    np.testing.assert_allclose(along, (ends[0] - ends[1]) / (2 * length),
+                               rtol=rtol)

@@ -10,7 +10,9 @@ import pytest
 from natjax import errors
 from natjax import operations
 from natjax import zoo
+from natjax.graph import blocks
 from natjax.graph import genotype as architecture
+from natjax.graph import shapes as shapes_lib
 from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
@@ -66,7 +68,7 @@ def trainer(network):
 @pytest.fixture(scope="module")
 def cifar():
   """A network with an auxiliary head, its variables, training and inference."""
-  network = network_lib.Network(GENOTYPE, CIFAR, auxiliary=True)
+  network = network_lib.module(GENOTYPE, CIFAR, auxiliary=True)
   return network, draw_variables(network), trainer(network), jax.jit(
       network.apply)
 
@@ -122,7 +124,7 @@ def test_imagenet_skeleton_equals_oracle():
 
   The auxiliary head pools with stride 2 and has one BN less.
   """
-  network = network_lib.Network(PLAIN, IMAGENET, auxiliary=True)
+  network = network_lib.module(PLAIN, IMAGENET, auxiliary=True)
   variables, images = draw_variables(network), draw_images(IMAGENET, batch=2)
   assert "norm1" not in variables["params"]["auxiliary"]
   (logits, auxiliary), _ = trainer(network)(variables, images)
@@ -136,7 +138,7 @@ def test_imagenet_skeleton_equals_oracle():
 def test_bfloat16_images():
   """They are computed in bfloat16 and give float32 logits."""
   skeleton = Skeleton("cifar", 4, 3, 5, 8)
-  network = network_lib.Network(PLAIN, skeleton)
+  network = network_lib.module(PLAIN, skeleton)
   variables, images = draw_variables(network), draw_images(skeleton)
 
   @jax.jit
@@ -154,8 +156,8 @@ def test_bfloat16_images():
 
 def test_2x2_pooling_of_odd_sides():
   """NAONet's reduction cell at side 15: refused in a line, or built."""
-  network = network_lib.Network(zoo.get("naonet"), CIFAR)
   try:
+    network = network_lib.module(zoo.get("naonet"), CIFAR)
     jax.eval_shape(functools.partial(network_lib.init, network),
                    jax.random.key(0))
   except errors.InputError as e:
@@ -167,7 +169,7 @@ def test_2x2_pooling_of_odd_sides():
 
 def test_no_auxiliary_head_unless_asked_for(cifar):
   _, variables, _, _ = cifar
-  network = network_lib.Network(GENOTYPE, CIFAR)
+  network = network_lib.module(GENOTYPE, CIFAR)
   shapes = jax.eval_shape(functools.partial(network_lib.init, network),
                           jax.random.key(0))
   assert "auxiliary" in variables["params"]
@@ -176,9 +178,9 @@ def test_no_auxiliary_head_unless_asked_for(cifar):
   count = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
   assert network_lib.parameter_count(shapes) == count
   assert network_lib.parameter_count(variables) == count
+  # Neither is there drop path, so that nothing is drawn.
   (_, auxiliary), _ = jax.eval_shape(lambda v, x: network.apply(
-      v, x, train=True, mutable=["batch_stats"],
-      rngs={"drop_path": jax.random.key(0)}), shapes, draw_images(CIFAR))
+      v, x, train=True, mutable=["batch_stats"]), shapes, draw_images(CIFAR))
   assert auxiliary is None
 
 
@@ -186,51 +188,64 @@ def test_no_auxiliary_head_unless_asked_for(cifar):
     ("cifar", 29, 8), ("imagenet", 193, 7)])
 def test_images_too_small_for_the_auxiliary_head(kind, least, pixels):
   skeleton = Skeleton(kind, 4, 6, 10, least)
-  network_lib.check_auxiliary(skeleton)
-  network = network_lib.Network(PLAIN, skeleton, auxiliary=True)
+  network = network_lib.module(PLAIN, skeleton, auxiliary=True)
   shapes = jax.eval_shape(functools.partial(network_lib.init, network),
                           jax.random.key(0))
   linear = shapes["params"]["auxiliary"]["classifier"]["linear"]
   assert linear["kernel"].shape == (768, 10)
   with pytest.raises(errors.InputError, match=f"needs {pixels}") as e:
-    network_lib.check_auxiliary(skeleton._replace(image_size=least - 1))
+    network_lib.module(PLAIN, skeleton._replace(image_size=least - 1),
+                       auxiliary=True)
   assert f"image-size {least - 1}" in str(e.value) and "\n" not in str(e.value)
 
 
 def test_no_auxiliary_head_without_classes():
-  network = network_lib.Network(PLAIN, CIFAR._replace(num_classes=0), True)
   with pytest.raises(errors.InputError, match="num-classes is 0"):
-    jax.eval_shape(functools.partial(network_lib.init, network),
-                   jax.random.key(0))
+    network_lib.module(PLAIN, CIFAR._replace(num_classes=0), auxiliary=True)
+
+
+def test_no_auxiliary_head_on_a_network_of_blocks():
+  with pytest.raises(errors.InputError, match="network of blocks"):
+    network_lib.module(zoo.get("resnet20"), blocks.Frame(), auxiliary=True)
 
 
 # Drop path.
 
 
-LAYER = skeleton_lib.Layer(False, False, 2, (3, 5), 2, 2)
+def run_cell(edges, rate, *, reduction=False, batch=2000, seed=0):
+  """One cell's output, and that without drop path (None), [B, h, w, N, 2].
 
-
-def run_cell(edges, rate, *, layer=LAYER, batch=2000, train=True, seed=0):
-  """One cell's output, and the same without drop path, [B, h, w, N, C]."""
-  nodes = sorted({e.target for e in edges})
-  module = network_lib.CellModule(
-      Cell(tuple(edges), tuple(nodes)), layer,
-      lambda name: layers_lib.BatchAffineNorm(name=name), train)
+  Its inputs have 3 and 5 channels.
+  """
+  nodes, stride = sorted({e.target for e in edges}), 2 if reduction else 1
+  shape = functools.partial(shapes_lib.Shape, size=2 * stride, stride=1)
+  own = shapes_lib.Shape(2, 2, stride)
+  pad = blocks.Node(2, fixed=True)
+  network = architecture.expand(PLAIN, Skeleton(init_channels=2, cells=1))
+  block = blocks.Block(
+      (pad, pad) + (blocks.Node(2, stride),) * len(nodes),
+      (Edge("conv_1x1", 0, 2), Edge("conv_1x1", 1, 3), *(
+          Edge(e.operation, e.source + 2, e.target + 2) for e in edges)),
+      tuple(n + 2 for n in nodes))
+  norm = lambda name=None: layers_lib.BatchAffineNorm(name=name)
+  module = network_lib.BlockModule(
+      network._replace(blocks=(block,)), 0, shapes_lib.Shapes(
+          (shape(3), shape(5), shape(2), shape(2), *[own] * len(nodes)),
+          own._replace(width=2 * len(nodes))), norm, norm)
   rng = np.random.default_rng(seed)
-  inputs = [rng.normal(size=(batch, layer.in_size, layer.in_size, c)).astype(
-      np.float32) for c in layer.in_channels]
+  inputs = [rng.normal(size=(batch, 2 * stride, 2 * stride, c)).astype(
+      np.float32) for c in (3, 5)]
   variables = oracle.random_weights(jax.eval_shape(
-      functools.partial(module.init, drop_path=0.0),
-      {"params": jax.random.key(0), "drop_path": jax.random.key(0)}, *inputs
-  ), seed)
+      lambda *x: module.init(jax.random.key(0), *x, network_lib.plain, None),
+      *inputs), seed)
 
   @jax.jit
   def apply(rate):
-    y = module.apply(variables, *inputs, rate,
-                     rngs={"drop_path": jax.random.key(seed)})
-    return y.reshape(*y.shape[:3], len(nodes), layer.channels)
+    y = module.apply(variables, *inputs, network_lib.plain,
+                     rate, rngs={"drop_path": jax.random.key(seed)})
+    return y.reshape(*y.shape[:3], len(nodes), 2)
 
-  return np.asarray(apply(rate)), np.asarray(apply(0.0))
+  return np.asarray(apply(rate)), np.asarray(apply(None))
 
 
 def test_drop_path_zeroes_images_of_an_edge():
@@ -251,9 +266,8 @@ def test_drop_path_zeroes_images_of_an_edge():
 
 def test_rate_zero_is_neutral(cifar):
   edges = [Edge("avg_pool_3x3", 1, 2), Edge("conv_1x1", 0, 2)]
-  _, full = run_cell(edges, 0.0, batch=50)
-  _, inference = run_cell(edges, 0.0, batch=50, train=False)
-  np.testing.assert_allclose(full, inference, rtol=1e-6, atol=1e-6)
+  full, without = run_cell(edges, 0.0, batch=50)
+  np.testing.assert_allclose(full, without, rtol=1e-6, atol=1e-6)
   _, variables, train, _ = cifar
   images = draw_images(CIFAR)
   (logits, _), _ = train(variables, images, seed=0)
@@ -277,17 +291,25 @@ def test_identities_are_never_dropped():
 
 def test_reducing_skips_are_dropped():
   """At stride 2 a skip is a factorised reduce, no identity."""
-  layer = skeleton_lib.Layer(True, False, 2, (3, 5), 4, 2)
   dropped, full = run_cell(
-      [Edge("skip_connect", 1, 2), Edge("null", 0, 2)], 0.5, layer=layer,
+      [Edge("skip_connect", 1, 2), Edge("null", 0, 2)], 0.5, reduction=True,
       batch=100)
   kept = np.any(dropped != 0, axis=(1, 2, 3, 4))
   assert 25 < np.sum(kept) < 75 and np.all(np.any(full != 0, axis=(1, 2, 3, 4)))
 
 
 def test_inference_drops_nothing():
-  edges = [Edge("avg_pool_3x3", 1, 2), Edge("conv_1x1", 0, 2)]
-  dropped, full = run_cell(edges, 0.9, batch=20, train=False)
+  skeleton = Skeleton("cifar", 4, 1, 5, 8)
+  network = network_lib.module(PLAIN, skeleton)
+  variables, images = draw_variables(network), draw_images(skeleton, batch=20)
+
+  @jax.jit
+  def infer(variables, images):
+    rngs = {"drop_path": jax.random.key(0)}
+    return [network.apply(variables, images, drop_path=rate, rngs=rngs)[0]
+            for rate in (None, 0.9)]
+
+  full, dropped = infer(variables, images)
   np.testing.assert_array_equal(dropped, full)
 
 
@@ -296,7 +318,7 @@ def test_inference_drops_nothing():
 
 def test_initial_variables():
   """PyTorch's kernels, U(+-1/sqrt(fan_in)); neutral BNs and statistics."""
-  network = network_lib.Network(PLAIN, Skeleton("cifar", 8, 1, 10, 4))
+  network = network_lib.module(PLAIN, Skeleton("cifar", 8, 1, 10, 4))
   variables = network_lib.init(network, jax.random.key(3))
   params, stats = variables["params"], variables["batch_stats"]
   kernels = {"stem": (params["stem"]["conv"]["kernel"], 27),

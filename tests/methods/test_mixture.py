@@ -10,9 +10,9 @@ from natjax.graph import blocks
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton
 from natjax.methods import differentiable
+from natjax.methods import mixture
 from natjax.methods import theta_space
-from natjax.networks import build
-from natjax.networks import mixture
+from natjax.networks import network as network_lib
 
 RESNET = blocks.scale(zoo.get("resnet20"), 0.25)
 RESNET = RESNET._replace(blocks=(RESNET.blocks[0], RESNET.blocks[3]))
@@ -29,7 +29,7 @@ CELLS = skeleton.Skeleton("cifar", 2, 3, 4, 8)
 FRAME = blocks.Frame(4, 8)
 CASES = {
     "cells": (GENOTYPE, CELLS, "cell"),
-    "cells unshared": (blocks.from_genotype(GENOTYPE, CELLS), FRAME, "full"),
+    "cells unshared": (architecture.unshared(GENOTYPE, CELLS), FRAME, "full"),
     "resnet": (RESNET, FRAME, "full"),
     "mobilenet": (MOBILE, FRAME, "cell"),
     "vgg": (VGG, FRAME, "cell"),
@@ -37,15 +37,14 @@ CASES = {
 
 
 def made(case):
-  """The space, and the plain and the weighed network with their variables."""
+  """The space, the network, and its variables as it is and weighed."""
   given, place, share = CASES[case]
   space = theta_space.ThetaSpace(given, place, share)
-  nets = [build.module(space.architecture, place),
-          build.module(space.architecture, place,
-                       identities=space.identities)]
-  weighed = build.init(nets[1], jax.random.key(0))
-  like = jax.eval_shape(lambda: build.init(nets[0], jax.random.key(0)))
-  return space, nets, [differentiable.restrict(weighed, like), weighed]
+  net = network_lib.module(space.architecture, place)
+  weighed = network_lib.init(
+      net, jax.random.key(0), edge=space.weigh(space.init()))
+  like = jax.eval_shape(lambda: network_lib.init(net, jax.random.key(0)))
+  return space, net, [differentiable.restrict(weighed, like), weighed]
 
 
 def images(count=2):
@@ -67,30 +66,28 @@ def paths(tree):
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_first_forward_pass_is_the_given_networks(case):
-  space, (plain, mixed), (variables, weighed) = made(case)
-  theta = space.per_member(space.init())
+  space, net, (variables, weighed) = made(case)
   with jax.disable_jit():  # Operation by operation: exactly.
-    given, given_state = run(plain, variables, images())
-    ours, state = run(mixed, weighed, images(), theta=theta)
+    given, given_state = run(net, variables, images())
+    ours, state = run(net, weighed, images(), edge=space.weigh(space.init()))
   np.testing.assert_array_equal(given, ours)
   for path, leaf in paths(given_state).items():
     np.testing.assert_array_equal(leaf, paths(state)[path])
 
 
 def test_the_weights_are_drawn_as_the_given_networks():
-  _, (plain, _), (_, weighed) = made("resnet")
-  for path, leaf in paths(build.init(plain, jax.random.key(0))).items():
+  _, net, (_, weighed) = made("resnet")
+  for path, leaf in paths(network_lib.init(net, jax.random.key(0))).items():
     np.testing.assert_array_equal(leaf, paths(weighed)[path])
 
 
 @pytest.mark.parametrize("case", ["cells", "resnet"])
 def test_compiled_it_is_within_rounding(case):
-  space, (plain, mixed), (variables, weighed) = made(case)
-  theta = space.per_member(space.init())
+  space, net, (variables, weighed) = made(case)
   x = images(4)
-  given, _ = jax.jit(lambda v, x: run(plain, v, x))(variables, x)
-  ours, _ = jax.jit(lambda v, x, t: run(mixed, v, x, theta=t))(
-      weighed, x, theta)
+  given, _ = jax.jit(lambda v, x: run(net, v, x))(variables, x)
+  ours, _ = jax.jit(lambda v, x, t: run(net, v, x, edge=space.weigh(t)))(
+      weighed, x, space.init())
   scale = np.abs(given).max()
   np.testing.assert_allclose(ours / scale, given / scale, atol=1e-5)
 
@@ -106,8 +103,9 @@ def one_block(first="conv_1x1", second="null"):
 def weighed():
   space = theta_space.ThetaSpace(one_block(), blocks.Frame(3, 4))
   assert space.identities == (frozenset({0, 1}),)
-  net = build.module(one_block(), space.place, identities=space.identities)
-  return space, net, build.init(net, jax.random.key(0))
+  net = network_lib.module(one_block(), space.place)
+  return space, net, network_lib.init(
+      net, jax.random.key(0), edge=space.weigh(space.init()))
 
 
 def test_equation_1_on_a_convolution_and_on_a_null():
@@ -116,11 +114,11 @@ def test_equation_1_on_a_convolution_and_on_a_null():
   bias = variables["params"]["head1"]["linear"]["bias"]
 
   def logits(*edges):  # The classifier is linear: they mix as the edges do.
-    plain = build.module(one_block(*edges), space.place)
+    plain = network_lib.module(one_block(*edges), space.place)
     return plain.apply(variables, x)[0] - bias
 
   theta = jnp.array([[5.0, 0.3, -0.7], [7.0, 0.4, 9.0]])
-  found = net.apply(variables, x, theta=(theta,))[0] - bias
+  found = net.apply(variables, x, edge=space.weigh((theta,)))[0] - bias
   np.testing.assert_allclose(
       found, 0.3 * logits("skip_connect", "null") - 0.7 * logits(
           "conv_1x1", "null") + 0.4 * logits("null", "skip_connect"),
@@ -128,9 +126,10 @@ def test_equation_1_on_a_convolution_and_on_a_null():
 
 
 def test_none_and_the_same_of_a_null_have_no_gradient():
-  _, net, variables = weighed()
+  space, net, variables = weighed()
   x = images()[:, :4, :4]
-  loss = lambda theta: jnp.sum(net.apply(variables, x, theta=(theta,))[0] ** 2)
+  loss = lambda theta: jnp.sum(net.apply(
+      variables, x, edge=space.weigh((theta,)))[0] ** 2)
   theta = mixture.initial(2)
   grad = jax.grad(loss)(theta)
   assert (np.asarray(grad) != 0).tolist() == [
@@ -141,9 +140,9 @@ def test_none_and_the_same_of_a_null_have_no_gradient():
 
 
 def test_identities_across_shapes_are_projections():
-  _, (_, mixed), (_, weighed) = made("resnet")
+  space, _, (_, weighed) = made("resnet")
   params = weighed["params"]["block1"]
   strided = params["edge0_skip_connect"]["conv"]["kernel"]
   assert strided.shape == (1, 1, 8, 8)  # Widths are multiples of 8.
   assert "edge0_skip_connect" not in weighed["params"]["block0"]
-  assert mixed.identities[1] >= {0}
+  assert space.identities[1] >= {0}

@@ -10,11 +10,12 @@ import pytest
 from natjax import spaces
 from natjax import zoo
 from natjax.costs import exact as cost
+from natjax.graph import arrays as arrays_lib
 from natjax.graph import blocks
-from natjax.graph import genotype as architecture
+from natjax.graph import codec
+from natjax.graph import shapes as shapes_lib
 from natjax.graph import skeleton
-from natjax.networks import build
-from natjax.networks import slot_network
+from natjax.networks import network as network_lib
 from natjax.networks import supernet
 from tests.networks import oracle
 
@@ -37,9 +38,13 @@ def small(name):
 
 
 def shapes_of(network, place):
-  net = build.module(network, place)
-  return net, jax.eval_shape(functools.partial(build.init, net),
+  net = network_lib.module(network, place)
+  return net, jax.eval_shape(functools.partial(network_lib.init, net),
                              jax.random.key(0))
+
+
+def num_features(network, place):
+  return shapes_lib.num_features(codec.expand(network, place), place)
 
 
 def apply_shapes(net, shapes, size):
@@ -52,8 +57,8 @@ def test_features_and_costs_of_a_network_without_classifier(name):
   """Shapes alone: F features, and the classifier's parameters less."""
   network, size = zoo.get(name), 112 if name == "mobilefacenet" else 32
   bare, full = (place_of(network, k, size) for k in (0, 7))
-  features = build.num_features(network, bare)
-  assert build.num_features(network, full) == features
+  features = num_features(network, bare)
+  assert num_features(network, full) == features
   net, shapes = shapes_of(network, bare)
   out, auxiliary = apply_shapes(net, shapes, size)
   assert (out.shape, out.dtype, auxiliary) == ((2, features), jnp.float32, None)
@@ -67,13 +72,13 @@ def test_features_and_costs_of_a_network_without_classifier(name):
 def test_numbers_of_features_by_hand():
   place = skeleton.Skeleton(init_channels=36)
   # The last cell has 4 * 36 channels, of which it concatenates four nodes.
-  assert build.num_features(zoo.get("darts"), place) == 4 * 4 * 36
-  assert build.num_features(zoo.get("resnet50"), blocks.Frame()) == 2048
+  assert num_features(zoo.get("darts"), place) == 4 * 4 * 36
+  assert num_features(zoo.get("resnet50"), blocks.Frame()) == 2048
   # Behind two hidden layers of 512.
-  assert build.num_features(zoo.get("vgg16"), blocks.Frame()) == 512
+  assert num_features(zoo.get("vgg16"), blocks.Frame()) == 512
   # Without pooling, all pixels are features: 32 / 8 on a side.
   flat = zoo.get("resnet20")._replace(head=blocks.CLASSIFIER[1:])
-  assert build.num_features(flat, blocks.Frame()) == 64 * 8 * 8
+  assert num_features(flat, blocks.Frame()) == 64 * 8 * 8
 
 
 @pytest.mark.parametrize("name", ["darts", "resnet20"])
@@ -96,18 +101,19 @@ def test_the_classifier_sees_the_features(name):
 
 
 def test_networks_as_data_without_classifier():
-  """The supernet and the network of slots give features likewise."""
+  """The supernet gives features likewise, with weights per slot as well."""
   space = spaces.get("nat")
   bare = SKELETON._replace(num_classes=0)
-  features = skeleton.output_channels(bare, (space.num_nodes,) * 2)
+  # Twice reduced, 4 channels are 16, of which all nodes are concatenated.
+  features = space.num_nodes * 16
   images = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
-  arrays = architecture.genotype_arrays(zoo.get("darts"), space.candidates)
+  arrays = arrays_lib.encode(zoo.get("darts"), space.candidates)
   arrays = jax.tree.map(jnp.asarray, arrays)
-  slots = slot_network.SlotNetwork(space, bare)
-  shapes = jax.eval_shape(slots.init, jax.random.key(0))
-  out, _ = jax.eval_shape(slots.apply, shapes, arrays, images)
-  assert out.shape == (2, features)
-  shared = supernet.Supernet(space, bare)
-  shapes = jax.eval_shape(shared.init, jax.random.key(0))
-  out = jax.eval_shape(shared.apply, shapes, arrays, images)
-  assert out.shape == (2, features)
+  for net in (supernet.Supernet(space._replace(weights="slot"), bare,
+                                norm="running"),
+              supernet.Supernet(space, bare)):
+    shapes = jax.eval_shape(net.init, jax.random.key(0))
+    out, _ = jax.eval_shape(
+        lambda v, a, x, net=net: net.run(v, net.selected(a), x), shapes,
+        arrays, images)
+    assert out.shape == (2, features)

@@ -1,4 +1,7 @@
-"""The network as data against `networks.network`, with the same weights."""
+"""The network as data against `networks.network`, with the same weights.
+
+A supernet with weights per slot and running BN, and its `inherit.variables`.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +12,13 @@ import pytest
 from natjax import spaces
 from natjax import zoo
 from natjax.costs import exact as cost
+from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton
+from natjax.networks import inherit
 from natjax.networks import network
-from natjax.networks import slot_network
+from natjax.networks import supernet
+from natjax.spaces import base
 
 PLACE = skeleton.Skeleton("cifar", 4, 3, 10, 8)
 Edge, Cell = architecture.Edge, architecture.Cell
@@ -23,13 +29,19 @@ SMALL = architecture.Genotype(
           Edge("sep_conv_3x3", 2, 3), Edge("null", 0, 3)), (3, 2)),
     Cell((Edge("skip_connect", 0, 2), Edge("dil_conv_5x5", 1, 2),
           Edge("skip_connect", 2, 3), Edge("max_pool_3x3", 1, 3)), (3,)))
-SMALL_SPACE = spaces.get("natpp")._replace(num_nodes=2, candidates=(
-    "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5", "conv_3x3",
-    "null"))
+SMALL_SPACE = spaces.get("natpp")._replace(
+    graph=base.complete(2), candidates=(
+        "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5",
+        "conv_3x3", "null"))
 
 
 def make(space=SMALL_SPACE, place=PLACE):
-  return slot_network.SlotNetwork(space, place)
+  return supernet.Supernet(
+      space._replace(weights="slot"), place, norm="running")
+
+
+def encode(net, genotype):
+  return arrays_lib.encode(genotype, net.space.candidates)
 
 
 def images(count=6, seed=0):
@@ -53,22 +65,25 @@ def drawn():
 
 @pytest.fixture(scope="module")
 def apply(drawn):
-  return jax.jit(drawn[0].apply, static_argnames="train")
+  net = drawn[0]
+  return jax.jit(
+      lambda variables, arrays, x, train: net.run(
+          variables, net.selected(arrays), x, train=train),
+      static_argnames="train")
 
 
 def both(net, apply, variables, genotype, x, *, train):
   """Logits and statistics of the two networks, and the plain variables."""
-  plain = network.Network(genotype, net.skeleton)
-  own = net.extract(variables, genotype)
-  arrays = architecture.genotype_arrays(genotype, net.space.candidates)
-  found, stats = apply(variables, arrays, x, train=train)
+  plain = network.module(genotype, net.place)
+  own = inherit.variables(net, variables, genotype)
+  found, stats = apply(variables, encode(net, genotype), x, train=train)
   if train:
     (expected, _), mutated = jax.jit(lambda own, x: plain.apply(
-        own, x, train=True, mutable=["batch_stats"], drop_path=0.0,
-        rngs={"drop_path": jax.random.key(0)}))(own, x)
+        own, x, train=True, mutable=["batch_stats"]))(own, x)
   else:
     (expected, _), mutated = jax.jit(plain.apply)(own, x), own
-  after = net.extract({**variables, "batch_stats": stats}, genotype)
+  after = inherit.variables(
+      net, {**variables, "batch_stats": stats}, genotype)
   return (found, after["batch_stats"]), (expected, mutated["batch_stats"]), own
 
 
@@ -89,8 +104,8 @@ def test_logits_and_statistics_are_the_plain_networks(drawn, apply, train):
 
 def test_extracts_what_the_plain_network_has(drawn):
   net, variables = drawn
-  own = net.extract(variables, SMALL)
-  plain = network.init(network.Network(SMALL, PLACE), jax.random.key(0))
+  own = inherit.variables(net, variables, SMALL)
+  plain = network.init(network.module(SMALL, PLACE), jax.random.key(0))
   shapes = lambda tree: jax.tree.map(jnp.shape, tree)
   assert shapes(own) == shapes(dict(plain))
   assert network.parameter_count(own) == cost.network(SMALL, PLACE).params
@@ -100,7 +115,7 @@ def test_published_cells_have_the_plain_networks_parameters():
   net = make(spaces.space_for(zoo.get("darts")))
   shapes = jax.eval_shape(net.init, jax.random.key(0))
   genotype = zoo.get("nat_darts")
-  own = jax.eval_shape(lambda v: net.extract(v, genotype), shapes)
+  own = jax.eval_shape(lambda v: inherit.variables(net, v, genotype), shapes)
   assert network.parameter_count(own) == cost.network(genotype, PLACE).params
 
 
@@ -110,29 +125,28 @@ def test_gradients_are_the_plain_networks_and_zero_elsewhere():
   net = make(place=place)
   variables = disturbed(net.init(jax.random.key(0)))
   x, labels = images(), jnp.arange(6) % 10
-  arrays = architecture.genotype_arrays(SMALL, net.space.candidates)
-  plain = network.Network(SMALL, place)
+  arrays, plain = encode(net, SMALL), network.module(SMALL, place)
 
   def cross_entropy(logits):
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(
         logits, labels))
 
   def loss(params):
-    return cross_entropy(net.apply(
-        {**variables, "params": params}, arrays, x, train=True)[0])
+    return cross_entropy(net.run(
+        {**variables, "params": params}, net.selected(arrays), x)[0])
 
   def plain_loss(params):
     (logits, _), _ = plain.apply(
         {"params": params, "batch_stats": own["batch_stats"]}, x, train=True,
-        mutable=["batch_stats"], rngs={"drop_path": jax.random.key(0)})
+        mutable=["batch_stats"])
     return cross_entropy(logits)
 
-  own = net.extract(variables, SMALL)
+  own = inherit.variables(net, variables, SMALL)
   found = jax.jit(jax.grad(loss))(variables["params"])
   expected = jax.jit(jax.grad(plain_loss))(own["params"])
   jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5),
-      net.extract({"params": found}, SMALL)["params"], expected)
+      inherit.variables(net, {"params": found}, SMALL)["params"], expected)
   # What is not chosen has no gradient: the norms are equal.
   np.testing.assert_allclose(
       optax.tree.norm(found), optax.tree.norm(expected), rtol=1e-4)
@@ -143,8 +157,7 @@ def test_one_program_serves_all_architectures(drawn, apply):
   x = images()
   outputs, traced = [], []
   for genotype in (SMALL, architecture.Genotype(SMALL.normal, SMALL.normal)):
-    arrays = architecture.genotype_arrays(genotype, net.space.candidates)
-    outputs.append(apply(variables, arrays, x, train=False)[0])
+    outputs.append(apply(variables, encode(net, genotype), x, train=False)[0])
     traced.append(apply._cache_size())
   assert traced[0] == traced[1]
   assert not np.allclose(*outputs)
@@ -153,7 +166,7 @@ def test_one_program_serves_all_architectures(drawn, apply):
 def test_kernels_start_as_the_plain_networks():
   """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), and slots differ."""
   params = make().init(jax.random.key(3))["params"]
-  kernel = params["cells"][0]["edges"]["conv_3x3"]["conv"]["kernel"]
+  kernel = params["blocks"][0]["edges0"]["conv_3x3"]["conv"]["kernel"][0]
   assert kernel.shape == (4, 3, 3, 4, 4)
   bound = 36**-0.5
   assert 0.95 * bound < np.max(np.abs(kernel)) <= bound

@@ -10,8 +10,9 @@ import pytest
 from natjax import zoo
 from natjax.costs import exact as cost
 from natjax.graph import blocks
+from natjax.graph import genotype as architecture
+from natjax.graph import shapes as shapes_lib
 from natjax.graph import skeleton
-from natjax.networks import block_network
 from natjax.networks import network as network_lib
 from natjax.zoo import handcrafted
 from tests.networks import oracle
@@ -54,93 +55,16 @@ def test_counts(name, skeleton):
   """Analytic cost = what is written above = the module's own parameters."""
   network = handcrafted.build(name, skeleton)
   frame = handcrafted.FRAMES[skeleton]
-  total = cost.block_network(network, frame)
+  total = cost.network(network, frame)
   params, madds = COUNTS[name, skeleton]
   assert total.params == params
   assert round(total.madds / 1e6, 3) == madds
-  net = block_network.BlockNet(network, frame)
+  net = network_lib.module(network, frame)
   size = frame.image_size
   shapes = jax.eval_shape(
       lambda rng: net.init(rng, jnp.zeros((2, size, size, 3))),
       jax.random.key(0))
   assert sum(x.size for x in jax.tree.leaves(shapes["params"])) == params
-
-
-def plain_block(block, place, inputs, scope, norm):
-  """A block by the words of its papers, in numpy."""
-  values = list(inputs)
-  for n, node in enumerate(block.nodes, 2):
-    total = 0
-    for i, e in enumerate(block.edges):
-      if e.target != n or e.operation == "null":
-        continue
-      x, stride = values[e.source], place.stride(e)
-      name = f"edge{i}_{e.operation}"
-      weights = scope.params.get(name)
-      if e.operation == "skip_connect":
-        y = x if weights is None else norm(oracle.conv(
-            x, weights["conv"]["kernel"], stride=stride),
-            scope.at(name).at("norm"))
-      elif e.operation == "max_pool_2x2":
-        y = oracle.pool(x, 2, np.max, stride=2)
-      elif e.operation == "avg_pool_3x3":
-        y = oracle.pool(x, 3, np.mean, stride=stride, padding=1)
-      elif e.operation.startswith("group"):
-        y = oracle.group_conv(x, scope.at(name), int(e.operation[5]),
-                              stride=stride, activate=False)
-      elif e.operation.startswith("depthwise"):
-        y = norm(oracle.conv(x, weights["depthwise"]["kernel"], stride=stride,
-                             depthwise=True), scope.at(name).at("norm"))
-      else:
-        assert e.operation in ("conv_1x1", "conv_3x3")
-        y = norm(oracle.conv(x, weights["conv"]["kernel"], stride=stride),
-                 scope.at(name).at("norm"))
-      total = total + y
-    if node.norm:
-      total = oracle.norm(total, scope.at(f"node{n}_norm"))
-    total = activate(node.activation, total, scope, f"node{n}_activation")
-    if node.shuffle:
-      b, h, w, c = total.shape
-      total = total.reshape(b, h, w, node.shuffle, c // node.shuffle).transpose(
-          0, 1, 2, 4, 3).reshape(b, h, w, c)
-    values.append(total)
-  return np.concatenate([values[n] for n in block.outputs], axis=-1)
-
-
-def activate(kind, x, scope, name):
-  if kind == "prelu":
-    return np.where(x > 0, x, scope.params[name]["slope"] * x)
-  return {"none": lambda x: x, "relu": oracle.relu,
-          "relu6": lambda x: np.minimum(oracle.relu(x), 6)}[kind](x)
-
-
-def bias(x, scope):
-  return x + scope.params["bias"]
-
-
-def plain_layer(layer, x, scope, norm):
-  if layer.kind == "conv":
-    x = oracle.conv(x, scope.params["conv"]["kernel"], stride=layer.stride)
-  elif layer.kind == "depthwise_conv":
-    x = oracle.conv(x, scope.params["conv"]["kernel"], stride=layer.stride,
-                    depthwise=True)
-  elif layer.kind == "global_depthwise":
-    x = np.sum(x * scope.params["kernel"][:, :, 0], (1, 2), keepdims=True)
-  elif layer.kind == "max_pool":
-    return oracle.pool(x, 3, np.max, stride=2, padding=1)
-  elif layer.kind == "global_pool":
-    return np.mean(x, (1, 2), keepdims=True)
-  elif layer.kind == "linear":
-    linear = scope.params["linear"]
-    x = x.reshape(x.shape[0], 1, 1, -1) @ linear["kernel"]
-    x = x + linear.get("bias", 0)
-  if layer.kind in ("dropout", "flatten"):
-    return x
-  if layer.norm:
-    x = norm(x, scope.at("norm"))
-  elif layer.kind != "linear":
-    x = bias(x, scope.at("bias"))
-  return activate(layer.activation, x, scope, "activation")
 
 
 @pytest.mark.parametrize("name, skeleton, factor", [
@@ -162,29 +86,38 @@ def test_logits_equal_a_plain_implementation(name, skeleton, factor):
     network = network._replace(blocks=network.blocks[:8], norm_epsilon=0.5)
     size = 8
   frame = blocks.Frame(5, size)
-  net = block_network.BlockNet(network, frame)
+  net = network_lib.module(network, frame)
   x = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype("f")
   shapes = jax.eval_shape(net.init, jax.random.key(0), x)
   weights = oracle.random_weights(shapes, 1)
   # BN is by the batch, and dropout off.
-  net = net.clone(network=network._replace(head=tuple(
+  net = net.clone(graph=network._replace(head=tuple(
       layer._replace(rate=0.0) for layer in network.head)))
   logits, _ = jax.jit(lambda v, x: net.apply(
       v, x, train=True, mutable=["batch_stats"])[0])(weights, x)
   scope = oracle.scope(weights["params"])
   batch = functools.partial(oracle.norm, epsilon=network.norm_epsilon)
-  norm = bias if network.norm == "bias" else batch
+  norm = oracle.bias if network.norm == "bias" else batch
   y = np.asarray(x, np.float64)
   for i, item in enumerate(network.stem):
-    y = plain_layer(item, y, scope.at(f"stem{i}"), batch)
+    y = oracle.layer(item, y, scope.at(f"stem{i}"), batch)
   values = (y, y)
-  for i, (block, place) in enumerate(zip(
-      network.blocks, blocks.places(network, frame), strict=True)):
-    values = (values[1], plain_block(
-        block, place, values, scope.at(f"block{i}"), norm))
+  for i, (block, shapes) in enumerate(zip(
+      network.blocks, shapes_lib.of(network, frame), strict=True)):
+    here = scope.at(f"block{i}")
+
+    def run(e, x, edges=block.edges, shapes=shapes, here=here):
+      name = edges[e].operation
+      return None if name == "null" else oracle.block_operation(
+          name, x, here.at(f"edge{e}_{name}"), shapes.stride(edges[e]), norm)
+
+    values = (values[1], oracle.block(
+        block, values, run,
+        lambda n, x, here=here: oracle.norm(x, here.at(f"node{n}_norm")),
+        lambda n, here=here: here.params[f"node{n}_activation"]["slope"]))
   y = values[1]
   for i, item in enumerate(network.head):
-    y = plain_layer(item, y, scope.at(f"head{i}"), batch)
+    y = oracle.layer(item, y, scope.at(f"head{i}"), batch)
   assert logits.shape == (2, 5)
   np.testing.assert_allclose(logits, y.reshape(2, 5), rtol=2e-3, atol=2e-3)
 
@@ -192,12 +125,12 @@ def test_logits_equal_a_plain_implementation(name, skeleton, factor):
 def test_unshared_cells_compute_what_shared_cells_do():
   """The weights of a cell network, renamed, in the network of blocks."""
   place = skeleton.Skeleton(init_channels=4, cells=3, image_size=8)
-  shared = network_lib.Network(zoo.get("darts"), place)
+  shared = network_lib.module(zoo.get("darts"), place)
   x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("f")
   shapes = jax.eval_shape(shared.init, jax.random.key(0), x)
   weights = oracle.random_weights(shapes, 1)
-  unshared = block_network.BlockNet(
-      blocks.from_genotype(zoo.get("darts"), place), blocks.Frame(10, 8))
+  unshared = network_lib.module(
+      architecture.unshared(zoo.get("darts"), place), blocks.Frame(10, 8))
   wanted = jax.eval_shape(unshared.init, jax.random.key(0), x)
 
   def moved(group):
