@@ -48,10 +48,12 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   from natjax import zoo
   from natjax.graph import blocks
   from natjax.graph import codec
+  from natjax.graph import records
   from natjax.pipeline import runs
 
   path = pathlib.Path(name)
-  own = None  # Where a skeleton is not to be chosen.
+  own = ""  # What brings a skeleton of its own.
+  architecture: codec.Architecture
   if name.startswith("|"):
     architecture = zoo.nasbench201.from_string(name)
     own = "a string of NAS-Bench-201"
@@ -61,7 +63,7 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   elif path.is_file() or path.suffix in (".json", ".txt", ".py") or (
       len(path.parts) > 1):
     architecture = codec.read(path)
-    own = path if architecture.kind == "blocks" else None
+    own = name if architecture.kind == "blocks" else ""
   else:
     architecture = zoo.get(name, skeleton)
   if own and skeleton is not None:
@@ -70,7 +72,7 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
         " out")
   if width is None:
     return architecture
-  if architecture.kind != "blocks":
+  if not isinstance(architecture, records.BlockNetwork):
     raise errors.InputError(
         f"width is {width} and does not apply to cells; leave --width out, and"
         " set their channels with --init-channels")
@@ -114,13 +116,14 @@ def seeds(args) -> tuple[int, int | None]:
   if args.seeds is None:
     return args.seed or 0, None
   match = re.fullmatch(r"(?:(\d+):)?(\d+)", args.seeds)
-  first = int(match[1] or args.seed or 0) if match else 0
-  count = int(match[2]) - (first if match[1] else 0) if match else 0
+  begins, ends = match.groups() if match else (None, "0")
+  first = int(begins or args.seed or 0)
+  count = int(ends) - int(begins or 0)
   if count < 1:
     raise errors.InputError(
         f"seeds is '{args.seeds}'; pass a range such as --seeds 0:5 for the"
         " seeds 0 to 4, or a number of them")
-  if match[1] and args.seed is not None:
+  if begins and args.seed is not None:
     raise errors.InputError(
         f"seed is {args.seed} and seeds {args.seeds}, which says where to"
         " begin; leave one of them out")

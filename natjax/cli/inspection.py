@@ -35,7 +35,7 @@ def run_evaluate(args) -> int:
         " were trained on")
   train, test = (fit.Split(dataset.train_images, dataset.train_labels),
                  fit.Split(dataset.test_images, dataset.test_labels))
-  rows = []
+  accuracies = {}
   for folder in runs.network_folders(args.directory):
     name = runs.network_name(args.directory, folder)
     net = runs.load(args.directory, name)
@@ -45,21 +45,23 @@ def run_evaluate(args) -> int:
           test, preparation=net.preparation, batch_size=128)
     else:
       features = functools.partial(_features, net.module)
+      bank, queries = (
+          (simclr.extract(features, net.variables, split.images,
+                          net.preparation), split.labels)
+          for split in (train, test))
       accuracy = simclr.judge(
-          simclr.SimCLRConfig(**config["simclr"]), *(
-              (simclr.extract(features, net.variables, split.images,
-                              net.preparation), split.labels)
-              for split in (train, test)),
+          simclr.SimCLRConfig(**config["simclr"]), bank, queries,
           dataset.num_classes, linear=False)["accuracy"]
-    rows.append({"network": name, "accuracy": accuracy})
+    accuracies[name] = accuracy
   kind = "test accuracy" + (
       " of the nearest neighbours" if "simclr" in config else "")
   if args.json:
-    output.print_json({"dataset": dataset.name, "networks": rows})
+    output.print_json({"dataset": dataset.name, "networks": [
+        {"network": k, "accuracy": v} for k, v in accuracies.items()]})
   else:
     output.print_table(
         f"{kind} on {dataset.name}", ("network", ">accuracy"),
-        [(r["network"], f"{100 * r['accuracy']:.2f} %") for r in rows])
+        [(k, f"{100 * v:.2f} %") for k, v in accuracies.items()])
   return 0
 
 

@@ -161,7 +161,7 @@ def _interruptible():
 
   Yields a function that says whether it was asked.
   """
-  asked = []
+  asked: list[int] = []
 
   def handle(number, frame):
     if asked:

@@ -12,8 +12,8 @@ from rich import table as rich_table
 from natjax import errors
 
 # Paths and names are printed as they are, brackets and colons too.
-_PLAIN = {"highlight": False, "soft_wrap": True, "markup": False,
-          "emoji": False}
+_PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True,
+                          "markup": False, "emoji": False}
 _MEASURED = (">accuracy", ">parameters", ">multiply-adds")
 out = rich_console.Console(**_PLAIN)
 err = rich_console.Console(stderr=True, **_PLAIN)

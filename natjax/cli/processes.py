@@ -11,7 +11,8 @@ import traceback
 from natjax import errors
 
 LOST = 4
-_CODES = {errors.NotFinite: 1, errors.InputError: 2, errors.NotMet: 3}
+_CODES: dict[type[Exception], int] = {
+    errors.NotFinite: 1, errors.InputError: 2, errors.NotMet: 3}
 _speaking = threading.Lock()
 
 

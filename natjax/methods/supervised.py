@@ -242,7 +242,7 @@ class Supervised:
         batch_stats, opt_state, rng), metrics
 
   def _observe(self, state, epoch):
-    return self._watch(self.method(), state, epoch)
+    return self._watch(self.method(), state, epoch) if self._watch else {}
 
   def evaluate(self, state: TrainState, batch: base.Batch) -> jax.Array:
     """f32[B], 1 where the network is right, by running statistics."""

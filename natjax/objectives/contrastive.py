@@ -94,7 +94,7 @@ def similarities(
   views = projections.shape[0]
   z = projections.astype(jnp.float32)
   z *= lax.rsqrt(jnp.maximum(jnp.sum(z * z, 1, keepdims=True), _TINY))
-  candidates, first = z, 0
+  candidates, first = z, jnp.zeros((), jnp.int32)
   if axis_name is not None:
     candidates = lax.all_gather(z, axis_name, tiled=True)
     first = views * lax.axis_index(axis_name)

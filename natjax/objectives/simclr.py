@@ -225,15 +225,15 @@ def judge(
     "accuracy", of the weighted nearest neighbours, in [0, 1], and
     "linear_accuracy".
   """
-  (features, labels), (others, truth) = bank, queries
+  train, test = ((jnp.asarray(x), jnp.asarray(y, jnp.int32))
+                 for x, y in (bank, queries))
   found = neighbours.predict(
-      features, labels.astype(np.int32), others, num_classes,
-      k=config.neighbours, temperature=config.neighbour_temperature)
-  result = {"accuracy": float(np.mean(np.asarray(found) == truth))}
+      *train, test[0], num_classes, k=config.neighbours,
+      temperature=config.neighbour_temperature)
+  result = {"accuracy": float(np.mean(np.asarray(found) == queries[1]))}
   if linear and config.linear_steps:
-    result["linear_accuracy"] = float(linear_probe.accuracy(
-        (features, labels.astype(np.int32)), (others, truth.astype(np.int32)),
-        num_classes, steps=config.linear_steps))
+    result["linear_accuracy"] = linear_probe.accuracy(
+        train, test, num_classes, steps=config.linear_steps)
   return result
 
 

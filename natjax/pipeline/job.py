@@ -312,8 +312,7 @@ class Job(_Work):
           self.plan.method, fit(self.plan.method), self.architecture, fit,
           lambda method, state, over, number: over.report)
       found = self.processes.of_first(
-          lambda: self._derive(out, *ended, began),
-          refusals=(errors.InputError, errors.NotMet))
+          lambda: self._derive(out, *ended, began))
     return codec.from_dict(found[0]), found[1]
 
   def _derive(self, out, method, state, given, report, began):

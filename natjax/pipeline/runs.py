@@ -202,7 +202,7 @@ def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
   content = 0
   for array in (dataset.train_images, dataset.train_labels,
                 dataset.test_images, dataset.test_labels):
-    content = zlib.crc32(np.ascontiguousarray(array), content)
+    content = zlib.crc32(np.ascontiguousarray(array).data, content)
   return {"dataset": dataset.name, "images": sizes, "crc32": content,
           "image_size": int(dataset.train_images.shape[1]),
           "classes": dataset.num_classes,
@@ -237,10 +237,10 @@ def _check_same(out, old, new):
 def save_weights(path: str | os.PathLike[str], variables: Any) -> None:
   """Writes a network's variables as `.npz`, one array per path."""
   path = pathlib.Path(path)
-  flat = flax.traverse_util.flatten_dict(variables, sep="/")
+  flat: dict[str, Any] = flax.traverse_util.flatten_dict(variables, sep="/")
   temporary = path.with_name(f".{path.name}.tmp")
   with temporary.open("wb") as f:
-    np.savez(f, **{k: np.asarray(v) for k, v in flat.items()})
+    np.savez(f, **jax.device_get(flat))
   os.replace(temporary, path)
 
 

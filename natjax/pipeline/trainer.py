@@ -316,8 +316,7 @@ class Trainer:
                        functools.partial(self._handed_over, folder))
         found[seed] = self.processes.of_first(functools.partial(
             self._conclude, folder, feed, *ended, seed, architecture,
-            plan is not None, began),
-            refusals=(errors.InputError, errors.NotMet))
+            plan is not None, began))
     return [result for result in found.values() if result is not None]
 
   def _fit(

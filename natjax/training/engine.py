@@ -109,8 +109,8 @@ class Layout(Protocol):
     processes: of the devices.
   """
 
-  seeds: Sequence[int]
-  runs: Sequence[str]
+  seeds: tuple[int, ...]
+  runs: tuple[str, ...]
   processes: distributed.Processes
 
   def init(self, method: base.Method) -> base.State:

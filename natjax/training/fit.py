@@ -55,8 +55,9 @@ def make_chunk(
   """
   take = engine.make_step(phase, preparation)
   return devices_lib.spread(
-      lambda *args: engine.walk(take, *args, jnp.array(True)), devices,
-      donate=(0, 1), sharded=(False, False, False, True, False, False))
+      lambda state, sums, splits, orders, span, rng: engine.walk(
+          take, state, sums, splits, orders, span, rng, jnp.array(True)),
+      devices, donate=(0, 1), sharded=(False, False, False, True, False, False))
 
 
 class _OneRun:
@@ -64,7 +65,8 @@ class _OneRun:
 
   def __init__(self, devices, seed, run):
     self._devices = devices
-    self.seeds, self.runs = (seed,), (run,)
+    self.seeds: tuple[int, ...] = (seed,)
+    self.runs: tuple[str, ...] = (run,)
     self.processes = distributed.Processes(devices)
 
   def init(self, method):

@@ -36,7 +36,7 @@ def accept(
   Raises:
     OSError: they have not come in time.
   """
-  found = {}
+  found: dict[int, socket.socket] = {}
   deadline = time.monotonic() + seconds
   with server:
     while len(found) < count:

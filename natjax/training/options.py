@@ -23,7 +23,10 @@ class Split(NamedTuple):
 
 
 class Preparing(Protocol):
-  """Brings stored images to what a network sees; hashable."""
+  """Brings stored images to what a network sees."""
+
+  def __hash__(self) -> int:
+    """Equal ones share what is compiled."""
 
   def __call__(
       self, rng: jax.Array | None, images: jax.Array, *, train: bool
