@@ -7,7 +7,15 @@ import math
 import pathlib
 import re
 
+from natjax import data
 from natjax import errors
+from natjax import methods
+from natjax import zoo
+from natjax.graph import blocks
+from natjax.graph import codec
+from natjax.graph import records
+from natjax.pipeline import runs
+from natjax.training import settings as settings_lib
 
 
 def naming_flags(run, parser: argparse.ArgumentParser, prefixes=None):
@@ -45,12 +53,6 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
     skeleton: of a hand-crafted network; None is its usual one.
     width: factor of a network's widths; None is 1.
   """
-  from natjax import zoo
-  from natjax.graph import blocks
-  from natjax.graph import codec
-  from natjax.graph import records
-  from natjax.pipeline import runs
-
   path = pathlib.Path(name)
   own = ""  # What brings a skeleton of its own.
   architecture: codec.Architecture
@@ -85,8 +87,6 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
 
 def settings(args, config, prefix, extra):
   """The preset's settings, then a file's, then flags'."""
-  from natjax.training import settings as settings_lib
-
   types = settings_lib.types(type(config))
   changed = {}
   for name, value in extra.items():
@@ -136,9 +136,6 @@ def refuse(args) -> None:
   Raises:
     InputError: a setting of another method, or a flag that does not apply.
   """
-  from natjax import methods
-  from natjax.training import settings as settings_lib
-
   entry = methods.METHODS[args.method]
   own = settings_lib.types(entry.settings)
   if args.objective not in entry.objectives:
@@ -184,8 +181,6 @@ def simclr(args, config, given):
 
 def file_settings(args, parts):
   """The parts of --config: {"search": {...}, "train": {...}}."""
-  from natjax.pipeline import runs
-
   if args.config is None:
     return {part: {} for part in parts}
   data = runs.read_json(
@@ -201,8 +196,6 @@ def file_settings(args, parts):
 
 def load_dataset(args, image_size):
   """The data set, its images brought to the flag's or the preset's size."""
-  from natjax import data
-
   if args.image_size is not None:
     image_size = args.image_size
   return data.load(args.dataset, data_dir=args.data_dir, image_size=image_size)

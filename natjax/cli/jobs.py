@@ -8,8 +8,16 @@ import re
 import signal
 
 from natjax import errors
+from natjax import pipeline
 from natjax.cli import inputs
 from natjax.cli import output
+from natjax.graph import genotype as genotype_lib
+from natjax.graph import records
+from natjax.methods import supervised
+from natjax.pipeline import presets
+from natjax.pipeline import runs
+from natjax.training import devices
+from natjax.training import settings
 
 
 def _prepare(args, prefix, method):
@@ -20,16 +28,10 @@ def _prepare(args, prefix, method):
     prefix: of the options of training.
     method: its name, or None.
   """
-  from natjax.pipeline import presets
-  from natjax.training import devices
-
   devices.configure_compilation()
-  for flag, seconds in (("checkpoint-seconds", args.checkpoint_seconds),
-                        ("chunk-seconds", args.chunk_seconds)):
-    if not 0 <= seconds < math.inf:
-      raise errors.InputError(
-          f"{flag} is {seconds} and must be a finite number of 0 or more; pass"
-          f" --{flag} 10")
+  for name in ("checkpoint_seconds", "chunk_seconds"):
+    if not 0 <= getattr(args, name) < math.inf:
+      settings.refuse(args, name, "must be a finite number of 0 or more")
   if args.tensorboard:
     output.tensorboard_module()
   start = args.space if args.command == "search" else args.architecture
@@ -55,8 +57,6 @@ def _prepare(args, prefix, method):
 def run_transform(args) -> int:
   """`natjax transform` and `natjax search`."""
   preset, architecture = _prepare(args, "train-", args.method)
-  from natjax import pipeline
-  from natjax.pipeline import presets
 
   extra = inputs.file_settings(args, ("search", "train", "simclr"))
   simclr = inputs.simclr(args, preset.simclr, extra["simclr"])
@@ -90,16 +90,11 @@ def refuse_search(args) -> int:
 
 def _unshared(args, genotype, train, given):
   """A genotype's cells as blocks of their own, and how those are trained."""
-  from natjax.graph import genotype as genotype_lib
-  from natjax.graph import records
-  from natjax.methods import supervised
-
   for name in ("auxiliary", "drop_path"):
     if name in given or getattr(args, f"train-{name}") is not None:
-      option = name.replace("_", "-")
       raise errors.InputError(
-          f"{option} does not apply to cells that are not shared; leave"
-          f" --train-{option} out, or --share full")
+          f"{settings.word(name)} does not apply to cells that are not shared;"
+          " leave it out, or --share full", f"train.{name}")
   network = genotype_lib.unshared(genotype, records.Skeleton(
       train.skeleton, train.init_channels, train.cells))
   return (network._replace(name=args.architecture),
@@ -109,7 +104,6 @@ def _unshared(args, genotype, train, given):
 def run_train(args) -> int:
   """`natjax train`."""
   preset, architecture = _prepare(args, "", None)
-  from natjax import pipeline
 
   extra = inputs.file_settings(args, ("train", "simclr"))
   first, count = inputs.seeds(args)
@@ -123,9 +117,6 @@ def run_train(args) -> int:
 
 
 def _run_job(args, job, show) -> int:
-  from natjax import pipeline
-  from natjax.pipeline import runs
-
   first = job.processes.first  # Of several processes, one shows what happens.
   if args.dry_run:
     if first:

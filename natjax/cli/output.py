@@ -10,6 +10,7 @@ from rich import progress as rich_progress
 from rich import table as rich_table
 
 from natjax import errors
+from natjax import pipeline
 
 # Paths and names are printed as they are, brackets and colons too.
 _PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True,
@@ -37,8 +38,6 @@ def print_table(title, columns, rows):
 
 def print_head(job):
   """Says what a job runs on and how large it is."""
-  from natjax import pipeline
-
   estimate, devices = job.estimate(), job.trainer.devices
   kinds = ", ".join(sorted({d.device_kind for d in devices}))
   err.print(f"devices: {len(devices)} ({kinds}); seed {job.trainer.seed}; "
@@ -56,7 +55,6 @@ def print_head(job):
 
 class Display:
   """Progress on a terminal; one line per row of metrics elsewhere."""
-
   def __init__(self, args):
     self._bar = rich_progress.Progress(
         rich_progress.TextColumn("{task.description}"),

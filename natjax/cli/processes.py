@@ -9,6 +9,9 @@ import time
 import traceback
 
 from natjax import errors
+from natjax.cli import output
+from natjax.training import devices
+from natjax.training import distributed
 
 LOST = 4
 _CODES: dict[type[Exception], int] = {
@@ -55,9 +58,6 @@ def joined(run: Callable[..., int]) -> Callable[..., int]:
 
   @functools.wraps(run)
   def call(args):
-    from natjax.training import devices
-    from natjax.training import distributed
-
     among = args.coordinator, args.num_processes, args.process_id
     if not distributed.check(*among):
       return run(args)
@@ -101,8 +101,6 @@ def _end(what):
 
 
 def _exit(code):
-  from natjax.cli import output
-
   output.err.show_cursor(True)
   sys.stdout.flush()
   sys.stderr.flush()
