@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from natjax import errors
 from natjax import spaces
 from natjax.graph import blocks
 from natjax.graph import genotype
@@ -230,3 +231,30 @@ def test_two_sets_of_candidates_literal():
   seen = lambda mask: {NAMES[o] for o in set(drawn.operation[mask].tolist())}
   assert seen(from_input) == set(outer) and seen(~from_input) == set(inner)
   assert 0.3 < (~from_input[:, :, 1]).mean() < 0.37  # A third of the sources.
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_one_operation_on_an_edge_where_the_space_allows_one(chosen):
+  space = spaces.cells("single", NAMES, num_nodes=3, several=False)
+  if chosen:  # Node 0 may be read by no one.
+    names = lambda cell: tuple(
+        ("null",) if edge.source == 0 else NAMES for edge in cell.edges)
+    space = space._replace(choices=tuple(map(names, space.graph)))
+  ground = ground_lib.Ground(space, SKELETON, scheme="nat")
+  drawn = draw(ground, 400)
+  for i in range(400):
+    for cell in ground.decode(at(drawn, i)):
+      space.check(cell)
+      assert set(live.alive(cell)) >= {2, 3, 4}
+      assert all(e.source < e.target for e in cell.edges)
+  seen = drawn.source[:, :, 2][drawn.operation[:, :, 2] != NULL]
+  shares = np.bincount(seen, minlength=4) / len(seen)
+  expected = np.array([0, 1, 1, 1] if chosen else [1, 1, 1, 1])
+  np.testing.assert_allclose(shares, expected / expected.sum(), atol=0.04)
+
+
+def test_three_inputs_from_three_nodes_are_refused():
+  space = spaces.cells("single", NAMES, inputs=3, several=False)
+  with pytest.raises(errors.InputError, match="give 2 inputs") as e:
+    inputs.sampler(ground_lib.Ground(space, SKELETON, scheme="nat"))
+  assert e.value.field == "inputs" and "\n" not in str(e.value)
