@@ -11,11 +11,14 @@ from natjax import errors
 from natjax import spaces
 from natjax import zoo
 from natjax.costs import exact as cost
-from natjax.domains import cells as cells_domain
-from natjax.graph import genotype as architecture
+from natjax.graph import genotype
+from natjax.graph import live
+from natjax.graph import records
 from natjax.graph import skeleton
 from natjax.methods import nat
 from natjax.networks import supernet as supernet_lib
+from natjax.spaces import ground as ground_lib
+from natjax.spaces import inputs
 from natjax.training import devices
 from natjax.training import fit
 from tests import tiny
@@ -63,15 +66,19 @@ def test_settings_that_do_not_fit_are_refused_in_one_line(change, message):
   assert "\n" not in str(e.value)
 
 
-def draw(loose_end=False, nulls=True, nodes=4, operations=9, count=400):
-  keys = jax.random.split(jax.random.key(0), count)
-  stand_in = np.tile(np.arange(operations, dtype=np.int32), (2, 1))
-  return jax.jit(jax.vmap(lambda k: cells_domain.sample_cell(
-      k, False, nodes, stand_in, nulls=nulls, loose_end=loose_end)))(keys)
+def draw(space, *, published=False, count=400):
+  """Drawn normal and reduction cells, `CellArrays` [count, N, K] each."""
+  place = records.Skeleton("cifar", 4, 3, 10, 8)
+  sample = inputs.sampler(ground_lib.Ground(space, place, scheme="nat"),
+                          published=published)
+  drawn = jax.device_get(jax.jit(jax.vmap(sample))(
+      jax.random.split(jax.random.key(0), count)))
+  return [jax.tree.map(lambda a, g=g: a[:, g], drawn) for g in (0, 1)]
 
 
 def test_sampled_cells_are_well_formed_and_cover_the_space():
-  cells = draw(nodes=5)
+  space = spaces.get("nat")._replace(graph=spaces.complete(5))
+  cells, _ = draw(space)
   for node in range(5):
     assert set(np.unique(cells.source[:, node])) == set(range(node + 2))
   null = cells.operation == 8
@@ -79,27 +86,22 @@ def test_sampled_cells_are_well_formed_and_cover_the_space():
   assert not null.all(axis=-1).any(), "a node without a signal"
   assert set(np.unique(cells.operation)) == set(range(9))
   assert cells.concat.all()
-  assert not (draw(nulls=False).operation == 8).any()
+  assert not (draw(space, published=True)[0].operation == 8).any()
 
 
 def test_loose_ends_are_the_nodes_that_feed_no_other():
-  cells = draw(loose_end=True)
-  for source, concat in zip(np.asarray(cells.source), cells.concat,
-                            strict=True):
-    for node in range(4):
-      assert concat[node] == (node + 2 not in source)
+  cells, _ = draw(spaces.get("nat_loose_end"))
+  for source, concat in zip(cells.source, cells.concat, strict=True):
+    for node, kept in enumerate(concat):
+      assert kept == (node + 2 not in source)
   assert cells.concat[:, -1].all()
 
 
 def test_no_operation_is_drawn_at_a_stride_at_which_it_cannot_stand():
   space = spaces.space_for(zoo.get("naonet"))
-  stand_in = cells_domain.stand_ins(space.candidates)
-  keys = jax.random.split(jax.random.key(0), 300)
   pool = space.candidates.index("avg_pool_2x2")
-  for reduction in (False, True):
-    cells = jax.jit(jax.vmap(lambda k, r=reduction: cells_domain.sample_cell(
-        k, r, 5, stand_in, nulls=True, loose_end=True)))(keys)
-    at = np.asarray(cells.source)[np.asarray(cells.operation) == pool]
+  for reduction, cells in enumerate(draw(space)):
+    at = cells.source[cells.operation == pool]
     assert (at < 2).all() and (len(at) > 0) == reduction
 
 
@@ -209,11 +211,11 @@ def test_derived_architecture_is_the_best_candidate(traced):
   _, _, best, report, _, _ = traced
   candidates = report["candidates"]
   assert candidates[0]["original"]
-  assert candidates[0]["architecture"] == architecture.to_dict(tiny.GENOTYPE)
+  assert candidates[0]["architecture"] == genotype.to_dict(tiny.GENOTYPE)
   chosen = [c for c in candidates if c["chosen"]]
   assert len(chosen) == 1
   assert chosen[0]["score"] == max(c["score"] for c in candidates)
-  assert chosen[0]["architecture"] == architecture.to_dict(best)
+  assert chosen[0]["architecture"] == genotype.to_dict(best)
   assert chosen[0]["score"] >= candidates[0]["score"]
 
 
@@ -222,13 +224,13 @@ def test_no_candidate_costs_more_and_graphs_are_kept(traced):
   place = skeleton.Skeleton()
   before = cost.network(tiny.GENOTYPE, place)
   for c in report["candidates"]:
-    g = architecture.from_dict(c["architecture"])
+    g = genotype.from_dict(c["architecture"])
     after = cost.network(g, place)
     assert after.params <= before.params and after.madds <= before.madds
     for old, new in zip(tiny.GENOTYPE, g, strict=True):
       assert old.concat == new.concat
       assert [e[1:] for e in old.edges] == [e[1:] for e in new.edges]
-      assert set(new.concat) <= architecture.live_nodes(new)
+      assert set(new.concat) <= live.alive(new)
 
 
 def test_a_stopped_search_resumes_to_the_same_bits(traced, tmp_path):
@@ -272,7 +274,7 @@ def test_explain_names_the_architecture(traced):
   method, state = traced[:2]
   text = method.explain(state)
   assert text.startswith("device 0: Genotype(")
-  architecture.from_darts(text.removeprefix("device 0: "))
+  genotype.from_darts(text.removeprefix("device 0: "))
 
 
 def policy_gain(method, key, steps=60):

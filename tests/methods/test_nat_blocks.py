@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from natjax import errors
+from natjax import spaces
 from natjax.graph import blocks
 from natjax.methods import nat
-from natjax.spaces import blocks as blocks_space
 from natjax.training import devices
 from tests import tiny
 
@@ -27,7 +27,7 @@ CONFIG = dataclasses.replace(
 
 
 def make(share, num_devices=1, **changes):
-  space = blocks_space.space_for(NETWORK, share=share)
+  space = spaces.space_for(NETWORK, share=share)
   return nat.NAT(
       dataclasses.replace(CONFIG, **changes), space, num_classes=10,
       image_size=8, steps_per_epoch=3, num_devices=num_devices)
@@ -75,7 +75,7 @@ def test_two_devices_update_by_the_mean_of_both(share, policy):
 
 
 def test_sizes_of_cells_are_refused():
-  with pytest.raises(errors.InputError, match="init-channels is 2 and does not"):
+  with pytest.raises(errors.InputError, match="init-channels is 2 and does"):
     make("cell", init_channels=2)
   with pytest.raises(errors.InputError, match=r"supernet-width is 0\.5"):
     nat.NAT(dataclasses.replace(tiny.SEARCH, supernet_width=0.5), tiny.SPACE,
