@@ -29,7 +29,8 @@ from natjax import zoo
 from natjax.costs import exact as cost_lib
 from natjax.graph import blocks
 from natjax.graph import codec
-from natjax.graph import skeleton
+from natjax.graph import genotype
+from natjax.graph import records
 from natjax.methods import differentiable
 from natjax.methods import nat
 from natjax.methods import supervised
@@ -157,7 +158,7 @@ def build(
   train = dataclasses.replace(
       config.train, epochs=config.epochs.get(name, config.train.epochs),
       cutout=config.cutout if NETWORKS[name].searched else 0)
-  if not isinstance(network, blocks.BlockNetwork):
+  if network.kind != "blocks":
     return network, dataclasses.replace(
         train, init_channels=config.cells[0], cells=config.cells[1])
   network = blocks.scale(network, config.width)
@@ -211,8 +212,8 @@ def job_of(case: Case, kind: str) -> pipeline.Job | pipeline.TrainJob:
     return pipeline.Job(
         network, case.dataset, "nat", settings.search, settings.train,
         share=settings.share, seed=settings.seed)
-  if kind == "full" and not isinstance(network, blocks.BlockNetwork):
-    network = blocks.from_genotype(network, skeleton.Skeleton(
+  if kind == "full" and network.kind != "blocks":
+    network = genotype.unshared(network, records.Skeleton(
         train.skeleton, train.init_channels, train.cells))._replace(
             name=case.name)
     train = dataclasses.replace(train, **supervised.OF_CELLS)
@@ -227,7 +228,7 @@ def job_of(case: Case, kind: str) -> pipeline.Job | pipeline.TrainJob:
 def _nat_settings(case, kind, seed):
   """How NAT transforms the network with a seed."""
   search = getattr(case.config, kind)
-  if not isinstance(case.network, blocks.BlockNetwork):
+  if case.network.kind != "blocks":
     channels, cells = case.config.search_cells
     search = dataclasses.replace(search, init_channels=channels, cells=cells)
   return transforming.Settings(
@@ -269,8 +270,8 @@ def _row(case, before, networks, devices):
   seeds = []
   for seed, network in zip(case.seeds, networks, strict=True):
     architecture = codec.from_dict(network["architecture"])
-    is_blocks = isinstance(architecture, blocks.BlockNetwork)
-    place = (blocks.Frame if is_blocks else skeleton.Skeleton)(
+    is_blocks = architecture.kind == "blocks"
+    place = (records.Frame if is_blocks else records.Skeleton)(
         **network["place"])
     cost = cost_lib.network(architecture, place)
     seeds.append({

@@ -109,7 +109,7 @@ def compare(
 ) -> dict[str, dict[str, Any]]:
   """A row per trial, the original's first."""
   architecture = zoo.get(name)
-  if isinstance(architecture, blocks.BlockNetwork):
+  if architecture.kind == "blocks":
     architecture = blocks.scale(architecture, config.width)
     train = dataclasses.replace(config.train, **supervised.OF_CELLS)
   else:

@@ -45,6 +45,8 @@ from natjax import errors
 from natjax import pipeline
 from natjax import zoo
 from natjax.graph import blocks
+from natjax.graph import records
+from natjax.graph import shapes as shapes_lib
 from natjax.methods import nat
 from natjax.methods import supervised
 from natjax.pipeline import presets
@@ -132,7 +134,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   return parser.parse_args(argv)
 
 
-def build(name: str, config: Config) -> blocks.BlockNetwork:
+def build(name: str, config: Config) -> records.BlockNetwork:
   """The network, narrowed and cut as the settings say."""
   network = blocks.scale(zoo.get(name), config.width)
   if config.blocks:
@@ -141,21 +143,21 @@ def build(name: str, config: Config) -> blocks.BlockNetwork:
   return blocks.check(network)
 
 
-def with_input_nodes(network: blocks.BlockNetwork) -> blocks.BlockNetwork:
+def with_input_nodes(network: records.BlockNetwork) -> records.BlockNetwork:
   """Another graph of the same function.
 
   Every block begins with a node that repeats its input, from which the block's
   other edges come, as the authors' encoding of a residual block has it.
   """
   changed = []
-  for block, place in zip(network.blocks, blocks.places(
-      network, blocks.Frame()), strict=True):
-    shift = lambda n: n + 1 if n >= blocks.NUM_INPUTS else n
-    edges = [blocks.Edge("skip_connect", 1, 2), *(
-        blocks.Edge(e.operation, 2 if e.source == 1 else shift(e.source),
-                    shift(e.target)) for e in block.edges)]
-    changed.append(blocks.Block(
-        (blocks.Node(place.nodes[1].width), *block.nodes), tuple(edges),
+  for block, shapes in zip(network.blocks, shapes_lib.of(
+      network, records.Frame()), strict=True):
+    shift = lambda n: n + 1 if n >= records.NUM_INPUTS else n
+    edges = [records.Edge("skip_connect", 1, 2), *(
+        records.Edge(e.operation, 2 if e.source == 1 else shift(e.source),
+                     shift(e.target)) for e in block.edges)]
+    changed.append(records.Block(
+        (records.Node(shapes.nodes[1].width), *block.nodes), tuple(edges),
         tuple(map(shift, block.concat))))
   return blocks.check(network._replace(blocks=tuple(changed)))
 

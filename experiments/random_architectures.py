@@ -54,14 +54,16 @@ from natjax import operations
 from natjax import pipeline
 from natjax import spaces
 from natjax.costs import exact as cost_lib
-from natjax.domains import cells as cells_domain
-from natjax.graph import genotype as architecture_lib
+from natjax.graph import arrays as arrays_lib
+from natjax.graph import genotype as genotype_lib
+from natjax.graph import records
 from natjax.methods import nat
 from natjax.methods import natpp
 from natjax.methods import supervised
 from natjax.methods import supervised_slots
 from natjax.pipeline import presets
 from natjax.policies import sampling
+from natjax.spaces import inputs
 from natjax.training import fit
 from natjax.training import metrics
 
@@ -147,7 +149,7 @@ class Experiment:
     self.config, self.dataset, self.out = config, dataset, out
     self.device = device
     self.space = spaces.get("natpp")._replace(
-        candidates=config.operations, num_nodes=config.nodes)
+        candidates=config.operations, graph=spaces.complete(config.nodes))
     rows = np.arange(len(dataset.train_labels))
     if config.train_images:
       rows = np.random.default_rng([config.seed, 1]).permutation(rows)[
@@ -176,15 +178,8 @@ class Experiment:
   # What is compared.
 
   def draw(self) -> list[dict[str, Any]]:
-    """n architectures: cells as `domains.cells.sample_cell` draws them."""
-    stand_in = cells_domain.stand_ins(self.space.candidates)
-
-    def one(key):
-      return jax.vmap(lambda k, reduction: cells_domain.sample_cell(
-          k, reduction, self.space.num_nodes, stand_in, nulls=False,
-          loose_end=self.space.loose_end))(
-              jax.random.split(key), jnp.arange(2) == 1)
-
+    """n architectures: cells as `spaces.inputs` draws them, without nulls."""
+    one = inputs.sampler(self.method("natpp").ground, published=True)
     keys = jax.random.split(
         jax.random.key(self.config.seed), self.config.architectures)
     return [self._decode(cells) for cells in map(jax.jit(one), keys)]
@@ -219,7 +214,7 @@ class Experiment:
       derived = method.derive(
           state, genotype, score, jax.random.key(self.config.seed + i))
       scores = [c["score"] for c in derived.report["candidates"]]
-      found.append({"architecture": architecture_lib.to_dict(
+      found.append({"architecture": genotype_lib.to_dict(
           derived.architecture),
                     "score_original": scores[0], "score": max(scores)})
     say(f"{name}: searched in {time.monotonic() - began:.0f} s")
@@ -231,44 +226,43 @@ class Experiment:
     return METHODS[name](
         self.config.search, self.space, num_classes=self.dataset.num_classes,
         image_size=self.config.image_size,
-        targets=(self.trainer.network.skeleton,), steps_per_epoch=steps)
+        targets=(self.trainer.network.place,), steps_per_epoch=steps)
 
   def random_transitions(self) -> list[dict[str, Any]]:
     """Of what NAT++'s table allows on each edge, one is drawn uniformly."""
-    table = self.method("natpp").table
-    logits = jnp.zeros((self.space.num_nodes, 2, len(table.actions)))
+    ground = self.method("natpp").ground
+    logits = jnp.zeros((*ground.shape[1:], len(ground.table.actions)))
 
     @jax.jit
     def one(key, cells):
-      actions = jax.vmap(lambda k, cell, reduction: sampling.sample(
-          k, logits, cell, sampling.stride_rows(cell, reduction), table))(
-              jax.random.split(key), cells, jnp.arange(2) == 1)
-      return sampling.apply_actions(cells, actions, table)
+      actions = jax.vmap(lambda k, cell, rows: sampling.sample(
+          k, logits, cell, rows, ground.table))(
+              jax.random.split(key), cells, ground.rows(cells))
+      return sampling.apply_actions(cells, actions, ground.table)
 
     keys = jax.random.split(
         jax.random.key(self.config.seed + 1), self.config.architectures)
-    return [self._decode(one(key, architecture_lib.genotype_arrays(
-        genotype, self.space.candidates)))
+    return [self._decode(one(key, ground.encode(genotype)))
             for key, genotype in zip(keys, self.originals, strict=True)]
 
   @functools.cached_property
-  def originals(self) -> list[architecture_lib.Genotype]:
+  def originals(self) -> list[records.Genotype]:
     """The drawn architectures."""
     rows = recording.once(self.out / "original.json", self.draw)
-    return [architecture_lib.from_dict(row["architecture"]) for row in rows]
+    return [genotype_lib.from_dict(row["architecture"]) for row in rows]
 
-  def transformed(self, name: str) -> list[architecture_lib.Genotype]:
+  def transformed(self, name: str) -> list[records.Genotype]:
     """What a way of transforming made of them."""
     if name == "original":
       return self.originals
     make = (self.random_transitions if name == "random"
             else functools.partial(self.search, name))
     rows = recording.once(self.out / f"{name}.json", make)
-    return [architecture_lib.from_dict(row["architecture"]) for row in rows]
+    return [genotype_lib.from_dict(row["architecture"]) for row in rows]
 
   def _decode(self, cells):
-    return {"architecture": architecture_lib.to_dict(
-        architecture_lib.genotype_from_arrays(cells, self.space.candidates))}
+    return {"architecture": genotype_lib.to_dict(records.Genotype(
+        *arrays_lib.decode(cells, self.space.candidates)))}
 
   # How they do.
 
@@ -291,7 +285,7 @@ class Experiment:
     """Trains and tests a network; the test images choose nothing."""
     began = time.monotonic()
     folder = self.out / "networks" / name
-    arrays = architecture_lib.genotype_arrays(genotype, self.space.candidates)
+    arrays = arrays_lib.encode(genotype, self.space.candidates)
     method = self.trainer.method(arrays, watch_test=True)
     state = fit.fit(
         method, {"train": self.train, "test": self.test},
@@ -302,12 +296,12 @@ class Experiment:
         preparation=self.preparation,
         batch_size=max(self.config.train.batch_size, 128))
     shutil.rmtree(folder / "checkpoint")
-    cost = cost_lib.network(genotype, self.trainer.network.skeleton)
+    cost = cost_lib.network(genotype, self.trainer.network.place)
     curve = [row["accuracy"] for row in metrics.read(self.out / "metrics.jsonl")
              if row["run"] == name and row["phase"] == "test"]
     say(f"{name}: {100 * accuracy:.2f} %, {cost.params} parameters")
     return {"accuracy": accuracy, "params": cost.params, "madds": cost.madds,
-            "curve": curve, "architecture": architecture_lib.to_dict(genotype),
+            "curve": curve, "architecture": genotype_lib.to_dict(genotype),
             "network": name, "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -405,7 +399,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   experiment = Experiment(config, dataset, out, device)
   say(f"{recording.hardware()}; seed {config.seed}; {pipeline.versions()}")
   say(f"{config.architectures} architectures of {dataset.name}, in"
-      f" {experiment.trainer.network.skeleton}")
+      f" {experiment.trainer.network.place}")
 
   # Search, train, evaluate.
   with recording.clock(out) as spent:

@@ -112,7 +112,7 @@ def build(
 ) -> tuple[codec.Architecture, supervised.TrainConfig]:
   """The network, as large as the settings say, and how it is trained."""
   architecture = zoo.get(name)
-  if not isinstance(architecture, blocks.BlockNetwork):
+  if architecture.kind != "blocks":
     return architecture, dataclasses.replace(
         config.train, init_channels=config.cells[0], cells=config.cells[1])
   architecture = blocks.scale(architecture, config.width)

@@ -5,6 +5,7 @@ set.
 """
 
 from collections.abc import Sequence
+import dataclasses
 import time
 from typing import Any
 from typing import NamedTuple
@@ -19,8 +20,8 @@ from natjax import zoo
 from natjax.graph import blocks
 from natjax.graph import codec
 from natjax.methods import differentiable
+from natjax.methods import mixture
 from natjax.methods import supervised
-from natjax.networks import mixture
 from natjax.training import devices as devices_lib
 from natjax.training import fit
 from natjax.training import method as base
@@ -121,7 +122,7 @@ class Network(NamedTuple):
 def read(name: str, width: float) -> codec.Architecture:
   """An architecture of the zoo, or of a file that ends in .json."""
   architecture = codec.read(name) if name.endswith(".json") else zoo.get(name)
-  if isinstance(architecture, blocks.BlockNetwork) and width != 1:
+  if architecture.kind == "blocks" and width != 1:
     return blocks.scale(architecture, width)
   return architecture
 
@@ -133,7 +134,7 @@ def make_network(name: str, args) -> Network:
       init_channels=args.init_channels, cells=args.cells,
       batch_size=args.batch_size, drop_path=args.drop_path, auxiliary=False,
       dtype=args.dtype)
-  if isinstance(architecture, blocks.BlockNetwork):
+  if architecture.kind == "blocks":
     train = dataclasses.replace(train, **supervised.OF_CELLS)
   sizes = {"num_classes": CLASSES, "image_size": args.image_size,
            "steps_per_epoch": IMAGES // args.batch_size}

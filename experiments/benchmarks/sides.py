@@ -5,6 +5,7 @@ for what is compared there. Import this after XLA's flags are set.
 """
 
 from collections.abc import Callable
+import dataclasses
 import functools
 import time
 from typing import NamedTuple
@@ -15,8 +16,8 @@ import numpy as np
 import optax
 
 from natjax import operations
-from natjax.graph import genotype as architecture_lib
-from natjax.networks import layers as layers_lib
+from natjax.graph import arrays as arrays_lib
+from natjax.graph import records
 from natjax.networks import supernet as supernet_lib
 from natjax.spaces import nat as nat_space
 
@@ -36,26 +37,26 @@ LR, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 3e-4
 # The architectures.
 
 
-def draw(rng: np.random.Generator) -> architecture_lib.Genotype:
+def draw(rng: np.random.Generator) -> records.Genotype:
   """Draws both cells: earlier sources and operations but `null`, uniformly."""
   names = [name for name in SPACE.candidates if name != operations.NULL]
   targets = range(2, 2 + SPACE.num_nodes)
 
   def cell():
     edges = tuple(
-        architecture_lib.Edge(str(rng.choice(names)), int(rng.integers(t)), t)
+        records.Edge(str(rng.choice(names)), int(rng.integers(t)), t)
         for t in targets for _ in range(2)
     )
-    return architecture_lib.Cell(edges, tuple(targets))
+    return records.Cell(edges, tuple(targets))
 
-  return architecture_lib.Genotype(cell(), cell())
+  return records.Genotype(cell(), cell())
 
 
 def everywhere(
-    genotype: architecture_lib.Genotype, name: str
-) -> architecture_lib.Genotype:
+    genotype: records.Genotype, name: str
+) -> records.Genotype:
   """The genotype with operation `name` on all of its edges."""
-  return architecture_lib.Genotype(*(
+  return records.Genotype(*(
       cell._replace(edges=tuple(e._replace(operation=name)
                                 for e in cell.edges))
       for cell in genotype
@@ -73,13 +74,13 @@ class Side(NamedTuple):
     step: `step(i)` trains on architecture i and waits for it.
     forward: `forward(i)` computes its logits and waits for them; None where
       only steps are timed.
-    count: architectures that it serves.
+    served: architectures that it serves.
   """
 
   name: str
   step: Callable[[int], object]
   forward: Callable[[int], object] | None = None
-  count: int = 1
+  served: int = 1
 
 
 class Compilation(NamedTuple):
@@ -154,84 +155,71 @@ class JaxRunner:
         self._forward(self.params, data, self.images))
 
 
-def own_params(net, params, genotype):
-  """The weights of one architecture's operations, out of the supernet's."""
-  cells = []
-  for group, p in zip(net.groups, params["groups"], strict=True):
-    for j, i in enumerate(group):
-      reduction = net.layers[i].reduction
-      edges = {}
-      for part in supernet_lib.passes(SPACE.num_nodes, reduction):
-        slots = [tuple(pair) for pair in part.pairs.tolist()]
-        for edge in genotype[int(reduction)].edges:
-          pair = (edge.source, edge.target)
-          if pair in slots and edge.operation in p[part.name]:
-            at = (j, slots.index(pair))
-            edges[str(edge)] = jax.tree.map(
-                lambda leaf, at=at: leaf[at], p[part.name][edge.operation])
-      cells.append({"preprocess": p["preprocess"][j], "edges": edges})
-  return {"stem": params["stem"], "head": params["head"], "cells": cells}
+def alone(net: supernet_lib.Supernet, genotype: records.Genotype):
+  """The supernet in which nothing but one architecture may stand.
+
+  Its edges run the one operation that they hold, one after another.
+  """
+  choices = tuple(tuple((edge.operation,) for edge in cell.edges)
+                  for cell in genotype)
+  return dataclasses.replace(net, space=net.space._replace(
+      name="alone", graph=genotype, inputs=None, choices=choices))
 
 
-def apply_alone(net, genotype, params, data, images):
-  """Computes what `net.apply` does for one static architecture, unrolled."""
-  del data
-  x = images.astype(net.dtype)
-  outputs = layers_lib.Stem(
-      net.skeleton, norm=layers_lib.BatchAffineNorm
-  ).apply({"params": params["stem"]}, x)
-  for layer, p in zip(net.layers, params["cells"], strict=True):
-    cell = genotype[int(layer.reduction)]
-    modules = layers_lib.preprocess(layer, supernet_lib.batch_norm)
-    nodes = [m.apply({"params": p["preprocess"][f"node{k}"]}, x)
-             for k, (m, x) in enumerate(zip(modules, outputs, strict=True))]
-    for target in range(2, 2 + SPACE.num_nodes):
-      nodes.append(sum(
-          _run_edge(edge, layer, cell, p["edges"], nodes[edge.source])
-          for edge in cell.incoming(target)))
-    outputs = (outputs[1], jnp.concatenate(nodes[2:], axis=-1))
-  features = jnp.mean(outputs[1], (1, 2), dtype=jnp.float32)
-  return layers_lib.Classifier(net.skeleton.num_classes).apply(
-      {"params": params["head"]}, features)
+def own_params(net: supernet_lib.Supernet, params, genotype):
+  """The weights of `alone`, out of those of the whole supernet."""
+  mine, blocks = alone(net, genotype).plan, []
+  for run, held in zip(mine.runs, params["blocks"], strict=True):
+    found = {"preprocess": held["preprocess"]}
+    for part in mine.passes(run[0]):
+      for name in part.names:
+        rows = [_row(net.plan, run[0], mine.cell(run[0]).edges[e], name)
+                for e in part.edges]
+        if name in held.get(rows[0][0], {}):
+          found.setdefault(part.store, {})[name] = jax.tree.map(
+              lambda *leaves: jnp.stack(leaves, axis=1), *(
+                  jax.tree.map(lambda leaf, row=row: leaf[:, row],
+                               held[store][name]) for store, row in rows))
+    blocks.append(found)
+  return {**params, "blocks": blocks}
 
 
-def _run_edge(edge, layer, cell, params, x):
-  operation = operations.get(edge.operation)
-  module = operation.module(
-      features=layer.channels, stride=cell.stride(edge, layer.reduction),
-      norm=supernet_lib.batch_norm)
-  if str(edge) in params:
-    y = module.apply({"params": params[str(edge)]}, x)
-  else:
-    y = module(x)
-  if operation.pooled:
-    y = supernet_lib.batch_norm("norm")(y)
-  return y
+def _row(plan, i, edge, name):
+  """Where a block's weights of an operation on an edge lie: store and row."""
+  for part in plan.passes(i):
+    pairs = [plan.cell(i).edges[e][1:] for e in part.edges]
+    if edge[1:] in pairs:
+      return part.store, part.rows[name][pairs.index(edge[1:])]
+  raise ValueError(f"no edge {edge} in block {i}")
 
 
 def with_weights_of(params, smaller):
   """`params` of a supernet, with all weights that the smaller one has, too."""
-  groups = []
-  for group, other in zip(params["groups"], smaller["groups"], strict=True):
-    passes = {name: part | other[name] for name, part in group.items()
-              if name != "preprocess"}
-    groups.append({"preprocess": other["preprocess"], **passes})
-  return {**smaller, "groups": groups}
+  return {**smaller, "blocks": [
+      {name: part if name == "preprocess" else part | other.get(name, {})
+       for name, part in ({**block, "preprocess": other["preprocess"]}).items()}
+      for block, other in zip(params["blocks"], smaller["blocks"], strict=True)
+  ]}
+
+
+def encoded(genotype: records.Genotype, space=SPACE) -> arrays_lib.CellArrays:
+  """`CellArrays` [2, N, K] of a genotype in a space."""
+  return arrays_lib.encode(genotype, space.candidates)
 
 
 def selected_side(runner, genotypes, space=SPACE) -> Side:
   """All architectures through the one compiled program of `runner`."""
-  data = [jax.device_put(architecture_lib.genotype_arrays(
-      g, space.candidates)) for g in genotypes]
+  data = [jax.device_put(encoded(g, space)) for g in genotypes]
   name = "selected" if space is SPACE else space.name
   return Side(name, lambda i: runner.step(data[i]),
               lambda i: runner.forward(data[i]), len(genotypes))
 
 
-def alone_side(runners) -> Side:
+def alone_side(runners, genotypes) -> Side:
   """Every architecture through its own compiled program."""
-  return Side("alone", lambda i: runners[i].step(None),
-              lambda i: runners[i].forward(None), len(runners))
+  data = [jax.device_put(encoded(g)) for g in genotypes[:len(runners)]]
+  return Side("alone", lambda i: runners[i].step(data[i]),
+              lambda i: runners[i].forward(data[i]), len(runners))
 
 
 class TorchRunner:
@@ -315,7 +303,7 @@ def measure(sides, what: str, count: int, rounds: int, steps: int):
   for r in range(rounds):
     for i in range(count):
       for side in sides if r % 2 == 0 else sides[::-1]:
-        if i >= side.count:
+        if i >= side.served:
           continue
         run, times = getattr(side, what), []
         for _ in range(1 + steps):

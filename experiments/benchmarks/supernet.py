@@ -49,7 +49,7 @@ import numpy as np  # noqa: E402
 import sides  # noqa: E402
 import tables  # noqa: E402
 
-from natjax.graph import genotype as architecture_lib  # noqa: E402
+from natjax.graph import records  # noqa: E402
 from natjax.graph import skeleton as skeleton_lib  # noqa: E402
 from natjax.networks import supernet as supernet_lib  # noqa: E402
 
@@ -92,22 +92,21 @@ def check_sides(with_torch: bool) -> list[str]:
   Raises:
     AssertionError: logits or parameter counts differ.
   """
-  skeleton = skeleton_lib.Skeleton("cifar", 4, 3, 10, 8)
+  skeleton = records.Skeleton("cifar", 4, 3, 10, 8)
   net = supernet_lib.Supernet(sides.SPACE, skeleton)
   larger = supernet_lib.Supernet(sides.NATPP, skeleton)
   rng = np.random.default_rng(0)
   genotype = sides.draw(rng)
   images = rng.standard_normal((4, 8, 8, 3), np.float32)
-  params = net.init(jax.random.key(0))
+  params = net.init(jax.random.key(0))["params"]
   arrays, natpp_arrays = (
-      architecture_lib.genotype_arrays(genotype, space.candidates)
-      for space in (sides.SPACE, sides.NATPP))
+      sides.encoded(genotype, space) for space in (sides.SPACE, sides.NATPP))
   with jax.default_matmul_precision("highest"):
     logits = jax.jit(net.apply)(params, arrays, images)
-    alone = jax.jit(functools.partial(sides.apply_alone, net, genotype))(
-        sides.own_params(net, params, genotype), None, images)
+    alone = jax.jit(sides.alone(net, genotype).apply)(
+        sides.own_params(net, params, genotype), arrays, images)
     natpp = jax.jit(larger.apply)(
-        sides.with_weights_of(larger.init(jax.random.key(1)), params),
+        sides.with_weights_of(larger.init(jax.random.key(1))["params"], params),
         natpp_arrays, images)
   np.testing.assert_allclose(alone, logits, rtol=1e-3, atol=1e-3)
   np.testing.assert_allclose(natpp, logits, rtol=1e-3, atol=1e-3)
@@ -115,9 +114,9 @@ def check_sides(with_torch: bool) -> list[str]:
            "logits of selected and natpp agree"]
   for space in (sides.SPACE, sides.NATPP):
     large = supernet_lib.Supernet(
-        space, skeleton_lib.Skeleton("cifar", 20, 8, 10, 32))
+        space, records.Skeleton("cifar", 20, 8, 10, 32))
     shapes = jax.eval_shape(large.init, jax.random.key(0))
-    count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    count = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
     assert count == PUBLISHED_PARAMETERS[space.name], (space.name, count)
     lines.append(f"parameters at C=20, 8 cells: {count} for"
                  f" {len(space.candidates)} operations")
@@ -163,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   say("\n".join(lines))
 
   # What.
-  skeleton = skeleton_lib.check(skeleton_lib.Skeleton(
+  skeleton = skeleton_lib.check(records.Skeleton(
       "cifar", args.init_channels, args.cells, 10, args.image_size))
   net, larger = (
       supernet_lib.Supernet(space, skeleton, jnp.dtype(args.dtype))
@@ -173,30 +172,32 @@ def main(argv: Sequence[str] | None = None) -> None:
   size = (args.batch_size, args.image_size, args.image_size, 3)
   images = jnp.asarray(rng.standard_normal(size, np.float32))
   labels = jnp.asarray(rng.integers(0, 10, args.batch_size), jnp.int32)
-  params = net.init(jax.random.key(args.seed))
+  params = net.init(jax.random.key(args.seed))["params"]
   say(f"{sum(x.size for x in jax.tree.leaves(params))} parameters")
 
   # Compile.
   arrays, natpp_arrays = (
-      architecture_lib.genotype_arrays(genotypes[0], space.candidates)
+      sides.encoded(genotypes[0], space)
       for space in (sides.SPACE, sides.NATPP))
   selected = sides.JaxRunner(net.apply, params, arrays, images, labels)
   say(f"selected compiled in {selected.step_cost.total:.1f} s")
   natpp = sides.JaxRunner(
-      larger.apply, larger.init(jax.random.key(args.seed)), natpp_arrays,
+      larger.apply, larger.init(jax.random.key(args.seed))["params"],
+      natpp_arrays,
       images, labels)
   say(f"natpp compiled in {natpp.step_cost.total:.1f} s")
   alone = [
       sides.JaxRunner(
-          functools.partial(sides.apply_alone, net, genotype),
-          sides.own_params(net, params, genotype), None, images, labels)
+          sides.alone(net, genotype).apply,
+          sides.own_params(net, params, genotype), sides.encoded(genotype),
+          images, labels)
       for genotype in genotypes[:args.alone]
   ]
   say(f"{len(alone)} networks compiled alone")
   compared = [sides.selected_side(selected, genotypes),
               sides.selected_side(natpp, genotypes, sides.NATPP)]
   if alone:
-    compared.append(sides.alone_side(alone))
+    compared.append(sides.alone_side(alone, genotypes))
   if with_torch:
     runner = sides.TorchRunner(params, skeleton, images, labels, args.dtype)
     compared.append(sides.torch_side(runner, genotypes))

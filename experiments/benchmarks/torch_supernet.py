@@ -195,21 +195,21 @@ def load(model: Supernet, params: Mapping[str, Any]) -> None:
 
   Args:
     model: of the same size.
-    params: `natjax.networks.supernet.Supernet.init`'s pytree as NumPy arrays:
-      per group of equal cells, `preprocess` a list over cells, and on the
-      edges leading axes [cell of the group, slot]. Kernels are [h, w, in, out].
+    params: `natjax.networks.supernet.Supernet.init`'s as NumPy arrays: per run
+      of equal cells, `preprocess` a list over cells, and on the
+      edges leading axes [cell of the run, slot]. Kernels are [h, w, in, out].
 
   Raises:
     ValueError: a parameter of `model` is left without a value.
   """
   values = {
-      "stem_conv.weight": _kernel(params["stem"]["conv"]["kernel"]),
-      "stem_norm.weight": params["stem"]["norm"]["scale"],
-      "stem_norm.bias": params["stem"]["norm"]["bias"],
-      "linear.weight": params["head"]["linear"]["kernel"].T,
-      "linear.bias": params["head"]["linear"]["bias"],
+      "stem_conv.weight": _kernel(params["stem"]["layer0"]["conv"]["kernel"]),
+      "stem_norm.weight": params["stem"]["layer0"]["norm"]["scale"],
+      "stem_norm.bias": params["stem"]["layer0"]["norm"]["bias"],
+      "linear.weight": params["head"]["layer1"]["linear"]["kernel"].T,
+      "linear.bias": params["head"]["layer1"]["linear"]["bias"],
   }
-  places = ((p, j) for p in params["groups"]
+  places = ((p, j) for p in params["blocks"]
             for j in range(len(p["preprocess"])))
   for i, (p, j) in enumerate(places):
     for node, convs in p["preprocess"][j].items():
@@ -239,6 +239,6 @@ def _slots(params):
   sources = [f for t in range(2, 2 + NODES) for f in range(t)]
   inputs = [i for i, f in enumerate(sources) if f < 2]
   nodes = [i for i, f in enumerate(sources) if f >= 2]
-  slots = {"edges": range(len(sources)), "input_edges": inputs,
-           "node_edges": nodes}
-  return {key: slots[key] for key in params if key in slots}
+  if "edges1" not in params:
+    return {"edges0": range(len(sources))}
+  return {"edges0": inputs, "edges1": nodes}

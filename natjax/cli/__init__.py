@@ -8,22 +8,21 @@ resumes by the same command).
 `parser` reads the arguments, `inputs` what they name; `jobs` are the commands
 that run long, `processes` lets several processes run one of them, `inspection`
 are those that do not run long, `benchmark` judges a policy by a table; `output`
-prints. What other packages add (`pipeline.plugins`) is read first. jax is
-imported by the commands that need it, after its compiler is set up.
+prints. What other packages add (`pipeline.plugins`) is read first. Commands
+that compute set the compiler up before jax looks for devices.
 """
 
 from collections.abc import Sequence
 
 from natjax.cli import parser
 from natjax.cli import processes
+from natjax.pipeline import plugins
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs a command; returns the exit code."""
 
   def run():
-    from natjax.pipeline import plugins
-
     plugins.load()
     args = parser.parse(argv)
     return args.run(args)

@@ -3,20 +3,20 @@
 import dataclasses
 import time
 
+from natjax.benchmarks import nasbench201
+from natjax.benchmarks import policy_report
+from natjax.benchmarks import policy_search
 from natjax.cli import inputs
 from natjax.cli import output
+from natjax.graph import nasbench201 as cells201
+from natjax.training import devices
 
 
 def run_benchmark(args) -> int:
   """`natjax benchmark nasbench201`."""
   start = time.monotonic()
-  from natjax.training import devices
 
   devices.configure_compilation()
-  from natjax.benchmarks import nasbench201
-  from natjax.benchmarks import policy_report
-  from natjax.benchmarks import policy_search
-  from natjax.graph import nasbench201 as cells201
 
   given = {f.name: getattr(args, f.name)
            for f in dataclasses.fields(policy_search.SearchConfig)}

@@ -7,7 +7,15 @@ import math
 import pathlib
 import re
 
+from natjax import data
 from natjax import errors
+from natjax import methods
+from natjax import zoo
+from natjax.graph import blocks
+from natjax.graph import codec
+from natjax.graph import records
+from natjax.pipeline import runs
+from natjax.training import settings as settings_lib
 
 
 def naming_flags(run, parser: argparse.ArgumentParser, prefixes=None):
@@ -45,13 +53,9 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
     skeleton: of a hand-crafted network; None is its usual one.
     width: factor of a network's widths; None is 1.
   """
-  from natjax import zoo
-  from natjax.graph import blocks
-  from natjax.graph import codec
-  from natjax.pipeline import runs
-
   path = pathlib.Path(name)
-  own = None  # Where a skeleton is not to be chosen.
+  own = ""  # What brings a skeleton of its own.
+  architecture: codec.Architecture
   if name.startswith("|"):
     architecture = zoo.nasbench201.from_string(name)
     own = "a string of NAS-Bench-201"
@@ -61,7 +65,7 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   elif path.is_file() or path.suffix in (".json", ".txt", ".py") or (
       len(path.parts) > 1):
     architecture = codec.read(path)
-    own = path if architecture.kind == "blocks" else None
+    own = name if architecture.kind == "blocks" else ""
   else:
     architecture = zoo.get(name, skeleton)
   if own and skeleton is not None:
@@ -70,7 +74,7 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
         " out")
   if width is None:
     return architecture
-  if architecture.kind != "blocks":
+  if not isinstance(architecture, records.BlockNetwork):
     raise errors.InputError(
         f"width is {width} and does not apply to cells; leave --width out, and"
         " set their channels with --init-channels")
@@ -83,8 +87,6 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
 
 def settings(args, config, prefix, extra):
   """The preset's settings, then a file's, then flags'."""
-  from natjax.training import settings as settings_lib
-
   types = settings_lib.types(type(config))
   changed = {}
   for name, value in extra.items():
@@ -114,13 +116,14 @@ def seeds(args) -> tuple[int, int | None]:
   if args.seeds is None:
     return args.seed or 0, None
   match = re.fullmatch(r"(?:(\d+):)?(\d+)", args.seeds)
-  first = int(match[1] or args.seed or 0) if match else 0
-  count = int(match[2]) - (first if match[1] else 0) if match else 0
+  begins, ends = match.groups() if match else (None, "0")
+  first = int(begins or args.seed or 0)
+  count = int(ends) - int(begins or 0)
   if count < 1:
     raise errors.InputError(
         f"seeds is '{args.seeds}'; pass a range such as --seeds 0:5 for the"
         " seeds 0 to 4, or a number of them")
-  if match[1] and args.seed is not None:
+  if begins and args.seed is not None:
     raise errors.InputError(
         f"seed is {args.seed} and seeds {args.seeds}, which says where to"
         " begin; leave one of them out")
@@ -133,9 +136,6 @@ def refuse(args) -> None:
   Raises:
     InputError: a setting of another method, or a flag that does not apply.
   """
-  from natjax import methods
-  from natjax.training import settings as settings_lib
-
   entry = methods.METHODS[args.method]
   own = settings_lib.types(entry.settings)
   if args.objective not in entry.objectives:
@@ -181,8 +181,6 @@ def simclr(args, config, given):
 
 def file_settings(args, parts):
   """The parts of --config: {"search": {...}, "train": {...}}."""
-  from natjax.pipeline import runs
-
   if args.config is None:
     return {part: {} for part in parts}
   data = runs.read_json(
@@ -198,8 +196,6 @@ def file_settings(args, parts):
 
 def load_dataset(args, image_size):
   """The data set, its images brought to the flag's or the preset's size."""
-  from natjax import data
-
   if args.image_size is not None:
     image_size = args.image_size
   return data.load(args.dataset, data_dir=args.data_dir, image_size=image_size)

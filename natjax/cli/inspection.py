@@ -3,22 +3,33 @@
 import functools
 import pathlib
 
+from natjax import data
+from natjax import drawing
 from natjax import errors
+from natjax import methods
+from natjax import operations
+from natjax import spaces
+from natjax import zoo
 from natjax.cli import inputs
 from natjax.cli import output
+from natjax.costs import exact as cost
+from natjax.graph import blocks
+from natjax.graph import skeleton
+from natjax.objectives import classification
+from natjax.objectives import simclr
+from natjax.operations import edges
+from natjax.pipeline import presets
+from natjax.pipeline import runs
+from natjax.spaces import transitions
+from natjax.training import devices
+from natjax.training import fit
+from natjax.training import metrics
+from natjax.training import settings
 
 
 def run_evaluate(args) -> int:
   """`natjax evaluate`."""
-  from natjax.training import devices
-
   devices.configure_compilation()
-  from natjax import data
-  from natjax.objectives import classification
-  from natjax.objectives import simclr
-  from natjax.pipeline import runs
-  from natjax.training import fit
-
   config = runs.read_config(args.directory)
   try:
     dataset = data.load(
@@ -35,7 +46,7 @@ def run_evaluate(args) -> int:
         " were trained on")
   train, test = (fit.Split(dataset.train_images, dataset.train_labels),
                  fit.Split(dataset.test_images, dataset.test_labels))
-  rows = []
+  accuracies = {}
   for folder in runs.network_folders(args.directory):
     name = runs.network_name(args.directory, folder)
     net = runs.load(args.directory, name)
@@ -45,21 +56,23 @@ def run_evaluate(args) -> int:
           test, preparation=net.preparation, batch_size=128)
     else:
       features = functools.partial(_features, net.module)
+      bank, queries = (
+          (simclr.extract(features, net.variables, split.images,
+                          net.preparation), split.labels)
+          for split in (train, test))
       accuracy = simclr.judge(
-          simclr.SimCLRConfig(**config["simclr"]), *(
-              (simclr.extract(features, net.variables, split.images,
-                              net.preparation), split.labels)
-              for split in (train, test)),
+          simclr.SimCLRConfig(**config["simclr"]), bank, queries,
           dataset.num_classes, linear=False)["accuracy"]
-    rows.append({"network": name, "accuracy": accuracy})
+    accuracies[name] = accuracy
   kind = "test accuracy" + (
       " of the nearest neighbours" if "simclr" in config else "")
   if args.json:
-    output.print_json({"dataset": dataset.name, "networks": rows})
+    output.print_json({"dataset": dataset.name, "networks": [
+        {"network": k, "accuracy": v} for k, v in accuracies.items()]})
   else:
     output.print_table(
         f"{kind} on {dataset.name}", ("network", ">accuracy"),
-        [(r["network"], f"{100 * r['accuracy']:.2f} %") for r in rows])
+        [(k, f"{100 * v:.2f} %") for k, v in accuracies.items()])
   return 0
 
 
@@ -69,18 +82,15 @@ def _features(module, variables, images):
 
 def run_draw(args) -> int:
   """`natjax draw`."""
-  from natjax import drawing
-  from natjax.pipeline import runs
-  from natjax.training import metrics
-
   rows = pathlib.Path(args.architecture) / runs.METRICS
   if args.theta and args.other is not None:
     raise errors.InputError(
         f"--theta draws the course of one run; leave {args.other} out")
   if args.theta and not rows.is_file():
     raise errors.InputError(
-        f"--theta draws the course of a run, and {args.architecture} is no run's"
-        " folder; name that of a `natjax transform --method differentiable`")
+        f"--theta draws the course of a run, and {args.architecture} is no"
+        " run's folder; name that of a `natjax transform --method"
+        " differentiable`")
   if args.theta:
     drawing.theta_curves(metrics.read(rows), args.out)
   else:
@@ -92,11 +102,8 @@ def run_draw(args) -> int:
 
 def run_cost(args) -> int:
   """`natjax cost`."""
-  from natjax.costs import exact as cost
-
-  if args.classes is not None and args.classes < 1:
-    raise errors.InputError(
-        f"classes is {args.classes} and must be at least 1; pass --classes 10")
+  if args.classes is not None:
+    settings.at_least_one(args, "classes")
   architecture = inputs.read_architecture(
       args.architecture, args.skeleton, args.width)
   place, words = (_frame(args, architecture) if architecture.kind == "blocks"
@@ -119,8 +126,6 @@ def run_cost(args) -> int:
 
 def _skeleton(args):
   """Where the cells of a genotype stand, and that in words."""
-  from natjax.graph import skeleton
-
   kind = args.skeleton or "cifar"
   if kind not in skeleton.KINDS:
     raise errors.InputError(
@@ -135,15 +140,10 @@ def _skeleton(args):
 
 def _frame(args, network):
   """What a network of blocks sees, and that in words."""
-  from natjax import zoo
-  from natjax.graph import blocks
-
   for name in ("init_channels", "cells"):
     if getattr(args, name) is not None:
-      option = name.replace("_", "-")
-      raise errors.InputError(
-          f"{option} does not apply to a network of blocks; leave --{option}"
-          " out, or scale the network by --width")
+      settings.refuse(args, name, "does not apply to a network of blocks; leave"
+                      " it out, or scale the network by --width")
   frame = blocks.Frame()
   if network.name in zoo.handcrafted.BUILDERS:
     usual = zoo.handcrafted.skeletons(network.name)[0]
@@ -159,13 +159,6 @@ def _replaced(record, **given):
 
 def run_list(args) -> int:
   """`natjax list`."""
-  from natjax import data
-  from natjax import methods
-  from natjax import operations
-  from natjax import spaces
-  from natjax import zoo
-  from natjax.pipeline import presets
-
   listing = {
       "architectures": list(zoo.names()),
       "operations": list(operations.names()),
@@ -199,15 +192,7 @@ def run_operations(args) -> int:
   left out). Where an operation cannot stand at a stride, its list says what
   may stand in for it.
   """
-  from natjax import operations
-  from natjax import spaces
-  from natjax.costs import exact as cost
-
-  for flag, value in (("channels", args.channels),
-                      ("image-size", args.image_size)):
-    if value < 1:
-      raise errors.InputError(
-          f"{flag} is {value} and must be at least 1; pass --{flag} 32")
+  settings.at_least_one(args, "channels", "image_size")
   space = None if args.space is None else spaces.get(args.space)
   table = cost.operation_table(
       args.channels, args.image_size, space and space.candidates)
@@ -238,13 +223,10 @@ def run_operations(args) -> int:
 
 def _transitions(space, channels, size):
   """Per JSON key, what every operation of a space may become."""
-  from natjax.operations import edges
-  from natjax.spaces import transitions
-
   if channels % 2:
     raise errors.InputError(
         f"channels is {channels}; a skip at stride 2 halves them, so give an"
-        " even number with --space")
+        " even number with a space", "channels")
   scheme = transitions.SCHEMES[space.scheme](space.candidates)
   return {key: transitions.becomes(
       scheme, space.candidates, transitions.valid_actions(

@@ -6,11 +6,18 @@ import math
 import pathlib
 import re
 import signal
-import sys
 
 from natjax import errors
+from natjax import pipeline
 from natjax.cli import inputs
 from natjax.cli import output
+from natjax.graph import genotype as genotype_lib
+from natjax.graph import records
+from natjax.methods import supervised
+from natjax.pipeline import presets
+from natjax.pipeline import runs
+from natjax.training import devices
+from natjax.training import settings
 
 
 def _prepare(args, prefix, method):
@@ -21,16 +28,10 @@ def _prepare(args, prefix, method):
     prefix: of the options of training.
     method: its name, or None.
   """
-  from natjax.pipeline import presets
-  from natjax.training import devices
-
   devices.configure_compilation()
-  for flag, seconds in (("checkpoint-seconds", args.checkpoint_seconds),
-                        ("chunk-seconds", args.chunk_seconds)):
-    if not 0 <= seconds < math.inf:
-      raise errors.InputError(
-          f"{flag} is {seconds} and must be a finite number of 0 or more; pass"
-          f" --{flag} 10")
+  for name in ("checkpoint_seconds", "chunk_seconds"):
+    if not 0 <= getattr(args, name) < math.inf:
+      settings.refuse(args, name, "must be a finite number of 0 or more")
   if args.tensorboard:
     output.tensorboard_module()
   start = args.space if args.command == "search" else args.architecture
@@ -56,8 +57,6 @@ def _prepare(args, prefix, method):
 def run_transform(args) -> int:
   """`natjax transform` and `natjax search`."""
   preset, architecture = _prepare(args, "train-", args.method)
-  from natjax import pipeline
-  from natjax.pipeline import presets
 
   extra = inputs.file_settings(args, ("search", "train", "simclr"))
   simclr = inputs.simclr(args, preset.simclr, extra["simclr"])
@@ -91,16 +90,11 @@ def refuse_search(args) -> int:
 
 def _unshared(args, genotype, train, given):
   """A genotype's cells as blocks of their own, and how those are trained."""
-  from natjax.graph import genotype as genotype_lib
-  from natjax.graph import records
-  from natjax.methods import supervised
-
   for name in ("auxiliary", "drop_path"):
     if name in given or getattr(args, f"train-{name}") is not None:
-      option = name.replace("_", "-")
       raise errors.InputError(
-          f"{option} does not apply to cells that are not shared; leave"
-          f" --train-{option} out, or --share full")
+          f"{settings.word(name)} does not apply to cells that are not shared;"
+          " leave it out, or --share full", f"train.{name}")
   network = genotype_lib.unshared(genotype, records.Skeleton(
       train.skeleton, train.init_channels, train.cells))
   return (network._replace(name=args.architecture),
@@ -110,7 +104,6 @@ def _unshared(args, genotype, train, given):
 def run_train(args) -> int:
   """`natjax train`."""
   preset, architecture = _prepare(args, "", None)
-  from natjax import pipeline
 
   extra = inputs.file_settings(args, ("train", "simclr"))
   first, count = inputs.seeds(args)
@@ -124,9 +117,6 @@ def run_train(args) -> int:
 
 
 def _run_job(args, job, show) -> int:
-  from natjax import pipeline
-  from natjax.pipeline import runs
-
   first = job.processes.first  # Of several processes, one shows what happens.
   if args.dry_run:
     if first:
@@ -134,50 +124,45 @@ def _run_job(args, job, show) -> int:
                          "estimate": job.estimate()})
     return 0
   runs.open_job(job, args.out, overwrite=args.overwrite)
-  interrupt = _Interrupt()
-  listener = pipeline.Listener(
-      should_stop=lambda: interrupt.asked,
-      checkpoint_seconds=args.checkpoint_seconds,
-      chunk_seconds=args.chunk_seconds)
-  display = contextlib.nullcontext()
   if first:
     output.print_head(job)
-    display = output.Display(args)
-    listener = dataclasses.replace(
-        listener, on_progress=display.progress, on_row=display.row)
   try:
-    with interrupt, display:
+    with contextlib.ExitStack() as stack:
+      listener = pipeline.Listener(
+          should_stop=stack.enter_context(_interruptible()),
+          checkpoint_seconds=args.checkpoint_seconds,
+          chunk_seconds=args.chunk_seconds)
+      if first:
+        display = stack.enter_context(output.Display(args))
+        listener = dataclasses.replace(
+            listener, on_progress=display.progress, on_row=display.row)
       result = job.run(args.out, listener=listener)
   except errors.Interrupted:
     output.err.print("Interrupted and saved; the same command resumes it from"
                      f" {args.out}.")
     return 130
-  except errors.NotFinite as e:
-    sys.stderr.write(f"natjax: {e}\n")
-    return 1
   if first:
     show(result, args.out, job.entry)
   return 0
 
 
-class _Interrupt:
-  """Ctrl-C asks the run to save and stop; a second one stops at once."""
+@contextlib.contextmanager
+def _interruptible():
+  """Ctrl-C asks the run to save and stop; a second one stops at once.
 
-  def __init__(self):
-    self.asked = False
-    self._old = None
+  Yields a function that says whether it was asked.
+  """
+  asked: list[int] = []
 
-  def __enter__(self):
-    self._old = signal.signal(signal.SIGINT, self._handle)
-    return self
-
-  def __exit__(self, *exc_info):
-    signal.signal(signal.SIGINT, self._old)
-
-  def _handle(self, number, frame):
-    del number, frame
-    if self.asked:
+  def handle(number, frame):
+    if asked:
       raise KeyboardInterrupt
-    self.asked = True
+    asked.append(number)
     output.err.print(
         "Stopping after this chunk of steps; again to stop at once.")
+
+  old = signal.signal(signal.SIGINT, handle)
+  try:
+    yield lambda: bool(asked)
+  finally:
+    signal.signal(signal.SIGINT, old)

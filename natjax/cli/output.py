@@ -10,10 +10,11 @@ from rich import progress as rich_progress
 from rich import table as rich_table
 
 from natjax import errors
+from natjax import pipeline
 
 # Paths and names are printed as they are, brackets and colons too.
-_PLAIN = {"highlight": False, "soft_wrap": True, "markup": False,
-          "emoji": False}
+_PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True,
+                          "markup": False, "emoji": False}
 _MEASURED = (">accuracy", ">parameters", ">multiply-adds")
 out = rich_console.Console(**_PLAIN)
 err = rich_console.Console(stderr=True, **_PLAIN)
@@ -37,8 +38,6 @@ def print_table(title, columns, rows):
 
 def print_head(job):
   """Says what a job runs on and how large it is."""
-  from natjax import pipeline
-
   estimate, devices = job.estimate(), job.trainer.devices
   kinds = ", ".join(sorted({d.device_kind for d in devices}))
   err.print(f"devices: {len(devices)} ({kinds}); seed {job.trainer.seed}; "
@@ -56,7 +55,6 @@ def print_head(job):
 
 class Display:
   """Progress on a terminal; one line per row of metrics elsewhere."""
-
   def __init__(self, args):
     self._bar = rich_progress.Progress(
         rich_progress.TextColumn("{task.description}"),
@@ -143,8 +141,8 @@ def print_transformed(result, folder, entry):
     ratios = [after[k] / before[0][k] - 1 for k in ("params", "madds")]
     rows.append(("difference", f"{100 * gain:+.2f}",
                  *(f"{100 * r:+.1f} %" for r in ratios)))
-  print_table(f"{_measure(result)} on {result['dataset']}, {seeds} seed(s) each",
-              ("", *_MEASURED), rows)
+  print_table(f"{_measure(result)} on {result['dataset']}, {seeds} seed(s)"
+              " each", ("", *_MEASURED), rows)
   if before:
     out.print(_verdict(result, entry, gain, ratios))
   _print_linear(parts)

@@ -7,11 +7,16 @@ from typing import Any
 from typing import NoReturn
 
 from natjax import errors
+from natjax import methods
+from natjax.benchmarks import policy_search
 from natjax.cli import benchmark
 from natjax.cli import inputs
 from natjax.cli import inspection
 from natjax.cli import jobs
 from natjax.cli import processes
+from natjax.methods import supervised
+from natjax.objectives import simclr
+from natjax.training import settings
 
 _PREFIXES = {"search": "", "train": "train-", "simclr": "simclr-"}
 _YES_NO = argparse.BooleanOptionalAction
@@ -19,7 +24,6 @@ _YES_NO = argparse.BooleanOptionalAction
 
 class Parser(argparse.ArgumentParser):
   """A parser whose refusals are one line."""
-
   def error(self, message: str) -> NoReturn:
     raise errors.InputError(f"{message}; see `{self.prog} --help`")
 
@@ -35,11 +39,6 @@ def parse(argv) -> argparse.Namespace:
 
 def make_parser() -> Parser:
   """Builds the parser of all commands."""
-  from natjax import methods
-  from natjax.benchmarks import policy_search
-  from natjax.methods import supervised
-  from natjax.objectives import simclr
-
   parser = Parser(prog="natjax", description="Takes a network's architecture "
                   "and returns a better or cheaper one.", allow_abbrev=False)
   commands = parser.add_subparsers(dest="command", required=True,
@@ -144,9 +143,6 @@ def make_parser() -> Parser:
 
 def _add_method_flags(parser, entries, default):
   """The flags of a command that runs one of several methods."""
-  from natjax.methods import supervised
-  from natjax.objectives import simclr
-
   parser.add_argument(
       "--method", default=default, choices=entries, help="; ".join(
           f"{name} {entry.help}" for name, entry in entries.items()
@@ -220,8 +216,6 @@ def _add_settings(parser, config_class, prefix, title, known=None,
     known: types of fields that other methods have, too; is added to.
     defaults: what they are.
   """
-  from natjax.training import settings
-
   types, alone = settings.types(config_class), known is None
   known = {} if known is None else known
   shared = [f"--{settings.word(n)}" for n in types if n in known]
@@ -235,8 +229,8 @@ def _add_settings(parser, config_class, prefix, title, known=None,
       continue  # Of training, --seeds says as much.
     if flag in parser._option_string_actions:
       raise errors.InputError(
-          f"the setting '{name}' of {title} is another flag already; its package"
-          " must rename it")
+          f"the setting '{name}' of {title} is another flag already; its"
+          " package must rename it")
     how: dict[str, Any] = {"action": _YES_NO} if kind is bool else {
         "type": kind, "metavar": kind.__name__.upper()}
     group.add_argument(flag, dest=f"{prefix}{name}", default=None,

@@ -9,8 +9,13 @@ import time
 import traceback
 
 from natjax import errors
+from natjax.cli import output
+from natjax.training import devices
+from natjax.training import distributed
 
 LOST = 4
+_CODES: dict[type[Exception], int] = {
+    errors.NotFinite: 1, errors.InputError: 2, errors.NotMet: 3}
 _speaking = threading.Lock()
 
 
@@ -30,12 +35,9 @@ def exit_code(call: Callable[[], int]) -> int:
   """Calls a command; says in a line what a user may mend."""
   try:
     return call()
-  except errors.InputError as e:
+  except tuple(_CODES) as e:
     sys.stderr.write(f"natjax: {' '.join(str(e).splitlines())}\n")
-    return 2
-  except errors.NotMet as e:
-    sys.stderr.write(f"natjax: {e}\n")
-    return 3
+    return _CODES[type(e)]
   except errors.PeerLost as e:
     time.sleep(1)  # The thread that watches the others knows which one it is.
     _say_lost(str(e))
@@ -56,13 +58,8 @@ def joined(run: Callable[..., int]) -> Callable[..., int]:
 
   @functools.wraps(run)
   def call(args):
-    if (args.coordinator, args.num_processes, args.process_id) == (None,) * 3:
-      return run(args)
-    from natjax.training import devices
-    from natjax.training import distributed
-
-    if not distributed.check(
-        args.coordinator, args.num_processes, args.process_id):
+    among = args.coordinator, args.num_processes, args.process_id
+    if not distributed.check(*among):
       return run(args)
     if args.devices is not None:
       raise errors.InputError(
@@ -71,8 +68,7 @@ def joined(run: Callable[..., int]) -> Callable[..., int]:
     devices.configure_compilation()
 
     def join_and_run():
-      distributed.join(
-          args.coordinator, args.num_processes, args.process_id, on_lost=_end)
+      distributed.join(*among, on_lost=_end)
       return run(args)
 
     try:
@@ -105,8 +101,6 @@ def _end(what):
 
 
 def _exit(code):
-  from natjax.cli import output
-
   output.err.show_cursor(True)
   sys.stdout.flush()
   sys.stderr.flush()

@@ -394,6 +394,7 @@ class NAT:
     See `inference.derive`; the batches of the scores are whole, since the
     supernet normalises by the batch.
     """
+    assert given is not None  # As the entry says.
     accuracy = lambda cells: score(
         self._is_right, (state, cells), split="policy")
     best, report = inference.derive(self, state.policy, given, accuracy, rng)

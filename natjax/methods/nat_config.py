@@ -138,5 +138,7 @@ PRESETS = {
 
 def preset(name: str, objective: str, kind: str) -> FullNATConfig:
   """The settings of a preset for a kind of architecture."""
-  sizes = {"init_channels": None, "cells": None} if kind == "blocks" else {}
-  return resolve(dataclasses.replace(PRESETS[name], **sizes), kind)
+  config = PRESETS[name]
+  if kind == "blocks":
+    config = dataclasses.replace(config, init_channels=None, cells=None)
+  return resolve(config, kind)

@@ -169,15 +169,9 @@ class Supervised:
   """
 
   def __init__(
-      self,
-      config: TrainConfig,
-      architecture: codec.Architecture,
-      *,
-      num_classes: int,
-      image_size: int,
-      steps_per_epoch: int = 1,
-      objective: objectives.Objective | None = None,
-      watch: Watch | None = None,
+      self, config: TrainConfig, architecture: codec.Architecture, *,
+      num_classes: int, image_size: int, steps_per_epoch: int = 1,
+      objective: objectives.Objective | None = None, watch: Watch | None = None,
   ):
     """Args:
       config: the settings.
@@ -248,7 +242,7 @@ class Supervised:
         batch_stats, opt_state, rng), metrics
 
   def _observe(self, state, epoch):
-    return self._watch(self.method(), state, epoch)
+    return self._watch(self.method(), state, epoch) if self._watch else {}
 
   def evaluate(self, state: TrainState, batch: base.Batch) -> jax.Array:
     """f32[B], 1 where the network is right, by running statistics."""
@@ -272,8 +266,7 @@ def variables(state: Any) -> dict[str, Any]:
 
 
 def classification(
-    config: FullTrainConfig,
-    architecture: codec.Architecture,
+    config: FullTrainConfig, architecture: codec.Architecture,
     place: records.Place,
 ) -> objectives.Classification:
   """The objective of the settings: an architecture's cross-entropy."""

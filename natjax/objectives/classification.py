@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from typing import Any
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from natjax.training import method as base
 Aux = tuple[Any, dict[str, jax.Array]]
 
 
-class Objective(Protocol):
+class Objective:
   """What a network is trained for.
 
   Attributes:
@@ -27,6 +26,7 @@ class Objective(Protocol):
 
   def init(self, rng: jax.Array, **mix: Any) -> Any:
     """Draws the variables, "params" and "batch_stats"."""
+    raise NotImplementedError
 
   def loss(
       self, params: Any, batch_stats: Any, batch: base.Batch, *,
@@ -45,6 +45,7 @@ class Objective(Protocol):
     Returns:
       The loss f32[], the new statistics, and the metrics but the loss, f32[].
     """
+    raise NotImplementedError
 
   def is_right(
       self, variables: Any, batch: base.Batch, **mix: Any

@@ -24,9 +24,7 @@ _TINY = 1e-12  # Least squared length of a projection that is normalised.
 
 
 def nt_xent(
-    projections: jax.Array,
-    *,
-    temperature: float = 0.5,
+    projections: jax.Array, *, temperature: float = 0.5,
     axis_name: str | None = None,
 ) -> jax.Array:
   """Computes NT-Xent, equation 1 of Chen et al., 2020, meaned over anchors.
@@ -96,7 +94,7 @@ def similarities(
   views = projections.shape[0]
   z = projections.astype(jnp.float32)
   z *= lax.rsqrt(jnp.maximum(jnp.sum(z * z, 1, keepdims=True), _TINY))
-  candidates, first = z, 0
+  candidates, first = z, jnp.zeros((), jnp.int32)
   if axis_name is not None:
     candidates = lax.all_gather(z, axis_name, tiled=True)
     first = views * lax.axis_index(axis_name)

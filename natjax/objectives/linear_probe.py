@@ -33,12 +33,8 @@ class LinearProbe(NamedTuple):
 
 
 def fit(
-    features: jax.Array,
-    labels: jax.Array,
-    num_classes: int,
-    *,
-    penalty: float = 1e-3,
-    steps: int = 200,
+    features: jax.Array, labels: jax.Array, num_classes: int, *,
+    penalty: float = 1e-3, steps: int = 200,
 ) -> LinearProbe:
   """Trains the classifier.
 
@@ -75,12 +71,8 @@ def predict(probe: LinearProbe, features: jax.Array) -> jax.Array:
 
 
 def accuracy(
-    train: tuple[jax.Array, jax.Array],
-    test: tuple[jax.Array, jax.Array],
-    num_classes: int,
-    *,
-    penalty: float = 1e-3,
-    steps: int = 200,
+    train: tuple[jax.Array, jax.Array], test: tuple[jax.Array, jax.Array],
+    num_classes: int, *, penalty: float = 1e-3, steps: int = 200,
 ) -> float:
   """Computes the share of a test set that a trained classifier gets right.
 

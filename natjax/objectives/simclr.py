@@ -107,12 +107,8 @@ class SimCLR(objectives.Objective):
   metrics = ("loss", "accuracy")
 
   def __init__(
-      self,
-      config: SimCLRConfig,
-      architecture: codec.Architecture,
-      place: records.Place,
-      *,
-      sync_bn: bool = False,
+      self, config: SimCLRConfig, architecture: codec.Architecture,
+      place: records.Place, *, sync_bn: bool = False,
   ):
     """Args:
       config: the settings.
@@ -212,11 +208,8 @@ def _extractor(features, preparation):
 
 
 def judge(
-    config: SimCLRConfig,
-    bank: tuple[np.ndarray, np.ndarray],
-    queries: tuple[np.ndarray, np.ndarray],
-    num_classes: int,
-    *,
+    config: SimCLRConfig, bank: tuple[np.ndarray, np.ndarray],
+    queries: tuple[np.ndarray, np.ndarray], num_classes: int, *,
     linear: bool = True,
 ) -> dict[str, float]:
   """Judges features by their neighbours and by a linear classifier.
@@ -232,15 +225,15 @@ def judge(
     "accuracy", of the weighted nearest neighbours, in [0, 1], and
     "linear_accuracy".
   """
-  (features, labels), (others, truth) = bank, queries
+  train, test = ((jnp.asarray(x), jnp.asarray(y, jnp.int32))
+                 for x, y in (bank, queries))
   found = neighbours.predict(
-      features, labels.astype(np.int32), others, num_classes,
-      k=config.neighbours, temperature=config.neighbour_temperature)
-  result = {"accuracy": float(np.mean(np.asarray(found) == truth))}
+      *train, test[0], num_classes, k=config.neighbours,
+      temperature=config.neighbour_temperature)
+  result = {"accuracy": float(np.mean(np.asarray(found) == queries[1]))}
   if linear and config.linear_steps:
-    result["linear_accuracy"] = float(linear_probe.accuracy(
-        (features, labels.astype(np.int32)), (others, truth.astype(np.int32)),
-        num_classes, steps=config.linear_steps))
+    result["linear_accuracy"] = linear_probe.accuracy(
+        train, test, num_classes, steps=config.linear_steps)
   return result
 
 
@@ -249,5 +242,5 @@ def divide(
 ) -> tuple[options_lib.Split, options_lib.Split]:
   """The images but the last `count`, at most half, and those."""
   cut = len(split.labels) - min(count, len(split.labels) // 2)
-  return (options_lib.Split(split.images[:cut], split.labels[:cut]),
-          options_lib.Split(split.images[cut:], split.labels[cut:]))
+  return (options_lib.Split(*(x[:cut] for x in split)),
+          options_lib.Split(*(x[cut:] for x in split)))

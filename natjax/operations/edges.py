@@ -100,13 +100,20 @@ def can_stand(operation: operations.Operation, ends: Ends) -> bool:
       operations.NULL, operations.SKIP)
 
 
+def keeps_side(operation: operations.Operation, ends: Ends) -> bool:
+  """Whether an operation leaves images of the side that others leave there."""
+  return operation.output_size(
+      ends.size, ends.stride) == primitives.output_size(ends.size, ends.stride)
+
+
 def cost_if_possible(
     operation: operations.Operation, ends: Ends, *, preactivate: bool = False
 ) -> Cost | None:
-  """The cost of an operation on an edge; None where it cannot stand there."""
-  if not can_stand(operation, ends) or operation.output_size(
-      ends.size, ends.stride) != primitives.output_size(
-          ends.size, ends.stride):
+  """The cost of an operation on an edge; None where it cannot stand there.
+
+  Nor can it in another's place, where it leaves images of a side of its own.
+  """
+  if not can_stand(operation, ends) or not keeps_side(operation, ends):
     return None
   try:
     return cost(operation, ends, preactivate=preactivate)

@@ -16,8 +16,8 @@ from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import presets
 from natjax.pipeline.job import Job
 from natjax.pipeline.job import TrainJob
-from natjax.pipeline.listener import Listener
-from natjax.pipeline.listener import versions
+from natjax.pipeline.runs import versions
+from natjax.training.fit import Listener
 
 __all__ = ["Job", "Listener", "TrainJob", "search", "train", "transform",
            "versions"]
@@ -26,19 +26,11 @@ Architecture = codec.Architecture
 
 
 def transform(
-    architecture: Architecture,
-    dataset: data_lib.Dataset,
-    *,
-    out: str | os.PathLike[str],
-    method: str = "nat",
-    search: Any = None,
-    train: supervised.TrainConfig | None = None,
-    space: str | None = None,
-    share: str = "cell",
-    simclr: simclr_lib.SimCLRConfig | None = None,
-    seed: int = 0,
-    devices: int | None = None,
-    overwrite: bool = False,
+    architecture: Architecture, dataset: data_lib.Dataset, *,
+    out: str | os.PathLike[str], method: str = "nat", search: Any = None,
+    train: supervised.TrainConfig | None = None, space: str | None = None,
+    share: str = "cell", simclr: simclr_lib.SimCLRConfig | None = None,
+    seed: int = 0, devices: int | None = None, overwrite: bool = False,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
   """Transforms an architecture and trains it and what became of it.
@@ -84,17 +76,11 @@ def transform(
 
 
 def search(
-    space: str,
-    dataset: data_lib.Dataset,
-    *,
-    out: str | os.PathLike[str],
-    method: str,
-    search: Any = None,
+    space: str, dataset: data_lib.Dataset, *, out: str | os.PathLike[str],
+    method: str, search: Any = None,
     train: supervised.TrainConfig | None = None,
-    simclr: simclr_lib.SimCLRConfig | None = None,
-    seed: int = 0,
-    devices: int | None = None,
-    overwrite: bool = False,
+    simclr: simclr_lib.SimCLRConfig | None = None, seed: int = 0,
+    devices: int | None = None, overwrite: bool = False,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
   """Searches in a space and trains what is found; see `transform`.
@@ -115,15 +101,10 @@ def search(
 
 
 def train(
-    architecture: Architecture,
-    dataset: data_lib.Dataset,
-    *,
-    out: str | os.PathLike[str],
-    config: supervised.TrainConfig | None = None,
-    simclr: simclr_lib.SimCLRConfig | None = None,
-    seed: int = 0,
-    devices: int | None = None,
-    overwrite: bool = False,
+    architecture: Architecture, dataset: data_lib.Dataset, *,
+    out: str | os.PathLike[str], config: supervised.TrainConfig | None = None,
+    simclr: simclr_lib.SimCLRConfig | None = None, seed: int = 0,
+    devices: int | None = None, overwrite: bool = False,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
   """Trains the network of an architecture, once per seed; see `transform`.

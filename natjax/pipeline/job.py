@@ -25,32 +25,70 @@ from natjax.graph import codec
 from natjax.methods import entry as entry_lib
 from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
-from natjax.pipeline import listener as listener_lib
 from natjax.pipeline import runs
 from natjax.pipeline import trainer as trainer_lib
+from natjax.training import distributed
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
 
 _DERIVED = "checkpoint/derived.json"  # The report of a search.
 
 
-class TrainJob:
-  """A training that is checked and described but not yet run.
+class _Work:
+  """What is checked and described but not yet run.
 
   Attributes:
-    architecture: what to train.
-    trainer: how.
+    trainer: of the networks.
     processes: that run it.
-    entry: None; a `Job` has a method's.
+    architecture: what is trained; what a method transforms, as the method
+      writes it, or None.
   """
 
-  entry: entry_lib.Entry | None = None
+  trainer: trainer_lib.Trainer
+  processes: distributed.Processes
+  architecture: codec.Architecture | None
+
+  def describe(self) -> dict[str, Any]:
+    """The whole configuration, as `config.json` holds it."""
+    given = self.architecture
+    return {"kind": "train", **({} if given is None else {
+        "architecture": codec.to_dict(given)}), **self.trainer.describe()}
+
+  def run(
+      self, out: str | os.PathLike[str], *, overwrite: bool = False,
+      listener: fit_lib.Listener | None = None,
+  ) -> dict[str, Any]:
+    """Runs or resumes it in `out`; returns what its `result.json` holds."""
+    folder, result = runs.open_job(self, out, overwrite=overwrite)
+    if result is None:
+      result, shown = self._run(folder, listener or fit_lib.Listener())
+      if self.processes.first:
+        runs.write_architecture(folder, shown[-1])
+        drawing.save(folder / "architecture.svg", *shown)
+        self._draw(folder)
+        runs.write_json(folder / runs.RESULT, result)
+    return result
+
+  def _run(
+      self, out: pathlib.Path, listener: fit_lib.Listener
+  ) -> tuple[dict[str, Any], list[codec.Architecture]]:
+    """Returns the result, and the architectures to draw."""
+    raise NotImplementedError
+
+  def _draw(self, folder: pathlib.Path) -> None:
+    """Draws the method's pictures."""
+
+
+class TrainJob(_Work):
+  """A training of one architecture, once per seed; see `_Work`."""
+
+  architecture: codec.Architecture
+  entry = None
 
   def __init__(
       self, architecture: codec.Architecture, dataset: data_lib.Dataset,
       config: supervised.TrainConfig, *, seed: int = 0,
-      devices: int | None = None,
-      simclr: simclr_lib.SimCLRConfig | None = None,
+      devices: int | None = None, simclr: simclr_lib.SimCLRConfig | None = None,
   ):
     """Args:
       architecture: what to train.
@@ -70,37 +108,11 @@ class TrainJob:
     self.processes = self.trainer.processes
     self.trainer.cost(self.architecture)
 
-  def describe(self) -> dict[str, Any]:
-    """The whole configuration, as `config.json` holds it."""
-    return {"kind": "train",
-            "architecture": codec.to_dict(self.architecture),
-            **self.trainer.describe()}
-
   def estimate(self) -> dict[str, Any]:
     """Size of the job: "params", "madds", "steps", "memory_bytes"."""
     return self.trainer.estimate(self.architecture)
 
-  def run(
-      self, out: str | os.PathLike[str], *, overwrite: bool = False,
-      listener: listener_lib.Listener | None = None,
-  ) -> dict[str, Any]:
-    """Runs or resumes the job in `out`; returns what its `result.json` holds.
-    """
-    folder, result = runs.open_job(self, out, overwrite=overwrite)
-    if result is None:
-      result, shown = self._run(folder, listener or listener_lib.Listener())
-      if self.processes.first:
-        runs.write_architecture(folder, shown[-1])
-        drawing.save(folder / "architecture.svg", *shown)
-        self._draw(folder)
-        runs.write_json(folder / runs.RESULT, result)
-    return result
-
-  def _draw(self, folder):
-    """Draws the method's pictures."""
-
   def _run(self, out, listener):
-    """Returns the result, and the architectures to draw."""
     if self.processes.first:
       runs.write_architecture(out, self.architecture)
     found = self.trainer.train(out, "network", self.architecture, listener)
@@ -112,36 +124,24 @@ class TrainJob:
     }, [self.architecture]
 
 
-class Job(TrainJob):
-  """A transformation or a search, checked and described but not yet run.
+class Job(_Work):
+  """A transformation or a search; see `_Work`.
 
   Attributes:
     method: name of the method.
     entry: of the method.
     plan: what it runs.
-    trainer: of the networks.
-    processes: that run it.
-    architecture: what is transformed, as the method writes it, or None.
+    feed: what its programs walk over.
     original: the network that is trained beside, or None.
-    compare: whether a trained method's original is trained, too.
     seeds: that are runs of their own, where there are such.
   """
 
   def __init__(
-      self,
-      architecture: codec.Architecture | None,
-      dataset: data_lib.Dataset,
-      method: str,
-      search: Any,
-      train: supervised.TrainConfig,
-      *,
-      space: str | None = None,
-      share: str = "cell",
-      seed: int = 0,
-      seeds: int | None = None,
-      devices: int | None = None,
-      compare: bool = True,
-      simclr: simclr_lib.SimCLRConfig | None = None,
+      self, architecture: codec.Architecture | None, dataset: data_lib.Dataset,
+      method: str, search: Any, train: supervised.TrainConfig, *,
+      space: str | None = None, share: str = "cell", seed: int = 0,
+      seeds: int | None = None, devices: int | None = None,
+      compare: bool = True, simclr: simclr_lib.SimCLRConfig | None = None,
   ):
     """Args:
       architecture: what to transform; None searches in a space.
@@ -162,60 +162,54 @@ class Job(TrainJob):
       InputError: anything that does not fit.
       errors.NotMet: nothing keeps to the budget of the settings.
     """
-    self.method, self.entry = method, entry_of(method, search, architecture)
-    self.share, self.seeds = share, range(0)
+    self.method, self.share, self.seeds = method, share, range(0)
+    self.entry = entry = entry_of(method, search, architecture)
     if seeds is not None:
       trainer_lib.check_seed(seed, seeds)
-      alone = self.entry.trained
-      train = dataclasses.replace(train, seeds=seeds if alone else 1)
-      self.seeds = range(seed, seed + seeds * (not alone))
+      train = dataclasses.replace(train, seeds=seeds if entry.trained else 1)
+      self.seeds = range(seed, seed + seeds * (not entry.trained))
     self._of_seed = lambda seed: Job(
         architecture, dataset, method, search, train, space=space, share=share,
         seed=seed, devices=devices, simclr=simclr)
-    if architecture is not None:
-      architecture = codec.check(architecture)
-    kind = _kind_of(space) if architecture is None else architecture.kind
+    given = None if architecture is None else codec.check(architecture)
     self.trainer = trainer = trainer_lib.Trainer(
-        dataset, train, kind, seed=seed, devices=devices, simclr=simclr)
+        dataset, train, _kind_of(space) if given is None else given.kind,
+        seed=seed, devices=devices, simclr=simclr)
     self.processes = trainer.processes
-    for name, value, known in (
-        ("objective", trainer.judge.objective, self.entry.objectives),
-        ("space", space, [space] if self.entry.spaces or architecture is None
-         else [None])):
-      if value not in known:
+    judge = trainer.judge
+    for name, value, fits in (
+        ("objective", judge.objective, judge.objective in entry.objectives),
+        ("space", space, entry.spaces or None in (space, given))):
+      if not fits:
         raise errors.InputError(
             f"{name} is {value} and does not apply to method '{method}'; leave"
             " it out, or choose another method", name)
     with errors.within("search"):
-      self.plan = self.entry.build(entry_lib.Request(
-          search, architecture, space, share, trainer.judge.num_classes,
-          dataset.image_size, len(dataset.train_labels), len(trainer.devices),
-          trainer.config, trainer.place, trainer.judge.make_objective,
-          trainer.judge.watch))
+      self.plan = plan = entry.build(entry_lib.Request(
+          search, given, space, share, judge.num_classes, dataset.image_size,
+          len(dataset.train_labels), len(trainer.devices), trainer.config,
+          trainer.place, judge.make_objective, judge.watch))
     with errors.within(
-        "search" if hasattr(self.plan.settings, "batch_size") else "train"):
-      self.feed = trainer.feed(self.plan)
-    self.architecture = self.plan.architecture
+        "search" if hasattr(plan.settings, "batch_size") else "train"):
+      self.feed = trainer.feed(plan)
+    self.architecture = plan.architecture
     # A trained method starts from the weights of the network as it was given.
-    self.original = architecture if self.entry.trained else self.architecture
-    self.compare = compare and self.original is not None
+    self.original = given if entry.trained else plan.architecture
+    self._compare = compare and self.original is not None
     if self.original is not None:
       trainer.cost(self.original)
 
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""
-    given = self.architecture
-    found = {
-        "kind": "search" if given is None else "transform",
-        "method": self.method,
-        **({} if given is None else {"architecture": codec.to_dict(given)}),
-        **self.trainer.describe(), "space": self.plan.space,
-        "search": dataclasses.asdict(self.plan.settings)}
-    if self.entry.trained:
-      found["compare"] = self.compare
-    else:
+    found = super().describe()
+    if not self.entry.trained:
       found.pop("seeds_together", None)
-    return {**found, **({"seeds": [*self.seeds]} if self.seeds else {})}
+    return {
+        **found, "kind": "search" if self.architecture is None else "transform",
+        "method": self.method, "space": self.plan.space,
+        "search": dataclasses.asdict(self.plan.settings),
+        **({"compare": self._compare} if self.entry.trained else {}),
+        **({"seeds": [*self.seeds]} if self.seeds else {})}
 
   def estimate(self) -> dict[str, Any]:
     """Size of the method and of the networks; memory is that of one seed."""
@@ -233,11 +227,10 @@ class Job(TrainJob):
     return {name: {**part, "steps": max(len(self.seeds), 1) * part["steps"]}
             for name, part in found.items()}
 
-  def _run(self, out, listener):
-    run = self._several if self.seeds else (
-        self._each if self.entry.trained else self._once)
-    result = run(out, listener)
-    return result, [*map(codec.from_dict, result["architectures"].values())]
+  @property
+  def name(self) -> str:
+    """Of the networks that come out."""
+    return "derived" if self.architecture is None else "transformed"
 
   def _draw(self, folder):
     rows = metrics_lib.read(folder / runs.METRICS)
@@ -245,59 +238,60 @@ class Job(TrainJob):
       if not self.seeds:
         draw(folder / file, rows)
 
-  @property
-  def name(self) -> str:
-    """Of the networks that come out."""
-    return "derived" if self.architecture is None else "transformed"
-
-  def _result(self, networks, architecture, **more):
-    """What every result says."""
-    shown = {self.name: codec.to_dict(architecture)}
-    if self.architecture is not None:
-      shown = {"original": codec.to_dict(self.architecture), **shown}
-      more["changes"] = [change._asdict() for change in drawing.changes(
-          self.architecture, architecture)]
-    spent = {id(network): network["seconds"] for network in networks}
-    return {
-        **more, "architectures": shown, "method": self.method,
-        **self.trainer.facts(), "seconds": round(
-            more.get("search_seconds", 0) + sum(spent.values()), 1)}
+  def _run(self, out, listener):
+    run = self._several if self.seeds else (
+        self._each if self.entry.trained else self._once)
+    result = run(out, listener)
+    return result, [*map(codec.from_dict, result["architectures"].values())]
 
   def _each(self, out, listener):
     """Every seed derives and trains a network, and the original is trained."""
-    trainer = self.trainer
-    originals = trainer.train(
-        out, "original", self.original, listener) if self.compare else []
-    found = trainer.train(out, self.name, self.architecture, listener,
-                          plan=self.plan, label=self.entry.label)
-    before = {"original": trainer.summary(self.original, originals)
-              } if self.compare else {}
+    parts = {"original": self.trainer.train(
+        out, "original", self.original, listener)} if self._compare else {}
+    found = parts[self.name] = self.trainer.train(
+        out, self.name, self.architecture, listener, plan=self.plan,
+        label=self.entry.label)
     return self._result(
-        originals + found, codec.from_dict(found[0]["architecture"]),
-        **before, **{self.name: _summary(found)},
+        parts, codec.from_dict(found[0]["architecture"]), _summary(found),
         seeds=[{k: r[k] for k in (
             "seed", "accuracy", "params", "madds", "num_changes",
             *self.entry.reports, "seconds")} for r in found],
-        share=self.share, objective=trainer.judge.objective)
+        share=self.share, objective=self.trainer.judge.objective)
 
   def _once(self, out, listener):
     """One search, whose network and the original are trained alike."""
-    trainer = self.trainer
     found, report = self._search(out, listener)
-    results = {}
-    if self.original is not None:
-      results["original"] = trainer.train(
-          out, "original", self.original, listener)
+    parts = {} if self.original is None else {"original": self.trainer.train(
+        out, "original", self.original, listener)}
     # What came out unchanged is the same network: trained once.
-    results[self.name] = results["original"] if found == self.original else (
-        trainer.train(out, self.name, found, listener))
-    return self._result(
-        [network for part in results.values() for network in part], found,
-        **{name: trainer.summary(found if name == self.name else self.original,
-                                 part) for name, part in results.items()},
-        **report)
+    parts[self.name] = parts["original"] if found == self.original else (
+        self.trainer.train(out, self.name, found, listener))
+    return self._result(parts, found, self.trainer.summary(
+        found, parts[self.name]), **report)
 
-  def _search(self, out: pathlib.Path, listener: listener_lib.Listener):
+  def _result(self, parts, architecture, summary, **more):
+    """What every result says.
+
+    Args:
+      parts: of the original and of what came out, the results of all seeds.
+      architecture: that came out; of several the first.
+      summary: of what came out.
+      **more: of the kind of method.
+    """
+    shown, given = {self.name: codec.to_dict(architecture)}, self.architecture
+    if "original" in parts and self.original is not None:
+      more["original"] = self.trainer.summary(self.original, parts["original"])
+    if given is not None:
+      shown = {"original": codec.to_dict(given), **shown}
+      more["changes"] = [change._asdict() for change in drawing.changes(
+          given, architecture)]
+    spent = {id(r): r["seconds"] for part in parts.values() for r in part}
+    return {
+        self.name: summary, **more, "architectures": shown,
+        "method": self.method, **self.trainer.facts(), "seconds": round(
+            more.get("search_seconds", 0) + sum(spent.values()), 1)}
+
+  def _search(self, out: pathlib.Path, listener: fit_lib.Listener):
     """Runs the method and derives; returns the architecture and the report."""
     trainer, derived = self.trainer, out / _DERIVED
     found = self.processes.of_first(lambda: derived.exists() and [
@@ -309,16 +303,16 @@ class Job(TrainJob):
       def fit(program, number=1):
         name = self.entry.label + ("" if number == 1 else str(number))
         return fit_lib.fit(
-            program, **self.feed.of(program), options=listener.options(
-                trainer.seed, trainer.devices, out / "checkpoint" / name,
-                out / runs.METRICS, name))
+            program, **self.feed.of(program), options=fit_lib.Options(
+                **vars(listener), seed=trainer.seed, devices=trainer.devices,
+                checkpoint_dir=out / "checkpoint" / name,
+                metrics_path=out / runs.METRICS, run=name))
 
       ended = trainer_lib.follow(
           self.plan.method, fit(self.plan.method), self.architecture, fit,
           lambda method, state, over, number: over.report)
       found = self.processes.of_first(
-          lambda: self._derive(out, *ended, began),
-          refusals=(errors.InputError, errors.NotMet))
+          lambda: self._derive(out, *ended, began))
     return codec.from_dict(found[0]), found[1]
 
   def _derive(self, out, method, state, given, report, began):

@@ -64,7 +64,7 @@ class Labels:
   def plain(self, dtype: str, *, cutout: int = 0) -> fit_lib.Preparation:
     """How images are augmented and normalised to learn labels."""
     return fit_lib.Preparation(
-        *(tuple(map(float, x)) for x in (self.dataset.mean, self.dataset.std)),
+        self.dataset.mean, self.dataset.std,
         self.dataset.augmentation._replace(cutout=cutout), jnp.dtype(dtype))
 
   @property
@@ -177,12 +177,12 @@ class Views(Labels):
     return self._judge(method.features, state, *parts, linear=False)["accuracy"]
 
   def _judge(self, features, state, bank, queries, *, linear=True):
-    found = [(simclr_lib.extract(features, state, part.images,
-                                 self.preparation), part.labels)
-             for part in (bank, queries)]
+    bank, queries = (
+        (simclr_lib.extract(features, state, part.images, self.preparation),
+         part.labels) for part in (bank, queries))
     return simclr_lib.judge(
-        self.simclr, *found, self.dataset.num_classes, linear=linear)
+        self.simclr, bank, queries, self.dataset.num_classes, linear=linear)
 
 
 def _first(split, most):
-  return fit_lib.Split(split.images[:most], split.labels[:most])
+  return fit_lib.Split(*(x[:most] for x in split))

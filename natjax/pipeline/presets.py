@@ -68,10 +68,8 @@ _SIMCLR_PAPER = {"epochs": 500, "batch_size": 512, "seeds": 1, "cells": 24,
 
 
 def get(
-    name: str,
-    architecture: codec.Architecture | None = None,
-    method: str | None = "nat",
-    objective: str = "supervised",
+    name: str, architecture: codec.Architecture | None = None,
+    method: str | None = "nat", objective: str = "supervised",
 ) -> Preset:
   """Looks a preset up by name.
 

@@ -9,6 +9,7 @@ directory that holds anything else is never touched.
 import json
 import os
 import pathlib
+import platform
 import shutil
 from typing import Any
 from typing import NamedTuple
@@ -16,10 +17,11 @@ from typing import Protocol
 import zipfile
 import zlib
 
-import flax.traverse_util
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from natjax import data as data_lib
 from natjax import errors
@@ -47,9 +49,7 @@ _FIRST = "0.1.0"
 
 
 def read_json(
-    path: str | os.PathLike[str],
-    *,
-    missing: str = "name a run's folder",
+    path: str | os.PathLike[str], *, missing: str = "name a run's folder",
     damaged: str = "restore it or overwrite the run",
 ) -> Any:
   """Reads a JSON file.
@@ -91,15 +91,20 @@ def _holds_run(out):
   return True
 
 
+def versions() -> dict[str, str]:
+  """Versions that a result depends on."""
+  return {"python": platform.python_version(), "jax": jax.__version__,
+          "flax": flax.__version__, "optax": optax.__version__,
+          "numpy": np.__version__}
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
   """Writes a JSON file under a temporary name and renames it."""
   metrics_lib.write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def open_run(
-    out: str | os.PathLike[str],
-    config: dict[str, Any],
-    *,
+    out: str | os.PathLike[str], config: dict[str, Any], *,
     overwrite: bool = False,
 ) -> pathlib.Path:
   """Opens a run directory for what `config` asks for.
@@ -197,7 +202,7 @@ def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
   content = 0
   for array in (dataset.train_images, dataset.train_labels,
                 dataset.test_images, dataset.test_labels):
-    content = zlib.crc32(np.ascontiguousarray(array), content)
+    content = zlib.crc32(np.ascontiguousarray(array).data, content)
   return {"dataset": dataset.name, "images": sizes, "crc32": content,
           "image_size": int(dataset.train_images.shape[1]),
           "classes": dataset.num_classes,
@@ -208,7 +213,8 @@ def _check_same(out, old, new):
   """Refuses to go on with a run of another configuration or version."""
   plain = json.loads(json.dumps(new))
   versions = [c.pop("version", _FIRST) for c in (old, plain)]
-  old_flat, new_flat = (_flat(c) for c in (old, plain))
+  old_flat, new_flat = (flax.traverse_util.flatten_dict(c, sep=".")
+                        for c in (old, plain))
   differ = [key for key in sorted({*old_flat, *new_flat})
             if old_flat.get(key) != new_flat.get(key)]
   if differ:
@@ -228,21 +234,13 @@ def _check_same(out, old, new):
         " name another folder, or overwrite it", "overwrite")
 
 
-def _flat(tree, prefix=""):
-  if not isinstance(tree, dict):
-    return {prefix: tree}
-  return {k: v for name, value in tree.items()
-          for k, v in _flat(value, f"{prefix}.{name}" if prefix else name
-                            ).items()}
-
-
 def save_weights(path: str | os.PathLike[str], variables: Any) -> None:
   """Writes a network's variables as `.npz`, one array per path."""
   path = pathlib.Path(path)
-  flat = flax.traverse_util.flatten_dict(variables, sep="/")
+  flat: dict[str, Any] = flax.traverse_util.flatten_dict(variables, sep="/")
   temporary = path.with_name(f".{path.name}.tmp")
   with temporary.open("wb") as f:
-    np.savez(f, **{k: np.asarray(v) for k, v in flat.items()})
+    np.savez(f, **jax.device_get(flat))
   os.replace(temporary, path)
 
 

@@ -8,6 +8,7 @@ to another, that goes on, seed by seed on all devices.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
+import itertools
 import pathlib
 import time
 from typing import Any
@@ -28,7 +29,6 @@ from natjax.methods import supervised
 from natjax.objectives import classification as objectives
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import judge as judge_lib
-from natjax.pipeline import listener as listener_lib
 from natjax.pipeline import runs
 from natjax.training import devices as devices_lib
 from natjax.training import distributed
@@ -83,12 +83,14 @@ class Feed(NamedTuple):
         jax.random.fold_in(jax.random.key(seed), 1))
 
 
+Run = Callable[[base.Method, int], base.State]
+Tell = Callable[[base.Method, base.State, base.Handover, int], dict[str, Any]]
+
+
 def follow(
-    method: base.Method, state: base.State, given: Any,
-    run: Callable[[base.Method, int], base.State],
-    tell: Callable[[base.Method, base.State, base.Handover, int],
-                   dict[str, Any]],
-) -> tuple[base.Method, base.State, Any, dict[str, Any]]:
+    method: base.Method, state: base.State,
+    given: codec.Architecture | None, run: Run, tell: Tell,
+) -> tuple[base.Method, base.State, codec.Architecture | None, dict[str, Any]]:
   """Goes on from where a method ends, as long as it hands over to another.
 
   Args:
@@ -103,14 +105,21 @@ def follow(
     The last method, its state, the architecture that it was given, the report.
   """
   report: dict[str, Any] = {}
-  number = 1
-  while (end := method.stages[-1].end) is not None:
+  for number in itertools.count(1):
+    if (end := method.stages[-1].end) is None:
+      break
     over = end(state)
     report |= tell(method, state, over, number)
-    method, given, number = over.method, over.architecture, number + 1
-    start = over.state
-    state = run(method._replace(init=lambda rng, start=start: start), number)
+    method, given = over.method, over.architecture
+    state = run(method._replace(init=functools.partial(_begin, over.state)),
+                number + 1)
   return method, state, given, report
+
+
+def _begin(state, rng):
+  """The `init` of a method that starts from a state."""
+  del rng
+  return state
 
 
 def over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -123,7 +132,7 @@ def over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     "accuracy", "accuracy_std", "accuracies", and those of a linear classifier
     under "linear_accuracy", "linear_accuracy_std", "linear_accuracies".
   """
-  found = {}
+  found: dict[str, Any] = {}
   for name in ("accuracy", "linear_accuracy"):
     values = [r[name] for r in results if name in r]
     if values:
@@ -151,13 +160,8 @@ class Trainer:
   """
 
   def __init__(
-      self,
-      dataset: data_lib.Dataset,
-      config: supervised.TrainConfig,
-      kind: str,
-      *,
-      seed: int = 0,
-      devices: int | None = None,
+      self, dataset: data_lib.Dataset, config: supervised.TrainConfig,
+      kind: str, *, seed: int = 0, devices: int | None = None,
       simclr: simclr_lib.SimCLRConfig | None = None,
   ):
     """Args:
@@ -193,9 +197,12 @@ class Trainer:
                self.judge.preparation),
           len(self.devices) if self.way == "one by one" else 1)
     self.steps = len(dataset.train_labels) // full.batch_size
-    self.objective: Callable[..., objectives.Objective] = functools.lru_cache(
-        maxsize=4)(lambda architecture: self.judge.make_objective(
-            full, architecture, self.place))
+    self.objective = functools.lru_cache(maxsize=4)(self._objective)
+
+  def _objective(
+      self, architecture: codec.Architecture
+  ) -> objectives.Objective:
+    return self.judge.make_objective(self.config, architecture, self.place)
 
   def feed(self, plan: entry_lib.Plan) -> Feed:
     """The splits of a method, and all training images by the name "train".
@@ -208,7 +215,7 @@ class Trainer:
     parts = data_lib.split(
         len(train.labels), tuple(plan.fractions.values()), seed=self.seed)
     splits = {"train": train} | {
-        name: fit_lib.Split(train.images[rows], train.labels[rows])
+        name: fit_lib.Split(*(x[rows] for x in train))
         for name, rows in zip(plan.fractions, parts, strict=True)
         if len(parts) > 1}
     preparation = self.judge.preparation if plan.dtype is None else (
@@ -230,7 +237,7 @@ class Trainer:
   def facts(self) -> dict[str, Any]:
     """What every result says of where it comes from."""
     return {"dataset": self.dataset.name, "seed": self.seed,
-            "versions": listener_lib.versions(),
+            "versions": runs.versions(),
             "devices": [d.device_kind for d in self.devices]}
 
   def cost(self, architecture: codec.Architecture) -> dict[str, int]:
@@ -254,14 +261,9 @@ class Trainer:
     return {**self.cost(architecture), **over_seeds(results)}
 
   def train(
-      self,
-      out: pathlib.Path,
-      name: str,
-      architecture: codec.Architecture,
-      listener: listener_lib.Listener,
-      *,
-      plan: entry_lib.Plan | None = None,
-      label: str = "",
+      self, out: pathlib.Path, name: str,
+      architecture: codec.Architecture | None, listener: fit_lib.Listener,
+      *, plan: entry_lib.Plan | None = None, label: str = "",
   ) -> list[dict[str, Any]]:
     """Trains one network per seed under `out`; finished ones are kept.
 
@@ -270,21 +272,22 @@ class Trainer:
       name: of the networks' folders and rows; the seed is added to it.
       architecture: of the network.
       listener: who hears of the course.
-      plan: of a method that transforms the architecture and trains what
-        becomes of it; None trains it as it is.
+      plan: of a method that transforms the architecture (or begins without
+        one) and trains what becomes of it; None trains it as it is.
       label: name of the rows and checkpoints of what hands over to another.
 
     Returns:
       What the `result.json` of every seed's folder holds.
     """
-    if plan is None:
+    if plan is not None:
+      feed, first = self.feed(plan), plan.method
+    else:
+      assert architecture is not None
       feed, first = self._feed, supervised.Supervised(
           self.config, architecture, num_classes=self.judge.num_classes,
           image_size=self.dataset.image_size, steps_per_epoch=self.steps,
           objective=self.objective(architecture),
           watch=self.judge.watch).method()
-    else:
-      feed, first = self.feed(plan), plan.method
     folders = {s: out / runs.NETWORKS / f"{name}-{s}" for s in range(
         self.seed, self.seed + self.config.seeds)}
     found = {s: runs.find_result(self.processes, f)
@@ -296,24 +299,25 @@ class Trainer:
       if program.stages[-1].end is not None:
         run = label + ("" if number == 1 else str(number))
         checkpoint = f"checkpoint_{run}"
-      return listener.options(
-          seed, self.devices, self._made(folders[seed]) / checkpoint,
-          out / runs.METRICS, f"{run}-{seed}")
+      return fit_lib.Options(
+          **vars(listener), seed=seed, devices=self.devices,
+          checkpoint_dir=self._made(folders[seed]) / checkpoint,
+          metrics_path=out / runs.METRICS, run=f"{run}-{seed}")
 
     for seed, state, seconds in self._fit(out, feed, first, found, options):
-      if found[seed]:
-        continue
-      began, folder = time.monotonic() - seconds, self._made(folders[seed])
-      ended = follow(
-          first, state, architecture, lambda program, number, seed=seed: (
-              fit_lib.fit(program, **feed.of(program),
-                          options=options(seed, program, number))),
-          functools.partial(self._handed_over, folder))
-      found[seed] = self.processes.of_first(functools.partial(
-          self._conclude, folder, feed, *ended, seed,
-          architecture if plan else None, began),
-          refusals=(errors.InputError, errors.NotMet))
-    return list(found.values())
+      if found[seed] is None:
+        began, folder = time.monotonic() - seconds, folders[seed]
+
+        def fit(program, number, seed=seed):
+          return fit_lib.fit(program, **feed.of(program),
+                             options=options(seed, program, number))
+
+        ended = follow(first, state, architecture, fit,
+                       functools.partial(self._handed_over, folder))
+        found[seed] = self.processes.of_first(functools.partial(
+            self._conclude, folder, feed, *ended, seed, architecture,
+            plan is not None, began))
+    return [result for result in found.values() if result is not None]
 
   def _fit(
       self, out: pathlib.Path, feed: Feed, program: base.Method,
@@ -325,22 +329,21 @@ class Trainer:
     trained before the first is yielded, each on one device, and what trains at
     once is resumed at once.
     """
+    began, data = time.monotonic(), feed.of(program)
     if self.way == "one by one" or all(found.values()):
       for seed in [s for s, result in found.items() if result is None]:
         began = time.monotonic()
-        state = fit_lib.fit(program, **feed.of(program),
-                            options=options(seed, program))
+        state = fit_lib.fit(program, **data, options=options(seed, program))
         yield seed, state, time.monotonic() - began
       return
-    began = time.monotonic()
     each = {seed: options(seed, program) for seed in found}
     names = tuple(o.run for o in each.values())
-    lanes = 1 if self.way == "spread" else -(-len(each) // len(self.devices))
     states = seeds_lib.fit_seeds(
-        program, **feed.of(program), seeds=tuple(each), runs=names,
-        lanes=lanes, options=dataclasses.replace(
-            each[self.seed], seed=0, run="", checkpoint_dir=(
-                out / "checkpoint" / names[0].rpartition("-")[0])))
+        program, **data, seeds=tuple(each), runs=names,
+        lanes=1 if self.way == "spread" else -(-len(each) // len(
+            self.devices)), options=dataclasses.replace(
+                each[self.seed], seed=0, run="", checkpoint_dir=(
+                    out / "checkpoint" / names[0].rpartition("-")[0])))
     seconds = (time.monotonic() - began) / len(each)
     yield from ((seed, state, seconds)
                 for seed, state in zip(each, states, strict=True))
@@ -369,17 +372,18 @@ class Trainer:
     return self.processes.of_first(measure)
 
   def _conclude(self, folder, feed, method, state, given, report, seed, before,
-                began):
+                derives, began):
     """Judges a trained network and writes it to its folder, in one process."""
     derived = feed.derive(method, state, given, seed)
     architecture, variables = derived.architecture, derived.variables
     judged = self.judge.judge(self.objective(architecture), variables)
     runs.save_weights(folder / runs.WEIGHTS, self.judge.keep(variables))
     more = {}
-    if before is not None:
-      drawing.save(folder / "architecture.svg", before, architecture)
+    if derives:
+      shown = [a for a in (before, architecture) if a is not None]
+      drawing.save(folder / "architecture.svg", *shown)
       more = {**self.cost(architecture), "num_changes": len(
-          drawing.changes(before, architecture)), **report, **derived.report}
+          drawing.changes(shown[0], architecture)), **report, **derived.report}
     result = {
         **judged, "seed": seed,
         "architecture": codec.to_dict(architecture),

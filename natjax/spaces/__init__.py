@@ -5,11 +5,11 @@
 """
 
 from natjax.spaces.base import cells
+from natjax.spaces.base import complete
 from natjax.spaces.base import Space
 from natjax.spaces.nat import get
 from natjax.spaces.nat import own
 from natjax.spaces.nat import space_for
 from natjax.spaces.nat import SPACES
 
-__all__ = ["SPACES", "Space", "cells", "get", "own",
-           "space_for"]
+__all__ = ["SPACES", "Space", "cells", "complete", "get", "own", "space_for"]

@@ -68,12 +68,11 @@ class Space(NamedTuple):
       raise errors.InputError(
           f"a node has {most} inputs and search space '{self.name}' allows"
           f" {self.inputs}; choose another space or remove edges")
-    pairs = [edge[1:] for edge in cell.edges
-             if edge.operation != operations.NULL]
+    pairs = [edge[1:] for edge in cell.edges]  # Of null too: it may change.
     if not self.several and len(set(pairs)) < len(pairs):
       raise errors.InputError(
-          f"two operations stand on one edge and search space '{self.name}'"
-          " allows one; choose another space or remove one")
+          "two edges join the same two nodes and search space"
+          f" '{self.name}' allows one; choose another space or remove one")
 
   def describe(self) -> dict[str, Any]:
     """What a run's configuration says of the space."""

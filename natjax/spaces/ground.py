@@ -23,6 +23,7 @@ from natjax.graph import codec
 from natjax.graph import records
 from natjax.graph import shapes as shapes_lib
 from natjax.operations import edges as edges_lib
+from natjax.operations import primitives
 from natjax.spaces import base
 from natjax.spaces import transitions
 
@@ -77,16 +78,20 @@ class Ground:
     networks.append((self.network, place))
     rule = transitions.SCHEMES[scheme](self.candidates)
     self._rows, at = self._edges(networks)
-    may = functools.partial(transitions.may_become, self.candidates,
-                            preactivate=networks[0][0].preactivate)
-    if published:  # What can stand there at all.
-      valid = [rule.allowed & np.diagonal(may(ends))[rule.outcome]
-               for ends in at]
-    else:
-      valid = [transitions.valid_actions(rule, may(ends)) for ends in at]
+    keeping = transitions.keeping(rule)
+
+    def valid(names, ends):
+      may = transitions.may_become(
+          self.candidates, ends, preactivate=networks[0][0].preactivate)
+      # As published: what can stand there at all.
+      allowed = rule.allowed & np.diagonal(may)[rule.outcome] if (
+          published) else transitions.valid_actions(rule, may)
+      return allowed & (keeping | np.isin(
+          self.candidates, names)[rule.outcome])
+
     self.table = transitions.TransitionTable(
         rule.actions, rule.outcome,
-        np.stack([transitions.keeping(rule), *valid]),
+        np.stack([keeping, *(valid(*kind) for kind in at)]),
         self.candidates.index(operations.NULL), connectivity=not published,
         smoothing=smoothing if published else 0.0)
 
@@ -100,28 +105,49 @@ class Ground:
 
     Returns:
       Rows of the table, i32[G, N, K], or i32[G, N, 2 + N] by the edge's source
-      where that is free; and per row but the first, the `Ends` of its edges.
-      Where sources are free, those of one stride are of one kind.
+      where that is free; and per row but the first, what may stand on its edges
+      and their `Ends`. Where sources are free, those of one stride and one set
+      of candidates are of one kind.
     """
     free, first = self.space.inputs is not None, records.NUM_INPUTS
     shape = (*self.shape[:2], first + self.shape[1]) if free else self.shape
     rows = np.zeros(shape, np.int32)
     found: dict[Any, tuple[int, set[edges_lib.Ends]]] = {}
+    kept = set().union(*(self._kept(*at) for at in networks))
     for network, place in networks:
       shapes = shapes_lib.of(network, place)
       for g, decision in enumerate(codec.decide(
           self.space.graph, place, self.space.share)):
         for e, edge in enumerate(decision.cell.edges):
-          if decision.fixed[e] or not decision.members:
+          if (g, e) in kept or not decision.members:
             continue
           ends = {shapes[i].ends(network.blocks[i].edges[e + network.prefix])
                   for i in decision.members}
-          key = next(iter(ends)).stride if free else (g, e)
+          key = (next(iter(ends)).stride if free else (g, e),
+                 self.space.names(g, e))
           row, known = found.setdefault(key, (len(found) + 1, set()))
           known |= ends
           rows[g, edge.target - first,
                edge.source if free else _slot(decision.cell, e)] = row
-    return rows, [known for _, known in found.values()]
+    return rows, [(names, ends) for (_, names), (_, ends) in found.items()]
+
+  def _kept(self, network, place):
+    """The (decision, edge) that no transition changes at a place.
+
+    Those that are fixed, and those into a node whose images are of a side of
+    their own, which no other operation would leave.
+    """
+    shapes = shapes_lib.of(network, place)
+    for g, decision in enumerate(codec.decide(
+        self.space.graph, place, self.space.share)):
+      for e, fixed in enumerate(decision.fixed):
+        edges = [(shapes[i], network.blocks[i].edges[e + network.prefix])
+                 for i in decision.members]
+        if fixed or any(
+            at.nodes[edge.target].size != primitives.output_size(
+                at.nodes[edge.source].size, at.stride(edge))
+            for at, edge in edges):
+          yield g, e
 
   def rows(self, arrays: CellArrays) -> jax.Array:
     """Rows of `table.valid`, i32[G, N, K], of an architecture's edges."""
@@ -162,8 +188,14 @@ class Ground:
     if architecture is not None or self.space.inputs is None:
       cells = [d.cell for d in codec.decide(
           given, self.place, self.space.share)]
-    return codec.respell(given, self.decisions, arrays_lib.decode(
-        arrays, self.candidates, cells))
+    found = arrays_lib.decode(arrays, self.candidates, cells)
+    if cells is None:  # Without the nodes that only larger cells have.
+      found = tuple(
+          cell._replace(edges=tuple(
+              edge for edge in cell.edges
+              if edge.target < records.NUM_INPUTS + decision.cell.num_nodes))
+          for cell, decision in zip(found, self.decisions, strict=True))
+    return codec.respell(given, self.decisions, found)
 
   def around(self) -> base.Space:
     """The smaller space of what the operations of the graph may become."""
@@ -189,7 +221,8 @@ class Ground:
     """f64[2, G, N, K, O]: parameters and multiply-adds of every candidate.
 
     Over all blocks of the network trained at the end that are decided on
-    together; infinite where an operation cannot stand.
+    together; infinite where an operation cannot stand in place of the one that
+    does.
     """
     costs = np.zeros((2, *self.shape, len(self.candidates)))
     network = codec.expand(architecture, self.target)
@@ -201,7 +234,7 @@ class Ground:
         for i in decision.members:
           item = network.blocks[i].edges[e + network.prefix]
           for o, name in enumerate(self.candidates):
-            if edges_lib.cost_if_possible(
+            if name != item.operation and edges_lib.cost_if_possible(
                 operations.get(name), shapes[i].ends(item),
                 preactivate=network.preactivate) is None:
               costs[:, *at, o] = np.inf

@@ -1,25 +1,30 @@
 """How input architectures beta ~ p are drawn (Guo et al., 2021, Algorithm 1).
 
 Where a space's sources are free (cells), sources are uniform over all earlier
-nodes, with replacement, and operations are uniform. Where the graph is a given
-network's, the paper's p is uniform too ("published"); here an edge keeps the
-given operation with probability one half and is uniform among what may stand
-there otherwise: a chain of blocks whose edges are all random seldom computes
-anything, and its supernet hardly learns. But for the published p, null
-connections are drawn as well, and one edge of every node at least is not null.
+nodes, with replacement unless the space forbids it (`several`), and operations
+are uniform; where candidates differ by edge, sources are those from which
+anything but null may come. Where the graph is a given network's, the paper's p
+is uniform too ("published"); here an edge keeps the given operation with
+probability one half and is uniform among what may stand there otherwise: a
+chain of blocks whose edges are all random seldom computes anything, and its
+supernet hardly learns. But for the published p, null connections are drawn as
+well, and one edge of every node at least is not null.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from natjax import errors
 from natjax import operations
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 from natjax.graph import shapes as shapes_lib
+from natjax.operations import edges as edges_lib
 from natjax.spaces import ground as ground_lib
 
 Sampler = Callable[[jax.Array], arrays_lib.CellArrays]
@@ -31,7 +36,15 @@ def sampler(ground: ground_lib.Ground, *, published: bool = False) -> Sampler:
   Args:
     ground: the space.
     published: whether p is as in the released code.
+
+  Raises:
+    InputError: more than two inputs, all from different nodes.
   """
+  if not ground.space.several and (ground.space.inputs or 0) > 2:
+    raise errors.InputError(
+        f"search space '{ground.space.name}' gives nodes"
+        f" {ground.space.inputs} inputs from different nodes, and the first has"
+        " but two nodes before it; give 2 inputs, or allow several", "inputs")
   if ground.space.inputs is None:
     return _fixed(ground, published)
   return _free(ground, published)
@@ -44,6 +57,7 @@ def sample_cell(
     *,
     allowed: Any = None,
     inputs: int = 2,
+    several: bool = True,
     nulls: bool,
     loose_end: bool,
 ) -> arrays_lib.CellArrays:
@@ -57,6 +71,8 @@ def sample_cell(
     allowed: bool[N, 2 + N, O], what may stand on the edge from a source, where
       that differs by edge; None is everything.
     inputs: K.
+    several: whether a node may have one source twice; else K is at most 2,
+      and where fewer sources are allowed, the other edge is null.
     nulls: whether to draw null connections too, fewer than K per node, so that
       every node carries a signal.
     loose_end: whether only nodes that feed no other are concatenated.
@@ -67,18 +83,29 @@ def sample_cell(
   num_nodes = stand_in.shape[0]
   rng_source, rng_operation, rng_other = jax.random.split(rng, 3)
   shape = (num_nodes, inputs)
-  earlier = jnp.arange(num_nodes)[:, None] + records.NUM_INPUTS
-  source = jax.random.randint(rng_source, shape, 0, earlier)
   null, node = stand_in.shape[-1] - 1, jnp.arange(num_nodes)
+  sources = jnp.arange(stand_in.shape[1]) < node[:, None] + records.NUM_INPUTS
   if allowed is None:
+    source = jax.random.randint(
+        rng_source, shape, 0, node[:, None] + records.NUM_INPUTS
+    ) if several else _distinct(rng_source, sources, sources, inputs)
     operation = jax.random.randint(rng_operation, shape, 0,
                                    null + 1 if nulls else null)
     other = jax.random.randint(rng_other, (num_nodes,), 0, null)
   else:
-    others = jnp.asarray(allowed).at[..., null].set(False)
-    mask = jnp.asarray(allowed) if nulls else others
+    some = jnp.asarray(allowed).at[..., null].set(False)
+    can = jnp.any(some, axis=-1, keepdims=True)
+    # A node to which no source may lead is null.
+    some = some.at[..., null].set(~can[..., 0])
+    earlier, sources = sources, jnp.where(
+        jnp.any(can, axis=1), can[..., 0], jnp.arange(stand_in.shape[1]) == 0)
+    source = (_uniform(rng_source, sources[:, None], shape) if several
+              else _distinct(rng_source, sources, earlier, inputs))
+    mask = jnp.where(can, allowed, some) if nulls else some
     operation = _uniform(rng_operation, mask[node[:, None], source])
-    other = _uniform(rng_other, others[node, source[:, -1]])
+    other = _uniform(rng_other, some[node, source[:, -1]])
+  if not several:
+    operation = jnp.where(sources[node[:, None], source], operation, null)
   all_null = jnp.all(operation == null, axis=1)
   operation = operation.at[:, -1].set(
       jnp.where(all_null, other, operation[:, -1]))
@@ -92,14 +119,24 @@ def sample_cell(
       concat=(~used | (not loose_end)) & jnp.asarray(exists))
 
 
-def _uniform(rng, mask):
+def _uniform(rng, mask, shape=None):
   """An index along the last axis of a mask, uniform where that is true."""
   return jax.random.categorical(
-      rng, jnp.where(jnp.asarray(mask), 0.0, -jnp.inf)).astype(jnp.int32)
+      rng, jnp.where(jnp.asarray(mask), 0.0, -jnp.inf), shape=shape).astype(
+          jnp.int32)
+
+
+def _distinct(rng, mask, others, count):
+  """Different indices along the last axis: of a mask, before them of others."""
+  order = jax.random.uniform(rng, mask.shape) + mask + others
+  return lax.top_k(order, count)[1][..., ::-1].astype(jnp.int32)
 
 
 def stand_ins(ground: ground_lib.Ground) -> np.ndarray:
-  """i32[G, N, 2 + N, O]: each operation, or a skip where it cannot stand."""
+  """i32[G, N, 2 + N, O]: each operation, or a skip where it cannot stand.
+
+  Nor can it where it leaves images of a side of its own.
+  """
   count, first = len(ground.candidates), records.NUM_INPUTS
   skip = ground.candidates.index(operations.SKIP)
   shape = (*ground.shape[:2], first + ground.shape[1], count)
@@ -108,11 +145,12 @@ def stand_ins(ground: ground_lib.Ground) -> np.ndarray:
   prefix = ground.network.prefix
   for g, decision in enumerate(ground.decisions):
     for e, edge in enumerate(decision.cell.edges):
-      stride = shapes[decision.members[0]].stride(
-          ground.network.blocks[decision.members[0]].edges[e + prefix]) if (
-              decision.members) else 1
+      ends = [shapes[i].ends(ground.network.blocks[i].edges[e + prefix])
+              for i in decision.members] or [edges_lib.Ends(1, 1, 1, 1)]
       for o, name in enumerate(ground.candidates):
-        if stride not in operations.get(name).strides:
+        operation = operations.get(name)
+        if not all(edges_lib.can_stand(operation, at)
+                   and edges_lib.keeps_side(operation, at) for at in ends):
           found[g, edge.target - first, edge.source, o] = skip
   return found
 
@@ -128,11 +166,13 @@ def _free(ground, published):
         names = ground.space.names(g, e)
         allowed[g, edge.target - records.NUM_INPUTS, edge.source] = [
             name in names for name in ground.candidates]
+    allowed &= instead == np.arange(len(ground.candidates))
 
   def draw(rng):
     return jax.vmap(lambda key, table, nodes, may: sample_cell(
         key, table, nodes, allowed=may, inputs=ground.shape[2],
-        nulls=not published, loose_end=ground.space.loose_end))(
+        several=ground.space.several, nulls=not published,
+        loose_end=ground.space.loose_end))(
             jax.random.split(rng, len(instead)), instead, exists, allowed)
 
   return draw

@@ -53,13 +53,8 @@ class Data:
   """
 
   def __init__(
-      self,
-      split: options_lib.Split,
-      batch_size: int,
-      *,
-      share: Callable[[Any], Any],
-      resident_bytes: int,
-      runs: int = 1,
+      self, split: options_lib.Split, batch_size: int, *,
+      share: Callable[[Any], Any], resident_bytes: int, runs: int = 1,
   ):
     """Args:
       split: the images.

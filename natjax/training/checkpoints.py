@@ -18,10 +18,10 @@ from typing import NamedTuple
 import zlib
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 
 from natjax import errors
+from natjax.training import devices
 from natjax.training import metrics
 
 
@@ -50,9 +50,7 @@ class Position(NamedTuple):
 class Checkpoints:
   """Saves and restores (state, position) in a folder; keeps the last two."""
 
-  def __init__(
-      self, folder: str | os.PathLike[str], *, alone: bool = False
-  ):
+  def __init__(self, folder: str | os.PathLike[str], *, alone: bool = False):
     """Args:
       folder: made if it is not there.
       alone: whether this is process 0 of several, which does not wait for the
@@ -110,11 +108,11 @@ class Checkpoints:
         position=ocp.args.JsonRestore()))
     state = restored["state"]
     if self._alone:
-      state = jax.tree.map(_as_key, state, like)
+      state = devices.typed(state, like)
     return state, Position(**restored["position"])
 
   def _on_host(self, tree):
-    return jax.tree.map(_to_numpy, tree) if self._alone else tree
+    return devices.plain(tree) if self._alone else tree
 
   def _seal(self, number):
     return self._folder / f"{number}.seal"
@@ -153,15 +151,3 @@ def _structure(state):
           for path, leaf in jax.tree_util.tree_leaves_with_path(state)]
 
 
-def _is_key(x):
-  return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _to_numpy(x):
-  return np.asarray(jax.random.key_data(x) if _is_key(x) else x)
-
-
-def _as_key(x, like):
-  if not _is_key(like):
-    return x
-  return jax.random.wrap_key_data(x, impl=jax.random.key_impl(like))

@@ -44,7 +44,7 @@ def configure_compilation(
   flags = os.environ.get("XLA_FLAGS", "")
   if not accelerated and _CPU_FLAG.split("=")[0] not in flags:
     os.environ["XLA_FLAGS"] = f"{flags} {_CPU_FLAG}".strip()
-  if jax.config.jax_compilation_cache_dir is None:
+  if jax.config.values["jax_compilation_cache_dir"] is None:
     default = pathlib.Path(
         os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "natjax"
     folder = cache_dir or os.environ.get("NATJAX_CACHE") or default
@@ -94,11 +94,8 @@ def check_batch(batch_size: int, num_devices: int) -> int:
 
 
 def spread(
-    function: Callable[..., Any],
-    devices: Sequence[jax.Device],
-    *,
-    sharded: Sequence[bool],
-    donate: Sequence[int] = (),
+    function: Callable[..., Any], devices: Sequence[jax.Device], *,
+    sharded: Sequence[bool], donate: Sequence[int] = (),
 ) -> Callable[..., Any]:
   """Maps a function over devices.
 
@@ -132,11 +129,8 @@ def spread(
 
 
 def spread_runs(
-    function: Callable[..., Any],
-    devices: Sequence[jax.Device],
-    *,
-    sharded: Sequence[bool],
-    donate: Sequence[int] = (),
+    function: Callable[..., Any], devices: Sequence[jax.Device], *,
+    sharded: Sequence[bool], donate: Sequence[int] = (),
 ) -> Callable[..., Any]:
   """Maps a function over devices that hold runs of their own.
 
@@ -188,12 +182,27 @@ def _on_all(x, sharding):
   if isinstance(x, jax.Array):
     if not x.is_fully_addressable:
       return x  # It came from here.
-    if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-      return jax.random.wrap_key_data(
-          _on_all(jax.random.key_data(x), sharding),
-          impl=jax.random.key_impl(x))
+    if is_key(x):
+      return typed(_on_all(jax.random.key_data(x), sharding), x)
   x = np.asarray(x)
   return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+
+def is_key(x: Any) -> bool:
+  """Whether an array holds typed keys."""
+  return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def plain(tree: Any) -> Any:
+  """Host arrays; of typed keys, what they are made of."""
+  return jax.tree.map(
+      lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x), tree)
+
+
+def typed(tree: Any, like: Any) -> Any:
+  """Makes typed keys again of what `plain` made of those in `like`."""
+  return jax.tree.map(lambda x, old: jax.random.wrap_key_data(
+      x, impl=jax.random.key_impl(old)) if is_key(old) else x, tree, like)
 
 
 def fetch(tree: Any) -> Any:

@@ -32,6 +32,7 @@ from jax.experimental import multihost_utils
 import numpy as np
 
 from natjax import errors
+from natjax.training import devices as devices_lib
 from natjax.training import links
 
 JOIN_SECONDS = 100  # For which a process waits for the others at the start.
@@ -44,9 +45,7 @@ _watch: links.Watch | None = None
 
 
 def check(
-    coordinator: str | None,
-    num_processes: int | None,
-    process_id: int | None,
+    coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> bool:
   """Whether these ask for several processes.
 
@@ -102,10 +101,7 @@ def _check_free(port):
 
 
 def join(
-    coordinator: str,
-    num_processes: int | None,
-    process_id: int | None,
-    *,
+    coordinator: str, num_processes: int | None, process_id: int | None, *,
     on_lost: Callable[[str], None],
 ) -> None:
   """Joins the other processes; before anything else is done with jax.
@@ -125,9 +121,6 @@ def join(
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   # It would catch SIGTERM, and nothing here asks it.
   jax.config.update("jax_enable_preemption_service", False)
-  known = {} if coordinator == "auto" else {
-      "coordinator_address": coordinator, "num_processes": num_processes,
-      "process_id": process_id}
   late = threading.Timer(JOIN_SECONDS, on_lost, args=(
       f"not all processes came to {coordinator} within {JOIN_SECONDS} s",))
   late.daemon = True
@@ -135,7 +128,8 @@ def join(
   try:
     # jax waits for longer than `late`, since it aborts when it has waited.
     jax.distributed.initialize(
-        **known, initialization_timeout=2 * JOIN_SECONDS)
+        None if coordinator == "auto" else coordinator, num_processes,
+        process_id, initialization_timeout=2 * JOIN_SECONDS)
     _link(on_lost)
   except ValueError as e:
     raise errors.InputError(
@@ -193,14 +187,10 @@ def _is_lost(error):
       "Connection reset", "Connection closed", "Socket closed"))
 
 
-def joined() -> bool:
-  """Whether this process is one of several."""
-  return _state().client is not None
-
-
 def leave() -> None:
   """Leaves when all processes have come to their end."""
   Processes(jax.devices()).gather(None)
+  assert _watch is not None
   _watch.end()
   jax.distributed.shutdown()
 
@@ -262,35 +252,28 @@ class Processes:
         client.key_value_delete(f"natjax/{n - 1}/")
     return [json.loads(text) for _, text in sorted(found)]
 
-  def any(self, flag: bool) -> bool:
-    """Whether the flag is true in a process."""
-    return any(self.gather(bool(flag)))
-
-  def of_first(
-      self,
-      make: Callable[[], Any],
-      refusals: tuple[type[Exception], ...] = (errors.InputError,),
-  ) -> Any:
+  def of_first(self, make: Callable[[], Any]) -> Any:
     """What `make` returns in the first process, for all.
 
     Args:
-      make: called by the first process alone; returns JSON values.
-      refusals: exceptions that all processes raise if the first does; each is
-        made from its text.
+      make: called by the first process alone; returns JSON values. If it
+        raises InputError or NotMet, all processes do.
     """
     if self.size == 1:
       return make()
-    value, which, said = None, None, []
+    value, unmet, refused = None, None, None
     if self.first:
       try:
         value = make()
-      except refusals as e:
-        which = next(i for i, r in enumerate(refusals) if isinstance(e, r))
-        said = [str(e), e.field] if isinstance(
-            e, errors.InputError) else [str(e)]
-    value, which, said = self.gather([value, which, said])[0]
-    if which is not None:
-      raise refusals[which](*said)
+      except errors.NotMet as e:
+        unmet = str(e)
+      except errors.InputError as e:
+        refused = [str(e), e.field]
+    value, unmet, refused = self.gather([value, unmet, refused])[0]
+    if unmet is not None:
+      raise errors.NotMet(unmet)
+    if refused is not None:
+      raise errors.InputError(*refused)
     return value
 
   def broadcast(self, tree: Any) -> Any:
@@ -302,20 +285,18 @@ class Processes:
     if self.size == 1:
       return tree
     leaves, structure = jax.tree.flatten(tree)
-    plain = [np.asarray(jax.random.key_data(x) if _is_key(x) else x)
-             for x in leaves]
+    plain = devices_lib.plain(leaves)
     # As integers: a sum of floats, which it is, would lose the sign of -0.
     packed = b"".join(x.tobytes() for x in plain)
     words = np.frombuffer(packed + b"\0" * (-len(packed) % 4), np.uint32)
     with self.watching():
       packed = np.asarray(multihost_utils.broadcast_one_to_all(words)).tobytes()
     result, at = [], 0
-    for leaf, x in zip(leaves, plain, strict=True):
-      part = np.frombuffer(packed, x.dtype, x.size, at).reshape(x.shape)
+    for x in plain:
+      result.append(
+          np.frombuffer(packed, x.dtype, x.size, at).reshape(x.shape))
       at += x.nbytes
-      result.append(jax.random.wrap_key_data(
-          part, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else part)
-    return jax.tree.unflatten(structure, result)
+    return jax.tree.unflatten(structure, devices_lib.typed(result, leaves))
 
   @contextlib.contextmanager
   def watching(self) -> Iterator[None]:
@@ -327,7 +308,3 @@ class Processes:
         raise errors.PeerLost(_LOST.format(
             "the connection to it broke")) from e
       raise
-
-
-def _is_key(x):
-  return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)

@@ -69,13 +69,9 @@ def make_step(
 
 
 def walk(
-    take: Callable[..., tuple[Any, jax.Array, jax.Array]],
-    state: Any,
-    sums: jax.Array,
-    splits: Sequence[options_lib.Split],
-    orders: Sequence[jax.Array],
-    span: jax.Array,
-    rng: jax.Array,
+    take: Callable[..., tuple[Any, jax.Array, jax.Array]], state: Any,
+    sums: jax.Array, splits: Sequence[options_lib.Split],
+    orders: Sequence[jax.Array], span: jax.Array, rng: jax.Array,
     good: jax.Array,
 ) -> Carry:
   """Takes steps from span[0] to span[1], or until one is not good.
@@ -113,8 +109,8 @@ class Layout(Protocol):
     processes: of the devices.
   """
 
-  seeds: Sequence[int]
-  runs: Sequence[str]
+  seeds: tuple[int, ...]
+  runs: tuple[str, ...]
   processes: distributed.Processes
 
   def init(self, method: base.Method) -> base.State:
@@ -153,14 +149,9 @@ class Engine:
   """One call of `fit` or `fit_seeds`."""
 
   def __init__(
-      self,
-      method: base.Method,
-      splits: Mapping[str, options_lib.Split],
-      *,
-      batch_size: int,
-      preparation: options_lib.Preparing,
-      options: options_lib.Options,
-      layout: Layout,
+      self, method: base.Method, splits: Mapping[str, options_lib.Split], *,
+      batch_size: int, preparation: options_lib.Preparing,
+      options: options_lib.Options, layout: Layout,
   ):
     """Args:
       method: what to run.

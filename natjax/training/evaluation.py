@@ -14,13 +14,9 @@ from natjax.training import options as options_lib
 
 
 def walk(
-    function: Callable[[Any, base.Batch], Any],
-    argument: Any,
-    split: options_lib.Split,
-    *,
-    preparation: options_lib.Preparing,
-    batch_size: int,
-    whole: bool = False,
+    function: Callable[[Any, base.Batch], Any], argument: Any,
+    split: options_lib.Split, *, preparation: options_lib.Preparing,
+    batch_size: int, whole: bool = False,
 ) -> Any:
   """Computes means over a split, not augmented; see `method.Walk`.
 
@@ -53,10 +49,8 @@ def walk(
 
 
 def evaluate(
-    predict: Callable[[Any, base.Batch], jax.Array],
-    state: base.State,
-    split: options_lib.Split,
-    **options: Any,
+    predict: Callable[[Any, base.Batch], jax.Array], state: base.State,
+    split: options_lib.Split, **options: Any,
 ) -> float:
   """Computes the accuracy on a split, in [0, 1].
 

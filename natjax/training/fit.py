@@ -32,6 +32,7 @@ from natjax.training import method as base
 from natjax.training import options as options_lib
 
 # What a caller of `fit` names.
+Listener = options_lib.Listener
 Options = options_lib.Options
 Preparation = options_lib.Preparation
 Preparing = options_lib.Preparing
@@ -45,8 +46,7 @@ walk = evaluation.walk
 
 @functools.lru_cache(maxsize=8)  # Seeds of one network share a program.
 def make_chunk(
-    phase: base.Phase,
-    preparation: options_lib.Preparing,
+    phase: base.Phase, preparation: options_lib.Preparing,
     devices: tuple[jax.Device, ...],
 ) -> Callable[..., engine.Carry]:
   """Compiles a phase: `(state, sums, splits, orders, span, rng)`.
@@ -55,8 +55,9 @@ def make_chunk(
   """
   take = engine.make_step(phase, preparation)
   return devices_lib.spread(
-      lambda *args: engine.walk(take, *args, jnp.array(True)), devices,
-      donate=(0, 1), sharded=(False, False, False, True, False, False))
+      lambda state, sums, splits, orders, span, rng: engine.walk(
+          take, state, sums, splits, orders, span, rng, jnp.array(True)),
+      devices, donate=(0, 1), sharded=(False, False, False, True, False, False))
 
 
 class _OneRun:
@@ -64,7 +65,8 @@ class _OneRun:
 
   def __init__(self, devices, seed, run):
     self._devices = devices
-    self.seeds, self.runs = (seed,), (run,)
+    self.seeds: tuple[int, ...] = (seed,)
+    self.runs: tuple[str, ...] = (run,)
     self.processes = distributed.Processes(devices)
 
   def init(self, method):
@@ -96,12 +98,8 @@ class _OneRun:
 
 
 def fit(
-    method: base.Method,
-    splits: Mapping[str, Split],
-    *,
-    batch_size: int,
-    preparation: options_lib.Preparing,
-    options: Options,
+    method: base.Method, splits: Mapping[str, Split], *, batch_size: int,
+    preparation: options_lib.Preparing, options: Options,
 ) -> base.State:
   """Runs all stages of a method, or what a checkpoint left of them.
 

@@ -36,7 +36,7 @@ def accept(
   Raises:
     OSError: they have not come in time.
   """
-  found = {}
+  found: dict[int, socket.socket] = {}
   deadline = time.monotonic() + seconds
   with server:
     while len(found) < count:
@@ -68,9 +68,7 @@ class Watch:
   """Watches connections in a thread of its own."""
 
   def __init__(
-      self,
-      links: Mapping[int, socket.socket],
-      on_lost: Callable[[str], None],
+      self, links: Mapping[int, socket.socket], on_lost: Callable[[str], None]
   ):
     """Args:
       links: by the numbers of the processes at their other ends.

@@ -43,9 +43,7 @@ class MetricsFile:
   """
 
   def __init__(
-      self,
-      path: str | os.PathLike[str] | None,
-      run: str,
+      self, path: str | os.PathLike[str] | None, run: str,
       listener: Callable[[Row], None] | None = None,
   ):
     self.run = run

@@ -15,11 +15,8 @@ def cosine(peak: float, steps: int, final: float = 0.0) -> Schedule:
 
 
 def sgd(
-    learning_rate: float | Schedule,
-    *,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
-    max_grad_norm: float = 0.0,
+    learning_rate: float | Schedule, *, momentum: float = 0.9,
+    weight_decay: float = 0.0, max_grad_norm: float = 0.0,
 ) -> optax.GradientTransformation:
   """SGD with momentum and coupled weight decay, as PyTorch's.
 
@@ -39,12 +36,8 @@ def sgd(
 
 
 def adam(
-    learning_rate: float | Schedule,
-    *,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    weight_decay: float = 0.0,
-    max_grad_norm: float = 0.0,
+    learning_rate: float | Schedule, *, b1: float = 0.9, b2: float = 0.999,
+    weight_decay: float = 0.0, max_grad_norm: float = 0.0,
 ) -> optax.GradientTransformation:
   """Adam with coupled (L2) weight decay, as PyTorch's.
 

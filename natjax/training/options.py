@@ -23,7 +23,10 @@ class Split(NamedTuple):
 
 
 class Preparing(Protocol):
-  """Brings stored images to what a network sees; hashable."""
+  """Brings stored images to what a network sees."""
+
+  def __hash__(self) -> int:
+    """Equal ones share what is compiled."""
 
   def __call__(
       self, rng: jax.Array | None, images: jax.Array, *, train: bool
@@ -70,8 +73,37 @@ class Progress(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-  """How `fit` runs, apart from what it runs.
+class Listener:
+  """Who hears of a run's course; the command line shows it.
+
+  Attributes:
+    on_progress: called before a phase's first chunk of steps and after every
+      chunk.
+    on_row: called with every row of `metrics.jsonl`.
+    should_stop: asked after every chunk; true saves and raises `Interrupted`.
+    checkpoint_seconds: least time between checkpoints.
+    chunk_seconds: about how long a chunk of steps takes.
+  """
+
+  on_progress: Callable[[Progress], None] = lambda progress: None
+  on_row: Callable[[metrics_lib.Row], None] | None = None
+  should_stop: Callable[[], bool] = lambda: False
+  checkpoint_seconds: float = 60.0
+  chunk_seconds: float = 10.0
+
+  def named(self, name: str) -> "Listener":
+    """A listener that hears the name before every run's."""
+    on_row = self.on_row
+    return dataclasses.replace(
+        self, on_progress=lambda p: self.on_progress(
+            p._replace(run=f"{name} {p.run}")),
+        on_row=on_row and (lambda row: on_row(
+            {**row, "run": f"{name} {row['run']}"})))
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Listener):
+  """How `fit` runs, apart from what it runs, and who hears of it.
 
   Attributes:
     seed: of everything random.
@@ -79,12 +111,6 @@ class Options:
     checkpoint_dir: None writes no checkpoints.
     metrics_path: of `metrics.jsonl`; None writes none.
     run: name of the run in rows and progress.
-    on_progress: called before a phase's first chunk and after every chunk.
-    on_row: called with every row of metrics.
-    should_stop: asked after every chunk; if true the run saves and raises
-      `Interrupted`.
-    chunk_seconds: how long a chunk takes, about.
-    checkpoint_seconds: least time between checkpoints.
     resident_bytes: splits that are larger are streamed to the device.
   """
 
@@ -93,9 +119,4 @@ class Options:
   checkpoint_dir: str | os.PathLike[str] | None = None
   metrics_path: str | os.PathLike[str] | None = None
   run: str = "run"
-  on_progress: Callable[[Progress], None] = lambda progress: None
-  on_row: Callable[[metrics_lib.Row], None] | None = None
-  should_stop: Callable[[], bool] = lambda: False
-  chunk_seconds: float = 10.0
-  checkpoint_seconds: float = 60.0
   resident_bytes: int = 2**32

@@ -58,10 +58,8 @@ def seeds_together(
 
 @functools.lru_cache(maxsize=8)
 def make_chunk(
-    phase: base.Phase,
-    preparation: options_lib.Preparing,
-    devices: tuple[jax.Device, ...],
-    lanes: int,
+    phase: base.Phase, preparation: options_lib.Preparing,
+    devices: tuple[jax.Device, ...], lanes: int,
 ) -> Callable[..., engine.Carry]:
   """Compiles a phase: `(state, sums, splits, orders, span, rng)`.
 
@@ -70,13 +68,13 @@ def make_chunk(
   """
   take = engine.make_step(phase, preparation)
 
-  def run(*args):
+  def run(state, sums, splits, orders, span, rng):
     if lanes > 1:
-      many = jax.vmap(take, (0, 0, None, 0, 0, None))
-      carry = engine.walk(many, *args, jnp.ones((lanes,), bool))
+      carry = engine.walk(
+          jax.vmap(take, (0, 0, None, 0, 0, None)), state, sums, splits,
+          orders, span, rng, jnp.ones((lanes,), bool))
       return carry._replace(step=carry.step[None])
     # Without `vmap`, a choice by an index stays one.
-    state, sums, splits, orders, span, rng = args
     state, sums, orders, rng = jax.tree.map(
         lambda x: x[0], (state, sums, orders, rng))
     carry = engine.walk(take, state, sums, splits, orders, span, rng,
@@ -98,7 +96,8 @@ class _Seeds:
 
   def __init__(self, devices, lanes, seeds, runs):
     self._devices, self._lanes = devices, lanes
-    self.seeds, self.runs = tuple(seeds), tuple(runs)
+    self.seeds: tuple[int, ...] = tuple(seeds)
+    self.runs: tuple[str, ...] = tuple(runs)
     self.processes = distributed.Processes(devices)
 
   def init(self, method):
@@ -142,14 +141,9 @@ def _rounds(num_seeds, num_devices, lanes):
 
 
 def fit_seeds(
-    method: base.Method,
-    splits: Mapping[str, options_lib.Split],
-    *,
-    seeds: Sequence[int],
-    runs: Sequence[str],
-    batch_size: int,
-    preparation: options_lib.Preparing,
-    options: options_lib.Options,
+    method: base.Method, splits: Mapping[str, options_lib.Split], *,
+    seeds: Sequence[int], runs: Sequence[str], batch_size: int,
+    preparation: options_lib.Preparing, options: options_lib.Options,
     lanes: int = 1,
 ) -> list[base.State]:
   """Runs a method for several seeds at once; see `fit.fit`.

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import jax
+import numpy as np
 import pytest
 
 from natjax import errors
@@ -11,11 +12,14 @@ from natjax import operations
 from natjax import spaces
 from natjax.costs import budget
 from natjax.costs import exact as cost
+from natjax.graph import blocks
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton
 from natjax.methods import inference
 from natjax.methods import nat
 from natjax.methods import natpp
+from natjax.zoo import handcrafted
+from tests import architectures
 from tests import tiny
 
 
@@ -142,3 +146,41 @@ def test_edge_costs_are_those_of_the_network():
       gained = at[:, candidates.index(name)] - at[:, candidates.index(before)]
       assert gained[0] == change.params - BEFORE.params
       assert gained[1] == change.madds - BEFORE.madds
+
+
+def test_what_no_longer_leads_to_an_output_is_pruned():
+  """A node whose only way out became null costs nothing any more."""
+  space = spaces.space_for(
+      blocks.scale(handcrafted.build("resnet20"), 0.5), method="natpp")
+  method = natpp.NATpp(
+      nat.NATConfig(init_channels=0, cells=0, samples=2), space,
+      num_classes=10, image_size=8)
+  ground = method.ground
+  base = ground.encode(space.graph)
+  null = ground.candidates.index("null")
+  operation = base.operation.copy()
+  operation[0, 1, 0] = null  # The second convolution of the plain blocks.
+  alpha = inference.pruned(base.replace(operation=operation), method)
+  assert (alpha.operation[0, 0] == null).all()
+  np.testing.assert_array_equal(alpha.operation[1], operation[1])
+  network = ground.decode(alpha)
+  for block in network.blocks[:3]:
+    assert [e.operation for e in block.edges] == [
+        "null", "null", "null", "skip_connect"]
+  unpruned = ground.decode(base.replace(operation=operation))
+  assert ground.cost(network).params < ground.cost(unpruned).params
+  untouched = inference.pruned(base, method)
+  np.testing.assert_array_equal(untouched.operation, base.operation)
+
+
+def test_budgets_of_networks_with_windows_of_a_side_of_their_own():
+  """Nothing can take a padded window's place; its edge still has a cost."""
+  space = spaces.space_for(architectures.PADDED, method="natpp")
+  method = natpp.NATpp(
+      nat.NATConfig(init_channels=0, cells=0, samples=2, max_params="0.9x"),
+      space, num_classes=10, image_size=16)
+  limits = inference.budget(method, space.graph)
+  assert limits.params == 0.9 * method.ground.cost(space.graph).params
+  method.config = dataclasses.replace(method.config, max_params="0.01x")
+  with pytest.raises(errors.NotMet, match="cheapest operation"):
+    inference.budget(method, space.graph)

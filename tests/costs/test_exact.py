@@ -221,7 +221,7 @@ def test_biases_are_half_of_what_norms_are():
   bias = cost.network(network._replace(norm="bias"), blocks.Frame())
   assert (norm.params, bias.params) == (224 + 576 + 16 + 90, 224 + 576 + 8 + 90)
   assert counting.size(variables(network._replace(norm="bias"),
-                        blocks.Frame())["params"]) == bias.params
+                                 blocks.Frame())["params"]) == bias.params
 
 
 @pytest.mark.parametrize("name, place", [

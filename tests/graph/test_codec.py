@@ -31,7 +31,7 @@ def refusal(function, *args, **kwargs):
 
 def place_of(architecture):
   return codec.place(
-      architecture, "cifar", 4, 5, num_classes=7, image_size=32)
+      architecture.kind, "cifar", 4, 5, num_classes=7, image_size=32)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -49,9 +49,9 @@ def test_places():
   assert place_of(zoo.get("darts")) == SKELETON
   assert place_of(NETWORK) == records.Frame(7, 32)
   assert codec.place(
-      NETWORK, num_classes=7, image_size=32) == records.Frame(7, 32)
+      "blocks", num_classes=7, image_size=32) == records.Frame(7, 32)
   assert "at least 8" in refusal(
-      codec.place, zoo.get("darts"), "cifar", 4, 5, num_classes=7, image_size=7)
+      codec.place, "cells", "cifar", 4, 5, num_classes=7, image_size=7)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -2,15 +2,20 @@
 
 import hypothesis
 from hypothesis import strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from natjax import errors
 from natjax import zoo
 from natjax.graph import blocks
 from natjax.graph import codec
+from natjax.graph import genotype as genotype_lib
 from natjax.graph import records
 from natjax.graph import shapes as shapes_lib
 from natjax.graph import skeleton as skeleton_lib
+from natjax.networks import network as network_lib
 from natjax.operations import edges
 from tests import architectures
 
@@ -209,3 +214,60 @@ def test_node_0_of_the_first_block_may_branch_off_early():
 ], ids=lambda x: getattr(x, "kind", None))
 def test_fixed_layers(layer, shape):
   assert shapes_lib.layer_shape(layer, Shape(4, 7, 3), 10) == shape
+
+
+# The real networks.
+
+
+CASES = {
+    "padded": (architectures.PADDED, records.Frame()),
+    "padded, odd": (architectures.PADDED, records.Frame(10, 33)),
+    "unequal": (architectures.UNEQUAL, Skeleton("cifar", 4, 5, 10, 27)),
+    "unequal, ImageNet": (
+        architectures.UNEQUAL, Skeleton("imagenet", 4, 4, 10, 75)),
+    "unshared, ImageNet": (
+        genotype_lib.unshared(
+            architectures.UNEQUAL, Skeleton("imagenet", 4, 4, 10, 75)),
+        records.Frame(10, 75)),
+    "shufflenet": (zoo.get("shufflenet"), records.Frame(10, 32)),
+    "proxyless-cpu": (zoo.get("proxyless-cpu"), records.Frame(10, 45)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_shapes_are_those_of_the_network(name):
+  """Of every block's output, and of the features."""
+  architecture, place = CASES[name]
+  network = network_lib.module(
+      architecture, place._replace(num_classes=0))
+  side = place.image_size
+  images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
+  variables = jax.eval_shape(network.init, jax.random.key(0), images)
+
+  def forward(variables, images):
+    return network.apply(variables, images, mutable=["intermediates"],
+                         capture_intermediates=lambda module, _: isinstance(
+                             module, network_lib.BlockModule))
+
+  (features, _), found = jax.eval_shape(forward, variables, images)
+  graph = codec.expand(architecture, place)
+  before = network_lib.names(graph).block
+  for i, shapes in enumerate(shapes_lib.of(graph, place)):
+    (output,) = found["intermediates"][f"{before}{i}"]["__call__"]
+    width, size, _ = shapes.output
+    assert output.shape == (2, size, size, width)
+  assert features.shape == (2, shapes_lib.num_features(graph, place))
+
+
+@pytest.mark.parametrize("side", [32, 33])
+def test_a_network_of_padded_windows_runs(side):
+  network = network_lib.module(
+      architectures.PADDED, records.Frame(10, side))
+  variables = network_lib.init(network, jax.random.key(0))
+  images = jax.random.normal(jax.random.key(1), (4, side, side, 3))
+  (logits, auxiliary), changed = jax.jit(lambda v, x: network.apply(
+      v, x, train=True, mutable=["batch_stats"]))(variables, images)
+  assert logits.shape == (4, 10) and auxiliary is None
+  assert np.isfinite(logits).all() and np.ptp(np.asarray(logits), 0).min() > 0
+  assert jax.tree.structure(changed["batch_stats"]) == jax.tree.structure(
+      variables["batch_stats"])

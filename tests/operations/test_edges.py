@@ -208,6 +208,11 @@ def test_scaled_parameters_give_so_much_more(name, ends, norm, preactivate):
   assert np.abs(before).max() > 0.5
 
 
+def test_a_factorised_reduce_without_norm_takes_a_factor_up():
+  test_scaled_parameters_give_so_much_more(
+      "skip_connect", ENDS[1], bias_norm, True)
+
+
 @pytest.mark.parametrize("name", [
     name for name in operations.names() if operations.get(name).scale is None])
 @pytest.mark.parametrize("channels", [8, 16])

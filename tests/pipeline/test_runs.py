@@ -249,7 +249,7 @@ def trained(tmp_path_factory):
   """A run whose networks nobody trained."""
   out = runs.open_run(tmp_path_factory.mktemp("runs") / "run", CONFIG)
   place = skeleton.Skeleton("cifar", 2, 1, 3, 4)
-  variables = network.init(network.Network(GENOTYPE, place), jax.random.key(0))
+  variables = network.init(network.module(GENOTYPE, place), jax.random.key(0))
   for name in ("original-0", "original-1", "transformed-0", "transformed-1"):
     folder = out / "networks" / name
     folder.mkdir(parents=True)

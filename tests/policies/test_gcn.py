@@ -8,14 +8,14 @@ import pytest
 from natjax import errors
 from natjax import spaces
 from natjax import zoo
-from natjax.graph import genotype as architecture
+from natjax.graph import arrays as arrays_lib
 from natjax.policies import gcn
 
 CANDIDATES = spaces.SPACES["nat"].candidates
 
 
 def cell_of(index=0):
-  arrays = architecture.genotype_arrays(zoo.get("darts"), CANDIDATES)
+  arrays = arrays_lib.encode(zoo.get("darts"), CANDIDATES)
   return jax.tree.map(lambda a: jnp.asarray(a[index]), arrays)
 
 
@@ -80,7 +80,7 @@ def test_default_sees_every_operation_and_published_does_not(index):
 
 def test_default_knows_where_an_edge_stands():
   policy, variables = make(False)
-  same = architecture.CellArrays(
+  same = arrays_lib.CellArrays(
       source=jnp.zeros((4, 2), jnp.int32),
       operation=jnp.full((4, 2), 3, jnp.int32), concat=jnp.ones(4, bool))
   logits = policy.apply(variables, same, 0).reshape(8, 3)
@@ -115,7 +115,7 @@ def test_other_numbers_of_layers_are_refused():
 def test_slots_input_nodes_and_cell_types(published):
   # Three slots per node, one input node, five cell types.
   policy = gcn.GCNPolicy(5, 4, 2, published, cell_types=5, num_inputs=1)
-  cell = architecture.CellArrays(
+  cell = arrays_lib.CellArrays(
       source=jnp.array([[0, 0, 0], [0, 1, 0], [0, 1, 2]]),
       operation=jnp.array([[3, 0, 0], [2, 1, 0], [4, 3, 2]]),
       concat=jnp.array([False, False, True]))

@@ -11,34 +11,44 @@ import numpy as np
 import pytest
 
 from natjax import spaces
-from natjax.graph import genotype as architecture
-from natjax.graph import skeleton
+from natjax.graph import arrays as arrays_lib
+from natjax.operations import edges
 from natjax.policies import sampling
 from natjax.spaces import transitions
 
 CANDIDATES = spaces.SPACES["nat"].candidates
 NULL = CANDIDATES.index("null")
-TABLE = transitions.guarded_table(
-    transitions.nat_scheme(CANDIDATES), CANDIDATES, [skeleton.Skeleton()])
+SCHEME = transitions.nat_scheme(CANDIDATES)
+# Row 0 is of stride 1, row 1 of stride 2, where a skip holds weights.
+TABLE = transitions.TransitionTable(
+    SCHEME.actions, SCHEME.outcome, np.stack([
+        transitions.valid_actions(SCHEME, transitions.may_become(
+            CANDIDATES, [edges.Ends(36, 36, stride, 32)]))
+        for stride in (1, 2)]), NULL)
 NODES = 3
 ALL = jnp.asarray(np.array(list(itertools.product(
     range(3), repeat=2 * NODES)), np.int32).reshape(-1, NODES, 2))
 
+
+def stride_rows(cell, reduction):
+  return ((cell.source < 2) & reduction).astype(jnp.int32)
+
+
 log_probs = jax.jit(jax.vmap(
     lambda logits, cell, reduction, actions: sampling.log_prob(
-        logits, cell, sampling.stride_rows(cell, reduction), actions, TABLE),
+        logits, cell, stride_rows(cell, reduction), actions, TABLE),
     (None, None, None, 0)))
 entropy = jax.jit(lambda logits, cell, reduction: sampling.entropy(
-    logits, cell, sampling.stride_rows(cell, reduction), TABLE))
+    logits, cell, stride_rows(cell, reduction), TABLE))
 samples = jax.jit(jax.vmap(
     lambda rng, logits, cell, reduction: sampling.sample(
-        rng, logits, cell, sampling.stride_rows(cell, reduction), TABLE),
+        rng, logits, cell, stride_rows(cell, reduction), TABLE),
     (0, None, None, None)))
 
 
 def make_cell(source, operation, concat=None):
   concat = np.ones(len(source), bool) if concat is None else np.array(concat)
-  return architecture.CellArrays(
+  return arrays_lib.CellArrays(
       source=jnp.array(source, jnp.int32),
       operation=jnp.array(operation, jnp.int32), concat=jnp.array(concat))
 
@@ -129,8 +139,7 @@ def test_mode_takes_the_likeliest_open_action():
   cell = make_cell([[0, 1], [1, 2], [0, 3]], [[3, 3], [3, 3], [3, 3]])
   logits = jnp.zeros((NODES, 2, 3)).at[..., 2].set(1.0)
   np.testing.assert_array_equal(
-      sampling.mode(
-          logits, cell, sampling.stride_rows(cell, False), TABLE),
+      sampling.mode(logits, cell, stride_rows(cell, False), TABLE),
       np.full((NODES, 2), 2))
 
 
@@ -166,19 +175,19 @@ def test_gradient_of_the_entropy_agrees_with_finite_differences():
 
 
 def test_published_log_probability_is_smoothed_and_unmasked():
-  table = transitions.published_table(
-      transitions.nat_scheme(CANDIDATES), CANDIDATES, smoothing=1e-5)
+  table = TABLE._replace(
+      valid=np.stack([SCHEME.allowed] * 2), connectivity=False, smoothing=1e-5)
   cell = make_cell([[0, 1], [1, 2], [0, 3]], [[8, 8], [8, 8], [8, 8]])
   logits = jnp.zeros((NODES, 2, 3)).at[..., 0].set(30.0)
   null = jnp.zeros((NODES, 2), jnp.int32)
   other = jnp.ones((NODES, 2), jnp.int32)
   np.testing.assert_allclose(
       sampling.log_prob(
-          logits, cell, sampling.stride_rows(cell, True), null, table),
+          logits, cell, stride_rows(cell, True), null, table),
       6 * np.log(1 + 1e-5), atol=1e-5)
   np.testing.assert_allclose(
       sampling.log_prob(
-          logits, cell, sampling.stride_rows(cell, True), other, table),
+          logits, cell, stride_rows(cell, True), other, table),
       6 * np.log(1e-5), rtol=1e-4)
 
 
@@ -206,3 +215,33 @@ def test_nodes_may_have_any_number_of_slots(slots):
   code = lambda a: (np.asarray(a).reshape(len(a), -1)
                     * 3**np.arange(2 * slots)).sum(-1)
   assert set(code(drawn)) <= set(code(every)[finite])
+
+
+def test_nodes_and_slots_that_are_not_there_are_left_alone():
+  """Padding is neutral: it keeps null, with probability one."""
+  rng = np.random.default_rng(0)
+  cell = random_cell(rng)
+  logits = jnp.asarray(rng.normal(size=(NODES, 2, 3)) * 2, jnp.float32)
+  pad = lambda a, value: jnp.pad(
+      a, [(0, 1), (0, 1), (0, 0)][:a.ndim], constant_values=value)
+  wide = arrays_lib.CellArrays(
+      source=pad(cell.source, 0), operation=pad(cell.operation, NULL),
+      concat=jnp.pad(cell.concat, (0, 1)))
+  # What may stand on edges that are not there: what does.
+  table = TABLE._replace(valid=np.concatenate(
+      [TABLE.valid, transitions.keeping(SCHEME)[None]]))
+  rows = pad(stride_rows(cell, True), 2)
+  more = pad(logits, 5.0)
+  np.testing.assert_allclose(
+      sampling.entropy(more, wide, rows, table), entropy(logits, cell, True),
+      rtol=1e-5)
+  drawn = jax.vmap(lambda key: sampling.sample(key, more, wide, rows, table))(
+      jax.random.split(jax.random.key(0), 16))
+  alpha = sampling.apply_actions(
+      jax.tree.map(lambda a: jnp.stack([a] * 16), wide), drawn, table)
+  assert (alpha.operation[:, -1] == NULL).all()
+  assert (alpha.operation[:, :, -1] == NULL).all()
+  for actions in drawn:
+    np.testing.assert_allclose(
+        sampling.log_prob(more, wide, rows, actions, table),
+        log_probs(logits, cell, True, actions[None, :-1, :-1])[0], rtol=1e-5)

@@ -1,16 +1,15 @@
 """The network of NAS-Bench-201."""
 
-
 import numpy as np
 import pytest
 
 from natjax import errors
+from natjax import spaces
 from natjax import zoo
 from natjax.costs import exact as cost
 from natjax.graph import blocks
 from natjax.graph import codec
 from natjax.graph import nasbench201 as cells201
-from natjax.spaces import blocks as blocks_space
 
 SOME = np.random.default_rng(0).choice(cells201.COUNT, 60, replace=False)
 
@@ -51,7 +50,9 @@ def test_networks_of_another_kind_have_no_string():
 def test_the_space_is_the_benchmarks_own():
   """Fifteen cells alike, no padding, residual blocks apart."""
   network = zoo.nasbench201.network(("conv_3x3",) * 6)
-  space = blocks_space.space_for(network, method="natpp")
-  assert space.network == network
-  assert sorted(map(len, space.groups)) == [2, 15]
+  space = spaces.space_for(network, method="natpp")
+  assert space.graph == network
+  decisions = codec.decide(network, blocks.Frame(), space.share)
+  assert sorted(len(d.members) for d in decisions) == [2, 15]
+  assert [set(d.fixed) for d in decisions] == [{False}, {True}]
   assert network.num_inputs_per_node == 3

@@ -9,9 +9,10 @@ from natjax import cli
 from natjax import zoo
 from natjax.costs import exact as cost
 from natjax.graph import blocks
+from natjax.graph import shapes as shapes_lib
 from natjax.zoo import proxyless
 
-SPEC = (pathlib.Path(__file__).resolve().parents[2]
+SPEC = (pathlib.Path(__file__).resolve().parents[3]
         / "shared" / "spec" / "spaces.json")
 
 
@@ -62,7 +63,7 @@ def test_where_the_skeletons_stride(name):
   for network, frame, sizes in (
       (big, blocks.Frame(1000, 224), (112, 56, 28, 14, 7)),
       (small, blocks.Frame(10, 32), (32, 16, 8, 4))):
-    seen = [place.output.size for place in blocks.places(network, frame)]
+    seen = [at.output.size for at in shapes_lib.of(network, frame)]
     assert tuple(dict.fromkeys(seen)) == sizes
   assert [b.edges for b in big.blocks] == [b.edges for b in small.blocks]
   assert len(set(big.blocks)) > len(big.blocks) / 2

@@ -9,7 +9,7 @@ from natjax import errors
 from natjax import zoo
 from natjax.graph import genotype as architecture
 
-SPEC = (pathlib.Path(__file__).resolve().parents[2]
+SPEC = (pathlib.Path(__file__).resolve().parents[3]
         / "shared" / "spec" / "genotypes.json")
 
 
