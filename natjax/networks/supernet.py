@@ -195,8 +195,8 @@ class Supernet:
     weights = jnp.zeros((len(cells), most, len(self.space.candidates)))
     for g, cell in enumerate(cells):
       n, k = cell.num_nodes, arrays.operation.shape[-1]
+      number: Any = np.arange(len(cell.edges))
       if self.space.inputs is None:
-        number = np.arange(len(cell.edges))
         operation = arrays.operation[g][_slots(cell)]
       else:
         lookup = np.zeros((n + _FIRST,) * 2, np.int32)

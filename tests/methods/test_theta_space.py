@@ -171,7 +171,7 @@ def test_a_budget_that_nothing_keeps_to():
 def test_refusals():
   with pytest.raises(errors.InputError, match="share"):
     resnet("half")
-  with pytest.raises(errors.InputError, match="from_genotype"):
+  with pytest.raises(errors.InputError, match=r"genotype\.unshared"):
     theta_space.ThetaSpace(zoo.get("darts"), skeleton.Skeleton(), "full")
 
 

@@ -102,13 +102,16 @@ def test_the_classifier_sees_the_features(name):
 
 def test_networks_as_data_without_classifier():
   """The supernet gives features likewise, with weights per slot as well."""
-  space = spaces.get("nat")
+  space = spaces.cells("short", ("conv_3x3", "skip_connect", "null"))
   bare = SKELETON._replace(num_classes=0)
   # Twice reduced, 4 channels are 16, of which all nodes are concatenated.
   features = space.num_nodes * 16
   images = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
-  arrays = arrays_lib.encode(zoo.get("darts"), space.candidates)
-  arrays = jax.tree.map(jnp.asarray, arrays)
+  cell = blocks.Cell(tuple(
+      blocks.Edge(operation, source, target) for target in range(2, 6)
+      for source, operation in enumerate(space.candidates[:2])), (2, 3, 4, 5))
+  arrays = jax.tree.map(
+      jnp.asarray, arrays_lib.encode([cell] * 2, space.candidates))
   for net in (supernet.Supernet(space._replace(weights="slot"), bare,
                                 norm="running"),
               supernet.Supernet(space, bare)):
