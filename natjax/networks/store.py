@@ -71,12 +71,13 @@ class Plan:
     network = blocks.scale(
         codec.expand(self.space.graph, self.place), self.width)
     for block in network.blocks if self.space.inputs is not None else ():
-      if len(set(block.nodes[network.prefix:])) > 1 or block.nodes[
-          -1]._replace(width=0, stride=1) != records.Node(0):
+      nodes = block.nodes[network.prefix:]
+      if len(set(nodes)) > 1 or len(block.outputs) != len(nodes) or (
+          nodes[-1]._replace(width=0, stride=1) != records.Node(0)):
         raise errors.InputError(
             f"search space '{self.space.name}' lets nodes choose their inputs;"
-            " then all nodes of a block must have one width and one stride, and"
-            " neither activation nor norm")
+            " then all nodes of a block must have one width and one stride,"
+            " neither activation nor norm, and be concatenated")
     return network
 
   @functools.cached_property

@@ -31,46 +31,26 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 from typing import Any
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from natjax import errors
 from natjax import operations
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 from natjax.networks import candidates as candidates_lib
-from natjax.networks import network as network_lib
 from natjax.networks import rules
-from natjax.networks import scan
+from natjax.networks import running
 from natjax.networks import store
 from natjax.spaces import base
 
 Variables = dict[str, Any]
+How = running.How
 
 _FIRST = records.NUM_INPUTS
-
-
-class How(NamedTuple):
-  """What stands on the edges of a block.
-
-  Attributes:
-    value: i32[N, K], the candidate of every slot; or, where `source` is None, a
-      pytree with leading axis E, for every edge of the block's decision what
-      `make`'s rule is told of it.
-    concat: [N], weights of the nodes in the output, where a cell's output is
-      all of its nodes; else the graph says which they are.
-    source: i32[N, K], the node that feeds every slot, or None.
-    make: the rule.
-  """
-
-  value: Any
-  concat: jax.Array
-  source: jax.Array | None = None
-  make: rules.MakeRule = rules.selected
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +67,10 @@ class Supernet:
       the statistics per device.
 
   Variables are {"params", "batch_stats"}, float32.
+
+  Raises:
+    InputError: weights per source with running BN, whose statistics are those
+      of an edge.
   """
 
   space: base.Space
@@ -95,6 +79,13 @@ class Supernet:
   width: float = 1.0
   norm: str = "batch"
   axis_name: str | None = None
+
+  def __post_init__(self):
+    if self.norm == "running" and self.space.weights == "source":
+      raise errors.InputError(
+          "norm is 'running' and weights are shared by source, and statistics"
+          " are those of an edge; give weights per edge, or norm 'batch'",
+          "norm")
 
   @functools.cached_property
   def plan(self) -> store.Plan:
@@ -197,7 +188,7 @@ class Supernet:
       n, k = cell.num_nodes, arrays.operation.shape[-1]
       number: Any = np.arange(len(cell.edges))
       if self.space.inputs is None:
-        operation = arrays.operation[g][_slots(cell)]
+        operation = arrays.operation[g][running.slots(cell)]
       else:
         lookup = np.zeros((n + _FIRST,) * 2, np.int32)
         for e, edge in enumerate(cell.edges):
@@ -284,11 +275,11 @@ class Supernet:
             variables.items())}, x, key)
     stem, stem_stats = fixed("stem", images.astype(self.dtype), rng)
     values = (stem[-1] if early < 0 else stem[early + 1], stem[-1])
-    block_stats = []
+    runner, block_stats = running.Runner(make), []
     for r, run in enumerate(self.plan.runs):
       own = {kind: tree["blocks"][r] for kind, tree in variables.items()
              if tree}
-      values, found = self._run_blocks(make, run, own, how, values, rng)
+      values, found = runner.run(run, own, how, values, rng)
       block_stats.append(found)
     head, head_stats = fixed("head", values[1], rng)
     logits = head[-1].reshape(head[-1].shape[0], -1).astype(jnp.float32)
@@ -297,211 +288,6 @@ class Supernet:
       changed = {"stem": stem_stats, "blocks": block_stats, "head": head_stats}
       stats = {part: changed[part] for part in stats}
     return logits, stats
-
-  def _run_blocks(self, make, run, variables, how, values, rng):
-    """Runs blocks of equal shapes; returns the last two outputs."""
-    data = [self._data(i, how[i], jax.random.fold_in(rng, i)) for i in run]
-    if self._scans(run, how):
-      if not self.plan.sees_both(run[0]):
-        # Of another shape, maybe; what the loop carries has one shape.
-        values = (values[1], values[1])
-
-      def step(values, xs):
-        y, _ = self._unrolled(make, run[0], xs[0], how[run[0]], xs[1], values)
-        return (values[1], y), None
-
-      values, _ = lax.scan(step, values, (
-          variables, jax.tree.map(lambda *x: jnp.stack(x), *data)))
-      return values, {}
-    changed = []
-    # Cells of equal shapes are unrolled all the same: under one scan they
-    # compiled no faster, and its residuals took a quarter more memory.
-    for j, i in enumerate(run):
-      prefix = {kind: tree.get("preprocess", [{}] * len(run))[j]
-                for kind, tree in variables.items()}
-      own = jax.tree.map(lambda leaf, j=j: leaf[j], {
-          kind: {k: v for k, v in tree.items() if k != "preprocess"}
-          for kind, tree in variables.items()})
-      inputs, stats = [], {}
-      for n, module in enumerate(make.prefix(i)):
-        y, stats[f"node{n}"] = make.apply(
-            module, {kind: tree.get(f"node{n}", {})
-                     for kind, tree in prefix.items()}, values[n])
-        inputs.append(y)
-      cell = self._scanned if self._has_buffer(how[i]) else self._unrolled
-      y, edge_stats = cell(make, i, own, how[i], data[j], (*values, *inputs))
-      values = (values[1], y)
-      changed.append((stats, edge_stats))
-    return values, self._stack(changed)
-
-  def _stack(self, changed):
-    """The statistics of a run, in the form of its variables."""
-    if self.norm == "batch":
-      return {}
-    prefixes, edges = zip(*changed, strict=True)
-    found = jax.tree.map(lambda *x: jnp.stack(x), *edges)
-    return {**found, "preprocess": list(prefixes)} if prefixes[0] else found
-
-  def _scans(self, run, how):
-    """Whether a run's blocks are one `lax.scan`: unrolled, and of one rule."""
-    return (len(run) > 1 and self.norm == "batch"
-            and not self.plan.network.prefix and self.space.inputs is None
-            and len({how[i].make for i in run}) == 1)
-
-  def _has_buffer(self, how):
-    """Whether all nodes of a cell lie in one array, over which edges scan."""
-    return self.space.inputs is not None and (
-        how.source is not None or self.space.choices is None)
-
-  def _data(self, i, how, rng):
-    """`rules.Data` of a block: of its slots, or of its edges."""
-    count, value = len(self.plan.cell(i).edges), how.value
-    if how.source is None:
-      value = jax.tree.map(lambda leaf: leaf[:count], value)
-    elif self.space.inputs is None:
-      value = self._local(i, how.value)
-    else:
-      value = how.value.reshape(-1)
-      count = value.shape[0]
-    key = None
-    if any(operations.get(name).random for name in self.space.candidates):
-      key = jax.random.key_data(jax.random.split(rng, count))
-    return rules.Data(value, key)
-
-  def _local(self, i, operation):
-    """i32[E], which of an edge's own candidates i32[N, K] names."""
-    return jnp.stack([
-        self._numbers(self.plan.names(i, e))[chosen]
-        for e, chosen in enumerate(operation[_slots(self.plan.cell(i))])])
-
-  def _numbers(self, names):
-    """i32[O], the numbers of all candidates among those of `names`."""
-    numbers = np.zeros(len(self.space.candidates), np.int32)
-    for k, name in enumerate(names):
-      if name in self.space.candidates:
-        numbers[self.space.candidates.index(name)] = k
-    return jnp.asarray(numbers)
-
-  def _rule(self, make, how, edges, names):
-    return how.make(make.functions(names, edges.ends),
-                    [self.space.candidates.index(name) for name in names])
-
-  def _unrolled(self, make, i, variables, how, data, inputs):
-    """A block edge by edge; returns its output and its statistics."""
-    cell, stats = self.plan.cell(i), variables.get("batch_stats", {})
-    block, prefix = self.plan.network.blocks[i], self.plan.network.prefix
-    at = {e: (edges, row) for edges in self.plan.passes(i)
-          for row, e in enumerate(edges.edges)}
-    values = list(inputs)
-    for n in range(len(values), _FIRST + len(block.nodes)):
-      total = None
-      for e, edge in enumerate(cell.edges):
-        names = self.plan.names(i, e)
-        if edge.target + prefix != n or names == (operations.NULL,):
-          continue
-        edges, row = at[e]
-        rows = {name: edges.rows[name][row] for name in names}
-        y, stats = self._edge(
-            make, how, edges, names, _take(variables, edges, rows),
-            jax.tree.map(lambda leaf, e=e: leaf[e], data),
-            values[edge.source + prefix], stats, rows)
-        total = y if total is None else total + y
-      if total is None:
-        total = network_lib.zeros(self.plan.shapes[i].nodes[n], values[1])
-      part = f"norm{n - _FIRST}"
-      y, norm_stats = make.activate(
-          block.node(n), {kind: tree.get(part, {})
-                          for kind, tree in variables.items()}, total,
-          variables["params"].get(f"slope{n - _FIRST}"))
-      values.append(y)
-      if norm_stats:
-        stats = {**stats, part: norm_stats}
-    outputs = [values[n] for n in block.outputs]
-    if self.space.inputs is not None:  # All nodes, of which some may count 0.
-      outputs = [how.concat[n].astype(y.dtype) * y
-                 for n, y in enumerate(outputs)]
-    return jnp.concatenate(outputs, -1), stats
-
-  def _edge(self, make, how, edges, names, own, data, x, stats, rows):
-    """One edge of a block; returns what it adds, and the block's statistics."""
-    aux = self.norm == "running"
-    if len(names) == 1:  # Nothing to choose: the operation as it is.
-      y = make.functions(names, edges.ends)[0](own, x, rules.typed(data.key))
-    else:
-      y = rules.apply(self._rule(make, how, edges, names), own, data, x,
-                      aux=aux)
-    return (y[0], _put(stats, edges, rows, y[1])) if aux else (y, stats)
-
-  def _scanned(self, make, i, variables, how, data, inputs):
-    """A cell whose nodes lie in one array; returns output and statistics.
-
-    In a normal cell all nodes share one buffer, inputs first. In a reduction
-    cell the inputs are larger and stand apart, and the buffer starts at node 2.
-    """
-    cell, shapes = self.plan.cell(i), self.plan.shapes[i]
-    first, last = self.plan.network.prefix, shapes.nodes[-1]
-    stacked = jnp.stack(inputs[first:first + _FIRST])
-    apart = shapes.nodes[first].size != last.size
-    nodes = jnp.zeros((cell.num_nodes, stacked.shape[1], last.size, last.size,
-                       last.width), stacked.dtype)
-    if not apart:
-      nodes = jnp.concatenate([stacked, nodes])
-    stats, aux = variables.get("batch_stats", {}), self.norm == "running"
-    for edges in self.plan.passes(i):
-      of_inputs = apart and cell.edges[edges.edges[0]].source < _FIRST
-      steps, source, target, rows = self._steps(cell, edges, how, data)
-      shift = _FIRST if apart else 0
-      if aux:
-        variables = {**variables, "batch_stats": stats}
-      nodes = scan.scan_edges(
-          self._rule(make, how, edges, _with_null(edges.names)),
-          stacked if of_inputs else None, nodes, _take(variables, edges, rows),
-          steps, source - (0 if of_inputs else shift),
-          jnp.asarray(target - shift), aux=aux)
-      if aux:
-        nodes, changed = nodes
-        stats = _put(stats, edges, rows, changed)
-    nodes = nodes if apart else nodes[_FIRST:]
-    weights = how.concat[:cell.num_nodes].astype(nodes.dtype)
-    nodes = nodes * weights[:, None, None, None, None]
-    return jnp.concatenate(list(nodes), axis=-1), stats
-
-  def _steps(self, cell, edges, how, data):
-    """What a scan over a pass walks: (data, source, target, rows).
-
-    All slots of the cell, of which those that belong to another pass run
-    `null`; without slots, the edges of the pass.
-    """
-    pairs = np.array([cell.edges[e][1:] for e in edges.edges], np.int32)
-    if how.source is None:
-      data = jax.tree.map(lambda leaf: leaf[np.array(edges.edges)], data)
-      return data, jnp.asarray(pairs[:, 0]), pairs[:, 1], edges.rows
-    n, k = cell.num_nodes, how.source.shape[-1]
-    source = how.source[:n].reshape(-1)
-    target = np.repeat(np.arange(n, dtype=np.int32) + _FIRST, k)
-    lookup = np.full((n + _FIRST,) * 2, -1, np.int32)
-    lookup[pairs[:, 0], pairs[:, 1]] = np.arange(len(pairs))
-    number = jnp.asarray(lookup)[source, target]
-    mine, rows = number >= 0, edges.rows
-    if self.space.weights != "slot":
-      rows = {name: jnp.asarray(row)[jnp.maximum(number, 0)]
-              for name, row in rows.items()}
-    data = jax.tree.map(lambda leaf: leaf[:n * k], data)
-    value = jnp.where(mine, self._numbers(edges.names)[data.value],
-                      _with_null(edges.names).index(operations.NULL))
-    return (data._replace(value=value), jnp.where(mine, source, pairs[0, 0]),
-            target, rows)
-
-
-def _slots(cell):
-  """The slots of a graph's edges in arrays [N, K]: i[E] and i[E]."""
-  targets = [edge.target for edge in cell.edges]
-  return (np.array(targets) - _FIRST,
-          np.array([targets[:e].count(t) for e, t in enumerate(targets)]))
-
-
-def _with_null(names):
-  return names if operations.NULL in names else (*names, operations.NULL)
 
 
 def _zeros(shape):
@@ -517,23 +303,6 @@ def _collection(parts, kind):
   inner = {name: _collection(part, kind) for name, part in parts.items()}
   return {name: part for name, part in inner.items()
           if isinstance(part, list) or jax.tree.leaves(part)}
-
-
-def _take(variables, edges, rows):
-  """Some rows of the variables of a pass, per candidate that has any."""
-  return {kind: {name: jax.tree.map(lambda leaf, r=rows[name]: leaf[r], part)
-                 for name, part in tree.get(edges.store, {}).items()
-                 if name in rows} for kind, tree in variables.items()}
-
-
-def _put(stats, edges, rows, changed):
-  """Statistics of a block, with those rows of a pass replaced."""
-  held = dict(stats.get(edges.store, {}))
-  for name, tree in changed.items():
-    held[name] = jax.tree.map(
-        lambda old, new, r=rows[name]: jnp.asarray(old).at[r].set(new),
-        held[name], tree)
-  return {**stats, edges.store: held} if held else stats
 
 
 def _leading_axes(keys):

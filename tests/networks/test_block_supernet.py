@@ -208,8 +208,8 @@ def test_dense_equals_the_oracle_and_a_scan_its_unrolled_form(drawn):
   oracle.assert_close(grads, others[1], rtol=1e-3)
 
   def loss(params, weights, images):
-    chosen = [[{name: w[CANDIDATES.index(name)] if len(may) > 1 else 1.0
-                for name in may} for may, w in zip(edges, own, strict=False)]
+    chosen = [[{name: w[CANDIDATES.index(name)] for name in may}
+               for may, w in zip(edges, own, strict=False)]
               for edges, own in zip(CHOICES, weights, strict=True)]
     found = plain(params, images, chosen)
     return np.sum(cotangent * found), found
@@ -218,8 +218,8 @@ def test_dense_equals_the_oracle_and_a_scan_its_unrolled_form(drawn):
                              rtol=2e-3, atol=2e-3)
   oracle.assert_slopes(lambda *args: loss(*args)[0], (params, weights, images),
                        grads)
-  # There is nothing to weigh where nothing may stand, or only one operation.
-  may = np.array([[len(edges) > e and len(edges[e]) > 1 and name in edges[e]
+  # There is nothing to weigh where nothing may stand.
+  may = np.array([[len(edges) > e and name in edges[e]
                    and name != "null" for e in range(4) for name in CANDIDATES]
                   for edges in CHOICES]).reshape(6, 4, 5)
   np.testing.assert_array_equal(grads[1] != 0, may)
