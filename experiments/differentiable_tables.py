@@ -213,8 +213,9 @@ def job_of(case: Case, kind: str) -> pipeline.Job | pipeline.TrainJob:
         network, case.dataset, "nat", settings.search, settings.train,
         share=settings.share, seed=settings.seed)
   if kind == "full" and network.kind != "blocks":
+    full = supervised.resolve(train, "cells")
     network = genotype.unshared(network, records.Skeleton(
-        train.skeleton, train.init_channels, train.cells))._replace(
+        full.skeleton, full.init_channels, full.cells))._replace(
             name=case.name)
     train = dataclasses.replace(train, **supervised.OF_CELLS)
   epochs = max(1, config.theta.architecture_epochs * train.epochs

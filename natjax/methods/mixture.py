@@ -45,9 +45,10 @@ def weigh(
   """
 
   def edge(site: network_lib.Site) -> jax.Array | None:
+    same = network_lib.plain(site)
     identity = site.run(operations.SKIP) if (
         site.edge in identities[site.block]) else None
-    return mix(theta[site.block][site.edge], network_lib.plain(site), identity,
+    return mix(theta[site.block][site.edge], same, identity,
                alike=site.operation == operations.SKIP)
 
   return edge

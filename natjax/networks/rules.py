@@ -17,6 +17,8 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from natjax.operations import primitives
+
 # `(variables of all candidates, x, key or None) -> y`, or `(y, statistics)`.
 Function = Callable[..., Any]
 
@@ -29,11 +31,14 @@ class EdgeRule(NamedTuple):
       `aux` is asked for, through which no gradient flows.
     pullback: `(params, data, x, g_y) -> (g_params, g_data, g_x)`; `g_data` is
       None where `data` holds integers. None leaves it to JAX.
+    choices: of a rule that runs one of several functions, by its number, these;
+      `scan` then hands each of them its own variables alone.
   """
 
   forward: Callable[[Any, Any, jax.Array], Any]
   pullback: Callable[[Any, Any, jax.Array, jax.Array],
                      tuple[Any, Any, Any]] | None
+  choices: Sequence[Function] | None = None
 
 
 # `(functions, columns) -> rule`: the functions are those of the candidates with
@@ -68,7 +73,7 @@ def selected(
     columns: their numbers among all candidates; None is all in order.
   """
   del columns  # Where candidates differ by edge, `local` translates.
-  return _selected(functions, functions)
+  return _selected(functions, functions)._replace(choices=functions)
 
 
 def stateful(
@@ -129,8 +134,15 @@ def dense(
 def plain(make: MakeRule) -> MakeRule:
   """A rule whose derivatives are JAX's own, of every order and direction."""
 
+  def alone(function):
+    def run(*args):
+      with primitives.plain_derivatives():
+        return function(*args)
+
+    return run
+
   def made(functions, columns):
-    return make(functions, columns)._replace(pullback=None)
+    return make(list(map(alone, functions)), columns)._replace(pullback=None)
 
   return made
 
@@ -148,7 +160,7 @@ def apply(
     aux: whether the rule's forward returns `(y, aux)`.
   """
   pullback = rule.pullback
-  if pullback is None:
+  if pullback is None or primitives.derivatives_are_plain():
     return rule.forward(params, data, x)
   run = jax.custom_vjp(rule.forward)
 

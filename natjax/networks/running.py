@@ -227,33 +227,31 @@ class Runner:
     stats, aux = variables.get("batch_stats", {}), self.make.running
     for edges in self.plan.passes(i):
       of_inputs = apart and cell.edges[edges.edges[0]].source < _FIRST
-      steps, source, target, rows = self._steps(cell, edges, how, data)
-      shift = _FIRST if apart else 0
-      if aux:
-        variables = {**variables, "batch_stats": stats}
+      steps, source, target, rows, live = self._steps(cell, edges, how, data)
+      shift, names = _FIRST if apart else 0, _with_null(edges.names)
       nodes = scan.scan_edges(
-          self._rule(how, edges, _with_null(edges.names)),
-          stacked if of_inputs else None, nodes, _take(variables, edges, rows),
-          steps, source - (0 if of_inputs else shift),
-          jnp.asarray(target - shift), aux=aux)
+          self._rule(how, edges, names), stacked if of_inputs else None, nodes,
+          _held({**variables, "batch_stats": stats} if aux else variables,
+                edges), rows, steps, source - (0 if of_inputs else shift),
+          target - shift, names=names, live=live, aux=aux)
       if aux:
         nodes, changed = nodes
-        stats = _put(stats, edges, rows, changed)
+        stats = _merged(stats, edges, changed)
     nodes = nodes if apart else nodes[_FIRST:]
     weights = how.concat[:cell.num_nodes].astype(nodes.dtype)
     nodes = nodes * weights[:, None, None, None, None]
     return jnp.concatenate(list(nodes), axis=-1), stats
 
   def _steps(self, cell, edges, how, data):
-    """What a scan over a pass walks: (data, source, target, rows).
+    """What a scan over a pass walks: (data, source, target, rows, live).
 
-    All slots of the cell, of which those that belong to another pass run
-    `null`; without slots, the edges of the pass.
+    All slots of the cell, of which those that belong to another pass, or hold
+    null, do not run; without slots, the edges of the pass.
     """
     pairs = np.array([cell.edges[e][1:] for e in edges.edges], np.int32)
     if how.source is None:
       data = jax.tree.map(lambda leaf: leaf[np.array(edges.edges)], data)
-      return data, jnp.asarray(pairs[:, 0]), pairs[:, 1], edges.rows
+      return data, pairs[:, 0], pairs[:, 1], edges.rows, None
     n, k = cell.num_nodes, how.source.shape[-1]
     source = how.source[:n].reshape(-1)
     target = np.repeat(np.arange(n, dtype=np.int32) + _FIRST, k)
@@ -262,13 +260,14 @@ class Runner:
     number = jnp.asarray(lookup)[source, target]
     mine, rows = number >= 0, edges.rows
     if self.space.weights != "slot":
-      rows = {name: jnp.asarray(row)[jnp.maximum(number, 0)]
-              for name, row in rows.items()}
+      own = {row.tobytes(): jnp.asarray(row)[jnp.maximum(number, 0)]
+             for row in rows.values()}
+      rows = {name: own[row.tobytes()] for name, row in rows.items()}
     data = jax.tree.map(lambda leaf: leaf[:n * k], data)
-    value = jnp.where(mine, self._numbers(edges.names)[data.value],
-                      _with_null(edges.names).index(operations.NULL))
+    null = _with_null(edges.names).index(operations.NULL)
+    value = jnp.where(mine, self._numbers(edges.names)[data.value], null)
     return (data._replace(value=value), jnp.where(mine, source, pairs[0, 0]),
-            target, rows)
+            target, rows, value != null)
 
 
 def slots(cell: records.Cell) -> tuple[np.ndarray, np.ndarray]:
@@ -282,18 +281,28 @@ def _with_null(names):
   return names if operations.NULL in names else (*names, operations.NULL)
 
 
+def _held(variables, edges):
+  """The variables of a pass, per candidate that has any."""
+  return {kind: {name: part for name, part in tree.get(edges.store, {}).items()
+                 if name in edges.names} for kind, tree in variables.items()}
+
+
 def _take(variables, edges, rows):
-  """Some rows of the variables of a pass, per candidate that has any."""
+  """Of these, some rows."""
   return {kind: {name: jax.tree.map(lambda leaf, r=rows[name]: leaf[r], part)
-                 for name, part in tree.get(edges.store, {}).items()
-                 if name in rows} for kind, tree in variables.items()}
+                 for name, part in tree.items() if name in rows}
+          for kind, tree in _held(variables, edges).items()}
 
 
 def _put(stats, edges, rows, changed):
   """Statistics of a block, with those rows of a pass replaced."""
-  held = dict(stats.get(edges.store, {}))
-  for name, tree in changed.items():
-    held[name] = jax.tree.map(
-        lambda old, new, r=rows[name]: jnp.asarray(old).at[r].set(new),
-        held[name], tree)
+  held = stats.get(edges.store, {})
+  return _merged(stats, edges, {name: jax.tree.map(
+      lambda old, new, r=rows[name]: jnp.asarray(old).at[r].set(new),
+      held[name], tree) for name, tree in changed.items()})
+
+
+def _merged(stats, edges, changed):
+  """Statistics of a block, with those of a pass replaced."""
+  held = {**stats.get(edges.store, {}), **changed}
   return {**stats, edges.store: held} if held else stats

@@ -1,13 +1,22 @@
-"""A cell whose edges are data: a scan over edges, cheap forward and backward.
+"""A cell whose edges are data: a loop over edges, cheap forward and backward.
 
-`lax.scan` under `grad` would store every step's node states. Here the backward
-pass is a second scan, in reverse, that recomputes only what the edge did and
-adds its cotangent into the buffer of node states in place. All sources of an
-edge are complete before the edge runs, so the final buffer holds every input
-that the backward pass needs.
+`lax.scan` under `grad` would store every step's node states, and `lax.switch`
+the residuals of every branch. Here the backward pass is a second loop, in
+reverse, that recomputes only what the edge did and adds its cotangent into the
+buffer of node states in place. All sources of an edge are complete before the
+edge runs, so the final buffer holds every input that the backward pass needs.
+
+Edges that do nothing need not run: how many do is data, so that one program
+serves all. Weights are read out of their store by the operation that needs
+them, and its gradient is one vector, added into a buffer in place: whatever
+touches every array of the store at every edge is kernels to compile and to
+launch.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+import math
 from typing import Any
+from typing import NamedTuple
 
 import jax
 from jax import lax
@@ -15,25 +24,153 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax.networks import rules
+from natjax.operations import primitives
+
+# Per candidate that has weights, i32[E]: the rows of every edge.
+Rows = Mapping[str, Any]
 
 
 def _at(array, i):
   return lax.dynamic_index_in_dim(array, i, 0, keepdims=False)
 
 
+def _set(array, x, i):
+  return lax.dynamic_update_index_in_dim(array, x, i, 0)
+
+
 def _add(array, x, i):
-  return lax.dynamic_update_index_in_dim(array, _at(array, i) + x, i, 0)
+  return _set(array, _at(array, i) + x, i)
+
+
+class _Access(NamedTuple):
+  """How a rule reads the store, and collects the gradient of its parameters.
+
+  Attributes:
+    forward: `(variables, rows, data, x)` -> what the rule's `forward` returns;
+      the rows are those of one edge.
+    start: `(params)` -> an empty buffer.
+    pullback: `(buffer, variables, rows, data, x, g_y) -> (buffer, g_value,
+      g_x)`.
+    finish: `(buffer, params)` -> the gradient of `params`.
+  """
+
+  forward: Callable[..., Any]
+  start: Callable[[Any], Any]
+  pullback: Callable[..., tuple[Any, Any, jax.Array]]
+  finish: Callable[[Any, Any], Any]
+
+
+def _of(variables, rows, names=None):
+  """An edge's rows of the variables, of all candidates or of some."""
+  return {kind: {name: jax.tree.map(lambda leaf, r=rows[name]: _at(leaf, r),
+                                    part) for name, part in tree.items()
+                 if names is None or name in names}
+          for kind, tree in variables.items()}
+
+
+def _whole(rule):
+  """Reads a row of every array, and adds a row to every gradient."""
+
+  def forward(variables, rows, data, x):
+    return rule.forward(_of(variables, rows), data, x)
+
+  def pullback(buffer, variables, rows, data, x, g):
+    own, g_value, g_x = rule.pullback(_of(variables, rows), data, x, g)
+    buffer = {name: jax.tree.map(lambda b, g, r=rows[name]: _add(b, g, r),
+                                 part, own["params"][name])
+              for name, part in buffer.items()}
+    return buffer, g_value, g_x
+
+  return _Access(forward, lambda params: jax.tree.map(jnp.zeros_like, params),
+                 pullback, lambda buffer, params: buffer)
+
+
+def _chosen(functions, names, params):
+  """Reads the rows of the chosen operation alone.
+
+  The buffer is one vector: all rows of the first operation's gradients, then
+  those of the next. A choice gives as many numbers as the largest one needs,
+  zeros behind its own, and these are added where its row begins.
+  """
+  sizes = {name: sum(math.prod(leaf.shape[1:]) for leaf in leaves)
+           for name, leaves in _leaves(params).items()}
+  ends = np.cumsum([sizes[name] * len(leaves[0])
+                    for name, leaves in _leaves(params).items()])
+  starts = dict(zip(sizes, [0, *ends.tolist()], strict=False))
+  most = max(sizes.values(), default=0)
+  dtype = jnp.result_type(*jax.tree.leaves(params)) if sizes else jnp.float32
+  total = int(ends[-1]) + most if sizes else 0
+
+  def forward(variables, rows, data, x):
+    return lax.switch(data.value, [
+        lambda variables, rows, x, key, f=f, name=name: f(
+            _of(variables, rows, (name,)), x, key)
+        for f, name in zip(functions, names, strict=True)],
+        variables, rows, x, rules.typed(data.key))
+
+  def pull(function, name):
+    def run(variables, rows, x, key, g):
+      own = _of(variables, rows, (name,))
+      _, pull = jax.vjp(lambda params, x: function(
+          {**own, "params": params}, x, key), own["params"], x)
+      g_own, g_x = pull(g)
+      flat = [leaf.reshape(-1).astype(dtype) for leaf in jax.tree.leaves(g_own)]
+      flat.append(jnp.zeros(most - sizes.get(name, 0), dtype))
+      begin = starts[name] + rows[name] * sizes[name] if name in sizes else 0
+      return jnp.concatenate(flat), jnp.asarray(begin, jnp.int32), g_x
+
+    return run
+
+  def pullback(buffer, variables, rows, data, x, g):
+    own, begin, g_x = lax.switch(data.value, [
+        pull(f, name) for f, name in zip(functions, names, strict=True)],
+        variables, rows, x, rules.typed(data.key), g)
+    if most:
+      before = lax.dynamic_slice(buffer, (begin,), (most,))
+      buffer = lax.dynamic_update_slice(buffer, before + own, (begin,))
+    return buffer, None, g_x
+
+  def finish(buffer, params):
+    result = jax.tree.map(jnp.zeros_like, params)
+    for name, leaves in _leaves(params).items():
+      rows = buffer[starts[name]:starts[name] + sizes[name] * len(leaves[0])]
+      rows = rows.reshape(len(leaves[0]), -1)
+      cuts = np.cumsum([math.prod(leaf.shape[1:]) for leaf in leaves])[:-1]
+      result[name] = jax.tree.unflatten(jax.tree.structure(params[name]), [
+          part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in zip(
+              jnp.split(rows, cuts, axis=1), leaves, strict=True)])
+    return result
+
+  return _Access(forward, lambda params: jnp.zeros(total, dtype), pullback,
+                 finish)
+
+
+def _leaves(params):
+  """Per candidate that has parameters, its arrays."""
+  found = {name: jax.tree.leaves(part) for name, part in params.items()}
+  return {name: leaves for name, leaves in found.items() if leaves}
+
+
+def _live_first(live):
+  """i32[E], the numbers of live edges, in order and first; how many."""
+  numbers = jnp.arange(len(live))
+  place = jnp.where(live, jnp.cumsum(live) - 1, len(live))
+  order = jnp.sum(jnp.where(place == numbers[:, None], numbers, 0), axis=1)
+  return order, jnp.sum(live, dtype=jnp.int32)
 
 
 def scan_edges(
     rule: rules.EdgeRule,
     inputs: jax.Array | None,
     nodes: jax.Array,
-    params: Any,
+    variables: Mapping[str, Any],
+    rows: Rows,
     data: rules.Data,
     source: jax.Array,
     target: jax.Array,
     *,
+    names: Sequence[str] = (),
+    live: jax.Array | None = None,
     aux: bool = False,
 ) -> Any:
   """Adds every edge's output to its target node, in order.
@@ -43,60 +180,123 @@ def scan_edges(
     inputs: [I, B, H', W', C] that the sources index, or None if they index
       `nodes`; then every source must be complete before its edge runs.
     nodes: [N, B, H, W, C], what the nodes hold at the start.
-    params: pytree with leading axis E.
+    variables: "params" and maybe "batch_stats", per candidate that has any a
+      pytree with leading axis S.
+    rows: of the edges; several may use the same row.
     data: with leading axis E.
     source: i32[E].
     target: i32[E].
-    aux: whether the rule's forward returns `(y, aux)`.
+    names: of the rule's `choices`, in order, as `variables` has them.
+    live: bool[E], whether an edge runs; the others add nothing and get no
+      gradient. None runs all. Under `vmap` over `live` the loop is as long as
+      the longest.
+    aux: whether the rule's forward returns `(y, batch_stats)`.
 
   Returns:
-    [N, B, H, W, C]; with `aux`, that and the edges' `aux`, leading axis E.
+    [N, B, H, W, C]; with `aux`, that and the new "batch_stats".
   """
+  # Candidates that share their rows read them once.
+  shared = {id(row): row for row in rows.values()}
+  at = {name: list(shared).index(id(row)) for name, row in rows.items()}
+  edges = jax.tree.map(jnp.asarray, (
+      tuple(shared.values()), data, source, target))
+  if rule.pullback is None or primitives.derivatives_are_plain():
+    return _plain(rule, inputs, nodes, variables, at, edges, live, aux)
+  access = _whole(rule) if rule.choices is None or aux else _chosen(
+      rule.choices, names, variables["params"])
+  order, number = (None, None) if live is None else _live_first(live)
 
-  def forward(inputs, nodes, params, data, source, target):
-    def edge(nodes, step):
-      p, d, s, t = step
-      y = rule.forward(p, d, _at(nodes if inputs is None else inputs, s))
-      y, extra = y if aux else (y, None)
-      return _add(nodes, y, t), extra
+  def edge_at(edges, order, k):
+    e = k if order is None else order[k]
+    rows, *others = jax.tree.map(lambda a: _at(a, e), edges)
+    return e, {name: rows[i] for name, i in at.items()}, *others
 
-    nodes, extra = lax.scan(edge, nodes, (params, data, source, target))
-    return (nodes, extra) if aux else nodes
+  def forward(inputs, nodes, variables, edges, order, number):
+    def edge(k, carry):
+      nodes, stats = carry
+      _, rows, d, s, t = edge_at(edges, order, k)
+      x = _at(nodes if inputs is None else inputs, s)
+      y = access.forward({**variables, **stats}, rows, d, x)
+      if aux:
+        y, found = y
+        stats = _put(stats, rows, found)
+      return _add(nodes, y, t), stats
 
-  pullback = rule.pullback
-  if pullback is None:
-    return forward(inputs, nodes, params, data, source, target)
+    return lax.fori_loop(0, len(source) if number is None else number, edge,
+                         (nodes, _stats(variables, aux)))
+
   run = jax.custom_vjp(forward)
 
-  def run_fwd(inputs, nodes, params, data, source, target):
-    out = forward(inputs, nodes, params, data, source, target)
-    nodes = out[0] if aux else out
-    return out, (inputs, nodes, params, data, source, target)
+  def run_fwd(inputs, nodes, variables, edges, order, number):
+    out = forward(inputs, nodes, variables, edges, order, number)
+    return out, (inputs, out[0], variables, edges, order, number)
 
   def run_bwd(residuals, g_out):
-    g_nodes = g_out[0] if aux else g_out
-    inputs, out, params, data, source, target = residuals
+    inputs, out, variables, edges, order, number = residuals
+    data, params = edges[1], variables["params"]
+    number = len(source) if number is None else number
 
-    def edge(carry, step):
-      g_inputs, g_nodes = carry
-      p, d, s, t = step
+    def edge(k, carry):
+      g_inputs, g_nodes, g_params, g_value = carry
+      e, rows, d, s, t = edge_at(edges, order, number - 1 - k)
       x = _at(out if inputs is None else inputs, s)
-      g_p, g_d, g_x = pullback(p, d, x, _at(g_nodes, t))
+      g_params, g, g_x = access.pullback(
+          g_params, variables, rows, d, x, _at(g_nodes, t))
       if inputs is None:
         g_nodes = _add(g_nodes, g_x, s)
       else:
         g_inputs = _add(g_inputs, g_x, s)
-      return (g_inputs, g_nodes), (g_p, g_d)
+      if g is not None:
+        g_value = jax.tree.map(lambda a, g: _set(a, g, e), g_value, g)
+      return g_inputs, g_nodes, g_params, g_value
 
-    start = (None if inputs is None else jnp.zeros_like(inputs), g_nodes)
-    (g_inputs, g_nodes), (g_params, g_value) = lax.scan(
-        edge, start, (params, data, source, target), reverse=True)
-    return (g_inputs, g_nodes, g_params, rules.cotangent(data, g_value),
-            _no_tangent(source), _no_tangent(target))
+    start = (None if inputs is None else jnp.zeros_like(inputs), g_out[0],
+             access.start(params), jax.tree.map(jnp.zeros_like, data.value))
+    g_inputs, g_nodes, g_params, g_value = lax.fori_loop(0, number, edge, start)
+    g_variables = {**jax.tree.map(jnp.zeros_like, dict(variables)),
+                   "params": access.finish(g_params, params)}
+    # None stands for no gradient.
+    return (g_inputs, g_nodes, g_variables,
+            (None, rules.cotangent(data, g_value), None, None), None, None)
 
   run.defvjp(run_fwd, run_bwd)
-  return run(inputs, nodes, params, data, source, target)
+  nodes, stats = run(inputs, nodes, dict(variables), edges, order, number)
+  return (nodes, stats["batch_stats"]) if aux else nodes
 
 
-def _no_tangent(x):
-  return np.zeros(x.shape, jax.dtypes.float0)
+def _stats(variables, aux):
+  return {"batch_stats": variables["batch_stats"]} if aux else {}
+
+
+def _put(stats, rows, found):
+  """Writes an edge's statistics back to its rows."""
+  return {"batch_stats": {
+      name: jax.tree.map(lambda old, new, r=rows[name]: _set(old, new, r),
+                         part, found[name])
+      for name, part in stats["batch_stats"].items()}}
+
+
+def _plain(rule, inputs, nodes, variables, at, edges, live, aux):
+  """As `scan_edges`, of nothing but what JAX differentiates by itself."""
+  access = _whole(rule)
+
+  @jax.checkpoint
+  def edge(inputs, carry, variables, step):
+    (own, d, s, t), runs = step
+    rows = {name: own[i] for name, i in at.items()}
+
+    def run():
+      nodes, stats = carry
+      y = access.forward({**variables, **stats}, rows, d, _at(
+          nodes if inputs is None else inputs, s))
+      if aux:
+        y, found = y
+        stats = _put(stats, rows, jax.tree.map(lax.stop_gradient, found))
+      return _add(nodes, y, t), stats
+
+    return run() if runs is None else lax.cond(runs, run, lambda: carry)
+
+  (nodes, stats), _ = lax.scan(
+      lambda carry, step: (edge(inputs, carry, variables, step), None),
+      (nodes, _stats(variables, aux)), (edges, live))
+  return (nodes, stats["batch_stats"]) if aux else nodes

@@ -37,7 +37,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax import errors
 from natjax import operations
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
@@ -67,10 +66,6 @@ class Supernet:
       the statistics per device.
 
   Variables are {"params", "batch_stats"}, float32.
-
-  Raises:
-    InputError: weights per source with running BN, whose statistics are those
-      of an edge.
   """
 
   space: base.Space
@@ -79,13 +74,6 @@ class Supernet:
   width: float = 1.0
   norm: str = "batch"
   axis_name: str | None = None
-
-  def __post_init__(self):
-    if self.norm == "running" and self.space.weights == "source":
-      raise errors.InputError(
-          "norm is 'running' and weights are shared by source, and statistics"
-          " are those of an edge; give weights per edge, or norm 'batch'",
-          "norm")
 
   @functools.cached_property
   def plan(self) -> store.Plan:

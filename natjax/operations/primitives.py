@@ -13,8 +13,14 @@ operation that reads from it; `materialize` cuts the chain.
 All images are [B, H, W, C]; padding is symmetric and explicit, as in PyTorch
 ("SAME" differs at stride 2). Everything is computed in the dtype of `x`, batch
 statistics in float32.
+
+Convolutions have gradients of their own on the CPU, which JAX can
+differentiate in reverse alone. `plain_derivatives` leaves them out.
 """
 
+from collections.abc import Iterator
+import contextlib
+import contextvars
 import functools
 
 import jax
@@ -23,6 +29,30 @@ import jax.numpy as jnp
 import numpy as np
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+_PLAIN = contextvars.ContextVar("plain_derivatives", default=False)
+
+
+@contextlib.contextmanager
+def plain_derivatives() -> Iterator[None]:
+  """Leaves differentiation to JAX for the length of a `with` block.
+
+  Gradients written by hand are fast and small, but know nothing of forward
+  mode and of derivatives of higher order. What is traced within the block has
+  none of them, so that `jax.jvp`, `jax.hessian` and the like work; values are
+  equal up to rounding. It is read when a function is traced: one that
+  `jax.jit` has compiled already for the same shapes stays as it is, so call
+  `jax.jit` within the block, on a function made there.
+  """
+  token = _PLAIN.set(True)
+  try:
+    yield
+  finally:
+    _PLAIN.reset(token)
+
+
+def derivatives_are_plain() -> bool:
+  """Whether a `plain_derivatives` block is being traced."""
+  return _PLAIN.get()
 
 
 def output_size(size: int, stride: int) -> int:
@@ -55,11 +85,15 @@ def conv(
                for k in kernel.shape[:2])
   kernel = kernel.astype(x.dtype)
   if kernel.shape[:2] == (1, 1) and pads == (0, 0):
-    return jnp.einsum("bhwi,io->bhwo", x[:, ::strides[0], ::strides[1]],
-                      kernel[0, 0])
+    x = x[:, ::strides[0], ::strides[1]]
+    # As matrices: with three axes to sum over, XLA's CPU backend would
+    # transpose the image for the kernel's gradient.
+    return jnp.reshape(jnp.reshape(x, (-1, x.shape[-1])) @ kernel[0, 0],
+                       (*x.shape[:-1], kernel.shape[-1]))
+  by_taps = _conv if derivatives_are_plain() else _conv_by_taps
   return lax.platform_dependent(
       x, kernel,
-      cpu=lambda x, kernel: _conv_by_taps(x, kernel, strides, dilation, pads),
+      cpu=lambda x, kernel: by_taps(x, kernel, strides, dilation, pads),
       default=lambda x, kernel: _conv(x, kernel, strides, dilation, pads),
   )
 
@@ -96,23 +130,27 @@ def _conv_by_taps_bwd(strides, dilation, pads, residuals, g):
   padded = jnp.pad(x, ((0, 0), *((p, p) for p in pads), (0, 0)))
   spans = [(out - 1) * s + 1
            for out, s in zip(g.shape[1:3], strides, strict=True)]
-  g_kernel = [
-      jnp.einsum(
-          "bhwi,bhwo->io",
-          padded[:, i:i + spans[0]:strides[0], j:j + spans[1]:strides[1]], g,
-          preferred_element_type=jnp.float32)
-      for i in range(0, reach[0] + 1, dilation)
-      for j in range(0, reach[1] + 1, dilation)
-  ]
-  return g_x, jnp.reshape(jnp.stack(g_kernel), kernel.shape).astype(
-      kernel.dtype)
+  width, rows = kernel.shape[1], jnp.reshape(g, (-1, g.shape[-1]))
+
+  # A loop, since every tap by itself would be a kernel to compile, and
+  # matrices, for which XLA need not transpose anything.
+  def tap(t):
+    start = (0, t // width * dilation, t % width * dilation, 0)
+    seen = lax.dynamic_slice(
+        padded, start, (len(x), *spans, x.shape[-1]))
+    seen = seen[:, ::strides[0], ::strides[1]]
+    return lax.dot_general(
+        jnp.reshape(seen, (-1, x.shape[-1])), rows, (((0,), (0,)), ((), ())),
+        preferred_element_type=jnp.float32)
+
+  g_kernel = lax.map(tap, jnp.arange(kernel.shape[0] * width))
+  return g_x, jnp.reshape(g_kernel, kernel.shape).astype(kernel.dtype)
 
 
 _conv_by_taps.defvjp(_conv_by_taps_fwd, _conv_by_taps_bwd)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _depthwise_shifted(x, kernel, stride, dilation):
+def _depthwise_sum(x, kernel, stride, dilation):
   """Sum of shifted multiplies; x: [B, H, W, C], kernel: [k, k, C]."""
   size, (height, width) = kernel.shape[0], x.shape[1:3]
   pad = (size - 1) * dilation // 2
@@ -124,8 +162,11 @@ def _depthwise_shifted(x, kernel, stride, dilation):
   )
 
 
+_depthwise_shifted = jax.custom_vjp(_depthwise_sum, nondiff_argnums=(2, 3))
+
+
 def _depthwise_fwd(x, kernel, stride, dilation):
-  return _depthwise_shifted(x, kernel, stride, dilation), (x, kernel)
+  return _depthwise_sum(x, kernel, stride, dilation), (x, kernel)
 
 
 def _depthwise_bwd(stride, dilation, residuals, g):
@@ -135,23 +176,21 @@ def _depthwise_bwd(stride, dilation, residuals, g):
   spread = lax.pad(g, jnp.zeros((), g.dtype), (
       (0, 0, 0), (0, stride - 1, stride - 1), (0, stride - 1, stride - 1),
       (0, 0, 0)))[:, :height, :width]
-  g_x = _depthwise_shifted(spread, kernel[::-1, ::-1], 1, dilation)
+  g_x = _depthwise_sum(spread, kernel[::-1, ::-1], 1, dilation)
   padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
 
-  # Image by image, the accumulator [k * k, C] stays in the cache; the plain
-  # sum over batch, rows and columns is several times slower for 5x5.
-  def one_image(total, inputs):
-    image, g_image = inputs
-    products = [
-        jnp.sum(image[i * dilation:i * dilation + height:stride,
-                      j * dilation:j * dilation + width:stride] * g_image,
-                (0, 1), dtype=jnp.float32)
-        for i in range(size) for j in range(size)
-    ]
-    return total + jnp.stack(products), None
-
-  start = jnp.zeros((size * size, x.shape[-1]), jnp.float32)
-  g_kernel, _ = lax.scan(one_image, start, (padded, g))
+  # All taps in one reduction, image by image: one kernel, which reads an image
+  # once. A sum per tap takes twice as long, and each is a kernel to compile.
+  products = [
+      (padded[:, i * dilation:i * dilation + height:stride,
+              j * dilation:j * dilation + width:stride] * g
+       ).astype(jnp.float32)
+      for i in range(size) for j in range(size)
+  ]
+  sums = lax.reduce(
+      products, [np.float32(0)] * len(products),
+      lambda a, b: [x + y for x, y in zip(a, b, strict=True)], (1, 2))
+  g_kernel = jnp.sum(jnp.stack(sums), axis=1)
   return g_x, g_kernel.reshape(kernel.shape).astype(kernel.dtype)
 
 
@@ -182,8 +221,11 @@ def depthwise_conv(
         feature_group_count=x.shape[-1],
     )
 
+  by_shifts = (_depthwise_sum if derivatives_are_plain()
+               else _depthwise_shifted)
+
   def shifted(x, kernel):
-    return _depthwise_shifted(x, kernel[:, :, 0], stride, dilation)
+    return by_shifts(x, kernel[:, :, 0], stride, dilation)
 
   return lax.platform_dependent(x, kernel, cpu=shifted, default=grouped)
 

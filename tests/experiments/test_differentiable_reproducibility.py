@@ -134,5 +134,6 @@ def test_presets_can_be_run(script, preset):
         continue
       job = tables.job_of(case, kind)
       if kind in ("cell", "full"):
-        assert job.space.share == kind
-        assert job.search.architecture_epochs == train.epochs / 2
+        assert job.plan.space["share"] == kind
+        settings = job.plan.settings
+        assert settings.architecture_epochs == train.epochs / 2

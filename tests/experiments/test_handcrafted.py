@@ -12,7 +12,7 @@ from natjax import zoo
 from natjax.costs import exact as cost
 from natjax.graph import blocks
 from natjax.graph import codec
-from natjax.networks import block_network
+from natjax.networks import network as network_lib
 from tests.experiments import scripts
 
 SCRIPT = scripts.EXPERIMENTS / "handcrafted.py"
@@ -76,9 +76,9 @@ def test_the_second_graph_computes_the_same():
   other = script.with_input_nodes(network)
   frame = blocks.Frame(10, 8)
   assert cost.network(other, frame)[:2] == cost.network(network, frame)[:2]
-  net, second = (block_network.BlockNet(n, frame) for n in (network, other))
+  net, second = (network_lib.module(n, frame) for n in (network, other))
   x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("f")
-  weights = block_network.init(net, jax.random.key(0))
+  weights = network_lib.init(net, jax.random.key(0))
   renamed = {group: {name: {
       f"edge{int(key[4]) + 1}{key[5:]}": value for key, value in part.items()}
       if name.startswith("block") else part for name, part in tree.items()}

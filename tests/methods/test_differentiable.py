@@ -140,7 +140,7 @@ def test_what_survives_moves_and_computes_the_same():
   # Every theta that was chosen is 1 here, so that nothing is lost.
   np.testing.assert_allclose(
       logits(trained(derived), derived.state),
-      logits(method, state, theta=method.space.per_member(state.theta)),
+      logits(method, state, edge=method.space.weigh(state.theta)),
       rtol=1e-4, atol=1e-6)
   assert "edge0_skip_connect" in derived.state.params["block1"]
   assert "edge0_conv_3x3" not in derived.state.params["block1"]
@@ -177,7 +177,7 @@ def test_folding_keeps_what_the_network_computes():
   values = {k: (0, v[1] if v[1] > v[2] else 0, v[2] if v[2] > v[1] else 0)
             for k, v in values.items()}
   state = weighed_by(values)
-  weighed = logits(make(), state, theta=make().space.per_member(state.theta))
+  weighed = logits(make(), state, edge=make().space.weigh(state.theta))
   plain = make().end(state)
   folded = make(fold=True).end(state)
   assert np.abs(logits(trained(plain), plain.state) - weighed).max() > 1e-3

@@ -1,4 +1,4 @@
-"""The scan over edges against a loop that autodiff sees through."""
+"""The loop over edges against one that autodiff sees through."""
 
 import jax
 import jax.numpy as jnp
@@ -7,13 +7,19 @@ import pytest
 
 from natjax.networks import rules
 from natjax.networks import scan
+from natjax.operations import primitives
 from tests.networks import oracle
 
-FUNCTIONS = (lambda p, x, _: p["a"] * jnp.sin(x),
-             lambda p, x, _: p["b"] * jnp.cos(x), lambda p, x, _: 0 * x)
+NAMES = ("sine", "cosine", "zero")
+FUNCTIONS = (
+    lambda v, x, _: v["params"]["sine"]["a"] * jnp.sin(
+        x * v["params"]["sine"]["b"][0]),
+    lambda v, x, _: v["params"]["cosine"]["c"] * jnp.cos(x),
+    lambda v, x, _: 0 * x)
+ROWS = {"sine": 4, "cosine": 3}
 
 
-def scan_example(seed, *, in_place, edges=7, nodes=5):
+def example(seed, *, in_place, edges=7, nodes=5):
   """Random edges in topological order, and what they carry."""
   rng = np.random.default_rng(seed)
   first = 2 if in_place else 0
@@ -21,53 +27,129 @@ def scan_example(seed, *, in_place, edges=7, nodes=5):
   source = (rng.integers(0, target) if in_place
             else rng.integers(0, 2, edges)).astype(np.int32)
   inputs = None if in_place else rng.normal(size=(2, 3, 2, 2, 1))
-  params = {k: rng.normal(size=(edges, 1)) for k in "ab"}
+  variables = {"params": {
+      "sine": {"a": rng.normal(size=(4, 1)), "b": rng.normal(size=(4, 2, 1))},
+      "cosine": {"c": rng.normal(size=(3, 1))}}}
   start = rng.normal(size=(nodes, 3, 2, 2, 1))
+  # Some edges share a row, and of the operations not the same.
+  rows = {name: rng.integers(0, most, edges).astype(np.int32)
+          for name, most in ROWS.items()}
+  live = rng.random(edges) < 0.7
   floats = jax.tree.map(lambda x: x.astype(np.float32),
-                        (inputs, start, params))
-  return (*floats, source, target, rng)
+                        (inputs, start, variables))
+  return floats, rows, source, target, live, rng
 
 
-def plain_scan(inputs, nodes, params, weights, source, target):
+def loop(inputs, nodes, variables, rows, weights, source, target, live):
   """A loop over edges that autodiff sees through; weights: [E, O]."""
   for e in range(len(source)):
     x = (nodes if inputs is None else inputs)[source[e]]
-    p = {k: v[e] for k, v in params.items()}
-    y = sum(w * f(p, x, None)
+    own = {kind: {name: jax.tree.map(lambda a, r=rows[name][e]: a[r], part)
+                  for name, part in tree.items()}
+           for kind, tree in variables.items()}
+    y = sum(w * f(own, x, None)
             for w, f in zip(weights[e], FUNCTIONS, strict=True))
-    nodes = nodes.at[target[e]].add(y)
+    nodes = nodes.at[target[e]].add(live[e] * y)
   return nodes
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-@pytest.mark.parametrize("rule", ["selected", "dense"])
+@pytest.mark.parametrize("rule", ["selected", "whole", "dense"])
 def test_scan_equals_loop(rule, in_place):
   """All gradients of the hand-written backward pass against autodiff's."""
-  make_rule = getattr(rules, rule)
+  made = getattr(rules, "dense" if rule == "dense" else "selected")(FUNCTIONS)
+  if rule == "whole":  # As for rules that do not say what they choose from.
+    made = made._replace(choices=None)
 
   @jax.jit
-  def both(floats, weights, index, source, target, g):
+  def both(floats, weights, index, rows, source, target, live, g):
     def scanned(floats, weights):
-      data = rules.Data(index if rule == "selected" else weights)
-      return scan.scan_edges(make_rule(FUNCTIONS), *floats, data, source,
-                             target)
+      data = rules.Data(weights if rule == "dense" else index)
+      return scan.scan_edges(made, *floats, rows, data, source, target,
+                             names=NAMES, live=live)
 
-    def loop(floats, weights):
-      return plain_scan(*floats, weights, source, target)
+    def plain(floats, weights):
+      return loop(*floats, rows, weights, source, target, live)
 
     y, pull = jax.vjp(scanned, floats, weights)
-    z, pull_plain = jax.vjp(loop, floats, weights)
+    z, pull_plain = jax.vjp(plain, floats, weights)
     return (y, pull(g)), (z, pull_plain(g))
 
   for seed in range(3):
-    *floats, source, target, rng = scan_example(seed, in_place=in_place)
+    floats, rows, source, target, live, rng = example(seed, in_place=in_place)
     index = rng.integers(0, 3, len(source)).astype(np.int32)
     weights = np.eye(3, dtype=np.float32)[index]
     if rule == "dense":
       weights = rng.normal(size=weights.shape).astype(np.float32)
     g = rng.normal(size=floats[1].shape).astype(np.float32)
-    ours, plain = both(tuple(floats), weights, index, source, target, g)
-    (y, (g_floats, g_weights)), (z, (plain_floats, plain_weights)) = ours, plain
+    (y, (g_floats, g_weights)), (z, (plain_floats, plain_weights)) = both(
+        floats, weights, index, rows, source, target, live, g)
     oracle.assert_close((y, g_floats), (z, plain_floats), rtol=1e-4)
     if rule == "dense":
       oracle.assert_close(g_weights, plain_weights, rtol=1e-4)
+
+
+def test_no_edge_runs():
+  floats, rows, source, target, live, _ = example(0, in_place=True)
+  found, pull = jax.vjp(lambda *floats: scan.scan_edges(
+      rules.selected(FUNCTIONS), *floats, rows, rules.Data(0 * source), source,
+      target, names=NAMES, live=0 * live > 0), *floats)
+  np.testing.assert_array_equal(found, floats[1])
+  _, g_nodes, g_variables = pull(found)
+  np.testing.assert_array_equal(g_nodes, found)
+  assert not any(np.any(leaf) for leaf in jax.tree.leaves(g_variables))
+
+
+@pytest.mark.parametrize("by", ["rule", "context"])
+def test_plain_derivatives_of_every_order(by):
+  """Forward over reverse, and reverse over reverse."""
+  floats, rows, source, target, live, rng = example(1, in_place=True)
+  index = rng.integers(0, 3, len(source)).astype(np.int32)
+  weights = np.eye(3, dtype=np.float32)[index]
+  make = rules.plain(rules.selected) if by == "rule" else rules.selected
+  scanned = lambda floats: jnp.sum(scan.scan_edges(
+      make(FUNCTIONS, range(3)), *floats, rows, rules.Data(index), source,
+      target, names=NAMES, live=live) ** 2)
+  plain = lambda floats: jnp.sum(loop(
+      *floats, rows, weights, source, target, live) ** 2)
+
+  def second(loss):
+    gradient = jax.grad(loss)
+    slope = lambda floats: sum(
+        jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient(floats)))
+    return jax.jit(lambda: (jax.jvp(gradient, (floats,), (floats,)),
+                            jax.grad(slope)(floats)))()
+
+  if by == "rule":
+    found = second(scanned)
+  else:
+    with primitives.plain_derivatives():
+      found = second(scanned)
+  oracle.assert_close(found, second(plain), rtol=1e-3)
+
+
+def test_statistics_are_carried_from_edge_to_edge():
+  """Edges that share a row update it one after another, live ones alone."""
+
+  def counting(name):
+    def run(v, x, _):
+      stats = v["batch_stats"]
+      return x, {**stats, name: stats[name] * 2 + jnp.mean(x)}
+
+    return run
+
+  names = ("sine", "cosine")
+  rows = {"sine": np.array([0, 0, 1, 0]), "cosine": np.array([0, 1, 1, 1])}
+  index = np.array([0, 1, 0, 0])
+  live = np.array([True, True, False, True])
+  nodes = jnp.concatenate([jnp.ones((1, 1)), jnp.zeros((2, 1))])
+  stats = {"sine": jnp.array([1.0, 5.0]), "cosine": jnp.array([2.0, 3.0])}
+  nodes, found = scan.scan_edges(
+      rules.stateful([counting(name) for name in names]), None, nodes,
+      {"params": {}, "batch_stats": stats}, rows, rules.Data(index),
+      np.array([0, 0, 0, 1]), np.array([1, 1, 2, 2]), names=names, live=live,
+      aux=True)
+  np.testing.assert_array_equal(nodes[:, 0], [1, 2, 2])
+  # x is 1 for the first two edges, 2 for the last.
+  np.testing.assert_array_equal(found["sine"], [(1 * 2 + 1) * 2 + 2, 5])
+  np.testing.assert_array_equal(found["cosine"], [2, 3 * 2 + 1])

@@ -12,9 +12,10 @@ from natjax import errors
 from natjax import zoo
 from natjax.costs import exact as cost
 from natjax.graph import blocks
+from natjax.graph import codec
+from natjax.graph import shapes
 from natjax.graph import skeleton
 from natjax.methods import supervised
-from natjax.networks import build
 from natjax.networks import projection
 from natjax.objectives import contrastive
 from natjax.objectives import simclr
@@ -42,7 +43,8 @@ def make():
 
 def test_resnet50_and_darts_have_the_papers_size():
   resnet, frame = zoo.get("resnet50"), blocks.Frame(0, 32)
-  head = lambda a, p: projection.parameter_count(build.num_features(a, p))
+  head = lambda a, p: projection.parameter_count(
+      shapes.num_features(codec.expand(a, p), p))
   count = cost.network(resnet, frame).params + head(resnet, frame)
   assert count == pytest.approx(24.6e6, abs=0.05e6)
   train = presets.get("paper", zoo.get("darts"), "differentiable",

@@ -1,5 +1,6 @@
 """Array functions, in the form for CPUs and in that for accelerators."""
 
+import concurrent.futures
 import functools
 
 import jax
@@ -157,6 +158,63 @@ def test_conv(branch, kernel, options):
       functools.partial(plain_conv, **options), x, kernel)
   np.testing.assert_allclose(
       y, oracle.conv(x, kernel, **options), rtol=1e-4, atol=1e-4)
+
+
+SECOND = [
+    (functools.partial(primitives.depthwise_conv, stride=2, dilation=2),
+     lambda x, kernel: plain_depthwise(x, kernel, 2, 2), (3, 3, 1, 4)),
+    (primitives.depthwise_conv,
+     lambda x, kernel: plain_depthwise(x, kernel, 1, 1), (5, 5, 1, 4)),
+    (functools.partial(primitives.conv, stride=2),
+     functools.partial(plain_conv, stride=2), (3, 3, 4, 5)),
+    (primitives.conv, plain_conv, (1, 1, 4, 5)),
+]
+
+
+@pytest.mark.parametrize("function, plain, shape", SECOND)
+def test_plain_derivatives_of_any_order(branch, function, plain, shape):
+  args = images((2, 5, 6, 4)), images(shape, seed=1)
+  along = images(args[0].shape, seed=2), images(shape, seed=3)
+
+  def derivatives(function):
+    loss = lambda args: jnp.sum(jnp.sin(function(*args)))
+    gradient = jax.grad(loss)
+    square = lambda args: sum(jnp.sum(g**2) for g in gradient(args))
+    return jax.jit(lambda: (
+        jax.jvp(loss, (args,), (along,)), jax.jvp(gradient, (args,), (along,)),
+        jax.grad(square)(args), jax.jvp(jax.grad(square), (args,), (along,))))()
+
+  with primitives.plain_derivatives():
+    ours = derivatives(function)
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3,
+                                 atol=1e-3), ours, derivatives(plain))
+
+
+@pytest.mark.parametrize("function, plain, shape", SECOND)
+def test_gradient_of_the_written_gradient(function, plain, shape):
+  """Reverse mode goes through the hand-written gradients a second time."""
+  args = images((2, 5, 6, 4)), images(shape, seed=1)
+
+  def second(function):
+    gradient = jax.grad(lambda args: jnp.sum(jnp.sin(function(*args))))
+    return jax.jit(jax.grad(
+        lambda args: sum(jnp.sum(g**2) for g in gradient(args))))(args)
+
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3,
+                                 atol=1e-3), second(function), second(plain))
+
+
+def test_plain_derivatives_end_with_the_block():
+  assert not primitives.derivatives_are_plain()
+  with pytest.raises(ZeroDivisionError), primitives.plain_derivatives():
+    assert primitives.derivatives_are_plain()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+      assert not pool.submit(primitives.derivatives_are_plain).result()
+    1 / 0  # noqa: B018
+  assert not primitives.derivatives_are_plain()
+  args = images((1, 3, 3, 2)), images((3, 3, 1, 2))
+  with pytest.raises(TypeError, match="custom_vjp"):
+    jax.jvp(primitives.depthwise_conv, args, args)
 
 
 def test_conv_gradient_is_of_the_images_dtype(branch):
