@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shutil
 from typing import Any
 from typing import NamedTuple
@@ -46,6 +47,8 @@ _OWN = (RESULT, METRICS, ARCHITECTURE, WEIGHTS, NETWORKS, "checkpoint",
 _KINDS = ("train", "transform", "search")
 # What wrote no version; its commit is 729c84a.
 _FIRST = "0.1.0"
+# And it called the parts of an ImageNet stem otherwise.
+_STEM = re.compile(r"/stem/(conv|norm)(\d)/")
 
 
 def read_json(
@@ -252,7 +255,8 @@ def load_weights(path: str | os.PathLike[str]) -> Any:
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
     raise errors.InputError(
         f"{path} is not there or damaged; train the network again") from e
-  return flax.traverse_util.unflatten_dict(flat, sep="/")
+  return flax.traverse_util.unflatten_dict(
+      {_STEM.sub(r"/stem\2/\1/", k): v for k, v in flat.items()}, sep="/")
 
 
 class TrainedNetwork(NamedTuple):

@@ -279,6 +279,22 @@ def test_load(trained):
   np.testing.assert_array_equal(net.predict(images), np.argmax(logits, -1))
 
 
+def test_an_imagenet_stem_that_natjax_0_1_named_otherwise(tmp_path):
+  place = skeleton.Skeleton("imagenet", 2, 1, 3, 32)
+  variables = network.init(network.module(GENOTYPE, place), jax.random.key(0))
+  old = {}
+  for kind, layers in variables.items():
+    stems = {n: layer for n, layer in layers.items() if n.startswith("stem")}
+    assert set(stems) == {"stem0", "stem1", "stem2"}
+    rest = {n: layer for n, layer in layers.items() if n not in stems}
+    old[kind] = rest | {"stem": {
+        f"{part}{name[-1]}": value for name, layer in stems.items()
+        for part, value in layer.items()}}
+  runs.save_weights(tmp_path / "weights.npz", old)
+  jax.tree.map(np.testing.assert_array_equal,
+               runs.load_weights(tmp_path / "weights.npz"), variables)
+
+
 def test_the_first_of_the_transformed_is_loaded(trained, tmp_path):
   out, _ = trained
   assert [f.name for f in runs.network_folders(out)] == [
