@@ -119,8 +119,8 @@ def tensorboard_module():
 def _measured(part):
   """The cells of `_MEASURED`."""
   spread = f" ± {100 * part['accuracy_std']:.2f}" if len(
-      part.get("accuracies", ())) > 1 else " %"
-  return (f"{100 * part['accuracy']:.2f}{spread}", *(
+      part.get("accuracies", ())) > 1 else ""
+  return (f"{100 * part['accuracy']:.2f}{spread} %", *(
       f"{part[k] / 1e6:.3f} M" for k in ("params", "madds")))
 
 

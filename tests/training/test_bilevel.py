@@ -34,8 +34,9 @@ def method(first="long", second="short", epochs=2):
   steps = SIZES[first] // 4
 
   def init(rng):
-    return {"seen": jnp.full((2, epochs * steps, 4), -1), "total": jnp.zeros(()),
-            "step": jnp.zeros((), jnp.int32), "rng": rng}
+    return {"seen": jnp.full((2, epochs * steps, 4), -1),
+            "total": jnp.zeros(()), "step": jnp.zeros((), jnp.int32),
+            "rng": rng}
 
   def update(state, one, other):
     rng, key = jax.random.split(state["rng"])

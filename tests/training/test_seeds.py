@@ -124,10 +124,10 @@ def test_a_seed_that_is_not_finite_is_named(count, lanes):
     return ({**state, "count": state["count"] + 1},
             {"loss": base.mean_over_devices(loss)})
 
+  phase = base.Phase("p", ("a",), update, ("loss",))
   method = base.Method(
-      init=init, evaluate=None,
-      stages=(base.Stage("one", 3, (base.Phase("p", ("a",), update, ("loss",)),)),
-              ), explain=lambda state: f"count {int(state['count'])}")
+      init=init, evaluate=None, stages=(base.Stage("one", 3, (phase,)),),
+      explain=lambda state: f"count {int(state['count'])}")
   with pytest.raises(
           errors.NotFinite,
       match=r"b, seed 1, one, epoch 1, phase p, step 2.*count 8"):
