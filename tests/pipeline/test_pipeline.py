@@ -329,8 +329,6 @@ def test_train_refuses_before_it_writes(tmp_path, arguments, match):
     ({"seed": -1}, r"seed is -1"),
     ({"method": "darts"}, r"'darts' is unknown; choose one of nat, natpp"),
     ({"search": TRAIN}, r"TrainConfig, and method 'nat' needs a NATConfig"),
-    ({"architecture": GENOTYPE._replace(normal=architecture.Cell(
-        CELL.edges[:2], (2,)))}, r"has 1 nodes and the reduce cell 2"),
 ])
 def test_transform_refuses_before_it_writes(tmp_path, arguments, match):
   arguments = {"architecture": GENOTYPE, "dataset": dataset(), "search": SEARCH,
