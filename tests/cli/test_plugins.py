@@ -22,6 +22,7 @@ from natjax import operations
 from natjax import spaces
 from natjax.graph import blocks
 from natjax.graph import codec
+from natjax.graph import genotype
 from natjax.pipeline import plugins
 
 TOYS = pathlib.Path(__file__).parents[1] / "toys"
@@ -29,11 +30,11 @@ ROOT = TOYS.parents[1]
 ALL = """[natjax.methods]
 drop = toy_method:ENTRY
 [natjax.datasets]
-stripes = toy_parts:stripes
+stripes = toy_dataset:stripes
 [natjax.operations]
-any = toy_parts:CONV
+any = toy_operation:OPERATION
 [natjax.spaces]
-any = toy_parts:SPACE
+any = toy_space:SPACE
 """
 NODE, EDGE = blocks.Node(4, activation="relu"), blocks.Edge
 NETWORK = blocks.BlockNetwork(
@@ -41,6 +42,14 @@ NETWORK = blocks.BlockNetwork(
     (blocks.Block((NODE, NODE), (EDGE("conv_3x3", 1, 2),
                                  EDGE("conv_1x1", 2, 3),
                                  EDGE("skip_connect", 1, 3))),))
+
+CELL = genotype.Cell(tuple(genotype.Edge(*edge) for edge in (
+    ("toy_scale", 0, 2), ("conv_3x3", 1, 2), ("conv_3x3", 0, 3),
+    ("max_pool_3x3", 2, 3), ("toy_scale", 3, 4), ("skip_connect", 1, 4))),
+    (2, 3, 4))
+CELLS = genotype.Genotype(CELL, CELL)
+TRAIN = ["--train-epochs", 1, "--train-batch-size", 16, "--train-seeds", 1,
+         "--train-init-channels", 4, "--train-cells", 3]
 
 
 def distribution(folder, points, name="toy"):
@@ -60,6 +69,7 @@ def installed(tmp_path_factory):
   for file in TOYS.glob("*.py"):
     shutil.copy(file, folder)
   distribution(folder, ALL)
+  (folder / "cells.json").write_text(codec.to_json(CELLS))
   (folder / "mine.json").write_text(codec.to_json(blocks.check(NETWORK)))
   return folder, {
       **os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
@@ -90,7 +100,7 @@ def test_list_and_help_know_what_a_package_adds(installed):
   found = json.loads(run(installed, "list", "--json"))
   assert found["methods"]["drop"] == "leaves out the edge that is missed least"
   assert found["datasets"]["stripes"] == "160 pictures of stripes, 2 classes"
-  assert "toy_conv" in found["operations"] and "toy_space" in found["spaces"]
+  assert "toy_scale" in found["operations"] and "toy_space" in found["spaces"]
   text = " ".join(run(installed, "transform", "--help").split())
   assert "nat,natpp,differentiable,drop" in text
   assert "--drop-epochs INT walks over the images" in text
@@ -154,6 +164,52 @@ def test_killed_and_run_again_it_ends_in_the_same_bits(installed, finished):
   assert contents(folder) == contents(finished)
 
 
+def test_the_space_and_the_operation_in_it(installed):
+  folder = installed[0]
+  run(installed, "transform", "cells.json", "--method", "nat", "--space",
+      "toy_space", "--dataset", "stripes", "--preset", "demo", "--epochs", 2,
+      "--warmup-epochs", 1, "--samples", 2, "--candidates", 2, "--batch-size",
+      16, "--init-channels", 4, "--cells", 3, *TRAIN, "--out", "space")
+  config = json.loads((folder / "space" / "config.json").read_text())
+  assert config["space"]["name"] == "toy_space"
+  assert config["space"]["candidates"] == [
+      "max_pool_3x3", "skip_connect", "toy_scale", "conv_3x3", "null"]
+  result = json.loads((folder / "space" / "result.json").read_text())
+  assert {c["after"] for c in result["changes"]} <= {"skip_connect", "null"}
+  assert result["transformed"]["params"] <= result["original"]["params"]
+  found = json.loads(run(installed, "evaluate", "space", "--json"))
+  for n in found["networks"]:  # One, where nothing changed.
+    assert n["accuracy"] == result[n["network"].split("-")[0]]["accuracy"]
+  picture = run(installed, "draw", "cells.json", "--out", "cells.svg").strip()
+  assert "toy_scale" in (folder / picture).read_text()
+
+
+def test_the_operation_in_a_network_and_its_cost(installed):
+  folder = installed[0]
+  argv = ["--init-channels", 4, "--cells", 3, "--image-size", 8, "--json"]
+  found = json.loads(run(installed, "cost", "cells.json", *argv))
+  # A factor per channel where a skip, or at stride 2 a pooling, has none.
+  normal, reduce = (cell._replace(edges=tuple(
+      edge._replace(operation="max_pool_3x3")
+      if edge.operation == "toy_scale" else edge for edge in cell.edges))
+                    for cell in CELLS)
+  (folder / "without.json").write_text(
+      codec.to_json(genotype.Genotype(normal, reduce)))
+  without = json.loads(run(installed, "cost", "without.json", *argv))
+  # Two in each cell, 4 channels in the first and 8 and 16 after reductions.
+  assert found["params"] - without["params"] == 2 * (4 + 8 + 16)
+  run(installed, "transform", "cells.json", "--method", "differentiable",
+      "--dataset", "stripes", "--preset", "demo", *TRAIN, "--out", "theta")
+  result = json.loads((folder / "theta" / "result.json").read_text())
+  assert 0 <= result["transformed"]["accuracy"] <= 1
+  run(installed, "train", "cells.json", "--dataset", "stripes", "--preset",
+      "demo", "--epochs", 1, "--batch-size", 16, "--seeds", 1,
+      "--init-channels", 4, "--cells", 3, "--out", "alone")
+  (weights,) = (folder / "alone").glob("networks/*/weights.npz")
+  with np.load(weights) as f:
+    assert sum(key.endswith("factors") for key in f) == 6
+
+
 def test_settings_of_one_method_are_refused_by_another(installed):
   for argv, message in (
       (["--method", "nat", "--held-out", 0.5], "held-out is 0.5 and does not"
@@ -190,8 +246,8 @@ def fresh():
     ("methods", "broken:BEGINS", "lacks 'starts', which must be one of given"),
     ("methods", "broken:LEARNS", "lacks 'objectives', which must be some of"),
     ("operations", "toy_method:ENTRY", "must be Operation"),
-    ("spaces", "toy_parts:NOTHING", "of type NoneType and must be"),
-    ("datasets", "toy_parts:NOTHING", "must be a function"),
+    ("spaces", "broken:NOTHING", "of type NoneType and must be"),
+    ("datasets", "broken:NOTHING", "must be a function"),
 ])
 def test_what_cannot_be_added_is_refused_in_one_line(
     group, target, message, fresh, tmp_path, monkeypatch, capsys):
@@ -204,6 +260,7 @@ FLAT = ENTRY._replace(settings=int)
 NO_BUILD = ENTRY._replace(build=None)
 BEGINS = ENTRY._replace(starts="here")
 LEARNS = ENTRY._replace(objectives=("to fly",))
+NOTHING = None
 """)
   distribution(tmp_path, f"[natjax.{group}]\nmine = "
                f"{target.replace('broken', name)}\n", "strange")
@@ -218,7 +275,7 @@ LEARNS = ENTRY._replace(objectives=("to fly",))
 
 @pytest.mark.parametrize("points,message", [
     ("[natjax.methods]\nnat = toy_method:ENTRY", "another method 'nat'"),
-    ("[natjax.datasets]\ndigits = toy_parts:stripes",
+    ("[natjax.datasets]\ndigits = toy_dataset:stripes",
      "another data set 'digits'")])
 def test_a_name_that_is_taken_is_refused(
     points, message, fresh, tmp_path, monkeypatch):
@@ -230,7 +287,7 @@ def test_a_name_that_is_taken_is_refused(
 
 
 def test_a_notebook_may_load_twice(fresh, tmp_path, monkeypatch):
-  distribution(tmp_path, ALL.replace("any = toy_parts:CONV", ""))
+  distribution(tmp_path, ALL.replace("any = toy_operation:OPERATION", ""))
   monkeypatch.syspath_prepend(TOYS)
   monkeypatch.syspath_prepend(tmp_path)
   for _ in range(2):
@@ -238,7 +295,7 @@ def test_a_notebook_may_load_twice(fresh, tmp_path, monkeypatch):
   assert "drop" in methods.METHODS and "toy_space" in spaces.SPACES
   found = data.load("stripes", image_size=8)
   assert (found.name, found.num_classes) == ("stripes", 2)
-  assert "toy_conv" not in operations.names()
+  assert "toy_scale" not in operations.names()
 
 
 def test_a_flag_of_another_meaning_is_refused(fresh, capsys):

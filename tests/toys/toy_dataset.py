@@ -1,12 +1,8 @@
-"""A data set, an operation and a space of another package."""
-
-import dataclasses
+"""A data set in one file: stripes, across or down."""
 
 import numpy as np
 
 from natjax import data
-from natjax import operations
-from natjax import spaces
 
 
 def stripes(data_dir, image_size):
@@ -19,8 +15,3 @@ def stripes(data_dir, image_size):
   return data.make_dataset(
       "stripes", (images[:120], labels[:120]), (images[120:], labels[120:]),
       image_size=image_size, class_names=("across", "down"))
-
-
-CONV = dataclasses.replace(operations.get("conv_3x3"), name="toy_conv")
-SPACE = spaces.SPACES["nat"]._replace(name="toy_space")
-NOTHING = None
