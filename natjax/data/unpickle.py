@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-_PLAIN = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8",
-          "b1")
+_PLAIN = "f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1".split()
 
 
 class Refused(Exception):
@@ -26,14 +25,11 @@ class _Dtype:
   def __init__(self, code: str | bytes, *_: Any):
     if text(code) not in _PLAIN:
       raise Refused(f"a NumPy value of type {text(code)!r}")
-    self.code, self.order = text(code), "<"
+    self.value = np.dtype(text(code)).newbyteorder("<")
 
   def __setstate__(self, state: tuple[Any, ...]):
-    self.order = ">" if text(state[1]) == ">" else "<"
-
-  def numpy(self) -> np.dtype:
-    """The type that it stands for."""
-    return np.dtype(self.order + self.code)
+    order = ">" if text(state[1]) == ">" else "<"
+    self.value = self.value.newbyteorder(order)
 
 
 class Array:
@@ -49,14 +45,14 @@ class Array:
   def __setstate__(self, state: tuple[Any, ...]):
     _, shape, dtype, fortran_order, data = state
     if isinstance(dtype, _Dtype) and isinstance(data, bytes | str):
-      flat = np.frombuffer(_bytes(data), dtype.numpy())
+      flat = np.frombuffer(_bytes(data), dtype.value)
       self.value = flat.reshape(shape, order="F" if fortran_order else "C")
 
 
 def _scalar(dtype, raw):
   if not isinstance(dtype, _Dtype):
     raise Refused("a NumPy value without a type")
-  return np.frombuffer(_bytes(raw), dtype.numpy())[0].item()
+  return np.frombuffer(_bytes(raw), dtype.value)[0].item()
 
 
 def _encode(string, encoding):
@@ -69,6 +65,11 @@ def _encode(string, encoding):
 def _bytes(data: str | bytes) -> bytes:
   """Bytes, which protocols below 3 carry as text."""
   return data.encode("latin1") if isinstance(data, str) else data
+
+
+def one_line(error: Exception) -> str:
+  """The message of an error on one line."""
+  return " ".join(str(error).split()) or type(error).__name__
 
 
 def text(value: str | bytes) -> str:
@@ -120,5 +121,4 @@ def load(data: bytes, *, encoding: str = "ASCII") -> Any:
   except Refused:
     raise
   except Exception as e:  # A damaged pickle may raise anything.
-    reason = " ".join(str(e).split()) or type(e).__name__
-    raise ValueError(reason) from e
+    raise ValueError(one_line(e)) from e
