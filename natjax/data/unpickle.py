@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-_PLAIN = "f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1".split()
+_PLAIN = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8",
+          "b1")
 
 
 class Refused(Exception):

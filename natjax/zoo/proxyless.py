@@ -93,18 +93,17 @@ def network(name: str, skeleton: str) -> BlockNetwork:
     skeleton: "cifar" or "imagenet"; see the module.
   """
   spec, slow = NETWORKS[name], skeleton == "cifar"
-  before = spec.first
-  blocks = [inverted.block(spec.stem, before, 1, 1, "relu6", project=False)]
-  for i, (width, stage) in enumerate(
-      zip(spec.widths, spec.stages, strict=True)):
-    for j, (kernel, expansion) in enumerate(stage):
-      stride = 1 if j or (slow and not i) else STRIDES[i]
-      blocks.append(inverted.block(before, width, stride, expansion, "relu6",
-                                   project=False, kernel=kernel))
-      before = width
+  strides = (1, *STRIDES[1:]) if slow else STRIDES
+  steps = [
+      (width, 1 if j else stride, expansion, kernel)
+      for width, stride, stage in zip(
+          spec.widths, strides, spec.stages, strict=True)
+      for j, (kernel, expansion) in enumerate(stage)]
   return BlockNetwork(
       name, stem=(Layer("conv", spec.stem, 3, 1 if slow else 2,
                         activation="relu6"),),
-      blocks=tuple(blocks), norm_epsilon=1e-3,
+      blocks=inverted.chain(
+          inverted.block, spec.stem, [(spec.first, 1, 1), *steps]),
       head=(Layer("conv", spec.last, activation="relu6"),
-            Layer("global_pool"), Layer("linear", norm=False)))
+            Layer("global_pool"), Layer("linear", norm=False)),
+      norm_epsilon=1e-3)
