@@ -103,7 +103,7 @@ def _read_images(
   def read_chunk(start):
     for i, (path, _) in enumerate(files[start:start + _CHUNK], start):
       image = Image.fromarray(image_folder.read_image(path))
-      images[i] = dataset.resize_image(image, image_size)
+      images[i] = np.asarray(dataset.resize_image(image, image_size))
 
   # Pillow decodes without Python's lock.
   with futures.ThreadPoolExecutor(os.cpu_count()) as pool:

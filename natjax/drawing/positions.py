@@ -78,10 +78,9 @@ def lay_out(cell: records.Cell, other: records.Cell) -> Positions:
     own = width[i] if i <= nodes else widths[c]
     x = left[c] + (widths[c] - own) / 2
     slots.append(shapes.Box("node", x, y[i] - h / 2 - top, own, h, 7, "", ""))
-  height = max(box.y + box.height for box in slots)
   return Positions(
-      left[-1] + widths[-1], height, slots, labels, _paths(graph, slots)
-  )
+      left[-1] + widths[-1], max(box.y + box.height for box in slots), slots,
+      labels, _paths(graph, slots))
 
 
 def _graph(cell: records.Cell) -> _Graph:
@@ -154,11 +153,9 @@ def _exchanged(graph: _Graph, columns: list[list[int]]) -> list[list[int]]:
     improved = False
     for column in columns[1:]:
       for k, (a, b) in enumerate(itertools.pairwise(column)):
-        gain = sum(
-            _inversions(near[a], near[b], position)
-            - _inversions(near[b], near[a], position)
-            for near in (graph.before, graph.after)
-        )
+        gain = sum(_inversions(near[a], near[b], position)
+                   - _inversions(near[b], near[a], position)
+                   for near in (graph.before, graph.after))
         if gain > 0:
           column[k:k + 2] = b, a
           position |= {b: k, a: k + 1}
@@ -174,10 +171,9 @@ def _positions(columns: Iterable[list[int]]) -> dict[int, int]:
 def _crossings(graph: _Graph, columns: list[list[int]]) -> int:
   """Number of pairs of edges that cross, column by column."""
   position = _positions(columns)
-  return sum(
-      _inversions(graph.after[a], graph.after[b], position)
-      for column in columns for a, b in itertools.combinations(column, 2)
-  )
+  return sum(_inversions(graph.after[a], graph.after[b], position)
+             for column in columns
+             for a, b in itertools.combinations(column, 2))
 
 
 def _inversions(
@@ -195,21 +191,16 @@ def _vertical(graph: _Graph, columns: list[list[int]]) -> list[float]:
   long edges run straight.
   """
   last = max(chain[-1] for chain in graph.chains)  # The output.
-  near = [
-      [(j, 4 if min(i, j) > last else 1) for j in before + after]
-      for i, (before, after) in enumerate(
-          zip(graph.before, graph.after, strict=True)
-      )
-  ]
+  near = [[(j, 4 if min(i, j) > last else 1)
+           for j in graph.before[i] + graph.after[i]]
+          for i in range(len(graph.column))]
   weight = [sum(w for _, w in pairs) or 1 for pairs in near]
   y = [0.0] * len(graph.column)
   for sweep in range(60):
     for column in columns if sweep % 2 == 0 else reversed(columns):
       wanted = [sum(w * y[j] for j, w in near[i]) / weight[i] for i in column]
-      placed = _separated(
-          wanted, [weight[i] for i in column],
-          [graph.height[i] + 6 for i in column],
-      )
+      placed = _separated(wanted, [weight[i] for i in column],
+                          [graph.height[i] + 6 for i in column])
       for i, value in zip(column, placed, strict=True):
         y[i] = value
   return y
@@ -225,15 +216,12 @@ def _separated(
   """
   room = [sum(sizes[:i]) + sizes[i] / 2 for i in range(len(sizes))]
   pools = []  # (mean, weight, count)
-  for value, weight in zip(
-      (v - r for v, r in zip(wanted, room, strict=True)), weights, strict=True
-  ):
-    pools.append((value, weight, 1))
+  for value, r, weight in zip(wanted, room, weights, strict=True):
+    pools.append((value - r, weight, 1))
     while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
       (v, w, n), (value, weight, count) = pools[-2:]
-      pools[-2:] = [
-          ((v * w + value * weight) / (w + weight), w + weight, n + count)
-      ]
+      mean = (v * w + value * weight) / (w + weight)
+      pools[-2:] = [(mean, w + weight, n + count)]
   levels = [value for value, _, count in pools for _ in range(count)]
   return [level + r for level, r in zip(levels, room, strict=True)]
 
@@ -260,13 +248,13 @@ def _paths(
   starts = _ports(graph, middle, 0, 1)
   ends = _ports(graph, middle, -1, -2)
   paths = []
-  for k, chain in enumerate(graph.chains):
+  for chain, start, end in zip(graph.chains, starts, ends, strict=True):
     first, last = slots[chain[0]], slots[chain[-1]]
-    stops = [(first.x + first.width, middle[chain[0]] + starts[k])]
+    stops = [(first.x + first.width, middle[chain[0]] + start)]
     for i in chain[1:-1]:
       stops += [(slots[i].x, middle[i]),
                 (slots[i].x + slots[i].width, middle[i])]
-    stops.append((last.x, middle[chain[-1]] + ends[k]))
+    stops.append((last.x, middle[chain[-1]] + end))
     paths.append(shapes.smooth(stops))
   return paths
 
