@@ -15,7 +15,6 @@ from natjax.data import dataset
 from natjax.data import unpickle
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
-_NAMES = "class_names"
 
 
 def read(path: pathlib.Path) -> dataset.RawImages:
@@ -34,7 +33,8 @@ def read(path: pathlib.Path) -> dataset.RawImages:
   try:
     with np.load(path, allow_pickle=False) as file:
       found = file.files
-      arrays = {key: file[key] for key in (*KEYS, _NAMES) if key in found}
+      arrays = {key: file[key] for key in found
+                if key in (*KEYS, "class_names")}
   except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
     raise errors.InputError(
         f"{path} cannot be read ({unpickle.one_line(error)}); save plain "
@@ -46,7 +46,7 @@ def read(path: pathlib.Path) -> dataset.RawImages:
         f"{path} has the keys {', '.join(found) or 'none'}, and lacks "
         f"{', '.join(missing)}; save all of {', '.join(KEYS)}, holding out a "
         "test set if there is none")
-  names = arrays.get(_NAMES)
+  names = arrays.get("class_names")
   return dataset.RawImages(
       (arrays["x_train"], arrays["y_train"]),
       (arrays["x_test"], arrays["y_test"]),

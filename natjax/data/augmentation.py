@@ -19,13 +19,8 @@ from natjax.data import dataset
 
 
 def prepare(
-    rng: jax.Array | None,
-    images: jax.Array,
-    mean: Sequence[float],
-    std: Sequence[float],
-    augmentation: dataset.Augmentation,
-    *,
-    train: bool,
+    rng: jax.Array | None, images: jax.Array, mean: Sequence[float],
+    std: Sequence[float], augmentation: dataset.Augmentation, *, train: bool,
     dtype: jnp.dtype = jnp.float32,
 ) -> jax.Array:
   """Augments, if training, and normalises a batch.
@@ -63,9 +58,7 @@ def prepare(
 
 
 def normalize(
-    images: jax.Array,
-    mean: Sequence[float],
-    std: Sequence[float],
+    images: jax.Array, mean: Sequence[float], std: Sequence[float],
     dtype: jnp.dtype = jnp.float32,
 ) -> jax.Array:
   """Computes `(images / 255 - mean) / std` of u8[..., 3], in float32.

@@ -85,15 +85,11 @@ class Dataset:
 
 
 def make_dataset(
-    name: str,
-    train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
-    *,
-    class_names: Sequence[str] | None = None,
-    image_size: int = 32,
+    name: str, train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray], *,
+    class_names: Sequence[str] | None = None, image_size: int = 32,
     augmentation: Augmentation = NO_AUGMENTATION,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: Sequence[float] | None = None, std: Sequence[float] | None = None,
 ) -> Dataset:
   """Makes a `Dataset` of arrays, after checking them.
 
@@ -140,8 +136,7 @@ def make_dataset(
     mean = computed_mean if mean is None else mean
     std = computed_std if std is None else std
   return Dataset(
-      name=name,
-      train_images=_to_rgb(train_images),
+      name=name, train_images=_to_rgb(train_images),
       train_labels=train_labels.astype(np.int32),
       test_images=_to_rgb(resize(test_images, image_size)),
       test_labels=test_labels.astype(np.int32),
@@ -222,8 +217,7 @@ def hold_out(
 
 
 def divide(
-    images: np.ndarray,
-    labels: np.ndarray,
+    images: np.ndarray, labels: np.ndarray,
     class_names: tuple[str, ...] | None = None,
 ) -> RawImages:
   """Makes a test set of a fixed fifth of every class, as `hold_out` does."""
@@ -258,9 +252,7 @@ def resize_image(image: Image.Image, image_size: int) -> Image.Image:
   return image.resize(size, Image.Resampling.BICUBIC)
 
 
-def moments(
-    images: np.ndarray,
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
   """Computes mean and standard deviation of each channel over all pixels.
 
   Counts pixel values, so that neither memory nor rounding grows with N.

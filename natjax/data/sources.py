@@ -94,10 +94,8 @@ def names() -> dict[str, str]:
 
 
 def load(
-    name: str | os.PathLike[str],
-    *,
-    data_dir: str | os.PathLike[str] | None = None,
-    image_size: int = 32,
+    name: str | os.PathLike[str], *,
+    data_dir: str | os.PathLike[str] | None = None, image_size: int = 32,
 ) -> dataset.Dataset:
   """Loads an image classification set; never downloads, never unpickles code.
 

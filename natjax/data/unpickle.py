@@ -29,8 +29,7 @@ class _Dtype:
     self.value = np.dtype(text(code)).newbyteorder("<")
 
   def __setstate__(self, state: tuple[Any, ...]):
-    order = ">" if text(state[1]) == ">" else "<"
-    self.value = self.value.newbyteorder(order)
+    self.value = self.value.newbyteorder(">" if text(state[1]) == ">" else "<")
 
 
 class Array:
@@ -85,14 +84,13 @@ class _Unpickler(pickle.Unpickler):
     super().__init__(io.BytesIO(data), encoding=encoding)
     # Functions of this reading alone, whatever a file may do to them.
     wrap = lambda function: lambda *args: function(*args)
-    found = {"scalar": _scalar, "_reconstruct": Array}
     self._known = {
         ("collections", "OrderedDict"): collections.OrderedDict,
-        ("numpy", "dtype"): wrap(_Dtype),
-        ("numpy", "ndarray"): None,
-        ("_codecs", "encode"): wrap(_encode),
-        **{(f"numpy.{core}.multiarray", name): wrap(function)
-           for core in ("core", "_core") for name, function in found.items()}}
+        ("numpy", "dtype"): wrap(_Dtype), ("numpy", "ndarray"): None,
+        ("_codecs", "encode"): wrap(_encode)}
+    for core in ("numpy.core.multiarray", "numpy._core.multiarray"):
+      self._known[core, "scalar"] = wrap(_scalar)
+      self._known[core, "_reconstruct"] = wrap(Array)
 
   def find_class(self, module: str, name: str) -> Any:
     if (module, name) not in self._known:

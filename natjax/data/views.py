@@ -113,10 +113,9 @@ class TwoViews(NamedTuple):
       InputError: images of another dtype or shape, views that cannot be drawn,
         or no key in training.
     """
+    augmentation_lib.check_images(images)
     if train:
       images = 255 * two_views(rng, images, self.views)
-    else:
-      augmentation_lib.check_images(images)
     return augmentation_lib.normalize(images, self.mean, self.std, self.dtype)
 
 
@@ -256,11 +255,10 @@ def jitter(rng: jax.Array, images: jax.Array, views: Views) -> jax.Array:
   batch = len(images)
   coin_rng, *rngs = jax.random.split(rng, 5)
   chosen = _coin(coin_rng, batch, views.jitter_probability)
-  changes = (
-      (adjust_brightness, views.brightness, 1.0),
-      (adjust_contrast, views.contrast, 1.0),
-      (adjust_saturation, views.saturation, 1.0),
-      (adjust_hue, views.hue, 0.0))
+  changes = ((adjust_brightness, views.brightness, 1.0),
+             (adjust_contrast, views.contrast, 1.0),
+             (adjust_saturation, views.saturation, 1.0),
+             (adjust_hue, views.hue, 0.0))
   for key, (adjust, strength, neutral) in zip(rngs, changes, strict=True):
     if strength and views.jitter_probability:
       change = _uniform(key, (batch,), -strength, strength)
@@ -365,9 +363,7 @@ def check_views(views: Views) -> None:
         "as 32; a blur_probability of 0 turns the blur off")
 
 
-def _uniform(
-    rng: jax.Array, shape: tuple[int, ...], low: float, high: float
-) -> jax.Array:
+def _uniform(rng, shape, low, high):
   """f32, uniform in [low, high); `low` itself where they are equal."""
   return low + (high - low) * jax.random.uniform(rng, shape)
 

@@ -71,7 +71,7 @@ def lay_out(cell: records.Cell, other: records.Cell) -> Positions:
   width |= {i: shapes.text_width(name, shapes.FONT) + 14
             for i, name in zip(labels, names, strict=True)}
   widths = [max(width.get(i, 0) for i in column) for column in columns]
-  left = _horizontal(graph, widths, y)
+  left = _horizontal(graph, columns, widths, y)
   top = min(v - h / 2 for v, h in zip(y, graph.height, strict=True))
   slots = []
   for i, (c, h) in enumerate(zip(graph.column, graph.height, strict=True)):
@@ -116,9 +116,8 @@ def _graph(cell: records.Cell) -> _Graph:
 
 def _ordered(graph: _Graph) -> list[list[int]]:
   """Orders every column so that few edges cross."""
-  columns: list[list[int]] = [[] for _ in range(max(graph.column) + 1)]
-  for i, c in enumerate(graph.column):
-    columns[c].append(i)
+  columns = [[i for i, c in enumerate(graph.column) if c == k]
+             for k in range(max(graph.column) + 1)]
   tried = [columns]
   for sweep in range(16):
     columns = _exchanged(graph, _swept(graph, columns, sweep % 2 == 0))
@@ -227,16 +226,14 @@ def _separated(
 
 
 def _horizontal(
-    graph: _Graph, widths: Sequence[float], y: Sequence[float]
+    graph: _Graph, columns: list[list[int]], widths: Sequence[float],
+    y: Sequence[float],
 ) -> list[float]:
   """Left sides of the columns; steep edges get more room."""
-  rise = [0.0] * len(widths)
-  for a, neighbours in enumerate(graph.after):
-    c = graph.column[a]
-    rise[c] = max([rise[c], *(abs(y[a] - y[b]) for b in neighbours)])
   left = [0.0]
-  for width, r in zip(widths, rise[:-1], strict=False):
-    left.append(left[-1] + width + min(max(20 + 0.3 * r, 26), 80))
+  for column, width in zip(columns[:-1], widths, strict=False):
+    rise = max(abs(y[a] - y[b]) for a in column for b in graph.after[a])
+    left.append(left[-1] + width + min(max(20 + 0.3 * rise, 26), 80))
   return left
 
 
@@ -245,8 +242,7 @@ def _paths(
 ) -> list[tuple[tuple[float, float], ...]]:
   """The curve of every chain: level through columns, smooth between them."""
   middle = [box.y + box.height / 2 for box in slots]
-  starts = _ports(graph, middle, 0, 1)
-  ends = _ports(graph, middle, -1, -2)
+  starts, ends = _ports(graph, middle, 0, 1), _ports(graph, middle, -1, -2)
   paths = []
   for chain, start, end in zip(graph.chains, starts, ends, strict=True):
     first, last = slots[chain[0]], slots[chain[-1]]
@@ -265,8 +261,8 @@ def _ports(
   """How far from a node's middle each chain starts (or ends)."""
   offsets = [0.0] * len(graph.chains)
   for node in {chain[end] for chain in graph.chains}:
-    here = [k for k, chain in enumerate(graph.chains) if chain[end] == node]
-    here.sort(key=lambda k: (middle[graph.chains[k][inner]], k))
-    for rank, k in enumerate(here):
+    here = [(middle[chain[inner]], k) for k, chain in enumerate(graph.chains)
+            if chain[end] == node]
+    for rank, (_, k) in enumerate(sorted(here)):
       offsets[k] = _PORT * (rank - (len(here) - 1) / 2)
   return offsets

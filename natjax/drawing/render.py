@@ -12,10 +12,8 @@ from natjax.graph import records
 
 
 def draw(
-    genotype: records.Architecture,
-    other: records.Architecture | None = None,
-    *,
-    title: str | None = None,
+    genotype: records.Architecture, other: records.Architecture | None = None,
+    *, title: str | None = None,
     titles: tuple[str, str] = ("original", "transformed"),
 ) -> str:
   """Draws an architecture, or two and what changed between them.
@@ -36,11 +34,8 @@ def draw(
 
 
 def save(
-    path: str | os.PathLike[str],
-    genotype: records.Architecture,
-    other: records.Architecture | None = None,
-    *,
-    title: str | None = None,
+    path: str | os.PathLike[str], genotype: records.Architecture,
+    other: records.Architecture | None = None, *, title: str | None = None,
     titles: tuple[str, str] = ("original", "transformed"),
 ) -> None:
   """Writes what `draw` draws to a `.svg` or `.png` file.

@@ -122,9 +122,7 @@ def _heading(name: str) -> str:
   return {"normal": "normal cell", "reduce": "reduction cell"}.get(name, name)
 
 
-def _styles(
-    before: records.Cell, after: records.Cell
-) -> tuple[_Style, ...]:
+def _styles(before: records.Cell, after: records.Cell) -> tuple[_Style, ...]:
   return tuple(_STYLES[_kind(a.operation, b.operation)]
                for a, b in zip(before.edges, after.edges, strict=True))
 

@@ -67,20 +67,18 @@ def _bottleneck(width: int, stride: int) -> Block:
        Edge("skip_connect", 1, 4)))
 
 
-def _stages(
-    block: Callable[[int, int], Block], widths: tuple[int, ...],
+def _resnet(
+    name: str, skeleton: str, block: Callable[[int, int], Block], width: int,
     counts: tuple[int, ...],
-) -> tuple[Block, ...]:
-  """Stages of blocks, all but the first beginning with stride 2."""
-  return tuple(
-      block(width, 2 if i and not j else 1)
-      for i, (width, count) in enumerate(zip(widths, counts, strict=True))
-      for j in range(count))
-
-
-def _resnet_cifar(name: str, count: int) -> BlockNetwork:
-  stem = (Layer("conv", 16, 3, activation="relu"),)
-  return BlockNetwork(name, stem, _stages(_basic, (16, 32, 64), (count,) * 3))
+) -> BlockNetwork:
+  """Stages of blocks; all but the first halve the image, double the width."""
+  stem: tuple[Layer, ...] = (Layer("conv", width, 3, activation="relu"),)
+  if skeleton == "imagenet":
+    stem = (Layer("conv", width, 7, 2, activation="relu"),
+            Layer("max_pool", kernel=3, stride=2))
+  blocks = [block(width * 2**i, 2 if i and not j else 1)
+            for i, count in enumerate(counts) for j in range(count)]
+  return BlockNetwork(name, stem, tuple(blocks))
 
 
 def resnet20(skeleton: str) -> BlockNetwork:
@@ -90,8 +88,7 @@ def resnet20(skeleton: str) -> BlockNetwork:
   networks use option A, zero padding, which holds 2,752 parameters less).
   Parameters: 0.3 M, multiply-adds: 41 M, as the table has them.
   """
-  del skeleton
-  return _resnet_cifar("resnet20", 3)
+  return _resnet("resnet20", skeleton, _basic, 16, (3, 3, 3))
 
 
 def resnet56(skeleton: str) -> BlockNetwork:
@@ -100,15 +97,7 @@ def resnet56(skeleton: str) -> BlockNetwork:
   Parameters: 0.9 M, as the table has them. Multiply-adds: 125.7 M; with two
   more for every number that BN normalises they would be the table's 127 M.
   """
-  del skeleton
-  return _resnet_cifar("resnet56", 9)
-
-
-def _resnet_stem(skeleton: str) -> tuple[Layer, ...]:
-  if skeleton == "cifar":
-    return (Layer("conv", 64, 3, activation="relu"),)
-  return (Layer("conv", 64, 7, 2, activation="relu"),
-          Layer("max_pool", kernel=3, stride=2))
+  return _resnet("resnet56", skeleton, _basic, 16, (9, 9, 9))
 
 
 def resnet18(skeleton: str) -> BlockNetwork:
@@ -117,9 +106,7 @@ def resnet18(skeleton: str) -> BlockNetwork:
   On ImageNet 11.7 M parameters, as the table has them, and 1814 M multiply-adds
   (He et al.: 1.8 billion), where the table prints 1580 M for reasons unknown.
   """
-  return BlockNetwork(
-      "resnet18", _resnet_stem(skeleton),
-      _stages(_basic, (64, 128, 256, 512), (2, 2, 2, 2)))
+  return _resnet("resnet18", skeleton, _basic, 64, (2, 2, 2, 2))
 
 
 def resnet50(skeleton: str) -> BlockNetwork:
@@ -128,9 +115,7 @@ def resnet50(skeleton: str) -> BlockNetwork:
   On ImageNet 25.6 M parameters, as the table has them, and 3858 M multiply-adds
   (He et al.: 3.8 billion), where the table prints 3530 M for reasons unknown.
   """
-  return BlockNetwork(
-      "resnet50", _resnet_stem(skeleton),
-      _stages(_bottleneck, (64, 128, 256, 512), (3, 4, 6, 3)))
+  return _resnet("resnet50", skeleton, _bottleneck, 64, (3, 4, 6, 3))
 
 
 def _shuffle_unit(before: int, width: int, stride: int, joins: bool) -> Block:
@@ -234,14 +219,10 @@ def mobilefacenet(skeleton: str) -> BlockNetwork:
 
 _BOTH = ("cifar", "imagenet")
 BUILDERS: dict[str, tuple[Callable[[str], BlockNetwork], tuple[str, ...]]] = {
-    "vgg16": (vgg16, _BOTH),
-    "vgg16-bn": (vgg16_bn, _BOTH),
-    "resnet20": (resnet20, ("cifar",)),
-    "resnet56": (resnet56, ("cifar",)),
-    "resnet18": (resnet18, _BOTH),
-    "resnet50": (resnet50, _BOTH),
-    "shufflenet": (shufflenet, _BOTH),
-    "mobilenetv2": (mobilenetv2, _BOTH),
+    "vgg16": (vgg16, _BOTH), "vgg16-bn": (vgg16_bn, _BOTH),
+    "resnet20": (resnet20, ("cifar",)), "resnet56": (resnet56, ("cifar",)),
+    "resnet18": (resnet18, _BOTH), "resnet50": (resnet50, _BOTH),
+    "shufflenet": (shufflenet, _BOTH), "mobilenetv2": (mobilenetv2, _BOTH),
     **{name: (functools.partial(proxyless.network, name), _BOTH)
        for name in proxyless.NETWORKS},
     "lresnet34e-ir": (lresnet34e_ir, ("face",)),

@@ -55,8 +55,8 @@ def from_string(text: str) -> BlockNetwork:
 
 def _reduction(width: int) -> Block:
   """A residual block of stride 2 with `width` channels."""
-  return Block(
-      tuple(Node(channels, 2, fixed=True)
-            for channels in (width, width // 2, width)),
-      (Edge("conv_3x3", 1, 2), Edge("avg_pool_2x2", 1, 3),
-       Edge("conv_3x3", 2, 4), Edge("plain_conv_1x1", 3, 4)))
+  nodes = tuple(Node(channels, 2, fixed=True)
+                for channels in (width, width // 2, width))
+  return Block(nodes, (
+      Edge("conv_3x3", 1, 2), Edge("avg_pool_2x2", 1, 3),
+      Edge("conv_3x3", 2, 4), Edge("plain_conv_1x1", 3, 4)))

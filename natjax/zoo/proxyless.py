@@ -82,7 +82,7 @@ NETWORKS = {
          ((7, 6),)),
         1280),
 }
-STRIDES = (2, 2, 2, 1, 2, 1)  # Of the first block of every stage.
+STRIDES = (2, 2, 1, 2, 1)  # Of the first block of every stage but the first.
 
 
 def network(name: str, skeleton: str) -> BlockNetwork:
@@ -92,18 +92,14 @@ def network(name: str, skeleton: str) -> BlockNetwork:
     name: "proxyless-gpu", "proxyless-cpu" or "proxyless-mobile".
     skeleton: "cifar" or "imagenet"; see the module.
   """
-  spec, slow = NETWORKS[name], skeleton == "cifar"
-  strides = (1, *STRIDES[1:]) if slow else STRIDES
-  steps = [
-      (width, 1 if j else stride, expansion, kernel)
-      for width, stride, stage in zip(
-          spec.widths, strides, spec.stages, strict=True)
-      for j, (kernel, expansion) in enumerate(stage)]
+  spec, first = NETWORKS[name], 1 if skeleton == "cifar" else 2
+  stages = zip(spec.widths, (first, *STRIDES), spec.stages, strict=True)
+  steps = [(width, 1 if j else stride, expansion, kernel)
+           for width, stride, stage in stages
+           for j, (kernel, expansion) in enumerate(stage)]
   return BlockNetwork(
-      name, stem=(Layer("conv", spec.stem, 3, 1 if slow else 2,
-                        activation="relu6"),),
-      blocks=inverted.chain(
-          inverted.block, spec.stem, [(spec.first, 1, 1), *steps]),
+      name, (Layer("conv", spec.stem, 3, first, activation="relu6"),),
+      inverted.chain(inverted.block, spec.stem, [(spec.first, 1, 1), *steps]),
       head=(Layer("conv", spec.last, activation="relu6"),
             Layer("global_pool"), Layer("linear", norm=False)),
       norm_epsilon=1e-3)
