@@ -246,10 +246,7 @@ def resize(images: np.ndarray, image_size: int) -> np.ndarray:
 
 def resize_image(image: Image.Image, image_size: int) -> Image.Image:
   """Resizes one image to a square as `resize` does."""
-  size = (image_size, image_size)
-  if image.size == size:
-    return image
-  return image.resize(size, Image.Resampling.BICUBIC)
+  return image.resize((image_size, image_size), Image.Resampling.BICUBIC)
 
 
 def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

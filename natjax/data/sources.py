@@ -150,8 +150,9 @@ def _read(
     name: str, data_dir: str | os.PathLike[str] | None, image_size: int
 ) -> dataset.RawImages:
   """Reads a set from wherever `name` and `data_dir` say it lies."""
-  if (name == "digits" or _is_path(name)) and data_dir is not None:
-    reason = "is a path" if _is_path(name) else "comes with scikit-learn"
+  is_path = _is_path(name)
+  if (name == "digits" or is_path) and data_dir is not None:
+    reason = "is a path" if is_path else "comes with scikit-learn"
     raise errors.InputError(
         f"data_dir {os.fspath(data_dir)} given with {name}, which {reason}; "
         "leave data_dir out")
@@ -160,13 +161,17 @@ def _read(
     digits = datasets.load_digits()
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # Of 0..16.
     return dataset.divide(pixels, digits.target)
-  if _is_path(name):
-    return _read_path(pathlib.Path(name).expanduser())
-  if data_dir is None:
+  if not is_path and data_dir is None:
     return _read_prepared(name, tfds_folder.default_data_dir(), image_size)
-  folder = pathlib.Path(data_dir).expanduser()
+  folder = pathlib.Path(name if data_dir is None else data_dir).expanduser()
   if folder.suffix == ".npz":
     return array_file.read(folder)
+  if is_path and not folder.is_dir():
+    problem = "is no .npz file" if folder.exists() else "no such file or folder"
+    raise errors.InputError(
+        f"{folder}: {problem}; give an .npz file or a folder of images")
+  if is_path:
+    return image_folder.read(folder)
   if not folder.is_dir():
     raise errors.InputError(
         f"data_dir {folder}: no such folder; give the folder that holds {name},"
@@ -185,17 +190,6 @@ def _is_path(name: str) -> bool:
   if name.endswith(".npz") or name.startswith((".", "~", os.sep)):
     return True
   return name not in _SOURCES and pathlib.Path(name).exists()
-
-
-def _read_path(path: pathlib.Path) -> dataset.RawImages:
-  """Reads an .npz file or a folder of images."""
-  if path.suffix == ".npz":
-    return array_file.read(path)
-  if not path.is_dir():
-    problem = "is no .npz file" if path.exists() else "no such file or folder"
-    raise errors.InputError(
-        f"{path}: {problem}; give an .npz file or a folder of images")
-  return image_folder.read(path)
 
 
 def _read_prepared(
