@@ -25,20 +25,6 @@ from natjax.data.views import TwoViews
 from natjax.data.views import Views
 
 __all__ = (
-  "LOADERS",
-  "Augmentation",
-  "Dataset",
-  "TwoViews",
-  "Views",
-  "check_views",
-  "crop_and_flip",
-  "cutout",
-  "hold_out",
-  "load",
-  "make_dataset",
-  "names",
-  "normalize",
-  "prepare",
-  "split",
-  "two_views",
-)
+    "LOADERS", "Augmentation", "Dataset", "TwoViews", "Views", "check_views",
+    "crop_and_flip", "cutout", "hold_out", "load", "make_dataset", "names",
+    "normalize", "prepare", "split", "two_views")

@@ -12,6 +12,7 @@ import numpy as np
 
 from natjax import errors
 from natjax.data import dataset
+from natjax.data import unpickle
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -27,40 +28,26 @@ def read(path: pathlib.Path) -> dataset.RawImages:
     raise errors.InputError(f"{path}: no such file; check the path")
   if not zipfile.is_zipfile(path):
     raise errors.InputError(
-      f"{path} is not an .npz file, or is damaged; write one with "
-      f"numpy.savez(path, {', '.join(f'{key}=...' for key in KEYS)})"
-    )
+        f"{path} is not an .npz file, or is damaged; write one with "
+        f"numpy.savez(path, {', '.join(f'{key}=...' for key in KEYS)})")
   try:
-    with np.load(path, allow_pickle=False) as arrays:
-      _check_keys(path, arrays.files)
-      values = [arrays[key] for key in KEYS]
-      names = arrays["class_names"] if "class_names" in arrays.files else None
-  except errors.InputError:
-    raise
+    with np.load(path, allow_pickle=False) as file:
+      found = file.files
+      arrays = {key: file[key] for key in found
+                if key in (*KEYS, "class_names")}
   except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
     raise errors.InputError(
-      f"{path} cannot be read ({_one_line(error)}); save plain arrays of "
-      "numbers with numpy.savez, and copy the file again if it is damaged"
-    ) from error
-  class_names = None if names is None else tuple(str(n) for n in names)
-  return dataset.RawImages(
-    train=(values[0], values[1]),
-    test=(values[2], values[3]),
-    class_names=class_names,
-  )
-
-
-def _check_keys(path: pathlib.Path, found: list[str]) -> None:
-  """Refuses a file without the four arrays."""
+        f"{path} cannot be read ({unpickle.one_line(error)}); save plain "
+        "arrays of numbers with numpy.savez, and copy the file again if it is "
+        "damaged") from error
   missing = [key for key in KEYS if key not in found]
   if missing:
     raise errors.InputError(
-      f"{path} has the keys {', '.join(found) or 'none'}, and lacks "
-      f"{', '.join(missing)}; save all of {', '.join(KEYS)}, holding out a "
-      "test set if there is none"
-    )
-
-
-def _one_line(error: Exception) -> str:
-  """Returns the message of an error on one line."""
-  return " ".join(str(error).split()) or type(error).__name__
+        f"{path} has the keys {', '.join(found) or 'none'}, and lacks "
+        f"{', '.join(missing)}; save all of {', '.join(KEYS)}, holding out a "
+        "test set if there is none")
+  names = arrays.get("class_names")
+  return dataset.RawImages(
+      (arrays["x_train"], arrays["y_train"]),
+      (arrays["x_test"], arrays["y_test"]),
+      None if names is None else tuple(map(str, names)))

@@ -19,14 +19,9 @@ from natjax.data import dataset
 
 
 def prepare(
-  rng: jax.Array | None,
-  images: jax.Array,
-  mean: Sequence[float],
-  std: Sequence[float],
-  augmentation: dataset.Augmentation,
-  *,
-  train: bool,
-  dtype: jnp.dtype = jnp.float32,
+    rng: jax.Array | None, images: jax.Array, mean: Sequence[float],
+    std: Sequence[float], augmentation: dataset.Augmentation, *, train: bool,
+    dtype: jnp.dtype = jnp.float32,
 ) -> jax.Array:
   """Augments, if training, and normalises a batch.
 
@@ -54,11 +49,8 @@ def prepare(
     raise errors.InputError("rng is None; training needs a jax.random.key")
   crop_rng, cutout_rng = jax.random.split(rng)
   images = crop_and_flip(
-    crop_rng,
-    images,
-    padding=augmentation.crop_padding,
-    flip=augmentation.flip,
-  )
+      crop_rng, images, padding=augmentation.crop_padding,
+      flip=augmentation.flip)
   inputs = normalize(images, mean, std, dtype)
   if augmentation.cutout:
     inputs = cutout(cutout_rng, inputs, augmentation.cutout)
@@ -66,10 +58,8 @@ def prepare(
 
 
 def normalize(
-  images: jax.Array,
-  mean: Sequence[float],
-  std: Sequence[float],
-  dtype: jnp.dtype = jnp.float32,
+    images: jax.Array, mean: Sequence[float], std: Sequence[float],
+    dtype: jnp.dtype = jnp.float32,
 ) -> jax.Array:
   """Computes `(images / 255 - mean) / std` of u8[..., 3], in float32.
 
@@ -87,7 +77,7 @@ def normalize(
 
 
 def crop_and_flip(
-  rng: jax.Array, images: jax.Array, *, padding: int, flip: bool
+    rng: jax.Array, images: jax.Array, *, padding: int, flip: bool
 ) -> jax.Array:
   """Shifts every image by up to `padding` pixels, and mirrors half of them.
 
@@ -110,9 +100,7 @@ def crop_and_flip(
   corners = jax.random.randint(corner_rng, (batch, 2), 0, 2 * padding + 1)
   mirrored = jax.random.bernoulli(flip_rng, shape=(batch,)) & flip
 
-  def window(
-    image: jax.Array, corner: jax.Array, mirrored: jax.Array
-  ) -> jax.Array:
+  def window(image, corner, mirrored):
     rows = corner[0] + jnp.arange(height)
     columns = jnp.arange(width)
     columns = corner[1] + jnp.where(mirrored, width - 1 - columns, columns)
@@ -141,7 +129,7 @@ def cutout(rng: jax.Array, images: jax.Array, side: int) -> jax.Array:
   batch, height, width, _ = images.shape
   row_rng, column_rng = jax.random.split(rng)
 
-  def covered(key: jax.Array, size: int) -> jax.Array:  # bool[B, size]
+  def covered(key, size):  # bool[B, size]
     first = jax.random.randint(key, (batch, 1), 0, size) - side // 2
     pixel = jnp.arange(size)
     return (pixel >= first) & (pixel < first + side)
@@ -156,6 +144,5 @@ def check_images(images: jax.Array) -> None:
   square = images.ndim == 4 and images.shape[1] == images.shape[2]
   if images.dtype != jnp.uint8 or not square or images.shape[3] != 3:
     raise errors.InputError(
-      f"images are {images.dtype}{list(images.shape)}; give uint8 of shape "
-      "[B, H, H, 3], as natjax.data.make_dataset returns them"
-    )
+        f"images are {images.dtype}{list(images.shape)}; give uint8 of shape "
+        "[B, H, H, 3], as natjax.data.make_dataset returns them")

@@ -10,6 +10,7 @@ Python 2 wrote.)
 
 import pathlib
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,25 +18,42 @@ from natjax import errors
 from natjax.data import dataset
 from natjax.data import unpickle
 
-_FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
-_TRAIN = {
-  "cifar10": tuple(f"data_batch_{i}" for i in range(1, 6)),
-  "cifar100": ("train",),
+
+class _Form(NamedTuple):
+  """How a set is laid out: its folder and its files.
+
+  Attributes:
+    folder: as its archive unpacks to.
+    train: files of training images.
+    test: files of test images.
+    meta: the file of the class names.
+    prefix: of the keys of labels and of their names.
+  """
+
+  folder: str
+  train: tuple[str, ...]
+  test: tuple[str, ...]
+  meta: str
+  prefix: str
+
+
+_FORMS = {
+    "cifar10": _Form(
+        "cifar-10-batches-py", tuple(f"data_batch_{i}" for i in range(1, 6)),
+        ("test_batch",), "batches.meta", ""),
+    "cifar100": _Form(
+        "cifar-100-python", ("train",), ("test",), "meta", "fine_"),
 }
-_TEST = {"cifar10": ("test_batch",), "cifar100": ("test",)}
-_META = {"cifar10": "batches.meta", "cifar100": "meta"}
-_LABELS = {"cifar10": "labels", "cifar100": "fine_labels"}
-_NAMES = {"cifar10": "label_names", "cifar100": "fine_label_names"}
 
 
 def find(name: str, folder: pathlib.Path) -> pathlib.Path | None:
   """Returns the folder of `name`'s batches: `folder`, one in it, or None."""
-  if name not in _FOLDERS:
+  if name not in _FORMS:
     return None
-  for candidate in (folder, folder / _FOLDERS[name]):
-    if any((candidate / file).is_file() for file in _TRAIN[name]):
-      return candidate
-  return None
+  form = _FORMS[name]
+  return next(
+      (inner for inner in (folder, folder / form.folder)
+       if any((inner / file).is_file() for file in form.train)), None)
 
 
 def read(name: str, folder: pathlib.Path) -> dataset.RawImages:
@@ -49,18 +67,27 @@ def read(name: str, folder: pathlib.Path) -> dataset.RawImages:
     InputError: a file is missing, damaged, refused (it asks for more than
       arrays) or without images and labels.
   """
-  files = (*_TRAIN[name], *_TEST[name], _META[name])
+  form = _FORMS[name]
+  files = (*form.train, *form.test, form.meta)
   missing = [file for file in files if not (folder / file).is_file()]
   if missing:
     raise errors.InputError(
-      f"{folder} lacks {', '.join(missing)}; unpack the whole archive of the "
-      f"python version of {name}, which has {', '.join(files)}"
-    )
+        f"{folder} lacks {', '.join(missing)}; unpack the whole archive of the "
+        f"python version of {name}, which has {', '.join(files)}")
+
+  def read_part(files):
+    batches = [_read_batch(folder / f, f"{form.prefix}labels") for f in files]
+    images, labels = zip(*batches, strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+  key = f"{form.prefix}label_names"
+  names = load_pickle(folder / form.meta).get(key)
+  if not isinstance(names, list):
+    raise errors.InputError(
+        f"{folder / form.meta} lacks the list {key}; unpack the archive again")
   return dataset.RawImages(
-    train=_read_batches(name, folder, _TRAIN[name]),
-    test=_read_batches(name, folder, _TEST[name]),
-    class_names=_read_names(name, folder),
-  )
+      read_part(form.train), read_part(form.test),
+      tuple(map(unpickle.text, names)))
 
 
 def load_pickle(path: pathlib.Path) -> dict[str, Any]:
@@ -85,41 +112,19 @@ def load_pickle(path: pathlib.Path) -> dict[str, Any]:
         " archive again") from error
 
 
-def _read_batches(
-  name: str, folder: pathlib.Path, files: tuple[str, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns u8[N, 32, 32, 3] and i64[N] of several batches."""
-  batches = [_read_batch(folder / file, _LABELS[name]) for file in files]
-  images, labels = zip(*batches, strict=True)
-  return np.concatenate(images), np.concatenate(labels)
-
-
 def _read_batch(
-  path: pathlib.Path, label_key: str
+    path: pathlib.Path, label_key: str
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns u8[n, 32, 32, 3] and i64[n] of one batch."""
   batch = load_pickle(path)
   missing = {"data", label_key} - set(batch)
   if missing:
     raise errors.InputError(
-      f"{path} lacks {', '.join(sorted(missing))}; it is no batch of this set: "
-      "check which archive was unpacked"
-    )
+        f"{path} lacks {', '.join(sorted(missing))}; it is no batch of this "
+        "set: check which archive was unpacked")
   rows, labels = np.asarray(batch["data"]), np.asarray(batch[label_key])
   if rows.dtype != np.uint8 or rows.shape != (labels.size, 3 * 32 * 32):
     raise errors.InputError(
-      f"{path}: data is {rows.dtype}{list(rows.shape)} with {labels.size} "
-      f"labels; must be uint8[{labels.size}, 3072]: unpack the archive again"
-    )
+        f"{path}: data is {rows.dtype}{list(rows.shape)} with {labels.size} "
+        f"labels; must be uint8[{labels.size}, 3072]: unpack the archive again")
   return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
-
-
-def _read_names(name: str, folder: pathlib.Path) -> tuple[str, ...]:
-  """Returns the class names."""
-  path = folder / _META[name]
-  names = load_pickle(path).get(_NAMES[name])
-  if not isinstance(names, list):
-    raise errors.InputError(
-      f"{path} lacks the list {_NAMES[name]}; unpack the archive again"
-    )
-  return tuple(unpickle.text(n) for n in names)

@@ -85,15 +85,11 @@ class Dataset:
 
 
 def make_dataset(
-  name: str,
-  train: tuple[np.ndarray, np.ndarray],
-  test: tuple[np.ndarray, np.ndarray],
-  *,
-  class_names: Sequence[str] | None = None,
-  image_size: int = 32,
-  augmentation: Augmentation = NO_AUGMENTATION,
-  mean: Sequence[float] | None = None,
-  std: Sequence[float] | None = None,
+    name: str, train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray], *,
+    class_names: Sequence[str] | None = None, image_size: int = 32,
+    augmentation: Augmentation = NO_AUGMENTATION,
+    mean: Sequence[float] | None = None, std: Sequence[float] | None = None,
 ) -> Dataset:
   """Makes a `Dataset` of arrays, after checking them.
 
@@ -124,30 +120,33 @@ def make_dataset(
   test_images, test_labels = _check_part("test", *test)
   if class_names is None:
     highest = int(max(train_labels.max(), test_labels.max()))
-    class_names = tuple(str(i) for i in range(highest + 1))
-  _check_labels("training", train_labels, len(class_names))
-  _check_labels("test", test_labels, len(class_names))
+    class_names = [str(i) for i in range(highest + 1)]
+  for part, labels in (("training", train_labels), ("test", test_labels)):
+    if labels.min() < 0 or labels.max() >= len(class_names):
+      raise errors.InputError(
+          f"{part} labels run from {labels.min()} to {labels.max()}; with "
+          f"{len(class_names)} classes they must be in "
+          f"0..{len(class_names) - 1}: number the classes from 0")
+  if len(class_names) < 2:
+    raise errors.InputError(
+        f"{len(class_names)} class given; classification needs at least 2")
   train_images = resize(train_images, image_size)
   if mean is None or std is None:
     computed_mean, computed_std = moments(train_images)
     mean = computed_mean if mean is None else mean
     std = computed_std if std is None else std
   return Dataset(
-    name=name,
-    train_images=_to_rgb(train_images),
-    train_labels=train_labels.astype(np.int32),
-    test_images=_to_rgb(resize(test_images, image_size)),
-    test_labels=test_labels.astype(np.int32),
-    num_classes=len(class_names),
-    class_names=tuple(str(c) for c in class_names),
-    mean=_check_channels("mean", mean, above_zero=False),
-    std=_check_channels("std", std, above_zero=True),
-    augmentation=augmentation,
-  )
+      name=name, train_images=_to_rgb(train_images),
+      train_labels=train_labels.astype(np.int32),
+      test_images=_to_rgb(resize(test_images, image_size)),
+      test_labels=test_labels.astype(np.int32),
+      num_classes=len(class_names), class_names=tuple(map(str, class_names)),
+      mean=_check_channels("mean", mean), std=_check_channels("std", std),
+      augmentation=augmentation)
 
 
 def split(
-  num_examples: int, fractions: Sequence[float], *, seed: int
+    num_examples: int, fractions: Sequence[float], *, seed: int
 ) -> tuple[np.ndarray, ...]:
   """Divides example indices at random into parts of the given fractions.
 
@@ -169,30 +168,26 @@ def split(
     >>> [part.size for part in split(50000, (0.4, 0.6), seed=0)]
     [20000, 30000]
   """
-  _check_seed(seed)
   if not fractions or not all(f > 0 for f in fractions):
     raise errors.InputError(
-      f"fractions {tuple(fractions)}: every part needs a fraction above 0"
-    )
+        f"fractions {tuple(fractions)}: every part needs a fraction above 0")
   if not math.isclose(math.fsum(fractions), 1.0, abs_tol=1e-6):
     raise errors.InputError(
-      f"fractions {tuple(fractions)} sum to {math.fsum(fractions):g}; they "
-      "must sum to 1, so add a part for the examples to leave out"
-    )
+        f"fractions {tuple(fractions)} sum to {math.fsum(fractions):g}; they "
+        "must sum to 1, so add a part for the examples to leave out")
   ends = np.rint(num_examples * np.cumsum(fractions)).astype(int)
   sizes = np.diff(ends, prepend=0)
   if sizes.min() < 1:
     raise errors.InputError(
-      f"{num_examples} examples in fractions {tuple(fractions)} make parts of "
-      f"{sizes.tolist()}; every part needs at least 1 example: give more "
-      "examples or a larger fraction"
-    )
+        f"{num_examples} examples in fractions {tuple(fractions)} make parts "
+        f"of {sizes.tolist()}; every part needs at least 1 example: give more "
+        "examples or a larger fraction")
   parts = np.split(_permutation(num_examples, seed), ends[:-1])
   return tuple(np.sort(part).astype(np.int32) for part in parts)
 
 
 def hold_out(
-  labels: np.ndarray, *, fraction: float = 0.2, seed: int = 0
+    labels: np.ndarray, *, fraction: float = 0.2, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
   """Divides examples at random so that each class gives up the same fraction.
 
@@ -207,21 +202,28 @@ def hold_out(
   Raises:
     InputError: a class of fewer than two examples, or a bad seed.
   """
-  _check_seed(seed)
   order = _permutation(len(labels), seed)
   held_out = []
   for label in np.unique(labels):
     members = order[labels[order] == label]
     if members.size < 2:
       raise errors.InputError(
-        f"class {label} has 1 example; at least 2 are needed to hold one out "
-        "for the test: add examples or give a test set"
-      )
+          f"class {label} has 1 example; at least 2 are needed to hold one out "
+          "for the test: add examples or give a test set")
     count = min(max(1, round(fraction * members.size)), members.size - 1)
     held_out.append(members[:count])
   test = np.sort(np.concatenate(held_out)).astype(np.int32)
-  rest = np.setdiff1d(np.arange(len(labels), dtype=np.int32), test)
-  return rest, test
+  return np.setdiff1d(np.arange(len(labels), dtype=np.int32), test), test
+
+
+def divide(
+    images: np.ndarray, labels: np.ndarray,
+    class_names: tuple[str, ...] | None = None,
+) -> RawImages:
+  """Makes a test set of a fixed fifth of every class, as `hold_out` does."""
+  train, test = hold_out(labels)
+  return RawImages(
+      (images[train], labels[train]), (images[test], labels[test]), class_names)
 
 
 def resize(images: np.ndarray, image_size: int) -> np.ndarray:
@@ -231,29 +233,23 @@ def resize(images: np.ndarray, image_size: int) -> np.ndarray:
   every machine. About 20 microseconds per small image; images of the right
   size are returned as they are.
   """
-  if images.shape[1:3] == (image_size, image_size):
+  size = (image_size, image_size)
+  if images.shape[1:3] == size:
     return images
-  shape = (len(images), image_size, image_size, *images.shape[3:])
-  resized = np.empty(shape, np.uint8)
-  grey = images.ndim == 3 or images.shape[3] == 1
-  sources = images.reshape(images.shape[:3]) if grey else images
-  targets = resized.reshape(resized.shape[:3]) if grey else resized
-  for source, target in zip(sources, targets, strict=True):
+  if images.shape[3:] == (1,):  # Pillow has no axis for the channel of grey.
+    return resize(images[..., 0], image_size)[..., None]
+  resized = np.empty((len(images), *size, *images.shape[3:]), np.uint8)
+  for source, target in zip(images, resized, strict=True):
     target[:] = resize_image(Image.fromarray(source), image_size)
   return resized
 
 
 def resize_image(image: Image.Image, image_size: int) -> Image.Image:
   """Resizes one image to a square as `resize` does."""
-  size = (image_size, image_size)
-  if image.size == size:
-    return image
-  return image.resize(size, Image.Resampling.BICUBIC)
+  return image.resize((image_size, image_size), Image.Resampling.BICUBIC)
 
 
-def moments(
-  images: np.ndarray,
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
   """Computes mean and standard deviation of each channel over all pixels.
 
   Counts pixel values, so that neither memory nor rounding grows with N.
@@ -265,19 +261,18 @@ def moments(
     Three means and three standard deviations in units of [0, 1]; that of a
     channel without any variation is given as 1.
   """
-  images = images[..., None] if images.ndim == 3 else images
-  channels = images.shape[-1]
-  counts = np.zeros((channels, 256))
+  images = images.reshape(*images.shape[:3], -1)
+  counts = np.zeros((images.shape[3], 256))
   for start in range(0, len(images), _CHUNK):
-    chunk = images[start : start + _CHUNK]
-    for c in range(channels):
-      counts[c] += np.bincount(chunk[..., c].ravel(), minlength=256)
+    for c, count in enumerate(counts):
+      pixels = images[start:start + _CHUNK, ..., c].ravel()
+      count += np.bincount(pixels, minlength=256)
   weights = counts / counts.sum(axis=1, keepdims=True)
   values = np.arange(256) / 255
   mean = weights @ values
   std = np.sqrt(np.sum(weights * (values - mean[:, None]) ** 2, axis=1))
   std = np.where(np.count_nonzero(counts, axis=1) > 1, std, 1.0)
-  repeats = 3 // channels
+  repeats = 3 // len(counts)
   return tuple(mean.tolist()) * repeats, tuple(std.tolist()) * repeats
 
 
@@ -285,9 +280,8 @@ def check_image_size(image_size: int) -> None:
   """Raises InputError unless `image_size` is an integer of at least 1."""
   if not is_integer(image_size) or image_size < 1:
     raise errors.InputError(
-      f"image_size {image_size!r}: give the height and width in pixels as an "
-      "integer of at least 1, such as 32"
-    )
+        f"image_size {image_size!r}: give the height and width in pixels as an "
+        "integer of at least 1, such as 32")
 
 
 def check_augmentation(augmentation: Augmentation, image_size: int) -> None:
@@ -296,92 +290,11 @@ def check_augmentation(augmentation: Augmentation, image_size: int) -> None:
     pixels = getattr(augmentation, field)
     if not is_integer(pixels) or not 0 <= pixels <= image_size:
       raise errors.InputError(
-        f"augmentation {field} {pixels!r}: give an integer number of pixels "
-        f"from 0 to the image size ({image_size})"
-      )
+          f"augmentation {field} {pixels!r}: give an integer number of pixels "
+          f"from 0 to the image size ({image_size})")
   if not isinstance(augmentation.flip, bool):
     raise errors.InputError(
-      f"augmentation flip {augmentation.flip!r}: give True or False"
-    )
-
-
-def _check_part(
-  part: str, images: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns images [N, H, W] or [N, H, W, C] and integer labels [N]."""
-  images, labels = np.asarray(images), np.asarray(labels)
-  if labels.ndim == 2 and labels.shape[1] == 1:  # As Keras stores CIFAR.
-    labels = labels[:, 0]
-  if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-    raise errors.InputError(
-      f"{part} labels are {labels.dtype}{list(labels.shape)}; give integers "
-      "of shape [N], one class number per image"
-    )
-  images = _check_images(part, images)
-  if len(images) != len(labels) or not len(images):
-    raise errors.InputError(
-      f"{part} set has {len(images)} images and {len(labels)} labels; give "
-      "one label per image, and at least one image"
-    )
-  return images, labels
-
-
-def _check_images(part: str, images: np.ndarray) -> np.ndarray:
-  """Returns u8 images as [N, H, W] or [N, H, W, C] with C 1 or 3."""
-  given = f"{part} images are {images.dtype}{list(images.shape)}"
-  if images.dtype != np.uint8:
-    raise errors.InputError(
-      f"{given}; give uint8 from 0 to 255 (floats from 0 to 1: multiply by "
-      "255, round, and convert)"
-    )
-  if images.ndim == 2 and math.isqrt(images.shape[1]) ** 2 == images.shape[1]:
-    side = math.isqrt(images.shape[1])
-    images = images.reshape(len(images), side, side)
-  known = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
-  if not known or 0 in images.shape[1:]:
-    raise errors.InputError(
-      f"{given}; give [N, H, W, 3], or grey [N, H, W, 1], [N, H, W] or "
-      "[N, H * H]: move the channels to the end, drop an alpha channel"
-    )
-  return images
-
-
-def _check_labels(part: str, labels: np.ndarray, num_classes: int) -> None:
-  """Refuses labels outside [0, num_classes), and fewer than two classes."""
-  if labels.min() < 0 or labels.max() >= num_classes:
-    raise errors.InputError(
-      f"{part} labels run from {labels.min()} to {labels.max()}; with "
-      f"{num_classes} classes they must be in 0..{num_classes - 1}: number "
-      "the classes from 0"
-    )
-  if num_classes < 2:
-    raise errors.InputError(
-      f"{num_classes} class given; classification needs at least 2"
-    )
-
-
-def _check_channels(
-  field: str, values: Sequence[float], *, above_zero: bool
-) -> tuple[float, float, float]:
-  """Returns three floats in units of [0, 1]."""
-  numbers_given = tuple(float(v) for v in values)
-  # NaN fails both comparisons. A std is at most 1, the one for no variation.
-  inside = all(
-    (v > 0 if above_zero else v >= 0) and v <= 1 for v in numbers_given
-  )
-  if len(numbers_given) != 3 or not inside:
-    raise errors.InputError(
-      f"{field} {numbers_given}: give three numbers, one per channel, "
-      f"{'above' if above_zero else 'from'} 0 and up to 1 (of pixels in "
-      "[0, 1]: divide by 255)"
-    )
-  return numbers_given
-
-
-def _check_seed(seed: int) -> None:
-  """Refuses what is not a non-negative integer."""
-  if not is_integer(seed) or seed < 0:
-    raise errors.InputError(f"seed {seed!r}: give an integer of at least 0")
+        f"augmentation flip {augmentation.flip!r}: give True or False")
 
 
 def is_integer(value: object) -> bool:
@@ -389,8 +302,56 @@ def is_integer(value: object) -> bool:
   return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
+def _check_part(
+    part: str, images: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns u8[N, H, W] or [N, H, W, C], C 1 or 3, and integer labels [N]."""
+  images, labels = np.asarray(images), np.asarray(labels)
+  if labels.ndim == 2 and labels.shape[1] == 1:  # As Keras stores CIFAR.
+    labels = labels[:, 0]
+  if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    raise errors.InputError(
+        f"{part} labels are {labels.dtype}{list(labels.shape)}; give integers "
+        "of shape [N], one class number per image")
+  given = f"{part} images are {images.dtype}{list(images.shape)}"
+  if images.dtype != np.uint8:
+    raise errors.InputError(
+        f"{given}; give uint8 from 0 to 255 (floats from 0 to 1: multiply by "
+        "255, round, and convert)")
+  if images.ndim == 2 and math.isqrt(images.shape[1]) ** 2 == images.shape[1]:
+    side = math.isqrt(images.shape[1])
+    images = images.reshape(len(images), side, side)
+  known = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
+  if not known or 0 in images.shape[1:]:
+    raise errors.InputError(
+        f"{given}; give [N, H, W, 3], or grey [N, H, W, 1], [N, H, W] or "
+        "[N, H * H]: move the channels to the end, drop an alpha channel")
+  if len(images) != len(labels) or not len(images):
+    raise errors.InputError(
+        f"{part} set has {len(images)} images and {len(labels)} labels; give "
+        "one label per image, and at least one image")
+  return images, labels
+
+
+def _check_channels(
+    field: str, values: Sequence[float]
+) -> tuple[float, float, float]:
+  """Returns three floats in units of [0, 1], of a std above 0."""
+  given = tuple(float(v) for v in values)
+  # NaN fails the comparison. A std is at most 1, the one for no variation.
+  inside = all(0 <= v <= 1 for v in given) and (field != "std" or all(given))
+  if len(given) != 3 or not inside:
+    raise errors.InputError(
+        f"{field} {given}: give three numbers, one per channel, "
+        f"{'above' if field == 'std' else 'from'} 0 and up to 1 (of pixels in "
+        "[0, 1]: divide by 255)")
+  return given
+
+
 def _permutation(size: int, seed: int) -> np.ndarray:
   """Returns the integers below `size` in an order drawn from the seed."""
+  if not is_integer(seed) or seed < 0:
+    raise errors.InputError(f"seed {seed!r}: give an integer of at least 0")
   # numpy promises the raw bits of PCG64 across versions, but not the stream
   # of Generator.permutation, and a resumed run must meet the same split.
   return np.argsort(np.random.PCG64(seed).random_raw(size), kind="stable")
@@ -398,6 +359,5 @@ def _permutation(size: int, seed: int) -> np.ndarray:
 
 def _to_rgb(images: np.ndarray) -> np.ndarray:
   """Returns u8[N, H, W, 3], grey images with three equal channels."""
-  if images.ndim == 3:
-    images = images[..., None]
+  images = images.reshape(*images.shape[:3], -1)
   return images if images.shape[3] == 3 else np.repeat(images, 3, axis=3)

@@ -38,61 +38,43 @@ class _Source(NamedTuple):
 
 # The means and deviations are those that the papers on these sets share.
 _SOURCES = {
-  "digits": _Source(
-    "1,797 handwritten digits, 8x8 grey, 10 classes; comes with scikit-learn"
-  ),
-  "cifar10": _Source(
-    "60,000 photographs, 32x32, 10 classes",
-    flip=True,
-    mean=(0.49139968, 0.48215827, 0.44653124),
-    std=(0.24703233, 0.24348505, 0.26158768),
-    class_names=(
-      *("airplane", "automobile", "bird", "cat", "deer"),
-      *("dog", "frog", "horse", "ship", "truck"),
-    ),
-  ),
-  "cifar100": _Source(
-    "60,000 photographs, 32x32, 100 classes",
-    flip=True,
-    mean=(0.5071, 0.4865, 0.4409),
-    std=(0.2673, 0.2564, 0.2762),
-  ),
-  "fashion_mnist": _Source(
-    "70,000 pictures of clothes, 28x28 grey, 10 classes",
-    flip=True,
-    class_names=(
-      *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal"),
-      *("Shirt", "Sneaker", "Bag", "Ankle boot"),
-    ),
-  ),
-  "svhn_cropped": _Source(
-    "99,289 photographs of house numbers, 32x32, 10 classes",
-    mean=(0.4377, 0.4438, 0.4728),
-    std=(0.1980, 0.2010, 0.1970),
-  ),
-  "mnist": _Source("70,000 handwritten digits, 28x28 grey, 10 classes"),
-  "kmnist": _Source("70,000 cursive Japanese characters, 28x28, 10 classes"),
-  "emnist": _Source("handwritten letters and digits, 28x28 grey"),
-  "caltech101": _Source("9,144 photographs, 102 classes", flip=True),
-  "cars196": _Source("16,185 photographs of cars, 196 classes", flip=True),
-  "food101": _Source("101,000 photographs of food, 101 classes", flip=True),
-  "imagenet_resized": _Source(
-    "1,331,167 photographs, 8x8 to 64x64, 1,000 classes", flip=True
-  ),
-  "imagenette": _Source("13,394 photographs, 10 classes", flip=True),
-  "oxford_flowers102": _Source(
-    "8,189 photographs of flowers, 102 classes", flip=True
-  ),
-  "oxford_iiit_pet": _Source(
-    "7,349 photographs of cats and dogs, 37 classes", flip=True
-  ),
-  "stanford_dogs": _Source(
-    "20,580 photographs of dogs, 120 classes", flip=True
-  ),
-  "stl10": _Source("13,000 photographs, 96x96, 10 classes", flip=True),
-  tiny_imagenet.NAME: _Source(
-    "110,000 photographs, 64x64, 200 classes", flip=True
-  ),
+    "digits": _Source(
+        "1,797 handwritten digits, 8x8 grey, 10 classes; comes with "
+        "scikit-learn"),
+    "cifar10": _Source(
+        "60,000 photographs, 32x32, 10 classes", flip=True,
+        mean=(0.49139968, 0.48215827, 0.44653124),
+        std=(0.24703233, 0.24348505, 0.26158768),
+        class_names=("airplane", "automobile", "bird", "cat", "deer", "dog",
+                     "frog", "horse", "ship", "truck")),
+    "cifar100": _Source(
+        "60,000 photographs, 32x32, 100 classes", flip=True,
+        mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762)),
+    "fashion_mnist": _Source(
+        "70,000 pictures of clothes, 28x28 grey, 10 classes", flip=True,
+        class_names=("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+                     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")),
+    "svhn_cropped": _Source(
+        "99,289 photographs of house numbers, 32x32, 10 classes",
+        mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970)),
+    "mnist": _Source("70,000 handwritten digits, 28x28 grey, 10 classes"),
+    "kmnist": _Source("70,000 cursive Japanese characters, 28x28, 10 classes"),
+    "emnist": _Source("handwritten letters and digits, 28x28 grey"),
+    "caltech101": _Source("9,144 photographs, 102 classes", flip=True),
+    "cars196": _Source("16,185 photographs of cars, 196 classes", flip=True),
+    "food101": _Source("101,000 photographs of food, 101 classes", flip=True),
+    "imagenet_resized": _Source(
+        "1,331,167 photographs, 8x8 to 64x64, 1,000 classes", flip=True),
+    "imagenette": _Source("13,394 photographs, 10 classes", flip=True),
+    "oxford_flowers102": _Source(
+        "8,189 photographs of flowers, 102 classes", flip=True),
+    "oxford_iiit_pet": _Source(
+        "7,349 photographs of cats and dogs, 37 classes", flip=True),
+    "stanford_dogs": _Source(
+        "20,580 photographs of dogs, 120 classes", flip=True),
+    "stl10": _Source("13,000 photographs, 96x96, 10 classes", flip=True),
+    tiny_imagenet.NAME: _Source(
+        "110,000 photographs, 64x64, 200 classes", flip=True),
 }
 
 
@@ -112,10 +94,8 @@ def names() -> dict[str, str]:
 
 
 def load(
-  name: str | os.PathLike[str],
-  *,
-  data_dir: str | os.PathLike[str] | None = None,
-  image_size: int = 32,
+    name: str | os.PathLike[str], *,
+    data_dir: str | os.PathLike[str] | None = None, image_size: int = 32,
 ) -> dataset.Dataset:
   """Loads an image classification set; never downloads, never unpickles code.
 
@@ -149,55 +129,58 @@ def load(
     if not isinstance(found, dataset.Dataset) or (
         found.image_size != image_size):
       raise errors.InputError(
-        f"the loader of {name} gave no Dataset of {image_size} pixels; mend "
-        "its package"
-      )
+          f"the loader of {name} gave no Dataset of {image_size} pixels; mend "
+          "its package")
     return dataclasses.replace(found, name=name)
   raw = _read(name, data_dir, image_size)
-  known = _Source("") if _is_path(name) else _lookup(name)
+  known = _Source("")
+  if _is_path(name):
+    path = pathlib.Path(name).expanduser().resolve()
+    name = path.name.removesuffix(".npz")
+  else:
+    known = _SOURCES.get(_base(name), known)
   return dataset.make_dataset(
-    _title(name),
-    raw.train,
-    raw.test,
-    class_names=raw.class_names or known.class_names,
-    image_size=image_size,
-    augmentation=dataset.Augmentation(image_size // 8, flip=known.flip),
-    mean=known.mean,
-    std=known.std,
-  )
+      name, raw.train, raw.test,
+      class_names=raw.class_names or known.class_names, image_size=image_size,
+      augmentation=dataset.Augmentation(image_size // 8, flip=known.flip),
+      mean=known.mean, std=known.std)
 
 
 def _read(
-  name: str, data_dir: str | os.PathLike[str] | None, image_size: int
+    name: str, data_dir: str | os.PathLike[str] | None, image_size: int
 ) -> dataset.RawImages:
   """Reads a set from wherever `name` and `data_dir` say it lies."""
-  if (name == "digits" or _is_path(name)) and data_dir is not None:
-    reason = "is a path" if _is_path(name) else "comes with scikit-learn"
+  is_path = _is_path(name)
+  if (name == "digits" or is_path) and data_dir is not None:
+    reason = "is a path" if is_path else "comes with scikit-learn"
     raise errors.InputError(
-      f"data_dir {os.fspath(data_dir)} given with {name}, which {reason}; "
-      "leave data_dir out"
-    )
+        f"data_dir {os.fspath(data_dir)} given with {name}, which {reason}; "
+        "leave data_dir out")
   if name == "digits":
-    return _read_digits()
-  if _is_path(name):
-    return _read_path(pathlib.Path(name).expanduser())
-  if data_dir is None:
+    from sklearn import datasets  # Takes a second, and only this needs it.
+    digits = datasets.load_digits()
+    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # Of 0..16.
+    return dataset.divide(pixels, digits.target)
+  if not is_path and data_dir is None:
     return _read_prepared(name, tfds_folder.default_data_dir(), image_size)
-  folder = pathlib.Path(data_dir).expanduser()
+  folder = pathlib.Path(name if data_dir is None else data_dir).expanduser()
   if folder.suffix == ".npz":
     return array_file.read(folder)
+  if is_path and not folder.is_dir():
+    problem = "is no .npz file" if folder.exists() else "no such file or folder"
+    raise errors.InputError(
+        f"{folder}: {problem}; give an .npz file or a folder of images")
+  if is_path:
+    return image_folder.read(folder)
   if not folder.is_dir():
     raise errors.InputError(
-      f"data_dir {folder}: no such folder; give the folder that holds {name}, "
-      "or an .npz file"
-    )
+        f"data_dir {folder}: no such folder; give the folder that holds {name},"
+        " or an .npz file")
   if (folder / f"{name}.npz").is_file():
     return array_file.read(folder / f"{name}.npz")
-  batches = cifar_batches.find(name, folder)
-  if batches is not None:
+  if batches := cifar_batches.find(name, folder):
     return cifar_batches.read(name, batches)
-  unpacked = tiny_imagenet.find(name, folder)
-  if unpacked is not None:
+  if unpacked := tiny_imagenet.find(name, folder):
     return tiny_imagenet.read(unpacked, image_size)
   return _read_prepared(name, folder, image_size)
 
@@ -209,67 +192,27 @@ def _is_path(name: str) -> bool:
   return name not in _SOURCES and pathlib.Path(name).exists()
 
 
-def _title(name: str) -> str:
-  """Returns the name of a set, that of the file or folder for a path."""
-  if not _is_path(name):
-    return name
-  return pathlib.Path(name).expanduser().resolve().name.removesuffix(".npz")
-
-
-def _read_path(path: pathlib.Path) -> dataset.RawImages:
-  """Reads an .npz file or a folder of images."""
-  if path.suffix == ".npz":
-    return array_file.read(path)
-  if not path.is_dir():
-    problem = "is no .npz file" if path.exists() else "no such file or folder"
-    raise errors.InputError(
-      f"{path}: {problem}; give an .npz file or a folder of images"
-    )
-  return image_folder.read(path)
-
-
 def _read_prepared(
-  name: str, data_dir: pathlib.Path, image_size: int
+    name: str, data_dir: pathlib.Path, image_size: int
 ) -> dataset.RawImages:
   """Reads a set that tensorflow-datasets prepared in `data_dir`."""
-  folder = tfds_folder.find(name, data_dir)
-  if folder is not None:
+  if folder := tfds_folder.find(name, data_dir):
     return tfds_folder.read(folder, image_size)
   if name == tiny_imagenet.NAME:  # No set of tensorflow-datasets.
     raise errors.InputError(
-      f"{name} not found in {data_dir}; {tiny_imagenet.HOW_TO_GET}"
-    )
+        f"{name} not found in {data_dir}; {tiny_imagenet.HOW_TO_GET}",
+        "data_dir")
   if _base(name) in _SOURCES:
     batches = " or its python batches" if name.startswith("cifar") else ""
     raise errors.InputError(
-      f"{name} not found in {data_dir}; put {name}.npz "
-      f"({', '.join(array_file.KEYS)}){batches} into a folder and give it as "
-      f"data_dir, or {tfds_folder.how_to_prepare(name, data_dir)}"
-    )
+        f"{name} not found in {data_dir}; put {name}.npz "
+        f"({', '.join(array_file.KEYS)}){batches} into a folder and give it as "
+        f"data_dir, or {tfds_folder.how_to_prepare(name, data_dir)}")
   raise errors.InputError(
-    f"unknown data set {name!r}: not a path to an .npz file or to a folder of "
-    f"images, not in {data_dir}, and not one of {', '.join(_SOURCES)}"
-  )
-
-
-def _read_digits() -> dataset.RawImages:
-  """Returns scikit-learn's digits, u8[N, 8, 8]."""
-  from sklearn import datasets  # Takes a second, and only this needs it.
-
-  digits = datasets.load_digits()
-  images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # From 0..16.
-  labels = digits.target
-  train, test = dataset.hold_out(labels, fraction=0.2, seed=0)
-  return dataset.RawImages(
-    train=(images[train], labels[train]), test=(images[test], labels[test])
-  )
+      f"unknown data set {name!r}: not a path to an .npz file or to a folder of"
+      f" images, not in {data_dir}, and not one of {', '.join(_SOURCES)}")
 
 
 def _base(name: str) -> str:
   """Returns the name without the configuration and version of TFDS."""
   return name.partition(":")[0].partition("/")[0]
-
-
-def _lookup(name: str) -> _Source:
-  """Returns what is known of a set, which may be nothing."""
-  return _SOURCES.get(_base(name), _Source(""))

@@ -20,6 +20,7 @@ from PIL import Image
 
 from natjax import errors
 from natjax.data import dataset
+from natjax.data import unpickle
 
 _CHUNK = 1000  # Examples read at once.
 _INSTALL = 'pip install "natjax[data]"'
@@ -49,28 +50,26 @@ def find(name: str, data_dir: pathlib.Path) -> pathlib.Path | None:
   """
   base, _, version = name.partition(":")
   folder = data_dir / base
-  prepared = [p.parent for p in folder.glob("*/dataset_info.json")]
-  prepared = [p for p in prepared if version in ("", p.name)]
+  prepared = [p.parent for p in folder.glob("*/dataset_info.json")
+              if version in ("", p.parent.name)]
   if prepared:
     return max(prepared, key=_version_order)
   configs = {p.parent.parent.name for p in folder.glob("*/*/dataset_info.json")}
   if configs and not version:
     choices = ", ".join(f"{base}/{config}" for config in sorted(configs))
     raise errors.InputError(
-      f"{base} is prepared in {data_dir} in configurations only; name one of "
-      f"{choices}"
-    )
+        f"{base} is prepared in {data_dir} in configurations only; name one of "
+        f"{choices}")
   return None
 
 
 def how_to_prepare(name: str, data_dir: pathlib.Path) -> str:
   """Returns the commands that prepare a set, as part of an error's line."""
   return (
-    f"prepare it where TensorFlow is installed (pip install tensorflow "
-    f"tensorflow-datasets array_record; tfds build {name} "
-    f"--file_format=array_record --data_dir={data_dir}; reading it needs only "
-    f"{_INSTALL})"
-  )
+      f"prepare it where TensorFlow is installed (pip install tensorflow "
+      f"tensorflow-datasets array_record; tfds build {name} "
+      f"--file_format=array_record --data_dir={data_dir}; reading it needs "
+      f"only {_INSTALL})")
 
 
 def read(folder: pathlib.Path, image_size: int) -> dataset.RawImages:
@@ -86,63 +85,52 @@ def read(folder: pathlib.Path, image_size: int) -> dataset.RawImages:
       that needs TensorFlow, is not one of 8-bit images with one label each,
       has no training or no test split, or its files are damaged.
   """
-  tfds = _import_tfds()
+  try:
+    import tensorflow_datasets as tfds
+  except ImportError as error:
+    raise errors.InputError(
+        f"reading a set of tensorflow-datasets needs it ({error}): {_INSTALL}"
+    ) from error
   try:
     return _read(tfds, folder, image_size)
   except errors.InputError:
     raise
   except ImportError as error:
     raise errors.InputError(
-      f"reading {folder} needs more packages ({error}): {_INSTALL}"
+        f"reading {folder} needs more packages ({error}): {_INSTALL}"
     ) from error
   except NotImplementedError as error:
     raise errors.InputError(
-      f"{folder} is in a format that only TensorFlow reads; prepare it again "
-      "with --file_format=array_record"
-    ) from error
+        f"{folder} is in a format that only TensorFlow reads; prepare it again "
+        "with --file_format=array_record") from error
   except (OSError, RuntimeError, ValueError) as error:
-    reason = " ".join(str(error).split())
     raise errors.InputError(
-      f"{folder} cannot be read ({reason}); copy or prepare it again"
-    ) from error
-
-
-def _import_tfds() -> ModuleType:
-  """Returns the module tensorflow_datasets, which is an optional one."""
-  try:
-    import tensorflow_datasets
-  except ImportError as error:
-    raise errors.InputError(
-      f"reading a set of tensorflow-datasets needs it ({error}): {_INSTALL}"
-    ) from error
-  return tensorflow_datasets
+        f"{folder} cannot be read ({unpickle.one_line(error)}); copy or "
+        "prepare it again") from error
 
 
 def _read(
-  tfds: ModuleType, folder: pathlib.Path, image_size: int
+    tfds: ModuleType, folder: pathlib.Path, image_size: int
 ) -> dataset.RawImages:
   """Reads a prepared set; raises what tensorflow-datasets raises."""
   builder = tfds.builder_from_directory(os.fspath(folder))
   image, label = _check_features(folder, builder.info.features)
-  mode = "L" if image.shape[-1] == 1 else "RGB"
   splits = tuple(builder.info.splits)
-  test_split = next((s for s in _TEST_SPLITS if s in splits), None)
-  if "train" not in splits or test_split is None:
+  tests = [split for split in _TEST_SPLITS if split in splits]
+  if "train" not in splits or not tests:
     raise errors.InputError(
-      f"{folder} has the splits {', '.join(splits)}; it needs train and one of "
-      f"{', '.join(_TEST_SPLITS)}: divide it yourself and save an .npz file"
-    )
+        f"{folder} has the splits {', '.join(splits)}; it needs train and one "
+        f"of {', '.join(_TEST_SPLITS)}: divide it yourself and save an .npz "
+        "file")
 
   def read_split(split: str) -> tuple[np.ndarray, np.ndarray]:
     skip = {"image": tfds.decode.SkipDecoding()}
     source = builder.as_data_source(split=split, decoders=skip)
-    return _read_examples(source, mode, image_size)
+    return _read_examples(source, image.shape[-1] == 1, image_size)
 
   return dataset.RawImages(
-    train=read_split("train"),
-    test=read_split(test_split),
-    class_names=tuple(label.names) if label.names else None,
-  )
+      read_split("train"), read_split(tests[0]),
+      tuple(label.names) if label.names else None)
 
 
 def _check_features(folder: pathlib.Path, features: Any) -> tuple[Any, Any]:
@@ -150,39 +138,36 @@ def _check_features(folder: pathlib.Path, features: Any) -> tuple[Any, Any]:
   missing = [key for key in ("image", "label") if key not in features]
   if missing:
     raise errors.InputError(
-      f"{folder} has the features {', '.join(features)}, and lacks "
-      f"{', '.join(missing)}; give a set with one image and one label per "
-      "example"
-    )
+        f"{folder} has the features {', '.join(features)}, and lacks "
+        f"{', '.join(missing)}; give a set with one image and one label per "
+        "example")
   image, label = features["image"], features["label"]
   if not hasattr(label, "names") or label.shape != ():
     raise errors.InputError(
-      f"{folder}: label is {label!r}; give a set with one class per image"
-    )
+        f"{folder}: label is {label!r}; give a set with one class per image")
   # Decoded here, other types would be read without an error and wrongly.
   if image.np_dtype != np.uint8 or image.shape[-1] not in (1, 3):
     raise errors.InputError(
-      f"{folder}: image is {image!r}; give a set of 8-bit grey or RGB images"
-    )
+        f"{folder}: image is {image!r}; give a set of 8-bit grey or RGB images")
   return image, label
 
 
 def _read_examples(
-  source: Any, mode: str, image_size: int
+    source: Any, grey: bool, image_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """Reads all examples of a split, whose images are still encoded.
 
   Args:
     source: a sequence of examples; also read many at once.
-    mode: "RGB" or "L" (grey).
+    grey: whether images have one channel.
     image_size: that images are resized to.
 
   Returns:
     u8[N, S, S, 3], or u8[N, S, S] if grey, and i64[N].
   """
-  channels = (3,) if mode == "RGB" else ()
-  shape = (len(source), image_size, image_size, *channels)
-  images, labels = np.empty(shape, np.uint8), np.empty(len(source), np.int64)
+  mode, channels = ("L", ()) if grey else ("RGB", (3,))
+  images = np.empty((len(source), image_size, image_size, *channels), np.uint8)
+  labels = np.empty(len(source), np.int64)
   for start in range(0, len(source), _CHUNK):
     chunk = list(range(start, min(start + _CHUNK, len(source))))
     for i, example in zip(chunk, source.__getitems__(chunk), strict=True):

@@ -21,10 +21,10 @@ from natjax.data import image_folder
 
 NAME = "tiny_imagenet"
 HOW_TO_GET = (
-  "download tiny-imagenet-200.zip of Stanford's CS231n "
-  "(http://cs231n.stanford.edu/tiny-imagenet-200.zip), unpack it, and give the "
-  "folder that holds tiny-imagenet-200 as data_dir (--data-dir)"
-)
+    "download tiny-imagenet-200.zip of Stanford's CS231n "
+    "(http://cs231n.stanford.edu/tiny-imagenet-200.zip), unpack it, and give "
+    "the folder that holds tiny-imagenet-200 as data_dir")
+_WHOLE = "unpack the whole of tiny-imagenet-200.zip"
 _FOLDER = "tiny-imagenet-200"
 _CLASSES, _ANNOTATIONS = "wnids.txt", "val/val_annotations.txt"
 _CHUNK = 500  # Images that a thread reads at once.
@@ -34,10 +34,9 @@ def find(name: str, folder: pathlib.Path) -> pathlib.Path | None:
   """Returns the set's folder: `folder`, the one in it, or None."""
   if name != NAME:
     return None
-  for candidate in (folder, folder / _FOLDER):
-    if (candidate / _CLASSES).is_file() and (candidate / "train").is_dir():
-      return candidate
-  return None
+  return next(
+      (inner for inner in (folder, folder / _FOLDER)
+       if (inner / _CLASSES).is_file() and (inner / "train").is_dir()), None)
 
 
 def read(folder: pathlib.Path, image_size: int) -> dataset.RawImages:
@@ -58,24 +57,21 @@ def read(folder: pathlib.Path, image_size: int) -> dataset.RawImages:
   """
   classes = sorted(_lines(folder / _CLASSES))
   number = {name: i for i, name in enumerate(classes)}
-  files = [_train_files(folder / "train" / name / "images") for name in classes]
-  labels = np.repeat(np.arange(len(classes)), [len(f) for f in files])
-  test_files, test_labels = [], []
+  train = [(path, i) for name, i in number.items()
+           for path in _train_files(folder / "train" / name / "images")]
+  test = []
   for line in _lines(folder / _ANNOTATIONS):
     file, name = (*line.split("\t"), "")[:2]
     if name not in number:
       raise errors.InputError(
-        f"{folder / _ANNOTATIONS}: {file} is of class {name!r}, which is not "
-        f"in {_CLASSES}; unpack the archive again"
-      )
-    test_files.append(folder / "val" / "images" / file)
-    test_labels.append(number[name])
-  train_files = [path for of_class in files for path in of_class]
+          f"{folder / _ANNOTATIONS}: {file} is of class {name!r}, which is not "
+          f"in {_CLASSES}; unpack the archive again")
+    test.append((folder / "val" / "images" / file, number[name]))
+  words = dict(line.split("\t", 1) for line in _lines(folder / "words.txt")
+               if "\t" in line)
   return dataset.RawImages(
-    train=(_read_images(train_files, image_size), labels),
-    test=(_read_images(test_files, image_size), np.array(test_labels)),
-    class_names=_class_names(folder, classes),
-  )
+      _read_images(train, image_size), _read_images(test, image_size),
+      tuple(words.get(name, name).split(",")[0] for name in classes))
 
 
 def _lines(path: pathlib.Path) -> list[str]:
@@ -83,14 +79,10 @@ def _lines(path: pathlib.Path) -> list[str]:
   try:
     lines = path.read_text(encoding="utf-8").splitlines()
   except (OSError, UnicodeDecodeError) as error:
-    raise errors.InputError(
-      f"{path} cannot be read; unpack the whole of tiny-imagenet-200.zip"
-    ) from error
+    raise errors.InputError(f"{path} cannot be read; {_WHOLE}") from error
   found = [line.strip() for line in lines if line.strip()]
   if not found:
-    raise errors.InputError(
-      f"{path} is empty; unpack the whole of tiny-imagenet-200.zip"
-    )
+    raise errors.InputError(f"{path} is empty; {_WHOLE}")
   return found
 
 
@@ -98,35 +90,22 @@ def _train_files(folder: pathlib.Path) -> list[pathlib.Path]:
   """Returns the images of one class, sorted by name."""
   found = sorted(folder.glob("[!.]*.JPEG"))
   if not found:
-    raise errors.InputError(
-      f"{folder} holds no .JPEG files; unpack the whole of "
-      "tiny-imagenet-200.zip"
-    )
+    raise errors.InputError(f"{folder} holds no .JPEG files; {_WHOLE}")
   return found
 
 
-def _class_names(
-  folder: pathlib.Path, classes: Sequence[str]
-) -> tuple[str, ...]:
-  """Returns the first word for every class, as words.txt has it."""
-  words = dict(
-    line.split("\t", 1)
-    for line in _lines(folder / "words.txt")
-    if "\t" in line
-  )
-  return tuple(words.get(name, name).split(",")[0] for name in classes)
-
-
-def _read_images(paths: Sequence[pathlib.Path], image_size: int) -> np.ndarray:
-  """Returns u8[N, H, W, 3]; grey images get three equal channels."""
-  images = np.empty((len(paths), image_size, image_size, 3), np.uint8)
+def _read_images(
+    files: Sequence[tuple[pathlib.Path, int]], image_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns u8[N, H, W, 3], grey in three equal channels, and i64[N]."""
+  images = np.empty((len(files), image_size, image_size, 3), np.uint8)
 
   def read_chunk(start):
-    for i in range(start, min(start + _CHUNK, len(paths))):
-      image = Image.fromarray(image_folder.read_image(paths[i]))
+    for i, (path, _) in enumerate(files[start:start + _CHUNK], start):
+      image = Image.fromarray(image_folder.read_image(path))
       images[i] = np.asarray(dataset.resize_image(image, image_size))
 
   # Pillow decodes without Python's lock.
   with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    list(pool.map(read_chunk, range(0, len(paths), _CHUNK)))
-  return images
+    list(pool.map(read_chunk, range(0, len(files), _CHUNK)))
+  return images, np.array([label for _, label in files])

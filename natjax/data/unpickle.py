@@ -26,14 +26,10 @@ class _Dtype:
   def __init__(self, code: str | bytes, *_: Any):
     if text(code) not in _PLAIN:
       raise Refused(f"a NumPy value of type {text(code)!r}")
-    self.code, self.order = text(code), "<"
+    self.value = np.dtype(text(code)).newbyteorder("<")
 
   def __setstate__(self, state: tuple[Any, ...]):
-    self.order = ">" if text(state[1]) == ">" else "<"
-
-  def numpy(self) -> np.dtype:
-    """The type that it stands for."""
-    return np.dtype(self.order + self.code)
+    self.value = self.value.newbyteorder(">" if text(state[1]) == ">" else "<")
 
 
 class Array:
@@ -49,14 +45,14 @@ class Array:
   def __setstate__(self, state: tuple[Any, ...]):
     _, shape, dtype, fortran_order, data = state
     if isinstance(dtype, _Dtype) and isinstance(data, bytes | str):
-      flat = np.frombuffer(_bytes(data), dtype.numpy())
+      flat = np.frombuffer(_bytes(data), dtype.value)
       self.value = flat.reshape(shape, order="F" if fortran_order else "C")
 
 
 def _scalar(dtype, raw):
   if not isinstance(dtype, _Dtype):
     raise Refused("a NumPy value without a type")
-  return np.frombuffer(_bytes(raw), dtype.numpy())[0].item()
+  return np.frombuffer(_bytes(raw), dtype.value)[0].item()
 
 
 def _encode(string, encoding):
@@ -71,6 +67,11 @@ def _bytes(data: str | bytes) -> bytes:
   return data.encode("latin1") if isinstance(data, str) else data
 
 
+def one_line(error: Exception) -> str:
+  """The message of an error on one line."""
+  return " ".join(str(error).split()) or type(error).__name__
+
+
 def text(value: str | bytes) -> str:
   """Text, which Python 2 pickled as bytes."""
   return value.decode("latin1") if isinstance(value, bytes) else str(value)
@@ -83,14 +84,13 @@ class _Unpickler(pickle.Unpickler):
     super().__init__(io.BytesIO(data), encoding=encoding)
     # Functions of this reading alone, whatever a file may do to them.
     wrap = lambda function: lambda *args: function(*args)
-    found = {"scalar": _scalar, "_reconstruct": Array}
     self._known = {
         ("collections", "OrderedDict"): collections.OrderedDict,
-        ("numpy", "dtype"): wrap(_Dtype),
-        ("numpy", "ndarray"): None,
-        ("_codecs", "encode"): wrap(_encode),
-        **{(f"numpy.{core}.multiarray", name): wrap(function)
-           for core in ("core", "_core") for name, function in found.items()}}
+        ("numpy", "dtype"): wrap(_Dtype), ("numpy", "ndarray"): None,
+        ("_codecs", "encode"): wrap(_encode)}
+    for core in ("numpy.core.multiarray", "numpy._core.multiarray"):
+      self._known[core, "scalar"] = wrap(_scalar)
+      self._known[core, "_reconstruct"] = wrap(Array)
 
   def find_class(self, module: str, name: str) -> Any:
     if (module, name) not in self._known:
@@ -120,5 +120,4 @@ def load(data: bytes, *, encoding: str = "ASCII") -> Any:
   except Refused:
     raise
   except Exception as e:  # A damaged pickle may raise anything.
-    reason = " ".join(str(e).split()) or type(e).__name__
-    raise ValueError(reason) from e
+    raise ValueError(one_line(e)) from e

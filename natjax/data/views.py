@@ -71,11 +71,6 @@ class Views(NamedTuple):
   blur_above: int = 32
 
 
-NO_CHANGE = Views(
-  (1.0, 1.0), (1.0, 1.0), False, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-)
-
-
 class TwoViews(NamedTuple):
   """Brings stored images to two views each; a preparation for `training.fit`.
 
@@ -101,7 +96,7 @@ class TwoViews(NamedTuple):
   dtype: Any = jnp.float32
 
   def __call__(
-    self, rng: jax.Array | None, images: jax.Array, *, train: bool
+      self, rng: jax.Array | None, images: jax.Array, *, train: bool
   ) -> jax.Array:
     """Draws two views, if training, and normalises.
 
@@ -118,15 +113,14 @@ class TwoViews(NamedTuple):
       InputError: images of another dtype or shape, views that cannot be drawn,
         or no key in training.
     """
+    augmentation_lib.check_images(images)
     if train:
       images = 255 * two_views(rng, images, self.views)
-    else:
-      augmentation_lib.check_images(images)
     return augmentation_lib.normalize(images, self.mean, self.std, self.dtype)
 
 
 def two_views(
-  rng: jax.Array | None, images: jax.Array, views: Views
+    rng: jax.Array | None, images: jax.Array, views: Views
 ) -> jax.Array:
   """Draws two views of every image.
 
@@ -146,20 +140,7 @@ def two_views(
   check_views(views)
   if rng is None:
     raise errors.InputError("rng is None; views need a jax.random.key")
-  return draw(rng, jnp.concatenate([images, images]), views)
-
-
-def draw(rng: jax.Array, images: jax.Array, views: Views) -> jax.Array:
-  """Draws one view of every image.
-
-  Args:
-    rng: key, consumed.
-    images: u8[B, H, W, 3], with H = W.
-    views: static.
-
-  Returns:
-    f32[B, H, W, 3] in [0, 1].
-  """
+  images = jnp.concatenate([images, images])
   batch, side = images.shape[:2]
   keys = iter(jax.random.split(rng, 5))
   boxes = draw_boxes(next(keys), batch, side, views)
@@ -173,8 +154,7 @@ def draw(rng: jax.Array, images: jax.Array, views: Views) -> jax.Array:
   if side > views.blur_above and views.blur_probability:
     coin_rng, sigma_rng = jax.random.split(next(keys))
     sigmas = jax.random.uniform(
-      sigma_rng, (batch,), minval=_SIGMAS[0], maxval=_SIGMAS[1]
-    )
+        sigma_rng, (batch,), minval=_SIGMAS[0], maxval=_SIGMAS[1])
     blurred = jax.vmap(blur)(x, sigmas)
     chosen = _coin(coin_rng, batch, views.blur_probability)
     x = jnp.where(chosen[:, None, None, None], blurred, x)
@@ -182,7 +162,7 @@ def draw(rng: jax.Array, images: jax.Array, views: Views) -> jax.Array:
 
 
 def draw_boxes(
-  rng: jax.Array, batch: int, side: int, views: Views
+    rng: jax.Array, batch: int, side: int, views: Views
 ) -> jax.Array:
   """Draws the boxes of random resized crops, as torchvision does.
 
@@ -215,7 +195,7 @@ def draw_boxes(
 
 
 def crop_and_resize(
-  image: jax.Array, box: jax.Array, mirrored: jax.Array
+    image: jax.Array, box: jax.Array, mirrored: jax.Array
 ) -> jax.Array:
   """Brings a box of an image back to the image's size, bilinearly.
 
@@ -244,7 +224,7 @@ def crop_and_resize(
 
 
 def resample(
-  image: jax.Array, rows: jax.Array, columns: jax.Array
+    image: jax.Array, rows: jax.Array, columns: jax.Array
 ) -> jax.Array:
   """Computes `rows image columns^T` of every channel, f32[H, W, C].
 
@@ -275,13 +255,11 @@ def jitter(rng: jax.Array, images: jax.Array, views: Views) -> jax.Array:
   batch = len(images)
   coin_rng, *rngs = jax.random.split(rng, 5)
   chosen = _coin(coin_rng, batch, views.jitter_probability)
-  for key, strength, adjust, neutral in zip(
-    rngs,
-    (views.brightness, views.contrast, views.saturation, views.hue),
-    (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue),
-    (1.0, 1.0, 1.0, 0.0),
-    strict=True,
-  ):
+  changes = ((adjust_brightness, views.brightness, 1.0),
+             (adjust_contrast, views.contrast, 1.0),
+             (adjust_saturation, views.saturation, 1.0),
+             (adjust_hue, views.hue, 0.0))
+  for key, (adjust, strength, neutral) in zip(rngs, changes, strict=True):
     if strength and views.jitter_probability:
       change = _uniform(key, (batch,), -strength, strength)
       amount = neutral + jnp.where(chosen, change, 0.0)
@@ -330,9 +308,8 @@ def adjust_hue(image: jax.Array, turns: jax.Array) -> jax.Array:
   value = jnp.maximum(jnp.maximum(red, green), blue)
   chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
   hue = jnp.select(  # In sixths of the circle; of greys any number will do.
-    [value == red, value == green],
-    [green - blue, blue - red + 2 * chroma],
-    red - green + 4 * chroma,
+      [value == red, value == green],
+      [green - blue, blue - red + 2 * chroma], red - green + 4 * chroma,
   ) / jnp.where(chroma > 0, chroma, 1.0)
 
   def channel(offset):
@@ -359,51 +336,34 @@ def blur(image: jax.Array, sigma: jax.Array) -> jax.Array:
     distance = jnp.arange(size)[:, None] - jnp.arange(size)
     exponent = -((distance / sigma) ** 2) / 2
     return jax.nn.softmax(
-      jnp.where(jnp.abs(distance) <= radius, exponent, -jnp.inf), axis=1
-    )
+        jnp.where(jnp.abs(distance) <= radius, exponent, -jnp.inf), axis=1)
 
   return resample(image, weights(image.shape[0]), weights(image.shape[1]))
 
 
 def check_views(views: Views) -> None:
   """Raises InputError unless views can be drawn so."""
-  for field in ("scale", "ratio"):
+  for field, most in (("scale", 1.0), ("ratio", math.inf)):
     low, high = getattr(views, field)
-    most = 1.0 if field == "scale" else math.inf
     if not 0 < low <= high <= most or math.isinf(high):
       raise errors.InputError(
-        f"views {field} {(low, high)}: give two numbers above 0, the lower "
-        "first" + (", up to 1" if field == "scale" else "")
-      )
-  bounds = {"hue": 0.5} | dict.fromkeys(
-    (
-      "brightness",
-      "contrast",
-      "saturation",
-      "jitter_probability",
-      "grey_probability",
-      "blur_probability",
-    ),
-    1.0,
-  )
-  for field, most in bounds.items():
-    value = getattr(views, field)
+          f"views {field} {(low, high)}: give two numbers above 0, the lower "
+          "first" + (", up to 1" if field == "scale" else ""))
+  for field in ("brightness", "contrast", "saturation", "hue",
+                "jitter_probability", "grey_probability", "blur_probability"):
+    value, most = getattr(views, field), 0.5 if field == "hue" else 1.0
     if not 0 <= value <= most:
       raise errors.InputError(
-        f"views {field} {value!r}: give a number from 0 to {most:g}"
-      )
+          f"views {field} {value!r}: give a number from 0 to {most:g}")
   if not isinstance(views.flip, bool):
     raise errors.InputError(f"views flip {views.flip!r}: give True or False")
   if not dataset.is_integer(views.blur_above) or views.blur_above < 0:
     raise errors.InputError(
-      f"views blur_above {views.blur_above!r}: give a number of pixels, such "
-      "as 32; a blur_probability of 0 turns the blur off"
-    )
+        f"views blur_above {views.blur_above!r}: give a number of pixels, such "
+        "as 32; a blur_probability of 0 turns the blur off")
 
 
-def _uniform(
-  rng: jax.Array, shape: tuple[int, ...], low: float, high: float
-) -> jax.Array:
+def _uniform(rng, shape, low, high):
   """f32, uniform in [low, high); `low` itself where they are equal."""
   return low + (high - low) * jax.random.uniform(rng, shape)
 

@@ -6,7 +6,7 @@ inputs, the intermediate nodes 0 to n - 1, the output; edges carry the names of
 their operations, and thin edges lead from the concatenated nodes to the output.
 Drawn together with its transformation, what changed is coloured.
 
-`comparison` finds what changed, `layout` places one cell, `scene` makes the
+`comparison` finds what changed, `positions` places one cell, `scene` makes the
 whole picture, a list of the primitives in `shapes`, and `render` writes it.
 """
 

@@ -51,13 +51,10 @@ def changes(
       raise errors.InputError(
           f"the {name} cells differ in more than operations (sources, number"
           " of edges or concat), so the second is not a transformation of the"
-          " first; give two architectures of the same graph"
-      )
-    found += [
-        Change(name, a.source, a.target, a.operation, b.operation)
-        for a, b in zip(first.edges, second.edges, strict=True)
-        if a.operation != b.operation
-    ]
+          " first; give two architectures of the same graph")
+    found += [Change(name, a.source, a.target, a.operation, b.operation)
+              for a, b in zip(first.edges, second.edges, strict=True)
+              if a.operation != b.operation]
   return found
 
 

@@ -1,7 +1,6 @@
 """Learning curves (matplotlib, extra `plots`)."""
 
 from collections.abc import Iterable, Mapping
-import math
 import os
 from typing import Any
 
@@ -28,33 +27,6 @@ def learning_curves(
     InputError: as `save`, or no row has a metric.
   """
   path = files.checked(path)
-  panels = _curves(rows)
-  if not panels:
-    raise errors.InputError(
-        "no learning curve to draw: rows need 'phase', 'epoch' and at least one"
-        " metric as a float, such as 'loss'; give the rows of a metrics.jsonl"
-    )
-  mpl = files.load_matplotlib()
-  count = min(3, math.ceil(math.sqrt(len(panels))))
-  lines = math.ceil(len(panels) / count)
-  figure = mpl.figure.Figure((4.2 * count, 2.9 * lines), layout="constrained")
-  for i, ((phase, kind), curves) in enumerate(panels.items()):
-    axes = figure.add_subplot(lines, count, i + 1)
-    for name, points in curves.items():
-      axes.plot(*zip(*sorted(points.items()), strict=True), label=name,
-                marker="." if len(points) < 30 else "")
-    axes.set_title(f"{phase}: {kind}", parse_math=False)
-    axes.set_xlabel("epoch")
-    axes.grid(alpha=0.3)
-    for text in axes.legend(fontsize="small").get_texts():
-      text.set_parse_math(False)
-  files.write(path, files.figure_bytes(figure, path.suffix.lower()[1:]))
-
-
-def _curves(
-    rows: Iterable[Mapping[str, Any]],
-) -> dict[tuple[str, str], dict[str, dict[int, float]]]:
-  """Points by panel (phase, kind of metric), line and epoch."""
   panels: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
   for row in rows:
     if row.get("phase") is None or row.get("epoch") is None:
@@ -62,9 +34,22 @@ def _curves(
     owner = [str(row[key]) for key in ("run", "stage") if key in row]
     for metric, value in row.items():
       if metric != "epoch" and isinstance(value, float):
-        panel = (str(row["phase"]), metric.rsplit("_", 1)[-1])
-        line = panels.setdefault(panel, {}).setdefault(
-            " ".join([*owner, metric]), {}
-        )
+        panel = panels.setdefault(
+            (str(row["phase"]), metric.rsplit("_", 1)[-1]), {})
+        line = panel.setdefault(" ".join([*owner, metric]), {})
         line[row["epoch"]] = value
-  return panels
+  if not panels:
+    raise errors.InputError(
+        "no learning curve to draw: rows need 'phase', 'epoch' and at least one"
+        " metric as a float, such as 'loss'; give the rows of a metrics.jsonl")
+  files.write_panels(path, panels, 3, (4.2, 2.9), _plot)
+
+
+def _plot(axes, key, lines):
+  phase, kind = key
+  for name, points in lines.items():
+    axes.plot(*zip(*sorted(points.items()), strict=True), label=name,
+              marker="." if len(points) < 30 else "")
+  axes.set_title(f"{phase}: {kind}", parse_math=False)
+  for text in axes.legend(fontsize="small").get_texts():
+    text.set_parse_math(False)

@@ -1,9 +1,12 @@
 """Picture files, and matplotlib, which makes some of them."""
 
+from collections.abc import Callable, Mapping
 import io
+import math
 import os
 import pathlib
 import types
+from typing import Any
 
 from natjax import errors
 
@@ -14,12 +17,10 @@ def checked(path: str | os.PathLike[str]) -> pathlib.Path:
   if path.suffix.lower() not in (".svg", ".png"):
     raise errors.InputError(
         f"{path}: pictures are written as .svg or .png, not as"
-        f" '{path.suffix}'; choose one of these suffixes"
-    )
+        f" '{path.suffix}'; choose one of these suffixes")
   if not path.parent.is_dir():
     raise errors.InputError(
-        f"{path}: there is no directory '{path.parent}'; create it first"
-    )
+        f"{path}: there is no directory '{path.parent}'; create it first")
   return path
 
 
@@ -57,9 +58,33 @@ def figure_bytes(figure, form: str) -> bytes:
   mpl = load_matplotlib()
   stream = io.BytesIO()
   mpl.backends.backend_agg.FigureCanvasAgg(figure)
-  if form == "png":
-    figure.savefig(stream, format=form)
-  else:
-    with mpl.rc_context({"svg.hashsalt": "natjax", "svg.fonttype": "none"}):
-      figure.savefig(stream, format=form, metadata={"Date": None})
+  metadata = {"Date": None} if form == "svg" else None
+  with mpl.rc_context({"svg.hashsalt": "natjax", "svg.fonttype": "none"}):
+    figure.savefig(stream, format=form, metadata=metadata)
   return stream.getvalue()
+
+
+def write_panels(
+    path: pathlib.Path, panels: Mapping[Any, Any], columns: int,
+    size: tuple[float, float], plot: Callable[[Any, Any, Any], None],
+) -> None:
+  """Writes a figure of panels, row by row in about a square.
+
+  Args:
+    path: as `checked`.
+    panels: what is drawn in each, by what they are of.
+    columns: the most there may be.
+    size: of a panel.
+    plot: `(axes, key, value)` draws the panel of a key and a value.
+  """
+  mpl = load_matplotlib()
+  columns = min(columns, math.ceil(math.sqrt(len(panels))))
+  lines = math.ceil(len(panels) / columns)
+  figure = mpl.figure.Figure(
+      (size[0] * columns, size[1] * lines), layout="constrained")
+  for i, (key, value) in enumerate(panels.items()):
+    axes = figure.add_subplot(lines, columns, i + 1)
+    axes.set_xlabel("epoch")
+    axes.grid(alpha=0.3)
+    plot(axes, key, value)
+  write(path, figure_bytes(figure, path.suffix.lower()[1:]))

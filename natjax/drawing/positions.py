@@ -71,17 +71,16 @@ def lay_out(cell: records.Cell, other: records.Cell) -> Positions:
   width |= {i: shapes.text_width(name, shapes.FONT) + 14
             for i, name in zip(labels, names, strict=True)}
   widths = [max(width.get(i, 0) for i in column) for column in columns]
-  left = _horizontal(graph, widths, y)
+  left = _horizontal(graph, columns, widths, y)
   top = min(v - h / 2 for v, h in zip(y, graph.height, strict=True))
   slots = []
   for i, (c, h) in enumerate(zip(graph.column, graph.height, strict=True)):
     own = width[i] if i <= nodes else widths[c]
     x = left[c] + (widths[c] - own) / 2
     slots.append(shapes.Box("node", x, y[i] - h / 2 - top, own, h, 7, "", ""))
-  height = max(box.y + box.height for box in slots)
   return Positions(
-      left[-1] + widths[-1], height, slots, labels, _paths(graph, slots)
-  )
+      left[-1] + widths[-1], max(box.y + box.height for box in slots), slots,
+      labels, _paths(graph, slots))
 
 
 def _graph(cell: records.Cell) -> _Graph:
@@ -117,9 +116,8 @@ def _graph(cell: records.Cell) -> _Graph:
 
 def _ordered(graph: _Graph) -> list[list[int]]:
   """Orders every column so that few edges cross."""
-  columns: list[list[int]] = [[] for _ in range(max(graph.column) + 1)]
-  for i, c in enumerate(graph.column):
-    columns[c].append(i)
+  columns = [[i for i, c in enumerate(graph.column) if c == k]
+             for k in range(max(graph.column) + 1)]
   tried = [columns]
   for sweep in range(16):
     columns = _exchanged(graph, _swept(graph, columns, sweep % 2 == 0))
@@ -154,11 +152,9 @@ def _exchanged(graph: _Graph, columns: list[list[int]]) -> list[list[int]]:
     improved = False
     for column in columns[1:]:
       for k, (a, b) in enumerate(itertools.pairwise(column)):
-        gain = sum(
-            _inversions(near[a], near[b], position)
-            - _inversions(near[b], near[a], position)
-            for near in (graph.before, graph.after)
-        )
+        gain = sum(_inversions(near[a], near[b], position)
+                   - _inversions(near[b], near[a], position)
+                   for near in (graph.before, graph.after))
         if gain > 0:
           column[k:k + 2] = b, a
           position |= {b: k, a: k + 1}
@@ -174,10 +170,9 @@ def _positions(columns: Iterable[list[int]]) -> dict[int, int]:
 def _crossings(graph: _Graph, columns: list[list[int]]) -> int:
   """Number of pairs of edges that cross, column by column."""
   position = _positions(columns)
-  return sum(
-      _inversions(graph.after[a], graph.after[b], position)
-      for column in columns for a, b in itertools.combinations(column, 2)
-  )
+  return sum(_inversions(graph.after[a], graph.after[b], position)
+             for column in columns
+             for a, b in itertools.combinations(column, 2))
 
 
 def _inversions(
@@ -195,21 +190,16 @@ def _vertical(graph: _Graph, columns: list[list[int]]) -> list[float]:
   long edges run straight.
   """
   last = max(chain[-1] for chain in graph.chains)  # The output.
-  near = [
-      [(j, 4 if min(i, j) > last else 1) for j in before + after]
-      for i, (before, after) in enumerate(
-          zip(graph.before, graph.after, strict=True)
-      )
-  ]
+  near = [[(j, 4 if min(i, j) > last else 1)
+           for j in graph.before[i] + graph.after[i]]
+          for i in range(len(graph.column))]
   weight = [sum(w for _, w in pairs) or 1 for pairs in near]
   y = [0.0] * len(graph.column)
   for sweep in range(60):
     for column in columns if sweep % 2 == 0 else reversed(columns):
       wanted = [sum(w * y[j] for j, w in near[i]) / weight[i] for i in column]
-      placed = _separated(
-          wanted, [weight[i] for i in column],
-          [graph.height[i] + 6 for i in column],
-      )
+      placed = _separated(wanted, [weight[i] for i in column],
+                          [graph.height[i] + 6 for i in column])
       for i, value in zip(column, placed, strict=True):
         y[i] = value
   return y
@@ -225,30 +215,25 @@ def _separated(
   """
   room = [sum(sizes[:i]) + sizes[i] / 2 for i in range(len(sizes))]
   pools = []  # (mean, weight, count)
-  for value, weight in zip(
-      (v - r for v, r in zip(wanted, room, strict=True)), weights, strict=True
-  ):
-    pools.append((value, weight, 1))
+  for value, r, weight in zip(wanted, room, weights, strict=True):
+    pools.append((value - r, weight, 1))
     while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
       (v, w, n), (value, weight, count) = pools[-2:]
-      pools[-2:] = [
-          ((v * w + value * weight) / (w + weight), w + weight, n + count)
-      ]
+      mean = (v * w + value * weight) / (w + weight)
+      pools[-2:] = [(mean, w + weight, n + count)]
   levels = [value for value, _, count in pools for _ in range(count)]
   return [level + r for level, r in zip(levels, room, strict=True)]
 
 
 def _horizontal(
-    graph: _Graph, widths: Sequence[float], y: Sequence[float]
+    graph: _Graph, columns: list[list[int]], widths: Sequence[float],
+    y: Sequence[float],
 ) -> list[float]:
   """Left sides of the columns; steep edges get more room."""
-  rise = [0.0] * len(widths)
-  for a, neighbours in enumerate(graph.after):
-    c = graph.column[a]
-    rise[c] = max([rise[c], *(abs(y[a] - y[b]) for b in neighbours)])
   left = [0.0]
-  for width, r in zip(widths, rise[:-1], strict=False):
-    left.append(left[-1] + width + min(max(20 + 0.3 * r, 26), 80))
+  for column, width in zip(columns[:-1], widths, strict=False):
+    rise = max(abs(y[a] - y[b]) for a in column for b in graph.after[a])
+    left.append(left[-1] + width + min(max(20 + 0.3 * rise, 26), 80))
   return left
 
 
@@ -257,16 +242,15 @@ def _paths(
 ) -> list[tuple[tuple[float, float], ...]]:
   """The curve of every chain: level through columns, smooth between them."""
   middle = [box.y + box.height / 2 for box in slots]
-  starts = _ports(graph, middle, 0, 1)
-  ends = _ports(graph, middle, -1, -2)
+  starts, ends = _ports(graph, middle, 0, 1), _ports(graph, middle, -1, -2)
   paths = []
-  for k, chain in enumerate(graph.chains):
+  for chain, start, end in zip(graph.chains, starts, ends, strict=True):
     first, last = slots[chain[0]], slots[chain[-1]]
-    stops = [(first.x + first.width, middle[chain[0]] + starts[k])]
+    stops = [(first.x + first.width, middle[chain[0]] + start)]
     for i in chain[1:-1]:
       stops += [(slots[i].x, middle[i]),
                 (slots[i].x + slots[i].width, middle[i])]
-    stops.append((last.x, middle[chain[-1]] + ends[k]))
+    stops.append((last.x, middle[chain[-1]] + end))
     paths.append(shapes.smooth(stops))
   return paths
 
@@ -277,8 +261,8 @@ def _ports(
   """How far from a node's middle each chain starts (or ends)."""
   offsets = [0.0] * len(graph.chains)
   for node in {chain[end] for chain in graph.chains}:
-    here = [k for k, chain in enumerate(graph.chains) if chain[end] == node]
-    here.sort(key=lambda k: (middle[graph.chains[k][inner]], k))
-    for rank, k in enumerate(here):
+    here = [(middle[chain[inner]], k) for k, chain in enumerate(graph.chains)
+            if chain[end] == node]
+    for rank, (_, k) in enumerate(sorted(here)):
       offsets[k] = _PORT * (rank - (len(here) - 1) / 2)
   return offsets

@@ -12,10 +12,8 @@ from natjax.graph import records
 
 
 def draw(
-    genotype: records.Architecture,
-    other: records.Architecture | None = None,
-    *,
-    title: str | None = None,
+    genotype: records.Architecture, other: records.Architecture | None = None,
+    *, title: str | None = None,
     titles: tuple[str, str] = ("original", "transformed"),
 ) -> str:
   """Draws an architecture, or two and what changed between them.
@@ -36,11 +34,8 @@ def draw(
 
 
 def save(
-    path: str | os.PathLike[str],
-    genotype: records.Architecture,
-    other: records.Architecture | None = None,
-    *,
-    title: str | None = None,
+    path: str | os.PathLike[str], genotype: records.Architecture,
+    other: records.Architecture | None = None, *, title: str | None = None,
     titles: tuple[str, str] = ("original", "transformed"),
 ) -> None:
   """Writes what `draw` draws to a `.svg` or `.png` file.
@@ -56,27 +51,22 @@ def save(
 
 
 def _svg(picture: shapes.Scene) -> str:
-  size = f"{_number(picture.width)} {_number(picture.height)}"
-  width, height = size.split()
+  width, height = _number(picture.width), _number(picture.height)
   return "\n".join([
       f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}"'
-      f' height="{height}" viewBox="0 0 {size}" role="img"'
+      f' height="{height}" viewBox="0 0 {width} {height}" role="img"'
       ' font-family="DejaVu Sans, Verdana, Helvetica, Arial, sans-serif">',
       f"<title>{_escape(picture.title)}</title>",
-      *map(_svg_element, picture.primitives),
-      "</svg>\n",
-  ])
+      *map(_svg_element, picture.primitives), "</svg>\n"])
 
 
 def _svg_element(p: shapes.Primitive) -> str:
   """One primitive as one line of SVG."""
   if isinstance(p, shapes.Box):
     x, y, width, height, radius = map(_number, p[1:6])
-    return (
-        f'<rect class="{p.role}" x="{x}" y="{y}" width="{width}"'
-        f' height="{height}" rx="{radius}" fill="{p.fill}"'
-        f' stroke="{p.stroke}"/>'
-    )
+    return (f'<rect class="{p.role}" x="{x}" y="{y}" width="{width}"'
+            f' height="{height}" rx="{radius}" fill="{p.fill}"'
+            f' stroke="{p.stroke}"/>')
   if isinstance(p, shapes.Text):
     return _svg_text(p)
   points = [" ".join(map(_number, point)) for point in p.points]
@@ -84,24 +74,20 @@ def _svg_element(p: shapes.Primitive) -> str:
     return (f'<path class="{p.role}-head" d="M{" L".join(points)}Z"'
             f' fill="{p.fill}"/>')
   dash = f' stroke-dasharray="{" ".join(map(_number, p.dash))}"' * bool(p.dash)
-  return (
-      f'<path class="{p.role}" d="M{points[0]} C{" ".join(points[1:])}"'
-      f' fill="none" stroke="{p.colour}" stroke-width="{p.width}"{dash}/>'
-  )
+  return (f'<path class="{p.role}" d="M{points[0]} C{" ".join(points[1:])}"'
+          f' fill="none" stroke="{p.colour}" stroke-width="{p.width}"{dash}/>')
 
 
 def _svg_text(p: shapes.Text) -> str:
   """A text, centred by its baseline, which all viewers understand."""
   bold = ' font-weight="bold"' * p.bold
-  below = f'<tspan dy="{_number(0.25 * p.size)}"' * bool(p.subscript)
-  below += (f' font-size="{_number(0.7 * p.size)}">{_escape(p.subscript)}'
-            "</tspan>") * bool(p.subscript)
-  return (
-      f'<text class="{p.role}" x="{_number(p.x)}"'
-      f' y="{_number(p.y + 0.36 * p.size)}" font-size="{_number(p.size)}"'
-      f' fill="{p.colour}" text-anchor="{p.anchor}"{bold}>'
-      f"{_escape(p.text)}{below}</text>"
-  )
+  below = (f'<tspan dy="{_number(0.25 * p.size)}"'
+           f' font-size="{_number(0.7 * p.size)}">{_escape(p.subscript)}'
+           "</tspan>") * bool(p.subscript)
+  return (f'<text class="{p.role}" x="{_number(p.x)}"'
+          f' y="{_number(p.y + 0.36 * p.size)}" font-size="{_number(p.size)}"'
+          f' fill="{p.colour}" text-anchor="{p.anchor}"{bold}>'
+          f"{_escape(p.text)}{below}</text>")
 
 
 def _number(value: float) -> str:
@@ -110,17 +96,14 @@ def _number(value: float) -> str:
 
 def _escape(text: str) -> str:
   """Text for XML, in which most control characters may not occur at all."""
-  return saxutils.escape(
-      re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd",
-             text)
-  )
+  allowed = "\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff"
+  return saxutils.escape(re.sub(f"[^{allowed}]", "\ufffd", text))
 
 
 def _png(picture: shapes.Scene) -> bytes:
   """Renders with matplotlib, two pixels per unit."""
   mpl = files.load_matplotlib(" or choose .svg")
-  size = (picture.width / 100, picture.height / 100)
-  figure = mpl.figure.Figure(size, dpi=200)
+  figure = mpl.figure.Figure((picture.width / 100, picture.height / 100), 200)
   axes = figure.add_axes((0, 0, 1, 1))
   axes.set_axis_off()
   axes.set_xlim(0, picture.width)
@@ -140,27 +123,23 @@ def _png_patch(
   if isinstance(p, shapes.Box):
     return mpl.patches.FancyBboxPatch(
         (p.x, p.y), p.width, p.height, fc=p.fill, ec=p.stroke, lw=0.72,
-        boxstyle=mpl.patches.BoxStyle.Round(pad=0, rounding_size=p.radius),
-    )
+        boxstyle=mpl.patches.BoxStyle.Round(pad=0, rounding_size=p.radius))
   if isinstance(p, shapes.Polygon):
     return mpl.patches.Polygon(p.points, fc=p.fill, ec="none")
-  codes = [mpl.path.Path.MOVETO]
-  codes += [mpl.path.Path.CURVE4] * (len(p.points) - 1)
+  path = mpl.path.Path
+  codes = [path.MOVETO] + [path.CURVE4] * (len(p.points) - 1)
   # matplotlib counts dashes in line widths, and widths in points.
   dash = (0, tuple(d / p.width for d in p.dash)) if p.dash else "solid"
   return mpl.patches.PathPatch(
-      mpl.path.Path(p.points, codes), fc="none", ec=p.colour,
-      lw=0.72 * p.width, linestyle=dash, capstyle="butt",
-  )
+      path(p.points, codes), fc="none", ec=p.colour, lw=0.72 * p.width,
+      linestyle=dash, capstyle="butt")
 
 
 def _png_text(axes, p: shapes.Text) -> None:
-  mathematical = bool(p.subscript)
+  formula = rf"$\mathrm{{{p.text}}}_{{{p.subscript}}}$"
   axes.text(
-      p.x, p.y + 0.36 * p.size,
-      rf"$\mathrm{{{p.text}}}_{{{p.subscript}}}$" if mathematical else p.text,
+      p.x, p.y + 0.36 * p.size, formula if p.subscript else p.text,
       fontsize=0.72 * p.size, color=p.colour, va="baseline",
       ha={"middle": "center", "start": "left"}[p.anchor],
       weight="bold" if p.bold else "normal", family="DejaVu Sans",
-      parse_math=mathematical,
-  )
+      parse_math=bool(p.subscript))

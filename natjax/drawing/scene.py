@@ -29,21 +29,16 @@ class _Style(NamedTuple):
 _STYLES = {
     "same": _Style(shapes.INK, legend="unchanged"),
     "absent": _Style("#6e7781", 1.1, (1.5, 3.5)),
-    "skip": _Style("#0068a8", 2.2, fill="#e3f1fb", legend="replaced by skip"),
-    "null": _Style(
-        "#6e7781", 1.8, (6, 4), "#eceef0", legend="replaced by null"
-    ),
+    "skip": _Style("#0068a8", 2.2, (), "#e3f1fb", "replaced by skip"),
+    "null": _Style("#6e7781", 1.8, (6, 4), "#eceef0", "replaced by null"),
     "operation": _Style(
-        "#c24d00", 2.2, fill="#fdeee3", legend="replaced by another operation"
-    ),
+        "#c24d00", 2.2, (), "#fdeee3", "replaced by another operation"),
 }
 
 
 def compose(
-    genotype: records.Architecture,
-    other: records.Architecture | None,
-    title: str | None,
-    titles: tuple[str, str],
+    genotype: records.Architecture, other: records.Architecture | None,
+    title: str | None, titles: tuple[str, str],
 ) -> shapes.Scene:
   """Lays a whole picture out."""
   rows, legend = _panels(genotype, other, titles)
@@ -52,17 +47,14 @@ def compose(
     rows = [[panel] for row in rows for panel in row]
   count = len(rows[0])
   inner = max(
-      count * (width + _PAD) - _PAD,
-      shapes.text_width(title or "", 17),
-      _legend_width(legend),
-  )
+      count * (width + _PAD) - _PAD, shapes.text_width(title or "", 17),
+      sum(shapes.text_width(text, shapes.FONT) + 58 for _, text in legend))
   width = (inner + _PAD) / count - _PAD
   primitives: list[shapes.Primitive] = []
   y: float = _PAD
   if title:
-    primitives.append(
-        shapes.Text("title", _PAD, y + 10, title, 17, anchor="start", bold=True)
-    )
+    primitives.append(shapes.Text(
+        "title", _PAD, y + 10, title, 17, anchor="start", bold=True))
     y += 30
   for row in rows:
     height = max(panel.height for panel in row)
@@ -96,73 +88,51 @@ class _Panel(NamedTuple):
 
 
 def _panels(
-    genotype: records.Architecture,
-    other: records.Architecture | None,
+    genotype: records.Architecture, other: records.Architecture | None,
     titles: tuple[str, str],
 ) -> tuple[list[list[_Panel]], list[tuple[_Style | None, str]]]:
   """The panels, row by row, and the entries of the legend."""
   if other is None:
-    panels = [
-        _Panel(_heading(name), a, _styles(a, a), positions.lay_out(a, a))
-        for name, a, _ in codec.paired(genotype, genotype)
-    ]
+    panels = [_Panel(_heading(name), a, _styles(a, a), positions.lay_out(a, a))
+              for name, a, _ in codec.paired(genotype, genotype)]
     return [panels[i:i + 2] for i in range(0, len(panels), 2)], []
   pairs = codec.paired(genotype, other)
   comparable = all(
       comparison.wiring(a) == comparison.wiring(b) for _, a, b in pairs)
   rows = []
-  for heading, *pair in pairs:
-    first = pair[0]
+  for name, *pair in pairs:
     rows.append([
         _Panel(
-            f"{name}, {_heading(heading)}", cell,
-            _styles(first if comparable else cell, cell),
+            f"{title}, {_heading(name)}", cell,
+            _styles(pair[0] if comparable else cell, cell),
             # One layout for both, so that the eye finds the same edge.
-            positions.lay_out(*(pair if comparable else (cell, cell))),
-        )
-        for name, cell in zip(titles, pair, strict=True)
-    ])
-  if comparable:
-    return rows, _counts(rows)
-  return rows, [(None, "not a transformation of the first: their graphs differ,"
-                       " so no change is coloured")]
+            positions.lay_out(*(pair if comparable else (cell, cell))))
+        for title, cell in zip(titles, pair, strict=True)])
+  if not comparable:
+    return rows, [(None, "not a transformation of the first: their graphs"
+                         " differ, so no change is coloured")]
+  drawn = [style for row in rows for style in row[1].styles]
+  # What is null in both is unchanged, too.
+  drawn += [_STYLES["same"]] * drawn.count(_STYLES["absent"])
+  return rows, [(style, f"{style.legend} ({drawn.count(style)})")
+                for style in _STYLES.values() if style.legend]
 
 
 def _heading(name: str) -> str:
   return {"normal": "normal cell", "reduce": "reduction cell"}.get(name, name)
 
 
-def _counts(rows: list[list[_Panel]]) -> list[tuple[_Style | None, str]]:
-  """Legend entries with the number of edges of each kind."""
-  drawn = [style for row in rows for style in row[1].styles]
-  same = drawn.count(_STYLES["same"]) + drawn.count(_STYLES["absent"])
-  counts = {_STYLES["same"]: same}
-  return [
-      (style, f"{style.legend} ({counts.get(style, drawn.count(style))})")
-      for style in _STYLES.values() if style.legend
-  ]
-
-
-def _styles(
-    before: records.Cell, after: records.Cell
-) -> tuple[_Style, ...]:
-  return tuple(
-      _STYLES[_kind(a.operation, b.operation)]
-      for a, b in zip(before.edges, after.edges, strict=True)
-  )
+def _styles(before: records.Cell, after: records.Cell) -> tuple[_Style, ...]:
+  return tuple(_STYLES[_kind(a.operation, b.operation)]
+               for a, b in zip(before.edges, after.edges, strict=True))
 
 
 def _kind(before: str, after: str) -> str:
   """Key of `_STYLES` for an edge."""
   if before == after:
     return "absent" if after == operations.NULL else "same"
-  return {operations.NULL: "null", operations.SKIP: "skip"}.get(
-      after, "operation"
-  )
-
-
-def _legend_width(entries: Sequence[tuple[_Style | None, str]]) -> float:
-  return sum(shapes.text_width(text, shapes.FONT) + 58 for _, text in entries)
+  kinds = {operations.NULL: "null", operations.SKIP: "skip"}
+  return kinds.get(after, "operation")
 
 
 def _legend(
@@ -173,11 +143,10 @@ def _legend(
     if style:
       line = shapes.smooth([(x, y), (x + 30, y)])
       primitives += _arrow("legend", line, style)
-    start = x + 38 if style else x
+      x += 38
     primitives.append(
-        shapes.Text("legend", start, y, text, colour=_MUTED, anchor="start")
-    )
-    x = start + shapes.text_width(text, shapes.FONT) + 20
+        shapes.Text("legend", x, y, text, colour=_MUTED, anchor="start"))
+    x += shapes.text_width(text, shapes.FONT) + 20
   return primitives
 
 
@@ -193,18 +162,15 @@ def _panel(
   drawn: list[shapes.Primitive] = [
       shapes.Box("panel", x, y, width, height, 8, "#ffffff", "#d8dee4"),
       shapes.Text("heading", x + _PAD, y + 18, panel.heading, 13, _MUTED,
-                  "start", True),
-  ]
+                  "start", True)]
   thin = _Style("#8c959f", 0.9)
   for path in paths[len(cell.edges):]:
     drawn += _arrow("concat", path, thin)
   for path, style in zip(paths, panel.styles, strict=False):
     drawn += _arrow("edge", path, style)
-  for i, (edge, style) in enumerate(
-      zip(cell.edges, panel.styles, strict=True)
-  ):
-    slot = at[placed.labels[i]]
-    drawn += _label(edge.operation, slot, style)
+  for edge, style, slot in zip(
+      cell.edges, panel.styles, placed.labels, strict=True):
+    drawn += _label(edge.operation, at[slot], style)
   for i in range(cell.num_nodes + records.NUM_INPUTS + 1):
     drawn += _node(i, cell.num_nodes, at[i])
   return drawn
@@ -221,15 +187,13 @@ def _label(
       shapes.Box("label", middle - width / 2, slot.y, width, slot.height, 4,
                  style.fill, stroke),
       shapes.Text("operation", middle, slot.y + slot.height / 2, operation,
-                  colour=style.colour),
-  ]
+                  colour=style.colour)]
 
 
 def _node(i: int, num_nodes: int, box: shapes.Box) -> list[shapes.Primitive]:
   """Node `i`: an input, an intermediate node, or the output."""
   middle = (box.x + box.width / 2, box.y + box.height / 2)
-  intermediate = 0 <= i - records.NUM_INPUTS < num_nodes
-  if intermediate:
+  if 0 <= i - records.NUM_INPUTS < num_nodes:
     fill, stroke = "#e8edf3", "#6b7f95"
     text = shapes.Text("node", *middle, str(i - records.NUM_INPUTS), 12)
   else:
@@ -248,7 +212,5 @@ def _arrow(
   half = 0.45 * length
   head = ((x, y), (x - length, y - half), (x - length, y + half))
   path = (*path[:-1], (x - length + 1, y))
-  return [
-      shapes.Curve(role, path, style.colour, style.width, style.dash),
-      shapes.Polygon(role, head, style.colour),
-  ]
+  return [shapes.Curve(role, path, style.colour, style.width, style.dash),
+          shapes.Polygon(role, head, style.colour)]

@@ -1,7 +1,6 @@
 """Theta over time (matplotlib, extra `plots`)."""
 
 from collections.abc import Iterable, Mapping
-import math
 import os
 from typing import Any
 
@@ -24,10 +23,9 @@ def save_theta(
     files.load_matplotlib()
   except errors.InputError:
     return False
-  if not rows:
-    return False
-  theta_curves(rows, path)
-  return True
+  if rows:
+    theta_curves(rows, path)
+  return bool(rows)
 
 
 def theta_curves(
@@ -56,20 +54,15 @@ def theta_curves(
     raise errors.InputError(
         "no theta to draw: give the rows of a metrics.jsonl that a"
         " differentiable transformation wrote")
-  mpl = files.load_matplotlib()
-  columns = min(4, math.ceil(math.sqrt(len(panels))))
-  lines = math.ceil(len(panels) / columns)
-  figure = mpl.figure.Figure((3.6 * columns, 2.7 * lines),
-                             layout="constrained")
-  for i, ((run, group), epochs) in enumerate(panels.items()):
-    axes = figure.add_subplot(lines, columns, i + 1)
-    _panel(axes, dict(sorted(epochs.items())))
-    axes.set_title(f"{run}: {group}", parse_math=False, fontsize="small")
-  files.write(path, files.figure_bytes(figure, path.suffix.lower()[1:]))
+  files.write_panels(path, panels, 4, (3.6, 2.7), _plot)
 
 
-def _panel(axes, epochs):
+def _plot(axes, key, epochs):
+  run, group = key
+  axes.set_title(f"{run}: {group}", parse_math=False, fontsize="small")
+  axes.set_ylabel("theta")
   axes.axhline(0, color="black", lw=0.8)
+  epochs = dict(sorted(epochs.items()))
   for e in range(len(next(iter(epochs.values())))):
     for name, column, line in _KINDS:
       values = [theta[e][column] for theta in epochs.values()]
@@ -77,8 +70,5 @@ def _panel(axes, epochs):
       if max(values) != min(values) or len(values) == 1:
         axes.plot([epoch + 1 for epoch in epochs], values, line, lw=1,
                   color=f"C{e % 10}", label=f"{e} {name}")
-  axes.set_xlabel("epoch")
-  axes.set_ylabel("theta")
-  axes.grid(alpha=0.3)
   if axes.get_legend_handles_labels()[0]:
     axes.legend(fontsize="xx-small", ncols=2)

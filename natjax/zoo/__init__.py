@@ -32,10 +32,9 @@ def _plain(name: str) -> str:
 
 @functools.cache
 def _genotypes() -> dict[str, architecture.Genotype]:
-  files = importlib.resources.files(__package__)
-  data = json.loads(files.joinpath("genotypes.json").read_text("utf-8"))
+  file = importlib.resources.files(__package__) / "genotypes.json"
   return {name: architecture.from_dict(value, where=name)
-          for name, value in data.items()}
+          for name, value in json.loads(file.read_text("utf-8")).items()}
 
 
 def genotype_names() -> tuple[str, ...]:
@@ -68,10 +67,9 @@ def get(name: str, skeleton: str | None = None) -> codec.Architecture:
   """
   known = {_plain(known): known for known in names()}
   plain = _plain(_ALIASES.get(_plain(name), name))
-  if plain in known and known[plain] in handcrafted.BUILDERS:
-    return handcrafted.build(known[plain], skeleton)
   if plain in known:
-    return _genotypes()[known[plain]]
+    found = known[plain]
+    return _genotypes().get(found) or handcrafted.build(found, skeleton)
   near = difflib.get_close_matches(plain, known, n=3, cutoff=0.5)
   hint = f"did you mean {', '.join(known[n] for n in near)}? " if near else ""
   raise errors.InputError(

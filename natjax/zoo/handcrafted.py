@@ -21,29 +21,9 @@ from natjax.graph.records import Layer
 from natjax.graph.records import Node
 from natjax.zoo import inverted
 from natjax.zoo import proxyless
-from natjax.zoo.inverted import Repeat
 
-FRAMES = {
-    "cifar": Frame(10, 32),
-    "imagenet": Frame(1000, 224),
-    "face": Frame(0, 112),
-}
-
-
-def _vgg16(skeleton: str, norm: str) -> BlockNetwork:
-  blocks = []
-  for width, convs in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
-    nodes = [Node(width, activation="relu")] * convs + [Node(width, 2)]
-    edges = [Edge("conv_3x3", n, n + 1) for n in range(1, convs + 1)]
-    edges.append(Edge("max_pool_2x2", convs + 1, convs + 2))
-    blocks.append(Block(tuple(nodes), tuple(edges)))
-  wide = 512 if skeleton == "cifar" else 4096
-  hidden = (Layer("linear", wide, norm=False, activation="relu"),
-            Layer("dropout", rate=0.5))
-  return BlockNetwork(
-      "vgg16", (), tuple(blocks),
-      (Layer("flatten"), *hidden, *hidden, Layer("linear", norm=False)),
-      norm=norm)
+FRAMES = {"cifar": Frame(10, 32), "imagenet": Frame(1000, 224),
+          "face": Frame(0, 112)}
 
 
 def vgg16(skeleton: str) -> BlockNetwork:
@@ -55,45 +35,50 @@ def vgg16(skeleton: str) -> BlockNetwork:
   the table); 15470 M on ImageNet, where the table's 15620 M holds 1 % more than
   convolutions and linear layers, and the paper does not say what.
   """
-  return _vgg16(skeleton, "bias")
+  blocks = []
+  for width, convs in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+    nodes = [Node(width, activation="relu")] * convs + [Node(width, 2)]
+    edges = [Edge("conv_3x3", n, n + 1) for n in range(1, convs + 1)]
+    edges.append(Edge("max_pool_2x2", convs + 1, convs + 2))
+    blocks.append(Block(tuple(nodes), tuple(edges)))
+  wide = 512 if skeleton == "cifar" else 4096
+  hidden = (Layer("linear", wide, norm=False, activation="relu"),
+            Layer("dropout", rate=0.5))
+  head = (Layer("flatten"), *hidden, *hidden, Layer("linear", norm=False))
+  return BlockNetwork("vgg16", (), tuple(blocks), head, norm="bias")
 
 
 def vgg16_bn(skeleton: str) -> BlockNetwork:
   """VGG16 with BN in place of the biases, which trains from any start."""
-  return _vgg16(skeleton, "batch")._replace(name="vgg16-bn")
+  return vgg16(skeleton)._replace(name="vgg16-bn", norm="batch")
 
 
 def _basic(width: int, stride: int) -> Block:
   return Block(
-      (Node(width, stride, "relu"), Node(width, stride, "relu")),
+      (Node(width, stride, "relu"),) * 2,
       (Edge("conv_3x3", 1, 2), Edge("conv_3x3", 2, 3),
        Edge("skip_connect", 1, 3)))
 
 
 def _bottleneck(width: int, stride: int) -> Block:
   return Block(
-      (Node(width, stride, "relu"), Node(width, stride, "relu"),
-       Node(4 * width, stride, "relu")),
+      (*(Node(width, stride, "relu"),) * 2, Node(4 * width, stride, "relu")),
       (Edge("conv_1x1", 1, 2), Edge("conv_3x3", 2, 3), Edge("conv_1x1", 3, 4),
        Edge("skip_connect", 1, 4)))
 
 
-def _stages(
-    block: Callable[[int, int], Block],
-    widths: tuple[int, ...],
+def _resnet(
+    name: str, skeleton: str, block: Callable[[int, int], Block], width: int,
     counts: tuple[int, ...],
-) -> tuple[Block, ...]:
-  """Stages of blocks, all but the first beginning with stride 2."""
-  return tuple(
-      block(width, 2 if i and not j else 1)
-      for i, (width, count) in enumerate(zip(widths, counts, strict=True))
-      for j in range(count))
-
-
-def _resnet_cifar(name: str, count: int) -> BlockNetwork:
-  stem = (Layer("conv", 16, 3, activation="relu"),)
-  return BlockNetwork(
-      name, stem, _stages(_basic, (16, 32, 64), (count,) * 3))
+) -> BlockNetwork:
+  """Stages of blocks; all but the first halve the image, double the width."""
+  stem: tuple[Layer, ...] = (Layer("conv", width, 3, activation="relu"),)
+  if skeleton == "imagenet":
+    stem = (Layer("conv", width, 7, 2, activation="relu"),
+            Layer("max_pool", kernel=3, stride=2))
+  blocks = [block(width * 2**i, 2 if i and not j else 1)
+            for i, count in enumerate(counts) for j in range(count)]
+  return BlockNetwork(name, stem, tuple(blocks))
 
 
 def resnet20(skeleton: str) -> BlockNetwork:
@@ -103,8 +88,7 @@ def resnet20(skeleton: str) -> BlockNetwork:
   networks use option A, zero padding, which holds 2,752 parameters less).
   Parameters: 0.3 M, multiply-adds: 41 M, as the table has them.
   """
-  del skeleton
-  return _resnet_cifar("resnet20", 3)
+  return _resnet("resnet20", skeleton, _basic, 16, (3, 3, 3))
 
 
 def resnet56(skeleton: str) -> BlockNetwork:
@@ -113,15 +97,7 @@ def resnet56(skeleton: str) -> BlockNetwork:
   Parameters: 0.9 M, as the table has them. Multiply-adds: 125.7 M; with two
   more for every number that BN normalises they would be the table's 127 M.
   """
-  del skeleton
-  return _resnet_cifar("resnet56", 9)
-
-
-def _resnet_stem(skeleton: str) -> tuple[Layer, ...]:
-  if skeleton == "cifar":
-    return (Layer("conv", 64, 3, activation="relu"),)
-  return (Layer("conv", 64, 7, 2, activation="relu"),
-          Layer("max_pool", kernel=3, stride=2))
+  return _resnet("resnet56", skeleton, _basic, 16, (9, 9, 9))
 
 
 def resnet18(skeleton: str) -> BlockNetwork:
@@ -130,9 +106,7 @@ def resnet18(skeleton: str) -> BlockNetwork:
   On ImageNet 11.7 M parameters, as the table has them, and 1814 M multiply-adds
   (He et al.: 1.8 billion), where the table prints 1580 M for reasons unknown.
   """
-  return BlockNetwork(
-      "resnet18", _resnet_stem(skeleton),
-      _stages(_basic, (64, 128, 256, 512), (2, 2, 2, 2)))
+  return _resnet("resnet18", skeleton, _basic, 64, (2, 2, 2, 2))
 
 
 def resnet50(skeleton: str) -> BlockNetwork:
@@ -141,27 +115,22 @@ def resnet50(skeleton: str) -> BlockNetwork:
   On ImageNet 25.6 M parameters, as the table has them, and 3858 M multiply-adds
   (He et al.: 3.8 billion), where the table prints 3530 M for reasons unknown.
   """
-  return BlockNetwork(
-      "resnet50", _resnet_stem(skeleton),
-      _stages(_bottleneck, (64, 128, 256, 512), (3, 4, 6, 3)))
+  return _resnet("resnet50", skeleton, _bottleneck, 64, (3, 4, 6, 3))
 
 
-def _shuffle_unit(
-    before: int, width: int, stride: int, groups: int, *, first_of_stage: bool
-) -> Block:
-  first = f"group{groups}_conv_1x1" if before % (8 * groups) == 0 else (
-      "conv_1x1")  # Not grouped where the stem comes before.
-  last = f"group{groups}_conv_1x1"
-  nodes = [
-      Node(width // 4, activation="relu", shuffle=groups),
-      Node(width // 4, stride),
-      Node(width - (before if first_of_stage else 0), stride, "relu")]
-  edges = [Edge(first, 1, 2), Edge("depthwise_conv_3x3", 2, 3),
-           Edge(last, 3, 4)]
-  if not first_of_stage:
-    return Block(tuple(nodes), (*edges, Edge("skip_connect", 1, 4)))
-  nodes.append(Node(before, stride, "relu"))
-  return Block(tuple(nodes), (*edges, Edge("avg_pool_3x3", 1, 5)), (5, 4))
+def _shuffle_unit(before: int, width: int, stride: int, joins: bool) -> Block:
+  """A unit of 8 groups; `joins` is whether it adds its input to its output."""
+  # Not grouped where the stem comes before.
+  first = "conv_1x1" if before % 64 else "group8_conv_1x1"
+  nodes = (Node(width // 4, activation="relu", shuffle=8),
+           Node(width // 4, stride),
+           Node(width if joins else width - before, stride, "relu"))
+  edges = (Edge(first, 1, 2), Edge("depthwise_conv_3x3", 2, 3),
+           Edge("group8_conv_1x1", 3, 4))
+  if joins:
+    return Block(nodes, (*edges, Edge("skip_connect", 1, 4)))
+  return Block((*nodes, Node(before, stride, "relu")),
+               (*edges, Edge("avg_pool_3x3", 1, 5)), (5, 4))
 
 
 def shufflenet(skeleton: str) -> BlockNetwork:
@@ -176,14 +145,12 @@ def shufflenet(skeleton: str) -> BlockNetwork:
   stem: tuple[Layer, ...] = (first,)
   if skeleton == "imagenet":
     stem = (first._replace(stride=2), Layer("max_pool", kernel=3, stride=2))
-  blocks, before = [], 24
+  steps = []
   for width, count in ((384, 4), (768, 8), (1536, 4)):
-    slow = skeleton == "cifar" and width == 384
-    for j in range(count):
-      blocks.append(_shuffle_unit(before, width, 1 if j or slow else 2, 8,
-                                  first_of_stage=not j))
-      before = width
-  return BlockNetwork("shufflenet", stem, tuple(blocks))
+    stride = 1 if skeleton == "cifar" and width == 384 else 2
+    steps += [(width, stride, False)] + [(width, 1, True)] * (count - 1)
+  return BlockNetwork(
+      "shufflenet", stem, inverted.chain(_shuffle_unit, 24, steps))
 
 
 def mobilenetv2(skeleton: str) -> BlockNetwork:
@@ -197,15 +164,13 @@ def mobilenetv2(skeleton: str) -> BlockNetwork:
   """
   slow = skeleton == "cifar"
   stages = (
-      Repeat(1, 16, 1, 1), Repeat(6, 24, 2, 1 if slow else 2),
-      Repeat(6, 32, 3, 2), Repeat(6, 64, 4, 2), Repeat(6, 96, 3, 1),
-      Repeat(6, 160, 3, 2), Repeat(6, 320, 1, 1))
+      (1, 16, 1, 1), (6, 24, 2, 1 if slow else 2), (6, 32, 3, 2),
+      (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
   head = (Layer("conv", 1280, activation="relu6"), Layer("global_pool"),
           Layer("dropout", rate=0.2), Layer("linear", norm=False))
   stem = (Layer("conv", 32, 3, 1 if slow else 2, activation="relu6"),)
-  return BlockNetwork(
-      "mobilenetv2", stem,
-      inverted.chain(32, stages, "relu6", project=slow), head)
+  blocks = inverted.repeated(32, stages, project=slow)
+  return BlockNetwork("mobilenetv2", stem, blocks, head)
 
 
 def lresnet34e_ir(skeleton: str) -> BlockNetwork:
@@ -225,15 +190,14 @@ def lresnet34e_ir(skeleton: str) -> BlockNetwork:
         (Edge("skip_connect", 1, 2), Edge("conv_3x3", 2, 3),
          Edge("conv_3x3", 3, 4), Edge("skip_connect", 1, 4)))
 
-  blocks, before = [], 64
-  for width, count in ((64, 3), (128, 4), (256, 6), (512, 3)):
-    for j in range(count):
-      blocks.append(block(before, width, 1 if j else 2))
-      before = width
+  steps = [(width, 1 if j else 2)
+           for width, count in ((64, 3), (128, 4), (256, 6), (512, 3))
+           for j in range(count)]
   head = (Layer("norm"), Layer("dropout", rate=0.4), Layer("flatten"),
           Layer("linear", 512), Layer("linear", norm=False))
   stem = (Layer("conv", 64, 3, activation="prelu"),)
-  return BlockNetwork("lresnet34e-ir", stem, tuple(blocks), head)
+  return BlockNetwork(
+      "lresnet34e-ir", stem, inverted.chain(block, 64, steps), head)
 
 
 def mobilefacenet(skeleton: str) -> BlockNetwork:
@@ -243,27 +207,22 @@ def mobilefacenet(skeleton: str) -> BlockNetwork:
   441 M (Chen et al.: 439.8 M) are twice that, each multiply-add counted as two.
   """
   del skeleton
-  stages = (Repeat(2, 64, 5, 2), Repeat(4, 128, 1, 2), Repeat(2, 128, 6, 1),
-            Repeat(4, 128, 1, 2), Repeat(2, 128, 2, 1))
+  stages = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2),
+            (2, 128, 2, 1))
   stem = (Layer("conv", 64, 3, 2, activation="prelu"),
           Layer("depthwise_conv", 0, 3, activation="prelu"))
   head = (Layer("conv", 512, activation="prelu"), Layer("global_depthwise"),
           Layer("conv", 128), Layer("linear", norm=False))
-  return BlockNetwork(
-      "mobilefacenet", stem, inverted.chain(64, stages, "prelu"), head)
+  blocks = inverted.repeated(64, stages, activation="prelu")
+  return BlockNetwork("mobilefacenet", stem, blocks, head)
 
 
 _BOTH = ("cifar", "imagenet")
-BUILDERS: dict[str, tuple[Callable[[str], BlockNetwork],
-                          tuple[str, ...]]] = {
-    "vgg16": (vgg16, _BOTH),
-    "vgg16-bn": (vgg16_bn, _BOTH),
-    "resnet20": (resnet20, ("cifar",)),
-    "resnet56": (resnet56, ("cifar",)),
-    "resnet18": (resnet18, _BOTH),
-    "resnet50": (resnet50, _BOTH),
-    "shufflenet": (shufflenet, _BOTH),
-    "mobilenetv2": (mobilenetv2, _BOTH),
+BUILDERS: dict[str, tuple[Callable[[str], BlockNetwork], tuple[str, ...]]] = {
+    "vgg16": (vgg16, _BOTH), "vgg16-bn": (vgg16_bn, _BOTH),
+    "resnet20": (resnet20, ("cifar",)), "resnet56": (resnet56, ("cifar",)),
+    "resnet18": (resnet18, _BOTH), "resnet50": (resnet50, _BOTH),
+    "shufflenet": (shufflenet, _BOTH), "mobilenetv2": (mobilenetv2, _BOTH),
     **{name: (functools.partial(proxyless.network, name), _BOTH)
        for name in proxyless.NETWORKS},
     "lresnet34e-ir": (lresnet34e_ir, ("face",)),

@@ -1,15 +1,34 @@
 """Inverted residual blocks (Sandler et al., 2018), of several networks."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+import functools
+from typing import Any
 
 from natjax.graph.records import Block
 from natjax.graph.records import Edge
 from natjax.graph.records import Node
 
 
+def chain(
+    build: Callable[..., Block], before: int, steps: Iterable[tuple[Any, ...]]
+) -> tuple[Block, ...]:
+  """Blocks `build(before, width, ...)`, one for each step (width, ...).
+
+  Args:
+    build: makes a block from the channels of its input and a step.
+    before: channels of the first block's input.
+    steps: the channels of each block's output, and what else `build` takes.
+  """
+  blocks = []
+  for width, *others in steps:
+    blocks.append(build(before, width, *others))
+    before = width
+  return tuple(blocks)
+
+
 def block(
-    before: int, width: int, stride: int, expansion: int, activation: str,
-    *, project: bool, kernel: int = 3,
+    before: int, width: int, stride: int, expansion: int, kernel: int = 3,
+    *, activation: str = "relu6", project: bool = False,
 ) -> Block:
   """An inverted residual block (Sandler et al., 2018, section 3.3).
 
@@ -18,9 +37,9 @@ def block(
     width: channels of the output.
     stride: of the depthwise convolution.
     expansion: how many times wider it is inside.
+    kernel: of the depthwise convolution.
     activation: inside.
     project: whether blocks of stride 1 that change the width have a shortcut.
-    kernel: of the depthwise convolution.
   """
   nodes = [Node(before * expansion, activation=activation),
            Node(before * expansion, stride, activation), Node(width, stride)]
@@ -33,31 +52,18 @@ def block(
   return Block(tuple(nodes), tuple(edges))
 
 
-class Repeat(NamedTuple):
-  """Inverted residual blocks, of which the first has the stride.
-
-  Attributes:
-    expansion: how many times wider they are inside.
-    width: channels of their outputs.
-    times: how many there are.
-    stride: of the first.
-  """
-
-  expansion: int
-  width: int
-  times: int
-  stride: int
-
-
-def chain(
-    before: int, stages: tuple[Repeat, ...], activation: str,
-    *, project: bool = False,
+def repeated(
+    before: int, stages: Iterable[tuple[int, int, int, int]], **options: Any
 ) -> tuple[Block, ...]:
-  """The blocks of stages; arguments are those of `block`."""
-  blocks = []
-  for stage in stages:
-    for j in range(stage.times):
-      blocks.append(block(before, stage.width, 1 if j else stage.stride,
-                          stage.expansion, activation, project=project))
-      before = stage.width
-  return tuple(blocks)
+  """The blocks of stages.
+
+  Args:
+    before: channels of the first block's input.
+    stages: (t, c, n, s) of each, as in the tables of Sandler et al.: the
+      expansion, the channels, the number of blocks, the stride of the first.
+    **options: of every `block`.
+  """
+  return chain(
+      functools.partial(block, **options), before,
+      [(width, 1 if j else stride, expansion)
+       for expansion, width, times, stride in stages for j in range(times)])

@@ -16,7 +16,6 @@ Example, with the parameters of the benchmark's table:
 
 from collections.abc import Sequence
 
-from natjax import errors
 from natjax.graph import blocks as blocks_lib
 from natjax.graph import nasbench201
 from natjax.graph.records import Block
@@ -45,11 +44,8 @@ def network(names: Sequence[str]) -> BlockNetwork:
     blocks += [Block((Node(width),) * 3, edges)] * _CELLS
   return blocks_lib.check(BlockNetwork(
       nasbench201.to_string(names),
-      stem=(Layer("conv", nasbench201.CHANNELS[0], 3),),
-      blocks=tuple(blocks),
-      head=(Layer("norm", activation="relu"),
-            *CLASSIFIER),
-      preactivate=True))
+      stem=(Layer("conv", nasbench201.CHANNELS[0], 3),), blocks=tuple(blocks),
+      head=(Layer("norm", activation="relu"), *CLASSIFIER), preactivate=True))
 
 
 def from_string(text: str) -> BlockNetwork:
@@ -57,28 +53,10 @@ def from_string(text: str) -> BlockNetwork:
   return network(nasbench201.from_string(text))
 
 
-def to_string(architecture: BlockNetwork) -> str:
-  """The benchmark's string of a network that `network` made.
-
-  Raises:
-    InputError: the cells differ, or it is another network.
-  """
-  first = architecture.blocks[0]
-  names = [edge.operation for edge in first.edges]
-  if len(names) != len(nasbench201.EDGES) or not all(
-      name in nasbench201.CANDIDATES for name in names) or (
-          network(names).blocks != architecture.blocks):
-    raise errors.InputError(
-        f"{architecture.name}: not a network of NAS-Bench-201, whose cells are"
-        " all alike")
-  return nasbench201.to_string(names)
-
-
 def _reduction(width: int) -> Block:
   """A residual block of stride 2 with `width` channels."""
-  node = lambda channels: Node(channels, 2, fixed=True)
-  edge = Edge
-  return Block(
-      (node(width), node(width // 2), node(width)),
-      (edge("conv_3x3", 1, 2), edge("avg_pool_2x2", 1, 3),
-       edge("conv_3x3", 2, 4), edge("plain_conv_1x1", 3, 4)))
+  nodes = tuple(Node(channels, 2, fixed=True)
+                for channels in (width, width // 2, width))
+  return Block(nodes, (
+      Edge("conv_3x3", 1, 2), Edge("avg_pool_2x2", 1, 3),
+      Edge("conv_3x3", 2, 4), Edge("plain_conv_1x1", 3, 4)))

@@ -56,33 +56,21 @@ class Spec(NamedTuple):
 NETWORKS = {
     "proxyless-gpu": Spec(
         40, 24, (32, 56, 112, 128, 256, 432),
-        (((5, 3),),
-         ((7, 3), (3, 3)),
-         ((7, 6), (5, 3)),
-         ((5, 6), (3, 3), (5, 3)),
-         ((7, 6), (7, 6), (7, 6), (5, 6)),
-         ((7, 6),)),
-        1728),
+        (((5, 3),), ((7, 3), (3, 3)), ((7, 6), (5, 3)),
+         ((5, 6), (3, 3), (5, 3)), ((7, 6), (7, 6), (7, 6), (5, 6)),
+         ((7, 6),)), 1728),
     "proxyless-cpu": Spec(
         40, 24, (32, 48, 88, 104, 216, 360),
-        (((3, 6), (3, 3), (3, 3), (3, 3)),
-         ((3, 6), (3, 3), (3, 3), (5, 3)),
-         ((3, 6), (3, 3)),
-         ((5, 6), (3, 3), (3, 3), (3, 3)),
-         ((5, 6), (5, 3), (5, 3), (3, 3)),
-         ((5, 6),)),
-        1432),
+        (((3, 6), (3, 3), (3, 3), (3, 3)), ((3, 6), (3, 3), (3, 3), (5, 3)),
+         ((3, 6), (3, 3)), ((5, 6), (3, 3), (3, 3), (3, 3)),
+         ((5, 6), (5, 3), (5, 3), (3, 3)), ((5, 6),)), 1432),
     "proxyless-mobile": Spec(
         32, 16, (32, 40, 80, 96, 192, 320),
-        (((5, 3), (3, 3)),
-         ((7, 3), (3, 3), (5, 3), (5, 3)),
-         ((7, 6), (5, 3), (5, 3), (5, 3)),
-         ((5, 6), (5, 3), (5, 3), (5, 3)),
-         ((7, 6), (7, 6), (7, 3), (7, 3)),
-         ((7, 6),)),
-        1280),
+        (((5, 3), (3, 3)), ((7, 3), (3, 3), (5, 3), (5, 3)),
+         ((7, 6), (5, 3), (5, 3), (5, 3)), ((5, 6), (5, 3), (5, 3), (5, 3)),
+         ((7, 6), (7, 6), (7, 3), (7, 3)), ((7, 6),)), 1280),
 }
-STRIDES = (2, 2, 2, 1, 2, 1)  # Of the first block of every stage.
+STRIDES = (2, 2, 1, 2, 1)  # Of the first block of every stage but the first.
 
 
 def network(name: str, skeleton: str) -> BlockNetwork:
@@ -92,19 +80,14 @@ def network(name: str, skeleton: str) -> BlockNetwork:
     name: "proxyless-gpu", "proxyless-cpu" or "proxyless-mobile".
     skeleton: "cifar" or "imagenet"; see the module.
   """
-  spec, slow = NETWORKS[name], skeleton == "cifar"
-  before = spec.first
-  blocks = [inverted.block(spec.stem, before, 1, 1, "relu6", project=False)]
-  for i, (width, stage) in enumerate(
-      zip(spec.widths, spec.stages, strict=True)):
-    for j, (kernel, expansion) in enumerate(stage):
-      stride = 1 if j or (slow and not i) else STRIDES[i]
-      blocks.append(inverted.block(before, width, stride, expansion, "relu6",
-                                   project=False, kernel=kernel))
-      before = width
+  spec, first = NETWORKS[name], 1 if skeleton == "cifar" else 2
+  stages = zip(spec.widths, (first, *STRIDES), spec.stages, strict=True)
+  steps = [(width, 1 if j else stride, expansion, kernel)
+           for width, stride, stage in stages
+           for j, (kernel, expansion) in enumerate(stage)]
   return BlockNetwork(
-      name, stem=(Layer("conv", spec.stem, 3, 1 if slow else 2,
-                        activation="relu6"),),
-      blocks=tuple(blocks), norm_epsilon=1e-3,
+      name, (Layer("conv", spec.stem, 3, first, activation="relu6"),),
+      inverted.chain(inverted.block, spec.stem, [(spec.first, 1, 1), *steps]),
       head=(Layer("conv", spec.last, activation="relu6"),
-            Layer("global_pool"), Layer("linear", norm=False)))
+            Layer("global_pool"), Layer("linear", norm=False)),
+      norm_epsilon=1e-3)

@@ -90,7 +90,7 @@ def test_says_how_to_get_it(tmp_path, monkeypatch):
   for options in ({}, {"data_dir": tmp_path}):
     message = _refusal(**options)
     assert "tiny_imagenet not found in" in message
-    for part in ("tiny-imagenet-200.zip", "CS231n", "unpack", "--data-dir"):
+    for part in ("tiny-imagenet-200.zip", "CS231n", "unpack", "as data_dir"):
       assert part in message
     assert "tfds" not in message
 

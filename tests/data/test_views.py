@@ -16,7 +16,9 @@ from natjax import errors
 from natjax.data import views as views_lib
 
 MEAN, STD = (0.5, 0.25, 0.125), (0.25, 0.5, 0.125)
-NO_CHANGE = views_lib.NO_CHANGE
+NO_CHANGE = data.Views(
+  (1.0, 1.0), (1.0, 1.0), False, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+)
 
 
 @functools.cache

@@ -68,7 +68,7 @@ def test_says_how_to_get_the_data(tmp_path):
   assert done.returncode == 1
   assert done.stderr.startswith("tiny_imagenet: tiny_imagenet not found in")
   assert "tiny-imagenet-200.zip" in done.stderr
-  assert "--data-dir" in done.stderr
+  assert "as data_dir" in done.stderr
   assert len(done.stderr.splitlines()) == 1
 
 
