@@ -1,6 +1,6 @@
 """Which images stand in which step, and how they come to the devices."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import sys
 from typing import Any
 import zlib
@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from natjax import errors
+from natjax.training import devices as devices_lib
 from natjax.training import options as options_lib
 
 
@@ -53,24 +54,25 @@ class Data:
   """
 
   def __init__(
-      self, split: options_lib.Split, batch_size: int, *,
-      share: Callable[[Any], Any], resident_bytes: int, runs: int = 1,
+      self, split: options_lib.Split, batch_size: int,
+      devices: Sequence[jax.Device], *, resident_bytes: int, runs: int,
   ):
     """Args:
       split: the images.
       batch_size: of one run, over all its devices.
-      share: puts arrays on all devices.
+      devices: all of which hold the images.
       resident_bytes: a larger split is streamed.
       runs: that walk the split at once, each in its own order.
     """
-    self._split, self._share = split, share
+    self._split, self._devices = split, devices
     self._per_step = batch_size * runs
     self.size = len(split.labels)
     self.steps = self.size // batch_size
     self.most = sys.maxsize
     self._resident = None
     if split.images.nbytes <= resident_bytes:
-      self._resident = share(self._rows(slice(None)))
+      self._resident = devices_lib.replicate(
+          self._rows(slice(None)), devices)
     else:
       per_step = split.images[0].nbytes * self._per_step
       self.most = int(np.clip(resident_bytes // per_step, 1, self.steps))
@@ -104,4 +106,4 @@ class Data:
     full = np.zeros((order.shape[0], self.most, order.shape[2]), np.int32)
     full[:, :stop - start] = np.arange(rows.size, dtype=np.int32).reshape(
         rows.shape)
-    return self._share(part), full, start
+    return devices_lib.replicate(part, self._devices), full, start

@@ -13,12 +13,10 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from natjax import errors
 from natjax.training import batches
 from natjax.training import devices as devices_lib
-from natjax.training import distributed
 from natjax.training import engine
 from natjax.training import method as base
 from natjax.training import options as options_lib
@@ -70,15 +68,13 @@ def make_chunk(
 
   def run(state, sums, splits, orders, span, rng):
     if lanes > 1:
-      carry = engine.walk(
-          jax.vmap(take, (0, 0, None, 0, 0, None)), state, sums, splits,
-          orders, span, rng, jnp.ones((lanes,), bool))
+      carry = engine.walk(jax.vmap(take, (0, 0, None, 0, 0, None)), state,
+                          sums, splits, orders, span, rng)
       return carry._replace(step=carry.step[None])
     # Without `vmap`, a choice by an index stays one.
     state, sums, orders, rng = jax.tree.map(
         lambda x: x[0], (state, sums, orders, rng))
-    carry = engine.walk(take, state, sums, splits, orders, span, rng,
-                        jnp.ones((), bool))
+    carry = engine.walk(take, state, sums, splits, orders, span, rng)
     return jax.tree.map(lambda x: x[None], carry)
 
   return devices_lib.spread_runs(
@@ -91,43 +87,24 @@ def _pick(tree, index):
   return jax.tree.map(lambda x: x[index], tree)
 
 
-class _Seeds:
-  """Seeds that are runs of their own, `lanes` per device (`engine.Layout`)."""
+class _Seeds(engine.Layout):
+  """Seeds that are runs of their own, `lanes` per device."""
 
   def __init__(self, devices, lanes, seeds, runs):
-    self._devices, self._lanes = devices, lanes
-    self.seeds: tuple[int, ...] = tuple(seeds)
-    self.runs: tuple[str, ...] = tuple(runs)
-    self.processes = distributed.Processes(devices)
+    super().__init__(devices, seeds, runs)
+    self.lanes, self.shape, self.width = lanes, (len(runs),), 1
 
-  def init(self, method):
-    states = [method.init(jax.random.key(seed)) for seed in self.seeds]
-    return self.place(jax.tree.map(lambda *x: jnp.stack(x), *states))
+  def join(self, trees):
+    return self.place(jax.tree.map(lambda *x: jnp.stack(x), *trees))
 
   def place(self, tree):
-    return devices_lib.divide(tree, self._devices)
-
-  def share(self, tree):
-    return devices_lib.replicate(tree, self._devices)
-
-  def zeros(self, count):
-    return np.zeros((len(self.seeds), count), np.float32)
-
-  def order(self, size, batch_size, entropies):
-    return np.concatenate([batches.epoch_order(size, batch_size, 1, entropy)
-                           for entropy in entropies])
-
-  def rng(self, keys):
-    return self.place(jnp.stack([jax.random.key(key) for key in keys]))
+    return devices_lib.divide(tree, self.devices)
 
   def chunk(self, phase, preparation):
-    return make_chunk(phase, preparation, self._devices, self._lanes)
-
-  def local(self, state):
-    return state
+    return make_chunk(phase, preparation, self.devices, self.lanes)
 
   def one(self, state, run):
-    return jax.device_put(_pick(state, run), self._devices[0])
+    return jax.device_put(_pick(state, run), self.devices[0])
 
 
 def _rounds(num_seeds, num_devices, lanes):
