@@ -7,6 +7,7 @@ import pathlib
 import re
 import signal
 
+from natjax import data
 from natjax import errors
 from natjax import pipeline
 from natjax.cli import inputs
@@ -15,7 +16,6 @@ from natjax.graph import genotype as genotype_lib
 from natjax.graph import records
 from natjax.methods import supervised
 from natjax.pipeline import presets
-from natjax.pipeline import runs
 from natjax.training import devices
 from natjax.training import settings
 
@@ -50,14 +50,15 @@ def _prepare(args, prefix, method):
              pathlib.Path(args.dataset).stem)
     args.out = "runs/" + "-".join(
         re.sub(r"[^\w.]+", "_", word).strip("_") for word in words if word)
-  return presets.get(args.preset, architecture, method,
-                     args.objective), architecture
+  preset = presets.get(args.preset, architecture, method, args.objective)
+  if args.image_size is None:
+    args.image_size = preset.image_size
+  return preset, architecture
 
 
 def run_transform(args) -> int:
   """`natjax transform` and `natjax search`."""
   preset, architecture = _prepare(args, "train-", args.method)
-
   extra = inputs.file_settings(args, ("search", "train", "simclr"))
   simclr = inputs.simclr(args, preset.simclr, extra["simclr"])
   train = inputs.settings(args, preset.train, "train-", extra["train"])
@@ -65,7 +66,8 @@ def run_transform(args) -> int:
     architecture, train = _unshared(args, architecture, train, extra["train"])
     preset = presets.get(args.preset, architecture, args.method,
                          args.objective)
-  dataset = inputs.load_dataset(args, preset.image_size)
+  dataset = data.load(
+      args.dataset, data_dir=args.data_dir, image_size=args.image_size)
   first, count = inputs.seeds(args)
   inputs.refuse(args)
   if count is not None and getattr(args, "train-seeds") is not None:
@@ -104,14 +106,14 @@ def _unshared(args, genotype, train, given):
 def run_train(args) -> int:
   """`natjax train`."""
   preset, architecture = _prepare(args, "", None)
-
   extra = inputs.file_settings(args, ("train", "simclr"))
   first, count = inputs.seeds(args)
   args.seeds = count
   config = inputs.settings(args, preset.train, "", extra["train"])
+  dataset = data.load(
+      args.dataset, data_dir=args.data_dir, image_size=args.image_size)
   job = pipeline.TrainJob(
-      architecture, inputs.load_dataset(args, preset.image_size), config,
-      seed=first, devices=args.devices,
+      architecture, dataset, config, seed=first, devices=args.devices,
       simclr=inputs.simclr(args, preset.simclr, extra["simclr"]))
   return _run_job(args, job, output.print_trained)
 
@@ -123,7 +125,7 @@ def _run_job(args, job, show) -> int:
       output.print_json({"configuration": job.describe(),
                          "estimate": job.estimate()})
     return 0
-  runs.open_job(job, args.out, overwrite=args.overwrite)
+  job.open(args.out, overwrite=args.overwrite)
   if first:
     output.print_head(job)
   try:

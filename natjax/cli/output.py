@@ -55,6 +55,7 @@ def print_head(job):
 
 class Display:
   """Progress on a terminal; one line per row of metrics elsewhere."""
+
   def __init__(self, args):
     self._bar = rich_progress.Progress(
         rich_progress.TextColumn("{task.description}"),
@@ -64,10 +65,8 @@ class Display:
         rich_progress.TextColumn("{task.fields[metrics]}"),
         console=err, disable=not err.is_terminal)
     self._tasks: dict[str, Any] = {}
-    self._writer = None
-    if args.tensorboard:
-      self._writer = tensorboard_module().SummaryWriter(
-          str(pathlib.Path(args.out) / "tensorboard"))
+    self._writer = args.tensorboard and tensorboard_module().SummaryWriter(
+        str(pathlib.Path(args.out) / "tensorboard"))
 
   def __enter__(self):
     self._bar.start()
@@ -75,7 +74,7 @@ class Display:
 
   def __exit__(self, *exc_info):
     self._bar.stop()
-    if self._writer is not None:
+    if self._writer:
       self._writer.close()
 
   def progress(self, p):
@@ -85,8 +84,8 @@ class Display:
                 " does not have it")
     if p.run not in self._tasks:
       self._tasks[p.run] = self._bar.add_task(p.run, total=1.0, metrics="")
-    metrics = " ".join(f"{k} {v:.3f}" for k, v in p.metrics.items())
-    metrics = metrics or "compiles where the cache does not have it"
+    metrics = " ".join(f"{k} {v:.3f}" for k, v in p.metrics.items()) or (
+        "compiles where the cache does not have it")
     self._bar.update(
         self._tasks[p.run], completed=p.done,
         metrics=f"epoch {p.epoch + 1}/{p.epochs} {p.phase}: {metrics}")
@@ -98,7 +97,7 @@ class Display:
       text = " ".join(f"{k} {v:.4f}" for k, v in values.items())
       err.print(f"{row['run']} {row['stage']} epoch {row['epoch'] + 1}"
                 f" {row['phase']}: {text}")
-    if self._writer is not None:
+    if self._writer:
       for key, value in values.items():
         self._writer.add_scalar(
             f"{row['run']}/{row['phase']}/{key}", value, row["epoch"],
@@ -116,12 +115,17 @@ def tensorboard_module():
   return tensorboardX
 
 
+def _percent(part, what="accuracy"):
+  """A mean over seeds, with the deviation of several."""
+  several = len(part.get(what.replace("accuracy", "accuracies"), ())) > 1
+  spread = f" ± {100 * part[f'{what}_std']:.2f}" if several else ""
+  return f"{100 * part[what]:.2f}{spread} %"
+
+
 def _measured(part):
   """The cells of `_MEASURED`."""
-  spread = f" ± {100 * part['accuracy_std']:.2f}" if len(
-      part.get("accuracies", ())) > 1 else " %"
-  return (f"{100 * part['accuracy']:.2f}{spread}", *(
-      f"{part[k] / 1e6:.3f} M" for k in ("params", "madds")))
+  return (_percent(part), f"{part['params'] / 1e6:.3f} M",
+          f"{part['madds'] / 1e6:.3f} M")
 
 
 def _measure(result):
@@ -165,10 +169,8 @@ def _print_linear(parts):
   """The accuracies of linear classifiers, where there are any."""
   for name, part in parts.items():
     if "linear_accuracy" in part:
-      several = len(part["linear_accuracies"]) > 1
-      spread = f" ± {100 * part['linear_accuracy_std']:.2f}" if several else ""
       out.print(f"linear classifier on the {name}'s features:"
-                f" {100 * part['linear_accuracy']:.2f}{spread} %")
+                f" {_percent(part, 'linear_accuracy')}")
 
 
 def _print_seeds(rows):
@@ -204,10 +206,11 @@ def _verdict(result, entry, gain, ratios):
     winner = "transformed network" if gain > 0 else "original"
     doubt = "" if abs(gain) > spread else ", by less than one deviation"
     quality = f"The {winner} is more accurate{doubt}"
-  saving = "is cheaper" if min(ratios) < 0 else "costs the same"
   if len(rows) > 1:
-    return f"{quality}; the transformed ones {saving.replace('is', 'are')}."
-  return f"{quality}; the transformed one {saving}."
+    saving = "ones are cheaper" if min(ratios) < 0 else "ones cost the same"
+  else:
+    saving = "one is cheaper" if min(ratios) < 0 else "one costs the same"
+  return f"{quality}; the transformed {saving}."
 
 
 def print_trained(result, folder, entry):

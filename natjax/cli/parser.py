@@ -24,6 +24,7 @@ _YES_NO = argparse.BooleanOptionalAction
 
 class Parser(argparse.ArgumentParser):
   """A parser whose refusals are one line."""
+
   def error(self, message: str) -> NoReturn:
     raise errors.InputError(f"{message}; see `{self.prog} --help`")
 

@@ -64,7 +64,7 @@ def joined(run: Callable[..., int]) -> Callable[..., int]:
     if args.devices is not None:
       raise errors.InputError(
           f"devices is {args.devices}, and several processes use all devices of"
-          " all; leave --devices out")
+          " all; leave devices out", "devices")
     devices.configure_compilation()
 
     def join_and_run():

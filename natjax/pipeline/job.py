@@ -39,14 +39,17 @@ class _Work:
 
   Attributes:
     trainer: of the networks.
-    processes: that run it.
     architecture: what is trained; what a method transforms, as the method
       writes it, or None.
   """
 
   trainer: trainer_lib.Trainer
-  processes: distributed.Processes
   architecture: codec.Architecture | None
+
+  @property
+  def processes(self) -> distributed.Processes:
+    """Those that run it."""
+    return self.trainer.processes
 
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""
@@ -54,18 +57,28 @@ class _Work:
     return {"kind": "train", **({} if given is None else {
         "architecture": codec.to_dict(given)}), **self.trainer.describe()}
 
+  def open(self, out: str | os.PathLike[str], *,
+           overwrite: bool = False) -> dict[str, Any] | None:
+    """Opens its directory; returns its result, if it is there.
+
+    Raises:
+      InputError: in all processes, as `runs.open_run`.
+    """
+    self.processes.of_first(lambda: str(
+        runs.open_run(out, self.describe(), overwrite=overwrite)))
+    return runs.find_result(self.processes, out)
+
   def run(
       self, out: str | os.PathLike[str], *, overwrite: bool = False,
       listener: fit_lib.Listener | None = None,
   ) -> dict[str, Any]:
     """Runs or resumes it in `out`; returns what its `result.json` holds."""
-    folder, result = runs.open_job(self, out, overwrite=overwrite)
+    result, folder = self.open(out, overwrite=overwrite), pathlib.Path(out)
     if result is None:
       result, shown = self._run(folder, listener or fit_lib.Listener())
       if self.processes.first:
         runs.write_architecture(folder, shown[-1])
         drawing.save(folder / "architecture.svg", *shown)
-        self._draw(folder)
         runs.write_json(folder / runs.RESULT, result)
     return result
 
@@ -74,9 +87,6 @@ class _Work:
   ) -> tuple[dict[str, Any], list[codec.Architecture]]:
     """Returns the result, and the architectures to draw."""
     raise NotImplementedError
-
-  def _draw(self, folder: pathlib.Path) -> None:
-    """Draws the method's pictures."""
 
 
 class TrainJob(_Work):
@@ -105,7 +115,6 @@ class TrainJob(_Work):
     self.trainer = trainer_lib.Trainer(
         dataset, config, architecture.kind, seed=seed, devices=devices,
         simclr=simclr)
-    self.processes = self.trainer.processes
     self.trainer.cost(self.architecture)
 
   def estimate(self) -> dict[str, Any]:
@@ -163,7 +172,7 @@ class Job(_Work):
       errors.NotMet: nothing keeps to the budget of the settings.
     """
     self.method, self.share, self.seeds = method, share, range(0)
-    self.entry = entry = entry_of(method, search, architecture)
+    self.entry = entry = _entry_of(method, search, architecture)
     if seeds is not None:
       trainer_lib.check_seed(seed, seeds)
       train = dataclasses.replace(train, seeds=seeds if entry.trained else 1)
@@ -175,7 +184,6 @@ class Job(_Work):
     self.trainer = trainer = trainer_lib.Trainer(
         dataset, train, _kind_of(space) if given is None else given.kind,
         seed=seed, devices=devices, simclr=simclr)
-    self.processes = trainer.processes
     judge = trainer.judge
     for name, value, fits in (
         ("objective", judge.objective, judge.objective in entry.objectives),
@@ -232,16 +240,15 @@ class Job(_Work):
     """Of the networks that come out."""
     return "derived" if self.architecture is None else "transformed"
 
-  def _draw(self, folder):
-    rows = metrics_lib.read(folder / runs.METRICS)
-    for file, draw in self.entry.pictures.items():
-      if not self.seeds:
-        draw(folder / file, rows)
-
   def _run(self, out, listener):
-    run = self._several if self.seeds else (
-        self._each if self.entry.trained else self._once)
-    result = run(out, listener)
+    if self.seeds:
+      result = self._several(out, listener)
+    else:
+      run = self._each if self.entry.trained else self._once
+      result = run(out, listener)
+      if self.processes.first:
+        for file, draw in self.entry.pictures.items():
+          draw(out / file, metrics_lib.read(out / runs.METRICS))
     return result, [*map(codec.from_dict, result["architectures"].values())]
 
   def _each(self, out, listener):
@@ -291,39 +298,36 @@ class Job(_Work):
         "method": self.method, **self.trainer.facts(), "seconds": round(
             more.get("search_seconds", 0) + sum(spent.values()), 1)}
 
-  def _search(self, out: pathlib.Path, listener: fit_lib.Listener):
+  def _search(self, out, listener):
     """Runs the method and derives; returns the architecture and the report."""
-    trainer, derived = self.trainer, out / _DERIVED
-    found = self.processes.of_first(lambda: derived.exists() and [
-        codec.to_dict(codec.read(out / runs.ARCHITECTURE)),
-        runs.read_json(derived)])
-    if not found:
-      began = time.monotonic()
+    began, path = time.monotonic(), out / _DERIVED
 
-      def fit(program, number=1):
-        name = self.entry.label + ("" if number == 1 else str(number))
-        return fit_lib.fit(
-            program, **self.feed.of(program), options=fit_lib.Options(
-                **vars(listener), seed=trainer.seed, devices=trainer.devices,
-                checkpoint_dir=out / "checkpoint" / name,
-                metrics_path=out / runs.METRICS, run=name))
+    def fit(program, suffix=""):
+      name = self.entry.label + suffix
+      return fit_lib.fit(
+          program, **self.feed.of(program), options=fit_lib.Options(
+              **vars(listener), seed=self.trainer.seed,
+              devices=self.trainer.devices,
+              checkpoint_dir=out / "checkpoint" / name,
+              metrics_path=out / runs.METRICS, run=name))
 
+    def derive(method, state, given, report):
+      derived = self.feed.derive(method, state, given, self.trainer.seed)
+      runs.write_architecture(out, derived.architecture)
+      runs.write_json(path, {
+          **report, **derived.report,
+          "scoring_batch_size": self.feed.batch_size,
+          "search_seconds": round(time.monotonic() - began, 1)})
+
+    if not self.processes.of_first(path.exists):
       ended = trainer_lib.follow(
           self.plan.method, fit(self.plan.method), self.architecture, fit,
-          lambda method, state, over, number: over.report)
-      found = self.processes.of_first(
-          lambda: self._derive(out, *ended, began))
-    return codec.from_dict(found[0]), found[1]
-
-  def _derive(self, out, method, state, given, report, began):
-    """Derives and writes; returns the architecture as JSON, and the report."""
-    derived = self.feed.derive(method, state, given, self.trainer.seed)
-    report = {**report, **derived.report,
-              "scoring_batch_size": self.feed.batch_size,
-              "search_seconds": round(time.monotonic() - began, 1)}
-    runs.write_architecture(out, derived.architecture)
-    runs.write_json(out / _DERIVED, report)
-    return codec.to_dict(derived.architecture), report
+          lambda method, state, over, suffix: over.report)
+      self.processes.of_first(lambda: derive(*ended))
+    found, report = self.processes.of_first(lambda: [
+        codec.to_dict(codec.read(out / runs.ARCHITECTURE)),
+        runs.read_json(path)])
+    return codec.from_dict(found), report
 
   def _several(self, out, listener):
     """A run for every seed, and what they came to."""
@@ -361,16 +365,8 @@ def _kind_of(space):
   return spaces.get(space).graph.kind
 
 
-def entry_of(
-    method: str, search: Any, architecture: codec.Architecture | None
-) -> entry_lib.Entry:
-  """The entry of a method, if it can start so (InputError).
-
-  Args:
-    method: its name.
-    search: its settings.
-    architecture: what is given to it, or None.
-  """
+def _entry_of(method, search, architecture):
+  """The entry of a method, if it can start so with these settings."""
   if method not in methods.METHODS:
     raise errors.InputError(
         f"method '{method}' is unknown; choose one of"

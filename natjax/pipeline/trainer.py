@@ -26,7 +26,6 @@ from natjax.graph import codec
 from natjax.methods import entry as entry_lib
 from natjax.methods import memory
 from natjax.methods import supervised
-from natjax.objectives import classification as objectives
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import judge as judge_lib
 from natjax.pipeline import runs
@@ -83,13 +82,11 @@ class Feed(NamedTuple):
         jax.random.fold_in(jax.random.key(seed), 1))
 
 
-Run = Callable[[base.Method, int], base.State]
-Tell = Callable[[base.Method, base.State, base.Handover, int], dict[str, Any]]
-
-
 def follow(
     method: base.Method, state: base.State,
-    given: codec.Architecture | None, run: Run, tell: Tell,
+    given: codec.Architecture | None,
+    run: Callable[[base.Method, str], base.State],
+    tell: Callable[[base.Method, base.State, base.Handover, str], dict],
 ) -> tuple[base.Method, base.State, codec.Architecture | None, dict[str, Any]]:
   """Goes on from where a method ends, as long as it hands over to another.
 
@@ -97,29 +94,23 @@ def follow(
     method: that has come to its end.
     state: of it.
     given: the architecture that it was given.
-    run: `(method, number) -> state` trains the next program, from 2 on.
-    tell: `(method, state, handover, number)` of the program that has ended;
-      returns what the report says of it.
+    run: `(method, suffix) -> state` trains the next program; of its name, the
+      suffix is "2" and so on.
+    tell: `(method, state, handover, suffix)` of the program that has ended,
+      that of the first being ""; returns what the report says of it.
 
   Returns:
     The last method, its state, the architecture that it was given, the report.
   """
   report: dict[str, Any] = {}
-  for number in itertools.count(1):
-    if (end := method.stages[-1].end) is None:
-      break
+  suffix, numbers = "", itertools.count(2)
+  while (end := method.stages[-1].end) is not None:
     over = end(state)
-    report |= tell(method, state, over, number)
-    method, given = over.method, over.architecture
-    state = run(method._replace(init=functools.partial(_begin, over.state)),
-                number + 1)
+    report |= tell(method, state, over, suffix)
+    method, given, suffix = over.method, over.architecture, str(next(numbers))
+    begin = lambda rng, state=over.state: state
+    state = run(method._replace(init=begin), suffix)
   return method, state, given, report
-
-
-def _begin(state, rng):
-  """The `init` of a method that starts from a state."""
-  del rng
-  return state
 
 
 def over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -134,11 +125,10 @@ def over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
   """
   found: dict[str, Any] = {}
   for name in ("accuracy", "linear_accuracy"):
-    values = [r[name] for r in results if name in r]
-    if values:
-      plural = name.replace("accuracy", "accuracies")
-      found |= {name: float(np.mean(values)), f"{name}_std": float(
-          np.std(values, ddof=1)) if len(values) > 1 else 0.0, plural: values}
+    if values := [r[name] for r in results if name in r]:
+      spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+      found |= {name: float(np.mean(values)), f"{name}_std": spread,
+                name.replace("accuracy", "accuracies"): values}
   return found
 
 
@@ -197,12 +187,9 @@ class Trainer:
                self.judge.preparation),
           len(self.devices) if self.way == "one by one" else 1)
     self.steps = len(dataset.train_labels) // full.batch_size
-    self.objective = functools.lru_cache(maxsize=4)(self._objective)
-
-  def _objective(
-      self, architecture: codec.Architecture
-  ) -> objectives.Objective:
-    return self.judge.make_objective(self.config, architecture, self.place)
+    self.objective = functools.lru_cache(maxsize=4)(
+        lambda architecture: self.judge.make_objective(
+            full, architecture, self.place))
 
   def feed(self, plan: entry_lib.Plan) -> Feed:
     """The splits of a method, and all training images by the name "train".
@@ -290,34 +277,37 @@ class Trainer:
           watch=self.judge.watch).method()
     folders = {s: out / runs.NETWORKS / f"{name}-{s}" for s in range(
         self.seed, self.seed + self.config.seeds)}
-    found = {s: runs.find_result(self.processes, f)
-             for s, f in folders.items()}
+    found: dict[int, Any] = {
+        s: runs.find_result(self.processes, f) for s, f in folders.items()}
+    if self.processes.first:
+      for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
 
-    def options(seed, program, number=1):
+    def options(seed, program, suffix=""):
       """Of a seed's program; the last has the network's name."""
       run, checkpoint = name, "checkpoint"
       if program.stages[-1].end is not None:
-        run = label + ("" if number == 1 else str(number))
+        run = label + suffix
         checkpoint = f"checkpoint_{run}"
       return fit_lib.Options(
           **vars(listener), seed=seed, devices=self.devices,
-          checkpoint_dir=self._made(folders[seed]) / checkpoint,
+          checkpoint_dir=folders[seed] / checkpoint,
           metrics_path=out / runs.METRICS, run=f"{run}-{seed}")
 
     for seed, state, seconds in self._fit(out, feed, first, found, options):
       if found[seed] is None:
-        began, folder = time.monotonic() - seconds, folders[seed]
+        began = time.monotonic() - seconds
 
-        def fit(program, number, seed=seed):
+        def fit(program, suffix, seed=seed):
           return fit_lib.fit(program, **feed.of(program),
-                             options=options(seed, program, number))
+                             options=options(seed, program, suffix))
 
         ended = follow(first, state, architecture, fit,
-                       functools.partial(self._handed_over, folder))
+                       functools.partial(self._handed_over, folders[seed]))
         found[seed] = self.processes.of_first(functools.partial(
-            self._conclude, folder, feed, *ended, seed, architecture,
+            self._conclude, folders[seed], feed, *ended, seed, architecture,
             plan is not None, began))
-    return [result for result in found.values() if result is not None]
+    return list(found.values())
 
   def _fit(
       self, out: pathlib.Path, feed: Feed, program: base.Method,
@@ -348,15 +338,9 @@ class Trainer:
     yield from ((seed, state, seconds)
                 for seed, state in zip(each, states, strict=True))
 
-  def _made(self, folder):
-    """The folder, made by the first process."""
-    if self.processes.first:
-      folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-  def _handed_over(self, folder, method, state, over, number):
+  def _handed_over(self, folder, method, state, over, suffix):
     """What a handover did, measured on training images and kept in a file."""
-    path = folder / f"derived{'' if number == 1 else number}.json"
+    path = folder / f"derived{suffix}.json"
 
     def measure():
       if not path.exists():
@@ -374,8 +358,7 @@ class Trainer:
   def _conclude(self, folder, feed, method, state, given, report, seed, before,
                 derives, began):
     """Judges a trained network and writes it to its folder, in one process."""
-    derived = feed.derive(method, state, given, seed)
-    architecture, variables = derived.architecture, derived.variables
+    architecture, variables, derived = feed.derive(method, state, given, seed)
     judged = self.judge.judge(self.objective(architecture), variables)
     runs.save_weights(folder / runs.WEIGHTS, self.judge.keep(variables))
     more = {}
@@ -383,7 +366,7 @@ class Trainer:
       shown = [a for a in (before, architecture) if a is not None]
       drawing.save(folder / "architecture.svg", *shown)
       more = {**self.cost(architecture), "num_changes": len(
-          drawing.changes(shown[0], architecture)), **report, **derived.report}
+          drawing.changes(shown[0], architecture)), **report, **derived}
     result = {
         **judged, "seed": seed,
         "architecture": codec.to_dict(architecture),

@@ -44,9 +44,8 @@ _exchange = itertools.count()
 _watch: links.Watch | None = None
 
 
-def check(
-    coordinator: str | None, num_processes: int | None, process_id: int | None
-) -> bool:
+def check(coordinator: str | None, num_processes: int | None,
+          process_id: int | None) -> bool:
   """Whether these ask for several processes.
 
   Args:
@@ -84,20 +83,13 @@ def check(
         f"process-id is {process_id} and must lie in [0, {num_processes - 1}];"
         " number the processes from 0", "process_id")
   if process_id == 0:
-    _check_free(int(port))
-  return num_processes > 1
-
-
-def _check_free(port):
-  """Refuses a port that is taken (InputError); jax would crash at one."""
-  with socket.socket(socket.AF_INET) as s:
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-      s.bind(("", port))
+    try:  # At a port that is taken jax would crash.
+      socket.create_server(("", int(port))).close()
     except OSError as e:
       raise errors.InputError(
-          f"port {port} cannot be opened here: {e.strerror}; give another one,"
-          " the same to all processes", "coordinator") from e
+          f"port {port} cannot be opened here: {os.strerror(e.errno or 0)};"
+          " give another one, the same to all processes", "coordinator") from e
+  return num_processes > 1
 
 
 def join(
@@ -145,18 +137,17 @@ def join(
 def _link(on_lost):
   """Connects the processes, which jax has joined, by `links`."""
   global _watch
-  state = _state()
-  number, count = state.process_id, state.num_processes
-  key = "natjax/links"
-  if number == 0:
+  state, key = _state(), "natjax/links"
+  if state.process_id == 0:
     server, token = links.listen(), secrets.token_hex(8)
     state.client.key_value_set(key, f"{server.getsockname()[1]} {token}")
-    found = links.accept(server, count - 1, token, JOIN_SECONDS)
+    found = links.accept(server, state.num_processes - 1, token, JOIN_SECONDS)
   else:
     port, token = state.client.blocking_key_value_get(
         key, 1000 * JOIN_SECONDS).split()
     host = state.coordinator_address.rpartition(":")[0].strip("[]")
-    found = links.connect(host, int(port), token, number, JOIN_SECONDS)
+    found = links.connect(
+        host, int(port), token, state.process_id, JOIN_SECONDS)
   _watch = links.Watch(found, lambda heard: on_lost(_LOST.format(heard)))
 
 
@@ -241,8 +232,7 @@ class Processes:
     """
     if self.size == 1:
       return [value]
-    n = next(_exchange)
-    client = _state().client
+    n, client = next(_exchange), _state().client
     with self.watching():
       client.key_value_set(f"natjax/{n}/{jax.process_index():08}",
                            json.dumps(value))
@@ -261,19 +251,18 @@ class Processes:
     """
     if self.size == 1:
       return make()
-    value, unmet, refused = None, None, None
+    value: Any = None
+    refusal: Any = None
     if self.first:
       try:
         value = make()
       except errors.NotMet as e:
-        unmet = str(e)
+        refusal = ["NotMet", str(e)]
       except errors.InputError as e:
-        refused = [str(e), e.field]
-    value, unmet, refused = self.gather([value, unmet, refused])[0]
-    if unmet is not None:
-      raise errors.NotMet(unmet)
-    if refused is not None:
-      raise errors.InputError(*refused)
+        refusal = ["InputError", str(e), e.field]
+    value, refusal = self.gather([value, refusal])[0]
+    if refusal is not None:
+      raise getattr(errors, refusal[0])(*refusal[1:])
     return value
 
   def broadcast(self, tree: Any) -> Any:

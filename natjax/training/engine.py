@@ -87,8 +87,8 @@ def walk(
   """
 
   def body(carry):
-    rows = [order[..., carry.step - offset, :]
-            for order, offset in zip(orders, span[2:], strict=True)]
+    rows = [order[..., carry.step - span[2 + i], :]
+            for i, order in enumerate(orders)]
     state, sums, good = take(
         carry.state, carry.sums, splits, rows, rng, carry.step)
     return Carry(state, sums, carry.step + 1, good)

@@ -27,12 +27,8 @@ def sgd(
     max_grad_norm: clips the global norm of the gradient before that; 0 does
       not clip.
   """
-  return optax.chain(
-      optax.clip_by_global_norm(max_grad_norm) if max_grad_norm
-      else optax.identity(),
-      optax.add_decayed_weights(weight_decay),
-      optax.sgd(learning_rate, momentum=momentum),
-  )
+  return _coupled(optax.sgd(learning_rate, momentum=momentum),
+                  weight_decay, max_grad_norm)
 
 
 def adam(
@@ -49,9 +45,12 @@ def adam(
     max_grad_norm: clips the global norm of the gradient before that; 0 does
       not clip.
   """
+  return _coupled(optax.adam(learning_rate, b1=b1, b2=b2),
+                  weight_decay, max_grad_norm)
+
+
+def _coupled(optimizer, weight_decay, max_grad_norm):
+  """Clips the gradient and decays weights before the optimizer's own step."""
   return optax.chain(
       optax.clip_by_global_norm(max_grad_norm) if max_grad_norm
-      else optax.identity(),
-      optax.add_decayed_weights(weight_decay),
-      optax.adam(learning_rate, b1=b1, b2=b2),
-  )
+      else optax.identity(), optax.add_decayed_weights(weight_decay), optimizer)

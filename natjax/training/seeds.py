@@ -22,9 +22,8 @@ from natjax.training import method as base
 from natjax.training import options as options_lib
 
 
-def seeds_together(
-    num_seeds: int, devices: Sequence[jax.Device], dense: bool
-) -> str:
+def seeds_together(num_seeds: int, devices: Sequence[jax.Device],
+                   dense: bool) -> str:
   """Which way of training several seeds is the cheapest.
 
   Args:
@@ -46,8 +45,8 @@ def seeds_together(
     "vmap": `fit_seeds` with as many lanes as seeds per device. For dense
       methods on accelerators, which one small network does not fill.
   """
-  if num_seeds == 1 or num_seeds < len(devices) or any(
-      d.process_index != jax.process_index() for d in devices):
+  if num_seeds == 1 or num_seeds < len(devices) or (
+      not devices_lib.is_local(devices)):
     return "one by one"
   if dense and devices[0].platform != "cpu" and num_seeds > len(devices):
     return "vmap"
@@ -148,7 +147,7 @@ def fit_seeds(
     NotFinite: a metric of a seed was not finite; names seed and step.
   """
   devices = tuple(options.devices or jax.local_devices())
-  if any(d.process_index != jax.process_index() for d in devices):
+  if not devices_lib.is_local(devices):
     raise errors.InputError(
         f"{len(seeds)} seeds at once need devices of one process; train them"
         " one by one, with fit")
@@ -162,9 +161,9 @@ def fit_seeds(
         " at a time")
   devices_lib.check_batch(batch_size, 1)
   batches.check_splits(splits, batch_size)
-  states, start = [], 0
+  states: list[base.State] = []
   for used, height in _rounds(len(seeds), len(devices), lanes):
-    here = slice(start, start + used * height)
+    here = slice(len(states), len(states) + used * height)
     layout = _Seeds(devices[:used], height, seeds[here], runs[here])
     folder = options.checkpoint_dir
     if folder is not None:
@@ -173,6 +172,5 @@ def fit_seeds(
         method, splits, batch_size=batch_size, preparation=preparation,
         options=dataclasses.replace(options, checkpoint_dir=folder),
         layout=layout).run()
-    states += [layout.one(final, i) for i in range(len(layout.seeds))]
-    start = here.stop
+    states += [layout.one(final, i) for i in range(used * height)]
   return states
