@@ -184,9 +184,8 @@ def file_settings(args, parts):
   """The parts of --config: {"search": {...}, "train": {...}}."""
   if args.config is None:
     return {part: {} for part in parts}
-  found = runs.read_json(
-      args.config, missing="name a file with --config",
-      damaged="correct it, or pass flags instead")
+  found = runs.read_json(args.config, missing="name a file with --config",
+                         damaged="correct it, or pass flags instead")
   if not isinstance(found, dict) or not set(found) <= set(parts) or not all(
       isinstance(v, dict) for v in found.values()):
     raise errors.InputError(

@@ -32,9 +32,8 @@ def run_evaluate(args) -> int:
   devices.configure_compilation()
   config = runs.read_config(args.directory)
   try:
-    dataset = data.load(
-        args.dataset or config["dataset"], data_dir=args.data_dir,
-        image_size=config["image_size"])
+    dataset = data.load(args.dataset or config["dataset"],
+                        data_dir=args.data_dir, image_size=config["image_size"])
   except errors.InputError as e:
     if args.dataset is None:  # A file's or a folder's path is not kept.
       raise errors.InputError(f"{e}; name the run's set by --dataset") from e
@@ -67,9 +66,8 @@ def run_evaluate(args) -> int:
     output.print_json({"dataset": dataset.name, "networks": [
         {"network": k, "accuracy": v} for k, v in accuracies.items()]})
   else:
-    output.print_table(
-        f"{kind} on {dataset.name}", ("network", ">accuracy"),
-        [(k, f"{100 * v:.2f} %") for k, v in accuracies.items()])
+    output.print_table(f"{kind} on {dataset.name}", ("network", ">accuracy"),
+                       [(k, f"{100 * v:.2f} %") for k, v in accuracies.items()])
   return 0
 
 
@@ -189,9 +187,8 @@ def run_operations(args) -> int:
   if args.json:
     output.print_json([
         {"operation": name, "type": operations.get(name).type,
-         "kernel_size": operations.get(name).kernel_size,
-         "params": c.params, "madds": c.madds,
-         **{key: names[name] for key, names in may.items()}}
+         "kernel_size": operations.get(name).kernel_size, "params": c.params,
+         "madds": c.madds, **{key: names[name] for key, names in may.items()}}
         for name, c in table.items()])
     return 0
   rows = []

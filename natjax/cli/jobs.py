@@ -64,17 +64,15 @@ def run_transform(args) -> int:
   train = inputs.settings(args, preset.train, "train-", extra["train"])
   if args.share == "full" and architecture and architecture.kind == "cells":
     architecture, train = _unshared(args, architecture, train, extra["train"])
-    preset = presets.get(args.preset, architecture, args.method,
-                         args.objective)
+    preset = presets.get(args.preset, architecture, args.method, args.objective)
   dataset = data.load(
       args.dataset, data_dir=args.data_dir, image_size=args.image_size)
   first, count = inputs.seeds(args)
   inputs.refuse(args)
   if count is not None and getattr(args, "train-seeds") is not None:
     raise errors.InputError(
-        f"train-seeds is {getattr(args, 'train-seeds')} and seeds"
-        f" {args.seeds}, by which every seed trains its own network; leave one"
-        " of them out")
+        f"train-seeds is {getattr(args, 'train-seeds')} and seeds {args.seeds},"
+        " by which every seed trains its own network; leave one of them out")
   job = pipeline.Job(
       architecture, dataset, args.method,
       inputs.settings(args, preset.search, "", extra["search"]), train,

@@ -48,9 +48,8 @@ def print_head(job):
     if part:
       madds = (f", {part['madds'] / 1e6:.1f} M multiply-adds"
                if "madds" in part else "")
-      err.print(f"{name}: {part['params']} parameters{madds},"
-                f" {part['steps']} steps, about"
-                f" {part['memory_bytes'] / 2**20:.0f} MB")
+      err.print(f"{name}: {part['params']} parameters{madds}, {part['steps']}"
+                f" steps, about {part['memory_bytes'] / 2**20:.0f} MB")
 
 
 class Display:
@@ -59,11 +58,10 @@ class Display:
   def __init__(self, args):
     self._bar = rich_progress.Progress(
         rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(),
-        rich_progress.TaskProgressColumn(),
+        rich_progress.BarColumn(), rich_progress.TaskProgressColumn(),
         rich_progress.TimeRemainingColumn(),
-        rich_progress.TextColumn("{task.fields[metrics]}"),
-        console=err, disable=not err.is_terminal)
+        rich_progress.TextColumn("{task.fields[metrics]}"), console=err,
+        disable=not err.is_terminal)
     self._tasks: dict[str, Any] = {}
     self._writer = args.tensorboard and tensorboard_module().SummaryWriter(
         str(pathlib.Path(args.out) / "tensorboard"))
@@ -99,9 +97,8 @@ class Display:
                 f" {row['phase']}: {text}")
     if self._writer:
       for key, value in values.items():
-        self._writer.add_scalar(
-            f"{row['run']}/{row['phase']}/{key}", value, row["epoch"],
-            walltime=time.time())
+        self._writer.add_scalar(f"{row['run']}/{row['phase']}/{key}", value,
+                                row["epoch"], walltime=time.time())
 
 
 def tensorboard_module():

@@ -74,14 +74,12 @@ def transform(
   return job.run(out, overwrite=overwrite, listener=listener)
 
 
-def search(
-    space: str, dataset: data_lib.Dataset, *, out: str | os.PathLike[str],
-    method: str, search: Any = None,
-    train: supervised.TrainConfig | None = None,
-    simclr: simclr_lib.SimCLRConfig | None = None, seed: int = 0,
-    devices: int | None = None, overwrite: bool = False,
-    listener: Listener | None = None,
-) -> dict[str, Any]:
+def search(space: str, dataset: data_lib.Dataset, *,
+           out: str | os.PathLike[str], method: str, search: Any = None,
+           train: supervised.TrainConfig | None = None,
+           simclr: simclr_lib.SimCLRConfig | None = None, seed: int = 0,
+           devices: int | None = None, overwrite: bool = False,
+           listener: Listener | None = None) -> dict[str, Any]:
   """Searches in a space and trains what is found; see `transform`.
 
   Args:
@@ -91,19 +89,17 @@ def search(
   Returns:
     What `result.json` holds: as of `transform`, "derived" alone.
   """
-  return transform(
-      None, dataset, out=out, method=method, search=search, train=train,
-      space=space, simclr=simclr, seed=seed, devices=devices,
-      overwrite=overwrite, listener=listener)
+  return transform(None, dataset, out=out, method=method, search=search,
+                   train=train, space=space, simclr=simclr, seed=seed,
+                   devices=devices, overwrite=overwrite, listener=listener)
 
 
-def train(
-    architecture: codec.Architecture, dataset: data_lib.Dataset, *,
-    out: str | os.PathLike[str], config: supervised.TrainConfig | None = None,
-    simclr: simclr_lib.SimCLRConfig | None = None, seed: int = 0,
-    devices: int | None = None, overwrite: bool = False,
-    listener: Listener | None = None,
-) -> dict[str, Any]:
+def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
+          out: str | os.PathLike[str],
+          config: supervised.TrainConfig | None = None,
+          simclr: simclr_lib.SimCLRConfig | None = None, seed: int = 0,
+          devices: int | None = None, overwrite: bool = False,
+          listener: Listener | None = None) -> dict[str, Any]:
   """Trains the network of an architecture, once per seed; see `transform`.
 
   With `simclr` it learns without labels: "accuracy" is then that of the nearest

@@ -68,10 +68,8 @@ class _Work:
         runs.open_run(out, self.describe(), overwrite=overwrite)))
     return runs.find_result(self.processes, out)
 
-  def run(
-      self, out: str | os.PathLike[str], *, overwrite: bool = False,
-      listener: fit_lib.Listener | None = None,
-  ) -> dict[str, Any]:
+  def run(self, out: str | os.PathLike[str], *, overwrite: bool = False,
+          listener: fit_lib.Listener | None = None) -> dict[str, Any]:
     """Runs or resumes it in `out`; returns what its `result.json` holds."""
     result, folder = self.open(out, overwrite=overwrite), pathlib.Path(out)
     if result is None:
@@ -95,11 +93,10 @@ class TrainJob(_Work):
   architecture: codec.Architecture
   entry = None
 
-  def __init__(
-      self, architecture: codec.Architecture, dataset: data_lib.Dataset,
-      config: supervised.TrainConfig, *, seed: int = 0,
-      devices: int | None = None, simclr: simclr_lib.SimCLRConfig | None = None,
-  ):
+  def __init__(self, architecture: codec.Architecture,
+               dataset: data_lib.Dataset, config: supervised.TrainConfig, *,
+               seed: int = 0, devices: int | None = None,
+               simclr: simclr_lib.SimCLRConfig | None = None):
     """Args:
       architecture: what to train.
       dataset: images.
@@ -145,13 +142,12 @@ class Job(_Work):
     seeds: that are runs of their own, where there are such.
   """
 
-  def __init__(
-      self, architecture: codec.Architecture | None, dataset: data_lib.Dataset,
-      method: str, search: Any, train: supervised.TrainConfig, *,
-      space: str | None = None, share: str = "cell", seed: int = 0,
-      seeds: int | None = None, devices: int | None = None,
-      compare: bool = True, simclr: simclr_lib.SimCLRConfig | None = None,
-  ):
+  def __init__(self, architecture: codec.Architecture | None,
+               dataset: data_lib.Dataset, method: str, search: Any,
+               train: supervised.TrainConfig, *, space: str | None = None,
+               share: str = "cell", seed: int = 0, seeds: int | None = None,
+               devices: int | None = None, compare: bool = True,
+               simclr: simclr_lib.SimCLRConfig | None = None):
     """Args:
       architecture: what to transform; None searches in a space.
       dataset: images.

@@ -67,10 +67,8 @@ _SIMCLR_PAPER = {"epochs": 500, "batch_size": 512, "seeds": 1, "cells": 24,
                  "init_channels": 90}
 
 
-def get(
-    name: str, architecture: codec.Architecture | None = None,
-    method: str | None = "nat", objective: str = "supervised",
-) -> Preset:
+def get(name: str, architecture: codec.Architecture | None = None,
+        method: str | None = "nat", objective: str = "supervised") -> Preset:
   """Looks a preset up by name.
 
   Args:

@@ -50,10 +50,9 @@ _FIRST = "0.1.0"
 _STEM = re.compile(r"/stem/(conv|norm)(\d)/")
 
 
-def read_json(
-    path: str | os.PathLike[str], *, missing: str = "name a run's folder",
-    damaged: str = "restore it or overwrite the run",
-) -> Any:
+def read_json(path: str | os.PathLike[str], *,
+              missing: str = "name a run's folder",
+              damaged: str = "restore it or overwrite the run") -> Any:
   """Reads a JSON file.
 
   Args:
@@ -104,10 +103,8 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
   metrics_lib.write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def open_run(
-    out: str | os.PathLike[str], config: dict[str, Any], *,
-    overwrite: bool = False,
-) -> pathlib.Path:
+def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
+             overwrite: bool = False) -> pathlib.Path:
   """Opens a run directory for what `config` asks for.
 
   Args:
@@ -175,8 +172,7 @@ def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
                 dataset.test_images, dataset.test_labels):
     content = zlib.crc32(np.ascontiguousarray(array).data, content)
   return {"dataset": dataset.name, "images": sizes, "crc32": content,
-          "image_size": dataset.image_size,
-          "classes": dataset.num_classes,
+          "image_size": dataset.image_size, "classes": dataset.num_classes,
           "augmentation": dataset.augmentation._asdict()}
 
 

@@ -62,19 +62,15 @@ class Feed(NamedTuple):
     return {**self._asdict(), "splits": {
         name: split for name, split in self.splits.items() if name in used}}
 
-  def score(
-      self, function: Callable[[Any, base.Batch], Any], argument: Any, *,
-      split: str,
-  ) -> Any:
+  def score(self, function: Callable[[Any, base.Batch], Any], argument: Any, *,
+            split: str) -> Any:
     """Means over a split, of whole batches; see `method.Walk`."""
     return fit_lib.walk(
         function, argument, self.splits[split], batch_size=self.batch_size,
         preparation=self.preparation, whole=True)
 
-  def derive(
-      self, method: base.Method, state: base.State,
-      given: codec.Architecture | None, seed: int,
-  ) -> base.Derived:
+  def derive(self, method: base.Method, state: base.State,
+             given: codec.Architecture | None, seed: int) -> base.Derived:
     """What a method came to, computed on one device of this process."""
     assert method.derive is not None  # Or no job can run it.
     return method.derive(
@@ -149,11 +145,9 @@ class Trainer:
       share what is compiled.
   """
 
-  def __init__(
-      self, dataset: data_lib.Dataset, config: supervised.TrainConfig,
-      kind: str, *, seed: int = 0, devices: int | None = None,
-      simclr: simclr_lib.SimCLRConfig | None = None,
-  ):
+  def __init__(self, dataset: data_lib.Dataset, config: supervised.TrainConfig,
+               kind: str, *, seed: int = 0, devices: int | None = None,
+               simclr: simclr_lib.SimCLRConfig | None = None):
     """Args:
       dataset: images.
       config: of the training; its `seeds` follow each other from `seed`.
@@ -241,17 +235,15 @@ class Trainer:
             architecture, self.place, self.config.batch_size // len(
                 self.devices), self.config.dtype)}
 
-  def summary(
-      self, architecture: codec.Architecture, results: list[dict[str, Any]]
-  ) -> dict[str, Any]:
+  def summary(self, architecture: codec.Architecture,
+              results: list[dict[str, Any]]) -> dict[str, Any]:
     """Costs, and mean and deviation of the accuracy over seeds."""
     return {**self.cost(architecture), **over_seeds(results)}
 
-  def train(
-      self, out: pathlib.Path, name: str,
-      architecture: codec.Architecture | None, listener: fit_lib.Listener,
-      *, plan: entry_lib.Plan | None = None, label: str = "",
-  ) -> list[dict[str, Any]]:
+  def train(self, out: pathlib.Path, name: str,
+            architecture: codec.Architecture | None, listener: fit_lib.Listener,
+            *, plan: entry_lib.Plan | None = None,
+            label: str = "") -> list[dict[str, Any]]:
     """Trains one network per seed under `out`; finished ones are kept.
 
     Args:
@@ -349,8 +341,7 @@ class Trainer:
         runs.write_json(path, {
             **over.report,
             "train_accuracy_before_derivation": glance(method, state),
-            "train_accuracy_after_derivation": glance(
-                over.method, over.state)})
+            "train_accuracy_after_derivation": glance(over.method, over.state)})
       return runs.read_json(path)
 
     return self.processes.of_first(measure)
@@ -368,16 +359,12 @@ class Trainer:
       more = {**self.cost(architecture), "num_changes": len(
           drawing.changes(shown[0], architecture)), **report, **derived}
     result = {
-        **judged, "seed": seed,
-        "architecture": codec.to_dict(architecture),
-        "place": self.place._asdict(),
-        "auxiliary": self.config.auxiliary, "dtype": self.config.dtype,
-        "mean": list(map(float, self.dataset.mean)),
+        **judged, "seed": seed, "architecture": codec.to_dict(architecture),
+        "place": self.place._asdict(), "auxiliary": self.config.auxiliary,
+        "dtype": self.config.dtype, "mean": list(map(float, self.dataset.mean)),
         "std": list(map(float, self.dataset.std)),
-        "class_names": list(self.dataset.class_names),
-        **more,
-        "seconds": round(time.monotonic() - began, 1),
-    }
+        "class_names": list(self.dataset.class_names), **more,
+        "seconds": round(time.monotonic() - began, 1)}
     runs.write_json(folder / runs.RESULT, result)
     return result
 

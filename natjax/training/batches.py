@@ -50,10 +50,9 @@ class Data:
     most: steps that a chunk may have.
   """
 
-  def __init__(
-      self, split: options_lib.Split, batch_size: int,
-      devices: Sequence[jax.Device], *, resident_bytes: int, runs: int,
-  ):
+  def __init__(self, split: options_lib.Split, batch_size: int,
+               devices: Sequence[jax.Device], *, resident_bytes: int,
+               runs: int):
     """Args:
       split: the images.
       batch_size: of one run, over all its devices.
@@ -78,9 +77,8 @@ class Data:
                           self._split.labels[rows].astype(np.int32)),
         self._devices)
 
-  def chunk(
-      self, order: np.ndarray, start: int, stop: int
-  ) -> tuple[options_lib.Split, np.ndarray, int]:
+  def chunk(self, order: np.ndarray, start: int,
+            stop: int) -> tuple[options_lib.Split, np.ndarray, int]:
     """The images of the steps from start to stop.
 
     Args:

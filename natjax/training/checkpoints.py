@@ -103,8 +103,7 @@ class Checkpoints:
     if not self._alone:
       plain = jax.tree.map(ocp.utils.to_shape_dtype_struct, plain)
     restored = self._manager.restore(number, args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(plain),
-        position=ocp.args.JsonRestore()))
+        state=ocp.args.StandardRestore(plain), position=ocp.args.JsonRestore()))
     state, position = restored["state"], Position(**restored["position"])
     return devices.typed(state, like) if self._alone else state, position
 

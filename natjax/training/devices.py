@@ -88,10 +88,9 @@ def check_batch(batch_size: int, num_devices: int) -> None:
         "batch_size")
 
 
-def spread(
-    function: Callable[..., Any], devices: Sequence[jax.Device], *,
-    sharded: Sequence[bool], donate: Sequence[int] = (),
-) -> Callable[..., Any]:
+def spread(function: Callable[..., Any], devices: Sequence[jax.Device], *,
+           sharded: Sequence[bool],
+           donate: Sequence[int] = ()) -> Callable[..., Any]:
   """Maps a function over devices.
 
   Args:
@@ -104,10 +103,9 @@ def spread(
     donate: arguments whose memory may be reused; the caller's arrays are
       deleted.
   """
-  mapped = jax.pmap(
-      function, axis_name=base.AXIS, devices=devices,
-      in_axes=tuple(0 if s else None for s in sharded), out_axes=None,
-      donate_argnums=tuple(donate))
+  mapped = jax.pmap(function, axis_name=base.AXIS, devices=devices,
+                    in_axes=tuple(0 if s else None for s in sharded),
+                    out_axes=None, donate_argnums=tuple(donate))
   if is_local(devices):
     return mapped
   # Every process passes what its own devices take.
@@ -118,10 +116,9 @@ def spread(
       for arg, s in zip(args, sharded, strict=True)))
 
 
-def spread_runs(
-    function: Callable[..., Any], devices: Sequence[jax.Device], *,
-    sharded: Sequence[bool], donate: Sequence[int] = (),
-) -> Callable[..., Any]:
+def spread_runs(function: Callable[..., Any], devices: Sequence[jax.Device], *,
+                sharded: Sequence[bool],
+                donate: Sequence[int] = ()) -> Callable[..., Any]:
   """Maps a function over devices that hold runs of their own.
 
   Args:

@@ -92,10 +92,8 @@ def check(coordinator: str | None, num_processes: int | None,
   return num_processes > 1
 
 
-def join(
-    coordinator: str, num_processes: int | None, process_id: int | None, *,
-    on_lost: Callable[[str], None],
-) -> None:
+def join(coordinator: str, num_processes: int | None, process_id: int | None, *,
+         on_lost: Callable[[str], None]) -> None:
   """Joins the other processes; before anything else is done with jax.
 
   Args:
@@ -282,8 +280,7 @@ class Processes:
       packed = np.asarray(multihost_utils.broadcast_one_to_all(words)).tobytes()
     result, at = [], 0
     for x in plain:
-      result.append(
-          np.frombuffer(packed, x.dtype, x.size, at).reshape(x.shape))
+      result.append(np.frombuffer(packed, x.dtype, x.size, at).reshape(x.shape))
       at += x.nbytes
     return jax.tree.unflatten(structure, devices_lib.typed(result, leaves))
 
@@ -294,6 +291,5 @@ class Processes:
       yield
     except jax.errors.JaxRuntimeError as e:
       if self.size > 1 and _is_lost(e):
-        raise errors.PeerLost(_LOST.format(
-            "the connection to it broke")) from e
+        raise errors.PeerLost(_LOST.format("the connection to it broke")) from e
       raise

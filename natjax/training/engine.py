@@ -68,11 +68,9 @@ def make_step(
   return take
 
 
-def walk(
-    take: Callable[..., tuple[Any, jax.Array, jax.Array]], state: Any,
-    sums: jax.Array, splits: Sequence[options_lib.Split],
-    orders: Sequence[jax.Array], span: jax.Array, rng: jax.Array,
-) -> Carry:
+def walk(take: Callable[..., tuple[Any, jax.Array, jax.Array]], state: Any,
+         sums: jax.Array, splits: Sequence[options_lib.Split],
+         orders: Sequence[jax.Array], span: jax.Array, rng: jax.Array) -> Carry:
   """Takes steps from span[0] to span[1], or until one is not good.
 
   Args:
@@ -99,10 +97,8 @@ def walk(
 
 
 @functools.lru_cache(maxsize=8)  # Seeds of one network share a program.
-def make_chunk(
-    phase: base.Phase, preparation: options_lib.Preparing,
-    devices: tuple[jax.Device, ...],
-) -> Callable[..., Carry]:
+def make_chunk(phase: base.Phase, preparation: options_lib.Preparing,
+               devices: tuple[jax.Device, ...]) -> Callable[..., Carry]:
   """Compiles a phase: `(state, sums, splits, orders, span, rng)`.
 
   Every order is i32[D, steps, B / D] into its split.
@@ -154,11 +150,10 @@ class Layout:
 class Engine:
   """One call of `fit` or `fit_seeds`."""
 
-  def __init__(
-      self, method: base.Method, splits: Mapping[str, options_lib.Split], *,
-      batch_size: int, preparation: options_lib.Preparing,
-      options: options_lib.Options, layout: Layout,
-  ):
+  def __init__(self, method: base.Method,
+               splits: Mapping[str, options_lib.Split], *, batch_size: int,
+               preparation: options_lib.Preparing, options: options_lib.Options,
+               layout: Layout):
     """Args:
       method: what to run.
       splits: by the names that the method's phases use.

@@ -13,11 +13,9 @@ from natjax.training import method as base
 from natjax.training import options as options_lib
 
 
-def walk(
-    function: Callable[[Any, base.Batch], Any], argument: Any,
-    split: options_lib.Split, *, preparation: options_lib.Preparing,
-    batch_size: int, whole: bool = False,
-) -> Any:
+def walk(function: Callable[[Any, base.Batch], Any], argument: Any,
+         split: options_lib.Split, *, preparation: options_lib.Preparing,
+         batch_size: int, whole: bool = False) -> Any:
   """Computes means over a split, not augmented; see `method.Walk`.
 
   Args:
@@ -43,15 +41,12 @@ def walk(
   sums = _sums(function, preparation)(
       argument, images.reshape(*shape, *images.shape[1:]),
       labels.reshape(shape).astype(np.int32))
-  return jax.tree.map(
-      lambda x: np.sum(x, axis=0, dtype=np.float64) / used,
-      jax.device_get(sums))
+  return jax.tree.map(lambda x: np.sum(x, axis=0, dtype=np.float64) / used,
+                      jax.device_get(sums))
 
 
-def evaluate(
-    predict: Callable[[Any, base.Batch], jax.Array], state: base.State,
-    split: options_lib.Split, **options: Any,
-) -> float:
+def evaluate(predict: Callable[[Any, base.Batch], jax.Array], state: base.State,
+             split: options_lib.Split, **options: Any) -> float:
   """Computes the accuracy on a split, in [0, 1].
 
   Args:

@@ -38,10 +38,8 @@ make_chunk = engine.make_chunk
 walk = evaluation.walk
 
 
-def fit(
-    method: base.Method, splits: Mapping[str, Split], *, batch_size: int,
-    preparation: options_lib.Preparing, options: Options,
-) -> base.State:
+def fit(method: base.Method, splits: Mapping[str, Split], *, batch_size: int,
+        preparation: options_lib.Preparing, options: Options) -> base.State:
   """Runs all stages of a method, or what a checkpoint left of them.
 
   Args:

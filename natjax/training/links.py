@@ -25,9 +25,8 @@ def listen() -> socket.socket:
   return socket.create_server(("", 0))
 
 
-def accept(
-    server: socket.socket, count: int, token: str, seconds: float
-) -> dict[int, socket.socket]:
+def accept(server: socket.socket, count: int, token: str,
+           seconds: float) -> dict[int, socket.socket]:
   """Waits for `count` others that know the token; closes the server.
 
   Returns:
@@ -55,9 +54,8 @@ def accept(
   return found
 
 
-def connect(
-    host: str, port: int, token: str, number: int, seconds: float
-) -> dict[int, socket.socket]:
+def connect(host: str, port: int, token: str, number: int,
+            seconds: float) -> dict[int, socket.socket]:
   """Connects to process 0 as process `number` (OSError)."""
   link = socket.create_connection((host, port), timeout=seconds)
   link.sendall(f"{token} {number}\n".encode())
@@ -67,9 +65,8 @@ def connect(
 class Watch:
   """Watches connections in a thread of its own."""
 
-  def __init__(
-      self, links: Mapping[int, socket.socket], on_lost: Callable[[str], None]
-  ):
+  def __init__(self, links: Mapping[int, socket.socket],
+               on_lost: Callable[[str], None]):
     """Args:
       links: by the numbers of the processes at their other ends.
       on_lost: called once, with what was heard.

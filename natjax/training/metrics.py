@@ -38,10 +38,8 @@ class MetricsFile:
     count: rows of this run so far.
   """
 
-  def __init__(
-      self, path: str | os.PathLike[str] | None, run: str,
-      listener: Callable[[Row], None] | None = None,
-  ):
+  def __init__(self, path: str | os.PathLike[str] | None, run: str,
+               listener: Callable[[Row], None] | None = None):
     self.run, self.count = run, 0
     self._path = None if path is None else pathlib.Path(path)
     self._listener = listener

@@ -14,10 +14,9 @@ def cosine(peak: float, steps: int, final: float = 0.0) -> Schedule:
   return optax.cosine_decay_schedule(peak, max(steps, 1), alpha)
 
 
-def sgd(
-    learning_rate: float | Schedule, *, momentum: float = 0.9,
-    weight_decay: float = 0.0, max_grad_norm: float = 0.0,
-) -> optax.GradientTransformation:
+def sgd(learning_rate: float | Schedule, *, momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        max_grad_norm: float = 0.0) -> optax.GradientTransformation:
   """SGD with momentum and coupled weight decay, as PyTorch's.
 
   Args:
@@ -31,10 +30,9 @@ def sgd(
                   weight_decay, max_grad_norm)
 
 
-def adam(
-    learning_rate: float | Schedule, *, b1: float = 0.9, b2: float = 0.999,
-    weight_decay: float = 0.0, max_grad_norm: float = 0.0,
-) -> optax.GradientTransformation:
+def adam(learning_rate: float | Schedule, *, b1: float = 0.9, b2: float = 0.999,
+         weight_decay: float = 0.0,
+         max_grad_norm: float = 0.0) -> optax.GradientTransformation:
   """Adam with coupled (L2) weight decay, as PyTorch's.
 
   Args:

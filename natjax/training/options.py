@@ -28,9 +28,8 @@ class Preparing(Protocol):
   def __hash__(self) -> int:
     """Equal ones share what is compiled."""
 
-  def __call__(
-      self, rng: jax.Array | None, images: jax.Array, *, train: bool
-  ) -> jax.Array:
+  def __call__(self, rng: jax.Array | None, images: jax.Array, *,
+               train: bool) -> jax.Array:
     """u8[B, H, W, 3] -> [B or 2B, H, W, 3], augmented if `train`."""
 
 
@@ -49,13 +48,11 @@ class Preparation(NamedTuple):
   augmentation: data_lib.Augmentation
   dtype: Any = jnp.float32
 
-  def __call__(
-      self, rng: jax.Array | None, images: jax.Array, *, train: bool
-  ) -> jax.Array:
+  def __call__(self, rng: jax.Array | None, images: jax.Array, *,
+               train: bool) -> jax.Array:
     """u8[B, H, W, 3] -> [B, H, W, 3]; `rng` may be None unless `train`."""
-    return data_lib.prepare(
-        rng, images, self.mean, self.std, self.augmentation, train=train,
-        dtype=self.dtype)
+    return data_lib.prepare(rng, images, self.mean, self.std, self.augmentation,
+                            train=train, dtype=self.dtype)
 
 
 class Progress(NamedTuple):

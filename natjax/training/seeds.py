@@ -54,10 +54,9 @@ def seeds_together(num_seeds: int, devices: Sequence[jax.Device],
 
 
 @functools.lru_cache(maxsize=8)
-def make_chunk(
-    phase: base.Phase, preparation: options_lib.Preparing,
-    devices: tuple[jax.Device, ...], lanes: int,
-) -> Callable[..., engine.Carry]:
+def make_chunk(phase: base.Phase, preparation: options_lib.Preparing,
+               devices: tuple[jax.Device, ...],
+               lanes: int) -> Callable[..., engine.Carry]:
   """Compiles a phase: `(state, sums, splits, orders, span, rng)`.
 
   All but splits and span have a leading axis [S], S = D * lanes. A step that is
@@ -76,9 +75,8 @@ def make_chunk(
     carry = engine.walk(take, state, sums, splits, orders, span, rng)
     return jax.tree.map(lambda x: x[None], carry)
 
-  return devices_lib.spread_runs(
-      run, devices, donate=(0, 1),
-      sharded=(True, True, False, True, False, True))
+  return devices_lib.spread_runs(run, devices, donate=(0, 1),
+                                 sharded=(True, True, False, True, False, True))
 
 
 @jax.jit
@@ -116,12 +114,10 @@ def _rounds(num_seeds, num_devices, lanes):
   return rounds
 
 
-def fit_seeds(
-    method: base.Method, splits: Mapping[str, options_lib.Split], *,
-    seeds: Sequence[int], runs: Sequence[str], batch_size: int,
-    preparation: options_lib.Preparing, options: options_lib.Options,
-    lanes: int = 1,
-) -> list[base.State]:
+def fit_seeds(method: base.Method, splits: Mapping[str, options_lib.Split], *,
+              seeds: Sequence[int], runs: Sequence[str], batch_size: int,
+              preparation: options_lib.Preparing, options: options_lib.Options,
+              lanes: int = 1) -> list[base.State]:
   """Runs a method for several seeds at once; see `fit.fit`.
 
   Args:

@@ -68,9 +68,8 @@ def finite(config: Any) -> None:
           f"{word(name)} is {value}; give a finite number", name)
 
 
-def resolve(
-    config: Any, full: type[Settings], fixed: Mapping[str, Any], kind: str
-) -> Settings:
+def resolve(config: Any, full: type[Settings], fixed: Mapping[str, Any],
+            kind: str) -> Settings:
   """Fills in what is None, the architecture's usual.
 
   Args:
