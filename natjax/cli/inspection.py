@@ -60,14 +60,13 @@ def run_evaluate(args) -> int:
       accuracies[name] = simclr.judge(
           simclr.SimCLRConfig(**config["simclr"]), bank, queries,
           dataset.num_classes, linear=False)["accuracy"]
-  kind = "test accuracy" + (
-      " of the nearest neighbours" if "simclr" in config else "")
   if args.json:
     output.print_json({"dataset": dataset.name, "networks": [
         {"network": k, "accuracy": v} for k, v in accuracies.items()]})
   else:
-    output.print_table(f"{kind} on {dataset.name}", ("network", ">accuracy"),
-                       [(k, f"{100 * v:.2f} %") for k, v in accuracies.items()])
+    output.print_table(
+        f"{output.measure(config)} on {dataset.name}", ("network", ">accuracy"),
+        [(k, f"{100 * v:.2f} %") for k, v in accuracies.items()])
   return 0
 
 
@@ -158,11 +157,9 @@ def run_list(args) -> int:
     return 0
   for title, names in listing.items():
     output.out.print(title, style="bold")
-    if isinstance(names, dict):
-      for name, text in names.items():
-        output.out.print(f"  {name}: {text}")
-    else:
-      output.out.print("  " + ", ".join(names))
+    for line in ([f"{name}: {text}" for name, text in names.items()]
+                 if isinstance(names, dict) else [", ".join(names)]):
+      output.out.print(f"  {line}")
   return 0
 
 

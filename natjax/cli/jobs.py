@@ -128,15 +128,14 @@ def _run_job(args, job, show) -> int:
     output.print_head(job)
   try:
     with contextlib.ExitStack() as stack:
-      listener = pipeline.Listener(
-          should_stop=stack.enter_context(_interruptible()),
-          checkpoint_seconds=args.checkpoint_seconds,
-          chunk_seconds=args.chunk_seconds)
+      hears = {}
       if first:
         display = stack.enter_context(output.Display(args))
-        listener = dataclasses.replace(
-            listener, on_progress=display.progress, on_row=display.row)
-      result = job.run(args.out, listener=listener)
+        hears = {"on_progress": display.progress, "on_row": display.row}
+      result = job.run(args.out, listener=pipeline.Listener(
+          should_stop=stack.enter_context(_interruptible()),
+          checkpoint_seconds=args.checkpoint_seconds,
+          chunk_seconds=args.chunk_seconds, **hears))
   except errors.Interrupted:
     output.err.print("Interrupted and saved; the same command resumes it from"
                      f" {args.out}.")

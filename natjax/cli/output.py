@@ -57,11 +57,9 @@ class Display:
 
   def __init__(self, args):
     self._bar = rich_progress.Progress(
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(), rich_progress.TaskProgressColumn(),
-        rich_progress.TimeRemainingColumn(),
-        rich_progress.TextColumn("{task.fields[metrics]}"), console=err,
-        disable=not err.is_terminal)
+        *rich_progress.Progress.get_default_columns(),
+        rich_progress.TextColumn("{task.fields[metrics]}"),
+        console=err, disable=not err.is_terminal)
     self._tasks: dict[str, Any] = {}
     self._writer = args.tensorboard and tensorboard_module().SummaryWriter(
         str(pathlib.Path(args.out) / "tensorboard"))
@@ -125,9 +123,10 @@ def _measured(part):
           f"{part['madds'] / 1e6:.3f} M")
 
 
-def _measure(result):
-  return ("test accuracy of the nearest neighbours" if
-          result.get("objective") == "simclr" else "test accuracy")
+def measure(result):
+  """What "accuracy" is in a result or a configuration."""
+  return "test accuracy" + " of the nearest neighbours" * (
+      result.get("objective") == "simclr")
 
 
 def print_transformed(result, folder, entry):
@@ -142,8 +141,8 @@ def print_transformed(result, folder, entry):
     ratios = [after[k] / before[0][k] - 1 for k in ("params", "madds")]
     rows.append(("difference", f"{100 * gain:+.2f}",
                  *(f"{100 * r:+.1f} %" for r in ratios)))
-  print_table(f"{_measure(result)} on {result['dataset']}, {seeds} seed(s)"
-              " each", ("", *_MEASURED), rows)
+  print_table(f"{measure(result)} on {result['dataset']}, {seeds} seed(s) each",
+              ("", *_MEASURED), rows)
   if before:
     out.print(_verdict(result, entry, gain, ratios))
   _print_linear(parts)
@@ -212,6 +211,6 @@ def _verdict(result, entry, gain, ratios):
 
 def print_trained(result, folder, entry):
   """Shows the result of `natjax train`, which has no entry."""
-  print_table(_measure(result), _MEASURED, [_measured(result)])
+  print_table(measure(result), _MEASURED, [_measured(result)])
   _print_linear({"network": result})
   out.print(f"{folder}: result.json, networks/ ({result['seconds']:.0f} s)")
