@@ -151,8 +151,6 @@ def refuse(args) -> None:
              for name in settings_lib.types(e.settings)} - {*own}
   if not entry.trained:
     foreign.add("compare")
-  if not entry.spaces and args.command == "transform":
-    foreign.add("space")
   for name, value in given(args, sorted(foreign)).items():
     option = settings_lib.word(name)
     raise errors.InputError(

@@ -31,14 +31,14 @@ class Parser(argparse.ArgumentParser):
 
 def parse(argv) -> argparse.Namespace:
   """Reads the arguments."""
-  parser = make_parser()
+  parser = _make_parser()
   args, unknown = parser.parse_known_args(argv)
   if unknown and not getattr(args, "anything", False):
     parser.error(f"unrecognized arguments: {' '.join(unknown)}")
   return args
 
 
-def make_parser() -> Parser:
+def _make_parser():
   """Builds the parser of all commands."""
   parser = Parser(prog="natjax", description="Takes a network's architecture "
                   "and returns a better or cheaper one.", allow_abbrev=False)
@@ -219,10 +219,9 @@ def _add_settings(parser, config_class, prefix, title, known=None,
   """
   types, alone = settings.types(config_class), known is None
   known = {} if known is None else known
-  shared = [f"--{settings.word(n)}" for n in types if n in known]
+  shared = ", ".join(f"--{settings.word(n)}" for n in types if n in known)
   group = parser.add_argument_group(
-      ", and ".join([title, *([", ".join(shared)] if shared else [])])
-      + f" (defaults: {defaults})")
+      ", and ".join(filter(None, (title, shared))) + f" (defaults: {defaults})")
   helps = _attributes(config_class)
   for name, kind in types.items():
     flag = f"--{prefix}{settings.word(name)}"

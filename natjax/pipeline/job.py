@@ -301,7 +301,7 @@ class Job(_Work):
     def fit(program, suffix=""):
       name = self.entry.label + suffix
       return fit_lib.fit(
-          program, **self.feed.of(program), options=fit_lib.Options(
+          program, **self.feed._asdict(), options=fit_lib.Options(
               **vars(listener), seed=self.trainer.seed,
               devices=self.trainer.devices,
               checkpoint_dir=out / "checkpoint" / name,

@@ -18,7 +18,6 @@ from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
 
 PRESETS = entry_lib.PRESETS
-OBJECTIVES = entry_lib.OBJECTIVES
 
 
 class Preset(NamedTuple):
@@ -82,7 +81,7 @@ def get(name: str, architecture: codec.Architecture | None = None,
     InputError: no such preset or objective.
   """
   for what, value, known in (("preset", name, PRESETS),
-                             ("objective", objective, OBJECTIVES)):
+                             ("objective", objective, entry_lib.OBJECTIVES)):
     if value not in known:
       raise errors.InputError(
           f"{what} '{value}' is unknown; choose one of {', '.join(known)}",

@@ -55,13 +55,6 @@ class Feed(NamedTuple):
   batch_size: int
   preparation: fit_lib.Preparing
 
-  def of(self, program: base.Method) -> dict[str, Any]:
-    """What `fit` and `fit_seeds` take: the splits that a program walks."""
-    used = {name for stage in program.stages for phase in stage.phases
-            for name in phase.splits}
-    return {**self._asdict(), "splits": {
-        name: split for name, split in self.splits.items() if name in used}}
-
   def score(self, function: Callable[[Any, base.Batch], Any], argument: Any, *,
             split: str) -> Any:
     """Means over a split, of whole batches; see `method.Walk`."""
@@ -291,7 +284,7 @@ class Trainer:
         began = time.monotonic() - seconds
 
         def fit(program, suffix, seed=seed):
-          return fit_lib.fit(program, **feed.of(program),
+          return fit_lib.fit(program, **feed._asdict(),
                              options=options(seed, program, suffix))
 
         ended = follow(first, state, architecture, fit,
@@ -311,7 +304,7 @@ class Trainer:
     trained before the first is yielded, each on one device, and what trains at
     once is resumed at once.
     """
-    began, data = time.monotonic(), feed.of(program)
+    began, data = time.monotonic(), feed._asdict()
     if self.way == "one by one" or all(found.values()):
       for seed in [s for s, result in found.items() if result is None]:
         began = time.monotonic()

@@ -174,15 +174,16 @@ class Engine:
     self._processes = layout.processes
     self._batch_size, self._preparation = batch_size, preparation
     self._data = {name: batches.Data(
-        split, batch_size, layout.devices, runs=len(layout.runs),
+        splits[name], batch_size, layout.devices, runs=len(layout.runs),
         resident_bytes=options.resident_bytes)
-                  for name, split in splits.items()}
+                  for name in dict.fromkeys(
+                      name for stage in method.stages
+                      for phase in stage.phases for name in phase.splits)}
     # Steps of every walk of a phase, by (stage, epoch, phase), in order.
-    self._walks = {
-        (s, epoch, p): self._data[phase.splits[0]].steps
-        for s, stage in enumerate(method.stages)
-        for epoch in range(stage.epochs)
-        for p, phase in enumerate(stage.phases)}
+    self._walks = {(s, epoch, p): self._data[phase.splits[0]].steps
+                   for s, stage in enumerate(method.stages)
+                   for epoch in range(stage.epochs)
+                   for p, phase in enumerate(stage.phases)}
     self._chunks: dict[tuple[int, int], Callable[..., Carry]] = {}
     self._seconds_per_step: dict[tuple[int, int], float] = {}
     path = options.metrics_path if self._processes.first else None
@@ -224,14 +225,12 @@ class Engine:
 
     def read():
       nonlocal payload
-      restored = self._checkpoints and self._checkpoints.restore(payload)
-      if not restored:
-        return None
-      payload, position = restored
-      return position
+      if self._checkpoints and (found := self._checkpoints.restore(payload)):
+        payload, position = found
+        return position
+      return None
 
-    position = self._processes.of_first(read)
-    if position is None:
+    if (position := self._processes.of_first(read)) is None:
       return payload, Position()
     return self._processes.broadcast(payload), Position(*position)
 
@@ -248,8 +247,7 @@ class Engine:
 
   def _phase(self, state, sums, position):
     """Runs what is left of one phase of one epoch."""
-    layout, step = self._layout, position.step
-    key = (position.stage, position.phase)
+    layout, key = self._layout, (position.stage, position.phase)
     stage = self._method.stages[position.stage]
     phase = stage.phases[position.phase]
     splits = [self._data[name] for name in phase.splits]
@@ -264,13 +262,13 @@ class Engine:
         for entropy in entropies])
     # On all devices from the start: another placement compiles anew.
     sums = layout.place(
-        self._zeros(len(phase.metrics)) if step == 0
+        self._zeros(len(phase.metrics)) if position.step == 0
         else np.asarray(sums)[..., :len(phase.metrics)])
     if key not in self._chunks:
       self._chunks[key] = layout.chunk(phase, self._preparation)
       # The first chunk may compile for a minute; say what is under way.
       self._report(stage, phase, position, steps, sums)
-    while step < steps:
+    while (step := position.step) < steps:
       stop = min(step + self._length(key, splits, steps), steps)
       parts, rows, offsets = zip(*(
           split.chunk(order, step, stop)
@@ -286,12 +284,10 @@ class Engine:
       # The first chunk compiles; it only says that there was one.
       self._seconds_per_step[key] = (
           (time.monotonic() - began) / (stop - step)
-          if key in self._seconds_per_step else
-          self._options.chunk_seconds / 4)
-      step = stop
-      position = position._replace(step=step)
+          if key in self._seconds_per_step else self._options.chunk_seconds / 4)
+      position = position._replace(step=stop)
       self._report(stage, phase, position, steps, sums)
-      if step < steps:
+      if stop < steps:
         self._maybe_save(state, sums, position)
     self._finish(stage, phase, position, state, sums)
     self._maybe_save(state, sums, position._replace(
@@ -303,16 +299,14 @@ class Engine:
     good = np.atleast_1d(carry.good)
     if good.all():
       return
-    i = int(np.argmin(good))
-    name, seed = self._layout.runs[i], self._layout.seeds[i]
-    steps = np.atleast_1d(carry.step)
+    i, steps = int(np.argmin(good)), np.atleast_1d(carry.step)
     reached = int(steps[i * len(steps) // len(good)])
-    means = self._means(phase, carry.sums, reached)[i]
     explained = self._method.explain(self._layout.one(carry.state, i))
     raise errors.NotFinite(
-        f"{name}, seed {seed}, {stage.name}, epoch {position.epoch}, phase"
-        f" {phase.name}, step {reached - 1}: a metric is not finite"
-        f" ({means}); it ran {explained}; try a smaller learning-rate")
+        f"{self._layout.runs[i]}, seed {self._layout.seeds[i]}, {stage.name},"
+        f" epoch {position.epoch}, phase {phase.name}, step {reached - 1}: a"
+        f" metric is not finite ({self._means(phase, carry.sums, reached)[i]});"
+        f" it ran {explained}; try a smaller learning-rate")
 
   def _order(self, i, split, steps, entropies):
     """i32[*, steps, *] of an epoch's i-th split, as often as it takes."""

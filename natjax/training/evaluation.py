@@ -37,10 +37,9 @@ def walk(function: Callable[[Any, base.Batch], Any], argument: Any,
   spare = steps * batch_size - used
   images = np.concatenate([split.images[:used], split.images[:spare]])
   labels = np.concatenate([split.labels[:used], np.full(spare, -1)])
-  shape = (steps, batch_size)
   sums = _sums(function, preparation)(
-      argument, images.reshape(*shape, *images.shape[1:]),
-      labels.reshape(shape).astype(np.int32))
+      argument, images.reshape(steps, batch_size, *images.shape[1:]),
+      labels.reshape(steps, batch_size).astype(np.int32))
   return jax.tree.map(lambda x: np.sum(x, axis=0, dtype=np.float64) / used,
                       jax.device_get(sums))
 

@@ -39,20 +39,18 @@ class MetricsFile:
   """
 
   def __init__(self, path: str | os.PathLike[str] | None, run: str,
-               listener: Callable[[Row], None] | None = None):
-    self.run, self.count = run, 0
+               listener: Callable[[Row], None] = lambda row: None):
+    self.run, self.count, self._listener = run, 0, listener
     self._path = None if path is None else pathlib.Path(path)
-    self._listener = listener
 
   def cut_back(self, count: int) -> None:
     """Keeps this run's first `count` rows, and all rows of other runs."""
     self.count = count
-    if self._path is None or not self._path.exists():
-      return
-    mine = itertools.count()
-    write_text(self._path, "".join(
-        json.dumps(row) + "\n" for row in read(self._path)
-        if row.get("run") != self.run or next(mine) < count))
+    if self._path is not None and self._path.exists():
+      mine = itertools.count()
+      write_text(self._path, "".join(
+          json.dumps(row) + "\n" for row in read(self._path)
+          if row.get("run") != self.run or next(mine) < count))
 
   def append(self, row: Row) -> None:
     """Adds a row."""
@@ -61,5 +59,4 @@ class MetricsFile:
     if self._path is not None:
       with self._path.open("a", encoding="utf-8") as f:
         f.write(json.dumps(row) + "\n")
-    if self._listener is not None:
-      self._listener(row)
+    self._listener(row)

@@ -83,19 +83,17 @@ class Listener:
   """
 
   on_progress: Callable[[Progress], None] = lambda progress: None
-  on_row: Callable[[metrics_lib.Row], None] | None = None
+  on_row: Callable[[metrics_lib.Row], None] = lambda row: None
   should_stop: Callable[[], bool] = lambda: False
   checkpoint_seconds: float = 60.0
   chunk_seconds: float = 10.0
 
   def named(self, name: str) -> "Listener":
     """A listener that hears the name before every run's."""
-    on_row = self.on_row
     return dataclasses.replace(
         self, on_progress=lambda p: self.on_progress(
             p._replace(run=f"{name} {p.run}")),
-        on_row=on_row and (lambda row: on_row(
-            {**row, "run": f"{name} {row['run']}"})))
+        on_row=lambda row: self.on_row(row | {"run": f"{name} {row['run']}"}))
 
 
 @dataclasses.dataclass(frozen=True)

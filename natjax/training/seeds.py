@@ -161,9 +161,8 @@ def fit_seeds(method: base.Method, splits: Mapping[str, options_lib.Split], *,
   for used, height in _rounds(len(seeds), len(devices), lanes):
     here = slice(len(states), len(states) + used * height)
     layout = _Seeds(devices[:used], height, seeds[here], runs[here])
-    folder = options.checkpoint_dir
-    if folder is not None:
-      folder = pathlib.Path(folder) / "-".join(map(str, layout.seeds))
+    folder = options.checkpoint_dir and pathlib.Path(
+        options.checkpoint_dir, "-".join(map(str, layout.seeds)))
     final = engine.Engine(
         method, splits, batch_size=batch_size, preparation=preparation,
         options=dataclasses.replace(options, checkpoint_dir=folder),
