@@ -117,7 +117,8 @@ def run_train(args) -> int:
 
 
 def _run_job(args, job, show) -> int:
-  first = job.processes.first  # Of several processes, one shows what happens.
+  # Of several processes, one shows what happens.
+  first = job.trainer.processes.first
   if args.dry_run:
     if first:
       output.print_json({"configuration": job.describe(),

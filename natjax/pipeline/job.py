@@ -27,7 +27,6 @@ from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import runs
 from natjax.pipeline import trainer as trainer_lib
-from natjax.training import distributed
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
 
@@ -46,11 +45,6 @@ class _Work:
   trainer: trainer_lib.Trainer
   architecture: codec.Architecture | None
 
-  @property
-  def processes(self) -> distributed.Processes:
-    """Those that run it."""
-    return self.trainer.processes
-
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""
     given = self.architecture
@@ -64,9 +58,9 @@ class _Work:
     Raises:
       InputError: in all processes, as `runs.open_run`.
     """
-    self.processes.of_first(lambda: str(
+    self.trainer.processes.of_first(lambda: str(
         runs.open_run(out, self.describe(), overwrite=overwrite)))
-    return runs.find_result(self.processes, out)
+    return runs.find_result(self.trainer.processes, out)
 
   def run(self, out: str | os.PathLike[str], *, overwrite: bool = False,
           listener: fit_lib.Listener | None = None) -> dict[str, Any]:
@@ -74,7 +68,7 @@ class _Work:
     result, folder = self.open(out, overwrite=overwrite), pathlib.Path(out)
     if result is None:
       result, shown = self._run(folder, listener or fit_lib.Listener())
-      if self.processes.first:
+      if self.trainer.processes.first:
         runs.write_architecture(folder, shown[-1])
         drawing.save(folder / "architecture.svg", *shown)
         runs.write_json(folder / runs.RESULT, result)
@@ -119,7 +113,7 @@ class TrainJob(_Work):
     return self.trainer.estimate(self.architecture)
 
   def _run(self, out, listener):
-    if self.processes.first:
+    if self.trainer.processes.first:
       runs.write_architecture(out, self.architecture)
     found = self.trainer.train(out, "network", self.architecture, listener)
     return {
@@ -135,6 +129,7 @@ class Job(_Work):
 
   Attributes:
     method: name of the method.
+    name: of the networks that come out.
     entry: of the method.
     plan: what it runs.
     feed: what its programs walk over.
@@ -197,6 +192,7 @@ class Job(_Work):
         "search" if hasattr(plan.settings, "batch_size") else "train"):
       self.feed = trainer.feed(plan)
     self.architecture = plan.architecture
+    self.name = "derived" if plan.architecture is None else "transformed"
     # A trained method starts from the weights of the network as it was given.
     self.original = given if entry.trained else plan.architecture
     self._compare = compare and self.original is not None
@@ -231,18 +227,13 @@ class Job(_Work):
     return {name: {**part, "steps": max(len(self.seeds), 1) * part["steps"]}
             for name, part in found.items()}
 
-  @property
-  def name(self) -> str:
-    """Of the networks that come out."""
-    return "derived" if self.architecture is None else "transformed"
-
   def _run(self, out, listener):
     if self.seeds:
       result = self._several(out, listener)
     else:
       run = self._each if self.entry.trained else self._once
       result = run(out, listener)
-      if self.processes.first:
+      if self.trainer.processes.first:
         for file, draw in self.entry.pictures.items():
           draw(out / file, metrics_lib.read(out / runs.METRICS))
     return result, [*map(codec.from_dict, result["architectures"].values())]
@@ -315,12 +306,12 @@ class Job(_Work):
           "scoring_batch_size": self.feed.batch_size,
           "search_seconds": round(time.monotonic() - began, 1)})
 
-    if not self.processes.of_first(path.exists):
+    if not self.trainer.processes.of_first(path.exists):
       ended = trainer_lib.follow(
           self.plan.method, fit(self.plan.method), self.architecture, fit,
           lambda method, state, over, suffix: over.report)
-      self.processes.of_first(lambda: derive(*ended))
-    found, report = self.processes.of_first(lambda: [
+      self.trainer.processes.of_first(lambda: derive(*ended))
+    found, report = self.trainer.processes.of_first(lambda: [
         codec.to_dict(codec.read(out / runs.ARCHITECTURE)),
         runs.read_json(path)])
     return codec.from_dict(found), report

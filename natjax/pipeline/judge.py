@@ -30,6 +30,7 @@ class Labels:
     config: how networks are trained.
     num_classes: of the classifier.
     objective: "supervised".
+    make_objective: `(config, architecture, place) -> objective`.
     watch: called after every epoch, where it is not None.
     train: the training images.
     test: the test images.
@@ -37,6 +38,7 @@ class Labels:
 
   objective = "supervised"
   watch: supervised.Watch | None = None
+  make_objective: objectives.Maker = staticmethod(supervised.classification)
 
   def __init__(self, dataset: data_lib.Dataset,
                config: supervised.FullTrainConfig):
@@ -44,16 +46,11 @@ class Labels:
     self.num_classes = dataset.num_classes
     self.train = fit_lib.Split(dataset.train_images, dataset.train_labels)
     self.test = fit_lib.Split(dataset.test_images, dataset.test_labels)
+    self._some = fit_lib.Split(*(x[:10_000] for x in self.train))
 
   def describe(self) -> dict[str, Any]:
     """What a run's configuration says of the objective."""
     return {}
-
-  def make_objective(self, config: supervised.FullTrainConfig,
-                     architecture: codec.Architecture,
-                     place: records.Place) -> objectives.Objective:
-    """The objective of an architecture; see `objectives.Maker`."""
-    return supervised.classification(config, architecture, place)
 
   def keep(self, variables: Any) -> Any:
     """The part of trained variables that is written to a file: all."""
@@ -81,10 +78,9 @@ class Labels:
     return {"accuracy": self._accuracy(objective.is_right, variables,
                                        self.test)}
 
-  def glance(self, method: base.Method, state: base.State,
-             most: int = 10000) -> float:
-    """The accuracy on up to `most` training images, not augmented."""
-    return self._accuracy(method.evaluate, state, _first(self.train, most))
+  def glance(self, method: base.Method, state: base.State) -> float:
+    """The accuracy on up to 10,000 training images, not augmented."""
+    return self._accuracy(method.evaluate, state, self._some)
 
   def _accuracy(self, predict, state, split):
     return fit_lib.evaluate(predict, state, split, preparation=self.preparation,
@@ -159,11 +155,9 @@ class Views(Labels):
     """Neighbours and a linear classifier on the test images' features."""
     return self._judge(objective.features, variables, self.train, self.test)
 
-  def glance(self, method: base.Method, state: base.State,
-             most: int = 10000) -> float:
-    """The accuracy of the neighbours among up to `most` training images."""
-    parts = simclr_lib.divide(
-        _first(self.train, most), self.simclr.watch_images)
+  def glance(self, method: base.Method, state: base.State) -> float:
+    """The accuracy of the neighbours among up to 10,000 training images."""
+    parts = simclr_lib.divide(self._some, self.simclr.watch_images)
     return self._judge(method.features, state, *parts, linear=False)["accuracy"]
 
   def _judge(self, features, state, bank, queries, *, linear=True):
@@ -172,7 +166,3 @@ class Views(Labels):
          part.labels) for part in (bank, queries))
     return simclr_lib.judge(
         self.simclr, bank, queries, self.dataset.num_classes, linear=linear)
-
-
-def _first(split, most):
-  return fit_lib.Split(*(x[:most] for x in split))

@@ -144,9 +144,8 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
   try:
     out.mkdir(parents=True, exist_ok=True)
   except OSError as e:
-    raise errors.InputError(
-        f"{out} cannot be made: {e.strerror}; name another folder", "out"
-    ) from e
+    raise errors.InputError(f"{out} cannot be made: {e.strerror}; name another"
+                            " folder", "out") from e
   write_json(out / CONFIG, config)
   return out
 

@@ -158,7 +158,7 @@ class Trainer:
     check_seed(seed, full.seeds)
     self.devices = tuple(devices_lib.choose(devices))
     self.processes = distributed.Processes(self.devices)
-    self.way = seeds_lib.seeds_together(full.seeds, self.devices, dense=True)
+    self.way = seeds_lib.seeds_together(full.seeds, self.devices)
     with errors.within("train"):
       self.judge = judge_lib.Labels(dataset, full) if simclr is None else (
           judge_lib.Views(dataset, full, simclr))

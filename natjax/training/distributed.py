@@ -184,20 +184,17 @@ def leave() -> None:
   jax.distributed.shutdown()
 
 
-def abandon(seconds: float = 5.0) -> None:
+def abandon() -> None:
   """To be called before this process ends on an error.
 
   If the others end on errors too, as they do when all refuse the same input,
   they meet here, so that each tells its own error and not another's end.
-
-  Args:
-    seconds: to wait for them.
   """
   if _watch is None:
     return
   _watch.end()
   with contextlib.suppress(jax.errors.JaxRuntimeError):
-    _state().client.wait_at_barrier("natjax/abandon", int(1000 * seconds))
+    _state().client.wait_at_barrier("natjax/abandon", 5000)  # Milliseconds.
 
 
 class Processes:
@@ -249,17 +246,16 @@ class Processes:
     """
     if self.size == 1:
       return make()
-    value: Any = None
-    refusal: Any = None
+    told: list[Any] = [None]
     if self.first:
       try:
-        value = make()
+        told = [make()]
       except errors.NotMet as e:
-        refusal = ["NotMet", str(e)]
+        told = [None, "NotMet", str(e)]
       except errors.InputError as e:
-        refusal = ["InputError", str(e), e.field]
-    value, refusal = self.gather([value, refusal])[0]
-    if refusal is not None:
+        told = [None, "InputError", str(e), e.field]
+    value, *refusal = self.gather(told)[0]
+    if refusal:
       raise getattr(errors, refusal[0])(*refusal[1:])
     return value
 

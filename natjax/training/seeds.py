@@ -22,16 +22,16 @@ from natjax.training import method as base
 from natjax.training import options as options_lib
 
 
-def seeds_together(num_seeds: int, devices: Sequence[jax.Device],
-                   dense: bool) -> str:
+def seeds_together(num_seeds: int, devices: Sequence[jax.Device]) -> str:
   """Which way of training several seeds is the cheapest.
+
+  Of methods whose steps compute the same operations for every seed. Where
+  operations are chosen by an index (the supernets of NAT), `vmap` turns the
+  choice into computing all of them.
 
   Args:
     num_seeds: how many.
     devices: that there are.
-    dense: whether a step computes the same operations for every seed. It does
-      not where operations are chosen by an index (the supernets of NAT):
-      `vmap` turns the choice into computing all of them.
 
   Returns:
     "one by one": `fit.fit` for one seed after the other, on all devices. For
@@ -42,13 +42,13 @@ def seeds_together(num_seeds: int, devices: Sequence[jax.Device],
       a step of three seeds took 1.4 to 1.6 times as long as three steps.
     "spread": `fit_seeds` with `lanes=1`, a seed per device, each with its whole
       batch: no device waits for another, and nothing is computed twice.
-    "vmap": `fit_seeds` with as many lanes as seeds per device. For dense
-      methods on accelerators, which one small network does not fill.
+    "vmap": `fit_seeds` with as many lanes as seeds per device. For
+      accelerators, which one small network does not fill.
   """
   if num_seeds == 1 or num_seeds < len(devices) or (
       not devices_lib.is_local(devices)):
     return "one by one"
-  if dense and devices[0].platform != "cpu" and num_seeds > len(devices):
+  if devices[0].platform != "cpu" and num_seeds > len(devices):
     return "vmap"
   return "spread" if len(devices) > 1 else "one by one"
 
