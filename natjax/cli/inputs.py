@@ -1,8 +1,8 @@
 """Reads what the arguments name: architectures, settings, data."""
 
 import argparse
+import contextlib
 import dataclasses
-import functools
 import math
 import pathlib
 import re
@@ -17,31 +17,26 @@ from natjax.pipeline import runs
 from natjax.training import settings as settings_lib
 
 
-def naming_flags(run, parser: argparse.ArgumentParser, prefixes=None):
+@contextlib.contextmanager
+def naming_flags(parser: argparse.ArgumentParser, prefixes: dict[str, str]):
   """Makes refusals name the flag of their field.
 
   Args:
-    run: a command.
     parser: knows its flags.
     prefixes: of the flags of settings records, by the records' names.
   """
-  known = parser._option_string_actions
-
-  @functools.wraps(run)
-  def call(args):
-    try:
-      return run(args)
-    except errors.InputError as e:
-      record, _, name = (e.field or "").rpartition(".")
-      names = ("out", name) if name == "overwrite" else (name,)
-      flags = [flag for flag in (
-          f"--{(prefixes or {}).get(record, '')}{n.replace('_', '-')}"
-          for n in names) if flag in known and flag not in str(e)]
-      if not flags:
-        raise
-      raise errors.InputError(f"{e} ({', '.join(flags)})", e.field) from e
-
-  return call
+  try:
+    yield
+  except errors.InputError as e:
+    record, _, name = (e.field or "").rpartition(".")
+    names = ("out", name) if name == "overwrite" else (name,)
+    flags = [f"--{prefixes.get(record, '')}{settings_lib.word(n)}"
+             for n in names]
+    flags = [flag for flag in flags if flag not in str(e)
+             and flag in parser._option_string_actions]
+    if not flags:
+      raise
+    raise errors.InputError(f"{e} ({', '.join(flags)})", e.field) from e
 
 
 def read_architecture(name: str, skeleton: str | None = None, width=None):

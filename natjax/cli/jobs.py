@@ -12,6 +12,7 @@ from natjax import errors
 from natjax import pipeline
 from natjax.cli import inputs
 from natjax.cli import output
+from natjax.cli import processes
 from natjax.graph import genotype as genotype_lib
 from natjax.graph import records
 from natjax.methods import supervised
@@ -29,6 +30,7 @@ def _prepare(args, prefix, method):
     method: its name, or None.
   """
   devices.configure_compilation()
+  processes.join(args)
   for name in ("checkpoint_seconds", "chunk_seconds"):
     if not 0 <= getattr(args, name) < math.inf:
       settings.refuse(args, name, "must be a finite number of 0 or more")

@@ -48,9 +48,8 @@ def _make_parser():
   def add(name, run, text, prefixes=None, *, arch=False, json=False):
     sub = commands.add_parser(name, help=text, allow_abbrev=False,
                               description=text)
-    flagged = lambda run: inputs.naming_flags(run, sub, prefixes)
-    sub.set_defaults(run=flagged(processes.joined(flagged(run)))
-                     if prefixes else flagged(run))
+    sub.set_defaults(run=run, naming_flags=functools.partial(
+        inputs.naming_flags, sub, prefixes or {}))
     if arch:
       sub.add_argument("architecture", metavar="ARCH")
     if json:

@@ -74,9 +74,7 @@ class _Work:
         runs.write_json(folder / runs.RESULT, result)
     return result
 
-  def _run(
-      self, out: pathlib.Path, listener: fit_lib.Listener
-  ) -> tuple[dict[str, Any], list[codec.Architecture]]:
+  def _run(self, out, listener):
     """Returns the result, and the architectures to draw."""
     raise NotImplementedError
 

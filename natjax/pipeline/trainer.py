@@ -5,7 +5,7 @@ architecture as it is, and others transform it on the way; where one hands over
 to another, that goes on, seed by seed on all devices.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import itertools
@@ -294,10 +294,7 @@ class Trainer:
             plan is not None, began))
     return list(found.values())
 
-  def _fit(
-      self, out: pathlib.Path, feed: Feed, program: base.Method,
-      found: Mapping[int, Any], options: Callable[..., fit_lib.Options],
-  ) -> Iterator[tuple[int, base.State, float]]:
+  def _fit(self, out, feed, program, found, options):
     """Yields every seed, its final state, and the seconds that it took.
 
     In one program where that is cheaper (`seeds.seeds_together`): then all are
@@ -313,15 +310,15 @@ class Trainer:
       return
     each = {seed: options(seed, program) for seed in found}
     names = tuple(o.run for o in each.values())
+    lanes = 1 if self.way == "spread" else -(-len(each) // len(self.devices))
+    folder = out / "checkpoint" / names[0].rpartition("-")[0]
     states = seeds_lib.fit_seeds(
-        program, **data, seeds=tuple(each), runs=names,
-        lanes=1 if self.way == "spread" else -(-len(each) // len(
-            self.devices)), options=dataclasses.replace(
-                each[self.seed], seed=0, run="", checkpoint_dir=(
-                    out / "checkpoint" / names[0].rpartition("-")[0])))
+        program, **data, seeds=tuple(each), runs=names, lanes=lanes,
+        options=dataclasses.replace(each[self.seed], seed=0, run="",
+                                    checkpoint_dir=folder))
     seconds = (time.monotonic() - began) / len(each)
-    yield from ((seed, state, seconds)
-                for seed, state in zip(each, states, strict=True))
+    for seed, state in zip(each, states, strict=True):
+      yield seed, state, seconds
 
   def _handed_over(self, folder, method, state, over, suffix):
     """What a handover did, measured on training images and kept in a file."""
