@@ -52,24 +52,20 @@ def print_head(job):
                 f" steps, about {part['memory_bytes'] / 2**20:.0f} MB")
 
 
-class Display:
+class Display(rich_progress.Progress):
   """Progress on a terminal; one line per row of metrics elsewhere."""
 
   def __init__(self, args):
-    self._bar = rich_progress.Progress(
-        *rich_progress.Progress.get_default_columns(),
-        rich_progress.TextColumn("{task.fields[metrics]}"),
-        console=err, disable=not err.is_terminal)
-    self._tasks: dict[str, Any] = {}
+    super().__init__(*self.get_default_columns(),
+                     rich_progress.TextColumn("{task.fields[metrics]}"),
+                     console=err, disable=not err.is_terminal)
+    self._of_run: dict[str, Any] = {}
     self._writer = args.tensorboard and tensorboard_module().SummaryWriter(
         str(pathlib.Path(args.out) / "tensorboard"))
 
-  def __enter__(self):
-    self._bar.start()
-    return self
-
-  def __exit__(self, *exc_info):
-    self._bar.stop()
+  def stop(self):
+    """Ends the display."""
+    super().stop()
     if self._writer:
       self._writer.close()
 
@@ -78,13 +74,12 @@ class Display:
     if not p.metrics and not err.is_terminal:
       err.print(f"{p.run} {p.stage} {p.phase}: starts; compiles where the cache"
                 " does not have it")
-    if p.run not in self._tasks:
-      self._tasks[p.run] = self._bar.add_task(p.run, total=1.0, metrics="")
+    if p.run not in self._of_run:
+      self._of_run[p.run] = self.add_task(p.run, total=1.0, metrics="")
     metrics = " ".join(f"{k} {v:.3f}" for k, v in p.metrics.items()) or (
         "compiles where the cache does not have it")
-    self._bar.update(
-        self._tasks[p.run], completed=p.done,
-        metrics=f"epoch {p.epoch + 1}/{p.epochs} {p.phase}: {metrics}")
+    self.update(self._of_run[p.run], completed=p.done,
+                metrics=f"epoch {p.epoch + 1}/{p.epochs} {p.phase}: {metrics}")
 
   def row(self, row):
     """Shows a phase's end where there is no terminal."""

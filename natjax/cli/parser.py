@@ -13,7 +13,6 @@ from natjax.cli import benchmark
 from natjax.cli import inputs
 from natjax.cli import inspection
 from natjax.cli import jobs
-from natjax.cli import processes
 from natjax.methods import supervised
 from natjax.objectives import simclr
 from natjax.training import settings
@@ -193,7 +192,13 @@ def _add_run_flags(parser):
   flag("--chunk-seconds", type=float, default=10.0, metavar="S",
        help="time between looks at the run")
   switch("--tensorboard", help="also write the metrics for TensorBoard")
-  processes.add_flags(parser)
+  flag = parser.add_argument_group("several processes (start each with the same"
+                                   " command, but for its id)").add_argument
+  flag("--coordinator", metavar="HOST:PORT", help="of process 0; or auto,"
+       " alone: jax finds the others (TPU, Slurm, Open MPI, Kubernetes)")
+  flag("--num-processes", type=int, metavar="N", help="in all")
+  flag("--process-id", type=int, metavar="I",
+       help="of this one, from 0; 0 writes the files")
 
 
 def _attributes(config_class) -> dict[str, str]:

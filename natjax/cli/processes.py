@@ -18,18 +18,6 @@ _speaking = threading.Lock()
 _joining = False  # Whether this process is one of several.
 
 
-def add_flags(parser) -> None:
-  """The flags that name this process among the others."""
-  group = parser.add_argument_group(
-      "several processes (start each with the same command, but for its id)")
-  group.add_argument("--coordinator", metavar="HOST:PORT",
-                     help="of process 0; or auto, alone: jax finds the others"
-                     " (TPU, Slurm, Open MPI, Kubernetes)")
-  group.add_argument("--num-processes", type=int, metavar="N", help="in all")
-  group.add_argument("--process-id", type=int, metavar="I",
-                     help="of this one, from 0; 0 writes the files")
-
-
 def join(args) -> None:
   """Joins the processes that the flags name, if they do."""
   global _joining
