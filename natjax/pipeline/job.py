@@ -14,8 +14,6 @@ import pathlib
 import time
 from typing import Any
 
-import numpy as np
-
 from natjax import data as data_lib
 from natjax import drawing
 from natjax import errors
@@ -115,7 +113,7 @@ class TrainJob(_Work):
       runs.write_architecture(out, self.architecture)
     found = self.trainer.train(out, "network", self.architecture, listener)
     return {
-        **self.trainer.summary(self.architecture, found),
+        **self.trainer.summary(found, self.architecture),
         "architecture": codec.to_dict(self.architecture),
         "objective": self.trainer.judge.objective, **self.trainer.facts(),
         "seconds": round(sum(r["seconds"] for r in found), 1),
@@ -244,7 +242,8 @@ class Job(_Work):
         out, self.name, self.architecture, listener, plan=self.plan,
         label=self.entry.label)
     return self._result(
-        parts, codec.from_dict(found[0]["architecture"]), _summary(found),
+        parts, codec.from_dict(found[0]["architecture"]),
+        self.trainer.summary(found),
         seeds=[{k: r[k] for k in (
             "seed", "accuracy", "params", "madds", "num_changes",
             *self.entry.reports, "seconds")} for r in found],
@@ -259,7 +258,7 @@ class Job(_Work):
     parts[self.name] = parts["original"] if found == self.original else (
         self.trainer.train(out, self.name, found, listener))
     return self._result(parts, found, self.trainer.summary(
-        found, parts[self.name]), **report)
+        parts[self.name], found), **report)
 
   def _result(self, parts, architecture, summary, **more):
     """What every result says.
@@ -272,7 +271,7 @@ class Job(_Work):
     """
     shown, given = {self.name: codec.to_dict(architecture)}, self.architecture
     if "original" in parts and self.original is not None:
-      more["original"] = self.trainer.summary(self.original, parts["original"])
+      more["original"] = self.trainer.summary(parts["original"], self.original)
     if given is not None:
       shown = {"original": codec.to_dict(given), **shown}
       more["changes"] = [change._asdict() for change in drawing.changes(
@@ -324,7 +323,8 @@ class Job(_Work):
         **{k: v for k, v in found[0].items() if k in (
             "changes", "architectures", "method", "dataset", "versions",
             "devices")},
-        **{name: _summary([r[name] for r in found]) for name in names},
+        **{name: self.trainer.summary([r[name] for r in found])
+           for name in names},
         "seeds": [{
             "seed": r["seed"], "num_changes": len(r.get("changes", [])),
             **({"original_accuracy": r["original"]["accuracy"]}
@@ -333,12 +333,6 @@ class Job(_Work):
             for r in found],
         "seed": self.trainer.seed,
         "seconds": round(sum(r["seconds"] for r in found), 1)}
-
-
-def _summary(parts):
-  """Mean costs, and accuracies over seeds."""
-  return {**{k: float(np.mean([p[k] for p in parts]))
-             for k in ("params", "madds")}, **trainer_lib.over_seeds(parts)}
 
 
 def _kind_of(space):

@@ -93,9 +93,8 @@ def _holds_run(out):
 
 def versions() -> dict[str, str]:
   """Versions that a result depends on."""
-  return {"python": platform.python_version(), "jax": jax.__version__,
-          "flax": flax.__version__, "optax": optax.__version__,
-          "numpy": np.__version__}
+  return {"python": platform.python_version(), **{
+      part.__name__: part.__version__ for part in (jax, flax, optax, np)}}
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

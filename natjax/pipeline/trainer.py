@@ -8,7 +8,6 @@ to another, that goes on, seed by seed on all devices.
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
-import itertools
 import pathlib
 import time
 from typing import Any
@@ -92,11 +91,12 @@ def follow(
     The last method, its state, the architecture that it was given, the report.
   """
   report: dict[str, Any] = {}
-  suffix, numbers = "", itertools.count(2)
+  suffix = ""
   while (end := method.stages[-1].end) is not None:
     over = end(state)
     report |= tell(method, state, over, suffix)
-    method, given, suffix = over.method, over.architecture, str(next(numbers))
+    method, given = over.method, over.architecture
+    suffix = str(int(suffix or 1) + 1)
     begin = lambda rng, state=over.state: state
     state = run(method._replace(init=begin), suffix)
   return method, state, given, report
@@ -228,10 +228,17 @@ class Trainer:
             architecture, self.place, self.config.batch_size // len(
                 self.devices), self.config.dtype)}
 
-  def summary(self, architecture: codec.Architecture,
-              results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Costs, and mean and deviation of the accuracy over seeds."""
-    return {**self.cost(architecture), **over_seeds(results)}
+  def summary(self, results: list[dict[str, Any]],
+              architecture: codec.Architecture | None = None) -> dict[str, Any]:
+    """Costs, and mean and deviation of the accuracy over seeds.
+
+    Args:
+      results: of every seed.
+      architecture: of all of them; None takes the mean of their costs.
+    """
+    costs = {k: float(np.mean([r[k] for r in results])) for k in (
+        "params", "madds")} if architecture is None else self.cost(architecture)
+    return {**costs, **over_seeds(results)}
 
   def train(self, out: pathlib.Path, name: str,
             architecture: codec.Architecture | None, listener: fit_lib.Listener,

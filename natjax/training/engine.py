@@ -11,7 +11,6 @@ from typing import Any
 from typing import NamedTuple
 
 import jax
-from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
@@ -91,7 +90,7 @@ def walk(take: Callable[..., tuple[Any, jax.Array, jax.Array]], state: Any,
         carry.state, carry.sums, splits, rows, rng, carry.step)
     return Carry(state, sums, carry.step + 1, good)
 
-  return lax.while_loop(
+  return jax.lax.while_loop(
       lambda c: (c.step < span[1]) & jnp.all(c.good), body,
       Carry(state, sums, span[0], jnp.ones(sums.shape[:-1], bool)))
 

@@ -5,7 +5,6 @@ import functools
 from typing import Any
 
 import jax
-from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
@@ -70,6 +69,6 @@ def _sums(function, preparation):
           lambda x: jnp.sum(jnp.where(there(x), x, 0), axis=0,
                             dtype=jnp.float32), values)
 
-    return lax.scan(one, None, (images, labels))[1]
+    return jax.lax.scan(one, None, (images, labels))[1]
 
   return jax.jit(run)

@@ -19,10 +19,9 @@ _BEAT_SECONDS = 1
 
 def listen() -> socket.socket:
   """Opens a port of the system's choice, on all addresses."""
-  if socket.has_dualstack_ipv6():
-    return socket.create_server(
-        ("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
-  return socket.create_server(("", 0))
+  both = socket.has_dualstack_ipv6()
+  return socket.create_server(("", 0), dualstack_ipv6=both, family=(
+      socket.AF_INET6 if both else socket.AF_INET))
 
 
 def accept(server: socket.socket, count: int, token: str,
@@ -92,9 +91,8 @@ class Watch:
           heard = heard or self._receive(key.fileobj, key.data)
           heard_at[key.data] = time.monotonic()
         for number, at in heard_at.items():
-          if time.monotonic() - at > SILENCE_SECONDS:
-            heard = heard or (
-                f"no sign of process {number} for {SILENCE_SECONDS} s")
+          if not heard and time.monotonic() - at > SILENCE_SECONDS:
+            heard = f"no sign of process {number} for {SILENCE_SECONDS} s"
         self._send(b".")
     if heard is not None and not self._quiet.is_set():
       if 0 not in self._links:
