@@ -13,7 +13,7 @@ from natjax.cli import output
     (2, 0.0, "the transformed ones cost the same.")])
 def test_verdict(seeds, ratio, words):
   part = {"accuracy_std": 0.0}
-  result = {"original": part, "transformed": part,
+  result = {"original": part, "transformed": part, "changes": [],
             "seeds": [{"num_changes": 1}] * seeds}
   said = output._verdict(result, methods.METHODS["nat"], 0.0, (ratio, ratio))
   assert said == f"Both are equally accurate; {words}"
