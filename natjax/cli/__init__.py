@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   def run():
     plugins.load()
     args = parser.parse(argv)
-    return args.run(args)
+    with args.naming_flags():
+      return args.run(args)
 
   return processes.exit_code(run)

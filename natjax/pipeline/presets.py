@@ -18,7 +18,6 @@ from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
 
 PRESETS = entry_lib.PRESETS
-OBJECTIVES = entry_lib.OBJECTIVES
 
 
 class Preset(NamedTuple):
@@ -67,10 +66,8 @@ _SIMCLR_PAPER = {"epochs": 500, "batch_size": 512, "seeds": 1, "cells": 24,
                  "init_channels": 90}
 
 
-def get(
-    name: str, architecture: codec.Architecture | None = None,
-    method: str | None = "nat", objective: str = "supervised",
-) -> Preset:
+def get(name: str, architecture: codec.Architecture | None = None,
+        method: str | None = "nat", objective: str = "supervised") -> Preset:
   """Looks a preset up by name.
 
   Args:
@@ -84,7 +81,7 @@ def get(
     InputError: no such preset or objective.
   """
   for what, value, known in (("preset", name, PRESETS),
-                             ("objective", objective, OBJECTIVES)):
+                             ("objective", objective, entry_lib.OBJECTIVES)):
     if value not in known:
       raise errors.InputError(
           f"{what} '{value}' is unknown; choose one of {', '.join(known)}",

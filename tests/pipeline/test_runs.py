@@ -297,7 +297,8 @@ def test_an_imagenet_stem_that_natjax_0_1_named_otherwise(tmp_path):
 
 def test_the_first_of_the_transformed_is_loaded(trained, tmp_path):
   out, _ = trained
-  assert [f.name for f in runs.network_folders(out)] == [
+  found = runs.networks(out)
+  assert [f.name for f in found.values()] == list(found) == [
       "original-0", "original-1", "transformed-0", "transformed-1"]
   result = out / "networks" / "transformed-0" / "result.json"
   text = result.read_text()

@@ -198,11 +198,11 @@ def test_bad_seeds_are_refused():
 
 def test_the_cheapest_way():
   one, four = devices.choose(1), devices.choose(4)
-  assert seeds.seeds_together(3, one, dense=True) == "one by one"
-  assert seeds.seeds_together(1, four, dense=True) == "one by one"
-  assert seeds.seeds_together(3, four, dense=True) == "one by one"
-  assert seeds.seeds_together(4, four, dense=False) == "spread"
-  assert seeds.seeds_together(9, four, dense=True) == "spread"
+  assert seeds.seeds_together(3, one) == "one by one"
+  assert seeds.seeds_together(1, four) == "one by one"
+  assert seeds.seeds_together(3, four) == "one by one"
+  assert seeds.seeds_together(4, four) == "spread"
+  assert seeds.seeds_together(9, four) == "spread"
 
 
 @pytest.mark.parametrize("arguments,expected", [
