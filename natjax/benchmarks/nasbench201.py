@@ -263,7 +263,6 @@ def _text(path):
         f"{path}: damaged gzip file ({e}); fetch it anew") from e
   except OSError as e:
     raise errors.InputError(
-        f"{path}: {e.strerror}; name NAS-Bench-201's table with --table"
-    ) from e
+        f"{path}: {e.strerror}; name NAS-Bench-201's table with --table") from e
   except ValueError as e:  # A path that no file can have.
     raise errors.InputError(f"{str(path)!r}: {e}; name a file") from e

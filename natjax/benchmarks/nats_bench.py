@@ -97,9 +97,7 @@ def read(
   return codes, columns
 
 
-def accuracies(
-    path: pathlib.Path, code: int
-) -> dict[tuple[str, str], float]:
+def accuracies(path: pathlib.Path, code: int) -> dict[tuple[str, str], float]:
   """Accuracies of one cell by (data set, column), from its own file.
 
   Args:

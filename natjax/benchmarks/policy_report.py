@@ -83,8 +83,7 @@ def violations(
 
 
 def judge(
-    config: policy_search.SearchConfig,
-    table: nasbench201.Table,
+    config: policy_search.SearchConfig, table: nasbench201.Table,
     found: policy_search.Found,
 ) -> list[dict[str, Any]]:
   """Compares each seed's policy with the oracle, on the unseen inputs.

@@ -139,15 +139,9 @@ class Differentiable:
   """
 
   def __init__(
-      self,
-      config: DifferentiableConfig,
-      train: supervised.TrainConfig,
-      architecture: codec.Architecture,
-      *,
-      num_classes: int,
-      image_size: int,
-      share: str = "cell",
-      steps_per_epoch: int = 1,
+      self, config: DifferentiableConfig, train: supervised.TrainConfig,
+      architecture: codec.Architecture, *, num_classes: int, image_size: int,
+      share: str = "cell", steps_per_epoch: int = 1,
       make_objective: objectives.Maker = supervised.classification,
       watch: supervised.Watch | None = None,
   ):
@@ -280,9 +274,7 @@ class Differentiable:
     return state._replace(theta=optax.apply_updates(state.theta, updates),
                           theta_opt_state=opt_state)
 
-  def observe(
-      self, state: DifferentiableState, epoch: int
-  ) -> dict[str, Any]:
+  def observe(self, state: DifferentiableState, epoch: int) -> dict[str, Any]:
     """Theta by groups, for the metrics of an epoch."""
     watched = self._watch(self.method(), state, epoch) if self._watch else {}
     return {"theta": self.space.named(state.theta), **watched}

@@ -28,11 +28,8 @@ _STRENGTHS = (0, 3, 10, 30, 100, 300, 1e3, 1e4, 1e6)
 
 
 def derive(
-    method: Any,
-    policy: Any,
-    architecture: codec.Architecture,
-    score: Callable[[arrays_lib.CellArrays], float],
-    rng: jax.Array,
+    method: Any, policy: Any, architecture: codec.Architecture,
+    score: Callable[[arrays_lib.CellArrays], float], rng: jax.Array,
 ) -> tuple[codec.Architecture, dict[str, Any]]:
   """Transforms an architecture: the best of k samples and of itself.
 
@@ -85,9 +82,7 @@ def derive(
   return best, report
 
 
-def budget(
-    method: Any, architecture: codec.Architecture
-) -> budget_lib.Budget:
+def budget(method: Any, architecture: codec.Architecture) -> budget_lib.Budget:
   """The limits of a method's settings, for a given architecture.
 
   Raises:
@@ -138,9 +133,7 @@ def _add(found, method, architecture, beta, actions):
     found.setdefault(method.ground.decode(alpha, architecture), alpha)
 
 
-def pruned(
-    alpha: arrays_lib.CellArrays, method: Any
-) -> arrays_lib.CellArrays:
+def pruned(alpha: arrays_lib.CellArrays, method: Any) -> arrays_lib.CellArrays:
   """Nulls the edges into nodes that no longer lead to an output.
 
   They compute nothing that is used, and would cost all the same.

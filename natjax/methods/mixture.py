@@ -55,10 +55,7 @@ def weigh(
 
 
 def mix(
-    theta: jax.Array,
-    same: jax.Array | None,
-    identity: jax.Array | None,
-    *,
+    theta: jax.Array, same: jax.Array | None, identity: jax.Array | None, *,
     alike: bool = False,
 ) -> jax.Array | None:
   """Computes equation 1 of one edge.

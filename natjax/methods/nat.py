@@ -135,15 +135,9 @@ class NAT:
   smoothing = 1e-5
 
   def __init__(
-      self,
-      config: NATConfig,
-      space: spaces.Space,
-      *,
-      num_classes: int,
-      image_size: int,
-      targets: Sequence[records.Place] = (),
-      steps_per_epoch: int = 1,
-      num_devices: int = 1,
+      self, config: NATConfig, space: spaces.Space, *, num_classes: int,
+      image_size: int, targets: Sequence[records.Place] = (),
+      steps_per_epoch: int = 1, num_devices: int = 1,
   ):
     """Args:
       config: the settings.
@@ -373,20 +367,14 @@ class NAT:
         drawn=lax.all_gather(betas, base.AXIS)), metrics
 
   def evaluate(
-      self,
-      state: NATState,
-      batch: base.Batch,
-      cells: arrays_lib.CellArrays,
+      self, state: NATState, batch: base.Batch, cells: arrays_lib.CellArrays
   ) -> jax.Array:
     """f32[B], 1 where the supernet with one architecture is right."""
     logits = self.supernet.apply(state.params, cells, batch["image"])
     return (jnp.argmax(logits, -1) == batch["label"]).astype(jnp.float32)
 
   def derive(
-      self,
-      state: NATState,
-      given: codec.Architecture | None,
-      score: base.Walk,
+      self, state: NATState, given: codec.Architecture | None, score: base.Walk,
       rng: jax.Array,
   ) -> base.Derived:
     """Transforms an architecture by its scores on the policy's split.

@@ -53,13 +53,8 @@ class SupervisedSlots:
   """
 
   def __init__(
-      self,
-      config: supervised.TrainConfig,
-      space: spaces.Space,
-      *,
-      num_classes: int,
-      image_size: int,
-      steps_per_epoch: int = 1,
+      self, config: supervised.TrainConfig, space: spaces.Space, *,
+      num_classes: int, image_size: int, steps_per_epoch: int = 1,
   ):
     """Args:
       config: the settings.

@@ -84,9 +84,7 @@ class ThetaSpace:
   """
 
   def __init__(
-      self,
-      architecture: records.Architecture,
-      place: records.Place,
+      self, architecture: records.Architecture, place: records.Place,
       share: str = "cell",
   ):
     """Args:
@@ -151,10 +149,7 @@ class ThetaSpace:
     return found
 
   def choose(
-      self,
-      theta: Theta,
-      limits: budget_lib.Budget | None = None,
-      *,
+      self, theta: Theta, limits: budget_lib.Budget | None = None, *,
       guarded: bool = True,
   ) -> tuple[np.ndarray, ...]:
     """Chooses what stands on every edge, i32[E] of NONE, ID, SAME per group.

@@ -26,8 +26,7 @@ class CellPolicy:
   """
 
   def __init__(
-      self, ground: ground_lib.Ground, *, layers: int, published: bool = False
-  ):
+      self, ground: ground_lib.Ground, *, layers: int, published: bool = False):
     """Args:
       ground: of whose transitions.
       layers: graph convolutions.

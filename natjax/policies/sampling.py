@@ -121,11 +121,8 @@ def _choose(table, logits, cell, rows, pick):
 
 
 def sample(
-    rng: jax.Array,
-    logits: jax.Array,
-    cell: arrays_lib.CellArrays,
-    rows: jax.Array,
-    table: transitions.TransitionTable,
+    rng: jax.Array, logits: jax.Array, cell: arrays_lib.CellArrays,
+    rows: jax.Array, table: transitions.TransitionTable,
 ) -> jax.Array:
   """Draws a transformation of one cell.
 
@@ -189,8 +186,7 @@ def entropy(logits, cell, rows, table) -> jax.Array:
 
 
 def apply_actions(
-    cell: arrays_lib.CellArrays,
-    actions: jax.Array,
+    cell: arrays_lib.CellArrays, actions: jax.Array,
     table: transitions.TransitionTable,
 ) -> arrays_lib.CellArrays:
   """The transformed cell; any leading axes. Sources and concat are kept."""
