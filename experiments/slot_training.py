@@ -3,9 +3,9 @@
 As `natjax.methods.supervised`, of which it takes the settings; but the
 architecture is a part of the state (a supernet with weights per slot and
 running BN), so that a comparison of many architectures compiles once. There is
-no drop path and no auxiliary head. A phase "test" may follow every epoch: it walks the test
-images, those left out that do not fill a batch, changes nothing, and gives the
-curve of Guo et al., 2021, Fig. 8.
+no drop path and no auxiliary head. A phase "test" may follow every epoch: it
+walks the test images, those left out that do not fill a batch, changes nothing,
+and gives the curve of Guo et al., 2021, Fig. 8.
 """
 
 import functools

@@ -48,7 +48,6 @@ from natjax.methods import supervised
 from natjax.methods import theta_space
 from natjax.objectives import classification as objectives
 from natjax.training import method as base
-from natjax.training import optimizers
 from natjax.training import settings
 
 
@@ -174,14 +173,9 @@ class Differentiable:
     self.epochs = config.architecture_epochs or -(-train.epochs // 2)
     self.steps = train.epochs * steps_per_epoch
     self.optimizer = supervised.optimizer(train, self.steps)
-    if config.theta_optimizer == "adam":
-      self.theta_optimizer = optimizers.adam(
-          config.theta_learning_rate, b1=config.theta_momentum,
-          weight_decay=config.theta_weight_decay)
-    else:
-      self.theta_optimizer = optimizers.sgd(
-          config.theta_learning_rate, momentum=config.theta_momentum,
-          weight_decay=config.theta_weight_decay)
+    self.theta_optimizer = supervised.sgd_or_adam(
+        config.theta_optimizer, config.theta_learning_rate,
+        config.theta_momentum, weight_decay=config.theta_weight_decay)
 
   def method(self) -> base.Method:
     """The record of the first stage, that `training.fit` drives."""
@@ -223,56 +217,40 @@ class Differentiable:
   ) -> tuple[DifferentiableState, dict[str, jax.Array]]:
     """One mini-batch: w takes a step, then theta (Figure 1)."""
     rng, rng_w, rng_theta = jax.random.split(state.rng, 3)
-    if self.config.one_backward:
-      state, metrics = self._update_both(state, batch, rng_w)
-    else:
-      state, metrics = self.update_weights(state, batch, rng_w)
-      state, loss = self.update_theta(state, batch, rng_theta)
-      metrics = {**metrics, "theta_loss": loss}
-    return state._replace(step=state.step + 1, rng=rng), metrics
+    one = self.config.one_backward
+    state, metrics, grads = self.update_weights(state, batch, rng_w, both=one)
+    if not one:
+      (loss, _), grads = self._gradients((1,), state, batch, rng_theta)
+      grads, metrics["theta_loss"] = base.mean_over_devices((grads, loss))
+    updates, opt_state = self.theta_optimizer.update(
+        grads[-1], state.theta_opt_state, state.theta)
+    return state._replace(
+        step=state.step + 1, theta=optax.apply_updates(state.theta, updates),
+        theta_opt_state=opt_state, rng=rng), metrics
 
   def update_weights(
-      self, state: DifferentiableState, batch: base.Batch, rng: jax.Array
-  ) -> tuple[DifferentiableState, dict[str, jax.Array]]:
-    """The half-step of w, theta held still."""
-    (loss, (batch_stats, metrics)), grads = jax.value_and_grad(
-        self.loss, has_aux=True)(state.params, state.theta, state, batch, rng)
+      self, state: DifferentiableState, batch: base.Batch, rng: jax.Array, *,
+      both: bool = False,
+  ) -> tuple[DifferentiableState, dict[str, jax.Array], tuple[Any, ...]]:
+    """The half-step of w, theta held still.
+
+    Returns:
+      The state, the metrics, and the gradients: of w, and of theta if `both`.
+    """
+    (loss, (batch_stats, metrics)), grads = self._gradients(
+        (0, 1) if both else (0,), state, batch, rng)
     grads, batch_stats, metrics = base.mean_over_devices(
         (grads, batch_stats, {"loss": loss, **metrics}))
-    return self._step_weights(state, grads, batch_stats), metrics
-
-  def update_theta(
-      self, state: DifferentiableState, batch: base.Batch, rng: jax.Array
-  ) -> tuple[DifferentiableState, jax.Array]:
-    """The half-step of theta, w held still; returns the loss, too."""
-    (loss, _), grads = jax.value_and_grad(
-        self.loss, argnums=1, has_aux=True)(
-            state.params, state.theta, state, batch, rng)
-    grads, loss = base.mean_over_devices((grads, loss))
-    return self._step_theta(state, grads), loss
-
-  def _update_both(self, state, batch, rng):
-    """Both gradients of one loss, then both steps."""
-    (loss, (batch_stats, metrics)), (grads, theta_grads) = jax.value_and_grad(
-        self.loss, argnums=(0, 1), has_aux=True)(
-            state.params, state.theta, state, batch, rng)
-    grads, theta_grads, batch_stats, metrics = base.mean_over_devices(
-        (grads, theta_grads, batch_stats, {"loss": loss, **metrics}))
-    state = self._step_weights(state, grads, batch_stats)
-    return self._step_theta(state, theta_grads), metrics
-
-  def _step_weights(self, state, grads, batch_stats):
     updates, opt_state = self.optimizer.update(
-        grads, state.opt_state, state.params)
+        grads[0], state.opt_state, state.params)
     return state._replace(
         params=optax.apply_updates(state.params, updates),
-        batch_stats=batch_stats, opt_state=opt_state)
+        batch_stats=batch_stats, opt_state=opt_state), metrics, grads
 
-  def _step_theta(self, state, grads):
-    updates, opt_state = self.theta_optimizer.update(
-        grads, state.theta_opt_state, state.theta)
-    return state._replace(theta=optax.apply_updates(state.theta, updates),
-                          theta_opt_state=opt_state)
+  def _gradients(self, of, state, batch, rng):
+    """The loss with what stands beside it; gradients by w (0), theta (1)."""
+    return jax.value_and_grad(self.loss, of, has_aux=True)(
+        state.params, state.theta, state, batch, rng)
 
   def observe(self, state: DifferentiableState, epoch: int) -> dict[str, Any]:
     """Theta by groups, for the metrics of an epoch."""
@@ -284,8 +262,7 @@ class Differentiable:
   ) -> jax.Array:
     """f32[B], 1 where the network that theta weighs is right."""
     return self.objective.is_right(
-        supervised.variables(state), batch,
-        edge=self.space.weigh(state.theta))
+        supervised.variables(state), batch, edge=self.space.weigh(state.theta))
 
   def features(
       self, state: DifferentiableState, images: jax.Array
@@ -313,11 +290,10 @@ class Differentiable:
     chosen = self.space.choose(state.theta, self.limits)
     wanted = self.space.choose(state.theta, guarded=False)
     architecture = self.space.apply(chosen)
-    objective = self._make_objective(
-        self.train, architecture, self.space.place)
     network = supervised.Supervised(
-        self.train, architecture, objective=objective, watch=self._watch,
-        **self._sizes)
+        self.train, architecture, watch=self._watch, **self._sizes,
+        objective=self._make_objective(
+            self.train, architecture, self.space.place))
     moved = move(state, network)
     report = {"theta": self.space.named(state.theta), "guarded": [
         {"cell": g.name, "source": g.cell.edges[e].source,
@@ -331,9 +307,8 @@ class Differentiable:
       moved = moved._replace(params=params)
       report |= {"folded": folded, "not_folded": left}
     return base.Handover(
-        network.method(stage="network",
-                       epochs=self.train.epochs - self.epochs),
-        moved, architecture, report)
+        network.method("network", self.train.epochs - self.epochs), moved,
+        architecture, report)
 
   def derive(
       self, state: DifferentiableState, given: codec.Architecture | None,
@@ -396,10 +371,9 @@ def build(request: entry.Request) -> entry.Plan:
 
   def estimate(batch):
     like = jax.eval_shape(method.init, jax.random.key(0))
-    params = sum(leaf.size for leaf in jax.tree.leaves(like.params))
+    params = optax.tree.size(like.params)
     return {
-        "params": params,
-        "theta": sum(len(g.cell.edges) * 3 for g in space.groups),
+        "params": params, "theta": optax.tree.size(like.theta),
         "memory_bytes": 12 * (params - space.cost.params)
         + memory.network_bytes(
             space.architecture, space.place, batch, request.train.dtype)}

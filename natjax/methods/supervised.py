@@ -196,7 +196,7 @@ class Supervised:
     self.optimizer = optimizer(self.config, self.steps)
 
   def method(
-      self, *, stage: str = "train", epochs: int | None = None
+      self, stage: str = "train", epochs: int | None = None
   ) -> base.Method:
     """The record that `training.fit` drives.
 
@@ -282,12 +282,18 @@ def optimizer(
     config: FullTrainConfig, steps: int
 ) -> optax.GradientTransformation:
   """The optimizer of the settings, on a cosine schedule over `steps`."""
-  schedule = optimizers.cosine(
-      config.learning_rate, steps, config.final_learning_rate)
-  if config.optimizer == "adam":
-    return optimizers.adam(
-        schedule, b1=config.momentum, weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm)
-  return optimizers.sgd(
-      schedule, momentum=config.momentum, weight_decay=config.weight_decay,
+  return sgd_or_adam(
+      config.optimizer, optimizers.cosine(
+          config.learning_rate, steps, config.final_learning_rate),
+      config.momentum, weight_decay=config.weight_decay,
       max_grad_norm=config.max_grad_norm)
+
+
+def sgd_or_adam(
+    name: str, learning_rate: float | optimizers.Schedule, momentum: float,
+    **settings: float,
+) -> optax.GradientTransformation:
+  """The optimizer of a name, whose momentum is Adam's b1; see `optimizers`."""
+  if name == "adam":
+    return optimizers.adam(learning_rate, b1=momentum, **settings)
+  return optimizers.sgd(learning_rate, momentum=momentum, **settings)
