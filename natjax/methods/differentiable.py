@@ -85,21 +85,18 @@ class DifferentiableConfig:
 PRESETS = {
     "demo": DifferentiableConfig(theta_learning_rate=1e-2),
     "small": DifferentiableConfig(),
-    "paper": DifferentiableConfig(architecture_epochs=300),
-}
+    "paper": DifferentiableConfig(architecture_epochs=300)}
 
 
-def check(
-    config: DifferentiableConfig, train: supervised.TrainConfig
-) -> DifferentiableConfig:
-  """Returns the settings if they fit together (InputError)."""
+def check(config: DifferentiableConfig, epochs: int) -> DifferentiableConfig:
+  """Returns the settings if they fit a training of so long (InputError)."""
   settings.one_of(config, theta_optimizer=("adam", "sgd"))
   settings.not_negative(config, "architecture_epochs", "theta_learning_rate",
                         "theta_momentum", "theta_weight_decay")
   settings.finite(config)
-  if config.architecture_epochs > train.epochs:
+  if config.architecture_epochs > epochs:
     settings.refuse(config, "architecture_epochs", "the whole training has"
-                    f" {train.epochs} epochs; give fewer, or a longer training")
+                    f" {epochs} epochs; give fewer, or a longer training")
   settings.below_one_for_adam(config, "theta_optimizer", "theta_momentum")
   return config
 
@@ -160,7 +157,7 @@ class Differentiable:
       errors.NotMet: nothing keeps to the budget of the settings.
     """
     self.train = train = supervised.resolve(train, architecture.kind)
-    self.config = check(config, train)
+    self.config = check(config, train.epochs)
     place = supervised.place_of(
         train, architecture.kind, num_classes=num_classes,
         image_size=image_size)
@@ -196,8 +193,7 @@ class Differentiable:
     theta = self.space.init()
     variables = self.objective.init(rng_params, edge=self.space.weigh(theta))
     return DifferentiableState(
-        step=jnp.zeros((), jnp.int32), params=variables["params"], theta=theta,
-        batch_stats=variables["batch_stats"],
+        step=jnp.zeros((), jnp.int32), **variables, theta=theta,
         opt_state=jax.jit(self.optimizer.init)(variables["params"]),
         theta_opt_state=self.theta_optimizer.init(theta), rng=rng_state)
 
@@ -241,11 +237,9 @@ class Differentiable:
         (0, 1) if both else (0,), state, batch, rng)
     grads, batch_stats, metrics = base.mean_over_devices(
         (grads, batch_stats, {"loss": loss, **metrics}))
-    updates, opt_state = self.optimizer.update(
-        grads[0], state.opt_state, state.params)
-    return state._replace(
-        params=optax.apply_updates(state.params, updates),
-        batch_stats=batch_stats, opt_state=opt_state), metrics, grads
+    state = supervised.descend(
+        self.optimizer, state, grads[0], batch_stats=batch_stats)
+    return state, metrics, grads
 
   def _gradients(self, of, state, batch, rng):
     """The loss with what stands beside it; gradients by w (0), theta (1)."""
@@ -288,7 +282,7 @@ class Differentiable:
       errors.NotMet: nothing keeps to the budget of the settings.
     """
     chosen = self.space.choose(state.theta, self.limits)
-    wanted = self.space.choose(state.theta, guarded=False)
+    wanted = self.space.favourites(state.theta)
     architecture = self.space.apply(chosen)
     network = supervised.Supervised(
         self.train, architecture, watch=self._watch, **self._sizes,
@@ -346,14 +340,13 @@ def restrict(tree: Any, like: Any) -> Any:
   Raises:
     ValueError: `like` has a leaf that `tree` has not, or of another shape.
   """
-  found = {jax.tree_util.keystr(path): leaf
-           for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+  found = dict(jax.tree_util.tree_leaves_with_path(tree))
 
   def pick(path, leaf):
-    name = jax.tree_util.keystr(path)
-    if name not in found or found[name].shape != leaf.shape:
-      raise ValueError(f"{name} of shape {leaf.shape} is not there to move")
-    return found[name]
+    if path not in found or found[path].shape != leaf.shape:
+      raise ValueError(f"{jax.tree_util.keystr(path)} of shape {leaf.shape} is"
+                       " not there to move")
+    return found[path]
 
   return jax.tree_util.tree_map_with_path(pick, like)
 
