@@ -192,7 +192,7 @@ def half_step(method: differentiable.Differentiable):
 
   def update(state, batch):
     rng, rng_w = jax.random.split(state.rng)
-    state, metrics = method.update_weights(state, batch, rng_w)
+    state, metrics, _ = method.update_weights(state, batch, rng_w)
     return state._replace(step=state.step + 1, rng=rng), metrics
 
   return update

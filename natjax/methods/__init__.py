@@ -6,7 +6,5 @@ from natjax.methods import nat
 from natjax.methods import natpp
 
 METHODS: dict[str, entry.Entry] = {
-    "nat": nat.ENTRY,
-    "natpp": natpp.ENTRY,
-    "differentiable": differentiable.ENTRY,
-}
+    "nat": nat.ENTRY, "natpp": natpp.ENTRY,
+    "differentiable": differentiable.ENTRY}

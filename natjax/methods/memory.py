@@ -9,10 +9,6 @@ from natjax.graph import shapes as shapes_lib
 from natjax.networks import supernet as supernet_lib
 
 
-def _bytes(dtype):
-  return jnp.dtype(dtype).itemsize
-
-
 def network_bytes(
     architecture: records.Architecture, place: records.Place, batch: int,
     dtype: str,
@@ -27,7 +23,7 @@ def network_bytes(
       4 * shapes.nodes[edge.target].size**2 * shapes.nodes[edge.target].width
       for block, shapes in zip(network.blocks, shapes_lib.of(network, place),
                                strict=True) for edge in block.edges)
-  return 12 * params + batch * pixels * _bytes(dtype)
+  return 12 * params + batch * pixels * jnp.dtype(dtype).itemsize
 
 
 def supernet_bytes(
@@ -37,5 +33,5 @@ def supernet_bytes(
 
   The backward pass recomputes what the edges did (`networks.rules`).
   """
-  return 16 * params + batch * 2 * supernet.plan.pixels * _bytes(
-      supernet.dtype)
+  return 16 * params + (
+      batch * 2 * supernet.plan.pixels * jnp.dtype(supernet.dtype).itemsize)

@@ -126,7 +126,7 @@ def test_argmax_over_the_budget_says_how_near_it_came():
   method = searched(selection="argmax", max_params=str(least - 1))
   with pytest.raises(errors.NotMet, match="the nearest has") as e:
     derive(method)
-  assert "--max-params" in str(e.value)
+  assert "allow more by max-params" in str(e.value)
 
 
 def test_edge_costs_are_those_of_the_network():

@@ -11,6 +11,7 @@ import pytest
 
 from natjax import errors
 from natjax import zoo
+from natjax.costs import exact
 from natjax.graph import blocks
 from natjax.methods import differentiable
 from natjax.methods import supervised
@@ -198,7 +199,7 @@ def test_what_the_guard_overruled_is_reported():
 def test_budgets_are_kept():
   method = make(max_params="0.6x")
   derived = method.end(weighed_by({}))
-  cost = method.space.cost_of(derived.architecture)
+  cost = exact.network(derived.architecture, method.space.place)
   assert cost.params <= 0.6 * method.space.cost.params
   with pytest.raises(errors.NotMet):
     make(max_params="0.01x")

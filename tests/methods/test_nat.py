@@ -16,6 +16,7 @@ from natjax.graph import live
 from natjax.graph import records
 from natjax.graph import skeleton
 from natjax.methods import nat
+from natjax.methods import nat_config
 from natjax.networks import supernet as supernet_lib
 from natjax.spaces import ground as ground_lib
 from natjax.spaces import inputs
@@ -62,7 +63,7 @@ def test_moving_averages_and_their_fixed_points():
 def test_settings_that_do_not_fit_are_refused_in_one_line(change, message):
   config = dataclasses.replace(nat.NATConfig(), **change)
   with pytest.raises(errors.InputError, match=message) as e:
-    nat.resolve(config, "cells")
+    nat_config.resolve(config, "cells")
   assert "\n" not in str(e.value)
 
 

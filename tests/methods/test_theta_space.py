@@ -83,7 +83,7 @@ def test_a_node_keeps_its_strongest_edge():
   theta[0][2], theta[0][3] = (0, -0.3, -0.5), (0, -0.4, -0.9)
   chosen = space.choose(theta)
   assert chosen[0].tolist()[2:] == [ID, NONE]
-  assert space.choose(theta, guarded=False)[0].tolist()[2:] == [NONE, NONE]
+  assert space.favourites(theta)[0].tolist()[2:] == [NONE, NONE]
 
 
 def test_fixed_nodes_are_left_alone():

@@ -107,8 +107,9 @@ def test_layers_and_batches(layers):
 
 
 def test_other_numbers_of_layers_are_refused():
-  with pytest.raises(errors.InputError, match="1, 2, 5, 10"):
+  with pytest.raises(errors.InputError, match="1, 2, 5, 10") as e:
     gcn.check_layers(3)
+  assert e.value.field == "gcn_layers"
 
 
 @pytest.mark.parametrize("published", [False, True])
