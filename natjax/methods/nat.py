@@ -396,7 +396,7 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
 
   def estimate(batch):
     shapes = jax.eval_shape(method.supernet.init, jax.random.key(0))
-    params = optax.tree.size(shapes["params"])
+    params = memory.size(shapes["params"])
     return {"params": params, "memory_bytes": memory.supernet_bytes(
         method.supernet, params, batch)}
 
