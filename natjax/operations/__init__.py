@@ -10,8 +10,6 @@ from natjax.operations.convolutions import DepthwiseConv
 from natjax.operations.convolutions import FactorizedReduce
 from natjax.operations.convolutions import kernel_init
 from natjax.operations.convolutions import ReluConvNorm
-from natjax.operations.counts import check_groups
-from natjax.operations.counts import check_halvable
 from natjax.operations.counts import Cost
 from natjax.operations.registry import canonical
 from natjax.operations.registry import get
@@ -29,5 +27,4 @@ BUILTIN = frozenset(
 __all__ = (
     "BUILTIN", "NULL", "SKIP", "Conv", "Cost", "DepthwiseConv",
     "FactorizedReduce", "NormFactory", "Operation", "ReluConvNorm",
-    "canonical", "check_groups", "check_halvable", "get", "kernel_init",
-    "names", "register", "registered")
+    "canonical", "get", "kernel_init", "names", "register", "registered")

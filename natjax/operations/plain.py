@@ -26,8 +26,9 @@ def _skip(features, stride, norm):
 
 
 def _null(features, stride, norm):
-  del features, norm
-  return lambda x: jnp.zeros_like(x[:, ::stride, ::stride])
+  del norm
+  return lambda x: jnp.zeros(
+      (*x[:, ::stride, ::stride].shape[:3], features), x.dtype)
 
 
 def _pool(features, stride, norm, *, pool, kernel_size, padding=None):
@@ -74,17 +75,19 @@ class Noise(nn.Module):
     return jax.random.normal(rng, x.shape, x.dtype)
 
 
-def skip_cost(channels: int, size: int, stride: int) -> Cost:
+def skip_cost(channels: int, size: int, stride: int, *,
+              in_channels: int | None = None) -> Cost:
   """Of a copy, or at stride 2 of a factorised reduce."""
   if stride == 1:
     return Cost(0, 0, channels * size * size)
   counts.check_halvable(channels)
-  return convolutions.conv_cost(channels, size, stride, weights=channels**2)
+  return convolutions.dense_cost(
+      channels, size, stride, kernel_size=1, in_channels=in_channels)
 
 
-def null_cost(channels: int, size: int, stride: int) -> Cost:
+def null_cost(*shape: int, in_channels: int | None = None) -> Cost:
   """Of nothing."""
-  del channels, size, stride
+  del shape, in_channels
   return Cost(0, 0)
 
 
@@ -100,9 +103,10 @@ def pool_cost(
 def operations() -> Iterator[registry.Operation]:
   """The operations of this module, and convolutions between them."""
   partial = functools.partial
-  yield registry.Operation(registry.NULL, "null", 0, _null, null_cost)
   yield registry.Operation(
-      registry.SKIP, "skip", 0, _skip, skip_cost, identity=True,
+      registry.NULL, "null", 0, _null, null_cost, widens=True)
+  yield registry.Operation(
+      registry.SKIP, "skip", 0, _skip, skip_cost, identity=True, widens=True,
       scale=counts.scaling("conv0", "conv1"))
   yield from convolutions.operations()
   for kind, pool in (("max", primitives.max_pool),

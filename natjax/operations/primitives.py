@@ -61,12 +61,8 @@ def output_size(size: int, stride: int) -> int:
 
 
 def conv(
-    x: jax.Array,
-    kernel: jax.Array,
-    *,
-    stride: int | tuple[int, int] = 1,
-    dilation: int = 1,
-    padding: str | int | None = None,
+    x: jax.Array, kernel: jax.Array, *, stride: int | tuple[int, int] = 1,
+    dilation: int = 1, padding: int | None = None,
 ) -> jax.Array:
   """Computes a convolution.
 
@@ -94,15 +90,13 @@ def conv(
   return lax.platform_dependent(
       x, kernel,
       cpu=lambda x, kernel: by_taps(x, kernel, strides, dilation, pads),
-      default=lambda x, kernel: _conv(x, kernel, strides, dilation, pads),
-  )
+      default=lambda x, kernel: _conv(x, kernel, strides, dilation, pads))
 
 
 def _conv(x, kernel, strides, dilation, pads):
   return lax.conv_general_dilated(
       x, kernel, strides, [(p, p) for p in pads],
-      rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS,
-  )
+      rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS)
 
 
 # XLA's CPU backend runs the two convolutions that `jax.grad` makes of one well
@@ -136,8 +130,7 @@ def _conv_by_taps_bwd(strides, dilation, pads, residuals, g):
   # matrices, for which XLA need not transpose anything.
   def tap(t):
     start = (0, t // width * dilation, t % width * dilation, 0)
-    seen = lax.dynamic_slice(
-        padded, start, (len(x), *spans, x.shape[-1]))
+    seen = lax.dynamic_slice(padded, start, (len(x), *spans, x.shape[-1]))
     seen = seen[:, ::strides[0], ::strides[1]]
     return lax.dot_general(
         jnp.reshape(seen, (-1, x.shape[-1])), rows, (((0,), (0,)), ((), ())),
@@ -150,16 +143,20 @@ def _conv_by_taps_bwd(strides, dilation, pads, residuals, g):
 _conv_by_taps.defvjp(_conv_by_taps_fwd, _conv_by_taps_bwd)
 
 
+def _shifted(x, size, stride, dilation):
+  """Yields the tap and, padded, the image that it sees; x: [B, H, W, C]."""
+  height, width = x.shape[1:3]
+  x = jnp.pad(x, _pads((size - 1) * dilation // 2))
+  for i in range(size):
+    for j in range(size):
+      yield (i, j), x[:, i * dilation:i * dilation + height:stride,
+                      j * dilation:j * dilation + width:stride]
+
+
 def _depthwise_sum(x, kernel, stride, dilation):
   """Sum of shifted multiplies; x: [B, H, W, C], kernel: [k, k, C]."""
-  size, (height, width) = kernel.shape[0], x.shape[1:3]
-  pad = (size - 1) * dilation // 2
-  x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-  return sum(
-      x[:, i * dilation:i * dilation + height:stride,
-        j * dilation:j * dilation + width:stride] * kernel[i, j]
-      for i in range(size) for j in range(size)
-  )
+  return sum(seen * kernel[tap] for tap, seen in _shifted(
+      x, kernel.shape[0], stride, dilation))
 
 
 _depthwise_shifted = jax.custom_vjp(_depthwise_sum, nondiff_argnums=(2, 3))
@@ -171,22 +168,14 @@ def _depthwise_fwd(x, kernel, stride, dilation):
 
 def _depthwise_bwd(stride, dilation, residuals, g):
   x, kernel = residuals
-  size, (height, width) = kernel.shape[0], x.shape[1:3]
-  pad = (size - 1) * dilation // 2
   spread = lax.pad(g, jnp.zeros((), g.dtype), (
       (0, 0, 0), (0, stride - 1, stride - 1), (0, stride - 1, stride - 1),
-      (0, 0, 0)))[:, :height, :width]
+      (0, 0, 0)))[:, :x.shape[1], :x.shape[2]]
   g_x = _depthwise_sum(spread, kernel[::-1, ::-1], 1, dilation)
-  padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-
   # All taps in one reduction, image by image: one kernel, which reads an image
   # once. A sum per tap takes twice as long, and each is a kernel to compile.
-  products = [
-      (padded[:, i * dilation:i * dilation + height:stride,
-              j * dilation:j * dilation + width:stride] * g
-       ).astype(jnp.float32)
-      for i in range(size) for j in range(size)
-  ]
+  products = [(seen * g).astype(jnp.float32) for _, seen in _shifted(
+      x, kernel.shape[0], stride, dilation)]
   sums = lax.reduce(
       products, [np.float32(0)] * len(products),
       lambda a, b: [x + y for x, y in zip(a, b, strict=True)], (1, 2))
@@ -218,11 +207,9 @@ def depthwise_conv(
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), [(pad, pad)] * 2,
         rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS,
-        feature_group_count=x.shape[-1],
-    )
+        feature_group_count=x.shape[-1])
 
-  by_shifts = (_depthwise_sum if derivatives_are_plain()
-               else _depthwise_shifted)
+  by_shifts = _depthwise_sum if derivatives_are_plain() else _depthwise_shifted
 
   def shifted(x, kernel):
     return by_shifts(x, kernel[:, :, 0], stride, dilation)
@@ -271,10 +258,9 @@ def avg_pool(
 ) -> jax.Array:
   """Computes the mean over windows; padding is left out of the average."""
   counts = jnp.ones((1, *x.shape[1:3], 1), jnp.float32)
-  pads = _pads(padding)
 
   def window_sum(x):
-    x = jnp.pad(x, pads)
+    x = jnp.pad(x, _pads(padding))
     for axis in (1, 2):
       x = sum(_windows(x, size, stride, axis))
     return x
@@ -282,15 +268,12 @@ def avg_pool(
   return window_sum(x) * (1.0 / window_sum(counts)).astype(x.dtype)
 
 
-def batch_normalize(
-    x: jax.Array, *, epsilon: float = 1e-5
-) -> jax.Array:
+def batch_normalize(x: jax.Array, *, epsilon: float = 1e-5) -> jax.Array:
   """Normalises [B, H, W, C] by the batch: mean 0, variance 1 per channel."""
   x32 = x.astype(jnp.float32)
   mean = jnp.mean(x32, (0, 1, 2))
   var = jnp.mean(jnp.square(x32 - mean), (0, 1, 2))
-  scale = lax.rsqrt(var + epsilon)
-  return ((x32 - mean) * scale).astype(x.dtype)
+  return ((x32 - mean) * lax.rsqrt(var + epsilon)).astype(x.dtype)
 
 
 def materialize(x: jax.Array) -> jax.Array:
