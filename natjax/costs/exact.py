@@ -17,9 +17,8 @@ from natjax.operations import edges as edges_lib
 Cost = operations.Cost
 
 
-def edge(
-    network: records.BlockNetwork, shapes: shapes_lib.Shapes, item: records.Edge
-) -> Cost:
+def edge(network: records.BlockNetwork, shapes: shapes_lib.Shapes,
+         item: records.Edge) -> Cost:
   """Computes the cost of one edge of a block.
 
   Args:
@@ -35,9 +34,8 @@ def edge(
   return total
 
 
-def fixed_layer(
-    layer: records.Layer, shape: shapes_lib.Shape, num_classes: int
-) -> Cost:
+def fixed_layer(layer: records.Layer, shape: shapes_lib.Shape,
+                num_classes: int) -> Cost:
   """Cost of a layer of the stem or the head that sees `shape`."""
   out = shapes_lib.layer_shape(layer, shape, num_classes)
   weights = {
@@ -94,9 +92,8 @@ def network(architecture: records.Architecture, place: records.Place) -> Cost:
   return total
 
 
-def operation_table(
-    channels: int, size: int, names: Sequence[str] | None = None
-) -> dict[str, Cost]:
+def operation_table(channels: int, size: int,
+                    names: Sequence[str] | None = None) -> dict[str, Cost]:
   """Computes the paper's Fig. 4(b): the cost of every operation.
 
   As there, `params` leaves BN out and `madds` counts pooling windows and

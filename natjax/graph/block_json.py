@@ -68,10 +68,10 @@ def from_dict(data: Any, *, where: str = "network") -> blocks_lib.BlockNetwork:
         " a network of blocks has format 1 and kind 'network'")
   data = _object(data, where, ("format", "kind", "name", "skeleton", "blocks"),
                  ("skeleton", "blocks"))
-  skeleton = _object(data["skeleton"], f"{where}, skeleton",
-                     ("stem", "head", "preactivate", "norm", "norm_epsilon",
-                      "early"),
-                     ("stem", "head"))
+  skeleton = _object(
+      data["skeleton"], f"{where}, skeleton",
+      ("stem", "head", "preactivate", "norm", "norm_epsilon", "early"),
+      ("stem", "head"))
   layers = {
       part: tuple(_record(blocks_lib.Layer, item, f"{where}, {part} layer {i}")
                   for i, item in enumerate(_list(skeleton[part],
@@ -82,29 +82,20 @@ def from_dict(data: Any, *, where: str = "network") -> blocks_lib.BlockNetwork:
     name = f"{where}, block {i}"
     item = _object(item, name, ("nodes", "edges", "concat", "repeat"),
                    ("nodes", "edges"))
-    repeat, edges = item.get("repeat", 1), _list(item["edges"], name)
+    repeat = item.get("repeat", 1)
     if not parsing.is_count(repeat) or not 1 <= repeat <= 1000:
-      raise errors.InputError(
-          f"{name}: repeat is {repeat!r} and must be a whole number from 1 to"
-          " 1000; correct it")
-    if not all(parsing.is_edge(edge) for edge in edges):
-      raise errors.InputError(
-          f"{name}: 'edges' must be a list of [operation, from, to] with a"
-          " text and two whole numbers")
-    concat = _list(item.get("concat", []), name)
-    if not all(map(parsing.is_count, concat)):
-      raise errors.InputError(
-          f"{name}: 'concat' must be a list of node numbers, given {concat!r}")
+      raise errors.InputError(f"{name}: repeat is {repeat!r} and must be a"
+                              " whole number from 1 to 1000; correct it")
+    edges = parsing.edges(_list(item["edges"], name), f"{name}: 'edges'")
+    concat = parsing.counts(
+        _list(item.get("concat", []), name), f"{name}: 'concat'")
     nodes = tuple(
         _record(blocks_lib.Node, node, f"{name}, node {n}") for n, node in
         enumerate(_list(item["nodes"], name), blocks_lib.NUM_INPUTS))
-    edges = tuple(blocks_lib.Edge(*e) for e in edges)
-    blocks += [blocks_lib.Block(nodes, edges, tuple(concat))] * repeat
-  network = blocks_lib.BlockNetwork(
-      str(data.get("name", "network")), layers["stem"], tuple(blocks),
-      layers["head"], skeleton.get("preactivate", False),
-      skeleton.get("norm", "batch"), skeleton.get("norm_epsilon", 1e-5),
-      skeleton.get("early", -1))
+    blocks += [blocks_lib.Block(nodes, edges, concat)] * repeat
+  network = blocks_lib.BlockNetwork(**{
+      **skeleton, **layers, "name": str(data.get("name", "network")),
+      "blocks": tuple(blocks)})
   if not isinstance(network.preactivate, bool):
     raise errors.InputError(
         f"{where}: preactivate is {network.preactivate!r}; give true or false")
@@ -141,7 +132,6 @@ def _record(record, value, where):
     if wanted is float and parsing.is_count(item):
       item = float(item)
     if type(item) is not wanted:
-      raise errors.InputError(
-          f"{where}: '{name}' is {item!r} and must be of type"
-          f" {wanted.__name__}; correct it")
+      raise errors.InputError(f"{where}: '{name}' is {item!r} and must be of"
+                              f" type {wanted.__name__}; correct it")
   return record(**value)

@@ -87,15 +87,9 @@ def pad(architecture: Architecture) -> Architecture:
   return _of(architecture).pad(architecture)
 
 
-def place(
-    kind: str,
-    skeleton: str | None = None,
-    init_channels: int | None = None,
-    cells: int | None = None,
-    *,
-    num_classes: int,
-    image_size: int,
-) -> records.Place:
+def place(kind: str, skeleton: str | None = None,
+          init_channels: int | None = None, cells: int | None = None, *,
+          num_classes: int, image_size: int) -> records.Place:
   """Where architectures of a kind stand.
 
   Args:
@@ -114,9 +108,8 @@ def place(
       image_size=image_size)
 
 
-def expand(
-    architecture: Architecture, place: records.Place
-) -> records.BlockNetwork:
+def expand(architecture: Architecture,
+           place: records.Place) -> records.BlockNetwork:
   """The network that an architecture stands for.
 
   Args:
@@ -129,9 +122,8 @@ def expand(
   return _of(architecture).expand(architecture, place)
 
 
-def decide(
-    architecture: Architecture, place: records.Place, share: str = "cell"
-) -> tuple[records.Decision, ...]:
+def decide(architecture: Architecture, place: records.Place,
+           share: str = "cell") -> tuple[records.Decision, ...]:
   """What is decided on together when an architecture is changed.
 
   Args:
@@ -145,11 +137,8 @@ def decide(
   return _of(architecture).decide(architecture, place, share)
 
 
-def respell(
-    architecture: Architecture,
-    decisions: tuple[records.Decision, ...],
-    cells: tuple[records.Cell, ...],
-) -> Architecture:
+def respell(architecture: Architecture, decisions: tuple[records.Decision, ...],
+            cells: tuple[records.Cell, ...]) -> Architecture:
   """The architecture with other cells, one per decision, spelt alike."""
   return _of(architecture).respell(architecture, decisions, cells)
 

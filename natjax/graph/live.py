@@ -29,13 +29,9 @@ def alive(cell: records.Cell) -> frozenset[int]:
   return frozenset(found)
 
 
-def prune(
-    source: np.typing.ArrayLike,
-    target: np.typing.ArrayLike,
-    null: np.ndarray,
-    outputs: Iterable[int],
-    may: np.ndarray,
-) -> np.ndarray:
+def prune(source: np.typing.ArrayLike, target: np.typing.ArrayLike,
+          null: np.ndarray, outputs: Iterable[int],
+          may: np.ndarray) -> np.ndarray:
   """Nulls the edges into nodes that lead nowhere.
 
   They compute nothing that is used, and would cost all the same.

@@ -81,17 +81,12 @@ def from_string(text: str, *, where: str = "architecture") -> tuple[str, ...]:
   Raises:
     InputError: another form, another source, or an unknown operation.
   """
-  nodes = text.split("+")
-  found = [re.findall(r"([^|~]*)~([0-9]+)\|", node) for node in nodes]
-  plain = "+".join(
-      "|" + "".join(f"{name}~{source}|" for name, source in node)
-      for node in found)
-  expected = [[str(source) for source in range(node)] for node in (1, 2, 3)]
-  if plain != text or [[s for _, s in node] for node in found] != expected:
+  match = re.fullmatch(re.escape(_FORM).replace("op", "([^|~+]*)"), text)
+  if not match:
     raise errors.InputError(
         f"{where}: '{short(text)}' is not a NAS-Bench-201 string; write"
         f" {_FORM} with operations of {', '.join(NAMES)}")
-  names = [name for node in found for name, _ in node]
+  names = match.groups()
   for name, edge in zip(names, EDGES, strict=True):
     if name not in NAMES:
       raise errors.InputError(
@@ -111,9 +106,8 @@ def to_string(names: Sequence[str]) -> str:
     InputError: another number, or an operation that the benchmark lacks.
   """
   if len(names) != len(EDGES):
-    raise errors.InputError(
-        f"{len(names)} operations given; a NAS-Bench-201 cell has"
-        f" {len(EDGES)} edges, give one for each")
+    raise errors.InputError(f"{len(names)} operations given; a NAS-Bench-201"
+                            f" cell has {len(EDGES)} edges, give one for each")
   shown = []
   for name in names:
     known = operations.canonical(name) if name not in NAMES else (

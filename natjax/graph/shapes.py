@@ -40,9 +40,7 @@ class Shapes(NamedTuple):
                           source.size)
 
 
-def layer_shape(
-    layer: records.Layer, shape: Shape, num_classes: int
-) -> Shape:
+def layer_shape(layer: records.Layer, shape: Shape, num_classes: int) -> Shape:
   """The shape after a layer outside the blocks."""
   if layer.kind in ("conv", "depthwise_conv", "max_pool", "avg_pool"):
     width = layer.width if layer.kind == "conv" else shape.width
@@ -57,9 +55,8 @@ def layer_shape(
   return shape
 
 
-def stem_shapes(
-    network: records.BlockNetwork, place: records.Place
-) -> tuple[Shape, ...]:
+def stem_shapes(network: records.BlockNetwork,
+                place: records.Place) -> tuple[Shape, ...]:
   """The images' shape, and that after every layer of the stem."""
   found = [Shape(3, place.image_size, 1)]
   for layer in network.stem:
@@ -67,16 +64,14 @@ def stem_shapes(
   return tuple(found)
 
 
-def head_layers(
-    network: records.BlockNetwork, place: records.Place
-) -> tuple[records.Layer, ...]:
+def head_layers(network: records.BlockNetwork,
+                place: records.Place) -> tuple[records.Layer, ...]:
   """The head's layers, without the classifier where there are no classes."""
   return network.head if place.num_classes else network.head[:-1]
 
 
-def of(
-    network: records.BlockNetwork, place: records.Place
-) -> tuple[Shapes, ...]:
+def of(network: records.BlockNetwork,
+       place: records.Place) -> tuple[Shapes, ...]:
   """Computes the shapes in every block.
 
   A node's side is what its operations make of their sources (`Operation.
@@ -129,9 +124,7 @@ def _output_size(edge, nodes, stride):
       source.size, stride // source.stride)
 
 
-def num_features(
-    network: records.BlockNetwork, place: records.Place
-) -> int:
+def num_features(network: records.BlockNetwork, place: records.Place) -> int:
   """Computes F, the number of features that the classifier sees.
 
   A network without a classifier (`place.num_classes` 0) maps images

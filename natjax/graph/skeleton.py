@@ -19,9 +19,8 @@ def check(skeleton: Skeleton) -> Skeleton:
       channels that cannot be halved, or an image too small for the reductions.
   """
   if skeleton.kind not in KINDS:
-    raise errors.InputError(
-        f"skeleton '{skeleton.kind}' is unknown; choose {' or '.join(KINDS)}",
-        field="skeleton")
+    raise errors.InputError(f"skeleton '{skeleton.kind}' is unknown; choose"
+                            f" {' or '.join(KINDS)}", field="skeleton")
   for name, least in (("init_channels", 2), ("cells", 1), ("num_classes", 0),
                       ("image_size", 1)):
     value = getattr(skeleton, name)

@@ -51,10 +51,10 @@ class Candidates:
     network, place = self.plan.network, self.plan.place
     layers = network.stem if part == "stem" else shapes_lib.head_layers(
         network, place)
+    names = tuple(f"layer{i}" for i in range(len(layers)))
     return layers_lib.FixedLayers(
-        layers, tuple(f"layer{i}" for i in range(len(layers))),
-        place.num_classes, functools.partial(self.norm, affine=True),
-        self.running and self.train)
+        layers, names, place.num_classes,
+        functools.partial(self.norm, affine=True), self.running and self.train)
 
   def module(self, name: str, ends: edges_lib.Ends) -> Any:
     """What an operation is on an edge: a linen module or a function."""
@@ -75,10 +75,8 @@ class Candidates:
     for edge in self.plan.network.blocks[i].edges[:self.plan.network.prefix]:
       yield self.module(edge.operation, self.plan.shapes[i].ends(edge))
 
-  def apply(
-      self, module: Any, variables: Any, x: jax.Array,
-      key: jax.Array | None = None,
-  ) -> tuple[jax.Array, Any]:
+  def apply(self, module: Any, variables: Any, x: jax.Array,
+            key: jax.Array | None = None) -> tuple[jax.Array, Any]:
     """Applies a module; returns its output and its statistics."""
     stats = variables.get("batch_stats", {})  # Maybe of its other stride.
     if not isinstance(module, nn.Module):
@@ -89,9 +87,8 @@ class Candidates:
         mutable=["batch_stats"] if self.running and self.train else [])
     return y, changed.get("batch_stats", stats)
 
-  def functions(
-      self, names: Sequence[str], ends: edges_lib.Ends
-  ) -> list[rules.Function]:
+  def functions(self, names: Sequence[str],
+                ends: edges_lib.Ends) -> list[rules.Function]:
     """Per candidate of an edge, `(variables of all, x, key) -> y`.
 
     With running BN they return `(y, statistics of all)`.
@@ -113,10 +110,8 @@ class Candidates:
 
     return [make(name) for name in names]
 
-  def activate(
-      self, node: records.Node, variables: Any, x: jax.Array,
-      slope: jax.Array | None,
-  ) -> tuple[jax.Array, Any]:
+  def activate(self, node: records.Node, variables: Any, x: jax.Array,
+               slope: jax.Array | None) -> tuple[jax.Array, Any]:
     """What a node does to its sum: BN, activation, shuffle.
 
     Args:

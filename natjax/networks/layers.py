@@ -1,5 +1,6 @@
 """The parts of a network around its edges, shared by all networks."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -46,8 +47,7 @@ class RunningBatchNorm(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     return nn.BatchNorm(
         use_running_average=not self.train, momentum=0.9, epsilon=self.epsilon,
-        axis_name=self.axis_name, dtype=x.dtype, name="bn",
-    )(x)
+        axis_name=self.axis_name, dtype=x.dtype, name="bn")(x)
 
 
 class Bias(nn.Module):
@@ -104,8 +104,7 @@ class FixedLayer(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    layer = self.layer
-    k, s = layer.kernel, layer.stride
+    layer, k, s = self.layer, self.layer.kernel, self.layer.stride
     if layer.kind == "conv":
       x = self._finish(operations.Conv(layer.width, (k, k), s, name="conv")(x))
     elif layer.kind == "depthwise_conv":
@@ -161,11 +160,19 @@ class FixedLayers(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> list[jax.Array]:
-    outputs = [x]
-    for layer, name in zip(self.layers, self.names, strict=True):
-      outputs.append(FixedLayer(layer, self.num_classes, self.norm, self.train,
-                                name=name)(outputs[-1]))
-    return outputs
+    return run_layers(
+        self.layers, self.names, self.num_classes, self.norm, self.train, x)
+
+
+def run_layers(layers: Sequence[records.Layer], names: Sequence[str],
+               num_classes: int, norm: NormFactory, train: bool,
+               x: jax.Array) -> list[jax.Array]:
+  """Runs `FixedLayer`s in the module that calls; see `FixedLayers`."""
+  outputs = [x]
+  for layer, name in zip(layers, names, strict=True):
+    outputs.append(
+        FixedLayer(layer, num_classes, norm, train, name=name)(outputs[-1]))
+  return outputs
 
 
 class Auxiliary(NamedTuple):
@@ -193,9 +200,8 @@ def auxiliary(place: records.Place) -> Auxiliary:
     InputError: no skeleton, no classes, or too small images.
   """
   if not isinstance(place, records.Skeleton):
-    raise errors.InputError(
-        "auxiliary is True and does not apply to a network of blocks; leave it"
-        " out", field="auxiliary")
+    raise errors.InputError("auxiliary is True and does not apply to a network"
+                            " of blocks; leave it out", field="auxiliary")
   if not place.num_classes:
     raise errors.InputError(
         "num-classes is 0 and the auxiliary head is a classifier; give the"
@@ -246,6 +252,5 @@ class Classifier(nn.Module):
 
   @nn.compact
   def __call__(self, features: jax.Array) -> jax.Array:
-    return nn.Dense(
-        self.num_classes, kernel_init=operations.kernel_init, name="linear")(
-            features.astype(jnp.float32))
+    return nn.Dense(self.num_classes, kernel_init=operations.kernel_init,
+                    name="linear")(features.astype(jnp.float32))

@@ -6,7 +6,7 @@ then come BN (where it has one), activation, channel shuffle. A block's output
 concatenates only the nodes that its `concat` lists.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import functools
 from typing import Any
 from typing import NamedTuple
@@ -46,8 +46,8 @@ EdgeFunction = Callable[[Site], jax.Array | None]
 
 def plain(site: Site) -> jax.Array | None:
   """What an edge adds in the network as it is."""
-  return None if site.operation == operations.NULL else site.run(
-      site.operation)
+  return (None if site.operation == operations.NULL
+          else site.run(site.operation))
 
 
 class Names(NamedTuple):
@@ -95,13 +95,8 @@ class BlockModule(nn.Module):
   batch_norm: layers_lib.NormFactory
 
   @nn.compact
-  def __call__(
-      self,
-      prev_prev: jax.Array,
-      prev: jax.Array,
-      edge: EdgeFunction,
-      drop_path: jax.Array | float | None,
-  ) -> jax.Array:
+  def __call__(self, prev_prev: jax.Array, prev: jax.Array, edge: EdgeFunction,
+               drop_path: jax.Array | float | None) -> jax.Array:
     block = self.network.blocks[self.index]
     values = [prev_prev, prev]
     for n, node in enumerate(block.nodes, records.NUM_INPUTS):
@@ -109,9 +104,8 @@ class BlockModule(nn.Module):
       for e, item in enumerate(block.edges):
         if item.target != n:
           continue
-        site = Site(
-            self.index, e - self.network.prefix, item.operation,
-            functools.partial(self._run, e, values[item.source]))
+        site = Site(self.index, e - self.network.prefix, item.operation,
+                    functools.partial(self._run, e, values[item.source]))
         y = plain(site) if node.fixed else edge(site)
         if y is None:
           continue
@@ -183,12 +177,8 @@ class Network(nn.Module):
 
   @nn.compact
   def __call__(
-      self,
-      images: jax.Array,
-      *,
-      train: bool = False,
-      drop_path: jax.Array | float | None = None,
-      edge: EdgeFunction = plain,
+      self, images: jax.Array, *, train: bool = False,
+      drop_path: jax.Array | float | None = None, edge: EdgeFunction = plain,
   ) -> tuple[jax.Array, jax.Array | None]:
     graph, frame = self.graph, self.frame
 
@@ -200,16 +190,10 @@ class Network(nn.Module):
       return layers_lib.Bias(name=name) if graph.norm == "bias" else batch_norm(
           name)
 
-    def fixed(layers: Sequence[records.Layer], names: Sequence[str], x: Any):
-      outputs = [x]
-      for layer, name in zip(layers, names, strict=False):
-        outputs.append(layers_lib.FixedLayer(
-            layer, frame.num_classes, batch_norm, train, name=name)(
-                outputs[-1]))
-      return outputs
-
     called, auxiliary = names(graph), None
-    stem = fixed(graph.stem, called.stem, images)
+    head = shapes_lib.head_layers(graph, frame)
+    stem = layers_lib.run_layers(graph.stem, called.stem, frame.num_classes,
+                                 batch_norm, train, images)
     outputs = (stem[-1] if graph.early < 0 else stem[graph.early + 1],
                stem[-1])
     for i, shapes in enumerate(shapes_lib.of(graph, frame)):
@@ -222,18 +206,13 @@ class Network(nn.Module):
         auxiliary = layers_lib.AuxiliaryHead(
             self.auxiliary.kind == "cifar", frame.num_classes, batch_norm,
             name="auxiliary")(out)
-    x = fixed(shapes_lib.head_layers(graph, frame), called.head,
-              outputs[1])[-1]
+    x = layers_lib.run_layers(head, called.head[:len(head)], frame.num_classes,
+                              batch_norm, train, outputs[1])[-1]
     return x.reshape(x.shape[0], -1).astype(jnp.float32), auxiliary
 
 
-def module(
-    architecture: records.Architecture,
-    place: records.Place,
-    *,
-    auxiliary: bool = False,
-    axis_name: str | None = None,
-) -> Network:
+def module(architecture: records.Architecture, place: records.Place, *,
+           auxiliary: bool = False, axis_name: str | None = None) -> Network:
   """The linen module of an architecture.
 
   Args:

@@ -63,9 +63,8 @@ def typed(key: jax.Array | None) -> jax.Array | None:
   return None if key is None else jax.random.wrap_key_data(key)
 
 
-def selected(
-    functions: Sequence[Function], columns: Sequence[int] | None = None
-) -> EdgeRule:
+def selected(functions: Sequence[Function],
+             columns: Sequence[int] | None = None) -> EdgeRule:
   """The rule that runs only the candidate whose number `data.value` is.
 
   Args:
@@ -76,9 +75,8 @@ def selected(
   return _selected(functions, functions)._replace(choices=functions)
 
 
-def stateful(
-    functions: Sequence[Function], columns: Sequence[int] | None = None
-) -> EdgeRule:
+def stateful(functions: Sequence[Function],
+             columns: Sequence[int] | None = None) -> EdgeRule:
   """As `selected`, of functions that return `(y, statistics)`."""
   del columns
   return _selected(functions, [
@@ -105,9 +103,8 @@ def _selected(functions, differentiable):
   return EdgeRule(forward, pullback)
 
 
-def dense(
-    functions: Sequence[Function], columns: Sequence[int] | None = None
-) -> EdgeRule:
+def dense(functions: Sequence[Function],
+          columns: Sequence[int] | None = None) -> EdgeRule:
   """The rule that weighs candidates: sum over o of data.value[o] * f_o(x).
 
   Args:
@@ -124,9 +121,8 @@ def dense(
     return mix(params, data.value, x, typed(data.key))
 
   def pullback(params, data, x, g):
-    pull = jax.vjp(lambda p, w, x: mix(p, w, x, typed(data.key)), params,
-                   data.value, x)[1]
-    return pull(g)
+    return jax.vjp(lambda p, w, x: mix(p, w, x, typed(data.key)), params,
+                   data.value, x)[1](g)
 
   return EdgeRule(forward, pullback)
 
@@ -147,9 +143,8 @@ def plain(make: MakeRule) -> MakeRule:
   return made
 
 
-def apply(
-    rule: EdgeRule, params: Any, data: Data, x: jax.Array, *, aux: bool = False
-) -> Any:
+def apply(rule: EdgeRule, params: Any, data: Data, x: jax.Array, *,
+          aux: bool = False) -> Any:
   """Runs one edge by a rule.
 
   Args:
@@ -169,8 +164,7 @@ def apply(
 
   def backward(residuals, g):
     params, data, x = residuals
-    g_params, g_value, g_x = pullback(
-        params, data, x, g[0] if aux else g)
+    g_params, g_value, g_x = pullback(params, data, x, g[0] if aux else g)
     return g_params, cotangent(data, g_value), g_x
 
   run.defvjp(forward, backward)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import operations
+from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 from natjax.networks import candidates as candidates_lib
 from natjax.networks import network as network_lib
@@ -61,10 +62,9 @@ class Runner:
     """The space."""
     return self.plan.space
 
-  def run(
-      self, run: tuple[int, ...], variables: Any, how: Sequence[How],
-      values: tuple[jax.Array, jax.Array], rng: jax.Array,
-  ) -> tuple[tuple[jax.Array, jax.Array], Any]:
+  def run(self, run: tuple[int, ...], variables: Any, how: Sequence[How],
+          values: tuple[jax.Array, jax.Array],
+          rng: jax.Array) -> tuple[tuple[jax.Array, jax.Array], Any]:
     """Runs neighbours of equal shapes.
 
     Args:
@@ -94,16 +94,15 @@ class Runner:
     # Cells of equal shapes are unrolled all the same: under one scan they
     # compiled no faster, and its residuals took a quarter more memory.
     for j, i in enumerate(run):
-      prefix = {kind: tree.get("preprocess", [{}] * len(run))[j]
-                for kind, tree in variables.items()}
       own = jax.tree.map(lambda leaf, j=j: leaf[j], {
           kind: {k: v for k, v in tree.items() if k != "preprocess"}
           for kind, tree in variables.items()})
+      prefix = {kind: tree["preprocess"][j] for kind, tree in variables.items()
+                if "preprocess" in tree}
       inputs, stats = [], {}
       for n, module in enumerate(self.make.prefix(i)):
         y, stats[f"node{n}"] = self.make.apply(
-            module, {kind: tree.get(f"node{n}", {})
-                     for kind, tree in prefix.items()}, values[n])
+            module, part_of(prefix, f"node{n}"), values[n])
         inputs.append(y)
       cell = self._scanned if self._has_buffer(how[i]) else self._unrolled
       y, edge_stats = cell(i, own, how[i], data[j], (*values, *inputs))
@@ -149,7 +148,8 @@ class Runner:
     """i32[E], which of an edge's own candidates i32[N, K] names."""
     return jnp.stack([
         self._numbers(self.plan.names(i, e))[chosen]
-        for e, chosen in enumerate(operation[slots(self.plan.cell(i))])])
+        for e, chosen in enumerate(
+            operation[arrays_lib.slots(self.plan.cell(i))])])
 
   def _numbers(self, names):
     """i32[O], the numbers of all candidates among those of `names`."""
@@ -187,8 +187,7 @@ class Runner:
         total = network_lib.zeros(self.plan.shapes[i].nodes[n], values[1])
       part = f"norm{n - _FIRST}"
       y, norm_stats = self.make.activate(
-          block.node(n), {kind: tree.get(part, {})
-                          for kind, tree in variables.items()}, total,
+          block.node(n), part_of(variables, part), total,
           variables["params"].get(f"slope{n - _FIRST}"))
       values.append(y)
       if norm_stats:
@@ -270,11 +269,9 @@ class Runner:
             target, rows, value != null)
 
 
-def slots(cell: records.Cell) -> tuple[np.ndarray, np.ndarray]:
-  """The slots of a graph's edges in arrays [N, K]: i[E] and i[E]."""
-  targets = [edge.target for edge in cell.edges]
-  return (np.array(targets) - _FIRST,
-          np.array([targets[:e].count(t) for e, t in enumerate(targets)]))
+def part_of(variables: Any, name: str) -> Any:
+  """The variables of one part."""
+  return {kind: tree.get(name, {}) for kind, tree in variables.items()}
 
 
 def _with_null(names):
@@ -283,8 +280,9 @@ def _with_null(names):
 
 def _held(variables, edges):
   """The variables of a pass, per candidate that has any."""
-  return {kind: {name: part for name, part in tree.get(edges.store, {}).items()
-                 if name in edges.names} for kind, tree in variables.items()}
+  return {kind: {name: part for name, part in tree.items()
+                 if name in edges.names}
+          for kind, tree in part_of(variables, edges.store).items()}
 
 
 def _take(variables, edges, rows):

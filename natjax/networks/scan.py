@@ -159,20 +159,11 @@ def _live_first(live):
   return order, jnp.sum(live, dtype=jnp.int32)
 
 
-def scan_edges(
-    rule: rules.EdgeRule,
-    inputs: jax.Array | None,
-    nodes: jax.Array,
-    variables: Mapping[str, Any],
-    rows: Rows,
-    data: rules.Data,
-    source: jax.Array,
-    target: jax.Array,
-    *,
-    names: Sequence[str] = (),
-    live: jax.Array | None = None,
-    aux: bool = False,
-) -> Any:
+def scan_edges(rule: rules.EdgeRule, inputs: jax.Array | None, nodes: jax.Array,
+               variables: Mapping[str, Any], rows: Rows, data: rules.Data,
+               source: jax.Array, target: jax.Array, *,
+               names: Sequence[str] = (), live: jax.Array | None = None,
+               aux: bool = False) -> Any:
   """Adds every edge's output to its target node, in order.
 
   Args:

@@ -68,8 +68,8 @@ class Plan:
     Raises:
       InputError: sources are free where nodes are not alike.
     """
-    network = blocks.scale(
-        codec.expand(self.space.graph, self.place), self.width)
+    network = blocks.scale(codec.expand(self.space.graph, self.place),
+                           self.width)
     for block in network.blocks if self.space.inputs is not None else ():
       nodes = block.nodes[network.prefix:]
       if len(set(nodes)) > 1 or len(block.outputs) != len(nodes) or (
@@ -153,9 +153,9 @@ class Plan:
     result = []
     for p, ((ends, _), edges) in enumerate(found.items()):
       allowed = [self.names(i, e) for e in edges]
-      names = tuple(name for name in (*self.space.candidates, *allowed[0])
-                    if any(name in a for a in allowed))
-      names = tuple(dict.fromkeys(names))
+      names = tuple(dict.fromkeys(
+          name for name in (*self.space.candidates, *allowed[0])
+          if any(name in a for a in allowed)))
       rows, count = {}, {}
       for name in names:
         rows[name], count[name] = self._rows(
@@ -184,8 +184,7 @@ class Plan:
 
 
 def redraw_kernels(
-    rng: jax.Array,
-    params: Any,
+    rng: jax.Array, params: Any,
     leading_axes: Callable[[Sequence[str | None]], int | None],
 ) -> Any:
   """Draws all kernels that start from `operations.kernel_init` at once.
@@ -202,10 +201,8 @@ def redraw_kernels(
       stack equal kernels, or None if the kernel keeps what it is.
   """
   flat, treedef = jax.tree_util.tree_flatten_with_path(params)
-
-  leads = [
-      leading_axes([getattr(k, "key", None) for k in path])
-      if path[-1].key == "kernel" else None for path, _ in flat]
+  leads = [leading_axes([getattr(k, "key", None) for k in path])
+           if path[-1].key == "kernel" else None for path, _ in flat]
   total = sum(leaf.size for (_, leaf), lead in zip(flat, leads, strict=True)
               if lead is not None)
   draws, start, leaves = jax.random.uniform(rng, (total,), minval=-1), 0, []

@@ -153,10 +153,8 @@ class Supernet:
     return [How(arrays.operation[g], arrays.concat[g], arrays.source[g], make)
             for g in self.plan.decided]
 
-  def weighed(
-      self, weights: jax.Array, concat: jax.Array,
-      make: rules.MakeRule = rules.dense,
-  ) -> list[How]:
+  def weighed(self, weights: jax.Array, concat: jax.Array,
+              make: rules.MakeRule = rules.dense) -> list[How]:
     """The `dense` form, block by block.
 
     Args:
@@ -176,7 +174,7 @@ class Supernet:
       n, k = cell.num_nodes, arrays.operation.shape[-1]
       number: Any = np.arange(len(cell.edges))
       if self.space.inputs is None:
-        operation = arrays.operation[g][running.slots(cell)]
+        operation = arrays.operation[g][arrays_lib.slots(cell)]
       else:
         lookup = np.zeros((n + _FIRST,) * 2, np.int32)
         for e, edge in enumerate(cell.edges):
@@ -188,14 +186,8 @@ class Supernet:
       weights = weights.at[g, number, operation].add(1.0)
     return weights
 
-  def apply(
-      self,
-      params: Any,
-      arrays: arrays_lib.CellArrays,
-      images: jax.Array,
-      *,
-      rng: jax.Array | None = None,
-  ) -> jax.Array:
+  def apply(self, params: Any, arrays: arrays_lib.CellArrays, images: jax.Array,
+            *, rng: jax.Array | None = None) -> jax.Array:
     """Computes the logits of one architecture, in the `selected` form.
 
     Args:
@@ -210,15 +202,9 @@ class Supernet:
     return self.run({"params": params}, self.selected(arrays), images,
                     rng=rng)[0]
 
-  def apply_dense(
-      self,
-      params: Any,
-      weights: jax.Array,
-      concat: jax.Array,
-      images: jax.Array,
-      *,
-      rng: jax.Array | None = None,
-  ) -> jax.Array:
+  def apply_dense(self, params: Any, weights: jax.Array, concat: jax.Array,
+                  images: jax.Array, *,
+                  rng: jax.Array | None = None) -> jax.Array:
     """Computes the logits with every operation weighted, the `dense` form.
 
     Args:
@@ -234,15 +220,9 @@ class Supernet:
     return self.run({"params": params}, self.weighed(weights, concat), images,
                     rng=rng)[0]
 
-  def run(
-      self,
-      variables: Variables,
-      how: Sequence[How],
-      images: jax.Array,
-      *,
-      train: bool = True,
-      rng: jax.Array | None = None,
-  ) -> tuple[jax.Array, Any]:
+  def run(self, variables: Variables, how: Sequence[How], images: jax.Array, *,
+          train: bool = True,
+          rng: jax.Array | None = None) -> tuple[jax.Array, Any]:
     """Computes the logits, whatever stands on the edges of each block.
 
     Args:
@@ -258,10 +238,9 @@ class Supernet:
     """
     rng = jax.random.key(0) if rng is None else rng
     make, early = self.candidates(train), self.plan.network.early
-    fixed = lambda name, x, key: make.apply(
-        make.layers(name), {kind: tree.get(name, {}) for kind, tree in (
-            variables.items())}, x, key)
-    stem, stem_stats = fixed("stem", images.astype(self.dtype), rng)
+    fixed = lambda name, x: make.apply(
+        make.layers(name), running.part_of(variables, name), x, rng)
+    stem, stem_stats = fixed("stem", images.astype(self.dtype))
     values = (stem[-1] if early < 0 else stem[early + 1], stem[-1])
     runner, block_stats = running.Runner(make), []
     for r, run in enumerate(self.plan.runs):
@@ -269,7 +248,7 @@ class Supernet:
              if tree}
       values, found = runner.run(run, own, how, values, rng)
       block_stats.append(found)
-    head, head_stats = fixed("head", values[1], rng)
+    head, head_stats = fixed("head", values[1])
     logits = head[-1].reshape(head[-1].shape[0], -1).astype(jnp.float32)
     stats = variables.get("batch_stats", {})
     if self.norm == "running":

@@ -33,9 +33,8 @@ def check_groups(groups: int, *channels: int) -> None:
   """Refuses channels that `groups` does not divide (InputError)."""
   for count in channels:
     if count % groups:
-      raise errors.InputError(
-          f"{count} channels cannot be cut into {groups} groups; give a"
-          f" multiple of {groups}")
+      raise errors.InputError(f"{count} channels cannot be cut into {groups}"
+                              f" groups; give a multiple of {groups}")
 
 
 def check_halvable(channels: int) -> None:

@@ -57,10 +57,9 @@ class Chain(nn.Module):
     return self.projection(self.first(x))
 
 
-def module(
-    operation: operations.Operation, ends: Ends, *,
-    norm: operations.NormFactory, preactivate: bool = False,
-) -> Callable[[jax.Array], jax.Array]:
+def module(operation: operations.Operation, ends: Ends, *,
+           norm: operations.NormFactory,
+           preactivate: bool = False) -> Callable[[jax.Array], jax.Array]:
   """Returns a linen module or a function [B, H, W, C_in] -> [B, h, w, C].
 
   Args:
@@ -99,9 +98,8 @@ def keeps_side(operation: operations.Operation, ends: Ends) -> bool:
       ends.size, ends.stride) == primitives.output_size(ends.size, ends.stride)
 
 
-def cost_if_possible(
-    operation: operations.Operation, ends: Ends, *, preactivate: bool = False
-) -> Cost | None:
+def cost_if_possible(operation: operations.Operation, ends: Ends, *,
+                     preactivate: bool = False) -> Cost | None:
   """The cost of an operation on an edge; None where it cannot stand there.
 
   Nor can it in another's place, where it leaves images of a side of its own.
@@ -114,10 +112,8 @@ def cost_if_possible(
     return None
 
 
-def scaled(
-    operation: operations.Operation, ends: Ends, params: Any,
-    factor: jax.Array, *, preactivate: bool = False,
-) -> Any | None:
+def scaled(operation: operations.Operation, ends: Ends, params: Any,
+           factor: jax.Array, *, preactivate: bool = False) -> Any | None:
   """The parameters with which an operation gives `factor` times as much.
 
   Args:
@@ -141,9 +137,8 @@ def scaled(
   return operation.scale(params, factor)
 
 
-def cost(
-    operation: operations.Operation, ends: Ends, *, preactivate: bool = False
-) -> Cost:
+def cost(operation: operations.Operation, ends: Ends, *,
+         preactivate: bool = False) -> Cost:
   """Cost of an operation on an edge, with affine BN.
 
   Args:

@@ -60,10 +60,8 @@ def output_size(size: int, stride: int) -> int:
   return -(-size // stride)
 
 
-def conv(
-    x: jax.Array, kernel: jax.Array, *, stride: int | tuple[int, int] = 1,
-    dilation: int = 1, padding: int | None = None,
-) -> jax.Array:
+def conv(x: jax.Array, kernel: jax.Array, *, stride: int | tuple[int, int] = 1,
+         dilation: int = 1, padding: int | None = None) -> jax.Array:
   """Computes a convolution.
 
   Args:
@@ -186,9 +184,8 @@ def _depthwise_bwd(stride, dilation, residuals, g):
 _depthwise_shifted.defvjp(_depthwise_fwd, _depthwise_bwd)
 
 
-def depthwise_conv(
-    x: jax.Array, kernel: jax.Array, *, stride: int = 1, dilation: int = 1
-) -> jax.Array:
+def depthwise_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1,
+                   dilation: int = 1) -> jax.Array:
   """Computes a depthwise convolution that keeps the size at stride 1.
 
   Args:
@@ -234,9 +231,8 @@ def _windows(x, size, stride, axis):
           for i in range(size)]
 
 
-def max_pool(
-    x: jax.Array, size: int, *, stride: int = 1, padding: Padding = 0
-) -> jax.Array:
+def max_pool(x: jax.Array, size: int, *, stride: int = 1,
+             padding: Padding = 0) -> jax.Array:
   """Computes the maximum over windows; padding never wins."""
   pads = _pads(padding)
 
@@ -253,9 +249,8 @@ def max_pool(
   return lax.platform_dependent(x, cpu=shifted, default=window)
 
 
-def avg_pool(
-    x: jax.Array, size: int, *, stride: int = 1, padding: Padding = 0
-) -> jax.Array:
+def avg_pool(x: jax.Array, size: int, *, stride: int = 1,
+             padding: Padding = 0) -> jax.Array:
   """Computes the mean over windows; padding is left out of the average."""
   counts = jnp.ones((1, *x.shape[1:3], 1), jnp.float32)
 

@@ -123,9 +123,8 @@ def register(operation: Operation) -> Operation:
     InputError: the name is taken, or not in its canonical form.
   """
   if operation.name in _REGISTRY or operation.name in _ALIASES:
-    raise errors.InputError(
-        f"operation '{operation.name}' is already registered; choose another"
-        " name")
+    raise errors.InputError(f"operation '{operation.name}' is already"
+                            " registered; choose another name")
   if operation.name != canonical(operation.name):
     raise errors.InputError(
         f"operation name '{operation.name}' must be lower case; rename it")

@@ -23,7 +23,6 @@ from natjax import errors
 from natjax import operations
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
-from natjax.graph import shapes as shapes_lib
 from natjax.operations import edges as edges_lib
 from natjax.spaces import ground as ground_lib
 
@@ -50,17 +49,9 @@ def sampler(ground: ground_lib.Ground, *, published: bool = False) -> Sampler:
   return _free(ground, published)
 
 
-def sample_cell(
-    rng: jax.Array,
-    stand_in: Any,
-    exists: Any,
-    *,
-    allowed: Any = None,
-    inputs: int = 2,
-    several: bool = True,
-    nulls: bool,
-    loose_end: bool,
-) -> arrays_lib.CellArrays:
+def sample_cell(rng: jax.Array, stand_in: Any, exists: Any, *, allowed: Any,
+                inputs: int, several: bool, nulls: bool,
+                loose_end: bool) -> arrays_lib.CellArrays:
   """Draws an input cell; `null` is the last operation.
 
   Args:
@@ -89,8 +80,7 @@ def sample_cell(
     source = jax.random.randint(
         rng_source, shape, 0, node[:, None] + records.NUM_INPUTS
     ) if several else _distinct(rng_source, sources, sources, inputs)
-    operation = jax.random.randint(rng_operation, shape, 0,
-                                   null + 1 if nulls else null)
+    operation = jax.random.randint(rng_operation, shape, 0, null + nulls)
     other = jax.random.randint(rng_other, (num_nodes,), 0, null)
   else:
     some = jnp.asarray(allowed).at[..., null].set(False)
@@ -110,13 +100,13 @@ def sample_cell(
   operation = operation.at[:, -1].set(
       jnp.where(all_null, other, operation[:, -1]))
   operation = jnp.asarray(stand_in)[node[:, None], source, operation]
-  operation = jnp.where(jnp.asarray(exists)[:, None], operation, null)
-  feeds = jnp.where(jnp.asarray(exists)[:, None], source, -1)
+  exists = jnp.asarray(exists)
+  operation = jnp.where(exists[:, None], operation, null)
+  feeds = jnp.where(exists[:, None], source, -1)
   used = jnp.any(
       feeds.reshape(-1)[:, None] == node + records.NUM_INPUTS, axis=0)
-  return arrays_lib.CellArrays(
-      source=source, operation=operation,
-      concat=(~used | (not loose_end)) & jnp.asarray(exists))
+  return arrays_lib.CellArrays(source=source, operation=operation,
+                               concat=(~used | (not loose_end)) & exists)
 
 
 def _uniform(rng, mask, shape=None):
@@ -137,21 +127,19 @@ def stand_ins(ground: ground_lib.Ground) -> np.ndarray:
 
   Nor can it where it leaves images of a side of its own.
   """
-  count, first = len(ground.candidates), records.NUM_INPUTS
+  count = len(ground.candidates)
   skip = ground.candidates.index(operations.SKIP)
-  shape = (*ground.shape[:2], first + ground.shape[1], count)
+  shape = (*ground.shape[:2], records.NUM_INPUTS + ground.shape[1], count)
   found = np.broadcast_to(np.arange(count, dtype=np.int32), shape).copy()
-  shapes = shapes_lib.of(ground.network, ground.place)
-  prefix = ground.network.prefix
-  for g, decision in enumerate(ground.decisions):
-    for e, edge in enumerate(decision.cell.edges):
-      ends = [shapes[i].ends(ground.network.blocks[i].edges[e + prefix])
-              for i in decision.members] or [edges_lib.Ends(1, 1, 1, 1)]
-      for o, name in enumerate(ground.candidates):
-        operation = operations.get(name)
-        if not all(edges_lib.can_stand(operation, at)
-                   and edges_lib.keeps_side(operation, at) for at in ends):
-          found[g, edge.target - first, edge.source, o] = skip
+  for (g, n, _), (_, e), at in ground.sites():
+    source = ground.decisions[g].cell.edges[e].source
+    ends = [shapes.ends(edge) for shapes, edge in at] or [
+        edges_lib.Ends(1, 1, 1, 1)]
+    for o, name in enumerate(ground.candidates):
+      operation = operations.get(name)
+      if not all(edges_lib.can_stand(operation, end)
+                 and edges_lib.keeps_side(operation, end) for end in ends):
+        found[g, n, source, o] = skip
   return found
 
 
@@ -161,11 +149,10 @@ def _free(ground, published):
                      for decision in ground.decisions])
   if ground.space.choices is not None:
     allowed = np.zeros(instead.shape, bool)
-    for g, decision in enumerate(ground.decisions):
-      for e, edge in enumerate(decision.cell.edges):
-        names = ground.space.names(g, e)
-        allowed[g, edge.target - records.NUM_INPUTS, edge.source] = [
-            name in names for name in ground.candidates]
+    for (g, n, _), (_, e), _ in ground.sites():
+      source = ground.decisions[g].cell.edges[e].source
+      allowed[g, n, source] = np.isin(
+          ground.candidates, ground.space.names(g, e))
     allowed &= instead == np.arange(len(ground.candidates))
 
   def draw(rng):
@@ -182,13 +169,8 @@ def _fixed(ground, published):
   base, null = ground.start, ground.table.null
   allowed = np.zeros((*ground.shape, len(ground.candidates)), bool)
   space = ground.around()
-  for g, decision in enumerate(ground.decisions):
-    slot = dict.fromkeys(range(ground.shape[1]), 0)
-    for e, edge in enumerate(decision.cell.edges):
-      n = edge.target - records.NUM_INPUTS
-      names = space.names(g, e)
-      allowed[g, n, slot[n]] = [name in names for name in ground.candidates]
-      slot[n] += 1
+  for slot, edge, _ in ground.sites():
+    allowed[slot] = np.isin(ground.candidates, space.names(*edge))
   allowed[..., null] |= ~allowed.any(-1)  # Slots without an edge.
   others = allowed.copy()
   others[..., null] = False
