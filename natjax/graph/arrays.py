@@ -92,12 +92,12 @@ def decode(
   for g in range(len(operation)):
     if cells is None:
       at = list(np.ndindex(*operation.shape[1:]))
-      outputs = (np.flatnonzero(concat[g]) + records.NUM_INPUTS).tolist()
+      outputs = tuple(
+          (np.flatnonzero(concat[g]) + records.NUM_INPUTS).tolist())
     else:
       at = list(zip(*slots(cells[g]), strict=True))
       outputs = cells[g].concat
     found.append(records.Cell(tuple(
         records.Edge(candidates[operation[g, n, k]], int(source[g, n, k]),
-                     int(n) + records.NUM_INPUTS) for n, k in at),
-        tuple(outputs)))
+                     int(n) + records.NUM_INPUTS) for n, k in at), outputs))
   return tuple(found)

@@ -123,15 +123,6 @@ def _list(value, where):
 
 
 def _record(record, value, where):
-  """Reads `blocks.Node` or `blocks.Layer` from an object."""
-  fields = record._fields
-  value = _object(value, where, fields,
-                  [f for f in fields if f not in record._field_defaults])
-  for name, item in value.items():
-    wanted = record.__annotations__[name]
-    if wanted is float and parsing.is_count(item):
-      item = float(item)
-    if type(item) is not wanted:
-      raise errors.InputError(f"{where}: '{name}' is {item!r} and must be of"
-                              f" type {wanted.__name__}; correct it")
-  return record(**value)
+  """Reads `blocks.Node` or `blocks.Layer`; `blocks.check` sees to the types."""
+  needed = [f for f in record._fields if f not in record._field_defaults]
+  return record(**_object(value, where, record._fields, needed))

@@ -38,7 +38,7 @@ def is_count(value: object) -> bool:
 
 
 def counts(value: object, what: str) -> tuple[int, ...]:
-  """Reads a list of whole numbers, which the error calls `what` (InputError)."""
+  """Reads whole numbers, whose list the error calls `what` (InputError)."""
   if not isinstance(value, list) or not all(map(is_count, value)):
     raise errors.InputError(
         f"{what} must be a list of node numbers, given {value!r}")

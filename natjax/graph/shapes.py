@@ -1,6 +1,8 @@
 """The one place that computes the shapes of a network."""
 
+from collections.abc import Sequence
 import functools
+import itertools
 from typing import NamedTuple
 
 from natjax import errors
@@ -55,13 +57,18 @@ def layer_shape(layer: records.Layer, shape: Shape, num_classes: int) -> Shape:
   return shape
 
 
+def layer_shapes(layers: Sequence[records.Layer], shape: Shape,
+                 num_classes: int = 0) -> tuple[Shape, ...]:
+  """A shape, and that after each of some layers outside the blocks."""
+  return tuple(itertools.accumulate(
+      layers, lambda before, layer: layer_shape(layer, before, num_classes),
+      initial=shape))
+
+
 def stem_shapes(network: records.BlockNetwork,
                 place: records.Place) -> tuple[Shape, ...]:
   """The images' shape, and that after every layer of the stem."""
-  found = [Shape(3, place.image_size, 1)]
-  for layer in network.stem:
-    found.append(layer_shape(layer, found[-1], 0))
-  return tuple(found)
+  return layer_shapes(network.stem, Shape(3, place.image_size, 1))
 
 
 def head_layers(network: records.BlockNetwork,
@@ -130,7 +137,5 @@ def num_features(network: records.BlockNetwork, place: records.Place) -> int:
   A network without a classifier (`place.num_classes` 0) maps images
   [B, H, W, 3] to features f32[B, F].
   """
-  shape = of(network, place)[-1].output
-  for layer in network.head[:-1]:
-    shape = layer_shape(layer, shape, 0)
+  shape = layer_shapes(network.head[:-1], of(network, place)[-1].output)[-1]
   return shape.width * shape.size**2

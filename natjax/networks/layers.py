@@ -1,7 +1,6 @@
 """The parts of a network around its edges, shared by all networks."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -175,20 +174,8 @@ def run_layers(layers: Sequence[records.Layer], names: Sequence[str],
   return outputs
 
 
-class Auxiliary(NamedTuple):
-  """Where an auxiliary head stands.
-
-  Attributes:
-    after: number of the block that feeds it.
-    kind: of the skeleton, "cifar" or "imagenet".
-  """
-
-  after: int
-  kind: str
-
-
-def auxiliary(place: records.Place) -> Auxiliary:
-  """Where the auxiliary head of a genotype's network stands.
+def auxiliary(place: records.Place) -> records.Skeleton:
+  """The skeleton in which the auxiliary head of a genotype's network stands.
 
   It classifies, so there must be classes. Its 5x5 pooling and 2x2 convolution
   need 8 pixels (CIFAR) or 7 (ImageNet) after the second reduction.
@@ -214,7 +201,7 @@ def auxiliary(place: records.Place) -> Auxiliary:
         f"image-size {place.image_size} leaves {size} pixels at the"
         f" auxiliary head, which needs {5 + stride}; give larger images or no"
         " auxiliary head", field="auxiliary")
-  return Auxiliary(place.auxiliary_layer, place.kind)
+  return place
 
 
 class AuxiliaryHead(nn.Module):

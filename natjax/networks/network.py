@@ -158,7 +158,7 @@ class Network(nn.Module):
   Attributes:
     graph: the architecture, written out.
     frame: number of classes and size of the images.
-    auxiliary: where the auxiliary head stands; None is without one.
+    auxiliary: the skeleton where the auxiliary head stands; None is without.
     axis_name: device axis over which BN joins the batch; None keeps the
       statistics per device.
 
@@ -172,7 +172,7 @@ class Network(nn.Module):
 
   graph: records.BlockNetwork
   frame: records.Frame
-  auxiliary: layers_lib.Auxiliary | None = None
+  auxiliary: records.Skeleton | None = None
   axis_name: str | None = None
 
   @nn.compact
@@ -182,14 +182,9 @@ class Network(nn.Module):
   ) -> tuple[jax.Array, jax.Array | None]:
     graph, frame = self.graph, self.frame
 
-    def batch_norm(name: str | None = None):
-      return layers_lib.RunningBatchNorm(
-          train, self.axis_name, graph.norm_epsilon, name=name)
-
-    def norm(name: str | None = None):
-      return layers_lib.Bias(name=name) if graph.norm == "bias" else batch_norm(
-          name)
-
+    batch_norm = functools.partial(
+        layers_lib.RunningBatchNorm, train, self.axis_name, graph.norm_epsilon)
+    norm = layers_lib.Bias if graph.norm == "bias" else batch_norm
     called, auxiliary = names(graph), None
     head = shapes_lib.head_layers(graph, frame)
     stem = layers_lib.run_layers(graph.stem, called.stem, frame.num_classes,
@@ -201,7 +196,7 @@ class Network(nn.Module):
                         name=f"{called.block}{i}")(
                             *outputs, edge, drop_path if train else None)
       outputs = (outputs[1], out)
-      if self.auxiliary and i == self.auxiliary.after and (
+      if self.auxiliary and i == self.auxiliary.auxiliary_layer and (
           train or self.is_initializing()):
         auxiliary = layers_lib.AuxiliaryHead(
             self.auxiliary.kind == "cifar", frame.num_classes, batch_norm,
@@ -253,9 +248,3 @@ def init(network: Network, rng: jax.Array, **options: Any) -> Any:
     return {"batch_stats": {}, **variables}
 
   return jax.jit(draw)(rng)
-
-
-def parameter_count(variables: Any) -> int:
-  """Number of trainable parameters, the auxiliary head left out."""
-  params = {k: v for k, v in variables["params"].items() if k != "auxiliary"}
-  return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -204,14 +204,8 @@ def scan_edges(rule: rules.EdgeRule, inputs: jax.Array | None, nodes: jax.Array,
 
   def forward(inputs, nodes, variables, edges, order, number):
     def edge(k, carry):
-      nodes, stats = carry
-      _, rows, d, s, t = edge_at(edges, order, k)
-      x = _at(nodes if inputs is None else inputs, s)
-      y = access.forward({**variables, **stats}, rows, d, x)
-      if aux:
-        y, found = y
-        stats = _put(stats, rows, found)
-      return _add(nodes, y, t), stats
+      _, *step = edge_at(edges, order, k)
+      return _run(access, inputs, carry, variables, step, aux)
 
     return lax.fori_loop(0, len(source) if number is None else number, edge,
                          (nodes, _stats(variables, aux)))
@@ -259,12 +253,18 @@ def _stats(variables, aux):
   return {"batch_stats": variables["batch_stats"]} if aux else {}
 
 
-def _put(stats, rows, found):
-  """Writes an edge's statistics back to its rows."""
-  return {"batch_stats": {
-      name: jax.tree.map(lambda old, new, r=rows[name]: _set(old, new, r),
-                         part, found[name])
-      for name, part in stats["batch_stats"].items()}}
+def _run(access, inputs, carry, variables, step, aux):
+  """Adds what an edge gives, and writes its statistics back to its rows."""
+  (nodes, stats), (rows, data, source, target) = carry, step
+  x = _at(nodes if inputs is None else inputs, source)
+  y = access.forward({**variables, **stats}, rows, data, x)
+  if aux:
+    y, found = y
+    stats = {"batch_stats": {
+        name: jax.tree.map(lambda old, new, r=rows[name]: _set(old, new, r),
+                           part, lax.stop_gradient(found[name]))
+        for name, part in stats["batch_stats"].items()}}
+  return _add(nodes, y, target), stats
 
 
 def _plain(rule, inputs, nodes, variables, at, edges, live, aux):
@@ -273,18 +273,9 @@ def _plain(rule, inputs, nodes, variables, at, edges, live, aux):
 
   @jax.checkpoint
   def edge(inputs, carry, variables, step):
-    (own, d, s, t), runs = step
+    (own, *others), runs = step
     rows = {name: own[i] for name, i in at.items()}
-
-    def run():
-      nodes, stats = carry
-      y = access.forward({**variables, **stats}, rows, d, _at(
-          nodes if inputs is None else inputs, s))
-      if aux:
-        y, found = y
-        stats = _put(stats, rows, jax.tree.map(lax.stop_gradient, found))
-      return _add(nodes, y, t), stats
-
+    run = lambda: _run(access, inputs, carry, variables, (rows, *others), aux)
     return run() if runs is None else lax.cond(runs, run, lambda: carry)
 
   (nodes, stats), _ = lax.scan(

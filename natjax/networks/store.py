@@ -7,7 +7,6 @@ space says has weights of its own (`Space.weights`), an edge, a source, or a
 slot.
 """
 
-from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -183,10 +182,7 @@ class Plan:
                for shape in (*shapes.nodes[records.NUM_INPUTS:], shapes.output))
 
 
-def redraw_kernels(
-    rng: jax.Array, params: Any,
-    leading_axes: Callable[[Sequence[str | None]], int | None],
-) -> Any:
+def redraw_kernels(rng: jax.Array, params: Any) -> Any:
   """Draws all kernels that start from `operations.kernel_init` at once.
 
   The distribution is the one they already have. A generator call per kernel
@@ -197,12 +193,10 @@ def redraw_kernels(
   Args:
     rng: a key.
     params: what each initialiser drew.
-    leading_axes: `(keys of a kernel's path, None for a list's) -> axes` that
-      stack equal kernels, or None if the kernel keeps what it is.
   """
   flat, treedef = jax.tree_util.tree_flatten_with_path(params)
-  leads = [leading_axes([getattr(k, "key", None) for k in path])
-           if path[-1].key == "kernel" else None for path, _ in flat]
+  leads = [_leading_axes([getattr(k, "key", None) for k in path])
+           for path, _ in flat]
   total = sum(leaf.size for (_, leaf), lead in zip(flat, leads, strict=True)
               if lead is not None)
   draws, start, leaves = jax.random.uniform(rng, (total,), minval=-1), 0, []
@@ -214,3 +208,12 @@ def redraw_kernels(
       start += leaf.size
     leaves.append(leaf)
   return jax.tree_util.tree_unflatten(treedef, leaves)
+
+
+def _leading_axes(keys):
+  """Of a kernel: [J, S] on edges; None for a user's own, and other arrays."""
+  if keys[-1] != "kernel":
+    return None
+  if keys[0] != "blocks" or keys[2] == "preprocess":
+    return 0
+  return 2 if keys[3] in operations.BUILTIN else None

@@ -35,9 +35,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from natjax import operations
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 from natjax.networks import candidates as candidates_lib
@@ -94,16 +92,14 @@ class Supernet:
     rng_stem, rng_head, rng_blocks = jax.random.split(rng_own, 3)
     image, make = self.place.image_size, self.candidates(False)
     keys = jax.random.split(rng_blocks, len(self.plan.runs))
+    blocks = [self._init_run(make, key, run)
+              for key, run in zip(keys, self.plan.runs, strict=True)]
     parts = {
         "stem": make.layers("stem").init(
-            rng_stem, jnp.zeros((1, image, image, 3))),
-        "blocks": [self._init_run(make, key, run)
-                   for key, run in zip(keys, self.plan.runs, strict=True)],
+            rng_stem, jnp.zeros((1, image, image, 3))), "blocks": blocks,
         "head": make.layers("head").init(
-            rng_head, _zeros(self.plan.shapes[-1].output)),
-    }
-    params = store.redraw_kernels(
-        rng_kernels, _collection(parts, "params"), _leading_axes)
+            rng_head, _zeros(self.plan.shapes[-1].output))}
+    params = store.redraw_kernels(rng_kernels, _collection(parts, "params"))
     return {"params": params,
             "batch_stats": _collection(parts, "batch_stats")}
 
@@ -165,27 +161,6 @@ class Supernet:
     """
     return [How(weights[g], concat[g], None, make) for g in self.plan.decided]
 
-  def dense_weights(self, arrays: arrays_lib.CellArrays) -> jax.Array:
-    """The f32[G, E, O] for which the two forms are equal: whole numbers."""
-    cells = [decision.cell for decision in self.plan.decisions]
-    most = max(len(cell.edges) for cell in cells)
-    weights = jnp.zeros((len(cells), most, len(self.space.candidates)))
-    for g, cell in enumerate(cells):
-      n, k = cell.num_nodes, arrays.operation.shape[-1]
-      number: Any = np.arange(len(cell.edges))
-      if self.space.inputs is None:
-        operation = arrays.operation[g][arrays_lib.slots(cell)]
-      else:
-        lookup = np.zeros((n + _FIRST,) * 2, np.int32)
-        for e, edge in enumerate(cell.edges):
-          lookup[edge.source, edge.target] = e
-        number = jnp.asarray(lookup)[
-            arrays.source[g, :n].reshape(-1),
-            np.repeat(np.arange(n) + _FIRST, k)]
-        operation = arrays.operation[g, :n].reshape(-1)
-      weights = weights.at[g, number, operation].add(1.0)
-    return weights
-
   def apply(self, params: Any, arrays: arrays_lib.CellArrays, images: jax.Array,
             *, rng: jax.Array | None = None) -> jax.Array:
     """Computes the logits of one architecture, in the `selected` form.
@@ -200,24 +175,6 @@ class Supernet:
       f32[B, num_classes].
     """
     return self.run({"params": params}, self.selected(arrays), images,
-                    rng=rng)[0]
-
-  def apply_dense(self, params: Any, weights: jax.Array, concat: jax.Array,
-                  images: jax.Array, *,
-                  rng: jax.Array | None = None) -> jax.Array:
-    """Computes the logits with every operation weighted, the `dense` form.
-
-    Args:
-      params: from `init`.
-      weights: see `weighed`.
-      concat: see `weighed`.
-      images: [B, H, W, 3].
-      rng: a key, of operations that draw; None always draws the same.
-
-    Returns:
-      f32[B, num_classes].
-    """
-    return self.run({"params": params}, self.weighed(weights, concat), images,
                     rng=rng)[0]
 
   def run(self, variables: Variables, how: Sequence[How], images: jax.Array, *,
@@ -270,10 +227,3 @@ def _collection(parts, kind):
   inner = {name: _collection(part, kind) for name, part in parts.items()}
   return {name: part for name, part in inner.items()
           if isinstance(part, list) or jax.tree.leaves(part)}
-
-
-def _leading_axes(keys):
-  """Of a kernel: [J, S] on edges; None for a user's own operations."""
-  if keys[0] != "blocks" or keys[2] == "preprocess":
-    return 0
-  return 2 if keys[3] in operations.BUILTIN else None

@@ -189,10 +189,13 @@ def conv_cost(channels: int, size: int, stride: int, *, weights: int) -> Cost:
   return Cost(weights + norm, weights * out * out, norm_params=norm)
 
 
-def dense_cost(channels: int, size: int, stride: int, *, kernel_size: int,
-               in_channels: int | None = None) -> Cost:
-  """Of a k x k convolution and a BN."""
-  weights = kernel_size**2 * channels * (in_channels or channels)
+def dense_cost(channels: int, size: int, stride: int, *, kernel_size: int = 1,
+               groups: int = 1, in_channels: int | None = None) -> Cost:
+  """Of a k x k convolution in groups, which must divide the channels, and a BN.
+  """
+  in_channels = in_channels or channels
+  counts.check_groups(groups, in_channels, channels)
+  weights = kernel_size**2 * channels * in_channels // groups
   return conv_cost(channels, size, stride, weights=weights)
 
 
@@ -201,16 +204,6 @@ def plain_cost(channels: int, size: int, stride: int, *,
   """Of a 1x1 convolution alone."""
   weights = channels * (in_channels or channels)
   return Cost(weights, weights * primitives.output_size(size, stride)**2)
-
-
-def group_cost(channels: int, size: int, stride: int, *, groups: int,
-               in_channels: int | None = None) -> Cost:
-  """Of a 1x1 convolution in groups, which must divide the channels, and a BN.
-  """
-  in_channels = in_channels or channels
-  counts.check_groups(groups, in_channels, channels)
-  return conv_cost(channels, size, stride,
-                   weights=channels * in_channels // groups)
 
 
 def depthwise_cost(channels: int, size: int, stride: int, *,
@@ -232,7 +225,7 @@ def factorized_cost(channels: int, size: int, stride: int, *, kernel_size: int,
 
 
 def separable_cost(channels: int, size: int, stride: int, *, kernel_size: int,
-                   repeats: int, in_channels: int | None = None) -> Cost:
+                   repeats: int = 1, in_channels: int | None = None) -> Cost:
   """Of `repeats` times a depthwise k x k and a 1x1 convolution and a BN."""
   before = in_channels or channels  # Only the last pointwise one widens.
   total = Cost(0, 0)
@@ -243,42 +236,41 @@ def separable_cost(channels: int, size: int, stride: int, *, kernel_size: int,
   return total
 
 
+def _operation(name, kind, module, cost, *scales, kernel_size, norm="norm",
+               widens=True, **options):
+  """One that begins with a ReLU; its cost is told what its module is."""
+  partial = functools.partial
+  options["kernel_size"] = kernel_size
+  return registry.Operation(
+      name, kind, kernel_size, partial(module, **options),
+      partial(cost, **options), activates=True, widens=widens,
+      scale=counts.scaling(*scales, norm=norm))
+
+
 def operations() -> Iterator[registry.Operation]:
   """The operations of this module."""
-  partial = functools.partial
-  own_width = partial(registry.Operation, activates=True)
-  any_width = partial(own_width, widens=True)
   for k in (1, 3, 5):
-    yield any_width(
-        f"conv_{k}x{k}", "conv", k, partial(ReluConvNorm, kernel_size=k),
-        partial(dense_cost, kernel_size=k), scale=counts.scaling("conv"))
+    yield _operation(f"conv_{k}x{k}", "conv", ReluConvNorm, dense_cost, "conv",
+                     kernel_size=k)
   for k in (1, 3, 5, 7):
-    yield any_width(
-        f"sep_conv_{k}x{k}", "sep_conv", k,
-        partial(SeparableConv, kernel_size=k, repeats=2),
-        partial(separable_cost, kernel_size=k, repeats=2),
-        scale=counts.scaling("pointwise1", norm="norm1"))
+    yield _operation(
+        f"sep_conv_{k}x{k}", "sep_conv", SeparableConv, separable_cost,
+        "pointwise1", norm="norm1", kernel_size=k, repeats=2)
+  dilated = functools.partial(SeparableConv, dilation=2)
   for k in (1, 3, 5):
-    yield any_width(
-        f"dil_conv_{k}x{k}", "dil_conv", k,
-        partial(SeparableConv, kernel_size=k, dilation=2),
-        partial(separable_cost, kernel_size=k, repeats=1),
-        scale=counts.scaling("pointwise0", norm="norm0"))
+    yield _operation(f"dil_conv_{k}x{k}", "dil_conv", dilated, separable_cost,
+                     "pointwise0", norm="norm0", kernel_size=k)
   for name, k in (("conv_1x3_3x1", 3), ("conv_1x7_7x1", 7),
                   ("conv_7x1_1x7", 7)):
-    yield any_width(
-        name, "conv", k, partial(FactorizedConv, kernel_size=k),
-        partial(factorized_cost, kernel_size=k), scale=counts.scaling("conv1"))
+    yield _operation(name, "conv", FactorizedConv, factorized_cost, "conv1",
+                     kernel_size=k)
   for k in (3, 5, 7):
-    yield own_width(
-        f"depthwise_conv_{k}x{k}", "depthwise_conv", k,
-        partial(DepthwiseNorm, kernel_size=k),
-        partial(depthwise_cost, kernel_size=k),
-        scale=counts.scaling("depthwise"))
+    yield _operation(
+        f"depthwise_conv_{k}x{k}", "depthwise_conv", DepthwiseNorm,
+        depthwise_cost, "depthwise", kernel_size=k, widens=False)
   for g in (2, 4, 8):
-    yield any_width(
-        f"group{g}_conv_1x1", "group_conv", 1, partial(GroupConv, groups=g),
-        partial(group_cost, groups=g), scale=counts.scaling("kernel"))
+    yield _operation(f"group{g}_conv_1x1", "group_conv", GroupConv, dense_cost,
+                     "kernel", kernel_size=1, groups=g)
   yield registry.Operation(
       "plain_conv_1x1", "conv", 1, PlainConv, plain_cost, widens=True,
       scale=counts.scaling("conv", norm=None))

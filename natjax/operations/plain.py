@@ -82,7 +82,7 @@ def skip_cost(channels: int, size: int, stride: int, *,
     return Cost(0, 0, channels * size * size)
   counts.check_halvable(channels)
   return convolutions.dense_cost(
-      channels, size, stride, kernel_size=1, in_channels=in_channels)
+      channels, size, stride, in_channels=in_channels)
 
 
 def null_cost(*shape: int, in_channels: int | None = None) -> Cost:

@@ -94,7 +94,8 @@ def conv(x: jax.Array, kernel: jax.Array, *, stride: int | tuple[int, int] = 1,
 def _conv(x, kernel, strides, dilation, pads):
   return lax.conv_general_dilated(
       x, kernel, strides, [(p, p) for p in pads],
-      rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS)
+      rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS,
+      feature_group_count=x.shape[-1] // kernel.shape[2])
 
 
 # XLA's CPU backend runs the two convolutions that `jax.grad` makes of one well
@@ -177,8 +178,8 @@ def _depthwise_bwd(stride, dilation, residuals, g):
   sums = lax.reduce(
       products, [np.float32(0)] * len(products),
       lambda a, b: [x + y for x, y in zip(a, b, strict=True)], (1, 2))
-  g_kernel = jnp.sum(jnp.stack(sums), axis=1)
-  return g_x, g_kernel.reshape(kernel.shape).astype(kernel.dtype)
+  g_kernel = jnp.sum(jnp.stack(sums), axis=1).reshape(kernel.shape)
+  return g_x, g_kernel.astype(kernel.dtype)
 
 
 _depthwise_shifted.defvjp(_depthwise_fwd, _depthwise_bwd)
@@ -200,18 +201,13 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1,
   kernel = kernel.astype(x.dtype)
   pad = (kernel.shape[0] - 1) * dilation // 2
 
-  def grouped(x, kernel):
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(pad, pad)] * 2,
-        rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS,
-        feature_group_count=x.shape[-1])
-
   by_shifts = _depthwise_sum if derivatives_are_plain() else _depthwise_shifted
 
-  def shifted(x, kernel):
-    return by_shifts(x, kernel[:, :, 0], stride, dilation)
-
-  return lax.platform_dependent(x, kernel, cpu=shifted, default=grouped)
+  return lax.platform_dependent(
+      x, kernel,
+      cpu=lambda x, kernel: by_shifts(x, kernel[:, :, 0], stride, dilation),
+      default=lambda x, kernel: _conv(
+          x, kernel, (stride, stride), dilation, (pad, pad)))
 
 
 Padding = int | tuple[tuple[int, int], tuple[int, int]]

@@ -64,11 +64,11 @@ def space_for(architecture: records.Architecture, *, name: str | None = None,
       another `share`.
   """
   graph = codec.pad(codec.check(architecture))
-  if graph.kind == "blocks" and name is not None:
+  if isinstance(graph, records.BlockNetwork) and name is not None:
     raise errors.InputError(f"space is '{name}', and a network of blocks is its"
                             " own space; leave it out", field="space")
   cells = _cells(graph, share)
-  if graph.kind == "blocks":
+  if isinstance(graph, records.BlockNetwork):
     return base.Space(
         graph.name, graph, _candidates(cells, get(method).candidates),
         share=share, scheme=method)
