@@ -113,6 +113,5 @@ def operation_table(channels: int, size: int,
       cost = operation.cost(channels, size, operation.strides[0])
     except errors.InputError:
       continue
-    table[name] = Cost(cost.params - cost.norm_params,
-                       cost.madds + cost.other)
+    table[name] = Cost(cost.params - cost.norm_params, cost.madds + cost.other)
   return table

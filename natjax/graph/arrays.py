@@ -92,8 +92,7 @@ def decode(
   for g in range(len(operation)):
     if cells is None:
       at = list(np.ndindex(*operation.shape[1:]))
-      outputs = tuple(
-          (np.flatnonzero(concat[g]) + records.NUM_INPUTS).tolist())
+      outputs = tuple((np.flatnonzero(concat[g]) + records.NUM_INPUTS).tolist())
     else:
       at = list(zip(*slots(cells[g]), strict=True))
       outputs = cells[g].concat

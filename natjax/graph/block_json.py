@@ -36,15 +36,14 @@ def to_dict(network: blocks_lib.BlockNetwork) -> dict[str, Any]:
     if i and block == network.blocks[i - 1]:
       blocks[-1]["repeat"] = blocks[-1].get("repeat", 1) + 1
       continue
-    item = {"nodes": [_plain(node) for node in block.nodes],
+    item = {"nodes": list(map(_plain, block.nodes)),
             "edges": [list(edge) for edge in block.edges]}
     if block.concat:
       item["concat"] = list(block.concat)
     blocks.append(item)
-  skeleton = {
-      "stem": [_plain(layer) for layer in network.stem],
-      "head": [_plain(layer) for layer in network.head],
-      "preactivate": network.preactivate, "norm": network.norm}
+  skeleton = {"stem": list(map(_plain, network.stem)),
+              "head": list(map(_plain, network.head)),
+              "preactivate": network.preactivate, "norm": network.norm}
   skeleton |= {name: value for name, value in _plain(network).items()
                if name in ("norm_epsilon", "early")}
   return {"format": 1, "kind": "network", "name": network.name,
@@ -72,11 +71,10 @@ def from_dict(data: Any, *, where: str = "network") -> blocks_lib.BlockNetwork:
       data["skeleton"], f"{where}, skeleton",
       ("stem", "head", "preactivate", "norm", "norm_epsilon", "early"),
       ("stem", "head"))
-  layers = {
-      part: tuple(_record(blocks_lib.Layer, item, f"{where}, {part} layer {i}")
-                  for i, item in enumerate(_list(skeleton[part],
-                                                 f"{where}, {part}")))
-      for part in ("stem", "head")}
+  layers = {part: tuple(
+      _record(blocks_lib.Layer, item, f"{where}, {part} layer {i}") for i, item
+      in enumerate(_list(skeleton[part], f"{where}, {part}")))
+            for part in ("stem", "head")}
   blocks = []
   for i, item in enumerate(_list(data["blocks"], f"{where}, blocks")):
     name = f"{where}, block {i}"
@@ -93,9 +91,8 @@ def from_dict(data: Any, *, where: str = "network") -> blocks_lib.BlockNetwork:
         _record(blocks_lib.Node, node, f"{name}, node {n}") for n, node in
         enumerate(_list(item["nodes"], name), blocks_lib.NUM_INPUTS))
     blocks += [blocks_lib.Block(nodes, edges, concat)] * repeat
-  network = blocks_lib.BlockNetwork(**{
-      **skeleton, **layers, "name": str(data.get("name", "network")),
-      "blocks": tuple(blocks)})
+  network = blocks_lib.BlockNetwork(str(data.get("name", "network")),
+                                    blocks=tuple(blocks), **skeleton | layers)
   if not isinstance(network.preactivate, bool):
     raise errors.InputError(
         f"{where}: preactivate is {network.preactivate!r}; give true or false")

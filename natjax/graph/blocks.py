@@ -100,8 +100,7 @@ def check(network: BlockNetwork, *, where: str | None = None) -> BlockNetwork:
           " behind a single one")
   if not network.blocks:
     raise errors.InputError(f"{where}: no blocks given; list at least one")
-  if not network.head or network.head[-1].kind != "linear" or (
-      network.head[-1].width):
+  if not network.head or network.head[-1][:2] != ("linear", 0):
     raise errors.InputError(
         f"{where}: the head must end with the classifier, a linear layer"
         " without width; use blocks.CLASSIFIER")
@@ -219,7 +218,18 @@ def _check_edge(where, edge, shapes):
     raise errors.InputError(f"{where}: {e}") from e
 
 
-def numbers(members: Sequence[int]) -> str:
+def expand(network: BlockNetwork, place: records.Place) -> BlockNetwork:
+  """The network itself, which stands written out."""
+  del place
+  return network
+
+
+def parts(network: BlockNetwork) -> tuple[tuple[Cell, Any], ...]:
+  """The blocks' graphs, each with what those have in common that are alike."""
+  return tuple((block.cell, block.topology) for block in network.blocks)
+
+
+def name(members: Sequence[int]) -> str:
   """Numbers of blocks in words: "block 3", or "blocks 0-2, 4".
 
   Args:
@@ -227,10 +237,9 @@ def numbers(members: Sequence[int]) -> str:
   """
   runs: list[list[int]] = []
   for i in members:
-    if runs and runs[-1][1] == i - 1:
-      runs[-1][1] = i
-    else:
+    if not runs or runs[-1][1] != i - 1:
       runs.append([i, i])
+    runs[-1][1] = i
   text = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
   return f"block{'s' * (len(members) > 1)} {text}"
 
@@ -271,19 +280,15 @@ def scale(network: BlockNetwork, factor: float) -> BlockNetwork:
   if factor == 1.0:
     return network
 
-  def scaled(width):
-    step = 8 if width % 8 == 0 else 1
-    return max(step, round(width * factor / step) * step)
-
-  def layers(items):
-    return tuple(layer._replace(width=scaled(layer.width))
-                 if layer.width else layer for layer in items)
+  def wide(item):
+    step = 8 if item.width % 8 == 0 else 1
+    width = max(step, round(item.width * factor / step) * step)
+    return item._replace(width=width) if item.width else item
 
   return network._replace(
-      stem=layers(network.stem), head=layers(network.head),
-      blocks=tuple(block._replace(nodes=tuple(
-          node._replace(width=scaled(node.width)) for node in block.nodes))
-          for block in network.blocks))
+      stem=tuple(map(wide, network.stem)), head=tuple(map(wide, network.head)),
+      blocks=tuple(block._replace(nodes=tuple(map(wide, block.nodes)))
+                   for block in network.blocks))
 
 
 def place(*of_cells: Any, num_classes: int, image_size: int) -> Frame:
@@ -315,7 +320,7 @@ def decide(network: BlockNetwork, place: records.Place,
   def decision(members):
     block = network.blocks[members[0]]
     fixed = tuple(block.node(edge.target).fixed for edge in block.edges)
-    return records.Decision(numbers(members), tuple(members), block.cell, fixed)
+    return records.Decision(name(members), tuple(members), block.cell, fixed)
 
   return tuple(map(decision, found.values()))
 

@@ -36,9 +36,8 @@ def check(genotype: Genotype, *, where: str = "genotype") -> Genotype:
   Raises:
     InputError: as `blocks.check_cell`, naming the cell.
   """
-  return Genotype(*(
-      blocks.check_cell(cell, where=f"{where}, {cell_type} cell")
-      for cell_type, cell in zip(CELL_TYPES, genotype, strict=True)))
+  return Genotype(*(blocks.check_cell(cell, where=f"{where}, {name} cell")
+                    for name, cell in zip(CELL_TYPES, genotype, strict=True)))
 
 
 def place(skeleton: str, init_channels: int, cells: int, *, num_classes: int,
@@ -88,6 +87,21 @@ def expand(genotype: Genotype,
       preactivate=True, early=skeleton_lib.early(skeleton), prefix=NUM_INPUTS))
 
 
+def pad(genotype: Genotype) -> Genotype:
+  """The genotype itself, whose null edges are its own."""
+  return genotype
+
+
+def parts(genotype: Genotype) -> tuple[tuple[Cell, str], ...]:
+  """The two cells, with their names."""
+  return tuple(zip(genotype, CELL_TYPES, strict=True))
+
+
+def name(members: Sequence[int]) -> str:
+  """What a cell of `parts` is called."""
+  return CELL_TYPES[members[0]]
+
+
 def unshared(genotype: Genotype,
              skeleton: records.Skeleton) -> records.BlockNetwork:
   """The network of a genotype as blocks that are transformed one by one."""
@@ -106,13 +120,12 @@ def decide(genotype: Genotype, skeleton: records.Skeleton,
         f"share is '{share}', and a genotype's two cells are shared by all"
         " layers; unshare them by genotype.unshared, or share by 'cell'",
         field="share")
-  reductions = [i in skeleton.reductions for i in range(skeleton.cells)]
+  members: dict[str, list[int]] = {name: [] for name in CELL_TYPES}
+  for i in range(skeleton.cells):
+    members[CELL_TYPES[i in skeleton.reductions]].append(i)
   return tuple(
-      records.Decision(
-          name, tuple(i for i, reduces in enumerate(reductions)
-                      if reduces == (name == "reduce")),
-          cell, (False,) * len(cell.edges))
-      for name, cell in zip(CELL_TYPES, genotype, strict=True))
+      records.Decision(name, tuple(own), cell, (False,) * len(cell.edges))
+      for (name, own), cell in zip(members.items(), genotype, strict=True))
 
 
 def respell(genotype: Genotype, decisions: Sequence[records.Decision],
@@ -146,8 +159,8 @@ def from_dict(data: object, *, where: str = "genotype") -> Genotype:
   """
   keys = ("normal", "normal_concat", "reduce", "reduce_concat")
   if not isinstance(data, dict) or set(data) != set(keys):
-    given = sorted(map(str, data)) if isinstance(data, dict) else (
-        type(data).__name__)
+    given = (sorted(map(str, data)) if isinstance(data, dict)
+             else type(data).__name__)
     raise errors.InputError(
         f"{where}: given {given}; a genotype is an object with the keys"
         f" {', '.join(keys)}; add or remove keys")
@@ -167,9 +180,12 @@ def to_darts(genotype: Genotype) -> str:
     pairs = all(edge.target == NUM_INPUTS + i // 2
                 for i, edge in enumerate(cell.edges))
     edges = [tuple(e)[:2] if pairs else tuple(e) for e in cell.edges]
-    parts.append(f"{cell_type}={edges!r}")
-    parts.append(f"{cell_type}_concat={list(cell.concat)!r}")
+    parts += [f"{cell_type}={edges!r}",
+              f"{cell_type}_concat={list(cell.concat)!r}"]
   return f"Genotype({', '.join(parts)})"
+
+
+to_line = to_darts
 
 
 def from_darts(text: str, *, where: str = "genotype") -> Genotype:

@@ -26,8 +26,7 @@ from natjax import operations
 CANDIDATES = (operations.NULL, operations.SKIP, "conv_1x1", "conv_3x3",
               "avg_pool_3x3")
 # As the benchmark names them, in its order.
-NAMES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3",
-         "avg_pool_3x3")
+NAMES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 # (from, to), in the order of the string.
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 COUNT = len(NAMES) ** len(EDGES)
@@ -55,11 +54,9 @@ class Dataset(NamedTuple):
   image_size: int
 
 
-DATASETS = {
-    "cifar10": Dataset("cifar10", 10, 32),
-    "cifar100": Dataset("cifar100", 100, 32),
-    "imagenet16-120": Dataset("imagenet16", 120, 16),
-}
+DATASETS = {"cifar10": Dataset("cifar10", 10, 32),
+            "cifar100": Dataset("cifar100", 100, 32),
+            "imagenet16-120": Dataset("imagenet16", 120, 16)}
 
 
 def dataset(name: str) -> Dataset:

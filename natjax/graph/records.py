@@ -64,7 +64,7 @@ class Genotype(NamedTuple):
 
   @property
   def kind(self) -> str:
-    """Which of `codec.SPELLINGS` it is."""
+    """Which spelling it is; see `codec`."""
     return "cells"
 
   @property
@@ -237,7 +237,7 @@ class BlockNetwork(NamedTuple):
 
   @property
   def kind(self) -> str:
-    """Which of `codec.SPELLINGS` it is."""
+    """Which spelling it is; see `codec`."""
     return "blocks"
 
   @property

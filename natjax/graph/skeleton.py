@@ -4,10 +4,8 @@ from natjax import errors
 from natjax.graph import records
 
 KINDS = ("cifar", "imagenet")
-DEFAULTS = {
-    "cifar": records.Skeleton(),
-    "imagenet": records.Skeleton("imagenet", 48, 14, 1000, 224),
-}
+DEFAULTS = {"cifar": records.Skeleton(),
+            "imagenet": records.Skeleton("imagenet", 48, 14, 1000, 224)}
 Skeleton = records.Skeleton
 
 

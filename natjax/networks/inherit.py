@@ -10,6 +10,7 @@ from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec
 from natjax.graph import records
 from natjax.networks import network as network_lib
+from natjax.networks import store
 from natjax.networks import supernet as supernet_lib
 
 _FIRST = records.NUM_INPUTS
@@ -56,9 +57,9 @@ def _nodes(tree, j):
   for part, own in tree.items():
     for kind, name in (("slope", "activation"), ("norm", "norm")):
       if part.startswith(kind):
-        leaves = jax.tree.map(lambda leaf: leaf[j], own)
+        own = store.rows(own, j)
         found[f"node{int(part.removeprefix(kind)) + _FIRST}_{name}"] = (
-            {"slope": leaves} if kind == "slope" else leaves)
+            {"slope": own} if kind == "slope" else own)
   return found
 
 
@@ -77,9 +78,8 @@ def _edges(supernet, tree, i, j, cell):
       continue
     at = (n * plan.space.inputs + k if plan.space.weights == "slot"
           else edges.edges.index(number))
-    row = edges.rows[edge.operation][at]
-    found[f"edge{e}_{edge.operation}"] = jax.tree.map(
-        lambda leaf, row=row: leaf[j, row], own)
+    found[f"edge{e}_{edge.operation}"] = store.rows(
+        own, (j, edges.rows[edge.operation][at]))
   return found
 
 

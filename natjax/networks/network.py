@@ -189,8 +189,7 @@ class Network(nn.Module):
     head = shapes_lib.head_layers(graph, frame)
     stem = layers_lib.run_layers(graph.stem, called.stem, frame.num_classes,
                                  batch_norm, train, images)
-    outputs = (stem[-1] if graph.early < 0 else stem[graph.early + 1],
-               stem[-1])
+    outputs = (stem[-1] if graph.early < 0 else stem[graph.early + 1], stem[-1])
     for i, shapes in enumerate(shapes_lib.of(graph, frame)):
       out = BlockModule(graph, i, shapes, norm, batch_norm,
                         name=f"{called.block}{i}")(
@@ -219,10 +218,9 @@ def module(architecture: records.Architecture, place: records.Place, *,
   Raises:
     InputError: it cannot stand there, or there is no auxiliary head for it.
   """
-  return Network(
-      codec.expand(architecture, place),
-      records.Frame(place.num_classes, place.image_size),
-      layers_lib.auxiliary(place) if auxiliary else None, axis_name)
+  return Network(codec.expand(architecture, place),
+                 records.Frame(place.num_classes, place.image_size),
+                 layers_lib.auxiliary(place) if auxiliary else None, axis_name)
 
 
 def init(network: Network, rng: jax.Array, **options: Any) -> Any:

@@ -94,9 +94,9 @@ class Runner:
     # Cells of equal shapes are unrolled all the same: under one scan they
     # compiled no faster, and its residuals took a quarter more memory.
     for j, i in enumerate(run):
-      own = jax.tree.map(lambda leaf, j=j: leaf[j], {
+      own = store.rows({
           kind: {k: v for k, v in tree.items() if k != "preprocess"}
-          for kind, tree in variables.items()})
+          for kind, tree in variables.items()}, j)
       prefix = {kind: tree["preprocess"][j] for kind, tree in variables.items()
                 if "preprocess" in tree}
       inputs, stats = [], {}
@@ -133,7 +133,7 @@ class Runner:
     """`rules.Data` of a block: of its slots, or of its edges."""
     count, value = len(self.plan.cell(i).edges), how.value
     if how.source is None:
-      value = jax.tree.map(lambda leaf: leaf[:count], value)
+      value = store.rows(value, slice(count))
     elif self.space.inputs is None:
       value = self._local(i, how.value)
     else:
@@ -146,10 +146,9 @@ class Runner:
 
   def _local(self, i, operation):
     """i32[E], which of an edge's own candidates i32[N, K] names."""
-    return jnp.stack([
-        self._numbers(self.plan.names(i, e))[chosen]
-        for e, chosen in enumerate(
-            operation[arrays_lib.slots(self.plan.cell(i))])])
+    chosen = operation[arrays_lib.slots(self.plan.cell(i))]
+    return jnp.stack([self._numbers(self.plan.names(i, e))[number]
+                      for e, number in enumerate(chosen)])
 
   def _numbers(self, names):
     """i32[O], the numbers of all candidates among those of `names`."""
@@ -180,8 +179,7 @@ class Runner:
         rows = {name: edges.rows[name][row] for name in names}
         y, stats = self._edge(
             how, edges, names, _take(variables, edges, rows),
-            jax.tree.map(lambda leaf, e=e: leaf[e], data),
-            values[edge.source + prefix], stats, rows)
+            store.rows(data, e), values[edge.source + prefix], stats, rows)
         total = y if total is None else total + y
       if total is None:
         total = network_lib.zeros(self.plan.shapes[i].nodes[n], values[1])
@@ -249,8 +247,8 @@ class Runner:
     """
     pairs = np.array([cell.edges[e][1:] for e in edges.edges], np.int32)
     if how.source is None:
-      data = jax.tree.map(lambda leaf: leaf[np.array(edges.edges)], data)
-      return data, pairs[:, 0], pairs[:, 1], edges.rows, None
+      return (store.rows(data, np.array(edges.edges)), pairs[:, 0], pairs[:, 1],
+              edges.rows, None)
     n, k = cell.num_nodes, how.source.shape[-1]
     source = how.source[:n].reshape(-1)
     target = np.repeat(np.arange(n, dtype=np.int32) + _FIRST, k)
@@ -262,7 +260,7 @@ class Runner:
       own = {row.tobytes(): jnp.asarray(row)[jnp.maximum(number, 0)]
              for row in rows.values()}
       rows = {name: own[row.tobytes()] for name, row in rows.items()}
-    data = jax.tree.map(lambda leaf: leaf[:n * k], data)
+    data = store.rows(data, slice(n * k))
     null = _with_null(edges.names).index(operations.NULL)
     value = jnp.where(mine, self._numbers(edges.names)[data.value], null)
     return (data._replace(value=value), jnp.where(mine, source, pairs[0, 0]),
@@ -287,7 +285,7 @@ def _held(variables, edges):
 
 def _take(variables, edges, rows):
   """Of these, some rows."""
-  return {kind: {name: jax.tree.map(lambda leaf, r=rows[name]: leaf[r], part)
+  return {kind: {name: store.rows(part, rows[name])
                  for name, part in tree.items() if name in rows}
           for kind, tree in _held(variables, edges).items()}
 

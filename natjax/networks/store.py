@@ -9,6 +9,7 @@ slot.
 
 import dataclasses
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -35,7 +36,6 @@ class Pass:
     edges: their numbers in the decision's cell, in order.
     rows: per candidate, i32[E], the row of every edge's weights, or i32[T] of
       every slot's; -1 where there are none.
-    count: per candidate, S, how many rows the store has.
   """
 
   store: str
@@ -43,7 +43,10 @@ class Pass:
   ends: edges_lib.Ends
   edges: tuple[int, ...]
   rows: dict[str, np.ndarray]
-  count: dict[str, int]
+
+  def count(self, name: str) -> int:
+    """S, how many rows a candidate's store has."""
+    return int(self.rows[name].max()) + 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,13 +122,8 @@ class Plan:
   @functools.cached_property
   def runs(self) -> tuple[tuple[int, ...], ...]:
     """Neighbours of equal graphs, shapes and choices, whose weights stack."""
-    found: list[list[int]] = []
-    for i in range(len(self.network.blocks)):
-      if found and self._key(i) == self._key(found[-1][0]):
-        found[-1].append(i)
-      else:
-        found.append([i])
-    return tuple(map(tuple, found))
+    numbers = range(len(self.network.blocks))
+    return tuple(tuple(run) for _, run in itertools.groupby(numbers, self._key))
 
   def _key(self, i):
     # What brings a cell's inputs to its width may differ.
@@ -155,31 +153,32 @@ class Plan:
       names = tuple(dict.fromkeys(
           name for name in (*self.space.candidates, *allowed[0])
           if any(name in a for a in allowed)))
-      rows, count = {}, {}
-      for name in names:
-        rows[name], count[name] = self._rows(
-            cell, edges, [name in a for a in allowed])
+      rows = {name: self._rows(cell, edges, [name in a for a in allowed])
+              for name in names}
       result.append(Pass(
           f"edges{0 if self.space.weights == 'slot' else p}", names, ends,
-          tuple(edges), rows, count))
+          tuple(edges), rows))
     return tuple(result)
 
   def _rows(self, cell, edges, holds):
     if self.space.weights == "slot":
-      count = cell.num_nodes * self.space.inputs
-      return np.arange(count), count
+      return np.arange(cell.num_nodes * self.space.inputs)
     keys = edges if self.space.weights == "edge" else [
         cell.edges[e].source for e in edges]
     order: dict[int, int] = {}
-    rows = [order.setdefault(key, len(order)) if mine else -1
-            for key, mine in zip(keys, holds, strict=True)]
-    return np.array(rows), len(order)
+    return np.array([order.setdefault(key, len(order)) if mine else -1
+                     for key, mine in zip(keys, holds, strict=True)])
 
   @property
   def pixels(self) -> int:
     """Numbers in the images of all nodes and outputs, per image of a batch."""
     return sum(shape.size**2 * shape.width for shapes in self.shapes
                for shape in (*shapes.nodes[records.NUM_INPUTS:], shapes.output))
+
+
+def rows(tree: Any, index: Any) -> Any:
+  """Of all arrays of a tree, a row or several, by anything that indexes."""
+  return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
 def redraw_kernels(rng: jax.Array, params: Any) -> Any:

@@ -94,14 +94,12 @@ class Supernet:
     keys = jax.random.split(rng_blocks, len(self.plan.runs))
     blocks = [self._init_run(make, key, run)
               for key, run in zip(keys, self.plan.runs, strict=True)]
-    parts = {
-        "stem": make.layers("stem").init(
-            rng_stem, jnp.zeros((1, image, image, 3))), "blocks": blocks,
-        "head": make.layers("head").init(
-            rng_head, _zeros(self.plan.shapes[-1].output))}
+    stem = make.layers("stem").init(rng_stem, jnp.zeros((1, image, image, 3)))
+    head = make.layers("head").init(
+        rng_head, _zeros(self.plan.shapes[-1].output))
+    parts = {"stem": stem, "blocks": blocks, "head": head}
     params = store.redraw_kernels(rng_kernels, _collection(parts, "params"))
-    return {"params": params,
-            "batch_stats": _collection(parts, "batch_stats")}
+    return {"params": params, "batch_stats": _collection(parts, "batch_stats")}
 
   def _init_run(self, make, rng, run):
     """Variables of blocks of equal shapes; edges lead with [J, S]."""
@@ -121,13 +119,12 @@ class Supernet:
       for o, name in enumerate(edges.names):
         module = make.module(name, edges.ends)
         if name not in held and isinstance(module, nn.Module):
-          lead = (len(run), edges.count[name])
+          lead = (len(run), edges.count(name))
           key = jax.random.fold_in(jax.random.fold_in(rng_edges, p), o)
-          flat = jax.vmap(lambda k, m=module, x=x: m.init(k, x))(
-              jax.random.split(key, lead[0] * lead[1]))
           held[name] = jax.tree.map(
               lambda leaf, lead=lead: leaf.reshape(*lead, *leaf.shape[1:]),
-              flat)
+              jax.vmap(module.init, (0, None))(
+                  jax.random.split(key, lead[0] * lead[1]), x))
     for n, node in enumerate(self.plan.network.blocks[run[0]].nodes):
       if node.activation == "prelu":
         found[f"slope{n}"] = {"params": jnp.full((len(run), node.width), 0.25)}

@@ -24,7 +24,6 @@ from natjax.operations.registry import SKIP
 BUILTIN = frozenset(
     register(operation).name for operation in plain.operations())
 
-__all__ = (
-    "BUILTIN", "NULL", "SKIP", "Conv", "Cost", "DepthwiseConv",
-    "FactorizedReduce", "NormFactory", "Operation", "ReluConvNorm",
-    "canonical", "get", "kernel_init", "names", "register", "registered")
+__all__ = ("BUILTIN", "NULL", "SKIP", "Conv", "Cost", "DepthwiseConv",
+           "FactorizedReduce", "NormFactory", "Operation", "ReluConvNorm",
+           "canonical", "get", "kernel_init", "names", "register", "registered")

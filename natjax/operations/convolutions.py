@@ -265,12 +265,10 @@ def operations() -> Iterator[registry.Operation]:
     yield _operation(name, "conv", FactorizedConv, factorized_cost, "conv1",
                      kernel_size=k)
   for k in (3, 5, 7):
-    yield _operation(
-        f"depthwise_conv_{k}x{k}", "depthwise_conv", DepthwiseNorm,
-        depthwise_cost, "depthwise", kernel_size=k, widens=False)
+    yield _operation(f"depthwise_conv_{k}x{k}", "depthwise_conv", DepthwiseNorm,
+                     depthwise_cost, "depthwise", kernel_size=k, widens=False)
   for g in (2, 4, 8):
     yield _operation(f"group{g}_conv_1x1", "group_conv", GroupConv, dense_cost,
                      "kernel", kernel_size=1, groups=g)
-  yield registry.Operation(
-      "plain_conv_1x1", "conv", 1, PlainConv, plain_cost, widens=True,
-      scale=counts.scaling("conv", norm=None))
+  yield registry.Operation("plain_conv_1x1", "conv", 1, PlainConv, plain_cost,
+                           widens=True, scale=counts.scaling("conv", norm=None))

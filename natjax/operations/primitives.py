@@ -113,11 +113,10 @@ def _conv_by_taps_bwd(strides, dilation, pads, residuals, g):
   x, kernel = residuals
   reach = [(k - 1) * dilation for k in kernel.shape[:2]]
   # What a plain convolution needs to find g between zeros: x's size + reach.
-  spread = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0)] + [
-      (r - p, size + p - 1 - (out - 1) * s, s - 1)
-      for r, p, s, size, out in zip(
-          reach, pads, strides, x.shape[1:3], g.shape[1:3], strict=True)
-  ] + [(0, 0, 0)])
+  sides = [(r - p, size + p - 1 - (out - 1) * s, s - 1)
+           for r, p, s, size, out in zip(
+               reach, pads, strides, x.shape[1:3], g.shape[1:3], strict=True)]
+  spread = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *sides, (0, 0, 0)])
   g_x = _conv(spread, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), (1, 1), dilation,
               (0, 0))
   padded = jnp.pad(x, ((0, 0), *((p, p) for p in pads), (0, 0)))

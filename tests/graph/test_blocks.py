@@ -132,7 +132,7 @@ def test_padding_leaves_what_has_a_form_of_its_own():
     ((3,), "block 3"), ((0, 1, 2, 4), "blocks 0-2, 4"), ((1, 3), "blocks 1, 3"),
     ((0, 1), "blocks 0-1")])
 def test_numbers_in_words(members, text):
-  assert blocks.numbers(members) == text
+  assert blocks.name(members) == text
 
 
 def test_decisions_of_resnet20():
