@@ -63,12 +63,10 @@ def parse(text: str, original: int, *, option: str) -> float | None:
   """
   if not text:
     return None
-  match = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)([kmgx]?)", text.lower())
+  match = re.fullmatch(
+      r"((?:[0-9]+\.?|[0-9]*\.[0-9]+)(?:e[+-]?[0-9]+)?)([kmgx]?)", text.lower())
   number, unit = match.groups() if match else ("nan", "")
-  try:
-    value = float(number)
-  except ValueError:
-    value = math.nan
+  value = float(number)
   if not 0 < value < math.inf:
     raise errors.InputError(
         f"{option} is '{text}'; give a number above 0 such as 3e6 or 2.5M, or a"

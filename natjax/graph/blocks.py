@@ -141,7 +141,7 @@ def _check_types(where, record):
     wanted = type(record).__annotations__[name]
     if type(value) is not wanted and not (
         wanted is float and type(value) is int):
-      raise errors.InputError(f"{where}: '{name}' is {value!r} and must be of"
+      raise errors.InputError(f"{where}: {name} is {value!r} and must be of"
                               f" type {wanted.__name__}; correct it")
 
 

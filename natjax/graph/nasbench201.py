@@ -114,10 +114,7 @@ def to_string(names: Sequence[str]) -> str:
           f"operation '{short(name)}' is not of NAS-Bench-201; choose one of"
           f" {', '.join(CANDIDATES)}")
     shown.append(NAMES[CANDIDATES.index(known)])
-  nodes: dict[int, list[str]] = {}
-  for name, (source, target) in zip(shown, EDGES, strict=True):
-    nodes.setdefault(target, []).append(f"{name}~{source}|")
-  return "+".join("|" + "".join(node) for node in nodes.values())
+  return _FORM.replace("op", "{}").format(*shown)
 
 
 def to_array(names: Sequence[str]) -> np.ndarray:

@@ -51,10 +51,9 @@ class Candidates:
     network, place = self.plan.network, self.plan.place
     layers = network.stem if part == "stem" else shapes_lib.head_layers(
         network, place)
-    names = tuple(f"layer{i}" for i in range(len(layers)))
     return layers_lib.FixedLayers(
-        layers, names, place.num_classes,
-        functools.partial(self.norm, affine=True), self.running and self.train)
+        layers, place.num_classes, functools.partial(self.norm, affine=True),
+        self.running and self.train)
 
   def module(self, name: str, ends: edges_lib.Ends) -> Any:
     """What an operation is on an edge: a linen module or a function."""

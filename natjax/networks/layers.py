@@ -142,8 +142,7 @@ class FixedLayers(nn.Module):
   """The layers of a stem or of a head, in order.
 
   Attributes:
-    layers: which.
-    names: of their modules.
+    layers: which; the modules are named by their numbers.
     num_classes: features of the classifier.
     norm: returns the BN to use.
     train: whether dropout is on.
@@ -152,15 +151,15 @@ class FixedLayers(nn.Module):
   """
 
   layers: tuple[records.Layer, ...]
-  names: tuple[str, ...]
   num_classes: int
   norm: NormFactory
   train: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> list[jax.Array]:
+    names = [f"layer{i}" for i in range(len(self.layers))]
     return run_layers(
-        self.layers, self.names, self.num_classes, self.norm, self.train, x)
+        self.layers, names, self.num_classes, self.norm, self.train, x)
 
 
 def run_layers(layers: Sequence[records.Layer], names: Sequence[str],

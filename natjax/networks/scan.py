@@ -30,16 +30,19 @@ from natjax.operations import primitives
 Rows = Mapping[str, Any]
 
 
-def _at(array, i):
-  return lax.dynamic_index_in_dim(array, i, 0, keepdims=False)
+def _at(tree, i):
+  """Row `i` of every array."""
+  return jax.tree.map(
+      lambda a: lax.dynamic_index_in_dim(a, i, 0, keepdims=False), tree)
 
 
-def _set(array, x, i):
-  return lax.dynamic_update_index_in_dim(array, x, i, 0)
+def _set(tree, row, i):
+  return jax.tree.map(
+      lambda a, x: lax.dynamic_update_index_in_dim(a, x, i, 0), tree, row)
 
 
-def _add(array, x, i):
-  return _set(array, _at(array, i) + x, i)
+def _add(tree, row, i):
+  return _set(tree, jax.tree.map(jnp.add, _at(tree, i), row), i)
 
 
 class _Access(NamedTuple):
@@ -62,8 +65,7 @@ class _Access(NamedTuple):
 
 def _of(variables, rows, names=None):
   """An edge's rows of the variables, of all candidates or of some."""
-  return {kind: {name: jax.tree.map(lambda leaf, r=rows[name]: _at(leaf, r),
-                                    part) for name, part in tree.items()
+  return {kind: {name: _at(part, rows[name]) for name, part in tree.items()
                  if names is None or name in names}
           for kind, tree in variables.items()}
 
@@ -76,8 +78,7 @@ def _whole(rule):
 
   def pullback(buffer, variables, rows, data, x, g):
     own, g_value, g_x = rule.pullback(_of(variables, rows), data, x, g)
-    buffer = {name: jax.tree.map(lambda b, g, r=rows[name]: _add(b, g, r),
-                                 part, own["params"][name])
+    buffer = {name: _add(part, own["params"][name], rows[name])
               for name, part in buffer.items()}
     return buffer, g_value, g_x
 
@@ -199,7 +200,7 @@ def scan_edges(rule: rules.EdgeRule, inputs: jax.Array | None, nodes: jax.Array,
 
   def edge_at(edges, order, k):
     e = k if order is None else order[k]
-    rows, *others = jax.tree.map(lambda a: _at(a, e), edges)
+    rows, *others = _at(edges, e)
     return e, {name: rows[i] for name, i in at.items()}, *others
 
   def forward(inputs, nodes, variables, edges, order, number):
@@ -232,7 +233,7 @@ def scan_edges(rule: rules.EdgeRule, inputs: jax.Array | None, nodes: jax.Array,
       else:
         g_inputs = _add(g_inputs, g_x, s)
       if g is not None:
-        g_value = jax.tree.map(lambda a, g: _set(a, g, e), g_value, g)
+        g_value = _set(g_value, g, e)
       return g_inputs, g_nodes, g_params, g_value
 
     start = (None if inputs is None else jnp.zeros_like(inputs), g_out[0],
@@ -261,8 +262,7 @@ def _run(access, inputs, carry, variables, step, aux):
   if aux:
     y, found = y
     stats = {"batch_stats": {
-        name: jax.tree.map(lambda old, new, r=rows[name]: _set(old, new, r),
-                           part, lax.stop_gradient(found[name]))
+        name: _set(part, lax.stop_gradient(found[name]), rows[name])
         for name, part in stats["batch_stats"].items()}}
   return _add(nodes, y, target), stats
 

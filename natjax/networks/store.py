@@ -102,10 +102,6 @@ class Plan:
     """The graph of block `i` as its decision has it."""
     return self.decisions[self.decided[i]].cell
 
-  def edge(self, i: int, e: int) -> records.Edge:
-    """Edge `e` of that graph, by the numbers of the block's nodes."""
-    return self.network.blocks[i].edges[e + self.network.prefix]
-
   def names(self, i: int, e: int) -> tuple[str, ...]:
     """What may stand on edge `e` of block `i`."""
     decision = self.decisions[self.decided[i]]
@@ -143,8 +139,9 @@ class Plan:
     """
     cell = self.cell(i)
     found: dict[Any, list[int]] = {}
-    for e in range(len(cell.edges)):
-      key = (self.shapes[i].ends(self.edge(i, e)),
+    for e, edge in enumerate(
+        self.network.blocks[i].edges[self.network.prefix:]):
+      key = (self.shapes[i].ends(edge),
              None if self.space.inputs is not None else self.names(i, e))
       found.setdefault(key, []).append(e)
     result = []

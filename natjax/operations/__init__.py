@@ -7,7 +7,6 @@ known from the start.
 from natjax.operations import plain
 from natjax.operations.convolutions import Conv
 from natjax.operations.convolutions import DepthwiseConv
-from natjax.operations.convolutions import FactorizedReduce
 from natjax.operations.convolutions import kernel_init
 from natjax.operations.convolutions import ReluConvNorm
 from natjax.operations.counts import Cost
@@ -25,5 +24,5 @@ BUILTIN = frozenset(
     register(operation).name for operation in plain.operations())
 
 __all__ = ("BUILTIN", "NULL", "SKIP", "Conv", "Cost", "DepthwiseConv",
-           "FactorizedReduce", "NormFactory", "Operation", "ReluConvNorm",
+           "NormFactory", "Operation", "ReluConvNorm",
            "canonical", "get", "kernel_init", "names", "register", "registered")
