@@ -120,6 +120,11 @@ def _list(value, where):
 
 
 def _record(record, value, where):
-  """Reads `blocks.Node` or `blocks.Layer`; `blocks.check` sees to the types."""
+  """Reads `blocks.Node` or `blocks.Layer` from an object."""
   needed = [f for f in record._fields if f not in record._field_defaults]
-  return record(**_object(value, where, record._fields, needed))
+  for name, item in _object(value, where, record._fields, needed).items():
+    wanted = record.__annotations__[name]
+    if type(item) not in (wanted, int if wanted is float else wanted):
+      raise errors.InputError(f"{where}: '{name}' is {item!r} and must be of"
+                              f" type {wanted.__name__}; correct it")
+  return record(**value)

@@ -48,13 +48,10 @@ def layer_shape(layer: records.Layer, shape: Shape, num_classes: int) -> Shape:
     width = layer.width if layer.kind == "conv" else shape.width
     return Shape(width, primitives.output_size(shape.size, layer.stride),
                  shape.stride * layer.stride)
-  if layer.kind in ("global_pool", "global_depthwise"):
-    return Shape(shape.width, 1, 1)
-  if layer.kind == "flatten":
-    return Shape(shape.width * shape.size**2, 1, 1)
-  if layer.kind == "linear":
-    return Shape(layer.width or num_classes, 1, 1)
-  return shape
+  widths = {"global_pool": shape.width, "global_depthwise": shape.width,
+            "flatten": shape.width * shape.size**2,
+            "linear": layer.width or num_classes}
+  return Shape(widths[layer.kind], 1, 1) if layer.kind in widths else shape
 
 
 def layer_shapes(layers: Sequence[records.Layer], shape: Shape,
@@ -107,9 +104,11 @@ def _of(network, image_size):
     nodes = [*inputs]
     for n, node in enumerate(block.nodes, records.NUM_INPUTS):
       stride = inputs[1].stride * node.stride
-      sizes = {_output_size(edge, nodes, stride) for edge in block.edges
-               if edge.target == n and edge.operation != operations.NULL
-               and stride % nodes[edge.source].stride == 0}
+      ends = [(edge.operation, nodes[edge.source]) for edge in block.edges
+              if edge.target == n and edge.operation != operations.NULL]
+      sizes = {operations.get(name).output_size(
+          source.size, stride // source.stride) for name, source in ends
+               if stride % source.stride == 0}
       if len(sizes) > 1:
         raise errors.InputError(
             f"{network.name}, block {i}: the edges into node {n} give images of"
@@ -123,12 +122,6 @@ def _of(network, image_size):
     found.append(Shapes(tuple(nodes), output))
     inputs = (inputs[1], output)
   return tuple(found)
-
-
-def _output_size(edge, nodes, stride):
-  source = nodes[edge.source]
-  return operations.get(edge.operation).output_size(
-      source.size, stride // source.stride)
 
 
 def num_features(network: records.BlockNetwork, place: records.Place) -> int:

@@ -65,7 +65,7 @@ def _nodes(tree, j):
 
 def _edges(supernet, tree, i, j, cell):
   """The variables of a block's edges, by their names in the network."""
-  plan, make = supernet.plan, supernet.candidates(False)
+  plan, make = supernet.plan, supernet.runner(False)
   found, pairs = {}, [edge[1:] for edge in plan.cell(i).edges]
   slots = zip(*arrays_lib.slots(cell), strict=True)
   for e, (edge, (n, k)) in enumerate(zip(cell.edges, slots, strict=True)):

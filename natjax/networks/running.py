@@ -1,7 +1,6 @@
 """How the blocks of a supernet are run."""
 
 from collections.abc import Sequence
-import dataclasses
 from typing import Any
 from typing import NamedTuple
 
@@ -42,20 +41,8 @@ class How(NamedTuple):
   make: rules.MakeRule = rules.selected
 
 
-@dataclasses.dataclass(frozen=True)
-class Runner:
-  """Runs blocks.
-
-  Attributes:
-    make: the operations.
-  """
-
-  make: candidates_lib.Candidates
-
-  @property
-  def plan(self) -> store.Plan:
-    """Where the weights lie."""
-    return self.make.plan
+class Runner(candidates_lib.Candidates):
+  """Candidates, with which the blocks of a supernet are run."""
 
   @property
   def space(self) -> base.Space:
@@ -100,8 +87,8 @@ class Runner:
       prefix = {kind: tree["preprocess"][j] for kind, tree in variables.items()
                 if "preprocess" in tree}
       inputs, stats = [], {}
-      for n, module in enumerate(self.make.prefix(i)):
-        y, stats[f"node{n}"] = self.make.apply(
+      for n, module in enumerate(self.prefix(i)):
+        y, stats[f"node{n}"] = self.apply(
             module, part_of(prefix, f"node{n}"), values[n])
         inputs.append(y)
       cell = self._scanned if self._has_buffer(how[i]) else self._unrolled
@@ -112,7 +99,7 @@ class Runner:
 
   def _stack(self, changed):
     """The statistics of a run, in the form of its variables."""
-    if not self.make.running:
+    if not self.running:
       return {}
     prefixes, edges = zip(*changed, strict=True)
     found = jax.tree.map(lambda *x: jnp.stack(x), *edges)
@@ -120,7 +107,7 @@ class Runner:
 
   def _scans(self, run, how):
     """Whether a run's blocks are one `lax.scan`: unrolled, and of one rule."""
-    return (len(run) > 1 and not self.make.running
+    return (len(run) > 1 and not self.running
             and not self.plan.network.prefix and self.space.inputs is None
             and len({how[i].make for i in run}) == 1)
 
@@ -159,7 +146,7 @@ class Runner:
     return jnp.asarray(numbers)
 
   def _rule(self, how, edges, names):
-    return how.make(self.make.functions(names, edges.ends),
+    return how.make(self.functions(names, edges.ends),
                     [self.space.candidates.index(name) for name in names])
 
   def _unrolled(self, i, variables, how, data, inputs):
@@ -184,7 +171,7 @@ class Runner:
       if total is None:
         total = network_lib.zeros(self.plan.shapes[i].nodes[n], values[1])
       part = f"norm{n - _FIRST}"
-      y, norm_stats = self.make.activate(
+      y, norm_stats = self.activate(
           block.node(n), part_of(variables, part), total,
           variables["params"].get(f"slope{n - _FIRST}"))
       values.append(y)
@@ -198,10 +185,10 @@ class Runner:
 
   def _edge(self, how, edges, names, own, data, x, stats, rows):
     """One edge of a block; returns what it adds, and the block's statistics."""
-    aux = self.make.running
+    aux = self.running
     if len(names) == 1 and (how.source is not None or (
         names[0] not in self.space.candidates)):
-      run, = self.make.functions(names, edges.ends)
+      run, = self.functions(names, edges.ends)
       y = run(own, x, rules.typed(data.key))  # Nothing to choose.
     else:
       y = rules.apply(self._rule(how, edges, names), own, data, x, aux=aux)
@@ -221,7 +208,7 @@ class Runner:
                        last.width), stacked.dtype)
     if not apart:
       nodes = jnp.concatenate([stacked, nodes])
-    stats, aux = variables.get("batch_stats", {}), self.make.running
+    stats, aux = variables.get("batch_stats", {}), self.running
     for edges in self.plan.passes(i):
       of_inputs = apart and cell.edges[edges.edges[0]].source < _FIRST
       steps, source, target, rows, live = self._steps(cell, edges, how, data)

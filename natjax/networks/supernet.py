@@ -38,7 +38,6 @@ import jax.numpy as jnp
 
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
-from natjax.networks import candidates as candidates_lib
 from natjax.networks import rules
 from natjax.networks import running
 from natjax.networks import store
@@ -78,9 +77,9 @@ class Supernet:
     """Where the weights lie."""
     return store.Plan(self.space, self.place, self.width)
 
-  def candidates(self, train: bool = True) -> candidates_lib.Candidates:
-    """How its operations are run."""
-    return candidates_lib.Candidates(
+  def runner(self, train: bool = True) -> running.Runner:
+    """How its operations and its blocks are run."""
+    return running.Runner(
         self.plan, self.norm == "running", train, self.axis_name)
 
   def init(self, rng: jax.Array) -> Variables:
@@ -90,7 +89,7 @@ class Supernet:
   def _init(self, rng):
     rng_own, rng_kernels = jax.random.split(rng)
     rng_stem, rng_head, rng_blocks = jax.random.split(rng_own, 3)
-    image, make = self.place.image_size, self.candidates(False)
+    image, make = self.place.image_size, self.runner(False)
     keys = jax.random.split(rng_blocks, len(self.plan.runs))
     blocks = [self._init_run(make, key, run)
               for key, run in zip(keys, self.plan.runs, strict=True)]
@@ -191,16 +190,16 @@ class Supernet:
       f32[B, num_classes] (features, without classes), and "batch_stats".
     """
     rng = jax.random.key(0) if rng is None else rng
-    make, early = self.candidates(train), self.plan.network.early
+    make, early = self.runner(train), self.plan.network.early
     fixed = lambda name, x: make.apply(
         make.layers(name), running.part_of(variables, name), x, rng)
     stem, stem_stats = fixed("stem", images.astype(self.dtype))
     values = (stem[-1] if early < 0 else stem[early + 1], stem[-1])
-    runner, block_stats = running.Runner(make), []
+    block_stats = []
     for r, run in enumerate(self.plan.runs):
       own = {kind: tree["blocks"][r] for kind, tree in variables.items()
              if tree}
-      values, found = runner.run(run, own, how, values, rng)
+      values, found = make.run(run, own, how, values, rng)
       block_stats.append(found)
     head, head_stats = fixed("head", values[1])
     logits = head[-1].reshape(head[-1].shape[0], -1).astype(jnp.float32)
