@@ -93,21 +93,16 @@ class Candidates:
     With running BN they return `(y, statistics of all)`.
     """
 
-    def make(name):
-      module = self.module(name, ends)
+    return [functools.partial(self._function, name, self.module(name, ends))
+            for name in names]
 
-      def function(variables, x, key):
-        own = {kind: part[name] for kind, part in variables.items()
-               if name in part}
-        y, stats = self.apply(module, own, x, key)
-        if not self.running:
-          return y
-        known = variables["batch_stats"]
-        return y, {**known, name: stats} if name in known else known
-
-      return function
-
-    return [make(name) for name in names]
+  def _function(self, name, module, variables, x, key):
+    own = {kind: part[name] for kind, part in variables.items() if name in part}
+    y, stats = self.apply(module, own, x, key)
+    if not self.running:
+      return y
+    known = variables["batch_stats"]
+    return y, {**known, name: stats} if name in known else known
 
   def activate(self, node: records.Node, variables: Any, x: jax.Array,
                slope: jax.Array | None) -> tuple[jax.Array, Any]:

@@ -130,15 +130,9 @@ def dense(functions: Sequence[Function],
 def plain(make: MakeRule) -> MakeRule:
   """A rule whose derivatives are JAX's own, of every order and direction."""
 
-  def alone(function):
-    def run(*args):
-      with primitives.plain_derivatives():
-        return function(*args)
-
-    return run
-
   def made(functions, columns):
-    return make(list(map(alone, functions)), columns)._replace(pullback=None)
+    alone = [primitives.plain_derivatives()(f) for f in functions]
+    return make(alone, columns)._replace(pullback=None)
 
   return made
 
@@ -159,11 +153,11 @@ def apply(rule: EdgeRule, params: Any, data: Data, x: jax.Array, *,
     return rule.forward(params, data, x)
   run = jax.custom_vjp(rule.forward)
 
-  def forward(params, data, x):
-    return rule.forward(params, data, x), (params, data, x)
+  def forward(*args):
+    return rule.forward(*args), args
 
-  def backward(residuals, g):
-    params, data, x = residuals
+  def backward(args, g):
+    params, data, x = args
     g_params, g_value, g_x = pullback(params, data, x, g[0] if aux else g)
     return g_params, cotangent(data, g_value), g_x
 

@@ -213,9 +213,9 @@ def scan_edges(rule: rules.EdgeRule, inputs: jax.Array | None, nodes: jax.Array,
 
   run = jax.custom_vjp(forward)
 
-  def run_fwd(inputs, nodes, variables, edges, order, number):
-    out = forward(inputs, nodes, variables, edges, order, number)
-    return out, (inputs, out[0], variables, edges, order, number)
+  def run_fwd(inputs, nodes, *others):
+    out = forward(inputs, nodes, *others)
+    return out, (inputs, out[0], *others)
 
   def run_bwd(residuals, g_out):
     inputs, out, variables, edges, order, number = residuals

@@ -118,12 +118,10 @@ class Supernet:
       for o, name in enumerate(edges.names):
         module = make.module(name, edges.ends)
         if name not in held and isinstance(module, nn.Module):
-          lead = (len(run), edges.count(name))
           key = jax.random.fold_in(jax.random.fold_in(rng_edges, p), o)
-          held[name] = jax.tree.map(
-              lambda leaf, lead=lead: leaf.reshape(*lead, *leaf.shape[1:]),
-              jax.vmap(module.init, (0, None))(
-                  jax.random.split(key, lead[0] * lead[1]), x))
+          draw = jax.vmap(jax.vmap(module.init, (0, None)), (0, None))
+          held[name] = draw(
+              jax.random.split(key, (len(run), edges.count(name))), x)
     for n, node in enumerate(self.plan.network.blocks[run[0]].nodes):
       if node.activation == "prelu":
         found[f"slope{n}"] = {"params": jnp.full((len(run), node.width), 0.25)}
