@@ -263,7 +263,8 @@ def batch_normalize(x: jax.Array, *, epsilon: float = 1e-5) -> jax.Array:
   x32 = x.astype(jnp.float32)
   mean = jnp.mean(x32, (0, 1, 2))
   var = jnp.mean(jnp.square(x32 - mean), (0, 1, 2))
-  return ((x32 - mean) * lax.rsqrt(var + epsilon)).astype(x.dtype)
+  scale = lax.rsqrt(var + epsilon)
+  return ((x32 - mean) * scale).astype(x.dtype)
 
 
 def materialize(x: jax.Array) -> jax.Array:
