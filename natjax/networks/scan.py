@@ -42,7 +42,7 @@ def _set(tree, row, i):
 
 
 def _add(tree, row, i):
-  return _set(tree, jax.tree.map(jnp.add, _at(tree, i), row), i)
+  return jax.tree.map(lambda a, x: _set(a, _at(a, i) + x, i), tree, row)
 
 
 class _Access(NamedTuple):
