@@ -7,11 +7,8 @@ known from the start.
 from natjax.operations import plain
 from natjax.operations.convolutions import Conv
 from natjax.operations.convolutions import DepthwiseConv
-from natjax.operations.convolutions import FactorizedReduce
 from natjax.operations.convolutions import kernel_init
 from natjax.operations.convolutions import ReluConvNorm
-from natjax.operations.counts import check_groups
-from natjax.operations.counts import check_halvable
 from natjax.operations.counts import Cost
 from natjax.operations.registry import canonical
 from natjax.operations.registry import get
@@ -26,8 +23,6 @@ from natjax.operations.registry import SKIP
 BUILTIN = frozenset(
     register(operation).name for operation in plain.operations())
 
-__all__ = (
-    "BUILTIN", "NULL", "SKIP", "Conv", "Cost", "DepthwiseConv",
-    "FactorizedReduce", "NormFactory", "Operation", "ReluConvNorm",
-    "canonical", "check_groups", "check_halvable", "get", "kernel_init",
-    "names", "register", "registered")
+__all__ = ("BUILTIN", "NULL", "SKIP", "Conv", "Cost", "DepthwiseConv",
+           "NormFactory", "Operation", "ReluConvNorm",
+           "canonical", "get", "kernel_init", "names", "register", "registered")

@@ -104,7 +104,7 @@ def test_full_size_network(skeleton, head):
   assert counting.size(shapes["params"]["auxiliary"]) == head
   expected = cost.network(zoo.get("darts"), skeleton)
   assert counting.size(shapes["params"]) - head == expected.params
-  assert network_lib.parameter_count(shapes) == expected.params
+  assert counting.parameters(shapes) == expected.params
   assert network_madds(
       zoo.get("darts"), skeleton, shapes) == expected.madds
 

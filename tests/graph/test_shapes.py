@@ -97,7 +97,7 @@ def test_cells_fit_together(kind, cells, half_channels, size, widths):
   skeleton = Skeleton(kind, 2 * half_channels, cells, 10, size)
   network = codec.expand(genotype(*widths), skeleton)
   found = shapes_lib.of(network, skeleton)
-  channels = [skeleton.stem_channels] * 2
+  channels = [skeleton_lib.stem(skeleton)[-1].width] * 2
   stem = stem_sizes(skeleton)
   sizes = [stem[-1] if kind == "cifar" else stem[-2], stem[-1]]
   width = 2 * half_channels

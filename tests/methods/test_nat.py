@@ -12,7 +12,6 @@ from natjax import spaces
 from natjax import zoo
 from natjax.costs import exact as cost
 from natjax.graph import genotype
-from natjax.graph import live
 from natjax.graph import records
 from natjax.graph import skeleton
 from natjax.methods import nat
@@ -22,6 +21,7 @@ from natjax.spaces import ground as ground_lib
 from natjax.spaces import inputs
 from natjax.training import devices
 from natjax.training import fit
+from tests import architectures
 from tests import tiny
 
 
@@ -231,7 +231,7 @@ def test_no_candidate_costs_more_and_graphs_are_kept(traced):
     for old, new in zip(tiny.GENOTYPE, g, strict=True):
       assert old.concat == new.concat
       assert [e[1:] for e in old.edges] == [e[1:] for e in new.edges]
-      assert set(new.concat) <= live.alive(new)
+      assert set(new.concat) <= architectures.alive(new)
 
 
 def test_a_stopped_search_resumes_to_the_same_bits(traced, tmp_path):

@@ -16,7 +16,6 @@ from natjax.costs import exact as cost
 from natjax.graph import blocks
 from natjax.graph import codec
 from natjax.graph import genotype
-from natjax.graph import live
 from natjax.graph import records
 from natjax.policies import sampling
 from natjax.spaces import base
@@ -278,7 +277,8 @@ def test_no_transformation_costs_more_or_cuts_an_output_off(name, seed):
     old, new = (cost.network(n, place) for n in (before, after))
     assert new.params <= old.params and new.madds <= old.madds
   for old, new in zip(cells_of(g, before), cells_of(g, after), strict=True):
-    assert live.alive(old) & set(old.concat) <= live.alive(new)
+    alive = architectures.alive(old) & set(old.concat)
+    assert alive <= architectures.alive(new)
     assert [edge[1:] for edge in old.edges] == [edge[1:] for edge in new.edges]
     assert old.concat == new.concat
   assert codec.check(after) == after
