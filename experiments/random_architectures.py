@@ -50,22 +50,16 @@ import slot_training
 
 import natjax
 from natjax import data as data_lib
-from natjax import errors
-from natjax import operations
-from natjax import pipeline
-from natjax import spaces
+from natjax import errors, operations, pipeline, spaces
 from natjax.costs import exact as cost_lib
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as genotype_lib
 from natjax.graph import records
-from natjax.methods import nat
-from natjax.methods import natpp
-from natjax.methods import supervised
+from natjax.methods import nat, natpp, supervised
 from natjax.pipeline import presets
 from natjax.policies import sampling
 from natjax.spaces import inputs
-from natjax.training import fit
-from natjax.training import metrics
+from natjax.training import fit, metrics
 
 METHODS = {"nat": nat.NAT, "natpp": natpp.NATpp}
 KINDS = {"original": "original", "nat": "NAT", "natpp": "NAT++",

@@ -9,15 +9,13 @@ and gives the curve of Guo et al., 2021, Fig. 8.
 """
 
 import functools
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from natjax import errors
-from natjax import spaces
+from natjax import errors, spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec
 from natjax.methods import supervised

@@ -3,8 +3,7 @@
 from hypothesis import strategies as st
 
 from natjax import operations
-from natjax.graph import live
-from natjax.graph import records
+from natjax.graph import live, records
 
 Cell, Edge = records.Cell, records.Edge
 

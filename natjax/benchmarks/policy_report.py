@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from natjax.benchmarks import nasbench201
-from natjax.benchmarks import policy_search
+from natjax.benchmarks import nasbench201, policy_search
 from natjax.graph import nasbench201 as cells201
 from natjax.spaces import transitions
 

@@ -30,8 +30,7 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 import math
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
@@ -39,21 +38,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.benchmarks import nasbench201
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import nasbench201 as cells201
-from natjax.methods import nat
-from natjax.methods import nat_config
-from natjax.methods import supervised
+from natjax.methods import nat, nat_config, supervised
 from natjax.operations import edges
-from natjax.policies import gcn
-from natjax.policies import line_graph
-from natjax.policies import sampling
+from natjax.policies import gcn, line_graph, sampling
 from natjax.spaces import transitions
-from natjax.training import optimizers
-from natjax.training import settings
+from natjax.training import optimizers, settings
 
 BASELINES = ("auto", "leave_one_out", "none", "moving_average")
 FEATURES = 128

@@ -14,8 +14,7 @@ that compute set the compiler up before jax looks for devices.
 
 from collections.abc import Sequence
 
-from natjax.cli import parser
-from natjax.cli import processes
+from natjax.cli import parser, processes
 from natjax.pipeline import plugins
 
 

@@ -2,14 +2,10 @@
 
 import time
 
-from natjax.benchmarks import nasbench201
-from natjax.benchmarks import policy_report
-from natjax.benchmarks import policy_search
-from natjax.cli import inputs
-from natjax.cli import output
+from natjax.benchmarks import nasbench201, policy_report, policy_search
+from natjax.cli import inputs, output
 from natjax.graph import nasbench201 as cells201
-from natjax.training import devices
-from natjax.training import settings
+from natjax.training import devices, settings
 
 
 def run_benchmark(args) -> int:

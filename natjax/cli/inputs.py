@@ -7,12 +7,8 @@ import math
 import pathlib
 import re
 
-from natjax import errors
-from natjax import methods
-from natjax import zoo
-from natjax.graph import blocks
-from natjax.graph import codec
-from natjax.graph import records
+from natjax import errors, methods, zoo
+from natjax.graph import blocks, codec, records
 from natjax.pipeline import runs
 from natjax.training import settings as settings_lib
 

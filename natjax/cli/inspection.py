@@ -3,28 +3,15 @@
 import functools
 import pathlib
 
-from natjax import data
-from natjax import drawing
-from natjax import errors
-from natjax import methods
-from natjax import operations
-from natjax import spaces
-from natjax import zoo
-from natjax.cli import inputs
-from natjax.cli import output
+from natjax import data, drawing, errors, methods, operations, spaces, zoo
+from natjax.cli import inputs, output
 from natjax.costs import exact as cost
-from natjax.graph import blocks
-from natjax.graph import skeleton
-from natjax.objectives import classification
-from natjax.objectives import simclr
+from natjax.graph import blocks, skeleton
+from natjax.objectives import classification, simclr
 from natjax.operations import edges
-from natjax.pipeline import presets
-from natjax.pipeline import runs
+from natjax.pipeline import presets, runs
 from natjax.spaces import transitions
-from natjax.training import devices
-from natjax.training import fit
-from natjax.training import metrics
-from natjax.training import settings
+from natjax.training import devices, fit, metrics, settings
 
 
 def run_evaluate(args) -> int:

@@ -7,18 +7,13 @@ import pathlib
 import re
 import signal
 
-from natjax import data
-from natjax import errors
-from natjax import pipeline
-from natjax.cli import inputs
-from natjax.cli import output
-from natjax.cli import processes
+from natjax import data, errors, pipeline
+from natjax.cli import inputs, output, processes
 from natjax.graph import genotype as genotype_lib
 from natjax.graph import records
 from natjax.methods import supervised
 from natjax.pipeline import presets
-from natjax.training import devices
-from natjax.training import settings
+from natjax.training import devices, settings
 
 
 def _prepare(args, prefix, method):

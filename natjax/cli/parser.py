@@ -3,16 +3,11 @@
 import argparse
 import functools
 import re
-from typing import Any
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from natjax import errors
-from natjax import methods
+from natjax import errors, methods
 from natjax.benchmarks import policy_search
-from natjax.cli import benchmark
-from natjax.cli import inputs
-from natjax.cli import inspection
-from natjax.cli import jobs
+from natjax.cli import benchmark, inputs, inspection, jobs
 from natjax.methods import supervised
 from natjax.objectives import simclr
 from natjax.training import settings

@@ -8,8 +8,7 @@ import math
 import re
 from typing import NamedTuple
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 

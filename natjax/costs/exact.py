@@ -7,10 +7,8 @@ left out of both figures.
 
 from collections.abc import Sequence
 
-from natjax import errors
-from natjax import operations
-from natjax.graph import codec
-from natjax.graph import records
+from natjax import errors, operations
+from natjax.graph import codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.operations import edges as edges_lib
 

@@ -6,8 +6,7 @@ import chex
 import jax
 import numpy as np
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.graph import records
 
 

@@ -16,8 +16,7 @@ Example, a network with one residual block, three times:
 from collections.abc import Sequence
 from typing import Any
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.graph import records
 from natjax.graph import shapes as shapes_lib
 from natjax.operations import edges as edges_lib

@@ -26,11 +26,7 @@ import os
 from typing import Any
 
 from natjax import errors
-from natjax.graph import block_json
-from natjax.graph import blocks
-from natjax.graph import genotype
-from natjax.graph import parsing
-from natjax.graph import records
+from natjax.graph import block_json, blocks, genotype, parsing, records
 
 Architecture = records.Architecture
 

@@ -15,11 +15,8 @@ from collections.abc import Sequence
 import functools
 from typing import Any
 
-from natjax import errors
-from natjax import operations
-from natjax.graph import blocks
-from natjax.graph import parsing
-from natjax.graph import records
+from natjax import errors, operations
+from natjax.graph import blocks, parsing, records
 from natjax.graph import skeleton as skeleton_lib
 
 CELL_TYPES = records.CELL_TYPES

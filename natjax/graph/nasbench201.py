@@ -15,13 +15,11 @@ its incoming edges, and node 3 is the output.
 from collections.abc import Sequence
 import functools
 import re
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 
 CANDIDATES = (operations.NULL, operations.SKIP, "conv_1x1", "conv_3x3",
               "avg_pool_3x3")

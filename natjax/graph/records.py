@@ -9,8 +9,7 @@ order, and a head: that is the one graph that everything else computes on
 are graphs without widths, and the skeleton in which they are repeated.
 """
 
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 NUM_INPUTS = 2  # Nodes 0 and 1 of every cell and every block.
 CELL_TYPES = ("normal", "reduce")

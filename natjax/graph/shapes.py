@@ -5,8 +5,7 @@ import functools
 import itertools
 from typing import NamedTuple
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.graph import records
 from natjax.operations import edges as edges_lib
 from natjax.operations import primitives

@@ -31,8 +31,7 @@ What the papers leave open, and how this differs from them:
 """
 
 import dataclasses
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,11 +40,7 @@ import optax
 
 from natjax import drawing
 from natjax.graph import codec
-from natjax.methods import entry
-from natjax.methods import folding
-from natjax.methods import memory
-from natjax.methods import supervised
-from natjax.methods import theta_space
+from natjax.methods import entry, folding, memory, supervised, theta_space
 from natjax.objectives import classification as objectives
 from natjax.training import method as base
 from natjax.training import settings

@@ -8,17 +8,14 @@ presets, help, refusals, results and pictures follow from the entries.
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import pathlib
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from natjax import errors
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.graph import codec, records
 from natjax.methods import supervised
 from natjax.objectives import classification as objectives
 from natjax.training import method as base
-from natjax.training import metrics
-from natjax.training import settings
+from natjax.training import metrics, settings
 
 PRESETS = ("demo", "small", "paper")
 OBJECTIVES = ("supervised", "simclr")

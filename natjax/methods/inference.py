@@ -14,13 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.costs import budget as budget_lib
 from natjax.graph import arrays as arrays_lib
-from natjax.graph import codec
-from natjax.graph import live
-from natjax.graph import records
+from natjax.graph import codec, live, records
 from natjax.policies import sampling
 
 # How hard the logits are tilted towards cheaper operations, in turn.

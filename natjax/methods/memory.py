@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from natjax.costs import exact as cost_lib
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.graph import codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.networks import supernet as supernet_lib
 

@@ -30,8 +30,7 @@ differ from the given one in operations alone.
 
 from collections.abc import Sequence
 import functools
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
@@ -42,13 +41,9 @@ import optax
 from natjax import data as data_lib
 from natjax import spaces
 from natjax.graph import arrays as arrays_lib
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.graph import codec, records
 from natjax.methods import entry as entry_lib
-from natjax.methods import inference
-from natjax.methods import memory
-from natjax.methods import nat_config
-from natjax.methods import supervised
+from natjax.methods import inference, memory, nat_config, supervised
 from natjax.networks import supernet as supernet_lib
 from natjax.objectives import classification as objectives
 from natjax.policies import policy as policy_lib

@@ -9,21 +9,18 @@ looked at once, at the end.
 
 from collections.abc import Callable
 import dataclasses
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.graph import codec, records
 from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
 from natjax.objectives import classification as objectives
 from natjax.training import method as base
-from natjax.training import optimizers
-from natjax.training import settings
+from natjax.training import optimizers, settings
 
 
 @dataclasses.dataclass(frozen=True)

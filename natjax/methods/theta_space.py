@@ -14,20 +14,15 @@ all blocks of one topology, or "full", every block by itself.
 
 from collections.abc import Iterator
 import functools
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from natjax import errors
-from natjax import operations
-from natjax import spaces
+from natjax import errors, operations, spaces
 from natjax.costs import budget as budget_lib
 from natjax.costs import exact
-from natjax.graph import codec
-from natjax.graph import live
-from natjax.graph import records
+from natjax.graph import codec, live, records
 from natjax.methods import mixture
 from natjax.networks import network as network_lib
 from natjax.spaces import ground as ground_lib

@@ -13,8 +13,7 @@ from natjax import operations
 from natjax.graph import records
 from natjax.graph import shapes as shapes_lib
 from natjax.networks import layers as layers_lib
-from natjax.networks import rules
-from natjax.networks import store
+from natjax.networks import rules, store
 from natjax.operations import edges as edges_lib
 from natjax.operations import primitives
 

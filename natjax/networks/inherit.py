@@ -7,8 +7,7 @@ import jax
 import numpy as np
 
 from natjax.graph import arrays as arrays_lib
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.graph import codec, records
 from natjax.networks import network as network_lib
 from natjax.networks import store
 from natjax.networks import supernet as supernet_lib

@@ -8,16 +8,14 @@ concatenates only the nodes that its `concat` lists.
 
 from collections.abc import Callable
 import functools
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from natjax import operations
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.graph import codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.networks import layers as layers_lib
 from natjax.operations import edges as edges_lib

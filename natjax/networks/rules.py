@@ -9,8 +9,7 @@ twice and forward, as exact second order needs.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax

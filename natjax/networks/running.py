@@ -1,8 +1,7 @@
 """How the blocks of a supernet are run."""
 
 from collections.abc import Sequence
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
@@ -14,9 +13,7 @@ from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 from natjax.networks import candidates as candidates_lib
 from natjax.networks import network as network_lib
-from natjax.networks import rules
-from natjax.networks import scan
-from natjax.networks import store
+from natjax.networks import rules, scan, store
 from natjax.spaces import base
 
 _FIRST = records.NUM_INPUTS

@@ -15,8 +15,7 @@ launch.
 
 from collections.abc import Callable, Mapping, Sequence
 import math
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax

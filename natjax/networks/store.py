@@ -15,11 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from natjax import errors
-from natjax import operations
-from natjax.graph import blocks
-from natjax.graph import codec
-from natjax.graph import records
+from natjax import errors, operations
+from natjax.graph import blocks, codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.operations import edges as edges_lib
 from natjax.spaces import base

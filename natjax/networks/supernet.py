@@ -38,9 +38,7 @@ import jax.numpy as jnp
 
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
-from natjax.networks import rules
-from natjax.networks import running
-from natjax.networks import store
+from natjax.networks import rules, running, store
 from natjax.spaces import base
 
 Variables = dict[str, Any]

@@ -23,16 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import data as data_lib
-from natjax.graph import codec
-from natjax.graph import records
-from natjax.graph import shapes
+from natjax.graph import codec, records, shapes
 from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
 from natjax.networks import projection
 from natjax.objectives import classification as objectives
-from natjax.objectives import contrastive
-from natjax.objectives import linear_probe
-from natjax.objectives import neighbours
+from natjax.objectives import contrastive, linear_probe, neighbours
 from natjax.training import method as base
 from natjax.training import options as options_lib
 from natjax.training import settings

@@ -1,8 +1,7 @@
 """Costs of operations, and what the modules of several have in common."""
 
 from collections.abc import Callable
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 

@@ -13,14 +13,12 @@ target's shape:
 """
 
 from collections.abc import Callable
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.operations import primitives
 
 Cost = operations.Cost

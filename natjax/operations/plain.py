@@ -11,10 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from natjax.operations import convolutions
-from natjax.operations import counts
-from natjax.operations import primitives
-from natjax.operations import registry
+from natjax.operations import convolutions, counts, primitives, registry
 
 Cost = counts.Cost
 

@@ -35,8 +35,7 @@ from typing import Any
 import jax
 
 from natjax import errors
-from natjax.operations import counts
-from natjax.operations import primitives
+from natjax.operations import counts, primitives
 
 NULL = "null"
 SKIP = "skip_connect"

@@ -14,8 +14,7 @@ from natjax.graph import codec
 from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import presets
-from natjax.pipeline.job import Job
-from natjax.pipeline.job import TrainJob
+from natjax.pipeline.job import Job, TrainJob
 from natjax.pipeline.runs import versions
 from natjax.training.fit import Listener
 

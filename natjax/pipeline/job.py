@@ -15,10 +15,7 @@ import time
 from typing import Any
 
 from natjax import data as data_lib
-from natjax import drawing
-from natjax import errors
-from natjax import methods
-from natjax import spaces
+from natjax import drawing, errors, methods, spaces
 from natjax.graph import codec
 from natjax.methods import entry as entry_lib
 from natjax.methods import supervised

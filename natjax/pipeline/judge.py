@@ -12,8 +12,7 @@ import jax.numpy as jnp
 
 from natjax import data as data_lib
 from natjax import errors
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.graph import codec, records
 from natjax.methods import supervised
 from natjax.objectives import classification as objectives
 from natjax.objectives import simclr as simclr_lib

@@ -20,10 +20,7 @@ from importlib import metadata
 from typing import Any
 
 from natjax import data as data_lib
-from natjax import errors
-from natjax import methods
-from natjax import operations
-from natjax import spaces
+from natjax import errors, methods, operations, spaces
 from natjax.methods import entry as entry_lib
 
 

@@ -7,11 +7,9 @@ the paper of the method has. The settings of a method stand with the method
 """
 
 import dataclasses
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from natjax import errors
-from natjax import methods
+from natjax import errors, methods
 from natjax.graph import codec
 from natjax.methods import entry as entry_lib
 from natjax.methods import supervised

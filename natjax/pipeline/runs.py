@@ -12,8 +12,7 @@ import pathlib
 import platform
 import re
 import shutil
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import zipfile
 import zlib
 
@@ -24,8 +23,7 @@ import numpy as np
 import optax
 
 from natjax import data as data_lib
-from natjax import errors
-from natjax import methods
+from natjax import errors, methods
 from natjax.graph import codec
 from natjax.networks import network as network_lib
 from natjax.training import distributed

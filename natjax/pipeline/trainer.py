@@ -10,30 +10,26 @@ import dataclasses
 import functools
 import pathlib
 import time
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import natjax
 from natjax import data as data_lib
-from natjax import drawing
-from natjax import errors
+from natjax import drawing, errors
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec
 from natjax.methods import entry as entry_lib
-from natjax.methods import memory
-from natjax.methods import supervised
+from natjax.methods import memory, supervised
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import judge as judge_lib
 from natjax.pipeline import runs
 from natjax.training import devices as devices_lib
-from natjax.training import distributed
+from natjax.training import distributed, settings
 from natjax.training import fit as fit_lib
 from natjax.training import method as base
 from natjax.training import seeds as seeds_lib
-from natjax.training import settings
 
 
 def check_seed(seed: int, count: int) -> None:

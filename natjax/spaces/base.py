@@ -1,10 +1,8 @@
 """What a search space is."""
 
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.graph import records
 
 

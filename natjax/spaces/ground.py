@@ -18,14 +18,11 @@ import numpy as np
 from natjax import operations
 from natjax.costs import exact
 from natjax.graph import arrays as arrays_lib
-from natjax.graph import blocks
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.graph import blocks, codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.operations import edges as edges_lib
 from natjax.operations import primitives
-from natjax.spaces import base
-from natjax.spaces import transitions
+from natjax.spaces import base, transitions
 
 CellArrays = arrays_lib.CellArrays
 

@@ -20,8 +20,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 from natjax.operations import edges as edges_lib

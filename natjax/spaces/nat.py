@@ -11,10 +11,8 @@ A network of blocks is its own space: the graph is that of the given network,
 padded with null edges to two inputs per node (section 5.2).
 """
 
-from natjax import errors
-from natjax import operations
-from natjax.graph import codec
-from natjax.graph import records
+from natjax import errors, operations
+from natjax.graph import codec, records
 from natjax.spaces import base
 
 _SHARED = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3",

@@ -13,16 +13,14 @@ import json
 import logging
 import os
 import pathlib
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import zlib
 
 import jax
 import orbax.checkpoint as ocp
 
 from natjax import errors
-from natjax.training import devices
-from natjax.training import metrics
+from natjax.training import devices, metrics
 
 
 class Position(NamedTuple):

@@ -7,18 +7,16 @@ their seeds (`seeds.fit_seeds`); how these lie on devices is their `Layout`.
 from collections.abc import Callable, Mapping, Sequence
 import functools
 import time
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from natjax import errors
-from natjax.training import batches
+from natjax.training import batches, distributed
 from natjax.training import checkpoints as checkpoints_lib
 from natjax.training import devices as devices_lib
-from natjax.training import distributed
 from natjax.training import method as base
 from natjax.training import metrics as metrics_lib
 from natjax.training import options as options_lib

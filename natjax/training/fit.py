@@ -18,10 +18,8 @@ the same arguments; process 0 alone writes rows and checkpoints.
 
 from collections.abc import Mapping
 
-from natjax.training import batches
+from natjax.training import batches, engine, evaluation
 from natjax.training import devices as devices_lib
-from natjax.training import engine
-from natjax.training import evaluation
 from natjax.training import method as base
 from natjax.training import options as options_lib
 

@@ -5,9 +5,7 @@ pytree of arrays.
 """
 
 from collections.abc import Callable
-from typing import Any
-from typing import NamedTuple
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 

@@ -3,9 +3,7 @@
 from collections.abc import Callable, Sequence
 import dataclasses
 import os
-from typing import Any
-from typing import NamedTuple
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp

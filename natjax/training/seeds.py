@@ -15,9 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from natjax import errors
-from natjax.training import batches
+from natjax.training import batches, engine
 from natjax.training import devices as devices_lib
-from natjax.training import engine
 from natjax.training import method as base
 from natjax.training import options as options_lib
 

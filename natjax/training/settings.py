@@ -4,8 +4,7 @@ from collections.abc import Mapping
 import dataclasses
 import math
 import typing
-from typing import Any
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from natjax import errors
 

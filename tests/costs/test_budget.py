@@ -7,20 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import operations
-from natjax import spaces
+from natjax import errors, operations, spaces
 from natjax.costs import budget
 from natjax.costs import exact as cost
-from natjax.graph import blocks
+from natjax.graph import blocks, skeleton
 from natjax.graph import genotype as architecture
-from natjax.graph import skeleton
-from natjax.methods import inference
-from natjax.methods import nat
-from natjax.methods import natpp
+from natjax.methods import inference, nat, natpp
 from natjax.zoo import handcrafted
-from tests import architectures
-from tests import tiny
+from tests import architectures, tiny
 
 
 @pytest.mark.parametrize("text, limit", [

@@ -7,18 +7,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from natjax import errors
-from natjax import operations
-from natjax import zoo
+from natjax import errors, operations, zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks
-from natjax.graph import codec
+from natjax.graph import blocks, codec
 from natjax.graph import genotype as architecture
 from natjax.graph import shapes as shapes_lib
 from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import network as network_lib
-from tests import architectures
-from tests import counting
+from tests import architectures, counting
 
 Skeleton = skeleton_lib.Skeleton
 CIFAR, IMAGENET = (skeleton_lib.DEFAULTS[k] for k in ("cifar", "imagenet"))

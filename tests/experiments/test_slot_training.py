@@ -7,8 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import spaces
+from natjax import errors, spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as architecture
 from natjax.training import fit

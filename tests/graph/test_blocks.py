@@ -2,11 +2,9 @@
 
 import pytest
 
-from natjax import errors
-from natjax import zoo
+from natjax import errors, zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks
-from natjax.graph import codec
+from natjax.graph import blocks, codec
 from natjax.graph import genotype as architecture
 from natjax.zoo import handcrafted
 from tests import architectures

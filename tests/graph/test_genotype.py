@@ -6,15 +6,10 @@ import hypothesis
 from hypothesis import strategies as st
 import pytest
 
-from natjax import errors
-from natjax import operations
-from natjax import zoo
+from natjax import errors, operations, zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks
-from natjax.graph import codec
+from natjax.graph import blocks, codec, parsing, records
 from natjax.graph import genotype as architecture
-from natjax.graph import parsing
-from natjax.graph import records
 from natjax.graph import skeleton as skeleton_lib
 from tests import architectures
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from natjax import zoo
-from natjax.graph import live
-from natjax.graph import records
+from natjax.graph import live, records
 from tests import architectures
 
 NAMES = ("null", "conv_3x3", "none")

@@ -7,12 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import zoo
-from natjax.graph import blocks
-from natjax.graph import codec
+from natjax import errors, zoo
+from natjax.graph import blocks, codec, records
 from natjax.graph import genotype as genotype_lib
-from natjax.graph import records
 from natjax.graph import shapes as shapes_lib
 from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import network as network_lib

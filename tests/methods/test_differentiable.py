@@ -9,13 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from natjax import errors
-from natjax import zoo
+from natjax import errors, zoo
 from natjax.costs import exact
 from natjax.graph import blocks
-from natjax.methods import differentiable
-from natjax.methods import supervised
-from natjax.methods import theta_space
+from natjax.methods import differentiable, supervised, theta_space
 from natjax.training import devices
 from natjax.training import method as base
 from tests import tiny

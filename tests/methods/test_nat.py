@@ -7,22 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import spaces
-from natjax import zoo
+from natjax import errors, spaces, zoo
 from natjax.costs import exact as cost
-from natjax.graph import genotype
-from natjax.graph import records
-from natjax.graph import skeleton
-from natjax.methods import nat
-from natjax.methods import nat_config
+from natjax.graph import genotype, records, skeleton
+from natjax.methods import nat, nat_config
 from natjax.networks import supernet as supernet_lib
 from natjax.spaces import ground as ground_lib
 from natjax.spaces import inputs
-from natjax.training import devices
-from natjax.training import fit
-from tests import architectures
-from tests import tiny
+from natjax.training import devices, fit
+from tests import architectures, tiny
 
 
 def test_advantages_by_hand():

@@ -9,14 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import operations
-from natjax import spaces
+from natjax import operations, spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton as skeleton_lib
-from natjax.methods import folding
-from natjax.methods import nat
-from natjax.methods import theta_space
+from natjax.methods import folding, nat, theta_space
 from natjax.networks import inherit
 from natjax.networks import network as network_lib
 from natjax.networks import supernet as supernet_lib

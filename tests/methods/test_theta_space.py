@@ -1,20 +1,16 @@
 """What theta may choose, and what it chooses."""
 
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import operations
-from natjax import zoo
+from natjax import errors, operations, zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks
+from natjax.graph import blocks, skeleton
 from natjax.graph import genotype as architecture
-from natjax.graph import skeleton
 from natjax.methods import theta_space
 from natjax.networks import network as network_lib
 

@@ -5,13 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import operations
-from natjax import spaces
+from natjax import operations, spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import blocks
-from natjax.networks import inherit
+from natjax.networks import inherit, rules
 from natjax.networks import network as network_lib
-from natjax.networks import rules
 from natjax.networks import supernet as supernet_lib
 from natjax.spaces import ground as ground_lib
 from natjax.zoo import handcrafted

@@ -9,15 +9,12 @@ import numpy as np
 import optax
 import pytest
 
-from natjax import spaces
-from natjax import zoo
+from natjax import spaces, zoo
 from natjax.costs import exact as cost
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton
-from natjax.networks import inherit
-from natjax.networks import network
-from natjax.networks import supernet
+from natjax.networks import inherit, network, supernet
 from natjax.spaces import base
 from tests import counting
 

@@ -7,9 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import operations
-from natjax import zoo
+from natjax import errors, operations, zoo
 from natjax.graph import blocks
 from natjax.graph import genotype as architecture
 from natjax.graph import shapes as shapes_lib

@@ -1,7 +1,6 @@
 """Tests of `natjax.networks.supernet`, over cells."""
 
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -9,9 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import operations
-from natjax import spaces
-from natjax import zoo
+from natjax import operations, spaces, zoo
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton as skeleton_lib

@@ -7,8 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import data
-from natjax import errors
+from natjax import data, errors
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton
 from natjax.networks import network

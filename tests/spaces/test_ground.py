@@ -2,26 +2,18 @@
 
 import functools
 
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 import jax
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import spaces
-from natjax import zoo
+from natjax import errors, spaces, zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks
-from natjax.graph import codec
-from natjax.graph import genotype
-from natjax.graph import records
+from natjax.graph import blocks, codec, genotype, records
 from natjax.policies import sampling
-from natjax.spaces import base
+from natjax.spaces import base, inputs, transitions
 from natjax.spaces import ground as ground_lib
-from natjax.spaces import inputs
-from natjax.spaces import transitions
 from natjax.zoo import handcrafted
 from tests import architectures
 

@@ -2,21 +2,16 @@
 
 import functools
 
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 import jax
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import spaces
-from natjax.graph import blocks
-from natjax.graph import genotype
-from natjax.graph import records
-from natjax.spaces import base
+from natjax import errors, spaces
+from natjax.graph import blocks, genotype, records
+from natjax.spaces import base, inputs
 from natjax.spaces import ground as ground_lib
-from natjax.spaces import inputs
 from natjax.zoo import handcrafted
 from tests import architectures
 

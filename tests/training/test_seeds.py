@@ -5,14 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import zoo
+from natjax import errors, zoo
 from natjax.methods import supervised
-from natjax.training import devices
-from natjax.training import fit
+from natjax.training import devices, fit, metrics, seeds
 from natjax.training import method as base
-from natjax.training import metrics
-from natjax.training import seeds
 from tests import tiny
 from tests.training import test_fit
 
