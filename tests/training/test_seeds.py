@@ -17,7 +17,7 @@ from tests import tiny
 from tests.training import test_fit
 
 RUNS = ("a", "b", "c", "d", "e")
-METHOD = test_fit.toy_method()  # One for all, so that it is compiled once.
+METHOD = test_fit.toy_method()
 
 
 def together(method=None, num_seeds=3, count=1, **options):
