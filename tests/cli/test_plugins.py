@@ -74,7 +74,8 @@ def installed(tmp_path_factory):
   return folder, {
       **os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
       "JAX_ENABLE_COMPILATION_CACHE": "true",
-      "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+      "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
 
 def start(installed, *argv):
