@@ -170,7 +170,7 @@ def test_the_space_and_the_operation_in_it(installed):
   run(installed, "transform", "cells.json", "--method", "nat", "--space",
       "toy_space", "--dataset", "stripes", "--preset", "demo", "--epochs", 2,
       "--warmup-epochs", 1, "--samples", 2, "--candidates", 2, "--batch-size",
-      16, "--init-channels", 4, "--cells", 3, *TRAIN, "--out", "space")
+      16, "--init-channels", 4, "--cells", 1, *TRAIN, "--out", "space")
   config = json.loads((folder / "space" / "config.json").read_text())
   assert config["space"]["name"] == "toy_space"
   assert config["space"]["candidates"] == [

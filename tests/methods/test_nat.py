@@ -122,8 +122,8 @@ def shards(batch, num_devices):
 def four():
   """One update of the weights on four devices: (method, before, after)."""
   # Without momentum's history or decay a step is the gradient itself.
-  method = tiny.make_nat(
-      4, learning_rate=1.0, final_learning_rate=1.0, weight_decay=0.0)
+  method = tiny.make_nat(4, cells=1, learning_rate=1.0,
+                         final_learning_rate=1.0, weight_decay=0.0)
   state = method.init(jax.random.key(0))
   batch = tiny.batch(8)
   after, metrics = mapped(method.update_weights, 4)(
@@ -313,7 +313,7 @@ def policy_gain(method, key, steps=60):
 
 
 def test_reinforce_climbs_a_known_reward():
-  method = tiny.make_nat(policy_learning_rate=3e-3)
+  method = tiny.make_nat(cells=1, policy_learning_rate=3e-3)
   first, last = policy_gain(method, jax.random.key(0))
   # Every node must keep a signal, so that half of the edges can go at most.
   assert first < 0.46 and last > 0.48
@@ -321,7 +321,7 @@ def test_reinforce_climbs_a_known_reward():
 
 def test_the_gradient_is_that_of_the_expected_reward():
   """Equation 5 with many samples equals the exact gradient of equation 2."""
-  method = tiny.make_nat()
+  method = tiny.make_nat(cells=1)
   state = method.init(jax.random.key(0))
   beta = jax.tree.map(lambda a: a[0], method.sample_inputs(jax.random.key(5)))
   weight = jax.random.normal(jax.random.key(6), (3,))
