@@ -42,9 +42,7 @@ import sys
 import differentiable_tables as tables
 
 from natjax import errors
-from natjax.methods import differentiable
-from natjax.methods import nat
-from natjax.methods import supervised
+from natjax.methods import differentiable, nat, supervised
 
 SCRIPT = "differentiable_reproducibility.py"
 

@@ -13,8 +13,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import recording
@@ -22,18 +21,10 @@ import transforming
 
 import natjax
 from natjax import data as data_lib
-from natjax import drawing
-from natjax import errors
-from natjax import pipeline
-from natjax import zoo
+from natjax import drawing, errors, pipeline, zoo
 from natjax.costs import exact as cost_lib
-from natjax.graph import blocks
-from natjax.graph import codec
-from natjax.graph import genotype
-from natjax.graph import records
-from natjax.methods import differentiable
-from natjax.methods import nat
-from natjax.methods import supervised
+from natjax.graph import blocks, codec, genotype, records
+from natjax.methods import differentiable, nat, supervised
 from natjax.pipeline import runs
 
 KINDS = {"original": "original", "published": "NAT, published",

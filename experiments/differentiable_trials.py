@@ -29,12 +29,9 @@ import transforming
 
 import natjax
 from natjax import data as data_lib
-from natjax import errors
-from natjax import pipeline
-from natjax import zoo
+from natjax import errors, pipeline, zoo
 from natjax.graph import blocks
-from natjax.methods import differentiable
-from natjax.methods import supervised
+from natjax.methods import differentiable, supervised
 
 
 @dataclasses.dataclass(frozen=True)

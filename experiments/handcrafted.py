@@ -41,14 +41,10 @@ import transforming
 
 import natjax
 from natjax import data as data_lib
-from natjax import errors
-from natjax import pipeline
-from natjax import zoo
-from natjax.graph import blocks
-from natjax.graph import records
+from natjax import errors, pipeline, zoo
+from natjax.graph import blocks, records
 from natjax.graph import shapes as shapes_lib
-from natjax.methods import nat
-from natjax.methods import supervised
+from natjax.methods import nat, supervised
 from natjax.pipeline import presets
 
 # Of every network, the cells that the authors published for its like.

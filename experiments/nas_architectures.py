@@ -43,15 +43,12 @@ import transforming
 
 import natjax
 from natjax import data as data_lib
-from natjax import errors
-from natjax import pipeline
-from natjax import zoo
+from natjax import errors, pipeline, zoo
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton as skeleton_lib
-from natjax.methods import nat
-from natjax.methods import supervised
+from natjax.methods import nat, supervised
 from natjax.pipeline import presets
 
 # Of every network, what the authors published as made of it.

@@ -37,11 +37,12 @@ devices.configure_compilation()
 
 import jax  # noqa: E402
 
-from natjax import errors  # noqa: E402
-from natjax import pipeline  # noqa: E402
-from natjax.benchmarks import nasbench201  # noqa: E402
-from natjax.benchmarks import policy_report  # noqa: E402
-from natjax.benchmarks import policy_search  # noqa: E402
+from natjax import errors, pipeline  # noqa: E402
+from natjax.benchmarks import (  # noqa: E402
+  nasbench201,
+  policy_report,
+  policy_search,
+)
 from natjax.drawing import files  # noqa: E402
 
 NAMES = {"nat": "NAT", "natpp": "NAT++"}

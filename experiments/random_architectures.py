@@ -8,7 +8,7 @@ as the paper's 20 have). Each is transformed by NAT, by NAT++, and by uniformly
 random transitions that NAT++'s rule and guards allow; all of them are then
 trained from scratch, alike, and tested. NAT's three actions are applied to the
 same 13 operations. One compiled program trains every network
-(`networks.slot_network`). As section 6.1 says, SGD with momentum and batches
+(`slot_training`). As section 6.1 says, SGD with momentum and batches
 of 128; there is no drop path, no auxiliary head and no cutout.
 
 Commands, with DATA a folder that holds fashion_mnist.npz or another form that
@@ -46,26 +46,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import recording
+import slot_training
 
 import natjax
 from natjax import data as data_lib
-from natjax import errors
-from natjax import operations
-from natjax import pipeline
-from natjax import spaces
+from natjax import errors, operations, pipeline, spaces
 from natjax.costs import exact as cost_lib
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as genotype_lib
 from natjax.graph import records
-from natjax.methods import nat
-from natjax.methods import natpp
-from natjax.methods import supervised
-from natjax.methods import supervised_slots
+from natjax.methods import nat, natpp, supervised
 from natjax.pipeline import presets
 from natjax.policies import sampling
 from natjax.spaces import inputs
-from natjax.training import fit
-from natjax.training import metrics
+from natjax.training import fit, metrics
 
 METHODS = {"nat": nat.NAT, "natpp": natpp.NATpp}
 KINDS = {"original": "original", "nat": "NAT", "natpp": "NAT++",
@@ -160,7 +154,7 @@ class Experiment:
     self.preparation = fit.Preparation(
         tuple(map(float, dataset.mean)), tuple(map(float, dataset.std)),
         dataset.augmentation, jnp.dtype(config.train.dtype))
-    self.trainer = supervised_slots.SupervisedSlots(
+    self.trainer = slot_training.SupervisedSlots(
         config.train, self.space, num_classes=dataset.num_classes,
         image_size=config.image_size,
         steps_per_epoch=len(rows) // config.train.batch_size)

@@ -21,8 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from natjax import errors
-from natjax import pipeline
+from natjax import errors, pipeline
 from natjax.training import metrics
 
 CONFIG = "experiment.json"

@@ -35,13 +35,9 @@ import transforming
 
 import natjax
 from natjax import data as data_lib
-from natjax import errors
-from natjax import pipeline
-from natjax import zoo
-from natjax.graph import blocks
-from natjax.graph import codec
-from natjax.methods import differentiable
-from natjax.methods import supervised
+from natjax import errors, pipeline, zoo
+from natjax.graph import blocks, codec
+from natjax.methods import differentiable, supervised
 from natjax.objectives import simclr
 from natjax.pipeline import presets
 

@@ -13,8 +13,7 @@ import recording
 from natjax import data as data_lib
 from natjax import pipeline
 from natjax.graph import codec
-from natjax.methods import nat
-from natjax.methods import supervised
+from natjax.methods import nat, supervised
 from natjax.pipeline import runs
 from natjax.training import metrics
 

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from natjax import operations
-from natjax.graph import records
+from natjax.graph import live, records
 
 Cell, Edge = records.Cell, records.Edge
 
@@ -51,3 +51,12 @@ def genotypes(draw, names=None, *, inputs=(2, 2), most=6):
   return records.Genotype(*(
       draw(cells(draw(st.integers(1, most)), names or operations.names(),
                  inputs)) for _ in range(2)))
+
+
+def alive(cell: records.Cell) -> frozenset[int]:
+  """Nodes that carry a signal, the inputs among them."""
+  found = set(range(records.NUM_INPUTS))
+  for edge, null in zip(cell.edges, live.nulls(cell), strict=True):
+    if not null and edge.source in found:
+      found.add(edge.target)
+  return frozenset(found)

@@ -9,6 +9,12 @@ def size(tree):
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
+def parameters(variables):
+  """Number of trainable parameters, the auxiliary head left out."""
+  params = variables["params"].items()
+  return size({name: part for name, part in params if name != "auxiliary"})
+
+
 def sub_jaxprs(value):
   """The jaxprs in a parameter of an equation."""
   for item in value if isinstance(value, (tuple, list)) else [value]:

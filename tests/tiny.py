@@ -6,11 +6,8 @@ import functools
 import numpy as np
 from PIL import Image
 
-from natjax import data
-from natjax import spaces
-from natjax import zoo
-from natjax.methods import nat
-from natjax.methods import supervised
+from natjax import data, spaces, zoo
+from natjax.methods import nat, supervised
 from natjax.training import fit
 
 GENOTYPE = zoo.get("darts")

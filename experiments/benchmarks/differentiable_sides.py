@@ -7,21 +7,16 @@ set.
 from collections.abc import Sequence
 import dataclasses
 import time
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import sides
 
-from natjax import data
-from natjax import zoo
-from natjax.graph import blocks
-from natjax.graph import codec
-from natjax.methods import differentiable
-from natjax.methods import mixture
-from natjax.methods import supervised
+from natjax import data, zoo
+from natjax.graph import blocks, codec
+from natjax.methods import differentiable, mixture, supervised
 from natjax.training import devices as devices_lib
 from natjax.training import fit
 from natjax.training import method as base
@@ -192,7 +187,7 @@ def half_step(method: differentiable.Differentiable):
 
   def update(state, batch):
     rng, rng_w = jax.random.split(state.rng)
-    state, metrics = method.update_weights(state, batch, rng_w)
+    state, metrics, _ = method.update_weights(state, batch, rng_w)
     return state._replace(step=state.step + 1, rng=rng), metrics
 
   return update

@@ -48,7 +48,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument("--compilations", type=int, default=3)
   parser.add_argument("--rounds", type=int, default=5)
   parser.add_argument("--steps", type=int, default=3,
-                      help="timed per round and checkout, after one that is not")
+                      help="timed per round and checkout, after an untimed one")
   parser.add_argument("--small", action="store_true",
                       help="smaller networks and images")
   parser.add_argument("--report", type=pathlib.Path,
@@ -87,7 +87,7 @@ def supernet(small: bool):
   variables = net.init(jax.random.key(0))
   optimizer = optax.chain(optax.add_decayed_weights(sides.WEIGHT_DECAY),
                           optax.sgd(sides.LR, sides.MOMENTUM))
-  params = variables["params"] if "params" in variables else variables
+  params = variables.get("params", variables)
   state = [params, jax.jit(optimizer.init)(params)]
   step = functools.partial(sides.train_step, net.apply, optimizer)
 
@@ -261,9 +261,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   for head in ("step ms", "step, CPU ms", "temporaries MB", "XLA compile s",
                "trace, lower, compile, CPU s"):
     heads += [head, "ratio"]
+  command = shlex.join(["python", "experiments/benchmarks/versions.py",
+                        *(argv or sys.argv[1:])])
   lines = [
-      *tables.machine(shlex.join(["python", "experiments/benchmarks/versions.py",
-                                  *(argv or sys.argv[1:])]), [
+      *tables.machine(command, [
           "after / before, medians; ratios of neighbours: median [quartiles];"
           f" asked for: steps {STEPS}, temporaries {TEMPORARIES}, XLA's"
           f" compilation {COMPILE}"]),

@@ -25,11 +25,8 @@ import os
 import pathlib
 import re
 from typing import Any
-from typing import NamedTuple
 import zlib
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from natjax import errors
@@ -37,23 +34,6 @@ from natjax.benchmarks import nats_bench
 from natjax.graph import nasbench201 as cells
 
 _MAX_BYTES = 2**28  # The published table has 3 MB.
-
-
-class Accuracies(NamedTuple):
-  """Columns of one data set as arrays by code, for use inside jit.
-
-  Attributes:
-    valid: f32[15625], validation accuracy after 200 epochs, a fraction.
-    test: f32[15625], test accuracy after 200 epochs, a fraction.
-  """
-
-  valid: jax.Array
-  test: jax.Array
-
-
-def lookup(values: jax.Array, operation: jax.Array) -> jax.Array:
-  """Values [...] of cells given by their operations i32[..., 6]."""
-  return values[cells.encode(operation)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +51,7 @@ class Table:
   @functools.cached_property
   def indices(self) -> np.ndarray:
     """i32[15625], the benchmark's index by code."""
-    indices = np.empty(cells.COUNT, np.int32)
-    indices[self.codes] = np.arange(cells.COUNT, dtype=np.int32)
-    return indices
+    return np.argsort(self.codes).astype(np.int32)
 
   def code(self, cell: str | int) -> int:
     """The code of a cell by its string or the benchmark's index.
@@ -94,8 +72,7 @@ class Table:
     return {
         "index": int(self.indices[code]),
         "arch": cells.to_string(cells.to_names(cells.decode(np.int32(code)))),
-        **{name: {column: float(values[code])
-                  for column, values in columns.items()}
+        **{name: {column: float(of[code]) for column, of in columns.items()}
            for name, columns in self.columns.items()}}
 
   def of(self, name: str) -> Mapping[str, np.ndarray]:
@@ -106,12 +83,6 @@ class Table:
           f"the table has no columns for '{name}'; it has"
           f" {', '.join(self.columns)}, choose one of these")
     return self.columns[name]
-
-  def accuracies(self, name: str) -> Accuracies:
-    """The 200-epoch accuracies of a data set, on the device."""
-    columns = self.of(name)
-    return Accuracies(*(jnp.asarray(columns[c] / 100, jnp.float32)
-                        for c in ("val_200ep", "test_200ep")))
 
 
 def read(path: str | os.PathLike[str]) -> Table:
@@ -225,13 +196,12 @@ def _number(text, column, where):
   except ValueError:
     value = math.nan
   kind = column.split("_", 1)[1]
+  allowed, good = "an accuracy from 0 to 100", 0 <= value <= 100
   if kind == "params":
     allowed, good = "a positive whole number", (
-        value > 0 and value == math.floor(value) < 2**53)
+        0 < value < 2**53 and value.is_integer())
   elif kind == "flops_M":
     allowed, good = "a positive number", 0 < value < math.inf
-  else:
-    allowed, good = "an accuracy from 0 to 100", 0 <= value <= 100
   if not good:
     raise errors.InputError(
         f"{where}: {column} is '{cells.short(text)}' and must be {allowed};"
@@ -248,12 +218,10 @@ def _text(path):
     if path.suffix == ".gz" and not packed:
       raise gzip.BadGzipFile("not a gzip file")
     if packed:
-      with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-        data = file.read(_MAX_BYTES + 1)
+      data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
       raise errors.InputError(
-          f"{path}: larger than {_MAX_BYTES} bytes; give NAS-Bench-201's"
-          " table")
+          f"{path}: larger than {_MAX_BYTES} bytes; give NAS-Bench-201's table")
     return data.decode("utf-8-sig")
   except UnicodeDecodeError as e:
     raise errors.InputError(
@@ -263,7 +231,6 @@ def _text(path):
         f"{path}: damaged gzip file ({e}); fetch it anew") from e
   except OSError as e:
     raise errors.InputError(
-        f"{path}: {e.strerror}; name NAS-Bench-201's table with --table"
-    ) from e
+        f"{path}: {e.strerror}; name NAS-Bench-201's table", "table") from e
   except ValueError as e:  # A path that no file can have.
     raise errors.InputError(f"{str(path)!r}: {e}; name a file") from e

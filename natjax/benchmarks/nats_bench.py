@@ -42,8 +42,7 @@ _SPLITS = {
     "cifar10": (("cifar10-valid", "x-valid"), ("cifar10", "ori-test")),
     "cifar100": (("cifar100", "x-valid"), ("cifar100", "x-test")),
     "imagenet16-120": (("ImageNet16-120", "x-valid"),
-                       ("ImageNet16-120", "x-test")),
-}
+                       ("ImageNet16-120", "x-test"))}
 
 
 def load(path: pathlib.Path) -> Any:
@@ -65,13 +64,11 @@ def load(path: pathlib.Path) -> Any:
         f"{path}: unpacks to more than {_MAX_BYTES} bytes; {_ADVICE}")
   try:
     return unpickle.load(data)
-  except unpickle.Refused as e:
+  except (unpickle.Refused, ValueError) as e:
+    what = "not a pickle of" if isinstance(e, ValueError) else (
+        "refused, it holds more than")
     raise errors.InputError(
-        f"{path}: refused, it holds more than plain data ({e}); {_ADVICE}"
-    ) from e
-  except ValueError as e:
-    raise errors.InputError(
-        f"{path}: not a pickle of plain data ({e}); {_ADVICE}") from e
+        f"{path}: {what} plain data ({e}); {_ADVICE}") from e
 
 
 def read(
@@ -87,9 +84,8 @@ def read(
   for name in nasbench201.DATASETS:
     params, madds = nasbench201.costs(name)
     columns[name] = {
-        c: np.zeros(nasbench201.COUNT) for c in nasbench201.COLUMNS[:4]}
-    columns[name] |= {"params": params.astype(np.float64),
-                      "flops_M": madds / 1e6}
+        **{c: np.zeros(nasbench201.COUNT) for c in nasbench201.COLUMNS[:4]},
+        "params": params.astype(np.float64), "flops_M": madds / 1e6}
   for index, code in enumerate(codes):
     record = folder / f"{index:06d}.pickle.pbz2"
     for (name, column), value in accuracies(record, int(code)).items():
@@ -97,9 +93,7 @@ def read(
   return codes, columns
 
 
-def accuracies(
-    path: pathlib.Path, code: int
-) -> dict[tuple[str, str], float]:
+def accuracies(path: pathlib.Path, code: int) -> dict[tuple[str, str], float]:
   """Accuracies of one cell by (data set, column), from its own file.
 
   Args:
@@ -121,8 +115,7 @@ def accuracies(
           f" {_ADVICE}")
     for name, splits in _SPLITS.items():
       for kind, (trained, split) in zip(("val", "test"), splits, strict=True):
-        found[name, f"{kind}_{epochs}ep"] = _mean(
-            trials, trained, split, path)
+        found[name, f"{kind}_{epochs}ep"] = _mean(trials, trained, split, path)
   return found
 
 

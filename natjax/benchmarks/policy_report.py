@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from natjax.benchmarks import nasbench201
-from natjax.benchmarks import policy_search
+from natjax.benchmarks import nasbench201, policy_search
 from natjax.graph import nasbench201 as cells201
 from natjax.spaces import transitions
 
@@ -26,10 +25,9 @@ KEYS = ("gain_argmax", "gain_sample", "gain_best_of_10", "gain_oracle",
 
 def reachable(table: transitions.TransitionTable) -> np.ndarray:
   """bool[O, O], whether a valid transition turns one operation into another."""
-  count = table.outcome.shape[0]
-  reach = np.zeros((count, count), bool)
-  for before, action in np.argwhere(table.valid[0]):
-    reach[before, table.outcome[before, action]] = True
+  before, action = np.nonzero(table.valid[0])
+  reach = np.zeros((len(table.outcome),) * 2, bool)
+  reach[before, table.outcome[before, action]] = True
   return reach
 
 
@@ -44,16 +42,13 @@ def oracle(valid: np.ndarray, reach: np.ndarray) -> np.ndarray:
     i[15625], by code of beta the code of its best alpha.
   """
   edges = len(cells201.EDGES)
-  shape = (reach.shape[0],) * edges
-  best = np.arange(valid.size).reshape(shape)
+  best = np.arange(valid.size).reshape((len(reach),) * edges)
+  open_ = np.expand_dims(reach, tuple(range(2, edges + 1)))
   for axis in range(edges):
-    rows = np.moveaxis(best, axis, 0)
-    chosen = []
-    for outcomes in reach:
-      open_ = rows[outcomes]  # [outcomes, 5, 5, 5, 5, 5]
-      first = np.argmax(valid[open_], axis=0)
-      chosen.append(np.take_along_axis(open_, first[None], 0)[0])
-    best = np.moveaxis(np.stack(chosen), 0, axis)
+    rows = np.moveaxis(best, axis, 0)  # By the edge's outcome.
+    values = np.where(open_, valid[rows], -np.inf)  # By operation and outcome.
+    best = np.moveaxis(
+        np.take_along_axis(rows, np.argmax(values, axis=1), 0), 0, axis)
   return best.reshape(-1)
 
 
@@ -76,15 +71,13 @@ def violations(
     alpha: i[..., U], codes after.
     columns: `params` and `flops_M` by code.
   """
-  dearer = np.zeros(np.broadcast_shapes(beta.shape, alpha.shape), bool)
-  for name in ("params", "flops_M"):
-    dearer |= columns[name][alpha] > columns[name][beta]
-  return int(dearer.sum())
+  dearer = [columns[name][alpha] > columns[name][beta]
+            for name in ("params", "flops_M")]
+  return int(np.any(dearer, axis=0).sum())
 
 
 def judge(
-    config: policy_search.SearchConfig,
-    table: nasbench201.Table,
+    config: policy_search.SearchConfig, table: nasbench201.Table,
     found: policy_search.Found,
 ) -> list[dict[str, Any]]:
   """Compares each seed's policy with the oracle, on the unseen inputs.
@@ -105,16 +98,15 @@ def judge(
     inputs there were.
   """
   columns = table.of(config.dataset)
-  valid, test = columns["val_200ep"], columns["test_200ep"]
-  params = columns["params"]
+  valid, test, params = (
+      columns[c] for c in ("val_200ep", "test_200ep", "params"))
   reach = reachable(policy_search.transition_table(config))
   best, random = oracle(valid, reach), random_mean(test, reach)
   reports = []
   for seed, beta in enumerate(map(np.asarray, found.unseen)):
     argmax = np.asarray(found.argmax)[seed, beta]
     samples = np.asarray(found.samples)[seed][:, beta]  # [10, U]
-    first = np.argmax(valid[samples], axis=0)
-    top = np.take_along_axis(samples, first[None], 0)[0]
+    top = samples[np.argmax(valid[samples], axis=0), np.arange(len(beta))]
     gain = lambda alpha, values, beta=beta: float(
         np.mean(values[alpha] - values[beta]))
     report = {
@@ -130,8 +122,7 @@ def judge(
             beta, samples, columns),
         "entries_read": int(found.entries_read[seed]),
         "inputs_trained": policy_search.train_count(config),
-        "inputs_judged": len(beta),
-    }
+        "inputs_judged": len(beta)}
     report["gap_to_oracle"] = report["gain_oracle"] - report["gain_argmax"]
     report["oracle_share"] = (
         report["valid_gain_argmax"] / report["valid_gain_oracle"])
@@ -149,9 +140,8 @@ def summary(
   `cost_violations` is the sum over seeds; `seconds` is the whole run's, so
   that a seed took `seconds_per_seed`.
   """
-  mean = {key: float(np.mean([r[key] for r in reports])) for key in KEYS}
   return {
-      **mean,
+      **{key: float(np.mean([r[key] for r in reports])) for key in KEYS},
       "cost_violations": sum(r["cost_violations"] for r in reports),
       "entries_read": round(np.mean([r["entries_read"] for r in reports])),
       "seconds": seconds,

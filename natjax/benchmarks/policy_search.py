@@ -30,8 +30,7 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 import math
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
@@ -39,30 +38,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.benchmarks import nasbench201
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import nasbench201 as cells201
-from natjax.methods import nat
+from natjax.methods import nat, nat_config, supervised
 from natjax.operations import edges
-from natjax.policies import gcn
-from natjax.policies import line_graph
-from natjax.policies import sampling
+from natjax.policies import gcn, line_graph, sampling
 from natjax.spaces import transitions
-from natjax.training import optimizers
-from natjax.training import settings
+from natjax.training import optimizers, settings
 
-POLICIES = ("default", "published")
 BASELINES = ("auto", "leave_one_out", "none", "moving_average")
 FEATURES = 128
 TRIALS = 10  # Transformations sampled per input when the policy is judged.
 
 _FIRST_SQUARE = 0.01  # Ten points, squared, before any advantage is known.
 _CHUNK = 625  # Inputs judged at a time.
-_NODES = 3  # A node's edges fill its slots by source.
-_SLOTS = tuple((target - 1) * _NODES + source
-               for source, target in cells201.EDGES)
+_NODES = 3  # A node's edges fill its slots by source,
+_SLOTS = np.tril_indices(_NODES)  # which is their order, too.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +116,7 @@ def check(config: SearchConfig) -> SearchConfig:
       that needs other samples.
   """
   settings.one_of(
-      config, method=tuple(transitions.SCHEMES), policy=POLICIES,
+      config, method=tuple(transitions.SCHEMES), policy=nat_config.POLICIES,
       baseline=BASELINES, dataset=tuple(cells201.DATASETS))
   settings.at_least_one(config, "steps", "inputs", "samples", "features")
   for name, allowed, good in (
@@ -152,13 +145,6 @@ def train_count(config: SearchConfig) -> int:
   return round(config.train_fraction * cells201.COUNT)
 
 
-def baseline(config: SearchConfig) -> str:
-  """The baseline that "auto" stands for."""
-  if config.baseline != "auto":
-    return config.baseline
-  return "leave_one_out" if config.samples > 1 else "moving_average"
-
-
 def transition_table(config: SearchConfig) -> transitions.TransitionTable:
   """The guarded transitions; their one place is every edge of the benchmark."""
   candidates = cells201.CANDIDATES
@@ -181,23 +167,20 @@ class _Policy(NamedTuple):
 def make_policy(config: SearchConfig, num_actions: int) -> _Policy:
   """Builds the policy of the settings."""
   count = len(cells201.CANDIDATES)
-  module: Any
-  if config.policy == "default":
-    module = line_graph.LineGraphPolicy(
-        cells201.EDGES, count, num_actions, config.gcn_layers,
-        config.features)
-    apply = module.apply
-  else:
-    module = gcn.GCNPolicy(
-        count, num_actions, config.gcn_layers, published=True, num_inputs=1)
-    slots = np.asarray(_SLOTS)
-    apply = jax.vmap(
-        lambda params, operation: module.apply(
-            params, node_cell(operation), 0).reshape(-1, num_actions)[slots],
-        (None, 0))
   cell = jnp.zeros(len(cells201.EDGES), jnp.int32)
-  example = (cell,) if config.policy == "default" else (node_cell(cell), 0)
-  return _Policy(lambda rng: module.init(rng, *example), apply)
+  if config.policy == "default":
+    line = line_graph.LineGraphPolicy(
+        cells201.EDGES, count, num_actions, config.gcn_layers, config.features)
+    return _Policy(lambda rng: line.init(rng, cell), line.apply)
+  module = gcn.GCNPolicy(
+      count, num_actions, config.gcn_layers, published=True, num_inputs=1)
+
+  def apply(params, operation):
+    logits: Any = module.apply(params, node_cell(operation), 0)  # [3, 3, A]
+    return logits[_SLOTS]
+
+  return _Policy(lambda rng: module.init(rng, node_cell(cell), 0),
+                 jax.vmap(apply, (None, 0)))
 
 
 def node_cell(operation: jax.Array) -> arrays_lib.CellArrays:
@@ -206,15 +189,11 @@ def node_cell(operation: jax.Array) -> arrays_lib.CellArrays:
   Args:
     operation: i32[6], by edge.
   """
-  slots = np.asarray(_SLOTS)
-  source = np.zeros(_NODES * _NODES, np.int32)
-  source[slots] = [edge[0] for edge in cells201.EDGES]
-  null = cells201.CANDIDATES.index(operations.NULL)
-  filled = jnp.full(_NODES * _NODES, null, jnp.int32).at[slots].set(operation)
-  shape = (_NODES, _NODES)
+  source = np.tril(np.tile(np.arange(_NODES, dtype=np.int32), (_NODES, 1)))
+  null = jnp.full_like(source, cells201.CANDIDATES.index(operations.NULL))
   return arrays_lib.CellArrays(
-      source=jnp.asarray(source.reshape(shape)),
-      operation=filled.reshape(shape), concat=jnp.arange(_NODES) == _NODES - 1)
+      source=jnp.asarray(source), operation=null.at[_SLOTS].set(operation),
+      concat=jnp.arange(_NODES) == _NODES - 1)
 
 
 def draw(rng: jax.Array, log_p: jax.Array, count: int) -> jax.Array:
@@ -268,7 +247,10 @@ class Search:
   """The parts of a search, built from its settings; `train` runs it."""
 
   def __init__(self, config: SearchConfig):
-    self.config = check(config)
+    self.config, self.baseline = config, config.baseline
+    if self.baseline == "auto":
+      self.baseline = (
+          "leave_one_out" if config.samples > 1 else "moving_average")
     self.table = transition_table(config)
     self.outcome = jnp.asarray(self.table.outcome)  # [O, A]
     self.valid = jnp.asarray(self.table.valid[0])  # [O, A]
@@ -289,7 +271,7 @@ class Search:
       self, rewards: jax.Array, carry: _Carry
   ) -> tuple[jax.Array, jax.Array]:
     """Reward less baseline, scaled if so set, f32[m, n]; the next `square`."""
-    result = nat.advantages(rewards, baseline(self.config), carry.average)
+    result = nat.advantages(rewards, self.baseline, carry.average)
     square = 0.99 * carry.square + 0.01 * jnp.mean(result**2)
     if not self.config.scale_advantages:
       return result, square
@@ -321,8 +303,7 @@ class Search:
       alpha = self.transform(operation, actions)  # [n, m]
       rewards = (accuracy[alpha] - accuracy[beta]).T  # R(alpha | beta)
       advantage, square = self.advantages(rewards, carry)
-      chosen = jnp.take_along_axis(
-          log_p[None], actions[..., None], -1)[..., 0]
+      chosen = jnp.take_along_axis(log_p[None], actions[..., None], -1)[..., 0]
       open_ = self.valid[operation]
       surprise = jnp.where(open_, -jnp.exp(log_p) * jnp.where(
           open_, log_p, 0.0), 0.0)
@@ -332,14 +313,11 @@ class Search:
 
     grads, (rewards, entropy, alpha, square) = jax.grad(
         objective, has_aux=True)(carry.params)
-    updates, opt_state = self.optimizer.update(
-        grads, carry.opt_state, carry.params)
-    return _Carry(
-        params=optax.apply_updates(carry.params, updates), opt_state=opt_state,
+    return supervised.descend(
+        self.optimizer, carry, grads, square=square, rng=rng,
         average=nat.next_average(rewards, "moving_average", carry.average),
-        square=square,
-        read=carry.read.at[beta].set(True).at[alpha.reshape(-1)].set(True),
-        rng=rng), (jnp.mean(rewards), entropy)
+        read=carry.read.at[beta].set(True).at[alpha.reshape(-1)].set(True)), (
+            jnp.mean(rewards), entropy)
 
   def transform_all(
       self, params: Any, rng: jax.Array
@@ -352,12 +330,10 @@ class Search:
     def some(item):
       operation, key = item
       log_p = self.log_p(params, operation)
-      drawn = draw(key, log_p, TRIALS)
       return (self.transform(operation, jnp.argmax(log_p, -1)),
-              self.transform(operation, drawn))
+              self.transform(operation, draw(key, log_p, TRIALS)))
 
-    argmax, samples = lax.map(
-        some, (cells, jax.random.split(rng, len(cells))))
+    argmax, samples = lax.map(some, (cells, jax.random.split(rng, len(cells))))
     return argmax.reshape(-1), jnp.moveaxis(samples, 0, 1).reshape(TRIALS, -1)
 
   def run_seed(self, rng: jax.Array, accuracy: jax.Array):
@@ -392,15 +368,14 @@ def _run(config: SearchConfig, keys: jax.Array, accuracy: jax.Array) -> Found:
   return jax.vmap(Search(config).run_seed, (0, None))(keys, accuracy)
 
 
-def check_seeds(seeds: Sequence[int]) -> Sequence[int]:
-  """Returns the seeds if there are any and all can be used (InputError)."""
+def check_seeds(seeds: Sequence[int]) -> None:
+  """Refuses no seeds, and any that cannot be used (InputError)."""
   if not seeds:
     raise errors.InputError("no seeds given; give at least one")
   for seed in seeds:
     if not 0 <= seed < 2**32:
       raise errors.InputError(
           f"seed is {seed} and must be from 0 to {2**32 - 1}; give 0", "seed")
-  return seeds
 
 
 def train(
@@ -420,6 +395,7 @@ def train(
   """
   check(config)
   check_seeds(seeds)
-  accuracy = table.accuracies(config.dataset).valid
+  accuracy = jnp.asarray(
+      table.of(config.dataset)["val_200ep"] / 100, jnp.float32)
   keys = jnp.stack([jax.random.key(np.uint32(seed)) for seed in seeds])
   return jax.device_get(_run(config, keys, accuracy))

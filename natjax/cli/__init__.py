@@ -14,8 +14,7 @@ that compute set the compiler up before jax looks for devices.
 
 from collections.abc import Sequence
 
-from natjax.cli import parser
-from natjax.cli import processes
+from natjax.cli import parser, processes
 from natjax.pipeline import plugins
 
 
@@ -25,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   def run():
     plugins.load()
     args = parser.parse(argv)
-    return args.run(args)
+    with args.naming_flags():
+      return args.run(args)
 
   return processes.exit_code(run)

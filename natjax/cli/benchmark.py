@@ -1,27 +1,20 @@
 """`natjax benchmark`: a policy judged where the truth is known."""
 
-import dataclasses
 import time
 
-from natjax.benchmarks import nasbench201
-from natjax.benchmarks import policy_report
-from natjax.benchmarks import policy_search
-from natjax.cli import inputs
-from natjax.cli import output
+from natjax.benchmarks import nasbench201, policy_report, policy_search
+from natjax.cli import inputs, output
 from natjax.graph import nasbench201 as cells201
-from natjax.training import devices
+from natjax.training import devices, settings
 
 
 def run_benchmark(args) -> int:
   """`natjax benchmark nasbench201`."""
   start = time.monotonic()
-
   devices.configure_compilation()
 
-  given = {f.name: getattr(args, f.name)
-           for f in dataclasses.fields(policy_search.SearchConfig)}
-  config = policy_search.config(
-      **{name: value for name, value in given.items() if value is not None})
+  config = policy_search.config(**inputs.given(
+      args, settings.types(policy_search.SearchConfig)))
   first, count = inputs.seeds(args)
   seeds = list(range(first, first + (count or 1)))
   policy_search.check_seeds(seeds)

@@ -1,48 +1,38 @@
 """Reads what the arguments name: architectures, settings, data."""
 
 import argparse
+import contextlib
 import dataclasses
-import functools
 import math
 import pathlib
 import re
 
-from natjax import data
-from natjax import errors
-from natjax import methods
-from natjax import zoo
-from natjax.graph import blocks
-from natjax.graph import codec
-from natjax.graph import records
+from natjax import errors, methods, zoo
+from natjax.graph import blocks, codec, records
 from natjax.pipeline import runs
 from natjax.training import settings as settings_lib
 
 
-def naming_flags(run, parser: argparse.ArgumentParser, prefixes=None):
+@contextlib.contextmanager
+def naming_flags(parser: argparse.ArgumentParser, prefixes: dict[str, str]):
   """Makes refusals name the flag of their field.
 
   Args:
-    run: a command.
     parser: knows its flags.
     prefixes: of the flags of settings records, by the records' names.
   """
-  known = parser._option_string_actions
-
-  @functools.wraps(run)
-  def call(args):
-    try:
-      return run(args)
-    except errors.InputError as e:
-      record, _, name = (e.field or "").rpartition(".")
-      names = ("out", name) if name == "overwrite" else (name,)
-      flags = [flag for flag in (
-          f"--{(prefixes or {}).get(record, '')}{n.replace('_', '-')}"
-          for n in names) if flag in known and flag not in str(e)]
-      if not flags:
-        raise
-      raise errors.InputError(f"{e} ({', '.join(flags)})", e.field) from e
-
-  return call
+  try:
+    yield
+  except errors.InputError as e:
+    record, _, name = (e.field or "").rpartition(".")
+    names = ("out", name) if name == "overwrite" else (name,)
+    flags = [f"--{prefixes.get(record, '')}{settings_lib.word(n)}"
+             for n in names]
+    flags = [flag for flag in flags if flag not in str(e)
+             and flag in parser._option_string_actions]
+    if not flags:
+      raise
+    raise errors.InputError(f"{e} ({', '.join(flags)})", e.field) from e
 
 
 def read_architecture(name: str, skeleton: str | None = None, width=None):
@@ -59,7 +49,7 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   if name.startswith("|"):
     architecture = zoo.nasbench201.from_string(name)
     own = "a string of NAS-Bench-201"
-  elif path.is_dir() and (path / runs.ARCHITECTURE).is_file():
+  elif (path / runs.ARCHITECTURE).is_file():
     raise errors.InputError(
         f"{name} is a run's folder; name {path / runs.ARCHITECTURE}")
   elif path.is_file() or path.suffix in (".json", ".txt", ".py") or (
@@ -85,6 +75,12 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   return blocks.check(blocks.scale(architecture, width))
 
 
+def given(args, names, prefix=""):
+  """Those of the arguments that were given, by their names without a prefix."""
+  values = {name: getattr(args, f"{prefix}{name}", None) for name in names}
+  return {name: v for name, v in values.items() if v is not None}
+
+
 def settings(args, config, prefix, extra):
   """The preset's settings, then a file's, then flags'."""
   types = settings_lib.types(type(config))
@@ -102,9 +98,7 @@ def settings(args, config, prefix, extra):
           f"{args.config}: '{name}' is {value!r} and must be of type"
           f" {types[name].__name__}; correct it")
     changed[name] = value
-  flags = {name: getattr(args, f"{prefix}{name}", None) for name in types}
-  return dataclasses.replace(config, **{
-      **changed, **{k: v for k, v in flags.items() if v is not None}})
+  return dataclasses.replace(config, **changed | given(args, types, prefix))
 
 
 def seeds(args) -> tuple[int, int | None]:
@@ -148,34 +142,30 @@ def refuse(args) -> None:
              for name in settings_lib.types(e.settings)} - {*own}
   if not entry.trained:
     foreign.add("compare")
-  if not entry.spaces and args.command == "transform":
-    foreign.add("space")
-  for name in sorted(foreign):
-    value, option = getattr(args, name, None), settings_lib.word(name)
-    if value is not None:
-      raise errors.InputError(
-          f"{option} is {value} and does not apply to --method {args.method};"
-          f" leave --{option} out (those that do apply:"
-          f" {', '.join(map(settings_lib.word, own))})")
+  for name, value in given(args, sorted(foreign)).items():
+    option = settings_lib.word(name)
+    raise errors.InputError(
+        f"{option} is {value} and does not apply to --method {args.method};"
+        f" leave --{option} out (those that do apply:"
+        f" {', '.join(map(settings_lib.word, own))})")
 
 
-def simclr(args, config, given):
+def simclr(args, config, extra):
   """Settings of the self-supervised objective; None where labels are learnt.
 
   Args:
     args: the arguments.
     config: the preset's settings.
-    given: those of --config.
+    extra: those of --config.
   """
   if args.objective == "simclr":
-    return settings(args, config, "simclr-", given)
-  for field in dataclasses.fields(config):
-    value = given.get(field.name, getattr(args, f"simclr-{field.name}"))
-    if value is not None:
-      raise errors.InputError(
-          f"simclr-{field.name.replace('_', '-')} is {value} and does not apply"
-          f" to the objective {args.objective}; leave it out, or pass"
-          " --objective simclr")
+    return settings(args, config, "simclr-", extra)
+  flags = given(args, vars(config), "simclr-")
+  for name, value in {**flags, **extra}.items():
+    raise errors.InputError(
+        f"simclr-{settings_lib.word(name)} is {value} and does not apply to the"
+        f" objective {args.objective}; leave it out, or pass --objective"
+        " simclr")
   return None
 
 
@@ -183,19 +173,11 @@ def file_settings(args, parts):
   """The parts of --config: {"search": {...}, "train": {...}}."""
   if args.config is None:
     return {part: {} for part in parts}
-  data = runs.read_json(
-      args.config, missing="name a file with --config",
-      damaged="correct it, or pass flags instead")
-  if not isinstance(data, dict) or not set(data) <= set(parts) or not all(
-      isinstance(v, dict) for v in data.values()):
+  found = runs.read_json(args.config, missing="name a file with --config",
+                         damaged="correct it, or pass flags instead")
+  if not isinstance(found, dict) or not set(found) <= set(parts) or not all(
+      isinstance(v, dict) for v in found.values()):
     raise errors.InputError(
         f"{args.config}: must be an object with the keys {', '.join(parts)},"
         " each an object of settings; `--dry-run` shows them all")
-  return {part: data.get(part, {}) for part in parts}
-
-
-def load_dataset(args, image_size):
-  """The data set, its images brought to the flag's or the preset's size."""
-  if args.image_size is not None:
-    image_size = args.image_size
-  return data.load(args.dataset, data_dir=args.data_dir, image_size=image_size)
+  return {part: found.get(part, {}) for part in parts}

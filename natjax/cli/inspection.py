@@ -3,28 +3,15 @@
 import functools
 import pathlib
 
-from natjax import data
-from natjax import drawing
-from natjax import errors
-from natjax import methods
-from natjax import operations
-from natjax import spaces
-from natjax import zoo
-from natjax.cli import inputs
-from natjax.cli import output
+from natjax import data, drawing, errors, methods, operations, spaces, zoo
+from natjax.cli import inputs, output
 from natjax.costs import exact as cost
-from natjax.graph import blocks
-from natjax.graph import skeleton
-from natjax.objectives import classification
-from natjax.objectives import simclr
+from natjax.graph import blocks, skeleton
+from natjax.objectives import classification, simclr
 from natjax.operations import edges
-from natjax.pipeline import presets
-from natjax.pipeline import runs
+from natjax.pipeline import presets, runs
 from natjax.spaces import transitions
-from natjax.training import devices
-from natjax.training import fit
-from natjax.training import metrics
-from natjax.training import settings
+from natjax.training import devices, fit, metrics, settings
 
 
 def run_evaluate(args) -> int:
@@ -32,9 +19,8 @@ def run_evaluate(args) -> int:
   devices.configure_compilation()
   config = runs.read_config(args.directory)
   try:
-    dataset = data.load(
-        args.dataset or config["dataset"], data_dir=args.data_dir,
-        image_size=config["image_size"])
+    dataset = data.load(args.dataset or config["dataset"],
+                        data_dir=args.data_dir, image_size=config["image_size"])
   except errors.InputError as e:
     if args.dataset is None:  # A file's or a folder's path is not kept.
       raise errors.InputError(f"{e}; name the run's set by --dataset") from e
@@ -44,34 +30,29 @@ def run_evaluate(args) -> int:
         f"{args.directory} has networks for {config['classes']} classes and"
         f" {dataset.name} has {dataset.num_classes}; name the set that they"
         " were trained on")
-  train, test = (fit.Split(dataset.train_images, dataset.train_labels),
-                 fit.Split(dataset.test_images, dataset.test_labels))
+  train = fit.Split(dataset.train_images, dataset.train_labels)
+  test = fit.Split(dataset.test_images, dataset.test_labels)
   accuracies = {}
-  for folder in runs.network_folders(args.directory):
-    name = runs.network_name(args.directory, folder)
+  for name in runs.networks(args.directory):
     net = runs.load(args.directory, name)
     if net.classifies:
-      accuracy = fit.evaluate(
+      accuracies[name] = fit.evaluate(
           classification.Classification(net.module).is_right, net.variables,
           test, preparation=net.preparation, batch_size=128)
     else:
       features = functools.partial(_features, net.module)
       bank, queries = (
-          (simclr.extract(features, net.variables, split.images,
-                          net.preparation), split.labels)
-          for split in (train, test))
-      accuracy = simclr.judge(
+          (simclr.extract(features, net.variables, images, net.preparation),
+           labels) for images, labels in (train, test))
+      accuracies[name] = simclr.judge(
           simclr.SimCLRConfig(**config["simclr"]), bank, queries,
           dataset.num_classes, linear=False)["accuracy"]
-    accuracies[name] = accuracy
-  kind = "test accuracy" + (
-      " of the nearest neighbours" if "simclr" in config else "")
   if args.json:
     output.print_json({"dataset": dataset.name, "networks": [
         {"network": k, "accuracy": v} for k, v in accuracies.items()]})
   else:
     output.print_table(
-        f"{kind} on {dataset.name}", ("network", ">accuracy"),
+        f"{output.measure(config)} on {dataset.name}", ("network", ">accuracy"),
         [(k, f"{100 * v:.2f} %") for k, v in accuracies.items()])
   return 0
 
@@ -106,8 +87,7 @@ def run_cost(args) -> int:
     settings.at_least_one(args, "classes")
   architecture = inputs.read_architecture(
       args.architecture, args.skeleton, args.width)
-  place, words = (_frame(args, architecture) if architecture.kind == "blocks"
-                  else _skeleton(args))
+  place, words = _place(args, architecture)
   total = cost.network(architecture, place)
   found = {"params": total.params, "madds": total.madds}
   if args.architecture.startswith("|"):
@@ -124,37 +104,29 @@ def run_cost(args) -> int:
   return 0
 
 
-def _skeleton(args):
-  """Where the cells of a genotype stand, and that in words."""
+def _place(args, architecture):
+  """Where an architecture stands, and that in words."""
+  data = inputs.given(args, ("image_size",))
+  if args.classes is not None:
+    data["num_classes"] = args.classes
+  cells = inputs.given(args, ("init_channels", "cells"))
+  if architecture.kind == "blocks":
+    for name in cells:
+      settings.refuse(args, name, "does not apply to a network of blocks; leave"
+                      " it out, or scale the network by --width")
+    frame = blocks.Frame()
+    if architecture.name in zoo.handcrafted.BUILDERS:
+      usual = zoo.handcrafted.skeletons(architecture.name)[0]
+      frame = zoo.handcrafted.FRAMES[args.skeleton or usual]
+    return frame._replace(**data), f"{len(architecture.blocks)} blocks,"
   kind = args.skeleton or "cifar"
   if kind not in skeleton.KINDS:
     raise errors.InputError(
         f"skeleton is '{kind}', which hand-crafted networks alone have; choose"
         f" {' or '.join(skeleton.KINDS)}")
-  place = _replaced(
-      skeleton.DEFAULTS[kind], init_channels=args.init_channels,
-      cells=args.cells, num_classes=args.classes, image_size=args.image_size)
+  place = skeleton.DEFAULTS[kind]._replace(**cells, **data)
   return place, (f"{place.kind} skeleton, {place.init_channels} channels,"
                  f" {place.cells} cells,")
-
-
-def _frame(args, network):
-  """What a network of blocks sees, and that in words."""
-  for name in ("init_channels", "cells"):
-    if getattr(args, name) is not None:
-      settings.refuse(args, name, "does not apply to a network of blocks; leave"
-                      " it out, or scale the network by --width")
-  frame = blocks.Frame()
-  if network.name in zoo.handcrafted.BUILDERS:
-    usual = zoo.handcrafted.skeletons(network.name)[0]
-    frame = zoo.handcrafted.FRAMES[args.skeleton or usual]
-  return (_replaced(frame, num_classes=args.classes,
-                    image_size=args.image_size),
-          f"{len(network.blocks)} blocks,")
-
-
-def _replaced(record, **given):
-  return record._replace(**{k: v for k, v in given.items() if v is not None})
 
 
 def run_list(args) -> int:
@@ -172,11 +144,9 @@ def run_list(args) -> int:
     return 0
   for title, names in listing.items():
     output.out.print(title, style="bold")
-    if isinstance(names, dict):
-      for name, text in names.items():
-        output.out.print(f"  {name}: {text}")
-    else:
-      output.out.print("  " + ", ".join(names))
+    for line in ([f"{name}: {text}" for name, text in names.items()]
+                 if isinstance(names, dict) else [", ".join(names)]):
+      output.out.print(f"  {line}")
   return 0
 
 
@@ -201,9 +171,8 @@ def run_operations(args) -> int:
   if args.json:
     output.print_json([
         {"operation": name, "type": operations.get(name).type,
-         "kernel_size": operations.get(name).kernel_size,
-         "params": c.params, "madds": c.madds,
-         **{key: names[name] for key, names in may.items()}}
+         "kernel_size": operations.get(name).kernel_size, "params": c.params,
+         "madds": c.madds, **{key: names[name] for key, names in may.items()}}
         for name, c in table.items()])
     return 0
   rows = []

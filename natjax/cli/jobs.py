@@ -7,17 +7,13 @@ import pathlib
 import re
 import signal
 
-from natjax import errors
-from natjax import pipeline
-from natjax.cli import inputs
-from natjax.cli import output
+from natjax import data, errors, pipeline
+from natjax.cli import inputs, output, processes
 from natjax.graph import genotype as genotype_lib
 from natjax.graph import records
 from natjax.methods import supervised
 from natjax.pipeline import presets
-from natjax.pipeline import runs
-from natjax.training import devices
-from natjax.training import settings
+from natjax.training import devices, settings
 
 
 def _prepare(args, prefix, method):
@@ -29,6 +25,7 @@ def _prepare(args, prefix, method):
     method: its name, or None.
   """
   devices.configure_compilation()
+  processes.join(args)
   for name in ("checkpoint_seconds", "chunk_seconds"):
     if not 0 <= getattr(args, name) < math.inf:
       settings.refuse(args, name, "must be a finite number of 0 or more")
@@ -50,29 +47,29 @@ def _prepare(args, prefix, method):
              pathlib.Path(args.dataset).stem)
     args.out = "runs/" + "-".join(
         re.sub(r"[^\w.]+", "_", word).strip("_") for word in words if word)
-  return presets.get(args.preset, architecture, method,
-                     args.objective), architecture
+  preset = presets.get(args.preset, architecture, method, args.objective)
+  if args.image_size is None:
+    args.image_size = preset.image_size
+  return preset, architecture
 
 
 def run_transform(args) -> int:
   """`natjax transform` and `natjax search`."""
   preset, architecture = _prepare(args, "train-", args.method)
-
   extra = inputs.file_settings(args, ("search", "train", "simclr"))
   simclr = inputs.simclr(args, preset.simclr, extra["simclr"])
   train = inputs.settings(args, preset.train, "train-", extra["train"])
   if args.share == "full" and architecture and architecture.kind == "cells":
     architecture, train = _unshared(args, architecture, train, extra["train"])
-    preset = presets.get(args.preset, architecture, args.method,
-                         args.objective)
-  dataset = inputs.load_dataset(args, preset.image_size)
+    preset = presets.get(args.preset, architecture, args.method, args.objective)
+  dataset = data.load(
+      args.dataset, data_dir=args.data_dir, image_size=args.image_size)
   first, count = inputs.seeds(args)
   inputs.refuse(args)
   if count is not None and getattr(args, "train-seeds") is not None:
     raise errors.InputError(
-        f"train-seeds is {getattr(args, 'train-seeds')} and seeds"
-        f" {args.seeds}, by which every seed trains its own network; leave one"
-        " of them out")
+        f"train-seeds is {getattr(args, 'train-seeds')} and seeds {args.seeds},"
+        " by which every seed trains its own network; leave one of them out")
   job = pipeline.Job(
       architecture, dataset, args.method,
       inputs.settings(args, preset.search, "", extra["search"]), train,
@@ -104,39 +101,39 @@ def _unshared(args, genotype, train, given):
 def run_train(args) -> int:
   """`natjax train`."""
   preset, architecture = _prepare(args, "", None)
-
   extra = inputs.file_settings(args, ("train", "simclr"))
   first, count = inputs.seeds(args)
   args.seeds = count
   config = inputs.settings(args, preset.train, "", extra["train"])
+  dataset = data.load(
+      args.dataset, data_dir=args.data_dir, image_size=args.image_size)
   job = pipeline.TrainJob(
-      architecture, inputs.load_dataset(args, preset.image_size), config,
-      seed=first, devices=args.devices,
+      architecture, dataset, config, seed=first, devices=args.devices,
       simclr=inputs.simclr(args, preset.simclr, extra["simclr"]))
   return _run_job(args, job, output.print_trained)
 
 
 def _run_job(args, job, show) -> int:
-  first = job.processes.first  # Of several processes, one shows what happens.
+  # Of several processes, one shows what happens.
+  first = job.trainer.processes.first
   if args.dry_run:
     if first:
       output.print_json({"configuration": job.describe(),
                          "estimate": job.estimate()})
     return 0
-  runs.open_job(job, args.out, overwrite=args.overwrite)
+  job.open(args.out, overwrite=args.overwrite)
   if first:
     output.print_head(job)
   try:
     with contextlib.ExitStack() as stack:
-      listener = pipeline.Listener(
-          should_stop=stack.enter_context(_interruptible()),
-          checkpoint_seconds=args.checkpoint_seconds,
-          chunk_seconds=args.chunk_seconds)
+      hears = {}
       if first:
         display = stack.enter_context(output.Display(args))
-        listener = dataclasses.replace(
-            listener, on_progress=display.progress, on_row=display.row)
-      result = job.run(args.out, listener=listener)
+        hears = {"on_progress": display.progress, "on_row": display.row}
+      result = job.run(args.out, listener=pipeline.Listener(
+          should_stop=stack.enter_context(_interruptible()),
+          checkpoint_seconds=args.checkpoint_seconds,
+          chunk_seconds=args.chunk_seconds, **hears))
   except errors.Interrupted:
     output.err.print("Interrupted and saved; the same command resumes it from"
                      f" {args.out}.")

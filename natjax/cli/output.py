@@ -9,8 +9,7 @@ from rich import console as rich_console
 from rich import progress as rich_progress
 from rich import table as rich_table
 
-from natjax import errors
-from natjax import pipeline
+from natjax import errors, pipeline
 
 # Paths and names are printed as they are, brackets and colons too.
 _PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True,
@@ -48,34 +47,25 @@ def print_head(job):
     if part:
       madds = (f", {part['madds'] / 1e6:.1f} M multiply-adds"
                if "madds" in part else "")
-      err.print(f"{name}: {part['params']} parameters{madds},"
-                f" {part['steps']} steps, about"
-                f" {part['memory_bytes'] / 2**20:.0f} MB")
+      err.print(f"{name}: {part['params']} parameters{madds}, {part['steps']}"
+                f" steps, about {part['memory_bytes'] / 2**20:.0f} MB")
 
 
-class Display:
+class Display(rich_progress.Progress):
   """Progress on a terminal; one line per row of metrics elsewhere."""
+
   def __init__(self, args):
-    self._bar = rich_progress.Progress(
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(),
-        rich_progress.TaskProgressColumn(),
-        rich_progress.TimeRemainingColumn(),
-        rich_progress.TextColumn("{task.fields[metrics]}"),
-        console=err, disable=not err.is_terminal)
-    self._tasks: dict[str, Any] = {}
-    self._writer = None
-    if args.tensorboard:
-      self._writer = tensorboard_module().SummaryWriter(
-          str(pathlib.Path(args.out) / "tensorboard"))
+    super().__init__(*self.get_default_columns(),
+                     rich_progress.TextColumn("{task.fields[metrics]}"),
+                     console=err, disable=not err.is_terminal)
+    self._of_run: dict[str, Any] = {}
+    self._writer = args.tensorboard and tensorboard_module().SummaryWriter(
+        str(pathlib.Path(args.out) / "tensorboard"))
 
-  def __enter__(self):
-    self._bar.start()
-    return self
-
-  def __exit__(self, *exc_info):
-    self._bar.stop()
-    if self._writer is not None:
+  def stop(self):
+    """Ends the display."""
+    super().stop()
+    if self._writer:
       self._writer.close()
 
   def progress(self, p):
@@ -83,13 +73,12 @@ class Display:
     if not p.metrics and not err.is_terminal:
       err.print(f"{p.run} {p.stage} {p.phase}: starts; compiles where the cache"
                 " does not have it")
-    if p.run not in self._tasks:
-      self._tasks[p.run] = self._bar.add_task(p.run, total=1.0, metrics="")
-    metrics = " ".join(f"{k} {v:.3f}" for k, v in p.metrics.items())
-    metrics = metrics or "compiles where the cache does not have it"
-    self._bar.update(
-        self._tasks[p.run], completed=p.done,
-        metrics=f"epoch {p.epoch + 1}/{p.epochs} {p.phase}: {metrics}")
+    if p.run not in self._of_run:
+      self._of_run[p.run] = self.add_task(p.run, total=1.0, metrics="")
+    metrics = " ".join(f"{k} {v:.3f}" for k, v in p.metrics.items()) or (
+        "compiles where the cache does not have it")
+    self.update(self._of_run[p.run], completed=p.done,
+                metrics=f"epoch {p.epoch + 1}/{p.epochs} {p.phase}: {metrics}")
 
   def row(self, row):
     """Shows a phase's end where there is no terminal."""
@@ -98,11 +87,10 @@ class Display:
       text = " ".join(f"{k} {v:.4f}" for k, v in values.items())
       err.print(f"{row['run']} {row['stage']} epoch {row['epoch'] + 1}"
                 f" {row['phase']}: {text}")
-    if self._writer is not None:
+    if self._writer:
       for key, value in values.items():
-        self._writer.add_scalar(
-            f"{row['run']}/{row['phase']}/{key}", value, row["epoch"],
-            walltime=time.time())
+        self._writer.add_scalar(f"{row['run']}/{row['phase']}/{key}", value,
+                                row["epoch"], walltime=time.time())
 
 
 def tensorboard_module():
@@ -116,17 +104,23 @@ def tensorboard_module():
   return tensorboardX
 
 
+def _percent(part, what="accuracy"):
+  """A mean over seeds, with the deviation of several."""
+  several = len(part.get(what.replace("accuracy", "accuracies"), ())) > 1
+  spread = f" ± {100 * part[f'{what}_std']:.2f}" if several else ""
+  return f"{100 * part[what]:.2f}{spread} %"
+
+
 def _measured(part):
   """The cells of `_MEASURED`."""
-  spread = f" ± {100 * part['accuracy_std']:.2f}" if len(
-      part.get("accuracies", ())) > 1 else ""
-  return (f"{100 * part['accuracy']:.2f}{spread} %", *(
-      f"{part[k] / 1e6:.3f} M" for k in ("params", "madds")))
+  return (_percent(part), f"{part['params'] / 1e6:.3f} M",
+          f"{part['madds'] / 1e6:.3f} M")
 
 
-def _measure(result):
-  return ("test accuracy of the nearest neighbours" if
-          result.get("objective") == "simclr" else "test accuracy")
+def measure(result):
+  """What "accuracy" is in a result or a configuration."""
+  return "test accuracy" + " of the nearest neighbours" * (
+      result.get("objective") == "simclr")
 
 
 def print_transformed(result, folder, entry):
@@ -141,8 +135,8 @@ def print_transformed(result, folder, entry):
     ratios = [after[k] / before[0][k] - 1 for k in ("params", "madds")]
     rows.append(("difference", f"{100 * gain:+.2f}",
                  *(f"{100 * r:+.1f} %" for r in ratios)))
-  print_table(f"{_measure(result)} on {result['dataset']}, {seeds} seed(s)"
-              " each", ("", *_MEASURED), rows)
+  print_table(f"{measure(result)} on {result['dataset']}, {seeds} seed(s) each",
+              ("", *_MEASURED), rows)
   if before:
     out.print(_verdict(result, entry, gain, ratios))
   _print_linear(parts)
@@ -165,10 +159,8 @@ def _print_linear(parts):
   """The accuracies of linear classifiers, where there are any."""
   for name, part in parts.items():
     if "linear_accuracy" in part:
-      several = len(part["linear_accuracies"]) > 1
-      spread = f" ± {100 * part['linear_accuracy_std']:.2f}" if several else ""
       out.print(f"linear classifier on the {name}'s features:"
-                f" {100 * part['linear_accuracy']:.2f}{spread} %")
+                f" {_percent(part, 'linear_accuracy')}")
 
 
 def _print_seeds(rows):
@@ -204,14 +196,15 @@ def _verdict(result, entry, gain, ratios):
     winner = "transformed network" if gain > 0 else "original"
     doubt = "" if abs(gain) > spread else ", by less than one deviation"
     quality = f"The {winner} is more accurate{doubt}"
-  saving = "is cheaper" if min(ratios) < 0 else "costs the same"
   if len(rows) > 1:
-    return f"{quality}; the transformed ones {saving.replace('is', 'are')}."
-  return f"{quality}; the transformed one {saving}."
+    saving = "ones are cheaper" if min(ratios) < 0 else "ones cost the same"
+  else:
+    saving = "one is cheaper" if min(ratios) < 0 else "one costs the same"
+  return f"{quality}; the transformed {saving}."
 
 
 def print_trained(result, folder, entry):
   """Shows the result of `natjax train`, which has no entry."""
-  print_table(_measure(result), _MEASURED, [_measured(result)])
+  print_table(measure(result), _MEASURED, [_measured(result)])
   _print_linear({"network": result})
   out.print(f"{folder}: result.json, networks/ ({result['seconds']:.0f} s)")

@@ -3,17 +3,11 @@
 import argparse
 import functools
 import re
-from typing import Any
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from natjax import errors
-from natjax import methods
+from natjax import errors, methods
 from natjax.benchmarks import policy_search
-from natjax.cli import benchmark
-from natjax.cli import inputs
-from natjax.cli import inspection
-from natjax.cli import jobs
-from natjax.cli import processes
+from natjax.cli import benchmark, inputs, inspection, jobs
 from natjax.methods import supervised
 from natjax.objectives import simclr
 from natjax.training import settings
@@ -24,20 +18,21 @@ _YES_NO = argparse.BooleanOptionalAction
 
 class Parser(argparse.ArgumentParser):
   """A parser whose refusals are one line."""
+
   def error(self, message: str) -> NoReturn:
     raise errors.InputError(f"{message}; see `{self.prog} --help`")
 
 
 def parse(argv) -> argparse.Namespace:
   """Reads the arguments."""
-  parser = make_parser()
+  parser = _make_parser()
   args, unknown = parser.parse_known_args(argv)
   if unknown and not getattr(args, "anything", False):
     parser.error(f"unrecognized arguments: {' '.join(unknown)}")
   return args
 
 
-def make_parser() -> Parser:
+def _make_parser():
   """Builds the parser of all commands."""
   parser = Parser(prog="natjax", description="Takes a network's architecture "
                   "and returns a better or cheaper one.", allow_abbrev=False)
@@ -47,9 +42,8 @@ def make_parser() -> Parser:
   def add(name, run, text, prefixes=None, *, arch=False, json=False):
     sub = commands.add_parser(name, help=text, allow_abbrev=False,
                               description=text)
-    flagged = lambda run: inputs.naming_flags(run, sub, prefixes)
-    sub.set_defaults(run=flagged(processes.joined(flagged(run)))
-                     if prefixes else flagged(run))
+    sub.set_defaults(run=run, naming_flags=functools.partial(
+        inputs.naming_flags, sub, prefixes or {}))
     if arch:
       sub.add_argument("architecture", metavar="ARCH")
     if json:
@@ -193,7 +187,13 @@ def _add_run_flags(parser):
   flag("--chunk-seconds", type=float, default=10.0, metavar="S",
        help="time between looks at the run")
   switch("--tensorboard", help="also write the metrics for TensorBoard")
-  processes.add_flags(parser)
+  flag = parser.add_argument_group("several processes (start each with the same"
+                                   " command, but for its id)").add_argument
+  flag("--coordinator", metavar="HOST:PORT", help="of process 0; or auto,"
+       " alone: jax finds the others (TPU, Slurm, Open MPI, Kubernetes)")
+  flag("--num-processes", type=int, metavar="N", help="in all")
+  flag("--process-id", type=int, metavar="I",
+       help="of this one, from 0; 0 writes the files")
 
 
 def _attributes(config_class) -> dict[str, str]:
@@ -218,10 +218,9 @@ def _add_settings(parser, config_class, prefix, title, known=None,
   """
   types, alone = settings.types(config_class), known is None
   known = {} if known is None else known
-  shared = [f"--{settings.word(n)}" for n in types if n in known]
+  shared = ", ".join(f"--{settings.word(n)}" for n in types if n in known)
   group = parser.add_argument_group(
-      ", and ".join([title, *([", ".join(shared)] if shared else [])])
-      + f" (defaults: {defaults})")
+      ", and ".join(filter(None, (title, shared))) + f" (defaults: {defaults})")
   helps = _attributes(config_class)
   for name, kind in types.items():
     flag = f"--{prefix}{settings.word(name)}"

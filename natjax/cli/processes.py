@@ -1,7 +1,6 @@
 """Commands that several processes run as one, and how any command ends."""
 
 from collections.abc import Callable
-import functools
 import os
 import sys
 import threading
@@ -10,31 +9,48 @@ import traceback
 
 from natjax import errors
 from natjax.cli import output
-from natjax.training import devices
 from natjax.training import distributed
 
 LOST = 4
 _CODES: dict[type[Exception], int] = {
     errors.NotFinite: 1, errors.InputError: 2, errors.NotMet: 3}
 _speaking = threading.Lock()
+_joining = False  # Whether this process is one of several.
 
 
-def add_flags(parser) -> None:
-  """The flags that name this process among the others."""
-  group = parser.add_argument_group(
-      "several processes (start each with the same command, but for its id)")
-  group.add_argument("--coordinator", metavar="HOST:PORT",
-                     help="of process 0; or auto, alone: jax finds the others"
-                     " (TPU, Slurm, Open MPI, Kubernetes)")
-  group.add_argument("--num-processes", type=int, metavar="N", help="in all")
-  group.add_argument("--process-id", type=int, metavar="I",
-                     help="of this one, from 0; 0 writes the files")
+def join(args) -> None:
+  """Joins the processes that the flags name, if they do."""
+  global _joining
+  among = args.coordinator, args.num_processes, args.process_id
+  if distributed.check(*among):
+    if args.devices is not None:
+      raise errors.InputError(
+          f"devices is {args.devices}, and several processes use all devices of"
+          " all; leave devices out", "devices")
+    _joining = True
+    distributed.join(*among, on_lost=_end)
 
 
 def exit_code(call: Callable[[], int]) -> int:
-  """Calls a command; says in a line what a user may mend."""
+  """Calls a command; says in a line what a user may mend.
+
+  After an error, one of several processes ends at once: to shut jax down it
+  would have to wait for the others, which wait for it.
+  """
+  code = _code(call)
+  if _joining and code != 0:
+    if code != LOST:
+      distributed.abandon()
+    _exit(code)
+  return code
+
+
+def _code(call):
   try:
-    return call()
+    code = call()
+    if _joining and code == 0:
+      distributed.leave()
+    return code
   except tuple(_CODES) as e:
     sys.stderr.write(f"natjax: {' '.join(str(e).splitlines())}\n")
     return _CODES[type(e)]
@@ -47,43 +63,11 @@ def exit_code(call: Callable[[], int]) -> int:
   except BrokenPipeError:  # The reader of our output left.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
-
-
-def joined(run: Callable[..., int]) -> Callable[..., int]:
-  """Lets a command join the processes that its flags name.
-
-  After an error the process ends at once: to shut jax down it would have to
-  wait for the others, which wait for it.
-  """
-
-  @functools.wraps(run)
-  def call(args):
-    among = args.coordinator, args.num_processes, args.process_id
-    if not distributed.check(*among):
-      return run(args)
-    if args.devices is not None:
-      raise errors.InputError(
-          f"devices is {args.devices}, and several processes use all devices of"
-          " all; leave --devices out")
-    devices.configure_compilation()
-
-    def join_and_run():
-      distributed.join(*among, on_lost=_end)
-      return run(args)
-
-    try:
-      code = exit_code(join_and_run)
-    except Exception:
-      traceback.print_exc()
-      code = 1
-    if code == 0:
-      distributed.leave()
-      return 0
-    if code != LOST:
-      distributed.abandon()
-    return _exit(code)
-
-  return call
+  except Exception:
+    if not _joining:
+      raise
+    traceback.print_exc()
+    return 1
 
 
 def _say_lost(what):

@@ -1,7 +1,5 @@
 """What architectures cost, and what they may cost at most."""
 
-from natjax.costs.exact import Cost
-from natjax.costs.exact import network
-from natjax.costs.exact import operation_table
+from natjax.costs.exact import Cost, network, operation_table
 
 __all__ = ("Cost", "network", "operation_table")

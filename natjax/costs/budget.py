@@ -8,8 +8,7 @@ import math
 import re
 from typing import NamedTuple
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 
@@ -30,23 +29,19 @@ class Budget(NamedTuple):
 
   def text(self) -> str:
     """The limits in words."""
-    parts = [f"at most {limit:.0f} {name}" for limit, name in (
-        (self.params, "parameters"), (self.madds, "multiply-adds"))
-             if limit is not None]
-    return " and ".join(parts)
+    named = ((self.params, "parameters"), (self.madds, "multiply-adds"))
+    return " and ".join(f"at most {limit:.0f} {name}" for limit, name in named
+                        if limit is not None)
 
   def allows(self, cost: operations.Cost) -> bool:
     """Whether a cost keeps to the budget."""
-    return ((self.params is None or cost.params <= self.params)
-            and (self.madds is None or cost.madds <= self.madds))
+    return all(limit is None or value <= limit
+               for value, limit in zip(cost, self, strict=False))
 
   def excess(self, cost: operations.Cost) -> float:
     """The larger of the costs' ratios to their limits; at most 1 if kept."""
-    ratios = [0.0]
-    for value, limit in ((cost.params, self.params), (cost.madds, self.madds)):
-      if limit is not None:
-        ratios.append(value / limit)
-    return max(ratios)
+    return max(0.0 if limit is None else value / limit
+               for value, limit in zip(cost, self, strict=False))
 
 
 def parse(text: str, original: int, *, option: str) -> float | None:
@@ -67,24 +62,19 @@ def parse(text: str, original: int, *, option: str) -> float | None:
   """
   if not text:
     return None
-  match = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)([kmgx]?)", text.lower())
+  match = re.fullmatch(
+      r"((?:[0-9]+\.?|[0-9]*\.[0-9]+)(?:e[+-]?[0-9]+)?)([kmgx]?)", text.lower())
   number, unit = match.groups() if match else ("nan", "")
-  try:
-    value = float(number)
-  except ValueError:
-    value = math.nan
+  value = float(number)
   if not 0 < value < math.inf:
     raise errors.InputError(
-        f"{option} is '{text}'; pass --{option} with a number above 0 such as"
-        " 3e6 or 2.5M, or a multiple of the given architecture's such as 0.8x")
-  if unit == "x":
-    return value * original
-  return value * _UNITS[unit]
+        f"{option} is '{text}'; give a number above 0 such as 3e6 or 2.5M, or a"
+        " multiple of the given architecture's such as 0.8x",
+        field=option.replace("-", "_"))
+  return value * (original if unit == "x" else _UNITS[unit])
 
 
-def read(
-    max_params: str, max_madds: str, original: operations.Cost
-) -> Budget:
+def read(max_params: str, max_madds: str, original: operations.Cost) -> Budget:
   """Reads both limits; see `parse`."""
   return Budget(parse(max_params, original.params, option="max-params"),
                 parse(max_madds, original.madds, option="max-madds"))

@@ -7,19 +7,16 @@ left out of both figures.
 
 from collections.abc import Sequence
 
-from natjax import errors
-from natjax import operations
-from natjax.graph import codec
-from natjax.graph import records
+from natjax import errors, operations
+from natjax.graph import codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.operations import edges as edges_lib
 
 Cost = operations.Cost
 
 
-def edge(
-    network: records.BlockNetwork, shapes: shapes_lib.Shapes, item: records.Edge
-) -> Cost:
+def edge(network: records.BlockNetwork, shapes: shapes_lib.Shapes,
+         item: records.Edge) -> Cost:
   """Computes the cost of one edge of a block.
 
   Args:
@@ -35,20 +32,17 @@ def edge(
   return total
 
 
-def fixed_layer(
-    layer: records.Layer, shape: shapes_lib.Shape, num_classes: int
-) -> Cost:
+def fixed_layer(layer: records.Layer, shape: shapes_lib.Shape,
+                num_classes: int) -> Cost:
   """Cost of a layer of the stem or the head that sees `shape`."""
   out = shapes_lib.layer_shape(layer, shape, num_classes)
   weights = {
       "conv": layer.kernel**2 * shape.width * out.width,
       "depthwise_conv": layer.kernel**2 * shape.width,
       "global_depthwise": shape.size**2 * shape.width,
-      "linear": shape.width * shape.size**2 * out.width,
-  }.get(layer.kind, 0)
-  norm = 0
-  if weights or layer.kind == "norm":
-    norm = 2 * out.width if layer.norm else 0
+      "linear": shape.width * shape.size**2 * out.width}.get(layer.kind, 0)
+  norm = 2 * out.width * (
+      layer.norm and (weights > 0 or layer.kind == "norm"))
   bias = out.width if weights and not layer.norm else 0
   slopes = out.width if layer.activation == "prelu" else 0
   return Cost(weights + norm + bias + slopes, weights * out.size**2,
@@ -77,9 +71,12 @@ def network(architecture: records.Architecture, place: records.Place) -> Cost:
   """
   graph = codec.expand(architecture, place)
   total, found = Cost(0, 0), shapes_lib.of(graph, place)
-  for layer, shape in zip(graph.stem, shapes_lib.stem_shapes(graph, place),
-                          strict=False):
-    total += fixed_layer(layer, shape, place.num_classes)
+  head = shapes_lib.head_layers(graph, place)
+  for layers, shape in ((graph.stem, shapes_lib.stem_shapes(graph, place)[0]),
+                        (head, found[-1].output)):
+    for layer, seen in zip(layers, shapes_lib.layer_shapes(
+        layers, shape, place.num_classes), strict=False):
+      total += fixed_layer(layer, seen, place.num_classes)
   for block, shapes in zip(graph.blocks, found, strict=True):
     for item in block.edges:
       total += edge(graph, shapes, item)
@@ -87,16 +84,11 @@ def network(architecture: records.Architecture, place: records.Place) -> Cost:
       norm = 2 * node.width * node.norm
       total += Cost(norm + node.width * (node.activation == "prelu"), 0,
                     norm_params=norm)
-  shape = found[-1].output
-  for layer in shapes_lib.head_layers(graph, place):
-    total += fixed_layer(layer, shape, place.num_classes)
-    shape = shapes_lib.layer_shape(layer, shape, place.num_classes)
   return total
 
 
-def operation_table(
-    channels: int, size: int, names: Sequence[str] | None = None
-) -> dict[str, Cost]:
+def operation_table(channels: int, size: int,
+                    names: Sequence[str] | None = None) -> dict[str, Cost]:
   """Computes the paper's Fig. 4(b): the cost of every operation.
 
   As there, `params` leaves BN out and `madds` counts pooling windows and
@@ -119,6 +111,5 @@ def operation_table(
       cost = operation.cost(channels, size, operation.strides[0])
     except errors.InputError:
       continue
-    table[name] = Cost(cost.params - cost.norm_params,
-                       cost.madds + cost.other)
+    table[name] = Cost(cost.params - cost.norm_params, cost.madds + cost.other)
   return table

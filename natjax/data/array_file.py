@@ -11,8 +11,7 @@ import zipfile
 import numpy as np
 
 from natjax import errors
-from natjax.data import dataset
-from natjax.data import unpickle
+from natjax.data import dataset, unpickle
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 

@@ -9,14 +9,12 @@ Python 2 wrote.)
 """
 
 import pathlib
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from natjax import errors
-from natjax.data import dataset
-from natjax.data import unpickle
+from natjax.data import dataset, unpickle
 
 
 class _Form(NamedTuple):

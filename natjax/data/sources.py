@@ -12,18 +12,19 @@ from collections.abc import Callable
 import dataclasses
 import os
 import pathlib
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from natjax import errors
-from natjax.data import array_file
-from natjax.data import cifar_batches
-from natjax.data import dataset
-from natjax.data import image_folder
-from natjax.data import tfds_folder
-from natjax.data import tiny_imagenet
+from natjax.data import (
+  array_file,
+  cifar_batches,
+  dataset,
+  image_folder,
+  tfds_folder,
+  tiny_imagenet,
+)
 
 
 class _Source(NamedTuple):

@@ -19,8 +19,7 @@ import numpy as np
 from PIL import Image
 
 from natjax import errors
-from natjax.data import dataset
-from natjax.data import unpickle
+from natjax.data import dataset, unpickle
 
 _CHUNK = 1000  # Examples read at once.
 _INSTALL = 'pip install "natjax[data]"'

@@ -16,8 +16,7 @@ import numpy as np
 from PIL import Image
 
 from natjax import errors
-from natjax.data import dataset
-from natjax.data import image_folder
+from natjax.data import dataset, image_folder
 
 NAME = "tiny_imagenet"
 HOW_TO_GET = (

@@ -18,8 +18,7 @@ image and view of a batch, from one key. Functions of one image are meant for
 
 import functools
 import math
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp

@@ -10,13 +10,10 @@ Drawn together with its transformation, what changed is coloured.
 whole picture, a list of the primitives in `shapes`, and `render` writes it.
 """
 
-from natjax.drawing.comparison import Change
-from natjax.drawing.comparison import changes
+from natjax.drawing.comparison import Change, changes
 from natjax.drawing.curves import learning_curves
-from natjax.drawing.render import draw
-from natjax.drawing.render import save
-from natjax.drawing.theta import save_theta
-from natjax.drawing.theta import theta_curves
+from natjax.drawing.render import draw, save
+from natjax.drawing.theta import save_theta, theta_curves
 
 __all__ = ["Change", "changes", "draw", "learning_curves", "save",
            "save_theta", "theta_curves"]

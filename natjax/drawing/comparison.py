@@ -3,8 +3,7 @@
 from typing import NamedTuple
 
 from natjax import errors
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.graph import codec, records
 
 
 class Change(NamedTuple):

@@ -5,9 +5,7 @@ import re
 import types
 from xml.sax import saxutils
 
-from natjax.drawing import files
-from natjax.drawing import scene
-from natjax.drawing import shapes
+from natjax.drawing import files, scene, shapes
 from natjax.graph import records
 
 

@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from natjax import operations
-from natjax.drawing import comparison
-from natjax.drawing import positions
-from natjax.drawing import shapes
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.drawing import comparison, positions, shapes
+from natjax.graph import codec, records
 
 _ARROW = 7
 _PAD = 16

@@ -6,8 +6,7 @@ import chex
 import jax
 import numpy as np
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.graph import records
 
 
@@ -31,13 +30,15 @@ class CellArrays:
   concat: jax.Array
 
 
-def encode(
-    cells: Sequence[records.Cell],
-    candidates: Sequence[str],
-    *,
-    num_nodes: int = 0,
-    inputs: int = 1,
-) -> CellArrays:
+def slots(cell: records.Cell) -> tuple[np.ndarray, np.ndarray]:
+  """The slots of a cell's edges in arrays [N, K]: i[E] and i[E]."""
+  targets = [edge.target for edge in cell.edges]
+  return (np.array(targets) - records.NUM_INPUTS,
+          np.array([targets[:e].count(t) for e, t in enumerate(targets)]))
+
+
+def encode(cells: Sequence[records.Cell], candidates: Sequence[str], *,
+           num_nodes: int = 0, inputs: int = 1) -> CellArrays:
   """Encodes cells: `CellArrays` of shape [G, N, K], on the host.
 
   Args:
@@ -57,27 +58,24 @@ def encode(
             f" candidate of this search space, which has"
             f" {', '.join(candidates)}; choose a space that holds it or replace"
             " the operation")
-  nodes = max(num_nodes, *(cell.num_nodes for cell in cells))
-  slots = max(inputs, *(cell.num_inputs_per_node for cell in cells))
-  shape = (len(cells), nodes, slots)
+  shape = (len(cells), max(num_nodes, *(cell.num_nodes for cell in cells)),
+           max(inputs, *(cell.num_inputs_per_node for cell in cells)))
   source = np.zeros(shape, np.int32)
-  operation = np.full(shape, list(candidates).index(operations.NULL), np.int32)
+  operation = np.full(shape, candidates.index(operations.NULL), np.int32)
   concat = np.zeros(shape[:2], bool)
   for g, cell in enumerate(cells):
-    for n in range(cell.num_nodes):
-      concat[g, n] = n + records.NUM_INPUTS in cell.concat
-      for k, edge in enumerate(cell.incoming(n + records.NUM_INPUTS)):
-        source[g, n, k] = edge.source
-        operation[g, n, k] = list(candidates).index(
-            operations.canonical(edge.operation))
+    concat[g, np.array(cell.concat) - records.NUM_INPUTS] = True
+    for n, k, edge in zip(*slots(cell), cell.edges, strict=True):
+      source[g, n, k] = edge.source
+      operation[g, n, k] = candidates.index(
+          operations.canonical(edge.operation))
   # Host arrays, which jax takes for its own.
   return CellArrays(
       source=source, operation=operation, concat=concat)  # type: ignore
 
 
 def decode(
-    arrays: CellArrays,
-    candidates: Sequence[str],
+    arrays: CellArrays, candidates: Sequence[str],
     cells: Sequence[records.Cell] | None = None,
 ) -> tuple[records.Cell, ...]:
   """Decodes `CellArrays` [G, N, K]; the inverse of `encode`.
@@ -91,18 +89,13 @@ def decode(
   operation, source = np.asarray(arrays.operation), np.asarray(arrays.source)
   concat, found = np.asarray(arrays.concat), []
   for g in range(len(operation)):
-    nodes, given = range(operation.shape[1]), None
-    if cells is not None:
-      given, nodes = cells[g], range(cells[g].num_nodes)
-    edges = []
-    for n in nodes:
-      target = n + records.NUM_INPUTS
-      count = operation.shape[2] if given is None else len(
-          given.incoming(target))
-      edges += [
-          records.Edge(candidates[int(operation[g, n, k])],
-                       int(source[g, n, k]), target) for k in range(count)]
-    outputs = np.flatnonzero(concat[g]) + records.NUM_INPUTS
-    found.append(records.Cell(tuple(edges), tuple(outputs.tolist())
-                              if given is None else given.concat))
+    if cells is None:
+      at = list(np.ndindex(*operation.shape[1:]))
+      outputs = tuple((np.flatnonzero(concat[g]) + records.NUM_INPUTS).tolist())
+    else:
+      at = list(zip(*slots(cells[g]), strict=True))
+      outputs = cells[g].concat
+    found.append(records.Cell(tuple(
+        records.Edge(candidates[operation[g, n, k]], int(source[g, n, k]),
+                     int(n) + records.NUM_INPUTS) for n, k in at), outputs))
   return tuple(found)

@@ -36,15 +36,14 @@ def to_dict(network: blocks_lib.BlockNetwork) -> dict[str, Any]:
     if i and block == network.blocks[i - 1]:
       blocks[-1]["repeat"] = blocks[-1].get("repeat", 1) + 1
       continue
-    item = {"nodes": [_plain(node) for node in block.nodes],
+    item = {"nodes": list(map(_plain, block.nodes)),
             "edges": [list(edge) for edge in block.edges]}
     if block.concat:
       item["concat"] = list(block.concat)
     blocks.append(item)
-  skeleton = {
-      "stem": [_plain(layer) for layer in network.stem],
-      "head": [_plain(layer) for layer in network.head],
-      "preactivate": network.preactivate, "norm": network.norm}
+  skeleton = {"stem": list(map(_plain, network.stem)),
+              "head": list(map(_plain, network.head)),
+              "preactivate": network.preactivate, "norm": network.norm}
   skeleton |= {name: value for name, value in _plain(network).items()
                if name in ("norm_epsilon", "early")}
   return {"format": 1, "kind": "network", "name": network.name,
@@ -68,43 +67,32 @@ def from_dict(data: Any, *, where: str = "network") -> blocks_lib.BlockNetwork:
         " a network of blocks has format 1 and kind 'network'")
   data = _object(data, where, ("format", "kind", "name", "skeleton", "blocks"),
                  ("skeleton", "blocks"))
-  skeleton = _object(data["skeleton"], f"{where}, skeleton",
-                     ("stem", "head", "preactivate", "norm", "norm_epsilon",
-                      "early"),
-                     ("stem", "head"))
-  layers = {
-      part: tuple(_record(blocks_lib.Layer, item, f"{where}, {part} layer {i}")
-                  for i, item in enumerate(_list(skeleton[part],
-                                                 f"{where}, {part}")))
-      for part in ("stem", "head")}
+  skeleton = _object(
+      data["skeleton"], f"{where}, skeleton",
+      ("stem", "head", "preactivate", "norm", "norm_epsilon", "early"),
+      ("stem", "head"))
+  layers = {part: tuple(
+      _record(blocks_lib.Layer, item, f"{where}, {part} layer {i}") for i, item
+      in enumerate(_list(skeleton[part], f"{where}, {part}")))
+            for part in ("stem", "head")}
   blocks = []
   for i, item in enumerate(_list(data["blocks"], f"{where}, blocks")):
     name = f"{where}, block {i}"
     item = _object(item, name, ("nodes", "edges", "concat", "repeat"),
                    ("nodes", "edges"))
-    repeat, edges = item.get("repeat", 1), _list(item["edges"], name)
+    repeat = item.get("repeat", 1)
     if not parsing.is_count(repeat) or not 1 <= repeat <= 1000:
-      raise errors.InputError(
-          f"{name}: repeat is {repeat!r} and must be a whole number from 1 to"
-          " 1000; correct it")
-    if not all(parsing.is_edge(edge) for edge in edges):
-      raise errors.InputError(
-          f"{name}: 'edges' must be a list of [operation, from, to] with a"
-          " text and two whole numbers")
-    concat = _list(item.get("concat", []), name)
-    if not all(map(parsing.is_count, concat)):
-      raise errors.InputError(
-          f"{name}: 'concat' must be a list of node numbers, given {concat!r}")
+      raise errors.InputError(f"{name}: repeat is {repeat!r} and must be a"
+                              " whole number from 1 to 1000; correct it")
+    edges = parsing.edges(_list(item["edges"], name), f"{name}: 'edges'")
+    concat = parsing.counts(
+        _list(item.get("concat", []), name), f"{name}: 'concat'")
     nodes = tuple(
         _record(blocks_lib.Node, node, f"{name}, node {n}") for n, node in
         enumerate(_list(item["nodes"], name), blocks_lib.NUM_INPUTS))
-    edges = tuple(blocks_lib.Edge(*e) for e in edges)
-    blocks += [blocks_lib.Block(nodes, edges, tuple(concat))] * repeat
-  network = blocks_lib.BlockNetwork(
-      str(data.get("name", "network")), layers["stem"], tuple(blocks),
-      layers["head"], skeleton.get("preactivate", False),
-      skeleton.get("norm", "batch"), skeleton.get("norm_epsilon", 1e-5),
-      skeleton.get("early", -1))
+    blocks += [blocks_lib.Block(nodes, edges, concat)] * repeat
+  network = blocks_lib.BlockNetwork(str(data.get("name", "network")),
+                                    blocks=tuple(blocks), **skeleton | layers)
   if not isinstance(network.preactivate, bool):
     raise errors.InputError(
         f"{where}: preactivate is {network.preactivate!r}; give true or false")
@@ -133,15 +121,10 @@ def _list(value, where):
 
 def _record(record, value, where):
   """Reads `blocks.Node` or `blocks.Layer` from an object."""
-  fields = record._fields
-  value = _object(value, where, fields,
-                  [f for f in fields if f not in record._field_defaults])
-  for name, item in value.items():
+  needed = [f for f in record._fields if f not in record._field_defaults]
+  for name, item in _object(value, where, record._fields, needed).items():
     wanted = record.__annotations__[name]
-    if wanted is float and parsing.is_count(item):
-      item = float(item)
-    if type(item) is not wanted:
-      raise errors.InputError(
-          f"{where}: '{name}' is {item!r} and must be of type"
-          f" {wanted.__name__}; correct it")
+    if type(item) not in (wanted, int if wanted is float else wanted):
+      raise errors.InputError(f"{where}: '{name}' is {item!r} and must be of"
+                              f" type {wanted.__name__}; correct it")
   return record(**value)

@@ -16,8 +16,7 @@ Example, a network with one residual block, three times:
 from collections.abc import Sequence
 from typing import Any
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.graph import records
 from natjax.graph import shapes as shapes_lib
 from natjax.operations import edges as edges_lib
@@ -36,15 +35,8 @@ Node = records.Node
 SHARES = ("cell", "full")
 
 
-def canonical(cell: Cell) -> Cell:
-  """A cell with canonical operation names."""
-  return cell._replace(edges=tuple(
-      e._replace(operation=operations.canonical(e.operation))
-      for e in cell.edges))
-
-
 def check_cell(cell: Cell, *, where: str = "cell") -> Cell:
-  """Returns `cell` if it is well formed.
+  """Returns `cell`, with canonical operation names, if it is well formed.
 
   Args:
     cell: the cell to check.
@@ -58,8 +50,10 @@ def check_cell(cell: Cell, *, where: str = "cell") -> Cell:
   if not cell.edges:
     raise errors.InputError(
         f"{where}: no edges given; list at least one [operation, from, to]")
+  edges = []
   for edge in cell.edges:
-    operations.get(edge.operation, where=where)
+    edges.append(edge._replace(
+        operation=operations.get(edge.operation, where=where).name))
     if edge.target < NUM_INPUTS or not 0 <= edge.source < edge.target:
       raise errors.InputError(
           f"{where}: edge {list(edge)} must come from an earlier node than its"
@@ -77,20 +71,16 @@ def check_cell(cell: Cell, *, where: str = "cell") -> Cell:
           f"{where}: node {node} has no inputs, so that nothing reaches it, and"
           " needs at least one; add an edge (`null` carries nothing)")
   if not cell.concat:
-    raise errors.InputError(
-        f"{where}: concat is empty; list the nodes of {list(nodes)} that the"
-        " output concatenates")
+    raise errors.InputError(f"{where}: concat is empty; list the nodes of"
+                            f" {list(nodes)} that the output concatenates")
   unknown = [node for node in cell.concat if node not in nodes]
   if unknown or len(set(cell.concat)) != len(cell.concat):
-    raise errors.InputError(
-        f"{where}: concat {list(cell.concat)} must list different nodes of"
-        f" {list(nodes)}; correct it")
-  return cell
+    raise errors.InputError(f"{where}: concat {list(cell.concat)} must list"
+                            f" different nodes of {list(nodes)}; correct it")
+  return cell._replace(edges=tuple(edges))
 
 
-def check(
-    network: BlockNetwork, *, where: str | None = None
-) -> BlockNetwork:
+def check(network: BlockNetwork, *, where: str | None = None) -> BlockNetwork:
   """Returns `network`, with canonical operation names, if it can be built.
 
   Raises:
@@ -109,8 +99,7 @@ def check(
           " behind a single one")
   if not network.blocks:
     raise errors.InputError(f"{where}: no blocks given; list at least one")
-  if not network.head or network.head[-1].kind != "linear" or (
-      network.head[-1].width):
+  if not network.head or network.head[-1][:2] != ("linear", 0):
     raise errors.InputError(
         f"{where}: the head must end with the classifier, a linear layer"
         " without width; use blocks.CLASSIFIER")
@@ -123,27 +112,24 @@ def check(
   for part in ("stem", "head"):
     for i, layer in enumerate(getattr(network, part)):
       _check_layer(f"{where}, {part} layer {i}", layer,
-                   last=part == "head" and i + 1 == len(network.head))
+                   part == "head" and i + 1 == len(network.head))
   if not -1 <= network.early < len(network.stem):
     raise errors.InputError(
         f"{where}: early is {network.early} and must be the number of one of"
         f" the stem's {len(network.stem)} layers, or -1 for the last")
-  blocks, names = [], [f"{where}, block {i}" for i in range(
-      len(network.blocks))]
+  names = [f"{where}, block {i}" for i in range(len(network.blocks))]
   if network.prefix:  # As the genotype has it.
     names = [f"{'reduce' if b.nodes[-1].stride > 1 else 'normal'} cell"
              for b in network.blocks]
-  for name, block in zip(names, network.blocks, strict=True):
-    _check_block(name, block)
-    blocks.append(block._replace(edges=canonical(block.cell).edges))
-  network = network._replace(blocks=tuple(blocks))
+  network = network._replace(
+      blocks=tuple(map(_check_block, names, network.blocks)))
   # Shapes do not depend on the image's side, but for their sizes.
   for name, block, shapes in zip(
       names, network.blocks, shapes_lib.of(network, Frame()), strict=True):
     for edge in block.edges:
-      shown = edge if edge.target < NUM_INPUTS + network.prefix else (
-          edge._replace(source=edge.source - network.prefix,
-                        target=edge.target - network.prefix))
+      hidden = network.prefix * (edge.target >= NUM_INPUTS + network.prefix)
+      shown = edge._replace(source=edge.source - hidden,
+                            target=edge.target - hidden)
       _check_edge(f"{name}, edge {list(shown)}", edge, shapes)
   return network
 
@@ -154,9 +140,8 @@ def _check_types(where, record):
     wanted = type(record).__annotations__[name]
     if type(value) is not wanted and not (
         wanted is float and type(value) is int):
-      raise errors.InputError(
-          f"{where}: {name} is {value!r} and must be of type"
-          f" {wanted.__name__}; correct it")
+      raise errors.InputError(f"{where}: {name} is {value!r} and must be of"
+                              f" type {wanted.__name__}; correct it")
 
 
 def _check_choice(where, name, value, allowed):
@@ -165,25 +150,24 @@ def _check_choice(where, name, value, allowed):
         f"{where}: {name} is {value!r}; choose one of {', '.join(allowed)}")
 
 
-def _check_layer(where, layer, *, last):
+def _check_layer(where, layer, last):
   _check_types(where, layer)
   _check_choice(where, "kind", layer.kind, records.LAYER_KINDS)
   _check_choice(where, "activation", layer.activation, records.ACTIVATIONS)
   if layer.kernel < 1 or layer.stride < 1:
-    raise errors.InputError(
-        f"{where}: kernel {layer.kernel} and stride {layer.stride} must be at"
-        " least 1; correct them")
+    raise errors.InputError(f"{where}: kernel {layer.kernel} and stride"
+                            f" {layer.stride} must be at least 1; correct them")
   needs = layer.kind == "conv" or (layer.kind == "linear" and not last)
   if layer.width < (1 if needs else 0):
-    raise errors.InputError(
-        f"{where}: width is {layer.width} and must be at least 1; give the"
-        " layer's channels")
+    raise errors.InputError(f"{where}: width is {layer.width} and must be at"
+                            " least 1; give the layer's channels")
   if not 0 <= layer.rate < 1:
     raise errors.InputError(
         f"{where}: rate is {layer.rate} and must lie in [0, 1); correct it")
 
 
 def _check_block(where, block):
+  """Returns the block with canonical operation names."""
   if not block.nodes or not block.edges:
     raise errors.InputError(
         f"{where}: needs nodes and edges; list at least one of each")
@@ -193,7 +177,7 @@ def _check_block(where, block):
         f"{where}: has {len(block.nodes)} node(s), so edges must reach up to"
         f" node {last}, and the last leads into node"
         f" {max(edge.target for edge in block.edges)}; add or remove nodes")
-  check_cell(block.cell, where=where)
+  cell = check_cell(block.cell, where=where)
   for i, node in enumerate(block.nodes):
     name = f"{where}, node {i + NUM_INPUTS}"
     _check_types(name, node)
@@ -211,6 +195,7 @@ def _check_block(where, block):
     raise errors.InputError(
         f"{where}: concat {list(block.outputs)} joins nodes of strides"
         f" {sorted(strides)}; they must be equal")
+  return block._replace(edges=cell.edges)
 
 
 def _check_edge(where, edge, shapes):
@@ -232,7 +217,18 @@ def _check_edge(where, edge, shapes):
     raise errors.InputError(f"{where}: {e}") from e
 
 
-def numbers(members: Sequence[int]) -> str:
+def expand(network: BlockNetwork, place: records.Place) -> BlockNetwork:
+  """The network itself, which stands written out."""
+  del place
+  return network
+
+
+def parts(network: BlockNetwork) -> tuple[tuple[Cell, Any], ...]:
+  """The blocks' graphs, each with what those have in common that are alike."""
+  return tuple((block.cell, block.topology) for block in network.blocks)
+
+
+def name(members: Sequence[int]) -> str:
   """Numbers of blocks in words: "block 3", or "blocks 0-2, 4".
 
   Args:
@@ -240,10 +236,9 @@ def numbers(members: Sequence[int]) -> str:
   """
   runs: list[list[int]] = []
   for i in members:
-    if runs and runs[-1][1] == i - 1:
-      runs[-1][1] = i
-    else:
+    if not runs or runs[-1][1] != i - 1:
       runs.append([i, i])
+    runs[-1][1] = i
   text = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
   return f"block{'s' * (len(members) > 1)} {text}"
 
@@ -259,16 +254,16 @@ def pad(network: BlockNetwork, inputs: int = 2) -> BlockNetwork:
   """
   if network.num_inputs_per_node > inputs:
     return network
-  found = shapes_lib.of(network, Frame())
   blocks = []
-  for block, shapes in zip(network.blocks, found, strict=True):
+  for block, shapes in zip(
+      network.blocks, shapes_lib.of(network, Frame()), strict=True):
     edges: list[Edge] = []
     for n, node in enumerate(block.nodes, NUM_INPUTS):
       into = block.cell.incoming(n)
       edges += into
       if not node.fixed:
-        same = [s for s in range(n) if shapes.nodes[s] == shapes.nodes[n]]
-        source = same[-1] if same else 0
+        source = max((s for s in range(n)
+                      if shapes.nodes[s] == shapes.nodes[n]), default=0)
         edges += [Edge(operations.NULL, source, n)] * (inputs - len(into))
     blocks.append(block._replace(edges=tuple(edges)))
   return network._replace(blocks=tuple(blocks))
@@ -284,32 +279,25 @@ def scale(network: BlockNetwork, factor: float) -> BlockNetwork:
   if factor == 1.0:
     return network
 
-  def scaled(width):
-    step = 8 if width % 8 == 0 else 1
-    return max(step, round(width * factor / step) * step)
-
-  def layers(items):
-    return tuple(layer._replace(width=scaled(layer.width))
-                 if layer.width else layer for layer in items)
+  def wide(item):
+    step = 8 if item.width % 8 == 0 else 1
+    width = max(step, round(item.width * factor / step) * step)
+    return item._replace(width=width) if item.width else item
 
   return network._replace(
-      stem=layers(network.stem), head=layers(network.head),
-      blocks=tuple(block._replace(nodes=tuple(
-          node._replace(width=scaled(node.width)) for node in block.nodes))
-          for block in network.blocks))
+      stem=tuple(map(wide, network.stem)), head=tuple(map(wide, network.head)),
+      blocks=tuple(block._replace(nodes=tuple(map(wide, block.nodes)))
+                   for block in network.blocks))
 
 
-def place(
-    *of_cells: Any, num_classes: int, image_size: int
-) -> records.Frame:
+def place(*of_cells: Any, num_classes: int, image_size: int) -> Frame:
   """The frame of a network of blocks; see `codec.place`."""
   del of_cells  # A network of blocks brings its own.
-  return records.Frame(num_classes, image_size)
+  return Frame(num_classes, image_size)
 
 
-def decide(
-    network: BlockNetwork, place: records.Place, share: str
-) -> tuple[records.Decision, ...]:
+def decide(network: BlockNetwork, place: records.Place,
+           share: str) -> tuple[records.Decision, ...]:
   """What is decided on together.
 
   Args:
@@ -322,25 +310,22 @@ def decide(
   """
   del place
   if share not in SHARES:
-    raise errors.InputError(
-        f"share is '{share}'; choose one of {', '.join(SHARES)}",
-        field="share")
+    raise errors.InputError(f"share is '{share}'; choose one of"
+                            f" {', '.join(SHARES)}", field="share")
   found: dict[Any, list[int]] = {}
   for i, block in enumerate(network.blocks):
     found.setdefault(i if share == "full" else block.topology, []).append(i)
-  return tuple(
-      records.Decision(
-          numbers(members), tuple(members), network.blocks[members[0]].cell,
-          tuple(network.blocks[members[0]].node(e.target).fixed
-                for e in network.blocks[members[0]].edges))
-      for members in found.values())
+
+  def decision(members):
+    block = network.blocks[members[0]]
+    fixed = tuple(block.node(edge.target).fixed for edge in block.edges)
+    return records.Decision(name(members), tuple(members), block.cell, fixed)
+
+  return tuple(map(decision, found.values()))
 
 
-def respell(
-    network: BlockNetwork,
-    decisions: Sequence[records.Decision],
-    cells: Sequence[Cell],
-) -> BlockNetwork:
+def respell(network: BlockNetwork, decisions: Sequence[records.Decision],
+            cells: Sequence[Cell]) -> BlockNetwork:
   """The network with the edges of other cells, one per decision."""
   blocks = list(network.blocks)
   for decision, cell in zip(decisions, cells, strict=True):

@@ -1,82 +1,43 @@
 """Every spelling of networks, and the files in which they are written.
 
-`SPELLINGS` is the one place that knows which there are. The JSON form of a
-network of blocks has the key "format", that of a genotype has not.
+This is the one place that knows which there are. A spelling is a module with
+  place: `(skeleton, init_channels, cells, num_classes=, image_size=)` says
+    where it stands; the first three are of cells.
+  check: `(architecture, where=)` returns it in its canonical form, if it is
+    well formed (InputError).
+  pad: `(architecture)` adds the null edges that a transformation may turn into
+    others, where the spelling has none.
+  expand: `(architecture, place)` gives the network that it stands for.
+  decide: `(architecture, place, share)` gives the `Decision`s.
+  respell: `(architecture, decisions, cells)` puts other cells in.
+  parts: `(architecture)` gives the graphs that a picture shows, and of each
+    what those have in common that are shown as one.
+  name: `(numbers of parts)` is what they are called.
+and one, maybe the same, with
+  to_dict: the JSON form.
+  from_dict: `(data, where=)` reads that form (InputError).
+  to_line: a line that names the architecture, for error messages.
+The JSON form of a network of blocks has the key "format", that of a genotype
+has not.
 """
 
-from collections.abc import Callable
 import json
 import os
 from typing import Any
-from typing import NamedTuple
 
 from natjax import errors
-from natjax.graph import block_json
-from natjax.graph import blocks
-from natjax.graph import genotype
-from natjax.graph import parsing
-from natjax.graph import records
+from natjax.graph import block_json, blocks, genotype, parsing, records
 
 Architecture = records.Architecture
 
 
-class Spelling(NamedTuple):
-  """What can be done with a kind of architecture.
-
-  Attributes:
-    place: `(skeleton, init_channels, cells, num_classes=, image_size=)` says
-      where it stands; the first three are of cells.
-    check: `(architecture, where=)` returns it in its canonical form, if it is
-      well formed (InputError).
-    pad: `(architecture)` adds the null edges that a transformation may turn
-      into others, where the spelling has none.
-    expand: `(architecture, place)` gives the network that it stands for.
-    decide: `(architecture, place, share)` gives the `Decision`s.
-    respell: `(architecture, decisions, cells)` puts other cells in.
-    parts: `(architecture)` gives the graphs that a picture shows, and of each
-      what those have in common that are shown as one.
-    name: `(numbers of parts)` is what they are called.
-    to_dict: the JSON form.
-    from_dict: `(data, where=)` reads that form (InputError).
-    to_line: a line that names the architecture, for error messages.
-  """
-
-  place: Callable[..., records.Place]
-  check: Callable[..., Any]
-  pad: Callable[[Any], Any]
-  expand: Callable[..., records.BlockNetwork]
-  decide: Callable[..., tuple[records.Decision, ...]]
-  respell: Callable[..., Any]
-  parts: Callable[[Any], tuple[tuple[records.Cell, Any], ...]]
-  name: Callable[[list[int]], str]
-  to_dict: Callable[[Any], dict[str, Any]]
-  from_dict: Callable[..., Any]
-  to_line: Callable[[Any], str]
-
-
-SPELLINGS = {
-    "cells": Spelling(
-        genotype.place, genotype.check, lambda cells: cells, genotype.expand,
-        genotype.decide, genotype.respell,
-        lambda cells: tuple(zip(cells, records.CELL_TYPES, strict=True)),
-        lambda members: records.CELL_TYPES[members[0]], genotype.to_dict,
-        genotype.from_dict, genotype.to_darts),
-    "blocks": Spelling(
-        blocks.place, blocks.check, blocks.pad, lambda network, place: network,
-        blocks.decide, blocks.respell,
-        lambda network: tuple((b.cell, b.topology) for b in network.blocks),
-        blocks.numbers, block_json.to_dict, block_json.from_dict,
-        block_json.to_line),
-}
-
-
-def _of(architecture: Architecture) -> Spelling:
-  return SPELLINGS[architecture.kind]
+_GRAPHS = {"cells": genotype, "blocks": blocks}
+_FORMS = {"cells": genotype, "blocks": block_json}
 
 
 def check(architecture: Architecture) -> Architecture:
   """Returns the architecture if it is well formed (InputError)."""
-  return _of(architecture).check(architecture)
+  return _GRAPHS[architecture.kind].check(architecture)
 
 
 def pad(architecture: Architecture) -> Architecture:
@@ -84,18 +45,12 @@ def pad(architecture: Architecture) -> Architecture:
 
   A genotype stays as it is; see `blocks.pad`.
   """
-  return _of(architecture).pad(architecture)
+  return _GRAPHS[architecture.kind].pad(architecture)
 
 
-def place(
-    kind: str,
-    skeleton: str | None = None,
-    init_channels: int | None = None,
-    cells: int | None = None,
-    *,
-    num_classes: int,
-    image_size: int,
-) -> records.Place:
+def place(kind: str, skeleton: str | None = None,
+          init_channels: int | None = None, cells: int | None = None, *,
+          num_classes: int, image_size: int) -> records.Place:
   """Where architectures of a kind stand.
 
   Args:
@@ -109,14 +64,12 @@ def place(
   Raises:
     InputError: impossible.
   """
-  return SPELLINGS[kind].place(
-      skeleton, init_channels, cells, num_classes=num_classes,
-      image_size=image_size)
+  return _GRAPHS[kind].place(skeleton, init_channels, cells,
+                             num_classes=num_classes, image_size=image_size)
 
 
-def expand(
-    architecture: Architecture, place: records.Place
-) -> records.BlockNetwork:
+def expand(architecture: Architecture,
+           place: records.Place) -> records.BlockNetwork:
   """The network that an architecture stands for.
 
   Args:
@@ -126,12 +79,11 @@ def expand(
   Raises:
     InputError: it cannot stand there.
   """
-  return _of(architecture).expand(architecture, place)
+  return _GRAPHS[architecture.kind].expand(architecture, place)
 
 
-def decide(
-    architecture: Architecture, place: records.Place, share: str = "cell"
-) -> tuple[records.Decision, ...]:
+def decide(architecture: Architecture, place: records.Place,
+           share: str = "cell") -> tuple[records.Decision, ...]:
   """What is decided on together when an architecture is changed.
 
   Args:
@@ -142,16 +94,13 @@ def decide(
   Raises:
     InputError: the spelling knows no such `share`.
   """
-  return _of(architecture).decide(architecture, place, share)
+  return _GRAPHS[architecture.kind].decide(architecture, place, share)
 
 
-def respell(
-    architecture: Architecture,
-    decisions: tuple[records.Decision, ...],
-    cells: tuple[records.Cell, ...],
-) -> Architecture:
+def respell(architecture: Architecture, decisions: tuple[records.Decision, ...],
+            cells: tuple[records.Cell, ...]) -> Architecture:
   """The architecture with other cells, one per decision, spelt alike."""
-  return _of(architecture).respell(architecture, decisions, cells)
+  return _GRAPHS[architecture.kind].respell(architecture, decisions, cells)
 
 
 def paired(
@@ -165,7 +114,7 @@ def paired(
     InputError: one of the two is not well formed, or they are not alike.
   """
   first, second = check(first), check(second)
-  parts, others = _of(first).parts(first), _of(second).parts(second)
+  parts, others = (_GRAPHS[a.kind].parts(a) for a in (first, second))
   if first.kind != second.kind or len(parts) != len(others):
     raise errors.InputError(
         "one is a genotype and the other a network of blocks, or their numbers"
@@ -173,19 +122,20 @@ def paired(
   alike: dict[Any, list[int]] = {}
   for i, ((_, a), (_, b)) in enumerate(zip(parts, others, strict=True)):
     alike.setdefault((a, b), []).append(i)
-  return [(_of(first).name(members), parts[members[0]][0],
-           others[members[0]][0]) for members in alike.values()]
+  name = _GRAPHS[first.kind].name
+  return [(name(members), parts[members[0]][0], others[members[0]][0])
+          for members in alike.values()]
 
 
 def to_dict(architecture: Architecture) -> dict[str, Any]:
   """The JSON form."""
-  return _of(architecture).to_dict(architecture)
+  return _FORMS[architecture.kind].to_dict(architecture)
 
 
 def from_dict(data: Any, *, where: str = "architecture") -> Architecture:
   """Reads the JSON form of any spelling (InputError)."""
   kind = "blocks" if isinstance(data, dict) and "format" in data else "cells"
-  return SPELLINGS[kind].from_dict(data, where=where)
+  return _FORMS[kind].from_dict(data, where=where)
 
 
 def to_json(architecture: Architecture) -> str:
@@ -195,7 +145,7 @@ def to_json(architecture: Architecture) -> str:
 
 def to_line(architecture: Architecture) -> str:
   """One line that names the architecture, for error messages."""
-  return _of(architecture).to_line(architecture)
+  return _FORMS[architecture.kind].to_line(architecture)
 
 
 def read(path: str | os.PathLike[str]) -> Architecture:

@@ -15,11 +15,8 @@ from collections.abc import Sequence
 import functools
 from typing import Any
 
-from natjax import errors
-from natjax import operations
-from natjax.graph import blocks
-from natjax.graph import parsing
-from natjax.graph import records
+from natjax import errors, operations
+from natjax.graph import blocks, parsing, records
 from natjax.graph import skeleton as skeleton_lib
 
 CELL_TYPES = records.CELL_TYPES
@@ -36,26 +33,20 @@ def check(genotype: Genotype, *, where: str = "genotype") -> Genotype:
   Raises:
     InputError: as `blocks.check_cell`, naming the cell.
   """
-  cells = []
-  for cell_type, cell in zip(CELL_TYPES, genotype, strict=True):
-    blocks.check_cell(cell, where=f"{where}, {cell_type} cell")
-    cells.append(blocks.canonical(cell))
-  return Genotype(*cells)
+  return Genotype(*(blocks.check_cell(cell, where=f"{where}, {name} cell")
+                    for name, cell in zip(CELL_TYPES, genotype, strict=True)))
 
 
-def place(
-    skeleton: str, init_channels: int, cells: int, *, num_classes: int,
-    image_size: int,
-) -> records.Skeleton:
+def place(skeleton: str, init_channels: int, cells: int, *, num_classes: int,
+          image_size: int) -> records.Skeleton:
   """The skeleton in which cells stand; see `codec.place`."""
   return skeleton_lib.check(records.Skeleton(
       skeleton, init_channels, cells, num_classes, image_size))
 
 
 @functools.lru_cache(maxsize=64)
-def expand(
-    genotype: Genotype, skeleton: records.Skeleton
-) -> records.BlockNetwork:
+def expand(genotype: Genotype,
+           skeleton: records.Skeleton) -> records.BlockNetwork:
   """Writes out the network of a genotype: every cell is a block.
 
   A block's nodes 2 and 3, which are fixed and which the genotype does not show
@@ -93,16 +84,29 @@ def expand(
       preactivate=True, early=skeleton_lib.early(skeleton), prefix=NUM_INPUTS))
 
 
-def unshared(
-    genotype: Genotype, skeleton: records.Skeleton
-) -> records.BlockNetwork:
+def pad(genotype: Genotype) -> Genotype:
+  """The genotype itself, whose null edges are its own."""
+  return genotype
+
+
+def parts(genotype: Genotype) -> tuple[tuple[Cell, str], ...]:
+  """The two cells, with their names."""
+  return tuple(zip(genotype, CELL_TYPES, strict=True))
+
+
+def name(members: Sequence[int]) -> str:
+  """What a cell of `parts` is called."""
+  return CELL_TYPES[members[0]]
+
+
+def unshared(genotype: Genotype,
+             skeleton: records.Skeleton) -> records.BlockNetwork:
   """The network of a genotype as blocks that are transformed one by one."""
   return expand(check(genotype), skeleton)._replace(prefix=0)
 
 
-def decide(
-    genotype: Genotype, skeleton: records.Skeleton, share: str
-) -> tuple[records.Decision, ...]:
+def decide(genotype: Genotype, skeleton: records.Skeleton,
+           share: str) -> tuple[records.Decision, ...]:
   """What is decided on together: all normal cells, and all reduction cells.
 
   Raises:
@@ -113,20 +117,16 @@ def decide(
         f"share is '{share}', and a genotype's two cells are shared by all"
         " layers; unshare them by genotype.unshared, or share by 'cell'",
         field="share")
+  members: dict[str, list[int]] = {name: [] for name in CELL_TYPES}
+  for i in range(skeleton.cells):
+    members[CELL_TYPES[i in skeleton.reductions]].append(i)
   return tuple(
-      records.Decision(
-          name, tuple(i for i in range(skeleton.cells)
-                      if (i in skeleton.reductions) == bool(kind)),
-          cell, (False,) * len(cell.edges))
-      for kind, (name, cell) in enumerate(zip(CELL_TYPES, genotype,
-                                              strict=True)))
+      records.Decision(name, tuple(own), cell, (False,) * len(cell.edges))
+      for (name, own), cell in zip(members.items(), genotype, strict=True))
 
 
-def respell(
-    genotype: Genotype,
-    decisions: Sequence[records.Decision],
-    cells: Sequence[Cell],
-) -> Genotype:
+def respell(genotype: Genotype, decisions: Sequence[records.Decision],
+            cells: Sequence[Cell]) -> Genotype:
   """The genotype with other cells, one per decision."""
   del genotype, decisions
   return Genotype(*cells)
@@ -134,12 +134,11 @@ def respell(
 
 def to_dict(genotype: Genotype) -> dict:
   """The JSON form: lists of [operation, from, to] and the concats."""
-  return {
-      "normal": [list(edge) for edge in genotype.normal.edges],
-      "normal_concat": list(genotype.normal.concat),
-      "reduce": [list(edge) for edge in genotype.reduce.edges],
-      "reduce_concat": list(genotype.reduce.concat),
-  }
+  found: dict[str, list] = {}
+  for cell_type, cell in zip(CELL_TYPES, genotype, strict=True):
+    found[cell_type] = [list(edge) for edge in cell.edges]
+    found[f"{cell_type}_concat"] = list(cell.concat)
+  return found
 
 
 def from_dict(data: object, *, where: str = "genotype") -> Genotype:
@@ -157,29 +156,15 @@ def from_dict(data: object, *, where: str = "genotype") -> Genotype:
   """
   keys = ("normal", "normal_concat", "reduce", "reduce_concat")
   if not isinstance(data, dict) or set(data) != set(keys):
-    given = sorted(map(str, data)) if isinstance(data, dict) else (
-        type(data).__name__
-    )
+    given = (sorted(map(str, data)) if isinstance(data, dict)
+             else type(data).__name__)
     raise errors.InputError(
         f"{where}: given {given}; a genotype is an object with the keys"
-        f" {', '.join(keys)}; add or remove keys"
-    )
-  cells = []
-  for cell_type in CELL_TYPES:
-    edges, concat = data[cell_type], data[f"{cell_type}_concat"]
-    if not isinstance(edges, list) or not all(map(parsing.is_edge, edges)):
-      raise errors.InputError(
-          f"{where}: '{cell_type}' must be a list of"
-          " [operation, from, to] with a text and two whole numbers"
-      )
-    if not isinstance(concat, list) or not all(
-        map(parsing.is_count, concat)):
-      raise errors.InputError(
-          f"{where}: '{cell_type}_concat' must be a list of node numbers,"
-          f" given {concat!r}"
-      )
-    cells.append(Cell(tuple(Edge(*e) for e in edges), tuple(concat)))
-  return check(Genotype(*cells), where=where)
+        f" {', '.join(keys)}; add or remove keys")
+  return check(Genotype(*(
+      Cell(parsing.edges(data[name], f"{where}: '{name}'"),
+           parsing.counts(data[f"{name}_concat"], f"{where}: '{name}_concat'"))
+      for name in CELL_TYPES)), where=where)
 
 
 def to_darts(genotype: Genotype) -> str:
@@ -192,9 +177,12 @@ def to_darts(genotype: Genotype) -> str:
     pairs = all(edge.target == NUM_INPUTS + i // 2
                 for i, edge in enumerate(cell.edges))
     edges = [tuple(e)[:2] if pairs else tuple(e) for e in cell.edges]
-    parts.append(f"{cell_type}={edges!r}")
-    parts.append(f"{cell_type}_concat={list(cell.concat)!r}")
+    parts += [f"{cell_type}={edges!r}",
+              f"{cell_type}_concat={list(cell.concat)!r}"]
   return f"Genotype({', '.join(parts)})"
+
+
+to_line = to_darts
 
 
 def from_darts(text: str, *, where: str = "genotype") -> Genotype:
@@ -207,14 +195,11 @@ def from_darts(text: str, *, where: str = "genotype") -> Genotype:
   Raises:
     InputError: another form, or `check` refuses the genotype.
   """
-  form = (
-      f"{where}: not of the form Genotype(normal=[('operation', from), ...],"
-      " normal_concat=[...], reduce=[...], reduce_concat=[...])"
-  )
+  text = text.strip()
   try:
-    call = ast.parse(text.strip().split("=", 1)[1].strip()
-                     if not text.strip().startswith("Genotype")
-                     else text.strip(), mode="eval").body
+    if not text.startswith("Genotype"):
+      text = text.split("=", 1)[1].strip()
+    call = ast.parse(text, mode="eval").body
     if (not isinstance(call, ast.Call) or call.args
         or getattr(call.func, "id", None) != "Genotype"):
       raise ValueError("not a call with keywords")
@@ -224,12 +209,13 @@ def from_darts(text: str, *, where: str = "genotype") -> Genotype:
       # Two parts, (operation, from), or three; others are left to be refused.
       data[cell_type] = [
           [*edge, NUM_INPUTS + i // 2] if len(edge) == 2 else list(edge)
-          for i, edge in enumerate(data[cell_type])
-      ]
+          for i, edge in enumerate(data[cell_type])]
       data[f"{cell_type}_concat"] = list(data[f"{cell_type}_concat"])
   except (ValueError, SyntaxError, KeyError, TypeError, IndexError,
           RecursionError, MemoryError, OverflowError) as e:
-    raise errors.InputError(form) from e
+    raise errors.InputError(
+        f"{where}: not of the form Genotype(normal=[('operation', from), ...],"
+        " normal_concat=[...], reduce=[...], reduce_concat=[...])") from e
   return from_dict(data, where=where)
 
 

@@ -20,22 +20,9 @@ def nulls(cell: records.Cell) -> np.ndarray:
                    for edge in cell.edges])
 
 
-def alive(cell: records.Cell) -> frozenset[int]:
-  """Nodes that carry a signal, the inputs among them."""
-  found = set(range(records.NUM_INPUTS))
-  for edge, null in zip(cell.edges, nulls(cell), strict=True):
-    if not null and edge.source in found:
-      found.add(edge.target)
-  return frozenset(found)
-
-
-def prune(
-    source: np.typing.ArrayLike,
-    target: np.typing.ArrayLike,
-    null: np.ndarray,
-    outputs: Iterable[int],
-    may: np.ndarray,
-) -> np.ndarray:
+def prune(source: np.typing.ArrayLike, target: np.typing.ArrayLike,
+          null: np.ndarray, outputs: Iterable[int],
+          may: np.ndarray) -> np.ndarray:
   """Nulls the edges into nodes that lead nowhere.
 
   They compute nothing that is used, and would cost all the same.

@@ -15,19 +15,16 @@ its incoming edges, and node 3 is the output.
 from collections.abc import Sequence
 import functools
 import re
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 
 CANDIDATES = (operations.NULL, operations.SKIP, "conv_1x1", "conv_3x3",
               "avg_pool_3x3")
 # As the benchmark names them, in its order.
-NAMES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3",
-         "avg_pool_3x3")
+NAMES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 # (from, to), in the order of the string.
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 COUNT = len(NAMES) ** len(EDGES)
@@ -55,11 +52,9 @@ class Dataset(NamedTuple):
   image_size: int
 
 
-DATASETS = {
-    "cifar10": Dataset("cifar10", 10, 32),
-    "cifar100": Dataset("cifar100", 100, 32),
-    "imagenet16-120": Dataset("imagenet16", 120, 16),
-}
+DATASETS = {"cifar10": Dataset("cifar10", 10, 32),
+            "cifar100": Dataset("cifar100", 100, 32),
+            "imagenet16-120": Dataset("imagenet16", 120, 16)}
 
 
 def dataset(name: str) -> Dataset:
@@ -81,17 +76,12 @@ def from_string(text: str, *, where: str = "architecture") -> tuple[str, ...]:
   Raises:
     InputError: another form, another source, or an unknown operation.
   """
-  nodes = text.split("+")
-  found = [re.findall(r"([^|~]*)~([0-9]+)\|", node) for node in nodes]
-  plain = "+".join(
-      "|" + "".join(f"{name}~{source}|" for name, source in node)
-      for node in found)
-  expected = [[str(source) for source in range(node)] for node in (1, 2, 3)]
-  if plain != text or [[s for _, s in node] for node in found] != expected:
+  match = re.fullmatch(re.escape(_FORM).replace("op", "([^|~+]*)"), text)
+  if not match:
     raise errors.InputError(
         f"{where}: '{short(text)}' is not a NAS-Bench-201 string; write"
         f" {_FORM} with operations of {', '.join(NAMES)}")
-  names = [name for node in found for name, _ in node]
+  names = match.groups()
   for name, edge in zip(names, EDGES, strict=True):
     if name not in NAMES:
       raise errors.InputError(
@@ -111,9 +101,8 @@ def to_string(names: Sequence[str]) -> str:
     InputError: another number, or an operation that the benchmark lacks.
   """
   if len(names) != len(EDGES):
-    raise errors.InputError(
-        f"{len(names)} operations given; a NAS-Bench-201 cell has"
-        f" {len(EDGES)} edges, give one for each")
+    raise errors.InputError(f"{len(names)} operations given; a NAS-Bench-201"
+                            f" cell has {len(EDGES)} edges, give one for each")
   shown = []
   for name in names:
     known = operations.canonical(name) if name not in NAMES else (
@@ -123,10 +112,7 @@ def to_string(names: Sequence[str]) -> str:
           f"operation '{short(name)}' is not of NAS-Bench-201; choose one of"
           f" {', '.join(CANDIDATES)}")
     shown.append(NAMES[CANDIDATES.index(known)])
-  nodes: dict[int, list[str]] = {}
-  for name, (source, target) in zip(shown, EDGES, strict=True):
-    nodes.setdefault(target, []).append(f"{name}~{source}|")
-  return "+".join("|" + "".join(node) for node in nodes.values())
+  return _FORM.replace("op", "{}").format(*shown)
 
 
 def to_array(names: Sequence[str]) -> np.ndarray:

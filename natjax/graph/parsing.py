@@ -5,6 +5,7 @@ import os
 import pathlib
 
 from natjax import errors
+from natjax.graph import records
 
 
 def parse_json(text: str, *, where: str) -> object:
@@ -12,9 +13,8 @@ def parse_json(text: str, *, where: str) -> object:
   try:
     return json.loads(text)
   except (ValueError, RecursionError) as e:
-    raise errors.InputError(
-        f"{where}: not JSON ({e}); give a file such as a run's"
-        " architecture.json") from e
+    raise errors.InputError(f"{where}: not JSON ({e}); give a file such as a"
+                            " run's architecture.json") from e
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -37,9 +37,19 @@ def is_count(value: object) -> bool:
   return isinstance(value, int) and not isinstance(value, bool)
 
 
-def is_edge(value: object) -> bool:
-  """Whether a JSON value is [operation, from, to]."""
-  return (
-      isinstance(value, list) and len(value) == 3
-      and isinstance(value[0], str) and all(is_count(v) for v in value[1:])
-  )
+def counts(value: object, what: str) -> tuple[int, ...]:
+  """Reads whole numbers, whose list the error calls `what` (InputError)."""
+  if not isinstance(value, list) or not all(map(is_count, value)):
+    raise errors.InputError(
+        f"{what} must be a list of node numbers, given {value!r}")
+  return tuple(value)
+
+
+def edges(value: object, what: str) -> tuple[records.Edge, ...]:
+  """Reads a list of edges, which the error calls `what` (InputError)."""
+  if not isinstance(value, list) or not all(
+      isinstance(edge, list) and len(edge) == 3 and isinstance(edge[0], str)
+      and all(map(is_count, edge[1:])) for edge in value):
+    raise errors.InputError(f"{what} must be a list of [operation, from, to]"
+                            " with a text and two whole numbers")
+  return tuple(records.Edge(*edge) for edge in value)

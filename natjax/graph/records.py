@@ -9,8 +9,7 @@ order, and a head: that is the one graph that everything else computes on
 are graphs without widths, and the skeleton in which they are repeated.
 """
 
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 NUM_INPUTS = 2  # Nodes 0 and 1 of every cell and every block.
 CELL_TYPES = ("normal", "reduce")
@@ -49,8 +48,7 @@ class Cell(NamedTuple):
   @property
   def num_inputs_per_node(self) -> int:
     """Edges into the node that has most."""
-    targets = [edge.target for edge in self.edges]
-    return max(map(targets.count, targets))
+    return max(len(self.incoming(edge.target)) for edge in self.edges)
 
   def incoming(self, node: int) -> tuple[Edge, ...]:
     """The edges into `node`, in order."""
@@ -65,7 +63,7 @@ class Genotype(NamedTuple):
 
   @property
   def kind(self) -> str:
-    """Which of `codec.SPELLINGS` it is."""
+    """Which spelling it is; see `codec`."""
     return "cells"
 
   @property
@@ -100,11 +98,6 @@ class Skeleton(NamedTuple):
   def reductions(self) -> tuple[int, ...]:
     """Layers that are reduction cells."""
     return tuple(sorted({self.cells // 3, 2 * self.cells // 3}))
-
-  @property
-  def stem_channels(self) -> int:
-    """Channels that the first cell sees."""
-    return self.init_channels * (3 if self.kind == "cifar" else 1)
 
   @property
   def auxiliary_layer(self) -> int:
@@ -243,7 +236,7 @@ class BlockNetwork(NamedTuple):
 
   @property
   def kind(self) -> str:
-    """Which of `codec.SPELLINGS` it is."""
+    """Which spelling it is; see `codec`."""
     return "blocks"
 
   @property

@@ -1,10 +1,11 @@
 """The one place that computes the shapes of a network."""
 
+from collections.abc import Sequence
 import functools
+import itertools
 from typing import NamedTuple
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.graph import records
 from natjax.operations import edges as edges_lib
 from natjax.operations import primitives
@@ -40,43 +41,40 @@ class Shapes(NamedTuple):
                           source.size)
 
 
-def layer_shape(
-    layer: records.Layer, shape: Shape, num_classes: int
-) -> Shape:
+def layer_shape(layer: records.Layer, shape: Shape, num_classes: int) -> Shape:
   """The shape after a layer outside the blocks."""
   if layer.kind in ("conv", "depthwise_conv", "max_pool", "avg_pool"):
     width = layer.width if layer.kind == "conv" else shape.width
     return Shape(width, primitives.output_size(shape.size, layer.stride),
                  shape.stride * layer.stride)
-  if layer.kind in ("global_pool", "global_depthwise"):
-    return Shape(shape.width, 1, 1)
-  if layer.kind == "flatten":
-    return Shape(shape.width * shape.size**2, 1, 1)
-  if layer.kind == "linear":
-    return Shape(layer.width or num_classes, 1, 1)
-  return shape
+  widths = {"global_pool": shape.width, "global_depthwise": shape.width,
+            "flatten": shape.width * shape.size**2,
+            "linear": layer.width or num_classes}
+  return Shape(widths[layer.kind], 1, 1) if layer.kind in widths else shape
 
 
-def stem_shapes(
-    network: records.BlockNetwork, place: records.Place
-) -> tuple[Shape, ...]:
+def layer_shapes(layers: Sequence[records.Layer], shape: Shape,
+                 num_classes: int = 0) -> tuple[Shape, ...]:
+  """A shape, and that after each of some layers outside the blocks."""
+  return tuple(itertools.accumulate(
+      layers, lambda before, layer: layer_shape(layer, before, num_classes),
+      initial=shape))
+
+
+def stem_shapes(network: records.BlockNetwork,
+                place: records.Place) -> tuple[Shape, ...]:
   """The images' shape, and that after every layer of the stem."""
-  found = [Shape(3, place.image_size, 1)]
-  for layer in network.stem:
-    found.append(layer_shape(layer, found[-1], 0))
-  return tuple(found)
+  return layer_shapes(network.stem, Shape(3, place.image_size, 1))
 
 
-def head_layers(
-    network: records.BlockNetwork, place: records.Place
-) -> tuple[records.Layer, ...]:
+def head_layers(network: records.BlockNetwork,
+                place: records.Place) -> tuple[records.Layer, ...]:
   """The head's layers, without the classifier where there are no classes."""
   return network.head if place.num_classes else network.head[:-1]
 
 
-def of(
-    network: records.BlockNetwork, place: records.Place
-) -> tuple[Shapes, ...]:
+def of(network: records.BlockNetwork,
+       place: records.Place) -> tuple[Shapes, ...]:
   """Computes the shapes in every block.
 
   A node's side is what its operations make of their sources (`Operation.
@@ -105,9 +103,11 @@ def _of(network, image_size):
     nodes = [*inputs]
     for n, node in enumerate(block.nodes, records.NUM_INPUTS):
       stride = inputs[1].stride * node.stride
-      sizes = {_output_size(edge, nodes, stride) for edge in block.edges
-               if edge.target == n and edge.operation != operations.NULL
-               and stride % nodes[edge.source].stride == 0}
+      ends = [(edge.operation, nodes[edge.source]) for edge in block.edges
+              if edge.target == n and edge.operation != operations.NULL]
+      sizes = {operations.get(name).output_size(
+          source.size, stride // source.stride) for name, source in ends
+               if stride % source.stride == 0}
       if len(sizes) > 1:
         raise errors.InputError(
             f"{network.name}, block {i}: the edges into node {n} give images of"
@@ -123,21 +123,11 @@ def _of(network, image_size):
   return tuple(found)
 
 
-def _output_size(edge, nodes, stride):
-  source = nodes[edge.source]
-  return operations.get(edge.operation).output_size(
-      source.size, stride // source.stride)
-
-
-def num_features(
-    network: records.BlockNetwork, place: records.Place
-) -> int:
+def num_features(network: records.BlockNetwork, place: records.Place) -> int:
   """Computes F, the number of features that the classifier sees.
 
   A network without a classifier (`place.num_classes` 0) maps images
   [B, H, W, 3] to features f32[B, F].
   """
-  shape = of(network, place)[-1].output
-  for layer in network.head[:-1]:
-    shape = layer_shape(layer, shape, 0)
+  shape = layer_shapes(network.head[:-1], of(network, place)[-1].output)[-1]
   return shape.width * shape.size**2

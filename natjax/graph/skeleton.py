@@ -4,10 +4,8 @@ from natjax import errors
 from natjax.graph import records
 
 KINDS = ("cifar", "imagenet")
-DEFAULTS = {
-    "cifar": records.Skeleton(),
-    "imagenet": records.Skeleton("imagenet", 48, 14, 1000, 224),
-}
+DEFAULTS = {"cifar": records.Skeleton(),
+            "imagenet": records.Skeleton("imagenet", 48, 14, 1000, 224)}
 Skeleton = records.Skeleton
 
 
@@ -19,9 +17,8 @@ def check(skeleton: Skeleton) -> Skeleton:
       channels that cannot be halved, or an image too small for the reductions.
   """
   if skeleton.kind not in KINDS:
-    raise errors.InputError(
-        f"skeleton '{skeleton.kind}' is unknown; choose {' or '.join(KINDS)}",
-        field="skeleton")
+    raise errors.InputError(f"skeleton '{skeleton.kind}' is unknown; choose"
+                            f" {' or '.join(KINDS)}", field="skeleton")
   for name, least in (("init_channels", 2), ("cells", 1), ("num_classes", 0),
                       ("image_size", 1)):
     value = getattr(skeleton, name)

@@ -1,12 +1,7 @@
 """Methods, one file each, named after it; `METHODS` holds their entries."""
 
-from natjax.methods import differentiable
-from natjax.methods import entry
-from natjax.methods import nat
-from natjax.methods import natpp
+from natjax.methods import differentiable, entry, nat, natpp
 
 METHODS: dict[str, entry.Entry] = {
-    "nat": nat.ENTRY,
-    "natpp": natpp.ENTRY,
-    "differentiable": differentiable.ENTRY,
-}
+    "nat": nat.ENTRY, "natpp": natpp.ENTRY,
+    "differentiable": differentiable.ENTRY}

@@ -31,8 +31,7 @@ What the papers leave open, and how this differs from them:
 """
 
 import dataclasses
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,14 +40,9 @@ import optax
 
 from natjax import drawing
 from natjax.graph import codec
-from natjax.methods import entry
-from natjax.methods import folding
-from natjax.methods import memory
-from natjax.methods import supervised
-from natjax.methods import theta_space
+from natjax.methods import entry, folding, memory, supervised, theta_space
 from natjax.objectives import classification as objectives
 from natjax.training import method as base
-from natjax.training import optimizers
 from natjax.training import settings
 
 
@@ -86,21 +80,18 @@ class DifferentiableConfig:
 PRESETS = {
     "demo": DifferentiableConfig(theta_learning_rate=1e-2),
     "small": DifferentiableConfig(),
-    "paper": DifferentiableConfig(architecture_epochs=300),
-}
+    "paper": DifferentiableConfig(architecture_epochs=300)}
 
 
-def check(
-    config: DifferentiableConfig, train: supervised.TrainConfig
-) -> DifferentiableConfig:
-  """Returns the settings if they fit together (InputError)."""
+def check(config: DifferentiableConfig, epochs: int) -> DifferentiableConfig:
+  """Returns the settings if they fit a training of so long (InputError)."""
   settings.one_of(config, theta_optimizer=("adam", "sgd"))
   settings.not_negative(config, "architecture_epochs", "theta_learning_rate",
                         "theta_momentum", "theta_weight_decay")
   settings.finite(config)
-  if config.architecture_epochs > train.epochs:
+  if config.architecture_epochs > epochs:
     settings.refuse(config, "architecture_epochs", "the whole training has"
-                    f" {train.epochs} epochs; give fewer, or a longer training")
+                    f" {epochs} epochs; give fewer, or a longer training")
   settings.below_one_for_adam(config, "theta_optimizer", "theta_momentum")
   return config
 
@@ -139,15 +130,9 @@ class Differentiable:
   """
 
   def __init__(
-      self,
-      config: DifferentiableConfig,
-      train: supervised.TrainConfig,
-      architecture: codec.Architecture,
-      *,
-      num_classes: int,
-      image_size: int,
-      share: str = "cell",
-      steps_per_epoch: int = 1,
+      self, config: DifferentiableConfig, train: supervised.TrainConfig,
+      architecture: codec.Architecture, *, num_classes: int, image_size: int,
+      share: str = "cell", steps_per_epoch: int = 1,
       make_objective: objectives.Maker = supervised.classification,
       watch: supervised.Watch | None = None,
   ):
@@ -167,7 +152,7 @@ class Differentiable:
       errors.NotMet: nothing keeps to the budget of the settings.
     """
     self.train = train = supervised.resolve(train, architecture.kind)
-    self.config = check(config, train)
+    self.config = check(config, train.epochs)
     place = supervised.place_of(
         train, architecture.kind, num_classes=num_classes,
         image_size=image_size)
@@ -180,14 +165,9 @@ class Differentiable:
     self.epochs = config.architecture_epochs or -(-train.epochs // 2)
     self.steps = train.epochs * steps_per_epoch
     self.optimizer = supervised.optimizer(train, self.steps)
-    if config.theta_optimizer == "adam":
-      self.theta_optimizer = optimizers.adam(
-          config.theta_learning_rate, b1=config.theta_momentum,
-          weight_decay=config.theta_weight_decay)
-    else:
-      self.theta_optimizer = optimizers.sgd(
-          config.theta_learning_rate, momentum=config.theta_momentum,
-          weight_decay=config.theta_weight_decay)
+    self.theta_optimizer = supervised.sgd_or_adam(
+        config.theta_optimizer, config.theta_learning_rate,
+        config.theta_momentum, weight_decay=config.theta_weight_decay)
 
   def method(self) -> base.Method:
     """The record of the first stage, that `training.fit` drives."""
@@ -208,8 +188,7 @@ class Differentiable:
     theta = self.space.init()
     variables = self.objective.init(rng_params, edge=self.space.weigh(theta))
     return DifferentiableState(
-        step=jnp.zeros((), jnp.int32), params=variables["params"], theta=theta,
-        batch_stats=variables["batch_stats"],
+        step=jnp.zeros((), jnp.int32), **variables, theta=theta,
         opt_state=jax.jit(self.optimizer.init)(variables["params"]),
         theta_opt_state=self.theta_optimizer.init(theta), rng=rng_state)
 
@@ -229,60 +208,40 @@ class Differentiable:
   ) -> tuple[DifferentiableState, dict[str, jax.Array]]:
     """One mini-batch: w takes a step, then theta (Figure 1)."""
     rng, rng_w, rng_theta = jax.random.split(state.rng, 3)
-    if self.config.one_backward:
-      state, metrics = self._update_both(state, batch, rng_w)
-    else:
-      state, metrics = self.update_weights(state, batch, rng_w)
-      state, loss = self.update_theta(state, batch, rng_theta)
-      metrics = {**metrics, "theta_loss": loss}
-    return state._replace(step=state.step + 1, rng=rng), metrics
+    one = self.config.one_backward
+    state, metrics, grads = self.update_weights(state, batch, rng_w, both=one)
+    if not one:
+      (loss, _), grads = self._gradients((1,), state, batch, rng_theta)
+      grads, metrics["theta_loss"] = base.mean_over_devices((grads, loss))
+    updates, opt_state = self.theta_optimizer.update(
+        grads[-1], state.theta_opt_state, state.theta)
+    return state._replace(
+        step=state.step + 1, theta=optax.apply_updates(state.theta, updates),
+        theta_opt_state=opt_state, rng=rng), metrics
 
   def update_weights(
-      self, state: DifferentiableState, batch: base.Batch, rng: jax.Array
-  ) -> tuple[DifferentiableState, dict[str, jax.Array]]:
-    """The half-step of w, theta held still."""
-    (loss, (batch_stats, metrics)), grads = jax.value_and_grad(
-        self.loss, has_aux=True)(state.params, state.theta, state, batch, rng)
+      self, state: DifferentiableState, batch: base.Batch, rng: jax.Array, *,
+      both: bool = False,
+  ) -> tuple[DifferentiableState, dict[str, jax.Array], tuple[Any, ...]]:
+    """The half-step of w, theta held still.
+
+    Returns:
+      The state, the metrics, and the gradients: of w, and of theta if `both`.
+    """
+    (loss, (batch_stats, metrics)), grads = self._gradients(
+        (0, 1) if both else (0,), state, batch, rng)
     grads, batch_stats, metrics = base.mean_over_devices(
         (grads, batch_stats, {"loss": loss, **metrics}))
-    return self._step_weights(state, grads, batch_stats), metrics
+    state = supervised.descend(
+        self.optimizer, state, grads[0], batch_stats=batch_stats)
+    return state, metrics, grads
 
-  def update_theta(
-      self, state: DifferentiableState, batch: base.Batch, rng: jax.Array
-  ) -> tuple[DifferentiableState, jax.Array]:
-    """The half-step of theta, w held still; returns the loss, too."""
-    (loss, _), grads = jax.value_and_grad(
-        self.loss, argnums=1, has_aux=True)(
-            state.params, state.theta, state, batch, rng)
-    grads, loss = base.mean_over_devices((grads, loss))
-    return self._step_theta(state, grads), loss
+  def _gradients(self, of, state, batch, rng):
+    """The loss with what stands beside it; gradients by w (0), theta (1)."""
+    return jax.value_and_grad(self.loss, of, has_aux=True)(
+        state.params, state.theta, state, batch, rng)
 
-  def _update_both(self, state, batch, rng):
-    """Both gradients of one loss, then both steps."""
-    (loss, (batch_stats, metrics)), (grads, theta_grads) = jax.value_and_grad(
-        self.loss, argnums=(0, 1), has_aux=True)(
-            state.params, state.theta, state, batch, rng)
-    grads, theta_grads, batch_stats, metrics = base.mean_over_devices(
-        (grads, theta_grads, batch_stats, {"loss": loss, **metrics}))
-    state = self._step_weights(state, grads, batch_stats)
-    return self._step_theta(state, theta_grads), metrics
-
-  def _step_weights(self, state, grads, batch_stats):
-    updates, opt_state = self.optimizer.update(
-        grads, state.opt_state, state.params)
-    return state._replace(
-        params=optax.apply_updates(state.params, updates),
-        batch_stats=batch_stats, opt_state=opt_state)
-
-  def _step_theta(self, state, grads):
-    updates, opt_state = self.theta_optimizer.update(
-        grads, state.theta_opt_state, state.theta)
-    return state._replace(theta=optax.apply_updates(state.theta, updates),
-                          theta_opt_state=opt_state)
-
-  def observe(
-      self, state: DifferentiableState, epoch: int
-  ) -> dict[str, Any]:
+  def observe(self, state: DifferentiableState, epoch: int) -> dict[str, Any]:
     """Theta by groups, for the metrics of an epoch."""
     watched = self._watch(self.method(), state, epoch) if self._watch else {}
     return {"theta": self.space.named(state.theta), **watched}
@@ -292,8 +251,7 @@ class Differentiable:
   ) -> jax.Array:
     """f32[B], 1 where the network that theta weighs is right."""
     return self.objective.is_right(
-        supervised.variables(state), batch,
-        edge=self.space.weigh(state.theta))
+        supervised.variables(state), batch, edge=self.space.weigh(state.theta))
 
   def features(
       self, state: DifferentiableState, images: jax.Array
@@ -319,13 +277,12 @@ class Differentiable:
       errors.NotMet: nothing keeps to the budget of the settings.
     """
     chosen = self.space.choose(state.theta, self.limits)
-    wanted = self.space.choose(state.theta, guarded=False)
+    wanted = self.space.favourites(state.theta)
     architecture = self.space.apply(chosen)
-    objective = self._make_objective(
-        self.train, architecture, self.space.place)
     network = supervised.Supervised(
-        self.train, architecture, objective=objective, watch=self._watch,
-        **self._sizes)
+        self.train, architecture, watch=self._watch, **self._sizes,
+        objective=self._make_objective(
+            self.train, architecture, self.space.place))
     moved = move(state, network)
     report = {"theta": self.space.named(state.theta), "guarded": [
         {"cell": g.name, "source": g.cell.edges[e].source,
@@ -339,9 +296,8 @@ class Differentiable:
       moved = moved._replace(params=params)
       report |= {"folded": folded, "not_folded": left}
     return base.Handover(
-        network.method(stage="network",
-                       epochs=self.train.epochs - self.epochs),
-        moved, architecture, report)
+        network.method("network", self.train.epochs - self.epochs), moved,
+        architecture, report)
 
   def derive(
       self, state: DifferentiableState, given: codec.Architecture | None,
@@ -379,14 +335,13 @@ def restrict(tree: Any, like: Any) -> Any:
   Raises:
     ValueError: `like` has a leaf that `tree` has not, or of another shape.
   """
-  found = {jax.tree_util.keystr(path): leaf
-           for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+  found = dict(jax.tree_util.tree_leaves_with_path(tree))
 
   def pick(path, leaf):
-    name = jax.tree_util.keystr(path)
-    if name not in found or found[name].shape != leaf.shape:
-      raise ValueError(f"{name} of shape {leaf.shape} is not there to move")
-    return found[name]
+    if path not in found or found[path].shape != leaf.shape:
+      raise ValueError(f"{jax.tree_util.keystr(path)} of shape {leaf.shape} is"
+                       " not there to move")
+    return found[path]
 
   return jax.tree_util.tree_map_with_path(pick, like)
 
@@ -404,10 +359,9 @@ def build(request: entry.Request) -> entry.Plan:
 
   def estimate(batch):
     like = jax.eval_shape(method.init, jax.random.key(0))
-    params = sum(leaf.size for leaf in jax.tree.leaves(like.params))
+    params = memory.size(like.params)
     return {
-        "params": params,
-        "theta": sum(len(g.cell.edges) * 3 for g in space.groups),
+        "params": params, "theta": memory.size(like.theta),
         "memory_bytes": 12 * (params - space.cost.params)
         + memory.network_bytes(
             space.architecture, space.place, batch, request.train.dtype)}

@@ -8,17 +8,14 @@ presets, help, refusals, results and pictures follow from the entries.
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import pathlib
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from natjax import errors
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.graph import codec, records
 from natjax.methods import supervised
 from natjax.objectives import classification as objectives
 from natjax.training import method as base
-from natjax.training import metrics
-from natjax.training import settings
+from natjax.training import metrics, settings
 
 PRESETS = ("demo", "small", "paper")
 OBJECTIVES = ("supervised", "simclr")
@@ -129,18 +126,17 @@ def check(entry: Any) -> Entry:
     raise errors.InputError(
         f"it is of type {type(entry).__name__} and must be an Entry of"
         " natjax.methods.entry")
-  known = ", ".join(OBJECTIVES)
   for part, good, wanted in (
       ("settings", _is_settings(entry.settings),
        "a dataclass whose fields have defaults and are bool, int, float or"
        " str"),
       ("build", callable(entry.build), "a function of a Request"),
-      ("presets", callable(entry.presets), "a function of preset, objective"
-       " and kind"),
+      ("presets", callable(entry.presets),
+       "a function of preset, objective and kind"),
       ("help", isinstance(entry.help, str) and entry.help, "a line of text"),
       ("starts", entry.starts in STARTS, f"one of {', '.join(STARTS)}"),
       ("objectives", entry.objectives and set(entry.objectives) <= {
-          *OBJECTIVES}, f"some of {known}")):
+          *OBJECTIVES}, f"some of {', '.join(OBJECTIVES)}")):
     if not good:
       raise errors.InputError(
           f"its entry lacks '{part}', which must be {wanted}")
@@ -148,8 +144,6 @@ def check(entry: Any) -> Entry:
 
 
 def _is_settings(kind):
-  if not isinstance(kind, type) or not dataclasses.is_dataclass(kind):
-    return False
-  return all(
+  return isinstance(kind, type) and dataclasses.is_dataclass(kind) and all(
       f.default is not dataclasses.MISSING for f in dataclasses.fields(kind)
   ) and {*settings.types(kind).values()} <= {bool, int, float, str}

@@ -20,9 +20,7 @@ from natjax.operations import edges as edges_lib
 
 
 def fold(
-    params: Any,
-    space: theta_space.ThetaSpace,
-    chosen: tuple[np.ndarray, ...],
+    params: Any, space: theta_space.ThetaSpace, chosen: tuple[np.ndarray, ...],
     theta: theta_space.Theta,
 ) -> tuple[Any, list[list[Any]], list[list[Any]]]:
   """Multiplies the chosen weights into a derived network's parameters.
@@ -43,18 +41,15 @@ def fold(
   tree = dict(params.get("network", params))
   folded: list[list[Any]] = []
   left: list[list[Any]] = []
-  for group, choice, weights in zip(
-      space.groups, chosen, theta, strict=True):
+  for group, choice, weights in zip(space.groups, chosen, theta, strict=True):
     for e, c in enumerate(choice):
       name = group.outcome(e, c)
       if name == operations.NULL or not group.allowed[e].sum() > 1:
         continue
-      factor = weights[e, c]
-      if name == operations.SKIP and group.allowed[e, theta_space.ID]:
-        factor = weights[e, theta_space.ID] + (
-            weights[e, theta_space.SAME]
-            if group.cell.edges[e].operation == operations.SKIP else 0)
-      done = False
+      factor, done = weights[e, c], False
+      if group.allowed[e, theta_space.ID] and (
+          group.cell.edges[e].operation == operations.SKIP):
+        factor = weights[e, theta_space.ID] + weights[e, theta_space.SAME]
       for i in group.decision.members:
         # A block whose edges are all null holds nothing.
         member, key = tree.get(f"{before}{i}", {}), f"edge{e}_{name}"

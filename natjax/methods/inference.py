@@ -14,13 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.costs import budget as budget_lib
 from natjax.graph import arrays as arrays_lib
-from natjax.graph import codec
-from natjax.graph import live
-from natjax.graph import records
+from natjax.graph import codec, live, records
 from natjax.policies import sampling
 
 # How hard the logits are tilted towards cheaper operations, in turn.
@@ -28,11 +25,8 @@ _STRENGTHS = (0, 3, 10, 30, 100, 300, 1e3, 1e4, 1e6)
 
 
 def derive(
-    method: Any,
-    policy: Any,
-    architecture: codec.Architecture,
-    score: Callable[[arrays_lib.CellArrays], float],
-    rng: jax.Array,
+    method: Any, policy: Any, architecture: codec.Architecture,
+    score: Callable[[arrays_lib.CellArrays], float], rng: jax.Array,
 ) -> tuple[codec.Architecture, dict[str, Any]]:
   """Transforms an architecture: the best of k samples and of itself.
 
@@ -59,10 +53,9 @@ def derive(
   beta = method.ground.encode(architecture)
   found = {architecture: beta}
   if method.config.selection == "argmax":
-    _add(found, method, architecture, beta,
-         method.compiled_best(policy, beta)[None])
+    _add(found, method, architecture, method.compiled_best(policy, beta)[None])
   else:
-    _draw(found, limits, method, policy, architecture, beta, rng)
+    _draw(found, limits, method, policy, architecture, rng)
   costs = {a: method.ground.cost(a) for a in found}
   kept = [a for a in found if limits.allows(costs[a])]
   if not kept:
@@ -70,8 +63,8 @@ def derive(
     raise errors.NotMet(
         f"none of {len(found)} candidates keeps to the budget"
         f" ({limits.text()}); the nearest has {nearest.params} parameters and"
-        f" {nearest.madds} multiply-adds; allow more with --max-params or"
-        " --max-madds, or sample more with --candidates")
+        f" {nearest.madds} multiply-adds; allow more by max-params or"
+        " max-madds, or sample more candidates")
   # Those drawn first are the policy's likeliest; the input is not one of k.
   kept = kept[:method.config.candidates + (kept[0] == architecture)]
   scores = {a: float(score(found[a])) for a in kept}
@@ -85,9 +78,7 @@ def derive(
   return best, report
 
 
-def budget(
-    method: Any, architecture: codec.Architecture
-) -> budget_lib.Budget:
+def budget(method: Any, architecture: codec.Architecture) -> budget_lib.Budget:
   """The limits of a method's settings, for a given architecture.
 
   Raises:
@@ -96,19 +87,19 @@ def budget(
       connected or not, would keep to it.
   """
   before = method.ground.cost(architecture)
-  limits = budget_lib.read(
-      method.config.max_params, method.config.max_madds, before)
+  config = method.config
+  limits = budget_lib.read(config.max_params, config.max_madds, before)
   if limits:
     costs, now = _action_costs(method, architecture)
+    saved = (now - costs.min(axis=-1)).sum((1, 2, 3))
     least = operations.Cost(*(
-        int(total - (n - np.min(c, axis=-1)).sum()) for total, c, n in zip(
-            before[:2], costs, now, strict=True)))
+        int(total - s) for total, s in zip(before[:2], saved, strict=True)))
     if not limits.allows(least):
       raise errors.NotMet(
           f"no transformation can keep to the budget ({limits.text()}): with"
           f" the cheapest operation on every edge {least.params} parameters and"
           f" {least.madds} multiply-adds are left of {before.params} and"
-          f" {before.madds}; allow more with --max-params or --max-madds")
+          f" {before.madds}; allow more by max-params or max-madds")
   return limits
 
 
@@ -119,17 +110,16 @@ def _action_costs(method, architecture):
   """
   beta = method.ground.encode(architecture)
   each = method.ground.edge_costs(architecture)
-  outcome = method.table.outcome[beta.operation]
-  costs = np.stack([np.take_along_axis(c, outcome, -1) for c in each])
-  now = np.stack([np.take_along_axis(c, beta.operation[..., None], -1)[..., 0]
-                  for c in each])
+  of = lambda operation: np.take_along_axis(each, operation[None], -1)
   rows = np.asarray(method.ground.rows(beta))
-  valid = method.table.valid[rows, beta.operation]
-  return np.where(valid, costs, np.inf), now
+  costs = np.where(method.table.valid[rows, beta.operation],
+                   of(method.table.outcome[beta.operation]), np.inf)
+  return costs, of(beta.operation[..., None])[..., 0]
 
 
-def _add(found, method, architecture, beta, actions):
+def _add(found, method, architecture, actions):
   """Adds transformations to `found`, architecture -> arrays."""
+  beta = found[architecture]
   for action in jax.device_get(actions):
     # Host arrays, so that all candidates share one compiled scoring.
     alpha = jax.device_get(sampling.apply_actions(beta, action, method.table))
@@ -138,9 +128,7 @@ def _add(found, method, architecture, beta, actions):
     found.setdefault(method.ground.decode(alpha, architecture), alpha)
 
 
-def pruned(
-    alpha: arrays_lib.CellArrays, method: Any
-) -> arrays_lib.CellArrays:
+def pruned(alpha: arrays_lib.CellArrays, method: Any) -> arrays_lib.CellArrays:
   """Nulls the edges into nodes that no longer lead to an output.
 
   They compute nothing that is used, and would cost all the same.
@@ -164,13 +152,14 @@ def pruned(
   return dataclasses.replace(alpha, operation=operation)
 
 
-def _draw(found, limits, method, policy, architecture, beta, rng):
+def _draw(found, limits, method, policy, architecture, rng):
   """Adds k samples to `found`; with limits, goes on for k within them."""
+  def add(key, number, tilt):
+    _add(found, method, architecture, method.compiled_sample(
+        key, policy, found[architecture], number, tilt))
+
   count = method.config.candidates
-  draw = method.compiled_sample
-  none = jnp.zeros(())
-  _add(found, method, architecture, beta,
-       draw(rng, policy, beta, count, none))
+  add(rng, count, jnp.zeros(()))
   if not limits:
     return
   costs, _ = _action_costs(method, architecture)
@@ -181,6 +170,5 @@ def _draw(found, limits, method, policy, architecture, beta, rng):
   for i, strength in enumerate(_STRENGTHS):
     if sum(limits.allows(method.ground.cost(a)) for a in found) >= count:
       return
-    tilt = jnp.asarray(-strength * share, jnp.float32)
-    _add(found, method, architecture, beta, draw(
-        jax.random.fold_in(rng, i), policy, beta, 4 * count, tilt))
+    add(jax.random.fold_in(rng, i), 4 * count,
+        jnp.asarray(-strength * share, jnp.float32))

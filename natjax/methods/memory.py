@@ -1,16 +1,19 @@
 """Rough counts of the memory that a training needs, in bytes."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
 from natjax.costs import exact as cost_lib
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.graph import codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.networks import supernet as supernet_lib
 
 
-def _bytes(dtype):
-  return jnp.dtype(dtype).itemsize
+def size(tree: Any) -> int:
+  """Numbers in a tree of arrays, or of their shapes."""
+  return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def network_bytes(
@@ -27,7 +30,7 @@ def network_bytes(
       4 * shapes.nodes[edge.target].size**2 * shapes.nodes[edge.target].width
       for block, shapes in zip(network.blocks, shapes_lib.of(network, place),
                                strict=True) for edge in block.edges)
-  return 12 * params + batch * pixels * _bytes(dtype)
+  return 12 * params + batch * pixels * jnp.dtype(dtype).itemsize
 
 
 def supernet_bytes(
@@ -37,5 +40,5 @@ def supernet_bytes(
 
   The backward pass recomputes what the edges did (`networks.rules`).
   """
-  return 16 * params + batch * 2 * supernet.plan.pixels * _bytes(
-      supernet.dtype)
+  return 16 * params + (
+      batch * 2 * supernet.plan.pixels * jnp.dtype(supernet.dtype).itemsize)

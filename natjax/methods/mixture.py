@@ -17,7 +17,6 @@ from natjax.networks import network as network_lib
 from natjax.operations import primitives
 
 NONE, ID, SAME = range(3)  # Columns of theta.
-NAMES = ("none", "id", "same")
 
 # Per block, the numbers of the edges with an identity of their own.
 Identities = tuple[frozenset[int], ...]
@@ -36,7 +35,11 @@ def initial(num_edges: int) -> jax.Array:
 def weigh(
     theta: Sequence[jax.Array], identities: Identities
 ) -> network_lib.EdgeFunction:
-  """What edges add in a network that theta weighs.
+  """What edges add in a network that theta weighs, by equation 1.
+
+  Theta of none multiplies zeros: it has no gradient and is not looked at. Where
+  the operation is the identity itself, the two weights are added. An edge that
+  is null, and beside which no identity stands, adds nothing (None).
 
   Args:
     theta: per block, f32[E, 3].
@@ -45,40 +48,13 @@ def weigh(
   """
 
   def edge(site: network_lib.Site) -> jax.Array | None:
-    same = network_lib.plain(site)
-    identity = site.run(operations.SKIP) if (
-        site.edge in identities[site.block]) else None
-    return mix(theta[site.block][site.edge], same, identity,
-               alike=site.operation == operations.SKIP)
+    weight = theta[site.block][site.edge]
+    alike = site.operation == operations.SKIP
+    given = [(weight[SAME] + weight[ID] if alike else weight[SAME],
+              network_lib.plain(site))]
+    if site.edge in identities[site.block]:
+      given.append((weight[ID], site.run(operations.SKIP)))
+    terms = [w.astype(y.dtype) * y for w, y in given if y is not None]
+    return primitives.materialize(sum(terms[1:], terms[0])) if terms else None
 
   return edge
-
-
-def mix(
-    theta: jax.Array,
-    same: jax.Array | None,
-    identity: jax.Array | None,
-    *,
-    alike: bool = False,
-) -> jax.Array | None:
-  """Computes equation 1 of one edge.
-
-  Args:
-    theta: f32[3], of none, id and same. That of none multiplies zeros: it has
-      no gradient and is not looked at.
-    same: o(x), or None of a null edge.
-    identity: x in the target's shape, or None where it may not stand.
-    alike: whether o is the identity itself; `identity` is then None, and the
-      two weights are added.
-
-  Returns:
-    An array of the shape of `same` or `identity`; None where there is neither.
-  """
-  weights = {SAME: theta[SAME] + theta[ID] if alike else theta[SAME],
-             ID: theta[ID]}
-  total = None
-  for column, y in ((SAME, same), (ID, identity)):
-    if y is not None:
-      term = weights[column].astype(y.dtype) * y
-      total = term if total is None else total + term
-  return None if total is None else primitives.materialize(total)

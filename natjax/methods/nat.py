@@ -28,26 +28,24 @@ affair (`spaces`): cells, or a network of blocks, whose random inputs
 differ from the given one in operations alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import functools
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from natjax import data as data_lib
 from natjax import spaces
 from natjax.graph import arrays as arrays_lib
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.graph import codec, records
 from natjax.methods import entry as entry_lib
-from natjax.methods import inference
-from natjax.methods import memory
-from natjax.methods import nat_config
+from natjax.methods import inference, memory, nat_config, supervised
 from natjax.networks import supernet as supernet_lib
+from natjax.objectives import classification as objectives
 from natjax.policies import policy as policy_lib
 from natjax.policies import sampling
 from natjax.spaces import ground as ground_lib
@@ -56,8 +54,6 @@ from natjax.training import method as base
 from natjax.training import optimizers
 
 NATConfig = nat_config.NATConfig
-resolve = nat_config.resolve
-BASELINES = nat_config.BASELINES
 
 
 class NATState(NamedTuple):
@@ -92,7 +88,7 @@ def advantages(
 
   Args:
     rewards: f32[m, n].
-    baseline: one of `BASELINES` but "auto".
+    baseline: one of `nat_config.BASELINES` but "auto".
     average: f32[], the moving average.
 
   Returns:
@@ -129,21 +125,17 @@ class NAT:
     supernet: the supernet.
     policy: the policy.
     sample: draws an input architecture beta ~ p.
+    compiled_sample: `sample_actions`, compiled once.
+    compiled_best: `best_actions`, compiled once.
   """
 
   scheme = "nat"
   smoothing = 1e-5
 
   def __init__(
-      self,
-      config: NATConfig,
-      space: spaces.Space,
-      *,
-      num_classes: int,
-      image_size: int,
-      targets: Sequence[records.Place] = (),
-      steps_per_epoch: int = 1,
-      num_devices: int = 1,
+      self, config: NATConfig, space: spaces.Space, *, num_classes: int,
+      image_size: int, targets: Sequence[records.Place] = (),
+      steps_per_epoch: int = 1, num_devices: int = 1,
   ):
     """Args:
       config: the settings.
@@ -156,7 +148,7 @@ class NAT:
       num_devices: D, over which updates will be mapped.
     """
     self.num_devices = num_devices
-    self.config = config = resolve(config, space.graph.kind)
+    self.config = config = nat_config.resolve(config, space.graph.kind)
     self.published = config.policy == "published"
     self.baseline = config.baseline
     if self.baseline == "auto":
@@ -176,9 +168,10 @@ class NAT:
     self.policy = policy_lib.CellPolicy(
         self.ground, layers=config.gcn_layers, published=self.published)
     self.sample = inputs.sampler(self.ground, published=self.published)
+    self.compiled_sample = jax.jit(self.sample_actions, static_argnums=3)
+    self.compiled_best = jax.jit(self.best_actions)
     self.optimizer = optimizers.sgd(
-        optimizers.cosine(config.learning_rate,
-                          config.epochs * steps_per_epoch,
+        optimizers.cosine(config.learning_rate, config.epochs * steps_per_epoch,
                           config.final_learning_rate),
         momentum=config.momentum, weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm)
@@ -193,17 +186,13 @@ class NAT:
                    ("loss", "accuracy")),
         base.Phase("policy", ("policy",), self.update_policy,
                    ("loss", "reward", "entropy", "accuracy", "changed"),
-                   augment=self.published),
-    )
+                   augment=self.published))
+    warmup = self.config.warmup_epochs
     return base.Method(
-        init=self.init,
-        stages=(
-            base.Stage("warmup", self.config.warmup_epochs, phases[:1]),
-            base.Stage("search", self.config.epochs
-                       - self.config.warmup_epochs, phases)),
-        derive=self.derive,
-        explain=self.explain,
-    )
+        init=self.init, stages=(
+            base.Stage("warmup", warmup, phases[:1]),
+            base.Stage("search", self.config.epochs - warmup, phases)),
+        derive=self.derive, explain=self.explain)
 
   def init(self, rng: jax.Array) -> NATState:
     """Draws the state that training starts from."""
@@ -223,8 +212,7 @@ class NAT:
 
   def sample_inputs(self, rng: jax.Array) -> arrays_lib.CellArrays:
     """Draws m input architectures: `CellArrays` of shape [m, G, N, K]."""
-    return jax.vmap(self.sample)(
-        jax.random.split(rng, self.config.inputs))
+    return jax.vmap(self.sample)(jax.random.split(rng, self.config.inputs))
 
   def loss(
       self, params: Any, cells: arrays_lib.CellArrays, batch: base.Batch
@@ -233,8 +221,7 @@ class NAT:
     logits = self.supernet.apply(params, cells, batch["image"])
     loss = optax.softmax_cross_entropy_with_integer_labels(
         logits, batch["label"])
-    right = jnp.argmax(logits, -1) == batch["label"]
-    return jnp.mean(loss), jnp.mean(right.astype(jnp.float32))
+    return jnp.mean(loss), jnp.mean(objectives.right(logits, batch["label"]))
 
   def update_weights(
       self, state: NATState, batch: base.Batch
@@ -248,45 +235,26 @@ class NAT:
           state.params, beta, batch)
 
     (loss, accuracy), grads = _mean_over(one, betas)
-    grads = base.mean_over_devices(grads)
-    updates, opt_state = self.optimizer.update(
-        grads, state.opt_state, state.params)
-    metrics = base.mean_over_devices({"loss": loss, "accuracy": accuracy})
-    return state._replace(
-        step=state.step + 1, params=optax.apply_updates(state.params, updates),
-        opt_state=opt_state, rng=rng,
+    grads, metrics = base.mean_over_devices(
+        (grads, {"loss": loss, "accuracy": accuracy}))
+    return supervised.descend(
+        self.optimizer, state, grads, step=state.step + 1, rng=rng,
         drawn=lax.all_gather(betas, base.AXIS)), metrics
 
-  def logits(self, policy: Any, cells: arrays_lib.CellArrays):
-    """Logits f32[..., G, N, K, A] for `CellArrays` [..., G, N, K]."""
-    apply = functools.partial(self.policy.logits, policy)
-    for _ in range(cells.source.ndim - 3):
-      apply = jax.vmap(apply)
-    return apply(cells)
-
-  def _over_cells(self, function, cells, *others):
-    """`vmap`s `function(cell, rows, *others)` over axes [..., G]."""
-    rows = self.ground.rows
-    for _ in range(cells.source.ndim - 3):
-      rows = jax.vmap(rows)
-    for _ in range(cells.source.ndim - 2):
-      function = jax.vmap(function)
-    return function(cells, rows(cells), *others)
+  def _each_cell(self, function, policy, cells, tilt=0.0, **others):
+    """A function of `sampling` for each of an architecture's G cells."""
+    return jax.vmap(functools.partial(function, table=self.table))(
+        logits=self.policy.logits(policy, cells) + tilt, cell=cells,
+        rows=self.ground.rows(cells), **others)
 
   def log_prob(self, policy, cells, actions) -> jax.Array:
-    """log pi(alpha | beta), f32[...]; actions i32[..., G, N, K]."""
-    each = self._over_cells(
-        lambda cell, rows, a, logits: sampling.log_prob(
-            logits, cell, rows, a, self.table),
-        cells, actions, self.logits(policy, cells))
-    return jnp.sum(each, axis=-1)
+    """log pi(alpha | beta), f32[]; actions i32[G, N, K]."""
+    return jnp.sum(self._each_cell(
+        sampling.log_prob, policy, cells, actions=actions))
 
   def entropy(self, policy, cells) -> jax.Array:
-    """H(pi(. | beta)), f32[...], the sum over all cells."""
-    each = self._over_cells(
-        lambda cell, rows, logits: sampling.entropy(
-            logits, cell, rows, self.table), cells, self.logits(policy, cells))
-    return jnp.sum(each, axis=-1)
+    """H(pi(. | beta)), f32[], the sum over all cells."""
+    return jnp.sum(self._each_cell(sampling.entropy, policy, cells))
 
   def sample_actions(
       self, rng, policy, cells, count: int, tilt: jax.Array | float = 0.0
@@ -300,28 +268,13 @@ class NAT:
       count: how many to draw.
       tilt: f32[G, N, K, A] or a number, added to the logits.
     """
-    logits = self.logits(policy, cells) + tilt
     keys = jax.random.split(rng, (count, cells.source.shape[0]))
-    draw = lambda key: self._over_cells(
-        lambda cell, rows, k, logits: sampling.sample(
-            k, logits, cell, rows, self.table), cells, key, logits)
-    return jax.vmap(draw)(keys)
+    return jax.vmap(lambda key: self._each_cell(
+        sampling.sample, policy, cells, tilt, rng=key))(keys)
 
   def best_actions(self, policy, cells) -> jax.Array:
     """The likeliest action of each edge in turn, i32[G, N, K]."""
-    return self._over_cells(
-        lambda cell, rows, logits: sampling.mode(
-            logits, cell, rows, self.table), cells, self.logits(policy, cells))
-
-  @functools.cached_property
-  def compiled_sample(self) -> Callable[..., jax.Array]:
-    """`sample_actions`, compiled once."""
-    return jax.jit(self.sample_actions, static_argnums=3)
-
-  @functools.cached_property
-  def compiled_best(self) -> Callable[..., jax.Array]:
-    """`best_actions`, compiled once."""
-    return jax.jit(self.best_actions)
+    return self._each_cell(sampling.mode, policy, cells)
 
   def update_policy(
       self, state: NATState, batch: base.Batch
@@ -334,16 +287,16 @@ class NAT:
     actions = jax.vmap(
         lambda key, beta: self.sample_actions(key, state.policy, beta, n))(
             jax.random.split(rng_alpha, m), betas)  # [m, n, 2, N, 2]
-    alphas = sampling.apply_actions(
-        _repeat(betas, n), actions, self.table)
+    alphas = jax.vmap(jax.vmap(
+        functools.partial(sampling.apply_actions, table=self.table),
+        (None, 0)))(betas, actions)
 
     # A map, not a vmap, keeps the selection of operations (DESIGN.md).
     everything = jax.tree.map(
-        lambda b, a: jnp.concatenate([b[:, None], a], axis=1), betas, alphas)
-    accuracy = lax.map(
-        lambda cells: self.loss(state.params, cells, batch)[1],
-        jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), everything))
-    accuracy = accuracy.reshape(m, n + 1)
+        lambda b, a: jnp.concatenate([b[:, None], a], axis=1).reshape(
+            -1, *b.shape[1:]), betas, alphas)
+    accuracy = lax.map(lambda cells: self.loss(state.params, cells, batch)[1],
+                       everything).reshape(m, n + 1)
     rewards = accuracy[:, 1:] - accuracy[:, :1]  # R(alpha | beta), [m, n]
     advantage = advantages(rewards, self.baseline, state.baseline)
 
@@ -357,36 +310,21 @@ class NAT:
 
     (loss, entropy), grads = jax.value_and_grad(
         objective, has_aux=True)(state.policy)
-    grads = base.mean_over_devices(grads)
-    updates, opt_state = self.policy_optimizer.update(
-        grads, state.policy_opt_state, state.policy)
     changed = jnp.mean((alphas.operation != betas.operation[:, None]).astype(
         jnp.float32))
-    metrics = base.mean_over_devices({
-        "loss": loss, "reward": jnp.mean(rewards), "entropy": entropy,
-        "accuracy": jnp.mean(accuracy[:, 1:]), "changed": changed})
-    average = base.mean_over_devices(
-        next_average(rewards, self.baseline, state.baseline))
+    metrics = {"loss": loss, "reward": jnp.mean(rewards), "entropy": entropy,
+               "accuracy": jnp.mean(accuracy[:, 1:]), "changed": changed}
+    average = next_average(rewards, self.baseline, state.baseline)
+    grads, metrics, average = base.mean_over_devices((grads, metrics, average))
+    updates, opt_state = self.policy_optimizer.update(
+        grads, state.policy_opt_state, state.policy)
     return state._replace(
         policy=optax.apply_updates(state.policy, updates),
         policy_opt_state=opt_state, baseline=average, rng=rng,
         drawn=lax.all_gather(betas, base.AXIS)), metrics
 
-  def evaluate(
-      self,
-      state: NATState,
-      batch: base.Batch,
-      cells: arrays_lib.CellArrays,
-  ) -> jax.Array:
-    """f32[B], 1 where the supernet with one architecture is right."""
-    logits = self.supernet.apply(state.params, cells, batch["image"])
-    return (jnp.argmax(logits, -1) == batch["label"]).astype(jnp.float32)
-
   def derive(
-      self,
-      state: NATState,
-      given: codec.Architecture | None,
-      score: base.Walk,
+      self, state: NATState, given: codec.Architecture | None, score: base.Walk,
       rng: jax.Array,
   ) -> base.Derived:
     """Transforms an architecture by its scores on the policy's split.
@@ -401,18 +339,17 @@ class NAT:
     return base.Derived(best, None, report)
 
   def _is_right(self, state_and_cells, batch):
+    """f32[B], 1 where the supernet with one architecture is right."""
     state, cells = state_and_cells
-    return self.evaluate(state, batch, cells)
+    logits = self.supernet.apply(state.params, cells, batch["image"])
+    return objectives.right(logits, batch["label"])
 
   def explain(self, state: NATState) -> str:
     """The architectures that the last update drew, per device."""
-    lines = []
-    devices, inputs = state.drawn.source.shape[:2]
-    for d in range(devices):
-      for i in range(inputs):
-        cells = jax.tree.map(lambda a, d=d, i=i: a[d, i], state.drawn)
-        lines.append(f"device {d}: {codec.to_line(self.ground.decode(cells))}")
-    return "; ".join(lines)
+    drawn = lambda *at: codec.to_line(self.ground.decode(
+        jax.tree.map(lambda a: a[at], state.drawn)))
+    return "; ".join(f"device {d}: {drawn(d, i)}" for d, i in np.ndindex(
+        state.drawn.source.shape[:2]))
 
 
 def _mean_over(function, items):
@@ -432,13 +369,6 @@ def _mean_over(function, items):
   return jax.tree.map(lambda a: a / count, total)
 
 
-def _repeat(cells, count):
-  """`CellArrays` [m, ...] -> [m, count, ...]."""
-  return jax.tree.map(
-      lambda a: jnp.broadcast_to(a[:, None], (a.shape[0], count,
-                                              *a.shape[1:])), cells)
-
-
 def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
   """What a job needs to run NAT or NAT++; see `entry`."""
   given = request.architecture
@@ -446,7 +376,7 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
   given = codec.pad(given)
   space = spaces.space_for(given, name=request.space, method=kind.scheme,
                            share=request.share)
-  config = resolve(request.settings, given.kind)
+  config = nat_config.resolve(request.settings, given.kind)
   fractions = {"weights": config.weights_fraction,
                "policy": 1 - config.weights_fraction}
   weights, _ = data_lib.split(
@@ -461,7 +391,7 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
 
   def estimate(batch):
     shapes = jax.eval_shape(method.supernet.init, jax.random.key(0))
-    params = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+    params = memory.size(shapes["params"])
     return {"params": params, "memory_bytes": memory.supernet_bytes(
         method.supernet, params, batch)}
 

@@ -7,7 +7,6 @@ from natjax.training import settings
 
 BASELINES = ("auto", "leave_one_out", "none", "moving_average", "published")
 POLICIES = ("default", "published")
-DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,14 +100,13 @@ def resolve(config: NATConfig, kind: str) -> FullNATConfig:
   fixed, words = ({"init_channels": 0, "cells": 0}, "a network of blocks") if (
       kind == "blocks") else ({"supernet_width": 1.0}, "cells")
   full = settings.resolve(config, FullNATConfig, fixed, words)
-  settings.one_of(full, policy=POLICIES, baseline=BASELINES,
-                  selection=("sample", "argmax"), dtype=DTYPES)
+  settings.one_of(full, policy=POLICIES, baseline=BASELINES, selection=(
+      "sample", "argmax"), dtype=("float32", "bfloat16"))
   settings.at_least_one(
       full, "epochs", "batch_size", "inputs", "samples", "candidates")
   settings.not_negative(
-      full, "learning_rate", "final_learning_rate", "momentum",
-      "weight_decay", "max_grad_norm", "policy_learning_rate",
-      "entropy_weight")
+      full, "learning_rate", "final_learning_rate", "momentum", "weight_decay",
+      "max_grad_norm", "policy_learning_rate", "entropy_weight")
   settings.other_samples(full)
   if not 0 <= full.warmup_epochs < full.epochs:
     settings.refuse(

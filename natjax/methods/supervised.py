@@ -9,21 +9,18 @@ looked at once, at the end.
 
 from collections.abc import Callable
 import dataclasses
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.graph import codec, records
 from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
 from natjax.objectives import classification as objectives
 from natjax.training import method as base
-from natjax.training import optimizers
-from natjax.training import settings
+from natjax.training import optimizers, settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +160,6 @@ class Supervised:
     config: the settings.
     architecture: of the network.
     objective: what is minimised.
-    network: the linen module.
     optimizer: of the parameters.
     steps: updates of the whole training.
   """
@@ -191,12 +187,11 @@ class Supervised:
         self.config, architecture, place_of(
             self.config, architecture.kind, num_classes=num_classes,
             image_size=image_size))
-    self.network = self.objective.network
     self.steps = config.epochs * steps_per_epoch
     self.optimizer = optimizer(self.config, self.steps)
 
   def method(
-      self, *, stage: str = "train", epochs: int | None = None
+      self, stage: str = "train", epochs: int | None = None
   ) -> base.Method:
     """The record that `training.fit` drives.
 
@@ -217,10 +212,8 @@ class Supervised:
     rng_params, rng_state = jax.random.split(rng)
     variables = self.objective.init(rng_params)
     return TrainState(
-        step=jnp.zeros((), jnp.int32), params=variables["params"],
-        batch_stats=variables["batch_stats"],
-        opt_state=jax.jit(self.optimizer.init)(variables["params"]),
-        rng=rng_state)
+        step=jnp.zeros((), jnp.int32), **variables, rng=rng_state,
+        opt_state=jax.jit(self.optimizer.init)(variables["params"]))
 
   def update(
       self, state: TrainState, batch: base.Batch
@@ -235,11 +228,8 @@ class Supervised:
             rng=base.device_key(rng_drop))
     grads, batch_stats, metrics = base.mean_over_devices(
         (grads, batch_stats, {"loss": loss, **metrics}))
-    updates, opt_state = self.optimizer.update(
-        grads, state.opt_state, state.params)
-    return TrainState(
-        state.step + 1, optax.apply_updates(state.params, updates),
-        batch_stats, opt_state, rng), metrics
+    return descend(self.optimizer, state, grads, batch_stats=batch_stats,
+                   step=state.step + 1, rng=rng), metrics
 
   def _observe(self, state, epoch):
     return self._watch(self.method(), state, epoch) if self._watch else {}
@@ -260,6 +250,23 @@ class Supervised:
     return base.Derived(self.architecture, variables(state), {})
 
 
+def descend(
+    optimizer: optax.GradientTransformation, state: Any, grads: Any,
+    **changes: Any,
+) -> Any:
+  """A state with "params" and "opt_state" after a step of the optimizer.
+
+  Args:
+    optimizer: of the parameters.
+    state: a named tuple.
+    grads: of the parameters.
+    **changes: of its other fields.
+  """
+  updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+  return state._replace(params=optax.apply_updates(state.params, updates),
+                        opt_state=opt_state, **changes)
+
+
 def variables(state: Any) -> dict[str, Any]:
   """A network's variables, of a state with "params" and "batch_stats"."""
   return {"params": state.params, "batch_stats": state.batch_stats}
@@ -270,11 +277,10 @@ def classification(
     place: records.Place,
 ) -> objectives.Classification:
   """The objective of the settings: an architecture's cross-entropy."""
-  network = network_lib.module(
-      architecture, place, auxiliary=config.auxiliary,
-      axis_name=base.AXIS if config.sync_bn else None)
   return objectives.Classification(
-      network, label_smoothing=config.label_smoothing,
+      network_lib.module(architecture, place, auxiliary=config.auxiliary,
+                         axis_name=base.AXIS if config.sync_bn else None),
+      label_smoothing=config.label_smoothing,
       auxiliary_weight=config.auxiliary_weight)
 
 
@@ -284,10 +290,16 @@ def optimizer(
   """The optimizer of the settings, on a cosine schedule over `steps`."""
   schedule = optimizers.cosine(
       config.learning_rate, steps, config.final_learning_rate)
-  if config.optimizer == "adam":
-    return optimizers.adam(
-        schedule, b1=config.momentum, weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm)
-  return optimizers.sgd(
-      schedule, momentum=config.momentum, weight_decay=config.weight_decay,
-      max_grad_norm=config.max_grad_norm)
+  return sgd_or_adam(
+      config.optimizer, schedule, config.momentum,
+      weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm)
+
+
+def sgd_or_adam(
+    name: str, learning_rate: float | optimizers.Schedule, momentum: float,
+    **settings: float,
+) -> optax.GradientTransformation:
+  """The optimizer of a name, whose momentum is Adam's b1; see `optimizers`."""
+  if name == "adam":
+    return optimizers.adam(learning_rate, b1=momentum, **settings)
+  return optimizers.sgd(learning_rate, momentum=momentum, **settings)

@@ -14,20 +14,15 @@ all blocks of one topology, or "full", every block by itself.
 
 from collections.abc import Iterator
 import functools
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from natjax import errors
-from natjax import operations
-from natjax import spaces
+from natjax import errors, operations, spaces
 from natjax.costs import budget as budget_lib
 from natjax.costs import exact
-from natjax.graph import codec
-from natjax.graph import live
-from natjax.graph import records
+from natjax.graph import codec, live, records
 from natjax.methods import mixture
 from natjax.networks import network as network_lib
 from natjax.spaces import ground as ground_lib
@@ -81,12 +76,11 @@ class ThetaSpace:
     share: "cell" or "full".
     groups: what is decided on together.
     identities: per block, the edges with an identity of their own.
+    cost: of the given architecture.
   """
 
   def __init__(
-      self,
-      architecture: records.Architecture,
-      place: records.Place,
+      self, architecture: records.Architecture, place: records.Place,
       share: str = "cell",
   ):
     """Args:
@@ -102,18 +96,18 @@ class ThetaSpace:
     space = spaces.own(codec.check(architecture), share)
     self.architecture = space.graph
     ground = ground_lib.Ground(space, place, scheme="nat")
+    self.cost = exact.network(self.architecture, place)
     around, costs = ground.around(), ground.edge_costs(self.architecture)
     self.groups = tuple(
         _group(decision, functools.partial(around.names, g), ground,
                costs[:, g]) for g, decision in enumerate(ground.decisions))
-    self._count = len(ground.network.blocks)
-    self._member = {i: n for n, g in enumerate(self.groups)
-                    for i in g.decision.members}
+    # Per block, the number of its group.
+    self._group_of = [n for _, n in sorted(
+        (i, n) for n, g in enumerate(self.groups) for i in g.decision.members)]
     self.identities = tuple(
-        frozenset(e for e, edge in enumerate(group.cell.edges)
-                  if group.allowed[e, ID] and edge.operation != operations.SKIP)
-        for group in (self.groups[self._member[i]]
-                      for i in range(self._count)))
+        frozenset(e for e in np.flatnonzero(group.allowed[:, ID]).tolist()
+                  if group.cell.edges[e].operation != operations.SKIP)
+        for group in (self.groups[n] for n in self._group_of))
 
   def init(self) -> Theta:
     """Theta at the start: (0, 0, 1) on every edge."""
@@ -121,22 +115,12 @@ class ThetaSpace:
 
   def weigh(self, theta: Theta) -> network_lib.EdgeFunction:
     """What edges add in the network that theta weighs."""
-    return mixture.weigh(
-        [theta[self._member[i]] for i in range(self._count)], self.identities)
+    return mixture.weigh([theta[n] for n in self._group_of], self.identities)
 
   def named(self, theta: Theta) -> dict[str, list[list[float]]]:
     """Theta by the groups' names, as numbers for a file."""
     return {g.name: np.round(np.asarray(t, np.float64), 6).tolist()
             for g, t in zip(self.groups, theta, strict=True)}
-
-  @functools.cached_property
-  def cost(self) -> operations.Cost:
-    """Of the given architecture."""
-    return self.cost_of(self.architecture)
-
-  def cost_of(self, architecture: records.Architecture) -> operations.Cost:
-    """Of another architecture at the same place."""
-    return exact.network(architecture, self.place)
 
   def limits(self, max_params: str, max_madds: str) -> budget_lib.Budget:
     """Reads a budget relative to the given architecture.
@@ -150,12 +134,14 @@ class ThetaSpace:
       self.choose(self.init(), found)
     return found
 
+  def favourites(self, theta: Theta) -> list[np.ndarray]:
+    """What theta weighs most on every edge; of equal weights what is."""
+    # Of equal weights the last of NONE, ID, SAME.
+    return [SAME - np.argmax(np.where(group.allowed, t, -np.inf)[:, ::-1], 1)
+            for group, t in zip(self.groups, theta, strict=True)]
+
   def choose(
-      self,
-      theta: Theta,
-      limits: budget_lib.Budget | None = None,
-      *,
-      guarded: bool = True,
+      self, theta: Theta, limits: budget_lib.Budget | None = None
   ) -> tuple[np.ndarray, ...]:
     """Chooses what stands on every edge, i32[E] of NONE, ID, SAME per group.
 
@@ -167,60 +153,48 @@ class ThetaSpace:
     - While the network costs more than `limits`, the cheaper choice that loses
       least theta per part of the excess is taken; of equal ones the dearer.
     - Edges into nodes that then lead nowhere go: they compute nothing.
-    All three are left out unless `guarded`.
+    `favourites` leaves all three out.
 
     Args:
       theta: per group, f32[E, 3].
       limits: the budget, or None.
-      guarded: whether anything but the largest theta counts.
 
     Raises:
       errors.NotMet: no choice keeps to the budget.
     """
     weight = [np.asarray(t, np.float64) for t in theta]
-    chosen = []
-    for group, t in zip(self.groups, weight, strict=True):
-      order = (SAME, ID, NONE)  # Of equal weights the first.
-      weights = np.where(group.allowed, t, -np.inf)[:, order]
-      choice = np.array(order)[np.argmax(weights, axis=1)]
-      chosen.append(_connected(group, choice, t) if guarded else choice)
-    if not guarded:
-      return tuple(chosen)
+    chosen = list(map(_connected, self.groups, self.favourites(theta), weight))
     if limits:
       self._cheapen(chosen, weight, limits)
-    return tuple(_pruned(g, c) for g, c in zip(self.groups, chosen,
-                                               strict=True))
+    return tuple(map(_pruned, self.groups, chosen))
 
   def _cost_chosen(self, chosen):
     """Cost of the network of a choice, before anything is pruned of it."""
-    before, total = self.cost, np.zeros(2)
+    total = np.array(self.cost[:2], np.float64)
     for group, choice in zip(self.groups, chosen, strict=True):
       e = np.arange(len(choice))
       choice = _pruned(group, choice)
       total += (group.costs[:, e, choice] - group.costs[:, e, SAME]).sum(1)
-    return operations.Cost(*(int(b + t) for b, t in zip(before[:2], total,
-                                                        strict=True)))
+    return operations.Cost(*map(int, total))
 
   def _cheapen(self, chosen, theta, limits):
     """Changes `chosen`, in place, until it keeps to the limits."""
     while not limits.allows(cost := self._cost_chosen(chosen)):
       excess, weight = limits.excess(cost), self._weight(chosen, theta)
-      best = None
+      options = []
       for n, other in self._neighbours(chosen):
         whole = [*chosen[:n], other, *chosen[n + 1:]]
         saved = excess - limits.excess(self._cost_chosen(whole))
-        if saved <= 0:
-          continue
-        # Saving more than is needed is worth nothing.
-        loss = (weight - self._weight(whole, theta)) / min(saved, excess - 1)
-        if best is None or (loss, saved) < best[:2]:
-          best = (loss, saved, n, other)
-      if best is None:
+        if saved > 0:  # Saving more than is needed is worth nothing.
+          lost = weight - self._weight(whole, theta)
+          options.append((lost / min(saved, excess - 1), saved, n, other))
+      if not options:
         raise errors.NotMet(
             f"no transformation that keeps every node alive keeps to the budget"
             f" ({limits.text()}); the cheapest that was found has {cost.params}"
             f" parameters and {cost.madds} multiply-adds; allow more")
-      chosen[best[2]] = best[3]
+      _, _, n, other = min(options, key=lambda option: option[:2])
+      chosen[n] = other
 
   def _neighbours(self, chosen) -> Iterator[tuple[int, np.ndarray]]:
     """Connected choices of one group that differ on one edge."""
@@ -279,10 +253,9 @@ def _connected(group, choice, theta):
             if edge.target == n + records.NUM_INPUTS]
     if not null[into].all() or was_null[into].all():
       continue
-    options = [(theta[e, c], e, c) for e in into for c in (SAME, ID)
-               if group.allowed[e, c] and group.outcome(e, c)
-               != operations.NULL]
-    _, e, c = max(options, key=lambda option: option[0])
+    options = [(e, c) for e in into for c in (SAME, ID) if group.allowed[e, c]
+               and group.outcome(e, c) != operations.NULL]
+    e, c = max(options, key=lambda option: theta[option])
     choice[e] = c
   return choice
 

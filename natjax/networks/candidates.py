@@ -13,8 +13,7 @@ from natjax import operations
 from natjax.graph import records
 from natjax.graph import shapes as shapes_lib
 from natjax.networks import layers as layers_lib
-from natjax.networks import rules
-from natjax.networks import store
+from natjax.networks import rules, store
 from natjax.operations import edges as edges_lib
 from natjax.operations import primitives
 
@@ -52,8 +51,7 @@ class Candidates:
     layers = network.stem if part == "stem" else shapes_lib.head_layers(
         network, place)
     return layers_lib.FixedLayers(
-        layers, tuple(f"layer{i}" for i in range(len(layers))),
-        place.num_classes, functools.partial(self.norm, affine=True),
+        layers, place.num_classes, functools.partial(self.norm, affine=True),
         self.running and self.train)
 
   def module(self, name: str, ends: edges_lib.Ends) -> Any:
@@ -75,10 +73,8 @@ class Candidates:
     for edge in self.plan.network.blocks[i].edges[:self.plan.network.prefix]:
       yield self.module(edge.operation, self.plan.shapes[i].ends(edge))
 
-  def apply(
-      self, module: Any, variables: Any, x: jax.Array,
-      key: jax.Array | None = None,
-  ) -> tuple[jax.Array, Any]:
+  def apply(self, module: Any, variables: Any, x: jax.Array,
+            key: jax.Array | None = None) -> tuple[jax.Array, Any]:
     """Applies a module; returns its output and its statistics."""
     stats = variables.get("batch_stats", {})  # Maybe of its other stride.
     if not isinstance(module, nn.Module):
@@ -89,34 +85,26 @@ class Candidates:
         mutable=["batch_stats"] if self.running and self.train else [])
     return y, changed.get("batch_stats", stats)
 
-  def functions(
-      self, names: Sequence[str], ends: edges_lib.Ends
-  ) -> list[rules.Function]:
+  def functions(self, names: Sequence[str],
+                ends: edges_lib.Ends) -> list[rules.Function]:
     """Per candidate of an edge, `(variables of all, x, key) -> y`.
 
     With running BN they return `(y, statistics of all)`.
     """
 
-    def make(name):
-      module = self.module(name, ends)
+    return [functools.partial(self._function, name, self.module(name, ends))
+            for name in names]
 
-      def function(variables, x, key):
-        own = {kind: part[name] for kind, part in variables.items()
-               if name in part}
-        y, stats = self.apply(module, own, x, key)
-        if not self.running:
-          return y
-        known = variables["batch_stats"]
-        return y, {**known, name: stats} if name in known else known
+  def _function(self, name, module, variables, x, key):
+    own = {kind: part[name] for kind, part in variables.items() if name in part}
+    y, stats = self.apply(module, own, x, key)
+    if not self.running:
+      return y
+    known = variables["batch_stats"]
+    return y, {**known, name: stats} if name in known else known
 
-      return function
-
-    return [make(name) for name in names]
-
-  def activate(
-      self, node: records.Node, variables: Any, x: jax.Array,
-      slope: jax.Array | None,
-  ) -> tuple[jax.Array, Any]:
+  def activate(self, node: records.Node, variables: Any, x: jax.Array,
+               slope: jax.Array | None) -> tuple[jax.Array, Any]:
     """What a node does to its sum: BN, activation, shuffle.
 
     Args:

@@ -6,19 +6,17 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.graph import arrays as arrays_lib
+from natjax.graph import codec, records
 from natjax.networks import network as network_lib
+from natjax.networks import store
 from natjax.networks import supernet as supernet_lib
 
 _FIRST = records.NUM_INPUTS
 
 
-def variables(
-    supernet: supernet_lib.Supernet,
-    held: supernet_lib.Variables,
-    architecture: records.Architecture,
-) -> supernet_lib.Variables:
+def variables(supernet: supernet_lib.Supernet, held: supernet_lib.Variables,
+              architecture: records.Architecture) -> supernet_lib.Variables:
   """The variables of `network.Network` for one architecture.
 
   Args:
@@ -31,8 +29,6 @@ def variables(
   called = network_lib.names(network)
   decisions = codec.decide(architecture, supernet.place, plan.space.share)
   cells = [decisions[g].cell for g in plan.decided]
-  at = {i: (r, j) for r, run in enumerate(plan.runs)
-        for j, i in enumerate(run)}
   result = {}
   for kind, tree in held.items():
     parts: dict[str, Any] = {}
@@ -40,16 +36,13 @@ def variables(
       for layer, name in enumerate(names):
         if f"layer{layer}" in tree.get(part, {}):
           parts[name] = tree[part][f"layer{layer}"]
-    for i, cell in enumerate(cells):
-      r, j = at[i]
-      found = {}
-      for n in range(network.prefix):
-        before = i - _FIRST + n
-        found[f"{called.prefix}{n}"] = _keep_inputs(
-            tree["blocks"][r]["preprocess"][j][f"node{n}"], cells, before, plan)
-      parts[f"{called.block}{i}"] = found | _nodes(
-          tree["blocks"][r], j) | _edges(
-              supernet, tree["blocks"][r], i, j, cell)
+    for run, own in zip(plan.runs, tree["blocks"], strict=True):
+      for j, i in enumerate(run):
+        found = {f"{called.prefix}{n}": _keep_inputs(
+            own["preprocess"][j][f"node{n}"], cells, i - _FIRST + n, plan)
+                 for n in range(network.prefix)}
+        parts[f"{called.block}{i}"] = found | _nodes(own, j) | _edges(
+            supernet, own, i, j, cells[i])
     if network.prefix and called.head[-1] in parts:
       parts[called.head[-1]] = _keep_inputs(
           parts[called.head[-1]], cells, len(cells) - 1, plan)
@@ -63,18 +56,18 @@ def _nodes(tree, j):
   for part, own in tree.items():
     for kind, name in (("slope", "activation"), ("norm", "norm")):
       if part.startswith(kind):
-        node = int(part.removeprefix(kind)) + _FIRST
-        leaves = jax.tree.map(lambda leaf: leaf[j], own)
-        found[f"node{node}_{name}"] = (
-            {"slope": leaves} if kind == "slope" else leaves)
+        own = store.rows(own, j)
+        found[f"node{int(part.removeprefix(kind)) + _FIRST}_{name}"] = (
+            {"slope": own} if kind == "slope" else own)
   return found
 
 
 def _edges(supernet, tree, i, j, cell):
   """The variables of a block's edges, by their names in the network."""
-  plan, make = supernet.plan, supernet.candidates(False)
+  plan, make = supernet.plan, supernet.runner(False)
   found, pairs = {}, [edge[1:] for edge in plan.cell(i).edges]
-  for e, edge in enumerate(cell.edges):
+  slots = zip(*arrays_lib.slots(cell), strict=True)
+  for e, (edge, (n, k)) in enumerate(zip(cell.edges, slots, strict=True)):
     number = e if plan.space.inputs is None else pairs.index(edge[1:])
     edges = next(p for p in plan.passes(i) if number in p.edges)
     own = tree.get(edges.store, {}).get(edge.operation)
@@ -82,13 +75,10 @@ def _edges(supernet, tree, i, j, cell):
     if own is None or not isinstance(
         make.module(edge.operation, edges.ends), nn.Module):
       continue
-    at = edges.edges.index(number)
-    if plan.space.weights == "slot":
-      at = (edge.target - _FIRST) * plan.space.inputs + sum(
-          other.target == edge.target for other in cell.edges[:e])
-    row = edges.rows[edge.operation][at]
-    found[f"edge{e}_{edge.operation}"] = jax.tree.map(
-        lambda leaf, row=row: leaf[j, row], own)
+    at = (n * plan.space.inputs + k if plan.space.weights == "slot"
+          else edges.edges.index(number))
+    found[f"edge{e}_{edge.operation}"] = store.rows(
+        own, (j, edges.rows[edge.operation][at]))
   return found
 
 

@@ -1,13 +1,12 @@
 """The parts of a network around its edges, shared by all networks."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.graph import records
 from natjax.operations import primitives
 
@@ -46,8 +45,7 @@ class RunningBatchNorm(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     return nn.BatchNorm(
         use_running_average=not self.train, momentum=0.9, epsilon=self.epsilon,
-        axis_name=self.axis_name, dtype=x.dtype, name="bn",
-    )(x)
+        axis_name=self.axis_name, dtype=x.dtype, name="bn")(x)
 
 
 class Bias(nn.Module):
@@ -104,8 +102,7 @@ class FixedLayer(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    layer = self.layer
-    k, s = layer.kernel, layer.stride
+    layer, k, s = self.layer, self.layer.kernel, self.layer.stride
     if layer.kind == "conv":
       x = self._finish(operations.Conv(layer.width, (k, k), s, name="conv")(x))
     elif layer.kind == "depthwise_conv":
@@ -144,8 +141,7 @@ class FixedLayers(nn.Module):
   """The layers of a stem or of a head, in order.
 
   Attributes:
-    layers: which.
-    names: of their modules.
+    layers: which; the modules are named by their numbers.
     num_classes: features of the classifier.
     norm: returns the BN to use.
     train: whether dropout is on.
@@ -154,34 +150,30 @@ class FixedLayers(nn.Module):
   """
 
   layers: tuple[records.Layer, ...]
-  names: tuple[str, ...]
   num_classes: int
   norm: NormFactory
   train: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> list[jax.Array]:
-    outputs = [x]
-    for layer, name in zip(self.layers, self.names, strict=True):
-      outputs.append(FixedLayer(layer, self.num_classes, self.norm, self.train,
-                                name=name)(outputs[-1]))
-    return outputs
+    names = [f"layer{i}" for i in range(len(self.layers))]
+    return run_layers(
+        self.layers, names, self.num_classes, self.norm, self.train, x)
 
 
-class Auxiliary(NamedTuple):
-  """Where an auxiliary head stands.
+def run_layers(layers: Sequence[records.Layer], names: Sequence[str],
+               num_classes: int, norm: NormFactory, train: bool,
+               x: jax.Array) -> list[jax.Array]:
+  """Runs `FixedLayer`s in the module that calls; see `FixedLayers`."""
+  outputs = [x]
+  for layer, name in zip(layers, names, strict=True):
+    outputs.append(
+        FixedLayer(layer, num_classes, norm, train, name=name)(outputs[-1]))
+  return outputs
 
-  Attributes:
-    after: number of the block that feeds it.
-    kind: of the skeleton, "cifar" or "imagenet".
-  """
 
-  after: int
-  kind: str
-
-
-def auxiliary(place: records.Place) -> Auxiliary:
-  """Where the auxiliary head of a genotype's network stands.
+def auxiliary(place: records.Place) -> records.Skeleton:
+  """The skeleton in which the auxiliary head of a genotype's network stands.
 
   It classifies, so there must be classes. Its 5x5 pooling and 2x2 convolution
   need 8 pixels (CIFAR) or 7 (ImageNet) after the second reduction.
@@ -193,9 +185,8 @@ def auxiliary(place: records.Place) -> Auxiliary:
     InputError: no skeleton, no classes, or too small images.
   """
   if not isinstance(place, records.Skeleton):
-    raise errors.InputError(
-        "auxiliary is True and does not apply to a network of blocks; leave it"
-        " out", field="auxiliary")
+    raise errors.InputError("auxiliary is True and does not apply to a network"
+                            " of blocks; leave it out", field="auxiliary")
   if not place.num_classes:
     raise errors.InputError(
         "num-classes is 0 and the auxiliary head is a classifier; give the"
@@ -208,7 +199,7 @@ def auxiliary(place: records.Place) -> Auxiliary:
         f"image-size {place.image_size} leaves {size} pixels at the"
         f" auxiliary head, which needs {5 + stride}; give larger images or no"
         " auxiliary head", field="auxiliary")
-  return Auxiliary(place.auxiliary_layer, place.kind)
+  return place
 
 
 class AuxiliaryHead(nn.Module):
@@ -246,6 +237,5 @@ class Classifier(nn.Module):
 
   @nn.compact
   def __call__(self, features: jax.Array) -> jax.Array:
-    return nn.Dense(
-        self.num_classes, kernel_init=operations.kernel_init, name="linear")(
-            features.astype(jnp.float32))
+    return nn.Dense(self.num_classes, kernel_init=operations.kernel_init,
+                    name="linear")(features.astype(jnp.float32))

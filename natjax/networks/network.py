@@ -6,18 +6,16 @@ then come BN (where it has one), activation, channel shuffle. A block's output
 concatenates only the nodes that its `concat` lists.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import functools
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from natjax import operations
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.graph import codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.networks import layers as layers_lib
 from natjax.operations import edges as edges_lib
@@ -46,8 +44,8 @@ EdgeFunction = Callable[[Site], jax.Array | None]
 
 def plain(site: Site) -> jax.Array | None:
   """What an edge adds in the network as it is."""
-  return None if site.operation == operations.NULL else site.run(
-      site.operation)
+  return (None if site.operation == operations.NULL
+          else site.run(site.operation))
 
 
 class Names(NamedTuple):
@@ -95,13 +93,8 @@ class BlockModule(nn.Module):
   batch_norm: layers_lib.NormFactory
 
   @nn.compact
-  def __call__(
-      self,
-      prev_prev: jax.Array,
-      prev: jax.Array,
-      edge: EdgeFunction,
-      drop_path: jax.Array | float | None,
-  ) -> jax.Array:
+  def __call__(self, prev_prev: jax.Array, prev: jax.Array, edge: EdgeFunction,
+               drop_path: jax.Array | float | None) -> jax.Array:
     block = self.network.blocks[self.index]
     values = [prev_prev, prev]
     for n, node in enumerate(block.nodes, records.NUM_INPUTS):
@@ -109,9 +102,8 @@ class BlockModule(nn.Module):
       for e, item in enumerate(block.edges):
         if item.target != n:
           continue
-        site = Site(
-            self.index, e - self.network.prefix, item.operation,
-            functools.partial(self._run, e, values[item.source]))
+        site = Site(self.index, e - self.network.prefix, item.operation,
+                    functools.partial(self._run, e, values[item.source]))
         y = plain(site) if node.fixed else edge(site)
         if y is None:
           continue
@@ -164,7 +156,7 @@ class Network(nn.Module):
   Attributes:
     graph: the architecture, written out.
     frame: number of classes and size of the images.
-    auxiliary: where the auxiliary head stands; None is without one.
+    auxiliary: the skeleton where the auxiliary head stands; None is without.
     axis_name: device axis over which BN joins the batch; None keeps the
       statistics per device.
 
@@ -178,62 +170,41 @@ class Network(nn.Module):
 
   graph: records.BlockNetwork
   frame: records.Frame
-  auxiliary: layers_lib.Auxiliary | None = None
+  auxiliary: records.Skeleton | None = None
   axis_name: str | None = None
 
   @nn.compact
   def __call__(
-      self,
-      images: jax.Array,
-      *,
-      train: bool = False,
-      drop_path: jax.Array | float | None = None,
-      edge: EdgeFunction = plain,
+      self, images: jax.Array, *, train: bool = False,
+      drop_path: jax.Array | float | None = None, edge: EdgeFunction = plain,
   ) -> tuple[jax.Array, jax.Array | None]:
     graph, frame = self.graph, self.frame
 
-    def batch_norm(name: str | None = None):
-      return layers_lib.RunningBatchNorm(
-          train, self.axis_name, graph.norm_epsilon, name=name)
-
-    def norm(name: str | None = None):
-      return layers_lib.Bias(name=name) if graph.norm == "bias" else batch_norm(
-          name)
-
-    def fixed(layers: Sequence[records.Layer], names: Sequence[str], x: Any):
-      outputs = [x]
-      for layer, name in zip(layers, names, strict=False):
-        outputs.append(layers_lib.FixedLayer(
-            layer, frame.num_classes, batch_norm, train, name=name)(
-                outputs[-1]))
-      return outputs
-
+    batch_norm = functools.partial(
+        layers_lib.RunningBatchNorm, train, self.axis_name, graph.norm_epsilon)
+    norm = layers_lib.Bias if graph.norm == "bias" else batch_norm
     called, auxiliary = names(graph), None
-    stem = fixed(graph.stem, called.stem, images)
-    outputs = (stem[-1] if graph.early < 0 else stem[graph.early + 1],
-               stem[-1])
+    head = shapes_lib.head_layers(graph, frame)
+    stem = layers_lib.run_layers(graph.stem, called.stem, frame.num_classes,
+                                 batch_norm, train, images)
+    outputs = (stem[-1] if graph.early < 0 else stem[graph.early + 1], stem[-1])
     for i, shapes in enumerate(shapes_lib.of(graph, frame)):
       out = BlockModule(graph, i, shapes, norm, batch_norm,
                         name=f"{called.block}{i}")(
                             *outputs, edge, drop_path if train else None)
       outputs = (outputs[1], out)
-      if self.auxiliary and i == self.auxiliary.after and (
+      if self.auxiliary and i == self.auxiliary.auxiliary_layer and (
           train or self.is_initializing()):
         auxiliary = layers_lib.AuxiliaryHead(
             self.auxiliary.kind == "cifar", frame.num_classes, batch_norm,
             name="auxiliary")(out)
-    x = fixed(shapes_lib.head_layers(graph, frame), called.head,
-              outputs[1])[-1]
+    x = layers_lib.run_layers(head, called.head[:len(head)], frame.num_classes,
+                              batch_norm, train, outputs[1])[-1]
     return x.reshape(x.shape[0], -1).astype(jnp.float32), auxiliary
 
 
-def module(
-    architecture: records.Architecture,
-    place: records.Place,
-    *,
-    auxiliary: bool = False,
-    axis_name: str | None = None,
-) -> Network:
+def module(architecture: records.Architecture, place: records.Place, *,
+           auxiliary: bool = False, axis_name: str | None = None) -> Network:
   """The linen module of an architecture.
 
   Args:
@@ -245,10 +216,9 @@ def module(
   Raises:
     InputError: it cannot stand there, or there is no auxiliary head for it.
   """
-  return Network(
-      codec.expand(architecture, place),
-      records.Frame(place.num_classes, place.image_size),
-      layers_lib.auxiliary(place) if auxiliary else None, axis_name)
+  return Network(codec.expand(architecture, place),
+                 records.Frame(place.num_classes, place.image_size),
+                 layers_lib.auxiliary(place) if auxiliary else None, axis_name)
 
 
 def init(network: Network, rng: jax.Array, **options: Any) -> Any:
@@ -274,9 +244,3 @@ def init(network: Network, rng: jax.Array, **options: Any) -> Any:
     return {"batch_stats": {}, **variables}
 
   return jax.jit(draw)(rng)
-
-
-def parameter_count(variables: Any) -> int:
-  """Number of trainable parameters, the auxiliary head left out."""
-  params = {k: v for k, v in variables["params"].items() if k != "auxiliary"}
-  return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -9,8 +9,7 @@ twice and forward, as exact second order needs.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
@@ -63,9 +62,8 @@ def typed(key: jax.Array | None) -> jax.Array | None:
   return None if key is None else jax.random.wrap_key_data(key)
 
 
-def selected(
-    functions: Sequence[Function], columns: Sequence[int] | None = None
-) -> EdgeRule:
+def selected(functions: Sequence[Function],
+             columns: Sequence[int] | None = None) -> EdgeRule:
   """The rule that runs only the candidate whose number `data.value` is.
 
   Args:
@@ -76,9 +74,8 @@ def selected(
   return _selected(functions, functions)._replace(choices=functions)
 
 
-def stateful(
-    functions: Sequence[Function], columns: Sequence[int] | None = None
-) -> EdgeRule:
+def stateful(functions: Sequence[Function],
+             columns: Sequence[int] | None = None) -> EdgeRule:
   """As `selected`, of functions that return `(y, statistics)`."""
   del columns
   return _selected(functions, [
@@ -105,9 +102,8 @@ def _selected(functions, differentiable):
   return EdgeRule(forward, pullback)
 
 
-def dense(
-    functions: Sequence[Function], columns: Sequence[int] | None = None
-) -> EdgeRule:
+def dense(functions: Sequence[Function],
+          columns: Sequence[int] | None = None) -> EdgeRule:
   """The rule that weighs candidates: sum over o of data.value[o] * f_o(x).
 
   Args:
@@ -124,9 +120,8 @@ def dense(
     return mix(params, data.value, x, typed(data.key))
 
   def pullback(params, data, x, g):
-    pull = jax.vjp(lambda p, w, x: mix(p, w, x, typed(data.key)), params,
-                   data.value, x)[1]
-    return pull(g)
+    return jax.vjp(lambda p, w, x: mix(p, w, x, typed(data.key)), params,
+                   data.value, x)[1](g)
 
   return EdgeRule(forward, pullback)
 
@@ -134,22 +129,15 @@ def dense(
 def plain(make: MakeRule) -> MakeRule:
   """A rule whose derivatives are JAX's own, of every order and direction."""
 
-  def alone(function):
-    def run(*args):
-      with primitives.plain_derivatives():
-        return function(*args)
-
-    return run
-
   def made(functions, columns):
-    return make(list(map(alone, functions)), columns)._replace(pullback=None)
+    alone = [primitives.plain_derivatives()(f) for f in functions]
+    return make(alone, columns)._replace(pullback=None)
 
   return made
 
 
-def apply(
-    rule: EdgeRule, params: Any, data: Data, x: jax.Array, *, aux: bool = False
-) -> Any:
+def apply(rule: EdgeRule, params: Any, data: Data, x: jax.Array, *,
+          aux: bool = False) -> Any:
   """Runs one edge by a rule.
 
   Args:
@@ -164,13 +152,12 @@ def apply(
     return rule.forward(params, data, x)
   run = jax.custom_vjp(rule.forward)
 
-  def forward(params, data, x):
-    return rule.forward(params, data, x), (params, data, x)
+  def forward(*args):
+    return rule.forward(*args), args
 
-  def backward(residuals, g):
-    params, data, x = residuals
-    g_params, g_value, g_x = pullback(
-        params, data, x, g[0] if aux else g)
+  def backward(args, g):
+    params, data, x = args
+    g_params, g_value, g_x = pullback(params, data, x, g[0] if aux else g)
     return g_params, cotangent(data, g_value), g_x
 
   run.defvjp(forward, backward)

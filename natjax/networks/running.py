@@ -1,9 +1,7 @@
 """How the blocks of a supernet are run."""
 
 from collections.abc import Sequence
-import dataclasses
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
@@ -11,12 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import operations
+from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 from natjax.networks import candidates as candidates_lib
 from natjax.networks import network as network_lib
-from natjax.networks import rules
-from natjax.networks import scan
-from natjax.networks import store
+from natjax.networks import rules, scan, store
 from natjax.spaces import base
 
 _FIRST = records.NUM_INPUTS
@@ -41,30 +38,17 @@ class How(NamedTuple):
   make: rules.MakeRule = rules.selected
 
 
-@dataclasses.dataclass(frozen=True)
-class Runner:
-  """Runs blocks.
-
-  Attributes:
-    make: the operations.
-  """
-
-  make: candidates_lib.Candidates
-
-  @property
-  def plan(self) -> store.Plan:
-    """Where the weights lie."""
-    return self.make.plan
+class Runner(candidates_lib.Candidates):
+  """Candidates, with which the blocks of a supernet are run."""
 
   @property
   def space(self) -> base.Space:
     """The space."""
     return self.plan.space
 
-  def run(
-      self, run: tuple[int, ...], variables: Any, how: Sequence[How],
-      values: tuple[jax.Array, jax.Array], rng: jax.Array,
-  ) -> tuple[tuple[jax.Array, jax.Array], Any]:
+  def run(self, run: tuple[int, ...], variables: Any, how: Sequence[How],
+          values: tuple[jax.Array, jax.Array],
+          rng: jax.Array) -> tuple[tuple[jax.Array, jax.Array], Any]:
     """Runs neighbours of equal shapes.
 
     Args:
@@ -94,16 +78,15 @@ class Runner:
     # Cells of equal shapes are unrolled all the same: under one scan they
     # compiled no faster, and its residuals took a quarter more memory.
     for j, i in enumerate(run):
-      prefix = {kind: tree.get("preprocess", [{}] * len(run))[j]
-                for kind, tree in variables.items()}
-      own = jax.tree.map(lambda leaf, j=j: leaf[j], {
+      own = store.rows({
           kind: {k: v for k, v in tree.items() if k != "preprocess"}
-          for kind, tree in variables.items()})
+          for kind, tree in variables.items()}, j)
+      prefix = {kind: tree["preprocess"][j] for kind, tree in variables.items()
+                if "preprocess" in tree}
       inputs, stats = [], {}
-      for n, module in enumerate(self.make.prefix(i)):
-        y, stats[f"node{n}"] = self.make.apply(
-            module, {kind: tree.get(f"node{n}", {})
-                     for kind, tree in prefix.items()}, values[n])
+      for n, module in enumerate(self.prefix(i)):
+        y, stats[f"node{n}"] = self.apply(
+            module, part_of(prefix, f"node{n}"), values[n])
         inputs.append(y)
       cell = self._scanned if self._has_buffer(how[i]) else self._unrolled
       y, edge_stats = cell(i, own, how[i], data[j], (*values, *inputs))
@@ -113,7 +96,7 @@ class Runner:
 
   def _stack(self, changed):
     """The statistics of a run, in the form of its variables."""
-    if not self.make.running:
+    if not self.running:
       return {}
     prefixes, edges = zip(*changed, strict=True)
     found = jax.tree.map(lambda *x: jnp.stack(x), *edges)
@@ -121,7 +104,7 @@ class Runner:
 
   def _scans(self, run, how):
     """Whether a run's blocks are one `lax.scan`: unrolled, and of one rule."""
-    return (len(run) > 1 and not self.make.running
+    return (len(run) > 1 and not self.running
             and not self.plan.network.prefix and self.space.inputs is None
             and len({how[i].make for i in run}) == 1)
 
@@ -134,7 +117,7 @@ class Runner:
     """`rules.Data` of a block: of its slots, or of its edges."""
     count, value = len(self.plan.cell(i).edges), how.value
     if how.source is None:
-      value = jax.tree.map(lambda leaf: leaf[:count], value)
+      value = store.rows(value, slice(count))
     elif self.space.inputs is None:
       value = self._local(i, how.value)
     else:
@@ -147,9 +130,9 @@ class Runner:
 
   def _local(self, i, operation):
     """i32[E], which of an edge's own candidates i32[N, K] names."""
-    return jnp.stack([
-        self._numbers(self.plan.names(i, e))[chosen]
-        for e, chosen in enumerate(operation[slots(self.plan.cell(i))])])
+    chosen = operation[arrays_lib.slots(self.plan.cell(i))]
+    return jnp.stack([self._numbers(self.plan.names(i, e))[number]
+                      for e, number in enumerate(chosen)])
 
   def _numbers(self, names):
     """i32[O], the numbers of all candidates among those of `names`."""
@@ -160,7 +143,7 @@ class Runner:
     return jnp.asarray(numbers)
 
   def _rule(self, how, edges, names):
-    return how.make(self.make.functions(names, edges.ends),
+    return how.make(self.functions(names, edges.ends),
                     [self.space.candidates.index(name) for name in names])
 
   def _unrolled(self, i, variables, how, data, inputs):
@@ -180,15 +163,13 @@ class Runner:
         rows = {name: edges.rows[name][row] for name in names}
         y, stats = self._edge(
             how, edges, names, _take(variables, edges, rows),
-            jax.tree.map(lambda leaf, e=e: leaf[e], data),
-            values[edge.source + prefix], stats, rows)
+            store.rows(data, e), values[edge.source + prefix], stats, rows)
         total = y if total is None else total + y
       if total is None:
         total = network_lib.zeros(self.plan.shapes[i].nodes[n], values[1])
       part = f"norm{n - _FIRST}"
-      y, norm_stats = self.make.activate(
-          block.node(n), {kind: tree.get(part, {})
-                          for kind, tree in variables.items()}, total,
+      y, norm_stats = self.activate(
+          block.node(n), part_of(variables, part), total,
           variables["params"].get(f"slope{n - _FIRST}"))
       values.append(y)
       if norm_stats:
@@ -201,10 +182,10 @@ class Runner:
 
   def _edge(self, how, edges, names, own, data, x, stats, rows):
     """One edge of a block; returns what it adds, and the block's statistics."""
-    aux = self.make.running
+    aux = self.running
     if len(names) == 1 and (how.source is not None or (
         names[0] not in self.space.candidates)):
-      run, = self.make.functions(names, edges.ends)
+      run, = self.functions(names, edges.ends)
       y = run(own, x, rules.typed(data.key))  # Nothing to choose.
     else:
       y = rules.apply(self._rule(how, edges, names), own, data, x, aux=aux)
@@ -224,7 +205,7 @@ class Runner:
                        last.width), stacked.dtype)
     if not apart:
       nodes = jnp.concatenate([stacked, nodes])
-    stats, aux = variables.get("batch_stats", {}), self.make.running
+    stats, aux = variables.get("batch_stats", {}), self.running
     for edges in self.plan.passes(i):
       of_inputs = apart and cell.edges[edges.edges[0]].source < _FIRST
       steps, source, target, rows, live = self._steps(cell, edges, how, data)
@@ -250,8 +231,8 @@ class Runner:
     """
     pairs = np.array([cell.edges[e][1:] for e in edges.edges], np.int32)
     if how.source is None:
-      data = jax.tree.map(lambda leaf: leaf[np.array(edges.edges)], data)
-      return data, pairs[:, 0], pairs[:, 1], edges.rows, None
+      return (store.rows(data, np.array(edges.edges)), pairs[:, 0], pairs[:, 1],
+              edges.rows, None)
     n, k = cell.num_nodes, how.source.shape[-1]
     source = how.source[:n].reshape(-1)
     target = np.repeat(np.arange(n, dtype=np.int32) + _FIRST, k)
@@ -263,18 +244,16 @@ class Runner:
       own = {row.tobytes(): jnp.asarray(row)[jnp.maximum(number, 0)]
              for row in rows.values()}
       rows = {name: own[row.tobytes()] for name, row in rows.items()}
-    data = jax.tree.map(lambda leaf: leaf[:n * k], data)
+    data = store.rows(data, slice(n * k))
     null = _with_null(edges.names).index(operations.NULL)
     value = jnp.where(mine, self._numbers(edges.names)[data.value], null)
     return (data._replace(value=value), jnp.where(mine, source, pairs[0, 0]),
             target, rows, value != null)
 
 
-def slots(cell: records.Cell) -> tuple[np.ndarray, np.ndarray]:
-  """The slots of a graph's edges in arrays [N, K]: i[E] and i[E]."""
-  targets = [edge.target for edge in cell.edges]
-  return (np.array(targets) - _FIRST,
-          np.array([targets[:e].count(t) for e, t in enumerate(targets)]))
+def part_of(variables: Any, name: str) -> Any:
+  """The variables of one part."""
+  return {kind: tree.get(name, {}) for kind, tree in variables.items()}
 
 
 def _with_null(names):
@@ -283,13 +262,14 @@ def _with_null(names):
 
 def _held(variables, edges):
   """The variables of a pass, per candidate that has any."""
-  return {kind: {name: part for name, part in tree.get(edges.store, {}).items()
-                 if name in edges.names} for kind, tree in variables.items()}
+  return {kind: {name: part for name, part in tree.items()
+                 if name in edges.names}
+          for kind, tree in part_of(variables, edges.store).items()}
 
 
 def _take(variables, edges, rows):
   """Of these, some rows."""
-  return {kind: {name: jax.tree.map(lambda leaf, r=rows[name]: leaf[r], part)
+  return {kind: {name: store.rows(part, rows[name])
                  for name, part in tree.items() if name in rows}
           for kind, tree in _held(variables, edges).items()}
 

@@ -15,8 +15,7 @@ launch.
 
 from collections.abc import Callable, Mapping, Sequence
 import math
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
@@ -30,16 +29,19 @@ from natjax.operations import primitives
 Rows = Mapping[str, Any]
 
 
-def _at(array, i):
-  return lax.dynamic_index_in_dim(array, i, 0, keepdims=False)
+def _at(tree, i):
+  """Row `i` of every array."""
+  return jax.tree.map(
+      lambda a: lax.dynamic_index_in_dim(a, i, 0, keepdims=False), tree)
 
 
-def _set(array, x, i):
-  return lax.dynamic_update_index_in_dim(array, x, i, 0)
+def _set(tree, row, i):
+  return jax.tree.map(
+      lambda a, x: lax.dynamic_update_index_in_dim(a, x, i, 0), tree, row)
 
 
-def _add(array, x, i):
-  return _set(array, _at(array, i) + x, i)
+def _add(tree, row, i):
+  return jax.tree.map(lambda a, x: _set(a, _at(a, i) + x, i), tree, row)
 
 
 class _Access(NamedTuple):
@@ -62,8 +64,7 @@ class _Access(NamedTuple):
 
 def _of(variables, rows, names=None):
   """An edge's rows of the variables, of all candidates or of some."""
-  return {kind: {name: jax.tree.map(lambda leaf, r=rows[name]: _at(leaf, r),
-                                    part) for name, part in tree.items()
+  return {kind: {name: _at(part, rows[name]) for name, part in tree.items()
                  if names is None or name in names}
           for kind, tree in variables.items()}
 
@@ -76,8 +77,7 @@ def _whole(rule):
 
   def pullback(buffer, variables, rows, data, x, g):
     own, g_value, g_x = rule.pullback(_of(variables, rows), data, x, g)
-    buffer = {name: jax.tree.map(lambda b, g, r=rows[name]: _add(b, g, r),
-                                 part, own["params"][name])
+    buffer = {name: _add(part, own["params"][name], rows[name])
               for name, part in buffer.items()}
     return buffer, g_value, g_x
 
@@ -159,20 +159,11 @@ def _live_first(live):
   return order, jnp.sum(live, dtype=jnp.int32)
 
 
-def scan_edges(
-    rule: rules.EdgeRule,
-    inputs: jax.Array | None,
-    nodes: jax.Array,
-    variables: Mapping[str, Any],
-    rows: Rows,
-    data: rules.Data,
-    source: jax.Array,
-    target: jax.Array,
-    *,
-    names: Sequence[str] = (),
-    live: jax.Array | None = None,
-    aux: bool = False,
-) -> Any:
+def scan_edges(rule: rules.EdgeRule, inputs: jax.Array | None, nodes: jax.Array,
+               variables: Mapping[str, Any], rows: Rows, data: rules.Data,
+               source: jax.Array, target: jax.Array, *,
+               names: Sequence[str] = (), live: jax.Array | None = None,
+               aux: bool = False) -> Any:
   """Adds every edge's output to its target node, in order.
 
   Args:
@@ -208,28 +199,22 @@ def scan_edges(
 
   def edge_at(edges, order, k):
     e = k if order is None else order[k]
-    rows, *others = jax.tree.map(lambda a: _at(a, e), edges)
+    rows, *others = _at(edges, e)
     return e, {name: rows[i] for name, i in at.items()}, *others
 
   def forward(inputs, nodes, variables, edges, order, number):
     def edge(k, carry):
-      nodes, stats = carry
-      _, rows, d, s, t = edge_at(edges, order, k)
-      x = _at(nodes if inputs is None else inputs, s)
-      y = access.forward({**variables, **stats}, rows, d, x)
-      if aux:
-        y, found = y
-        stats = _put(stats, rows, found)
-      return _add(nodes, y, t), stats
+      _, *step = edge_at(edges, order, k)
+      return _run(access, inputs, carry, variables, step, aux)
 
     return lax.fori_loop(0, len(source) if number is None else number, edge,
                          (nodes, _stats(variables, aux)))
 
   run = jax.custom_vjp(forward)
 
-  def run_fwd(inputs, nodes, variables, edges, order, number):
-    out = forward(inputs, nodes, variables, edges, order, number)
-    return out, (inputs, out[0], variables, edges, order, number)
+  def run_fwd(inputs, nodes, *others):
+    out = forward(inputs, nodes, *others)
+    return out, (inputs, out[0], *others)
 
   def run_bwd(residuals, g_out):
     inputs, out, variables, edges, order, number = residuals
@@ -247,7 +232,7 @@ def scan_edges(
       else:
         g_inputs = _add(g_inputs, g_x, s)
       if g is not None:
-        g_value = jax.tree.map(lambda a, g: _set(a, g, e), g_value, g)
+        g_value = _set(g_value, g, e)
       return g_inputs, g_nodes, g_params, g_value
 
     start = (None if inputs is None else jnp.zeros_like(inputs), g_out[0],
@@ -268,12 +253,17 @@ def _stats(variables, aux):
   return {"batch_stats": variables["batch_stats"]} if aux else {}
 
 
-def _put(stats, rows, found):
-  """Writes an edge's statistics back to its rows."""
-  return {"batch_stats": {
-      name: jax.tree.map(lambda old, new, r=rows[name]: _set(old, new, r),
-                         part, found[name])
-      for name, part in stats["batch_stats"].items()}}
+def _run(access, inputs, carry, variables, step, aux):
+  """Adds what an edge gives, and writes its statistics back to its rows."""
+  (nodes, stats), (rows, data, source, target) = carry, step
+  x = _at(nodes if inputs is None else inputs, source)
+  y = access.forward({**variables, **stats}, rows, data, x)
+  if aux:
+    y, found = y
+    stats = {"batch_stats": {
+        name: _set(part, lax.stop_gradient(found[name]), rows[name])
+        for name, part in stats["batch_stats"].items()}}
+  return _add(nodes, y, target), stats
 
 
 def _plain(rule, inputs, nodes, variables, at, edges, live, aux):
@@ -282,18 +272,9 @@ def _plain(rule, inputs, nodes, variables, at, edges, live, aux):
 
   @jax.checkpoint
   def edge(inputs, carry, variables, step):
-    (own, d, s, t), runs = step
+    (own, *others), runs = step
     rows = {name: own[i] for name, i in at.items()}
-
-    def run():
-      nodes, stats = carry
-      y = access.forward({**variables, **stats}, rows, d, _at(
-          nodes if inputs is None else inputs, s))
-      if aux:
-        y, found = y
-        stats = _put(stats, rows, jax.tree.map(lax.stop_gradient, found))
-      return _add(nodes, y, t), stats
-
+    run = lambda: _run(access, inputs, carry, variables, (rows, *others), aux)
     return run() if runs is None else lax.cond(runs, run, lambda: carry)
 
   (nodes, stats), _ = lax.scan(

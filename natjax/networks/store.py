@@ -7,19 +7,16 @@ space says has weights of its own (`Space.weights`), an edge, a source, or a
 slot.
 """
 
-from collections.abc import Callable, Sequence
 import dataclasses
 import functools
+import itertools
 from typing import Any
 
 import jax
 import numpy as np
 
-from natjax import errors
-from natjax import operations
-from natjax.graph import blocks
-from natjax.graph import codec
-from natjax.graph import records
+from natjax import errors, operations
+from natjax.graph import blocks, codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.operations import edges as edges_lib
 from natjax.spaces import base
@@ -36,7 +33,6 @@ class Pass:
     edges: their numbers in the decision's cell, in order.
     rows: per candidate, i32[E], the row of every edge's weights, or i32[T] of
       every slot's; -1 where there are none.
-    count: per candidate, S, how many rows the store has.
   """
 
   store: str
@@ -44,7 +40,10 @@ class Pass:
   ends: edges_lib.Ends
   edges: tuple[int, ...]
   rows: dict[str, np.ndarray]
-  count: dict[str, int]
+
+  def count(self, name: str) -> int:
+    """S, how many rows a candidate's store has."""
+    return int(self.rows[name].max()) + 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +67,8 @@ class Plan:
     Raises:
       InputError: sources are free where nodes are not alike.
     """
-    network = blocks.scale(
-        codec.expand(self.space.graph, self.place), self.width)
+    network = blocks.scale(codec.expand(self.space.graph, self.place),
+                           self.width)
     for block in network.blocks if self.space.inputs is not None else ():
       nodes = block.nodes[network.prefix:]
       if len(set(nodes)) > 1 or len(block.outputs) != len(nodes) or (
@@ -100,10 +99,6 @@ class Plan:
     """The graph of block `i` as its decision has it."""
     return self.decisions[self.decided[i]].cell
 
-  def edge(self, i: int, e: int) -> records.Edge:
-    """Edge `e` of that graph, by the numbers of the block's nodes."""
-    return self.network.blocks[i].edges[e + self.network.prefix]
-
   def names(self, i: int, e: int) -> tuple[str, ...]:
     """What may stand on edge `e` of block `i`."""
     decision = self.decisions[self.decided[i]]
@@ -120,13 +115,8 @@ class Plan:
   @functools.cached_property
   def runs(self) -> tuple[tuple[int, ...], ...]:
     """Neighbours of equal graphs, shapes and choices, whose weights stack."""
-    found: list[list[int]] = []
-    for i in range(len(self.network.blocks)):
-      if found and self._key(i) == self._key(found[-1][0]):
-        found[-1].append(i)
-      else:
-        found.append([i])
-    return tuple(map(tuple, found))
+    numbers = range(len(self.network.blocks))
+    return tuple(tuple(run) for _, run in itertools.groupby(numbers, self._key))
 
   def _key(self, i):
     # What brings a cell's inputs to its width may differ.
@@ -146,35 +136,32 @@ class Plan:
     """
     cell = self.cell(i)
     found: dict[Any, list[int]] = {}
-    for e in range(len(cell.edges)):
-      key = (self.shapes[i].ends(self.edge(i, e)),
+    for e, edge in enumerate(
+        self.network.blocks[i].edges[self.network.prefix:]):
+      key = (self.shapes[i].ends(edge),
              None if self.space.inputs is not None else self.names(i, e))
       found.setdefault(key, []).append(e)
     result = []
     for p, ((ends, _), edges) in enumerate(found.items()):
       allowed = [self.names(i, e) for e in edges]
-      names = tuple(name for name in (*self.space.candidates, *allowed[0])
-                    if any(name in a for a in allowed))
-      names = tuple(dict.fromkeys(names))
-      rows, count = {}, {}
-      for name in names:
-        rows[name], count[name] = self._rows(
-            cell, edges, [name in a for a in allowed])
+      names = tuple(dict.fromkeys(
+          name for name in (*self.space.candidates, *allowed[0])
+          if any(name in a for a in allowed)))
+      rows = {name: self._rows(cell, edges, [name in a for a in allowed])
+              for name in names}
       result.append(Pass(
           f"edges{0 if self.space.weights == 'slot' else p}", names, ends,
-          tuple(edges), rows, count))
+          tuple(edges), rows))
     return tuple(result)
 
   def _rows(self, cell, edges, holds):
     if self.space.weights == "slot":
-      count = cell.num_nodes * self.space.inputs
-      return np.arange(count), count
+      return np.arange(cell.num_nodes * self.space.inputs)
     keys = edges if self.space.weights == "edge" else [
         cell.edges[e].source for e in edges]
     order: dict[int, int] = {}
-    rows = [order.setdefault(key, len(order)) if mine else -1
-            for key, mine in zip(keys, holds, strict=True)]
-    return np.array(rows), len(order)
+    return np.array([order.setdefault(key, len(order)) if mine else -1
+                     for key, mine in zip(keys, holds, strict=True)])
 
   @property
   def pixels(self) -> int:
@@ -183,11 +170,12 @@ class Plan:
                for shape in (*shapes.nodes[records.NUM_INPUTS:], shapes.output))
 
 
-def redraw_kernels(
-    rng: jax.Array,
-    params: Any,
-    leading_axes: Callable[[Sequence[str | None]], int | None],
-) -> Any:
+def rows(tree: Any, index: Any) -> Any:
+  """Of all arrays of a tree, a row or several, by anything that indexes."""
+  return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def redraw_kernels(rng: jax.Array, params: Any) -> Any:
   """Draws all kernels that start from `operations.kernel_init` at once.
 
   The distribution is the one they already have. A generator call per kernel
@@ -198,14 +186,10 @@ def redraw_kernels(
   Args:
     rng: a key.
     params: what each initialiser drew.
-    leading_axes: `(keys of a kernel's path, None for a list's) -> axes` that
-      stack equal kernels, or None if the kernel keeps what it is.
   """
   flat, treedef = jax.tree_util.tree_flatten_with_path(params)
-
-  leads = [
-      leading_axes([getattr(k, "key", None) for k in path])
-      if path[-1].key == "kernel" else None for path, _ in flat]
+  leads = [_leading_axes([getattr(k, "key", None) for k in path])
+           for path, _ in flat]
   total = sum(leaf.size for (_, leaf), lead in zip(flat, leads, strict=True)
               if lead is not None)
   draws, start, leaves = jax.random.uniform(rng, (total,), minval=-1), 0, []
@@ -217,3 +201,12 @@ def redraw_kernels(
       start += leaf.size
     leaves.append(leaf)
   return jax.tree_util.tree_unflatten(treedef, leaves)
+
+
+def _leading_axes(keys):
+  """Of a kernel: [J, S] on edges; None for a user's own, and other arrays."""
+  if keys[-1] != "kernel":
+    return None
+  if keys[0] != "blocks" or keys[2] == "preprocess":
+    return 0
+  return 2 if keys[3] in operations.BUILTIN else None

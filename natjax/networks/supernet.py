@@ -35,15 +35,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from natjax import operations
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
-from natjax.networks import candidates as candidates_lib
-from natjax.networks import rules
-from natjax.networks import running
-from natjax.networks import store
+from natjax.networks import rules, running, store
 from natjax.spaces import base
 
 Variables = dict[str, Any]
@@ -80,9 +75,9 @@ class Supernet:
     """Where the weights lie."""
     return store.Plan(self.space, self.place, self.width)
 
-  def candidates(self, train: bool = True) -> candidates_lib.Candidates:
-    """How its operations are run."""
-    return candidates_lib.Candidates(
+  def runner(self, train: bool = True) -> running.Runner:
+    """How its operations and its blocks are run."""
+    return running.Runner(
         self.plan, self.norm == "running", train, self.axis_name)
 
   def init(self, rng: jax.Array) -> Variables:
@@ -92,20 +87,16 @@ class Supernet:
   def _init(self, rng):
     rng_own, rng_kernels = jax.random.split(rng)
     rng_stem, rng_head, rng_blocks = jax.random.split(rng_own, 3)
-    image, make = self.place.image_size, self.candidates(False)
+    image, make = self.place.image_size, self.runner(False)
     keys = jax.random.split(rng_blocks, len(self.plan.runs))
-    parts = {
-        "stem": make.layers("stem").init(
-            rng_stem, jnp.zeros((1, image, image, 3))),
-        "blocks": [self._init_run(make, key, run)
-                   for key, run in zip(keys, self.plan.runs, strict=True)],
-        "head": make.layers("head").init(
-            rng_head, _zeros(self.plan.shapes[-1].output)),
-    }
-    params = store.redraw_kernels(
-        rng_kernels, _collection(parts, "params"), _leading_axes)
-    return {"params": params,
-            "batch_stats": _collection(parts, "batch_stats")}
+    blocks = [self._init_run(make, key, run)
+              for key, run in zip(keys, self.plan.runs, strict=True)]
+    stem = make.layers("stem").init(rng_stem, jnp.zeros((1, image, image, 3)))
+    head = make.layers("head").init(
+        rng_head, _zeros(self.plan.shapes[-1].output))
+    parts = {"stem": stem, "blocks": blocks, "head": head}
+    params = store.redraw_kernels(rng_kernels, _collection(parts, "params"))
+    return {"params": params, "batch_stats": _collection(parts, "batch_stats")}
 
   def _init_run(self, make, rng, run):
     """Variables of blocks of equal shapes; edges lead with [J, S]."""
@@ -125,13 +116,10 @@ class Supernet:
       for o, name in enumerate(edges.names):
         module = make.module(name, edges.ends)
         if name not in held and isinstance(module, nn.Module):
-          lead = (len(run), edges.count[name])
           key = jax.random.fold_in(jax.random.fold_in(rng_edges, p), o)
-          flat = jax.vmap(lambda k, m=module, x=x: m.init(k, x))(
-              jax.random.split(key, lead[0] * lead[1]))
-          held[name] = jax.tree.map(
-              lambda leaf, lead=lead: leaf.reshape(*lead, *leaf.shape[1:]),
-              flat)
+          draw = jax.vmap(jax.vmap(module.init, (0, None)), (0, None))
+          held[name] = draw(
+              jax.random.split(key, (len(run), edges.count(name))), x)
     for n, node in enumerate(self.plan.network.blocks[run[0]].nodes):
       if node.activation == "prelu":
         found[f"slope{n}"] = {"params": jnp.full((len(run), node.width), 0.25)}
@@ -153,10 +141,8 @@ class Supernet:
     return [How(arrays.operation[g], arrays.concat[g], arrays.source[g], make)
             for g in self.plan.decided]
 
-  def weighed(
-      self, weights: jax.Array, concat: jax.Array,
-      make: rules.MakeRule = rules.dense,
-  ) -> list[How]:
+  def weighed(self, weights: jax.Array, concat: jax.Array,
+              make: rules.MakeRule = rules.dense) -> list[How]:
     """The `dense` form, block by block.
 
     Args:
@@ -167,35 +153,8 @@ class Supernet:
     """
     return [How(weights[g], concat[g], None, make) for g in self.plan.decided]
 
-  def dense_weights(self, arrays: arrays_lib.CellArrays) -> jax.Array:
-    """The f32[G, E, O] for which the two forms are equal: whole numbers."""
-    cells = [decision.cell for decision in self.plan.decisions]
-    most = max(len(cell.edges) for cell in cells)
-    weights = jnp.zeros((len(cells), most, len(self.space.candidates)))
-    for g, cell in enumerate(cells):
-      n, k = cell.num_nodes, arrays.operation.shape[-1]
-      number: Any = np.arange(len(cell.edges))
-      if self.space.inputs is None:
-        operation = arrays.operation[g][running.slots(cell)]
-      else:
-        lookup = np.zeros((n + _FIRST,) * 2, np.int32)
-        for e, edge in enumerate(cell.edges):
-          lookup[edge.source, edge.target] = e
-        number = jnp.asarray(lookup)[
-            arrays.source[g, :n].reshape(-1),
-            np.repeat(np.arange(n) + _FIRST, k)]
-        operation = arrays.operation[g, :n].reshape(-1)
-      weights = weights.at[g, number, operation].add(1.0)
-    return weights
-
-  def apply(
-      self,
-      params: Any,
-      arrays: arrays_lib.CellArrays,
-      images: jax.Array,
-      *,
-      rng: jax.Array | None = None,
-  ) -> jax.Array:
+  def apply(self, params: Any, arrays: arrays_lib.CellArrays, images: jax.Array,
+            *, rng: jax.Array | None = None) -> jax.Array:
     """Computes the logits of one architecture, in the `selected` form.
 
     Args:
@@ -210,39 +169,9 @@ class Supernet:
     return self.run({"params": params}, self.selected(arrays), images,
                     rng=rng)[0]
 
-  def apply_dense(
-      self,
-      params: Any,
-      weights: jax.Array,
-      concat: jax.Array,
-      images: jax.Array,
-      *,
-      rng: jax.Array | None = None,
-  ) -> jax.Array:
-    """Computes the logits with every operation weighted, the `dense` form.
-
-    Args:
-      params: from `init`.
-      weights: see `weighed`.
-      concat: see `weighed`.
-      images: [B, H, W, 3].
-      rng: a key, of operations that draw; None always draws the same.
-
-    Returns:
-      f32[B, num_classes].
-    """
-    return self.run({"params": params}, self.weighed(weights, concat), images,
-                    rng=rng)[0]
-
-  def run(
-      self,
-      variables: Variables,
-      how: Sequence[How],
-      images: jax.Array,
-      *,
-      train: bool = True,
-      rng: jax.Array | None = None,
-  ) -> tuple[jax.Array, Any]:
+  def run(self, variables: Variables, how: Sequence[How], images: jax.Array, *,
+          train: bool = True,
+          rng: jax.Array | None = None) -> tuple[jax.Array, Any]:
     """Computes the logits, whatever stands on the edges of each block.
 
     Args:
@@ -257,19 +186,18 @@ class Supernet:
       f32[B, num_classes] (features, without classes), and "batch_stats".
     """
     rng = jax.random.key(0) if rng is None else rng
-    make, early = self.candidates(train), self.plan.network.early
-    fixed = lambda name, x, key: make.apply(
-        make.layers(name), {kind: tree.get(name, {}) for kind, tree in (
-            variables.items())}, x, key)
-    stem, stem_stats = fixed("stem", images.astype(self.dtype), rng)
+    make, early = self.runner(train), self.plan.network.early
+    fixed = lambda name, x: make.apply(
+        make.layers(name), running.part_of(variables, name), x, rng)
+    stem, stem_stats = fixed("stem", images.astype(self.dtype))
     values = (stem[-1] if early < 0 else stem[early + 1], stem[-1])
-    runner, block_stats = running.Runner(make), []
+    block_stats = []
     for r, run in enumerate(self.plan.runs):
       own = {kind: tree["blocks"][r] for kind, tree in variables.items()
              if tree}
-      values, found = runner.run(run, own, how, values, rng)
+      values, found = make.run(run, own, how, values, rng)
       block_stats.append(found)
-    head, head_stats = fixed("head", values[1], rng)
+    head, head_stats = fixed("head", values[1])
     logits = head[-1].reshape(head[-1].shape[0], -1).astype(jnp.float32)
     stats = variables.get("batch_stats", {})
     if self.norm == "running":
@@ -291,10 +219,3 @@ def _collection(parts, kind):
   inner = {name: _collection(part, kind) for name, part in parts.items()}
   return {name: part for name, part in inner.items()
           if isinstance(part, list) or jax.tree.leaves(part)}
-
-
-def _leading_axes(keys):
-  """Of a kernel: [J, S] on edges; None for a user's own operations."""
-  if keys[0] != "blocks" or keys[2] == "preprocess":
-    return 0
-  return 2 if keys[3] in operations.BUILTIN else None

@@ -13,6 +13,11 @@ from natjax.training import method as base
 Aux = tuple[Any, dict[str, jax.Array]]
 
 
+def right(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """f32[B], 1 where the largest logit is the label's."""
+  return (jnp.argmax(logits, -1) == labels).astype(jnp.float32)
+
+
 class Objective:
   """What a network is trained for.
 
@@ -26,7 +31,7 @@ class Objective:
 
   def init(self, rng: jax.Array, **mix: Any) -> Any:
     """Draws the variables, "params" and "batch_stats"."""
-    raise NotImplementedError
+    return network_lib.init(self.network, rng, **mix)
 
   def loss(
       self, params: Any, batch_stats: Any, batch: base.Batch, *,
@@ -50,14 +55,29 @@ class Objective:
   def is_right(
       self, variables: Any, batch: base.Batch, **mix: Any
   ) -> jax.Array:
-    """f32[B], 1 where the network is right; of an objective with labels."""
-    raise NotImplementedError
+    """f32[B], 1 where the network is right; of an objective with labels.
+
+    By running statistics.
+    """
+    logits, _ = self.network.apply(variables, batch["image"], **mix)
+    return right(logits, batch["label"])
 
   def features(
       self, variables: Any, images: jax.Array, **mix: Any
   ) -> jax.Array:
     """f32[B, F] of normalised images; of an objective without labels."""
     raise NotImplementedError
+
+  def forward(
+      self, params: Any, batch_stats: Any, images: jax.Array, rng: jax.Array,
+      **settings: Any,
+  ) -> tuple[Any, Any]:
+    """What the network gives in training, and its new statistics."""
+    outputs, mutated = self.network.apply(
+        {"params": params, "batch_stats": batch_stats}, images, train=True,
+        rngs={"drop_path": rng, "dropout": rng, "noise": rng},
+        mutable=["batch_stats"], **settings)
+    return outputs, mutated.get("batch_stats", {})
 
 
 # `(train config, architecture, place) -> objective`.
@@ -79,39 +99,21 @@ class Classification(Objective):
       self, network: network_lib.Network, *, label_smoothing: float = 0.0,
       auxiliary_weight: float = 0.4,
   ):
-    self.network = network
-    self.label_smoothing = label_smoothing
+    self.network, self.label_smoothing = network, label_smoothing
     self.auxiliary_weight = auxiliary_weight
-
-  def init(self, rng: jax.Array, **mix: Any) -> Any:
-    """Draws the network's variables."""
-    return network_lib.init(self.network, rng, **mix)
 
   def loss(
       self, params: Any, batch_stats: Any, batch: base.Batch, *,
       drop_path: jax.Array | None, rng: jax.Array, **mix: Any,
   ) -> tuple[jax.Array, Aux]:
     """Computes the loss; {"accuracy": f32[]} stands beside it."""
-    (logits, auxiliary), mutated = self.network.apply(
-        {"params": params, "batch_stats": batch_stats}, batch["image"],
-        train=True, drop_path=drop_path,
-        rngs={"drop_path": rng, "dropout": rng, "noise": rng},
-        mutable=["batch_stats"],
-        **mix)
+    (logits, auxiliary), batch_stats = self.forward(
+        params, batch_stats, batch["image"], rng, drop_path=drop_path, **mix)
     labels = optax.smooth_labels(
-        jax.nn.one_hot(batch["label"], logits.shape[-1]),
-        self.label_smoothing)
+        jax.nn.one_hot(batch["label"], logits.shape[-1]), self.label_smoothing)
     loss = jnp.mean(optax.softmax_cross_entropy(logits, labels))
     if auxiliary is not None:
       loss += self.auxiliary_weight * jnp.mean(
           optax.softmax_cross_entropy(auxiliary, labels))
-    right = jnp.argmax(logits, -1) == batch["label"]
-    return loss, (mutated.get("batch_stats", {}),
-                  {"accuracy": jnp.mean(right.astype(jnp.float32))})
-
-  def is_right(
-      self, variables: Any, batch: base.Batch, **mix: Any
-  ) -> jax.Array:
-    """f32[B], 1 where the network is right, by running statistics."""
-    logits, _ = self.network.apply(variables, batch["image"], **mix)
-    return (jnp.argmax(logits, -1) == batch["label"]).astype(jnp.float32)
+    accuracy = jnp.mean(right(logits, batch["label"]))
+    return loss, (batch_stats, {"accuracy": accuracy})

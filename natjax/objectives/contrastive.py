@@ -90,8 +90,14 @@ def similarities(
   Raises:
     InputError: see `nt_xent`.
   """
-  _check(projections, temperature)
-  views = projections.shape[0]
+  views = len(projections) if projections.ndim == 2 else 0
+  if views % 2 or not views:
+    raise errors.InputError(
+        f"projections have shape {list(projections.shape)}; give [2B, D], the"
+        " first views of B images, then their second views")
+  if not temperature > 0:
+    raise errors.InputError(
+        f"temperature is {temperature} and must be above 0; give 0.5")
   z = projections.astype(jnp.float32)
   z *= lax.rsqrt(jnp.maximum(jnp.sum(z * z, 1, keepdims=True), _TINY))
   candidates, first = z, jnp.zeros((), jnp.int32)
@@ -104,14 +110,3 @@ def similarities(
   itself = jnp.arange(candidates.shape[0]) == (first + anchor)[:, None]
   positive = first + (anchor + views // 2) % views
   return jnp.where(itself, -jnp.inf, s), positive
-
-
-def _check(projections, temperature):
-  shape = list(projections.shape)
-  if len(shape) != 2 or shape[0] % 2 or not shape[0]:
-    raise errors.InputError(
-        f"projections have shape {shape}; give [2B, D], the first views of B"
-        " images, then their second views")
-  if not temperature > 0:
-    raise errors.InputError(
-        f"temperature is {temperature} and must be above 0; give 0.5")

@@ -90,8 +90,7 @@ def accuracy(
     1.0
   """
   probe = fit(*train, num_classes, penalty=penalty, steps=steps)
-  features, labels = test
-  return float(jnp.mean(predict(probe, features) == labels))
+  return float(jnp.mean(predict(probe, test[0]) == test[1]))
 
 
 @functools.partial(jax.jit, static_argnums=2)

@@ -46,7 +46,12 @@ def predict(
     >>> predict(bank, labels, jnp.array([[1.0, 1.1]]), 2).tolist()
     [1]
   """
-  _check(bank, labels, queries)
+  if not (bank.ndim == queries.ndim == 2 and labels.shape == bank.shape[:1]
+          and bank.shape[1] == queries.shape[1] and len(bank)):
+    raise errors.InputError(
+        f"bank {list(bank.shape)}, labels {list(labels.shape)} and queries"
+        f" {list(queries.shape)} do not fit together; give [N, F], [N] and"
+        " [M, F], with N at least 1")
   for name, value in (("k", k), ("block", block), ("temperature", temperature)):
     if not value > 0:
       raise errors.InputError(f"{name} is {value} and must be above 0")
@@ -74,13 +79,3 @@ def _predict(bank, labels, queries, num_classes, k, temperature, block):
 def _inverse_length(x):
   """One over the length of the last axis of f32[..., F]."""
   return lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1), _TINY))
-
-
-def _check(bank, labels, queries):
-  fits = (bank.ndim == queries.ndim == 2 and labels.shape == bank.shape[:1]
-          and bank.shape[1] == queries.shape[1] and len(bank))
-  if not fits:
-    raise errors.InputError(
-        f"bank {list(bank.shape)}, labels {list(labels.shape)} and queries"
-        f" {list(queries.shape)} do not fit together; give [N, F], [N] and"
-        " [M, F], with N at least 1")

@@ -23,16 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import data as data_lib
-from natjax.graph import codec
-from natjax.graph import records
-from natjax.graph import shapes
+from natjax.graph import codec, records, shapes
 from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
 from natjax.networks import projection
 from natjax.objectives import classification as objectives
-from natjax.objectives import contrastive
-from natjax.objectives import linear_probe
-from natjax.objectives import neighbours
+from natjax.objectives import contrastive, linear_probe, neighbours
 from natjax.training import method as base
 from natjax.training import options as options_lib
 from natjax.training import settings
@@ -118,10 +114,8 @@ class SimCLR(objectives.Objective):
     """
     self.config = check(config)
     axis_name = base.AXIS if sync_bn else None
-    self.network = network_lib.module(
-        architecture, place, axis_name=axis_name)
-    self.num_features = shapes.num_features(
-        self.network.graph, place)
+    self.network = network_lib.module(architecture, place, axis_name=axis_name)
+    self.num_features = shapes.num_features(self.network.graph, place)
     self.head = projection.ProjectionHead(
         functools.partial(layers_lib.RunningBatchNorm, True, axis_name),
         config.hidden, config.projection)
@@ -129,11 +123,10 @@ class SimCLR(objectives.Objective):
   def init(self, rng: jax.Array, **mix: Any) -> Any:
     """Draws the variables of network and head."""
     rng_network, rng_head = jax.random.split(rng)
-    network = network_lib.init(self.network, rng_network, **mix)
+    network = super().init(rng_network, **mix)
     still = self.head.clone(norm=functools.partial(
         layers_lib.RunningBatchNorm, False, None))
-    head = jax.jit(still.init)(
-        rng_head, jnp.zeros((2, self.num_features)))
+    head = jax.jit(still.init)(rng_head, jnp.zeros((2, self.num_features)))
     return {kind: {"network": network[kind], "projection": head[kind]}
             for kind in ("params", "batch_stats")}
 
@@ -147,30 +140,26 @@ class SimCLR(objectives.Objective):
     {"accuracy": f32[]} is the share of views to which the other view of their
     image is the most similar.
     """
-    (features, _), network = self.network.apply(
-        {"params": params["network"], "batch_stats": batch_stats["network"]},
-        batch["image"], train=True, drop_path=drop_path,
-        rngs={"drop_path": rng, "dropout": rng, "noise": rng},
-        mutable=["batch_stats"],
-        **mix)
+    (features, _), network = self.forward(
+        params["network"], batch_stats["network"], batch["image"], rng,
+        drop_path=drop_path, **mix)
     projections, head = self.head.apply(
         {"params": params["projection"],
          "batch_stats": batch_stats["projection"]},
         features, mutable=["batch_stats"])
     loss = contrastive.nt_xent(
         projections, temperature=self.config.temperature, axis_name=base.AXIS)
-    statistics = {"network": network.get("batch_stats", {}),
-                  "projection": head["batch_stats"]}
-    return loss, (statistics, {"accuracy": contrastive.accuracy(
-        projections, axis_name=base.AXIS)})
+    accuracy = contrastive.accuracy(projections, axis_name=base.AXIS)
+    return loss, (
+        {"network": network, "projection": head["batch_stats"]},
+        {"accuracy": accuracy})
 
   def features(
       self, variables: Any, images: jax.Array, **mix: Any
   ) -> jax.Array:
     """f32[B, F] of normalised images, by running statistics."""
-    return self.network.apply(
-        {kind: variables[kind]["network"] for kind in (
-            "params", "batch_stats")}, images, **mix)[0]
+    own = {kind: part["network"] for kind, part in variables.items()}
+    return self.network.apply(own, images, **mix)[0]
 
 
 def extract(
@@ -195,8 +184,7 @@ def extract(
   found = []
   for start in range(0, len(images), size):
     part = images[start:start + size]
-    spare = size - len(part)
-    padded = np.concatenate([part, np.repeat(part[:1], spare, 0)])
+    padded = np.concatenate([part, np.repeat(part[:1], size - len(part), 0)])
     found.append(np.asarray(run(state, padded))[:len(part)])
   return np.concatenate(found)
 

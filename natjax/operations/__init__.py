@@ -5,29 +5,28 @@ known from the start.
 """
 
 from natjax.operations import plain
-from natjax.operations.convolutions import Conv
-from natjax.operations.convolutions import DepthwiseConv
-from natjax.operations.convolutions import FactorizedReduce
-from natjax.operations.convolutions import kernel_init
-from natjax.operations.convolutions import ReluConvNorm
-from natjax.operations.counts import check_groups
-from natjax.operations.counts import check_halvable
+from natjax.operations.convolutions import (
+    Conv,
+    DepthwiseConv,
+    kernel_init,
+    ReluConvNorm,
+)
 from natjax.operations.counts import Cost
-from natjax.operations.registry import canonical
-from natjax.operations.registry import get
-from natjax.operations.registry import names
-from natjax.operations.registry import NormFactory
-from natjax.operations.registry import NULL
-from natjax.operations.registry import Operation
-from natjax.operations.registry import register
-from natjax.operations.registry import registered
-from natjax.operations.registry import SKIP
+from natjax.operations.registry import (
+    canonical,
+    get,
+    names,
+    NormFactory,
+    NULL,
+    Operation,
+    register,
+    registered,
+    SKIP,
+)
 
 BUILTIN = frozenset(
     register(operation).name for operation in plain.operations())
 
-__all__ = (
-    "BUILTIN", "NULL", "SKIP", "Conv", "Cost", "DepthwiseConv",
-    "FactorizedReduce", "NormFactory", "Operation", "ReluConvNorm",
-    "canonical", "check_groups", "check_halvable", "get", "kernel_init",
-    "names", "register", "registered")
+__all__ = ("BUILTIN", "NULL", "SKIP", "Conv", "Cost", "DepthwiseConv",
+           "NormFactory", "Operation", "ReluConvNorm",
+           "canonical", "get", "kernel_init", "names", "register", "registered")

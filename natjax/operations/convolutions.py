@@ -12,9 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from natjax.operations import counts
-from natjax.operations import primitives
-from natjax.operations import registry
+from natjax.operations import counts, primitives, registry
 
 Cost = counts.Cost
 NormFactory = registry.NormFactory
@@ -49,19 +47,22 @@ class DepthwiseConv(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
     kernel = self.param("kernel", kernel_init, shape)
-    return primitives.depthwise_conv(
-        x, kernel, stride=self.stride, dilation=self.dilation
-    )
+    return primitives.depthwise_conv(x, kernel, stride=self.stride,
+                                     dilation=self.dilation)
 
 
-class ReluConvNorm(nn.Module):
-  """ReLU, convolution k x k, BN."""
+class _Convolution(nn.Module):
+  """What all of them are told; they begin with a ReLU if `activate`."""
 
   features: int
   stride: int
   norm: NormFactory
   kernel_size: int = 1
   activate: bool = True
+
+
+class ReluConvNorm(_Convolution):
+  """ReLU, convolution k x k, BN."""
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -70,18 +71,14 @@ class ReluConvNorm(nn.Module):
     return self.norm(name="norm")(x)
 
 
-class GroupConv(nn.Module):
+class GroupConv(_Convolution):
   """ReLU, convolution 1x1 in groups of channels, BN.
 
   Raises:
     InputError: `groups` does not divide the channels.
   """
 
-  features: int
-  stride: int
-  norm: NormFactory
-  groups: int
-  activate: bool = True
+  groups: int = 1
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -96,14 +93,8 @@ class GroupConv(nn.Module):
     return self.norm(name="norm")(x.reshape(*x.shape[:3], self.features))
 
 
-class DepthwiseNorm(nn.Module):
+class DepthwiseNorm(_Convolution):
   """ReLU, depthwise convolution k x k, BN."""
-
-  features: int
-  stride: int
-  norm: NormFactory
-  kernel_size: int
-  activate: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -112,51 +103,38 @@ class DepthwiseNorm(nn.Module):
     return self.norm(name="norm")(x)
 
 
-class FactorizedConv(nn.Module):
+class FactorizedConv(_Convolution):
   """ReLU, convolution 1 x k, convolution k x 1, one BN.
 
   The first strides along the width, the second along the height. The names
   1x7_7x1 and 7x1_1x7 stand for this same definition.
   """
 
-  features: int
-  stride: int
-  norm: NormFactory
-  kernel_size: int
-  activate: bool = True
-
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     k, s = self.kernel_size, self.stride
-    x = Conv(self.features, (1, k), (1, s), name="conv0")(
-        _relu(x, self.activate))
+    x = _relu(x, self.activate)
+    x = Conv(self.features, (1, k), (1, s), name="conv0")(x)
     x = Conv(self.features, (k, 1), (s, 1), name="conv1")(x)
     return self.norm(name="norm")(x)
 
 
-class SeparableConv(nn.Module):
+class SeparableConv(_Convolution):
   """`repeats` times ReLU, depthwise, pointwise, BN.
 
   The stride comes first; the number of channels changes last, as in DARTS.
   """
 
-  features: int
-  stride: int
-  norm: NormFactory
-  kernel_size: int
   dilation: int = 1
   repeats: int = 1
-  activate: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     for i in range(self.repeats):
-      last = i + 1 == self.repeats
-      features = self.features if last else x.shape[-1]
-      x = DepthwiseConv(
-          self.kernel_size, self.stride if i == 0 else 1, self.dilation,
-          name=f"depthwise{i}",
-      )(_relu(x, self.activate or i > 0))
+      features = self.features if i + 1 == self.repeats else x.shape[-1]
+      x = _relu(x, self.activate or i > 0)
+      x = DepthwiseConv(self.kernel_size, self.stride if i == 0 else 1,
+                        self.dilation, name=f"depthwise{i}")(x)
       x = Conv(features, (1, 1), name=f"pointwise{i}")(x)
       x = self.norm(name=f"norm{i}")(x)
     return x
@@ -178,19 +156,13 @@ class FactorizedReduce(nn.Module):
     # Zeros above and to the left of odd sides, after the ReLU.
     x = jnp.pad(nn.relu(x), ((0, 0), (x.shape[1] % 2, 0),
                              (x.shape[2] % 2, 0), (0, 0)))
-    halves = [
-        Conv(self.features // 2, (1, 1), 2, name=f"conv{i}")(x[:, i:, i:])
-        for i in range(2)
-    ]
+    halves = [Conv(self.features // 2, (1, 1), 2, name=f"conv{i}")(x[:, i:, i:])
+              for i in range(2)]
     return self.norm(name="norm")(jnp.concatenate(halves, axis=-1))
 
 
-class PlainConv(nn.Module):
+class PlainConv(_Convolution):
   """A 1x1 convolution alone, without ReLU and BN."""
-
-  features: int
-  stride: int
-  norm: NormFactory  # Not used: there is none.
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -215,46 +187,31 @@ def conv_cost(channels: int, size: int, stride: int, *, weights: int) -> Cost:
   return Cost(weights + norm, weights * out * out, norm_params=norm)
 
 
-def dense_cost(
-    channels: int, size: int, stride: int, *, kernel_size: int,
-    in_channels: int | None = None,
-) -> Cost:
-  """Of a k x k convolution and a BN."""
-  weights = kernel_size**2 * channels * (in_channels or channels)
+def dense_cost(channels: int, size: int, stride: int, *, kernel_size: int = 1,
+               groups: int = 1, in_channels: int | None = None) -> Cost:
+  """Of a k x k convolution in groups, which must divide the channels, and a BN.
+  """
+  in_channels = in_channels or channels
+  counts.check_groups(groups, in_channels, channels)
+  weights = kernel_size**2 * channels * in_channels // groups
   return conv_cost(channels, size, stride, weights=weights)
 
 
-def plain_cost(
-    channels: int, size: int, stride: int, *, in_channels: int | None = None
-) -> Cost:
+def plain_cost(channels: int, size: int, stride: int, *,
+               in_channels: int | None = None) -> Cost:
   """Of a 1x1 convolution alone."""
   weights = channels * (in_channels or channels)
   return Cost(weights, weights * primitives.output_size(size, stride)**2)
 
 
-def group_cost(
-    channels: int, size: int, stride: int, *, groups: int,
-    in_channels: int | None = None,
-) -> Cost:
-  """Of a 1x1 convolution in groups, which must divide the channels, and a BN.
-  """
-  in_channels = in_channels or channels
-  counts.check_groups(groups, in_channels, channels)
-  return conv_cost(channels, size, stride,
-                   weights=channels * in_channels // groups)
-
-
-def depthwise_cost(
-    channels: int, size: int, stride: int, *, kernel_size: int
-) -> Cost:
+def depthwise_cost(channels: int, size: int, stride: int, *,
+                   kernel_size: int) -> Cost:
   """Of a depthwise k x k convolution and a BN."""
   return conv_cost(channels, size, stride, weights=kernel_size**2 * channels)
 
 
-def factorized_cost(
-    channels: int, size: int, stride: int, *, kernel_size: int,
-    in_channels: int | None = None,
-) -> Cost:
+def factorized_cost(channels: int, size: int, stride: int, *, kernel_size: int,
+                    in_channels: int | None = None) -> Cost:
   """Of a 1 x k and a k x 1 convolution and one BN."""
   out = primitives.output_size(size, stride)
   first = kernel_size * channels * (in_channels or channels)
@@ -265,10 +222,8 @@ def factorized_cost(
               norm_params=norm)
 
 
-def separable_cost(
-    channels: int, size: int, stride: int, *, kernel_size: int, repeats: int,
-    in_channels: int | None = None,
-) -> Cost:
+def separable_cost(channels: int, size: int, stride: int, *, kernel_size: int,
+                   repeats: int = 1, in_channels: int | None = None) -> Cost:
   """Of `repeats` times a depthwise k x k and a 1x1 convolution and a BN."""
   before = in_channels or channels  # Only the last pointwise one widens.
   total = Cost(0, 0)
@@ -279,43 +234,39 @@ def separable_cost(
   return total
 
 
+def _operation(name, kind, module, cost, *scales, kernel_size, norm="norm",
+               widens=True, **options):
+  """One that begins with a ReLU; its cost is told what its module is."""
+  partial = functools.partial
+  options["kernel_size"] = kernel_size
+  return registry.Operation(
+      name, kind, kernel_size, partial(module, **options),
+      partial(cost, **options), activates=True, widens=widens,
+      scale=counts.scaling(*scales, norm=norm))
+
+
 def operations() -> Iterator[registry.Operation]:
   """The operations of this module."""
-  partial = functools.partial
-  own_width = partial(registry.Operation, activates=True)
-  any_width = partial(own_width, widens=True)
   for k in (1, 3, 5):
-    yield any_width(
-        f"conv_{k}x{k}", "conv", k, partial(ReluConvNorm, kernel_size=k),
-        partial(dense_cost, kernel_size=k), scale=counts.scaling("conv"))
+    yield _operation(f"conv_{k}x{k}", "conv", ReluConvNorm, dense_cost, "conv",
+                     kernel_size=k)
   for k in (1, 3, 5, 7):
-    yield any_width(
-        f"sep_conv_{k}x{k}", "sep_conv", k,
-        partial(SeparableConv, kernel_size=k, repeats=2),
-        partial(separable_cost, kernel_size=k, repeats=2),
-        scale=counts.scaling("pointwise1", norm="norm1"))
+    yield _operation(
+        f"sep_conv_{k}x{k}", "sep_conv", SeparableConv, separable_cost,
+        "pointwise1", norm="norm1", kernel_size=k, repeats=2)
+  dilated = functools.partial(SeparableConv, dilation=2)
   for k in (1, 3, 5):
-    yield any_width(
-        f"dil_conv_{k}x{k}", "dil_conv", k,
-        partial(SeparableConv, kernel_size=k, dilation=2),
-        partial(separable_cost, kernel_size=k, repeats=1),
-        scale=counts.scaling("pointwise0", norm="norm0"))
+    yield _operation(f"dil_conv_{k}x{k}", "dil_conv", dilated, separable_cost,
+                     "pointwise0", norm="norm0", kernel_size=k)
   for name, k in (("conv_1x3_3x1", 3), ("conv_1x7_7x1", 7),
                   ("conv_7x1_1x7", 7)):
-    yield any_width(
-        name, "conv", k, partial(FactorizedConv, kernel_size=k),
-        partial(factorized_cost, kernel_size=k),
-        scale=counts.scaling("conv1"))
+    yield _operation(name, "conv", FactorizedConv, factorized_cost, "conv1",
+                     kernel_size=k)
   for k in (3, 5, 7):
-    yield own_width(
-        f"depthwise_conv_{k}x{k}", "depthwise_conv", k,
-        partial(DepthwiseNorm, kernel_size=k),
-        partial(depthwise_cost, kernel_size=k),
-        scale=counts.scaling("depthwise"))
+    yield _operation(f"depthwise_conv_{k}x{k}", "depthwise_conv", DepthwiseNorm,
+                     depthwise_cost, "depthwise", kernel_size=k, widens=False)
   for g in (2, 4, 8):
-    yield any_width(
-        f"group{g}_conv_1x1", "group_conv", 1, partial(GroupConv, groups=g),
-        partial(group_cost, groups=g), scale=counts.scaling("kernel"))
-  yield registry.Operation(
-      "plain_conv_1x1", "conv", 1, PlainConv, plain_cost, widens=True,
-      scale=counts.scaling("conv", norm=None))
+    yield _operation(f"group{g}_conv_1x1", "group_conv", GroupConv, dense_cost,
+                     "kernel", kernel_size=1, groups=g)
+  yield registry.Operation("plain_conv_1x1", "conv", 1, PlainConv, plain_cost,
+                           widens=True, scale=counts.scaling("conv", norm=None))

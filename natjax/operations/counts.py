@@ -1,8 +1,7 @@
 """Costs of operations, and what the modules of several have in common."""
 
 from collections.abc import Callable
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -33,9 +32,8 @@ def check_groups(groups: int, *channels: int) -> None:
   """Refuses channels that `groups` does not divide (InputError)."""
   for count in channels:
     if count % groups:
-      raise errors.InputError(
-          f"{count} channels cannot be cut into {groups} groups; give a"
-          f" multiple of {groups}")
+      raise errors.InputError(f"{count} channels cannot be cut into {groups}"
+                              f" groups; give a multiple of {groups}")
 
 
 def check_halvable(channels: int) -> None:
@@ -43,13 +41,11 @@ def check_halvable(channels: int) -> None:
   if channels % 2:
     raise errors.InputError(
         f"{channels} channels cannot be halved by a factorised reduce; give an"
-        " even number of initial channels"
-    )
+        " even number of initial channels")
 
 
-def scaling(
-    *convs: str, norm: str | None = "norm"
-) -> Callable[[Any, jax.Array], Any]:
+def scaling(*convs: str,
+            norm: str | None = "norm") -> Callable[[Any, jax.Array], Any]:
   """How an operation takes a factor up into its parameters, exactly.
 
   Where it ends in a BN, in scale and bias of that; where a bias alone follows
@@ -64,12 +60,10 @@ def scaling(
   """
 
   def scale(params, factor):
-    times = lambda tree: jax.tree.map(lambda x: factor * x, tree)
-    found = dict(params)
-    if norm is not None:
-      found[norm] = times(params[norm])
+    parts = [] if norm is None else [norm]
     if norm is None or set(params[norm]) == {"bias"}:
-      found |= {name: times(params[name]) for name in convs}
-    return found
+      parts += convs
+    return {**params, **{name: jax.tree.map(lambda x: factor * x, params[name])
+                         for name in parts}}
 
   return scale

@@ -13,15 +13,12 @@ target's shape:
 """
 
 from collections.abc import Callable
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.operations import primitives
 
 Cost = operations.Cost
@@ -58,13 +55,9 @@ class Chain(nn.Module):
     return self.projection(self.first(x))
 
 
-def module(
-    operation: operations.Operation,
-    ends: Ends,
-    *,
-    norm: operations.NormFactory,
-    preactivate: bool = False,
-) -> Callable[[jax.Array], jax.Array]:
+def module(operation: operations.Operation, ends: Ends, *,
+           norm: operations.NormFactory,
+           preactivate: bool = False) -> Callable[[jax.Array], jax.Array]:
   """Returns a linen module or a function [B, H, W, C_in] -> [B, h, w, C].
 
   Args:
@@ -76,22 +69,19 @@ def module(
   in_channels, channels, stride, _ = ends
   project = lambda activate, step: operations.ReluConvNorm(
       channels, step, norm, kernel_size=1, activate=activate)
-  if operation.name == operations.NULL:
-    return lambda x: jnp.zeros(
-        (*x[:, ::stride, ::stride].shape[:3], channels), x.dtype)
-  if operation.name == operations.SKIP:
-    if ends.alike:
-      return lambda x: x
-    if preactivate and stride == 2:
-      return operations.FactorizedReduce(channels, norm)
+  if _is_projection(operation, ends, preactivate):
     return project(preactivate, stride)
   options = {} if preactivate or not operation.activates else {
       "activate": False}
   width = channels if operation.widens else in_channels
   run = operation.module(features=width, stride=stride, norm=norm, **options)
-  if width == channels:
-    return run
-  return Chain(run, project(False, 1))
+  return run if width == channels else Chain(run, project(False, 1))
+
+
+def _is_projection(operation, ends, preactivate):
+  """Whether a skip is neither a copy nor a factorised reduce."""
+  return operation.name == operations.SKIP and not ends.alike and not (
+      preactivate and ends.stride == 2)
 
 
 def can_stand(operation: operations.Operation, ends: Ends) -> bool:
@@ -106,9 +96,8 @@ def keeps_side(operation: operations.Operation, ends: Ends) -> bool:
       ends.size, ends.stride) == primitives.output_size(ends.size, ends.stride)
 
 
-def cost_if_possible(
-    operation: operations.Operation, ends: Ends, *, preactivate: bool = False
-) -> Cost | None:
+def cost_if_possible(operation: operations.Operation, ends: Ends, *,
+                     preactivate: bool = False) -> Cost | None:
   """The cost of an operation on an edge; None where it cannot stand there.
 
   Nor can it in another's place, where it leaves images of a side of its own.
@@ -121,14 +110,8 @@ def cost_if_possible(
     return None
 
 
-def scaled(
-    operation: operations.Operation,
-    ends: Ends,
-    params: Any,
-    factor: jax.Array,
-    *,
-    preactivate: bool = False,
-) -> Any | None:
+def scaled(operation: operations.Operation, ends: Ends, params: Any,
+           factor: jax.Array, *, preactivate: bool = False) -> Any | None:
   """The parameters with which an operation gives `factor` times as much.
 
   Args:
@@ -142,23 +125,18 @@ def scaled(
     None of an operation that holds nothing which could take the factor up.
   """
   projects = "projection" in params
-  if projects or (operation.name == operations.SKIP and not (
-      preactivate and ends.stride == 2)):
+  if projects or _is_projection(operation, ends, preactivate):
     operation = operations.get("conv_1x1")
   if not params or operation.scale is None:
     return None
   if projects:
-    return {**params, "projection": operation.scale(
-        params["projection"], factor)}
+    own = operation.scale(params["projection"], factor)
+    return {**params, "projection": own}
   return operation.scale(params, factor)
 
 
-def cost(
-    operation: operations.Operation,
-    ends: Ends,
-    *,
-    preactivate: bool = False,
-) -> Cost:
+def cost(operation: operations.Operation, ends: Ends, *,
+         preactivate: bool = False) -> Cost:
   """Cost of an operation on an edge, with affine BN.
 
   Args:
@@ -173,13 +151,7 @@ def cost(
   in_channels, channels, stride, size = ends
   project = lambda size, step: operations.get("conv_1x1").cost(
       channels, size, step, in_channels=in_channels)
-  if operation.name == operations.NULL:
-    return Cost(0, 0)
-  if operation.name == operations.SKIP:
-    if ends.alike:
-      return operation.cost(channels, size, stride)
-    if preactivate and stride == 2:
-      operations.check_halvable(channels)
+  if _is_projection(operation, ends, preactivate):
     return project(size, stride)
   if operation.widens:
     return operation.cost(channels, size, stride, in_channels=in_channels)

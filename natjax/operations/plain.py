@@ -11,10 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from natjax.operations import convolutions
-from natjax.operations import counts
-from natjax.operations import primitives
-from natjax.operations import registry
+from natjax.operations import convolutions, counts, primitives, registry
 
 Cost = counts.Cost
 
@@ -26,11 +23,12 @@ def _skip(features, stride, norm):
 
 
 def _null(features, stride, norm):
-  del features, norm
-  return lambda x: jnp.zeros_like(x[:, ::stride, ::stride])
+  del norm
+  return lambda x: jnp.zeros(
+      (*x[:, ::stride, ::stride].shape[:3], features), x.dtype)
 
 
-def _pool(features, stride, norm, *, pool, kernel_size, padding=None):
+def _pool(features, stride, norm, *, pool, kernel_size, padding):
   del features, norm
 
   def run(x):
@@ -74,49 +72,47 @@ class Noise(nn.Module):
     return jax.random.normal(rng, x.shape, x.dtype)
 
 
-def skip_cost(channels: int, size: int, stride: int) -> Cost:
+def skip_cost(channels: int, size: int, stride: int, *,
+              in_channels: int | None = None) -> Cost:
   """Of a copy, or at stride 2 of a factorised reduce."""
   if stride == 1:
     return Cost(0, 0, channels * size * size)
   counts.check_halvable(channels)
-  return convolutions.conv_cost(channels, size, stride, weights=channels**2)
+  return convolutions.dense_cost(
+      channels, size, stride, in_channels=in_channels)
 
 
-def null_cost(channels: int, size: int, stride: int) -> Cost:
+def null_cost(*shape: int, in_channels: int | None = None) -> Cost:
   """Of nothing."""
-  del channels, size, stride
+  del shape, in_channels
   return Cost(0, 0)
 
 
-def pool_cost(
-    channels: int, size: int, stride: int, *, kernel_size: int,
-    output_size: Callable[[int, int], int] = primitives.output_size,
-) -> Cost:
+def pool_cost(channels: int, size: int, stride: int, *, kernel_size: int,
+              output_size: Callable[[int, int], int]) -> Cost:
   """Of pooling, whose windows are counted in `other`."""
-  out = output_size(size, stride)
-  return Cost(0, 0, kernel_size**2 * channels * out * out)
+  return Cost(0, 0, kernel_size**2 * channels * output_size(size, stride)**2)
 
 
 def operations() -> Iterator[registry.Operation]:
   """The operations of this module, and convolutions between them."""
   partial = functools.partial
-  yield registry.Operation(registry.NULL, "null", 0, _null, null_cost)
   yield registry.Operation(
-      registry.SKIP, "skip", 0, _skip, skip_cost, identity=True,
+      registry.NULL, "null", 0, _null, null_cost, widens=True)
+  yield registry.Operation(
+      registry.SKIP, "skip", 0, _skip, skip_cost, identity=True, widens=True,
       scale=counts.scaling("conv0", "conv1"))
   yield from convolutions.operations()
-  for kind, pool in (("max", primitives.max_pool),
-                     ("avg", primitives.avg_pool)):
-    for k in (2, 3, 5):
-      yield registry.Operation(
-          f"{kind}_pool_{k}x{k}", f"{kind}_pool", k,
-          partial(_pool, pool=pool, kernel_size=k),
-          partial(pool_cost, kernel_size=k), pooled=True,
-          # Without padding, a 2x2 window shrinks the map at stride 1.
-          strides=(2,) if k == 2 else (1, 2))
-  yield registry.Operation(
-      "max_pool_2x2_padded", "max_pool", 2,
-      partial(_pool, pool=primitives.max_pool, kernel_size=2, padding=1),
-      partial(pool_cost, kernel_size=2, output_size=_padded_size),
-      pooled=True, strides=(2,), output_size=_padded_size)
+  pools = [(kind, k, "", None, primitives.output_size)
+           for kind in ("max", "avg") for k in (2, 3, 5)]
+  for kind, k, suffix, padding, output_size in (
+      *pools, ("max", 2, "_padded", 1, _padded_size)):
+    pool = getattr(primitives, f"{kind}_pool")
+    yield registry.Operation(
+        f"{kind}_pool_{k}x{k}{suffix}", f"{kind}_pool", k,
+        partial(_pool, pool=pool, kernel_size=k, padding=padding),
+        partial(pool_cost, kernel_size=k, output_size=output_size),
+        # Without padding, a 2x2 window shrinks the map at stride 1.
+        strides=(2,) if k == 2 else (1, 2), pooled=True,
+        output_size=output_size)
   yield registry.Operation("noise", "noise", 0, Noise, null_cost, random=True)

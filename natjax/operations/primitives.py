@@ -60,14 +60,8 @@ def output_size(size: int, stride: int) -> int:
   return -(-size // stride)
 
 
-def conv(
-    x: jax.Array,
-    kernel: jax.Array,
-    *,
-    stride: int | tuple[int, int] = 1,
-    dilation: int = 1,
-    padding: str | int | None = None,
-) -> jax.Array:
+def conv(x: jax.Array, kernel: jax.Array, *, stride: int | tuple[int, int] = 1,
+         dilation: int = 1, padding: int | None = None) -> jax.Array:
   """Computes a convolution.
 
   Args:
@@ -94,15 +88,14 @@ def conv(
   return lax.platform_dependent(
       x, kernel,
       cpu=lambda x, kernel: by_taps(x, kernel, strides, dilation, pads),
-      default=lambda x, kernel: _conv(x, kernel, strides, dilation, pads),
-  )
+      default=lambda x, kernel: _conv(x, kernel, strides, dilation, pads))
 
 
 def _conv(x, kernel, strides, dilation, pads):
   return lax.conv_general_dilated(
       x, kernel, strides, [(p, p) for p in pads],
       rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS,
-  )
+      feature_group_count=x.shape[-1] // kernel.shape[2])
 
 
 # XLA's CPU backend runs the two convolutions that `jax.grad` makes of one well
@@ -120,11 +113,10 @@ def _conv_by_taps_bwd(strides, dilation, pads, residuals, g):
   x, kernel = residuals
   reach = [(k - 1) * dilation for k in kernel.shape[:2]]
   # What a plain convolution needs to find g between zeros: x's size + reach.
-  spread = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0)] + [
-      (r - p, size + p - 1 - (out - 1) * s, s - 1)
-      for r, p, s, size, out in zip(
-          reach, pads, strides, x.shape[1:3], g.shape[1:3], strict=True)
-  ] + [(0, 0, 0)])
+  sides = [(r - p, size + p - 1 - (out - 1) * s, s - 1)
+           for r, p, s, size, out in zip(
+               reach, pads, strides, x.shape[1:3], g.shape[1:3], strict=True)]
+  spread = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *sides, (0, 0, 0)])
   g_x = _conv(spread, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), (1, 1), dilation,
               (0, 0))
   padded = jnp.pad(x, ((0, 0), *((p, p) for p in pads), (0, 0)))
@@ -136,8 +128,7 @@ def _conv_by_taps_bwd(strides, dilation, pads, residuals, g):
   # matrices, for which XLA need not transpose anything.
   def tap(t):
     start = (0, t // width * dilation, t % width * dilation, 0)
-    seen = lax.dynamic_slice(
-        padded, start, (len(x), *spans, x.shape[-1]))
+    seen = lax.dynamic_slice(padded, start, (len(x), *spans, x.shape[-1]))
     seen = seen[:, ::strides[0], ::strides[1]]
     return lax.dot_general(
         jnp.reshape(seen, (-1, x.shape[-1])), rows, (((0,), (0,)), ((), ())),
@@ -150,16 +141,20 @@ def _conv_by_taps_bwd(strides, dilation, pads, residuals, g):
 _conv_by_taps.defvjp(_conv_by_taps_fwd, _conv_by_taps_bwd)
 
 
+def _shifted(x, size, stride, dilation):
+  """Yields the tap and, padded, the image that it sees; x: [B, H, W, C]."""
+  height, width = x.shape[1:3]
+  x = jnp.pad(x, _pads((size - 1) * dilation // 2))
+  for i in range(size):
+    for j in range(size):
+      yield (i, j), x[:, i * dilation:i * dilation + height:stride,
+                      j * dilation:j * dilation + width:stride]
+
+
 def _depthwise_sum(x, kernel, stride, dilation):
   """Sum of shifted multiplies; x: [B, H, W, C], kernel: [k, k, C]."""
-  size, (height, width) = kernel.shape[0], x.shape[1:3]
-  pad = (size - 1) * dilation // 2
-  x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-  return sum(
-      x[:, i * dilation:i * dilation + height:stride,
-        j * dilation:j * dilation + width:stride] * kernel[i, j]
-      for i in range(size) for j in range(size)
-  )
+  return sum(seen * kernel[tap] for tap, seen in _shifted(
+      x, kernel.shape[0], stride, dilation))
 
 
 _depthwise_shifted = jax.custom_vjp(_depthwise_sum, nondiff_argnums=(2, 3))
@@ -171,35 +166,26 @@ def _depthwise_fwd(x, kernel, stride, dilation):
 
 def _depthwise_bwd(stride, dilation, residuals, g):
   x, kernel = residuals
-  size, (height, width) = kernel.shape[0], x.shape[1:3]
-  pad = (size - 1) * dilation // 2
   spread = lax.pad(g, jnp.zeros((), g.dtype), (
       (0, 0, 0), (0, stride - 1, stride - 1), (0, stride - 1, stride - 1),
-      (0, 0, 0)))[:, :height, :width]
+      (0, 0, 0)))[:, :x.shape[1], :x.shape[2]]
   g_x = _depthwise_sum(spread, kernel[::-1, ::-1], 1, dilation)
-  padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-
   # All taps in one reduction, image by image: one kernel, which reads an image
   # once. A sum per tap takes twice as long, and each is a kernel to compile.
-  products = [
-      (padded[:, i * dilation:i * dilation + height:stride,
-              j * dilation:j * dilation + width:stride] * g
-       ).astype(jnp.float32)
-      for i in range(size) for j in range(size)
-  ]
+  products = [(seen * g).astype(jnp.float32) for _, seen in _shifted(
+      x, kernel.shape[0], stride, dilation)]
   sums = lax.reduce(
       products, [np.float32(0)] * len(products),
       lambda a, b: [x + y for x, y in zip(a, b, strict=True)], (1, 2))
-  g_kernel = jnp.sum(jnp.stack(sums), axis=1)
-  return g_x, g_kernel.reshape(kernel.shape).astype(kernel.dtype)
+  g_kernel = jnp.sum(jnp.stack(sums), axis=1).reshape(kernel.shape)
+  return g_x, g_kernel.astype(kernel.dtype)
 
 
 _depthwise_shifted.defvjp(_depthwise_fwd, _depthwise_bwd)
 
 
-def depthwise_conv(
-    x: jax.Array, kernel: jax.Array, *, stride: int = 1, dilation: int = 1
-) -> jax.Array:
+def depthwise_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1,
+                   dilation: int = 1) -> jax.Array:
   """Computes a depthwise convolution that keeps the size at stride 1.
 
   Args:
@@ -214,20 +200,13 @@ def depthwise_conv(
   kernel = kernel.astype(x.dtype)
   pad = (kernel.shape[0] - 1) * dilation // 2
 
-  def grouped(x, kernel):
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(pad, pad)] * 2,
-        rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS,
-        feature_group_count=x.shape[-1],
-    )
+  by_shifts = _depthwise_sum if derivatives_are_plain() else _depthwise_shifted
 
-  by_shifts = (_depthwise_sum if derivatives_are_plain()
-               else _depthwise_shifted)
-
-  def shifted(x, kernel):
-    return by_shifts(x, kernel[:, :, 0], stride, dilation)
-
-  return lax.platform_dependent(x, kernel, cpu=shifted, default=grouped)
+  return lax.platform_dependent(
+      x, kernel,
+      cpu=lambda x, kernel: by_shifts(x, kernel[:, :, 0], stride, dilation),
+      default=lambda x, kernel: _conv(
+          x, kernel, (stride, stride), dilation, (pad, pad)))
 
 
 Padding = int | tuple[tuple[int, int], tuple[int, int]]
@@ -247,9 +226,8 @@ def _windows(x, size, stride, axis):
           for i in range(size)]
 
 
-def max_pool(
-    x: jax.Array, size: int, *, stride: int = 1, padding: Padding = 0
-) -> jax.Array:
+def max_pool(x: jax.Array, size: int, *, stride: int = 1,
+             padding: Padding = 0) -> jax.Array:
   """Computes the maximum over windows; padding never wins."""
   pads = _pads(padding)
 
@@ -266,15 +244,13 @@ def max_pool(
   return lax.platform_dependent(x, cpu=shifted, default=window)
 
 
-def avg_pool(
-    x: jax.Array, size: int, *, stride: int = 1, padding: Padding = 0
-) -> jax.Array:
+def avg_pool(x: jax.Array, size: int, *, stride: int = 1,
+             padding: Padding = 0) -> jax.Array:
   """Computes the mean over windows; padding is left out of the average."""
   counts = jnp.ones((1, *x.shape[1:3], 1), jnp.float32)
-  pads = _pads(padding)
 
   def window_sum(x):
-    x = jnp.pad(x, pads)
+    x = jnp.pad(x, _pads(padding))
     for axis in (1, 2):
       x = sum(_windows(x, size, stride, axis))
     return x
@@ -282,9 +258,7 @@ def avg_pool(
   return window_sum(x) * (1.0 / window_sum(counts)).astype(x.dtype)
 
 
-def batch_normalize(
-    x: jax.Array, *, epsilon: float = 1e-5
-) -> jax.Array:
+def batch_normalize(x: jax.Array, *, epsilon: float = 1e-5) -> jax.Array:
   """Normalises [B, H, W, C] by the batch: mean 0, variance 1 per channel."""
   x32 = x.astype(jnp.float32)
   mean = jnp.mean(x32, (0, 1, 2))

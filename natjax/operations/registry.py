@@ -35,8 +35,7 @@ from typing import Any
 import jax
 
 from natjax import errors
-from natjax.operations import counts
-from natjax.operations import primitives
+from natjax.operations import counts, primitives
 
 NULL = "null"
 SKIP = "skip_connect"
@@ -94,8 +93,7 @@ _ALIASES = {"none": NULL}
 
 def canonical(name: str) -> str:
   """The canonical name: lower case, `none` as `null`."""
-  name = name.lower()
-  return _ALIASES.get(name, name)
+  return _ALIASES.get(name.lower(), name.lower())
 
 
 def names() -> tuple[str, ...]:
@@ -114,8 +112,7 @@ def get(name: str, *, where: str = "operation") -> Operation:
   except KeyError:
     raise errors.InputError(
         f"{where}: unknown operation {name!r}; known are {', '.join(names())}"
-        " (register others with natjax.operations.register)"
-    ) from None
+        " (register others with natjax.operations.register)") from None
 
 
 def register(operation: Operation) -> Operation:
@@ -125,14 +122,11 @@ def register(operation: Operation) -> Operation:
     InputError: the name is taken, or not in its canonical form.
   """
   if operation.name in _REGISTRY or operation.name in _ALIASES:
-    raise errors.InputError(
-        f"operation '{operation.name}' is already registered; choose another"
-        " name"
-    )
+    raise errors.InputError(f"operation '{operation.name}' is already"
+                            " registered; choose another name")
   if operation.name != canonical(operation.name):
     raise errors.InputError(
-        f"operation name '{operation.name}' must be lower case; rename it"
-    )
+        f"operation name '{operation.name}' must be lower case; rename it")
   _REGISTRY[operation.name] = operation
   return operation
 

@@ -14,19 +14,16 @@ from natjax.graph import codec
 from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import presets
-from natjax.pipeline.job import Job
-from natjax.pipeline.job import TrainJob
+from natjax.pipeline.job import Job, TrainJob
 from natjax.pipeline.runs import versions
 from natjax.training.fit import Listener
 
 __all__ = ["Job", "Listener", "TrainJob", "search", "train", "transform",
            "versions"]
 
-Architecture = codec.Architecture
-
 
 def transform(
-    architecture: Architecture, dataset: data_lib.Dataset, *,
+    architecture: codec.Architecture | None, dataset: data_lib.Dataset, *,
     out: str | os.PathLike[str], method: str = "nat", search: Any = None,
     train: supervised.TrainConfig | None = None, space: str | None = None,
     share: str = "cell", simclr: simclr_lib.SimCLRConfig | None = None,
@@ -36,7 +33,8 @@ def transform(
   """Transforms an architecture and trains it and what became of it.
 
   Args:
-    architecture: what to transform: a genotype, or a network of blocks.
+    architecture: what to transform: a genotype, or a network of blocks; None
+      searches in a space.
     dataset: images; the test images are looked at once, by trained networks.
     out: the run directory; an interrupted run there is resumed.
     method: of `methods.METHODS`.
@@ -68,21 +66,19 @@ def transform(
     errors.NotMet: nothing that was found keeps to the budget of the settings.
   """
   default = _default(architecture, method, simclr)
-  return Job(
-      architecture, dataset, method,
-      default.search if search is None else search, train or default.train,
-      space=space, share=share, seed=seed, devices=devices, simclr=simclr,
-  ).run(out, overwrite=overwrite, listener=listener)
+  job = Job(architecture, dataset, method,
+            default.search if search is None else search,
+            train or default.train, space=space, share=share, seed=seed,
+            devices=devices, simclr=simclr)
+  return job.run(out, overwrite=overwrite, listener=listener)
 
 
-def search(
-    space: str, dataset: data_lib.Dataset, *, out: str | os.PathLike[str],
-    method: str, search: Any = None,
-    train: supervised.TrainConfig | None = None,
-    simclr: simclr_lib.SimCLRConfig | None = None, seed: int = 0,
-    devices: int | None = None, overwrite: bool = False,
-    listener: Listener | None = None,
-) -> dict[str, Any]:
+def search(space: str, dataset: data_lib.Dataset, *,
+           out: str | os.PathLike[str], method: str, search: Any = None,
+           train: supervised.TrainConfig | None = None,
+           simclr: simclr_lib.SimCLRConfig | None = None, seed: int = 0,
+           devices: int | None = None, overwrite: bool = False,
+           listener: Listener | None = None) -> dict[str, Any]:
   """Searches in a space and trains what is found; see `transform`.
 
   Args:
@@ -92,21 +88,17 @@ def search(
   Returns:
     What `result.json` holds: as of `transform`, "derived" alone.
   """
-  default = _default(None, method, simclr)
-  return Job(
-      None, dataset, method, default.search if search is None else search,
-      train or default.train, space=space, seed=seed, devices=devices,
-      simclr=simclr,
-  ).run(out, overwrite=overwrite, listener=listener)
+  return transform(None, dataset, out=out, method=method, search=search,
+                   train=train, space=space, simclr=simclr, seed=seed,
+                   devices=devices, overwrite=overwrite, listener=listener)
 
 
-def train(
-    architecture: Architecture, dataset: data_lib.Dataset, *,
-    out: str | os.PathLike[str], config: supervised.TrainConfig | None = None,
-    simclr: simclr_lib.SimCLRConfig | None = None, seed: int = 0,
-    devices: int | None = None, overwrite: bool = False,
-    listener: Listener | None = None,
-) -> dict[str, Any]:
+def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
+          out: str | os.PathLike[str],
+          config: supervised.TrainConfig | None = None,
+          simclr: simclr_lib.SimCLRConfig | None = None, seed: int = 0,
+          devices: int | None = None, overwrite: bool = False,
+          listener: Listener | None = None) -> dict[str, Any]:
   """Trains the network of an architecture, once per seed; see `transform`.
 
   With `simclr` it learns without labels: "accuracy" is then that of the nearest
@@ -117,10 +109,9 @@ def train(
     "accuracies", "architecture", "seed", "versions", "seconds".
   """
   default = _default(architecture, None, simclr)
-  return TrainJob(
-      architecture, dataset, config or default.train, seed=seed,
-      devices=devices, simclr=simclr,
-  ).run(out, overwrite=overwrite, listener=listener)
+  job = TrainJob(architecture, dataset, config or default.train, seed=seed,
+                 devices=devices, simclr=simclr)
+  return job.run(out, overwrite=overwrite, listener=listener)
 
 
 def _default(architecture, method, simclr):

@@ -14,20 +14,14 @@ import pathlib
 import time
 from typing import Any
 
-import numpy as np
-
 from natjax import data as data_lib
-from natjax import drawing
-from natjax import errors
-from natjax import methods
-from natjax import spaces
+from natjax import drawing, errors, methods, spaces
 from natjax.graph import codec
 from natjax.methods import entry as entry_lib
 from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import runs
 from natjax.pipeline import trainer as trainer_lib
-from natjax.training import distributed
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
 
@@ -39,13 +33,11 @@ class _Work:
 
   Attributes:
     trainer: of the networks.
-    processes: that run it.
     architecture: what is trained; what a method transforms, as the method
       writes it, or None.
   """
 
   trainer: trainer_lib.Trainer
-  processes: distributed.Processes
   architecture: codec.Architecture | None
 
   def describe(self) -> dict[str, Any]:
@@ -54,29 +46,32 @@ class _Work:
     return {"kind": "train", **({} if given is None else {
         "architecture": codec.to_dict(given)}), **self.trainer.describe()}
 
-  def run(
-      self, out: str | os.PathLike[str], *, overwrite: bool = False,
-      listener: fit_lib.Listener | None = None,
-  ) -> dict[str, Any]:
+  def open(self, out: str | os.PathLike[str], *,
+           overwrite: bool = False) -> dict[str, Any] | None:
+    """Opens its directory; returns its result, if it is there.
+
+    Raises:
+      InputError: in all processes, as `runs.open_run`.
+    """
+    self.trainer.processes.of_first(lambda: str(
+        runs.open_run(out, self.describe(), overwrite=overwrite)))
+    return runs.find_result(self.trainer.processes, out)
+
+  def run(self, out: str | os.PathLike[str], *, overwrite: bool = False,
+          listener: fit_lib.Listener | None = None) -> dict[str, Any]:
     """Runs or resumes it in `out`; returns what its `result.json` holds."""
-    folder, result = runs.open_job(self, out, overwrite=overwrite)
+    result, folder = self.open(out, overwrite=overwrite), pathlib.Path(out)
     if result is None:
       result, shown = self._run(folder, listener or fit_lib.Listener())
-      if self.processes.first:
+      if self.trainer.processes.first:
         runs.write_architecture(folder, shown[-1])
         drawing.save(folder / "architecture.svg", *shown)
-        self._draw(folder)
         runs.write_json(folder / runs.RESULT, result)
     return result
 
-  def _run(
-      self, out: pathlib.Path, listener: fit_lib.Listener
-  ) -> tuple[dict[str, Any], list[codec.Architecture]]:
+  def _run(self, out, listener):
     """Returns the result, and the architectures to draw."""
     raise NotImplementedError
-
-  def _draw(self, folder: pathlib.Path) -> None:
-    """Draws the method's pictures."""
 
 
 class TrainJob(_Work):
@@ -85,11 +80,10 @@ class TrainJob(_Work):
   architecture: codec.Architecture
   entry = None
 
-  def __init__(
-      self, architecture: codec.Architecture, dataset: data_lib.Dataset,
-      config: supervised.TrainConfig, *, seed: int = 0,
-      devices: int | None = None, simclr: simclr_lib.SimCLRConfig | None = None,
-  ):
+  def __init__(self, architecture: codec.Architecture,
+               dataset: data_lib.Dataset, config: supervised.TrainConfig, *,
+               seed: int = 0, devices: int | None = None,
+               simclr: simclr_lib.SimCLRConfig | None = None):
     """Args:
       architecture: what to train.
       dataset: images.
@@ -105,7 +99,6 @@ class TrainJob(_Work):
     self.trainer = trainer_lib.Trainer(
         dataset, config, architecture.kind, seed=seed, devices=devices,
         simclr=simclr)
-    self.processes = self.trainer.processes
     self.trainer.cost(self.architecture)
 
   def estimate(self) -> dict[str, Any]:
@@ -113,11 +106,11 @@ class TrainJob(_Work):
     return self.trainer.estimate(self.architecture)
 
   def _run(self, out, listener):
-    if self.processes.first:
+    if self.trainer.processes.first:
       runs.write_architecture(out, self.architecture)
     found = self.trainer.train(out, "network", self.architecture, listener)
     return {
-        **self.trainer.summary(self.architecture, found),
+        **self.trainer.summary(found, self.architecture),
         "architecture": codec.to_dict(self.architecture),
         "objective": self.trainer.judge.objective, **self.trainer.facts(),
         "seconds": round(sum(r["seconds"] for r in found), 1),
@@ -129,6 +122,7 @@ class Job(_Work):
 
   Attributes:
     method: name of the method.
+    name: of the networks that come out.
     entry: of the method.
     plan: what it runs.
     feed: what its programs walk over.
@@ -136,13 +130,12 @@ class Job(_Work):
     seeds: that are runs of their own, where there are such.
   """
 
-  def __init__(
-      self, architecture: codec.Architecture | None, dataset: data_lib.Dataset,
-      method: str, search: Any, train: supervised.TrainConfig, *,
-      space: str | None = None, share: str = "cell", seed: int = 0,
-      seeds: int | None = None, devices: int | None = None,
-      compare: bool = True, simclr: simclr_lib.SimCLRConfig | None = None,
-  ):
+  def __init__(self, architecture: codec.Architecture | None,
+               dataset: data_lib.Dataset, method: str, search: Any,
+               train: supervised.TrainConfig, *, space: str | None = None,
+               share: str = "cell", seed: int = 0, seeds: int | None = None,
+               devices: int | None = None, compare: bool = True,
+               simclr: simclr_lib.SimCLRConfig | None = None):
     """Args:
       architecture: what to transform; None searches in a space.
       dataset: images.
@@ -163,7 +156,7 @@ class Job(_Work):
       errors.NotMet: nothing keeps to the budget of the settings.
     """
     self.method, self.share, self.seeds = method, share, range(0)
-    self.entry = entry = entry_of(method, search, architecture)
+    self.entry = entry = _entry_of(method, search, architecture)
     if seeds is not None:
       trainer_lib.check_seed(seed, seeds)
       train = dataclasses.replace(train, seeds=seeds if entry.trained else 1)
@@ -175,7 +168,6 @@ class Job(_Work):
     self.trainer = trainer = trainer_lib.Trainer(
         dataset, train, _kind_of(space) if given is None else given.kind,
         seed=seed, devices=devices, simclr=simclr)
-    self.processes = trainer.processes
     judge = trainer.judge
     for name, value, fits in (
         ("objective", judge.objective, judge.objective in entry.objectives),
@@ -193,6 +185,7 @@ class Job(_Work):
         "search" if hasattr(plan.settings, "batch_size") else "train"):
       self.feed = trainer.feed(plan)
     self.architecture = plan.architecture
+    self.name = "derived" if plan.architecture is None else "transformed"
     # A trained method starts from the weights of the network as it was given.
     self.original = given if entry.trained else plan.architecture
     self._compare = compare and self.original is not None
@@ -227,21 +220,15 @@ class Job(_Work):
     return {name: {**part, "steps": max(len(self.seeds), 1) * part["steps"]}
             for name, part in found.items()}
 
-  @property
-  def name(self) -> str:
-    """Of the networks that come out."""
-    return "derived" if self.architecture is None else "transformed"
-
-  def _draw(self, folder):
-    rows = metrics_lib.read(folder / runs.METRICS)
-    for file, draw in self.entry.pictures.items():
-      if not self.seeds:
-        draw(folder / file, rows)
-
   def _run(self, out, listener):
-    run = self._several if self.seeds else (
-        self._each if self.entry.trained else self._once)
-    result = run(out, listener)
+    if self.seeds:
+      result = self._several(out, listener)
+    else:
+      run = self._each if self.entry.trained else self._once
+      result = run(out, listener)
+      if self.trainer.processes.first:
+        for file, draw in self.entry.pictures.items():
+          draw(out / file, metrics_lib.read(out / runs.METRICS))
     return result, [*map(codec.from_dict, result["architectures"].values())]
 
   def _each(self, out, listener):
@@ -252,7 +239,8 @@ class Job(_Work):
         out, self.name, self.architecture, listener, plan=self.plan,
         label=self.entry.label)
     return self._result(
-        parts, codec.from_dict(found[0]["architecture"]), _summary(found),
+        parts, codec.from_dict(found[0]["architecture"]),
+        self.trainer.summary(found),
         seeds=[{k: r[k] for k in (
             "seed", "accuracy", "params", "madds", "num_changes",
             *self.entry.reports, "seconds")} for r in found],
@@ -267,7 +255,7 @@ class Job(_Work):
     parts[self.name] = parts["original"] if found == self.original else (
         self.trainer.train(out, self.name, found, listener))
     return self._result(parts, found, self.trainer.summary(
-        found, parts[self.name]), **report)
+        parts[self.name], found), **report)
 
   def _result(self, parts, architecture, summary, **more):
     """What every result says.
@@ -280,7 +268,7 @@ class Job(_Work):
     """
     shown, given = {self.name: codec.to_dict(architecture)}, self.architecture
     if "original" in parts and self.original is not None:
-      more["original"] = self.trainer.summary(self.original, parts["original"])
+      more["original"] = self.trainer.summary(parts["original"], self.original)
     if given is not None:
       shown = {"original": codec.to_dict(given), **shown}
       more["changes"] = [change._asdict() for change in drawing.changes(
@@ -291,39 +279,36 @@ class Job(_Work):
         "method": self.method, **self.trainer.facts(), "seconds": round(
             more.get("search_seconds", 0) + sum(spent.values()), 1)}
 
-  def _search(self, out: pathlib.Path, listener: fit_lib.Listener):
+  def _search(self, out, listener):
     """Runs the method and derives; returns the architecture and the report."""
-    trainer, derived = self.trainer, out / _DERIVED
-    found = self.processes.of_first(lambda: derived.exists() and [
-        codec.to_dict(codec.read(out / runs.ARCHITECTURE)),
-        runs.read_json(derived)])
-    if not found:
-      began = time.monotonic()
+    began, path = time.monotonic(), out / _DERIVED
 
-      def fit(program, number=1):
-        name = self.entry.label + ("" if number == 1 else str(number))
-        return fit_lib.fit(
-            program, **self.feed.of(program), options=fit_lib.Options(
-                **vars(listener), seed=trainer.seed, devices=trainer.devices,
-                checkpoint_dir=out / "checkpoint" / name,
-                metrics_path=out / runs.METRICS, run=name))
+    def fit(program, suffix=""):
+      name = self.entry.label + suffix
+      return fit_lib.fit(
+          program, **self.feed._asdict(), options=fit_lib.Options(
+              **vars(listener), seed=self.trainer.seed,
+              devices=self.trainer.devices,
+              checkpoint_dir=out / "checkpoint" / name,
+              metrics_path=out / runs.METRICS, run=name))
 
+    def derive(method, state, given, report):
+      derived = self.feed.derive(method, state, given, self.trainer.seed)
+      runs.write_architecture(out, derived.architecture)
+      runs.write_json(path, {
+          **report, **derived.report,
+          "scoring_batch_size": self.feed.batch_size,
+          "search_seconds": round(time.monotonic() - began, 1)})
+
+    if not self.trainer.processes.of_first(path.exists):
       ended = trainer_lib.follow(
           self.plan.method, fit(self.plan.method), self.architecture, fit,
-          lambda method, state, over, number: over.report)
-      found = self.processes.of_first(
-          lambda: self._derive(out, *ended, began))
-    return codec.from_dict(found[0]), found[1]
-
-  def _derive(self, out, method, state, given, report, began):
-    """Derives and writes; returns the architecture as JSON, and the report."""
-    derived = self.feed.derive(method, state, given, self.trainer.seed)
-    report = {**report, **derived.report,
-              "scoring_batch_size": self.feed.batch_size,
-              "search_seconds": round(time.monotonic() - began, 1)}
-    runs.write_architecture(out, derived.architecture)
-    runs.write_json(out / _DERIVED, report)
-    return codec.to_dict(derived.architecture), report
+          lambda method, state, over, suffix: over.report)
+      self.trainer.processes.of_first(lambda: derive(*ended))
+    found, report = self.trainer.processes.of_first(lambda: [
+        codec.to_dict(codec.read(out / runs.ARCHITECTURE)),
+        runs.read_json(path)])
+    return codec.from_dict(found), report
 
   def _several(self, out, listener):
     """A run for every seed, and what they came to."""
@@ -335,7 +320,8 @@ class Job(_Work):
         **{k: v for k, v in found[0].items() if k in (
             "changes", "architectures", "method", "dataset", "versions",
             "devices")},
-        **{name: _summary([r[name] for r in found]) for name in names},
+        **{name: self.trainer.summary([r[name] for r in found])
+           for name in names},
         "seeds": [{
             "seed": r["seed"], "num_changes": len(r.get("changes", [])),
             **({"original_accuracy": r["original"]["accuracy"]}
@@ -344,12 +330,6 @@ class Job(_Work):
             for r in found],
         "seed": self.trainer.seed,
         "seconds": round(sum(r["seconds"] for r in found), 1)}
-
-
-def _summary(parts):
-  """Mean costs, and accuracies over seeds."""
-  return {**{k: float(np.mean([p[k] for p in parts]))
-             for k in ("params", "madds")}, **trainer_lib.over_seeds(parts)}
 
 
 def _kind_of(space):
@@ -361,16 +341,8 @@ def _kind_of(space):
   return spaces.get(space).graph.kind
 
 
-def entry_of(
-    method: str, search: Any, architecture: codec.Architecture | None
-) -> entry_lib.Entry:
-  """The entry of a method, if it can start so (InputError).
-
-  Args:
-    method: its name.
-    search: its settings.
-    architecture: what is given to it, or None.
-  """
+def _entry_of(method, search, architecture):
+  """The entry of a method, if it can start so with these settings."""
   if method not in methods.METHODS:
     raise errors.InputError(
         f"method '{method}' is unknown; choose one of"

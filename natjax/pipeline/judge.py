@@ -12,8 +12,7 @@ import jax.numpy as jnp
 
 from natjax import data as data_lib
 from natjax import errors
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.graph import codec, records
 from natjax.methods import supervised
 from natjax.objectives import classification as objectives
 from natjax.objectives import simclr as simclr_lib
@@ -30,6 +29,7 @@ class Labels:
     config: how networks are trained.
     num_classes: of the classifier.
     objective: "supervised".
+    make_objective: `(config, architecture, place) -> objective`.
     watch: called after every epoch, where it is not None.
     train: the training images.
     test: the test images.
@@ -37,25 +37,19 @@ class Labels:
 
   objective = "supervised"
   watch: supervised.Watch | None = None
+  make_objective: objectives.Maker = staticmethod(supervised.classification)
 
-  def __init__(
-      self, dataset: data_lib.Dataset, config: supervised.FullTrainConfig
-  ):
+  def __init__(self, dataset: data_lib.Dataset,
+               config: supervised.FullTrainConfig):
     self.dataset, self.config = dataset, config
     self.num_classes = dataset.num_classes
     self.train = fit_lib.Split(dataset.train_images, dataset.train_labels)
     self.test = fit_lib.Split(dataset.test_images, dataset.test_labels)
+    self._some = fit_lib.Split(*(x[:10_000] for x in self.train))
 
   def describe(self) -> dict[str, Any]:
     """What a run's configuration says of the objective."""
     return {}
-
-  def make_objective(
-      self, config: supervised.FullTrainConfig,
-      architecture: codec.Architecture, place: records.Place,
-  ) -> objectives.Objective:
-    """The objective of an architecture; see `objectives.Maker`."""
-    return supervised.classification(config, architecture, place)
 
   def keep(self, variables: Any) -> Any:
     """The part of trained variables that is written to a file: all."""
@@ -72,9 +66,8 @@ class Labels:
     """How images are augmented and normalised."""
     return self.plain(self.config.dtype, cutout=self.config.cutout)
 
-  def judge(
-      self, objective: objectives.Objective, variables: Any
-  ) -> dict[str, float]:
+  def judge(self, objective: objectives.Objective,
+            variables: Any) -> dict[str, float]:
     """The accuracy on the test images, looked at once.
 
     Args:
@@ -84,16 +77,13 @@ class Labels:
     return {"accuracy": self._accuracy(objective.is_right, variables,
                                        self.test)}
 
-  def glance(
-      self, method: base.Method, state: base.State, most: int = 10000
-  ) -> float:
-    """The accuracy on up to `most` training images, not augmented."""
-    return self._accuracy(method.evaluate, state, _first(self.train, most))
+  def glance(self, method: base.Method, state: base.State) -> float:
+    """The accuracy on up to 10,000 training images, not augmented."""
+    return self._accuracy(method.evaluate, state, self._some)
 
   def _accuracy(self, predict, state, split):
-    return fit_lib.evaluate(
-        predict, state, split, preparation=self.preparation,
-        batch_size=max(self.config.batch_size, 128))
+    return fit_lib.evaluate(predict, state, split, preparation=self.preparation,
+                            batch_size=max(self.config.batch_size, 128))
 
 
 class Views(Labels):
@@ -105,10 +95,9 @@ class Views(Labels):
 
   objective = "simclr"
 
-  def __init__(
-      self, dataset: data_lib.Dataset, config: supervised.FullTrainConfig,
-      simclr: simclr_lib.SimCLRConfig,
-  ):
+  def __init__(self, dataset: data_lib.Dataset,
+               config: supervised.FullTrainConfig,
+               simclr: simclr_lib.SimCLRConfig):
     """Args:
       dataset: the images.
       config: how networks are trained.
@@ -131,10 +120,9 @@ class Views(Labels):
     return {"objective": self.objective,
             "simclr": dataclasses.asdict(self.simclr)}
 
-  def make_objective(
-      self, config: supervised.FullTrainConfig,
-      architecture: codec.Architecture, place: records.Place,
-  ) -> objectives.Objective:
+  def make_objective(self, config: supervised.FullTrainConfig,
+                     architecture: codec.Architecture,
+                     place: records.Place) -> objectives.Objective:
     """The contrastive objective of an architecture without a classifier."""
     return simclr_lib.SimCLR(
         self.simclr, architecture, place, sync_bn=config.sync_bn)
@@ -150,9 +138,8 @@ class Views(Labels):
     """The network's variables; the projection head has done its work."""
     return {kind: part["network"] for kind, part in variables.items()}
 
-  def watch(
-      self, method: base.Method, state: base.State, epoch: int
-  ) -> dict[str, Any]:
+  def watch(self, method: base.Method, state: base.State,
+            epoch: int) -> dict[str, Any]:
     """The accuracy of the neighbours, every `watch_epochs` epochs.
 
     Of training images that are left out of those that vote, so that the test
@@ -162,18 +149,14 @@ class Views(Labels):
     due = every and (epoch + 1) % every == 0
     return {"neighbours": self.glance(method, state)} if due else {}
 
-  def judge(
-      self, objective: objectives.Objective, variables: Any
-  ) -> dict[str, float]:
+  def judge(self, objective: objectives.Objective,
+            variables: Any) -> dict[str, float]:
     """Neighbours and a linear classifier on the test images' features."""
     return self._judge(objective.features, variables, self.train, self.test)
 
-  def glance(
-      self, method: base.Method, state: base.State, most: int = 10000
-  ) -> float:
-    """The accuracy of the neighbours among up to `most` training images."""
-    parts = simclr_lib.divide(
-        _first(self.train, most), self.simclr.watch_images)
+  def glance(self, method: base.Method, state: base.State) -> float:
+    """The accuracy of the neighbours among up to 10,000 training images."""
+    parts = simclr_lib.divide(self._some, self.simclr.watch_images)
     return self._judge(method.features, state, *parts, linear=False)["accuracy"]
 
   def _judge(self, features, state, bank, queries, *, linear=True):
@@ -182,7 +165,3 @@ class Views(Labels):
          part.labels) for part in (bank, queries))
     return simclr_lib.judge(
         self.simclr, bank, queries, self.dataset.num_classes, linear=linear)
-
-
-def _first(split, most):
-  return fit_lib.Split(*(x[:most] for x in split))

@@ -20,10 +20,7 @@ from importlib import metadata
 from typing import Any
 
 from natjax import data as data_lib
-from natjax import errors
-from natjax import methods
-from natjax import operations
-from natjax import spaces
+from natjax import errors, methods, operations, spaces
 from natjax.methods import entry as entry_lib
 
 
@@ -60,12 +57,12 @@ def _add_method(name: str, found: Any) -> None:
 
 
 def _add_space(name: str, found: Any) -> None:
-  _check_type(found, (spaces.Space,))
+  _check_type(found, spaces.Space)
   _add(spaces.SPACES, found.name, found, "space")
 
 
 def _add_operation(name: str, found: Any) -> None:
-  _check_type(found, (operations.Operation,))
+  _check_type(found, operations.Operation)
   if found.name not in operations.names() or (
       operations.get(found.name) is not found):
     operations.register(found)
@@ -83,8 +80,7 @@ def _add_dataset(name: str, found: Any) -> None:
 def _check_type(found, known):
   if not isinstance(found, known):
     raise errors.InputError(
-        f"it is of type {type(found).__name__} and must be"
-        f" {' or '.join(k.__name__ for k in known)}")
+        f"it is of type {type(found).__name__} and must be {known.__name__}")
 
 
 def _add(table: dict[str, Any], name: str, found: Any, what: str) -> None:

@@ -7,18 +7,15 @@ the paper of the method has. The settings of a method stand with the method
 """
 
 import dataclasses
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from natjax import errors
-from natjax import methods
+from natjax import errors, methods
 from natjax.graph import codec
 from natjax.methods import entry as entry_lib
 from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
 
 PRESETS = entry_lib.PRESETS
-OBJECTIVES = entry_lib.OBJECTIVES
 
 
 class Preset(NamedTuple):
@@ -67,10 +64,8 @@ _SIMCLR_PAPER = {"epochs": 500, "batch_size": 512, "seeds": 1, "cells": 24,
                  "init_channels": 90}
 
 
-def get(
-    name: str, architecture: codec.Architecture | None = None,
-    method: str | None = "nat", objective: str = "supervised",
-) -> Preset:
+def get(name: str, architecture: codec.Architecture | None = None,
+        method: str | None = "nat", objective: str = "supervised") -> Preset:
   """Looks a preset up by name.
 
   Args:
@@ -84,7 +79,7 @@ def get(
     InputError: no such preset or objective.
   """
   for what, value, known in (("preset", name, PRESETS),
-                             ("objective", objective, OBJECTIVES)):
+                             ("objective", objective, entry_lib.OBJECTIVES)):
     if value not in known:
       raise errors.InputError(
           f"{what} '{value}' is unknown; choose one of {', '.join(known)}",

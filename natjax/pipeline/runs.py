@@ -12,9 +12,7 @@ import pathlib
 import platform
 import re
 import shutil
-from typing import Any
-from typing import NamedTuple
-from typing import Protocol
+from typing import Any, NamedTuple
 import zipfile
 import zlib
 
@@ -25,8 +23,7 @@ import numpy as np
 import optax
 
 from natjax import data as data_lib
-from natjax import errors
-from natjax import methods
+from natjax import errors, methods
 from natjax.graph import codec
 from natjax.networks import network as network_lib
 from natjax.training import distributed
@@ -51,10 +48,9 @@ _FIRST = "0.1.0"
 _STEM = re.compile(r"/stem/(conv|norm)(\d)/")
 
 
-def read_json(
-    path: str | os.PathLike[str], *, missing: str = "name a run's folder",
-    damaged: str = "restore it or overwrite the run",
-) -> Any:
+def read_json(path: str | os.PathLike[str], *,
+              missing: str = "name a run's folder",
+              damaged: str = "restore it or overwrite the run") -> Any:
   """Reads a JSON file.
 
   Args:
@@ -71,8 +67,7 @@ def read_json(
     raise errors.InputError(f"{path}: {e.strerror}; {missing}") from e
   except ValueError as e:
     raise errors.InputError(
-        f"{path} is not JSON and may be damaged; {damaged}",
-        "overwrite") from e
+        f"{path} is not JSON and may be damaged; {damaged}", "overwrite") from e
 
 
 def read_config(out: str | os.PathLike[str]) -> dict[str, Any]:
@@ -96,9 +91,8 @@ def _holds_run(out):
 
 def versions() -> dict[str, str]:
   """Versions that a result depends on."""
-  return {"python": platform.python_version(), "jax": jax.__version__,
-          "flax": flax.__version__, "optax": optax.__version__,
-          "numpy": np.__version__}
+  return {"python": platform.python_version(), **{
+      part.__name__: part.__version__ for part in (jax, flax, optax, np)}}
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -106,10 +100,8 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
   metrics_lib.write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def open_run(
-    out: str | os.PathLike[str], config: dict[str, Any], *,
-    overwrite: bool = False,
-) -> pathlib.Path:
+def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
+             overwrite: bool = False) -> pathlib.Path:
   """Opens a run directory for what `config` asks for.
 
   Args:
@@ -127,18 +119,17 @@ def open_run(
   out = pathlib.Path(out)
   if out.exists() and not out.is_dir():
     raise errors.InputError(f"{out} is a file; name a folder", "out")
-  # A first start that was killed may have left the temporary file alone.
-  found = out.is_dir() and any(
-      path.name != f".{CONFIG}.tmp" for path in out.iterdir())
   known = _holds_run(out)
-  if found and not known:
+  # A first start that was killed may have left the temporary file alone.
+  if out.is_dir() and not known and any(
+      path.name != f".{CONFIG}.tmp" for path in out.iterdir()):
     raise errors.InputError(
         f"{out} is not empty and holds no run of natjax; name another folder",
         "out")
   if known and overwrite:
     pictures = {p for e in methods.METHODS.values() for p in e.pictures}
     # The configuration goes last: what a kill leaves is still known for a run.
-    for path in [*(out / name for name in (*_OWN, *sorted(pictures))),
+    for path in [*(out / name for name in (*_OWN, *pictures)),
                  *out.glob("seed-*"), out / CONFIG]:
       if path.is_dir():
         shutil.rmtree(path)
@@ -150,65 +141,34 @@ def open_run(
   try:
     out.mkdir(parents=True, exist_ok=True)
   except OSError as e:
-    raise errors.InputError(
-        f"{out} cannot be made: {e.strerror}; name another folder", "out"
-    ) from e
+    raise errors.InputError(f"{out} cannot be made: {e.strerror}; name another"
+                            " folder", "out") from e
   write_json(out / CONFIG, config)
   return out
 
 
-def write_architecture(
-    out: pathlib.Path, architecture: codec.Architecture
-) -> None:
+def write_architecture(out: pathlib.Path,
+                       architecture: codec.Architecture) -> None:
   """Writes the architecture that a run has or comes to."""
-  metrics_lib.write_text(
-      out / ARCHITECTURE, codec.to_json(architecture) + "\n")
+  metrics_lib.write_text(out / ARCHITECTURE, codec.to_json(architecture) + "\n")
 
 
-def find_result(
-    processes: distributed.Processes, folder: str | os.PathLike[str]
-) -> dict[str, Any] | None:
+def find_result(processes: distributed.Processes,
+                folder: str | os.PathLike[str]) -> dict[str, Any] | None:
   """What the first process finds in a folder's `result.json`."""
   path = pathlib.Path(folder) / RESULT
   return processes.of_first(lambda: read_json(path) if path.exists() else None)
 
 
-class Described(Protocol):
-  """A job, as a run's folder is opened for it."""
-
-  processes: distributed.Processes
-
-  def describe(self) -> dict[str, Any]:
-    """Its configuration."""
-
-
-def open_job(
-    job: Described, out: str | os.PathLike[str], *, overwrite: bool
-) -> tuple[pathlib.Path, dict[str, Any] | None]:
-  """Opens the directory of a job of `pipeline`, in its first process.
-
-  Returns:
-    The path, and the job's result if it is there.
-
-  Raises:
-    InputError: in all processes, as `open_run`.
-  """
-  job.processes.of_first(lambda: str(
-      open_run(out, job.describe(), overwrite=overwrite)))
-  return pathlib.Path(out), find_result(job.processes, out)
-
-
 def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
   """What `config.json` says of a data set; other images, other values."""
   sizes = {"train": len(dataset.train_labels), "test": len(dataset.test_labels)}
-  # Two files of one name and size are different data.
-  content = 0
+  content = 0  # Two files of one name and size are different data.
   for array in (dataset.train_images, dataset.train_labels,
                 dataset.test_images, dataset.test_labels):
     content = zlib.crc32(np.ascontiguousarray(array).data, content)
   return {"dataset": dataset.name, "images": sizes, "crc32": content,
-          "image_size": int(dataset.train_images.shape[1]),
-          "classes": dataset.num_classes,
+          "image_size": dataset.image_size, "classes": dataset.num_classes,
           "augmentation": dataset.augmentation._asdict()}
 
 
@@ -304,30 +264,28 @@ class TrainedNetwork(NamedTuple):
     return self.module.apply(self.variables, images)[0]
 
 
-def network_folders(out: str | os.PathLike[str]) -> list[pathlib.Path]:
-  """Folders of the trained networks of a run, in order of their names.
+def networks(out: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
+  """Folders of the trained networks of a run, by what `load` calls them.
 
-  Those of a run over several seeds lie in the seeds' folders.
+  "original-0"; or "seed-2/original-2" of a run over several seeds, which lies
+  in the seed's folder.
+
+  Raises:
+    InputError: there is none.
   """
   out = pathlib.Path(out)
-  folders = sorted([*(out / NETWORKS).glob(f"*/{RESULT}"),
-                    *out.glob(f"seed-*/{NETWORKS}/*/{RESULT}")])
-  if not folders:
+  found = sorted([*out.glob(f"{NETWORKS}/*/{RESULT}"),
+                  *out.glob(f"seed-*/{NETWORKS}/*/{RESULT}")])
+  if not found:
     raise errors.InputError(
         f"{out} holds no trained network; name the folder of a finished"
         " `natjax train` or `natjax transform`")
-  return [path.parent for path in folders]
+  return {"/".join(part for part in path.parent.relative_to(out).parts
+                   if part != NETWORKS): path.parent for path in found}
 
 
-def network_name(out: str | os.PathLike[str], folder: pathlib.Path) -> str:
-  """What `load` calls a network: "original-0", or "seed-2/original-2"."""
-  parts = folder.relative_to(out).parts
-  return "/".join(part for part in parts if part != NETWORKS)
-
-
-def load(
-    out: str | os.PathLike[str], name: str | None = None
-) -> TrainedNetwork:
+def load(out: str | os.PathLike[str],
+         name: str | None = None) -> TrainedNetwork:
   """Loads a trained network.
 
   Args:
@@ -339,7 +297,7 @@ def load(
   Raises:
     InputError: no such run or network, or a damaged file.
   """
-  folders = {network_name(out, path): path for path in network_folders(out)}
+  folders = networks(out)
   if name is None:
     name = min(folders, key=lambda n: ("transformed" not in n, n))
   if name not in folders:
@@ -349,18 +307,12 @@ def load(
   result = read_json(folder / RESULT)
   architecture = codec.from_dict(result["architecture"])
   sizes = dict(result["place"])
-  place = codec.place(
-      architecture.kind,
-      *(sizes.pop(name, None) for name in ("kind", "init_channels", "cells")),
-      **sizes)
-  module = network_lib.module(architecture, place,
-                              auxiliary=bool(result["auxiliary"]))
+  place = codec.place(architecture.kind, sizes.pop("kind", None), **sizes)
   return TrainedNetwork(
-      architecture=architecture, module=module,
-      variables=load_weights(folder / WEIGHTS),
-      preparation=fit_lib.Preparation(
+      architecture, network_lib.module(
+          architecture, place, auxiliary=bool(result["auxiliary"])),
+      load_weights(folder / WEIGHTS), fit_lib.Preparation(
           tuple(result["mean"]), tuple(result["std"]),
           data_lib.Augmentation(), jnp.dtype(result["dtype"])),
-      class_names=tuple(result["class_names"]),
-      test_accuracy=result["accuracy"],
-      classifies=result["place"]["num_classes"] > 0)
+      tuple(result["class_names"]), result["accuracy"],
+      classifies=place.num_classes > 0)

@@ -5,37 +5,31 @@ architecture as it is, and others transform it on the way; where one hands over
 to another, that goes on, seed by seed on all devices.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
-import itertools
 import pathlib
 import time
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import natjax
 from natjax import data as data_lib
-from natjax import drawing
-from natjax import errors
+from natjax import drawing, errors
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec
 from natjax.methods import entry as entry_lib
-from natjax.methods import memory
-from natjax.methods import supervised
-from natjax.objectives import classification as objectives
+from natjax.methods import memory, supervised
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import judge as judge_lib
 from natjax.pipeline import runs
 from natjax.training import devices as devices_lib
-from natjax.training import distributed
+from natjax.training import distributed, settings
 from natjax.training import fit as fit_lib
 from natjax.training import method as base
 from natjax.training import seeds as seeds_lib
-from natjax.training import settings
 
 
 def check_seed(seed: int, count: int) -> None:
@@ -56,26 +50,15 @@ class Feed(NamedTuple):
   batch_size: int
   preparation: fit_lib.Preparing
 
-  def of(self, program: base.Method) -> dict[str, Any]:
-    """What `fit` and `fit_seeds` take: the splits that a program walks."""
-    used = {name for stage in program.stages for phase in stage.phases
-            for name in phase.splits}
-    return {**self._asdict(), "splits": {
-        name: split for name, split in self.splits.items() if name in used}}
-
-  def score(
-      self, function: Callable[[Any, base.Batch], Any], argument: Any, *,
-      split: str,
-  ) -> Any:
+  def score(self, function: Callable[[Any, base.Batch], Any], argument: Any, *,
+            split: str) -> Any:
     """Means over a split, of whole batches; see `method.Walk`."""
     return fit_lib.walk(
         function, argument, self.splits[split], batch_size=self.batch_size,
         preparation=self.preparation, whole=True)
 
-  def derive(
-      self, method: base.Method, state: base.State,
-      given: codec.Architecture | None, seed: int,
-  ) -> base.Derived:
+  def derive(self, method: base.Method, state: base.State,
+             given: codec.Architecture | None, seed: int) -> base.Derived:
     """What a method came to, computed on one device of this process."""
     assert method.derive is not None  # Or no job can run it.
     return method.derive(
@@ -83,13 +66,11 @@ class Feed(NamedTuple):
         jax.random.fold_in(jax.random.key(seed), 1))
 
 
-Run = Callable[[base.Method, int], base.State]
-Tell = Callable[[base.Method, base.State, base.Handover, int], dict[str, Any]]
-
-
 def follow(
     method: base.Method, state: base.State,
-    given: codec.Architecture | None, run: Run, tell: Tell,
+    given: codec.Architecture | None,
+    run: Callable[[base.Method, str], base.State],
+    tell: Callable[[base.Method, base.State, base.Handover, str], dict],
 ) -> tuple[base.Method, base.State, codec.Architecture | None, dict[str, Any]]:
   """Goes on from where a method ends, as long as it hands over to another.
 
@@ -97,29 +78,24 @@ def follow(
     method: that has come to its end.
     state: of it.
     given: the architecture that it was given.
-    run: `(method, number) -> state` trains the next program, from 2 on.
-    tell: `(method, state, handover, number)` of the program that has ended;
-      returns what the report says of it.
+    run: `(method, suffix) -> state` trains the next program; of its name, the
+      suffix is "2" and so on.
+    tell: `(method, state, handover, suffix)` of the program that has ended,
+      that of the first being ""; returns what the report says of it.
 
   Returns:
     The last method, its state, the architecture that it was given, the report.
   """
   report: dict[str, Any] = {}
-  for number in itertools.count(1):
-    if (end := method.stages[-1].end) is None:
-      break
+  suffix = ""
+  while (end := method.stages[-1].end) is not None:
     over = end(state)
-    report |= tell(method, state, over, number)
+    report |= tell(method, state, over, suffix)
     method, given = over.method, over.architecture
-    state = run(method._replace(init=functools.partial(_begin, over.state)),
-                number + 1)
+    suffix = str(int(suffix or 1) + 1)
+    begin = lambda rng, state=over.state: state
+    state = run(method._replace(init=begin), suffix)
   return method, state, given, report
-
-
-def _begin(state, rng):
-  """The `init` of a method that starts from a state."""
-  del rng
-  return state
 
 
 def over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -134,11 +110,10 @@ def over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
   """
   found: dict[str, Any] = {}
   for name in ("accuracy", "linear_accuracy"):
-    values = [r[name] for r in results if name in r]
-    if values:
-      plural = name.replace("accuracy", "accuracies")
-      found |= {name: float(np.mean(values)), f"{name}_std": float(
-          np.std(values, ddof=1)) if len(values) > 1 else 0.0, plural: values}
+    if values := [r[name] for r in results if name in r]:
+      spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+      found |= {name: float(np.mean(values)), f"{name}_std": spread,
+                name.replace("accuracy", "accuracies"): values}
   return found
 
 
@@ -159,11 +134,9 @@ class Trainer:
       share what is compiled.
   """
 
-  def __init__(
-      self, dataset: data_lib.Dataset, config: supervised.TrainConfig,
-      kind: str, *, seed: int = 0, devices: int | None = None,
-      simclr: simclr_lib.SimCLRConfig | None = None,
-  ):
+  def __init__(self, dataset: data_lib.Dataset, config: supervised.TrainConfig,
+               kind: str, *, seed: int = 0, devices: int | None = None,
+               simclr: simclr_lib.SimCLRConfig | None = None):
     """Args:
       dataset: images.
       config: of the training; its `seeds` follow each other from `seed`.
@@ -181,7 +154,7 @@ class Trainer:
     check_seed(seed, full.seeds)
     self.devices = tuple(devices_lib.choose(devices))
     self.processes = distributed.Processes(self.devices)
-    self.way = seeds_lib.seeds_together(full.seeds, self.devices, dense=True)
+    self.way = seeds_lib.seeds_together(full.seeds, self.devices)
     with errors.within("train"):
       self.judge = judge_lib.Labels(dataset, full) if simclr is None else (
           judge_lib.Views(dataset, full, simclr))
@@ -197,12 +170,9 @@ class Trainer:
                self.judge.preparation),
           len(self.devices) if self.way == "one by one" else 1)
     self.steps = len(dataset.train_labels) // full.batch_size
-    self.objective = functools.lru_cache(maxsize=4)(self._objective)
-
-  def _objective(
-      self, architecture: codec.Architecture
-  ) -> objectives.Objective:
-    return self.judge.make_objective(self.config, architecture, self.place)
+    self.objective = functools.lru_cache(maxsize=4)(
+        lambda architecture: self.judge.make_objective(
+            full, architecture, self.place))
 
   def feed(self, plan: entry_lib.Plan) -> Feed:
     """The splits of a method, and all training images by the name "train".
@@ -254,17 +224,22 @@ class Trainer:
             architecture, self.place, self.config.batch_size // len(
                 self.devices), self.config.dtype)}
 
-  def summary(
-      self, architecture: codec.Architecture, results: list[dict[str, Any]]
-  ) -> dict[str, Any]:
-    """Costs, and mean and deviation of the accuracy over seeds."""
-    return {**self.cost(architecture), **over_seeds(results)}
+  def summary(self, results: list[dict[str, Any]],
+              architecture: codec.Architecture | None = None) -> dict[str, Any]:
+    """Costs, and mean and deviation of the accuracy over seeds.
 
-  def train(
-      self, out: pathlib.Path, name: str,
-      architecture: codec.Architecture | None, listener: fit_lib.Listener,
-      *, plan: entry_lib.Plan | None = None, label: str = "",
-  ) -> list[dict[str, Any]]:
+    Args:
+      results: of every seed.
+      architecture: of all of them; None takes the mean of their costs.
+    """
+    costs = {k: float(np.mean([r[k] for r in results])) for k in (
+        "params", "madds")} if architecture is None else self.cost(architecture)
+    return {**costs, **over_seeds(results)}
+
+  def train(self, out: pathlib.Path, name: str,
+            architecture: codec.Architecture | None, listener: fit_lib.Listener,
+            *, plan: entry_lib.Plan | None = None,
+            label: str = "") -> list[dict[str, Any]]:
     """Trains one network per seed under `out`; finished ones are kept.
 
     Args:
@@ -290,46 +265,46 @@ class Trainer:
           watch=self.judge.watch).method()
     folders = {s: out / runs.NETWORKS / f"{name}-{s}" for s in range(
         self.seed, self.seed + self.config.seeds)}
-    found = {s: runs.find_result(self.processes, f)
-             for s, f in folders.items()}
+    found: dict[int, Any] = {
+        s: runs.find_result(self.processes, f) for s, f in folders.items()}
+    if self.processes.first:
+      for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
 
-    def options(seed, program, number=1):
+    def options(seed, program, suffix=""):
       """Of a seed's program; the last has the network's name."""
       run, checkpoint = name, "checkpoint"
       if program.stages[-1].end is not None:
-        run = label + ("" if number == 1 else str(number))
+        run = label + suffix
         checkpoint = f"checkpoint_{run}"
       return fit_lib.Options(
           **vars(listener), seed=seed, devices=self.devices,
-          checkpoint_dir=self._made(folders[seed]) / checkpoint,
+          checkpoint_dir=folders[seed] / checkpoint,
           metrics_path=out / runs.METRICS, run=f"{run}-{seed}")
 
     for seed, state, seconds in self._fit(out, feed, first, found, options):
       if found[seed] is None:
-        began, folder = time.monotonic() - seconds, folders[seed]
+        began = time.monotonic() - seconds
 
-        def fit(program, number, seed=seed):
-          return fit_lib.fit(program, **feed.of(program),
-                             options=options(seed, program, number))
+        def fit(program, suffix, seed=seed):
+          return fit_lib.fit(program, **feed._asdict(),
+                             options=options(seed, program, suffix))
 
         ended = follow(first, state, architecture, fit,
-                       functools.partial(self._handed_over, folder))
+                       functools.partial(self._handed_over, folders[seed]))
         found[seed] = self.processes.of_first(functools.partial(
-            self._conclude, folder, feed, *ended, seed, architecture,
+            self._conclude, folders[seed], feed, *ended, seed, architecture,
             plan is not None, began))
-    return [result for result in found.values() if result is not None]
+    return list(found.values())
 
-  def _fit(
-      self, out: pathlib.Path, feed: Feed, program: base.Method,
-      found: Mapping[int, Any], options: Callable[..., fit_lib.Options],
-  ) -> Iterator[tuple[int, base.State, float]]:
+  def _fit(self, out, feed, program, found, options):
     """Yields every seed, its final state, and the seconds that it took.
 
     In one program where that is cheaper (`seeds.seeds_together`): then all are
     trained before the first is yielded, each on one device, and what trains at
     once is resumed at once.
     """
-    began, data = time.monotonic(), feed.of(program)
+    began, data = time.monotonic(), feed._asdict()
     if self.way == "one by one" or all(found.values()):
       for seed in [s for s, result in found.items() if result is None]:
         began = time.monotonic()
@@ -338,25 +313,19 @@ class Trainer:
       return
     each = {seed: options(seed, program) for seed in found}
     names = tuple(o.run for o in each.values())
+    lanes = 1 if self.way == "spread" else -(-len(each) // len(self.devices))
+    folder = out / "checkpoint" / names[0].rpartition("-")[0]
     states = seeds_lib.fit_seeds(
-        program, **data, seeds=tuple(each), runs=names,
-        lanes=1 if self.way == "spread" else -(-len(each) // len(
-            self.devices)), options=dataclasses.replace(
-                each[self.seed], seed=0, run="", checkpoint_dir=(
-                    out / "checkpoint" / names[0].rpartition("-")[0])))
+        program, **data, seeds=tuple(each), runs=names, lanes=lanes,
+        options=dataclasses.replace(each[self.seed], seed=0, run="",
+                                    checkpoint_dir=folder))
     seconds = (time.monotonic() - began) / len(each)
-    yield from ((seed, state, seconds)
-                for seed, state in zip(each, states, strict=True))
+    for seed, state in zip(each, states, strict=True):
+      yield seed, state, seconds
 
-  def _made(self, folder):
-    """The folder, made by the first process."""
-    if self.processes.first:
-      folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-  def _handed_over(self, folder, method, state, over, number):
+  def _handed_over(self, folder, method, state, over, suffix):
     """What a handover did, measured on training images and kept in a file."""
-    path = folder / f"derived{'' if number == 1 else number}.json"
+    path = folder / f"derived{suffix}.json"
 
     def measure():
       if not path.exists():
@@ -365,8 +334,7 @@ class Trainer:
         runs.write_json(path, {
             **over.report,
             "train_accuracy_before_derivation": glance(method, state),
-            "train_accuracy_after_derivation": glance(
-                over.method, over.state)})
+            "train_accuracy_after_derivation": glance(over.method, over.state)})
       return runs.read_json(path)
 
     return self.processes.of_first(measure)
@@ -374,8 +342,7 @@ class Trainer:
   def _conclude(self, folder, feed, method, state, given, report, seed, before,
                 derives, began):
     """Judges a trained network and writes it to its folder, in one process."""
-    derived = feed.derive(method, state, given, seed)
-    architecture, variables = derived.architecture, derived.variables
+    architecture, variables, derived = feed.derive(method, state, given, seed)
     judged = self.judge.judge(self.objective(architecture), variables)
     runs.save_weights(folder / runs.WEIGHTS, self.judge.keep(variables))
     more = {}
@@ -383,18 +350,14 @@ class Trainer:
       shown = [a for a in (before, architecture) if a is not None]
       drawing.save(folder / "architecture.svg", *shown)
       more = {**self.cost(architecture), "num_changes": len(
-          drawing.changes(shown[0], architecture)), **report, **derived.report}
+          drawing.changes(shown[0], architecture)), **report, **derived}
     result = {
-        **judged, "seed": seed,
-        "architecture": codec.to_dict(architecture),
-        "place": self.place._asdict(),
-        "auxiliary": self.config.auxiliary, "dtype": self.config.dtype,
-        "mean": list(map(float, self.dataset.mean)),
+        **judged, "seed": seed, "architecture": codec.to_dict(architecture),
+        "place": self.place._asdict(), "auxiliary": self.config.auxiliary,
+        "dtype": self.config.dtype, "mean": list(map(float, self.dataset.mean)),
         "std": list(map(float, self.dataset.std)),
-        "class_names": list(self.dataset.class_names),
-        **more,
-        "seconds": round(time.monotonic() - began, 1),
-    }
+        "class_names": list(self.dataset.class_names), **more,
+        "seconds": round(time.monotonic() - began, 1)}
     runs.write_json(folder / runs.RESULT, result)
     return result
 

@@ -27,6 +27,9 @@ from natjax.graph import records
 
 LAYERS = (1, 2, 5, 10)
 
+# Features of an operation's embedding, before and after the convolutions.
+_EMBEDDING, _HIDDEN, _FEATURES = 100, 1024, 100
+
 _linear_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
@@ -43,9 +46,6 @@ class GCNPolicy(nn.Module):
     num_actions: A.
     layers: graph convolutions.
     published: the released form, see the module.
-    embedding: features of an operation's embedding.
-    hidden: features before the first graph convolution.
-    features: features after every graph convolution.
     cell_types: cell types that the default form's embedding knows.
     num_inputs: I, input nodes of a cell, numbered first.
     links: further (sender, receiver) pairs of the graph, beside the edges.
@@ -55,9 +55,6 @@ class GCNPolicy(nn.Module):
   num_actions: int = 3
   layers: int = 2
   published: bool = False
-  embedding: int = 100
-  hidden: int = 1024
-  features: int = 100
   cell_types: int = 2
   num_inputs: int = records.NUM_INPUTS
   links: tuple[tuple[int, int], ...] = ()
@@ -74,39 +71,43 @@ class GCNPolicy(nn.Module):
         it is a reduction cell.
     """
     n, slots = cell.source.shape
-    graph = self._graph(cell)._replace(nodes=self._embed(cell, cell_type))
-    graph = graph._replace(nodes=self._linear(
-        self.hidden, "in", slots * self.embedding)(graph.nodes))
+    graph = self._graph(cell)
+    x = self._linear(_HIDDEN, "in", slots * _EMBEDDING)(
+        self._embed(cell, cell_type))
+    scale = _uniform(_FEATURES**-0.5)
     for i in range(self.layers):
-      graph = self._convolve(graph, i)
+      x = jraph.GraphConvolution(
+          nn.Dense(_FEATURES, use_bias=False, kernel_init=scale,
+                   name=f"convolution{i}"), add_self_edges=not self.published,
+          symmetric_normalization=not self.published)(
+              graph._replace(nodes=x)).nodes
+      # The bias comes after the sum over neighbours: A X W + b.
+      x += self.param(f"bias{i}", scale, (_FEATURES,))
       if i + 1 < self.layers:
-        graph = graph._replace(nodes=nn.relu(graph.nodes))
-    logits = self._linear(slots * self.num_actions, "out", self.features)(
-        graph.nodes[self.num_inputs:])
+        x = nn.relu(x)
+    logits = self._linear(slots * self.num_actions, "out", _FEATURES)(
+        x[self.num_inputs:])
     return logits.reshape(n, slots, self.num_actions)
 
   def _linear(self, features, name, fan_in):
-    def bias(rng, shape, dtype=jnp.float32):
-      return _uniform(fan_in**-0.5)(rng, shape, dtype)
-
     # Small last weights: the default starts near the uniform policy.
     small = name == "out" and not self.published
     kernel = nn.initializers.normal(0.01) if small else _linear_init
-    return nn.Dense(features, kernel_init=kernel, bias_init=bias, name=name)
+    return nn.Dense(features, kernel_init=kernel,
+                    bias_init=_uniform(fan_in**-0.5), name=name)
 
   def _embed(self, cell, cell_type):
     """X: f32[I + N, K * embedding]."""
     table = lambda count, width, name: nn.Embed(
         count, width, embedding_init=nn.initializers.normal(1.0), name=name)
     n, slots = cell.source.shape
-    wide, total = slots * self.embedding, self.num_inputs + n
-    edges = table(self.num_operations, self.embedding, "operation")(
+    wide, total = slots * _EMBEDDING, self.num_inputs + n
+    edges = table(self.num_operations, _EMBEDDING, "operation")(
         cell.operation)  # [N, K, embedding]
-    inputs = table(self.num_inputs, wide, "input")(
-        jnp.arange(self.num_inputs))
+    inputs = table(self.num_inputs, wide, "input")(jnp.arange(self.num_inputs))
     if self.published:
       return jnp.concatenate([inputs, edges.reshape(n, wide)])
-    edges += table(total, self.embedding, "source")(cell.source)
+    edges += table(total, _EMBEDDING, "source")(cell.source)
     x = jnp.concatenate([inputs, edges.reshape(n, wide)])
     x += table(total, wide, "node")(jnp.arange(total))
     # Two at least: flax's Embed of one entry cannot look up a scalar.
@@ -115,8 +116,8 @@ class GCNPolicy(nn.Module):
 
   def _graph(self, cell):
     n, slots = cell.source.shape
-    target = jnp.repeat(jnp.arange(n) + self.num_inputs, slots)
-    senders, receivers = cell.source.reshape(-1), target
+    senders = cell.source.reshape(-1)
+    receivers = jnp.repeat(jnp.arange(n) + self.num_inputs, slots)
     if self.links:
       further = jnp.array(self.links).T
       senders = jnp.concatenate([senders, further[0]])
@@ -129,21 +130,10 @@ class GCNPolicy(nn.Module):
         receivers=receivers, n_node=jnp.array([n + self.num_inputs]),
         n_edge=jnp.array([senders.shape[0]]))
 
-  def _convolve(self, graph, i):
-    scale = _uniform(self.features**-0.5)
-    linear = nn.Dense(self.features, use_bias=False, kernel_init=scale,
-                      name=f"convolution{i}")
-    graph = jraph.GraphConvolution(
-        linear, add_self_edges=not self.published,
-        symmetric_normalization=not self.published)(graph)
-    # The bias comes after the sum over neighbours: A X W + b.
-    bias = self.param(f"bias{i}", scale, (self.features,))
-    return graph._replace(nodes=graph.nodes + bias)
 
-
-def check_layers(layers: int) -> int:
-  """Returns `layers` if the paper's range has it (InputError)."""
+def check_layers(layers: int) -> None:
+  """Refuses a number of layers that the paper's range has not (InputError)."""
   if layers not in LAYERS:
     raise errors.InputError(
-        f"gcn-layers is {layers}; choose one of {', '.join(map(str, LAYERS))}")
-  return layers
+        f"gcn-layers is {layers}; choose one of {', '.join(map(str, LAYERS))}",
+        "gcn_layers")

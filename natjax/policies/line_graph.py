@@ -72,29 +72,20 @@ class LineGraphPolicy(nn.Module):
         operation.reshape(-1, count).T, self.num_operations)  # [E, B, O]
     place = jnp.broadcast_to(
         jnp.eye(count)[:, None], (*kind.shape[:2], count))
-    x = nn.Dense(self.features, name="in")(
-        jnp.concatenate([kind, place], axis=-1))
+    x = nn.relu(nn.Dense(self.features, name="in")(
+        jnp.concatenate([kind, place], axis=-1)))  # [E, B, F]
     graph = jraph.GraphsTuple(
-        nodes=nn.relu(x).reshape(count, -1), edges=None, globals=None,
-        senders=jnp.asarray(senders), receivers=jnp.asarray(receivers),
-        n_node=jnp.array([count]), n_edge=jnp.array([len(senders)]))
+        nodes=None, edges=None, globals=None, senders=jnp.asarray(senders),
+        receivers=jnp.asarray(receivers), n_node=jnp.array([count]),
+        n_edge=jnp.array([len(senders)]))
+    total = jraph.GraphConvolution(lambda nodes: nodes, add_self_edges=True)
     for i in range(self.layers):
-      graph = self._convolve(graph, i)
+      linear = nn.Dense(self.features, use_bias=False, name=f"convolution{i}")
+      nodes = total(graph._replace(nodes=linear(x).reshape(count, -1))).nodes
+      # The bias comes after the sum over neighbours: A X W + b.
+      bias = self.param(f"bias{i}", nn.initializers.zeros, (self.features,))
+      x += nn.relu(nodes.reshape(x.shape) + bias)
     # Small last weights: the policy starts near the uniform one.
-    logits = nn.Dense(
-        self.num_actions, name="out", kernel_init=nn.initializers.normal(0.01))(
-            self._apart(graph.nodes))
+    logits = nn.Dense(self.num_actions, name="out",
+                      kernel_init=nn.initializers.normal(0.01))(x)
     return jnp.moveaxis(logits, 0, 1).reshape(*lead, count, self.num_actions)
-
-  def _apart(self, nodes):
-    return nodes.reshape(nodes.shape[0], -1, self.features)  # [E, B, F]
-
-  def _convolve(self, graph, i):
-    linear = nn.Dense(self.features, use_bias=False, name=f"convolution{i}")
-    convolved = jraph.GraphConvolution(
-        lambda nodes: linear(self._apart(nodes)).reshape(nodes.shape),
-        add_self_edges=True)(graph)
-    # The bias comes after the sum over neighbours: A X W + b.
-    bias = self.param(f"bias{i}", nn.initializers.zeros, (self.features,))
-    added = nn.relu(self._apart(convolved.nodes) + bias)
-    return graph._replace(nodes=graph.nodes + added.reshape(graph.nodes.shape))

@@ -26,8 +26,7 @@ class CellPolicy:
   """
 
   def __init__(
-      self, ground: ground_lib.Ground, *, layers: int, published: bool = False
-  ):
+      self, ground: ground_lib.Ground, *, layers: int, published: bool = False):
     """Args:
       ground: of whose transitions.
       layers: graph convolutions.
@@ -37,7 +36,6 @@ class CellPolicy:
       InputError: the published policy cannot look at such a network.
     """
     self._ground, network = ground, ground.network
-    self._whole_source: np.ndarray | None = None
     if published and ground.space.inputs is None and all(
         len(decision.members) == 1 for decision in ground.decisions):
       raise errors.InputError(
@@ -45,21 +43,22 @@ class CellPolicy:
           f" {network.name} with share {ground.space.share} has none; use the"
           " default policy, or share cell where blocks are alike",
           field="policy")
-    links: tuple[tuple[int, int], ...] = ()
-    if ground.space.share == "full":
-      self._whole_source, links = self._graph()
+    self._whole_source, links = self._graph()
     self.module = gcn.GCNPolicy(
         len(ground.candidates), len(ground.table.actions), layers, published,
         links=links,
         cell_types=ground.shape[0] if self._whole_source is None else 1)
 
-  def _graph(self):
+  def _graph(self) -> tuple[np.ndarray | None, tuple[tuple[int, int], ...]]:
     """The whole network as one graph.
 
     Returns:
       Sources by the numbers of the whole graph, i32[G * N, K], and the further
-      (sender, receiver) pairs of blocks whose output concatenates several.
+      (sender, receiver) pairs of blocks whose output concatenates several; None
+      and none of these where blocks share decisions.
     """
+    if self._ground.space.share != "full":
+      return None, ()
     first, (_, nodes, slots) = records.NUM_INPUTS, self._ground.shape
     number = lambda i, n: i * nodes + n
     outputs = [[0], [1]]  # Of the two blocks before every block.
@@ -79,8 +78,7 @@ class CellPolicy:
     """Draws the policy's parameters."""
     zeros = jnp.zeros(self._ground.shape, jnp.int32)
     cells = arrays_lib.CellArrays(
-        source=zeros, operation=zeros,
-        concat=jnp.ones(self._ground.shape[:2], bool))
+        source=zeros, operation=zeros, concat=zeros[..., 0] == 0)
     cell = self._as_one(cells) if self._whole_source is not None else (
         jax.tree.map(lambda a: a[0], cells))
     return jax.jit(self.module.init)(rng, cell, 0)["params"]

@@ -51,13 +51,6 @@ def masked_log_softmax(logits: jax.Array, mask: jax.Array) -> jax.Array:
   return jnp.where(mask, shifted - jnp.log(total), -jnp.inf)
 
 
-def _log_probabilities(logits, mask, table):
-  log_p = masked_log_softmax(logits, mask)
-  if not table.smoothing:
-    return log_p
-  return jnp.log(jnp.exp(log_p) + table.smoothing)
-
-
 def _is_live(bits, source):
   node = jnp.maximum(source - records.NUM_INPUTS, 0)
   carried = (bits >> node.astype(jnp.uint32)) & 1
@@ -67,8 +60,7 @@ def _is_live(bits, source):
 def _edges(table, cell, rows):
   """The cell's edges in topological order, an `_Edge` with leading axis E."""
   n, slots = cell.source.shape
-  source = cell.source.reshape(-1)
-  operation = cell.operation.reshape(-1)
+  source, operation = cell.source.reshape(-1), cell.operation.reshape(-1)
   bit = jnp.repeat(jnp.uint32(1) << jnp.arange(n, dtype=jnp.uint32), slots)
   kept = operation != table.null
   live = _complete(source, bit, kept, jnp.uint32(0), -1)
@@ -89,43 +81,39 @@ def _complete(source, bit, kept, bits, after):
   return bits
 
 
-def _mask(table, edges, edge, bits):
-  """The actions open at `edge`, bool[..., A], when `bits` u32[...] live."""
-  if not table.connectivity:
-    return jnp.broadcast_to(edge.valid, (*bits.shape, *edge.valid.shape))
-  live = _complete(edges.source, edges.bit, edges.kept, bits, edge.number)
-  may_null = (live & edge.required) == edge.required
-  return edge.valid & ((edge.outcome != table.null) | may_null[..., None])
-
-
-def _advance(table, edge, bits, outcome):
-  carries = (outcome != table.null) & _is_live(bits, edge.source)
-  return bits | jnp.where(carries, edge.bit, jnp.uint32(0))
+def _log_p(table, edges, edge, logits, bits):
+  """Of the actions at `edge`, [..., A], when `bits` u32[...] live."""
+  mask = jnp.broadcast_to(edge.valid, (*bits.shape, *edge.valid.shape))
+  if table.connectivity:
+    live = _complete(edges.source, edges.bit, edges.kept, bits, edge.number)
+    may_null = (live & edge.required) == edge.required
+    mask &= (edge.outcome != table.null) | may_null[..., None]
+  log_p = masked_log_softmax(logits, mask)
+  if not table.smoothing:
+    return log_p
+  return jnp.log(jnp.exp(log_p) + table.smoothing)
 
 
 def _choose(table, logits, cell, rows, pick):
-  """Goes through the edges; `pick(step, log_p)` names the action."""
+  """Goes through the edges; `pick(number, log_p)` names the action."""
   edges = _edges(table, cell, rows)
-  flat = logits.reshape(-1, logits.shape[-1])
 
   def one(bits, step):
-    edge, row, i = step
-    log_p = _log_probabilities(row, _mask(table, edges, edge, bits), table)
-    action = pick(i, log_p)
-    bits = _advance(table, edge, bits, edge.outcome[action])
+    edge, row = step
+    log_p = _log_p(table, edges, edge, row, bits)
+    action = pick(edge.number, log_p)
+    carries = (edge.outcome[action] != table.null) & _is_live(bits, edge.source)
+    bits |= jnp.where(carries, edge.bit, jnp.uint32(0))
     return bits, (action, log_p[action])
 
-  count = jnp.arange(flat.shape[0])
-  _, (actions, log_p) = lax.scan(one, jnp.uint32(0), (edges, flat, count))
+  _, (actions, log_p) = lax.scan(
+      one, jnp.uint32(0), (edges, logits.reshape(-1, logits.shape[-1])))
   return actions.reshape(cell.source.shape), jnp.sum(log_p)
 
 
 def sample(
-    rng: jax.Array,
-    logits: jax.Array,
-    cell: arrays_lib.CellArrays,
-    rows: jax.Array,
-    table: transitions.TransitionTable,
+    rng: jax.Array, logits: jax.Array, cell: arrays_lib.CellArrays,
+    rows: jax.Array, table: transitions.TransitionTable,
 ) -> jax.Array:
   """Draws a transformation of one cell.
 
@@ -140,15 +128,14 @@ def sample(
     i32[N, K], an action per edge.
   """
   keys = jax.random.split(rng, cell.source.size)
-  return _choose(
-      table, logits, cell, rows,
-      lambda i, log_p: jax.random.categorical(keys[i], log_p))[0]
+  pick = lambda i, log_p: jax.random.categorical(keys[i], log_p)
+  return _choose(table, logits, cell, rows, pick)[0]
 
 
 def mode(logits, cell, rows, table) -> jax.Array:
   """The likeliest open action of each edge in turn; see `sample`."""
-  return _choose(table, logits, cell, rows,
-                 lambda i, log_p: jnp.argmax(log_p))[0]
+  pick = lambda i, log_p: jnp.argmax(log_p)
+  return _choose(table, logits, cell, rows, pick)[0]
 
 
 def log_prob(logits, cell, rows, actions, table) -> jax.Array:
@@ -164,13 +151,12 @@ def entropy(logits, cell, rows, table) -> jax.Array:
   masks depend on earlier choices; the expectation over those is exact.
   """
   edges = _edges(table, cell, rows)
-  flat = logits.reshape(-1, logits.shape[-1])
-  n = cell.source.shape[0]
-  states = jnp.arange(2**n if table.connectivity else 1, dtype=jnp.uint32)
+  count = 2**len(cell.source) if table.connectivity else 1
+  states = jnp.arange(count, dtype=jnp.uint32)
 
   def one(weight, step):  # weight: f32[states], their probability.
     edge, row = step
-    log_p = _log_probabilities(row, _mask(table, edges, edge, states), table)
+    log_p = _log_p(table, edges, edge, row, states)
     open_ = jnp.isfinite(log_p)
     p = jnp.where(open_, jnp.exp(log_p), 0.0)
     surprise = -jnp.sum(p * jnp.where(open_, log_p, 0.0), -1)
@@ -185,15 +171,14 @@ def entropy(logits, cell, rows, table) -> jax.Array:
     return weight, gain
 
   start = jnp.zeros(states.shape).at[0].set(1.0)
-  return jnp.sum(lax.scan(one, start, (edges, flat))[1])
+  steps = (edges, logits.reshape(-1, logits.shape[-1]))
+  return jnp.sum(lax.scan(one, start, steps)[1])
 
 
 def apply_actions(
-    cell: arrays_lib.CellArrays,
-    actions: jax.Array,
+    cell: arrays_lib.CellArrays, actions: jax.Array,
     table: transitions.TransitionTable,
 ) -> arrays_lib.CellArrays:
   """The transformed cell; any leading axes. Sources and concat are kept."""
-  outcome = jnp.asarray(table.outcome)
   return dataclasses.replace(
-      cell, operation=outcome[cell.operation, actions])
+      cell, operation=jnp.asarray(table.outcome)[cell.operation, actions])

@@ -1,13 +1,9 @@
 """What a search space is."""
 
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.graph import records
-
-WEIGHTS = ("edge", "source", "slot")
 
 
 class Space(NamedTuple):
@@ -52,9 +48,8 @@ class Space(NamedTuple):
 
   def names(self, decision: int, edge: int) -> tuple[str, ...]:
     """What may stand on an edge of a decision's cell."""
-    if self.choices is None:
-      return self.candidates
-    return self.choices[decision][edge]
+    return (self.candidates if self.choices is None
+            else self.choices[decision][edge])
 
   def check(self, cell: records.Cell) -> None:
     """Refuses a cell that is not in the space, but for its operations.
@@ -92,22 +87,15 @@ def complete(num_nodes: int) -> records.Genotype:
     >>> len(complete(4).normal.edges)
     14
   """
-  first = records.NUM_INPUTS
-  nodes = range(first, first + num_nodes)
+  nodes = range(records.NUM_INPUTS, records.NUM_INPUTS + num_nodes)
   cell = records.Cell(
       tuple(records.Edge(operations.NULL, source, target) for target in nodes
             for source in range(target)), tuple(nodes))
   return records.Genotype(cell, cell)
 
 
-def cells(
-    name: str,
-    candidates: tuple[str, ...],
-    *,
-    num_nodes: int = 4,
-    inputs: int = 2,
-    **options: Any,
-) -> Space:
+def cells(name: str, candidates: tuple[str, ...], *, num_nodes: int = 4,
+          inputs: int = 2, **options: Any) -> Space:
   """A space of genotypes whose nodes may have any earlier nodes as inputs.
 
   Args:

@@ -7,7 +7,7 @@ what everything costs: `Ground` does. Architectures are `CellArrays` of shape
 blocks, of a network), N nodes, K incoming edges per node.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import functools
 from typing import Any
 
@@ -18,14 +18,11 @@ import numpy as np
 from natjax import operations
 from natjax.costs import exact
 from natjax.graph import arrays as arrays_lib
-from natjax.graph import blocks
-from natjax.graph import codec
-from natjax.graph import records
+from natjax.graph import blocks, codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.operations import edges as edges_lib
 from natjax.operations import primitives
-from natjax.spaces import base
-from natjax.spaces import transitions
+from natjax.spaces import base, transitions
 
 CellArrays = arrays_lib.CellArrays
 
@@ -43,17 +40,10 @@ class Ground:
     table: the transition table.
   """
 
-  def __init__(
-      self,
-      space: base.Space,
-      place: records.Place,
-      targets: Sequence[records.Place] = (),
-      *,
-      scheme: str,
-      published: bool = False,
-      smoothing: float = 0.0,
-      width: float = 1.0,
-  ):
+  def __init__(self, space: base.Space, place: records.Place,
+               targets: Sequence[records.Place] = (), *, scheme: str,
+               published: bool = False, smoothing: float = 0.0,
+               width: float = 1.0):
     """Args:
       space: the space.
       place: of the network that is searched in.
@@ -82,12 +72,11 @@ class Ground:
 
     def valid(names, ends):
       may = transitions.may_become(
-          self.candidates, ends, preactivate=networks[0][0].preactivate)
+          self.candidates, ends, preactivate=self.network.preactivate)
       # As published: what can stand there at all.
       allowed = rule.allowed & np.diagonal(may)[rule.outcome] if (
           published) else transitions.valid_actions(rule, may)
-      return allowed & (keeping | np.isin(
-          self.candidates, names)[rule.outcome])
+      return allowed & (keeping | np.isin(self.candidates, names)[rule.outcome])
 
     self.table = transitions.TransitionTable(
         rule.actions, rule.outcome,
@@ -100,6 +89,33 @@ class Ground:
     """The network that is searched in, with every edge that may be."""
     return blocks.scale(codec.expand(self.space.graph, self.place), self.width)
 
+  def sites(
+      self, architecture: records.Architecture | None = None,
+      network: records.BlockNetwork | None = None,
+      place: records.Place | None = None,
+  ) -> Iterator[tuple[tuple[int, int, int], tuple[int, int], list[Any]]]:
+    """Where the edges of an architecture stand, decision by decision.
+
+    Args:
+      architecture: None is the space's graph.
+      network: of it; None is the one that is searched in.
+      place: of the network; None is that of the one that is searched in.
+
+    Yields:
+      Of every edge its slot (g, n, k), (g, e), and per block that is decided on
+      together its `Shapes` and the edge by the block's nodes.
+    """
+    architecture = architecture or self.space.graph
+    network, place = network or self.network, place or self.place
+    shapes = shapes_lib.of(network, place)
+    for g, decision in enumerate(codec.decide(
+        architecture, place, self.space.share)):
+      slots = zip(*arrays_lib.slots(decision.cell), strict=True)
+      for e, (n, k) in enumerate(slots):
+        yield (g, int(n), int(k)), (g, e), [
+            (shapes[i], network.blocks[i].edges[e + network.prefix])
+            for i in decision.members]
+
   def _edges(self, networks):
     """The kinds of edges.
 
@@ -110,44 +126,28 @@ class Ground:
       of candidates are of one kind.
     """
     free, first = self.space.inputs is not None, records.NUM_INPUTS
-    shape = (*self.shape[:2], first + self.shape[1]) if free else self.shape
-    rows = np.zeros(shape, np.int32)
+    rows = np.zeros((*self.shape[:2], first + self.shape[1]) if free
+                    else self.shape, np.int32)
     found: dict[Any, tuple[int, set[edges_lib.Ends]]] = {}
-    kept = set().union(*(self._kept(*at) for at in networks))
-    for network, place in networks:
-      shapes = shapes_lib.of(network, place)
-      for g, decision in enumerate(codec.decide(
-          self.space.graph, place, self.space.share)):
-        for e, edge in enumerate(decision.cell.edges):
-          if (g, e) in kept or not decision.members:
-            continue
-          ends = {shapes[i].ends(network.blocks[i].edges[e + network.prefix])
-                  for i in decision.members}
-          key = (next(iter(ends)).stride if free else (g, e),
-                 self.space.names(g, e))
-          row, known = found.setdefault(key, (len(found) + 1, set()))
-          known |= ends
-          rows[g, edge.target - first,
-               edge.source if free else _slot(decision.cell, e)] = row
+    sites = [site for at in networks
+             for site in self.sites(self.space.graph, *at)]
+    # No transition changes fixed edges, nor those into a node whose images are
+    # of a side of their own, which no other operation would leave.
+    kept = {(g, e) for _, (g, e), at in sites
+            if self.decisions[g].fixed[e] or any(
+                shapes.nodes[edge.target].size != primitives.output_size(
+                    shapes.nodes[edge.source].size, shapes.stride(edge))
+                for shapes, edge in at)}
+    for (_, n, k), (g, e), at in sites:
+      if (g, e) not in kept and at:
+        ends = {shapes.ends(edge) for shapes, edge in at}
+        key = (next(iter(ends)).stride if free else (g, e),
+               self.space.names(g, e))
+        row, known = found.setdefault(key, (len(found) + 1, set()))
+        known |= ends
+        source = self.decisions[g].cell.edges[e].source
+        rows[g, n, source if free else k] = row
     return rows, [(names, ends) for (_, names), (_, ends) in found.items()]
-
-  def _kept(self, network, place):
-    """The (decision, edge) that no transition changes at a place.
-
-    Those that are fixed, and those into a node whose images are of a side of
-    their own, which no other operation would leave.
-    """
-    shapes = shapes_lib.of(network, place)
-    for g, decision in enumerate(codec.decide(
-        self.space.graph, place, self.space.share)):
-      for e, fixed in enumerate(decision.fixed):
-        edges = [(shapes[i], network.blocks[i].edges[e + network.prefix])
-                 for i in decision.members]
-        if fixed or any(
-            at.nodes[edge.target].size != primitives.output_size(
-                at.nodes[edge.source].size, at.stride(edge))
-            for at, edge in edges):
-          yield g, e
 
   def rows(self, arrays: CellArrays) -> jax.Array:
     """Rows of `table.valid`, i32[G, N, K], of an architecture's edges."""
@@ -167,12 +167,15 @@ class Ground:
     Raises:
       InputError: the architecture is not in the space.
     """
-    cells = [d.cell for d in codec.decide(
-        architecture, self.place, self.space.share)]
+    cells = self._cells(architecture)
     for cell in cells:
       self.space.check(cell)
     return arrays_lib.encode(cells, self.candidates, num_nodes=self.shape[1],
                              inputs=self.shape[2])
+
+  def _cells(self, architecture):
+    return [decision.cell for decision in codec.decide(
+        architecture, self.place, self.space.share)]
 
   def decode(
       self, arrays: CellArrays, architecture: records.Architecture | None = None
@@ -186,8 +189,7 @@ class Ground:
     """
     given, cells = architecture or self.space.graph, None
     if architecture is not None or self.space.inputs is None:
-      cells = [d.cell for d in codec.decide(
-          given, self.place, self.space.share)]
+      cells = self._cells(given)
     found = arrays_lib.decode(arrays, self.candidates, cells)
     if cells is None:  # Without the nodes that only larger cells have.
       found = tuple(
@@ -200,18 +202,17 @@ class Ground:
   def around(self) -> base.Space:
     """The smaller space of what the operations of the graph may become."""
 
-    def names(g, n, k):
-      o = int(self.start.operation[g, n, k])
-      valid = self.table.valid[self._rows[g, n, k], o]
+    def names(slot):
+      o = int(self.start.operation[slot])
+      valid = self.table.valid[self._rows[slot], o]
       outcomes = set(self.table.outcome[o][valid].tolist())
       return tuple(name for o, name in enumerate(self.candidates)
                    if o in outcomes)
 
-    return self.space._replace(choices=tuple(
-        tuple(names(g, edge.target - records.NUM_INPUTS,
-                    _slot(decision.cell, e))
-              for e, edge in enumerate(decision.cell.edges))
-        for g, decision in enumerate(self.decisions)))
+    choices: list[list[tuple[str, ...]]] = [[] for _ in self.decisions]
+    for slot, (g, _), _ in self.sites():
+      choices[g].append(names(slot))
+    return self.space._replace(choices=tuple(map(tuple, choices)))
 
   def cost(self, architecture: records.Architecture) -> operations.Cost:
     """In the network that is trained at the end."""
@@ -226,26 +227,14 @@ class Ground:
     """
     costs = np.zeros((2, *self.shape, len(self.candidates)))
     network = codec.expand(architecture, self.target)
-    shapes = shapes_lib.of(network, self.target)
-    for g, decision in enumerate(codec.decide(
-        architecture, self.target, self.space.share)):
-      for e, edge in enumerate(decision.cell.edges):
-        at = (g, edge.target - records.NUM_INPUTS, _slot(decision.cell, e))
-        for i in decision.members:
-          item = network.blocks[i].edges[e + network.prefix]
-          for o, name in enumerate(self.candidates):
-            if name != item.operation and edges_lib.cost_if_possible(
-                operations.get(name), shapes[i].ends(item),
-                preactivate=network.preactivate) is None:
-              costs[:, *at, o] = np.inf
-              continue
-            cost = exact.edge(network, shapes[i],
-                              item._replace(operation=name))
-            costs[:, *at, o] += (cost.params, cost.madds)
+    for slot, _, at in self.sites(architecture, network, self.target):
+      for shapes, edge in at:
+        for o, name in enumerate(self.candidates):
+          if name != edge.operation and edges_lib.cost_if_possible(
+              operations.get(name), shapes.ends(edge),
+              preactivate=network.preactivate) is None:
+            costs[:, *slot, o] = np.inf
+            continue
+          cost = exact.edge(network, shapes, edge._replace(operation=name))
+          costs[:, *slot, o] += (cost.params, cost.madds)
     return costs
-
-
-def _slot(cell, e):
-  """The position of edge `e` among the inputs of its target."""
-  return [i for i, edge in enumerate(cell.edges)
-          if edge.target == cell.edges[e].target].index(e)

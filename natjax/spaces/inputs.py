@@ -12,6 +12,7 @@ well, and one edge of every node at least is not null.
 """
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -19,12 +20,11 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
-from natjax.graph import shapes as shapes_lib
 from natjax.operations import edges as edges_lib
+from natjax.spaces import base
 from natjax.spaces import ground as ground_lib
 
 Sampler = Callable[[jax.Array], arrays_lib.CellArrays]
@@ -45,52 +45,39 @@ def sampler(ground: ground_lib.Ground, *, published: bool = False) -> Sampler:
         f"search space '{ground.space.name}' gives nodes"
         f" {ground.space.inputs} inputs from different nodes, and the first has"
         " but two nodes before it; give 2 inputs, or allow several", "inputs")
-  if ground.space.inputs is None:
-    return _fixed(ground, published)
-  return _free(ground, published)
+  return (_fixed if ground.space.inputs is None else _free)(ground, published)
 
 
-def sample_cell(
-    rng: jax.Array,
-    stand_in: Any,
-    exists: Any,
-    *,
-    allowed: Any = None,
-    inputs: int = 2,
-    several: bool = True,
-    nulls: bool,
-    loose_end: bool,
-) -> arrays_lib.CellArrays:
+def sample_cell(space: base.Space, nulls: bool, rng: jax.Array, stand_in: Any,
+                exists: Any, allowed: Any) -> arrays_lib.CellArrays:
   """Draws an input cell; `null` is the last operation.
 
   Args:
+    space: K inputs per node; where one source may not be had twice (`several`),
+      K is at most 2, and where fewer sources are allowed, the other edge is
+      null; `loose_end`: only nodes that feed no other are concatenated.
+    nulls: whether to draw null connections too, fewer than K per node, so that
+      every node carries a signal.
     rng: a key.
     stand_in: i32[N, 2 + N, O], what takes the place of a drawn operation on
       the edge from a source: itself, or a skip where it cannot stand.
     exists: bool[N], whether the cell has a node; the others are all null.
     allowed: bool[N, 2 + N, O], what may stand on the edge from a source, where
       that differs by edge; None is everything.
-    inputs: K.
-    several: whether a node may have one source twice; else K is at most 2,
-      and where fewer sources are allowed, the other edge is null.
-    nulls: whether to draw null connections too, fewer than K per node, so that
-      every node carries a signal.
-    loose_end: whether only nodes that feed no other are concatenated.
 
   Returns:
     `CellArrays` of shape [N, K].
   """
-  num_nodes = stand_in.shape[0]
+  num_nodes, several = stand_in.shape[0], space.several
   rng_source, rng_operation, rng_other = jax.random.split(rng, 3)
-  shape = (num_nodes, inputs)
+  shape = (num_nodes, space.inputs or 0)
   null, node = stand_in.shape[-1] - 1, jnp.arange(num_nodes)
   sources = jnp.arange(stand_in.shape[1]) < node[:, None] + records.NUM_INPUTS
   if allowed is None:
     source = jax.random.randint(
         rng_source, shape, 0, node[:, None] + records.NUM_INPUTS
-    ) if several else _distinct(rng_source, sources, sources, inputs)
-    operation = jax.random.randint(rng_operation, shape, 0,
-                                   null + 1 if nulls else null)
+    ) if several else _distinct(rng_source, sources, sources, space.inputs)
+    operation = jax.random.randint(rng_operation, shape, 0, null + nulls)
     other = jax.random.randint(rng_other, (num_nodes,), 0, null)
   else:
     some = jnp.asarray(allowed).at[..., null].set(False)
@@ -100,7 +87,7 @@ def sample_cell(
     earlier, sources = sources, jnp.where(
         jnp.any(can, axis=1), can[..., 0], jnp.arange(stand_in.shape[1]) == 0)
     source = (_uniform(rng_source, sources[:, None], shape) if several
-              else _distinct(rng_source, sources, earlier, inputs))
+              else _distinct(rng_source, sources, earlier, space.inputs))
     mask = jnp.where(can, allowed, some) if nulls else some
     operation = _uniform(rng_operation, mask[node[:, None], source])
     other = _uniform(rng_other, some[node, source[:, -1]])
@@ -110,13 +97,13 @@ def sample_cell(
   operation = operation.at[:, -1].set(
       jnp.where(all_null, other, operation[:, -1]))
   operation = jnp.asarray(stand_in)[node[:, None], source, operation]
-  operation = jnp.where(jnp.asarray(exists)[:, None], operation, null)
-  feeds = jnp.where(jnp.asarray(exists)[:, None], source, -1)
+  exists = jnp.asarray(exists)
+  operation = jnp.where(exists[:, None], operation, null)
+  feeds = jnp.where(exists[:, None], source, -1)
   used = jnp.any(
       feeds.reshape(-1)[:, None] == node + records.NUM_INPUTS, axis=0)
-  return arrays_lib.CellArrays(
-      source=source, operation=operation,
-      concat=(~used | (not loose_end)) & jnp.asarray(exists))
+  return arrays_lib.CellArrays(source=source, operation=operation,
+                               concat=(~used | (not space.loose_end)) & exists)
 
 
 def _uniform(rng, mask, shape=None):
@@ -137,21 +124,19 @@ def stand_ins(ground: ground_lib.Ground) -> np.ndarray:
 
   Nor can it where it leaves images of a side of its own.
   """
-  count, first = len(ground.candidates), records.NUM_INPUTS
+  count = len(ground.candidates)
   skip = ground.candidates.index(operations.SKIP)
-  shape = (*ground.shape[:2], first + ground.shape[1], count)
+  shape = (*ground.shape[:2], records.NUM_INPUTS + ground.shape[1], count)
   found = np.broadcast_to(np.arange(count, dtype=np.int32), shape).copy()
-  shapes = shapes_lib.of(ground.network, ground.place)
-  prefix = ground.network.prefix
-  for g, decision in enumerate(ground.decisions):
-    for e, edge in enumerate(decision.cell.edges):
-      ends = [shapes[i].ends(ground.network.blocks[i].edges[e + prefix])
-              for i in decision.members] or [edges_lib.Ends(1, 1, 1, 1)]
-      for o, name in enumerate(ground.candidates):
-        operation = operations.get(name)
-        if not all(edges_lib.can_stand(operation, at)
-                   and edges_lib.keeps_side(operation, at) for at in ends):
-          found[g, edge.target - first, edge.source, o] = skip
+  for (g, n, _), (_, e), at in ground.sites():
+    source = ground.decisions[g].cell.edges[e].source
+    ends = [shapes.ends(edge) for shapes, edge in at] or [
+        edges_lib.Ends(1, 1, 1, 1)]
+    for o, name in enumerate(ground.candidates):
+      operation = operations.get(name)
+      if not all(edges_lib.can_stand(operation, end)
+                 and edges_lib.keeps_side(operation, end) for end in ends):
+        found[g, n, source, o] = skip
   return found
 
 
@@ -161,34 +146,26 @@ def _free(ground, published):
                      for decision in ground.decisions])
   if ground.space.choices is not None:
     allowed = np.zeros(instead.shape, bool)
-    for g, decision in enumerate(ground.decisions):
-      for e, edge in enumerate(decision.cell.edges):
-        names = ground.space.names(g, e)
-        allowed[g, edge.target - records.NUM_INPUTS, edge.source] = [
-            name in names for name in ground.candidates]
+    for (g, n, _), (_, e), _ in ground.sites():
+      source = ground.decisions[g].cell.edges[e].source
+      allowed[g, n, source] = np.isin(
+          ground.candidates, ground.space.names(g, e))
     allowed &= instead == np.arange(len(ground.candidates))
 
   def draw(rng):
-    return jax.vmap(lambda key, table, nodes, may: sample_cell(
-        key, table, nodes, allowed=may, inputs=ground.shape[2],
-        several=ground.space.several, nulls=not published,
-        loose_end=ground.space.loose_end))(
-            jax.random.split(rng, len(instead)), instead, exists, allowed)
+    sample = functools.partial(sample_cell, ground.space, not published)
+    return jax.vmap(sample)(
+        jax.random.split(rng, len(instead)), instead, exists, allowed)
 
   return draw
 
 
 def _fixed(ground, published):
-  base, null = ground.start, ground.table.null
+  start, null = ground.start, ground.table.null
   allowed = np.zeros((*ground.shape, len(ground.candidates)), bool)
   space = ground.around()
-  for g, decision in enumerate(ground.decisions):
-    slot = dict.fromkeys(range(ground.shape[1]), 0)
-    for e, edge in enumerate(decision.cell.edges):
-      n = edge.target - records.NUM_INPUTS
-      names = space.names(g, e)
-      allowed[g, n, slot[n]] = [name in names for name in ground.candidates]
-      slot[n] += 1
+  for slot, edge, _ in ground.sites():
+    allowed[slot] = np.isin(ground.candidates, space.names(*edge))
   allowed[..., null] |= ~allowed.any(-1)  # Slots without an edge.
   others = allowed.copy()
   others[..., null] = False
@@ -205,12 +182,12 @@ def _fixed(ground, published):
     operation = _uniform(rng_all, allowed)
     if not published:
       kept = jax.random.bernoulli(rng_keep, 0.5, ground.shape)
-      operation = jnp.where(kept, base.operation, operation)
+      operation = jnp.where(kept, start.operation, operation)
     dead = jnp.all(operation == null, axis=-1, keepdims=True)
     operation = jnp.where(dead & jnp.asarray(first),
                           _uniform(rng_other, others), operation)
     return arrays_lib.CellArrays(
-        source=jnp.asarray(base.source), operation=operation,
-        concat=jnp.asarray(base.concat))
+        source=jnp.asarray(start.source), operation=operation,
+        concat=jnp.asarray(start.concat))
 
   return draw

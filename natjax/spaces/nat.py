@@ -11,10 +11,8 @@ A network of blocks is its own space: the graph is that of the given network,
 padded with null edges to two inputs per node (section 5.2).
 """
 
-from natjax import errors
-from natjax import operations
-from natjax.graph import codec
-from natjax.graph import records
+from natjax import errors, operations
+from natjax.graph import codec, records
 from natjax.spaces import base
 
 _SHARED = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3",
@@ -37,19 +35,13 @@ SPACES = {space.name: space for space in (
 def get(name: str) -> base.Space:
   """Looks a space up by name (InputError)."""
   if name not in SPACES:
-    raise errors.InputError(
-        f"search space '{name}' is unknown; choose one of {', '.join(SPACES)}",
-        field="space")
+    raise errors.InputError(f"search space '{name}' is unknown; choose one of"
+                            f" {', '.join(SPACES)}", field="space")
   return SPACES[name]
 
 
-def space_for(
-    architecture: records.Architecture,
-    *,
-    name: str | None = None,
-    method: str = "nat",
-    share: str = "cell",
-) -> base.Space:
+def space_for(architecture: records.Architecture, *, name: str | None = None,
+              method: str = "nat", share: str = "cell") -> base.Space:
   """Chooses the space in which an architecture is transformed.
 
   Of a genotype it is loose end where a cell does not concatenate all of its
@@ -69,8 +61,23 @@ def space_for(
     InputError: no space of that name, a name for a network of blocks, or
       another `share`.
   """
-  architecture = codec.check(architecture)
-  return _FOR[architecture.kind](architecture, name, method, share)
+  graph = codec.pad(codec.check(architecture))
+  if isinstance(graph, records.BlockNetwork) and name is not None:
+    raise errors.InputError(f"space is '{name}', and a network of blocks is its"
+                            " own space; leave it out", field="space")
+  cells = _cells(graph, share)
+  if isinstance(graph, records.BlockNetwork):
+    return base.Space(
+        graph.name, graph, _candidates(cells, get(method).candidates),
+        share=share, scheme=method)
+  if name is None:
+    full = all(len(cell.concat) == cell.num_nodes for cell in cells)
+    name = method if full else f"{method}_loose_end"
+  space = get(name)
+  most = max(cell.num_inputs_per_node for cell in cells)
+  return space._replace(
+      candidates=_candidates(cells, space.candidates),
+      graph=base.complete(graph.num_nodes), inputs=max(space.inputs, most))
 
 
 def own(architecture: records.Architecture, share: str = "cell") -> base.Space:
@@ -83,36 +90,13 @@ def own(architecture: records.Architecture, share: str = "cell") -> base.Space:
     share: see `base.Space`.
   """
   graph = codec.pad(architecture)
-  cells = [d.cell for d in codec.decide(graph, records.Skeleton(), share)]
   return base.Space("own", graph, _candidates(
-      cells, (operations.SKIP, operations.NULL)), share=share)
+      _cells(graph, share), (operations.SKIP, operations.NULL)), share=share)
 
 
-def _for_cells(genotype, name, method, share):
-  codec.decide(genotype, records.Skeleton(), share)
-  if name is None:
-    full = all(len(c.concat) == c.num_nodes for c in genotype)
-    name = method if full else f"{method}_loose_end"
-  space = get(name)
-  most = max(cell.num_inputs_per_node for cell in genotype)
-  return space._replace(
-      candidates=_candidates(genotype, space.candidates),
-      graph=base.complete(genotype.num_nodes), inputs=max(space.inputs, most))
-
-
-def _for_blocks(network, name, method, share):
-  if name is not None:
-    raise errors.InputError(
-        f"space is '{name}', and a network of blocks is its own space; leave"
-        " it out", field="space")
-  network = codec.pad(network)
-  cells = [d.cell for d in codec.decide(network, records.Frame(), share)]
-  return base.Space(
-      network.name, network, _candidates(cells, get(method).candidates),
-      share=share, scheme=method)
-
-
-_FOR = {"cells": _for_cells, "blocks": _for_blocks}
+def _cells(graph, share):
+  """The cells that are decided on, at whatever place."""
+  return [d.cell for d in codec.decide(graph, records.Skeleton(), share)]
 
 
 def _candidates(cells, listed):

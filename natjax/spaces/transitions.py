@@ -72,12 +72,9 @@ def nat_scheme(candidates: Sequence[str]) -> Scheme:
   Args:
     candidates: operation names, in order; O of them.
   """
-  count = len(candidates)
-  outcome = np.stack([
-      np.full(count, candidates.index(operations.NULL)),
-      np.arange(count),
-      np.full(count, candidates.index(operations.SKIP)),
-  ], axis=1).astype(np.int32)
+  null, skip = map(candidates.index, (operations.NULL, operations.SKIP))
+  outcome = np.array([(null, same, skip) for same in range(len(candidates))],
+                     np.int32)
   return Scheme(NAT_ACTIONS, outcome, np.ones(outcome.shape, bool))
 
 
@@ -93,14 +90,13 @@ def natpp_scheme(candidates: Sequence[str]) -> Scheme:
   known = [operations.get(name) for name in candidates]
   allowed = np.array([[two_level_rule(old, new) for new in known]
                       for old in known])
-  outcome = np.broadcast_to(
-      np.arange(len(known), dtype=np.int32), allowed.shape)
+  outcome = np.broadcast_to(np.arange(len(known), dtype=np.int32),
+                            allowed.shape)
   return Scheme(tuple(candidates), outcome, allowed)
 
 
-def two_level_rule(
-    before: operations.Operation, after: operations.Operation
-) -> bool:
+def two_level_rule(before: operations.Operation,
+                   after: operations.Operation) -> bool:
   """Whether NAT++ allows a transition, by types and kernels alone.
 
   The type's rank (`TYPE_RANKS`) must not rise and the kernel must not grow; of
@@ -145,9 +141,8 @@ def valid_actions(scheme: Scheme, may: np.ndarray) -> np.ndarray:
       scheme.allowed & changes & np.take_along_axis(may, scheme.outcome, 1))
 
 
-def becomes(
-    scheme: Scheme, candidates: Sequence[str], valid: np.ndarray
-) -> dict[str, list[str]]:
+def becomes(scheme: Scheme, candidates: Sequence[str],
+            valid: np.ndarray) -> dict[str, list[str]]:
   """Per candidate, the candidates that it may become, itself among them.
 
   Args:
@@ -161,12 +156,8 @@ def becomes(
           candidates, scheme.outcome, valid, strict=True)}
 
 
-def may_become(
-    candidates: Sequence[str],
-    ends: Iterable[edges_lib.Ends],
-    *,
-    preactivate: bool = True,
-) -> np.ndarray:
+def may_become(candidates: Sequence[str], ends: Iterable[edges_lib.Ends], *,
+               preactivate: bool = True) -> np.ndarray:
   """The guard of cost, bool[O, O]: whether a row may become a column.
 
   It may where it then costs no more, in parameters and in multiply-adds, on
@@ -184,10 +175,8 @@ def may_become(
            for name in candidates]
 
   def may(old, new, name):
-    if None in new:
-      return False
-    if None in old:
-      return name == operations.NULL
+    if None in new or None in old:
+      return None not in new and name == operations.NULL
     return all(b.params <= a.params and b.madds <= a.madds
                for a, b in zip(old, new, strict=True))
 

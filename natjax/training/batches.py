@@ -1,6 +1,6 @@
 """Which images stand in which step, and how they come to the devices."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import sys
 from typing import Any
 import zlib
@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from natjax import errors
+from natjax.training import devices as devices_lib
 from natjax.training import options as options_lib
 
 
@@ -17,23 +18,20 @@ def entropy(seed: int, *names: Any) -> list[int]:
   return [seed, *(zlib.crc32(str(name).encode()) for name in names)]
 
 
-def epoch_order(
-    size: int, batch_size: int, num_devices: int, entropy: Sequence[int]
-) -> np.ndarray:
+def epoch_order(size: int, batch_size: int, num_devices: int,
+                entropy: Sequence[int]) -> np.ndarray:
   """i32[D, steps, B / D]: the images of every step, a random permutation.
 
   The last images, which do not fill a batch, are left out.
   """
   steps = size // batch_size
-  order = np.random.default_rng(entropy).permutation(size)
-  order = order[:steps * batch_size].astype(np.int32)
-  order = order.reshape(steps, num_devices, batch_size // num_devices)
-  return np.ascontiguousarray(order.transpose(1, 0, 2))
+  order = np.random.default_rng(entropy).permutation(size).astype(np.int32)
+  return np.ascontiguousarray(order[:steps * batch_size].reshape(
+      steps, num_devices, batch_size // num_devices).transpose(1, 0, 2))
 
 
-def check_splits(
-    splits: Mapping[str, options_lib.Split], batch_size: int
-) -> None:
+def check_splits(splits: Mapping[str, options_lib.Split],
+                 batch_size: int) -> None:
   """Refuses a split that is smaller than a batch (InputError)."""
   for name, split in splits.items():
     if len(split.labels) < batch_size:
@@ -52,36 +50,35 @@ class Data:
     most: steps that a chunk may have.
   """
 
-  def __init__(
-      self, split: options_lib.Split, batch_size: int, *,
-      share: Callable[[Any], Any], resident_bytes: int, runs: int = 1,
-  ):
+  def __init__(self, split: options_lib.Split, batch_size: int,
+               devices: Sequence[jax.Device], *, resident_bytes: int,
+               runs: int):
     """Args:
       split: the images.
       batch_size: of one run, over all its devices.
-      share: puts arrays on all devices.
+      devices: all of which hold the images.
       resident_bytes: a larger split is streamed.
       runs: that walk the split at once, each in its own order.
     """
-    self._split, self._share = split, share
+    self._split, self._devices = split, devices
     self._per_step = batch_size * runs
     self.size = len(split.labels)
-    self.steps = self.size // batch_size
-    self.most = sys.maxsize
+    self.steps, self.most = self.size // batch_size, sys.maxsize
     self._resident = None
     if split.images.nbytes <= resident_bytes:
-      self._resident = share(self._rows(slice(None)))
+      self._resident = self._put(slice(None))
     else:
       per_step = split.images[0].nbytes * self._per_step
       self.most = int(np.clip(resident_bytes // per_step, 1, self.steps))
 
-  def _rows(self, rows):
-    return options_lib.Split(self._split.images[rows],
-                             self._split.labels[rows].astype(np.int32))
+  def _put(self, rows):
+    return devices_lib.replicate(
+        options_lib.Split(self._split.images[rows],
+                          self._split.labels[rows].astype(np.int32)),
+        self._devices)
 
-  def chunk(
-      self, order: np.ndarray, start: int, stop: int
-  ) -> tuple[options_lib.Split, np.ndarray, int]:
+  def chunk(self, order: np.ndarray, start: int,
+            stop: int) -> tuple[options_lib.Split, np.ndarray, int]:
     """The images of the steps from start to stop.
 
     Args:
@@ -95,13 +92,8 @@ class Data:
     """
     if self._resident is not None:
       return self._resident, order, 0
-    rows = order[:, start:stop]
     # Shapes stay the same in every chunk, so that nothing compiles anew.
-    spare = [(0, (self.most - (stop - start)) * self._per_step)]
-    part = jax.tree.map(
-        lambda x: np.pad(x, spare + [(0, 0)] * (x.ndim - 1)),
-        self._rows(rows.reshape(-1)))
-    full = np.zeros((order.shape[0], self.most, order.shape[2]), np.int32)
-    full[:, :stop - start] = np.arange(rows.size, dtype=np.int32).reshape(
-        rows.shape)
-    return self._share(part), full, start
+    rows, spare = order[:, start:stop], self.most - (stop - start)
+    part = self._put(np.pad(rows.reshape(-1), (0, spare * self._per_step)))
+    places = np.arange(rows.size, dtype=np.int32).reshape(rows.shape)
+    return part, np.pad(places, ((0, 0), (0, spare), (0, 0))), start

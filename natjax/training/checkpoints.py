@@ -13,16 +13,14 @@ import json
 import logging
 import os
 import pathlib
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import zlib
 
 import jax
 import orbax.checkpoint as ocp
 
 from natjax import errors
-from natjax.training import devices
-from natjax.training import metrics
+from natjax.training import devices, metrics
 
 
 class Position(NamedTuple):
@@ -71,8 +69,7 @@ class Checkpoints:
   def save(self, state: Any, position: Position) -> None:
     """Writes a checkpoint; returns when it is complete."""
     state = self._on_host(state)
-    latest = self._manager.latest_step()
-    number = 0 if latest is None else latest + 1
+    number = max(self._manager.all_steps(), default=-1) + 1
     self._manager.save(number, args=ocp.args.Composite(
         state=ocp.args.StandardSave(state),
         position=ocp.args.JsonSave(position._asdict())), force=True)
@@ -101,15 +98,12 @@ class Checkpoints:
     number = max(sealed)
     plain = self._on_host(like)
     self._check(number, plain)
-    abstract = plain if self._alone else jax.tree.map(
-        ocp.utils.to_shape_dtype_struct, plain)
+    if not self._alone:
+      plain = jax.tree.map(ocp.utils.to_shape_dtype_struct, plain)
     restored = self._manager.restore(number, args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(abstract),
-        position=ocp.args.JsonRestore()))
-    state = restored["state"]
-    if self._alone:
-      state = devices.typed(state, like)
-    return state, Position(**restored["position"])
+        state=ocp.args.StandardRestore(plain), position=ocp.args.JsonRestore()))
+    state, position = restored["state"], Position(**restored["position"])
+    return devices.typed(state, like) if self._alone else state, position
 
   def _on_host(self, tree):
     return devices.plain(tree) if self._alone else tree
@@ -124,20 +118,19 @@ class Checkpoints:
 
   def _check(self, number, like):
     """Refuses a checkpoint that does not fit its seal or `like`."""
-    problem = cause = None
     try:
       seal = json.loads(self._seal(number).read_text(encoding="utf-8"))
       if seal["files"] != self._checksums(number):
         problem = "damaged (a file is not what was written)"
       elif seal["state"] != _structure(like):
         problem = "of another kind of run"
-    except (OSError, ValueError, KeyError, TypeError) as e:
-      problem, cause = "damaged (its seal cannot be read)", e
-    if problem:
-      raise errors.InputError(
-          f"the checkpoint {self._folder / str(number)} is {problem}; restore"
-          " the folder, name another one, or overwrite the run",
-          "overwrite") from cause
+      else:
+        return
+    except (OSError, ValueError, KeyError, TypeError):
+      problem = "damaged (its seal cannot be read)"
+    raise errors.InputError(
+        f"the checkpoint {self._folder / str(number)} is {problem}; restore the"
+        " folder, name another one, or overwrite the run", "overwrite")
 
   def close(self) -> None:
     """Releases orbax's threads."""
@@ -149,5 +142,3 @@ def _structure(state):
   """What a state is made of: path, shape and dtype of every array."""
   return [[jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)]
           for path, leaf in jax.tree_util.tree_leaves_with_path(state)]
-
-

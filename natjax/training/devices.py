@@ -7,7 +7,7 @@ is the module to change. State is replicated through `in_axes=None` and
 on the caller's side too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import importlib.util
 import os
 import pathlib
@@ -74,12 +74,8 @@ def choose(count: int | None = None) -> list[jax.Device]:
   return available[:count]
 
 
-def check_batch(batch_size: int, num_devices: int) -> int:
-  """Returns the batch per device.
-
-  Raises:
-    InputError: the devices do not divide the batch.
-  """
+def check_batch(batch_size: int, num_devices: int) -> None:
+  """Refuses a batch that the devices do not divide (InputError)."""
   if batch_size < 1:
     raise errors.InputError(
         f"batch-size is {batch_size} and must be at least 1; give 64",
@@ -90,13 +86,11 @@ def check_batch(batch_size: int, num_devices: int) -> int:
         f" ({num_devices}); give batch-size"
         f" {max(batch_size // num_devices, 1) * num_devices} or devices 1",
         "batch_size")
-  return batch_size // num_devices
 
 
-def spread(
-    function: Callable[..., Any], devices: Sequence[jax.Device], *,
-    sharded: Sequence[bool], donate: Sequence[int] = (),
-) -> Callable[..., Any]:
+def spread(function: Callable[..., Any], devices: Sequence[jax.Device], *,
+           sharded: Sequence[bool],
+           donate: Sequence[int] = ()) -> Callable[..., Any]:
   """Maps a function over devices.
 
   Args:
@@ -109,29 +103,22 @@ def spread(
     donate: arguments whose memory may be reused; the caller's arrays are
       deleted.
   """
-  mapped = jax.pmap(
-      function, axis_name=base.AXIS, devices=devices,
-      in_axes=tuple(0 if s else None for s in sharded), out_axes=None,
-      donate_argnums=tuple(donate))
-  if _is_local(devices):
+  mapped = jax.pmap(function, axis_name=base.AXIS, devices=devices,
+                    in_axes=tuple(0 if s else None for s in sharded),
+                    out_axes=None, donate_argnums=tuple(donate))
+  if is_local(devices):
     return mapped
   # Every process passes what its own devices take.
-  mine = [i for i, d in enumerate(devices)
-          if d.process_index == jax.process_index()]
-
-  def call(*args):
-    return mapped(*(
-        jax.tree.map(lambda x: x[np.asarray(mine)], arg) if s
-        else replicate(arg, devices)
-        for arg, s in zip(args, sharded, strict=True)))
-
-  return call
+  mine = np.array([i for i, d in enumerate(devices)
+                   if d.process_index == jax.process_index()])
+  return lambda *args: mapped(*(
+      jax.tree.map(lambda x: x[mine], arg) if s else replicate(arg, devices)
+      for arg, s in zip(args, sharded, strict=True)))
 
 
-def spread_runs(
-    function: Callable[..., Any], devices: Sequence[jax.Device], *,
-    sharded: Sequence[bool], donate: Sequence[int] = (),
-) -> Callable[..., Any]:
+def spread_runs(function: Callable[..., Any], devices: Sequence[jax.Device], *,
+                sharded: Sequence[bool],
+                donate: Sequence[int] = ()) -> Callable[..., Any]:
   """Maps a function over devices that hold runs of their own.
 
   Args:
@@ -142,25 +129,26 @@ def spread_runs(
       divided as `divide` does; the others are replicated. All results have one.
     donate: arguments whose memory may be reused.
   """
-  runs = jax.sharding.PartitionSpec(_RUNS)
+  divided = _divided(devices)
   return jax.jit(jax.shard_map(
-      function, mesh=_runs_mesh(devices), out_specs=runs, check_vma=False,
-      in_specs=tuple(runs if s else jax.sharding.PartitionSpec()
+      function, mesh=divided.mesh, out_specs=divided.spec, check_vma=False,
+      in_specs=tuple(divided.spec if s else jax.sharding.PartitionSpec()
                      for s in sharded)), donate_argnums=tuple(donate))
 
 
 def divide(tree: Any, devices: Sequence[jax.Device]) -> Any:
   """Divides the leading axis [k * D] of every array, k to a device."""
-  return jax.device_put(tree, jax.sharding.NamedSharding(
-      _runs_mesh(devices), jax.sharding.PartitionSpec(_RUNS)))
+  return jax.device_put(tree, _divided(devices))
 
 
-def _runs_mesh(devices):
-  return jax.sharding.Mesh(
+def _divided(devices):
+  mesh = jax.sharding.Mesh(
       np.asarray(devices).reshape(-1, 1), (_RUNS, base.AXIS))
+  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(_RUNS))
 
 
-def _is_local(devices):
+def is_local(devices: Iterable[jax.Device]) -> bool:
+  """Whether all devices are this process's."""
   return all(d.process_index == jax.process_index() for d in devices)
 
 
@@ -172,7 +160,7 @@ def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
   """
   mesh = jax.sharding.Mesh(np.asarray(devices), (base.AXIS,))
   sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  if _is_local(devices):
+  if is_local(devices):
     return jax.device_put(tree, sharding)
   return jax.tree.map(lambda x: _on_all(x, sharding), tree)
 

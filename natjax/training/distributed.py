@@ -44,9 +44,8 @@ _exchange = itertools.count()
 _watch: links.Watch | None = None
 
 
-def check(
-    coordinator: str | None, num_processes: int | None, process_id: int | None
-) -> bool:
+def check(coordinator: str | None, num_processes: int | None,
+          process_id: int | None) -> bool:
   """Whether these ask for several processes.
 
   Args:
@@ -84,26 +83,17 @@ def check(
         f"process-id is {process_id} and must lie in [0, {num_processes - 1}];"
         " number the processes from 0", "process_id")
   if process_id == 0:
-    _check_free(int(port))
+    try:  # At a port that is taken jax would crash.
+      socket.create_server(("", int(port))).close()
+    except OSError as e:
+      raise errors.InputError(
+          f"port {port} cannot be opened here: {os.strerror(e.errno or 0)};"
+          " give another one, the same to all processes", "coordinator") from e
   return num_processes > 1
 
 
-def _check_free(port):
-  """Refuses a port that is taken (InputError); jax would crash at one."""
-  with socket.socket(socket.AF_INET) as s:
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-      s.bind(("", port))
-    except OSError as e:
-      raise errors.InputError(
-          f"port {port} cannot be opened here: {e.strerror}; give another one,"
-          " the same to all processes", "coordinator") from e
-
-
-def join(
-    coordinator: str, num_processes: int | None, process_id: int | None, *,
-    on_lost: Callable[[str], None],
-) -> None:
+def join(coordinator: str, num_processes: int | None, process_id: int | None, *,
+         on_lost: Callable[[str], None]) -> None:
   """Joins the other processes; before anything else is done with jax.
 
   Args:
@@ -145,18 +135,17 @@ def join(
 def _link(on_lost):
   """Connects the processes, which jax has joined, by `links`."""
   global _watch
-  state = _state()
-  number, count = state.process_id, state.num_processes
-  key = "natjax/links"
-  if number == 0:
+  state, key = _state(), "natjax/links"
+  if state.process_id == 0:
     server, token = links.listen(), secrets.token_hex(8)
     state.client.key_value_set(key, f"{server.getsockname()[1]} {token}")
-    found = links.accept(server, count - 1, token, JOIN_SECONDS)
+    found = links.accept(server, state.num_processes - 1, token, JOIN_SECONDS)
   else:
     port, token = state.client.blocking_key_value_get(
         key, 1000 * JOIN_SECONDS).split()
     host = state.coordinator_address.rpartition(":")[0].strip("[]")
-    found = links.connect(host, int(port), token, number, JOIN_SECONDS)
+    found = links.connect(
+        host, int(port), token, state.process_id, JOIN_SECONDS)
   _watch = links.Watch(found, lambda heard: on_lost(_LOST.format(heard)))
 
 
@@ -195,20 +184,17 @@ def leave() -> None:
   jax.distributed.shutdown()
 
 
-def abandon(seconds: float = 5.0) -> None:
+def abandon() -> None:
   """To be called before this process ends on an error.
 
   If the others end on errors too, as they do when all refuse the same input,
   they meet here, so that each tells its own error and not another's end.
-
-  Args:
-    seconds: to wait for them.
   """
   if _watch is None:
     return
   _watch.end()
   with contextlib.suppress(jax.errors.JaxRuntimeError):
-    _state().client.wait_at_barrier("natjax/abandon", int(1000 * seconds))
+    _state().client.wait_at_barrier("natjax/abandon", 5000)  # Milliseconds.
 
 
 class Processes:
@@ -241,8 +227,7 @@ class Processes:
     """
     if self.size == 1:
       return [value]
-    n = next(_exchange)
-    client = _state().client
+    n, client = next(_exchange), _state().client
     with self.watching():
       client.key_value_set(f"natjax/{n}/{jax.process_index():08}",
                            json.dumps(value))
@@ -261,19 +246,17 @@ class Processes:
     """
     if self.size == 1:
       return make()
-    value, unmet, refused = None, None, None
+    told: list[Any] = [None]
     if self.first:
       try:
-        value = make()
+        told = [make()]
       except errors.NotMet as e:
-        unmet = str(e)
+        told = [None, "NotMet", str(e)]
       except errors.InputError as e:
-        refused = [str(e), e.field]
-    value, unmet, refused = self.gather([value, unmet, refused])[0]
-    if unmet is not None:
-      raise errors.NotMet(unmet)
-    if refused is not None:
-      raise errors.InputError(*refused)
+        told = [None, "InputError", str(e), e.field]
+    value, *refusal = self.gather(told)[0]
+    if refusal:
+      raise getattr(errors, refusal[0])(*refusal[1:])
     return value
 
   def broadcast(self, tree: Any) -> Any:
@@ -293,8 +276,7 @@ class Processes:
       packed = np.asarray(multihost_utils.broadcast_one_to_all(words)).tobytes()
     result, at = [], 0
     for x in plain:
-      result.append(
-          np.frombuffer(packed, x.dtype, x.size, at).reshape(x.shape))
+      result.append(np.frombuffer(packed, x.dtype, x.size, at).reshape(x.shape))
       at += x.nbytes
     return jax.tree.unflatten(structure, devices_lib.typed(result, leaves))
 
@@ -305,6 +287,5 @@ class Processes:
       yield
     except jax.errors.JaxRuntimeError as e:
       if self.size > 1 and _is_lost(e):
-        raise errors.PeerLost(_LOST.format(
-            "the connection to it broke")) from e
+        raise errors.PeerLost(_LOST.format("the connection to it broke")) from e
       raise

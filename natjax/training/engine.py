@@ -5,21 +5,18 @@ their seeds (`seeds.fit_seeds`); how these lie on devices is their `Layout`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-import itertools
+import functools
 import time
-from typing import Any
-from typing import NamedTuple
-from typing import Protocol
+from typing import Any, NamedTuple
 
 import jax
-from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
 from natjax import errors
-from natjax.training import batches
+from natjax.training import batches, distributed
 from natjax.training import checkpoints as checkpoints_lib
-from natjax.training import distributed
+from natjax.training import devices as devices_lib
 from natjax.training import method as base
 from natjax.training import metrics as metrics_lib
 from natjax.training import options as options_lib
@@ -68,24 +65,20 @@ def make_step(
   return take
 
 
-def walk(
-    take: Callable[..., tuple[Any, jax.Array, jax.Array]], state: Any,
-    sums: jax.Array, splits: Sequence[options_lib.Split],
-    orders: Sequence[jax.Array], span: jax.Array, rng: jax.Array,
-    good: jax.Array,
-) -> Carry:
+def walk(take: Callable[..., tuple[Any, jax.Array, jax.Array]], state: Any,
+         sums: jax.Array, splits: Sequence[options_lib.Split],
+         orders: Sequence[jax.Array], span: jax.Array, rng: jax.Array) -> Carry:
   """Takes steps from span[0] to span[1], or until one is not good.
 
   Args:
     take: what `make_step` makes, or that for several runs.
     state: of the method.
-    sums: of its metrics.
+    sums: f32[..., metrics], of its metrics.
     splits: images and labels of each.
     orders: of each, i32[..., steps, B] into them.
     span: i32[2 + splits]: start, stop, and of each split an offset, the column
       of its order at a step being step - offset.
     rng: of the phase.
-    good: true, in the shape that `take` returns.
   """
 
   def body(carry):
@@ -95,64 +88,69 @@ def walk(
         carry.state, carry.sums, splits, rows, rng, carry.step)
     return Carry(state, sums, carry.step + 1, good)
 
-  return lax.while_loop(
+  return jax.lax.while_loop(
       lambda c: (c.step < span[1]) & jnp.all(c.good), body,
-      Carry(state, sums, span[0], good))
+      Carry(state, sums, span[0], jnp.ones(sums.shape[:-1], bool)))
 
 
-class Layout(Protocol):
-  """How R runs of one program lie on devices.
+@functools.lru_cache(maxsize=8)  # Seeds of one network share a program.
+def make_chunk(phase: base.Phase, preparation: options_lib.Preparing,
+               devices: tuple[jax.Device, ...]) -> Callable[..., Carry]:
+  """Compiles a phase: `(state, sums, splits, orders, span, rng)`.
+
+  Every order is i32[D, steps, B / D] into its split.
+  """
+  return devices_lib.spread(
+      functools.partial(walk, make_step(phase, preparation)), devices,
+      donate=(0, 1), sharded=(False, False, False, True, False, False))
+
+
+class Layout:
+  """How R runs of one program lie on devices; here one run, spread over all.
 
   Attributes:
+    devices: that the program uses.
     seeds: of the R runs.
     runs: their names.
     processes: of the devices.
+    shape: leading axes of what the R runs have each: none of a single run.
+    width: devices over which a run's batches are divided.
   """
 
-  seeds: tuple[int, ...]
-  runs: tuple[str, ...]
-  processes: distributed.Processes
+  shape: tuple[int, ...] = ()
 
-  def init(self, method: base.Method) -> base.State:
-    """The state of all runs before their first step."""
+  def __init__(self, devices: tuple[jax.Device, ...], seeds: Sequence[int],
+               runs: Sequence[str]):
+    self.devices, self.width = devices, len(devices)
+    self.seeds, self.runs = tuple(seeds), tuple(runs)
+    self.processes = distributed.Processes(devices)
+
+  def join(self, trees: Sequence[Any]) -> Any:
+    """Makes one tree of those of all runs."""
+    return trees[0]
 
   def place(self, tree: Any) -> Any:
     """Puts the state or the sums where a chunk takes them."""
+    return devices_lib.replicate(tree, self.devices)
 
-  def share(self, tree: Any) -> Any:
-    """Puts a copy of every array on every device."""
-
-  def zeros(self, count: int) -> np.ndarray:
-    """Sums of `count` metrics before the first step; on the host."""
-
-  def order(
-      self, size: int, batch_size: int, entropies: Sequence[Sequence[int]]
-  ) -> np.ndarray:
-    """i32[*, steps, *]: the images of every step of all runs."""
-
-  def rng(self, keys: Sequence[int]) -> jax.Array:
-    """Typed keys of the runs' phases, as a chunk takes them."""
-
-  def chunk(
-      self, phase: base.Phase, preparation: options_lib.Preparing
-  ) -> Callable[..., Carry]:
+  def chunk(self, phase: base.Phase, preparation: options_lib.Preparing
+            ) -> Callable[..., Carry]:
     """`(state, sums, splits, orders, span, rng) -> carry`, compiled `walk`."""
-
-  def local(self, state: base.State) -> base.State:
-    """The state of all runs, in arrays that are this process's alone."""
+    return make_chunk(phase, preparation, self.devices)
 
   def one(self, state: base.State, run: int) -> base.State:
-    """The state of one run, likewise."""
+    """The state of one run, in arrays that are this process's alone."""
+    del run
+    return devices_lib.fetch(state)
 
 
 class Engine:
   """One call of `fit` or `fit_seeds`."""
 
-  def __init__(
-      self, method: base.Method, splits: Mapping[str, options_lib.Split], *,
-      batch_size: int, preparation: options_lib.Preparing,
-      options: options_lib.Options, layout: Layout,
-  ):
+  def __init__(self, method: base.Method,
+               splits: Mapping[str, options_lib.Split], *, batch_size: int,
+               preparation: options_lib.Preparing, options: options_lib.Options,
+               layout: Layout):
     """Args:
       method: what to run.
       splits: by the names that the method's phases use.
@@ -173,9 +171,16 @@ class Engine:
     self._processes = layout.processes
     self._batch_size, self._preparation = batch_size, preparation
     self._data = {name: batches.Data(
-        split, batch_size, share=layout.share, runs=len(layout.runs),
+        splits[name], batch_size, layout.devices, runs=len(layout.runs),
         resident_bytes=options.resident_bytes)
-                  for name, split in splits.items()}
+                  for name in dict.fromkeys(
+                      name for stage in method.stages
+                      for phase in stage.phases for name in phase.splits)}
+    # Steps of every walk of a phase, by (stage, epoch, phase), in order.
+    self._walks = {(s, epoch, p): self._data[phase.splits[0]].steps
+                   for s, stage in enumerate(method.stages)
+                   for epoch in range(stage.epochs)
+                   for p, phase in enumerate(stage.phases)}
     self._chunks: dict[tuple[int, int], Callable[..., Carry]] = {}
     self._seconds_per_step: dict[tuple[int, int], float] = {}
     path = options.metrics_path if self._processes.first else None
@@ -185,8 +190,7 @@ class Engine:
     if options.checkpoint_dir is not None and self._processes.first:
       self._checkpoints = checkpoints_lib.Checkpoints(
           options.checkpoint_dir, alone=self._processes.size > 1)
-    self._started = self._saved = time.monotonic()
-    self._seconds = 0.0
+    self._began = self._saved = time.monotonic()
 
   def run(self) -> base.State:
     """Runs what is left of all stages; returns the final state."""
@@ -197,50 +201,50 @@ class Engine:
         self._checkpoints.close()
 
   def _run(self):
-    state = self._layout.init(self._method)
-    saved, position = self._restore(state)
-    self._seconds = position.seconds
+    saved, position = self._restore(self._layout.join(
+        [self._method.init(jax.random.key(s)) for s in self._layout.seeds]))
+    self._began -= position.seconds
     for rows in self._rows:
       rows.cut_back(position.rows)
     if position.done:
       return saved["state"]
     state, sums = self._layout.place(saved["state"]), saved["sums"]
-    for s, stage in enumerate(self._method.stages):
-      for epoch, p in itertools.product(
-          range(stage.epochs), range(len(stage.phases))):
-        if (s, epoch, p) >= position[:3]:
-          step = position.step if (s, epoch, p) == position[:3] else 0
-          state, sums = self._phase(state, sums, Position(s, epoch, p, step))
+    for at in self._walks:
+      if at >= position[:3]:
+        step = position.step if at == position[:3] else 0
+        state, sums = self._phase(state, sums, Position(*at, step))
     self._save(state, sums, Position(len(self._method.stages), done=True))
     return state
 
   def _restore(self, state):
     """What the newest checkpoint holds, else the start."""
-    found = [self._payload(state, self._layout.zeros(0))]
+    payload = self._payload(state, self._zeros(0))
 
     def read():
-      restored = self._checkpoints and self._checkpoints.restore(found[0])
-      if restored:
-        found[0] = restored[0]
-        return restored[1]._asdict()
+      nonlocal payload
+      if self._checkpoints and (found := self._checkpoints.restore(payload)):
+        payload, position = found
+        return position
       return None
 
-    position = self._processes.of_first(read)
-    if position is None:
-      return found[0], Position()
-    return self._processes.broadcast(found[0]), Position(**position)
+    if (position := self._processes.of_first(read)) is None:
+      return payload, Position()
+    return self._processes.broadcast(payload), Position(*position)
+
+  def _zeros(self, count):
+    """Sums of `count` metrics before the first step; on the host."""
+    return np.zeros((*self._layout.shape, count), np.float32)
 
   def _payload(self, state, sums):
     """What a checkpoint holds; the sums' vector fits any phase's metrics."""
-    width = max(len(p.metrics) for s in self._method.stages for p in s.phases)
-    whole = self._layout.zeros(width)
+    whole = self._zeros(max(
+        len(p.metrics) for s in self._method.stages for p in s.phases))
     whole[..., :sums.shape[-1]] = np.asarray(sums)
     return {"state": state, "sums": jnp.asarray(whole)}
 
   def _phase(self, state, sums, position):
     """Runs what is left of one phase of one epoch."""
-    layout = self._layout
-    key = (position.stage, position.phase)
+    layout, key = self._layout, (position.stage, position.phase)
     stage = self._method.stages[position.stage]
     phase = stage.phases[position.phase]
     splits = [self._data[name] for name in phase.splits]
@@ -250,18 +254,18 @@ class Engine:
                  for seed, run in zip(layout.seeds, layout.runs, strict=True)]
     orders = [self._order(i, split, steps, entropies)
               for i, split in enumerate(splits)]
-    rng = layout.rng([int(np.random.default_rng(entropy).integers(2**31))
-                      for entropy in entropies])
-    step = position.step
+    rng = layout.join([
+        jax.random.key(int(np.random.default_rng(entropy).integers(2**31)))
+        for entropy in entropies])
     # On all devices from the start: another placement compiles anew.
     sums = layout.place(
-        layout.zeros(len(phase.metrics)) if step == 0
+        self._zeros(len(phase.metrics)) if position.step == 0
         else np.asarray(sums)[..., :len(phase.metrics)])
     if key not in self._chunks:
       self._chunks[key] = layout.chunk(phase, self._preparation)
       # The first chunk may compile for a minute; say what is under way.
       self._report(stage, phase, position, steps, sums)
-    while step < steps:
+    while (step := position.step) < steps:
       stop = min(step + self._length(key, splits, steps), steps)
       parts, rows, offsets = zip(*(
           split.chunk(order, step, stop)
@@ -274,11 +278,13 @@ class Engine:
         state, sums = carry.state, carry.sums
         jax.block_until_ready(carry.step)
       self._check_finite(stage, phase, position, carry)
-      self._time(key, (time.monotonic() - began) / (stop - step))
-      step = stop
-      position = position._replace(step=step)
+      # The first chunk compiles; it only says that there was one.
+      self._seconds_per_step[key] = (
+          (time.monotonic() - began) / (stop - step)
+          if key in self._seconds_per_step else self._options.chunk_seconds / 4)
+      position = position._replace(step=stop)
       self._report(stage, phase, position, steps, sums)
-      if step < steps:
+      if stop < steps:
         self._maybe_save(state, sums, position)
     self._finish(stage, phase, position, state, sums)
     self._maybe_save(state, sums, position._replace(
@@ -290,39 +296,31 @@ class Engine:
     good = np.atleast_1d(carry.good)
     if good.all():
       return
-    i = int(np.argmin(good))
-    name, seed = self._layout.runs[i], self._layout.seeds[i]
-    steps = np.atleast_1d(carry.step)
+    i, steps = int(np.argmin(good)), np.atleast_1d(carry.step)
     reached = int(steps[i * len(steps) // len(good)])
-    means = self._means(phase, carry.sums, reached)[i]
     explained = self._method.explain(self._layout.one(carry.state, i))
     raise errors.NotFinite(
-        f"{name}, seed {seed}, {stage.name}, epoch {position.epoch}, phase"
-        f" {phase.name}, step {reached - 1}: a metric is not finite"
-        f" ({means}); it ran {explained}; try a smaller learning-rate")
+        f"{self._layout.runs[i]}, seed {self._layout.seeds[i]}, {stage.name},"
+        f" epoch {position.epoch}, phase {phase.name}, step {reached - 1}: a"
+        f" metric is not finite ({self._means(phase, carry.sums, reached)[i]});"
+        f" it ran {explained}; try a smaller learning-rate")
 
   def _order(self, i, split, steps, entropies):
     """i32[*, steps, *] of an epoch's i-th split, as often as it takes."""
-    rounds = [()] if i == 0 else [
-        (i, r) for r in range(-(-steps // split.steps))]
+    rounds = [[]] if i == 0 else [
+        batches.entropy(i, r) for r in range(-(-steps // split.steps))]
     return np.concatenate([
-        self._layout.order(split.size, self._batch_size, [
-            [*e, *batches.entropy(*more)] if more else e for e in entropies])
+        np.concatenate([batches.epoch_order(
+            split.size, self._batch_size, self._layout.width,
+            [*entropy, *more]) for entropy in entropies])
         for more in rounds], axis=1)[:, :steps]
 
   def _length(self, key, splits, steps):
-    """Steps of the next chunk: few at first, then by the clock."""
-    per_step = self._seconds_per_step.get(key)
-    length = 1 if per_step is None else int(
-        self._options.chunk_seconds / max(per_step, 1e-6))
+    """Steps of the next chunk: one at first, then by the clock."""
+    length = self._options.chunk_seconds / max(
+        self._seconds_per_step.get(key, np.inf), 1e-6)
     return self._processes.gather(int(np.clip(
         length, 1, min(steps, *(split.most for split in splits)))))[0]
-
-  def _time(self, key, seconds):
-    # The first chunk compiles; it only says that there was one.
-    self._seconds_per_step[key] = (
-        seconds if key in self._seconds_per_step else
-        self._options.chunk_seconds / 4)
 
   def _means(self, phase, sums, steps):
     """Of every run, the mean metrics."""
@@ -340,28 +338,17 @@ class Engine:
           **metrics, **seen, "seconds": round(self._elapsed(), 3)})
 
   def _elapsed(self):
-    return self._seconds + time.monotonic() - self._started
+    return time.monotonic() - self._began
 
   def _report(self, stage, phase, position, steps, sums):
     means = self._means(phase, sums, position.step)
+    done = position.step + sum(
+        n for at, n in self._walks.items() if at < position[:3])
     for run, metrics in zip(self._layout.runs, means, strict=True):
       self._options.on_progress(options_lib.Progress(
           run, stage.name, phase.name, position.epoch, stage.epochs,
-          position.step, steps, self._share(position),
+          position.step, steps, done / max(sum(self._walks.values()), 1),
           metrics if position.step else {}))
-
-  def _share(self, position):
-    """Share of the run's steps that are done."""
-    total = done = 0
-    for s, stage in enumerate(self._method.stages):
-      for p, phase in enumerate(stage.phases):
-        steps = self._data[phase.splits[0]].steps
-        total += steps * stage.epochs
-        here = (s, p) == (position.stage, position.phase)
-        walks = stage.epochs if s < position.stage else (
-            position.epoch + (p < position.phase)) * (s == position.stage)
-        done += steps * walks + position.step * here
-    return done / max(total, 1)
 
   def _maybe_save(self, state, sums, position):
     due = time.monotonic() - self._saved >= self._options.checkpoint_seconds
@@ -373,9 +360,8 @@ class Engine:
       raise errors.Interrupted(", ".join(self._layout.runs))
 
   def _save(self, state, sums, position):
-    if self._checkpoints is None:
-      return
-    self._checkpoints.save(
-        self._payload(self._layout.local(state), sums),
-        position._replace(rows=self._rows[0].count, seconds=self._elapsed()))
-    self._saved = time.monotonic()
+    if self._checkpoints is not None:
+      self._checkpoints.save(
+          self._payload(devices_lib.fetch(state), sums),
+          position._replace(rows=self._rows[0].count, seconds=self._elapsed()))
+      self._saved = time.monotonic()

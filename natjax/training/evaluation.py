@@ -5,7 +5,6 @@ import functools
 from typing import Any
 
 import jax
-from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,11 +12,9 @@ from natjax.training import method as base
 from natjax.training import options as options_lib
 
 
-def walk(
-    function: Callable[[Any, base.Batch], Any], argument: Any,
-    split: options_lib.Split, *, preparation: options_lib.Preparing,
-    batch_size: int, whole: bool = False,
-) -> Any:
+def walk(function: Callable[[Any, base.Batch], Any], argument: Any,
+         split: options_lib.Split, *, preparation: options_lib.Preparing,
+         batch_size: int, whole: bool = False) -> Any:
   """Computes means over a split, not augmented; see `method.Walk`.
 
   Args:
@@ -39,19 +36,15 @@ def walk(
   spare = steps * batch_size - used
   images = np.concatenate([split.images[:used], split.images[:spare]])
   labels = np.concatenate([split.labels[:used], np.full(spare, -1)])
-  shape = (steps, batch_size)
   sums = _sums(function, preparation)(
-      argument, images.reshape(*shape, *images.shape[1:]),
-      labels.reshape(shape).astype(np.int32))
-  return jax.tree.map(
-      lambda x: np.sum(x, axis=0, dtype=np.float64) / used,
-      jax.device_get(sums))
+      argument, images.reshape(steps, batch_size, *images.shape[1:]),
+      labels.reshape(steps, batch_size).astype(np.int32))
+  return jax.tree.map(lambda x: np.sum(x, axis=0, dtype=np.float64) / used,
+                      jax.device_get(sums))
 
 
-def evaluate(
-    predict: Callable[[Any, base.Batch], jax.Array], state: base.State,
-    split: options_lib.Split, **options: Any,
-) -> float:
+def evaluate(predict: Callable[[Any, base.Batch], jax.Array], state: base.State,
+             split: options_lib.Split, **options: Any) -> float:
   """Computes the accuracy on a split, in [0, 1].
 
   Args:
@@ -76,6 +69,6 @@ def _sums(function, preparation):
           lambda x: jnp.sum(jnp.where(there(x), x, 0), axis=0,
                             dtype=jnp.float32), values)
 
-    return lax.scan(one, None, (images, labels))[1]
+    return jax.lax.scan(one, None, (images, labels))[1]
 
   return jax.jit(run)

@@ -16,18 +16,10 @@ The devices may belong to several processes (`distributed`). All call `fit` with
 the same arguments; process 0 alone writes rows and checkpoints.
 """
 
-from collections.abc import Callable, Mapping
-import functools
+from collections.abc import Mapping
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from natjax.training import batches
+from natjax.training import batches, engine, evaluation
 from natjax.training import devices as devices_lib
-from natjax.training import distributed
-from natjax.training import engine
-from natjax.training import evaluation
 from natjax.training import method as base
 from natjax.training import options as options_lib
 
@@ -36,71 +28,16 @@ Listener = options_lib.Listener
 Options = options_lib.Options
 Preparation = options_lib.Preparation
 Preparing = options_lib.Preparing
-Progress = options_lib.Progress
 Split = options_lib.Split
 check_splits = batches.check_splits
 epoch_order = batches.epoch_order
 evaluate = evaluation.evaluate
+make_chunk = engine.make_chunk
 walk = evaluation.walk
 
 
-@functools.lru_cache(maxsize=8)  # Seeds of one network share a program.
-def make_chunk(
-    phase: base.Phase, preparation: options_lib.Preparing,
-    devices: tuple[jax.Device, ...],
-) -> Callable[..., engine.Carry]:
-  """Compiles a phase: `(state, sums, splits, orders, span, rng)`.
-
-  Every order is i32[D, steps, B / D] into its split.
-  """
-  take = engine.make_step(phase, preparation)
-  return devices_lib.spread(
-      lambda state, sums, splits, orders, span, rng: engine.walk(
-          take, state, sums, splits, orders, span, rng, jnp.array(True)),
-      devices, donate=(0, 1), sharded=(False, False, False, True, False, False))
-
-
-class _OneRun:
-  """One run, spread over all devices (`engine.Layout`)."""
-
-  def __init__(self, devices, seed, run):
-    self._devices = devices
-    self.seeds: tuple[int, ...] = (seed,)
-    self.runs: tuple[str, ...] = (run,)
-    self.processes = distributed.Processes(devices)
-
-  def init(self, method):
-    return method.init(jax.random.key(self.seeds[0]))
-
-  def place(self, tree):
-    return devices_lib.replicate(tree, self._devices)
-
-  share = place
-
-  def zeros(self, count):
-    return np.zeros(count, np.float32)
-
-  def order(self, size, batch_size, entropies):
-    return epoch_order(size, batch_size, len(self._devices), entropies[0])
-
-  def rng(self, keys):
-    return jax.random.key(keys[0])
-
-  def chunk(self, phase, preparation):
-    return make_chunk(phase, preparation, self._devices)
-
-  def local(self, state):
-    return devices_lib.fetch(state)
-
-  def one(self, state, run):
-    del run
-    return devices_lib.fetch(state)
-
-
-def fit(
-    method: base.Method, splits: Mapping[str, Split], *, batch_size: int,
-    preparation: options_lib.Preparing, options: Options,
-) -> base.State:
+def fit(method: base.Method, splits: Mapping[str, Split], *, batch_size: int,
+        preparation: options_lib.Preparing, options: Options) -> base.State:
   """Runs all stages of a method, or what a checkpoint left of them.
 
   Args:
@@ -125,7 +62,7 @@ def fit(
   devices = tuple(options.devices or devices_lib.choose())
   devices_lib.check_batch(batch_size, len(devices))
   check_splits(splits, batch_size)
-  layout = _OneRun(devices, options.seed, options.run)
   return devices_lib.fetch(engine.Engine(
       method, splits, batch_size=batch_size, preparation=preparation,
-      options=options, layout=layout).run())
+      options=options, layout=engine.Layout(
+          devices, (options.seed,), (options.run,))).run())

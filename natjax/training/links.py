@@ -19,15 +19,13 @@ _BEAT_SECONDS = 1
 
 def listen() -> socket.socket:
   """Opens a port of the system's choice, on all addresses."""
-  if socket.has_dualstack_ipv6():
-    return socket.create_server(
-        ("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
-  return socket.create_server(("", 0))
+  both = socket.has_dualstack_ipv6()
+  return socket.create_server(("", 0), dualstack_ipv6=both, family=(
+      socket.AF_INET6 if both else socket.AF_INET))
 
 
-def accept(
-    server: socket.socket, count: int, token: str, seconds: float
-) -> dict[int, socket.socket]:
+def accept(server: socket.socket, count: int, token: str,
+           seconds: float) -> dict[int, socket.socket]:
   """Waits for `count` others that know the token; closes the server.
 
   Returns:
@@ -55,9 +53,8 @@ def accept(
   return found
 
 
-def connect(
-    host: str, port: int, token: str, number: int, seconds: float
-) -> dict[int, socket.socket]:
+def connect(host: str, port: int, token: str, number: int,
+            seconds: float) -> dict[int, socket.socket]:
   """Connects to process 0 as process `number` (OSError)."""
   link = socket.create_connection((host, port), timeout=seconds)
   link.sendall(f"{token} {number}\n".encode())
@@ -67,9 +64,8 @@ def connect(
 class Watch:
   """Watches connections in a thread of its own."""
 
-  def __init__(
-      self, links: Mapping[int, socket.socket], on_lost: Callable[[str], None]
-  ):
+  def __init__(self, links: Mapping[int, socket.socket],
+               on_lost: Callable[[str], None]):
     """Args:
       links: by the numbers of the processes at their other ends.
       on_lost: called once, with what was heard.
@@ -95,9 +91,8 @@ class Watch:
           heard = heard or self._receive(key.fileobj, key.data)
           heard_at[key.data] = time.monotonic()
         for number, at in heard_at.items():
-          if time.monotonic() - at > SILENCE_SECONDS:
-            heard = heard or (
-                f"no sign of process {number} for {SILENCE_SECONDS} s")
+          if not heard and time.monotonic() - at > SILENCE_SECONDS:
+            heard = f"no sign of process {number} for {SILENCE_SECONDS} s"
         self._send(b".")
     if heard is not None and not self._quiet.is_set():
       if 0 not in self._links:

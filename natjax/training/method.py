@@ -5,9 +5,7 @@ pytree of arrays.
 """
 
 from collections.abc import Callable
-from typing import Any
-from typing import NamedTuple
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -98,9 +96,8 @@ class Derived(NamedTuple):
 class Walk(Protocol):
   """Walks a split by whole batches, not augmented, on one device."""
 
-  def __call__(
-      self, function: Callable[[Any, Batch], Any], argument: Any, *, split: str
-  ) -> Any:
+  def __call__(self, function: Callable[[Any, Batch], Any], argument: Any, *,
+               split: str) -> Any:
     """The mean over a split's images, summed up in f64 on the host.
 
     Args:
@@ -135,9 +132,8 @@ class Method(NamedTuple):
   init: Callable[[jax.Array], State]
   stages: tuple[Stage, ...]
   evaluate: Callable[[State, Batch], jax.Array] | None = None
-  derive: Callable[
-      [State, codec.Architecture | None, Walk, jax.Array], Derived
-  ] | None = None
+  derive: Callable[[State, codec.Architecture | None, Walk, jax.Array],
+                   Derived] | None = None
   features: Callable[[State, jax.Array], jax.Array] | None = None
   explain: Callable[[State], str] = lambda state: "the network"
 

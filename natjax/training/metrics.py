@@ -1,6 +1,8 @@
 """`metrics.jsonl`: one JSON object per line, one line per phase and epoch."""
 
 from collections.abc import Callable
+import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -19,19 +21,13 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def read(path: str | os.PathLike[str]) -> list[Row]:
   """Reads all rows; a last line that was cut off in writing is dropped."""
-  rows = []
   path = pathlib.Path(path)
-  if path.exists():
-    for line in path.read_text(encoding="utf-8").splitlines():
-      try:
-        rows.append(json.loads(line))
-      except ValueError:
-        break
+  text = path.read_text(encoding="utf-8") if path.exists() else ""
+  rows = []
+  with contextlib.suppress(ValueError):
+    for line in text.splitlines():
+      rows.append(json.loads(line))
   return rows
-
-
-def _lines(rows):
-  return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 class MetricsFile:
@@ -42,28 +38,19 @@ class MetricsFile:
     count: rows of this run so far.
   """
 
-  def __init__(
-      self, path: str | os.PathLike[str] | None, run: str,
-      listener: Callable[[Row], None] | None = None,
-  ):
-    self.run = run
-    self.count = 0
+  def __init__(self, path: str | os.PathLike[str] | None, run: str,
+               listener: Callable[[Row], None] = lambda row: None):
+    self.run, self.count, self._listener = run, 0, listener
     self._path = None if path is None else pathlib.Path(path)
-    self._listener = listener
 
   def cut_back(self, count: int) -> None:
     """Keeps this run's first `count` rows, and all rows of other runs."""
     self.count = count
-    if self._path is None or not self._path.exists():
-      return
-    kept, mine = [], 0
-    for row in read(self._path):
-      if row.get("run") == self.run:
-        mine += 1
-        if mine > count:
-          continue
-      kept.append(row)
-    write_text(self._path, _lines(kept))
+    if self._path is not None and self._path.exists():
+      mine = itertools.count()
+      write_text(self._path, "".join(
+          json.dumps(row) + "\n" for row in read(self._path)
+          if row.get("run") != self.run or next(mine) < count))
 
   def append(self, row: Row) -> None:
     """Adds a row."""
@@ -71,6 +58,5 @@ class MetricsFile:
     self.count += 1
     if self._path is not None:
       with self._path.open("a", encoding="utf-8") as f:
-        f.write(_lines([row]))
-    if self._listener is not None:
-      self._listener(row)
+        f.write(json.dumps(row) + "\n")
+    self._listener(row)

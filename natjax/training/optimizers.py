@@ -14,10 +14,9 @@ def cosine(peak: float, steps: int, final: float = 0.0) -> Schedule:
   return optax.cosine_decay_schedule(peak, max(steps, 1), alpha)
 
 
-def sgd(
-    learning_rate: float | Schedule, *, momentum: float = 0.9,
-    weight_decay: float = 0.0, max_grad_norm: float = 0.0,
-) -> optax.GradientTransformation:
+def sgd(learning_rate: float | Schedule, *, momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        max_grad_norm: float = 0.0) -> optax.GradientTransformation:
   """SGD with momentum and coupled weight decay, as PyTorch's.
 
   Args:
@@ -27,18 +26,13 @@ def sgd(
     max_grad_norm: clips the global norm of the gradient before that; 0 does
       not clip.
   """
-  return optax.chain(
-      optax.clip_by_global_norm(max_grad_norm) if max_grad_norm
-      else optax.identity(),
-      optax.add_decayed_weights(weight_decay),
-      optax.sgd(learning_rate, momentum=momentum),
-  )
+  return _coupled(optax.sgd(learning_rate, momentum=momentum),
+                  weight_decay, max_grad_norm)
 
 
-def adam(
-    learning_rate: float | Schedule, *, b1: float = 0.9, b2: float = 0.999,
-    weight_decay: float = 0.0, max_grad_norm: float = 0.0,
-) -> optax.GradientTransformation:
+def adam(learning_rate: float | Schedule, *, b1: float = 0.9, b2: float = 0.999,
+         weight_decay: float = 0.0,
+         max_grad_norm: float = 0.0) -> optax.GradientTransformation:
   """Adam with coupled (L2) weight decay, as PyTorch's.
 
   Args:
@@ -49,9 +43,12 @@ def adam(
     max_grad_norm: clips the global norm of the gradient before that; 0 does
       not clip.
   """
+  return _coupled(optax.adam(learning_rate, b1=b1, b2=b2),
+                  weight_decay, max_grad_norm)
+
+
+def _coupled(optimizer, weight_decay, max_grad_norm):
+  """Clips the gradient and decays weights before the optimizer's own step."""
   return optax.chain(
       optax.clip_by_global_norm(max_grad_norm) if max_grad_norm
-      else optax.identity(),
-      optax.add_decayed_weights(weight_decay),
-      optax.adam(learning_rate, b1=b1, b2=b2),
-  )
+      else optax.identity(), optax.add_decayed_weights(weight_decay), optimizer)

@@ -3,9 +3,7 @@
 from collections.abc import Callable, Sequence
 import dataclasses
 import os
-from typing import Any
-from typing import NamedTuple
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +26,8 @@ class Preparing(Protocol):
   def __hash__(self) -> int:
     """Equal ones share what is compiled."""
 
-  def __call__(
-      self, rng: jax.Array | None, images: jax.Array, *, train: bool
-  ) -> jax.Array:
+  def __call__(self, rng: jax.Array | None, images: jax.Array, *,
+               train: bool) -> jax.Array:
     """u8[B, H, W, 3] -> [B or 2B, H, W, 3], augmented if `train`."""
 
 
@@ -49,13 +46,11 @@ class Preparation(NamedTuple):
   augmentation: data_lib.Augmentation
   dtype: Any = jnp.float32
 
-  def __call__(
-      self, rng: jax.Array | None, images: jax.Array, *, train: bool
-  ) -> jax.Array:
+  def __call__(self, rng: jax.Array | None, images: jax.Array, *,
+               train: bool) -> jax.Array:
     """u8[B, H, W, 3] -> [B, H, W, 3]; `rng` may be None unless `train`."""
-    return data_lib.prepare(
-        rng, images, self.mean, self.std, self.augmentation, train=train,
-        dtype=self.dtype)
+    return data_lib.prepare(rng, images, self.mean, self.std, self.augmentation,
+                            train=train, dtype=self.dtype)
 
 
 class Progress(NamedTuple):
@@ -86,19 +81,17 @@ class Listener:
   """
 
   on_progress: Callable[[Progress], None] = lambda progress: None
-  on_row: Callable[[metrics_lib.Row], None] | None = None
+  on_row: Callable[[metrics_lib.Row], None] = lambda row: None
   should_stop: Callable[[], bool] = lambda: False
   checkpoint_seconds: float = 60.0
   chunk_seconds: float = 10.0
 
   def named(self, name: str) -> "Listener":
     """A listener that hears the name before every run's."""
-    on_row = self.on_row
     return dataclasses.replace(
         self, on_progress=lambda p: self.on_progress(
             p._replace(run=f"{name} {p.run}")),
-        on_row=on_row and (lambda row: on_row(
-            {**row, "run": f"{name} {row['run']}"})))
+        on_row=lambda row: self.on_row(row | {"run": f"{name} {row['run']}"}))
 
 
 @dataclasses.dataclass(frozen=True)

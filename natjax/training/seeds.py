@@ -13,28 +13,24 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from natjax import errors
-from natjax.training import batches
+from natjax.training import batches, engine
 from natjax.training import devices as devices_lib
-from natjax.training import distributed
-from natjax.training import engine
 from natjax.training import method as base
 from natjax.training import options as options_lib
 
 
-def seeds_together(
-    num_seeds: int, devices: Sequence[jax.Device], dense: bool
-) -> str:
+def seeds_together(num_seeds: int, devices: Sequence[jax.Device]) -> str:
   """Which way of training several seeds is the cheapest.
+
+  Of methods whose steps compute the same operations for every seed. Where
+  operations are chosen by an index (the supernets of NAT), `vmap` turns the
+  choice into computing all of them.
 
   Args:
     num_seeds: how many.
     devices: that there are.
-    dense: whether a step computes the same operations for every seed. It does
-      not where operations are chosen by an index (the supernets of NAT):
-      `vmap` turns the choice into computing all of them.
 
   Returns:
     "one by one": `fit.fit` for one seed after the other, on all devices. For
@@ -45,22 +41,21 @@ def seeds_together(
       a step of three seeds took 1.4 to 1.6 times as long as three steps.
     "spread": `fit_seeds` with `lanes=1`, a seed per device, each with its whole
       batch: no device waits for another, and nothing is computed twice.
-    "vmap": `fit_seeds` with as many lanes as seeds per device. For dense
-      methods on accelerators, which one small network does not fill.
+    "vmap": `fit_seeds` with as many lanes as seeds per device. For
+      accelerators, which one small network does not fill.
   """
-  if num_seeds == 1 or num_seeds < len(devices) or any(
-      d.process_index != jax.process_index() for d in devices):
+  if num_seeds == 1 or num_seeds < len(devices) or (
+      not devices_lib.is_local(devices)):
     return "one by one"
-  if dense and devices[0].platform != "cpu" and num_seeds > len(devices):
+  if devices[0].platform != "cpu" and num_seeds > len(devices):
     return "vmap"
   return "spread" if len(devices) > 1 else "one by one"
 
 
 @functools.lru_cache(maxsize=8)
-def make_chunk(
-    phase: base.Phase, preparation: options_lib.Preparing,
-    devices: tuple[jax.Device, ...], lanes: int,
-) -> Callable[..., engine.Carry]:
+def make_chunk(phase: base.Phase, preparation: options_lib.Preparing,
+               devices: tuple[jax.Device, ...],
+               lanes: int) -> Callable[..., engine.Carry]:
   """Compiles a phase: `(state, sums, splits, orders, span, rng)`.
 
   All but splits and span have a leading axis [S], S = D * lanes. A step that is
@@ -70,20 +65,17 @@ def make_chunk(
 
   def run(state, sums, splits, orders, span, rng):
     if lanes > 1:
-      carry = engine.walk(
-          jax.vmap(take, (0, 0, None, 0, 0, None)), state, sums, splits,
-          orders, span, rng, jnp.ones((lanes,), bool))
+      carry = engine.walk(jax.vmap(take, (0, 0, None, 0, 0, None)), state,
+                          sums, splits, orders, span, rng)
       return carry._replace(step=carry.step[None])
     # Without `vmap`, a choice by an index stays one.
     state, sums, orders, rng = jax.tree.map(
         lambda x: x[0], (state, sums, orders, rng))
-    carry = engine.walk(take, state, sums, splits, orders, span, rng,
-                        jnp.ones((), bool))
+    carry = engine.walk(take, state, sums, splits, orders, span, rng)
     return jax.tree.map(lambda x: x[None], carry)
 
-  return devices_lib.spread_runs(
-      run, devices, donate=(0, 1),
-      sharded=(True, True, False, True, False, True))
+  return devices_lib.spread_runs(run, devices, donate=(0, 1),
+                                 sharded=(True, True, False, True, False, True))
 
 
 @jax.jit
@@ -91,43 +83,24 @@ def _pick(tree, index):
   return jax.tree.map(lambda x: x[index], tree)
 
 
-class _Seeds:
-  """Seeds that are runs of their own, `lanes` per device (`engine.Layout`)."""
+class _Seeds(engine.Layout):
+  """Seeds that are runs of their own, `lanes` per device."""
 
   def __init__(self, devices, lanes, seeds, runs):
-    self._devices, self._lanes = devices, lanes
-    self.seeds: tuple[int, ...] = tuple(seeds)
-    self.runs: tuple[str, ...] = tuple(runs)
-    self.processes = distributed.Processes(devices)
+    super().__init__(devices, seeds, runs)
+    self.lanes, self.shape, self.width = lanes, (len(runs),), 1
 
-  def init(self, method):
-    states = [method.init(jax.random.key(seed)) for seed in self.seeds]
-    return self.place(jax.tree.map(lambda *x: jnp.stack(x), *states))
+  def join(self, trees):
+    return self.place(jax.tree.map(lambda *x: jnp.stack(x), *trees))
 
   def place(self, tree):
-    return devices_lib.divide(tree, self._devices)
-
-  def share(self, tree):
-    return devices_lib.replicate(tree, self._devices)
-
-  def zeros(self, count):
-    return np.zeros((len(self.seeds), count), np.float32)
-
-  def order(self, size, batch_size, entropies):
-    return np.concatenate([batches.epoch_order(size, batch_size, 1, entropy)
-                           for entropy in entropies])
-
-  def rng(self, keys):
-    return self.place(jnp.stack([jax.random.key(key) for key in keys]))
+    return devices_lib.divide(tree, self.devices)
 
   def chunk(self, phase, preparation):
-    return make_chunk(phase, preparation, self._devices, self._lanes)
-
-  def local(self, state):
-    return state
+    return make_chunk(phase, preparation, self.devices, self.lanes)
 
   def one(self, state, run):
-    return jax.device_put(_pick(state, run), self._devices[0])
+    return jax.device_put(_pick(state, run), self.devices[0])
 
 
 def _rounds(num_seeds, num_devices, lanes):
@@ -140,12 +113,10 @@ def _rounds(num_seeds, num_devices, lanes):
   return rounds
 
 
-def fit_seeds(
-    method: base.Method, splits: Mapping[str, options_lib.Split], *,
-    seeds: Sequence[int], runs: Sequence[str], batch_size: int,
-    preparation: options_lib.Preparing, options: options_lib.Options,
-    lanes: int = 1,
-) -> list[base.State]:
+def fit_seeds(method: base.Method, splits: Mapping[str, options_lib.Split], *,
+              seeds: Sequence[int], runs: Sequence[str], batch_size: int,
+              preparation: options_lib.Preparing, options: options_lib.Options,
+              lanes: int = 1) -> list[base.State]:
   """Runs a method for several seeds at once; see `fit.fit`.
 
   Args:
@@ -171,7 +142,7 @@ def fit_seeds(
     NotFinite: a metric of a seed was not finite; names seed and step.
   """
   devices = tuple(options.devices or jax.local_devices())
-  if any(d.process_index != jax.process_index() for d in devices):
+  if not devices_lib.is_local(devices):
     raise errors.InputError(
         f"{len(seeds)} seeds at once need devices of one process; train them"
         " one by one, with fit")
@@ -185,17 +156,15 @@ def fit_seeds(
         " at a time")
   devices_lib.check_batch(batch_size, 1)
   batches.check_splits(splits, batch_size)
-  states, start = [], 0
+  states: list[base.State] = []
   for used, height in _rounds(len(seeds), len(devices), lanes):
-    here = slice(start, start + used * height)
+    here = slice(len(states), len(states) + used * height)
     layout = _Seeds(devices[:used], height, seeds[here], runs[here])
-    folder = options.checkpoint_dir
-    if folder is not None:
-      folder = pathlib.Path(folder) / "-".join(map(str, layout.seeds))
+    folder = options.checkpoint_dir and pathlib.Path(
+        options.checkpoint_dir, "-".join(map(str, layout.seeds)))
     final = engine.Engine(
         method, splits, batch_size=batch_size, preparation=preparation,
         options=dataclasses.replace(options, checkpoint_dir=folder),
         layout=layout).run()
-    states += [layout.one(final, i) for i in range(len(layout.seeds))]
-    start = here.stop
+    states += [layout.one(final, i) for i in range(used * height)]
   return states

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 import dataclasses
 import math
 import typing
-from typing import Any
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from natjax import errors
 
@@ -62,15 +61,14 @@ def other_samples(config: Any) -> None:
 
 def finite(config: Any) -> None:
   """Refuses a float that is infinite or no number."""
-  for name, value in dataclasses.asdict(config).items():
+  for name, value in vars(config).items():
     if isinstance(value, float) and not math.isfinite(value):
       raise errors.InputError(
           f"{word(name)} is {value}; give a finite number", name)
 
 
-def resolve(
-    config: Any, full: type[Settings], fixed: Mapping[str, Any], kind: str
-) -> Settings:
+def resolve(config: Any, full: type[Settings], fixed: Mapping[str, Any],
+            kind: str) -> Settings:
   """Fills in what is None, the architecture's usual.
 
   Args:
@@ -83,13 +81,11 @@ def resolve(
   Raises:
     InputError: another value of a field that does not apply.
   """
-  values = {f.name: getattr(config, f.name)
-            for f in dataclasses.fields(config)}
   for name, value in fixed.items():
-    if values[name] not in (None, value):
+    if getattr(config, name) not in (None, value):
       refuse(config, name, f"does not apply to {kind}; leave it out")
-  return full(**{name: value for name, value in {**values, **fixed}.items()
-                 if value is not None})
+  return full(**{name: value for name, value in {
+      **vars(config), **fixed}.items() if value is not None})
 
 
 def types(config: type) -> dict[str, Any]:

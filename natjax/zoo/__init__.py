@@ -17,8 +17,7 @@ import json
 from natjax import errors
 from natjax.graph import codec
 from natjax.graph import genotype as architecture
-from natjax.zoo import handcrafted
-from natjax.zoo import nasbench201
+from natjax.zoo import handcrafted, nasbench201
 
 __all__ = ["genotype_names", "get", "handcrafted", "names", "nasbench201"]
 

@@ -13,14 +13,8 @@ import functools
 
 from natjax import errors
 from natjax.graph import blocks as blocks_lib
-from natjax.graph.records import Block
-from natjax.graph.records import BlockNetwork
-from natjax.graph.records import Edge
-from natjax.graph.records import Frame
-from natjax.graph.records import Layer
-from natjax.graph.records import Node
-from natjax.zoo import inverted
-from natjax.zoo import proxyless
+from natjax.graph.records import Block, BlockNetwork, Edge, Frame, Layer, Node
+from natjax.zoo import inverted, proxyless
 
 FRAMES = {"cifar": Frame(10, 32), "imagenet": Frame(1000, 224),
           "face": Frame(0, 112)}

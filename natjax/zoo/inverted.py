@@ -4,9 +4,7 @@ from collections.abc import Callable, Iterable
 import functools
 from typing import Any
 
-from natjax.graph.records import Block
-from natjax.graph.records import Edge
-from natjax.graph.records import Node
+from natjax.graph.records import Block, Edge, Node
 
 
 def chain(

@@ -18,12 +18,14 @@ from collections.abc import Sequence
 
 from natjax.graph import blocks as blocks_lib
 from natjax.graph import nasbench201
-from natjax.graph.records import Block
-from natjax.graph.records import BlockNetwork
-from natjax.graph.records import CLASSIFIER
-from natjax.graph.records import Edge
-from natjax.graph.records import Layer
-from natjax.graph.records import Node
+from natjax.graph.records import (
+  Block,
+  BlockNetwork,
+  CLASSIFIER,
+  Edge,
+  Layer,
+  Node,
+)
 
 _CELLS = 5  # Per stage.
 

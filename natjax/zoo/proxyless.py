@@ -30,8 +30,7 @@ network for CPUs has exactly these on ImageNet):
 
 from typing import NamedTuple
 
-from natjax.graph.records import BlockNetwork
-from natjax.graph.records import Layer
+from natjax.graph.records import BlockNetwork, Layer
 from natjax.zoo import inverted
 
 

@@ -38,15 +38,14 @@ def test_the_real_table(table):
 
 
 def test_lookups_inside_jit(invented):
-  accuracies = invented.accuracies("cifar10")
+  values = jnp.asarray(invented.of("cifar10")["val_200ep"])
   codes = np.array([0, 77, 15_624])
-  find = jax.jit(lambda a, o: nasbench201.lookup(a.valid, o))
-  found = find(accuracies, jnp.asarray(cells201.decode(codes)))
+  find = jax.jit(lambda values, o: values[cells201.encode(o)])
+  found = find(values, jnp.asarray(cells201.decode(codes)))
   np.testing.assert_allclose(
-      found, invented.columns["cifar10"]["val_200ep"][codes] / 100, rtol=1e-6)
+      found, invented.columns["cifar10"]["val_200ep"][codes], rtol=1e-6)
   row = invented.row(int(invented.indices[77]))
-  np.testing.assert_allclose(found[1] * 100, row["cifar10"]["val_200ep"],
-                             rtol=1e-6)
+  np.testing.assert_allclose(found[1], row["cifar10"]["val_200ep"], rtol=1e-6)
 
 
 def test_lookups_that_are_refused(invented):
@@ -154,8 +153,10 @@ def test_damaged_files_are_refused(text, tmp_path):
     path.write_bytes(data)
     with pytest.raises(errors.InputError, match=message):
       nasbench201.read(path)
-  with pytest.raises(errors.InputError, match=r"gone\.csv: No such file"):
+  with pytest.raises(
+      errors.InputError, match=r"gone\.csv: No such file") as e:
     nasbench201.read(tmp_path / "gone.csv")
+  assert e.value.field == "table"
   with pytest.raises(errors.InputError, match="null"):
     nasbench201.read("a\0b")
 

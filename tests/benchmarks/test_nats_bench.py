@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from natjax import errors
-from natjax.benchmarks import nasbench201
-from natjax.benchmarks import nats_bench
+from natjax.benchmarks import nasbench201, nats_bench
 from natjax.graph import nasbench201 as cells201
 
 SEEDS = (777, 888)

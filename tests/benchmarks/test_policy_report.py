@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from natjax.benchmarks import policy_report
-from natjax.benchmarks import policy_search
+from natjax.benchmarks import policy_report, policy_search
 from natjax.graph import nasbench201 as cells201
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from natjax import errors
-from natjax.benchmarks import policy_report
-from natjax.benchmarks import policy_search
+from natjax.benchmarks import policy_report, policy_search
 from natjax.graph import nasbench201 as cells201
 
 TINY = {"steps": 8, "inputs": 4, "samples": 3, "features": 8}

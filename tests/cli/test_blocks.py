@@ -6,11 +6,9 @@ import types
 import numpy as np
 import pytest
 
-from natjax import cli
-from natjax import data
+from natjax import cli, data
 from natjax.costs import exact as cost
-from natjax.graph import blocks
-from natjax.graph import codec
+from natjax.graph import blocks, codec
 from natjax.pipeline import runs
 
 EDGE = blocks.Edge

@@ -5,10 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from natjax import cli
-from natjax import zoo
-from natjax.graph import blocks
-from natjax.graph import codec
+from natjax import cli, zoo
+from natjax.graph import blocks, codec
 from natjax.pipeline import runs
 
 SMALL = ["--dataset", "digits", "--train-batch-size", "256", "--train-epochs",

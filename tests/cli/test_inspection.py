@@ -6,9 +6,7 @@ import json
 
 import pytest
 
-from natjax import cli
-from natjax import operations
-from natjax import spaces
+from natjax import cli, operations, spaces
 from natjax.costs import exact as cost
 
 # The published table (spec/nat.md, section 1), columns in the space's order.

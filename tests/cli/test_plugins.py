@@ -14,15 +14,8 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from natjax import cli
-from natjax import data
-from natjax import errors
-from natjax import methods
-from natjax import operations
-from natjax import spaces
-from natjax.graph import blocks
-from natjax.graph import codec
-from natjax.graph import genotype
+from natjax import cli, data, errors, methods, operations, spaces
+from natjax.graph import blocks, codec, genotype
 from natjax.pipeline import plugins
 
 TOYS = pathlib.Path(__file__).parents[1] / "toys"

@@ -34,7 +34,7 @@ def test_a_search_of_its_own_for_every_seed(tmp_path, capsys, monkeypatch):
   assert len(result["original"]["accuracies"]) == 2
   text = capsys.readouterr().out
   assert "2 seed(s) each" in text and "seed by seed" in text
-  names = {runs.network_name(out, f) for f in runs.network_folders(out)}
+  names = set(runs.networks(out))
   assert {"seed-3/original-3", "seed-4/original-4"} <= names
   assert runs.load(out, "seed-4/original-4").test_accuracy == result[
       "seeds"][1]["original_accuracy"]

@@ -7,18 +7,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from natjax import errors
-from natjax import operations
-from natjax import zoo
+from natjax import errors, operations, zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks
-from natjax.graph import codec
+from natjax.graph import blocks, codec
 from natjax.graph import genotype as architecture
 from natjax.graph import shapes as shapes_lib
 from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import network as network_lib
-from tests import architectures
-from tests import counting
+from tests import architectures, counting
 
 Skeleton = skeleton_lib.Skeleton
 CIFAR, IMAGENET = (skeleton_lib.DEFAULTS[k] for k in ("cifar", "imagenet"))
@@ -104,7 +100,7 @@ def test_full_size_network(skeleton, head):
   assert counting.size(shapes["params"]["auxiliary"]) == head
   expected = cost.network(zoo.get("darts"), skeleton)
   assert counting.size(shapes["params"]) - head == expected.params
-  assert network_lib.parameter_count(shapes) == expected.params
+  assert counting.parameters(shapes) == expected.params
   assert network_madds(
       zoo.get("darts"), skeleton, shapes) == expected.madds
 

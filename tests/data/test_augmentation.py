@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import data
-from natjax import errors
+from natjax import data, errors
 
 MEAN, STD = (0.5, 0.25, 0.125), (0.25, 0.5, 0.125)
 

@@ -7,8 +7,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from natjax import data
-from natjax import errors
+from natjax import data, errors
 from natjax.data import dataset
 
 

@@ -8,8 +8,7 @@ from PIL import Image
 import pytest
 from sklearn import datasets as sklearn_datasets
 
-from natjax import data
-from natjax import errors
+from natjax import data, errors
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from natjax import data
-from natjax import errors
+from natjax import data, errors
 from natjax.data import tfds_folder
 
 _REASON = "needs tensorflow-datasets, which the extra `data` installs"

@@ -4,11 +4,8 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from natjax import data
-from natjax import errors
-from natjax.data import dataset
-from natjax.data import image_folder
-from natjax.data import tiny_imagenet
+from natjax import data, errors
+from natjax.data import dataset, image_folder, tiny_imagenet
 from tests import tiny
 
 CLASSES = ("n02", "n01", "n03")  # In another order than sorted.

@@ -6,13 +6,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
-from PIL import ImageEnhance
+from PIL import Image, ImageEnhance
 import pytest
 from scipy import ndimage
 
-from natjax import data
-from natjax import errors
+from natjax import data, errors
 from natjax.data import views as views_lib
 
 MEAN, STD = (0.5, 0.25, 0.125), (0.25, 0.5, 0.125)

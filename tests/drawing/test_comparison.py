@@ -2,12 +2,8 @@
 
 import pytest
 
-from natjax import drawing
-from natjax import errors
-from natjax import zoo
-from natjax.graph import blocks
-from natjax.graph import genotype
-from natjax.graph import records
+from natjax import drawing, errors, zoo
+from natjax.graph import blocks, genotype, records
 from tests import architectures
 from tests.drawing import pictures
 

@@ -4,8 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from natjax import drawing
-from natjax import errors
+from natjax import drawing, errors
 from tests.drawing import pictures
 
 PNG = pictures.PNG

@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from natjax import drawing
-from natjax import errors
+from natjax import drawing, errors
 from tests.drawing import pictures
 
 FIRST, SECOND, PNG = pictures.FIRST, pictures.SECOND, pictures.PNG

@@ -4,8 +4,7 @@ import hypothesis
 from hypothesis import strategies as st
 import pytest
 
-from natjax import drawing
-from natjax import zoo
+from natjax import drawing, zoo
 from natjax.graph import records
 from tests import architectures
 from tests.drawing import pictures

@@ -5,10 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from natjax import drawing
-from natjax import errors
-from natjax import operations
-from natjax import zoo
+from natjax import drawing, errors, operations, zoo
 from natjax.graph import genotype as architecture
 from natjax.graph import records
 from tests import architectures

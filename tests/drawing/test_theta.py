@@ -2,8 +2,7 @@
 
 import pytest
 
-from natjax import drawing
-from natjax import errors
+from natjax import drawing, errors
 
 
 def theta_rows():

@@ -7,8 +7,7 @@ import pathlib
 import subprocess
 import sys
 
-from natjax.graph import blocks
-from natjax.graph import codec
+from natjax.graph import blocks, codec
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments" / "benchmarks" / "differentiable.py"

@@ -7,13 +7,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from natjax import data
-from natjax import errors
-from natjax import zoo
+from natjax import data, errors, zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks
-from natjax.graph import codec
-from natjax.graph import skeleton
+from natjax.graph import blocks, codec, skeleton
 from tests.experiments import scripts
 
 SCRIPT = scripts.EXPERIMENTS / "differentiable_reproducibility.py"

@@ -10,8 +10,7 @@ import pytest
 
 from natjax import zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks
-from natjax.graph import codec
+from natjax.graph import blocks, codec
 from natjax.networks import network as network_lib
 from tests.experiments import scripts
 

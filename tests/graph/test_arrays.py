@@ -6,10 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import operations
-from natjax import spaces
-from natjax import zoo
+from natjax import errors, operations, spaces, zoo
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 from tests import architectures

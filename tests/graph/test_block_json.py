@@ -5,14 +5,9 @@ import json
 
 import pytest
 
-from natjax import errors
-from natjax import zoo
+from natjax import errors, zoo
 from natjax.costs import exact as cost
-from natjax.graph import block_json
-from natjax.graph import blocks
-from natjax.graph import codec
-from natjax.graph import genotype
-from natjax.graph import records
+from natjax.graph import block_json, blocks, codec, genotype, records
 from natjax.zoo import handcrafted
 from tests import architectures
 

@@ -2,11 +2,9 @@
 
 import pytest
 
-from natjax import errors
-from natjax import zoo
+from natjax import errors, zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks
-from natjax.graph import codec
+from natjax.graph import blocks, codec
 from natjax.graph import genotype as architecture
 from natjax.zoo import handcrafted
 from tests import architectures
@@ -110,7 +108,7 @@ def test_any_number_of_inputs():
   cell = architecture.Cell((
       blocks.Edge("null", 0, 2), blocks.Edge("null", 0, 3),
       blocks.Edge("null", 1, 3), blocks.Edge("null", 2, 3)), (3,))
-  assert blocks.check_cell(cell) is cell
+  assert blocks.check_cell(cell) == cell
   assert (cell.num_nodes, cell.num_inputs_per_node) == (2, 3)
   gap = architecture.Cell((blocks.Edge("null", 0, 3),), (3,))
   with pytest.raises(errors.InputError, match="here: node 2 has no inputs"):
@@ -132,7 +130,7 @@ def test_padding_leaves_what_has_a_form_of_its_own():
     ((3,), "block 3"), ((0, 1, 2, 4), "blocks 0-2, 4"), ((1, 3), "blocks 1, 3"),
     ((0, 1), "blocks 0-1")])
 def test_numbers_in_words(members, text):
-  assert blocks.numbers(members) == text
+  assert blocks.name(members) == text
 
 
 def test_decisions_of_resnet20():

@@ -4,12 +4,8 @@ import json
 
 import pytest
 
-from natjax import errors
-from natjax import zoo
-from natjax.graph import blocks
-from natjax.graph import codec
-from natjax.graph import genotype
-from natjax.graph import records
+from natjax import errors, zoo
+from natjax.graph import blocks, codec, genotype, records
 from natjax.zoo import handcrafted
 from tests import architectures
 

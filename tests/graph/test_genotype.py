@@ -6,16 +6,10 @@ import hypothesis
 from hypothesis import strategies as st
 import pytest
 
-from natjax import errors
-from natjax import operations
-from natjax import zoo
+from natjax import errors, operations, zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks
-from natjax.graph import codec
+from natjax.graph import blocks, codec, parsing, records
 from natjax.graph import genotype as architecture
-from natjax.graph import live
-from natjax.graph import parsing
-from natjax.graph import records
 from natjax.graph import skeleton as skeleton_lib
 from tests import architectures
 
@@ -367,8 +361,8 @@ def test_expansion_shows_every_cell_behind_two_nodes(genotype, kind, cells):
     assert [node.fixed for node in block.nodes] == (
         [True] * 2 + [False] * cell.num_nodes)
     # What carries a signal in the cell carries one in the block.
-    assert {n - 2 for n in live.alive(block.cell) if n > 3} == {
-        n for n in live.alive(cell) if n > 1}
+    assert {n - 2 for n in architectures.alive(block.cell) if n > 3} == {
+        n for n in architectures.alive(cell) if n > 1}
   assert blocks.check(network) == network
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from natjax import zoo
-from natjax.graph import live
-from natjax.graph import records
+from natjax.graph import live, records
 from tests import architectures
 
 NAMES = ("null", "conv_3x3", "none")
@@ -22,7 +21,7 @@ NAMES = ("null", "conv_3x3", "none")
     ("darts", 0, {0, 1, 2, 3, 4, 5}), ("vgg-cell", 0, {0, 1, 2, 3, 4, 5}),
 ])
 def test_live_nodes_of_published_genotypes(name, cell, alive):
-  assert live.alive(zoo.get(name)[cell]) == alive
+  assert architectures.alive(zoo.get(name)[cell]) == alive
 
 
 @hypothesis.settings(deadline=None)
@@ -33,7 +32,7 @@ def test_live_nodes_are_those_with_a_path_from_an_input(cell):
         reached(e.source) for e in cell.incoming(node)
         if e.operation == "conv_3x3")
 
-  assert live.alive(cell) == {n for n in range(7) if reached(n)}
+  assert architectures.alive(cell) == {n for n in range(7) if reached(n)}
 
 
 def test_null_has_two_names():
@@ -117,5 +116,5 @@ def test_what_pruning_leaves_computes_the_same():
       edge._replace(operation="null") if none else edge
       for edge, none in zip(cell.edges, pruned(cell), strict=True)),
       cell.concat)
-  assert live.alive(kept) & set(kept.concat) == (
-      live.alive(cell) & set(cell.concat))
+  assert architectures.alive(kept) & set(kept.concat) == (
+      architectures.alive(cell) & set(cell.concat))

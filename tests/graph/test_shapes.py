@@ -7,12 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import zoo
-from natjax.graph import blocks
-from natjax.graph import codec
+from natjax import errors, zoo
+from natjax.graph import blocks, codec, records
 from natjax.graph import genotype as genotype_lib
-from natjax.graph import records
 from natjax.graph import shapes as shapes_lib
 from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import network as network_lib
@@ -97,7 +94,7 @@ def test_cells_fit_together(kind, cells, half_channels, size, widths):
   skeleton = Skeleton(kind, 2 * half_channels, cells, 10, size)
   network = codec.expand(genotype(*widths), skeleton)
   found = shapes_lib.of(network, skeleton)
-  channels = [skeleton.stem_channels] * 2
+  channels = [skeleton_lib.stem(skeleton)[-1].width] * 2
   stem = stem_sizes(skeleton)
   sizes = [stem[-1] if kind == "cifar" else stem[-2], stem[-1]]
   width = 2 * half_channels

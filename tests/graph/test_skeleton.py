@@ -24,7 +24,6 @@ def test_channels_of_the_paper():
   cifar, imagenet = (skeleton_lib.DEFAULTS[k] for k in skeleton_lib.KINDS)
   assert cifar.channels == (36,) * 6 + (72,) * 7 + (144,) * 7
   assert imagenet.channels == (48,) * 4 + (96,) * 5 + (192,) * 5
-  assert (cifar.stem_channels, imagenet.stem_channels) == (108, 48)
   assert (cifar.auxiliary_layer, imagenet.auxiliary_layer) == (13, 9)
 
 

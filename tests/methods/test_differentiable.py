@@ -9,12 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from natjax import errors
-from natjax import zoo
+from natjax import errors, zoo
+from natjax.costs import exact
 from natjax.graph import blocks
-from natjax.methods import differentiable
-from natjax.methods import supervised
-from natjax.methods import theta_space
+from natjax.methods import differentiable, supervised, theta_space
 from natjax.training import devices
 from natjax.training import method as base
 from tests import tiny
@@ -198,7 +196,7 @@ def test_what_the_guard_overruled_is_reported():
 def test_budgets_are_kept():
   method = make(max_params="0.6x")
   derived = method.end(weighed_by({}))
-  cost = method.space.cost_of(derived.architecture)
+  cost = exact.network(derived.architecture, method.space.place)
   assert cost.params <= 0.6 * method.space.cost.params
   with pytest.raises(errors.NotMet):
     make(max_params="0.01x")

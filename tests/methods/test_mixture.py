@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 
 from natjax import zoo
-from natjax.graph import blocks
+from natjax.graph import blocks, skeleton
 from natjax.graph import genotype as architecture
-from natjax.graph import skeleton
-from natjax.methods import differentiable
-from natjax.methods import mixture
-from natjax.methods import theta_space
+from natjax.methods import differentiable, mixture, theta_space
 from natjax.networks import network as network_lib
 
 RESNET = blocks.scale(zoo.get("resnet20"), 0.25)

@@ -7,21 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import spaces
-from natjax import zoo
+from natjax import errors, spaces, zoo
 from natjax.costs import exact as cost
-from natjax.graph import genotype
-from natjax.graph import live
-from natjax.graph import records
-from natjax.graph import skeleton
-from natjax.methods import nat
+from natjax.graph import genotype, records, skeleton
+from natjax.methods import nat, nat_config
 from natjax.networks import supernet as supernet_lib
 from natjax.spaces import ground as ground_lib
 from natjax.spaces import inputs
-from natjax.training import devices
-from natjax.training import fit
-from tests import tiny
+from natjax.training import devices, fit
+from tests import architectures, tiny
 
 
 def test_advantages_by_hand():
@@ -62,7 +56,7 @@ def test_moving_averages_and_their_fixed_points():
 def test_settings_that_do_not_fit_are_refused_in_one_line(change, message):
   config = dataclasses.replace(nat.NATConfig(), **change)
   with pytest.raises(errors.InputError, match=message) as e:
-    nat.resolve(config, "cells")
+    nat_config.resolve(config, "cells")
   assert "\n" not in str(e.value)
 
 
@@ -230,7 +224,7 @@ def test_no_candidate_costs_more_and_graphs_are_kept(traced):
     for old, new in zip(tiny.GENOTYPE, g, strict=True):
       assert old.concat == new.concat
       assert [e[1:] for e in old.edges] == [e[1:] for e in new.edges]
-      assert set(new.concat) <= live.alive(new)
+      assert set(new.concat) <= architectures.alive(new)
 
 
 def test_a_stopped_search_resumes_to_the_same_bits(traced, tmp_path):

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import spaces
+from natjax import errors, spaces
 from natjax.graph import blocks
 from natjax.methods import nat
 from natjax.training import devices

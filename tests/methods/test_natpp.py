@@ -2,8 +2,7 @@
 
 import functools
 
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
@@ -12,12 +11,12 @@ import pytest
 
 from natjax import spaces
 from natjax.costs import exact as cost
-from natjax.graph import live
 from natjax.graph import skeleton
 from natjax.policies import policy as policy_lib
 from natjax.policies import sampling
 from natjax.spaces import ground as ground_lib
 from natjax.spaces import inputs
+from tests import architectures
 
 PLACES = (skeleton.Skeleton(), skeleton.DEFAULTS["imagenet"])
 SMALL = skeleton.Skeleton(init_channels=4, cells=3, image_size=8)
@@ -80,8 +79,8 @@ def test_no_transformation_violates_a_guard(name, seed):
     old, new = (cost.network(g, place) for g in (before, after))
     assert new.params <= old.params and new.madds <= old.madds
   for old, new in zip(before, after, strict=True):
-    kept = live.alive(old) & set(old.concat)
-    assert kept <= live.alive(new)
+    kept = architectures.alive(old) & set(old.concat)
+    assert kept <= architectures.alive(new)
 
 
 def test_published_transformations_do_violate():
@@ -91,7 +90,7 @@ def test_published_transformations_do_violate():
     before, after = transformed(seed, published=True)
     violations += (cost.network(after, PLACES[0]).params
                    > cost.network(before, PLACES[0]).params)
-    dead += any(set(c.concat) - live.alive(c) for c in after)
+    dead += any(set(c.concat) - architectures.alive(c) for c in after)
   assert violations and dead
 
 

@@ -9,19 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import operations
-from natjax import spaces
+from natjax import operations, spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton as skeleton_lib
-from natjax.methods import folding
-from natjax.methods import nat
-from natjax.methods import theta_space
+from natjax.methods import folding, nat, theta_space
 from natjax.networks import inherit
 from natjax.networks import network as network_lib
 from natjax.networks import supernet as supernet_lib
 from natjax.training import devices
 from tests import tiny
+from tests.networks import dense as dense_lib
 from tests.networks import oracle
 
 Cell, Edge = architecture.Cell, architecture.Edge
@@ -77,8 +75,9 @@ def test_in_a_supernet(form):
   def run(params):
     def loss(params):
       logits = (net.apply(params, arrays, IMAGES) if form == "selected"
-                else net.apply_dense(params, net.dense_weights(arrays),
-                                     jnp.ones((2, 2)), IMAGES))
+                else dense_lib.apply(
+                    net, params, dense_lib.weights(net, arrays),
+                    jnp.ones((2, 2)), IMAGES))
       return jnp.sum(logits), logits
 
     return jax.grad(loss, has_aux=True)(params)

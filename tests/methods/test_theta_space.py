@@ -1,20 +1,16 @@
 """What theta may choose, and what it chooses."""
 
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import operations
-from natjax import zoo
+from natjax import errors, operations, zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks
+from natjax.graph import blocks, skeleton
 from natjax.graph import genotype as architecture
-from natjax.graph import skeleton
 from natjax.methods import theta_space
 from natjax.networks import network as network_lib
 
@@ -83,7 +79,7 @@ def test_a_node_keeps_its_strongest_edge():
   theta[0][2], theta[0][3] = (0, -0.3, -0.5), (0, -0.4, -0.9)
   chosen = space.choose(theta)
   assert chosen[0].tolist()[2:] == [ID, NONE]
-  assert space.choose(theta, guarded=False)[0].tolist()[2:] == [NONE, NONE]
+  assert space.favourites(theta)[0].tolist()[2:] == [NONE, NONE]
 
 
 def test_fixed_nodes_are_left_alone():

@@ -5,16 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import operations
-from natjax import spaces
+from natjax import operations, spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import blocks
-from natjax.networks import inherit
+from natjax.networks import inherit, rules
 from natjax.networks import network as network_lib
-from natjax.networks import rules
 from natjax.networks import supernet as supernet_lib
 from natjax.spaces import ground as ground_lib
 from natjax.zoo import handcrafted
+from tests.networks import dense as dense_lib
 from tests.networks import oracle
 
 E, N = blocks.Edge, blocks.Node
@@ -176,7 +175,7 @@ def test_selected_equals_the_oracle(drawn, selected, seed):
 
 def test_dense_weights_of_edges_between_the_same_nodes():
   names, arrays = draw(0)
-  weights = NET.dense_weights(arrays)
+  weights = dense_lib.weights(NET, arrays)
   for own, w in zip(names, weights, strict=True):
     assert [CANDIDATES.index(name) for name in own] == np.argmax(
         w, 1)[:len(own)].tolist()
@@ -189,7 +188,7 @@ def test_dense_equals_the_oracle_and_a_scan_its_unrolled_form(drawn):
   weights = rng.uniform(0.2, 0.8, (6, 4, 5)).astype("f")
 
   def scanned(params, weights, images):
-    return NET.apply_dense(params, weights, CONCAT, images)
+    return dense_lib.apply(NET, params, weights, CONCAT, images)
 
   def unrolled(params, weights, images):
     # Rules of their own: blocks that differ in what they do are not scanned.

@@ -9,10 +9,9 @@ import pytest
 
 from natjax import zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks
+from natjax.graph import blocks, skeleton
 from natjax.graph import genotype as architecture
 from natjax.graph import shapes as shapes_lib
-from natjax.graph import skeleton
 from natjax.networks import network as network_lib
 from natjax.zoo import handcrafted
 from tests.networks import oracle

@@ -7,14 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import spaces
-from natjax import zoo
+from natjax import spaces, zoo
 from natjax.costs import exact as cost
 from natjax.graph import arrays as arrays_lib
-from natjax.graph import blocks
-from natjax.graph import codec
+from natjax.graph import blocks, codec, skeleton
 from natjax.graph import shapes as shapes_lib
-from natjax.graph import skeleton
 from natjax.networks import network as network_lib
 from natjax.networks import supernet
 from tests.networks import oracle

@@ -9,16 +9,14 @@ import numpy as np
 import optax
 import pytest
 
-from natjax import spaces
-from natjax import zoo
+from natjax import spaces, zoo
 from natjax.costs import exact as cost
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton
-from natjax.networks import inherit
-from natjax.networks import network
-from natjax.networks import supernet
+from natjax.networks import inherit, network, supernet
 from natjax.spaces import base
+from tests import counting
 
 PLACE = skeleton.Skeleton("cifar", 4, 3, 10, 8)
 Edge, Cell = architecture.Edge, architecture.Cell
@@ -110,7 +108,7 @@ def test_extracts_what_the_plain_network_has(drawn):
   plain = network.init(network.module(SMALL, PLACE), jax.random.key(0))
   shapes = lambda tree: jax.tree.map(jnp.shape, tree)
   assert shapes(own) == shapes(dict(plain))
-  assert network.parameter_count(own) == cost.network(SMALL, PLACE).params
+  assert counting.parameters(own) == cost.network(SMALL, PLACE).params
 
 
 def test_published_cells_have_the_plain_networks_parameters():
@@ -118,7 +116,7 @@ def test_published_cells_have_the_plain_networks_parameters():
   shapes = jax.eval_shape(net.init, jax.random.key(0))
   genotype = zoo.get("nat_darts")
   own = jax.eval_shape(lambda v: inherit.variables(net, v, genotype), shapes)
-  assert network.parameter_count(own) == cost.network(genotype, PLACE).params
+  assert counting.parameters(own) == cost.network(genotype, PLACE).params
 
 
 def test_gradients_are_the_plain_networks_and_zero_elsewhere():

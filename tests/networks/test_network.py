@@ -7,15 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import operations
-from natjax import zoo
+from natjax import errors, operations, zoo
 from natjax.graph import blocks
 from natjax.graph import genotype as architecture
 from natjax.graph import shapes as shapes_lib
 from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
+from tests import counting
 from tests.networks import oracle
 
 Cell, Edge = architecture.Cell, architecture.Edge
@@ -176,8 +175,8 @@ def test_no_auxiliary_head_unless_asked_for(cifar):
   assert "auxiliary" not in shapes["params"]
   assert "auxiliary" not in shapes["batch_stats"]
   count = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
-  assert network_lib.parameter_count(shapes) == count
-  assert network_lib.parameter_count(variables) == count
+  assert counting.parameters(shapes) == count
+  assert counting.parameters(variables) == count
   # Neither is there drop path, so that nothing is drawn.
   (_, auxiliary), _ = jax.eval_shape(lambda v, x: network.apply(
       v, x, train=True, mutable=["batch_stats"]), shapes, draw_images(CIFAR))

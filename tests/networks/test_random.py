@@ -12,6 +12,7 @@ from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import network as network_lib
 from natjax.networks import rules
 from natjax.networks import supernet as supernet_lib
+from tests.networks import dense as dense_lib
 
 Cell, Edge = architecture.Cell, architecture.Edge
 PLACE = skeleton_lib.Skeleton("cifar", 4, 2, 5, 8)  # Two reduction cells.
@@ -55,14 +56,14 @@ def drawn():
 def apply(request, drawn):
   """`(key) -> logits`, and gradients to the images."""
   net, params = drawn
-  weights = net.dense_weights(ARRAYS)
+  weights = dense_lib.weights(net, ARRAYS)
 
   @jax.jit
   def run(images, rng):
     def loss(images):
       logits = (net.apply(params, ARRAYS, images, rng=rng)
-                if request.param == "selected" else net.apply_dense(
-                    params, weights, jnp.ones((2, 2)), images, rng=rng))
+                if request.param == "selected" else dense_lib.apply(
+                    net, params, weights, jnp.ones((2, 2)), images, rng=rng))
       return jnp.sum(jnp.sin(logits)), logits
 
     return jax.grad(loss, has_aux=True)(images)[::-1]

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax.networks import rules
-from natjax.networks import scan
+from natjax.networks import rules, scan
 from natjax.operations import primitives
 from tests.networks import oracle
 

@@ -1,5 +1,7 @@
 """What a space says of slots, choices and weights, against the oracle."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from natjax.graph import genotype as architecture
 from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import supernet as supernet_lib
 from natjax.spaces import base
+from tests.networks import dense as dense_lib
 from tests.networks import oracle
 
 Cell, Edge = architecture.Cell, architecture.Edge
@@ -101,7 +104,8 @@ def case(request):
     grads, logits = jax.grad(loss, (0, 1), has_aux=True)(params, images)
     return logits, grads
 
-  return net, rows, params, selected, jax.jit(net.apply_dense)
+  return net, rows, params, selected, jax.jit(
+      functools.partial(dense_lib.apply, net))
 
 
 @pytest.mark.parametrize("seed", [0, 1, "twice"])
@@ -119,7 +123,7 @@ def test_both_forms_equal_the_oracle(case, seed):
       lambda params, images: np.sum(COTANGENT * oracle.supernet(
           genotype, PLACE, params, images, rows=rows)),
       (params, IMAGES), grads)
-  weights = net.dense_weights(arrays)
+  weights = dense_lib.weights(net, arrays)
   assert np.sum(weights) == sum(len(cell.edges) for cell in genotype)
   assert seed != "twice" or np.max(weights) == 2
   np.testing.assert_allclose(

@@ -1,7 +1,6 @@
 """Tests of `natjax.networks.supernet`, over cells."""
 
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -9,14 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import operations
-from natjax import spaces
-from natjax import zoo
+from natjax import operations, spaces, zoo
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import supernet as supernet_lib
 from natjax.spaces import base
+from tests.networks import dense as dense_lib
 from tests.networks import oracle
 
 Cell, Edge = architecture.Cell, architecture.Edge
@@ -71,7 +69,7 @@ def build(space, cells, *, kind="cifar", size=8, batch=3, seed=0):
 
   def dense(params, weights, concat, images):
     traces.append("dense")
-    logits = net.apply_dense(params, weights, concat, images)
+    logits = dense_lib.apply(net, params, weights, concat, images)
     return jnp.sum(cotangent * logits), logits
 
   def with_gradients(function, wanted):
@@ -195,7 +193,7 @@ def test_selected_equals_dense(case, seed):
   genotype = (double_genotype(space) if seed == "double"
               else draw_genotype(space, seed))
   arrays = encode(toy, genotype)
-  weights = toy.net.dense_weights(arrays)
+  weights = dense_lib.weights(toy.net, arrays)
   logits, gradients = toy.selected(toy.params, arrays, toy.images)
   dense_logits, dense_gradients = toy.dense(
       toy.params, weights, arrays.concat.astype(np.float32), toy.images)
@@ -275,7 +273,7 @@ def test_operations_not_chosen_have_no_gradient(short):
 def test_a_twice_taken_edge_counts_twice(short):
   """Weight 2 in the dense form; the same weights serve both."""
   genotype = double_genotype(short.net.space)
-  weights = short.net.dense_weights(encode(short, genotype))
+  weights = dense_lib.weights(short.net, encode(short, genotype))
   index = short.net.space.candidates.index
   assert weights[0, 0, index("conv_3x3")] == 2
   assert weights[0, 3, index("conv_3x3")] == 1
@@ -293,7 +291,7 @@ def test_one_trace_serves_all_architectures(short):
     logits, _ = short.selected(short.params, arrays, short.images)
     outputs.add(float(logits[0, 0]))
     if seed < 3:
-      short.dense(short.params, short.net.dense_weights(arrays),
+      short.dense(short.params, dense_lib.weights(short.net, arrays),
                   arrays.concat.astype(np.float32), short.images)
   assert sorted(short.traces) == ["dense", "selected"]
   assert len(outputs) > 45

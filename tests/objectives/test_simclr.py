@@ -8,20 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import zoo
+from natjax import errors, zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks
-from natjax.graph import codec
-from natjax.graph import shapes
-from natjax.graph import skeleton
+from natjax.graph import blocks, codec, shapes, skeleton
 from natjax.methods import supervised
 from natjax.networks import projection
-from natjax.objectives import contrastive
-from natjax.objectives import simclr
+from natjax.objectives import contrastive, simclr
 from natjax.pipeline import presets
-from natjax.training import devices
-from natjax.training import fit
+from natjax.training import devices, fit
 from tests import tiny
 
 NETWORK = blocks.scale(zoo.get("resnet20"), 0.25)

@@ -3,8 +3,7 @@
 import jax
 import pytest
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from tests.operations import modules
 
 build, images, run = modules.build, modules.images, modules.run

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from natjax.networks import layers
 from natjax.operations import edges
 from tests import counting

@@ -5,8 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import operations
+from natjax import errors, operations
 from tests.operations import modules
 
 build, images = modules.build, modules.images

@@ -6,15 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import pipeline
-from natjax import zoo
+from natjax import errors, pipeline, zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks
-from natjax.graph import codec
-from natjax.methods import differentiable
-from natjax.methods import nat
-from natjax.methods import supervised
+from natjax.graph import blocks, codec
+from natjax.methods import differentiable, nat, supervised
 from natjax.pipeline import runs
 from tests import tiny
 

@@ -16,8 +16,7 @@ import time
 import numpy as np
 import pytest
 
-from natjax.graph import blocks
-from natjax.graph import codec
+from natjax.graph import blocks, codec
 
 EDGE = blocks.Edge
 RESIDUAL = blocks.Block(

@@ -9,19 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import cli
-from natjax import data
-from natjax import errors
-from natjax import pipeline
-from natjax import zoo
+from natjax import cli, data, errors, pipeline, zoo
 from natjax.costs import exact as cost
-from natjax.graph import codec
+from natjax.graph import codec, skeleton
 from natjax.graph import genotype as architecture
-from natjax.graph import skeleton
-from natjax.methods import nat
-from natjax.methods import supervised
-from natjax.pipeline import presets
-from natjax.pipeline import runs
+from natjax.methods import nat, supervised
+from natjax.pipeline import presets, runs
 from natjax.training import fit
 
 CELL = architecture.Cell(tuple(architecture.Edge(*edge) for edge in (

@@ -7,8 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import data
-from natjax import errors
+from natjax import data, errors
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton
 from natjax.networks import network
@@ -297,7 +296,8 @@ def test_an_imagenet_stem_that_natjax_0_1_named_otherwise(tmp_path):
 
 def test_the_first_of_the_transformed_is_loaded(trained, tmp_path):
   out, _ = trained
-  assert [f.name for f in runs.network_folders(out)] == [
+  found = runs.networks(out)
+  assert [f.name for f in found.values()] == list(found) == [
       "original-0", "original-1", "transformed-0", "transformed-1"]
   result = out / "networks" / "transformed-0" / "result.json"
   text = result.read_text()

@@ -9,10 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from natjax import errors
-from natjax import methods
-from natjax import pipeline
-from natjax import spaces
+from natjax import errors, methods, pipeline, spaces
 from natjax.graph import codec
 from natjax.methods import entry
 from natjax.pipeline import runs

@@ -5,9 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import spaces
-from natjax import zoo
+from natjax import errors, spaces, zoo
 from natjax.graph import arrays as arrays_lib
 from natjax.policies import gcn
 
@@ -107,8 +105,9 @@ def test_layers_and_batches(layers):
 
 
 def test_other_numbers_of_layers_are_refused():
-  with pytest.raises(errors.InputError, match="1, 2, 5, 10"):
+  with pytest.raises(errors.InputError, match="1, 2, 5, 10") as e:
     gcn.check_layers(3)
+  assert e.value.field == "gcn_layers"
 
 
 @pytest.mark.parametrize("published", [False, True])

@@ -7,12 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import spaces
-from natjax import zoo
-from natjax.graph import blocks
-from natjax.graph import genotype
-from natjax.graph import records
+from natjax import errors, spaces, zoo
+from natjax.graph import blocks, genotype, records
 from natjax.policies import gcn
 from natjax.policies import policy as policy_lib
 from natjax.spaces import ground as ground_lib

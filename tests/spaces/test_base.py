@@ -4,12 +4,8 @@ import hypothesis
 from hypothesis import strategies as st
 import pytest
 
-from natjax import errors
-from natjax import spaces
-from natjax import zoo
-from natjax.graph import blocks
-from natjax.graph import genotype
-from natjax.graph import records
+from natjax import errors, spaces, zoo
+from natjax.graph import blocks, genotype, records
 from natjax.spaces import base
 from tests import architectures
 

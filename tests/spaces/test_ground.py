@@ -2,27 +2,18 @@
 
 import functools
 
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 import jax
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import spaces
-from natjax import zoo
+from natjax import errors, spaces, zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks
-from natjax.graph import codec
-from natjax.graph import genotype
-from natjax.graph import live
-from natjax.graph import records
+from natjax.graph import blocks, codec, genotype, records
 from natjax.policies import sampling
-from natjax.spaces import base
+from natjax.spaces import base, inputs, transitions
 from natjax.spaces import ground as ground_lib
-from natjax.spaces import inputs
-from natjax.spaces import transitions
 from natjax.zoo import handcrafted
 from tests import architectures
 
@@ -278,7 +269,8 @@ def test_no_transformation_costs_more_or_cuts_an_output_off(name, seed):
     old, new = (cost.network(n, place) for n in (before, after))
     assert new.params <= old.params and new.madds <= old.madds
   for old, new in zip(cells_of(g, before), cells_of(g, after), strict=True):
-    assert live.alive(old) & set(old.concat) <= live.alive(new)
+    alive = architectures.alive(old) & set(old.concat)
+    assert alive <= architectures.alive(new)
     assert [edge[1:] for edge in old.edges] == [edge[1:] for edge in new.edges]
     assert old.concat == new.concat
   assert codec.check(after) == after

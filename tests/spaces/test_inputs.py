@@ -2,22 +2,16 @@
 
 import functools
 
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 import jax
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import spaces
-from natjax.graph import blocks
-from natjax.graph import genotype
-from natjax.graph import live
-from natjax.graph import records
-from natjax.spaces import base
+from natjax import errors, spaces
+from natjax.graph import blocks, genotype, records
+from natjax.spaces import base, inputs
 from natjax.spaces import ground as ground_lib
-from natjax.spaces import inputs
 from natjax.zoo import handcrafted
 from tests import architectures
 
@@ -60,7 +54,7 @@ def test_sampled_inputs_are_alive_and_cost_no_more(name):
     after = ground.cost(found)
     assert after.params <= before.params and after.madds <= before.madds
     for block in found.blocks:
-      assert len(live.alive(block.cell)) == 2 + len(block.nodes)
+      assert len(architectures.alive(block.cell)) == 2 + len(block.nodes)
     seen.add(found)
   assert len(seen) > 32
 
@@ -245,7 +239,7 @@ def test_one_operation_on_an_edge_where_the_space_allows_one(chosen):
   for i in range(400):
     for cell in ground.decode(at(drawn, i)):
       space.check(cell)
-      assert set(live.alive(cell)) >= {2, 3, 4}
+      assert set(architectures.alive(cell)) >= {2, 3, 4}
       assert all(e.source < e.target for e in cell.edges)
   seen = drawn.source[:, :, 2][drawn.operation[:, :, 2] != NULL]
   shares = np.bincount(seen, minlength=4) / len(seen)

@@ -2,15 +2,10 @@
 
 import pytest
 
-from natjax import errors
-from natjax import operations
-from natjax import spaces
-from natjax import zoo
+from natjax import errors, operations, spaces, zoo
 from natjax.graph import arrays as arrays_lib
-from natjax.graph import blocks
-from natjax.graph import codec
+from natjax.graph import blocks, codec, records
 from natjax.graph import genotype as architecture
-from natjax.graph import records
 from natjax.zoo import handcrafted
 from tests import architectures
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from natjax import operations
-from natjax import spaces
+from natjax import operations, spaces
 from natjax.operations import edges
 from natjax.spaces import transitions
 

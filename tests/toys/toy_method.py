@@ -7,12 +7,8 @@ accurate on the images held out is the one to be trained from scratch.
 
 import dataclasses
 
-from natjax import cost
-from natjax import errors
-from natjax import operations
-from natjax.methods import entry
-from natjax.methods import memory
-from natjax.methods import supervised
+from natjax import cost, errors, operations
+from natjax.methods import entry, memory, supervised
 from natjax.training import method as base
 from natjax.training import settings
 

@@ -7,13 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import data
-from natjax import errors
-from natjax.training import devices
-from natjax.training import fit
+from natjax import data, errors
+from natjax.training import devices, fit, metrics, seeds
 from natjax.training import method as base
-from natjax.training import metrics
-from natjax.training import seeds
 from tests.training import test_fit
 
 SIZES = {"long": 22, "short": 9}  # 5 and 2 batches of 4.

@@ -13,8 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import cli
-from natjax import errors
+from natjax import cli, errors
 from natjax.training import distributed
 
 SETTINGS = [

@@ -7,12 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import data
-from natjax import errors
-from natjax.training import devices
-from natjax.training import fit
+from natjax import data, errors
+from natjax.training import devices, fit, metrics
 from natjax.training import method as base
-from natjax.training import metrics
 
 
 def new_method(epochs=3, fail_at=None):

@@ -5,14 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import zoo
+from natjax import errors, zoo
 from natjax.methods import supervised
-from natjax.training import devices
-from natjax.training import fit
+from natjax.training import devices, fit, metrics, seeds
 from natjax.training import method as base
-from natjax.training import metrics
-from natjax.training import seeds
 from tests import tiny
 from tests.training import test_fit
 
@@ -198,11 +194,11 @@ def test_bad_seeds_are_refused():
 
 def test_the_cheapest_way():
   one, four = devices.choose(1), devices.choose(4)
-  assert seeds.seeds_together(3, one, dense=True) == "one by one"
-  assert seeds.seeds_together(1, four, dense=True) == "one by one"
-  assert seeds.seeds_together(3, four, dense=True) == "one by one"
-  assert seeds.seeds_together(4, four, dense=False) == "spread"
-  assert seeds.seeds_together(9, four, dense=True) == "spread"
+  assert seeds.seeds_together(3, one) == "one by one"
+  assert seeds.seeds_together(1, four) == "one by one"
+  assert seeds.seeds_together(3, four) == "one by one"
+  assert seeds.seeds_together(4, four) == "spread"
+  assert seeds.seeds_together(9, four) == "spread"
 
 
 @pytest.mark.parametrize("arguments,expected", [

@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 
-from natjax import spaces
-from natjax import zoo
+from natjax import spaces, zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks
-from natjax.graph import codec
+from natjax.graph import blocks, codec
 from natjax.graph import nasbench201 as cells201
 
 SOME = np.random.default_rng(0).choice(cells201.COUNT, 60, replace=False)

@@ -5,8 +5,7 @@ import pathlib
 
 import pytest
 
-from natjax import cli
-from natjax import zoo
+from natjax import cli, zoo
 from natjax.costs import exact as cost
 from natjax.graph import blocks
 from natjax.graph import shapes as shapes_lib

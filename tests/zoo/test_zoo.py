@@ -5,8 +5,7 @@ import pathlib
 
 import pytest
 
-from natjax import errors
-from natjax import zoo
+from natjax import errors, zoo
 from natjax.graph import genotype as architecture
 
 SPEC = (pathlib.Path(__file__).resolve().parents[3]

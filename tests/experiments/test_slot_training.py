@@ -1,18 +1,18 @@
 """Training networks as data: one program, and nothing that it would ignore."""
 
 import dataclasses
+import importlib.util
 
 import jax
 import numpy as np
 import pytest
 
-from natjax import errors
-from natjax import spaces
+from natjax import errors, spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as architecture
-from natjax.methods import supervised_slots
 from natjax.training import fit
 from tests import tiny
+from tests.experiments import scripts
 
 SPACE = spaces.cells(
     "tiny", ("max_pool_3x3", "skip_connect", "conv_3x3", "null"), num_nodes=1)
@@ -25,13 +25,18 @@ def genotype(*names):
   return architecture.Genotype(*[architecture.Cell(edges, (2,))] * 2)
 
 
-def make(**changes):
-  return supervised_slots.SupervisedSlots(
+@pytest.fixture(scope="module")
+def make():
+  spec = importlib.util.spec_from_file_location(
+      "slot_training", scripts.EXPERIMENTS / "slot_training.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return lambda **changes: module.SupervisedSlots(
       dataclasses.replace(TRAIN, **changes), SPACE, num_classes=10,
       image_size=tiny.IMAGE_SIZE, steps_per_epoch=3)
 
 
-def test_one_program_trains_every_architecture():
+def test_one_program_trains_every_architecture(make):
   trainer, rows, states = make(), [], []
   splits = {"train": tiny.splits()["train"], "test": tiny.splits()["weights"]}
   fit.make_chunk.cache_clear()
@@ -61,6 +66,6 @@ def test_one_program_trains_every_architecture():
 
 
 @pytest.mark.parametrize("changes", [{"drop_path": 0.1}, {"auxiliary": True}])
-def test_refuses_what_it_would_ignore(changes):
+def test_refuses_what_it_would_ignore(make, changes):
   with pytest.raises(errors.InputError, match="has neither, so give 0"):
     make(**changes)

@@ -1,23 +1,21 @@
 """Training any network of a space from scratch, by one compiled program.
 
-As `methods.supervised`, of which it takes the settings; but the architecture
-is a part of the state (a supernet with weights per slot and running BN), so
-that a comparison of many architectures compiles once. There is no drop path and
-no auxiliary head. A phase "test" may follow every epoch: it walks the test
-images, those left out that do not fill a batch, changes nothing, and gives the
-curve of Guo et al., 2021, Fig. 8.
+As `natjax.methods.supervised`, of which it takes the settings; but the
+architecture is a part of the state (a supernet with weights per slot and
+running BN), so that a comparison of many architectures compiles once. There is
+no drop path and no auxiliary head. A phase "test" may follow every epoch: it
+walks the test images, those left out that do not fill a batch, changes nothing,
+and gives the curve of Guo et al., 2021, Fig. 8.
 """
 
 import functools
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from natjax import errors
-from natjax import spaces
+from natjax import errors, spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec
 from natjax.methods import supervised
@@ -53,13 +51,8 @@ class SupervisedSlots:
   """
 
   def __init__(
-      self,
-      config: supervised.TrainConfig,
-      space: spaces.Space,
-      *,
-      num_classes: int,
-      image_size: int,
-      steps_per_epoch: int = 1,
+      self, config: supervised.TrainConfig, space: spaces.Space, *,
+      num_classes: int, image_size: int, steps_per_epoch: int = 1,
   ):
     """Args:
       config: the settings.
