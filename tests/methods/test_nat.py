@@ -307,7 +307,7 @@ def policy_gain(method, key, steps=60):
 
 
 def test_reinforce_climbs_a_known_reward():
-  method = tiny.make_nat(cells=1, policy_learning_rate=3e-3)
+  method = tiny.make_nat(policy_learning_rate=3e-3)
   first, last = policy_gain(method, jax.random.key(0))
   # Every node must keep a signal, so that half of the edges can go at most.
   assert first < 0.46 and last > 0.48
@@ -315,7 +315,7 @@ def test_reinforce_climbs_a_known_reward():
 
 def test_the_gradient_is_that_of_the_expected_reward():
   """Equation 5 with many samples equals the exact gradient of equation 2."""
-  method = tiny.make_nat(cells=1)
+  method = tiny.make_nat()
   state = method.init(jax.random.key(0))
   beta = jax.tree.map(lambda a: a[0], method.sample_inputs(jax.random.key(5)))
   weight = jax.random.normal(jax.random.key(6), (3,))
