@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments" / "benchmarks" / "differentiable.py"
 TINY = ("--image-size", "4", "--batch-size", "4", "--devices", "2", "--rounds",
         "2", "--chunk", "2", "--title", "Tiny")
-FLAGS = "--xla_backend_optimization_level=0"  # Compiles faster.
+FLAGS = os.environ["XLA_FLAGS"]  # Of `conftest`: compiles faster.
 NETWORK = blocks.BlockNetwork(
     "tiny", (),
     (blocks.Block(

@@ -116,8 +116,8 @@ def shards(batch, num_devices):
 def four():
   """One update of the weights on four devices: (method, before, after)."""
   # Without momentum's history or decay a step is the gradient itself.
-  method = tiny.make_nat(
-      4, learning_rate=1.0, final_learning_rate=1.0, weight_decay=0.0)
+  method = tiny.make_nat(4, cells=1, learning_rate=1.0,
+                         final_learning_rate=1.0, weight_decay=0.0)
   state = method.init(jax.random.key(0))
   batch = tiny.batch(8)
   after, metrics = mapped(method.update_weights, 4)(

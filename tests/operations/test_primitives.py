@@ -164,7 +164,7 @@ SECOND = [
     (functools.partial(primitives.depthwise_conv, stride=2, dilation=2),
      lambda x, kernel: plain_depthwise(x, kernel, 2, 2), (3, 3, 1, 4)),
     (primitives.depthwise_conv,
-     lambda x, kernel: plain_depthwise(x, kernel, 1, 1), (5, 5, 1, 4)),
+     lambda x, kernel: plain_depthwise(x, kernel, 1, 1), (3, 3, 1, 4)),
     (functools.partial(primitives.conv, stride=2),
      functools.partial(plain_conv, stride=2), (3, 3, 4, 5)),
     (primitives.conv, plain_conv, (1, 1, 4, 5)),

@@ -33,7 +33,7 @@ SETTINGS = [
     "--samples", "2", "--candidates", "3", "--train-epochs", "3",
     "--train-batch-size", "64", "--train-seeds", "1",
     # A checkpoint after every chunk, so that many kills hit one in writing.
-    "--checkpoint-seconds", "0", "--chunk-seconds", "0.02",
+    "--checkpoint-seconds", "0", "--chunk-seconds", "0.05",
 ]
 # Of a budget, so that there is another network to be trained.
 BLOCKS = ["mine.json", "--max-params", "0.9x"]
@@ -41,9 +41,16 @@ CELLS = ["darts", "--init-channels", "2", "--cells", "2",
          "--train-init-channels", "2", "--train-cells", "2"]
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+  """Of compiled programs, which all of the processes share."""
+  return tmp_path_factory.mktemp("cache")
+
+
 def start(out, cache, what):
   environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "true",
-                 "JAX_COMPILATION_CACHE_DIR": str(cache)}
+                 "JAX_COMPILATION_CACHE_DIR": str(cache),
+                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
   (out.parent / "mine.json").write_text(codec.to_json(blocks.check(NETWORK)))
   return subprocess.Popen(
       [sys.executable, "-m", "natjax.cli", "transform", *what, *SETTINGS,
@@ -93,8 +100,8 @@ def files(out):
 
 @pytest.mark.parametrize("what", [
     BLOCKS, pytest.param(CELLS, marks=pytest.mark.slow)], ids=lambda w: w[0])
-def test_killed_at_random_moments_ends_in_the_same_bits(tmp_path, what):
-  cache = tmp_path / "cache"
+def test_killed_at_random_moments_ends_in_the_same_bits(
+    tmp_path, cache, what):
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   finish(start(whole, cache, what))
   random.seed(0)
@@ -124,9 +131,9 @@ def test_killed_at_random_moments_ends_in_the_same_bits(tmp_path, what):
       assert a == b
 
 
-def test_interrupt_saves_and_exits_with_130(tmp_path):
+def test_interrupt_saves_and_exits_with_130(tmp_path, cache):
   out = tmp_path / "run"
-  process = start(out, tmp_path / "cache", BLOCKS)
+  process = start(out, cache, BLOCKS)
   while '"warmup"' not in (
       (out / "metrics.jsonl").read_text()
       if (out / "metrics.jsonl").exists() else ""):

@@ -240,7 +240,9 @@ def test_nodes_and_slots_that_are_not_there_are_left_alone():
       jax.tree.map(lambda a: jnp.stack([a] * 16), wide), drawn, table)
   assert (alpha.operation[:, -1] == NULL).all()
   assert (alpha.operation[:, :, -1] == NULL).all()
+  log_prob = jax.jit(lambda actions: sampling.log_prob(
+      more, wide, rows, actions, table))
   for actions in drawn:
     np.testing.assert_allclose(
-        sampling.log_prob(more, wide, rows, actions, table),
+        log_prob(actions),
         log_probs(logits, cell, True, actions[None, :-1, :-1])[0], rtol=1e-5)

@@ -1,5 +1,7 @@
 """Phases over pairs of batches, as bilevel methods want them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +27,7 @@ def splits():
   return {name: part(n) for name, n in SIZES.items()}
 
 
+@functools.cache  # One for all, so that it is compiled once.
 def method(first="long", second="short", epochs=2):
   """Keeps the labels of every step, and sums up what it sees and draws."""
   steps = SIZES[first] // 4

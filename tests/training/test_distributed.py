@@ -18,7 +18,7 @@ from natjax.training import distributed
 
 SETTINGS = [
     "train", "vgg-cell", "--dataset", "digits", "--preset", "demo",
-    "--image-size", "8", "--init-channels", "2", "--cells", "2",
+    "--image-size", "8", "--init-channels", "2", "--cells", "1",
     "--epochs", "6", "--batch-size", "64", "--seeds", "1", "--no-auxiliary",
     # A checkpoint after every chunk, and chunks of a few steps.
     "--checkpoint-seconds", "0", "--chunk-seconds", "0.1",

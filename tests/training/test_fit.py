@@ -1,5 +1,7 @@
 """The engine: order of images, chunks, resuming, refusals."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from natjax.training import devices, fit, metrics
 from natjax.training import method as base
 
 
-def toy_method(epochs=3, fail_at=None):
+def new_method(epochs=3, fail_at=None):
   """Sums pixels and random numbers: cheap, and it notices any difference."""
 
   def init(rng):
@@ -39,6 +41,10 @@ def toy_method(epochs=3, fail_at=None):
                          base.Stage("two", 1, phases[:1])),
       evaluate=lambda state, batch: batch["label"] == 1,
       explain=lambda state: f"count {int(state['count'])}")
+
+
+# The same one again, so that a program is compiled once for all tests.
+toy_method = functools.cache(new_method)
 
 
 def make_splits(seed=0):
@@ -95,7 +101,7 @@ def test_chunk_length_leaves_no_trace(tmp_path):
 @pytest.mark.parametrize("count", [1, 4])
 def test_a_phase_is_compiled_once(count, caplog):
   with jax.log_compiles(True):
-    run(count=count, chunk_seconds=1e-6)
+    run(method=new_method(), count=count, chunk_seconds=1e-6)
   compiled = [r.getMessage().split()[4] for r in caplog.records
               if r.getMessage().startswith("Finished XLA compilation")]
   # `spread` names its programs so; there are two phases.

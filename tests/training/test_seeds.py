@@ -13,7 +13,7 @@ from tests import tiny
 from tests.training import test_fit
 
 RUNS = ("a", "b", "c", "d", "e")
-METHOD = test_fit.toy_method()  # One for all, so that it is compiled once.
+METHOD = test_fit.toy_method()
 
 
 def together(method=None, num_seeds=3, count=1, **options):
@@ -67,7 +67,7 @@ def test_each_seed_ends_as_it_does_alone(
 
 def test_a_network_ends_as_it_does_alone():
   config = supervised.TrainConfig(
-      init_channels=2, cells=2, epochs=1, batch_size=16, auxiliary=False,
+      init_channels=2, cells=1, epochs=1, batch_size=16, auxiliary=False,
       cutout=0, drop_path=0.3)
   method = supervised.Supervised(
       config, zoo.get("vgg-cell"), num_classes=10, image_size=8,
