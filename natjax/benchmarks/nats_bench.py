@@ -71,9 +71,8 @@ def load(path: pathlib.Path) -> Any:
         f"{path}: {what} plain data ({e}); {_ADVICE}") from e
 
 
-def read(
-    folder: pathlib.Path,
-) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
+def read(folder: pathlib.Path
+         ) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
   """Reads a table's `codes` and `columns` from the folder of official files.
 
   Raises:

@@ -267,9 +267,8 @@ class Search:
     """Codes i32[...] of operations i32[..., 6] after actions i32[..., 6]."""
     return cells201.encode(self.outcome[operation, actions])
 
-  def advantages(
-      self, rewards: jax.Array, carry: _Carry
-  ) -> tuple[jax.Array, jax.Array]:
+  def advantages(self, rewards: jax.Array,
+                 carry: _Carry) -> tuple[jax.Array, jax.Array]:
     """Reward less baseline, scaled if so set, f32[m, n]; the next `square`."""
     result = nat.advantages(rewards, self.baseline, carry.average)
     square = 0.99 * carry.square + 0.01 * jnp.mean(result**2)
@@ -319,9 +318,8 @@ class Search:
         read=carry.read.at[beta].set(True).at[alpha.reshape(-1)].set(True)), (
             jnp.mean(rewards), entropy)
 
-  def transform_all(
-      self, params: Any, rng: jax.Array
-  ) -> tuple[jax.Array, jax.Array]:
+  def transform_all(self, params: Any,
+                    rng: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Transforms every cell: by argmax i32[15625] and samples i32[10, 15625].
     """
     cells = jnp.asarray(cells201.all_operations()).reshape(
@@ -378,9 +376,8 @@ def check_seeds(seeds: Sequence[int]) -> None:
           f"seed is {seed} and must be from 0 to {2**32 - 1}; give 0", "seed")
 
 
-def train(
-    config: SearchConfig, table: nasbench201.Table, seeds: Sequence[int]
-) -> Found:
+def train(config: SearchConfig, table: nasbench201.Table,
+          seeds: Sequence[int]) -> Found:
   """Trains one policy per seed, all in one program.
 
   Args:

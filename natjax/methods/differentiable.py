@@ -129,13 +129,12 @@ class Differentiable:
     epochs: of the first stage.
   """
 
-  def __init__(
-      self, config: DifferentiableConfig, train: supervised.TrainConfig,
-      architecture: codec.Architecture, *, num_classes: int, image_size: int,
-      share: str = "cell", steps_per_epoch: int = 1,
-      make_objective: objectives.Maker = supervised.classification,
-      watch: supervised.Watch | None = None,
-  ):
+  def __init__(self, config: DifferentiableConfig,
+               train: supervised.TrainConfig, architecture: codec.Architecture,
+               *, num_classes: int, image_size: int, share: str = "cell",
+               steps_per_epoch: int = 1,
+               make_objective: objectives.Maker = supervised.classification,
+               watch: supervised.Watch | None = None):
     """Args:
       config: the settings.
       train: those of the training: epochs of both stages together, schedules.
@@ -192,10 +191,9 @@ class Differentiable:
         opt_state=jax.jit(self.optimizer.init)(variables["params"]),
         theta_opt_state=self.theta_optimizer.init(theta), rng=rng_state)
 
-  def loss(
-      self, params: Any, theta: theta_space.Theta, state: DifferentiableState,
-      batch: base.Batch, rng: jax.Array,
-  ) -> tuple[jax.Array, objectives.Aux]:
+  def loss(self, params: Any, theta: theta_space.Theta,
+           state: DifferentiableState, batch: base.Batch,
+           rng: jax.Array) -> tuple[jax.Array, objectives.Aux]:
     """The objective's loss of the network that theta weighs."""
     rate = (self.train.drop_path * state.step / self.steps
             if self.train.drop_path else None)
@@ -203,9 +201,8 @@ class Differentiable:
         params, state.batch_stats, batch, drop_path=rate,
         rng=base.device_key(rng), edge=self.space.weigh(theta))
 
-  def update(
-      self, state: DifferentiableState, batch: base.Batch
-  ) -> tuple[DifferentiableState, dict[str, jax.Array]]:
+  def update(self, state: DifferentiableState, batch: base.Batch
+             ) -> tuple[DifferentiableState, dict[str, jax.Array]]:
     """One mini-batch: w takes a step, then theta (Figure 1)."""
     rng, rng_w, rng_theta = jax.random.split(state.rng, 3)
     one = self.config.one_backward
@@ -246,16 +243,14 @@ class Differentiable:
     watched = self._watch(self.method(), state, epoch) if self._watch else {}
     return {"theta": self.space.named(state.theta), **watched}
 
-  def evaluate(
-      self, state: DifferentiableState, batch: base.Batch
-  ) -> jax.Array:
+  def evaluate(self, state: DifferentiableState,
+               batch: base.Batch) -> jax.Array:
     """f32[B], 1 where the network that theta weighs is right."""
     return self.objective.is_right(
         supervised.variables(state), batch, edge=self.space.weigh(state.theta))
 
-  def features(
-      self, state: DifferentiableState, images: jax.Array
-  ) -> jax.Array:
+  def features(self, state: DifferentiableState,
+               images: jax.Array) -> jax.Array:
     """f32[B, F] of normalised images, of an objective without labels."""
     return self.objective.features(
         supervised.variables(state), images,
@@ -299,19 +294,16 @@ class Differentiable:
         network.method("network", self.train.epochs - self.epochs), moved,
         architecture, report)
 
-  def derive(
-      self, state: DifferentiableState, given: codec.Architecture | None,
-      score: base.Walk, rng: jax.Array,
-  ) -> base.Derived:
+  def derive(self, state: DifferentiableState, given: codec.Architecture | None,
+             score: base.Walk, rng: jax.Array) -> base.Derived:
     """The derived network as it is at the end of the first stage."""
     end = self.end(state)
     return base.Derived(end.architecture, supervised.variables(end.state),
                         end.report)
 
 
-def move(
-    state: DifferentiableState, method: supervised.Supervised
-) -> supervised.TrainState:
+def move(state: DifferentiableState,
+         method: supervised.Supervised) -> supervised.TrainState:
   """Moves what survives into the state of a derived network.
 
   An edge's module bears the same name in both networks (`edge3_conv_3x3`, and

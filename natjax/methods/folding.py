@@ -21,8 +21,7 @@ from natjax.operations import edges as edges_lib
 
 def fold(
     params: Any, space: theta_space.ThetaSpace, chosen: tuple[np.ndarray, ...],
-    theta: theta_space.Theta,
-) -> tuple[Any, list[list[Any]], list[list[Any]]]:
+    theta: theta_space.Theta) -> tuple[Any, list[list[Any]], list[list[Any]]]:
   """Multiplies the chosen weights into a derived network's parameters.
 
   Args:

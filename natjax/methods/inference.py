@@ -24,10 +24,9 @@ from natjax.policies import sampling
 _STRENGTHS = (0, 3, 10, 30, 100, 300, 1e3, 1e4, 1e6)
 
 
-def derive(
-    method: Any, policy: Any, architecture: codec.Architecture,
-    score: Callable[[arrays_lib.CellArrays], float], rng: jax.Array,
-) -> tuple[codec.Architecture, dict[str, Any]]:
+def derive(method: Any, policy: Any, architecture: codec.Architecture,
+           score: Callable[[arrays_lib.CellArrays], float],
+           rng: jax.Array) -> tuple[codec.Architecture, dict[str, Any]]:
   """Transforms an architecture: the best of k samples and of itself.
 
   With a budget, and where the policy seldom draws what keeps to it, its logits

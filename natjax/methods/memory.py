@@ -16,10 +16,8 @@ def size(tree: Any) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def network_bytes(
-    architecture: records.Architecture, place: records.Place, batch: int,
-    dtype: str,
-) -> int:
+def network_bytes(architecture: records.Architecture, place: records.Place,
+                  batch: int, dtype: str) -> int:
   """Of a network: parameters, momentum, gradient, and every edge's image.
 
   An operation keeps about four images of its size for the backward pass.
@@ -33,9 +31,8 @@ def network_bytes(
   return 12 * params + batch * pixels * jnp.dtype(dtype).itemsize
 
 
-def supernet_bytes(
-    supernet: supernet_lib.Supernet, params: int, batch: int
-) -> int:
+def supernet_bytes(supernet: supernet_lib.Supernet, params: int,
+                   batch: int) -> int:
   """Of a supernet: three copies of the weights, and every node twice.
 
   The backward pass recomputes what the edges did (`networks.rules`).

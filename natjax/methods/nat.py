@@ -81,9 +81,8 @@ class NATState(NamedTuple):
   drawn: arrays_lib.CellArrays
 
 
-def advantages(
-    rewards: jax.Array, baseline: str, average: jax.Array
-) -> jax.Array:
+def advantages(rewards: jax.Array, baseline: str,
+               average: jax.Array) -> jax.Array:
   """Computes reward minus baseline.
 
   Args:
@@ -104,9 +103,8 @@ def advantages(
   return rewards - average
 
 
-def next_average(
-    rewards: jax.Array, baseline: str, average: jax.Array, decay: float = 0.99
-) -> jax.Array:
+def next_average(rewards: jax.Array, baseline: str, average: jax.Array,
+                 decay: float = 0.99) -> jax.Array:
   """Updates the moving average; the released code feeds it the advantage."""
   fed = jnp.mean(rewards)
   if baseline == "published":
@@ -132,11 +130,10 @@ class NAT:
   scheme = "nat"
   smoothing = 1e-5
 
-  def __init__(
-      self, config: NATConfig, space: spaces.Space, *, num_classes: int,
-      image_size: int, targets: Sequence[records.Place] = (),
-      steps_per_epoch: int = 1, num_devices: int = 1,
-  ):
+  def __init__(self, config: NATConfig, space: spaces.Space, *,
+               num_classes: int, image_size: int,
+               targets: Sequence[records.Place] = (), steps_per_epoch: int = 1,
+               num_devices: int = 1):
     """Args:
       config: the settings.
       space: the search space.
@@ -214,18 +211,16 @@ class NAT:
     """Draws m input architectures: `CellArrays` of shape [m, G, N, K]."""
     return jax.vmap(self.sample)(jax.random.split(rng, self.config.inputs))
 
-  def loss(
-      self, params: Any, cells: arrays_lib.CellArrays, batch: base.Batch
-  ) -> tuple[jax.Array, jax.Array]:
+  def loss(self, params: Any, cells: arrays_lib.CellArrays,
+           batch: base.Batch) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy L(beta, w) and accuracy of one architecture, f32[]."""
     logits = self.supernet.apply(params, cells, batch["image"])
     loss = optax.softmax_cross_entropy_with_integer_labels(
         logits, batch["label"])
     return jnp.mean(loss), jnp.mean(objectives.right(logits, batch["label"]))
 
-  def update_weights(
-      self, state: NATState, batch: base.Batch
-  ) -> tuple[NATState, dict[str, jax.Array]]:
+  def update_weights(self, state: NATState, batch: base.Batch
+                     ) -> tuple[NATState, dict[str, jax.Array]]:
     """Algorithm 1, lines 5 and 6: descends the mean loss of m sampled betas."""
     rng, rng_draw = jax.random.split(state.rng)
     betas = self.sample_inputs(base.device_key(rng_draw))
@@ -256,9 +251,8 @@ class NAT:
     """H(pi(. | beta)), f32[], the sum over all cells."""
     return jnp.sum(self._each_cell(sampling.entropy, policy, cells))
 
-  def sample_actions(
-      self, rng, policy, cells, count: int, tilt: jax.Array | float = 0.0
-  ) -> jax.Array:
+  def sample_actions(self, rng, policy, cells, count: int,
+                     tilt: jax.Array | float = 0.0) -> jax.Array:
     """Draws `count` transformations, i32[count, G, N, K], of one input.
 
     Args:
@@ -276,9 +270,8 @@ class NAT:
     """The likeliest action of each edge in turn, i32[G, N, K]."""
     return self._each_cell(sampling.mode, policy, cells)
 
-  def update_policy(
-      self, state: NATState, batch: base.Batch
-  ) -> tuple[NATState, dict[str, jax.Array]]:
+  def update_policy(self, state: NATState,
+                    batch: base.Batch) -> tuple[NATState, dict[str, jax.Array]]:
     """Algorithm 1, lines 11 to 13: ascends equation 5."""
     rng, rng_draw = jax.random.split(state.rng)
     rng_beta, rng_alpha = jax.random.split(base.device_key(rng_draw))
@@ -323,10 +316,8 @@ class NAT:
         policy_opt_state=opt_state, baseline=average, rng=rng,
         drawn=lax.all_gather(betas, base.AXIS)), metrics
 
-  def derive(
-      self, state: NATState, given: codec.Architecture | None, score: base.Walk,
-      rng: jax.Array,
-  ) -> base.Derived:
+  def derive(self, state: NATState, given: codec.Architecture | None,
+             score: base.Walk, rng: jax.Array) -> base.Derived:
     """Transforms an architecture by its scores on the policy's split.
 
     See `inference.derive`; the batches of the scores are whole, since the

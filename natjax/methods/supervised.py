@@ -137,9 +137,8 @@ def resolve(config: TrainConfig, kind: str) -> FullTrainConfig:
   return full
 
 
-def place_of(
-    config: FullTrainConfig, kind: str, *, num_classes: int, image_size: int
-) -> records.Place:
+def place_of(config: FullTrainConfig, kind: str, *, num_classes: int,
+             image_size: int) -> records.Place:
   """Where a network is trained: a skeleton, or a frame for blocks.
 
   Raises:
@@ -164,11 +163,10 @@ class Supervised:
     steps: updates of the whole training.
   """
 
-  def __init__(
-      self, config: TrainConfig, architecture: codec.Architecture, *,
-      num_classes: int, image_size: int, steps_per_epoch: int = 1,
-      objective: objectives.Objective | None = None, watch: Watch | None = None,
-  ):
+  def __init__(self, config: TrainConfig, architecture: codec.Architecture, *,
+               num_classes: int, image_size: int, steps_per_epoch: int = 1,
+               objective: objectives.Objective | None = None,
+               watch: Watch | None = None):
     """Args:
       config: the settings.
       architecture: what to train.
@@ -190,9 +188,8 @@ class Supervised:
     self.steps = config.epochs * steps_per_epoch
     self.optimizer = optimizer(self.config, self.steps)
 
-  def method(
-      self, stage: str = "train", epochs: int | None = None
-  ) -> base.Method:
+  def method(self, stage: str = "train",
+             epochs: int | None = None) -> base.Method:
     """The record that `training.fit` drives.
 
     Args:
@@ -215,9 +212,8 @@ class Supervised:
         step=jnp.zeros((), jnp.int32), **variables, rng=rng_state,
         opt_state=jax.jit(self.optimizer.init)(variables["params"]))
 
-  def update(
-      self, state: TrainState, batch: base.Batch
-  ) -> tuple[TrainState, dict[str, jax.Array]]:
+  def update(self, state: TrainState,
+             batch: base.Batch) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step of the optimizer."""
     rng, rng_drop = jax.random.split(state.rng)
     rate = (self.config.drop_path * state.step / self.steps
@@ -242,18 +238,14 @@ class Supervised:
     """f32[B, F] of normalised images, of an objective without labels."""
     return self.objective.features(variables(state), images)
 
-  def derive(
-      self, state: TrainState, given: codec.Architecture | None,
-      score: base.Walk, rng: jax.Array,
-  ) -> base.Derived:
+  def derive(self, state: TrainState, given: codec.Architecture | None,
+             score: base.Walk, rng: jax.Array) -> base.Derived:
     """The network itself, as it is trained."""
     return base.Derived(self.architecture, variables(state), {})
 
 
-def descend(
-    optimizer: optax.GradientTransformation, state: Any, grads: Any,
-    **changes: Any,
-) -> Any:
+def descend(optimizer: optax.GradientTransformation, state: Any, grads: Any,
+            **changes: Any) -> Any:
   """A state with "params" and "opt_state" after a step of the optimizer.
 
   Args:
@@ -272,10 +264,8 @@ def variables(state: Any) -> dict[str, Any]:
   return {"params": state.params, "batch_stats": state.batch_stats}
 
 
-def classification(
-    config: FullTrainConfig, architecture: codec.Architecture,
-    place: records.Place,
-) -> objectives.Classification:
+def classification(config: FullTrainConfig, architecture: codec.Architecture,
+                   place: records.Place) -> objectives.Classification:
   """The objective of the settings: an architecture's cross-entropy."""
   return objectives.Classification(
       network_lib.module(architecture, place, auxiliary=config.auxiliary,
@@ -284,9 +274,8 @@ def classification(
       auxiliary_weight=config.auxiliary_weight)
 
 
-def optimizer(
-    config: FullTrainConfig, steps: int
-) -> optax.GradientTransformation:
+def optimizer(config: FullTrainConfig,
+              steps: int) -> optax.GradientTransformation:
   """The optimizer of the settings, on a cosine schedule over `steps`."""
   schedule = optimizers.cosine(
       config.learning_rate, steps, config.final_learning_rate)
@@ -295,10 +284,9 @@ def optimizer(
       weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm)
 
 
-def sgd_or_adam(
-    name: str, learning_rate: float | optimizers.Schedule, momentum: float,
-    **settings: float,
-) -> optax.GradientTransformation:
+def sgd_or_adam(name: str, learning_rate: float | optimizers.Schedule,
+                momentum: float,
+                **settings: float) -> optax.GradientTransformation:
   """The optimizer of a name, whose momentum is Adam's b1; see `optimizers`."""
   if name == "adam":
     return optimizers.adam(learning_rate, b1=momentum, **settings)

@@ -79,10 +79,8 @@ class ThetaSpace:
     cost: of the given architecture.
   """
 
-  def __init__(
-      self, architecture: records.Architecture, place: records.Place,
-      share: str = "cell",
-  ):
+  def __init__(self, architecture: records.Architecture, place: records.Place,
+               share: str = "cell"):
     """Args:
       architecture: a genotype or a network of blocks.
       place: its skeleton or frame.
@@ -140,9 +138,8 @@ class ThetaSpace:
     return [SAME - np.argmax(np.where(group.allowed, t, -np.inf)[:, ::-1], 1)
             for group, t in zip(self.groups, theta, strict=True)]
 
-  def choose(
-      self, theta: Theta, limits: budget_lib.Budget | None = None
-  ) -> tuple[np.ndarray, ...]:
+  def choose(self, theta: Theta,
+             limits: budget_lib.Budget | None = None) -> tuple[np.ndarray, ...]:
     """Chooses what stands on every edge, i32[E] of NONE, ID, SAME per group.
 
     The largest theta wins ("for each edge, the operation that has the highest

@@ -32,10 +32,8 @@ class LinearProbe(NamedTuple):
   bias: jax.Array
 
 
-def fit(
-    features: jax.Array, labels: jax.Array, num_classes: int, *,
-    penalty: float = 1e-3, steps: int = 200,
-) -> LinearProbe:
+def fit(features: jax.Array, labels: jax.Array, num_classes: int, *,
+        penalty: float = 1e-3, steps: int = 200) -> LinearProbe:
   """Trains the classifier.
 
   Minimises mean cross-entropy + penalty / 2 * sum of squared weights, of
@@ -70,10 +68,9 @@ def predict(probe: LinearProbe, features: jax.Array) -> jax.Array:
   return jnp.argmax(logits, axis=1).astype(jnp.int32)
 
 
-def accuracy(
-    train: tuple[jax.Array, jax.Array], test: tuple[jax.Array, jax.Array],
-    num_classes: int, *, penalty: float = 1e-3, steps: int = 200,
-) -> float:
+def accuracy(train: tuple[jax.Array, jax.Array],
+             test: tuple[jax.Array, jax.Array], num_classes: int, *,
+             penalty: float = 1e-3, steps: int = 200) -> float:
   """Computes the share of a test set that a trained classifier gets right.
 
   Args:

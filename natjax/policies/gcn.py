@@ -60,9 +60,8 @@ class GCNPolicy(nn.Module):
   links: tuple[tuple[int, int], ...] = ()
 
   @nn.compact
-  def __call__(
-      self, cell: arrays_lib.CellArrays, cell_type: jax.Array
-  ) -> jax.Array:
+  def __call__(self, cell: arrays_lib.CellArrays,
+               cell_type: jax.Array) -> jax.Array:
     """Computes logits f32[N, K, A].
 
     Args:

@@ -29,8 +29,7 @@ import numpy as np
 
 
 def neighbours(
-    edges: Sequence[tuple[int, int]]
-) -> tuple[np.ndarray, np.ndarray]:
+    edges: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
   """Returns senders and receivers i32[P] of a line graph, both directions.
 
   Args:

@@ -111,10 +111,8 @@ def _choose(table, logits, cell, rows, pick):
   return actions.reshape(cell.source.shape), jnp.sum(log_p)
 
 
-def sample(
-    rng: jax.Array, logits: jax.Array, cell: arrays_lib.CellArrays,
-    rows: jax.Array, table: transitions.TransitionTable,
-) -> jax.Array:
+def sample(rng: jax.Array, logits: jax.Array, cell: arrays_lib.CellArrays,
+           rows: jax.Array, table: transitions.TransitionTable) -> jax.Array:
   """Draws a transformation of one cell.
 
   Args:
@@ -175,10 +173,8 @@ def entropy(logits, cell, rows, table) -> jax.Array:
   return jnp.sum(lax.scan(one, start, steps)[1])
 
 
-def apply_actions(
-    cell: arrays_lib.CellArrays, actions: jax.Array,
-    table: transitions.TransitionTable,
-) -> arrays_lib.CellArrays:
+def apply_actions(cell: arrays_lib.CellArrays, actions: jax.Array,
+                  table: transitions.TransitionTable) -> arrays_lib.CellArrays:
   """The transformed cell; any leading axes. Sources and concat are kept."""
   return dataclasses.replace(
       cell, operation=jnp.asarray(table.outcome)[cell.operation, actions])

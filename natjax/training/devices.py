@@ -28,8 +28,7 @@ _PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin",
 
 
 def configure_compilation(
-    cache_dir: str | os.PathLike[str] | None = None,
-) -> None:
+    cache_dir: str | os.PathLike[str] | None = None) -> None:
   """Sets how XLA compiles, for a whole process; call it before using jax.
 
   Turns on the persistent compilation cache, so that a second start is quick,

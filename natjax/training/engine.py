@@ -40,9 +40,8 @@ class Carry(NamedTuple):
   good: jax.Array
 
 
-def make_step(
-    phase: base.Phase, preparation: options_lib.Preparing
-) -> Callable[..., tuple[Any, jax.Array, jax.Array]]:
+def make_step(phase: base.Phase, preparation: options_lib.Preparing
+              ) -> Callable[..., tuple[Any, jax.Array, jax.Array]]:
   """One step of one run, against the axis name.
 
   Returns:
