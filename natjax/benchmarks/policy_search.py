@@ -348,10 +348,9 @@ class Search:
       weight = c.entropy_weight * c.entropy_decay ** (number / c.steps)
       return self.update(carry, beta, weight, accuracy)
 
-    carry = _Carry(
-        params, self.optimizer.init(params), average=jnp.zeros(()),
-        square=jnp.float32(_FIRST_SQUARE),
-        read=jnp.zeros(cells201.COUNT, bool), rng=rng_step)
+    carry = _Carry(params, self.optimizer.init(params), average=jnp.zeros(()),
+                   square=jnp.float32(_FIRST_SQUARE),
+                   read=jnp.zeros(cells201.COUNT, bool), rng=rng_step)
     carry, (reward, entropy) = lax.scan(
         step, carry, (jax.random.split(rng_inputs, c.steps),
                       jnp.arange(c.steps)))

@@ -152,9 +152,8 @@ class Differentiable:
     """
     self.train = train = supervised.resolve(train, architecture.kind)
     self.config = check(config, train.epochs)
-    place = supervised.place_of(
-        train, architecture.kind, num_classes=num_classes,
-        image_size=image_size)
+    place = supervised.place_of(train, architecture.kind,
+                                num_classes=num_classes, image_size=image_size)
     self.space = theta_space.ThetaSpace(architecture, place, share)
     self.limits = self.space.limits(config.max_params, config.max_madds)
     self._make_objective, self._watch = make_objective, watch
@@ -252,9 +251,8 @@ class Differentiable:
   def features(self, state: DifferentiableState,
                images: jax.Array) -> jax.Array:
     """f32[B, F] of normalised images, of an objective without labels."""
-    return self.objective.features(
-        supervised.variables(state), images,
-        edge=self.space.weigh(state.theta))
+    return self.objective.features(supervised.variables(state), images,
+                                   edge=self.space.weigh(state.theta))
 
   def end(self, state: DifferentiableState) -> base.Handover:
     """Fixes the architecture (section 3.3) and moves into its network.
@@ -374,9 +372,8 @@ ENTRY = entry.Entry(
     # search alone.
     training={("paper", "supervised"): {
         "epochs": 600, "learning_rate": 0.025, "seeds": 5}},
-    model="with theta", reports=(
-        "train_accuracy_before_derivation", "train_accuracy_after_derivation",
-        "guarded"),
+    model="with theta", reports=("train_accuracy_before_derivation",
+                                 "train_accuracy_after_derivation", "guarded"),
     pictures={"theta.svg": drawing.save_theta},
     kept="The architecture was kept: on no edge did theta come to weigh another"
     " choice more than the operation. A longer first stage"

@@ -143,10 +143,9 @@ def pruned(alpha: arrays_lib.CellArrays, method: Any) -> arrays_lib.CellArrays:
   target = np.repeat(np.arange(nodes) + first, slots)
   for g in range(groups):
     now = operation[g].reshape(-1)
-    gone = live.prune(
-        alpha.source[g].reshape(-1), target, now == null,
-        np.flatnonzero(alpha.concat[g]) + first,
-        to_null[rows[g].reshape(-1), now].any(-1))
+    gone = live.prune(alpha.source[g].reshape(-1), target, now == null,
+                      np.flatnonzero(alpha.concat[g]) + first,
+                      to_null[rows[g].reshape(-1), now].any(-1))
     operation[g] = np.where(gone, null, now).reshape(nodes, slots)
   return dataclasses.replace(alpha, operation=operation)
 

@@ -311,10 +311,9 @@ class NAT:
     grads, metrics, average = base.mean_over_devices((grads, metrics, average))
     updates, opt_state = self.policy_optimizer.update(
         grads, state.policy_opt_state, state.policy)
-    return state._replace(
-        policy=optax.apply_updates(state.policy, updates),
-        policy_opt_state=opt_state, baseline=average, rng=rng,
-        drawn=lax.all_gather(betas, base.AXIS)), metrics
+    return state._replace(policy=optax.apply_updates(state.policy, updates),
+                          policy_opt_state=opt_state, baseline=average, rng=rng,
+                          drawn=lax.all_gather(betas, base.AXIS)), metrics
 
   def derive(self, state: NATState, given: codec.Architecture | None,
              score: base.Walk, rng: jax.Array) -> base.Derived:
@@ -354,8 +353,7 @@ def _mean_over(function, items):
     return function(first)
   shape = jax.eval_shape(function, first)
   zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
-  add = lambda total, item: (
-      jax.tree.map(jnp.add, total, function(item)), None)
+  add = lambda total, item: (jax.tree.map(jnp.add, total, function(item)), None)
   total, _ = lax.scan(add, zeros, items)
   return jax.tree.map(lambda a: a / count, total)
 
@@ -372,11 +370,10 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
                "policy": 1 - config.weights_fraction}
   weights, _ = data_lib.split(
       request.num_images, tuple(fractions.values()), seed=0)
-  method = kind(
-      config, space, num_classes=request.num_classes,
-      image_size=request.image_size, targets=(request.place,),
-      steps_per_epoch=len(weights) // config.batch_size,
-      num_devices=request.num_devices)
+  method = kind(config, space, num_classes=request.num_classes,
+                image_size=request.image_size, targets=(request.place,),
+                steps_per_epoch=len(weights) // config.batch_size,
+                num_devices=request.num_devices)
   method.ground.encode(given)
   inference.budget(method, given)
 
@@ -386,9 +383,8 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
     return {"params": params, "memory_bytes": memory.supernet_bytes(
         method.supernet, params, batch)}
 
-  return entry_lib.Plan(
-      method.method(), config, given, space.describe(), fractions,
-      config.batch_size, estimate, config.dtype)
+  return entry_lib.Plan(method.method(), config, given, space.describe(),
+                        fractions, config.batch_size, estimate, config.dtype)
 
 
 def entry(kind: type[NAT], text: str) -> entry_lib.Entry:

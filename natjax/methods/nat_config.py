@@ -121,15 +121,13 @@ def resolve(config: NATConfig, kind: str) -> FullNATConfig:
 
 
 PRESETS = {
-    "demo": NATConfig(
-        init_channels=8, cells=4, epochs=100, warmup_epochs=50,
-        learning_rate=0.05, final_learning_rate=0.005, max_grad_norm=1.0,
-        policy_learning_rate=1e-4, samples=8, candidates=30,
-        weights_fraction=0.5),
-    "small": NATConfig(
-        init_channels=16, cells=8, epochs=30, learning_rate=0.025,
-        final_learning_rate=0.001, max_grad_norm=5.0,
-        policy_learning_rate=1e-3, samples=4),
+    "demo": NATConfig(init_channels=8, cells=4, epochs=100, warmup_epochs=50,
+                      learning_rate=0.05, final_learning_rate=0.005,
+                      max_grad_norm=1.0, policy_learning_rate=1e-4, samples=8,
+                      candidates=30, weights_fraction=0.5),
+    "small": NATConfig(init_channels=16, cells=8, epochs=30,
+                       learning_rate=0.025, final_learning_rate=0.001,
+                       max_grad_norm=5.0, policy_learning_rate=1e-3, samples=4),
     "paper": NATConfig(baseline="none"),  # Section 5.1 of Guo et al., 2021.
 }
 

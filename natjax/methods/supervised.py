@@ -144,9 +144,8 @@ def place_of(config: FullTrainConfig, kind: str, *, num_classes: int,
   Raises:
     InputError: impossible.
   """
-  place = codec.place(
-      kind, config.skeleton, config.init_channels, config.cells,
-      num_classes=num_classes, image_size=image_size)
+  place = codec.place(kind, config.skeleton, config.init_channels, config.cells,
+                      num_classes=num_classes, image_size=image_size)
   if config.auxiliary:
     layers_lib.auxiliary(place)
   return place

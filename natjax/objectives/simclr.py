@@ -147,9 +147,8 @@ class SimCLR(objectives.Objective):
     loss = contrastive.nt_xent(
         projections, temperature=self.config.temperature, axis_name=base.AXIS)
     accuracy = contrastive.accuracy(projections, axis_name=base.AXIS)
-    return loss, (
-        {"network": network, "projection": head["batch_stats"]},
-        {"accuracy": accuracy})
+    return loss, ({"network": network, "projection": head["batch_stats"]},
+                  {"accuracy": accuracy})
 
   def features(self, variables: Any, images: jax.Array,
                **mix: Any) -> jax.Array:
@@ -207,9 +206,8 @@ def judge(config: SimCLRConfig, bank: tuple[np.ndarray, np.ndarray],
   """
   train, test = ((jnp.asarray(x), jnp.asarray(y, jnp.int32))
                  for x, y in (bank, queries))
-  found = neighbours.predict(
-      *train, test[0], num_classes, k=config.neighbours,
-      temperature=config.neighbour_temperature)
+  found = neighbours.predict(*train, test[0], num_classes, k=config.neighbours,
+                             temperature=config.neighbour_temperature)
   result = {"accuracy": float(np.mean(np.asarray(found) == queries[1]))}
   if linear and config.linear_steps:
     result["linear_accuracy"] = linear_probe.accuracy(

@@ -69,8 +69,7 @@ class LineGraphPolicy(nn.Module):
     senders, receivers = neighbours(self.edges)
     kind = jax.nn.one_hot(
         operation.reshape(-1, count).T, self.num_operations)  # [E, B, O]
-    place = jnp.broadcast_to(
-        jnp.eye(count)[:, None], (*kind.shape[:2], count))
+    place = jnp.broadcast_to(jnp.eye(count)[:, None], (*kind.shape[:2], count))
     x = nn.relu(nn.Dense(self.features, name="in")(
         jnp.concatenate([kind, place], axis=-1)))  # [E, B, F]
     graph = jraph.GraphsTuple(

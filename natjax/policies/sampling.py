@@ -65,12 +65,11 @@ def _edges(table, cell, rows):
   kept = operation != table.null
   live = _complete(source, bit, kept, jnp.uint32(0), -1)
   wanted = jnp.sum(jnp.where(cell.concat, bit[::slots], 0), dtype=jnp.uint32)
-  return _Edge(
-      source=source, bit=bit, kept=kept,
-      outcome=jnp.asarray(table.outcome)[operation],
-      valid=jnp.asarray(table.valid)[rows.reshape(-1), operation],
-      required=jnp.broadcast_to(live & wanted, source.shape),
-      number=jnp.arange(slots * n))
+  return _Edge(source=source, bit=bit, kept=kept,
+               outcome=jnp.asarray(table.outcome)[operation],
+               valid=jnp.asarray(table.valid)[rows.reshape(-1), operation],
+               required=jnp.broadcast_to(live & wanted, source.shape),
+               number=jnp.arange(slots * n))
 
 
 def _complete(source, bit, kept, bits, after):
