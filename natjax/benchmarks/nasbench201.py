@@ -118,16 +118,14 @@ def from_csv(text: str, *, where: str = "table") -> Table:
   for line, row in rows:
     here = f"{where} line {line}"
     if len(row) != len(header):
-      raise errors.InputError(
-          f"{here}: {len(row)} fields where the header has {len(header)};"
-          " mend the line")
+      raise errors.InputError(f"{here}: {len(row)} fields where the header has"
+                              f" {len(header)}; mend the line")
     field = dict(zip(header, row, strict=True))
     names = cells.from_string(field["arch"], where=here)
     code = int(cells.encode(cells.to_array(names)))
     if code in seen:
-      raise errors.InputError(
-          f"{here}: '{field['arch']}' stands in line {seen[code]} already;"
-          " remove one")
+      raise errors.InputError(f"{here}: '{field['arch']}' stands in line"
+                              f" {seen[code]} already; remove one")
     seen[code] = line
     index = _index(field["index"], codes, here)
     codes[index] = code
@@ -160,9 +158,8 @@ def _wanted(header, where):
   """Prefix by data set of those whose columns the header has."""
   repeated = {c for c in header if header.count(c) > 1}
   if repeated:
-    raise errors.InputError(
-        f"{where}: column '{cells.short(min(repeated))}' stands there twice;"
-        " remove one")
+    raise errors.InputError(f"{where}: column '{cells.short(min(repeated))}'"
+                            " stands there twice; remove one")
   required = {"index", "arch"}
   wanted = {}
   for name, data in cells.DATASETS.items():
@@ -203,9 +200,8 @@ def _number(text, column, where):
   elif kind == "flops_M":
     allowed, good = "a positive number", 0 < value < math.inf
   if not good:
-    raise errors.InputError(
-        f"{where}: {column} is '{cells.short(text)}' and must be {allowed};"
-        " mend it")
+    raise errors.InputError(f"{where}: {column} is '{cells.short(text)}' and"
+                            f" must be {allowed}; mend it")
   return value
 
 

@@ -123,9 +123,8 @@ class Entry(NamedTuple):
 def check(entry: Any) -> Entry:
   """Returns an entry that has all its parts (InputError)."""
   if not isinstance(entry, Entry):
-    raise errors.InputError(
-        f"it is of type {type(entry).__name__} and must be an Entry of"
-        " natjax.methods.entry")
+    raise errors.InputError(f"it is of type {type(entry).__name__} and must be"
+                            " an Entry of natjax.methods.entry")
   for part, good, wanted in (
       ("settings", _is_settings(entry.settings),
        "a dataclass whose fields have defaults and are bool, int, float or"

@@ -335,18 +335,16 @@ class Job(_Work):
 def _kind_of(space):
   """The kind of the architectures of a space."""
   if space is None:
-    raise errors.InputError(
-        "a search starts from a space and none is given; name one of"
-        f" {', '.join(spaces.SPACES)}", "space")
+    raise errors.InputError("a search starts from a space and none is given;"
+                            f" name one of {', '.join(spaces.SPACES)}", "space")
   return spaces.get(space).graph.kind
 
 
 def _entry_of(method, search, architecture):
   """The entry of a method, if it can start so with these settings."""
   if method not in methods.METHODS:
-    raise errors.InputError(
-        f"method '{method}' is unknown; choose one of"
-        f" {', '.join(methods.METHODS)}", "method")
+    raise errors.InputError(f"method '{method}' is unknown; choose one of"
+                            f" {', '.join(methods.METHODS)}", "method")
   found = methods.METHODS[method]
   wanted = "space" if architecture is None else "given"
   if found.starts not in (wanted, "both"):

@@ -70,9 +70,8 @@ def _add_operation(name: str, found: Any) -> None:
 
 def _add_dataset(name: str, found: Any) -> None:
   if not callable(found):
-    raise errors.InputError(
-        f"it is of type {type(found).__name__} and must be a function"
-        " (data_dir, image_size) -> Dataset")
+    raise errors.InputError(f"it is of type {type(found).__name__} and must be"
+                            " a function (data_dir, image_size) -> Dataset")
   _add({**data_lib.names(), **data_lib.LOADERS}, name, found, "data set")
   data_lib.LOADERS[name] = found
 

@@ -74,9 +74,8 @@ def read_config(out: str | os.PathLike[str]) -> dict[str, Any]:
   """Reads what a run was asked for (InputError if `out` holds no run)."""
   config = read_json(pathlib.Path(out) / CONFIG)
   if not isinstance(config, dict) or config.get("kind") not in _KINDS:
-    raise errors.InputError(
-        f"{out} holds no run of natjax, but another {CONFIG}; name a run's"
-        " folder")
+    raise errors.InputError(f"{out} holds no run of natjax, but another"
+                            f" {CONFIG}; name a run's folder")
   return config
 
 

@@ -26,9 +26,8 @@ def one_of(config: Any, **allowed: tuple[str, ...]) -> None:
   """Refuses values of fields that are not among those allowed."""
   for name, values in allowed.items():
     if getattr(config, name) not in values:
-      raise errors.InputError(
-          f"{word(name)} is '{getattr(config, name)}'; choose one of"
-          f" {', '.join(values)}", name)
+      raise errors.InputError(f"{word(name)} is '{getattr(config, name)}';"
+                              f" choose one of {', '.join(values)}", name)
 
 
 def at_least_one(config: Any, *names: str) -> None:
