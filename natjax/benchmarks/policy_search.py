@@ -115,9 +115,9 @@ def check(config: SearchConfig) -> SearchConfig:
     InputError: an unknown choice, a number out of its range, or a baseline
       that needs other samples.
   """
-  settings.one_of(
-      config, method=tuple(transitions.SCHEMES), policy=nat_config.POLICIES,
-      baseline=BASELINES, dataset=tuple(cells201.DATASETS))
+  settings.one_of(config, method=transitions.SCHEMES, baseline=BASELINES,
+                  policy=nat_config.POLICIES, dataset=cells201.DATASETS,
+                  gcn_layers=gcn.LAYERS)
   settings.at_least_one(config, "steps", "inputs", "samples", "features")
   for name, allowed, good in (
       ("learning_rate", "a positive number", lambda x: 0 < x < math.inf),
@@ -136,7 +136,6 @@ def check(config: SearchConfig) -> SearchConfig:
   if config.policy == "published" and config.features != FEATURES:
     settings.refuse(config, "features", "the published policy has its own;"
                     " leave it out, or give policy default")
-  gcn.check_layers(config.gcn_layers)
   return config
 
 

@@ -43,7 +43,7 @@ from natjax.graph import codec
 from natjax.methods import entry, folding, memory, supervised, theta_space
 from natjax.objectives import classification as objectives
 from natjax.training import method as base
-from natjax.training import settings
+from natjax.training import optimizers, settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,9 +163,9 @@ class Differentiable:
     self.epochs = config.architecture_epochs or -(-train.epochs // 2)
     self.steps = train.epochs * steps_per_epoch
     self.optimizer = supervised.optimizer(train, self.steps)
-    self.theta_optimizer = supervised.sgd_or_adam(
-        config.theta_optimizer, config.theta_learning_rate,
-        config.theta_momentum, weight_decay=config.theta_weight_decay)
+    self.theta_optimizer = optimizers.BY_NAME[config.theta_optimizer](
+        config.theta_learning_rate, momentum=config.theta_momentum,
+        weight_decay=config.theta_weight_decay)
 
   def method(self) -> base.Method:
     """The record of the first stage, that `training.fit` drives."""
@@ -349,9 +349,9 @@ def build(request: entry.Request) -> entry.Plan:
 
   def estimate(batch):
     like = jax.eval_shape(method.init, jax.random.key(0))
-    params = memory.size(like.params)
+    params = optax.tree.size(like.params)
     return {
-        "params": params, "theta": memory.size(like.theta),
+        "params": params, "theta": optax.tree.size(like.theta),
         "memory_bytes": 12 * (params - space.cost.params)
         + memory.network_bytes(
             space.architecture, space.place, batch, request.train.dtype)}

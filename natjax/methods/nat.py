@@ -174,7 +174,7 @@ class NAT:
         max_grad_norm=config.max_grad_norm)
     self.policy_optimizer = optimizers.adam(
         config.policy_learning_rate,
-        **({"b1": 0.5, "weight_decay": 5e-4} if self.published else {}))
+        **({"momentum": 0.5, "weight_decay": 5e-4} if self.published else {}))
 
   def method(self) -> base.Method:
     """The record that `training.fit` drives."""
@@ -379,7 +379,7 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
 
   def estimate(batch):
     shapes = jax.eval_shape(method.supernet.init, jax.random.key(0))
-    params = memory.size(shapes["params"])
+    params = optax.tree.size(shapes["params"])
     return {"params": params, "memory_bytes": memory.supernet_bytes(
         method.supernet, params, batch)}
 

@@ -100,8 +100,9 @@ def resolve(config: NATConfig, kind: str) -> FullNATConfig:
   fixed, words = ({"init_channels": 0, "cells": 0}, "a network of blocks") if (
       kind == "blocks") else ({"supernet_width": 1.0}, "cells")
   full = settings.resolve(config, FullNATConfig, fixed, words)
-  settings.one_of(full, policy=POLICIES, baseline=BASELINES, selection=(
-      "sample", "argmax"), dtype=("float32", "bfloat16"))
+  settings.one_of(full, policy=POLICIES, baseline=BASELINES,
+                  selection=("sample", "argmax"), gcn_layers=gcn.LAYERS,
+                  dtype=("float32", "bfloat16"))
   settings.at_least_one(
       full, "epochs", "batch_size", "inputs", "samples", "candidates")
   settings.not_negative(
@@ -115,7 +116,6 @@ def resolve(config: NATConfig, kind: str) -> FullNATConfig:
   if not 0 < full.weights_fraction < 1:
     settings.refuse(full, "weights_fraction", "must lie between 0 and 1; the"
                     " rest of the images trains the policy")
-  gcn.check_layers(full.gcn_layers)
   settings.finite(full)
   return full
 

@@ -276,17 +276,7 @@ def classification(config: FullTrainConfig, architecture: codec.Architecture,
 def optimizer(config: FullTrainConfig,
               steps: int) -> optax.GradientTransformation:
   """The optimizer of the settings, on a cosine schedule over `steps`."""
-  schedule = optimizers.cosine(
-      config.learning_rate, steps, config.final_learning_rate)
-  return sgd_or_adam(
-      config.optimizer, schedule, config.momentum,
+  return optimizers.BY_NAME[config.optimizer](
+      optimizers.cosine(config.learning_rate, steps,
+                        config.final_learning_rate), momentum=config.momentum,
       weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm)
-
-
-def sgd_or_adam(name: str, learning_rate: float | optimizers.Schedule,
-                momentum: float,
-                **settings: float) -> optax.GradientTransformation:
-  """The optimizer of a name, whose momentum is Adam's b1; see `optimizers`."""
-  if name == "adam":
-    return optimizers.adam(learning_rate, b1=momentum, **settings)
-  return optimizers.sgd(learning_rate, momentum=momentum, **settings)

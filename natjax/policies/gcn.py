@@ -21,7 +21,6 @@ import jax
 import jax.numpy as jnp
 import jraph
 
-from natjax import errors
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 
@@ -129,10 +128,3 @@ class GCNPolicy(nn.Module):
         receivers=receivers, n_node=jnp.array([n + self.num_inputs]),
         n_edge=jnp.array([senders.shape[0]]))
 
-
-def check_layers(layers: int) -> None:
-  """Refuses a number of layers that the paper's range has not (InputError)."""
-  if layers not in LAYERS:
-    raise errors.InputError(
-        f"gcn-layers is {layers}; choose one of {', '.join(map(str, LAYERS))}",
-        "gcn_layers")
