@@ -36,24 +36,18 @@ class Group(NamedTuple):
   """Blocks that are decided on together, and what they may become.
 
   Attributes:
-    decision: which.
+    name: as the decision's.
+    members: numbers of the blocks.
+    cell: the graph, as the given architecture's spelling shows it.
     allowed: bool[E, 3], what may stand on every edge: none, identity, same.
     costs: f64[2, E, 3], parameters and multiply-adds of all members' edges.
   """
 
-  decision: records.Decision
+  name: str
+  members: tuple[int, ...]
+  cell: records.Cell
   allowed: np.ndarray
   costs: np.ndarray
-
-  @property
-  def name(self) -> str:
-    """As the decision's."""
-    return self.decision.name
-
-  @property
-  def cell(self) -> records.Cell:
-    """The graph, as the given architecture's spelling shows it."""
-    return self.decision.cell
 
   def outcome(self, e: int, choice: int) -> str:
     """The operation on edge `e` after a choice."""
@@ -95,13 +89,14 @@ class ThetaSpace:
     self.architecture = space.graph
     ground = ground_lib.Ground(space, place, scheme="nat")
     self.cost = exact.network(self.architecture, place)
+    self._decisions = ground.decisions
     around, costs = ground.around(), ground.edge_costs(self.architecture)
     self.groups = tuple(
         _group(decision, functools.partial(around.names, g), ground,
                costs[:, g]) for g, decision in enumerate(ground.decisions))
     # Per block, the number of its group.
     self._group_of = [n for _, n in sorted(
-        (i, n) for n, g in enumerate(self.groups) for i in g.decision.members)]
+        (i, n) for n, g in enumerate(self.groups) for i in g.members)]
     self.identities = tuple(
         frozenset(e for e in np.flatnonzero(group.allowed[:, ID]).tolist()
                   if group.cell.edges[e].operation != operations.SKIP)
@@ -212,7 +207,7 @@ class ThetaSpace:
   def apply(self, chosen: tuple[np.ndarray, ...]) -> records.Architecture:
     """The architecture of a choice; edges keep their order."""
     return codec.respell(
-        self.architecture, tuple(g.decision for g in self.groups),
+        self.architecture, self._decisions,
         tuple(g.outcomes(c) for g, c in zip(self.groups, chosen, strict=True)))
 
   def describe(self) -> dict[str, Any]:
@@ -238,7 +233,7 @@ def _group(decision, may_be, ground, costs):
         table[:, e, column] = costs[:, n, slot[n],
                                     ground.candidates.index(name)]
     slot[n] += 1
-  return Group(decision, allowed, table)
+  return Group(decision.name, decision.members, decision.cell, allowed, table)
 
 
 def _connected(group, choice, theta):

@@ -239,9 +239,7 @@ class Job(_Work):
         out, self.name, self.architecture, listener, plan=self.plan,
         label=self.entry.label)
     return self._result(
-        parts, codec.from_dict(found[0]["architecture"]),
-        self.trainer.summary(found),
-        seeds=[{k: r[k] for k in (
+        parts, codec.from_dict(found[0]["architecture"]), seeds=[{k: r[k] for k in (
             "seed", "accuracy", "params", "madds", "num_changes",
             *self.entry.reports, "seconds")} for r in found],
         share=self.share, objective=self.trainer.judge.objective)
@@ -254,16 +252,14 @@ class Job(_Work):
     # What came out unchanged is the same network: trained once.
     parts[self.name] = parts["original"] if found == self.original else (
         self.trainer.train(out, self.name, found, listener))
-    return self._result(parts, found, self.trainer.summary(
-        parts[self.name], found), **report)
+    return self._result(parts, found, **report)
 
-  def _result(self, parts, architecture, summary, **more):
+  def _result(self, parts, architecture, **more):
     """What every result says.
 
     Args:
       parts: of the original and of what came out, the results of all seeds.
       architecture: that came out; of several the first.
-      summary: of what came out.
       **more: of the kind of method.
     """
     shown, given = {self.name: codec.to_dict(architecture)}, self.architecture
@@ -275,7 +271,9 @@ class Job(_Work):
           given, architecture)]
     spent = {id(r): r["seconds"] for part in parts.values() for r in part}
     return {
-        self.name: summary, **more, "architectures": shown,
+        self.name: self.trainer.summary(
+            parts[self.name], None if self.entry.trained else architecture),
+        **more, "architectures": shown,
         "method": self.method, **self.trainer.facts(), "seconds": round(
             more.get("search_seconds", 0) + sum(spent.values()), 1)}
 

@@ -139,7 +139,6 @@ class Layout:
 
   def one(self, state: base.State, run: int) -> base.State:
     """The state of one run, in arrays that are this process's alone."""
-    del run
     return devices_lib.fetch(state)
 
 
@@ -334,10 +333,8 @@ class Engine:
           self._layout.one(state, i), position.epoch)
       rows.append({
           "stage": stage.name, "phase": phase.name, "epoch": position.epoch,
-          **metrics, **seen, "seconds": round(self._elapsed(), 3)})
-
-  def _elapsed(self):
-    return time.monotonic() - self._began
+          **metrics, **seen,
+          "seconds": round(time.monotonic() - self._began, 3)})
 
   def _report(self, stage, phase, position, steps, sums):
     means = self._means(phase, sums, position.step)
@@ -361,6 +358,7 @@ class Engine:
   def _save(self, state, sums, position):
     if self._checkpoints is not None:
       self._checkpoints.save(
-          self._payload(devices_lib.fetch(state), sums),
-          position._replace(rows=self._rows[0].count, seconds=self._elapsed()))
+          self._payload(devices_lib.fetch(state), sums), position._replace(
+              rows=self._rows[0].count,
+              seconds=time.monotonic() - self._began))
       self._saved = time.monotonic()

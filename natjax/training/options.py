@@ -21,10 +21,10 @@ class Split(NamedTuple):
 
 
 class Preparing(Protocol):
-  """Brings stored images to what a network sees.
+  """Brings stored images to what a network sees."""
 
-  It can be hashed, and equal ones share what is compiled.
-  """
+  def __hash__(self) -> int:
+    """Equal ones share what is compiled."""
 
   def __call__(self, rng: jax.Array | None, images: jax.Array, *,
                train: bool) -> jax.Array:
