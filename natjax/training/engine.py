@@ -331,10 +331,9 @@ class Engine:
     for i, (rows, metrics) in enumerate(zip(self._rows, means, strict=True)):
       seen = {} if phase.observe is None else phase.observe(
           self._layout.one(state, i), position.epoch)
-      rows.append({
-          "stage": stage.name, "phase": phase.name, "epoch": position.epoch,
-          **metrics, **seen,
-          "seconds": round(time.monotonic() - self._began, 3)})
+      rows.append({"stage": stage.name, "phase": phase.name,
+                   "epoch": position.epoch, **metrics, **seen,
+                   "seconds": round(time.monotonic() - self._began, 3)})
 
   def _report(self, stage, phase, position, steps, sums):
     means = self._means(phase, sums, position.step)
@@ -359,6 +358,5 @@ class Engine:
     if self._checkpoints is not None:
       self._checkpoints.save(
           self._payload(devices_lib.fetch(state), sums), position._replace(
-              rows=self._rows[0].count,
-              seconds=time.monotonic() - self._began))
+              rows=self._rows[0].count, seconds=time.monotonic() - self._began))
       self._saved = time.monotonic()
