@@ -17,14 +17,12 @@ table is read from the benchmark's official files, by `nats_bench`.
 from collections.abc import Mapping
 import csv
 import dataclasses
-import functools
 import gzip
 import io
 import math
 import os
 import pathlib
 import re
-from typing import Any
 import zlib
 
 import numpy as np
@@ -47,33 +45,6 @@ class Table:
 
   codes: np.ndarray
   columns: Mapping[str, Mapping[str, np.ndarray]]
-
-  @functools.cached_property
-  def indices(self) -> np.ndarray:
-    """i32[15625], the benchmark's index by code."""
-    return np.argsort(self.codes).astype(np.int32)
-
-  def code(self, cell: str | int) -> int:
-    """The code of a cell by its string or the benchmark's index.
-
-    Raises:
-      InputError: no such cell.
-    """
-    if isinstance(cell, str):
-      return int(cells.encode(cells.to_array(cells.from_string(cell))))
-    if not 0 <= cell < cells.COUNT:
-      raise errors.InputError(
-          f"index {cell} is not of NAS-Bench-201; give 0 to {cells.COUNT - 1}")
-    return int(self.codes[cell])
-
-  def row(self, cell: str | int) -> dict[str, Any]:
-    """All that is known of a cell, by its string or the benchmark's index."""
-    code = self.code(cell)
-    return {
-        "index": int(self.indices[code]),
-        "arch": cells.to_string(cells.to_names(cells.decode(np.int32(code)))),
-        **{name: {column: float(of[code]) for column, of in columns.items()}
-           for name, columns in self.columns.items()}}
 
   def of(self, name: str) -> Mapping[str, np.ndarray]:
     """The columns of a data set, f64[15625] by code (InputError)."""

@@ -145,5 +145,4 @@ def summary(config: policy_search.SearchConfig, reports: list[dict[str, Any]],
       "std": {key: float(np.std([r[key] for r in reports]))
               if len(reports) > 1 else None for key in KEYS},
       "seeds": [{"seed": s, **r} for s, r in zip(seeds, reports, strict=True)],
-      "config": dataclasses.asdict(config),
-  }
+      "config": dataclasses.asdict(config)}

@@ -133,8 +133,7 @@ def run_list(args) -> int:
       "datasets": dict(data.names()),
       "spaces": list(spaces.SPACES),
       "methods": {name: entry.help for name, entry in methods.METHODS.items()},
-      "presets": list(presets.PRESETS),
-  }
+      "presets": list(presets.PRESETS)}
   if args.json:
     output.print_json(listing)
     return 0

@@ -220,19 +220,17 @@ def _group(decision, may_be, ground, costs):
   """A group, from what may stand on its edges and what all candidates cost."""
   edges = decision.cell.edges
   table, allowed = np.zeros((2, len(edges), 3)), np.zeros((len(edges), 3), bool)
-  slot = dict.fromkeys(range(decision.cell.num_nodes), 0)
   for e, edge in enumerate(edges):
-    n = edge.target - records.NUM_INPUTS
-    allowed[e, SAME] = True
     names = () if decision.fixed[e] else may_be(e)
-    allowed[e, NONE] = (operations.NULL in names
-                        and edge.operation != operations.NULL)
-    allowed[e, ID] = operations.SKIP in names
+    allowed[e] = (
+        operations.NULL in names and edge.operation != operations.NULL,
+        operations.SKIP in names, True)
+    node = edge.target - records.NUM_INPUTS
+    slot = sum(other.target == edge.target for other in edges[:e])
     for column, name in ((ID, operations.SKIP), (SAME, edge.operation)):
       if allowed[e, column]:
-        table[:, e, column] = costs[:, n, slot[n],
+        table[:, e, column] = costs[:, node, slot,
                                     ground.candidates.index(name)]
-    slot[n] += 1
   return Group(decision.name, decision.members, decision.cell, allowed, table)
 
 

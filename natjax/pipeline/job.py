@@ -113,7 +113,7 @@ class TrainJob(_Work):
         **self.trainer.summary(found, self.architecture),
         "architecture": codec.to_dict(self.architecture),
         "objective": self.trainer.judge.objective, **self.trainer.facts(),
-        "seconds": round(sum(r["seconds"] for r in found), 1),
+        "seconds": round(sum(r["seconds"] for r in found), 1)
     }, [self.architecture]
 
 
@@ -238,11 +238,12 @@ class Job(_Work):
     found = parts[self.name] = self.trainer.train(
         out, self.name, self.architecture, listener, plan=self.plan,
         label=self.entry.label)
+    keys = ("seed", "accuracy", "params", "madds", "num_changes",
+            *self.entry.reports, "seconds")
     return self._result(
-        parts, codec.from_dict(found[0]["architecture"]), seeds=[{k: r[k] for k in (
-            "seed", "accuracy", "params", "madds", "num_changes",
-            *self.entry.reports, "seconds")} for r in found],
-        share=self.share, objective=self.trainer.judge.objective)
+        parts, codec.from_dict(found[0]["architecture"]),
+        seeds=[{k: r[k] for k in keys} for r in found], share=self.share,
+        objective=self.trainer.judge.objective)
 
   def _once(self, out, listener):
     """One search, whose network and the original are trained alike."""
@@ -318,8 +319,7 @@ class Job(_Work):
         **{k: v for k, v in found[0].items() if k in (
             "changes", "architectures", "method", "dataset", "versions",
             "devices")},
-        **{name: self.trainer.summary([r[name] for r in found])
-           for name in names},
+        **{n: self.trainer.summary([r[n] for r in found]) for n in names},
         "seeds": [{
             "seed": r["seed"], "num_changes": len(r.get("changes", [])),
             **({"original_accuracy": r["original"]["accuracy"]}
@@ -340,9 +340,7 @@ def _kind_of(space):
 
 def _entry_of(method, search, architecture):
   """The entry of a method, if it can start so with these settings."""
-  if method not in methods.METHODS:
-    raise errors.InputError(f"method '{method}' is unknown; choose one of"
-                            f" {', '.join(methods.METHODS)}", "method")
+  errors.known("method", method, methods.METHODS)
   found = methods.METHODS[method]
   wanted = "space" if architecture is None else "given"
   if found.starts not in (wanted, "both"):

@@ -218,9 +218,8 @@ class Trainer:
       a linear classifier under "linear_accuracy", "linear_accuracy_std",
       "linear_accuracies".
     """
-    found: dict[str, Any] = (
-        {k: float(np.mean([r[k] for r in results])) for k in ("params", "madds")}
-        if architecture is None else self.cost(architecture))
+    found: dict[str, Any] = self.cost(architecture) if architecture else {
+        k: float(np.mean([r[k] for r in results])) for k in ("params", "madds")}
     for name in ("accuracy", "linear_accuracy"):
       if values := [r[name] for r in results if name in r]:
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

@@ -76,9 +76,8 @@ def choose(count: int | None = None) -> list[jax.Device]:
 def check_batch(batch_size: int, num_devices: int) -> None:
   """Refuses a batch that the devices do not divide (InputError)."""
   if batch_size < 1:
-    raise errors.InputError(
-        f"batch-size is {batch_size} and must be at least 1; give 64",
-        "batch_size")
+    raise errors.InputError(f"batch-size is {batch_size} and must be at least"
+                            " 1; give 64", "batch_size")
   if batch_size % num_devices:
     raise errors.InputError(
         f"batch-size ({batch_size}) must be divisible by the number of devices"
