@@ -1,11 +1,10 @@
-"""Rough counts of the memory that a training needs, in bytes."""
+"""A rough count of the memory that a training needs, in bytes."""
 
 import jax.numpy as jnp
 
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec, records
 from natjax.graph import shapes as shapes_lib
-from natjax.networks import supernet as supernet_lib
 
 
 def network_bytes(architecture: records.Architecture, place: records.Place,
@@ -21,13 +20,3 @@ def network_bytes(architecture: records.Architecture, place: records.Place,
       for block, shapes in zip(network.blocks, shapes_lib.of(network, place),
                                strict=True) for edge in block.edges)
   return 12 * params + batch * pixels * jnp.dtype(dtype).itemsize
-
-
-def supernet_bytes(supernet: supernet_lib.Supernet, params: int,
-                   batch: int) -> int:
-  """Of a supernet: three copies of the weights, and every node twice.
-
-  The backward pass recomputes what the edges did (`networks.rules`).
-  """
-  return 16 * params + (
-      batch * 2 * supernet.plan.pixels * jnp.dtype(supernet.dtype).itemsize)

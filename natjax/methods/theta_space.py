@@ -195,7 +195,8 @@ class ThetaSpace:
         for choice in np.flatnonzero(group.allowed[e]):
           other = chosen[n].copy()
           other[e] = choice
-          if choice != now and _is_connected(group, other):
+          if choice != now and np.array_equal(other, _connected(
+              group, other, np.zeros(group.allowed.shape))):
             yield n, other
 
   def _weight(self, chosen, theta):
@@ -248,12 +249,6 @@ def _connected(group, choice, theta):
     e, c = max(options, key=lambda option: theta[option])
     choice[e] = c
   return choice
-
-
-def _is_connected(group, choice):
-  """Whether `_connected` would leave a choice alone."""
-  return np.array_equal(
-      choice, _connected(group, choice, np.zeros((len(choice), 3))))
 
 
 def _pruned(group, choice):

@@ -70,14 +70,13 @@ def predict(probe: LinearProbe, features: jax.Array) -> jax.Array:
 
 def accuracy(train: tuple[jax.Array, jax.Array],
              test: tuple[jax.Array, jax.Array], num_classes: int, *,
-             penalty: float = 1e-3, steps: int = 200) -> float:
+             steps: int = 200) -> float:
   """Computes the share of a test set that a trained classifier gets right.
 
   Args:
     train: features f[N, F] and labels i32[N].
     test: features f[M, F] and labels i32[M].
     num_classes: K.
-    penalty: see `fit`.
     steps: see `fit`.
 
   Example, where the first feature tells the classes apart:
@@ -86,7 +85,7 @@ def accuracy(train: tuple[jax.Array, jax.Array],
     >>> accuracy((x, y), (x, y), 2)
     1.0
   """
-  probe = fit(*train, num_classes, penalty=penalty, steps=steps)
+  probe = fit(*train, num_classes, steps=steps)
   return float(jnp.mean(predict(probe, test[0]) == test[1]))
 
 
