@@ -78,9 +78,8 @@ def get(name: str, architecture: codec.Architecture | None = None,
   errors.known("preset", name, PRESETS)
   errors.known("objective", objective, entry_lib.OBJECTIVES)
   kind = "cells" if architecture is None else architecture.kind
-  changes: dict[str, Any] = {}
-  if kind == "blocks" and objective == "supervised":
-    changes |= _BLOCKS[name]
+  labelled = kind == "blocks" and objective == "supervised"
+  changes = dict(_BLOCKS[name] if labelled else {})
   search = None
   if method is not None:
     entry = methods.METHODS[method]

@@ -264,10 +264,9 @@ class Trainer:
 
     def options(seed, program, suffix=""):
       """Of a seed's program; the last has the network's name."""
-      run, checkpoint = name, "checkpoint"
-      if program.stages[-1].end is not None:
-        run = label + suffix
-        checkpoint = f"checkpoint_{run}"
+      last = program.stages[-1].end is None
+      run = name if last else label + suffix
+      checkpoint = "checkpoint" if last else f"checkpoint_{run}"
       return fit_lib.Options(
           **vars(listener), seed=seed, devices=self.devices,
           checkpoint_dir=folders[seed] / checkpoint,

@@ -114,17 +114,14 @@ class GCNPolicy(nn.Module):
 
   def _graph(self, cell):
     n, slots = cell.source.shape
-    senders = cell.source.reshape(-1)
-    receivers = jnp.repeat(jnp.arange(n) + self.num_inputs, slots)
+    pairs = jnp.stack([cell.source.reshape(-1), jnp.repeat(
+        jnp.arange(n) + self.num_inputs, slots)])  # Senders and receivers.
     if self.links:
-      further = jnp.array(self.links).T
-      senders = jnp.concatenate([senders, further[0]])
-      receivers = jnp.concatenate([receivers, further[1]])
+      pairs = jnp.concatenate([pairs, jnp.array(self.links).T], axis=1)
     if not self.published:
-      senders, receivers = (jnp.concatenate([senders, receivers]),
-                            jnp.concatenate([receivers, senders]))
+      pairs = jnp.concatenate([pairs, pairs[::-1]], axis=1)
     return jraph.GraphsTuple(
-        nodes=None, edges=None, globals=None, senders=senders,
-        receivers=receivers, n_node=jnp.array([n + self.num_inputs]),
-        n_edge=jnp.array([senders.shape[0]]))
+        nodes=None, edges=None, globals=None, senders=pairs[0],
+        receivers=pairs[1], n_node=jnp.array([n + self.num_inputs]),
+        n_edge=jnp.array([pairs.shape[1]]))
 
