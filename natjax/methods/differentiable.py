@@ -162,7 +162,7 @@ class Differentiable:
     self.objective = make_objective(train, self.space.architecture, place)
     self.epochs = config.architecture_epochs or -(-train.epochs // 2)
     self.steps = train.epochs * steps_per_epoch
-    self.optimizer = supervised.optimizer(train, self.steps)
+    self.optimizer = optimizers.scheduled(train, self.steps, train.optimizer)
     self.theta_optimizer = optimizers.BY_NAME[config.theta_optimizer](
         config.theta_learning_rate, momentum=config.theta_momentum,
         weight_decay=config.theta_weight_decay)
@@ -350,11 +350,10 @@ def build(request: entry.Request) -> entry.Plan:
   def estimate(batch):
     like = jax.eval_shape(method.init, jax.random.key(0))
     params = memory.size(like.params)
-    return {
-        "params": params, "theta": memory.size(like.theta),
-        "memory_bytes": 12 * (params - space.cost.params)
-        + memory.network_bytes(
-            space.architecture, space.place, batch, request.train.dtype)}
+    given = memory.network_bytes(space.architecture, space.place, batch,
+                                 request.train.dtype)
+    return {"params": params, "theta": memory.size(like.theta),
+            "memory_bytes": 12 * (params - space.cost.params) + given}
 
   return entry.Plan(
       method.method(), method.config, space.architecture, space.describe(),

@@ -167,11 +167,8 @@ class NAT:
     self.sample = inputs.sampler(self.ground, published=self.published)
     self.compiled_sample = jax.jit(self.sample_actions, static_argnums=3)
     self.compiled_best = jax.jit(self.best_actions)
-    self.optimizer = optimizers.sgd(
-        optimizers.cosine(config.learning_rate, config.epochs * steps_per_epoch,
-                          config.final_learning_rate),
-        momentum=config.momentum, weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm)
+    self.optimizer = optimizers.scheduled(
+        config, config.epochs * steps_per_epoch)
     self.policy_optimizer = optimizers.adam(
         config.policy_learning_rate,
         **({"momentum": 0.5, "weight_decay": 5e-4} if self.published else {}))

@@ -185,7 +185,8 @@ class Supervised:
             self.config, architecture.kind, num_classes=num_classes,
             image_size=image_size))
     self.steps = config.epochs * steps_per_epoch
-    self.optimizer = optimizer(self.config, self.steps)
+    self.optimizer = optimizers.scheduled(
+        self.config, self.steps, self.config.optimizer)
 
   def method(self, stage: str = "train",
              epochs: int | None = None) -> base.Method:
@@ -197,10 +198,9 @@ class Supervised:
     """
     phase = base.Phase("train", ("train",), self.update, self.objective.metrics,
                        observe=self._observe if self._watch else None)
+    length = self.config.epochs if epochs is None else epochs
     return base.Method(
-        init=self.init,
-        stages=(base.Stage(stage, self.config.epochs if epochs is None
-                           else epochs, (phase,)),),
+        init=self.init, stages=(base.Stage(stage, length, (phase,)),),
         evaluate=self.evaluate, derive=self.derive, features=self.features)
 
   def init(self, rng: jax.Array) -> TrainState:
@@ -271,12 +271,3 @@ def classification(config: FullTrainConfig, architecture: codec.Architecture,
                          axis_name=base.AXIS if config.sync_bn else None),
       label_smoothing=config.label_smoothing,
       auxiliary_weight=config.auxiliary_weight)
-
-
-def optimizer(config: FullTrainConfig,
-              steps: int) -> optax.GradientTransformation:
-  """The optimizer of the settings, on a cosine schedule over `steps`."""
-  return optimizers.BY_NAME[config.optimizer](
-      optimizers.cosine(config.learning_rate, steps,
-                        config.final_learning_rate), momentum=config.momentum,
-      weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm)

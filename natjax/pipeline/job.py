@@ -284,12 +284,11 @@ class Job(_Work):
 
     def fit(program, suffix=""):
       name = self.entry.label + suffix
-      return fit_lib.fit(
-          program, **self.feed._asdict(), options=fit_lib.Options(
-              **vars(listener), seed=self.trainer.seed,
-              devices=self.trainer.devices,
-              checkpoint_dir=out / "checkpoint" / name,
-              metrics_path=out / runs.METRICS, run=name))
+      options = fit_lib.Options(
+          **vars(listener), seed=self.trainer.seed, run=name,
+          devices=self.trainer.devices, metrics_path=out / runs.METRICS,
+          checkpoint_dir=out / "checkpoint" / name)
+      return fit_lib.fit(program, **self.feed._asdict(), options=options)
 
     def derive(method, state, given, report):
       derived = self.feed.derive(method, state, given, self.trainer.seed)

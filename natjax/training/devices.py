@@ -79,11 +79,10 @@ def check_batch(batch_size: int, num_devices: int) -> None:
     raise errors.InputError(f"batch-size is {batch_size} and must be at least"
                             " 1; give 64", "batch_size")
   if batch_size % num_devices:
+    fits = max(batch_size // num_devices, 1) * num_devices
     raise errors.InputError(
         f"batch-size ({batch_size}) must be divisible by the number of devices"
-        f" ({num_devices}); give batch-size"
-        f" {max(batch_size // num_devices, 1) * num_devices} or devices 1",
-        "batch_size")
+        f" ({num_devices}); give batch-size {fits} or devices 1", "batch_size")
 
 
 def spread(function: Callable[..., Any], devices: Sequence[jax.Device], *,

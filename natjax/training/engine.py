@@ -168,12 +168,11 @@ class Engine:
     self._method, self._options, self._layout = method, options, layout
     self._processes = layout.processes
     self._batch_size, self._preparation = batch_size, preparation
+    used = (name for stage in method.stages for phase in stage.phases
+            for name in phase.splits)
     self._data = {name: batches.Data(
         splits[name], batch_size, layout.devices, runs=len(layout.runs),
-        resident_bytes=options.resident_bytes)
-                  for name in dict.fromkeys(
-                      name for stage in method.stages
-                      for phase in stage.phases for name in phase.splits)}
+        resident_bytes=options.resident_bytes) for name in dict.fromkeys(used)}
     # Steps of every walk of a phase, by (stage, epoch, phase), in order.
     self._walks = {(s, epoch, p): self._data[phase.splits[0]].steps
                    for s, stage in enumerate(method.stages)

@@ -1,6 +1,7 @@
 """Optimizers as the papers have them, on optax."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import optax
@@ -54,3 +55,12 @@ def _coupled(optimizer, weight_decay, max_grad_norm):
 
 
 BY_NAME = {"sgd": sgd, "adam": adam}
+
+
+def scheduled(config: Any, steps: int,
+              name: str = "sgd") -> optax.GradientTransformation:
+  """The optimizer of some settings, on a cosine schedule over `steps`."""
+  return BY_NAME[name](
+      cosine(config.learning_rate, steps, config.final_learning_rate),
+      momentum=config.momentum, weight_decay=config.weight_decay,
+      max_grad_norm=config.max_grad_norm)
