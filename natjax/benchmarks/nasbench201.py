@@ -16,13 +16,13 @@ table is read from the benchmark's official files, by `nats_bench`.
 
 from collections.abc import Mapping
 import csv
-import dataclasses
 import gzip
 import io
 import math
 import os
 import pathlib
 import re
+from typing import NamedTuple
 import zlib
 
 import numpy as np
@@ -34,8 +34,7 @@ from natjax.graph import nasbench201 as cells
 _MAX_BYTES = 2**28  # The published table has 3 MB.
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
   """What every cell reaches.
 
   Attributes:
