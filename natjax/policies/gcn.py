@@ -124,4 +124,3 @@ class GCNPolicy(nn.Module):
         nodes=None, edges=None, globals=None, senders=pairs[0],
         receivers=pairs[1], n_node=jnp.array([n + self.num_inputs]),
         n_edge=jnp.array([pairs.shape[1]]))
-
