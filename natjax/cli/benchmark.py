@@ -17,6 +17,7 @@ def run_benchmark(args) -> int:
       args, settings.types(policy_search.SearchConfig)))
   first, count = inputs.seeds(args)
   seeds = list(range(first, first + (count or 1)))
+  policy_search.check_seeds(seeds)
   table = nasbench201.read(args.table)
   table.of(config.dataset)
   if not args.json:
