@@ -1,7 +1,8 @@
 """The exceptions of the library, all that a caller may want to catch."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 import contextlib
+from typing import Any
 
 
 class InputError(ValueError):
@@ -30,6 +31,13 @@ def within(record: str) -> Iterator[None]:
     if e.field is not None and "." not in e.field:
       e.field = f"{record}.{e.field}"
     raise
+
+
+def known(what: str, value: Any, among: Collection[str]) -> None:
+  """Refuses a value of the setting `what` that is not among those known."""
+  if value not in among:
+    raise InputError(f"{what} '{value}' is unknown; choose one of"
+                     f" {', '.join(among)}", what)
 
 
 class NotMet(Exception):

@@ -16,15 +16,13 @@ table is read from the benchmark's official files, by `nats_bench`.
 
 from collections.abc import Mapping
 import csv
-import dataclasses
-import functools
 import gzip
 import io
 import math
 import os
 import pathlib
 import re
-from typing import Any
+from typing import NamedTuple
 import zlib
 
 import numpy as np
@@ -36,8 +34,7 @@ from natjax.graph import nasbench201 as cells
 _MAX_BYTES = 2**28  # The published table has 3 MB.
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
   """What every cell reaches.
 
   Attributes:
@@ -47,33 +44,6 @@ class Table:
 
   codes: np.ndarray
   columns: Mapping[str, Mapping[str, np.ndarray]]
-
-  @functools.cached_property
-  def indices(self) -> np.ndarray:
-    """i32[15625], the benchmark's index by code."""
-    return np.argsort(self.codes).astype(np.int32)
-
-  def code(self, cell: str | int) -> int:
-    """The code of a cell by its string or the benchmark's index.
-
-    Raises:
-      InputError: no such cell.
-    """
-    if isinstance(cell, str):
-      return int(cells.encode(cells.to_array(cells.from_string(cell))))
-    if not 0 <= cell < cells.COUNT:
-      raise errors.InputError(
-          f"index {cell} is not of NAS-Bench-201; give 0 to {cells.COUNT - 1}")
-    return int(self.codes[cell])
-
-  def row(self, cell: str | int) -> dict[str, Any]:
-    """All that is known of a cell, by its string or the benchmark's index."""
-    code = self.code(cell)
-    return {
-        "index": int(self.indices[code]),
-        "arch": cells.to_string(cells.to_names(cells.decode(np.int32(code)))),
-        **{name: {column: float(of[code]) for column, of in columns.items()}
-           for name, columns in self.columns.items()}}
 
   def of(self, name: str) -> Mapping[str, np.ndarray]:
     """The columns of a data set, f64[15625] by code (InputError)."""
@@ -118,16 +88,14 @@ def from_csv(text: str, *, where: str = "table") -> Table:
   for line, row in rows:
     here = f"{where} line {line}"
     if len(row) != len(header):
-      raise errors.InputError(
-          f"{here}: {len(row)} fields where the header has {len(header)};"
-          " mend the line")
+      raise errors.InputError(f"{here}: {len(row)} fields where the header has"
+                              f" {len(header)}; mend the line")
     field = dict(zip(header, row, strict=True))
     names = cells.from_string(field["arch"], where=here)
     code = int(cells.encode(cells.to_array(names)))
     if code in seen:
-      raise errors.InputError(
-          f"{here}: '{field['arch']}' stands in line {seen[code]} already;"
-          " remove one")
+      raise errors.InputError(f"{here}: '{field['arch']}' stands in line"
+                              f" {seen[code]} already; remove one")
     seen[code] = line
     index = _index(field["index"], codes, here)
     codes[index] = code
@@ -160,9 +128,8 @@ def _wanted(header, where):
   """Prefix by data set of those whose columns the header has."""
   repeated = {c for c in header if header.count(c) > 1}
   if repeated:
-    raise errors.InputError(
-        f"{where}: column '{cells.short(min(repeated))}' stands there twice;"
-        " remove one")
+    raise errors.InputError(f"{where}: column '{cells.short(min(repeated))}'"
+                            " stands there twice; remove one")
   required = {"index", "arch"}
   wanted = {}
   for name, data in cells.DATASETS.items():
@@ -203,9 +170,8 @@ def _number(text, column, where):
   elif kind == "flops_M":
     allowed, good = "a positive number", 0 < value < math.inf
   if not good:
-    raise errors.InputError(
-        f"{where}: {column} is '{cells.short(text)}' and must be {allowed};"
-        " mend it")
+    raise errors.InputError(f"{where}: {column} is '{cells.short(text)}' and"
+                            f" must be {allowed}; mend it")
   return value
 
 

@@ -71,9 +71,8 @@ def load(path: pathlib.Path) -> Any:
         f"{path}: {what} plain data ({e}); {_ADVICE}") from e
 
 
-def read(
-    folder: pathlib.Path,
-) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
+def read(folder: pathlib.Path
+         ) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
   """Reads a table's `codes` and `columns` from the folder of official files.
 
   Raises:
@@ -110,9 +109,8 @@ def accuracies(path: pathlib.Path, code: int) -> dict[tuple[str, str], float]:
     text = _get(trials, "arch_str", str, path)
     names = nasbench201.from_string(text, where=str(path))
     if nasbench201.encode(nasbench201.to_array(names)) != code:
-      raise errors.InputError(
-          f"{path}: of another cell, {text}, than meta.pickle.pbz2 says;"
-          f" {_ADVICE}")
+      raise errors.InputError(f"{path}: of another cell, {text}, than"
+                              f" meta.pickle.pbz2 says; {_ADVICE}")
     for name, splits in _SPLITS.items():
       for kind, (trained, split) in zip(("val", "test"), splits, strict=True):
         found[name, f"{kind}_{epochs}ep"] = _mean(trials, trained, split, path)
@@ -144,9 +142,8 @@ def _mean(trials, trained, split, path):
     values.append(_get(_get(trial, "eval_acc1es", dict, path),
                        f"{split}@{last}", (int, float), path))
   if not values or not all(0 <= v <= 100 for v in values):
-    raise errors.InputError(
-        f"{path}: no accuracies from 0 to 100 for {trained}, {split};"
-        f" {_ADVICE}")
+    raise errors.InputError(f"{path}: no accuracies from 0 to 100 for"
+                            f" {trained}, {split}; {_ADVICE}")
   return sum(values) / len(values)
 
 

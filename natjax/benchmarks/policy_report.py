@@ -61,9 +61,8 @@ def random_mean(values: np.ndarray, reach: np.ndarray) -> np.ndarray:
   return mean.reshape(-1)
 
 
-def violations(
-    beta: np.ndarray, alpha: np.ndarray, columns: Mapping[str, np.ndarray]
-) -> int:
+def violations(beta: np.ndarray, alpha: np.ndarray,
+               columns: Mapping[str, np.ndarray]) -> int:
   """How many cells cost more, in parameters or multiply-adds, than before.
 
   Args:
@@ -76,10 +75,8 @@ def violations(
   return int(np.any(dearer, axis=0).sum())
 
 
-def judge(
-    config: policy_search.SearchConfig, table: nasbench201.Table,
-    found: policy_search.Found,
-) -> list[dict[str, Any]]:
+def judge(config: policy_search.SearchConfig, table: nasbench201.Table,
+          found: policy_search.Found) -> list[dict[str, Any]]:
   """Compares each seed's policy with the oracle, on the unseen inputs.
 
   Args:
@@ -131,10 +128,8 @@ def judge(
   return reports
 
 
-def summary(
-    config: policy_search.SearchConfig, reports: list[dict[str, Any]],
-    seeds: list[int], seconds: float
-) -> dict[str, Any]:
+def summary(config: policy_search.SearchConfig, reports: list[dict[str, Any]],
+            seeds: list[int], seconds: float) -> dict[str, Any]:
   """The means over seeds, their deviations, and every seed's report.
 
   `cost_violations` is the sum over seeds; `seconds` is the whole run's, so
@@ -150,5 +145,4 @@ def summary(
       "std": {key: float(np.std([r[key] for r in reports]))
               if len(reports) > 1 else None for key in KEYS},
       "seeds": [{"seed": s, **r} for s, r in zip(seeds, reports, strict=True)],
-      "config": dataclasses.asdict(config),
-  }
+      "config": dataclasses.asdict(config)}

@@ -115,9 +115,9 @@ def check(config: SearchConfig) -> SearchConfig:
     InputError: an unknown choice, a number out of its range, or a baseline
       that needs other samples.
   """
-  settings.one_of(
-      config, method=tuple(transitions.SCHEMES), policy=nat_config.POLICIES,
-      baseline=BASELINES, dataset=tuple(cells201.DATASETS))
+  settings.one_of(config, method=transitions.SCHEMES, baseline=BASELINES,
+                  policy=nat_config.POLICIES, dataset=cells201.DATASETS,
+                  gcn_layers=gcn.LAYERS)
   settings.at_least_one(config, "steps", "inputs", "samples", "features")
   for name, allowed, good in (
       ("learning_rate", "a positive number", lambda x: 0 < x < math.inf),
@@ -136,7 +136,6 @@ def check(config: SearchConfig) -> SearchConfig:
   if config.policy == "published" and config.features != FEATURES:
     settings.refuse(config, "features", "the published policy has its own;"
                     " leave it out, or give policy default")
-  gcn.check_layers(config.gcn_layers)
   return config
 
 
@@ -267,9 +266,8 @@ class Search:
     """Codes i32[...] of operations i32[..., 6] after actions i32[..., 6]."""
     return cells201.encode(self.outcome[operation, actions])
 
-  def advantages(
-      self, rewards: jax.Array, carry: _Carry
-  ) -> tuple[jax.Array, jax.Array]:
+  def advantages(self, rewards: jax.Array,
+                 carry: _Carry) -> tuple[jax.Array, jax.Array]:
     """Reward less baseline, scaled if so set, f32[m, n]; the next `square`."""
     result = nat.advantages(rewards, self.baseline, carry.average)
     square = 0.99 * carry.square + 0.01 * jnp.mean(result**2)
@@ -319,9 +317,8 @@ class Search:
         read=carry.read.at[beta].set(True).at[alpha.reshape(-1)].set(True)), (
             jnp.mean(rewards), entropy)
 
-  def transform_all(
-      self, params: Any, rng: jax.Array
-  ) -> tuple[jax.Array, jax.Array]:
+  def transform_all(self, params: Any,
+                    rng: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Transforms every cell: by argmax i32[15625] and samples i32[10, 15625].
     """
     cells = jnp.asarray(cells201.all_operations()).reshape(
@@ -350,10 +347,9 @@ class Search:
       weight = c.entropy_weight * c.entropy_decay ** (number / c.steps)
       return self.update(carry, beta, weight, accuracy)
 
-    carry = _Carry(
-        params, self.optimizer.init(params), average=jnp.zeros(()),
-        square=jnp.float32(_FIRST_SQUARE),
-        read=jnp.zeros(cells201.COUNT, bool), rng=rng_step)
+    carry = _Carry(params, self.optimizer.init(params), average=jnp.zeros(()),
+                   square=jnp.float32(_FIRST_SQUARE),
+                   read=jnp.zeros(cells201.COUNT, bool), rng=rng_step)
     carry, (reward, entropy) = lax.scan(
         step, carry, (jax.random.split(rng_inputs, c.steps),
                       jnp.arange(c.steps)))
@@ -378,9 +374,8 @@ def check_seeds(seeds: Sequence[int]) -> None:
           f"seed is {seed} and must be from 0 to {2**32 - 1}; give 0", "seed")
 
 
-def train(
-    config: SearchConfig, table: nasbench201.Table, seeds: Sequence[int]
-) -> Found:
+def train(config: SearchConfig, table: nasbench201.Table,
+          seeds: Sequence[int]) -> Found:
   """Trains one policy per seed, all in one program.
 
   Args:

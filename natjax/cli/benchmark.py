@@ -21,11 +21,10 @@ def run_benchmark(args) -> int:
   table = nasbench201.read(args.table)
   table.of(config.dataset)
   if not args.json:
-    output.err.print(
-        f"{config.method}, {config.policy} policy, {config.dataset}:"
-        f" {config.steps} steps, {len(seeds)} seed(s) at once,"
-        f" {policy_search.train_count(config)} of {cells201.COUNT} cells as"
-        " inputs")
+    output.err.print(f"{config.method}, {config.policy} policy,"
+                     f" {config.dataset}: {config.steps} steps, {len(seeds)}"
+                     f" seed(s) at once, {policy_search.train_count(config)} of"
+                     f" {cells201.COUNT} cells as inputs")
   found = policy_search.train(config, table, seeds)
   report = policy_report.summary(
       config, policy_report.judge(config, table, found), seeds,

@@ -59,9 +59,8 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   else:
     architecture = zoo.get(name, skeleton)
   if own and skeleton is not None:
-    raise errors.InputError(
-        f"skeleton is '{skeleton}', and {own} brings its own; leave the option"
-        " out")
+    raise errors.InputError(f"skeleton is '{skeleton}', and {own} brings its"
+                            " own; leave the option out")
   if width is None:
     return architecture
   if not isinstance(architecture, records.BlockNetwork):
@@ -69,9 +68,8 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
         f"width is {width} and does not apply to cells; leave --width out, and"
         " set their channels with --init-channels")
   if not 0 < width < math.inf:
-    raise errors.InputError(
-        f"width is {width} and must be a finite number above 0; pass --width"
-        " 0.5")
+    raise errors.InputError(f"width is {width} and must be a finite number"
+                            " above 0; pass --width 0.5")
   return blocks.check(blocks.scale(architecture, width))
 
 
@@ -87,16 +85,14 @@ def settings(args, config, prefix, extra):
   changed = {}
   for name, value in extra.items():
     if name not in types:
-      raise errors.InputError(
-          f"{args.config}: unknown setting '{name}'; known are"
-          f" {', '.join(types)}")
+      raise errors.InputError(f"{args.config}: unknown setting '{name}'; known"
+                              f" are {', '.join(types)}")
     if types[name] is float and type(value) is int:
       value = float(value)
     if type(value) is not types[name] and not (
         value is None and name in settings_lib.usual(type(config))):
-      raise errors.InputError(
-          f"{args.config}: '{name}' is {value!r} and must be of type"
-          f" {types[name].__name__}; correct it")
+      raise errors.InputError(f"{args.config}: '{name}' is {value!r} and must"
+                              f" be of type {types[name].__name__}; correct it")
     changed[name] = value
   return dataclasses.replace(config, **changed | given(args, types, prefix))
 
@@ -118,9 +114,8 @@ def seeds(args) -> tuple[int, int | None]:
         f"seeds is '{args.seeds}'; pass a range such as --seeds 0:5 for the"
         " seeds 0 to 4, or a number of them")
   if begins and args.seed is not None:
-    raise errors.InputError(
-        f"seed is {args.seed} and seeds {args.seeds}, which says where to"
-        " begin; leave one of them out")
+    raise errors.InputError(f"seed is {args.seed} and seeds {args.seeds}, which"
+                            " says where to begin; leave one of them out")
   return first, count
 
 

@@ -1,6 +1,5 @@
 """The commands that only look: evaluate, draw, cost, list, operations."""
 
-import functools
 import pathlib
 
 from natjax import data, drawing, errors, methods, operations, spaces, zoo
@@ -40,7 +39,8 @@ def run_evaluate(args) -> int:
           classification.Classification(net.module).is_right, net.variables,
           test, preparation=net.preparation, batch_size=128)
     else:
-      features = functools.partial(_features, net.module)
+      features = lambda variables, images, module=net.module: module.apply(
+          variables, images)[0]
       bank, queries = (
           (simclr.extract(features, net.variables, images, net.preparation),
            labels) for images, labels in (train, test))
@@ -55,10 +55,6 @@ def run_evaluate(args) -> int:
         f"{output.measure(config)} on {dataset.name}", ("network", ">accuracy"),
         [(k, f"{100 * v:.2f} %") for k, v in accuracies.items()])
   return 0
-
-
-def _features(module, variables, images):
-  return module.apply(variables, images)[0]
 
 
 def run_draw(args) -> int:
@@ -137,8 +133,7 @@ def run_list(args) -> int:
       "datasets": dict(data.names()),
       "spaces": list(spaces.SPACES),
       "methods": {name: entry.help for name, entry in methods.METHODS.items()},
-      "presets": list(presets.PRESETS),
-  }
+      "presets": list(presets.PRESETS)}
   if args.json:
     output.print_json(listing)
     return 0

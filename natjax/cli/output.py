@@ -98,9 +98,8 @@ def tensorboard_module():
   try:
     import tensorboardX
   except ImportError as e:
-    raise errors.InputError(
-        "--tensorboard needs tensorboardX; pip install"
-        " \"natjax[tensorboard]\"") from e
+    raise errors.InputError("--tensorboard needs tensorboardX; pip install"
+                            " \"natjax[tensorboard]\"") from e
   return tensorboardX
 
 

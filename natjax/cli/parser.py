@@ -227,9 +227,8 @@ def _add_settings(parser, config_class, prefix, title, known=None,
     if known.get(name) is kind or (alone and flag == "--seeds"):
       continue  # Of training, --seeds says as much.
     if flag in parser._option_string_actions:
-      raise errors.InputError(
-          f"the setting '{name}' of {title} is another flag already; its"
-          " package must rename it")
+      raise errors.InputError(f"the setting '{name}' of {title} is another flag"
+                              " already; its package must rename it")
     how: dict[str, Any] = {"action": _YES_NO} if kind is bool else {
         "type": kind, "metavar": kind.__name__.upper()}
     group.add_argument(flag, dest=f"{prefix}{name}", default=None,

@@ -74,9 +74,8 @@ def _say_lost(what):
   if not _speaking.acquire(blocking=False):
     threading.Event().wait()  # Another thread says it, and ends the process.
   time.sleep(1)  # What jax has to say goes first; ours is the last line.
-  sys.stderr.write(
-      f"natjax: {what}; start all processes again with the same command, and"
-      " the run resumes\n")
+  sys.stderr.write(f"natjax: {what}; start all processes again with the same"
+                   " command, and the run resumes\n")
 
 
 def _end(what):

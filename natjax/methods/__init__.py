@@ -2,6 +2,5 @@
 
 from natjax.methods import differentiable, entry, nat, natpp
 
-METHODS: dict[str, entry.Entry] = {
-    "nat": nat.ENTRY, "natpp": natpp.ENTRY,
-    "differentiable": differentiable.ENTRY}
+METHODS: dict[str, entry.Entry] = {"nat": nat.ENTRY, "natpp": natpp.ENTRY,
+                                   "differentiable": differentiable.ENTRY}

@@ -43,7 +43,7 @@ from natjax.graph import codec
 from natjax.methods import entry, folding, memory, supervised, theta_space
 from natjax.objectives import classification as objectives
 from natjax.training import method as base
-from natjax.training import settings
+from natjax.training import optimizers, settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,13 +129,12 @@ class Differentiable:
     epochs: of the first stage.
   """
 
-  def __init__(
-      self, config: DifferentiableConfig, train: supervised.TrainConfig,
-      architecture: codec.Architecture, *, num_classes: int, image_size: int,
-      share: str = "cell", steps_per_epoch: int = 1,
-      make_objective: objectives.Maker = supervised.classification,
-      watch: supervised.Watch | None = None,
-  ):
+  def __init__(self, config: DifferentiableConfig,
+               train: supervised.TrainConfig, architecture: codec.Architecture,
+               *, num_classes: int, image_size: int, share: str = "cell",
+               steps_per_epoch: int = 1,
+               make_objective: objectives.Maker = supervised.classification,
+               watch: supervised.Watch | None = None):
     """Args:
       config: the settings.
       train: those of the training: epochs of both stages together, schedules.
@@ -153,9 +152,8 @@ class Differentiable:
     """
     self.train = train = supervised.resolve(train, architecture.kind)
     self.config = check(config, train.epochs)
-    place = supervised.place_of(
-        train, architecture.kind, num_classes=num_classes,
-        image_size=image_size)
+    place = supervised.place_of(train, architecture.kind,
+                                num_classes=num_classes, image_size=image_size)
     self.space = theta_space.ThetaSpace(architecture, place, share)
     self.limits = self.space.limits(config.max_params, config.max_madds)
     self._make_objective, self._watch = make_objective, watch
@@ -164,10 +162,10 @@ class Differentiable:
     self.objective = make_objective(train, self.space.architecture, place)
     self.epochs = config.architecture_epochs or -(-train.epochs // 2)
     self.steps = train.epochs * steps_per_epoch
-    self.optimizer = supervised.optimizer(train, self.steps)
-    self.theta_optimizer = supervised.sgd_or_adam(
-        config.theta_optimizer, config.theta_learning_rate,
-        config.theta_momentum, weight_decay=config.theta_weight_decay)
+    self.optimizer = optimizers.scheduled(train, self.steps, train.optimizer)
+    self.theta_optimizer = optimizers.BY_NAME[config.theta_optimizer](
+        config.theta_learning_rate, momentum=config.theta_momentum,
+        weight_decay=config.theta_weight_decay)
 
   def method(self) -> base.Method:
     """The record of the first stage, that `training.fit` drives."""
@@ -192,10 +190,9 @@ class Differentiable:
         opt_state=jax.jit(self.optimizer.init)(variables["params"]),
         theta_opt_state=self.theta_optimizer.init(theta), rng=rng_state)
 
-  def loss(
-      self, params: Any, theta: theta_space.Theta, state: DifferentiableState,
-      batch: base.Batch, rng: jax.Array,
-  ) -> tuple[jax.Array, objectives.Aux]:
+  def loss(self, params: Any, theta: theta_space.Theta,
+           state: DifferentiableState, batch: base.Batch,
+           rng: jax.Array) -> tuple[jax.Array, objectives.Aux]:
     """The objective's loss of the network that theta weighs."""
     rate = (self.train.drop_path * state.step / self.steps
             if self.train.drop_path else None)
@@ -203,9 +200,8 @@ class Differentiable:
         params, state.batch_stats, batch, drop_path=rate,
         rng=base.device_key(rng), edge=self.space.weigh(theta))
 
-  def update(
-      self, state: DifferentiableState, batch: base.Batch
-  ) -> tuple[DifferentiableState, dict[str, jax.Array]]:
+  def update(self, state: DifferentiableState, batch: base.Batch
+             ) -> tuple[DifferentiableState, dict[str, jax.Array]]:
     """One mini-batch: w takes a step, then theta (Figure 1)."""
     rng, rng_w, rng_theta = jax.random.split(state.rng, 3)
     one = self.config.one_backward
@@ -246,20 +242,17 @@ class Differentiable:
     watched = self._watch(self.method(), state, epoch) if self._watch else {}
     return {"theta": self.space.named(state.theta), **watched}
 
-  def evaluate(
-      self, state: DifferentiableState, batch: base.Batch
-  ) -> jax.Array:
+  def evaluate(self, state: DifferentiableState,
+               batch: base.Batch) -> jax.Array:
     """f32[B], 1 where the network that theta weighs is right."""
     return self.objective.is_right(
         supervised.variables(state), batch, edge=self.space.weigh(state.theta))
 
-  def features(
-      self, state: DifferentiableState, images: jax.Array
-  ) -> jax.Array:
+  def features(self, state: DifferentiableState,
+               images: jax.Array) -> jax.Array:
     """f32[B, F] of normalised images, of an objective without labels."""
-    return self.objective.features(
-        supervised.variables(state), images,
-        edge=self.space.weigh(state.theta))
+    return self.objective.features(supervised.variables(state), images,
+                                   edge=self.space.weigh(state.theta))
 
   def end(self, state: DifferentiableState) -> base.Handover:
     """Fixes the architecture (section 3.3) and moves into its network.
@@ -299,19 +292,16 @@ class Differentiable:
         network.method("network", self.train.epochs - self.epochs), moved,
         architecture, report)
 
-  def derive(
-      self, state: DifferentiableState, given: codec.Architecture | None,
-      score: base.Walk, rng: jax.Array,
-  ) -> base.Derived:
+  def derive(self, state: DifferentiableState, given: codec.Architecture | None,
+             score: base.Walk, rng: jax.Array) -> base.Derived:
     """The derived network as it is at the end of the first stage."""
     end = self.end(state)
     return base.Derived(end.architecture, supervised.variables(end.state),
                         end.report)
 
 
-def move(
-    state: DifferentiableState, method: supervised.Supervised
-) -> supervised.TrainState:
+def move(state: DifferentiableState,
+         method: supervised.Supervised) -> supervised.TrainState:
   """Moves what survives into the state of a derived network.
 
   An edge's module bears the same name in both networks (`edge3_conv_3x3`, and
@@ -360,11 +350,10 @@ def build(request: entry.Request) -> entry.Plan:
   def estimate(batch):
     like = jax.eval_shape(method.init, jax.random.key(0))
     params = memory.size(like.params)
-    return {
-        "params": params, "theta": memory.size(like.theta),
-        "memory_bytes": 12 * (params - space.cost.params)
-        + memory.network_bytes(
-            space.architecture, space.place, batch, request.train.dtype)}
+    given = memory.network_bytes(space.architecture, space.place, batch,
+                                 request.train.dtype)
+    return {"params": params, "theta": memory.size(like.theta),
+            "memory_bytes": 12 * (params - space.cost.params) + given}
 
   return entry.Plan(
       method.method(), method.config, space.architecture, space.describe(),
@@ -382,9 +371,8 @@ ENTRY = entry.Entry(
     # search alone.
     training={("paper", "supervised"): {
         "epochs": 600, "learning_rate": 0.025, "seeds": 5}},
-    model="with theta", reports=(
-        "train_accuracy_before_derivation", "train_accuracy_after_derivation",
-        "guarded"),
+    model="with theta", reports=("train_accuracy_before_derivation",
+                                 "train_accuracy_after_derivation", "guarded"),
     pictures={"theta.svg": drawing.save_theta},
     kept="The architecture was kept: on no edge did theta come to weigh another"
     " choice more than the operation. A longer first stage"

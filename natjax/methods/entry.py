@@ -123,13 +123,11 @@ class Entry(NamedTuple):
 def check(entry: Any) -> Entry:
   """Returns an entry that has all its parts (InputError)."""
   if not isinstance(entry, Entry):
-    raise errors.InputError(
-        f"it is of type {type(entry).__name__} and must be an Entry of"
-        " natjax.methods.entry")
+    raise errors.InputError(f"it is of type {type(entry).__name__} and must be"
+                            " an Entry of natjax.methods.entry")
   for part, good, wanted in (
-      ("settings", _is_settings(entry.settings),
-       "a dataclass whose fields have defaults and are bool, int, float or"
-       " str"),
+      ("settings", _is_settings(entry.settings), "a dataclass whose fields have"
+       " defaults and are bool, int, float or str"),
       ("build", callable(entry.build), "a function of a Request"),
       ("presets", callable(entry.presets),
        "a function of preset, objective and kind"),

@@ -21,8 +21,7 @@ from natjax.operations import edges as edges_lib
 
 def fold(
     params: Any, space: theta_space.ThetaSpace, chosen: tuple[np.ndarray, ...],
-    theta: theta_space.Theta,
-) -> tuple[Any, list[list[Any]], list[list[Any]]]:
+    theta: theta_space.Theta) -> tuple[Any, list[list[Any]], list[list[Any]]]:
   """Multiplies the chosen weights into a derived network's parameters.
 
   Args:
@@ -50,7 +49,7 @@ def fold(
       if group.allowed[e, theta_space.ID] and (
           group.cell.edges[e].operation == operations.SKIP):
         factor = weights[e, theta_space.ID] + weights[e, theta_space.SAME]
-      for i in group.decision.members:
+      for i in group.members:
         # A block whose edges are all null holds nothing.
         member, key = tree.get(f"{before}{i}", {}), f"edge{e}_{name}"
         edge = network.blocks[i].edges[e + network.prefix]

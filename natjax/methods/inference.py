@@ -24,10 +24,9 @@ from natjax.policies import sampling
 _STRENGTHS = (0, 3, 10, 30, 100, 300, 1e3, 1e4, 1e6)
 
 
-def derive(
-    method: Any, policy: Any, architecture: codec.Architecture,
-    score: Callable[[arrays_lib.CellArrays], float], rng: jax.Array,
-) -> tuple[codec.Architecture, dict[str, Any]]:
+def derive(method: Any, policy: Any, architecture: codec.Architecture,
+           score: Callable[[arrays_lib.CellArrays], float],
+           rng: jax.Array) -> tuple[codec.Architecture, dict[str, Any]]:
   """Transforms an architecture: the best of k samples and of itself.
 
   With a budget, and where the policy seldom draws what keeps to it, its logits
@@ -144,10 +143,9 @@ def pruned(alpha: arrays_lib.CellArrays, method: Any) -> arrays_lib.CellArrays:
   target = np.repeat(np.arange(nodes) + first, slots)
   for g in range(groups):
     now = operation[g].reshape(-1)
-    gone = live.prune(
-        alpha.source[g].reshape(-1), target, now == null,
-        np.flatnonzero(alpha.concat[g]) + first,
-        to_null[rows[g].reshape(-1), now].any(-1))
+    gone = live.prune(alpha.source[g].reshape(-1), target, now == null,
+                      np.flatnonzero(alpha.concat[g]) + first,
+                      to_null[rows[g].reshape(-1), now].any(-1))
     operation[g] = np.where(gone, null, now).reshape(nodes, slots)
   return dataclasses.replace(alpha, operation=operation)
 

@@ -32,9 +32,8 @@ def initial(num_edges: int) -> jax.Array:
   return jnp.tile(jnp.array([0.0, 0.0, 1.0]), (num_edges, 1))
 
 
-def weigh(
-    theta: Sequence[jax.Array], identities: Identities
-) -> network_lib.EdgeFunction:
+def weigh(theta: Sequence[jax.Array],
+          identities: Identities) -> network_lib.EdgeFunction:
   """What edges add in a network that theta weighs, by equation 1.
 
   Theta of none multiplies zeros: it has no gradient and is not looked at. Where

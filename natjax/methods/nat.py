@@ -81,9 +81,8 @@ class NATState(NamedTuple):
   drawn: arrays_lib.CellArrays
 
 
-def advantages(
-    rewards: jax.Array, baseline: str, average: jax.Array
-) -> jax.Array:
+def advantages(rewards: jax.Array, baseline: str,
+               average: jax.Array) -> jax.Array:
   """Computes reward minus baseline.
 
   Args:
@@ -104,9 +103,8 @@ def advantages(
   return rewards - average
 
 
-def next_average(
-    rewards: jax.Array, baseline: str, average: jax.Array, decay: float = 0.99
-) -> jax.Array:
+def next_average(rewards: jax.Array, baseline: str, average: jax.Array,
+                 decay: float = 0.99) -> jax.Array:
   """Updates the moving average; the released code feeds it the advantage."""
   fed = jnp.mean(rewards)
   if baseline == "published":
@@ -132,11 +130,10 @@ class NAT:
   scheme = "nat"
   smoothing = 1e-5
 
-  def __init__(
-      self, config: NATConfig, space: spaces.Space, *, num_classes: int,
-      image_size: int, targets: Sequence[records.Place] = (),
-      steps_per_epoch: int = 1, num_devices: int = 1,
-  ):
+  def __init__(self, config: NATConfig, space: spaces.Space, *,
+               num_classes: int, image_size: int,
+               targets: Sequence[records.Place] = (), steps_per_epoch: int = 1,
+               num_devices: int = 1):
     """Args:
       config: the settings.
       space: the search space.
@@ -170,14 +167,11 @@ class NAT:
     self.sample = inputs.sampler(self.ground, published=self.published)
     self.compiled_sample = jax.jit(self.sample_actions, static_argnums=3)
     self.compiled_best = jax.jit(self.best_actions)
-    self.optimizer = optimizers.sgd(
-        optimizers.cosine(config.learning_rate, config.epochs * steps_per_epoch,
-                          config.final_learning_rate),
-        momentum=config.momentum, weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm)
+    self.optimizer = optimizers.scheduled(
+        config, config.epochs * steps_per_epoch)
     self.policy_optimizer = optimizers.adam(
         config.policy_learning_rate,
-        **({"b1": 0.5, "weight_decay": 5e-4} if self.published else {}))
+        **({"momentum": 0.5, "weight_decay": 5e-4} if self.published else {}))
 
   def method(self) -> base.Method:
     """The record that `training.fit` drives."""
@@ -214,18 +208,16 @@ class NAT:
     """Draws m input architectures: `CellArrays` of shape [m, G, N, K]."""
     return jax.vmap(self.sample)(jax.random.split(rng, self.config.inputs))
 
-  def loss(
-      self, params: Any, cells: arrays_lib.CellArrays, batch: base.Batch
-  ) -> tuple[jax.Array, jax.Array]:
+  def loss(self, params: Any, cells: arrays_lib.CellArrays,
+           batch: base.Batch) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy L(beta, w) and accuracy of one architecture, f32[]."""
     logits = self.supernet.apply(params, cells, batch["image"])
     loss = optax.softmax_cross_entropy_with_integer_labels(
         logits, batch["label"])
     return jnp.mean(loss), jnp.mean(objectives.right(logits, batch["label"]))
 
-  def update_weights(
-      self, state: NATState, batch: base.Batch
-  ) -> tuple[NATState, dict[str, jax.Array]]:
+  def update_weights(self, state: NATState, batch: base.Batch
+                     ) -> tuple[NATState, dict[str, jax.Array]]:
     """Algorithm 1, lines 5 and 6: descends the mean loss of m sampled betas."""
     rng, rng_draw = jax.random.split(state.rng)
     betas = self.sample_inputs(base.device_key(rng_draw))
@@ -256,9 +248,8 @@ class NAT:
     """H(pi(. | beta)), f32[], the sum over all cells."""
     return jnp.sum(self._each_cell(sampling.entropy, policy, cells))
 
-  def sample_actions(
-      self, rng, policy, cells, count: int, tilt: jax.Array | float = 0.0
-  ) -> jax.Array:
+  def sample_actions(self, rng, policy, cells, count: int,
+                     tilt: jax.Array | float = 0.0) -> jax.Array:
     """Draws `count` transformations, i32[count, G, N, K], of one input.
 
     Args:
@@ -276,9 +267,8 @@ class NAT:
     """The likeliest action of each edge in turn, i32[G, N, K]."""
     return self._each_cell(sampling.mode, policy, cells)
 
-  def update_policy(
-      self, state: NATState, batch: base.Batch
-  ) -> tuple[NATState, dict[str, jax.Array]]:
+  def update_policy(self, state: NATState,
+                    batch: base.Batch) -> tuple[NATState, dict[str, jax.Array]]:
     """Algorithm 1, lines 11 to 13: ascends equation 5."""
     rng, rng_draw = jax.random.split(state.rng)
     rng_beta, rng_alpha = jax.random.split(base.device_key(rng_draw))
@@ -318,15 +308,12 @@ class NAT:
     grads, metrics, average = base.mean_over_devices((grads, metrics, average))
     updates, opt_state = self.policy_optimizer.update(
         grads, state.policy_opt_state, state.policy)
-    return state._replace(
-        policy=optax.apply_updates(state.policy, updates),
-        policy_opt_state=opt_state, baseline=average, rng=rng,
-        drawn=lax.all_gather(betas, base.AXIS)), metrics
+    return state._replace(policy=optax.apply_updates(state.policy, updates),
+                          policy_opt_state=opt_state, baseline=average, rng=rng,
+                          drawn=lax.all_gather(betas, base.AXIS)), metrics
 
-  def derive(
-      self, state: NATState, given: codec.Architecture | None, score: base.Walk,
-      rng: jax.Array,
-  ) -> base.Derived:
+  def derive(self, state: NATState, given: codec.Architecture | None,
+             score: base.Walk, rng: jax.Array) -> base.Derived:
     """Transforms an architecture by its scores on the policy's split.
 
     See `inference.derive`; the batches of the scores are whole, since the
@@ -363,8 +350,7 @@ def _mean_over(function, items):
     return function(first)
   shape = jax.eval_shape(function, first)
   zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
-  add = lambda total, item: (
-      jax.tree.map(jnp.add, total, function(item)), None)
+  add = lambda total, item: (jax.tree.map(jnp.add, total, function(item)), None)
   total, _ = lax.scan(add, zeros, items)
   return jax.tree.map(lambda a: a / count, total)
 
@@ -381,23 +367,24 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
                "policy": 1 - config.weights_fraction}
   weights, _ = data_lib.split(
       request.num_images, tuple(fractions.values()), seed=0)
-  method = kind(
-      config, space, num_classes=request.num_classes,
-      image_size=request.image_size, targets=(request.place,),
-      steps_per_epoch=len(weights) // config.batch_size,
-      num_devices=request.num_devices)
+  method = kind(config, space, num_classes=request.num_classes,
+                image_size=request.image_size, targets=(request.place,),
+                steps_per_epoch=len(weights) // config.batch_size,
+                num_devices=request.num_devices)
   method.ground.encode(given)
   inference.budget(method, given)
 
   def estimate(batch):
     shapes = jax.eval_shape(method.supernet.init, jax.random.key(0))
     params = memory.size(shapes["params"])
-    return {"params": params, "memory_bytes": memory.supernet_bytes(
-        method.supernet, params, batch)}
+    # Three copies of the weights beside them, and every node twice: the
+    # backward pass recomputes what the edges did (`networks.rules`).
+    nodes = 2 * batch * method.supernet.plan.pixels
+    return {"params": params, "memory_bytes": 16 * params + (
+        nodes * jnp.dtype(config.dtype).itemsize)}
 
-  return entry_lib.Plan(
-      method.method(), config, given, space.describe(), fractions,
-      config.batch_size, estimate, config.dtype)
+  return entry_lib.Plan(method.method(), config, given, space.describe(),
+                        fractions, config.batch_size, estimate, config.dtype)
 
 
 def entry(kind: type[NAT], text: str) -> entry_lib.Entry:

@@ -100,8 +100,9 @@ def resolve(config: NATConfig, kind: str) -> FullNATConfig:
   fixed, words = ({"init_channels": 0, "cells": 0}, "a network of blocks") if (
       kind == "blocks") else ({"supernet_width": 1.0}, "cells")
   full = settings.resolve(config, FullNATConfig, fixed, words)
-  settings.one_of(full, policy=POLICIES, baseline=BASELINES, selection=(
-      "sample", "argmax"), dtype=("float32", "bfloat16"))
+  settings.one_of(full, policy=POLICIES, baseline=BASELINES,
+                  selection=("sample", "argmax"), gcn_layers=gcn.LAYERS,
+                  dtype=("float32", "bfloat16"))
   settings.at_least_one(
       full, "epochs", "batch_size", "inputs", "samples", "candidates")
   settings.not_negative(
@@ -115,21 +116,18 @@ def resolve(config: NATConfig, kind: str) -> FullNATConfig:
   if not 0 < full.weights_fraction < 1:
     settings.refuse(full, "weights_fraction", "must lie between 0 and 1; the"
                     " rest of the images trains the policy")
-  gcn.check_layers(full.gcn_layers)
   settings.finite(full)
   return full
 
 
 PRESETS = {
-    "demo": NATConfig(
-        init_channels=8, cells=4, epochs=100, warmup_epochs=50,
-        learning_rate=0.05, final_learning_rate=0.005, max_grad_norm=1.0,
-        policy_learning_rate=1e-4, samples=8, candidates=30,
-        weights_fraction=0.5),
-    "small": NATConfig(
-        init_channels=16, cells=8, epochs=30, learning_rate=0.025,
-        final_learning_rate=0.001, max_grad_norm=5.0,
-        policy_learning_rate=1e-3, samples=4),
+    "demo": NATConfig(init_channels=8, cells=4, epochs=100, warmup_epochs=50,
+                      learning_rate=0.05, final_learning_rate=0.005,
+                      max_grad_norm=1.0, policy_learning_rate=1e-4, samples=8,
+                      candidates=30, weights_fraction=0.5),
+    "small": NATConfig(init_channels=16, cells=8, epochs=30,
+                       learning_rate=0.025, final_learning_rate=0.001,
+                       max_grad_norm=5.0, policy_learning_rate=1e-3, samples=4),
     "paper": NATConfig(baseline="none"),  # Section 5.1 of Guo et al., 2021.
 }
 

@@ -137,17 +137,15 @@ def resolve(config: TrainConfig, kind: str) -> FullTrainConfig:
   return full
 
 
-def place_of(
-    config: FullTrainConfig, kind: str, *, num_classes: int, image_size: int
-) -> records.Place:
+def place_of(config: FullTrainConfig, kind: str, *, num_classes: int,
+             image_size: int) -> records.Place:
   """Where a network is trained: a skeleton, or a frame for blocks.
 
   Raises:
     InputError: impossible.
   """
-  place = codec.place(
-      kind, config.skeleton, config.init_channels, config.cells,
-      num_classes=num_classes, image_size=image_size)
+  place = codec.place(kind, config.skeleton, config.init_channels, config.cells,
+                      num_classes=num_classes, image_size=image_size)
   if config.auxiliary:
     layers_lib.auxiliary(place)
   return place
@@ -164,11 +162,10 @@ class Supervised:
     steps: updates of the whole training.
   """
 
-  def __init__(
-      self, config: TrainConfig, architecture: codec.Architecture, *,
-      num_classes: int, image_size: int, steps_per_epoch: int = 1,
-      objective: objectives.Objective | None = None, watch: Watch | None = None,
-  ):
+  def __init__(self, config: TrainConfig, architecture: codec.Architecture, *,
+               num_classes: int, image_size: int, steps_per_epoch: int = 1,
+               objective: objectives.Objective | None = None,
+               watch: Watch | None = None):
     """Args:
       config: the settings.
       architecture: what to train.
@@ -188,11 +185,11 @@ class Supervised:
             self.config, architecture.kind, num_classes=num_classes,
             image_size=image_size))
     self.steps = config.epochs * steps_per_epoch
-    self.optimizer = optimizer(self.config, self.steps)
+    self.optimizer = optimizers.scheduled(
+        self.config, self.steps, self.config.optimizer)
 
-  def method(
-      self, stage: str = "train", epochs: int | None = None
-  ) -> base.Method:
+  def method(self, stage: str = "train",
+             epochs: int | None = None) -> base.Method:
     """The record that `training.fit` drives.
 
     Args:
@@ -201,10 +198,9 @@ class Supervised:
     """
     phase = base.Phase("train", ("train",), self.update, self.objective.metrics,
                        observe=self._observe if self._watch else None)
+    length = self.config.epochs if epochs is None else epochs
     return base.Method(
-        init=self.init,
-        stages=(base.Stage(stage, self.config.epochs if epochs is None
-                           else epochs, (phase,)),),
+        init=self.init, stages=(base.Stage(stage, length, (phase,)),),
         evaluate=self.evaluate, derive=self.derive, features=self.features)
 
   def init(self, rng: jax.Array) -> TrainState:
@@ -215,9 +211,8 @@ class Supervised:
         step=jnp.zeros((), jnp.int32), **variables, rng=rng_state,
         opt_state=jax.jit(self.optimizer.init)(variables["params"]))
 
-  def update(
-      self, state: TrainState, batch: base.Batch
-  ) -> tuple[TrainState, dict[str, jax.Array]]:
+  def update(self, state: TrainState,
+             batch: base.Batch) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step of the optimizer."""
     rng, rng_drop = jax.random.split(state.rng)
     rate = (self.config.drop_path * state.step / self.steps
@@ -242,18 +237,14 @@ class Supervised:
     """f32[B, F] of normalised images, of an objective without labels."""
     return self.objective.features(variables(state), images)
 
-  def derive(
-      self, state: TrainState, given: codec.Architecture | None,
-      score: base.Walk, rng: jax.Array,
-  ) -> base.Derived:
+  def derive(self, state: TrainState, given: codec.Architecture | None,
+             score: base.Walk, rng: jax.Array) -> base.Derived:
     """The network itself, as it is trained."""
     return base.Derived(self.architecture, variables(state), {})
 
 
-def descend(
-    optimizer: optax.GradientTransformation, state: Any, grads: Any,
-    **changes: Any,
-) -> Any:
+def descend(optimizer: optax.GradientTransformation, state: Any, grads: Any,
+            **changes: Any) -> Any:
   """A state with "params" and "opt_state" after a step of the optimizer.
 
   Args:
@@ -272,34 +263,11 @@ def variables(state: Any) -> dict[str, Any]:
   return {"params": state.params, "batch_stats": state.batch_stats}
 
 
-def classification(
-    config: FullTrainConfig, architecture: codec.Architecture,
-    place: records.Place,
-) -> objectives.Classification:
+def classification(config: FullTrainConfig, architecture: codec.Architecture,
+                   place: records.Place) -> objectives.Classification:
   """The objective of the settings: an architecture's cross-entropy."""
   return objectives.Classification(
       network_lib.module(architecture, place, auxiliary=config.auxiliary,
                          axis_name=base.AXIS if config.sync_bn else None),
       label_smoothing=config.label_smoothing,
       auxiliary_weight=config.auxiliary_weight)
-
-
-def optimizer(
-    config: FullTrainConfig, steps: int
-) -> optax.GradientTransformation:
-  """The optimizer of the settings, on a cosine schedule over `steps`."""
-  schedule = optimizers.cosine(
-      config.learning_rate, steps, config.final_learning_rate)
-  return sgd_or_adam(
-      config.optimizer, schedule, config.momentum,
-      weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm)
-
-
-def sgd_or_adam(
-    name: str, learning_rate: float | optimizers.Schedule, momentum: float,
-    **settings: float,
-) -> optax.GradientTransformation:
-  """The optimizer of a name, whose momentum is Adam's b1; see `optimizers`."""
-  if name == "adam":
-    return optimizers.adam(learning_rate, b1=momentum, **settings)
-  return optimizers.sgd(learning_rate, momentum=momentum, **settings)

@@ -36,24 +36,18 @@ class Group(NamedTuple):
   """Blocks that are decided on together, and what they may become.
 
   Attributes:
-    decision: which.
+    name: as the decision's.
+    members: numbers of the blocks.
+    cell: the graph, as the given architecture's spelling shows it.
     allowed: bool[E, 3], what may stand on every edge: none, identity, same.
     costs: f64[2, E, 3], parameters and multiply-adds of all members' edges.
   """
 
-  decision: records.Decision
+  name: str
+  members: tuple[int, ...]
+  cell: records.Cell
   allowed: np.ndarray
   costs: np.ndarray
-
-  @property
-  def name(self) -> str:
-    """As the decision's."""
-    return self.decision.name
-
-  @property
-  def cell(self) -> records.Cell:
-    """The graph, as the given architecture's spelling shows it."""
-    return self.decision.cell
 
   def outcome(self, e: int, choice: int) -> str:
     """The operation on edge `e` after a choice."""
@@ -79,10 +73,8 @@ class ThetaSpace:
     cost: of the given architecture.
   """
 
-  def __init__(
-      self, architecture: records.Architecture, place: records.Place,
-      share: str = "cell",
-  ):
+  def __init__(self, architecture: records.Architecture, place: records.Place,
+               share: str = "cell"):
     """Args:
       architecture: a genotype or a network of blocks.
       place: its skeleton or frame.
@@ -97,13 +89,14 @@ class ThetaSpace:
     self.architecture = space.graph
     ground = ground_lib.Ground(space, place, scheme="nat")
     self.cost = exact.network(self.architecture, place)
+    self._decisions = ground.decisions
     around, costs = ground.around(), ground.edge_costs(self.architecture)
     self.groups = tuple(
         _group(decision, functools.partial(around.names, g), ground,
                costs[:, g]) for g, decision in enumerate(ground.decisions))
     # Per block, the number of its group.
     self._group_of = [n for _, n in sorted(
-        (i, n) for n, g in enumerate(self.groups) for i in g.decision.members)]
+        (i, n) for n, g in enumerate(self.groups) for i in g.members)]
     self.identities = tuple(
         frozenset(e for e in np.flatnonzero(group.allowed[:, ID]).tolist()
                   if group.cell.edges[e].operation != operations.SKIP)
@@ -140,9 +133,8 @@ class ThetaSpace:
     return [SAME - np.argmax(np.where(group.allowed, t, -np.inf)[:, ::-1], 1)
             for group, t in zip(self.groups, theta, strict=True)]
 
-  def choose(
-      self, theta: Theta, limits: budget_lib.Budget | None = None
-  ) -> tuple[np.ndarray, ...]:
+  def choose(self, theta: Theta,
+             limits: budget_lib.Budget | None = None) -> tuple[np.ndarray, ...]:
     """Chooses what stands on every edge, i32[E] of NONE, ID, SAME per group.
 
     The largest theta wins ("for each edge, the operation that has the highest
@@ -203,7 +195,8 @@ class ThetaSpace:
         for choice in np.flatnonzero(group.allowed[e]):
           other = chosen[n].copy()
           other[e] = choice
-          if choice != now and _is_connected(group, other):
+          if choice != now and np.array_equal(other, _connected(
+              group, other, np.zeros(group.allowed.shape))):
             yield n, other
 
   def _weight(self, chosen, theta):
@@ -215,7 +208,7 @@ class ThetaSpace:
   def apply(self, chosen: tuple[np.ndarray, ...]) -> records.Architecture:
     """The architecture of a choice; edges keep their order."""
     return codec.respell(
-        self.architecture, tuple(g.decision for g in self.groups),
+        self.architecture, self._decisions,
         tuple(g.outcomes(c) for g, c in zip(self.groups, chosen, strict=True)))
 
   def describe(self) -> dict[str, Any]:
@@ -228,20 +221,18 @@ def _group(decision, may_be, ground, costs):
   """A group, from what may stand on its edges and what all candidates cost."""
   edges = decision.cell.edges
   table, allowed = np.zeros((2, len(edges), 3)), np.zeros((len(edges), 3), bool)
-  slot = dict.fromkeys(range(decision.cell.num_nodes), 0)
   for e, edge in enumerate(edges):
-    n = edge.target - records.NUM_INPUTS
-    allowed[e, SAME] = True
     names = () if decision.fixed[e] else may_be(e)
-    allowed[e, NONE] = (operations.NULL in names
-                        and edge.operation != operations.NULL)
-    allowed[e, ID] = operations.SKIP in names
+    allowed[e] = (
+        operations.NULL in names and edge.operation != operations.NULL,
+        operations.SKIP in names, True)
+    node = edge.target - records.NUM_INPUTS
+    slot = sum(other.target == edge.target for other in edges[:e])
     for column, name in ((ID, operations.SKIP), (SAME, edge.operation)):
       if allowed[e, column]:
-        table[:, e, column] = costs[:, n, slot[n],
+        table[:, e, column] = costs[:, node, slot,
                                     ground.candidates.index(name)]
-    slot[n] += 1
-  return Group(decision, allowed, table)
+  return Group(decision.name, decision.members, decision.cell, allowed, table)
 
 
 def _connected(group, choice, theta):
@@ -258,12 +249,6 @@ def _connected(group, choice, theta):
     e, c = max(options, key=lambda option: theta[option])
     choice[e] = c
   return choice
-
-
-def _is_connected(group, choice):
-  """Whether `_connected` would leave a choice alone."""
-  return np.array_equal(
-      choice, _connected(group, choice, np.zeros((len(choice), 3))))
 
 
 def _pruned(group, choice):

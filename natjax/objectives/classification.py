@@ -33,10 +33,9 @@ class Objective:
     """Draws the variables, "params" and "batch_stats"."""
     return network_lib.init(self.network, rng, **mix)
 
-  def loss(
-      self, params: Any, batch_stats: Any, batch: base.Batch, *,
-      drop_path: jax.Array | None, rng: jax.Array, **mix: Any,
-  ) -> tuple[jax.Array, Aux]:
+  def loss(self, params: Any, batch_stats: Any, batch: base.Batch, *,
+           drop_path: jax.Array | None, rng: jax.Array,
+           **mix: Any) -> tuple[jax.Array, Aux]:
     """Computes the training loss of this device's batch.
 
     Args:
@@ -52,9 +51,8 @@ class Objective:
     """
     raise NotImplementedError
 
-  def is_right(
-      self, variables: Any, batch: base.Batch, **mix: Any
-  ) -> jax.Array:
+  def is_right(self, variables: Any, batch: base.Batch,
+               **mix: Any) -> jax.Array:
     """f32[B], 1 where the network is right; of an objective with labels.
 
     By running statistics.
@@ -62,16 +60,13 @@ class Objective:
     logits, _ = self.network.apply(variables, batch["image"], **mix)
     return right(logits, batch["label"])
 
-  def features(
-      self, variables: Any, images: jax.Array, **mix: Any
-  ) -> jax.Array:
+  def features(self, variables: Any, images: jax.Array,
+               **mix: Any) -> jax.Array:
     """f32[B, F] of normalised images; of an objective without labels."""
     raise NotImplementedError
 
-  def forward(
-      self, params: Any, batch_stats: Any, images: jax.Array, rng: jax.Array,
-      **settings: Any,
-  ) -> tuple[Any, Any]:
+  def forward(self, params: Any, batch_stats: Any, images: jax.Array,
+              rng: jax.Array, **settings: Any) -> tuple[Any, Any]:
     """What the network gives in training, and its new statistics."""
     outputs, mutated = self.network.apply(
         {"params": params, "batch_stats": batch_stats}, images, train=True,
@@ -95,17 +90,14 @@ class Classification(Objective):
 
   metrics = ("loss", "accuracy")
 
-  def __init__(
-      self, network: network_lib.Network, *, label_smoothing: float = 0.0,
-      auxiliary_weight: float = 0.4,
-  ):
+  def __init__(self, network: network_lib.Network, *,
+               label_smoothing: float = 0.0, auxiliary_weight: float = 0.4):
     self.network, self.label_smoothing = network, label_smoothing
     self.auxiliary_weight = auxiliary_weight
 
-  def loss(
-      self, params: Any, batch_stats: Any, batch: base.Batch, *,
-      drop_path: jax.Array | None, rng: jax.Array, **mix: Any,
-  ) -> tuple[jax.Array, Aux]:
+  def loss(self, params: Any, batch_stats: Any, batch: base.Batch, *,
+           drop_path: jax.Array | None, rng: jax.Array,
+           **mix: Any) -> tuple[jax.Array, Aux]:
     """Computes the loss; {"accuracy": f32[]} stands beside it."""
     (logits, auxiliary), batch_stats = self.forward(
         params, batch_stats, batch["image"], rng, drop_path=drop_path, **mix)

@@ -23,10 +23,8 @@ from natjax import errors
 _TINY = 1e-12  # Least squared length of a projection that is normalised.
 
 
-def nt_xent(
-    projections: jax.Array, *, temperature: float = 0.5,
-    axis_name: str | None = None,
-) -> jax.Array:
+def nt_xent(projections: jax.Array, *, temperature: float = 0.5,
+            axis_name: str | None = None) -> jax.Array:
   """Computes NT-Xent, equation 1 of Chen et al., 2020, meaned over anchors.
 
   With z the projections brought to length 1 and s_ij = z_i z_j / temperature,
@@ -57,9 +55,8 @@ def nt_xent(
   return jnp.mean(jax.nn.logsumexp(s, axis=1) - s_positive)
 
 
-def accuracy(
-    projections: jax.Array, *, axis_name: str | None = None
-) -> jax.Array:
+def accuracy(projections: jax.Array, *,
+             axis_name: str | None = None) -> jax.Array:
   """Computes the share of anchors to which their positive is most similar.
 
   Args:
@@ -73,9 +70,8 @@ def accuracy(
   return jnp.mean((jnp.argmax(s, axis=1) == positive).astype(jnp.float32))
 
 
-def similarities(
-    projections: jax.Array, temperature: float, axis_name: str | None
-) -> tuple[jax.Array, jax.Array]:
+def similarities(projections: jax.Array, temperature: float,
+                 axis_name: str | None) -> tuple[jax.Array, jax.Array]:
   """Computes the similarity of this device's views to the views of all.
 
   Args:

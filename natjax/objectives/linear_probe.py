@@ -32,10 +32,8 @@ class LinearProbe(NamedTuple):
   bias: jax.Array
 
 
-def fit(
-    features: jax.Array, labels: jax.Array, num_classes: int, *,
-    penalty: float = 1e-3, steps: int = 200,
-) -> LinearProbe:
+def fit(features: jax.Array, labels: jax.Array, num_classes: int, *,
+        penalty: float = 1e-3, steps: int = 200) -> LinearProbe:
   """Trains the classifier.
 
   Minimises mean cross-entropy + penalty / 2 * sum of squared weights, of
@@ -70,17 +68,15 @@ def predict(probe: LinearProbe, features: jax.Array) -> jax.Array:
   return jnp.argmax(logits, axis=1).astype(jnp.int32)
 
 
-def accuracy(
-    train: tuple[jax.Array, jax.Array], test: tuple[jax.Array, jax.Array],
-    num_classes: int, *, penalty: float = 1e-3, steps: int = 200,
-) -> float:
+def accuracy(train: tuple[jax.Array, jax.Array],
+             test: tuple[jax.Array, jax.Array], num_classes: int, *,
+             steps: int = 200) -> float:
   """Computes the share of a test set that a trained classifier gets right.
 
   Args:
     train: features f[N, F] and labels i32[N].
     test: features f[M, F] and labels i32[M].
     num_classes: K.
-    penalty: see `fit`.
     steps: see `fit`.
 
   Example, where the first feature tells the classes apart:
@@ -89,7 +85,7 @@ def accuracy(
     >>> accuracy((x, y), (x, y), 2)
     1.0
   """
-  probe = fit(*train, num_classes, penalty=penalty, steps=steps)
+  probe = fit(*train, num_classes, steps=steps)
   return float(jnp.mean(predict(probe, test[0]) == test[1]))
 
 

@@ -16,10 +16,9 @@ from natjax import errors
 _TINY = 1e-12  # Least squared length of a feature vector that is normalised.
 
 
-def predict(
-    bank: jax.Array, labels: jax.Array, queries: jax.Array, num_classes: int, *,
-    k: int = 200, temperature: float = 0.5, block: int = 256,
-) -> jax.Array:
+def predict(bank: jax.Array, labels: jax.Array, queries: jax.Array,
+            num_classes: int, *, k: int = 200, temperature: float = 0.5,
+            block: int = 256) -> jax.Array:
   """Computes the class of every query, a vote of its k nearest neighbours.
 
   Wu et al., 2018, section 3.4: with s_i the cosine between the query and

@@ -102,10 +102,8 @@ class SimCLR(objectives.Objective):
 
   metrics = ("loss", "accuracy")
 
-  def __init__(
-      self, config: SimCLRConfig, architecture: codec.Architecture,
-      place: records.Place, *, sync_bn: bool = False,
-  ):
+  def __init__(self, config: SimCLRConfig, architecture: codec.Architecture,
+               place: records.Place, *, sync_bn: bool = False):
     """Args:
       config: the settings.
       architecture: of the network.
@@ -130,10 +128,9 @@ class SimCLR(objectives.Objective):
     return {kind: {"network": network[kind], "projection": head[kind]}
             for kind in ("params", "batch_stats")}
 
-  def loss(
-      self, params: Any, batch_stats: Any, batch: base.Batch, *,
-      drop_path: jax.Array | None, rng: jax.Array, **mix: Any,
-  ) -> tuple[jax.Array, objectives.Aux]:
+  def loss(self, params: Any, batch_stats: Any, batch: base.Batch, *,
+           drop_path: jax.Array | None, rng: jax.Array,
+           **mix: Any) -> tuple[jax.Array, objectives.Aux]:
     """Computes NT-Xent of this device's views among those of all devices.
 
     The batch has "image" [2B, H, W, 3], first views, then second views.
@@ -150,23 +147,19 @@ class SimCLR(objectives.Objective):
     loss = contrastive.nt_xent(
         projections, temperature=self.config.temperature, axis_name=base.AXIS)
     accuracy = contrastive.accuracy(projections, axis_name=base.AXIS)
-    return loss, (
-        {"network": network, "projection": head["batch_stats"]},
-        {"accuracy": accuracy})
+    return loss, ({"network": network, "projection": head["batch_stats"]},
+                  {"accuracy": accuracy})
 
-  def features(
-      self, variables: Any, images: jax.Array, **mix: Any
-  ) -> jax.Array:
+  def features(self, variables: Any, images: jax.Array,
+               **mix: Any) -> jax.Array:
     """f32[B, F] of normalised images, by running statistics."""
     own = {kind: part["network"] for kind, part in variables.items()}
     return self.network.apply(own, images, **mix)[0]
 
 
-def extract(
-    features: Callable[[Any, jax.Array], jax.Array], state: Any,
-    images: np.ndarray, preparation: options_lib.Preparing, *,
-    batch_size: int = 256,
-) -> np.ndarray:
+def extract(features: Callable[[Any, jax.Array], jax.Array], state: Any,
+            images: np.ndarray, preparation: options_lib.Preparing, *,
+            batch_size: int = 256) -> np.ndarray:
   """Computes the features of stored images, batch by batch.
 
   Args:
@@ -195,11 +188,9 @@ def _extractor(features, preparation):
       state, preparation(None, images, train=False)))
 
 
-def judge(
-    config: SimCLRConfig, bank: tuple[np.ndarray, np.ndarray],
-    queries: tuple[np.ndarray, np.ndarray], num_classes: int, *,
-    linear: bool = True,
-) -> dict[str, float]:
+def judge(config: SimCLRConfig, bank: tuple[np.ndarray, np.ndarray],
+          queries: tuple[np.ndarray, np.ndarray], num_classes: int, *,
+          linear: bool = True) -> dict[str, float]:
   """Judges features by their neighbours and by a linear classifier.
 
   Args:
@@ -215,9 +206,8 @@ def judge(
   """
   train, test = ((jnp.asarray(x), jnp.asarray(y, jnp.int32))
                  for x, y in (bank, queries))
-  found = neighbours.predict(
-      *train, test[0], num_classes, k=config.neighbours,
-      temperature=config.neighbour_temperature)
+  found = neighbours.predict(*train, test[0], num_classes, k=config.neighbours,
+                             temperature=config.neighbour_temperature)
   result = {"accuracy": float(np.mean(np.asarray(found) == queries[1]))}
   if linear and config.linear_steps:
     result["linear_accuracy"] = linear_probe.accuracy(
@@ -225,9 +215,8 @@ def judge(
   return result
 
 
-def divide(
-    split: options_lib.Split, count: int
-) -> tuple[options_lib.Split, options_lib.Split]:
+def divide(split: options_lib.Split,
+           count: int) -> tuple[options_lib.Split, options_lib.Split]:
   """The images but the last `count`, at most half, and those."""
   cut = len(split.labels) - min(count, len(split.labels) // 2)
   return (options_lib.Split(*(x[:cut] for x in split)),

@@ -28,8 +28,7 @@ def transform(
     train: supervised.TrainConfig | None = None, space: str | None = None,
     share: str = "cell", simclr: simclr_lib.SimCLRConfig | None = None,
     seed: int = 0, devices: int | None = None, overwrite: bool = False,
-    listener: Listener | None = None,
-) -> dict[str, Any]:
+    listener: Listener | None = None) -> dict[str, Any]:
   """Transforms an architecture and trains it and what became of it.
 
   Args:

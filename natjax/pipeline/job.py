@@ -113,7 +113,7 @@ class TrainJob(_Work):
         **self.trainer.summary(found, self.architecture),
         "architecture": codec.to_dict(self.architecture),
         "objective": self.trainer.judge.objective, **self.trainer.facts(),
-        "seconds": round(sum(r["seconds"] for r in found), 1),
+        "seconds": round(sum(r["seconds"] for r in found), 1)
     }, [self.architecture]
 
 
@@ -238,13 +238,12 @@ class Job(_Work):
     found = parts[self.name] = self.trainer.train(
         out, self.name, self.architecture, listener, plan=self.plan,
         label=self.entry.label)
+    keys = ("seed", "accuracy", "params", "madds", "num_changes",
+            *self.entry.reports, "seconds")
     return self._result(
         parts, codec.from_dict(found[0]["architecture"]),
-        self.trainer.summary(found),
-        seeds=[{k: r[k] for k in (
-            "seed", "accuracy", "params", "madds", "num_changes",
-            *self.entry.reports, "seconds")} for r in found],
-        share=self.share, objective=self.trainer.judge.objective)
+        seeds=[{k: r[k] for k in keys} for r in found], share=self.share,
+        objective=self.trainer.judge.objective)
 
   def _once(self, out, listener):
     """One search, whose network and the original are trained alike."""
@@ -254,16 +253,14 @@ class Job(_Work):
     # What came out unchanged is the same network: trained once.
     parts[self.name] = parts["original"] if found == self.original else (
         self.trainer.train(out, self.name, found, listener))
-    return self._result(parts, found, self.trainer.summary(
-        parts[self.name], found), **report)
+    return self._result(parts, found, **report)
 
-  def _result(self, parts, architecture, summary, **more):
+  def _result(self, parts, architecture, **more):
     """What every result says.
 
     Args:
       parts: of the original and of what came out, the results of all seeds.
       architecture: that came out; of several the first.
-      summary: of what came out.
       **more: of the kind of method.
     """
     shown, given = {self.name: codec.to_dict(architecture)}, self.architecture
@@ -275,7 +272,9 @@ class Job(_Work):
           given, architecture)]
     spent = {id(r): r["seconds"] for part in parts.values() for r in part}
     return {
-        self.name: summary, **more, "architectures": shown,
+        self.name: self.trainer.summary(
+            parts[self.name], None if self.entry.trained else architecture),
+        **more, "architectures": shown,
         "method": self.method, **self.trainer.facts(), "seconds": round(
             more.get("search_seconds", 0) + sum(spent.values()), 1)}
 
@@ -285,12 +284,11 @@ class Job(_Work):
 
     def fit(program, suffix=""):
       name = self.entry.label + suffix
-      return fit_lib.fit(
-          program, **self.feed._asdict(), options=fit_lib.Options(
-              **vars(listener), seed=self.trainer.seed,
-              devices=self.trainer.devices,
-              checkpoint_dir=out / "checkpoint" / name,
-              metrics_path=out / runs.METRICS, run=name))
+      options = fit_lib.Options(
+          **vars(listener), seed=self.trainer.seed, run=name,
+          devices=self.trainer.devices, metrics_path=out / runs.METRICS,
+          checkpoint_dir=out / "checkpoint" / name)
+      return fit_lib.fit(program, **self.feed._asdict(), options=options)
 
     def derive(method, state, given, report):
       derived = self.feed.derive(method, state, given, self.trainer.seed)
@@ -320,8 +318,7 @@ class Job(_Work):
         **{k: v for k, v in found[0].items() if k in (
             "changes", "architectures", "method", "dataset", "versions",
             "devices")},
-        **{name: self.trainer.summary([r[name] for r in found])
-           for name in names},
+        **{n: self.trainer.summary([r[n] for r in found]) for n in names},
         "seeds": [{
             "seed": r["seed"], "num_changes": len(r.get("changes", [])),
             **({"original_accuracy": r["original"]["accuracy"]}
@@ -335,18 +332,14 @@ class Job(_Work):
 def _kind_of(space):
   """The kind of the architectures of a space."""
   if space is None:
-    raise errors.InputError(
-        "a search starts from a space and none is given; name one of"
-        f" {', '.join(spaces.SPACES)}", "space")
+    raise errors.InputError("a search starts from a space and none is given;"
+                            f" name one of {', '.join(spaces.SPACES)}", "space")
   return spaces.get(space).graph.kind
 
 
 def _entry_of(method, search, architecture):
   """The entry of a method, if it can start so with these settings."""
-  if method not in methods.METHODS:
-    raise errors.InputError(
-        f"method '{method}' is unknown; choose one of"
-        f" {', '.join(methods.METHODS)}", "method")
+  errors.known("method", method, methods.METHODS)
   found = methods.METHODS[method]
   wanted = "space" if architecture is None else "given"
   if found.starts not in (wanted, "both"):

@@ -32,10 +32,9 @@ def load() -> None:
       a name that is taken, or a method whose entry lacks a part; names the
       entry point and its distribution.
   """
-  for group, add in (("natjax.operations", _add_operation),
-                     ("natjax.spaces", _add_space),
-                     ("natjax.datasets", _add_dataset),
-                     ("natjax.methods", _add_method)):
+  for group, add in (
+      ("natjax.operations", _add_operation), ("natjax.spaces", _add_space),
+      ("natjax.datasets", _add_dataset), ("natjax.methods", _add_method)):
     for point in metadata.entry_points(group=group):
       package = f" of {point.dist.name}" if point.dist else ""
       where = f"entry point '{point.name}' in {group}{package}"
@@ -43,9 +42,8 @@ def load() -> None:
       try:
         found = point.load()
       except Exception as e:  # Whatever a package does when it is imported.
-        raise errors.InputError(
-            f"{where}: cannot be imported ({type(e).__name__}: {e}); {advice}"
-        ) from e
+        raise errors.InputError(f"{where}: cannot be imported"
+                                f" ({type(e).__name__}: {e}); {advice}") from e
       try:
         add(point.name, found)
       except errors.InputError as e:
@@ -70,9 +68,8 @@ def _add_operation(name: str, found: Any) -> None:
 
 def _add_dataset(name: str, found: Any) -> None:
   if not callable(found):
-    raise errors.InputError(
-        f"it is of type {type(found).__name__} and must be a function"
-        " (data_dir, image_size) -> Dataset")
+    raise errors.InputError(f"it is of type {type(found).__name__} and must be"
+                            " a function (data_dir, image_size) -> Dataset")
   _add({**data_lib.names(), **data_lib.LOADERS}, name, found, "data set")
   data_lib.LOADERS[name] = found
 

@@ -41,17 +41,14 @@ _TRAIN = {
     "small": supervised.TrainConfig(
         init_channels=16, cells=8, epochs=30, drop_path=0.1, auxiliary=False,
         cutout=8, seeds=3),
-    "paper": supervised.TrainConfig(seeds=3),
-}
+    "paper": supervised.TrainConfig(seeds=3)}
 # What changes for a network of blocks, which brings its own depth and width;
 # "paper" trains it as He et al., 2016, section 4.2, train theirs.
 _BLOCKS: dict[str, dict[str, Any]] = {
-    "demo": {},
-    "small": {"learning_rate": 0.05, "cutout": 0},
+    "demo": {}, "small": {"learning_rate": 0.05, "cutout": 0},
     "paper": {"epochs": 200, "batch_size": 128, "learning_rate": 0.1,
               "final_learning_rate": 0.0, "weight_decay": 1e-4,
-              "max_grad_norm": 0.0, "cutout": 0},
-}
+              "max_grad_norm": 0.0, "cutout": 0}}
 # Without labels, whatever the preset: Adam at a constant rate, and nothing that
 # needs labels or is not in SimCLR.
 _SIMCLR = {
@@ -78,16 +75,11 @@ def get(name: str, architecture: codec.Architecture | None = None,
   Raises:
     InputError: no such preset or objective.
   """
-  for what, value, known in (("preset", name, PRESETS),
-                             ("objective", objective, entry_lib.OBJECTIVES)):
-    if value not in known:
-      raise errors.InputError(
-          f"{what} '{value}' is unknown; choose one of {', '.join(known)}",
-          what)
+  errors.known("preset", name, PRESETS)
+  errors.known("objective", objective, entry_lib.OBJECTIVES)
   kind = "cells" if architecture is None else architecture.kind
-  changes: dict[str, Any] = {}
-  if kind == "blocks" and objective == "supervised":
-    changes |= _BLOCKS[name]
+  labelled = kind == "blocks" and objective == "supervised"
+  changes = dict(_BLOCKS[name] if labelled else {})
   search = None
   if method is not None:
     entry = methods.METHODS[method]
@@ -97,7 +89,6 @@ def get(name: str, architecture: codec.Architecture | None = None,
     changes |= _SIMCLR | (_SIMCLR_PAPER if name == "paper" else {})
   if kind == "blocks":
     changes |= supervised.OF_CELLS
-  return Preset(
-      search, supervised.resolve(
-          dataclasses.replace(_TRAIN[name], **changes), kind),
-      simclr_lib.SimCLRConfig(), 8 if name == "demo" else 32)
+  train = dataclasses.replace(_TRAIN[name], **changes)
+  return Preset(search, supervised.resolve(train, kind),
+                simclr_lib.SimCLRConfig(), 8 if name == "demo" else 32)

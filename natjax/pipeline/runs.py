@@ -74,9 +74,8 @@ def read_config(out: str | os.PathLike[str]) -> dict[str, Any]:
   """Reads what a run was asked for (InputError if `out` holds no run)."""
   config = read_json(pathlib.Path(out) / CONFIG)
   if not isinstance(config, dict) or config.get("kind") not in _KINDS:
-    raise errors.InputError(
-        f"{out} holds no run of natjax, but another {CONFIG}; name a run's"
-        " folder")
+    raise errors.InputError(f"{out} holds no run of natjax, but another"
+                            f" {CONFIG}; name a run's folder")
   return config
 
 
@@ -123,9 +122,8 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
   # A first start that was killed may have left the temporary file alone.
   if out.is_dir() and not known and any(
       path.name != f".{CONFIG}.tmp" for path in out.iterdir()):
-    raise errors.InputError(
-        f"{out} is not empty and holds no run of natjax; name another folder",
-        "out")
+    raise errors.InputError(f"{out} is not empty and holds no run of natjax;"
+                            " name another folder", "out")
   if known and overwrite:
     pictures = {p for e in methods.METHODS.values() for p in e.pictures}
     # The configuration goes last: what a kill leaves is still known for a run.
@@ -181,9 +179,8 @@ def _check_same(out, old, new):
   differ = [key for key in sorted({*old_flat, *new_flat})
             if old_flat.get(key) != new_flat.get(key)]
   if differ:
-    shown = ", ".join(
-        f"{k} {old_flat.get(k)!r} there and {new_flat.get(k)!r} here"
-        for k in differ[:3])
+    shown = ", ".join(f"{k} {old_flat.get(k)!r} there and {new_flat.get(k)!r}"
+                      " here" for k in differ[:3])
     more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
     raise errors.InputError(
         f"{out} holds a run of another configuration ({shown}{more}); give the"

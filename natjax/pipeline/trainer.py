@@ -5,7 +5,7 @@ architecture as it is, and others transform it on the way; where one hands over
 to another, that goes on, seed by seed on all devices.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 import pathlib
@@ -96,25 +96,6 @@ def follow(
     begin = lambda rng, state=over.state: state
     state = run(method._replace(init=begin), suffix)
   return method, state, given, report
-
-
-def over_seeds(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-  """Mean, deviation and values of accuracies over seeds.
-
-  Args:
-    results: of every seed, with "accuracy" and perhaps "linear_accuracy".
-
-  Returns:
-    "accuracy", "accuracy_std", "accuracies", and those of a linear classifier
-    under "linear_accuracy", "linear_accuracy_std", "linear_accuracies".
-  """
-  found: dict[str, Any] = {}
-  for name in ("accuracy", "linear_accuracy"):
-    if values := [r[name] for r in results if name in r]:
-      spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-      found |= {name: float(np.mean(values)), f"{name}_std": spread,
-                name.replace("accuracy", "accuracies"): values}
-  return found
 
 
 class Trainer:
@@ -226,15 +207,25 @@ class Trainer:
 
   def summary(self, results: list[dict[str, Any]],
               architecture: codec.Architecture | None = None) -> dict[str, Any]:
-    """Costs, and mean and deviation of the accuracy over seeds.
+    """Costs, and mean, deviation and values of accuracies over seeds.
 
     Args:
-      results: of every seed.
+      results: of every seed, with "accuracy" and perhaps "linear_accuracy".
       architecture: of all of them; None takes the mean of their costs.
+
+    Returns:
+      "params", "madds", "accuracy", "accuracy_std", "accuracies", and those of
+      a linear classifier under "linear_accuracy", "linear_accuracy_std",
+      "linear_accuracies".
     """
-    costs = {k: float(np.mean([r[k] for r in results])) for k in (
-        "params", "madds")} if architecture is None else self.cost(architecture)
-    return {**costs, **over_seeds(results)}
+    found: dict[str, Any] = self.cost(architecture) if architecture else {
+        k: float(np.mean([r[k] for r in results])) for k in ("params", "madds")}
+    for name in ("accuracy", "linear_accuracy"):
+      if values := [r[name] for r in results if name in r]:
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        found |= {name: float(np.mean(values)), f"{name}_std": spread,
+                  name.replace("accuracy", "accuracies"): values}
+    return found
 
   def train(self, out: pathlib.Path, name: str,
             architecture: codec.Architecture | None, listener: fit_lib.Listener,
@@ -273,10 +264,9 @@ class Trainer:
 
     def options(seed, program, suffix=""):
       """Of a seed's program; the last has the network's name."""
-      run, checkpoint = name, "checkpoint"
-      if program.stages[-1].end is not None:
-        run = label + suffix
-        checkpoint = f"checkpoint_{run}"
+      last = program.stages[-1].end is None
+      run = name if last else label + suffix
+      checkpoint = "checkpoint" if last else f"checkpoint_{run}"
       return fit_lib.Options(
           **vars(listener), seed=seed, devices=self.devices,
           checkpoint_dir=folders[seed] / checkpoint,

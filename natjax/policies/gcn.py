@@ -21,7 +21,6 @@ import jax
 import jax.numpy as jnp
 import jraph
 
-from natjax import errors
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 
@@ -60,9 +59,8 @@ class GCNPolicy(nn.Module):
   links: tuple[tuple[int, int], ...] = ()
 
   @nn.compact
-  def __call__(
-      self, cell: arrays_lib.CellArrays, cell_type: jax.Array
-  ) -> jax.Array:
+  def __call__(self, cell: arrays_lib.CellArrays,
+               cell_type: jax.Array) -> jax.Array:
     """Computes logits f32[N, K, A].
 
     Args:
@@ -116,24 +114,13 @@ class GCNPolicy(nn.Module):
 
   def _graph(self, cell):
     n, slots = cell.source.shape
-    senders = cell.source.reshape(-1)
-    receivers = jnp.repeat(jnp.arange(n) + self.num_inputs, slots)
+    pairs = jnp.stack([cell.source.reshape(-1), jnp.repeat(
+        jnp.arange(n) + self.num_inputs, slots)])  # Senders and receivers.
     if self.links:
-      further = jnp.array(self.links).T
-      senders = jnp.concatenate([senders, further[0]])
-      receivers = jnp.concatenate([receivers, further[1]])
+      pairs = jnp.concatenate([pairs, jnp.array(self.links).T], axis=1)
     if not self.published:
-      senders, receivers = (jnp.concatenate([senders, receivers]),
-                            jnp.concatenate([receivers, senders]))
+      pairs = jnp.concatenate([pairs, pairs[::-1]], axis=1)
     return jraph.GraphsTuple(
-        nodes=None, edges=None, globals=None, senders=senders,
-        receivers=receivers, n_node=jnp.array([n + self.num_inputs]),
-        n_edge=jnp.array([senders.shape[0]]))
-
-
-def check_layers(layers: int) -> None:
-  """Refuses a number of layers that the paper's range has not (InputError)."""
-  if layers not in LAYERS:
-    raise errors.InputError(
-        f"gcn-layers is {layers}; choose one of {', '.join(map(str, LAYERS))}",
-        "gcn_layers")
+        nodes=None, edges=None, globals=None, senders=pairs[0],
+        receivers=pairs[1], n_node=jnp.array([n + self.num_inputs]),
+        n_edge=jnp.array([pairs.shape[1]]))

@@ -29,8 +29,7 @@ import numpy as np
 
 
 def neighbours(
-    edges: Sequence[tuple[int, int]]
-) -> tuple[np.ndarray, np.ndarray]:
+    edges: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
   """Returns senders and receivers i32[P] of a line graph, both directions.
 
   Args:
@@ -70,8 +69,7 @@ class LineGraphPolicy(nn.Module):
     senders, receivers = neighbours(self.edges)
     kind = jax.nn.one_hot(
         operation.reshape(-1, count).T, self.num_operations)  # [E, B, O]
-    place = jnp.broadcast_to(
-        jnp.eye(count)[:, None], (*kind.shape[:2], count))
+    place = jnp.broadcast_to(jnp.eye(count)[:, None], (*kind.shape[:2], count))
     x = nn.relu(nn.Dense(self.features, name="in")(
         jnp.concatenate([kind, place], axis=-1)))  # [E, B, F]
     graph = jraph.GraphsTuple(

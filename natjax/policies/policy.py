@@ -94,6 +94,5 @@ class CellPolicy:
     """f32[G, N, K, A] for `CellArrays` [G, N, K]."""
     apply: Any = functools.partial(self.module.apply, {"params": params})
     if self._whole_source is not None:
-      return apply(self._as_one(arrays), 0).reshape(
-          *arrays.operation.shape, -1)
+      return apply(self._as_one(arrays), 0).reshape(*arrays.operation.shape, -1)
     return jax.vmap(apply)(arrays, jnp.arange(arrays.source.shape[0]))

@@ -65,12 +65,11 @@ def _edges(table, cell, rows):
   kept = operation != table.null
   live = _complete(source, bit, kept, jnp.uint32(0), -1)
   wanted = jnp.sum(jnp.where(cell.concat, bit[::slots], 0), dtype=jnp.uint32)
-  return _Edge(
-      source=source, bit=bit, kept=kept,
-      outcome=jnp.asarray(table.outcome)[operation],
-      valid=jnp.asarray(table.valid)[rows.reshape(-1), operation],
-      required=jnp.broadcast_to(live & wanted, source.shape),
-      number=jnp.arange(slots * n))
+  return _Edge(source=source, bit=bit, kept=kept,
+               outcome=jnp.asarray(table.outcome)[operation],
+               valid=jnp.asarray(table.valid)[rows.reshape(-1), operation],
+               required=jnp.broadcast_to(live & wanted, source.shape),
+               number=jnp.arange(slots * n))
 
 
 def _complete(source, bit, kept, bits, after):
@@ -111,10 +110,8 @@ def _choose(table, logits, cell, rows, pick):
   return actions.reshape(cell.source.shape), jnp.sum(log_p)
 
 
-def sample(
-    rng: jax.Array, logits: jax.Array, cell: arrays_lib.CellArrays,
-    rows: jax.Array, table: transitions.TransitionTable,
-) -> jax.Array:
+def sample(rng: jax.Array, logits: jax.Array, cell: arrays_lib.CellArrays,
+           rows: jax.Array, table: transitions.TransitionTable) -> jax.Array:
   """Draws a transformation of one cell.
 
   Args:
@@ -175,10 +172,8 @@ def entropy(logits, cell, rows, table) -> jax.Array:
   return jnp.sum(lax.scan(one, start, steps)[1])
 
 
-def apply_actions(
-    cell: arrays_lib.CellArrays, actions: jax.Array,
-    table: transitions.TransitionTable,
-) -> arrays_lib.CellArrays:
+def apply_actions(cell: arrays_lib.CellArrays, actions: jax.Array,
+                  table: transitions.TransitionTable) -> arrays_lib.CellArrays:
   """The transformed cell; any leading axes. Sources and concat are kept."""
   return dataclasses.replace(
       cell, operation=jnp.asarray(table.outcome)[cell.operation, actions])

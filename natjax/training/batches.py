@@ -72,10 +72,9 @@ class Data:
       self.most = int(np.clip(resident_bytes // per_step, 1, self.steps))
 
   def _put(self, rows):
+    images, labels = (x[rows] for x in self._split)
     return devices_lib.replicate(
-        options_lib.Split(self._split.images[rows],
-                          self._split.labels[rows].astype(np.int32)),
-        self._devices)
+        options_lib.Split(images, labels.astype(np.int32)), self._devices)
 
   def chunk(self, order: np.ndarray, start: int,
             stop: int) -> tuple[options_lib.Split, np.ndarray, int]:

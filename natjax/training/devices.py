@@ -28,8 +28,7 @@ _PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin",
 
 
 def configure_compilation(
-    cache_dir: str | os.PathLike[str] | None = None,
-) -> None:
+    cache_dir: str | os.PathLike[str] | None = None) -> None:
   """Sets how XLA compiles, for a whole process; call it before using jax.
 
   Turns on the persistent compilation cache, so that a second start is quick,
@@ -77,15 +76,13 @@ def choose(count: int | None = None) -> list[jax.Device]:
 def check_batch(batch_size: int, num_devices: int) -> None:
   """Refuses a batch that the devices do not divide (InputError)."""
   if batch_size < 1:
-    raise errors.InputError(
-        f"batch-size is {batch_size} and must be at least 1; give 64",
-        "batch_size")
+    raise errors.InputError(f"batch-size is {batch_size} and must be at least"
+                            " 1; give 64", "batch_size")
   if batch_size % num_devices:
+    fits = max(batch_size // num_devices, 1) * num_devices
     raise errors.InputError(
         f"batch-size ({batch_size}) must be divisible by the number of devices"
-        f" ({num_devices}); give batch-size"
-        f" {max(batch_size // num_devices, 1) * num_devices} or devices 1",
-        "batch_size")
+        f" ({num_devices}); give batch-size {fits} or devices 1", "batch_size")
 
 
 def spread(function: Callable[..., Any], devices: Sequence[jax.Device], *,

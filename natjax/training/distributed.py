@@ -75,9 +75,8 @@ def check(coordinator: str | None, num_processes: int | None,
         f"coordinator is '{coordinator}' and must be HOST:PORT of process 0,"
         " for example 192.168.0.1:1234", "coordinator")
   if num_processes < 1:
-    raise errors.InputError(
-        f"num-processes is {num_processes} and must be at least 1; give 2 or"
-        " more", "num_processes")
+    raise errors.InputError(f"num-processes is {num_processes} and must be at"
+                            " least 1; give 2 or more", "num_processes")
   if not 0 <= process_id < num_processes:
     raise errors.InputError(
         f"process-id is {process_id} and must lie in [0, {num_processes - 1}];"

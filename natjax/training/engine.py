@@ -40,9 +40,8 @@ class Carry(NamedTuple):
   good: jax.Array
 
 
-def make_step(
-    phase: base.Phase, preparation: options_lib.Preparing
-) -> Callable[..., tuple[Any, jax.Array, jax.Array]]:
+def make_step(phase: base.Phase, preparation: options_lib.Preparing
+              ) -> Callable[..., tuple[Any, jax.Array, jax.Array]]:
   """One step of one run, against the axis name.
 
   Returns:
@@ -140,7 +139,6 @@ class Layout:
 
   def one(self, state: base.State, run: int) -> base.State:
     """The state of one run, in arrays that are this process's alone."""
-    del run
     return devices_lib.fetch(state)
 
 
@@ -170,12 +168,11 @@ class Engine:
     self._method, self._options, self._layout = method, options, layout
     self._processes = layout.processes
     self._batch_size, self._preparation = batch_size, preparation
+    used = (name for stage in method.stages for phase in stage.phases
+            for name in phase.splits)
     self._data = {name: batches.Data(
         splits[name], batch_size, layout.devices, runs=len(layout.runs),
-        resident_bytes=options.resident_bytes)
-                  for name in dict.fromkeys(
-                      name for stage in method.stages
-                      for phase in stage.phases for name in phase.splits)}
+        resident_bytes=options.resident_bytes) for name in dict.fromkeys(used)}
     # Steps of every walk of a phase, by (stage, epoch, phase), in order.
     self._walks = {(s, epoch, p): self._data[phase.splits[0]].steps
                    for s, stage in enumerate(method.stages)
@@ -333,12 +330,9 @@ class Engine:
     for i, (rows, metrics) in enumerate(zip(self._rows, means, strict=True)):
       seen = {} if phase.observe is None else phase.observe(
           self._layout.one(state, i), position.epoch)
-      rows.append({
-          "stage": stage.name, "phase": phase.name, "epoch": position.epoch,
-          **metrics, **seen, "seconds": round(self._elapsed(), 3)})
-
-  def _elapsed(self):
-    return time.monotonic() - self._began
+      rows.append({"stage": stage.name, "phase": phase.name,
+                   "epoch": position.epoch, **metrics, **seen,
+                   "seconds": round(time.monotonic() - self._began, 3)})
 
   def _report(self, stage, phase, position, steps, sums):
     means = self._means(phase, sums, position.step)
@@ -362,6 +356,6 @@ class Engine:
   def _save(self, state, sums, position):
     if self._checkpoints is not None:
       self._checkpoints.save(
-          self._payload(devices_lib.fetch(state), sums),
-          position._replace(rows=self._rows[0].count, seconds=self._elapsed()))
+          self._payload(devices_lib.fetch(state), sums), position._replace(
+              rows=self._rows[0].count, seconds=time.monotonic() - self._began))
       self._saved = time.monotonic()

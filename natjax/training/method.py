@@ -5,7 +5,7 @@ pytree of arrays.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 
@@ -93,22 +93,11 @@ class Derived(NamedTuple):
   report: dict[str, Any]
 
 
-class Walk(Protocol):
-  """Walks a split by whole batches, not augmented, on one device."""
-
-  def __call__(self, function: Callable[[Any, Batch], Any], argument: Any, *,
-               split: str) -> Any:
-    """The mean over a split's images, summed up in f64 on the host.
-
-    Args:
-      function: pure `(argument, batch) -> pytree of f[B, ...]`; compiled once
-        for equal functions.
-      argument: its first argument, a pytree of arrays.
-      split: key of the split.
-
-    Returns:
-      The pytree of f64[...].
-    """
+# `(function, argument, *, split) -> means` walks a split by whole batches, not
+# augmented, on one device. The function is pure, `(argument, batch) -> pytree
+# of f[B, ...]`, and compiled once for equal functions; its argument is a pytree
+# of arrays, `split` a key. The means over images are summed in f64 on the host.
+Walk = Callable[..., Any]
 
 
 class Method(NamedTuple):

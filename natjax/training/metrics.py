@@ -23,10 +23,9 @@ def read(path: str | os.PathLike[str]) -> list[Row]:
   """Reads all rows; a last line that was cut off in writing is dropped."""
   path = pathlib.Path(path)
   text = path.read_text(encoding="utf-8") if path.exists() else ""
-  rows = []
+  rows: list[Row] = []
   with contextlib.suppress(ValueError):
-    for line in text.splitlines():
-      rows.append(json.loads(line))
+    rows.extend(map(json.loads, text.splitlines()))
   return rows
 
 

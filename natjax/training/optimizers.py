@@ -1,6 +1,7 @@
 """Optimizers as the papers have them, on optax."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import optax
@@ -30,21 +31,20 @@ def sgd(learning_rate: float | Schedule, *, momentum: float = 0.9,
                   weight_decay, max_grad_norm)
 
 
-def adam(learning_rate: float | Schedule, *, b1: float = 0.9, b2: float = 0.999,
+def adam(learning_rate: float | Schedule, *, momentum: float = 0.9,
          weight_decay: float = 0.0,
          max_grad_norm: float = 0.0) -> optax.GradientTransformation:
   """Adam with coupled (L2) weight decay, as PyTorch's.
 
   Args:
     learning_rate: a number or a schedule over steps.
-    b1: decay of the mean gradient.
-    b2: decay of its square.
+    momentum: b1, the decay of the mean gradient.
     weight_decay: added to the gradient, times the parameter.
     max_grad_norm: clips the global norm of the gradient before that; 0 does
       not clip.
   """
-  return _coupled(optax.adam(learning_rate, b1=b1, b2=b2),
-                  weight_decay, max_grad_norm)
+  return _coupled(optax.adam(learning_rate, b1=momentum), weight_decay,
+                  max_grad_norm)
 
 
 def _coupled(optimizer, weight_decay, max_grad_norm):
@@ -52,3 +52,15 @@ def _coupled(optimizer, weight_decay, max_grad_norm):
   return optax.chain(
       optax.clip_by_global_norm(max_grad_norm) if max_grad_norm
       else optax.identity(), optax.add_decayed_weights(weight_decay), optimizer)
+
+
+BY_NAME = {"sgd": sgd, "adam": adam}
+
+
+def scheduled(config: Any, steps: int,
+              name: str = "sgd") -> optax.GradientTransformation:
+  """The optimizer of some settings, on a cosine schedule over `steps`."""
+  return BY_NAME[name](
+      cosine(config.learning_rate, steps, config.final_learning_rate),
+      momentum=config.momentum, weight_decay=config.weight_decay,
+      max_grad_norm=config.max_grad_norm)

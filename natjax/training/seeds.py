@@ -143,17 +143,15 @@ def fit_seeds(method: base.Method, splits: Mapping[str, options_lib.Split], *,
   """
   devices = tuple(options.devices or jax.local_devices())
   if not devices_lib.is_local(devices):
-    raise errors.InputError(
-        f"{len(seeds)} seeds at once need devices of one process; train them"
-        " one by one, with fit")
+    raise errors.InputError(f"{len(seeds)} seeds at once need devices of one"
+                            " process; train them one by one, with fit")
   if len(seeds) != len(runs) or len(set(runs)) != len(runs) or not runs:
     raise errors.InputError(
         f"{len(seeds)} seeds and {len(set(runs))} different names of runs were"
         " given; give each seed a name of its own")
   if lanes < 1:
-    raise errors.InputError(
-        f"lanes is {lanes} and must be at least 1; give 1 for a seed per device"
-        " at a time")
+    raise errors.InputError(f"lanes is {lanes} and must be at least 1; give 1"
+                            " for a seed per device at a time")
   devices_lib.check_batch(batch_size, 1)
   batches.check_splits(splits, batch_size)
   states: list[base.State] = []

@@ -1,6 +1,6 @@
 """Checks that settings share; each raises InputError, which names the field."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import dataclasses
 import math
 import typing
@@ -22,13 +22,12 @@ def refuse(config: Any, name: str, what: str) -> None:
                           name)
 
 
-def one_of(config: Any, **allowed: tuple[str, ...]) -> None:
+def one_of(config: Any, **allowed: Collection[Any]) -> None:
   """Refuses values of fields that are not among those allowed."""
   for name, values in allowed.items():
-    if getattr(config, name) not in values:
-      raise errors.InputError(
-          f"{word(name)} is '{getattr(config, name)}'; choose one of"
-          f" {', '.join(values)}", name)
+    if (value := getattr(config, name)) not in values:
+      raise errors.InputError(f"{word(name)} is {value!r}; choose one of"
+                              f" {', '.join(map(str, values))}", name)
 
 
 def at_least_one(config: Any, *names: str) -> None:

@@ -28,7 +28,7 @@ def darts():
 
 def test_groups_by_cell_type_topology_or_each_by_itself():
   assert [g.name for g in darts().groups] == ["normal", "reduce"]
-  assert darts().groups[1].decision.members == (2, 5)
+  assert darts().groups[1].members == (2, 5)
   assert [g.name for g in resnet("cell").groups] == [
       "blocks 0-2, 4-5, 7-8", "blocks 3, 6"]
   assert [g.name for g in resnet().groups] == [f"block {i}" for i in range(9)]

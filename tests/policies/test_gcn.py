@@ -7,6 +7,7 @@ import pytest
 
 from natjax import errors, spaces, zoo
 from natjax.graph import arrays as arrays_lib
+from natjax.methods import nat_config
 from natjax.policies import gcn
 
 CANDIDATES = spaces.SPACES["nat"].candidates
@@ -106,7 +107,7 @@ def test_layers_and_batches(layers):
 
 def test_other_numbers_of_layers_are_refused():
   with pytest.raises(errors.InputError, match="1, 2, 5, 10") as e:
-    gcn.check_layers(3)
+    nat_config.resolve(nat_config.NATConfig(gcn_layers=3), "cells")
   assert e.value.field == "gcn_layers"
 
 
