@@ -14,6 +14,7 @@ Example, a network with one residual block, three times:
 """
 
 from collections.abc import Sequence
+import numbers
 from typing import Any
 
 from natjax import errors, operations
@@ -33,6 +34,7 @@ Layer = records.Layer
 Node = records.Node
 
 SHARES = ("cell", "full")
+_NO_IMAGES = ("linear", "flatten", "global_pool", "global_depthwise")
 
 
 def check_cell(cell: Cell, *, where: str = "cell") -> Cell:
@@ -54,6 +56,10 @@ def check_cell(cell: Cell, *, where: str = "cell") -> Cell:
   for edge in cell.edges:
     edges.append(edge._replace(
         operation=operations.get(edge.operation, where=where).name))
+    if not all(isinstance(node, numbers.Integral) for node in edge[1:]):
+      raise errors.InputError(
+          f"{where}: edge {list(edge)} must join nodes by their numbers; give"
+          " an operation's name and two integers")
     if edge.target < NUM_INPUTS or not 0 <= edge.source < edge.target:
       raise errors.InputError(
           f"{where}: edge {list(edge)} must come from an earlier node than its"
@@ -113,6 +119,11 @@ def check(network: BlockNetwork, *, where: str | None = None) -> BlockNetwork:
     for i, layer in enumerate(getattr(network, part)):
       _check_layer(f"{where}, {part} layer {i}", layer,
                    part == "head" and i + 1 == len(network.head))
+  for i, layer in enumerate(network.stem):
+    if layer.kind in _NO_IMAGES:
+      raise errors.InputError(
+          f"{where}, stem layer {i}: {layer.kind} leaves no image for the"
+          " blocks; put it into the head")
   if not -1 <= network.early < len(network.stem):
     raise errors.InputError(
         f"{where}: early is {network.early} and must be the number of one of"

@@ -37,6 +37,10 @@ _FORMS = {"cells": genotype, "blocks": block_json}
 
 def check(architecture: Architecture) -> Architecture:
   """Returns the architecture if it is well formed (InputError)."""
+  if not isinstance(architecture, Architecture):
+    raise errors.InputError(
+        f"the architecture is of type {type(architecture).__name__} and must be"
+        " a Genotype or a BlockNetwork; look one up with zoo.get, or read one")
   return _GRAPHS[architecture.kind].check(architecture)
 
 

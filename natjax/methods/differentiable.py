@@ -85,10 +85,10 @@ PRESETS = {
 
 def check(config: DifferentiableConfig, epochs: int) -> DifferentiableConfig:
   """Returns the settings if they fit a training of so long (InputError)."""
+  settings.plain(config)
   settings.one_of(config, theta_optimizer=("adam", "sgd"))
   settings.not_negative(config, "architecture_epochs", "theta_learning_rate",
                         "theta_momentum", "theta_weight_decay")
-  settings.finite(config)
   if config.architecture_epochs > epochs:
     settings.refuse(config, "architecture_epochs", "the whole training has"
                     f" {epochs} epochs; give fewer, or a longer training")

@@ -100,6 +100,7 @@ def resolve(config: NATConfig, kind: str) -> FullNATConfig:
   fixed, words = ({"init_channels": 0, "cells": 0}, "a network of blocks") if (
       kind == "blocks") else ({"supernet_width": 1.0}, "cells")
   full = settings.resolve(config, FullNATConfig, fixed, words)
+  settings.plain(full)
   settings.one_of(full, policy=POLICIES, baseline=BASELINES,
                   selection=("sample", "argmax"), gcn_layers=gcn.LAYERS,
                   dtype=("float32", "bfloat16"))
@@ -116,7 +117,6 @@ def resolve(config: NATConfig, kind: str) -> FullNATConfig:
   if not 0 < full.weights_fraction < 1:
     settings.refuse(full, "weights_fraction", "must lie between 0 and 1; the"
                     " rest of the images trains the policy")
-  settings.finite(full)
   return full
 
 

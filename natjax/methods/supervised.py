@@ -124,6 +124,7 @@ def resolve(config: TrainConfig, kind: str) -> FullTrainConfig:
   full = settings.resolve(
       config, FullTrainConfig, _BLOCKS if kind == "blocks" else {},
       "a network of blocks")
+  settings.plain(full)
   settings.one_of(full, dtype=("float32", "bfloat16"),
                   optimizer=("sgd", "adam"))
   settings.at_least_one(full, "epochs", "batch_size", "seeds")
@@ -133,7 +134,6 @@ def resolve(config: TrainConfig, kind: str) -> FullTrainConfig:
   if not 0 <= full.drop_path < 1:
     settings.refuse(full, "drop_path", "must lie in [0, 1); 0 turns it off")
   settings.below_one_for_adam(full, "optimizer", "momentum")
-  settings.finite(full)
   return full
 
 

@@ -60,6 +60,9 @@ class Plan:
   place: records.Place
   width: float = 1.0
 
+  def __post_init__(self):
+    self.space.validate()
+
   @functools.cached_property
   def network(self) -> records.BlockNetwork:
     """The graph, written out.
@@ -143,6 +146,8 @@ class Plan:
       found.setdefault(key, []).append(e)
     result = []
     for p, ((ends, _), edges) in enumerate(found.items()):
+      for e in edges:
+        self._check_sizes(i, e, ends)
       allowed = [self.names(i, e) for e in edges]
       names = tuple(dict.fromkeys(
           name for name in (*self.space.candidates, *allowed[0])
@@ -153,6 +158,18 @@ class Plan:
           f"edges{0 if self.space.weights == 'slot' else p}", names, ends,
           tuple(edges), rows))
     return tuple(result)
+
+  def _check_sizes(self, i, e, ends):
+    """Refuses candidates that make images of another size than their node's."""
+    target = self.network.prefix + self.cell(i).edges[e].target
+    size = self.shapes[i].nodes[target].size
+    for name in self.names(i, e):
+      made = operations.get(name).output_size(ends.size, ends.stride)
+      if made != size:
+        raise errors.InputError(
+            f"search space '{self.space.name}': {name} makes images of {made}"
+            f" pixels a side where others make {size}, and they cannot be"
+            " added; leave it out, or have it alone on a fixed edge")
 
   def _rows(self, cell, edges, holds):
     if self.space.weights == "slot":

@@ -67,6 +67,7 @@ class SimCLRConfig:
 
 def check(config: SimCLRConfig) -> SimCLRConfig:
   """Returns the settings if they fit together (InputError)."""
+  settings.plain(config)
   settings.at_least_one(config, "hidden", "projection", "neighbours",
                         "watch_images")
   settings.not_negative(config, "colour", "watch_epochs", "linear_steps")
@@ -75,7 +76,6 @@ def check(config: SimCLRConfig) -> SimCLRConfig:
       settings.refuse(config, name, "must be above 0; give 0.5")
   if not 0 < config.crop <= 1:
     settings.refuse(config, "crop", "must lie in (0, 1]; give 0.2")
-  settings.finite(config)
   data_lib.check_views(views(config))
   return config
 

@@ -56,7 +56,7 @@ def _add_method(name: str, found: Any) -> None:
 
 def _add_space(name: str, found: Any) -> None:
   _check_type(found, spaces.Space)
-  _add(spaces.SPACES, found.name, found, "space")
+  _add(spaces.SPACES, found.name, found.validate(), "space")
 
 
 def _add_operation(name: str, found: Any) -> None:

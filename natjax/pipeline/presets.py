@@ -77,7 +77,7 @@ def get(name: str, architecture: codec.Architecture | None = None,
   """
   errors.known("preset", name, PRESETS)
   errors.known("objective", objective, entry_lib.OBJECTIVES)
-  kind = "cells" if architecture is None else architecture.kind
+  kind = "cells" if architecture is None else codec.check(architecture).kind
   labelled = kind == "blocks" and objective == "supervised"
   changes = dict(_BLOCKS[name] if labelled else {})
   search = None

@@ -115,6 +115,9 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
     InputError: a file stands there, a folder that holds no run, a run of
       another configuration, or an unfinished one of another version.
   """
+  if not isinstance(out, str | os.PathLike):
+    raise errors.InputError(f"out is {out!r} and must be a path; name a folder",
+                            "out")
   out = pathlib.Path(out)
   if out.exists() and not out.is_dir():
     raise errors.InputError(f"{out} is a file; name a folder", "out")
@@ -276,7 +279,7 @@ def networks(out: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
   if not found:
     raise errors.InputError(
         f"{out} holds no trained network; name the folder of a finished"
-        " `natjax train` or `natjax transform`")
+        " `natjax train`, `natjax transform` or `natjax search`")
   return {"/".join(part for part in path.parent.relative_to(out).parts
                    if part != NETWORKS): path.parent for path in found}
 
@@ -300,7 +303,15 @@ def load(out: str | os.PathLike[str],
   if name not in folders:
     raise errors.InputError(
         f"{out} has no network '{name}'; it has {', '.join(folders)}")
-  folder = folders[name]
+  try:
+    return _load(folders[name])
+  except (AttributeError, KeyError, TypeError) as e:
+    raise errors.InputError(f"{folders[name] / RESULT} is damaged"
+                            f" ({type(e).__name__}: {e}); train the network"
+                            " again") from e
+
+
+def _load(folder):
   result = read_json(folder / RESULT)
   architecture = codec.from_dict(result["architecture"])
   sizes = dict(result["place"])

@@ -8,6 +8,7 @@ to another, that goes on, seed by seed on all devices.
 from collections.abc import Callable, Mapping
 import dataclasses
 import functools
+import numbers
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -38,6 +39,9 @@ def check_seed(seed: int, count: int) -> None:
   Raises:
     InputError: it or one of the `count` seeds from it on is not a u32.
   """
+  if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
+    raise errors.InputError(
+        f"seed is {seed!r} and must be an integer; give 0", "seed")
   if not 0 <= seed <= 2**32 - count:
     raise errors.InputError(
         f"seed is {seed} and must lie in [0, {2**32 - count}]; give 0", "seed")
@@ -129,6 +133,12 @@ class Trainer:
     Raises:
       InputError: anything that does not fit.
     """
+    if not isinstance(dataset, data_lib.Dataset) or not isinstance(
+        config, supervised.TrainConfig):
+      raise errors.InputError(
+          "a training takes a Dataset and a TrainConfig, and the types are"
+          f" {type(dataset).__name__} and {type(config).__name__}; see"
+          " natjax.data.load and natjax.TrainConfig")
     self.dataset, self.seed = dataset, seed
     with errors.within("train"):
       self.config = full = supervised.resolve(config, kind)
@@ -168,7 +178,7 @@ class Trainer:
     splits = {"train": train} | {
         name: fit_lib.Split(*(x[rows] for x in train))
         for name, rows in zip(plan.fractions, parts, strict=True)
-        if len(parts) > 1}
+        if name != "train" or len(parts) > 1}
     preparation = self.judge.preparation if plan.dtype is None else (
         self.judge.plain(plan.dtype))
     return _checked(Feed(splits, plan.batch_size, preparation),

@@ -4,6 +4,9 @@ from typing import Any, NamedTuple
 
 from natjax import errors, operations
 from natjax.graph import records
+from natjax.spaces import transitions
+
+SHARES, WEIGHTS = ("cell", "full"), ("edge", "source", "slot")
 
 
 class Space(NamedTuple):
@@ -50,6 +53,35 @@ class Space(NamedTuple):
     """What may stand on an edge of a decision's cell."""
     return (self.candidates if self.choices is None
             else self.choices[decision][edge])
+
+  def validate(self) -> "Space":
+    """Returns the space if its parts fit together.
+
+    Raises:
+      InputError: a name that is no text, candidates without `null` at the end
+        or an unknown one, an unknown `share`, `weights` or `scheme`, or
+        `choices` that are not of the candidates.
+    """
+    if not isinstance(self.name, str) or not self.name:
+      raise errors.InputError(
+          f"a space's name is {self.name!r} and must be text")
+    where = f"search space '{self.name}'"
+    for op in self.candidates:
+      operations.get(op, where=where)
+    chosen = {op for cell in self.choices or () for edge in cell for op in edge}
+    for part, value, good, advice in (
+        ("candidates", self.candidates, self.candidates[-1:] == (
+            operations.NULL,), "end with null"),
+        ("share", self.share, self.share in SHARES, f"be in {SHARES}"),
+        ("weights", self.weights, self.weights in WEIGHTS, f"be in {WEIGHTS}"),
+        ("scheme", self.scheme, self.scheme in transitions.SCHEMES,
+         f"be in {tuple(transitions.SCHEMES)}"),
+        ("choices", self.choices, chosen <= {*self.candidates},
+         "be of its candidates")):
+      if not good:
+        raise errors.InputError(
+            f"{where}: {part} is {value!r} and must {advice}; correct it")
+    return self
 
   def check(self, cell: records.Cell) -> None:
     """Refuses a cell that is not in the space, but for its operations.

@@ -66,7 +66,7 @@ def choose(count: int | None = None) -> list[jax.Device]:
         f"devices is {count}, and several processes use all devices of all,"
         f" here {jax.device_count()}; leave devices out", "devices")
   available = jax.local_devices()
-  if not 1 <= count <= len(available):
+  if type(count) is not int or not 1 <= count <= len(available):
     raise errors.InputError(
         f"devices is {count} and this machine has {len(available)}; give a"
         f" number from 1 to {len(available)}", "devices")

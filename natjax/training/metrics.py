@@ -20,13 +20,13 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> list[Row]:
-  """Reads all rows; a last line that was cut off in writing is dropped."""
+  """Reads all rows; from a line on that was cut off or damaged, none."""
   path = pathlib.Path(path)
-  text = path.read_text(encoding="utf-8") if path.exists() else ""
+  text = path.read_text("utf-8", "replace") if path.exists() else ""
   rows: list[Row] = []
   with contextlib.suppress(ValueError):
     rows.extend(map(json.loads, text.splitlines()))
-  return rows
+  return [row for row in rows if isinstance(row, dict)]
 
 
 class MetricsFile:

@@ -3,12 +3,14 @@
 from collections.abc import Collection, Mapping
 import dataclasses
 import math
+import numbers
 import typing
 from typing import Any, TypeVar
 
 from natjax import errors
 
 Settings = TypeVar("Settings")
+_TAKEN = {int: numbers.Integral, float: numbers.Real, bool: bool, str: str}
 
 
 def word(name: str) -> str:
@@ -58,9 +60,17 @@ def other_samples(config: Any) -> None:
         " or more, or another baseline", "samples")
 
 
-def finite(config: Any) -> None:
-  """Refuses a float that is infinite or no number."""
-  for name, value in vars(config).items():
+def plain(config: Any) -> None:
+  """Refuses a value of another type than its field's, and floats not finite."""
+  may_be_none = usual(type(config))
+  for name, kind in types(type(config)).items():
+    value = getattr(config, name)
+    if value is None and name in may_be_none:
+      continue
+    if not isinstance(value, _TAKEN[kind]) or (
+        isinstance(value, bool) and kind is not bool):
+      raise errors.InputError(f"{word(name)} is {value!r} and must be of type"
+                              f" {kind.__name__}; give another value", name)
     if isinstance(value, float) and not math.isfinite(value):
       raise errors.InputError(
           f"{word(name)} is {value}; give a finite number", name)
