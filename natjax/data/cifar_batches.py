@@ -83,9 +83,8 @@ def read(name: str, folder: pathlib.Path) -> dataset.RawImages:
   if not isinstance(names, list):
     raise errors.InputError(
         f"{folder / form.meta} lacks the list {key}; unpack the archive again")
-  return dataset.RawImages(
-      read_part(form.train), read_part(form.test),
-      tuple(map(unpickle.text, names)))
+  return dataset.RawImages(read_part(form.train), read_part(form.test),
+                           tuple(map(unpickle.text, names)))
 
 
 def load_pickle(path: pathlib.Path) -> dict[str, Any]:
@@ -105,14 +104,12 @@ def load_pickle(path: pathlib.Path) -> dict[str, Any]:
         " only numbers, text and arrays; nothing was run: download the archive"
         " again from its authors") from error
   except (ValueError, AttributeError) as error:
-    raise errors.InputError(
-        f"{path} is no readable CIFAR batch ({error}); download and unpack the"
-        " archive again") from error
+    raise errors.InputError(f"{path} is no readable CIFAR batch ({error});"
+                            " download and unpack the archive again") from error
 
 
-def _read_batch(
-    path: pathlib.Path, label_key: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _read_batch(path: pathlib.Path,
+                label_key: str) -> tuple[np.ndarray, np.ndarray]:
   """Returns u8[n, 32, 32, 3] and i64[n] of one batch."""
   batch = load_pickle(path)
   missing = {"data", label_key} - set(batch)

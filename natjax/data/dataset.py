@@ -145,9 +145,8 @@ def make_dataset(
       augmentation=augmentation)
 
 
-def split(
-    num_examples: int, fractions: Sequence[float], *, seed: int
-) -> tuple[np.ndarray, ...]:
+def split(num_examples: int, fractions: Sequence[float], *,
+          seed: int) -> tuple[np.ndarray, ...]:
   """Divides example indices at random into parts of the given fractions.
 
   Part k ends at `round(num_examples * (fractions[0] + ... + fractions[k]))`.
@@ -186,9 +185,8 @@ def split(
   return tuple(np.sort(part).astype(np.int32) for part in parts)
 
 
-def hold_out(
-    labels: np.ndarray, *, fraction: float = 0.2, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(labels: np.ndarray, *, fraction: float = 0.2,
+             seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
   """Divides examples at random so that each class gives up the same fraction.
 
   Args:
@@ -216,10 +214,8 @@ def hold_out(
   return np.setdiff1d(np.arange(len(labels), dtype=np.int32), test), test
 
 
-def divide(
-    images: np.ndarray, labels: np.ndarray,
-    class_names: tuple[str, ...] | None = None,
-) -> RawImages:
+def divide(images: np.ndarray, labels: np.ndarray,
+           class_names: tuple[str, ...] | None = None) -> RawImages:
   """Makes a test set of a fixed fifth of every class, as `hold_out` does."""
   train, test = hold_out(labels)
   return RawImages(
@@ -302,9 +298,8 @@ def is_integer(value: object) -> bool:
   return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def _check_part(
-    part: str, images: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _check_part(part: str, images: np.ndarray,
+                labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Returns u8[N, H, W] or [N, H, W, C], C 1 or 3, and integer labels [N]."""
   images, labels = np.asarray(images), np.asarray(labels)
   if labels.ndim == 2 and labels.shape[1] == 1:  # As Keras stores CIFAR.
@@ -315,9 +310,8 @@ def _check_part(
         "of shape [N], one class number per image")
   given = f"{part} images are {images.dtype}{list(images.shape)}"
   if images.dtype != np.uint8:
-    raise errors.InputError(
-        f"{given}; give uint8 from 0 to 255 (floats from 0 to 1: multiply by "
-        "255, round, and convert)")
+    raise errors.InputError(f"{given}; give uint8 from 0 to 255 (floats from 0"
+                            " to 1: multiply by 255, round, and convert)")
   if images.ndim == 2 and math.isqrt(images.shape[1]) ** 2 == images.shape[1]:
     side = math.isqrt(images.shape[1])
     images = images.reshape(len(images), side, side)
@@ -333,9 +327,8 @@ def _check_part(
   return images, labels
 
 
-def _check_channels(
-    field: str, values: Sequence[float]
-) -> tuple[float, float, float]:
+def _check_channels(field: str,
+                    values: Sequence[float]) -> tuple[float, float, float]:
   """Returns three floats in units of [0, 1], of a std above 0."""
   given = tuple(float(v) for v in values)
   # NaN fails the comparison. A std is at most 1, the one for no variation.

@@ -8,9 +8,8 @@ from natjax import errors
 from natjax.drawing import files
 
 
-def learning_curves(
-    rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]
-) -> None:
+def learning_curves(rows: Iterable[Mapping[str, Any]],
+                    path: str | os.PathLike[str]) -> None:
   """Draws metrics over epochs to a `.svg` or `.png` file.
 
   One panel per phase and kind of metric, the last word of a metric's name

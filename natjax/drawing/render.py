@@ -9,11 +9,9 @@ from natjax.drawing import files, scene, shapes
 from natjax.graph import records
 
 
-def draw(
-    genotype: records.Architecture, other: records.Architecture | None = None,
-    *, title: str | None = None,
-    titles: tuple[str, str] = ("original", "transformed"),
-) -> str:
+def draw(genotype: records.Architecture,
+         other: records.Architecture | None = None, *, title: str | None = None,
+         titles: tuple[str, str] = ("original", "transformed")) -> str:
   """Draws an architecture, or two and what changed between them.
 
   Args:
@@ -31,11 +29,9 @@ def draw(
   return _svg(scene.compose(genotype, other, title, titles))
 
 
-def save(
-    path: str | os.PathLike[str], genotype: records.Architecture,
-    other: records.Architecture | None = None, *, title: str | None = None,
-    titles: tuple[str, str] = ("original", "transformed"),
-) -> None:
+def save(path: str | os.PathLike[str], genotype: records.Architecture,
+         other: records.Architecture | None = None, *, title: str | None = None,
+         titles: tuple[str, str] = ("original", "transformed")) -> None:
   """Writes what `draw` draws to a `.svg` or `.png` file.
 
   Raises:
@@ -114,9 +110,8 @@ def _png(picture: shapes.Scene) -> bytes:
   return files.figure_bytes(figure, "png")
 
 
-def _png_patch(
-    mpl: types.ModuleType, p: shapes.Box | shapes.Curve | shapes.Polygon
-):
+def _png_patch(mpl: types.ModuleType,
+               p: shapes.Box | shapes.Curve | shapes.Polygon):
   """A primitive other than text as a matplotlib patch."""
   if isinstance(p, shapes.Box):
     return mpl.patches.FancyBboxPatch(

@@ -10,9 +10,8 @@ from natjax.drawing import files
 _KINDS = (("id", 1, "-"), ("same", 2, "--"))
 
 
-def save_theta(
-    path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]
-) -> bool:
+def save_theta(path: str | os.PathLike[str],
+               rows: Iterable[Mapping[str, Any]]) -> bool:
   """As `theta_curves`, where there is theta to draw and matplotlib.
 
   Returns:
@@ -28,9 +27,8 @@ def save_theta(
   return bool(rows)
 
 
-def theta_curves(
-    rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]
-) -> None:
+def theta_curves(rows: Iterable[Mapping[str, Any]],
+                 path: str | os.PathLike[str]) -> None:
   """Draws theta over the epochs of its training to a `.svg` or `.png` file.
 
   One panel per run and cell or group of blocks; one colour per edge, theta_id
@@ -51,9 +49,8 @@ def theta_curves(
       panel = panels.setdefault((str(row.get("run", "")), group), {})
       panel[row["epoch"]] = theta
   if not panels:
-    raise errors.InputError(
-        "no theta to draw: give the rows of a metrics.jsonl that a"
-        " differentiable transformation wrote")
+    raise errors.InputError("no theta to draw: give the rows of a metrics.jsonl"
+                            " that a differentiable transformation wrote")
   files.write_panels(path, panels, 4, (3.6, 2.7), _plot)
 
 

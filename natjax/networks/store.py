@@ -149,9 +149,8 @@ class Plan:
           if any(name in a for a in allowed)))
       rows = {name: self._rows(cell, edges, [name in a for a in allowed])
               for name in names}
-      result.append(Pass(
-          f"edges{0 if self.space.weights == 'slot' else p}", names, ends,
-          tuple(edges), rows))
+      result.append(Pass(f"edges{0 if self.space.weights == 'slot' else p}",
+                         names, ends, tuple(edges), rows))
     return tuple(result)
 
   def _rows(self, cell, edges, holds):

@@ -59,6 +59,5 @@ def _reduction(width: int) -> Block:
   """A residual block of stride 2 with `width` channels."""
   nodes = tuple(Node(channels, 2, fixed=True)
                 for channels in (width, width // 2, width))
-  return Block(nodes, (
-      Edge("conv_3x3", 1, 2), Edge("avg_pool_2x2", 1, 3),
-      Edge("conv_3x3", 2, 4), Edge("plain_conv_1x1", 3, 4)))
+  return Block(nodes, (Edge("conv_3x3", 1, 2), Edge("avg_pool_2x2", 1, 3),
+                       Edge("conv_3x3", 2, 4), Edge("plain_conv_1x1", 3, 4)))
