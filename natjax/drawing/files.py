@@ -62,9 +62,9 @@ def figure_bytes(figure, form: str) -> bytes:
   return stream.getvalue()
 
 
-def write_panels(path: pathlib.Path, panels: Mapping[Any, Any], columns: int,
-                 size: tuple[float, float],
-                 plot: Callable[[Any, Any, Any], None]) -> None:
+def write_panels(path: str | os.PathLike[str], panels: Mapping[Any, Any],
+                 columns: int, size: tuple[float, float],
+                 plot: Callable[[Any, Any, Any], None], missing: str) -> None:
   """Writes a figure of panels, row by row in about a square.
 
   Args:
@@ -73,7 +73,11 @@ def write_panels(path: pathlib.Path, panels: Mapping[Any, Any], columns: int,
     columns: the most there may be.
     size: of a panel.
     plot: `(axes, key, value)` draws the panel of a key and a value.
+    missing: what the error says where there is no panel (InputError).
   """
+  path = checked(path)
+  if not panels:
+    raise errors.InputError(missing)
   mpl = load_matplotlib()
   columns = min(columns, math.ceil(math.sqrt(len(panels))))
   lines = math.ceil(len(panels) / columns)

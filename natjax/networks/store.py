@@ -41,10 +41,6 @@ class Pass:
   edges: tuple[int, ...]
   rows: dict[str, np.ndarray]
 
-  def count(self, name: str) -> int:
-    """S, how many rows a candidate's store has."""
-    return int(self.rows[name].max()) + 1
-
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
