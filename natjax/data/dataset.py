@@ -185,41 +185,30 @@ def split(num_examples: int, fractions: Sequence[float], *,
   return tuple(np.sort(part).astype(np.int32) for part in parts)
 
 
-def hold_out(labels: np.ndarray, *, fraction: float = 0.2,
-             seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-  """Divides examples at random so that each class gives up the same fraction.
+def divide(images: np.ndarray, labels: np.ndarray,
+           class_names: tuple[str, ...] | None = None) -> RawImages:
+  """Makes a test set of a fixed fifth of every class, drawn at random.
 
   Args:
-    labels: integers [N].
-    fraction: of each class that is held out, rounded, but at least one.
-    seed: a non-negative integer.
-
-  Returns:
-    The sorted i32 indices of the rest, and of the examples held out.
+    images: [N, ...].
+    labels: integers [N]; of each class a fifth, rounded, but at least one
+      example is held out. Both parts keep the order.
+    class_names: of the result.
 
   Raises:
-    InputError: a class of fewer than two examples, or a bad seed.
+    InputError: a class of fewer than two examples.
   """
-  order = _permutation(len(labels), seed)
-  held_out = []
+  order = _permutation(len(labels), 0)
+  held_out = np.zeros(len(labels), bool)
   for label in np.unique(labels):
     members = order[labels[order] == label]
     if members.size < 2:
       raise errors.InputError(
           f"class {label} has 1 example; at least 2 are needed to hold one out "
           "for the test: add examples or give a test set")
-    count = min(max(1, round(fraction * members.size)), members.size - 1)
-    held_out.append(members[:count])
-  test = np.sort(np.concatenate(held_out)).astype(np.int32)
-  return np.setdiff1d(np.arange(len(labels), dtype=np.int32), test), test
-
-
-def divide(images: np.ndarray, labels: np.ndarray,
-           class_names: tuple[str, ...] | None = None) -> RawImages:
-  """Makes a test set of a fixed fifth of every class, as `hold_out` does."""
-  train, test = hold_out(labels)
-  return RawImages(
-      (images[train], labels[train]), (images[test], labels[test]), class_names)
+    held_out[members[:max(1, round(0.2 * members.size))]] = True
+  train, test = ((images[part], labels[part]) for part in (~held_out, held_out))
+  return RawImages(train, test, class_names)
 
 
 def resize(images: np.ndarray, image_size: int) -> np.ndarray:

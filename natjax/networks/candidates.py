@@ -7,7 +7,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from natjax import operations
 from natjax.graph import records
@@ -119,8 +118,6 @@ class Candidates:
     stats: Any = {}
     if node.norm:
       x, stats = self.apply(self.norm(), variables, x)
-    if slope is not None:
-      x = jnp.where(x > 0, x, slope.astype(x.dtype) * x)
-    else:
-      x, _ = self.apply(layers_lib.Activation(node.activation), {}, x)
+    params = {} if slope is None else {"params": {"slope": slope}}
+    x, _ = self.apply(layers_lib.Activation(node.activation), params, x)
     return layers_lib.shuffle(x, node.shuffle), stats

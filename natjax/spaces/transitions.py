@@ -141,7 +141,7 @@ def valid_actions(scheme: Scheme, may: np.ndarray) -> np.ndarray:
       scheme.allowed & changes & np.take_along_axis(may, scheme.outcome, 1))
 
 
-def becomes(scheme: Scheme, candidates: Sequence[str],
+def becomes(scheme: Scheme | TransitionTable, candidates: Sequence[str],
             valid: np.ndarray) -> dict[str, list[str]]:
   """Per candidate, the candidates that it may become, itself among them.
 
