@@ -103,10 +103,16 @@ def _png(picture: shapes.Scene) -> bytes:
   axes.set_xlim(0, picture.width)
   axes.set_ylim(picture.height, 0)
   for p in picture.primitives:
-    if isinstance(p, shapes.Text):
-      _png_text(axes, p)
-    else:
+    if not isinstance(p, shapes.Text):
       axes.add_patch(_png_patch(mpl, p))
+      continue
+    formula = rf"$\mathrm{{{p.text}}}_{{{p.subscript}}}$"
+    axes.text(
+        p.x, p.y + 0.36 * p.size, formula if p.subscript else p.text,
+        fontsize=0.72 * p.size, color=p.colour, va="baseline",
+        ha={"middle": "center", "start": "left"}[p.anchor],
+        weight="bold" if p.bold else "normal", family="DejaVu Sans",
+        parse_math=bool(p.subscript))
   return files.figure_bytes(figure, "png")
 
 
@@ -126,13 +132,3 @@ def _png_patch(mpl: types.ModuleType,
   return mpl.patches.PathPatch(
       path(p.points, codes), fc="none", ec=p.colour, lw=0.72 * p.width,
       linestyle=dash, capstyle="butt")
-
-
-def _png_text(axes, p: shapes.Text) -> None:
-  formula = rf"$\mathrm{{{p.text}}}_{{{p.subscript}}}$"
-  axes.text(
-      p.x, p.y + 0.36 * p.size, formula if p.subscript else p.text,
-      fontsize=0.72 * p.size, color=p.colour, va="baseline",
-      ha={"middle": "center", "start": "left"}[p.anchor],
-      weight="bold" if p.bold else "normal", family="DejaVu Sans",
-      parse_math=bool(p.subscript))
