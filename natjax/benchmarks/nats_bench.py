@@ -21,8 +21,9 @@ arrays stay unread; whatever else a file asks for is refused before it runs.
 Accuracies are means over seeds after the last epoch. As the benchmark defines
 them: CIFAR-10's validation accuracy is that of networks trained on half of the
 training images (`cifar10-valid`), its test accuracy that of networks trained
-on all. Costs are computed (`nasbench201.costs`), since some records hold wrong
-ones. Reading all files takes minutes; `nasbench201.to_csv` keeps the result.
+on all. Costs are computed (`zoo.nasbench201.costs`), since some records hold
+wrong ones. Reading all files takes minutes; `nasbench201.to_csv` keeps the
+result.
 """
 
 import bz2
@@ -31,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from natjax import errors
+from natjax import errors, zoo
 from natjax.data import unpickle
 from natjax.graph import nasbench201
 
@@ -81,7 +82,7 @@ def read(folder: pathlib.Path
   codes = _codes(folder / "meta.pickle.pbz2")
   columns = {}
   for name in nasbench201.DATASETS:
-    params, madds = nasbench201.costs(name)
+    params, madds = zoo.nasbench201.costs(name)
     columns[name] = {
         **{c: np.zeros(nasbench201.COUNT) for c in nasbench201.COLUMNS[:4]},
         "params": params.astype(np.float64), "flops_M": madds / 1e6}

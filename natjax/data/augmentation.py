@@ -18,11 +18,9 @@ from natjax import errors
 from natjax.data import dataset
 
 
-def prepare(
-    rng: jax.Array | None, images: jax.Array, mean: Sequence[float],
-    std: Sequence[float], augmentation: dataset.Augmentation, *, train: bool,
-    dtype: jnp.dtype = jnp.float32,
-) -> jax.Array:
+def prepare(rng: jax.Array | None, images: jax.Array, mean: Sequence[float],
+            std: Sequence[float], augmentation: dataset.Augmentation, *,
+            train: bool, dtype: jnp.dtype = jnp.float32) -> jax.Array:
   """Augments, if training, and normalises a batch.
 
   Args:
@@ -48,19 +46,16 @@ def prepare(
   if rng is None:
     raise errors.InputError("rng is None; training needs a jax.random.key")
   crop_rng, cutout_rng = jax.random.split(rng)
-  images = crop_and_flip(
-      crop_rng, images, padding=augmentation.crop_padding,
-      flip=augmentation.flip)
+  images = crop_and_flip(crop_rng, images, padding=augmentation.crop_padding,
+                         flip=augmentation.flip)
   inputs = normalize(images, mean, std, dtype)
   if augmentation.cutout:
     inputs = cutout(cutout_rng, inputs, augmentation.cutout)
   return inputs
 
 
-def normalize(
-    images: jax.Array, mean: Sequence[float], std: Sequence[float],
-    dtype: jnp.dtype = jnp.float32,
-) -> jax.Array:
+def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float],
+              dtype: jnp.dtype = jnp.float32) -> jax.Array:
   """Computes `(images / 255 - mean) / std` of u8[..., 3], in float32.
 
   Args:
@@ -76,9 +71,8 @@ def normalize(
   return ((images.astype(jnp.float32) - shift) * scale).astype(dtype)
 
 
-def crop_and_flip(
-    rng: jax.Array, images: jax.Array, *, padding: int, flip: bool
-) -> jax.Array:
+def crop_and_flip(rng: jax.Array, images: jax.Array, *, padding: int,
+                  flip: bool) -> jax.Array:
   """Shifts every image by up to `padding` pixels, and mirrors half of them.
 
   The same as padding with `padding` zeros on every side, cropping the original

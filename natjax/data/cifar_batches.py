@@ -9,49 +9,28 @@ Python 2 wrote.)
 """
 
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from natjax import errors
 from natjax.data import dataset, unpickle
 
-
-class _Form(NamedTuple):
-  """How a set is laid out: its folder and its files.
-
-  Attributes:
-    folder: as its archive unpacks to.
-    train: files of training images.
-    test: files of test images.
-    meta: the file of the class names.
-    prefix: of the keys of labels and of their names.
-  """
-
-  folder: str
-  train: tuple[str, ...]
-  test: tuple[str, ...]
-  meta: str
-  prefix: str
-
-
+# The folder that an archive unpacks to, its files of training images, of test
+# images and of class names, and how the keys of labels and names begin.
 _FORMS = {
-    "cifar10": _Form(
-        "cifar-10-batches-py", tuple(f"data_batch_{i}" for i in range(1, 6)),
-        ("test_batch",), "batches.meta", ""),
-    "cifar100": _Form(
-        "cifar-100-python", ("train",), ("test",), "meta", "fine_"),
-}
+    "cifar10": ("cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)],
+                "test_batch", "batches.meta", ""),
+    "cifar100": ("cifar-100-python", ["train"], "test", "meta", "fine_")}
 
 
 def find(name: str, folder: pathlib.Path) -> pathlib.Path | None:
   """Returns the folder of `name`'s batches: `folder`, one in it, or None."""
   if name not in _FORMS:
     return None
-  form = _FORMS[name]
-  return next(
-      (inner for inner in (folder, folder / form.folder)
-       if any((inner / file).is_file() for file in form.train)), None)
+  unpacked, train, *_ = _FORMS[name]
+  return next((inner for inner in (folder, folder / unpacked)
+               if any((inner / file).is_file() for file in train)), None)
 
 
 def read(name: str, folder: pathlib.Path) -> dataset.RawImages:
@@ -65,8 +44,8 @@ def read(name: str, folder: pathlib.Path) -> dataset.RawImages:
     InputError: a file is missing, damaged, refused (it asks for more than
       arrays) or without images and labels.
   """
-  form = _FORMS[name]
-  files = (*form.train, *form.test, form.meta)
+  _, train, test, meta, prefix = _FORMS[name]
+  files = (*train, test, meta)
   missing = [file for file in files if not (folder / file).is_file()]
   if missing:
     raise errors.InputError(
@@ -74,18 +53,17 @@ def read(name: str, folder: pathlib.Path) -> dataset.RawImages:
         f"python version of {name}, which has {', '.join(files)}")
 
   def read_part(files):
-    batches = [_read_batch(folder / f, f"{form.prefix}labels") for f in files]
+    batches = [_read_batch(folder / f, f"{prefix}labels") for f in files]
     images, labels = zip(*batches, strict=True)
     return np.concatenate(images), np.concatenate(labels)
 
-  key = f"{form.prefix}label_names"
-  names = load_pickle(folder / form.meta).get(key)
+  key = f"{prefix}label_names"
+  names = load_pickle(folder / meta).get(key)
   if not isinstance(names, list):
     raise errors.InputError(
-        f"{folder / form.meta} lacks the list {key}; unpack the archive again")
-  return dataset.RawImages(
-      read_part(form.train), read_part(form.test),
-      tuple(map(unpickle.text, names)))
+        f"{folder / meta} lacks the list {key}; unpack the archive again")
+  return dataset.RawImages(read_part(train), read_part([test]),
+                           tuple(map(unpickle.text, names)))
 
 
 def load_pickle(path: pathlib.Path) -> dict[str, Any]:
@@ -105,14 +83,12 @@ def load_pickle(path: pathlib.Path) -> dict[str, Any]:
         " only numbers, text and arrays; nothing was run: download the archive"
         " again from its authors") from error
   except (ValueError, AttributeError) as error:
-    raise errors.InputError(
-        f"{path} is no readable CIFAR batch ({error}); download and unpack the"
-        " archive again") from error
+    raise errors.InputError(f"{path} is no readable CIFAR batch ({error});"
+                            " download and unpack the archive again") from error
 
 
-def _read_batch(
-    path: pathlib.Path, label_key: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _read_batch(path: pathlib.Path,
+                label_key: str) -> tuple[np.ndarray, np.ndarray]:
   """Returns u8[n, 32, 32, 3] and i64[n] of one batch."""
   batch = load_pickle(path)
   missing = {"data", label_key} - set(batch)

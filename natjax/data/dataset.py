@@ -145,9 +145,8 @@ def make_dataset(
       augmentation=augmentation)
 
 
-def split(
-    num_examples: int, fractions: Sequence[float], *, seed: int
-) -> tuple[np.ndarray, ...]:
+def split(num_examples: int, fractions: Sequence[float], *,
+          seed: int) -> tuple[np.ndarray, ...]:
   """Divides example indices at random into parts of the given fractions.
 
   Part k ends at `round(num_examples * (fractions[0] + ... + fractions[k]))`.
@@ -186,44 +185,30 @@ def split(
   return tuple(np.sort(part).astype(np.int32) for part in parts)
 
 
-def hold_out(
-    labels: np.ndarray, *, fraction: float = 0.2, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-  """Divides examples at random so that each class gives up the same fraction.
+def divide(images: np.ndarray, labels: np.ndarray,
+           class_names: tuple[str, ...] | None = None) -> RawImages:
+  """Makes a test set of a fixed fifth of every class, drawn at random.
 
   Args:
-    labels: integers [N].
-    fraction: of each class that is held out, rounded, but at least one.
-    seed: a non-negative integer.
-
-  Returns:
-    The sorted i32 indices of the rest, and of the examples held out.
+    images: [N, ...].
+    labels: integers [N]; of each class a fifth, rounded, but at least one
+      example is held out. Both parts keep the order.
+    class_names: of the result.
 
   Raises:
-    InputError: a class of fewer than two examples, or a bad seed.
+    InputError: a class of fewer than two examples.
   """
-  order = _permutation(len(labels), seed)
-  held_out = []
+  order = _permutation(len(labels), 0)
+  held_out = np.zeros(len(labels), bool)
   for label in np.unique(labels):
     members = order[labels[order] == label]
     if members.size < 2:
       raise errors.InputError(
           f"class {label} has 1 example; at least 2 are needed to hold one out "
           "for the test: add examples or give a test set")
-    count = min(max(1, round(fraction * members.size)), members.size - 1)
-    held_out.append(members[:count])
-  test = np.sort(np.concatenate(held_out)).astype(np.int32)
-  return np.setdiff1d(np.arange(len(labels), dtype=np.int32), test), test
-
-
-def divide(
-    images: np.ndarray, labels: np.ndarray,
-    class_names: tuple[str, ...] | None = None,
-) -> RawImages:
-  """Makes a test set of a fixed fifth of every class, as `hold_out` does."""
-  train, test = hold_out(labels)
-  return RawImages(
-      (images[train], labels[train]), (images[test], labels[test]), class_names)
+    held_out[members[:max(1, round(0.2 * members.size))]] = True
+  train, test = ((images[part], labels[part]) for part in (~held_out, held_out))
+  return RawImages(train, test, class_names)
 
 
 def resize(images: np.ndarray, image_size: int) -> np.ndarray:
@@ -302,9 +287,8 @@ def is_integer(value: object) -> bool:
   return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def _check_part(
-    part: str, images: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _check_part(part: str, images: np.ndarray,
+                labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Returns u8[N, H, W] or [N, H, W, C], C 1 or 3, and integer labels [N]."""
   images, labels = np.asarray(images), np.asarray(labels)
   if labels.ndim == 2 and labels.shape[1] == 1:  # As Keras stores CIFAR.
@@ -315,9 +299,8 @@ def _check_part(
         "of shape [N], one class number per image")
   given = f"{part} images are {images.dtype}{list(images.shape)}"
   if images.dtype != np.uint8:
-    raise errors.InputError(
-        f"{given}; give uint8 from 0 to 255 (floats from 0 to 1: multiply by "
-        "255, round, and convert)")
+    raise errors.InputError(f"{given}; give uint8 from 0 to 255 (floats from 0"
+                            " to 1: multiply by 255, round, and convert)")
   if images.ndim == 2 and math.isqrt(images.shape[1]) ** 2 == images.shape[1]:
     side = math.isqrt(images.shape[1])
     images = images.reshape(len(images), side, side)
@@ -333,9 +316,8 @@ def _check_part(
   return images, labels
 
 
-def _check_channels(
-    field: str, values: Sequence[float]
-) -> tuple[float, float, float]:
+def _check_channels(field: str,
+                    values: Sequence[float]) -> tuple[float, float, float]:
   """Returns three floats in units of [0, 1], of a std above 0."""
   given = tuple(float(v) for v in values)
   # NaN fails the comparison. A std is at most 1, the one for no variation.

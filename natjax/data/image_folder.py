@@ -36,13 +36,11 @@ def read(folder: pathlib.Path) -> dataset.RawImages:
   names, test_names = _class_names(folder / "train"), _class_names(test_folder)
   if names != test_names:
     different = sorted(set(names) ^ set(test_names))
-    raise errors.InputError(
-        f"{folder}: train and {test_folder.name} must hold the same classes, "
-        f"and only one of them holds {', '.join(different)}: add or remove "
-        "those")
-  return dataset.RawImages(
-      _read_classes(folder / "train", names), _read_classes(test_folder, names),
-      names)
+    raise errors.InputError(f"{folder}: train and {test_folder.name} must hold"
+                            " the same classes, and only one of them holds"
+                            f" {', '.join(different)}: add or remove those")
+  return dataset.RawImages(_read_classes(folder / "train", names),
+                           _read_classes(test_folder, names), names)
 
 
 def _test_folder(folder: pathlib.Path) -> pathlib.Path | None:
@@ -54,9 +52,8 @@ def _test_folder(folder: pathlib.Path) -> pathlib.Path | None:
         f"{folder} has train but none of {', '.join(_TEST_FOLDERS)}; add one, "
         f"or give {folder / 'train'}, of which a fifth is then held out")
   if found and not divided:
-    raise errors.InputError(
-        f"{folder} has {found[0]} but no train; add it, with one folder per "
-        "class inside")
+    raise errors.InputError(f"{folder} has {found[0]} but no train; add it,"
+                            " with one folder per class inside")
   return folder / found[0] if found else None
 
 
@@ -71,9 +68,8 @@ def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
   return tuple(names)
 
 
-def _read_classes(
-    folder: pathlib.Path, names: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
+def _read_classes(folder: pathlib.Path,
+                  names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
   """Returns u8[N, H, W, 3] and i64[N], in the order of class and file name."""
   files = [(path, label) for label, name in enumerate(names)
            for path in _image_files(folder / name)]
@@ -109,9 +105,8 @@ def read_image(path: pathlib.Path) -> np.ndarray:
   try:
     with Image.open(path) as image:
       if image.mode.startswith(("I", "F")):
-        raise errors.InputError(
-            f"{path} has more than 8 bits per channel (mode {image.mode}); "
-            "convert it to 8 bits")
+        raise errors.InputError(f"{path} has more than 8 bits per channel (mode"
+                                f" {image.mode}); convert it to 8 bits")
       # Pillow warns of a palette with transparency unless it goes by RGBA.
       via = image.convert("RGBA") if image.mode == "P" else image
       return np.asarray(via.convert("RGB"))

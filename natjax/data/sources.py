@@ -94,10 +94,9 @@ def names() -> dict[str, str]:
                   for name, loader in LOADERS.items()}
 
 
-def load(
-    name: str | os.PathLike[str], *,
-    data_dir: str | os.PathLike[str] | None = None, image_size: int = 32,
-) -> dataset.Dataset:
+def load(name: str | os.PathLike[str], *,
+         data_dir: str | os.PathLike[str] | None = None,
+         image_size: int = 32) -> dataset.Dataset:
   """Loads an image classification set; never downloads, never unpickles code.
 
   `name` is one of:
@@ -129,9 +128,8 @@ def load(
     found = LOADERS[name](data_dir, image_size)
     if not isinstance(found, dataset.Dataset) or (
         found.image_size != image_size):
-      raise errors.InputError(
-          f"the loader of {name} gave no Dataset of {image_size} pixels; mend "
-          "its package")
+      raise errors.InputError(f"the loader of {name} gave no Dataset of"
+                              f" {image_size} pixels; mend its package")
     return dataclasses.replace(found, name=name)
   raw = _read(name, data_dir, image_size)
   known = _Source("")
@@ -147,16 +145,14 @@ def load(
       mean=known.mean, std=known.std)
 
 
-def _read(
-    name: str, data_dir: str | os.PathLike[str] | None, image_size: int
-) -> dataset.RawImages:
+def _read(name: str, data_dir: str | os.PathLike[str] | None,
+          image_size: int) -> dataset.RawImages:
   """Reads a set from wherever `name` and `data_dir` say it lies."""
   is_path = _is_path(name)
   if (name == "digits" or is_path) and data_dir is not None:
     reason = "is a path" if is_path else "comes with scikit-learn"
-    raise errors.InputError(
-        f"data_dir {os.fspath(data_dir)} given with {name}, which {reason}; "
-        "leave data_dir out")
+    raise errors.InputError(f"data_dir {os.fspath(data_dir)} given with {name},"
+                            f" which {reason}; leave data_dir out")
   if name == "digits":
     from sklearn import datasets  # Takes a second, and only this needs it.
     digits = datasets.load_digits()
@@ -174,9 +170,8 @@ def _read(
   if is_path:
     return image_folder.read(folder)
   if not folder.is_dir():
-    raise errors.InputError(
-        f"data_dir {folder}: no such folder; give the folder that holds {name},"
-        " or an .npz file")
+    raise errors.InputError(f"data_dir {folder}: no such folder; give the"
+                            f" folder that holds {name}, or an .npz file")
   if (folder / f"{name}.npz").is_file():
     return array_file.read(folder / f"{name}.npz")
   if batches := cifar_batches.find(name, folder):
@@ -193,9 +188,8 @@ def _is_path(name: str) -> bool:
   return name not in _SOURCES and pathlib.Path(name).exists()
 
 
-def _read_prepared(
-    name: str, data_dir: pathlib.Path, image_size: int
-) -> dataset.RawImages:
+def _read_prepared(name: str, data_dir: pathlib.Path,
+                   image_size: int) -> dataset.RawImages:
   """Reads a set that tensorflow-datasets prepared in `data_dir`."""
   if folder := tfds_folder.find(name, data_dir):
     return tfds_folder.read(folder, image_size)

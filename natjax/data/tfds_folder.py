@@ -56,19 +56,17 @@ def find(name: str, data_dir: pathlib.Path) -> pathlib.Path | None:
   configs = {p.parent.parent.name for p in folder.glob("*/*/dataset_info.json")}
   if configs and not version:
     choices = ", ".join(f"{base}/{config}" for config in sorted(configs))
-    raise errors.InputError(
-        f"{base} is prepared in {data_dir} in configurations only; name one of "
-        f"{choices}")
+    raise errors.InputError(f"{base} is prepared in {data_dir} in"
+                            f" configurations only; name one of {choices}")
   return None
 
 
 def how_to_prepare(name: str, data_dir: pathlib.Path) -> str:
   """Returns the commands that prepare a set, as part of an error's line."""
-  return (
-      f"prepare it where TensorFlow is installed (pip install tensorflow "
-      f"tensorflow-datasets array_record; tfds build {name} "
-      f"--file_format=array_record --data_dir={data_dir}; reading it needs "
-      f"only {_INSTALL})")
+  return ("prepare it where TensorFlow is installed (pip install tensorflow"
+          f" tensorflow-datasets array_record; tfds build {name}"
+          f" --file_format=array_record --data_dir={data_dir}; reading it needs"
+          f" only {_INSTALL})")
 
 
 def read(folder: pathlib.Path, image_size: int) -> dataset.RawImages:
@@ -108,9 +106,8 @@ def read(folder: pathlib.Path, image_size: int) -> dataset.RawImages:
         "prepare it again") from error
 
 
-def _read(
-    tfds: ModuleType, folder: pathlib.Path, image_size: int
-) -> dataset.RawImages:
+def _read(tfds: ModuleType, folder: pathlib.Path,
+          image_size: int) -> dataset.RawImages:
   """Reads a prepared set; raises what tensorflow-datasets raises."""
   builder = tfds.builder_from_directory(os.fspath(folder))
   image, label = _check_features(folder, builder.info.features)
@@ -127,19 +124,17 @@ def _read(
     source = builder.as_data_source(split=split, decoders=skip)
     return _read_examples(source, image.shape[-1] == 1, image_size)
 
-  return dataset.RawImages(
-      read_split("train"), read_split(tests[0]),
-      tuple(label.names) if label.names else None)
+  return dataset.RawImages(read_split("train"), read_split(tests[0]),
+                           tuple(label.names) if label.names else None)
 
 
 def _check_features(folder: pathlib.Path, features: Any) -> tuple[Any, Any]:
   """Returns the features `image` and `label` of a classification set."""
   missing = [key for key in ("image", "label") if key not in features]
   if missing:
-    raise errors.InputError(
-        f"{folder} has the features {', '.join(features)}, and lacks "
-        f"{', '.join(missing)}; give a set with one image and one label per "
-        "example")
+    raise errors.InputError(f"{folder} has the features {', '.join(features)},"
+                            f" and lacks {', '.join(missing)}; give a set with"
+                            " one image and one label per example")
   image, label = features["image"], features["label"]
   if not hasattr(label, "names") or label.shape != ():
     raise errors.InputError(
@@ -151,9 +146,8 @@ def _check_features(folder: pathlib.Path, features: Any) -> tuple[Any, Any]:
   return image, label
 
 
-def _read_examples(
-    source: Any, grey: bool, image_size: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _read_examples(source: Any, grey: bool,
+                   image_size: int) -> tuple[np.ndarray, np.ndarray]:
   """Reads all examples of a split, whose images are still encoded.
 
   Args:

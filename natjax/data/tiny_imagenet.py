@@ -19,10 +19,9 @@ from natjax import errors
 from natjax.data import dataset, image_folder
 
 NAME = "tiny_imagenet"
-HOW_TO_GET = (
-    "download tiny-imagenet-200.zip of Stanford's CS231n "
-    "(http://cs231n.stanford.edu/tiny-imagenet-200.zip), unpack it, and give "
-    "the folder that holds tiny-imagenet-200 as data_dir")
+HOW_TO_GET = ("download tiny-imagenet-200.zip of Stanford's CS231n"
+              " (http://cs231n.stanford.edu/tiny-imagenet-200.zip), unpack it,"
+              " and give the folder that holds tiny-imagenet-200 as data_dir")
 _WHOLE = "unpack the whole of tiny-imagenet-200.zip"
 _FOLDER = "tiny-imagenet-200"
 _CLASSES, _ANNOTATIONS = "wnids.txt", "val/val_annotations.txt"
@@ -93,9 +92,8 @@ def _train_files(folder: pathlib.Path) -> list[pathlib.Path]:
   return found
 
 
-def _read_images(
-    files: Sequence[tuple[pathlib.Path, int]], image_size: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _read_images(files: Sequence[tuple[pathlib.Path, int]],
+                 image_size: int) -> tuple[np.ndarray, np.ndarray]:
   """Returns u8[N, H, W, 3], grey in three equal channels, and i64[N]."""
   images = np.empty((len(files), image_size, image_size, 3), np.uint8)
 

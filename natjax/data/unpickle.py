@@ -84,10 +84,9 @@ class _Unpickler(pickle.Unpickler):
     super().__init__(io.BytesIO(data), encoding=encoding)
     # Functions of this reading alone, whatever a file may do to them.
     wrap = lambda function: lambda *args: function(*args)
-    self._known = {
-        ("collections", "OrderedDict"): collections.OrderedDict,
-        ("numpy", "dtype"): wrap(_Dtype), ("numpy", "ndarray"): None,
-        ("_codecs", "encode"): wrap(_encode)}
+    self._known = {("collections", "OrderedDict"): collections.OrderedDict,
+                   ("numpy", "dtype"): wrap(_Dtype), ("numpy", "ndarray"): None,
+                   ("_codecs", "encode"): wrap(_encode)}
     for core in ("numpy.core.multiarray", "numpy._core.multiarray"):
       self._known[core, "scalar"] = wrap(_scalar)
       self._known[core, "_reconstruct"] = wrap(Array)

@@ -94,9 +94,8 @@ class TwoViews(NamedTuple):
   views: Views = Views()
   dtype: Any = jnp.float32
 
-  def __call__(
-      self, rng: jax.Array | None, images: jax.Array, *, train: bool
-  ) -> jax.Array:
+  def __call__(self, rng: jax.Array | None, images: jax.Array, *,
+               train: bool) -> jax.Array:
     """Draws two views, if training, and normalises.
 
     Args:
@@ -118,9 +117,8 @@ class TwoViews(NamedTuple):
     return augmentation_lib.normalize(images, self.mean, self.std, self.dtype)
 
 
-def two_views(
-    rng: jax.Array | None, images: jax.Array, views: Views
-) -> jax.Array:
+def two_views(rng: jax.Array | None, images: jax.Array,
+              views: Views) -> jax.Array:
   """Draws two views of every image.
 
   Args:
@@ -160,9 +158,8 @@ def two_views(
   return x
 
 
-def draw_boxes(
-    rng: jax.Array, batch: int, side: int, views: Views
-) -> jax.Array:
+def draw_boxes(rng: jax.Array, batch: int, side: int,
+               views: Views) -> jax.Array:
   """Draws the boxes of random resized crops, as torchvision does.
 
   The area is uniform in `scale`, the logarithm of width over height uniform in
@@ -193,9 +190,8 @@ def draw_boxes(
   return jnp.concatenate([corners, sides], axis=1)
 
 
-def crop_and_resize(
-    image: jax.Array, box: jax.Array, mirrored: jax.Array
-) -> jax.Array:
+def crop_and_resize(image: jax.Array, box: jax.Array,
+                    mirrored: jax.Array) -> jax.Array:
   """Brings a box of an image back to the image's size, bilinearly.
 
   Pixel centres lie at halves, and pixels outside the box are not looked at:
@@ -222,9 +218,8 @@ def crop_and_resize(
   return resample(image, rows, columns)
 
 
-def resample(
-    image: jax.Array, rows: jax.Array, columns: jax.Array
-) -> jax.Array:
+def resample(image: jax.Array, rows: jax.Array,
+             columns: jax.Array) -> jax.Array:
   """Computes `rows image columns^T` of every channel, f32[H, W, C].
 
   Args:

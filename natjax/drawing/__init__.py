@@ -11,9 +11,8 @@ whole picture, a list of the primitives in `shapes`, and `render` writes it.
 """
 
 from natjax.drawing.comparison import Change, changes
-from natjax.drawing.curves import learning_curves
+from natjax.drawing.curves import learning_curves, save_theta, theta_curves
 from natjax.drawing.render import draw, save
-from natjax.drawing.theta import save_theta, theta_curves
 
 __all__ = ["Change", "changes", "draw", "learning_curves", "save",
            "save_theta", "theta_curves"]

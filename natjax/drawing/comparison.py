@@ -25,9 +25,8 @@ class Change(NamedTuple):
   after: str
 
 
-def changes(
-    genotype: records.Architecture, other: records.Architecture
-) -> list[Change]:
+def changes(genotype: records.Architecture,
+            other: records.Architecture) -> list[Change]:
   """Lists the edges of `genotype` that have another operation in `other`.
 
   Both may be networks of blocks, too.

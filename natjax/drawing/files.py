@@ -33,8 +33,7 @@ def write(path: pathlib.Path, data: bytes) -> None:
   except OSError as e:
     partial.unlink(missing_ok=True)
     raise errors.InputError(
-        f"{path}: {e.strerror}; choose a path that can be written"
-    ) from e
+        f"{path}: {e.strerror}; choose a path that can be written") from e
 
 
 def load_matplotlib(instead: str = "") -> types.ModuleType:
@@ -48,8 +47,7 @@ def load_matplotlib(instead: str = "") -> types.ModuleType:
   except ImportError as e:
     raise errors.InputError(
         "this picture needs matplotlib, which is not installed; pip install"
-        f" 'natjax[plots]'{instead}"
-    ) from e
+        f" 'natjax[plots]'{instead}") from e
   return matplotlib
 
 
@@ -64,10 +62,9 @@ def figure_bytes(figure, form: str) -> bytes:
   return stream.getvalue()
 
 
-def write_panels(
-    path: pathlib.Path, panels: Mapping[Any, Any], columns: int,
-    size: tuple[float, float], plot: Callable[[Any, Any, Any], None],
-) -> None:
+def write_panels(path: str | os.PathLike[str], panels: Mapping[Any, Any],
+                 columns: int, size: tuple[float, float],
+                 plot: Callable[[Any, Any, Any], None], missing: str) -> None:
   """Writes a figure of panels, row by row in about a square.
 
   Args:
@@ -76,7 +73,11 @@ def write_panels(
     columns: the most there may be.
     size: of a panel.
     plot: `(axes, key, value)` draws the panel of a key and a value.
+    missing: what the error says where there is no panel (InputError).
   """
+  path = checked(path)
+  if not panels:
+    raise errors.InputError(missing)
   mpl = load_matplotlib()
   columns = min(columns, math.ceil(math.sqrt(len(panels))))
   lines = math.ceil(len(panels) / columns)

@@ -125,9 +125,8 @@ def _ordered(graph: _Graph) -> list[list[int]]:
   return min(tried, key=lambda columns: _crossings(graph, columns))
 
 
-def _swept(
-    graph: _Graph, columns: list[list[int]], forward: bool
-) -> list[list[int]]:
+def _swept(graph: _Graph, columns: list[list[int]],
+           forward: bool) -> list[list[int]]:
   """Sorts each column by the mean position of its neighbours on one side.
 
   The inputs keep their order.
@@ -175,9 +174,8 @@ def _crossings(graph: _Graph, columns: list[list[int]]) -> int:
              for a, b in itertools.combinations(column, 2))
 
 
-def _inversions(
-    upper: Sequence[int], lower: Sequence[int], position: Mapping[int, int]
-) -> int:
+def _inversions(upper: Sequence[int], lower: Sequence[int],
+                position: Mapping[int, int]) -> int:
   """Crossings between the neighbours of an item and of one below it."""
   return sum(position[i] > position[j] for i in upper for j in lower)
 
@@ -205,9 +203,8 @@ def _vertical(graph: _Graph, columns: list[list[int]]) -> list[float]:
   return y
 
 
-def _separated(
-    wanted: Sequence[float], weights: Sequence[float], sizes: Sequence[float]
-) -> list[float]:
+def _separated(wanted: Sequence[float], weights: Sequence[float],
+               sizes: Sequence[float]) -> list[float]:
   """Nearest positions, by weighted squares, at which no two items overlap.
 
   With the room that the items before it take subtracted, a position may not
@@ -225,10 +222,8 @@ def _separated(
   return [level + r for level, r in zip(levels, room, strict=True)]
 
 
-def _horizontal(
-    graph: _Graph, columns: list[list[int]], widths: Sequence[float],
-    y: Sequence[float],
-) -> list[float]:
+def _horizontal(graph: _Graph, columns: list[list[int]],
+                widths: Sequence[float], y: Sequence[float]) -> list[float]:
   """Left sides of the columns; steep edges get more room."""
   left = [0.0]
   for column, width in zip(columns[:-1], widths, strict=False):
@@ -255,9 +250,8 @@ def _paths(
   return paths
 
 
-def _ports(
-    graph: _Graph, middle: Sequence[float], end: int, inner: int
-) -> list[float]:
+def _ports(graph: _Graph, middle: Sequence[float], end: int,
+           inner: int) -> list[float]:
   """How far from a node's middle each chain starts (or ends)."""
   offsets = [0.0] * len(graph.chains)
   for node in {chain[end] for chain in graph.chains}:

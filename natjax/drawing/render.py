@@ -9,11 +9,9 @@ from natjax.drawing import files, scene, shapes
 from natjax.graph import records
 
 
-def draw(
-    genotype: records.Architecture, other: records.Architecture | None = None,
-    *, title: str | None = None,
-    titles: tuple[str, str] = ("original", "transformed"),
-) -> str:
+def draw(genotype: records.Architecture,
+         other: records.Architecture | None = None, *, title: str | None = None,
+         titles: tuple[str, str] = ("original", "transformed")) -> str:
   """Draws an architecture, or two and what changed between them.
 
   Args:
@@ -31,11 +29,9 @@ def draw(
   return _svg(scene.compose(genotype, other, title, titles))
 
 
-def save(
-    path: str | os.PathLike[str], genotype: records.Architecture,
-    other: records.Architecture | None = None, *, title: str | None = None,
-    titles: tuple[str, str] = ("original", "transformed"),
-) -> None:
+def save(path: str | os.PathLike[str], genotype: records.Architecture,
+         other: records.Architecture | None = None, *, title: str | None = None,
+         titles: tuple[str, str] = ("original", "transformed")) -> None:
   """Writes what `draw` draws to a `.svg` or `.png` file.
 
   Raises:
@@ -107,16 +103,21 @@ def _png(picture: shapes.Scene) -> bytes:
   axes.set_xlim(0, picture.width)
   axes.set_ylim(picture.height, 0)
   for p in picture.primitives:
-    if isinstance(p, shapes.Text):
-      _png_text(axes, p)
-    else:
+    if not isinstance(p, shapes.Text):
       axes.add_patch(_png_patch(mpl, p))
+      continue
+    formula = rf"$\mathrm{{{p.text}}}_{{{p.subscript}}}$"
+    axes.text(
+        p.x, p.y + 0.36 * p.size, formula if p.subscript else p.text,
+        fontsize=0.72 * p.size, color=p.colour, va="baseline",
+        ha={"middle": "center", "start": "left"}[p.anchor],
+        weight="bold" if p.bold else "normal", family="DejaVu Sans",
+        parse_math=bool(p.subscript))
   return files.figure_bytes(figure, "png")
 
 
-def _png_patch(
-    mpl: types.ModuleType, p: shapes.Box | shapes.Curve | shapes.Polygon
-):
+def _png_patch(mpl: types.ModuleType,
+               p: shapes.Box | shapes.Curve | shapes.Polygon):
   """A primitive other than text as a matplotlib patch."""
   if isinstance(p, shapes.Box):
     return mpl.patches.FancyBboxPatch(
@@ -131,13 +132,3 @@ def _png_patch(
   return mpl.patches.PathPatch(
       path(p.points, codes), fc="none", ec=p.colour, lw=0.72 * p.width,
       linestyle=dash, capstyle="butt")
-
-
-def _png_text(axes, p: shapes.Text) -> None:
-  formula = rf"$\mathrm{{{p.text}}}_{{{p.subscript}}}$"
-  axes.text(
-      p.x, p.y + 0.36 * p.size, formula if p.subscript else p.text,
-      fontsize=0.72 * p.size, color=p.colour, va="baseline",
-      ha={"middle": "center", "start": "left"}[p.anchor],
-      weight="bold" if p.bold else "normal", family="DejaVu Sans",
-      parse_math=bool(p.subscript))

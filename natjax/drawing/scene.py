@@ -33,10 +33,8 @@ _STYLES = {
 }
 
 
-def compose(
-    genotype: records.Architecture, other: records.Architecture | None,
-    title: str | None, titles: tuple[str, str],
-) -> shapes.Scene:
+def compose(genotype: records.Architecture, other: records.Architecture | None,
+            title: str | None, titles: tuple[str, str]) -> shapes.Scene:
   """Lays a whole picture out."""
   rows, legend = _panels(genotype, other, titles)
   width = max(panel.width for row in rows for panel in row)
@@ -132,9 +130,8 @@ def _kind(before: str, after: str) -> str:
   return kinds.get(after, "operation")
 
 
-def _legend(
-    entries: Sequence[tuple[_Style | None, str]], x: float, y: float
-) -> list[shapes.Primitive]:
+def _legend(entries: Sequence[tuple[_Style | None, str]], x: float,
+            y: float) -> list[shapes.Primitive]:
   primitives = []
   for style, text in entries:
     if style:
@@ -147,9 +144,8 @@ def _legend(
   return primitives
 
 
-def _panel(
-    panel: _Panel, x: float, y: float, width: float, height: float
-) -> list[shapes.Primitive]:
+def _panel(panel: _Panel, x: float, y: float, width: float,
+           height: float) -> list[shapes.Primitive]:
   """Primitives of one framed cell."""
   placed, cell = panel.placed, panel.cell
   dx = x + (width - placed.width) / 2
@@ -173,9 +169,8 @@ def _panel(
   return drawn
 
 
-def _label(
-    operation: str, slot: shapes.Box, style: _Style
-) -> list[shapes.Primitive]:
+def _label(operation: str, slot: shapes.Box,
+           style: _Style) -> list[shapes.Primitive]:
   """An operation's name in the middle of its slot."""
   middle = slot.x + slot.width / 2
   width = shapes.text_width(operation, shapes.FONT) + 8
@@ -200,9 +195,8 @@ def _node(i: int, num_nodes: int, box: shapes.Box) -> list[shapes.Primitive]:
   return [box._replace(fill=fill, stroke=stroke), text]
 
 
-def _arrow(
-    role: str, path: tuple[tuple[float, float], ...], style: _Style
-) -> list[shapes.Primitive]:
+def _arrow(role: str, path: tuple[tuple[float, float], ...],
+           style: _Style) -> list[shapes.Primitive]:
   """A curve with an arrow head; all edges arrive horizontally."""
   x, y = path[-1]
   length = _ARROW if style.width > 1 else 0.8 * _ARROW

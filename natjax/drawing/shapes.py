@@ -74,8 +74,7 @@ def text_width(text: str, size: float) -> float:
 
 
 def smooth(
-    stops: Sequence[tuple[float, float]]
-) -> tuple[tuple[float, float], ...]:
+    stops: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
   """Cubic pieces through the stops, with level tangents at each."""
   points = [stops[0]]
   for (x0, y0), (x1, y1) in itertools.pairwise(stops):

@@ -76,8 +76,7 @@ def encode(cells: Sequence[records.Cell], candidates: Sequence[str], *,
 
 def decode(
     arrays: CellArrays, candidates: Sequence[str],
-    cells: Sequence[records.Cell] | None = None,
-) -> tuple[records.Cell, ...]:
+    cells: Sequence[records.Cell] | None = None) -> tuple[records.Cell, ...]:
   """Decodes `CellArrays` [G, N, K]; the inverse of `encode`.
 
   Args:

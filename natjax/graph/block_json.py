@@ -71,9 +71,8 @@ def from_dict(data: Any, *, where: str = "network") -> blocks_lib.BlockNetwork:
       data["skeleton"], f"{where}, skeleton",
       ("stem", "head", "preactivate", "norm", "norm_epsilon", "early"),
       ("stem", "head"))
-  layers = {part: tuple(
-      _record(blocks_lib.Layer, item, f"{where}, {part} layer {i}") for i, item
-      in enumerate(_list(skeleton[part], f"{where}, {part}")))
+  layers = {part: _records(blocks_lib.Layer, skeleton[part],
+                           f"{where}, {part}", " layer")
             for part in ("stem", "head")}
   blocks = []
   for i, item in enumerate(_list(data["blocks"], f"{where}, blocks")):
@@ -87,9 +86,8 @@ def from_dict(data: Any, *, where: str = "network") -> blocks_lib.BlockNetwork:
     edges = parsing.edges(_list(item["edges"], name), f"{name}: 'edges'")
     concat = parsing.counts(
         _list(item.get("concat", []), name), f"{name}: 'concat'")
-    nodes = tuple(
-        _record(blocks_lib.Node, node, f"{name}, node {n}") for n, node in
-        enumerate(_list(item["nodes"], name), blocks_lib.NUM_INPUTS))
+    nodes = _records(blocks_lib.Node, item["nodes"], name, ", node",
+                     blocks_lib.NUM_INPUTS)
     blocks += [blocks_lib.Block(nodes, edges, concat)] * repeat
   network = blocks_lib.BlockNetwork(str(data.get("name", "network")),
                                     blocks=tuple(blocks), **skeleton | layers)
@@ -119,12 +117,14 @@ def _list(value, where):
   return value
 
 
-def _record(record, value, where):
-  """Reads `blocks.Node` or `blocks.Layer` from an object."""
+def _records(record, value, where, part, first=0):
+  """Reads `blocks.Node`s or `blocks.Layer`s from a list of objects."""
   needed = [f for f in record._fields if f not in record._field_defaults]
-  for name, item in _object(value, where, record._fields, needed).items():
-    wanted = record.__annotations__[name]
-    if type(item) not in (wanted, int if wanted is float else wanted):
-      raise errors.InputError(f"{where}: '{name}' is {item!r} and must be of"
-                              f" type {wanted.__name__}; correct it")
-  return record(**value)
+  for i, item in enumerate(_list(value, where), first):
+    name = f"{where}{part} {i}"
+    for field, given in _object(item, name, record._fields, needed).items():
+      wanted = record.__annotations__[field]
+      if type(given) not in (wanted, int if wanted is float else wanted):
+        raise errors.InputError(f"{name}: '{field}' is {given!r} and must be of"
+                                f" type {wanted.__name__}; correct it")
+  return tuple(record(**item) for item in value)

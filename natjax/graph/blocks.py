@@ -20,24 +20,17 @@ from typing import Any
 from natjax import errors, operations
 from natjax.graph import records
 from natjax.graph import shapes as shapes_lib
+from natjax.graph.records import Block, BlockNetwork, Edge, Frame, Layer
 from natjax.operations import edges as edges_lib
 
 CLASSIFIER = records.CLASSIFIER
 NUM_INPUTS = records.NUM_INPUTS
-
-Block = records.Block
-BlockNetwork = records.BlockNetwork
-Cell = records.Cell
-Edge = records.Edge
-Frame = records.Frame
-Layer = records.Layer
 Node = records.Node
-
 SHARES = ("cell", "full")
 _NO_IMAGES = ("linear", "flatten", "global_pool", "global_depthwise")
 
 
-def check_cell(cell: Cell, *, where: str = "cell") -> Cell:
+def check_cell(cell: records.Cell, *, where: str = "cell") -> records.Cell:
   """Returns `cell`, with canonical operation names, if it is well formed.
 
   Args:
@@ -146,11 +139,10 @@ def check(network: BlockNetwork, *, where: str | None = None) -> BlockNetwork:
 
 
 def _check_types(where, record):
-  """Refuses fields of another type than their default's or annotation's."""
+  """Refuses fields of another type than their annotation's."""
   for name, value in record._asdict().items():
     wanted = type(record).__annotations__[name]
-    if type(value) is not wanted and not (
-        wanted is float and type(value) is int):
+    if type(value) not in (wanted, int if wanted is float else wanted):
       raise errors.InputError(f"{where}: {name} is {value!r} and must be of"
                               f" type {wanted.__name__}; correct it")
 
@@ -234,7 +226,7 @@ def expand(network: BlockNetwork, place: records.Place) -> BlockNetwork:
   return network
 
 
-def parts(network: BlockNetwork) -> tuple[tuple[Cell, Any], ...]:
+def parts(network: BlockNetwork) -> tuple[tuple[records.Cell, Any], ...]:
   """The blocks' graphs, each with what those have in common that are alike."""
   return tuple((block.cell, block.topology) for block in network.blocks)
 
@@ -336,7 +328,7 @@ def decide(network: BlockNetwork, place: records.Place,
 
 
 def respell(network: BlockNetwork, decisions: Sequence[records.Decision],
-            cells: Sequence[Cell]) -> BlockNetwork:
+            cells: Sequence[records.Cell]) -> BlockNetwork:
   """The network with the edges of other cells, one per decision."""
   blocks = list(network.blocks)
   for decision, cell in zip(decisions, cells, strict=True):

@@ -126,9 +126,8 @@ def paired(
   alike: dict[Any, list[int]] = {}
   for i, ((_, a), (_, b)) in enumerate(zip(parts, others, strict=True)):
     alike.setdefault((a, b), []).append(i)
-  name = _GRAPHS[first.kind].name
-  return [(name(members), parts[members[0]][0], others[members[0]][0])
-          for members in alike.values()]
+  return [(_GRAPHS[first.kind].name(members), parts[members[0]][0],
+           others[members[0]][0]) for members in alike.values()]
 
 
 def to_dict(architecture: Architecture) -> dict[str, Any]:

@@ -18,13 +18,7 @@ from typing import Any
 from natjax import errors, operations
 from natjax.graph import blocks, parsing, records
 from natjax.graph import skeleton as skeleton_lib
-
-CELL_TYPES = records.CELL_TYPES
-NUM_INPUTS = records.NUM_INPUTS
-
-Cell = records.Cell
-Edge = records.Edge
-Genotype = records.Genotype
+from natjax.graph.records import Cell, CELL_TYPES, Edge, Genotype, NUM_INPUTS
 
 
 def check(genotype: Genotype, *, where: str = "genotype") -> Genotype:

@@ -33,7 +33,6 @@ CHANNELS = (16, 32, 64)  # Of the three stages.
 COLUMNS = ("val_200ep", "test_200ep", "val_12ep", "test_12ep", "params",
            "flops_M")
 
-_CELLS = 5  # Per stage.
 _PLACE = len(NAMES) ** np.arange(len(EDGES))[::-1]
 _FORM = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
 
@@ -141,32 +140,6 @@ def all_operations() -> np.ndarray:
   every = decode(np.arange(COUNT, dtype=np.int32))
   every.setflags(write=False)
   return every
-
-
-def costs(name: str) -> tuple[np.ndarray, np.ndarray]:
-  """Computes parameters i64[15625] and multiply-adds f64[15625] by code.
-
-  Closed form: what a network without cells costs, and per stage five times the
-  cost of every edge's operation.
-
-  Args:
-    name: of the data set.
-  """
-  data = dataset(name)
-  sizes = [data.image_size >> i for i in range(3)]
-  edge = np.array([
-      [sum(_CELLS * getattr(operations.get(op).cost(c, s, 1), field)
-           for c, s in zip(CHANNELS, sizes, strict=True)) for op in CANDIDATES]
-      for field in ("params", "madds")])
-  # The stem, two residual blocks, the last normalisation and the classifier.
-  params, madds = 3 * 9 * 16 + 2 * 16, 3 * 9 * 16 * sizes[0] ** 2
-  for c, size in zip(CHANNELS[1:], sizes[1:], strict=True):
-    weights = 9 * (c // 2) * c + 9 * c * c + (c // 2) * c
-    params, madds = params + weights + 4 * c, madds + weights * size**2
-  classifier = (CHANNELS[-1] + 1) * data.num_classes
-  params, madds = params + 2 * CHANNELS[-1] + classifier, madds + classifier
-  per_edge = edge[:, all_operations()].sum(-1)
-  return params + per_edge[0], (madds + per_edge[1]).astype(np.float64)
 
 
 def places(name: str) -> set[tuple[int, int]]:

@@ -96,13 +96,8 @@ class Skeleton(NamedTuple):
 
   @property
   def reductions(self) -> tuple[int, ...]:
-    """Layers that are reduction cells."""
+    """Layers that are reduction cells; the last feeds the auxiliary head."""
     return tuple(sorted({self.cells // 3, 2 * self.cells // 3}))
-
-  @property
-  def auxiliary_layer(self) -> int:
-    """The layer whose output feeds the auxiliary head."""
-    return 2 * self.cells // 3
 
   @property
   def channels(self) -> tuple[int, ...]:

@@ -226,16 +226,5 @@ class AuxiliaryHead(nn.Module):
     x = operations.Conv(768, (2, 2), padding=0, name="conv1")(x)
     if self.cifar:
       x = self.norm(name="norm1")(x)
-    x = jnp.reshape(nn.relu(x), (x.shape[0], -1))
-    return Classifier(self.num_classes, name="classifier")(x)
-
-
-class Classifier(nn.Module):
-  """A linear classifier, in float32."""
-
-  num_classes: int
-
-  @nn.compact
-  def __call__(self, features: jax.Array) -> jax.Array:
-    return nn.Dense(self.num_classes, kernel_init=operations.kernel_init,
-                    name="linear")(features.astype(jnp.float32))
+    return FixedLayer(records.CLASSIFIER[-1], self.num_classes, self.norm,
+                      train=False, name="classifier")(nn.relu(x))

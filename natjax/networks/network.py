@@ -108,7 +108,11 @@ class BlockModule(nn.Module):
         if y is None:
           continue
         if drop_path is not None and not node.fixed and not self._free(item):
-          y = self._drop_path(y, drop_path)
+          # Zeroes whole images, and scales the others up.
+          keep = 1.0 - drop_path
+          mask = jax.random.bernoulli(
+              self.make_rng("drop_path"), keep, (y.shape[0], 1, 1, 1))
+          y *= (mask / keep).astype(y.dtype)
         total = y if total is None else total + y
       if total is None:
         total = zeros(self.shapes.nodes[n], values[1])
@@ -135,13 +139,6 @@ class BlockModule(nn.Module):
     operation = operations.get(item.operation)
     return self.shapes.ends(item).alike and (
         operation.identity or operation.name == operations.NULL)
-
-  def _drop_path(self, x, rate):
-    """Zeroes whole images of an edge with probability `rate`, rescaled."""
-    keep = 1.0 - rate
-    mask = jax.random.bernoulli(
-        self.make_rng("drop_path"), keep, (x.shape[0], 1, 1, 1))
-    return x * (mask / keep).astype(x.dtype)
 
 
 def zeros(shape: shapes_lib.Shape, like: jax.Array) -> jax.Array:
@@ -193,7 +190,7 @@ class Network(nn.Module):
                         name=f"{called.block}{i}")(
                             *outputs, edge, drop_path if train else None)
       outputs = (outputs[1], out)
-      if self.auxiliary and i == self.auxiliary.auxiliary_layer and (
+      if self.auxiliary and i == self.auxiliary.reductions[-1] and (
           train or self.is_initializing()):
         auxiliary = layers_lib.AuxiliaryHead(
             self.auxiliary.kind == "cifar", frame.num_classes, batch_norm,

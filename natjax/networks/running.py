@@ -1,8 +1,11 @@
 """How the blocks of a supernet are run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import dataclasses
+import functools
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -11,9 +14,12 @@ import numpy as np
 from natjax import operations
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
-from natjax.networks import candidates as candidates_lib
+from natjax.graph import shapes as shapes_lib
+from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
 from natjax.networks import rules, scan, store
+from natjax.operations import edges as edges_lib
+from natjax.operations import primitives
 from natjax.spaces import base
 
 _FIRST = records.NUM_INPUTS
@@ -38,8 +44,109 @@ class How(NamedTuple):
   make: rules.MakeRule = rules.selected
 
 
-class Runner(candidates_lib.Candidates):
-  """Candidates, with which the blocks of a supernet are run."""
+@dataclasses.dataclass(frozen=True)
+class Runner:
+  """How the operations of a supernet are built, and its blocks are run.
+
+  Attributes:
+    plan: of the supernet.
+    running: whether BN is affine and keeps running statistics; else it is
+      neither, and pooling is normalised too.
+    train: of running BN, whether it normalises by the batch.
+    axis_name: device axis over which running BN joins the batch.
+  """
+
+  plan: store.Plan
+  running: bool
+  train: bool
+  axis_name: str | None
+
+  def norm(self, name: str | None = None, *, affine: bool = False) -> Any:
+    """The BN of operations; with `affine`, that of stem and head."""
+    epsilon = self.plan.network.norm_epsilon
+    if self.running:
+      return layers_lib.RunningBatchNorm(
+          self.train, self.axis_name, epsilon, name=name)
+    if affine:
+      return layers_lib.BatchAffineNorm(epsilon, name=name)
+    return functools.partial(primitives.batch_normalize, epsilon=epsilon)
+
+  def layers(self, part: str) -> layers_lib.FixedLayers:
+    """The "stem" or the "head", whose BN is affine, as in the released code."""
+    network, place = self.plan.network, self.plan.place
+    layers = network.stem if part == "stem" else shapes_lib.head_layers(
+        network, place)
+    return layers_lib.FixedLayers(
+        layers, place.num_classes, functools.partial(self.norm, affine=True),
+        self.running and self.train)
+
+  def module(self, name: str, ends: edges_lib.Ends) -> Any:
+    """What an operation is on an edge: a linen module or a function."""
+    operation = operations.get(name)
+    if not edges_lib.can_stand(operation, ends):
+      # It is never chosen there but has a place in the list of candidates.
+      operation = operations.get(operations.NULL)
+    if operation.pooled and not self.running:
+      build = operation.module
+      operation = dataclasses.replace(
+          operation, module=lambda **options: (
+              lambda x: self.norm()(build(**options)(x))))
+    return edges_lib.module(operation, ends, norm=self.norm,
+                            preactivate=self.plan.network.preactivate)
+
+  def prefix(self, i: int) -> Iterator[Any]:
+    """Modules of a block's edges that the spelling does not show."""
+    for edge in self.plan.network.blocks[i].edges[:self.plan.network.prefix]:
+      yield self.module(edge.operation, self.plan.shapes[i].ends(edge))
+
+  def apply(self, module: Any, variables: Any, x: jax.Array,
+            key: jax.Array | None = None) -> tuple[jax.Array, Any]:
+    """Applies a module; returns its output and its statistics."""
+    stats = variables.get("batch_stats", {})  # Maybe of its other stride.
+    if not isinstance(module, nn.Module):
+      return module(x), stats
+    rngs = {} if key is None else {"dropout": key, "noise": key}
+    y, changed = module.apply(
+        variables, x, rngs=rngs,
+        mutable=["batch_stats"] if self.running and self.train else [])
+    return y, changed.get("batch_stats", stats)
+
+  def functions(self, names: Sequence[str],
+                ends: edges_lib.Ends) -> list[rules.Function]:
+    """Per candidate of an edge, `(variables of all, x, key) -> y`.
+
+    With running BN they return `(y, statistics of all)`.
+    """
+    return [functools.partial(self._function, name, self.module(name, ends))
+            for name in names]
+
+  def _function(self, name, module, variables, x, key):
+    own = {kind: part[name] for kind, part in variables.items() if name in part}
+    y, stats = self.apply(module, own, x, key)
+    if not self.running:
+      return y
+    known = variables["batch_stats"]
+    return y, {**known, name: stats} if name in known else known
+
+  def activate(self, node: records.Node, variables: Any, x: jax.Array,
+               slope: jax.Array | None) -> tuple[jax.Array, Any]:
+    """What a node does to its sum: BN, activation, shuffle.
+
+    Args:
+      node: the node.
+      variables: of its BN.
+      x: [B, H, W, C].
+      slope: f32[C], of PReLU.
+
+    Returns:
+      [B, H, W, C], and the statistics of its BN.
+    """
+    stats: Any = {}
+    if node.norm:
+      x, stats = self.apply(self.norm(), variables, x)
+    params = {} if slope is None else {"params": {"slope": slope}}
+    x, _ = self.apply(layers_lib.Activation(node.activation), params, x)
+    return layers_lib.shuffle(x, node.shuffle), stats
 
   @property
   def space(self) -> base.Space:
@@ -62,7 +169,9 @@ class Runner(candidates_lib.Candidates):
       The last two outputs, and the statistics.
     """
     data = [self._data(i, how[i], jax.random.fold_in(rng, i)) for i in run]
-    if self._scans(run, how):
+    # One loop, where blocks are unrolled and of one rule.
+    if (len(run) > 1 and not self.running and not self.plan.network.prefix
+        and self.space.inputs is None and len({how[i].make for i in run}) == 1):
       if not self.plan.sees_both(run[0]):
         # Of another shape, maybe; what the loop carries has one shape.
         values = (values[1], values[1])
@@ -92,21 +201,13 @@ class Runner(candidates_lib.Candidates):
       y, edge_stats = cell(i, own, how[i], data[j], (*values, *inputs))
       values = (values[1], y)
       changed.append((stats, edge_stats))
-    return values, self._stack(changed)
-
-  def _stack(self, changed):
-    """The statistics of a run, in the form of its variables."""
     if not self.running:
-      return {}
+      return values, {}
     prefixes, edges = zip(*changed, strict=True)
     found = jax.tree.map(lambda *x: jnp.stack(x), *edges)
-    return {**found, "preprocess": list(prefixes)} if prefixes[0] else found
-
-  def _scans(self, run, how):
-    """Whether a run's blocks are one `lax.scan`: unrolled, and of one rule."""
-    return (len(run) > 1 and not self.running
-            and not self.plan.network.prefix and self.space.inputs is None
-            and len({how[i].make for i in run}) == 1)
+    if prefixes[0]:
+      found = {**found, "preprocess": list(prefixes)}
+    return values, found
 
   def _has_buffer(self, how):
     """Whether all nodes of a cell lie in one array, over which edges scan."""
@@ -119,20 +220,17 @@ class Runner(candidates_lib.Candidates):
     if how.source is None:
       value = store.rows(value, slice(count))
     elif self.space.inputs is None:
-      value = self._local(i, how.value)
+      # Which of an edge's own candidates is meant, i32[E].
+      chosen = value[arrays_lib.slots(self.plan.cell(i))]
+      value = jnp.stack([self._numbers(self.plan.names(i, e))[number]
+                         for e, number in enumerate(chosen)])
     else:
-      value = how.value.reshape(-1)
-      count = value.shape[0]
+      value = value.reshape(-1)
+      count = len(value)
     key = None
     if any(operations.get(name).random for name in self.space.candidates):
       key = jax.random.key_data(jax.random.split(rng, count))
     return rules.Data(value, key)
-
-  def _local(self, i, operation):
-    """i32[E], which of an edge's own candidates i32[N, K] names."""
-    chosen = operation[arrays_lib.slots(self.plan.cell(i))]
-    return jnp.stack([self._numbers(self.plan.names(i, e))[number]
-                      for e, number in enumerate(chosen)])
 
   def _numbers(self, names):
     """i32[O], the numbers of all candidates among those of `names`."""

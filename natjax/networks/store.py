@@ -41,10 +41,6 @@ class Pass:
   edges: tuple[int, ...]
   rows: dict[str, np.ndarray]
 
-  def count(self, name: str) -> int:
-    """S, how many rows a candidate's store has."""
-    return int(self.rows[name].max()) + 1
-
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -154,9 +150,8 @@ class Plan:
           if any(name in a for a in allowed)))
       rows = {name: self._rows(cell, edges, [name in a for a in allowed])
               for name in names}
-      result.append(Pass(
-          f"edges{0 if self.space.weights == 'slot' else p}", names, ends,
-          tuple(edges), rows))
+      result.append(Pass(f"edges{0 if self.space.weights == 'slot' else p}",
+                         names, ends, tuple(edges), rows))
     return tuple(result)
 
   def _check_sizes(self, i, e, ends):

@@ -117,9 +117,9 @@ class Supernet:
         module = make.module(name, edges.ends)
         if name not in held and isinstance(module, nn.Module):
           key = jax.random.fold_in(jax.random.fold_in(rng_edges, p), o)
+          lead = (len(run), int(edges.rows[name].max()) + 1)
           draw = jax.vmap(jax.vmap(module.init, (0, None)), (0, None))
-          held[name] = draw(
-              jax.random.split(key, (len(run), edges.count(name))), x)
+          held[name] = draw(jax.random.split(key, lead), x)
     for n, node in enumerate(self.plan.network.blocks[run[0]].nodes):
       if node.activation == "prelu":
         found[f"slope{n}"] = {"params": jnp.full((len(run), node.width), 0.25)}

@@ -5,12 +5,7 @@ known from the start.
 """
 
 from natjax.operations import plain
-from natjax.operations.convolutions import (
-    Conv,
-    DepthwiseConv,
-    kernel_init,
-    ReluConvNorm,
-)
+from natjax.operations.convolutions import Conv, DepthwiseConv, kernel_init
 from natjax.operations.counts import Cost
 from natjax.operations.registry import (
     canonical,
@@ -28,5 +23,5 @@ BUILTIN = frozenset(
     register(operation).name for operation in plain.operations())
 
 __all__ = ("BUILTIN", "NULL", "SKIP", "Conv", "Cost", "DepthwiseConv",
-           "NormFactory", "Operation", "ReluConvNorm",
-           "canonical", "get", "kernel_init", "names", "register", "registered")
+           "NormFactory", "Operation", "canonical", "get", "kernel_init",
+           "names", "register", "registered")

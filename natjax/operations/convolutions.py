@@ -52,7 +52,7 @@ class DepthwiseConv(nn.Module):
 
 
 class _Convolution(nn.Module):
-  """What all of them are told; they begin with a ReLU if `activate`."""
+  """ReLU, if `activate`, then `convolve`, BN."""
 
   features: int
   stride: int
@@ -60,15 +60,18 @@ class _Convolution(nn.Module):
   kernel_size: int = 1
   activate: bool = True
 
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = self.convolve(nn.relu(x) if self.activate else x)
+    return self.norm(name="norm")(x)
+
 
 class ReluConvNorm(_Convolution):
   """ReLU, convolution k x k, BN."""
 
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    x = Conv(self.features, (self.kernel_size,) * 2, self.stride,
-             name="conv")(_relu(x, self.activate))
-    return self.norm(name="norm")(x)
+  def convolve(self, x):
+    return Conv(self.features, (self.kernel_size,) * 2, self.stride,
+                name="conv")(x)
 
 
 class GroupConv(_Convolution):
@@ -80,27 +83,23 @@ class GroupConv(_Convolution):
 
   groups: int = 1
 
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def convolve(self, x):
     g = self.groups
     counts.check_groups(g, x.shape[-1], self.features)
-    x = _relu(x, self.activate)[:, ::self.stride, ::self.stride]
+    x = x[:, ::self.stride, ::self.stride]
     width = x.shape[-1] // g
     kernel = self.param("kernel", kernel_init, (1, 1, width, self.features))
     x = x.reshape(*x.shape[:3], g, width)
     x = jnp.einsum("bhwgi,igo->bhwgo", x, kernel.astype(x.dtype).reshape(
         width, g, self.features // g))
-    return self.norm(name="norm")(x.reshape(*x.shape[:3], self.features))
+    return x.reshape(*x.shape[:3], self.features)
 
 
 class DepthwiseNorm(_Convolution):
   """ReLU, depthwise convolution k x k, BN."""
 
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    x = DepthwiseConv(self.kernel_size, self.stride,
-                      name="depthwise")(_relu(x, self.activate))
-    return self.norm(name="norm")(x)
+  def convolve(self, x):
+    return DepthwiseConv(self.kernel_size, self.stride, name="depthwise")(x)
 
 
 class FactorizedConv(_Convolution):
@@ -110,13 +109,10 @@ class FactorizedConv(_Convolution):
   1x7_7x1 and 7x1_1x7 stand for this same definition.
   """
 
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def convolve(self, x):
     k, s = self.kernel_size, self.stride
-    x = _relu(x, self.activate)
     x = Conv(self.features, (1, k), (1, s), name="conv0")(x)
-    x = Conv(self.features, (k, 1), (s, 1), name="conv1")(x)
-    return self.norm(name="norm")(x)
+    return Conv(self.features, (k, 1), (s, 1), name="conv1")(x)
 
 
 class SeparableConv(_Convolution):
@@ -132,7 +128,7 @@ class SeparableConv(_Convolution):
   def __call__(self, x: jax.Array) -> jax.Array:
     for i in range(self.repeats):
       features = self.features if i + 1 == self.repeats else x.shape[-1]
-      x = _relu(x, self.activate or i > 0)
+      x = nn.relu(x) if self.activate or i > 0 else x
       x = DepthwiseConv(self.kernel_size, self.stride if i == 0 else 1,
                         self.dilation, name=f"depthwise{i}")(x)
       x = Conv(features, (1, 1), name=f"pointwise{i}")(x)
@@ -167,10 +163,6 @@ class PlainConv(_Convolution):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     return Conv(self.features, (1, 1), self.stride, name="conv")(x)
-
-
-def _relu(x, activate):
-  return nn.relu(x) if activate else x
 
 
 def conv_cost(channels: int, size: int, stride: int, *, weights: int) -> Cost:

@@ -19,7 +19,7 @@ import flax.linen as nn
 import jax
 
 from natjax import errors, operations
-from natjax.operations import primitives
+from natjax.operations import convolutions, primitives
 
 Cost = operations.Cost
 
@@ -67,7 +67,7 @@ def module(operation: operations.Operation, ends: Ends, *,
     preactivate: whether operations begin with a ReLU.
   """
   in_channels, channels, stride, _ = ends
-  project = lambda activate, step: operations.ReluConvNorm(
+  project = lambda activate, step: convolutions.ReluConvNorm(
       channels, step, norm, kernel_size=1, activate=activate)
   if _is_projection(operation, ends, preactivate):
     return project(preactivate, stride)

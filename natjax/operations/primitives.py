@@ -222,8 +222,7 @@ def _pads(padding):
 def _windows(x, size, stride, axis):
   """The `size` strided slices along `axis` whose combination is a window."""
   length = x.shape[axis] - size + 1
-  return [lax.slice_in_dim(x, i, i + length, stride, axis)
-          for i in range(size)]
+  return [lax.slice_in_dim(x, i, i + length, stride, axis) for i in range(size)]
 
 
 def max_pool(x: jax.Array, size: int, *, stride: int = 1,

@@ -67,8 +67,8 @@ def transform(
   default = _default(architecture, method, simclr)
   job = Job(architecture, dataset, method,
             default.search if search is None else search,
-            default.train if train is None else train, space=space, share=share, seed=seed,
-            devices=devices, simclr=simclr)
+            default.train if train is None else train, space=space,
+            share=share, seed=seed, devices=devices, simclr=simclr)
   return job.run(out, overwrite=overwrite, listener=listener)
 
 
@@ -108,8 +108,9 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
     "accuracies", "architecture", "seed", "versions", "seconds".
   """
   default = _default(architecture, None, simclr)
-  job = TrainJob(architecture, dataset, default.train if config is None else config, seed=seed,
-                 devices=devices, simclr=simclr)
+  job = TrainJob(
+      architecture, dataset, default.train if config is None else config,
+      seed=seed, devices=devices, simclr=simclr)
   return job.run(out, overwrite=overwrite, listener=listener)
 
 

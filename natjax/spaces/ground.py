@@ -201,17 +201,12 @@ class Ground:
 
   def around(self) -> base.Space:
     """The smaller space of what the operations of the graph may become."""
-
-    def names(slot):
-      o = int(self.start.operation[slot])
-      valid = self.table.valid[self._rows[slot], o]
-      outcomes = set(self.table.outcome[o][valid].tolist())
-      return tuple(name for o, name in enumerate(self.candidates)
-                   if o in outcomes)
-
     choices: list[list[tuple[str, ...]]] = [[] for _ in self.decisions]
     for slot, (g, _), _ in self.sites():
-      choices[g].append(names(slot))
+      names = transitions.becomes(
+          self.table, self.candidates, self.table.valid[self._rows[slot]])
+      choices[g].append(tuple(
+          names[self.candidates[self.start.operation[slot]]]))
     return self.space._replace(choices=tuple(map(tuple, choices)))
 
   def cost(self, architecture: records.Architecture) -> operations.Cost:

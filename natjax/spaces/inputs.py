@@ -119,43 +119,30 @@ def _distinct(rng, mask, others, count):
   return lax.top_k(order, count)[1][..., ::-1].astype(jnp.int32)
 
 
-def stand_ins(ground: ground_lib.Ground) -> np.ndarray:
-  """i32[G, N, 2 + N, O]: each operation, or a skip where it cannot stand.
-
-  Nor can it where it leaves images of a side of its own.
-  """
-  count = len(ground.candidates)
-  skip = ground.candidates.index(operations.SKIP)
-  shape = (*ground.shape[:2], records.NUM_INPUTS + ground.shape[1], count)
-  found = np.broadcast_to(np.arange(count, dtype=np.int32), shape).copy()
+def _free(ground, published):
+  names, space = ground.candidates, ground.space
+  every, skip = np.arange(len(names), dtype=np.int32), operations.SKIP
+  shape = (*ground.shape[:2], records.NUM_INPUTS + ground.shape[1], len(names))
+  instead = np.broadcast_to(every, shape).copy()
+  allowed = np.zeros(shape, bool)
   for (g, n, _), (_, e), at in ground.sites():
     source = ground.decisions[g].cell.edges[e].source
     ends = [shapes.ends(edge) for shapes, edge in at] or [
         edges_lib.Ends(1, 1, 1, 1)]
-    for o, name in enumerate(ground.candidates):
-      operation = operations.get(name)
-      if not all(edges_lib.can_stand(operation, end)
-                 and edges_lib.keeps_side(operation, end) for end in ends):
-        found[g, n, source, o] = skip
-  return found
-
-
-def _free(ground, published):
-  instead, allowed = stand_ins(ground), None
+    # Nor can it stand where it leaves images of a side of its own.
+    stands = [all(edges_lib.can_stand(operation, end)
+                  and edges_lib.keeps_side(operation, end) for end in ends)
+              for operation in map(operations.get, names)]
+    instead[g, n, source] = np.where(stands, every, names.index(skip))
+    allowed[g, n, source] = np.isin(names, space.names(g, e)) & stands
   exists = np.array([np.arange(ground.shape[1]) < decision.cell.num_nodes
                      for decision in ground.decisions])
-  if ground.space.choices is not None:
-    allowed = np.zeros(instead.shape, bool)
-    for (g, n, _), (_, e), _ in ground.sites():
-      source = ground.decisions[g].cell.edges[e].source
-      allowed[g, n, source] = np.isin(
-          ground.candidates, ground.space.names(g, e))
-    allowed &= instead == np.arange(len(ground.candidates))
 
   def draw(rng):
-    sample = functools.partial(sample_cell, ground.space, not published)
+    sample = functools.partial(sample_cell, space, not published)
     return jax.vmap(sample)(
-        jax.random.split(rng, len(instead)), instead, exists, allowed)
+        jax.random.split(rng, len(instead)), instead, exists,
+        None if space.choices is None else allowed)
 
   return draw
 

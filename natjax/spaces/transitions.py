@@ -141,7 +141,7 @@ def valid_actions(scheme: Scheme, may: np.ndarray) -> np.ndarray:
       scheme.allowed & changes & np.take_along_axis(may, scheme.outcome, 1))
 
 
-def becomes(scheme: Scheme, candidates: Sequence[str],
+def becomes(scheme: Scheme | TransitionTable, candidates: Sequence[str],
             valid: np.ndarray) -> dict[str, list[str]]:
   """Per candidate, the candidates that it may become, itself among them.
 
@@ -150,10 +150,9 @@ def becomes(scheme: Scheme, candidates: Sequence[str],
     candidates: operation names, in order; O of them.
     valid: bool[O, A], a row of a table.
   """
-  return {
-      before: [candidates[o] for o in sorted(set(outcomes[row].tolist()))]
-      for before, outcomes, row in zip(
-          candidates, scheme.outcome, valid, strict=True)}
+  return {before: [candidates[o] for o in sorted(set(outcomes[row].tolist()))]
+          for before, outcomes, row in zip(
+              candidates, scheme.outcome, valid, strict=True)}
 
 
 def may_become(candidates: Sequence[str], ends: Iterable[edges_lib.Ends], *,

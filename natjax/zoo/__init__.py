@@ -71,7 +71,5 @@ def get(name: str, skeleton: str | None = None) -> codec.Architecture:
     return _genotypes().get(found) or handcrafted.build(found, skeleton)
   near = difflib.get_close_matches(plain, known, n=3, cutoff=0.5)
   hint = f"did you mean {', '.join(known[n] for n in near)}? " if near else ""
-  raise errors.InputError(
-      f"no architecture is named '{name}'; {hint}`natjax list` names all, and"
-      " a file is read from its path"
-  )
+  raise errors.InputError(f"no architecture is named '{name}'; {hint}`natjax"
+                          " list` names all, and a file is read from its path")

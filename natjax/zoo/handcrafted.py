@@ -61,10 +61,8 @@ def _bottleneck(width: int, stride: int) -> Block:
        Edge("skip_connect", 1, 4)))
 
 
-def _resnet(
-    name: str, skeleton: str, block: Callable[[int, int], Block], width: int,
-    counts: tuple[int, ...],
-) -> BlockNetwork:
+def _resnet(name: str, skeleton: str, block: Callable[[int, int], Block],
+            width: int, counts: tuple[int, ...]) -> BlockNetwork:
   """Stages of blocks; all but the first halve the image, double the width."""
   stem: tuple[Layer, ...] = (Layer("conv", width, 3, activation="relu"),)
   if skeleton == "imagenet":
@@ -157,9 +155,8 @@ def mobilenetv2(skeleton: str) -> BlockNetwork:
   which the table, as Sandler et al., prints as 3.4 M.
   """
   slow = skeleton == "cifar"
-  stages = (
-      (1, 16, 1, 1), (6, 24, 2, 1 if slow else 2), (6, 32, 3, 2),
-      (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+  stages = ((1, 16, 1, 1), (6, 24, 2, 1 if slow else 2), (6, 32, 3, 2),
+            (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
   head = (Layer("conv", 1280, activation="relu6"), Layer("global_pool"),
           Layer("dropout", rate=0.2), Layer("linear", norm=False))
   stem = (Layer("conv", 32, 3, 1 if slow else 2, activation="relu6"),)

@@ -7,9 +7,8 @@ from typing import Any
 from natjax.graph.records import Block, Edge, Node
 
 
-def chain(
-    build: Callable[..., Block], before: int, steps: Iterable[tuple[Any, ...]]
-) -> tuple[Block, ...]:
+def chain(build: Callable[..., Block], before: int,
+          steps: Iterable[tuple[Any, ...]]) -> tuple[Block, ...]:
   """Blocks `build(before, width, ...)`, one for each step (width, ...).
 
   Args:
@@ -24,10 +23,8 @@ def chain(
   return tuple(blocks)
 
 
-def block(
-    before: int, width: int, stride: int, expansion: int, kernel: int = 3,
-    *, activation: str = "relu6", project: bool = False,
-) -> Block:
+def block(before: int, width: int, stride: int, expansion: int, kernel: int = 3,
+          *, activation: str = "relu6", project: bool = False) -> Block:
   """An inverted residual block (Sandler et al., 2018, section 3.3).
 
   Args:
@@ -50,9 +47,8 @@ def block(
   return Block(tuple(nodes), tuple(edges))
 
 
-def repeated(
-    before: int, stages: Iterable[tuple[int, int, int, int]], **options: Any
-) -> tuple[Block, ...]:
+def repeated(before: int, stages: Iterable[tuple[int, int, int, int]],
+             **options: Any) -> tuple[Block, ...]:
   """The blocks of stages.
 
   Args:

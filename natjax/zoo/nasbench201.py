@@ -16,16 +16,13 @@ Example, with the parameters of the benchmark's table:
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from natjax import operations
+from natjax.costs import exact
 from natjax.graph import blocks as blocks_lib
 from natjax.graph import nasbench201
-from natjax.graph.records import (
-  Block,
-  BlockNetwork,
-  CLASSIFIER,
-  Edge,
-  Layer,
-  Node,
-)
+from natjax.graph.records import Block, BlockNetwork, Edge, Layer, Node
 
 _CELLS = 5  # Per stage.
 
@@ -46,8 +43,8 @@ def network(names: Sequence[str]) -> BlockNetwork:
     blocks += [Block((Node(width),) * 3, edges)] * _CELLS
   return blocks_lib.check(BlockNetwork(
       nasbench201.to_string(names),
-      stem=(Layer("conv", nasbench201.CHANNELS[0], 3),), blocks=tuple(blocks),
-      head=(Layer("norm", activation="relu"), *CLASSIFIER), preactivate=True))
+      (Layer("conv", nasbench201.CHANNELS[0], 3),), tuple(blocks),
+      (Layer("norm", activation="relu"), *blocks_lib.CLASSIFIER), True))
 
 
 def from_string(text: str) -> BlockNetwork:
@@ -55,10 +52,29 @@ def from_string(text: str) -> BlockNetwork:
   return network(nasbench201.from_string(text))
 
 
+def costs(name: str) -> tuple[np.ndarray, np.ndarray]:
+  """Computes parameters i64[15625] and multiply-adds f64[15625] by code.
+
+  A cell of nulls costs what the network around the cells does, and every edge
+  adds what its operation does, wherever it stands.
+
+  Args:
+    name: of the data set.
+  """
+  data = nasbench201.dataset(name)
+  frame = blocks_lib.Frame(data.num_classes, data.image_size)
+  others = [operations.NULL] * (len(nasbench201.EDGES) - 1)
+  single = np.array([exact.network(network([first, *others]), frame)[:2]
+                     for first in nasbench201.CANDIDATES])
+  per_edge = (single - single[0])[nasbench201.all_operations()].sum(1)
+  params, madds = (single[0] + per_edge).T
+  # The benchmark counts the classifier's bias as multiply-adds, too.
+  return params, (madds + data.num_classes).astype(np.float64)
+
+
 def _reduction(width: int) -> Block:
   """A residual block of stride 2 with `width` channels."""
   nodes = tuple(Node(channels, 2, fixed=True)
                 for channels in (width, width // 2, width))
-  return Block(nodes, (
-      Edge("conv_3x3", 1, 2), Edge("avg_pool_2x2", 1, 3),
-      Edge("conv_3x3", 2, 4), Edge("plain_conv_1x1", 3, 4)))
+  return Block(nodes, (Edge("conv_3x3", 1, 2), Edge("avg_pool_2x2", 1, 3),
+                       Edge("conv_3x3", 2, 4), Edge("plain_conv_1x1", 3, 4)))

@@ -69,7 +69,6 @@ NETWORKS = {
          ((7, 6), (5, 3), (5, 3), (5, 3)), ((5, 6), (5, 3), (5, 3), (5, 3)),
          ((7, 6), (7, 6), (7, 3), (7, 3)), ((7, 6),)), 1280),
 }
-STRIDES = (2, 2, 1, 2, 1)  # Of the first block of every stage but the first.
 
 
 def network(name: str, skeleton: str) -> BlockNetwork:
@@ -80,7 +79,8 @@ def network(name: str, skeleton: str) -> BlockNetwork:
     skeleton: "cifar" or "imagenet"; see the module.
   """
   spec, first = NETWORKS[name], 1 if skeleton == "cifar" else 2
-  stages = zip(spec.widths, (first, *STRIDES), spec.stages, strict=True)
+  strides = (first, 2, 2, 1, 2, 1)  # Of the first block of every stage.
+  stages = zip(spec.widths, strides, spec.stages, strict=True)
   steps = [(width, 1 if j else stride, expansion, kernel)
            for width, stride, stage in stages
            for j, (kernel, expansion) in enumerate(stage)]

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from natjax import zoo
 from natjax.benchmarks import nasbench201
 from natjax.graph import nasbench201 as cells201
 
@@ -31,7 +32,7 @@ def invented():
   """A complete table with CIFAR-10 alone: random numbers, index = order."""
   rng = np.random.default_rng(0)
   shape = cells201.COUNT
-  params, madds = cells201.costs("cifar10")
+  params, madds = zoo.nasbench201.costs("cifar10")
   columns = {c: rng.uniform(10, 95, shape).round(3)
              for c in cells201.COLUMNS[:4]}
   columns |= {"params": params.astype(float), "flops_M": madds / 1e6}

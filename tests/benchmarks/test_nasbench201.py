@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors
+from natjax import errors, zoo
 from natjax.benchmarks import nasbench201
 from natjax.graph import nasbench201 as cells201
 
@@ -32,7 +32,7 @@ def test_the_real_table(table):
       [best[n] for n in cells201.DATASETS], [94.373, 73.513, 47.311],
       atol=1e-3)
   for name in cells201.DATASETS:
-    params, madds = cells201.costs(name)
+    params, madds = zoo.nasbench201.costs(name)
     np.testing.assert_array_equal(table.of(name)["params"], params)
     np.testing.assert_allclose(
         table.of(name)["flops_M"], madds / 1e6, rtol=1e-5)

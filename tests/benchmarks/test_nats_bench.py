@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from natjax import errors
+from natjax import errors, zoo
 from natjax.benchmarks import nasbench201, nats_bench
 from natjax.graph import nasbench201 as cells201
 
@@ -110,7 +110,7 @@ def test_the_whole_folder(tmp_path, invented, monkeypatch):
   for (name, kind), value in EXPECTED.items():
     np.testing.assert_allclose(table.of(name)[f"{kind}_200ep"], value)
   np.testing.assert_array_equal(
-      table.of("cifar10")["params"], cells201.costs("cifar10")[0])
+      table.of("cifar10")["params"], zoo.nasbench201.costs("cifar10")[0])
 
 
 class Evil:

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from natjax import cli
+from natjax import cli, zoo
 from natjax.benchmarks import nasbench201
 from natjax.graph import nasbench201 as cells201
 
@@ -21,7 +21,7 @@ KEYS = {"gain_argmax", "gain_sample", "gain_best_of_10", "gain_oracle",
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
   rng = np.random.default_rng(0)
-  params, madds = cells201.costs("cifar10")
+  params, madds = zoo.nasbench201.costs("cifar10")
   columns = {c: rng.uniform(10, 95, cells201.COUNT).round(2)
              for c in cells201.COLUMNS[:4]}
   path = tmp_path_factory.mktemp("table") / "table.csv"

@@ -239,28 +239,29 @@ def test_split_refuses(size, fractions, seed, message):
   assert "\n" not in str(refusal.value)
 
 
-def test_hold_out_takes_the_fraction_of_every_class():
+def test_divide_takes_a_fifth_of_every_class():
   labels = np.repeat([0, 1, 2], [10, 26, 2])
   np.random.default_rng(0).shuffle(labels)
-  rest, test = dataset.hold_out(labels, fraction=0.2, seed=3)
+  divided = dataset.divide(np.arange(38), labels)
+  (rest, _), (test, held_out) = divided.train, divided.test
   # 0.2 * 10 = 2; 0.2 * 26 = 5.2; 0.2 * 2 = 0.4, but at least 1.
-  assert np.bincount(labels[test]).tolist() == [2, 5, 1]
+  assert np.bincount(held_out).tolist() == [2, 5, 1]
+  assert held_out.tolist() == labels[test].tolist()
   assert sorted([*rest, *test]) == list(range(38))
   assert (np.diff(rest) > 0).all()
   assert (np.diff(test) > 0).all()
-  assert rest.dtype == test.dtype == np.int32
-  again = dataset.hold_out(labels, fraction=0.2, seed=4)
-  assert again[1].tolist() != test.tolist()
+  again = dataset.divide(np.arange(38), labels)
+  assert again.test[0].tolist() == test.tolist()
 
 
-def test_hold_out_leaves_at_least_one_of_every_class():
-  rest, test = dataset.hold_out(np.array([0, 0, 1, 1]), fraction=0.9)
-  assert len(rest) == len(test) == 2
+def test_divide_leaves_at_least_one_of_every_class():
+  divided = dataset.divide(np.arange(4), np.array([0, 0, 1, 1]))
+  assert len(divided.train[0]) == len(divided.test[0]) == 2
 
 
-def test_hold_out_refuses_a_class_of_one():
+def test_divide_refuses_a_class_of_one():
   with pytest.raises(errors.InputError, match="class 7 has 1 example"):
-    dataset.hold_out(np.array([0, 0, 7]))
+    dataset.divide(np.zeros(3), np.array([0, 0, 7]))
 
 
 def test_moments_of_fashion_mnist_are_the_published_ones(shared_data):

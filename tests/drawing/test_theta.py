@@ -1,4 +1,4 @@
-"""Tests of `natjax.drawing.theta`."""
+"""Tests of theta in `natjax.drawing.curves`."""
 
 import pytest
 

@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from natjax import zoo
 from natjax.benchmarks import nasbench201
 from natjax.graph import nasbench201 as cells201
 
@@ -25,7 +26,7 @@ def script():
 @pytest.fixture
 def table_file(tmp_path):
   rng = np.random.default_rng(0)
-  params, madds = cells201.costs("cifar10")
+  params, madds = zoo.nasbench201.costs("cifar10")
   columns = {c: rng.uniform(10, 95, cells201.COUNT).round(2)
              for c in cells201.COLUMNS[:4]}
   path = tmp_path / "table.csv"

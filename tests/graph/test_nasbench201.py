@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from natjax import errors
+from natjax import errors, zoo
 from natjax.graph import nasbench201 as cells201
 
 ALL_3X3 = ("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|"
@@ -64,6 +64,6 @@ def test_what_the_benchmark_lacks_is_not_written():
 def test_costs_of_the_all_3x3_cell_as_printed():
   code = cells201.encode(cells201.to_array(
       cells201.from_string(ALL_3X3)))
-  params, madds = cells201.costs("cifar10")
+  params, madds = zoo.nasbench201.costs("cifar10")
   assert (params[code], madds[code]) == (1_531_546, 220_119_690)
   assert (params[0], madds[0]) == (73_306, 7_783_050)

@@ -24,7 +24,7 @@ def test_channels_of_the_paper():
   cifar, imagenet = (skeleton_lib.DEFAULTS[k] for k in skeleton_lib.KINDS)
   assert cifar.channels == (36,) * 6 + (72,) * 7 + (144,) * 7
   assert imagenet.channels == (48,) * 4 + (96,) * 5 + (192,) * 5
-  assert (cifar.auxiliary_layer, imagenet.auxiliary_layer) == (13, 9)
+  assert (cifar.reductions[-1], imagenet.reductions[-1]) == (13, 9)
 
 
 def test_stems():

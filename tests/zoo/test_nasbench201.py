@@ -13,8 +13,8 @@ SOME = np.random.default_rng(0).choice(cells201.COUNT, 60, replace=False)
 
 @pytest.mark.parametrize("name", cells201.DATASETS)
 def test_cost_of_networks_is_that_of_the_benchmark(name):
-  """`cells201.costs`, which its tests hold against the whole table."""
-  params, flops = cells201.costs(name)
+  """`zoo.nasbench201.costs`, which its tests hold against the whole table."""
+  params, flops = zoo.nasbench201.costs(name)
   data = cells201.dataset(name)
   frame = blocks.Frame(data.num_classes, data.image_size)
   for code in SOME.tolist():
