@@ -24,12 +24,11 @@ from natjax.pipeline import Listener, presets, search, train, transform
 from natjax.pipeline.runs import load
 from natjax.training.devices import configure_compilation
 
-__all__ = (
-    "METHODS", "Architecture", "Block", "BlockNetwork", "Cell",
-    "DifferentiableConfig", "Edge", "Genotype", "InputError", "Layer",
-    "Listener", "NATConfig", "Node", "NotMet", "SimCLRConfig", "TrainConfig",
-    "architecture", "blocks", "codec", "configure_compilation", "cost", "data",
-    "load", "operations", "presets", "read", "search", "skeleton", "train",
-    "transform", "zoo")
+__all__ = ("METHODS", "Architecture", "Block", "BlockNetwork", "Cell",
+           "DifferentiableConfig", "Edge", "Genotype", "InputError", "Layer",
+           "Listener", "NATConfig", "Node", "NotMet", "SimCLRConfig",
+           "TrainConfig", "architecture", "blocks", "codec",
+           "configure_compilation", "cost", "data", "load", "operations",
+           "presets", "read", "search", "skeleton", "train", "transform", "zoo")
 
 __version__ = "0.2.0"

@@ -12,7 +12,6 @@ from natjax.data.dataset import Augmentation, Dataset, make_dataset, split
 from natjax.data.sources import load, LOADERS, names
 from natjax.data.views import check_views, two_views, TwoViews, Views
 
-__all__ = (
-    "LOADERS", "Augmentation", "Dataset", "TwoViews", "Views", "check_views",
-    "crop_and_flip", "cutout", "load", "make_dataset", "names", "normalize",
-    "prepare", "split", "two_views")
+__all__ = ("LOADERS", "Augmentation", "Dataset", "TwoViews", "Views",
+           "check_views", "crop_and_flip", "cutout", "load", "make_dataset",
+           "names", "normalize", "prepare", "split", "two_views")

@@ -46,7 +46,6 @@ def read(path: pathlib.Path) -> dataset.RawImages:
         f"{', '.join(missing)}; save all of {', '.join(KEYS)}, holding out a "
         "test set if there is none")
   names = arrays.get("class_names")
-  return dataset.RawImages(
-      (arrays["x_train"], arrays["y_train"]),
-      (arrays["x_test"], arrays["y_test"]),
-      None if names is None else tuple(map(str, names)))
+  return dataset.RawImages((arrays["x_train"], arrays["y_train"]),
+                           (arrays["x_test"], arrays["y_test"]),
+                           None if names is None else tuple(map(str, names)))

@@ -84,13 +84,12 @@ class Dataset:
     return self.train_images.shape[1]
 
 
-def make_dataset(
-    name: str, train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray], *,
-    class_names: Sequence[str] | None = None, image_size: int = 32,
-    augmentation: Augmentation = NO_AUGMENTATION,
-    mean: Sequence[float] | None = None, std: Sequence[float] | None = None,
-) -> Dataset:
+def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
+                 test: tuple[np.ndarray, np.ndarray], *,
+                 class_names: Sequence[str] | None = None, image_size: int = 32,
+                 augmentation: Augmentation = NO_AUGMENTATION,
+                 mean: Sequence[float] | None = None,
+                 std: Sequence[float] | None = None) -> Dataset:
   """Makes a `Dataset` of arrays, after checking them.
 
   Images are u8[N, H, W, 3], or grey, which becomes three equal channels:

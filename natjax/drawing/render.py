@@ -107,12 +107,11 @@ def _png(picture: shapes.Scene) -> bytes:
       axes.add_patch(_png_patch(mpl, p))
       continue
     formula = rf"$\mathrm{{{p.text}}}_{{{p.subscript}}}$"
-    axes.text(
-        p.x, p.y + 0.36 * p.size, formula if p.subscript else p.text,
-        fontsize=0.72 * p.size, color=p.colour, va="baseline",
-        ha={"middle": "center", "start": "left"}[p.anchor],
-        weight="bold" if p.bold else "normal", family="DejaVu Sans",
-        parse_math=bool(p.subscript))
+    axes.text(p.x, p.y + 0.36 * p.size, formula if p.subscript else p.text,
+              fontsize=0.72 * p.size, color=p.colour, va="baseline",
+              ha={"middle": "center", "start": "left"}[p.anchor],
+              weight="bold" if p.bold else "normal", family="DejaVu Sans",
+              parse_math=bool(p.subscript))
   return files.figure_bytes(figure, "png")
 
 

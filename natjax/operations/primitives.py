@@ -174,9 +174,8 @@ def _depthwise_bwd(stride, dilation, residuals, g):
   # once. A sum per tap takes twice as long, and each is a kernel to compile.
   products = [(seen * g).astype(jnp.float32) for _, seen in _shifted(
       x, kernel.shape[0], stride, dilation)]
-  sums = lax.reduce(
-      products, [np.float32(0)] * len(products),
-      lambda a, b: [x + y for x, y in zip(a, b, strict=True)], (1, 2))
+  sums = lax.reduce(products, [np.float32(0)] * len(products), lambda a,
+                    b: [x + y for x, y in zip(a, b, strict=True)], (1, 2))
   g_kernel = jnp.sum(jnp.stack(sums), axis=1).reshape(kernel.shape)
   return g_x, g_kernel.astype(kernel.dtype)
 

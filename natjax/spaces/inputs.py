@@ -140,9 +140,8 @@ def _free(ground, published):
 
   def draw(rng):
     sample = functools.partial(sample_cell, space, not published)
-    return jax.vmap(sample)(
-        jax.random.split(rng, len(instead)), instead, exists,
-        None if space.choices is None else allowed)
+    return jax.vmap(sample)(jax.random.split(rng, len(instead)), instead,
+                            exists, None if space.choices is None else allowed)
 
   return draw
 
