@@ -24,6 +24,8 @@ STEM = (blocks.Layer("conv", 8, 3),)
         nodes=(blocks.Node("8"),)),)), "node 2: width is '8'"),
     (blocks.BlockNetwork("n", (blocks.Layer("conv", 8.0, 3),), (PLAIN,)),
      r"stem layer 0: width is 8\.0"),
+    (blocks.BlockNetwork("n", (blocks.Layer("linear", 8),), (PLAIN,)),
+     "stem layer 0: linear leaves no image for the blocks"),
     (blocks.BlockNetwork("n", STEM, (PLAIN,), norm_epsilon=float("nan")),
      "norm_epsilon is nan"),
     (blocks.BlockNetwork("n", STEM, (PLAIN._replace(nodes=(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import spaces
+from natjax import errors, spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton as skeleton_lib
@@ -203,3 +203,16 @@ def test_a_given_genotypes_own_edges():
   np.testing.assert_allclose(logits, oracle.supernet_of(
       ONE_CELL, params, IMAGES, nodes,
       lambda _, edge: rows.get(edge, ("edges1", 0))), rtol=2e-3, atol=2e-3)
+
+
+def test_images_of_two_sizes_cannot_be_added():
+  space = spaces.cells("sizes", ("max_pool_2x2_padded", SKIP, NULL),
+                       num_nodes=1, inputs=1)
+  with pytest.raises(errors.InputError, match="max_pool_2x2_padded makes"):
+    supernet_lib.Supernet(space, PLACE).init(jax.random.key(0))
+
+
+def test_a_space_is_checked_before_anything_is_drawn():
+  with pytest.raises(errors.InputError, match="weights is 'node'"):
+    supernet_lib.Supernet(SOURCE._replace(weights="node"), PLACE).init(
+        jax.random.key(0))

@@ -300,6 +300,22 @@ def test_the_papers_preset_is_the_paper():
     ({"config": dataclasses.replace(TRAIN, auxiliary=True)}, r"auxiliary head"),
     ({"architecture": GENOTYPE._replace(normal=CELL._replace(concat=()))},
      r"normal cell: concat is empty"),
+    ({"architecture": "darts"}, r"is of type str and must be a Genotype or"),
+    ({"architecture": GENOTYPE.normal}, r"is of type Cell and must be"),
+    ({"architecture": GENOTYPE._replace(normal=CELL._replace(edges=(
+        CELL.edges[0]._replace(source=None), *CELL.edges[1:])))},
+     r"must join nodes by their numbers"),
+    ({"dataset": "digits"}, r"the types are str and TrainConfig"),
+    ({"config": {}}, r"the types are Dataset and dict"),
+    *(({"config": dataclasses.replace(TRAIN, **{name: value})},
+       f"{name} is {value!r} and must be of type {kind}")
+      for name, value, kind in (
+          ("epochs", 1.5, "int"), ("seeds", "1", "int"), ("cells", True, "int"),
+          ("dtype", 5, "str"), ("auxiliary", 1, "bool"))),
+    ({"seed": "0"}, r"seed is '0' and must be an integer"),
+    ({"seed": True}, r"seed is True and must be an integer"),
+    ({"devices": "1"}, r"devices is 1 and this machine has"),
+    ({"out": None}, r"out is None and must be a path"),
 ])
 def test_train_refuses_before_it_writes(tmp_path, arguments, match):
   arguments = {"architecture": GENOTYPE, "dataset": dataset(), "config": TRAIN,
@@ -320,6 +336,8 @@ def test_train_refuses_before_it_writes(tmp_path, arguments, match):
     ({"train": dataclasses.replace(TRAIN, cutout=5)}, r"train\.cutout"),
     ({"search": dataclasses.replace(SEARCH, samples=0)}, r"search\.samples"),
     ({"seed": -1}, r"seed is -1"),
+    ({"search": dataclasses.replace(SEARCH, samples=1.5)},
+     r"search\.samples: samples is 1\.5 and must be of type int"),
     ({"method": "darts"}, r"'darts' is unknown; choose one of nat, natpp"),
     ({"search": TRAIN}, r"TrainConfig, and method 'nat' needs a NATConfig"),
 ])

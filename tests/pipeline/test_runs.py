@@ -294,6 +294,21 @@ def test_an_imagenet_stem_that_natjax_0_1_named_otherwise(tmp_path):
                runs.load_weights(tmp_path / "weights.npz"), variables)
 
 
+@pytest.mark.parametrize("damage", [
+    lambda r: [], lambda r: {**r, "place": None}, lambda r: {**r, "dtype": 3},
+    lambda r: {k: v for k, v in r.items() if k != "mean"}])
+def test_a_result_that_is_damaged_is_refused(trained, damage, tmp_path):
+  out, _ = trained
+  path = out / "networks" / "original-0" / "result.json"
+  text = path.read_text()
+  try:
+    path.write_text(json.dumps(damage(json.loads(text))))
+    with pytest.raises(errors.InputError, match="is damaged"):
+      runs.load(out, "original-0")
+  finally:
+    path.write_text(text)
+
+
 def test_the_first_of_the_transformed_is_loaded(trained, tmp_path):
   out, _ = trained
   found = runs.networks(out)

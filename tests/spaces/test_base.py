@@ -99,3 +99,19 @@ def test_what_a_run_says_of_its_space():
       "share": "full", "candidates": list(spaces.SPACES["natpp"].candidates),
       "scheme": "natpp"}
   assert blocks.check(space.graph) == space.graph
+
+
+@pytest.mark.parametrize("changes,message", [
+    ({"name": None}, "name is None and must be text"),
+    ({"candidates": ("null", "conv_1x1")}, "candidates is .* end with null"),
+    ({"candidates": ("conv_9x9", "null")}, "unknown operation 'conv_9x9'"),
+    ({"share": "some"}, "share is 'some'"),
+    ({"weights": "node"}, "weights is 'node' and must be in .*'slot'"),
+    ({"scheme": "own"}, "scheme is 'own' and must be in .*'natpp'"),
+    ({"choices": ((("conv_5x5",),),)}, "choices is .* be of its cand"),
+])
+def test_a_space_whose_parts_do_not_fit(changes, message):
+  space = spaces.cells("mine", CANDIDATES, num_nodes=2)
+  assert space.validate() is space
+  with pytest.raises(errors.InputError, match=message):
+    space._replace(**changes).validate()

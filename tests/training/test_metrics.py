@@ -24,6 +24,12 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path):
   assert metrics.read(path) == [{"run": "a", "x": 1}]
 
 
+def test_what_follows_a_damaged_line_is_dropped(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  path.write_bytes(b'{"run": "a"}\n3\n{"run": "b"}\n\xff\x00\n{"run": "c"}\n')
+  assert metrics.read(path) == [{"run": "a"}, {"run": "b"}]
+
+
 def test_write_text_leaves_no_temporary_file(tmp_path):
   metrics.write_text(tmp_path / "f", "text")
   assert [p.name for p in tmp_path.iterdir()] == ["f"]
