@@ -170,7 +170,8 @@ class Trainer:
 
     Raises:
       InputError: a batch that the devices do not divide or a split that is
-        smaller, or fractions that leave a split empty.
+        smaller, fractions that leave a split empty, or a phase that walks
+        a split of which they say nothing.
     """
     train = self.judge.train
     parts = data_lib.split(
@@ -179,6 +180,12 @@ class Trainer:
         name: fit_lib.Split(*(x[rows] for x in train))
         for name, rows in zip(plan.fractions, parts, strict=True)
         if name != "train" or len(parts) > 1}
+    for stage in plan.method.stages:
+      for phase in stage.phases:
+        if unknown := {*phase.splits} - {*splits}:
+          raise errors.InputError(
+              f"phase '{phase.name}' walks the split '{unknown.pop()}', and the"
+              f" plan's fractions name {', '.join(plan.fractions)}; name it")
     preparation = self.judge.preparation if plan.dtype is None else (
         self.judge.plain(plan.dtype))
     return _checked(Feed(splits, plan.batch_size, preparation),

@@ -103,6 +103,23 @@ def test_a_search_hands_over_derives_and_trains_what_it_found(tmp_path):
   assert plain(again) == plain(result)
 
 
+@pytest.mark.parametrize("fractions", [{"half": 1.0}, {"all": 1.0}])
+def test_a_plan_names_the_splits_that_its_phases_walk(fractions):
+  def other(request):
+    return build(request)._replace(fractions=fractions)
+
+  known = methods.METHODS["guess"]
+  with mock.patch.dict(methods.METHODS, guess=known._replace(build=other)):
+    make = functools.partial(
+        pipeline.Job, None, test_pipeline.dataset(), "guess", GuessConfig(),
+        test_pipeline.TRAIN, space="nat", devices=1)
+    if "half" in fractions:
+      assert len(make().feed.splits["half"].labels) == 96
+    else:
+      with pytest.raises(errors.InputError, match="walks the split 'half'"):
+        make()
+
+
 def test_several_seeds_search_on_their_own():
   job = pipeline.Job(
       None, test_pipeline.dataset(), "guess", GuessConfig(),
