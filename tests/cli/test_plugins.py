@@ -1,6 +1,7 @@
 """What another package adds by entry points, from the command line."""
 
 import dataclasses
+import importlib
 import json
 import os
 import pathlib
@@ -281,11 +282,13 @@ def test_a_name_that_is_taken_is_refused(
 
 
 def test_a_notebook_may_load_twice(fresh, tmp_path, monkeypatch):
-  distribution(tmp_path, ALL.replace("any = toy_operation:OPERATION", ""))
+  distribution(tmp_path, ALL)
   monkeypatch.syspath_prepend(TOYS)
   monkeypatch.syspath_prepend(tmp_path)
-  for _ in range(2):
-    plugins.load()
+  with operations.registered(
+      importlib.import_module("toy_operation").OPERATION):
+    for _ in range(2):
+      plugins.load()
   assert "drop" in methods.METHODS and "toy_space" in spaces.SPACES
   found = data.load("stripes", image_size=8)
   assert (found.name, found.num_classes) == ("stripes", 2)

@@ -10,7 +10,7 @@ import pytest
 from natjax import spaces, zoo
 from natjax.costs import exact as cost
 from natjax.graph import arrays as arrays_lib
-from natjax.graph import blocks, codec, skeleton
+from natjax.graph import blocks, codec, records, skeleton
 from natjax.graph import shapes as shapes_lib
 from natjax.networks import network as network_lib
 from natjax.networks import supernet
@@ -104,8 +104,8 @@ def test_networks_as_data_without_classifier():
   # Twice reduced, 4 channels are 16, of which all nodes are concatenated.
   features = space.num_nodes * 16
   images = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
-  cell = blocks.Cell(tuple(
-      blocks.Edge(operation, source, target) for target in range(2, 6)
+  cell = records.Cell(tuple(
+      records.Edge(operation, source, target) for target in range(2, 6)
       for source, operation in enumerate(space.candidates[:2])), (2, 3, 4, 5))
   arrays = jax.tree.map(
       jnp.asarray, arrays_lib.encode([cell] * 2, space.candidates))
