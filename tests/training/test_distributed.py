@@ -143,7 +143,7 @@ def test_refused_input_ends_all_processes_alike(tmp_path):
     (["--coordinator", "h:1", "--num-processes", "0", "--process-id", "0"],
      "at least 1"),
     (["--coordinator", "h:1", "--num-processes", "2", "--process-id", "1",
-      "--devices", "1"], "leave --devices out"),
+      "--devices", "1"], "leave devices out"),
 ])
 def test_flags_that_do_not_fit_are_refused(flags, message, tmp_path, capsys):
   out = tmp_path / "run"
