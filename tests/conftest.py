@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import tempfile
 
 # Before jax is imported. Compiling is most of the tests' time, and level 0
 # takes two thirds of the time of the library's own level 1; without the newer
@@ -17,8 +18,8 @@ import jax
 from natjax.training import devices
 
 devices.configure_compilation()
-# No persistent cache: a test must not pass because another day's did.
-jax.config.update("jax_enable_compilation_cache", False)
+# A cache of this run alone: a test must not pass because another day's did.
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_num_cpu_devices", 4)
 
 # Files that take half a minute and more; at the end one process would wait.
@@ -26,6 +27,16 @@ LONG = ("test_kill_and_resume.py", "test_distributed.py", "test_readme.py",
         "test_benchmark.py", "test_random_architectures.py", "test_cli.py",
         "test_nat.py", "test_supernet.py", "test_differentiable_job.py",
         "test_differentiable.py", "test_mixture.py")
+
+
+def pytest_configure(config):
+  """Has the processes of a run share what they compile."""
+  if not hasattr(config, "workerinput"):
+    folder = tempfile.TemporaryDirectory(prefix="natjax-tests-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["NATJAX_TESTS_CACHE"] = folder.name
+  jax.config.update("jax_compilation_cache_dir",
+                    os.environ["NATJAX_TESTS_CACHE"])
 
 
 def pytest_collection_modifyitems(items):
