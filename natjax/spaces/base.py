@@ -3,10 +3,10 @@
 from typing import Any, NamedTuple
 
 from natjax import errors, operations
-from natjax.graph import records
+from natjax.graph import blocks, records
 from natjax.spaces import transitions
 
-SHARES, WEIGHTS = ("cell", "full"), ("edge", "source", "slot")
+WEIGHTS = ("edge", "source", "slot")
 
 
 class Space(NamedTuple):
@@ -72,7 +72,8 @@ class Space(NamedTuple):
     for part, value, good, advice in (
         ("candidates", self.candidates, self.candidates[-1:] == (
             operations.NULL,), "end with null"),
-        ("share", self.share, self.share in SHARES, f"be in {SHARES}"),
+        ("share", self.share, self.share in blocks.SHARES,
+         f"be in {blocks.SHARES}"),
         ("weights", self.weights, self.weights in WEIGHTS, f"be in {WEIGHTS}"),
         ("scheme", self.scheme, self.scheme in transitions.SCHEMES,
          f"be in {tuple(transitions.SCHEMES)}"),
