@@ -7,7 +7,7 @@ import pathlib
 import re
 import signal
 
-from natjax import data, errors, pipeline
+from natjax import data, errors, pipeline, spaces
 from natjax.cli import inputs, output, processes
 from natjax.graph import genotype as genotype_lib
 from natjax.graph import records
@@ -33,13 +33,16 @@ def _prepare(args, prefix, method):
     output.tensorboard_module()
   start = args.space if args.command == "search" else args.architecture
   architecture = None
-  if args.command != "search":
+  if args.command == "search":
+    graph = spaces.get(start).graph
+  else:
     skeleton = f"{prefix}skeleton"
     architecture = inputs.read_architecture(
         start, getattr(args, skeleton), args.width)
     if architecture.kind == "blocks":
       # It has chosen the network; the setting is what cells stand in.
       setattr(args, skeleton, None)
+    graph = architecture
   if args.preset is None:
     args.preset = "demo" if args.dataset == "digits" else "small"
   if args.out is None:
@@ -47,7 +50,7 @@ def _prepare(args, prefix, method):
              pathlib.Path(args.dataset).stem)
     args.out = "runs/" + "-".join(
         re.sub(r"[^\w.]+", "_", word).strip("_") for word in words if word)
-  preset = presets.get(args.preset, architecture, method, args.objective)
+  preset = presets.get(args.preset, graph, method, args.objective)
   if args.image_size is None:
     args.image_size = preset.image_size
   return preset, architecture
@@ -74,7 +77,8 @@ def run_transform(args) -> int:
       architecture, dataset, args.method,
       inputs.settings(args, preset.search, "", extra["search"]), train,
       space=args.space, share=args.share, seed=first, seeds=count,
-      devices=args.devices, compare=args.compare is not False, simclr=simclr)
+      devices=args.devices, compare=args.compare is not False, simclr=simclr,
+      train_found=not args.no_train)
   return _run_job(args, job, output.print_transformed)
 
 

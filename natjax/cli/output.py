@@ -111,8 +111,9 @@ def _percent(part, what="accuracy"):
 
 
 def _measured(part):
-  """The cells of `_MEASURED`."""
-  return (_percent(part), f"{part['params'] / 1e6:.3f} M",
+  """The cells of `_MEASURED`; a network may not have been trained."""
+  accuracy = _percent(part) if "accuracy" in part else "not trained"
+  return (accuracy, f"{part['params'] / 1e6:.3f} M",
           f"{part['madds'] / 1e6:.3f} M")
 
 
@@ -127,7 +128,7 @@ def print_transformed(result, folder, entry):
   parts = {name: result[name] for name in (
       "original", "transformed", "derived") if name in result}
   *before, after = parts.values()
-  seeds = len(after["accuracies"])
+  seeds = len(after.get("accuracies", ()))
   rows = [(name, *_measured(part)) for name, part in parts.items()]
   if before:
     gain = after["accuracy"] - before[0]["accuracy"]
@@ -136,6 +137,7 @@ def print_transformed(result, folder, entry):
                  *(f"{100 * r:+.1f} %" for r in ratios)))
   print_table(f"{measure(result)} on {result['dataset']}, {seeds} seed(s) each",
               ("", *_MEASURED), rows)
+  _print_search(result)
   if before:
     out.print(_verdict(result, entry, gain, ratios))
   _print_linear(parts)
@@ -149,9 +151,26 @@ def print_transformed(result, folder, entry):
   folder = pathlib.Path(folder)
   pictures = "".join(f" {name}," for name in entry.pictures
                      if (folder / name).exists())
-  networks = "networks/" if (folder / "networks").is_dir() else "seed-*/"
+  networks = [name for name, pattern in (
+      (" networks/", "networks"), (" seed-*/", "seed-*"))
+              if any(folder.glob(pattern))]
   out.print(f"{folder}: result.json, architecture.json, architecture.svg,"
-            f"{pictures} {networks} ({result['seconds']:.0f} s)")
+            f"{pictures}{''.join(networks)} ({result['seconds']:.0f} s)")
+
+
+def _print_search(result):
+  """What a search in a supernet came to before anything was trained."""
+  if "parent_accuracy" not in result:
+    return
+  print_table("on the search's validation images", ("", ">accuracy"), [
+      (name, f"{100 * result[key]:.2f} %") for name, key in (
+          ("supernet (parent)", "parent_accuracy"),
+          ("what was found, with its weights (child)", "child_accuracy"))])
+  cells = ", ".join(f"{name} {n} connections, {result['skips'][name]} of them"
+                    " skips" for name, n in result["connections"].items())
+  memory = result["peak_memory_bytes"]
+  out.print(f"{cells}; search {result['search_seconds']:.0f} s" + (
+      f"; at most {memory / 2**20:.0f} MB in use" if memory else ""))
 
 
 def _print_linear(parts):

@@ -61,12 +61,15 @@ def _make_parser():
   sub.add_argument("--compare", default=None, action=_YES_NO, help="of methods"
                    " whose networks come out trained: also train the original"
                    " (yes)")
+  sub.set_defaults(no_train=False)
   _add_method_flags(sub, starting("given"), "nat")
 
   text = "find an architecture in a space"
   if found := starting("space"):
     sub = add("search", jobs.run_transform, text, _PREFIXES)
     sub.add_argument("--space", required=True, help="of `natjax list`")
+    sub.add_argument("--no-train", action="store_true", help="leave out the"
+                     " training of what is found")
     sub.set_defaults(compare=None)
     _add_method_flags(sub, found, next(iter(found)))
   else:
@@ -198,8 +201,11 @@ def _add_run_flags(parser):
 
 def _attributes(config_class) -> dict[str, str]:
   """What a docstring says of every attribute, for --help."""
-  section = (config_class.__doc__ or "").partition("Attributes:\n")[2]
-  found = re.findall(r"^    (\w+): (.*(?:\n {6}.*)*)", section, re.MULTILINE)
+  found = []
+  for kind in reversed(config_class.__mro__):
+    section = (kind.__doc__ or "").partition("Attributes:\n")[2]
+    found += re.findall(
+        r"^    (\w+): (.*(?:\n {6}.*)*)", section, re.MULTILINE)
   return {name: " ".join(text.split()).rstrip(".").replace("%", "%%").replace(
       "`", "") for name, text in found}
 

@@ -44,13 +44,14 @@ class Budget(NamedTuple):
                for value, limit in zip(cost, self, strict=False))
 
 
-def parse(text: str, original: int, *, option: str) -> float | None:
+def parse(text: str, original: int | None, *,
+          option: str) -> float | None:
   """Reads one limit.
 
   Args:
     text: "" for none, a number with an optional unit K, M or G, or a multiple
       of the original's cost such as "0.8x".
-    original: cost of the given architecture.
+    original: cost of the given architecture; None where none is given.
     option: name of the setting, for the error.
 
   Example:
@@ -65,16 +66,21 @@ def parse(text: str, original: int, *, option: str) -> float | None:
   match = re.fullmatch(
       r"((?:[0-9]+\.?|[0-9]*\.[0-9]+)(?:e[+-]?[0-9]+)?)([kmgx]?)", text.lower())
   number, unit = match.groups() if match else ("nan", "")
-  value = float(number)
-  if not 0 < value < math.inf:
+  units = _UNITS | ({} if original is None else {"x": float(original)})
+  value = float(number) * units.get(unit, math.nan)
+  if not 0 < float(number) < math.inf or math.isnan(value):
+    multiple = ("; without a given architecture there is nothing to take a"
+                " multiple of" if original is None else ", or a multiple of the"
+                " given architecture's such as 0.8x")
     raise errors.InputError(
-        f"{option} is '{text}'; give a number above 0 such as 3e6 or 2.5M, or a"
-        " multiple of the given architecture's such as 0.8x",
-        field=option.replace("-", "_"))
-  return value * (original if unit == "x" else _UNITS[unit])
+        f"{option} is '{text}'; give a number above 0 such as 3e6 or 2.5M"
+        f"{multiple}", field=option.replace("-", "_"))
+  return value
 
 
-def read(max_params: str, max_madds: str, original: operations.Cost) -> Budget:
+def read(max_params: str, max_madds: str,
+         original: operations.Cost | None) -> Budget:
   """Reads both limits; see `parse`."""
-  return Budget(parse(max_params, original.params, option="max-params"),
-                parse(max_madds, original.madds, option="max-madds"))
+  params, madds = (None, None) if original is None else original[:2]
+  return Budget(parse(max_params, params, option="max-params"),
+                parse(max_madds, madds, option="max-madds"))

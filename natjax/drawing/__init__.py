@@ -11,8 +11,14 @@ whole picture, a list of the primitives in `shapes`, and `render` writes it.
 """
 
 from natjax.drawing.comparison import Change, changes
-from natjax.drawing.curves import learning_curves, save_theta, theta_curves
+from natjax.drawing.curves import (
+    alpha_curves,
+    learning_curves,
+    save_alpha,
+    save_theta,
+    theta_curves,
+)
 from natjax.drawing.render import draw, save
 
-__all__ = ["Change", "changes", "draw", "learning_curves", "save",
-           "save_theta", "theta_curves"]
+__all__ = ["Change", "alpha_curves", "changes", "draw", "learning_curves",
+           "save", "save_alpha", "save_theta", "theta_curves"]

@@ -54,6 +54,82 @@ def _plot_metrics(axes, key, lines):
     text.set_parse_math(False)
 
 
+def save_alpha(path: str | os.PathLike[str],
+               rows: Iterable[Mapping[str, Any]]) -> bool:
+  """As `alpha_curves`, where there is alpha to draw and matplotlib.
+
+  Returns:
+    Whether the picture was drawn.
+  """
+  return _save(path, rows, "weights", alpha_curves)
+
+
+def alpha_curves(rows: Iterable[Mapping[str, Any]],
+                 path: str | os.PathLike[str]) -> None:
+  """Draws what candidates weigh over the epochs of a search.
+
+  One panel per edge, one colour per candidate, of those that ever weighed more
+  than 0; what was kept at the end is drawn thick and named above.
+  DST's threshold is the dashed line.
+
+  Args:
+    rows: as in `metrics.jsonl`; those with "weights" are drawn: by cell types,
+      per edge what every candidate weighs, and "kept" alike, "edges" per cell
+      type [source, target], "candidates", perhaps "thresholds" per edge.
+    path: where to write, a `.svg` or `.png` file.
+
+  Raises:
+    InputError: as `save`, or no row has them.
+  """
+  panels: dict[tuple[str, str], dict[int, Any]] = {}
+  for row in rows:
+    for group, weights in (row.get("weights") or {}).items():
+      levels = row.get("thresholds", {}).get(group)
+      for e, (edge, values) in enumerate(zip(
+          row["edges"][group], weights, strict=True)):
+        title = f"{group} {edge[0]} -> {edge[1]}"
+        if not any(values):
+          continue  # A fixed edge.
+        panel = panels.setdefault((str(row.get("run", "")), title), {})
+        panel[row["epoch"]] = (values, row["kept"][group][e],
+                               levels and levels[e], row["candidates"])
+  files.write_panels(
+      path, panels, 5, (3.0, 2.1), _plot_alpha,
+      "no alpha to draw: give the rows of a metrics.jsonl that a search wrote")
+
+
+def _plot_alpha(axes, key, epochs):
+  _, title = key
+  epochs = dict(sorted(epochs.items()))
+  x = [epoch + 1 for epoch in epochs]
+  values, kept, _, names = zip(*epochs.values(), strict=True)
+  last = [n for n, k in zip(names[-1], kept[-1], strict=True) if k]
+  axes.set_title("\n".join([title, *last]), parse_math=False,
+                 fontsize="x-small")
+  for o, name in enumerate(names[-1]):
+    line = [v[o] for v in values]
+    if max(line) > 0:
+      chosen = bool(kept[-1][o])
+      axes.plot(x, line, lw=2.5 if chosen else 0.8, color=f"C{o % 10}",
+                linestyle="-" if o < 10 else ":",
+                marker="." if len(x) < 2 else "",
+                label=name)
+  if None not in (levels := [level for _, _, level, _ in epochs.values()]):
+    axes.plot(x, levels, "--", color="black", lw=0.8, label="threshold")
+  axes.legend(fontsize=4, framealpha=0.4, loc="upper left")
+
+
+def _save(path, rows, key, draw):
+  rows = [row for row in rows if key in row]
+  try:
+    files.load_matplotlib()
+  except errors.InputError:
+    return False
+  if rows:
+    draw(rows, path)
+  return bool(rows)
+
+
 def save_theta(path: str | os.PathLike[str],
                rows: Iterable[Mapping[str, Any]]) -> bool:
   """As `theta_curves`, where there is theta to draw and matplotlib.
@@ -61,14 +137,7 @@ def save_theta(path: str | os.PathLike[str],
   Returns:
     Whether the picture was drawn.
   """
-  rows = [row for row in rows if "theta" in row]
-  try:
-    files.load_matplotlib()
-  except errors.InputError:
-    return False
-  if rows:
-    theta_curves(rows, path)
-  return bool(rows)
+  return _save(path, rows, "theta", theta_curves)
 
 
 def theta_curves(rows: Iterable[Mapping[str, Any]],

@@ -1,6 +1,18 @@
 """Methods, one file each, named after it; `METHODS` holds their entries."""
 
-from natjax.methods import differentiable, entry, nat, natpp
+from natjax.methods import (
+    darts,
+    differentiable,
+    entrannas,
+    entrannas_dst,
+    entry,
+    nat,
+    natpp,
+    random_search,
+)
 
-METHODS: dict[str, entry.Entry] = {"nat": nat.ENTRY, "natpp": natpp.ENTRY,
-                                   "differentiable": differentiable.ENTRY}
+METHODS: dict[str, entry.Entry] = {
+    "nat": nat.ENTRY, "natpp": natpp.ENTRY,
+    "differentiable": differentiable.ENTRY, "darts": darts.ENTRY,
+    "entrannas": entrannas.ENTRY, "entrannas-dst": entrannas_dst.ENTRY,
+    "random": random_search.ENTRY}

@@ -26,6 +26,18 @@ class BatchAffineNorm(nn.Module):
     return x * scale.astype(x.dtype) + bias.astype(x.dtype)
 
 
+class BiasedNorm(nn.Module):
+  """A bias, then BN by the batch without parameters."""
+
+  epsilon: float = 1e-5
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
+    return primitives.batch_normalize(
+        x + bias.astype(x.dtype), epsilon=self.epsilon)
+
+
 class RunningBatchNorm(nn.Module):
   """BN with running statistics, momentum 0.9.
 

@@ -126,6 +126,15 @@ def dense(functions: Sequence[Function],
   return EdgeRule(forward, pullback)
 
 
+def sparse(functions: Sequence[Function],
+           columns: Sequence[int] | None = None) -> EdgeRule:
+  """As `dense`, and what weighs 0 need not be computed (`running`).
+
+  It then adds nothing and gets no gradient, nor does its weight.
+  """
+  return dense(functions, columns)
+
+
 def plain(make: MakeRule) -> MakeRule:
   """A rule whose derivatives are JAX's own, of every order and direction."""
 

@@ -31,7 +31,7 @@ class How(NamedTuple):
   Attributes:
     value: i32[N, K], the candidate of every slot; or, where `source` is None, a
       pytree with leading axis E, for every edge of the block's decision what
-      `make`'s rule is told of it.
+      `make`'s rule is told of it: weights f32[E, O] of `rules.sparse`.
     concat: [N], weights of the nodes in the output, where a cell's output is
       all of its nodes; else the graph says which they are.
     source: i32[N, K], the node that feeds every slot, or None.
@@ -80,18 +80,24 @@ class Runner:
         layers, place.num_classes, functools.partial(self.norm, affine=True),
         self.running and self.train)
 
-  def module(self, name: str, ends: edges_lib.Ends) -> Any:
+  def module(self, name: str, ends: edges_lib.Ends,
+             fixed: bool = False) -> Any:
     """What an operation is on an edge: a linen module or a function."""
     operation = operations.get(name)
     if not edges_lib.can_stand(operation, ends):
       # It is never chosen there but has a place in the list of candidates.
       operation = operations.get(operations.NULL)
-    if operation.pooled and not self.running:
+    norm = self.norm
+    if self.space.search_bias and not self.running:
+      norm = functools.partial(self.norm, affine=True) if fixed else (
+          functools.partial(layers_lib.BiasedNorm,
+                            self.plan.network.norm_epsilon))
+    elif operation.pooled and not self.running:
       build = operation.module
       operation = dataclasses.replace(
           operation, module=lambda **options: (
               lambda x: self.norm()(build(**options)(x))))
-    return edges_lib.module(operation, ends, norm=self.norm,
+    return edges_lib.module(operation, ends, norm=norm,
                             preactivate=self.plan.network.preactivate)
 
   def prefix(self, i: int) -> Iterator[Any]:
@@ -111,14 +117,14 @@ class Runner:
         mutable=["batch_stats"] if self.running and self.train else [])
     return y, changed.get("batch_stats", stats)
 
-  def functions(self, names: Sequence[str],
-                ends: edges_lib.Ends) -> list[rules.Function]:
+  def functions(self, names: Sequence[str], ends: edges_lib.Ends,
+                fixed: bool = False) -> list[rules.Function]:
     """Per candidate of an edge, `(variables of all, x, key) -> y`.
 
     With running BN they return `(y, statistics of all)`.
     """
-    return [functools.partial(self._function, name, self.module(name, ends))
-            for name in names]
+    return [functools.partial(
+        self._function, name, self.module(name, ends, fixed)) for name in names]
 
   def _function(self, name, module, variables, x, key):
     own = {kind: part[name] for kind, part in variables.items() if name in part}
@@ -176,8 +182,10 @@ class Runner:
         # Of another shape, maybe; what the loop carries has one shape.
         values = (values[1], values[1])
 
+      cell = self._cell(run[0], how[run[0]])
+
       def step(values, xs):
-        y, _ = self._unrolled(run[0], xs[0], how[run[0]], xs[1], values)
+        y, _ = cell(run[0], xs[0], how[run[0]], xs[1], values)
         return (values[1], y), None
 
       values, _ = lax.scan(step, values, (
@@ -197,8 +205,8 @@ class Runner:
         y, stats[f"node{n}"] = self.apply(
             module, part_of(prefix, f"node{n}"), values[n])
         inputs.append(y)
-      cell = self._scanned if self._has_buffer(how[i]) else self._unrolled
-      y, edge_stats = cell(i, own, how[i], data[j], (*values, *inputs))
+      y, edge_stats = self._cell(i, how[i])(
+          i, own, how[i], data[j], (*values, *inputs))
       values = (values[1], y)
       changed.append((stats, edge_stats))
     if not self.running:
@@ -209,10 +217,14 @@ class Runner:
       found = {**found, "preprocess": list(prefixes)}
     return values, found
 
-  def _has_buffer(self, how):
-    """Whether all nodes of a cell lie in one array, over which edges scan."""
-    return self.space.inputs is not None and (
-        how.source is not None or self.space.choices is None)
+  def _cell(self, i, how):
+    """How a block is run: in one array of its nodes, or edge by edge."""
+    if how.make is rules.sparse:
+      buffer = self.plan.alike(i)
+    else:
+      buffer = self.space.inputs is not None and (
+          how.source is not None or self.space.choices is None)
+    return self._scanned if buffer else self._unrolled
 
   def _data(self, i, how, rng):
     """`rules.Data` of a block: of its slots, or of its edges."""
@@ -241,7 +253,7 @@ class Runner:
     return jnp.asarray(numbers)
 
   def _rule(self, how, edges, names):
-    return how.make(self.functions(names, edges.ends),
+    return how.make(self.functions(names, edges.ends, edges.fixed),
                     [self.space.candidates.index(name) for name in names])
 
   def _unrolled(self, i, variables, how, data, inputs):
@@ -283,22 +295,24 @@ class Runner:
     aux = self.running
     if len(names) == 1 and (how.source is not None or (
         names[0] not in self.space.candidates)):
-      run, = self.functions(names, edges.ends)
+      run, = self.functions(names, edges.ends, edges.fixed)
       y = run(own, x, rules.typed(data.key))  # Nothing to choose.
     else:
       y = rules.apply(self._rule(how, edges, names), own, data, x, aux=aux)
     return (y[0], _put(stats, edges, rows, y[1])) if aux else (y, stats)
 
   def _scanned(self, i, variables, how, data, inputs):
-    """A cell whose nodes lie in one array; returns output and statistics.
+    """A block whose nodes lie in one array; returns output and statistics.
 
     In a normal cell all nodes share one buffer, inputs first. In a reduction
     cell the inputs are larger and stand apart, and the buffer starts at node 2.
     """
     cell, shapes = self.plan.cell(i), self.plan.shapes[i]
     first, last = self.plan.network.prefix, shapes.nodes[-1]
+    if not self.plan.sees_both(i):  # Of another shape, maybe.
+      inputs = (inputs[1], inputs[1])
     stacked = jnp.stack(inputs[first:first + _FIRST])
-    apart = shapes.nodes[first].size != last.size
+    apart = shapes.nodes[first + 1].size != last.size
     nodes = jnp.zeros((cell.num_nodes, stacked.shape[1], last.size, last.size,
                        last.width), stacked.dtype)
     if not apart:
@@ -306,31 +320,42 @@ class Runner:
     stats, aux = variables.get("batch_stats", {}), self.running
     for edges in self.plan.passes(i):
       of_inputs = apart and cell.edges[edges.edges[0]].source < _FIRST
-      steps, source, target, rows, live = self._steps(cell, edges, how, data)
+      steps, source, target, rows, live = self._steps(
+          cell, edges, how, data, len(nodes))
       shift, names = _FIRST if apart else 0, _with_null(edges.names)
+      make = rules.selected if how.make is rules.sparse else how.make
       nodes = scan.scan_edges(
-          self._rule(how, edges, names), stacked if of_inputs else None, nodes,
+          self._rule(how._replace(make=make), edges, names),
+          stacked if of_inputs else None, nodes,
           _held({**variables, "batch_stats": stats} if aux else variables,
                 edges), rows, steps, source - (0 if of_inputs else shift),
-          target - shift, names=names, live=live, aux=aux)
+          target, names=names, live=live, aux=aux)
       if aux:
         nodes, changed = nodes
         stats = _merged(stats, edges, changed)
     nodes = nodes if apart else nodes[_FIRST:]
+    if self.space.inputs is None:
+      outputs = [nodes[n - _FIRST]
+                 for n in self.plan.network.blocks[i].outputs]
+      return jnp.concatenate(outputs, axis=-1), stats
     weights = how.concat[:cell.num_nodes].astype(nodes.dtype)
     nodes = nodes * weights[:, None, None, None, None]
     return jnp.concatenate(list(nodes), axis=-1), stats
 
-  def _steps(self, cell, edges, how, data):
+  def _steps(self, cell, edges, how, data, size):
     """What a scan over a pass walks: (data, source, target, rows, live).
 
     All slots of the cell, of which those that belong to another pass, or hold
-    null, do not run; without slots, the edges of the pass.
+    null, do not run; without slots, the edges of the pass, or its features.
+    Targets count from the start of the buffer, of `size` nodes.
     """
+    if how.make is rules.sparse:
+      return self._features(cell, edges, data, size)
+    shift = cell.num_nodes + _FIRST - size
     pairs = np.array([cell.edges[e][1:] for e in edges.edges], np.int32)
     if how.source is None:
-      return (store.rows(data, np.array(edges.edges)), pairs[:, 0], pairs[:, 1],
-              edges.rows, None)
+      return (store.rows(data, np.array(edges.edges)), pairs[:, 0],
+              pairs[:, 1] - shift, edges.rows, None)
     n, k = cell.num_nodes, how.source.shape[-1]
     source = how.source[:n].reshape(-1)
     target = np.repeat(np.arange(n, dtype=np.int32) + _FIRST, k)
@@ -346,7 +371,42 @@ class Runner:
     null = _with_null(edges.names).index(operations.NULL)
     value = jnp.where(mine, self._numbers(edges.names)[data.value], null)
     return (data._replace(value=value), jnp.where(mine, source, pairs[0, 0]),
-            target, rows, value != null)
+            target - shift, rows, value != null)
+
+  def _features(self, cell, edges, data, size):
+    """As `_steps`, of what candidates make of sources, those that weigh 0 not.
+
+    A feature goes to every node that an edge with its weights leads to: where
+    the space has weights per source, it is computed once for all of them.
+    """
+    shift = cell.num_nodes + _FIRST - size
+    found: dict[tuple[int, str, int], list[int]] = {}
+    for k, e in enumerate(edges.edges):
+      for name in edges.names:
+        row = int(edges.rows[name][k])
+        if name != operations.NULL and row >= 0:
+          found.setdefault((cell.edges[e].source, name, row), []).append(e)
+    features = sorted(found, key=lambda feature: (
+        feature[0], feature[2], edges.names.index(feature[1])))
+    # Of every feature and node, where its weight stands in [E, O] and a 0.
+    columns, zero = len(self.space.candidates), data.value.size
+    at = np.full((len(features), size), zero, np.int32)
+    for f, (_, name, _) in enumerate(features):
+      for e in found[features[f]]:
+        at[f, cell.edges[e].target - shift] = (
+            e * columns + self.space.candidates.index(name))
+    weights = jnp.append(data.value.reshape(-1), 0)[at]
+    key, value = data.key, np.array(
+        [edges.names.index(name) for _, name, _ in features], np.int32)
+    if key is not None:
+      first = np.array([found[feature][0] for feature in features])
+      key = jax.vmap(lambda key, f: jax.random.key_data(jax.random.fold_in(
+          jax.random.wrap_key_data(key), f)))(key[first], value)
+    rows = np.array([row for _, _, row in features], np.int32)
+    return (rules.Data(value, key), np.array([s for s, _, _ in features],
+                                             np.int32),
+            weights, dict.fromkeys(edges.names, rows),
+            jnp.any(weights != 0, axis=1))
 
 
 def part_of(variables: Any, name: str) -> Any:

@@ -44,6 +44,24 @@ def _add(tree, row, i):
   return jax.tree.map(lambda a, x: _set(a, _at(a, i) + x, i), tree, row)
 
 
+def _is_index(target):
+  return jnp.issubdtype(target.dtype, jnp.integer)
+
+
+def _give(nodes, y, target):
+  """Adds y to a node, or to all of them by weights f32[N]."""
+  if _is_index(target):
+    return _add(nodes, y, target)
+  return nodes + jnp.tensordot(target.astype(y.dtype), y, axes=0)
+
+
+def _taken(g_nodes, target):
+  """The cotangent of y in `_give`."""
+  if _is_index(target):
+    return _at(g_nodes, target)
+  return jnp.tensordot(target.astype(g_nodes.dtype), g_nodes, axes=1)
+
+
 class _Access(NamedTuple):
   """How a rule reads the store, and collects the gradient of its parameters.
 
@@ -51,14 +69,14 @@ class _Access(NamedTuple):
     forward: `(variables, rows, data, x)` -> what the rule's `forward` returns;
       the rows are those of one edge.
     start: `(params)` -> an empty buffer.
-    pullback: `(buffer, variables, rows, data, x, g_y) -> (buffer, g_value,
-      g_x)`.
+    pullback: `(buffer, variables, rows, data, x, g_nodes, target) -> (buffer,
+      g_value, g_x, g_target)`.
     finish: `(buffer, params)` -> the gradient of `params`.
   """
 
   forward: Callable[..., Any]
   start: Callable[[Any], Any]
-  pullback: Callable[..., tuple[Any, Any, jax.Array]]
+  pullback: Callable[..., tuple[Any, Any, jax.Array, Any]]
   finish: Callable[[Any, Any], Any]
 
 
@@ -75,11 +93,12 @@ def _whole(rule):
   def forward(variables, rows, data, x):
     return rule.forward(_of(variables, rows), data, x)
 
-  def pullback(buffer, variables, rows, data, x, g):
-    own, g_value, g_x = rule.pullback(_of(variables, rows), data, x, g)
+  def pullback(buffer, variables, rows, data, x, g_nodes, target):
+    own, g_value, g_x = rule.pullback(
+        _of(variables, rows), data, x, _at(g_nodes, target))
     buffer = {name: _add(part, own["params"][name], rows[name])
               for name, part in buffer.items()}
-    return buffer, g_value, g_x
+    return buffer, g_value, g_x, None
 
   return _Access(forward, lambda params: jax.tree.map(jnp.zeros_like, params),
                  pullback, lambda buffer, params: buffer)
@@ -109,26 +128,29 @@ def _chosen(functions, names, params):
         variables, rows, x, rules.typed(data.key))
 
   def pull(function, name):
-    def run(variables, rows, x, key, g):
+    def run(variables, rows, x, key, g_nodes, target):
       own = _of(variables, rows, (name,))
-      _, pull = jax.vjp(lambda params, x: function(
+      y, pull = jax.vjp(lambda params, x: function(
           {**own, "params": params}, x, key), own["params"], x)
-      g_own, g_x = pull(g)
+      g_own, g_x = pull(_taken(g_nodes, target))
+      g_target = None if _is_index(target) else jnp.sum(
+          g_nodes * y, range(1, g_nodes.ndim), dtype=target.dtype)
       flat = [leaf.reshape(-1).astype(dtype) for leaf in jax.tree.leaves(g_own)]
       flat.append(jnp.zeros(most - sizes.get(name, 0), dtype))
       begin = starts[name] + rows[name] * sizes[name] if name in sizes else 0
-      return jnp.concatenate(flat), jnp.asarray(begin, jnp.int32), g_x
+      return (jnp.concatenate(flat), jnp.asarray(begin, jnp.int32), g_x,
+              g_target)
 
     return run
 
-  def pullback(buffer, variables, rows, data, x, g):
-    own, begin, g_x = lax.switch(data.value, [
+  def pullback(buffer, variables, rows, data, x, g_nodes, target):
+    own, begin, g_x, g_target = lax.switch(data.value, [
         pull(f, name) for f, name in zip(functions, names, strict=True)],
-        variables, rows, x, rules.typed(data.key), g)
+        variables, rows, x, rules.typed(data.key), g_nodes, target)
     if most:
       before = lax.dynamic_slice(buffer, (begin,), (most,))
       buffer = lax.dynamic_update_slice(buffer, before + own, (begin,))
-    return buffer, None, g_x
+    return buffer, None, g_x, g_target
 
   def finish(buffer, params):
     result = jax.tree.map(jnp.zeros_like, params)
@@ -176,7 +198,8 @@ def scan_edges(rule: rules.EdgeRule, inputs: jax.Array | None, nodes: jax.Array,
     rows: of the edges; several may use the same row.
     data: with leading axis E.
     source: i32[E].
-    target: i32[E].
+    target: i32[E], or f32[E, N], what of it every node takes; this needs a rule
+      with `choices`.
     names: of the rule's `choices`, in order, as `variables` has them.
     live: bool[E], whether an edge runs; the others add nothing and get no
       gradient. None runs all. Under `vmap` over `live` the loop is as long as
@@ -218,31 +241,35 @@ def scan_edges(rule: rules.EdgeRule, inputs: jax.Array | None, nodes: jax.Array,
 
   def run_bwd(residuals, g_out):
     inputs, out, variables, edges, order, number = residuals
-    data, params = edges[1], variables["params"]
+    (_, data, _, target), params = edges, variables["params"]
     number = len(source) if number is None else number
 
     def edge(k, carry):
-      g_inputs, g_nodes, g_params, g_value = carry
+      g_inputs, g_nodes, g_params, g_value, g_target = carry
       e, rows, d, s, t = edge_at(edges, order, number - 1 - k)
       x = _at(out if inputs is None else inputs, s)
-      g_params, g, g_x = access.pullback(
-          g_params, variables, rows, d, x, _at(g_nodes, t))
+      g_params, g, g_x, g_t = access.pullback(
+          g_params, variables, rows, d, x, g_nodes, t)
       if inputs is None:
         g_nodes = _add(g_nodes, g_x, s)
       else:
         g_inputs = _add(g_inputs, g_x, s)
       if g is not None:
         g_value = _set(g_value, g, e)
-      return g_inputs, g_nodes, g_params, g_value
+      if g_t is not None:
+        g_target = _set(g_target, g_t, e)
+      return g_inputs, g_nodes, g_params, g_value, g_target
 
     start = (None if inputs is None else jnp.zeros_like(inputs), g_out[0],
-             access.start(params), jax.tree.map(jnp.zeros_like, data.value))
-    g_inputs, g_nodes, g_params, g_value = lax.fori_loop(0, number, edge, start)
+             access.start(params), jax.tree.map(jnp.zeros_like, data.value),
+             None if _is_index(target) else jnp.zeros_like(target))
+    g_inputs, g_nodes, g_params, g_value, g_target = lax.fori_loop(
+        0, number, edge, start)
     g_variables = {**jax.tree.map(jnp.zeros_like, dict(variables)),
                    "params": access.finish(g_params, params)}
     # None stands for no gradient.
     return (g_inputs, g_nodes, g_variables,
-            (None, rules.cotangent(data, g_value), None, None), None, None)
+            (None, rules.cotangent(data, g_value), None, g_target), None, None)
 
   run.defvjp(run_fwd, run_bwd)
   nodes, stats = run(inputs, nodes, dict(variables), edges, order, number)
@@ -263,7 +290,7 @@ def _run(access, inputs, carry, variables, step, aux):
     stats = {"batch_stats": {
         name: _set(part, lax.stop_gradient(found[name]), rows[name])
         for name, part in stats["batch_stats"].items()}}
-  return _add(nodes, y, target), stats
+  return _give(nodes, y, target), stats
 
 
 def _plain(rule, inputs, nodes, variables, at, edges, live, aux):

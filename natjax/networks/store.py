@@ -33,6 +33,7 @@ class Pass:
     edges: their numbers in the decision's cell, in order.
     rows: per candidate, i32[E], the row of every edge's weights, or i32[T] of
       every slot's; -1 where there are none.
+    fixed: whether the edges are fixed.
   """
 
   store: str
@@ -40,6 +41,7 @@ class Pass:
   ends: edges_lib.Ends
   edges: tuple[int, ...]
   rows: dict[str, np.ndarray]
+  fixed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +113,15 @@ class Plan:
         edge.source == 0 and set(self.names(i, e)) != {operations.NULL}
         for e, edge in enumerate(self.cell(i).edges))
 
+  def alike(self, i: int) -> bool:
+    """Whether a block's nodes may lie in one array, nothing but sums."""
+    nodes = self.network.blocks[i].nodes[self.network.prefix:]
+    first = self.network.prefix + (0 if self.sees_both(i) else 1)
+    widths = {shape.width for shape in self.shapes[i].nodes[first:]}
+    return len(widths) == len(set(nodes)) == 1 and not any(
+        self.decisions[self.decided[i]].fixed) and (
+            nodes[0]._replace(width=0, stride=1) == records.Node(0))
+
   @functools.cached_property
   def runs(self) -> tuple[tuple[int, ...], ...]:
     """Neighbours of equal graphs, shapes and choices, whose weights stack."""
@@ -138,10 +149,11 @@ class Plan:
     for e, edge in enumerate(
         self.network.blocks[i].edges[self.network.prefix:]):
       key = (self.shapes[i].ends(edge),
-             None if self.space.inputs is not None else self.names(i, e))
+             None if self.space.inputs is not None else self.names(i, e),
+             self.decisions[self.decided[i]].fixed[e])
       found.setdefault(key, []).append(e)
     result = []
-    for p, ((ends, _), edges) in enumerate(found.items()):
+    for p, ((ends, _, fixed), edges) in enumerate(found.items()):
       for e in edges:
         self._check_sizes(i, e, ends)
       allowed = [self.names(i, e) for e in edges]
@@ -151,7 +163,7 @@ class Plan:
       rows = {name: self._rows(cell, edges, [name in a for a in allowed])
               for name in names}
       result.append(Pass(f"edges{0 if self.space.weights == 'slot' else p}",
-                         names, ends, tuple(edges), rows))
+                         names, ends, tuple(edges), rows, fixed))
     return tuple(result)
 
   def _check_sizes(self, i, e, ends):

@@ -114,7 +114,7 @@ class Supernet:
                      edges.ends.in_channels))
       held = found.setdefault(edges.store, {})
       for o, name in enumerate(edges.names):
-        module = make.module(name, edges.ends)
+        module = make.module(name, edges.ends, edges.fixed)
         if name not in held and isinstance(module, nn.Module):
           key = jax.random.fold_in(jax.random.fold_in(rng_edges, p), o)
           lead = (len(run), int(edges.rows[name].max()) + 1)
@@ -141,13 +141,14 @@ class Supernet:
     return [How(arrays.operation[g], arrays.concat[g], arrays.source[g], make)
             for g in self.plan.decided]
 
-  def weighed(self, weights: jax.Array, concat: jax.Array,
+  def weighed(self, weights: jax.Array | Sequence[jax.Array],
+              concat: jax.Array,
               make: rules.MakeRule = rules.dense) -> list[How]:
     """The `dense` form, block by block.
 
     Args:
       weights: f32[G, E, O], per decision, edge of its cell (padded to those of
-        the largest) and candidate.
+        the largest) and candidate; or f32[E, O] per decision.
       concat: [G, N], weights of the nodes in the output.
       make: the rule.
     """

@@ -250,8 +250,8 @@ def operations() -> Iterator[registry.Operation]:
   for k in (1, 3, 5):
     yield _operation(f"dil_conv_{k}x{k}", "dil_conv", dilated, separable_cost,
                      "pointwise0", norm="norm0", kernel_size=k)
-  for name, k in (("conv_1x3_3x1", 3), ("conv_1x7_7x1", 7),
-                  ("conv_7x1_1x7", 7)):
+  for name, k in (("conv_1x3_3x1", 3), ("conv_1x5_5x1", 5),
+                  ("conv_1x7_7x1", 7), ("conv_7x1_1x7", 7)):
     yield _operation(name, "conv", FactorizedConv, factorized_cost, "conv1",
                      kernel_size=k)
   for k in (3, 5, 7):

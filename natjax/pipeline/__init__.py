@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from natjax import data as data_lib
-from natjax import methods
+from natjax import methods, spaces
 from natjax.graph import codec
 from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
@@ -75,21 +75,48 @@ def transform(
 def search(space: str, dataset: data_lib.Dataset, *,
            out: str | os.PathLike[str], method: str, search: Any = None,
            train: supervised.TrainConfig | None = None,
+           train_found: bool = True,
            simclr: simclr_lib.SimCLRConfig | None = None, seed: int = 0,
-           devices: int | None = None, overwrite: bool = False,
+           seeds: int | None = None, devices: int | None = None,
+           overwrite: bool = False,
            listener: Listener | None = None) -> dict[str, Any]:
   """Searches in a space and trains what is found; see `transform`.
 
   Args:
     space: of `spaces.SPACES`.
-    dataset: as for `transform`, and so the other arguments.
+    dataset: as for `transform`, and so the arguments that are not named here.
+    out: the run directory.
+    method: of `methods.METHODS`, one that starts from a space.
+    search: settings of the method; None is the preset "small".
+    train: settings of the final training; None is the preset "small".
+    train_found: whether to train what was found from scratch.
+    simclr: as for `transform`.
+    seed: of everything random.
+    seeds: how many searches, from `seed` on, each of which trains one network
+      of what it finds; None is one, of which `train.seeds` are trained.
+    devices: how many to spread over; None is all.
+    overwrite: remove an earlier run in `out`.
+    listener: who hears of the course.
 
   Returns:
-    What `result.json` holds: as of `transform`, "derived" alone.
+    What `result.json` holds: "derived" with "params", "madds" and, where it was
+    trained, "accuracy", "accuracy_std" and "accuracies"; "architectures",
+    "seed", "versions", "seconds", "search_seconds", "peak_memory_bytes"; what
+    the method reports, for example "parent_accuracy" of the supernet when the
+    search ended and "child_accuracy" of what was found in it. Of several seeds
+    "seeds" has a row for each.
+
+  Raises:
+    InputError: anything that does not fit, before anything is compiled.
+    errors.NotMet: nothing in the space keeps to the budget of the settings.
   """
-  return transform(None, dataset, out=out, method=method, search=search,
-                   train=train, space=space, simclr=simclr, seed=seed,
-                   devices=devices, overwrite=overwrite, listener=listener)
+  graph = spaces.get(space).graph
+  default = _default(graph, method, simclr)
+  job = Job(None, dataset, method, default.search if search is None else search,
+            default.train if train is None else train, space=space, seed=seed,
+            seeds=seeds, devices=devices, simclr=simclr,
+            train_found=train_found)
+  return job.run(out, overwrite=overwrite, listener=listener)
 
 
 def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,

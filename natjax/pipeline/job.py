@@ -22,6 +22,7 @@ from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import runs
 from natjax.pipeline import trainer as trainer_lib
+from natjax.training import devices as devices_lib
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
 
@@ -135,7 +136,8 @@ class Job(_Work):
                train: supervised.TrainConfig, *, space: str | None = None,
                share: str = "cell", seed: int = 0, seeds: int | None = None,
                devices: int | None = None, compare: bool = True,
-               simclr: simclr_lib.SimCLRConfig | None = None):
+               simclr: simclr_lib.SimCLRConfig | None = None,
+               train_found: bool = True):
     """Args:
       architecture: what to transform; None searches in a space.
       dataset: images.
@@ -150,6 +152,7 @@ class Job(_Work):
       devices: how many to spread over; None is all.
       compare: of a trained method: whether to train the original, too.
       simclr: settings of the self-supervised objective; None learns labels.
+      train_found: whether to train what a search in a space finds.
 
     Raises:
       InputError: anything that does not fit.
@@ -163,7 +166,7 @@ class Job(_Work):
       self.seeds = range(seed, seed + seeds * (not entry.trained))
     self._of_seed = lambda seed: Job(
         architecture, dataset, method, search, train, space=space, share=share,
-        seed=seed, devices=devices, simclr=simclr)
+        seed=seed, devices=devices, simclr=simclr, train_found=train_found)
     given = None if architecture is None else codec.check(architecture)
     self.trainer = trainer = trainer_lib.Trainer(
         dataset, train, _kind_of(space) if given is None else given.kind,
@@ -189,6 +192,10 @@ class Job(_Work):
     # A trained method starts from the weights of the network as it was given.
     self.original = given if entry.trained else plan.architecture
     self._compare = compare and self.original is not None
+    self._train_found = train_found
+    if not train_found and self.original is not None:
+      raise errors.InputError("what a transformation gives is compared with the"
+                              " original, trained alike; leave it to train")
     if self.original is not None:
       trainer.cost(self.original)
 
@@ -202,6 +209,7 @@ class Job(_Work):
         "method": self.method, "space": self.plan.space,
         "search": dataclasses.asdict(self.plan.settings),
         **({"compare": self._compare} if self.entry.trained else {}),
+        **({} if self._train_found else {"train_found": False}),
         **({"seeds": [*self.seeds]} if self.seeds else {})}
 
   def estimate(self) -> dict[str, Any]:
@@ -251,8 +259,9 @@ class Job(_Work):
     parts = {} if self.original is None else {"original": self.trainer.train(
         out, "original", self.original, listener)}
     # What came out unchanged is the same network: trained once.
-    parts[self.name] = parts["original"] if found == self.original else (
-        self.trainer.train(out, self.name, found, listener))
+    parts[self.name] = [] if not self._train_found else (
+        parts["original"] if found == self.original else (
+            self.trainer.train(out, self.name, found, listener)))
     return self._result(parts, found, **report)
 
   def _result(self, parts, architecture, **more):
@@ -275,7 +284,9 @@ class Job(_Work):
         self.name: self.trainer.summary(
             parts[self.name], None if self.entry.trained else architecture),
         **more, "architectures": shown,
-        "method": self.method, **self.trainer.facts(), "seconds": round(
+        "method": self.method, **self.trainer.facts(),
+        "peak_memory_bytes": devices_lib.peak_memory(
+            self.trainer.devices), "seconds": round(
             more.get("search_seconds", 0) + sum(spent.values()), 1)}
 
   def _search(self, out, listener):
@@ -323,8 +334,9 @@ class Job(_Work):
             "seed": r["seed"], "num_changes": len(r.get("changes", [])),
             **({"original_accuracy": r["original"]["accuracy"]}
                if "original" in r else {}),
-            **{k: r[self.name][k] for k in ("accuracy", "params", "madds")}}
-            for r in found],
+            **{k: r[k] for k in self.entry.reports if k in r},
+            **{k: r[self.name][k] for k in ("accuracy", "params", "madds")
+               if k in r[self.name]}} for r in found],
         "seed": self.trainer.seed,
         "seconds": round(sum(r["seconds"] for r in found), 1)}
 

@@ -31,6 +31,10 @@ class Space(NamedTuple):
     loose_end: whether an architecture that is drawn concatenates only the nodes
       that feed no other node.
     scheme: which of `transitions.SCHEMES` the space is meant for.
+    search_bias: whether convolutions of a supernet whose BN has no parameters
+      carry a bias instead, BN on fixed edges has its parameters, and pooling is
+      not normalised (NAS-Bench-201); else there is no bias, BN has parameters
+      nowhere on edges, and pooling is normalised (DARTS).
   """
 
   name: str
@@ -43,6 +47,7 @@ class Space(NamedTuple):
   weights: str = "edge"
   loose_end: bool = False
   scheme: str = "nat"
+  search_bias: bool = False
 
   @property
   def num_nodes(self) -> int:

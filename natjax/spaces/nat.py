@@ -13,7 +13,7 @@ padded with null edges to two inputs per node (section 5.2).
 
 from natjax import errors, operations
 from natjax.graph import codec, records
-from natjax.spaces import base
+from natjax.spaces import base, darts, nasbench201, robust_darts
 
 _SHARED = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3",
            "sep_conv_5x5")
@@ -29,7 +29,8 @@ SPACES = {space.name: space for space in (
     base.cells("nat", FULLY_CONCATENATED),
     base.cells("nat_loose_end", LOOSE_END, loose_end=True),
     base.cells("natpp", NATPP, scheme="natpp"),
-    base.cells("natpp_loose_end", NATPP, loose_end=True, scheme="natpp"))}
+    base.cells("natpp_loose_end", NATPP, loose_end=True, scheme="natpp"),
+    *darts.SPACES, *robust_darts.SPACES, nasbench201.SPACE)}
 
 
 def get(name: str) -> base.Space:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import importlib.util
 import os
 import pathlib
+import sys
 from typing import Any
 
 import jax
@@ -18,6 +19,11 @@ import numpy as np
 
 from natjax import errors
 from natjax.training import method as base
+
+try:
+  import resource
+except ImportError:  # Not on Windows.
+  resource = None  # type: ignore[assignment]
 
 # Found to halve compilation or better on the CPU, with no visible loss per
 # step; on an accelerator it would slow kernels down.
@@ -49,6 +55,23 @@ def configure_compilation(
     folder = cache_dir or os.environ.get("NATJAX_CACHE") or default
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def peak_memory(devices: Iterable[jax.Device]) -> int | None:
+  """The most bytes in use so far, of one device or else of this process.
+
+  Devices that keep no account, as CPUs do not, leave it to the process: what
+  of it was resident at once. None where neither is known.
+  """
+  found = [(device.memory_stats() or {}).get("peak_bytes_in_use", 0)
+           for device in devices
+           if device.process_index == jax.process_index()]
+  if any(found):
+    return max(found)
+  if resource is None:
+    return None
+  unit = 1 if sys.platform == "darwin" else 1024
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def choose(count: int | None = None) -> list[jax.Device]:

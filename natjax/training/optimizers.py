@@ -16,8 +16,8 @@ def cosine(peak: float, steps: int, final: float = 0.0) -> Schedule:
 
 
 def sgd(learning_rate: float | Schedule, *, momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        max_grad_norm: float = 0.0) -> optax.GradientTransformation:
+        weight_decay: float = 0.0, max_grad_norm: float = 0.0,
+        nesterov: bool = False) -> optax.GradientTransformation:
   """SGD with momentum and coupled weight decay, as PyTorch's.
 
   Args:
@@ -26,9 +26,11 @@ def sgd(learning_rate: float | Schedule, *, momentum: float = 0.9,
     weight_decay: added to the gradient, times the parameter.
     max_grad_norm: clips the global norm of the gradient before that; 0 does
       not clip.
+    nesterov: whether the momentum is Nesterov's.
   """
-  return _coupled(optax.sgd(learning_rate, momentum=momentum),
-                  weight_decay, max_grad_norm)
+  return _coupled(
+      optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov),
+      weight_decay, max_grad_norm)
 
 
 def adam(learning_rate: float | Schedule, *, momentum: float = 0.9,
@@ -57,10 +59,10 @@ def _coupled(optimizer, weight_decay, max_grad_norm):
 BY_NAME = {"sgd": sgd, "adam": adam}
 
 
-def scheduled(config: Any, steps: int,
-              name: str = "sgd") -> optax.GradientTransformation:
+def scheduled(config: Any, steps: int, name: str = "sgd",
+              **more: Any) -> optax.GradientTransformation:
   """The optimizer of some settings, on a cosine schedule over `steps`."""
   return BY_NAME[name](
       cosine(config.learning_rate, steps, config.final_learning_rate),
       momentum=config.momentum, weight_decay=config.weight_decay,
-      max_grad_norm=config.max_grad_norm)
+      max_grad_norm=config.max_grad_norm, **more)

@@ -1,0 +1,332 @@
+"""Random search: the baseline of every search.
+
+Li & Talwalkar, 2019, "Random Search and Reproducibility for Neural Architecture
+Search": architectures are drawn from the space, each is trained for a few
+epochs on one part of the images, and the most accurate on the other part is
+what was found. Every node keeps K edges from different earlier nodes, all
+equally likely, with an operation that is equally likely too; where a space
+takes its graph's edges as they are, an operation is drawn for each.
+
+All candidates are trained by one compiled program, from the same initial
+weights, as networks of their own (running BN, without drop path and auxiliary
+head). A single candidate is not trained.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from natjax import data as data_lib
+from natjax import errors, operations, spaces
+from natjax.costs import budget as budget_lib
+from natjax.costs import exact
+from natjax.graph import arrays as arrays_lib
+from natjax.graph import codec
+from natjax.methods import bilevel, memory
+from natjax.methods import entry as entry_lib
+from natjax.networks import supernet as supernet_lib
+from natjax.objectives import classification as objectives
+from natjax.spaces import connections
+from natjax.training import method as base
+from natjax.training import optimizers, settings
+
+_TRIES = 1000  # Draws per candidate until one keeps to the budget.
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomConfig:
+  """Settings of a random search. None is what the space usually has.
+
+  Attributes:
+    candidates: how many architectures to draw.
+    init_channels: C of the candidates' networks, of cells.
+    cells: L of the candidates' networks, of cells.
+    supernet_width: factor of the candidates' widths, of a network of blocks.
+    epochs: that every candidate is trained for.
+    batch_size: over all devices.
+    learning_rate: of SGD.
+    final_learning_rate: where its cosine schedule ends.
+    momentum: of SGD.
+    weight_decay: of SGD.
+    max_grad_norm: clips the gradient; 0 does not.
+    weights_fraction: of the training images for the weights; the others judge.
+    max_params: the most parameters of the network that is trained in the end: a
+      number, with K, M or G; empty for no limit.
+    max_madds: likewise, multiply-adds.
+    dtype: "float32" or "bfloat16", of the computation.
+  """
+
+  candidates: int = 8
+  init_channels: int | None = None
+  cells: int | None = None
+  supernet_width: float | None = None
+  epochs: int = 10
+  batch_size: int = 64
+  learning_rate: float = 0.025
+  final_learning_rate: float = 0.001
+  momentum: float = 0.9
+  weight_decay: float = 3e-4
+  max_grad_norm: float = 5.0
+  weights_fraction: float = 0.5
+  max_params: str = ""
+  max_madds: str = ""
+  dtype: str = "float32"
+
+
+PRESETS = {
+    "demo": RandomConfig(init_channels=8, cells=4, epochs=5,
+                         learning_rate=0.05),
+    "small": RandomConfig(),
+    # As long as DARTS searches, twice: eight candidates of a hundred epochs
+    # were four GPU days where its second order took four.
+    "paper": RandomConfig(candidates=24, epochs=100)}
+
+
+class RandomState(NamedTuple):
+  """Everything a resumed run needs.
+
+  Attributes:
+    step: i32[], updates so far, of all candidates.
+    drawn: `CellArrays` [D, G, N, K].
+    initial: the variables that every candidate starts from.
+    params: of the present candidate.
+    batch_stats: its running statistics.
+    opt_state: of params.
+    accuracy: f32[D], on the images that judge; 0 before.
+    rng: a key, split anew at every update.
+  """
+
+  step: jax.Array
+  drawn: arrays_lib.CellArrays
+  initial: Any
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+  accuracy: jax.Array
+  rng: jax.Array
+
+
+class RandomSearch:
+  """The method's parts; `method` makes the record."""
+
+  def __init__(self, config: Any, space: spaces.Space, *,
+               num_classes: int, image_size: int, target: Any,
+               steps: dict[str, int]):
+    """Args:
+      config: the settings, resolved.
+      space: the search space.
+      num_classes: of the data.
+      image_size: side of the images.
+      target: the place where what is found is trained.
+      steps: batches of both splits.
+
+    Raises:
+      errors.NotMet: no draw keeps to the budget.
+    """
+    self.config, self.space, self.steps = config, space, steps
+    place = codec.place(
+        space.graph.kind, "cifar", config.init_channels, config.cells,
+        num_classes=num_classes, image_size=image_size)
+    self.place = place
+    self.connections = connections.Connections(space, place, target, null=False)
+    self.limits = budget_lib.read(config.max_params, config.max_madds, None)
+    if space.inputs is not None:
+      space = space._replace(weights="slot", choices=None)
+    self.supernet = supernet_lib.Supernet(
+        space, place, jnp.dtype(config.dtype), config.supernet_width,
+        norm="running", axis_name=None)
+    self.per_candidate = config.epochs * steps["weights"]
+    self.optimizer = optimizers.scheduled(config, self.per_candidate)
+    self.draw(np.random.default_rng(0))
+
+  def method(self) -> base.Method:
+    """The record that `training.fit` drives."""
+    train = base.Phase("train", ("weights",), self.update, ("loss", "accuracy"))
+    judge = base.Phase("judge", ("architecture",), self.judge, ("accuracy",),
+                       augment=False, observe=self.observe)
+    stages = [base.Stage("candidate 0", 0, (train,))]
+    if self.config.candidates > 1:
+      stages = [stage for c in range(self.config.candidates) for stage in (
+          base.Stage(f"candidate {c}", self.config.epochs, (train,)),
+          base.Stage(f"candidate {c}", 1, (judge,)))]
+    return base.Method(self.init, tuple(stages), derive=self.derive,
+                       explain=lambda state: codec.to_line(
+                           self.architecture(state, int(self._now(state)))))
+
+  def draw(self, rng: np.random.Generator) -> codec.Architecture:
+    """Draws an architecture within the budget (errors.NotMet)."""
+    for _ in range(_TRIES):
+      kept = [self._draw(rng, group) for group in self.connections.groups]
+      if not self.limits or self.limits.allows(self.connections.cost(kept)):
+        return self.connections.architecture(kept)
+    raise errors.NotMet(
+        f"none of {_TRIES} architectures drawn from search space"
+        f" '{self.space.name}' keeps to the budget ({self.limits.text()});"
+        " allow more")
+
+  def _draw(self, rng, group):
+    may = self.connections.kept(group)
+    kept = np.zeros_like(may)
+    for into in group.nodes:
+      edges = [e for e in into if may[e].any()]
+      if self.space.inputs is not None:
+        edges = rng.permutation(edges)[:self.space.inputs].tolist()
+      for e in edges:
+        kept[e, rng.choice(np.flatnonzero(may[e]))] = True
+    return kept
+
+  def init(self, rng: jax.Array) -> RandomState:
+    """Draws the candidates and the weights that they start from."""
+    rng_drawn, rng_w, rng_state = jax.random.split(rng, 3)
+    generator = np.random.default_rng(
+        np.asarray(jax.random.key_data(rng_drawn)).tolist())
+    drawn = [self._encode(self.draw(generator))
+             for _ in range(self.config.candidates)]
+    variables = self.supernet.init(rng_w)
+    copy = lambda tree: jax.tree.map(jnp.array, tree)  # All are donated.
+    return RandomState(
+        step=jnp.zeros((), jnp.int32),
+        drawn=jax.tree.map(lambda *x: jnp.stack(x), *drawn),
+        initial=copy(variables), params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=self.optimizer.init(variables["params"]),
+        accuracy=jnp.zeros(self.config.candidates), rng=rng_state)
+
+  def _encode(self, architecture):
+    return arrays_lib.encode(
+        [d.cell for d in codec.decide(architecture, self.place,
+                                      self.space.share)],
+        self.space.candidates, num_nodes=self.space.num_nodes,
+        inputs=self.space.inputs or 1)
+
+  def _now(self, state):
+    """The number of the candidate that was trained last."""
+    return jnp.maximum(state.step - 1, 0) // max(self.per_candidate, 1)
+
+  def _run(self, state, number, images, **how):
+    cells = jax.tree.map(lambda a: a[number], state.drawn)
+    return self.supernet.run(
+        {"params": state.params, "batch_stats": state.batch_stats},
+        self.supernet.selected(cells), images, **how)
+
+  def update(self, state: RandomState,
+             batch: base.Batch) -> tuple[RandomState, dict[str, jax.Array]]:
+    """A step of SGD; the first of a candidate starts anew."""
+    rng, rng_step = jax.random.split(state.rng)
+    begins = state.step % self.per_candidate == 0
+    anew = lambda fresh, old: jax.tree.map(
+        lambda a, b: jnp.where(begins, a, b), fresh, old)
+    state = state._replace(
+        step=state.step + 1, rng=rng,
+        params=anew(state.initial["params"], state.params),
+        batch_stats=anew(state.initial["batch_stats"], state.batch_stats),
+        opt_state=anew(self.optimizer.init(state.params), state.opt_state))
+
+    def loss(params):
+      logits, stats = self._run(
+          state._replace(params=params), self._now(state), batch["image"],
+          rng=base.device_key(rng_step))
+      loss = optax.softmax_cross_entropy_with_integer_labels(
+          logits, batch["label"])
+      right = objectives.right(logits, batch["label"])
+      return jnp.mean(loss), (stats, jnp.mean(right))
+
+    (loss, (stats, accuracy)), grads = base.mean_over_devices(
+        jax.value_and_grad(loss, has_aux=True)(state.params))
+    updates, opt_state = self.optimizer.update(
+        grads, state.opt_state, state.params)
+    return state._replace(
+        params=optax.apply_updates(state.params, updates), batch_stats=stats,
+        opt_state=opt_state), {"loss": loss, "accuracy": accuracy}
+
+  def judge(self, state: RandomState,
+            batch: base.Batch) -> tuple[RandomState, dict[str, jax.Array]]:
+    """Adds a batch's accuracy to the candidate's."""
+    logits, _ = self._run(state, self._now(state), batch["image"], train=False)
+    accuracy = base.mean_over_devices(
+        jnp.mean(objectives.right(logits, batch["label"])))
+    return state._replace(accuracy=state.accuracy.at[self._now(state)].add(
+        accuracy / self.steps["architecture"])), {"accuracy": accuracy}
+
+  def observe(self, state: RandomState, epoch: int) -> dict[str, Any]:
+    """The candidate that was judged."""
+    del epoch
+    return {"architecture": codec.to_dict(
+        self.architecture(state, int(self._now(state))))}
+
+  def architecture(self, state: RandomState, number: int) -> codec.Architecture:
+    """A candidate."""
+    decisions = codec.decide(self.space.graph, self.place, self.space.share)
+    fixed = [d.cell for d in decisions]
+    cells = arrays_lib.decode(
+        jax.tree.map(lambda a: np.asarray(a[number]), state.drawn),
+        self.space.candidates, None if self.space.inputs is not None else fixed)
+    if self.space.inputs is not None:
+      cells = tuple(cell._replace(edges=tuple(
+          edge for edge in cell.edges if edge.operation != operations.NULL))
+                    for cell in cells)
+    return codec.respell(self.space.graph, decisions, cells)
+
+  def derive(self, state: RandomState, given: codec.Architecture | None,
+             score: base.Walk, rng: jax.Array) -> base.Derived:
+    """The most accurate candidate; of equal ones the first.
+
+    The report has "tried", a row per candidate in the order of drawing.
+    """
+    accuracy = np.asarray(state.accuracy, np.float64)
+    found = [self.architecture(state, c) for c in range(len(accuracy))]
+    rows = []
+    for architecture, value in zip(found, accuracy, strict=True):
+      cost = exact.network(architecture, self.connections.target)
+      rows.append({"accuracy": round(float(value), 6), "params": cost.params,
+                   "madds": cost.madds,
+                   "architecture": codec.to_dict(architecture)})
+    return base.Derived(found[int(accuracy.argmax())], None, {"tried": rows})
+
+
+def resolve(config: RandomConfig, kind: str) -> Any:
+  """The settings for a kind of architecture, if they fit (InputError)."""
+  config = bilevel.sized(config, kind)
+  settings.plain(config)
+  settings.one_of(config, dtype=("float32", "bfloat16"))
+  settings.at_least_one(config, "candidates", "epochs", "batch_size")
+  settings.not_negative(config, "learning_rate", "final_learning_rate",
+                        "momentum", "weight_decay", "max_grad_norm")
+  bilevel.check_fraction(config)
+  return config
+
+
+def build(request: entry_lib.Request) -> entry_lib.Plan:
+  """What a job needs to run a random search; see `entry`."""
+  space = bilevel.space_of(request)
+  config = resolve(request.settings, space.graph.kind)
+  fractions = {"weights": config.weights_fraction,
+               "architecture": 1 - config.weights_fraction}
+  parts = data_lib.split(request.num_images, tuple(fractions.values()), seed=0)
+  method = RandomSearch(
+      config, space, num_classes=request.num_classes,
+      image_size=request.image_size, target=request.place, steps={
+          name: len(part) // config.batch_size
+          for name, part in zip(fractions, parts, strict=True)})
+
+  def estimate(batch):
+    shapes = jax.eval_shape(method.supernet.init, jax.random.key(0))
+    params = memory.size(shapes["params"])
+    nodes = 2 * batch * method.supernet.plan.pixels
+    return {"params": params, "memory_bytes": 20 * params + (
+        nodes * jnp.dtype(config.dtype).itemsize)}
+
+  return entry_lib.Plan(
+      method.method(), config, None, space.describe(), fractions,
+      config.batch_size, estimate, config.dtype)
+
+
+ENTRY = entry_lib.Entry(
+    RandomConfig, build,
+    lambda preset, objective, kind: bilevel.preset(PRESETS[preset], kind),
+    "draws architectures, trains each a little and takes the best",
+    starts="space", model="network of all candidates", reports=("tried",))

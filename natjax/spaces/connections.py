@@ -1,0 +1,283 @@
+"""What stands in a space's cells, as a choice of connections.
+
+A connection is a candidate operation on an edge. Differentiable searches give
+every connection a strength, and keep the strongest ones: here is the rule, as a
+function of arrays that compiled steps use too, and the way from what was kept
+to an architecture.
+
+Where nodes choose their inputs, a node keeps K connections ("top-2"), by
+elements or on edges of their own, or those that a search picked itself; `null`
+is never kept. Where a space takes its graph's edges as they are, every edge
+keeps its strongest candidate, `null` among them.
+"""
+
+from collections.abc import Sequence
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from natjax import errors, operations
+from natjax.costs import budget as budget_lib
+from natjax.costs import exact
+from natjax.graph import codec, records
+from natjax.graph import shapes as shapes_lib
+from natjax.spaces import base
+
+# Per group, an array with axes [E, O].
+Strengths = Sequence[Any]
+
+
+class Group(NamedTuple):
+  """Blocks that are decided on together.
+
+  Attributes:
+    name: as the decision's.
+    number: the decision's number.
+    members: numbers of the blocks, one or more.
+    cell: their graph, as the space's spelling shows it.
+    allowed: bool[E, O], what may stand on every edge; nothing on fixed edges.
+    nodes: per node with edges that are not fixed, the numbers of these.
+  """
+
+  name: str
+  number: int
+  members: tuple[int, ...]
+  cell: records.Cell
+  allowed: np.ndarray
+  nodes: tuple[tuple[int, ...], ...]
+
+
+class Connections:
+  """The connections of a space.
+
+  Attributes:
+    space: the space.
+    target: the place of the network whose cost counts.
+    decisions: what is decided on together, fixed cells too.
+    groups: those with something to decide.
+    null: the number of `null` among the candidates.
+    inputs: K, or None where the graph's edges are taken as they are.
+  """
+
+  def __init__(self, space: base.Space, place: records.Place,
+               target: records.Place | None = None, *, null: bool = True):
+    """Args:
+      space: the space.
+      place: where its network is searched in.
+      target: where what is found is trained; None is `place`.
+      null: whether `null` may stand where nodes choose their inputs, beside the
+        candidates that are kept.
+
+    Raises:
+      InputError: a node to which the candidates leave no choice.
+    """
+    self.space, self.target = space, target or place
+    self.inputs = space.inputs
+    self.null = space.candidates.index(operations.NULL)
+    self.decisions = codec.decide(space.graph, place, space.share)
+    self.groups = tuple(
+        self._group(g, decision, null or space.inputs is None)
+        for g, decision in enumerate(self.decisions)
+        if decision.members and not all(decision.fixed))
+    if not self.groups:
+      raise errors.InputError(
+          f"search space '{space.name}' has nothing to decide at this size;"
+          " give more cells", "cells")
+
+  def _group(self, g, decision, null):
+    edges, names = decision.cell.edges, self.space.candidates
+    allowed = np.zeros((len(edges), len(names)), bool)
+    for e in range(len(edges)):
+      if not decision.fixed[e]:
+        allowed[e] = [name in self.space.names(g, e) and (
+            null or name != operations.NULL) for name in names]
+    targets: dict[int, list[int]] = {}
+    for e, edge in enumerate(edges):
+      if not decision.fixed[e]:
+        targets.setdefault(edge.target, []).append(e)
+    group = Group(decision.name, g, decision.members, decision.cell, allowed,
+                  tuple(map(tuple, targets.values())))
+    for target, into in targets.items():
+      if not self.kept(group)[into].any():
+        raise errors.InputError(
+            f"search space '{self.space.name}': node {target} of the"
+            f" {group.name} cell has no candidate but null, which leaves no"
+            " choice; add one", "space")
+    return group
+
+  def kept(self, group: Group) -> np.ndarray:
+    """bool[E, O], the connections of a group that may be kept."""
+    kept = group.allowed.copy()
+    if self.inputs is not None:
+      kept[:, self.null] = False
+    return kept
+
+  def strongest(self, strengths: Strengths, *,
+                distinct_edges: bool = False) -> list[jax.Array]:
+    """What is kept, bool[E, O] per group.
+
+    Where nodes choose their inputs, the K strongest connections into every
+    node: of all (Yang et al., 2021, equation 4), or of the strongest of every
+    edge (Liu et al., 2019, section 2.4). Of equal ones the first.
+
+    Args:
+      strengths: f32[E, O] per group.
+      distinct_edges: whether a node's connections come by different edges.
+    """
+    return [self._strongest(group, jnp.asarray(p), distinct_edges)
+            for group, p in zip(self.groups, strengths, strict=True)]
+
+  def _strongest(self, group, strength, distinct_edges):
+    strength = jnp.where(self.kept(group), strength, -jnp.inf)
+    best = jax.nn.one_hot(jnp.argmax(strength, -1), strength.shape[-1],
+                          dtype=bool)  # [E, O]
+    if self.inputs is None:
+      return best & group.allowed
+    if distinct_edges:
+      strength = jnp.where(best, strength, -jnp.inf)
+    found = jnp.zeros(strength.shape, bool)
+    for into in group.nodes:
+      rows = strength[np.array(into)]
+      count = min(self.inputs, len(into) if distinct_edges else int(
+          self.kept(group)[list(into)].sum()))
+      _, at = jax.lax.top_k(rows.reshape(-1), count)
+      mask = jnp.zeros(rows.size, bool).at[at].set(True).reshape(rows.shape)
+      found = found.at[np.array(into)].set(mask)
+    return found
+
+  def per_decision(self, weights: Strengths) -> list[jax.Array]:
+    """Arrays [E, O] per decision, zeros where nothing is decided."""
+    found = [jnp.zeros((len(d.cell.edges), len(self.space.candidates)))
+             for d in self.decisions]
+    for group, part in zip(self.groups, weights, strict=True):
+      found[group.number] = jnp.asarray(part, jnp.float32)
+    return found
+
+  def architecture(self, kept: Strengths) -> codec.Architecture:
+    """The architecture of what was kept, on the host.
+
+    Edges stand in order of target, source, candidate.
+
+    Args:
+      kept: bool[E, O] per group.
+    """
+    cells = []
+    for group, mask in zip(self.groups, kept, strict=True):
+      edges, mask = group.cell.edges, np.asarray(mask, bool)
+      if self.inputs is None:
+        found = [edge._replace(operation=self.space.candidates[mask[e].argmax()]
+                               ) if mask[e].any() else edge
+                 for e, edge in enumerate(edges)]
+      else:
+        found = [edges[e]._replace(operation=self.space.candidates[o])
+                 for e, o in np.argwhere(mask)]
+      cell = group.cell._replace(edges=tuple(found))
+      if self.space.loose_end:
+        feeds = {edge.source for edge in found}
+        cell = cell._replace(concat=tuple(
+            node for node in cell.concat if node not in feeds))
+      cells.append(cell)
+    return self._respell(cells)
+
+  def _respell(self, cells):
+    """The architecture with other cells, one per group."""
+    whole = [d.cell if d.members else cells[0] for d in self.decisions]
+    for group, cell in zip(self.groups, cells, strict=True):
+      whole[group.number] = cell
+    return codec.respell(self.space.graph, self.decisions, tuple(whole))
+
+  def named(self, arrays: Strengths) -> dict[str, Any]:
+    """Arrays by the groups' names, as numbers for a file."""
+    return {group.name: np.round(np.asarray(a, np.float64), 6).tolist()
+            for group, a in zip(self.groups, arrays, strict=True)}
+
+  @functools.cached_property
+  def _costs(self) -> list[np.ndarray]:
+    """Parameters and multiply-adds of connections, f64[2, E, O] per group."""
+    graph, found = self.space.graph, []
+    network = codec.expand(graph, self.target)
+    shapes = shapes_lib.of(network, self.target)
+    decisions = codec.decide(graph, self.target, self.space.share)
+    for group in self.groups:
+      table = np.zeros((2, *group.allowed.shape))
+      for i in decisions[group.number].members:
+        for e, o in np.argwhere(group.allowed):
+          edge = network.blocks[i].edges[e + network.prefix]
+          cost = exact.edge(network, shapes[i], edge._replace(
+              operation=self.space.candidates[o]))
+          table[:, e, o] += (cost.params, cost.madds)
+      found.append(table)
+    return found
+
+  @functools.cached_property
+  def _bare(self) -> np.ndarray:
+    """Of the network without any connection, f64[2]."""
+    cells = [group.cell._replace(edges=tuple(
+        edge._replace(operation=operations.NULL)
+        if group.allowed[e].any() else edge
+        for e, edge in enumerate(group.cell.edges))) for group in self.groups]
+    return np.array(exact.network(
+        self._respell(cells), self.target)[:2], np.float64)
+
+  def cost(self, kept: Strengths) -> operations.Cost:
+    """Of the network that is trained in the end."""
+    if self.space.loose_end:  # What is concatenated counts, too.
+      return exact.network(self.architecture(kept), self.target)
+    total = self._bare + sum(
+        table[:, np.asarray(mask, bool)].sum(1)
+        for table, mask in zip(self._costs, kept, strict=True))
+    return operations.Cost(*map(int, total))
+
+  def within(self, kept: Strengths, strengths: Strengths,
+             limits: budget_lib.Budget) -> list[np.ndarray]:
+    """What is kept, made cheaper until it meets the limits.
+
+    Connection by connection, the cheaper one that loses least strength per part
+    of the excess takes another's place: on the same edge, or, where nodes
+    choose, on another one into the same node.
+
+    Args:
+      kept: bool[E, O] per group.
+      strengths: f32[E, O] per group.
+      limits: the budget.
+
+    Raises:
+      errors.NotMet: nothing cheaper is left.
+    """
+    kept = [np.array(mask) for mask in kept]
+    strengths = [np.asarray(s, np.float64) for s in strengths]
+    cost = self.cost(kept)
+    while not limits.allows(cost):
+      excess, options = limits.excess(cost), []
+      for g, other, lost in self._swaps(kept, strengths):
+        changed = self.cost([*kept[:g], other, *kept[g + 1:]])
+        saved = excess - limits.excess(changed)
+        if saved > 0:  # Saving more than is needed is worth nothing.
+          options.append((lost / min(saved, excess - 1), saved, g, other))
+      if not options:
+        raise errors.NotMet(
+            f"nothing in search space '{self.space.name}' that was found keeps"
+            f" to the budget ({limits.text()}); the cheapest has {cost.params}"
+            f" parameters and {cost.madds} multiply-adds; allow more")
+      _, _, g, other = min(options, key=lambda option: option[:2])
+      kept[g] = other
+      cost = self.cost(kept)
+    return kept
+
+  def _swaps(self, kept, strengths):
+    """Yields (group, mask, strength that is lost), a connection replaced."""
+    for g, group in enumerate(self.groups):
+      may = self.kept(group)
+      nodes = group.nodes if self.inputs is not None else [
+          (e,) for into in group.nodes for e in into]
+      for into in nodes:
+        rows = np.array(into)
+        for e, o in np.argwhere(kept[g][rows]):
+          for f, p in np.argwhere(may[rows] & ~kept[g][rows]):
+            other = kept[g].copy()
+            other[rows[e], o], other[rows[f], p] = False, True
+            yield g, other, (strengths[g][rows[e], o]
+                             - strengths[g][rows[f], p])
