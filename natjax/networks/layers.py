@@ -127,7 +127,8 @@ class FixedLayer(nn.Module):
     elif layer.kind == "linear":
       x = nn.Dense(layer.width or self.num_classes, use_bias=not layer.norm,
                    kernel_init=operations.kernel_init, name="linear")(
-                       x.reshape(x.shape[0], -1).astype(jnp.float32))
+                       primitives.at_least_float32(
+                           x.reshape(x.shape[0], -1)))
       if layer.norm:
         x = self.norm(name="norm")(x[:, None, None])[:, 0, 0]
     elif layer.kind == "norm":
@@ -136,7 +137,7 @@ class FixedLayer(nn.Module):
       pool = getattr(primitives, layer.kind)
       x = pool(x, k, stride=s, padding=(k - 1) // 2)
     elif layer.kind == "global_pool":
-      x = jnp.mean(x, (1, 2), keepdims=True, dtype=jnp.float32)
+      x = jnp.mean(primitives.at_least_float32(x), (1, 2), keepdims=True)
     elif layer.kind == "flatten":
       x = x.reshape(x.shape[0], 1, 1, -1)
     else:

@@ -39,6 +39,7 @@ import jax.numpy as jnp
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 from natjax.networks import rules, running, store
+from natjax.operations import primitives
 from natjax.spaces import base
 
 Variables = dict[str, Any]
@@ -199,7 +200,8 @@ class Supernet:
       values, found = make.run(run, own, how, values, rng)
       block_stats.append(found)
     head, head_stats = fixed("head", values[1])
-    logits = head[-1].reshape(head[-1].shape[0], -1).astype(jnp.float32)
+    logits = primitives.at_least_float32(
+        head[-1].reshape(head[-1].shape[0], -1))
     stats = variables.get("batch_stats", {})
     if self.norm == "running":
       changed = {"stem": stem_stats, "blocks": block_stats, "head": head_stats}
