@@ -1,5 +1,6 @@
 """Four CPU devices for every test, and a compiler in a hurry."""
 
+import gc
 import importlib.metadata
 import os
 import tempfile
@@ -16,6 +17,10 @@ os.environ["XLA_FLAGS"] = " ".join([
 import jax
 
 from natjax.training import devices
+
+# Tracing makes many objects and few cycles: at Python's own threshold a tenth
+# of the tests' time goes into looking for these.
+gc.set_threshold(50_000, 20, 20)
 
 devices.configure_compilation()
 # A cache of this run alone: a test must not pass because another day's did.
@@ -34,9 +39,11 @@ def pytest_configure(config):
   if not hasattr(config, "workerinput"):
     folder = tempfile.TemporaryDirectory(prefix="natjax-tests-")
     config.add_cleanup(folder.cleanup)
-    os.environ["NATJAX_TESTS_CACHE"] = folder.name
+    # For the processes that tests start, too.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
   jax.config.update("jax_compilation_cache_dir",
-                    os.environ["NATJAX_TESTS_CACHE"])
+                    os.environ["JAX_COMPILATION_CACHE_DIR"])
 
 
 def pytest_collection_modifyitems(items):

@@ -1,11 +1,18 @@
 """Rough counts of the memory that a training needs, in bytes."""
 
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec, records
 from natjax.graph import shapes as shapes_lib
+
+
+def size(tree: Any) -> int:
+  """Numbers in a tree of arrays, or of their shapes."""
+  return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def network_bytes(architecture: records.Architecture, place: records.Place,
