@@ -349,10 +349,10 @@ def build(request: entry.Request) -> entry.Plan:
 
   def estimate(batch):
     like = jax.eval_shape(method.init, jax.random.key(0))
-    params = optax.tree.size(like.params)
+    params = memory.size(like.params)
     given = memory.network_bytes(space.architecture, space.place, batch,
                                  request.train.dtype)
-    return {"params": params, "theta": optax.tree.size(like.theta),
+    return {"params": params, "theta": memory.size(like.theta),
             "memory_bytes": 12 * (params - space.cost.params) + given}
 
   return entry.Plan(

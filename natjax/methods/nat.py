@@ -43,7 +43,7 @@ from natjax import spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, records
 from natjax.methods import entry as entry_lib
-from natjax.methods import inference, nat_config, supervised
+from natjax.methods import inference, memory, nat_config, supervised
 from natjax.networks import supernet as supernet_lib
 from natjax.objectives import classification as objectives
 from natjax.policies import policy as policy_lib
@@ -376,7 +376,7 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
 
   def estimate(batch):
     shapes = jax.eval_shape(method.supernet.init, jax.random.key(0))
-    params = optax.tree.size(shapes["params"])
+    params = memory.size(shapes["params"])
     # Three copies of the weights beside them, and every node twice: the
     # backward pass recomputes what the edges did (`networks.rules`).
     nodes = 2 * batch * method.supernet.plan.pixels
