@@ -7,12 +7,15 @@ import tempfile
 
 # Before jax is imported. Compiling is most of the tests' time, and level 0
 # takes two thirds of the time of the library's own level 1; without the newer
-# code generator of fusions it is less than half. XLA ends at a flag that it
-# does not know, so this one is for the versions that are known to have it.
+# code generator of fusions it is less than half. To split programs for several
+# threads costs a tenth more, and the processes have a core each. XLA ends at a
+# flag that it does not know, so these two are for the versions that are known
+# to have them.
 os.environ["XLA_FLAGS"] = " ".join([
     os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0",
-    *["--xla_cpu_use_fusion_emitters=false"] * importlib.metadata.version(
-        "jaxlib").startswith("0.10.")]).strip()
+    *["--xla_cpu_use_fusion_emitters=false",
+      "--xla_cpu_parallel_codegen_split_count=1"] * importlib.metadata.version(
+          "jaxlib").startswith("0.10.")]).strip()
 
 import jax
 
