@@ -260,8 +260,8 @@ class Search:
     self.steps_per_epoch = steps_per_epoch
     self.optimizer = optimizers.scheduled(
         config, config.epochs * steps_per_epoch, nesterov=config.nesterov)
-    self.alpha_optimizer = optimizers.adam(
-        config.alpha_learning_rate, momentum=config.alpha_momentum,
+    self.alpha_optimizer = optimizers.coupled(
+        "adam", config.alpha_learning_rate, momentum=config.alpha_momentum,
         weight_decay=config.alpha_weight_decay)
     self.limits = budget_lib.read(
         config.max_params, config.max_madds, None)

@@ -169,8 +169,8 @@ class NAT:
     self.compiled_best = jax.jit(self.best_actions)
     self.optimizer = optimizers.scheduled(
         config, config.epochs * steps_per_epoch)
-    self.policy_optimizer = optimizers.adam(
-        config.policy_learning_rate,
+    self.policy_optimizer = optimizers.coupled(
+        "adam", config.policy_learning_rate,
         **({"momentum": 0.5, "weight_decay": 5e-4} if self.published else {}))
 
   def method(self) -> base.Method:

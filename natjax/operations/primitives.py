@@ -23,6 +23,7 @@ import contextlib
 import contextvars
 import functools
 
+import flax.linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -235,11 +236,8 @@ def max_pool(x: jax.Array, size: int, *, stride: int = 1,
       x = functools.reduce(jnp.maximum, _windows(x, size, stride, axis))
     return x
 
-  def window(x):
-    return lax.reduce_window(x, np.array(-np.inf, x.dtype), lax.max,
-                             (1, size, size, 1), (1, stride, stride, 1), pads)
-
-  return lax.platform_dependent(x, cpu=shifted, default=window)
+  return lax.platform_dependent(x, cpu=shifted, default=lambda x: nn.max_pool(
+      x, (size, size), (stride, stride), pads[1:3]))
 
 
 def avg_pool(x: jax.Array, size: int, *, stride: int = 1,
