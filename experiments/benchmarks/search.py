@@ -10,10 +10,11 @@ batch and then one of the weights on a training batch, at C=16, 8 cells, batch
     exist is left out and named).
 
 Every side runs in a process of its own; the sides take turns, round by round,
-and at every turn the first iteration is discarded. Ratios are those of
-neighbours. A natjax side is started twice: with an empty cache of compiled
-programs, which it fills and ends, and again with that cache; the second process
-is the one that is timed, so that its peak of memory is not the compiler's.
+and at every turn the first iteration is discarded. Who waits gives back the
+memory that it does not use. Ratios are those of neighbours.
+A natjax side is started twice: with an empty cache of compiled programs, which
+it fills and ends, and again with that cache; the second process is the one that
+is timed, so that its peak of memory is not the compiler's.
 Seconds until the first iteration has run count from the process's start.
 Memory is the most that was resident of a process; that of its imports, which of
 PyTorch depends on how it was built, stands beside it.
@@ -27,7 +28,7 @@ Commands:
       --report experiments/benchmarks/README.md \
       --json experiments/benchmarks/search.json
   python experiments/benchmarks/search.py --rows --row nat nat '{"samples": 2}'
-Expected time on 2 CPU cores: half an hour.
+Expected time on 2 CPU cores: half an hour; PyTorch takes about 10 GB.
 Needs torch, in this interpreter or in that of --torch-python.
 """
 
@@ -168,8 +169,14 @@ def measure(names: Sequence[str], argv: Sequence[str],
       running[name] = worker
 
     def side(name):
-      return sides.Side(name, lambda _: answers[name].append(
-          running[name].ask("iterate")))
+      def step(_):
+        if len(answers[name]) % (1 + args.steps) == 0:  # A turn begins.
+          for other, worker in running.items():
+            if other != name:
+              worker.ask("rest")
+        answers[name].append(running[name].ask("iterate"))
+
+      return sides.Side(name, step)
 
     seconds = sides.measure(
         [side(name) for name in names], "step", 1, args.rounds, args.steps)

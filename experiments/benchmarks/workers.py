@@ -4,6 +4,8 @@ Of the standard library alone: an interpreter with PyTorch needs no more.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import ctypes
+import gc
 import json
 import os
 import resource
@@ -51,7 +53,9 @@ def serve(
     start: Callable[[], tuple[dict[str, Any], Callable[[], object]]]) -> None:
   """The process's end: what is started first, then an iteration per line.
 
-  Every answer says "cpu_seconds", of all threads, and "peak_mb" so far.
+  At the line "rest" it gives back memory that is free but still resident, so
+  that others have it. Every answer says "cpu_seconds", of all threads, and
+  "peak_mb" so far, the first also "rest_mb", what stays resident at rest.
 
   Args:
     start: runs a first iteration; returns the facts of the first answer, and
@@ -66,11 +70,20 @@ def serve(
             file=answers)
 
     facts, run = start()
-    answer(facts, 0)
-    for _ in sys.stdin:
+    _rest()
+    answer({**facts, "rest_mb": resident_mb()}, 0)
+    for line in sys.stdin:
       began = time.process_time()
-      run()
+      (_rest if line.strip() == "rest" else run)()
       answer({}, began)
+
+
+def _rest():
+  """Returns free memory to the system, where the C library can."""
+  gc.collect()
+  trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+  if trim is not None:
+    trim(0)
 
 
 def peak_mb() -> float:
