@@ -40,11 +40,10 @@ class Row(NamedTuple):
 # Those of the table. A row whose method does not exist is left out and named.
 ROWS = (
     Row("darts", "darts"),
-    Row("darts second order", "darts", {"second_order": True}),
-    Row("entrannas", "entrannas"),
-    Row("entrannas shared", "entrannas", {"feature_sharing": True}),
-    Row("entrannas shared bottleneck", "entrannas",
-        {"feature_sharing": True, "bottleneck": 4}),
+    Row("darts second order", "darts", {"order": "second"}),
+    Row("entrannas", "entrannas", {"share_features": False}),
+    Row("entrannas shared", "entrannas"),
+    Row("entrannas shared bottleneck", "entrannas", {"bottleneck": 4}),
 )
 
 

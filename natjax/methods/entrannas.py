@@ -88,8 +88,8 @@ class EnTranNAS(bilevel.Search):
                       f" 0 within {epochs} epochs; give more")
     settings.at_least_one(config, "bottleneck")
     if config.bottleneck > 1 and space.inputs is None:
-      settings.refuse(config, "bottleneck", "does not apply to a space of blocks;"
-                      " leave it out")
+      settings.refuse(config, "bottleneck", "does not apply to a space of"
+                      " blocks; leave it out")
     space = space._replace(bottleneck=config.bottleneck)
     if config.share_features and space.weights == "edge" and (
         space.inputs is not None):
