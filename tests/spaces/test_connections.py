@@ -152,6 +152,9 @@ def test_choices_that_differ_by_edge():
 def test_every_edge_of_nasbench201_keeps_its_strongest():
   found, = nasbench().groups
   assert found.members == (*range(5), *range(6, 11), *range(12, 17))
+  assert found.allowed.all()  # Null stands there whatever is asked for.
+  assert connections.Connections(
+      nasbench().space, FRAME, null=False).groups[0].allowed.all()
   drawn, = strengths(nasbench(), 1, levels=3)
   drawn[2] = [0, 0, 0, 0, 1]  # Null.
   mask, = nasbench().strongest([drawn])
