@@ -33,8 +33,9 @@ jax.config.update("jax_num_cpu_devices", 4)
 # Files that take half a minute and more; at the end one process would wait.
 LONG = ("test_kill_and_resume.py", "test_distributed.py", "test_readme.py",
         "test_benchmark.py", "test_random_architectures.py", "test_cli.py",
-        "test_nat.py", "test_supernet.py", "test_differentiable_job.py",
-        "test_differentiable.py", "test_mixture.py")
+        "test_nat.py", "test_supernet.py", "test_sparse.py",
+        "test_differentiable_job.py", "test_differentiable.py",
+        "test_mixture.py")
 
 
 def pytest_configure(config):

@@ -295,7 +295,7 @@ class Runner:
   def _edge(self, how, edges, names, own, data, x, stats, rows):
     """One edge of a block; returns what it adds, and the block's statistics."""
     aux = self.running
-    if len(names) == 1 and (how.source is not None or (
+    if len(names) == 1 and (edges.fixed or how.source is not None or (
         names[0] not in self.space.candidates)):
       run, = self.functions(names, edges.ends, edges.fixed)
       y = run(own, x, rules.typed(data.key))  # Nothing to choose.

@@ -209,6 +209,8 @@ def scan_edges(rule: rules.EdgeRule, inputs: jax.Array | None, nodes: jax.Array,
   Returns:
     [N, B, H, W, C]; with `aux`, that and the new "batch_stats".
   """
+  if not len(source):  # Edges that hold nothing but null have no features.
+    return (nodes, variables["batch_stats"]) if aux else nodes
   # Candidates that share their rows read them once.
   shared = {id(row): row for row in rows.values()}
   at = {name: list(shared).index(id(row)) for name, row in rows.items()}

@@ -133,7 +133,7 @@ def _conv_by_taps_bwd(strides, dilation, pads, residuals, g):
     seen = seen[:, ::strides[0], ::strides[1]]
     return lax.dot_general(
         jnp.reshape(seen, (-1, x.shape[-1])), rows, (((0,), (0,)), ((), ())),
-        preferred_element_type=jnp.float32)
+        preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
 
   g_kernel = lax.map(tap, jnp.arange(kernel.shape[0] * width))
   return g_x, jnp.reshape(g_kernel, kernel.shape).astype(kernel.dtype)
@@ -173,9 +173,10 @@ def _depthwise_bwd(stride, dilation, residuals, g):
   g_x = _depthwise_sum(spread, kernel[::-1, ::-1], 1, dilation)
   # All taps in one reduction, image by image: one kernel, which reads an image
   # once. A sum per tap takes twice as long, and each is a kernel to compile.
-  products = [(seen * g).astype(jnp.float32) for _, seen in _shifted(
+  products = [at_least_float32(seen * g) for _, seen in _shifted(
       x, kernel.shape[0], stride, dilation)]
-  sums = lax.reduce(products, [np.float32(0)] * len(products), lambda a,
+  zero = np.zeros((), products[0].dtype)
+  sums = lax.reduce(products, [zero] * len(products), lambda a,
                     b: [x + y for x, y in zip(a, b, strict=True)], (1, 2))
   g_kernel = jnp.sum(jnp.stack(sums), axis=1).reshape(kernel.shape)
   return g_x, g_kernel.astype(kernel.dtype)

@@ -138,11 +138,12 @@ class Connections:
       return best & group.allowed
     if distinct_edges:
       strength = jnp.where(best, strength, -jnp.inf)
-    found = jnp.zeros(strength.shape, bool)
+    found, may = jnp.zeros(strength.shape, bool), self.kept(group)
+    # Edges that have nothing but null do not count.
+    counts = np.asarray(may.any(1) if distinct_edges else may.sum(1))
     for into in group.nodes:
       rows = strength[np.array(into)]
-      count = min(self.inputs, len(into) if distinct_edges else int(
-          self.kept(group)[list(into)].sum()))
+      count = min(self.inputs, int(counts[list(into)].sum()))
       _, at = jax.lax.top_k(rows.reshape(-1), count)
       mask = jnp.zeros(rows.size, bool).at[at].set(True).reshape(rows.shape)
       found = found.at[np.array(into)].set(mask)
@@ -222,9 +223,17 @@ class Connections:
     return np.array(exact.network(
         self._respell(cells), self.target)[:2], np.float64)
 
+  @functools.cached_property
+  def _copied(self) -> bool:
+    """Whether the target has a kind of cells that the search does not."""
+    target = codec.decide(self.space.graph, self.target, self.space.share)
+    return any(there.members and not here.members for here, there in zip(
+        self.decisions, target, strict=True))
+
   def cost(self, kept: Strengths) -> operations.Cost:
     """Of the network that is trained in the end."""
-    if self.space.loose_end:  # What is concatenated counts, too.
+    # What is concatenated counts, too, and cells that are copies of others.
+    if self.space.loose_end or self._copied:
       return exact.network(self.architecture(kept), self.target)
     total = self._bare + sum(
         table[:, np.asarray(mask, bool)].sum(1)

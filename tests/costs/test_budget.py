@@ -33,6 +33,18 @@ def test_other_limits_are_refused_in_one_line(text):
   assert "\n" not in str(e.value)
 
 
+def test_without_a_given_architecture_there_are_no_multiples():
+  assert budget.parse("2.5M", None, option="max-params") == 2.5e6
+  assert budget.parse("", None, option="max-params") is None
+  assert budget.read("3e6", "", None) == budget.Budget(3e6, None)
+  for text in ("0.8x", "1X", "many"):
+    with pytest.raises(errors.InputError, match="nothing to take a mult") as e:
+      budget.read("1k", text, None)
+    assert e.value.field == "max_madds" and "\n" not in str(e.value)
+    assert str(e.value).startswith(f"max-madds is '{text}'")
+    assert "such as 0.8x" not in str(e.value)
+
+
 def test_what_a_budget_allows():
   limits = budget.read("0.5x", "2M", operations.Cost(100, 4_000_000))
   assert limits and not budget.Budget()

@@ -88,6 +88,55 @@ def test_scan_equals_loop(rule, in_place):
       oracle.assert_close(g_weights, plain_weights, rtol=1e-4)
 
 
+@pytest.mark.parametrize("in_place", [True, False])
+def test_an_edge_gives_to_every_node_by_weights(in_place):
+  """And what gives nothing does not run; all gradients as autodiff's."""
+  made = rules.selected(FUNCTIONS)
+  floats, rows, source, _, live, rng = example(2, in_place=in_place)
+  source, index = np.sort(source), rng.integers(0, 3, len(source))
+  weights = rng.normal(size=(len(source), len(floats[1]))) * live[:, None]
+  may = np.ones(weights.shape, bool)
+  if in_place:  # To nodes behind the source alone.
+    may = np.arange(len(floats[1])) > source[:, None]
+  weights *= may
+  live = weights.any(1)
+  assert 0 < live.sum() < len(live)
+
+  def scanned(floats, weights):
+    return scan.scan_edges(made, *floats, rows, rules.Data(index), source,
+                           weights, names=NAMES, live=live)
+
+  def plain(floats, weights):
+    inputs, nodes, variables = floats
+    for n in range(len(nodes) * len(source)):
+      e, target = divmod(n, len(nodes))
+      one = slice(e, e + 1)
+      nodes = loop(inputs, nodes, variables, {
+          name: row[one] for name, row in rows.items()},
+          np.eye(3, dtype="f")[index[one]] * weights[e, target], source[one],
+          [target], [1.0])
+    return nodes
+
+  weights, g = weights.astype("f"), rng.normal(
+      size=floats[1].shape).astype("f")
+  found = [jax.jit(lambda f=f: (lambda y, pull: (y, pull(g)))(
+      *jax.vjp(f, floats, weights)))() for f in (scanned, plain)]
+  may &= live[:, None]
+  (y, (g_floats, g_weights)), (z, (plain_floats, plain_weights)) = found
+  oracle.assert_close((y, g_floats), (z, plain_floats), rtol=1e-4)
+  oracle.assert_close(g_weights * may, plain_weights * may, rtol=1e-4)
+  assert not g_weights[~live].any()
+
+
+def test_there_is_no_edge():
+  floats, rows, *_ = example(0, in_place=True)
+  nothing = np.zeros(0, np.int32)
+  found = scan.scan_edges(
+      rules.selected(FUNCTIONS), *floats, dict.fromkeys(rows, nothing),
+      rules.Data(nothing), nothing, nothing, names=NAMES)
+  np.testing.assert_array_equal(found, floats[1])
+
+
 def test_no_edge_runs():
   floats, rows, source, target, live, _ = example(0, in_place=True)
   found, pull = jax.vjp(lambda *floats: scan.scan_edges(

@@ -224,6 +224,23 @@ def test_conv_gradient_is_of_the_images_dtype(branch):
   assert (g_x.dtype, g_kernel.dtype) == (jnp.bfloat16, kernel.dtype)
 
 
+@pytest.mark.parametrize("function, channels", [
+    (functools.partial(primitives.conv, stride=2), 4),
+    (functools.partial(primitives.conv, dilation=2), 4),
+    (functools.partial(primitives.depthwise_conv, stride=2), 1)])
+def test_gradients_in_float64_are_exact(function, channels):
+  """Those that are written by hand, against JAX's own."""
+  rng = np.random.default_rng(0)
+  with jax.enable_x64(True):
+    args = rng.normal(size=(2, 7, 7, 4)), rng.normal(size=(3, 3, channels, 4))
+    loss = lambda x, kernel: jnp.sum(jnp.sin(function(x, kernel)))
+    ours = jax.jit(jax.grad(lambda *args: loss(*args), (0, 1)))(*args)
+    with primitives.plain_derivatives():
+      plain = jax.jit(jax.grad(loss, (0, 1)))(*args)
+    assert [leaf.dtype for leaf in ours] == [jnp.float64] * 2
+    oracle.assert_close(jax.device_get(ours), jax.device_get(plain), rtol=1e-12)
+
+
 def test_batch_normalize():
   x = 3 + 2 * images()
   y = primitives.batch_normalize(x)
