@@ -77,11 +77,8 @@ class SupervisedSlots:
                     config.cells, num_classes=num_classes,
                     image_size=image_size),
         norm="running", axis_name=base.AXIS if config.sync_bn else None)
-    self.optimizer = optimizers.sgd(
-        optimizers.cosine(config.learning_rate, config.epochs * steps_per_epoch,
-                          config.final_learning_rate),
-        momentum=config.momentum, weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm)
+    self.optimizer = optimizers.scheduled(
+        config, config.epochs * steps_per_epoch)
 
   def method(
       self, arrays: arrays_lib.CellArrays, *, watch_test: bool = False

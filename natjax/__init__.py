@@ -16,8 +16,12 @@ from natjax.graph.blocks import Block, BlockNetwork, Layer, Node
 from natjax.graph.codec import Architecture, read
 from natjax.graph.genotype import Cell, Edge, Genotype
 from natjax.methods import METHODS
+from natjax.methods.darts import DartsConfig
 from natjax.methods.differentiable import DifferentiableConfig
+from natjax.methods.entrannas import EnTranConfig
+from natjax.methods.entrannas_dst import DSTConfig
 from natjax.methods.nat import NATConfig
+from natjax.methods.random_search import RandomConfig
 from natjax.methods.supervised import TrainConfig
 from natjax.objectives.simclr import SimCLRConfig
 from natjax.pipeline import Listener, presets, search, train, transform
@@ -25,8 +29,9 @@ from natjax.pipeline.runs import load
 from natjax.training.devices import configure_compilation
 
 __all__ = ("METHODS", "Architecture", "Block", "BlockNetwork", "Cell",
-           "DifferentiableConfig", "Edge", "Genotype", "InputError", "Layer",
-           "Listener", "NATConfig", "Node", "NotMet", "SimCLRConfig",
+           "DSTConfig", "DartsConfig", "DifferentiableConfig", "Edge",
+           "EnTranConfig", "Genotype", "InputError", "Layer", "Listener",
+           "NATConfig", "Node", "NotMet", "RandomConfig", "SimCLRConfig",
            "TrainConfig", "architecture", "blocks", "codec",
            "configure_compilation", "cost", "data", "load", "operations",
            "presets", "read", "search", "skeleton", "train", "transform", "zoo")

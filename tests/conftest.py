@@ -1,21 +1,29 @@
 """Four CPU devices for every test, and a compiler in a hurry."""
 
+import gc
 import importlib.metadata
 import os
 import tempfile
 
 # Before jax is imported. Compiling is most of the tests' time, and level 0
 # takes two thirds of the time of the library's own level 1; without the newer
-# code generator of fusions it is less than half. XLA ends at a flag that it
-# does not know, so this one is for the versions that are known to have it.
+# code generator of fusions it is less than half. To split programs for several
+# threads costs a tenth more, and the processes have a core each. XLA ends at a
+# flag that it does not know, so these two are for the versions that are known
+# to have them.
 os.environ["XLA_FLAGS"] = " ".join([
     os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0",
-    *["--xla_cpu_use_fusion_emitters=false"] * importlib.metadata.version(
-        "jaxlib").startswith("0.10.")]).strip()
+    *["--xla_cpu_use_fusion_emitters=false",
+      "--xla_cpu_parallel_codegen_split_count=1"] * importlib.metadata.version(
+          "jaxlib").startswith("0.10.")]).strip()
 
 import jax
 
 from natjax.training import devices
+
+# Tracing makes many objects and few cycles: at Python's own threshold a tenth
+# of the tests' time goes into looking for these.
+gc.set_threshold(50_000, 20, 20)
 
 devices.configure_compilation()
 # A cache of this run alone: a test must not pass because another day's did.
@@ -34,9 +42,11 @@ def pytest_configure(config):
   if not hasattr(config, "workerinput"):
     folder = tempfile.TemporaryDirectory(prefix="natjax-tests-")
     config.add_cleanup(folder.cleanup)
-    os.environ["NATJAX_TESTS_CACHE"] = folder.name
+    # For the processes that tests start, too.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
   jax.config.update("jax_compilation_cache_dir",
-                    os.environ["NATJAX_TESTS_CACHE"])
+                    os.environ["JAX_COMPILATION_CACHE_DIR"])
 
 
 def pytest_collection_modifyitems(items):

@@ -17,8 +17,8 @@ import sides
 from natjax import data, zoo
 from natjax.graph import blocks, codec
 from natjax.methods import differentiable, mixture, supervised
+from natjax.training import batches, engine, fit
 from natjax.training import devices as devices_lib
-from natjax.training import fit
 from natjax.training import method as base
 
 CLASSES = 10
@@ -56,7 +56,7 @@ class Runner:
         (0.5,) * 3, (0.25,) * 3, data.Augmentation(), jnp.dtype(args.dtype))
     phase = base.Phase(
         "train", ("train",), program.update, ("loss",), augment=False)
-    order = fit.epoch_order(
+    order = batches.epoch_order(
         len(split.labels), args.batch_size, len(devices), [args.seed])
     order = np.tile(order, (1, -(-args.chunk // order.shape[1]), 1))
     self._chunk, self._devices = args.chunk, devices
@@ -66,7 +66,7 @@ class Runner:
     self._state = devices_lib.replicate(
         jax.tree.map(jnp.copy, program.state), devices)
     self._run, lowered, self.cost = sides.compile_timed(
-        fit.make_chunk(phase, preparation, devices), *self._arguments(1))
+        engine.make_chunk(phase, preparation, devices), *self._arguments(1))
     self.text = lowered.as_text()
     self.first_loss = float(self._call(1).sums[0])
     self.cpu_seconds: list[float] = []

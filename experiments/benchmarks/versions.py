@@ -21,7 +21,6 @@ import json
 import os
 import pathlib
 import shlex
-import subprocess
 import sys
 import time
 
@@ -177,56 +176,38 @@ def work(name: str, small: bool) -> None:
 # Two of them in turns.
 
 
-class Worker:
-  """A checkout's process."""
+def start(root: pathlib.Path, name: str, small: bool):
+  """A checkout's process, a `workers.Worker`."""
+  import workers
 
-  def __init__(self, root: pathlib.Path, name: str, small: bool):
-    root = root.resolve()
-    folders = (root, root / "experiments" / "benchmarks")
-    self._process = subprocess.Popen(
-        [sys.executable, HERE / pathlib.Path(__file__).name, "--before", root,
-         "--work", name, *["--small"] * small],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders)),
-             "PYTHONSAFEPATH": "1"},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    self._read()
-
-  def _read(self):
-    line = self._process.stdout.readline()
-    if not line:
-      raise SystemExit("a checkout's process ended; its error stands above")
-    return json.loads(line)
-
-  def ask(self, line: str) -> dict[str, float]:
-    """Sends a command and waits for its answer."""
-    self._process.stdin.write(f"{line}\n")
-    self._process.stdin.flush()
-    return self._read()
-
-  def close(self) -> None:
-    """Ends the process."""
-    self._process.communicate()
+  root = root.resolve()
+  folders = (root, root / "experiments" / "benchmarks")
+  return workers.Worker(
+      [sys.executable, HERE / pathlib.Path(__file__).name, "--before", root,
+       "--work", name, *["--small"] * small],
+      {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders)),
+       "PYTHONSAFEPATH": "1"})
 
 
 def compare(name: str, args: argparse.Namespace) -> dict[str, np.ndarray]:
   """What was measured of a program, f[2, measurements] by name."""
-  workers = [Worker(root, name, args.small)
-             for root in (args.before, args.after)]
+  processes = [start(root, name, args.small)
+               for root in (args.before, args.after)]
   found: dict[str, list[list[float]]] = {}
 
   def ask(line, turn):
-    order = workers if turn % 2 == 0 else workers[::-1]
+    order = processes if turn % 2 == 0 else processes[::-1]
     answers = {id(worker): worker.ask(line) for worker in order}
-    for key in answers[id(workers[0])]:
+    for key in answers[id(processes[0])]:
       found.setdefault(key, []).append(
-          [answers[id(worker)][key] for worker in workers])
+          [answers[id(worker)][key] for worker in processes])
 
   for turn in range(args.compilations):
     ask("compile", turn)
   for turn in range(args.rounds):
     for i in range(4 if name == "supernet" else 1):
       ask(f"step {i} {args.steps}", turn)
-  for worker in workers:
+  for worker in processes:
     worker.close()
   return {key: np.array(pairs).T for key, pairs in found.items()}
 

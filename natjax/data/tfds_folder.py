@@ -84,11 +84,6 @@ def read(folder: pathlib.Path, image_size: int) -> dataset.RawImages:
   """
   try:
     import tensorflow_datasets as tfds
-  except ImportError as error:
-    raise errors.InputError(
-        f"reading a set of tensorflow-datasets needs it ({error}): {_INSTALL}"
-    ) from error
-  try:
     return _read(tfds, folder, image_size)
   except errors.InputError:
     raise

@@ -120,18 +120,18 @@ def _ordered(graph: _Graph) -> list[list[int]]:
              for k in range(max(graph.column) + 1)]
   tried = [columns]
   for sweep in range(16):
-    columns = _exchanged(graph, _swept(graph, columns, sweep % 2 == 0))
+    columns = [list(column) for column in columns]
+    _sweep(graph, columns, sweep % 2 == 0)
+    _exchange(graph, columns)
     tried.append(columns)
   return min(tried, key=lambda columns: _crossings(graph, columns))
 
 
-def _swept(graph: _Graph, columns: list[list[int]],
-           forward: bool) -> list[list[int]]:
+def _sweep(graph: _Graph, columns: list[list[int]], forward: bool) -> None:
   """Sorts each column by the mean position of its neighbours on one side.
 
   The inputs keep their order.
   """
-  columns = [list(column) for column in columns]
   position = _positions(columns)
   near = graph.before if forward else graph.after
   for column in columns[1:] if forward else columns[-2:0:-1]:
@@ -139,12 +139,10 @@ def _swept(graph: _Graph, columns: list[list[int]],
             if near[i] else position[i] for i in column}
     column.sort(key=mean.__getitem__)
     position |= _positions([column])
-  return columns
 
 
-def _exchanged(graph: _Graph, columns: list[list[int]]) -> list[list[int]]:
+def _exchange(graph: _Graph, columns: list[list[int]]) -> None:
   """Swaps neighbours within a column as long as that undoes crossings."""
-  columns = [list(column) for column in columns]
   position = _positions(columns)
   improved = True
   while improved:
@@ -159,7 +157,6 @@ def _exchanged(graph: _Graph, columns: list[list[int]]) -> list[list[int]]:
           position |= {b: k, a: k + 1}
           improved = True
           break
-  return columns
 
 
 def _positions(columns: Iterable[list[int]]) -> dict[int, int]:

@@ -120,11 +120,9 @@ def _list(value, where):
 def _records(record, value, where, part, first=0):
   """Reads `blocks.Node`s or `blocks.Layer`s from a list of objects."""
   needed = [f for f in record._fields if f not in record._field_defaults]
+  found = []
   for i, item in enumerate(_list(value, where), first):
     name = f"{where}{part} {i}"
-    for field, given in _object(item, name, record._fields, needed).items():
-      wanted = record.__annotations__[field]
-      if type(given) not in (wanted, int if wanted is float else wanted):
-        raise errors.InputError(f"{name}: '{field}' is {given!r} and must be of"
-                                f" type {wanted.__name__}; correct it")
-  return tuple(record(**item) for item in value)
+    found.append(record(**_object(item, name, record._fields, needed)))
+    blocks_lib.check_types(name, found[-1])
+  return tuple(found)

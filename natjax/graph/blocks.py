@@ -138,7 +138,7 @@ def check(network: BlockNetwork, *, where: str | None = None) -> BlockNetwork:
   return network
 
 
-def _check_types(where, record):
+def check_types(where: str, record: Any) -> None:
   """Refuses fields of another type than their annotation's."""
   for name, value in record._asdict().items():
     wanted = type(record).__annotations__[name]
@@ -153,13 +153,19 @@ def _check_choice(where, name, value, allowed):
         f"{where}: {name} is {value!r}; choose one of {', '.join(allowed)}")
 
 
+def _check_item(where, item, size):
+  """What layers and nodes have in common; `size` is a field of them."""
+  check_types(where, item)
+  _check_choice(where, "activation", item.activation, records.ACTIVATIONS)
+  if getattr(item, size) < 1 or item.stride < 1:
+    raise errors.InputError(
+        f"{where}: {size} {getattr(item, size)} and stride {item.stride} must"
+        " be at least 1; correct them")
+
+
 def _check_layer(where, layer, last):
-  _check_types(where, layer)
+  _check_item(where, layer, "kernel")
   _check_choice(where, "kind", layer.kind, records.LAYER_KINDS)
-  _check_choice(where, "activation", layer.activation, records.ACTIVATIONS)
-  if layer.kernel < 1 or layer.stride < 1:
-    raise errors.InputError(f"{where}: kernel {layer.kernel} and stride"
-                            f" {layer.stride} must be at least 1; correct them")
   needs = layer.kind == "conv" or (layer.kind == "linear" and not last)
   if layer.width < (1 if needs else 0):
     raise errors.InputError(f"{where}: width is {layer.width} and must be at"
@@ -183,12 +189,7 @@ def _check_block(where, block):
   cell = check_cell(block.cell, where=where)
   for i, node in enumerate(block.nodes):
     name = f"{where}, node {i + NUM_INPUTS}"
-    _check_types(name, node)
-    _check_choice(name, "activation", node.activation, records.ACTIVATIONS)
-    if node.width < 1 or node.stride < 1:
-      raise errors.InputError(
-          f"{name}: width {node.width} and stride {node.stride} must be at"
-          " least 1; correct them")
+    _check_item(name, node, "width")
     if node.shuffle < 0 or (node.shuffle and node.width % node.shuffle):
       raise errors.InputError(
           f"{name}: {node.width} channels cannot be shuffled in"
@@ -312,9 +313,7 @@ def decide(network: BlockNetwork, place: records.Place,
     InputError: another `share`.
   """
   del place
-  if share not in SHARES:
-    raise errors.InputError(f"share is '{share}'; choose one of"
-                            f" {', '.join(SHARES)}", field="share")
+  errors.known("share", share, SHARES)
   found: dict[Any, list[int]] = {}
   for i, block in enumerate(network.blocks):
     found.setdefault(i if share == "full" else block.topology, []).append(i)

@@ -58,9 +58,7 @@ DATASETS = {"cifar10": Dataset("cifar10", 10, 32),
 
 def dataset(name: str) -> Dataset:
   """The data set of that name (InputError)."""
-  if name not in DATASETS:
-    raise errors.InputError(
-        f"dataset is '{name}'; choose one of {', '.join(DATASETS)}")
+  errors.known("dataset", name, DATASETS)
   return DATASETS[name]
 
 

@@ -16,9 +16,7 @@ def check(skeleton: Skeleton) -> Skeleton:
     InputError: an unknown kind, a count below one (of classes, below zero),
       channels that cannot be halved, or an image too small for the reductions.
   """
-  if skeleton.kind not in KINDS:
-    raise errors.InputError(f"skeleton '{skeleton.kind}' is unknown; choose"
-                            f" {' or '.join(KINDS)}", field="skeleton")
+  errors.known("skeleton", skeleton.kind, KINDS)
   for name, least in (("init_channels", 2), ("cells", 1), ("num_classes", 0),
                       ("image_size", 1)):
     value = getattr(skeleton, name)

@@ -239,8 +239,8 @@ class Search:
       steps_per_epoch: iterations per epoch.
 
     Raises:
-      InputError: settings that do not fit, or a space that leaves no choice.
-      errors.NotMet: nothing in the space keeps to the budget.
+      InputError: settings that do not fit, a space that leaves no choice, or
+        nothing in it that keeps to the budget.
     """
     kind = space.graph.kind
     if space.loose_end:
@@ -257,18 +257,23 @@ class Search:
         space, place, target, null=self.null)
     self.supernet = supernet_lib.Supernet(
         space, place, jnp.dtype(config.dtype), config.supernet_width)
+    for i in range(len(self.supernet.plan.network.blocks)):
+      self.supernet.plan.passes(i)  # Refuses what cannot be built.
     self.steps_per_epoch = steps_per_epoch
     self.optimizer = optimizers.scheduled(
         config, config.epochs * steps_per_epoch, nesterov=config.nesterov)
-    self.alpha_optimizer = optimizers.adam(
-        config.alpha_learning_rate, momentum=config.alpha_momentum,
+    self.alpha_optimizer = optimizers.coupled(
+        "adam", config.alpha_learning_rate, momentum=config.alpha_momentum,
         weight_decay=config.alpha_weight_decay)
     self.limits = budget_lib.read(
         config.max_params, config.max_madds, None)
     if self.limits:
       zeros = [np.zeros(g.allowed.shape) for g in self.connections.groups]
-      self.connections.within(
-          self.connections.strongest(zeros), zeros, self.limits)
+      try:
+        self.connections.within(
+            self.connections.strongest(zeros), zeros, self.limits)
+      except errors.NotMet as e:
+        raise errors.InputError(str(e)) from e
 
   def method(self) -> base.Method:
     """The record that `training.fit` drives."""

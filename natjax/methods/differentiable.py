@@ -86,7 +86,7 @@ PRESETS = {
 def check(config: DifferentiableConfig, epochs: int) -> DifferentiableConfig:
   """Returns the settings if they fit a training of so long (InputError)."""
   settings.plain(config)
-  settings.one_of(config, theta_optimizer=("adam", "sgd"))
+  settings.one_of(config, theta_optimizer=optimizers.NAMES)
   settings.not_negative(config, "architecture_epochs", "theta_learning_rate",
                         "theta_momentum", "theta_weight_decay")
   if config.architecture_epochs > epochs:
@@ -163,9 +163,9 @@ class Differentiable:
     self.epochs = config.architecture_epochs or -(-train.epochs // 2)
     self.steps = train.epochs * steps_per_epoch
     self.optimizer = optimizers.scheduled(train, self.steps, train.optimizer)
-    self.theta_optimizer = optimizers.BY_NAME[config.theta_optimizer](
-        config.theta_learning_rate, momentum=config.theta_momentum,
-        weight_decay=config.theta_weight_decay)
+    self.theta_optimizer = optimizers.coupled(
+        config.theta_optimizer, config.theta_learning_rate,
+        momentum=config.theta_momentum, weight_decay=config.theta_weight_decay)
 
   def method(self) -> base.Method:
     """The record of the first stage, that `training.fit` drives."""

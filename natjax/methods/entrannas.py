@@ -46,6 +46,8 @@ class EnTranConfig(bilevel.SearchConfig):
     share_features: whether a (source, operation) has one set of weights per
       cell; else every connection has its own.
     distinct_edges: whether a node's two connections come by different edges.
+    bottleneck: how many times fewer channels operations have in search than
+      nodes (section 2.5 takes 4); 1 is without.
   """
 
   temperature: float = 5.0
@@ -53,6 +55,7 @@ class EnTranConfig(bilevel.SearchConfig):
   engines: str = "first"
   share_features: bool = True
   distinct_edges: bool = False
+  bottleneck: int = 1
 
 
 _CIFAR: dict[str, Any] = {
@@ -83,6 +86,11 @@ class EnTranNAS(bilevel.Search):
     if config.temperature * rate ** (epochs - 1) < 1e-6:
       settings.refuse(config, "temperature_decay", f"brings the temperature to"
                       f" 0 within {epochs} epochs; give more")
+    settings.at_least_one(config, "bottleneck")
+    if config.bottleneck > 1 and space.inputs is None:
+      settings.refuse(config, "bottleneck", "does not apply to a space of"
+                      " blocks; leave it out")
+    space = space._replace(bottleneck=config.bottleneck)
     if config.share_features and space.weights == "edge" and (
         space.inputs is not None):
       space = space._replace(weights="source")

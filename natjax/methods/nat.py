@@ -169,9 +169,10 @@ class NAT:
     self.compiled_best = jax.jit(self.best_actions)
     self.optimizer = optimizers.scheduled(
         config, config.epochs * steps_per_epoch)
-    self.policy_optimizer = optimizers.adam(
-        config.policy_learning_rate,
-        **({"momentum": 0.5, "weight_decay": 5e-4} if self.published else {}))
+    momentum, decay = (0.5, 5e-4) if self.published else (0.9, 0.0)
+    self.policy_optimizer = optimizers.coupled(
+        "adam", config.policy_learning_rate, momentum=momentum,
+        weight_decay=decay)
 
   def method(self) -> base.Method:
     """The record that `training.fit` drives."""

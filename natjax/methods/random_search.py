@@ -125,7 +125,7 @@ class RandomSearch:
       steps: batches of both splits.
 
     Raises:
-      errors.NotMet: no draw keeps to the budget.
+      InputError: no draw keeps to the budget.
     """
     self.config, self.space, self.steps = config, space, steps
     place = codec.place(
@@ -141,7 +141,10 @@ class RandomSearch:
         norm="running", axis_name=None)
     self.per_candidate = config.epochs * steps["weights"]
     self.optimizer = optimizers.scheduled(config, self.per_candidate)
-    self.draw(np.random.default_rng(0))
+    try:
+      self.draw(np.random.default_rng(0))
+    except errors.NotMet as e:
+      raise errors.InputError(str(e)) from e
 
   def method(self) -> base.Method:
     """The record that `training.fit` drives."""
@@ -197,10 +200,15 @@ class RandomSearch:
         accuracy=jnp.zeros(self.config.candidates), rng=rng_state)
 
   def _encode(self, architecture):
+    cells = []
+    for d in codec.decide(architecture, self.place, self.space.share):
+      if self.space.inputs is None:  # What is fixed is no candidate.
+        d = d._replace(cell=d.cell._replace(edges=tuple(
+            edge._replace(operation=operations.NULL) if fixed else edge
+            for edge, fixed in zip(d.cell.edges, d.fixed, strict=True))))
+      cells.append(d.cell)
     return arrays_lib.encode(
-        [d.cell for d in codec.decide(architecture, self.place,
-                                      self.space.share)],
-        self.space.candidates, num_nodes=self.space.num_nodes,
+        cells, self.space.candidates, num_nodes=self.space.num_nodes,
         inputs=self.space.inputs or 1)
 
   def _now(self, state):
@@ -261,15 +269,18 @@ class RandomSearch:
   def architecture(self, state: RandomState, number: int) -> codec.Architecture:
     """A candidate."""
     decisions = codec.decide(self.space.graph, self.place, self.space.share)
-    fixed = [d.cell for d in decisions]
+    free = self.space.inputs is not None
     cells = arrays_lib.decode(
         jax.tree.map(lambda a: np.asarray(a[number]), state.drawn),
-        self.space.candidates, None if self.space.inputs is not None else fixed)
-    if self.space.inputs is not None:
-      cells = tuple(cell._replace(edges=tuple(
-          edge for edge in cell.edges if edge.operation != operations.NULL))
-                    for cell in cells)
-    return codec.respell(self.space.graph, decisions, cells)
+        self.space.candidates, None if free else [d.cell for d in decisions])
+    found = []
+    for cell, decision in zip(cells, decisions, strict=True):
+      edges = [edge for edge in cell.edges if edge.operation != operations.NULL
+               ] if free else [
+          own if fixed else edge for edge, own, fixed in zip(
+              cell.edges, decision.cell.edges, decision.fixed, strict=True)]
+      found.append(cell._replace(edges=tuple(edges)))
+    return codec.respell(self.space.graph, decisions, tuple(found))
 
   def derive(self, state: RandomState, given: codec.Architecture | None,
              score: base.Walk, rng: jax.Array) -> base.Derived:

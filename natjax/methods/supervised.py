@@ -126,7 +126,7 @@ def resolve(config: TrainConfig, kind: str) -> FullTrainConfig:
       "a network of blocks")
   settings.plain(full)
   settings.one_of(full, dtype=("float32", "bfloat16"),
-                  optimizer=("sgd", "adam"))
+                  optimizer=optimizers.NAMES)
   settings.at_least_one(full, "epochs", "batch_size", "seeds")
   settings.not_negative(
       full, "learning_rate", "final_learning_rate", "momentum",

@@ -127,7 +127,8 @@ class FixedLayer(nn.Module):
     elif layer.kind == "linear":
       x = nn.Dense(layer.width or self.num_classes, use_bias=not layer.norm,
                    kernel_init=operations.kernel_init, name="linear")(
-                       x.reshape(x.shape[0], -1).astype(jnp.float32))
+                       primitives.at_least_float32(
+                           x.reshape(x.shape[0], -1)))
       if layer.norm:
         x = self.norm(name="norm")(x[:, None, None])[:, 0, 0]
     elif layer.kind == "norm":
@@ -136,7 +137,7 @@ class FixedLayer(nn.Module):
       pool = getattr(primitives, layer.kind)
       x = pool(x, k, stride=s, padding=(k - 1) // 2)
     elif layer.kind == "global_pool":
-      x = jnp.mean(x, (1, 2), keepdims=True, dtype=jnp.float32)
+      x = jnp.mean(primitives.at_least_float32(x), (1, 2), keepdims=True)
     elif layer.kind == "flatten":
       x = x.reshape(x.shape[0], 1, 1, -1)
     else:
@@ -240,3 +241,31 @@ class AuxiliaryHead(nn.Module):
       x = self.norm(name="norm1")(x)
     return FixedLayer(records.CLASSIFIER[-1], self.num_classes, self.norm,
                       train=False, name="classifier")(nn.relu(x))
+
+
+class ProjectionHead(nn.Module):
+  """The projection head of contrastive learning, dropped after training.
+
+  Linear without bias, BN, ReLU, linear: f[B, F] -> f32[B, `size`]. Chen et al.,
+  2020, "A Simple Framework for Contrastive Learning of Visual Representations",
+  section 4.2. Its sizes, 512 and 128, and the BN are those that make ResNet50
+  24.6 M parameters, as "Proxyless Neural Architecture Adaptation" has it.
+
+  Attributes:
+    norm: returns the BN to use.
+    hidden: features between the two.
+    size: of the projection.
+  """
+
+  norm: NormFactory
+  hidden: int = 512
+  size: int = 128
+
+  @nn.compact
+  def __call__(self, features: jax.Array) -> jax.Array:
+    x = features.astype(jnp.float32)
+    x = nn.Dense(self.hidden, use_bias=False, name="linear0",
+                 kernel_init=operations.kernel_init)(x)
+    x = nn.relu(self.norm(name="norm")(x))
+    return nn.Dense(self.size, name="linear1",
+                    kernel_init=operations.kernel_init)(x)

@@ -15,9 +15,9 @@ from natjax import operations
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 from natjax.graph import shapes as shapes_lib
+from natjax.networks import bottleneck, rules, scan, store
 from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
-from natjax.networks import rules, scan, store
 from natjax.operations import edges as edges_lib
 from natjax.operations import primitives
 from natjax.spaces import base
@@ -219,6 +219,8 @@ class Runner:
 
   def _cell(self, i, how):
     """How a block is run: in one array of its nodes, or edge by edge."""
+    if self.space.bottleneck > 1:
+      return self._narrow
     if how.make is rules.sparse:
       buffer = self.plan.alike(i)
     else:
@@ -300,6 +302,25 @@ class Runner:
     else:
       y = rules.apply(self._rule(how, edges, names), own, data, x, aux=aux)
     return (y[0], _put(stats, edges, rows, y[1])) if aux else (y, stats)
+
+  def _narrow(self, i, variables, how, data, inputs):
+    """A cell with a bottleneck; returns its output and statistics."""
+    cell, shapes = self.plan.cell(i), self.plan.shapes[i]
+    first, last = self.plan.network.prefix, shapes.nodes[-1]
+    inner = (last.width // self.space.bottleneck, last.size)
+    passes = []
+    for edges in self.plan.passes(i):
+      names = _with_null(edges.names)
+      found = self._features(cell, edges, data, cell.num_nodes)
+      rule = self._rule(how._replace(make=rules.selected), edges, names)
+      passes.append(bottleneck.Pass(rule, names, _held(variables, edges),
+                                    *found))
+    nodes = bottleneck.run(
+        self, variables, inputs[first:first + _FIRST], passes, cell.num_nodes,
+        inner)
+    weights = how.concat[:cell.num_nodes].astype(nodes.dtype)
+    nodes = nodes * weights[:, None, None, None, None]
+    return jnp.concatenate(list(nodes), axis=-1), {}
 
   def _scanned(self, i, variables, how, data, inputs):
     """A block whose nodes lie in one array; returns output and statistics.

@@ -21,6 +21,8 @@ from natjax.graph import shapes as shapes_lib
 from natjax.operations import edges as edges_lib
 from natjax.spaces import base
 
+_FIRST = records.NUM_INPUTS
+
 
 @dataclasses.dataclass(frozen=True)
 class Pass:
@@ -148,12 +150,13 @@ class Plan:
     found: dict[Any, list[int]] = {}
     for e, edge in enumerate(
         self.network.blocks[i].edges[self.network.prefix:]):
-      key = (self.shapes[i].ends(edge),
+      key = (self._narrow(self.shapes[i].ends(edge)),
              None if self.space.inputs is not None else self.names(i, e),
-             self.decisions[self.decided[i]].fixed[e])
+             self.decisions[self.decided[i]].fixed[e],
+             self.space.bottleneck > 1 and cell.edges[e].source < _FIRST)
       found.setdefault(key, []).append(e)
     result = []
-    for p, ((ends, _, fixed), edges) in enumerate(found.items()):
+    for p, ((ends, _, fixed, _), edges) in enumerate(found.items()):
       for e in edges:
         self._check_sizes(i, e, ends)
       allowed = [self.names(i, e) for e in edges]
@@ -165,6 +168,16 @@ class Plan:
       result.append(Pass(f"edges{0 if self.space.weights == 'slot' else p}",
                          names, ends, tuple(edges), rows, fixed))
     return tuple(result)
+
+  def _narrow(self, ends):
+    """The shapes that an edge joins within a bottleneck."""
+    ratio = self.space.bottleneck
+    if ends.channels % ratio:
+      raise errors.InputError(
+          f"bottleneck is {ratio} and does not divide {ends.channels} channels;"
+          " give a divisor, or more channels", "bottleneck")
+    return ends._replace(in_channels=ends.in_channels // ratio,
+                         channels=ends.channels // ratio)
 
   def _check_sizes(self, i, e, ends):
     """Refuses candidates that make images of another size than their node's.

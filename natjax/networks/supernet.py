@@ -38,7 +38,8 @@ import jax.numpy as jnp
 
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
-from natjax.networks import rules, running, store
+from natjax.networks import bottleneck, rules, running, store
+from natjax.operations import primitives
 from natjax.spaces import base
 
 Variables = dict[str, Any]
@@ -120,6 +121,11 @@ class Supernet:
           lead = (len(run), int(edges.rows[name].max()) + 1)
           draw = jax.vmap(jax.vmap(module.init, (0, None)), (0, None))
           held[name] = draw(jax.random.split(key, lead), x)
+    if self.space.bottleneck > 1:
+      shape = self.plan.shapes[run[0]].nodes[-1]
+      found |= bottleneck.init(
+          make, jax.random.fold_in(rng_edges, len(found)), len(run),
+          self.space.num_nodes, shape.width // self.space.bottleneck, shape)
     for n, node in enumerate(self.plan.network.blocks[run[0]].nodes):
       if node.activation == "prelu":
         found[f"slope{n}"] = {"params": jnp.full((len(run), node.width), 0.25)}
@@ -199,7 +205,8 @@ class Supernet:
       values, found = make.run(run, own, how, values, rng)
       block_stats.append(found)
     head, head_stats = fixed("head", values[1])
-    logits = head[-1].reshape(head[-1].shape[0], -1).astype(jnp.float32)
+    logits = primitives.at_least_float32(
+        head[-1].reshape(head[-1].shape[0], -1))
     stats = variables.get("batch_stats", {})
     if self.norm == "running":
       changed = {"stem": stem_stats, "blocks": block_stats, "head": head_stats}

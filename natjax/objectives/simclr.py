@@ -26,7 +26,6 @@ from natjax import data as data_lib
 from natjax.graph import codec, records, shapes
 from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
-from natjax.networks import projection
 from natjax.objectives import classification as objectives
 from natjax.objectives import contrastive, linear_probe, neighbours
 from natjax.training import method as base
@@ -114,7 +113,7 @@ class SimCLR(objectives.Objective):
     axis_name = base.AXIS if sync_bn else None
     self.network = network_lib.module(architecture, place, axis_name=axis_name)
     self.num_features = shapes.num_features(self.network.graph, place)
-    self.head = projection.ProjectionHead(
+    self.head = layers_lib.ProjectionHead(
         functools.partial(layers_lib.RunningBatchNorm, True, axis_name),
         config.hidden, config.projection)
 

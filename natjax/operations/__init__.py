@@ -6,9 +6,9 @@ known from the start.
 
 from natjax.operations import plain
 from natjax.operations.convolutions import Conv, DepthwiseConv, kernel_init
-from natjax.operations.counts import Cost
 from natjax.operations.registry import (
     canonical,
+    Cost,
     get,
     names,
     NormFactory,

@@ -5,20 +5,38 @@ normalisation (BN). `sep_conv` stacks ReLU, depthwise, pointwise, BN twice, the
 first depthwise with the stride. Padding is symmetric.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from natjax.operations import counts, primitives, registry
+from natjax import errors
+from natjax.operations import primitives, registry
 
-Cost = counts.Cost
+Cost = registry.Cost
 NormFactory = registry.NormFactory
 
 # U(-1/sqrt(fan_in), 1/sqrt(fan_in)), what PyTorch's convolutions start from.
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def check_groups(groups: int, *channels: int) -> None:
+  """Refuses channels that `groups` does not divide (InputError)."""
+  for count in channels:
+    if count % groups:
+      raise errors.InputError(f"{count} channels cannot be cut into {groups}"
+                              f" groups; give a multiple of {groups}")
+
+
+def check_halvable(channels: int) -> None:
+  """Refuses channels that a factorised reduce cannot halve (InputError)."""
+  if channels % 2:
+    raise errors.InputError(
+        f"{channels} channels cannot be halved by a factorised reduce; give an"
+        " even number of initial channels")
 
 
 class Conv(nn.Module):
@@ -85,7 +103,7 @@ class GroupConv(_Convolution):
 
   def convolve(self, x):
     g = self.groups
-    counts.check_groups(g, x.shape[-1], self.features)
+    check_groups(g, x.shape[-1], self.features)
     x = x[:, ::self.stride, ::self.stride]
     width = x.shape[-1] // g
     kernel = self.param("kernel", kernel_init, (1, 1, width, self.features))
@@ -148,7 +166,7 @@ class FactorizedReduce(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    counts.check_halvable(self.features)
+    check_halvable(self.features)
     # Zeros above and to the left of odd sides, after the ReLU.
     x = jnp.pad(nn.relu(x), ((0, 0), (x.shape[1] % 2, 0),
                              (x.shape[2] % 2, 0), (0, 0)))
@@ -184,7 +202,7 @@ def dense_cost(channels: int, size: int, stride: int, *, kernel_size: int = 1,
   """Of a k x k convolution in groups, which must divide the channels, and a BN.
   """
   in_channels = in_channels or channels
-  counts.check_groups(groups, in_channels, channels)
+  check_groups(groups, in_channels, channels)
   weights = kernel_size**2 * channels * in_channels // groups
   return conv_cost(channels, size, stride, weights=weights)
 
@@ -226,6 +244,31 @@ def separable_cost(channels: int, size: int, stride: int, *, kernel_size: int,
   return total
 
 
+def scaling(*convs: str,
+            norm: str | None = "norm") -> Callable[[Any, jax.Array], Any]:
+  """How an operation takes a factor up into its parameters, exactly.
+
+  Where it ends in a BN, in scale and bias of that; where a bias alone follows
+  its last convolution, in the bias and in the convolution.
+
+  Args:
+    *convs: names of the last convolutions, side by side, in the parameters.
+    norm: name of what follows them; None where nothing does.
+
+  Returns:
+    `(params, factor) -> params` of the same operation, times `factor`.
+  """
+
+  def scale(params, factor):
+    parts = [] if norm is None else [norm]
+    if norm is None or set(params[norm]) == {"bias"}:
+      parts += convs
+    return {**params, **{name: jax.tree.map(lambda x: factor * x, params[name])
+                         for name in parts}}
+
+  return scale
+
+
 def _operation(name, kind, module, cost, *scales, kernel_size, norm="norm",
                widens=True, **options):
   """One that begins with a ReLU; its cost is told what its module is."""
@@ -234,7 +277,7 @@ def _operation(name, kind, module, cost, *scales, kernel_size, norm="norm",
   return registry.Operation(
       name, kind, kernel_size, partial(module, **options),
       partial(cost, **options), activates=True, widens=widens,
-      scale=counts.scaling(*scales, norm=norm))
+      scale=scaling(*scales, norm=norm))
 
 
 def operations() -> Iterator[registry.Operation]:
@@ -261,4 +304,4 @@ def operations() -> Iterator[registry.Operation]:
     yield _operation(f"group{g}_conv_1x1", "group_conv", GroupConv, dense_cost,
                      "kernel", kernel_size=1, groups=g)
   yield registry.Operation("plain_conv_1x1", "conv", 1, PlainConv, plain_cost,
-                           widens=True, scale=counts.scaling("conv", norm=None))
+                           widens=True, scale=scaling("conv", norm=None))

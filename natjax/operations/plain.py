@@ -11,9 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from natjax.operations import convolutions, counts, primitives, registry
+from natjax.operations import convolutions, primitives, registry
 
-Cost = counts.Cost
+Cost = registry.Cost
 
 
 def _skip(features, stride, norm):
@@ -77,7 +77,7 @@ def skip_cost(channels: int, size: int, stride: int, *,
   """Of a copy, or at stride 2 of a factorised reduce."""
   if stride == 1:
     return Cost(0, 0, channels * size * size)
-  counts.check_halvable(channels)
+  convolutions.check_halvable(channels)
   return convolutions.dense_cost(
       channels, size, stride, in_channels=in_channels)
 
@@ -101,7 +101,7 @@ def operations() -> Iterator[registry.Operation]:
       registry.NULL, "null", 0, _null, null_cost, widens=True)
   yield registry.Operation(
       registry.SKIP, "skip", 0, _skip, skip_cost, identity=True, widens=True,
-      scale=counts.scaling("conv0", "conv1"))
+      scale=convolutions.scaling("conv0", "conv1"))
   yield from convolutions.operations()
   pools = [(kind, k, "", None, primitives.output_size)
            for kind in ("max", "avg") for k in (2, 3, 5)]

@@ -12,7 +12,7 @@ operation that reads from it; `materialize` cuts the chain.
 
 All images are [B, H, W, C]; padding is symmetric and explicit, as in PyTorch
 ("SAME" differs at stride 2). Everything is computed in the dtype of `x`, batch
-statistics in float32.
+statistics in float32, or in float64 where x is that.
 
 Convolutions have gradients of their own on the CPU, which JAX can
 differentiate in reverse alone. `plain_derivatives` leaves them out.
@@ -23,6 +23,7 @@ import contextlib
 import contextvars
 import functools
 
+import flax.linen as nn
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -235,17 +236,14 @@ def max_pool(x: jax.Array, size: int, *, stride: int = 1,
       x = functools.reduce(jnp.maximum, _windows(x, size, stride, axis))
     return x
 
-  def window(x):
-    return lax.reduce_window(x, np.array(-np.inf, x.dtype), lax.max,
-                             (1, size, size, 1), (1, stride, stride, 1), pads)
-
-  return lax.platform_dependent(x, cpu=shifted, default=window)
+  return lax.platform_dependent(x, cpu=shifted, default=lambda x: nn.max_pool(
+      x, (size, size), (stride, stride), pads[1:3]))
 
 
 def avg_pool(x: jax.Array, size: int, *, stride: int = 1,
              padding: Padding = 0) -> jax.Array:
   """Computes the mean over windows; padding is left out of the average."""
-  counts = jnp.ones((1, *x.shape[1:3], 1), jnp.float32)
+  counts = jnp.ones((1, *x.shape[1:3], 1), at_least_float32(x).dtype)
 
   def window_sum(x):
     x = jnp.pad(x, _pads(padding))
@@ -258,11 +256,16 @@ def avg_pool(x: jax.Array, size: int, *, stride: int = 1,
 
 def batch_normalize(x: jax.Array, *, epsilon: float = 1e-5) -> jax.Array:
   """Normalises [B, H, W, C] by the batch: mean 0, variance 1 per channel."""
-  x32 = x.astype(jnp.float32)
-  mean = jnp.mean(x32, (0, 1, 2))
-  var = jnp.mean(jnp.square(x32 - mean), (0, 1, 2))
+  wide = at_least_float32(x)
+  mean = jnp.mean(wide, (0, 1, 2))
+  var = jnp.mean(jnp.square(wide - mean), (0, 1, 2))
   scale = lax.rsqrt(var + epsilon)
-  return ((x32 - mean) * scale).astype(x.dtype)
+  return ((wide - mean) * scale).astype(x.dtype)
+
+
+def at_least_float32(x: jax.Array) -> jax.Array:
+  """x in float32, or in float64 where it is that."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def materialize(x: jax.Array) -> jax.Array:

@@ -30,19 +30,38 @@ Example, an operation of one's own (it then works everywhere by its name):
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from natjax import errors
-from natjax.operations import counts, primitives
+from natjax.operations import primitives
 
 NULL = "null"
 SKIP = "skip_connect"
 
 # `(name=None)` returns the BN to use.
 NormFactory = Callable[..., Callable[[jax.Array], jax.Array]]
-Cost = counts.Cost
+
+
+class Cost(NamedTuple):
+  """What an operation or a network costs.
+
+  Attributes:
+    params: trainable parameters, those of affine BN included.
+    madds: multiply-adds of convolutions and linear layers, at output size.
+    other: multiply-adds of pooling windows and copies, which `madds` leaves
+      out (the paper's Fig. 4(b) counts them).
+    norm_params: those of `params` that belong to affine BN.
+  """
+
+  params: int
+  madds: int
+  other: int = 0
+  norm_params: int = 0
+
+  def __add__(self, other: "Cost") -> "Cost":  # type: ignore[override]
+    return Cost(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 @dataclasses.dataclass(frozen=True)

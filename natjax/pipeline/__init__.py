@@ -107,8 +107,8 @@ def search(space: str, dataset: data_lib.Dataset, *,
     "seeds" has a row for each.
 
   Raises:
-    InputError: anything that does not fit, before anything is compiled.
-    errors.NotMet: nothing in the space keeps to the budget of the settings.
+    InputError: anything that does not fit, or a budget that nothing in the
+      space keeps to, before anything is compiled.
   """
   graph = spaces.get(space).graph
   default = _default(graph, method, simclr)

@@ -262,6 +262,9 @@ class Job(_Work):
     parts[self.name] = [] if not self._train_found else (
         parts["original"] if found == self.original else (
             self.trainer.train(out, self.name, found, listener)))
+    if self.architecture is None:
+      report["peak_memory_bytes"] = devices_lib.peak_memory(
+          self.trainer.devices)
     return self._result(parts, found, **report)
 
   def _result(self, parts, architecture, **more):
@@ -284,9 +287,7 @@ class Job(_Work):
         self.name: self.trainer.summary(
             parts[self.name], None if self.entry.trained else architecture),
         **more, "architectures": shown,
-        "method": self.method, **self.trainer.facts(),
-        "peak_memory_bytes": devices_lib.peak_memory(
-            self.trainer.devices), "seconds": round(
+        "method": self.method, **self.trainer.facts(), "seconds": round(
             more.get("search_seconds", 0) + sum(spent.values()), 1)}
 
   def _search(self, out, listener):

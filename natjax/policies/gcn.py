@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import jraph
 
+from natjax import operations
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 
@@ -30,8 +31,6 @@ LAYERS = (1, 2, 5, 10)
 
 # Features of an operation's embedding, before and after the convolutions.
 _EMBEDDING, _HIDDEN, _FEATURES = 100, 1024, 100
-
-_linear_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def _uniform(scale):
@@ -96,7 +95,7 @@ class GCNPolicy(nn.Module):
   def _linear(self, features, name, fan_in):
     # Small last weights: the default starts near the uniform policy.
     small = name == "out" and not self.published
-    kernel = nn.initializers.normal(0.01) if small else _linear_init
+    kernel = nn.initializers.normal(0.01) if small else operations.kernel_init
     return nn.Dense(features, kernel_init=kernel,
                     bias_init=_uniform(fan_in**-0.5), name=name)
 

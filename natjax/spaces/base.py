@@ -35,6 +35,9 @@ class Space(NamedTuple):
       carry a bias instead, BN on fixed edges has its parameters, and pooling is
       not normalised (NAS-Bench-201); else there is no bias, BN has parameters
       nowhere on edges, and pooling is normalised (DARTS).
+    bottleneck: of a supernet whose nodes choose their inputs: how many times
+      fewer channels its operations have. A 1x1 convolution and BN bring every
+      source there, and others every node back; 1 is without.
   """
 
   name: str
@@ -48,6 +51,7 @@ class Space(NamedTuple):
   loose_end: bool = False
   scheme: str = "nat"
   search_bias: bool = False
+  bottleneck: int = 1
 
   @property
   def num_nodes(self) -> int:

@@ -153,7 +153,7 @@ class Connections:
     found = [jnp.zeros((len(d.cell.edges), len(self.space.candidates)))
              for d in self.decisions]
     for group, part in zip(self.groups, weights, strict=True):
-      found[group.number] = jnp.asarray(part, jnp.float32)
+      found[group.number] = jnp.asarray(part)
     return found
 
   def architecture(self, kept: Strengths) -> codec.Architecture:

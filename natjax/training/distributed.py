@@ -273,10 +273,9 @@ class Processes:
     words = np.frombuffer(packed + b"\0" * (-len(packed) % 4), np.uint32)
     with self.watching():
       packed = np.asarray(multihost_utils.broadcast_one_to_all(words)).tobytes()
-    result, at = [], 0
-    for x in plain:
-      result.append(np.frombuffer(packed, x.dtype, x.size, at).reshape(x.shape))
-      at += x.nbytes
+    ends = itertools.accumulate(x.nbytes for x in plain)
+    result = [np.frombuffer(packed[end - x.nbytes:end], x.dtype).reshape(
+        x.shape) for x, end in zip(plain, ends, strict=True)]
     return jax.tree.unflatten(structure, devices_lib.typed(result, leaves))
 
   @contextlib.contextmanager

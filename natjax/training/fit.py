@@ -30,9 +30,7 @@ Preparation = options_lib.Preparation
 Preparing = options_lib.Preparing
 Split = options_lib.Split
 check_splits = batches.check_splits
-epoch_order = batches.epoch_order
 evaluate = evaluation.evaluate
-make_chunk = engine.make_chunk
 walk = evaluation.walk
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import optax
 
+NAMES = ("sgd", "adam")
 Schedule = Callable[[jax.Array], jax.Array]
 
 
@@ -15,54 +16,32 @@ def cosine(peak: float, steps: int, final: float = 0.0) -> Schedule:
   return optax.cosine_decay_schedule(peak, max(steps, 1), alpha)
 
 
-def sgd(learning_rate: float | Schedule, *, momentum: float = 0.9,
-        weight_decay: float = 0.0, max_grad_norm: float = 0.0,
-        nesterov: bool = False) -> optax.GradientTransformation:
-  """SGD with momentum and coupled weight decay, as PyTorch's.
+def coupled(name: str, learning_rate: float | Schedule, *,
+            momentum: float = 0.9, weight_decay: float = 0.0,
+            max_grad_norm: float = 0.0,
+            nesterov: bool = False) -> optax.GradientTransformation:
+  """SGD or Adam with coupled (L2) weight decay, as PyTorch's.
 
   Args:
+    name: of `NAMES`.
     learning_rate: a number or a schedule over steps.
-    momentum: of the heavy ball.
+    momentum: of SGD's heavy ball; of Adam, b1, the decay of the mean gradient.
     weight_decay: added to the gradient, times the parameter.
     max_grad_norm: clips the global norm of the gradient before that; 0 does
       not clip.
-    nesterov: whether the momentum is Nesterov's.
+    nesterov: whether the momentum of SGD is Nesterov's.
   """
-  return _coupled(
-      optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov),
-      weight_decay, max_grad_norm)
-
-
-def adam(learning_rate: float | Schedule, *, momentum: float = 0.9,
-         weight_decay: float = 0.0,
-         max_grad_norm: float = 0.0) -> optax.GradientTransformation:
-  """Adam with coupled (L2) weight decay, as PyTorch's.
-
-  Args:
-    learning_rate: a number or a schedule over steps.
-    momentum: b1, the decay of the mean gradient.
-    weight_decay: added to the gradient, times the parameter.
-    max_grad_norm: clips the global norm of the gradient before that; 0 does
-      not clip.
-  """
-  return _coupled(optax.adam(learning_rate, b1=momentum), weight_decay,
-                  max_grad_norm)
-
-
-def _coupled(optimizer, weight_decay, max_grad_norm):
-  """Clips the gradient and decays weights before the optimizer's own step."""
+  step = (optax.adam(learning_rate, b1=momentum) if name == "adam"
+          else optax.sgd(learning_rate, momentum, nesterov))
   return optax.chain(
       optax.clip_by_global_norm(max_grad_norm) if max_grad_norm
-      else optax.identity(), optax.add_decayed_weights(weight_decay), optimizer)
+      else optax.identity(), optax.add_decayed_weights(weight_decay), step)
 
 
-BY_NAME = {"sgd": sgd, "adam": adam}
-
-
-def scheduled(config: Any, steps: int, name: str = "sgd",
-              **more: Any) -> optax.GradientTransformation:
-  """The optimizer of some settings, on a cosine schedule over `steps`."""
-  return BY_NAME[name](
-      cosine(config.learning_rate, steps, config.final_learning_rate),
+def scheduled(config: Any, steps: int,
+              name: str = "sgd", **more: Any) -> optax.GradientTransformation:
+  """`coupled`, by settings, on a cosine schedule over `steps`."""
+  return coupled(
+      name, cosine(config.learning_rate, steps, config.final_learning_rate),
       momentum=config.momentum, weight_decay=config.weight_decay,
       max_grad_norm=config.max_grad_norm, **more)

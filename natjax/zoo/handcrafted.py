@@ -237,8 +237,7 @@ def build(name: str, skeleton: str | None = None) -> BlockNetwork:
     InputError: the network has no such skeleton.
   """
   builder, allowed = BUILDERS[name]
-  if skeleton is None:
-    skeleton = allowed[0]
+  skeleton = allowed[0] if skeleton is None else skeleton
   if skeleton not in allowed:
     raise errors.InputError(
         f"{name} has no skeleton '{skeleton}'; choose {' or '.join(allowed)}")

@@ -43,7 +43,7 @@ CELL = genotype.Cell(tuple(genotype.Edge(*edge) for edge in (
     (2, 3, 4))
 CELLS = genotype.Genotype(CELL, CELL)
 TRAIN = ["--train-epochs", 1, "--train-batch-size", 16, "--train-seeds", 1,
-         "--train-init-channels", 4, "--train-cells", 3]
+         "--train-init-channels", 4, "--train-cells", 3, "--devices", 1]
 
 
 def distribution(folder, points, name="toy"):
@@ -80,23 +80,62 @@ def start(installed, *argv):
       stderr=subprocess.PIPE, start_new_session=True)
 
 
-def run(installed, *argv):
+@pytest.fixture
+def fresh():
+  """Forgets what a test registers."""
+  with (mock.patch.dict(methods.METHODS), mock.patch.dict(spaces.SPACES),
+        mock.patch.dict(data.LOADERS),
+        mock.patch.dict(operations.registry._REGISTRY)):
+    yield
+
+
+def finish(installed, *argv):
   process = start(installed, *argv)
-  out, err = process.communicate(timeout=300)
+  _, err = process.communicate(timeout=300)
   assert process.returncode == 0, err[-3000:]
-  return out
+
+
+@pytest.fixture
+def call(installed, fresh, monkeypatch, capsys):
+  """`natjax ARGV` where the toys are installed, in this process.
+
+  Returns its exit code and what it printed to stdout and stderr.
+  """
+  monkeypatch.chdir(installed[0])
+  monkeypatch.syspath_prepend(installed[0])
+
+  def called(*argv):
+    try:
+      code = cli.main(list(map(str, argv)))
+    except SystemExit as e:  # Of --help.
+      code = e.code
+    return code, *capsys.readouterr()
+
+  return called
+
+
+@pytest.fixture
+def run(call):
+  """`call`, of a command that does not fail; returns its stdout."""
+
+  def done(*argv):
+    code, out, err = call(*argv)
+    assert code == 0, err[-3000:]
+    return out
+
+  return done
 
 
 def test_a_toy_fits_in_eighty_lines():
   assert len((TOYS / "toy_method.py").read_text().splitlines()) < 80
 
 
-def test_list_and_help_know_what_a_package_adds(installed):
-  found = json.loads(run(installed, "list", "--json"))
+def test_list_and_help_know_what_a_package_adds(run):
+  found = json.loads(run("list", "--json"))
   assert found["methods"]["drop"] == "leaves out the edge that is missed least"
   assert found["datasets"]["stripes"] == "160 pictures of stripes, 2 classes"
   assert "toy_scale" in found["operations"] and "toy_space" in found["spaces"]
-  text = " ".join(run(installed, "transform", "--help").split())
+  text = " ".join(run("transform", "--help").split())
   assert "nat,natpp,differentiable,drop" in text
   assert "--drop-epochs INT walks over the images" in text
   assert "--held-out FLOAT share of the training images" in text
@@ -110,11 +149,11 @@ ARGV = ["transform", "mine.json", "--method", "drop", "--dataset", "stripes",
 
 @pytest.fixture(scope="module")
 def finished(installed):
-  run(installed, *ARGV, "--out", "whole")
+  finish(installed, *ARGV, "--out", "whole")
   return installed[0] / "whole"
 
 
-def test_the_method_trains_derives_and_draws(installed, finished):
+def test_the_method_trains_derives_and_draws(run, finished):
   result = json.loads((finished / "result.json").read_text())
   assert result["method"] == "drop" and len(result["changes"]) == 1
   assert len(result["scores"]) == 3  # An edge each.
@@ -127,9 +166,9 @@ def test_the_method_trains_derives_and_draws(installed, finished):
   assert [r["run"] for r in rows] == (
       ["search"] * 6 + ["original-0"] * 2 + ["transformed-0"] * 2)
   assert (finished / "architecture.svg").exists()
-  run(installed, "draw", "mine.json", finished / "architecture.json", "--out",
+  run("draw", "mine.json", finished / "architecture.json", "--out",
       "picture.svg")
-  found = json.loads(run(installed, "evaluate", finished, "--json"))
+  found = json.loads(run("evaluate", finished, "--json"))
   assert [n["accuracy"] for n in found["networks"]] == [
       result[n]["accuracy"] for n in ("original", "transformed")]
 
@@ -144,7 +183,7 @@ def test_killed_and_run_again_it_ends_in_the_same_bits(installed, finished):
   os.killpg(process.pid, signal.SIGKILL)
   process.communicate()
   assert not (folder / "networks").exists()
-  run(installed, *ARGV, "--out", "killed")
+  finish(installed, *ARGV, "--out", "killed")
 
   def contents(out):
     plain = lambda row: {k: v for k, v in row.items() if "seconds" not in k}
@@ -159,9 +198,9 @@ def test_killed_and_run_again_it_ends_in_the_same_bits(installed, finished):
   assert contents(folder) == contents(finished)
 
 
-def test_the_space_and_the_operation_in_it(installed):
+def test_the_space_and_the_operation_in_it(installed, run):
   folder = installed[0]
-  run(installed, "transform", "cells.json", "--method", "nat", "--space",
+  run("transform", "cells.json", "--method", "nat", "--space",
       "toy_space", "--dataset", "stripes", "--preset", "demo", "--epochs", 2,
       "--warmup-epochs", 1, "--samples", 2, "--candidates", 2, "--batch-size",
       16, "--init-channels", 4, "--cells", 1, *TRAIN, "--out", "space")
@@ -172,17 +211,17 @@ def test_the_space_and_the_operation_in_it(installed):
   result = json.loads((folder / "space" / "result.json").read_text())
   assert {c["after"] for c in result["changes"]} <= {"skip_connect", "null"}
   assert result["transformed"]["params"] <= result["original"]["params"]
-  found = json.loads(run(installed, "evaluate", "space", "--json"))
+  found = json.loads(run("evaluate", "space", "--json"))
   for n in found["networks"]:  # One, where nothing changed.
     assert n["accuracy"] == result[n["network"].split("-")[0]]["accuracy"]
-  picture = run(installed, "draw", "cells.json", "--out", "cells.svg").strip()
+  picture = run("draw", "cells.json", "--out", "cells.svg").strip()
   assert "toy_scale" in (folder / picture).read_text()
 
 
-def test_the_operation_in_a_network_and_its_cost(installed):
+def test_the_operation_in_a_network_and_its_cost(installed, run):
   folder = installed[0]
   argv = ["--init-channels", 4, "--cells", 3, "--image-size", 8, "--json"]
-  found = json.loads(run(installed, "cost", "cells.json", *argv))
+  found = json.loads(run("cost", "cells.json", *argv))
   # A factor per channel where a skip, or at stride 2 a pooling, has none.
   normal, reduce = (cell._replace(edges=tuple(
       edge._replace(operation="max_pool_3x3")
@@ -190,22 +229,22 @@ def test_the_operation_in_a_network_and_its_cost(installed):
                     for cell in CELLS)
   (folder / "without.json").write_text(
       codec.to_json(genotype.Genotype(normal, reduce)))
-  without = json.loads(run(installed, "cost", "without.json", *argv))
+  without = json.loads(run("cost", "without.json", *argv))
   # Two in each cell, 4 channels in the first and 8 and 16 after reductions.
   assert found["params"] - without["params"] == 2 * (4 + 8 + 16)
-  run(installed, "transform", "cells.json", "--method", "differentiable",
+  run("transform", "cells.json", "--method", "differentiable",
       "--dataset", "stripes", "--preset", "demo", *TRAIN, "--out", "theta")
   result = json.loads((folder / "theta" / "result.json").read_text())
   assert 0 <= result["transformed"]["accuracy"] <= 1
-  run(installed, "train", "cells.json", "--dataset", "stripes", "--preset",
+  run("train", "cells.json", "--dataset", "stripes", "--preset",
       "demo", "--epochs", 1, "--batch-size", 16, "--seeds", 1,
-      "--init-channels", 4, "--cells", 3, "--out", "alone")
+      "--init-channels", 4, "--cells", 3, "--devices", 1, "--out", "alone")
   (weights,) = (folder / "alone").glob("networks/*/weights.npz")
   with np.load(weights) as f:
     assert sum(key.endswith("factors") for key in f) == 6
 
 
-def test_settings_of_one_method_are_refused_by_another(installed):
+def test_settings_of_one_method_are_refused_by_another(call):
   for argv, message in (
       (["--method", "nat", "--held-out", 0.5], "held-out is 0.5 and does not"
        " apply to --method nat; leave --held-out out"),
@@ -216,19 +255,10 @@ def test_settings_of_one_method_are_refused_by_another(installed):
        "held-out is 2.0 and must lie between 0 and 1 (--held-out)"),
       (["--method", "drop", "--objective", "simclr"],
        "objective is simclr and does not apply to --method drop")):
-    process = start(installed, "transform", "mine.json", "--dataset", "stripes",
-                    *argv, "--dry-run")
-    _, text = process.communicate(timeout=100)
-    assert process.returncode == 2 and message in text, text
+    code, _, text = call("transform", "mine.json", "--dataset", "stripes",
+                         *argv, "--dry-run")
+    assert code == 2 and message in text, text
     assert text.startswith("natjax: ") and text.count("\n") == 1
-
-
-@pytest.fixture
-def fresh():
-  """Forgets what a test registers."""
-  with (mock.patch.dict(methods.METHODS), mock.patch.dict(spaces.SPACES),
-        mock.patch.dict(data.LOADERS)):
-    yield
 
 
 @pytest.mark.parametrize("group,target,message", [

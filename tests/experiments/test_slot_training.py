@@ -10,7 +10,7 @@ import pytest
 from natjax import errors, spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as architecture
-from natjax.training import fit
+from natjax.training import engine, fit
 from tests import tiny
 from tests.experiments import scripts
 
@@ -39,14 +39,14 @@ def make():
 def test_one_program_trains_every_architecture(make):
   trainer, rows, states = make(), [], []
   splits = {"train": tiny.splits()["train"], "test": tiny.splits()["weights"]}
-  fit.make_chunk.cache_clear()
+  engine.make_chunk.cache_clear()
   for names in (("conv_3x3", "conv_3x3"), ("skip_connect", "max_pool_3x3")):
     arrays = arrays_lib.encode(genotype(*names), SPACE.candidates)
     states.append(fit.fit(
         trainer.method(arrays, watch_test=True), splits, batch_size=16,
         preparation=tiny.preparation(), options=fit.Options(
             devices=jax.devices()[:1], on_row=rows.append)))
-  info = fit.make_chunk.cache_info()
+  info = engine.make_chunk.cache_info()
   assert (info.misses, info.hits) == (2, 2)  # The phases train and test.
   assert [row["phase"] for row in rows] == ["train", "test"] * 4
   # The test phase changes nothing: so many steps were taken, and no more.

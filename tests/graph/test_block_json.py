@@ -66,7 +66,7 @@ def damaged(**changes):
     ({"blocks__0__edges__0": ["conv_3x3", 1]}, "from, to"),
     ({"blocks__0__edges__0": ["conv_9x9", 1, 2]}, "conv_9x9"),
     ({"blocks__0__edges__0": ["conv_3x3", 2, 2]}, "earlier node"),
-    ({"blocks__0__nodes__0__width": "16"}, "'width' is '16'"),
+    ({"blocks__0__nodes__0__width": "16"}, "node 2: width is '16'"),
     ({"blocks__0__nodes__0__width": 0}, "width 0"),
     ({"blocks__0__nodes__0__activation": "gelu"}, "relu6"),
     ({"blocks__0__nodes__0__colour": 1}, "colour"),

@@ -39,7 +39,7 @@ def test_stems():
 
 
 @pytest.mark.parametrize("change, field, parts", [
-    ({"kind": "mnist"}, "skeleton", ("'mnist'", "cifar or imagenet")),
+    ({"kind": "mnist"}, "skeleton", ("'mnist'", "cifar, imagenet")),
     ({"init_channels": 5}, "init_channels", ("init-channels is 5", "even")),
     ({"init_channels": 0}, "init_channels", (
         "init-channels is 0", "at least 2")),

@@ -205,7 +205,7 @@ def test_budgets_are_kept():
 @pytest.mark.parametrize("changes,message", [
     ({"architecture_epochs": 5}, "architecture-epochs"),
     ({"architecture_epochs": -1}, "architecture-epochs"),
-    ({"theta_optimizer": "lamb"}, "adam, sgd"),
+    ({"theta_optimizer": "lamb"}, "sgd, adam"),
     ({"theta_learning_rate": -1.0}, "theta-learning-rate"),
     ({"theta_momentum": 1.0}, "theta-momentum"),
 ])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from natjax import data, errors
-from natjax.training import devices, fit, metrics
+from natjax.training import batches, devices, fit, metrics
 from natjax.training import method as base
 
 
@@ -158,8 +158,8 @@ def test_says_that_a_phase_begins_before_its_first_chunk():
 
 
 def test_four_devices_walk_the_same_images():
-  one = fit.epoch_order(21, 4, 1, [0])
-  four = fit.epoch_order(21, 4, 4, [0])
+  one = batches.epoch_order(21, 4, 1, [0])
+  four = batches.epoch_order(21, 4, 4, [0])
   np.testing.assert_array_equal(
       one.reshape(5, 4), four.transpose(1, 0, 2).reshape(5, 4))
   assert len(np.unique(one)) == 20

@@ -1,0 +1,218 @@
+"""Searches by alpha and at random, as jobs: files, resuming, devices, seeds."""
+
+import dataclasses
+import json
+import math
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from natjax import cli, errors, methods, pipeline, spaces
+from natjax.graph import codec
+from natjax.methods import bilevel
+from natjax.pipeline import runs
+from tests.methods import searching
+from tests.pipeline import test_pipeline
+
+SIZES = {"init_channels": 4, "cells": 3, "batch_size": 16, "epochs": 3}
+MORE = {"random": {"candidates": 2, "epochs": 1}}
+NAMES = ("darts", "entrannas", "entrannas-dst", "random")
+TRAIN = dataclasses.replace(test_pipeline.TRAIN, seeds=1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tiny():
+  with mock.patch.dict(spaces.SPACES, {"tiny": searching.SPACE}):
+    yield
+
+
+def settings(method, **more):
+  return methods.METHODS[method].settings(
+      **SIZES | MORE.get(method, {}) | more)
+
+
+def search(method, out, devices=1, train_found=False, **more):
+  options = {k: more.pop(k) for k in ("listener", "seeds", "seed") if k in more}
+  return pipeline.search(
+      "tiny", test_pipeline.dataset(size=8), out=out, method=method,
+      search=settings(method, **more), train=TRAIN, train_found=train_found,
+      devices=devices, **options)
+
+
+def rows_of(out, run="search"):
+  rows = [json.loads(line)
+          for line in (out / "metrics.jsonl").read_text().splitlines()]
+  return [row for row in rows if row["run"] == run]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+  """A run of every method; that of DARTS trains what it found."""
+  folder = tmp_path_factory.mktemp("found")
+  return {name: (folder / name, search(name, folder / name,
+                                       train_found=name == "darts"))
+          for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_search_gives_an_architecture_its_cost_and_its_picture(found, name):
+  out, result = found[name]
+  assert result == json.loads((out / "result.json").read_text())
+  architecture = codec.read(out / "architecture.json")
+  assert codec.to_dict(architecture) == result["architectures"]["derived"]
+  assert result["derived"]["params"] > 0
+  assert ("accuracy" in result["derived"]) == (name == "darts")
+  assert (out / "architecture.svg").exists()
+  assert result["peak_memory_bytes"] > 2**20
+  config = runs.read_config(out)
+  assert (config["kind"], config["method"]) == ("search", name)
+  assert config.get("train_found", True) == (name == "darts")
+  if name == "random":
+    best = max(result["tried"], key=lambda row: row["accuracy"])
+    assert best["architecture"] == result["architectures"]["derived"]
+    assert len(result["tried"]) == 2
+  else:
+    assert 0 <= result["child_accuracy"] <= 1
+    assert 0 <= result["parent_accuracy"] <= 1
+    skips = sum(edge.operation == "skip_connect"
+                for edge in architecture.normal.edges)
+    assert result["skips"]["normal"] == skips
+    assert result["connections"]["normal"] == len(architecture.normal.edges)
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_every_epoch_has_alpha_and_what_would_be_derived(found, name):
+  out, result = found[name]
+  rows = rows_of(out)
+  assert len(rows) == 3
+  for row in rows:
+    weights = np.array(row["weights"]["normal"])
+    assert weights.shape == (5, 4) == np.array(row["alpha"]["reduce"]).shape
+    assert row["candidates"] == [*searching.SPACE.candidates]
+    architecture = codec.from_dict(row["architecture"])
+    kept = np.argwhere(row["kept"]["normal"]).tolist()
+    assert [(row["candidates"][o], *row["edges"]["normal"][e])
+            for e, o in kept] == [*architecture.normal.edges]
+    assert row["skips"]["normal"] == sum(
+        e.operation == "skip_connect" for e in architecture.normal.edges)
+    assert ("temperature" in row) == (name != "darts")
+    assert ("thresholds" in row) == (name == "entrannas-dst")
+  assert rows[-1]["architecture"] == result["architectures"]["derived"]
+
+
+def test_alpha_is_drawn_where_there_is_matplotlib(found):
+  pytest.importorskip("matplotlib")
+  for name in NAMES[:3]:
+    text = (found[name][0] / "alpha.svg").read_text()
+    assert "normal 0 -&gt; 2" in text and "dil_conv_3x3" in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stopped_search_goes_on_in_the_same_bits(found, name, tmp_path):
+  stops = iter([False, True] + [False, False, True] + [False] * 99)
+  listener = pipeline.Listener(should_stop=lambda: next(stops),
+                               chunk_seconds=0, checkpoint_seconds=0)
+  for _ in range(2):
+    with pytest.raises(errors.Interrupted):
+      search(name, tmp_path / "run", listener=listener)
+  result = search(name, tmp_path / "run", listener=listener)
+  times = ("seconds", "search_seconds", "peak_memory_bytes", "derived")
+  plain = lambda r: {k: v for k, v in r.items() if k not in times}
+  assert plain(result) == plain(found[name][1])
+  plain = lambda row: {k: v for k, v in row.items() if k != "seconds"}
+  assert [*map(plain, rows_of(tmp_path / "run"))] == [
+      *map(plain, rows_of(found[name][0]))]
+
+
+def test_several_seeds_are_several_searches(found, tmp_path):
+  result = search("entrannas", tmp_path / "run", seeds=2)
+  assert [row["seed"] for row in result["seeds"]] == [0, 1]
+  one, two = (codec.read(tmp_path / f"run/seed-{s}/architecture.json")
+              for s in (0, 1))
+  assert one == codec.read(found["entrannas"][0] / "architecture.json")
+  assert codec.to_dict(one) == result["architectures"]["derived"]
+  first, second = result["seeds"]
+  assert first["parent_accuracy"] == found["entrannas"][1]["parent_accuracy"]
+  assert first["skips"] != second["skips"] or one != two
+
+
+@pytest.mark.parametrize("name", ["darts", "entrannas-dst"])
+def test_all_devices_hold_one_alpha(name):
+  job = pipeline.Job(
+      None, test_pipeline.dataset(size=8), name, settings(name), TRAIN,
+      space="tiny", devices=4, train_found=False)
+  update = job.plan.method.stages[-1].phases[0].update
+  each = jax.pmap(update, axis_name="devices", in_axes=(None, 0, 0))
+  state = job.plan.method.init(jax.random.key(0))
+  many = jax.tree.map(lambda *x: jnp.stack(x), *searching.batches(4))
+  other = jax.tree.map(lambda *x: jnp.stack(x), *searching.batches(8)[4:])
+  state, metrics = each(state, many, other)
+  for leaf in jax.tree.leaves((state.alpha, state.params, metrics)):
+    leaf = np.asarray(leaf)
+    for device in range(1, 4):
+      np.testing.assert_array_equal(leaf[device], leaf[0])
+
+
+def test_a_loss_that_is_not_finite_names_the_architecture(tmp_path):
+  with pytest.raises(errors.NotFinite, match="it ran the supernet of Genotype"):
+    search("darts", tmp_path / "run", learning_rate=1e30,
+           final_learning_rate=1e30, max_grad_norm=0.0, momentum=0.0)
+
+
+def test_an_untrained_network_is_not_found_by_load(found):
+  out, _ = found["entrannas"]
+  with pytest.raises(errors.InputError, match="holds no trained network"):
+    runs.load(out)
+  assert runs.load(found["darts"][0]).test_accuracy == (
+      found["darts"][1]["derived"]["accuracy"])
+
+
+# The command line.
+
+
+def argv(*more):
+  return ["search", "--space", "tiny", "--dataset", "digits", "--devices", "1",
+          "--preset", "demo", *more]
+
+
+@pytest.mark.parametrize("more,message", [
+    (["--method", "guess"], "invalid choice: 'guess'"),
+    (["--method", "nat"], "invalid choice: 'nat'"),
+    (["--method", "entrannas", "--order", "second"],
+     "order is second and does not apply to --method entrannas"),
+    (["--method", "entrannas", "--engines", "half", "--cells", "3"],
+     "there is one normal cell"),
+    (["--method", "entrannas-dst", "--sparsity", "-1"],
+     "must not be negative; give 0 or more (--sparsity)"),
+    (["--method", "entrannas", "--temperature-decay", "1e-9"],
+     "brings the temperature to 0"),
+    (["--method", "darts", "--max-params", "many"],
+     "give a number above 0"),
+])
+def test_refusals_are_one_line(more, message, capsys, tmp_path):
+  assert cli.main(argv(*more, "--out", str(tmp_path / "run"))) == 2
+  text = capsys.readouterr().err
+  assert message in text and len(text.strip().splitlines()) == 1
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_budget_that_nothing_meets_ends_before_compilation(capsys, tmp_path):
+  code = cli.main(argv("--method", "entrannas", "--max-params", "10", "--out",
+                       str(tmp_path / "run")))
+  text = capsys.readouterr().err
+  assert code == 2 and "the cheapest has" in text
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_shows_everything(capsys, tmp_path):
+  assert cli.main(argv("--method", "darts", "--no-train", "--dry-run", "--out",
+                       str(tmp_path / "run"))) == 0
+  shown = json.loads(capsys.readouterr().out)
+  assert shown["configuration"]["search"]["order"] == "first"
+  assert shown["configuration"]["train_found"] is False
+  assert shown["estimate"]["search"]["params"] > 0
+  assert math.isfinite(shown["estimate"]["search"]["memory_bytes"])
+  assert bilevel.REPORTS
