@@ -21,6 +21,21 @@ UNEQUAL = records.Genotype(
     cell(("max_pool_3x3", 0, 2), ("skip_connect", 1, 2),
          ("avg_pool_3x3", 1, 3), concat=(2, 3)))
 
+# As a search by thresholds leaves it: nodes of 1, 2, 3 and 5 inputs, in another
+# order in the reduction cell; in both, two operations on one edge, and in the
+# reduction cell one of them twice.
+MANY = records.Genotype(
+    cell(("sep_conv_3x3", 1, 2),
+         ("conv_1x1", 2, 3), ("max_pool_3x3", 2, 3),
+         ("skip_connect", 0, 4), ("max_pool_3x3", 1, 4), ("conv_1x1", 3, 4),
+         ("sep_conv_3x3", 0, 5), ("skip_connect", 0, 5), ("conv_1x1", 1, 5),
+         ("skip_connect", 3, 5), ("max_pool_3x3", 4, 5), concat=(2, 3, 4, 5)),
+    cell(("max_pool_3x3", 0, 2), ("conv_1x1", 0, 2), ("skip_connect", 1, 2),
+         ("conv_1x1", 0, 3), ("conv_1x1", 0, 3), ("sep_conv_3x3", 1, 3),
+         ("skip_connect", 2, 3), ("max_pool_3x3", 2, 3),
+         ("max_pool_3x3", 1, 4),
+         ("conv_1x1", 3, 5), ("skip_connect", 4, 5), concat=(2, 3, 4, 5)))
+
 # Images of 32, 17 and 9 pixels, which only a padded 2x2 window leaves.
 _HALVED = records.Block(
     (records.Node(8, 2, fixed=True), records.Node(8, 2, "relu")),

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import math
+import os.path
 import pathlib
 import re
 
@@ -36,10 +37,11 @@ def naming_flags(parser: argparse.ArgumentParser, prefixes: dict[str, str]):
 
 
 def read_architecture(name: str, skeleton: str | None = None, width=None):
-  """An architecture from a string, a file, or the zoo.
+  """An architecture from a string, a file, a run, or the zoo.
 
   Args:
-    name: a string of NAS-Bench-201, a path, or a name of the zoo.
+    name: a string of NAS-Bench-201, a path of a file or of a run's folder, or a
+      name of the zoo, which a folder of that name does not hide.
     skeleton: of a hand-crafted network; None is its usual one.
     width: factor of a network's widths; None is 1.
   """
@@ -49,10 +51,10 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   if name.startswith("|"):
     architecture = zoo.nasbench201.from_string(name)
     own = "a string of NAS-Bench-201"
-  elif (path / runs.ARCHITECTURE).is_file():
-    raise errors.InputError(
-        f"{name} is a run's folder; name {path / runs.ARCHITECTURE}")
-  elif path.is_file() or path.suffix in (".json", ".txt", ".py") or (
+  elif os.path.isdir(path) and not zoo.known(name):
+    architecture = runs.read_architecture(path)
+    own = name if architecture.kind == "blocks" else ""
+  elif os.path.isfile(path) or path.suffix in (".json", ".txt", ".py") or (
       len(path.parts) > 1):
     architecture = codec.read(path)
     own = name if architecture.kind == "blocks" else ""

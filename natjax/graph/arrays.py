@@ -20,7 +20,9 @@ class CellArrays:
   (index of skip, index of conv)`.
 
   Attributes:
-    source: i32[..., N, K], node that feeds the slot, in [0, 2 + row).
+    source: i32[..., N, K], node that feeds the slot, in [0, 2 + row); where a
+      method must know that a slot has no edge, not even a null one that may
+      become another, 2 + row, the node itself (`Ground.encode`).
     operation: i32[..., N, K], index into the search space's candidates.
     concat: bool[..., N], whether the cell's output concatenates the node.
   """

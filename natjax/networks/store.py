@@ -180,7 +180,12 @@ class Plan:
                          channels=ends.channels // ratio)
 
   def _check_sizes(self, i, e, ends):
-    """Refuses candidates that make images of another size than their node's."""
+    """Refuses candidates that make images of another size than their node's.
+
+    A null that stands alone adds none (`running`), whatever pads a node.
+    """
+    if self.names(i, e) == (operations.NULL,):
+      return
     target = self.network.prefix + self.cell(i).edges[e].target
     size = self.shapes[i].nodes[target].size
     for name in self.names(i, e):

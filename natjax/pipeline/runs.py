@@ -154,6 +154,26 @@ def write_architecture(out: pathlib.Path,
   metrics_lib.write_text(out / ARCHITECTURE, codec.to_json(architecture) + "\n")
 
 
+def read_architecture(out: str | os.PathLike[str]) -> codec.Architecture:
+  """Reads the architecture that a finished run has or came to.
+
+  Of a run over several seeds that of the first; `out/seed-3` is a run too.
+
+  Raises:
+    InputError: `out` holds no run, or one that is not finished.
+  """
+  out = pathlib.Path(out)
+  if not _holds_run(out):
+    raise errors.InputError(
+        f"{out} is a folder and holds no run of natjax; name a run's folder, or"
+        " a file")
+  if not (out / RESULT).is_file():
+    raise errors.InputError(
+        f"{out} holds a run that is not finished; resume it by the command that"
+        " began it, or name another")
+  return codec.read(out / ARCHITECTURE)
+
+
 def find_result(processes: distributed.Processes,
                 folder: str | os.PathLike[str]) -> dict[str, Any] | None:
   """What the first process finds in a folder's `result.json`."""

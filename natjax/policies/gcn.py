@@ -16,6 +16,8 @@ Two forms:
     stands.
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -68,6 +70,10 @@ class GCNPolicy(nn.Module):
         it is a reduction cell.
     """
     n, slots = cell.source.shape
+    # Where there is no edge, as a null one from the first input.
+    own = jnp.arange(n)[:, None] + self.num_inputs
+    cell = dataclasses.replace(
+        cell, source=jnp.where(cell.source == own, 0, cell.source))
     graph = self._graph(cell)
     x = self._linear(_HIDDEN, "in", slots * _EMBEDDING)(
         self._embed(cell, cell_type))

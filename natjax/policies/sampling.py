@@ -25,6 +25,9 @@ from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 from natjax.spaces import transitions
 
+# Of more edges a loop is compiled, which takes no longer the more they are.
+_UNROLLED = 32
+
 
 class _Edge(NamedTuple):
   """What is known of one edge before anything is chosen."""
@@ -71,9 +74,14 @@ def _edges(table, cell, rows):
 
 def _complete(source, bit, kept, bits, after):
   """Live nodes once all edges after number `after` are kept as they are."""
-  for j in range(source.shape[0]):
+  def add(j, bits):
     carries = (j > after) & kept[j] & _is_live(bits, source[j])
-    bits = bits | jnp.where(carries, bit[j], jnp.uint32(0))
+    return bits | jnp.where(carries, bit[j], jnp.uint32(0))
+
+  if source.shape[0] > _UNROLLED:
+    return lax.fori_loop(0, source.shape[0], add, bits)
+  for j in range(source.shape[0]):
+    bits = add(j, bits)
   return bits
 
 

@@ -8,6 +8,7 @@ blocks, of a network), N nodes, K incoming edges per node.
 """
 
 from collections.abc import Iterator, Sequence
+import dataclasses
 import functools
 from typing import Any
 
@@ -150,7 +151,10 @@ class Ground:
     return rows, [(names, ends) for (_, names), (_, ends) in found.items()]
 
   def rows(self, arrays: CellArrays) -> jax.Array:
-    """Rows of `table.valid`, i32[G, N, K], of an architecture's edges."""
+    """Rows of `table.valid`, i32[G, N, K], of an architecture's edges.
+
+    Row 0, in which everything stays, is that of slots without an edge.
+    """
     if self.space.inputs is None:
       return jnp.asarray(self._rows)
     return jnp.take_along_axis(
@@ -164,14 +168,26 @@ class Ground:
   def encode(self, architecture: records.Architecture) -> CellArrays:
     """To `CellArrays` [G, N, K], on the host.
 
+    Where sources are free, a slot without an edge has its own node as source:
+    nothing may come to stand there (`rows`), since no architecture that is
+    decoded would have it.
+
     Raises:
       InputError: the architecture is not in the space.
     """
     cells = self._cells(architecture)
     for cell in cells:
       self.space.check(cell)
-    return arrays_lib.encode(cells, self.candidates, num_nodes=self.shape[1],
-                             inputs=self.shape[2])
+    arrays = arrays_lib.encode(cells, self.candidates, num_nodes=self.shape[1],
+                               inputs=self.shape[2])
+    if self.space.inputs is None:
+      return arrays
+    own = np.arange(self.shape[1], dtype=np.int32) + records.NUM_INPUTS
+    source: Any = np.broadcast_to(own[:, None], self.shape).copy()
+    for g, cell in enumerate(cells):
+      slots = (g, *arrays_lib.slots(cell))
+      source[slots] = arrays.source[slots]
+    return dataclasses.replace(arrays, source=source)
 
   def _cells(self, architecture):
     return [decision.cell for decision in codec.decide(

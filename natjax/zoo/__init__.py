@@ -19,7 +19,8 @@ from natjax.graph import codec
 from natjax.graph import genotype as architecture
 from natjax.zoo import handcrafted, nasbench201
 
-__all__ = ["genotype_names", "get", "handcrafted", "names", "nasbench201"]
+__all__ = ["genotype_names", "get", "handcrafted", "known", "names",
+           "nasbench201"]
 
 # Names under which the authors published cells that stand here as `...-cell`.
 _ALIASES = {"resblock": "resblock-cell", "vgg": "vgg-cell"}
@@ -46,6 +47,17 @@ def names() -> tuple[str, ...]:
   return (*_genotypes(), *handcrafted.BUILDERS)
 
 
+def known(name: str) -> bool:
+  """Whether `get` knows a name."""
+  return _canonical(name) is not None
+
+
+def _canonical(name):
+  """A name as `names` has it, or None."""
+  plain = _plain(_ALIASES.get(_plain(name), name))
+  return {_plain(spelt): spelt for spelt in names()}.get(plain)
+
+
 def get(name: str, skeleton: str | None = None) -> codec.Architecture:
   """Looks an architecture up by name.
 
@@ -64,12 +76,11 @@ def get(name: str, skeleton: str | None = None) -> codec.Architecture:
     >>> len(get("ResNet20").blocks)
     9
   """
-  known = {_plain(known): known for known in names()}
-  plain = _plain(_ALIASES.get(_plain(name), name))
-  if plain in known:
-    found = known[plain]
+  found = _canonical(name)
+  if found is not None:
     return _genotypes().get(found) or handcrafted.build(found, skeleton)
-  near = difflib.get_close_matches(plain, known, n=3, cutoff=0.5)
-  hint = f"did you mean {', '.join(known[n] for n in near)}? " if near else ""
+  spelt = {_plain(spelt): spelt for spelt in names()}
+  near = difflib.get_close_matches(_plain(name), spelt, n=3, cutoff=0.5)
+  hint = f"did you mean {', '.join(spelt[n] for n in near)}? " if near else ""
   raise errors.InputError(f"no architecture is named '{name}'; {hint}`natjax"
                           " list` names all, and a file is read from its path")

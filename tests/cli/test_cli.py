@@ -290,6 +290,72 @@ def test_transformed_architecture_is_read_as_one(finished):
   assert found["madds"] == finished.result["transformed"]["madds"]
 
 
+@pytest.mark.parametrize("command", ["transform", "train"])
+def test_a_runs_folder_is_taken_for_what_it_came_to(
+    finished, no_training, tmp_path, command):
+  make = transform_argv if command == "transform" else train_argv
+  config = run_json(*make(finished.folder, tmp_path / "out"),
+                    "--dry-run")["configuration"]
+  assert config["architecture"] == finished.result["architectures"][
+      "transformed"]
+  file = finished.folder / "architecture.json"
+  for folder in (finished.folder, f"{finished.folder}/"):
+    assert run_json("cost", folder, "--json")["params"] == run_json(
+        "cost", file, "--json")["params"]
+  pictures = [tmp_path / "folder.svg", tmp_path / "file.svg"]
+  for arch, picture in zip((finished.folder, file), pictures, strict=True):
+    assert run("draw", arch, arch, "--out", picture)[0] == 0
+  assert pictures[0].read_bytes() == pictures[1].read_bytes()
+
+
+def make_run(folder, architecture, kind="search"):
+  folder.mkdir(parents=True)
+  write(folder / "config.json", {"kind": kind})
+  write(folder / "architecture.json", codec.to_json(architecture))
+  return folder
+
+
+def test_a_run_over_several_seeds_has_one_architecture_per_seed(tmp_path):
+  found = {name: zoo.get(name) for name in ("darts", "enas")}
+  whole = make_run(tmp_path / "run", found["darts"])
+  seeds = [make_run(whole / f"seed-{3 + i}", found[name])
+           for i, name in enumerate(found)]
+  write(seeds[1] / "result.json", {})
+  # A seed that is finished may be taken before all are.
+  costs = {name: run_json("cost", name, "--json")["params"] for name in found}
+  assert run_json("cost", seeds[1], "--json")["params"] == costs["enas"]
+  for folder in (whole, seeds[0]):
+    code, _, err = run("cost", folder)
+    assert code == 2 and "not finished" in err and len(err.splitlines()) == 1
+  write(whole / "result.json", {})
+  assert run_json("cost", whole, "--json")["params"] == costs["darts"]
+
+
+def test_a_run_of_blocks_brings_its_skeleton(tmp_path):
+  folder = make_run(tmp_path / "run", zoo.get("resnet20"), "train")
+  write(folder / "result.json", {})
+  half = run_json("cost", folder, "--width", 0.5, "--json")
+  assert half["params"] == run_json(
+      "cost", "resnet20", "--width", 0.5, "--json")["params"]
+  code, _, err = run("cost", folder, "--skeleton", "imagenet")
+  assert code == 2 and "brings its own; leave the option out" in err
+  # Cells stand in any.
+  write(folder / "architecture.json", codec.to_json(zoo.get("darts")))
+  assert run_json("cost", folder, "--skeleton", "imagenet", "--json") | {
+      "architecture": "darts"} == run_json(
+          "cost", "darts", "--skeleton", "imagenet", "--json")
+
+
+def test_a_folder_does_not_hide_a_known_architecture(tmp_path, monkeypatch):
+  """The same command resumes `natjax train darts --out darts`."""
+  monkeypatch.chdir(tmp_path)
+  folder = make_run(tmp_path / "DARTS", zoo.get("enas"))
+  write(folder / "result.json", {})
+  params = lambda arch: run_json("cost", arch, "--json")["params"]
+  assert params("DARTS") == params("darts")
+  assert params("./DARTS") == params("enas") != params("darts")
+
+
 def test_what_a_run_prints(finished):
   assert "original" in finished.out and "transformed" in finished.out
   assert "multiply-adds" in finished.out
@@ -568,7 +634,10 @@ COMMANDS = pytest.mark.parametrize("command", ["transform", "train"])
     ("broken.json", "broken.json: not JSON"),
     ("list.json", "list.json: given list"),
     ("file", "file: not JSON"),
-    ("./foreign", "no architecture is named './foreign'"),
+    ("./foreign", "foreign is a folder and holds no run of natjax"),
+    ("model", "model is a folder and holds no run of natjax"),
+    ("other", "other holds a run that is not finished; resume it"),
+    ("x" * 300, "no architecture is named 'xxx"),
 ])
 def test_refuses_architectures(place, command, arch, fragment):
   assert_refused(place, valid(command, arch=arch), fragment)
@@ -779,6 +848,10 @@ def test_refuses_tensorboard_where_it_is_not_installed(place, monkeypatch):
     (["operations", "--image-size", -4], "image-size is -4"),
     (["draw", "darts"], "required: --out"),
     (["draw", "dart", "--out", "f.svg"], "did you mean darts"),
+    (["draw", "foreign", "--out", "f.svg"], "foreign is a folder and holds no"),
+    (["draw", "darts", "other", "--out", "f.svg"], "run that is not finished"),
+    (["cost", "other"], "run that is not finished"),
+    (["cost", "model"], "model is a folder and holds no run"),
     (["draw", "darts", "nat_dart", "--out", "f.svg"], "did you mean nat_darts"),
     (["draw", "darts", "--out", "f.gif"], ".svg or .png, not as '.gif'"),
     (["draw", "darts", "--out", "no/f.svg"], "there is no directory 'no'"),

@@ -171,9 +171,10 @@ def test_unequal_cells_by_hand():
     Skeleton("cifar", 4, 5, 10, 17), Skeleton("imagenet", 4, 4, 10, 75)],
     ids=str)
 def test_costs_of_unequal_cells_equal_those_of_the_network(skeleton):
-  check_network(architectures.UNEQUAL, skeleton)
-  network = architecture.unshared(architectures.UNEQUAL, skeleton)
-  check_network(network, blocks.Frame(10, skeleton.image_size))
+  for cells in (architectures.UNEQUAL, architectures.MANY):
+    check_network(cells, skeleton)
+    network = architecture.unshared(cells, skeleton)
+    check_network(network, blocks.Frame(10, skeleton.image_size))
 
 
 def test_padded_windows_by_hand():

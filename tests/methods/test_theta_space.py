@@ -13,6 +13,7 @@ from natjax.graph import blocks, skeleton
 from natjax.graph import genotype as architecture
 from natjax.methods import theta_space
 from natjax.networks import network as network_lib
+from tests import architectures
 
 FRAME = blocks.Frame(10, 32)
 NONE, ID, SAME = theta_space.NONE, theta_space.ID, theta_space.SAME
@@ -82,6 +83,25 @@ def test_a_node_keeps_its_strongest_edge():
   assert space.favourites(theta)[0].tolist()[2:] == [NONE, NONE]
 
 
+def test_of_two_operations_on_one_edge_each_has_its_theta():
+  """Node 3 of the reduction cell: five edges, an operation twice among them."""
+  space = theta_space.ThetaSpace(
+      architectures.MANY, skeleton.Skeleton(cells=8))
+  assert [t.shape for t in space.init()] == [(11, 3), (11, 3)]
+  theta = [np.array(t) for t in space.init()]
+  theta[1][4] = (0, -1, -1)  # The second 1x1 convolution from node 0.
+  theta[1][7] = (0, 0.5, 0.4)  # Pooling of node 2, beside a skip.
+  found = space.apply(space.choose(theta))
+  assert found.normal == architectures.MANY.normal
+  assert [e.operation for e in found.reduce.incoming(3)] == [
+      "conv_1x1", "null", "sep_conv_3x3", "skip_connect", "skip_connect"]
+  theta[1][3:8] = (0, -1, -2)  # All of them would go; the best stays.
+  theta[1][5] = (0, -1, -0.5)
+  found = space.apply(space.choose(theta))
+  assert [e.operation for e in found.reduce.incoming(3)] == [
+      "null", "null", "sep_conv_3x3", "null", "null"]
+
+
 def test_fixed_nodes_are_left_alone():
   network = architecture.unshared(
       zoo.get("darts"), skeleton.Skeleton("cifar", 4, 3, 10, 8))
@@ -134,6 +154,23 @@ def test_nothing_costs_more_and_no_node_dies(name, data):
   cells = derived if space is SPACES["darts"] else [
       b.cell for b in derived.blocks]
   assert not any(dead_nodes(cell) for cell in cells)
+
+
+@pytest.mark.parametrize("factor", [None, 0.9])
+def test_guards_hold_for_nodes_of_many_inputs(factor):
+  space = theta_space.ThetaSpace(
+      architectures.MANY, skeleton.Skeleton(cells=8))
+  limits = space.limits(f"{factor}x", "") if factor else None
+  rng, seen = np.random.default_rng(0), set()
+  for i in range(60):
+    theta = [rng.normal(i % 3 - 1, 1, (11, 3)) * (0, 1, 1) for _ in range(2)]
+    derived = space.apply(space.choose(theta, limits))
+    found = cost.network(derived, space.place)
+    assert found.params <= space.cost.params * (factor or 1)
+    assert found.madds <= space.cost.madds
+    assert not any(map(dead_nodes, derived))
+    seen.add(derived)
+  assert len(seen) > 40
 
 
 def test_a_budget_gives_up_what_theta_weighs_least():

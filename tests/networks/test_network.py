@@ -263,6 +263,17 @@ def test_drop_path_zeroes_images_of_an_edge():
   np.testing.assert_allclose(both, 0.36, atol=0.054)
 
 
+def test_parallel_edges_have_masks_of_their_own():
+  """One operation twice on one edge: an image loses none, one or both."""
+  dropped, full = run_cell([Edge("conv_1x1", 0, 2), Edge("conv_1x1", 0, 2),
+                            Edge("max_pool_3x3", 0, 2)], rate=0.5)
+  none = np.all(dropped == 0, axis=(1, 2, 3, 4)).mean()
+  every = np.all(np.isclose(dropped, 2 * full, rtol=1e-4, atol=1e-5),
+                 axis=(1, 2, 3, 4)).mean()
+  # Of three coins; five standard deviations of 2000 draws.
+  np.testing.assert_allclose([none, every], 1 / 8, atol=0.037)
+
+
 def test_rate_zero_is_neutral(cifar):
   edges = [Edge("avg_pool_3x3", 1, 2), Edge("conv_1x1", 0, 2)]
   full, without = run_cell(edges, 0.0, batch=50)

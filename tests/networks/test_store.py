@@ -1,5 +1,6 @@
 """What a space says of slots, choices and weights, against the oracle."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,10 +10,15 @@ import pytest
 
 from natjax import errors, spaces
 from natjax.graph import arrays as arrays_lib
+from natjax.graph import codec, records
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton as skeleton_lib
+from natjax.methods import nat, natpp
+from natjax.networks import inherit
+from natjax.networks import network as network_lib
 from natjax.networks import supernet as supernet_lib
 from natjax.spaces import base
+from tests import architectures
 from tests.networks import dense as dense_lib
 from tests.networks import oracle
 
@@ -210,6 +216,33 @@ def test_images_of_two_sizes_cannot_be_added():
                        num_nodes=1, inputs=1)
   with pytest.raises(errors.InputError, match="max_pool_2x2_padded makes"):
     supernet_lib.Supernet(space, PLACE).init(jax.random.key(0))
+
+
+@pytest.mark.parametrize("side", [9, 16])
+@pytest.mark.parametrize("kind", [nat.NAT, natpp.NATpp])
+def test_a_null_that_pads_a_window_s_node_adds_nothing(kind, side):
+  """The supernet in which NAT transforms it computes what the network does.
+
+  Of 16 pixels the window leaves 9 and 5, anything else 8 and 5.
+  """
+  network = codec.pad(architectures.PADDED._replace(blocks=tuple(
+      block._replace(nodes=tuple(n._replace(fixed=False) for n in block.nodes))
+      for block in architectures.PADDED.blocks)))
+  assert [e.operation for e in network.blocks[1].cell.incoming(2)] == [
+      "max_pool_2x2_padded", "null"]
+  method = kind(
+      nat.NATConfig(epochs=2), spaces.space_for(network, method=kind.scheme),
+      num_classes=5, image_size=side)
+  net = dataclasses.replace(method.supernet, norm="running")
+  held = oracle.random_weights(jax.eval_shape(net.init, jax.random.key(0)), 1)
+  images = np.random.default_rng(0).normal(size=(3, side, side, 3)).astype("f")
+  found, _ = jax.jit(lambda held, x: net.run(
+      held, net.selected(method.ground.encode(network)), x, train=False))(
+          held, images)
+  plain = network_lib.module(network, records.Frame(5, side))
+  expected, _ = jax.jit(plain.apply)(
+      inherit.variables(net, held, network), images)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_space_is_checked_before_anything_is_drawn():

@@ -246,3 +246,25 @@ def test_nodes_and_slots_that_are_not_there_are_left_alone():
     np.testing.assert_allclose(
         log_prob(actions),
         log_probs(logits, cell, True, actions[None, :-1, :-1])[0], rtol=1e-5)
+
+
+def test_cells_of_many_edges_are_looped_over_alike(monkeypatch):
+  """Three nodes of 11 inputs are more than are unrolled; bit for bit."""
+  rng = np.random.default_rng(0)
+  source = [[int(rng.integers(i + 2)) for _ in range(11)] for i in range(NODES)]
+  cell = make_cell(source, rng.integers(0, len(CANDIDATES), (NODES, 11)),
+                   [False, True, True])
+  logits = jnp.asarray(rng.normal(size=(NODES, 11, 3)), jnp.float32)
+
+  def run():
+    rows = stride_rows(cell, True)
+    return jax.jit(lambda key: (
+        sampling.sample(key, logits, cell, rows, TABLE),
+        sampling.entropy(logits, cell, rows, TABLE)))(jax.random.key(0))
+
+  assert cell.source.size > sampling._UNROLLED
+  looped = run()
+  monkeypatch.setattr(sampling, "_UNROLLED", cell.source.size)
+  for a, b in zip(looped, run(), strict=True):
+    np.testing.assert_array_equal(a, b)
+  assert not breaks_a_guard(cell, True, looped[0])

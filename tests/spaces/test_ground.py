@@ -1,14 +1,16 @@
 """A space at the places of its networks: what may become what, and costs."""
 
 import functools
+import itertools
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors, spaces, zoo
+from natjax import errors, operations, spaces, zoo
 from natjax.costs import exact as cost
 from natjax.graph import blocks, codec, genotype, records
 from natjax.policies import sampling
@@ -276,6 +278,81 @@ def test_no_transformation_costs_more_or_cuts_an_output_off(name, seed):
   assert codec.check(after) == after
 
 
+# Nodes of one input and of three, two of them on one edge; of the first the
+# output sees nothing but by the second.
+ONE_AND_THREE = records.Genotype(*[architectures.cell(
+    ("conv_3x3", 0, 2), ("sep_conv_3x3", 2, 3), ("max_pool_3x3", 2, 3),
+    ("max_pool_3x3", 0, 3), concat=(3,))] * 2)
+
+
+@pytest.mark.parametrize("scheme", transitions.SCHEMES)
+def test_every_transformation_of_a_cell_with_three_inputs(scheme):
+  """Brute force: what may be drawn is all that keeps to the guards.
+
+  Those that keep to them edge by edge, the later ones being kept.
+  """
+  names = ("max_pool_3x3", "conv_3x3", "sep_conv_3x3", "skip_connect", "null")
+  given = ONE_AND_THREE
+  g = ground_lib.Ground(
+      spaces.cells("three", names, num_nodes=2, inputs=3, scheme=scheme),
+      SMALL, (LARGE,), scheme=scheme)
+  beta = g.encode(given)
+  every = np.array(list(itertools.product(
+      range(len(g.table.actions)), repeat=4)), np.int32)
+  # Two slots of the first node have no edge, and keep what they have.
+  stays = np.flatnonzero(transitions.keeping(
+      transitions.SCHEMES[scheme](names))[g.table.null])[0]
+  actions = np.full((len(every), 2, 3), stays, np.int32)
+  actions[:, 0, 0], actions[:, 1] = every[:, 0], every[:, 1:]
+  places = (g.place, g.target)
+  before = [cost.network(given, place) for place in places]
+
+  def with_names(cell, operation_names):
+    return given[cell]._replace(edges=tuple(
+        edge._replace(operation=name) for edge, name in zip(
+            given[cell].edges, operation_names, strict=True)))
+
+  @functools.cache
+  def costs_no_more(cell, e, name):
+    """On its edge alone: what another saves makes up for nothing."""
+    new = with_names(cell, [*own[:e], name, *own[e + 1:]])
+    cells = [new if i == cell else given[i] for i in range(2)]
+    after = [cost.network(records.Genotype(*cells), p) for p in places]
+    return all(a.params <= b.params and a.madds <= b.madds
+               for a, b in zip(after, before, strict=True))
+
+  own = [edge.operation for edge in given.normal.edges]
+  now = [names.index(name) for name in own]
+  log_prob = jax.jit(lambda cell, rows, each: jax.vmap(
+      lambda a: sampling.log_prob(jnp.zeros((*a.shape, len(g.table.actions))),
+                                  cell, rows, a, g.table))(each))
+  for cell in range(2):
+    of = jax.tree.map(lambda a, cell=cell: a[cell], beta)
+    rows = g.rows(beta)[cell]
+    finite = np.isfinite(log_prob(of, rows, actions))
+    possible = 0
+    for action, found in zip(every, finite, strict=True):
+      after = [names[g.table.outcome[o, a]]
+               for o, a in zip(now, action, strict=True)]
+      expected = all(
+          costs_no_more(cell, e, name) for e, name in enumerate(after)) and all(
+              3 in architectures.alive(with_names(
+                  cell, [*after[:i], *own[i:]])) for i in range(1, 5))
+      if expected and scheme == "natpp":  # By types and kernels, too.
+        expected = all(transitions.two_level_rule(*map(operations.get, pair))
+                       for pair in zip(own, after, strict=True))
+      assert found == expected, (after, cell)
+      possible += found
+    assert 8 < possible < len(every)
+    # Nothing comes to stand where there is no edge.
+    others = np.array(actions[finite][:1]).repeat(2, 0)
+    others[0, 0, 1], others[1, 0, 2] = (stays + 1) % len(g.table.actions), 0
+    changed = (g.table.outcome[g.table.null][others[:, 0, 1:]]
+               != g.table.null).any(-1)
+    assert changed.any()
+    assert not np.isfinite(log_prob(of, rows, others))[changed].any()
+
+
 # Costs.
 
 
@@ -289,8 +366,8 @@ def test_edge_costs_are_what_a_replaced_operation_changes(name):
 
 
 @pytest.mark.parametrize("architecture", [
-    zoo.get("darts"), zoo.get("enas"), architectures.UNEQUAL],
-    ids=["darts", "enas", "unequal"])
+    zoo.get("darts"), zoo.get("enas"), architectures.UNEQUAL,
+    architectures.MANY], ids=["darts", "enas", "unequal", "many"])
 def test_edge_costs_of_genotypes(architecture):
   space = spaces.space_for(architecture)
   check_edge_costs(
