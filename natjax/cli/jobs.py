@@ -82,13 +82,6 @@ def run_transform(args) -> int:
   return _run_job(args, job, output.print_transformed)
 
 
-def refuse_search(args) -> int:
-  """`natjax search` where nothing can search."""
-  raise errors.InputError(
-      "no installed method starts from a space; install a package that adds one"
-      " (natjax.methods), or transform an architecture")
-
-
 def _unshared(args, genotype, train, given):
   """A genotype's cells as blocks of their own, and how those are trained."""
   for name in ("auxiliary", "drop_path"):

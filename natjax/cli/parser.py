@@ -27,7 +27,7 @@ def parse(argv) -> argparse.Namespace:
   """Reads the arguments."""
   parser = _make_parser()
   args, unknown = parser.parse_known_args(argv)
-  if unknown and not getattr(args, "anything", False):
+  if unknown:
     parser.error(f"unrecognized arguments: {' '.join(unknown)}")
   return args
 
@@ -64,18 +64,13 @@ def _make_parser():
   sub.set_defaults(no_train=False)
   _add_method_flags(sub, starting("given"), "nat")
 
-  text = "find an architecture in a space"
-  if found := starting("space"):
-    sub = add("search", jobs.run_transform, text, _PREFIXES)
-    sub.add_argument("--space", required=True, help="of `natjax list`")
-    sub.add_argument("--no-train", action="store_true", help="leave out the"
-                     " training of what is found")
-    sub.set_defaults(compare=None)
-    _add_method_flags(sub, found, next(iter(found)))
-  else:
-    sub = add("search", jobs.refuse_search, text)
-    sub.add_argument("any", nargs="*")
-    sub.set_defaults(anything=True)
+  sub = add("search", jobs.run_transform, "find an architecture in a space",
+            _PREFIXES)
+  sub.add_argument("--space", required=True, help="of `natjax list`")
+  sub.add_argument("--no-train", action="store_true", help="leave out the"
+                   " training of what is found")
+  sub.set_defaults(compare=None)
+  _add_method_flags(sub, starting("space"), "darts")
 
   sub = add("train", jobs.run_train, "train the network of an architecture",
             {**_PREFIXES, "train": ""}, arch=True)

@@ -398,14 +398,18 @@ class Runner:
     """As `_steps`, of what candidates make of sources, those that weigh 0 not.
 
     A feature goes to every node that an edge with its weights leads to: where
-    the space has weights per source, it is computed once for all of them.
+    the space has weights per source, or the operation has none, it is computed
+    once for all of them.
     """
     shift = cell.num_nodes + _FIRST - size
+    alone = {name for name in edges.names if isinstance(
+        self.module(name, edges.ends), nn.Module)}
     found: dict[tuple[int, str, int], list[int]] = {}
     for k, e in enumerate(edges.edges):
       for name in edges.names:
         row = int(edges.rows[name][k])
         if name != operations.NULL and row >= 0:
+          row = row if name in alone else 0
           found.setdefault((cell.edges[e].source, name, row), []).append(e)
     features = sorted(found, key=lambda feature: (
         feature[0], feature[2], edges.names.index(feature[1])))
@@ -416,15 +420,17 @@ class Runner:
       for e in found[features[f]]:
         at[f, cell.edges[e].target - shift] = (
             e * columns + self.space.candidates.index(name))
-    weights = jnp.append(data.value.reshape(-1), 0)[at]
-    key, value = data.key, np.array(
+    # A feature may be computed for others: what weighs 0 still learns nothing.
+    value = jnp.where(data.value == 0, 0, data.value)
+    weights = jnp.append(value.reshape(-1), 0)[at]
+    key, number = data.key, np.array(
         [edges.names.index(name) for _, name, _ in features], np.int32)
     if key is not None:
       first = np.array([found[feature][0] for feature in features])
       key = jax.vmap(lambda key, f: jax.random.key_data(jax.random.fold_in(
-          jax.random.wrap_key_data(key), f)))(key[first], value)
+          jax.random.wrap_key_data(key), f)))(key[first], number)
     rows = np.array([row for _, _, row in features], np.int32)
-    return (rules.Data(value, key), np.array([s for s, _, _ in features],
+    return (rules.Data(number, key), np.array([s for s, _, _ in features],
                                              np.int32),
             weights, dict.fromkeys(edges.names, rows),
             jnp.any(weights != 0, axis=1))

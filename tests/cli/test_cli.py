@@ -168,7 +168,9 @@ def test_list_names_everything():
   assert listing["datasets"] == data.names()
   assert listing["spaces"] == list(spaces.SPACES)
   assert listing["presets"] == list(presets.PRESETS)
-  assert list(listing["methods"]) == ["nat", "natpp", "differentiable"]
+  assert list(listing["methods"]) == [
+      "nat", "natpp", "differentiable", "darts", "entrannas", "entrannas-dst",
+      "random"]
   words = out.replace(",", " ").replace(":", " ").split()
   for names in listing.values():
     assert set(names) <= set(words)
@@ -831,9 +833,9 @@ def test_refuses_tensorboard_where_it_is_not_installed(place, monkeypatch):
 
 @pytest.mark.parametrize("argv,fragment", [
     ([], "required: COMMAND"),
-    (["search"], "no installed method starts from a space"),
-    (["search", "--space", "nat", "--method", "m", "--epochs", 3],
-     "no installed method starts from a space"),
+    (["search"], "required: --space, --dataset"),
+    (["search", "--space", "nat", "--dataset", "digits", "--method", "m"],
+     "invalid choice: 'm'"),
     (["find"], "invalid choice: 'find'"),
     (["cost"], "required: ARCH"),
     (["cost", "a\nb"], "no architecture is named 'a b'"),
