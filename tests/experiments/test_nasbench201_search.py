@@ -65,7 +65,8 @@ def test_smoke_looks_up_what_it_finds_and_runs_nothing_again(
       assert 0 <= row["child_accuracy"] <= 1
   text = (tmp_path / "report" / "README.md").read_text()
   for part in ("| DARTS |", "| EnTranNAS-DST |", "54.30", "| best cell |",
-               "nasbench201_search.py --preset smoke", "of six edges", "jax 0.",
+               "nasbench201_search.py --preset smoke", "--table TABLE",
+               "of six edges", "jax 0.",
                "DARTS collapsed to skip connections alone", "CPU cores"):
     assert part in text
   for name in ("accuracy", "skips"):
