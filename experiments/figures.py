@@ -5,6 +5,8 @@ import math
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from natjax.drawing import files
 
 COLORS = ("#555555", "#1f77b4", "#d62728", "#2ca02c")
@@ -77,6 +79,69 @@ def convergence(
     if not i:
       axes.legend(fontsize="x-small")
   _save(figure, path)
+
+
+Curve = Sequence[tuple[float, float]]  # Epochs, and a value.
+
+
+def over_epochs(
+    panels: Mapping[str, Sequence[Curve]], path: pathlib.Path, title: str,
+    levels: Mapping[str, float],
+) -> None:
+  """What searches come to over epochs, one panel per method.
+
+  Args:
+    panels: by title, a curve per seed, all of the same epochs.
+    path: `.svg` or `.png`.
+    title: of the values.
+    levels: lines to compare with, by title.
+  """
+  curves = [curve for panel in panels.values() for curve in panel]
+  values = [value for curve in curves for _, value in curve]
+  values += levels.values()
+  edge = max(0.05 * (max(values) - min(values)), 0.1)
+
+  def plot(axes, name, seeds):
+    for curve in seeds:
+      axes.plot(*zip(*curve, strict=True), color=COLORS[1], lw=0.8, alpha=0.5)
+    epochs = [epoch for epoch, _ in seeds[0]]
+    axes.plot(epochs, np.mean([[v for _, v in curve] for curve in seeds], 0),
+              color=COLORS[1], lw=2.2, marker="." if len(epochs) < 30 else "",
+              label=f"mean of {len(seeds)}")
+    for (level, value), style in zip(levels.items(), ("--", ":"), strict=False):
+      axes.axhline(value, color=COLORS[0], lw=1, linestyle=style, label=level)
+    axes.set_title(name, fontsize="medium")
+    axes.set_ylabel(title)
+    axes.set_ylim(min(values) - edge, max(values) + edge)
+    axes.legend(fontsize="x-small")
+
+  files.write_panels(path, panels, 2, (4.2, 2.9), plot,
+                     "nothing to draw: no search was run")
+
+
+def rankings(
+    panels: Mapping[str, Sequence[tuple[float, float]]], path: pathlib.Path,
+    first: str, second: str,
+) -> None:
+  """Two values of the same things, one panel per method.
+
+  Args:
+    panels: by title, the pairs.
+    path: `.svg` or `.png`.
+    first: title of the first value.
+    second: of the second.
+  """
+  def plot(axes, name, pairs):
+    axes.scatter(*zip(*pairs, strict=True), color=COLORS[1])
+    for i, pair in enumerate(pairs):
+      axes.annotate(str(i), pair, xytext=(4, 3), textcoords="offset points",
+                    fontsize="x-small")
+    axes.set_title(name, fontsize="medium")
+    axes.set_xlabel(first)
+    axes.set_ylabel(second)
+
+  files.write_panels(path, panels, 3, (3.6, 3.0), plot,
+                     "nothing to draw: no search was run")
 
 
 def _save(figure, path):

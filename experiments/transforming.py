@@ -133,7 +133,7 @@ def listener(name: str) -> pipeline.Listener:
   """
   return pipeline.Listener(on_row=lambda row: say(f"{name}: " + " ".join(
       f"{k} {v:.4f}" if isinstance(v, float) else str(v)
-      for k, v in row.items() if not isinstance(v, dict))))
+      for k, v in row.items() if not isinstance(v, dict | list))))
 
 
 def say(text: str) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from natjax import operations
+from natjax import errors, operations
 from natjax.costs import exact
 from natjax.graph import blocks as blocks_lib
 from natjax.graph import nasbench201
@@ -50,6 +50,33 @@ def network(names: Sequence[str]) -> BlockNetwork:
 def from_string(text: str) -> BlockNetwork:
   """Builds the network of the benchmark's string (InputError)."""
   return network(nasbench201.from_string(text))
+
+
+def names_of(found: BlockNetwork) -> tuple[str, ...]:
+  """The six operations of a network's cells, by `nasbench201.EDGES`.
+
+  The other way round than `network`; what the network is called does not count.
+
+  Example:
+    >>> names = ("conv_3x3", "null", "skip_connect", "null", "null", "conv_1x1")
+    >>> names_of(network(names)) == names
+    True
+
+  Raises:
+    InputError: it is no network of the benchmark.
+  """
+  kept = {} if not found.blocks else {
+      (edge.source - 1, edge.target - 1): edge.operation
+      for edge in found.blocks[0].edges}
+  names = [kept.get(edge, "") for edge in nasbench201.EDGES]
+  if not set(names) <= {*nasbench201.CANDIDATES} or (
+      network(names)._replace(name=found.name) != found):
+    raise errors.InputError(
+        f"network '{nasbench201.short(found.name)}' is none of NAS-Bench-201,"
+        " which has one cell in all its blocks but the residual ones; give one"
+        " that `zoo.nasbench201.network` builds or a search in the space"
+        " 'nasbench201' finds")
+  return tuple(names)
 
 
 def costs(name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,384 @@
+"""Searches on NAS-Bench-201, where what every cell reaches is known.
+
+Dong & Yang, 2020, "NAS-Bench-201: Extending the Scope of Reproducible Neural
+Architecture Search": all 15,625 cells of the space were trained there. Every
+method searches on CIFAR-10's images with five seeds; what it finds is looked up
+in the table (test accuracy after 200 epochs), and so is what it would have
+found after every epoch. Beside them stand a random cell, the best of n random
+ones (expected, exactly, over draws that may repeat), and the best of all.
+Nothing is trained but supernets, and the candidates of random search.
+
+Commands, with DATA a folder that holds cifar10.npz or another form that
+`natjax.data.load` finds, and TABLE what `natjax.benchmarks.nasbench201` reads:
+  python experiments/nasbench201_search.py --preset smoke --table TABLE \
+      --out runs/smoke
+  python experiments/nasbench201_search.py --preset small --table TABLE \
+      --data-dir DATA --out runs/nasbench201_search \
+      --report experiments/results/nasbench201_search
+  python experiments/nasbench201_search.py --preset paper --table TABLE \
+      --data-dir DATA --out runs/nasbench201_search_paper
+Hardware and time: `smoke` a minute, all of it compiling. `small` is estimated
+at 45 minutes on 2 idle CPU cores, from short runs: five searches of 480
+iterations take DARTS 18 minutes, EnTranNAS 7, EnTranNAS-DST 10, and random
+search 4 (not measured); the rest is compiling. `paper`: one accelerator and
+days, 20 searches of 50 epochs or of ten candidates.
+Expected, preset `paper`: DARTS of first order keeps skip connections alone and
+so reaches 54.30 % on CIFAR-10, 15.61 % on CIFAR-100 and 16.32 % on
+ImageNet16-120 (Dong & Yang, Table 5); the others are not in that paper. Not run
+here.
+
+A stopped run goes on by the same command.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+import dataclasses
+import pathlib
+import sys
+from typing import Any
+
+import figures
+import numpy as np
+import recording
+import transforming
+
+import natjax
+from natjax import data as data_lib
+from natjax import errors, operations, pipeline, zoo
+from natjax.benchmarks import nasbench201
+from natjax.graph import codec
+from natjax.graph import nasbench201 as cells
+from natjax.methods import (
+  bilevel,
+  darts,
+  entrannas,
+  entrannas_dst,
+  random_search,
+)
+from natjax.pipeline import runs
+from natjax.training import metrics
+
+SCRIPT = "nasbench201_search.py"
+TITLES = {"darts": "DARTS", "entrannas": "EnTranNAS",
+          "entrannas-dst": "EnTranNAS-DST", "random": "random search"}
+COUNTS = (10, 100)  # n, of random cells.
+# Of first order, what the benchmark's authors found (Dong & Yang, Table 5).
+PUBLISHED = {"cifar10": 54.30, "cifar100": 15.61, "imagenet16-120": 16.32}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Settings of the experiment.
+
+  Attributes:
+    dataset: name or path of the images that are searched on.
+    image_size: side to which they are brought.
+    train_images: how many training images to use, drawn; 0 is all.
+    seeds: searches of every method.
+    search: settings by method.
+    seed: the first of the seeds.
+  """
+
+  dataset: str
+  image_size: int
+  train_images: int
+  seeds: int
+  search: dict[str, Any]
+  seed: int = 0
+
+
+def _methods(plain: Mapping[str, Any], alpha: Mapping[str, Any],
+             candidates: Mapping[str, Any], **decay: Any) -> dict[str, Any]:
+  """The settings of all methods.
+
+  Args:
+    plain: of all of them.
+    alpha: of those by alpha, besides.
+    candidates: of random search, besides.
+    **decay: of those with a temperature, besides.
+  """
+  return {"darts": darts.DartsConfig(**plain, **alpha),
+          "entrannas": entrannas.EnTranConfig(**plain, **alpha, **decay),
+          "entrannas-dst": entrannas_dst.DSTConfig(**plain, **alpha, **decay),
+          "random": random_search.RandomConfig(**plain, **candidates)}
+
+
+# The programs of the benchmark's authors, by which the defaults differ.
+_AUTHORS = {"nesterov": True, "weights_first": True}
+PRESETS = {
+    "smoke": Config(
+        dataset="digits", image_size=8, train_images=128, seeds=2,
+        search=_methods(
+            {"batch_size": 32, "supernet_width": 0.125, "weight_decay": 5e-4},
+            {**_AUTHORS, "epochs": 2}, {"candidates": 2, "epochs": 1})),
+    "small": Config(
+        dataset="cifar10", image_size=16, train_images=5120, seeds=5,
+        search=_methods(
+            {"batch_size": 64, "supernet_width": 0.25, "weight_decay": 5e-4,
+             "learning_rate": 0.05},
+            {**_AUTHORS, "epochs": 12, "alpha_learning_rate": 3e-3},
+            {"candidates": 4, "epochs": 3}, temperature_decay=0.7)),
+    "paper": Config(
+        dataset="cifar10", image_size=32, train_images=0, seeds=5,
+        search=_methods({"weight_decay": 5e-4}, _AUTHORS,
+                        {"candidates": 10, "epochs": 12})),
+}
+
+
+# What is known.
+
+
+def best_of(values: np.ndarray, n: int) -> float:
+  """The expected maximum of n values drawn uniformly, with repetition.
+
+  Of N values in order, the i-th is the largest of n draws with probability
+  (i / N)^n - ((i - 1) / N)^n.
+
+  Args:
+    values: f64[N].
+    n: draws.
+  """
+  share = np.arange(len(values) + 1) / len(values)
+  return float(np.diff(share ** n) @ np.sort(values))
+
+
+def truths(table: nasbench201.Table) -> dict[str, np.ndarray]:
+  """Test accuracy after 200 epochs, f64[15625] by code, per data set."""
+  return {name: np.asarray(columns["test_200ep"])
+          for name, columns in table.columns.items()}
+
+
+def baselines(known: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+  """What random cells reach, and the best, per data set, %."""
+  return {name: {
+      "mean": float(values.mean()), "deviation": float(values.std()),
+      **{f"best_of_{n}": best_of(values, n) for n in COUNTS},
+      "optimum": float(values.max())} for name, values in known.items()}
+
+
+def look_up(architecture: Mapping[str, Any],
+            known: Mapping[str, np.ndarray]) -> dict[str, Any]:
+  """A cell's string, its skip connections, and what it reaches, %.
+
+  Args:
+    architecture: the JSON form of a network.
+    known: as `truths`.
+  """
+  names = zoo.nasbench201.names_of(codec.from_dict(architecture))
+  code = int(cells.encode(cells.to_array(names)))
+  return {"cell": cells.to_string(names),
+          "skips": names.count(operations.SKIP),
+          "accuracy": {name: float(values[code])
+                       for name, values in known.items()}}
+
+
+# What is found.
+
+
+def course(rows: Sequence[Mapping[str, Any]], search: Any
+           ) -> list[tuple[int, Mapping[str, Any]]]:
+  """What would have been derived after so many epochs.
+
+  Of random search, the most accurate candidate so far; the epochs are those of
+  all candidates.
+
+  Args:
+    rows: of `metrics.jsonl`, of one search.
+    search: its settings.
+
+  Returns:
+    Epochs, and the JSON form of a network.
+  """
+  rows = [row for row in rows if "architecture" in row]
+  if isinstance(search, bilevel.SearchConfig):
+    return [(i + 1, row["architecture"]) for i, row in enumerate(rows)]
+  best = np.maximum.accumulate([row["accuracy"] for row in rows])
+  first = [next(row for row in rows if row["accuracy"] == b) for b in best]
+  return [((i + 1) * search.epochs, row["architecture"])
+          for i, row in enumerate(first)]
+
+
+def run(method: str, config: Config, dataset: data_lib.Dataset,
+        known: Mapping[str, np.ndarray], out: pathlib.Path) -> dict[str, Any]:
+  """Searches with all seeds of a method; returns a row per seed."""
+  search, rows = config.search[method], []
+  pipeline.search(
+      "nasbench201", dataset, out=out, method=method, search=search,
+      train_found=False, seed=config.seed, seeds=config.seeds,
+      listener=transforming.listener(method))
+  for seed in range(config.seed, config.seed + config.seeds):
+    folder = out / f"seed-{seed}"
+    result = recording.read(folder / runs.RESULT)
+    curve = [{"epoch": epoch, **look_up(architecture, known)}
+             for epoch, architecture in course(
+                 metrics.read(folder / runs.METRICS), search)]
+    row = {"seed": seed,
+           **look_up(result["architectures"]["derived"], known),
+           **{key: result[key] for key in (
+               "parent_accuracy", "child_accuracy", "search_seconds")
+              if key in result}, "curve": curve}
+    transforming.say(f"{method} seed {seed}: {row['cell']} {row['accuracy']}")
+    rows.append(row)
+  return {"seeds": rows}
+
+
+# The report.
+
+
+def readme(config: Config, result: Mapping[str, Any]) -> str:
+  """The record in words."""
+  known, found = result["baselines"], result["methods"]
+  names = list(known)
+  rows = [[TITLES[method], *(recording.spread(
+      [seed["accuracy"][name] for seed in part["seeds"]], 2) for name in names)]
+          for method, part in found.items()]
+  rows += [
+      ["DARTS as Dong & Yang have it", *(
+          f"{PUBLISHED[name]:.2f}" for name in names)],
+      ["a random cell", *(
+          f"{known[name]['mean']:.2f} ± {known[name]['deviation']:.2f}"
+          for name in names)],
+      *([f"best of {count} random cells", *(
+          f"{known[n][f'best_of_{count}']:.2f}" for n in names)]
+        for count in COUNTS),
+      ["best cell", *(f"{known[n]['optimum']:.2f}" for n in names)]]
+  cells_found = [
+      ["" if i else TITLES[method], seed["seed"], f"`{seed['cell']}`".replace(
+          "|", "\\|"), seed["skips"], f"{seed['accuracy'][names[0]]:.2f}",
+       *(f"{100 * seed[key]:.1f}" if key in seed else "-"
+         for key in ("parent_accuracy", "child_accuracy"))]
+      for method, part in found.items() for i, seed in enumerate(part["seeds"])]
+  return "\n".join([
+      f"# Searches on NAS-Bench-201, images of {result['dataset']}", "",
+      *recording.table(("test accuracy, %", *names), rows), "",
+      f"Mean ± deviation over {config.seeds} searches, of what the cells that"
+      " were found reach after 200 epochs (the benchmark's table); of a random"
+      " cell, over all 15,625. The best of n random cells is the expectation,"
+      " by true test accuracy.", "", *_skips_in_words(found), "",
+      "![true accuracy over epochs](accuracy.svg)", "",
+      "True test accuracy of the cell that would be derived after every epoch;"
+      " thin lines are seeds, the thick one their mean. Of random search: the"
+      " best candidate so far, over the epochs of all.", "",
+      "![skip connections over epochs](skips.svg)", "",
+      "Every cell:", "", *recording.table(
+          ("", "seed", "cell", "skips", f"true accuracy, {names[0]}, %",
+           "of the supernet, %", "of the cell in it, %"), cells_found), "",
+      _in_words(config, result), "", *recording.in_words(result)])
+
+
+def _skips_in_words(found):
+  """How many of what was found are skip connections."""
+  lines = []
+  for method, part in found.items():
+    skips = [seed["skips"] for seed in part["seeds"]]
+    bare = sum("conv" not in seed["cell"] for seed in part["seeds"])
+    lines.append(
+        f"- {TITLES[method]}: {', '.join(map(str, skips))} skip connections of"
+        f" six edges, by seed; {bare} of {len(skips)} cells have no"
+        " convolution.")
+  skips = [seed["skips"] for seed in found.get("darts", {"seeds": []})["seeds"]]
+  if skips:
+    alone = skips.count(len(cells.EDGES))
+    lines += ["", "DARTS collapsed to skip connections alone, as its authors'"
+              f" settings do in the benchmark's paper, in {alone} of"
+              f" {len(skips)} searches."]
+  return lines
+
+
+def _in_words(config, result):
+  """How it was searched."""
+  one = next(iter(config.search.values()))
+  alpha = next((s for s in config.search.values()
+                if isinstance(s, bilevel.SearchConfig)), None)
+  drawn = config.search.get("random")
+  return (
+      f"Searched: {config.image_size}x{config.image_size} pixels,"
+      f" {result['train_images']} images, one half for the weights and one for"
+      f" alpha or to judge, {one.supernet_width or 1:g} times the widths,"
+      f" batches of {one.batch_size}, SGD from {one.learning_rate:g}."
+      + (f" By alpha: {alpha.epochs} epochs, Adam at"
+         f" {alpha.alpha_learning_rate:g}, the weights"
+         f" {'first' if alpha.weights_first else 'last'}." if alpha else "")
+      + (f" Random: {drawn.candidates} candidates, {drawn.epochs} epochs each."
+         if drawn else ""))
+
+
+def draw(result: Mapping[str, Any], folder: pathlib.Path) -> None:
+  """Draws true accuracy and skip connections over epochs."""
+  known, found = result["baselines"], result["methods"]
+  name = next(iter(known))
+  levels = {"best": known[name]["optimum"], "random": known[name]["mean"]}
+  of = lambda value: {
+      TITLES[method]: [[(row["epoch"], value(row)) for row in seed["curve"]]
+                       for seed in part["seeds"]]
+      for method, part in found.items()}
+  for suffix in ("svg", "png"):
+    figures.over_epochs(
+        of(lambda row: row["accuracy"][name]), folder / f"accuracy.{suffix}",
+        f"true accuracy, {name}, %", levels)
+    figures.over_epochs(of(lambda row: row["skips"]),
+                        folder / f"skips.{suffix}", "skip connections", {})
+
+
+# The command line.
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+  """Reads the command line."""
+  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  recording.add_flags(parser, PRESETS)
+  parser.add_argument("--table", type=pathlib.Path, required=True,
+                      help="NAS-Bench-201's: CSV, or NATS-Bench's folder")
+  parser.add_argument("--dataset", help="of the images; default: the preset's")
+  parser.add_argument("--methods", nargs="+", choices=tuple(TITLES),
+                      default=list(TITLES))
+  parser.add_argument("--seeds", type=int, help="default: the preset's")
+  return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  args = parse(argv)
+  natjax.configure_compilation()
+
+  # Config.
+  config = PRESETS[args.preset]
+  if args.seeds is not None and args.seeds < 1:
+    raise errors.InputError(
+        f"seeds is {args.seeds} and must be at least 1; pass --seeds 5")
+  config = dataclasses.replace(
+      config, seed=args.seed, dataset=args.dataset or config.dataset,
+      seeds=args.seeds or config.seeds,
+      search={method: config.search[method] for method in args.methods})
+  table = nasbench201.read(args.table)
+  out = recording.open_folder(
+      args.out, dataclasses.asdict(config), overwrite=args.overwrite)
+  transforming.say(f"{recording.hardware()}; seed {config.seed};"
+                   f" {pipeline.versions()}")
+
+  # Data, search.
+  known = truths(table)
+  with recording.clock(out) as spent:
+    dataset = transforming.load(
+        config.dataset, args.data_dir, image_size=config.image_size,
+        train_images=config.train_images, seed=config.seed)
+    found = {method: run(method, config, dataset, known, out / method)
+             for method in config.search}
+    seconds = spent()
+
+  # Report.
+  result = {
+      "baselines": baselines(known), "methods": found, "dataset": dataset.name,
+      "train_images": len(dataset.train_labels),
+      "config": dataclasses.asdict(config),
+      **recording.circumstances(SCRIPT, argv, seconds)}
+  folder = args.report or out / "report"
+  folder.mkdir(parents=True, exist_ok=True)
+  draw(result, folder)
+  transforming.report(folder, result, readme(config, result))
+
+
+if __name__ == "__main__":
+  try:
+    main()
+  except errors.InputError as error:
+    sys.exit(f"nasbench201_search: {error}")
