@@ -12,6 +12,8 @@ from natjax.spaces import base
 
 SPACE = base.Space(
     "nasbench201",
-    zoo.nasbench201.network([operations.NULL] * len(nasbench201.EDGES)),
+    zoo.nasbench201.network(
+        [operations.NULL] * len(nasbench201.EDGES))._replace(
+            name="nasbench201"),
     (*nasbench201.CANDIDATES[1:], operations.NULL), several=False,
     search_bias=True)
