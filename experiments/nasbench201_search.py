@@ -49,7 +49,12 @@ from natjax.benchmarks import nasbench201
 from natjax.graph import codec
 from natjax.graph import nasbench201 as cells
 from natjax.methods import (
-    bilevel, darts, entrannas, entrannas_dst, random_search)
+  bilevel,
+  darts,
+  entrannas,
+  entrannas_dst,
+  random_search,
+)
 from natjax.pipeline import runs
 from natjax.training import metrics
 
