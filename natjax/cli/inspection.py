@@ -59,17 +59,20 @@ def run_evaluate(args) -> int:
 
 def run_draw(args) -> int:
   """`natjax draw`."""
+  course = "theta" if args.theta else "alpha" if args.alpha else ""
   rows = pathlib.Path(args.architecture) / runs.METRICS
-  if args.theta and args.other is not None:
+  if course and (args.other is not None or (args.theta and args.alpha)):
+    raise errors.InputError(f"--{course} draws the course of one run; leave"
+                            f" {args.other or '--alpha'} out")
+  if course and not rows.is_file():
+    command = ("search" if args.alpha
+               else "transform --method differentiable")
     raise errors.InputError(
-        f"--theta draws the course of one run; leave {args.other} out")
-  if args.theta and not rows.is_file():
-    raise errors.InputError(
-        f"--theta draws the course of a run, and {args.architecture} is no"
-        " run's folder; name that of a `natjax transform --method"
-        " differentiable`")
-  if args.theta:
-    drawing.theta_curves(metrics.read(rows), args.out)
+        f"--{course} draws the course of a run, and {args.architecture} is no"
+        f" run's folder; name that of a `natjax {command}`")
+  if course:
+    draw = drawing.theta_curves if args.theta else drawing.alpha_curves
+    draw(metrics.read(rows), args.out)
   else:
     other = args.other and inputs.read_architecture(args.other)
     drawing.save(args.out, inputs.read_architecture(args.architecture), other)

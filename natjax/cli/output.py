@@ -186,9 +186,14 @@ def _print_seeds(rows):
   if not rows:
     return
   derived = "train_accuracy_before_derivation" in rows[0]
-  columns = (">seed", *_MEASURED, ">changes", *[">derivation"] * derived)
-  cells = [[str(r["seed"]), *_measured(r), str(r["num_changes"])] for r in rows]
+  searched = "parent_accuracy" in rows[0]
+  more = [">parent", ">child", ">skips"] if searched else [">changes"]
+  columns = (">seed", *_MEASURED, *more, *[">derivation"] * derived)
+  cells = [[str(r["seed"]), *_measured(r)] for r in rows]
   for cell, row in zip(cells, rows, strict=True):
+    cell += [*(f"{100 * row[k]:.2f} %" for k in (
+        "parent_accuracy", "child_accuracy")), str(sum(row["skips"].values()))
+             ] if searched else [str(row["num_changes"])]
     if derived:
       cell.append(f"{100 * row['train_accuracy_before_derivation']:.1f} ->"
                   f" {100 * row['train_accuracy_after_derivation']:.1f} %")

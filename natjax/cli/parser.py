@@ -89,6 +89,8 @@ def _make_parser():
   sub.add_argument("other", metavar="OTHER", nargs="?")
   sub.add_argument("--theta", action="store_true", help="ARCH is the folder of"
                    " a differentiable transformation: draw theta over time")
+  sub.add_argument("--alpha", action="store_true", help="ARCH is the folder of"
+                   " a search, finished or not: draw what candidates weighed")
   sub.add_argument("--out", required=True, metavar="FILE.svg|.png")
 
   sub = add("cost", inspection.run_cost, "parameters and multiply-adds of an"

@@ -88,6 +88,8 @@ def alpha_curves(rows: Iterable[Mapping[str, Any]],
       for e, (edge, values) in enumerate(zip(
           row["edges"][group], weights, strict=True)):
         title = f"{group} {edge[0]} -> {edge[1]}"
+        if row.get("run", "search") != "search":
+          title = f"{row['run']}: {title}"
         if not any(values):
           continue  # A fixed edge.
         panel = panels.setdefault((str(row.get("run", "")), title), {})

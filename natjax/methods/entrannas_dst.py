@@ -15,9 +15,8 @@ What the paper leaves open:
 - The gradient flows through the maximum of equation 7.
 - A pruned connection has no gradient of its own, and comes back when its
   softmax, the node's maximum or its threshold move.
-- Where the graph's edges are taken as they are, an edge keeps its strongest
-  connection, `null` where all are pruned; equation 7's maximum is over the
-  edge's node all the same.
+- Where a space has one operation per edge, an edge keeps its strongest
+  connection alone, and in NAS-Bench-201's `null` where all are pruned.
 """
 
 import dataclasses
@@ -71,11 +70,8 @@ class EnTranNASDST(entrannas.EnTranNAS):
 
   def keep(self, alpha: Any, step: jax.Array) -> list[jax.Array]:
     """Equation 10."""
-    kept = [q > 0 for q in self.mix(alpha, step)]
-    if self.connections.inputs is not None:
-      return kept
-    one = self.connections.strongest(self.mix(alpha, step))
-    return [k & o for k, o in zip(kept, one, strict=True)]
+    mix = self.mix(alpha, step)
+    return self.connections.one_per_edge([q > 0 for q in mix], mix)
 
   def penalty(self, alpha: Any) -> jax.Array:
     """The second term of equation 11."""

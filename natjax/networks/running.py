@@ -431,7 +431,7 @@ class Runner:
           jax.random.wrap_key_data(key), f)))(key[first], number)
     rows = np.array([row for _, _, row in features], np.int32)
     return (rules.Data(number, key), np.array([s for s, _, _ in features],
-                                             np.int32),
+                                              np.int32),
             weights, dict.fromkeys(edges.names, rows),
             jnp.any(weights != 0, axis=1))
 

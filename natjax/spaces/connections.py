@@ -125,17 +125,18 @@ class Connections:
 
     Args:
       strengths: f32[E, O] per group.
-      distinct_edges: whether a node's connections come by different edges.
+      distinct_edges: whether a node's connections come by different edges, as
+        they do where the space has one operation per edge.
     """
     return [self._strongest(group, jnp.asarray(p), distinct_edges)
             for group, p in zip(self.groups, strengths, strict=True)]
 
   def _strongest(self, group, strength, distinct_edges):
     strength = jnp.where(self.kept(group), strength, -jnp.inf)
-    best = jax.nn.one_hot(jnp.argmax(strength, -1), strength.shape[-1],
-                          dtype=bool)  # [E, O]
+    best = self._best(group, strength)
     if self.inputs is None:
-      return best & group.allowed
+      return best
+    distinct_edges |= not self.space.several
     if distinct_edges:
       strength = jnp.where(best, strength, -jnp.inf)
     found, may = jnp.zeros(strength.shape, bool), self.kept(group)
@@ -148,6 +149,25 @@ class Connections:
       mask = jnp.zeros(rows.size, bool).at[at].set(True).reshape(rows.shape)
       found = found.at[np.array(into)].set(mask)
     return found
+
+  def one_per_edge(self, kept: Strengths,
+                   strengths: Strengths) -> list[jax.Array]:
+    """Of what is kept, the strongest on every edge, where one may stand there.
+
+    Args:
+      kept: bool[E, O] per group.
+      strengths: f32[E, O] per group.
+    """
+    if self.space.several:
+      return list(kept)
+    return [mask & self._best(group, p) for group, mask, p in zip(
+        self.groups, kept, strengths, strict=True)]
+
+  def _best(self, group, strength):
+    """bool[E, O], the strongest on every edge of what may be kept."""
+    strength = jnp.where(self.kept(group), strength, -jnp.inf)
+    return self.kept(group) & jax.nn.one_hot(
+        jnp.argmax(strength, -1), strength.shape[-1], dtype=bool)
 
   def per_decision(self, weights: Strengths) -> list[jax.Array]:
     """Arrays [E, O] per decision, zeros where nothing is decided."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from natjax import errors, spaces
-from natjax.methods import bilevel, darts
+from natjax.methods import bilevel, darts, entrannas
 from natjax.operations import primitives
 from natjax.training import optimizers
 from tests.methods import searching
@@ -227,8 +227,11 @@ def test_what_is_derived_keeps_to_the_budget():
       method.found(state)[0], float).tolist()
 
 
-def test_one_trace_serves_a_whole_search():
-  method = make()
+@pytest.mark.parametrize("kind", ["darts", "entrannas"])
+def test_one_trace_serves_a_whole_search(kind):
+  method = make() if kind == "darts" else entrannas.EnTranNAS(
+      entrannas.EnTranConfig(**searching.CONFIG, alpha_learning_rate=1.0),
+      searching.SPACE, **searching.SIZES)
   count = []
   original = method.how
 
@@ -238,10 +241,12 @@ def test_one_trace_serves_a_whole_search():
 
   with mock.patch.object(method, "how", counted):
     step = searching.compiled(method.update)
-    state = start()
+    state, found = method.init(jax.random.key(0)), set()
     for k in range(4):
+      found.add(str(method.connections.architecture(method.found(state))))
       state, _ = step(state, *searching.batches()[::1 if k % 2 else -1])
-  assert len(count) <= 2, "an iteration was traced anew"
+  assert len(count) == 1, "an iteration was traced anew"
+  assert len(found) > 1  # What is derived did change.
 
 
 def test_presets_hold_for_both_kinds_of_spaces():

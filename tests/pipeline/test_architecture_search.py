@@ -103,8 +103,16 @@ def test_every_epoch_has_alpha_and_what_would_be_derived(found, name):
   assert rows[-1]["architecture"] == result["architectures"]["derived"]
 
 
-def test_alpha_is_drawn_where_there_is_matplotlib(found):
+def test_alpha_is_drawn_where_there_is_matplotlib(found, tmp_path, capsys):
   pytest.importorskip("matplotlib")
+  out, target = str(found["darts"][0]), str(tmp_path / "a.svg")
+  assert cli.main(["draw", out, "--alpha", "--out", target]) == 0
+  assert cli.main(["draw", "darts", "--alpha", "--out", target]) == 2
+  assert "that of a `natjax search`" in capsys.readouterr().err
+  assert cli.main(["draw", out, "darts", "--alpha", "--out", target]) == 2
+  assert cli.main(
+      ["draw", out, "--theta", "--alpha", "--out", target]) == 2
+  assert len(capsys.readouterr().err.strip().splitlines()) == 2
   for name in NAMES[:3]:
     text = (found[name][0] / "alpha.svg").read_text()
     assert "normal 0 -&gt; 2" in text and "dil_conv_3x3" in text
