@@ -158,7 +158,7 @@ class Darts(bilevel.Search):
     """d/dalpha <grad_w L_train(w, alpha), v'>, the mean over devices."""
     slope = lambda params: jax.grad(lambda alpha: self.loss(
         params, alpha, state.step, batch, rng)[0])(state.alpha)
-    with primitives.plain_derivatives():
+    with primitives.plain_derivatives(loops=False):
       _, found = jax.jvp(slope, (state.params,), (along,))
     return base.mean_over_devices(found)
 

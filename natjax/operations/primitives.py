@@ -30,11 +30,11 @@ import jax.numpy as jnp
 import numpy as np
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-_PLAIN = contextvars.ContextVar("plain_derivatives", default=False)
+_PLAIN = contextvars.ContextVar("plain_derivatives", default="")
 
 
 @contextlib.contextmanager
-def plain_derivatives() -> Iterator[None]:
+def plain_derivatives(*, loops: bool = True) -> Iterator[None]:
   """Leaves differentiation to JAX for the length of a `with` block.
 
   Gradients written by hand are fast and small, but know nothing of forward
@@ -43,8 +43,14 @@ def plain_derivatives() -> Iterator[None]:
   equal up to rounding. It is read when a function is traced: one that
   `jax.jit` has compiled already for the same shapes stays as it is, so call
   `jax.jit` within the block, on a function made there.
+
+  Args:
+    loops: whether the backward passes of a supernet's loops (`networks.scan`)
+      are left to JAX, too, which then keeps what every turn starts from.
+      Without, gradients may still be differentiated forward, `jax.jvp` of
+      `jax.grad`.
   """
-  token = _PLAIN.set(True)
+  token = _PLAIN.set("all" if loops else "operations")
   try:
     yield
   finally:
@@ -52,8 +58,8 @@ def plain_derivatives() -> Iterator[None]:
 
 
 def derivatives_are_plain() -> bool:
-  """Whether a `plain_derivatives` block is being traced."""
-  return _PLAIN.get()
+  """Whether a `plain_derivatives` block is being traced, loops included."""
+  return _PLAIN.get() == "all"
 
 
 def output_size(size: int, stride: int) -> int:
@@ -85,7 +91,7 @@ def conv(x: jax.Array, kernel: jax.Array, *, stride: int | tuple[int, int] = 1,
     # transpose the image for the kernel's gradient.
     return jnp.reshape(jnp.reshape(x, (-1, x.shape[-1])) @ kernel[0, 0],
                        (*x.shape[:-1], kernel.shape[-1]))
-  by_taps = _conv if derivatives_are_plain() else _conv_by_taps
+  by_taps = _conv if _PLAIN.get() else _conv_by_taps
   return lax.platform_dependent(
       x, kernel,
       cpu=lambda x, kernel: by_taps(x, kernel, strides, dilation, pads),
@@ -201,7 +207,7 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1,
   kernel = kernel.astype(x.dtype)
   pad = (kernel.shape[0] - 1) * dilation // 2
 
-  by_shifts = _depthwise_sum if derivatives_are_plain() else _depthwise_shifted
+  by_shifts = _depthwise_sum if _PLAIN.get() else _depthwise_shifted
 
   return lax.platform_dependent(
       x, kernel,
