@@ -152,7 +152,7 @@ def operation(name, x, scope, stride):
     return 0 * x[:, ::stride, ::stride]
   if name == "skip_connect":
     return x if stride == 1 else factorized_reduce(x, scope)
-  if name in ("conv_1x3_3x1", "conv_1x7_7x1", "conv_7x1_1x7"):
+  if name in ("conv_1x3_3x1", "conv_1x5_5x1", "conv_1x7_7x1", "conv_7x1_1x7"):
     x = conv(relu(x), scope.params["conv0"]["kernel"], stride=(1, stride))
     x = conv(x, scope.params["conv1"]["kernel"], stride=(stride, 1))
     return norm(x, scope.at("norm"))

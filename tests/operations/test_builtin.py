@@ -28,6 +28,7 @@ def test_names_of_the_papers():
       "dil_conv_5x5", "conv_1x1", "conv_3x3", "conv_5x5", "null",
       "sep_conv_7x7", "sep_conv_1x1", "dil_conv_1x1", "avg_pool_2x2",
       "max_pool_2x2", "conv_1x3_3x1", "conv_1x7_7x1", "conv_7x1_1x7",
+      "conv_1x5_5x1",
   }
   assert frozenset(operations.names()) == operations.BUILTIN
 
@@ -59,6 +60,7 @@ def test_affine_parameters(name):
   kernels, norms = {
       "null": ([], 0), "skip_connect": ([(1, 1, 4, 2)] * 2, 1),
       "conv_1x3_3x1": ([(1, 3, 4, 4), (3, 1, 4, 4)], 1),
+      "conv_1x5_5x1": ([(1, 5, 4, 4), (5, 1, 4, 4)], 1),
       "conv_1x7_7x1": ([(1, 7, 4, 4), (7, 1, 4, 4)], 1),
       "conv_7x1_1x7": ([(1, 7, 4, 4), (7, 1, 4, 4)], 1),
       **{f"conv_{k}x{k}": ([(k, k, 4, 4)], 1) for k in (1, 3, 5)},

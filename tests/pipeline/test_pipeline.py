@@ -338,7 +338,8 @@ def test_train_refuses_before_it_writes(tmp_path, arguments, match):
     ({"seed": -1}, r"seed is -1"),
     ({"search": dataclasses.replace(SEARCH, samples=1.5)},
      r"search\.samples: samples is 1\.5 and must be of type int"),
-    ({"method": "darts"}, r"'darts' is unknown; choose one of nat, natpp"),
+    ({"method": "dart"}, r"'dart' is unknown; choose one of nat, natpp"),
+    ({"method": "darts"}, r"'darts' starts from a space; search instead"),
     ({"search": TRAIN}, r"TrainConfig, and method 'nat' needs a NATConfig"),
 ])
 def test_transform_refuses_before_it_writes(tmp_path, arguments, match):

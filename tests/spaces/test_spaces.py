@@ -81,7 +81,8 @@ def test_what_may_stand_on_every_edge():
 def test_nasbench201_takes_its_edges_as_they_are():
   space = spaces.get("nasbench201")
   assert space.inputs is None and space.search_bias and not space.several
-  assert space.graph == zoo.nasbench201.network(["null"] * 6)
+  assert space.graph == zoo.nasbench201.network(
+      ["null"] * 6)._replace(name=space.name)
   cells, between = codec.decide(
       space.graph, codec.place("blocks", num_classes=10, image_size=32))
   assert [edge[1:] for edge in cells.cell.edges] == [
