@@ -26,12 +26,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from natjax import data as data_lib
 from natjax import errors, operations, spaces
 from natjax.costs import budget as budget_lib
 from natjax.graph import codec, records
 from natjax.methods import entry as entry_lib
-from natjax.methods import memory
+from natjax.methods import halves
 from natjax.networks import rules
 from natjax.networks import supernet as supernet_lib
 from natjax.objectives import classification as objectives
@@ -97,38 +96,6 @@ class SearchConfig:
   dtype: str = "float32"
 
 
-USUAL = {"cells": {"init_channels": 16, "cells": 8, "supernet_width": 1.0},
-         "blocks": {"init_channels": 0, "cells": 0, "supernet_width": 1.0}}
-
-
-def sized(config: Any, kind: str) -> Any:
-  """Settings with the usual sizes of a kind of architecture where None stood.
-
-  Args:
-    config: has the fields of `USUAL`.
-    kind: "cells" or "blocks", of the space's graph.
-
-  Raises:
-    InputError: sizes that do not apply to the kind.
-  """
-  for name, value in USUAL[kind].items():
-    given = getattr(config, name)
-    foreign = (name == "supernet_width") == (kind == "cells")
-    if foreign and given not in (None, value):
-      settings.refuse(config, name, f"does not apply to a space of {kind};"
-                      " leave it out")
-    if given is None:
-      config = dataclasses.replace(config, **{name: value})
-  return config
-
-
-def check_fraction(config: Any) -> None:
-  """Refuses a share of the images that leaves one of two splits none."""
-  if not 0 < config.weights_fraction < 1:
-    settings.refuse(config, "weights_fraction", "must lie between 0 and 1; the"
-                    " rest of the images judges architectures")
-
-
 def resolve(config: Any, kind: str) -> Any:
   """The settings for a kind of architecture, if they fit together.
 
@@ -139,7 +106,7 @@ def resolve(config: Any, kind: str) -> Any:
   Raises:
     InputError: a number out of range, or sizes that do not apply to the kind.
   """
-  config = sized(config, kind)
+  config = halves.sized(config, kind)
   settings.plain(config)
   settings.one_of(config, dtype=("float32", "bfloat16"))
   settings.at_least_one(config, "epochs", "batch_size")
@@ -153,7 +120,7 @@ def resolve(config: Any, kind: str) -> Any:
     settings.refuse(config, "warmup_epochs", "must lie in [0, epochs) with"
                     f" epochs {config.epochs}, since alpha needs epochs too;"
                     " give fewer")
-  check_fraction(config)
+  halves.check_fraction(config)
   return config
 
 
@@ -462,39 +429,13 @@ class Search:
         self.connections.architecture(kept)))
 
 
-def space_of(request: entry_lib.Request) -> spaces.Space:
-  """The space of a search (InputError)."""
-  assert request.space is not None  # As the entry says.
-  return spaces.get(request.space)._replace(share=request.share)
-
-
-def preset(config: Any, kind: str) -> Any:
-  """A preset's settings, without the sizes that do not apply to the kind."""
-  foreign = ["supernet_width"] if kind == "cells" else [
-      "init_channels", "cells"]
-  return dataclasses.replace(config, **dict.fromkeys(foreign))
-
-
 def build(kind: Callable[..., Search],
           request: entry_lib.Request) -> entry_lib.Plan:
   """What a job needs to run a search by alpha; see `entry`."""
-  space = space_of(request)
+  space = halves.space_of(request)
   config = resolve(request.settings, space.graph.kind)
-  fractions = {"weights": config.weights_fraction,
-               "architecture": 1 - config.weights_fraction}
-  parts = data_lib.split(request.num_images, tuple(fractions.values()), seed=0)
   method = kind(
       config, space, num_classes=request.num_classes,
       image_size=request.image_size, target=request.place,
-      steps_per_epoch=len(parts[0]) // config.batch_size)
-
-  def estimate(batch):
-    shapes = jax.eval_shape(method.supernet.init, jax.random.key(0))
-    params = memory.size(shapes["params"])
-    nodes = 2 * batch * method.supernet.plan.pixels
-    return {"params": params, "memory_bytes": 16 * params + (
-        nodes * jnp.dtype(config.dtype).itemsize)}
-
-  return entry_lib.Plan(
-      method.method(), config, None, space.describe(), fractions,
-      config.batch_size, estimate, config.dtype)
+      steps_per_epoch=halves.steps(request, config)["weights"])
+  return halves.plan(method.method(), method.supernet, config)

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import optax
 
 from natjax import drawing
-from natjax.methods import bilevel
+from natjax.methods import bilevel, halves
 from natjax.methods import entry as entry_lib
 from natjax.operations import primitives
 from natjax.training import method as base
@@ -183,6 +183,6 @@ def _radius(along):
 
 ENTRY = entry_lib.Entry(
     DartsConfig, functools.partial(bilevel.build, Darts),
-    lambda preset, objective, kind: bilevel.preset(PRESETS[preset], kind),
+    lambda preset, objective, kind: halves.preset(PRESETS[preset], kind),
     "weighs all operations of every edge by a softmax", starts="space",
     reports=bilevel.REPORTS, pictures={"alpha.svg": drawing.save_alpha})

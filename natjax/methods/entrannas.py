@@ -27,7 +27,7 @@ from typing import Any
 import jax
 
 from natjax import drawing, errors, spaces
-from natjax.methods import bilevel, darts
+from natjax.methods import bilevel, darts, halves
 from natjax.methods import entry as entry_lib
 from natjax.training import settings
 
@@ -141,7 +141,7 @@ def entry(method: type[EnTranNAS], config: type[EnTranConfig], text: str,
   """The entry of EnTranNAS, or of one that goes further."""
   return entry_lib.Entry(
       config, functools.partial(bilevel.build, method),
-      lambda preset, objective, kind: bilevel.preset(
+      lambda preset, objective, kind: halves.preset(
           config(**PRESETS[preset] | changes.get(preset, {})), kind),
       text, starts="space", reports=bilevel.REPORTS,
       pictures={"alpha.svg": drawing.save_alpha})

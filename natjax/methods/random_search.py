@@ -20,14 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from natjax import data as data_lib
 from natjax import errors, operations, spaces
 from natjax.costs import budget as budget_lib
 from natjax.costs import exact
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec
-from natjax.methods import bilevel, memory
 from natjax.methods import entry as entry_lib
+from natjax.methods import halves
 from natjax.networks import supernet as supernet_lib
 from natjax.objectives import classification as objectives
 from natjax.spaces import connections
@@ -301,43 +300,29 @@ class RandomSearch:
 
 def resolve(config: RandomConfig, kind: str) -> Any:
   """The settings for a kind of architecture, if they fit (InputError)."""
-  config = bilevel.sized(config, kind)
+  config = halves.sized(config, kind)
   settings.plain(config)
   settings.one_of(config, dtype=("float32", "bfloat16"))
   settings.at_least_one(config, "candidates", "epochs", "batch_size")
   settings.not_negative(config, "learning_rate", "final_learning_rate",
                         "momentum", "weight_decay", "max_grad_norm")
-  bilevel.check_fraction(config)
+  halves.check_fraction(config)
   return config
 
 
 def build(request: entry_lib.Request) -> entry_lib.Plan:
   """What a job needs to run a random search; see `entry`."""
-  space = bilevel.space_of(request)
+  space = halves.space_of(request)
   config = resolve(request.settings, space.graph.kind)
-  fractions = {"weights": config.weights_fraction,
-               "architecture": 1 - config.weights_fraction}
-  parts = data_lib.split(request.num_images, tuple(fractions.values()), seed=0)
   method = RandomSearch(
       config, space, num_classes=request.num_classes,
-      image_size=request.image_size, target=request.place, steps={
-          name: len(part) // config.batch_size
-          for name, part in zip(fractions, parts, strict=True)})
-
-  def estimate(batch):
-    shapes = jax.eval_shape(method.supernet.init, jax.random.key(0))
-    params = memory.size(shapes["params"])
-    nodes = 2 * batch * method.supernet.plan.pixels
-    return {"params": params, "memory_bytes": 20 * params + (
-        nodes * jnp.dtype(config.dtype).itemsize)}
-
-  return entry_lib.Plan(
-      method.method(), config, None, space.describe(), fractions,
-      config.batch_size, estimate, config.dtype)
+      image_size=request.image_size, target=request.place,
+      steps=halves.steps(request, config))
+  return halves.plan(method.method(), method.supernet, config)
 
 
 ENTRY = entry_lib.Entry(
     RandomConfig, build,
-    lambda preset, objective, kind: bilevel.preset(PRESETS[preset], kind),
+    lambda preset, objective, kind: halves.preset(PRESETS[preset], kind),
     "draws architectures, trains each a little and takes the best",
     starts="space", model="network of all candidates", reports=("tried",))

@@ -1,0 +1,94 @@
+"""What searches in a space share: sizes, and images in two parts.
+
+The weights learn from one part of the training images ("weights"), and the
+other ("architecture") says which architecture is better.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from natjax import data as data_lib
+from natjax import spaces
+from natjax.methods import entry as entry_lib
+from natjax.methods import memory
+from natjax.networks import supernet as supernet_lib
+from natjax.training import method as base
+from natjax.training import settings
+
+USUAL = {"cells": {"init_channels": 16, "cells": 8, "supernet_width": 1.0},
+         "blocks": {"init_channels": 0, "cells": 0, "supernet_width": 1.0}}
+
+
+def sized(config: Any, kind: str) -> Any:
+  """Settings with the usual sizes of a kind of architecture where None stood.
+
+  Args:
+    config: has the fields of `USUAL`.
+    kind: "cells" or "blocks", of the space's graph.
+
+  Raises:
+    InputError: sizes that do not apply to the kind.
+  """
+  for name, value in USUAL[kind].items():
+    given = getattr(config, name)
+    foreign = (name == "supernet_width") == (kind == "cells")
+    if foreign and given not in (None, value):
+      settings.refuse(config, name, f"does not apply to a space of {kind};"
+                      " leave it out")
+    if given is None:
+      config = dataclasses.replace(config, **{name: value})
+  return config
+
+
+def check_fraction(config: Any) -> None:
+  """Refuses a share of the images that leaves one of two splits none."""
+  if not 0 < config.weights_fraction < 1:
+    settings.refuse(config, "weights_fraction", "must lie between 0 and 1; the"
+                    " rest of the images judges architectures")
+
+
+def space_of(request: entry_lib.Request) -> spaces.Space:
+  """The space of a search (InputError)."""
+  assert request.space is not None  # As the entry says.
+  return spaces.get(request.space)._replace(share=request.share)
+
+
+def preset(config: Any, kind: str) -> Any:
+  """A preset's settings, without the sizes that do not apply to the kind."""
+  foreign = ["supernet_width"] if kind == "cells" else [
+      "init_channels", "cells"]
+  return dataclasses.replace(config, **dict.fromkeys(foreign))
+
+
+def _fractions(config):
+  return {"weights": config.weights_fraction,
+          "architecture": 1 - config.weights_fraction}
+
+
+def steps(request: entry_lib.Request, config: Any) -> dict[str, int]:
+  """The batches of both parts."""
+  fractions = _fractions(config)
+  parts = data_lib.split(request.num_images, tuple(fractions.values()), seed=0)
+  return {name: len(part) // config.batch_size
+          for name, part in zip(fractions, parts, strict=True)}
+
+
+def plan(method: base.Method, supernet: supernet_lib.Supernet,
+         config: Any) -> entry_lib.Plan:
+  """The plan of a search by a supernet."""
+
+  def estimate(batch):
+    shapes = jax.eval_shape(supernet.init, jax.random.key(0))
+    params = memory.size(shapes["params"])
+    # Four copies of the weights, and every node twice: the backward pass
+    # recomputes what the edges did (`networks.rules`).
+    nodes = 2 * batch * supernet.plan.pixels
+    return {"params": params, "memory_bytes": 16 * params + (
+        nodes * jnp.dtype(config.dtype).itemsize)}
+
+  return entry_lib.Plan(
+      method, config, None, supernet.space.describe(), _fractions(config),
+      config.batch_size, estimate, config.dtype)
