@@ -17,7 +17,7 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
       --report experiments/results/nasbench201_search
   python experiments/nasbench201_search.py --preset paper --table TABLE \
       --data-dir DATA --out runs/nasbench201_search_paper
-Hardware and time: `smoke` a minute, all of it compiling. `small` is estimated
+Hardware and time: `smoke` a minute, all of it compiling. `small` was estimated
 at 45 minutes on 2 idle CPU cores, from short runs: five searches of 480
 iterations take DARTS 18 minutes, EnTranNAS 7, EnTranNAS-DST 10, and random
 search 4 (not measured); the rest is compiling. `paper`: one accelerator and
