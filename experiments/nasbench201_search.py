@@ -17,9 +17,9 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
       --report experiments/results/nasbench201_search
   python experiments/nasbench201_search.py --preset paper --table TABLE \
       --data-dir DATA --out runs/nasbench201_search_paper
-Hardware and time: `smoke` a minute, all of it compiling. `small` took
-64 minutes on 2 CPU cores while other processes ran, 22 of them DARTS. `paper`: one
-accelerator and days, 20 searches of 50 epochs or of ten candidates.
+Hardware and time: `smoke` a minute, all of it compiling. `small` took 64
+minutes on 2 CPU cores while other processes ran. `paper`: one accelerator and
+days, 20 searches of 50 epochs or of ten candidates.
 Expected, preset `paper`: DARTS of first order keeps skip connections alone and
 so reaches 54.30 % on CIFAR-10, 15.61 % on CIFAR-100 and 16.32 % on
 ImageNet16-120 (Dong & Yang, Table 5); the others are not in that paper. Not run
