@@ -4,12 +4,14 @@ A target is absolute ("3e6", "2.5M") or relative to the given architecture
 ("0.8x").
 """
 
+from collections.abc import Callable, Iterable
 import math
 import re
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from natjax import errors, operations
 
+Choice = TypeVar("Choice")
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 
 
@@ -84,3 +86,37 @@ def read(max_params: str, max_madds: str,
   params, madds = (None, None) if original is None else original[:2]
   return Budget(parse(max_params, params, option="max-params"),
                 parse(max_madds, madds, option="max-madds"))
+
+
+def cheapen(chosen: Choice, limits: Budget,
+            cost: Callable[[Choice], operations.Cost],
+            neighbours: Callable[[Choice], Iterable[tuple[Choice, float]]],
+            nothing: str) -> Choice:
+  """Changes a choice step by step until it keeps to a budget.
+
+  Every step takes the cheaper neighbour that loses least per part of the
+  excess; of equal ones that which saves least, then the first.
+
+  Args:
+    chosen: where to begin.
+    limits: the budget.
+    cost: of a choice.
+    neighbours: `(choice)` yields others, and what each loses.
+    nothing: begins the error: "no transformation", "nothing in the space".
+
+  Raises:
+    NotMet: no neighbour is cheaper.
+  """
+  while not limits.allows(now := cost(chosen)):
+    excess, options = limits.excess(now), []
+    for other, lost in neighbours(chosen):
+      saved = excess - limits.excess(cost(other))
+      if saved > 0:  # Saving more than is needed is worth nothing.
+        options.append((lost / min(saved, excess - 1), saved, other))
+    if not options:
+      raise errors.NotMet(
+          f"{nothing} keeps to the budget ({limits.text()}); the cheapest that"
+          f" was found has {now.params} parameters and {now.madds}"
+          " multiply-adds; allow more")
+    chosen = min(options, key=lambda option: option[:2])[-1]
+  return chosen

@@ -157,8 +157,6 @@ class Search:
 
   # Whether `null` competes where nodes choose their inputs.
   null = True
-  # What has weights of its own; None is as the space says.
-  weights: str | None = None
 
   def mix(self, alpha: Any, step: jax.Array) -> list[jax.Array]:
     """The weights of connections where they are weighed, f32[E, O] per group.
@@ -172,6 +170,11 @@ class Search:
   def keep(self, alpha: Any, step: jax.Array) -> list[jax.Array]:
     """The connections that would be derived, bool[E, O] per group."""
     raise NotImplementedError
+
+  def within(self, kept: connections.Strengths,
+             strengths: connections.Strengths) -> list[np.ndarray]:
+    """What is kept, made cheaper until it meets the budget (errors.NotMet)."""
+    return self.connections.within(kept, strengths, self.limits)
 
   def engines(self) -> frozenset[int]:
     """The blocks whose connections are weighed; others have what is kept."""
@@ -218,8 +221,6 @@ class Search:
     self.config = config = resolve(config, kind)
     place = codec.place(kind, "cifar", config.init_channels, config.cells,
                         num_classes=num_classes, image_size=image_size)
-    if self.weights is not None:
-      space = space._replace(weights=self.weights)
     self.connections = connections.Connections(
         space, place, target, null=self.null)
     self.supernet = supernet_lib.Supernet(
@@ -237,8 +238,8 @@ class Search:
     if self.limits:
       zeros = [np.zeros(g.allowed.shape) for g in self.connections.groups]
       try:
-        self.connections.within(
-            self.connections.strongest(zeros), zeros, self.limits)
+        self.within(self.connections.strongest(
+            zeros, distinct_edges=True), zeros)
       except errors.NotMet as e:
         raise errors.InputError(str(e)) from e
 
@@ -385,8 +386,7 @@ class Search:
     """What would be derived, within the budget, bool[E, O] per group."""
     step = self._last(state)
     kept = [np.asarray(mask) for mask in self.keep(state.alpha, step)]
-    return self.connections.within(
-        kept, self.mix(state.alpha, step), self.limits)
+    return self.within(kept, self.mix(state.alpha, step))
 
   def derive(self, state: SearchState, given: codec.Architecture | None,
              score: base.Walk, rng: jax.Array) -> base.Derived:

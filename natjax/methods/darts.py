@@ -30,12 +30,14 @@ from typing import Any
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from natjax import drawing
 from natjax.methods import bilevel, halves
 from natjax.methods import entry as entry_lib
 from natjax.operations import primitives
+from natjax.spaces import connections
 from natjax.training import method as base
 from natjax.training import settings
 
@@ -79,6 +81,12 @@ class Darts(bilevel.Search):
     """Section 2.4."""
     return self.connections.strongest(
         self.mix(alpha, step), distinct_edges=True)
+
+  def within(self, kept: connections.Strengths,
+             strengths: connections.Strengths) -> list[np.ndarray]:
+    """As `bilevel.Search`, by two edges per node."""
+    return self.connections.within(
+        kept, strengths, self.limits, distinct_edges=True)
 
   def update(self, state: bilevel.SearchState, weights: base.Batch,
              architecture: base.Batch

@@ -25,10 +25,12 @@ import functools
 from typing import Any
 
 import jax
+import numpy as np
 
 from natjax import drawing, errors, spaces
 from natjax.methods import bilevel, darts, halves
 from natjax.methods import entry as entry_lib
+from natjax.spaces import connections
 from natjax.training import settings
 
 ENGINES = ("first", "last", "half", "all")
@@ -118,6 +120,12 @@ class EnTranNAS(bilevel.Search):
     """Equation 4."""
     return self.connections.strongest(
         self.mix(alpha, step), distinct_edges=self.config.distinct_edges)
+
+  def within(self, kept: connections.Strengths,
+             strengths: connections.Strengths) -> list[np.ndarray]:
+    """As `bilevel.Search`, by the rule of `keep`."""
+    return self.connections.within(
+        kept, strengths, self.limits, distinct_edges=self.config.distinct_edges)
 
   def observed(self, alpha: Any, step: jax.Array) -> dict[str, Any]:
     """The temperature."""

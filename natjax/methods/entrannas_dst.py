@@ -73,6 +73,12 @@ class EnTranNASDST(entrannas.EnTranNAS):
     mix = self.mix(alpha, step)
     return self.connections.one_per_edge([q > 0 for q in mix], mix)
 
+  def within(self, kept: connections.Strengths,
+             strengths: connections.Strengths) -> list[np.ndarray]:
+    """As `bilevel.Search`; connections go until it does."""
+    return self.connections.within(
+        kept, strengths, self.limits, fewer=True)
+
   def penalty(self, alpha: Any) -> jax.Array:
     """The second term of equation 11."""
     return self.config.sparsity * sum(

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from natjax import errors, operations, spaces
+from natjax import operations, spaces
 from natjax.costs import budget as budget_lib
 from natjax.costs import exact
 from natjax.graph import codec, live, records
@@ -157,7 +157,10 @@ class ThetaSpace:
     weight = [np.asarray(t, np.float64) for t in theta]
     chosen = list(map(_connected, self.groups, self.favourites(theta), weight))
     if limits:
-      self._cheapen(chosen, weight, limits)
+      chosen = budget_lib.cheapen(
+          chosen, limits, self._cost_chosen,
+          lambda now: self._neighbours(now, weight),
+          "no transformation that keeps every node alive")
     return tuple(map(_pruned, self.groups, chosen))
 
   def _cost_chosen(self, chosen):
@@ -169,27 +172,11 @@ class ThetaSpace:
       total += (group.costs[:, e, choice] - group.costs[:, e, SAME]).sum(1)
     return operations.Cost(*map(int, total))
 
-  def _cheapen(self, chosen, theta, limits):
-    """Changes `chosen`, in place, until it keeps to the limits."""
-    while not limits.allows(cost := self._cost_chosen(chosen)):
-      excess, weight = limits.excess(cost), self._weight(chosen, theta)
-      options = []
-      for n, other in self._neighbours(chosen):
-        whole = [*chosen[:n], other, *chosen[n + 1:]]
-        saved = excess - limits.excess(self._cost_chosen(whole))
-        if saved > 0:  # Saving more than is needed is worth nothing.
-          lost = weight - self._weight(whole, theta)
-          options.append((lost / min(saved, excess - 1), saved, n, other))
-      if not options:
-        raise errors.NotMet(
-            f"no transformation that keeps every node alive keeps to the budget"
-            f" ({limits.text()}); the cheapest that was found has {cost.params}"
-            f" parameters and {cost.madds} multiply-adds; allow more")
-      _, _, n, other = min(options, key=lambda option: option[:2])
-      chosen[n] = other
-
-  def _neighbours(self, chosen) -> Iterator[tuple[int, np.ndarray]]:
-    """Connected choices of one group that differ on one edge."""
+  def _neighbours(
+      self, chosen: list[np.ndarray], theta: list[np.ndarray]
+  ) -> Iterator[tuple[list[np.ndarray], float]]:
+    """Connected choices that differ on one edge, and what theta they lose."""
+    weight = self._weight(chosen, theta)
     for n, group in enumerate(self.groups):
       for e, now in enumerate(chosen[n]):
         for choice in np.flatnonzero(group.allowed[e]):
@@ -197,7 +184,8 @@ class ThetaSpace:
           other[e] = choice
           if choice != now and np.array_equal(other, _connected(
               group, other, np.zeros(group.allowed.shape))):
-            yield n, other
+            whole = [*chosen[:n], other, *chosen[n + 1:]]
+            yield whole, weight - self._weight(whole, theta)
 
   def _weight(self, chosen, theta):
     """The sum of theta over all edges, those that lead nowhere counting 0."""

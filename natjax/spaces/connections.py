@@ -13,6 +13,7 @@ keeps its strongest candidate, `null` among them.
 
 from collections.abc import Sequence
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -261,52 +262,47 @@ class Connections:
     return operations.Cost(*map(int, total))
 
   def within(self, kept: Strengths, strengths: Strengths,
-             limits: budget_lib.Budget) -> list[np.ndarray]:
+             limits: budget_lib.Budget, *, distinct_edges: bool = False,
+             fewer: bool = False) -> list[np.ndarray]:
     """What is kept, made cheaper until it meets the limits.
 
-    Connection by connection, the cheaper one that loses least strength per part
-    of the excess takes another's place: on the same edge, or, where nodes
-    choose, on another one into the same node.
+    Connection by connection (`costs.budget.cheapen`): another one takes its
+    place, on the same edge or, where nodes choose, on another one into the same
+    node; or, if there may be `fewer`, it goes, unless it is its node's last.
 
     Args:
       kept: bool[E, O] per group.
       strengths: f32[E, O] per group.
       limits: the budget.
+      distinct_edges: as of `strongest`.
+      fewer: whether nodes may have fewer connections than are kept.
 
     Raises:
       errors.NotMet: nothing cheaper is left.
     """
-    kept = [np.array(mask) for mask in kept]
     strengths = [np.asarray(s, np.float64) for s in strengths]
-    cost = self.cost(kept)
-    while not limits.allows(cost):
-      excess, options = limits.excess(cost), []
-      for g, other, lost in self._swaps(kept, strengths):
-        changed = self.cost([*kept[:g], other, *kept[g + 1:]])
-        saved = excess - limits.excess(changed)
-        if saved > 0:  # Saving more than is needed is worth nothing.
-          options.append((lost / min(saved, excess - 1), saved, g, other))
-      if not options:
-        raise errors.NotMet(
-            f"nothing in search space '{self.space.name}' that was found keeps"
-            f" to the budget ({limits.text()}); the cheapest has {cost.params}"
-            f" parameters and {cost.madds} multiply-adds; allow more")
-      _, _, g, other = min(options, key=lambda option: option[:2])
-      kept[g] = other
-      cost = self.cost(kept)
-    return kept
+    one = distinct_edges or not self.space.several
+    return budget_lib.cheapen(
+        [np.array(mask) for mask in kept], limits, self.cost,
+        lambda now: self._neighbours(now, strengths, one, fewer),
+        f"nothing in search space '{self.space.name}'")
 
-  def _swaps(self, kept, strengths):
-    """Yields (group, mask, strength that is lost), a connection replaced."""
+  def _neighbours(self, kept, strengths, one, fewer):
+    """Yields what is kept with one connection changed, and what that loses."""
     for g, group in enumerate(self.groups):
-      may = self.kept(group)
+      may, now, strength = self.kept(group), kept[g], strengths[g]
       nodes = group.nodes if self.inputs is not None else [
           (e,) for into in group.nodes for e in into]
-      for into in nodes:
-        rows = np.array(into)
-        for e, o in np.argwhere(kept[g][rows]):
-          for f, p in np.argwhere(may[rows] & ~kept[g][rows]):
-            other = kept[g].copy()
-            other[rows[e], o], other[rows[f], p] = False, True
-            yield g, other, (strengths[g][rows[e], o]
-                             - strengths[g][rows[f], p])
+      for rows in map(list, nodes):
+        there = [(rows[e], o) for e, o in np.argwhere(now[rows])]
+        goes = fewer and self.inputs is not None and len(there) > 1
+        others = [None] if goes else [
+            (rows[e], o) for e, o in np.argwhere(may[rows] & ~now[rows])]
+        for old, new in itertools.product(there, others):
+          if new and one and new[0] != old[0] and now[new[0]].any():
+            continue  # Two would stand on one edge.
+          other, lost = now.copy(), strength[old]
+          other[old] = False
+          if new:
+            other[new], lost = True, lost - strength[new]
+          yield [*kept[:g], other, *kept[g + 1:]], lost

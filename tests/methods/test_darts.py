@@ -206,7 +206,7 @@ def test_loose_ends_are_refused():
 
 
 def test_a_budget_that_nothing_meets_is_refused_at_once():
-  with pytest.raises(errors.InputError, match="the cheapest has"):
+  with pytest.raises(errors.InputError, match="the cheapest that was"):
     darts.Darts(darts.DartsConfig(**searching.CONFIG, max_params="100"),
                 searching.SPACE, **searching.SIZES)
 
@@ -225,6 +225,21 @@ def test_what_is_derived_keeps_to_the_budget():
   row = method.observe(state, 0)
   assert row["kept"]["normal"] == np.asarray(
       method.found(state)[0], float).tolist()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_budget_leaves_a_nodes_edges_distinct(seed):
+  method = darts.Darts(
+      darts.DartsConfig(init_channels=8, cells=4, epochs=2, max_params="26K"),
+      spaces.get("darts"), **searching.SIZES)
+  rng = np.random.default_rng(seed)
+  state = start()._replace(alpha={"alpha": [
+      jnp.asarray(rng.normal(size=(14, 8)), jnp.float32) for _ in range(2)]})
+  found = method.found(state)
+  assert method.connections.cost(found).params <= 26000
+  for mask, group in zip(found, method.connections.groups, strict=True):
+    assert mask.sum(1).max() == 1
+    assert all(mask[list(into)].sum() == 2 for into in group.nodes)
 
 
 @pytest.mark.parametrize("kind", ["darts", "entrannas"])

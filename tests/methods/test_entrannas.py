@@ -214,6 +214,21 @@ def test_what_is_derived_computes_what_engines_of_weight_1_compute():
   assert len(found.normal.edges) == int(np.asarray(kept[0]).sum())
 
 
+def test_under_a_budget_dst_lets_connections_go_but_no_nodes_last():
+  method = entrannas_dst.EnTranNASDST(
+      entrannas_dst.DSTConfig(init_channels=8, cells=4, max_params="60K"),
+      spaces.get("darts"), **searching.SIZES)
+  alpha = method.init_alpha(jax.random.key(0))
+  all_of_them = method.keep(alpha, STEP)
+  assert [int(k.sum()) for k in all_of_them] == [98, 98]
+  found = method.within(all_of_them, method.mix(alpha, STEP))
+  assert method.connections.cost(found).params <= 60000
+  for mask, was, group in zip(found, all_of_them, method.connections.groups,
+                              strict=True):
+    assert not (mask & ~np.asarray(was)).any() and mask.sum() > 40
+    assert all(mask[list(into)].any() for into in group.nodes)
+
+
 def test_dst_in_a_space_of_one_operation_per_edge():
   space = spaces.get("nasbench201")
   method = entrannas_dst.EnTranNASDST(
