@@ -82,6 +82,20 @@ PRESETS = {
             learning_rate=0.05, final_learning_rate=0.0, auxiliary=False,
             drop_path=0.0, cutout=0, seeds=3),
         cutout=8),
+    "card": tables.Config(
+        datasets=("cifar10",), networks=("resnet20",), width=1.0,
+        kinds=("original", "cell", "full"), cells=(16, 8),
+        search_cells=(16, 8), image_size=32, train_images=0,
+        published=nat.NATConfig(
+            init_channels=0, cells=0, epochs=60, policy="published",
+            candidates=1),
+        nat=nat.NATConfig(init_channels=0, cells=0, epochs=60),
+        theta=differentiable.DifferentiableConfig(architecture_epochs=30),
+        train=supervised.TrainConfig(
+            init_channels=0, cells=0, epochs=60, batch_size=128,
+            learning_rate=0.1, final_learning_rate=0.0, weight_decay=5e-4,
+            auxiliary=False, drop_path=0.0, cutout=0, seeds=3),
+        cutout=16),
     "paper": tables.Config(
         datasets=("cifar10",), networks=tuple(tables.NETWORKS), width=1.0,
         cells=(36, 9), search_cells=(20, 8), image_size=32, train_images=0,

@@ -413,16 +413,28 @@ def _parse(script, title, presets, argv):
                       help="rows; default: the preset's")
   parser.add_argument("--theta-learning-rate", type=float,
                       help="default: the preset's")
+  parser.add_argument("--epochs", type=int,
+                      help="of every training, theta's share of them as it is;"
+                      " default: the preset's")
+  parser.add_argument("--seeds", type=int,
+                      help="how many; default: the preset's")
   return parser.parse_args(argv)
 
 
 def _configured(config, args):
   """A preset's settings with what the arguments change of them."""
-  theta = config.theta
+  theta, train = config.theta, config.train
   if args.theta_learning_rate is not None:
     theta = dataclasses.replace(
         theta, theta_learning_rate=args.theta_learning_rate)
+  if args.epochs is not None:
+    theta = dataclasses.replace(theta, architecture_epochs=max(
+        1, theta.architecture_epochs * args.epochs // train.epochs))
+    train = dataclasses.replace(train, epochs=args.epochs)
+    config = dataclasses.replace(config, epochs={})
+  if args.seeds is not None:
+    train = dataclasses.replace(train, seeds=args.seeds)
   return dataclasses.replace(
-      config, seed=args.seed, theta=theta,
+      config, seed=args.seed, theta=theta, train=train,
       networks=tuple(args.networks or config.networks),
       kinds=tuple(args.kinds or config.kinds))

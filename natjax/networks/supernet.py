@@ -83,7 +83,12 @@ class Supernet:
 
   def init(self, rng: jax.Array) -> Variables:
     """Draws the variables of all candidates."""
-    return jax.jit(self._init)(rng)
+    return self._compiled_init(rng)
+
+  @functools.cached_property
+  def _compiled_init(self):
+    """Traced once, for the estimate, the start and every seed."""
+    return jax.jit(self._init)
 
   def _init(self, rng):
     rng_own, rng_kernels = jax.random.split(rng)
@@ -119,8 +124,13 @@ class Supernet:
         if name not in held and isinstance(module, nn.Module):
           key = jax.random.fold_in(jax.random.fold_in(rng_edges, p), o)
           lead = (len(run), int(edges.rows[name].max()) + 1)
-          draw = jax.vmap(jax.vmap(module.init, (0, None)), (0, None))
-          held[name] = draw(jax.random.split(key, lead), x)
+          # One `vmap` and no gradients of our own: both are slow to trace.
+          with primitives.plain_derivatives():
+            drawn = jax.vmap(module.init, (0, None))(
+                jax.random.split(key, lead).reshape(-1), x)
+          held[name] = jax.tree.map(
+              lambda leaf, lead=lead: leaf.reshape(*lead, *leaf.shape[1:]),
+              drawn)
     if self.space.bottleneck > 1:
       shape = self.plan.shapes[run[0]].nodes[-1]
       found |= bottleneck.init(

@@ -7,8 +7,11 @@ convolutions many times slower than sums of shifted slices, shifted maxima and
 matrix products, so the CPU gets those; every other backend gets XLA's own
 convolutions and window reductions.
 
-It also computes a chain of sums and products of whole images anew for every
-operation that reads from it; `materialize` cuts the chain.
+What is a program of its own here (`jax.jit`) is traced, batched and
+differentiated once per shape, wherever it stands; XLA inlines it.
+
+XLA's CPU backend also computes a chain of sums and products of whole images
+anew for every operation that reads from it; `materialize` cuts the chain.
 
 All images are [B, H, W, C]; padding is symmetric and explicit, as in PyTorch
 ("SAME" differs at stride 2). Everything is computed in the dtype of `x`, batch
@@ -91,7 +94,13 @@ def conv(x: jax.Array, kernel: jax.Array, *, stride: int | tuple[int, int] = 1,
     # transpose the image for the kernel's gradient.
     return jnp.reshape(jnp.reshape(x, (-1, x.shape[-1])) @ kernel[0, 0],
                        (*x.shape[:-1], kernel.shape[-1]))
-  by_taps = _conv if _PLAIN.get() else _conv_by_taps
+  return _conv_for_platform(x, kernel, strides, dilation, pads,
+                            bool(_PLAIN.get()))
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
+def _conv_for_platform(x, kernel, strides, dilation, pads, plain):
+  by_taps = _conv if plain else _conv_by_taps
   return lax.platform_dependent(
       x, kernel,
       cpu=lambda x, kernel: by_taps(x, kernel, strides, dilation, pads),
@@ -204,11 +213,14 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1,
   Returns:
     [B, ceil(H / stride), ceil(W / stride), C].
   """
-  kernel = kernel.astype(x.dtype)
+  return _depthwise_for_platform(x, kernel.astype(x.dtype), stride, dilation,
+                                 bool(_PLAIN.get()))
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _depthwise_for_platform(x, kernel, stride, dilation, plain):
+  by_shifts = _depthwise_sum if plain else _depthwise_shifted
   pad = (kernel.shape[0] - 1) * dilation // 2
-
-  by_shifts = _depthwise_sum if _PLAIN.get() else _depthwise_shifted
-
   return lax.platform_dependent(
       x, kernel,
       cpu=lambda x, kernel: by_shifts(x, kernel[:, :, 0], stride, dilation),
@@ -232,6 +244,7 @@ def _windows(x, size, stride, axis):
   return [lax.slice_in_dim(x, i, i + length, stride, axis) for i in range(size)]
 
 
+@functools.partial(jax.jit, static_argnames=("size", "stride", "padding"))
 def max_pool(x: jax.Array, size: int, *, stride: int = 1,
              padding: Padding = 0) -> jax.Array:
   """Computes the maximum over windows; padding never wins."""
@@ -247,6 +260,7 @@ def max_pool(x: jax.Array, size: int, *, stride: int = 1,
       x, (size, size), (stride, stride), pads[1:3]))
 
 
+@functools.partial(jax.jit, static_argnames=("size", "stride", "padding"))
 def avg_pool(x: jax.Array, size: int, *, stride: int = 1,
              padding: Padding = 0) -> jax.Array:
   """Computes the mean over windows; padding is left out of the average."""

@@ -322,9 +322,12 @@ class Job(_Work):
 
   def _several(self, out, listener):
     """A run for every seed, and what they came to."""
-    found = [self._of_seed(seed).run(
-        out / f"seed-{seed}", listener=listener.named(f"seed {seed}"))
-             for seed in self.seeds]
+    found = []
+    for seed in self.seeds:
+      job = self._of_seed(seed)
+      job.plan = self.plan  # Its program is traced and compiled once.
+      found.append(job.run(
+          out / f"seed-{seed}", listener=listener.named(f"seed {seed}")))
     names = [n for n in ("original", self.name) if n in found[0]]
     return {
         **{k: v for k, v in found[0].items() if k in (

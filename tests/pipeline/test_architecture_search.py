@@ -224,3 +224,16 @@ def test_a_dry_run_shows_everything(capsys, tmp_path):
   assert shown["estimate"]["search"]["params"] > 0
   assert math.isfinite(shown["estimate"]["search"]["memory_bytes"])
   assert bilevel.REPORTS
+
+
+def test_seeds_share_a_program(tmp_path, monkeypatch):
+  calls = []
+  update = bilevel.Search.update
+
+  def counted(self, *args):
+    calls.append(self)
+    return update(self, *args)
+
+  monkeypatch.setattr(bilevel.Search, "update", counted)
+  search("entrannas", tmp_path / "run", seeds=3, seed=0)
+  assert len(calls) == 1, "a seed traced its iteration anew"
