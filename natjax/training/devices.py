@@ -1,13 +1,17 @@
 """The one module that knows how updates are spread over devices.
 
-Updates are written against the axis name `method.AXIS`. `jax.pmap` is
-legacy, reimplemented over `jit` and `shard_map`, and alive; should it go, this
-is the module to change. State is replicated through `in_axes=None` and
-`out_axes=None`: there are no stacked copies, and donated arguments are deleted
-on the caller's side too.
+Updates are written against the axis name `method.AXIS`, as for `jax.pmap`,
+which is legacy and alive; should it go, this is the module to change. It spreads
+updates over devices of several processes. Those of one get the same program,
+`jit` of `shard_map`, directly: `jax.pmap` keeps every function that it was ever
+given, all that the function refers to, and its compiled program, until the
+process ends (jax 0.10 to 0.12), and after ten runs or so a process had no memory
+mappings left to compile into. State is replicated: there are no stacked copies,
+and donated arguments are deleted on the caller's side too.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+import functools
 import importlib.util
 import os
 import pathlib
@@ -123,17 +127,36 @@ def spread(function: Callable[..., Any], devices: Sequence[jax.Device], *,
     donate: arguments whose memory may be reused; the caller's arrays are
       deleted.
   """
+  if is_local(devices):
+    return _spread_here(function, devices, sharded, donate)
   mapped = jax.pmap(function, axis_name=base.AXIS, devices=devices,
                     in_axes=tuple(0 if s else None for s in sharded),
                     out_axes=None, donate_argnums=tuple(donate))
-  if is_local(devices):
-    return mapped
   # Every process passes what its own devices take.
   mine = np.array([i for i, d in enumerate(devices)
                    if d.process_index == jax.process_index()])
   return lambda *args: mapped(*(
       jax.tree.map(lambda x: x[mine], arg) if s else replicate(arg, devices)
       for arg, s in zip(args, sharded, strict=True)))
+
+
+def _spread_here(function, devices, sharded, donate):
+  """What `jax.pmap` makes of a function, for devices of this process."""
+
+  def on_one(*args):
+    return function(*(jax.tree.map(lambda x: x[0], arg) if s else arg
+                      for arg, s in zip(args, sharded, strict=True)))
+
+  mesh = jax.sharding.Mesh(np.asarray(devices), (base.AXIS,))
+  every = jax.sharding.PartitionSpec()
+  specs = tuple(jax.sharding.PartitionSpec(base.AXIS) if s else every
+                for s in sharded)
+  put = functools.partial(jax.sharding.NamedSharding, mesh)
+  return jax.jit(
+      jax.shard_map(on_one, mesh=mesh, in_specs=specs, out_specs=every,
+                    check_vma=False),
+      in_shardings=tuple(map(put, specs)), out_shardings=put(every),
+      donate_argnums=tuple(donate))
 
 
 def spread_runs(function: Callable[..., Any], devices: Sequence[jax.Device], *,

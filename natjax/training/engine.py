@@ -92,7 +92,7 @@ def walk(take: Callable[..., tuple[Any, jax.Array, jax.Array]], state: Any,
       Carry(state, sums, span[0], jnp.ones(sums.shape[:-1], bool)))
 
 
-@functools.lru_cache(maxsize=8)  # Seeds of one network share a program.
+@functools.lru_cache(maxsize=4)  # Seeds of one network share a program.
 def make_chunk(phase: base.Phase, preparation: options_lib.Preparing,
                devices: tuple[jax.Device, ...]) -> Callable[..., Carry]:
   """Compiles a phase: `(state, sums, splits, orders, span, rng)`.

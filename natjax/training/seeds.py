@@ -52,7 +52,7 @@ def seeds_together(num_seeds: int, devices: Sequence[jax.Device]) -> str:
   return "spread" if len(devices) > 1 else "one by one"
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=4)
 def make_chunk(phase: base.Phase, preparation: options_lib.Preparing,
                devices: tuple[jax.Device, ...],
                lanes: int) -> Callable[..., engine.Carry]:

@@ -105,7 +105,7 @@ def test_a_phase_is_compiled_once(count, caplog):
   compiled = [r.getMessage().split()[4] for r in caplog.records
               if r.getMessage().startswith("Finished XLA compilation")]
   # `spread` names its programs so; there are two phases.
-  assert len([name for name in compiled if "_fun" in name]) == 2, compiled
+  assert len([name for name in compiled if "on_one" in name]) == 2, compiled
 
 
 def test_streaming_leaves_no_trace():
