@@ -70,6 +70,7 @@ class _Job:
                pool: futures.Executor, remaining: Callable[[], float]):
     self._error: Exception | None = None
     self._seconds = 0.0
+    self._done: _Done | None = None
 
     def build(lowered):
       if remaining() <= 0:
@@ -100,10 +101,12 @@ class _Job:
     """What the program gives; raises what went wrong."""
     if self._error is not None:
       raise self._error
-    compiled = self._compiled.result()
-    with self._timed():
-      found = comparison.call(self._lowered, compiled)
-    return _Done(found, self._seconds)
+    if self._done is None:
+      compiled = self._compiled.result()
+      with self._timed():
+        found = comparison.call(self._lowered, compiled)
+      self._done = _Done(found, self._seconds)
+    return self._done
 
 
 def run(chosen: Sequence[comparison.Case],
@@ -126,24 +129,24 @@ def run(chosen: Sequence[comparison.Case],
     except Exception as e:
       yield _raised(name, comparison.FLOAT32.name, e)
 
-  def rows(*, wait):
+  def settled(*, wait):
     """Of the first, as long as they are settled or it should `wait`."""
     while waiting and (wait or all(job.settled() for job in waiting[0][2:])):
-      case, precision, *jobs = waiting.popleft()
-      yield from _rows(case, precision, *jobs, device, remaining)
+      case, precision, wanted, found = waiting.popleft()
+      yield from _rows(case, precision, wanted, found, device, remaining)
 
   pool = futures.ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
   waiting: collections.deque[Any] = collections.deque()
   try:
     for case in chosen:
-      wanted = _Job(functools.partial(comparison.reference, case, device), pool,
+      wanted = _Job(functools.partial(comparison.reference, case), pool,
                     remaining)
       for precision in precisions(device, quick=quick):
         if precision.name in case.tolerances:
           waiting.append((case, precision, wanted, _Job(functools.partial(
               comparison.lower, case, precision, device), pool, remaining)))
-      yield from rows(wait=False)
-    yield from rows(wait=True)
+      yield from settled(wait=False)
+    yield from settled(wait=True)
   finally:
     pool.shutdown(cancel_futures=True)
 
@@ -163,7 +166,7 @@ def _rows(case, precision, wanted, found, device, remaining):
         began = time.monotonic()
         one = comparison.compute(comparison.lower(part, precision, device))
         seconds = time.monotonic() - began
-        both = (_Done(comparison.compute(comparison.reference(part, device)),
+        both = (_Done(comparison.compute(comparison.reference(part)),
                       0.0), _Done(one, seconds))
       except Exception as e:
         rows.append(_raised(part.name, precision.name, e))

@@ -69,7 +69,7 @@ class Case(NamedTuple):
     tolerances: per name of a precision, the largest error that passes; others
       are not compared.
     draws: whether random numbers are drawn, which differ in float64: the
-      reference is in float32, and on the CPU not compiled.
+      reference is in float32.
     alone: the same, cut into smaller ones, should one of them raise.
   """
 
@@ -121,27 +121,13 @@ class Lowered(NamedTuple):
   device: jax.Device
 
 
-def reference(case: Case, device: jax.Device) -> Lowered:
-  """What a case should give; see the module.
-
-  Args:
-    case: the case.
-    device: the one whose results are to be compared with it.
-  """
+def reference(case: Case) -> Lowered:
+  """What a case should give; see the module."""
   cpu = jax.devices("cpu")[0]
   if not case.draws:
     with primitives.plain_derivatives():
       return lower(case, FLOAT64, cpu, compiler_options=_REFERENCE)
-  if device.platform != "cpu":
-    return lower(case, FLOAT32, cpu, compiler_options=_REFERENCE)
-  with _within(FLOAT32, cpu):
-    function, args, _ = case.make(jnp.dtype(FLOAT32.dtype))
-
-  def eager(*args):
-    with jax.disable_jit():
-      return function(*args)
-
-  return Lowered(lambda: eager, args, FLOAT32, cpu)
+  return lower(case, FLOAT32, cpu, compiler_options=_REFERENCE)
 
 
 def lower(case: Case, precision: Precision, device: jax.Device,

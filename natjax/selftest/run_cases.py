@@ -76,7 +76,7 @@ def devices() -> Rows:
   def over(used):
     run = devices_lib.spread(
         method.update, used, sharded=(False, True))
-    return _numbers(run(state, jax.tree.map(
+    return _numbers(run(devices_lib.replicate(state, used), jax.tree.map(
         lambda x: x.reshape(len(used), -1, *x.shape[1:]), batch)))
 
   with jax.default_matmul_precision("highest"):
@@ -87,8 +87,8 @@ def devices() -> Rows:
     else:
       name = "pmap over the one device there is against jit"
       plain = jax.vmap(method.update, (None, 0), None, axis_name=base.AXIS)
-      wanted = _numbers(jax.jit(plain)(
-          state, jax.tree.map(lambda x: x[None], batch)))
+      wanted = _numbers(jax.jit(plain)(*jax.device_put(
+          (state, jax.tree.map(lambda x: x[None], batch)), all_of_them[0])))
   yield comparison.judged(
       name, comparison.FLOAT32.name, comparison.error(found, wanted),
       _TOLERANCE, spent(), "state and metrics after a step")
