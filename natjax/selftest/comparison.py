@@ -39,8 +39,8 @@ class Precision(NamedTuple):
   matmul: str
 
 
-FLOAT32 = Precision("float32, highest", "float32", "highest")
-DEFAULT = Precision("float32, default", "float32", "default")
+FLOAT32 = Precision("float32", "float32", "highest")
+DEFAULT = Precision("float32 default", "float32", "default")
 BFLOAT16 = Precision("bfloat16", "bfloat16", "default")
 FLOAT64 = Precision("float64", "float64", "highest")
 

@@ -17,6 +17,7 @@ import time
 import traceback
 from typing import Any
 
+from natjax import operations
 from natjax.selftest import checks, comparison, facts
 
 PARTS = ("checks", "speed")
@@ -118,29 +119,35 @@ def _number(value: Any, form: str = ".3g") -> str:
   return "" if value is None else format(value, form)
 
 
-def tables(report: dict[str, Any]) -> Tables:
-  """(title, columns, rows) of the report; columns of numbers begin with ">"."""
+def tables(report: dict[str, Any], *, whole: bool = False) -> Tables:
+  """(title, columns, rows) of the report; columns of numbers begin with ">".
+
+  Args:
+    report: from `run`.
+    whole: with every operation and every note; else operations that passed are
+      a row per precision, the one nearest to its tolerance.
+  """
   values = dict(report["facts"])
   memory = values.pop("memory_bytes")
   values["memory"] = "" if memory is None else f"{memory / 2**30:.1f} GiB"
   found: Tables = [("machine", ("", ""), [
       (name, str(value)) for name, value in values.items() if value != ""])]
-  if report["checks"]:
+  if rows := report["checks"]:
     found.append(("correctness", (
-        "check", "precision", ">error", ">tolerance",
-        ">seconds of its program", "outcome", ""), [
+        "check", "precision", ">error", ">at most", ">s", "outcome",
+        *["error of"] * whole), [
             (row["name"], row["precision"], _number(row["error"], ".1e"),
              _number(row["tolerance"], ".1e"), _number(row["seconds"], ".1f"),
-             row["outcome"], row["note"]) for row in report["checks"]]))
+             row["outcome"], *[row["note"]] * whole)
+            for row in (rows if whole else _shortened(rows))]))
   if report["ceilings"]:
     found.append(("measured rates of the device", ("", ">"), [
         (name, _number(value) if isinstance(value, float) else str(value))
         for name, value in report["ceilings"].items()]))
   if report["speed"]:
     found.append(("speed", (
-        "training step", ">ms", ">images/s", ">compiles in s",
-        ">temporaries, MB", "of the measured rates", ">time over eager torch",
-        ">over compiled torch", ""), [
+        "training step", ">ms", ">images/s", ">compiles in s", ">temp. MB",
+        "of the measured rates", ">of eager torch", ">of compiled torch", ""), [
             (row["name"],
              _number(row["seconds"] and 1e3 * row["seconds"], ".2f"),
              _number(row["per_second"], ".0f"),
@@ -149,9 +156,29 @@ def tables(report: dict[str, Any]) -> Tables:
              _number(row["torch_eager"], ".2f"),
              _number(row["torch_compiled"], ".2f"), row["note"])
             for row in report["speed"]]))
-  if report["errors"]:
-    found.append(("what went wrong", ("part", ""), [
-        (e["part"], e["note"]) for e in report["errors"]]))
+  wrong: list[tuple[str, ...]] = []
+  for name, row in [(row["name"], row) for row in rows or ()
+                    if row["outcome"] == "FAILED"] + [
+                        (e["part"], e) for e in report["errors"]]:
+    wrong.append((name, row["note"]))
+  if wrong:
+    found.append(("what went wrong", ("", ""), wrong))
+  return found
+
+
+def _shortened(rows):
+  """The rows, but of a precision's passed operations the worst alone."""
+  found: list[dict[str, Any]] = []
+  together: dict[str, list[dict[str, Any]]] = {}
+  for row in rows:
+    if row["outcome"] == "passed" and row["name"] in operations.names():
+      together.setdefault(row["precision"], []).append(row)
+    else:
+      found.append(row)
+  for passed in together.values():
+    worst = max(passed, key=lambda row: row["error"] / row["tolerance"])
+    found.append({**worst, "name": f"{len(passed)} operations, worst"
+                  f" {worst['name']}" if len(passed) > 1 else worst["name"]})
   return found
 
 
@@ -180,7 +207,7 @@ def markdown(report: dict[str, Any], command: str) -> str:
 
   def lines() -> Iterator[str]:
     yield f"# Self-test\n\nCommand: `{command}`\n\n{verdict(report)}."
-    for title, columns, rows in tables(report):
+    for title, columns, rows in tables(report, whole=True):
       yield f"\n## {title[0].upper()}{title[1:]}\n"
       yield _line([c.lstrip(">") for c in columns])
       yield "|" + "|".join(
