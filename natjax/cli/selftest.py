@@ -1,10 +1,13 @@
 """`natjax selftest`: is natjax right on this machine, and how fast?"""
 
+import functools
 import importlib.util
 import math
 import os
 import pathlib
 import shlex
+
+import jax
 
 from natjax import errors
 from natjax.cli import output
@@ -41,12 +44,19 @@ def run_selftest(args) -> int:
     raise errors.InputError(f"{args.markdown} lies in no folder that is there;"
                             " make it first", "markdown")
   devices.configure_compilation()
+  try:
+    jax.devices("cpu")
+  except RuntimeError as e:
+    raise errors.InputError(
+        f"the CPU, with which results are compared, is not there ({e}); start"
+        " without JAX_PLATFORMS, or with ,cpu at its end") from e
 
+  folder.mkdir(parents=True, exist_ok=True)
+  write = functools.partial(runs.write_json, folder / FILE)
   report = report_lib.run(
       quick=args.quick, against_torch=args.against == "torch", only=args.only,
-      time_limit=limit, say=output.err.print)
-  folder.mkdir(parents=True, exist_ok=True)
-  runs.write_json(folder / FILE, report)
+      time_limit=limit, say=output.err.print, keep=write)
+  write(report)
   if args.markdown is not None:
     metrics.write_text(args.markdown, report_lib.markdown(
         report, _command(args)))

@@ -28,7 +28,9 @@ Tables = list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]
 
 
 def run(*, quick: bool, against_torch: bool, only: str | None,
-        time_limit: float, say: Callable[[str], None]) -> dict[str, Any]:
+        time_limit: float, say: Callable[[str], None],
+        keep: Callable[[dict[str, Any]], None] = lambda report: None
+        ) -> dict[str, Any]:
   """Runs the checks, then the measurements; returns the report.
 
   Args:
@@ -37,13 +39,21 @@ def run(*, quick: bool, against_torch: bool, only: str | None,
     only: one of `PARTS`, or None for both.
     time_limit: seconds after which nothing begins any more.
     say: told a line whenever a row is there.
+    keep: given the report as it is then, not yet "passed" and without seconds,
+      for whoever may not see the end.
   """
   began = time.monotonic()
   left = lambda share=1.0: share * time_limit - (time.monotonic() - began)
   report: dict[str, Any] = {
       "passed": False, "facts": facts.gather(), "checks": None,
       "ceilings": None, "speed": None, "errors": [], "quick": quick,
-      "against": "torch" if against_torch else None, "time_limit": time_limit}
+      "against": "torch" if against_torch else None, "time_limit": time_limit,
+      "seconds": None}
+
+  def tell(line):
+    say(line)
+    keep(report)
+
   if only != "speed":
     report["checks"] = []
     share = 1.0 if only else _SHARE
@@ -52,11 +62,13 @@ def run(*, quick: bool, against_torch: bool, only: str | None,
           checks.cases(quick=quick), checks.ALONE, quick=quick,
           remaining=lambda: left(share)):
         report["checks"].append(_finite(row._asdict()))
-        say(f"{row.name}, {row.precision}: {_outcome(row)}")
+        tell(f"{row.name}, {row.precision}: {_outcome(row)}")
   if only != "checks":
     report["speed"] = []
-    with _shielded(report, "speed"):
-      _measure(report, quick, against_torch, left, say)
+    if left() <= 0:
+      tell("speed: not run, there was no time left")
+    else:
+      _measure(report, quick, against_torch, left, tell)
   report["seconds"] = time.monotonic() - began
   outcomes = {row["outcome"] for row in report["checks"] or ()}
   report["passed"] = not report["errors"] and "FAILED" not in outcomes and (
@@ -64,19 +76,20 @@ def run(*, quick: bool, against_torch: bool, only: str | None,
   return report
 
 
-def _measure(report, quick, against_torch, left, say):
-  from natjax.selftest import speed
+def _measure(report, quick, against_torch, left, tell):
+  """Fills in the report's "ceilings" and "speed"."""
+  with _shielded(report, "ceilings"):
+    from natjax.selftest import speed
 
-  if left() <= 0:
-    say("speed: not run, there was no time left")
-    return
-  report["ceilings"] = _finite(speed.ceilings())
-  say("ceilings: " + ", ".join(f"{k} {v}" for k, v in (
-      report["ceilings"].items())))
-  for row in speed.measure(
-      quick=quick, against_torch=against_torch, remaining=left):
-    report["speed"].append(_finite(row._asdict()))
-    say(f"{row.name}: {_seconds(row.seconds)} a step {row.note}".rstrip())
+    report["ceilings"] = _finite(speed.ceilings())
+    tell("ceilings: " + ", ".join(
+        f"{k} {_number(v) if isinstance(v, float) else v}"
+        for k, v in report["ceilings"].items()))
+  with _shielded(report, "speed"):
+    for row in speed.measure(
+        quick=quick, against_torch=against_torch, remaining=left):
+      report["speed"].append(_finite(row._asdict()))
+      tell(f"{row.name}: {_seconds(row.seconds)} a step {row.note}".rstrip())
 
 
 class _shielded:

@@ -112,12 +112,19 @@ def _draw(method, rng, policy):
   return betas, method.sample_actions(rng_alpha, policy, beta, 4)
 
 
+@functools.cache
+def _replay():
+  """One draw, on the CPU, for all precisions."""
+  method = _nat()
+  policy = comparison.state(method.init).policy
+  with jax.enable_x64(False), jax.default_device(jax.devices("cpu")[0]):
+    return jax.device_get(jax.jit(functools.partial(_draw, method))(
+        jax.random.key(1), policy))
+
+
 def _policy(dtype):
   method = _nat(_Replayed)
-  state = comparison.state(method.init)
-  with jax.enable_x64(False), jax.default_device(jax.devices("cpu")[0]):
-    method.replayed = jax.device_get(jax.jit(functools.partial(
-        _draw, _nat()))(jax.random.key(1), state.policy))
+  state, method.replayed = comparison.state(method.init), _replay()
   method.supernet = _in(dtype, method.supernet)
   return comparison.Program(_row(
       "step: NAT's policy", method.update_policy,

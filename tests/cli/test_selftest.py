@@ -79,7 +79,7 @@ def test_all_is_well(few, tmp_path):
   assert {"platform", "device", "devices", "memory_bytes", "python", "jax",
           "jaxlib", "flax", "optax", "numpy", "XLA_FLAGS"} <= {
               *report["facts"]}
-  assert [row["name"] for row in report["checks"]] == NAMES
+  assert [row["name"] for row in report["checks"]] == sorted(NAMES)
   assert all(set(row) == ROW for row in report["checks"])
   assert report["ceilings"] == {"float32 TFLOP/s": 2.5}
   speed, = report["speed"]
@@ -102,8 +102,8 @@ def test_a_wrong_operation_ends_in_1(few, monkeypatch, tmp_path):
   assert "2 of 3 checks passed, 1 failed" in out and "what went wrong" in out
   report = json.loads((tmp_path / "selftest.json").read_text())
   assert report["passed"] is False and report["speed"] is None
-  assert [row["outcome"] for row in report["checks"]] == [
-      "FAILED", "passed", "passed"]
+  assert {row["name"]: row["outcome"] for row in report["checks"]} == {
+      "max_pool_3x3": "FAILED", "skip_connect": "passed", "null": "passed"}
   assert "speed" not in few and report["time_limit"] == 200
 
 
@@ -122,6 +122,13 @@ def test_what_raises_ends_in_1_and_is_written_down(few, monkeypatch, tmp_path):
   assert error["part"] == "speed" and "in measure" in error["traceback"]
 
 
+def test_without_ceilings_steps_are_measured(few, monkeypatch, tmp_path):
+  monkeypatch.setattr(natjax.selftest.speed, "ceilings", lambda: {}["x"])
+  code, out, _ = run("--only", "speed", "--out", tmp_path)
+  assert code == 1 and "KeyError: 'x'" in out and "1 speeds measured" in out
+  assert "ceilings broke off" in out
+
+
 def test_only_speed(few, tmp_path):
   code, out, _ = run("--only", "speed", "--out", tmp_path)
   assert code == 0 and "1 speeds measured" in out
@@ -135,6 +142,18 @@ def test_what_was_not_run_is_not_passed(few, tmp_path):
   assert code == 1 and few == {"quick": True}
   assert "0 of 1 checks passed, 0 failed, 1 were not run for lack" in out
   assert "speed: not run, there was no time left" in err
+
+
+def test_what_there_is_is_kept_on_the_way(few, monkeypatch, tmp_path):
+  def measure(**_):
+    yield Speed("x", 1.0, None, None, None, "", None, None, "")
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(natjax.selftest.speed, "measure", measure)
+  assert run("--quick", "--out", tmp_path)[0] == 130
+  report = json.loads((tmp_path / "selftest.json").read_text())
+  assert len(report["checks"]) == 3 and len(report["speed"]) == 1
+  assert report["passed"] is False and report["seconds"] is None
 
 
 @pytest.mark.parametrize("argv,fragment", [
