@@ -56,7 +56,7 @@ def _case(names):
   first = operations.get(names[0])
   tolerances = INNER_RELU if first.type == "sep_conv" else TOLERANCES
   if first.random:
-    tolerances = {"float32": 0.0}  # Or it drew other numbers.
+    tolerances = {"float32": TOLERANCES["float32"]}
   return comparison.Case(
       names[0] if len(names) == 1 else f"operations {names[0]} to {names[-1]}",
       functools.partial(_program, tuple(names)), tolerances, draws=first.random)
