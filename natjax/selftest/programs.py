@@ -10,6 +10,7 @@ which is drawn as the methods draw it.
 
 from collections.abc import Callable
 import dataclasses
+import functools
 import time
 from typing import Any, NamedTuple
 
@@ -77,6 +78,7 @@ class Program(NamedTuple):
     lanes: runs at once, by `vmap`.
     madds: of one image, forward; 0 where nobody counts.
     flat: whether a step has no loops, so that XLA can tell the bytes it moves.
+    loop: whether steps run in a compiled loop, as they do; else each is a call.
   """
 
   phase: base.Phase
@@ -88,6 +90,7 @@ class Program(NamedTuple):
   lanes: int = 1
   madds: float = 0.0
   flat: bool = False
+  loop: bool = True
 
   @property
   def split(self) -> fit.Split:
@@ -137,12 +140,15 @@ class Runner:
     self._orders = tuple(order for _ in splits)
     self._rng = (self._divide(jax.random.split(jax.random.key(0), lead))
                  if many else jax.random.key(0))
-    self._lowered = make(
-        program.phase, program.preparation, self.devices).lower(
-            *self._arguments(1))
+    chunk = make(program.phase, program.preparation, self.devices)
+    if not program.loop:
+      chunk = devices_lib.spread(
+          engine.make_step(program.phase, program.preparation), self.devices,
+          donate=(0, 1), sharded=(False, False, False, True, False, False))
+    self._lowered = chunk.lower(*self._arguments(1))
     self.seconds = time.perf_counter() - began
     self.temporaries_mb = self.moved_bytes = 0.0
-    self.compiled: Callable[..., engine.Carry] | None = None
+    self.compiled: Callable[..., Any] | None = None
 
   def _replicate(self, tree):
     return devices_lib.replicate(tree, self.devices)
@@ -151,9 +157,13 @@ class Runner:
     return devices_lib.divide(tree, self.devices)
 
   def _arguments(self, steps):
+    images = (self._images,) * len(self._orders)
+    if not self.program.loop:
+      return (self._state, self._sums(), images,
+              tuple(order[:, 0] for order in self._orders), self._rng,
+              np.int32(0))
     span = np.array([0, steps, *(0 for _ in self._orders)], np.int32)
-    return (self._state, self._sums(), (self._images,) * len(self._orders),
-            self._orders, span, self._rng)
+    return (self._state, self._sums(), images, self._orders, span, self._rng)
 
   def compile(self) -> "Runner":
     """Compiles, and asks XLA what the program takes."""
@@ -176,12 +186,12 @@ class Runner:
       ArithmeticError: a metric was not finite.
     """
     assert self.compiled is not None
-    left = steps
+    left, most = steps, self._steps if self.program.loop else 1
     while left:
-      some = min(left, self._steps)
-      carry = self.compiled(*self._arguments(some))
-      self._state, left = carry.state, left - some
-    if not np.all(jax.block_until_ready(carry.good)):
+      some = min(left, most)
+      self._state, *_, good = self.compiled(*self._arguments(some))
+      left -= some
+    if not np.all(jax.block_until_ready(good)):
       raise ArithmeticError("a metric of a step is not finite")
 
   def walk(self) -> list[float]:
@@ -232,6 +242,7 @@ def supernet(sizes: Sizes, *, phase: str = "weights", large: bool = False,
                   madds=float(madds) if phase == "weights" else 0.0)
 
 
+@functools.cache
 def drawn_genotypes(sizes: Sizes, count: int = 16) -> list[records.Genotype]:
   """Architectures as a step of NAT draws them, once."""
   method = _nat(sizes, "float32")
@@ -249,7 +260,7 @@ def _nat(sizes, dtype):
 
 
 def plain(sizes: Sizes, name: str, *, dtype: str = "float32", lanes: int = 1,
-          images: int = 0, augment: bool = False) -> Program:
+          images: int = 0, augment: bool = False, loop: bool = True) -> Program:
   """Training of a network of the zoo, without drop path."""
   architecture, config = _training(sizes, name, dtype)
   method = supervised.Supervised(
@@ -260,7 +271,7 @@ def plain(sizes: Sizes, name: str, *, dtype: str = "float32", lanes: int = 1,
       image_size=sizes.image_size)
   return _program(
       method, phase._replace(augment=augment), sizes, config.batch_size,
-      dtype=dtype, lanes=lanes, images=images, flat=True,
+      dtype=dtype, lanes=lanes, images=images, flat=True, loop=loop,
       madds=exact.network(architecture, place).madds)
 
 

@@ -40,7 +40,7 @@ from natjax.selftest import programs
 from natjax.training import devices as devices_lib
 
 LEAST_SECONDS = 15  # With fewer left no row begins.
-LEAST_FOR_TORCH_COMPILE = 60
+FOR_TORCH_COMPILE = 1 / 3  # Of what is left of the time.
 ROUNDS = 5
 SECONDS = {False: 0.25, True: 0.1}  # Of a call of steps; of quick ones.
 SEEDS = 3
@@ -81,7 +81,8 @@ class Subject(NamedTuple):
     name: of the row.
     make: builds the program.
     theirs: `(torch_sides, device) -> Training`, the same in PyTorch, or None.
-    fixed: whether to compare with `torch.compile`, too.
+    fixed: when in its group to have `torch.compile` compile it, too; 0 does
+      not.
     remark: `(step's seconds by name, runner, remaining) -> (seconds, note)`:
       what is given in place of the step's seconds, None for those, and a note.
   """
@@ -89,18 +90,19 @@ class Subject(NamedTuple):
   name: str
   make: Callable[[], programs.Program]
   theirs: Callable[[Any, str], Any] | None = None
-  fixed: bool = False
+  fixed: int = 0
   remark: Callable[..., tuple[float | None, str]] | None = None
 
 
 def measure(*, quick: bool, against_torch: bool,
-            remaining: Callable[[], float]) -> Iterator[Row]:
+            remaining: Callable[[], float], only: str = "") -> Iterator[Row]:
   """Times the programs, the most important first.
 
   Args:
     quick: whether at small sizes and fewer of them.
     against_torch: whether to time PyTorch's beside them; see the module.
     remaining: gives the seconds that are left.
+    only: times the rows alone whose names contain this.
 
   Returns:
     An iterator of rows. One that fails says so, and the others go on.
@@ -108,7 +110,8 @@ def measure(*, quick: bool, against_torch: bool,
   Raises:
     InputError: PyTorch is asked for and cannot be had.
   """
-  return _measure(quick, load_torch() if against_torch else None, remaining)
+  return _measure(quick, load_torch() if against_torch else None, remaining,
+                  only)
 
 
 def load_torch() -> Any:
@@ -151,24 +154,24 @@ def subjects(quick: bool) -> list[list[Subject]]:
   resnet, darts, theirs = "ResNet20", "DARTS's network", _Theirs(sizes)
   first = [
       Subject("NAT, weights", supernet, theirs.supernet(sizes.batch_size),
-              fixed=True),
+              fixed=2),
       Subject("NAT, weights, large batch",
               functools.partial(supernet, large=True),
-              theirs.supernet(sizes.large_batch_size), fixed=True),
+              theirs.supernet(sizes.large_batch_size), fixed=4),
       Subject("NAT, weights, large batch, bfloat16",
               functools.partial(supernet, large=True, **bfloat16),
               theirs.supernet(sizes.large_batch_size, bfloat16=True)),
       Subject(resnet, functools.partial(plain, "resnet20"), theirs.resnet(),
-              fixed=True),
+              fixed=1),
       Subject(f"{resnet}, bfloat16",
               functools.partial(plain, "resnet20", **bfloat16),
-              theirs.resnet(bfloat16=True), fixed=True),
+              theirs.resnet(bfloat16=True), fixed=3),
       Subject(f"{resnet}, {SEEDS} seeds in one vmap, each",
               functools.partial(plain, "resnet20", lanes=SEEDS),
               remark=functools.partial(_together, resnet))]
   second = [
       Subject(darts, functools.partial(plain, "darts"), theirs.darts(),
-              fixed=True),
+              fixed=1),
       Subject("NAT, policy", functools.partial(supernet, phase="policy")),
       Subject(f"{resnet}, weights and theta", functools.partial(
           programs.theta, sizes, "resnet20")),
@@ -180,7 +183,9 @@ def subjects(quick: bool) -> list[list[Subject]]:
               functools.partial(search, "entrannas", bottleneck=4)),
       Subject(f"{resnet}, epoch", functools.partial(
           plain, "resnet20", images=sizes.images, augment=True),
-          remark=functools.partial(_epoch, resnet))]
+          remark=functools.partial(_epoch, resnet)),
+      Subject(f"{resnet}, a call per step", functools.partial(
+          plain, "resnet20", loop=False))]
   if quick:
     return [[first[0], first[3], first[5]], [second[0], second[6]]]
   return [first, second]
@@ -258,7 +263,7 @@ def _epoch(name, seconds, runner, remaining):
   if programs.EPOCHS * steps * alone > remaining() - LEAST_SECONDS / 2:
     return alone, ("steps with augmentation alone; epochs not run: time limit")
   ends = runner.walk()
-  mine = statistics.median(np.diff(ends)) / steps
+  mine = float(np.median(np.diff(ends))) / steps
   note = (f"epochs of {steps} steps; the steps alone take {alone / mine:.0%}"
           " of it")
   if name in seconds:
@@ -278,6 +283,7 @@ class _Entry:
     self.runner: programs.Runner | None = None
     self.compiling: futures.Future[programs.Runner] | None = None
     self.theirs: dict[str, Any] = {}
+    self.failed = False  # To build or to lower it.
 
   @contextlib.contextmanager
   def guarded(self, what: str = "") -> Iterator[None]:
@@ -296,16 +302,25 @@ class _Entry:
         note=f"{self.row.note}; {note}" if self.row.note else note)
 
 
-def _measure(quick, torch_sides, remaining):
+def _measure(quick, torch_sides, remaining, only):
   """See `measure`."""
   rates, seconds = ceilings(), {}
   pool = futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 8))
+  late: list[_Entry] = []  # Not compiled when the others of their group were.
   with _cold():
     try:
-      for group in subjects(quick):
-        entries = [_Entry(subject) for subject in group]
-        _prepare(entries, torch_sides, pool, remaining)
+      for group in (*subjects(quick), []):
+        entries, late = [*late, *(
+            _Entry(subject) for subject in group if only in subject.name)], []
+        _prepare([e for e in entries if e.compiling is None], torch_sides, pool,
+                 remaining)
+        futures.wait(
+            [e.compiling for e in entries if e.compiling],
+            timeout=max(remaining() - LEAST_SECONDS, 0) / (2 if group else 1))
         for entry in entries:
+          if group and entry.compiling and not entry.compiling.done():
+            late.append(entry)
+            continue
           with entry.guarded():
             _time(entry, seconds, rates, remaining, SECONDS[quick])
           entry.runner = entry.compiling = None
@@ -339,16 +354,19 @@ def _prepare(entries: Sequence[_Entry], torch_sides: Any,
     if torch_sides and entry.subject.theirs and remaining() > LEAST_SECONDS:
       with entry.guarded("PyTorch: "):
         training = entry.subject.theirs(torch_sides, device)
-        training.run(2)
+        training.warm_up()
         entry.theirs["eager"] = training
   for entry in entries:
     if remaining() > LEAST_SECONDS:
+      entry.failed = True
       with entry.guarded():
         entry.runner = programs.Runner(entry.subject.make())
         entry.compiling = pool.submit(entry.runner.compile)
-  for entry in entries:
+        entry.failed = False
+  until = remaining() * (1 - FOR_TORCH_COMPILE)
+  for entry in sorted(entries, key=lambda e: e.subject.fixed):
     if entry.subject.fixed and "eager" in entry.theirs:
-      if remaining() < LEAST_FOR_TORCH_COMPILE:
+      if remaining() < max(until, LEAST_SECONDS):
         entry.say("torch.compile not run: time limit")
         continue
       with entry.guarded("torch.compile: "):
@@ -357,15 +375,13 @@ def _prepare(entries: Sequence[_Entry], torch_sides: Any,
         training.run(2)
         entry.theirs["compiled"] = training
         entry.say(f"torch.compile took {time.perf_counter() - began:.0f} s")
-  futures.wait([e.compiling for e in entries if e.compiling],
-               timeout=max(remaining() - LEAST_SECONDS, 0))
 
 
 def _time(entry: _Entry, seconds: dict[Any, float], rates: dict[str, float],
           remaining: Callable[[], float], span: float) -> None:
   """Times an entry's sides and fills its row."""
-  if entry.row.error and entry.compiling is None:
-    return  # It could not be lowered.
+  if entry.failed:
+    return
   done = entry.compiling is not None and entry.compiling.done()
   if not done or remaining() < LEAST_SECONDS:
     entry.say("not run: time limit")
@@ -388,11 +404,14 @@ def _time(entry: _Entry, seconds: dict[Any, float], rates: dict[str, float],
         {**seconds, None: step}, runner, remaining)
     mine = step if other is None else other
   entry.say(note)
+  if "compiled" in runs and len(entry.theirs["eager"].arguments) > 1:
+    entry.say("torch.compile's architecture is fixed")
+  moved = 0.0 if runner.devices[0].platform == "cpu" else runner.moved_bytes
   ratios = [step / medians[name] if name in medians else None
             for name in ("eager", "compiled")]
   entry.row = entry.row._replace(
       seconds=mine, per_second=program.batch_size / mine,
-      share=share(program, step, runner.moved_bytes, rates),
+      share=share(program, step, moved, rates),
       torch_eager=ratios[0], torch_compiled=ratios[1])
 
 
@@ -425,12 +444,13 @@ def share(program: programs.Program, seconds: float, moved_bytes: float,
           rates: dict[str, float]) -> str:
   """What a step reaches of the device's rates.
 
-  A step is counted as three times the forward pass.
+  A step is counted as three times the forward pass. What is read from caches
+  counts as copied, so that may exceed the rate of copying.
 
   Args:
     program: the program.
     seconds: of a step of all its runs.
-    moved_bytes: of that, by XLA; 0 if unknown.
+    moved_bytes: of that, by XLA's count; 0 if unknown.
     rates: of `ceilings`.
   """
   parts = []
@@ -511,6 +531,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("--against", choices=("torch",))
   parser.add_argument("--seconds", type=float, default=600.0,
                       help="after so many no row begins")
+  parser.add_argument("--only", default="", metavar="WORD",
+                      help="the rows alone whose names contain it")
   args = parser.parse_args(argv)
   if args.against:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -518,7 +540,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   end = time.monotonic() + args.seconds
   print(jax.devices()[0].device_kind, jax.__version__, ceilings(), flush=True)
   for row in measure(quick=args.quick, against_torch=bool(args.against),
-                     remaining=lambda: end - time.monotonic()):
+                     remaining=lambda: end - time.monotonic(), only=args.only):
     print(lines(row), flush=True)
     if row.error:
       print(row.error, file=sys.stderr, flush=True)

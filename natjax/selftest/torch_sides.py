@@ -403,7 +403,7 @@ class Training:
         "device": device, "bfloat16": bfloat16, "max_grad_norm": max_grad_norm}
     layout = torch.channels_last if bfloat16 else torch.contiguous_format
     self.model = model.to(self.device, memory_format=layout)
-    self._run = run or self.model
+    self._run = self.model if run is None else run
     self.images = torch.randn(
         batch_size, 3, image_size, image_size, device=self.device).contiguous(
             memory_format=layout)
@@ -430,6 +430,10 @@ class Training:
     self.optimizer.step()
     return loss
 
+  def warm_up(self) -> None:
+    """Takes steps until nothing is new."""
+    self.run(max(2, len(self.arguments)))
+
   def run(self, steps: int) -> None:
     """Takes steps and waits for them.
 
@@ -449,8 +453,7 @@ class Training:
 
     Its forward pass is compiled for the first of the arguments alone.
     """
-    torch._dynamo.reset()
-    run = torch.compile(_Fixed(self.model, self.arguments[0]))
+    run = torch.compile(_Fixed(self.model, self.arguments[0]), dynamic=False)
     batch_size, _, image_size, _ = self.images.shape
     return Training(self.model, batch_size, image_size, run=run,
                     **self._settings)
