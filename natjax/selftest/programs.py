@@ -140,7 +140,7 @@ class Runner:
     self._orders = tuple(order for _ in splits)
     self._rng = (self._divide(jax.random.split(jax.random.key(0), lead))
                  if many else jax.random.key(0))
-    chunk = make(program.phase, program.preparation, self.devices)
+    chunk: Any = make(program.phase, program.preparation, self.devices)
     if not program.loop:
       chunk = devices_lib.spread(
           engine.make_step(program.phase, program.preparation), self.devices,
@@ -248,8 +248,8 @@ def drawn_genotypes(sizes: Sizes, count: int = 16) -> list[records.Genotype]:
   method = _nat(sizes, "float32")
   cells = jax.jit(jax.vmap(method.sample))(
       jax.random.split(jax.random.key(1), count))
-  return [method.ground.decode(jax.tree.map(lambda x: np.asarray(x)[i], cells))
-          for i in range(count)]
+  return [method.ground.decode(jax.tree.map(lambda x, i=i: np.asarray(x)[i],
+                                            cells)) for i in range(count)]
 
 
 def _nat(sizes, dtype):
@@ -293,7 +293,8 @@ def _training(sizes: Sizes, name: str, dtype: str
       batch_size=sizes.batch_size, auxiliary=False, cutout=0, dtype=dtype)
   if architecture.kind == "blocks":
     config = dataclasses.replace(
-        config, **supervised.OF_CELLS, batch_size=sizes.resnet_batch_size)
+        config, init_channels=None, cells=None, drop_path=None, auxiliary=None,
+        batch_size=sizes.resnet_batch_size)
   return architecture, config
 
 

@@ -35,7 +35,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import errors, operations, zoo
-from natjax.graph import records
 from natjax.selftest import programs
 from natjax.training import devices as devices_lib
 
@@ -237,7 +236,7 @@ class _Theirs:
         s.image_size, device=device)
 
 
-def cells_of(torch_sides: Any, genotype: records.Genotype) -> tuple[Any, ...]:
+def cells_of(torch_sides: Any, genotype: Any) -> tuple[Any, ...]:
   """A genotype as `torch_sides` reads it."""
   return tuple(
       tuple((torch_sides.OPERATIONS.index(e.operation), e.source, e.target)
@@ -304,7 +303,8 @@ class _Entry:
 
 def _measure(quick, torch_sides, remaining, only):
   """See `measure`."""
-  rates, seconds = ceilings(), {}
+  rates = ceilings()
+  seconds: dict[Any, float] = {}  # By the subjects' names.
   pool = futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 8))
   late: list[_Entry] = []  # Not compiled when the others of their group were.
   with _cold():

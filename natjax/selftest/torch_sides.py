@@ -308,7 +308,7 @@ class SearchNetwork(Cells):
   def __init__(self, init_channels: int, cells: int, num_classes: int = 10):
     super().__init__(SearchCell, init_channels, cells, num_classes)
 
-  def forward(self, images, normal, reduce):
+  def forward(self, images, normal=None, reduce=None):
     return super().forward(
         images, *(F.softmax(alpha, dim=-1) for alpha in (normal, reduce)))
 
@@ -399,7 +399,8 @@ class Training:
       run: the forward pass; None is the model's.
     """
     self.device, self.arguments = torch.device(device), list(arguments)
-    self._next, self._settings = 0, {
+    self._next = 0
+    self._settings: dict[str, Any] = {
         "device": device, "bfloat16": bfloat16, "max_grad_norm": max_grad_norm}
     layout = torch.channels_last if bfloat16 else torch.contiguous_format
     self.model = model.to(self.device, memory_format=layout)
@@ -446,7 +447,6 @@ class Training:
       torch.cuda.synchronize(self.device)
     if not torch.isfinite(loss).item():
       raise ArithmeticError("PyTorch's loss is not finite")
-
 
   def compiled(self) -> "Training":
     """The same, of the same weights, under `torch.compile`.
