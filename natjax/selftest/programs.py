@@ -140,6 +140,10 @@ class Runner:
     self._orders = tuple(order for _ in splits)
     self._rng = (self._divide(jax.random.split(jax.random.key(0), lead))
                  if many else jax.random.key(0))
+    # Of calls of a step each, which shall wait for nothing of the host's.
+    self._held = self._sums()
+    self._rows = tuple(
+        jax.device_put(o[:, 0], self.devices[0]) for o in self._orders)
     chunk: Any = make(program.phase, program.preparation, self.devices)
     if not program.loop:
       chunk = devices_lib.spread(
@@ -159,8 +163,7 @@ class Runner:
   def _arguments(self, steps):
     images = (self._images,) * len(self._orders)
     if not self.program.loop:
-      return (self._state, self._sums(), images,
-              tuple(order[:, 0] for order in self._orders), self._rng,
+      return (self._state, self._held, images, self._rows, self._rng,
               np.int32(0))
     span = np.array([0, steps, *(0 for _ in self._orders)], np.int32)
     return (self._state, self._sums(), images, self._orders, span, self._rng)
@@ -189,7 +192,8 @@ class Runner:
     left, most = steps, self._steps if self.program.loop else 1
     while left:
       some = min(left, most)
-      self._state, *_, good = self.compiled(*self._arguments(some))
+      self._state, self._held, *_, good = self.compiled(
+          *self._arguments(some))
       left -= some
     if not np.all(jax.block_until_ready(good)):
       raise ArithmeticError("a metric of a step is not finite")
