@@ -51,6 +51,16 @@ def measure(monkeypatch, *groups, remaining=LATER, sides=None):
   return {row.name: row for row in speed._measure(True, sides, remaining, "")}
 
 
+@pytest.fixture
+def torch_sides():
+  """PyTorch's sides, where it is installed; on one core, as tests run."""
+  torch = pytest.importorskip("torch")
+  before = torch.get_num_threads()
+  torch.set_num_threads(1)
+  yield speed.load_torch()
+  torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("changes", [{}, {"loop": False}, {"lanes": 3}],
                          ids=str)
 def test_runner_takes_the_steps(changes):
@@ -253,9 +263,7 @@ def test_without_torch_one_line_says_so(monkeypatch):
     speed.measure(quick=True, against_torch=True, remaining=LATER)
 
 
-def test_sides_of_pytorch_have_our_parameters():
-  pytest.importorskip("torch")
-  torch_sides = speed.load_torch()
+def test_sides_of_pytorch_have_our_parameters(torch_sides):
   darts = speed.cells_of(torch_sides, zoo.get("darts"))
   cells = codec.place("cells", "cifar", 20, 8, num_classes=10, image_size=32)
   frame = codec.place("blocks", None, 0, 0, num_classes=10, image_size=32)
@@ -272,9 +280,7 @@ def test_sides_of_pytorch_have_our_parameters():
   assert torch_sides.count(torch_sides.SearchNetwork(16, 8)) == 1930618
 
 
-def test_pytorch_is_timed_beside(monkeypatch):
-  pytest.importorskip("torch")
-  torch_sides = speed.load_torch()
+def test_pytorch_is_timed_beside(monkeypatch, torch_sides):
   theirs = speed._Theirs(TINY)
   rows = measure(
       monkeypatch,
@@ -290,9 +296,7 @@ def test_pytorch_is_timed_beside(monkeypatch):
   assert rows["bad"].seconds > 0  # Ours goes on.
 
 
-def test_plain_training_learns_in_pytorch():
-  pytest.importorskip("torch")
-  torch_sides = speed.load_torch()
+def test_plain_training_learns_in_pytorch(torch_sides):
   training = speed._Theirs(TINY).resnet()(torch_sides, "cpu")
   first = training.step().item()
   training.run(20)
