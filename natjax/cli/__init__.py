@@ -1,15 +1,16 @@
 """The command line. The only package that prints or exits.
 
-Exit codes: 0 done, 1 a step was not finite, 2 the input was refused, 3 no
-transformation keeps to the budget, 4 another process of the run is gone (it
-resumes when all are started again), 130 interrupted (the run is saved and
-resumes by the same command).
+Exit codes: 0 done, 1 a step was not finite, or a self-test found a fault, 2 the
+input was refused, 3 no transformation keeps to the budget, 4 another process of
+the run is gone (it resumes when all are started again), 130 interrupted (the
+run is saved and resumes by the same command).
 
 `parser` reads the arguments, `inputs` what they name; `jobs` are the commands
 that run long, `processes` lets several processes run one of them, `inspection`
-are those that do not run long, `benchmark` judges a policy by a table; `output`
-prints. What other packages add (`pipeline.plugins`) is read first. Commands
-that compute set the compiler up before jax looks for devices.
+are those that do not run long, `benchmark` judges a policy by a table,
+`selftest` the library on a machine; `output` prints. What other packages add
+(`pipeline.plugins`) is read first. Commands that compute set the compiler up
+before jax looks for devices.
 """
 
 from collections.abc import Sequence

@@ -7,9 +7,10 @@ from typing import Any, NoReturn
 
 from natjax import errors, methods
 from natjax.benchmarks import policy_search
-from natjax.cli import benchmark, inputs, inspection, jobs
+from natjax.cli import benchmark, inputs, inspection, jobs, selftest
 from natjax.methods import supervised
 from natjax.objectives import simclr
+from natjax.selftest import report
 from natjax.training import settings
 
 _PREFIXES = {"search": "", "train": "train-", "simclr": "simclr-"}
@@ -132,6 +133,21 @@ def _make_parser():
                    " means over unseen inputs and seeds")
   _add_settings(sub, policy_search.SearchConfig, "", "the policy's training",
                 defaults="those of Python, other ones of --policy published")
+
+  sub = add("selftest", selftest.run_selftest, "check on this machine that"
+            " natjax computes what it should, and measure how fast")
+  sub.add_argument("--quick", action="store_true", help="fewer operations,"
+                   " smaller measurements: for two CPU cores")
+  sub.add_argument("--only", choices=report.PARTS, help="one of the parts")
+  sub.add_argument("--against", choices=("torch",), help="measure the same"
+                   " networks in PyTorch, too")
+  sub.add_argument("--time-limit", type=float, metavar="S", help="nothing"
+                   " begins after so many seconds (360; 180 with --quick);"
+                   " checks take at most 55 % of them where speed follows")
+  sub.add_argument("--out", default="runs/selftest", metavar="DIR",
+                   help=f"where {selftest.FILE} is written (runs/selftest)")
+  sub.add_argument("--markdown", metavar="FILE", help="also write the tables as"
+                   " Markdown")
   return parser
 
 

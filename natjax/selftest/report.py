@@ -1,0 +1,235 @@
+"""Runs the parts of a self-test, and what it says in the end.
+
+A report is JSON values:
+  "passed": whether something was checked or measured and nothing failed.
+  "facts": see `facts`.
+  "checks": rows of `comparison.Row`, as objects; None without them.
+  "ceilings": what the device can do, of `speed.ceilings`; None without speed.
+  "speed": rows of `speed.Row`, as objects; None without it.
+  "errors": what was raised where there was no row to say it, with "part",
+    "note" and "traceback".
+  "seconds", "time_limit", "quick", "against": of the whole.
+"""
+
+from collections.abc import Callable, Iterator
+import math
+import time
+import traceback
+from typing import Any
+
+from natjax import operations
+from natjax.selftest import checks, comparison, facts
+
+PARTS = ("checks", "speed")
+# Of the time; what the checks leave is the speed's.
+_SHARE = 0.55
+
+Tables = list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]
+
+
+def run(*, quick: bool, against_torch: bool, only: str | None,
+        time_limit: float, say: Callable[[str], None],
+        keep: Callable[[dict[str, Any]], None] = lambda report: None
+        ) -> dict[str, Any]:
+  """Runs the checks, then the measurements; returns the report.
+
+  Args:
+    quick: fewer operations and precisions, smaller measurements.
+    against_torch: whether the same networks are measured in PyTorch.
+    only: one of `PARTS`, or None for both.
+    time_limit: seconds after which nothing begins any more.
+    say: told a line whenever a row is there.
+    keep: given the report as it is then, not yet "passed" and without seconds,
+      for whoever may not see the end.
+  """
+  began = time.monotonic()
+  left = lambda share=1.0: share * time_limit - (time.monotonic() - began)
+  report: dict[str, Any] = {
+      "passed": False, "facts": facts.gather(), "checks": None,
+      "ceilings": None, "speed": None, "errors": [], "quick": quick,
+      "against": "torch" if against_torch else None, "time_limit": time_limit,
+      "seconds": None}
+
+  def tell(line):
+    say(line)
+    keep(report)
+
+  if only != "speed":
+    report["checks"] = []
+    share = 1.0 if only else _SHARE
+    with _shielded(report, "checks"):
+      for row in checks.run(
+          checks.cases(quick=quick), checks.ALONE, quick=quick,
+          remaining=lambda: left(share)):
+        report["checks"].append(_finite(row._asdict()))
+        tell(f"{row.name}, {row.precision}: {_outcome(row)}")
+  if only != "checks":
+    report["speed"] = []
+    if left() <= 0:
+      tell("speed: not run, there was no time left")
+    else:
+      _measure(report, quick, against_torch, left, tell)
+  report["seconds"] = time.monotonic() - began
+  outcomes = {row["outcome"] for row in report["checks"] or ()}
+  report["passed"] = not report["errors"] and "FAILED" not in outcomes and (
+      "passed" in outcomes or bool(report["speed"]))
+  return report
+
+
+def _measure(report, quick, against_torch, left, tell):
+  """Fills in the report's "ceilings" and "speed"."""
+  with _shielded(report, "ceilings"):
+    from natjax.selftest import speed
+
+    report["ceilings"] = _finite(speed.ceilings())
+    tell("ceilings: " + ", ".join(
+        f"{k} {_number(v) if isinstance(v, float) else v}"
+        for k, v in report["ceilings"].items()))
+  with _shielded(report, "speed"):
+    for row in speed.measure(
+        quick=quick, against_torch=against_torch, remaining=left):
+      report["speed"].append(_finite(row._asdict()))
+      tell(f"{row.name}: {_seconds(row.seconds)} a step {row.note}".rstrip())
+
+
+class _shielded:
+  """Notes what is raised in a block, and goes on behind it."""
+
+  def __init__(self, report, part):
+    self._report, self._part = report, part
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, e, _):
+    if isinstance(e, Exception):
+      self._report["errors"].append({
+          "part": self._part,
+          "note": f"{kind.__name__}: {' '.join(str(e).split())}"[:300],
+          "traceback": "".join(traceback.format_exception(e))})
+      return True
+    return False
+
+
+def _finite(values):
+  """As JSON has it: None of numbers that are not finite."""
+  return {k: None if isinstance(v, float) and not math.isfinite(v) else v
+          for k, v in values.items()}
+
+
+def _outcome(row: comparison.Row) -> str:
+  if row.error is None:
+    return f"{row.outcome}: {row.note}"
+  return (f"{row.outcome}, error {row.error:.1e} of {row.tolerance:.1e}"
+          f" ({row.note}), {row.seconds:.1f} s")
+
+
+def _seconds(value: float | None) -> str:
+  return "" if value is None else f"{value:.3g} s"
+
+
+def _number(value: Any, form: str = ".3g") -> str:
+  return "" if value is None else format(value, form)
+
+
+def tables(report: dict[str, Any], *, whole: bool = False) -> Tables:
+  """(title, columns, rows) of the report; columns of numbers begin with ">".
+
+  Args:
+    report: from `run`.
+    whole: with every operation and every note; else operations that passed are
+      a row per precision, the one nearest to its tolerance.
+  """
+  values = dict(report["facts"])
+  memory = values.pop("memory_bytes")
+  values["memory"] = "" if memory is None else f"{memory / 2**30:.1f} GiB"
+  found: Tables = [("machine", ("", ""), [
+      (name, str(value)) for name, value in values.items() if value != ""])]
+  if rows := report["checks"]:
+    found.append(("correctness", (
+        "check", "precision", ">error", ">at most", ">s", "outcome",
+        *["error of"] * whole), [
+            (row["name"], row["precision"], _number(row["error"], ".1e"),
+             _number(row["tolerance"], ".1e"), _number(row["seconds"], ".1f"),
+             row["outcome"], *[row["note"]] * whole)
+            for row in (rows if whole else _shortened(rows))]))
+  if report["ceilings"]:
+    found.append(("measured rates of the device", ("", ">"), [
+        (name, _number(value) if isinstance(value, float) else str(value))
+        for name, value in report["ceilings"].items()]))
+  if report["speed"]:
+    found.append(("speed", (
+        "training step", ">ms", ">images/s", ">compiles in s", ">temp. MB",
+        "of the measured rates", ">of eager torch", ">of compiled torch", ""), [
+            (row["name"],
+             _number(row["seconds"] and 1e3 * row["seconds"], ".2f"),
+             _number(row["per_second"], ".0f"),
+             _number(row["compile_seconds"], ".1f"),
+             _number(row["temporaries_mb"], ".0f"), row["share"] or "",
+             _number(row["torch_eager"], ".2f"),
+             _number(row["torch_compiled"], ".2f"), row["note"])
+            for row in report["speed"]]))
+  wrong: list[tuple[str, ...]] = []
+  for name, row in [(row["name"], row) for row in rows or ()
+                    if row["outcome"] == "FAILED"] + [
+                        (e["part"], e) for e in report["errors"]]:
+    wrong.append((name, row["note"]))
+  if wrong:
+    found.append(("what went wrong", ("", ""), wrong))
+  return found
+
+
+def _shortened(rows):
+  """The rows, but of a precision's passed operations the worst alone."""
+  found: list[dict[str, Any]] = []
+  together: dict[str, list[dict[str, Any]]] = {}
+  for row in rows:
+    if row["outcome"] == "passed" and row["name"] in operations.names():
+      together.setdefault(row["precision"], []).append(row)
+    else:
+      found.append(row)
+  for passed in together.values():
+    worst = max(passed, key=lambda row: row["error"] / row["tolerance"])
+    found.append({**worst, "name": f"{len(passed)} operations, worst"
+                  f" {worst['name']}" if len(passed) > 1 else worst["name"]})
+  return found
+
+
+def verdict(report: dict[str, Any]) -> str:
+  """What the report comes to, in a line."""
+  rows = report["checks"] or []
+  count = lambda outcome: sum(row["outcome"] == outcome for row in rows)
+  parts = []
+  if report["checks"] is not None:
+    parts.append(f"{count('passed')} of {len(rows)} checks passed,"
+                 f" {count('FAILED')} failed, {count('not run')} were not run"
+                 " for lack of time")
+  if report["speed"] is not None:
+    parts.append(f"{len(report['speed'])} speeds measured")
+  parts += [f"{e['part']} broke off" for e in report["errors"]]
+  return f"{'; '.join(parts)} ({report['seconds']:.0f} s)"
+
+
+def markdown(report: dict[str, Any], command: str) -> str:
+  """The report as a README.
+
+  Args:
+    report: from `run`.
+    command: that made it.
+  """
+
+  def lines() -> Iterator[str]:
+    yield f"# Self-test\n\nCommand: `{command}`\n\n{verdict(report)}."
+    for title, columns, rows in tables(report, whole=True):
+      yield f"\n## {title[0].upper()}{title[1:]}\n"
+      yield _line([c.lstrip(">") for c in columns])
+      yield "|" + "|".join(
+          "---:" if c.startswith(">") else "---" for c in columns) + "|"
+      yield from map(_line, rows)
+
+  return "\n".join(lines()) + "\n"
+
+
+def _line(cells):
+  return "| " + " | ".join(
+      cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
