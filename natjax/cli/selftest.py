@@ -44,6 +44,8 @@ def run_selftest(args) -> int:
     raise errors.InputError(f"{args.markdown} lies in no folder that is there;"
                             " make it first", "markdown")
   devices.configure_compilation()
+  if args.against:  # Both need room on the device.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
   try:
     jax.devices("cpu")
   except RuntimeError as e:

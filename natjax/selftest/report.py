@@ -5,7 +5,8 @@ A report is JSON values:
   "facts": see `facts`.
   "checks": rows of `comparison.Row`, as objects; None without them.
   "ceilings": what the device can do, of `speed.ceilings`; None without speed.
-  "speed": rows of `speed.Row`, as objects; None without it.
+  "speed": rows of `speed.Row`, as objects; None without it. One with an
+    "error", a traceback, failed.
   "errors": what was raised where there was no row to say it, with "part",
     "note" and "traceback".
   "seconds", "time_limit", "quick", "against": of the whole.
@@ -71,8 +72,10 @@ def run(*, quick: bool, against_torch: bool, only: str | None,
       _measure(report, quick, against_torch, left, tell)
   report["seconds"] = time.monotonic() - began
   outcomes = {row["outcome"] for row in report["checks"] or ()}
-  report["passed"] = not report["errors"] and "FAILED" not in outcomes and (
-      "passed" in outcomes or bool(report["speed"]))
+  wrong = report["errors"] or "FAILED" in outcomes or any(
+      row.get("error") for row in report["speed"] or ())
+  report["passed"] = not wrong and ("passed" in outcomes or any(
+      row["seconds"] is not None for row in report["speed"] or ()))
   return report
 
 
@@ -158,25 +161,37 @@ def tables(report: dict[str, Any], *, whole: bool = False) -> Tables:
         (name, _number(value) if isinstance(value, float) else str(value))
         for name, value in report["ceilings"].items()]))
   if report["speed"]:
-    found.append(("speed", (
-        "training step", ">ms", ">images/s", ">compiles in s", ">temp. MB",
-        "of the measured rates", ">of eager torch", ">of compiled torch", ""), [
-            (row["name"],
-             _number(row["seconds"] and 1e3 * row["seconds"], ".2f"),
-             _number(row["per_second"], ".0f"),
-             _number(row["compile_seconds"], ".1f"),
-             _number(row["temporaries_mb"], ".0f"), row["share"] or "",
-             _number(row["torch_eager"], ".2f"),
-             _number(row["torch_compiled"], ".2f"), row["note"])
-            for row in report["speed"]]))
-  wrong: list[tuple[str, ...]] = []
-  for name, row in [(row["name"], row) for row in rows or ()
-                    if row["outcome"] == "FAILED"] + [
-                        (e["part"], e) for e in report["errors"]]:
-    wrong.append((name, row["note"]))
+    found += _of_speed(report["speed"], whole)
+  wrong: list[tuple[str, ...]] = [
+      (row["name"], row["note"]) for row in (
+          *(row for row in rows or () if row["outcome"] == "FAILED"),
+          *(row for row in report["speed"] or () if row.get("error")))]
+  wrong += [(e["part"], e["note"]) for e in report["errors"]]
   if wrong:
     found.append(("what went wrong", ("", ""), wrong))
   return found
+
+
+def _of_speed(rows, whole):
+  """A table; if not `whole`, another one of what is said in words."""
+  form = lambda row, key, form: _number(row[key], form)
+  numbers = [(row["name"], _number(
+      None if row["seconds"] is None else 1e3 * row["seconds"], ".2f"),
+              form(row, "per_second", ".0f"), form(row, "compile_seconds",
+                                                   ".1f"),
+              form(row, "temporaries_mb", ".0f"), form(row, "torch_eager",
+                                                       ".2f"),
+              form(row, "torch_compiled", ".2f")) for row in rows]
+  words = [(row["share"], row["note"]) for row in rows]
+  columns = ("training step", ">ms", ">images/s", ">compiles, s", ">MB",
+             ">of eager torch", ">of compiled")
+  said = ("of the measured rates", "")
+  if whole:
+    return [("speed", (*columns, *said), [
+        (*n, *w) for n, w in zip(numbers, words, strict=True)])]
+  return [("speed", columns, numbers), ("the same in words", (
+      "training step", *said), [
+          (n[0], *w) for n, w in zip(numbers, words, strict=True)])]
 
 
 def _shortened(rows):
@@ -205,7 +220,8 @@ def verdict(report: dict[str, Any]) -> str:
                  f" {count('FAILED')} failed, {count('not run')} were not run"
                  " for lack of time")
   if report["speed"] is not None:
-    parts.append(f"{len(report['speed'])} speeds measured")
+    measured = sum(row["seconds"] is not None for row in report["speed"])
+    parts.append(f"{measured} of {len(report['speed'])} speeds measured")
   parts += [f"{e['part']} broke off" for e in report["errors"]]
   return f"{'; '.join(parts)} ({report['seconds']:.0f} s)"
 

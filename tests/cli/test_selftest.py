@@ -31,6 +31,7 @@ class Speed(NamedTuple):
   torch_eager: float | None
   torch_compiled: float | None
   note: str
+  error: str = ""
 
 
 def run(*argv):
@@ -86,7 +87,7 @@ def test_all_is_well(few, tmp_path):
   assert speed["seconds"] == 0.25 and speed["temporaries_mb"] is None
   text = file.read_text()
   assert "Command: `natjax selftest --quick`" in text
-  assert "| ResNet20, batch 8 | 250.00 | 32 | 1.5 |  | 12 % of bf16 |" in text
+  assert "| ResNet20, batch 8 | 250.00 | 32 | 1.5 |  | 0.50 |  | 12 %" in text
   assert "| skip_connect | float32 |" in text and "## Correctness" in text
   assert not any(line.endswith(" ") for line in text.splitlines())
 
@@ -122,16 +123,29 @@ def test_what_raises_ends_in_1_and_is_written_down(few, monkeypatch, tmp_path):
   assert error["part"] == "speed" and "in measure" in error["traceback"]
 
 
+def test_a_step_that_failed_ends_in_1(few, monkeypatch, tmp_path):
+  def measure(**_):
+    for name, seconds, error in (("x", 1.0, ""), ("y", None, "Traceback: z")):
+      yield Speed(name, seconds, None, None, None, "", None, None,
+                  "z" if error else "", error)
+
+  monkeypatch.setattr(natjax.selftest.speed, "measure", measure)
+  code, out, _ = run("--only", "speed", "--out", tmp_path)
+  assert code == 1 and "1 of 2 speeds measured" in out
+  assert "what went wrong" in out
+
+
 def test_without_ceilings_steps_are_measured(few, monkeypatch, tmp_path):
   monkeypatch.setattr(natjax.selftest.speed, "ceilings", lambda: {}["x"])
   code, out, _ = run("--only", "speed", "--out", tmp_path)
-  assert code == 1 and "KeyError: 'x'" in out and "1 speeds measured" in out
+  assert code == 1 and "KeyError: 'x'" in out
+  assert "1 of 1 speeds measured" in out
   assert "ceilings broke off" in out
 
 
 def test_only_speed(few, tmp_path):
   code, out, _ = run("--only", "speed", "--out", tmp_path)
-  assert code == 0 and "1 speeds measured" in out
+  assert code == 0 and "1 of 1 speeds measured" in out
   report = json.loads((tmp_path / "selftest.json").read_text())
   assert report["checks"] is None and report["time_limit"] == 360
   assert few == {"speed": (False, False, True)}
@@ -185,6 +199,7 @@ def test_torch_that_is_not_there_is_refused(few, monkeypatch, tmp_path):
 
 
 def test_torch_is_passed_on(few, monkeypatch, tmp_path):
+  monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")  # It stays.
   monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(
       __spec__=object()))
   code, _, _ = run("--against", "torch", "--only", "speed", "--out", tmp_path)
