@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import errors, operations, zoo
-from natjax.selftest import programs
+from natjax.selftest import forms, programs
 from natjax.training import devices as devices_lib
 
 LEAST_SECONDS = 15  # With fewer left no row begins.
@@ -187,7 +187,12 @@ def subjects(quick: bool) -> list[list[Subject]]:
           plain, "resnet20", loop=False))]
   if quick:
     return [[first[0], first[3], first[5]], [second[0], second[6]]]
-  return [first, second]
+  third = [
+      Subject(f"{form.operation}, {form.name}",
+              functools.partial(forms.program, sizes, form),
+              remark=functools.partial(_form, form))
+      for form in forms.FORMS]
+  return [first, second, third]
 
 
 class _Theirs:
@@ -268,6 +273,16 @@ def _epoch(name, seconds, runner, remaining):
   if name in seconds:
     note += f", {alone / seconds[name]:.2f} times those without augmentation"
   return mine, note
+
+
+def _form(form, seconds, runner, remaining):
+  """Of a chain of operations: those of one, and how its other form does."""
+  del runner, remaining
+  mine, note = seconds[None], "forward and backward"
+  other = seconds.get(f"{form.operation}, XLA's")
+  if other is not None:
+    note += f"; takes {mine / other:.2f} times XLA's"
+  return mine / forms.CHAIN, note
 
 
 # How it is timed.
@@ -396,13 +411,13 @@ def _time(entry: _Entry, seconds: dict[Any, float], rates: dict[str, float],
   found = time_in_turns(list(runs.values()), span)
   medians = dict(zip(runs, (statistics.median(f) for f in found), strict=True))
   mine = step = medians["ours"]
-  seconds[entry.subject.name] = step
   one = statistics.median(time_in_turns([runner.run], 0)[0])
   note = f"{one * 1e3:.3g} ms if every step is waited for"
   if entry.subject.remark is not None:
     other, note = entry.subject.remark(
         {**seconds, None: step}, runner, remaining)
     mine = step if other is None else other
+  seconds[entry.subject.name] = step
   entry.say(note)
   if "compiled" in runs and len(entry.theirs["eager"].arguments) > 1:
     entry.say("torch.compile's architecture is fixed")

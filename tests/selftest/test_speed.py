@@ -13,7 +13,7 @@ from natjax import errors, selftest, zoo
 from natjax.graph import codec
 from natjax.methods import nat
 from natjax.networks import network as network_lib
-from natjax.selftest import programs, speed
+from natjax.selftest import forms, programs, speed
 from natjax.training import method as base
 
 TINY = programs.Sizes(4, 4, 3, 8, 4, 8, 8, 32)
@@ -252,6 +252,32 @@ def test_a_drawn_state_is_one_of_the_method():
   assert np.all(stem["norm"]["scale"] == 1) and not np.any(
       stem["norm"]["bias"])
   assert 0.5 < np.std(stem["conv"]["kernel"]) * 27**0.5 < 1.5
+
+
+@pytest.mark.parametrize("theirs,ours", list(zip(
+    forms.FORMS[::2], forms.FORMS[1::2], strict=True)),
+    ids=lambda form: f"{form.operation}, {form.name}")
+def test_both_forms_compute_the_same(theirs, ours):
+  assert theirs.operation == ours.operation and theirs.name == "XLA's"
+  rng = np.random.default_rng(0)
+  x = np.float32(rng.standard_normal((2, 8, 8, 4)))
+  kernel = np.float32(rng.standard_normal(ours.kernel(4)))
+  found = [jax.jit(jax.value_and_grad(lambda x, kernel, form=form: jnp.sum(
+      jnp.square(form.run(x, kernel))), (0, 1)))(x, kernel)
+      for form in (theirs, ours)]
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(
+      a, b, rtol=1e-4, atol=1e-4), *found)
+
+
+def test_a_form_is_timed(monkeypatch):
+  form = forms.FORMS[8]
+  rows = measure(monkeypatch, [speed.Subject(
+      "x", lambda: forms.program(TINY, form),
+      remark=lambda *args: speed._form(form, *args))])
+  assert rows["x"].seconds > 0 and rows["x"].note == "forward and backward"
+  seconds, note = speed._form(
+      forms.FORMS[9], {None: 8.0, "average pool 3x3, XLA's": 4.0}, None, LATER)
+  assert seconds == 1.0 and note.endswith("takes 2.00 times XLA's")
 
 
 def test_without_torch_one_line_says_so(monkeypatch):
