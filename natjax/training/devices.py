@@ -1,13 +1,13 @@
 """The one module that knows how updates are spread over devices.
 
 Updates are written against the axis name `method.AXIS`, as for `jax.pmap`,
-which is legacy and alive; should it go, this is the module to change. It spreads
-updates over devices of several processes. Those of one get the same program,
-`jit` of `shard_map`, directly: `jax.pmap` keeps every function that it was ever
-given, all that the function refers to, and its compiled program, until the
-process ends (jax 0.10 to 0.12), and after ten runs or so a process had no memory
-mappings left to compile into. State is replicated: there are no stacked copies,
-and donated arguments are deleted on the caller's side too.
+which is legacy and alive; should it go, this is the module to change. It
+spreads updates over devices of several processes. Those of one get the same
+program, `jit` of `shard_map`, directly: `jax.pmap` keeps every function that it
+was ever given, all that the function refers to, and its compiled program, until
+the process ends (jax 0.10 to 0.12), and after ten runs or so a process had no
+memory mappings left to compile into. State is replicated: there are no stacked
+copies, and donated arguments are deleted on the caller's side too.
 """
 
 from collections.abc import Callable, Iterable, Sequence
