@@ -143,7 +143,7 @@ def _make_parser():
                    " networks in PyTorch, too")
   sub.add_argument("--time-limit", type=float, metavar="S", help="nothing"
                    " begins after so many seconds (360; 180 with --quick);"
-                   " checks take at most 55 % of them where speed follows")
+                   " checks take at most 55 %% of them where speed follows")
   sub.add_argument("--out", default="runs/selftest", metavar="DIR",
                    help=f"where {selftest.FILE} is written (runs/selftest)")
   sub.add_argument("--markdown", metavar="FILE", help="also write the tables as"
