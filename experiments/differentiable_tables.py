@@ -272,6 +272,11 @@ def _row(case, before, networks, devices):
         "changes": len(drawing.changes(before, architecture)),
         "hours": network["seconds"] * devices / 3600,
         "architecture": network["architecture"], "place": network["place"]})
+  return _joined(seeds)
+
+
+def _joined(seeds):
+  """A row of several seeds."""
   mean = lambda key: float(np.mean([s[key] for s in seeds]))
   return {
       "accuracies": [s["accuracy"] for s in seeds],
@@ -333,6 +338,7 @@ def readme(
       f" at a rate of {train.learning_rate:g}. Theta:"
       f" {theta.theta_optimizer} at {theta.theta_learning_rate:g} for the first"
       f" {theta.architecture_epochs} of these epochs.{searches}", "",
+      *([result["note"], ""] if result.get("note") else []),
       *recording.in_words(result)])
 
 
@@ -377,6 +383,9 @@ def main(
     argv: the command line; None is the process's.
   """
   args = _parse(script, title, presets, argv)
+  if args.merge:
+    _merge(title, presets[args.preset], paper, args)
+    return
   natjax.configure_compilation()
 
   # Config.
@@ -396,10 +405,63 @@ def main(
   # Report.
   result = {
       "datasets": found, "config": dataclasses.asdict(config),
+      "note": args.note,
       "paper": {network: {kind: row._asdict() for kind, row in rows.items()}
                 for network, rows in paper.items()},
       **recording.circumstances(script, argv, seconds)}
   transforming.report(args.report or out / "report", result,
+                      readme(title, config, paper, result))
+
+
+def _merge(title, preset, paper, args):
+  """Joins the records of runs that differ in their seeds and rows alone.
+
+  Raises:
+    InputError: they differ in more, or the same seed was run twice.
+  """
+  parts = [recording.read(folder / "result.json") for folder in args.merge]
+  own = lambda config: {**config, "seed": 0, "kinds": [],
+                        "train": {**config["train"], "seeds": 0}}
+  for folder, part in zip(args.merge, parts, strict=True):
+    if own(part["config"]) != own(parts[0]["config"]):
+      raise errors.InputError(f"{folder} holds a record of other settings than"
+                              f" {args.merge[0]}; merge runs of the same")
+  found: dict[str, Any] = {}
+  for part in parts:
+    for dataset, networks in part["datasets"].items():
+      for network, kinds in networks.items():
+        for kind, row in kinds.items():
+          place = found.setdefault(dataset, {}).setdefault(network, {})
+          place.setdefault(kind, []).extend(row.get("seeds", []))
+  kinds = [kind for kind in KINDS if any(
+      kind in rows for networks in found.values()
+      for rows in networks.values())]
+  numbers = sorted({s["seed"] for networks in found.values()
+                    for rows in networks.values()
+                    for seeds in rows.values() for s in seeds})
+  for networks in found.values():
+    for network, rows in networks.items():
+      for kind, seeds in rows.items():
+        if sorted(s["seed"] for s in seeds) != numbers:
+          raise errors.InputError(
+              f"{network}, {kind}: seeds {[s['seed'] for s in seeds]} of"
+              f" {numbers} are there; merge one run of each")
+      networks[network] = {
+          kind: _joined(sorted(rows[kind], key=lambda s: s["seed"]))
+          for kind in kinds if kind in rows}
+  first = parts[0]["config"]
+  config = dataclasses.replace(
+      preset, seed=numbers[0], kinds=tuple(kinds), epochs=first["epochs"],
+      theta=differentiable.DifferentiableConfig(**first["theta"]),
+      train=supervised.TrainConfig(
+          **{**first["train"], "seeds": len(numbers)}))
+  result = {
+      **parts[0], "datasets": found, "config": dataclasses.asdict(config),
+      "note": args.note,
+      "command": "`, `".join(part["command"] for part in parts),
+      "seconds": sum(part["seconds"] for part in parts),
+      "hardware": "; ".join(sorted({part["hardware"] for part in parts}))}
+  transforming.report(args.report or args.out, result,
                       readme(title, config, paper, result))
 
 
@@ -413,6 +475,10 @@ def _parse(script, title, presets, argv):
                       help="rows; default: the preset's")
   parser.add_argument("--theta-learning-rate", type=float,
                       help="default: the preset's")
+  parser.add_argument("--note", default="", help="a line for the record")
+  parser.add_argument("--merge", nargs="+", type=pathlib.Path,
+                      metavar="REPORT", help="run nothing, and join records of"
+                      " other seeds and rows, with the same --preset")
   parser.add_argument("--epochs", type=int,
                       help="of every training, theta's share of them as it is;"
                       " default: the preset's")

@@ -320,10 +320,9 @@ class Trainer:
       return
     each = {seed: options(seed, program) for seed in found}
     names = tuple(o.run for o in each.values())
-    lanes = 1 if self.way == "spread" else -(-len(each) // len(self.devices))
     folder = out / "checkpoint" / names[0].rpartition("-")[0]
     states = seeds_lib.fit_seeds(
-        program, **data, seeds=tuple(each), runs=names, lanes=lanes,
+        program, **data, seeds=tuple(each), runs=names,
         options=dataclasses.replace(each[self.seed], seed=0, run="",
                                     checkpoint_dir=folder))
     seconds = (time.monotonic() - began) / len(each)

@@ -1,7 +1,8 @@
 """Runs all checks, each shielded from the others.
 
 What concerns runs and devices as a whole comes first, alone; the other programs
-are compiled in a few threads, reference and device side by side. A check that
+are compiled in a few threads, reference and device side by side, those in
+float32 before those in other precisions. A check that
 raises is a row that failed, and what would begin after its time is said not to
 have run.
 """
@@ -27,7 +28,7 @@ from natjax.selftest import (
 )
 
 Row = comparison.Row
-_THREADS = 4
+_THREADS = 8
 
 
 class _Late(Exception):
@@ -138,14 +139,17 @@ def run(chosen: Sequence[comparison.Case],
   pool = futures.ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
   waiting: collections.deque[Any] = collections.deque()
   try:
-    for case in chosen:
-      wanted = _Job(functools.partial(comparison.reference, case), pool,
-                    remaining)
-      for precision in precisions(device, quick=quick):
-        if precision.name in case.tolerances:
-          waiting.append((case, precision, wanted, _Job(functools.partial(
-              comparison.lower, case, precision, device), pool, remaining)))
-      yield from settled(wait=False)
+    wanted: dict[int, _Job] = {}
+    for precision in precisions(device, quick=quick):
+      for i, case in enumerate(chosen):
+        if precision.name not in case.tolerances:
+          continue
+        if i not in wanted:
+          wanted[i] = _Job(functools.partial(comparison.reference, case), pool,
+                           remaining)
+        waiting.append((case, precision, wanted[i], _Job(functools.partial(
+            comparison.lower, case, precision, device), pool, remaining)))
+        yield from settled(wait=False)
     yield from settled(wait=True)
   finally:
     pool.shutdown(cancel_futures=True)

@@ -4,8 +4,8 @@ Every row is a step of a program as a run compiles it (`programs`): in the
 engine's loop, the state donated, the images on the device. Steps are timed
 several to a call, which is waited for, in rounds, and the median is given.
 Programs are compiled several at a time, never from the cache of compiled ones,
-and timed one after another when their group is compiled; so the seconds of
-compilation are each program's own, among others, with tracing.
+and timed one after another when all of their group are compiled; so the seconds
+of compilation are each program's own, among others, with tracing.
 
 Beside PyTorch (`torch_sides`), both sides take turns, on the same device, with
 the same precision of products; what is compiled for one architecture only is a
@@ -151,15 +151,7 @@ def subjects(quick: bool) -> list[list[Subject]]:
   plain = functools.partial(programs.plain, sizes)
   search = functools.partial(programs.search, sizes)
   resnet, darts, theirs = "ResNet20", "DARTS's network", _Theirs(sizes)
-  first = [
-      Subject("NAT, weights", supernet, theirs.supernet(sizes.batch_size),
-              fixed=2),
-      Subject("NAT, weights, large batch",
-              functools.partial(supernet, large=True),
-              theirs.supernet(sizes.large_batch_size), fixed=4),
-      Subject("NAT, weights, large batch, bfloat16",
-              functools.partial(supernet, large=True, **bfloat16),
-              theirs.supernet(sizes.large_batch_size, bfloat16=True)),
+  plains = [
       Subject(resnet, functools.partial(plain, "resnet20"), theirs.resnet(),
               fixed=1),
       Subject(f"{resnet}, bfloat16",
@@ -168,31 +160,42 @@ def subjects(quick: bool) -> list[list[Subject]]:
       Subject(f"{resnet}, {SEEDS} seeds in one vmap, each",
               functools.partial(plain, "resnet20", lanes=SEEDS),
               remark=functools.partial(_together, resnet))]
-  second = [
+  supernets = [
+      Subject("NAT, weights", supernet, theirs.supernet(sizes.batch_size),
+              fixed=2),
+      Subject("NAT, weights, large batch",
+              functools.partial(supernet, large=True),
+              theirs.supernet(sizes.large_batch_size), fixed=4),
+      Subject("NAT, weights, large batch, bfloat16",
+              functools.partial(supernet, large=True, **bfloat16),
+              theirs.supernet(sizes.large_batch_size, bfloat16=True))]
+  others = [
       Subject(darts, functools.partial(plain, "darts"), theirs.darts(),
               fixed=1),
       Subject("NAT, policy", functools.partial(supernet, phase="policy")),
       Subject(f"{resnet}, weights and theta", functools.partial(
-          programs.theta, sizes, "resnet20")),
+          programs.theta, sizes, "resnet20"))]
+  searches = [
       Subject("DARTS, weights and alpha", functools.partial(search, "darts"),
               theirs.search()),
       Subject("EnTranNAS, weights and alpha",
               functools.partial(search, "entrannas")),
       Subject("EnTranNAS, bottleneck, weights and alpha",
-              functools.partial(search, "entrannas", bottleneck=4)),
+              functools.partial(search, "entrannas", bottleneck=4))]
+  loops = [
       Subject(f"{resnet}, epoch", functools.partial(
           plain, "resnet20", images=sizes.images, augment=True),
           remark=functools.partial(_epoch, resnet)),
       Subject(f"{resnet}, a call per step", functools.partial(
           plain, "resnet20", loop=False))]
   if quick:
-    return [[first[0], first[3], first[5]], [second[0], second[6]]]
-  third = [
+    return [[plains[0], plains[2]], [supernets[0], others[0], loops[0]]]
+  both_forms = [
       Subject(f"{form.operation}, {form.name}",
               functools.partial(forms.program, sizes, form),
               remark=functools.partial(_form, form))
       for form in forms.FORMS]
-  return [first, second, third]
+  return [plains, supernets, others, searches, loops, both_forms]
 
 
 class _Theirs:
@@ -321,21 +324,18 @@ def _measure(quick, torch_sides, remaining, only):
   rates = ceilings()
   seconds: dict[Any, float] = {}  # By the subjects' names.
   pool = futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 8))
-  late: list[_Entry] = []  # Not compiled when the others of their group were.
   with _cold():
     try:
-      for group in (*subjects(quick), []):
-        entries, late = [*late, *(
-            _Entry(subject) for subject in group if only in subject.name)], []
-        _prepare([e for e in entries if e.compiling is None], torch_sides, pool,
-                 remaining)
-        futures.wait(
+      for group in subjects(quick):
+        entries = [_Entry(subject) for subject in group if only in subject.name]
+        _prepare(entries, torch_sides, pool, remaining)
+        # Compilers of GPUs choose by timing kernels, on the device itself.
+        waited = futures.wait(
             [e.compiling for e in entries if e.compiling],
-            timeout=max(remaining() - LEAST_SECONDS, 0) / (2 if group else 1))
+            timeout=max(remaining() - 2 * LEAST_SECONDS, 0))
         for entry in entries:
-          if group and entry.compiling and not entry.compiling.done():
-            late.append(entry)
-            continue
+          if waited.not_done:
+            entry.say("timed while others compiled, an upper bound")
           with entry.guarded():
             _time(entry, seconds, rates, remaining, SECONDS[quick])
           entry.runner = entry.compiling = None

@@ -35,30 +35,47 @@ _CPU_FLAG = "--xla_backend_optimization_level=1"
 _RUNS = "runs"  # The axis over which runs of their own are divided.
 _PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin",
             "libtpu")
+# On an H200 the compiler of jaxlib 0.11.2 aborted the process where it fused a
+# product of the policy's step into a kernel of Triton's. Without, products are
+# cuBLAS's, and all that `natjax selftest` had time for passed. A jaxlib that
+# does not know the flag would not start, so it is set for those that do.
+_CUDA_FLAG = "--xla_gpu_enable_triton_gemm=false"
+_CUDA_FLAG_BELOW = (0, 13)
 
 
 def configure_compilation(
     cache_dir: str | os.PathLike[str] | None = None) -> None:
   """Sets how XLA compiles, for a whole process; call it before using jax.
 
-  Turns on the persistent compilation cache, so that a second start is quick,
-  and on machines without an accelerator a lower optimisation level.
+  Turns on the persistent compilation cache, so that a second start is quick; on
+  machines without an accelerator a lower optimisation level; and on those with
+  CUDA leaves matrix products to cuBLAS, since a kernel of Triton's was seen to
+  abort the compiler. Flags that stand in $XLA_FLAGS are left alone.
 
   Args:
     cache_dir: of the cache; None is $NATJAX_CACHE, else `natjax` in the user's
       cache folder. A cache that was configured already (for example through
       $JAX_COMPILATION_CACHE_DIR) is left alone.
   """
-  accelerated = any(importlib.util.find_spec(p) for p in _PLUGINS)
-  flags = os.environ.get("XLA_FLAGS", "")
-  if not accelerated and _CPU_FLAG.split("=")[0] not in flags:
-    os.environ["XLA_FLAGS"] = f"{flags} {_CPU_FLAG}".strip()
+  found = [p for p in _PLUGINS if importlib.util.find_spec(p)]
+  if not found:
+    _set_flag(_CPU_FLAG)
+  elif any("cuda" in p for p in found) and (
+      jax.__version_info__ < _CUDA_FLAG_BELOW):
+    _set_flag(_CUDA_FLAG)
   if jax.config.values["jax_compilation_cache_dir"] is None:
     default = pathlib.Path(
         os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "natjax"
     folder = cache_dir or os.environ.get("NATJAX_CACHE") or default
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def _set_flag(flag):
+  """Adds one of XLA's flags, unless it is set already."""
+  flags = os.environ.get("XLA_FLAGS", "")
+  if flag.split("=")[0] not in flags:
+    os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
 
 
 def peak_memory(devices: Iterable[jax.Device]) -> int | None:

@@ -78,6 +78,15 @@ def test_a_wrong_operation_is_found(monkeypatch):
   assert rows[0].error == pytest.approx(1e-4, rel=0.1)
 
 
+@pytest.fixture
+def depthwise_anew():
+  """What was traced before, and what the test traces, is forgotten."""
+  primitives._depthwise_for_platform.clear_cache()
+  yield
+  primitives._depthwise_for_platform.clear_cache()
+
+
+@pytest.mark.usefixtures("depthwise_anew")
 def test_a_wrong_gradient_is_found(monkeypatch):
   """One of those written by hand: the reference has JAX's own."""
   backward = primitives._depthwise_bwd

@@ -145,21 +145,43 @@ def test_without_time_nothing_is_run(monkeypatch):
   assert all(row.seconds is None for row in rows.values())
 
 
-def test_what_compiles_late_comes_last(monkeypatch):
-  slow = programs.Runner.compile
+def slow_compiler(monkeypatch, seconds):
+  """Programs with `madds` compile for longer; returns what happens, in order.
+  """
+  happened = []
+  compile_, time_ = programs.Runner.compile, speed.time_in_turns
 
-  def compile_(self):
-    if self.program.madds:
-      time.sleep(0.5)
-    return slow(self)
+  def compiled(self):
+    time.sleep(seconds if self.program.madds else 0)
+    result = compile_(self)
+    happened.append("compiled")
+    return result
 
-  monkeypatch.setattr(programs.Runner, "compile", compile_)
-  left = iter([1000.0] * 3 + [speed.LEAST_SECONDS + 0.4])
+  def timed(*args):
+    happened.append("timed")
+    return time_(*args)
+
+  monkeypatch.setattr(programs.Runner, "compile", compiled)
+  monkeypatch.setattr(speed, "time_in_turns", timed)
+  return happened
+
+
+def test_nothing_is_timed_while_others_compile(monkeypatch):
+  happened = slow_compiler(monkeypatch, 0.5)
+  rows = measure(monkeypatch, [subject("late", madds=1.0), subject("early")])
+  assert happened[:2] == ["compiled", "compiled"] and "timed" in happened
+  assert list(rows) == ["late", "early"]
+  assert not any("upper bound" in row.note for row in rows.values())
+
+
+def test_what_compiles_for_too_long_is_not_waited_for(monkeypatch):
+  slow_compiler(monkeypatch, 1.5)
+  left = iter([1000.0] * 3 + [2 * speed.LEAST_SECONDS + 0.1])
   rows = measure(monkeypatch, [subject("late", madds=1.0), subject("early")],
-                 [subject("next")], remaining=lambda: next(left, 1000.0))
-  assert next(iter(rows)) == "early"
-  assert set(rows) == {"early", "next", "late"}
-  assert all(row.seconds is not None for row in rows.values())
+                 remaining=lambda: next(left, 2.0 * speed.LEAST_SECONDS))
+  assert rows["early"].seconds is not None
+  assert "an upper bound" in rows["early"].note
+  assert "not run: time limit" in rows["late"].note
 
 
 def test_nothing_is_read_from_the_cache():
