@@ -1,0 +1,66 @@
+"""How XLA is told to compile, by what is installed."""
+
+import gc
+import importlib.util
+import weakref
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from natjax.training import devices
+
+TRITON = "--xla_gpu_enable_triton_gemm"
+LEVEL = "--xla_backend_optimization_level"
+
+
+@pytest.fixture
+def configured(monkeypatch):
+  """`(plugins, flags) -> flags` after `configure_compilation`."""
+
+  def configure(plugins, flags=""):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    monkeypatch.setattr(importlib.util, "find_spec",
+                        lambda name: name if name in plugins else None)
+    devices.configure_compilation()
+    return devices.os.environ["XLA_FLAGS"].split()
+
+  return configure
+
+
+def test_flags_follow_from_what_is_installed(configured):
+  assert configured([]) == [f"{LEVEL}=1"]
+  assert configured(["libtpu"]) == []
+  assert configured(["jax_cuda13_plugin"]) == [f"{TRITON}=false"]
+
+
+def test_flags_of_the_user_stay(configured):
+  assert configured([], f"{LEVEL}=3") == [f"{LEVEL}=3"]
+  assert configured(["jax_cuda12_plugin"], f"{TRITON}=true --a=b") == [
+      f"{TRITON}=true", "--a=b"]
+  assert configured(["jax_cuda12_plugin"], "--a=b") == [
+      "--a=b", f"{TRITON}=false"]
+
+
+def test_a_later_jax_is_not_told_of_a_flag_that_it_may_not_know(
+    configured, monkeypatch):
+  monkeypatch.setattr(jax, "__version_info__", (0, 13, 0))
+  assert configured(["jax_cuda13_plugin"]) == []
+
+
+def test_a_program_goes_with_what_it_was_made_of():
+  """`jax.pmap` keeps it, and so would exhaust the mappings of a process."""
+
+  class Method:
+
+    def update(self, x):
+      return x + 1
+
+  method = Method()
+  gone = weakref.ref(method)
+  program = devices.spread(lambda x, method=method: method.update(x),
+                           devices.choose(1), sharded=[False])
+  assert program(jnp.ones(3)).tolist() == [2, 2, 2]
+  del method, program
+  gc.collect()
+  assert gone() is None
