@@ -26,11 +26,9 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
       --out runs/entrannas --report experiments/results/entrannas
   python experiments/entrannas.py --preset paper --data-dir DATA \
       --out runs/entrannas_paper
-Hardware and time: `smoke` two minutes, nearly all of it compiling. `small` is
-estimated at 50 minutes on 2 idle CPU cores, from short runs: 28 searches of 192
-iterations at 0.5 s (DARTS, all cells Engine cells), 0.3 s (half), 0.2 s
-(EnTranNAS-DST) and 0.1 s (the others) are 24 minutes, 18 trainings of 320 steps
-5, compiling 6 supernets and 18 networks 20. `paper`: one accelerator and weeks,
+Hardware and time: `smoke` two minutes, nearly all of it compiling. `small` took
+about 45 minutes on 2 CPU cores beside other work, in two starts: 28 searches of
+192 iterations, 18 trainings of 320 steps. `paper`: one accelerator and weeks,
 33 trainings of 600 epochs.
 Expected, preset `paper`: `PAPER` below; not run here.
 
