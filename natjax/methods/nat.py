@@ -14,8 +14,8 @@ How this differs from the released code, unless `policy="published"`:
 - The policy sees the operations it decides about (`policies.gcn`).
 - Nothing that is sampled raises the cost of an edge or cuts a node off
   (`transitions`, `policies.sampling`).
-- Sampled input architectures hold null connections, at most one per node, so
-  that null-to-skip is trained; every node keeps a signal.
+- Sampled input architectures are drawn around the given one (`focus`), and hold
+  null connections, so that null-to-skip is trained; every node keeps a signal.
 - Rewards are taken on images that are not augmented.
 - The baseline is the mean reward of the other samples of the same input
   (leave one out), where there are other samples.
@@ -133,7 +133,8 @@ class NAT:
   def __init__(self, config: NATConfig, space: spaces.Space, *,
                num_classes: int, image_size: int,
                targets: Sequence[records.Place] = (), steps_per_epoch: int = 1,
-               num_devices: int = 1):
+               num_devices: int = 1,
+               given: codec.Architecture | None = None):
     """Args:
       config: the settings.
       space: the search space.
@@ -143,6 +144,8 @@ class NAT:
         raise the cost; the first is that of the network trained at the end.
       steps_per_epoch: updates of the weights per epoch.
       num_devices: D, over which updates will be mapped.
+      given: the architecture to transform, around which inputs are drawn unless
+        the settings' focus is general; without it they always are.
     """
     self.num_devices = num_devices
     self.config = config = nat_config.resolve(config, space.graph.kind)
@@ -164,7 +167,10 @@ class NAT:
         jnp.dtype(config.dtype), config.supernet_width)
     self.policy = policy_lib.CellPolicy(
         self.ground, layers=config.gcn_layers, published=self.published)
-    self.sample = inputs.sampler(self.ground, published=self.published)
+    general = config.focus == "general" or self.published or given is None
+    self.sample = inputs.sampler(
+        self.ground, published=self.published,
+        given=None if general else self.ground.encode(given))
     self.compiled_sample = jax.jit(self.sample_actions, static_argnums=3)
     self.compiled_best = jax.jit(self.best_actions)
     self.optimizer = optimizers.scheduled(
@@ -371,7 +377,7 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
   method = kind(config, space, num_classes=request.num_classes,
                 image_size=request.image_size, targets=(request.place,),
                 steps_per_epoch=len(weights) // config.batch_size,
-                num_devices=request.num_devices)
+                num_devices=request.num_devices, given=given)
   method.ground.encode(given)
   inference.budget(method, given)
 

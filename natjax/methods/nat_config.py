@@ -7,6 +7,7 @@ from natjax.training import settings
 
 BASELINES = ("auto", "leave_one_out", "none", "moving_average", "published")
 POLICIES = ("default", "published")
+FOCUSES = ("auto", "given", "general")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,10 @@ class NATConfig:
     policy: "default" or "published" (the authors' controller and training).
     gcn_layers: graph convolutions, 1, 2, 5 or 10.
     policy_learning_rate: of Adam.
+    focus: where input architectures are drawn (`spaces.inputs`): around the
+      "given" one, or from the whole space ("general", the paper's p, for a
+      policy that is to serve many); "auto" is general with the published
+      policy, else given.
     inputs: m, input architectures sampled per step and device.
     samples: n, transformations sampled per input.
     entropy_weight: lambda of equation 4.
@@ -65,6 +70,7 @@ class NATConfig:
   policy: str = "default"
   gcn_layers: int = 2
   policy_learning_rate: float = 3e-4
+  focus: str = "auto"
   inputs: int = 1
   samples: int = 1
   entropy_weight: float = 0.003
@@ -101,7 +107,7 @@ def resolve(config: NATConfig, kind: str) -> FullNATConfig:
       kind == "blocks") else ({"supernet_width": 1.0}, "cells")
   full = settings.resolve(config, FullNATConfig, fixed, words)
   settings.plain(full)
-  settings.one_of(full, policy=POLICIES, baseline=BASELINES,
+  settings.one_of(full, policy=POLICIES, baseline=BASELINES, focus=FOCUSES,
                   selection=("sample", "argmax"), gcn_layers=gcn.LAYERS,
                   dtype=("float32", "bfloat16"))
   settings.at_least_one(
@@ -114,6 +120,9 @@ def resolve(config: NATConfig, kind: str) -> FullNATConfig:
     settings.refuse(
         full, "warmup_epochs", "must lie in [0, epochs) with epochs"
         f" {full.epochs}, since the policy needs epochs too; give fewer")
+  if full.policy == "published" and full.focus == "given":
+    settings.refuse(full, "focus", "does not apply to the published policy,"
+                    " whose inputs are drawn as its authors' are; leave it out")
   if not 0 < full.weights_fraction < 1:
     settings.refuse(full, "weights_fraction", "must lie between 0 and 1; the"
                     " rest of the images trains the policy")
@@ -128,7 +137,8 @@ PRESETS = {
     "small": NATConfig(init_channels=16, cells=8, epochs=30,
                        learning_rate=0.025, final_learning_rate=0.001,
                        max_grad_norm=5.0, policy_learning_rate=1e-3, samples=4),
-    "paper": NATConfig(baseline="none"),  # Section 5.1 of Guo et al., 2021.
+    # Section 5.1 of Guo et al., 2021.
+    "paper": NATConfig(baseline="none", focus="general"),
 }
 
 

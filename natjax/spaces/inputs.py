@@ -1,14 +1,18 @@
 """How input architectures beta ~ p are drawn (Guo et al., 2021, Algorithm 1).
 
-Where a space's sources are free (cells), sources are uniform over all earlier
-nodes, with replacement unless the space forbids it (`several`), and operations
-are uniform; where candidates differ by edge, sources are those from which
-anything but null may come. Where the graph is a given network's, the paper's p
-is uniform too ("published"); here an edge keeps the given operation with
-probability one half and is uniform among what may stand there otherwise: a
-chain of blocks whose edges are all random seldom computes anything, and its
-supernet hardly learns. But for the published p, null connections are drawn as
-well, and one edge of every node at least is not null.
+In general, operations are uniform among what may stand on an edge, and where a
+space's sources are free (cells) these are uniform over all earlier nodes, with
+replacement unless the space forbids it (`several`); where candidates differ by
+edge, sources are those from which anything but null may come. But for the
+paper's p ("published"), null connections are drawn as well, and one edge of
+every node at least is not null.
+
+Around a given architecture (`given`), the paper's Eq. 1 for a specific beta,
+every edge is kept with a probability that is itself uniform in [0, 1], and is
+drawn as in general otherwise. So of E edges any number is drawn anew, from none
+to all, with probability 1 / (E + 1). A user cares for one architecture and what
+lies around it, and a supernet that is trained there learns sooner what they are
+worth: a chain of blocks whose edges are all random seldom computes anything.
 """
 
 from collections.abc import Callable
@@ -30,12 +34,14 @@ from natjax.spaces import ground as ground_lib
 Sampler = Callable[[jax.Array], arrays_lib.CellArrays]
 
 
-def sampler(ground: ground_lib.Ground, *, published: bool = False) -> Sampler:
+def sampler(ground: ground_lib.Ground, *, published: bool = False,
+            given: arrays_lib.CellArrays | None = None) -> Sampler:
   """Returns `(key) -> CellArrays [G, N, K]`, which draws an architecture.
 
   Args:
     ground: the space.
     published: whether p is as in the released code.
+    given: [G, N, K], around which to draw; None draws from the whole space.
 
   Raises:
     InputError: more than two inputs, all from different nodes.
@@ -45,7 +51,8 @@ def sampler(ground: ground_lib.Ground, *, published: bool = False) -> Sampler:
         f"search space '{ground.space.name}' gives nodes"
         f" {ground.space.inputs} inputs from different nodes, and the first has"
         " but two nodes before it; give 2 inputs, or allow several", "inputs")
-  return (_fixed if ground.space.inputs is None else _free)(ground, published)
+  whole = (_fixed if ground.space.inputs is None else _free)(ground, published)
+  return whole if given is None else _around(ground, whole, given)
 
 
 def sample_cell(space: base.Space, nulls: bool, rng: jax.Array, stand_in: Any,
@@ -98,12 +105,18 @@ def sample_cell(space: base.Space, nulls: bool, rng: jax.Array, stand_in: Any,
       jnp.where(all_null, other, operation[:, -1]))
   operation = jnp.asarray(stand_in)[node[:, None], source, operation]
   exists = jnp.asarray(exists)
-  operation = jnp.where(exists[:, None], operation, null)
-  feeds = jnp.where(exists[:, None], source, -1)
-  used = jnp.any(
-      feeds.reshape(-1)[:, None] == node + records.NUM_INPUTS, axis=0)
-  return arrays_lib.CellArrays(source=source, operation=operation,
-                               concat=(~used | (not space.loose_end)) & exists)
+  return arrays_lib.CellArrays(
+      source=source, operation=jnp.where(exists[:, None], operation, null),
+      concat=_concatenated(space, exists, source))
+
+
+def _concatenated(space, exists, source):
+  """bool[N]: the nodes of a cell that are, its edges coming from i32[N, K]."""
+  if not space.loose_end:
+    return exists
+  feeds = jnp.where(exists[:, None], source, -1).reshape(-1)
+  node = jnp.arange(len(source)) + records.NUM_INPUTS
+  return ~jnp.any(feeds[:, None] == node, axis=0) & exists
 
 
 def _uniform(rng, mask, shape=None):
@@ -117,6 +130,47 @@ def _distinct(rng, mask, others, count):
   """Different indices along the last axis: of a mask, before them of others."""
   order = jax.random.uniform(rng, mask.shape) + mask + others
   return lax.top_k(order, count)[1][..., ::-1].astype(jnp.int32)
+
+
+def _exists(ground):
+  """bool[G, N], whether a cell has a node."""
+  return np.array([np.arange(ground.shape[1]) < decision.cell.num_nodes
+                   for decision in ground.decisions])
+
+
+def _around(ground, whole, given):
+  """Draws around an architecture what `whole` draws in general."""
+  space, null = ground.space, ground.table.null
+  given = jax.tree.map(jnp.asarray, given)
+  exists = jnp.asarray(_exists(ground))
+
+  def draw(rng):
+    rng_all, rng_share, rng_keep = jax.random.split(rng, 3)
+    drawn = whole(rng_all)
+    kept = jax.random.bernoulli(
+        rng_keep, jax.random.uniform(rng_share), given.operation.shape)
+    source, operation = (jnp.where(kept, a, b) for a, b in (
+        (given.source, drawn.source), (given.operation, drawn.operation)))
+    # What the two together make of a node may be nothing, or one source twice.
+    other = jnp.all(operation == null, axis=-1, keepdims=True)
+    if not space.several and space.inputs is not None:
+      ordered = jnp.sort(source, axis=-1)
+      other |= jnp.any(ordered[..., 1:] == ordered[..., :-1], axis=-1,
+                       keepdims=True)
+    other &= ~jnp.all(kept, axis=-1, keepdims=True)
+    source = jnp.where(other, drawn.source, source)
+    operation = jnp.where(other, drawn.operation, operation)
+    concat = given.concat
+    if space.loose_end:
+      same = jnp.all(
+          (source == given.source) & (operation == given.operation), (1, 2))
+      concat = jnp.where(
+          same[:, None], given.concat, jax.vmap(functools.partial(
+              _concatenated, space))(exists, source))
+    return arrays_lib.CellArrays(
+        source=source, operation=operation, concat=concat)
+
+  return draw
 
 
 def _free(ground, published):
@@ -135,8 +189,7 @@ def _free(ground, published):
               for operation in map(operations.get, names)]
     instead[g, n, source] = np.where(stands, every, names.index(skip))
     allowed[g, n, source] = np.isin(names, space.names(g, e)) & stands
-  exists = np.array([np.arange(ground.shape[1]) < decision.cell.num_nodes
-                     for decision in ground.decisions])
+  exists = _exists(ground)
 
   def draw(rng):
     sample = functools.partial(sample_cell, space, not published)
@@ -164,11 +217,8 @@ def _fixed(ground, published):
   others = np.where(can[..., None], others, allowed)
 
   def draw(rng):
-    rng_all, rng_other, rng_keep = jax.random.split(rng, 3)
+    rng_all, rng_other = jax.random.split(rng)
     operation = _uniform(rng_all, allowed)
-    if not published:
-      kept = jax.random.bernoulli(rng_keep, 0.5, ground.shape)
-      operation = jnp.where(kept, start.operation, operation)
     dead = jnp.all(operation == null, axis=-1, keepdims=True)
     operation = jnp.where(dead & jnp.asarray(first),
                           _uniform(rng_other, others), operation)
