@@ -167,10 +167,11 @@ class NAT:
         jnp.dtype(config.dtype), config.supernet_width)
     self.policy = policy_lib.CellPolicy(
         self.ground, layers=config.gcn_layers, published=self.published)
-    general = config.focus == "general" or self.published or given is None
+    around = None
+    if given is not None and not self.published and config.focus != "general":
+      around = self.ground.encode(given)
     self.sample = inputs.sampler(
-        self.ground, published=self.published,
-        given=None if general else self.ground.encode(given))
+        self.ground, published=self.published, given=around)
     self.compiled_sample = jax.jit(self.sample_actions, static_argnums=3)
     self.compiled_best = jax.jit(self.best_actions)
     self.optimizer = optimizers.scheduled(
