@@ -49,7 +49,10 @@ class Interrupted(Exception):
 
 
 class NotFinite(Exception):
-  """A step's metrics were not finite; the last good checkpoint is kept."""
+  """A step's metrics, or what its update left, were not finite.
+
+  The last good checkpoint is kept.
+  """
 
 
 class PeerLost(Exception):

@@ -64,6 +64,9 @@ def run_draw(args) -> int:
   if course and (args.other is not None or (args.theta and args.alpha)):
     raise errors.InputError(f"--{course} draws the course of one run; leave"
                             f" {args.other or '--alpha'} out")
+  if course and not rows.is_file():  # Of several seeds, the first.
+    rows = min(rows.parent.glob(f"seed-*/{runs.METRICS}"), default=rows,
+               key=lambda path: int(path.parent.name.removeprefix("seed-")))
   if course and not rows.is_file():
     command = ("search" if args.alpha
                else "transform --method differentiable")

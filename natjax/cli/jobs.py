@@ -35,6 +35,9 @@ def _prepare(args, prefix, method):
   architecture = None
   if args.command == "search":
     graph = spaces.get(start).graph
+    if args.width is not None:
+      settings.refuse(args, "width", "scales networks that are given; leave it"
+                      " out, or give --supernet-width")
   else:
     skeleton = f"{prefix}skeleton"
     architecture = inputs.read_architecture(

@@ -48,7 +48,8 @@ def print_head(job):
       madds = (f", {part['madds'] / 1e6:.1f} M multiply-adds"
                if "madds" in part else "")
       err.print(f"{name}: {part['params']} parameters{madds}, {part['steps']}"
-                f" steps, about {part['memory_bytes'] / 2**20:.0f} MB")
+                f" steps, about {part['memory_bytes'] / 2**20:.0f} MB of arrays"
+                )
 
 
 class Display(rich_progress.Progress):
@@ -135,7 +136,8 @@ def print_transformed(result, folder, entry):
     ratios = [after[k] / before[0][k] - 1 for k in ("params", "madds")]
     rows.append(("difference", f"{100 * gain:+.2f}",
                  *(f"{100 * r:+.1f} %" for r in ratios)))
-  print_table(f"{measure(result)} on {result['dataset']}, {seeds} seed(s) each",
+  trained = f"{seeds} seed(s) each" if seeds else "not trained"
+  print_table(f"{measure(result)} on {result['dataset']}, {trained}",
               ("", *_MEASURED), rows)
   _print_search(result)
   if before:
@@ -149,13 +151,12 @@ def print_transformed(result, folder, entry):
                 [(c["cell"], f"{c['source']} -> {c['target']}", c["before"],
                   c["after"]) for c in result["changes"]])
   folder = pathlib.Path(folder)
-  pictures = "".join(f" {name}," for name in entry.pictures
-                     if (folder / name).exists())
-  networks = [name for name, pattern in (
-      (" networks/", "networks"), (" seed-*/", "seed-*"))
-              if any(folder.glob(pattern))]
-  out.print(f"{folder}: result.json, architecture.json, architecture.svg,"
-            f"{pictures}{''.join(networks)} ({result['seconds']:.0f} s)")
+  more = [name for name in (*entry.pictures, "networks", "seed-*")
+          if any(folder.glob(name))]
+  more = [name if "." in name else f"{name}/" for name in more]
+  files = ", ".join(
+      ["result.json", "architecture.json", "architecture.svg", *more])
+  out.print(f"{folder}: {files} ({result['seconds']:.0f} s)")
 
 
 def _print_search(result):

@@ -43,6 +43,9 @@ def run_selftest(args) -> int:
       not pathlib.Path(args.markdown).absolute().parent.is_dir()):
     raise errors.InputError(f"{args.markdown} lies in no folder that is there;"
                             " make it first", "markdown")
+  if args.markdown is not None and pathlib.Path(args.markdown).is_dir():
+    raise errors.InputError(f"{args.markdown} is a folder; name a file",
+                            "markdown")
   devices.configure_compilation()
   if args.against:  # Both need room on the device.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -53,7 +56,11 @@ def run_selftest(args) -> int:
         f"the CPU, with which results are compared, is not there ({e}); start"
         " without JAX_PLATFORMS, or with ,cpu at its end") from e
 
-  folder.mkdir(parents=True, exist_ok=True)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as e:
+    raise errors.InputError(f"{folder} cannot be made ({e.strerror}); name"
+                            " another", "out") from e
   write = functools.partial(runs.write_json, folder / FILE)
   report = report_lib.run(
       quick=args.quick, against_torch=args.against == "torch", only=args.only,

@@ -69,8 +69,10 @@ def alpha_curves(rows: Iterable[Mapping[str, Any]],
   """Draws what candidates weigh over the epochs of a search.
 
   One panel per edge, one colour per candidate, of those that ever weighed more
-  than 0; what was kept at the end is drawn thick and named above.
-  DST's threshold is the dashed line.
+  than 0; what was kept at the end is drawn thick and, unless it is more than
+  two, named above. The dashed line is DST's threshold, which is a share of the
+  largest weight into a node, times that weight. Epochs of a warm-up come before
+  those of the search.
 
   Args:
     rows: as in `metrics.jsonl`; those with "weights" are drawn: by cell types,
@@ -81,10 +83,10 @@ def alpha_curves(rows: Iterable[Mapping[str, Any]],
   Raises:
     InputError: as `save`, or no row has them.
   """
-  panels: dict[tuple[str, str], dict[int, Any]] = {}
+  panels: dict[tuple[str, str], dict[Any, Any]] = {}
   for row in rows:
     for group, weights in (row.get("weights") or {}).items():
-      levels = row.get("thresholds", {}).get(group)
+      levels = _levels(row, group)
       for e, (edge, values) in enumerate(zip(
           row["edges"][group], weights, strict=True)):
         title = f"{group} {edge[0]} -> {edge[1]}"
@@ -93,19 +95,34 @@ def alpha_curves(rows: Iterable[Mapping[str, Any]],
         if not any(values):
           continue  # A fixed edge.
         panel = panels.setdefault((str(row.get("run", "")), title), {})
-        panel[row["epoch"]] = (values, row["kept"][group][e],
-                               levels and levels[e], row["candidates"])
+        panel[row.get("stage"), row["epoch"]] = (
+            values, row["kept"][group][e], levels and levels[e],
+            row["candidates"])
   files.write_panels(
       path, panels, 5, (3.0, 2.1), _plot_alpha,
-      "no alpha to draw: give the rows of a metrics.jsonl that a search wrote")
+      "no alpha to draw: none was learned, as a search by alpha does (at random"
+      " there is none) and writes it to metrics.jsonl")
+
+
+def _levels(row, group):
+  """DST's thresholds of a row as weights, per edge."""
+  if group not in row.get("thresholds", {}):
+    return None
+  most: dict[int, float] = {}
+  for (_, target), values in zip(row["edges"][group], row["weights"][group],
+                                 strict=True):
+    most[target] = max(most.get(target, 0.0), *values)
+  return [share * most[target] for share, (_, target) in zip(
+      row["thresholds"][group], row["edges"][group], strict=True)]
 
 
 def _plot_alpha(axes, key, epochs):
   _, title = key
-  epochs = dict(sorted(epochs.items()))
-  x = [epoch + 1 for epoch in epochs]
+  x = [i + 1 for i in range(len(epochs))]
   values, kept, _, names = zip(*epochs.values(), strict=True)
   last = [n for n, k in zip(names[-1], kept[-1], strict=True) if k]
+  if len(last) > 2:
+    last = [f"{len(last)} of {len(names[-1])} kept"]
   axes.set_title("\n".join([title, *last]), parse_math=False,
                  fontsize="x-small")
   for o, name in enumerate(names[-1]):
@@ -164,8 +181,8 @@ def theta_curves(rows: Iterable[Mapping[str, Any]],
       panel[row["epoch"]] = theta
   files.write_panels(
       path, panels, 4, (3.6, 2.7), _plot_theta,
-      "no theta to draw: give the rows of a metrics.jsonl that a"
-      " differentiable transformation wrote")
+      "no theta to draw: none was learned, as a differentiable transformation"
+      " does and writes it to metrics.jsonl")
 
 
 def _plot_theta(axes, key, epochs):

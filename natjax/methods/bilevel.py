@@ -110,6 +110,7 @@ def resolve(config: Any, kind: str) -> Any:
   settings.plain(config)
   settings.one_of(config, dtype=("float32", "bfloat16"))
   settings.at_least_one(config, "epochs", "batch_size")
+  settings.above_zero(config, "supernet_width")
   settings.not_negative(
       config, "learning_rate", "final_learning_rate", "momentum",
       "weight_decay", "max_grad_norm", "alpha_learning_rate", "alpha_momentum",

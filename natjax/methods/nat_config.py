@@ -112,6 +112,7 @@ def resolve(config: NATConfig, kind: str) -> FullNATConfig:
                   dtype=("float32", "bfloat16"))
   settings.at_least_one(
       full, "epochs", "batch_size", "inputs", "samples", "candidates")
+  settings.above_zero(full, "supernet_width")
   settings.not_negative(
       full, "learning_rate", "final_learning_rate", "momentum", "weight_decay",
       "max_grad_norm", "policy_learning_rate", "entropy_weight")

@@ -161,6 +161,9 @@ class Job(_Work):
     self.method, self.share, self.seeds = method, share, range(0)
     self.entry = entry = _entry_of(method, search, architecture)
     if seeds is not None:
+      if type(seeds) is not int or seeds < 1:
+        raise errors.InputError(f"seeds is {seeds!r} and must be an integer of"
+                                " at least 1; leave it out for one", "seeds")
       trainer_lib.check_seed(seed, seeds)
       train = dataclasses.replace(train, seeds=seeds if entry.trained else 1)
       self.seeds = range(seed, seed + seeds * (not entry.trained))
@@ -209,7 +212,7 @@ class Job(_Work):
         "method": self.method, "space": self.plan.space,
         "search": dataclasses.asdict(self.plan.settings),
         **({"compare": self._compare} if self.entry.trained else {}),
-        **({} if self._train_found else {"train_found": False}),
+        **({} if self._train_found else {"no_train": True}),
         **({"seeds": [*self.seeds]} if self.seeds else {})}
 
   def estimate(self) -> dict[str, Any]:
@@ -292,7 +295,13 @@ class Job(_Work):
 
   def _search(self, out, listener):
     """Runs the method and derives; returns the architecture and the report."""
-    began, path = time.monotonic(), out / _DERIVED
+    # Seconds of earlier starts count, too.
+    earlier: dict[str, float] = {}
+    if self.trainer.processes.first and (out / runs.METRICS).exists():
+      for row in metrics_lib.read(out / runs.METRICS):
+        if row.get("run", "").startswith(self.entry.label):
+          earlier[row["run"]] = row["seconds"]
+    began, path = time.monotonic() - sum(earlier.values()), out / _DERIVED
 
     def fit(program, suffix=""):
       name = self.entry.label + suffix

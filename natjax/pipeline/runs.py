@@ -94,9 +94,17 @@ def versions() -> dict[str, str]:
       part.__name__: part.__version__ for part in (jax, flax, optax, np)}}
 
 
+def _number(value):
+  """A number of numpy's as one of Python's, which JSON can have."""
+  if isinstance(value, np.generic):
+    return value.item()
+  raise TypeError(f"{type(value).__name__} is nothing that JSON can have")
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
   """Writes a JSON file under a temporary name and renames it."""
-  metrics_lib.write_text(path, json.dumps(value, indent=2) + "\n")
+  metrics_lib.write_text(
+      path, json.dumps(value, indent=2, default=_number) + "\n")
 
 
 def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
@@ -195,7 +203,7 @@ def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
 
 def _check_same(out, old, new):
   """Refuses to go on with a run of another configuration or version."""
-  plain = json.loads(json.dumps(new))
+  plain = json.loads(json.dumps(new, default=_number))
   versions = [c.pop("version", _FIRST) for c in (old, plain)]
   old_flat, new_flat = (flax.traverse_util.flatten_dict(c, sep=".")
                         for c in (old, plain))

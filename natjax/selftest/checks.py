@@ -49,8 +49,8 @@ def cases(*, quick: bool = False) -> list[comparison.Case]:
     quick: of operations that differ in a number alone, only one.
   """
   names = operation_cases.representatives() if quick else None
-  return [*step_cases.cases(), *network_cases.cases(),
-          *operation_cases.cases(names)]
+  return [*operation_cases.cases(names), *network_cases.cases(),
+          *step_cases.cases()]
 
 
 def precisions(device: jax.Device, *,

@@ -46,8 +46,9 @@ def run(*, quick: bool, against_torch: bool, only: str | None,
   began = time.monotonic()
   left = lambda share=1.0: share * time_limit - (time.monotonic() - began)
   report: dict[str, Any] = {
-      "passed": False, "facts": facts.gather(), "checks": None,
-      "ceilings": None, "speed": None, "errors": [], "quick": quick,
+      "passed": False, "complete": False, "facts": facts.gather(),
+      "checks": None, "ceilings": None, "speed": None, "errors": [],
+      "quick": quick,
       "against": "torch" if against_torch else None, "time_limit": time_limit,
       "seconds": None}
 
@@ -71,6 +72,9 @@ def run(*, quick: bool, against_torch: bool, only: str | None,
     else:
       _measure(report, quick, against_torch, left, tell)
   report["seconds"] = time.monotonic() - began
+  report["complete"] = not any(
+      row["outcome"] == "not run" for row in report["checks"] or ()) and all(
+          row["seconds"] is not None for row in report["speed"] or ())
   outcomes = {row["outcome"] for row in report["checks"] or ()}
   wrong = report["errors"] or "FAILED" in outcomes or any(
       row.get("error") for row in report["speed"] or ())
@@ -92,7 +96,8 @@ def _measure(report, quick, against_torch, left, tell):
     for row in speed.measure(
         quick=quick, against_torch=against_torch, remaining=left):
       report["speed"].append(_finite(row._asdict()))
-      tell(f"{row.name}: {_seconds(row.seconds)} a step {row.note}".rstrip())
+      took = "" if row.seconds is None else f"{_seconds(row.seconds)} a step; "
+      tell(f"{row.name}: {took}{row.note}".rstrip("; "))
 
 
 class _shielded:
@@ -161,7 +166,7 @@ def tables(report: dict[str, Any], *, whole: bool = False) -> Tables:
         (name, _number(value) if isinstance(value, float) else str(value))
         for name, value in report["ceilings"].items()]))
   if report["speed"]:
-    found += _of_speed(report["speed"], whole)
+    found += _of_speed(report["speed"], whole, report["against"] is not None)
   wrong: list[tuple[str, ...]] = [
       (row["name"], row["note"]) for row in (
           *(row for row in rows or () if row["outcome"] == "FAILED"),
@@ -172,19 +177,20 @@ def tables(report: dict[str, Any], *, whole: bool = False) -> Tables:
   return found
 
 
-def _of_speed(rows, whole):
+def _of_speed(rows, whole, against):
   """A table; if not `whole`, another one of what is said in words."""
   form = lambda row, key, form: _number(row[key], form)
   numbers = [(row["name"], _number(
       None if row["seconds"] is None else 1e3 * row["seconds"], ".2f"),
               form(row, "per_second", ".0f"), form(row, "compile_seconds",
                                                    ".1f"),
-              form(row, "temporaries_mb", ".0f"), form(row, "torch_eager",
-                                                       ".2f"),
-              form(row, "torch_compiled", ".2f")) for row in rows]
+              form(row, "temporaries_mb", ".0f"), *[
+                  form(row, key, ".2f")
+                  for key in ("torch_eager", "torch_compiled")] * against)
+             for row in rows]
   words = [(row["share"], row["note"]) for row in rows]
   columns = ("training step", ">ms", ">images/s", ">compiles, s", ">MB",
-             ">of eager torch", ">of compiled")
+             *[">of eager torch", ">of compiled"] * against)
   said = ("of the measured rates", "")
   if whole:
     return [("speed", (*columns, *said), [

@@ -334,10 +334,10 @@ def _measure(quick, torch_sides, remaining, only):
             [e.compiling for e in entries if e.compiling],
             timeout=max(remaining() - 2 * LEAST_SECONDS, 0))
         for entry in entries:
-          if waited.not_done:
-            entry.say("timed while others compiled, an upper bound")
           with entry.guarded():
             _time(entry, seconds, rates, remaining, SECONDS[quick])
+          if waited.not_done and entry.row.seconds is not None:
+            entry.say("timed while others compiled, an upper bound")
           entry.runner = entry.compiling = None
           entry.theirs.clear()
           yield entry.row

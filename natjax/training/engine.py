@@ -282,9 +282,10 @@ class Engine:
       position = position._replace(step=stop)
       self._report(stage, phase, position, steps, sums)
       if stop < steps:
-        self._maybe_save(state, sums, position)
+        self._maybe_save(stage, phase, state, sums, position)
+    self._check_state(stage, phase, position, state, sums)
     self._finish(stage, phase, position, state, sums)
-    self._maybe_save(state, sums, position._replace(
+    self._maybe_save(stage, phase, state, sums, position._replace(
         phase=position.phase + 1, step=0))
     return state, sums
 
@@ -301,6 +302,21 @@ class Engine:
         f" epoch {position.epoch}, phase {phase.name}, step {reached - 1}: a"
         f" metric is not finite ({self._means(phase, carry.sums, reached)[i]});"
         f" it ran {explained}; try a smaller learning-rate")
+
+  def _check_state(self, stage, phase, position, state, sums):
+    """Raises `NotFinite` where the last update left what is not finite.
+
+    Metrics are of the state before it; so they would tell a step too late.
+    """
+    if all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(
+        devices_lib.fetch(state)) if jnp.issubdtype(leaf.dtype, jnp.floating)):
+      return
+    means = self._means(phase, sums, position.step)
+    raise errors.NotFinite(
+        f"{', '.join(self._layout.runs)}, {stage.name}, epoch {position.epoch},"
+        f" phase {phase.name}: the update of step {position.step - 1} left"
+        f" values that are not finite (mean metrics until then {means[0]}); try"
+        " a smaller learning-rate")
 
   def _order(self, i, split, steps, entropies):
     """i32[*, steps, *] of an epoch's i-th split, as often as it takes."""
@@ -344,11 +360,12 @@ class Engine:
           position.step, steps, done / max(sum(self._walks.values()), 1),
           metrics if position.step else {}))
 
-  def _maybe_save(self, state, sums, position):
+  def _maybe_save(self, stage, phase, state, sums, position):
     due = time.monotonic() - self._saved >= self._options.checkpoint_seconds
     asked = self._processes.gather([bool(self._options.should_stop()), due])
     stop, due = any(stop for stop, _ in asked), asked[0][1]
     if stop or due:
+      self._check_state(stage, phase, position, state, sums)
       self._save(state, sums, position)
     if stop:
       raise errors.Interrupted(", ".join(self._layout.runs))

@@ -39,6 +39,13 @@ def at_least_one(config: Any, *names: str) -> None:
       refuse(config, name, "must be at least 1; give a larger number")
 
 
+def above_zero(config: Any, *names: str) -> None:
+  """Refuses factors that are not above zero."""
+  for name in names:
+    if not 0 < getattr(config, name) < math.inf:
+      refuse(config, name, "must be above 0; give 1")
+
+
 def not_negative(config: Any, *names: str) -> None:
   """Refuses values below zero."""
   for name in names:
@@ -71,7 +78,7 @@ def plain(config: Any) -> None:
         isinstance(value, bool) and kind is not bool):
       raise errors.InputError(f"{word(name)} is {value!r} and must be of type"
                               f" {kind.__name__}; give another value", name)
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, numbers.Real) and not math.isfinite(value):
       raise errors.InputError(
           f"{word(name)} is {value}; give a finite number", name)
 

@@ -62,8 +62,6 @@ def test_a_panel_per_edge_with_what_was_kept(tmp_path):
   assert found.count("conv_3x3") == 3 + 2
   assert found.count("skip_connect") == 3 + 1 - 1  # It weighs 0 in one.
   assert "threshold" not in found
-  drawing.alpha_curves(alpha_rows()[::-1], tmp_path / "b.svg")
-  assert (tmp_path / "b.svg").read_bytes() == (tmp_path / "a.svg").read_bytes()
   drawing.alpha_curves(alpha_rows(epochs=1), tmp_path / "a.png")
   assert (tmp_path / "a.png").read_bytes().startswith(pictures.PNG)
 
@@ -73,7 +71,9 @@ def test_lines_are_what_candidates_weigh(tmp_path, panels):
   drawing.alpha_curves(alpha_rows(thresholds=True), tmp_path / "a.svg")
   skip = ("skip_connect", [1, 2, 3], [0.1, 0.3, 0.5])
   conv = ("conv_3x3", [1, 2, 3], [0.9, 0.7, 0.5])
-  level = lambda y: ("threshold", [1, 2, 3], [y] * 3, False, "--")
+  # A share of the largest weight into the node: 0.9, 0.7, 0.5.
+  level = lambda share: ("threshold", [1, 2, 3], [
+      round(share * y, 6) for y in (0.9, 0.7, 0.5)], False, "--")
   shown = {title: [(label, list(x), *rest) for label, x, *rest in lines]
            for title, lines in panels.items()}
   assert shown == {
@@ -84,6 +84,23 @@ def test_lines_are_what_candidates_weigh(tmp_path, panels):
       "reduce 1 -> 2\nskip_connect\nconv_3x3": [
           (*skip, True, "-"), (*conv, True, "-"), level(0.4)]}
   assert texts(tmp_path / "a.svg").count("threshold") == 3
+
+
+def test_a_warm_up_comes_before_the_search(tmp_path, panels):
+  pytest.importorskip("matplotlib")
+  drawing.alpha_curves([*alpha_rows(epochs=1, stage="warmup"),
+                        *alpha_rows(epochs=3, stage="search")],
+                       tmp_path / "a.svg")
+  _, x, y, *_ = panels["normal 0 -> 2\nconv_3x3"][0]
+  assert list(x) == [1, 2, 3, 4] and y == [0.1, 0.1, 0.3, 0.5]
+
+
+def test_many_that_are_kept_are_counted(tmp_path, panels):
+  pytest.importorskip("matplotlib")
+  rows = [{**row, "kept": {"normal": [[1, 1, 1]] * 2, "reduce": [[0] * 3] * 2}}
+          for row in alpha_rows()]
+  drawing.alpha_curves(rows, tmp_path / "a.svg")
+  assert {"normal 0 -> 2\n3 of 3 kept", "reduce 1 -> 2"} < set(panels)
 
 
 def test_runs_have_panels_of_their_own(tmp_path):

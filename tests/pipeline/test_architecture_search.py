@@ -69,7 +69,7 @@ def test_a_search_gives_an_architecture_its_cost_and_its_picture(found, name):
   assert result["peak_memory_bytes"] > 2**20
   config = runs.read_config(out)
   assert (config["kind"], config["method"]) == ("search", name)
-  assert config.get("train_found", True) == (name == "darts")
+  assert config.get("no_train", False) == (name != "darts")
   if name == "random":
     best = max(result["tried"], key=lambda row: row["accuracy"])
     assert best["architecture"] == result["architectures"]["derived"]
@@ -199,6 +199,8 @@ def argv(*more):
      "brings the temperature to 0"),
     (["--method", "darts", "--max-params", "many"],
      "give a number above 0"),
+    (["--method", "darts", "--width", "2"],
+     "leave it out, or give --supernet-width"),
 ])
 def test_refusals_are_one_line(more, message, capsys, tmp_path):
   assert cli.main(argv(*more, "--out", str(tmp_path / "run"))) == 2
@@ -220,10 +222,49 @@ def test_a_dry_run_shows_everything(capsys, tmp_path):
                        str(tmp_path / "run"))) == 0
   shown = json.loads(capsys.readouterr().out)
   assert shown["configuration"]["search"]["order"] == "first"
-  assert shown["configuration"]["train_found"] is False
+  assert shown["configuration"]["no_train"] is True
   assert shown["estimate"]["search"]["params"] > 0
   assert math.isfinite(shown["estimate"]["search"]["memory_bytes"])
   assert bilevel.REPORTS
+
+
+@pytest.mark.parametrize("seeds", [0, -1, 1.5, "3"])
+def test_seeds_are_a_number_of_them(seeds, tmp_path):
+  with pytest.raises(errors.InputError, match="seeds is") as e:
+    search("entrannas", tmp_path / "run", seeds=seeds)
+  assert e.value.field == "seeds" and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("width", [0.0, -1.0])
+def test_widths_are_above_zero(width, tmp_path):
+  for method in ("darts", "random"):
+    with pytest.raises(errors.InputError, match="must be above 0"):
+      pipeline.search(
+          "nasbench201", test_pipeline.dataset(size=8), out=tmp_path / "run",
+          method=method, search=methods.METHODS[method].settings(
+              supernet_width=width), train=dataclasses.replace(
+                  TRAIN, init_channels=None, cells=None, auxiliary=None,
+                  drop_path=None))
+
+
+def test_numbers_of_numpy_are_numbers(found, tmp_path):
+  result = search("entrannas", tmp_path / "run", seed=np.int64(0),
+                  epochs=np.int64(SIZES["epochs"]))
+  assert result["parent_accuracy"] == found["entrannas"][1]["parent_accuracy"]
+  with pytest.raises(errors.InputError, match="learning-rate is nan"):
+    search("entrannas", tmp_path / "other", learning_rate=np.float32("nan"))
+
+
+def test_alpha_of_several_seeds_is_the_first_ones(tmp_path, capsys):
+  pytest.importorskip("matplotlib")
+  run = tmp_path / "run"
+  search("entrannas", run, seeds=2, seed=9)
+  assert cli.main(["draw", str(run), "--alpha", "--out",
+                   str(tmp_path / "a.svg")]) == 0
+  assert cli.main(["draw", str(run / "seed-9"), "--alpha", "--out",
+                   str(tmp_path / "b.svg")]) == 0
+  capsys.readouterr()
+  assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
 def test_seeds_share_a_program(tmp_path, monkeypatch):

@@ -177,6 +177,29 @@ def test_a_step_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
   equal(state, run())
 
 
+@pytest.mark.parametrize("at", [4, 28])  # In an epoch, and the very last.
+def test_an_update_that_leaves_what_is_not_finite_is_not_kept(tmp_path, at):
+  method = new_method()
+
+  def ruin(phase):
+    def update(state, batch):
+      new, metrics = phase.update(state, batch)
+      spoilt = jnp.where(state["count"] == at, jnp.inf, new["total"])
+      return {**new, "total": spoilt}, metrics
+
+    return phase._replace(update=update)
+
+  method = method._replace(stages=tuple(
+      stage._replace(phases=tuple(map(ruin, stage.phases)))
+      for stage in method.stages))
+  with pytest.raises(errors.NotFinite, match="not finite"):
+    run(method=method, checkpoint_dir=tmp_path / "c", checkpoint_seconds=0.0,
+        chunk_seconds=0.0)
+  resumed = run(method=new_method(), checkpoint_dir=tmp_path / "c")
+  np.testing.assert_allclose(resumed["total"], run()["total"], rtol=1e-6)
+  assert int(resumed["count"]) == 29
+
+
 @pytest.mark.parametrize("which", ["array", "position", "seal", "missing"])
 def test_damaged_checkpoint_is_refused_and_kept(tmp_path, which):
   run(checkpoint_dir=tmp_path / "c")
