@@ -295,13 +295,7 @@ class Job(_Work):
 
   def _search(self, out, listener):
     """Runs the method and derives; returns the architecture and the report."""
-    # Seconds of earlier starts count, too.
-    earlier: dict[str, float] = {}
-    if self.trainer.processes.first and (out / runs.METRICS).exists():
-      for row in metrics_lib.read(out / runs.METRICS):
-        if row.get("run", "").startswith(self.entry.label):
-          earlier[row["run"]] = row["seconds"]
-    began, path = time.monotonic() - sum(earlier.values()), out / _DERIVED
+    began, path = time.monotonic(), out / _DERIVED
 
     def fit(program, suffix=""):
       name = self.entry.label + suffix
@@ -311,13 +305,22 @@ class Job(_Work):
           checkpoint_dir=out / "checkpoint" / name)
       return fit_lib.fit(program, **self.feed._asdict(), options=options)
 
+    def trained():
+      """Seconds of training, those of earlier starts too."""
+      return sum({row["run"]: row["seconds"] for row in metrics_lib.read(
+          out / runs.METRICS) if row["run"].startswith(self.entry.label)
+                  }.values())
+
     def derive(method, state, given, report):
+      ended = time.monotonic()
       derived = self.feed.derive(method, state, given, self.trainer.seed)
       runs.write_architecture(out, derived.architecture)
       runs.write_json(path, {
           **report, **derived.report,
           "scoring_batch_size": self.feed.batch_size,
-          "search_seconds": round(time.monotonic() - began, 1)})
+          "search_seconds": round(max(
+              time.monotonic() - began,
+              trained() + time.monotonic() - ended), 1)})
 
     if not self.trainer.processes.of_first(path.exists):
       ended = trainer_lib.follow(

@@ -82,10 +82,10 @@ def devices() -> Rows:
   with jax.default_matmul_precision("highest"):
     found = over(all_of_them)
     if count > 1:
-      name = f"pmap: {count} devices as one"
+      name = f"spread: {count} devices as one"
       wanted = over(all_of_them[:1])
     else:
-      name = "pmap: the only device as jit"
+      name = "spread: the only device as jit"
       plain = jax.vmap(method.update, (None, 0), None, axis_name=base.AXIS)
       wanted = _numbers(jax.jit(plain)(*jax.device_put(
           (state, jax.tree.map(lambda x: x[None], batch)), all_of_them[0])))

@@ -178,11 +178,11 @@ def test_the_policys_samples_have_rewards():
 
 def test_the_devices_there_are(monkeypatch):
   row, = run(alone={"several devices": run_cases.devices})
-  assert row.name == "pmap: 4 devices as one" and row.outcome == "passed", row
+  assert row.name == "spread: 4 devices as one" and row.outcome == "passed", row
   one = jax.devices()[:1]
   monkeypatch.setattr(jax, "devices", lambda *_: one)
   row, = run(alone={"several devices": run_cases.devices})
-  assert row.name == "pmap: the only device as jit"
+  assert row.name == "spread: the only device as jit"
   assert row.outcome == "passed", row
 
 
