@@ -32,7 +32,8 @@ class Request(NamedTuple):
     share: "cell" decides alike on what is alike, "full" on each by itself.
     num_classes: of the classifier; 0 where labels are not learnt.
     image_size: side of the images, in pixels.
-    num_images: images that the method's splits divide.
+    num_images: images that the method's splits divide; those held out are not
+      among them.
     num_devices: over which updates will be mapped.
     train: how networks are trained at the end.
     place: the skeleton or frame in which they are.
@@ -85,7 +86,9 @@ class Entry(NamedTuple):
 
   Attributes:
     settings: its dataclass of bool, int, float, str, or one of these or None;
-      all have defaults, and "Attributes" of its docstring is their help.
+      all have defaults, and "Attributes" of its docstring is their help. Where
+      it has `held_out` and `tolerance`, a part of the training images is the
+      split "held_out", to choose by (`methods.acceptance`).
     build: `(Request) -> Plan`; raises InputError and NotMet.
     presets: `(preset, objective, kind of architecture) -> settings`.
     help: one line.

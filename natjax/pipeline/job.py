@@ -17,8 +17,8 @@ from typing import Any
 from natjax import data as data_lib
 from natjax import drawing, errors, methods, spaces
 from natjax.graph import codec
+from natjax.methods import acceptance, supervised
 from natjax.methods import entry as entry_lib
-from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import runs
 from natjax.pipeline import trainer as trainer_lib
@@ -173,7 +173,8 @@ class Job(_Work):
     given = None if architecture is None else codec.check(architecture)
     self.trainer = trainer = trainer_lib.Trainer(
         dataset, train, _kind_of(space) if given is None else given.kind,
-        seed=seed, devices=devices, simclr=simclr)
+        seed=seed, devices=devices, simclr=simclr,
+        held_out=_held_out(search), train_on_all=not entry.trained)
     judge = trainer.judge
     for name, value, fits in (
         ("objective", judge.objective, judge.objective in entry.objectives),
@@ -185,7 +186,7 @@ class Job(_Work):
     with errors.within("search"):
       self.plan = plan = entry.build(entry_lib.Request(
           search, given, space, share, judge.num_classes, dataset.image_size,
-          len(dataset.train_labels), len(trainer.devices), trainer.config,
+          len(trainer.seen.labels), len(trainer.devices), trainer.config,
           trainer.place, judge.make_objective, judge.watch))
     with errors.within(
         "search" if hasattr(plan.settings, "batch_size") else "train"):
@@ -355,6 +356,15 @@ class Job(_Work):
                if k in r[self.name]}} for r in found],
         "seed": self.trainer.seed,
         "seconds": round(sum(r["seconds"] for r in found), 1)}
+
+
+def _held_out(search):
+  """The part of the training images that a method does not see."""
+  if not hasattr(search, "held_out"):
+    return 0.0
+  with errors.within("search"):
+    acceptance.check(search)
+  return search.held_out
 
 
 def _kind_of(space):

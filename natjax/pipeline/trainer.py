@@ -117,11 +117,15 @@ class Trainer:
     steps: updates per epoch.
     objective: `(architecture) -> Objective`, one object for all seeds, which
       share what is compiled.
+    seen: the training images that a method may see; the others are its split
+      "held_out".
+    held_out: those, or None.
   """
 
   def __init__(self, dataset: data_lib.Dataset, config: supervised.TrainConfig,
                kind: str, *, seed: int = 0, devices: int | None = None,
-               simclr: simclr_lib.SimCLRConfig | None = None):
+               simclr: simclr_lib.SimCLRConfig | None = None,
+               held_out: float = 0.0, train_on_all: bool = True):
     """Args:
       dataset: images.
       config: of the training; its `seeds` follow each other from `seed`.
@@ -129,6 +133,10 @@ class Trainer:
       seed: of everything random.
       devices: how many to spread over; None is all.
       simclr: settings of the self-supervised objective; None learns labels.
+      held_out: part of the training images that a method does not see, in
+        [0, 1), drawn by the seed.
+      train_on_all: whether networks that no method changes are trained on all
+        images, or on those that a method sees.
 
     Raises:
       InputError: anything that does not fit.
@@ -156,30 +164,36 @@ class Trainer:
         settings.refuse(
             full, "cutout", f"must lie in [0, {dataset.image_size}], the"
             " images' side; 0 turns it off")
+      self.seen, self.held_out = self.judge.train, None
+      if held_out:
+        self.seen, self.held_out = _divide(
+            self.seen, (1 - held_out, held_out), seed)
+      trained_on = self.judge.train if train_on_all else self.seen
       self._feed = _checked(
-          Feed({"train": self.judge.train}, full.batch_size,
-               self.judge.preparation),
+          Feed({"train": trained_on}, full.batch_size, self.judge.preparation),
           len(self.devices) if self.way == "one by one" else 1)
-    self.steps = len(dataset.train_labels) // full.batch_size
+    self.steps = len(trained_on.labels) // full.batch_size
     self.objective = functools.lru_cache(maxsize=4)(
         lambda architecture: self.judge.make_objective(
             full, architecture, self.place))
 
   def feed(self, plan: entry_lib.Plan) -> Feed:
-    """The splits of a method, and all training images by the name "train".
+    """The splits of a method.
+
+    Its fractions divide the images that it may see, which are all together
+    the split "train"; "held_out" is what it may not (`Trainer.held_out`).
 
     Raises:
       InputError: a batch that the devices do not divide or a split that is
         smaller, fractions that leave a split empty, or a phase that walks
         a split of which they say nothing.
     """
-    train = self.judge.train
-    parts = data_lib.split(
-        len(train.labels), tuple(plan.fractions.values()), seed=self.seed)
-    splits = {"train": train} | {
-        name: fit_lib.Split(*(x[rows] for x in train))
-        for name, rows in zip(plan.fractions, parts, strict=True)
+    parts = _divide(self.seen, tuple(plan.fractions.values()), self.seed)
+    splits = {"train": self.seen} | {
+        name: part for name, part in zip(plan.fractions, parts, strict=True)
         if name != "train" or len(parts) > 1}
+    if self.held_out is not None:
+      splits["held_out"] = self.held_out
     for stage in plan.method.stages:
       for phase in stage.phases:
         if unknown := {*phase.splits} - {*splits}:
@@ -366,6 +380,12 @@ class Trainer:
         "seconds": round(time.monotonic() - began, 1)}
     runs.write_json(folder / runs.RESULT, result)
     return result
+
+
+def _divide(split, fractions, seed):
+  """Parts of a split, drawn by the seed."""
+  rows = data_lib.split(len(split.labels), fractions, seed=seed)
+  return [fit_lib.Split(*(x[part] for x in split)) for part in rows]
 
 
 def _checked(feed, num_devices):

@@ -1,0 +1,115 @@
+"""Whether a changed network is returned: by images that nothing has seen.
+
+A part of the training images is kept from search and training alike
+(`held_out` of a method's settings), and a network is compared with the original
+on them, image by image: what both get right or both get wrong says nothing, so
+the interval of the difference is narrower than those of the two accuracies
+suggest (McNemar, 1947). Returned is only what is cheaper and not worse by more
+than a tolerance, or better at no more cost; else the original is.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+from natjax import operations
+from natjax.training import settings
+
+_Z = 1.96  # Of the interval of 95 %.
+
+
+class Pairs(NamedTuple):
+  """How two networks did on the same images.
+
+  Attributes:
+    images: how many.
+    won: that the changed network alone gets right.
+    lost: that the original alone gets right.
+  """
+
+  images: int
+  won: int
+  lost: int
+
+  @property
+  def difference(self) -> float:
+    """Accuracy of the changed network less that of the original, [-1, 1]."""
+    return (self.won - self.lost) / self.images
+
+  @property
+  def standard_error(self) -> float:
+    """Of the difference."""
+    spread = (self.won + self.lost) / self.images - self.difference**2
+    return math.sqrt(max(spread, 0.0) / self.images)
+
+  @property
+  def interval(self) -> tuple[float, float]:
+    """Of the difference, 95 %."""
+    reach = _Z * self.standard_error
+    return self.difference - reach, self.difference + reach
+
+
+class Verdict(NamedTuple):
+  """What comes of a comparison.
+
+  Attributes:
+    accepted: whether the changed network is returned.
+    reason: why, in words.
+  """
+
+  accepted: bool
+  reason: str
+
+
+def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
+          tolerance: float) -> Verdict:
+  """Compares a changed network with the original.
+
+  Args:
+    pairs: of held-out images.
+    before: cost of the original.
+    after: cost of the changed network.
+    tolerance: by how many percentage points a cheaper network may be worse.
+
+  Example:
+    >>> big, small = operations.Cost(20, 200), operations.Cost(10, 100)
+    >>> judge(Pairs(1000, 10, 14), big, small, 0.5).reason
+    'cheaper, and -0.40 points (95 %: -1.36 to +0.56) on 1000 held-out images'
+    >>> judge(Pairs(1000, 10, 16), big, small, 0.5).accepted
+    False
+  """
+  ratios = [(a, b) for a, b in zip(after[:2], before[:2], strict=True)]
+  dearer = any(a > b for a, b in ratios)
+  cheaper = not dearer and any(a < b for a, b in ratios)
+  points, (low, high) = 100 * pairs.difference, pairs.interval
+  measured = (f"{points:+.2f} points (95 %: {100 * low:+.2f} to"
+              f" {100 * high:+.2f}) on {pairs.images} held-out images")
+  if dearer:
+    return Verdict(False, f"dearer, and {measured}")
+  if points > 0:
+    return Verdict(True, f"{'cheaper' if cheaper else 'no dearer'}, and"
+                   f" {measured}")
+  if not cheaper:
+    return Verdict(False, f"not cheaper, and {measured}")
+  # Counts of images are whole: the last digits of a float decide nothing.
+  worse = points < -tolerance - 1e-9
+  return Verdict(not worse, f"cheaper, and {measured}" + (
+      f": worse by more than the tolerance of {tolerance:g}" if worse else ""))
+
+
+def report(pairs: Pairs, verdict: Verdict) -> dict[str, Any]:
+  """Both as JSON values."""
+  return {"images": pairs.images, "won": pairs.won, "lost": pairs.lost,
+          "difference": pairs.difference, "interval": [*pairs.interval],
+          "accepted": verdict.accepted, "reason": verdict.reason}
+
+
+def check(config: Any) -> None:
+  """Refuses an impossible `tolerance` or `held_out` of settings.
+
+  Raises:
+    InputError: a negative tolerance, or a part that is not in [0, 1).
+  """
+  settings.not_negative(config, "tolerance")
+  if not 0 <= config.held_out < 1:
+    settings.refuse(config, "held_out", "must lie in [0, 1), a part of the"
+                    " training images; 0 accepts without a look")
