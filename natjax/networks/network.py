@@ -30,12 +30,15 @@ class Site(NamedTuple):
     operation: name of what stands there.
     run: `(name) -> y`, what an operation makes of the edge's source; its
       parameters are the edge's own.
+    apart: as `run`, outside of flax, so that JAX's control flow may hold it; no
+      statistics are kept of it.
   """
 
   block: int
   edge: int
   operation: str
   run: Callable[[str], jax.Array]
+  apart: Callable[[str], jax.Array]
 
 
 # What an edge adds to its target, or None.
@@ -102,8 +105,9 @@ class BlockModule(nn.Module):
       for e, item in enumerate(block.edges):
         if item.target != n:
           continue
-        site = Site(self.index, e - self.network.prefix, item.operation,
-                    functools.partial(self._run, e, values[item.source]))
+        site = Site(self.index, e - self.network.prefix, item.operation, *(
+            functools.partial(how, e, values[item.source])
+            for how in (self._run, self._apart)))
         y = plain(site) if node.fixed else edge(site)
         if y is None:
           continue
@@ -124,15 +128,30 @@ class BlockModule(nn.Module):
     return jnp.concatenate([values[n] for n in block.outputs], axis=-1)
 
   def _run(self, e, x, name):
-    item = self.network.blocks[self.index].edges[e]
-    module = edges_lib.module(
-        operations.get(name), self.shapes.ends(item), norm=self.norm,
-        preactivate=self.network.preactivate)
+    module = self._module(e, name)
     if isinstance(module, nn.Module):
-      hidden, before = self.network.prefix, names(self.network).prefix
-      module = module.clone(parent=self, name=f"{before}{e}" if e < hidden
-                            else f"edge{e - hidden}_{name}")
+      module = module.clone(parent=self, name=self._name(e, name))
     return module(x)
+
+  def _apart(self, e, x, name):
+    module, called = self._module(e, name), self._name(e, name)
+    if not isinstance(module, nn.Module):
+      return module(x)
+    own = {kind: tree[called] for kind, tree in self.variables.items()
+           if called in tree}
+    return module.clone(parent=None).apply(own, x, mutable=["batch_stats"])[0]
+
+  def _module(self, e, name):
+    """What an operation is on an edge: a linen module or a function."""
+    return edges_lib.module(
+        operations.get(name),
+        self.shapes.ends(self.network.blocks[self.index].edges[e]),
+        norm=self.norm, preactivate=self.network.preactivate)
+
+  def _name(self, e, name):
+    """Of an operation's module on an edge."""
+    hidden, before = self.network.prefix, names(self.network).prefix
+    return f"{before}{e}" if e < hidden else f"edge{e - hidden}_{name}"
 
   def _free(self, item):
     """Whether drop path leaves an edge alone: what it adds is a copy."""

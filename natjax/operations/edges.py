@@ -13,6 +13,7 @@ target's shape:
 """
 
 from collections.abc import Callable
+import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -46,13 +47,25 @@ class Ends(NamedTuple):
 
 
 class Chain(nn.Module):
-  """A pooling or another operation of fixed width, then a projection."""
+  """A pooling or another operation of fixed width, then a projection.
 
-  first: Callable[[jax.Array], jax.Array]
-  projection: nn.Module
+  Both are made when it runs: a linen module that is made in another's `__call__`
+  belongs to that one, and its parameters lie beside those of the chain.
 
+  Attributes:
+    first: makes the operation.
+    projection: makes the module of the projection.
+  """
+
+  first: Callable[[], Callable[[jax.Array], jax.Array]]
+  projection: Callable[[], nn.Module]
+
+  @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    return self.projection(self.first(x))
+    first = self.first()
+    if isinstance(first, nn.Module):
+      first = first.clone(parent=self, name="first")
+    return self.projection().clone(parent=self, name="projection")(first(x))
 
 
 def module(operation: operations.Operation, ends: Ends, *,
@@ -74,8 +87,10 @@ def module(operation: operations.Operation, ends: Ends, *,
   options = {} if preactivate or not operation.activates else {
       "activate": False}
   width = channels if operation.widens else in_channels
-  run = operation.module(features=width, stride=stride, norm=norm, **options)
-  return run if width == channels else Chain(run, project(False, 1))
+  make = functools.partial(operation.module, features=width, stride=stride,
+                           norm=norm, **options)
+  return make() if width == channels else Chain(
+      make, functools.partial(project, False, 1))
 
 
 def _is_projection(operation, ends, preactivate):

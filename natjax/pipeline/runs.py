@@ -44,7 +44,9 @@ _OWN = (RESULT, METRICS, ARCHITECTURE, WEIGHTS, NETWORKS, "checkpoint",
 _KINDS = ("train", "transform", "search")
 # What wrote no version; its commit is 729c84a.
 _FIRST = "0.1.0"
-# And it called the parts of an ImageNet stem otherwise.
+# Until 0.2.0 parts of a chain lay beside it, under names that flax made up.
+_BESIDE = re.compile(r"[A-Z]\w*_\d+")
+# And 0.1.0 called the parts of an ImageNet stem otherwise.
 _STEM = re.compile(r"/stem/(conv|norm)(\d)/")
 
 
@@ -344,11 +346,35 @@ def _load(folder):
   architecture = codec.from_dict(result["architecture"])
   sizes = dict(result["place"])
   place = codec.place(architecture.kind, sizes.pop("kind", None), **sizes)
+  module = network_lib.module(
+      architecture, place, auxiliary=bool(result["auxiliary"]))
   return TrainedNetwork(
-      architecture, network_lib.module(
-          architecture, place, auxiliary=bool(result["auxiliary"])),
-      load_weights(folder / WEIGHTS), fit_lib.Preparation(
+      architecture, module, _nested(load_weights(folder / WEIGHTS), module),
+      fit_lib.Preparation(
           tuple(result["mean"]), tuple(result["std"]),
           data_lib.Augmentation(), jnp.dtype(result["dtype"])),
       tuple(result["class_names"]), result["accuracy"],
       classifies=place.num_classes > 0)
+
+
+def _nested(variables, module):
+  """Variables with the parts of chains in them, also of an older version."""
+  if not any(_BESIDE.fullmatch(name) for block in variables["params"].values()
+             for name in block):
+    return variables
+  like = jax.eval_shape(
+      lambda rng: network_lib.init(module, rng), jax.random.key(0))
+  flat: dict[str, Any] = flax.traverse_util.flatten_dict(variables, sep="/")
+  number = lambda name, at: int(re.findall(r"\d+", name)[at])
+  for block, parts in like["params"].items():
+    held = variables["params"].get(block, {})
+    for part in ("first", "projection"):
+      beside = sorted((name for name in held if _BESIDE.fullmatch(name) and (
+          name.startswith("ReluConvNorm")) == (part == "projection")),
+                      key=lambda name: number(name, -1))
+      chains = sorted((name for name in parts if part in parts[name]
+                       and name not in held), key=lambda name: number(name, 0))
+      for old, new in zip(beside, chains, strict=True):
+        flat = {key.replace(f"/{block}/{old}/", f"/{block}/{new}/{part}/"): leaf
+                for key, leaf in flat.items()}
+  return flax.traverse_util.unflatten_dict(flat, sep="/")
