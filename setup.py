@@ -37,6 +37,7 @@ setuptools.setup(
         "pillow>=10",
         "rich>=13",
         "scikit-learn>=1.5",  # The embedded digits.
+        "scipy>=1.13",
     ],
     extras_require={
         "cuda": ["jax[cuda]>=0.10"],

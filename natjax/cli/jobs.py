@@ -81,7 +81,7 @@ def run_transform(args) -> int:
       inputs.settings(args, preset.search, "", extra["search"]), train,
       space=args.space, share=args.share, seed=first, seeds=count,
       devices=args.devices, compare=args.compare is not False, simclr=simclr,
-      train_found=not args.no_train)
+      train_found=not args.no_train, weights=args.weights)
   return _run_job(args, job, output.print_transformed)
 
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from natjax import errors, methods
 from natjax.benchmarks import policy_search
 from natjax.cli import benchmark, inputs, inspection, jobs, selftest
+from natjax.graph import blocks
 from natjax.methods import supervised
 from natjax.objectives import simclr
 from natjax.selftest import report
@@ -62,6 +63,9 @@ def _make_parser():
   sub.add_argument("--compare", default=None, action=_YES_NO, help="of methods"
                    " whose networks come out trained: also train the original"
                    " (yes)")
+  sub.add_argument("--weights", metavar="RUN", help="of methods that begin"
+                   " with a trained network: the run that trained it, or a file"
+                   " of weights (default: it is trained first)")
   sub.set_defaults(no_train=False)
   _add_method_flags(sub, starting("given"), "nat")
 
@@ -70,7 +74,7 @@ def _make_parser():
   sub.add_argument("--space", required=True, help="of `natjax list`")
   sub.add_argument("--no-train", action="store_true", help="leave out the"
                    " training of what is found")
-  sub.set_defaults(compare=None)
+  sub.set_defaults(compare=None, weights=None)
   _add_method_flags(sub, starting("space"), "darts")
 
   sub = add("train", jobs.run_train, "train the network of an architecture",
@@ -157,10 +161,10 @@ def _add_method_flags(parser, entries, default):
       "--method", default=default, choices=entries, help="; ".join(
           f"{name} {entry.help}" for name, entry in entries.items()
       ).replace("%", "%%"))
-  parser.add_argument("--share", default="cell", help="of a network of blocks:"
-                      " cell transforms blocks of one topology alike, full each"
-                      " by itself; cells are shared by all layers, or with full"
-                      " by none")
+  parser.add_argument("--share", choices=blocks.SHARES, help="of a network of"
+                      " blocks: cell transforms blocks of one topology alike,"
+                      " full each by itself (default: cell, of replace full);"
+                      " cells are shared by all layers, or with full by none")
   _add_run_flags(parser)
   _add_settings(parser, supervised.TrainConfig, "train-",
                 "training of all networks")

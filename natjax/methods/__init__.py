@@ -9,10 +9,12 @@ from natjax.methods import (
     nat,
     natpp,
     random_search,
+    replace,
 )
 
 METHODS: dict[str, entry.Entry] = {
     "nat": nat.ENTRY, "natpp": natpp.ENTRY,
     "differentiable": differentiable.ENTRY, "darts": darts.ENTRY,
     "entrannas": entrannas.ENTRY, "entrannas-dst": entrannas_dst.ENTRY,
-    "random": random_search.ENTRY}
+    "random": random_search.ENTRY,
+    "replace": replace.ENTRY}

@@ -10,6 +10,8 @@ import dataclasses
 import pathlib
 from typing import Any, NamedTuple
 
+import jax
+
 from natjax import errors
 from natjax.graph import codec, records
 from natjax.methods import supervised
@@ -69,6 +71,8 @@ class Plan(NamedTuple):
     estimate: `(batch per device) -> {"params": ..., "memory_bytes": ...}`.
     dtype: of the images; None prepares them as for the training at the end,
       with its cutout or views.
+    begin: `(variables, rng) -> state`, of a method that `inherits`: where it
+      begins, from the variables of the trained given network.
   """
 
   method: base.Method
@@ -79,6 +83,7 @@ class Plan(NamedTuple):
   batch_size: int
   estimate: Callable[[int], dict[str, Any]]
   dtype: str | None = None
+  begin: Callable[[Any, jax.Array], base.State] | None = None
 
 
 class Entry(NamedTuple):
@@ -96,6 +101,9 @@ class Entry(NamedTuple):
     trained: whether what it derives is trained already, once per seed, each
       with an architecture of its own; else it searches once and its networks
       are trained from scratch.
+    inherits: of a trained method, whether it begins with the weights of the
+      given network, which is trained first (`Plan.begin`).
+    share: what networks of blocks decide on together, where it is not said.
     objectives: what it can minimise, of `OBJECTIVES`.
     spaces: whether a space may be named beside a given architecture.
     training: per (preset, objective), changes of the settings of training.
@@ -112,6 +120,8 @@ class Entry(NamedTuple):
   help: str
   starts: str = "given"
   trained: bool = False
+  inherits: bool = False
+  share: str = "cell"
   objectives: tuple[str, ...] = ("supervised",)
   spaces: bool = False
   training: Mapping[tuple[str, str], Mapping[str, Any]] = {}

@@ -77,7 +77,7 @@ def _edges(supernet, tree, i, j, cell):
       continue
     at = (n * plan.space.inputs + k if plan.space.weights == "slot"
           else edges.edges.index(number))
-    found[f"edge{e}_{edge.operation}"] = store.rows(
+    found[network_lib.edge_name(e, edge.operation)] = store.rows(
         own, (j, edges.rows[edge.operation][at]))
   return found
 

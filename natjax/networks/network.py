@@ -78,6 +78,11 @@ def names(network: records.BlockNetwork) -> Names:
   return Names(stem, "cell", "preprocess", ("pool", "head"))
 
 
+def edge_name(edge: int, operation: str) -> str:
+  """The name of an operation's module on an edge of a block."""
+  return f"edge{edge}_{operation}"
+
+
 class BlockModule(nn.Module):
   """One block.
 
@@ -151,7 +156,7 @@ class BlockModule(nn.Module):
   def _name(self, e, name):
     """Of an operation's module on an edge."""
     hidden, before = self.network.prefix, names(self.network).prefix
-    return f"{before}{e}" if e < hidden else f"edge{e - hidden}_{name}"
+    return f"{before}{e}" if e < hidden else edge_name(e - hidden, name)
 
   def _free(self, item):
     """Whether drop path leaves an edge alone: what it adds is a copy."""

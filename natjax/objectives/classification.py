@@ -99,13 +99,23 @@ class Classification(Objective):
            drop_path: jax.Array | None, rng: jax.Array,
            **mix: Any) -> tuple[jax.Array, Aux]:
     """Computes the loss; {"accuracy": f32[]} stands beside it."""
-    (logits, auxiliary), batch_stats = self.forward(
+    outputs, batch_stats = self.forward(
         params, batch_stats, batch["image"], rng, drop_path=drop_path, **mix)
-    labels = optax.smooth_labels(
-        jax.nn.one_hot(batch["label"], logits.shape[-1]), self.label_smoothing)
-    loss = jnp.mean(optax.softmax_cross_entropy(logits, labels))
-    if auxiliary is not None:
-      loss += self.auxiliary_weight * jnp.mean(
-          optax.softmax_cross_entropy(auxiliary, labels))
-    accuracy = jnp.mean(right(logits, batch["label"]))
+    loss = self.cross_entropy(outputs, batch["label"])
+    accuracy = jnp.mean(right(outputs[0], batch["label"]))
     return loss, (batch_stats, {"accuracy": accuracy})
+
+  def cross_entropy(self, outputs: tuple[jax.Array, jax.Array | None],
+                    labels: jax.Array) -> jax.Array:
+    """The loss f32[] of what the network gives in training.
+
+    Args:
+      outputs: logits f32[B, K], and those of the auxiliary head, or None.
+      labels: i32[B].
+    """
+    targets = optax.smooth_labels(
+        jax.nn.one_hot(labels, outputs[0].shape[-1]), self.label_smoothing)
+    loss, *auxiliary = (
+        jnp.mean(optax.softmax_cross_entropy(logits, targets))
+        for logits in outputs if logits is not None)
+    return loss + self.auxiliary_weight * sum(auxiliary)

@@ -49,8 +49,8 @@ class Ends(NamedTuple):
 class Chain(nn.Module):
   """A pooling or another operation of fixed width, then a projection.
 
-  Both are made when it runs: a linen module that is made in another's `__call__`
-  belongs to that one, and its parameters lie beside those of the chain.
+  Both are made when it runs: a linen module that is made in another's
+  `__call__` is that one's, and its parameters lie beside the chain's.
 
   Attributes:
     first: makes the operation.

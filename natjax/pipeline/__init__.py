@@ -26,8 +26,9 @@ def transform(
     architecture: codec.Architecture | None, dataset: data_lib.Dataset, *,
     out: str | os.PathLike[str], method: str = "nat", search: Any = None,
     train: supervised.TrainConfig | None = None, space: str | None = None,
-    share: str = "cell", simclr: simclr_lib.SimCLRConfig | None = None,
-    seed: int = 0, devices: int | None = None, overwrite: bool = False,
+    share: str | None = None, simclr: simclr_lib.SimCLRConfig | None = None,
+    weights: str | os.PathLike[str] | None = None, seed: int = 0,
+    devices: int | None = None, overwrite: bool = False,
     listener: Listener | None = None) -> dict[str, Any]:
   """Transforms an architecture and trains it and what became of it.
 
@@ -42,10 +43,13 @@ def transform(
     space: of `spaces.SPACES`, for methods that take one beside a genotype;
       None chooses by the genotype.
     share: "cell" transforms blocks of one topology alike, "full" each by
-      itself; a genotype's cells are shared by all layers ("cell"), and
-      `blocks.from_genotype` makes a network of them that are not.
+      itself; None is the method's usual; a genotype's cells are shared by all
+      layers ("cell"), and `blocks.from_genotype` makes a network of them that
+      are not.
     simclr: settings of the self-supervised objective, for methods that take
       it; None learns labels.
+    weights: of a method that begins with a trained network ("replace"): a run's
+      folder or a file of weights; None trains the network first.
     seed: of everything random.
     devices: how many to spread over; None is all.
     overwrite: remove an earlier run in `out`.
@@ -68,7 +72,8 @@ def transform(
   job = Job(architecture, dataset, method,
             default.search if search is None else search,
             default.train if train is None else train, space=space,
-            share=share, seed=seed, devices=devices, simclr=simclr)
+            share=share, seed=seed, devices=devices, simclr=simclr,
+            weights=weights)
   return job.run(out, overwrite=overwrite, listener=listener)
 
 

@@ -16,12 +16,13 @@ from typing import Any
 
 from natjax import data as data_lib
 from natjax import drawing, errors, methods, spaces
-from natjax.graph import codec
+from natjax.graph import codec, records
 from natjax.methods import acceptance, supervised
 from natjax.methods import entry as entry_lib
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import runs
 from natjax.pipeline import trainer as trainer_lib
+from natjax.pipeline import weights as weights_lib
 from natjax.training import devices as devices_lib
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
@@ -134,10 +135,12 @@ class Job(_Work):
   def __init__(self, architecture: codec.Architecture | None,
                dataset: data_lib.Dataset, method: str, search: Any,
                train: supervised.TrainConfig, *, space: str | None = None,
-               share: str = "cell", seed: int = 0, seeds: int | None = None,
-               devices: int | None = None, compare: bool = True,
+               share: str | None = None, seed: int = 0,
+               seeds: int | None = None, devices: int | None = None,
+               compare: bool = True,
                simclr: simclr_lib.SimCLRConfig | None = None,
-               train_found: bool = True):
+               train_found: bool = True,
+               weights: str | os.PathLike[str] | None = None):
     """Args:
       architecture: what to transform; None searches in a space.
       dataset: images.
@@ -145,7 +148,8 @@ class Job(_Work):
       search: settings of the method.
       train: of the networks.
       space: of `spaces.SPACES`; for a given architecture, None chooses by it.
-      share: "cell" transforms alike what is alike, "full" each by itself.
+      share: "cell" transforms alike what is alike, "full" each by itself; None
+        is the method's usual of a network of blocks, and "cell" of cells.
       seed: of everything random.
       seeds: how many, from `seed` on, each with an architecture of its own;
         None is `train.seeds` trainings, of a trained method as many runs.
@@ -153,13 +157,19 @@ class Job(_Work):
       compare: of a trained method: whether to train the original, too.
       simclr: settings of the self-supervised objective; None learns labels.
       train_found: whether to train what a search in a space finds.
+      weights: of a method that begins with a trained network: a run's folder
+        or a file of weights (`pipeline.weights`); None trains the network.
 
     Raises:
       InputError: anything that does not fit.
       errors.NotMet: nothing keeps to the budget of the settings.
     """
-    self.method, self.share, self.seeds = method, share, range(0)
+    self.method, self.seeds = method, range(0)
     self.entry = entry = _entry_of(method, search, architecture)
+    if share is None:
+      share = entry.share if isinstance(
+          architecture, records.BlockNetwork) else "cell"
+    self.share = share
     if seeds is not None:
       if type(seeds) is not int or seeds < 1:
         raise errors.InputError(f"seeds is {seeds!r} and must be an integer of"
@@ -177,6 +187,8 @@ class Job(_Work):
         held_out=_held_out(search), train_on_all=not entry.trained)
     judge = trainer.judge
     for name, value, fits in (
+        ("compare", compare, compare or not entry.inherits),
+        ("weights", weights, weights is None or entry.inherits),
         ("objective", judge.objective, judge.objective in entry.objectives),
         ("space", space, entry.spaces or None in (space, given))):
       if not fits:
@@ -202,6 +214,12 @@ class Job(_Work):
                               " original, trained alike; leave it to train")
     if self.original is not None:
       trainer.cost(self.original)
+    self._weights: dict[int, pathlib.Path] = {}
+    if weights is not None and self.original is not None:
+      self._weights = weights_lib.find(
+          weights, self.original, range(seed, seed + trainer.config.seeds))
+      for path in self._weights.values():
+        weights_lib.check(runs.load_weights(path), trainer.like(self.original))
 
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""
@@ -213,6 +231,8 @@ class Job(_Work):
         "method": self.method, "space": self.plan.space,
         "search": dataclasses.asdict(self.plan.settings),
         **({"compare": self._compare} if self.entry.trained else {}),
+        **({"weights": weights_lib.describe(self._weights)}
+           if self._weights else {}),
         **({} if self._train_found else {"no_train": True}),
         **({"seeds": [*self.seeds]} if self.seeds else {})}
 
@@ -245,8 +265,11 @@ class Job(_Work):
 
   def _each(self, out, listener):
     """Every seed derives and trains a network, and the original is trained."""
-    parts = {"original": self.trainer.train(
-        out, "original", self.original, listener)} if self._compare else {}
+    parts = {}
+    if self._compare and self.original is not None:
+      parts["original"] = self.trainer.adopt(
+          out, "original", self.original, self._weights) if self._weights else (
+              self.trainer.train(out, "original", self.original, listener))
     found = parts[self.name] = self.trainer.train(
         out, self.name, self.architecture, listener, plan=self.plan,
         label=self.entry.label)

@@ -227,6 +227,11 @@ class Trainer:
     cost = cost_lib.network(architecture, self.place)
     return {"params": cost.params, "madds": cost.madds}
 
+  def like(self, architecture: codec.Architecture) -> Any:
+    """The shapes of a network's variables."""
+    return jax.eval_shape(
+        self.objective(architecture).init, jax.random.key(0))
+
   def estimate(self, architecture: codec.Architecture) -> dict[str, int]:
     """Of a training: "params", "madds", "steps", "memory_bytes"."""
     return {
@@ -303,7 +308,10 @@ class Trainer:
           checkpoint_dir=folders[seed] / checkpoint,
           metrics_path=out / runs.METRICS, run=f"{run}-{seed}")
 
-    for seed, state, seconds in self._fit(out, feed, first, found, options):
+    start = None if plan is None or plan.begin is None else (
+        functools.partial(self._begin, out, architecture, plan))
+    for seed, state, seconds in self._fit(
+        out, feed, first, found, options, start):
       if found[seed] is None:
         began = time.monotonic() - seconds
 
@@ -318,7 +326,16 @@ class Trainer:
             plan is not None, began))
     return list(found.values())
 
-  def _fit(self, out, feed, program, found, options):
+  def _begin(self, out, architecture, plan, seed, program):
+    """A seed's program, which begins with the original's trained weights."""
+    path = out / runs.NETWORKS / f"original-{seed}" / runs.WEIGHTS
+    variables = runs.load_weights(path) if self.processes.first else (
+        jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+                     self.like(architecture)))
+    return program._replace(init=functools.partial(
+        plan.begin, self.processes.broadcast(variables)))
+
+  def _fit(self, out, feed, program, found, options, start):
     """Yields every seed, its final state, and the seconds that it took.
 
     In one program where that is cheaper (`seeds.seeds_together`): then all are
@@ -326,10 +343,11 @@ class Trainer:
     once is resumed at once.
     """
     began, data = time.monotonic(), feed._asdict()
-    if self.way == "one by one" or all(found.values()):
+    if self.way == "one by one" or start or all(found.values()):
       for seed in [s for s, result in found.items() if result is None]:
         began = time.monotonic()
-        state = fit_lib.fit(program, **data, options=options(seed, program))
+        begun = start(seed, program) if start else program
+        state = fit_lib.fit(begun, **data, options=options(seed, program))
         yield seed, state, time.monotonic() - began
       return
     each = {seed: options(seed, program) for seed in found}
@@ -351,26 +369,52 @@ class Trainer:
       if not path.exists():
         glance = lambda method, state: self.judge.glance(
             method, jax.device_put(state, jax.local_devices()[0]))
-        runs.write_json(path, {
-            **over.report,
+        runs.write_json(path, {**over.report, **({
             "train_accuracy_before_derivation": glance(method, state),
-            "train_accuracy_after_derivation": glance(over.method, over.state)})
+            "train_accuracy_after_derivation": glance(over.method, over.state)
+        } if method.evaluate and over.method.evaluate else {})})
       return runs.read_json(path)
 
     return self.processes.of_first(measure)
+
+  def adopt(self, out: pathlib.Path, name: str,
+            architecture: codec.Architecture,
+            files: Mapping[int, pathlib.Path]) -> list[dict[str, Any]]:
+    """Takes given weights for trained ones; see `train`.
+
+    Args:
+      out: the run's folder.
+      name: of the networks' folders.
+      architecture: of the network.
+      files: of every seed, what `weights.check` has checked.
+    """
+    def take(seed, path):
+      folder = out / runs.NETWORKS / f"{name}-{seed}"
+      if not (folder / runs.RESULT).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        self._write(folder, architecture, runs.load_weights(path), seed, {},
+                    time.monotonic())
+      return runs.read_json(folder / runs.RESULT)
+
+    return [self.processes.of_first(functools.partial(take, seed, path))
+            for seed, path in files.items()]
 
   def _conclude(self, folder, feed, method, state, given, report, seed, before,
                 derives, began):
     """Judges a trained network and writes it to its folder, in one process."""
     architecture, variables, derived = feed.derive(method, state, given, seed)
-    judged = self.judge.judge(self.objective(architecture), variables)
-    runs.save_weights(folder / runs.WEIGHTS, self.judge.keep(variables))
     more = {}
     if derives:
       shown = [a for a in (before, architecture) if a is not None]
       drawing.save(folder / "architecture.svg", *shown)
       more = {**self.cost(architecture), "num_changes": len(
           drawing.changes(shown[0], architecture)), **report, **derived}
+    return self._write(folder, architecture, variables, seed, more, began)
+
+  def _write(self, folder, architecture, variables, seed, more, began):
+    """Judges a network on the test images and writes it to its folder."""
+    judged = self.judge.judge(self.objective(architecture), variables)
+    runs.save_weights(folder / runs.WEIGHTS, self.judge.keep(variables))
     result = {
         **judged, "seed": seed, "architecture": codec.to_dict(architecture),
         "place": self.place._asdict(), "auxiliary": self.config.auxiliary,

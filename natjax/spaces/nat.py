@@ -81,18 +81,22 @@ def space_for(architecture: records.Architecture, *, name: str | None = None,
       graph=base.complete(graph.num_nodes), inputs=max(space.inputs, most))
 
 
-def own(architecture: records.Architecture, share: str = "cell") -> base.Space:
-  """The space of an architecture's own graph, in NAT's scheme.
+def own(architecture: records.Architecture, share: str = "cell",
+        method: str = "nat") -> base.Space:
+  """The space of an architecture's own graph.
 
-  Its candidates are the operations that stand there, skip and null.
+  Its candidates are the operations that stand there and what the method adds:
+  skip and null, or all of NAT++'s.
 
   Args:
     architecture: well formed; it is padded (`codec.pad`).
     share: see `base.Space`.
+    method: "nat" or "natpp", whose scheme it has.
   """
   graph = codec.pad(architecture)
-  return base.Space("own", graph, _candidates(
-      _cells(graph, share), (operations.SKIP, operations.NULL)), share=share)
+  listed = NATPP if method == "natpp" else (operations.SKIP, operations.NULL)
+  return base.Space("own", graph, _candidates(_cells(graph, share), listed),
+                    share=share, scheme=method)
 
 
 def _cells(graph, share):

@@ -1,0 +1,644 @@
+"""Replacement: a trained network's operations are replaced, its weights kept.
+
+A method of this library's own. The given network is trained, or its weights
+are given. Then:
+1. Every operation that may take another's place (`replacements`) learns to
+   give what that one gives, for the same input ("local distillation"): all of
+   them at once, in one program that runs the network once per batch. No
+   gradient flows from place to place.
+2. The price of a replacement is what it costs by itself: the divergence
+   KL(p || q) of the network's predictions p from those q of the network in
+   which it alone is put, on training images, BN normalising by the batch.
+3. Under a budget the choice of least price in sum is found exactly.
+4. The network of that choice has all weights and is tuned: cross-entropy beside
+   the divergence from the original's predictions (Hinton et al., 2015,
+   "Distilling the Knowledge in a Neural Network", at a temperature T: T^2 times
+   the cross-entropy of both softened distributions).
+5. It is compared with the original on images that neither has seen
+   (`acceptance`). Without a budget of the user's half of the multiply-adds is
+   tried first; and where that is not accepted, what lies in the middle between
+   it and the original, `tries` times at most. Else the original is returned.
+
+Deep cuts take several `rounds`: choose a part, tune, learn the candidates anew
+from the tuned network, and so on. That prices add up is an assumption; how well
+they foretell what random choices of many replacements cost is measured
+("rank_correlation").
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import flax
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from scipy import stats
+
+from natjax import errors
+from natjax.costs import budget as budget_lib
+from natjax.costs import exact
+from natjax.graph import codec
+from natjax.methods import acceptance, memory, supervised
+from natjax.methods import differentiable as inheriting
+from natjax.methods import entry as entry_lib
+from natjax.methods import replacements as replacements_lib
+from natjax.networks import network as network_lib
+from natjax.objectives import classification as objectives
+from natjax.training import method as base
+from natjax.training import optimizers, settings
+
+_GOAL = "0.5x"  # Of the multiply-adds, where no budget is given.
+_CURVE = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplaceConfig:
+  """Settings of the replacement; `supervised.TrainConfig` has the others.
+
+  Attributes:
+    distil_epochs: in which the replacements learn, per round; 0 is a sixth of
+      the epochs of the training, rounded up.
+    distil_learning_rate: of Adam, where its cosine schedule starts.
+    price_images: training images by which a replacement is priced.
+    price_checks: choices at random by which the sum of prices is checked.
+    rounds: in which the budget is reached, by equal factors.
+    tune_epochs: of the tuning, per round; 0 is a third of the epochs of the
+      training, rounded up.
+    tune_learning_rate: where its cosine schedule starts, which ends at 0.
+    distillation: share of the divergence from the original in the loss of the
+      tuning.
+    temperature: T, of both distributions there.
+    max_params: the most parameters of what is returned, if it is not the
+      original: a number, with K, M or G, or a multiple of the given
+      architecture's such as "0.8x"; empty for no limit.
+    max_madds: likewise, multiply-adds.
+    tolerance: by how many percentage points a cheaper network may be worse
+      than the original on held-out images, and be returned.
+    held_out: the part of the training images that is held out for that; 0
+      returns what was chosen unseen.
+    tries: how often a milder cut is tried, where no budget is given.
+  """
+
+  distil_epochs: int = 0
+  distil_learning_rate: float = 3e-3
+  price_images: int = 512
+  price_checks: int = 50
+  rounds: int = 1
+  tune_epochs: int = 0
+  tune_learning_rate: float = 0.02
+  distillation: float = 0.5
+  temperature: float = 2.0
+  max_params: str = ""
+  max_madds: str = ""
+  tolerance: float = 0.5
+  held_out: float = 0.1
+  tries: int = 3
+
+
+def resolve(config: ReplaceConfig, epochs: int) -> ReplaceConfig:
+  """The settings beside a training of so many epochs, if they fit together.
+
+  Raises:
+    InputError: a number out of range.
+  """
+  settings.plain(config)
+  settings.at_least_one(config, "price_images", "rounds", "tries")
+  settings.not_negative(
+      config, "distil_epochs", "distil_learning_rate", "price_checks",
+      "tune_epochs", "tune_learning_rate")
+  settings.above_zero(config, "temperature")
+  acceptance.check(config)
+  if not 0 <= config.distillation <= 1:
+    settings.refuse(config, "distillation", "must lie in [0, 1], a share of the"
+                    " loss; give 0.5")
+  if not 0 <= config.price_checks <= 10_000 or config.price_checks in (1, 2):
+    settings.refuse(config, "price_checks", "must be 0 or at least 3, to have a"
+                    " rank correlation; give 50")
+  return dataclasses.replace(
+      config, distil_epochs=config.distil_epochs or -(-epochs // 6),
+      tune_epochs=config.tune_epochs or -(-epochs // 3))
+
+
+class LearnState(NamedTuple):
+  """While the replacements learn and are priced.
+
+  Attributes:
+    step: i32[], updates so far.
+    network: variables of the network whose operations are replaced.
+    params: of the replacements.
+    batch_stats: theirs.
+    opt_state: of `params`.
+    prices: f32[M], sums over batches.
+    original: variables of the given network, as it was given.
+    rng: a key, split anew at every update.
+  """
+
+  step: jax.Array
+  network: Any
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+  prices: jax.Array
+  original: Any
+  rng: jax.Array
+
+
+class TuneState(NamedTuple):
+  """While what was chosen is tuned, and compared.
+
+  Attributes:
+    step: i32[], updates so far.
+    params: of the chosen network.
+    batch_stats: its running statistics.
+    opt_state: of `params`.
+    held: variables of all operations, to choose others from.
+    original: variables of the given network, as it was given.
+    pairs: i32[3], held-out images, and those that the chosen network alone and
+      the original alone got right.
+    rng: a key, split anew at every update.
+  """
+
+  step: jax.Array
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+  held: Any
+  original: Any
+  pairs: jax.Array
+  rng: jax.Array
+
+
+class Choice(NamedTuple):
+  """What was chosen, and what has come of others before.
+
+  Attributes:
+    architecture: that was chosen.
+    cost: of it.
+    price: its price, in nats.
+    limits: the budget that it keeps to.
+    prices: per place, those of all operations.
+    tries: JSON rows of the choices before, none of which was accepted.
+    left: how many may be tried after it.
+    report: JSON values, of the pricing.
+  """
+
+  architecture: codec.Architecture
+  cost: Any
+  price: float
+  limits: budget_lib.Budget
+  prices: list[np.ndarray]
+  tries: tuple[dict[str, Any], ...]
+  left: int
+  report: dict[str, Any]
+
+
+class Replace:
+  """The method's parts; `method` makes the record of its first program.
+
+  Attributes:
+    config: the settings, resolved.
+    train: those of the training.
+    given: the given architecture.
+    place: where it stands.
+    limits: the budget of the first choice.
+  """
+
+  def __init__(self, config: ReplaceConfig, train: supervised.TrainConfig,
+               architecture: codec.Architecture, *, num_classes: int,
+               image_size: int, share: str = "full", steps_per_epoch: int = 1,
+               num_images: int = 0,
+               make_objective: objectives.Maker = supervised.classification):
+    """Args:
+      config: the settings.
+      train: those of the training.
+      architecture: what to transform.
+      num_classes: of the data.
+      image_size: side of the images, in pixels.
+      share: "cell" or "full", what is decided on together.
+      steps_per_epoch: updates per epoch.
+      num_images: that the splits divide; 0 is a batch for every step.
+      make_objective: `(train, architecture, place)` gives the objective.
+
+    Raises:
+      InputError: settings that do not fit together, or nothing to replace.
+      errors.NotMet: nothing keeps to the budget of the settings.
+    """
+    self.train = train = supervised.resolve(train, architecture.kind)
+    self.config = config = resolve(config, train.epochs)
+    self.given, self._share = architecture, share
+    self.place = supervised.place_of(
+        train, architecture.kind, num_classes=num_classes,
+        image_size=image_size)
+    self._steps, self._make_objective = steps_per_epoch, make_objective
+    first = self._replacements(architecture)
+    self.space, self.cost = first, first.cost
+    self._asked = bool(config.max_params or config.max_madds)
+    self.limits = budget_lib.read(
+        config.max_params, config.max_madds if self._asked else _GOAL,
+        self.cost)
+    count = num_images or steps_per_epoch * train.batch_size
+    batches = -(-config.price_images // train.batch_size)
+    images = min(batches * train.batch_size, count)
+    rest = {"others": 1 - images / count} if images < count else {}
+    self.fractions = {"prices": images / count, **rest}
+    self._price_batches = images // train.batch_size
+    if self._asked:
+      first.choose(first.by_place(np.zeros(len(first.alone()))), self.limits)
+
+  @functools.cache  # noqa: B019
+  def _replacements(self, architecture):
+    return replacements_lib.Replacements(architecture, self.place, self._share)
+
+  def method(self) -> base.Method:
+    """The record of the first program; it begins with `begin`."""
+    return self._learn(self.given, 1)
+
+  def begin(self, variables: Any, rng: jax.Array) -> LearnState:
+    """The first state, of a trained network's variables.
+
+    Args:
+      variables: of the given architecture, "params" and "batch_stats"; those of
+        an auxiliary head are left out of what is transformed.
+      rng: a key.
+    """
+    return self._start(self.space, variables, variables, rng)
+
+  def _init(self, rng):
+    """A state of drawn weights, whose shapes alone are of use."""
+    rng_network, rng_own = jax.random.split(rng)
+    objective = self._make_objective(self.train, self.given, self.place)
+    variables = objective.init(rng_network)
+    return self._start(self.space, variables, variables, rng_own)
+
+  def _start(self, space, variables, original, rng):
+    rng_draw, rng_state = jax.random.split(rng)
+    drawn = network_lib.init(space.network, rng_draw, edge=space.every)
+    own = {kind: _without(tree, variables[kind])
+           for kind, tree in drawn.items()}
+    known = {kind: inheriting.restrict(variables[kind], _without(
+        tree, own[kind])) for kind, tree in drawn.items()}
+    return LearnState(
+        step=jnp.zeros((), jnp.int32), network=known, params=own["params"],
+        batch_stats=own["batch_stats"],
+        opt_state=jax.jit(self._distil_optimizer.init)(own["params"]),
+        prices=jnp.zeros(len(self._table(space))),
+        # Apart from the network's: both are donated.
+        original=jax.tree.map(lambda x: jnp.array(x, copy=True), original),
+        rng=rng_state)
+
+  def _table(self, space):
+    """i32[M, P], the choices that are priced: one by one, then at random."""
+    return np.concatenate([space.alone(), space.drawn(
+        self.config.price_checks, seed=0)])
+
+  @functools.cached_property
+  def _distil_optimizer(self):
+    return optimizers.coupled("adam", optimizers.cosine(
+        self.config.distil_learning_rate,
+        self.config.distil_epochs * self._steps))
+
+  # The replacements learn, and are priced.
+
+  def _learn(self, architecture, number):
+    """The program in which the replacements of a network are made ready."""
+    space = self._replacements(architecture)
+    distil = base.Phase("distil", ("train",), functools.partial(
+        self.update_replacements, space), ("loss",))
+    prices = base.Phase("prices", ("prices",), functools.partial(
+        self.update_prices, space), ("price",), augment=False)
+    return base.Method(
+        init=self._init, stages=(
+            base.Stage("distil", self.config.distil_epochs, (distil,)),
+            base.Stage("prices", 1, (prices,), functools.partial(
+                self._priced, space, number))),
+        explain=lambda state: "the operations that are learnt")
+
+  def update_replacements(
+      self, space: replacements_lib.Replacements, state: LearnState,
+      batch: base.Batch) -> tuple[LearnState, dict[str, jax.Array]]:
+    """One step of all replacements, towards what the operations give."""
+    rng, rng_dropout = jax.random.split(state.rng)
+
+    def loss(params):
+      losses: list[jax.Array] = []
+      _, changed = space.network.apply(
+          {"params": _joined(state.network["params"], params),
+           "batch_stats": _joined(state.network["batch_stats"],
+                                  state.batch_stats)},
+          batch["image"], train=True, mutable=["batch_stats"],
+          rngs=_streams(base.device_key(rng_dropout)),
+          edge=space.distil(params, losses))
+      stats = inheriting.restrict(
+          changed.get("batch_stats", {}), state.batch_stats)
+      total = sum(losses, jnp.zeros(()))
+      return total, (stats, total / max(len(losses), 1))
+
+    (_, (stats, mean)), grads = jax.value_and_grad(loss, has_aux=True)(
+        state.params)
+    grads, stats, mean = base.mean_over_devices((grads, stats, mean))
+    return supervised.descend(
+        self._distil_optimizer, state, grads, batch_stats=stats,
+        step=state.step + 1, rng=rng), {"loss": mean}
+
+  def update_prices(
+      self, space: replacements_lib.Replacements, state: LearnState,
+      batch: base.Batch) -> tuple[LearnState, dict[str, jax.Array]]:
+    """Adds what every choice of the table costs on a batch, in nats."""
+    variables = {
+        "params": _joined(state.network["params"], state.params),
+        "batch_stats": _joined(state.network["batch_stats"],
+                               state.batch_stats)}
+    key = base.device_key(state.rng)  # Dropout is alike in all choices.
+
+    def predict(choice):
+      (logits, _), _ = space.network.apply(
+          variables, batch["image"], train=True, mutable=["batch_stats"],
+          rngs=_streams(key), edge=space.chosen(choice))
+      return jax.nn.log_softmax(logits)
+
+    def price(first, choice_and_number):
+      choice, number = choice_and_number
+      found = predict(choice)
+      # The first choice is the network as it is: one program for it and all.
+      first = jnp.where(number == 0, found, first)
+      return first, jnp.mean(jnp.sum(jnp.exp(first) * (first - found), -1))
+
+    table = self._table(space)
+    table = np.concatenate([np.zeros_like(table[:1]), table])
+    start = jnp.zeros((len(batch["label"]), self.place.num_classes))
+    _, found = lax.scan(price, start, (table, np.arange(len(table))))
+    found = base.mean_over_devices(found[1:])
+    return state._replace(prices=state.prices + found), {
+        "price": jnp.mean(found)}
+
+  def _priced(self, space, number, state):
+    """Chooses, by the sums of prices, and hands over to the tuning."""
+    cut = len(space.alone())
+    seen = np.asarray(state.prices, np.float64) / self._price_batches
+    prices = space.by_place(seen[:cut])
+    report = {"prices": _rows(space, prices), "curve": self._curve(
+        space, prices), **self._checked(space, prices, seen[cut:])}
+    last = number == self.config.rounds
+    limits = self.limits if last else self._part(number / self.config.rounds)
+    choice = self._choose(space, prices, limits, report)
+    held = {kind: _joined(state.network[kind], getattr(state, kind))
+            for kind in ("params", "batch_stats")}
+    next_ = None if last else number + 1
+    return self._tune(space, choice, held, state.original, state.rng, next_)
+
+  def _part(self, share):
+    """The budget that goes a share of the way, by factors."""
+    return budget_lib.Budget(*(
+        None if limit is None else now * (limit / now) ** share
+        for now, limit in zip(self.cost[:2], self.limits, strict=True)))
+
+  def _choose(self, space, prices, limits, report):
+    choice = space.choose(prices, limits)
+    architecture = space.apply(choice)
+    price = float(sum(p[c] for p, c in zip(prices, choice, strict=True)))
+    asked = self._asked or not self.config.held_out
+    return Choice(
+        architecture, exact.network(architecture, self.place), price, limits,
+        prices, (), 0 if asked else self.config.tries - 1, report)
+
+  def _curve(self, space, prices):
+    """What budgets of multiply-adds would come to, by the prices."""
+    rows = []
+    for share in _CURVE:
+      try:
+        choice = space.choose(prices, budget_lib.Budget(
+            madds=share * space.cost.madds))
+      except errors.NotMet:
+        break
+      cost = exact.network(space.apply(choice), self.place)
+      rows.append({"params": cost.params, "madds": cost.madds, "price": float(
+          sum(p[c] for p, c in zip(prices, choice, strict=True)))})
+    return rows
+
+  def _checked(self, space, prices, measured):
+    """How well sums of prices foretell what choices at random cost."""
+    if not len(measured):
+      return {"rank_correlation": None}
+    foretold = [sum(p[c] for p, c in zip(prices, row, strict=True))
+                for row in space.drawn(len(measured), seed=0)]
+    found = stats.spearmanr(foretold, measured).statistic
+    return {"rank_correlation": float(np.nan_to_num(found))}
+
+  # What was chosen is tuned, and compared.
+
+  def _tune(self, space, choice, held, original, rng, next_round):
+    """Hands over to the training of a choice."""
+    objective = self._make_objective(self.train, choice.architecture,
+                                     self.place)
+    like = jax.eval_shape(objective.init, jax.random.key(0))
+    own = {kind: inheriting.restrict(
+        _joined(original[kind], held[kind]), like[kind]) for kind in like}
+    optimizer = self._tune_optimizer
+    copy = functools.partial(jax.tree.map, lambda x: jnp.array(x, copy=True))
+    own = copy(own)
+    state = TuneState(
+        step=jnp.zeros((), jnp.int32), **own,
+        opt_state=jax.jit(optimizer.init)(own["params"]), held=held,
+        original=original, pairs=jnp.zeros(3, jnp.int32), rng=rng)
+    end = None
+    if next_round:
+      end = functools.partial(self._next_round, choice, next_round)
+    elif choice.left:
+      end = functools.partial(self._judged, space, choice, objective)
+    return base.Handover(
+        self._tuning(choice, objective, end, next_round is None), state,
+        choice.architecture, {})
+
+  @functools.cached_property
+  def _tune_optimizer(self):
+    train, config = self.train, self.config
+    return optimizers.coupled(
+        train.optimizer, optimizers.cosine(
+            config.tune_learning_rate, config.tune_epochs * self._steps),
+        momentum=train.momentum, weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm)
+
+  def _tuning(self, choice, objective, end, last):
+    """The program that tunes a choice, and compares it if it is the last."""
+    stages = [base.Stage("tune", self.config.tune_epochs, (base.Phase(
+        "tune", ("train",), functools.partial(self.update_network, objective),
+        ("loss", "accuracy")),))]
+    if last and self.config.held_out:
+      stages.append(base.Stage("compare", 1, (base.Phase(
+          "compare", ("held_out",), functools.partial(
+              self.update_pairs, objective), ("difference",), augment=False),)))
+    stages[-1] = stages[-1]._replace(end=end)
+    return base.Method(
+        init=_no_init, stages=tuple(stages), derive=functools.partial(
+            self._derive, choice),
+        explain=lambda state: "the network that was chosen")
+
+  @functools.cached_property
+  def _teacher(self):
+    return network_lib.module(self.given, self.place)
+
+  def _teach(self, original, images):
+    """Logits of the network as it was given, by its running statistics."""
+    known = {kind: {name: part for name, part in tree.items()
+                    if name != "auxiliary"} for kind, tree in original.items()}
+    return self._teacher.apply(known, images)[0]
+
+  def update_network(
+      self, objective: objectives.Classification, state: TuneState,
+      batch: base.Batch) -> tuple[TuneState, dict[str, jax.Array]]:
+    """One step of the tuning: labels, and the original's predictions."""
+    share, degree = self.config.distillation, self.config.temperature
+    rng, rng_drop = jax.random.split(state.rng)
+    wanted = jax.nn.softmax(
+        self._teach(state.original, batch["image"]) / degree)
+
+    def loss(params):
+      outputs, stats = objective.forward(
+          params, state.batch_stats, batch["image"],
+          base.device_key(rng_drop), drop_path=None)
+      apart = degree**2 * jnp.mean(optax.softmax_cross_entropy(
+          outputs[0] / degree, wanted))
+      total = (1 - share) * objective.cross_entropy(
+          outputs, batch["label"]) + share * apart
+      right = jnp.mean(objectives.right(outputs[0], batch["label"]))
+      return total, (stats, {"loss": total, "accuracy": right})
+
+    grads, (stats, metrics) = jax.grad(loss, has_aux=True)(state.params)
+    grads, stats, metrics = base.mean_over_devices((grads, stats, metrics))
+    return supervised.descend(
+        self._tune_optimizer, state, grads, batch_stats=stats,
+        step=state.step + 1, rng=rng), metrics
+
+  def update_pairs(
+      self, objective: objectives.Classification, state: TuneState,
+      batch: base.Batch) -> tuple[TuneState, dict[str, jax.Array]]:
+    """Counts which of the two networks is right on a held-out batch."""
+    ours = objective.is_right(supervised.variables(state), batch)
+    theirs = objectives.right(
+        self._teach(state.original, batch["image"]), batch["label"])
+    counts = jnp.array([
+        len(ours), jnp.sum(ours > theirs), jnp.sum(theirs > ours)], jnp.int32)
+    counts = lax.psum(counts, base.AXIS)
+    return state._replace(pairs=state.pairs + counts), {
+        "difference": (counts[1] - counts[2]) / counts[0]}
+
+  def _next_round(self, choice, number, state):
+    """Hands over to learning the replacements of the tuned network."""
+    space = self._replacements(choice.architecture)
+    _, rng_start = jax.random.split(state.rng)
+    begun = self._start(
+        space, supervised.variables(state), state.original, rng_start)
+    return base.Handover(
+        self._learn(choice.architecture, number), begun, choice.architecture,
+        {})
+
+  def _row(self, choice, state):
+    """What came of a choice, and whether it is accepted."""
+    row = {"params": choice.cost.params, "madds": choice.cost.madds,
+           "price": choice.price}
+    if not self.config.held_out:
+      return row, True
+    pairs = acceptance.Pairs(*map(int, np.asarray(state.pairs)))
+    verdict = acceptance.judge(
+        pairs, self.cost, choice.cost, self.config.tolerance)
+    return row | acceptance.report(pairs, verdict), verdict.accepted
+
+  def _judged(self, space, choice, objective, state):
+    """Hands over to a milder choice, or to the end."""
+    row, accepted = self._row(choice, state)
+    if accepted:  # Nothing is left to train.
+      program = self._tuning(choice, objective, None, False)
+      stage = program.stages[0]._replace(name="accepted", epochs=0)
+      return base.Handover(program._replace(stages=(stage,)), state,
+                           choice.architecture, {})
+    milder = budget_lib.Budget(*(
+        None if limit is None else (limit + now) / 2
+        for limit, now in zip(choice.limits, self.cost[:2], strict=True)))
+    chosen = self._choose(space, choice.prices, milder, choice.report)
+    chosen = chosen._replace(tries=(*choice.tries, row), left=choice.left - 1)
+    return self._tune(space, chosen, state.held, state.original, state.rng,
+                      None)
+
+  def _derive(self, choice, state, given, score, rng):
+    """What is returned: what was chosen, or the original."""
+    row, accepted = self._row(choice, state)
+    report = {**choice.report, "tries": [*choice.tries, row]}
+    if accepted:
+      return base.Derived(
+          choice.architecture, supervised.variables(state), report)
+    return base.Derived(self.given, state.original, report)
+
+
+def _rows(space, prices):
+  """Prices as JSON rows."""
+  return [{"place": where, "operation": name, "price": round(float(p), 6)}
+          for (where, place), own in zip(space.named(), prices, strict=True)
+          for name, p in zip(place.names[1:], own[1:], strict=True)]
+
+
+def _streams(key):
+  """The rng streams of a network."""
+  return {"drop_path": key, "dropout": key, "noise": key}
+
+
+def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> Any:
+  """The leaves of two nested dicts, the second's where both have one."""
+  flatten = flax.traverse_util.flatten_dict
+  return flax.traverse_util.unflatten_dict(
+      {**flatten(dict(first)), **flatten(dict(second))})
+
+
+def _without(tree: Mapping[str, Any], other: Mapping[str, Any]) -> Any:
+  """The leaves of a nested dict that another has not."""
+  flatten = flax.traverse_util.flatten_dict
+  held = flatten(dict(other))
+  return flax.traverse_util.unflatten_dict({
+      path: leaf for path, leaf in flatten(dict(tree)).items()
+      if path not in held})
+
+
+def _no_init(rng):
+  raise AssertionError("it begins with what was handed over")
+
+
+def preset(name: str, objective: str, kind: str) -> ReplaceConfig:
+  """The settings of a preset; they follow the training's, whatever it is."""
+  del name, objective, kind
+  return ReplaceConfig()
+
+
+def build(request: entry_lib.Request) -> entry_lib.Plan:
+  """What a job needs to run the replacement; see `entry`."""
+  given = request.architecture
+  assert given is not None  # As the entry says.
+  train = request.train
+  method = Replace(
+      request.settings, train, given, share=request.share,
+      num_classes=request.num_classes, image_size=request.image_size,
+      steps_per_epoch=request.num_images // train.batch_size,
+      num_images=request.num_images, make_objective=request.make_objective)
+
+  def estimate(batch):
+    like = jax.eval_shape(method.method().init, jax.random.key(0))
+    return {"params": memory.size((like.network["params"], like.params)),
+            "memory_bytes": 16 * memory.size(like.params) + 2 * (
+                memory.network_bytes(given, method.place, batch, train.dtype))}
+
+  return entry_lib.Plan(
+      method.method(), method.config, method.space.architecture,
+      method.space.describe(), method.fractions, train.batch_size, estimate,
+      begin=method.begin)
+
+
+ENTRY = entry_lib.Entry(
+    ReplaceConfig, build, preset,
+    "replaces operations of a trained network, whose weights are kept",
+    trained=True, inherits=True, label="replace", model="with replacements",
+    share="full", reports=("rank_correlation", "curve", "tries"),
+    kept="The original was kept: no cut that was tried is as good, within the"
+    " tolerance, on images that neither had seen. A larger tolerance, more"
+    " epochs of tuning (tune-epochs) or a milder budget may find one.")

@@ -1,0 +1,103 @@
+"""Trained weights that are given, to begin with."""
+
+from collections.abc import Mapping, Sequence
+import os
+import pathlib
+from typing import Any
+import zlib
+
+import flax
+import numpy as np
+
+from natjax import errors
+from natjax.graph import codec
+from natjax.pipeline import runs
+
+
+def find(source: str | os.PathLike[str], architecture: codec.Architecture,
+         seeds: Sequence[int]) -> dict[int, pathlib.Path]:
+  """The files with an architecture's weights, one per seed.
+
+  Args:
+    source: a run's folder, whose networks of this architecture are taken, each
+      by the seed of its name, or else in order; or a file as
+      `runs.save_weights` writes it, for one seed.
+    architecture: whose.
+    seeds: of the networks.
+
+  Raises:
+    InputError: there is no such run or file, or it has fewer such networks.
+  """
+  path = pathlib.Path(source)
+  if path.is_file():
+    if len(seeds) > 1:
+      raise errors.InputError(
+          f"weights is {source}, one network, and {len(seeds)} seeds begin with"
+          " one each; name the run's folder, or train one seed", "weights")
+    return {seeds[0]: path}
+  with errors.within("weights"):
+    folders = runs.networks(path)
+  found = {name: folder / runs.WEIGHTS for name, folder in folders.items()
+           if _architecture(folder) == architecture}
+  if len(found) < len(seeds):
+    raise errors.InputError(
+        f"{source} has {len(found)} trained networks of this architecture (it"
+        f" has {', '.join(folders)}), and {len(seeds)} seeds begin with one"
+        " each; train fewer seeds, or name another run", "weights")
+  own = {seed: name for seed in seeds for name in sorted(found)
+         if name.rpartition("-")[2] == str(seed)}
+  if len(own) == len(seeds):
+    return {seed: found[name] for seed, name in own.items()}
+  return dict(zip(seeds, found.values(), strict=False))
+
+
+def _architecture(folder):
+  result = runs.read_json(folder / runs.RESULT)
+  try:
+    return codec.from_dict(result["architecture"])
+  except (KeyError, TypeError, errors.InputError):
+    return None
+
+
+def describe(found: Mapping[int, pathlib.Path]) -> dict[str, Any]:
+  """What `config.json` says of them: of each seed the path and the content."""
+  return {str(seed): {"path": str(path.resolve()),
+                      "crc32": zlib.crc32(path.read_bytes())}
+          for seed, path in found.items()}
+
+
+def check(variables: Any, like: Any) -> None:
+  """Refuses variables that are not an architecture's.
+
+  Args:
+    variables: "params" and "batch_stats"; an auxiliary head may stand beside.
+    like: those of the architecture, arrays or their shapes.
+
+  Raises:
+    InputError: names what is missing, and what has another shape.
+  """
+  held, wanted = (
+      {k: v for k, v in flax.traverse_util.flatten_dict(
+          dict(tree), sep="/").items() if hasattr(v, "shape")}
+      for tree in (variables, like))
+  problems = [_some(what, names) for what, names in (
+      ("they lack", [k for k in wanted if k not in held]),
+      ("of another shape:", [
+          f"{k} ({_shape(held[k])}, not {_shape(v)})"
+          for k, v in wanted.items() if k in held
+          and np.shape(held[k]) != np.shape(v)]),
+      ("they hold besides", [k for k in held if k not in wanted
+                             and "/auxiliary/" not in k])) if names]
+  if problems:
+    raise errors.InputError(
+        "the weights are not of this architecture, its width and its classes:"
+        f" {'; '.join(problems)}; name the run that trained it", "weights")
+
+
+def _shape(leaf):
+  return "x".join(map(str, leaf.shape)) or "a number"
+
+
+def _some(what, names):
+  more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+  return f"{what} {', '.join(names[:3])}{more}"
