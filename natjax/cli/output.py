@@ -143,6 +143,7 @@ def print_transformed(result, folder, entry):
   if before:
     out.print(_verdict(result, entry, gain, ratios))
   _print_linear(parts)
+  _print_tries(result)
   _print_seeds(result.get("seeds", []))
   if result.get("changes"):
     several = seeds > 1 and "seeds" in result
@@ -180,6 +181,25 @@ def _print_linear(parts):
     if "linear_accuracy" in part:
       out.print(f"linear classifier on the {name}'s features:"
                 f" {_percent(part, 'linear_accuracy')}")
+
+
+def _print_tries(result):
+  """What was tried and compared with the original, of every seed."""
+  rows = [(str(row["seed"]), tried)
+          for row in result.get("seeds", []) for tried in row.get("tries", [])
+          if "difference" in tried]
+  if not rows:
+    return
+  original = result["original"]
+  print_table(
+      "cuts that were tried, against the original on held-out images",
+      (">seed", ">parameters", ">multiply-adds", ">points", ">95 %", ""), [
+          (seed, *(f"{tried[k] / original[k]:.2f}x" for k in (
+              "params", "madds")), f"{100 * tried['difference']:+.2f}",
+           "{:+.2f} to {:+.2f}".format(*(
+               100 * end for end in tried["interval"])),
+           "returned" if tried["accepted"] else "refused")
+          for seed, tried in rows])
 
 
 def _print_seeds(rows):

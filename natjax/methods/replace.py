@@ -68,7 +68,8 @@ class ReplaceConfig:
     rounds: in which the budget is reached, by equal factors.
     tune_epochs: of the tuning, per round; 0 is a third of the epochs of the
       training, rounded up.
-    tune_learning_rate: where its cosine schedule starts, which ends at 0.
+    tune_learning_rate: where its cosine schedule starts, which ends at 0; 0 is
+      where that of the training starts.
     distillation: share of the divergence from the original in the loss of the
       tuning.
     temperature: T, of both distributions there.
@@ -89,7 +90,7 @@ class ReplaceConfig:
   price_checks: int = 50
   rounds: int = 1
   tune_epochs: int = 0
-  tune_learning_rate: float = 0.02
+  tune_learning_rate: float = 0.0
   distillation: float = 0.5
   temperature: float = 2.0
   max_params: str = ""
@@ -99,8 +100,9 @@ class ReplaceConfig:
   tries: int = 3
 
 
-def resolve(config: ReplaceConfig, epochs: int) -> ReplaceConfig:
-  """The settings beside a training of so many epochs, if they fit together.
+def resolve(config: ReplaceConfig,
+            train: supervised.FullTrainConfig) -> ReplaceConfig:
+  """The settings beside those of a training, if they fit together.
 
   Raises:
     InputError: a number out of range.
@@ -119,8 +121,9 @@ def resolve(config: ReplaceConfig, epochs: int) -> ReplaceConfig:
     settings.refuse(config, "price_checks", "must be 0 or at least 3, to have a"
                     " rank correlation; give 50")
   return dataclasses.replace(
-      config, distil_epochs=config.distil_epochs or -(-epochs // 6),
-      tune_epochs=config.tune_epochs or -(-epochs // 3))
+      config, distil_epochs=config.distil_epochs or -(-train.epochs // 6),
+      tune_epochs=config.tune_epochs or -(-train.epochs // 3),
+      tune_learning_rate=config.tune_learning_rate or train.learning_rate)
 
 
 class LearnState(NamedTuple):
@@ -228,7 +231,7 @@ class Replace:
       errors.NotMet: nothing keeps to the budget of the settings.
     """
     self.train = train = supervised.resolve(train, architecture.kind)
-    self.config = config = resolve(config, train.epochs)
+    self.config = config = resolve(config, train)
     self.given, self._share = architecture, share
     self.place = supervised.place_of(
         train, architecture.kind, num_classes=num_classes,
@@ -237,17 +240,34 @@ class Replace:
     first = self._replacements(architecture)
     self.space, self.cost = first, first.cost
     self._asked = bool(config.max_params or config.max_madds)
-    self.limits = budget_lib.read(
+    self.limits = self._reachable(budget_lib.read(
         config.max_params, config.max_madds if self._asked else _GOAL,
-        self.cost)
+        self.cost))
     count = num_images or steps_per_epoch * train.batch_size
     batches = -(-config.price_images // train.batch_size)
     images = min(batches * train.batch_size, count)
     rest = {"others": 1 - images / count} if images < count else {}
     self.fractions = {"prices": images / count, **rest}
     self._price_batches = images // train.batch_size
-    if self._asked:
-      first.choose(first.by_place(np.zeros(len(first.alone()))), self.limits)
+
+  def _reachable(self, limits):
+    """A budget that some choice keeps to: of the user's own, that or none."""
+    free = self.space.by_place(np.zeros(len(self.space.alone())))
+    milder = 0 if self._asked else 4
+    while True:
+      try:
+        self.space.choose(free, limits)
+        return limits
+      except errors.NotMet:
+        if not milder:
+          raise
+      limits, milder = self._milder(limits), milder - 1
+
+  def _milder(self, limits):
+    """The budget in the middle between one and the original's cost."""
+    return budget_lib.Budget(*(
+        None if limit is None else (limit + now) / 2
+        for limit, now in zip(limits, self.cost[:2], strict=True)))
 
   @functools.cache  # noqa: B019
   def _replacements(self, architecture):
@@ -411,7 +431,7 @@ class Replace:
     for share in _CURVE:
       try:
         choice = space.choose(prices, budget_lib.Budget(
-            madds=share * space.cost.madds))
+            madds=share * self.cost.madds))
       except errors.NotMet:
         break
       cost = exact.network(space.apply(choice), self.place)
@@ -555,10 +575,8 @@ class Replace:
       stage = program.stages[0]._replace(name="accepted", epochs=0)
       return base.Handover(program._replace(stages=(stage,)), state,
                            choice.architecture, {})
-    milder = budget_lib.Budget(*(
-        None if limit is None else (limit + now) / 2
-        for limit, now in zip(choice.limits, self.cost[:2], strict=True)))
-    chosen = self._choose(space, choice.prices, milder, choice.report)
+    chosen = self._choose(space, choice.prices, self._milder(choice.limits),
+                          choice.report)
     chosen = chosen._replace(tries=(*choice.tries, row), left=choice.left - 1)
     return self._tune(space, chosen, state.held, state.original, state.rng,
                       None)
