@@ -568,15 +568,19 @@ class Replace:
     return row | acceptance.report(pairs, verdict), verdict.accepted
 
   def _judged(self, space, choice, objective, state):
-    """Hands over to a milder choice, or to the end."""
+    """Hands over to a milder choice if this one is refused, or to the end."""
     row, accepted = self._row(choice, state)
-    if accepted:  # Nothing is left to train.
+    limits, chosen = choice.limits, choice
+    # Half the way may not be far enough for another choice.
+    while not accepted and chosen.architecture == choice.architecture and (
+        limits.excess(self.cost) > 1.01):
+      limits = self._milder(limits)
+      chosen = self._choose(space, choice.prices, limits, choice.report)
+    if chosen.architecture == choice.architecture:  # Nothing is left to train.
       program = self._tuning(choice, objective, None, False)
-      stage = program.stages[0]._replace(name="accepted", epochs=0)
+      stage = program.stages[0]._replace(name="end", epochs=0)
       return base.Handover(program._replace(stages=(stage,)), state,
                            choice.architecture, {})
-    chosen = self._choose(space, choice.prices, self._milder(choice.limits),
-                          choice.report)
     chosen = chosen._replace(tries=(*choice.tries, row), left=choice.left - 1)
     return self._tune(space, chosen, state.held, state.original, state.rng,
                       None)

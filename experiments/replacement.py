@@ -1,0 +1,224 @@
+"""Trained networks made cheaper, their weights kept, on real images.
+
+`natjax transform --method replace` on networks of the zoo, CIFAR-10: the
+original, what is returned, and, for what keeping the weights is worth, the
+returned architecture trained from scratch for as many epochs as both trainings
+and the learning of the replacements took together. Every seed trains an
+original of its own, and finds an architecture of its own.
+
+Commands, with DATA a folder that holds cifar10.npz or another form that
+`natjax.data.load` finds:
+  python experiments/replacement.py --preset smoke --out runs/smoke
+  python experiments/replacement.py --preset small --data-dir DATA \
+      --out runs/replacement --report experiments/results/replacement
+  python experiments/replacement.py --preset paper --data-dir DATA \
+      --out runs/replacement_paper
+Hardware and time: `smoke` a few minutes, `small` about an hour, on 2 CPU cores;
+`paper` one accelerator, not run here.
+Expected: no figure is published; the method is this library's own.
+
+A stopped run goes on by the same command.
+"""
+
+import argparse
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+import recording
+from scipy import stats
+import transforming
+
+import natjax
+from natjax import data as data_lib
+from natjax import errors, pipeline, zoo
+from natjax.graph import blocks, codec, records
+from natjax.methods import replace, supervised
+
+NETWORKS = ("resnet20", "vgg16", "mobilenetv2", "darts")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Settings of the experiment.
+
+  Attributes:
+    datasets: names or paths of the data sets.
+    networks: of the zoo.
+    width: factor of the widths of networks of blocks.
+    image_size: side to which images are brought.
+    train_images: how many training images to use, drawn; 0 is all.
+    search: of the method.
+    train: of the originals; of cells with their channels and number.
+    cells: channels and number of cells.
+    seed: the first.
+  """
+
+  datasets: tuple[str, ...]
+  networks: tuple[str, ...]
+  width: float
+  image_size: int
+  train_images: int
+  search: replace.ReplaceConfig
+  train: supervised.TrainConfig
+  cells: tuple[int, int]
+  seed: int = 0
+
+
+PRESETS = {
+    "smoke": Config(
+        datasets=("digits",), networks=("resnet20",), width=0.25, image_size=8,
+        train_images=160, search=replace.ReplaceConfig(
+            price_images=32, price_checks=3, tries=1, tolerance=100.0),
+        train=supervised.TrainConfig(
+            epochs=1, batch_size=32, cutout=0, seeds=2), cells=(4, 3)),
+    "small": Config(
+        datasets=("cifar10",), networks=NETWORKS, width=0.5, image_size=16,
+        train_images=10000, search=replace.ReplaceConfig(),
+        train=supervised.TrainConfig(
+            epochs=18, batch_size=64, learning_rate=0.05,
+            final_learning_rate=0.0, cutout=0, seeds=3), cells=(8, 5)),
+    "paper": Config(
+        datasets=("cifar10", "cifar100"), networks=NETWORKS, width=1.0,
+        image_size=32, train_images=0, search=replace.ReplaceConfig(),
+        train=supervised.TrainConfig(
+            epochs=200, batch_size=128, learning_rate=0.1,
+            final_learning_rate=0.0, weight_decay=1e-4, max_grad_norm=0.0,
+            cutout=0, seeds=5), cells=(36, 20)),
+}
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+  """Reads the command line."""
+  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  recording.add_flags(parser, PRESETS)
+  transforming.add_flags(parser, NETWORKS)
+  return parser.parse_args(argv)
+
+
+def build(name: str, config: Config) -> tuple[codec.Architecture,
+                                              supervised.TrainConfig]:
+  """A network of the settings' width, and how it is trained."""
+  network = zoo.get(name)
+  if isinstance(network, records.BlockNetwork):
+    return blocks.check(blocks.scale(network, config.width)), config.train
+  return network, dataclasses.replace(
+      config.train, skeleton="cifar", init_channels=config.cells[0],
+      cells=config.cells[1], auxiliary=False, drop_path=0.0)
+
+
+def compare(name: str, dataset: data_lib.Dataset, config: Config,
+            out: pathlib.Path) -> dict[str, Any]:
+  """One network: the originals, what is returned, and that from scratch."""
+  network, train = build(name, config)
+  hear = transforming.listener
+  found = pipeline.transform(
+      network, dataset, out=out / "replaced", method="replace",
+      search=config.search, train=train, seed=config.seed, listener=hear(name))
+  own = replace.resolve(config.search, supervised.resolve(train, network.kind))
+  tries = max(len(row["tries"]) for row in found["seeds"])
+  epochs = train.epochs + own.distil_epochs + tries * own.tune_epochs
+  scratch = []
+  for row in found["seeds"]:
+    seed = row["seed"]
+    result = recording.read(
+        out / "replaced" / "networks" / f"transformed-{seed}" / "result.json")
+    if not result["num_changes"]:  # It is the original.
+      scratch.append(found["original"]["accuracies"][seed - config.seed])
+      continue
+    scratch += pipeline.train(
+        codec.from_dict(result["architecture"]), dataset,
+        out=out / f"scratch-{seed}", seed=seed, listener=hear(f"{name} scratch"),
+        config=dataclasses.replace(train, epochs=epochs, seeds=1)
+    )["accuracies"]
+  return {"original": found["original"], "returned": found["transformed"],
+          "scratch": {"accuracies": scratch, "epochs": epochs},
+          "seeds": found["seeds"], "seconds": found["seconds"]}
+
+
+def interval(before: Sequence[float], after: Sequence[float]) -> str:
+  """Mean of the paired differences in points, 95 % by Student's t."""
+  gains = 100 * (np.asarray(after) - np.asarray(before))
+  if len(gains) < 2:
+    return f"{gains.mean():+.2f}"
+  reach = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(
+      len(gains))
+  return f"{gains.mean():+.2f} ± {reach:.2f}"
+
+
+def readme(config: Config, result: dict[str, Any]) -> str:
+  """The record in words."""
+  lines = []
+  for name, networks in result["datasets"].items():
+    rows = []
+    for network, row in networks.items():
+      before, after = row["original"], row["returned"]
+      checks = [seed["rank_correlation"] for seed in row["seeds"]]
+      rows.append([
+          network, f"{before['params'] / 1e3:.0f}",
+          f"{before['madds'] / 1e6:.2f}",
+          f"{after['params'] / before['params']:.2f}",
+          f"{after['madds'] / before['madds']:.2f}",
+          recording.spread(before["accuracies"], 2, 100),
+          recording.spread(after["accuracies"], 2, 100),
+          interval(before["accuracies"], after["accuracies"]),
+          recording.spread(row["scratch"]["accuracies"], 2, 100),
+          recording.spread(checks, 2), f"{row['seconds'] / 60:.0f}"])
+    lines += [f"## {name}", "", *recording.table(
+        ("network", "parameters, K", "multiply-adds, M", "parameters left",
+         "multiply-adds left", "original, %", "returned, %",
+         "difference, points", "from scratch, %", "rank correlation",
+         "minutes"), rows), ""]
+  train, own = config.train, replace.resolve(
+      config.search, supervised.resolve(config.train, "blocks"))
+  return "\n".join([
+      "# Trained networks made cheaper, their weights kept", "",
+      "`natjax transform --method replace` with its defaults: half of the"
+      " multiply-adds, or what lies between that and the original where it is"
+      f" not within {own.tolerance:g} points on the {100 * own.held_out:g} % of"
+      " the training images that are held out; else the original. Accuracy is"
+      f" that on the test images, mean ± deviation over {train.seeds} seeds;"
+      " the difference is paired by seed, with its interval of 95 % (Student's"
+      " t). From scratch: the returned architectures, trained for as many"
+      " epochs as everything before took together, on all images. Rank"
+      " correlation: of the sums of prices with what"
+      f" {own.price_checks} choices at random cost.", "", *lines,
+      f"Trained: {config.width:g} times the widths of the networks of blocks,"
+      f" cells with {config.cells[0]} channels and {config.cells[1]} layers;"
+      f" {config.image_size}x{config.image_size} pixels,"
+      f" {config.train_images or 'all'} images, {train.epochs} epochs; the"
+      f" replacements {own.distil_epochs} epochs, the tuning"
+      f" {own.tune_epochs}.", "", *recording.in_words(result)])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  args = parse(argv)
+  natjax.configure_compilation()
+
+  # Config.
+  config = transforming.configured(PRESETS[args.preset], args)
+  out = recording.open_folder(
+      args.out, dataclasses.asdict(config), overwrite=args.overwrite)
+  transforming.say(f"{recording.hardware()}; seed {config.seed};"
+                   f" {pipeline.versions()}")
+
+  # Data, train, replace, evaluate.
+  found, seconds = transforming.over_datasets(
+      config, args, out, lambda network, dataset, folder: compare(
+          network, dataset, config, folder))
+
+  # Report.
+  result = {"datasets": found, "config": dataclasses.asdict(config),
+            **recording.circumstances("replacement.py", argv, seconds)}
+  transforming.report(
+      args.report or out / "report", result, readme(config, result))
+
+
+if __name__ == "__main__":
+  try:
+    main()
+  except errors.InputError as error:
+    sys.exit(f"replacement: {error}")

@@ -1,0 +1,350 @@
+"""Replacement with the weights kept: its steps, and whole runs."""
+
+import dataclasses
+import functools
+import json
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from natjax import errors, pipeline
+from natjax.costs import budget
+from natjax.graph import codec, records
+from natjax.methods import replace, supervised
+from natjax.networks import network as network_lib
+from natjax.pipeline import runs
+from natjax.training import devices as devices_lib
+from natjax.training import metrics
+from tests import tiny
+from tests.methods import test_replacements
+
+NETWORK = test_replacements.RESIDUAL
+TRAIN = supervised.TrainConfig(
+    epochs=2, batch_size=16, learning_rate=0.05, cutout=0)
+CONFIG = replace.ReplaceConfig(
+    distil_epochs=1, price_images=32, price_checks=4, tune_epochs=1,
+    tune_learning_rate=0.01, tries=2)
+# Nothing is as bad as half of the images.
+GENEROUS = dataclasses.replace(CONFIG, tolerance=100.0)
+
+
+def dataset(count=160):
+  whole = tiny.digits()
+  return dataclasses.replace(
+      whole, train_images=whole.train_images[:count],
+      train_labels=whole.train_labels[:count],
+      test_images=whole.test_images[:64], test_labels=whole.test_labels[:64])
+
+
+@functools.cache
+def method(**changes):
+  return replace.Replace(
+      dataclasses.replace(CONFIG, **changes), TRAIN, NETWORK, num_classes=10,
+      image_size=8, steps_per_epoch=4, num_images=64)
+
+
+@functools.cache
+def begun():
+  variables = network_lib.init(
+      network_lib.module(NETWORK, test_replacements.FRAME), jax.random.key(5))
+  return method().begin(variables, jax.random.key(0)), variables
+
+
+def run_step(update, state, batch, count=1):
+  """One step over some devices, of a state that is not given away."""
+  devices = tuple(jax.devices()[:count])
+
+  def local(state, batch):
+    return update(state, batch)
+
+  step = devices_lib.spread(
+      local, devices, donate=(), sharded=(False, True))
+  parts = jax.tree.map(
+      lambda x: x.reshape(count, len(x) // count, *x.shape[1:]), batch)
+  return devices_lib.fetch(
+      step(devices_lib.replicate(state, devices), parts))
+
+
+def test_begins_with_the_given_weights():
+  state, variables = begun()
+  jax.tree.map(np.testing.assert_array_equal, state.original, variables)
+  jax.tree.map(np.testing.assert_array_equal, state.network, variables)
+  # What stands on an edge is the network's, all else is to be learnt.
+  assert "edge0_conv_3x3" in state.network["params"]["block0"]
+  assert set(state.params) == {"block0", "block1"}
+  assert set(state.params["block0"]) == {
+      f"edge{e}_{name}" for e in (0, 1)
+      for name in ("sep_conv_3x3", "dil_conv_3x3", "conv_1x1")}
+
+
+def test_the_network_stays_while_its_replacements_learn():
+  state, _ = begun()
+  batch = tiny.batch(16)
+  after, metrics_ = run_step(functools.partial(
+      method().update_replacements, method().space), state, batch)
+  for part in ("network", "original", "prices"):
+    jax.tree.map(np.testing.assert_array_equal, getattr(after, part),
+                 getattr(state, part))
+  moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()),
+                       after.params, state.params)
+  assert min(jax.tree.leaves(moved)) > 0
+  assert np.isfinite(metrics_["loss"])
+
+
+def test_a_price_is_the_divergence_of_the_predictions():
+  state, _ = begun()
+  batch = tiny.batch(16)
+  after, _ = run_step(functools.partial(
+      method().update_prices, method().space), state, batch)
+  space = method().space
+  variables = {
+      "params": replace._joined(state.network["params"], state.params),
+      "batch_stats": replace._joined(state.network["batch_stats"],
+                                     state.batch_stats)}
+
+  def predict(choice):
+    (logits, _), _ = space.network.apply(
+        variables, batch["image"], train=True, mutable=["batch_stats"],
+        edge=space.chosen(jnp.asarray(choice)))
+    return np.asarray(jax.nn.log_softmax(logits), np.float64)
+
+  alone = space.alone()
+  assert after.prices.shape == (len(alone) + CONFIG.price_checks,)
+  first = predict(np.zeros_like(alone[0]))
+  for row in (0, 3, len(alone) - 1):
+    found = predict(alone[row])
+    np.testing.assert_allclose(
+        after.prices[row], np.mean(np.sum(
+            np.exp(first) * (first - found), -1)), rtol=1e-3, atol=1e-6)
+  assert np.all(np.asarray(after.prices) >= -1e-6)
+
+
+def chosen(state):
+  """A handover to the tuning of a choice at half of the multiply-adds."""
+  rng = np.random.default_rng(0)
+  return method()._priced(method().space, 1, state._replace(
+      prices=jnp.asarray(rng.random(state.prices.shape), jnp.float32)))
+
+
+def test_what_is_chosen_inherits_everything():
+  state, variables = begun()
+  over = chosen(state)
+  cost = replace.exact.network(over.architecture, test_replacements.FRAME)
+  assert cost.madds <= 0.5 * method().cost.madds
+  held = replace._joined(state.network["params"], state.params)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(over.state.params):
+    expected = functools.reduce(lambda tree, key: tree[key.key], path, held)
+    np.testing.assert_array_equal(leaf, expected)
+  np.testing.assert_array_equal(
+      over.state.params["stem0"]["conv"]["kernel"],
+      variables["params"]["stem0"]["conv"]["kernel"])
+
+
+def tuned_loss(share, state, objective, batch):
+  (logits, _), _ = objective.network.apply(
+      {"params": state.params, "batch_stats": state.batch_stats},
+      batch["image"], train=True, mutable=["batch_stats"])
+  teacher = network_lib.module(NETWORK, test_replacements.FRAME).apply(
+      state.original, batch["image"])[0]
+  log_q = jax.nn.log_softmax(logits / 2.0)
+  soft = -np.mean(np.sum(np.asarray(jax.nn.softmax(teacher / 2.0) * log_q), -1))
+  hard = -np.mean(np.asarray(jax.nn.log_softmax(logits))[
+      np.arange(len(batch["label"])), batch["label"]])
+  return (1 - share) * hard + share * 4.0 * soft
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_tuning_learns_labels_and_the_originals_predictions(share):
+  state, _ = begun()
+  over = chosen(state)
+  own = method(distillation=share)
+  objective = supervised.classification(
+      supervised.resolve(TRAIN, "blocks"), over.architecture,
+      test_replacements.FRAME)
+  batch = tiny.batch(16)
+  after, found = run_step(functools.partial(
+      own.update_network, objective), over.state, batch)
+  np.testing.assert_allclose(
+      found["loss"], tuned_loss(share, over.state, objective, batch), rtol=1e-4)
+  jax.tree.map(np.testing.assert_array_equal, after.original,
+               over.state.original)
+  jax.tree.map(np.testing.assert_array_equal, after.held, over.state.held)
+
+
+def test_devices_equal_one_where_batch_statistics_are_shared():
+  if jax.device_count() < 2:
+    pytest.skip("one device")
+  state, _ = begun()
+  over = chosen(state)
+  objective = supervised.classification(
+      supervised.resolve(TRAIN, "blocks"), over.architecture,
+      test_replacements.FRAME)
+  batch = tiny.batch(16)
+  update = functools.partial(method().update_pairs, objective)
+  one, _ = run_step(update, over.state, batch)
+  two, _ = run_step(update, over.state, batch, 2)
+  np.testing.assert_array_equal(one.pairs, two.pairs)
+  assert one.pairs[0] == 16
+
+
+def test_milder_budgets_lie_in_the_middle():
+  found = method()._milder(budget.Budget(madds=100.0))
+  assert found == budget.Budget(None, (100.0 + method().cost.madds) / 2)
+
+
+def test_a_round_goes_a_share_of_the_way():
+  own = method(rounds=2, max_madds="0.25x")
+  np.testing.assert_allclose(
+      own._part(0.5).madds, 0.5 * own.cost.madds, rtol=1e-9)
+  assert own._part(1.0).madds == own.limits.madds
+
+
+# Whole runs.
+
+
+def run(out, config=CONFIG, **options):
+  return pipeline.transform(
+      NETWORK, dataset(), out=out, method="replace", search=config,
+      train=TRAIN, **options)
+
+
+@pytest.fixture(scope="module")
+def a_run(tmp_path_factory):
+  out = tmp_path_factory.mktemp("replaced") / "run"
+  return out, run(out, GENEROUS)
+
+
+def test_a_run_returns_a_cheaper_network_with_its_weights(a_run):
+  out, result = a_run
+  row, = result["seeds"]
+  assert result["transformed"]["madds"] <= 0.5 * result["original"]["madds"]
+  assert [tried["accepted"] for tried in row["tries"]] == [True]
+  assert row["tries"][0]["images"] == 16  # A tenth of 160.
+  assert -1 <= row["rank_correlation"] <= 1
+  curve = [point["price"] for point in row["curve"]]
+  assert curve == sorted(curve)
+  found = runs.read_architecture(out)
+  assert codec.to_dict(found) == result["architectures"]["transformed"]
+  network = runs.load(out)
+  assert network.architecture == found
+  assert network.logits(dataset().test_images[:2]).shape == (2, 10)
+  rows = list(metrics.read(out / "metrics.jsonl"))
+  assert {(r["run"], r["stage"]) for r in rows} == {
+      ("original-0", "train"), ("replace-0", "distil"), ("replace-0", "prices"),
+      ("replace2-0", "tune"), ("replace2-0", "compare")}
+
+
+def test_what_is_worse_is_not_returned(tmp_path, monkeypatch):
+  judge = lambda *_: types.SimpleNamespace(accepted=False, reason="worse")
+  monkeypatch.setattr(replace.acceptance, "judge", judge)
+  result = run(tmp_path / "run")
+  original, returned = (
+      runs.load_weights(tmp_path / "run" / "networks" / name / "weights.npz")
+      for name in ("original-0", "transformed-0"))
+  jax.tree.map(np.testing.assert_array_equal, original, returned)
+  for part in ("params", "madds", "accuracy"):
+    assert result["transformed"][part] == result["original"][part]
+  assert result["changes"] == []
+  tried = result["seeds"][0]["tries"]
+  assert [row["accepted"] for row in tried] == [False, False]
+  assert tried[0]["madds"] < tried[1]["madds"]  # The second is milder.
+  assert runs.read_architecture(tmp_path / "run") == codec.from_dict(
+      result["architectures"]["original"])
+
+
+def test_a_budget_is_tried_once(tmp_path):
+  config = dataclasses.replace(CONFIG, tolerance=0.0, max_madds="0.4x",
+                               held_out=0.2)
+  result = run(tmp_path / "run", config)
+  row, = result["seeds"]
+  assert len(row["tries"]) == 1
+  assert row["tries"][0]["madds"] <= 0.4 * result["original"]["madds"]
+  # Of one that is refused the original is returned, and nothing worse.
+  better = row["tries"][0]["accepted"]
+  assert (result["transformed"] == result["original"]) != better
+
+
+def test_rounds_and_nothing_held_out(tmp_path):
+  config = dataclasses.replace(CONFIG, held_out=0.0, rounds=2,
+                               max_params="0.6x", price_checks=0)
+  result = run(tmp_path / "run", config)
+  row, = result["seeds"]
+  assert row["params"] <= 0.6 * result["original"]["params"]
+  assert row["rank_correlation"] is None
+  assert "difference" not in row["tries"][0]
+  stages = [(r["run"], r["stage"])
+            for r in metrics.read(tmp_path / "run" / "metrics.jsonl")]
+  assert stages.index(("replace3-0", "distil")) > stages.index(
+      ("replace2-0", "tune"))
+
+
+def test_weights_of_another_run(a_run, tmp_path):
+  out, before = a_run
+  result = run(tmp_path / "run", GENEROUS, weights=out)
+  assert result["original"]["accuracy"] == before["original"]["accuracy"]
+  assert "original-0" not in {
+      r["run"] for r in metrics.read(tmp_path / "run" / "metrics.jsonl")}
+  # The same weights, images and seed: the same network.
+  assert result["architectures"] == before["architectures"]
+  assert result["transformed"] == before["transformed"]
+  asked = json.loads((tmp_path / "run" / "config.json").read_text())["weights"]
+  assert asked["0"]["path"].endswith("original-0/weights.npz")
+
+
+def test_stops_anywhere_and_goes_on_in_the_same_bits(a_run, tmp_path):
+  out, _ = a_run
+  seen = []
+
+  def stop():
+    seen.append(None)
+    return len(seen) % 5 == 0
+
+  listener = pipeline.Listener(
+      should_stop=stop, checkpoint_seconds=0.0, chunk_seconds=0.0)
+  starts = 0
+  while True:
+    starts += 1
+    try:
+      run(tmp_path / "run", GENEROUS, listener=listener)
+      break
+    except errors.Interrupted:
+      assert starts < 60
+  assert starts > 3
+  for name in ("original-0", "transformed-0"):
+    jax.tree.map(np.testing.assert_array_equal, *(
+        runs.load_weights(folder / "networks" / name / "weights.npz")
+        for folder in (out, tmp_path / "run")))
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"tolerance": -1.0}, "tolerance"), ({"held_out": 1.0}, "held-out"),
+    ({"distillation": 1.5}, "distillation"), ({"rounds": 0}, "rounds"),
+    ({"temperature": 0.0}, "temperature"), ({"price_checks": 2}, "price"),
+    ({"max_madds": "0.001x"}, "keeps to the budget"),
+    ({"max_params": "much"}, "max-params")])
+def test_refuses_settings(tmp_path, changes, words):
+  with pytest.raises((errors.InputError, errors.NotMet), match=words):
+    run(tmp_path / "run", dataclasses.replace(CONFIG, **changes))
+  assert not (tmp_path / "run").exists()
+
+
+def test_refuses_other_weights(a_run, tmp_path):
+  out, _ = a_run
+  wider = NETWORK._replace(stem=(records.Layer("conv", 8, 3),))
+  with pytest.raises(errors.InputError, match="0 trained networks of this"):
+    pipeline.transform(wider, dataset(), out=tmp_path / "a", method="replace",
+                       search=CONFIG, train=TRAIN, weights=out)
+  file = out / "networks" / "original-0" / "weights.npz"
+  with pytest.raises(errors.InputError, match="of another shape: batch_stats/stem0"):
+    pipeline.transform(wider, dataset(), out=tmp_path / "b", method="replace",
+                       search=CONFIG, train=TRAIN, weights=file)
+  with pytest.raises(errors.InputError, match="one network, and 2 seeds"):
+    pipeline.transform(
+        NETWORK, dataset(), out=tmp_path / "c", method="replace",
+        search=CONFIG, train=dataclasses.replace(TRAIN, seeds=2), weights=file)
+  with pytest.raises(errors.InputError, match="does not apply to method 'nat'"):
+    pipeline.transform(NETWORK, dataset(), out=tmp_path / "d", train=TRAIN,
+                       weights=file)

@@ -1,0 +1,234 @@
+"""What may replace an operation, and the choice of replacements."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from natjax import errors, operations, zoo
+from natjax.costs import budget, exact
+from natjax.graph import codec, live, records
+from natjax.methods import replacements
+from natjax.networks import network as network_lib
+from tests import architectures
+
+FRAME = records.Frame(10, 8)
+SKELETON = records.Skeleton("cifar", 4, 3, 10, 8)
+# A residual block and one that makes images smaller; a name of few operations.
+RESIDUAL = records.BlockNetwork(
+    "residual", (records.Layer("conv", 4, 3, activation="relu"),), (
+        records.Block(
+            (records.Node(4, activation="relu"),
+             records.Node(4, activation="relu")),
+            (records.Edge("conv_3x3", 1, 2), records.Edge("conv_3x3", 2, 3),
+             records.Edge("skip_connect", 1, 3))),
+        records.Block(
+            (records.Node(8, 2, "relu"), records.Node(8, 2, "relu")),
+            (records.Edge("conv_3x3", 1, 2), records.Edge("conv_1x1", 2, 3),
+             records.Edge("skip_connect", 1, 3)))))
+
+
+@functools.cache
+def residual():
+  return replacements.Replacements(RESIDUAL, FRAME)
+
+
+@functools.cache
+def drawn(make):
+  space = make()
+  return network_lib.init(
+      space.network, jax.random.key(0), edge=space.every)
+
+
+def cells():
+  return replacements.Replacements(architectures.UNEQUAL, SKELETON, "cell")
+
+
+def images(count=4):
+  return jax.random.normal(jax.random.key(1), (count, 8, 8, 3))
+
+
+def test_only_what_saves_something_may_stand_there():
+  space = residual()
+  names = {place[:2]: place.names for place in space.places}
+  assert names[0, 0] == ("conv_3x3", "max_pool_3x3", "avg_pool_3x3",
+                         "skip_connect", "sep_conv_3x3", "dil_conv_3x3",
+                         "conv_1x1", "null")
+  assert (0, 2) not in names  # A copy costs nothing.
+  assert names[1, 2] == ("skip_connect", "null")  # A projection does.
+  assert names[1, 1] == ("conv_1x1", "skip_connect", "null")
+
+
+def test_fixed_nodes_are_left_alone():
+  places = replacements.Replacements(
+      architectures.PADDED, records.Frame(10, 32)).places
+  assert all(place.edge != 0 for place in places if place.decision > 0)
+
+
+@pytest.mark.parametrize("make", [residual, cells])
+def test_a_choice_as_data_computes_what_its_architecture_does(make):
+  space, variables = make(), drawn(make)
+  x = images()
+
+  @functools.partial(jax.jit, static_argnums=1)
+  def selected(choice, train):
+    (logits, _), _ = space.network.apply(
+        variables, x, train=train, mutable=["batch_stats"],
+        edge=space.chosen(choice))
+    return logits
+
+  for choice in (*space.drawn(4, seed=3), np.zeros(len(space.places), int)):
+    architecture = space.apply(choice)
+    alone = network_lib.module(architecture, space.place)
+    like = jax.eval_shape(
+        lambda rng, m=alone: network_lib.init(m, rng), jax.random.key(0))
+    own = jax.tree_util.tree_map_with_path(
+        lambda path, _: functools.reduce(
+            lambda tree, key: tree[key.key], path, variables), like)
+    for train in (False, True):
+      (logits, _), _ = jax.jit(functools.partial(
+          alone.apply, train=train, mutable=["batch_stats"]))(own, x)
+      np.testing.assert_allclose(
+          selected(choice, train), logits, rtol=2e-4, atol=2e-4)
+
+
+def test_replacements_learn_apart_from_each_other_and_from_the_network():
+  space, variables = residual(), drawn(residual)
+  given = network_lib.init(space.network, jax.random.key(0))
+
+  def losses(params):
+    found = []
+    (logits, _), _ = space.network.apply(
+        {**variables, "params": params}, images(), train=True,
+        mutable=["batch_stats"], edge=space.distil(params, found))
+    return jnp.stack(found), logits
+
+  plain = space.network.apply(
+      variables, images(), train=True, mutable=["batch_stats"])[0][0]
+  found, logits = losses(variables["params"])
+  # What has no parameters (pooling, a copy) learns nothing.
+  assert len(found) == sum(
+      f"edge{place.edge}_{name}" in variables["params"][
+          f"block{place.decision}"]
+      for place in space.places for name in place.names[1:])
+  np.testing.assert_allclose(logits, plain, rtol=1e-6)
+  grads = jax.jacobian(lambda params: losses(params)[0])(variables["params"])
+  for block, parts in grads.items():
+    for name, tree in parts.items() if "block" in block else ():
+      if name in given["params"][block]:
+        continue  # Constant, as the tuning of the network comes later.
+      moved = jnp.stack([jnp.abs(leaf).reshape(len(found), -1).max(1)
+                         for leaf in jax.tree.leaves(tree)]).max(0)
+      assert (np.asarray(moved) > 0).sum() == 1, name
+
+
+def test_a_loss_is_relative():
+  space, variables = residual(), drawn(residual)
+  found = []
+  outputs = {}
+
+  def edge(site):
+    y = site.run(site.operation)
+    outputs[site.block, site.edge] = y, site.run("conv_1x1") if (
+        site.edge == 0) else None
+    return y
+
+  space.network.apply(variables, images(), train=True, mutable=["batch_stats"],
+                      edge=edge)
+  space.network.apply(variables, images(), train=True, mutable=["batch_stats"],
+                      edge=space.distil(variables["params"], found))
+  wanted, given = outputs[0, 0]
+  names = [name for name in space.places[0].names[1:]
+           if f"edge0_{name}" in variables["params"]["block0"]]
+  np.testing.assert_allclose(
+      found[names.index("conv_1x1")],
+      np.mean((wanted - given)**2) / (np.var(wanted) + 1e-6), rtol=1e-4)
+
+
+def least(space, prices, limits):
+  """The least price in sum, by trying every choice."""
+  best = np.inf
+  for choice in itertools.product(*(
+      range(len(place.names)) for place in space.places)):
+    price = sum(p[c] for p, c in zip(prices, choice, strict=True))
+    if price < best and fed(space, choice) and limits.allows(exact.network(
+        space.apply(choice), space.place)):
+      best = price
+  return best
+
+
+def fed(space, choice):
+  """Whether every node that something reads has an input."""
+  cells = [list(d.cell.edges) for d in codec.decide(
+      space.architecture, space.place, space.share)]
+  for place, o in zip(space.places, choice, strict=True):
+    edges = cells[place.decision]
+    edges[place.edge] = edges[place.edge]._replace(operation=place.names[o])
+  for edges, block in zip(cells, RESIDUAL.blocks, strict=True):
+    some = [edge for edge in edges if edge.operation != operations.NULL]
+    read = {edge.source for edge in some} | {*block.outputs}
+    if any(node >= 2 and node not in {edge.target for edge in some}
+           for node in read):
+      return False
+  return True
+
+
+@pytest.mark.parametrize("share", [0.9, 0.6, 0.45, 0.3])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_choice_is_the_best_of_all(share, seed):
+  space = residual()
+  rng = np.random.default_rng(seed)
+  prices = space.by_place(rng.random(len(space.alone()))**2)
+  limits = budget.Budget(madds=share * space.cost.madds)
+  choice = space.choose(prices, limits)
+  total = sum(p[c] for p, c in zip(prices, choice, strict=True))
+  assert total == pytest.approx(least(space, prices, limits), abs=1e-6)
+  assert limits.allows(exact.network(space.apply(choice), FRAME))
+  assert fed(space, choice)
+
+
+@pytest.mark.parametrize("name, place, share", [
+    ("resnet20", records.Frame(10, 16), "full"),
+    ("mobilenetv2", records.Frame(10, 16), "full"),
+    ("darts", records.Skeleton("cifar", 4, 5, 10, 16), "cell"),
+    ("resnet20", records.Frame(10, 16), "cell")])
+def test_real_networks_keep_to_their_budgets(name, place, share):
+  space = replacements.Replacements(zoo.get(name), place, share)
+  prices = space.by_place(
+      np.random.default_rng(0).random(len(space.alone())))
+  for limits in (budget.Budget(madds=0.8 * space.cost.madds),
+                 budget.Budget(0.9 * space.cost.params,
+                               0.85 * space.cost.madds)):
+    found = space.apply(space.choose(prices, limits))
+    assert limits.allows(exact.network(found, place))
+    assert live_outputs(found, space)
+
+
+def live_outputs(architecture, space):
+  """Whether every node of an output that was fed is fed still."""
+  for before, after in zip(*(codec.decide(a, space.place, space.share)
+                             for a in (space.architecture, architecture)),
+                           strict=True):
+    for node in before.cell.concat:
+      into = [e for e, edge in enumerate(before.cell.edges)
+              if edge.target == node]
+      if into and live.nulls(after.cell)[into].all():
+        return False
+  return True
+
+
+def test_what_no_choice_keeps_to_is_said():
+  with pytest.raises(errors.NotMet, match="at most 1 multiply-adds"):
+    residual().choose(residual().by_place(np.ones(len(residual().alone()))),
+                      budget.Budget(madds=1))
+
+
+def test_nothing_to_replace_is_said():
+  block = records.Block((records.Node(4),), (records.Edge(
+      "skip_connect", 1, 2),))
+  copies = RESIDUAL._replace(blocks=(block,))
+  with pytest.raises(errors.InputError, match="nothing to replace"):
+    replacements.Replacements(copies, FRAME)
