@@ -27,6 +27,7 @@ import pathlib
 import sys
 from typing import Any
 
+import handcrafted
 import numpy as np
 import recording
 from scipy import stats
@@ -35,7 +36,7 @@ import transforming
 import natjax
 from natjax import data as data_lib
 from natjax import errors, pipeline, zoo
-from natjax.graph import blocks, codec, records
+from natjax.graph import codec, records
 from natjax.methods import replace, supervised
 
 NETWORKS = ("resnet20", "vgg16", "mobilenetv2", "darts")
@@ -49,6 +50,7 @@ class Config:
     datasets: names or paths of the data sets.
     networks: of the zoo.
     width: factor of the widths of networks of blocks.
+    blocks: numbers of their blocks to keep; none keeps all.
     image_size: side to which images are brought.
     train_images: how many training images to use, drawn; 0 is all.
     search: of the method.
@@ -60,6 +62,7 @@ class Config:
   datasets: tuple[str, ...]
   networks: tuple[str, ...]
   width: float
+  blocks: tuple[int, ...]
   image_size: int
   train_images: int
   search: replace.ReplaceConfig
@@ -70,20 +73,20 @@ class Config:
 
 PRESETS = {
     "smoke": Config(
-        datasets=("digits",), networks=("resnet20",), width=0.25, image_size=8,
-        train_images=160, search=replace.ReplaceConfig(
+        datasets=("digits",), networks=("resnet20",), width=0.25, blocks=(0, 3),
+        image_size=8, train_images=192, search=replace.ReplaceConfig(
             price_images=32, price_checks=3, tries=1, tolerance=100.0),
         train=supervised.TrainConfig(
-            epochs=1, batch_size=32, cutout=0, seeds=2), cells=(4, 3)),
+            epochs=1, batch_size=16, cutout=0, seeds=2), cells=(4, 3)),
     "small": Config(
-        datasets=("cifar10",), networks=NETWORKS, width=0.5, image_size=16,
-        train_images=10000, search=replace.ReplaceConfig(),
+        datasets=("cifar10",), networks=NETWORKS, width=0.5, blocks=(),
+        image_size=16, train_images=10000, search=replace.ReplaceConfig(),
         train=supervised.TrainConfig(
             epochs=18, batch_size=64, learning_rate=0.05,
             final_learning_rate=0.0, cutout=0, seeds=3), cells=(8, 5)),
     "paper": Config(
         datasets=("cifar10", "cifar100"), networks=NETWORKS, width=1.0,
-        image_size=32, train_images=0, search=replace.ReplaceConfig(),
+        blocks=(), image_size=32, train_images=0, search=replace.ReplaceConfig(),
         train=supervised.TrainConfig(
             epochs=200, batch_size=128, learning_rate=0.1,
             final_learning_rate=0.0, weight_decay=1e-4, max_grad_norm=0.0,
@@ -95,7 +98,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
-  transforming.add_flags(parser, NETWORKS)
+  transforming.add_flags(parser, NETWORKS, representations=False)
   return parser.parse_args(argv)
 
 
@@ -104,7 +107,7 @@ def build(name: str, config: Config) -> tuple[codec.Architecture,
   """A network of the settings' width, and how it is trained."""
   network = zoo.get(name)
   if isinstance(network, records.BlockNetwork):
-    return blocks.check(blocks.scale(network, config.width)), config.train
+    return handcrafted.build(name, config), config.train
   return network, dataclasses.replace(
       config.train, skeleton="cifar", init_channels=config.cells[0],
       cells=config.cells[1], auxiliary=False, drop_path=0.0)
@@ -131,9 +134,9 @@ def compare(name: str, dataset: data_lib.Dataset, config: Config,
       continue
     scratch += pipeline.train(
         codec.from_dict(result["architecture"]), dataset,
-        out=out / f"scratch-{seed}", seed=seed, listener=hear(f"{name} scratch"),
-        config=dataclasses.replace(train, epochs=epochs, seeds=1)
-    )["accuracies"]
+        out=out / f"scratch-{seed}", seed=seed,
+        config=dataclasses.replace(train, epochs=epochs, seeds=1),
+        listener=hear(f"{name} scratch"))["accuracies"]
   return {"original": found["original"], "returned": found["transformed"],
           "scratch": {"accuracies": scratch, "epochs": epochs},
           "seeds": found["seeds"], "seconds": found["seconds"]}

@@ -141,22 +141,24 @@ def say(text: str) -> None:
   print(text, flush=True)
 
 
-def add_flags(parser: argparse.ArgumentParser, networks: Iterable[str]) -> None:
+def add_flags(parser: argparse.ArgumentParser, networks: Iterable[str], *,
+              representations: bool = True) -> None:
   """Adds the arguments of the experiments that transform given networks."""
   parser.add_argument("--networks", nargs="+", choices=tuple(networks),
                       help="default: the preset's")
   parser.add_argument("--datasets", nargs="+", help="default: the preset's")
-  parser.add_argument("--representations", action="store_true", default=None,
-                      help="transform a second graph of each network")
+  if representations:
+    parser.add_argument("--representations", action="store_true", default=None,
+                        help="transform a second graph of each network")
 
 
 def configured(config: Any, args: argparse.Namespace) -> Any:
   """A preset's `config` with what the arguments change of it."""
+  given = getattr(args, "representations", None)
   return dataclasses.replace(
       config, seed=args.seed, networks=tuple(args.networks or config.networks),
       datasets=tuple(args.datasets or config.datasets),
-      representations=config.representations if args.representations is None
-      else args.representations)
+      **({} if given is None else {"representations": given}))
 
 
 def over_datasets(
