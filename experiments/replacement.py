@@ -37,7 +37,7 @@ import natjax
 from natjax import data as data_lib
 from natjax import errors, pipeline, zoo
 from natjax.graph import codec, records
-from natjax.methods import replace, supervised
+from natjax.methods import replace_config, supervised
 
 NETWORKS = ("resnet20", "vgg16", "mobilenetv2", "darts")
 
@@ -65,7 +65,7 @@ class Config:
   blocks: tuple[int, ...]
   image_size: int
   train_images: int
-  search: replace.ReplaceConfig
+  search: natjax.ReplaceConfig
   train: supervised.TrainConfig
   cells: tuple[int, int]
   seed: int = 0
@@ -74,19 +74,20 @@ class Config:
 PRESETS = {
     "smoke": Config(
         datasets=("digits",), networks=("resnet20",), width=0.25, blocks=(0, 3),
-        image_size=8, train_images=192, search=replace.ReplaceConfig(
+        image_size=8, train_images=192, search=natjax.ReplaceConfig(
             price_images=32, price_checks=3, tries=1, tolerance=100.0),
         train=supervised.TrainConfig(
             epochs=1, batch_size=16, cutout=0, seeds=2), cells=(4, 3)),
     "small": Config(
         datasets=("cifar10",), networks=NETWORKS, width=0.5, blocks=(),
-        image_size=16, train_images=10000, search=replace.ReplaceConfig(),
+        image_size=16, train_images=10000, search=natjax.ReplaceConfig(),
         train=supervised.TrainConfig(
             epochs=18, batch_size=64, learning_rate=0.05,
             final_learning_rate=0.0, cutout=0, seeds=3), cells=(8, 5)),
     "paper": Config(
         datasets=("cifar10", "cifar100"), networks=NETWORKS, width=1.0,
-        blocks=(), image_size=32, train_images=0, search=replace.ReplaceConfig(),
+        blocks=(), image_size=32, train_images=0,
+        search=natjax.ReplaceConfig(),
         train=supervised.TrainConfig(
             epochs=200, batch_size=128, learning_rate=0.1,
             final_learning_rate=0.0, weight_decay=1e-4, max_grad_norm=0.0,
@@ -121,7 +122,8 @@ def compare(name: str, dataset: data_lib.Dataset, config: Config,
   found = pipeline.transform(
       network, dataset, out=out / "replaced", method="replace",
       search=config.search, train=train, seed=config.seed, listener=hear(name))
-  own = replace.resolve(config.search, supervised.resolve(train, network.kind))
+  own = replace_config.resolve(
+    config.search, supervised.resolve(train, network.kind))
   tries = max(len(row["tries"]) for row in found["seeds"])
   epochs = train.epochs + own.distil_epochs + tries * own.tune_epochs
   scratch = []
@@ -175,7 +177,7 @@ def readme(config: Config, result: dict[str, Any]) -> str:
          "multiply-adds left", "original, %", "returned, %",
          "difference, points", "from scratch, %", "rank correlation",
          "minutes"), rows), ""]
-  train, own = config.train, replace.resolve(
+  train, own = config.train, replace_config.resolve(
       config.search, supervised.resolve(config.train, "blocks"))
   return "\n".join([
       "# Trained networks made cheaper, their weights kept", "",

@@ -22,6 +22,7 @@ from natjax.methods.entrannas import EnTranConfig
 from natjax.methods.entrannas_dst import DSTConfig
 from natjax.methods.nat import NATConfig
 from natjax.methods.random_search import RandomConfig
+from natjax.methods.replace_config import ReplaceConfig
 from natjax.methods.supervised import TrainConfig
 from natjax.objectives.simclr import SimCLRConfig
 from natjax.pipeline import Listener, presets, search, train, transform
@@ -31,8 +32,8 @@ from natjax.training.devices import configure_compilation
 __all__ = ("METHODS", "Architecture", "Block", "BlockNetwork", "Cell",
            "DSTConfig", "DartsConfig", "DifferentiableConfig", "Edge",
            "EnTranConfig", "Genotype", "InputError", "Layer", "Listener",
-           "NATConfig", "Node", "NotMet", "RandomConfig", "SimCLRConfig",
-           "TrainConfig", "architecture", "blocks", "codec",
+           "NATConfig", "Node", "NotMet", "RandomConfig", "ReplaceConfig",
+           "SimCLRConfig", "TrainConfig", "architecture", "blocks", "codec",
            "configure_compilation", "cost", "data", "load", "operations",
            "presets", "read", "search", "skeleton", "train", "transform", "zoo")
 

@@ -41,6 +41,7 @@ import optax
 from natjax import drawing
 from natjax.graph import codec
 from natjax.methods import entry, folding, memory, supervised, theta_space
+from natjax.networks import trees
 from natjax.objectives import classification as objectives
 from natjax.training import method as base
 from natjax.training import optimizers, settings
@@ -311,29 +312,8 @@ def move(state: DifferentiableState,
   like = jax.eval_shape(method.init, jax.random.key(0))
   return supervised.TrainState(
       step=state.step, rng=state.rng, **{
-          name: restrict(getattr(state, name), getattr(like, name))
+          name: trees.restrict(getattr(state, name), getattr(like, name))
           for name in ("params", "batch_stats", "opt_state")})
-
-
-def restrict(tree: Any, like: Any) -> Any:
-  """The part of a pytree that another one has, by paths and shapes.
-
-  Example:
-    >>> restrict({"a": np.ones(2), "b": np.ones(3)}, {"a": np.zeros(2)})
-    {'a': array([1., 1.])}
-
-  Raises:
-    ValueError: `like` has a leaf that `tree` has not, or of another shape.
-  """
-  found = dict(jax.tree_util.tree_leaves_with_path(tree))
-
-  def pick(path, leaf):
-    if path not in found or found[path].shape != leaf.shape:
-      raise ValueError(f"{jax.tree_util.keystr(path)} of shape {leaf.shape} is"
-                       " not there to move")
-    return found[path]
-
-  return jax.tree_util.tree_map_with_path(pick, like)
 
 
 def build(request: entry.Request) -> entry.Plan:

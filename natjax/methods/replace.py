@@ -25,12 +25,9 @@ they foretell what random choices of many replacements cost is measured
 ("rank_correlation").
 """
 
-from collections.abc import Mapping
-import dataclasses
 import functools
 from typing import Any, NamedTuple
 
-import flax
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -42,88 +39,18 @@ from natjax import errors
 from natjax.costs import budget as budget_lib
 from natjax.costs import exact
 from natjax.graph import codec
-from natjax.methods import acceptance, memory, supervised
-from natjax.methods import differentiable as inheriting
+from natjax.methods import acceptance, memory, replace_config, supervised
 from natjax.methods import entry as entry_lib
 from natjax.methods import replacements as replacements_lib
 from natjax.networks import network as network_lib
+from natjax.networks import trees
 from natjax.objectives import classification as objectives
 from natjax.training import method as base
-from natjax.training import optimizers, settings
+from natjax.training import optimizers
 
+ReplaceConfig = replace_config.ReplaceConfig
 _GOAL = "0.5x"  # Of the multiply-adds, where no budget is given.
 _CURVE = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
-
-
-@dataclasses.dataclass(frozen=True)
-class ReplaceConfig:
-  """Settings of the replacement; `supervised.TrainConfig` has the others.
-
-  Attributes:
-    distil_epochs: in which the replacements learn, per round; 0 is a sixth of
-      the epochs of the training, rounded up.
-    distil_learning_rate: of Adam, where its cosine schedule starts.
-    price_images: training images by which a replacement is priced.
-    price_checks: choices at random by which the sum of prices is checked.
-    rounds: in which the budget is reached, by equal factors.
-    tune_epochs: of the tuning, per round; 0 is a third of the epochs of the
-      training, rounded up.
-    tune_learning_rate: where its cosine schedule starts, which ends at 0; 0 is
-      where that of the training starts.
-    distillation: share of the divergence from the original in the loss of the
-      tuning.
-    temperature: T, of both distributions there.
-    max_params: the most parameters of what is returned, if it is not the
-      original: a number, with K, M or G, or a multiple of the given
-      architecture's such as "0.8x"; empty for no limit.
-    max_madds: likewise, multiply-adds.
-    tolerance: by how many percentage points a cheaper network may be worse
-      than the original on held-out images, and be returned.
-    held_out: the part of the training images that is held out for that; 0
-      returns what was chosen unseen.
-    tries: how often a milder cut is tried, where no budget is given.
-  """
-
-  distil_epochs: int = 0
-  distil_learning_rate: float = 3e-3
-  price_images: int = 512
-  price_checks: int = 50
-  rounds: int = 1
-  tune_epochs: int = 0
-  tune_learning_rate: float = 0.0
-  distillation: float = 0.5
-  temperature: float = 2.0
-  max_params: str = ""
-  max_madds: str = ""
-  tolerance: float = 0.5
-  held_out: float = 0.1
-  tries: int = 3
-
-
-def resolve(config: ReplaceConfig,
-            train: supervised.FullTrainConfig) -> ReplaceConfig:
-  """The settings beside those of a training, if they fit together.
-
-  Raises:
-    InputError: a number out of range.
-  """
-  settings.plain(config)
-  settings.at_least_one(config, "price_images", "rounds", "tries")
-  settings.not_negative(
-      config, "distil_epochs", "distil_learning_rate", "price_checks",
-      "tune_epochs", "tune_learning_rate")
-  settings.above_zero(config, "temperature")
-  acceptance.check(config)
-  if not 0 <= config.distillation <= 1:
-    settings.refuse(config, "distillation", "must lie in [0, 1], a share of the"
-                    " loss; give 0.5")
-  if not 0 <= config.price_checks <= 10_000 or config.price_checks in (1, 2):
-    settings.refuse(config, "price_checks", "must be 0 or at least 3, to have a"
-                    " rank correlation; give 50")
-  return dataclasses.replace(
-      config, distil_epochs=config.distil_epochs or -(-train.epochs // 6),
-      tune_epochs=config.tune_epochs or -(-train.epochs // 3),
-      tune_learning_rate=config.tune_learning_rate or train.learning_rate)
 
 
 class LearnState(NamedTuple):
@@ -231,7 +158,7 @@ class Replace:
       errors.NotMet: nothing keeps to the budget of the settings.
     """
     self.train = train = supervised.resolve(train, architecture.kind)
-    self.config = config = resolve(config, train)
+    self.config = config = replace_config.resolve(config, train)
     self.given, self._share = architecture, share
     self.place = supervised.place_of(
         train, architecture.kind, num_classes=num_classes,
@@ -297,9 +224,9 @@ class Replace:
   def _start(self, space, variables, original, rng):
     rng_draw, rng_state = jax.random.split(rng)
     drawn = network_lib.init(space.network, rng_draw, edge=space.every)
-    own = {kind: _without(tree, variables[kind])
+    own = {kind: trees.without(tree, variables[kind])
            for kind, tree in drawn.items()}
-    known = {kind: inheriting.restrict(variables[kind], _without(
+    known = {kind: trees.restrict(variables[kind], trees.without(
         tree, own[kind])) for kind, tree in drawn.items()}
     return LearnState(
         step=jnp.zeros((), jnp.int32), network=known, params=own["params"],
@@ -346,13 +273,13 @@ class Replace:
     def loss(params):
       losses: list[jax.Array] = []
       _, changed = space.network.apply(
-          {"params": _joined(state.network["params"], params),
-           "batch_stats": _joined(state.network["batch_stats"],
-                                  state.batch_stats)},
+          {"params": trees.joined(state.network["params"], params),
+           "batch_stats": trees.joined(state.network["batch_stats"],
+                                       state.batch_stats)},
           batch["image"], train=True, mutable=["batch_stats"],
           rngs=_streams(base.device_key(rng_dropout)),
           edge=space.distil(params, losses))
-      stats = inheriting.restrict(
+      stats = trees.restrict(
           changed.get("batch_stats", {}), state.batch_stats)
       total = sum(losses, jnp.zeros(()))
       return total, (stats, total / max(len(losses), 1))
@@ -369,9 +296,9 @@ class Replace:
       batch: base.Batch) -> tuple[LearnState, dict[str, jax.Array]]:
     """Adds what every choice of the table costs on a batch, in nats."""
     variables = {
-        "params": _joined(state.network["params"], state.params),
-        "batch_stats": _joined(state.network["batch_stats"],
-                               state.batch_stats)}
+        "params": trees.joined(state.network["params"], state.params),
+        "batch_stats": trees.joined(state.network["batch_stats"],
+                                    state.batch_stats)}
     key = base.device_key(state.rng)  # Dropout is alike in all choices.
 
     def predict(choice):
@@ -405,7 +332,7 @@ class Replace:
     last = number == self.config.rounds
     limits = self.limits if last else self._part(number / self.config.rounds)
     choice = self._choose(space, prices, limits, report)
-    held = {kind: _joined(state.network[kind], getattr(state, kind))
+    held = {kind: trees.joined(state.network[kind], getattr(state, kind))
             for kind in ("params", "batch_stats")}
     next_ = None if last else number + 1
     return self._tune(space, choice, held, state.original, state.rng, next_)
@@ -455,8 +382,8 @@ class Replace:
     objective = self._make_objective(self.train, choice.architecture,
                                      self.place)
     like = jax.eval_shape(objective.init, jax.random.key(0))
-    own = {kind: inheriting.restrict(
-        _joined(original[kind], held[kind]), like[kind]) for kind in like}
+    own = {kind: trees.restrict(
+        trees.joined(original[kind], held[kind]), like[kind]) for kind in like}
     optimizer = self._tune_optimizer
     copy = functools.partial(jax.tree.map, lambda x: jnp.array(x, copy=True))
     own = copy(own)
@@ -607,30 +534,8 @@ def _streams(key):
   return {"drop_path": key, "dropout": key, "noise": key}
 
 
-def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> Any:
-  """The leaves of two nested dicts, the second's where both have one."""
-  flatten = flax.traverse_util.flatten_dict
-  return flax.traverse_util.unflatten_dict(
-      {**flatten(dict(first)), **flatten(dict(second))})
-
-
-def _without(tree: Mapping[str, Any], other: Mapping[str, Any]) -> Any:
-  """The leaves of a nested dict that another has not."""
-  flatten = flax.traverse_util.flatten_dict
-  held = flatten(dict(other))
-  return flax.traverse_util.unflatten_dict({
-      path: leaf for path, leaf in flatten(dict(tree)).items()
-      if path not in held})
-
-
 def _no_init(rng):
   raise AssertionError("it begins with what was handed over")
-
-
-def preset(name: str, objective: str, kind: str) -> ReplaceConfig:
-  """The settings of a preset; they follow the training's, whatever it is."""
-  del name, objective, kind
-  return ReplaceConfig()
 
 
 def build(request: entry_lib.Request) -> entry_lib.Plan:
@@ -657,7 +562,7 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
 
 
 ENTRY = entry_lib.Entry(
-    ReplaceConfig, build, preset,
+    ReplaceConfig, build, replace_config.preset,
     "replaces operations of a trained network, whose weights are kept",
     trained=True, inherits=True, label="replace", model="with replacements",
     share="full", reports=("rank_correlation", "curve", "tries"),

@@ -13,6 +13,7 @@ from natjax import errors, zoo
 from natjax.costs import exact
 from natjax.graph import blocks
 from natjax.methods import differentiable, supervised, theta_space
+from natjax.networks import trees
 from natjax.training import devices
 from natjax.training import method as base
 from tests import tiny
@@ -226,4 +227,4 @@ def test_it_derives_the_network_with_the_surviving_variables():
 
 def test_only_what_is_there_can_move():
   with pytest.raises(ValueError, match="not there"):
-    differentiable.restrict({"a": np.ones(2)}, {"a": np.ones(3)})
+    trees.restrict({"a": np.ones(2)}, {"a": np.ones(3)})

@@ -8,8 +8,9 @@ import pytest
 from natjax import zoo
 from natjax.graph import blocks, skeleton
 from natjax.graph import genotype as architecture
-from natjax.methods import differentiable, mixture, theta_space
+from natjax.methods import mixture, theta_space
 from natjax.networks import network as network_lib
+from natjax.networks import trees
 
 RESNET = blocks.scale(zoo.get("resnet20"), 0.25)
 RESNET = RESNET._replace(blocks=(RESNET.blocks[0], RESNET.blocks[3]))
@@ -41,7 +42,7 @@ def made(case):
   weighed = network_lib.init(
       net, jax.random.key(0), edge=space.weigh(space.init()))
   like = jax.eval_shape(lambda: network_lib.init(net, jax.random.key(0)))
-  return space, net, [differentiable.restrict(weighed, like), weighed]
+  return space, net, [trees.restrict(weighed, like), weighed]
 
 
 def images(count=2):

@@ -15,6 +15,7 @@ from natjax.costs import budget
 from natjax.graph import codec, records
 from natjax.methods import replace, supervised
 from natjax.networks import network as network_lib
+from natjax.networks import trees
 from natjax.pipeline import runs
 from natjax.training import devices as devices_lib
 from natjax.training import metrics
@@ -101,9 +102,9 @@ def test_a_price_is_the_divergence_of_the_predictions():
       method().update_prices, method().space), state, batch)
   space = method().space
   variables = {
-      "params": replace._joined(state.network["params"], state.params),
-      "batch_stats": replace._joined(state.network["batch_stats"],
-                                     state.batch_stats)}
+      "params": trees.joined(state.network["params"], state.params),
+      "batch_stats": trees.joined(state.network["batch_stats"],
+                                  state.batch_stats)}
 
   def predict(choice):
     (logits, _), _ = space.network.apply(
@@ -134,7 +135,7 @@ def test_what_is_chosen_inherits_everything():
   over = chosen(state)
   cost = replace.exact.network(over.architecture, test_replacements.FRAME)
   assert cost.madds <= 0.5 * method().cost.madds
-  held = replace._joined(state.network["params"], state.params)
+  held = trees.joined(state.network["params"], state.params)
   for path, leaf in jax.tree_util.tree_leaves_with_path(over.state.params):
     expected = functools.reduce(lambda tree, key: tree[key.key], path, held)
     np.testing.assert_array_equal(leaf, expected)
