@@ -50,6 +50,13 @@ class RawImages(NamedTuple):
   class_names: tuple[str, ...] | None = None
 
 
+class Source(NamedTuple):
+  """Where a set was loaded from: what `sources.load` takes, paths in full."""
+
+  name: str
+  data_dir: str | None = None
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
   """A checked image classification set on the host.
@@ -65,6 +72,7 @@ class Dataset:
     mean: of each channel over the training images, in units of [0, 1].
     std: standard deviation of each channel, in units of [0, 1].
     augmentation: what suits the images; a training run may override it.
+    source: where it was loaded from; None of arrays.
   """
 
   name: str
@@ -77,6 +85,7 @@ class Dataset:
   mean: tuple[float, float, float]
   std: tuple[float, float, float]
   augmentation: Augmentation
+  source: Source | None = None
 
   @property
   def image_size(self) -> int:

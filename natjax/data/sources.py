@@ -120,22 +120,33 @@ def load(name: str | os.PathLike[str], *,
   Raises:
     InputError: nothing of that name or path, or not readable as such.
   """
+  errors.path(name, "dataset")
   name = os.fspath(name)
+  if data_dir is not None:
+    errors.path(data_dir, "data_dir")
   dataset.check_image_size(image_size)
   if not name:
     raise errors.InputError(f"empty name; give one of {', '.join(_SOURCES)}")
+  found = _load(name, data_dir, image_size)
+  return dataclasses.replace(found, source=dataset.Source(
+      str(_full(name)) if _is_path(name) else name,
+      None if data_dir is None else str(_full(data_dir))))
+
+
+def _full(path: str | os.PathLike[str]) -> pathlib.Path:
+  """A path that holds in every working directory."""
+  return pathlib.Path(path).expanduser().resolve()
+
+
+def _load(name: str, data_dir: str | os.PathLike[str] | None,
+          image_size: int) -> dataset.Dataset:
+  """Loads a set, but for where it comes from."""
   if name in LOADERS:
-    found = LOADERS[name](data_dir, image_size)
-    if not isinstance(found, dataset.Dataset) or (
-        found.image_size != image_size):
-      raise errors.InputError(f"the loader of {name} gave no Dataset of"
-                              f" {image_size} pixels; mend its package")
-    return dataclasses.replace(found, name=name)
+    return _load_other(name, data_dir, image_size)
   raw = _read(name, data_dir, image_size)
   known = _Source("")
   if _is_path(name):
-    path = pathlib.Path(name).expanduser().resolve()
-    name = path.name.removesuffix(".npz")
+    name = _full(name).name.removesuffix(".npz")
   else:
     known = _SOURCES.get(_base(name), known)
   return dataset.make_dataset(
@@ -143,6 +154,38 @@ def load(name: str | os.PathLike[str], *,
       class_names=raw.class_names or known.class_names, image_size=image_size,
       augmentation=dataset.Augmentation(image_size // 8, flip=known.flip),
       mean=known.mean, std=known.std)
+
+
+def _load_other(name: str, data_dir: str | os.PathLike[str] | None,
+                image_size: int) -> dataset.Dataset:
+  """Loads a set of another package, of which nothing is taken on trust."""
+  advice = "mend its package, or what it reads"
+  try:
+    found = LOADERS[name](data_dir, image_size)
+  except errors.InputError:
+    raise
+  except (Exception, SystemExit) as e:  # Whatever a package does.
+    raise errors.InputError(f"the loader of data set '{name}' failed"
+                            f" ({errors.cause(e)}); {advice}") from e
+  if not isinstance(found, dataset.Dataset):
+    raise errors.InputError(
+        f"the loader of data set '{name}' gave a {type(found).__name__} and"
+        f" must give a Dataset; {advice}")
+  try:
+    checked = dataset.make_dataset(
+        name, (found.train_images, found.train_labels),
+        (found.test_images, found.test_labels), mean=found.mean, std=found.std,
+        class_names=found.class_names, image_size=found.image_size,
+        augmentation=found.augmentation)
+    if (checked.image_size, checked.num_classes) != (
+        image_size, found.num_classes):
+      raise ValueError(f"{checked.image_size} pixels, {found.num_classes}"
+                       f" classes and {checked.num_classes} names, and must be"
+                       f" of {image_size} pixels and a name per class")
+  except (AttributeError, IndexError, TypeError, ValueError) as e:
+    raise errors.InputError(f"the loader of data set '{name}' gave a wrong"
+                            f" Dataset ({errors.cause(e)}); {advice}") from e
+  return checked
 
 
 def _read(name: str, data_dir: str | os.PathLike[str] | None,
@@ -183,6 +226,8 @@ def _read(name: str, data_dir: str | os.PathLike[str] | None,
 
 def _is_path(name: str) -> bool:
   """Whether `name` is to be read as a path."""
+  if name in LOADERS:
+    return False
   if name.endswith(".npz") or name.startswith((".", "~", os.sep)):
     return True
   return name not in _SOURCES and pathlib.Path(name).exists()

@@ -53,10 +53,19 @@ class Checkpoints:
       folder: made if it is not there.
       alone: whether this is process 0 of several, which does not wait for the
         others. Orbax then takes host arrays only.
+
+    Raises:
+      InputError: a file stands there or where one of its folders would.
     """
     self._alone = alone
     self._folder = pathlib.Path(folder).absolute()
-    self._folder.mkdir(parents=True, exist_ok=True)
+    try:
+      self._folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as e:
+      raise errors.InputError(
+          f"the folder of checkpoints {self._folder} cannot be made"
+          f" ({e.strerror}); remove the file in its place, name another folder,"
+          " or overwrite the run", "overwrite") from e
     # Orbax warns of every default it takes; none of it concerns a user.
     logging.getLogger("absl").setLevel(logging.ERROR)
     options = ocp.CheckpointManagerOptions(

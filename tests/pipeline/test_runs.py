@@ -191,8 +191,8 @@ def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-300, 359 / 360])
 def test_json_keeps_every_bit(tmp_path, value):
-  runs.write_json(tmp_path / "f.json", value)
-  assert runs.read_json(tmp_path / "f.json") == value
+  runs.write_json(tmp_path / "f.json", {"x": value})
+  assert runs.read_json(tmp_path / "f.json") == {"x": value}
 
 
 @pytest.mark.parametrize("text,match", [
