@@ -27,7 +27,7 @@ test: install
 test-all: install
 	$(TEST)
 
-CODE = natjax tests experiments setup.py
+CODE = natjax natjax_command.py tests experiments setup.py
 
 lint: install
 	$(RUN) -m ruff check .

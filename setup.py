@@ -23,6 +23,7 @@ setuptools.setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    py_modules=["natjax_command"],
     packages=setuptools.find_packages(include=["natjax", "natjax.*"]),
     package_data={"natjax": ["py.typed"], "natjax.zoo": ["genotypes.json"]},
     python_requires=">=3.11",
@@ -50,5 +51,5 @@ setuptools.setup(
                 "ruff>=0.6", "autopep8>=2.3", "import-linter>=2.0",
                 "mypy>=1.13", *PLOTS, *TENSORBOARD],
     },
-    entry_points={"console_scripts": ["natjax = natjax.cli:main"]},
+    entry_points={"console_scripts": ["natjax = natjax_command:main"]},
 )

@@ -13,6 +13,21 @@ from natjax.graph import blocks, codec, records
 from natjax.pipeline import runs
 from natjax.training import settings as settings_lib
 
+_MOST_SEEDS, _SEED_DIGITS = 1000, 10
+_MOST = 10**9
+
+
+def whole(text: str) -> int:
+  """A whole number of a flag (ArgumentTypeError: none, or too large)."""
+  try:
+    number = int(text)
+  except ValueError:  # Of more than 4300 digits, too.
+    number = None
+  if number is None or abs(number) > _MOST:
+    raise argparse.ArgumentTypeError(
+        f"{errors.short(text)} must be a whole number up to {_MOST}")
+  return number
+
 
 @contextlib.contextmanager
 def naming_flags(parser: argparse.ArgumentParser, prefixes: dict[str, str]):
@@ -90,10 +105,12 @@ def settings(args, config, prefix, extra):
       raise errors.InputError(f"{args.config}: unknown setting '{name}'; known"
                               f" are {', '.join(types)}")
     if types[name] is float and type(value) is int:
-      value = float(value)
+      with contextlib.suppress(OverflowError):  # Refused as too large.
+        value = float(value)
     if type(value) is not types[name] and not (
         value is None and name in settings_lib.usual(type(config))):
-      raise errors.InputError(f"{args.config}: '{name}' is {value!r} and must"
+      raise errors.InputError(f"{args.config}: '{name}' is"
+                              f" {errors.short(value)} and must"
                               f" be of type {types[name].__name__}; correct it")
     changed[name] = value
   return dataclasses.replace(config, **changed | given(args, types, prefix))
@@ -109,12 +126,15 @@ def seeds(args) -> tuple[int, int | None]:
     return args.seed or 0, None
   match = re.fullmatch(r"(?:(\d+):)?(\d+)", args.seeds)
   begins, ends = match.groups() if match else (None, "0")
+  if max(len(begins or ""), len(ends)) > _SEED_DIGITS:
+    begins, ends = None, "0"
   first = int(begins or args.seed or 0)
   count = int(ends) - int(begins or 0)
-  if count < 1:
+  if not 1 <= count <= _MOST_SEEDS:
     raise errors.InputError(
         f"seeds is '{args.seeds}'; pass a range such as --seeds 0:5 for the"
-        " seeds 0 to 4, or a number of them")
+        " seeds 0 to 4, or a number of them, which is at most"
+        f" {_MOST_SEEDS}")
   if begins and args.seed is not None:
     raise errors.InputError(f"seed is {args.seed} and seeds {args.seeds}, which"
                             " says where to begin; leave one of them out")
@@ -170,8 +190,9 @@ def file_settings(args, parts):
   """The parts of --config: {"search": {...}, "train": {...}}."""
   if args.config is None:
     return {part: {} for part in parts}
-  found = runs.read_json(args.config, missing="name a file with --config",
-                         damaged="correct it, or pass flags instead")
+  found = runs.read_json(
+      args.config, object, missing="name a file with --config", field="config",
+      damaged="correct it, or pass flags instead")
   if not isinstance(found, dict) or not set(found) <= set(parts) or not all(
       isinstance(v, dict) for v in found.values()):
     raise errors.InputError(

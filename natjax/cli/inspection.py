@@ -1,7 +1,5 @@
 """The commands that only look: evaluate, draw, cost, list, operations."""
 
-import pathlib
-
 from natjax import data, drawing, errors, methods, operations, spaces, zoo
 from natjax.cli import inputs, output
 from natjax.costs import exact as cost
@@ -52,13 +50,13 @@ def run_evaluate(args) -> int:
 def run_draw(args) -> int:
   """`natjax draw`."""
   course = "theta" if args.theta else "alpha" if args.alpha else ""
-  rows = pathlib.Path(args.architecture) / runs.METRICS
+  rows = errors.path(args.architecture) / runs.METRICS
   if course and (args.other is not None or (args.theta and args.alpha)):
     raise errors.InputError(f"--{course} draws the course of one run; leave"
                             f" {args.other or '--alpha'} out")
   if course and not rows.is_file():  # Of several seeds, the first.
     rows = min(rows.parent.glob(f"seed-*/{runs.METRICS}"), default=rows,
-               key=lambda path: int(path.parent.name.removeprefix("seed-")))
+               key=lambda path: (len(path.parent.name), path))
   if course and not rows.is_file():
     command = ("search" if args.alpha
                else "transform --method differentiable")

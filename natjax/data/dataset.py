@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import dataclasses
 import math
 import numbers
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 
 from natjax import errors
 
+_MOST_PIXELS = 2**15  # Along each side.
 _CHUNK = 1000  # Images per histogram, which takes 8 bytes per pixel.
 
 
@@ -138,6 +140,7 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
   if len(class_names) < 2:
     raise errors.InputError(
         f"{len(class_names)} class given; classification needs at least 2")
+  _check_memory(len(train_images) + len(test_images), image_size)
   train_images = resize(train_images, image_size)
   if mean is None or std is None:
     computed_mean, computed_std = moments(train_images)
@@ -151,6 +154,19 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
       num_classes=len(class_names), class_names=tuple(map(str, class_names)),
       mean=_check_channels("mean", mean), std=_check_channels("std", std),
       augmentation=augmentation)
+
+
+def _check_memory(count, image_size):
+  """Refuses images that this machine cannot hold, before any is resized."""
+  try:
+    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  except (AttributeError, ValueError, OSError):  # Not on Windows.
+    return
+  if (needs := 3 * count * image_size**2) > has:
+    raise errors.InputError(
+        f"{count} images of {image_size} x {image_size} pixels take"
+        f" {needs / 2**30:.0f} GiB and this machine has {has / 2**30:.0f} GiB;"
+        " give a smaller image size", "image_size")
 
 
 def split(num_examples: int, fractions: Sequence[float], *,
@@ -271,10 +287,11 @@ def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def check_image_size(image_size: int) -> None:
   """Raises InputError unless `image_size` is an integer of at least 1."""
-  if not is_integer(image_size) or image_size < 1:
+  if not is_integer(image_size) or not 1 <= image_size <= _MOST_PIXELS:
     raise errors.InputError(
-        f"image_size {image_size!r}: give the height and width in pixels as an "
-        "integer of at least 1, such as 32")
+        f"image_size {errors.short(image_size)}: give the height and width in "
+        f"pixels as an integer of at least 1, such as 32 (up to {_MOST_PIXELS})"
+        , "image_size")
 
 
 def check_augmentation(augmentation: Augmentation, image_size: int) -> None:

@@ -128,10 +128,11 @@ def get(name: str, *, where: str = "operation") -> Operation:
   """
   try:
     return _REGISTRY[canonical(name)]
-  except KeyError:
+  except (AttributeError, KeyError, TypeError):
     raise errors.InputError(
-        f"{where}: unknown operation {name!r}; known are {', '.join(names())}"
-        " (register others with natjax.operations.register)") from None
+        f"{where}: unknown operation {errors.short(name)}; known are"
+        f" {', '.join(names())} (register others with"
+        " natjax.operations.register)") from None
 
 
 def register(operation: Operation) -> Operation:

@@ -421,11 +421,12 @@ class TrainedNetwork(NamedTuple):
     if not isinstance(images, jax.Array):
       images = np.asarray(images)
     given = f"images are {images.dtype}{list(images.shape)}"
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+    if images.dtype != np.uint8 or images.shape[3:] != (3,) or (
+        0 in images.shape):
       raise errors.InputError(
           f"{given} and must be uint8[B, {size}, {size}, 3], pixels from 0 to"
           " 255; convert them")
-    if resize and 0 not in images.shape:
+    if resize:
       images = dataset_lib.resize(np.asarray(images), size)
     if images.shape[1:3] != (size, size):
       raise errors.InputError(
@@ -472,9 +473,10 @@ def load(out: str | os.PathLike[str],
   folders = networks(out)
   if name is None:
     name = min(folders, key=lambda n: ("transformed" not in n, n))
-  if name not in folders:
+  if not isinstance(name, str) or name not in folders:
     raise errors.InputError(
-        f"{out} has no network '{name}'; it has {', '.join(folders)}")
+        f"{out} has no network {errors.short(name)}; it has"
+        f" {', '.join(folders)}")
   with reading(folders[name] / RESULT, _AGAIN):
     return _load(folders[name] / RESULT)
 
