@@ -41,11 +41,11 @@ def naming_flags(parser: argparse.ArgumentParser, prefixes: dict[str, str]):
     yield
   except errors.InputError as e:
     record, _, name = (e.field or "").rpartition(".")
-    names = ("out", name) if name == "overwrite" else (name,)
-    flags = [f"--{prefixes.get(record, '')}{settings_lib.word(n)}"
-             for n in names]
+    flags = [f"--{prefixes.get(record, '')}{settings_lib.word(name)}"]
     flags = [flag for flag in flags if flag not in str(e)
              and flag in parser._option_string_actions]
+    if name == "overwrite" and flags:  # Another folder is as good.
+      flags.insert(0, "--out")
     if not flags:
       raise
     raise errors.InputError(f"{e} ({', '.join(flags)})", e.field) from e

@@ -111,7 +111,7 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
     train: training images, and their labels: integers [N] or [N, 1].
     test: the same for the test images; their size may differ.
     class_names: names in the order of the labels; None takes "0", "1", ... up
-      to the largest label.
+      to the largest label, each of which must then occur.
     image_size: height and width, in pixels, that all images are resized to;
       images that are not square are stretched.
     augmentation: what suits the images.
@@ -129,8 +129,7 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
   train_images, train_labels = _check_part("training", *train)
   test_images, test_labels = _check_part("test", *test)
   if class_names is None:
-    highest = int(max(train_labels.max(), test_labels.max()))
-    class_names = [str(i) for i in range(highest + 1)]
+    class_names = _numbered(train_labels, test_labels)
   for part, labels in (("training", train_labels), ("test", test_labels)):
     if labels.min() < 0 or labels.max() >= len(class_names):
       raise errors.InputError(
@@ -154,6 +153,19 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
       num_classes=len(class_names), class_names=tuple(map(str, class_names)),
       mean=_check_channels("mean", mean), std=_check_channels("std", std),
       augmentation=augmentation)
+
+
+def _numbered(*parts):
+  """Names of classes that have numbers alone, all of which must occur."""
+  found = np.unique(np.concatenate(parts))
+  found = found[found >= 0]  # Others are refused as such.
+  if not found.size or found[-1] == len(found) - 1:
+    return [str(label) for label in found]
+  shown = ", ".join(map(str, found[:5])) + ", ..." * (len(found) > 5)
+  raise errors.InputError(
+      f"labels are {shown}, and those of {len(found)} classes must be 0 to"
+      f" {len(found) - 1}, lest there be classes without images: number them"
+      " so, or name all classes by class_names")
 
 
 def _check_memory(count, image_size):

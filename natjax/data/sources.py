@@ -35,13 +35,21 @@ class _Source(NamedTuple):
   mean: tuple[float, float, float] | None = None
   std: tuple[float, float, float] | None = None
   class_names: tuple[str, ...] | None = None
+  num_classes: int | None = None
+
+  @property
+  def classes(self) -> tuple[str, ...] | None:
+    """Names of all classes, or their numbers; None where neither is known."""
+    if self.class_names is None and self.num_classes is not None:
+      return tuple(map(str, range(self.num_classes)))
+    return self.class_names
 
 
 # The means and deviations are those that the papers on these sets share.
 _SOURCES = {
     "digits": _Source(
         "1,797 handwritten digits, 8x8 grey, 10 classes; comes with "
-        "scikit-learn"),
+        "scikit-learn", num_classes=10),
     "cifar10": _Source(
         "60,000 photographs, 32x32, 10 classes", flip=True,
         mean=(0.49139968, 0.48215827, 0.44653124),
@@ -50,32 +58,45 @@ _SOURCES = {
                      "frog", "horse", "ship", "truck")),
     "cifar100": _Source(
         "60,000 photographs, 32x32, 100 classes", flip=True,
-        mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762)),
+        mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762),
+        num_classes=100),
     "fashion_mnist": _Source(
         "70,000 pictures of clothes, 28x28 grey, 10 classes", flip=True,
         class_names=("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
                      "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")),
     "svhn_cropped": _Source(
         "99,289 photographs of house numbers, 32x32, 10 classes",
-        mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970)),
-    "mnist": _Source("70,000 handwritten digits, 28x28 grey, 10 classes"),
-    "kmnist": _Source("70,000 cursive Japanese characters, 28x28, 10 classes"),
+        mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970),
+        num_classes=10),
+    "mnist": _Source(
+        "70,000 handwritten digits, 28x28 grey, 10 classes", num_classes=10),
+    "kmnist": _Source(
+        "70,000 cursive Japanese characters, 28x28, 10 classes",
+        num_classes=10),
     "emnist": _Source("handwritten letters and digits, 28x28 grey"),
-    "caltech101": _Source("9,144 photographs, 102 classes", flip=True),
-    "cars196": _Source("16,185 photographs of cars, 196 classes", flip=True),
-    "food101": _Source("101,000 photographs of food, 101 classes", flip=True),
+    "caltech101": _Source(
+        "9,144 photographs, 102 classes", flip=True, num_classes=102),
+    "cars196": _Source(
+        "16,185 photographs of cars, 196 classes", flip=True, num_classes=196),
+    "food101": _Source(
+        "101,000 photographs of food, 101 classes", flip=True, num_classes=101),
     "imagenet_resized": _Source(
-        "1,331,167 photographs, 8x8 to 64x64, 1,000 classes", flip=True),
-    "imagenette": _Source("13,394 photographs, 10 classes", flip=True),
+        "1,331,167 photographs, 8x8 to 64x64, 1,000 classes", flip=True,
+        num_classes=1000),
+    "imagenette": _Source(
+        "13,394 photographs, 10 classes", flip=True, num_classes=10),
     "oxford_flowers102": _Source(
-        "8,189 photographs of flowers, 102 classes", flip=True),
+        "8,189 photographs of flowers, 102 classes", flip=True,
+        num_classes=102),
     "oxford_iiit_pet": _Source(
-        "7,349 photographs of cats and dogs, 37 classes", flip=True),
+        "7,349 photographs of cats and dogs, 37 classes", flip=True,
+        num_classes=37),
     "stanford_dogs": _Source(
-        "20,580 photographs of dogs, 120 classes", flip=True),
-    "stl10": _Source("13,000 photographs, 96x96, 10 classes", flip=True),
+        "20,580 photographs of dogs, 120 classes", flip=True, num_classes=120),
+    "stl10": _Source(
+        "13,000 photographs, 96x96, 10 classes", flip=True, num_classes=10),
     tiny_imagenet.NAME: _Source(
-        "110,000 photographs, 64x64, 200 classes", flip=True),
+        "110,000 photographs, 64x64, 200 classes", flip=True, num_classes=200),
 }
 
 
@@ -151,7 +172,7 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None,
     known = _SOURCES.get(_base(name), known)
   return dataset.make_dataset(
       name, raw.train, raw.test,
-      class_names=raw.class_names or known.class_names, image_size=image_size,
+      class_names=raw.class_names or known.classes, image_size=image_size,
       augmentation=dataset.Augmentation(image_size // 8, flip=known.flip),
       mean=known.mean, std=known.std)
 
