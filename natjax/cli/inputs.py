@@ -14,7 +14,7 @@ from natjax.pipeline import runs
 from natjax.training import settings as settings_lib
 
 _MOST_SEEDS, _SEED_DIGITS = 1000, 10
-_MOST = 10**9
+_MOST = 2**53
 
 
 def whole(text: str) -> int:
@@ -25,7 +25,7 @@ def whole(text: str) -> int:
     number = None
   if number is None or abs(number) > _MOST:
     raise argparse.ArgumentTypeError(
-        f"{errors.short(text)} must be a whole number up to {_MOST}")
+        f"invalid int value: {errors.short(text)}")
   return number
 
 

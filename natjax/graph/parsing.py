@@ -11,25 +11,27 @@ from natjax.graph import records
 _DEPTH = 50
 
 
-def parse_json(text: str, *, where: str, advice: str = "give a file such as a"
-               " run's architecture.json", field: str | None = None) -> Any:
+def parse_json(text: str, *, where: str) -> Any:
+  """Parses JSON text (InputError)."""
+  try:
+    return load_json(text)
+  except ValueError as e:
+    raise errors.InputError(f"{where}: not JSON ({e}); give a file such as a"
+                            " run's architecture.json") from e
+
+
+def load_json(text: str) -> Any:
   """Parses JSON text.
 
-  Args:
-    text: of a file.
-    where: what the error calls it.
-    advice: what the error tells to do.
-    field: the setting at fault.
-
   Raises:
-    InputError: it is not JSON, is nested deeper than any file of the library,
+    ValueError: it is not JSON, is nested deeper than any file of the library,
       or has a key twice in one object.
   """
   try:
     found = json.loads(text, object_pairs_hook=_object)
-    _check_depth(found)
-  except (ValueError, RecursionError) as e:
-    raise errors.InputError(f"{where}: not JSON ({e}); {advice}", field) from e
+  except RecursionError as e:
+    raise ValueError(f"nested deeper than {_DEPTH} lists and objects") from e
+  _check_depth(found)
   return found
 
 

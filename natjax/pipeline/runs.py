@@ -73,14 +73,12 @@ def read_json(path: str | os.PathLike[str], shape: Any = dict, *,
   """
   path = errors.path(path)
   try:
-    text = path.read_text(encoding="utf-8")
+    found = parsing.load_json(path.read_text(encoding="utf-8"))
   except OSError as e:
     raise errors.InputError(f"{path}: {e.strerror}; {missing}") from e
   except ValueError as e:
-    raise errors.InputError(
-        f"{path}: not JSON, nor text; {damaged}", field) from e
-  found = parsing.parse_json(text, where=str(path), field=field,
-                             advice=f"it may be damaged; {damaged}")
+    raise errors.InputError(f"{path} is not JSON and may be damaged; {damaged}:"
+                            f" {errors.short(str(e), 99)}", field) from e
   shapes.check(found, shape, str(path), damaged, field)
   return found
 
@@ -129,7 +127,7 @@ def _holds_run(out):
   try:
     read_config(out)
   except errors.InputError as e:
-    return isinstance(e.__cause__, ValueError | RecursionError)
+    return isinstance(e.__cause__, ValueError)
   return True
 
 

@@ -35,7 +35,7 @@ _JOB = {"dataset": str, "seconds": NUMBER, "architectures": {"*": dict},
                       "after": str}]}
 # Of a whole run, by its kind.
 RUNS: dict[str, Any] = {
-    "train": {**_PART, "accuracy": NUMBER, "seconds": NUMBER},
+    "train": {**_PART, "accuracy": NUMBER, "dataset": str, "seconds": NUMBER},
     "transform": {**_JOB, "original?": _PAIR, "transformed": _PAIR},
     "search": {**_JOB, "derived": _PART}}
 
