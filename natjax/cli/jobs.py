@@ -124,11 +124,13 @@ def _run_job(args, job, show) -> int:
       output.print_json({"configuration": job.describe(),
                          "estimate": job.estimate()})
     return 0
-  finished = job.open(args.out, overwrite=args.overwrite) is not None
+  with _held(job, args.out):  # Before anything there is overwritten.
+    finished = job.open(args.out, overwrite=args.overwrite) is not None
   if first:
     output.print_head(job)
   try:
     with contextlib.ExitStack() as stack:
+      stack.enter_context(_held(job, args.out))
       hears = {}
       if first:
         display = stack.enter_context(output.Display(args))
@@ -146,6 +148,15 @@ def _run_job(args, job, show) -> int:
     with runs.reading(path) if finished else contextlib.nullcontext():
       show(result, args.out, job.entry)
   return 0
+
+
+@contextlib.contextmanager
+def _held(job, out):
+  """Holds the folder of a run, in the process that writes there."""
+  with contextlib.ExitStack() as stack:
+    job.trainer.processes.of_first(
+        lambda: stack.enter_context(runs.locked(out)))
+    yield
 
 
 @contextlib.contextmanager

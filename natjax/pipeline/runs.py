@@ -35,6 +35,11 @@ from natjax.training import distributed
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
 
+try:
+  import fcntl
+except ImportError:  # Not on Windows.
+  fcntl = None  # type: ignore[assignment]
+
 CONFIG = "config.json"
 RESULT = "result.json"
 METRICS = "metrics.jsonl"
@@ -208,6 +213,36 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
                             " folder", "out") from e
   write_json(out / CONFIG, config)
   return out
+
+
+@contextlib.contextmanager
+def locked(out: str | os.PathLike[str]) -> Iterator[None]:
+  """Holds a folder, so that one process at a time runs there.
+
+  The system lets go of it where a process ends, in whatever way. A folder that
+  is not there, or on a disk that knows no locks, is not held.
+
+  Raises:
+    InputError: another process holds it.
+  """
+  try:
+    descriptor = os.open(errors.path(out, "out"), os.O_RDONLY)
+  except OSError:
+    yield
+    return
+  try:
+    if fcntl is not None:
+      try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError as e:
+        raise errors.InputError(
+            f"another process runs in {out}; wait until it has ended, or name"
+            " another folder", "out") from e
+      except OSError:
+        pass
+    yield
+  finally:
+    os.close(descriptor)
 
 
 def write_architecture(out: pathlib.Path,

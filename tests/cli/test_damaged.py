@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from natjax import cli
+from natjax.pipeline import runs
 
 TRAIN = ["train", "darts", "--dataset", "digits", "--image-size", "8",
          "--preset", "demo", "--epochs", "1", "--cells", "1",
@@ -115,3 +116,28 @@ def test_data_that_is_not_the_runs(copy, capsys, tmp_path):
   assert "is not what" in check_refused(capsys, "evaluate", copy)
   assert cli.main(["evaluate", str(copy), "--dataset", "digits"]) == 0
   assert "not what they were trained on" in capsys.readouterr().out
+
+
+def test_a_folder_in_which_another_process_runs(copy, capsys):
+  before = contents(copy)
+  with runs.locked(copy):
+    for flags in ([], ["--overwrite"]):
+      assert "another process runs in" in check_refused(
+          capsys, *TRAIN, copy, *flags)
+  assert contents(copy) == before
+  assert cli.main([*TRAIN, str(copy)]) == 0
+
+
+@pytest.mark.parametrize("damage", [
+    lambda folder: [path.unlink() for path in folder.glob("*.seal")] and (
+        folder / "0").rename(folder / "5"),
+    lambda folder: shutil.rmtree(folder / "0"),
+    lambda folder: (folder / "0.seal").write_text("[" * 10**5)])
+def test_checkpoints_whose_seals_or_folders_are_gone(damage, copy, capsys):
+  (copy / "result.json").unlink()
+  (copy / NETWORK / "result.json").unlink()
+  damage(copy / NETWORK / "checkpoint")
+  before = contents(copy)
+  text = check_refused(capsys, *TRAIN, copy)
+  assert f"{NETWORK}/checkpoint" in text and "damaged" in text
+  assert contents(copy) == before

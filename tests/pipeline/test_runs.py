@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -379,6 +381,36 @@ def test_weights_of_another_network_are_refused(trained, change, message):
 def test_names_that_are_no_text(trained, name):
   with pytest.raises(errors.InputError, match=r"has no network .* it has orig"):
     runs.load(trained[0], name)
+
+
+# Two processes.
+
+
+HOLD = """
+import sys
+from natjax.pipeline import runs
+with runs.locked(sys.argv[1]):
+  print("held", flush=True)
+  sys.stdin.read()
+"""
+
+
+def test_one_process_at_a_time_and_a_dead_one_holds_nothing(tmp_path):
+  other = subprocess.Popen(
+      [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE, text=True)
+  assert other.stdout.readline() == "held\n"
+  with (pytest.raises(errors.InputError, match="another process runs in") as e,
+        runs.locked(tmp_path)):
+    pass
+  assert e.value.field == "out" and not contents(tmp_path)
+  other.kill()
+  other.communicate()
+  for _ in range(2):
+    with runs.locked(tmp_path):
+      pass
+  with runs.locked(tmp_path / "not there"):
+    assert not contents(tmp_path)
 
 
 # What is not as a run left it.
