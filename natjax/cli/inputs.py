@@ -9,7 +9,8 @@ import pathlib
 import re
 
 from natjax import errors, methods, zoo
-from natjax.graph import blocks, codec, records
+from natjax.graph import blocks, codec, parsing, records
+from natjax.graph import genotype as genotype_lib
 from natjax.pipeline import runs
 from natjax.training import settings as settings_lib
 
@@ -66,12 +67,14 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   if name.startswith("|"):
     architecture = zoo.nasbench201.from_string(name)
     own = "a string of NAS-Bench-201"
+  elif "Genotype(" in name:
+    architecture = genotype_lib.from_darts(name, where="the genotype given")
   elif os.path.isdir(path) and not zoo.known(name):
     architecture = runs.read_architecture(path)
     own = name if architecture.kind == "blocks" else ""
   elif os.path.isfile(path) or path.suffix in (".json", ".txt", ".py") or (
-      len(path.parts) > 1):
-    architecture = codec.read(path)
+      len(path.parts) > 1) or os.path.isfile(name.rpartition(":")[0]):
+    architecture = _read(path)
     own = name if architecture.kind == "blocks" else ""
   else:
     architecture = zoo.get(name, skeleton)
@@ -88,6 +91,18 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
     raise errors.InputError(f"width is {width} and must be a finite number"
                             " above 0; pass --width 0.5")
   return blocks.check(blocks.scale(architecture, width))
+
+
+def _read(path):
+  """Reads a file, of which FILE:NAME names one of several genotypes."""
+  whole, _, name = str(path).rpartition(":")
+  if name and os.path.isfile(whole) and not path.exists():
+    return codec.read(whole, name)
+  if path.suffix != ".json":
+    text = parsing.read_text(path).strip()
+    if text.startswith("|"):
+      return zoo.nasbench201.from_string(text)
+  return codec.read(path)
 
 
 def given(args, names, prefix=""):

@@ -63,7 +63,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
   """
   found = errors.path(path)
   try:
-    return found.read_text(encoding="utf-8")
+    return found.read_text(encoding="utf-8-sig")
   except OSError as e:
     raise errors.InputError(f"{found}: {e.strerror}; name a file") from e
   except ValueError as e:  # Not UTF-8.
