@@ -2,7 +2,12 @@
 
 from collections.abc import Collection, Iterator
 import contextlib
+import os
+import pathlib
 from typing import Any
+
+# What file systems allow of a name, and systems of a path, in bytes.
+_NAME_BYTES, _PATH_BYTES = 255, 4095
 
 
 class InputError(ValueError):
@@ -33,11 +38,67 @@ def within(record: str) -> Iterator[None]:
     raise
 
 
-def known(what: str, value: Any, among: Collection[str]) -> None:
-  """Refuses a value of the setting `what` that is not among those known."""
-  if value not in among:
-    raise InputError(f"{what} '{value}' is unknown; choose one of"
-                     f" {', '.join(among)}", what)
+def known(what: str, value: Any, among: Collection[str],
+          field: str | None = None) -> None:
+  """Refuses a value that is not among those known.
+
+  Args:
+    what: it is called, if `field` does not say otherwise the setting.
+    value: of any type.
+    among: what is known.
+    field: the setting.
+  """
+  if not isinstance(value, str) or value not in among:
+    shown = f"'{value}'" if isinstance(value, str) else short(value)
+    raise InputError(f"{what} {shown} is unknown; choose one of"
+                     f" {', '.join(among)}", field or what)
+
+
+def short(value: Any, length: int = 60) -> str:
+  """How a line shows a value that may be of any size."""
+  try:
+    text = repr(value)
+  except (ValueError, RecursionError):  # An integer of 5000 digits.
+    text = f"a value of type {type(value).__name__}"
+  return text if len(text) <= length else f"{text[:length]}..."
+
+
+def cause(error: BaseException) -> str:
+  """How a line tells of an exception that other code raised."""
+  text = " ".join(str(error).split())
+  return text if isinstance(error, InputError) else (
+      f"{type(error).__name__}{': ' * bool(text)}{text}")
+
+
+def path(value: Any, field: str | None = None) -> pathlib.Path:
+  """The path that a value names, if a file can have it.
+
+  Args:
+    value: text or a path.
+    field: the setting, if it is one.
+
+  Raises:
+    InputError: it is neither, or the disk cannot be asked for it: it holds a
+      NUL byte, or is longer than names of files can be.
+  """
+  what = field or "the path"
+  if not isinstance(value, str | os.PathLike):
+    raise InputError(
+        f"{what} is {short(value)} and must be a path; name a file or a folder",
+        field)
+  found = pathlib.Path(value)
+  try:
+    parts = [len(os.fsencode(part)) for part in found.parts]
+    fits = "\0" not in str(found) and max(parts, default=0) <= _NAME_BYTES and (
+        len(os.fsencode(found)) <= _PATH_BYTES)
+  except ValueError:  # Letters that the disk's encoding has not.
+    fits = False
+  if not fits:
+    raise InputError(
+        f"{what} is {short(str(found))}, which no file can have for its name"
+        f" (at most {_NAME_BYTES} bytes a name, none of them NUL); name another"
+        " path", field)
+  return found
 
 
 class NotMet(Exception):

@@ -20,7 +20,6 @@ import gzip
 import io
 import math
 import os
-import pathlib
 import re
 from typing import NamedTuple
 import zlib
@@ -61,7 +60,7 @@ def read(path: str | os.PathLike[str]) -> Table:
   Raises:
     InputError: no such file, damaged, or not a complete table.
   """
-  path = pathlib.Path(path)
+  path = errors.path(path, "table")
   if path.is_dir():
     return Table(*nats_bench.read(path))
   return from_csv(_text(path), where=str(path))
@@ -198,5 +197,3 @@ def _text(path):
   except OSError as e:
     raise errors.InputError(
         f"{path}: {e.strerror}; name NAS-Bench-201's table", "table") from e
-  except ValueError as e:  # A path that no file can have.
-    raise errors.InputError(f"{str(path)!r}: {e}; name a file") from e

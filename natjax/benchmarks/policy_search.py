@@ -115,6 +115,7 @@ def check(config: SearchConfig) -> SearchConfig:
     InputError: an unknown choice, a number out of its range, or a baseline
       that needs other samples.
   """
+  settings.plain(config)
   settings.one_of(config, method=transitions.SCHEMES, baseline=BASELINES,
                   policy=nat_config.POLICIES, dataset=cells201.DATASETS,
                   gcn_layers=gcn.LAYERS)

@@ -9,9 +9,25 @@ import pathlib
 import re
 
 from natjax import errors, methods, zoo
-from natjax.graph import blocks, codec, records
+from natjax.graph import blocks, codec, parsing, records
+from natjax.graph import genotype as genotype_lib
 from natjax.pipeline import runs
 from natjax.training import settings as settings_lib
+
+_MOST_SEEDS, _SEED_DIGITS = 1000, 10
+_MOST = 2**53
+
+
+def whole(text: str) -> int:
+  """A whole number of a flag (ArgumentTypeError: none, or too large)."""
+  try:
+    number = int(text)
+  except ValueError:  # Of more than 4300 digits, too.
+    number = None
+  if number is None or abs(number) > _MOST:
+    raise argparse.ArgumentTypeError(
+        f"invalid int value: {errors.short(text)}")
+  return number
 
 
 @contextlib.contextmanager
@@ -26,11 +42,11 @@ def naming_flags(parser: argparse.ArgumentParser, prefixes: dict[str, str]):
     yield
   except errors.InputError as e:
     record, _, name = (e.field or "").rpartition(".")
-    names = ("out", name) if name == "overwrite" else (name,)
-    flags = [f"--{prefixes.get(record, '')}{settings_lib.word(n)}"
-             for n in names]
+    flags = [f"--{prefixes.get(record, '')}{settings_lib.word(name)}"]
     flags = [flag for flag in flags if flag not in str(e)
              and flag in parser._option_string_actions]
+    if name == "overwrite" and flags:  # Another folder is as good.
+      flags.insert(0, "--out")
     if not flags:
       raise
     raise errors.InputError(f"{e} ({', '.join(flags)})", e.field) from e
@@ -51,12 +67,14 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   if name.startswith("|"):
     architecture = zoo.nasbench201.from_string(name)
     own = "a string of NAS-Bench-201"
+  elif "Genotype(" in name:
+    architecture = genotype_lib.from_darts(name, where="the genotype given")
   elif os.path.isdir(path) and not zoo.known(name):
     architecture = runs.read_architecture(path)
     own = name if architecture.kind == "blocks" else ""
   elif os.path.isfile(path) or path.suffix in (".json", ".txt", ".py") or (
-      len(path.parts) > 1):
-    architecture = codec.read(path)
+      len(path.parts) > 1) or os.path.isfile(name.rpartition(":")[0]):
+    architecture = _read(path)
     own = name if architecture.kind == "blocks" else ""
   else:
     architecture = zoo.get(name, skeleton)
@@ -75,6 +93,18 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   return blocks.check(blocks.scale(architecture, width))
 
 
+def _read(path):
+  """Reads a file, of which FILE:NAME names one of several genotypes."""
+  whole, _, name = str(path).rpartition(":")
+  if name and os.path.isfile(whole) and not path.exists():
+    return codec.read(whole, name)
+  if path.suffix != ".json":
+    text = parsing.read_text(path).strip()
+    if text.startswith("|"):
+      return zoo.nasbench201.from_string(text)
+  return codec.read(path)
+
+
 def given(args, names, prefix=""):
   """Those of the arguments that were given, by their names without a prefix."""
   values = {name: getattr(args, f"{prefix}{name}", None) for name in names}
@@ -90,10 +120,12 @@ def settings(args, config, prefix, extra):
       raise errors.InputError(f"{args.config}: unknown setting '{name}'; known"
                               f" are {', '.join(types)}")
     if types[name] is float and type(value) is int:
-      value = float(value)
+      with contextlib.suppress(OverflowError):  # Refused as too large.
+        value = float(value)
     if type(value) is not types[name] and not (
         value is None and name in settings_lib.usual(type(config))):
-      raise errors.InputError(f"{args.config}: '{name}' is {value!r} and must"
+      raise errors.InputError(f"{args.config}: '{name}' is"
+                              f" {errors.short(value)} and must"
                               f" be of type {types[name].__name__}; correct it")
     changed[name] = value
   return dataclasses.replace(config, **changed | given(args, types, prefix))
@@ -109,12 +141,15 @@ def seeds(args) -> tuple[int, int | None]:
     return args.seed or 0, None
   match = re.fullmatch(r"(?:(\d+):)?(\d+)", args.seeds)
   begins, ends = match.groups() if match else (None, "0")
+  if max(len(begins or ""), len(ends)) > _SEED_DIGITS:
+    begins, ends = None, "0"
   first = int(begins or args.seed or 0)
   count = int(ends) - int(begins or 0)
-  if count < 1:
+  if not 1 <= count <= _MOST_SEEDS:
     raise errors.InputError(
         f"seeds is '{args.seeds}'; pass a range such as --seeds 0:5 for the"
-        " seeds 0 to 4, or a number of them")
+        " seeds 0 to 4, or a number of them, which is at most"
+        f" {_MOST_SEEDS}")
   if begins and args.seed is not None:
     raise errors.InputError(f"seed is {args.seed} and seeds {args.seeds}, which"
                             " says where to begin; leave one of them out")
@@ -170,8 +205,9 @@ def file_settings(args, parts):
   """The parts of --config: {"search": {...}, "train": {...}}."""
   if args.config is None:
     return {part: {} for part in parts}
-  found = runs.read_json(args.config, missing="name a file with --config",
-                         damaged="correct it, or pass flags instead")
+  found = runs.read_json(
+      args.config, object, missing="name a file with --config", field="config",
+      damaged="correct it, or pass flags instead")
   if not isinstance(found, dict) or not set(found) <= set(parts) or not all(
       isinstance(v, dict) for v in found.values()):
     raise errors.InputError(

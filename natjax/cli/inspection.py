@@ -1,7 +1,5 @@
 """The commands that only look: evaluate, draw, cost, list, operations."""
 
-import pathlib
-
 from natjax import data, drawing, errors, methods, operations, spaces, zoo
 from natjax.cli import inputs, output
 from natjax.costs import exact as cost
@@ -16,19 +14,9 @@ from natjax.training import devices, fit, metrics, settings
 def run_evaluate(args) -> int:
   """`natjax evaluate`."""
   devices.configure_compilation()
+  dataset, own = runs.load_data(
+      args.directory, args.dataset, args.data_dir)
   config = runs.read_config(args.directory)
-  try:
-    dataset = data.load(args.dataset or config["dataset"],
-                        data_dir=args.data_dir, image_size=config["image_size"])
-  except errors.InputError as e:
-    if args.dataset is None:  # A file's or a folder's path is not kept.
-      raise errors.InputError(f"{e}; name the run's set by --dataset") from e
-    raise
-  if dataset.num_classes != config["classes"]:
-    raise errors.InputError(
-        f"{args.directory} has networks for {config['classes']} classes and"
-        f" {dataset.name} has {dataset.num_classes}; name the set that they"
-        " were trained on")
   train = fit.Split(dataset.train_images, dataset.train_labels)
   test = fit.Split(dataset.test_images, dataset.test_labels)
   accuracies = {}
@@ -48,11 +36,13 @@ def run_evaluate(args) -> int:
           simclr.SimCLRConfig(**config["simclr"]), bank, queries,
           dataset.num_classes, linear=False)["accuracy"]
   if args.json:
-    output.print_json({"dataset": dataset.name, "networks": [
+    output.print_json({"dataset": dataset.name, "own": own, "networks": [
         {"network": k, "accuracy": v} for k, v in accuracies.items()]})
   else:
+    other = "" if own else ", which is not what they were trained on"
     output.print_table(
-        f"{output.measure(config)} on {dataset.name}", ("network", ">accuracy"),
+        f"{output.measure(config)} on {dataset.name}{other}",
+        ("network", ">accuracy"),
         [(k, f"{100 * v:.2f} %") for k, v in accuracies.items()])
   return 0
 
@@ -60,13 +50,13 @@ def run_evaluate(args) -> int:
 def run_draw(args) -> int:
   """`natjax draw`."""
   course = "theta" if args.theta else "alpha" if args.alpha else ""
-  rows = pathlib.Path(args.architecture) / runs.METRICS
+  rows = errors.path(args.architecture) / runs.METRICS
   if course and (args.other is not None or (args.theta and args.alpha)):
     raise errors.InputError(f"--{course} draws the course of one run; leave"
                             f" {args.other or '--alpha'} out")
   if course and not rows.is_file():  # Of several seeds, the first.
     rows = min(rows.parent.glob(f"seed-*/{runs.METRICS}"), default=rows,
-               key=lambda path: int(path.parent.name.removeprefix("seed-")))
+               key=lambda path: (len(path.parent.name), path))
   if course and not rows.is_file():
     command = ("search" if args.alpha
                else "transform --method differentiable")
@@ -75,7 +65,8 @@ def run_draw(args) -> int:
         f" run's folder; name that of a `natjax {command}`")
   if course:
     draw = drawing.theta_curves if args.theta else drawing.alpha_curves
-    draw(metrics.read(rows), args.out)
+    with runs.reading(rows):
+      draw(metrics.read(rows), args.out)
   else:
     other = args.other and inputs.read_architecture(args.other)
     drawing.save(args.out, inputs.read_architecture(args.architecture), other)

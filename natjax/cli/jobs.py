@@ -12,7 +12,7 @@ from natjax.cli import inputs, output, processes
 from natjax.graph import genotype as genotype_lib
 from natjax.graph import records
 from natjax.methods import supervised
-from natjax.pipeline import presets
+from natjax.pipeline import presets, runs
 from natjax.training import devices, settings
 
 
@@ -31,6 +31,9 @@ def _prepare(args, prefix, method):
       settings.refuse(args, name, "must be a finite number of 0 or more")
   if args.tensorboard:
     output.tensorboard_module()
+  for name in ("dataset", "out"):
+    if (value := getattr(args, name)) is not None:
+      errors.path(value, name)
   start = args.space if args.command == "search" else args.architecture
   architecture = None
   if args.command == "search":
@@ -52,7 +55,7 @@ def _prepare(args, prefix, method):
     words = (args.command, pathlib.Path(start).stem, method,
              pathlib.Path(args.dataset).stem)
     args.out = "runs/" + "-".join(
-        re.sub(r"[^\w.]+", "_", word).strip("_") for word in words if word)
+        re.sub(r"[^\w.]+", "_", word).strip("_")[:40] for word in words if word)
   preset = presets.get(args.preset, graph, method, args.objective)
   if args.image_size is None:
     args.image_size = preset.image_size
@@ -121,11 +124,13 @@ def _run_job(args, job, show) -> int:
       output.print_json({"configuration": job.describe(),
                          "estimate": job.estimate()})
     return 0
-  job.open(args.out, overwrite=args.overwrite)
+  with _held(job, args.out):  # Before anything there is overwritten.
+    finished = job.open(args.out, overwrite=args.overwrite) is not None
   if first:
     output.print_head(job)
   try:
     with contextlib.ExitStack() as stack:
+      stack.enter_context(_held(job, args.out))
       hears = {}
       if first:
         display = stack.enter_context(output.Display(args))
@@ -139,8 +144,19 @@ def _run_job(args, job, show) -> int:
                      f" {args.out}.")
     return 130
   if first:
-    show(result, args.out, job.entry)
+    path = pathlib.Path(args.out) / runs.RESULT
+    with runs.reading(path) if finished else contextlib.nullcontext():
+      show(result, args.out, job.entry)
   return 0
+
+
+@contextlib.contextmanager
+def _held(job, out):
+  """Holds the folder of a run, in the process that writes there."""
+  with contextlib.ExitStack() as stack:
+    job.trainer.processes.of_first(
+        lambda: stack.enter_context(runs.locked(out)))
+    yield
 
 
 @contextlib.contextmanager

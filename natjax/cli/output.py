@@ -1,7 +1,9 @@
 """What the command line prints while a job runs and when it is done."""
 
 import json
+import math
 import pathlib
+import statistics
 import time
 from typing import Any
 
@@ -10,6 +12,7 @@ from rich import progress as rich_progress
 from rich import table as rich_table
 
 from natjax import errors, pipeline
+from natjax.pipeline import runs
 
 # Paths and names are printed as they are, brackets and colons too.
 _PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True,
@@ -134,14 +137,17 @@ def print_transformed(result, folder, entry):
   if before:
     gain = after["accuracy"] - before[0]["accuracy"]
     ratios = [after[k] / before[0][k] - 1 for k in ("params", "madds")]
-    rows.append(("difference", f"{100 * gain:+.2f}",
+    images = runs.read_config(folder)["images"]["test"]
+    noise = _noise(before[0], after, images)
+    shown = f"{100 * gain:+.2f}" + " (noise)" * (0 < abs(gain) <= noise[0])
+    rows.append(("difference", shown if _changed(result) else "",
                  *(f"{100 * r:+.1f} %" for r in ratios)))
   trained = f"{seeds} seed(s) each" if seeds else "not trained"
   print_table(f"{measure(result)} on {result['dataset']}, {trained}",
               ("", *_MEASURED), rows)
   _print_search(result)
   if before:
-    out.print(_verdict(result, entry, gain, ratios))
+    out.print(_verdict(result, entry, gain, ratios, noise))
   _print_linear(parts)
   _print_tries(result)
   _print_seeds(result.get("seeds", []))
@@ -230,17 +236,54 @@ def _print_seeds(rows):
                 " lists them")
 
 
-def _verdict(result, entry, gain, ratios):
+# Of Student's t, the 97.5 % quantile for 1, 2, ... degrees of freedom; from
+# then on, the last is on the safe side.
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262,
+            2.228)
+
+
+def _noise(first, second, images):
+  """How far accuracies may differ by chance: half a 95 % interval, over what.
+
+  Over seeds of the differences seed by seed (Student's t). Of a single seed,
+  over test images, as if each network had been tested on its own; it is the
+  wider one where both err on the same images.
+
+  Args:
+    first: a part of a result.
+    second: another one, of the same seeds.
+    images: number of test images.
+  """
+  pairs = [*zip(first["accuracies"], second["accuracies"], strict=True)]
+  count = len(pairs)
+  if count > 1:
+    spread = statistics.stdev(b - a for a, b in pairs)
+    factor = _STUDENT[min(count - 1, len(_STUDENT)) - 1]
+    return factor * spread / math.sqrt(count), f"{count} seeds"
+  spread = math.sqrt(sum(p * (1 - p) for p in pairs[0]) / images)
+  return 1.96 * spread, f"{images} test images"
+
+
+def _changed(result):
+  """The seeds whose architectures were changed."""
   rows = result.get("seeds", [{"num_changes": len(result["changes"])}])
-  if not any(row["num_changes"] for row in rows):
+  return [row for row in rows if row["num_changes"]]
+
+
+def _verdict(result, entry, gain, ratios, noise):
+  if not _changed(result):
     return entry.kept
-  spread = max(result[k]["accuracy_std"] for k in ("original", "transformed"))
+  half, over = noise
   quality = "Both are equally accurate"
   if gain:
-    winner = "transformed network" if gain > 0 else "original"
-    doubt = "" if abs(gain) > spread else ", by less than one deviation"
-    quality = f"The {winner} is more accurate{doubt}"
-  if len(rows) > 1:
+    if abs(gain) > half:
+      winner = "transformed network" if gain > 0 else "original"
+      quality = f"The {winner} is more accurate"
+    else:
+      quality += " within noise"
+    quality += (f" ({100 * gain:+.2f} ± {100 * half:.2f} points, 95 % over"
+                f" {over})")
+  if len(result.get("seeds", ())) > 1:
     saving = "ones are cheaper" if min(ratios) < 0 else "ones cost the same"
   else:
     saving = "one is cheaper" if min(ratios) < 0 else "one costs the same"

@@ -105,15 +105,15 @@ def _make_parser():
   sub.add_argument("--width", type=float, metavar="F",
                    help="factor of the widths of a network of blocks")
   for flag in ("init-channels", "cells", "classes", "image-size"):
-    sub.add_argument(f"--{flag}", type=int, metavar="N")
+    sub.add_argument(f"--{flag}", type=inputs.whole, metavar="N")
 
   add("list", inspection.run_list, "architectures, operations, data sets,"
       " spaces, methods and presets", json=True)
 
   sub = add("operations", inspection.run_operations, "parameters and"
             " multiply-adds of every operation, and what it may become")
-  sub.add_argument("--channels", type=int, default=128, metavar="N")
-  sub.add_argument("--image-size", type=int, default=32, metavar="N")
+  sub.add_argument("--channels", type=inputs.whole, default=128, metavar="N")
+  sub.add_argument("--image-size", type=inputs.whole, default=32, metavar="N")
   sub.add_argument("--space", help="list the operations of this search space,"
                    " and the transitions that its rule and the guard of cost"
                    " allow at these channels and size")
@@ -130,7 +130,7 @@ def _make_parser():
                    help="NAS-Bench-201's accuracies, .csv or .csv.gz with the"
                    " columns that natjax.benchmarks.nasbench201 says, or the"
                    " folder NATS-tss-v1_0-3ffb9-simple")
-  sub.add_argument("--seed", type=int, metavar="N", help="(0)")
+  sub.add_argument("--seed", type=inputs.whole, metavar="N", help="(0)")
   sub.add_argument("--seeds", metavar="A:B", help="policies trained at once, of"
                    " the seeds A to B - 1; K is K of them from N on (1)")
   sub.add_argument("--json", action="store_true", help="accuracies in points,"
@@ -181,7 +181,7 @@ def _add_run_flags(parser):
   flag("--dataset", required=True, help="a name of `natjax list`, of"
        " tensorflow-datasets, an .npz file, or a folder of images per class")
   flag("--data-dir", help="where the data set lies")
-  flag("--image-size", type=int, metavar="N",
+  flag("--image-size", type=inputs.whole, metavar="N",
        help="side to which images are brought")
   flag("--width", type=float, metavar="F",
        help="factor of the widths of a network of blocks")
@@ -194,12 +194,12 @@ def _add_run_flags(parser):
        help="JSON with settings; flags take precedence")
   flag("--out", metavar="DIR", help="default: a folder in runs/ named after the"
        " command's arguments")
-  flag("--seed", type=int, help="(0)")
+  flag("--seed", type=inputs.whole, help="(0)")
   flag("--seeds", metavar="A:B", help="several seeds in one run, A to B - 1: as"
        " many networks, or transformations with a network each; N is N seeds"
        " from --seed on")
-  flag("--devices", type=int, metavar="N", help="how many to use (default: all;"
-       " not for several processes)")
+  flag("--devices", type=inputs.whole, metavar="N",
+       help="how many to use (default: all; not for several processes)")
   switch("--overwrite", help="remove the run in --out and start anew")
   switch("--dry-run", help="print the configuration and its size, and stop")
   flag("--checkpoint-seconds", type=float, default=60.0, metavar="S",
@@ -211,8 +211,8 @@ def _add_run_flags(parser):
                                    " command, but for its id)").add_argument
   flag("--coordinator", metavar="HOST:PORT", help="of process 0; or auto,"
        " alone: jax finds the others (TPU, Slurm, Open MPI, Kubernetes)")
-  flag("--num-processes", type=int, metavar="N", help="in all")
-  flag("--process-id", type=int, metavar="I",
+  flag("--num-processes", type=inputs.whole, metavar="N", help="in all")
+  flag("--process-id", type=inputs.whole, metavar="I",
        help="of this one, from 0; 0 writes the files")
 
 
@@ -253,7 +253,8 @@ def _add_settings(parser, config_class, prefix, title, known=None,
       raise errors.InputError(f"the setting '{name}' of {title} is another flag"
                               " already; its package must rename it")
     how: dict[str, Any] = {"action": _YES_NO} if kind is bool else {
-        "type": kind, "metavar": kind.__name__.upper()}
+        "type": inputs.whole if kind is int else kind,
+        "metavar": kind.__name__.upper()}
     group.add_argument(flag, dest=f"{prefix}{name}", default=None,
                        help=helps.get(name), **how)
     known[name] = kind

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 import os
+import re
+import shlex
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -11,7 +14,7 @@ from natjax import errors
 from natjax.cli import output
 from natjax.training import distributed
 
-LOST = 4
+LOST, UNEXPECTED = 4, 70
 _CODES: dict[type[Exception], int] = {
     errors.NotFinite: 1, errors.InputError: 2, errors.NotMet: 3}
 _speaking = threading.Lock()
@@ -52,7 +55,7 @@ def _code(call):
       distributed.leave()
     return code
   except tuple(_CODES) as e:
-    sys.stderr.write(f"natjax: {' '.join(str(e).splitlines())}\n")
+    _say(str(e))
     return _CODES[type(e)]
   except errors.PeerLost as e:
     time.sleep(1)  # The thread that watches the others knows which one it is.
@@ -63,11 +66,38 @@ def _code(call):
   except BrokenPipeError:  # The reader of our output left.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
-  except Exception:
-    if not _joining:
-      raise
-    traceback.print_exc()
+  except OSError as e:  # A full disk, a folder that is gone or read-only.
+    _say(f"{e.filename or 'a file'}: {e.strerror or e}; mend that, and the same"
+         " command goes on where the run was saved")
     return 1
+  except Exception as e:
+    _say(_unexpected(e))
+    return UNEXPECTED
+
+
+def _say(line):
+  """Writes one line, of which no word fills the terminal."""
+  line = re.sub(r"(\S{100})\S{200,}", r"\1...", " ".join(line.splitlines()))
+  sys.stderr.write(f"natjax: {line}\n")
+
+
+def _unexpected(error):
+  """Saves what nobody foresaw; the line that tells of it."""
+  if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+    return ("the memory is full; give a smaller batch-size, fewer channels or"
+            f" smaller images ({errors.cause(error)[:200]})")
+  text = "".join(traceback.format_exception(error))
+  try:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="natjax-", suffix=".txt", delete=False) as f:
+      f.write(f"{shlex.join(sys.argv)}\n{text}")
+  except OSError:
+    sys.stderr.write(text)
+    where = "above"
+  else:
+    where = f"in {f.name}"
+  return (f"{errors.cause(error)[:200]}; this is a fault of natjax,"
+          f" not of what you gave: please report it with the text {where}")
 
 
 def _say_lost(what):

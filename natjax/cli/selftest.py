@@ -33,7 +33,9 @@ def run_selftest(args) -> int:
     raise errors.InputError("against is torch, which is not installed; pip"
                             " install \"natjax[benchmark]\", or leave it out",
                             "against")
-  folder = pathlib.Path(args.out)
+  folder = errors.path(args.out, "out")
+  if args.markdown is not None:
+    errors.path(args.markdown, "markdown")
   for path in (folder, *folder.parents):
     if os.path.lexists(path):
       if not path.is_dir():

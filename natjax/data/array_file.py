@@ -7,6 +7,7 @@ hold `class_names`, an array of strings. Nothing is unpickled.
 
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -14,6 +15,10 @@ from natjax import errors
 from natjax.data import dataset, unpickle
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+# What numpy and zipfile raise of files that are cut off, damaged, encrypted,
+# compressed by other means, or whose headers promise more than memory holds.
+UNREADABLE = (ValueError, OSError, EOFError, KeyError, RuntimeError,
+              MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 def read(path: pathlib.Path) -> dataset.RawImages:
@@ -34,7 +39,7 @@ def read(path: pathlib.Path) -> dataset.RawImages:
       found = file.files
       arrays = {key: file[key] for key in found
                 if key in (*KEYS, "class_names")}
-  except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+  except UNREADABLE as error:
     raise errors.InputError(
         f"{path} cannot be read ({unpickle.one_line(error)}); save plain "
         "arrays of numbers with numpy.savez, and copy the file again if it is "

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import dataclasses
 import math
 import numbers
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 
 from natjax import errors
 
+_MOST_PIXELS = 2**15  # Along each side.
 _CHUNK = 1000  # Images per histogram, which takes 8 bytes per pixel.
 
 
@@ -50,6 +52,13 @@ class RawImages(NamedTuple):
   class_names: tuple[str, ...] | None = None
 
 
+class Source(NamedTuple):
+  """Where a set was loaded from: what `sources.load` takes, paths in full."""
+
+  name: str
+  data_dir: str | None = None
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
   """A checked image classification set on the host.
@@ -65,6 +74,7 @@ class Dataset:
     mean: of each channel over the training images, in units of [0, 1].
     std: standard deviation of each channel, in units of [0, 1].
     augmentation: what suits the images; a training run may override it.
+    source: where it was loaded from; None of arrays.
   """
 
   name: str
@@ -77,6 +87,7 @@ class Dataset:
   mean: tuple[float, float, float]
   std: tuple[float, float, float]
   augmentation: Augmentation
+  source: Source | None = None
 
   @property
   def image_size(self) -> int:
@@ -100,7 +111,7 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
     train: training images, and their labels: integers [N] or [N, 1].
     test: the same for the test images; their size may differ.
     class_names: names in the order of the labels; None takes "0", "1", ... up
-      to the largest label.
+      to the largest label, each of which must then occur.
     image_size: height and width, in pixels, that all images are resized to;
       images that are not square are stretched.
     augmentation: what suits the images.
@@ -118,8 +129,7 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
   train_images, train_labels = _check_part("training", *train)
   test_images, test_labels = _check_part("test", *test)
   if class_names is None:
-    highest = int(max(train_labels.max(), test_labels.max()))
-    class_names = [str(i) for i in range(highest + 1)]
+    class_names = _numbered(train_labels, test_labels)
   for part, labels in (("training", train_labels), ("test", test_labels)):
     if labels.min() < 0 or labels.max() >= len(class_names):
       raise errors.InputError(
@@ -129,6 +139,7 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
   if len(class_names) < 2:
     raise errors.InputError(
         f"{len(class_names)} class given; classification needs at least 2")
+  _check_memory(len(train_images) + len(test_images), image_size)
   train_images = resize(train_images, image_size)
   if mean is None or std is None:
     computed_mean, computed_std = moments(train_images)
@@ -142,6 +153,32 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
       num_classes=len(class_names), class_names=tuple(map(str, class_names)),
       mean=_check_channels("mean", mean), std=_check_channels("std", std),
       augmentation=augmentation)
+
+
+def _numbered(*parts):
+  """Names of classes that have numbers alone, all of which must occur."""
+  found = np.unique(np.concatenate(parts))
+  found = found[found >= 0]  # Others are refused as such.
+  if not found.size or found[-1] == len(found) - 1:
+    return [str(label) for label in found]
+  shown = ", ".join(map(str, found[:5])) + ", ..." * (len(found) > 5)
+  raise errors.InputError(
+      f"labels are {shown}, and those of {len(found)} classes must be 0 to"
+      f" {len(found) - 1}, lest there be classes without images: number them"
+      " so, or name all classes by class_names")
+
+
+def _check_memory(count, image_size):
+  """Refuses images that this machine cannot hold, before any is resized."""
+  try:
+    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  except (AttributeError, ValueError, OSError):  # Not on Windows.
+    return
+  if (needs := 3 * count * image_size**2) > has:
+    raise errors.InputError(
+        f"{count} images of {image_size} x {image_size} pixels take"
+        f" {needs / 2**30:.0f} GiB and this machine has {has / 2**30:.0f} GiB;"
+        " give a smaller image size", "image_size")
 
 
 def split(num_examples: int, fractions: Sequence[float], *,
@@ -262,10 +299,11 @@ def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def check_image_size(image_size: int) -> None:
   """Raises InputError unless `image_size` is an integer of at least 1."""
-  if not is_integer(image_size) or image_size < 1:
+  if not is_integer(image_size) or not 1 <= image_size <= _MOST_PIXELS:
     raise errors.InputError(
-        f"image_size {image_size!r}: give the height and width in pixels as an "
-        "integer of at least 1, such as 32")
+        f"image_size {errors.short(image_size)}: give the height and width in "
+        f"pixels as an integer of at least 1, such as 32 (up to {_MOST_PIXELS})"
+        , "image_size")
 
 
 def check_augmentation(augmentation: Augmentation, image_size: int) -> None:

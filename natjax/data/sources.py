@@ -35,13 +35,21 @@ class _Source(NamedTuple):
   mean: tuple[float, float, float] | None = None
   std: tuple[float, float, float] | None = None
   class_names: tuple[str, ...] | None = None
+  num_classes: int | None = None
+
+  @property
+  def classes(self) -> tuple[str, ...] | None:
+    """Names of all classes, or their numbers; None where neither is known."""
+    if self.class_names is None and self.num_classes is not None:
+      return tuple(map(str, range(self.num_classes)))
+    return self.class_names
 
 
 # The means and deviations are those that the papers on these sets share.
 _SOURCES = {
     "digits": _Source(
         "1,797 handwritten digits, 8x8 grey, 10 classes; comes with "
-        "scikit-learn"),
+        "scikit-learn", num_classes=10),
     "cifar10": _Source(
         "60,000 photographs, 32x32, 10 classes", flip=True,
         mean=(0.49139968, 0.48215827, 0.44653124),
@@ -50,32 +58,45 @@ _SOURCES = {
                      "frog", "horse", "ship", "truck")),
     "cifar100": _Source(
         "60,000 photographs, 32x32, 100 classes", flip=True,
-        mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762)),
+        mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762),
+        num_classes=100),
     "fashion_mnist": _Source(
         "70,000 pictures of clothes, 28x28 grey, 10 classes", flip=True,
         class_names=("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
                      "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")),
     "svhn_cropped": _Source(
         "99,289 photographs of house numbers, 32x32, 10 classes",
-        mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970)),
-    "mnist": _Source("70,000 handwritten digits, 28x28 grey, 10 classes"),
-    "kmnist": _Source("70,000 cursive Japanese characters, 28x28, 10 classes"),
+        mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970),
+        num_classes=10),
+    "mnist": _Source(
+        "70,000 handwritten digits, 28x28 grey, 10 classes", num_classes=10),
+    "kmnist": _Source(
+        "70,000 cursive Japanese characters, 28x28, 10 classes",
+        num_classes=10),
     "emnist": _Source("handwritten letters and digits, 28x28 grey"),
-    "caltech101": _Source("9,144 photographs, 102 classes", flip=True),
-    "cars196": _Source("16,185 photographs of cars, 196 classes", flip=True),
-    "food101": _Source("101,000 photographs of food, 101 classes", flip=True),
+    "caltech101": _Source(
+        "9,144 photographs, 102 classes", flip=True, num_classes=102),
+    "cars196": _Source(
+        "16,185 photographs of cars, 196 classes", flip=True, num_classes=196),
+    "food101": _Source(
+        "101,000 photographs of food, 101 classes", flip=True, num_classes=101),
     "imagenet_resized": _Source(
-        "1,331,167 photographs, 8x8 to 64x64, 1,000 classes", flip=True),
-    "imagenette": _Source("13,394 photographs, 10 classes", flip=True),
+        "1,331,167 photographs, 8x8 to 64x64, 1,000 classes", flip=True,
+        num_classes=1000),
+    "imagenette": _Source(
+        "13,394 photographs, 10 classes", flip=True, num_classes=10),
     "oxford_flowers102": _Source(
-        "8,189 photographs of flowers, 102 classes", flip=True),
+        "8,189 photographs of flowers, 102 classes", flip=True,
+        num_classes=102),
     "oxford_iiit_pet": _Source(
-        "7,349 photographs of cats and dogs, 37 classes", flip=True),
+        "7,349 photographs of cats and dogs, 37 classes", flip=True,
+        num_classes=37),
     "stanford_dogs": _Source(
-        "20,580 photographs of dogs, 120 classes", flip=True),
-    "stl10": _Source("13,000 photographs, 96x96, 10 classes", flip=True),
+        "20,580 photographs of dogs, 120 classes", flip=True, num_classes=120),
+    "stl10": _Source(
+        "13,000 photographs, 96x96, 10 classes", flip=True, num_classes=10),
     tiny_imagenet.NAME: _Source(
-        "110,000 photographs, 64x64, 200 classes", flip=True),
+        "110,000 photographs, 64x64, 200 classes", flip=True, num_classes=200),
 }
 
 
@@ -120,29 +141,72 @@ def load(name: str | os.PathLike[str], *,
   Raises:
     InputError: nothing of that name or path, or not readable as such.
   """
+  errors.path(name, "dataset")
   name = os.fspath(name)
+  if data_dir is not None:
+    errors.path(data_dir, "data_dir")
   dataset.check_image_size(image_size)
   if not name:
     raise errors.InputError(f"empty name; give one of {', '.join(_SOURCES)}")
+  found = _load(name, data_dir, image_size)
+  return dataclasses.replace(found, source=dataset.Source(
+      str(_full(name)) if _is_path(name) else name,
+      None if data_dir is None else str(_full(data_dir))))
+
+
+def _full(path: str | os.PathLike[str]) -> pathlib.Path:
+  """A path that holds in every working directory."""
+  return pathlib.Path(path).expanduser().resolve()
+
+
+def _load(name: str, data_dir: str | os.PathLike[str] | None,
+          image_size: int) -> dataset.Dataset:
+  """Loads a set, but for where it comes from."""
   if name in LOADERS:
-    found = LOADERS[name](data_dir, image_size)
-    if not isinstance(found, dataset.Dataset) or (
-        found.image_size != image_size):
-      raise errors.InputError(f"the loader of {name} gave no Dataset of"
-                              f" {image_size} pixels; mend its package")
-    return dataclasses.replace(found, name=name)
+    return _load_other(name, data_dir, image_size)
   raw = _read(name, data_dir, image_size)
   known = _Source("")
   if _is_path(name):
-    path = pathlib.Path(name).expanduser().resolve()
-    name = path.name.removesuffix(".npz")
+    name = _full(name).name.removesuffix(".npz")
   else:
     known = _SOURCES.get(_base(name), known)
   return dataset.make_dataset(
       name, raw.train, raw.test,
-      class_names=raw.class_names or known.class_names, image_size=image_size,
+      class_names=raw.class_names or known.classes, image_size=image_size,
       augmentation=dataset.Augmentation(image_size // 8, flip=known.flip),
       mean=known.mean, std=known.std)
+
+
+def _load_other(name: str, data_dir: str | os.PathLike[str] | None,
+                image_size: int) -> dataset.Dataset:
+  """Loads a set of another package, of which nothing is taken on trust."""
+  advice = "mend its package, or what it reads"
+  try:
+    found = LOADERS[name](data_dir, image_size)
+  except errors.InputError:
+    raise
+  except (Exception, SystemExit) as e:  # Whatever a package does.
+    raise errors.InputError(f"the loader of data set '{name}' failed"
+                            f" ({errors.cause(e)}); {advice}") from e
+  if not isinstance(found, dataset.Dataset):
+    raise errors.InputError(
+        f"the loader of data set '{name}' gave a {type(found).__name__} and"
+        f" must give a Dataset; {advice}")
+  try:
+    checked = dataset.make_dataset(
+        name, (found.train_images, found.train_labels),
+        (found.test_images, found.test_labels), mean=found.mean, std=found.std,
+        class_names=found.class_names, image_size=found.image_size,
+        augmentation=found.augmentation)
+    if (checked.image_size, checked.num_classes) != (
+        image_size, found.num_classes):
+      raise ValueError(f"{checked.image_size} pixels, {found.num_classes}"
+                       f" classes and {checked.num_classes} names, and must be"
+                       f" of {image_size} pixels and a name per class")
+  except (AttributeError, IndexError, TypeError, ValueError) as e:
+    raise errors.InputError(f"the loader of data set '{name}' gave a wrong"
+                            f" Dataset ({errors.cause(e)}); {advice}") from e
+  return checked
 
 
 def _read(name: str, data_dir: str | os.PathLike[str] | None,
@@ -183,6 +247,8 @@ def _read(name: str, data_dir: str | os.PathLike[str] | None,
 
 def _is_path(name: str) -> bool:
   """Whether `name` is to be read as a path."""
+  if name in LOADERS:
+    return False
   if name.endswith(".npz") or name.startswith((".", "~", os.sep)):
     return True
   return name not in _SOURCES and pathlib.Path(name).exists()

@@ -1,6 +1,7 @@
 """Picture files, and matplotlib, which makes some of them."""
 
 from collections.abc import Callable, Mapping
+import contextlib
 import io
 import math
 import os
@@ -13,7 +14,7 @@ from natjax import errors
 
 def checked(path: str | os.PathLike[str]) -> pathlib.Path:
   """The path, if a picture can be written there."""
-  path = pathlib.Path(path)
+  path = errors.path(path, "out")
   if path.suffix.lower() not in (".svg", ".png"):
     raise errors.InputError(
         f"{path}: pictures are written as .svg or .png, not as"
@@ -31,7 +32,8 @@ def write(path: pathlib.Path, data: bytes) -> None:
     partial.write_bytes(data)
     os.replace(partial, path)
   except OSError as e:
-    partial.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+      partial.unlink(missing_ok=True)
     raise errors.InputError(
         f"{path}: {e.strerror}; choose a path that can be written") from e
 

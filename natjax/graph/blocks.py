@@ -27,6 +27,7 @@ CLASSIFIER = records.CLASSIFIER
 NUM_INPUTS = records.NUM_INPUTS
 Node = records.Node
 SHARES = ("cell", "full")
+_MOST = 10**6  # Of channels, pixels, classes.
 _NO_IMAGES = ("linear", "flatten", "global_pool", "global_depthwise")
 
 
@@ -42,6 +43,11 @@ def check_cell(cell: records.Cell, *, where: str = "cell") -> records.Cell:
       earlier node, edges out of order, a node without inputs, or an empty or
       unknown `concat`.
   """
+  if not isinstance(cell, records.Cell) or not all(
+      isinstance(part, tuple | list) for part in cell) or not all(
+          isinstance(edge, Edge) for edge in cell.edges):
+    raise errors.InputError(f"{where}: {errors.short(cell)} must be a Cell of a"
+                            " tuple of Edges and a tuple of nodes; make one")
   if not cell.edges:
     raise errors.InputError(
         f"{where}: no edges given; list at least one [operation, from, to]")
@@ -76,7 +82,7 @@ def check_cell(cell: records.Cell, *, where: str = "cell") -> records.Cell:
   if unknown or len(set(cell.concat)) != len(cell.concat):
     raise errors.InputError(f"{where}: concat {list(cell.concat)} must list"
                             f" different nodes of {list(nodes)}; correct it")
-  return cell._replace(edges=tuple(edges))
+  return records.Cell(tuple(edges), tuple(cell.concat))
 
 
 def check(network: BlockNetwork, *, where: str | None = None) -> BlockNetwork:
@@ -139,12 +145,17 @@ def check(network: BlockNetwork, *, where: str | None = None) -> BlockNetwork:
 
 
 def check_types(where: str, record: Any) -> None:
-  """Refuses fields of another type than their annotation's."""
+  """Refuses fields of another type than their annotation's, or too large."""
   for name, value in record._asdict().items():
     wanted = type(record).__annotations__[name]
     if type(value) not in (wanted, int if wanted is float else wanted):
-      raise errors.InputError(f"{where}: {name} is {value!r} and must be of"
-                              f" type {wanted.__name__}; correct it")
+      raise errors.InputError(
+          f"{where}: {name} is {errors.short(value)} and must be of type"
+          f" {wanted.__name__}; correct it")
+    if type(value) is int and abs(value) > _MOST:
+      raise errors.InputError(
+          f"{where}: {name} is {errors.short(value)}, and numbers are at most"
+          f" {_MOST}; give a smaller one")
 
 
 def _check_choice(where, name, value, allowed):
@@ -222,8 +233,13 @@ def _check_edge(where, edge, shapes):
 
 
 def expand(network: BlockNetwork, place: records.Place) -> BlockNetwork:
-  """The network itself, which stands written out."""
-  del place
+  """The network itself, which stands written out.
+
+  Raises:
+    InputError: numbers of classes or pixels that no network can have.
+  """
+  if isinstance(place, Frame):
+    check_types("the place of the network", place)
   return network
 
 

@@ -151,13 +151,19 @@ def to_line(architecture: Architecture) -> str:
   return _FORMS[architecture.kind].to_line(architecture)
 
 
-def read(path: str | os.PathLike[str]) -> Architecture:
+def read(path: str | os.PathLike[str],
+         name: str | None = None) -> Architecture:
   """Reads a file: JSON of any spelling, or the `Genotype(...)` text of DARTS.
 
+  Args:
+    path: of the file; a module or a log that holds such a text will do.
+    name: of one of several genotypes in a module, which is not executed.
+
   Raises:
-    InputError: no such file, not text, or not of one of these forms.
+    InputError: no such file, not text, not of one of these forms, or several
+      genotypes and no name.
   """
   text = parsing.read_text(path)
-  if "Genotype(" in text.split("{", 1)[0]:
-    return genotype.from_darts(text, where=str(path))
+  if "Genotype(" in text and not text.lstrip().startswith("{"):
+    return genotype.from_darts(text, where=str(path), name=name)
   return from_dict(parsing.parse_json(text, where=str(path)), where=str(path))

@@ -13,12 +13,19 @@ Text forms: JSON (`to_dict`, `from_dict`) and the `Genotype(...)` text of DARTS
 import ast
 from collections.abc import Sequence
 import functools
+import re
 from typing import Any
 
 from natjax import errors, operations
 from natjax.graph import blocks, parsing, records
 from natjax.graph import skeleton as skeleton_lib
 from natjax.graph.records import Cell, CELL_TYPES, Edge, Genotype, NUM_INPUTS
+
+_CALL = re.compile(r"(?:\b(?P<name>\w+)\s*=[\s\\]*)?(?:\b\w+\.){0,4}"
+                   r"(?<!class )\b(?P<call>Genotype\s*\()")
+_LONGEST = 100_000  # Characters of one genotype.
+# Of others' records, what says nothing of the architecture.
+_OTHER_FIELDS = ("score", "connectN", "connects")
 
 
 def check(genotype: Genotype, *, where: str = "genotype") -> Genotype:
@@ -156,9 +163,18 @@ def from_dict(data: object, *, where: str = "genotype") -> Genotype:
         f"{where}: given {given}; a genotype is an object with the keys"
         f" {', '.join(keys)}; add or remove keys")
   return check(Genotype(*(
-      Cell(parsing.edges(data[name], f"{where}: '{name}'"),
+      Cell(parsing.edges(_listed(data[name]), f"{where}: '{name}'"),
            parsing.counts(data[f"{name}_concat"], f"{where}: '{name}_concat'"))
       for name in CELL_TYPES)), where=where)
+
+
+def _listed(edges):
+  """JSON's edges as triples; what is no list of lists, as it is."""
+  lists = isinstance(edges, list) and all(
+      isinstance(edge, list) and (not edge or not isinstance(edge[0], list)
+                                  or all(isinstance(e, list) for e in edge))
+      for edge in edges)
+  return _triples(edges) if lists else edges
 
 
 def to_darts(genotype: Genotype) -> str:
@@ -179,38 +195,81 @@ def to_darts(genotype: Genotype) -> str:
 to_line = to_darts
 
 
-def from_darts(text: str, *, where: str = "genotype") -> Genotype:
+def from_darts(text: str, *, where: str = "genotype",
+               name: str | None = None) -> Genotype:
   """Reads the `Genotype(...)` text of DARTS, which lists two edges per node.
 
   Accepts (operation, from) pairs, the i-th of which goes to node 2 + i // 2,
-  (operation, from, to) triples, and `range(a, b)` as concat. Nothing in the
-  text is evaluated.
+  or one list of pairs per node, (operation, from, to) triples, and
+  `range(a, b)` as concat. The text may stand in a module that names it, or in a
+  log, of which the last one is read. Nothing in the text is evaluated.
+
+  Args:
+    text: of a file.
+    where: what the error calls it.
+    name: of one of several genotypes.
 
   Raises:
-    InputError: another form, or `check` refuses the genotype.
+    InputError: another form, several names or not this one, or `check` refuses
+      the genotype.
   """
-  text = text.strip()
   try:
-    if not text.startswith("Genotype"):
-      text = text.split("=", 1)[1].strip()
-    call = ast.parse(text, mode="eval").body
-    if (not isinstance(call, ast.Call) or call.args
-        or getattr(call.func, "id", None) != "Genotype"):
+    call = ast.parse(_call(text, where, name), mode="eval").body
+    if not isinstance(call, ast.Call) or call.args:
       raise ValueError("not a call with keywords")
     data: dict[Any, Any] = {
         keyword.arg: _literal(keyword.value) for keyword in call.keywords}
+    for other in [*data]:
+      if other in _OTHER_FIELDS or data[other] is None:
+        del data[other]
     for cell_type in CELL_TYPES:
-      # Two parts, (operation, from), or three; others are left to be refused.
-      data[cell_type] = [
-          [*edge, NUM_INPUTS + i // 2] if len(edge) == 2 else list(edge)
-          for i, edge in enumerate(data[cell_type])]
+      data[cell_type] = _triples(data[cell_type])
       data[f"{cell_type}_concat"] = list(data[f"{cell_type}_concat"])
+  except errors.InputError:
+    raise
   except (ValueError, SyntaxError, KeyError, TypeError, IndexError,
           RecursionError, MemoryError, OverflowError) as e:
     raise errors.InputError(
         f"{where}: not of the form Genotype(normal=[('operation', from), ...],"
         " normal_concat=[...], reduce=[...], reduce_concat=[...])") from e
   return from_dict(data, where=where)
+
+
+def _call(text, where, name):
+  """The text of the one call that is meant; lines of comments are left out."""
+  text = re.sub(r"(?m)^[ \t]*#.*$", "", text)
+  found = [*_CALL.finditer(text)]
+  names = dict.fromkeys(match["name"] for match in found if match["name"])
+  if name is not None:
+    found = [match for match in found if match["name"] == name]
+  if (len(names) > 1 and name is None) or (names and not found):
+    raise errors.InputError(
+        f"{where} holds the genotypes {', '.join(names)}; name one of them, as"
+        f" FILE:{next(iter(names))}")
+  begin = found[-1].start("call")
+  depth, quote, escaped = 0, "", False
+  for i, letter in enumerate(text[begin:begin + _LONGEST], begin):
+    if quote:
+      quote = quote if escaped or letter != quote else ""
+      escaped = letter == "\\" and not escaped
+    elif letter in "\"'":
+      quote = letter
+    else:
+      depth += (letter in "([{") - (letter in ")]}")
+      if depth == 0 and letter == ")":
+        return text[begin:i + 1]
+  raise ValueError("the call does not end")
+
+
+def _triples(edges):
+  """Edges as [operation, from, to], of which pairs leave the last part out."""
+  if edges and all(item and isinstance(item[0], list | tuple)
+                   for item in edges):  # Lists of nodes.
+    return [[*edge, NUM_INPUTS + i] for i, item in enumerate(edges)
+            for edge in item]
+  # Others than pairs and triples are left to be refused.
+  return [[*item, NUM_INPUTS + i // 2] if len(item) == 2 else list(item)
+          for i, item in enumerate(edges)]
 
 
 def _literal(node: ast.expr) -> object:

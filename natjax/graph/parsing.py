@@ -2,19 +2,57 @@
 
 import json
 import os
-import pathlib
+from typing import Any
 
 from natjax import errors
 from natjax.graph import records
 
+# Of lists and objects in each other; no file of the library has as many.
+_DEPTH = 50
 
-def parse_json(text: str, *, where: str) -> object:
+
+def parse_json(text: str, *, where: str) -> Any:
   """Parses JSON text (InputError)."""
   try:
-    return json.loads(text)
-  except (ValueError, RecursionError) as e:
+    return load_json(text)
+  except ValueError as e:
     raise errors.InputError(f"{where}: not JSON ({e}); give a file such as a"
                             " run's architecture.json") from e
+
+
+def load_json(text: str) -> Any:
+  """Parses JSON text.
+
+  Raises:
+    ValueError: it is not JSON, is nested deeper than any file of the library,
+      or has a key twice in one object.
+  """
+  try:
+    found = json.loads(text, object_pairs_hook=_object)
+  except RecursionError as e:
+    raise ValueError(f"nested deeper than {_DEPTH} lists and objects") from e
+  _check_depth(found)
+  return found
+
+
+def _object(pairs):
+  """An object's keys and values, each key once."""
+  found: dict[str, Any] = {}
+  for key, value in pairs:
+    if key in found:
+      raise ValueError(f"the key {errors.short(key)} stands twice in an object")
+    found[key] = value
+  return found
+
+
+def _check_depth(value):
+  level, depth = [value], 0
+  while level:
+    depth += 1
+    if depth > _DEPTH:
+      raise ValueError(f"nested deeper than {_DEPTH} lists and objects")
+    level = [part for whole in level if isinstance(whole, dict | list)
+             for part in (whole.values() if isinstance(whole, dict) else whole)]
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -23,13 +61,14 @@ def read_text(path: str | os.PathLike[str]) -> str:
   Raises:
     InputError: no such file, or not text.
   """
-  path = pathlib.Path(path)
+  found = errors.path(path)
   try:
-    return path.read_text(encoding="utf-8")
+    return found.read_text(encoding="utf-8-sig")
   except OSError as e:
-    raise errors.InputError(f"{path}: {e.strerror}; name a file") from e
-  except ValueError as e:  # Not UTF-8, or a path that no file can have.
-    raise errors.InputError(f"{str(path)!r}: not a text file; give JSON") from e
+    raise errors.InputError(f"{found}: {e.strerror}; name a file") from e
+  except ValueError as e:  # Not UTF-8.
+    raise errors.InputError(
+        f"{str(found)!r}: not a text file; give JSON") from e
 
 
 def is_count(value: object) -> bool:

@@ -1,5 +1,7 @@
 """Skeletons: the static part of a genotype's network, around its cells."""
 
+import numbers
+
 from natjax import errors
 from natjax.graph import records
 
@@ -13,16 +15,21 @@ def check(skeleton: Skeleton) -> Skeleton:
   """Returns `skeleton` if a network can be built from it.
 
   Raises:
-    InputError: an unknown kind, a count below one (of classes, below zero),
-      channels that cannot be halved, or an image too small for the reductions.
+    InputError: an unknown kind, a count below one (of classes, below zero) or
+      that no machine has room for, channels that cannot be halved, or an image
+      too small for the reductions.
   """
   errors.known("skeleton", skeleton.kind, KINDS)
-  for name, least in (("init_channels", 2), ("cells", 1), ("num_classes", 0),
-                      ("image_size", 1)):
+  for name, least, most in (
+      ("init_channels", 2, 10**6), ("cells", 1, 1000),
+      ("num_classes", 0, 10**6), ("image_size", 1, 10**6)):
     value = getattr(skeleton, name)
-    if value < least:
+    whole = isinstance(value, numbers.Integral)
+    if not whole or not least <= value <= most:
+      few = whole and value < least
       raise errors.InputError(
-          f"{name.replace('_', '-')} is {value} and must be at least {least};"
+          f"{name.replace('_', '-')} is {errors.short(value)} and must be"
+          f" {f'at least {least}' if few else f'an integer up to {most}'};"
           f" give {getattr(DEFAULTS['cifar'], name)}", field=name)
   if skeleton.init_channels % 2:
     raise errors.InputError(

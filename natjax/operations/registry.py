@@ -128,18 +128,21 @@ def get(name: str, *, where: str = "operation") -> Operation:
   """
   try:
     return _REGISTRY[canonical(name)]
-  except KeyError:
+  except (AttributeError, KeyError, TypeError):
     raise errors.InputError(
-        f"{where}: unknown operation {name!r}; known are {', '.join(names())}"
-        " (register others with natjax.operations.register)") from None
+        f"{where}: unknown operation {errors.short(name)}; known are"
+        f" {', '.join(names())} (register others with"
+        " natjax.operations.register)") from None
 
 
 def register(operation: Operation) -> Operation:
   """Makes an operation known by its name and returns it.
 
   Raises:
-    InputError: the name is taken, or not in its canonical form.
+    InputError: the name is taken, or not in its canonical form; a field is of
+      another type than its annotation's.
   """
+  _check_types(operation)
   if operation.name in _REGISTRY or operation.name in _ALIASES:
     raise errors.InputError(f"operation '{operation.name}' is already"
                             " registered; choose another name")
@@ -148,6 +151,27 @@ def register(operation: Operation) -> Operation:
         f"operation name '{operation.name}' must be lower case; rename it")
   _REGISTRY[operation.name] = operation
   return operation
+
+
+def _check_types(operation):
+  """Refuses fields that the library would stumble over later."""
+  strides, scale = operation.strides, operation.scale
+  for name, good, wanted in (
+      ("name", isinstance(operation.name, str) and operation.name, "text"),
+      ("type", isinstance(operation.type, str), "text"),
+      ("kernel_size", type(operation.kernel_size) is int, "a whole number"),
+      ("module", callable(operation.module), "a function"),
+      ("cost", callable(operation.cost), "a function"),
+      ("strides", isinstance(strides, tuple) and strides and all(
+          type(s) is int and s > 0 for s in strides),
+       "a tuple of whole numbers above 0"),
+      ("output_size", callable(operation.output_size), "a function"),
+      ("scale", scale is None or callable(scale), "a function or None")):
+    if not good:
+      raise errors.InputError(
+          f"{name} of operation {errors.short(operation.name)} is"
+          f" {errors.short(getattr(operation, name))} and must be {wanted};"
+          " correct it")
 
 
 @contextlib.contextmanager

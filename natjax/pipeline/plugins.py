@@ -23,31 +23,51 @@ from natjax import data as data_lib
 from natjax import errors, methods, operations, spaces
 from natjax.methods import entry as entry_lib
 
+_ADVICE = "mend the package or uninstall it"
+
 
 def load() -> None:
   """Registers what the installed packages add; what is there already, stays.
 
   Raises:
-    InputError: an entry point that cannot be imported, of the wrong type or of
-      a name that is taken, or a method whose entry lacks a part; names the
-      entry point and its distribution.
+    InputError: an entry point that cannot be read or imported, of the wrong
+      type or of a name that is taken, or a method whose entry lacks a part;
+      names the entry point and its distribution.
   """
   for group, add in (
       ("natjax.operations", _add_operation), ("natjax.spaces", _add_space),
       ("natjax.datasets", _add_dataset), ("natjax.methods", _add_method)):
-    for point in metadata.entry_points(group=group):
+    for point in _points(group):
       package = f" of {point.dist.name}" if point.dist else ""
       where = f"entry point '{point.name}' in {group}{package}"
-      advice = "mend the package or uninstall it"
+      doing = "imported"
       try:
+        if not point.pattern.match(point.value):
+          raise errors.InputError(
+              f"its value '{point.value}' is not of the form module:attribute")
         found = point.load()
-      except Exception as e:  # Whatever a package does when it is imported.
-        raise errors.InputError(f"{where}: cannot be imported"
-                                f" ({type(e).__name__}: {e}); {advice}") from e
-      try:
+        doing = "added"
         add(point.name, found)
       except errors.InputError as e:
-        raise errors.InputError(f"{where}: {e}; {advice}") from e
+        raise errors.InputError(f"{where}: {e}; {_ADVICE}") from e
+      except (Exception, SystemExit) as e:  # Whatever a package does.
+        raise errors.InputError(f"{where}: cannot be {doing}"
+                                f" ({errors.cause(e)}); {_ADVICE}") from e
+
+
+def _points(group: str) -> metadata.EntryPoints:
+  """The entry points of a group (InputError: of whom they cannot be read)."""
+  try:
+    return metadata.entry_points(group=group)
+  except Exception:  # One package's damaged file, whoever it belongs to.
+    for package in metadata.distributions():
+      try:
+        package.entry_points  # noqa: B018
+      except Exception as e:
+        raise errors.InputError(
+            f"the entry points of {package.name} cannot be read"
+            f" ({errors.cause(e)}); {_ADVICE}") from e
+    raise
 
 
 def _add_method(name: str, found: Any) -> None:

@@ -73,7 +73,8 @@ def get(name: str, architecture: codec.Architecture | None = None,
       Neural Architecture Adaptation".
 
   Raises:
-    InputError: no such preset or objective.
+    InputError: no such preset or objective, or a method of another package
+      whose presets are none of its settings.
   """
   errors.known("preset", name, PRESETS)
   errors.known("objective", objective, entry_lib.OBJECTIVES)
@@ -84,6 +85,11 @@ def get(name: str, architecture: codec.Architecture | None = None,
   if method is not None:
     entry = methods.METHODS[method]
     search = entry.presets(name, objective, kind)
+    if not isinstance(search, entry.settings):
+      raise errors.InputError(
+          f"the presets of method '{method}' gave {errors.short(search)} for"
+          f" {name} and must give a {entry.settings.__name__}; mend its"
+          " package")
     changes |= entry.training.get((name, objective), {})
   if objective == "simclr":
     changes |= _SIMCLR | (_SIMCLR_PAPER if name == "paper" else {})

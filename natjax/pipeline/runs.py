@@ -6,6 +6,9 @@ weights as `weights.npz`. A run is resumed by asking for the same again; a
 directory that holds anything else is never touched.
 """
 
+from collections.abc import Iterator
+import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -13,7 +16,6 @@ import platform
 import re
 import shutil
 from typing import Any, NamedTuple
-import zipfile
 import zlib
 
 import flax
@@ -24,11 +26,19 @@ import optax
 
 from natjax import data as data_lib
 from natjax import errors, methods
-from natjax.graph import codec
+from natjax.data import array_file
+from natjax.data import dataset as dataset_lib
+from natjax.graph import codec, parsing
 from natjax.networks import network as network_lib
+from natjax.pipeline import shapes
 from natjax.training import distributed
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
+
+try:
+  import fcntl
+except ImportError:  # Not on Windows.
+  fcntl = None  # type: ignore[assignment]
 
 CONFIG = "config.json"
 RESULT = "result.json"
@@ -41,7 +51,9 @@ NETWORKS = "networks"
 # overwriting removes these alone.
 _OWN = (RESULT, METRICS, ARCHITECTURE, WEIGHTS, NETWORKS, "checkpoint",
         "architecture.svg", "architecture.png", "curves.png", "tensorboard")
-_KINDS = ("train", "transform", "search")
+_KINDS = tuple(shapes.RUNS)
+_DAMAGED = "restore it or overwrite the run"
+_AGAIN = "train the network again"
 # What wrote no version; its commit is 729c84a.
 _FIRST = "0.1.0"
 # Until 0.2.0 parts of a chain lay beside it, under names that flax made up.
@@ -50,34 +62,70 @@ _BESIDE = re.compile(r"[A-Z]\w*_\d+")
 _STEM = re.compile(r"/stem/(conv|norm)(\d)/")
 
 
-def read_json(path: str | os.PathLike[str], *,
+def read_json(path: str | os.PathLike[str], shape: Any = dict, *,
               missing: str = "name a run's folder",
-              damaged: str = "restore it or overwrite the run") -> Any:
+              damaged: str = _DAMAGED,
+              field: str | None = "overwrite") -> Any:
   """Reads a JSON file.
 
   Args:
     path: the file.
+    shape: of what it holds; see `shapes`.
     missing: what the error advises if it cannot be read.
-    damaged: what it advises if the file is not JSON.
+    damaged: what it advises if the file is not JSON, or of another shape.
+    field: the setting that mends a damaged file.
 
   Raises:
-    InputError: it is not there or not JSON.
+    InputError: it is not there, not JSON, or of another shape.
   """
+  path = errors.path(path)
   try:
-    return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    found = parsing.load_json(path.read_text(encoding="utf-8"))
   except OSError as e:
     raise errors.InputError(f"{path}: {e.strerror}; {missing}") from e
   except ValueError as e:
+    raise errors.InputError(f"{path} is not JSON and may be damaged; {damaged}:"
+                            f" {errors.short(str(e), 99)}", field) from e
+  shapes.check(found, shape, str(path), damaged, field)
+  return found
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str],
+            advice: str = _DAMAGED) -> Iterator[None]:
+  """Refuses a file whose content the code within stumbles over.
+
+  Args:
+    path: of the file.
+    advice: what the error tells to do.
+  """
+  try:
+    yield
+  except errors.InputError:
+    raise
+  except (AttributeError, IndexError, KeyError, OverflowError, TypeError,
+          ValueError, RecursionError) as e:
     raise errors.InputError(
-        f"{path} is not JSON and may be damaged; {damaged}", "overwrite") from e
+        f"{path} is damaged ({errors.cause(e)}); {advice}", "overwrite") from e
 
 
-def read_config(out: str | os.PathLike[str]) -> dict[str, Any]:
-  """Reads what a run was asked for (InputError if `out` holds no run)."""
-  config = read_json(pathlib.Path(out) / CONFIG)
+def read_config(out: str | os.PathLike[str],
+                shape: Any = dict) -> dict[str, Any]:
+  """Reads what a run was asked for.
+
+  Args:
+    out: the run's folder.
+    shape: of the configuration, as far as it is looked at.
+
+  Raises:
+    InputError: `out` holds no run, or its configuration another shape.
+  """
+  path = errors.path(out) / CONFIG
+  config = read_json(path, object)
   if not isinstance(config, dict) or config.get("kind") not in _KINDS:
     raise errors.InputError(f"{out} holds no run of natjax, but another"
                             f" {CONFIG}; name a run's folder")
+  shapes.check(config, shape, str(path), _DAMAGED, "overwrite")
   return config
 
 
@@ -88,6 +136,19 @@ def _holds_run(out):
   except errors.InputError as e:
     return isinstance(e.__cause__, ValueError)
   return True
+
+
+def _check_kinds(out):
+  """Refuses a file where a run has a folder, and a folder for a file."""
+  files = (RESULT, METRICS, ARCHITECTURE, WEIGHTS)
+  for name in (*files, NETWORKS, "checkpoint"):
+    for path in (out / name, *out.glob(f"{NETWORKS}/*/{name}")):
+      if path.exists() and path.is_dir() is (name in files):
+        there, wanted = "folder", "file"
+        if name not in files:
+          there, wanted = wanted, there
+        raise errors.InputError(f"{path} is a {there} and must be a {wanted};"
+                                f" {_DAMAGED}", "overwrite")
 
 
 def versions() -> dict[str, str]:
@@ -125,10 +186,7 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
     InputError: a file stands there, a folder that holds no run, a run of
       another configuration, or an unfinished one of another version.
   """
-  if not isinstance(out, str | os.PathLike):
-    raise errors.InputError(f"out is {out!r} and must be a path; name a folder",
-                            "out")
-  out = pathlib.Path(out)
+  out = errors.path(out, "out")
   if out.exists() and not out.is_dir():
     raise errors.InputError(f"{out} is a file; name a folder", "out")
   known = _holds_run(out)
@@ -148,6 +206,7 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
         path.unlink(missing_ok=True)
   elif known:
     _check_same(out, read_config(out), config)
+    _check_kinds(out)
     return out
   try:
     out.mkdir(parents=True, exist_ok=True)
@@ -156,6 +215,36 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
                             " folder", "out") from e
   write_json(out / CONFIG, config)
   return out
+
+
+@contextlib.contextmanager
+def locked(out: str | os.PathLike[str]) -> Iterator[None]:
+  """Holds a folder, so that one process at a time runs there.
+
+  The system lets go of it where a process ends, in whatever way. A folder that
+  is not there, or on a disk that knows no locks, is not held.
+
+  Raises:
+    InputError: another process holds it.
+  """
+  try:
+    descriptor = os.open(errors.path(out, "out"), os.O_RDONLY)
+  except OSError:
+    yield
+    return
+  try:
+    if fcntl is not None:
+      try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError as e:
+        raise errors.InputError(
+            f"another process runs in {out}; wait until it has ended, or name"
+            " another folder", "out") from e
+      except OSError:
+        pass
+    yield
+  finally:
+    os.close(descriptor)
 
 
 def write_architecture(out: pathlib.Path,
@@ -172,7 +261,7 @@ def read_architecture(out: str | os.PathLike[str]) -> codec.Architecture:
   Raises:
     InputError: `out` holds no run, or one that is not finished.
   """
-  out = pathlib.Path(out)
+  out = errors.path(out)
   if not _holds_run(out):
     raise errors.InputError(
         f"{out} is a folder and holds no run of natjax; name a run's folder, or"
@@ -186,9 +275,25 @@ def read_architecture(out: str | os.PathLike[str]) -> codec.Architecture:
 
 def find_result(processes: distributed.Processes,
                 folder: str | os.PathLike[str]) -> dict[str, Any] | None:
-  """What the first process finds in a folder's `result.json`."""
-  path = pathlib.Path(folder) / RESULT
-  return processes.of_first(lambda: read_json(path) if path.exists() else None)
+  """What the first process finds in a folder's `result.json`.
+
+  Args:
+    processes: that run the job.
+    folder: of a run, or of one of its networks.
+
+  Raises:
+    InputError: in all processes, if the file is damaged.
+  """
+  folder = pathlib.Path(folder)
+
+  def find():
+    if not (folder / RESULT).exists():
+      return None
+    if not (folder / CONFIG).exists():
+      return read_json(folder / RESULT, shapes.NETWORK)
+    return read_json(folder / RESULT, shapes.RUNS[read_config(folder)["kind"]])
+
+  return processes.of_first(find)
 
 
 def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
@@ -198,15 +303,61 @@ def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
   for array in (dataset.train_images, dataset.train_labels,
                 dataset.test_images, dataset.test_labels):
     content = zlib.crc32(np.ascontiguousarray(array).data, content)
+  source = {} if dataset.source is None else {
+      "source": dataset.source._asdict()}
   return {"dataset": dataset.name, "images": sizes, "crc32": content,
           "image_size": dataset.image_size, "classes": dataset.num_classes,
-          "augmentation": dataset.augmentation._asdict()}
+          "augmentation": dataset.augmentation._asdict(), **source}
+
+
+def load_data(out: str | os.PathLike[str], name: str | None = None,
+              data_dir: str | os.PathLike[str] | None = None
+              ) -> tuple[data_lib.Dataset, bool]:
+  """Loads the data that a run was trained on, or other data of its size.
+
+  Args:
+    out: the run's folder.
+    name: of other data, as `data.load` takes it; None is the run's own.
+    data_dir: where it lies; None, of the run's own data, is where it lay.
+
+  Returns:
+    The data, and whether it is the run's own, image for image.
+
+  Raises:
+    InputError: no run, or no such data; what was to be the run's own and is
+      not; other data of another number of classes.
+  """
+  config = read_config(out, shapes.CONFIG)
+  source = config.get("source", {"name": config["dataset"], "data_dir": None})
+  own, advice = name is None, "name the run's set by --dataset"
+  if name is None:
+    name = source["name"]
+    data_dir = source["data_dir"] if data_dir is None else data_dir
+  try:
+    found = data_lib.load(name, data_dir=data_dir,
+                          image_size=config["image_size"])
+  except errors.InputError as e:
+    if own:
+      raise errors.InputError(f"{e}; {advice}") from e
+    raise
+  same = describe_data(found)["crc32"] == config.get("crc32")
+  if own and not same:
+    raise errors.InputError(
+        f"{name} is not what {out} was trained on: the checksums of the images"
+        f" and labels differ; restore it, or {advice}", "dataset")
+  if found.num_classes != config["classes"]:
+    raise errors.InputError(
+        f"{out} has networks for {config['classes']} classes and {found.name}"
+        f" has {found.num_classes}; name the set that they were trained on")
+  return found, same
 
 
 def _check_same(out, old, new):
   """Refuses to go on with a run of another configuration or version."""
   plain = json.loads(json.dumps(new, default=_number))
   versions = [c.pop("version", _FIRST) for c in (old, plain)]
+  for config in (old, plain):  # Data may move; the checksum says what it is.
+    config.pop("source", None)
   old_flat, new_flat = (flax.traverse_util.flatten_dict(c, sep=".")
                         for c in (old, plain))
   differ = [key for key in sorted({*old_flat, *new_flat})
@@ -242,11 +393,14 @@ def load_weights(path: str | os.PathLike[str]) -> Any:
   try:
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:
       flat = {k: jnp.asarray(f[k]) for k in f.files}
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
+  except array_file.UNREADABLE as e:
     raise errors.InputError(
-        f"{path} is not there or damaged; train the network again") from e
+        f"{path} is not there or damaged; {_AGAIN}") from e
   return flax.traverse_util.unflatten_dict(
       {_STEM.sub(r"/stem\2/\1/", k): v for k, v in flat.items()}, sep="/")
+
+
+Images = jax.Array | np.ndarray
 
 
 class TrainedNetwork(NamedTuple):
@@ -271,24 +425,48 @@ class TrainedNetwork(NamedTuple):
   test_accuracy: float
   classifies: bool = True
 
-  def features(self, images: jax.Array) -> jax.Array:
-    """f32[B, F] of images u8[B, H, W, 3], of a network without a classifier."""
-    return self._apply(images, classifies=False)
+  def features(self, images: Images, *, resize: bool = False) -> jax.Array:
+    """f32[B, F] of images u8[B, S, S, 3], of a network without a classifier.
 
-  def logits(self, images: jax.Array) -> jax.Array:
-    """f32[B, K] of images u8[B, H, W, 3]."""
-    return self._apply(images, classifies=True)
+    Args:
+      images: of the side S of those that the network was trained on.
+      resize: whether to bring images of another size there, as `data.load`
+        does; S is then any height and width.
 
-  def predict(self, images: jax.Array) -> jax.Array:
-    """The likeliest class, i32[B], of images u8[B, H, W, 3]."""
-    return jnp.argmax(self.logits(images), axis=-1)
+    Raises:
+      InputError: other images, or a network with a classifier.
+    """
+    return self._apply(images, resize, classifies=False)
 
-  def _apply(self, images, *, classifies):
+  def logits(self, images: Images, *, resize: bool = False) -> jax.Array:
+    """f32[B, K] of images u8[B, S, S, 3]; see `features`."""
+    return self._apply(images, resize, classifies=True)
+
+  def predict(self, images: Images, *, resize: bool = False) -> jax.Array:
+    """The likeliest class, i32[B], of images u8[B, S, S, 3]; see `features`."""
+    return jnp.argmax(self.logits(images, resize=resize), axis=-1)
+
+  def _apply(self, images, resize, *, classifies):
     if classifies != self.classifies:
       kind = "has no" if classifies else "has a"
       raise errors.InputError(
           f"this network {kind} classifier; ask it for"
           f" {'features' if classifies else 'logits'} instead")
+    size = self.module.frame.image_size
+    if not isinstance(images, jax.Array):
+      images = np.asarray(images)
+    given = f"images are {images.dtype}{list(images.shape)}"
+    if images.dtype != np.uint8 or images.shape[3:] != (3,) or (
+        0 in images.shape):
+      raise errors.InputError(
+          f"{given} and must be uint8[B, {size}, {size}, 3], pixels from 0 to"
+          " 255; convert them")
+    if resize:
+      images = dataset_lib.resize(np.asarray(images), size)
+    if images.shape[1:3] != (size, size):
+      raise errors.InputError(
+          f"{given} and the network was trained on {size} x {size} pixels; load"
+          " them in that size, or pass resize=True")
     images = self.preparation(jax.random.key(0), jnp.asarray(images),
                               train=False)
     return self.module.apply(self.variables, images)[0]
@@ -303,7 +481,7 @@ def networks(out: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
   Raises:
     InputError: there is none.
   """
-  out = pathlib.Path(out)
+  out = errors.path(out)
   found = sorted([*out.glob(f"{NETWORKS}/*/{RESULT}"),
                   *out.glob(f"seed-*/{NETWORKS}/*/{RESULT}")])
   if not found:
@@ -330,40 +508,73 @@ def load(out: str | os.PathLike[str],
   folders = networks(out)
   if name is None:
     name = min(folders, key=lambda n: ("transformed" not in n, n))
-  if name not in folders:
+  if not isinstance(name, str) or name not in folders:
     raise errors.InputError(
-        f"{out} has no network '{name}'; it has {', '.join(folders)}")
-  try:
-    return _load(folders[name])
-  except (AttributeError, KeyError, TypeError) as e:
-    raise errors.InputError(f"{folders[name] / RESULT} is damaged"
-                            f" ({type(e).__name__}: {e}); train the network"
-                            " again") from e
+        f"{out} has no network {errors.short(name)}; it has"
+        f" {', '.join(folders)}")
+  with reading(folders[name] / RESULT, _AGAIN):
+    return _load(folders[name] / RESULT)
 
 
-def _load(folder):
-  result = read_json(folder / RESULT)
-  architecture = codec.from_dict(result["architecture"])
+def _load(path):
+  result = read_json(path, shapes.NETWORK, damaged=_AGAIN)
+  architecture = codec.from_dict(
+      result["architecture"], where=f"{path}: architecture")
   sizes = dict(result["place"])
   place = codec.place(architecture.kind, sizes.pop("kind", None), **sizes)
-  module = network_lib.module(
-      architecture, place, auxiliary=bool(result["auxiliary"]))
+  network = network_lib.module(
+      architecture, place, auxiliary=result["auxiliary"])
+  like = jax.eval_shape(
+      functools.partial(network_lib.init, network), jax.random.key(0))
+  variables = _nested(load_weights(path.with_name(WEIGHTS)), like)
+  if wrong := misfits(variables, like):
+    raise errors.InputError(f"{path.with_name(WEIGHTS)} does not hold the"
+                            f" weights of its network: {wrong}; {_AGAIN}")
   return TrainedNetwork(
-      architecture, module, _nested(load_weights(folder / WEIGHTS), module),
-      fit_lib.Preparation(
-          tuple(result["mean"]), tuple(result["std"]),
+      architecture, network, variables, fit_lib.Preparation(
+          _channels(result, "mean"), _channels(result, "std"),
           data_lib.Augmentation(), jnp.dtype(result["dtype"])),
       tuple(result["class_names"]), result["accuracy"],
       classifies=place.num_classes > 0)
 
 
-def _nested(variables, module):
+def _channels(result, name):
+  if len(result[name]) != 3:
+    raise IndexError(f"{name} is {result[name]}, not of three channels")
+  return tuple(result[name])
+
+
+def misfits(variables: Any, like: Any) -> str:
+  """What of a network's variables does not fit, in words; "" if all does.
+
+  Args:
+    variables: "params" and "batch_stats"; those of an auxiliary head may stand
+      beside.
+    like: those of the architecture, arrays or their shapes.
+  """
+  held, wanted = (
+      {"/".join(k.key for k in path): tuple(np.shape(leaf))
+       for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+      for tree in (variables, like))
+  return "; ".join(_some(what, names) for what, names in (
+      ("they lack", [name for name in wanted if name not in held]),
+      ("of another shape:", [
+          f"{name} ({held[name]}, not {shape})"
+          for name, shape in wanted.items() if held.get(name, shape) != shape]),
+      ("they hold besides", [name for name in held if name not in wanted
+                             and "/auxiliary/" not in name])) if names)
+
+
+def _some(what, names):
+  more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+  return f"{what} {', '.join(names[:3])}{more}"
+
+
+def _nested(variables, like):
   """Variables with the parts of chains in them, also of an older version."""
   if not any(_BESIDE.fullmatch(name) for block in variables["params"].values()
              for name in block):
     return variables
-  like = jax.eval_shape(
-      lambda rng: network_lib.init(module, rng), jax.random.key(0))
   flat: dict[str, Any] = flax.traverse_util.flatten_dict(variables, sep="/")
   number = lambda name, at: int(re.findall(r"\d+", name)[at])
   for block, parts in like["params"].items():
@@ -374,7 +585,7 @@ def _nested(variables, module):
                       key=lambda name: number(name, -1))
       chains = sorted((name for name in parts if part in parts[name]
                        and name not in held), key=lambda name: number(name, 0))
-      for old, new in zip(beside, chains, strict=True):
+      for old, new in zip(beside, chains, strict=False):
         flat = {key.replace(f"/{block}/{old}/", f"/{block}/{new}/{part}/"): leaf
                 for key, leaf in flat.items()}
   return flax.traverse_util.unflatten_dict(flat, sep="/")

@@ -6,9 +6,6 @@ import pathlib
 from typing import Any
 import zlib
 
-import flax
-import numpy as np
-
 from natjax import errors
 from natjax.graph import codec
 from natjax.pipeline import runs
@@ -76,28 +73,7 @@ def check(variables: Any, like: Any) -> None:
   Raises:
     InputError: names what is missing, and what has another shape.
   """
-  held, wanted = (
-      {k: v for k, v in flax.traverse_util.flatten_dict(
-          dict(tree), sep="/").items() if hasattr(v, "shape")}
-      for tree in (variables, like))
-  problems = [_some(what, names) for what, names in (
-      ("they lack", [k for k in wanted if k not in held]),
-      ("of another shape:", [
-          f"{k} ({_shape(held[k])}, not {_shape(v)})"
-          for k, v in wanted.items() if k in held
-          and np.shape(held[k]) != np.shape(v)]),
-      ("they hold besides", [k for k in held if k not in wanted
-                             and "/auxiliary/" not in k])) if names]
-  if problems:
+  if wrong := runs.misfits(variables, like):
     raise errors.InputError(
         "the weights are not of this architecture, its width and its classes:"
-        f" {'; '.join(problems)}; name the run that trained it", "weights")
-
-
-def _shape(leaf):
-  return "x".join(map(str, leaf.shape)) or "a number"
-
-
-def _some(what, names):
-  more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-  return f"{what} {', '.join(names[:3])}{more}"
+        f" {wrong}; name the run that trained it", "weights")

@@ -3,10 +3,14 @@
 from typing import Any, NamedTuple
 
 from natjax import errors, operations
-from natjax.graph import blocks, records
+from natjax.graph import blocks, codec, records
 from natjax.spaces import transitions
 
 WEIGHTS = ("edge", "source", "slot")
+
+
+def _is_count(value):
+  return type(value) is int and value >= 1
 
 
 class Space(NamedTuple):
@@ -67,31 +71,64 @@ class Space(NamedTuple):
     """Returns the space if its parts fit together.
 
     Raises:
-      InputError: a name that is no text, candidates without `null` at the end
-        or an unknown one, an unknown `share`, `weights` or `scheme`, or
-        `choices` that are not of the candidates.
+      InputError: a field of another type or value than `Space` says, a graph
+        that is not well formed, an unknown operation, or `choices` that are not
+        of the candidates or not one for every edge of every decision.
     """
     if not isinstance(self.name, str) or not self.name:
       raise errors.InputError(
-          f"a space's name is {self.name!r} and must be text")
+          f"a space's name is {errors.short(self.name)} and must be text")
     where = f"search space '{self.name}'"
-    for op in self.candidates:
-      operations.get(op, where=where)
-    chosen = {op for cell in self.choices or () for edge in cell for op in edge}
-    for part, value, good, advice in (
-        ("candidates", self.candidates, self.candidates[-1:] == (
-            operations.NULL,), "end with null"),
-        ("share", self.share, self.share in blocks.SHARES,
-         f"be in {blocks.SHARES}"),
-        ("weights", self.weights, self.weights in WEIGHTS, f"be in {WEIGHTS}"),
-        ("scheme", self.scheme, self.scheme in transitions.SCHEMES,
+    texts = isinstance(self.candidates, tuple) and all(
+        isinstance(op, str) for op in self.candidates)
+    for part, good, advice in (
+        ("candidates", texts, "be a tuple of operations' names"),
+        ("candidates", texts and self.candidates[-1:] == (operations.NULL,),
+         "end with null"),
+        ("candidates", texts and len({*self.candidates}) == len(
+            self.candidates), "hold every operation once"),
+        ("share", self.share in blocks.SHARES, f"be in {blocks.SHARES}"),
+        ("weights", self.weights in WEIGHTS, f"be in {WEIGHTS}"),
+        ("scheme", self.scheme in (*transitions.SCHEMES,),
          f"be in {tuple(transitions.SCHEMES)}"),
-        ("choices", self.choices, chosen <= {*self.candidates},
-         "be of its candidates")):
+        ("inputs", self.inputs is None or _is_count(self.inputs),
+         "be a whole number of at least 1, or None"),
+        ("bottleneck", _is_count(self.bottleneck),
+         "be a whole number of at least 1"),
+        *((name, type(getattr(self, name)) is bool, "be True or False")
+          for name in ("several", "loose_end", "search_bias"))):
       if not good:
         raise errors.InputError(
-            f"{where}: {part} is {value!r} and must {advice}; correct it")
+            f"{where}: {part} is {errors.short(getattr(self, part))} and must"
+            f" {advice}; correct it")
+    for op in self.candidates:
+      operations.get(op, where=where)
+    try:
+      decisions = codec.decide(
+          codec.check(self.graph), records.Skeleton(), self.share)
+    except errors.InputError as e:
+      raise errors.InputError(f"{where}: {e}") from e
+    self._check_choices(where, [len(d.cell.edges) for d in decisions])
     return self
+
+  def _check_choices(self, where, counts):
+    """Refuses choices that do not fit the edges of the graph's decisions."""
+    if self.choices is None:
+      return
+    try:
+      found = [len(cell) for cell in self.choices]
+      edges = [edge for cell in self.choices for edge in cell]
+      known = all(isinstance(edge, tuple) and {*edge} <= {*self.candidates}
+                  for edge in edges)
+    except TypeError:
+      found, known = [], False
+    for good, wanted in (
+        (known, "be of its candidates, a tuple of names for every edge"),
+        (found == counts, f"be for as many edges as its graph has, {counts}")):
+      if not good:
+        raise errors.InputError(
+            f"{where}: choices is {errors.short(self.choices)} and must"
+            f" {wanted}; correct it")
 
   def check(self, cell: records.Cell) -> None:
     """Refuses a cell that is not in the space, but for its operations.

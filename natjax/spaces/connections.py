@@ -73,9 +73,10 @@ class Connections:
         candidates that are kept.
 
     Raises:
-      InputError: a node to which the candidates leave no choice.
+      InputError: a space whose parts do not fit together, or a node to which
+        the candidates leave no choice.
     """
-    self.space, self.target = space, target or place
+    self.space, self.target = space.validate(), target or place
     self.inputs = space.inputs
     self.null = space.candidates.index(operations.NULL)
     self.decisions = codec.decide(space.graph, place, space.share)

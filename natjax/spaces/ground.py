@@ -56,9 +56,10 @@ class Ground:
       width: factor of the searched network's widths.
 
     Raises:
-      InputError: the space's graph cannot stand at a place.
+      InputError: the space's parts do not fit together, or its graph cannot
+        stand at a place.
     """
-    self.space, self.place, self.width = space, place, width
+    self.space, self.place, self.width = space.validate(), place, width
     self.target = targets[0] if targets else place
     self.candidates = space.candidates
     self.decisions = codec.decide(space.graph, place, space.share)

@@ -34,11 +34,13 @@ SPACES = {space.name: space for space in (
 
 
 def get(name: str) -> base.Space:
-  """Looks a space up by name (InputError)."""
-  if name not in SPACES:
-    raise errors.InputError(f"search space '{name}' is unknown; choose one of"
-                            f" {', '.join(SPACES)}", field="space")
-  return SPACES[name]
+  """Looks a space up by name.
+
+  Raises:
+    InputError: no such space, or one whose parts do not fit together.
+  """
+  errors.known("search space", name, SPACES, "space")
+  return SPACES[name].validate()
 
 
 def space_for(architecture: records.Architecture, *, name: str | None = None,

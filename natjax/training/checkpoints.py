@@ -53,10 +53,19 @@ class Checkpoints:
       folder: made if it is not there.
       alone: whether this is process 0 of several, which does not wait for the
         others. Orbax then takes host arrays only.
+
+    Raises:
+      InputError: a file stands there or where one of its folders would.
     """
     self._alone = alone
     self._folder = pathlib.Path(folder).absolute()
-    self._folder.mkdir(parents=True, exist_ok=True)
+    try:
+      self._folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as e:
+      raise errors.InputError(
+          f"the folder of checkpoints {self._folder} cannot be made"
+          f" ({e.strerror}); remove the file in its place, name another folder,"
+          " or overwrite the run", "overwrite") from e
     # Orbax warns of every default it takes; none of it concerns a user.
     logging.getLogger("absl").setLevel(logging.ERROR)
     options = ocp.CheckpointManagerOptions(
@@ -92,8 +101,10 @@ class Checkpoints:
     Raises:
       InputError: the checkpoint is damaged or of another kind of run.
     """
-    sealed = [n for n in self._manager.all_steps() if self._seal(n).exists()]
+    steps = self._manager.all_steps()
+    sealed = [n for n in steps if self._seal(n).exists()]
     if not sealed:
+      self._check_first(steps)
       return None
     number = max(sealed)
     plain = self._on_host(like)
@@ -104,6 +115,18 @@ class Checkpoints:
         state=ocp.args.StandardRestore(plain), position=ocp.args.JsonRestore()))
     state, position = restored["state"], Position(**restored["position"])
     return devices.typed(state, like) if self._alone else state, position
+
+  def _check_first(self, steps):
+    """Refuses checkpoints without seals, but for what a kill leaves.
+
+    That is the first one alone, or with another first one behind it.
+    """
+    if len(steps) > 2 or max(steps, default=0) > 1 or any(
+        self._folder.glob("*.seal")):
+      raise errors.InputError(
+          f"the checkpoints in {self._folder} are damaged (folders or their"
+          " seals are gone); restore the folder, name another one, or overwrite"
+          " the run", "overwrite")
 
   def _on_host(self, tree):
     return devices.plain(tree) if self._alone else tree
@@ -126,7 +149,7 @@ class Checkpoints:
         problem = "of another kind of run"
       else:
         return
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
       problem = "damaged (its seal cannot be read)"
     raise errors.InputError(
         f"the checkpoint {self._folder / str(number)} is {problem}; restore the"

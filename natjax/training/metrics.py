@@ -1,14 +1,20 @@
 """`metrics.jsonl`: one JSON object per line, one line per phase and epoch."""
 
 from collections.abc import Callable
-import contextlib
 import itertools
 import json
 import os
 import pathlib
 from typing import Any
 
+from natjax import errors
+
 Row = dict[str, Any]
+
+_TYPES: dict[str, Any] = {
+    "run": str, "stage": str, "phase": str, "epoch": int,
+    "seconds": int | float}
+_ADVICE = "restore it or overwrite the run"
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -20,13 +26,36 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> list[Row]:
-  """Reads all rows; from a line on that was cut off or damaged, none."""
-  path = pathlib.Path(path)
-  text = path.read_text("utf-8", "replace") if path.exists() else ""
-  rows: list[Row] = []
-  with contextlib.suppress(ValueError):
-    rows.extend(map(json.loads, text.splitlines()))
-  return [row for row in rows if isinstance(row, dict)]
+  """Reads all rows, but a last one that was cut off; none if there is no file.
+
+  Raises:
+    InputError: another line is no row, or the file cannot be read.
+  """
+  path = errors.path(path)
+  try:
+    text = path.read_text("utf-8", "replace") if path.exists() else ""
+  except OSError as e:
+    raise errors.InputError(
+        f"{path}: {e.strerror}; {_ADVICE}", "overwrite") from e
+  *lines, last = text.split("\n")
+  rows = [_parse(line) for line in lines]
+  if None in rows:
+    raise errors.InputError(
+        f"{path} is damaged: line {rows.index(None) + 1} is no row of metrics;"
+        f" {_ADVICE}", "overwrite")
+  return [row for row in (*rows, _parse(last)) if row is not None]
+
+
+def _parse(line):
+  """The row of a line, or None; its names have the types of rows."""
+  try:
+    row = json.loads(line)
+  except (ValueError, RecursionError):
+    return None
+  good = isinstance(row, dict) and all(
+      name not in row or isinstance(row[name], kind)
+      for name, kind in _TYPES.items())
+  return row if good else None
 
 
 class MetricsFile:
@@ -43,13 +72,23 @@ class MetricsFile:
     self._path = None if path is None else pathlib.Path(path)
 
   def cut_back(self, count: int) -> None:
-    """Keeps this run's first `count` rows, and all rows of other runs."""
+    """Keeps this run's first `count` rows, and all rows of other runs.
+
+    Raises:
+      InputError: the file is damaged, or has not as many.
+    """
     self.count = count
-    if self._path is not None and self._path.exists():
-      mine = itertools.count()
-      write_text(self._path, "".join(
-          json.dumps(row) + "\n" for row in read(self._path)
-          if row.get("run") != self.run or next(mine) < count))
+    if self._path is None or not (self._path.exists() or count):
+      return
+    mine = itertools.count()
+    rows = [row for row in read(self._path)
+            if row.get("run") != self.run or next(mine) < count]
+    if (found := next(mine)) < count:
+      raise errors.InputError(
+          f"{self._path} is damaged: it has {found} of the {count} rows of"
+          f" {self.run} that were written before its checkpoint; {_ADVICE}",
+          "overwrite")
+    write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
 
   def append(self, row: Row) -> None:
     """Adds a row."""
@@ -58,4 +97,6 @@ class MetricsFile:
     if self._path is not None:
       with self._path.open("a", encoding="utf-8") as f:
         f.write(json.dumps(row) + "\n")
+        f.flush()
+        os.fsync(f.fileno())  # Checkpoints count on it, in a crash too.
     self._listener(row)

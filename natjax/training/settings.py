@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from natjax import errors
 
 Settings = TypeVar("Settings")
+# No machine takes as many steps, or has room for as many channels.
+_MOST = 10**6
 _TAKEN = {int: numbers.Integral, float: numbers.Real, bool: bool, str: str}
 
 
@@ -68,7 +70,15 @@ def other_samples(config: Any) -> None:
 
 
 def plain(config: Any) -> None:
-  """Refuses a value of another type than its field's, and floats not finite."""
+  """Refuses what no settings can be.
+
+  Raises:
+    InputError: no dataclass, a value of another type than its field's, one that
+      is not finite, or a whole number above a million.
+  """
+  if not dataclasses.is_dataclass(config) or isinstance(config, type):
+    raise errors.InputError(f"settings are {errors.short(config)} and must be"
+                            " an object of their class; make one")
   may_be_none = usual(type(config))
   for name, kind in types(type(config)).items():
     value = getattr(config, name)
@@ -76,8 +86,13 @@ def plain(config: Any) -> None:
       continue
     if not isinstance(value, _TAKEN[kind]) or (
         isinstance(value, bool) and kind is not bool):
-      raise errors.InputError(f"{word(name)} is {value!r} and must be of type"
-                              f" {kind.__name__}; give another value", name)
+      raise errors.InputError(
+          f"{word(name)} is {errors.short(value)} and must be of type"
+          f" {kind.__name__}; give another value", name)
+    if isinstance(value, numbers.Integral) and abs(int(value)) > _MOST:
+      raise errors.InputError(
+          f"{word(name)} is {errors.short(value)}, and whole numbers are at"
+          f" most {_MOST}; give a smaller one", name)
     if isinstance(value, numbers.Real) and not math.isfinite(value):
       raise errors.InputError(
           f"{word(name)} is {value}; give a finite number", name)

@@ -76,6 +76,9 @@ def get(name: str, skeleton: str | None = None) -> codec.Architecture:
     >>> len(get("ResNet20").blocks)
     9
   """
+  if not isinstance(name, str):
+    raise errors.InputError(f"the architecture's name is {errors.short(name)}"
+                            " and must be text; see zoo.names")
   found = _canonical(name)
   if found is not None:
     return _genotypes().get(found) or handcrafted.build(found, skeleton)

@@ -872,6 +872,7 @@ def test_evaluate_refuses_other_data(place, finished, tmp_path):
                  "networks for 10 classes and small has 3")
   folder = shutil.copytree(finished.folder, tmp_path / "run")
   config = json.loads((folder / "config.json").read_text())
+  del config["source"]  # As earlier versions wrote it.
   write(folder / "config.json", {**config, "dataset": "flowers"})
   assert_refused(place, ["evaluate", folder], "unknown data set 'flowers'",
                  "--dataset")

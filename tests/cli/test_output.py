@@ -12,8 +12,37 @@ from natjax.cli import output
     (2, -0.1, "the transformed ones are cheaper."),
     (2, 0.0, "the transformed ones cost the same.")])
 def test_verdict(seeds, ratio, words):
-  part = {"accuracy_std": 0.0}
-  result = {"original": part, "transformed": part, "changes": [],
-            "seeds": [{"num_changes": 1}] * seeds}
-  said = output._verdict(result, methods.METHODS["nat"], 0.0, (ratio, ratio))
+  result = {"changes": [], "seeds": [{"num_changes": 1}] * seeds}
+  said = output._verdict(result, methods.METHODS["nat"], 0.0, (ratio, ratio),
+                         (0.0, "2 seeds"))
   assert said == f"Both are equally accurate; {words}"
+
+
+@pytest.mark.parametrize("first,second,images,expected,words", [
+    # By hand: 1.96 times the root of (0.8 * 0.2 + 0.9 * 0.1) / 359.
+    ([0.8], [0.9], 359, 0.051723, "is more accurate (+10.00 ± 5.17 points, 95 %"
+     " over 359 test images)"),
+    ([0.8], [0.81], 359, 0.057957, "equally accurate within noise (+1.00 ± 5.80"
+     " points, 95 % over 359 test images)"),
+    ([0.5, 0.6], [0.51, 0.63], 359, 12.706 * 0.01, "equally accurate within"
+     " noise (+2.00 ± 12.71 points, 95 % over 2 seeds)"),
+    ([0.5, 0.6, 0.7], [0.4, 0.5, 0.599], 9, 0.001434, "The original is more"
+     " accurate (-10.03 ± 0.14 points, 95 % over 3 seeds)"),
+    ([0.0], [0.0], 9, 0.0, "Both are equally accurate; "),
+])
+def test_what_chance_may_do(first, second, images, expected, words):
+  parts = [{"accuracies": part, "accuracy": sum(part) / len(part)}
+           for part in (first, second)]
+  half, over = output._noise(*parts, images)
+  assert half == pytest.approx(expected, abs=1e-4)
+  said = output._verdict(
+      {"changes": ["an edge"]}, methods.METHODS["nat"],
+      parts[1]["accuracy"] - parts[0]["accuracy"], (-0.1, -0.1), (half, over))
+  assert words in said
+
+
+def test_more_seeds_than_the_table_has():
+  parts = [{"accuracies": [0.5 + sign * (i % 2) for i in range(40)]}
+           for sign in (0, 0.1)]
+  assert output._noise(*parts, 9)[0] == pytest.approx(
+      2.228 * 0.050637 / 40**0.5, rel=1e-4)

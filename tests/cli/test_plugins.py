@@ -273,12 +273,23 @@ def test_settings_of_one_method_are_refused_by_another(call):
     ("operations", "toy_method:ENTRY", "must be Operation"),
     ("spaces", "broken:NOTHING", "of type NoneType and must be"),
     ("datasets", "broken:NOTHING", "must be a function"),
+    ("methods", "broken:EXITS", "cannot be imported (SystemExit: 3)"),
+    ("methods", "broken:UNRESOLVED", "added (NameError: name 'Nowhere' is not"),
+    ("methods", "broken:UNHASHABLE", "cannot be added (TypeError"),
+    ("methods", "", "its value '' is not of the form module:attribute"),
+    ("methods", "!a b: c", "its value '!a b: c' is not of the form"),
+    ("operations", "broken:NAMELESS", "name of operation 3 is 3 and must be"),
+    ("operations", "broken:STILL", "strides of operation 'still' is () and"),
+    ("spaces", "broken:SHORT", "choices is ("),
 ])
 def test_what_cannot_be_added_is_refused_in_one_line(
     group, target, message, fresh, tmp_path, monkeypatch, capsys):
   name = "broken_" + target.partition(":")[2].lower()
-  zero = "1 / 0" if target == "broken:X" else ""
+  zero = {"broken:X": "1 / 0", "broken:EXITS": "raise SystemExit(3)"}.get(
+      target, "")
   (tmp_path / f"{name}.py").write_text(f"""
+import dataclasses
+from natjax import operations, spaces
 from toy_method import ENTRY
 {zero}
 FLAT = ENTRY._replace(settings=int)
@@ -286,6 +297,13 @@ NO_BUILD = ENTRY._replace(build=None)
 BEGINS = ENTRY._replace(starts="here")
 LEARNS = ENTRY._replace(objectives=("to fly",))
 NOTHING = None
+class Unresolved:
+  x: "Nowhere" = 3
+UNRESOLVED = ENTRY._replace(settings=dataclasses.dataclass(Unresolved))
+UNHASHABLE = ENTRY._replace(objectives=([],))
+NAMELESS = operations.Operation(3, "x", 1, print, print)
+STILL = operations.Operation("still", "x", 1, print, print, strides=())
+SHORT = spaces.cells("short", ("conv_1x1", "null"))._replace(choices=((),))
 """)
   distribution(tmp_path, f"[natjax.{group}]\nmine = "
                f"{target.replace('broken', name)}\n", "strange")
@@ -296,6 +314,29 @@ NOTHING = None
   assert text.count("\n") == 1 and message in text
   assert f"entry point 'mine' in natjax.{group} of strange" in text
   assert "mine" not in methods.METHODS
+
+
+@pytest.mark.parametrize("points", [
+    "[natjax.methods]\nmine\n", b"\xff\x00"])
+def test_entry_points_that_cannot_be_read_are_refused_by_package(
+    points, fresh, tmp_path, monkeypatch, capsys):
+  distribution(tmp_path, "", "strange")
+  (file,) = tmp_path.glob("*/entry_points.txt")
+  file.write_bytes(points if isinstance(points, bytes) else points.encode())
+  monkeypatch.syspath_prepend(tmp_path)
+  assert cli.main(["list"]) == 2
+  text = capsys.readouterr().err
+  assert text.count("\n") == 1
+  assert "the entry points of strange cannot be read" in text
+
+
+def test_presets_that_are_no_settings_are_refused(fresh, monkeypatch, capsys):
+  monkeypatch.setitem(methods.METHODS, "mine", methods.METHODS["nat"]._replace(
+      presets=lambda name, objective, kind: None))
+  assert cli.main(["transform", "darts", "--method", "mine", "--dataset",
+                   "digits", "--dry-run"]) == 2
+  text = capsys.readouterr().err
+  assert "presets of method 'mine' gave None for demo and must give" in text
 
 
 @pytest.mark.parametrize("points,message", [

@@ -1,5 +1,7 @@
 """Tests of natjax.data.array_file."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -81,3 +83,38 @@ def test_read_refuses_pickled_objects_and_does_not_run_them(tmp_path):
   np.savez(tmp_path / "some.npz", **arrays)
   assert "save plain arrays" in _refusal(tmp_path / "some.npz")
   assert not (tmp_path / "ran").exists()
+
+
+def _saved(path):
+  np.savez(path, **_arrays())
+  return path.read_bytes()
+
+
+def test_an_encrypted_file_is_refused(tmp_path):
+  path = tmp_path / "some.npz"
+  content = bytearray(_saved(path))
+  for mark, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+    at = content.find(mark)
+    while at >= 0:
+      content[at + flags] |= 1
+      at = content.find(mark, at + 1)
+  path.write_bytes(content)
+  with pytest.raises(errors.InputError, match=r"cannot be read .*encrypted"):
+    array_file.read(path)
+
+
+def test_a_header_that_promises_more_than_there_is(tmp_path):
+  path = tmp_path / "some.npz"
+  _saved(path)
+  with zipfile.ZipFile(path) as archive:
+    parts = {name: archive.read(name) for name in archive.namelist()}
+  old, new = b"(2, 4, 4), ", b"(1000000000000,), "
+  assert old in parts["x_train.npy"]
+  parts["x_train.npy"] = parts["x_train.npy"].replace(
+    old + b"}" + b" " * (len(new) - len(old)), new + b"}")
+  assert new in parts["x_train.npy"]
+  with zipfile.ZipFile(path, "w") as archive:
+    for name, content in parts.items():
+      archive.writestr(name, content)
+  with pytest.raises(errors.InputError, match="cannot be read"):
+    array_file.read(path)

@@ -60,11 +60,45 @@ def test_labels_of_shape_n_1_are_flattened():
 def test_number_of_classes_counts_the_labels_of_the_test_set_too():
   made = dataset.make_dataset(
     "some",
-    (_images(1, 8, 8), np.array([0])),
+    (_images(4, 8, 8), np.array([0, 1, 2, 3])),
     (_images(1, 8, 8), np.array([4])),
     image_size=8,
   )
   assert made.num_classes == 5
+
+
+@pytest.mark.parametrize("labels,message", [
+  ((0, 5, 8), "labels are 0, 5, 8, and those of 3 classes must be 0 to 2"),
+  (range(1, 11), "labels are 1, 2, 3, 4, 5, ..., .* must be 0 to 9"),
+  ((0, 2**40), "must be 0 to 1"),
+])
+def test_classes_without_images_are_refused(labels, message):
+  labels = np.array([*labels] * 2)
+  part = _images(len(labels), 8, 8), labels
+  with pytest.raises(errors.InputError, match=message):
+    dataset.make_dataset("some", part, part, image_size=8)
+
+
+def test_who_names_all_classes_may_have_images_of_some():
+  part = _images(3, 8, 8), np.array([0, 5, 8])
+  names = "abcdefghij"
+  made = dataset.make_dataset(
+    "some", part, part, class_names=names, image_size=8)
+  assert made.num_classes == 10 and made.class_names == tuple(names)
+
+
+@pytest.mark.parametrize("size", [2**15 + 1, 10**400])
+def test_sizes_that_no_machine_holds_are_refused_at_once(size):
+  with pytest.raises(errors.InputError, match="image_size"):
+    _make(_images(2, 8, 8), np.array([0, 1]), image_size=size)
+
+
+def test_images_that_this_machine_cannot_hold_are_refused_at_once(monkeypatch):
+  monkeypatch.setattr(dataset.os, "sysconf", lambda name: 2**14)
+  made = _make(_images(2, 8, 8), np.array([0, 1]), image_size=8)
+  assert made.image_size == 8
+  with pytest.raises(errors.InputError, match="take 12 GiB and this"):
+    _make(_images(2, 8, 8), np.array([0, 1]), image_size=2**15)
 
 
 def test_mean_and_std_of_known_pixels():

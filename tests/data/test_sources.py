@@ -1,5 +1,6 @@
 """Tests of natjax.data.sources; those of the readers stand beside it."""
 
+import dataclasses
 import importlib.util
 import os
 
@@ -238,3 +239,58 @@ def test_cifar10_itself_has_the_published_mean_and_std(shared_data, tmp_path):
   assert np.bincount(copy.train_labels).tolist() == [5000] * 10
   assert np.bincount(copy.test_labels).tolist() == [1000] * 10
   np.testing.assert_array_equal(copy.test_images, arrays["x_test"])
+
+
+def test_a_set_says_where_it_was_loaded_from(tmp_path, monkeypatch):
+  assert data.load("digits", image_size=8).source == ("digits", None)
+  np.savez(tmp_path / "mine.npz", **_arrays(3))
+  monkeypatch.chdir(tmp_path)
+  for name in ("mine.npz", "./mine.npz", tmp_path / "mine.npz"):
+    found = data.load(name, image_size=8).source
+    assert found == (str(tmp_path / "mine.npz"), None)
+  found = data.load("mnist", data_dir="mine.npz", image_size=8)
+  assert found.source == ("mnist", str(tmp_path / "mine.npz"))
+  assert found.num_classes == 10 and len(set(found.train_labels)) == 3
+
+
+@pytest.mark.parametrize("name", [
+  "x" * 300, "a/" + "x" * 300 + ".npz", "a\0b", 5, None, []])
+def test_load_refuses_what_no_path_can_be(name):
+  assert "dataset is " in _refusal(name)
+  if name is not None:
+    assert "data_dir is " in _refusal("cifar10", data_dir=name)
+
+
+def _raise(error):
+  raise error
+
+
+@pytest.mark.parametrize("load,message", [
+  (lambda *_: None, "gave a NoneType and must give a Dataset"),
+  (lambda *_: _raise(KeyError("a\nb")), r"failed (KeyError: 'a\nb'); mend"),
+  (lambda *_: _raise(SystemExit(3)), "failed (SystemExit: 3)"),
+  (lambda: None, "failed (TypeError: "),
+  (lambda *_: _raise(errors.InputError("no such file")), "no such file"),
+  (lambda where, size: data.load("digits", image_size=2 * size),
+   "gave a wrong Dataset (ValueError: 16 pixels"),
+  (lambda *_: data.Dataset("a", *[None] * 4, 2, (), (), (), None),
+   "gave a wrong Dataset ("),
+  (lambda *_: data.Dataset(*_arrays(), *[()] * 5), "failed (TypeError: "),
+])
+def test_loaders_of_others_are_not_taken_on_trust(monkeypatch, load, message):
+  monkeypatch.setitem(data.LOADERS, "mine", load)
+  assert message in _refusal("mine", image_size=8)
+
+
+def test_a_loader_whose_labels_are_not_its_classes(monkeypatch):
+  digits = data.load("digits", image_size=8)
+  for changes, message in (
+      ({"train_labels": digits.train_labels + 1}, "labels run from 1 to 10"),
+      ({"num_classes": 9}, "9 classes and 10 names"),
+      ({"train_images": digits.train_images / 255}, "give uint8"),
+      ({"std": (0, 0, 0)}, "std (0.0, 0.0, 0.0)")):
+    monkeypatch.setitem(data.LOADERS, "mine", lambda where, size, new=changes: (
+      dataclasses.replace(digits, **new)))
+    refusal = _refusal("mine", image_size=8)
+    assert "the loader of data set 'mine' gave a wrong Dataset" in refusal
+    assert message in refusal

@@ -2,16 +2,20 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
 from natjax import data, errors
+from natjax.data import dataset
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton
 from natjax.networks import network
 from natjax.pipeline import runs
+from natjax.training import distributed
 
 CONFIG = {"kind": "train", "seed": 0, "train": {"epochs": 2, "cells": 3},
           "nodes": (2, 3)}
@@ -191,8 +195,8 @@ def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-300, 359 / 360])
 def test_json_keeps_every_bit(tmp_path, value):
-  runs.write_json(tmp_path / "f.json", value)
-  assert runs.read_json(tmp_path / "f.json") == value
+  runs.write_json(tmp_path / "f.json", {"x": value})
+  assert runs.read_json(tmp_path / "f.json") == {"x": value}
 
 
 @pytest.mark.parametrize("text,match", [
@@ -335,3 +339,184 @@ def test_no_trained_network(tmp_path, make):
     runs.open_run(tmp_path / "run", CONFIG)
   with pytest.raises(errors.InputError, match="holds no trained network"):
     runs.load(tmp_path / "run")
+
+
+def test_images_of_another_kind_are_refused(trained):
+  net = runs.load(trained[0])
+  images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+  for call in (net.logits, net.predict):
+    for wrong, message in (
+        (images, "uint8.5, 8, 8, 3. and the network was trained on 4 x 4"),
+        (images[:, :4], "trained on 4 x 4 pixels; .* pass resize=True"),
+        (images / 255, "images are float64.* must be uint8.B, 4, 4, 3."),
+        (images[0], "must be uint8"), (images[..., :1], "must be uint8"),
+        (images[:0], "must be uint8"), ([[1]], "must be uint8")):
+      with pytest.raises(errors.InputError, match=message):
+        call(wrong)
+  small = dataset.resize(images, 4)
+  np.testing.assert_array_equal(
+      net.logits(images, resize=True), net.logits(small))
+  np.testing.assert_array_equal(
+      net.predict(jax.numpy.asarray(images), resize=True), net.predict(small))
+
+
+@pytest.mark.parametrize("change,message", [
+    (lambda w: {}, "does not hold the weights of its network"),
+    (lambda w: {k: v for k, v in w.items() if "head" not in k}, "is missing"),
+    (lambda w: {k: v[..., :1] for k, v in w.items()}, r"must be \("),
+])
+def test_weights_of_another_network_are_refused(trained, change, message):
+  path = trained[0] / "networks" / "original-1" / "weights.npz"
+  content = path.read_bytes()
+  try:
+    with np.load(path) as f:
+      np.savez(path, **change(dict(f)))
+    with pytest.raises(errors.InputError, match=message):
+      runs.load(trained[0], "original-1")
+  finally:
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", [5, [], b"original-0"])
+def test_names_that_are_no_text(trained, name):
+  with pytest.raises(errors.InputError, match=r"has no network .* it has orig"):
+    runs.load(trained[0], name)
+
+
+# Two processes.
+
+
+HOLD = """
+import sys
+from natjax.pipeline import runs
+with runs.locked(sys.argv[1]):
+  print("held", flush=True)
+  sys.stdin.read()
+"""
+
+
+def test_one_process_at_a_time_and_a_dead_one_holds_nothing(tmp_path):
+  other = subprocess.Popen(
+      [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE, text=True)
+  assert other.stdout.readline() == "held\n"
+  with (pytest.raises(errors.InputError, match="another process runs in") as e,
+        runs.locked(tmp_path)):
+    pass
+  assert e.value.field == "out" and not contents(tmp_path)
+  other.kill()
+  other.communicate()
+  for _ in range(2):
+    with runs.locked(tmp_path):
+      pass
+  with runs.locked(tmp_path / "not there"):
+    assert not contents(tmp_path)
+
+
+# What is not as a run left it.
+
+
+ONE = distributed.Processes(jax.devices()[:1])
+PART = {"params": 1, "madds": 2.0, "accuracy": 0.5, "accuracy_std": 0,
+        "accuracies": [0.5]}
+RESULTS = {
+    "train": {**PART, "seconds": 1.0, "dataset": "digits"},
+    "search": {"derived": {"params": 1, "madds": 2}, "architectures": {},
+               "dataset": "digits", "seconds": 1},
+    "transform": {"original": PART, "transformed": PART, "architectures": {},
+                  "dataset": "digits", "seconds": 1}}
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_results_are_found_as_they_were_written(kind, tmp_path):
+  out = runs.open_run(tmp_path, {"kind": kind})
+  assert runs.find_result(ONE, out) is None
+  runs.write_json(out / "result.json", RESULTS[kind])
+  assert runs.find_result(ONE, out) == RESULTS[kind]
+
+
+@pytest.mark.parametrize("text", [
+    "{}", "[]", "null", "3", '"x"', "", "{", "[" * 10**5, "\0",
+    '{"params": 1, "params": 2}'])
+@pytest.mark.parametrize("kind", RESULTS)
+def test_results_of_another_shape_are_refused(kind, text, tmp_path):
+  out = runs.open_run(tmp_path, {"kind": kind})
+  network = out / "networks" / "n-0"
+  network.mkdir(parents=True)
+  for folder in (out, network):
+    (folder / "result.json").write_text(text)
+    with pytest.raises(errors.InputError, match=r"result.json.*damaged") as e:
+      runs.find_result(ONE, folder)
+    assert "restore it or overwrite the run" in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("kind,key", [
+    (kind, key) for kind, result in RESULTS.items() for key in result])
+def test_parts_of_results_of_another_type_are_named(kind, key, tmp_path):
+  out = runs.open_run(tmp_path, {"kind": kind})
+  for value in (["x"], {"a": 3}, None):
+    runs.write_json(out / "result.json", {**RESULTS[kind], key: value})
+    with pytest.raises(errors.InputError, match=f"is damaged: {key}"):
+      runs.find_result(ONE, out)
+
+
+@pytest.mark.parametrize("name,folder", [
+    ("metrics.jsonl", True), ("result.json", True), ("architecture.json", True),
+    ("checkpoint", False), ("networks", False),
+    ("networks/n-0/weights.npz", True), ("networks/n-0/checkpoint", False)])
+def test_files_in_the_place_of_folders_and_folders_of_files(
+    name, folder, tmp_path):
+  out = runs.open_run(tmp_path, CONFIG)
+  path = out / name
+  path.parent.mkdir(parents=True, exist_ok=True)
+  if folder:
+    path.mkdir()
+  else:
+    path.write_text("x")
+  with pytest.raises(errors.InputError, match=f"{name} is a .* and must be a"):
+    runs.open_run(tmp_path, CONFIG)
+  runs.open_run(tmp_path, CONFIG, overwrite=True)
+  assert set(contents(tmp_path)) == {"config.json"}
+
+
+def test_the_data_of_a_run_is_found_again(tmp_path, monkeypatch):
+  digits = data.load("digits", image_size=8)
+  arrays = {"x_train": digits.train_images, "y_train": digits.train_labels,
+            "x_test": digits.test_images, "y_test": digits.test_labels}
+  monkeypatch.chdir(tmp_path)
+  np.savez("digits.npz", **{**arrays, "x_train": 255 - arrays["x_train"]})
+  np.savez("other.npz", **arrays)
+  mine = data.load("./digits.npz", image_size=8)
+  config = {**CONFIG, **runs.describe_data(mine)}
+  out = runs.open_run(tmp_path / "run", config)
+  (tmp_path / "elsewhere").mkdir()
+  monkeypatch.chdir("elsewhere")
+  found, own = runs.load_data(out)
+  assert own and found.source == mine.source
+  np.testing.assert_array_equal(found.train_images, mine.train_images)
+  assert runs.load_data(out, "digits")[1] is False  # Of the same name.
+  # The same images elsewhere are the same data, to resume with, too.
+  (tmp_path / "digits.npz").rename("moved.npz")
+  assert runs.load_data(out, "moved.npz")[1]
+  moved = data.load("moved.npz", image_size=8)
+  runs.open_run(out, {**config, **runs.describe_data(moved),
+                      "dataset": "digits"})
+  with pytest.raises(errors.InputError, match=r"no such file; .* by --dataset"):
+    runs.load_data(out)
+  (tmp_path / "other.npz").rename(tmp_path / "digits.npz")
+  with pytest.raises(errors.InputError, match=r"is not what .* checksums"):
+    runs.load_data(out)
+
+
+def test_data_of_a_run_that_kept_no_path(tmp_path):
+  digits = data.load("digits", image_size=8)
+  described = runs.describe_data(digits)
+  assert described.pop("source") == {"name": "digits", "data_dir": None}
+  out = runs.open_run(tmp_path, {**CONFIG, **described})
+  assert runs.load_data(out)[1]
+  path = out / "config.json"
+  path.write_text(path.read_text().replace(
+      f'"crc32": {described["crc32"]}', '"crc32": 7'))
+  with pytest.raises(errors.InputError, match="by --dataset"):
+    runs.load_data(out)

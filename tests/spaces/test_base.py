@@ -6,7 +6,7 @@ import pytest
 
 from natjax import errors, spaces, zoo
 from natjax.graph import blocks, genotype, records
-from natjax.spaces import base
+from natjax.spaces import base, connections, ground
 from tests import architectures
 
 CANDIDATES = ("conv_3x3", "skip_connect", "null")
@@ -109,9 +109,52 @@ def test_what_a_run_says_of_its_space():
     ({"weights": "node"}, "weights is 'node' and must be in .*'slot'"),
     ({"scheme": "own"}, "scheme is 'own' and must be in .*'natpp'"),
     ({"choices": ((("conv_5x5",),),)}, "choices is .* be of its cand"),
+    ({"name": []}, r"name is \[\] and must be text"),
+    ({"candidates": 3}, "candidates is 3 and must be a tuple of operations'"),
+    ({"candidates": ["null"]}, "must be a tuple of operations'"),
+    ({"candidates": ()}, "end with null"),
+    ({"candidates": (3, "null")}, "must be a tuple of operations'"),
+    ({"candidates": ("null", "null")}, "hold every operation once"),
+    ({"share": []}, r"share is \[\]"), ({"scheme": {}}, "scheme is {}"),
+    ({"share": "full"}, "cells are shared by all layers"),
+    ({"weights": None}, "weights is None"),
+    *(({"inputs": value}, "inputs is .* a whole number of at least 1, or None")
+      for value in (0, -1, 1.5, "2", True)),
+    *(({"bottleneck": value}, "bottleneck is .* a whole number of at least 1")
+      for value in (0, -2, 0.5, None)),
+    *(({name: 1}, f"{name} is 1 and must be True or False")
+      for name in ("several", "loose_end", "search_bias")),
+    ({"graph": None}, "search space 'mine': the architecture is of type None"),
+    ({"graph": genotype.Genotype(3, 4)}, "normal cell: 3 must be a Cell"),
+    ({"choices": ((("null",),) * 4,) * 2}, r"as many edges .*\[5, 5\]"),
+    ({"choices": ((("null",),) * 5,)}, "choices is .* as many edges as its"),
+    ({"choices": ()}, r"choices is \(\) and must be for as many edges"),
+    ({"choices": 3}, "choices is 3 and must be of its candidates"),
+    ({"choices": ((3,) * 5,) * 2}, "choices is .* and must be of its"),
+    ({"choices": (("null",) * 5,) * 2}, "choices is .* a tuple of names"),
 ])
 def test_a_space_whose_parts_do_not_fit(changes, message):
   space = spaces.cells("mine", CANDIDATES, num_nodes=2)
   assert space.validate() is space
-  with pytest.raises(errors.InputError, match=message):
+  with pytest.raises(errors.InputError, match=message) as e:
     space._replace(**changes).validate()
+  assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("changes", [
+    {"inputs": 0}, {"bottleneck": 0}, {"choices": ((("null",),),)}])
+def test_a_space_that_nobody_validated_is_refused_where_it_is_used(
+    changes, monkeypatch):
+  space = spaces.cells("mine", CANDIDATES, num_nodes=2)._replace(**changes)
+  place = records.Skeleton("cifar", 4, 3, 10, 8)
+  monkeypatch.setitem(spaces.SPACES, "mine", space)
+  for use in (lambda: spaces.get("mine"),
+              lambda: connections.Connections(space, place),
+              lambda: ground.Ground(space, place, scheme="nat")):
+    with pytest.raises(errors.InputError, match="search space 'mine': "):
+      use()
+
+
+def test_the_spaces_of_the_library_are_valid():
+  for space in spaces.SPACES.values():
+    assert space.validate() is space

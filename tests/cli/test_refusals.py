@@ -1,0 +1,141 @@
+"""Arguments that nothing can use: at once one line, exit code 2, no more."""
+
+import json
+import time
+
+import pytest
+
+from natjax import cli
+
+MANY = "9" * 400
+LONG = "x" * 300
+TRAIN = ["train", "darts", "--dataset", "digits", "--dry-run"]
+SEARCH = ["search", "--space", "darts", "--dataset", "digits", "--dry-run"]
+NETWORK = {
+    "format": 1, "kind": "network", "name": "mine", "skeleton": {
+        "stem": [{"kind": "conv", "width": 4, "kernel": 3}],
+        "head": [{"kind": "global_pool"}, {"kind": "linear", "norm": False}]},
+    "blocks": [{"nodes": [{"width": 4}], "edges": [["conv_3x3", 1, 2]]}]}
+
+
+def check_refused(capsys, argv):
+  began = time.monotonic()
+  assert cli.main(argv) == 2
+  assert time.monotonic() - began < 20
+  text = capsys.readouterr().err
+  assert text.startswith("natjax: ") and text.count("\n") == 1
+  assert len(text) < 700 and "\0" not in text
+  return text
+
+
+@pytest.mark.parametrize("path", [LONG, f"a/{LONG}", "a\0b", f"{LONG}\0.npz"])
+@pytest.mark.parametrize("argv", [
+    ["cost", "@.json"], ["draw", "darts", "--out", "@.svg"],
+    ["draw", "darts", "@.json", "--out", "x.svg"],
+    ["draw", "@", "--theta", "--out", "x.svg"], ["evaluate", "@"],
+    [*TRAIN, "--out", "@"], [*TRAIN, "--config", "@"],
+    [*SEARCH, "--out", "@"], [*TRAIN[:2], "--dataset", "@"],
+    [*TRAIN[:2], "--dataset", "./@.npz"],
+    [*TRAIN[:2], "--dataset", "cifar10", "--data-dir", "@"],
+    ["benchmark", "nasbench201", "--table", "@"],
+    ["selftest", "--out", "@"], ["selftest", "--out", "x", "--markdown", "@"]])
+def test_names_that_no_file_can_have(argv, path, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  text = check_refused(capsys, [a.replace("@", path) for a in argv])
+  assert "which no file can have for its name" in text
+  assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("argv,message", [
+    ([*TRAIN, "--epochs", MANY], "--epochs: invalid int value: '999"),
+    ([*TRAIN, "--epochs", "9" * 5000], "--epochs: invalid int value: '999"),
+    ([*TRAIN, "--epochs", "1000001"], "whole numbers are at most 1000000"),
+    ([*TRAIN, "--cells", "1000000000000"], "whole numbers are at most"),
+    ([*TRAIN, "--cells", "1001"], "cells is 1001 and must be an integer up to"),
+    ([*TRAIN, "--image-size", "30000"], "GiB; give a smaller image size"),
+    ([*TRAIN, "--image-size", "100000"], "image_size 100000"),
+    ([*TRAIN, "--seeds", "0:999999999999"], "which is at most 1000"),
+    ([*TRAIN, "--seeds", f"0:{'9' * 5000}"], "which is at most 1000"),
+    ([*TRAIN, "--seeds", "1001"], "which is at most 1000"),
+    ([*TRAIN, "--learning-rate", "1e400"], "give a finite number"),
+    ([*TRAIN[:1], "resnet20", *TRAIN[2:], "--width", "1e300"], "are at most"),
+    ([*SEARCH, "--epochs", MANY], "--epochs: invalid int value: '999"),
+    ([*SEARCH, "--method", "random", "--cells", "10000"], "cells is 10000"),
+    (["cost", "darts", "--cells", "1000000"], "cells is 1000000 and must be"),
+    (["cost", "darts", "--classes", MANY], "--classes: invalid int value"),
+    (["cost", "resnet20", "--width", "1e300"], "width is"),
+    (["cost", "resnet20", "--image-size", "10000000"], "numbers are at most"),
+    (["operations", "--channels", MANY], "--channels: invalid int value"),
+    (["benchmark", "nasbench201", "--table", "x", "--seeds", "9999999999"],
+     "which is at most 1000"),
+    (["benchmark", "nasbench201", "--table", "x", "--steps", "100000000"],
+     "whole numbers are at most")])
+def test_numbers_that_no_machine_can_take(argv, message, capsys):
+  assert message in check_refused(capsys, argv)
+
+
+def changed(part, **changes):
+  network = json.loads(json.dumps(NETWORK))
+  part(network).update(changes)
+  return json.dumps(network)
+
+
+@pytest.mark.parametrize("text,message", [
+    ("[" * 10**5, "not JSON"), ("[" * 600 + "]" * 600, "nested deeper than 50"),
+    ("Genotype(normal=" + "[" * 5000, "not of the form Genotype("),
+    ('{"normal": [], "normal": []}', "the key 'normal' stands twice"),
+    (changed(lambda n: n["blocks"][0]["nodes"][0], width=10**400), "width is"),
+    (changed(lambda n: n["blocks"][0]["nodes"][0], width=10**12), "width is"),
+    (changed(lambda n: n["blocks"][0]["nodes"][0], shuffle=-2), "in -2 groups"),
+    (changed(lambda n: n["blocks"][0], repeat=10**12), "repeat is"),
+    (changed(lambda n: n["skeleton"]["stem"][0], kernel=10**9), "kernel is"),
+    (changed(lambda n: n["skeleton"], norm_epsilon=10**400), "norm_epsilon"),
+])
+def test_architectures_that_nobody_can_mean(text, message, tmp_path, capsys):
+  path = tmp_path / "mine.json"
+  path.write_text(json.dumps(NETWORK))
+  assert cli.main(["cost", str(path)]) == 0
+  capsys.readouterr()
+  path.write_text(text)
+  assert message in check_refused(capsys, ["cost", str(path)])
+
+
+@pytest.mark.parametrize("text,message", [
+    ("{", "not JSON"), ("[" * 10**5, "not JSON"), ("[]", "must be an object"),
+    ('{"train": 3}', "each an object of settings"),
+    ('{"train": {"epochs": "x"}}', "'epochs' is 'x' and must be of type int"),
+    (f'{{"train": {{"epochs": {MANY}}}}}', "whole numbers are at most"),
+    (f'{{"train": {{"learning_rate": {MANY}}}}}', "must be of type float"),
+    ('{"train": {"learning_rate": NaN}}', "give a finite number"),
+    ('{"train": {"epochs": 1, "epochs": 2}}', "'epochs' stands twice")])
+def test_files_of_settings(text, message, tmp_path, capsys):
+  path = tmp_path / "mine.json"
+  path.write_text(text)
+  refusal = check_refused(capsys, [*TRAIN, "--config", str(path)])
+  assert message in refusal and "overwrite" not in refusal
+
+
+def test_an_error_of_the_disk_is_one_line(monkeypatch, capsys):
+  def full(args):
+    raise OSError(28, "No space left on device", "runs/x/metrics.jsonl")
+
+  monkeypatch.setattr(cli.parser.inspection, "run_list", full)
+  assert cli.main(["list"]) == 1
+  text = capsys.readouterr().err
+  assert text.startswith("natjax: runs/x/metrics.jsonl: No space left on dev")
+  assert text.count("\n") == 1
+
+
+def test_what_nobody_foresaw_is_one_line_and_a_file(
+    monkeypatch, capsys, tmp_path):
+  def fail(args):
+    raise ZeroDivisionError("division\nby zero")
+
+  monkeypatch.setattr(cli.parser.inspection, "run_list", fail)
+  monkeypatch.setattr(cli.processes.tempfile, "tempdir", str(tmp_path))
+  assert cli.main(["list"]) == 70
+  text = capsys.readouterr().err
+  assert text.startswith("natjax: ZeroDivisionError: division by zero; this is")
+  assert text.count("\n") == 1
+  (saved,) = tmp_path.iterdir()
+  assert str(saved) in text and "in fail" in saved.read_text()

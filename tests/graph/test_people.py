@@ -1,0 +1,106 @@
+"""Architectures in the forms in which people have them."""
+
+import json
+import time
+
+import pytest
+
+from natjax import cli, errors, zoo
+from natjax.graph import codec, genotype
+
+DARTS = zoo.get("darts")
+TEXT = genotype.to_darts(DARTS)
+OTHER = TEXT.replace("'skip_connect', 0", "'sep_conv_5x5', 0")
+PAIRS = [("sep_conv_3x3", 0), ("sep_conv_3x3", 1),
+         ("sep_conv_3x3", 0), ("skip_connect", 1)]
+NODES = [PAIRS[:2], PAIRS[2:]]
+EDGES = (("sep_conv_3x3", 0, 2), ("sep_conv_3x3", 1, 2),
+         ("sep_conv_3x3", 0, 3), ("skip_connect", 1, 3))
+MODULE = f"""from collections import namedtuple
+Genotype = namedtuple("Genotype", "normal normal_concat reduce reduce_concat")
+# Older = {OTHER}
+FIRST = {OTHER}
+Second = \\
+    genotypes.{TEXT}
+raise SystemExit(3)
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+  def function(text, *name):
+    path = tmp_path / "mine.txt"
+    path.write_text(text, "utf-8")
+    return codec.read(path, *name)
+
+  return function
+
+
+@pytest.mark.parametrize("text", [
+    "# found on our own data\n{}", "genotypes.{}", "arch:{}", "\ufeff{}",
+    "11/02 09:15:01 PM genotype = {}\n11/02 valid_acc 88.1 (best)",
+    "DARTS = {}\nclass Genotype(object):\n  pass\n", "a = b = {}",
+    f"x genotype = {OTHER}\nx genotype = {{}}\nx done (2 h)", "\n\n  {}  \n"])
+def test_the_text_among_others(read, text):
+  assert OTHER != TEXT and read(text.format(TEXT)) == DARTS
+
+
+def test_a_module_is_read_by_name_and_not_executed(read, tmp_path, capsys):
+  assert read(MODULE, "Second") == DARTS
+  assert read(MODULE, "FIRST") == genotype.from_darts(OTHER)
+  for name in (None, "Older", "Genotype"):
+    with pytest.raises(errors.InputError, match="genotypes FIRST, Second; na"):
+      read(MODULE, name)
+  path = tmp_path / "mine.txt"
+  for argument, code in ((f"{path}:Second", 0), (path, 2), (f"{path}:no", 2)):
+    assert cli.main(["cost", str(argument)]) == code
+  out, err = capsys.readouterr()
+  assert "3349342 parameters" in out
+  assert err.count("\n") == 2 == err.count("name one of them, as FILE:FIRST")
+
+
+def test_the_text_itself_as_an_argument(capsys):
+  assert cli.main(["cost", TEXT]) == 0
+  assert "3349342 parameters" in capsys.readouterr().out
+  assert cli.main(["cost", TEXT[:300]]) == 2
+  text = capsys.readouterr().err
+  assert "the genotype given: not of the form" in text
+
+
+@pytest.mark.parametrize("edges", [PAIRS, NODES, [tuple(n) for n in NODES],
+                                   EDGES])
+@pytest.mark.parametrize("more", [
+    "", ", score=0.93", ", connectN=None, connects=None", ", mine=None"])
+def test_pairs_by_node_and_further_fields(read, edges, more):
+  found = read(f"Genotype(normal={edges}, normal_concat=range(2, 4),"
+               f" reduce={edges}, reduce_concat=[2, 3]{more})")
+  assert found.normal == found.reduce
+  assert tuple(map(tuple, found.normal.edges)) == EDGES
+
+
+@pytest.mark.parametrize("edges", [PAIRS, NODES, EDGES])
+def test_json_takes_what_the_text_takes(read, edges):
+  found = read(json.dumps({"normal": edges, "normal_concat": [2, 3],
+                           "reduce": edges, "reduce_concat": [2, 3]}))
+  assert tuple(map(tuple, found.normal.edges)) == EDGES
+
+
+@pytest.mark.parametrize("text", [
+    TEXT[:-1] + ", layers=8)", "x." * 10**6 + "Genotype(", "Genotype(" * 10**5,
+    "Genotype('" + "x" * 10**6, "= " * 10**6 + "Genotype()",
+    TEXT.replace("[('sep_conv_3x3', 0)", "[[('sep_conv_3x3', 0)]")])
+def test_other_texts_are_refused_at_once(read, text):
+  began = time.monotonic()
+  with pytest.raises(errors.InputError, match=r"mine\.txt") as e:
+    read(text)
+  assert "\n" not in str(e.value) and time.monotonic() - began < 10
+
+
+def test_a_string_of_nasbench201_in_a_file(tmp_path, capsys):
+  text = ("|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|"
+          "nor_conv_3x3~1|skip_connect~2|")
+  (tmp_path / "n.txt").write_text(f"{text}\n")
+  for argument in (text, tmp_path / "n.txt"):
+    assert cli.main(["cost", str(argument)]) == 0
+  first, second = capsys.readouterr().out.splitlines()
+  assert "802426 parameters" in first and "802426 parameters" in second

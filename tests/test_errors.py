@@ -1,0 +1,53 @@
+"""Refusals of what no setting and no path can be."""
+
+import os
+import pathlib
+
+import pytest
+
+from natjax import errors
+
+
+@pytest.mark.parametrize("value", [
+    "a", "a/b.json", pathlib.Path("/tmp"), "x" * 255, "/".join("y" * 9)])
+def test_paths_that_files_can_have(value):
+  assert errors.path(value) == pathlib.Path(value)
+
+
+@pytest.mark.parametrize("value,message", [
+    ("x" * 256, "'xxx.*xxx..., which no file can have"),
+    ("a/" + "é" * 128 + "/b", "at most 255 bytes a name"),
+    ("/".join(["y" * 99] * 50), "which no file can have"),
+    ("a\0b", r"'a\\x00b', which no file"),
+    (5, "out is 5 and must be a path"), ([], "must be a path"),
+    (None, "must be a path")])
+def test_paths_that_no_file_can_have(value, message):
+  with pytest.raises(errors.InputError, match=message) as e:
+    errors.path(value, "out")
+  assert e.value.field == "out" and len(str(e.value)) < 250
+  assert "\n" not in str(e.value) and "\0" not in str(e.value)
+
+
+def test_a_path_like_object_is_a_path():
+  class Mine(os.PathLike):
+    def __fspath__(self):
+      return "mine"
+
+  assert errors.path(Mine()) == pathlib.Path("mine")
+
+
+@pytest.mark.parametrize("value", [[], {}, None, 3, "other", ("a",)])
+def test_what_is_not_known_may_be_of_any_type(value):
+  with pytest.raises(errors.InputError, match="is unknown; choose one of a, b"):
+    errors.known("thing", value, {"a": 1, "b": 2})
+
+
+def test_values_of_any_size_are_shown_in_part():
+  for value in (10**400, 10**5000, "x" * 10**5, [[]] * 999):
+    assert len(errors.short(value)) < 70
+
+
+def test_what_other_code_raised_is_one_line():
+  assert errors.cause(ValueError("a\n  b")) == "ValueError: a b"
+  assert errors.cause(KeyError()) == "KeyError"
+  assert errors.cause(errors.InputError("mend\nit")) == "mend it"
