@@ -10,6 +10,7 @@ from rich import progress as rich_progress
 from rich import table as rich_table
 
 from natjax import errors, pipeline
+from natjax.cli import choosing
 
 # Paths and names are printed as they are, brackets and colons too.
 _PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True,
@@ -142,6 +143,8 @@ def print_transformed(result, folder, entry):
   _print_search(result)
   if before:
     out.print(_verdict(result, entry, gain, ratios))
+  for sentence in choosing.sentences(result):
+    out.print(sentence)
   _print_linear(parts)
   _print_seeds(result.get("seeds", []))
   if result.get("changes"):
@@ -150,8 +153,10 @@ def print_transformed(result, folder, entry):
                 ("cell", "edge", "before", "after"),
                 [(c["cell"], f"{c['source']} -> {c['target']}", c["before"],
                   c["after"]) for c in result["changes"]])
+  if rows := choosing.table(result):
+    print_table(choosing.title(result), choosing.COLUMNS, rows)
   folder = pathlib.Path(folder)
-  more = [name for name in (*entry.pictures, "networks", "seed-*")
+  more = [name for name in (*entry.drawn, "networks", "seed-*")
           if any(folder.glob(name))]
   more = [name if "." in name else f"{name}/" for name in more]
   files = ", ".join(

@@ -103,6 +103,7 @@ class Entry(NamedTuple):
     model: what it trains, for the first lines of a run.
     reports: keys of a seed's report that stand in the result of a run.
     pictures: per file of a run, `(path, rows of metrics)` that draws it.
+    charts: per file of a run, `(path, result)` that draws it.
     kept: what to say where the architecture was kept.
   """
 
@@ -120,7 +121,14 @@ class Entry(NamedTuple):
   reports: tuple[str, ...] = ()
   pictures: Mapping[
       str, Callable[[pathlib.Path, Iterable[metrics.Row]], object]] = {}
+  charts: Mapping[
+      str, Callable[[pathlib.Path, Mapping[str, Any]], object]] = {}
   kept: str = "The original was kept: nothing was found that is better."
+
+  @property
+  def drawn(self) -> tuple[str, ...]:
+    """The files of a run that are pictures of the method."""
+    return (*self.pictures, *self.charts)
 
 
 def check(entry: Any) -> Entry:

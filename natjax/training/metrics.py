@@ -29,6 +29,12 @@ def read(path: str | os.PathLike[str]) -> list[Row]:
   return [row for row in rows if isinstance(row, dict)]
 
 
+def seconds(path: str | os.PathLike[str], prefix: str) -> float:
+  """For how long the runs whose names begin so have trained, in all starts."""
+  return sum({row["run"]: row["seconds"] for row in read(path)
+              if row["run"].startswith(prefix)}.values())
+
+
 class MetricsFile:
   """The rows of one run in a file that other runs share.
 
