@@ -231,6 +231,8 @@ class Job(_Work):
         "steps": times * steps}}
     if self.original is not None:
       found["train"] = trainer.estimate(self.original)
+    if self._trials:
+      found["trials"] = self._trials.estimate()
     return {name: {**part, "steps": max(len(self.seeds), 1) * part["steps"]}
             for name, part in found.items()}
 

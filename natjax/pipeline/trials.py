@@ -16,7 +16,7 @@ gains little by it.
 import dataclasses
 import pathlib
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,15 +37,39 @@ LABEL = "trial"  # Of its rows and checkpoints.
 _DONE = "checkpoint/trials.json"  # What they came to.
 
 
-def milestones(epochs: int, count: int) -> list[int]:
-  """After how many epochs networks are compared; lastly after all.
+class Round(NamedTuple):
+  """A part of the trials, at whose end candidates are compared.
+
+  Attributes:
+    left: how many candidates are trained.
+    start: epochs before.
+    stop: epochs after.
+    stay: how many candidates go on.
+  """
+
+  left: int
+  start: int
+  stop: int
+  stay: int
+
+
+def rounds(epochs: int, count: int) -> list[Round]:
+  """The rounds of so many candidates, trained for so many epochs in all.
 
   Example:
-    >>> milestones(60, 3), milestones(60, 1), milestones(1, 8)
-    ([30, 45, 60], [60], [1])
+    >>> [tuple(part) for part in rounds(60, 3)]
+    [(3, 0, 30, 2), (2, 30, 45, 1), (1, 45, 60, 1)]
+    >>> rounds(1, 8)
+    [Round(left=8, start=0, stop=1, stay=1)]
   """
-  rounds = range(1, (count - 1).bit_length() + 1)
-  return sorted({-(-epochs * (2**r - 1) // 2**r) for r in rounds} | {epochs})
+  found: list[Round] = []
+  halvings = range(1, (count - 1).bit_length() + 1)
+  for stop in sorted({
+      -(-epochs * (2**h - 1) // 2**h) for h in halvings} | {epochs}):
+    left, start = (found[-1].stay, found[-1].stop) if found else (count, 0)
+    found.append(Round(left, start, stop, 1 if stop == epochs else (
+        -(-left // 2))))
+  return found
 
 
 @dataclasses.dataclass(frozen=True)  # Equal ones share what is compiled.
@@ -83,12 +107,14 @@ class Trials:
   def __init__(self, trainer: trainer_lib.Trainer, search: Any):
     """Args:
       trainer: of the networks, with images held out.
-      search: settings of the method: `tolerance`, `trial_epochs`.
+      search: settings of the method: `tolerance`, `finalists`,
+        `trial_epochs`.
 
     Raises:
       InputError: fewer images than a batch of the training.
     """
     self._trainer, self._tolerance = trainer, search.tolerance
+    self._most = search.finalists
     self._config = config = dataclasses.replace(
         trainer.config, seeds=1,
         epochs=search.trial_epochs or length(trainer.config.epochs))
@@ -98,6 +124,13 @@ class Trials:
     with errors.within("train"):
       devices_lib.check_batch(config.batch_size, len(self._devices))
       fit_lib.check_splits({"train": trainer.seen}, config.batch_size)
+    self._steps = len(trainer.seen.labels) // config.batch_size  # Per epoch.
+
+  def estimate(self) -> dict[str, int]:
+    """Size of the trials of as many finalists as there may be: "steps"."""
+    return {"steps": self._steps * sum(
+        (part.stop - part.start) * (1 + part.left)
+        for part in rounds(self._config.epochs, self._most))}
 
   def run(self, out: pathlib.Path, original: codec.Architecture,
           report: dict[str, Any], listener: fit_lib.Listener
@@ -141,30 +174,31 @@ class Trials:
       bound: whether the original may not be returned.
       listener: who hears of the course.
     """
-    began, epochs = time.monotonic(), self._config.epochs
+    began = time.monotonic()
     trained = [self._supervised(network) for network in networks]
     rows = [{"architecture": codec.to_dict(network), "original": i == 0,
              **self._trainer.cost(network), "dropped": False}
             for i, network in enumerate(networks)]
-    left, start = [*range(1, len(networks))], 0
+    left = [*range(1, len(networks))]
     states: dict[int, base.State] = {}
     counts: dict[int, dict[str, int]] = {}
-    for number, stop in enumerate(milestones(epochs, len(left)), 1):
+    for number, part in enumerate(rounds(self._config.epochs, len(left)), 1):
       for i in (0, *left):
         name = f"{LABEL}-{i or 'original'}-round-{number}"
         states[i] = self._train(
-            out, name, trained[i], stop - start, states.get(i), listener)
+            out, name, trained[i], part.stop - part.start, states.get(i),
+            listener)
       counts = {i: self._count(trained[i].objective, states[i],
                                trained[0].objective, states[0]) for i in left}
       for i, count in counts.items():
         for j, name in ((i, "right"), (0, "original_right")):
-          rows[j] |= {"epochs": stop, "accuracy": count[name] / count["images"]}
+          rows[j] |= {"epochs": part.stop,
+                      "accuracy": count[name] / count["images"]}
       # Of equal ones the first stays, which the search preferred.
       left.sort(key=lambda i: (-counts[i]["right"], i))
-      stay = 1 if stop == epochs else -(-len(left) // 2)
-      for i in left[stay:]:
+      for i in left[part.stay:]:
         rows[i]["dropped"] = True
-      left, start = left[:stay], stop
+      left = left[:part.stay]
     return {**self._judged(rows, networks, left[0], counts[left[0]], bound),
             "trial_seconds": round(max(
                 time.monotonic() - began,
@@ -189,7 +223,7 @@ class Trials:
     return supervised.Supervised(
         self._config, architecture, num_classes=trainer.judge.num_classes,
         image_size=trainer.dataset.image_size,
-        steps_per_epoch=len(trainer.seen.labels) // self._config.batch_size,
+        steps_per_epoch=self._steps,
         objective=trainer.objective(architecture))
 
   def _train(self, out, name, trained, epochs, state, listener):

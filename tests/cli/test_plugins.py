@@ -138,7 +138,7 @@ def test_list_and_help_know_what_a_package_adds(run):
   text = " ".join(run("transform", "--help").split())
   assert "nat,natpp,differentiable,drop" in text
   assert "--drop-epochs INT walks over the images" in text
-  assert "--held-out FLOAT share of the training images" in text
+  assert "method drop, and --held-out (" in text  # NAT's flag, too.
 
 
 ARGV = ["transform", "mine.json", "--method", "drop", "--dataset", "stripes",
