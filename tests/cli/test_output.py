@@ -3,7 +3,7 @@
 import pytest
 
 from natjax import methods
-from natjax.cli import output
+from natjax.cli import choosing, output
 
 
 @pytest.mark.parametrize("seeds,ratio,words", [
@@ -17,3 +17,25 @@ def test_verdict(seeds, ratio, words):
             "seeds": [{"num_changes": 1}] * seeds}
   said = output._verdict(result, methods.METHODS["nat"], 0.0, (ratio, ratio))
   assert said == f"Both are equally accurate; {words}"
+
+
+def test_what_is_said_of_a_choice():
+  rows = [{"score": score, "standard_error": error, "params": 1e6 * madds,
+           "madds": 2e6 * madds, "original": i == 0, "chosen": i == 1,
+           "pareto": i in (1, 2)}
+          for i, (score, error, madds) in enumerate((
+              (0.9, 0.01, 3), (0.91, 0.02, 1), (0.92, 0.0, 2), (0.8, 0.03, 4)))]
+  assert choosing.table({"candidates": rows}) == [
+      ("chosen", "91.00 %", "-1.00 ± 2.00", "1.000 M", "2.000 M"),
+      ("", "92.00 %", "+0.00 ± 0.00", "2.000 M", "4.000 M"),
+      ("original", "90.00 %", "-2.00 ± 1.00", "3.000 M", "6.000 M")]
+  assert choosing.table({}) == choosing.table({"candidates": [{}]}) == []
+  assert choosing.sentences({"sampled": 30, "distinct": 2}) == []
+  alike, tried = choosing.sentences({
+      "sampled": 30, "distinct": 1, "seconds": 200.0, "trial_seconds": 50.0,
+      "acceptance": {"accepted": True, "reason": "cheaper, and so on",
+                     "epochs": 5, "trials": [{}, {}, {}]}})
+  assert alike == ("All 30 samples are one and the same transformation: the"
+                   " policy has settled on it.")
+  assert tried == ("Trials of 2 candidate(s), 5 epochs, 25 % of the time:"
+                   " accepted. The best of them is cheaper, and so on.")
