@@ -222,8 +222,7 @@ class Trials:
     trainer = self._trainer
     return supervised.Supervised(
         self._config, architecture, num_classes=trainer.judge.num_classes,
-        image_size=trainer.dataset.image_size,
-        steps_per_epoch=self._steps,
+        image_size=trainer.dataset.image_size, steps_per_epoch=self._steps,
         objective=trainer.objective(architecture))
 
   def _train(self, out, name, trained, epochs, state, listener):
