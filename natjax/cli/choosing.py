@@ -35,4 +35,9 @@ def sentences(result):
         f"Trials of {len(found['trials']) - 1} candidate(s), {found['epochs']}"
         f" epochs, {100 * share:.0f} % of the time: {verdict}. The best of them"
         f" is {found['reason']}.")
+  tried = [row["accepted"] for row in result.get("seeds", ())
+           if "accepted" in row]
+  if tried:
+    said.append(f"Trials accepted what {sum(tried)} of {len(tried)} searches"
+                " preferred.")
   return said

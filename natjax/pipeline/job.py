@@ -356,6 +356,8 @@ class Job(_Work):
             **({"original_accuracy": r["original"]["accuracy"]}
                if "original" in r else {}),
             **{k: r[k] for k in self.entry.reports if k in r},
+            **({"accepted": r["acceptance"]["accepted"]}
+               if "acceptance" in r else {}),
             **{k: r[self.name][k] for k in ("accuracy", "params", "madds")
                if k in r[self.name]}} for r in found],
         "seed": self.trainer.seed,

@@ -31,6 +31,9 @@ def test_what_is_said_of_a_choice():
       ("original", "90.00 %", "-2.00 ± 1.00", "3.000 M", "6.000 M")]
   assert choosing.table({}) == choosing.table({"candidates": [{}]}) == []
   assert choosing.sentences({"sampled": 30, "distinct": 2}) == []
+  assert choosing.sentences({"seeds": [
+      {"accepted": True}, {}, {"accepted": False}]}) == [
+          "Trials accepted what 1 of 2 searches preferred."]
   alike, tried = choosing.sentences({
       "sampled": 30, "distinct": 1, "seconds": 200.0, "trial_seconds": 50.0,
       "acceptance": {"accepted": True, "reason": "cheaper, and so on",

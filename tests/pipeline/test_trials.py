@@ -191,6 +191,16 @@ def test_a_worse_candidate_is_not_returned(tmp_path):
   assert "not accepted" in choosing.sentences(result)[0]
 
 
+def test_of_several_seeds_each_has_its_trials(tmp_path):
+  PROPOSED[:] = [BROKEN]
+  result = job_lib.Job(
+      ORIGINAL, tiny.digits(), "propose", ProposeConfig(trial_epochs=1),
+      TRAIN, devices=1, seeds=2).run(tmp_path / "run")
+  assert [row["accepted"] for row in result["seeds"]] == [
+      json.loads((tmp_path / "run" / f"seed-{seed}" / "result.json"
+                  ).read_text())["acceptance"]["accepted"] for seed in (0, 1)]
+
+
 def test_over_a_budget_the_original_is_not_returned(tmp_path, monkeypatch):
   whole = build
 
