@@ -56,7 +56,8 @@ PRESETS = {
             policy="published", candidates=1, weights_fraction=0.5),
         nat=nat.NATConfig(
             init_channels=0, cells=0, epochs=2, warmup_epochs=1, batch_size=32,
-            samples=2, candidates=3, weights_fraction=0.5),
+            samples=2, candidates=3, weights_fraction=0.5,
+            prefer="accuracy", held_out=0.0),
         theta=differentiable.DifferentiableConfig(architecture_epochs=1),
         train=supervised.TrainConfig(
             init_channels=0, cells=0, epochs=2, batch_size=32,
@@ -74,7 +75,8 @@ PRESETS = {
             init_channels=0, cells=0, epochs=12, warmup_epochs=8,
             batch_size=64, learning_rate=0.05, final_learning_rate=0.005,
             max_grad_norm=5.0, policy_learning_rate=2e-4, samples=4,
-            entropy_weight=0.03, candidates=20, weights_fraction=0.5),
+            entropy_weight=0.03, candidates=20, weights_fraction=0.5,
+            prefer="accuracy", held_out=0.0),
         theta=differentiable.DifferentiableConfig(
             architecture_epochs=6, theta_learning_rate=3e-3),
         train=supervised.TrainConfig(
@@ -89,7 +91,9 @@ PRESETS = {
         published=nat.NATConfig(
             init_channels=0, cells=0, epochs=60, policy="published",
             candidates=1),
-        nat=nat.NATConfig(init_channels=0, cells=0, epochs=60),
+        nat=nat.NATConfig(
+            init_channels=0, cells=0, epochs=60, prefer="accuracy",
+            held_out=0.0),
         theta=differentiable.DifferentiableConfig(architecture_epochs=30),
         train=supervised.TrainConfig(
             init_channels=0, cells=0, epochs=60, batch_size=128,
@@ -101,7 +105,8 @@ PRESETS = {
         cells=(36, 9), search_cells=(20, 8), image_size=32, train_images=0,
         published=nat.NATConfig(
             init_channels=0, cells=0, policy="published", candidates=1),
-        nat=nat.NATConfig(init_channels=0, cells=0),
+        nat=nat.NATConfig(
+            init_channels=0, cells=0, prefer="accuracy", held_out=0.0),
         theta=differentiable.DifferentiableConfig(architecture_epochs=300),
         train=supervised.TrainConfig(
             init_channels=0, cells=0, epochs=600, batch_size=96,

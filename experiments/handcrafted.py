@@ -97,7 +97,8 @@ PRESETS = {
         width=0.25, blocks=(0, 3), image_size=8, train_images=128,
         search=nat.NATConfig(
             epochs=2, warmup_epochs=1, batch_size=32, samples=2, candidates=3,
-            weights_fraction=0.5),
+            weights_fraction=0.5,
+            prefer="accuracy", held_out=0.0),
         train=supervised.TrainConfig(epochs=1, batch_size=32, cutout=0),
         cells=(2, 1)),
     "small": Config(
@@ -108,7 +109,8 @@ PRESETS = {
             epochs=12, warmup_epochs=8, batch_size=64, learning_rate=0.05,
             final_learning_rate=0.005,
             max_grad_norm=5.0, policy_learning_rate=2e-4, samples=4,
-            entropy_weight=0.03, candidates=20, weights_fraction=0.5),
+            entropy_weight=0.03, candidates=20, weights_fraction=0.5,
+            prefer="accuracy", held_out=0.0),
         train=supervised.TrainConfig(
             epochs=6, batch_size=64, learning_rate=0.1, final_learning_rate=0.0,
             cutout=0, seeds=2),

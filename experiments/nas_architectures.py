@@ -94,7 +94,8 @@ PRESETS = {
         train_images=128,
         search=nat.NATConfig(
             init_channels=2, cells=1, epochs=2, warmup_epochs=1, batch_size=32,
-            samples=2, candidates=3, weights_fraction=0.5),
+            samples=2, candidates=3, weights_fraction=0.5,
+            prefer="accuracy", held_out=0.0),
         train=supervised.TrainConfig(
             init_channels=2, cells=1, epochs=1, batch_size=32, auxiliary=False,
             drop_path=0.0, cutout=0)),
@@ -106,7 +107,8 @@ PRESETS = {
             init_channels=8, cells=3, epochs=8, warmup_epochs=5,
             batch_size=64, learning_rate=0.05, final_learning_rate=0.005,
             max_grad_norm=5.0, policy_learning_rate=1e-3, samples=4,
-            candidates=10, weights_fraction=0.5),
+            candidates=10, weights_fraction=0.5,
+            prefer="accuracy", held_out=0.0),
         train=supervised.TrainConfig(
             init_channels=8, cells=3, epochs=4, batch_size=64,
             learning_rate=0.05, auxiliary=False, drop_path=0.0, cutout=0)),

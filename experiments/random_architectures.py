@@ -106,7 +106,8 @@ PRESETS = {
                     operations.NULL),
         search=nat.NATConfig(
             init_channels=2, cells=1, epochs=2, warmup_epochs=1, batch_size=32,
-            samples=2, candidates=3, weights_fraction=0.5),
+            samples=2, candidates=3, weights_fraction=0.5,
+            prefer="accuracy", held_out=0.0),
         train=dataclasses.replace(
             PLAIN, init_channels=2, cells=1, epochs=2, batch_size=32)),
     "small": Config(
@@ -116,7 +117,8 @@ PRESETS = {
             init_channels=8, cells=3, epochs=9, warmup_epochs=6,
             batch_size=64, learning_rate=0.05, final_learning_rate=0.005,
             max_grad_norm=5.0, policy_learning_rate=1e-3, samples=4,
-            candidates=10, weights_fraction=0.5),
+            candidates=10, weights_fraction=0.5,
+            prefer="accuracy", held_out=0.0),
         train=dataclasses.replace(
             PLAIN, init_channels=8, cells=3, epochs=3, learning_rate=0.05)),
     "paper": Config(
@@ -197,11 +199,11 @@ class Experiment:
     scored = fit.Split(*(a[:self.config.score_images]
                          for a in splits["policy"]))
 
-    def score(function, argument, *, split):
+    def score(function, argument, *, split, total):
       del split  # There is but one.
       return fit.walk(
           function, argument, scored, preparation=self.preparation,
-          batch_size=config.batch_size, whole=True)
+          batch_size=config.batch_size, whole=True, total=total)
 
     found = []
     for i, genotype in enumerate(self.originals):

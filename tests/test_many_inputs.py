@@ -21,7 +21,7 @@ from natjax.methods import inference, nat, natpp
 from natjax.networks import network as network_lib
 from natjax.pipeline import runs
 from natjax.training import fit
-from tests import architectures
+from tests import architectures, tiny
 from tests.drawing import pictures
 from tests.networks import oracle
 
@@ -178,12 +178,12 @@ def test_candidates_are_scored_as_the_architectures_that_they_are(
   assert method.ground.shape == (2, 4, inputs)
   scored = []
 
-  def score(arrays):
-    scored.append(arrays)
-    return len(scored)
+  def answer(arrays):
+    scored.extend(arrays)
+    return tiny.nested([10 * i for i in range(len(arrays))])
 
   best, report = inference.derive(
-      method, method.policy.init(jax.random.key(0)), given, score,
+      method, method.policy.init(jax.random.key(0)), given, answer,
       jax.random.key(1))
   found = [codec.from_dict(c["architecture"]) for c in report["candidates"]]
   assert found[0] == given and best == found[-1]

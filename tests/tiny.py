@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from natjax import data, spaces, zoo
-from natjax.methods import nat, supervised
+from natjax.methods import choice, nat, supervised
 from natjax.training import fit
 
 GENOTYPE = zoo.get("darts")
@@ -53,6 +53,11 @@ def make_nat(num_devices=1, **changes):
   return nat.NAT(
       dataclasses.replace(SEARCH, **changes), SPACE, num_classes=10,
       image_size=IMAGE_SIZE, steps_per_epoch=3, num_devices=num_devices)
+
+
+def nested(rights, images=1000):
+  """Answers of candidates, each right wherever those behind it are."""
+  return choice.Answers(images, np.minimum.outer(rights, rights))
 
 
 def batch(size, *, seed=0):

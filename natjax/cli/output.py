@@ -12,6 +12,7 @@ from rich import progress as rich_progress
 from rich import table as rich_table
 
 from natjax import errors, pipeline
+from natjax.cli import choosing
 from natjax.pipeline import runs
 
 # Paths and names are printed as they are, brackets and colons too.
@@ -148,6 +149,8 @@ def print_transformed(result, folder, entry):
   _print_search(result)
   if before:
     out.print(_verdict(result, entry, gain, ratios, noise))
+  for sentence in choosing.sentences(result):
+    out.print(sentence)
   _print_linear(parts)
   _print_tries(result)
   _print_seeds(result.get("seeds", []))
@@ -157,8 +160,10 @@ def print_transformed(result, folder, entry):
                 ("cell", "edge", "before", "after"),
                 [(c["cell"], f"{c['source']} -> {c['target']}", c["before"],
                   c["after"]) for c in result["changes"]])
+  if rows := choosing.table(result):
+    print_table(choosing.title(result), choosing.COLUMNS, rows)
   folder = pathlib.Path(folder)
-  more = [name for name in (*entry.pictures, "networks", "seed-*")
+  more = [name for name in (*entry.drawn, "networks", "seed-*")
           if any(folder.glob(name))]
   more = [name if "." in name else f"{name}/" for name in more]
   files = ", ".join(

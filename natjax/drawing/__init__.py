@@ -1,4 +1,4 @@
-"""Pictures of architectures and of learning curves.
+"""Pictures of architectures, of learning curves and of candidates.
 
 A cell is drawn from left to right, as in Guo et al., 2021, "Towards Accurate
 and Compact Architectures via Neural Architecture Transformer", Fig. 5: the two
@@ -10,6 +10,7 @@ Drawn together with its transformation, what changed is coloured.
 whole picture, a list of the primitives in `shapes`, and `render` writes it.
 """
 
+from natjax.drawing.candidates import pareto_front, save_pareto
 from natjax.drawing.comparison import Change, changes
 from natjax.drawing.curves import (
     alpha_curves,
@@ -21,4 +22,5 @@ from natjax.drawing.curves import (
 from natjax.drawing.render import draw, save
 
 __all__ = ["Change", "alpha_curves", "changes", "draw", "learning_curves",
-           "save", "save_alpha", "save_theta", "theta_curves"]
+           "pareto_front", "save", "save_alpha", "save_pareto", "save_theta",
+           "theta_curves"]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from natjax import operations
 from natjax.training import settings
 
+PART = 0.1  # Of the training images, where the settings leave it open.
 _Z = 1.96  # Of the interval of 95 %.
 
 
@@ -60,6 +61,13 @@ class Verdict(NamedTuple):
   reason: str
 
 
+def cheaper(before: operations.Cost, after: operations.Cost) -> bool:
+  """Whether a network costs less in one way and no more in the other."""
+  (params, madds), (most_params, most_madds) = after[:2], before[:2]
+  return after[:2] != before[:2] and (
+      params <= most_params and madds <= most_madds)
+
+
 def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
           tolerance: float) -> Verdict:
   """Compares a changed network with the original.
@@ -77,18 +85,17 @@ def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
     >>> judge(Pairs(1000, 10, 16), big, small, 0.5).accepted
     False
   """
-  ratios = [(a, b) for a, b in zip(after[:2], before[:2], strict=True)]
-  dearer = any(a > b for a, b in ratios)
-  cheaper = not dearer and any(a < b for a, b in ratios)
+  saves = cheaper(before, after)
+  dearer = not saves and after[:2] != before[:2]
   points, (low, high) = 100 * pairs.difference, pairs.interval
   measured = (f"{points:+.2f} points (95 %: {100 * low:+.2f} to"
               f" {100 * high:+.2f}) on {pairs.images} held-out images")
   if dearer:
     return Verdict(False, f"dearer, and {measured}")
   if points > 0:
-    return Verdict(True, f"{'cheaper' if cheaper else 'no dearer'}, and"
+    return Verdict(True, f"{'cheaper' if saves else 'no dearer'}, and"
                    f" {measured}")
-  if not cheaper:
+  if not saves:
     return Verdict(False, f"not cheaper, and {measured}")
   # Counts of images are whole: the last digits of a float decide nothing.
   worse = points < -tolerance - 1e-9
@@ -103,6 +110,17 @@ def report(pairs: Pairs, verdict: Verdict) -> dict[str, Any]:
           "accepted": verdict.accepted, "reason": verdict.reason}
 
 
+def part(config: Any) -> float:
+  """The part of the training images that settings hold out, [0, 1).
+
+  Where their `held_out` is None it is `PART`, and 0 for what is done as its
+  authors did it (`policy="published"`).
+  """
+  if config.held_out is not None:
+    return config.held_out
+  return 0.0 if getattr(config, "policy", "") == "published" else PART
+
+
 def check(config: Any) -> None:
   """Refuses an impossible `tolerance` or `held_out` of settings.
 
@@ -110,6 +128,6 @@ def check(config: Any) -> None:
     InputError: a negative tolerance, or a part that is not in [0, 1).
   """
   settings.not_negative(config, "tolerance")
-  if not 0 <= config.held_out < 1:
+  if not 0 <= part(config) < 1:
     settings.refuse(config, "held_out", "must lie in [0, 1), a part of the"
                     " training images; 0 accepts without a look")

@@ -93,7 +93,9 @@ class Entry(NamedTuple):
     settings: its dataclass of bool, int, float, str, or one of these or None;
       all have defaults, and "Attributes" of its docstring is their help. Where
       it has `held_out` and `tolerance`, a part of the training images is the
-      split "held_out", to choose by (`methods.acceptance`).
+      split "held_out", to choose by (`methods.acceptance`); where it also has
+      `finalists` and `trial_epochs`, the candidates that its report numbers as
+      "finalists" are tried before one is returned (`pipeline.trials`).
     build: `(Request) -> Plan`; raises InputError and NotMet.
     presets: `(preset, objective, kind of architecture) -> settings`.
     help: one line.
@@ -111,6 +113,7 @@ class Entry(NamedTuple):
     model: what it trains, for the first lines of a run.
     reports: keys of a seed's report that stand in the result of a run.
     pictures: per file of a run, `(path, rows of metrics)` that draws it.
+    charts: per file of a run, `(path, result)` that draws it.
     kept: what to say where the architecture was kept.
   """
 
@@ -130,7 +133,14 @@ class Entry(NamedTuple):
   reports: tuple[str, ...] = ()
   pictures: Mapping[
       str, Callable[[pathlib.Path, Iterable[metrics.Row]], object]] = {}
+  charts: Mapping[
+      str, Callable[[pathlib.Path, Mapping[str, Any]], object]] = {}
   kept: str = "The original was kept: nothing was found that is better."
+
+  @property
+  def drawn(self) -> tuple[str, ...]:
+    """The files of a run that are pictures of the method."""
+    return (*self.pictures, *self.charts)
 
 
 def check(entry: Any) -> Entry:

@@ -2,11 +2,12 @@
 
 Guo et al., 2021, section 3.5: sampling once for each edge, k times over. The
 candidates are scored on the supernet, and the given architecture is itself one.
+Chosen is the best score, or the cheapest of those that are as good (`choice`).
 With a budget (`costs.budget`) only candidates that keep to it are scored and
 returned, which no other method of the field promises for a one-shot search.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any
 
@@ -18,6 +19,7 @@ from natjax import errors, operations
 from natjax.costs import budget as budget_lib
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, live, records
+from natjax.methods import acceptance, choice
 from natjax.policies import sampling
 
 # How hard the logits are tilted towards cheaper operations, in turn.
@@ -25,9 +27,9 @@ _STRENGTHS = (0, 3, 10, 30, 100, 300, 1e3, 1e4, 1e6)
 
 
 def derive(method: Any, policy: Any, architecture: codec.Architecture,
-           score: Callable[[arrays_lib.CellArrays], float],
+           answer: Callable[[Sequence[arrays_lib.CellArrays]], choice.Answers],
            rng: jax.Array) -> tuple[codec.Architecture, dict[str, Any]]:
-  """Transforms an architecture: the best of k samples and of itself.
+  """Transforms an architecture: chooses among k samples and itself.
 
   With a budget, and where the policy seldom draws what keeps to it, its logits
   are tilted: by every candidate's share of the cost, more and more, until k
@@ -37,13 +39,17 @@ def derive(method: Any, policy: Any, architecture: codec.Architecture,
     method: a `nat.NAT`.
     policy: the policy's parameters.
     architecture: beta.
-    score: `(CellArrays [G, N, K]) -> float`, accuracy of the supernet on whole
+    answer: `(CellArrays [G, N, K] of each) -> Answers` of the supernet on whole
       batches of the policy's split, not augmented.
     rng: a key.
 
   Returns:
-    The architecture with the best score, the input where none is better, and a
-    report: every distinct candidate with its score and cost, the input first.
+    The architecture that is chosen, and a report: "candidates", every distinct
+    one with its score, the standard error of its difference to the best score,
+    its cost, and whether no other dominates it ("pareto"), the input first;
+    "finalists", numbers of the candidates to be tried, the best first, none
+    where the input is chosen; of several samples how many there were
+    ("sampled") and how many of these differ ("distinct").
 
   Raises:
     errors.NotMet: no transformation that was found keeps to the budget.
@@ -52,9 +58,10 @@ def derive(method: Any, policy: Any, architecture: codec.Architecture,
   beta = method.ground.encode(architecture)
   found = {architecture: beta}
   if method.config.selection == "argmax":
-    _add(found, method, architecture, method.compiled_best(policy, beta)[None])
+    drawn = _add(found, method, architecture,
+                 method.compiled_best(policy, beta)[None])
   else:
-    _draw(found, limits, method, policy, architecture, rng)
+    drawn = _draw(found, limits, method, policy, architecture, rng)
   costs = {a: method.ground.cost(a) for a in found}
   kept = [a for a in found if limits.allows(costs[a])]
   if not kept:
@@ -66,15 +73,38 @@ def derive(method: Any, policy: Any, architecture: codec.Architecture,
         " max-madds, or sample more candidates")
   # Those drawn first are the policy's likeliest; the input is not one of k.
   kept = kept[:method.config.candidates + (kept[0] == architecture)]
-  scores = {a: float(score(found[a])) for a in kept}
-  # Of equal scores the first found stays: a change must pay.
-  best = max(scores, key=lambda a: scores[a])
-  report = {"candidates": [
-      {"architecture": codec.to_dict(a), "score": s,
-       "original": a == architecture, "chosen": a == best,
-       "params": costs[a].params, "madds": costs[a].madds}
-      for a, s in scores.items()]}
-  return best, report
+  answers = answer([found[a] for a in kept])
+  prefer = method.config.prefer
+  if prefer == "auto":
+    prefer = "accuracy" if method.published else "cost"
+  # What is equal stays in the order found: a change must pay.
+  chosen = choice.choose(answers, [costs[a] for a in kept], prefer)
+  first = chosen.order[0]
+  report = {
+      "candidates": [
+          {"architecture": codec.to_dict(a), "score": score,
+           "standard_error": error, "original": a == architecture,
+           "chosen": i == first, "pareto": pareto, "params": costs[a].params,
+           "madds": costs[a].madds}
+          for i, (a, score, error, pareto) in enumerate(zip(
+              kept, answers.scores, chosen.errors, chosen.pareto, strict=True))
+      ],
+      "finalists": _finalists(chosen.order, kept, answers.scores, architecture,
+                              costs)[:method.config.finalists]}
+  if len(drawn) > 1:
+    report |= {"sampled": len(drawn), "distinct": len({*drawn})}
+  return kept[first], report
+
+
+def _finalists(order, kept, scores, architecture, costs):
+  """Those in order that cost less than the input or score better."""
+  if kept[order[0]] == architecture:
+    return []
+  score = dict(zip(kept, scores, strict=True))
+  least = score.get(architecture, -1.0)  # Over a budget it is no candidate.
+  return [i for i in order if kept[i] != architecture and (
+      scores[i] > least
+      or acceptance.cheaper(costs[architecture], costs[kept[i]]))]
 
 
 def budget(method: Any, architecture: codec.Architecture) -> budget_lib.Budget:
@@ -117,14 +147,16 @@ def _action_costs(method, architecture):
 
 
 def _add(found, method, architecture, actions):
-  """Adds transformations to `found`, architecture -> arrays."""
-  beta = found[architecture]
+  """Adds transformations to `found`, architecture -> arrays; lists them."""
+  beta, added = found[architecture], []
   for action in jax.device_get(actions):
     # Host arrays, so that all candidates share one compiled scoring.
     alpha = jax.device_get(sampling.apply_actions(beta, action, method.table))
     if not method.published:
       alpha = pruned(alpha, method)
-    found.setdefault(method.ground.decode(alpha, architecture), alpha)
+    added.append(method.ground.decode(alpha, architecture))
+    found.setdefault(added[-1], alpha)
+  return added
 
 
 def pruned(alpha: arrays_lib.CellArrays, method: Any) -> arrays_lib.CellArrays:
@@ -151,15 +183,19 @@ def pruned(alpha: arrays_lib.CellArrays, method: Any) -> arrays_lib.CellArrays:
 
 
 def _draw(found, limits, method, policy, architecture, rng):
-  """Adds k samples to `found`; with limits, goes on for k within them."""
+  """Adds k samples to `found`; with limits, goes on for k within them.
+
+  Returns:
+    The k samples.
+  """
   def add(key, number, tilt):
-    _add(found, method, architecture, method.compiled_sample(
+    return _add(found, method, architecture, method.compiled_sample(
         key, policy, found[architecture], number, tilt))
 
   count = method.config.candidates
-  add(rng, count, jnp.zeros(()))
+  drawn = add(rng, count, jnp.zeros(()))
   if not limits:
-    return
+    return drawn
   costs, _ = _action_costs(method, architecture)
   before = method.ground.cost(architecture)
   share = sum(np.where(np.isfinite(c), c, 0.0) / max(total, 1)
@@ -167,6 +203,7 @@ def _draw(found, limits, method, policy, architecture, rng):
               if limit is not None)
   for i, strength in enumerate(_STRENGTHS):
     if sum(limits.allows(method.ground.cost(a)) for a in found) >= count:
-      return
+      break
     add(jax.random.fold_in(rng, i), 4 * count,
         jnp.asarray(-strength * share, jnp.float32))
+  return drawn

@@ -20,12 +20,16 @@ How this differs from the released code, unless `policy="published"`:
 - The baseline is the mean reward of the other samples of the same input
   (leave one out), where there are other samples.
 - Edges into nodes that no longer lead to an output become null (`inference`).
+- Of the candidates whose score is within one standard error of the best, the
+  cheapest is preferred (`choice`); the preset "paper" takes the best score.
+- The best few are tried on images that the search has not seen, and one that
+  is worse there is not returned (`acceptance`, `pipeline.trials`); not so with
+  the preset "paper".
 And always: the last, smaller batch of an epoch is left out; candidates are
 scored on the policy's split and the input is itself a candidate, unless it is
-over a budget, so what comes out never scores worse than what went in. Batch
-statistics are used throughout, as there. What is transformed is a domain's
-affair (`spaces`): cells, or a network of blocks, whose random inputs
-differ from the given one in operations alone.
+over a budget. Batch statistics are used throughout, as there. What is
+transformed is a domain's affair (`spaces`): cells, or a network of blocks,
+whose random inputs differ from the given one in operations alone.
 """
 
 from collections.abc import Sequence
@@ -39,11 +43,11 @@ import numpy as np
 import optax
 
 from natjax import data as data_lib
-from natjax import spaces
+from natjax import drawing, spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, records
+from natjax.methods import choice, inference, memory, nat_config, supervised
 from natjax.methods import entry as entry_lib
-from natjax.methods import inference, memory, nat_config, supervised
 from natjax.networks import supernet as supernet_lib
 from natjax.objectives import classification as objectives
 from natjax.policies import policy as policy_lib
@@ -328,16 +332,40 @@ class NAT:
     supernet normalises by the batch.
     """
     assert given is not None  # As the entry says.
-    accuracy = lambda cells: score(
-        self._is_right, (state, cells), split="policy")
-    best, report = inference.derive(self, state.policy, given, accuracy, rng)
+
+    def answer(cells):
+      # Padded, so that any number of candidates shares one program.
+      count, most = len(cells), self.config.candidates + 1
+      every = jax.tree.map(lambda *x: np.stack(x), *cells,
+                           *cells[:1] * (most - count))
+      found = score(self._answers, (state.params, every, np.int32(count)),
+                    split="policy", total=True)
+      return choice.Answers(int(found["images"]), found["both"][
+          :count, :count].astype(int))
+
+    best, report = inference.derive(self, state.policy, given, answer, rng)
     return base.Derived(best, None, report)
 
-  def _is_right(self, state_and_cells, batch):
-    """f32[B], 1 where the supernet with one architecture is right."""
-    state, cells = state_and_cells
-    logits = self.supernet.apply(state.params, cells, batch["image"])
-    return objectives.right(logits, batch["label"])
+  def _answers(self, argument, batch):
+    """Where two architectures are both right in the supernet, f32[B, k, k].
+
+    Args:
+      argument: the weights, `CellArrays` [k, G, N, K], and how many of the k
+        are asked; the others are never right.
+      batch: images and labels.
+    """
+    params, every, count = argument
+    labels = batch["label"]
+
+    def ask(i, found):
+      cells = jax.tree.map(lambda x: x[i], every)
+      logits = self.supernet.apply(params, cells, batch["image"])
+      return found.at[:, i].set(objectives.right(logits, labels))
+
+    right = lax.fori_loop(
+        0, count, ask, jnp.zeros((len(labels), len(every.source))))
+    return {"images": jnp.ones(len(labels)),
+            "both": right[:, :, None] * right[:, None]}
 
   def explain(self, state: NATState) -> str:
     """The architectures that the last update drew, per device."""
@@ -399,8 +427,9 @@ def entry(kind: type[NAT], text: str) -> entry_lib.Entry:
   """The entry of NAT or of NAT++."""
   return entry_lib.Entry(
       NATConfig, functools.partial(build, kind), nat_config.preset, text,
-      spaces=True, kept="The original was kept: no sampled transformation"
-      " scored better on the supernet.")
+      spaces=True, kept="The original was kept: no sampled transformation was"
+      " found to be better, or as good and cheaper.",
+      charts={"pareto.svg": drawing.save_pareto})
 
 
 ENTRY = entry(NAT, "replaces operations by skips or null connections, by a"

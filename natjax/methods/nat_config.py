@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from natjax.methods import acceptance, choice
 from natjax.policies import gcn
 from natjax.training import settings
 
@@ -47,6 +48,16 @@ class NATConfig:
       is "published" with that policy, else leave-one-out if n > 1, else none.
     candidates: k, transformations sampled and scored at the end.
     selection: "sample" k candidates, or the "argmax" alone.
+    prefer: the "cost" or the "accuracy": the cheapest of those whose score is
+      within one standard error of the best, or the best score by any amount;
+      "auto" is accuracy with the published policy, else cost.
+    held_out: part of the training images kept from the search, on which what
+      it found is compared with the original, both trained briefly; 0 accepts
+      without a look. None is 0.1, with the published policy 0.
+    tolerance: by how many percentage points of the held-out images a cheaper
+      network may be worse than the original.
+    finalists: the most candidates that are trained briefly.
+    trial_epochs: of that; 0 is a tenth of the final training's, at least 5.
     max_params: the most parameters that a candidate may have: a number, with
       K, M or G, or a multiple of the given architecture's such as "0.8x"; empty
       for no limit but the guard's.
@@ -77,6 +88,11 @@ class NATConfig:
   baseline: str = "auto"
   candidates: int = 10
   selection: str = "sample"
+  prefer: str = "auto"
+  held_out: float | None = None
+  tolerance: float = 0.5
+  finalists: int = 3
+  trial_epochs: int = 0
   max_params: str = ""
   max_madds: str = ""
   weights_fraction: float = 0.4
@@ -109,14 +125,17 @@ def resolve(config: NATConfig, kind: str) -> FullNATConfig:
   settings.plain(full)
   settings.one_of(full, policy=POLICIES, baseline=BASELINES, focus=FOCUSES,
                   selection=("sample", "argmax"), gcn_layers=gcn.LAYERS,
+                  prefer=("auto", *choice.PREFERENCES),
                   dtype=("float32", "bfloat16"))
   settings.at_least_one(
-      full, "epochs", "batch_size", "inputs", "samples", "candidates")
+      full, "epochs", "batch_size", "inputs", "samples", "candidates",
+      "finalists")
   settings.above_zero(full, "supernet_width")
   settings.not_negative(
       full, "learning_rate", "final_learning_rate", "momentum", "weight_decay",
-      "max_grad_norm", "policy_learning_rate", "entropy_weight")
+      "max_grad_norm", "policy_learning_rate", "entropy_weight", "trial_epochs")
   settings.other_samples(full)
+  acceptance.check(full)
   if not 0 <= full.warmup_epochs < full.epochs:
     settings.refuse(
         full, "warmup_epochs", "must lie in [0, epochs) with epochs"
@@ -139,7 +158,8 @@ PRESETS = {
                        learning_rate=0.025, final_learning_rate=0.001,
                        max_grad_norm=5.0, policy_learning_rate=1e-3, samples=4),
     # Section 5.1 of Guo et al., 2021.
-    "paper": NATConfig(baseline="none", focus="general"),
+    "paper": NATConfig(baseline="none", focus="general", prefer="accuracy",
+                       held_out=0.0),
 }
 
 

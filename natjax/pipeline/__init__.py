@@ -59,10 +59,11 @@ def transform(
     What `result.json` holds: "original" and "transformed" with "params",
     "madds", "accuracy" (mean over seeds, in [0, 1]), "accuracy_std" and
     "accuracies"; "changes"; "architectures", "seed", "versions", "seconds"; of
-    NAT and NAT++ "candidates" with their scores; of a method that trains what
-    it derives, where every seed derives an architecture of its own, "seeds"
-    ("changes", "architectures" and the files are then the first seed's, and
-    costs are means).
+    NAT and NAT++ "candidates" with their scores, and where some were tried on
+    held-out images, "acceptance" and "trial_seconds"; of a method that trains
+    what it derives, where every seed derives an architecture of its own,
+    "seeds" ("changes", "architectures" and the files are then the first seed's,
+    and costs are means).
 
   Raises:
     InputError: anything that does not fit, before anything is compiled.

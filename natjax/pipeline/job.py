@@ -22,6 +22,7 @@ from natjax.methods import entry as entry_lib
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import runs
 from natjax.pipeline import trainer as trainer_lib
+from natjax.pipeline import trials as trials_lib
 from natjax.pipeline import weights as weights_lib
 from natjax.training import devices as devices_lib
 from natjax.training import fit as fit_lib
@@ -185,6 +186,7 @@ class Job(_Work):
         dataset, train, _kind_of(space) if given is None else given.kind,
         seed=seed, devices=devices, simclr=simclr,
         held_out=_held_out(search), train_on_all=not entry.trained)
+    self._trials = trials_lib.trials(trainer, search)
     judge = trainer.judge
     for name, value, fits in (
         ("compare", compare, compare or not entry.inherits),
@@ -249,6 +251,8 @@ class Job(_Work):
         "steps": times * steps}}
     if self.original is not None:
       found["train"] = trainer.estimate(self.original)
+    if self._trials:
+      found["trials"] = self._trials.estimate()
     return {name: {**part, "steps": max(len(self.seeds), 1) * part["steps"]}
             for name, part in found.items()}
 
@@ -261,6 +265,8 @@ class Job(_Work):
       if self.trainer.processes.first:
         for file, draw in self.entry.pictures.items():
           draw(out / file, metrics_lib.read(out / runs.METRICS))
+        for file, chart in self.entry.charts.items():
+          chart(out / file, result)
     return result, [*map(codec.from_dict, result["architectures"].values())]
 
   def _each(self, out, listener):
@@ -283,6 +289,8 @@ class Job(_Work):
   def _once(self, out, listener):
     """One search, whose network and the original are trained alike."""
     found, report = self._search(out, listener)
+    if self._trials and self.original and report.get("finalists"):
+      found, report = self._trials.run(out, self.original, report, listener)
     parts = {} if self.original is None else {"original": self.trainer.train(
         out, "original", self.original, listener)}
     # What came out unchanged is the same network: trained once.
@@ -315,7 +323,8 @@ class Job(_Work):
             parts[self.name], None if self.entry.trained else architecture),
         **more, "architectures": shown,
         "method": self.method, **self.trainer.facts(), "seconds": round(
-            more.get("search_seconds", 0) + sum(spent.values()), 1)}
+            more.get("search_seconds", 0) + more.get("trial_seconds", 0)
+            + sum(spent.values()), 1)}
 
   def _search(self, out, listener):
     """Runs the method and derives; returns the architecture and the report."""
@@ -329,12 +338,6 @@ class Job(_Work):
           checkpoint_dir=out / "checkpoint" / name)
       return fit_lib.fit(program, **self.feed._asdict(), options=options)
 
-    def trained():
-      """Seconds of training, those of earlier starts too."""
-      return sum({row["run"]: row["seconds"] for row in metrics_lib.read(
-          out / runs.METRICS) if row["run"].startswith(self.entry.label)
-                  }.values())
-
     def derive(method, state, given, report):
       ended = time.monotonic()
       derived = self.feed.derive(method, state, given, self.trainer.seed)
@@ -344,7 +347,8 @@ class Job(_Work):
           "scoring_batch_size": self.feed.batch_size,
           "search_seconds": round(max(
               time.monotonic() - began,
-              trained() + time.monotonic() - ended), 1)})
+              metrics_lib.seconds(out / runs.METRICS, self.entry.label)
+              + time.monotonic() - ended), 1)})
 
     if not self.trainer.processes.of_first(path.exists):
       ended = trainer_lib.follow(
@@ -375,6 +379,8 @@ class Job(_Work):
             **({"original_accuracy": r["original"]["accuracy"]}
                if "original" in r else {}),
             **{k: r[k] for k in self.entry.reports if k in r},
+            **({"accepted": r["acceptance"]["accepted"]}
+               if "acceptance" in r else {}),
             **{k: r[self.name][k] for k in ("accuracy", "params", "madds")
                if k in r[self.name]}} for r in found],
         "seed": self.trainer.seed,
@@ -383,11 +389,11 @@ class Job(_Work):
 
 def _held_out(search):
   """The part of the training images that a method does not see."""
-  if not hasattr(search, "held_out"):
+  if not (hasattr(search, "held_out") and hasattr(search, "tolerance")):
     return 0.0
   with errors.within("search"):
     acceptance.check(search)
-  return search.held_out
+  return acceptance.part(search)
 
 
 def _kind_of(space):

@@ -196,7 +196,7 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
     raise errors.InputError(f"{out} is not empty and holds no run of natjax;"
                             " name another folder", "out")
   if known and overwrite:
-    pictures = {p for e in methods.METHODS.values() for p in e.pictures}
+    pictures = {p for e in methods.METHODS.values() for p in e.drawn}
     # The configuration goes last: what a kill leaves is still known for a run.
     for path in [*(out / name for name in (*_OWN, *pictures)),
                  *out.glob("seed-*"), out / CONFIG]:

@@ -55,11 +55,11 @@ class Feed(NamedTuple):
   preparation: fit_lib.Preparing
 
   def score(self, function: Callable[[Any, base.Batch], Any], argument: Any, *,
-            split: str) -> Any:
+            split: str, total: bool = False) -> Any:
     """Means over a split, of whole batches; see `method.Walk`."""
     return fit_lib.walk(
         function, argument, self.splits[split], batch_size=self.batch_size,
-        preparation=self.preparation, whole=True)
+        preparation=self.preparation, whole=True, total=total)
 
   def derive(self, method: base.Method, state: base.State,
              given: codec.Architecture | None, seed: int) -> base.Derived:
@@ -192,8 +192,6 @@ class Trainer:
     splits = {"train": self.seen} | {
         name: part for name, part in zip(plan.fractions, parts, strict=True)
         if name != "train" or len(parts) > 1}
-    if self.held_out is not None:
-      splits["held_out"] = self.held_out
     for stage in plan.method.stages:
       for phase in stage.phases:
         if unknown := {*phase.splits} - {*splits}:
@@ -202,8 +200,11 @@ class Trainer:
               f" plan's fractions name {', '.join(plan.fractions)}; name it")
     preparation = self.judge.preparation if plan.dtype is None else (
         self.judge.plain(plan.dtype))
-    return _checked(Feed(splits, plan.batch_size, preparation),
+    feed = _checked(Feed(splits, plan.batch_size, preparation),
                     len(self.devices))
+    # What no phase walks may be smaller than a batch.
+    return feed if self.held_out is None else feed._replace(
+        splits={**splits, "held_out": self.held_out})
 
   def describe(self) -> dict[str, Any]:
     """What `config.json` holds of data and training."""

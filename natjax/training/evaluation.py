@@ -14,7 +14,7 @@ from natjax.training import options as options_lib
 
 def walk(function: Callable[[Any, base.Batch], Any], argument: Any,
          split: options_lib.Split, *, preparation: options_lib.Preparing,
-         batch_size: int, whole: bool = False) -> Any:
+         batch_size: int, whole: bool = False, total: bool = False) -> Any:
   """Computes means over a split, not augmented; see `method.Walk`.
 
   Args:
@@ -25,6 +25,7 @@ def walk(function: Callable[[Any, base.Batch], Any], argument: Any,
     batch_size: images at a time.
     whole: leave out the images that do not fill a batch (where the function
       depends on the batch); else the last batch is padded.
+    total: compute sums instead of means; those of whole numbers are exact.
 
   Returns:
     The pytree of means, f64[...].
@@ -39,7 +40,8 @@ def walk(function: Callable[[Any, base.Batch], Any], argument: Any,
   sums = _sums(function, preparation)(
       argument, images.reshape(steps, batch_size, *images.shape[1:]),
       labels.reshape(steps, batch_size).astype(np.int32))
-  return jax.tree.map(lambda x: np.sum(x, axis=0, dtype=np.float64) / used,
+  parts = 1 if total else used
+  return jax.tree.map(lambda x: np.sum(x, axis=0, dtype=np.float64) / parts,
                       jax.device_get(sums))
 
 

@@ -50,16 +50,17 @@ def fit(method: base.Method, splits: Mapping[str, Split], *, batch_size: int,
     processes, each has its copy.
 
   Raises:
-    InputError: a batch that the devices do not divide or a split that is
-      smaller, a damaged or foreign checkpoint, a stage with an end that is not
-      the last.
+    InputError: a batch that the devices do not divide or a split of a phase
+      that is smaller, a damaged or foreign checkpoint, a stage with an end that
+      is not the last.
     Interrupted: asked to stop; the checkpoint is written.
     NotFinite: a metric was not finite; names the step and what it ran.
     errors.PeerLost: another process of this run is gone.
   """
   devices = tuple(options.devices or devices_lib.choose())
   devices_lib.check_batch(batch_size, len(devices))
-  check_splits(splits, batch_size)
+  check_splits({name: splits[name] for stage in method.stages
+                for phase in stage.phases for name in phase.splits}, batch_size)
   return devices_lib.fetch(engine.Engine(
       method, splits, batch_size=batch_size, preparation=preparation,
       options=options, layout=engine.Layout(

@@ -93,10 +93,11 @@ class Derived(NamedTuple):
   report: dict[str, Any]
 
 
-# `(function, argument, *, split) -> means` walks a split by whole batches, not
-# augmented, on one device. The function is pure, `(argument, batch) -> pytree
-# of f[B, ...]`, and compiled once for equal functions; its argument is a pytree
-# of arrays, `split` a key. The means over images are summed in f64 on the host.
+# `(function, argument, *, split, total=False) -> means` walks a split by whole
+# batches, not augmented, on one device. The function is pure, `(argument,
+# batch) -> pytree of f[B, ...]`, and compiled once for equal functions; its
+# argument is a pytree of arrays, `split` a key. The means over images are
+# summed in f64 on the host; with `total` the sums are given.
 Walk = Callable[..., Any]
 
 

@@ -58,6 +58,12 @@ def _parse(line):
   return row if good else None
 
 
+def seconds(path: str | os.PathLike[str], prefix: str) -> float:
+  """For how long the runs whose names begin so have trained, in all starts."""
+  return sum({row["run"]: row["seconds"] for row in read(path)
+              if row["run"].startswith(prefix)}.values())
+
+
 class MetricsFile:
   """The rows of one run in a file that other runs share.
 

@@ -3,7 +3,7 @@
 import pytest
 
 from natjax import methods
-from natjax.cli import output
+from natjax.cli import choosing, output
 
 
 @pytest.mark.parametrize("seeds,ratio,words", [
@@ -46,3 +46,28 @@ def test_more_seeds_than_the_table_has():
            for sign in (0, 0.1)]
   assert output._noise(*parts, 9)[0] == pytest.approx(
       2.228 * 0.050637 / 40**0.5, rel=1e-4)
+
+
+def test_what_is_said_of_a_choice():
+  rows = [{"score": score, "standard_error": error, "params": 1e6 * madds,
+           "madds": 2e6 * madds, "original": i == 0, "chosen": i == 1,
+           "pareto": i in (1, 2)}
+          for i, (score, error, madds) in enumerate((
+              (0.9, 0.01, 3), (0.91, 0.02, 1), (0.92, 0.0, 2), (0.8, 0.03, 4)))]
+  assert choosing.table({"candidates": rows}) == [
+      ("chosen", "91.00 %", "-1.00 ± 2.00", "1.000 M", "2.000 M"),
+      ("", "92.00 %", "+0.00 ± 0.00", "2.000 M", "4.000 M"),
+      ("original", "90.00 %", "-2.00 ± 1.00", "3.000 M", "6.000 M")]
+  assert choosing.table({}) == choosing.table({"candidates": [{}]}) == []
+  assert choosing.sentences({"sampled": 30, "distinct": 2}) == []
+  assert choosing.sentences({"seeds": [
+      {"accepted": True}, {}, {"accepted": False}]}) == [
+          "Trials accepted what 1 of 2 searches preferred."]
+  alike, tried = choosing.sentences({
+      "sampled": 30, "distinct": 1, "seconds": 200.0, "trial_seconds": 50.0,
+      "acceptance": {"accepted": True, "reason": "cheaper, and so on",
+                     "epochs": 5, "trials": [{}, {}, {}]}})
+  assert alike == ("All 30 samples are one and the same transformation: the"
+                   " policy has settled on it.")
+  assert tried == ("Trials of 2 candidate(s), 5 epochs, 25 % of the time:"
+                   " accepted. The best of them is cheaper, and so on.")

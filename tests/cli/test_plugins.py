@@ -138,7 +138,7 @@ def test_list_and_help_know_what_a_package_adds(run):
   text = " ".join(run("transform", "--help").split())
   assert "nat,natpp,differentiable,drop" in text
   assert "--drop-epochs INT walks over the images" in text
-  assert "--held-out FLOAT share of the training images" in text
+  assert "method drop, and --held-out (" in text  # NAT's flag, too.
 
 
 ARGV = ["transform", "mine.json", "--method", "drop", "--dataset", "stripes",
@@ -246,8 +246,8 @@ def test_the_operation_in_a_network_and_its_cost(installed, run):
 
 def test_settings_of_one_method_are_refused_by_another(call):
   for argv, message in (
-      (["--method", "nat", "--held-out", 0.5], "held-out is 0.5 and does not"
-       " apply to --method nat; leave --held-out out"),
+      (["--method", "nat", "--drop-epochs", 5], "drop-epochs is 5 and does not"
+       " apply to --method nat; leave --drop-epochs out"),
       (["--method", "drop", "--samples", 3], "samples is 3 and does not apply"
        " to --method drop; leave --samples out (those that do apply:"
        " drop-epochs, held-out)"),

@@ -52,6 +52,12 @@ def test_moving_averages_and_their_fixed_points():
     ({"weights_fraction": 1.0}, "between 0"),
     ({"gcn_layers": 3}, "1, 2, 5, 10"),
     ({"warmup_epochs": 200}, "warmup-epochs"),
+    ({"prefer": "params"}, "auto, cost, accuracy"),
+    ({"held_out": 1.0}, r"held-out is 1.0 and must lie in \[0, 1\)"),
+    ({"held_out": -0.1}, "held-out is -0.1"),
+    ({"tolerance": -1.0}, "tolerance is -1.0 and must not be negative"),
+    ({"finalists": 0}, "finalists is 0"),
+    ({"trial_epochs": -1}, "trial-epochs is -1"),
 ])
 def test_settings_that_do_not_fit_are_refused_in_one_line(change, message):
   config = dataclasses.replace(nat.NATConfig(), **change)
@@ -175,15 +181,21 @@ def traced():
           on_row=lambda row: after_first.append(len(counts))))
   after_scores = []
 
-  def score(function, argument, *, split):
+  def score(function, argument, *, split, total):
     value = fit.walk(
-        function, argument, tiny.splits()[split],
+        function, argument, tiny.splits()[split], total=total,
         preparation=tiny.preparation(), batch_size=8, whole=True)
     after_scores.append(len(counts))
     return value
 
   derived = method.derive(state, tiny.GENOTYPE, score, jax.random.key(1))
+  config, method.config = method.config, dataclasses.replace(
+      method.config, max_params="0.999x")  # Without the input, one fewer.
+  other = method.derive(state, tiny.GENOTYPE, score, jax.random.key(1))
+  method.config = config
   patch.undo()
+  assert len({len(found.report["candidates"])
+              for found in (derived, other)}) == 2
   assert derived.variables is None  # To be trained from scratch.
   return (method, state, derived.architecture, derived.report, after_scores,
           after_first)
@@ -196,21 +208,46 @@ def test_every_program_is_traced_once(traced):
   training = after_first[1]
   assert after_first[1:] == [training] * 17
   # Python may see a function more than once while one program is built; what
-  # counts is that later architectures never reach it again.
+  # counts is that later architectures never reach it again, however many.
   assert len(report["candidates"]) >= 2
-  assert after_scores == [after_scores[0]] * len(report["candidates"])
+  assert after_scores == [after_scores[0]] * 2
 
 
-def test_derived_architecture_is_the_best_candidate(traced):
+def test_scores_are_those_of_the_supernet_candidate_by_candidate(traced):
+  method, state, _, report, _, _ = traced
+  split, right = tiny.splits()["policy"], []
+  prepared = tiny.preparation()(None, split.images, train=False)
+  for row in report["candidates"]:
+    cells = method.ground.encode(genotype.from_dict(row["architecture"]))
+    logits = np.concatenate([
+        method.supernet.apply(state.params, cells, prepared[i:i + 8])
+        for i in range(0, len(prepared), 8)])
+    right.append(np.argmax(logits, -1) == split.labels)
+  best = right[int(np.argmax(np.mean(right, axis=1)))].astype(float)
+  for row, mine in zip(report["candidates"], right, strict=True):
+    assert row["score"] == mine.mean()
+    np.testing.assert_allclose(row["standard_error"], np.std(
+        mine - best) / np.sqrt(len(best)), atol=1e-12)
+
+
+def test_derived_architecture_is_the_cheapest_of_those_as_good(traced):
   _, _, best, report, _, _ = traced
   candidates = report["candidates"]
   assert candidates[0]["original"]
   assert candidates[0]["architecture"] == genotype.to_dict(tiny.GENOTYPE)
   chosen = [c for c in candidates if c["chosen"]]
   assert len(chosen) == 1
-  assert chosen[0]["score"] == max(c["score"] for c in candidates)
+  most = max(c["score"] for c in candidates)
+  assert chosen[0] == min(
+      (c for c in candidates if most - c["score"] <= c["standard_error"]),
+      key=lambda c: (c["madds"], c["params"], -c["score"]))
   assert chosen[0]["architecture"] == genotype.to_dict(best)
-  assert chosen[0]["score"] >= candidates[0]["score"]
+  assert report["sampled"] == tiny.SEARCH.candidates
+  drawn = len(candidates) - 1  # The input may be among the samples.
+  assert report["distinct"] in (drawn, drawn + 1)
+  assert all(candidates[i]["madds"] < candidates[0]["madds"]
+             or candidates[i]["score"] > candidates[0]["score"]
+             for i in report["finalists"])
 
 
 def test_no_candidate_costs_more_and_graphs_are_kept(traced):
@@ -254,14 +291,16 @@ def test_a_stopped_search_resumes_to_the_same_bits(traced, tmp_path):
 def test_argmax_is_one_candidate(traced):
   state = traced[1]
   argmax = nat.NAT(
-      dataclasses.replace(tiny.SEARCH, selection="argmax"), tiny.SPACE,
-      num_classes=10, image_size=tiny.IMAGE_SIZE)
+      dataclasses.replace(tiny.SEARCH, selection="argmax", prefer="accuracy"),
+      tiny.SPACE, num_classes=10, image_size=tiny.IMAGE_SIZE)
   report = argmax.derive(
-      state, tiny.GENOTYPE, lambda function, argument, *, split: 0.5,
+      state, tiny.GENOTYPE, lambda function, argument, *, split, total: {
+          "images": 24.0, "both": np.full((5, 5), 12.0)},
       jax.random.key(0)).report
   assert len(report["candidates"]) <= 2
   # Of equal scores the input stays.
-  assert report["candidates"][0]["chosen"]
+  assert report["candidates"][0]["chosen"] and not report["finalists"]
+  assert "distinct" not in report
 
 
 def test_explain_names_the_architecture(traced):

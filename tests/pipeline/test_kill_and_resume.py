@@ -31,7 +31,7 @@ SETTINGS = [
     "--dataset", "digits", "--preset", "demo", "--image-size", "8",
     "--epochs", "4", "--warmup-epochs", "1", "--batch-size", "64",
     "--samples", "2", "--candidates", "3", "--train-epochs", "3",
-    "--train-batch-size", "64", "--train-seeds", "1",
+    "--train-batch-size", "64", "--train-seeds", "1", "--finalists", "2",
     # A checkpoint after every chunk, so that many kills hit one in writing.
     "--checkpoint-seconds", "0", "--chunk-seconds", "0.05",
 ]
@@ -77,6 +77,7 @@ def moments(out):
       "weights phase": lambda: '"warmup"' in rows(),
       "checkpoint in writing": lambda: any(search.glob("*tmp*")),
       "policy phase": lambda: '"policy"' in rows(),
+      "first round of trials": lambda: '"run": "trial-1-' in rows(),
       "final training": lambda: '"run": "original-0", "stage"' in rows(),
       "second training": lambda: '"run": "transformed-0"' in rows() or (
           out / "networks" / "original-0" / "result.json").exists(),
@@ -87,6 +88,7 @@ def files(out):
   result = json.loads((out / "result.json").read_text())
   result.pop("seconds")
   result.pop("search_seconds")
+  result.pop("trial_seconds", None)
   rows = [json.loads(line)
           for line in (out / "metrics.jsonl").read_text().splitlines()]
   for row in rows:

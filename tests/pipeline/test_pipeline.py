@@ -16,6 +16,7 @@ from natjax.graph import genotype as architecture
 from natjax.methods import nat, supervised
 from natjax.pipeline import presets, runs
 from natjax.training import fit
+from tests import tiny
 
 CELL = architecture.Cell(tuple(architecture.Edge(*edge) for edge in (
     ("conv_3x3", 0, 2), ("skip_connect", 1, 2), ("sep_conv_3x3", 1, 3),
@@ -23,7 +24,7 @@ CELL = architecture.Cell(tuple(architecture.Edge(*edge) for edge in (
 GENOTYPE = architecture.Genotype(CELL, CELL)
 SEARCH = nat.NATConfig(
     init_channels=2, cells=1, epochs=2, warmup_epochs=1, batch_size=32,
-    samples=2, candidates=4, weights_fraction=0.5)
+    samples=2, candidates=4, weights_fraction=0.5, held_out=0.0)
 TRAIN = supervised.TrainConfig(
     init_channels=2, cells=1, epochs=2, batch_size=32, auxiliary=False,
     cutout=2, seeds=2)
@@ -150,7 +151,8 @@ def transform(tmp_path, monkeypatch, scores, **changes):
 
   def walk(function, argument, split, **kwargs):
     calls.append(kwargs)
-    return scores(len(calls))
+    rights = [scores(i) for i in range(1, changes.get("candidates", 4) + 2)]
+    return {"images": 48.0, "both": tiny.nested(rights).both}
 
   monkeypatch.setattr(fit, "fit", state_of)
   monkeypatch.setattr(fit, "evaluate", evaluate)
@@ -162,11 +164,11 @@ def transform(tmp_path, monkeypatch, scores, **changes):
 
 
 def test_the_best_candidate_is_chosen(tmp_path, monkeypatch):
-  result, calls = transform(tmp_path, monkeypatch, lambda i: i / 100)
+  result, calls = transform(tmp_path, monkeypatch, lambda i: 8 * i)
   candidates = result["candidates"]
   assert len(candidates) > 1
   assert [c["score"] for c in candidates] == [
-      i / 100 for i in range(1, len(candidates) + 1)]
+      8 * i / 48 for i in range(1, len(candidates) + 1)]
   assert [c["chosen"] for c in candidates] == (
       [False] * (len(candidates) - 1) + [True])
   chosen = architecture.from_dict(candidates[-1]["architecture"])
@@ -181,7 +183,7 @@ def test_the_best_candidate_is_chosen(tmp_path, monkeypatch):
       "original-0", "original-1", "transformed-0", "transformed-1"}
   # Supernet scores on whole batches of the search, networks on all images.
   scored = [c for c in calls if c.get("whole")]
-  assert len(scored) == len(candidates)
+  assert len(scored) == 1 and scored[0]["total"]
   assert {c["batch_size"] for c in scored} == {SEARCH.batch_size}
   assert result["scoring_batch_size"] == SEARCH.batch_size
   assert len(calls) - len(scored) == 2 * TRAIN.seeds
@@ -189,7 +191,7 @@ def test_the_best_candidate_is_chosen(tmp_path, monkeypatch):
 
 def test_the_published_policy_and_an_original_that_is_kept(
     tmp_path, monkeypatch):
-  result, calls = transform(tmp_path, monkeypatch, lambda i: 0.25,
+  result, calls = transform(tmp_path, monkeypatch, lambda i: 12,
                             policy="published")
   assert result["candidates"][0]["chosen"]
   assert result["architectures"]["transformed"] == (
@@ -279,6 +281,7 @@ def test_the_papers_preset_is_the_paper():
   paper = presets.get("paper")
   assert (paper.search.init_channels, paper.search.cells,
           paper.search.epochs, paper.search.batch_size) == (20, 8, 200, 64)
+  assert (paper.search.prefer, paper.search.held_out) == ("accuracy", 0)
   assert (paper.search.inputs, paper.search.samples) == (1, 1)
   assert paper.search.entropy_weight == 0.003
   assert paper.search.baseline == "none"

@@ -1,0 +1,43 @@
+"""What the command line says of how a transformation was chosen."""
+
+COLUMNS = ("", ">score", ">to the best", ">parameters", ">multiply-adds")
+
+
+def title(result):
+  """Of the table of candidates."""
+  return (f"{len(result['candidates'])} candidates, scored on the supernet:"
+          " those that no other dominates")
+
+
+def table(result):
+  """Rows of `COLUMNS`: what no other dominates, the original, the chosen."""
+  rows = [row for row in result.get("candidates", ()) if "pareto" in row]
+  best = max((row["score"] for row in rows), default=0.0)
+  return [
+      (", ".join(name for name in ("original", "chosen") if row[name]),
+       f"{100 * row['score']:.2f} %", f"{100 * (row['score'] - best):+.2f} ±"
+       f" {100 * row['standard_error']:.2f}", f"{row['params'] / 1e6:.3f} M",
+       f"{row['madds'] / 1e6:.3f} M")
+      for row in sorted(rows, key=lambda row: row["madds"])
+      if row["pareto"] or row["original"] or row["chosen"]]
+
+
+def sentences(result):
+  """How alike the samples were, where they were, and what trials came to."""
+  said = []
+  if result.get("distinct") == 1:
+    said.append(f"All {result['sampled']} samples are one and the same"
+                " transformation: the policy has settled on it.")
+  if found := result.get("acceptance"):
+    verdict = "accepted" if found["accepted"] else "not accepted"
+    share = result["trial_seconds"] / max(result["seconds"], 1e-9)
+    said.append(
+        f"Trials of {len(found['trials']) - 1} candidate(s), {found['epochs']}"
+        f" epochs, {100 * share:.0f} % of the time: {verdict}. The best of them"
+        f" is {found['reason']}.")
+  tried = [row["accepted"] for row in result.get("seeds", ())
+           if "accepted" in row]
+  if tried:
+    said.append(f"Trials accepted what {sum(tried)} of {len(tried)} searches"
+                " preferred.")
+  return said

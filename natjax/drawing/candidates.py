@@ -1,0 +1,59 @@
+"""Candidates of a search by score and cost (matplotlib, extra `plots`)."""
+
+from collections.abc import Mapping, Sequence
+import os
+from typing import Any
+
+from natjax import errors
+from natjax.drawing import files
+
+
+def save_pareto(path: str | os.PathLike[str],
+                result: Mapping[str, Any]) -> bool:
+  """As `pareto_front`, where a result has candidates and there is matplotlib.
+
+  Returns:
+    Whether the picture was drawn.
+  """
+  rows = [row for row in result.get("candidates", ()) if "pareto" in row]
+  try:
+    files.load_matplotlib()
+  except errors.InputError:
+    return False
+  if rows:
+    pareto_front(rows, path)
+  return bool(rows)
+
+
+def pareto_front(rows: Sequence[Mapping[str, Any]],
+                 path: str | os.PathLike[str]) -> None:
+  """Draws scores against multiply-adds to a `.svg` or `.png` file.
+
+  A line joins the candidates that no other dominates; where parameters alone
+  tell two of them apart, it need not rise.
+
+  Args:
+    rows: of candidates, each with "score" in [0, 1], "madds", and whether it is
+      "original", "chosen" and of the "pareto" front.
+    path: where to write.
+
+  Raises:
+    InputError: another suffix, no such directory, or no matplotlib.
+  """
+  path, mpl = files.checked(path), files.load_matplotlib()
+  figure = mpl.figure.Figure((5.0, 3.6), layout="constrained")
+  axes = figure.add_subplot()
+  at = lambda chosen: [*zip(*sorted(
+      (row["madds"] / 1e6, 100 * row["score"]) for row in chosen), strict=True)]
+  axes.plot(*at(rows), "o", color="#8c959f", ms=4, label="candidates")
+  axes.plot(*at([row for row in rows if row["pareto"]]), ".-",
+            color="#0068a8", lw=1, label="dominated by none")
+  for name, marker in (("original", "s"), ("chosen", "*")):
+    if marked := [row for row in rows if row[name]]:
+      axes.plot(*at(marked), marker, color="#c24d00", ms=10, mfc="none",
+                label=name)
+  axes.set_xlabel("multiply-adds, M")
+  axes.set_ylabel("accuracy on the supernet, %")
+  axes.grid(alpha=0.3)
+  axes.legend(fontsize="small")
+  files.write(path, files.figure_bytes(figure, path.suffix.lower()[1:]))

@@ -1,0 +1,112 @@
+"""Choosing among candidates by what they score and what they cost.
+
+All candidates are scored on the same images, so two of them are compared image
+by image: what both get right or both get wrong tells nothing of their
+difference, whose standard error is that of pairs (`acceptance.Pairs`). A score
+within one standard error of the best is as good, and of those that are as good
+the cheapest is preferred (the rule of one standard error: Breiman, Friedman,
+Olshen and Stone, "Classification and Regression Trees", 1984, section 3.4.3).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from natjax import operations
+from natjax.methods import acceptance
+
+PREFERENCES = ("cost", "accuracy")
+
+
+class Answers(NamedTuple):
+  """How k candidates did on the same images.
+
+  Attributes:
+    images: how many.
+    both: i64[k, k], how many of them both of two candidates get right; on the
+      diagonal, one.
+  """
+
+  images: int
+  both: np.ndarray
+
+  @property
+  def scores(self) -> list[float]:
+    """Accuracies, of every candidate in [0, 1]."""
+    return [right / self.images for right in np.diagonal(self.both).tolist()]
+
+  def pairs(self, one: int, other: int) -> acceptance.Pairs:
+    """The comparison of a candidate with another."""
+    both = int(self.both[one, other])
+    return acceptance.Pairs(self.images, int(self.both[one, one]) - both,
+                            int(self.both[other, other]) - both)
+
+
+class Choice(NamedTuple):
+  """What comes of the candidates' scores and costs.
+
+  Attributes:
+    order: the candidates, those preferred first.
+    errors: of each, the standard error of its score less the best one.
+    pareto: of each, whether none scores as well and costs as little, and is
+      better in one of both.
+  """
+
+  order: tuple[int, ...]
+  errors: tuple[float, ...]
+  pareto: tuple[bool, ...]
+
+
+def choose(answers: Answers, costs: Sequence[operations.Cost],
+           prefer: str) -> Choice:
+  """Orders candidates.
+
+  Args:
+    answers: of k candidates.
+    costs: of each.
+    prefer: "cost" puts first those within one standard error of the best
+      score, by multiply-adds, then parameters, then scores; the others follow
+      by their scores. "accuracy" goes by scores alone. What is equal stays in
+      order.
+
+  Example:
+    >>> both = np.array([[90, 88, 60], [88, 89, 60], [60, 60, 70]])
+    >>> costs = [operations.Cost(3, 3), operations.Cost(2, 2),
+    ...          operations.Cost(1, 1)]
+    >>> choose(Answers(100, both), costs, "cost").order
+    (1, 0, 2)
+    >>> choose(Answers(100, both), costs, "accuracy").order
+    (0, 1, 2)
+  """
+  scores, every = answers.scores, range(len(costs))
+  best = max(every, key=lambda i: scores[i])
+  pairs = [answers.pairs(i, best) for i in every]
+
+  def rank(i):
+    cost = (costs[i].madds, costs[i].params)
+    if prefer == "accuracy":
+      return (-scores[i],)
+    behind = -pairs[i].difference > pairs[i].standard_error
+    return (behind, -scores[i], *cost) if behind else (
+        behind, *cost, -scores[i])
+
+  return Choice(tuple(sorted(every, key=rank)),
+                tuple(p.standard_error for p in pairs), pareto(scores, costs))
+
+
+def pareto(scores: Sequence[float],
+           costs: Sequence[operations.Cost]) -> tuple[bool, ...]:
+  """Which candidates no other dominates, of score, parameters, multiply-adds.
+
+  Example:
+    >>> cheap, dear = operations.Cost(1, 1), operations.Cost(2, 1)
+    >>> pareto([0.5, 0.6, 0.6], [cheap, cheap, dear])
+    (False, True, False)
+  """
+  points = [(-score, *cost[:2]) for score, cost in zip(
+      scores, costs, strict=True)]
+  dominates = lambda a, b: a != b and all(
+      x <= y for x, y in zip(a, b, strict=True))
+  return tuple(not any(dominates(other, point) for other in points)
+               for point in points)
