@@ -81,10 +81,10 @@ class EnTranNAS(bilevel.Search):
     settings.one_of(config, engines=ENGINES)
     settings.plain(config)
     epochs, rate = config.epochs, config.temperature_decay
-    if not config.temperature > 0 or not 0 < rate <= 1:
-      settings.refuse(config, "temperature" if rate > 0 else
-                      "temperature_decay", "must be above 0, and a decay at"
-                      " most 1; give 5 and 0.923")
+    settings.above_zero(config, "temperature")
+    if not 0 < rate <= 1:
+      settings.refuse(config, "temperature_decay",
+                      "must lie in (0, 1]; give 0.923")
     if config.temperature * rate ** (epochs - 1) < 1e-6:
       settings.refuse(config, "temperature_decay", f"brings the temperature to"
                       f" 0 within {epochs} epochs; give more")

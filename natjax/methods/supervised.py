@@ -131,6 +131,8 @@ def resolve(config: TrainConfig, kind: str) -> FullTrainConfig:
   settings.not_negative(
       full, "learning_rate", "final_learning_rate", "momentum",
       "weight_decay", "max_grad_norm", "auxiliary_weight", "label_smoothing")
+  if full.label_smoothing >= 1:
+    settings.refuse(full, "label_smoothing", "must lie in [0, 1); give 0.1")
   if not 0 <= full.drop_path < 1:
     settings.refuse(full, "drop_path", "must lie in [0, 1); 0 turns it off")
   settings.below_one_for_adam(full, "optimizer", "momentum")

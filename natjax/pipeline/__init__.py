@@ -149,6 +149,7 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
 
 def _default(architecture, method, simclr):
   """The preset "small"; of an unknown method, that of training alone."""
+  known = isinstance(method, str) and method in methods.METHODS
   return presets.get(
-      "small", architecture, method if method in methods.METHODS else None,
+      "small", architecture, method if known else None,
       "supervised" if simclr is None else "simclr")

@@ -20,7 +20,7 @@ from natjax.graph import codec, records
 from natjax.methods import acceptance, supervised
 from natjax.methods import entry as entry_lib
 from natjax.objectives import simclr as simclr_lib
-from natjax.pipeline import runs
+from natjax.pipeline import runs, shapes
 from natjax.pipeline import trainer as trainer_lib
 from natjax.pipeline import trials as trials_lib
 from natjax.pipeline import weights as weights_lib
@@ -63,6 +63,9 @@ class _Work:
   def run(self, out: str | os.PathLike[str], *, overwrite: bool = False,
           listener: fit_lib.Listener | None = None) -> dict[str, Any]:
     """Runs or resumes it in `out`; returns what its `result.json` holds."""
+    if not isinstance(listener, fit_lib.Listener | None):
+      raise errors.InputError(f"listener is {errors.short(listener)} and must"
+                              " be a Listener; see natjax.Listener")
     result, folder = self.open(out, overwrite=overwrite), pathlib.Path(out)
     if result is None:
       result, shown = self._run(folder, listener or fit_lib.Listener())
@@ -167,6 +170,7 @@ class Job(_Work):
     """
     self.method, self.seeds = method, range(0)
     self.entry = entry = _entry_of(method, search, architecture)
+    trainer_lib.check_types(dataset, train)
     if share is None:
       share = entry.share if isinstance(
           architecture, records.BlockNetwork) else "cell"
@@ -202,6 +206,10 @@ class Job(_Work):
           search, given, space, share, judge.num_classes, dataset.image_size,
           len(trainer.seen.labels), len(trainer.devices), trainer.config,
           trainer.place, judge.make_objective, judge.watch))
+      if not isinstance(plan, entry_lib.Plan):
+        raise errors.InputError(
+            f"build of method '{method}' gave {errors.short(plan)} and must"
+            " give a Plan; mend its package")
     with errors.within(
         "search" if hasattr(plan.settings, "batch_size") else "train"):
       self.feed = trainer.feed(plan)
@@ -344,6 +352,7 @@ class Job(_Work):
       runs.write_architecture(out, derived.architecture)
       runs.write_json(path, {
           **report, **derived.report,
+          "architecture": codec.to_dict(derived.architecture),
           "scoring_batch_size": self.feed.batch_size,
           "search_seconds": round(max(
               time.monotonic() - began,
@@ -355,10 +364,10 @@ class Job(_Work):
           self.plan.method, fit(self.plan.method), self.architecture, fit,
           lambda method, state, over, suffix: over.report)
       self.trainer.processes.of_first(lambda: derive(*ended))
-    found, report = self.trainer.processes.of_first(lambda: [
-        codec.to_dict(codec.read(out / runs.ARCHITECTURE)),
-        runs.read_json(path)])
-    return codec.from_dict(found), report
+    # What was derived: `architecture.json` is at last what is returned.
+    report = self.trainer.processes.of_first(
+        lambda: runs.read_json(path, shapes.SEARCHED))
+    return codec.from_dict(report.pop("architecture")), report
 
   def _several(self, out, listener):
     """A run for every seed, and what they came to."""

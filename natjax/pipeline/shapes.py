@@ -23,6 +23,11 @@ NETWORK = {"architecture": dict, "place": dict, "auxiliary": bool, "dtype": str,
            "accuracy": NUMBER, "linear_accuracy?": NUMBER, "seed?": int,
            "params?": NUMBER, "madds?": NUMBER, "num_changes?": int,
            "seconds?": NUMBER}
+# Of `derived.json`: of a search, and of what handed over to another program.
+SEARCHED = {"architecture": dict, "scoring_batch_size": int,
+            "search_seconds": NUMBER}
+HANDED_OVER = {"train_accuracy_before_derivation?": NUMBER,
+               "train_accuracy_after_derivation?": NUMBER}
 _COST = {"params": NUMBER, "madds": NUMBER}
 _TRAINED = {f"{kind}{name}?": shape for kind in ("", "linear_") for name, shape
             in (("accuracy", NUMBER), ("accuracy_std", NUMBER),

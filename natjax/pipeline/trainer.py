@@ -25,7 +25,7 @@ from natjax.methods import entry as entry_lib
 from natjax.methods import memory, supervised
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import judge as judge_lib
-from natjax.pipeline import runs
+from natjax.pipeline import runs, shapes
 from natjax.training import devices as devices_lib
 from natjax.training import distributed, settings
 from natjax.training import fit as fit_lib
@@ -45,6 +45,16 @@ def check_seed(seed: int, count: int) -> None:
   if not 0 <= seed <= 2**32 - count:
     raise errors.InputError(
         f"seed is {seed} and must lie in [0, {2**32 - count}]; give 0", "seed")
+
+
+def check_types(dataset: Any, config: Any) -> None:
+  """Refuses what is no data set, or no settings of training (InputError)."""
+  if not isinstance(dataset, data_lib.Dataset) or not isinstance(
+      config, supervised.TrainConfig):
+    raise errors.InputError(
+        "a training takes a Dataset and a TrainConfig, and the types are"
+        f" {type(dataset).__name__} and {type(config).__name__}; see"
+        " natjax.data.load and natjax.TrainConfig")
 
 
 class Feed(NamedTuple):
@@ -141,12 +151,7 @@ class Trainer:
     Raises:
       InputError: anything that does not fit.
     """
-    if not isinstance(dataset, data_lib.Dataset) or not isinstance(
-        config, supervised.TrainConfig):
-      raise errors.InputError(
-          "a training takes a Dataset and a TrainConfig, and the types are"
-          f" {type(dataset).__name__} and {type(config).__name__}; see"
-          " natjax.data.load and natjax.TrainConfig")
+    check_types(dataset, config)
     self.dataset, self.seed = dataset, seed
     with errors.within("train"):
       self.config = full = supervised.resolve(config, kind)
@@ -374,7 +379,7 @@ class Trainer:
             "train_accuracy_before_derivation": glance(method, state),
             "train_accuracy_after_derivation": glance(over.method, over.state)
         } if method.evaluate and over.method.evaluate else {})})
-      return runs.read_json(path)
+      return runs.read_json(path, shapes.HANDED_OVER)
 
     return self.processes.of_first(measure)
 
