@@ -6,8 +6,11 @@ their prices, which are added up, under a budget: a small integer program, which
 scipy's HiGHS solves exactly.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
+import ctypes
 import functools
+import os
 from typing import Any, NamedTuple
 
 import jax
@@ -237,15 +240,15 @@ class Replacements:
     scale = np.maximum(np.array(self.cost[:2], float), 1)
     slack = 0.0  # Of the solver's tolerance, and what two choices save once.
     while slack < 0.1:
-      done = optimize.milp(
-          np.concatenate(prices), integrality=np.ones(len(problem.owner)),
-          bounds=optimize.Bounds(0, 1), options={"mip_rel_gap": 0},
-          constraints=[
-              optimize.LinearConstraint(*problem.rules),
-              # Rounded: else HiGHS now and then prints to the terminal.
-              optimize.LinearConstraint(
-                  np.round(problem.saved.T / scale[:, None], 9),
-                  need / scale + slack * (need > 0))])
+      with _quiet():
+        done = optimize.milp(
+            np.concatenate(prices), integrality=np.ones(len(problem.owner)),
+            bounds=optimize.Bounds(0, 1), options={"mip_rel_gap": 0},
+            constraints=[
+                optimize.LinearConstraint(*problem.rules),
+                optimize.LinearConstraint(
+                    problem.saved.T / scale[:, None],
+                    need / scale + slack * (need > 0))])
       if done.x is None:
         break
       choice = np.array([int(np.argmax(done.x[problem.owner == p]))
@@ -317,3 +320,27 @@ class Replacements:
     """Every place with what errors and reports call it."""
     return [(f"{self._decisions[place.decision].name}, edge {place.edge}",
              place) for place in self.places]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Keeps C's stdout from the terminal.
+
+  HiGHS prints a line there now and then, whatever it is told (scipy 1.17.1,
+  findings/scipy_milp_prints.sh), also between the lines of a JSON output.
+  """
+  try:
+    flush = ctypes.CDLL(None).fflush
+    flush(None)
+    kept = os.dup(1)
+  except (AttributeError, OSError, TypeError):
+    yield  # No such C library, or no stdout.
+    return
+  try:
+    with open(os.devnull, "wb") as nowhere:
+      os.dup2(nowhere.fileno(), 1)
+      yield
+  finally:
+    flush(None)
+    os.dup2(kept, 1)
+    os.close(kept)

@@ -232,3 +232,15 @@ def test_nothing_to_replace_is_said():
   copies = RESIDUAL._replace(blocks=(block,))
   with pytest.raises(errors.InputError, match="nothing to replace"):
     replacements.Replacements(copies, FRAME)
+
+
+def test_the_solver_prints_nothing(capfd):
+  space = replacements.Replacements(zoo.get("darts"), records.Skeleton(
+      "cifar", 8, 4, 10, 8), "cell")
+  for seed in range(20):  # Some of these make HiGHS print.
+    prices = space.by_place(
+        np.random.default_rng(seed).random(len(space.alone()))**2)
+    for share in (0.9, 0.8):
+      space.choose(prices, budget.Budget(madds=share * space.cost.madds))
+  print("afterwards")
+  assert capfd.readouterr().out == "afterwards\n"
