@@ -112,7 +112,8 @@ def run_train(args) -> int:
       args.dataset, data_dir=args.data_dir, image_size=args.image_size)
   job = pipeline.TrainJob(
       architecture, dataset, config, seed=first, devices=args.devices,
-      simclr=inputs.simclr(args, preset.simclr, extra["simclr"]))
+      simclr=inputs.simclr(args, preset.simclr, extra["simclr"]),
+      weights=args.weights)
   return _run_job(args, job, output.print_trained)
 
 

@@ -79,6 +79,8 @@ def _make_parser():
 
   sub = add("train", jobs.run_train, "train the network of an architecture",
             {**_PREFIXES, "train": ""}, arch=True)
+  sub.add_argument("--weights", metavar="RUN", help="begin with the weights of"
+                   " a run's networks, or of a file (default: they are drawn)")
   _add_run_flags(sub)
   _add_settings(sub, supervised.TrainConfig, "", "training")
   _add_settings(sub, simclr.SimCLRConfig, "simclr-", "objective simclr")

@@ -208,9 +208,12 @@ class Supervised:
   def init(self, rng: jax.Array) -> TrainState:
     """Draws the state that training starts from."""
     rng_params, rng_state = jax.random.split(rng)
-    variables = self.objective.init(rng_params)
+    return self.begin(self.objective.init(rng_params), rng_state)
+
+  def begin(self, variables: Any, rng: jax.Array) -> TrainState:
+    """The state that training starts from, with these variables."""
     return TrainState(
-        step=jnp.zeros((), jnp.int32), **variables, rng=rng_state,
+        step=jnp.zeros((), jnp.int32), **variables, rng=rng,
         opt_state=jax.jit(self.optimizer.init)(variables["params"]))
 
   def update(self, state: TrainState,

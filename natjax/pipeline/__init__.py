@@ -128,13 +128,15 @@ def search(space: str, dataset: data_lib.Dataset, *,
 def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
           out: str | os.PathLike[str],
           config: supervised.TrainConfig | None = None,
-          simclr: simclr_lib.SimCLRConfig | None = None, seed: int = 0,
+          simclr: simclr_lib.SimCLRConfig | None = None,
+          weights: str | os.PathLike[str] | None = None, seed: int = 0,
           devices: int | None = None, overwrite: bool = False,
           listener: Listener | None = None) -> dict[str, Any]:
   """Trains the network of an architecture, once per seed; see `transform`.
 
   With `simclr` it learns without labels: "accuracy" is then that of the nearest
-  neighbours, and "linear_accuracy" stands beside it.
+  neighbours, and "linear_accuracy" stands beside it. With `weights`, a run's
+  folder or a file, it begins with those instead of drawing some.
 
   Returns:
     What `result.json` holds: "params", "madds", "accuracy", "accuracy_std",
@@ -143,7 +145,7 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
   default = _default(architecture, None, simclr)
   job = TrainJob(
       architecture, dataset, default.train if config is None else config,
-      seed=seed, devices=devices, simclr=simclr)
+      seed=seed, devices=devices, simclr=simclr, weights=weights)
   return job.run(out, overwrite=overwrite, listener=listener)
 
 

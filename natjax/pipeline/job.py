@@ -89,7 +89,8 @@ class TrainJob(_Work):
   def __init__(self, architecture: codec.Architecture,
                dataset: data_lib.Dataset, config: supervised.TrainConfig, *,
                seed: int = 0, devices: int | None = None,
-               simclr: simclr_lib.SimCLRConfig | None = None):
+               simclr: simclr_lib.SimCLRConfig | None = None,
+               weights: str | os.PathLike[str] | None = None):
     """Args:
       architecture: what to train.
       dataset: images.
@@ -97,6 +98,8 @@ class TrainJob(_Work):
       seed: the first of its seeds.
       devices: how many to spread over; None is all.
       simclr: settings of the self-supervised objective; None learns labels.
+      weights: to begin with, a run's folder or a file (`pipeline.weights`);
+        None draws them.
 
     Raises:
       InputError: anything that does not fit.
@@ -106,6 +109,11 @@ class TrainJob(_Work):
         dataset, config, architecture.kind, seed=seed, devices=devices,
         simclr=simclr)
     self.trainer.cost(self.architecture)
+    self._weights = weights_lib.given(weights, self.architecture, self.trainer)
+
+  def describe(self) -> dict[str, Any]:
+    """The whole configuration, as `config.json` holds it."""
+    return {**super().describe(), **weights_lib.describe(self._weights)}
 
   def estimate(self) -> dict[str, Any]:
     """Size of the job: "params", "madds", "steps", "memory_bytes"."""
@@ -114,7 +122,8 @@ class TrainJob(_Work):
   def _run(self, out, listener):
     if self.trainer.processes.first:
       runs.write_architecture(out, self.architecture)
-    found = self.trainer.train(out, "network", self.architecture, listener)
+    found = self.trainer.train(out, "network", self.architecture, listener,
+                               files=self._weights)
     return {
         **self.trainer.summary(found, self.architecture),
         "architecture": codec.to_dict(self.architecture),
@@ -224,12 +233,7 @@ class Job(_Work):
                               " original, trained alike; leave it to train")
     if self.original is not None:
       trainer.cost(self.original)
-    self._weights: dict[int, pathlib.Path] = {}
-    if weights is not None and self.original is not None:
-      self._weights = weights_lib.find(
-          weights, self.original, range(seed, seed + trainer.config.seeds))
-      for path in self._weights.values():
-        weights_lib.check(runs.load_weights(path), trainer.like(self.original))
+    self._weights = weights_lib.given(weights, self.original, trainer)
 
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""
@@ -241,8 +245,7 @@ class Job(_Work):
         "method": self.method, "space": self.plan.space,
         "search": dataclasses.asdict(self.plan.settings),
         **({"compare": self._compare} if self.entry.trained else {}),
-        **({"weights": weights_lib.describe(self._weights)}
-           if self._weights else {}),
+        **weights_lib.describe(self._weights),
         **({} if self._train_found else {"no_train": True}),
         **({"seeds": [*self.seeds]} if self.seeds else {})}
 

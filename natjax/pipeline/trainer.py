@@ -271,8 +271,9 @@ class Trainer:
 
   def train(self, out: pathlib.Path, name: str,
             architecture: codec.Architecture | None, listener: fit_lib.Listener,
-            *, plan: entry_lib.Plan | None = None,
-            label: str = "") -> list[dict[str, Any]]:
+            *, plan: entry_lib.Plan | None = None, label: str = "",
+            files: Mapping[int, pathlib.Path] | None = None,
+            ) -> list[dict[str, Any]]:
     """Trains one network per seed under `out`; finished ones are kept.
 
     Args:
@@ -283,19 +284,24 @@ class Trainer:
       plan: of a method that transforms the architecture (or begins without
         one) and trains what becomes of it; None trains it as it is.
       label: name of the rows and checkpoints of what hands over to another.
+      files: of every seed, the weights to begin with, which `weights.check` has
+        checked; None are a plan's that inherits, those of "original".
 
     Returns:
       What the `result.json` of every seed's folder holds.
     """
+    begin: Callable[[Any, jax.Array], base.State] | None
     if plan is not None:
-      feed, first = self.feed(plan), plan.method
+      feed, first, begin = self.feed(plan), plan.method, plan.begin
+      files = {s: out / runs.NETWORKS / f"original-{s}" / runs.WEIGHTS
+               for s in range(self.seed, self.seed + self.config.seeds)}
     else:
       assert architecture is not None
-      feed, first = self._feed, supervised.Supervised(
+      trained = supervised.Supervised(
           self.config, architecture, num_classes=self.judge.num_classes,
           image_size=self.dataset.image_size, steps_per_epoch=self.steps,
-          objective=self.objective(architecture),
-          watch=self.judge.watch).method()
+          objective=self.objective(architecture), watch=self.judge.watch)
+      feed, first, begin = self._feed, trained.method(), trained.begin
     folders = {s: out / runs.NETWORKS / f"{name}-{s}" for s in range(
         self.seed, self.seed + self.config.seeds)}
     found: dict[int, Any] = {
@@ -314,8 +320,8 @@ class Trainer:
           checkpoint_dir=folders[seed] / checkpoint,
           metrics_path=out / runs.METRICS, run=f"{run}-{seed}")
 
-    start = None if plan is None or plan.begin is None else (
-        functools.partial(self._begin, out, architecture, plan))
+    start = functools.partial(self._begin, architecture, begin, files) if (
+        begin and files) else None
     for seed, state, seconds in self._fit(
         out, feed, first, found, options, start):
       if found[seed] is None:
@@ -332,14 +338,13 @@ class Trainer:
             plan is not None, began))
     return list(found.values())
 
-  def _begin(self, out, architecture, plan, seed, program):
-    """A seed's program, which begins with the original's trained weights."""
-    path = out / runs.NETWORKS / f"original-{seed}" / runs.WEIGHTS
-    variables = runs.load_weights(path) if self.processes.first else (
+  def _begin(self, architecture, begin, files, seed, program):
+    """A seed's program, which begins with trained weights."""
+    variables = runs.load_weights(files[seed]) if self.processes.first else (
         jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype),
                      self.like(architecture)))
     return program._replace(init=functools.partial(
-        plan.begin, self.processes.broadcast(variables)))
+        begin, self.processes.broadcast(variables)))
 
   def _fit(self, out, feed, program, found, options, start):
     """Yields every seed, its final state, and the seconds that it took.

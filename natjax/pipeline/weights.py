@@ -9,6 +9,7 @@ import zlib
 from natjax import errors
 from natjax.graph import codec
 from natjax.pipeline import runs
+from natjax.pipeline import trainer as trainer_lib
 
 
 def find(source: str | os.PathLike[str], architecture: codec.Architecture,
@@ -56,11 +57,28 @@ def _architecture(folder):
     return None
 
 
+def given(source: str | os.PathLike[str] | None,
+          architecture: codec.Architecture | None,
+          trainer: trainer_lib.Trainer) -> dict[int, pathlib.Path]:
+  """The files that a job's seeds begin with, checked; of None, none.
+
+  Raises:
+    InputError: as `find` and `check`.
+  """
+  if source is None or architecture is None:
+    return {}
+  found = find(source, architecture, range(
+      trainer.seed, trainer.seed + trainer.config.seeds))
+  for path in found.values():
+    check(runs.load_weights(path), trainer.like(architecture))
+  return found
+
+
 def describe(found: Mapping[int, pathlib.Path]) -> dict[str, Any]:
   """What `config.json` says of them: of each seed the path and the content."""
-  return {str(seed): {"path": str(path.resolve()),
-                      "crc32": zlib.crc32(path.read_bytes())}
-          for seed, path in found.items()}
+  return {"weights": {str(seed): {
+      "path": str(path.resolve()), "crc32": zlib.crc32(path.read_bytes())}
+                      for seed, path in found.items()}} if found else {}
 
 
 def check(variables: Any, like: Any) -> None:

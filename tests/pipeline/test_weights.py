@@ -1,0 +1,75 @@
+"""Weights that are given to begin with: found, checked, described, trained."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from natjax import cli, errors, pipeline
+from natjax.graph import records
+from natjax.methods import supervised
+from natjax.pipeline import runs, weights
+from tests.methods import test_replace, test_replacements
+
+NETWORK = test_replacements.RESIDUAL
+STILL = supervised.TrainConfig(
+    epochs=1, batch_size=16, learning_rate=0.0, final_learning_rate=0.0,
+    weight_decay=0.0, cutout=0)
+
+
+def train(out, **options):
+  return pipeline.train(NETWORK, test_replace.dataset(), out=out, **options)
+
+
+@pytest.fixture(scope="module")
+def a_run(tmp_path_factory):
+  out = tmp_path_factory.mktemp("trained") / "run"
+  train(out, config=dataclasses.replace(
+      STILL, learning_rate=0.05, seeds=2), seed=3)
+  return out
+
+
+def params(out, name):
+  return runs.load_weights(out / "networks" / name / "weights.npz")["params"]
+
+
+def test_a_training_begins_with_them(a_run, tmp_path):
+  train(tmp_path / "run", config=STILL, seed=4, weights=a_run)
+  jax.tree.map(np.testing.assert_array_equal, params(a_run, "network-4"),
+               params(tmp_path / "run", "network-4"))
+  found = json.loads((tmp_path / "run" / "config.json").read_text())["weights"]
+  assert found["4"]["path"].endswith("network-4/weights.npz")
+  # Other weights are another run.
+  with pytest.raises(errors.InputError, match="another configuration"):
+    train(tmp_path / "run", config=STILL, seed=4)
+
+
+def test_seeds_find_their_own_or_go_in_order(a_run):
+  found = weights.find(a_run, NETWORK, range(3, 5))
+  assert [found[s].parent.name for s in (3, 4)] == ["network-3", "network-4"]
+  found = weights.find(a_run, NETWORK, range(2))
+  assert [found[s].parent.name for s in (0, 1)] == ["network-3", "network-4"]
+  with pytest.raises(errors.InputError, match="has 2 trained networks"):
+    weights.find(a_run, NETWORK, range(3))
+
+
+def test_what_does_not_fit_is_named(a_run, tmp_path):
+  file = a_run / "networks" / "network-3" / "weights.npz"
+  wider = NETWORK._replace(stem=(records.Layer("conv", 8, 3),))
+  with pytest.raises(errors.InputError, match=r"stem0.*\(4,\), not \(8,\)"):
+    pipeline.train(wider, test_replace.dataset(), out=tmp_path / "a",
+                   config=STILL, weights=file)
+  with pytest.raises(errors.InputError, match="trained network"):
+    train(tmp_path / "b", config=STILL, weights=tmp_path)
+  assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+def test_the_command_line_says_so(a_run, tmp_path, capsys):
+  assert cli.main([
+      "train", "resnet20", "--weights", str(a_run), "--dataset", "digits",
+      "--preset", "demo", "--seeds", "1", "--out", str(tmp_path / "run")]) == 2
+  said = capsys.readouterr().err
+  assert said.count("\n") == 1 and "0 trained networks of this" in said
+  assert "(--weights)" in said
