@@ -572,7 +572,8 @@ def _some(what, names):
 
 def _nested(variables, like):
   """Variables with the parts of chains in them, also of an older version."""
-  if not any(_BESIDE.fullmatch(name) for block in variables["params"].values()
+  if not any(_BESIDE.fullmatch(name)
+             for block in variables.get("params", {}).values()
              for name in block):
     return variables
   flat: dict[str, Any] = flax.traverse_util.flatten_dict(variables, sep="/")
