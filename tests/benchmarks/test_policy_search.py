@@ -1,5 +1,6 @@
 """Training on the table: guards, what it sees, and that it learns."""
 
+import math
 import re
 
 import jax
@@ -131,6 +132,60 @@ def test_the_fraction_is_of_computations_and_about_that_of_cells():
     sizes = [int(policy_search.divide(jax.random.key(s), count).sum())
              for s in range(100)]
     np.testing.assert_allclose(np.mean(sizes), fraction * 15_625, rtol=0.15)
+
+
+def split(seed, fraction):
+  """The division of a seed of `train`."""
+  rng_split = jax.random.split(jax.random.key(seed), 5)[0]
+  return np.asarray(policy_search.divide(rng_split, policy_search.train_count(
+      policy_search.config(train_fraction=fraction))))
+
+
+def test_seeds_divide_as_they_say(invented):
+  found = policy_search.train(tiny(train_fraction=0.1), invented, [2, 3])
+  for seed, trained in zip((2, 3), found.trained, strict=True):
+    np.testing.assert_array_equal(trained, split(seed, 0.1))
+
+
+def test_by_the_cell_most_others_would_compute_what_an_input_does():
+  number = cells201.computations()
+  order = np.random.default_rng(0).permutation(cells201.COUNT)
+  inputs, others = np.split(number[order], [cells201.COUNT // 2])
+  np.testing.assert_allclose(np.isin(others, inputs).mean(), 0.72, atol=0.01)
+
+
+def exact_form(operation):
+  """What a cell computes, with poolings linear and BN taking factors out.
+
+  Returns:
+    Per term, a base and how often it is pooled, its factor.
+  """
+  nodes = [{("input", 0): 1}, {}, {}, {}]
+  for o, (source, target) in zip(operation, cells201.EDGES, strict=True):
+    name, value = cells201.CANDIDATES[o], nodes[source]
+    if name.startswith("conv") and value:
+      divisor = math.gcd(*value.values())
+      base = name, frozenset((t, k // divisor) for t, k in value.items())
+      value = {(base, 0): 1}
+    elif name.startswith("avg"):
+      value = {(base, times + 1): k for (base, times), k in value.items()}
+    for term, factor in value.items() if name != "null" else ():
+      nodes[target][term] = nodes[target].get(term, 0) + factor
+  return frozenset(nodes[3].items())
+
+
+@pytest.mark.parametrize(("fraction", "alike"), [
+    (0.5, 0.26), (0.1, 0.05), (0.01, 0.003)])
+def test_what_the_division_leaves_alike_is_what_is_said(fraction, alike):
+  forms = {}
+  number = np.array([forms.setdefault(exact_form(o), len(forms))
+                     for o in cells201.all_operations().tolist()])
+  assert len(forms) == 4450
+  shares = []
+  for seed in range(5):
+    trained = split(seed, fraction)
+    shares.append(np.isin(number[~trained], number[trained]).mean())
+  np.testing.assert_allclose(np.mean(shares), alike, rtol=0.1)
 
 
 def test_seeds_do_not_depend_on_each_other_and_never_cost_more(invented):

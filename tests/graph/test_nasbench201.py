@@ -91,6 +91,36 @@ def test_cells_are_numbered_by_what_they_compute():
   assert np.bincount(number).max() == 460
 
 
+def unique_string(operation):
+  """As NAS-Bench-201's package writes it, `to_unique_str(consider_zero=True)`.
+  """
+  nodes = ["0"]
+  for node in (1, 2, 3):
+    terms = []
+    for o, (source, target) in zip(operation, cells201.EDGES, strict=True):
+      if target != node:
+        continue
+      name, value = cells201.NAMES[o], nodes[source]
+      if name == "none" or value == "#":
+        terms.append("#")
+      else:
+        terms.append(value if name == "skip_connect" else f"({value})@{name}")
+    nodes.append("+".join(sorted(terms)))
+  return nodes[-1]
+
+
+def test_unique_strings_are_more_than_what_is_computed():
+  number = cells201.computations().tolist()
+  texts = [unique_string(o) for o in cells201.all_operations().tolist()]
+  ways, meanings = {}, {}
+  for n, text in zip(number, texts, strict=True):
+    ways.setdefault(n, set()).add(text)
+    meanings.setdefault(text, set()).add(n)
+  assert len(meanings) == 6466
+  assert {len(found) for found in meanings.values()} == {1}
+  assert sum(len(ways[n]) > 1 for n in number) == 9956
+
+
 def test_cells_of_one_number_are_the_same_function():
   # Every operation a random map of vectors that keeps zero.
   rng = np.random.default_rng(0)
