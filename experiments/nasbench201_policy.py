@@ -217,8 +217,8 @@ def write_report(out, done, command, preset):
   lines += [
       "Gains are points of test accuracy, mean ± deviation over seeds; each"
       " seed draws its own training inputs, so that also the cells that are"
-      f" judged differ, above all whether those {empty} are among them that"
-      " compute nothing and have the most to gain: \"to the oracle\" is what"
+      f" judged differ, above all in whether the {empty} that compute nothing,"
+      " which have the most to gain, are among them: \"to the oracle\" is what"
       " argmax gains less than the oracle on the same cells. Judged: cells, by"
       " seed. Parameters: mean of ratios, by argmax. Read:"
       " distinct entries of the table that a training looked up, of 15625."
