@@ -17,7 +17,7 @@ again, so an interrupted run goes on where it stopped; remove the file to start
 anew.
 
 Presets: smoke takes a minute, most of it compilation, and teaches nothing;
-small, which took 34 minutes on 2 cores that others kept busy too, trains the
+small, which took 15 minutes on 2 cores that others kept busy too, trains the
 policies and fractions at full length and the sweeps for 500 steps of 32 inputs,
 so that these compare how fast a policy learns; paper trains all at full length.
 """
