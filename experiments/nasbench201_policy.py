@@ -6,9 +6,10 @@
 Guo et al., 2021, sections 6.2 to 6.4, on the benchmark instead of twenty
 random architectures: the number of graph convolutions (Figure 7(a)), lambda
 (Figure 7(b), kept constant as in the paper), m and n (Table 5), and beyond the
-paper the policies, and the part of the cells that may be inputs (see GROUPS).
-Every setting trains 5 seeds in one compiled program; accuracy after 200 epochs
-on CIFAR-10, means over all cells that were never inputs.
+paper the policies, and the part of the benchmark's 4930 different computations
+whose cells may be inputs (see GROUPS). Every setting trains 5 seeds in one
+compiled program; accuracy after 200 epochs on CIFAR-10, means over all cells
+that compute nothing that an input did.
 
 Writes into --out: results.json with every setting's report, one picture per
 group, and README.md. A setting that stands in results.json already is not run
@@ -16,7 +17,7 @@ again, so an interrupted run goes on where it stopped; remove the file to start
 anew.
 
 Presets: smoke takes a minute, most of it compilation, and teaches nothing;
-small, which took 34 minutes on 2 cores that others kept busy too, trains the
+small, which took 15 minutes on 2 cores that others kept busy too, trains the
 policies and fractions at full length and the sweeps for 500 steps of 32 inputs,
 so that these compare how fast a policy learns; paper trains all at full length.
 """
@@ -44,6 +45,7 @@ from natjax.benchmarks import (  # noqa: E402
   policy_search,
 )
 from natjax.drawing import files  # noqa: E402
+from natjax.graph import nasbench201 as cells201  # noqa: E402
 
 NAMES = {"nat": "NAT", "natpp": "NAT++"}
 COUNTS = (1, 5, 10, 30)
@@ -93,7 +95,8 @@ GROUPS = {
         "Policies: the default one over edges, the published one over nodes",
         "policy", {p: {"policy": p} for p in ("default", "published")}),
     "fraction": Group(
-        "Part of the cells that may be inputs while training", "fraction",
+        "Part of the computations whose cells may be inputs while training",
+        "fraction",
         {str(f): {"train_fraction": f} for f in (0.5, 0.1, 0.01)}, True),
     "layers": Group(
         "Graph convolutions (Figure 7(a))", "layers",
@@ -143,7 +146,7 @@ def table_lines(group, runs):
   """Markdown rows of a group."""
   head = (GROUPS[group].axis, "method", "argmax", "one sample", "best of 10",
           "oracle", "random", "to the oracle", "share, test",
-          "share, valid.", "parameters", "read", "s/seed")
+          "share, valid.", "judged", "parameters", "read", "s/seed")
   lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
   for r in runs:
     std = r["std"]
@@ -154,7 +157,9 @@ def table_lines(group, runs):
         f"{r['gain_oracle']:+.2f}", f"{r['gain_random']:+.2f}",
         f"{-r['gap_to_oracle']:+.3f} ± {std['gap_to_oracle']:.3f}",
         f"{100 * r['test_oracle_share']:.1f} %",
-        f"{100 * r['oracle_share']:.1f} %", f"{r['params_ratio']:.3f}",
+        f"{100 * r['oracle_share']:.1f} %",
+        " ".join(str(s["inputs_judged"]) for s in r["seeds"]),
+        f"{r['params_ratio']:.3f}",
         str(r["entries_read"]), f"{r['seconds_per_seed']:.1f}")
     lines.append(f"| {' | '.join(cells)} |")
   return lines
@@ -208,11 +213,14 @@ def write_report(out, done, command, preset):
               f"{' or '.join(map(str, steps))} steps.", "",
               *table_lines(group, runs), ""]
   violations = sum(r["cost_violations"] for r in done.values())
+  empty = int((cells201.computations() == 0).sum())
   lines += [
       "Gains are points of test accuracy, mean ± deviation over seeds; each"
       " seed draws its own training inputs, so that also the cells that are"
-      " judged differ: \"to the oracle\" is what argmax gains less than the"
-      " oracle on the same cells. Parameters: mean of ratios, by argmax. Read:"
+      f" judged differ, above all in whether the {empty} that compute nothing,"
+      " which have the most to gain, are among them: \"to the oracle\" is what"
+      " argmax gains less than the oracle on the same cells. Judged: cells, by"
+      " seed. Parameters: mean of ratios, by argmax. Read:"
       " distinct entries of the table that a training looked up, of 15625."
       f" Cells that came to cost more, over all runs: {violations}.", "",
       f"Command (preset {preset}): `{command}`", "",

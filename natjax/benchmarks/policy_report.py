@@ -77,7 +77,7 @@ def violations(beta: np.ndarray, alpha: np.ndarray,
 
 def judge(config: policy_search.SearchConfig, table: nasbench201.Table,
           found: policy_search.Found) -> list[dict[str, Any]]:
-  """Compares each seed's policy with the oracle, on the unseen inputs.
+  """Compares each seed's policy with the oracle, on all unseen cells.
 
   Args:
     config: the settings of the search.
@@ -92,7 +92,7 @@ def judge(config: policy_search.SearchConfig, table: nasbench201.Table,
     cells that are judged too; argmax's share of the oracle's gain in validation
     (`oracle_share`) and in test accuracy; `params_ratio`, of argmax;
     `cost_violations` among argmax and samples; `entries_read`; and how many
-    inputs there were.
+    cells could be inputs and are judged, and how many computations they have.
   """
   columns = table.of(config.dataset)
   valid, test, params = (
@@ -100,7 +100,9 @@ def judge(config: policy_search.SearchConfig, table: nasbench201.Table,
   reach = reachable(policy_search.transition_table(config))
   best, random = oracle(valid, reach), random_mean(test, reach)
   reports = []
-  for seed, beta in enumerate(map(np.asarray, found.unseen)):
+  count = policy_search.train_count(config)
+  for seed, trained in enumerate(np.asarray(found.trained)):
+    beta = np.flatnonzero(~trained)
     argmax = np.asarray(found.argmax)[seed, beta]
     samples = np.asarray(found.samples)[seed][:, beta]  # [10, U]
     top = samples[np.argmax(valid[samples], axis=0), np.arange(len(beta))]
@@ -118,8 +120,9 @@ def judge(config: policy_search.SearchConfig, table: nasbench201.Table,
         "cost_violations": violations(beta, argmax, columns) + violations(
             beta, samples, columns),
         "entries_read": int(found.entries_read[seed]),
-        "inputs_trained": policy_search.train_count(config),
-        "inputs_judged": len(beta)}
+        "inputs_trained": int(trained.sum()), "inputs_judged": len(beta),
+        "computations_trained": count,
+        "computations_judged": cells201.COMPUTATIONS - count}
     report["gap_to_oracle"] = report["gain_oracle"] - report["gain_argmax"]
     report["oracle_share"] = (
         report["valid_gain_argmax"] / report["valid_gain_oracle"])

@@ -5,7 +5,10 @@ without a supernet: the reward of turning beta into alpha is R(alpha | beta) =
 acc(alpha) - acc(beta), validation accuracies after 200 epochs from the table,
 as fractions. Nothing is fitted to the table: the policy learns by REINFORCE
 alone (equation 5, with the entropy term of equation 4), from inputs beta drawn
-from a part of the cells, and is judged on all others (`policy_report`).
+from a part of the cells, and is judged on all others (`policy_report`). The
+parts are divided by what the cells compute (`graph.nasbench201.computations`):
+a cell that is judged computes nothing that an input did. By the cell alone, 72
+per cent of the other half would compute what one of the inputs does.
 
 How this differs from the paper, by settings that can be changed:
 - The default policy is a GCN over the cell's edges (`policies.line_graph`);
@@ -66,7 +69,9 @@ class SearchConfig:
     method: "nat" or "natpp", which transitions there are.
     policy: "default" or "published".
     dataset: "cifar10", "cifar100" or "imagenet16-120".
-    train_fraction: F, of all cells, those that may be inputs while training.
+    train_fraction: F, of all different computations, those whose cells may be
+      inputs while training; as some have hundreds of cells and most a few, the
+      part of the cells varies by seed.
     steps: updates of the policy.
     inputs: m, input architectures per step.
     samples: n, transformations sampled per input.
@@ -127,11 +132,12 @@ def check(config: SearchConfig) -> SearchConfig:
       ("train_fraction", "between 0 and 1", lambda x: 0 < x < 1)):
     if not good(getattr(config, name)):
       settings.refuse(config, name, f"must be {allowed}; give another")
-  if not 1 <= train_count(config) < cells201.COUNT:
+  count = train_count(config)
+  if not 1 <= count < cells201.COMPUTATIONS:
     raise errors.InputError(
-        f"train-fraction {config.train_fraction} of {cells201.COUNT} cells"
-        f" leaves {train_count(config)} to train and"
-        f" {cells201.COUNT - train_count(config)} to judge; give another",
+        f"train-fraction {config.train_fraction} of {cells201.COMPUTATIONS}"
+        f" computations leaves {count} to train and"
+        f" {cells201.COMPUTATIONS - count} to judge; give another",
         "train_fraction")
   settings.other_samples(config)
   if config.policy == "published" and config.features != FEATURES:
@@ -141,8 +147,21 @@ def check(config: SearchConfig) -> SearchConfig:
 
 
 def train_count(config: SearchConfig) -> int:
-  """How many cells may be inputs while training."""
-  return round(config.train_fraction * cells201.COUNT)
+  """How many computations' cells may be inputs while training."""
+  return round(config.train_fraction * cells201.COMPUTATIONS)
+
+
+def divide(rng: jax.Array, count: int) -> jax.Array:
+  """Draws the computations to train on: bool[15625], whether a code has one.
+
+  All cells of a computation are on the same side.
+
+  Args:
+    rng: a key.
+    count: of the computations to train on.
+  """
+  rank = jax.random.permutation(rng, cells201.COMPUTATIONS)
+  return (rank < count)[cells201.computations()]
 
 
 def transition_table(config: SearchConfig) -> transitions.TransitionTable:
@@ -226,7 +245,8 @@ class Found(NamedTuple):
   """What training found, per seed; codes are `nasbench201`'s.
 
   Attributes:
-    unseen: i32[S, U], codes of the cells that were never inputs.
+    trained: bool[S, 15625], by code, whether a cell could be an input; all
+      others are judged.
     argmax: i32[S, 15625], by the input's code, the code of the likeliest
       transformation of every edge.
     samples: i32[S, 10, 15625], codes of sampled transformations.
@@ -235,7 +255,7 @@ class Found(NamedTuple):
     entropy: f32[S, steps], the mean entropy, in nats.
   """
 
-  unseen: jax.Array
+  trained: jax.Array
   argmax: jax.Array
   samples: jax.Array
   entries_read: jax.Array
@@ -336,10 +356,11 @@ class Search:
 
   def run_seed(self, rng: jax.Array, accuracy: jax.Array):
     """Trains and applies one seed's policy; what `Found` has, per seed."""
-    c, count = self.config, train_count(self.config)
+    c = self.config
     rng_split, rng_init, rng_inputs, rng_step, rng_judge = jax.random.split(
         rng, 5)
-    cells = jax.random.permutation(rng_split, cells201.COUNT)
+    trained = divide(rng_split, train_count(c))
+    cells, count = jnp.argsort(~trained), jnp.sum(trained)  # Those come first.
     params = self.policy.init(rng_init)
 
     def step(carry, item):
@@ -355,8 +376,7 @@ class Search:
         step, carry, (jax.random.split(rng_inputs, c.steps),
                       jnp.arange(c.steps)))
     argmax, samples = self.transform_all(carry.params, rng_judge)
-    return Found(cells[count:], argmax, samples, jnp.sum(carry.read), reward,
-                 entropy)
+    return Found(trained, argmax, samples, jnp.sum(carry.read), reward, entropy)
 
 
 @functools.partial(jax.jit, static_argnums=0)

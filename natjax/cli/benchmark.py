@@ -23,8 +23,9 @@ def run_benchmark(args) -> int:
   if not args.json:
     output.err.print(f"{config.method}, {config.policy} policy,"
                      f" {config.dataset}: {config.steps} steps, {len(seeds)}"
-                     f" seed(s) at once, {policy_search.train_count(config)} of"
-                     f" {cells201.COUNT} cells as inputs")
+                     f" seed(s) at once, cells of"
+                     f" {policy_search.train_count(config)} of"
+                     f" {cells201.COMPUTATIONS} computations as inputs")
   found = policy_search.train(config, table, seeds)
   report = policy_report.summary(
       config, policy_report.judge(config, table, found), seeds,
@@ -42,8 +43,8 @@ def _print_report(report):
           ("the oracle", "gain_oracle"), ("random transitions", "gain_random"))
   several = len(report["seeds"]) > 1
   output.print_table(
-      "points of test accuracy gained, mean over"
-      f" {report['seeds'][0]['inputs_judged']} unseen cells",
+      "points of test accuracy gained, mean over all cells of"
+      f" {report['seeds'][0]['computations_judged']} unseen computations",
       ("", ">gain", ">deviation over seeds"),
       [(name, f"{report[key]:+.3f}",
         f"{report['std'][key]:.3f}" if several else "") for name, key in rows])

@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 from natjax import errors, methods
 from natjax.benchmarks import policy_search
 from natjax.cli import benchmark, inputs, inspection, jobs, selftest
-from natjax.graph import blocks
 from natjax.methods import supervised
 from natjax.objectives import simclr
 from natjax.selftest import report
@@ -163,10 +162,10 @@ def _add_method_flags(parser, entries, default):
       "--method", default=default, choices=entries, help="; ".join(
           f"{name} {entry.help}" for name, entry in entries.items()
       ).replace("%", "%%"))
-  parser.add_argument("--share", choices=blocks.SHARES, help="of a network of"
-                      " blocks: cell transforms blocks of one topology alike,"
-                      " full each by itself (default: cell, of replace full);"
-                      " cells are shared by all layers, or with full by none")
+  parser.add_argument("--share", help="of a network of blocks: cell transforms"
+                      " blocks of one topology alike, full each by itself"
+                      " (default: cell, of replace full); cells are shared by"
+                      " all layers, or with full by none")
   _add_run_flags(parser)
   _add_settings(parser, supervised.TrainConfig, "train-",
                 "training of all networks")

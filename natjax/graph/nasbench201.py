@@ -10,6 +10,8 @@ its incoming edges, and node 3 is the output.
 - Operations i32[6] are indices into `CANDIDATES`, in the order of `EDGES`.
 - The code, i32 in [0, 15625), has the operations as digits of base 5, the first
   edge the most significant (`encode`, `decode`).
+
+Many cells compute the same (`computations`).
 """
 
 from collections.abc import Sequence
@@ -28,11 +30,13 @@ NAMES = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 # (from, to), in the order of the string.
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 COUNT = len(NAMES) ** len(EDGES)
+COMPUTATIONS = 4930  # Of all cells, the different ones (`computations`).
 CHANNELS = (16, 32, 64)  # Of the three stages.
 # Of the benchmark's table, per data set.
 COLUMNS = ("val_200ep", "test_200ep", "val_12ep", "test_12ep", "params",
            "flops_M")
 
+_NULL, _SKIP = map(CANDIDATES.index, (operations.NULL, operations.SKIP))
 _PLACE = len(NAMES) ** np.arange(len(EDGES))[::-1]
 _FORM = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
 
@@ -138,6 +142,58 @@ def all_operations() -> np.ndarray:
   every = decode(np.arange(COUNT, dtype=np.int32))
   every.setflags(write=False)
   return every
+
+
+@functools.cache
+def computations() -> np.ndarray:
+  """Numbers what cells compute: i32[15625] by code, in [0, 4930).
+
+  Two cells compute the same if their output nodes are the same expression of
+  the input. A node is the sum of its edges, in whatever order and with each
+  term as often as it occurs; a skip is what it copies; a null, and any
+  operation on nothing, is nothing and falls out of sums; a convolution or a
+  pooling of an expression is the operation's name applied to it. Expressions
+  are numbered by their first cell; none has more than 460 cells.
+
+  What this takes for the same and is not quite: a convolution of zeros is zeros
+  only before its BN's bias is learnt; and an expression does not say whether a
+  term that occurs twice is one edge seen twice or two edges with weights of
+  their own. What it keeps apart, though equal: the pooling of a sum, which is
+  the sum of the poolings, and a convolution of x and of x + x, whose BN takes
+  the factor out again; 4450 would be left. NAS-Bench-201's package writes 6466
+  unique strings, as a sum with a zero remains a sum there, and so do sums
+  within sums: 9956 cells have an expression that it writes in several ways.
+
+  Every cell is computed on one 64-bit number, its operations being scramblings
+  that keep zero; a test shows that no two expressions coincide by chance.
+
+  Example, two ways to do one convolution:
+    >>> direct = ["null", "null", "null", "conv_3x3", "null", "null"]
+    >>> copied = ["skip_connect", "null", "conv_3x3", "null", "null",
+    ...           "skip_connect"]
+    >>> direct, copied = (computations()[encode(to_array(c))]
+    ...                   for c in (direct, copied))
+    >>> bool(direct == copied)
+    True
+  """
+  node = np.zeros((EDGES[-1][1] + 1, COUNT), np.uint64)
+  node[0] = 1
+  for operation, (source, target) in zip(all_operations().T, EDGES,
+                                         strict=True):
+    node[target] += _scramble(operation, node[source])
+  _, first, same = np.unique(node[-1], return_index=True, return_inverse=True)
+  number = np.argsort(np.argsort(first)).astype(np.int32)[same]
+  number.setflags(write=False)
+  return number
+
+
+def _scramble(operation, value):
+  """What operations i32[N] make of numbers u64[N], for `computations`."""
+  mixed = value + operation.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+  for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+    mixed = (mixed ^ mixed >> np.uint64(shift)) * np.uint64(factor)
+  mixed = np.where(operation == _SKIP, value, mixed ^ mixed >> np.uint64(31))
+  return np.where((operation == _NULL) | (value == 0), np.uint64(0), mixed)
 
 
 def places(name: str) -> set[tuple[int, int]]:

@@ -110,9 +110,10 @@ class BlockModule(nn.Module):
       for e, item in enumerate(block.edges):
         if item.target != n:
           continue
-        site = Site(self.index, e - self.network.prefix, item.operation, *(
-            functools.partial(how, e, values[item.source])
-            for how in (self._run, self._apart)))
+        site = Site(
+            self.index, e - self.network.prefix, item.operation,
+            functools.partial(self._run, e, values[item.source]),
+            functools.partial(_apart, self, e, values[item.source]))
         y = plain(site) if node.fixed else edge(site)
         if y is None:
           continue
@@ -133,36 +134,43 @@ class BlockModule(nn.Module):
     return jnp.concatenate([values[n] for n in block.outputs], axis=-1)
 
   def _run(self, e, x, name):
-    module = self._module(e, name)
+    module = _made(self, e, name)
     if isinstance(module, nn.Module):
-      module = module.clone(parent=self, name=self._name(e, name))
+      module = module.clone(parent=self, name=_called(self, e, name))
     return module(x)
-
-  def _apart(self, e, x, name):
-    module, called = self._module(e, name), self._name(e, name)
-    if not isinstance(module, nn.Module):
-      return module(x)
-    own = {kind: tree[called] for kind, tree in self.variables.items()
-           if called in tree}
-    return module.clone(parent=None).apply(own, x, mutable=["batch_stats"])[0]
-
-  def _module(self, e, name):
-    """What an operation is on an edge: a linen module or a function."""
-    return edges_lib.module(
-        operations.get(name),
-        self.shapes.ends(self.network.blocks[self.index].edges[e]),
-        norm=self.norm, preactivate=self.network.preactivate)
-
-  def _name(self, e, name):
-    """Of an operation's module on an edge."""
-    hidden, before = self.network.prefix, names(self.network).prefix
-    return f"{before}{e}" if e < hidden else edge_name(e - hidden, name)
 
   def _free(self, item):
     """Whether drop path leaves an edge alone: what it adds is a copy."""
     operation = operations.get(item.operation)
     return self.shapes.ends(item).alike and (
         operation.identity or operation.name == operations.NULL)
+
+
+# Not methods, whose results flax would capture as intermediates.
+
+
+def _apart(block, e, x, name):
+  """What an operation makes of an edge's source, outside of flax."""
+  module, called = _made(block, e, name), _called(block, e, name)
+  if not isinstance(module, nn.Module):
+    return module(x)
+  own = {kind: tree[called] for kind, tree in block.variables.items()
+         if called in tree}
+  return module.clone(parent=None).apply(own, x, mutable=["batch_stats"])[0]
+
+
+def _made(block, e, name):
+  """What an operation is on an edge: a linen module or a function."""
+  return edges_lib.module(
+      operations.get(name),
+      block.shapes.ends(block.network.blocks[block.index].edges[e]),
+      norm=block.norm, preactivate=block.network.preactivate)
+
+
+def _called(block, e, name):
+  """The name of an operation's module on an edge."""
+  hidden, before = block.network.prefix, names(block.network).prefix
+  return f"{before}{e}" if e < hidden else edge_name(e - hidden, name)
 
 
 def zeros(shape: shapes_lib.Shape, like: jax.Array) -> jax.Array:

@@ -69,8 +69,9 @@ def test_a_report_by_hand(invented):
   argmax = np.zeros(count, int)  # All null: reached from everywhere.
   samples = np.tile(np.arange(count), (10, 1))
   samples[3, beta] = 0
+  trained = ~np.isin(np.arange(count), beta)
   found = policy_search.Found(
-      beta[None], argmax[None], samples[None], np.array([42]), None, None)
+      trained[None], argmax[None], samples[None], np.array([42]), None, None)
   (report,) = policy_report.judge(config, invented, found)
   np.testing.assert_allclose(
       report["gain_argmax"], np.mean(test[0] - test[beta]))
@@ -83,6 +84,7 @@ def test_a_report_by_hand(invented):
   np.testing.assert_allclose(
       report["params_ratio"], np.mean(73_306 / columns["params"][beta]))
   assert report["entries_read"] == 42 and report["cost_violations"] == 0
+  assert report["inputs_trained"] == 15_622 and report["inputs_judged"] == 3
   other = {**report, "gain_argmax": report["gain_argmax"] + 2}
   summary = policy_report.summary(config, [report, other], [5, 6], 30.0)
   np.testing.assert_allclose(

@@ -1,5 +1,6 @@
 """Training on the table: guards, what it sees, and that it learns."""
 
+import math
 import re
 
 import jax
@@ -110,12 +111,89 @@ def stays_reachable(config, found):
     assert reach[before, cells201.decode(alpha)].all()
 
 
+@pytest.mark.parametrize("count", [1, 49, 493, 2465, 4929])
+def test_no_computation_is_on_both_sides(count):
+  number = cells201.computations()
+  found = [np.asarray(policy_search.divide(jax.random.key(seed), count))
+           for seed in (0, 1, 0)]
+  for trained in found:
+    assert trained.shape == (15_625,)
+    assert len(np.unique(number[trained])) == count
+    assert len(np.unique(number[~trained])) == 4930 - count
+    assert not np.isin(number[trained], number[~trained]).any()
+  np.testing.assert_array_equal(found[0], found[2])
+  assert (found[0] != found[1]).any()
+
+
+def test_the_fraction_is_of_computations_and_about_that_of_cells():
+  for fraction, count in ((0.5, 2465), (0.1, 493), (0.01, 49)):
+    assert policy_search.train_count(
+        policy_search.config(train_fraction=fraction)) == count
+    sizes = [int(policy_search.divide(jax.random.key(s), count).sum())
+             for s in range(100)]
+    np.testing.assert_allclose(np.mean(sizes), fraction * 15_625, rtol=0.15)
+
+
+def split(seed, fraction):
+  """The division of a seed of `train`."""
+  rng_split = jax.random.split(jax.random.key(seed), 5)[0]
+  return np.asarray(policy_search.divide(rng_split, policy_search.train_count(
+      policy_search.config(train_fraction=fraction))))
+
+
+def test_seeds_divide_as_they_say(invented):
+  found = policy_search.train(tiny(train_fraction=0.1), invented, [2, 3])
+  for seed, trained in zip((2, 3), found.trained, strict=True):
+    np.testing.assert_array_equal(trained, split(seed, 0.1))
+
+
+def test_by_the_cell_most_others_would_compute_what_an_input_does():
+  number = cells201.computations()
+  order = np.random.default_rng(0).permutation(cells201.COUNT)
+  inputs, others = np.split(number[order], [cells201.COUNT // 2])
+  np.testing.assert_allclose(np.isin(others, inputs).mean(), 0.72, atol=0.01)
+
+
+def exact_form(operation):
+  """What a cell computes, with poolings linear and BN taking factors out.
+
+  Returns:
+    Per term, a base and how often it is pooled, its factor.
+  """
+  nodes = [{("input", 0): 1}, {}, {}, {}]
+  for o, (source, target) in zip(operation, cells201.EDGES, strict=True):
+    name, value = cells201.CANDIDATES[o], nodes[source]
+    if name.startswith("conv") and value:
+      divisor = math.gcd(*value.values())
+      base = name, frozenset((t, k // divisor) for t, k in value.items())
+      value = {(base, 0): 1}
+    elif name.startswith("avg"):
+      value = {(base, times + 1): k for (base, times), k in value.items()}
+    for term, factor in value.items() if name != "null" else ():
+      nodes[target][term] = nodes[target].get(term, 0) + factor
+  return frozenset(nodes[3].items())
+
+
+@pytest.mark.parametrize(("fraction", "alike"), [
+    (0.5, 0.26), (0.1, 0.05), (0.01, 0.003)])
+def test_what_the_division_leaves_alike_is_what_is_said(fraction, alike):
+  forms = {}
+  number = np.array([forms.setdefault(exact_form(o), len(forms))
+                     for o in cells201.all_operations().tolist()])
+  assert len(forms) == 4450
+  shares = []
+  for seed in range(5):
+    trained = split(seed, fraction)
+    shares.append(np.isin(number[~trained], number[trained]).mean())
+  np.testing.assert_allclose(np.mean(shares), alike, rtol=0.1)
+
+
 def test_seeds_do_not_depend_on_each_other_and_never_cost_more(invented):
-  # One input per seed, so that all that is read lies in its neighbourhood.
-  config = tiny(train_fraction=1 / 15_625)
+  # One computation per seed: all that is read lies in its neighbourhood.
+  config = tiny(train_fraction=1 / 4930)
   both = policy_search.train(config, invented, [3, 4])
   other = policy_search.train(config, invented, [4, 5])
-  np.testing.assert_array_equal(both.unseen[1], other.unseen[0])
+  np.testing.assert_array_equal(both.trained[1], other.trained[0])
   np.testing.assert_allclose(both.reward[1], other.reward[0], atol=1e-5)
   assert (both.argmax[1] == other.argmax[0]).mean() > 0.999
   stays_reachable(config, both)
@@ -123,14 +201,17 @@ def test_seeds_do_not_depend_on_each_other_and_never_cost_more(invented):
   inputs = []
   for seed, report in enumerate(policy_report.judge(config, invented, both)):
     assert report["cost_violations"] == 0 and report["params_ratio"] <= 1
-    assert report["inputs_trained"] == 1
-    assert report["inputs_judged"] == 15_624
-    (beta,) = set(range(15_625)) - set(both.unseen[seed].tolist())
-    operation = cells201.decode(np.int32(beta))
-    assert 1 < report["entries_read"] <= np.prod(reach.sum(1)[operation])
-    # At most the input and every sample of every step.
-    assert report["entries_read"] <= 1 + 8 * 4 * 3
-    inputs.append(beta)
+    assert report["computations_trained"] == 1
+    assert report["computations_judged"] == 4929
+    betas = np.flatnonzero(both.trained[seed])
+    assert report["inputs_trained"] == len(betas)
+    assert report["inputs_judged"] == 15_625 - len(betas)
+    near = reach[cells201.decode(betas)[:, None],
+                 cells201.all_operations()].all(-1).any(0)
+    assert 1 < report["entries_read"] <= near.sum()
+    # At most the inputs and every sample of every step.
+    assert report["entries_read"] <= len(betas) + 8 * 4 * 3
+    inputs.append(betas.tolist())
   assert inputs[0] != inputs[1]
 
 

@@ -250,7 +250,7 @@ def test_dst_in_a_space_of_one_operation_per_edge():
     ("entrannas", {"engines": "half"}, "there is one normal cell"),
     ("entrannas", {"temperature": 0.0}, "temperature is 0.0 and must be above"),
     ("entrannas", {"temperature_decay": 0.0}, "temperature-decay is 0.0"),
-    ("entrannas", {"temperature_decay": 1.5}, "at most 1"),
+    ("entrannas", {"temperature_decay": 1.5}, "must lie in"),
     ("entrannas", {"temperature_decay": 1e-9}, "brings the temperature to 0"),
     ("entrannas", {"bottleneck": 3}, "does not divide 4 channels"),
     ("dst", {"sparsity": -0.1}, "sparsity is -0.1 and must not be negative"),
