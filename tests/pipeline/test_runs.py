@@ -362,7 +362,8 @@ def test_images_of_another_kind_are_refused(trained):
 
 @pytest.mark.parametrize("change,message", [
     (lambda w: {}, "does not hold the weights of its network"),
-    (lambda w: {k: v for k, v in w.items() if "head" not in k}, "they lack .*head"),
+    (lambda w: {k: v for k, v in w.items() if "head" not in k},
+     "they lack .*head"),
     (lambda w: {k: v[..., :1] for k, v in w.items()}, "of another shape"),
 ])
 def test_weights_of_another_network_are_refused(trained, change, message):
