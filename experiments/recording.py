@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy import stats
 
 from natjax import errors, pipeline
 from natjax.training import metrics
@@ -148,6 +149,21 @@ def spread(values: Sequence[float], digits: int, scale: float = 1.0) -> str:
   values = scale * np.asarray(values)
   deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
   return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f}"
+
+
+def paired(before: Sequence[float], after: Sequence[float]) -> str:
+  """Mean of paired differences in points, with 95 % by Student's t.
+
+  Args:
+    before: accuracies in [0, 1], by seed.
+    after: likewise, of the same seeds.
+  """
+  gains = 100 * (np.asarray(after) - np.asarray(before))
+  if len(gains) < 2:
+    return f"{gains.mean():+.2f}"
+  reach = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(
+      len(gains))
+  return f"{gains.mean():+.2f} ± {reach:.2f}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -28,9 +28,7 @@ import sys
 from typing import Any
 
 import handcrafted
-import numpy as np
 import recording
-from scipy import stats
 import transforming
 
 import natjax
@@ -144,16 +142,6 @@ def compare(name: str, dataset: data_lib.Dataset, config: Config,
           "seeds": found["seeds"], "seconds": found["seconds"]}
 
 
-def interval(before: Sequence[float], after: Sequence[float]) -> str:
-  """Mean of the paired differences in points, 95 % by Student's t."""
-  gains = 100 * (np.asarray(after) - np.asarray(before))
-  if len(gains) < 2:
-    return f"{gains.mean():+.2f}"
-  reach = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / np.sqrt(
-      len(gains))
-  return f"{gains.mean():+.2f} ± {reach:.2f}"
-
-
 def readme(config: Config, result: dict[str, Any]) -> str:
   """The record in words."""
   lines = []
@@ -169,7 +157,7 @@ def readme(config: Config, result: dict[str, Any]) -> str:
           f"{after['madds'] / before['madds']:.2f}",
           recording.spread(before["accuracies"], 2, 100),
           recording.spread(after["accuracies"], 2, 100),
-          interval(before["accuracies"], after["accuracies"]),
+          recording.paired(before["accuracies"], after["accuracies"]),
           recording.spread(row["scratch"]["accuracies"], 2, 100),
           recording.spread(checks, 2), f"{row['seconds'] / 60:.0f}"])
     lines += [f"## {name}", "", *recording.table(

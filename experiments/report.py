@@ -5,7 +5,7 @@
 Copies `result.json` and `architecture.svg` of a finished `natjax transform`
 into TARGET_DIR and writes README.md beside them: accuracy (mean and deviation
 over seeds), parameters, multiply-adds, edges that changed, scores of the
-candidates, versions, and the machine it ran on.
+candidates or what every seed tried, versions, and the machine it ran on.
 """
 
 import argparse
@@ -14,6 +14,8 @@ import os
 import pathlib
 import platform
 import shutil
+
+import recording
 
 
 def percent(summary):
@@ -30,11 +32,31 @@ def table(result):
   for name, row in (("original", before), ("transformed", after)):
     lines.append(f"| {name} | {percent(row)} | {row['params']} |"
                  f" {row['madds']} |")
-  gain = 100 * (after["accuracy"] - before["accuracy"])
+  gain = recording.paired(before["accuracies"], after["accuracies"])
   ratio = [100 * (after[k] / before[k] - 1) for k in ("params", "madds")]
-  lines.append(f"| difference | {gain:+.2f} | {ratio[0]:+.1f} % |"
+  lines.append(f"| difference | {gain} | {ratio[0]:+.1f} % |"
                f" {ratio[1]:+.1f} % |")
   return lines
+
+
+def tries(result):
+  """What every seed came to, and what was tried on held-out images."""
+  before, rows = result["original"], []
+  for seed, original in zip(
+      result["seeds"], before["accuracies"], strict=True):
+    told = []
+    for row in seed.get("tries", []):
+      low, high = (100 * end for end in row["interval"])
+      told.append(f"{row['madds'] / before['madds']:.2f}x:"
+                  f" {100 * row['difference']:+.2f} ({low:+.2f} to {high:+.2f})"
+                  + (", returned" if row["accepted"] else ", refused"))
+    rows.append((seed["seed"], f"{100 * original:.2f}",
+                 f"{100 * seed['accuracy']:.2f}",
+                 f"{seed['params'] / before['params']:.2f}",
+                 f"{seed['madds'] / before['madds']:.2f}", "; ".join(told)))
+  return recording.table(
+      ("seed", "original, %", "returned, %", "parameters left",
+       "multiply-adds left", "tried: points on held-out images (95 %)"), rows)
 
 
 def changes(result):
@@ -70,14 +92,22 @@ def main():
     shutil.copy(args.run / name, args.target / name)
   seeds = len(result["original"]["accuracies"])
   versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
+  name = args.command.split()[2]  # natjax transform NAME ...
+  told = candidates(result) if "candidates" in result else (
+      "The difference is paired by seed, with its interval of 95 % (Student's"
+      " t).")
+  search = (f" of which the search {result['search_seconds']:.0f} s"
+            if "search_seconds" in result else "")
   text = "\n".join([
-      f"# {result['dataset']}: DARTS's cells transformed by NAT", "",
+      f"# {result['dataset']}: {name} transformed by {result['method']}", "",
       "![what changed](architecture.svg)", "", *table(result), "",
-      f"{seeds} seeds each. {candidates(result)}", "", *changes(result), "",
+      f"{seeds} seeds each. {told}", "",
+      *([*tries(result), "", "Edges that changed, first seed:", ""]
+        if "seeds" in result else []), *changes(result), "",
       f"Command: `{args.command}`", "",
       f"Hardware: {os.cpu_count()} CPU cores ({platform.machine()}),"
-      f" {', '.join(result['devices'])}; {result['seconds']:.0f} s of which the"
-      f" search {result['search_seconds']:.0f} s; {versions}.",
+      f" {', '.join(result['devices'])}; {result['seconds']:.0f} s{search};"
+      f" {versions}.",
       *(["", args.note] if args.note else []), ""])
   (args.target / "README.md").write_text(text)
 
