@@ -30,8 +30,8 @@ def table(result):
   lines = ["| network | test accuracy, % | parameters | multiply-adds |",
            "|---|---|---|---|"]
   for name, row in (("original", before), ("transformed", after)):
-    lines.append(f"| {name} | {percent(row)} | {row['params']} |"
-                 f" {row['madds']} |")
+    lines.append(f"| {name} | {percent(row)} | {row['params']:.0f} |"
+                 f" {row['madds']:.0f} |")
   gain = recording.paired(before["accuracies"], after["accuracies"])
   ratio = [100 * (after[k] / before[k] - 1) for k in ("params", "madds")]
   lines.append(f"| difference | {gain} | {ratio[0]:+.1f} % |"
