@@ -36,5 +36,5 @@ def test_parts_of_chains_are_found_where_they_lay(tmp_path):
       "dtype": "float32", "class_names": list("0123456789"), "accuracy": 0.5}))
   assert any(re.search("ReluConvNorm_1", str(path)) for path, _ in
              jax.tree_util.tree_leaves_with_path(old))
-  found = runs._load(tmp_path).variables
+  found = runs._load(tmp_path / "result.json").variables
   jax.tree.map(np.testing.assert_array_equal, found, variables)
