@@ -68,7 +68,8 @@ class Plan(NamedTuple):
     fractions: of the training images, for every split of the method's phases;
       1 in sum.
     batch_size: over all devices.
-    estimate: `(batch per device) -> {"params": ..., "memory_bytes": ...}`.
+    estimate: `(batch per device) -> {"params": ..., "memory_bytes": ...}`, and
+      "further_steps" of what the method hands over to, where it does.
     dtype: of the images; None prepares them as for the training at the end,
       with its cutout or views.
     begin: `(variables, rng) -> state`, of a method that `inherits`: where it

@@ -46,7 +46,7 @@ from natjax.networks import network as network_lib
 from natjax.networks import trees
 from natjax.objectives import classification as objectives
 from natjax.training import method as base
-from natjax.training import optimizers
+from natjax.training import optimizers, settings
 
 ReplaceConfig = replace_config.ReplaceConfig
 _GOAL = "0.5x"  # Of the multiply-adds, where no budget is given.
@@ -180,15 +180,26 @@ class Replace:
   def _reachable(self, limits):
     """A budget that some choice keeps to: of the user's own, that or none."""
     free = self.space.by_place(np.zeros(len(self.space.alone())))
-    milder = 0 if self._asked else 4
+    milder = 4
     while True:
       try:
         self.space.choose(free, limits)
         return limits
       except errors.NotMet:
-        if not milder:
+        if self._asked:
           raise
+      if not milder:
+        return self.space.least()
       limits, milder = self._milder(limits), milder - 1
+
+  def _reaches(self, architecture):
+    """Whether some choice in an architecture keeps to the budget."""
+    try:
+      space = self._replacements(architecture)
+      space.choose(space.by_place(np.zeros(len(space.alone()))), self.limits)
+    except (errors.InputError, errors.NotMet):
+      return False
+    return True
 
   def _milder(self, limits):
     """The budget in the middle between one and the original's cost."""
@@ -330,8 +341,12 @@ class Replace:
     report = {"prices": _rows(space, prices), "curve": self._curve(
         space, prices), **self._checked(space, prices, seen[cut:])}
     last = number == self.config.rounds
-    limits = self.limits if last else self._part(number / self.config.rounds)
-    choice = self._choose(space, prices, limits, report)
+    choice = self._choose(space, prices, self.limits if last else self._part(
+        number / self.config.rounds), report)
+    if not last and not self._reaches(choice.architecture):
+      # What went would not come back: the rest of the way is gone at once.
+      last = True
+      choice = self._choose(space, prices, self.limits, report)
     held = {kind: trees.joined(state.network[kind], getattr(state, kind))
             for kind in ("params", "batch_stats")}
     next_ = None if last else number + 1
@@ -372,8 +387,10 @@ class Replace:
       return {"rank_correlation": None}
     foretold = [sum(p[c] for p, c in zip(prices, row, strict=True))
                 for row in space.drawn(len(measured), seed=0)]
+    if not np.ptp(foretold) or not np.ptp(measured):
+      return {"rank_correlation": 0.0}  # All alike: no order is foretold.
     found = stats.spearmanr(foretold, measured).statistic
-    return {"rank_correlation": float(np.nan_to_num(found))}
+    return {"rank_correlation": float(found)}
 
   # What was chosen is tuned, and compared.
 
@@ -484,14 +501,20 @@ class Replace:
         {})
 
   def _row(self, choice, state):
-    """What came of a choice, and whether it is accepted."""
+    """What came of a choice, and whether it is accepted.
+
+    The original, tuned, is no cut: it is not returned in its own place.
+    """
     row = {"params": choice.cost.params, "madds": choice.cost.madds,
            "price": choice.price}
+    cut = choice.architecture != self.given
     if not self.config.held_out:
-      return row, True
+      return row, cut
     pairs = acceptance.Pairs(*map(int, np.asarray(state.pairs)))
     verdict = acceptance.judge(
         pairs, self.cost, choice.cost, self.config.tolerance)
+    if not cut:
+      verdict = acceptance.Verdict(False, "nothing was replaced")
     return row | acceptance.report(pairs, verdict), verdict.accepted
 
   def _judged(self, space, choice, objective, state):
@@ -549,9 +572,23 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
       steps_per_epoch=request.num_images // train.batch_size,
       num_images=request.num_images, make_objective=request.make_objective)
 
+  own, share = method.config, request.settings.held_out
+  held_out = round(request.num_images * share / (1 - share))
+  if share and held_out < train.batch_size:
+    settings.refuse(
+        own, "held_out", f"leaves {held_out} images to compare by, fewer than a"
+        f" batch of {train.batch_size}; give a larger part, or a smaller"
+        " train-batch-size")
+  # At most: as many tries as there may be.
+  further = (own.rounds - 1) * (own.distil_epochs + own.tune_epochs) + (
+      own.tries if not (own.max_params or own.max_madds) and share else 1
+  ) * own.tune_epochs
+
   def estimate(batch):
     like = jax.eval_shape(method.method().init, jax.random.key(0))
     return {"params": memory.size((like.network["params"], like.params)),
+            "further_steps": further * (
+                request.num_images // train.batch_size),
             "memory_bytes": 16 * memory.size(like.params) + 2 * (
                 memory.network_bytes(given, method.place, batch, train.dtype))}
 
@@ -567,5 +604,5 @@ ENTRY = entry_lib.Entry(
     trained=True, inherits=True, label="replace", model="with replacements",
     share="full", reports=("rank_correlation", "curve", "tries"),
     kept="The original was kept: no cut that was tried is as good, within the"
-    " tolerance, on images that neither had seen. A larger tolerance, more"
+    " tolerance, on the held-out images. A larger tolerance, more"
     " epochs of tuning (tune-epochs) or a milder budget may find one.")

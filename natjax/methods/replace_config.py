@@ -63,7 +63,10 @@ def resolve(config: ReplaceConfig,
   settings.not_negative(
       config, "distil_epochs", "distil_learning_rate", "price_checks",
       "tune_epochs", "tune_learning_rate")
-  settings.above_zero(config, "temperature")
+  if not 0 < config.temperature <= 100:
+    settings.refuse(config, "temperature", "must lie in (0, 100]; give 2")
+  if config.rounds > 10:
+    settings.refuse(config, "rounds", "must be at most 10; give 2")
   acceptance.check(config)
   if not 0 <= config.distillation <= 1:
     settings.refuse(config, "distillation", "must lie in [0, 1], a share of the"

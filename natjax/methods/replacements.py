@@ -262,6 +262,12 @@ class Replacements:
         f" {self.cost.madds} multiply-adds; allow more by max-params or"
         " max-madds")
 
+  def least(self) -> budget_lib.Budget:
+    """A budget that the operation which saves most keeps to by itself."""
+    params, madds = self._problem.saved.max(0)
+    return budget_lib.Budget(madds=self.cost.madds - madds) if madds else (
+        budget_lib.Budget(params=self.cost.params - params))
+
   @functools.cached_property
   def _problem(self):
     """The choice as an integer program over V binary variables."""

@@ -257,9 +257,9 @@ class Job(_Work):
             len(self.feed.splits[p.splits[0]].labels) // plan.batch_size
             for p in stage.phases) for stage in plan.method.stages)
     times = trainer.config.seeds if self.entry.trained else 1
-    found = {"search": {
-        **plan.estimate(plan.batch_size // len(trainer.devices)),
-        "steps": times * steps}}
+    size = plan.estimate(plan.batch_size // len(trainer.devices))
+    further = size.pop("further_steps", 0)  # Of what it hands over to.
+    found = {"search": {**size, "steps": times * (steps + further)}}
     if self.original is not None:
       found["train"] = trainer.estimate(self.original)
     if self._trials:

@@ -6,6 +6,9 @@ import pathlib
 from typing import Any
 import zlib
 
+import jax
+import numpy as np
+
 from natjax import errors
 from natjax.graph import codec
 from natjax.pipeline import runs
@@ -37,6 +40,9 @@ def find(source: str | os.PathLike[str], architecture: codec.Architecture,
     folders = runs.networks(path)
   found = {name: folder / runs.WEIGHTS for name, folder in folders.items()
            if _architecture(folder) == architecture}
+  # Of a run that kept the original, the other is the same network.
+  found = {name: path for name, path in found.items()
+           if "transformed-" not in name} or found
   if len(found) < len(seeds):
     raise errors.InputError(
         f"{source} has {len(found)} trained networks of this architecture (it"
@@ -91,6 +97,12 @@ def check(variables: Any, like: Any) -> None:
   Raises:
     InputError: names what is missing, and what has another shape.
   """
+  for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+    if leaf.dtype != np.float32 or not np.isfinite(leaf).all():
+      name = "/".join(key.key for key in path)
+      raise errors.InputError(
+          f"the weights {name} are {leaf.dtype}, not all finite numbers of"
+          " float32; name the run that trained them", "weights")
   if wrong := runs.misfits(variables, like):
     raise errors.InputError(
         "the weights are not of this architecture, its width and its classes:"

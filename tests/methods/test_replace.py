@@ -320,7 +320,57 @@ def test_stops_anywhere_and_goes_on_in_the_same_bits(a_run, tmp_path):
         for folder in (out, tmp_path / "run")))
 
 
+def test_the_original_is_not_returned_in_its_own_place(tmp_path):
+  config = dataclasses.replace(GENEROUS, max_madds="1.0x")
+  run(tmp_path / "run", config)
+  original, returned = (
+      runs.load_weights(tmp_path / "run" / "networks" / name / "weights.npz")
+      for name in ("original-0", "transformed-0"))
+  jax.tree.map(np.testing.assert_array_equal, original, returned)
+
+
+def test_a_round_that_would_block_the_way_is_the_last():
+  own = method(rounds=2, max_madds="0.3x")
+  state, _ = begun()
+  # The residual edges are free to lose, and without them the rest must stay.
+  prices = own.space.by_place(np.ones(len(own.space.alone())))
+  for place, price in zip(own.space.places, prices, strict=True):
+    if place.edge == 2:
+      price[1:] = 0.0
+  flat = np.concatenate([price[1:] for price in prices])
+  state = state._replace(prices=jnp.asarray(
+      np.concatenate([flat, np.ones(CONFIG.price_checks)]), jnp.float32))
+  over = own._priced(own.space, 1, state)
+  reached = own.limits.allows(replace.exact.network(
+      over.architecture, test_replacements.FRAME))
+  assert reached or own._reaches(over.architecture)
+
+
+def test_without_a_budget_the_little_that_can_be_saved_is_tried():
+  block = records.Block((records.Node(64), records.Node(64)), (
+      records.Edge("conv_1x1", 1, 2), records.Edge("skip_connect", 1, 2),
+      records.Edge("skip_connect", 2, 3)))
+  large = records.BlockNetwork(
+      "large", (records.Layer("conv", 64, 3), records.Layer("conv", 64, 3),
+                records.Layer("conv", 64, 3)), (block,))
+  own = replace.Replace(CONFIG, TRAIN, large, num_classes=10, image_size=8,
+                        steps_per_epoch=4)
+  chosen_ = own.space.choose(
+      own.space.by_place(np.zeros(len(own.space.alone()))), own.limits)
+  assert chosen_.any()
+
+
+def test_steps_count_all_that_may_follow():
+  config = dataclasses.replace(CONFIG, rounds=2, max_madds="0.4x")
+  job = pipeline.Job(NETWORK, dataset(), "replace", config, TRAIN)
+  steps = 144 // 16  # Per epoch, of the images that are not held out.
+  assert job.estimate()["search"]["steps"] == (
+      (1 + 1 + 1 + 1) * steps + 32 // 16)
+
+
 @pytest.mark.parametrize("changes, words", [
+    ({"held_out": 0.05}, "leaves 8 images to compare by, fewer than a batch"),
+    ({"temperature": 1e3}, "temperature"), ({"rounds": 11}, "rounds"),
     ({"tolerance": -1.0}, "tolerance"), ({"held_out": 1.0}, "held-out"),
     ({"distillation": 1.5}, "distillation"), ({"rounds": 0}, "rounds"),
     ({"temperature": 0.0}, "temperature"), ({"price_checks": 2}, "price"),

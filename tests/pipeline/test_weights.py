@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -64,6 +65,30 @@ def test_what_does_not_fit_is_named(a_run, tmp_path):
   with pytest.raises(errors.InputError, match="trained network"):
     train(tmp_path / "b", config=STILL, weights=tmp_path)
   assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda leaf: leaf.astype(np.float16), "are float16"),
+    (lambda leaf: leaf.astype(np.int32), "are int32"),
+    (lambda leaf: np.full_like(leaf, np.nan), "not all finite")])
+def test_only_finite_numbers_of_float32(a_run, tmp_path, change, words):
+  file = a_run / "networks" / "network-3" / "weights.npz"
+  with np.load(file) as held:
+    np.savez(tmp_path / "w.npz", **{k: change(v) for k, v in held.items()})
+  with pytest.raises(errors.InputError, match=words):
+    train(tmp_path / "run", config=STILL, weights=tmp_path / "w.npz")
+
+
+def test_what_was_kept_is_not_a_second_network(a_run, tmp_path):
+  kept = shutil.copytree(a_run, tmp_path / "kept")
+  for seed in (3, 4):
+    folder = kept / "networks"
+    (folder / f"network-{seed}").rename(folder / f"original-{seed}")
+    shutil.copytree(folder / f"original-{seed}", folder / f"transformed-{seed}")
+  found = weights.find(kept, NETWORK, range(2))
+  assert [found[s].parent.name for s in (0, 1)] == ["original-3", "original-4"]
+  with pytest.raises(errors.InputError, match="has 2 trained networks"):
+    weights.find(kept, NETWORK, range(3))
 
 
 def test_the_command_line_says_so(a_run, tmp_path, capsys):
