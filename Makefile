@@ -14,7 +14,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 .PHONY: demo test test-all lint format install wheel clean
 
 demo: install
-	$(VENV)/bin/natjax transform darts --method nat --dataset digits \
+	$(VENV)/bin/natjax transform resnet20 --method replace --dataset digits \
 	  --preset demo --out $(OUT)
 	@echo "The picture: $(OUT)/architecture.svg"
 
