@@ -42,11 +42,13 @@ def print_table(title, columns, rows):
 def print_head(job):
   """Says what a job runs on and how large it is."""
   estimate, devices = job.estimate(), job.trainer.devices
+  given = {name: estimate[name]["train"] for name in job.parts}
   kinds = ", ".join(sorted({d.device_kind for d in devices}))
   err.print(f"devices: {len(devices)} ({kinds}); seed {job.trainer.seed}; "
             + ", ".join(f"{k} {v}" for k, v in pipeline.versions().items()))
   parts = {"network": estimate} if job.entry is None else {
-      job.entry.model: estimate["search"], "network": estimate.get("train")}
+      job.entry.model: estimate["search"],
+      **(given or {"network": estimate.get("train")})}
   for name, part in parts.items():
     if part:
       madds = (f", {part['madds'] / 1e6:.1f} M multiply-adds"
@@ -169,6 +171,46 @@ def print_transformed(result, folder, entry):
   files = ", ".join(
       ["result.json", "architecture.json", "architecture.svg", *more])
   out.print(f"{folder}: {files} ({result['seconds']:.0f} s)")
+
+
+def print_union(result, folder, entry, names):
+  """Shows the result of `natjax transform` of several architectures.
+
+  Args:
+    result: of the run.
+    folder: of it.
+    entry: of the method.
+    names: of the architectures, as they were given.
+  """
+  parts, rows, said = result["union"], [], []
+  images = runs.read_config(folder)["images"]["test"]
+  for number, (name, part) in enumerate(zip(names, parts, strict=True), 1):
+    before, after = part["original"], part["transformed"]
+    gain = after["accuracy"] - before["accuracy"]
+    noise = _noise(before, after, images)
+    changed = _changed(part)
+    ratios = [after[k] / before[k] - 1 for k in ("params", "madds")]
+    shown = f"{100 * gain:+.2f}" + " (noise)" * (0 < abs(gain) <= noise[0])
+    rows.append((
+        f"{number}: {name}", _percent(before), _percent(after),
+        shown if changed else "", *(
+            f"{before[k] / 1e6:.3f} -> {after[k] / 1e6:.3f} M ({100 * r:+.1f}"
+            " %)" for k, r in zip(("params", "madds"), ratios, strict=True))))
+    said += [f"{number}: {sentence}" for sentence in (
+        _verdict(part, entry, gain, ratios, noise), *choosing.sentences(part))]
+  seeds = len(parts[0]["transformed"]["accuracies"])
+  print_table(
+      f"{measure(result)} on {result['dataset']}, {seeds} seed(s) each; one"
+      " search for all", ("", ">original", ">transformed", ">difference",
+                          ">parameters", ">multiply-adds"), rows)
+  for sentence in said:
+    out.print(sentence)
+  where = [f"{path.relative_to(folder)}/" for pattern in (
+      "architecture-[0-9]*", "seed-*") for path in sorted(
+          pathlib.Path(folder).glob(pattern)) if path.is_dir()]
+  out.print(f"{folder}: result.json, {', '.join(where)} (search"
+            f" {result['search_seconds']:.0f} s, in all"
+            f" {result['seconds']:.0f} s)")
 
 
 def _print_search(result):

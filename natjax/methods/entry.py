@@ -41,6 +41,7 @@ class Request(NamedTuple):
     place: the skeleton or frame in which they are.
     make_objective: makes the objective of an architecture.
     watch: called after every epoch of what is trained, where not None.
+    others: further given ones, of a method for `unions`, checked.
   """
 
   settings: Any
@@ -55,6 +56,7 @@ class Request(NamedTuple):
   place: records.Place
   make_objective: objectives.Maker
   watch: supervised.Watch | None
+  others: tuple[codec.Architecture, ...] = ()
 
 
 class Plan(NamedTuple):
@@ -74,6 +76,8 @@ class Plan(NamedTuple):
       with its cutout or views.
     begin: `(variables, rng) -> state`, of a method that `inherits`: where it
       begins, from the variables of the trained given network.
+    others: further given ones as the method writes them; `method.derive` takes
+      each of them as it takes the first.
   """
 
   method: base.Method
@@ -85,6 +89,7 @@ class Plan(NamedTuple):
   estimate: Callable[[int], dict[str, Any]]
   dtype: str | None = None
   begin: Callable[[Any, jax.Array], base.State] | None = None
+  others: tuple[codec.Architecture, ...] = ()
 
 
 class Entry(NamedTuple):
@@ -109,6 +114,8 @@ class Entry(NamedTuple):
     share: what networks of blocks decide on together, where it is not said.
     objectives: what it can minimise, of `OBJECTIVES`.
     spaces: whether a space may be named beside a given architecture.
+    unions: of a method that is not trained, whether one search can serve
+      several given architectures.
     training: per (preset, objective), changes of the settings of training.
     label: of its own programs in rows and checkpoints, before networks train.
     model: what it trains, for the first lines of a run.
@@ -128,6 +135,7 @@ class Entry(NamedTuple):
   share: str = "cell"
   objectives: tuple[str, ...] = ("supervised",)
   spaces: bool = False
+  unions: bool = False
   training: Mapping[tuple[str, str], Mapping[str, Any]] = {}
   label: str = "search"
   model: str = "supernet"

@@ -43,7 +43,7 @@ import numpy as np
 import optax
 
 from natjax import data as data_lib
-from natjax import drawing, spaces
+from natjax import drawing, errors, spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, records
 from natjax.methods import choice, inference, memory, nat_config, supervised
@@ -138,7 +138,7 @@ class NAT:
                num_classes: int, image_size: int,
                targets: Sequence[records.Place] = (), steps_per_epoch: int = 1,
                num_devices: int = 1,
-               given: codec.Architecture | None = None):
+               given: Sequence[codec.Architecture] = ()):
     """Args:
       config: the settings.
       space: the search space.
@@ -148,8 +148,8 @@ class NAT:
         raise the cost; the first is that of the network trained at the end.
       steps_per_epoch: updates of the weights per epoch.
       num_devices: D, over which updates will be mapped.
-      given: the architecture to transform, around which inputs are drawn unless
-        the settings' focus is general; without it they always are.
+      given: the architectures to transform, around which inputs are drawn
+        unless the settings' focus is general; without any they always are.
     """
     self.num_devices = num_devices
     self.config = config = nat_config.resolve(config, space.graph.kind)
@@ -163,7 +163,7 @@ class NAT:
         num_classes=num_classes, image_size=image_size)
     self.ground = ground_lib.Ground(
         space, place, targets, scheme=self.scheme, published=self.published,
-        smoothing=self.smoothing, width=config.supernet_width)
+        smoothing=self.smoothing, width=config.supernet_width, others=given[1:])
     self.table = self.ground.table
     # A supernet never holds what no transformation reaches.
     self.supernet = supernet_lib.Supernet(
@@ -171,9 +171,8 @@ class NAT:
         jnp.dtype(config.dtype), config.supernet_width)
     self.policy = policy_lib.CellPolicy(
         self.ground, layers=config.gcn_layers, published=self.published)
-    around = None
-    if given is not None and not self.published and config.focus != "general":
-      around = self.ground.encode(given)
+    around = [] if self.published or config.focus == "general" else [
+        self.ground.encode(architecture) for architecture in given]
     self.sample = inputs.sampler(
         self.ground, published=self.published, given=around)
     self.compiled_sample = jax.jit(self.sample_actions, static_argnums=3)
@@ -395,9 +394,9 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
   """What a job needs to run NAT or NAT++; see `entry`."""
   given = request.architecture
   assert given is not None  # As the entry says.
-  given = codec.pad(given)
+  given, *others = map(codec.pad, (given, *request.others))
   space = spaces.space_for(given, name=request.space, method=kind.scheme,
-                           share=request.share)
+                           share=request.share, others=others)
   config = nat_config.resolve(request.settings, given.kind)
   fractions = {"weights": config.weights_fraction,
                "policy": 1 - config.weights_fraction}
@@ -406,9 +405,11 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
   method = kind(config, space, num_classes=request.num_classes,
                 image_size=request.image_size, targets=(request.place,),
                 steps_per_epoch=len(weights) // config.batch_size,
-                num_devices=request.num_devices, given=given)
-  method.ground.encode(given)
-  inference.budget(method, given)
+                num_devices=request.num_devices, given=(given, *others))
+  for number, one in enumerate((given, *others), 1):
+    with errors.naming(f"architecture {number}" * bool(others)):
+      method.ground.encode(one)
+      inference.budget(method, one)
 
   def estimate(batch):
     shapes = jax.eval_shape(method.supernet.init, jax.random.key(0))
@@ -420,15 +421,16 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
         nodes * jnp.dtype(config.dtype).itemsize)}
 
   return entry_lib.Plan(method.method(), config, given, space.describe(),
-                        fractions, config.batch_size, estimate, config.dtype)
+                        fractions, config.batch_size, estimate, config.dtype,
+                        others=tuple(others))
 
 
 def entry(kind: type[NAT], text: str) -> entry_lib.Entry:
   """The entry of NAT or of NAT++."""
   return entry_lib.Entry(
       NATConfig, functools.partial(build, kind), nat_config.preset, text,
-      spaces=True, kept="The original was kept: no sampled transformation was"
-      " found to be better, or as good and cheaper.",
+      spaces=True, unions=True, kept="The original was kept: no sampled"
+      " transformation was found to be better, or as good and cheaper.",
       charts={"pareto.svg": drawing.save_pareto})
 
 
