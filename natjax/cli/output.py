@@ -46,6 +46,8 @@ def print_head(job):
   kinds = ", ".join(sorted({d.device_kind for d in devices}))
   err.print(f"devices: {len(devices)} ({kinds}); seed {job.trainer.seed}; "
             + ", ".join(f"{k} {v}" for k, v in pipeline.versions().items()))
+  if job.note:
+    err.print(f"note: {job.note}")
   parts = {"network": estimate} if job.entry is None else {
       job.entry.model: estimate["search"],
       **(given or {"network": estimate.get("train")})}
@@ -153,6 +155,8 @@ def print_transformed(result, folder, entry):
     out.print(_verdict(result, entry, gain, ratios, noise))
   for sentence in choosing.sentences(result):
     out.print(sentence)
+  if "note" in result:
+    out.print(f"Note: {result['note']}.")
   _print_linear(parts)
   _print_tries(result)
   _print_seeds(result.get("seeds", []))
@@ -251,7 +255,8 @@ def _print_tries(result):
               "params", "madds")), f"{100 * tried['difference']:+.2f}",
            "{:+.2f} to {:+.2f}".format(*(
                100 * end for end in tried["interval"])),
-           "returned" if tried["accepted"] else "refused")
+           ("returned" if tried["accepted"] else "refused")
+           + ", by too few images" * tried.get("few", False))
           for seed, tried in rows])
 
 
@@ -341,4 +346,6 @@ def print_trained(result, folder, entry):
   """Shows the result of `natjax train`, which has no entry."""
   print_table(measure(result), _MEASURED, [_measured(result)])
   _print_linear({"network": result})
+  if "note" in result:
+    out.print(f"Note: {result['note']}.")
   out.print(f"{folder}: result.json, networks/ ({result['seconds']:.0f} s)")

@@ -99,7 +99,8 @@ class Entry(NamedTuple):
     settings: its dataclass of bool, int, float, str, or one of these or None;
       all have defaults, and "Attributes" of its docstring is their help. Where
       it has `held_out` and `tolerance`, a part of the training images is the
-      split "held_out", to choose by (`methods.acceptance`); where it also has
+      split "held_out", to choose by (`methods.acceptance`), its last batch
+      filled up by images of label -1; where it also has
       `finalists` and `trial_epochs`, the candidates that its report numbers as
       "finalists" are tried before one is returned (`pipeline.trials`).
     build: `(Request) -> Plan`; raises InputError and NotMet.

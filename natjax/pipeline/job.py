@@ -47,11 +47,13 @@ class _Work:
     architecture: what is trained; what a method transforms, as the method
       writes it, or None.
     parts: jobs of which it is made up, by their folders.
+    note: what a user should know of what was given, a line, or "".
   """
 
   trainer: trainer_lib.Trainer
   architecture: codec.Architecture | None
   parts: Mapping[str, "Job"] = {}
+  note = ""
 
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""
@@ -79,6 +81,8 @@ class _Work:
     result, folder = self.open(out, overwrite=overwrite), pathlib.Path(out)
     if result is None:
       result, shown = self._run(folder, listener or fit_lib.Listener())
+      if self.note:
+        result["note"] = self.note
       if self.trainer.processes.first:
         if shown:
           runs.write_architecture(folder, shown[-1])
@@ -121,6 +125,7 @@ class TrainJob(_Work):
         simclr=simclr)
     self.trainer.cost(self.architecture)
     self._weights = weights_lib.given(weights, self.architecture, self.trainer)
+    self.note = weights_lib.note(self._weights, dataset)
 
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""
@@ -251,6 +256,7 @@ class Job(_Work):
       if network is not None:
         trainer.cost(network)
     self._weights = weights_lib.given(weights, self.original, trainer)
+    self.note = weights_lib.note(self._weights, dataset)
 
   @property
   def parts(self) -> Mapping[str, "Job"]:  # type: ignore[override]
@@ -334,7 +340,7 @@ class Job(_Work):
         out, self.name, self.architecture, listener, plan=self.plan,
         label=self.entry.label)
     keys = ("seed", "accuracy", "params", "madds", "num_changes",
-            *self.entry.reports, "seconds")
+            *(k for k in self.entry.reports if k in found[0]), "seconds")
     return self._result(
         parts, codec.from_dict(found[0]["architecture"]),
         seeds=[{k: r[k] for k in keys} for r in found], share=self.share,

@@ -60,6 +60,8 @@ _AGAIN = "train the network again"
 _FIRST = "0.1.0"
 # Until 0.2.0 parts of a chain lay beside it, under names that flax made up.
 _BESIDE = re.compile(r"[A-Z]\w*_\d+")
+# Until then the places of replacements had their edges' numbers for names.
+_NUMBERED = re.compile(r", edge \d+$")
 # And 0.1.0 called the parts of an ImageNet stem otherwise.
 _STEM = re.compile(r"/stem/(conv|norm)(\d)/")
 
@@ -368,6 +370,10 @@ def _check_same(out, old, new):
   versions = [c.pop("version", _FIRST) for c in (old, plain)]
   for config in (old, plain):  # Data may move; the checksum says what it is.
     config.pop("source", None)
+  spaces = [config.get("space") or {} for config in (old, plain)]
+  if any(_NUMBERED.search(name) for name in spaces[0].get("replacements", {})):
+    for space in spaces:  # The same places under other names.
+      space.pop("replacements", None)
   old_flat, new_flat = (flax.traverse_util.flatten_dict(c, sep=".")
                         for c in (old, plain))
   differ = [key for key in sorted({*old_flat, *new_flat})
@@ -404,8 +410,9 @@ def load_weights(path: str | os.PathLike[str]) -> Any:
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:
       flat = {k: jnp.asarray(f[k]) for k in f.files}
   except array_file.UNREADABLE as e:
-    raise errors.InputError(
-        f"{path} is not there or damaged; {_AGAIN}") from e
+    what = "there is no" if isinstance(
+        e, FileNotFoundError) else "damaged or no file of weights is"
+    raise errors.InputError(f"{what} {path}; {_AGAIN}") from e
   return flax.traverse_util.unflatten_dict(
       {_STEM.sub(r"/stem\2/\1/", k): v for k, v in flat.items()}, sep="/")
 

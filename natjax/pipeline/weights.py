@@ -9,9 +9,10 @@ import zlib
 import jax
 import numpy as np
 
+from natjax import data as data_lib
 from natjax import errors
 from natjax.graph import codec
-from natjax.pipeline import runs
+from natjax.pipeline import runs, shapes
 from natjax.pipeline import trainer as trainer_lib
 
 
@@ -21,15 +22,26 @@ def find(source: str | os.PathLike[str], architecture: codec.Architecture,
 
   Args:
     source: a run's folder, whose networks of this architecture are taken, each
-      by the seed of its name, or else in order; or a file as
-      `runs.save_weights` writes it, for one seed.
+      by the seed of its name, or else in order; or for one seed the folder of a
+      network, or a file as `runs.save_weights` writes it.
     architecture: whose.
     seeds: of the networks.
 
   Raises:
     InputError: there is no such run or file, or it has fewer such networks.
   """
-  path = pathlib.Path(source)
+  path = errors.path(source, "weights")
+  if not path.exists():
+    raise errors.InputError(
+        f"weights is {source}, and there is no such file or folder; name a"
+        " run's folder, that of one of its networks, or a file of weights",
+        "weights")
+  if not (path / runs.CONFIG).exists() and (path / runs.RESULT).is_file():
+    path /= runs.WEIGHTS  # The folder of a network.
+    if not path.is_file():
+      raise errors.InputError(
+          f"weights is {source}, whose {runs.WEIGHTS} is gone; train the"
+          " network again, or name another", "weights")
   if path.is_file():
     if len(seeds) > 1:
       raise errors.InputError(
@@ -78,6 +90,27 @@ def given(source: str | os.PathLike[str] | None,
   for path in found.values():
     check(runs.load_weights(path), trainer.like(architecture))
   return found
+
+
+def note(found: Mapping[int, pathlib.Path],
+         dataset: data_lib.Dataset) -> str:
+  """In what their images differ from those of a job, in words; "" if not.
+
+  As far as the run that trained them lies around the files.
+  """
+  own = runs.describe_data(dataset) if found else {}
+  for path in found.values():
+    folder = next((p for p in path.resolve().parents[:3] if (
+        p / runs.CONFIG).is_file()), None)
+    if folder is None:
+      continue
+    there = runs.read_config(folder, shapes.CONFIG)
+    if there["crc32"] != own["crc32"]:
+      named = [f"{config['dataset']} ({config['image_size']} pixels)"
+               for config in (there, own)]
+      return (f"the weights were trained on {named[0]}, other images than those"
+              f" here, of {named[1]}")
+  return ""
 
 
 def describe(found: Mapping[int, pathlib.Path]) -> dict[str, Any]:
