@@ -197,9 +197,7 @@ def print_union(result, folder, entry, names):
     shown = f"{100 * gain:+.2f}" + " (noise)" * (0 < abs(gain) <= noise[0])
     rows.append((
         f"{number}: {name}", _percent(before), _percent(after),
-        shown if changed else "", *(
-            f"{before[k] / 1e6:.3f} -> {after[k] / 1e6:.3f} M ({100 * r:+.1f}"
-            " %)" for k, r in zip(("params", "madds"), ratios, strict=True))))
+        shown if changed else "", *(f"{100 * r:+.1f} %" for r in ratios)))
     said += [f"{number}: {sentence}" for sentence in (
         _verdict(part, entry, gain, ratios, noise), *choosing.sentences(part))]
   seeds = len(parts[0]["transformed"]["accuracies"])

@@ -2,7 +2,8 @@
 
 A run directory holds `config.json` (what was asked for), `metrics.jsonl`,
 `architecture.json`, `result.json`, a picture, a checkpoint, and trained
-weights as `weights.npz`. A run is resumed by asking for the same again; a
+weights as `weights.npz`; of several seeds or several given architectures it
+holds a run directory for each. A run is resumed by asking for the same again; a
 directory that holds anything else is never touched.
 """
 

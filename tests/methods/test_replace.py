@@ -405,7 +405,7 @@ def test_steps_count_all_that_may_follow():
 
 
 @pytest.mark.parametrize("changes, words", [
-    ({"held_out": 0.001}, "empty"),
+    ({"held_out": 0.001}, "every part needs at least 1 example"),
     ({"held_out": 0.0, "tolerance": 1.0},
      "tolerance is 1.0 and is for a comparison on held-out images"),
     ({"temperature": 1e3}, "temperature"), ({"rounds": 11}, "rounds"),
