@@ -138,7 +138,8 @@ class NAT:
                num_classes: int, image_size: int,
                targets: Sequence[records.Place] = (), steps_per_epoch: int = 1,
                num_devices: int = 1,
-               given: Sequence[codec.Architecture] = ()):
+               given: codec.Architecture | None = None,
+               others: Sequence[codec.Architecture] = ()):
     """Args:
       config: the settings.
       space: the search space.
@@ -148,8 +149,9 @@ class NAT:
         raise the cost; the first is that of the network trained at the end.
       steps_per_epoch: updates of the weights per epoch.
       num_devices: D, over which updates will be mapped.
-      given: the architectures to transform, around which inputs are drawn
-        unless the settings' focus is general; without any they always are.
+      given: the architecture to transform, around which inputs are drawn unless
+        the settings' focus is general; without it they always are.
+      others: further ones, around which they are drawn, too.
     """
     self.num_devices = num_devices
     self.config = config = nat_config.resolve(config, space.graph.kind)
@@ -163,7 +165,7 @@ class NAT:
         num_classes=num_classes, image_size=image_size)
     self.ground = ground_lib.Ground(
         space, place, targets, scheme=self.scheme, published=self.published,
-        smoothing=self.smoothing, width=config.supernet_width, others=given[1:])
+        smoothing=self.smoothing, width=config.supernet_width, others=others)
     self.table = self.ground.table
     # A supernet never holds what no transformation reaches.
     self.supernet = supernet_lib.Supernet(
@@ -172,7 +174,7 @@ class NAT:
     self.policy = policy_lib.CellPolicy(
         self.ground, layers=config.gcn_layers, published=self.published)
     around = [] if self.published or config.focus == "general" else [
-        self.ground.encode(architecture) for architecture in given]
+        self.ground.encode(one) for one in (given, *others) if one is not None]
     self.sample = inputs.sampler(
         self.ground, published=self.published, given=around)
     self.compiled_sample = jax.jit(self.sample_actions, static_argnums=3)
@@ -405,7 +407,8 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
   method = kind(config, space, num_classes=request.num_classes,
                 image_size=request.image_size, targets=(request.place,),
                 steps_per_epoch=len(weights) // config.batch_size,
-                num_devices=request.num_devices, given=(given, *others))
+                num_devices=request.num_devices, given=given,
+                others=others)
   for number, one in enumerate((given, *others), 1):
     with errors.naming(f"architecture {number}" * bool(others)):
       method.ground.encode(one)

@@ -411,9 +411,9 @@ def load_weights(path: str | os.PathLike[str]) -> Any:
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:
       flat = {k: jnp.asarray(f[k]) for k in f.files}
   except array_file.UNREADABLE as e:
-    what = "there is no" if isinstance(
-        e, FileNotFoundError) else "damaged or no file of weights is"
-    raise errors.InputError(f"{what} {path}; {_AGAIN}") from e
+    what = "not there" if isinstance(
+        e, FileNotFoundError) else "damaged, or no file of weights"
+    raise errors.InputError(f"{path} is {what}; {_AGAIN}") from e
   return flax.traverse_util.unflatten_dict(
       {_STEM.sub(r"/stem\2/\1/", k): v for k, v in flat.items()}, sep="/")
 

@@ -230,7 +230,7 @@ def test_damaged_weights(tmp_path, damage):
     runs.save_weights(path, {"a": np.ones(100, np.float32)})
     path.write_bytes(damage(path.read_bytes()))
   with pytest.raises(errors.InputError, match=(
-      "there is no" if damage is None else "damaged or no file of weights")):
+      "is not there;" if damage is None else "is damaged, or no file of wei")):
     runs.load_weights(path)
 
 
