@@ -2,10 +2,10 @@
 
 `natjax transform --method replace` on networks of the zoo, CIFAR-10: hand-made
 ones, cells that searches found, and cells drawn at random (r1 and r2). The
-original, what is returned, and with `--scratch`, for what keeping the weights is
-worth, the returned architecture trained from scratch for as many epochs as both
-trainings and the learning of the replacements took together. Every seed trains
-an original of its own, and finds an architecture of its own.
+original, what is returned, and with `--scratch`, for what keeping the weights
+is worth, the returned architecture trained from scratch for as many epochs as
+both trainings and the learning of the replacements took together. Every seed
+trains an original of its own, and finds an architecture of its own.
 
 Commands, with DATA a folder that holds cifar10.npz or another form that
 `natjax.data.load` finds:
@@ -14,8 +14,8 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
       --out runs/replacement --report experiments/results/replacement
   python experiments/replacement.py --preset paper --data-dir DATA \
       --out runs/replacement_paper
-Hardware and time: `smoke` a few minutes, `small` about two hours, on 2 CPU cores;
-`paper` one accelerator, not run here.
+Hardware and time: `smoke` a few minutes, `small` about two hours, on 2 CPU
+cores; `paper` one accelerator, not run here.
 Expected: no figure is published; the method is this library's own.
 
 A stopped run goes on by the same command.
@@ -38,7 +38,8 @@ from natjax import errors, pipeline, zoo
 from natjax.graph import codec, records
 from natjax.methods import replace_config, supervised
 
-NETWORKS = ("resnet20", "vgg16-bn", "mobilenetv2", "darts", "nasnet", "r1", "r2")
+NETWORKS = ("resnet20", "vgg16-bn", "mobilenetv2", "darts", "nasnet", "r1",
+            "r2")
 
 
 @dataclasses.dataclass(frozen=True)
