@@ -38,8 +38,8 @@ from natjax import errors, pipeline, zoo
 from natjax.graph import codec, records
 from natjax.methods import replace_config, supervised
 
-NETWORKS = ("resnet20", "vgg16-bn", "mobilenetv2", "darts", "nasnet", "r1",
-            "r2")
+NETWORKS = ("resnet20", "darts", "r1", "r2", "nasnet", "mobilenetv2",
+            "vgg16-bn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Config:
     datasets: names or paths of the data sets.
     networks: of the zoo.
     width: factor of the widths of networks of blocks.
+    halved: those of these networks that have half of that width.
     blocks: numbers of their blocks to keep; none keeps all.
     image_size: side to which images are brought.
     train_images: how many training images to use, drawn; 0 is all.
@@ -63,6 +64,7 @@ class Config:
   datasets: tuple[str, ...]
   networks: tuple[str, ...]
   width: float
+  halved: tuple[str, ...]
   blocks: tuple[int, ...]
   image_size: int
   train_images: int
@@ -75,14 +77,16 @@ class Config:
 
 PRESETS = {
     "smoke": Config(
-        datasets=("digits",), networks=("resnet20",), width=0.25, blocks=(0, 3),
+        datasets=("digits",), networks=("resnet20",), width=0.5,
+        halved=("resnet20",), blocks=(0, 3),
         image_size=8, train_images=192, search=natjax.ReplaceConfig(
             price_images=32, price_checks=3, tries=1, tolerance=100.0),
         train=supervised.TrainConfig(
             epochs=1, batch_size=16, cutout=0, seeds=2), cells=(4, 3),
         scratch=True),
     "small": Config(
-        datasets=("cifar10",), networks=NETWORKS, width=0.5, blocks=(),
+        datasets=("cifar10",), networks=NETWORKS, width=0.5,
+        halved=("mobilenetv2", "vgg16-bn"), blocks=(),
         image_size=16, train_images=10000,
         search=natjax.ReplaceConfig(held_out=0.2),
         train=supervised.TrainConfig(
@@ -91,7 +95,7 @@ PRESETS = {
         scratch=False),
     "paper": Config(
         datasets=("cifar10", "cifar100"), networks=NETWORKS, width=1.0,
-        blocks=(), image_size=32, train_images=0,
+        halved=(), blocks=(), image_size=32, train_images=0,
         search=natjax.ReplaceConfig(),
         train=supervised.TrainConfig(
             epochs=200, batch_size=128, learning_rate=0.1,
@@ -115,7 +119,9 @@ def build(name: str, config: Config) -> tuple[codec.Architecture,
   """A network of the settings' width, and how it is trained."""
   network = zoo.get(name)
   if isinstance(network, records.BlockNetwork):
-    return handcrafted.build(name, config), config.train
+    width = config.width / (2 if name in config.halved else 1)
+    return handcrafted.build(
+        name, dataclasses.replace(config, width=width)), config.train
   return network, dataclasses.replace(
       config.train, skeleton="cifar", init_channels=config.cells[0],
       cells=config.cells[1], auxiliary=False, drop_path=0.0)
@@ -200,7 +206,9 @@ def readme(config: Config, result: dict[str, Any]) -> str:
           if config.scratch else "")
       + " Rank correlation: of the sums of prices with what"
       f" {own.price_checks} choices at random cost.", "", *lines,
-      f"Trained: {config.width:g} times the widths of the networks of blocks,"
+      f"Trained: {config.width:g} times the widths of the networks of blocks"
+      + (f", half of that of {' and '.join(config.halved)}"
+         if config.halved else "") + ","
       f" cells with {config.cells[0]} channels and {config.cells[1]} layers;"
       f" {config.image_size}x{config.image_size} pixels,"
       f" {config.train_images or 'all'} images, {train.epochs} epochs; the"
