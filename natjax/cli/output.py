@@ -225,6 +225,9 @@ def _print_search(result):
           ("what was found, with its weights (child)", "child_accuracy"))])
   cells = ", ".join(f"{name} {n} connections, {result['skips'][name]} of them"
                     " skips" for name, n in result["connections"].items())
+  if ties := sum(result.get("ties", {}).values()):
+    cells += (f"; of {ties} edges that are kept, the strongest operation lies"
+              " within two standard errors of the next")
   memory = result["peak_memory_bytes"]
   out.print(f"{cells}; search {result['search_seconds']:.0f} s" + (
       f"; at most {memory / 2**20:.0f} MB in use" if memory else ""))

@@ -170,7 +170,7 @@ def test_list_names_everything():
   assert listing["presets"] == list(presets.PRESETS)
   assert list(listing["methods"]) == [
       "nat", "natpp", "differentiable", "darts", "entrannas", "entrannas-dst",
-      "random", "replace"]
+      "it-nas", "random", "replace"]
   words = out.replace(",", " ").replace(":", " ").split()
   for names in listing.values():
     assert set(names) <= set(words)
