@@ -1,5 +1,6 @@
 """What the command line prints while a job runs and when it is done."""
 
+from collections.abc import Callable
 import json
 import math
 import pathlib
@@ -19,6 +20,9 @@ from natjax.pipeline import runs
 _PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True,
                           "markup": False, "emoji": False}
 _MEASURED = (">accuracy", ">parameters", ">multiply-adds")
+# What budgets may ask for beside, and how it is written.
+_ASKED = {"latency": lambda seconds: f"{1e3 * seconds:.3f} ms",
+          "memory": lambda count: f"{1e-6 * count:.3f} MB"}
 out = rich_console.Console(**_PLAIN)
 err = rich_console.Console(stderr=True, **_PLAIN)
 
@@ -138,10 +142,12 @@ def print_transformed(result, folder, entry):
       "original", "transformed", "derived") if name in result}
   *before, after = parts.values()
   seeds = len(after.get("accuracies", ()))
-  rows = [(name, *_measured(part)) for name, part in parts.items()]
+  more = [kind for kind in _ASKED if kind in after]
+  rows = [(name, *_measured(part), *(_ASKED[kind](part[kind]) for kind in more))
+          for name, part in parts.items()]
   if before:
     gain = after["accuracy"] - before[0]["accuracy"]
-    ratios = [after[k] / before[0][k] - 1 for k in ("params", "madds")]
+    ratios = [after[k] / before[0][k] - 1 for k in ("params", "madds", *more)]
     images = runs.read_config(folder)["images"]["test"]
     noise = _noise(before[0], after, images)
     shown = f"{100 * gain:+.2f}" + " (noise)" * (0 < abs(gain) <= noise[0])
@@ -149,8 +155,10 @@ def print_transformed(result, folder, entry):
                  *(f"{100 * r:+.1f} %" for r in ratios)))
   trained = f"{seeds} seed(s) each" if seeds else "not trained"
   print_table(f"{measure(result)} on {result['dataset']}, {trained}",
-              ("", *_MEASURED), rows)
+              ("", *_MEASURED, *(f">{kind}" for kind in more)), rows)
   _print_search(result)
+  for sentence in _timed(result):
+    out.print(sentence)
   if before:
     out.print(_verdict(result, entry, gain, ratios, noise))
   for sentence in choosing.sentences(result):
@@ -162,10 +170,10 @@ def print_transformed(result, folder, entry):
   _print_seeds(result.get("seeds", []))
   if result.get("changes"):
     several = seeds > 1 and "seeds" in result
-    print_table("edges that changed" + ", first seed" * several,
-                ("cell", "edge", "before", "after"),
-                [(c["cell"], f"{c['source']} -> {c['target']}", c["before"],
-                  c["after"]) for c in result["changes"]])
+    alone = "; what each saves and costs by itself" * (
+        "saves" in result["changes"][0])
+    print_table("edges that changed" + ", first seed" * several + alone,
+                *_explained(result["changes"]))
   if rows := choosing.table(result):
     print_table(choosing.title(result), choosing.COLUMNS, rows)
   folder = pathlib.Path(folder)
@@ -213,6 +221,43 @@ def print_union(result, folder, entry, names):
   out.print(f"{folder}: result.json, {', '.join(where)} (search"
             f" {result['search_seconds']:.0f} s, in all"
             f" {result['seconds']:.0f} s)")
+
+
+# Per key of a row of changes: its column, and how it is written.
+_SAVED: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "params": (">parameters", str), "madds": (">multiply-adds", str),
+    "latency": (">ms", lambda seconds: f"{1e3 * seconds:.3f}")}
+_EXPLAINED: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "price": (">price, nats", lambda price: "" if price is None else (
+        f"{price:.4f}")),
+    "score_drop": (">score lost, points", lambda drop: f"{100 * drop:+.2f}"),
+    "theta": (">theta none, identity, same", lambda groups: "; ".join(
+        ", ".join(f"{value:.2f}" for value in theta) for theta in groups))}
+
+
+def _explained(changes):
+  """Columns and cells of the changes, and what each saves and costs alone."""
+  saves = {k: v for k, v in _SAVED.items() if k in changes[0].get("saves", {})}
+  costs = {k: v for k, v in _EXPLAINED.items() if k in changes[0]}
+  rows = [(c["cell"], f"{c['source']} -> {c['target']}", c["before"],
+           c["after"], *(show(c["saves"][k]) for k, (_, show) in saves.items()),
+           *(show(c[k]) for k, (_, show) in costs.items())) for c in changes]
+  return ("cell", "edge", "before", "after", *(
+      column for column, _ in (*saves.values(), *costs.values()))), rows
+
+
+def _timed(result):
+  """How latencies were measured, of every seed."""
+  for row in result.get("seeds", []):
+    if found := row.get("latency"):
+      told = ", ".join(
+          "{} {} (half of {} runs {:.3f} to {:.3f})".format(
+              name, _ASKED["latency"](of["median"]), of["runs"],
+              *(1e3 * end for end in of["quartiles"])) for name, of in (
+                  ("original", found["original"]),
+                  ("transformed", found["changed"])))
+      yield (f"seed {row['seed']}: latency of a batch of {found['batch']} on"
+             f" {found['device']}, {found['dtype']}, in turns: {told}")
 
 
 def _print_search(result):

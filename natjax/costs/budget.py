@@ -1,18 +1,40 @@
 """Cost targets: what a transformed architecture may cost at most.
 
-A target is absolute ("3e6", "2.5M") or relative to the given architecture
-("0.8x").
+A target is absolute ("3e6", "2.5M", "200MB", "5ms") or relative to the given
+architecture ("0.8x").
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 import math
 import re
 from typing import NamedTuple, TypeVar
 
 from natjax import errors, operations
+from natjax.graph import keeping
 
 Choice = TypeVar("Choice")
-_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+_KILO = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+_FORM = re.compile(r"((?:[0-9]+\.?|[0-9]*\.[0-9]+)(?:e[+-]?[0-9]+)?)([a-z]*)")
+
+
+class Form(NamedTuple):
+  """How limits of one kind are written.
+
+  Attributes:
+    units: what each is worth.
+    such_as: examples, for errors.
+  """
+
+  units: Mapping[str, float]
+  such_as: str
+
+
+COUNT = Form(_KILO, "3e6 or 2.5M")
+BYTES = Form({"": 1.0, **{
+    f"{prefix}{unit}": base**power for power, prefix in enumerate(
+        ("", "k", "m", "g")) for unit, base in (("b", 1e3), ("ib", 1024.0))
+    if prefix or unit == "b"}}, "200MB or 1GiB")
+SECONDS = Form({"s": 1.0, "ms": 1e-3, "us": 1e-6}, "5ms, 800us or 0.01s")
 
 
 class Budget(NamedTuple):
@@ -21,61 +43,71 @@ class Budget(NamedTuple):
   Attributes:
     params: parameters.
     madds: multiply-adds.
+    memory: bytes of inference (`costs.footprint`).
+    seconds: of inference, as they are measured (`methods.latency`).
   """
 
   params: float | None = None
   madds: float | None = None
+  memory: float | None = None
+  seconds: float | None = None
 
   def __bool__(self) -> bool:
-    return self.params is not None or self.madds is not None
+    return any(limit is not None for limit in self)
 
   def text(self) -> str:
     """The limits in words."""
-    named = ((self.params, "parameters"), (self.madds, "multiply-adds"))
-    return " and ".join(f"at most {limit:.0f} {name}" for limit, name in named
-                        if limit is not None)
+    named = ((self.params, 1, ".0f", "parameters"),
+             (self.madds, 1, ".0f", "multiply-adds"),
+             (self.memory, 1e-6, ".3f", "MB of memory"),
+             (self.seconds, 1e3, ".3f", "ms of latency"))
+    return " and ".join(
+        f"at most {limit * unit:{form}} {name}"
+        for limit, unit, form, name in named if limit is not None)
 
-  def allows(self, cost: operations.Cost) -> bool:
-    """Whether a cost keeps to the budget."""
-    return all(limit is None or value <= limit
-               for value, limit in zip(cost, self, strict=False))
+  def allows(self, cost: operations.Cost, memory: float = 0.0) -> bool:
+    """Whether a cost keeps to the budget; latency is measured elsewhere."""
+    return all(limit is None or value <= limit for value, limit in zip(
+        (*cost[:2], memory), self[:3], strict=True))
 
-  def excess(self, cost: operations.Cost) -> float:
-    """The larger of the costs' ratios to their limits; at most 1 if kept."""
-    return max(0.0 if limit is None else value / limit
-               for value, limit in zip(cost, self, strict=False))
+  def excess(self, cost: operations.Cost, memory: float = 0.0) -> float:
+    """The largest of the costs' ratios to their limits; at most 1 if kept."""
+    return max(0.0 if limit is None else value / limit for value, limit in zip(
+        (*cost[:2], memory), self[:3], strict=True))
 
 
-def parse(text: str, original: int | None, *,
-          option: str) -> float | None:
+def parse(text: str, original: float | None, *, option: str,
+          form: Form = COUNT) -> float | None:
   """Reads one limit.
 
   Args:
-    text: "" for none, a number with an optional unit K, M or G, or a multiple
-      of the original's cost such as "0.8x".
+    text: "" for none, a number with a unit of the form, or a multiple of the
+      original's cost such as "0.8x".
     original: cost of the given architecture; None where none is given.
     option: name of the setting, for the error.
+    form: how it is written.
 
   Example:
     >>> parse("0.5x", 3000, option="max-params"), parse("2K", 1, option="o")
     (1500.0, 2000.0)
+    >>> parse("1KiB", 1, option="o", form=BYTES)
+    1024.0
 
   Raises:
     InputError: another form, or not above 0.
   """
   if not text:
     return None
-  match = re.fullmatch(
-      r"((?:[0-9]+\.?|[0-9]*\.[0-9]+)(?:e[+-]?[0-9]+)?)([kmgx]?)", text.lower())
+  match = _FORM.fullmatch(text.lower())
   number, unit = match.groups() if match else ("nan", "")
-  units = _UNITS | ({} if original is None else {"x": float(original)})
+  units = {**form.units, **({} if original is None else {"x": float(original)})}
   value = float(number) * units.get(unit, math.nan)
   if not 0 < float(number) < math.inf or math.isnan(value):
     multiple = ("; without a given architecture there is nothing to take a"
                 " multiple of" if original is None else ", or a multiple of the"
                 " given architecture's such as 0.8x")
     raise errors.InputError(
-        f"{option} is '{text}'; give a number above 0 such as 3e6 or 2.5M"
+        f"{option} is '{text}'; give a number above 0 such as {form.such_as}"
         f"{multiple}", field=option.replace("-", "_"))
   return value
 
@@ -91,7 +123,7 @@ def read(max_params: str, max_madds: str,
 def cheapen(chosen: Choice, limits: Budget,
             cost: Callable[[Choice], operations.Cost],
             neighbours: Callable[[Choice], Iterable[tuple[Choice, float]]],
-            nothing: str) -> Choice:
+            nothing: str, keep: str = "") -> Choice:
   """Changes a choice step by step until it keeps to a budget.
 
   Every step takes the cheaper neighbour that loses least per part of the
@@ -103,6 +135,7 @@ def cheapen(chosen: Choice, limits: Budget,
     cost: of a choice.
     neighbours: `(choice)` yields others, and what each loses.
     nothing: begins the error: "no transformation", "nothing in the space".
+    keep: what may not be changed, for the error; see `graph.keeping`.
 
   Raises:
     NotMet: no neighbour is cheaper.
@@ -117,6 +150,6 @@ def cheapen(chosen: Choice, limits: Budget,
       raise errors.NotMet(
           f"{nothing} keeps to the budget ({limits.text()}); the cheapest that"
           f" was found has {now.params} parameters and {now.madds}"
-          " multiply-adds; allow more")
+          f" multiply-adds; {keeping.allow_more(keep)}")
     chosen = min(options, key=lambda option: option[:2])[-1]
   return chosen

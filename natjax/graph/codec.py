@@ -117,17 +117,25 @@ def paired(
   Raises:
     InputError: one of the two is not well formed, or they are not alike.
   """
+  return [(name, a, b) for name, _, a, b in alike(first, second)]
+
+
+def alike(
+    first: Architecture, second: Architecture
+) -> list[tuple[str, tuple[int, ...], records.Cell, records.Cell]]:
+  """As `paired`, and of each pair the numbers of the parts that are one."""
   first, second = check(first), check(second)
   parts, others = (_GRAPHS[a.kind].parts(a) for a in (first, second))
   if first.kind != second.kind or len(parts) != len(others):
     raise errors.InputError(
         "one is a genotype and the other a network of blocks, or their numbers"
         " of blocks differ; give two architectures of the same graph")
-  alike: dict[Any, list[int]] = {}
+  same: dict[Any, list[int]] = {}
   for i, ((_, a), (_, b)) in enumerate(zip(parts, others, strict=True)):
-    alike.setdefault((a, b), []).append(i)
-  return [(_GRAPHS[first.kind].name(members), parts[members[0]][0],
-           others[members[0]][0]) for members in alike.values()]
+    same.setdefault((a, b), []).append(i)
+  return [(_GRAPHS[first.kind].name(members), tuple(members),
+           parts[members[0]][0], others[members[0]][0])
+          for members in same.values()]
 
 
 def to_dict(architecture: Architecture) -> dict[str, Any]:

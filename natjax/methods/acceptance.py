@@ -72,15 +72,26 @@ class Verdict(NamedTuple):
   reason: str
 
 
-def cheaper(before: operations.Cost, after: operations.Cost) -> bool:
-  """Whether a network costs less in one way and no more in the other."""
+def cheaper(before: operations.Cost, after: operations.Cost,
+            seconds: tuple[float, float] | None = None) -> bool:
+  """Whether a network costs less in one way and no more in the other.
+
+  Args:
+    before: cost of the original.
+    after: cost of the changed network.
+    seconds: the latencies of both, where a budget asks for latency, which is
+      then all that counts.
+  """
+  if seconds is not None:
+    return seconds[1] < seconds[0]
   (params, madds), (most_params, most_madds) = after[:2], before[:2]
   return after[:2] != before[:2] and (
       params <= most_params and madds <= most_madds)
 
 
 def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
-          tolerance: float) -> Verdict:
+          tolerance: float,
+          seconds: tuple[float, float] | None = None) -> Verdict:
   """Compares a changed network with the original.
 
   Args:
@@ -88,6 +99,7 @@ def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
     before: cost of the original.
     after: cost of the changed network.
     tolerance: by how many percentage points a cheaper network may be worse.
+    seconds: as `cheaper` takes them; the faster network is then the cheaper.
 
   Example:
     >>> big, small = operations.Cost(20, 200), operations.Cost(10, 100)
@@ -96,22 +108,25 @@ def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
     >>> judge(Pairs(1000, 10, 16), big, small, 0.5).accepted
     False
   """
-  saves = cheaper(before, after)
-  dearer = not saves and after[:2] != before[:2]
+  saves = cheaper(before, after, seconds)
+  dearer = not saves and (after[:2] != before[:2] if seconds is None
+                          else seconds[1] > seconds[0])
+  less, more = ("cheaper", "dearer") if seconds is None else (
+      "faster", "slower")
   points, (low, high) = 100 * pairs.difference, pairs.interval
   measured = (f"{points:+.2f} points (95 %: {100 * low:+.2f} to"
               f" {100 * high:+.2f}) on {pairs.images} held-out images"
               + ", too few to tell by" * pairs.few)
   if dearer:
-    return Verdict(False, f"dearer, and {measured}")
+    return Verdict(False, f"{more}, and {measured}")
   if points > 0:
-    return Verdict(True, f"{'cheaper' if saves else 'no dearer'}, and"
+    return Verdict(True, f"{less if saves else f'no {more}'}, and"
                    f" {measured}")
   if not saves:
-    return Verdict(False, f"not cheaper, and {measured}")
+    return Verdict(False, f"not {less}, and {measured}")
   # Counts of images are whole: the last digits of a float decide nothing.
   worse = points < -tolerance - 1e-9
-  return Verdict(not worse, f"cheaper, and {measured}" + (
+  return Verdict(not worse, f"{less}, and {measured}" + (
       f": worse by more than the tolerance of {tolerance:g}" if worse else ""))
 
 

@@ -65,6 +65,11 @@ class DifferentiableConfig:
       G, or a multiple of the given architecture's such as "0.8x"; empty for no
       limit but the guard's.
     max_madds: likewise, multiply-adds.
+    keep: what is never changed, a list of places by the words of the table of
+      changes: blocks:0-2,blocks:5 or blocks:3/edge:1-2 of a network of blocks,
+      normal, reduce or normal/edge:0-2 of cells; stem and head, which nothing
+      changes anyway. Where blocks are decided on together, those that are kept
+      are left out.
   """
 
   architecture_epochs: int = 0
@@ -76,6 +81,7 @@ class DifferentiableConfig:
   fold: bool = False
   max_params: str = ""
   max_madds: str = ""
+  keep: str = settings.later("")
 
 
 PRESETS = {
@@ -155,7 +161,8 @@ class Differentiable:
     self.config = check(config, train.epochs)
     place = supervised.place_of(train, architecture.kind,
                                 num_classes=num_classes, image_size=image_size)
-    self.space = theta_space.ThetaSpace(architecture, place, share)
+    self.space = theta_space.ThetaSpace(
+        architecture, place, share, config.keep)
     self.limits = self.space.limits(config.max_params, config.max_madds)
     self._make_objective, self._watch = make_objective, watch
     self._sizes = {"num_classes": num_classes, "image_size": image_size,
@@ -264,8 +271,9 @@ class Differentiable:
     Returns:
       The training of the derived network on the same schedule, from the
       surviving weights, statistics and optimizer slots; a report with "theta"
-      by group, "folded" and "not_folded" edges, and "guarded", the edges where
-      the guards or the budget overruled what theta chose.
+      by group and of every change ("explained"), "folded" and "not_folded"
+      edges, and "guarded", the edges where the guards or the budget overruled
+      what theta chose.
 
     Raises:
       errors.NotMet: nothing keeps to the budget of the settings.
@@ -283,7 +291,8 @@ class Differentiable:
          "target": g.cell.edges[e].target, "theta": g.outcome(e, w[e]),
          "chosen": g.outcome(e, c[e])}
         for g, c, w in zip(self.space.groups, chosen, wanted, strict=True)
-        for e in np.flatnonzero(c != w).tolist()]}
+        for e in np.flatnonzero(c != w).tolist()],
+              "explained": self.space.explained(state.theta, architecture)}
     if self.config.fold:
       params, folded, left = folding.fold(
           moved.params, self.space, chosen, state.theta)

@@ -16,8 +16,8 @@ from natjax import errors
 from natjax.graph import codec, records
 from natjax.methods import supervised
 from natjax.objectives import classification as objectives
+from natjax.training import distributed, metrics, settings
 from natjax.training import method as base
-from natjax.training import metrics, settings
 
 PRESETS = ("demo", "small", "paper")
 OBJECTIVES = ("supervised", "simclr")
@@ -74,6 +74,9 @@ class Plan(NamedTuple):
       "further_steps" of what the method hands over to, where it does.
     dtype: of the images; None prepares them as for the training at the end,
       with its cutout or views.
+    prepare: `(folder, processes)`, called when a run is opened there and has
+      no result yet, before anything is trained: measures what the device
+      decides, and keeps it in the folder; raises InputError and NotMet.
     begin: `(variables, rng) -> state`, of a method that `inherits`: where it
       begins, from the variables of the trained given network.
     others: further given ones as the method writes them; `method.derive` takes
@@ -90,6 +93,7 @@ class Plan(NamedTuple):
   dtype: str | None = None
   begin: Callable[[Any, jax.Array], base.State] | None = None
   others: tuple[codec.Architecture, ...] = ()
+  prepare: Callable[[pathlib.Path, distributed.Processes], None] | None = None
 
 
 class Entry(NamedTuple):

@@ -45,7 +45,7 @@ import optax
 from natjax import data as data_lib
 from natjax import drawing, errors, spaces
 from natjax.graph import arrays as arrays_lib
-from natjax.graph import codec, records
+from natjax.graph import codec, keeping, records
 from natjax.methods import choice, inference, memory, nat_config, supervised
 from natjax.methods import entry as entry_lib
 from natjax.networks import supernet as supernet_lib
@@ -397,9 +397,13 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
   given = request.architecture
   assert given is not None  # As the entry says.
   given, *others = map(codec.pad, (given, *request.others))
-  space = spaces.space_for(given, name=request.space, method=kind.scheme,
-                           share=request.share, others=others)
   config = nat_config.resolve(request.settings, given.kind)
+  for number, one in enumerate((given, *others), 1):
+    with errors.naming(f"architecture {number}" * bool(others)):
+      keeping.read(config.keep, one)  # A space's graph may have more.
+  space = spaces.space_for(
+      given, name=request.space, method=kind.scheme, share=request.share,
+      others=others)._replace(keep=config.keep)
   fractions = {"weights": config.weights_fraction,
                "policy": 1 - config.weights_fraction}
   weights, _ = data_lib.split(
@@ -411,7 +415,7 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
                 others=others)
   for number, one in enumerate((given, *others), 1):
     with errors.naming(f"architecture {number}" * bool(others)):
-      method.ground.encode(one)
+      keeping.check_left(config.keep, inference.changeable(method, one))
       inference.budget(method, one)
 
   def estimate(batch):

@@ -61,7 +61,13 @@ class NATConfig:
     max_params: the most parameters that a candidate may have: a number, with
       K, M or G, or a multiple of the given architecture's such as "0.8x"; empty
       for no limit but the guard's.
-    max_madds: likewise, multiply-adds.
+    max_madds: likewise, multiply-adds. Of what is asked for most is used: where
+      `prefer` is cost, candidates are drawn near the budget.
+    keep: what is never changed, a list of places by the words of the table of
+      changes: blocks:0-2,blocks:5 or blocks:3/edge:1-2 of a network of blocks,
+      normal, reduce or normal/edge:0-2 of cells; stem and head, which nothing
+      changes anyway. Where blocks are decided on together, those that are kept
+      are left out.
     weights_fraction: of the training images for the supernet's weights; the
       others are the policy's.
     dtype: "float32" or "bfloat16", of the supernet's computation.
@@ -97,6 +103,7 @@ class NATConfig:
   max_madds: str = ""
   weights_fraction: float = 0.4
   dtype: str = "float32"
+  keep: str = settings.later("")
 
 
 @dataclasses.dataclass(frozen=True)

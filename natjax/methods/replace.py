@@ -27,6 +27,7 @@ from and measured; beside it stands what the last did.
 """
 
 import functools
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -37,19 +38,22 @@ import optax
 from scipy import stats
 
 from natjax import errors
+from natjax.costs import alone, exact
 from natjax.costs import budget as budget_lib
-from natjax.costs import exact
-from natjax.graph import codec
+from natjax.graph import codec, keeping
 from natjax.methods import acceptance, memory, replace_config, supervised
 from natjax.methods import entry as entry_lib
+from natjax.methods import latency as latency_lib
 from natjax.methods import replacements as replacements_lib
 from natjax.networks import network as network_lib
 from natjax.networks import trees
 from natjax.objectives import classification as objectives
+from natjax.training import distributed, optimizers
 from natjax.training import method as base
-from natjax.training import optimizers
 
 ReplaceConfig = replace_config.ReplaceConfig
+_CLOSE = 0.95  # Of a latency that is asked: what is as good as all of it.
+_TIMED = 6  # Networks that are timed at most to come so close.
 _GOAL = "0.5x"  # Of the multiply-adds, where no budget is given.
 _CURVE = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 
@@ -115,6 +119,9 @@ class Choice(NamedTuple):
     tries: JSON rows of the choices before, none of which was accepted.
     left: how many may be tried after it.
     report: JSON values, of the pricing.
+    paid: of every operation that was replaced, in this round or before, by
+      blocks (or a cell's number) and edge: its price, and the seconds that it
+      saves by itself, where operations are timed.
   """
 
   architecture: codec.Architecture
@@ -125,6 +132,7 @@ class Choice(NamedTuple):
   tries: tuple[dict[str, Any], ...]
   left: int
   report: dict[str, Any]
+  paid: tuple[tuple[tuple[int, ...], int, float, float | None], ...] = ()
 
 
 class Replace:
@@ -164,13 +172,22 @@ class Replace:
     self.place = supervised.place_of(
         train, architecture.kind, num_classes=num_classes,
         image_size=image_size)
+    # 1.0 where that is to be a multiple of what will be measured.
+    self._latency_asked = budget_lib.parse(
+        config.max_latency, 1.0, option="max-latency", form=budget_lib.SECONDS)
+    self._relative = config.max_latency.lower().endswith("x")
+    self.latency = None if self._latency_asked is None else (
+        latency_lib.Latency(self.given, self.place, config.inference_batch,
+                            train.dtype))
     self._steps, self._make_objective = steps_per_epoch, make_objective
     first = self._replacements(architecture)
     self.space, self.cost = first, first.cost
-    self._asked = bool(config.max_params or config.max_madds)
+    self._asked = config.bounded
     self.limits = self._reachable(budget_lib.read(
         config.max_params, config.max_madds if self._asked else _GOAL,
-        self.cost))
+        self.cost)._replace(memory=budget_lib.parse(
+            config.max_memory, first.memory(first.architecture),
+            option="max-memory", form=budget_lib.BYTES)))
     count = num_images or steps_per_epoch * train.batch_size
     batches = -(-config.price_images // train.batch_size)
     images = min(batches * train.batch_size, count)
@@ -197,24 +214,93 @@ class Replace:
     """Whether some choice in an architecture keeps to the budget."""
     try:
       space = self._replacements(architecture)
-      space.choose(space.by_place(np.zeros(len(space.alone()))), self.limits)
+      seconds = None if self.latency is None else (
+          self._seconds(architecture) - self.limits.seconds)
+      space.choose(space.by_place(np.zeros(len(space.alone()))), self.limits,
+                   seconds)
     except (errors.InputError, errors.NotMet):
       return False
     return True
+
+  @functools.cached_property
+  def _now(self):
+    """What the original costs, in the order of a budget."""
+    return (*self.cost[:2], self.space.memory(self.space.architecture),
+            0.0 if self.latency is None else self._seconds(self.given))
 
   def _milder(self, limits):
     """The budget in the middle between one and the original's cost."""
     return budget_lib.Budget(*(
         None if limit is None else (limit + now) / 2
-        for limit, now in zip(limits, self.cost[:2], strict=True)))
+        for limit, now in zip(limits, self._now, strict=True)))
+
+  def prepare(self, folder: pathlib.Path,
+              processes: distributed.Processes) -> None:
+    """Measures what a budget of latency needs, where there is one.
+
+    The original, beside the network that would be fastest by the times of its
+    operations; what was measured before in the folder is read there.
+
+    Raises:
+      InputError: the device cannot tell the times apart that are asked for.
+      errors.NotMet: not even that network keeps to the budget.
+    """
+    if self.latency is None or self._latency_asked is None:
+      return
+    self.latency.open(folder / latency_lib.FILE, processes)
+    fastest = self.space.apply(self.space.fastest(self.limits))
+    self._first = self.latency.pair(fastest)
+    before = self._first.original
+    asked = self._latency_asked * (before.median if self._relative else 1.0)
+    apart = before.median - asked
+    device = self.latency.device.device_kind
+    if before.median <= 0 or before.error >= apart > 0:
+      raise errors.InputError(
+          f"max-latency is {self.config.max_latency}, and this device"
+          f" ({device}) cannot tell it from the original's"
+          f" {1e3 * before.median:.3f} ± {1e3 * before.error:.3f} ms (batch"
+          f" {self.latency.batch}); ask for less, give a larger"
+          " inference-batch, or leave the machine to this run alone",
+          "max_latency")
+    self.limits = self.limits._replace(seconds=asked)
+    if (least := self._seconds(fastest)) > asked:
+      raise errors.NotMet(self._too_slow(least))
+
+  def _too_slow(self, least):
+    """What to say where nothing is fast enough."""
+    assert self.latency is not None
+    return ("no replacement that was timed keeps to the budget"
+            f" ({self.limits.text()}): the fastest takes {1e3 * least:.3f} ms"
+            f" of the original's {1e3 * self._first.original.median:.3f} here"
+            f" ({self.latency.device.device_kind}, batch {self.latency.batch});"
+            f" {keeping.allow_more(self.config.keep, 'max-latency')}")
+
+  def _seconds(self, architecture):
+    """Latency of a network, measured beside the original.
+
+    Of a multiple, by the ratio of the two, whatever the machine did meanwhile.
+    """
+    base, (before, after) = self._first.original, self._pair(architecture)
+    return after.median * (
+        base.median / before.median if self._relative else 1.0)
+
+  def _pair(self, architecture):
+    """A network's times and the original's."""
+    assert self.latency is not None
+    if architecture == self.given:  # It is not timed beside itself.
+      return latency_lib.Pair(*[self._first.original] * 2)
+    return self.latency.pair(architecture)
 
   @functools.cache  # noqa: B019
   def _replacements(self, architecture):
-    return replacements_lib.Replacements(architecture, self.place, self._share)
+    return replacements_lib.Replacements(
+        architecture, self.place, self._share, self.config.keep,
+        batch=self.config.inference_batch, dtype=self.train.dtype,
+        latency=self.latency)
 
   def method(self) -> base.Method:
     """The record of the first program; it begins with `begin`."""
-    return self._learn(self.given, 1, [])
+    return self._learn(self.given, 1, [], ())
 
   def begin(self, variables: Any, rng: jax.Array) -> LearnState:
     """The first state, of a trained network's variables.
@@ -262,13 +348,14 @@ class Replace:
 
   # The replacements learn, and are priced.
 
-  def _learn(self, architecture, number, before):
+  def _learn(self, architecture, number, before, paid):
     """The program in which the replacements of a network are made ready.
 
     Args:
       architecture: of the network.
       number: of the round, from 1.
       before: JSON rows of the rounds before.
+      paid: in the rounds before, as `Choice` has it.
     """
     space = self._replacements(architecture)
     distil = base.Phase("distil", ("train",), functools.partial(
@@ -279,7 +366,7 @@ class Replace:
         init=self._init, stages=(
             base.Stage("distil", self.config.distil_epochs, (distil,)),
             base.Stage("prices", 1, (prices,), functools.partial(
-                self._priced, space, number, before))),
+                self._priced, space, number, before, paid=paid))),
         explain=lambda state: "the operations that are learnt")
 
   def update_replacements(
@@ -340,7 +427,7 @@ class Replace:
     return state._replace(prices=state.prices + found), {
         "price": jnp.mean(found)}
 
-  def _priced(self, space, number, before, state):
+  def _priced(self, space, number, before, state, paid=()):
     """Chooses, by the sums of prices, and hands over to the tuning."""
     cut = len(space.alone())
     seen = np.asarray(state.prices, np.float64) / self._price_batches
@@ -353,11 +440,11 @@ class Replace:
           "params": space.cost.params, "madds": space.cost.madds, **report}]
     last = number == self.config.rounds
     choice = self._choose(space, prices, self.limits if last else self._part(
-        number / self.config.rounds), report)
+        number / self.config.rounds), report, paid)
     if not last and not self._reaches(choice.architecture):
       # What went would not come back: the rest of the way is gone at once.
       last = True
-      choice = self._choose(space, prices, self.limits, report)
+      choice = self._choose(space, prices, self.limits, report, paid)
     held = {kind: trees.joined(state.network[kind], getattr(state, kind))
             for kind in ("params", "batch_stats")}
     next_ = None if last else number + 1
@@ -367,16 +454,68 @@ class Replace:
     """The budget that goes a share of the way, by factors."""
     return budget_lib.Budget(*(
         None if limit is None else now * (limit / now) ** share
-        for now, limit in zip(self.cost[:2], self.limits, strict=True)))
+        for now, limit in zip(self._now, self.limits, strict=True)))
 
-  def _choose(self, space, prices, limits, report):
-    choice = space.choose(prices, limits)
+  def _fast(self, space, prices, limits):
+    """The choice of least price that keeps to a latency, i32[P].
+
+    The times of operations, which are added up, foretell that of a network
+    badly; so some networks are timed, and more or less is asked of the next,
+    until one keeps to the budget closely.
+
+    Raises:
+      errors.NotMet: none does.
+    """
+    now = self._seconds(space.architecture)
+    asked = now - limits.seconds
+    failed, kept = 0.0, None  # What was asked of those that did not, that did.
+    if asked <= 0:
+      return space.choose(prices, limits)
+    most = space.fastest(limits)
+    ceiling, wanted = space.foreseen(most), asked
+    # Choices and their seconds, by their architectures.
+    found: dict[codec.Architecture, np.ndarray] = {}
+    took: dict[codec.Architecture, float] = {}
+    for _ in range(5 * _TIMED):  # The same one again takes no time.
+      try:
+        choice = space.choose(prices, limits, wanted)
+      except errors.NotMet:
+        choice = most
+      architecture = space.apply(choice)
+      if architecture not in found and len(found) == _TIMED - 1:
+        break
+      found[architecture] = choice
+      took[architecture] = now_takes = self._seconds(architecture)
+      if now_takes <= limits.seconds:
+        kept = wanted
+        if now_takes >= _CLOSE * limits.seconds:
+          break
+      else:
+        failed = max(failed, wanted)
+        if wanted >= ceiling:
+          break
+      wanted = (failed + kept) / 2 if kept is not None else min(
+          wanted * min(max(asked / max(now - now_takes, 1e-12), 1.05), 3.0),
+          ceiling)
+    if min(took.values()) > limits.seconds:
+      architecture = space.apply(most)
+      found[architecture] = most
+      took[architecture] = self._seconds(architecture)
+    fit = [a for a in found if took[a] <= limits.seconds]
+    if not fit:
+      raise errors.NotMet(self._too_slow(min(took.values())))
+    return found[min(fit, key=lambda a: _sum(prices, found[a]))]
+
+  def _choose(self, space, prices, limits, report, paid=()):
+    choice = space.choose(prices, limits) if limits.seconds is None else (
+        self._fast(space, prices, limits))
     architecture = space.apply(choice)
-    price = float(sum(p[c] for p, c in zip(prices, choice, strict=True)))
+    price = _sum(prices, choice)
     asked = self._asked or not self.config.held_out
     return Choice(
         architecture, exact.network(architecture, self.place), price, limits,
-        prices, (), 0 if asked else self.config.tries - 1, report)
+        prices, (), 0 if asked else self.config.tries - 1, report,
+        (*paid, *space.paid(choice, prices)))
 
   def _curve(self, space, prices):
     """What budgets of multiply-adds would come to, by the prices."""
@@ -388,8 +527,8 @@ class Replace:
       except errors.NotMet:
         break
       cost = exact.network(space.apply(choice), self.place)
-      rows.append({"params": cost.params, "madds": cost.madds, "price": float(
-          sum(p[c] for p, c in zip(prices, choice, strict=True)))})
+      rows.append({"params": cost.params, "madds": cost.madds,
+                   "price": _sum(prices, choice)})
     return rows
 
   def _checked(self, space, prices, measured):
@@ -510,8 +649,8 @@ class Replace:
     begun = self._start(
         space, supervised.variables(state), state.original, rng_start)
     return base.Handover(
-        self._learn(choice.architecture, number, choice.report["rounds"]),
-        begun, choice.architecture, {})
+        self._learn(choice.architecture, number, choice.report["rounds"],
+                    choice.paid), begun, choice.architecture, {})
 
   def _row(self, choice, state):
     """What came of a choice, and whether it is accepted.
@@ -521,14 +660,24 @@ class Replace:
     row = {"params": choice.cost.params, "madds": choice.cost.madds,
            "price": choice.price}
     cut = choice.architecture != self.given
+    if self.latency is not None:
+      row["seconds"] = self._seconds(choice.architecture)
+    if self.limits.memory is not None:
+      row["memory"] = self.space.memory(choice.architecture)
     if not self.config.held_out:
       return row, cut
     pairs = acceptance.Pairs(*map(int, np.asarray(state.pairs)))
     verdict = acceptance.judge(
-        pairs, self.cost, choice.cost, self.config.tolerance)
+        pairs, self.cost, choice.cost, self.config.tolerance,
+        *self._latencies(choice.architecture))
     if not cut:
       verdict = acceptance.Verdict(False, "nothing was replaced")
     return row | acceptance.report(pairs, verdict), verdict.accepted
+
+  def _latencies(self, architecture):
+    """The original's and a network's, where these are what counts."""
+    return [] if self.latency is None else [
+        (self._seconds(self.given), self._seconds(architecture))]
 
   def _judged(self, space, choice, objective, state):
     """Hands over to a milder choice if this one is refused, or to the end."""
@@ -538,6 +687,7 @@ class Replace:
     while not accepted and chosen.architecture == choice.architecture and (
         limits.excess(self.cost) > 1.01):
       limits = self._milder(limits)
+      # Where there may be another there is but one round.
       chosen = self._choose(space, choice.prices, limits, choice.report)
     if chosen.architecture == choice.architecture:  # Nothing is left to train.
       program = self._tuning(choice, objective, None, False)
@@ -551,11 +701,48 @@ class Replace:
   def _derive(self, choice, state, given, score, rng):
     """What is returned: what was chosen, or the original."""
     row, accepted = self._row(choice, state)
-    report = {**choice.report, "tries": [*choice.tries, row]}
+    report = {**choice.report, "tries": [*choice.tries, row],
+              **self._told(choice.architecture, accepted)}
     if accepted:
+      report["explained"] = self._explained(choice)
       return base.Derived(
           choice.architecture, supervised.variables(state), report)
     return base.Derived(self.given, state.original, report)
+
+  def _explained(self, choice):
+    """Of every row of the changes its price, in nats; and seconds saved.
+
+    What went because it led nowhere has no price of its own.
+    """
+    found = []
+    for change in alone.changes(self.space.architecture, choice.architecture):
+      own = [entry[2:] for entry in choice.paid
+             if {*entry[0]} <= {*change.parts} and entry[1] == change.edge]
+      row = {"price": sum(price for price, _ in own) if own else None}
+      if self.latency is not None:
+        row["saves"] = {"latency": sum(seconds for _, seconds in own)}
+      found.append(row)
+    return found
+
+  def _told(self, architecture, accepted):
+    """What a result says of latency and memory, where budgets ask for them."""
+    found: dict[str, Any] = {}
+    if self.latency is not None:
+      pair = self._pair(architecture)
+      if not accepted:
+        pair = pair._replace(changed=pair.original)
+      found["latency"] = self.latency.describe(pair)
+    if self.limits.memory is not None:
+      before, after = map(self.space.memory, (self.given, architecture))
+      found["memory"] = {
+          "batch": self.config.inference_batch, "dtype": self.train.dtype,
+          "original": before, "changed": after if accepted else before}
+    return found
+
+
+def _sum(prices, choice):
+  """The price of a choice."""
+  return float(sum(p[c] for p, c in zip(prices, choice, strict=True)))
 
 
 def _rows(space, prices):
@@ -588,7 +775,7 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
   own, share = method.config, request.settings.held_out
   # At most: as many tries as there may be.
   further = (own.rounds - 1) * (own.distil_epochs + own.tune_epochs) + (
-      own.tries if not (own.max_params or own.max_madds) and share else 1
+      own.tries if not own.bounded and share else 1
   ) * own.tune_epochs
 
   def estimate(batch):
@@ -602,14 +789,15 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
   return entry_lib.Plan(
       method.method(), method.config, method.space.architecture,
       method.space.describe(), method.fractions, train.batch_size, estimate,
-      begin=method.begin)
+      begin=method.begin, prepare=method.prepare if method.latency else None)
 
 
 ENTRY = entry_lib.Entry(
     ReplaceConfig, build, replace_config.preset,
     "replaces operations of a trained network, whose weights are kept",
     trained=True, inherits=True, label="replace", model="with replacements",
-    share="full", reports=("rank_correlation", "curve", "rounds", "tries"),
+    share="full", reports=("rank_correlation", "curve", "rounds", "tries",
+                           "latency", "memory"),
     kept="The original was kept: no cut that was tried is as good, within the"
     " tolerance, on the held-out images. A larger tolerance, more"
     " epochs of tuning (tune-epochs) or a milder budget may find one.")

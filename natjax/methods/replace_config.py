@@ -28,6 +28,18 @@ class ReplaceConfig:
       original: a number, with K, M or G, or a multiple of the given
       architecture's such as "0.8x"; empty for no limit.
     max_madds: likewise, multiply-adds.
+    max_memory: the most memory of inference, for example 200MB or 1GiB or
+      0.8x: of the weights and of what is held at once of a batch
+      (`costs.footprint`), whatever the device.
+    max_latency: the longest time of inference of a batch, for example 5ms,
+      800us, 0.01s or 0.8x, measured on the first device at hand: the median of
+      warm runs of the compiled network, in turns with the original.
+    inference_batch: images in that batch, for both.
+    keep: what is never changed, a list of places by the words of the table of
+      changes: blocks:0-2,blocks:5 or blocks:3/edge:1-2 of a network of blocks,
+      normal, reduce or normal/edge:0-2 of cells; stem and head, which nothing
+      changes anyway. Where blocks are decided on together, those that are kept
+      are left out.
     tolerance: by how many percentage points a cheaper network may be worse
       than the original on held-out images, and be returned.
     held_out: the part of the training images that is held out for that; 0
@@ -49,6 +61,16 @@ class ReplaceConfig:
   tolerance: float = 0.5
   held_out: float = 0.1
   tries: int = 3
+  keep: str = settings.later("")
+  max_memory: str = settings.later("")
+  max_latency: str = settings.later("")
+  inference_batch: int = settings.later(1)
+
+  @property
+  def bounded(self) -> bool:
+    """Whether a budget is given."""
+    return bool(self.max_params or self.max_madds or self.max_memory
+                or self.max_latency)
 
 
 def resolve(config: ReplaceConfig,
@@ -59,7 +81,8 @@ def resolve(config: ReplaceConfig,
     InputError: a number out of range.
   """
   settings.plain(config)
-  settings.at_least_one(config, "price_images", "rounds", "tries")
+  settings.at_least_one(config, "price_images", "rounds", "tries",
+                        "inference_batch")
   settings.not_negative(
       config, "distil_epochs", "distil_learning_rate", "price_checks",
       "tune_epochs", "tune_learning_rate")

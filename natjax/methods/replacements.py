@@ -21,9 +21,10 @@ from scipy import optimize
 
 from natjax import errors, operations, spaces
 from natjax.costs import budget as budget_lib
-from natjax.costs import exact
+from natjax.costs import exact, footprint
 from natjax.graph import arrays as arrays_lib
-from natjax.graph import codec, live, records
+from natjax.graph import codec, keeping, live, records
+from natjax.methods import latency as latency_lib
 from natjax.networks import network as network_lib
 from natjax.spaces import ground as ground_lib
 
@@ -50,11 +51,13 @@ class _Problem(NamedTuple):
   Attributes:
     owner: i[V], the place of each.
     saved: f[V, 2], parameters and multiply-adds that each saves by itself.
+    gone: of each, the places that lead nowhere without it.
     rules: f[R, V] with the least and the most of each row's sum, f[R].
   """
 
   owner: np.ndarray
   saved: np.ndarray
+  gone: tuple[frozenset[int], ...]
   rules: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -70,24 +73,34 @@ class Replacements:
   """
 
   def __init__(self, architecture: records.Architecture, place: records.Place,
-               share: str = "full"):
+               share: str = "full", keep: str = "", *, batch: int = 1,
+               dtype: str = "float32",
+               latency: latency_lib.Latency | None = None):
     """Args:
       architecture: a genotype or a network of blocks.
       place: its skeleton or frame.
       share: "cell" or "full", what is decided on together.
+      keep: what is never changed, see `graph.keeping`.
+      batch: images at once, by which memory is counted.
+      dtype: of the computation, for the same.
+      latency: the times of operations; None where latency does not matter.
 
     Raises:
-      InputError: another `share`, or an architecture that cannot stand there.
+      InputError: another `share`, an architecture that cannot stand there, or
+        nothing that `keep` leaves to replace.
     """
     # Not padded: the modules of its edges keep their names.
-    space = spaces.own(architecture, share, "natpp")._replace(
+    space = spaces.own(architecture, share, "natpp", keep)._replace(
         graph=codec.check(architecture))
     self.architecture, self.place, self.share = space.graph, place, share
+    self.keep, self._latency = keep, latency
+    self._at_batch = batch, dtype
     self.cost = exact.network(space.graph, place)
     self.network = network_lib.module(space.graph, place)
     ground = ground_lib.Ground(space, place, scheme="natpp")
     self._decisions, around = ground.decisions, ground.around()
     costs = ground.edge_costs(space.graph)
+    self._sites = {ge: at for _, ge, at in ground.sites()}
     places = []
     for g, decision in enumerate(self._decisions):
       slots = zip(*arrays_lib.slots(decision.cell), strict=True)
@@ -104,6 +117,7 @@ class Replacements:
           places.append(Place(g, e, tuple(names[o] for o in kept)))
     self.places = tuple(places)
     self._number = {place[:2]: p for p, place in enumerate(places)}
+    keeping.check_left(keep, bool(places))
     if not places:
       raise errors.InputError(
           "on no edge of this architecture does another operation save"
@@ -219,8 +233,12 @@ class Replacements:
     return [np.concatenate([[0.0], part])
             for part in np.split(np.asarray(prices, np.float64), ends[:-1])]
 
-  def choose(self, prices: Sequence[np.ndarray],
-             limits: budget_lib.Budget) -> np.ndarray:
+  def memory(self, architecture: records.Architecture) -> int:
+    """Bytes of an architecture's inference (`costs.footprint`)."""
+    return footprint.count(architecture, self.place, *self._at_batch)
+
+  def choose(self, prices: Sequence[np.ndarray], limits: budget_lib.Budget,
+             seconds: float | None = None) -> np.ndarray:
     """The cheapest choice within a budget, i32[P]; exact for added prices.
 
     Every node that something reads keeps an input. What leads nowhere once an
@@ -228,16 +246,26 @@ class Replacements:
 
     Args:
       prices: per place, f[O].
-      limits: the budget.
+      limits: the budget, but for its latency.
+      seconds: what is to be saved at least, by the times of the operations;
+        None asks for nothing.
 
     Raises:
       errors.NotMet: no choice keeps to it.
     """
     problem = self._problem
-    need = np.array([
-        0.0 if limit is None else now - limit
-        for now, limit in zip(self.cost[:2], limits, strict=True)])
-    scale = np.maximum(np.array(self.cost[:2], float), 1)
+    # Of all that is limited: what each saves, how much there is, what must go.
+    rows = [(saved, float(max(now, 1)), 0.0 if limit is None else now - limit)
+            for saved, now, limit in zip(
+                problem.saved.T, self.cost[:2], limits[:2], strict=True)]
+    if limits.memory is not None:
+      now = self.memory(self.architecture)
+      rows.append((self._memory_saved, float(now), now - limits.memory))
+    if seconds is not None:
+      saved = self._seconds_saved
+      rows.append((saved, float(np.abs(saved).max()) or 1.0, seconds))
+    columns, scale, need = (np.array(part, float) for part in zip(
+        *rows, strict=True))
     slack = 0.0  # Of the solver's tolerance, and what two choices save once.
     while slack < 0.1:
       with _quiet():
@@ -247,24 +275,29 @@ class Replacements:
             constraints=[
                 optimize.LinearConstraint(*problem.rules),
                 optimize.LinearConstraint(
-                    problem.saved.T / scale[:, None],
+                    columns / scale[:, None],
                     need / scale + slack * (need > 0))])
       if done.x is None:
         break
       choice = self._chosen(done.x)
-      if limits.allows(exact.network(self.apply(choice), self.place)):
+      found = self.apply(choice)
+      if limits.allows(exact.network(found, self.place), (
+          0 if limits.memory is None else self.memory(found))):
         return choice
       slack = max(3 * slack, 1e-7)
-    for choice, cost in self._cheapest:
-      if limits.allows(cost):
+    for choice, cost in self._cheapest if seconds is None else ():
+      if limits.allows(cost, 0 if limits.memory is None else self.memory(
+          self.apply(choice))):
         return choice
+    more = "" if limits.memory is None else (
+        f" and {self.memory(self.architecture) * 1e-6:.3f} MB of memory")
     least = [cost[kind] for kind, (_, cost) in enumerate(self._cheapest)]
     raise errors.NotMet(
         "no replacement that keeps every node fed keeps to the budget"
         f" ({limits.text()}); the network has {self.cost.params} parameters and"
-        f" {self.cost.madds} multiply-adds, and the least that is reachable is"
-        f" max-params {least[0]}, or max-madds {least[1]}, one without the"
-        " other; allow as much")
+        f" {self.cost.madds} multiply-adds{more}, and the least that is"
+        f" reachable is max-params {least[0]}, or max-madds {least[1]}, one"
+        f" without the other; {keeping.allow_more(self.keep)}")
 
   @functools.cached_property
   def _cheapest(self):
@@ -300,6 +333,7 @@ class Replacements:
                       for name in place.names])
     first = np.searchsorted(owner, np.arange(len(self.places)))
     saved = np.zeros((len(owner), 2))
+    gone = [frozenset[int]()] * len(owner)
     # Of each place one operation; and further rows with their least sums.
     rows = [((owner == p).astype(float), 1.0, 1.0)
             for p in range(len(self.places))]
@@ -311,7 +345,8 @@ class Replacements:
       left, pruned = self._apply(choice)
       saved[v] = np.subtract(
           self.cost[:2], exact.network(left, self.place)[:2])
-      for q in pruned - {p}:  # v is chosen only where q stays as it is.
+      gone[v] = frozenset(pruned - {p})
+      for q in gone[v]:  # v is chosen only where q stays as it is.
         rows.append((np.eye(len(owner))[first[q]] - np.eye(len(owner))[v],
                      0.0, np.inf))
     for into, out, read in self._nodes():
@@ -320,7 +355,81 @@ class Replacements:
         rows.append((fed, 1.0, np.inf))
       rows += [(fed - ((owner == q) & feeds), 0.0, np.inf) for q in out]
     sums, least, most = map(np.array, zip(*rows, strict=True))
-    return _Problem(owner, saved, (sums, least, most))
+    return _Problem(owner, saved, tuple(gone), (sums, least, most))
+
+  @functools.cached_property
+  def _memory_saved(self):
+    """f[V], bytes that each operation saves by itself."""
+    now, saved = self.memory(self.architecture), np.zeros(
+        len(self._problem.owner))
+    for v, choice in self._each():
+      saved[v] = now - self.memory(self.apply(choice))
+    return saved
+
+  @functools.cached_property
+  def _seconds_saved(self):
+    """f[V], seconds that each operation saves, timed by itself.
+
+    Slower ones save less than nothing.
+    """
+    assert self._latency is not None
+    took = []  # Per place, of its operations.
+    for place in self.places:
+      total = np.zeros(len(place.names))
+      for shapes, edge in self._sites[place[:2]]:
+        found = self._latency.operations(
+            self.network.graph, shapes.ends(edge), place.names)
+        total += [found[name] for name in place.names]
+      took.append(total)
+    saved = np.concatenate([own[0] - own for own in took])
+    for v, gone in enumerate(self._problem.gone):
+      saved[v] += sum(took[q][0] for q in gone)
+    return saved
+
+  def _each(self):
+    """Every operation's number, and the choice in which it alone is new."""
+    first = np.searchsorted(
+        self._problem.owner, np.arange(len(self.places)))
+    for choice in self.alone():
+      p, = np.flatnonzero(choice)
+      yield first[p] + choice[p], choice
+
+  def fastest(self, limits: budget_lib.Budget) -> np.ndarray:
+    """The choice that saves most time by the times of operations, i32[P].
+
+    Raises:
+      errors.NotMet: no choice keeps to the budget otherwise.
+    """
+    return self.choose(self._by_place(-self._seconds_saved), limits)
+
+  def foreseen(self, choice: np.ndarray) -> float:
+    """Seconds that a choice saves by the times of its operations."""
+    saved = self._by_place(self._seconds_saved)
+    return float(sum(s[c] for s, c in zip(saved, choice, strict=True)))
+
+  def paid(
+      self, choice: np.ndarray, prices: Sequence[np.ndarray],
+  ) -> list[tuple[tuple[int, ...], int, float, float | None]]:
+    """What a choice pays for every operation that it replaces.
+
+    Returns:
+      Numbers of the blocks, or of a genotype's cell, and of the edge; the
+      price; the seconds saved, None where operations are not timed.
+    """
+    saved = None if self._latency is None else self._by_place(
+        self._seconds_saved)
+    return [
+        ((self._decisions[place.decision].members if (
+            self.architecture.kind == "blocks") else (place.decision,)),
+         place.edge, float(prices[p][o]),
+         None if saved is None else float(saved[p][o]))
+        for p, (place, o) in enumerate(zip(self.places, choice, strict=True))
+        if o]
+
+  def _by_place(self, values):
+    """Values of all V operations, f[V], as f[O] of every place."""
+    ends = np.cumsum([len(place.names) for place in self.places])
+    return np.split(values, ends[:-1])
 
   def _nodes(self):
     """Per node that could lose all inputs: what feeds it, and what reads it.

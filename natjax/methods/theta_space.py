@@ -20,9 +20,9 @@ import jax
 import numpy as np
 
 from natjax import operations, spaces
+from natjax.costs import alone, exact
 from natjax.costs import budget as budget_lib
-from natjax.costs import exact
-from natjax.graph import codec, live, records
+from natjax.graph import codec, keeping, live, records
 from natjax.methods import mixture
 from natjax.networks import network as network_lib
 from natjax.spaces import ground as ground_lib
@@ -74,18 +74,20 @@ class ThetaSpace:
   """
 
   def __init__(self, architecture: records.Architecture, place: records.Place,
-               share: str = "cell"):
+               share: str = "cell", keep: str = ""):
     """Args:
       architecture: a genotype or a network of blocks.
       place: its skeleton or frame.
       share: "cell" or "full"; a genotype's cells are shared ("cell"), and
         `genotype.unshared` unshares them.
+      keep: what is never changed, see `graph.keeping`.
 
     Raises:
-      InputError: another `share`, or an architecture that cannot stand there.
+      InputError: another `share`, an architecture that cannot stand there, or
+        nothing that `keep` leaves to change.
     """
-    self.place, self.share = place, share
-    space = spaces.own(codec.check(architecture), share)
+    self.place, self.share, self.keep = place, share, keep
+    space = spaces.own(codec.check(architecture), share, keep=keep)
     self.architecture = space.graph
     ground = ground_lib.Ground(space, place, scheme="nat")
     self.cost = exact.network(self.architecture, place)
@@ -94,6 +96,8 @@ class ThetaSpace:
     self.groups = tuple(
         _group(decision, functools.partial(around.names, g), ground,
                costs[:, g]) for g, decision in enumerate(ground.decisions))
+    keeping.check_left(keep, any(
+        group.allowed[:, :SAME].any() for group in self.groups))
     # Per block, the number of its group.
     self._group_of = [n for _, n in sorted(
         (i, n) for n, g in enumerate(self.groups) for i in g.members)]
@@ -114,6 +118,26 @@ class ThetaSpace:
     """Theta by the groups' names, as numbers for a file."""
     return {g.name: np.round(np.asarray(t, np.float64), 6).tolist()
             for g, t in zip(self.groups, theta, strict=True)}
+
+  def explained(self, theta: Theta,
+                architecture: records.Architecture) -> list[dict[str, Any]]:
+    """Theta on every edge that another architecture changes.
+
+    Args:
+      theta: per group, f32[E, 3].
+      architecture: of the space.
+
+    Returns:
+      Of every row of the changes "theta": (none, identity, same) of each of
+      the groups that are changed alike.
+    """
+    parts = [g.members if self.architecture.kind == "blocks" else (n,)
+             for n, g in enumerate(self.groups)]
+    return [{"theta": [
+        np.round(np.asarray(t[change.edge], np.float64), 6).tolist()
+        for own, t in zip(parts, theta, strict=True)
+        if {*own} <= {*change.parts}]}
+            for change in alone.changes(self.architecture, architecture)]
 
   def limits(self, max_params: str, max_madds: str) -> budget_lib.Budget:
     """Reads a budget relative to the given architecture.
@@ -160,7 +184,7 @@ class ThetaSpace:
       chosen = budget_lib.cheapen(
           chosen, limits, self._cost_chosen,
           lambda now: self._neighbours(now, weight),
-          "no transformation that keeps every node alive")
+          "no transformation that keeps every node alive", self.keep)
     return tuple(map(_pruned, self.groups, chosen))
 
   def _cost_chosen(self, chosen):

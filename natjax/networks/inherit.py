@@ -27,7 +27,7 @@ def variables(supernet: supernet_lib.Supernet, held: supernet_lib.Variables,
   plan = supernet.plan
   network = codec.expand(architecture, supernet.place)
   called = network_lib.names(network)
-  decisions = codec.decide(architecture, supernet.place, plan.space.share)
+  decisions = plan.space.decide(architecture, supernet.place)
   cells = [decisions[g].cell for g in plan.decided]
   result = {}
   for kind, tree in held.items():

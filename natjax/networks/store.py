@@ -90,7 +90,7 @@ class Plan:
   @functools.cached_property
   def decisions(self) -> tuple[records.Decision, ...]:
     """What is decided on together."""
-    return codec.decide(self.space.graph, self.place, self.space.share)
+    return self.space.decide(self.space.graph, self.place)
 
   @functools.cached_property
   def decided(self) -> tuple[int, ...]:

@@ -18,11 +18,13 @@ import dataclasses
 import functools
 import os
 import pathlib
+import statistics
 import time
 from typing import Any
 
 from natjax import data as data_lib
 from natjax import drawing, errors, methods, spaces
+from natjax.costs import alone
 from natjax.graph import codec, records
 from natjax.methods import acceptance, supervised
 from natjax.methods import entry as entry_lib
@@ -34,6 +36,7 @@ from natjax.pipeline import weights as weights_lib
 from natjax.training import devices as devices_lib
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
+from natjax.training import settings
 
 Given = codec.Architecture | Sequence[codec.Architecture] | None
 _DERIVED = "checkpoint/derived.json"  # The report of a search.
@@ -285,11 +288,29 @@ class Job(_Work):
     return {
         **found, "kind": kind,
         "method": self.method, "space": self.plan.space,
-        "search": dataclasses.asdict(self.plan.settings),
+        "search": settings.describe(self.plan.settings),
         **({"compare": self._compare} if self.entry.trained else {}),
         **weights_lib.describe(self._weights),
         **({} if self._train_found else {"no_train": True}),
         **({"seeds": [*self.seeds]} if self.seeds else {})}
+
+  def open(self, out: str | os.PathLike[str], *,
+           overwrite: bool = False) -> dict[str, Any] | None:
+    """As `_Work.open`; what the device decides is measured now.
+
+    Raises:
+      InputError: as there, and as the plan's `prepare`.
+      errors.NotMet: as that.
+    """
+    found = super().open(out, overwrite=overwrite)
+    if found is None and self.plan.prepare is not None:
+      try:
+        with errors.within("search"):
+          self.plan.prepare(pathlib.Path(out), self.trainer.processes)
+      except (errors.InputError, errors.NotMet):
+        self.trainer.processes.of_first(lambda: runs.forget(out))
+        raise
+    return found
 
   def estimate(self) -> dict[str, Any]:
     """Size of the method and of the networks; memory is that of one seed."""
@@ -340,11 +361,22 @@ class Job(_Work):
         out, self.name, self.architecture, listener, plan=self.plan,
         label=self.entry.label)
     keys = ("seed", "accuracy", "params", "madds", "num_changes",
-            *(k for k in self.entry.reports if k in found[0]), "seconds")
-    return self._result(
+            *self.entry.reports, "seconds")
+    result = self._result(
         parts, codec.from_dict(found[0]["architecture"]),
-        seeds=[{k: r[k] for k in keys} for r in found], share=self.share,
-        objective=self.trainer.judge.objective)
+        seeds=[{k: r[k] for k in keys if k in r} for r in found],
+        share=self.share,
+        objective=self.trainer.judge.objective,
+        explained=found[0].get("explained"))
+    # Where a budget asks for them, means over the seeds.
+    for kind, value in (("latency", lambda times: times["median"]),
+                        ("memory", lambda count: count)):
+      if all(kind in r for r in found):
+        for part, key in (("original", "original"), (self.name, "changed")):
+          if part in result:
+            result[part][kind] = statistics.mean(
+                value(r[kind][key]) for r in found)
+    return result
 
   def _once(self, out, listener):
     """One search, whose network and the original are trained alike."""
@@ -360,14 +392,38 @@ class Job(_Work):
     if self.architecture is None:
       report["peak_memory_bytes"] = devices_lib.peak_memory(
           self.trainer.devices)
-    return self._result(parts, found, **report)
+    shown = codec.to_dict(found)
+    explained = [row["explained"] for row in report.get("candidates", ())
+                 if "explained" in row and row["architecture"] == shown]
+    return self._result(
+        parts, found, explained=explained[0] if explained else None,
+        **report)
 
-  def _result(self, parts, architecture, **more):
+  def _changes(self, given, architecture, explained):
+    """The rows of what was changed, with what each saves by itself.
+
+    Args:
+      given: before.
+      architecture: after.
+      explained: of every row what the method says of it; None says nothing.
+    """
+    rows = drawing.changes(given, architecture)
+    each = alone.changes(given, architecture)
+    found = []
+    for row, change, told in zip(
+        rows, each, explained or [{}] * len(rows), strict=True):
+      saved = alone.saves(given, change, self.trainer.place)
+      found.append({**row._asdict(), **told,
+                    "saves": {**saved, **told.get("saves", {})}})
+    return found
+
+  def _result(self, parts, architecture, explained=None, **more):
     """What every result says.
 
     Args:
       parts: of the original and of what came out, the results of all seeds.
       architecture: that came out; of several the first.
+      explained: what the method says of every change, in their order.
       **more: of the kind of method.
     """
     shown, given = {self.name: codec.to_dict(architecture)}, self.architecture
@@ -375,8 +431,7 @@ class Job(_Work):
       more["original"] = self.trainer.summary(parts["original"], self.original)
     if given is not None:
       shown = {"original": codec.to_dict(given), **shown}
-      more["changes"] = [change._asdict() for change in drawing.changes(
-          given, architecture)]
+      more["changes"] = self._changes(given, architecture, explained)
     spent = {id(r): r["seconds"] for part in parts.values() for r in part}
     return {
         self.name: self.trainer.summary(

@@ -30,6 +30,7 @@ from natjax import errors, methods
 from natjax.data import array_file
 from natjax.data import dataset as dataset_lib
 from natjax.graph import codec, parsing
+from natjax.methods import latency as latency_lib
 from natjax.networks import network as network_lib
 from natjax.pipeline import shapes
 from natjax.training import distributed
@@ -51,7 +52,8 @@ NETWORKS = "networks"
 # All that a run writes into its directory, besides the pictures of its method;
 # overwriting removes these alone.
 _OWN = (RESULT, METRICS, ARCHITECTURE, WEIGHTS, NETWORKS, "checkpoint",
-        "architecture.svg", "architecture.png", "curves.png", "tensorboard")
+        latency_lib.FILE, "architecture.svg", "architecture.png", "curves.png",
+        "tensorboard")
 # Folders of a run of several given architectures, each a run's, too.
 _PARTS = "architecture-[0-9]*"
 _KINDS = tuple(shapes.RUNS)
@@ -220,6 +222,16 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
                             " folder", "out") from e
   write_json(out / CONFIG, config)
   return out
+
+
+def forget(out: str | os.PathLike[str]) -> None:
+  """Removes the folder of a run that was refused before it began."""
+  out = errors.path(out, "out")
+  left = {path.name for path in out.iterdir()}
+  if left <= {CONFIG, latency_lib.FILE}:
+    for name in left:
+      (out / name).unlink()
+    out.rmdir()
 
 
 @contextlib.contextmanager

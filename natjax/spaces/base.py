@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from natjax import errors, operations
-from natjax.graph import blocks, codec, records
+from natjax.graph import blocks, codec, keeping, records
 from natjax.spaces import transitions
 
 WEIGHTS = ("edge", "source", "slot")
@@ -23,10 +23,11 @@ class Space(NamedTuple):
     name: as the command line knows it.
     graph: with every edge that may be.
     candidates: operation names that arrays index, in order; `null` is the last.
-    choices: per decision (`codec.decide`) and edge of its cell, the names of
+    choices: per decision (`decide`) and edge of its cell, the names of
       what may stand there; None is every candidate on every edge.
     share: "cell", what the graph's spelling says is alike is decided on
       together, or "full", nothing is.
+    keep: what no transformation changes, by its names (`graph.keeping`).
     inputs: K, edges that a node of an architecture has, from any sources of the
       graph's; None takes the graph's edges as they are.
     several: whether two operations may stand between the same two nodes.
@@ -49,6 +50,7 @@ class Space(NamedTuple):
   candidates: tuple[str, ...]
   choices: tuple[tuple[tuple[str, ...], ...], ...] | None = None
   share: str = "cell"
+  keep: str = ""
   inputs: int | None = None
   several: bool = True
   weights: str = "edge"
@@ -61,6 +63,15 @@ class Space(NamedTuple):
   def num_nodes(self) -> int:
     """N, the most intermediate nodes of a cell or a block."""
     return self.graph.num_nodes
+
+  def decide(self, architecture: records.Architecture,
+             place: records.Place) -> tuple[records.Decision, ...]:
+    """What is decided on together when an architecture is changed.
+
+    Raises:
+      InputError: `keep` names what is not there.
+    """
+    return keeping.decide(architecture, place, self.share, self.keep)
 
   def names(self, decision: int, edge: int) -> tuple[str, ...]:
     """What may stand on an edge of a decision's cell."""
@@ -104,10 +115,9 @@ class Space(NamedTuple):
     for op in self.candidates:
       operations.get(op, where=where)
     try:
-      decisions = codec.decide(
-          codec.check(self.graph), records.Skeleton(), self.share)
+      decisions = self.decide(codec.check(self.graph), records.Skeleton())
     except errors.InputError as e:
-      raise errors.InputError(f"{where}: {e}") from e
+      raise errors.InputError(f"{where}: {e}", e.field) from e
     self._check_choices(where, [len(d.cell.edges) for d in decisions])
     return self
 

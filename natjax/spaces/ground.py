@@ -65,7 +65,7 @@ class Ground:
     self._others = tuple(others)
     self.target = targets[0] if targets else place
     self.candidates = space.candidates
-    self.decisions = codec.decide(space.graph, place, space.share)
+    self.decisions = space.decide(space.graph, place)
     cells = [decision.cell for decision in self.decisions]
     self.shape = (len(cells), max(cell.num_nodes for cell in cells),
                   space.inputs or max(c.num_inputs_per_node for c in cells))
@@ -113,8 +113,7 @@ class Ground:
     architecture = architecture or self.space.graph
     network, place = network or self.network, place or self.place
     shapes = shapes_lib.of(network, place)
-    for g, decision in enumerate(codec.decide(
-        architecture, place, self.space.share)):
+    for g, decision in enumerate(self.space.decide(architecture, place)):
       slots = zip(*arrays_lib.slots(decision.cell), strict=True)
       for e, (n, k) in enumerate(slots):
         yield (g, int(n), int(k)), (g, e), [
@@ -165,6 +164,21 @@ class Ground:
         jnp.asarray(self._rows), jnp.asarray(arrays.source), axis=-1)
 
   @functools.cached_property
+  def kept_from(self) -> np.ndarray:
+    """bool[G, N, 2 + N], the edges that the space keeps, by their sources."""
+    kept = np.zeros((*self.shape[:2], records.NUM_INPUTS + self.shape[1]), bool)
+    if self.space.keep:
+      for g, decision in enumerate(self.decisions):
+        for edge, fixed in zip(decision.cell.edges, decision.fixed,
+                               strict=True):
+          kept[g, edge.target - records.NUM_INPUTS, edge.source] |= fixed
+    return kept
+
+  def kept(self, arrays: CellArrays) -> np.ndarray:
+    """bool[G, N, K], the edges of an architecture that the space keeps."""
+    return np.take_along_axis(self.kept_from, np.asarray(arrays.source), -1)
+
+  @functools.cached_property
   def start(self) -> CellArrays:
     """The space's graph itself, on the host."""
     return self.encode(self.space.graph)
@@ -194,8 +208,8 @@ class Ground:
     return dataclasses.replace(arrays, source=source)
 
   def _cells(self, architecture):
-    return [decision.cell for decision in codec.decide(
-        architecture, self.place, self.space.share)]
+    return [decision.cell for decision in self.space.decide(
+        architecture, self.place)]
 
   def decode(
       self, arrays: CellArrays, architecture: records.Architecture | None = None

@@ -10,10 +10,11 @@ every node at least is not null.
 Around a given architecture (`given`), the paper's Eq. 1 for a specific beta,
 every edge is kept with a probability that is itself uniform in [0, 1], and is
 drawn as in general otherwise. So of E edges any number is drawn anew, from none
-to all, with probability 1 / (E + 1). A user cares for one architecture and what
-lies around it, and a supernet that is trained there learns sooner what they are
-worth: a chain of blocks whose edges are all random seldom computes anything.
-Around several, each draw is around one of them, all equally likely.
+to all, with probability 1 / (E + 1). What the space keeps is never drawn. A
+user cares for one architecture and what lies around it, and a supernet that is
+trained there learns sooner what they are worth: a chain of blocks whose edges
+are all random seldom computes anything. Around several, each draw is around one
+of them, all equally likely.
 """
 
 from collections.abc import Callable, Sequence
@@ -169,6 +170,9 @@ def _around(ground, whole):
     drawn = whole(rng_all)
     kept = jax.random.bernoulli(
         rng_keep, jax.random.uniform(rng_share), given.operation.shape)
+    protected = jnp.take_along_axis(
+        jnp.asarray(ground.kept_from), given.source, axis=-1)
+    kept |= protected
     source, operation = (jnp.where(kept, a, b) for a, b in (
         (given.source, drawn.source), (given.operation, drawn.operation)))
     # What the two together make of a node may be nothing, or one source twice.
@@ -178,8 +182,11 @@ def _around(ground, whole):
       other |= jnp.any(ordered[..., 1:] == ordered[..., :-1], axis=-1,
                        keepdims=True)
     other &= ~jnp.all(kept, axis=-1, keepdims=True)
-    source = jnp.where(other, drawn.source, source)
-    operation = jnp.where(other, drawn.operation, operation)
+    held = jnp.any(protected, axis=-1, keepdims=True)
+    source, operation = (
+        jnp.where(other, jnp.where(held, a, b), c) for a, b, c in (
+            (given.source, drawn.source, source),
+            (given.operation, drawn.operation, operation)))
     concat = given.concat
     if space.loose_end:
       same = jnp.all(

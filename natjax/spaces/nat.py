@@ -14,7 +14,7 @@ padded with null edges to two inputs per node (section 5.2).
 from collections.abc import Sequence
 
 from natjax import errors, operations
-from natjax.graph import codec, records
+from natjax.graph import codec, keeping, records
 from natjax.spaces import base, darts, nasbench201, robust_darts
 
 _SHARED = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3",
@@ -95,7 +95,7 @@ def space_for(architecture: records.Architecture, *, name: str | None = None,
 
 
 def own(architecture: records.Architecture, share: str = "cell",
-        method: str = "nat") -> base.Space:
+        method: str = "nat", keep: str = "") -> base.Space:
   """The space of an architecture's own graph.
 
   Its candidates are the operations that stand there and what the method adds:
@@ -105,11 +105,16 @@ def own(architecture: records.Architecture, share: str = "cell",
     architecture: well formed; it is padded (`codec.pad`).
     share: see `base.Space`.
     method: "nat" or "natpp", whose scheme it has.
+    keep: what no transformation changes, see `graph.keeping`.
+
+  Raises:
+    InputError: `keep` names what is not there.
   """
   graph = codec.pad(architecture)
+  keeping.read(keep, graph)
   listed = NATPP if method == "natpp" else (operations.SKIP, operations.NULL)
   return base.Space("own", graph, _candidates(_cells(graph, share), listed),
-                    share=share, scheme=method)
+                    share=share, scheme=method, keep=keep)
 
 
 def _apart(first, second, share):

@@ -15,6 +15,22 @@ _MOST = 10**6
 _TAKEN = {int: numbers.Integral, float: numbers.Real, bool: bool, str: str}
 
 
+def later(default: Any) -> Any:
+  """A field that runs may not know that were made before there was one."""
+  return dataclasses.field(default=default, metadata={"later": True})
+
+
+def describe(config: Any) -> dict[str, Any]:
+  """The fields of settings as `config.json` holds them.
+
+  What came `later` stands there only where it is not the default, so that runs
+  made before can be resumed.
+  """
+  return {f.name: getattr(config, f.name) for f in dataclasses.fields(config)
+          if not f.metadata.get("later") or getattr(config, f.name) != f.default
+          }
+
+
 def word(name: str) -> str:
   """How messages write a field's name."""
   return name.replace("_", "-")

@@ -70,13 +70,14 @@ def searched(method_class=natpp.NATpp, **changes):
   return method
 
 
-def derive(method, seed=0):
+def derive(method, seed=0, rights=lambda i: 100 * i):
   policy = method.policy.init(jax.random.key(3))
   scored = []
 
   def answer(cells):
-    scored.extend(cells)
-    return tiny.nested([100 * i for i in range(1, len(cells) + 1)])
+    if not scored:  # Later, what every change costs alone.
+      scored.extend(cells)
+    return tiny.nested([rights(i) for i in range(1, len(cells) + 1)])
 
   return *inference.derive(
       method, policy, tiny.GENOTYPE, answer, jax.random.key(seed)), scored
@@ -113,6 +114,47 @@ def test_a_tight_budget_is_reached_by_tilting():
   method = searched(max_params=str(least - 1), candidates=4)
   _, report, _ = derive(method)
   assert all(row["params"] < least for row in report["candidates"])
+
+
+@pytest.mark.parametrize("limits", [
+    {"max_params": "0.9x"}, {"max_madds": "0.75x"}, {"max_params": "0.97x"},
+    {"max_params": "0.6x", "max_madds": "0.7x"}])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_of_equal_scores_what_is_returned_uses_most_of_the_budget(
+    limits, seed):
+  method = searched(candidates=6, **limits)
+  best, report, _ = derive(method, seed, rights=lambda i: 500)
+  bound = inference.budget(method, tiny.GENOTYPE)
+  excess = [bound.excess(operations.Cost(row["params"], row["madds"]))
+            for row in report["candidates"]]
+  assert max(excess) <= 1 and min(excess) >= max(excess) - 0.1
+  assert bound.excess(method.ground.cost(best)) >= 0.85
+  assert len(excess) == 6
+
+
+def test_a_policy_that_draws_what_is_far_cheaper_is_held_back():
+  method = searched(max_params="0.9x", candidates=6)
+  cheap = -30.0 * np.array([  # As if it had learnt to null and skip.
+      name not in ("null", "skip_connect") for name in method.table.actions])
+  plain = method.compiled_sample
+  method.compiled_sample = lambda key, policy, cells, count, tilt: plain(
+      key, policy, cells, count, tilt + cheap)
+  try:
+    best, report, _ = derive(method, rights=lambda i: 500)
+    far, _, _ = derive(searched(max_params="0.9x", candidates=6,
+                                prefer="accuracy"))
+  finally:
+    method.compiled_sample = plain
+  limit = 0.9 * BEFORE.params
+  assert 0.85 * limit <= method.ground.cost(best).params <= limit
+  assert method.ground.cost(far).params < 0.75 * limit
+  assert len(report["candidates"]) > 1
+
+
+def test_a_budget_that_asks_for_nothing_changes_nothing():
+  _, report, _ = derive(searched(max_params="1x", candidates=6))
+  _, plain, _ = derive(searched(candidates=6))
+  assert report == plain
 
 
 def test_an_input_within_the_budget_is_a_candidate():

@@ -242,6 +242,11 @@ def test_a_run_returns_a_cheaper_network_with_its_weights(a_run):
   assert [tried["accepted"] for tried in row["tries"]] == [True]
   assert row["tries"][0]["images"] == 16  # A tenth of 160.
   assert -1 <= row["rank_correlation"] <= 1
+  assert result["changes"] and all(
+      change["saves"]["madds"] >= 0 for change in result["changes"])
+  paid = [change["price"] for change in result["changes"]]
+  assert sum(price or 0 for price in paid) == pytest.approx(
+      row["tries"][0]["price"])
   curve = [point["price"] for point in row["curve"]]
   assert curve == sorted(curve)
   found = runs.read_architecture(out)

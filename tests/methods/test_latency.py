@@ -1,0 +1,292 @@
+"""Latency: how it is timed, and that a replacement keeps to a budget of it."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from natjax import cli, errors, operations
+from natjax.costs import budget, exact
+from natjax.graph import codec
+from natjax.methods import acceptance, latency, replace
+from natjax.pipeline import runs
+from natjax.training import distributed
+from tests.methods import test_replace, test_replacements
+
+NETWORK, FRAME = test_replacements.RESIDUAL, test_replacements.FRAME
+
+
+class Clock:
+  """Times by a rule, no two of which are quite the same.
+
+  Attributes:
+    asked: how many programs were timed.
+    spread: of the times, relative.
+  """
+
+  def __init__(self, spread=0.0):
+    self.asked, self.spread = 0, spread
+
+  def __call__(self, programs, seconds):
+    found = []
+    for program in programs:
+      self.asked += 1
+      turns = 1 + self.spread * np.linspace(-1, 1, 25)
+      found.append((program * (1 + 1e-4 * self.asked) * turns).tolist())
+    return found
+
+
+@pytest.fixture(name="clock")
+def fixture_clock(monkeypatch):
+  """A network takes its multiply-adds, and what none of its edges has."""
+  clock = Clock()
+  monkeypatch.setattr(latency, "in_turns", clock)
+  monkeypatch.setattr(
+      latency.Latency, "_network", lambda self, architecture: 1e-9 * (
+          10_000 + exact.network(architecture, self.place).madds))
+  monkeypatch.setattr(
+      latency.Latency, "_edge", lambda self, network, ends, name: 1e-9 if (
+          name is None) else 1e-9 + 2e-9 * operations.get(name).cost(
+              ends.channels, ends.size, ends.stride).madds)
+  return clock
+
+
+def made(limit, **changes):
+  return replace.Replace(
+      dataclasses.replace(test_replace.CONFIG, max_latency=limit, **changes),
+      test_replace.TRAIN, NETWORK, num_classes=10, image_size=8,
+      steps_per_epoch=4, num_images=64)
+
+
+def test_the_median_lies_in_its_interval_95_times_in_100():
+  seen = np.random.default_rng(0).lognormal(size=(400, 25))
+  inside = 0
+  for row in seen:
+    found = latency.times(row.tolist())
+    assert found.median == np.median(row) and found.runs == 25
+    low, high = found.quartiles
+    assert low < found.median < high
+    inside += found.interval[0] <= 1.0 <= found.interval[1]
+  assert inside / len(seen) > 0.93
+  # Not too wide either: these ranks, by the binomial distribution.
+  below = latency.times(list(map(float, range(25)))).interval
+  chance = stats.binom(25, 0.5)
+  assert chance.cdf(below[1]) - chance.cdf(below[0] - 1) < 0.99
+
+
+def test_programs_take_turns_forwards_and_backwards():
+  calls = []
+  found = latency.in_turns(
+      [lambda: calls.append("a"), lambda: calls.append("b")], 0.0)
+  assert [len(times) for times in found] == [25, 25]
+  assert min(map(min, found)) > 0
+  text = "".join(calls[8:])  # Four of each are to warm up.
+  repeats = len(text) // 50
+  if text == ("a" * repeats + "b" * repeats + "b" * repeats + "a" * repeats) * (
+      12) + "a" * repeats + "b" * repeats:
+    return
+  # Or they are called so often that turns differ in length.
+  assert text.startswith("a") and "ab" in text and "ba" in text
+
+
+def test_networks_and_operations_are_timed_once_and_kept(
+    tmp_path, monkeypatch):
+  own = latency.Latency(NETWORK, FRAME, 2, "float32")
+  monkeypatch.setattr(latency, "_SECONDS", {"network": 0, "operation": 0})
+  processes = distributed.Processes([own.device])
+  own.open(tmp_path / latency.FILE, processes)
+  other = test_replacements.residual().apply(
+      test_replacements.residual().alone()[0])
+  pair = own.pair(other)
+  assert min(pair.original.median, pair.changed.median) > 0
+  shapes = test_replacements.residual()._sites[1, 0][0]
+  ends = shapes[0].ends(shapes[1])
+  names = ("conv_3x3", "null", "skip_connect", "max_pool_3x3")
+  found = own.operations(NETWORK, ends, names)
+  assert found["null"] == 0 and set(found) == {*names}
+  assert {*map(type, found.values())} == {float}
+
+  def never(*_):
+    raise AssertionError("it was timed again")
+
+  monkeypatch.setattr(latency, "in_turns", never)
+  again = latency.Latency(NETWORK, FRAME, 2, "float32")
+  again.open(tmp_path / latency.FILE, processes)
+  assert again.pair(other) == pair
+  assert again.operations(NETWORK, ends, names) == found
+  (tmp_path / latency.FILE).write_text("[1")
+  with pytest.raises(errors.InputError, match="damaged"):
+    again.open(tmp_path / latency.FILE, processes)
+
+
+def test_a_copy_takes_no_time_and_equal_places_are_timed_once(clock):
+  space = made("0.8x").space
+  assert space._seconds_saved is not None
+  shapes = {(ends, name) for place in space.places
+            for at, edge in space._sites[place[:2]]
+            for ends in [at.ends(edge)] for name in place.names
+            if name != "null" and not (name == "skip_connect" and ends.alike)}
+  idle = len({ends for ends, _ in shapes})
+  assert clock.asked == len(shapes) + idle
+  saved = space._by_place(space._seconds_saved)
+  for own in saved:
+    assert own[0] == 0
+    assert own[-1] == max(own)  # Null is the last, and saves all.
+
+
+def test_the_others_hear_what_the_first_has_timed(tmp_path, clock):
+  class Other:
+    first = False
+
+    def of_first(self, make):
+      return {} if "read" in repr(make) else {"conv_3x3 4-4/1@8": 7.0}
+
+  own = latency.Latency(NETWORK, FRAME, 1, "float32")
+  own.open(tmp_path / latency.FILE, Other())
+  at, edge = test_replacements.residual()._sites[0, 0][0]
+  assert own.operations(NETWORK, at.ends(edge), ["conv_3x3"]) == {
+      "conv_3x3": 7.0}
+  assert clock.asked == 0 and not (tmp_path / latency.FILE).exists()
+
+
+@pytest.mark.parametrize("limit", ["0.8x", "0.55x", "0.03ms"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_choice_is_as_fast_as_is_asked_and_not_much_faster(
+    tmp_path, clock, limit, seed):
+  own = made(limit)
+  own.prepare(tmp_path, distributed.Processes([own.latency.device]))
+  prices = own.space.by_place(np.random.default_rng(seed).random(
+      len(own.space.alone()))**2)
+  base = own._seconds(NETWORK)
+  asked = base * float(limit[:-1]) if "x" in limit else 3e-5
+  assert own.limits.seconds == pytest.approx(asked, rel=1e-3)
+  choice = own._choose(own.space, prices, own.limits, {})
+  took = own._seconds(choice.architecture)
+  assert took <= own.limits.seconds
+  # Between the cheapest choices of 25 operations there are gaps.
+  assert took >= 0.75 * own.limits.seconds
+  timed = clock.asked
+  again = made(limit)  # As a run that is resumed.
+  again.prepare(tmp_path, distributed.Processes([own.latency.device]))
+  assert again._choose(again.space, prices, again.limits, {}) == choice
+  assert clock.asked == timed
+
+
+def test_latency_beside_other_budgets(tmp_path, clock):
+  own = made("0.8x", max_params="0.5x", max_memory="0.9x")
+  own.prepare(tmp_path, distributed.Processes([own.latency.device]))
+  prices = own.space.by_place(np.ones(len(own.space.alone())))
+  found = own._choose(own.space, prices, own.limits, {})
+  assert found.cost.params <= 0.5 * own.cost.params
+  assert own.space.memory(found.architecture) <= own.limits.memory
+  assert own._seconds(found.architecture) <= own.limits.seconds
+
+
+def test_what_no_network_is_fast_enough_for_is_said(tmp_path, clock):
+  own = made("0.01x")
+  with pytest.raises(errors.NotMet, match=r"the fastest takes 0\.0\d+ ms"):
+    own.prepare(tmp_path, distributed.Processes([own.latency.device]))
+
+
+def test_a_device_that_cannot_be_timed_is_refused(tmp_path, clock):
+  clock.spread = 0.9
+  own = made("0.9x")
+  with pytest.raises(errors.InputError, match="cannot tell it from") as e:
+    own.prepare(tmp_path, distributed.Processes([own.latency.device]))
+  assert e.value.field == "max_latency" and "\n" not in str(e.value)
+
+
+def command(folder, *more):
+  (folder / "mine.json").write_text(codec.to_json(NETWORK))
+  return ["transform", str(folder / "mine.json"), "--method", "replace",
+          "--dataset", "digits", "--image-size", "8", "--preset", "demo",
+          "--seeds", "1", "--train-epochs", "1", "--out",
+          str(folder / "run"), *more]
+
+
+@pytest.mark.parametrize("spread, limit, code, words", [
+    (0.9, "0.9x", 2, "cannot tell it"), (0.0, "0.01x", 3, "the fastest takes"),
+    (0.0, "5", 2, "5ms, 800us or 0.01s"), (0.0, "0ms", 2, "above 0")])
+def test_refusals_leave_nothing_and_are_one_line(
+    tmp_path, capsys, clock, spread, limit, code, words):
+  clock.spread = spread
+  assert cli.main(command(tmp_path, "--max-latency", limit)) == code
+  error = capsys.readouterr().err
+  assert words in error and error.count("\n") == 1
+  assert ("--max-latency" in error) == (code == 2)
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_method_that_times_nothing_refuses_by_name(tmp_path, capsys):
+  args = command(tmp_path, "--max-latency", "0.8x")
+  args[args.index("replace")] = "natpp"
+  assert cli.main(args) == 2
+  error = capsys.readouterr().err
+  assert "max-latency is 0.8x and does not apply to --method natpp" in error
+  assert error.count("\n") == 1
+
+
+def test_a_run_tells_of_latency_and_memory_and_goes_on_in_the_same_bits(
+    tmp_path, clock, capsys):
+  config = dataclasses.replace(
+      test_replace.GENEROUS, max_latency="0.8x", max_memory="0.99x",
+      keep="blocks:0/edge:2-3", price_checks=0)
+  whole = test_replace.run(tmp_path / "whole", config)
+  row, = whole["seeds"]
+  found = row["latency"]
+  before, after = (found[k]["median"] for k in ("original", "changed"))
+  assert after <= 0.8 * before * 1.001
+  assert whole["original"]["latency"] == before
+  assert whole["transformed"]["latency"] == after
+  assert whole["transformed"]["memory"] <= 0.99 * whole["original"]["memory"]
+  assert found["batch"] == 1 and found["changed"]["runs"] == 25
+  assert row["tries"][0]["reason"].startswith("faster")
+  assert runs.read_architecture(tmp_path / "whole").blocks[0].edges[1] == (
+      NETWORK.blocks[0].edges[1])
+
+  # As of a run that is killed once its original is trained.
+  out, timed = tmp_path / "whole", clock.asked
+  (out / "result.json").unlink()
+  shutil.rmtree(out / "networks" / "transformed-0")
+  part = test_replace.run(out, config)
+  assert clock.asked == timed
+  plain = lambda result: json.loads(json.dumps({
+      **result, "seconds": 0,
+      "seeds": [{**row, "seconds": 0} for row in result["seeds"]]}))
+  assert plain(part) == plain(whole)
+  cli.output.print_transformed(
+      whole, tmp_path / "whole", replace.ENTRY)
+  shown = capsys.readouterr().out
+  assert "latency" in shown and "memory" in shown and " ms " in shown
+  assert "latency of a batch of 1 on" in shown
+
+
+def test_with_a_latency_budget_latency_is_what_counts():
+  big, small = operations.Cost(20, 200), operations.Cost(10, 100)
+  judge = lambda *seconds: acceptance.judge(
+      acceptance.Pairs(1000, 10, 12), big, small, 0.5, seconds or None)
+  assert judge(2.0, 1.0).accepted and judge().accepted
+  assert "faster, and" in judge(2.0, 1.0).reason
+  assert not judge(1.0, 2.0).accepted
+  assert judge(1.0, 2.0).reason.startswith("slower")
+  assert not acceptance.cheaper(big, small, (1.0, 1.0))
+
+
+def test_memory_budgets(tmp_path):
+  own = replace.Replace(
+      dataclasses.replace(test_replace.CONFIG, max_memory="4.2KB"),
+      test_replace.TRAIN, NETWORK, num_classes=10, image_size=8,
+      steps_per_epoch=4, num_images=64)
+  choice = own._choose(own.space, own.space.by_place(
+      np.random.default_rng(0).random(len(own.space.alone()))), own.limits, {})
+  assert own.limits == budget.Budget(memory=4200.0)
+  assert own.space.memory(choice.architecture) <= 4200 < own.space.memory(
+      NETWORK)
+  with pytest.raises(errors.NotMet, match="MB of memory"):
+    made("", max_memory="1KB")
+  with pytest.raises(errors.InputError, match="200MB or 1GiB") as e:
+    made("", max_memory="3M")
+  assert e.value.field == "max_memory"
