@@ -135,7 +135,7 @@ def test_no_theta_changes_what_is_kept(keep, share, seed):
   for limits in (None, space.limits("0.98x", "")):
     found = space.apply(space.choose(theta, limits))
     assert stands(found, kept) == before
-    assert found != space.architecture
+    assert limits is None or found != space.architecture
 
 
 @functools.cache
