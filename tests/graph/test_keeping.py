@@ -177,7 +177,7 @@ def test_inputs_around_an_architecture_hold_what_is_kept(keep, of):
   ground = ground_lib.Ground(
       space, FRAME if keep in SOME else SKELETON, scheme="nat")
   given = ground.encode(of)
-  draw = jax.jit(jax.vmap(inputs.sampler(ground, given=given)))
+  draw = jax.jit(jax.vmap(inputs.sampler(ground, given=[given])))
   drawn = draw(jax.random.split(jax.random.key(0), 64))
   kept = ground.kept(given)
   assert kept.any() and not kept.all()
@@ -191,7 +191,7 @@ def test_where_sources_must_differ_what_is_kept_stays_too():
   space = spaces.space_for(DARTS)._replace(several=False, keep="normal")
   ground = ground_lib.Ground(space, SKELETON, scheme="nat")
   given = ground.encode(DARTS)
-  draw = jax.jit(jax.vmap(inputs.sampler(ground, given=given)))
+  draw = jax.jit(jax.vmap(inputs.sampler(ground, given=[given])))
   drawn = draw(jax.random.split(jax.random.key(1), 64))
   assert (np.asarray(drawn.source)[:, 0] == given.source[0]).all()
   assert (np.asarray(drawn.operation)[:, 0] == given.operation[0]).all()
