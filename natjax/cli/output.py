@@ -211,6 +211,9 @@ def _print_tries(result):
                100 * end for end in tried["interval"])),
            "returned" if tried["accepted"] else "refused")
           for seed, tried in rows])
+  for seed, tried in rows:
+    if not tried["accepted"]:
+      out.print(f"seed {seed}: refused, {tried['reason']}")
 
 
 def _print_seeds(rows):

@@ -41,6 +41,8 @@ class Request(NamedTuple):
     place: the skeleton or frame in which they are.
     make_objective: makes the objective of an architecture.
     watch: called after every epoch of what is trained, where not None.
+    inherits: whether weights are given, or are to be handed on to the networks
+      at the end (`Plan.begin`, `Plan.inherit`).
   """
 
   settings: Any
@@ -55,6 +57,7 @@ class Request(NamedTuple):
   place: records.Place
   make_objective: objectives.Maker
   watch: supervised.Watch | None
+  inherits: bool = False
 
 
 class Plan(NamedTuple):
@@ -72,8 +75,11 @@ class Plan(NamedTuple):
       "further_steps" of what the method hands over to, where it does.
     dtype: of the images; None prepares them as for the training at the end,
       with its cutout or views.
-    begin: `(variables, rng) -> state`, of a method that `inherits`: where it
-      begins, from the variables of the trained given network.
+    begin: `(variables, rng) -> state`, of a method that `inherits` or takes
+      weights: where it begins, from the variables of the trained given network.
+    inherit: `(state, architecture) -> variables`, of a method whose networks
+      may begin with what it holds for them: of its last state, "params" and
+      "batch_stats", without those of an auxiliary head.
   """
 
   method: base.Method
@@ -85,6 +91,7 @@ class Plan(NamedTuple):
   estimate: Callable[[int], dict[str, Any]]
   dtype: str | None = None
   begin: Callable[[Any, jax.Array], base.State] | None = None
+  inherit: Callable[[base.State, codec.Architecture], Any] | None = None
 
 
 class Entry(NamedTuple):
@@ -106,6 +113,9 @@ class Entry(NamedTuple):
       are trained from scratch.
     inherits: of a trained method, whether it begins with the weights of the
       given network, which is trained first (`Plan.begin`).
+    compared: of a trained method, whether the job compares what it derives with
+      the trained original on the split "held_out", and returns the original
+      where `methods.acceptance` refuses it; `replace` does so itself.
     share: what networks of blocks decide on together, where it is not said.
     objectives: what it can minimise, of `OBJECTIVES`.
     spaces: whether a space may be named beside a given architecture.
@@ -125,6 +135,7 @@ class Entry(NamedTuple):
   starts: str = "given"
   trained: bool = False
   inherits: bool = False
+  compared: bool = False
   share: str = "cell"
   objectives: tuple[str, ...] = ("supervised",)
   spaces: bool = False

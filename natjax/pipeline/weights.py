@@ -11,8 +11,66 @@ import numpy as np
 
 from natjax import errors
 from natjax.graph import codec
+from natjax.networks import inherit, trees
 from natjax.pipeline import runs
 from natjax.pipeline import trainer as trainer_lib
+
+
+def read(path: pathlib.Path, architecture: codec.Architecture,
+         trainer: trainer_lib.Trainer) -> Any:
+  """The variables of an architecture in a file, checked.
+
+  Those of a network of blocks may be numbered as `codec.pad` numbers them.
+
+  Args:
+    path: of the file.
+    architecture: whose.
+    trainer: of the networks.
+
+  Raises:
+    InputError: as `check`.
+  """
+  found, like = runs.load_weights(path), trainer.like(architecture)
+  padded = codec.pad(architecture)
+  if padded != architecture and not runs.misfits(found, trainer.like(padded)):
+    found = inherit.renumbered(found, like)
+  check(found, like)
+  return found
+
+
+def share(path: pathlib.Path, architecture: codec.Architecture,
+          trainer: trainer_lib.Trainer) -> Any:
+  """As `read`, of which the first process tells the others."""
+  return trainer.processes.broadcast(
+      read(path, architecture, trainer) if trainer.processes.first else (
+          jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+                       trainer.like(architecture))))
+
+
+def hand_on(out: pathlib.Path, architecture: codec.Architecture, own: Any,
+            trainer: trainer_lib.Trainer) -> None:
+  """Writes what a network begins with that is trained after a search.
+
+  Args:
+    out: the run's folder.
+    architecture: of the network.
+    own: its variables; an auxiliary head that they lack is drawn.
+    trainer: of the networks.
+  """
+  drawn = trainer.objective(architecture).init(jax.random.key(trainer.seed))
+  own = inherit.renumbered(own, drawn)
+  path = handed_on(out, architecture)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  runs.save_weights(path, {
+      kind: trees.restrict(trees.joined(tree, own[kind]), tree)
+      for kind, tree in drawn.items()})
+
+
+def handed_on(out: pathlib.Path,
+              architecture: codec.Architecture) -> pathlib.Path:
+  """The file of a run with what a network of an architecture begins with."""
+  content = zlib.crc32(codec.to_json(architecture).encode())
+  return out / "checkpoint" / "inherited" / f"{content:08x}.npz"
 
 
 def find(source: str | os.PathLike[str], architecture: codec.Architecture,
@@ -39,7 +97,7 @@ def find(source: str | os.PathLike[str], architecture: codec.Architecture,
   with errors.within("weights"):
     folders = runs.networks(path)
   found = {name: folder / runs.WEIGHTS for name, folder in folders.items()
-           if _architecture(folder) == architecture}
+           if _architecture(folder) in (architecture, codec.pad(architecture))}
   # Of a run that kept the original, the other is the same network.
   found = {name: path for name, path in found.items()
            if "transformed-" not in name} or found
@@ -65,18 +123,25 @@ def _architecture(folder):
 
 def given(source: str | os.PathLike[str] | None,
           architecture: codec.Architecture | None,
-          trainer: trainer_lib.Trainer) -> dict[int, pathlib.Path]:
+          trainer: trainer_lib.Trainer,
+          seeds: Sequence[int] = ()) -> dict[int, pathlib.Path]:
   """The files that a job's seeds begin with, checked; of None, none.
+
+  Args:
+    source: as `find`; None is none.
+    architecture: whose.
+    trainer: of the networks.
+    seeds: that begin with one each; without, those of the trainer's networks.
 
   Raises:
     InputError: as `find` and `check`.
   """
   if source is None or architecture is None:
     return {}
-  found = find(source, architecture, range(
+  found = find(source, architecture, seeds or range(
       trainer.seed, trainer.seed + trainer.config.seeds))
   for path in found.values():
-    check(runs.load_weights(path), trainer.like(architecture))
+    read(path, architecture, trainer)
   return found
 
 
