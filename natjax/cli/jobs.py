@@ -85,7 +85,7 @@ def run_transform(args) -> int:
       space=args.space, share=args.share, seed=first, seeds=count,
       devices=args.devices, compare=args.compare is not False, simclr=simclr,
       train_found=not args.no_train, weights=args.weights,
-      train_from=args.train_from)
+      train_from=args.train_from, start=args.start)
   return _run_job(args, job, output.print_transformed)
 
 

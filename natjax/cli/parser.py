@@ -70,6 +70,10 @@ def _make_parser():
                    " networks are trained at the end: scratch, or inherited,"
                    " fine-tuned from what the supernet holds for them and from"
                    " the original's --weights (scratch)")
+  sub.add_argument("--start", default="drawn", help="of nat, natpp and"
+                   " differentiable, how operations begin that the given"
+                   " network has not: drawn, or replace, after learning to give"
+                   " what the trained network gives (drawn)")
   sub.set_defaults(no_train=False)
   _add_method_flags(sub, starting("given"), "nat")
 
@@ -78,7 +82,8 @@ def _make_parser():
   sub.add_argument("--space", required=True, help="of `natjax list`")
   sub.add_argument("--no-train", action="store_true", help="leave out the"
                    " training of what is found")
-  sub.set_defaults(compare=None, weights=None, train_from="scratch")
+  sub.set_defaults(compare=None, weights=None, train_from="scratch",
+                   start="drawn")
   _add_method_flags(sub, starting("space"), "darts")
 
   sub = add("train", jobs.run_train, "train the network of an architecture",

@@ -62,14 +62,15 @@ def held(supernet: supernet_lib.Supernet, drawn: supernet_lib.Variables,
   one edge holds an operation twice, of which it has the last). Another
   candidate of such an edge whose variables have the same names and shapes but
   for smaller kernels begins with the middles of those kernels: a 3x3
-  convolution with the middle of a 5x5, a 1x1 with that of a 3x3. All others
-  stay as drawn.
+  convolution with the middle of a 5x5, a 1x1 with that of a 3x3; or with
+  variables of its own, where it is given some. All others stay as drawn.
 
   Args:
     supernet: of running BN.
     drawn: its variables, to begin the others with.
     architecture: of its space.
-    own: the variables of its network; those of an auxiliary head are left out.
+    own: the variables of its network, and of other candidates on its edges;
+      those of an auxiliary head are left out.
   """
   leaves, form = jax.tree.flatten(drawn)
   ends = np.cumsum([leaf.size for leaf in leaves])
@@ -81,7 +82,7 @@ def held(supernet: supernet_lib.Supernet, drawn: supernet_lib.Variables,
   given = {path: np.asarray(leaf) for path, leaf in flat(own).items()}
   places = flat(variables(supernet, numbers, architecture))
   for name in supernet.space.candidates:
-    for path, where in _elsewhere(supernet, numbers, architecture, name):
+    for path, where in _elsewhere(supernet, numbers, architecture, name, given):
       every[where] = _middle(given[path], where.shape)
   for path, where in places.items():
     every[where] = given[path]
@@ -90,8 +91,8 @@ def held(supernet: supernet_lib.Supernet, drawn: supernet_lib.Variables,
           np.split(every, ends[:-1]), leaves, strict=True)])
 
 
-def _elsewhere(supernet, numbers, architecture, name):
-  """Where a candidate begins with the variables of what stands on its edge.
+def _elsewhere(supernet, numbers, architecture, name, given):
+  """Where a candidate begins with given variables, its own or another's.
 
   Yields:
     The path of a leaf in the network, and i64[...], numbers in the supernet.
@@ -112,9 +113,14 @@ def _elsewhere(supernet, numbers, architecture, name):
           mine, its = (found.get(network_lib.edge_name(e, what), {})
                        for found, what in (
                            (now, edge.operation), (then, name)))
-          yield from _alike(mine, its, (
-              kind, f"{called.block}{i}",
-              network_lib.edge_name(e, edge.operation)))
+          path = (kind, f"{called.block}{i}")
+          new = (*path, network_lib.edge_name(e, name))
+          old = (*path, network_lib.edge_name(e, edge.operation))
+          flat = flax.traverse_util.flatten_dict(its)
+          if all((*new, *leaf) in given for leaf in flat):
+            yield from (((*new, *leaf), at) for leaf, at in flat.items())
+          else:
+            yield from _alike(mine, its, old)
 
 
 def _alike(mine, its, path):
@@ -147,7 +153,8 @@ def _middle(kernel, shape):
 def renumbered(tree: Mapping[str, Any], like: Mapping[str, Any]) -> Any:
   """A network's variables in the spelling of another with more null edges.
 
-  `codec.pad` changes the numbers of a block's edges, not their order.
+  `codec.pad` changes the numbers of a block's edges, not their order. A block
+  that has all of the other's names stays as it is.
 
   Args:
     tree: "params" and "batch_stats" of a network of blocks.
@@ -163,7 +170,7 @@ def renumbered(tree: Mapping[str, Any], like: Mapping[str, Any]) -> Any:
       other = like.get(kind, {}).get(part, {})
       names = dict(zip(numbered(own), numbered(other), strict=False))
       found[kind][part] = {names.get(k, k): v for k, v in own.items()} if (
-          part.startswith("block")) else own
+          part.startswith("block") and {*other} - {*own}) else own
   return found
 
 

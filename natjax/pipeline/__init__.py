@@ -28,8 +28,8 @@ def transform(
     train: supervised.TrainConfig | None = None, space: str | None = None,
     share: str | None = None, simclr: simclr_lib.SimCLRConfig | None = None,
     weights: str | os.PathLike[str] | None = None,
-    train_from: str = "scratch", seed: int = 0, devices: int | None = None,
-    overwrite: bool = False,
+    train_from: str = "scratch", start: str = "drawn", seed: int = 0,
+    devices: int | None = None, overwrite: bool = False,
     listener: Listener | None = None) -> dict[str, Any]:
   """Transforms an architecture and trains it and what became of it.
 
@@ -55,6 +55,9 @@ def transform(
     train_from: of NAT and NAT++, whether the networks at the end are trained
       from "scratch" or fine-tuned, from what the supernet holds for them and
       from the given weights of the original ("inherited").
+    start: of NAT, NAT++ and theta, how operations begin that the given network
+      has not: "drawn", or "replace", having learnt to give what the trained
+      network gives.
     seed: of everything random.
     devices: how many to spread over; None is all.
     overwrite: remove an earlier run in `out`.
@@ -79,7 +82,7 @@ def transform(
             default.search if search is None else search,
             default.train if train is None else train, space=space,
             share=share, seed=seed, devices=devices, simclr=simclr,
-            weights=weights, train_from=train_from)
+            weights=weights, train_from=train_from, start=start)
   return job.run(out, overwrite=overwrite, listener=listener)
 
 

@@ -31,7 +31,6 @@ from natjax.training import metrics as metrics_lib
 from natjax.training import settings
 
 _DERIVED = "checkpoint/derived.json"  # The report of a search.
-TRAIN_FROM = ("scratch", "inherited")
 
 
 class _Work:
@@ -157,7 +156,7 @@ class Job(_Work):
                simclr: simclr_lib.SimCLRConfig | None = None,
                train_found: bool = True,
                weights: str | os.PathLike[str] | None = None,
-               train_from: str = "scratch"):
+               train_from: str = "scratch", start: str = "drawn"):
     """Args:
       architecture: what to transform; None searches in a space.
       dataset: images.
@@ -181,6 +180,9 @@ class Job(_Work):
         of them begin: from "scratch", or "inherited", what was transformed with
         what the method's supernet holds for it, and the original with the given
         weights, or without, with what the supernet holds for it.
+      start: where the other operations of a supernet begin that takes weights:
+        "drawn", or "replace", as what has learnt to give what the trained
+        network gives (`methods.learnt`).
 
     Raises:
       InputError: anything that does not fit.
@@ -204,7 +206,9 @@ class Job(_Work):
     self._of_seed = lambda seed: Job(
         architecture, dataset, method, search, train, space=space, share=share,
         seed=seed, devices=devices, simclr=simclr, train_found=train_found,
-        weights=self._weights.get(seed), train_from=train_from)
+        weights=self._weights.get(seed), train_from=train_from, start=start)
+    self._beginning = beginning = weights_lib.Beginning(
+        weights, train_from, start)
     given: Any = None if architecture is None else codec.check(architecture)
     unseen = "" if not entry.compared else (
         "--no-compare, which trains no original" if not compare else
@@ -224,35 +228,18 @@ class Job(_Work):
             f"{name} is {value} and does not apply to method '{method}'; leave"
             " it out, or choose another method", name)
     with errors.within("search"):
-      self.plan = plan = entry.build(entry_lib.Request(
+      request = entry_lib.Request(
           search, given, space, share, judge.num_classes, dataset.image_size,
           len(trainer.seen.labels), len(trainer.devices), trainer.config,
           trainer.place, judge.make_objective, judge.watch,
-          weights is not None or train_from == "inherited"))
+          beginning.inherits)
+      self.plan = plan = entry.build(request)
       if not isinstance(plan, entry_lib.Plan):
         raise errors.InputError(
             f"build of method '{method}' gave {errors.short(plan)} and must"
             " give a Plan; mend its package")
-    if weights is not None and plan.begin is None:
-      raise errors.InputError(
-          f"weights is {weights} and method '{method}' begins with none; leave"
-          " it out, or choose another method", "weights")
-    if weights is not None and not compare:
-      raise errors.InputError(
-          "compare is False, and the given weights are the original's, which"
-          " need no training to be compared with; leave one of them out",
-          "compare")
-    if train_from not in TRAIN_FROM:
-      raise errors.InputError(f"train-from is {errors.short(train_from)};"
-                              f" choose one of {', '.join(TRAIN_FROM)}",
-                              "train_from")
-    if train_from == "inherited" and plan.inherit is None:
-      raise errors.InputError(
-          f"train-from is inherited, and method '{method}' "
-          + ("trains its networks itself, with the weights that they have"
-             if entry.trained else "holds no weights for networks to inherit")
-          + "; leave it out, or choose another method", "train_from")
-    self._train_from = train_from
+    with errors.within("search"):
+      self.plan = plan = beginning.lead(request, plan, entry, method, compare)
     with errors.within(
         "search" if hasattr(plan.settings, "batch_size") else "train"):
       self.feed = trainer.feed(plan)
@@ -286,8 +273,7 @@ class Job(_Work):
         "search": search,
         **({"compare": self._compare} if self.entry.trained else {}),
         **weights_lib.describe(self._weights),
-        **({} if self._train_from == "scratch" else {
-            "train_from": self._train_from}),
+        **self._beginning.describe(),
         **({} if self._train_found else {"no_train": True}),
         **({"seeds": [*self.seeds]} if self.seeds else {})}
 
@@ -340,7 +326,8 @@ class Job(_Work):
     found = parts[self.name] = self.trainer.train(
         out, self.name, self.architecture, listener, plan=self.plan,
         label=self.entry.label, accept=accept,
-        files=originals if self.entry.inherits or self._weights else None)
+        files=originals if self.entry.inherits or self._weights or (
+            self._beginning.start == "replace") else None)
     keys = ("seed", "accuracy", "params", "madds", "num_changes",
             *self.entry.reports, *["tries"] * (accept is not None), "seconds")
     return self._result(
@@ -350,8 +337,9 @@ class Job(_Work):
 
   def _once(self, out, listener):
     """One search, whose network and the original are trained alike."""
-    files = functools.partial(weights_lib.handed_on, out) if (
-        self._train_from == "inherited") else lambda architecture: None
+    inherited = self._beginning.train_from == "inherited"
+    files = lambda architecture: weights_lib.handed_on(
+        out, architecture) if inherited else None
     found, report = self._search(out, listener)
     if self._trials and self.original and report.get("finalists"):
       found, report = self._trials.run(
@@ -415,7 +403,7 @@ class Job(_Work):
     def derive(method, state, given, report):
       ended = time.monotonic()
       derived = self.feed.derive(method, state, given, self.trainer.seed)
-      if self._train_from == "inherited":
+      if self._beginning.train_from == "inherited":
         self._hand_on(out, state, derived)
       runs.write_architecture(out, derived.architecture)
       runs.write_json(path, {

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 import zlib
 
 import jax
@@ -11,9 +11,88 @@ import numpy as np
 
 from natjax import errors
 from natjax.graph import codec
+from natjax.methods import entry as entry_lib
+from natjax.methods import learnt
 from natjax.networks import inherit, trees
 from natjax.pipeline import runs
 from natjax.pipeline import trainer as trainer_lib
+from natjax.training import settings
+
+TRAIN_FROM = ("scratch", "inherited")
+STARTS = ("drawn", "replace")
+
+
+class Beginning(NamedTuple):
+  """Where a job's networks begin; see `job.Job`.
+
+  Attributes:
+    weights: of the given network, or None.
+    train_from: where networks begin that are trained after a search.
+    start: where the operations begin that the given network has not.
+  """
+
+  weights: str | os.PathLike[str] | None
+  train_from: str
+  start: str
+
+  @property
+  def inherits(self) -> bool:
+    """Whether a supernet shares weights with trained networks."""
+    return bool(self.weights is not None or self.train_from == "inherited"
+                or self.start == "replace")
+
+  def describe(self) -> dict[str, Any]:
+    """What `config.json` says, beside the weights; of what is usual nothing."""
+    return {**({} if self.train_from == TRAIN_FROM[0] else {
+        "train_from": self.train_from}),
+            **({} if self.start == STARTS[0] else {"start": self.start})}
+
+  def lead(self, request: entry_lib.Request, plan: entry_lib.Plan,
+           entry: entry_lib.Entry, method: str, compare: bool
+           ) -> entry_lib.Plan:
+    """A method's plan, led in as this says.
+
+    Args:
+      request: that the plan answers.
+      plan: of the method.
+      entry: of the method.
+      method: its name.
+      compare: whether the original is trained beside.
+
+    Raises:
+      InputError: what the method cannot do, or what does not fit together.
+    """
+    for name, allowed in (("train_from", TRAIN_FROM), ("start", STARTS)):
+      if (value := getattr(self, name)) not in allowed:
+        raise errors.InputError(
+            f"{settings.word(name)} is {errors.short(value)}; choose one of"
+            f" {', '.join(allowed)}", name)
+    if self.weights is not None:
+      if plan.begin is None:
+        self._refuse("weights", f"method '{method}' begins with none")
+      if not compare:
+        self._refuse("weights", "compare is False: they are the original's,"
+                     " which needs no training to be compared with")
+    if self.train_from == "inherited" and plan.inherit is None:
+      self._refuse("train_from", f"method '{method}' " + (
+          "trains its networks itself, with the weights that they have"
+          if entry.trained else "holds no weights for networks to inherit"))
+    if self.start == STARTS[0]:
+      return plan
+    if plan.begin is None or entry.inherits:
+      self._refuse("start", f"method '{method}' has no other operations that"
+                   " could begin with what they have learnt")
+    if not request.num_classes:
+      self._refuse("start", "without labels nothing is replaced")
+    if self.weights is None and not (entry.trained and compare):
+      self._refuse("start", "there is no trained network to learn from; name"
+                   " it by --weights")
+    return learnt.before(plan, request)
+
+  def _refuse(self, name, why):
+    raise errors.InputError(
+        f"{settings.word(name)} is {getattr(self, name)}, and {why}; leave it"
+        " out, or change the other", name)
 
 
 def read(path: pathlib.Path, architecture: codec.Architecture,

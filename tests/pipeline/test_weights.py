@@ -13,7 +13,7 @@ from natjax.graph import codec, records
 from natjax.methods import differentiable, nat, replace, supervised
 from natjax.networks import inherit
 from natjax.networks import network as network_lib
-from natjax.pipeline import runs, weights
+from natjax.pipeline import presets, runs, weights
 from natjax.training import metrics
 from tests.methods import test_replace, test_replacements
 
@@ -235,7 +235,7 @@ def test_nothing_is_inherited_that_is_not_there(
 
 
 def test_given_weights_are_compared_with(a_run):
-  with pytest.raises(errors.InputError, match="compare is False, and"):
+  with pytest.raises(errors.InputError, match="compare is False: they are"):
     pipeline.Job(
         NETWORK, test_replace.dataset(), "differentiable",
         dataclasses.replace(STILL_THETA, held_out=0.0), STILL, weights=a_run,
@@ -257,3 +257,82 @@ def test_refusals_of_weights_are_one_line(args, message, capsys):
                    *args]) == 2
   said = capsys.readouterr().err
   assert message in said and len(said.splitlines()) == 1
+
+
+def test_a_search_in_a_space_begins_with_none(a_run):
+  config = presets.get("demo", None, "random").search
+  with pytest.raises(errors.InputError, match="'random' begins with none"):
+    pipeline.Job(None, test_replace.dataset(), "random", config,
+                 supervised.TrainConfig(init_channels=4, cells=3, cutout=0,
+                                        auxiliary=False),
+                 space="darts", weights=a_run)
+
+
+# Replacements that learn before another method begins.
+
+
+def test_the_supernet_begins_with_what_has_learnt(a_run, tmp_path):
+  """A supernet that stands still, of which what it comes to is inherited."""
+  out, learns = tmp_path / "run", dataclasses.replace(STILL, epochs=6)
+  transform(out, "natpp", STILL_NAT, a_run, start="replace",
+            train_from="inherited", train=learns)
+  rows = list(metrics.read(out / "metrics.jsonl"))
+  assert [(r["run"], r["stage"]) for r in rows][:2] == [
+      ("search", "distil"), ("search2", "search")]
+  given, kept = renumbered(a_run, "network-3"), params(out, "transformed-3")
+  assert_kept(kept, given)
+  with pytest.raises(errors.InputError, match="holds a run of another conf"):
+    transform(out, "natpp", STILL_NAT, a_run, train_from="inherited",
+              train=learns)
+
+
+def learning(source=None, **options):
+  job = pipeline.Job(
+      NETWORK, test_replace.dataset(), "natpp", STILL_NAT, STILL, seed=3,
+      weights=source, start="replace", **options)
+  return job.plan
+
+
+def test_what_learns_is_what_replace_learns(a_run):
+  plan = learning(a_run)
+  variables = runs.load_weights(
+      a_run / "networks" / "network-3" / "weights.npz")
+  state = plan.begin(variables, jax.random.key(0))
+  over = plan.method.stages[-1].end(state)
+  # Its candidates are the supernet's, by their names and their edges.
+  block = state.params["block0"]
+  assert {"edge0_conv_1x1", "edge0_sep_conv_3x3"} <= {*block}
+  net = over.method.stages[-1].phases[0].update.__self__.supernet
+  first, *rest = codec.pad(NETWORK).blocks
+  edges = (first.edges[0]._replace(operation="sep_conv_3x3"), *first.edges[1:])
+  other = over.architecture._replace(
+      blocks=(first._replace(edges=edges), *rest))
+  stats = jax.device_get(net.init(jax.random.key(0)))["batch_stats"]
+  found = inherit.variables(
+      net, {"params": over.state.params, "batch_stats": stats}, other)
+  jax.tree.map(np.testing.assert_array_equal,
+               found["params"]["block0"]["edge0_sep_conv_3x3"],
+               block["edge0_sep_conv_3x3"])
+
+
+@pytest.mark.parametrize("method,search,options,message", [
+    ("nat", STILL_NAT, {}, "there is no trained network to learn from"),
+    ("replace", replace.ReplaceConfig(), {}, "'replace' has no other"),
+    ("differentiable", STILL_THETA, {"compare": False}, "no trained network"),
+    ("nat", STILL_NAT, {"start": "me"}, "choose one of drawn, replace")])
+def test_replacements_need_a_network_to_learn_from(
+    method, search, options, message):
+  if options.get("compare") is False:
+    search = dataclasses.replace(search, held_out=0.0)
+  with pytest.raises(errors.InputError, match=message):
+    pipeline.Job(NETWORK, test_replace.dataset(), method, search, STILL,
+                 **{"start": "replace", **options})
+
+
+def test_theta_begins_after_replacements_that_learnt(tmp_path):
+  out = tmp_path / "run"
+  transform(out, "differentiable", STILL_THETA, start="replace",
+            train=dataclasses.replace(STILL, learning_rate=0.01))
+  rows = [(r["run"], r["stage"]) for r in metrics.read(out / "metrics.jsonl")]
+  assert rows == [("original-3", "train"), ("theta-3", "distil"),
+                  ("theta2-3", "architecture")]
