@@ -114,7 +114,7 @@ def read(path: pathlib.Path, architecture: codec.Architecture,
   if padded != architecture and not runs.misfits(found, trainer.like(padded)):
     found = inherit.renumbered(found, like)
   check(found, like)
-  return found
+  return trees.restrict(found, like)  # Without an auxiliary head beside.
 
 
 def share(path: pathlib.Path, architecture: codec.Architecture,

@@ -109,7 +109,7 @@ def test_stopped_anywhere_and_resumed_it_ends_in_the_same_bits(
 
 
 def test_seeds_train_at_once_on_devices_of_their_own(tmp_path):
-  at_once = job(devices=2, compare=False)
+  at_once = job(devices=2)
   assert at_once.describe()["seeds_together"] == "spread"
   out = tmp_path / "run"
   result = at_once.run(out)
@@ -125,6 +125,8 @@ def test_seeds_train_at_once_on_devices_of_their_own(tmp_path):
     report = runs.read_json(
         out / "networks" / f"transformed-{seed}" / "derived.json")
     assert report["theta"] == theta[f"theta-{seed}"][-1]
+    tried, = result["seeds"][seed]["tries"]
+    assert tried["images"] == 6
 
 
 def test_estimate_and_description():

@@ -1,6 +1,7 @@
 """Weights that are given to begin with: found, checked, described, trained."""
 
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -8,13 +9,14 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import cli, errors, pipeline
+from natjax import cli, errors, pipeline, spaces
 from natjax.graph import codec, records
-from natjax.methods import differentiable, nat, replace, supervised
+from natjax.methods import differentiable, nat, natpp, replace, supervised
 from natjax.networks import inherit
 from natjax.networks import network as network_lib
 from natjax.pipeline import presets, runs, weights
 from natjax.training import metrics
+from tests import tiny
 from tests.methods import test_replace, test_replacements
 
 NETWORK = test_replacements.RESIDUAL
@@ -336,3 +338,30 @@ def test_theta_begins_after_replacements_that_learnt(tmp_path):
   rows = [(r["run"], r["stage"]) for r in metrics.read(out / "metrics.jsonl")]
   assert rows == [("original-3", "train"), ("theta-3", "distil"),
                   ("theta2-3", "architecture")]
+
+
+@pytest.mark.parametrize("given,space,place", [
+    (tiny.GENOTYPE, tiny.SPACE, records.Skeleton("cifar", 2, 3, 10, 8)),
+    (codec.pad(NETWORK), spaces.own(NETWORK, "full", "natpp"),
+     records.Frame(10, 8))], ids=["cells", "blocks"])
+def test_a_supernet_begins_as_the_network_that_it_is_given(given, space, place):
+  sizes = {"init_channels": 2, "cells": 3} if given.kind == "cells" else {
+      "init_channels": None, "cells": None}
+  method = natpp.NATpp(
+      dataclasses.replace(tiny.SEARCH, **sizes), space, num_classes=10,
+      image_size=8, targets=(place,), given=given, inherits=True)
+  network = network_lib.module(given, place)
+  rng = np.random.default_rng(0)
+  own = jax.tree.map(
+      lambda x: np.abs(rng.normal(size=x.shape)).astype("f"),
+      jax.eval_shape(functools.partial(network_lib.init, network),
+                     jax.random.key(0)))
+  state = method.begin(own, jax.random.key(1))
+  back = method.inherit(state, given)
+  jax.tree.map(np.testing.assert_array_equal, back["params"], own["params"])
+  images = tiny.batch(4)["image"]
+  (expected, _), _ = jax.jit(lambda own: network.apply(
+      own, images, train=True, mutable=["batch_stats"]))(own)
+  found = jax.jit(method.logits)(
+      state.params, method.ground.encode(given), images)
+  np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
