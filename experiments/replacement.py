@@ -1,10 +1,11 @@
 """Trained networks made cheaper, their weights kept, on real images.
 
-`natjax transform --method replace` on networks of the zoo, CIFAR-10: the
-original, what is returned, and, for what keeping the weights is worth, the
-returned architecture trained from scratch for as many epochs as both trainings
-and the learning of the replacements took together. Every seed trains an
-original of its own, and finds an architecture of its own.
+`natjax transform --method replace` on networks of the zoo, CIFAR-10: hand-made
+ones, cells that searches found, and cells drawn at random (r1 and r2). The
+original, what is returned, and with `--scratch`, for what keeping the weights
+is worth, the returned architecture trained from scratch for as many epochs as
+both trainings and the learning of the replacements took together. Every seed
+trains an original of its own, and finds an architecture of its own.
 
 Commands, with DATA a folder that holds cifar10.npz or another form that
 `natjax.data.load` finds:
@@ -13,8 +14,8 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
       --out runs/replacement --report experiments/results/replacement
   python experiments/replacement.py --preset paper --data-dir DATA \
       --out runs/replacement_paper
-Hardware and time: `smoke` a few minutes, `small` about an hour, on 2 CPU cores;
-`paper` one accelerator, not run here.
+Hardware and time: `smoke` a few minutes, `small` about two hours, on 2 CPU
+cores; `paper` one accelerator, not run here.
 Expected: no figure is published; the method is this library's own.
 
 A stopped run goes on by the same command.
@@ -37,7 +38,8 @@ from natjax import errors, pipeline, zoo
 from natjax.graph import codec, records
 from natjax.methods import replace_config, supervised
 
-NETWORKS = ("resnet20", "vgg16", "mobilenetv2", "darts")
+NETWORKS = ("resnet20", "darts", "r1", "r2", "nasnet", "mobilenetv2",
+            "vgg16-bn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,48 +50,57 @@ class Config:
     datasets: names or paths of the data sets.
     networks: of the zoo.
     width: factor of the widths of networks of blocks.
+    halved: those of these networks that have half of that width.
     blocks: numbers of their blocks to keep; none keeps all.
     image_size: side to which images are brought.
     train_images: how many training images to use, drawn; 0 is all.
     search: of the method.
     train: of the originals; of cells with their channels and number.
     cells: channels and number of cells.
+    scratch: whether to train what is returned from scratch, too.
     seed: the first.
   """
 
   datasets: tuple[str, ...]
   networks: tuple[str, ...]
   width: float
+  halved: tuple[str, ...]
   blocks: tuple[int, ...]
   image_size: int
   train_images: int
   search: natjax.ReplaceConfig
   train: supervised.TrainConfig
   cells: tuple[int, int]
+  scratch: bool
   seed: int = 0
 
 
 PRESETS = {
     "smoke": Config(
-        datasets=("digits",), networks=("resnet20",), width=0.25, blocks=(0, 3),
+        datasets=("digits",), networks=("resnet20",), width=0.5,
+        halved=("resnet20",), blocks=(0, 3),
         image_size=8, train_images=192, search=natjax.ReplaceConfig(
             price_images=32, price_checks=3, tries=1, tolerance=100.0),
         train=supervised.TrainConfig(
-            epochs=1, batch_size=16, cutout=0, seeds=2), cells=(4, 3)),
+            epochs=1, batch_size=16, cutout=0, seeds=2), cells=(4, 3),
+        scratch=True),
     "small": Config(
-        datasets=("cifar10",), networks=NETWORKS, width=0.5, blocks=(),
-        image_size=16, train_images=10000, search=natjax.ReplaceConfig(),
+        datasets=("cifar10",), networks=NETWORKS, width=0.5,
+        halved=("mobilenetv2", "vgg16-bn"), blocks=(),
+        image_size=16, train_images=10000,
+        search=natjax.ReplaceConfig(held_out=0.2),
         train=supervised.TrainConfig(
-            epochs=18, batch_size=64, learning_rate=0.05,
-            final_learning_rate=0.0, cutout=0, seeds=3), cells=(8, 5)),
+            epochs=12, batch_size=64, learning_rate=0.05,
+            final_learning_rate=0.0, cutout=0, seeds=3), cells=(8, 5),
+        scratch=False),
     "paper": Config(
         datasets=("cifar10", "cifar100"), networks=NETWORKS, width=1.0,
-        blocks=(), image_size=32, train_images=0,
+        halved=(), blocks=(), image_size=32, train_images=0,
         search=natjax.ReplaceConfig(),
         train=supervised.TrainConfig(
             epochs=200, batch_size=128, learning_rate=0.1,
             final_learning_rate=0.0, weight_decay=1e-4, max_grad_norm=0.0,
-            cutout=0, seeds=5), cells=(36, 20)),
+            cutout=0, seeds=5), cells=(36, 20), scratch=True),
 }
 
 
@@ -98,6 +109,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   transforming.add_flags(parser, NETWORKS, representations=False)
+  parser.add_argument("--scratch", action="store_true",
+                      help="train what is returned from scratch, too")
   return parser.parse_args(argv)
 
 
@@ -106,7 +119,9 @@ def build(name: str, config: Config) -> tuple[codec.Architecture,
   """A network of the settings' width, and how it is trained."""
   network = zoo.get(name)
   if isinstance(network, records.BlockNetwork):
-    return handcrafted.build(name, config), config.train
+    width = config.width / (2 if name in config.halved else 1)
+    return handcrafted.build(
+        name, dataclasses.replace(config, width=width)), config.train
   return network, dataclasses.replace(
       config.train, skeleton="cifar", init_channels=config.cells[0],
       cells=config.cells[1], auxiliary=False, drop_path=0.0)
@@ -114,12 +129,22 @@ def build(name: str, config: Config) -> tuple[codec.Architecture,
 
 def compare(name: str, dataset: data_lib.Dataset, config: Config,
             out: pathlib.Path) -> dict[str, Any]:
-  """One network: the originals, what is returned, and that from scratch."""
+  """One network: the originals, what is returned, perhaps that from scratch."""
   network, train = build(name, config)
   hear = transforming.listener
   found = pipeline.transform(
       network, dataset, out=out / "replaced", method="replace",
       search=config.search, train=train, seed=config.seed, listener=hear(name))
+  return {"original": found["original"], "returned": found["transformed"],
+          **({"scratch": from_scratch(name, found, dataset, config, out)}
+             if config.scratch else {}),
+          "seeds": found["seeds"], "seconds": found["seconds"]}
+
+
+def from_scratch(name: str, found: dict[str, Any], dataset: data_lib.Dataset,
+                 config: Config, out: pathlib.Path) -> dict[str, Any]:
+  """What was returned, trained anew for as long as all before took."""
+  network, train = build(name, config)
   own = replace_config.resolve(
     config.search, supervised.resolve(train, network.kind))
   tries = max(len(row["tries"]) for row in found["seeds"])
@@ -136,10 +161,8 @@ def compare(name: str, dataset: data_lib.Dataset, config: Config,
         codec.from_dict(result["architecture"]), dataset,
         out=out / f"scratch-{seed}", seed=seed,
         config=dataclasses.replace(train, epochs=epochs, seeds=1),
-        listener=hear(f"{name} scratch"))["accuracies"]
-  return {"original": found["original"], "returned": found["transformed"],
-          "scratch": {"accuracies": scratch, "epochs": epochs},
-          "seeds": found["seeds"], "seconds": found["seconds"]}
+        listener=transforming.listener(f"{name} scratch"))["accuracies"]
+  return {"accuracies": scratch, "epochs": epochs}
 
 
 def readme(config: Config, result: dict[str, Any]) -> str:
@@ -158,13 +181,15 @@ def readme(config: Config, result: dict[str, Any]) -> str:
           recording.spread(before["accuracies"], 2, 100),
           recording.spread(after["accuracies"], 2, 100),
           recording.paired(before["accuracies"], after["accuracies"]),
-          recording.spread(row["scratch"]["accuracies"], 2, 100),
+          *([recording.spread(row["scratch"]["accuracies"], 2, 100)]
+            if config.scratch else []),
           recording.spread(checks, 2), f"{row['seconds'] / 60:.0f}"])
     lines += [f"## {name}", "", *recording.table(
         ("network", "parameters, K", "multiply-adds, M", "parameters left",
          "multiply-adds left", "original, %", "returned, %",
-         "difference, points", "from scratch, %", "rank correlation",
-         "minutes"), rows), ""]
+         "difference, points",
+         *(["from scratch, %"] if config.scratch else []),
+         "rank correlation", "minutes"), rows), ""]
   train, own = config.train, replace_config.resolve(
       config.search, supervised.resolve(config.train, "blocks"))
   return "\n".join([
@@ -175,11 +200,15 @@ def readme(config: Config, result: dict[str, Any]) -> str:
       " the training images that are held out; else the original. Accuracy is"
       f" that on the test images, mean ± deviation over {train.seeds} seeds;"
       " the difference is paired by seed, with its interval of 95 % (Student's"
-      " t). From scratch: the returned architectures, trained for as many"
-      " epochs as everything before took together, on all images. Rank"
-      " correlation: of the sums of prices with what"
+      " t)." + (
+          " From scratch: the returned architectures, trained for as many"
+          " epochs as everything before took together, on all images."
+          if config.scratch else "")
+      + " Rank correlation: of the sums of prices with what"
       f" {own.price_checks} choices at random cost.", "", *lines,
-      f"Trained: {config.width:g} times the widths of the networks of blocks,"
+      f"Trained: {config.width:g} times the widths of the networks of blocks"
+      + (f", half of that of {' and '.join(config.halved)}"
+         if config.halved else "") + ","
       f" cells with {config.cells[0]} channels and {config.cells[1]} layers;"
       f" {config.image_size}x{config.image_size} pixels,"
       f" {config.train_images or 'all'} images, {train.epochs} epochs; the"
@@ -193,6 +222,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   # Config.
   config = transforming.configured(PRESETS[args.preset], args)
+  if args.scratch:
+    config = dataclasses.replace(config, scratch=True)
   out = recording.open_folder(
       args.out, dataclasses.asdict(config), overwrite=args.overwrite)
   transforming.say(f"{recording.hardware()}; seed {config.seed};"

@@ -20,6 +20,7 @@ from natjax.methods.darts import DartsConfig
 from natjax.methods.differentiable import DifferentiableConfig
 from natjax.methods.entrannas import EnTranConfig
 from natjax.methods.entrannas_dst import DSTConfig
+from natjax.methods.it_nas import ITConfig
 from natjax.methods.nat import NATConfig
 from natjax.methods.random_search import RandomConfig
 from natjax.methods.replace_config import ReplaceConfig
@@ -31,10 +32,11 @@ from natjax.training.devices import configure_compilation
 
 __all__ = ("METHODS", "Architecture", "Block", "BlockNetwork", "Cell",
            "DSTConfig", "DartsConfig", "DifferentiableConfig", "Edge",
-           "EnTranConfig", "Genotype", "InputError", "Layer", "Listener",
-           "NATConfig", "Node", "NotMet", "RandomConfig", "ReplaceConfig",
-           "SimCLRConfig", "TrainConfig", "architecture", "blocks", "codec",
-           "configure_compilation", "cost", "data", "load", "operations",
-           "presets", "read", "search", "skeleton", "train", "transform", "zoo")
+           "EnTranConfig", "Genotype", "ITConfig", "InputError", "Layer",
+           "Listener", "NATConfig", "Node", "NotMet", "RandomConfig",
+           "ReplaceConfig", "SimCLRConfig", "TrainConfig", "architecture",
+           "blocks", "codec", "configure_compilation", "cost", "data", "load",
+           "operations", "presets", "read", "search", "skeleton", "train",
+           "transform", "zoo")
 
 __version__ = "0.2.0"

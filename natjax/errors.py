@@ -38,6 +38,17 @@ def within(record: str) -> Iterator[None]:
     raise
 
 
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+  """Begins the message of what is refused or not met with a name, if any."""
+  try:
+    yield
+  except (InputError, NotMet) as e:
+    if name:
+      e.args = (f"{name}: {e}",)
+    raise
+
+
 def known(what: str, value: Any, among: Collection[str],
           field: str | None = None) -> None:
   """Refuses a value that is not among those known.

@@ -9,6 +9,7 @@ import pathlib
 import re
 
 from natjax import errors, methods, zoo
+from natjax.cli import output
 from natjax.graph import blocks, codec, parsing, records
 from natjax.graph import genotype as genotype_lib
 from natjax.pipeline import runs
@@ -78,6 +79,9 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
     own = name if architecture.kind == "blocks" else ""
   else:
     architecture = zoo.get(name, skeleton)
+    if os.path.isfile(path / runs.CONFIG):
+      output.err.print(f"{name} is that of `natjax list`, not the run in the"
+                       f" folder {name}; write ./{name} for that")
   if own and skeleton is not None:
     raise errors.InputError(f"skeleton is '{skeleton}', and {own} brings its"
                             " own; leave the option out")

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import pathlib
 import re
@@ -9,15 +10,15 @@ import signal
 
 from natjax import data, errors, pipeline, spaces
 from natjax.cli import inputs, output, processes
+from natjax.graph import codec, records
 from natjax.graph import genotype as genotype_lib
-from natjax.graph import records
 from natjax.methods import supervised
 from natjax.pipeline import presets, runs
 from natjax.training import devices, settings
 
 
 def _prepare(args, prefix, method):
-  """What the long commands do first; returns (preset, architecture).
+  """What the long commands do first; returns (preset, architectures).
 
   Args:
     args: the arguments; what was left out is filled in.
@@ -34,43 +35,46 @@ def _prepare(args, prefix, method):
   for name in ("dataset", "out"):
     if (value := getattr(args, name)) is not None:
       errors.path(value, name)
-  start = args.space if args.command == "search" else args.architecture
-  architecture = None
+  starts = [args.space] if args.command == "search" else [
+      args.architecture, *args.others]
+  architectures: list[codec.Architecture] = []
   if args.command == "search":
-    graph = spaces.get(start).graph
+    graph = spaces.get(args.space).graph
     if args.width is not None:
       settings.refuse(args, "width", "scales networks that are given; leave it"
                       " out, or give --supernet-width")
   else:
     skeleton = f"{prefix}skeleton"
-    architecture = inputs.read_architecture(
-        start, getattr(args, skeleton), args.width)
-    if architecture.kind == "blocks":
+    architectures = [inputs.read_architecture(
+        start, getattr(args, skeleton), args.width) for start in starts]
+    graph = architectures[0]
+    if graph.kind == "blocks":
       # It has chosen the network; the setting is what cells stand in.
       setattr(args, skeleton, None)
-    graph = architecture
   if args.preset is None:
     args.preset = "demo" if args.dataset == "digits" else "small"
   if args.out is None:
-    words = (args.command, pathlib.Path(start).stem, method,
-             pathlib.Path(args.dataset).stem)
+    words = (args.command, *(pathlib.Path(start).stem for start in starts),
+             method, pathlib.Path(args.dataset).stem)
     args.out = "runs/" + "-".join(
         re.sub(r"[^\w.]+", "_", word).strip("_")[:40] for word in words if word)
   preset = presets.get(args.preset, graph, method, args.objective)
   if args.image_size is None:
     args.image_size = preset.image_size
-  return preset, architecture
+  return preset, architectures
 
 
 def run_transform(args) -> int:
   """`natjax transform` and `natjax search`."""
-  preset, architecture = _prepare(args, "train-", args.method)
+  preset, architectures = _prepare(args, "train-", args.method)
   extra = inputs.file_settings(args, ("search", "train", "simclr"))
   simclr = inputs.simclr(args, preset.simclr, extra["simclr"])
   train = inputs.settings(args, preset.train, "train-", extra["train"])
-  if args.share == "full" and architecture and architecture.kind == "cells":
-    architecture, train = _unshared(args, architecture, train, extra["train"])
-    preset = presets.get(args.preset, architecture, args.method, args.objective)
+  if args.share == "full" and architectures and all(
+      architecture.kind == "cells" for architecture in architectures):
+    architectures, train = _unshared(args, architectures, train, extra["train"])
+    preset = presets.get(
+        args.preset, architectures[0], args.method, args.objective)
   dataset = data.load(
       args.dataset, data_dir=args.data_dir, image_size=args.image_size)
   first, count = inputs.seeds(args)
@@ -80,31 +84,35 @@ def run_transform(args) -> int:
         f"train-seeds is {getattr(args, 'train-seeds')} and seeds {args.seeds},"
         " by which every seed trains its own network; leave one of them out")
   job = pipeline.Job(
-      architecture, dataset, args.method,
+      architectures or None, dataset, args.method,
       inputs.settings(args, preset.search, "", extra["search"]), train,
       space=args.space, share=args.share, seed=first, seeds=count,
       devices=args.devices, compare=args.compare is not False, simclr=simclr,
       train_found=not args.no_train, weights=args.weights,
       train_from=args.train_from, start=args.start)
-  return _run_job(args, job, output.print_transformed)
+  show = output.print_transformed if not job.union else functools.partial(
+      output.print_union, names=[args.architecture, *args.others])
+  return _run_job(args, job, show)
 
 
-def _unshared(args, genotype, train, given):
-  """A genotype's cells as blocks of their own, and how those are trained."""
+def _unshared(args, genotypes, train, given):
+  """Genotypes' cells as blocks of their own, and how those are trained."""
   for name in ("auxiliary", "drop_path"):
     if name in given or getattr(args, f"train-{name}") is not None:
       raise errors.InputError(
           f"{settings.word(name)} does not apply to cells that are not shared;"
           " leave it out, or --share full", f"train.{name}")
-  network = genotype_lib.unshared(genotype, records.Skeleton(
-      train.skeleton, train.init_channels, train.cells))
-  return (network._replace(name=args.architecture),
-          dataclasses.replace(train, **supervised.OF_CELLS))
+  skeleton = records.Skeleton(train.skeleton, train.init_channels, train.cells)
+  return [
+      genotype_lib.unshared(genotype, skeleton)._replace(name=name)
+      for genotype, name in zip(
+          genotypes, (args.architecture, *args.others), strict=True)
+  ], dataclasses.replace(train, **supervised.OF_CELLS)
 
 
 def run_train(args) -> int:
   """`natjax train`."""
-  preset, architecture = _prepare(args, "", None)
+  preset, (architecture,) = _prepare(args, "", None)
   extra = inputs.file_settings(args, ("train", "simclr"))
   first, count = inputs.seeds(args)
   args.seeds = count

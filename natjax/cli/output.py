@@ -42,11 +42,15 @@ def print_table(title, columns, rows):
 def print_head(job):
   """Says what a job runs on and how large it is."""
   estimate, devices = job.estimate(), job.trainer.devices
+  given = {name: estimate[name]["train"] for name in job.parts}
   kinds = ", ".join(sorted({d.device_kind for d in devices}))
   err.print(f"devices: {len(devices)} ({kinds}); seed {job.trainer.seed}; "
             + ", ".join(f"{k} {v}" for k, v in pipeline.versions().items()))
+  if job.note:
+    err.print(f"note: {job.note}")
   parts = {"network": estimate} if job.entry is None else {
-      job.entry.model: estimate["search"], "network": estimate.get("train")}
+      job.entry.model: estimate["search"],
+      **(given or {"network": estimate.get("train")})}
   for name, part in parts.items():
     if part:
       madds = (f", {part['madds'] / 1e6:.1f} M multiply-adds"
@@ -151,6 +155,8 @@ def print_transformed(result, folder, entry):
     out.print(_verdict(result, entry, gain, ratios, noise))
   for sentence in choosing.sentences(result):
     out.print(sentence)
+  if "note" in result:
+    out.print(f"Note: {result['note']}.")
   _print_linear(parts)
   _print_tries(result)
   _print_seeds(result.get("seeds", []))
@@ -171,6 +177,44 @@ def print_transformed(result, folder, entry):
   out.print(f"{folder}: {files} ({result['seconds']:.0f} s)")
 
 
+def print_union(result, folder, entry, names):
+  """Shows the result of `natjax transform` of several architectures.
+
+  Args:
+    result: of the run.
+    folder: of it.
+    entry: of the method.
+    names: of the architectures, as they were given.
+  """
+  parts, rows, said = result["union"], [], []
+  images = runs.read_config(folder)["images"]["test"]
+  for number, (name, part) in enumerate(zip(names, parts, strict=True), 1):
+    before, after = part["original"], part["transformed"]
+    gain = after["accuracy"] - before["accuracy"]
+    noise = _noise(before, after, images)
+    changed = _changed(part)
+    ratios = [after[k] / before[k] - 1 for k in ("params", "madds")]
+    shown = f"{100 * gain:+.2f}" + " (noise)" * (0 < abs(gain) <= noise[0])
+    rows.append((
+        f"{number}: {name}", _percent(before), _percent(after),
+        shown if changed else "", *(f"{100 * r:+.1f} %" for r in ratios)))
+    said += [f"{number}: {sentence}" for sentence in (
+        _verdict(part, entry, gain, ratios, noise), *choosing.sentences(part))]
+  seeds = len(parts[0]["transformed"]["accuracies"])
+  print_table(
+      f"{measure(result)} on {result['dataset']}, {seeds} seed(s) each; one"
+      " search for all", ("", ">original", ">transformed", ">difference",
+                          ">parameters", ">multiply-adds"), rows)
+  for sentence in said:
+    out.print(sentence)
+  where = [f"{path.relative_to(folder)}/" for pattern in (
+      "architecture-[0-9]*", "seed-*") for path in sorted(
+          pathlib.Path(folder).glob(pattern)) if path.is_dir()]
+  out.print(f"{folder}: result.json, {', '.join(where)} (search"
+            f" {result['search_seconds']:.0f} s, in all"
+            f" {result['seconds']:.0f} s)")
+
+
 def _print_search(result):
   """What a search in a supernet came to before anything was trained."""
   if "parent_accuracy" not in result:
@@ -181,6 +225,9 @@ def _print_search(result):
           ("what was found, with its weights (child)", "child_accuracy"))])
   cells = ", ".join(f"{name} {n} connections, {result['skips'][name]} of them"
                     " skips" for name, n in result["connections"].items())
+  if ties := sum(result.get("ties", {}).values()):
+    cells += (f"; of {ties} edges that are kept, the strongest operation lies"
+              " within two standard errors of the next")
   memory = result["peak_memory_bytes"]
   out.print(f"{cells}; search {result['search_seconds']:.0f} s" + (
       f"; at most {memory / 2**20:.0f} MB in use" if memory else ""))
@@ -209,7 +256,8 @@ def _print_tries(result):
               "params", "madds")), f"{100 * tried['difference']:+.2f}",
            "{:+.2f} to {:+.2f}".format(*(
                100 * end for end in tried["interval"])),
-           "returned" if tried["accepted"] else "refused")
+           ("returned" if tried["accepted"] else "refused")
+           + ", by too few images" * tried.get("few", False))
           for seed, tried in rows])
   for seed, tried in rows:
     if not tried["accepted"]:
@@ -302,4 +350,6 @@ def print_trained(result, folder, entry):
   """Shows the result of `natjax train`, which has no entry."""
   print_table(measure(result), _MEASURED, [_measured(result)])
   _print_linear({"network": result})
+  if "note" in result:
+    out.print(f"Note: {result['note']}.")
   out.print(f"{folder}: result.json, networks/ ({result['seconds']:.0f} s)")

@@ -43,7 +43,7 @@ def _make_parser():
   def add(name, run, text, prefixes=None, *, arch=False, json=False):
     sub = commands.add_parser(name, help=text, allow_abbrev=False,
                               description=text)
-    sub.set_defaults(run=run, naming_flags=functools.partial(
+    sub.set_defaults(run=run, others=[], naming_flags=functools.partial(
         inputs.naming_flags, sub, prefixes or {}))
     if arch:
       sub.add_argument("architecture", metavar="ARCH")
@@ -57,6 +57,8 @@ def _make_parser():
 
   sub = add("transform", jobs.run_transform, "replace an architecture's"
             " operations by others", _PREFIXES, arch=True)
+  sub.add_argument("others", metavar="ARCH", nargs="*", help="further ones,"
+                   " which share one search with it (of nat and natpp)")
   sub.add_argument("--space", help="a space of `natjax list`, for cells"
                    " (default: by the architecture)")
   sub.add_argument("--compare", default=None, action=_YES_NO, help="of methods"

@@ -8,6 +8,7 @@ suggest (McNemar, 1947). Returned is only what is cheaper and not worse by more
 than a tolerance, or better at no more cost; else the original is.
 """
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from natjax.training import settings
 
 PART = 0.1  # Of the training images, where the settings leave it open.
 _Z = 1.96  # Of the interval of 95 %.
+_WIDE = 0.1  # An interval that reaches further says little.
 
 
 class Pairs(NamedTuple):
@@ -47,6 +49,15 @@ class Pairs(NamedTuple):
     """Of the difference, 95 %."""
     reach = _Z * self.standard_error
     return self.difference - reach, self.difference + reach
+
+  @property
+  def few(self) -> bool:
+    """Whether the images are too few: the interval reaches 10 points or more.
+
+    Where all are judged alike, of n images up to 3 / n may be unlike (the rule
+    of three).
+    """
+    return max(_Z * self.standard_error, 3 / self.images) >= _WIDE
 
 
 class Verdict(NamedTuple):
@@ -89,7 +100,8 @@ def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
   dearer = not saves and after[:2] != before[:2]
   points, (low, high) = 100 * pairs.difference, pairs.interval
   measured = (f"{points:+.2f} points (95 %: {100 * low:+.2f} to"
-              f" {100 * high:+.2f}) on {pairs.images} held-out images")
+              f" {100 * high:+.2f}) on {pairs.images} held-out images"
+              + ", too few to tell by" * pairs.few)
   if dearer:
     return Verdict(False, f"dearer, and {measured}")
   if points > 0:
@@ -107,7 +119,8 @@ def report(pairs: Pairs, verdict: Verdict) -> dict[str, Any]:
   """Both as JSON values."""
   return {"images": pairs.images, "won": pairs.won, "lost": pairs.lost,
           "difference": pairs.difference, "interval": [*pairs.interval],
-          "accepted": verdict.accepted, "reason": verdict.reason}
+          "accepted": verdict.accepted, "reason": verdict.reason,
+          **({"few": True} if pairs.few else {})}
 
 
 def part(config: Any) -> float:
@@ -125,9 +138,16 @@ def check(config: Any) -> None:
   """Refuses an impossible `tolerance` or `held_out` of settings.
 
   Raises:
-    InputError: a negative tolerance, or a part that is not in [0, 1).
+    InputError: a negative tolerance, a part that is not in [0, 1), or other
+      settings of the comparison where nothing is held out to compare by.
   """
   settings.not_negative(config, "tolerance")
   if not 0 <= part(config) < 1:
     settings.refuse(config, "held_out", "must lie in [0, 1), a part of the"
                     " training images; 0 accepts without a look")
+  usual = {f.name: f.default for f in dataclasses.fields(config)}
+  for name in ("tolerance", "finalists", "trial_epochs"):
+    if name in usual and not part(config) and (
+        getattr(config, name) != usual[name]):
+      settings.refuse(config, name, "is for a comparison on held-out images, of"
+                      " which there are none; leave it out, or give held-out")

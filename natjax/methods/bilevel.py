@@ -11,8 +11,7 @@ of w and alpha at once, in a loop: compiled apart, they would take twice as long
 to compile and a sixth less to run.
 
 Differences from the authors' programs: the learning rate of w falls step by
-step, not epoch by epoch; BN in search always normalises by the batch, also
-where accuracies are measured; images of the second half are drawn without
+step, not epoch by epoch; images of the second half are drawn without
 replacement.
 """
 
@@ -26,74 +25,37 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from natjax import errors, operations, spaces
-from natjax.costs import budget as budget_lib
-from natjax.graph import codec, records
+from natjax import spaces
+from natjax.graph import codec
 from natjax.methods import entry as entry_lib
 from natjax.methods import halves
-from natjax.networks import rules
+from natjax.methods import search as search_lib
 from natjax.networks import supernet as supernet_lib
 from natjax.objectives import classification as objectives
-from natjax.spaces import connections
 from natjax.training import method as base
 from natjax.training import optimizers, settings
 
-# What stands in the result of every seed.
-REPORTS = ("parent_accuracy", "child_accuracy", "skips", "connections")
+REPORTS = search_lib.REPORTS
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchConfig:
-  """Settings of a search by alpha. The defaults are DARTS's on CIFAR.
-
-  None is what the space usually has.
+class SearchConfig(search_lib.SupernetConfig):
+  """Settings of a search by alpha; those of `search.SupernetConfig`, and
 
   Attributes:
-    init_channels: C of the supernet, of cells.
-    cells: L of the supernet, of cells.
-    supernet_width: factor of the supernet's widths, of a network of blocks.
-    epochs: of the search, each a walk over the images for the weights.
-    warmup_epochs: of these, the first, in which alpha is not trained.
-    batch_size: over all devices, of both halves.
-    learning_rate: of the weights' SGD.
-    final_learning_rate: where its cosine schedule ends.
-    momentum: of SGD.
-    nesterov: whether it is Nesterov's.
-    weight_decay: of SGD, of all weights.
-    max_grad_norm: clips the gradient of the weights; 0 does not.
+    warmup_epochs: of the epochs, the first, in which alpha is not trained.
     alpha_learning_rate: of Adam, constant.
     alpha_momentum: b1 of Adam.
     alpha_weight_decay: pulls alpha towards 0.
     weights_first: whether the weights take their step before alpha does, as in
       NAS-Bench-201's programs.
-    weights_fraction: of the training images for the weights; the others are
-      alpha's.
-    max_params: the most parameters of the network that is trained in the end: a
-      number, with K, M or G; empty for no limit.
-    max_madds: likewise, multiply-adds.
-    dtype: "float32" or "bfloat16", of the supernet's computation.
   """
 
-  init_channels: int | None = None
-  cells: int | None = None
-  supernet_width: float | None = None
-  epochs: int = 50
   warmup_epochs: int = 0
-  batch_size: int = 64
-  learning_rate: float = 0.025
-  final_learning_rate: float = 0.001
-  momentum: float = 0.9
-  nesterov: bool = False
-  weight_decay: float = 3e-4
-  max_grad_norm: float = 5.0
   alpha_learning_rate: float = 3e-4
   alpha_momentum: float = 0.5
   alpha_weight_decay: float = 1e-3
   weights_first: bool = False
-  weights_fraction: float = 0.5
-  max_params: str = ""
-  max_madds: str = ""
-  dtype: str = "float32"
 
 
 def resolve(config: Any, kind: str) -> Any:
@@ -106,22 +68,15 @@ def resolve(config: Any, kind: str) -> Any:
   Raises:
     InputError: a number out of range, or sizes that do not apply to the kind.
   """
-  config = halves.sized(config, kind)
-  settings.plain(config)
-  settings.one_of(config, dtype=("float32", "bfloat16"))
-  settings.at_least_one(config, "epochs", "batch_size")
-  settings.above_zero(config, "supernet_width")
-  settings.not_negative(
-      config, "learning_rate", "final_learning_rate", "momentum",
-      "weight_decay", "max_grad_norm", "alpha_learning_rate", "alpha_momentum",
-      "alpha_weight_decay")
+  config = search_lib.resolve(config, kind)
+  settings.not_negative(config, "alpha_learning_rate", "alpha_momentum",
+                        "alpha_weight_decay")
   if config.alpha_momentum >= 1:
     settings.refuse(config, "alpha_momentum", "must be below 1; give 0.5")
   if not 0 <= config.warmup_epochs < config.epochs:
     settings.refuse(config, "warmup_epochs", "must lie in [0, epochs) with"
                     f" epochs {config.epochs}, since alpha needs epochs too;"
                     " give fewer")
-  halves.check_fraction(config)
   return config
 
 
@@ -145,19 +100,8 @@ class SearchState(NamedTuple):
   rng: jax.Array
 
 
-class Search:
-  """A search by alpha; a method overrides what stands first.
-
-  Attributes:
-    config: the settings, resolved.
-    connections: what may be chosen.
-    supernet: the supernet.
-    limits: the budget.
-    steps_per_epoch: iterations per epoch.
-  """
-
-  # Whether `null` competes where nodes choose their inputs.
-  null = True
+class Search(search_lib.Search):
+  """A search by alpha; a method overrides what stands first."""
 
   def mix(self, alpha: Any, step: jax.Array) -> list[jax.Array]:
     """The weights of connections where they are weighed, f32[E, O] per group.
@@ -171,11 +115,6 @@ class Search:
   def keep(self, alpha: Any, step: jax.Array) -> list[jax.Array]:
     """The connections that would be derived, bool[E, O] per group."""
     raise NotImplementedError
-
-  def within(self, kept: connections.Strengths,
-             strengths: connections.Strengths) -> list[np.ndarray]:
-    """What is kept, made cheaper until it meets the budget (errors.NotMet)."""
-    return self.connections.within(kept, strengths, self.limits)
 
   def engines(self) -> frozenset[int]:
     """The blocks whose connections are weighed; others have what is kept."""
@@ -198,51 +137,13 @@ class Search:
     del alpha, step
     return {}
 
-  def __init__(self, config: Any, space: spaces.Space, *, num_classes: int,
-               image_size: int, target: records.Place | None = None,
-               steps_per_epoch: int = 1):
-    """Args:
-      config: the settings.
-      space: the search space.
-      num_classes: of the data.
-      image_size: side of the images.
-      target: where what is found is trained; None is where it is searched in.
-      steps_per_epoch: iterations per epoch.
-
-    Raises:
-      InputError: settings that do not fit, a space that leaves no choice, or
-        nothing in it that keeps to the budget.
-    """
-    kind = space.graph.kind
-    if space.loose_end:
-      raise errors.InputError(
-          f"search space '{space.name}' concatenates the nodes that feed no"
-          " other, which strengths of connections do not decide; choose a space"
-          " that concatenates all nodes, or method random", "space")
-    self.config = config = resolve(config, kind)
-    place = codec.place(kind, "cifar", config.init_channels, config.cells,
-                        num_classes=num_classes, image_size=image_size)
-    self.connections = connections.Connections(
-        space, place, target, null=self.null)
-    self.supernet = supernet_lib.Supernet(
-        space, place, jnp.dtype(config.dtype), config.supernet_width)
-    for i in range(len(self.supernet.plan.network.blocks)):
-      self.supernet.plan.passes(i)  # Refuses what cannot be built.
-    self.steps_per_epoch = steps_per_epoch
-    self.optimizer = optimizers.scheduled(
-        config, config.epochs * steps_per_epoch, nesterov=config.nesterov)
+  def __init__(self, config: Any, space: spaces.Space, **sizes: Any):
+    """As `search.Search`."""
+    super().__init__(resolve(config, space.graph.kind), space, **sizes)
     self.alpha_optimizer = optimizers.coupled(
-        "adam", config.alpha_learning_rate, momentum=config.alpha_momentum,
-        weight_decay=config.alpha_weight_decay)
-    self.limits = budget_lib.read(
-        config.max_params, config.max_madds, None)
-    if self.limits:
-      zeros = [np.zeros(g.allowed.shape) for g in self.connections.groups]
-      try:
-        self.within(self.connections.strongest(
-            zeros, distinct_edges=True), zeros)
-      except errors.NotMet as e:
-        raise errors.InputError(str(e)) from e
+        "adam", self.config.alpha_learning_rate,
+        momentum=self.config.alpha_momentum,
+        weight_decay=self.config.alpha_weight_decay)
 
   def method(self) -> base.Method:
     """The record that `training.fit` drives."""
@@ -272,22 +173,12 @@ class Search:
 
   def how(self, alpha: Any, step: jax.Array) -> list[supernet_lib.How]:
     """What stands on the edges of every block."""
-    soft, engines = self._how(self.mix(alpha, step)), self.engines()
+    soft, engines = self.how_weighed(self.mix(alpha, step)), self.engines()
     if len(engines) == len(soft):
       return soft
     hard = self.how_kept(lax.stop_gradient(self.keep(alpha, step)))
     return [s if i in engines else h
             for i, (s, h) in enumerate(zip(soft, hard, strict=True))]
-
-  def how_kept(self, kept: connections.Strengths) -> list[supernet_lib.How]:
-    """What stands there in the sub-network of the kept connections."""
-    return self._how([jnp.asarray(mask, jnp.float32) for mask in kept])
-
-  def _how(self, weights):
-    nodes = max(d.cell.num_nodes for d in self.connections.decisions)
-    return self.supernet.weighed(
-        self.connections.per_decision(weights),
-        jnp.ones((len(self.connections.decisions), nodes)), rules.sparse)
 
   def loss(self, params: Any, alpha: Any, step: jax.Array, batch: base.Batch,
            rng: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -361,27 +252,13 @@ class Search:
     del epoch
     step = self._last(state)
     kept = self.found(state)
-    groups = self.connections.groups
-    return {
-        "candidates": list(self.connections.space.candidates),
-        "edges": {g.name: [list(edge[1:]) for edge in g.cell.edges]
-                  for g in groups},
-        "alpha": self.connections.named(state.alpha["alpha"]),
-        "weights": self.connections.named(self.mix(state.alpha, step)),
-        "kept": self.connections.named(kept),
-        "architecture": codec.to_dict(self.connections.architecture(kept)),
-        "skips": self._skips(kept), **self.observed(state.alpha, step)}
+    return {"alpha": self.connections.named(state.alpha["alpha"]),
+            **self.shown(self.mix(state.alpha, step), kept),
+            **self.observed(state.alpha, step)}
 
   def _last(self, state):
     """The step of the last iteration, whose epoch it is."""
     return jnp.maximum(state.step - 1, 0)
-
-  def _skips(self, kept):
-    """Of what is kept, the number of skip connections, per group."""
-    names = self.connections.space.candidates
-    column = [name == operations.SKIP for name in names]
-    return {group.name: int(np.asarray(mask)[:, column].sum())
-            for group, mask in zip(self.connections.groups, kept, strict=True)}
 
   def found(self, state: SearchState) -> list[np.ndarray]:
     """What would be derived, within the budget, bool[E, O] per group."""
@@ -391,36 +268,13 @@ class Search:
 
   def derive(self, state: SearchState, given: codec.Architecture | None,
              score: base.Walk, rng: jax.Array) -> base.Derived:
-    """What the search came to.
-
-    The report has "supernet", with "parent_accuracy" of the supernet and
-    "child_accuracy" of the sub-network that is derived, with its weights, both
-    on the images that trained alpha; "skips" and "connections" per cell type,
-    and "cheapened", whether the budget changed what was found.
-    """
-    kept = self.found(state)
-    wanted = self.keep(state.alpha, self._last(state))
-    accuracy = lambda how: float(score(
-        self._is_right, (state.params, [h.value for h in how]),
-        split="architecture"))
-    report = {
-        "parent_accuracy": accuracy(self.how(state.alpha, self._last(state))),
-        "child_accuracy": accuracy(self.how_kept(kept)),
-        "skips": self._skips(kept),
-        "connections": {group.name: int(mask.sum()) for group, mask in zip(
-            self.connections.groups, kept, strict=True)},
-        "cheapened": any((np.asarray(a) != b).any()
-                         for a, b in zip(wanted, kept, strict=True))}
-    return base.Derived(self.connections.architecture(kept), None, report)
-
-  def _is_right(self, params_and_weights, batch):
-    """f32[B], 1 where the supernet with weights per block is right."""
-    params, weights = params_and_weights
-    kept = [np.zeros(g.allowed.shape) for g in self.connections.groups]
-    how = [h._replace(value=w)
-           for h, w in zip(self.how_kept(kept), weights, strict=True)]
-    logits, _ = self.supernet.run({"params": params}, how, batch["image"])
-    return objectives.right(logits, batch["label"])
+    """What the search came to (`search.Search.derived`)."""
+    how = self.how(state.alpha, self._last(state))
+    parent = float(score(self.is_right, (state.params, [
+        h.value for h in how]), split="architecture"))
+    return self.derived(
+        state.params, self.found(state),
+        self.keep(state.alpha, self._last(state)), parent, score)
 
   def explain(self, state: SearchState) -> str:
     """The architecture that would have been derived."""

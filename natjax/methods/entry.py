@@ -41,6 +41,7 @@ class Request(NamedTuple):
     place: the skeleton or frame in which they are.
     make_objective: makes the objective of an architecture.
     watch: called after every epoch of what is trained, where not None.
+    others: further given ones, of a method for `unions`, checked.
     inherits: whether weights are given, or are to be handed on to the networks
       at the end (`Plan.begin`, `Plan.inherit`).
   """
@@ -57,6 +58,7 @@ class Request(NamedTuple):
   place: records.Place
   make_objective: objectives.Maker
   watch: supervised.Watch | None
+  others: tuple[codec.Architecture, ...] = ()
   inherits: bool = False
 
 
@@ -80,6 +82,8 @@ class Plan(NamedTuple):
     inherit: `(state, architecture) -> variables`, of a method whose networks
       may begin with what it holds for them: of its last state, "params" and
       "batch_stats", without those of an auxiliary head.
+    others: further given ones as the method writes them; `method.derive` takes
+      each of them as it takes the first.
   """
 
   method: base.Method
@@ -92,6 +96,7 @@ class Plan(NamedTuple):
   dtype: str | None = None
   begin: Callable[[Any, jax.Array], base.State] | None = None
   inherit: Callable[[base.State, codec.Architecture], Any] | None = None
+  others: tuple[codec.Architecture, ...] = ()
 
 
 class Entry(NamedTuple):
@@ -101,7 +106,8 @@ class Entry(NamedTuple):
     settings: its dataclass of bool, int, float, str, or one of these or None;
       all have defaults, and "Attributes" of its docstring is their help. Where
       it has `held_out` and `tolerance`, a part of the training images is the
-      split "held_out", to choose by (`methods.acceptance`); where it also has
+      split "held_out", to choose by (`methods.acceptance`), its last batch
+      filled up by images of label -1; where it also has
       `finalists` and `trial_epochs`, the candidates that its report numbers as
       "finalists" are tried before one is returned (`pipeline.trials`).
     build: `(Request) -> Plan`; raises InputError and NotMet.
@@ -119,6 +125,8 @@ class Entry(NamedTuple):
     share: what networks of blocks decide on together, where it is not said.
     objectives: what it can minimise, of `OBJECTIVES`.
     spaces: whether a space may be named beside a given architecture.
+    unions: of a method that is not trained, whether one search can serve
+      several given architectures.
     training: per (preset, objective), changes of the settings of training.
     label: of its own programs in rows and checkpoints, before networks train.
     model: what it trains, for the first lines of a run.
@@ -139,6 +147,7 @@ class Entry(NamedTuple):
   share: str = "cell"
   objectives: tuple[str, ...] = ("supervised",)
   spaces: bool = False
+  unions: bool = False
   training: Mapping[tuple[str, str], Mapping[str, Any]] = {}
   label: str = "search"
   model: str = "supernet"

@@ -148,6 +148,7 @@ class NAT:
                targets: Sequence[records.Place] = (), steps_per_epoch: int = 1,
                num_devices: int = 1,
                given: codec.Architecture | None = None,
+               others: Sequence[codec.Architecture] = (),
                inherits: bool = False):
     """Args:
       config: the settings.
@@ -160,6 +161,7 @@ class NAT:
       num_devices: D, over which updates will be mapped.
       given: the architecture to transform, around which inputs are drawn unless
         the settings' focus is general; without it they always are.
+      others: further ones, around which they are drawn, too.
       inherits: whether the supernet shares weights with trained networks; its
         BN is then affine, as theirs is.
 
@@ -179,7 +181,7 @@ class NAT:
         num_classes=num_classes, image_size=image_size)
     self.ground = ground_lib.Ground(
         space, place, targets, scheme=self.scheme, published=self.published,
-        smoothing=self.smoothing, width=config.supernet_width)
+        smoothing=self.smoothing, width=config.supernet_width, others=others)
     self.table = self.ground.table
     # A supernet never holds what no transformation reaches.
     self.supernet = supernet_lib.Supernet(
@@ -191,9 +193,8 @@ class NAT:
       _check_shared(config, place, targets[0], self.supernet)
     self.policy = policy_lib.CellPolicy(
         self.ground, layers=config.gcn_layers, published=self.published)
-    around = None
-    if given is not None and not self.published and config.focus != "general":
-      around = self.ground.encode(given)
+    around = [] if self.published or config.focus == "general" else [
+        self.ground.encode(one) for one in (given, *others) if one is not None]
     self.sample = inputs.sampler(
         self.ground, published=self.published, given=around)
     self.compiled_sample = jax.jit(self.sample_actions, static_argnums=3)
@@ -457,9 +458,9 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
   """What a job needs to run NAT or NAT++; see `entry`."""
   given = request.architecture
   assert given is not None  # As the entry says.
-  given = codec.pad(given)
+  given, *others = map(codec.pad, (given, *request.others))
   space = spaces.space_for(given, name=request.space, method=kind.scheme,
-                           share=request.share)
+                           share=request.share, others=others)
   config = nat_config.resolve(request.settings, given.kind)
   fractions = {"weights": config.weights_fraction,
                "policy": 1 - config.weights_fraction}
@@ -469,9 +470,11 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
                 image_size=request.image_size, targets=(request.place,),
                 steps_per_epoch=len(weights) // config.batch_size,
                 num_devices=request.num_devices, given=given,
-                inherits=request.inherits)
-  method.ground.encode(given)
-  inference.budget(method, given)
+                others=others, inherits=request.inherits)
+  for number, one in enumerate((given, *others), 1):
+    with errors.naming(f"architecture {number}" * bool(others)):
+      method.ground.encode(one)
+      inference.budget(method, one)
 
   def estimate(batch):
     shapes = jax.eval_shape(method.supernet.init, jax.random.key(0))
@@ -483,7 +486,8 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
         nodes * jnp.dtype(config.dtype).itemsize)}
 
   plan = entry_lib.Plan(method.method(), config, given, space.describe(),
-                        fractions, config.batch_size, estimate, config.dtype)
+                        fractions, config.batch_size, estimate, config.dtype,
+                        others=tuple(others))
   return plan._replace(begin=method.begin, inherit=method.inherit) if (
       request.inherits) else plan
 
@@ -517,8 +521,8 @@ def entry(kind: type[NAT], text: str) -> entry_lib.Entry:
   """The entry of NAT or of NAT++."""
   return entry_lib.Entry(
       NATConfig, functools.partial(build, kind), nat_config.preset, text,
-      spaces=True, kept="The original was kept: no sampled transformation was"
-      " found to be better, or as good and cheaper.",
+      spaces=True, unions=True, kept="The original was kept: no sampled"
+      " transformation was found to be better, or as good and cheaper.",
       charts={"pareto.svg": drawing.save_pareto})
 
 

@@ -37,8 +37,8 @@ class NATConfig:
     gcn_layers: graph convolutions, 1, 2, 5 or 10.
     policy_learning_rate: of Adam.
     focus: where input architectures are drawn (`spaces.inputs`): around the
-      "given" one, or from the whole space ("general", the paper's p, for a
-      policy that is to serve many); "auto" is general with the published
+      "given" one or ones, or from the whole space ("general", the paper's p,
+      for a policy that is to serve many); "auto" is general with the published
       policy, else given.
     inputs: m, input architectures sampled per step and device.
     samples: n, transformations sampled per input.

@@ -22,7 +22,8 @@ are given. Then:
 Deep cuts take several `rounds`: choose a part, tune, learn the candidates anew
 from the tuned network, and so on. That prices add up is an assumption; how well
 they foretell what random choices of many replacements cost is measured
-("rank_correlation").
+("rank_correlation"). Of several rounds the report has "rounds", what each began
+from and measured; beside it stands what the last did.
 """
 
 import functools
@@ -46,7 +47,7 @@ from natjax.networks import network as network_lib
 from natjax.networks import trees
 from natjax.objectives import classification as objectives
 from natjax.training import method as base
-from natjax.training import optimizers, settings
+from natjax.training import optimizers
 
 ReplaceConfig = replace_config.ReplaceConfig
 _GOAL = "0.5x"  # Of the multiply-adds, where no budget is given.
@@ -213,7 +214,7 @@ class Replace:
 
   def method(self) -> base.Method:
     """The record of the first program; it begins with `begin`."""
-    return self._learn(self.given, 1)
+    return self._learn(self.given, 1, [])
 
   def begin(self, variables: Any, rng: jax.Array) -> LearnState:
     """The first state, of a trained network's variables.
@@ -261,8 +262,14 @@ class Replace:
 
   # The replacements learn, and are priced.
 
-  def _learn(self, architecture, number):
-    """The program in which the replacements of a network are made ready."""
+  def _learn(self, architecture, number, before):
+    """The program in which the replacements of a network are made ready.
+
+    Args:
+      architecture: of the network.
+      number: of the round, from 1.
+      before: JSON rows of the rounds before.
+    """
     space = self._replacements(architecture)
     distil = base.Phase("distil", ("train",), functools.partial(
         self.update_replacements, space), ("loss",))
@@ -272,7 +279,7 @@ class Replace:
         init=self._init, stages=(
             base.Stage("distil", self.config.distil_epochs, (distil,)),
             base.Stage("prices", 1, (prices,), functools.partial(
-                self._priced, space, number))),
+                self._priced, space, number, before))),
         explain=lambda state: "the operations that are learnt")
 
   def update_replacements(
@@ -333,13 +340,17 @@ class Replace:
     return state._replace(prices=state.prices + found), {
         "price": jnp.mean(found)}
 
-  def _priced(self, space, number, state):
+  def _priced(self, space, number, before, state):
     """Chooses, by the sums of prices, and hands over to the tuning."""
     cut = len(space.alone())
     seen = np.asarray(state.prices, np.float64) / self._price_batches
     prices = space.by_place(seen[:cut])
-    report = {"prices": _rows(space, prices), "curve": self._curve(
-        space, prices), **self._checked(space, prices, seen[cut:])}
+    report: dict[str, Any] = {
+        "prices": _rows(space, prices), "curve": self._curve(space, prices),
+        **self._checked(space, prices, seen[cut:])}
+    if self.config.rounds > 1:
+      report["rounds"] = [*before, {
+          "params": space.cost.params, "madds": space.cost.madds, **report}]
     last = number == self.config.rounds
     choice = self._choose(space, prices, self.limits if last else self._part(
         number / self.config.rounds), report)
@@ -484,11 +495,13 @@ class Replace:
     ours = objective.is_right(supervised.variables(state), batch)
     theirs = objectives.right(
         self._teach(state.original, batch["image"]), batch["label"])
+    there = batch["label"] >= 0  # Not what fills up the last batch.
     counts = jnp.array([
-        len(ours), jnp.sum(ours > theirs), jnp.sum(theirs > ours)], jnp.int32)
+        jnp.sum(there), jnp.sum(there & (ours > theirs)),
+        jnp.sum(there & (theirs > ours))], jnp.int32)
     counts = lax.psum(counts, base.AXIS)
     return state._replace(pairs=state.pairs + counts), {
-        "difference": (counts[1] - counts[2]) / counts[0]}
+        "difference": (counts[1] - counts[2]) / jnp.maximum(counts[0], 1)}
 
   def _next_round(self, choice, number, state):
     """Hands over to learning the replacements of the tuned network."""
@@ -497,8 +510,8 @@ class Replace:
     begun = self._start(
         space, supervised.variables(state), state.original, rng_start)
     return base.Handover(
-        self._learn(choice.architecture, number), begun, choice.architecture,
-        {})
+        self._learn(choice.architecture, number, choice.report["rounds"]),
+        begun, choice.architecture, {})
 
   def _row(self, choice, state):
     """What came of a choice, and whether it is accepted.
@@ -573,12 +586,6 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
       num_images=request.num_images, make_objective=request.make_objective)
 
   own, share = method.config, request.settings.held_out
-  held_out = round(request.num_images * share / (1 - share))
-  if share and held_out < train.batch_size:
-    settings.refuse(
-        own, "held_out", f"leaves {held_out} images to compare by, fewer than a"
-        f" batch of {train.batch_size}; give a larger part, or a smaller"
-        " train-batch-size")
   # At most: as many tries as there may be.
   further = (own.rounds - 1) * (own.distil_epochs + own.tune_epochs) + (
       own.tries if not (own.max_params or own.max_madds) and share else 1
@@ -602,7 +609,7 @@ ENTRY = entry_lib.Entry(
     ReplaceConfig, build, replace_config.preset,
     "replaces operations of a trained network, whose weights are kept",
     trained=True, inherits=True, label="replace", model="with replacements",
-    share="full", reports=("rank_correlation", "curve", "tries"),
+    share="full", reports=("rank_correlation", "curve", "rounds", "tries"),
     kept="The original was kept: no cut that was tried is as good, within the"
     " tolerance, on the held-out images. A larger tolerance, more"
     " epochs of tuning (tune-epochs) or a milder budget may find one.")

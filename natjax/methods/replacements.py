@@ -251,16 +251,39 @@ class Replacements:
                     need / scale + slack * (need > 0))])
       if done.x is None:
         break
-      choice = np.array([int(np.argmax(done.x[problem.owner == p]))
-                         for p in range(len(self.places))], np.int32)
+      choice = self._chosen(done.x)
       if limits.allows(exact.network(self.apply(choice), self.place)):
         return choice
       slack = max(3 * slack, 1e-7)
+    for choice, cost in self._cheapest:
+      if limits.allows(cost):
+        return choice
+    least = [cost[kind] for kind, (_, cost) in enumerate(self._cheapest)]
     raise errors.NotMet(
         "no replacement that keeps every node fed keeps to the budget"
         f" ({limits.text()}); the network has {self.cost.params} parameters and"
-        f" {self.cost.madds} multiply-adds; allow more by max-params or"
-        " max-madds")
+        f" {self.cost.madds} multiply-adds, and the least that is reachable is"
+        f" max-params {least[0]}, or max-madds {least[1]}, one without the"
+        " other; allow as much")
+
+  @functools.cached_property
+  def _cheapest(self):
+    """The choices of fewest parameters and multiply-adds, with their costs."""
+    found = []
+    for saved in self._problem.saved.T:
+      with _quiet():
+        done = optimize.milp(
+            -saved, integrality=np.ones(len(saved)),
+            bounds=optimize.Bounds(0, 1), options={"mip_rel_gap": 0},
+            constraints=optimize.LinearConstraint(*self._problem.rules))
+      choice = self._chosen(done.x)
+      found.append((choice, exact.network(self.apply(choice), self.place)))
+    return found
+
+  def _chosen(self, x):
+    """i32[P], the choice that a solution of the problem stands for."""
+    return np.array([int(np.argmax(x[self._problem.owner == p]))
+                     for p in range(len(self.places))], np.int32)
 
   def least(self) -> budget_lib.Budget:
     """A budget that the operation which saves most keeps to by itself."""
@@ -323,9 +346,20 @@ class Replacements:
         where: list(place.names[1:]) for where, place in self.named()}}
 
   def named(self) -> list[tuple[str, Place]]:
-    """Every place with what errors and reports call it."""
-    return [(f"{self._decisions[place.decision].name}, edge {place.edge}",
-             place) for place in self.places]
+    """Every place with what reports call it, as tables of changes do.
+
+    A second edge between the same nodes has its number behind it: "normal,
+    0 -> 2 (2)".
+    """
+    found: list[tuple[str, Place]] = []
+    for place in self.places:
+      decision = self._decisions[place.decision]
+      ends = [edge[1:] for edge in decision.cell.edges[:place.edge + 1]]
+      source, target = ends[-1]
+      number = ends.count(ends[-1])
+      found.append((f"{decision.name}, {source} -> {target}"
+                    + f" ({number})" * (number > 1), place))
+    return found
 
 
 @contextlib.contextmanager

@@ -36,12 +36,15 @@ class How(NamedTuple):
       all of its nodes; else the graph says which they are.
     source: i32[N, K], the node that feeds every slot, or None.
     make: the rule.
+    tells: whether the rule's forward returns `(y, {"told": f32[B, O]})`, which
+      then comes beside the logits (`Supernet.run`); where `source` is None.
   """
 
   value: Any
   concat: jax.Array
   source: jax.Array | None = None
   make: rules.MakeRule = rules.selected
+  tells: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +175,8 @@ class Runner:
       rng: a key, of operations that draw.
 
     Returns:
-      The last two outputs, and the statistics.
+      The last two outputs, and the statistics; or of hows that tell something
+      "told", f32[J, E, B, O].
     """
     data = [self._data(i, how[i], jax.random.fold_in(rng, i)) for i in run]
     # One loop, where blocks are unrolled and of one rule.
@@ -185,12 +189,11 @@ class Runner:
       cell = self._cell(run[0], how[run[0]])
 
       def step(values, xs):
-        y, _ = cell(run[0], xs[0], how[run[0]], xs[1], values)
-        return (values[1], y), None
+        y, found = cell(run[0], xs[0], how[run[0]], xs[1], values)
+        return (values[1], y), found if how[run[0]].tells else {}
 
-      values, _ = lax.scan(step, values, (
+      return lax.scan(step, values, (
           variables, jax.tree.map(lambda *x: jnp.stack(x), *data)))
-      return values, {}
     changed = []
     # Cells of equal shapes are unrolled all the same: under one scan they
     # compiled no faster, and its residuals took a quarter more memory.
@@ -210,7 +213,8 @@ class Runner:
       values = (values[1], y)
       changed.append((stats, edge_stats))
     if not self.running:
-      return values, {}
+      told = [found["told"] for _, found in changed if "told" in found]
+      return values, {"told": jnp.stack(told)} if told else {}
     prefixes, edges = zip(*changed, strict=True)
     found = jax.tree.map(lambda *x: jnp.stack(x), *edges)
     if prefixes[0]:
@@ -261,6 +265,7 @@ class Runner:
   def _unrolled(self, i, variables, how, data, inputs):
     """A block edge by edge; returns its output and its statistics."""
     cell, stats = self.plan.cell(i), variables.get("batch_stats", {})
+    told: dict[int, jax.Array] = {}
     block, prefix = self.plan.network.blocks[i], self.plan.network.prefix
     at = {e: (edges, row) for edges in self.plan.passes(i)
           for row, e in enumerate(edges.edges)}
@@ -276,6 +281,8 @@ class Runner:
         y, stats = self._edge(
             how, edges, names, _take(variables, edges, rows),
             store.rows(data, e), values[edge.source + prefix], stats, rows)
+        if how.tells:
+          told |= {e: stats.pop("told")} if "told" in stats else {}
         total = y if total is None else total + y
       if total is None:
         total = network_lib.zeros(self.plan.shapes[i].nodes[n], values[1])
@@ -290,6 +297,10 @@ class Runner:
     if self.space.inputs is not None:  # All nodes; some may count 0.
       outputs = [how.concat[n].astype(y.dtype) * y
                  for n, y in enumerate(outputs)]
+    if how.tells:
+      none = jnp.zeros((len(values[1]), len(self.space.candidates)))
+      stats = {"told": jnp.stack([
+          told.get(e, none) for e in range(len(cell.edges))])}
     return jnp.concatenate(outputs, -1), stats
 
   def _edge(self, how, edges, names, own, data, x, stats, rows):
@@ -300,7 +311,10 @@ class Runner:
       run, = self.functions(names, edges.ends, edges.fixed)
       y = run(own, x, rules.typed(data.key))  # Nothing to choose.
     else:
-      y = rules.apply(self._rule(how, edges, names), own, data, x, aux=aux)
+      y = rules.apply(self._rule(how, edges, names), own, data, x,
+                      aux=aux or how.tells)
+      if how.tells:
+        return y
     return (y[0], _put(stats, edges, rows, y[1])) if aux else (y, stats)
 
   def _narrow(self, i, variables, how, data, inputs):
@@ -339,21 +353,33 @@ class Runner:
     if not apart:
       nodes = jnp.concatenate([stacked, nodes])
     stats, aux = variables.get("batch_stats", {}), self.running
+    told = jnp.zeros((len(cell.edges), nodes.shape[1], len(
+        self.space.candidates)))
     for edges in self.plan.passes(i):
       of_inputs = apart and cell.edges[edges.edges[0]].source < _FIRST
       steps, source, target, rows, live = self._steps(
           cell, edges, how, data, len(nodes))
       shift, names = _FIRST if apart else 0, _with_null(edges.names)
       make = rules.selected if how.make is rules.sparse else how.make
+      held = _held({**variables, "batch_stats": stats} if aux else variables,
+                   edges)
+      if how.tells:  # What is told is written where statistics would be.
+        own = np.array(edges.edges)
+        held["batch_stats"] = {"told": told[own]}
+        rows = {**rows, "told": np.arange(len(own))}
       nodes = scan.scan_edges(
           self._rule(how._replace(make=make), edges, names),
-          stacked if of_inputs else None, nodes,
-          _held({**variables, "batch_stats": stats} if aux else variables,
-                edges), rows, steps, source - (0 if of_inputs else shift),
-          target, names=names, live=live, aux=aux)
-      if aux:
+          stacked if of_inputs else None, nodes, held, rows, steps,
+          source - (0 if of_inputs else shift), target, names=names, live=live,
+          aux=aux or how.tells)
+      if how.tells:
+        nodes, changed = nodes
+        told = told.at[own].set(changed["told"])
+      elif aux:
         nodes, changed = nodes
         stats = _merged(stats, edges, changed)
+    if how.tells:
+      stats = {"told": told}
     nodes = nodes if apart else nodes[_FIRST:]
     if self.space.inputs is None:
       outputs = [nodes[n - _FIRST]

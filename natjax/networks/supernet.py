@@ -200,7 +200,8 @@ class Supernet:
       rng: a key, of operations that draw; None always draws the same.
 
     Returns:
-      f32[B, num_classes] (features, without classes), and "batch_stats".
+      f32[B, num_classes] (features, without classes), and "batch_stats"; or,
+      of hows that tell something, what every block told, f32[E, B, O] or None.
     """
     rng = jax.random.key(0) if rng is None else rng
     make, early = self.runner(train), self.plan.network.early
@@ -221,6 +222,10 @@ class Supernet:
     if self.norm == "running":
       changed = {"stem": stem_stats, "blocks": block_stats, "head": head_stats}
       stats = {part: changed[part] for part in stats}
+    elif any(h.tells for h in how):
+      stats = [told for run, found in zip(
+          self.plan.runs, block_stats, strict=True)
+               for told in found.get("told", [None] * len(run))]
     return logits, stats
 
 

@@ -14,7 +14,7 @@ from natjax.graph import codec
 from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import presets
-from natjax.pipeline.job import Job, TrainJob
+from natjax.pipeline.job import Given, given, Job, TrainJob
 from natjax.pipeline.runs import versions
 from natjax.training.fit import Listener
 
@@ -23,7 +23,7 @@ __all__ = ["Job", "Listener", "TrainJob", "search", "train", "transform",
 
 
 def transform(
-    architecture: codec.Architecture | None, dataset: data_lib.Dataset, *,
+    architecture: Given, dataset: data_lib.Dataset, *,
     out: str | os.PathLike[str], method: str = "nat", search: Any = None,
     train: supervised.TrainConfig | None = None, space: str | None = None,
     share: str | None = None, simclr: simclr_lib.SimCLRConfig | None = None,
@@ -34,8 +34,9 @@ def transform(
   """Transforms an architecture and trains it and what became of it.
 
   Args:
-    architecture: what to transform: a genotype, or a network of blocks; None
-      searches in a space.
+    architecture: what to transform: a genotype, or a network of blocks; or
+      several of one space, for NAT and NAT++, which share one search around all
+      of them; None searches in a space.
     dataset: images; the test images are looked at once, by trained networks.
     out: the run directory; an interrupted run there is resumed.
     method: of `methods.METHODS`.
@@ -71,13 +72,15 @@ def transform(
     held-out images, "acceptance" and "trial_seconds"; of a method that trains
     what it derives, where every seed derives an architecture of its own,
     "seeds" ("changes", "architectures" and the files are then the first seed's,
-    and costs are means).
+    and costs are means). Of several given architectures "union" has all this of
+    each, in their order, whose files lie in `architecture-1` and so on, and
+    "search_seconds" are those of the search that they share.
 
   Raises:
     InputError: anything that does not fit, before anything is compiled.
     errors.NotMet: nothing that was found keeps to the budget of the settings.
   """
-  default = _default(architecture, method, simclr)
+  default = _default(given(architecture)[0], method, simclr)
   job = Job(architecture, dataset, method,
             default.search if search is None else search,
             default.train if train is None else train, space=space,

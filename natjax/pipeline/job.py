@@ -6,8 +6,14 @@ networks are trained alike, once per seed. Several seeds of such a method are
 runs of their own in folders `seed-N`, one after another: searches by sampled
 operations are not joined in one program, since under `vmap` every operation
 would be computed.
+
+Several given architectures share one search, of a method for unions: what is
+searched lies in the run's folder, and what belongs to each architecture in
+`architecture-N`, a run's folder of its own.
 """
 
+from collections.abc import Mapping, Sequence
+import copy
 import dataclasses
 import functools
 import os
@@ -30,6 +36,7 @@ from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
 from natjax.training import settings
 
+Given = codec.Architecture | Sequence[codec.Architecture] | None
 _DERIVED = "checkpoint/derived.json"  # The report of a search.
 
 
@@ -40,10 +47,14 @@ class _Work:
     trainer: of the networks.
     architecture: what is trained; what a method transforms, as the method
       writes it, or None.
+    parts: jobs of which it is made up, by their folders.
+    note: what a user should know of what was given, a line, or "".
   """
 
   trainer: trainer_lib.Trainer
   architecture: codec.Architecture | None
+  parts: Mapping[str, "Job"] = {}
+  note = ""
 
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""
@@ -71,9 +82,12 @@ class _Work:
     result, folder = self.open(out, overwrite=overwrite), pathlib.Path(out)
     if result is None:
       result, shown = self._run(folder, listener or fit_lib.Listener())
+      if self.note:
+        result["note"] = self.note
       if self.trainer.processes.first:
-        runs.write_architecture(folder, shown[-1])
-        drawing.save(folder / "architecture.svg", *shown)
+        if shown:
+          runs.write_architecture(folder, shown[-1])
+          drawing.save(folder / "architecture.svg", *shown)
         runs.write_json(folder / runs.RESULT, result)
     return result
 
@@ -112,6 +126,7 @@ class TrainJob(_Work):
         simclr=simclr)
     self.trainer.cost(self.architecture)
     self._weights = weights_lib.given(weights, self.architecture, self.trainer)
+    self.note = weights_lib.note(self._weights, dataset)
 
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""
@@ -145,9 +160,11 @@ class Job(_Work):
     feed: what its programs walk over.
     original: the network that is trained beside, or None.
     seeds: that are runs of their own, where there are such.
+    union: the given architectures as the method writes them, where there are
+      several; of one of its `parts`, too.
   """
 
-  def __init__(self, architecture: codec.Architecture | None,
+  def __init__(self, architecture: Given,
                dataset: data_lib.Dataset, method: str, search: Any,
                train: supervised.TrainConfig, *, space: str | None = None,
                share: str | None = None, seed: int = 0,
@@ -158,7 +175,7 @@ class Job(_Work):
                weights: str | os.PathLike[str] | None = None,
                train_from: str = "scratch", start: str = "drawn"):
     """Args:
-      architecture: what to transform; None searches in a space.
+      architecture: what to transform, one or several; None searches in a space.
       dataset: images.
       method: of `methods.METHODS`.
       search: settings of the method.
@@ -189,11 +206,12 @@ class Job(_Work):
       errors.NotMet: nothing keeps to the budget of the settings.
     """
     self.method, self.seeds = method, range(0)
-    self.entry = entry = _entry_of(method, search, architecture)
+    first, others = given(architecture)
+    self.entry = entry = _entry_of(method, search, first, others)
     trainer_lib.check_types(dataset, train)
     if share is None:
       share = entry.share if isinstance(
-          architecture, records.BlockNetwork) else "cell"
+          first, records.BlockNetwork) else "cell"
     self.share = share
     if seeds is not None:
       if type(seeds) is not int or seeds < 1:
@@ -209,12 +227,11 @@ class Job(_Work):
         weights=self._weights.get(seed), train_from=train_from, start=start)
     self._beginning = beginning = weights_lib.Beginning(
         weights, train_from, start)
-    given: Any = None if architecture is None else codec.check(architecture)
     unseen = "" if not entry.compared else (
         "--no-compare, which trains no original" if not compare else
         "the objective simclr, which learns no labels" if simclr else "")
     self.trainer = trainer = trainer_lib.Trainer(
-        dataset, train, _kind_of(space) if given is None else given.kind,
+        dataset, train, _kind_of(space) if first is None else first.kind,
         seed=seed, devices=devices, simclr=simclr,
         held_out=_held_out(search, unseen), train_on_all=not entry.trained)
     self._trials = trials_lib.trials(trainer, search)
@@ -222,16 +239,16 @@ class Job(_Work):
     for name, value, fits in (
         ("compare", compare, compare or not entry.inherits),
         ("objective", judge.objective, judge.objective in entry.objectives),
-        ("space", space, entry.spaces or None in (space, given))):
+        ("space", space, entry.spaces or None in (space, first))):
       if not fits:
         raise errors.InputError(
             f"{name} is {value} and does not apply to method '{method}'; leave"
             " it out, or choose another method", name)
     with errors.within("search"):
       request = entry_lib.Request(
-          search, given, space, share, judge.num_classes, dataset.image_size,
+          search, first, space, share, judge.num_classes, dataset.image_size,
           len(trainer.seen.labels), len(trainer.devices), trainer.config,
-          trainer.place, judge.make_objective, judge.watch,
+          trainer.place, judge.make_objective, judge.watch, others,
           beginning.inherits)
       self.plan = plan = entry.build(request)
       if not isinstance(plan, entry_lib.Plan):
@@ -244,20 +261,38 @@ class Job(_Work):
         "search" if hasattr(plan.settings, "batch_size") else "train"):
       self.feed = trainer.feed(plan)
     self.architecture = plan.architecture
+    self.union = () if plan.architecture is None or not others else (
+        plan.architecture, *plan.others)
+    self._is_part = False
     self.name = "derived" if plan.architecture is None else "transformed"
     # A trained method starts from the weights of the network as it was given.
-    self.original = given if entry.trained else plan.architecture
+    self.original = first if entry.trained else plan.architecture
     self._compare = compare and self.original is not None
     self._train_found = train_found
     if not train_found and self.original is not None:
       raise errors.InputError("what a transformation gives is compared with the"
                               " original, trained alike; leave it to train")
-    if self.original is not None:
-      trainer.cost(self.original)
-    self._given = given
+    for network in self.union or (self.original,):
+      if network is not None:
+        trainer.cost(network)
+    self._given: Any = first
     # A search begins with one network, however many are trained at its end.
-    self._weights = weights_lib.given(weights, given, trainer, (
+    self._weights = weights_lib.given(weights, first, trainer, (
         () if entry.trained else self.seeds or [seed]))
+    self.note = weights_lib.note(self._weights, dataset)
+
+  @property
+  def parts(self) -> Mapping[str, "Job"]:  # type: ignore[override]
+    """Of several given architectures the jobs of each, by their folders.
+
+    They share all but what is given, and their search is that of the whole.
+    """
+    found = {}
+    for number, given in enumerate(() if self._is_part else self.union, 1):
+      part = found[f"architecture-{number}"] = copy.copy(self)
+      part.architecture = part.original = given
+      part._is_part = True
+    return found
 
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""
@@ -267,8 +302,14 @@ class Job(_Work):
     if self.entry.compared and self.trainer.held_out is None:
       # Nothing is compared: as runs were before there was anything to say.
       del search["held_out"], search["tolerance"]
+    kind = "search" if self.architecture is None else "transform"
+    if self.union:
+      found["union"] = [*map(codec.to_dict, self.union)]
+      if not self._is_part:
+        found.pop("architecture")
+        kind = "union"
     return {
-        **found, "kind": "search" if self.architecture is None else "transform",
+        **found, "kind": kind,
         "method": self.method, "space": self.plan.space,
         "search": search,
         **({"compare": self._compare} if self.entry.trained else {}),
@@ -292,12 +333,18 @@ class Job(_Work):
       found["train"] = trainer.estimate(self.original)
     if self._trials:
       found["trials"] = self._trials.estimate()
-    return {name: {**part, "steps": max(len(self.seeds), 1) * part["steps"]}
-            for name, part in found.items()}
+    found = {name: {**part, "steps": max(len(self.seeds), 1) * part["steps"]}
+             for name, part in found.items()}
+    parts = {name: part.estimate() for name, part in self.parts.items()}
+    return found if not parts else {"search": found["search"], **{
+        name: {k: v for k, v in part.items() if k != "search"}
+        for name, part in parts.items()}}
 
   def _run(self, out, listener):
     if self.seeds:
       result = self._several(out, listener)
+    elif self.parts:
+      result = self._each_given(out, listener)
     else:
       run = self._each if self.entry.trained else self._once
       result = run(out, listener)
@@ -306,7 +353,8 @@ class Job(_Work):
           draw(out / file, metrics_lib.read(out / runs.METRICS))
         for file, chart in self.entry.charts.items():
           chart(out / file, result)
-    return result, [*map(codec.from_dict, result["architectures"].values())]
+    return result, [*map(
+        codec.from_dict, result.get("architectures", {}).values())]
 
   def _each(self, out, listener):
     """Every seed derives and trains a network, and the original is trained."""
@@ -329,7 +377,8 @@ class Job(_Work):
         files=originals if self.entry.inherits or self._weights or (
             self._beginning.start == "replace") else None)
     keys = ("seed", "accuracy", "params", "madds", "num_changes",
-            *self.entry.reports, *["tries"] * (accept is not None), "seconds")
+            *(k for k in self.entry.reports if k in found[0]),
+            *["tries"] * (accept is not None), "seconds")
     return self._result(
         parts, codec.from_dict(found[0]["architecture"]),
         seeds=[{k: r[k] for k in keys} for r in found], share=self.share,
@@ -388,9 +437,38 @@ class Job(_Work):
             more.get("search_seconds", 0) + more.get("trial_seconds", 0)
             + sum(spent.values()), 1)}
 
+  def _each_given(self, out, listener):
+    """One search, by which each given architecture is transformed.
+
+    The seconds of the search are those of the whole; of each, "search_seconds"
+    are those of its candidates.
+    """
+    began, parts = time.monotonic(), self.parts
+    for name, part in parts.items():
+      part.open(out / name)
+    self._derive(out, listener, {out / n: part for n, part in parts.items()})
+    took = time.monotonic() - began
+    found = [part.run(out / name, listener=listener.named(name))
+             for name, part in parts.items()]
+    spent = max(took - sum(r["search_seconds"] for r in found),
+                metrics_lib.seconds(out / runs.METRICS, self.entry.label))
+    return {
+        "union": found, "method": self.method, **self.trainer.facts(),
+        "search_seconds": round(spent, 1), "seconds": round(
+            spent + sum(r["seconds"] for r in found), 1)}
+
   def _search(self, out, listener):
     """Runs the method and derives; returns the architecture and the report."""
-    began, path = time.monotonic(), out / _DERIVED
+    if not self._is_part:  # Of which the whole has searched.
+      self._derive(out, listener, {out: self})
+    # What was derived: `architecture.json` is at last what is returned.
+    report = self.trainer.processes.of_first(
+        lambda: runs.read_json(out / _DERIVED, shapes.SEARCHED))
+    return codec.from_dict(report.pop("architecture")), report
+
+  def _derive(self, out, listener, folders):
+    """Runs the method in a folder, and derives for jobs in their folders."""
+    began = time.monotonic()
 
     def fit(program, suffix=""):
       name = self.entry.label + suffix
@@ -400,22 +478,28 @@ class Job(_Work):
           checkpoint_dir=out / "checkpoint" / name)
       return fit_lib.fit(program, **self.feed._asdict(), options=options)
 
-    def derive(method, state, given, report):
-      ended = time.monotonic()
-      derived = self.feed.derive(method, state, given, self.trainer.seed)
+    def derive(folder, method, state, given, report):
+      ended, alone = time.monotonic(), folder == out
+      if not alone:
+        given = folders[folder].architecture
+      with errors.naming("" if alone else folder.name):
+        derived = self.feed.derive(method, state, given, self.trainer.seed)
       if self._beginning.train_from == "inherited":
         self._hand_on(out, state, derived)
-      runs.write_architecture(out, derived.architecture)
-      runs.write_json(path, {
+      (folder / _DERIVED).parent.mkdir(exist_ok=True)
+      runs.write_architecture(folder, derived.architecture)
+      own = time.monotonic() - ended
+      runs.write_json(folder / _DERIVED, {
           **report, **derived.report,
           "architecture": codec.to_dict(derived.architecture),
           "scoring_batch_size": self.feed.batch_size,
-          "search_seconds": round(max(
-              time.monotonic() - began,
-              metrics_lib.seconds(out / runs.METRICS, self.entry.label)
-              + time.monotonic() - ended), 1)})
+          "search_seconds": round(own if not alone else max(
+              time.monotonic() - began, own + metrics_lib.seconds(
+                  out / runs.METRICS, self.entry.label)), 1)})
 
-    if not self.trainer.processes.of_first(path.exists):
+    left = [folder for folder in folders if not self.trainer.processes.of_first(
+        (folder / _DERIVED).exists)]
+    if left:
       first = self.plan.method
       for weights in self._weights.values():
         first = first._replace(init=functools.partial(
@@ -424,11 +508,9 @@ class Job(_Work):
       ended = trainer_lib.follow(
           self.plan.method, fit(first), self.architecture, fit,
           lambda method, state, over, suffix: over.report)
-      self.trainer.processes.of_first(lambda: derive(*ended))
-    # What was derived: `architecture.json` is at last what is returned.
-    report = self.trainer.processes.of_first(
-        lambda: runs.read_json(path, shapes.SEARCHED))
-    return codec.from_dict(report.pop("architecture")), report
+      for folder in left:
+        self.trainer.processes.of_first(
+            functools.partial(derive, folder, *ended))
 
   def _hand_on(self, out, state, derived):
     """Writes what networks begin with that may be trained after a search."""
@@ -451,6 +533,19 @@ class Job(_Work):
       job.plan = self.plan  # Its program is traced and compiled once.
       found.append(job.run(
           out / f"seed-{seed}", listener=listener.named(f"seed {seed}")))
+    if not self.union:
+      return self._over_seeds(found)
+    return {
+        **{k: v for k, v in found[0].items() if k in (
+            "method", "dataset", "versions", "devices")},
+        "union": [*map(self._over_seeds, zip(
+            *(r["union"] for r in found), strict=True))],
+        "seed": self.trainer.seed,
+        "search_seconds": round(sum(r["search_seconds"] for r in found), 1),
+        "seconds": round(sum(r["seconds"] for r in found), 1)}
+
+  def _over_seeds(self, found):
+    """One result of those of several seeds."""
     names = [n for n in ("original", self.name) if n in found[0]]
     return {
         **{k: v for k, v in found[0].items() if k in (
@@ -468,6 +563,26 @@ class Job(_Work):
                if k in r[self.name]}} for r in found],
         "seed": self.trainer.seed,
         "seconds": round(sum(r["seconds"] for r in found), 1)}
+
+
+def given(architecture: Given) -> tuple[
+    codec.Architecture | None, tuple[codec.Architecture, ...]]:
+  """The first given architecture, or None, and the others; all checked.
+
+  Raises:
+    InputError: none at all, one twice, or one that is not well formed.
+  """
+  if architecture is None:
+    return None, ()
+  every: Sequence[Any] = architecture if isinstance(
+      architecture, list | tuple) and not isinstance(
+          architecture, codec.Architecture) else (architecture,)
+  found = [*map(codec.check, every)]
+  if not found or len({*found}) < len(found):
+    raise errors.InputError(
+        f"{len(found)} architectures are given, {len({*found})} of them"
+        " different; give each that is to be transformed once", "architecture")
+  return found[0], tuple(found[1:])
 
 
 def _held_out(search, unseen):
@@ -498,10 +613,15 @@ def _kind_of(space):
   return spaces.get(space).graph.kind
 
 
-def _entry_of(method, search, architecture):
+def _entry_of(method, search, architecture, others):
   """The entry of a method, if it can start so with these settings."""
   errors.known("method", method, methods.METHODS)
   found = methods.METHODS[method]
+  if others and not found.unions:
+    able = " or ".join(n for n, e in methods.METHODS.items() if e.unions)
+    raise errors.InputError(
+        f"{1 + len(others)} architectures are given and method '{method}'"
+        f" transforms one; give one, or choose method {able}", "method")
   wanted = "space" if architecture is None else "given"
   if found.starts not in (wanted, "both"):
     begins = ("a space; search instead of transforming" if wanted == "given"

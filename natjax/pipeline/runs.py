@@ -2,7 +2,8 @@
 
 A run directory holds `config.json` (what was asked for), `metrics.jsonl`,
 `architecture.json`, `result.json`, a picture, a checkpoint, and trained
-weights as `weights.npz`. A run is resumed by asking for the same again; a
+weights as `weights.npz`; of several seeds or several given architectures it
+holds a run directory for each. A run is resumed by asking for the same again; a
 directory that holds anything else is never touched.
 """
 
@@ -51,6 +52,8 @@ NETWORKS = "networks"
 # overwriting removes these alone.
 _OWN = (RESULT, METRICS, ARCHITECTURE, WEIGHTS, NETWORKS, "checkpoint",
         "architecture.svg", "architecture.png", "curves.png", "tensorboard")
+# Folders of a run of several given architectures, each a run's, too.
+_PARTS = "architecture-[0-9]*"
 _KINDS = tuple(shapes.RUNS)
 _DAMAGED = "restore it or overwrite the run"
 _AGAIN = "train the network again"
@@ -58,6 +61,8 @@ _AGAIN = "train the network again"
 _FIRST = "0.1.0"
 # Until 0.2.0 parts of a chain lay beside it, under names that flax made up.
 _BESIDE = re.compile(r"[A-Z]\w*_\d+")
+# Until then the places of replacements had their edges' numbers for names.
+_NUMBERED = re.compile(r", edge \d+$")
 # And 0.1.0 called the parts of an ImageNet stem otherwise.
 _STEM = re.compile(r"/stem/(conv|norm)(\d)/")
 
@@ -199,7 +204,7 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
     pictures = {p for e in methods.METHODS.values() for p in e.drawn}
     # The configuration goes last: what a kill leaves is still known for a run.
     for path in [*(out / name for name in (*_OWN, *pictures)),
-                 *out.glob("seed-*"), out / CONFIG]:
+                 *out.glob("seed-*"), *out.glob(_PARTS), out / CONFIG]:
       if path.is_dir():
         shutil.rmtree(path)
       else:
@@ -256,10 +261,12 @@ def write_architecture(out: pathlib.Path,
 def read_architecture(out: str | os.PathLike[str]) -> codec.Architecture:
   """Reads the architecture that a finished run has or came to.
 
-  Of a run over several seeds that of the first; `out/seed-3` is a run too.
+  Of a run over several seeds that of the first; `out/seed-3` is a run too, and
+  so is `out/architecture-1` of one of several given architectures.
 
   Raises:
-    InputError: `out` holds no run, or one that is not finished.
+    InputError: `out` holds no run, one that is not finished, or one of several
+      given architectures.
   """
   out = errors.path(out)
   if not _holds_run(out):
@@ -270,6 +277,12 @@ def read_architecture(out: str | os.PathLike[str]) -> codec.Architecture:
     raise errors.InputError(
         f"{out} holds a run that is not finished; resume it by the command that"
         " began it, or name another")
+  if read_config(out)["kind"] == "union":
+    parts = sorted(p.relative_to(out) for p in (
+        *out.glob(_PARTS), *out.glob(f"seed-*/{_PARTS}")) if p.is_dir())
+    raise errors.InputError(
+        f"{out} holds a run of several architectures; name one of its folders:"
+        f" {', '.join(map(str, parts))}")
   return codec.read(out / ARCHITECTURE)
 
 
@@ -358,6 +371,10 @@ def _check_same(out, old, new):
   versions = [c.pop("version", _FIRST) for c in (old, plain)]
   for config in (old, plain):  # Data may move; the checksum says what it is.
     config.pop("source", None)
+  spaces = [config.get("space") or {} for config in (old, plain)]
+  if any(_NUMBERED.search(name) for name in spaces[0].get("replacements", {})):
+    for space in spaces:  # The same places under other names.
+      space.pop("replacements", None)
   old_flat, new_flat = (flax.traverse_util.flatten_dict(c, sep=".")
                         for c in (old, plain))
   differ = [key for key in sorted({*old_flat, *new_flat})
@@ -394,8 +411,9 @@ def load_weights(path: str | os.PathLike[str]) -> Any:
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:
       flat = {k: jnp.asarray(f[k]) for k in f.files}
   except array_file.UNREADABLE as e:
-    raise errors.InputError(
-        f"{path} is not there or damaged; {_AGAIN}") from e
+    what = "not there" if isinstance(
+        e, FileNotFoundError) else "damaged, or no file of weights"
+    raise errors.InputError(f"{path} is {what}; {_AGAIN}") from e
   return flax.traverse_util.unflatten_dict(
       {_STEM.sub(r"/stem\2/\1/", k): v for k, v in flat.items()}, sep="/")
 
@@ -476,14 +494,15 @@ def networks(out: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
   """Folders of the trained networks of a run, by what `load` calls them.
 
   "original-0"; or "seed-2/original-2" of a run over several seeds, which lies
-  in the seed's folder.
+  in the seed's folder, and likewise "architecture-1/original-0".
 
   Raises:
     InputError: there is none.
   """
   out = errors.path(out)
-  found = sorted([*out.glob(f"{NETWORKS}/*/{RESULT}"),
-                  *out.glob(f"seed-*/{NETWORKS}/*/{RESULT}")])
+  found = sorted(path for folder in (
+      "", "seed-*/", f"{_PARTS}/", f"seed-*/{_PARTS}/")
+                 for path in out.glob(f"{folder}{NETWORKS}/*/{RESULT}"))
   if not found:
     raise errors.InputError(
         f"{out} holds no trained network; name the folder of a finished"
@@ -499,8 +518,8 @@ def load(out: str | os.PathLike[str],
   Args:
     out: a run directory of `train` or `transform`.
     name: which of its networks, for example "transformed-1", or of a run over
-      several seeds "seed-2/original-2"; None is the first of the transformed
-      ones, or the first.
+      several seeds "seed-2/original-2" (`networks` lists them); None is the
+      first of the transformed ones, or the first.
 
   Raises:
     InputError: no such run or network, or a damaged file.

@@ -43,6 +43,8 @@ RUNS: dict[str, Any] = {
     "train": {**_PART, "accuracy": NUMBER, "dataset": str, "seconds": NUMBER},
     "transform": {**_JOB, "original?": _PAIR, "transformed": _PAIR},
     "search": {**_JOB, "derived": _PART}}
+RUNS["union"] = {"dataset": str, "seconds": NUMBER, "search_seconds": NUMBER,
+                 "union": [RUNS["transform"]]}
 
 
 def check(value: Any, shape: Any, where: str, advice: str,

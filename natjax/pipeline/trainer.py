@@ -200,7 +200,8 @@ class Trainer:
     """The splits of a method.
 
     Its fractions divide the images that it may see, which are all together
-    the split "train"; "held_out" is what it may not (`Trainer.held_out`).
+    the split "train"; "held_out" is what it may not (`Trainer.held_out`), its
+    last batch filled up with images again, of label -1.
 
     Raises:
       InputError: a batch that the devices do not divide or a split that is
@@ -223,7 +224,8 @@ class Trainer:
                     len(self.devices))
     # What no phase walks may be smaller than a batch.
     return feed if self.held_out is None else feed._replace(
-        splits={**splits, "held_out": self.held_out})
+        splits={**splits, "held_out": _filled(
+            self.held_out, plan.batch_size)})
 
   def describe(self) -> dict[str, Any]:
     """What `config.json` holds of data and training."""
@@ -496,6 +498,15 @@ def _divide(split, fractions, seed):
   """Parts of a split, drawn by the seed."""
   rows = data_lib.split(len(split.labels), fractions, seed=seed)
   return [fit_lib.Split(*(x[part] for x in split)) for part in rows]
+
+
+def _filled(split, batch_size):
+  """A split of whole batches: with images again at its end, of label -1."""
+  spare = -len(split.labels) % batch_size
+  rows = np.arange(len(split.labels) + spare) % len(split.labels)
+  labels = split.labels[rows]
+  labels[len(split.labels):] = -1
+  return fit_lib.Split(split.images[rows], labels)
 
 
 def _checked(feed, num_devices):

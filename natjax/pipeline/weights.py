@@ -9,12 +9,13 @@ import zlib
 import jax
 import numpy as np
 
+from natjax import data as data_lib
 from natjax import errors
 from natjax.graph import codec
 from natjax.methods import entry as entry_lib
 from natjax.methods import learnt
 from natjax.networks import inherit, trees
-from natjax.pipeline import runs
+from natjax.pipeline import runs, shapes
 from natjax.pipeline import trainer as trainer_lib
 from natjax.training import settings
 
@@ -67,6 +68,11 @@ class Beginning(NamedTuple):
         raise errors.InputError(
             f"{settings.word(name)} is {errors.short(value)}; choose one of"
             f" {', '.join(allowed)}", name)
+    if self.inherits and request.others:
+      raise errors.InputError(
+          "several architectures share one search, and weights are inherited by"
+          " one; leave --weights, --train-from and --start out, or give one"
+          " architecture", "weights")
     if self.weights is not None:
       if plan.begin is None:
         self._refuse("weights", f"method '{method}' begins with none")
@@ -158,15 +164,26 @@ def find(source: str | os.PathLike[str], architecture: codec.Architecture,
 
   Args:
     source: a run's folder, whose networks of this architecture are taken, each
-      by the seed of its name, or else in order; or a file as
-      `runs.save_weights` writes it, for one seed.
+      by the seed of its name, or else in order; or for one seed the folder of a
+      network, or a file as `runs.save_weights` writes it.
     architecture: whose.
     seeds: of the networks.
 
   Raises:
     InputError: there is no such run or file, or it has fewer such networks.
   """
-  path = pathlib.Path(source)
+  path = errors.path(source, "weights")
+  if not path.exists():
+    raise errors.InputError(
+        f"weights is {source}, and there is no such file or folder; name a"
+        " run's folder, that of one of its networks, or a file of weights",
+        "weights")
+  if not (path / runs.CONFIG).exists() and (path / runs.RESULT).is_file():
+    path /= runs.WEIGHTS  # The folder of a network.
+    if not path.is_file():
+      raise errors.InputError(
+          f"weights is {source}, whose {runs.WEIGHTS} is gone; train the"
+          " network again, or name another", "weights")
   if path.is_file():
     if len(seeds) > 1:
       raise errors.InputError(
@@ -222,6 +239,27 @@ def given(source: str | os.PathLike[str] | None,
   for path in found.values():
     read(path, architecture, trainer)
   return found
+
+
+def note(found: Mapping[int, pathlib.Path],
+         dataset: data_lib.Dataset) -> str:
+  """In what their images differ from those of a job, in words; "" if not.
+
+  As far as the run that trained them lies around the files.
+  """
+  own = runs.describe_data(dataset) if found else {}
+  for path in found.values():
+    folder = next((p for p in path.resolve().parents[:3] if (
+        p / runs.CONFIG).is_file()), None)
+    if folder is None:
+      continue
+    there = runs.read_config(folder, shapes.CONFIG)
+    if there["crc32"] != own["crc32"]:
+      named = [f"{config['dataset']} ({config['image_size']} pixels)"
+               for config in (there, own)]
+      return (f"the weights were trained on {named[0]}, other images than those"
+              f" here, of {named[1]}")
+  return ""
 
 
 def describe(found: Mapping[int, pathlib.Path]) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class Ground:
   def __init__(self, space: base.Space, place: records.Place,
                targets: Sequence[records.Place] = (), *, scheme: str,
                published: bool = False, smoothing: float = 0.0,
-               width: float = 1.0):
+               width: float = 1.0,
+               others: Sequence[records.Architecture] = ()):
     """Args:
       space: the space.
       place: of the network that is searched in.
@@ -54,12 +55,14 @@ class Ground:
       published: whether only the scheme's rule counts, as in the released code.
       smoothing: of the table.
       width: factor of the searched network's widths.
+      others: of the space, from which it may start as from its graph.
 
     Raises:
       InputError: the space's parts do not fit together, or its graph cannot
         stand at a place.
     """
     self.space, self.place, self.width = space.validate(), place, width
+    self._others = tuple(others)
     self.target = targets[0] if targets else place
     self.candidates = space.candidates
     self.decisions = codec.decide(space.graph, place, space.share)
@@ -217,13 +220,18 @@ class Ground:
     return codec.respell(given, self.decisions, found)
 
   def around(self) -> base.Space:
-    """The smaller space of what the operations of the graph may become."""
+    """The smaller space of what the operations of the graph may become.
+
+    And those of the others, where there are any.
+    """
     choices: list[list[tuple[str, ...]]] = [[] for _ in self.decisions]
+    starts = [self.start, *map(self.encode, self._others)]
     for slot, (g, _), _ in self.sites():
       names = transitions.becomes(
           self.table, self.candidates, self.table.valid[self._rows[slot]])
-      choices[g].append(tuple(
-          names[self.candidates[self.start.operation[slot]]]))
+      every = {name for start in starts
+               for name in names[self.candidates[start.operation[slot]]]}
+      choices[g].append(tuple(sorted(every, key=self.candidates.index)))
     return self.space._replace(choices=tuple(map(tuple, choices)))
 
   def cost(self, architecture: records.Architecture) -> operations.Cost:

@@ -13,9 +13,10 @@ drawn as in general otherwise. So of E edges any number is drawn anew, from none
 to all, with probability 1 / (E + 1). A user cares for one architecture and what
 lies around it, and a supernet that is trained there learns sooner what they are
 worth: a chain of blocks whose edges are all random seldom computes anything.
+Around several, each draw is around one of them, all equally likely.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import functools
 from typing import Any
 
@@ -35,13 +36,13 @@ Sampler = Callable[[jax.Array], arrays_lib.CellArrays]
 
 
 def sampler(ground: ground_lib.Ground, *, published: bool = False,
-            given: arrays_lib.CellArrays | None = None) -> Sampler:
+            given: Sequence[arrays_lib.CellArrays] = ()) -> Sampler:
   """Returns `(key) -> CellArrays [G, N, K]`, which draws an architecture.
 
   Args:
     ground: the space.
     published: whether p is as in the released code.
-    given: [G, N, K], around which to draw; None draws from the whole space.
+    given: of [G, N, K], around which to draw; none draws from the whole space.
 
   Raises:
     InputError: more than two inputs, all from different nodes.
@@ -52,7 +53,23 @@ def sampler(ground: ground_lib.Ground, *, published: bool = False,
         f" {ground.space.inputs} inputs from different nodes, and the first has"
         " but two nodes before it; give 2 inputs, or allow several", "inputs")
   whole = (_fixed if ground.space.inputs is None else _free)(ground, published)
-  return whole if given is None else _around(ground, whole, given)
+  if not given:
+    return whole
+  around = _around(ground, whole)
+  if len(given) == 1:
+    only = jax.tree.map(jnp.asarray, given[0])
+    return lambda rng: around(rng, only, False)
+  every = jax.tree.map(lambda *x: jnp.stack(x), *given)
+  # One that concatenates all its nodes is not drawn in the loose end of others.
+  full = np.array([np.array_equal(a.concat, _exists(ground)) for a in given])
+
+  def draw(rng):
+    rng_which, rng_draw = jax.random.split(rng)
+    which = jax.random.randint(rng_which, (), 0, len(given))
+    return around(rng_draw, jax.tree.map(lambda x: x[which], every),
+                  jnp.asarray(full)[which])
+
+  return draw
 
 
 def sample_cell(space: base.Space, nulls: bool, rng: jax.Array, stand_in: Any,
@@ -138,13 +155,16 @@ def _exists(ground):
                    for decision in ground.decisions])
 
 
-def _around(ground, whole, given):
-  """Draws around an architecture what `whole` draws in general."""
+def _around(ground, whole):
+  """Draws around an architecture what `whole` draws in general.
+
+  Returns:
+    `(key, CellArrays [G, N, K], whether to keep its concat) -> CellArrays`.
+  """
   space, null = ground.space, ground.table.null
-  given = jax.tree.map(jnp.asarray, given)
   exists = jnp.asarray(_exists(ground))
 
-  def draw(rng):
+  def draw(rng, given, full):
     rng_all, rng_share, rng_keep = jax.random.split(rng, 3)
     drawn = whole(rng_all)
     kept = jax.random.bernoulli(
@@ -165,7 +185,7 @@ def _around(ground, whole, given):
       same = jnp.all(
           (source == given.source) & (operation == given.operation), (1, 2))
       concat = jnp.where(
-          same[:, None], given.concat, jax.vmap(functools.partial(
+          (same | full)[:, None], given.concat, jax.vmap(functools.partial(
               _concatenated, space))(exists, source))
     return arrays_lib.CellArrays(
         source=source, operation=operation, concat=concat)

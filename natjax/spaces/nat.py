@@ -11,6 +11,8 @@ A network of blocks is its own space: the graph is that of the given network,
 padded with null edges to two inputs per node (section 5.2).
 """
 
+from collections.abc import Sequence
+
 from natjax import errors, operations
 from natjax.graph import codec, records
 from natjax.spaces import base, darts, nasbench201, robust_darts
@@ -24,6 +26,8 @@ NATPP = ("max_pool_3x3", "max_pool_5x5", "avg_pool_3x3", "avg_pool_5x5",
          "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3",
          "dil_conv_5x5", "conv_1x1", "conv_3x3", "conv_5x5", "null")
 LOOSE_END = (*_SHARED, "conv_1x1", "conv_3x3", "conv_5x5", "null")
+
+_WORDS = {"cells": "a genotype", "blocks": "a network of blocks"}
 
 SPACES = {space.name: space for space in (
     base.cells("nat", FULLY_CONCATENATED),
@@ -44,7 +48,8 @@ def get(name: str) -> base.Space:
 
 
 def space_for(architecture: records.Architecture, *, name: str | None = None,
-              method: str = "nat", share: str = "cell") -> base.Space:
+              method: str = "nat", share: str = "cell",
+              others: Sequence[records.Architecture] = ()) -> base.Space:
   """Chooses the space in which an architecture is transformed.
 
   Of a genotype it is loose end where a cell does not concatenate all of its
@@ -59,16 +64,22 @@ def space_for(architecture: records.Architecture, *, name: str | None = None,
     name: one of `SPACES`, to overrule the choice, for a genotype.
     method: "nat" or "natpp", whose spaces to choose among.
     share: see `base.Space`.
+    others: that are to be in the same space.
 
   Raises:
-    InputError: no space of that name, a name for a network of blocks, or
-      another `share`.
+    InputError: no space of that name, a name for a network of blocks, another
+      `share`, or others that differ in more than a space holds.
   """
-  graph = codec.pad(codec.check(architecture))
+  graph, *more = (codec.pad(codec.check(a)) for a in (architecture, *others))
+  for number, other in enumerate(more, 2):
+    if differ := _apart(graph, other, share):
+      raise errors.InputError(
+          f"architectures 1 and {number} are in no common space: {differ};"
+          " transform them in runs of their own")
   if isinstance(graph, records.BlockNetwork) and name is not None:
     raise errors.InputError(f"space is '{name}', and a network of blocks is its"
                             " own space; leave it out", field="space")
-  cells = _cells(graph, share)
+  cells = [cell for a in (graph, *more) for cell in _cells(a, share)]
   if isinstance(graph, records.BlockNetwork):
     return base.Space(
         graph.name, graph, _candidates(cells, get(method).candidates),
@@ -99,6 +110,36 @@ def own(architecture: records.Architecture, share: str = "cell",
   listed = NATPP if method == "natpp" else (operations.SKIP, operations.NULL)
   return base.Space("own", graph, _candidates(_cells(graph, share), listed),
                     share=share, scheme=method)
+
+
+def _apart(first, second, share):
+  """In what two padded architectures differ besides operations, in words.
+
+  Of cells those may differ in their edges, too.
+  """
+  if first.kind != second.kind:
+    return f"one is {_WORDS[first.kind]}, the other {_WORDS[second.kind]}"
+  if isinstance(first, records.Genotype):
+    counts = [a.num_nodes for a in (first, second)]
+    return "" if counts[0] == counts[1] else (
+        f"their cells have {counts[0]} and {counts[1]} nodes")
+  counts = [len(a.blocks) for a in (first, second)]
+  if counts[0] != counts[1]:
+    return f"they have {counts[0]} and {counts[1]} blocks"
+  bare = [[block._replace(edges=tuple(
+      edge._replace(operation=operations.NULL) for edge in block.edges))
+           for block in a.blocks] for a in (first, second)]
+  for i, (a, b) in enumerate(zip(*bare, strict=True)):
+    if a != b:
+      return f"block {i} has other nodes or edges"
+  around = [a._replace(name="", blocks=()) for a in (first, second)]
+  if around[0] != around[1]:
+    return "their layers around the blocks differ"
+  members = [[d.members for d in codec.decide(a, records.Skeleton(), share)]
+             for a in (first, second)]
+  return "" if members[0] == members[1] else (
+      "other blocks are alike, and share 'cell' decides alike on those; with"
+      " share 'full' they can be transformed together")
 
 
 def _cells(graph, share):

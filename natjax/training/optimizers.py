@@ -18,8 +18,9 @@ def cosine(peak: float, steps: int, final: float = 0.0) -> Schedule:
 
 def coupled(name: str, learning_rate: float | Schedule, *,
             momentum: float = 0.9, weight_decay: float = 0.0,
-            max_grad_norm: float = 0.0,
-            nesterov: bool = False) -> optax.GradientTransformation:
+            max_grad_norm: float = 0.0, nesterov: bool = False,
+            decayed: Callable[[Any], Any] | None = None,
+            ) -> optax.GradientTransformation:
   """SGD or Adam with coupled (L2) weight decay, as PyTorch's.
 
   Args:
@@ -30,12 +31,14 @@ def coupled(name: str, learning_rate: float | Schedule, *,
     max_grad_norm: clips the global norm of the gradient before that; 0 does
       not clip.
     nesterov: whether the momentum of SGD is Nesterov's.
+    decayed: of the parameters, a tree of bools, which decay; None is all.
   """
   step = (optax.adam(learning_rate, b1=momentum) if name == "adam"
           else optax.sgd(learning_rate, momentum, nesterov))
   return optax.chain(
       optax.clip_by_global_norm(max_grad_norm) if max_grad_norm
-      else optax.identity(), optax.add_decayed_weights(weight_decay), step)
+      else optax.identity(),
+      optax.add_decayed_weights(weight_decay, decayed), step)
 
 
 def scheduled(config: Any, steps: int,

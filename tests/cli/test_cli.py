@@ -170,7 +170,7 @@ def test_list_names_everything():
   assert listing["presets"] == list(presets.PRESETS)
   assert list(listing["methods"]) == [
       "nat", "natpp", "differentiable", "darts", "entrannas", "entrannas-dst",
-      "random", "replace"]
+      "it-nas", "random", "replace"]
   words = out.replace(",", " ").replace(":", " ").split()
   for names in listing.values():
     assert set(names) <= set(words)
@@ -361,7 +361,8 @@ def test_a_run_of_blocks_brings_its_skeleton(tmp_path):
           "cost", "darts", "--skeleton", "imagenet", "--json")
 
 
-def test_a_folder_does_not_hide_a_known_architecture(tmp_path, monkeypatch):
+def test_a_folder_does_not_hide_a_known_architecture(
+    tmp_path, monkeypatch, capsys):
   """The same command resumes `natjax train darts --out darts`."""
   monkeypatch.chdir(tmp_path)
   folder = make_run(tmp_path / "DARTS", zoo.get("enas"))
@@ -369,6 +370,13 @@ def test_a_folder_does_not_hide_a_known_architecture(tmp_path, monkeypatch):
   params = lambda arch: run_json("cost", arch, "--json")["params"]
   assert params("DARTS") == params("darts")
   assert params("./DARTS") == params("enas") != params("darts")
+  assert cli.main(["cost", "DARTS"]) == 0
+  assert capsys.readouterr().err == (
+      "DARTS is that of `natjax list`, not the run in the folder DARTS; write"
+      " ./DARTS for that\n")
+  assert cli.main(["cost", "./DARTS"]) == 0
+  assert cli.main(["cost", "pdarts"]) == 0
+  assert capsys.readouterr().err == ""
 
 
 def test_what_a_run_prints(finished):
@@ -896,5 +904,5 @@ def test_evaluate_refuses_damaged_weights(place, finished, tmp_path):
   folder = shutil.copytree(finished.folder, tmp_path / "run")
   path = folder / "networks" / "original-0" / "weights.npz"
   path.write_bytes(path.read_bytes()[:-100])
-  assert_refused(place, ["evaluate", folder], "weights.npz is not there or"
-                 " damaged; train the network again")
+  assert_refused(place, ["evaluate", folder], "weights.npz is damaged, or"
+                 " no file of weights; train the network again")

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import shutil
 import types
 
 import jax
@@ -126,7 +127,7 @@ def test_a_price_is_the_divergence_of_the_predictions():
 def chosen(state):
   """A handover to the tuning of a choice at half of the multiply-adds."""
   rng = np.random.default_rng(0)
-  return method()._priced(method().space, 1, state._replace(
+  return method()._priced(method().space, 1, [], state._replace(
       prices=jnp.asarray(rng.random(state.prices.shape), jnp.float32)))
 
 
@@ -191,6 +192,22 @@ def test_devices_equal_one_where_batch_statistics_are_shared():
   assert one.pairs[0] == 16
 
 
+def test_what_fills_up_a_batch_does_not_count():
+  state, _ = begun()
+  over = chosen(state)
+  objective = supervised.classification(
+      supervised.resolve(TRAIN, "blocks"), over.architecture,
+      test_replacements.FRAME)
+  batch = tiny.batch(16)
+  update = functools.partial(method().update_pairs, objective)
+  alone, _ = run_step(update, over.state, {
+      name: x[:8] for name, x in batch.items()})
+  filled, _ = run_step(update, over.state, batch | {"label": np.where(
+      np.arange(16) < 8, batch["label"], -1).astype(np.int32)})
+  np.testing.assert_array_equal(alone.pairs, filled.pairs)
+  assert filled.pairs[0] == 8
+
+
 def test_milder_budgets_lie_in_the_middle():
   found = method()._milder(budget.Budget(madds=100.0))
   assert found == budget.Budget(None, (100.0 + method().cost.madds) / 2)
@@ -238,6 +255,18 @@ def test_a_run_returns_a_cheaper_network_with_its_weights(a_run):
       ("replace2-0", "tune"), ("replace2-0", "compare")}
 
 
+def test_a_run_whose_places_had_numbers_is_known(a_run, tmp_path):
+  out, result = a_run
+  older = shutil.copytree(out, tmp_path / "older")
+  config = json.loads((older / "config.json").read_text())
+  places = config["space"]["replacements"]
+  assert "block 0, 1 -> 2" in places
+  config["space"]["replacements"] = {
+      f"block 0, edge {i}": names for i, names in enumerate(places.values())}
+  (older / "config.json").write_text(json.dumps(config))
+  assert run(older, GENEROUS) == result
+
+
 def test_what_is_worse_is_not_returned(tmp_path, monkeypatch):
   judge = lambda *_: types.SimpleNamespace(accepted=False, reason="worse")
   monkeypatch.setattr(replace.acceptance, "judge", judge)
@@ -258,10 +287,12 @@ def test_what_is_worse_is_not_returned(tmp_path, monkeypatch):
 
 def test_a_budget_is_tried_once(tmp_path):
   config = dataclasses.replace(CONFIG, tolerance=0.0, max_madds="0.4x",
-                               held_out=0.2)
+                               held_out=0.15)
   result = run(tmp_path / "run", config)
   row, = result["seeds"]
   assert len(row["tries"]) == 1
+  # A batch and a half, all of which count.
+  assert row["tries"][0]["images"] == 24 and "rounds" not in row
   assert row["tries"][0]["madds"] <= 0.4 * result["original"]["madds"]
   # Of one that is refused the original is returned, and nothing worse.
   better = row["tries"][0]["accepted"]
@@ -275,6 +306,11 @@ def test_rounds_and_nothing_held_out(tmp_path):
   row, = result["seeds"]
   assert row["params"] <= 0.6 * result["original"]["params"]
   assert row["rank_correlation"] is None
+  first, second = row["rounds"]
+  assert first["madds"] == result["original"]["madds"] > second["madds"]
+  assert second["params"] <= first["params"] * 0.6**0.5
+  assert first["curve"] != second["curve"] == row["curve"]
+  assert {"rank_correlation", "prices"} <= {*first}
   assert "difference" not in row["tries"][0]
   stages = [(r["run"], r["stage"])
             for r in metrics.read(tmp_path / "run" / "metrics.jsonl")]
@@ -340,7 +376,7 @@ def test_a_round_that_would_block_the_way_is_the_last():
   flat = np.concatenate([price[1:] for price in prices])
   state = state._replace(prices=jnp.asarray(
       np.concatenate([flat, np.ones(CONFIG.price_checks)]), jnp.float32))
-  over = own._priced(own.space, 1, state)
+  over = own._priced(own.space, 1, [], state)
   reached = own.limits.allows(replace.exact.network(
       over.architecture, test_replacements.FRAME))
   assert reached or own._reaches(over.architecture)
@@ -369,7 +405,9 @@ def test_steps_count_all_that_may_follow():
 
 
 @pytest.mark.parametrize("changes, words", [
-    ({"held_out": 0.05}, "leaves 8 images to compare by, fewer than a batch"),
+    ({"held_out": 0.001}, "every part needs at least 1 example"),
+    ({"held_out": 0.0, "tolerance": 1.0},
+     "tolerance is 1.0 and is for a comparison on held-out images"),
     ({"temperature": 1e3}, "temperature"), ({"rounds": 11}, "rounds"),
     ({"tolerance": -1.0}, "tolerance"), ({"held_out": 1.0}, "held-out"),
     ({"distillation": 1.5}, "distillation"), ({"rounds": 0}, "rounds"),

@@ -2,13 +2,14 @@
 
 import functools
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors, operations, zoo
+from natjax import drawing, errors, operations, zoo
 from natjax.costs import budget, exact
 from natjax.graph import codec, live, records
 from natjax.methods import replacements
@@ -221,9 +222,36 @@ def live_outputs(architecture, space):
 
 
 def test_what_no_choice_keeps_to_is_said():
-  with pytest.raises(errors.NotMet, match="at most 1 multiply-adds"):
-    residual().choose(residual().by_place(np.ones(len(residual().alone()))),
-                      budget.Budget(madds=1))
+  prices = residual().by_place(np.ones(len(residual().alone())))
+  with pytest.raises(errors.NotMet, match="at most 1 multiply-adds") as e:
+    residual().choose(prices, budget.Budget(madds=1))
+  # What it names is reachable, and nothing less is.
+  params, madds = map(int, re.search(
+      r"max-params (\d+), or max-madds (\d+)", str(e.value)).groups())
+  for limits in (budget.Budget(params=params), budget.Budget(madds=madds)):
+    assert limits.allows(exact.network(residual().apply(
+        residual().choose(prices, limits)), FRAME))
+    with pytest.raises(errors.NotMet):
+      residual().choose(prices, budget.Budget(*(
+          limit and limit - 1 for limit in limits)))
+
+
+def test_places_are_called_as_in_the_table_of_changes():
+  cell = records.Cell(tuple(records.Edge(*edge) for edge in (
+      ("sep_conv_5x5", 0, 2), ("sep_conv_3x3", 0, 2), ("conv_3x3", 1, 3),
+      ("conv_3x3", 2, 3))), (2, 3))
+  space = replacements.Replacements(
+      codec.check(records.Genotype(cell, cell)), SKELETON, "cell")
+  named = [name for name, _ in space.named()]
+  ends = ["0 -> 2", "0 -> 2 (2)", "1 -> 3", "2 -> 3"]
+  assert named == [f"{kind}, {end}" for kind in ("normal", "reduce")
+                   for end in ends]
+  for p, (name, _) in enumerate(space.named()):
+    choice = np.zeros(len(named), np.int32)
+    choice[p] = 1
+    change, = drawing.changes(space.architecture, space.apply(choice))
+    assert name.removesuffix(" (2)") == (
+        f"{change.cell}, {change.source} -> {change.target}")
 
 
 def test_nothing_to_replace_is_said():

@@ -19,7 +19,7 @@ from tests.pipeline import test_pipeline
 
 SIZES = {"init_channels": 4, "cells": 3, "batch_size": 16, "epochs": 3}
 MORE = {"random": {"candidates": 2, "epochs": 1}}
-NAMES = ("darts", "entrannas", "entrannas-dst", "random")
+NAMES = ("darts", "entrannas", "entrannas-dst", "it-nas", "random")
 TRAIN = dataclasses.replace(test_pipeline.TRAIN, seeds=1)
 
 
@@ -83,14 +83,15 @@ def test_a_search_gives_an_architecture_its_cost_and_its_picture(found, name):
     assert result["connections"]["normal"] == len(architecture.normal.edges)
 
 
-@pytest.mark.parametrize("name", NAMES[:3])
+@pytest.mark.parametrize("name", NAMES[:4])
 def test_every_epoch_has_alpha_and_what_would_be_derived(found, name):
   out, result = found[name]
   rows = rows_of(out)
   assert len(rows) == 3
   for row in rows:
     weights = np.array(row["weights"]["normal"])
-    assert weights.shape == (5, 4) == np.array(row["alpha"]["reduce"]).shape
+    assert weights.shape == (5, 4) == np.array(row["weights"]["reduce"]).shape
+    assert ("alpha" in row) == (name != "it-nas")
     assert row["candidates"] == [*searching.SPACE.candidates]
     architecture = codec.from_dict(row["architecture"])
     kept = np.argwhere(row["kept"]["normal"]).tolist()
@@ -98,9 +99,16 @@ def test_every_epoch_has_alpha_and_what_would_be_derived(found, name):
             for e, o in kept] == [*architecture.normal.edges]
     assert row["skips"]["normal"] == sum(
         e.operation == "skip_connect" for e in architecture.normal.edges)
-    assert ("temperature" in row) == (name != "darts")
+    assert ("temperature" in row) == name.startswith("entrannas")
     assert ("thresholds" in row) == (name == "entrannas-dst")
-  assert rows[-1]["architecture"] == result["architectures"]["derived"]
+  if name == "it-nas":  # It selects by images of its own.
+    assert result["ties"].keys() == {"normal", "reduce"}
+    strongest = {(*row["edge"], row["strongest"])
+                 for row in result["attention"]["normal"]}
+    edges = result["architectures"]["derived"]["normal"]["edges"]
+    assert {(s, t, name) for name, s, t in edges} <= strongest
+  else:
+    assert rows[-1]["architecture"] == result["architectures"]["derived"]
 
 
 def test_alpha_is_drawn_where_there_is_matplotlib(found, tmp_path, capsys):
@@ -113,7 +121,7 @@ def test_alpha_is_drawn_where_there_is_matplotlib(found, tmp_path, capsys):
   assert cli.main(
       ["draw", out, "--theta", "--alpha", "--out", target]) == 2
   assert len(capsys.readouterr().err.strip().splitlines()) == 2
-  for name in NAMES[:3]:
+  for name in NAMES[:4]:
     text = (found[name][0] / "alpha.svg").read_text()
     assert "normal 0 -&gt; 2" in text and "dil_conv_3x3" in text
 

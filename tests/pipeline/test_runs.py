@@ -229,7 +229,8 @@ def test_damaged_weights(tmp_path, damage):
   if damage is not None:
     runs.save_weights(path, {"a": np.ones(100, np.float32)})
     path.write_bytes(damage(path.read_bytes()))
-  with pytest.raises(errors.InputError, match="not there or damaged"):
+  with pytest.raises(errors.InputError, match=(
+      "is not there;" if damage is None else "is damaged, or no file of wei")):
     runs.load_weights(path)
 
 

@@ -298,6 +298,29 @@ def test_the_published_policy_and_the_papers_preset_see_all_images():
     assert acceptance.part(config) == part
 
 
+def test_few_images_are_said():
+  big, small = operations.Cost(2, 2), operations.Cost(1, 1)
+  # By hand: 1.96 times the root of 0.2 / 60 is 0.113, of 0.2 / 80 is 0.098.
+  for images, apart, few in ((60, 6, True), (80, 8, False), (30, 0, True),
+                             (31, 0, False)):
+    pairs = acceptance.Pairs(images, apart, apart)
+    verdict = acceptance.judge(pairs, big, small, 0.5)
+    assert pairs.few is few
+    assert verdict.reason.endswith("held-out images" + (
+        ", too few to tell by" * few))
+    assert ("few" in acceptance.report(pairs, verdict)) is few
+
+
+@pytest.mark.parametrize("flags", [
+    ("--tolerance", "1"), ("--finalists", "2"), ("--trial-epochs", "3")])
+def test_nothing_to_compare_by_and_how_is_refused(flags, capsys):
+  assert cli.main(["transform", "darts", "--dataset", "digits", "--dry-run",
+                   "--held-out", "0", *flags]) == 2
+  text = capsys.readouterr().err
+  assert "is for a comparison on held-out images" in text
+  assert f"({flags[0]})" in text and len(text.splitlines()) == 1
+
+
 def test_cheaper_is_in_both_ways():
   cost = operations.Cost
   assert acceptance.cheaper(cost(2, 2), cost(2, 1))

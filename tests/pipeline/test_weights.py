@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from natjax import cli, errors, pipeline, spaces
+from natjax.cli import output
 from natjax.graph import codec, records
 from natjax.methods import differentiable, nat, natpp, replace, supervised
 from natjax.networks import inherit
@@ -69,7 +70,44 @@ def test_what_does_not_fit_is_named(a_run, tmp_path):
                    config=STILL, weights=file)
   with pytest.raises(errors.InputError, match="trained network"):
     train(tmp_path / "b", config=STILL, weights=tmp_path)
+  with pytest.raises(errors.InputError, match="there is no such file"):
+    train(tmp_path / "b", config=STILL, weights=tmp_path / "gone.npz")
   assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+def test_the_folder_of_a_network_will_do(a_run, tmp_path):
+  folder = a_run / "networks" / "network-4"
+  assert weights.find(folder, NETWORK, [0]) == {0: folder / "weights.npz"}
+  with pytest.raises(errors.InputError, match="one network, and 2 seeds"):
+    weights.find(folder, NETWORK, range(2))
+  kept = shutil.copytree(a_run, tmp_path / "kept")
+  folder = kept / "networks" / "network-4"
+  (folder / "weights.npz").unlink()
+  with pytest.raises(errors.InputError, match=r"weights.npz is gone; train"):
+    weights.find(folder, NETWORK, [0])
+  with pytest.raises(errors.InputError, match=r"weights.npz is not there"):
+    train(tmp_path / "run", config=STILL, seed=4, weights=kept)
+
+
+def test_other_images_are_said(a_run, tmp_path, capsys):
+  network = a_run / "networks" / "network-3"
+  result = train(tmp_path / "same", config=STILL, weights=network)
+  assert "note" not in result
+  said = ("the weights were trained on digits (8 pixels), other images than"
+          " those here, of digits (8 pixels)")
+  job = pipeline.TrainJob(NETWORK, test_replace.dataset(128), STILL,
+                          weights=network / "weights.npz")
+  assert job.note == said
+  result = job.run(tmp_path / "run")
+  assert result["note"] == said
+  assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
+  output.print_head(job)
+  output.print_trained(result, tmp_path / "run", None)
+  shown = capsys.readouterr()
+  assert said in shown.err and said in shown.out
+  # Of a file alone it is not known.
+  shutil.copy(network / "weights.npz", tmp_path / "w.npz")
+  assert weights.note({0: tmp_path / "w.npz"}, test_replace.dataset(128)) == ""
 
 
 @pytest.mark.parametrize("change, words", [

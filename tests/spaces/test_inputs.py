@@ -262,7 +262,8 @@ def test_three_inputs_from_three_nodes_are_refused():
 def around(ground, architecture, count, seed=0):
   """Drawn arrays [count, G, N, K], and the numbers of edges drawn anew."""
   start = ground.encode(architecture)
-  drawn = jax.device_get(jax.jit(jax.vmap(inputs.sampler(ground, given=start)))(
+  sample = inputs.sampler(ground, given=[start])
+  drawn = jax.device_get(jax.jit(jax.vmap(sample))(
       jax.random.split(jax.random.key(seed), count)))
   slots = np.zeros(ground.shape, bool)
   slots[...] = ground.space.inputs is not None

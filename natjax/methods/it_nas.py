@@ -1,0 +1,323 @@
+"""IT-NAS: operations as tokens; the indicator token's attention selects.
+
+"IT-NAS: Integrating Lite-Transformer into NAS for Architecture Selection"
+(under review at ICLR 2023; no code was published). On every edge of every cell
+of the supernet stands a Lite-Transformer (`networks.attention`), and both are
+trained by one loss on one half of the images (equation 5): there is no alpha
+and nothing bilevel. Then all images of the other half go through once, and of
+every edge the mean attention of the indicator token to the operations says
+which one stays (equation 6); a_0 is left out.
+
+What the paper leaves open, and how this differs from it:
+- Means are over images, then over the cells that are decided on together, which
+  have transformers of their own. They are summed in float64: the paper's
+  weights differ in the third decimal. How far the strongest stands before the
+  next, and the standard error of that over images, are in the report.
+- A node keeps two edges, those whose strongest operation has most attention,
+  as DARTS does; `null` is a token, but is not kept where nodes choose their
+  inputs. In NAS-Bench-201 every edge keeps its strongest token, `null` too.
+- What the picture and the rows of metrics show of an epoch is the attention on
+  that epoch's training images.
+- BN normalises by the batch in the pass that selects, too.
+- Over chains the paper trains single paths; that is not here, nor is the search
+  in spaces whose nodes are unlike.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from natjax import drawing, errors, spaces
+from natjax.graph import codec
+from natjax.methods import entry as entry_lib
+from natjax.methods import halves
+from natjax.methods import search as search_lib
+from natjax.networks import attention
+from natjax.networks import supernet as supernet_lib
+from natjax.objectives import classification as objectives
+from natjax.spaces import connections
+from natjax.training import method as base
+from natjax.training import optimizers, settings
+
+REPORTS = (*search_lib.REPORTS, "ties")
+_SURE = 2.0  # Standard errors.
+
+
+@dataclasses.dataclass(frozen=True)
+class ITConfig(search_lib.SupernetConfig):
+  """Settings of IT-NAS; those of `search.SupernetConfig`, and
+
+  Attributes:
+    tokens: "full", an operation's whole output; "separable", with a query of
+      one vector over pixels and one over channels; or "gap", means over pixels.
+    reentry: what an edge adds: the attention's "mix" of operations, or what an
+      "encoder" layer makes of it.
+    temperature: divides the logits of the attention.
+    decay_vectors: whether weight decay holds for the indicator token, for
+      positions and for layer norms, too.
+  """
+
+  tokens: str = "full"
+  reentry: str = "mix"
+  temperature: float = 1.0
+  decay_vectors: bool = True
+
+
+PRESETS = {
+    "demo": ITConfig(init_channels=8, cells=4, epochs=30),
+    "small": ITConfig(epochs=25),
+    "paper": ITConfig()}
+
+
+class ITState(NamedTuple):
+  """Everything a resumed run needs.
+
+  Attributes:
+    step: i32[], updates so far.
+    params: "supernet", and "attention" of every block, {} where nothing is
+      decided.
+    opt_state: of params.
+    attention: f32[E, O] per group, the sum over the epoch's steps.
+    rng: a key, split anew at every update.
+  """
+
+  step: jax.Array
+  params: Any
+  opt_state: Any
+  attention: list[jax.Array]
+  rng: jax.Array
+
+
+class ITNAS(search_lib.Search):
+  """See the module.
+
+  Attributes:
+    attention: what stands on every edge.
+  """
+
+  def __init__(self, config: ITConfig, space: spaces.Space, **sizes: Any):
+    """As `search.Search`."""
+    settings.one_of(config, tokens=attention.TOKENS,
+                    reentry=attention.REENTRIES)
+    config = search_lib.resolve(config, space.graph.kind)
+    settings.above_zero(config, "temperature")
+    super().__init__(config, space, **sizes)
+    self.optimizer = optimizers.scheduled(
+        config, config.epochs * self.steps_per_epoch, nesterov=config.nesterov,
+        decayed=None if config.decay_vectors else _matrices)
+    self.attention = attention.Attention(
+        config.tokens, config.reentry, config.temperature)
+    self._group_of = {i: g for g, group in enumerate(self.connections.groups)
+                      for i in group.members}
+    first = self.supernet.plan.network.prefix
+    for i in self._group_of:
+      if len({shape._replace(stride=0) for shape in self.supernet.plan.shapes[
+          i].nodes[first + 2:]}) > 1:
+        raise errors.InputError(
+            f"search space '{space.name}' has blocks whose nodes are unlike,"
+            " and it-nas compares the outputs of operations of one shape;"
+            " choose a space of cells", "space")
+
+  def within(self, kept: connections.Strengths,
+             strengths: connections.Strengths) -> list[np.ndarray]:
+    """As `search.Search`, by two edges per node."""
+    return self.connections.within(
+        kept, strengths, self.limits, distinct_edges=True)
+
+  def method(self) -> base.Method:
+    """The record that `training.fit` drives."""
+    phase = base.Phase("search", ("weights",), self.update,
+                       ("loss", "accuracy"), observe=self.observe)
+    return base.Method(
+        init=self.init, derive=self.derive, explain=self.explain,
+        stages=(base.Stage("search", self.config.epochs, (phase,)),))
+
+  def init(self, rng: jax.Array) -> ITState:
+    """Draws the state that training starts from."""
+    rng_supernet, rng_attention, rng_state = jax.random.split(rng, 3)
+    params = {"supernet": self.supernet.init(rng_supernet)["params"],
+              "attention": self._compiled_draw(rng_attention)}
+    return ITState(
+        step=jnp.zeros((), jnp.int32), params=params,
+        opt_state=jax.jit(self.optimizer.init)(params),
+        attention=[jnp.zeros(g.allowed.shape) for g in self.connections.groups],
+        rng=rng_state)
+
+  @functools.cached_property
+  def _compiled_draw(self):
+    return jax.jit(self._draw)
+
+  def _draw(self, rng):
+    """The transformers of every block."""
+    plan = self.supernet.plan
+    return [self.attention.init(
+        jax.random.fold_in(rng, i), len(plan.cell(i).edges),
+        len(self.connections.space.candidates), plan.shapes[i].nodes[-1])
+            if i in self._group_of else {} for i in range(len(plan.shapes))]
+
+  def how(self, transformers: Any) -> list[supernet_lib.How]:
+    """What stands on the edges of every block; it tells its attention.
+
+    Args:
+      transformers: "attention" of the parameters.
+    """
+    fixed = self.how_kept([np.zeros(g.allowed.shape)
+                           for g in self.connections.groups])
+    return [h if i not in self._group_of else h._replace(
+        value={**own, "allowed": jnp.asarray(self._allowed(i), jnp.float32)},
+        make=self._telling, tells=True)
+            for i, (h, own) in enumerate(zip(fixed, transformers, strict=True))]
+
+  def _allowed(self, i):
+    return self.connections.groups[self._group_of[i]].allowed
+
+  @functools.cached_property
+  def _telling(self):
+    return self.attention.telling  # One object, by which programs are known.
+
+  def run(self, params: Any, batch: base.Batch, rng: jax.Array | None = None
+          ) -> tuple[jax.Array, list[jax.Array]]:
+    """The logits, and per group the attention of every image, f32[B, E, O].
+
+    Means over the blocks of a group.
+    """
+    logits, told = self.supernet.run(
+        {"params": params["supernet"]}, self.how(params["attention"]),
+        batch["image"], rng=rng)
+    return logits, [jnp.mean(jnp.stack([
+        jnp.swapaxes(told[i], 0, 1) for i in group.members]), 0)
+                    for group in self.connections.groups]
+
+  def update(self, state: ITState, batch: base.Batch
+             ) -> tuple[ITState, dict[str, jax.Array]]:
+    """A step of the supernet and of its transformers (equation 5)."""
+    rng, rng_step = jax.random.split(state.rng)
+
+    def loss(params):
+      logits, attended = self.run(params, batch, base.device_key(rng_step))
+      losses = optax.softmax_cross_entropy_with_integer_labels(
+          logits, batch["label"])
+      return jnp.mean(losses), (
+          jnp.mean(objectives.right(logits, batch["label"])),
+          [jnp.mean(a, 0) for a in attended])
+
+    (value, (accuracy, attended)), grads = base.mean_over_devices(
+        jax.value_and_grad(loss, has_aux=True)(state.params))
+    updates, opt_state = self.optimizer.update(
+        grads, state.opt_state, state.params)
+    begins = state.step % self.steps_per_epoch == 0
+    sums = [jnp.where(begins, 0.0, total) + a
+            for total, a in zip(state.attention, attended, strict=True)]
+    return ITState(state.step + 1, optax.apply_updates(state.params, updates),
+                   opt_state, sums, rng), {"loss": value, "accuracy": accuracy}
+
+  def observe(self, state: ITState, epoch: int) -> dict[str, Any]:
+    """The epoch's attention and what would be derived by it, for a row."""
+    del epoch
+    strengths = self._of_epoch(state)
+    return self.shown(strengths, self.within(self.keep(strengths), strengths))
+
+  def _of_epoch(self, state):
+    return [np.asarray(a, np.float64) / self.steps_per_epoch
+            for a in state.attention]
+
+  def keep(self, strengths: connections.Strengths) -> list[np.ndarray]:
+    """Equation 6, and two edges per node: bool[E, O] per group."""
+    return [np.asarray(mask) for mask in self.connections.strongest(
+        strengths, distinct_edges=True)]
+
+  def derive(self, state: ITState, given: codec.Architecture | None,
+             score: base.Walk, rng: jax.Array) -> base.Derived:
+    """Selects by the attention on the second half of the images.
+
+    The report is that of `search.Search.derived`, with "attention" (of every
+    cell type's edges the tokens' mean weights, what is strongest, by what
+    margin over which next, its standard error, and whether that is a "tie":
+    less than two standard errors) and "ties", their number among the edges that
+    are kept.
+    """
+    total = jax.tree.map(np.asarray, score(
+        self._attended, state.params, split="architecture", total=True))
+    count = float(total["images"])
+    strengths = [np.asarray(a, np.float64) / count for a in total["weights"]]
+    kept = self.keep(strengths)
+    derived = self.derived(
+        state.params, self.within(kept, strengths), kept,
+        float(total["right"]) / count, score)
+    rows = {group.name: self._margins(group, mean, square / count, count)
+            for group, mean, square in zip(
+                self.connections.groups, strengths, total["squares"],
+                strict=True)}
+    ties = {group.name: sum(
+        row["tie"] for row, mask in zip(rows[group.name], kept[g], strict=True)
+        if row and mask.any()) for g, group in enumerate(
+            self.connections.groups)}
+    return derived._replace(report={
+        **derived.report, "attention": rows, "ties": ties})
+
+  def _attended(self, params, batch):
+    """Of every image what it attends to, and products of that."""
+    logits, attended = self.run(params, batch)
+    return {"images": jnp.ones(len(logits)),
+            "right": objectives.right(logits, batch["label"]),
+            "weights": attended,
+            "squares": [a[..., :, None] * a[..., None, :] for a in attended]}
+
+  def _margins(self, group, mean, square, count):
+    """Per edge of a group, the strongest token and the next, or None."""
+    names = self.connections.space.candidates
+    found: list[dict[str, Any] | None] = []
+    for e, may in enumerate(self.connections.kept(group)):
+      order = sorted(np.flatnonzero(may), key=lambda o: -mean[e, o])
+      if not order:
+        found.append(None)
+        continue
+      row = {"edge": list(group.cell.edges[e][1:]), "weights": {
+          names[o]: float(mean[e, o]) for o in np.flatnonzero(
+              group.allowed[e])}, "strongest": names[order[0]], "tie": False}
+      if len(order) > 1:
+        a, b = order[:2]
+        margin = mean[e, a] - mean[e, b]
+        spread = (square[e, a, a] - 2 * square[e, a, b] + square[e, b, b]
+                  - margin**2)
+        error = float(np.sqrt(max(spread, 0.0) / count))
+        row |= {"next": names[b], "margin": float(margin),
+                "standard_error": error, "tie": bool(margin < _SURE * error)}
+      found.append(row)
+    return found
+
+  def explain(self, state: ITState) -> str:
+    """The architecture that would have been derived."""
+    return "the supernet of " + codec.to_line(self.connections.architecture(
+        self.keep(self._of_epoch(state))))
+
+
+def _matrices(params):
+  """Which parameters decay where vectors do not."""
+  return {"supernet": jax.tree.map(lambda _: True, params["supernet"]),
+          "attention": [{name: name not in attention.VECTORS for name in own}
+                        for own in params["attention"]]}
+
+
+def build(request: entry_lib.Request) -> entry_lib.Plan:
+  """What a job needs to run it; see `entry`."""
+  space = halves.space_of(request)
+  config = search_lib.resolve(request.settings, space.graph.kind)
+  method = ITNAS(
+      config, space, num_classes=request.num_classes,
+      image_size=request.image_size, target=request.place,
+      steps_per_epoch=halves.steps(request, config)["weights"])
+  return halves.plan(method.method(), method.supernet, config)
+
+
+ENTRY = entry_lib.Entry(
+    ITConfig, build,
+    lambda preset, objective, kind: halves.preset(PRESETS[preset], kind),
+    "lets an indicator token attend to operations, and keeps what it attends to"
+    " most", starts="space", reports=REPORTS,
+    pictures={"alpha.svg": drawing.save_alpha})
