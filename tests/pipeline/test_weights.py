@@ -291,7 +291,7 @@ def test_given_weights_are_compared_with(a_run):
       "--image-size", "64"],
      "skeleton is imagenet and must be cifar"),
     (["--train-from", "me"], "train-from is 'me'"),
-    (["--weights", "nowhere"], "nowhere holds no trained network")])
+    (["--weights", "nowhere"], "there is no such file or folder")])
 def test_refusals_of_weights_are_one_line(args, message, capsys):
   assert cli.main(["transform", "darts", "--dataset", "digits", "--dry-run",
                    *args]) == 2
