@@ -278,7 +278,7 @@ def test_given_weights_are_compared_with(a_run):
   with pytest.raises(errors.InputError, match="compare is False: they are"):
     pipeline.Job(
         NETWORK, test_replace.dataset(), "differentiable",
-        dataclasses.replace(STILL_THETA, held_out=0.0), STILL, weights=a_run,
+        dataclasses.replace(STILL_THETA, tolerance=0.5), STILL, weights=a_run,
         seed=3, compare=False)
 
 
@@ -363,7 +363,7 @@ def test_what_learns_is_what_replace_learns(a_run):
 def test_replacements_need_a_network_to_learn_from(
     method, search, options, message):
   if options.get("compare") is False:
-    search = dataclasses.replace(search, held_out=0.0)
+    search = dataclasses.replace(search, tolerance=0.5)
   with pytest.raises(errors.InputError, match=message):
     pipeline.Job(NETWORK, test_replace.dataset(), method, search, STILL,
                  **{"start": "replace", **options})
