@@ -58,7 +58,8 @@ PRESETS = {
             init_channels=0, cells=0, epochs=2, warmup_epochs=1, batch_size=32,
             samples=2, candidates=3, weights_fraction=0.5,
             prefer="accuracy", held_out=0.0),
-        theta=differentiable.DifferentiableConfig(architecture_epochs=1),
+        theta=differentiable.DifferentiableConfig(
+            architecture_epochs=1, held_out=0.0),
         train=supervised.TrainConfig(
             init_channels=0, cells=0, epochs=2, batch_size=32,
             auxiliary=False, drop_path=0.0, cutout=0, seeds=2),
@@ -78,7 +79,7 @@ PRESETS = {
             entropy_weight=0.03, candidates=20, weights_fraction=0.5,
             prefer="accuracy", held_out=0.0),
         theta=differentiable.DifferentiableConfig(
-            architecture_epochs=6, theta_learning_rate=3e-3),
+            architecture_epochs=6, held_out=0.0, theta_learning_rate=3e-3),
         train=supervised.TrainConfig(
             init_channels=0, cells=0, epochs=12, batch_size=64,
             learning_rate=0.05, final_learning_rate=0.0, auxiliary=False,
@@ -94,7 +95,8 @@ PRESETS = {
         nat=nat.NATConfig(
             init_channels=0, cells=0, epochs=60, prefer="accuracy",
             held_out=0.0),
-        theta=differentiable.DifferentiableConfig(architecture_epochs=30),
+        theta=differentiable.DifferentiableConfig(
+            architecture_epochs=30, held_out=0.0),
         train=supervised.TrainConfig(
             init_channels=0, cells=0, epochs=60, batch_size=128,
             learning_rate=0.1, final_learning_rate=0.0, weight_decay=5e-4,
@@ -107,7 +109,8 @@ PRESETS = {
             init_channels=0, cells=0, policy="published", candidates=1),
         nat=nat.NATConfig(
             init_channels=0, cells=0, prefer="accuracy", held_out=0.0),
-        theta=differentiable.DifferentiableConfig(architecture_epochs=300),
+        theta=differentiable.DifferentiableConfig(
+            architecture_epochs=300, held_out=0.0),
         train=supervised.TrainConfig(
             init_channels=0, cells=0, epochs=600, batch_size=96,
             learning_rate=0.025, auxiliary=False, drop_path=0.0, cutout=0,

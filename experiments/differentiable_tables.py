@@ -452,7 +452,8 @@ def _merge(title, preset, paper, args):
   first = parts[0]["config"]
   config = dataclasses.replace(
       preset, seed=numbers[0], kinds=tuple(kinds), epochs=first["epochs"],
-      theta=differentiable.DifferentiableConfig(**first["theta"]),
+      theta=differentiable.DifferentiableConfig(
+          **{"held_out": 0.0, **first["theta"]}),  # Of records from before.
       train=supervised.TrainConfig(
           **{**first["train"], "seeds": len(numbers)}))
   result = {

@@ -79,14 +79,15 @@ PRESETS = {
     "smoke": Config(
         dataset="digits", networks=("resnet20",), width=0.25, cells=(2, 2),
         image_size=8, train_images=160, share="cell",
-        search=differentiable.DifferentiableConfig(architecture_epochs=1),
+        search=differentiable.DifferentiableConfig(
+            architecture_epochs=1, held_out=0.0),
         trials=({}, {"theta_learning_rate": 0.1}),
         train=dataclasses.replace(_TRAIN, epochs=2, batch_size=32, seeds=1)),
     "small": Config(
         dataset="cifar10", networks=("resnet20",), width=0.5, cells=(8, 5),
         image_size=16, train_images=6000, share="full",
         search=differentiable.DifferentiableConfig(
-            architecture_epochs=4, theta_learning_rate=1e-2),
+            architecture_epochs=4, held_out=0.0, theta_learning_rate=1e-2),
         trials=_TRIALS, train=_TRAIN),
 }
 

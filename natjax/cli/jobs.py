@@ -88,7 +88,8 @@ def run_transform(args) -> int:
       inputs.settings(args, preset.search, "", extra["search"]), train,
       space=args.space, share=args.share, seed=first, seeds=count,
       devices=args.devices, compare=args.compare is not False, simclr=simclr,
-      train_found=not args.no_train, weights=args.weights)
+      train_found=not args.no_train, weights=args.weights,
+      train_from=args.train_from, start=args.start)
   show = output.print_transformed if not job.union else functools.partial(
       output.print_union, names=[args.architecture, *args.others])
   return _run_job(args, job, show)

@@ -304,6 +304,9 @@ def _print_tries(result):
            ("returned" if tried["accepted"] else "refused")
            + ", by too few images" * tried.get("few", False))
           for seed, tried in rows])
+  for seed, tried in rows:
+    if not tried["accepted"]:
+      out.print(f"seed {seed}: refused, {tried['reason']}")
 
 
 def _print_seeds(rows):

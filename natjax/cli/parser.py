@@ -64,9 +64,18 @@ def _make_parser():
   sub.add_argument("--compare", default=None, action=_YES_NO, help="of methods"
                    " whose networks come out trained: also train the original"
                    " (yes)")
-  sub.add_argument("--weights", metavar="RUN", help="of methods that begin"
-                   " with a trained network: the run that trained it, or a file"
-                   " of weights (default: it is trained first)")
+  sub.add_argument("--weights", metavar="RUN", help="begin with the given"
+                   " network as trained: the run that trained it, or a file of"
+                   " weights (default: replace trains it first, the others draw"
+                   " weights)")
+  sub.add_argument("--train-from", default="scratch", help="of methods whose"
+                   " networks are trained at the end: scratch, or inherited,"
+                   " fine-tuned from what the supernet holds for them and from"
+                   " the original's --weights (scratch)")
+  sub.add_argument("--start", default="drawn", help="of nat, natpp and"
+                   " differentiable, how operations begin that the given"
+                   " network has not: drawn, or replace, after learning to give"
+                   " what the trained network gives (drawn)")
   sub.set_defaults(no_train=False)
   _add_method_flags(sub, starting("given"), "nat")
 
@@ -75,7 +84,8 @@ def _make_parser():
   sub.add_argument("--space", required=True, help="of `natjax list`")
   sub.add_argument("--no-train", action="store_true", help="leave out the"
                    " training of what is found")
-  sub.set_defaults(compare=None, weights=None)
+  sub.set_defaults(compare=None, weights=None, train_from="scratch",
+                   start="drawn")
   _add_method_flags(sub, starting("space"), "darts")
 
   sub = add("train", jobs.run_train, "train the network of an architecture",

@@ -42,6 +42,8 @@ class Request(NamedTuple):
     make_objective: makes the objective of an architecture.
     watch: called after every epoch of what is trained, where not None.
     others: further given ones, of a method for `unions`, checked.
+    inherits: whether weights are given, or are to be handed on to the networks
+      at the end (`Plan.begin`, `Plan.inherit`).
   """
 
   settings: Any
@@ -57,6 +59,7 @@ class Request(NamedTuple):
   make_objective: objectives.Maker
   watch: supervised.Watch | None
   others: tuple[codec.Architecture, ...] = ()
+  inherits: bool = False
 
 
 class Plan(NamedTuple):
@@ -77,8 +80,11 @@ class Plan(NamedTuple):
     prepare: `(folder, processes)`, called when a run is opened there and has
       no result yet, before anything is trained: measures what the device
       decides, and keeps it in the folder; raises InputError and NotMet.
-    begin: `(variables, rng) -> state`, of a method that `inherits`: where it
-      begins, from the variables of the trained given network.
+    begin: `(variables, rng) -> state`, of a method that `inherits` or takes
+      weights: where it begins, from the variables of the trained given network.
+    inherit: `(state, architecture) -> variables`, of a method whose networks
+      may begin with what it holds for them: of its last state, "params" and
+      "batch_stats", without those of an auxiliary head.
     others: further given ones as the method writes them; `method.derive` takes
       each of them as it takes the first.
   """
@@ -92,6 +98,7 @@ class Plan(NamedTuple):
   estimate: Callable[[int], dict[str, Any]]
   dtype: str | None = None
   begin: Callable[[Any, jax.Array], base.State] | None = None
+  inherit: Callable[[base.State, codec.Architecture], Any] | None = None
   others: tuple[codec.Architecture, ...] = ()
   prepare: Callable[[pathlib.Path, distributed.Processes], None] | None = None
 
@@ -116,6 +123,9 @@ class Entry(NamedTuple):
       are trained from scratch.
     inherits: of a trained method, whether it begins with the weights of the
       given network, which is trained first (`Plan.begin`).
+    compared: of a trained method, whether the job compares what it derives with
+      the trained original on the split "held_out", and returns the original
+      where `methods.acceptance` refuses it; `replace` does so itself.
     share: what networks of blocks decide on together, where it is not said.
     objectives: what it can minimise, of `OBJECTIVES`.
     spaces: whether a space may be named beside a given architecture.
@@ -137,6 +147,7 @@ class Entry(NamedTuple):
   starts: str = "given"
   trained: bool = False
   inherits: bool = False
+  compared: bool = False
   share: str = "cell"
   objectives: tuple[str, ...] = ("supervised",)
   spaces: bool = False

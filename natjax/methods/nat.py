@@ -30,6 +30,13 @@ scored on the policy's split and the input is itself a candidate, unless it is
 over a budget. Batch statistics are used throughout, as there. What is
 transformed is a domain's affair (`spaces`): cells, or a network of blocks,
 whose random inputs differ from the given one in operations alone.
+
+Weights are an option (`begin`, `inherit`): the supernet then begins with those
+of the given network, `networks.inherit.held`, and a network that it comes to
+may begin with what the supernet holds for it. Both need a supernet of the
+network's own size, and its BN is affine, so that with the given architecture it
+computes what the network does, normalised by the batch. Without, nothing is
+inherited, as in the papers.
 """
 
 from collections.abc import Sequence
@@ -48,6 +55,8 @@ from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, keeping, records
 from natjax.methods import choice, inference, memory, nat_config, supervised
 from natjax.methods import entry as entry_lib
+from natjax.networks import inherit
+from natjax.networks import network as network_lib
 from natjax.networks import supernet as supernet_lib
 from natjax.objectives import classification as objectives
 from natjax.policies import policy as policy_lib
@@ -55,7 +64,7 @@ from natjax.policies import sampling
 from natjax.spaces import ground as ground_lib
 from natjax.spaces import inputs
 from natjax.training import method as base
-from natjax.training import optimizers
+from natjax.training import optimizers, settings
 
 NATConfig = nat_config.NATConfig
 
@@ -139,7 +148,8 @@ class NAT:
                targets: Sequence[records.Place] = (), steps_per_epoch: int = 1,
                num_devices: int = 1,
                given: codec.Architecture | None = None,
-               others: Sequence[codec.Architecture] = ()):
+               others: Sequence[codec.Architecture] = (),
+               inherits: bool = False):
     """Args:
       config: the settings.
       space: the search space.
@@ -152,6 +162,12 @@ class NAT:
       given: the architecture to transform, around which inputs are drawn unless
         the settings' focus is general; without it they always are.
       others: further ones, around which they are drawn, too.
+      inherits: whether the supernet shares weights with trained networks; its
+        BN is then affine, as theirs is.
+
+    Raises:
+      InputError: settings that do not fit together, or a supernet of another
+        size than the network at the end, with which it is to share weights.
     """
     self.num_devices = num_devices
     self.config = config = nat_config.resolve(config, space.graph.kind)
@@ -170,7 +186,11 @@ class NAT:
     # A supernet never holds what no transformation reaches.
     self.supernet = supernet_lib.Supernet(
         space if space.inputs is not None else self.ground.around(), place,
-        jnp.dtype(config.dtype), config.supernet_width)
+        jnp.dtype(config.dtype), config.supernet_width,
+        "running" if inherits else "batch")
+    self.given = given
+    if inherits:
+      _check_shared(config, place, targets[0], self.supernet)
     self.policy = policy_lib.CellPolicy(
         self.ground, layers=config.gcn_layers, published=self.published)
     around = [] if self.published or config.focus == "general" else [
@@ -217,6 +237,48 @@ class NAT:
         policy_opt_state=jax.jit(self.policy_optimizer.init)(policy),
         baseline=jnp.zeros(()), rng=rng_state, drawn=drawn)
 
+  def begin(self, variables: Any, rng: jax.Array) -> NATState:
+    """The state that training starts from, of a trained network's variables.
+
+    Args:
+      variables: of the given architecture, "params" and "batch_stats".
+      rng: a key.
+    """
+    assert self.given is not None  # Whose weights they are.
+    state = self.init(rng)
+    network = network_lib.module(self.given, self.supernet.place)
+    variables = inherit.renumbered(variables, jax.eval_shape(
+        functools.partial(network_lib.init, network), rng))
+    found = inherit.held(
+        self.supernet, {"params": jax.device_get(state.params),
+                        "batch_stats": self._statistics},
+        self.given, variables)
+    return state._replace(params=jax.tree.map(jnp.asarray, found["params"]))
+
+  def inherit(self, state: NATState, architecture: codec.Architecture) -> Any:
+    """The variables that a network of an architecture begins with.
+
+    The running statistics are those of a network that is drawn: the supernet
+    normalises by the batch, and keeps none.
+    """
+    return inherit.variables(
+        self.supernet, {"params": jax.device_get(state.params),
+                        "batch_stats": self._statistics}, architecture)
+
+  @functools.cached_property
+  def _statistics(self):
+    """Running statistics as they are drawn, of a supernet that has them."""
+    return jax.device_get(self.supernet.init(jax.random.key(0)))["batch_stats"]
+
+  def logits(self, params: Any, cells: arrays_lib.CellArrays,
+             images: jax.Array) -> jax.Array:
+    """f32[B, K] of one architecture, normalised by the batch."""
+    if self.supernet.norm == "batch":
+      return self.supernet.apply(params, cells, images)
+    return self.supernet.run(
+        {"params": params, "batch_stats": self._statistics},
+        self.supernet.selected(cells), images)[0]
+
   def sample_inputs(self, rng: jax.Array) -> arrays_lib.CellArrays:
     """Draws m input architectures: `CellArrays` of shape [m, G, N, K]."""
     return jax.vmap(self.sample)(jax.random.split(rng, self.config.inputs))
@@ -224,7 +286,7 @@ class NAT:
   def loss(self, params: Any, cells: arrays_lib.CellArrays,
            batch: base.Batch) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy L(beta, w) and accuracy of one architecture, f32[]."""
-    logits = self.supernet.apply(params, cells, batch["image"])
+    logits = self.logits(params, cells, batch["image"])
     loss = optax.softmax_cross_entropy_with_integer_labels(
         logits, batch["label"])
     return jnp.mean(loss), jnp.mean(objectives.right(logits, batch["label"]))
@@ -360,7 +422,7 @@ class NAT:
 
     def ask(i, found):
       cells = jax.tree.map(lambda x: x[i], every)
-      logits = self.supernet.apply(params, cells, batch["image"])
+      logits = self.logits(params, cells, batch["image"])
       return found.at[:, i].set(objectives.right(logits, labels))
 
     right = lax.fori_loop(
@@ -412,7 +474,7 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
                 image_size=request.image_size, targets=(request.place,),
                 steps_per_epoch=len(weights) // config.batch_size,
                 num_devices=request.num_devices, given=given,
-                others=others)
+                others=others, inherits=request.inherits)
   for number, one in enumerate((given, *others), 1):
     with errors.naming(f"architecture {number}" * bool(others)):
       keeping.check_left(config.keep, inference.changeable(method, one))
@@ -427,9 +489,36 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
     return {"params": params, "memory_bytes": 16 * params + (
         nodes * jnp.dtype(config.dtype).itemsize)}
 
-  return entry_lib.Plan(method.method(), config, given, space.describe(),
+  plan = entry_lib.Plan(method.method(), config, given, space.describe(),
                         fractions, config.batch_size, estimate, config.dtype,
                         others=tuple(others))
+  return plan._replace(begin=method.begin, inherit=method.inherit) if (
+      request.inherits) else plan
+
+
+def _check_shared(config, place, target, supernet):
+  """Refuses a supernet that cannot share the weights of a trained network."""
+  if supernet.plan.network.norm == "bias":
+    raise errors.InputError(
+        "the given network has no BN, and a supernet of it would not train"
+        " without; leave --weights and --train-from out, or give another",
+        "weights")
+  if config.supernet_width != 1:
+    settings.refuse(config, "supernet_width", "must be 1 to share the weights"
+                    " of networks that are trained; leave it out")
+  if place == target:
+    return
+  if place.kind != target.kind:
+    raise errors.InputError(
+        f"skeleton is {target.kind} and must be {place.kind} to share weights"
+        " with the supernet; leave --weights and --train-from out",
+        "train.skeleton")
+  name = "cells" if place.init_channels == target.init_channels else (
+      "init_channels")
+  settings.refuse(
+      config, name, f"must be {getattr(target, name)} to share the weights of"
+      " the networks that are trained; give --init-channels"
+      f" {target.init_channels} --cells {target.cells}")
 
 
 def entry(kind: type[NAT], text: str) -> entry_lib.Entry:

@@ -27,7 +27,8 @@ def transform(
     out: str | os.PathLike[str], method: str = "nat", search: Any = None,
     train: supervised.TrainConfig | None = None, space: str | None = None,
     share: str | None = None, simclr: simclr_lib.SimCLRConfig | None = None,
-    weights: str | os.PathLike[str] | None = None, seed: int = 0,
+    weights: str | os.PathLike[str] | None = None,
+    train_from: str = "scratch", start: str = "drawn", seed: int = 0,
     devices: int | None = None, overwrite: bool = False,
     listener: Listener | None = None) -> dict[str, Any]:
   """Transforms an architecture and trains it and what became of it.
@@ -49,8 +50,15 @@ def transform(
       are not.
     simclr: settings of the self-supervised objective, for methods that take
       it; None learns labels.
-    weights: of a method that begins with a trained network ("replace"): a run's
-      folder or a file of weights; None trains the network first.
+    weights: of the trained given network, which the method begins with: a run's
+      folder or a file of weights; None trains the network first ("replace"), or
+      draws the weights.
+    train_from: of NAT and NAT++, whether the networks at the end are trained
+      from "scratch" or fine-tuned, from what the supernet holds for them and
+      from the given weights of the original ("inherited").
+    start: of NAT, NAT++ and theta, how operations begin that the given network
+      has not: "drawn", or "replace", having learnt to give what the trained
+      network gives.
     seed: of everything random.
     devices: how many to spread over; None is all.
     overwrite: remove an earlier run in `out`.
@@ -77,7 +85,7 @@ def transform(
             default.search if search is None else search,
             default.train if train is None else train, space=space,
             share=share, seed=seed, devices=devices, simclr=simclr,
-            weights=weights)
+            weights=weights, train_from=train_from, start=start)
   return job.run(out, overwrite=overwrite, listener=listener)
 
 

@@ -174,7 +174,8 @@ class Job(_Work):
                compare: bool = True,
                simclr: simclr_lib.SimCLRConfig | None = None,
                train_found: bool = True,
-               weights: str | os.PathLike[str] | None = None):
+               weights: str | os.PathLike[str] | None = None,
+               train_from: str = "scratch", start: str = "drawn"):
     """Args:
       architecture: what to transform, one or several; None searches in a space.
       dataset: images.
@@ -191,8 +192,16 @@ class Job(_Work):
       compare: of a trained method: whether to train the original, too.
       simclr: settings of the self-supervised objective; None learns labels.
       train_found: whether to train what a search in a space finds.
-      weights: of a method that begins with a trained network: a run's folder
-        or a file of weights (`pipeline.weights`); None trains the network.
+      weights: of the given network, which the method begins with: a run's
+        folder or a file of weights (`pipeline.weights`); None trains the
+        network, or draws the weights.
+      train_from: of a method whose networks are trained at the end, where both
+        of them begin: from "scratch", or "inherited", what was transformed with
+        what the method's supernet holds for it, and the original with the given
+        weights, or without, with what the supernet holds for it.
+      start: where the other operations of a supernet begin that takes weights:
+        "drawn", or "replace", as what has learnt to give what the trained
+        network gives (`methods.learnt`).
 
     Raises:
       InputError: anything that does not fit.
@@ -213,18 +222,24 @@ class Job(_Work):
       trainer_lib.check_seed(seed, seeds)
       train = dataclasses.replace(train, seeds=seeds if entry.trained else 1)
       self.seeds = range(seed, seed + seeds * (not entry.trained))
+    self._weights: dict[int, pathlib.Path] = {}
     self._of_seed = lambda seed: Job(
         architecture, dataset, method, search, train, space=space, share=share,
-        seed=seed, devices=devices, simclr=simclr, train_found=train_found)
+        seed=seed, devices=devices, simclr=simclr, train_found=train_found,
+        weights=self._weights.get(seed), train_from=train_from, start=start)
+    self._beginning = beginning = weights_lib.Beginning(
+        weights, train_from, start)
+    unseen = "" if not entry.compared else (
+        "--no-compare, which trains no original" if not compare else
+        "the objective simclr, which learns no labels" if simclr else "")
     self.trainer = trainer = trainer_lib.Trainer(
         dataset, train, _kind_of(space) if first is None else first.kind,
         seed=seed, devices=devices, simclr=simclr,
-        held_out=_held_out(search), train_on_all=not entry.trained)
+        held_out=_held_out(search, unseen), train_on_all=not entry.trained)
     self._trials = trials_lib.trials(trainer, search)
     judge = trainer.judge
     for name, value, fits in (
         ("compare", compare, compare or not entry.inherits),
-        ("weights", weights, weights is None or entry.inherits),
         ("objective", judge.objective, judge.objective in entry.objectives),
         ("space", space, entry.spaces or None in (space, first))):
       if not fits:
@@ -232,14 +247,18 @@ class Job(_Work):
             f"{name} is {value} and does not apply to method '{method}'; leave"
             " it out, or choose another method", name)
     with errors.within("search"):
-      self.plan = plan = entry.build(entry_lib.Request(
+      request = entry_lib.Request(
           search, first, space, share, judge.num_classes, dataset.image_size,
           len(trainer.seen.labels), len(trainer.devices), trainer.config,
-          trainer.place, judge.make_objective, judge.watch, others))
+          trainer.place, judge.make_objective, judge.watch, others,
+          beginning.inherits)
+      self.plan = plan = entry.build(request)
       if not isinstance(plan, entry_lib.Plan):
         raise errors.InputError(
             f"build of method '{method}' gave {errors.short(plan)} and must"
             " give a Plan; mend its package")
+    with errors.within("search"):
+      self.plan = plan = beginning.lead(request, plan, entry, method, compare)
     with errors.within(
         "search" if hasattr(plan.settings, "batch_size") else "train"):
       self.feed = trainer.feed(plan)
@@ -258,7 +277,10 @@ class Job(_Work):
     for network in self.union or (self.original,):
       if network is not None:
         trainer.cost(network)
-    self._weights = weights_lib.given(weights, self.original, trainer)
+    self._given: Any = first
+    # A search begins with one network, however many are trained at its end.
+    self._weights = weights_lib.given(weights, first, trainer, (
+        () if entry.trained else self.seeds or [seed]))
     self.note = weights_lib.note(self._weights, dataset)
 
   @property
@@ -277,8 +299,12 @@ class Job(_Work):
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""
     found = super().describe()
+    search = settings.describe(self.plan.settings)
     if not self.entry.trained:
       found.pop("seeds_together", None)
+    if self.entry.compared and self.trainer.held_out is None:
+      # Nothing is compared: as runs were before there was anything to say.
+      del search["held_out"], search["tolerance"]
     kind = "search" if self.architecture is None else "transform"
     if self.union:
       found["union"] = [*map(codec.to_dict, self.union)]
@@ -288,9 +314,10 @@ class Job(_Work):
     return {
         **found, "kind": kind,
         "method": self.method, "space": self.plan.space,
-        "search": settings.describe(self.plan.settings),
+        "search": search,
         **({"compare": self._compare} if self.entry.trained else {}),
         **weights_lib.describe(self._weights),
+        **self._beginning.describe(),
         **({} if self._train_found else {"no_train": True}),
         **({"seeds": [*self.seeds]} if self.seeds else {})}
 
@@ -354,14 +381,24 @@ class Job(_Work):
     """Every seed derives and trains a network, and the original is trained."""
     parts = {}
     if self._compare and self.original is not None:
-      parts["original"] = self.trainer.adopt(
-          out, "original", self.original, self._weights) if self._weights else (
-              self.trainer.train(out, "original", self.original, listener))
+      original = self.original
+      parts["original"] = self.trainer.adopt(out, "original", original, {
+          seed: functools.partial(
+              weights_lib.read, path, original, self.trainer)
+          for seed, path in self._weights.items()}) if self._weights else (
+              self.trainer.train(out, "original", original, listener))
+    originals, accept = self.trainer.files(out, "original"), None
+    if self.entry.compared and self.trainer.held_out is not None:
+      assert self.original is not None  # As only a given one is compared.
+      accept = trainer_lib.Accept(
+          self.original, originals, self.plan.settings.tolerance)
     found = parts[self.name] = self.trainer.train(
         out, self.name, self.architecture, listener, plan=self.plan,
-        label=self.entry.label)
+        label=self.entry.label, accept=accept,
+        files=originals if self.entry.inherits or self._weights or (
+            self._beginning.start == "replace") else None)
     keys = ("seed", "accuracy", "params", "madds", "num_changes",
-            *self.entry.reports, "seconds")
+            *self.entry.reports, *["tries"] * (accept is not None), "seconds")
     result = self._result(
         parts, codec.from_dict(found[0]["architecture"]),
         seeds=[{k: r[k] for k in keys if k in r} for r in found],
@@ -380,15 +417,26 @@ class Job(_Work):
 
   def _once(self, out, listener):
     """One search, whose network and the original are trained alike."""
+    inherited = self._beginning.train_from == "inherited"
+    files = lambda architecture: weights_lib.handed_on(
+        out, architecture) if inherited else None
     found, report = self._search(out, listener)
     if self._trials and self.original and report.get("finalists"):
-      found, report = self._trials.run(out, self.original, report, listener)
-    parts = {} if self.original is None else {"original": self.trainer.train(
-        out, "original", self.original, listener)}
+      found, report = self._trials.run(
+          out, self.original, report, listener, files)
+
+    def train(name, architecture):
+      file = files(architecture)
+      return self.trainer.train(
+          out, name, architecture, listener, files=dict.fromkeys(
+              self.trainer.files(out, name), file) if file else None)
+
+    parts = {} if self.original is None else {
+        "original": train("original", self.original)}
     # What came out unchanged is the same network: trained once.
     parts[self.name] = [] if not self._train_found else (
         parts["original"] if found == self.original else (
-            self.trainer.train(out, self.name, found, listener)))
+            train(self.name, found)))
     if self.architecture is None:
       report["peak_memory_bytes"] = devices_lib.peak_memory(
           self.trainer.devices)
@@ -427,6 +475,8 @@ class Job(_Work):
       **more: of the kind of method.
     """
     shown, given = {self.name: codec.to_dict(architecture)}, self.architecture
+    if architecture == self.original:
+      given = architecture  # As it was given, not as a method writes it.
     if "original" in parts and self.original is not None:
       more["original"] = self.trainer.summary(parts["original"], self.original)
     if given is not None:
@@ -488,6 +538,8 @@ class Job(_Work):
         given = folders[folder].architecture
       with errors.naming("" if alone else folder.name):
         derived = self.feed.derive(method, state, given, self.trainer.seed)
+      if self._beginning.train_from == "inherited":
+        self._hand_on(out, state, derived)
       (folder / _DERIVED).parent.mkdir(exist_ok=True)
       runs.write_architecture(folder, derived.architecture)
       own = time.monotonic() - ended
@@ -502,12 +554,30 @@ class Job(_Work):
     left = [folder for folder in folders if not self.trainer.processes.of_first(
         (folder / _DERIVED).exists)]
     if left:
+      first = self.plan.method
+      for weights in self._weights.values():
+        first = first._replace(init=functools.partial(
+            self.plan.begin, weights_lib.share(
+                weights, self._given, self.trainer)))
       ended = trainer_lib.follow(
-          self.plan.method, fit(self.plan.method), self.architecture, fit,
+          self.plan.method, fit(first), self.architecture, fit,
           lambda method, state, over, suffix: over.report)
       for folder in left:
         self.trainer.processes.of_first(
             functools.partial(derive, folder, *ended))
+
+  def _hand_on(self, out, state, derived):
+    """Writes what networks begin with that may be trained after a search."""
+    assert self.plan.inherit is not None and self.original is not None
+    rows = derived.report.get("candidates", ())
+    for architecture in {derived.architecture, self.original, *(
+        codec.from_dict(rows[i]["architecture"])
+        for i in derived.report.get("finalists", ()))}:
+      own = self.plan.inherit(state, architecture)
+      if architecture == self.original:
+        for weights in self._weights.values():
+          own = weights_lib.read(weights, self._given, self.trainer)
+      weights_lib.hand_on(out, architecture, own, self.trainer)
 
   def _several(self, out, listener):
     """A run for every seed, and what they came to."""
@@ -569,13 +639,25 @@ def given(architecture: Given) -> tuple[
   return found[0], tuple(found[1:])
 
 
-def _held_out(search):
-  """The part of the training images that a method does not see."""
+def _held_out(search, unseen):
+  """The part of the training images that a method does not see.
+
+  Args:
+    search: settings of the method.
+    unseen: why nothing can be compared by them; "" where it can.
+
+  Raises:
+    InputError: an impossible part, or one where nothing can be compared.
+  """
   if not (hasattr(search, "held_out") and hasattr(search, "tolerance")):
     return 0.0
   with errors.within("search"):
-    acceptance.check(search)
-  return acceptance.part(search)
+    acceptance.check(dataclasses.replace(search, held_out=0.0) if (
+        unseen and search.held_out is None) else search)
+    if unseen and search.held_out:
+      settings.refuse(search, "held_out", "holds out images to compare the"
+                      f" original by, against {unseen}; leave one of them out")
+  return 0.0 if unseen else acceptance.part(search)
 
 
 def _kind_of(space):

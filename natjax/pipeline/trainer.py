@@ -21,11 +21,11 @@ from natjax import data as data_lib
 from natjax import drawing, errors
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec
+from natjax.methods import acceptance, memory, supervised
 from natjax.methods import entry as entry_lib
-from natjax.methods import memory, supervised
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import judge as judge_lib
-from natjax.pipeline import runs, shapes
+from natjax.pipeline import runs, shapes, versus
 from natjax.training import devices as devices_lib
 from natjax.training import distributed, settings
 from natjax.training import fit as fit_lib
@@ -110,6 +110,20 @@ def follow(
     begin = lambda rng, state=over.state: state
     state = run(method._replace(init=begin), suffix)
   return method, state, given, report
+
+
+class Accept(NamedTuple):
+  """What a network is compared with before it is returned.
+
+  Attributes:
+    original: the network as it was given.
+    files: of every seed, its trained weights.
+    tolerance: see `acceptance.judge`.
+  """
+
+  original: codec.Architecture
+  files: Mapping[int, pathlib.Path]
+  tolerance: float
 
 
 class Trainer:
@@ -249,6 +263,14 @@ class Trainer:
             architecture, self.place, self.config.batch_size // len(
                 self.devices), self.config.dtype)}
 
+  def compare(self, changed: versus.Trained,
+              original: versus.Trained) -> dict[str, int]:
+    """How two networks did on the held-out images; see `versus.count`."""
+    assert self.held_out is not None  # Or nothing asks for it.
+    return versus.count(changed, original, self.held_out,
+                        preparation=self.judge.preparation,
+                        batch_size=self.config.batch_size)
+
   def summary(self, results: list[dict[str, Any]],
               architecture: codec.Architecture | None = None) -> dict[str, Any]:
     """Costs, and mean, deviation and values of accuracies over seeds.
@@ -275,7 +297,7 @@ class Trainer:
             architecture: codec.Architecture | None, listener: fit_lib.Listener,
             *, plan: entry_lib.Plan | None = None, label: str = "",
             files: Mapping[int, pathlib.Path] | None = None,
-            ) -> list[dict[str, Any]]:
+            accept: Accept | None = None) -> list[dict[str, Any]]:
     """Trains one network per seed under `out`; finished ones are kept.
 
     Args:
@@ -287,7 +309,9 @@ class Trainer:
         one) and trains what becomes of it; None trains it as it is.
       label: name of the rows and checkpoints of what hands over to another.
       files: of every seed, the weights to begin with, which `weights.check` has
-        checked; None are a plan's that inherits, those of "original".
+        checked; None draws them.
+      accept: the original that a plan's network is compared with, on the
+        held-out images; None returns it unseen.
 
     Returns:
       What the `result.json` of every seed's folder holds.
@@ -295,8 +319,6 @@ class Trainer:
     begin: Callable[[Any, jax.Array], base.State] | None
     if plan is not None:
       feed, first, begin = self.feed(plan), plan.method, plan.begin
-      files = {s: out / runs.NETWORKS / f"original-{s}" / runs.WEIGHTS
-               for s in range(self.seed, self.seed + self.config.seeds)}
     else:
       assert architecture is not None
       trained = supervised.Supervised(
@@ -337,16 +359,20 @@ class Trainer:
                        functools.partial(self._handed_over, folders[seed]))
         found[seed] = self.processes.of_first(functools.partial(
             self._conclude, folders[seed], feed, *ended, seed, architecture,
-            plan is not None, began))
+            plan is not None, accept, began))
     return list(found.values())
 
   def _begin(self, architecture, begin, files, seed, program):
     """A seed's program, which begins with trained weights."""
-    variables = runs.load_weights(files[seed]) if self.processes.first else (
-        jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype),
-                     self.like(architecture)))
     return program._replace(init=functools.partial(
-        begin, self.processes.broadcast(variables)))
+        begin, self.read(files[seed], architecture)))
+
+  def read(self, path: pathlib.Path, architecture: codec.Architecture) -> Any:
+    """A network's variables in a file that the first process reads."""
+    return self.processes.broadcast(
+        runs.load_weights(path) if self.processes.first else (
+            jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+                         self.like(architecture))))
 
   def _fit(self, out, feed, program, found, options, start):
     """Yields every seed, its final state, and the seconds that it took.
@@ -392,37 +418,66 @@ class Trainer:
 
   def adopt(self, out: pathlib.Path, name: str,
             architecture: codec.Architecture,
-            files: Mapping[int, pathlib.Path]) -> list[dict[str, Any]]:
+            given: Mapping[int, Callable[[], Any]]) -> list[dict[str, Any]]:
     """Takes given weights for trained ones; see `train`.
 
     Args:
       out: the run's folder.
       name: of the networks' folders.
       architecture: of the network.
-      files: of every seed, what `weights.check` has checked.
+      given: of every seed, what reads its variables (`weights.read`).
     """
-    def take(seed, path):
+    def take(seed, read):
       folder = out / runs.NETWORKS / f"{name}-{seed}"
       if not (folder / runs.RESULT).exists():
         folder.mkdir(parents=True, exist_ok=True)
-        self._write(folder, architecture, runs.load_weights(path), seed, {},
+        self._write(folder, architecture, read(), seed, {},
                     time.monotonic())
       return runs.read_json(folder / runs.RESULT)
 
-    return [self.processes.of_first(functools.partial(take, seed, path))
-            for seed, path in files.items()]
+    return [self.processes.of_first(functools.partial(take, seed, read))
+            for seed, read in given.items()]
+
+  def files(self, out: pathlib.Path, name: str) -> dict[int, pathlib.Path]:
+    """Of every seed the file with the weights of a network of a run."""
+    return {seed: out / runs.NETWORKS / f"{name}-{seed}" / runs.WEIGHTS
+            for seed in range(self.seed, self.seed + self.config.seeds)}
 
   def _conclude(self, folder, feed, method, state, given, report, seed, before,
-                derives, began):
+                derives, accept, began):
     """Judges a trained network and writes it to its folder, in one process."""
-    architecture, variables, derived = feed.derive(method, state, given, seed)
+    derived = feed.derive(method, state, given, seed)
+    if accept is not None:
+      derived = self._accepted(derived, accept, seed)
+    architecture, variables, derived = derived
     more = {}
     if derives:
+      if accept is not None and architecture == accept.original:
+        before = architecture  # As it was given, not as a method writes it.
       shown = [a for a in (before, architecture) if a is not None]
       drawing.save(folder / "architecture.svg", *shown)
       more = {**self.cost(architecture), "num_changes": len(
           drawing.changes(shown[0], architecture)), **report, **derived}
     return self._write(folder, architecture, variables, seed, more, began)
+
+  def _accepted(self, derived, accept, seed):
+    """What was derived, or the original where that is refused."""
+    original = runs.load_weights(accept.files[seed])
+    found = self.compare(*(
+        versus.Trained(self.objective(a), variables) for a, variables in (
+            derived[:2], (accept.original, original))))
+    pairs = acceptance.Pairs(found["images"], found["won"], found["lost"])
+    before, after = (cost_lib.network(a, self.place) for a in (
+        accept.original, derived.architecture))
+    verdict = acceptance.judge(pairs, before, after, accept.tolerance)
+    if derived.architecture in (accept.original, codec.pad(accept.original)):
+      verdict = acceptance.Verdict(False, "nothing was changed")
+    report = {**derived.report, "tries": [{
+        "params": after.params, "madds": after.madds,
+        **acceptance.report(pairs, verdict)}]}
+    if verdict.accepted:
+      return derived._replace(report=report)
+    return base.Derived(accept.original, original, report)
 
   def _write(self, folder, architecture, variables, seed, more, began):
     """Judges a network on the test images and writes it to its folder."""

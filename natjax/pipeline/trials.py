@@ -13,20 +13,18 @@ that is left was chosen by the images that it is compared on, of so few that it
 gains little by it.
 """
 
+from collections.abc import Callable
 import dataclasses
+import functools
 import pathlib
 import time
 from typing import Any, NamedTuple
-
-import jax
-import jax.numpy as jnp
 
 from natjax import errors
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec
 from natjax.methods import acceptance, supervised
-from natjax.objectives import classification as objectives
-from natjax.pipeline import runs
+from natjax.pipeline import runs, versus
 from natjax.pipeline import trainer as trainer_lib
 from natjax.training import devices as devices_lib
 from natjax.training import fit as fit_lib
@@ -72,27 +70,6 @@ def rounds(epochs: int, count: int) -> list[Round]:
   return found
 
 
-@dataclasses.dataclass(frozen=True)  # Equal ones share what is compiled.
-class Versus:
-  """Compares a network with the original, image by image.
-
-  Attributes:
-    changed: objective of the network.
-    original: of the original.
-  """
-
-  changed: objectives.Objective
-  original: objectives.Objective
-
-  def __call__(self, variables: Any, batch: base.Batch) -> dict[str, jax.Array]:
-    """Of every image, f32[B]: 1 where it counts; of both, their variables."""
-    after, before = (objective.is_right(of, batch) for objective, of in zip(
-        (self.changed, self.original), variables, strict=True))
-    return {"images": jnp.ones_like(after), "right": after,
-            "original_right": before, "won": after * (1 - before),
-            "lost": before * (1 - after)}
-
-
 def length(epochs: int) -> int:
   """Epochs of a trial, of those of a training: a tenth, at least five.
 
@@ -133,7 +110,8 @@ class Trials:
         for part in rounds(self._config.epochs, self._most))}
 
   def run(self, out: pathlib.Path, original: codec.Architecture,
-          report: dict[str, Any], listener: fit_lib.Listener
+          report: dict[str, Any], listener: fit_lib.Listener,
+          files: Callable[[codec.Architecture], pathlib.Path | None]
           ) -> tuple[codec.Architecture, dict[str, Any]]:
     """Tries the finalists of a search, or goes on with it.
 
@@ -142,6 +120,8 @@ class Trials:
       original: what was transformed.
       report: of the search, with "candidates" and the numbers of "finalists".
       listener: who hears of the course.
+      files: of an architecture, the weights that its trial begins with; None
+        draws them.
 
     Returns:
       What is returned, and the report with "acceptance" and "trial_seconds",
@@ -153,7 +133,7 @@ class Trials:
       networks = [original, *(codec.from_dict(rows[i]["architecture"])
                               for i in report["finalists"])]
       bound = not any(row["original"] for row in rows)
-      found = self._compete(out, networks, bound, listener)
+      found = self._compete(out, networks, bound, listener, files)
       of_first(lambda: runs.write_json(path, found))
     found = of_first(lambda: runs.read_json(path))
     _, *tried = found["acceptance"]["trials"]
@@ -165,7 +145,7 @@ class Trials:
     return returned, {**report, **found, "candidates": [
         row | {"chosen": row["architecture"] == shown} for row in rows]}
 
-  def _compete(self, out, networks, bound, listener):
+  def _compete(self, out, networks, bound, listener, files):
     """What comes of trials of several networks, the original first.
 
     Args:
@@ -173,6 +153,7 @@ class Trials:
       networks: architectures.
       bound: whether the original may not be returned.
       listener: who hears of the course.
+      files: as `run`.
     """
     began = time.monotonic()
     trained = [self._supervised(network) for network in networks]
@@ -187,7 +168,7 @@ class Trials:
         name = f"{LABEL}-{i or 'original'}-round-{number}"
         states[i] = self._train(
             out, name, trained[i], part.stop - part.start, states.get(i),
-            listener)
+            listener, files(networks[i]))
       counts = {i: self._count(trained[i].objective, states[i],
                                trained[0].objective, states[0]) for i in left}
       for i, count in counts.items():
@@ -225,11 +206,14 @@ class Trials:
         image_size=trainer.dataset.image_size, steps_per_epoch=self._steps,
         objective=trainer.objective(architecture))
 
-  def _train(self, out, name, trained, epochs, state, listener):
+  def _train(self, out, name, trained, epochs, state, listener, file):
     """Trains a network further, for the epochs of one round."""
     method = trained.method(LABEL, epochs)
     if state is not None:
       method = method._replace(init=lambda rng: state)
+    elif file is not None:
+      method = method._replace(init=functools.partial(
+          trained.begin, self._trainer.read(file, trained.architecture)))
     return fit_lib.fit(
         method, {"train": self._trainer.seen},
         batch_size=self._config.batch_size,
@@ -239,7 +223,7 @@ class Trials:
             checkpoint_dir=out / "checkpoint" / name))
 
   def _count(self, objective, state, original, before):
-    """The counts of `Versus` on the held-out images, whole numbers.
+    """The counts of `versus.Versus` on the held-out images.
 
     Args:
       objective: of a network.
@@ -247,19 +231,10 @@ class Trials:
       original: objective of the original.
       before: state of its training.
     """
-    trainer, device = self._trainer, jax.local_devices()[0]
-    held_out = trainer.held_out
-    assert held_out is not None  # As `trials` asks.
-
-    def count():
-      found = fit_lib.walk(
-          Versus(objective, original), jax.device_put(
-              [*map(supervised.variables, (state, before))], device),
-          held_out, preparation=trainer.judge.preparation,
-          batch_size=self._config.batch_size, total=True)
-      return {name: int(number) for name, number in found.items()}
-
-    return trainer.processes.of_first(count)
+    trainer = self._trainer
+    return trainer.processes.of_first(lambda: trainer.compare(
+        versus.Trained(objective, supervised.variables(state)),
+        versus.Trained(original, supervised.variables(before))))
 
 
 def trials(trainer: trainer_lib.Trainer, search: Any) -> Trials | None:

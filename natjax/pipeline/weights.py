@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 import zlib
 
 import jax
@@ -12,8 +12,150 @@ import numpy as np
 from natjax import data as data_lib
 from natjax import errors
 from natjax.graph import codec
+from natjax.methods import entry as entry_lib
+from natjax.methods import learnt
+from natjax.networks import inherit, trees
 from natjax.pipeline import runs, shapes
 from natjax.pipeline import trainer as trainer_lib
+from natjax.training import settings
+
+TRAIN_FROM = ("scratch", "inherited")
+STARTS = ("drawn", "replace")
+
+
+class Beginning(NamedTuple):
+  """Where a job's networks begin; see `job.Job`.
+
+  Attributes:
+    weights: of the given network, or None.
+    train_from: where networks begin that are trained after a search.
+    start: where the operations begin that the given network has not.
+  """
+
+  weights: str | os.PathLike[str] | None
+  train_from: str
+  start: str
+
+  @property
+  def inherits(self) -> bool:
+    """Whether a supernet shares weights with trained networks."""
+    return bool(self.weights is not None or self.train_from == "inherited"
+                or self.start == "replace")
+
+  def describe(self) -> dict[str, Any]:
+    """What `config.json` says, beside the weights; of what is usual nothing."""
+    return {**({} if self.train_from == TRAIN_FROM[0] else {
+        "train_from": self.train_from}),
+            **({} if self.start == STARTS[0] else {"start": self.start})}
+
+  def lead(self, request: entry_lib.Request, plan: entry_lib.Plan,
+           entry: entry_lib.Entry, method: str, compare: bool
+           ) -> entry_lib.Plan:
+    """A method's plan, led in as this says.
+
+    Args:
+      request: that the plan answers.
+      plan: of the method.
+      entry: of the method.
+      method: its name.
+      compare: whether the original is trained beside.
+
+    Raises:
+      InputError: what the method cannot do, or what does not fit together.
+    """
+    for name, allowed in (("train_from", TRAIN_FROM), ("start", STARTS)):
+      if (value := getattr(self, name)) not in allowed:
+        raise errors.InputError(
+            f"{settings.word(name)} is {errors.short(value)}; choose one of"
+            f" {', '.join(allowed)}", name)
+    if self.inherits and request.others:
+      raise errors.InputError(
+          "several architectures share one search, and weights are inherited by"
+          " one; leave --weights, --train-from and --start out, or give one"
+          " architecture", "weights")
+    if self.weights is not None:
+      if plan.begin is None:
+        self._refuse("weights", f"method '{method}' begins with none")
+      if not compare:
+        self._refuse("weights", "compare is False: they are the original's,"
+                     " which needs no training to be compared with")
+    if self.train_from == "inherited" and plan.inherit is None:
+      self._refuse("train_from", f"method '{method}' " + (
+          "trains its networks itself, with the weights that they have"
+          if entry.trained else "holds no weights for networks to inherit"))
+    if self.start == STARTS[0]:
+      return plan
+    if plan.begin is None or entry.inherits:
+      self._refuse("start", f"method '{method}' has no other operations that"
+                   " could begin with what they have learnt")
+    if not request.num_classes:
+      self._refuse("start", "without labels nothing is replaced")
+    if self.weights is None and not (entry.trained and compare):
+      self._refuse("start", "there is no trained network to learn from; name"
+                   " it by --weights")
+    return learnt.before(plan, request)
+
+  def _refuse(self, name, why):
+    raise errors.InputError(
+        f"{settings.word(name)} is {getattr(self, name)}, and {why}; leave it"
+        " out, or change the other", name)
+
+
+def read(path: pathlib.Path, architecture: codec.Architecture,
+         trainer: trainer_lib.Trainer) -> Any:
+  """The variables of an architecture in a file, checked.
+
+  Those of a network of blocks may be numbered as `codec.pad` numbers them.
+
+  Args:
+    path: of the file.
+    architecture: whose.
+    trainer: of the networks.
+
+  Raises:
+    InputError: as `check`.
+  """
+  found, like = runs.load_weights(path), trainer.like(architecture)
+  padded = codec.pad(architecture)
+  if padded != architecture and not runs.misfits(found, trainer.like(padded)):
+    found = inherit.renumbered(found, like)
+  check(found, like)
+  return trees.restrict(found, like)  # Without an auxiliary head beside.
+
+
+def share(path: pathlib.Path, architecture: codec.Architecture,
+          trainer: trainer_lib.Trainer) -> Any:
+  """As `read`, of which the first process tells the others."""
+  return trainer.processes.broadcast(
+      read(path, architecture, trainer) if trainer.processes.first else (
+          jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+                       trainer.like(architecture))))
+
+
+def hand_on(out: pathlib.Path, architecture: codec.Architecture, own: Any,
+            trainer: trainer_lib.Trainer) -> None:
+  """Writes what a network begins with that is trained after a search.
+
+  Args:
+    out: the run's folder.
+    architecture: of the network.
+    own: its variables; an auxiliary head that they lack is drawn.
+    trainer: of the networks.
+  """
+  drawn = trainer.objective(architecture).init(jax.random.key(trainer.seed))
+  own = inherit.renumbered(own, drawn)
+  path = handed_on(out, architecture)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  runs.save_weights(path, {
+      kind: trees.restrict(trees.joined(tree, own[kind]), tree)
+      for kind, tree in drawn.items()})
+
+
+def handed_on(out: pathlib.Path,
+              architecture: codec.Architecture) -> pathlib.Path:
+  """The file of a run with what a network of an architecture begins with."""
+  content = zlib.crc32(codec.to_json(architecture).encode())
+  return out / "checkpoint" / "inherited" / f"{content:08x}.npz"
 
 
 def find(source: str | os.PathLike[str], architecture: codec.Architecture,
@@ -51,7 +193,7 @@ def find(source: str | os.PathLike[str], architecture: codec.Architecture,
   with errors.within("weights"):
     folders = runs.networks(path)
   found = {name: folder / runs.WEIGHTS for name, folder in folders.items()
-           if _architecture(folder) == architecture}
+           if _architecture(folder) in (architecture, codec.pad(architecture))}
   # Of a run that kept the original, the other is the same network.
   found = {name: path for name, path in found.items()
            if "transformed-" not in name} or found
@@ -77,18 +219,25 @@ def _architecture(folder):
 
 def given(source: str | os.PathLike[str] | None,
           architecture: codec.Architecture | None,
-          trainer: trainer_lib.Trainer) -> dict[int, pathlib.Path]:
+          trainer: trainer_lib.Trainer,
+          seeds: Sequence[int] = ()) -> dict[int, pathlib.Path]:
   """The files that a job's seeds begin with, checked; of None, none.
+
+  Args:
+    source: as `find`; None is none.
+    architecture: whose.
+    trainer: of the networks.
+    seeds: that begin with one each; without, those of the trainer's networks.
 
   Raises:
     InputError: as `find` and `check`.
   """
   if source is None or architecture is None:
     return {}
-  found = find(source, architecture, range(
+  found = find(source, architecture, seeds or range(
       trainer.seed, trainer.seed + trainer.config.seeds))
   for path in found.values():
-    check(runs.load_weights(path), trainer.like(architecture))
+    read(path, architecture, trainer)
   return found
 
 

@@ -153,7 +153,9 @@ def fit_seeds(method: base.Method, splits: Mapping[str, options_lib.Split], *,
     raise errors.InputError(f"lanes is {lanes} and must be at least 1; give 1"
                             " for a seed per device at a time")
   devices_lib.check_batch(batch_size, 1)
-  batches.check_splits(splits, batch_size)
+  batches.check_splits({name: splits[name] for stage in method.stages
+                        for phase in stage.phases for name in phase.splits},
+                       batch_size)
   states: list[base.State] = []
   for used, height in _rounds(len(seeds), len(devices), lanes):
     here = slice(len(states), len(states) + used * height)

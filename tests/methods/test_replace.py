@@ -439,6 +439,3 @@ def test_refuses_other_weights(a_run, tmp_path):
     pipeline.transform(
         NETWORK, dataset(), out=tmp_path / "c", method="replace",
         search=CONFIG, train=dataclasses.replace(TRAIN, seeds=2), weights=file)
-  with pytest.raises(errors.InputError, match="does not apply to method 'nat'"):
-    pipeline.transform(NETWORK, dataset(), out=tmp_path / "d", train=TRAIN,
-                       weights=file)

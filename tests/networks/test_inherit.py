@@ -12,8 +12,8 @@ import pytest
 from natjax import spaces, zoo
 from natjax.costs import exact as cost
 from natjax.graph import arrays as arrays_lib
+from natjax.graph import codec, records, skeleton
 from natjax.graph import genotype as architecture
-from natjax.graph import skeleton
 from natjax.networks import inherit, network, supernet
 from natjax.spaces import base
 from tests import counting
@@ -184,3 +184,97 @@ def test_kernels_start_as_the_plain_networks():
   bound = 36**-0.5
   assert 0.95 * bound < np.max(np.abs(kernel)) <= bound
   assert not np.array_equal(kernel[0], kernel[1])
+
+
+# The other way: a supernet that begins with a trained network.
+
+
+def random_like(tree, seed=2):
+  """Weights and statistics that no initialiser draws."""
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(
+      lambda a: np.abs(rng.normal(size=a.shape)).astype("f") + 0.1, tree)
+
+
+def test_a_supernet_gives_back_what_it_begins_with(drawn, apply):
+  net, before = drawn
+  plain = network.module(SMALL, PLACE)
+  own = random_like(network.init(plain, jax.random.key(3)))
+  own["params"]["auxiliary"] = {"kernel": np.ones(3, "f")}  # Is left out.
+  held = inherit.held(net, before, SMALL, own)
+  del own["params"]["auxiliary"]
+  jax.tree.map(np.testing.assert_array_equal,
+               inherit.variables(net, held, SMALL), own)
+  (found, _), (expected, _), _ = both(
+      net, apply, held, SMALL, images(), train=True)
+  np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+  # Nothing else is touched: the edge from 2 to 3 has no other operations.
+  touched = jax.tree.map(lambda a, b: np.mean(a != b), held, before)
+  assert 0 < np.mean(jax.tree.leaves(touched)) < 0.9
+
+
+BLOCK = records.Block(
+    (records.Node(4, activation="relu"), records.Node(4, activation="relu")),
+    (Edge("conv_5x5", 1, 2), Edge("sep_conv_5x5", 2, 3),
+     Edge("skip_connect", 1, 3)))
+BLOCKS = records.BlockNetwork(
+    "mine", (records.Layer("conv", 4, 3, activation="relu"),), (BLOCK, BLOCK))
+
+
+def replaced(architecture, at, name):
+  """A network of blocks with another operation on an edge of its first."""
+  first, *rest = architecture.blocks
+  edges = [edge._replace(operation=name) if e == at else edge
+           for e, edge in enumerate(first.edges)]
+  return architecture._replace(
+      blocks=(first._replace(edges=tuple(edges)), *rest))
+
+
+def test_smaller_kernels_begin_with_the_middle_of_a_larger_one():
+  frame = records.Frame(10, 8)
+  padded = codec.pad(BLOCKS)
+  net = supernet.Supernet(
+      spaces.own(BLOCKS, "full", "natpp"), frame, norm="running")
+  before = net.init(jax.random.key(0))
+  own = random_like(network.init(
+      network.module(padded, frame), jax.random.key(1)))
+  held = inherit.held(net, before, padded, own)
+  jax.tree.map(np.testing.assert_array_equal,
+               inherit.variables(net, held, padded), own)
+  at = [edge.operation for edge in padded.blocks[0].edges].index
+  for old, new in (("sep_conv_5x5", "sep_conv_3x3"), ("conv_5x5", "conv_3x3"),
+                   ("conv_5x5", "conv_1x1")):
+    e, cut = at(old), (5 - int(new[-1])) // 2
+    other = replaced(padded, e, new)
+    found = inherit.variables(net, held, other)["params"]["block0"]
+    mine = own["params"]["block0"][f"edge{e}_{old}"]
+    for path, leaf in jax.tree_util.tree_leaves_with_path(
+        found[f"edge{e}_{new}"]):
+      wanted = mine
+      for key in path:
+        wanted = wanted[key.key]
+      if leaf.shape != wanted.shape:
+        wanted = wanted[cut:-cut, cut:-cut]
+      np.testing.assert_array_equal(leaf, wanted)
+  # What has nothing near it is as it was drawn.
+  dil = replaced(padded, at("conv_5x5"), "dil_conv_3x3")
+  jax.tree.map(
+      np.testing.assert_array_equal,
+      *(inherit.variables(net, v, dil)["params"]["block0"][
+          f"edge{at('conv_5x5')}_dil_conv_3x3"] for v in (held, before)))
+
+
+def test_padding_renumbers_edges_and_nothing_else():
+  frame = records.Frame(10, 8)
+  plain, padded = (network.init(network.module(a, frame), jax.random.key(0))
+                   for a in (BLOCKS, codec.pad(BLOCKS)))
+  found = inherit.renumbered(plain, padded)
+  assert jax.tree.structure(found) == jax.tree.structure(padded)
+  assert "edge2_sep_conv_5x5" in found["params"]["block1"]
+  jax.tree.map(np.testing.assert_array_equal,
+               inherit.renumbered(found, plain), plain)
+  for a, b in ((plain, BLOCKS), (found, codec.pad(BLOCKS))):
+    logits = network.module(b, frame).apply(a, images())[0]
+    np.testing.assert_allclose(
+        logits, network.module(BLOCKS, frame).apply(plain, images())[0],
+        rtol=1e-5, atol=1e-6)

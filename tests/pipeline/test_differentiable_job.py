@@ -3,14 +3,17 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from natjax import errors, pipeline, zoo
+from natjax.cli import output
 from natjax.costs import exact as cost
 from natjax.graph import blocks, codec
 from natjax.methods import differentiable, nat, supervised
-from natjax.pipeline import runs
+from natjax.objectives import simclr
+from natjax.pipeline import presets, runs
 from tests import tiny
 
 NETWORK = blocks.scale(zoo.get("resnet20"), 0.25)
@@ -106,7 +109,7 @@ def test_stopped_anywhere_and_resumed_it_ends_in_the_same_bits(
 
 
 def test_seeds_train_at_once_on_devices_of_their_own(tmp_path):
-  at_once = job(devices=2, compare=False)
+  at_once = job(devices=2)
   assert at_once.describe()["seeds_together"] == "spread"
   out = tmp_path / "run"
   result = at_once.run(out)
@@ -122,6 +125,8 @@ def test_seeds_train_at_once_on_devices_of_their_own(tmp_path):
     report = runs.read_json(
         out / "networks" / f"transformed-{seed}" / "derived.json")
     assert report["theta"] == theta[f"theta-{seed}"][-1]
+    tried, = result["seeds"][seed]["tries"]
+    assert tried["images"] == 6
 
 
 def test_estimate_and_description():
@@ -140,6 +145,8 @@ def test_estimate_and_description():
     ({"share": "half"}, "share"),
     ({"search": dataclasses.replace(SEARCH, theta_learning_rate=float("nan"))},
      "theta-learning-rate"),
+    ({"search": dataclasses.replace(SEARCH, tolerance=-0.1)}, "tolerance is"),
+    ({"search": dataclasses.replace(SEARCH, held_out=1.0)}, "held-out is 1.0"),
 ])
 def test_refusals(changes, message, tmp_path):
   with pytest.raises(errors.InputError, match=message):
@@ -147,3 +154,88 @@ def test_refusals(changes, message, tmp_path):
         "out": tmp_path / "x", "method": "differentiable", "search": SEARCH,
         "train": TRAIN, **changes})
   assert not (tmp_path / "x").exists()
+
+
+# What is worse than the original is not returned.
+
+RUINED = dataclasses.replace(
+    SEARCH, architecture_epochs=4, theta_optimizer="sgd",
+    theta_learning_rate=20.0, held_out=0.25, max_madds="0.6x")
+
+
+def compared(out, **changes):
+  whole = tiny.digits()
+  some = dataclasses.replace(
+      whole, train_images=whole.train_images[:512],
+      train_labels=whole.train_labels[:512])
+  return pipeline.transform(
+      NETWORK, some, out=out, method="differentiable",
+      search=dataclasses.replace(RUINED, **changes), share="full",
+      train=dataclasses.replace(TRAIN, epochs=4, seeds=1))
+
+
+@pytest.fixture(scope="module")
+def ruined(tmp_path_factory):
+  """Of a theta that was thrown about up to the last step of all."""
+  out = tmp_path_factory.mktemp("ruined") / "run"
+  return out, compared(out)
+
+
+def test_what_is_worse_is_not_returned(ruined, capsys):
+  out, result = ruined
+  row, = result["seeds"]
+  tried, = row["tries"]
+  assert not tried["accepted"] and tried["images"] == 128
+  assert "worse by more than the tolerance of 0.5" in tried["reason"]
+  assert tried["difference"] < -0.05 and tried["interval"][1] < 0
+  assert tried["madds"] < result["original"]["madds"]
+  # The files, the table and the network are of one mind.
+  assert result["transformed"] == result["original"]
+  assert result["changes"] == [] and row["num_changes"] == 0
+  assert codec.read(out / "architecture.json") == NETWORK
+  assert {*map(json.dumps, result["architectures"].values())} == {
+      json.dumps(codec.to_dict(NETWORK))}
+  assert runs.load(out, "transformed-0").architecture == NETWORK
+  original, returned = (
+      runs.load_weights(out / "networks" / name / "weights.npz")
+      for name in ("original-0", "transformed-0"))
+  jax.tree.map(np.testing.assert_array_equal, original, returned)
+  output.print_transformed(result, out, differentiable.ENTRY)
+  said = " ".join(capsys.readouterr().out.split())
+  assert "The original was kept" in said and tried["reason"] in said
+
+
+def test_within_a_tolerance_that_allows_it_it_is_returned(ruined, tmp_path):
+  _, before = ruined
+  result = compared(tmp_path / "run", tolerance=100.0)
+  tried, = result["seeds"][0]["tries"]
+  assert tried["accepted"] and tried["difference"] == (
+      before["seeds"][0]["tries"][0]["difference"])
+  assert result["transformed"]["madds"] == tried["madds"]
+  assert result["changes"]
+  assert codec.to_dict(codec.read(tmp_path / "run" / "architecture.json")) == (
+      result["architectures"]["transformed"])
+
+
+def test_both_are_trained_on_what_is_not_held_out():
+  made = job()
+  assert len(made.trainer.held_out.labels) == 6  # Of 64 images.
+  assert made.estimate()["search"]["steps"] == 2 * 2 * (58 // 16)
+  assert made.estimate()["train"]["steps"] == 2 * 3 * (58 // 16)
+
+
+def test_where_nothing_is_compared_nothing_is_held_out():
+  for made in (job(compare=False), job(simclr=simclr.SimCLRConfig())):
+    assert made.trainer.held_out is None
+    assert not {"held_out", "tolerance"} & {*made.describe()["search"]}
+  assert job().describe()["search"]["tolerance"] == 0.5
+  assert presets.get("paper", NETWORK, "differentiable").search.held_out == 0
+
+
+@pytest.mark.parametrize("changes,message", [
+    ({"compare": False}, "held-out is 0.25 .* against --no-compare"),
+    ({"simclr": simclr.SimCLRConfig()}, "against the objective simclr")])
+def test_nothing_is_held_out_for_no_comparison(changes, message):
+  with pytest.raises(errors.InputError, match=message):
+    pipeline.Job(NETWORK, dataset(), "differentiable", RUINED, TRAIN,
+                 share="full", **changes)

@@ -1,6 +1,7 @@
 """Weights that are given to begin with: found, checked, described, trained."""
 
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -8,11 +9,15 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import cli, errors, pipeline
+from natjax import cli, errors, pipeline, spaces
 from natjax.cli import output
-from natjax.graph import records
-from natjax.methods import supervised
-from natjax.pipeline import runs, weights
+from natjax.graph import codec, records
+from natjax.methods import differentiable, nat, natpp, replace, supervised
+from natjax.networks import inherit
+from natjax.networks import network as network_lib
+from natjax.pipeline import presets, runs, weights
+from natjax.training import metrics
+from tests import tiny
 from tests.methods import test_replace, test_replacements
 
 NETWORK = test_replacements.RESIDUAL
@@ -136,3 +141,265 @@ def test_the_command_line_says_so(a_run, tmp_path, capsys):
   said = capsys.readouterr().err
   assert said.count("\n") == 1 and "0 trained networks of this" in said
   assert "(--weights)" in said
+
+
+# Methods that begin with given weights.
+
+# Nothing moves, and half of the network goes: what is left is what was given.
+STILL_THETA = differentiable.DifferentiableConfig(
+    theta_learning_rate=0.0, max_params="0.9x", tolerance=100.0)
+STILL_NAT = nat.NATConfig(
+    epochs=1, batch_size=16, learning_rate=0.0, final_learning_rate=0.0,
+    weight_decay=0.0, samples=2, candidates=4, weights_fraction=0.5,
+    finalists=1, max_params="0.9x", held_out=0.2)
+
+
+def transform(out, method, search, source=None, **options):
+  return pipeline.transform(
+      NETWORK, test_replace.dataset(), out=out, method=method, search=search,
+      **{"train": STILL, "seed": 3, "weights": source, **options})
+
+
+def assert_kept(found, given):
+  """That what a network has is what the given one has there."""
+  given = jax.tree_util.tree_leaves_with_path(given)
+  given = {jax.tree_util.keystr(path): leaf for path, leaf in given}
+  shared = [(jax.tree_util.keystr(path), leaf) for path, leaf in
+            jax.tree_util.tree_leaves_with_path(found)
+            if jax.tree_util.keystr(path) in given]
+  assert len(shared) > 5
+  for path, leaf in shared:
+    np.testing.assert_array_equal(leaf, given[path], err_msg=path)
+
+
+def renumbered(out, name):
+  """A network's parameters, spelled as methods spell them, padded."""
+  like = network_lib.init(
+      network_lib.module(codec.pad(NETWORK), records.Frame(10, 8)),
+      jax.random.key(0))
+  return inherit.renumbered({"params": params(out, name)}, like)["params"]
+
+
+def test_theta_begins_with_them(a_run, tmp_path):
+  out = tmp_path / "run"
+  result = transform(out, "differentiable", STILL_THETA, a_run)
+  rows = list(metrics.read(out / "metrics.jsonl"))
+  assert {row["run"] for row in rows} == {"theta-3"}  # No original.
+  given = json.loads((a_run / "networks/network-3/result.json").read_text())
+  assert result["original"]["accuracy"] == given["accuracy"]
+  tried, = result["seeds"][0]["tries"]
+  assert tried["accepted"] and tried["params"] < given_params(a_run)
+  assert_kept(params(out, "transformed-3"), renumbered(a_run, "network-3"))
+  assert json.loads((out / "config.json").read_text())["weights"].keys() == {
+      "3"}
+
+
+def given_params(out):
+  return json.loads((out / "result.json").read_text())["params"]
+
+
+@pytest.fixture(scope="module")
+def fine_tuned(a_run, tmp_path_factory):
+  out = tmp_path_factory.mktemp("tuned") / "run"
+  return out, transform(
+      out, "natpp", STILL_NAT, a_run, train_from="inherited",
+      train=dataclasses.replace(STILL, seeds=2))
+
+
+def test_a_supernet_hands_them_on(a_run, fine_tuned):
+  out, result = fine_tuned
+  given = renumbered(a_run, "network-3")
+  # One network begins the search, and all that are trained at its end.
+  for seed in (3, 4):
+    jax.tree.map(np.testing.assert_array_equal,
+                 params(out, f"original-{seed}"), given)
+    assert_kept(params(out, f"transformed-{seed}"), given)
+  assert result["transformed"]["params"] <= 0.9 * result["original"]["params"]
+  config = json.loads((out / "config.json").read_text())
+  assert config["train_from"] == "inherited"
+  assert config["weights"].keys() == {"3"}
+  # The trials begin with them, too: the original is as it was given.
+  net = runs.load(a_run, "network-3")
+  job = pipeline.Job(NETWORK, test_replace.dataset(), "natpp", STILL_NAT, STILL,
+                     seed=3)
+  held_out = job.trainer.held_out
+  right = np.mean(net.predict(held_out.images) == held_out.labels)
+  assert abs(result["acceptance"]["trials"][0]["accuracy"] - right) < 0.35
+
+
+def test_what_was_handed_on_is_resumed(a_run, fine_tuned, tmp_path):
+  out, before = fine_tuned
+  seen = []
+  listener = pipeline.Listener(
+      should_stop=lambda: seen.append(None) or len(seen) % 4 == 0,
+      checkpoint_seconds=0.0, chunk_seconds=0.0)
+  for _ in range(40):
+    try:
+      again = transform(
+          tmp_path / "run", "natpp", STILL_NAT, a_run, train_from="inherited",
+          train=dataclasses.replace(STILL, seeds=2), listener=listener)
+      break
+    except errors.Interrupted:
+      continue
+  assert len(seen) > 16
+  plain = lambda r: {k: v for k, v in r.items() if "seconds" not in k}
+  assert plain(again) == plain(before)
+  for name in ("original-3", "transformed-4"):
+    jax.tree.map(np.testing.assert_array_equal, params(out, name),
+                 params(tmp_path / "run", name))
+
+
+def test_from_scratch_only_the_supernet_begins_with_them(a_run, tmp_path):
+  moving = dataclasses.replace(STILL_NAT, learning_rate=1e-3)
+  out = tmp_path / "run"
+  transform(out, "nat", moving, a_run)
+  kernel = lambda tree: np.asarray(tree["stem0"]["conv"]["kernel"])
+  given = kernel(params(a_run, "network-3"))
+  assert np.abs(kernel(params(out, "original-3")) - given).max() > 0.01
+  assert "train_from" not in json.loads((out / "config.json").read_text())
+
+
+@pytest.mark.parametrize("method,search,options,message", [
+    ("nat", STILL_NAT, {"train_from": "there"}, "choose one of scratch, inh"),
+    ("replace", replace.ReplaceConfig(), {"train_from": "inherited"},
+     "'replace' trains its networks itself"),
+    ("differentiable", STILL_THETA, {"train_from": "inherited"},
+     "'differentiable' trains its networks itself"),
+    ("natpp", dataclasses.replace(STILL_NAT, supernet_width=0.5),
+     {"train_from": "inherited"}, "supernet-width is 0.5 and must be 1")])
+def test_nothing_is_inherited_that_is_not_there(
+    tmp_path, method, search, options, message):
+  with pytest.raises(errors.InputError, match=message):
+    transform(tmp_path / "run", method, search, **options)
+  assert not (tmp_path / "run").exists()
+
+
+def test_given_weights_are_compared_with(a_run):
+  with pytest.raises(errors.InputError, match="compare is False: they are"):
+    pipeline.Job(
+        NETWORK, test_replace.dataset(), "differentiable",
+        dataclasses.replace(STILL_THETA, tolerance=0.5), STILL, weights=a_run,
+        seed=3, compare=False)
+
+
+@pytest.mark.parametrize("args,message", [
+    (["--train-from", "inherited", "--preset", "small", "--init-channels", "8"],
+     "init-channels is 8 and must be 16 to share the weights"),
+    (["--train-from", "inherited", "--train-cells", "5"],
+     "cells is 4 and must be 5 to share the weights"),
+    (["--train-from", "inherited", "--train-skeleton", "imagenet",
+      "--image-size", "64"],
+     "skeleton is imagenet and must be cifar"),
+    (["--train-from", "me"], "train-from is 'me'"),
+    (["--weights", "nowhere"], "there is no such file or folder")])
+def test_refusals_of_weights_are_one_line(args, message, capsys):
+  assert cli.main(["transform", "darts", "--dataset", "digits", "--dry-run",
+                   *args]) == 2
+  said = capsys.readouterr().err
+  assert message in said and len(said.splitlines()) == 1
+
+
+def test_a_search_in_a_space_begins_with_none(a_run):
+  config = presets.get("demo", None, "random").search
+  with pytest.raises(errors.InputError, match="'random' begins with none"):
+    pipeline.Job(None, test_replace.dataset(), "random", config,
+                 supervised.TrainConfig(init_channels=4, cells=3, cutout=0,
+                                        auxiliary=False),
+                 space="darts", weights=a_run)
+
+
+# Replacements that learn before another method begins.
+
+
+def test_the_supernet_begins_with_what_has_learnt(a_run, tmp_path):
+  """A supernet that stands still, of which what it comes to is inherited."""
+  out, learns = tmp_path / "run", dataclasses.replace(STILL, epochs=6)
+  transform(out, "natpp", STILL_NAT, a_run, start="replace",
+            train_from="inherited", train=learns)
+  rows = list(metrics.read(out / "metrics.jsonl"))
+  assert [(r["run"], r["stage"]) for r in rows][:2] == [
+      ("search", "distil"), ("search2", "search")]
+  given, kept = renumbered(a_run, "network-3"), params(out, "transformed-3")
+  assert_kept(kept, given)
+  with pytest.raises(errors.InputError, match="holds a run of another conf"):
+    transform(out, "natpp", STILL_NAT, a_run, train_from="inherited",
+              train=learns)
+
+
+def learning(source=None, **options):
+  job = pipeline.Job(
+      NETWORK, test_replace.dataset(), "natpp", STILL_NAT, STILL, seed=3,
+      weights=source, start="replace", **options)
+  return job.plan
+
+
+def test_what_learns_is_what_replace_learns(a_run):
+  plan = learning(a_run)
+  variables = runs.load_weights(
+      a_run / "networks" / "network-3" / "weights.npz")
+  state = plan.begin(variables, jax.random.key(0))
+  over = plan.method.stages[-1].end(state)
+  # Its candidates are the supernet's, by their names and their edges.
+  block = state.params["block0"]
+  assert {"edge0_conv_1x1", "edge0_sep_conv_3x3"} <= {*block}
+  net = over.method.stages[-1].phases[0].update.__self__.supernet
+  first, *rest = codec.pad(NETWORK).blocks
+  edges = (first.edges[0]._replace(operation="sep_conv_3x3"), *first.edges[1:])
+  other = over.architecture._replace(
+      blocks=(first._replace(edges=edges), *rest))
+  stats = jax.device_get(net.init(jax.random.key(0)))["batch_stats"]
+  found = inherit.variables(
+      net, {"params": over.state.params, "batch_stats": stats}, other)
+  jax.tree.map(np.testing.assert_array_equal,
+               found["params"]["block0"]["edge0_sep_conv_3x3"],
+               block["edge0_sep_conv_3x3"])
+
+
+@pytest.mark.parametrize("method,search,options,message", [
+    ("nat", STILL_NAT, {}, "there is no trained network to learn from"),
+    ("replace", replace.ReplaceConfig(), {}, "'replace' has no other"),
+    ("differentiable", STILL_THETA, {"compare": False}, "no trained network"),
+    ("nat", STILL_NAT, {"start": "me"}, "choose one of drawn, replace")])
+def test_replacements_need_a_network_to_learn_from(
+    method, search, options, message):
+  if options.get("compare") is False:
+    search = dataclasses.replace(search, tolerance=0.5)
+  with pytest.raises(errors.InputError, match=message):
+    pipeline.Job(NETWORK, test_replace.dataset(), method, search, STILL,
+                 **{"start": "replace", **options})
+
+
+def test_theta_begins_after_replacements_that_learnt(tmp_path):
+  out = tmp_path / "run"
+  transform(out, "differentiable", STILL_THETA, start="replace",
+            train=dataclasses.replace(STILL, learning_rate=0.01))
+  rows = [(r["run"], r["stage"]) for r in metrics.read(out / "metrics.jsonl")]
+  assert rows == [("original-3", "train"), ("theta-3", "distil"),
+                  ("theta2-3", "architecture")]
+
+
+@pytest.mark.parametrize("given,space,place", [
+    (tiny.GENOTYPE, tiny.SPACE, records.Skeleton("cifar", 2, 3, 10, 8)),
+    (codec.pad(NETWORK), spaces.own(NETWORK, "full", "natpp"),
+     records.Frame(10, 8))], ids=["cells", "blocks"])
+def test_a_supernet_begins_as_the_network_that_it_is_given(given, space, place):
+  sizes = {"init_channels": 2, "cells": 3} if given.kind == "cells" else {
+      "init_channels": None, "cells": None}
+  method = natpp.NATpp(
+      dataclasses.replace(tiny.SEARCH, **sizes), space, num_classes=10,
+      image_size=8, targets=(place,), given=given, inherits=True)
+  network = network_lib.module(given, place)
+  rng = np.random.default_rng(0)
+  own = jax.tree.map(
+      lambda x: np.abs(rng.normal(size=x.shape)).astype("f"),
+      jax.eval_shape(functools.partial(network_lib.init, network),
+                     jax.random.key(0)))
+  state = method.begin(own, jax.random.key(1))
+  back = method.inherit(state, given)
+  jax.tree.map(np.testing.assert_array_equal, back["params"], own["params"])
+  images = tiny.batch(4)["image"]
+  (expected, _), _ = jax.jit(lambda own: network.apply(
+      own, images, train=True, mutable=["batch_stats"]))(own)
+  found = jax.jit(method.logits)(
+      state.params, method.ground.encode(given), images)
+  np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)

@@ -1,0 +1,62 @@
+"""Two trained networks, image by image on images that neither has seen."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from natjax.objectives import classification as objectives
+from natjax.training import fit as fit_lib
+from natjax.training import method as base
+
+
+class Trained(NamedTuple):
+  """A network that has been trained.
+
+  Attributes:
+    objective: of it.
+    variables: "params" and "batch_stats".
+  """
+
+  objective: objectives.Objective
+  variables: Any
+
+
+@dataclasses.dataclass(frozen=True)  # Equal ones share what is compiled.
+class Versus:
+  """Compares a network with the original, image by image.
+
+  Attributes:
+    changed: objective of the network.
+    original: of the original.
+  """
+
+  changed: objectives.Objective
+  original: objectives.Objective
+
+  def __call__(self, variables: Any, batch: base.Batch) -> dict[str, jax.Array]:
+    """Of every image, f32[B]: 1 where it counts; of both, their variables."""
+    after, before = (objective.is_right(of, batch) for objective, of in zip(
+        (self.changed, self.original), variables, strict=True))
+    return {"images": jnp.ones_like(after), "right": after,
+            "original_right": before, "won": after * (1 - before),
+            "lost": before * (1 - after)}
+
+
+def count(changed: Trained, original: Trained, split: fit_lib.Split, *,
+          preparation: fit_lib.Preparing, batch_size: int) -> dict[str, int]:
+  """Counts of `Versus` over a split, on one device of this process.
+
+  Args:
+    changed: a network.
+    original: the one that it is compared with.
+    split: images and labels.
+    preparation: of the images.
+    batch_size: of a walk over them.
+  """
+  found = fit_lib.walk(
+      Versus(changed.objective, original.objective), jax.device_put(
+          [changed.variables, original.variables], jax.local_devices()[0]),
+      split, preparation=preparation, batch_size=batch_size, total=True)
+  return {name: int(number) for name, number in found.items()}
