@@ -5,8 +5,8 @@ alike on the images that the search saw, by successive halving (Jamieson and
 Talwalkar, 2016): at a half of the epochs, at three quarters and so on, the
 worse half by accuracy on the held-out images goes, until one is left. That one
 is compared with the original, trained as long (`methods.acceptance`), and is
-returned if it passes; else the original is. A candidate of a search whose
-budget the original exceeds is returned in any case.
+returned if it passes; else the original is, also where a budget was given that
+it exceeds, and that is said.
 
 A round of a network is a run of its own, so that it can be resumed. The one
 that is left was chosen by the images that it is compared on, of so few that it
@@ -151,7 +151,7 @@ class Trials:
     Args:
       out: the run's folder.
       networks: architectures.
-      bound: whether the original may not be returned.
+      bound: whether the original exceeds a budget.
       listener: who hears of the course.
       files: as `run`.
     """
@@ -191,9 +191,10 @@ class Trials:
     before, after = (cost_lib.network(networks[i], self._trainer.place)
                      for i in (0, winner))
     verdict = acceptance.judge(pairs, before, after, self._tolerance)
-    if bound:
-      verdict = acceptance.Verdict(
-          True, f"{verdict.reason}; the original is over the budget")
+    if bound and not verdict.accepted:
+      verdict = verdict._replace(
+          reason=f"{verdict.reason}; the original is returned though it is over"
+          " the budget: allow more, or a larger tolerance")
     return {"acceptance": {
         **acceptance.report(pairs, verdict), "epochs": self._config.epochs,
         "trials": rows}}

@@ -201,7 +201,7 @@ def test_of_several_seeds_each_has_its_trials(tmp_path):
                   ).read_text())["acceptance"]["accepted"] for seed in (0, 1)]
 
 
-def test_over_a_budget_the_original_is_not_returned(tmp_path, monkeypatch):
+def test_what_is_worse_is_not_returned_for_a_budget_either(tmp_path):
   whole = build
 
   def bound(request):
@@ -217,9 +217,14 @@ def test_over_a_budget_the_original_is_not_returned(tmp_path, monkeypatch):
   made = methods.METHODS["propose"]._replace(build=bound)
   with mock.patch.dict(methods.METHODS, propose=made):
     _, result = transform(tmp_path / "run", BROKEN, trial_epochs=1)
-  assert result["acceptance"]["accepted"]
-  assert result["acceptance"]["reason"].endswith("is over the budget")
-  assert codec.read(tmp_path / "run" / "architecture.json") == BROKEN
+    _, taken = transform(tmp_path / "taken", BROKEN, trial_epochs=1,
+                         tolerance=100.0)
+  assert not result["acceptance"]["accepted"]
+  assert "though it is over the budget" in result["acceptance"]["reason"]
+  assert codec.read(tmp_path / "run" / "architecture.json") == ORIGINAL
+  assert taken["acceptance"]["accepted"]
+  assert "budget" not in taken["acceptance"]["reason"]
+  assert codec.read(tmp_path / "taken" / "architecture.json") == BROKEN
 
 
 @pytest.mark.parametrize("proposed,changes", [
