@@ -182,6 +182,7 @@ def print_transformed(result, folder, entry):
   more = [name if "." in name else f"{name}/" for name in more]
   files = ", ".join(
       ["result.json", "architecture.json", "architecture.svg", *more])
+  _print_time(result)
   out.print(f"{folder}: {files} ({result['seconds']:.0f} s)")
 
 
@@ -215,6 +216,7 @@ def print_union(result, folder, entry, names):
                           ">parameters", ">multiply-adds"), rows)
   for sentence in said:
     out.print(sentence)
+  _print_time(result)
   where = [f"{path.relative_to(folder)}/" for pattern in (
       "architecture-[0-9]*", "seed-*") for path in sorted(
           pathlib.Path(folder).glob(pattern)) if path.is_dir()]
@@ -284,6 +286,13 @@ def _print_linear(parts):
     if "linear_accuracy" in part:
       out.print(f"linear classifier on the {name}'s features:"
                 f" {_percent(part, 'linear_accuracy')}")
+
+
+def _print_time(result):
+  """Where the time went; runs of earlier versions do not tell."""
+  if spent := result.get("time"):
+    out.print("time: " + ", ".join(
+        f"{name} {seconds:.1f} s" for name, seconds in spent.items()))
 
 
 def _print_tries(result):
@@ -397,4 +406,5 @@ def print_trained(result, folder, entry):
   _print_linear({"network": result})
   if "note" in result:
     out.print(f"Note: {result['note']}.")
+  _print_time(result)
   out.print(f"{folder}: result.json, networks/ ({result['seconds']:.0f} s)")

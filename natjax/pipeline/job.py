@@ -13,6 +13,7 @@ searched lies in the run's folder, and what belongs to each architecture in
 """
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -29,6 +30,7 @@ from natjax.graph import codec, records
 from natjax.methods import acceptance, supervised
 from natjax.methods import entry as entry_lib
 from natjax.objectives import simclr as simclr_lib
+from natjax.pipeline import clock as clock_lib
 from natjax.pipeline import runs, shapes
 from natjax.pipeline import trainer as trainer_lib
 from natjax.pipeline import trials as trials_lib
@@ -40,6 +42,7 @@ from natjax.training import settings
 
 Given = codec.Architecture | Sequence[codec.Architecture] | None
 _DERIVED = "checkpoint/derived.json"  # The report of a search.
+_TIME = "checkpoint/time.json"  # Seconds of the starts so far.
 
 
 class _Work:
@@ -83,15 +86,35 @@ class _Work:
                               " be a Listener; see natjax.Listener")
     result, folder = self.open(out, overwrite=overwrite), pathlib.Path(out)
     if result is None:
-      result, shown = self._run(folder, listener or fit_lib.Listener())
+      with self._timed(folder):
+        result, shown = self._run(folder, listener or fit_lib.Listener())
       if self.note:
         result["note"] = self.note
+      # Several seeds or architectures are jobs of their own, which have told.
+      result.setdefault("time", self.trainer.clock.rounded())
       if self.trainer.processes.first:
         if shown:
           runs.write_architecture(folder, shown[-1])
           drawing.save(folder / "architecture.svg", *shown)
         runs.write_json(folder / runs.RESULT, result)
     return result
+
+  @contextlib.contextmanager
+  def _timed(self, out):
+    """Adds the time to that of earlier starts.
+
+    That of a start which is killed, or comes to no row of metrics, is lost.
+    """
+    path, first = out / _TIME, self.trainer.processes.first
+    clock = self.trainer.clock = clock_lib.Clock(
+        runs.read_json(path, shapes.TIME) if first and path.exists() else None)
+    try:
+      with clock.running():
+        yield
+    finally:
+      if first and (out / runs.METRICS).exists():
+        path.parent.mkdir(exist_ok=True)
+        runs.write_json(path, clock.seconds)
 
   def _run(self, out, listener):
     """Returns the result, and the architectures to draw."""
@@ -497,19 +520,22 @@ class Job(_Work):
     The seconds of the search are those of the whole; of each, "search_seconds"
     are those of its candidates.
     """
-    began, parts = time.monotonic(), self.parts
+    began, parts, clock = time.monotonic(), self.parts, self.trainer.clock
     for name, part in parts.items():
       part.open(out / name)
     self._derive(out, listener, {out / n: part for n, part in parts.items()})
     took = time.monotonic() - began
-    found = [part.run(out / name, listener=listener.named(name))
-             for name, part in parts.items()]
+    with clock.paused():
+      found = [part.run(out / name, listener=listener.named(name))
+               for name, part in parts.items()]
     spent = max(took - sum(r["search_seconds"] for r in found),
                 metrics_lib.seconds(out / runs.METRICS, self.entry.label))
     return {
         "union": found, "method": self.method, **self.trainer.facts(),
         "search_seconds": round(spent, 1), "seconds": round(
-            spent + sum(r["seconds"] for r in found), 1)}
+            spent + sum(r["seconds"] for r in found), 1),
+        "time": clock_lib.total([clock.rounded(), *(
+            r.get("time", {}) for r in found)])}
 
   def _search(self, out, listener):
     """Runs the method and derives; returns the architecture and the report."""
@@ -530,13 +556,15 @@ class Job(_Work):
           **vars(listener), seed=self.trainer.seed, run=name,
           devices=self.trainer.devices, metrics_path=out / runs.METRICS,
           checkpoint_dir=out / "checkpoint" / name)
-      return fit_lib.fit(program, **self.feed._asdict(), options=options)
+      with self.trainer.clock.part(clock_lib.SEARCH):
+        return fit_lib.fit(program, **self.feed._asdict(), options=options)
 
     def derive(folder, method, state, given, report):
       ended, alone = time.monotonic(), folder == out
       if not alone:
         given = folders[folder].architecture
-      with errors.naming("" if alone else folder.name):
+      with errors.naming("" if alone else folder.name), (
+          self.trainer.clock.part(clock_lib.EVALUATION)):
         derived = self.feed.derive(method, state, given, self.trainer.seed)
       if self._beginning.train_from == "inherited":
         self._hand_on(out, state, derived)
@@ -596,7 +624,8 @@ class Job(_Work):
             *(r["union"] for r in found), strict=True))],
         "seed": self.trainer.seed,
         "search_seconds": round(sum(r["search_seconds"] for r in found), 1),
-        "seconds": round(sum(r["seconds"] for r in found), 1)}
+        "seconds": round(sum(r["seconds"] for r in found), 1),
+        "time": clock_lib.total([r.get("time", {}) for r in found])}
 
   def _over_seeds(self, found):
     """One result of those of several seeds."""
@@ -616,7 +645,9 @@ class Job(_Work):
             **{k: r[self.name][k] for k in ("accuracy", "params", "madds")
                if k in r[self.name]}} for r in found],
         "seed": self.trainer.seed,
-        "seconds": round(sum(r["seconds"] for r in found), 1)}
+        "seconds": round(sum(r["seconds"] for r in found), 1),
+        # A run that was finished by an earlier version does not tell.
+        "time": clock_lib.total([r.get("time", {}) for r in found])}
 
 
 def given(architecture: Given) -> tuple[

@@ -28,23 +28,27 @@ SEARCHED = {"architecture": dict, "scoring_batch_size": int,
             "search_seconds": NUMBER}
 HANDED_OVER = {"train_accuracy_before_derivation?": NUMBER,
                "train_accuracy_after_derivation?": NUMBER}
+# Of `time.json`, and in a result: seconds by what they were spent on.
+TIME = {"*": NUMBER}
 _COST = {"params": NUMBER, "madds": NUMBER}
 _TRAINED = {f"{kind}{name}?": shape for kind in ("", "linear_") for name, shape
             in (("accuracy", NUMBER), ("accuracy_std", NUMBER),
                 ("accuracies", [NUMBER]))}
 _PART = {**_COST, **_TRAINED}
 _PAIR = {**_PART, "accuracy": NUMBER, "accuracy_std": NUMBER}
-_JOB = {"dataset": str, "seconds": NUMBER, "architectures": {"*": dict},
+_JOB = {"dataset": str, "seconds": NUMBER, "time?": TIME,
+        "architectures": {"*": dict},
         "seeds?": [{"seed": int, **_COST, "accuracy?": NUMBER}],
         "changes?": [{"cell": str, "source": int, "target": int, "before": str,
                       "after": str}]}
 # Of a whole run, by its kind.
 RUNS: dict[str, Any] = {
-    "train": {**_PART, "accuracy": NUMBER, "dataset": str, "seconds": NUMBER},
+    "train": {**_PART, "accuracy": NUMBER, "dataset": str, "seconds": NUMBER,
+              "time?": TIME},
     "transform": {**_JOB, "original?": _PAIR, "transformed": _PAIR},
     "search": {**_JOB, "derived": _PART}}
 RUNS["union"] = {"dataset": str, "seconds": NUMBER, "search_seconds": NUMBER,
-                 "union": [RUNS["transform"]]}
+                 "time?": TIME, "union": [RUNS["transform"]]}
 
 
 def check(value: Any, shape: Any, where: str, advice: str,

@@ -24,6 +24,7 @@ from natjax.graph import codec
 from natjax.methods import acceptance, memory, supervised
 from natjax.methods import entry as entry_lib
 from natjax.objectives import simclr as simclr_lib
+from natjax.pipeline import clock as clock_lib
 from natjax.pipeline import judge as judge_lib
 from natjax.pipeline import runs, shapes, versus
 from natjax.training import devices as devices_lib
@@ -144,6 +145,7 @@ class Trainer:
     seen: the training images that a method may see; the others are its split
       "held_out".
     held_out: those, or None.
+    clock: by which the running job tells where its time goes.
   """
 
   def __init__(self, dataset: data_lib.Dataset, config: supervised.TrainConfig,
@@ -166,7 +168,7 @@ class Trainer:
       InputError: anything that does not fit.
     """
     check_types(dataset, config)
-    self.dataset, self.seed = dataset, seed
+    self.dataset, self.seed, self.clock = dataset, seed, clock_lib.Clock()
     with errors.within("train"):
       self.config = full = supervised.resolve(config, kind)
     check_seed(seed, full.seeds)
@@ -352,11 +354,13 @@ class Trainer:
         began = time.monotonic() - seconds
 
         def fit(program, suffix, seed=seed):
-          return fit_lib.fit(program, **feed._asdict(),
-                             options=options(seed, program, suffix))
+          with self.clock.part(_part(program)):
+            return fit_lib.fit(program, **feed._asdict(),
+                               options=options(seed, program, suffix))
 
-        ended = follow(first, state, architecture, fit,
-                       functools.partial(self._handed_over, folders[seed]))
+        with self.clock.part(_part(first)):
+          ended = follow(first, state, architecture, fit,
+                         functools.partial(self._handed_over, folders[seed]))
         found[seed] = self.processes.of_first(functools.partial(
             self._conclude, folders[seed], feed, *ended, seed, architecture,
             plan is not None, accept, began))
@@ -386,16 +390,18 @@ class Trainer:
       for seed in [s for s, result in found.items() if result is None]:
         began = time.monotonic()
         begun = start(seed, program) if start else program
-        state = fit_lib.fit(begun, **data, options=options(seed, program))
+        with self.clock.part(_part(program)):
+          state = fit_lib.fit(begun, **data, options=options(seed, program))
         yield seed, state, time.monotonic() - began
       return
     each = {seed: options(seed, program) for seed in found}
     names = tuple(o.run for o in each.values())
     folder = out / "checkpoint" / names[0].rpartition("-")[0]
-    states = seeds_lib.fit_seeds(
-        program, **data, seeds=tuple(each), runs=names,
-        options=dataclasses.replace(each[self.seed], seed=0, run="",
-                                    checkpoint_dir=folder))
+    with self.clock.part(_part(program)):
+      states = seeds_lib.fit_seeds(
+          program, **data, seeds=tuple(each), runs=names,
+          options=dataclasses.replace(each[self.seed], seed=0, run="",
+                                      checkpoint_dir=folder))
     seconds = (time.monotonic() - began) / len(each)
     for seed, state in zip(each, states, strict=True):
       yield seed, state, seconds
@@ -414,7 +420,8 @@ class Trainer:
         } if method.evaluate and over.method.evaluate else {})})
       return runs.read_json(path, shapes.HANDED_OVER)
 
-    return self.processes.of_first(measure)
+    with self.clock.part(clock_lib.EVALUATION):
+      return self.processes.of_first(measure)
 
   def adopt(self, out: pathlib.Path, name: str,
             architecture: codec.Architecture,
@@ -446,9 +453,10 @@ class Trainer:
   def _conclude(self, folder, feed, method, state, given, report, seed, before,
                 derives, accept, began):
     """Judges a trained network and writes it to its folder, in one process."""
-    derived = feed.derive(method, state, given, seed)
-    if accept is not None:
-      derived = self._accepted(derived, accept, seed)
+    with self.clock.part(clock_lib.EVALUATION):
+      derived = feed.derive(method, state, given, seed)
+      if accept is not None:
+        derived = self._accepted(derived, accept, seed)
     architecture, variables, derived = derived
     more = {}
     if derives:
@@ -481,7 +489,8 @@ class Trainer:
 
   def _write(self, folder, architecture, variables, seed, more, began):
     """Judges a network on the test images and writes it to its folder."""
-    judged = self.judge.judge(self.objective(architecture), variables)
+    with self.clock.part(clock_lib.EVALUATION):
+      judged = self.judge.judge(self.objective(architecture), variables)
     runs.save_weights(folder / runs.WEIGHTS, self.judge.keep(variables))
     result = {
         **judged, "seed": seed, "architecture": codec.to_dict(architecture),
@@ -492,6 +501,12 @@ class Trainer:
         "seconds": round(time.monotonic() - began, 1)}
     runs.write_json(folder / runs.RESULT, result)
     return result
+
+
+def _part(program):
+  """What a program's steps are: one that hands over leads to the next."""
+  return (clock_lib.TRAINING if program.stages[-1].end is None
+          else clock_lib.SEARCH)
 
 
 def _divide(split, fractions, seed):

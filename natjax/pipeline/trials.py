@@ -24,6 +24,7 @@ from natjax import errors
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec
 from natjax.methods import acceptance, supervised
+from natjax.pipeline import clock as clock_lib
 from natjax.pipeline import runs, versus
 from natjax.pipeline import trainer as trainer_lib
 from natjax.training import devices as devices_lib
@@ -215,13 +216,14 @@ class Trials:
     elif file is not None:
       method = method._replace(init=functools.partial(
           trained.begin, self._trainer.read(file, trained.architecture)))
-    return fit_lib.fit(
-        method, {"train": self._trainer.seen},
-        batch_size=self._config.batch_size,
-        preparation=self._trainer.judge.preparation, options=fit_lib.Options(
-            **vars(listener), seed=self._trainer.seed, run=name,
-            devices=self._devices, metrics_path=out / runs.METRICS,
-            checkpoint_dir=out / "checkpoint" / name))
+    with self._trainer.clock.part(clock_lib.SEARCH):
+      return fit_lib.fit(
+          method, {"train": self._trainer.seen},
+          batch_size=self._config.batch_size,
+          preparation=self._trainer.judge.preparation, options=fit_lib.Options(
+              **vars(listener), seed=self._trainer.seed, run=name,
+              devices=self._devices, metrics_path=out / runs.METRICS,
+              checkpoint_dir=out / "checkpoint" / name))
 
   def _count(self, objective, state, original, before):
     """The counts of `versus.Versus` on the held-out images.
@@ -233,9 +235,10 @@ class Trials:
       before: state of its training.
     """
     trainer = self._trainer
-    return trainer.processes.of_first(lambda: trainer.compare(
-        versus.Trained(objective, supervised.variables(state)),
-        versus.Trained(original, supervised.variables(before))))
+    with trainer.clock.part(clock_lib.EVALUATION):
+      return trainer.processes.of_first(lambda: trainer.compare(
+          versus.Trained(objective, supervised.variables(state)),
+          versus.Trained(original, supervised.variables(before))))
 
 
 def trials(trainer: trainer_lib.Trainer, search: Any) -> Trials | None:

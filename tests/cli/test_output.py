@@ -71,3 +71,11 @@ def test_what_is_said_of_a_choice():
                    " policy has settled on it.")
   assert tried == ("Trials of 2 candidate(s), 5 epochs, 25 % of the time:"
                    " accepted. The best of them is cheaper, and so on.")
+
+
+def test_the_time_of_a_run_is_one_line(monkeypatch):
+  said = []
+  monkeypatch.setattr(output.out, "print", said.append)
+  output._print_time({"time": {"compile": 12.34, "training": 0.0}})
+  output._print_time({})  # Of an earlier version.
+  assert said == ["time: compile 12.3 s, training 0.0 s"]

@@ -138,7 +138,7 @@ def test_a_stopped_search_goes_on_in_the_same_bits(found, name, tmp_path):
   # Earlier starts, which compiled, count.
   assert result["search_seconds"] + 0.1 >= rows_of(
       tmp_path / "run")[-1]["seconds"]
-  times = ("seconds", "search_seconds", "peak_memory_bytes", "derived")
+  times = ("seconds", "time", "search_seconds", "peak_memory_bytes", "derived")
   plain = lambda r: {k: v for k, v in r.items() if k not in times}
   assert plain(result) == plain(found[name][1])
   plain = lambda row: {k: v for k, v in row.items() if k != "seconds"}

@@ -88,6 +88,7 @@ def files(out):
   result = json.loads((out / "result.json").read_text())
   result.pop("seconds")
   result.pop("search_seconds")
+  assert sum(result.pop("time").values()) > 0
   result.pop("trial_seconds", None)
   rows = [json.loads(line)
           for line in (out / "metrics.jsonl").read_text().splitlines()]

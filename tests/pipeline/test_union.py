@@ -72,7 +72,8 @@ def weights(out):
 
 def plain(tree):
   if isinstance(tree, dict):
-    return {k: plain(v) for k, v in tree.items() if "seconds" not in k}
+    return {k: plain(v) for k, v in tree.items()
+            if "seconds" not in k and k != "time"}
   return [*map(plain, tree)] if isinstance(tree, list) else tree
 
 
@@ -93,6 +94,10 @@ def test_each_is_transformed_within_its_own_budget(a_run):
   rows = [*metrics.read(out / "metrics.jsonl")]
   assert {row["run"] for row in rows} == {"search"}  # One for both.
   assert result["seconds"] >= sum(r["seconds"] for r in result["union"])
+  for name, seconds in result["time"].items():  # The search, once, and both.
+    parts = sum(part["time"][name] for part in result["union"])
+    assert seconds > parts - 0.01 if name == "search" else (
+        seconds >= parts - 0.01), name
 
 
 def test_its_networks_are_found_and_loaded(a_run):
