@@ -373,24 +373,16 @@ class Replace:
       self, space: replacements_lib.Replacements, state: LearnState,
       batch: base.Batch) -> tuple[LearnState, dict[str, jax.Array]]:
     """One step of all replacements, towards what the operations give."""
-    rng, rng_dropout = jax.random.split(state.rng)
-
-    def loss(params):
-      losses: list[jax.Array] = []
-      _, changed = space.network.apply(
-          {"params": trees.joined(state.network["params"], params),
-           "batch_stats": trees.joined(state.network["batch_stats"],
-                                       state.batch_stats)},
-          batch["image"], train=True, mutable=["batch_stats"],
-          rngs=_streams(base.device_key(rng_dropout)),
-          edge=space.distil(params, losses))
-      stats = trees.restrict(
-          changed.get("batch_stats", {}), state.batch_stats)
-      total = sum(losses, jnp.zeros(()))
-      return total, (stats, total / max(len(losses), 1))
-
-    (_, (stats, mean)), grads = jax.value_and_grad(loss, has_aux=True)(
-        state.params)
+    rng, rng_own = jax.random.split(state.rng)
+    key, lessons = base.device_key(rng_own), []
+    space.network.apply(
+        {"params": state.network["params"],
+         "batch_stats": state.network["batch_stats"]}, batch["image"],
+        train=True, mutable=["batch_stats"], rngs=_streams(key),
+        edge=space.listen(state.params, lessons))
+    losses, grads, stats = replacements_lib.learn(
+        lessons, state.params, state.batch_stats, key)
+    mean = jnp.sum(losses) / max(len(losses), 1)
     grads, stats, mean = base.mean_over_devices((grads, stats, mean))
     return supervised.descend(
         self._distil_optimizer, state, grads, batch_stats=stats,

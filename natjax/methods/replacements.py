@@ -6,13 +6,14 @@ their prices, which are added up, under a budget: a small integer program, which
 scipy's HiGHS solves exactly.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import ctypes
 import functools
 import os
 from typing import Any, NamedTuple
 
+import flax
 import jax
 from jax import lax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, keeping, live, records
 from natjax.methods import latency as latency_lib
 from natjax.networks import network as network_lib
+from natjax.operations import edges as edges_lib
 from natjax.spaces import ground as ground_lib
 
 _SPREAD = 1e-6  # Added to a variance before something is divided by it.
@@ -43,6 +45,24 @@ class Place(NamedTuple):
   decision: int
   edge: int
   names: tuple[str, ...]
+
+
+class Lesson(NamedTuple):
+  """What the replacements of one place learn from, on a batch.
+
+  Attributes:
+    path: of every replacement's variables, by the operation's name.
+    ends: the shapes that the edge joins.
+    source: [B, H, W, C], what the operation was given.
+    wanted: [B, h, w, C'], what it made of it.
+    made: `(name)`, what an operation is there.
+  """
+
+  path: dict[str, tuple[str, str]]
+  ends: edges_lib.Ends
+  source: jax.Array
+  wanted: jax.Array
+  made: Callable[[str], Any]
 
 
 class _Problem(NamedTuple):
@@ -134,14 +154,13 @@ class Replacements:
         site.run(name)
     return network_lib.plain(site)
 
-  def distil(self, params: Any,
-             losses: list[jax.Array]) -> network_lib.EdgeFunction:
-    """Edges that add what they did, beside which the replacements learn.
+  def listen(self, params: Any,
+             lessons: list[Lesson]) -> network_lib.EdgeFunction:
+    """Edges that add what they did, and tell what there is to learn.
 
     Args:
       params: of all replacements that have any.
-      losses: to which each of these adds its f32[], the mean square of its
-        difference from what the operation gave, over the variance of that.
+      lessons: to which each place with such a replacement adds its own.
     """
     block = network_lib.names(self.network.graph).block
 
@@ -149,13 +168,13 @@ class Replacements:
       y = network_lib.plain(site)
       if y is None:
         return y
-      wanted = lax.stop_gradient(y).astype(jnp.float32)
-      spread = jnp.var(wanted) + _SPREAD
-      held = params.get(f"{block}{site.block}", {})
-      for name in self._names(site)[1:]:
-        if network_lib.edge_name(site.edge, name) in held:
-          missed = site.run(name).astype(jnp.float32) - wanted
-          losses.append(jnp.mean(jnp.square(missed)) / spread)
+      own = f"{block}{site.block}"
+      path = {name: (own, network_lib.edge_name(site.edge, name))
+              for name in self._names(site)[1:]}
+      path = {name: (own, module) for name, (_, module) in path.items()
+              if module in params.get(own, {})}
+      if path:
+        lessons.append(Lesson(path, site.ends, site.source, y, site.made))
       return y
 
     return edge
@@ -469,6 +488,75 @@ class Replacements:
       found.append((f"{decision.name}, {source} -> {target}"
                     + f" ({number})" * (number > 1), place))
     return found
+
+
+def learn(lessons: Sequence[Lesson], params: Any, batch_stats: Any,
+          rng: jax.Array) -> tuple[jax.Array, Any, Any]:
+  """What all lessons teach: losses, gradients, new statistics.
+
+  The loss of a replacement is the mean square of its difference from what the
+  operation gave, over the variance of that. Places of equal shapes and names
+  take their turns in a loop, so that one of them is compiled.
+
+  Args:
+    lessons: of a batch.
+    params: of all replacements, by block and module.
+    batch_stats: theirs, of those that have any.
+    rng: a key, of operations that draw.
+
+  Returns:
+    The losses f32[K] of all K replacements; the gradients of their sum by
+    `params`; the statistics.
+  """
+  alike: dict[Any, list[Lesson]] = {}
+  for lesson in lessons:
+    shape = lesson.source.shape, lesson.wanted.shape, lesson.ends
+    alike.setdefault((shape, *lesson.path), []).append(lesson)
+  losses, grads, stats = [], {}, {}
+  for number, group in enumerate(alike.values()):
+    given = [(
+        {name: params[block][module]
+         for name, (block, module) in lesson.path.items()},
+        {name: batch_stats.get(block, {}).get(module, {})
+         for name, (block, module) in lesson.path.items()},
+        lesson.source, lesson.wanted,
+        jax.random.fold_in(jax.random.fold_in(rng, number), turn),
+    ) for turn, lesson in enumerate(group)]
+    teach = functools.partial(_teach, group[0].made)
+    if len(group) == 1:
+      taught = [teach(given[0])]
+    else:
+      found = lax.map(teach, jax.tree.map(lambda *x: jnp.stack(x), *given))
+      taught = [jax.tree.map(lambda x, turn=turn: x[turn], found)
+                for turn in range(len(group))]
+    for lesson, (loss, grad, new) in zip(group, taught, strict=True):
+      losses += [loss[name] for name in lesson.path]
+      for name, path in lesson.path.items():
+        grads[path], stats[path] = grad[name], new[name]
+  stats = {path: part for path, part in stats.items() if part}
+  return (jnp.stack(losses) if losses else jnp.zeros(0),
+          *map(flax.traverse_util.unflatten_dict, (grads, stats)))
+
+
+def _teach(made, given):
+  """One lesson: of every operation its loss, gradients, new statistics."""
+  params, batch_stats, source, wanted, rng = given
+  wanted = wanted.astype(jnp.float32)
+  spread = jnp.var(wanted) + _SPREAD
+
+  def loss(params):
+    losses, changed = {}, {}
+    for name, own in params.items():
+      y, new = made(name).apply(
+          {"params": own, "batch_stats": batch_stats[name]}, source,
+          mutable=["batch_stats"], rngs={"dropout": rng, "noise": rng})
+      missed = y.astype(jnp.float32) - wanted
+      losses[name] = jnp.mean(jnp.square(missed)) / spread
+      changed[name] = new.get("batch_stats", {})
+    return sum(losses.values()), (losses, changed)
+
+  grads, (losses, changed) = jax.grad(loss, has_aux=True)(params)
+  return losses, grads, changed
 
 
 @contextlib.contextmanager

@@ -68,7 +68,8 @@ def configure_compilation(
         os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "natjax"
     folder = cache_dir or os.environ.get("NATJAX_CACHE") or default
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    # All: a start compiles some hundred small programs besides.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _set_flag(flag):

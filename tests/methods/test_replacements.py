@@ -96,39 +96,62 @@ def test_a_choice_as_data_computes_what_its_architecture_does(make):
           selected(choice, train), logits, rtol=2e-4, atol=2e-4)
 
 
-def test_replacements_learn_apart_from_each_other_and_from_the_network():
+def heard(space, variables):
+  """The lessons of a batch, and what the network gave meanwhile."""
+  lessons = []
+  (logits, _), _ = space.network.apply(
+      variables, images(), train=True, mutable=["batch_stats"],
+      edge=space.listen(variables["params"], lessons))
+  return lessons, logits
+
+
+def test_replacements_learn_beside_the_network_as_if_alone():
   space, variables = residual(), drawn(residual)
   given = network_lib.init(space.network, jax.random.key(0))
-
-  def losses(params):
-    found = []
-    (logits, _), _ = space.network.apply(
-        {**variables, "params": params}, images(), train=True,
-        mutable=["batch_stats"], edge=space.distil(params, found))
-    return jnp.stack(found), logits
-
   plain = space.network.apply(
       variables, images(), train=True, mutable=["batch_stats"])[0][0]
-  found, logits = losses(variables["params"])
-  # What has no parameters (pooling, a copy) learns nothing.
-  assert len(found) == sum(
-      f"edge{place.edge}_{name}" in variables["params"][
-          f"block{place.decision}"]
-      for place in space.places for name in place.names[1:])
+  lessons, logits = heard(space, variables)
   np.testing.assert_allclose(logits, plain, rtol=1e-6)
-  grads = jax.jacobian(lambda params: losses(params)[0])(variables["params"])
-  for block, parts in grads.items():
-    for name, tree in parts.items() if "block" in block else ():
-      if name in given["params"][block]:
-        continue  # Constant, as the tuning of the network comes later.
-      moved = jnp.stack([jnp.abs(leaf).reshape(len(found), -1).max(1)
-                         for leaf in jax.tree.leaves(tree)]).max(0)
-      assert (np.asarray(moved) > 0).sum() == 1, name
+  losses, grads, stats = replacements.learn(
+      lessons, variables["params"], variables["batch_stats"],
+      jax.random.key(1))
+  # What has no parameters (pooling, a copy) learns nothing.
+  wanted = {(f"block{place.decision}", f"edge{place.edge}_{name}")
+            for place in space.places for name in place.names[1:]}
+  wanted &= {(block, module) for block, parts in variables["params"].items()
+             for module in parts}
+  found = {(block, module) for block, parts in grads.items()
+           for module in parts}
+  assert found == wanted and len(losses) == len(wanted)
+  assert not any(module in given["params"][block] for block, module in found)
+  # Places that take turns in a loop, and those that are alone: each by itself.
+  sizes = [len(lesson.path) for lesson in lessons]
+  assert len({(lesson.ends, *lesson.path) for lesson in lessons}) < len(sizes)
+  for lesson in lessons:
+    for name, (block, module) in lesson.path.items():
+      own = variables["params"][block][module]
+
+      def loss(own, lesson=lesson, name=name, block=block, module=module):
+        y, new = lesson.made(name).apply(
+            {"params": own, "batch_stats": variables["batch_stats"].get(
+                block, {}).get(module, {})}, lesson.source,
+            mutable=["batch_stats"])
+        relative = jnp.mean(jnp.square(y - lesson.wanted)) / (
+            jnp.var(lesson.wanted) + 1e-6)
+        return relative, new.get("batch_stats", {})
+
+      (value, new), grad = jax.value_and_grad(loss, has_aux=True)(own)
+      assert float(jnp.abs(losses - value).min()) <= 1e-5 * float(value)
+      jax.tree.map(functools.partial(
+          np.testing.assert_allclose, rtol=1e-4, atol=1e-5), grad,
+          grads[block][module])
+      jax.tree.map(functools.partial(
+          np.testing.assert_allclose, rtol=1e-5, atol=1e-6), new,
+          stats.get(block, {}).get(module, {}))
 
 
 def test_a_loss_is_relative():
   space, variables = residual(), drawn(residual)
-  found = []
   outputs = {}
 
   def edge(site):
@@ -139,13 +162,14 @@ def test_a_loss_is_relative():
 
   space.network.apply(variables, images(), train=True, mutable=["batch_stats"],
                       edge=edge)
-  space.network.apply(variables, images(), train=True, mutable=["batch_stats"],
-                      edge=space.distil(variables["params"], found))
+  lesson = next(
+      lesson for lesson in heard(space, variables)[0]
+      if lesson.path.get("conv_1x1") == ("block0", "edge0_conv_1x1"))
   wanted, given = outputs[0, 0]
-  names = [name for name in space.places[0].names[1:]
-           if f"edge0_{name}" in variables["params"]["block0"]]
+  found, _, _ = replacements.learn([lesson], variables["params"],
+                                   variables["batch_stats"], jax.random.key(0))
   np.testing.assert_allclose(
-      found[names.index("conv_1x1")],
+      found[list(lesson.path).index("conv_1x1")],
       np.mean((wanted - given)**2) / (np.var(wanted) + 1e-6), rtol=1e-4)
 
 

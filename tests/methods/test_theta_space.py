@@ -13,6 +13,7 @@ from natjax.graph import blocks, skeleton
 from natjax.graph import genotype as architecture
 from natjax.methods import theta_space
 from natjax.networks import network as network_lib
+from natjax.operations import edges
 from tests import architectures
 
 FRAME = blocks.Frame(10, 32)
@@ -215,7 +216,9 @@ def test_theta_begins_at_0_0_1():
   # `weigh` hands every block the theta of its group.
   theta = [jnp.full((4, 3), 10.0), jnp.full((4, 3), 20.0)]
   one = lambda name: jnp.ones(1)
-  sites = [network_lib.Site(i, 3, "skip_connect", one, one) for i in range(9)]
+  ends = edges.Ends(1, 1, 1, 1)
+  sites = [network_lib.Site(i, 3, "skip_connect", one, one, jnp.ones(1), ends,
+                            one) for i in range(9)]
   weighed = [float(space.weigh(tuple(theta))(site)[0]) for site in sites]
   assert weighed == [40 if i in (3, 6) else 20 for i in range(9)]
 

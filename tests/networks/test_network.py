@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from natjax import errors, operations, zoo
-from natjax.graph import blocks
+from natjax.graph import blocks, records
 from natjax.graph import genotype as architecture
 from natjax.graph import shapes as shapes_lib
 from natjax.graph import skeleton as skeleton_lib
@@ -386,3 +386,15 @@ def test_user_operation_works_by_name():
         for name in ("negate", "skip_connect"))
     np.testing.assert_array_equal(y, -z)
     assert np.any(z)
+
+
+@pytest.mark.parametrize("kind", ["cells", "blocks"])
+def test_a_drawn_network_has_the_bits_of_one_program(kind):
+  network = network_lib.module(
+      zoo.get("darts"), skeleton_lib.Skeleton("cifar", 4, 2, 10, 8)) if (
+          kind == "cells") else network_lib.module(
+              zoo.get("resnet20"), records.Frame(10, 8))
+  found = network_lib.init(network, jax.random.key(3))
+  expected = jax.jit(lambda rng: network.init(
+      {"params": rng}, jnp.zeros((2, 8, 8, 3))))(jax.random.key(3))
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
