@@ -374,7 +374,8 @@ class Replace:
       batch: base.Batch) -> tuple[LearnState, dict[str, jax.Array]]:
     """One step of all replacements, towards what the operations give."""
     rng, rng_own = jax.random.split(state.rng)
-    key, lessons = base.device_key(rng_own), []
+    key = base.device_key(rng_own)
+    lessons: list[replacements_lib.Lesson] = []
     space.network.apply(
         {"params": state.network["params"],
          "batch_stats": state.network["batch_stats"]}, batch["image"],

@@ -293,8 +293,8 @@ def init(network: Network, rng: jax.Array, **options: Any) -> Any:
     return {"batch_stats": {}, **variables}
 
   traced, like = jax.make_jaxpr(draw, return_shape=True)(rng)
-  leaves, structure = jax.tree.flatten(like)
+  leaves = jax.tree.leaves(like)
   drawing, _ = partial_eval.dce_jaxpr(
       traced.jaxpr, [True] * len(leaves), instantiate=True)
-  return structure.unflatten(
-      jax.core.eval_jaxpr(drawing, traced.consts, rng))
+  return jax.tree.unflatten(jax.tree.structure(like), jax.core.eval_jaxpr(
+      drawing, traced.consts, rng))
