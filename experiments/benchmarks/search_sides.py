@@ -5,6 +5,7 @@ See `search.py` for what is compared. Import this after XLA's flags are set.
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -94,9 +95,10 @@ class Search:
       plan: of the method.
       args: flags of `search.py`.
     """
-    devices = tuple(jax.devices()[:1])
-    self._state = devices_lib.replicate(
-        plan.method.init(jax.random.key(args.seed)), devices)
+    devices, began = tuple(jax.devices()[:1]), time.perf_counter()
+    self._state = jax.block_until_ready(devices_lib.replicate(
+        plan.method.init(jax.random.key(args.seed)), devices))
+    init = time.perf_counter() - began
     rng = np.random.default_rng(args.seed)
     size = (1, plan.batch_size, args.image_size, args.image_size, 3)
     self._updates, costs = [], []
@@ -114,6 +116,8 @@ class Search:
       costs.append(cost)
     self.facts = {
         "parameters": int(plan.estimate(plan.batch_size)["params"]),
+        "init_seconds": init,
+        "trace_seconds": sum(c.trace for c in costs),
         "lower_seconds": sum(c.trace + c.lower for c in costs),
         "compile_seconds": sum(c.compile for c in costs),
         "temporaries_mb": max(c.temporaries for c in costs)}
@@ -135,6 +139,11 @@ def start(row: Row, args) -> tuple[dict[str, Any], Callable[[], None]]:
   devices_lib.configure_compilation()
   jax.devices()
   imported = workers.resident_mb()
-  search = Search(make_plan(row, args), args)
+  began = time.perf_counter()
+  plan = make_plan(row, args)
+  planned = time.perf_counter() - began
+  search = Search(plan, args)
+  began = time.perf_counter()
   search.iterate()
-  return {**search.facts, "imported_mb": imported}, search.iterate
+  return {**search.facts, "imported_mb": imported, "plan_seconds": planned,
+          "step_seconds": time.perf_counter() - began}, search.iterate

@@ -34,6 +34,7 @@ def test_a_row_of_ones_own_is_measured(tmp_path):
             "nat", '{"samples": 2}', "--report", str(report), "--json",
             str(figures))
   for part in ("## Search, CPU, float32", "| mine ", "temporaries MB",
+               "| second start | process, imports s",
                "2 rounds of 1 iterations", "1 threads"):
     assert part in out
     assert part in report.read_text()
@@ -44,6 +45,10 @@ def test_a_row_of_ones_own_is_measured(tmp_path):
   assert side["peak_mb"] > side["imported_mb"] > 0
   assert side["compile_seconds"] < side["cold"]["compile_seconds"]
   assert side["cold"]["temporaries_mb"] > 0
+  parts = [side[f"{name}_seconds"] for name in (
+      "plan", "init", "lower", "compile", "step")]
+  assert min(parts) > 0 and sum(parts) < side["first_seconds"]
+  assert 0 < side["trace_seconds"] < side["lower_seconds"]
 
 
 def test_no_report_names_the_machines_paths():
