@@ -110,7 +110,7 @@ PRESETS = {
             final_learning_rate=0.005,
             max_grad_norm=5.0, policy_learning_rate=2e-4, samples=4,
             entropy_weight=0.03, candidates=20, weights_fraction=0.5,
-            prefer="accuracy", held_out=0.0),
+            held_out=0.2),
         train=supervised.TrainConfig(
             epochs=6, batch_size=64, learning_rate=0.1, final_learning_rate=0.0,
             cutout=0, seeds=2),

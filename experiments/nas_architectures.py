@@ -108,7 +108,7 @@ PRESETS = {
             batch_size=64, learning_rate=0.05, final_learning_rate=0.005,
             max_grad_norm=5.0, policy_learning_rate=1e-3, samples=4,
             candidates=10, weights_fraction=0.5,
-            prefer="accuracy", held_out=0.0),
+            held_out=0.2),
         train=supervised.TrainConfig(
             init_channels=8, cells=3, epochs=4, batch_size=64,
             learning_rate=0.05, auxiliary=False, drop_path=0.0, cutout=0)),
