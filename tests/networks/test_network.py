@@ -386,3 +386,14 @@ def test_user_operation_works_by_name():
         for name in ("negate", "skip_connect"))
     np.testing.assert_array_equal(y, -z)
     assert np.any(z)
+
+
+@pytest.mark.parametrize("axis_name", [None, "devices"])
+def test_a_variance_that_is_small_beside_the_mean(axis_name):
+  x = np.random.default_rng(0).normal(1000, 0.1, (1, 16, 8, 8, 3))
+  norm = layers_lib.RunningBatchNorm(True, axis_name)
+  run = jax.vmap(lambda x: norm.init_with_output(jax.random.key(0), x)[0],
+                 axis_name="devices")
+  found = np.asarray(run(jnp.asarray(x, jnp.float32)), np.float64)
+  # Of a variance of 0.01 the epsilon is a thousandth.
+  np.testing.assert_allclose(found.std((0, 1, 2, 3)), 1, atol=0.01)
