@@ -13,7 +13,7 @@ from natjax.errors import InputError, NotMet
 from natjax.graph import blocks, codec, skeleton
 from natjax.graph import genotype as architecture
 from natjax.graph.blocks import Block, BlockNetwork, Layer, Node
-from natjax.graph.codec import Architecture, read
+from natjax.graph.codec import Architecture
 from natjax.graph.genotype import Cell, Edge, Genotype
 from natjax.methods import METHODS
 from natjax.methods.darts import DartsConfig
@@ -29,6 +29,7 @@ from natjax.objectives.simclr import SimCLRConfig
 from natjax.pipeline import Listener, presets, search, train, transform
 from natjax.pipeline.runs import load
 from natjax.training.devices import configure_compilation
+from natjax.zoo.exports import read
 
 __all__ = ("METHODS", "Architecture", "Block", "BlockNetwork", "Cell",
            "DSTConfig", "DartsConfig", "DifferentiableConfig", "Edge",

@@ -112,6 +112,26 @@ def path(value: Any, field: str | None = None) -> pathlib.Path:
   return found
 
 
+def regular(path: pathlib.Path) -> pathlib.Path:
+  """A path that can be read to its end; what is not there is left to others.
+
+  Pipes that the shell makes, in /dev, have a writer and may be read.
+
+  Raises:
+    InputError: a pipe, a socket or a device, on which reading may wait forever.
+  """
+  if path.exists() and not (path.is_file() or path.is_dir()) and (
+      path.is_socket() or path.is_block_device() or not str(
+          path.absolute()).startswith(("/dev/fd/", "/dev/stdin", "/proc/"))):
+    raise InputError(f"{path} is a pipe or a device, and reading it may never"
+                     " end; name a file")
+  return path
+
+
+class ResumedElsewhere(UserWarning):
+  """A run goes on under other versions than it began with."""
+
+
 class NotMet(Exception):
   """No transformation that was found keeps to the budget."""
 

@@ -9,11 +9,14 @@ import pathlib
 import re
 
 from natjax import errors, methods, zoo
+from natjax.benchmarks import nasbench201 as tables
 from natjax.cli import output
-from natjax.graph import blocks, codec, parsing, records
+from natjax.graph import blocks, codec, records
 from natjax.graph import genotype as genotype_lib
+from natjax.graph import nasbench201 as cells
 from natjax.pipeline import runs
 from natjax.training import settings as settings_lib
+from natjax.zoo import exports
 
 _MOST_SEEDS, _SEED_DIGITS = 1000, 10
 _MOST = 2**53
@@ -57,24 +60,25 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   """An architecture from a string, a file, a run, or the zoo.
 
   Args:
-    name: a string of NAS-Bench-201, a path of a file or of a run's folder, or a
-      name of the zoo, which a folder of that name does not hide.
+    name: a cell of NAS-Bench-201, a genotype's text, a path of a file or of a
+      run's folder, or a name of the zoo, which a folder of that name does not
+      hide.
     skeleton: of a hand-crafted network; None is its usual one.
     width: factor of a network's widths; None is 1.
   """
   path = pathlib.Path(name)
   own = ""  # What brings a skeleton of its own.
   architecture: codec.Architecture
-  if name.startswith("|"):
-    architecture = zoo.nasbench201.from_string(name)
-    own = "a string of NAS-Bench-201"
+  if name.startswith(("|", "(", "[")):
+    architecture = exports.parse(name, where="the cell given")
+    own = "a cell of NAS-Bench-201"
   elif "Genotype(" in name:
     architecture = genotype_lib.from_darts(name, where="the genotype given")
   elif os.path.isdir(path) and not zoo.known(name):
     architecture = runs.read_architecture(path)
     own = name if architecture.kind == "blocks" else ""
   elif os.path.isfile(path) or path.suffix in (".json", ".txt", ".py") or (
-      len(path.parts) > 1) or os.path.isfile(name.rpartition(":")[0]):
+      len(path.parts) > 1) or os.path.exists(name.rpartition(":")[0]):
     architecture = _read(path)
     own = name if architecture.kind == "blocks" else ""
   else:
@@ -98,15 +102,23 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
 
 
 def _read(path):
-  """Reads a file, of which FILE:NAME names one of several genotypes."""
+  """Reads a file, of which FILE:NAME names one of several genotypes.
+
+  TABLE:INDEX is a cell of NAS-Bench-201, by the benchmark's own index.
+  """
   whole, _, name = str(path).rpartition(":")
-  if name and os.path.isfile(whole) and not path.exists():
-    return codec.read(whole, name)
-  if path.suffix != ".json":
-    text = parsing.read_text(path).strip()
-    if text.startswith("|"):
-      return zoo.nasbench201.from_string(text)
-  return codec.read(path)
+  if not name or not os.path.exists(whole) or path.exists():
+    return exports.read(path)
+  if name.isdecimal() and (
+      whole.endswith((".csv", ".csv.gz")) or os.path.isdir(whole)):
+    codes = tables.read(whole).codes
+    if len(name) > _SEED_DIGITS or int(name) >= len(codes):
+      raise errors.InputError(
+          f"{whole} has the cells 0 to {len(codes) - 1}, and"
+          f" {errors.short(name)} is none; name one of them")
+    return zoo.nasbench201.network(cells.to_names(
+        cells.decode(codes[int(name)])))
+  return exports.read(whole, name)
 
 
 def given(args, names, prefix=""):

@@ -1,4 +1,7 @@
-"""The commands that only look: evaluate, draw, cost, list, operations."""
+"""The commands that only look: evaluate, draw, cost, list and so on."""
+
+import argparse
+from typing import Any
 
 from natjax import data, drawing, errors, methods, operations, spaces, zoo
 from natjax.cli import inputs, output
@@ -9,6 +12,7 @@ from natjax.operations import edges
 from natjax.pipeline import presets, runs
 from natjax.spaces import transitions
 from natjax.training import devices, fit, metrics, settings
+from natjax.zoo import exports
 
 
 def run_evaluate(args) -> int:
@@ -83,7 +87,7 @@ def run_cost(args) -> int:
   place, words = _place(args, architecture)
   total = cost.network(architecture, place)
   found = {"params": total.params, "madds": total.madds}
-  if args.architecture.startswith("|"):
+  if getattr(architecture, "name", "").startswith("|"):
     # As NAS-Bench-201 counts them, with the classifier's additions.
     found["flops"] = total.madds + place.num_classes
   if args.json:
@@ -122,10 +126,22 @@ def _place(args, architecture):
                  f" {place.cells} cells,")
 
 
+def run_convert(args) -> int:
+  """`natjax convert`."""
+  text = exports.write(
+      inputs.read_architecture(args.architecture), args.to) + "\n"
+  if args.out is None:
+    output.out.out(text, end="", highlight=False)
+  else:
+    metrics.write_text(errors.path(args.out, "out"), text)
+  return 0
+
+
 def run_list(args) -> int:
   """`natjax list`."""
-  listing = {
-      "architectures": list(zoo.names()),
+  architectures = {name: _facts(name) for name in zoo.names()}
+  listing: dict[str, Any] = {
+      "architectures": architectures,
       "operations": list(operations.names()),
       "datasets": dict(data.names()),
       "spaces": list(spaces.SPACES),
@@ -134,12 +150,29 @@ def run_list(args) -> int:
   if args.json:
     output.print_json(listing)
     return 0
+  listing["architectures"] = {
+      name: f"{facts['params'] / 1e6:.2f} M parameters,"
+      f" {facts['madds'] / 1e6:.0f} M multiply-adds, {facts['kind']}"
+      for name, facts in architectures.items()}
   for title, names in listing.items():
     output.out.print(title, style="bold")
     for line in ([f"{name}: {text}" for name, text in names.items()]
                  if isinstance(names, dict) else [", ".join(names)]):
       output.out.print(f"  {line}")
   return 0
+
+
+def _facts(name):
+  """What `list` says of an architecture, as `cost` counts it by default."""
+  architecture = zoo.get(name)
+  place, words = _place(argparse.Namespace(
+      classes=None, image_size=None, init_channels=None, cells=None,
+      skeleton=None), architecture)
+  total = cost.network(architecture, place)
+  return {"params": total.params, "madds": total.madds,
+          "kind": "cells" if architecture.kind == "cells" else "network",
+          "place": f"{words} {place.num_classes} classes, {place.image_size}"
+          " pixels"}
 
 
 def run_operations(args) -> int:

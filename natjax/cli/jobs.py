@@ -64,6 +64,17 @@ def _prepare(args, prefix, method):
   return preset, architectures
 
 
+def _load(args):
+  """The data that the arguments name; what is to be said of them is said."""
+  found = data.load(
+      args.dataset, data_dir=args.data_dir, image_size=args.image_size,
+      resize=args.resize, renumber_labels=args.renumber_labels,
+      test_fraction=args.test_fraction)
+  for note in found.notes:
+    output.err.print(f"{found.name}: {note}")
+  return found
+
+
 def run_transform(args) -> int:
   """`natjax transform` and `natjax search`."""
   preset, architectures = _prepare(args, "train-", args.method)
@@ -75,8 +86,7 @@ def run_transform(args) -> int:
     architectures, train = _unshared(args, architectures, train, extra["train"])
     preset = presets.get(
         args.preset, architectures[0], args.method, args.objective)
-  dataset = data.load(
-      args.dataset, data_dir=args.data_dir, image_size=args.image_size)
+  dataset = _load(args)
   first, count = inputs.seeds(args)
   inputs.refuse(args)
   if count is not None and getattr(args, "train-seeds") is not None:
@@ -117,8 +127,7 @@ def run_train(args) -> int:
   first, count = inputs.seeds(args)
   args.seeds = count
   config = inputs.settings(args, preset.train, "", extra["train"])
-  dataset = data.load(
-      args.dataset, data_dir=args.data_dir, image_size=args.image_size)
+  dataset = _load(args)
   job = pipeline.TrainJob(
       architecture, dataset, config, seed=first, devices=args.devices,
       simclr=inputs.simclr(args, preset.simclr, extra["simclr"]),
@@ -134,25 +143,28 @@ def _run_job(args, job, show) -> int:
       output.print_json({"configuration": job.describe(),
                          "estimate": job.estimate()})
     return 0
-  with _held(job, args.out):  # Before anything there is overwritten.
-    finished = job.open(args.out, overwrite=args.overwrite) is not None
+  finished = job.open(
+      args.out, overwrite=args.overwrite, strict=args.strict) is not None
   if first:
     output.print_head(job)
+  asked: list[int] = []  # Signals.
   try:
     with contextlib.ExitStack() as stack:
-      stack.enter_context(_held(job, args.out))
+      stack.enter_context(_interruptible(asked))
       hears = {}
       if first:
         display = stack.enter_context(output.Display(args))
-        hears = {"on_progress": display.progress, "on_row": display.row}
+        hears = {"on_progress": display.progress, "on_row": display.row,
+                 "on_resume": display.resumed}
       result = job.run(args.out, listener=pipeline.Listener(
-          should_stop=stack.enter_context(_interruptible()),
+          should_stop=lambda: bool(asked),
           checkpoint_seconds=args.checkpoint_seconds,
           chunk_seconds=args.chunk_seconds, **hears))
   except errors.Interrupted:
     output.err.print("Interrupted and saved; the same command resumes it from"
                      f" {args.out}.")
-    return 130
+    # Another of several processes may have been asked.
+    return 128 + (asked[0] if asked else signal.SIGINT)
   if first:
     path = pathlib.Path(args.out) / runs.RESULT
     with runs.reading(path) if finished else contextlib.nullcontext():
@@ -161,31 +173,26 @@ def _run_job(args, job, show) -> int:
 
 
 @contextlib.contextmanager
-def _held(job, out):
-  """Holds the folder of a run, in the process that writes there."""
-  with contextlib.ExitStack() as stack:
-    job.trainer.processes.of_first(
-        lambda: stack.enter_context(runs.locked(out)))
-    yield
-
-
-@contextlib.contextmanager
-def _interruptible():
+def _interruptible(asked):
   """Ctrl-C asks the run to save and stop; a second one stops at once.
 
-  Yields a function that says whether it was asked.
+  SIGTERM does the same: containers and queues end a process by it.
+
+  Args:
+    asked: the signals that came; is added to.
   """
-  asked: list[int] = []
 
   def handle(number, frame):
-    if asked:
-      raise KeyboardInterrupt
     asked.append(number)
+    if len(asked) > 1:
+      raise KeyboardInterrupt
     output.err.print(
         "Stopping after this chunk of steps; again to stop at once.")
 
-  old = signal.signal(signal.SIGINT, handle)
+  old = {number: signal.signal(number, handle)
+         for number in (signal.SIGINT, signal.SIGTERM)}
   try:
-    yield lambda: bool(asked)
+    yield
   finally:
-    signal.signal(signal.SIGINT, old)
+    for number, handler in old.items():
+      signal.signal(number, handler)

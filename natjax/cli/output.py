@@ -81,6 +81,11 @@ class Display(rich_progress.Progress):
     if self._writer:
       self._writer.close()
 
+  def resumed(self, p):
+    """Says from where a run goes on."""
+    self.console.print(f"{p.run} {p.stage}: resumed at epoch {p.epoch + 1} of"
+                       f" {p.epochs}{f', step {p.step}' if p.step else ''}")
+
   def progress(self, p):
     """Shows a chunk's end, or that a phase begins."""
     if not p.metrics and not err.is_terminal:

@@ -5,6 +5,7 @@ import functools
 import re
 from typing import Any, NoReturn
 
+import natjax
 from natjax import errors, methods
 from natjax.benchmarks import policy_search
 from natjax.cli import benchmark, inputs, inspection, jobs, selftest
@@ -12,6 +13,7 @@ from natjax.methods import supervised
 from natjax.objectives import simclr
 from natjax.selftest import report
 from natjax.training import settings
+from natjax.zoo import exports
 
 _PREFIXES = {"search": "", "train": "train-", "simclr": "simclr-"}
 _YES_NO = argparse.BooleanOptionalAction
@@ -37,6 +39,8 @@ def _make_parser():
   """Builds the parser of all commands."""
   parser = Parser(prog="natjax", description="Takes a network's architecture "
                   "and returns a better or cheaper one.", allow_abbrev=False)
+  parser.add_argument("--version", action="version",
+                      version=f"natjax {natjax.__version__}")
   commands = parser.add_subparsers(dest="command", required=True,
                                    metavar="COMMAND")
 
@@ -120,6 +124,13 @@ def _make_parser():
   for flag in ("init-channels", "cells", "classes", "image-size"):
     sub.add_argument(f"--{flag}", type=inputs.whole, metavar="N")
 
+  sub = add("convert", inspection.run_convert, "write an architecture in the"
+            " form that other code reads", arch=True)
+  sub.add_argument("--to", required=True, choices=exports.FORMS, help="genotype"
+                   " is DARTS's text, nasbench201 the benchmark's string, json"
+                   " what natjax writes")
+  sub.add_argument("--out", metavar="FILE", help="(standard output)")
+
   add("list", inspection.run_list, "architectures, operations, data sets,"
       " spaces, methods and presets", json=True)
 
@@ -196,6 +207,14 @@ def _add_run_flags(parser):
   flag("--data-dir", help="where the data set lies")
   flag("--image-size", type=inputs.whole, metavar="N",
        help="side to which images are brought")
+  flag("--resize", default="stretch", choices=("stretch", "crop"), help="how"
+       " images that are not square are brought to it: all of the image, or the"
+       " largest square in the middle (stretch)")
+  switch("--renumber-labels", help="number labels that have gaps, or do not"
+         " begin at 0, as classes in their order")
+  flag("--test-fraction", type=float, metavar="F", help="the part of every"
+       " class to hold out, of data without test images (folders and digits:"
+       " 0.2)")
   flag("--width", type=float, metavar="F",
        help="factor of the widths of a network of blocks")
   flag("--objective", default="supervised", help="what networks learn:"
@@ -214,11 +233,13 @@ def _add_run_flags(parser):
   flag("--devices", type=inputs.whole, metavar="N",
        help="how many to use (default: all; not for several processes)")
   switch("--overwrite", help="remove the run in --out and start anew")
+  switch("--strict", help="refuse to resume a run under other versions of jax"
+         " and what it stands on; else it goes on with a warning")
   switch("--dry-run", help="print the configuration and its size, and stop")
   flag("--checkpoint-seconds", type=float, default=60.0, metavar="S",
-       help="least time between checkpoints")
+       help="least time between checkpoints (60)")
   flag("--chunk-seconds", type=float, default=10.0, metavar="S",
-       help="time between looks at the run")
+       help="time between looks at the run (10)")
   switch("--tensorboard", help="also write the metrics for TensorBoard")
   flag = parser.add_argument_group("several processes (start each with the same"
                                    " command, but for its id)").add_argument

@@ -1,6 +1,7 @@
 """Commands that several processes run as one, and how any command ends."""
 
 from collections.abc import Callable
+import contextlib
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 
 from natjax import errors
 from natjax.cli import output
@@ -50,7 +52,8 @@ def exit_code(call: Callable[[], int]) -> int:
 
 def _code(call):
   try:
-    code = call()
+    with warnings.catch_warnings(), _warning_in_a_line():
+      code = call()
     if _joining and code == 0:
       distributed.leave()
     return code
@@ -73,6 +76,22 @@ def _code(call):
   except Exception as e:
     _say(_unexpected(e))
     return UNEXPECTED
+
+
+@contextlib.contextmanager
+def _warning_in_a_line():
+  """Says the library's own warnings as its refusals are said."""
+  show = warnings.showwarning
+
+  def say(message, category, *others, **more):
+    if issubclass(category, errors.ResumedElsewhere):
+      _say(f"warning: {message}")
+    else:
+      show(message, category, *others, **more)
+
+  warnings.simplefilter("always", errors.ResumedElsewhere)
+  warnings.showwarning = say
+  yield  # `catch_warnings` brings the former back.
 
 
 def _say(line):

@@ -1,8 +1,11 @@
 """Reads an image set from one .npz file.
 
 Its keys are `x_train`, `y_train`, `x_test` and `y_test`, as in the files that
-Keras distributes, in the shapes that `dataset.make_dataset` takes; it may also
-hold `class_names`, an array of strings. Nothing is unpickled.
+Keras distributes, or those of MedMNIST, `train_images`, `train_labels`,
+`test_images` and `test_labels` (its validation images are left alone), in the
+shapes that `dataset.make_dataset` takes; it may also hold `class_names`, an
+array of strings. The test set may be missing (`sources.load` then holds one
+out). Nothing is unpickled.
 """
 
 import pathlib
@@ -15,6 +18,7 @@ from natjax import errors
 from natjax.data import dataset, unpickle
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+_FORMS = (KEYS, ("train_images", "train_labels", "test_images", "test_labels"))
 # What numpy and zipfile raise of files that are cut off, damaged, encrypted,
 # compressed by other means, or whose headers promise more than memory holds.
 UNREADABLE = (ValueError, OSError, EOFError, KeyError, RuntimeError,
@@ -37,20 +41,23 @@ def read(path: pathlib.Path) -> dataset.RawImages:
   try:
     with np.load(path, allow_pickle=False) as file:
       found = file.files
+      keys = max(_FORMS, key=lambda form: len({*form} & {*found}))
       arrays = {key: file[key] for key in found
-                if key in (*KEYS, "class_names")}
+                if key in (*keys, "class_names")}
   except UNREADABLE as error:
     raise errors.InputError(
         f"{path} cannot be read ({unpickle.one_line(error)}); save plain "
         "arrays of numbers with numpy.savez, and copy the file again if it is "
         "damaged") from error
-  missing = [key for key in KEYS if key not in found]
-  if missing:
+  missing = [key for key in keys if key not in found]
+  if missing and missing != [*keys[2:]]:
     raise errors.InputError(
         f"{path} has the keys {', '.join(found) or 'none'}, and lacks "
-        f"{', '.join(missing)}; save all of {', '.join(KEYS)}, holding out a "
-        "test set if there is none")
+        f"{', '.join(missing)}; save all of {', '.join(keys)}, or the first two"
+        " where there is no test set")
   names = arrays.get("class_names")
-  return dataset.RawImages((arrays["x_train"], arrays["y_train"]),
-                           (arrays["x_test"], arrays["y_test"]),
-                           None if names is None else tuple(map(str, names)))
+  train, test = ((arrays[x], arrays[y]) if x not in missing else None
+                 for x, y in (keys[:2], keys[2:]))
+  assert train is not None
+  return dataset.RawImages(
+      train, test, None if names is None else tuple(map(str, names)))

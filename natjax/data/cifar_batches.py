@@ -3,8 +3,8 @@
 The "python version" of both sets (Krizhevsky, 2009,
 https://www.cs.toronto.edu/~kriz/cifar.html) is a folder of pickles. A pickle
 can run any code, so these are read by an unpickler that knows no function at
-all except three stand-ins for numpy arrays, and refuses everything else. (The
-stand-ins also spare us what numpy's own reader deprecates in pickles that
+all except stand-ins for numpy arrays and scalars, and refuses everything else.
+(The stand-ins also spare us what numpy's own reader deprecates in pickles that
 Python 2 wrote.)
 """
 
@@ -59,6 +59,8 @@ def read(name: str, folder: pathlib.Path) -> dataset.RawImages:
 
   key = f"{prefix}label_names"
   names = load_pickle(folder / meta).get(key)
+  if isinstance(names, np.ndarray):
+    names = names.tolist()
   if not isinstance(names, list):
     raise errors.InputError(
         f"{folder / meta} lacks the list {key}; unpack the archive again")

@@ -18,7 +18,9 @@ from PIL import Image
 from natjax import errors
 
 _MOST_PIXELS = 2**15  # Along each side.
-_CHUNK = 1000  # Images per histogram, which takes 8 bytes per pixel.
+_CHUNK = 2**20  # Pixels per histogram, which takes 8 bytes of each.
+RESIZES = ("stretch", "crop")
+_HELD_OUT = 0.2  # Of every class, where a set is not divided.
 
 
 class Augmentation(NamedTuple):
@@ -43,13 +45,17 @@ class RawImages(NamedTuple):
 
   Attributes:
     train: images and labels.
-    test: images and labels.
+    test: images and labels; None where the source has none.
     class_names: None where the source does not name its classes.
+    notes: what a user should know of how it was read.
+    divided: whether the test images were held out while reading.
   """
 
   train: tuple[np.ndarray, np.ndarray]
-  test: tuple[np.ndarray, np.ndarray]
+  test: tuple[np.ndarray, np.ndarray] | None
   class_names: tuple[str, ...] | None = None
+  notes: tuple[str, ...] = ()
+  divided: bool = False
 
 
 class Source(NamedTuple):
@@ -57,6 +63,9 @@ class Source(NamedTuple):
 
   name: str
   data_dir: str | None = None
+  resize: str = "stretch"
+  renumber_labels: bool = False
+  test_fraction: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,6 +84,8 @@ class Dataset:
     std: standard deviation of each channel, in units of [0, 1].
     augmentation: what suits the images; a training run may override it.
     source: where it was loaded from; None of arrays.
+    notes: what a user should know of how it was read, a line each.
+    resize: how images that are not square were brought to its size.
   """
 
   name: str
@@ -88,6 +99,8 @@ class Dataset:
   std: tuple[float, float, float]
   augmentation: Augmentation
   source: Source | None = None
+  notes: tuple[str, ...] = ()
+  resize: str = "stretch"
 
   @property
   def image_size(self) -> int:
@@ -100,7 +113,8 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
                  class_names: Sequence[str] | None = None, image_size: int = 32,
                  augmentation: Augmentation = NO_AUGMENTATION,
                  mean: Sequence[float] | None = None,
-                 std: Sequence[float] | None = None) -> Dataset:
+                 std: Sequence[float] | None = None, resize: str = "stretch",
+                 renumber_labels: bool = False) -> Dataset:
   """Makes a `Dataset` of arrays, after checking them.
 
   Images are u8[N, H, W, 3], or grey, which becomes three equal channels:
@@ -112,12 +126,15 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
     test: the same for the test images; their size may differ.
     class_names: names in the order of the labels; None takes "0", "1", ... up
       to the largest label, each of which must then occur.
-    image_size: height and width, in pixels, that all images are resized to;
-      images that are not square are stretched.
+    image_size: height and width, in pixels, that all images are resized to.
     augmentation: what suits the images.
     mean: of each channel in units of [0, 1]; None computes it from the
       training images, after resizing.
     std: as `mean`; a channel without any variation counts as 1.
+    resize: "stretch" images that are not square, or "crop" the largest square
+      in the middle.
+    renumber_labels: whether labels that do not run from 0 to the last class are
+      numbered so, in their order, and said so in `Dataset.notes`.
 
   Raises:
     InputError: empty or unequally long arrays, images that are not u8 or of no
@@ -126,8 +143,13 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
   """
   check_image_size(image_size)
   check_augmentation(augmentation, image_size)
+  errors.known("resize", resize, RESIZES)
   train_images, train_labels = _check_part("training", *train)
   test_images, test_labels = _check_part("test", *test)
+  notes: tuple[str, ...] = ()
+  if renumber_labels:
+    train_labels, test_labels, class_names, notes = _renumber(
+        train_labels, test_labels, class_names)
   if class_names is None:
     class_names = _numbered(train_labels, test_labels)
   for part, labels in (("training", train_labels), ("test", test_labels)):
@@ -135,12 +157,13 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
       raise errors.InputError(
           f"{part} labels run from {labels.min()} to {labels.max()}; with "
           f"{len(class_names)} classes they must be in "
-          f"0..{len(class_names) - 1}: number the classes from 0")
+          f"0..{len(class_names) - 1}: number the classes from 0, or renumber"
+          " the labels", "renumber_labels")
   if len(class_names) < 2:
     raise errors.InputError(
         f"{len(class_names)} class given; classification needs at least 2")
   _check_memory(len(train_images) + len(test_images), image_size)
-  train_images = resize(train_images, image_size)
+  train_images = resize_all(train_images, image_size, resize)
   if mean is None or std is None:
     computed_mean, computed_std = moments(train_images)
     mean = computed_mean if mean is None else mean
@@ -148,11 +171,30 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
   return Dataset(
       name=name, train_images=_to_rgb(train_images),
       train_labels=train_labels.astype(np.int32),
-      test_images=_to_rgb(resize(test_images, image_size)),
+      test_images=_to_rgb(resize_all(test_images, image_size, resize)),
       test_labels=test_labels.astype(np.int32),
       num_classes=len(class_names), class_names=tuple(map(str, class_names)),
       mean=_check_channels("mean", mean), std=_check_channels("std", std),
-      augmentation=augmentation)
+      augmentation=augmentation, notes=notes, resize=resize)
+
+
+def _renumber(train, test, class_names):
+  """Labels as 0 to K - 1 in their order, names of the classes, and notes."""
+  found = np.unique(np.concatenate([train, test]))
+  last = len(found if class_names is None else class_names) - 1
+  if found[0] >= 0 and found[-1] <= last:
+    return train, test, class_names, ()
+  shown = ", ".join(map(str, found[:8])) + ", ..." * (len(found) > 8)
+  if last != len(found) - 1:
+    raise errors.InputError(
+        f"labels are {shown}, {len(found)} different ones, and there are"
+        f" {last + 1} classes; give as many", "renumber_labels")
+  if class_names is None or all(str(name).isdecimal() for name in class_names):
+    class_names = [*map(str, found)]
+  note = (f"labels {shown} are renumbered 0 to {last}; the classes are named"
+          f" {', '.join(map(str, class_names[:8]))}{', ...' * (last > 7)}")
+  return (np.searchsorted(found, train), np.searchsorted(found, test),
+          class_names, (note,))
 
 
 def _numbered(*parts):
@@ -165,7 +207,8 @@ def _numbered(*parts):
   raise errors.InputError(
       f"labels are {shown}, and those of {len(found)} classes must be 0 to"
       f" {len(found) - 1}, lest there be classes without images: number them"
-      " so, or name all classes by class_names")
+      " so, or name all classes by class_names, or renumber the labels",
+      "renumber_labels")
 
 
 def _check_memory(count, image_size):
@@ -222,18 +265,38 @@ def split(num_examples: int, fractions: Sequence[float], *,
 
 
 def divide(images: np.ndarray, labels: np.ndarray,
-           class_names: tuple[str, ...] | None = None) -> RawImages:
-  """Makes a test set of a fixed fifth of every class, drawn at random.
+           class_names: tuple[str, ...] | None = None,
+           fraction: float | None = None) -> RawImages:
+  """Makes a test set of a fixed part of every class; see `held_out`.
 
   Args:
     images: [N, ...].
-    labels: integers [N]; of each class a fifth, rounded, but at least one
-      example is held out. Both parts keep the order.
+    labels: integers [N]; both parts keep the order.
     class_names: of the result.
+    fraction: of every class; None is a fifth.
 
   Raises:
-    InputError: a class of fewer than two examples.
+    InputError: see `held_out`.
   """
+  part = held_out(labels, fraction)
+  return RawImages((images[~part], labels[~part]), (images[part], labels[part]),
+                   class_names, divided=True)
+
+
+def held_out(labels: np.ndarray, fraction: float | None = None) -> np.ndarray:
+  """Which examples are the test set where there is none: bool[N].
+
+  Always the same for the same labels.
+
+  Args:
+    labels: integers [N]; of each class a part, rounded, but at least one
+      example is held out and one is left.
+    fraction: the part, in (0, 1); None is a fifth.
+
+  Raises:
+    InputError: a class of fewer than two examples, or another fraction.
+  """
+  fraction = check_fraction(fraction) or _HELD_OUT
   order = _permutation(len(labels), 0)
   held_out = np.zeros(len(labels), bool)
   for label in np.unique(labels):
@@ -242,12 +305,23 @@ def divide(images: np.ndarray, labels: np.ndarray,
       raise errors.InputError(
           f"class {label} has 1 example; at least 2 are needed to hold one out "
           "for the test: add examples or give a test set")
-    held_out[members[:max(1, round(0.2 * members.size))]] = True
-  train, test = ((images[part], labels[part]) for part in (~held_out, held_out))
-  return RawImages(train, test, class_names)
+    count = min(max(1, round(fraction * members.size)), members.size - 1)
+    held_out[members[:count]] = True
+  return held_out
 
 
-def resize(images: np.ndarray, image_size: int) -> np.ndarray:
+def check_fraction(fraction: float | None) -> float | None:
+  """Returns what may be the part of a test set, or None (InputError)."""
+  if fraction is None or (
+      isinstance(fraction, float | int) and 0 < fraction < 1):
+    return fraction
+  raise errors.InputError(
+      f"test_fraction is {errors.short(fraction)} and must lie between 0 and 1;"
+      " give 0.2", "test_fraction")
+
+
+def resize_all(images: np.ndarray, image_size: int,
+               how: str = "stretch") -> np.ndarray:
   """Resizes u8[N, H, W] or u8[N, H, W, C] to `image_size` squares, C 1 or 3.
 
   Bicubic and antialiased, in Pillow's integer arithmetic: the same bits on
@@ -258,16 +332,28 @@ def resize(images: np.ndarray, image_size: int) -> np.ndarray:
   if images.shape[1:3] == size:
     return images
   if images.shape[3:] == (1,):  # Pillow has no axis for the channel of grey.
-    return resize(images[..., 0], image_size)[..., None]
+    return resize_all(images[..., 0], image_size, how)[..., None]
   resized = np.empty((len(images), *size, *images.shape[3:]), np.uint8)
   for source, target in zip(images, resized, strict=True):
-    target[:] = resize_image(Image.fromarray(source), image_size)
+    target[:] = resize_image(Image.fromarray(source), image_size, how)
   return resized
 
 
-def resize_image(image: Image.Image, image_size: int) -> Image.Image:
-  """Resizes one image to a square as `resize` does."""
-  return image.resize((image_size, image_size), Image.Resampling.BICUBIC)
+def resize_image(image: Image.Image, image_size: int,
+                 how: str = "stretch") -> Image.Image:
+  """Resizes one image to a square as `resize_all` does.
+
+  Args:
+    image: of any size.
+    image_size: of the square.
+    how: "stretch" takes all of it, "crop" the largest square in the middle.
+  """
+  box = None
+  if how == "crop":
+    side = min(image.size)
+    left, top = ((length - side) // 2 for length in image.size)
+    box = (left, top, left + side, top + side)
+  return image.resize((image_size, image_size), Image.Resampling.BICUBIC, box)
 
 
 def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -284,9 +370,10 @@ def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
   """
   images = images.reshape(*images.shape[:3], -1)
   counts = np.zeros((images.shape[3], 256))
-  for start in range(0, len(images), _CHUNK):
+  chunk = max(1, _CHUNK // (images.shape[1] * images.shape[2]))
+  for start in range(0, len(images), chunk):
     for c, count in enumerate(counts):
-      pixels = images[start:start + _CHUNK, ..., c].ravel()
+      pixels = images[start:start + chunk, ..., c].ravel()
       count += np.bincount(pixels, minlength=256)
   weights = counts / counts.sum(axis=1, keepdims=True)
   values = np.arange(256) / 255

@@ -1,13 +1,21 @@
 """Reads an image set from a folder with one subfolder per class.
 
-Either `FOLDER/train/CLASS/*.png` and `FOLDER/test/CLASS/*.png` (`val` or
-`validation` if there is no `test`), or `FOLDER/CLASS/*.png`, of which a fixed
-fifth of every class is held out as the test set. Classes are numbered in the
-order of their names. Any format that Pillow decodes will do; files without the
-suffix of an image are passed over.
+Either `FOLDER/train/CLASS/*.png` and `FOLDER/test/CLASS/*.png`, or
+`FOLDER/CLASS/*.png`, of which a fixed part of every class is held out as the
+test set. `training` is read as `train`; and as `test` the first of `testing`,
+`val`, `valid` and `validation` that has classes, where there is no `test` or
+where that has none, its labels being secret. The images of a class may also
+stand in its folder `images`. Classes are numbered in the order of their names.
+Any format that Pillow decodes will do; files without the suffix of an image are
+passed over.
+
+Images are resized as they are read, by threads: no more are held in full size
+than there are processor cores.
 """
 
 from collections.abc import Sequence
+from concurrent import futures
+import os
 import pathlib
 
 import numpy as np
@@ -18,49 +26,128 @@ from natjax.data import dataset
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif",
             ".tiff", ".webp")
-_TEST_FOLDERS = ("test", "val", "validation")
+_TRAIN_FOLDERS = ("train", "training")
+_TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
+_CHUNK = 100  # Images that a thread reads at once.
+
+Files = list[tuple[pathlib.Path, int]]
 
 
-def read(folder: pathlib.Path) -> dataset.RawImages:
+def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
+         test_fraction: float | None = None) -> dataset.RawImages:
   """Reads all images of a folder.
 
+  Args:
+    folder: with class folders, directly or in train and test.
+    image_size: height and width in pixels that images are resized to.
+    resize: how; see `dataset.resize_image`.
+    test_fraction: of every class, in a folder without a test set; None is a
+      fifth, of one that is not divided.
+
   Raises:
-    InputError: a folder without classes, a class without images, a training
-      set without a test set or the reverse, other classes in the test set than
-      in the training set, a file that is no image, or images of unequal size.
+    InputError: a folder without classes, a class without training images, a
+      training set without a test set or the reverse, classes in the test set
+      that the training set has not, or a file that is no image.
   """
-  test_folder = _test_folder(folder)
-  if test_folder is None:
-    names = _class_names(folder)
-    return dataset.divide(*_read_classes(folder, names), names)
-  names, test_names = _class_names(folder / "train"), _class_names(test_folder)
-  if names != test_names:
-    different = sorted(set(names) ^ set(test_names))
-    raise errors.InputError(f"{folder}: train and {test_folder.name} must hold"
-                            " the same classes, and only one of them holds"
-                            f" {', '.join(different)}: add or remove those")
-  return dataset.RawImages(_read_classes(folder / "train", names),
-                           _read_classes(test_folder, names), names)
+  train_folder, tests = _parts(folder, test_fraction)
+  names = _class_names(train_folder)
+  files = _labelled(train_folder, names)
+  found = {label for _, label in files}
+  for label, name in enumerate(names):
+    if label not in found:
+      raise errors.InputError(
+          f"{train_folder / name} holds no images; put files directly into it,"
+          " or into its folder images, that end in one of"
+          f" {', '.join(SUFFIXES)}, or remove it")
+  notes: list[str] = []
+  if tests:
+    test = _test_files(tests, names, notes)
+  else:
+    part = dataset.held_out(np.array([label for _, label in files]),
+                            test_fraction)
+    files, test = ([file for file, held in zip(files, part, strict=True)
+                    if held == wanted] for wanted in (False, True))
+  return dataset.RawImages(
+      read_files(files, image_size, resize),
+      read_files(test, image_size, resize), names, tuple(notes),
+      divided=not tests)
 
 
-def _test_folder(folder: pathlib.Path) -> pathlib.Path | None:
-  """Returns the folder of the test set, None if the set is not divided."""
-  found = [n for n in _TEST_FOLDERS if (folder / n).is_dir()]
-  divided = (folder / "train").is_dir()
-  if divided and not found:
+def read_files(files: Files, image_size: int,
+               resize: str) -> tuple[np.ndarray, np.ndarray]:
+  """Reads labelled images, grey in three equal channels.
+
+  Args:
+    files: paths and labels.
+    image_size: height and width in pixels that images are resized to.
+    resize: how; see `dataset.resize_image`.
+
+  Returns:
+    u8[N, S, S, 3] and i64[N].
+  """
+  images = np.empty((len(files), image_size, image_size, 3), np.uint8)
+
+  def read_chunk(start):
+    for i, (path, _) in enumerate(files[start:start + _CHUNK], start):
+      image = Image.fromarray(read_image(path))
+      images[i] = np.asarray(dataset.resize_image(image, image_size, resize))
+
+  # Pillow decodes without Python's lock.
+  with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    list(pool.map(read_chunk, range(0, len(files), _CHUNK)))
+  return images, np.array([label for _, label in files], np.int64)
+
+
+def _parts(folder: pathlib.Path, test_fraction: float | None
+           ) -> tuple[pathlib.Path, list[pathlib.Path]]:
+  """Returns the training folder, and those that may hold the test set."""
+  train = next((folder / name for name in _TRAIN_FOLDERS
+                if (folder / name).is_dir()), None)
+  found = [folder / n for n in _TEST_FOLDERS if (folder / n).is_dir()]
+  if train and not found and test_fraction is None:
     raise errors.InputError(
-        f"{folder} has train but none of {', '.join(_TEST_FOLDERS)}; add one, "
-        f"or give {folder / 'train'}, of which a fifth is then held out")
-  if found and not divided:
-    raise errors.InputError(f"{folder} has {found[0]} but no train; add it,"
-                            " with one folder per class inside")
-  return folder / found[0] if found else None
+        f"{folder} has {train.name} but none of {', '.join(_TEST_FOLDERS)}; add"
+        f" one, or give {train}, of which a fifth is then held out, or say what"
+        " part by test_fraction", "test_fraction")
+  if found and not train:
+    raise errors.InputError(f"{folder} has {found[0].name} but no train; add"
+                            " it, with one folder per class inside")
+  return train or folder, found
+
+
+def _test_files(tests: list[pathlib.Path], names: Sequence[str],
+                notes: list[str]) -> Files:
+  """Files of the first folder with classes; says what is passed over."""
+  for test in tests:
+    own = [name for name in _folders(test) if name in names]
+    files = _labelled(test, own) if own else []
+    if files:
+      break
+    notes.append(f"{test} holds no folders of the classes and is passed over")
+  else:
+    raise errors.InputError(
+        f"{' and '.join(map(str, tests))} must hold folders of the classes"
+        f" {', '.join(names[:5])}{', ...' * (len(names) > 5)}, as"
+        f" {tests[0].parent / 'train'} does: give them one")
+  if other := [name for name in _folders(test) if name not in names]:
+    raise errors.InputError(
+        f"{tests[0].parent}: {test.name} holds {', '.join(other)}, which the"
+        " training images have not: remove them, or add training images")
+  found = {own[label] for _, label in files}
+  if lacks := [name for name in names if name not in found]:
+    notes.append(f"{test} has no images of {', '.join(lacks)}")
+  return [(path, names.index(own[label])) for path, label in files]
+
+
+def _folders(folder: pathlib.Path) -> list[str]:
+  """Returns the names of the folders inside, sorted."""
+  return sorted(p.name for p in folder.iterdir()
+                if p.is_dir() and not p.name.startswith("."))
 
 
 def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
   """Returns the names of the class folders, sorted."""
-  names = sorted(p.name for p in folder.iterdir()
-                 if p.is_dir() and not p.name.startswith("."))
+  names = _folders(folder)
   if len(names) < 2:
     raise errors.InputError(
         f"{folder} has {len(names)} class folders; it must hold at least 2 "
@@ -68,54 +155,43 @@ def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
   return tuple(names)
 
 
-def _read_classes(folder: pathlib.Path,
-                  names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-  """Returns u8[N, H, W, 3] and i64[N], in the order of class and file name."""
-  files = [(path, label) for label, name in enumerate(names)
-           for path in _image_files(folder / name)]
-  first = read_image(files[0][0])
-  images = np.empty((len(files), *first.shape), np.uint8)
-  for i, (path, _) in enumerate(files):
-    image = read_image(path)
-    if image.shape != first.shape:
-      raise errors.InputError(
-          f"images of unequal size: {files[0][0]} is {_size(first)} and {path} "
-          f"is {_size(image)} pixels (width x height); bring them to one size")
-    images[i] = image
-  return images, np.array([label for _, label in files])
+def _labelled(folder: pathlib.Path, names: Sequence[str]) -> Files:
+  """Returns paths and labels, in the order of class and file name."""
+  return [(path, label) for label, name in enumerate(names)
+          for path in image_files(folder / name)]
 
 
-def _image_files(folder: pathlib.Path) -> list[pathlib.Path]:
-  """Returns the images of one class, sorted by name."""
-  files = sorted(p for p in folder.iterdir()
-                 if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
-  if not files:
-    raise errors.InputError(
-        f"{folder} holds no images; put files directly into it that end in one "
-        f"of {', '.join(SUFFIXES)}, or remove it")
-  return files
+def image_files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the images of one class, or of its folder `images`, by name."""
+  for inner in (folder, folder / "images"):
+    found = inner.iterdir() if inner.is_dir() else ()
+    files = sorted(p for p in found if p.suffix.lower() in SUFFIXES
+                   and p.name[0] != "." and not p.is_dir())
+    if files:
+      return files
+  return []
 
 
 def read_image(path: pathlib.Path) -> np.ndarray:
   """Reads an image file as u8[H, W, 3], without its transparency.
 
   Raises:
-    InputError: not an image, damaged, or not of 8 bits per channel.
+    InputError: not there, not an image, damaged, or not of 8 bits per channel.
   """
   try:
-    with Image.open(path) as image:
+    with Image.open(errors.regular(path)) as image:
       if image.mode.startswith(("I", "F")):
         raise errors.InputError(f"{path} has more than 8 bits per channel (mode"
                                 f" {image.mode}); convert it to 8 bits")
       # Pillow warns of a palette with transparency unless it goes by RGBA.
       via = image.convert("RGBA") if image.mode == "P" else image
       return np.asarray(via.convert("RGB"))
-  except (OSError, SyntaxError) as error:  # Pillow's words for bad files.
+  except (FileNotFoundError, PermissionError) as error:
+    raise errors.InputError(
+        f"{path}: {error.strerror}; put it there, or remove its link"
+    ) from error
+  # Pillow's words for bad files, and for images of too many pixels.
+  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
     raise errors.InputError(
         f"{path} cannot be read as an image; remove it or save it again"
     ) from error
-
-
-def _size(image: np.ndarray) -> str:
-  """Returns width x height."""
-  return f"{image.shape[1]}x{image.shape[0]}"

@@ -117,7 +117,9 @@ def names() -> dict[str, str]:
 
 def load(name: str | os.PathLike[str], *,
          data_dir: str | os.PathLike[str] | None = None,
-         image_size: int = 32) -> dataset.Dataset:
+         image_size: int = 32, resize: str = "stretch",
+         renumber_labels: bool = False,
+         test_fraction: float | None = None) -> dataset.Dataset:
   """Loads an image classification set; never downloads, never unpickles code.
 
   `name` is one of:
@@ -137,9 +139,18 @@ def load(name: str | os.PathLike[str], *,
     data_dir: the folder to look in, or itself an .npz file; None looks only
       for prepared sets, where tensorflow-datasets puts them.
     image_size: height and width in pixels that all images are resized to.
+    resize: how images that are not square are brought there: "stretch", or
+      "crop", which takes the largest square in the middle.
+    renumber_labels: whether labels that do not run from 0 to the last class
+      are numbered so, which `Dataset.notes` then says.
+    test_fraction: what part of every class becomes the test set, of a set that
+      has none (a folder, an .npz file, a prepared set of one split, digits);
+      None is a fifth of folders and digits.
 
   Raises:
-    InputError: nothing of that name or path, or not readable as such.
+    InputError: nothing of that name or path, or not readable as such; a
+      `test_fraction` of a set that has test images, or none of one that has
+      none.
   """
   errors.path(name, "dataset")
   name = os.fspath(name)
@@ -148,10 +159,13 @@ def load(name: str | os.PathLike[str], *,
   dataset.check_image_size(image_size)
   if not name:
     raise errors.InputError(f"empty name; give one of {', '.join(_SOURCES)}")
-  found = _load(name, data_dir, image_size)
-  return dataclasses.replace(found, source=dataset.Source(
+  source = dataset.Source(
       str(_full(name)) if _is_path(name) else name,
-      None if data_dir is None else str(_full(data_dir))))
+      None if data_dir is None else str(_full(data_dir)), resize,
+      renumber_labels, dataset.check_fraction(test_fraction))
+  errors.known("resize", resize, dataset.RESIZES)
+  found = _load(name, data_dir, image_size, source)
+  return dataclasses.replace(found, source=source)
 
 
 def _full(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -159,22 +173,40 @@ def _full(path: str | os.PathLike[str]) -> pathlib.Path:
   return pathlib.Path(path).expanduser().resolve()
 
 
-def _load(name: str, data_dir: str | os.PathLike[str] | None,
-          image_size: int) -> dataset.Dataset:
-  """Loads a set, but for where it comes from."""
+def _load(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
+          source: dataset.Source) -> dataset.Dataset:
+  """Loads a set as its source says, but for where it comes from."""
   if name in LOADERS:
+    for field, usual in dataset.Source._field_defaults.items():
+      if field != "data_dir" and getattr(source, field) != usual:
+        raise errors.InputError(
+            f"{field} is {getattr(source, field)} and does not apply to a data"
+            " set of another package; leave it out", field)
     return _load_other(name, data_dir, image_size)
-  raw = _read(name, data_dir, image_size)
+  raw = _read(name, data_dir, image_size, source)
+  if raw.test is None:
+    if source.test_fraction is None and name != "digits":
+      raise errors.InputError(
+          f"{name} has no test set; give a test_fraction, such as 0.2, of every"
+          " class to hold out", "test_fraction")
+    raw = dataset.divide(*raw.train, raw.class_names, source.test_fraction)
+  elif source.test_fraction is not None and not raw.divided:
+    raise errors.InputError(
+        f"test_fraction is {source.test_fraction}, and {name} has a test set;"
+        " leave it out", "test_fraction")
+  assert raw.test is not None
   known = _Source("")
   if _is_path(name):
     name = _full(name).name.removesuffix(".npz")
   else:
     known = _SOURCES.get(_base(name), known)
-  return dataset.make_dataset(
+  found = dataset.make_dataset(
       name, raw.train, raw.test,
       class_names=raw.class_names or known.classes, image_size=image_size,
       augmentation=dataset.Augmentation(image_size // 8, flip=known.flip),
-      mean=known.mean, std=known.std)
+      mean=known.mean, std=known.std, resize=source.resize,
+      renumber_labels=source.renumber_labels)
+  return dataclasses.replace(found, notes=(*raw.notes, *found.notes))
 
 
 def _load_other(name: str, data_dir: str | os.PathLike[str] | None,
@@ -209,8 +241,8 @@ def _load_other(name: str, data_dir: str | os.PathLike[str] | None,
   return checked
 
 
-def _read(name: str, data_dir: str | os.PathLike[str] | None,
-          image_size: int) -> dataset.RawImages:
+def _read(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
+          source: dataset.Source) -> dataset.RawImages:
   """Reads a set from wherever `name` and `data_dir` say it lies."""
   is_path = _is_path(name)
   if (name == "digits" or is_path) and data_dir is not None:
@@ -221,9 +253,10 @@ def _read(name: str, data_dir: str | os.PathLike[str] | None,
     from sklearn import datasets  # Takes a second, and only this needs it.
     digits = datasets.load_digits()
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # Of 0..16.
-    return dataset.divide(pixels, digits.target)
+    return dataset.RawImages((pixels, digits.target), None)
   if not is_path and data_dir is None:
-    return _read_prepared(name, tfds_folder.default_data_dir(), image_size)
+    return _read_prepared(
+        name, tfds_folder.default_data_dir(), image_size, source.resize)
   folder = pathlib.Path(name if data_dir is None else data_dir).expanduser()
   if folder.suffix == ".npz":
     return array_file.read(folder)
@@ -232,7 +265,8 @@ def _read(name: str, data_dir: str | os.PathLike[str] | None,
     raise errors.InputError(
         f"{folder}: {problem}; give an .npz file or a folder of images")
   if is_path:
-    return image_folder.read(folder)
+    return image_folder.read(
+        folder, image_size, source.resize, source.test_fraction)
   if not folder.is_dir():
     raise errors.InputError(f"data_dir {folder}: no such folder; give the"
                             f" folder that holds {name}, or an .npz file")
@@ -241,8 +275,8 @@ def _read(name: str, data_dir: str | os.PathLike[str] | None,
   if batches := cifar_batches.find(name, folder):
     return cifar_batches.read(name, batches)
   if unpacked := tiny_imagenet.find(name, folder):
-    return tiny_imagenet.read(unpacked, image_size)
-  return _read_prepared(name, folder, image_size)
+    return tiny_imagenet.read(unpacked, image_size, source.resize)
+  return _read_prepared(name, folder, image_size, source.resize)
 
 
 def _is_path(name: str) -> bool:
@@ -254,11 +288,11 @@ def _is_path(name: str) -> bool:
   return name not in _SOURCES and pathlib.Path(name).exists()
 
 
-def _read_prepared(name: str, data_dir: pathlib.Path,
-                   image_size: int) -> dataset.RawImages:
+def _read_prepared(name: str, data_dir: pathlib.Path, image_size: int,
+                   resize: str) -> dataset.RawImages:
   """Reads a set that tensorflow-datasets prepared in `data_dir`."""
   if folder := tfds_folder.find(name, data_dir):
-    return tfds_folder.read(folder, image_size)
+    return tfds_folder.read(folder, image_size, resize)
   if name == tiny_imagenet.NAME:  # No set of tensorflow-datasets.
     raise errors.InputError(
         f"{name} not found in {data_dir}; {tiny_imagenet.HOW_TO_GET}",

@@ -23,7 +23,7 @@ from natjax.data import dataset, unpickle
 
 _CHUNK = 1000  # Examples read at once.
 _INSTALL = 'pip install "natjax[data]"'
-_TEST_SPLITS = ("test", "validation")
+_TEST_SPLITS = ("test", "validation", "val", "valid")
 
 
 def default_data_dir() -> pathlib.Path:
@@ -69,22 +69,24 @@ def how_to_prepare(name: str, data_dir: pathlib.Path) -> str:
           f" only {_INSTALL})")
 
 
-def read(folder: pathlib.Path, image_size: int) -> dataset.RawImages:
-  """Reads a prepared set.
+def read(folder: pathlib.Path, image_size: int,
+         resize: str = "stretch") -> dataset.RawImages:
+  """Reads a prepared set; test images are None where it has none.
 
   Args:
     folder: of the version, as `find` returns it.
     image_size: that every image is resized to as it is read, since the images
       of a set may be of many sizes.
+    resize: how; see `dataset.resize_image`.
 
   Raises:
     InputError: tensorflow-datasets is not installed, the set is of a format
       that needs TensorFlow, is not one of 8-bit images with one label each,
-      has no training or no test split, or its files are damaged.
+      has no training split, or its files are damaged.
   """
   try:
     import tensorflow_datasets as tfds
-    return _read(tfds, folder, image_size)
+    return _read(tfds, folder, image_size, resize)
   except errors.InputError:
     raise
   except ImportError as error:
@@ -101,26 +103,30 @@ def read(folder: pathlib.Path, image_size: int) -> dataset.RawImages:
         "prepare it again") from error
 
 
-def _read(tfds: ModuleType, folder: pathlib.Path,
-          image_size: int) -> dataset.RawImages:
+def _read(tfds: ModuleType, folder: pathlib.Path, image_size: int,
+          resize: str) -> dataset.RawImages:
   """Reads a prepared set; raises what tensorflow-datasets raises."""
   builder = tfds.builder_from_directory(os.fspath(folder))
   image, label = _check_features(folder, builder.info.features)
   splits = tuple(builder.info.splits)
   tests = [split for split in _TEST_SPLITS if split in splits]
-  if "train" not in splits or not tests:
-    raise errors.InputError(
-        f"{folder} has the splits {', '.join(splits)}; it needs train and one "
-        f"of {', '.join(_TEST_SPLITS)}: divide it yourself and save an .npz "
-        "file")
+  if "train" not in splits:
+    if len(splits) != 1:
+      raise errors.InputError(
+          f"{folder} has the splits {', '.join(splits)}; it needs train and one"
+          f" of {', '.join(_TEST_SPLITS)}: divide it yourself and save an .npz"
+          " file")
+    tests = []
 
   def read_split(split: str) -> tuple[np.ndarray, np.ndarray]:
     skip = {"image": tfds.decode.SkipDecoding()}
     source = builder.as_data_source(split=split, decoders=skip)
-    return _read_examples(source, image.shape[-1] == 1, image_size)
+    return _read_examples(source, image.shape[-1] == 1, image_size, resize)
 
-  return dataset.RawImages(read_split("train"), read_split(tests[0]),
-                           tuple(label.names) if label.names else None)
+  return dataset.RawImages(
+      read_split("train" if "train" in splits else splits[0]),
+      read_split(tests[0]) if tests else None,
+      tuple(label.names) if label.names else None)
 
 
 def _check_features(folder: pathlib.Path, features: Any) -> tuple[Any, Any]:
@@ -141,14 +147,15 @@ def _check_features(folder: pathlib.Path, features: Any) -> tuple[Any, Any]:
   return image, label
 
 
-def _read_examples(source: Any, grey: bool,
-                   image_size: int) -> tuple[np.ndarray, np.ndarray]:
+def _read_examples(source: Any, grey: bool, image_size: int,
+                   resize: str) -> tuple[np.ndarray, np.ndarray]:
   """Reads all examples of a split, whose images are still encoded.
 
   Args:
     source: a sequence of examples; also read many at once.
     grey: whether images have one channel.
     image_size: that images are resized to.
+    resize: how.
 
   Returns:
     u8[N, S, S, 3], or u8[N, S, S] if grey, and i64[N].
@@ -160,7 +167,8 @@ def _read_examples(source: Any, grey: bool,
     chunk = list(range(start, min(start + _CHUNK, len(source))))
     for i, example in zip(chunk, source.__getitems__(chunk), strict=True):
       with Image.open(io.BytesIO(example["image"])) as image:
-        images[i] = dataset.resize_image(image.convert(mode), image_size)
+        images[i] = dataset.resize_image(
+            image.convert(mode), image_size, resize)
       labels[i] = example["label"]
   return images, labels
 

@@ -2,18 +2,13 @@
 
 The archive tiny-imagenet-200.zip unpacks to a folder tiny-imagenet-200: 200
 classes, 100,000 training images of 64x64 pixels in train/CLASS/images, and
-10,000 in val/images whose classes val/val_annotations.txt tells. These are the
-test images here; the labels of the test set proper are not public. Classes are
-numbered in the order of their WordNet numbers, and words.txt names them.
+10,000 in val/images whose classes val/val_annotations.txt tells, or which
+somebody has moved into folders, val/CLASS. These are the test images here; the
+labels of the test set proper are not public. Classes are numbered in the order
+of their WordNet numbers, and words.txt names them.
 """
 
-from collections.abc import Sequence
-from concurrent import futures
-import os
 import pathlib
-
-import numpy as np
-from PIL import Image
 
 from natjax import errors
 from natjax.data import dataset, image_folder
@@ -25,7 +20,6 @@ HOW_TO_GET = ("download tiny-imagenet-200.zip of Stanford's CS231n"
 _WHOLE = "unpack the whole of tiny-imagenet-200.zip"
 _FOLDER = "tiny-imagenet-200"
 _CLASSES, _ANNOTATIONS = "wnids.txt", "val/val_annotations.txt"
-_CHUNK = 500  # Images that a thread reads at once.
 
 
 def find(name: str, folder: pathlib.Path) -> pathlib.Path | None:
@@ -37,17 +31,19 @@ def find(name: str, folder: pathlib.Path) -> pathlib.Path | None:
        if (inner / _CLASSES).is_file() and (inner / "train").is_dir()), None)
 
 
-def read(folder: pathlib.Path, image_size: int) -> dataset.RawImages:
+def read(folder: pathlib.Path, image_size: int,
+         resize: str = "stretch") -> dataset.RawImages:
   """Reads all labelled images, in threads.
 
   Args:
     folder: with train, val and wnids.txt.
     image_size: height and width in pixels that images are resized to at once,
       since all of them in full size take 1.3 GB.
+    resize: how; see `dataset.resize_image`.
 
   Returns:
     Training images in the order of class and file name, test images in that of
-    val_annotations.txt.
+    val_annotations.txt, or also of class and file name.
 
   Raises:
     InputError: a file or a class is missing, an unknown class, or a file that
@@ -57,8 +53,9 @@ def read(folder: pathlib.Path, image_size: int) -> dataset.RawImages:
   number = {name: i for i, name in enumerate(classes)}
   train = [(path, i) for name, i in number.items()
            for path in _train_files(folder / "train" / name / "images")]
-  test = []
-  for line in _lines(folder / _ANNOTATIONS):
+  test = [(path, i) for name, i in number.items()
+          for path in image_folder.image_files(folder / "val" / name)]
+  for line in _lines(folder / _ANNOTATIONS) if not test else ():
     file, name = (*line.split("\t"), "")[:2]
     if name not in number:
       raise errors.InputError(
@@ -68,7 +65,8 @@ def read(folder: pathlib.Path, image_size: int) -> dataset.RawImages:
   words = dict(line.split("\t", 1) for line in _lines(folder / "words.txt")
                if "\t" in line)
   return dataset.RawImages(
-      _read_images(train, image_size), _read_images(test, image_size),
+      image_folder.read_files(train, image_size, resize),
+      image_folder.read_files(test, image_size, resize),
       tuple(words.get(name, name).split(",")[0] for name in classes))
 
 
@@ -90,19 +88,3 @@ def _train_files(folder: pathlib.Path) -> list[pathlib.Path]:
   if not found:
     raise errors.InputError(f"{folder} holds no .JPEG files; {_WHOLE}")
   return found
-
-
-def _read_images(files: Sequence[tuple[pathlib.Path, int]],
-                 image_size: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns u8[N, H, W, 3], grey in three equal channels, and i64[N]."""
-  images = np.empty((len(files), image_size, image_size, 3), np.uint8)
-
-  def read_chunk(start):
-    for i, (path, _) in enumerate(files[start:start + _CHUNK], start):
-      image = Image.fromarray(image_folder.read_image(path))
-      images[i] = np.asarray(dataset.resize_image(image, image_size))
-
-  # Pillow decodes without Python's lock.
-  with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    list(pool.map(read_chunk, range(0, len(files), _CHUNK)))
-  return images, np.array([label for _, label in files])

@@ -8,12 +8,14 @@ that take plain numbers alone, and whatever else a file asks for is refused.
 import collections
 import io
 import pickle
+import re
 from typing import Any
 
 import numpy as np
 
 _PLAIN = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8",
           "b1")
+_TEXT = re.compile(r"[SU]\d{1,4}")  # NumPy's text, of so many letters.
 
 
 class Refused(Exception):
@@ -24,7 +26,7 @@ class _Dtype:
   """Stands for numpy.dtype: a plain number's code and byte order."""
 
   def __init__(self, code: str | bytes, *_: Any):
-    if text(code) not in _PLAIN:
+    if text(code) not in _PLAIN and not _TEXT.fullmatch(text(code)):
       raise Refused(f"a NumPy value of type {text(code)!r}")
     self.value = np.dtype(text(code)).newbyteorder("<")
 
@@ -53,6 +55,16 @@ def _scalar(dtype, raw):
   if not isinstance(dtype, _Dtype):
     raise Refused("a NumPy value without a type")
   return np.frombuffer(_bytes(raw), dtype.value)[0].item()
+
+
+def _from_buffer(data, dtype, shape, order):
+  """How protocol 5 writes an array."""
+  found = Array()
+  if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
+    raise Refused("a NumPy array of another kind")
+  found.value = np.frombuffer(bytes(data), dtype.value).reshape(
+      shape, order="F" if order == "F" else "C")
+  return found
 
 
 def _encode(string, encoding):
@@ -90,6 +102,8 @@ class _Unpickler(pickle.Unpickler):
     for core in ("numpy.core.multiarray", "numpy._core.multiarray"):
       self._known[core, "scalar"] = wrap(_scalar)
       self._known[core, "_reconstruct"] = wrap(Array)
+    for core in ("numpy.core.numeric", "numpy._core.numeric"):
+      self._known[core, "_frombuffer"] = wrap(_from_buffer)
 
   def find_class(self, module: str, name: str) -> Any:
     if (module, name) not in self._known:

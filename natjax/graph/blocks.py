@@ -28,6 +28,7 @@ NUM_INPUTS = records.NUM_INPUTS
 Node = records.Node
 SHARES = ("cell", "full")
 _MOST = 10**6  # Of channels, pixels, classes.
+_MOST_EDGES = 1000  # Of a cell; all operations on all edges of DARTS's are 112.
 _NO_IMAGES = ("linear", "flatten", "global_pool", "global_depthwise")
 
 
@@ -51,6 +52,10 @@ def check_cell(cell: records.Cell, *, where: str = "cell") -> records.Cell:
   if not cell.edges:
     raise errors.InputError(
         f"{where}: no edges given; list at least one [operation, from, to]")
+  if len(cell.edges) > _MOST_EDGES:
+    raise errors.InputError(
+        f"{where}: {len(cell.edges)} edges given, and a cell may have"
+        f" {_MOST_EDGES}; give a smaller one")
   edges = []
   for edge in cell.edges:
     edges.append(edge._replace(
@@ -68,7 +73,7 @@ def check_cell(cell: records.Cell, *, where: str = "cell") -> records.Cell:
   if targets != sorted(targets):
     raise errors.InputError(
         f"{where}: edges must stand in order of their target node, but the"
-        f" targets are {targets}; sort them")
+        f" targets are {errors.short(targets, 200)}; sort them")
   nodes = range(NUM_INPUTS, NUM_INPUTS + cell.num_nodes)
   for node in nodes:
     if node not in targets:

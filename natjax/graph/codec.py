@@ -171,7 +171,12 @@ def read(path: str | os.PathLike[str],
     InputError: no such file, not text, not of one of these forms, or several
       genotypes and no name.
   """
-  text = parsing.read_text(path)
+  return parse(parsing.read_text(path), where=str(path), name=name)
+
+
+def parse(text: str, *, where: str = "architecture",
+          name: str | None = None) -> Architecture:
+  """Reads the text of a file; see `read`."""
   if "Genotype(" in text and not text.lstrip().startswith("{"):
-    return genotype.from_darts(text, where=str(path), name=name)
-  return from_dict(parsing.parse_json(text, where=str(path)), where=str(path))
+    return genotype.from_darts(text, where=where, name=name)
+  return from_dict(parsing.parse_json(text, where=where), where=where)

@@ -195,6 +195,37 @@ def to_darts(genotype: Genotype) -> str:
 to_line = to_darts
 
 
+def to_original(genotype: Genotype) -> str:
+  """Writes `to_darts`'s text as the original code of DARTS reads it.
+
+  That knows nothing as `none`, and two inputs of every node: what has fewer is
+  given `none` from node 0.
+
+  Raises:
+    InputError: a node has more, or nodes are left out.
+
+  Example:
+    >>> cell = Cell((Edge("null", 0, 2), Edge("conv_3x3", 1, 2),
+    ...              Edge("skip_connect", 2, 3)), (2, 3))
+    >>> to_original(Genotype(cell, cell))[:71]
+    "Genotype(normal=[('none', 0), ('conv_3x3', 1), ('skip_connect', 2), ('n"
+  """
+  cells = []
+  for cell, cell_type in zip(genotype, CELL_TYPES, strict=True):
+    edges: list[Edge] = []
+    for node in range(NUM_INPUTS, NUM_INPUTS + cell.num_nodes):
+      own = cell.incoming(node)
+      if len(own) > 2:
+        raise errors.InputError(
+            f"node {node} of the {cell_type} cell has {len(own)} inputs, and"
+            " DARTS's text can say two; write JSON instead")
+      edges += [*own, *[Edge(operations.NULL, 0, node)] * (2 - len(own))]
+    cells.append(Cell(tuple(
+        edge._replace(operation="none") if edge.operation == operations.NULL
+        else edge for edge in edges), cell.concat))
+  return to_darts(Genotype(*cells))
+
+
 def from_darts(text: str, *, where: str = "genotype",
                name: str | None = None) -> Genotype:
   """Reads the `Genotype(...)` text of DARTS, which lists two edges per node.

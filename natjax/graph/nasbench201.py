@@ -83,12 +83,23 @@ def from_string(text: str, *, where: str = "architecture") -> tuple[str, ...]:
         f"{where}: '{short(text)}' is not a NAS-Bench-201 string; write"
         f" {_FORM} with operations of {', '.join(NAMES)}")
   names = match.groups()
-  for name, edge in zip(names, EDGES, strict=True):
-    if name not in NAMES:
+  return from_names(names, where=where)
+
+
+def from_names(names: Sequence[str], *,
+               where: str = "architecture") -> tuple[str, ...]:
+  """Canonical names of six operations by `EDGES`, whatever they are called.
+
+  Raises:
+    InputError: one that the benchmark lacks.
+  """
+  found = [operations.canonical(name) for name in names]
+  for name, known, edge in zip(names, found, EDGES, strict=True):
+    if known not in CANDIDATES:
       raise errors.InputError(
           f"{where}: operation '{short(name)}' on edge {edge[0]} -> {edge[1]}"
           f" is unknown; choose one of {', '.join(NAMES)}")
-  return tuple(CANDIDATES[NAMES.index(name)] for name in names)
+  return tuple(found)
 
 
 def to_string(names: Sequence[str]) -> str:
@@ -106,8 +117,7 @@ def to_string(names: Sequence[str]) -> str:
                             f" cell has {len(EDGES)} edges, give one for each")
   shown = []
   for name in names:
-    known = operations.canonical(name) if name not in NAMES else (
-        CANDIDATES[NAMES.index(name)])
+    known = operations.canonical(name)
     if known not in CANDIDATES:
       raise errors.InputError(
           f"operation '{short(name)}' is not of NAS-Bench-201; choose one of"

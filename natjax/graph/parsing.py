@@ -9,6 +9,7 @@ from natjax.graph import records
 
 # Of lists and objects in each other; no file of the library has as many.
 _DEPTH = 50
+_MOST_BYTES = 2**26  # Of a text file; logs of a search have some megabytes.
 
 
 def parse_json(text: str, *, where: str) -> Any:
@@ -59,14 +60,20 @@ def read_text(path: str | os.PathLike[str]) -> str:
   """Reads a text file.
 
   Raises:
-    InputError: no such file, or not text.
+    InputError: no such file, not text, or larger than any such file.
   """
   found = errors.path(path)
   try:
-    return found.read_text(encoding="utf-8-sig")
+    with errors.regular(found).open("rb") as f:
+      content = f.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+      raise errors.InputError(
+          f"{found} has more than {_MOST_BYTES // 2**20} MB, and no text of an"
+          " architecture is so large; name another file")
+    return content.decode("utf-8-sig")
   except OSError as e:
     raise errors.InputError(f"{found}: {e.strerror}; name a file") from e
-  except ValueError as e:  # Not UTF-8.
+  except UnicodeDecodeError as e:
     raise errors.InputError(
         f"{str(found)!r}: not a text file; give JSON") from e
 

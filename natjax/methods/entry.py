@@ -5,7 +5,8 @@ own by an entry point of the group "natjax.methods" (`pipeline.plugins`). Flags,
 presets, help, refusals, results and pictures follow from the entries.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+import contextlib
 import dataclasses
 import pathlib
 from typing import Any, NamedTuple
@@ -22,6 +23,28 @@ from natjax.training import method as base
 PRESETS = ("demo", "small", "paper")
 OBJECTIVES = ("supervised", "simclr")
 STARTS = ("given", "space", "both")
+
+
+@contextlib.contextmanager
+def guarded(function: Callable[..., Any], what: str) -> Iterator[None]:
+  """Refuses in a line what a function of another package stumbles over.
+
+  Args:
+    function: that is called within; one of the library's is at fault itself.
+    what: the error calls it.
+
+  Raises:
+    InputError: it raised anything but InputError and NotMet.
+  """
+  try:
+    yield
+  except (errors.InputError, errors.NotMet):
+    raise
+  except (Exception, SystemExit) as e:
+    if str(getattr(function, "__module__", "")).startswith("natjax."):
+      raise
+    raise errors.InputError(
+        f"{what} failed ({errors.cause(e)}); mend its package") from e
 
 
 class Request(NamedTuple):

@@ -30,6 +30,7 @@ over architectures with `lax.map` instead.
 from collections.abc import Sequence
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -127,7 +128,7 @@ class Supernet:
           # One `vmap` and no gradients of our own: both are slow to trace.
           with primitives.plain_derivatives():
             drawn = jax.vmap(module.init, (0, None))(
-                jax.random.split(key, lead).reshape(-1), x)
+                jax.random.split(key, math.prod(lead)), x)
           held[name] = jax.tree.map(
               lambda leaf, lead=lead: leaf.reshape(*lead, *leaf.shape[1:]),
               drawn)

@@ -20,7 +20,9 @@ import jax.numpy as jnp
 
 from natjax import errors
 
-_TINY = 1e-12  # Least squared length of a projection that is normalised.
+# Least squared length of a projection that is normalised; the gradient of a
+# cosine grows as one over the length, and is bounded so.
+_TINY = 1e-6
 
 
 def nt_xent(projections: jax.Array, *, temperature: float = 0.5,

@@ -30,6 +30,8 @@ Example, an operation of one's own (it then works everywhere by its name):
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
+import difflib
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -107,12 +109,31 @@ class Operation:
 
 
 _REGISTRY: dict[str, Operation] = {}
-_ALIASES = {"none": NULL}
+# What others call the same. Of a factorised convolution both orders are one,
+# but for the 7x1 of which DARTS and NASNet have one each.
+_ALIASES = {
+    "none": NULL, "zero": NULL, "zeroize": NULL, "identity": SKIP, "skip": SKIP,
+    "skipconnect": SKIP, "maxpool": "max_pool_3x3", "avgpool": "avg_pool_3x3",
+    "nor_conv_1x1": "conv_1x1", "nor_conv_3x3": "conv_3x3",
+    "conv_3x1_1x3": "conv_1x3_3x1", "conv_5x1_1x5": "conv_1x5_5x1",
+    "sepconv3x3": "sep_conv_3x3", "sepconv5x5": "sep_conv_5x5",
+    "dilconv3x3": "dil_conv_3x3", "dilconv5x5": "dil_conv_5x5"}
 
 
 def canonical(name: str) -> str:
-  """The canonical name: lower case, `none` as `null`."""
-  return _ALIASES.get(name.lower(), name.lower())
+  """The canonical name: lower case, other names of the same as ours.
+
+  A blank or a hyphen is read as an underscore; a name that is registered, as it
+  is.
+
+  Example:
+    >>> canonical("none"), canonical("Sep Conv 3x3"), canonical("identity")
+    ('null', 'sep_conv_3x3', 'skip_connect')
+  """
+  if (plain := name.lower()) in _REGISTRY:
+    return plain
+  plain = re.sub(r"[ -]+", "_", plain)
+  return _ALIASES.get(plain, plain)
 
 
 def names() -> tuple[str, ...]:
@@ -129,8 +150,11 @@ def get(name: str, *, where: str = "operation") -> Operation:
   try:
     return _REGISTRY[canonical(name)]
   except (AttributeError, KeyError, TypeError):
+    near = difflib.get_close_matches(
+        canonical(name[:100]), names(), n=3) if isinstance(name, str) else []
+    hint = f" did you mean {' or '.join(near)}?" if near else ""
     raise errors.InputError(
-        f"{where}: unknown operation {errors.short(name)}; known are"
+        f"{where}: unknown operation {errors.short(name)};{hint} known are"
         f" {', '.join(names())} (register others with"
         " natjax.operations.register)") from None
 
@@ -143,10 +167,10 @@ def register(operation: Operation) -> Operation:
       another type than its annotation's.
   """
   _check_types(operation)
-  if operation.name in _REGISTRY or operation.name in _ALIASES:
+  if canonical(operation.name) in _REGISTRY:
     raise errors.InputError(f"operation '{operation.name}' is already"
                             " registered; choose another name")
-  if operation.name != canonical(operation.name):
+  if operation.name != operation.name.lower():
     raise errors.InputError(
         f"operation name '{operation.name}' must be lower case; rename it")
   _REGISTRY[operation.name] = operation

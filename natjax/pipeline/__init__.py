@@ -29,7 +29,7 @@ def transform(
     share: str | None = None, simclr: simclr_lib.SimCLRConfig | None = None,
     weights: str | os.PathLike[str] | None = None,
     train_from: str = "scratch", start: str = "drawn", seed: int = 0,
-    devices: int | None = None, overwrite: bool = False,
+    devices: int | None = None, overwrite: bool = False, strict: bool = False,
     listener: Listener | None = None) -> dict[str, Any]:
   """Transforms an architecture and trains it and what became of it.
 
@@ -62,6 +62,8 @@ def transform(
     seed: of everything random.
     devices: how many to spread over; None is all.
     overwrite: remove an earlier run in `out`.
+    strict: refuse to resume under other versions of the packages, which else
+      warns.
     listener: who hears of the course.
 
   Returns:
@@ -86,7 +88,7 @@ def transform(
             default.train if train is None else train, space=space,
             share=share, seed=seed, devices=devices, simclr=simclr,
             weights=weights, train_from=train_from, start=start)
-  return job.run(out, overwrite=overwrite, listener=listener)
+  return job.run(out, overwrite=overwrite, strict=strict, listener=listener)
 
 
 def search(space: str, dataset: data_lib.Dataset, *,
@@ -95,7 +97,7 @@ def search(space: str, dataset: data_lib.Dataset, *,
            train_found: bool = True,
            simclr: simclr_lib.SimCLRConfig | None = None, seed: int = 0,
            seeds: int | None = None, devices: int | None = None,
-           overwrite: bool = False,
+           overwrite: bool = False, strict: bool = False,
            listener: Listener | None = None) -> dict[str, Any]:
   """Searches in a space and trains what is found; see `transform`.
 
@@ -113,6 +115,8 @@ def search(space: str, dataset: data_lib.Dataset, *,
       of what it finds; None is one, of which `train.seeds` are trained.
     devices: how many to spread over; None is all.
     overwrite: remove an earlier run in `out`.
+    strict: refuse to resume under other versions of the packages, which else
+      warns.
     listener: who hears of the course.
 
   Returns:
@@ -133,7 +137,7 @@ def search(space: str, dataset: data_lib.Dataset, *,
             default.train if train is None else train, space=space, seed=seed,
             seeds=seeds, devices=devices, simclr=simclr,
             train_found=train_found)
-  return job.run(out, overwrite=overwrite, listener=listener)
+  return job.run(out, overwrite=overwrite, strict=strict, listener=listener)
 
 
 def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
@@ -142,6 +146,7 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
           simclr: simclr_lib.SimCLRConfig | None = None,
           weights: str | os.PathLike[str] | None = None, seed: int = 0,
           devices: int | None = None, overwrite: bool = False,
+          strict: bool = False,
           listener: Listener | None = None) -> dict[str, Any]:
   """Trains the network of an architecture, once per seed; see `transform`.
 
@@ -157,7 +162,7 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
   job = TrainJob(
       architecture, dataset, default.train if config is None else config,
       seed=seed, devices=devices, simclr=simclr, weights=weights)
-  return job.run(out, overwrite=overwrite, listener=listener)
+  return job.run(out, overwrite=overwrite, strict=strict, listener=listener)
 
 
 def _default(architecture, method, simclr):

@@ -67,25 +67,42 @@ class _Work:
     return {"kind": "train", **({} if given is None else {
         "architecture": codec.to_dict(given)}), **self.trainer.describe()}
 
-  def open(self, out: str | os.PathLike[str], *,
-           overwrite: bool = False) -> dict[str, Any] | None:
+  def open(self, out: str | os.PathLike[str], *, overwrite: bool = False,
+           strict: bool = False) -> dict[str, Any] | None:
     """Opens its directory; returns its result, if it is there.
 
     Raises:
-      InputError: in all processes, as `runs.open_run`.
+      InputError: in all processes, as `runs.open_run`, or another process runs
+        there.
     """
-    self.trainer.processes.of_first(lambda: str(
-        runs.open_run(out, self.describe(), overwrite=overwrite)))
+    with self._held(out):  # Before anything there is overwritten.
+      return self._open(out, overwrite, strict)
+
+  def _open(self, out, overwrite=False, strict=False):
+    self.trainer.processes.of_first(lambda: str(runs.open_run(
+        out, self.describe(), overwrite=overwrite, strict=strict)))
     return runs.find_result(self.trainer.processes, out)
 
+  @contextlib.contextmanager
+  def _held(self, out):
+    """Holds the folder, in the process that writes there."""
+    with contextlib.ExitStack() as stack:
+      self.trainer.processes.of_first(
+          lambda: stack.enter_context(runs.locked(out)))
+      yield
+
   def run(self, out: str | os.PathLike[str], *, overwrite: bool = False,
-          listener: fit_lib.Listener | None = None) -> dict[str, Any]:
+          strict: bool = False, listener: fit_lib.Listener | None = None
+          ) -> dict[str, Any]:
     """Runs or resumes it in `out`; returns what its `result.json` holds."""
     if not isinstance(listener, fit_lib.Listener | None):
       raise errors.InputError(f"listener is {errors.short(listener)} and must"
                               " be a Listener; see natjax.Listener")
-    result, folder = self.open(out, overwrite=overwrite), pathlib.Path(out)
-    if result is None:
+    self.open(out, overwrite=overwrite, strict=strict)
+    folder = pathlib.Path(out)
+    with self._held(out):  # Now that it is there.
+      if (result := self._open(out)) is not None:
+        return result
       with self._timed(folder):
         result, shown = self._run(folder, listener or fit_lib.Listener())
       if self.note:
@@ -93,10 +110,12 @@ class _Work:
       # Several seeds or architectures are jobs of their own, which have told.
       result.setdefault("time", self.trainer.clock.rounded())
       if self.trainer.processes.first:
+        if before := runs.read_config(folder).get("versions_before"):
+          result["versions_before"] = before
         if shown:
           runs.write_architecture(folder, shown[-1])
           drawing.save(folder / "architecture.svg", *shown)
-        runs.write_json(folder / runs.RESULT, result)
+        runs.write_kept(folder / runs.RESULT, result)
     return result
 
   @contextlib.contextmanager
@@ -269,7 +288,8 @@ class Job(_Work):
         raise errors.InputError(
             f"{name} is {value} and does not apply to method '{method}'; leave"
             " it out, or choose another method", name)
-    with errors.within("search"):
+    with errors.within("search"), entry_lib.guarded(
+        entry.build, f"build of method '{method}'"):
       request = entry_lib.Request(
           search, first, space, share, judge.num_classes, dataset.image_size,
           len(trainer.seen.labels), len(trainer.devices), trainer.config,
@@ -344,15 +364,15 @@ class Job(_Work):
         **({} if self._train_found else {"no_train": True}),
         **({"seeds": [*self.seeds]} if self.seeds else {})}
 
-  def open(self, out: str | os.PathLike[str], *,
-           overwrite: bool = False) -> dict[str, Any] | None:
+  def open(self, out: str | os.PathLike[str], *, overwrite: bool = False,
+           strict: bool = False) -> dict[str, Any] | None:
     """As `_Work.open`; what the device decides is measured now.
 
     Raises:
       InputError: as there, and as the plan's `prepare`.
       errors.NotMet: as that.
     """
-    found = super().open(out, overwrite=overwrite)
+    found = super().open(out, overwrite=overwrite, strict=strict)
     if found is None and self.plan.prepare is not None:
       try:
         with errors.within("search"):
@@ -571,7 +591,7 @@ class Job(_Work):
       (folder / _DERIVED).parent.mkdir(exist_ok=True)
       runs.write_architecture(folder, derived.architecture)
       own = time.monotonic() - ended
-      runs.write_json(folder / _DERIVED, {
+      runs.write_kept(folder / _DERIVED, {
           **report, **derived.report,
           "architecture": codec.to_dict(derived.architecture),
           "scoring_batch_size": self.feed.batch_size,

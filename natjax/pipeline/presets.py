@@ -84,7 +84,8 @@ def get(name: str, architecture: codec.Architecture | None = None,
   search = None
   if method is not None:
     entry = methods.METHODS[method]
-    search = entry.presets(name, objective, kind)
+    with entry_lib.guarded(entry.presets, f"presets of method '{method}'"):
+      search = entry.presets(name, objective, kind)
     if not isinstance(search, entry.settings):
       raise errors.InputError(
           f"the presets of method '{method}' gave {errors.short(search)} for"

@@ -17,11 +17,13 @@ import platform
 import re
 import shutil
 from typing import Any, NamedTuple
+import warnings
 import zlib
 
 import flax
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 import optax
 
@@ -36,6 +38,7 @@ from natjax.pipeline import shapes
 from natjax.training import distributed
 from natjax.training import fit as fit_lib
 from natjax.training import metrics as metrics_lib
+from natjax.zoo import exports
 
 try:
   import fcntl
@@ -46,14 +49,16 @@ CONFIG = "config.json"
 RESULT = "result.json"
 METRICS = "metrics.jsonl"
 ARCHITECTURE = "architecture.json"
+TEXT = "architecture.txt"
 WEIGHTS = "weights.npz"
 NETWORKS = "networks"
+CHECKSUMS = "checksums.json"
 
 # All that a run writes into its directory, besides the pictures of its method;
 # overwriting removes these alone.
-_OWN = (RESULT, METRICS, ARCHITECTURE, WEIGHTS, NETWORKS, "checkpoint",
-        latency_lib.FILE, "architecture.svg", "architecture.png", "curves.png",
-        "tensorboard")
+_OWN = (RESULT, METRICS, ARCHITECTURE, TEXT, WEIGHTS, CHECKSUMS, NETWORKS,
+        "checkpoint", latency_lib.FILE, "architecture.svg", "architecture.png",
+        "curves.png", "tensorboard")
 # Folders of a run of several given architectures, each a run's, too.
 _PARTS = "architecture-[0-9]*"
 _KINDS = tuple(shapes.RUNS)
@@ -86,6 +91,7 @@ def read_json(path: str | os.PathLike[str], shape: Any = dict, *,
     InputError: it is not there, not JSON, or of another shape.
   """
   path = errors.path(path)
+  _check_sum(path)
   try:
     found = parsing.load_json(path.read_text(encoding="utf-8"))
   except OSError as e:
@@ -161,7 +167,8 @@ def _check_kinds(out):
 def versions() -> dict[str, str]:
   """Versions that a result depends on."""
   return {"python": platform.python_version(), **{
-      part.__name__: part.__version__ for part in (jax, flax, optax, np)}}
+      part.__name__: part.__version__
+      for part in (jax, jaxlib, flax, optax, np)}}
 
 
 def _number(value):
@@ -177,21 +184,75 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
       path, json.dumps(value, indent=2, default=_number) + "\n")
 
 
+def write_kept(path: str | os.PathLike[str], value: Any) -> None:
+  """Writes JSON that the run reads again, and its checksum."""
+  _write_kept(pathlib.Path(path),
+              json.dumps(value, indent=2, default=_number) + "\n")
+
+
+def _write_kept(path, text):
+  """Writes a text, and before it its checksum to `checksums.json` beside it.
+
+  That has of every file those that it may have: of what it was and of what it
+  becomes, since a kill may leave either.
+  """
+  old = [zlib.crc32(path.read_bytes())] if path.is_file() else []
+  write_json(path.with_name(CHECKSUMS), {
+      **_sums(path.parent),
+      path.name: sorted({*old, zlib.crc32(text.encode())})})
+  metrics_lib.write_text(path, text)
+
+
+def _sums(folder):
+  """The checksums of a folder's files; none of a run that kept none."""
+  path = folder / CHECKSUMS
+  if not path.is_file():
+    return {}
+  try:
+    found = parsing.load_json(path.read_text(encoding="utf-8"))
+    shapes.check(found, {"*": [int]}, str(path), _DAMAGED)
+  except ValueError as e:  # InputError, too.
+    raise errors.InputError(
+        f"{path} is damaged; {_DAMAGED}", "overwrite") from e
+  return found
+
+
+def _check_sum(path):
+  """Refuses a file that is not what the run wrote."""
+  allowed = _sums(path.parent).get(path.name)
+  if allowed and path.is_file() and zlib.crc32(
+      path.read_bytes()) not in allowed:
+    raise errors.InputError(
+        f"{path} is not what the run wrote (its checksum differs); {_DAMAGED};"
+        " to use what you changed, name a copy of it elsewhere", "overwrite")
+
+
+def _check_sums(out):
+  """Refuses a run whose files are not what it wrote; those gone are gone."""
+  for folder in (out, out / "checkpoint", *out.glob(f"{NETWORKS}/*")):
+    for name in _sums(folder):
+      _check_sum(folder / name)
+
+
 def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
-             overwrite: bool = False) -> pathlib.Path:
+             overwrite: bool = False, strict: bool = False) -> pathlib.Path:
   """Opens a run directory for what `config` asks for.
 
   Args:
     out: the directory; made if it is not there.
     config: JSON values, all that the run is a function of.
     overwrite: remove what an earlier run left there and start anew.
+    strict: whether an unfinished run that began under other versions of Python
+      and the packages is refused; it else goes on, with a warning
+      (`errors.ResumedElsewhere`), and both are kept.
 
   Returns:
     The path.
 
   Raises:
     InputError: a file stands there, a folder that holds no run, a run of
-      another configuration, or an unfinished one of another version.
+      another configuration, an unfinished one of another version, or one whose
+      files are not what it wrote.
   """
   out = errors.path(out, "out")
   if out.exists() and not out.is_dir():
@@ -212,8 +273,11 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
       else:
         path.unlink(missing_ok=True)
   elif known:
-    _check_same(out, read_config(out), config)
+    old = read_config(out)
+    _check_same(out, dict(old), config)
     _check_kinds(out)
+    _check_sums(out)
+    _check_versions(out, old, config, strict)
     return out
   try:
     out.mkdir(parents=True, exist_ok=True)
@@ -266,8 +330,16 @@ def locked(out: str | os.PathLike[str]) -> Iterator[None]:
 
 def write_architecture(out: pathlib.Path,
                        architecture: codec.Architecture) -> None:
-  """Writes the architecture that a run has or comes to."""
-  metrics_lib.write_text(out / ARCHITECTURE, codec.to_json(architecture) + "\n")
+  """Writes the architecture that a run has or comes to.
+
+  Beside the JSON, `architecture.txt` has it in the words of the field: DARTS's
+  `Genotype(...)`, or the string of NAS-Bench-201. Other networks have none.
+  """
+  _write_kept(out / ARCHITECTURE, codec.to_json(architecture) + "\n")
+  if (text := exports.shortest(architecture)) is None:
+    (out / TEXT).unlink(missing_ok=True)
+  else:
+    metrics_lib.write_text(out / TEXT, text + "\n")
 
 
 def read_architecture(out: str | os.PathLike[str]) -> codec.Architecture:
@@ -295,6 +367,7 @@ def read_architecture(out: str | os.PathLike[str]) -> codec.Architecture:
     raise errors.InputError(
         f"{out} holds a run of several architectures; name one of its folders:"
         f" {', '.join(map(str, parts))}")
+  _check_sum(out / ARCHITECTURE)
   return codec.read(out / ARCHITECTURE)
 
 
@@ -328,8 +401,10 @@ def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
   for array in (dataset.train_images, dataset.train_labels,
                 dataset.test_images, dataset.test_labels):
     content = zlib.crc32(np.ascontiguousarray(array).data, content)
-  source = {} if dataset.source is None else {
-      "source": dataset.source._asdict()}
+  usual = dataset_lib.Source._field_defaults
+  source = {} if dataset.source is None else {"source": {
+      k: v for k, v in dataset.source._asdict().items()
+      if k == "data_dir" or k not in usual or v != usual[k]}}
   return {"dataset": dataset.name, "images": sizes, "crc32": content,
           "image_size": dataset.image_size, "classes": dataset.num_classes,
           "augmentation": dataset.augmentation._asdict(), **source}
@@ -353,14 +428,19 @@ def load_data(out: str | os.PathLike[str], name: str | None = None,
       not; other data of another number of classes.
   """
   config = read_config(out, shapes.CONFIG)
-  source = config.get("source", {"name": config["dataset"], "data_dir": None})
+  source = dataset_lib.Source(
+      **config.get("source", {"name": config["dataset"]}))
   own, advice = name is None, "name the run's set by --dataset"
   if name is None:
-    name = source["name"]
-    data_dir = source["data_dir"] if data_dir is None else data_dir
+    name = source.name
+    data_dir = source.data_dir if data_dir is None else data_dir
+  else:  # Of other data nothing is known but the size that it must have.
+    source = dataset_lib.Source(name, resize=source.resize)
   try:
-    found = data_lib.load(name, data_dir=data_dir,
-                          image_size=config["image_size"])
+    found = data_lib.load(
+        name, data_dir=data_dir, image_size=config["image_size"],
+        resize=source.resize, renumber_labels=source.renumber_labels,
+        test_fraction=source.test_fraction)
   except errors.InputError as e:
     if own:
       raise errors.InputError(f"{e}; {advice}") from e
@@ -383,6 +463,8 @@ def _check_same(out, old, new):
   versions = [c.pop("version", _FIRST) for c in (old, plain)]
   for config in (old, plain):  # Data may move; the checksum says what it is.
     config.pop("source", None)
+    config.pop("versions", None)
+    config.pop("versions_before", None)
   spaces = [config.get("space") or {} for config in (old, plain)]
   if any(_NUMBERED.search(name) for name in spaces[0].get("replacements", {})):
     for space in spaces:  # The same places under other names.
@@ -405,6 +487,27 @@ def _check_same(out, old, new):
         f"{out} holds an unfinished run of natjax {versions[0]}{commit}, which"
         f" natjax {versions[1]} does not resume; finish it with that version,"
         " name another folder, or overwrite it", "overwrite")
+
+
+def _check_versions(out, old, new, strict):
+  """Refuses other versions of the packages, or warns of them and keeps both."""
+  before, now = old.get("versions"), new.get("versions")
+  if before is None or now is None or before == now or (
+      (out / RESULT).exists()):
+    return
+  differ = [name for name in now if before.get(name) != now[name]]
+  shown = " and ".join(
+      ", ".join(f"{name} {found.get(name)}" for name in differ)
+      for found in (before, now))
+  if strict:
+    raise errors.InputError(
+        f"{out} holds an unfinished run that began under other versions:"
+        f" {shown} here; install those, or leave strict out", "strict")
+  write_json(out / CONFIG, {**old, "versions": now, "versions_before": [
+      *old.get("versions_before", []), before]})
+  warnings.warn(f"{out} began under other versions ({shown} here); it goes on,"
+                " and its numbers may differ in their last digits",
+                errors.ResumedElsewhere, stacklevel=2)
 
 
 def save_weights(path: str | os.PathLike[str], variables: Any) -> None:
@@ -445,6 +548,7 @@ class TrainedNetwork(NamedTuple):
     test_accuracy: as measured after training, in [0, 1]; of a network that
       learnt without labels, that of its nearest neighbours.
     classifies: whether it has a classifier; without one it gives features.
+    resize: how images that are not square were resized in training.
   """
 
   architecture: codec.Architecture
@@ -454,14 +558,15 @@ class TrainedNetwork(NamedTuple):
   class_names: tuple[str, ...]
   test_accuracy: float
   classifies: bool = True
+  resize: str = "stretch"
 
   def features(self, images: Images, *, resize: bool = False) -> jax.Array:
     """f32[B, F] of images u8[B, S, S, 3], of a network without a classifier.
 
     Args:
       images: of the side S of those that the network was trained on.
-      resize: whether to bring images of another size there, as `data.load`
-        does; S is then any height and width.
+      resize: whether to bring images of another size there, as in training;
+        S is then any height and width.
 
     Raises:
       InputError: other images, or a network with a classifier.
@@ -492,7 +597,7 @@ class TrainedNetwork(NamedTuple):
           f"{given} and must be uint8[B, {size}, {size}, 3], pixels from 0 to"
           " 255; convert them")
     if resize:
-      images = dataset_lib.resize(np.asarray(images), size)
+      images = dataset_lib.resize_all(np.asarray(images), size, self.resize)
     if images.shape[1:3] != (size, size):
       raise errors.InputError(
           f"{given} and the network was trained on {size} x {size} pixels; load"
@@ -566,7 +671,7 @@ def _load(path):
           _channels(result, "mean"), _channels(result, "std"),
           data_lib.Augmentation(), jnp.dtype(result["dtype"])),
       tuple(result["class_names"]), result["accuracy"],
-      classifies=place.num_classes > 0)
+      classifies=place.num_classes > 0, resize=result.get("resize", "stretch"))
 
 
 def _channels(result, name):

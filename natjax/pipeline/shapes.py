@@ -15,14 +15,16 @@ _WORDS = {dict: "an object", list: "a list", str: "a text", bool: "true or"
 
 # Of `evaluate`: what `runs.describe_data` writes.
 CONFIG = {"dataset": str, "image_size": int, "classes": int, "crc32": int,
-          "source?": {"name": str, "data_dir": (str, None)}, "simclr?": dict,
+          "source?": {"name": str, "data_dir": (str, None), "resize?": str,
+                      "renumber_labels?": bool, "test_fraction?": NUMBER},
+          "simclr?": dict,
           "objective?": str}
 
 NETWORK = {"architecture": dict, "place": dict, "auxiliary": bool, "dtype": str,
            "mean": [NUMBER], "std": [NUMBER], "class_names": [str],
            "accuracy": NUMBER, "linear_accuracy?": NUMBER, "seed?": int,
            "params?": NUMBER, "madds?": NUMBER, "num_changes?": int,
-           "seconds?": NUMBER}
+           "resize?": str, "seconds?": NUMBER}
 # Of `derived.json`: of a search, and of what handed over to another program.
 SEARCHED = {"architecture": dict, "scoring_batch_size": int,
             "search_seconds": NUMBER}

@@ -232,7 +232,7 @@ class Trainer:
   def describe(self) -> dict[str, Any]:
     """What `config.json` holds of data and training."""
     return {
-        "version": natjax.__version__,
+        "version": natjax.__version__, "versions": runs.versions(),
         **runs.describe_data(self.dataset), **self.judge.describe(),
         "train": dataclasses.asdict(self.config), "seed": self.seed,
         "devices": len(self.devices),
@@ -414,7 +414,7 @@ class Trainer:
       if not path.exists():
         glance = lambda method, state: self.judge.glance(
             method, jax.device_put(state, jax.local_devices()[0]))
-        runs.write_json(path, {**over.report, **({
+        runs.write_kept(path, {**over.report, **({
             "train_accuracy_before_derivation": glance(method, state),
             "train_accuracy_after_derivation": glance(over.method, over.state)
         } if method.evaluate and over.method.evaluate else {})})
@@ -497,9 +497,11 @@ class Trainer:
         "place": self.place._asdict(), "auxiliary": self.config.auxiliary,
         "dtype": self.config.dtype, "mean": list(map(float, self.dataset.mean)),
         "std": list(map(float, self.dataset.std)),
-        "class_names": list(self.dataset.class_names), **more,
+        "class_names": list(self.dataset.class_names),
+        **({} if self.dataset.resize == "stretch" else {
+            "resize": self.dataset.resize}), **more,
         "seconds": round(time.monotonic() - began, 1)}
-    runs.write_json(folder / runs.RESULT, result)
+    runs.write_kept(folder / runs.RESULT, result)
     return result
 
 

@@ -135,7 +135,7 @@ class Trials:
                               for i in report["finalists"])]
       bound = not any(row["original"] for row in rows)
       found = self._compete(out, networks, bound, listener, files)
-      of_first(lambda: runs.write_json(path, found))
+      of_first(lambda: runs.write_kept(path, found))
     found = of_first(lambda: runs.read_json(path))
     _, *tried = found["acceptance"]["trials"]
     returned = original if not found["acceptance"]["accepted"] else (

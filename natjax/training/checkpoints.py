@@ -5,9 +5,12 @@ to a temporary folder and renames it; beside it a seal is then written, with
 what the state is made of and a checksum of every file. Only sealed checkpoints
 are read, so that a process killed at any moment leaves either the old
 checkpoint or the new one, and a damaged or foreign one is known for what it is
-before orbax reads it. Reading never executes anything from the files.
+before orbax reads it. While one is written a mark stands beside it: one without
+a seal and without a mark has lost its seal. Reading never executes anything
+from the files.
 """
 
+from collections.abc import Sequence
 import contextlib
 import json
 import logging
@@ -34,6 +37,8 @@ class Position(NamedTuple):
     rows: lines of this run in `metrics.jsonl`.
     seconds: spent so far, compilation included.
     done: whether the run is finished.
+    checksums: of those lines, of every run that trains at once; none of
+      checkpoints that 0.2.0 wrote.
   """
 
   stage: int = 0
@@ -43,6 +48,7 @@ class Position(NamedTuple):
   rows: int = 0
   seconds: float = 0.0
   done: bool = False
+  checksums: Sequence[int] = ()
 
 
 class Checkpoints:
@@ -79,12 +85,14 @@ class Checkpoints:
     """Writes a checkpoint; returns when it is complete."""
     state = self._on_host(state)
     number = max(self._manager.all_steps(), default=-1) + 1
+    self._mark(number).touch()
     self._manager.save(number, args=ocp.args.Composite(
         state=ocp.args.StandardSave(state),
         position=ocp.args.JsonSave(position._asdict())), force=True)
     self._manager.wait_until_finished()
     metrics.write_text(self._seal(number), json.dumps(
         {"state": _structure(state), "files": self._checksums(number)}))
+    self._mark(number).unlink()
     for path in self._folder.glob("*.seal"):
       if not (self._folder / path.stem).is_dir():
         path.unlink()
@@ -119,10 +127,12 @@ class Checkpoints:
   def _check_first(self, steps):
     """Refuses checkpoints without seals, but for what a kill leaves.
 
-    That is the first one alone, or with another first one behind it.
+    That is the first one alone, or with another first one behind it, and each
+    has its mark.
     """
     if len(steps) > 2 or max(steps, default=0) > 1 or any(
-        self._folder.glob("*.seal")):
+        self._folder.glob("*.seal")) or not all(
+            self._mark(step).exists() for step in steps):
       raise errors.InputError(
           f"the checkpoints in {self._folder} are damaged (folders or their"
           " seals are gone); restore the folder, name another one, or overwrite"
@@ -133,6 +143,9 @@ class Checkpoints:
 
   def _seal(self, number):
     return self._folder / f"{number}.seal"
+
+  def _mark(self, number):
+    return self._folder / f"{number}.begun"
 
   def _checksums(self, number):
     folder = self._folder / str(number)

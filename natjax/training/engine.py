@@ -201,10 +201,11 @@ class Engine:
     saved, position = self._restore(self._layout.join(
         [self._method.init(jax.random.key(s)) for s in self._layout.seeds]))
     self._began -= position.seconds
-    for rows in self._rows:
-      rows.cut_back(position.rows)
+    for i, rows in enumerate(self._rows):
+      rows.cut_back(position.rows, *position.checksums[i:i + 1])
     if position.done:
       return saved["state"]
+    self._tell_resumed(position)
     state, sums = self._layout.place(saved["state"]), saved["sums"]
     for at in self._walks:
       if at >= position[:3]:
@@ -212,6 +213,21 @@ class Engine:
         state, sums = self._phase(state, sums, Position(*at, step))
     self._save(state, sums, Position(len(self._method.stages), done=True))
     return state
+
+  def _tell_resumed(self, position):
+    """Tells from where it goes on, if it does not begin."""
+    ahead = [at for at in self._walks if at >= position[:3]]
+    if position == Position() or not ahead:
+      return
+    stage = self._method.stages[ahead[0][0]]
+    step = position.step if ahead[0] == position[:3] else 0
+    done = step + sum(
+        n for at, n in self._walks.items() if at < position[:3])
+    for run in self._layout.runs:
+      self._options.on_resume(options_lib.Progress(
+          run, stage.name, stage.phases[ahead[0][2]].name, ahead[0][1],
+          stage.epochs, step, self._walks[ahead[0]],
+          done / sum(self._walks.values()), {}))
 
   def _restore(self, state):
     """What the newest checkpoint holds, else the start."""
@@ -374,5 +390,6 @@ class Engine:
     if self._checkpoints is not None:
       self._checkpoints.save(
           self._payload(devices_lib.fetch(state), sums), position._replace(
-              rows=self._rows[0].count, seconds=time.monotonic() - self._began))
+              rows=self._rows[0].count, seconds=time.monotonic() - self._began,
+              checksums=[rows.checksum for rows in self._rows]))
       self._saved = time.monotonic()

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 from typing import Any
+import zlib
 
 from natjax import errors
 
@@ -70,20 +71,27 @@ class MetricsFile:
   Attributes:
     run: value of the key "run" of this run's rows.
     count: rows of this run so far.
+    checksum: CRC-32 of these rows' lines.
   """
 
   def __init__(self, path: str | os.PathLike[str] | None, run: str,
                listener: Callable[[Row], None] = lambda row: None):
     self.run, self.count, self._listener = run, 0, listener
+    self.checksum = 0
     self._path = None if path is None else pathlib.Path(path)
 
-  def cut_back(self, count: int) -> None:
+  def cut_back(self, count: int, checksum: int | None = None) -> None:
     """Keeps this run's first `count` rows, and all rows of other runs.
 
+    Args:
+      count: rows to keep.
+      checksum: that they have; None does not ask.
+
     Raises:
-      InputError: the file is damaged, or has not as many.
+      InputError: the file is damaged, has not as many, or has other rows. It
+        is left as it is.
     """
-    self.count = count
+    self.count, self.checksum = count, 0
     if self._path is None or not (self._path.exists() or count):
       return
     mine = itertools.count()
@@ -94,12 +102,25 @@ class MetricsFile:
           f"{self._path} is damaged: it has {found} of the {count} rows of"
           f" {self.run} that were written before its checkpoint; {_ADVICE}",
           "overwrite")
+    for row in rows:
+      if row.get("run") == self.run:
+        self._add(row)
+    if checksum not in (None, self.checksum):
+      raise errors.InputError(
+          f"{self._path} is damaged: the first {count} rows of {self.run} are"
+          " not those that were written before its checkpoint (a line was"
+          f" changed, or cut out); {_ADVICE}", "overwrite")
     write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
+
+  def _add(self, row):
+    """Adds a row to the checksum."""
+    self.checksum = zlib.crc32(json.dumps(row).encode(), self.checksum)
 
   def append(self, row: Row) -> None:
     """Adds a row."""
     row = {"run": self.run, **row}
     self.count += 1
+    self._add(row)
     if self._path is not None:
       with self._path.open("a", encoding="utf-8") as f:
         f.write(json.dumps(row) + "\n")

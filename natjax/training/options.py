@@ -75,6 +75,7 @@ class Listener:
     on_progress: called before a phase's first chunk of steps and after every
       chunk.
     on_row: called with every row of `metrics.jsonl`.
+    on_resume: called where a run goes on from a checkpoint, with where.
     should_stop: asked after every chunk; true saves and raises `Interrupted`.
     checkpoint_seconds: least time between checkpoints.
     chunk_seconds: about how long a chunk of steps takes.
@@ -82,6 +83,7 @@ class Listener:
 
   on_progress: Callable[[Progress], None] = lambda progress: None
   on_row: Callable[[metrics_lib.Row], None] = lambda row: None
+  on_resume: Callable[[Progress], None] = lambda progress: None
   should_stop: Callable[[], bool] = lambda: False
   checkpoint_seconds: float = 60.0
   chunk_seconds: float = 10.0
@@ -90,6 +92,8 @@ class Listener:
     """A listener that hears the name before every run's."""
     return dataclasses.replace(
         self, on_progress=lambda p: self.on_progress(
+            p._replace(run=f"{name} {p.run}")),
+        on_resume=lambda p: self.on_resume(
             p._replace(run=f"{name} {p.run}")),
         on_row=lambda row: self.on_row(row | {"run": f"{name} {row['run']}"}))
 

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+import natjax
 from natjax import cli, data, errors, operations, pipeline, spaces, zoo
 from natjax.costs import exact as cost
 from natjax.graph import codec, skeleton
@@ -40,7 +41,8 @@ TRAIN = {"init_channels": 2, "cells": 1, "epochs": 2, "batch_size": 64,
 DATA = ["--dataset", "digits", "--image-size", "8", "--preset", "demo",
         "--devices", "1"]
 FILES = {"config.json", "metrics.jsonl", "architecture.json", "result.json",
-         "architecture.svg", "pareto.svg", "checkpoint", "networks"}
+         "architecture.txt", "architecture.svg", "pareto.svg", "checkpoint",
+         "checksums.json", "networks"}
 
 _compiled: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(
@@ -159,11 +161,25 @@ def test_paths_are_printed_as_they_are(tmp_path):
       f"{folder / 'g.svg'}\n")
 
 
+def test_version(capsys):
+  with pytest.raises(SystemExit) as e:
+    cli.main(["--version"])
+  assert e.value.code == 0
+  assert capsys.readouterr().out == f"natjax {natjax.__version__}\n"
+
+
 def test_list_names_everything():
   code, out, _ = run("list")
   assert code == 0
   listing = run_json("list", "--json")
-  assert listing["architectures"] == list(zoo.names())
+  assert list(listing["architectures"]) == list(zoo.names())
+  for name in ("darts", "resnet20"):
+    facts = listing["architectures"][name]
+    assert {k: facts[k] for k in ("params", "madds")} == {
+        k: v for k, v in run_json("cost", name, "--json").items()
+        if k in ("params", "madds")}
+  assert listing["architectures"]["darts"]["kind"] == "cells"
+  assert "darts: 3.35 M parameters, 528 M multiply-adds, cells" in out
   assert listing["operations"] == list(operations.names())
   assert listing["datasets"] == data.names()
   assert listing["spaces"] == list(spaces.SPACES)
@@ -510,6 +526,33 @@ def test_dry_run_of_a_training(genotype_file, no_training, tmp_path):
   assert found["estimate"]["params"] > 0 and found["estimate"]["madds"] > 0
 
 
+def test_flags_of_the_data(no_training, tmp_path):
+  path = tmp_path / "mine.npz"
+  np.savez(path, x_train=np.zeros((80, 8, 12, 3), np.uint8),
+           y_train=np.arange(80) % 2 * 5)
+  argv = ["train", "darts", "--dataset", path, "--preset", "demo",
+          "--batch-size", "8", "--dry-run"]
+  code, _, err = run(*argv)
+  assert code == 2 and "has no test set" in err and "(--test-fraction" in err
+  code, _, err = run(*argv, "--test-fraction", "0.5")
+  assert code == 2 and "renumber the labels (--renumber-labels" in err
+  argv += ["--test-fraction", "0.5", "--renumber-labels", "--resize", "crop"]
+  code, out, err = run(*argv)
+  assert code == 0 and "mine: labels 0, 5 are renumbered 0 to 1" in err
+  config = json.loads(out)["configuration"]
+  assert config["images"] == {"train": 40, "test": 40}
+  assert config["source"] == {
+      "name": str(path), "data_dir": None, "resize": "crop",
+      "renumber_labels": True, "test_fraction": 0.5}
+
+
+def test_help_says_how_often_a_run_is_saved(capsys):
+  with pytest.raises(SystemExit):
+    cli.main(["train", "--help"])
+  assert "least time between checkpoints (60)" in " ".join(
+      capsys.readouterr().out.split())
+
+
 def test_settings_come_from_preset_then_file_then_flags(
     no_training, tmp_path):
   config = write(tmp_path / "c.json", {
@@ -595,10 +638,6 @@ def write_data_sets(folder):
   np.savez(folder / "named.npz", x_train=images, y_train=labels, **test,
            class_names=np.array(["a", "b"]))
   np.savez(folder / "keys.npz", x=images)
-  for i, size in enumerate((8, 8, 8, 9)):
-    path = folder / "sizes" / "ab"[i // 2] / f"{i}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (size, size)).save(path)
 
 
 def write_config_files(folder):
@@ -653,7 +692,7 @@ COMMANDS = pytest.mark.parametrize("command", ["transform", "train"])
     ("no/such.json", "no/such.json: No such file"),
     ("such.json", "such.json: No such file"),
     ("unknown_op.json", "unknown_op.json, normal cell: unknown operation"
-     " 'conv_9x9'; known are null, skip_connect"),
+     " 'conv_9x9'; did you mean conv_"),
     ("unknown_op.txt", "unknown_op.txt, normal cell: unknown operation"),
     ("broken.json", "broken.json: not JSON"),
     ("list.json", "list.json: given list"),
@@ -683,7 +722,6 @@ def test_cells_of_any_form(place, command, arch):
     ("negative.npz", "training labels run from -1 to 1"),
     ("named.npz", "training labels run from 0 to 2; with 2 classes"),
     ("keys.npz", "has the keys x, and lacks x_train"),
-    ("./sizes", "unequal size: sizes/a/0.png is 8x8 and sizes/b/3.png is 9x9"),
     ("./foreign", "has 0 class folders"),
 ])
 def test_refuses_data_sets(place, monkeypatch, command, dataset, fragment):

@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from natjax import errors
+from natjax import data, errors
 from natjax.data import array_file
 
 
@@ -118,3 +118,26 @@ def test_a_header_that_promises_more_than_there_is(tmp_path):
       archive.writestr(name, content)
   with pytest.raises(errors.InputError, match="cannot be read"):
     array_file.read(path)
+
+
+def test_the_keys_of_medmnist(tmp_path):
+  rng = np.random.default_rng(0)
+  arrays = {f"{part}_{kind}": rng.integers(0, 2, shape, np.uint8)
+            for part in ("train", "val", "test")
+            for kind, shape in (("images", (6, 4, 4, 3)), ("labels", (6, 1)))}
+  np.savez(tmp_path / "mnist3.npz", **arrays)
+  raw = array_file.read(tmp_path / "mnist3.npz")
+  np.testing.assert_array_equal(raw.train[0], arrays["train_images"])
+  np.testing.assert_array_equal(raw.test[1], arrays["test_labels"])
+
+
+def test_a_file_without_test_images(tmp_path):
+  images, labels = np.zeros((10, 4, 4, 3), np.uint8), np.arange(10) % 2
+  np.savez(tmp_path / "some.npz", x_train=images, y_train=labels)
+  assert array_file.read(tmp_path / "some.npz").test is None
+  with pytest.raises(errors.InputError, match="give a test_fraction"):
+    data.load(tmp_path / "some.npz", image_size=4)
+  found = data.load(tmp_path / "some.npz", image_size=4, test_fraction=0.4)
+  assert (len(found.train_labels), len(found.test_labels)) == (6, 4)
+  np.savez(tmp_path / "some.npz", x_train=images, y_train=labels, x_test=images)
+  assert "and lacks y_test" in _refusal(tmp_path / "some.npz")

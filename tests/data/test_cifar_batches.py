@@ -1,5 +1,6 @@
 """Tests of natjax.data.cifar_batches."""
 
+import collections
 import os
 import pickle
 import struct
@@ -125,7 +126,7 @@ def test_arrays_equal_those_that_pickle_itself_reads(cifar10):
   assert found["batch_label"] == expected[b"batch_label"]
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("text", [str, str.encode])
 def test_load_pickle_reads_what_python_3_writes(tmp_path, protocol, text):
   array = np.arange(6, dtype=np.uint8).reshape(2, 3)
@@ -136,6 +137,27 @@ def test_load_pickle_reads_what_python_3_writes(tmp_path, protocol, text):
   np.testing.assert_array_equal(found["data"], array)
   np.testing.assert_array_equal(found["labels"], columns)
   assert found["n"] == 1
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_batches_that_were_written_again(cifar10, protocol):
+  expected = cifar_batches.read("cifar10", cifar10)
+  for path in cifar10.iterdir():
+    batch = cifar_batches.load_pickle(path)
+    if "labels" in batch:
+      kind = np.int64 if path.name < "data_batch_3" else np.uint8
+      batch["labels"] = [kind(label) for label in batch["labels"]]
+      batch["data"] = np.asfortranarray(batch["data"])
+    else:
+      batch["label_names"] = np.array([*map(str, range(9)), "a name"])
+    batch = collections.OrderedDict(batch)
+    path.write_bytes(pickle.dumps(batch, protocol))
+  found = cifar_batches.read("cifar10", cifar10)
+  for part in ("train", "test"):
+    part, other = getattr(found, part), getattr(expected, part)
+    np.testing.assert_array_equal(part[0], other[0])
+    np.testing.assert_array_equal(part[1], other[1])
+  assert found.class_names[8:] == ("8", "a name")
 
 
 def test_find_takes_the_folder_itself_or_one_inside(cifar10):

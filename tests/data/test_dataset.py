@@ -131,38 +131,40 @@ def test_given_mean_and_std_are_kept_and_may_be_given_alone():
 
 def test_resizing_a_constant_keeps_it_and_halving_averages():
   constant = np.full((1, 5, 9, 3), 77, np.uint8)
-  assert (dataset.resize(constant, 4) == 77).all()
+  assert (dataset.resize_all(constant, 4) == 77).all()
   # Antialiased: stripes of one pixel become grey, and do not alias.
   stripes = np.zeros((1, 16, 16), np.uint8)
   stripes[:, :, ::2] = 255
-  inner = dataset.resize(stripes, 8)[0, :, 1:-1].astype(int)
+  inner = dataset.resize_all(stripes, 8)[0, :, 1:-1].astype(int)
   assert np.abs(inner - 127.5).max() <= 8
 
 
 @pytest.mark.parametrize("size", [5, 12])
 def test_resizing_treats_channels_images_and_layouts_alike(size):
   images = _images(3, 8, 10, 3)
-  resized = dataset.resize(images, size)
+  resized = dataset.resize_all(images, size)
   assert resized.shape == (3, size, size, 3)
   for i in range(3):
     for c in range(3):
       grey = images[i : i + 1, :, :, c]
-      alone = dataset.resize(grey, size)
+      alone = dataset.resize_all(grey, size)
       np.testing.assert_array_equal(alone[0], resized[i, :, :, c])
       np.testing.assert_array_equal(
-        dataset.resize(grey[..., None], size), alone[..., None]
+        dataset.resize_all(grey[..., None], size), alone[..., None]
       )
 
 
 def test_resizing_to_the_same_size_copies_nothing():
   images = _images(2, 8, 8, 3)
-  assert dataset.resize(images, 8) is images
+  assert dataset.resize_all(images, 8) is images
 
 
 def test_images_of_another_size_are_resized():
   images = _images(4, 6, 6, 3)
   made = _make(images, image_size=8)
-  np.testing.assert_array_equal(made.train_images, dataset.resize(images, 8))
+  np.testing.assert_array_equal(
+    made.train_images, dataset.resize_all(images, 8)
+  )
   mean, std = dataset.moments(made.train_images)
   assert (made.mean, made.std) == (mean, std)
 
@@ -304,3 +306,51 @@ def test_moments_of_fashion_mnist_are_the_published_ones(shared_data):
   mean, std = dataset.moments(raw.reshape(60000, 28, 28))
   assert mean == pytest.approx([0.2860] * 3, abs=5e-5)
   assert std == pytest.approx([0.3530] * 3, abs=5e-5)
+
+
+def _labelled(*labels):
+  labels = np.array(labels)
+  return np.zeros((len(labels), 4, 4, 3), np.uint8), labels
+
+
+@pytest.mark.parametrize(("labels", "names"), [
+  ((8, 0, 5), ("0", "5", "8")), ((-1, 1), ("-1", "1")),
+  ((2**40, 3), ("3", str(2**40))), ((1, 2, 3), ("1", "2", "3"))])
+def test_labels_are_renumbered_and_it_is_said(labels, names):
+  train, test = _labelled(*labels, labels[0]), _labelled(labels[-1])
+  with pytest.raises(errors.InputError, match="renumber") as e:
+    dataset.make_dataset("mine", train, test, image_size=4)
+  assert e.value.field == "renumber_labels"
+  made = dataset.make_dataset(
+    "mine", train, test, image_size=4, renumber_labels=True)
+  assert made.class_names == names and made.num_classes == len(names)
+  for found, part in ((made.train_labels, train), (made.test_labels, test)):
+    assert [names[label] for label in found] == [*map(str, part[1])]
+  assert made.notes[0].startswith(f"labels {', '.join(names)} are renumbered 0")
+
+
+def test_labels_that_need_no_other_numbers_keep_them():
+  made = dataset.make_dataset(
+    "mine", _labelled(0, 2), _labelled(2), image_size=4, renumber_labels=True,
+    class_names=("a", "b", "c"))
+  assert made.train_labels.tolist() == [0, 2] and made.notes == ()
+  made = dataset.make_dataset(
+    "mine", _labelled(1, 2, 3), _labelled(2), image_size=4,
+    renumber_labels=True, class_names=("a", "b", "c"))
+  assert made.class_names == ("a", "b", "c") and made.test_labels == [1]
+  with pytest.raises(errors.InputError, match="2 different ones, and there"):
+    dataset.make_dataset("mine", _labelled(1, 3), _labelled(3), image_size=4,
+                         renumber_labels=True, class_names=("a", "b", "c"))
+
+
+def test_the_largest_square_in_the_middle():
+  images = _images(2, 4, 8, 3)
+  found = dataset.resize_all(images, 4, "crop")
+  np.testing.assert_array_equal(found, images[:, :, 2:6])
+  made = dataset.make_dataset(
+    "mine", (images, np.arange(2)), (images, np.arange(2)), image_size=4,
+    resize="crop")
+  np.testing.assert_array_equal(made.train_images, found)
+  with pytest.raises(errors.InputError, match="choose one of stretch, crop"):
+    dataset.make_dataset("mine", (images, np.arange(2)), (images, np.arange(2)),
+                         resize="pad")

@@ -1,11 +1,15 @@
 """Tests of natjax.data.image_folder."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 from PIL import Image
 import pytest
 
-from natjax import errors
-from natjax.data import image_folder
+from natjax import data, errors
+from natjax.data import dataset, image_folder
 
 
 def _pixels(*shape, seed=0):
@@ -19,22 +23,28 @@ def _save(path, image=None):
 
 def _refusal(folder):
   with pytest.raises(errors.InputError) as refusal:
-    image_folder.read(folder)
+    _read(folder)
   assert "\n" not in str(refusal.value)
   return str(refusal.value)
 
 
-@pytest.mark.parametrize("test_name", ["test", "val", "validation"])
-def test_read_a_divided_folder(tmp_path, test_name):
-  images = _pixels(5, 4, 6, 3)
-  _save(tmp_path / "train" / "dog" / "b.png", images[2])
-  _save(tmp_path / "train" / "dog" / "a.PNG", images[1])
-  _save(tmp_path / "train" / "cat" / "z.bmp", images[0])
+def _read(folder, image_size=4, **options):
+  return image_folder.read(folder, image_size, **options)
+
+
+@pytest.mark.parametrize(
+  "test_name", ["test", "testing", "val", "valid", "validation"])
+@pytest.mark.parametrize("train_name", ["train", "training"])
+def test_read_a_divided_folder(tmp_path, train_name, test_name):
+  images = _pixels(5, 4, 4, 3)
+  _save(tmp_path / train_name / "dog" / "b.png", images[2])
+  _save(tmp_path / train_name / "dog" / "a.PNG", images[1])
+  _save(tmp_path / train_name / "cat" / "z.bmp", images[0])
   _save(tmp_path / test_name / "cat" / "1.png", images[3])
   _save(tmp_path / test_name / "dog" / "1.png", images[4])
-  (tmp_path / "train" / "cat" / "notes.txt").write_text("no image")
-  (tmp_path / "train" / ".hidden").mkdir()
-  raw = image_folder.read(tmp_path)
+  (tmp_path / train_name / "cat" / "notes.txt").write_text("no image")
+  (tmp_path / train_name / ".hidden").mkdir()
+  raw = _read(tmp_path)
   assert raw.class_names == ("cat", "dog")
   np.testing.assert_array_equal(raw.train[0], images[:3])
   assert raw.train[1].tolist() == [0, 1, 1]
@@ -47,15 +57,15 @@ def test_test_is_preferred_to_val(tmp_path):
     for label in ("a", "b"):
       image = np.full((2, 2, 3), 100 * i, np.uint8)
       _save(tmp_path / part / label / "1.png", image)
-  assert (image_folder.read(tmp_path).test[0] == 100).all()
+  assert (_read(tmp_path).test[0] == 100).all()
 
 
 def test_an_undivided_folder_gives_up_a_fixed_fifth(tmp_path):
-  images = _pixels(15, 3, 3, 3)
+  images = _pixels(15, 4, 4, 3)
   for i, image in enumerate(images):
     label = "a" if i < 10 else "b"
     _save(tmp_path / label / f"{i:02}.png", image)
-  raw = image_folder.read(tmp_path)
+  raw = _read(tmp_path)
   assert raw.class_names == ("a", "b")
   assert np.bincount(raw.train[1]).tolist() == [8, 4]
   assert np.bincount(raw.test[1]).tolist() == [2, 1]
@@ -65,7 +75,7 @@ def test_an_undivided_folder_gives_up_a_fixed_fifth(tmp_path):
     for image, label in zip(*part, strict=True):
       index = (images == image).all(axis=(1, 2, 3)).argmax()
       assert label == (index >= 10)
-  again = image_folder.read(tmp_path)
+  again = _read(tmp_path)
   np.testing.assert_array_equal(again.test[0], raw.test[0])
 
 
@@ -97,16 +107,110 @@ def test_jpeg_is_read_nearly(tmp_path):
   assert np.abs(found - image).max() <= 4
 
 
-def test_images_of_unequal_size_are_refused(tmp_path):
-  _save(tmp_path / "a" / "1.png", _pixels(4, 6, 3))
-  _save(tmp_path / "a" / "2.png", _pixels(4, 6, 3))
-  _save(tmp_path / "b" / "1.png", _pixels(6, 4, 3))
-  _save(tmp_path / "b" / "2.png", _pixels(4, 6, 3))
-  message = _refusal(tmp_path)
-  assert message.startswith("images of unequal size: ")
-  assert f"{tmp_path / 'a' / '1.png'} is 6x4" in message
-  assert f"{tmp_path / 'b' / '1.png'} is 4x6" in message
-  assert "bring them to one size" in message
+@pytest.mark.parametrize("how", dataset.RESIZES)
+def test_images_of_unequal_size_are_resized_as_they_are_read(tmp_path, how):
+  shapes = {"a/1": (4, 6), "a/2": (9, 4), "b/1": (6, 4), "b/2": (4, 4)}
+  images = {}
+  for i, (name, shape) in enumerate(shapes.items()):
+    images[name] = _pixels(*shape, 3, seed=i)
+    _save(tmp_path / f"{name}.png", images[name])
+  raw = _read(tmp_path, 4, resize=how)
+  found = {x.tobytes() for x in (*raw.train[0], *raw.test[0])}
+  if how == "crop":
+    images |= {"a/1": images["a/1"][:, 1:5], "a/2": images["a/2"][2:6],
+               "b/1": images["b/1"][1:5]}
+    assert found == {x.tobytes() for x in images.values()}
+  else:
+    assert found == {
+      dataset.resize_all(x[None], 4)[0].tobytes() for x in images.values()}
+
+
+def test_the_memory_of_reading_is_bounded(tmp_path):
+  # A set of 9 MiB of images that take 112 MiB as they are on disk.
+  first = tmp_path / "0" / "0.png"
+  _save(first, np.zeros((886, 886, 3), np.uint8))
+  (tmp_path / "1").mkdir()
+  for i in range(1, 50):
+    os.link(first, tmp_path / str(i % 2) / f"{i}.png")
+  found = subprocess.run([sys.executable, "-c", _MEASURE, str(tmp_path)],
+                         capture_output=True, text=True, check=True)
+  grown = int(found.stdout)
+  batch = os.cpu_count() * 3 * 2.25  # MiB: an image as read, as RGB, as array.
+  assert grown <= 1.5 * 9.4 + batch + 8  # And what threads and Pillow keep.
+
+
+_MEASURE = """
+import resource, sys
+from natjax import data
+data.load("digits", image_size=8)  # What is imported late.
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+before = peak()
+found = data.load(sys.argv[1], image_size=256)
+assert found.train_images.shape == (40, 256, 256, 3)
+print(peak() - before)
+"""
+
+
+def test_images_in_a_folder_of_their_class(tmp_path):
+  images = _pixels(4, 4, 4, 3)
+  for i, image in enumerate(images):
+    _save(tmp_path / "ab"[i % 2] / "images" / f"{i}.png", image)
+    (tmp_path / "ab"[i % 2] / "boxes.txt").write_text("")
+  raw = _read(tmp_path)
+  np.testing.assert_array_equal(
+    np.sort(np.concatenate([raw.train[0], raw.test[0]]), axis=0),
+    np.sort(images, axis=0))
+
+
+def test_test_images_without_labels_are_passed_over(tmp_path):
+  images = _pixels(4, 4, 4, 3)
+  for i, label in enumerate("ab"):
+    _save(tmp_path / "train" / label / "1.png", images[i])
+    _save(tmp_path / "val" / label / "1.png", images[2 + i])
+  for secret in ("test/1.png", "test/unknown/1.png"):
+    _save(tmp_path / secret)
+    raw = _read(tmp_path)
+    np.testing.assert_array_equal(raw.test[0], images[2:])
+    assert raw.notes == (
+      f"{tmp_path / 'test'} holds no folders of the classes and is passed over",
+    )
+
+
+def test_test_images_of_some_classes(tmp_path):
+  for path in ("train/a", "train/b", "train/c", "test/c", "test/a"):
+    _save(tmp_path / path / "1.png")
+  (tmp_path / "test" / "b").mkdir()
+  raw = _read(tmp_path)
+  assert raw.class_names == ("a", "b", "c") and raw.test[1].tolist() == [0, 2]
+  assert raw.notes == (f"{tmp_path / 'test'} has no images of b",)
+
+
+def test_the_part_that_is_held_out(tmp_path):
+  for i in range(20):
+    _save(tmp_path / "train" / "ab"[i % 2] / f"{i:02}.png", _pixels(4, 4, 3))
+  raw = _read(tmp_path, test_fraction=0.4)
+  assert np.bincount(raw.test[1]).tolist() == [4, 4]
+  whole = data.load(tmp_path / "train", image_size=4, test_fraction=0.4)
+  np.testing.assert_array_equal(whole.test_labels, raw.test[1])
+  _save(tmp_path / "test" / "a" / "1.png")
+  with pytest.raises(errors.InputError, match=r"and .* has a test set") as e:
+    data.load(tmp_path, image_size=4, test_fraction=0.4)
+  assert e.value.field == "test_fraction"
+  for fraction in (0, 1, -0.1, float("nan"), "x"):
+    with pytest.raises(errors.InputError, match="must lie between 0 and 1"):
+      data.load(tmp_path, image_size=4, test_fraction=fraction)
+
+
+def test_a_pipe_and_a_link_to_nothing_are_named(tmp_path):
+  _save(tmp_path / "a" / "1.png")
+  _save(tmp_path / "b" / "1.png")
+  _save(tmp_path / "b" / "2.png")
+  (tmp_path / "a" / "2.png").symlink_to(tmp_path / "gone.png")
+  assert "2.png: No such file" in _refusal(tmp_path)
+  _save(tmp_path / "a" / "4.png")
+  (tmp_path / "a" / "2.png").unlink()
+  os.mkfifo(tmp_path / "a" / "3.png")
+  assert "3.png is a pipe or a device" in _refusal(tmp_path)
 
 
 def test_train_without_test_is_refused(tmp_path):
@@ -122,7 +226,9 @@ def test_test_without_train_is_refused(tmp_path):
 def test_other_classes_in_test_are_refused(tmp_path):
   for path in ("train/a", "train/b", "test/a", "test/c"):
     _save(tmp_path / path / "1.png")
-  assert "only one of them holds b, c" in _refusal(tmp_path)
+  assert "test holds c, which the training images" in _refusal(tmp_path)
+  (tmp_path / "test" / "a").rename(tmp_path / "test" / "d")
+  assert "test must hold folders of the classes a, b" in _refusal(tmp_path)
 
 
 def test_fewer_than_two_classes_are_refused(tmp_path):

@@ -139,7 +139,7 @@ def test_read_resizes_images_of_unequal_sizes_each(stand_in, tmp_path):
   raw = tfds_folder.read(tmp_path, 4)
   assert raw.train[0].shape == (3, 4, 4, 3)
   for image, found in zip(images, raw.train[0], strict=True):
-    expected = data.dataset.resize(image[None], 4)[0]
+    expected = data.dataset.resize_all(image[None], 4)[0]
     np.testing.assert_array_equal(found, expected)
 
 
@@ -168,7 +168,29 @@ def test_read_takes_validation_where_there_is_no_test(stand_in, tmp_path):
   np.testing.assert_array_equal(raw.test[0], images[2:])
 
 
-@pytest.mark.parametrize("splits", [("train",), ("test",), ("train", "extra")])
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_other_names_of_the_test_split(stand_in, tmp_path, name):
+  images = _pixels(2, 4, 4, 3)
+  stand_in({"train": _examples(images[0]), name: _examples(images[1])})
+  raw = tfds_folder.read(tmp_path, 4)
+  np.testing.assert_array_equal(raw.test[0], images[1:])
+
+
+@pytest.mark.parametrize("splits", [("train",), ("full",), ("train", "extra")])
+def test_a_set_without_test_images(stand_in, tmp_path, splits):
+  images = _pixels(10, 4, 4, 3)
+  stand_in(dict.fromkeys(splits, _examples(*images)))
+  assert tfds_folder.read(tmp_path, 4).test is None
+  _prepare_folder(tmp_path, "mine/1.0.0")
+  with pytest.raises(errors.InputError, match="give a test_fraction") as e:
+    data.load("mine", data_dir=tmp_path, image_size=4)
+  assert e.value.field == "test_fraction"
+  found = data.load("mine", data_dir=tmp_path, image_size=4, test_fraction=0.4)
+  assert (len(found.train_labels), len(found.test_labels)) == (6, 4)
+  assert found.source.test_fraction == 0.4
+
+
+@pytest.mark.parametrize("splits", [("test", "extra"), ("a", "b")])
 def test_read_refuses_splits(stand_in, tmp_path, splits):
   stand_in(dict.fromkeys(splits, _examples(_pixels(4, 4, 3))))
   assert f"has the splits {', '.join(splits)}; it needs" in _refusal(tmp_path)
@@ -279,7 +301,7 @@ def test_load_reads_what_tfds_prepared_without_tensorflow(prepared):
   assert len(loaded.train_labels) == 8
   assert len(loaded.test_labels) == 4
   # TFDS shuffles as it prepares: look every image up by its pixels.
-  resized = data.dataset.resize(images, 5)
+  resized = data.dataset.resize_all(images, 5)
   rows = {image.tobytes(): row for row, image in enumerate(resized)}
   found = [rows[image.tobytes()] for image in loaded.train_images]
   assert sorted(found) == list(range(8))

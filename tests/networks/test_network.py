@@ -398,3 +398,14 @@ def test_a_drawn_network_has_the_bits_of_one_program(kind):
   expected = jax.jit(lambda rng: network.init(
       {"params": rng}, jnp.zeros((2, 8, 8, 3))))(jax.random.key(3))
   jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("axis_name", [None, "devices"])
+def test_a_variance_that_is_small_beside_the_mean(axis_name):
+  x = np.random.default_rng(0).normal(1000, 0.1, (1, 16, 8, 8, 3))
+  norm = layers_lib.RunningBatchNorm(True, axis_name)
+  run = jax.vmap(lambda x: norm.init_with_output(jax.random.key(0), x)[0],
+                 axis_name="devices")
+  found = np.asarray(run(jnp.asarray(x, jnp.float32)), np.float64)
+  # Of a variance of 0.01 the epsilon is a thousandth.
+  np.testing.assert_allclose(found.std((0, 1, 2, 3)), 1, atol=0.01)

@@ -14,6 +14,7 @@ from natjax.graph import genotype as architecture
 from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import supernet as supernet_lib
 from natjax.spaces import base
+from tests import tiny
 from tests.networks import dense as dense_lib
 from tests.networks import oracle
 
@@ -463,6 +464,13 @@ def test_user_parameters_keep_their_own_start(initialised):
       assert np.all(own["kernel"] == 7) and np.all(own["bias"] == -2)
       seen += 1
   assert seen == 6
+
+
+def test_keys_of_the_older_kind_give_the_same():
+  net = tiny.make_nat().supernet
+  new, old = (jax.jit(net.init)(make(3))
+              for make in (jax.random.key, jax.random.PRNGKey))
+  jax.tree.map(np.testing.assert_array_equal, new, old)
 
 
 def test_initial_values_follow_the_key(initialised):

@@ -90,6 +90,14 @@ def test_loss_and_gradient_are_finite(z, temperature):
   assert np.isfinite(loss) and np.all(np.isfinite(grad))
 
 
+@pytest.mark.parametrize("length", [0, 1e-9, 1e-6, 1e-3])
+def test_the_gradient_of_short_projections_is_bounded(length):
+  z = draw()
+  z[0] *= length / np.linalg.norm(z[0])
+  grad = loss_and_grad(jnp.asarray(z))[1]
+  assert np.linalg.norm(grad[0]) <= 1e3
+
+
 def test_one_image_has_no_negatives():
   np.testing.assert_allclose(contrastive.nt_xent(draw(images=1)), 0, atol=1e-6)
 

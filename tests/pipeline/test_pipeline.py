@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import cli, data, errors, pipeline, zoo
+from natjax import cli, data, errors, methods, pipeline, zoo
 from natjax.costs import exact as cost
 from natjax.graph import codec, skeleton
 from natjax.graph import genotype as architecture
@@ -355,3 +355,21 @@ def test_transform_refuses_before_it_writes(tmp_path, arguments, match):
   assert re.search(match, f"{e.value.field}: {e.value}")
   assert "--" not in str(e.value)
   assert not list(tmp_path.iterdir())
+
+
+def _fail(*arguments):
+  raise KeyError("mine")
+
+
+@pytest.mark.parametrize("part", ["build", "presets"])
+def test_a_method_of_another_package_that_raises(part, monkeypatch):
+  entry = methods.METHODS["nat"]
+  monkeypatch.setitem(methods.METHODS, "nat", entry._replace(**{part: _fail}))
+  with pytest.raises(errors.InputError, match=f"{part} of method 'nat' failed"):
+    pipeline.transform(GENOTYPE, dataset(), out="not made", search=(
+        SEARCH if part == "build" else None), train=TRAIN)
+  # A fault of the library's own is none of the user's input.
+  monkeypatch.setattr(_fail, "__module__", "natjax.methods.nat")
+  with pytest.raises(KeyError):
+    pipeline.transform(GENOTYPE, dataset(), out="not made", search=(
+        SEARCH if part == "build" else None), train=TRAIN)

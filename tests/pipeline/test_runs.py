@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import data, errors
+from natjax import data, errors, zoo
 from natjax.data import dataset
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton
@@ -33,7 +33,8 @@ def contents(folder):
 def fill(folder):
   """Writes what a finished run leaves, and a file of the user's."""
   for name in ("result.json", "metrics.jsonl", "architecture.json",
-               "architecture.svg", "networks/n-0/weights.npz",
+               "architecture.txt", "architecture.svg",
+               "networks/n-0/weights.npz",
                "checkpoint/search/0/state", "tensorboard/events", "mine.txt"):
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +70,19 @@ def test_overwrite_removes_what_a_run_wrote_and_no_more(tmp_path):
   runs.open_run(tmp_path, CONFIG | {"seed": 1}, overwrite=True)
   assert set(contents(tmp_path)) == {"config.json", "mine.txt"}
   assert runs.read_config(tmp_path)["seed"] == 1
+
+
+def test_an_architecture_also_in_the_words_of_the_field(tmp_path):
+  text = tmp_path / "architecture.txt"
+  runs.write_architecture(tmp_path, GENOTYPE)
+  assert text.read_text() == (
+      "Genotype(normal=[('max_pool_3x3', 0), ('skip_connect', 1)],"
+      " normal_concat=[2], reduce=[('max_pool_3x3', 0), ('skip_connect', 1)],"
+      " reduce_concat=[2])\n")
+  runs.write_architecture(tmp_path, zoo.get("resnet20"))
+  assert not text.exists()
+  runs.write_architecture(tmp_path, zoo.nasbench201.network(["null"] * 6))
+  assert text.read_text() == "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|\n"
 
 
 def test_overwrite_of_a_new_folder(tmp_path):
@@ -354,7 +368,7 @@ def test_images_of_another_kind_are_refused(trained):
         (images[:0], "must be uint8"), ([[1]], "must be uint8")):
       with pytest.raises(errors.InputError, match=message):
         call(wrong)
-  small = dataset.resize(images, 4)
+  small = dataset.resize_all(images, 4)
   np.testing.assert_array_equal(
       net.logits(images, resize=True), net.logits(small))
   np.testing.assert_array_equal(
@@ -509,6 +523,21 @@ def test_the_data_of_a_run_is_found_again(tmp_path, monkeypatch):
   (tmp_path / "other.npz").rename(tmp_path / "digits.npz")
   with pytest.raises(errors.InputError, match=r"is not what .* checksums"):
     runs.load_data(out)
+
+
+def test_data_of_a_run_is_read_again_as_it_was_read(tmp_path):
+  images = np.random.default_rng(0).integers(0, 256, (20, 8, 12, 3), np.uint8)
+  np.savez(tmp_path / "mine.npz", x_train=images, y_train=np.arange(20) % 2 * 5)
+  mine = data.load(tmp_path / "mine.npz", image_size=8, resize="crop",
+                   renumber_labels=True, test_fraction=0.3)
+  described = runs.describe_data(mine)
+  assert described["source"] == {
+      "name": str(tmp_path / "mine.npz"), "data_dir": None, "resize": "crop",
+      "renumber_labels": True, "test_fraction": 0.3}
+  out = runs.open_run(tmp_path / "run", {**CONFIG, **described})
+  found, own = runs.load_data(out)
+  assert own and found.class_names == ("0", "5")
+  np.testing.assert_array_equal(found.test_images, mine.test_images)
 
 
 def test_data_of_a_run_that_kept_no_path(tmp_path):

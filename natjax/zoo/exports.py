@@ -1,0 +1,263 @@
+"""Architectures in the forms of other libraries, read and written.
+
+`read` takes whatever `codec.read` takes, and
+- a cell of NAS-Bench-201: the benchmark's string; the tuple of nodes that its
+  code prints, `((("nor_conv_3x3", 0),), ...)`; six operations, or their six
+  indices in the benchmark's order (`nasbench201.NAMES`), by its edges;
+- what a one-shot search of NNI exports, JSON with an operation and its input
+  per slot: "normal/op_2_0" and "normal/input_2_0", or, as of its first version,
+  "normal_n2_p0" and "normal_n2_switch". All nodes are concatenated, as DARTS
+  does (the export does not say);
+- a configuration of the surrogate benchmark NAS-Bench-301 (Zela et al., 2022),
+  an operation per edge of DARTS's cells and the inputs of nodes 3 to 5, also
+  with "_COLON_" for ":", as YAHPO Gym has it;
+- the `net.config` of ProxylessNAS (Cai et al., 2019): a chain of MBConv.
+
+Nothing in a file is executed.
+"""
+
+import ast
+from collections.abc import Mapping
+import os
+import re
+from typing import Any
+
+from natjax import errors
+from natjax.graph import (
+  blocks,
+  codec,
+  genotype,
+  nasbench201,
+  parsing,
+  records,
+)
+from natjax.graph.records import Cell, Edge, Layer
+from natjax.zoo import inverted
+from natjax.zoo import nasbench201 as network201
+
+FORMS = ("genotype", "nasbench201", "json")
+_SURROGATE = "NetworkSelectorDatasetInfo:darts:"
+_TUPLE = 1000  # Characters of a cell of NAS-Bench-201.
+
+
+def read(path: str | os.PathLike[str],
+         name: str | None = None) -> records.Architecture:
+  """Reads a file of any form; see the module.
+
+  Args:
+    path: of the file; a module or a log that holds a genotype's text will do.
+    name: of one of several genotypes in a module, which is not executed.
+
+  Raises:
+    InputError: no such file, not text, of none of the forms, or several
+      genotypes and no name.
+  """
+  return parse(parsing.read_text(path), where=str(path), name=name)
+
+
+def parse(text: str, *, where: str = "architecture",
+          name: str | None = None) -> records.Architecture:
+  """Reads the text of a file; see `read`.
+
+  Example:
+    >>> parse("(3, 0, 0, 1, 0, 2)").name
+    '|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|nor_conv_1x1~2|'
+  """
+  plain = text.strip()
+  if plain.startswith("|"):
+    return network201.network(nasbench201.from_string(plain, where=where))
+  if len(plain) <= _TUPLE and (plain.startswith("(") or (
+      plain.startswith("[") and plain.count(",") >= 5)):
+    return network201.network(_cell(plain, where))
+  if plain.startswith("{"):
+    data = parsing.parse_json(plain, where=where)
+    for fits, build in _EXPORTS:
+      if fits(data):
+        return _built(build, data, where)
+    return codec.from_dict(data, where=where)
+  return codec.parse(text, where=where, name=name)
+
+
+def write(architecture: records.Architecture, form: str) -> str:
+  """Writes an architecture in a form that others read.
+
+  Args:
+    architecture: in any spelling.
+    form: "genotype", the `Genotype(...)` text that DARTS's code reads;
+      "nasbench201", the benchmark's string; or "json", the library's own.
+
+  Raises:
+    InputError: it cannot be said so.
+  """
+  errors.known("form", form, FORMS, "to")
+  if form == "json":
+    return codec.to_json(architecture)
+  if form == "nasbench201":
+    if not isinstance(architecture, records.BlockNetwork):
+      raise errors.InputError("a genotype is no cell of NAS-Bench-201; write it"
+                              " as genotype or json", "to")
+    return nasbench201.to_string(network201.names_of(architecture))
+  if not isinstance(architecture, records.Genotype):
+    raise errors.InputError("a network of blocks is no pair of cells; write it"
+                            " as json, or a cell of NAS-Bench-201 as"
+                            " nasbench201", "to")
+  return genotype.to_original(architecture)
+
+
+def shortest(architecture: records.Architecture) -> str | None:
+  """The text that the field has for it; None where there is none."""
+  for form in FORMS[:2]:
+    try:
+      return write(architecture, form)
+    except errors.InputError:
+      pass
+  return None
+
+
+def _cell(text, where):
+  """Six canonical names, of a tuple or a list in any of its forms."""
+  try:
+    found = ast.literal_eval(text)
+    if len(found) == 3:  # Nodes, of (operation, source) each.
+      pairs = [pair for node in found for pair in node]
+      sources = [source for _, source in pairs]
+      if sources != [source for source, _ in nasbench201.EDGES]:
+        raise ValueError
+      found = [name for name, _ in pairs]
+    elif all(type(part) is int and part >= 0 for part in found):
+      found = [nasbench201.NAMES[part] for part in found]
+    if len(found) != 6 or not all(isinstance(name, str) for name in found):
+      raise ValueError
+  except (ValueError, SyntaxError, TypeError, IndexError, RecursionError,
+          MemoryError) as e:
+    raise errors.InputError(
+        f"{where}: {errors.short(text)} is no cell of NAS-Bench-201; give its"
+        " string, or a tuple of six operations or of their indices in"
+        f" {', '.join(nasbench201.NAMES)}") from e
+  return nasbench201.from_names(found, where=where)
+
+
+def _built(build, data, where):
+  """What `build` makes of an export, if it holds what it should."""
+  try:
+    return build(data, where)
+  except errors.InputError:
+    raise
+  except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
+    raise errors.InputError(
+        f"{where}: an export that is not complete ({errors.cause(e)}); export"
+        " it again") from e
+
+
+def _genotype(cells: Mapping[str, list[Edge]], where: str) -> records.Genotype:
+  """A genotype of the edges of both cells, all nodes concatenated."""
+  return genotype.check(records.Genotype(*(
+      Cell(tuple(edges := cells[name]), tuple(sorted({
+          edge.target for edge in edges}))) for name in records.CELL_TYPES)),
+      where=where)
+
+
+def _slots(data: Mapping[str, Any], where: str) -> records.Genotype:
+  """NNI's export: an operation and an input per slot of a node."""
+  cells: dict[str, list[Edge]] = {name: [] for name in records.CELL_TYPES}
+  for cell, edges in cells.items():
+    form = re.compile(rf"{cell}/op_(\d\d?)_(\d\d?)")
+    for node, slot in sorted(tuple(map(int, match.groups()))
+                             for match in map(form.fullmatch, data) if match):
+      given = data[f"{cell}/input_{node}_{slot}"]
+      source, = given if isinstance(given, list) else [given]
+      edges.append(Edge(data[f"{cell}/op_{node}_{slot}"], source, node))
+  return _genotype(cells, where)
+
+
+def _switches(data: Mapping[str, Any], where: str) -> records.Genotype:
+  """NNI's first form: per node the chosen inputs, whose operations are keys."""
+  cells: dict[str, list[Edge]] = {name: [] for name in records.CELL_TYPES}
+  for cell, edges in cells.items():
+    form = re.compile(rf"{cell}_n(\d\d?)_switch")
+    for node in sorted(
+        int(match[1]) for match in map(form.fullmatch, data) if match):
+      given = data[f"{cell}_n{node}_switch"]
+      for key in [given] if isinstance(given, str) else given:
+        source = int(key.removeprefix(f"{cell}_n{node}_p"))
+        operation = data[key]
+        edges.append(Edge(operation[0] if isinstance(operation, list)
+                          else operation, source, node))
+  return _genotype(cells, where)
+
+
+def _surrogate(data: Mapping[str, Any], where: str) -> records.Genotype:
+  """NAS-Bench-301's: edge k of a cell is the k-th of (0, 2), (1, 2), (0, 3)."""
+  plain = {key.replace("_COLON_", ":").removeprefix(_SURROGATE): value
+           for key, value in data.items()}
+  cells: dict[str, list[Edge]] = {}
+  for cell in records.CELL_TYPES:
+    cells[cell] = []
+    for node in range(2, 6):
+      sources = [0, 1] if node == 2 else [*map(int, plain[
+          f"inputs_node_{cell}_{node}"].split("_"))]
+      first = (node - 2) * (node + 1) // 2  # Nodes before have 2, 3, ... edges.
+      if not all(source < node for source in sources):
+        raise ValueError(f"node {node} has the inputs {sources}")
+      cells[cell] += [Edge(plain[f"edge_{cell}_{first + source}"], source, node)
+                      for source in sources]
+  return _genotype(cells, where)
+
+
+def _proxyless(data: Mapping[str, Any], where: str) -> records.BlockNetwork:
+  """ProxylessNAS's: blocks that are nothing but their shortcut are left out."""
+
+  def agrees(part, **wanted):
+    for key, value in wanted.items():
+      if part.get(key, value) not in (value, [value, value]):
+        raise errors.InputError(
+            f"{where}: {key} of {part.get('name')} is"
+            f" {errors.short(part[key])}, and only {value} is read; write the"
+            " network as JSON of blocks")
+    return part
+
+  def whole(value):
+    value = value[0] if isinstance(value, list) and value == [
+        value[0]] * 2 else value
+    if not parsing.is_count(value) or not 0 < value < 10**6:
+      raise ValueError(f"{errors.short(value)} is no size")
+    return value
+
+  usual = {"act_func": "relu6", "use_bn": True, "dilation": 1, "groups": 1,
+           "has_shuffle": False, "ops_order": "weight_bn_act"}
+  first = agrees(data["first_conv"], **usual)
+  last = agrees(data["feature_mix_layer"], kernel_size=1, stride=1, **usual)
+  before = stem = whole(first["out_channels"])
+  steps: list[tuple[int, ...]] = []
+  for item in data["blocks"]:
+    conv, shortcut = item["mobile_inverted_conv"], item["shortcut"]
+    if conv is None or conv["name"] == "ZeroLayer":
+      if shortcut is None:
+        raise ValueError("a block without a convolution and a shortcut")
+      continue
+    agrees(conv, name="MBInvertedConvLayer", in_channels=before)
+    step = (whole(conv["out_channels"]), whole(conv["stride"]),
+            whole(conv["expand_ratio"]), whole(conv["kernel_size"]))
+    if (shortcut is not None) != (step[:2] == (before, 1)):
+      raise errors.InputError(
+          f"{where}: block {len(steps)} from {before} to {step[0]} channels has"
+          f" {'a' if shortcut else 'no'} shortcut, and only blocks that keep"
+          " their shape have one here; write the network as JSON of blocks")
+    steps.append(step)
+    before = step[0]
+  return blocks.check(records.BlockNetwork(
+      str(data.get("name")),
+      (Layer("conv", stem, whole(first["kernel_size"]), whole(first["stride"]),
+             activation="relu6"),),
+      inverted.chain(inverted.block, stem, steps),
+      head=(Layer("conv", whole(last["out_channels"]), activation="relu6"),
+            Layer("global_pool"), Layer("linear", norm=False)),
+      norm_epsilon=data.get("bn", {}).get("eps", 1e-3)))
+
+
+_EXPORTS = (
+    (lambda data: "normal/op_2_0" in data, _slots),
+    (lambda data: "normal_n2_switch" in data, _switches),
+    (lambda data: any("darts:edge_normal_" in key.replace("_COLON_", ":")
+                      for key in data), _surrogate),
+    (lambda data: {"first_conv", "blocks"} <= set(data), _proxyless))

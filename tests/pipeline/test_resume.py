@@ -1,0 +1,225 @@
+"""Runs that stopped: resumed elsewhere, changed by hand, asked to stop."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+from natjax import cli, data, errors, pipeline
+from natjax.graph import genotype
+from natjax.methods import supervised
+from natjax.pipeline import runs
+from natjax.training import checkpoints
+
+CELL = genotype.Cell((genotype.Edge("max_pool_3x3", 0, 2),
+                      genotype.Edge("skip_connect", 1, 2)), (2,))
+GENOTYPE = genotype.Genotype(CELL, CELL)
+TRAIN = supervised.TrainConfig(
+    init_channels=2, cells=1, epochs=4, batch_size=32, auxiliary=False,
+    cutout=0, seeds=1)
+NETWORK = "networks/network-0"
+
+
+def dataset():
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (64, 4, 4), np.uint8)
+  part = images, np.arange(64) % 2
+  return data.make_dataset("noise", part, part, image_size=4)
+
+
+def train(out, **options):
+  return pipeline.train(GENOTYPE, dataset(), out=out, config=TRAIN, devices=1,
+                        **options)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+  """The one run that is stopped after its second epoch."""
+  out, rows = tmp_path_factory.mktemp("stopped") / "run", []
+  with pytest.raises(errors.Interrupted):
+    train(out, listener=pipeline.Listener(
+        on_row=rows.append, should_stop=lambda: len(rows) == 2))
+  return out
+
+
+@pytest.fixture
+def copy(stopped, tmp_path):
+  return shutil.copytree(stopped, tmp_path / "run")
+
+
+def change(path, **values):
+  path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def contents(folder):
+  return {path: path.read_bytes() for path in folder.rglob("*")
+          if path.is_file()}
+
+
+def test_it_says_from_where_it_goes_on(copy):
+  heard = []
+  result = train(copy, listener=pipeline.Listener(
+      on_resume=heard.append).named("mine"))
+  assert [(p.run, p.epoch, p.epochs, p.step) for p in heard] == [
+      ("mine network-0", 2, 4, 0)]
+  assert 0 < heard[0].done < 1
+  assert "versions_before" not in result
+  train(copy, listener=pipeline.Listener(on_resume=heard.append))
+  assert len(heard) == 1  # What is finished does not go on.
+
+
+def test_other_versions_go_on_with_a_warning_and_both_are_kept(copy):
+  versions = json.loads((copy / "config.json").read_text())["versions"]
+  assert versions == runs.versions() and {"jax", "jaxlib"} <= set(versions)
+  old = {**versions, "jax": "0.1.2"}
+  change(copy / "config.json", versions=old)
+  before = contents(copy)
+  with pytest.raises(errors.InputError, match=r"jax 0\.1\.2 and jax") as e:
+    train(copy, strict=True)
+  assert e.value.field == "strict" and contents(copy) == before
+  with pytest.warns(errors.ResumedElsewhere, match=r"jax 0\.1\.2 and jax \d"):
+    result = train(copy)
+  assert result["versions"] == versions
+  assert result["versions_before"] == [old]
+  assert train(copy, strict=True) == result  # Finished: nothing is resumed.
+
+
+def test_a_run_that_kept_no_versions_goes_on(copy):
+  config = json.loads((copy / "config.json").read_text())
+  del config["versions"]
+  (copy / "config.json").write_text(json.dumps(config))
+  assert train(copy, strict=True)["accuracy"] >= 0
+
+
+def test_the_command_line_warns_in_a_line(capsys):
+  def run():
+    warnings.warn("x began", errors.ResumedElsewhere, stacklevel=1)
+    return 0
+
+  assert cli.processes.exit_code(run) == 0
+  assert capsys.readouterr().err == "natjax: warning: x began\n"
+
+
+@pytest.mark.parametrize("name", [
+    "architecture.json", "checkpoint/derived.json", f"{NETWORK}/result.json"])
+def test_a_file_that_was_changed_by_hand(name, copy):
+  (copy / name).parent.mkdir(exist_ok=True)
+  runs.write_kept(copy / name, {"a": 1})
+  runs.write_kept(copy / name, {"a": 2})  # As a kill may leave the former.
+  (copy / name).write_text((copy / name).read_text().replace("2", "3"))
+  before = contents(copy)
+  with pytest.raises(errors.InputError, match="is not what the run wro") as e:
+    train(copy)
+  assert str(copy / name) in str(e.value) and contents(copy) == before
+
+
+def test_a_kill_leaves_a_file_old_or_new(tmp_path):
+  path = tmp_path / "a.json"
+  runs.write_kept(path, {"a": 1})
+  old = path.read_text()
+  runs.write_kept(path, {"a": 2})
+  for text in (old, path.read_text()):
+    path.write_text(text)
+    runs.read_json(path)
+  path.write_text(old.replace("1", "7"))
+  with pytest.raises(errors.InputError, match=r"a\.json is not what the run"):
+    runs.read_json(path)
+  (tmp_path / "checksums.json").write_text("[")
+  with pytest.raises(errors.InputError, match=r"checksums\.json is damaged"):
+    runs.read_json(path)
+
+
+def test_a_finished_architecture_that_was_changed(copy):
+  train(copy)
+  path = copy / "architecture.json"
+  path.write_text(path.read_text().replace("max_pool_3x3", "sep_conv_3x3"))
+  with pytest.raises(errors.InputError, match="name a copy of it elsewhere"):
+    runs.read_architecture(copy)
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_line_that_is_cut_out_of_the_rows(cut, copy):
+  path = copy / "metrics.jsonl"
+  lines = path.read_text().splitlines(keepends=True)
+  assert len(lines) == 2
+  del lines[cut]
+  lines.append(lines[-1])  # As many as the checkpoint counts.
+  path.write_text("".join(lines))
+  before = contents(copy)
+  with pytest.raises(errors.InputError, match="a line was changed, or cut out"):
+    train(copy)
+  assert contents(copy) == before
+
+
+def test_all_seals_gone(copy):
+  folder = copy / NETWORK / "checkpoint"
+  assert not [*folder.glob("*.begun")]
+  for seal in folder.glob("*.seal"):
+    seal.unlink()
+  before = contents(copy)
+  with pytest.raises(errors.InputError, match=r"damaged \(folders or their"):
+    train(copy)
+  assert contents(copy) == before
+
+
+def test_a_first_checkpoint_that_a_kill_left_unsealed(tmp_path, monkeypatch):
+  state = {"x": np.zeros(2, np.float32)}
+  found = checkpoints.Checkpoints(tmp_path)
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoints, "_structure", lambda state: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      found.save(state, checkpoints.Position())
+  assert (tmp_path / "0.begun").exists() and found.restore(state) is None
+  found.save(state, checkpoints.Position(epoch=3))
+  assert found.restore(state)[1].epoch == 3
+  found.close()
+
+
+def test_a_second_job_in_the_same_folder_is_refused(copy):
+  entered, leave = threading.Event(), threading.Event()
+
+  def wait(row):
+    entered.set()
+    leave.wait(60)
+
+  first = threading.Thread(target=train, args=(copy,), kwargs={
+      "listener": pipeline.Listener(on_row=wait)})
+  first.start()
+  assert entered.wait(60)
+  try:
+    for overwrite in (False, True):
+      with pytest.raises(errors.InputError, match="another process runs in"):
+        train(copy, overwrite=overwrite)
+  finally:
+    leave.set()
+    first.join()
+  assert train(copy)["accuracy"] >= 0
+
+
+def test_sigterm_saves_and_stops_as_ctrl_c_does(tmp_path):
+  (tmp_path / "g.txt").write_text(genotype.to_darts(GENOTYPE))
+  command = [
+      sys.executable, "-m", "natjax.cli", "train", "g.txt", "--dataset",
+      "digits", "--preset", "demo", "--init-channels", "2", "--cells", "1",
+      "--seeds", "1", "--epochs", "100000", "--chunk-seconds", "0.1", "--out",
+      "run"]
+  process = subprocess.Popen(command, cwd=tmp_path, env=os.environ,
+                             stderr=subprocess.PIPE, text=True)
+  rows = tmp_path / "run" / "metrics.jsonl"
+  began = time.monotonic()
+  while not rows.exists() and process.poll() is None and (
+      time.monotonic() - began < 100):
+    time.sleep(0.05)
+  process.send_signal(signal.SIGTERM)
+  _, text = process.communicate(timeout=100)
+  assert process.returncode == 143, text[-2000:]
+  assert "Interrupted and saved" in text.splitlines()[-1]
+  assert [*(tmp_path / "run").glob(f"{NETWORK}/checkpoint/*.seal")]

@@ -1,0 +1,226 @@
+"""Architectures in the forms of other libraries."""
+
+import json
+import os
+import pathlib
+
+import pytest
+
+from natjax import cli, errors, operations, zoo
+from natjax.graph import codec, genotype, records
+from natjax.zoo import exports, proxyless
+from natjax.zoo import nasbench201 as network201
+from tests import architectures
+
+STRING = ("|nor_conv_3x3~0|+|none~0|skip_connect~1|+|nor_conv_1x1~0|none~1|"
+          "avg_pool_3x3~2|")
+NAMES = ("conv_3x3", "null", "skip_connect", "conv_1x1", "null", "avg_pool_3x3")
+CELL = network201.network(NAMES)
+EDGES = {"normal": [("sep_conv_3x3", 0, 2), ("skip_connect", 1, 2)],
+         "reduce": [("max_pool_3x3", 0, 2), ("skip_connect", 1, 2)]}
+# Of the surrogate benchmark: inputs and operations of edges by hand.
+_SOURCES = {2: (0, 1), 3: (0, 2), 4: (1, 3), 5: (2, 4)}
+_NUMBERS = {2: (0, 1), 3: (2, 4), 4: (6, 8), 5: (11, 13)}
+_OPERATIONS = ("sep_conv_3x3", "dil_conv_5x5")
+
+
+def genotype_of(*cells):
+  """A genotype of one or two lists of edges, all nodes concatenated."""
+  found = [architectures.cell(*edges, concat=tuple(sorted({
+      edge[2] for edge in edges}))) for edges in cells]
+  return records.Genotype(found[0], found[-1])
+
+
+def surrogate(colon):
+  """A configuration, and the edges that it says."""
+  found, edges = {}, []
+  for node, sources in _SOURCES.items():
+    for cell in records.CELL_TYPES:
+      if node > 2:
+        found[f"inputs_node_{cell}_{node}"] = "_".join(map(str, sources))
+      for number, name in zip(_NUMBERS[node], _OPERATIONS, strict=True):
+        found[f"edge_{cell}_{number}"] = name
+    edges += [(name, source, node)
+              for name, source in zip(_OPERATIONS, sources, strict=True)]
+  prefix = f"NetworkSelectorDatasetInfo{colon}darts{colon}"
+  return {f"{prefix}{key}": value for key, value in found.items()}, edges
+
+
+def net_config(name):
+  """ProxylessNAS's `net.config` of one of its networks, with one left out."""
+  spec = proxyless.NETWORKS[name]
+  conv = {"name": "ConvLayer", "act_func": "relu6", "use_bn": True}
+  blocks, before = [], spec.stem
+  for stage, (width, kinds) in enumerate(
+      zip((spec.first, *spec.widths), (((3, 1),), *spec.stages), strict=True)):
+    for i, (kernel, expansion) in enumerate(kinds):
+      stride = 2 if i == 0 and stage in (1, 2, 3, 5) else 1
+      keeps = stride == 1 and before == width
+      blocks.append({
+          "name": "MobileInvertedResidualBlock", "mobile_inverted_conv": {
+              "name": "MBInvertedConvLayer", "in_channels": before,
+              "out_channels": width, "kernel_size": kernel, "stride": stride,
+              "expand_ratio": expansion},
+          "shortcut": {"name": "IdentityLayer"} if keeps else None})
+      before = width
+  blocks.insert(3, {"mobile_inverted_conv": {"name": "ZeroLayer"},
+                    "shortcut": {"name": "IdentityLayer"}})
+  return {"name": name, "bn": {"momentum": 0.1, "eps": 1e-3}, "blocks": blocks,
+          "first_conv": {**conv, "out_channels": spec.stem, "kernel_size": 3,
+                         "stride": 2},
+          "feature_mix_layer": {**conv, "out_channels": spec.last,
+                                "kernel_size": 1, "stride": 1},
+          "classifier": {"name": "LinearLayer", "out_features": 1000}}
+
+
+@pytest.mark.parametrize("text", [
+    STRING, f" {STRING}\n", str(NAMES), "(3, 0, 1, 2, 0, 4)",
+    "[3, 0, 1, 2, 0, 4]", "('nor_conv_3x3', 'none', 'identity',"
+    " 'nor conv 1x1', 'zero', 'avg_pool_3x3')",
+    "((('nor_conv_3x3', 0),), (('none', 0), ('skip_connect', 1)),"
+    " (('nor_conv_1x1', 0), ('none', 1), ('avg_pool_3x3', 2)))"])
+def test_cells_of_nasbench201(text):
+  assert exports.parse(text) == CELL
+
+
+@pytest.mark.parametrize("text", [
+    "(3, 0, 1, 2, 0)", "(3, 0, 1, 2, 0, 5)", "(3, 0, 1, 2, 0, -1)", "((1, 2))",
+    "[print(1), 0, 0, 0, 0, 0]", "((('none', 1),), (('none', 0), ('none', 1)),"
+    " (('none', 0), ('none', 1), ('none', 2)))", "(" * 900,
+    "[[0], 0, 0, 0, 0, 0]"])
+def test_other_tuples_are_refused(text, capsys):
+  with pytest.raises(errors.InputError, match=r"here: .* is no cell of NAS-B"):
+    exports.parse(text, where="here")
+  assert cli.main(["cost", text]) == 2
+
+
+def test_an_unknown_operation_of_a_cell():
+  with pytest.raises(errors.InputError, match="'max_pool_3x3' on edge 0 -> 1"):
+    exports.parse(str(("max_pool_3x3", *NAMES[1:])))
+
+
+@pytest.mark.parametrize("wrap", [lambda source: source,
+                                  lambda source: [source]])
+def test_an_operation_and_an_input_per_slot(wrap):
+  data = {"width": 36}
+  for cell, edges in EDGES.items():
+    for slot, (name, source, _) in enumerate(edges):
+      data[f"{cell}/op_2_{slot}"] = name
+      data[f"{cell}/input_2_{slot}"] = wrap(source)
+  found = exports.parse(json.dumps(data))
+  assert found == genotype_of(*EDGES.values())
+  del data["reduce/input_2_1"]
+  with pytest.raises(errors.InputError, match=r"here: an export .* complete"):
+    exports.parse(json.dumps(data), where="here")
+
+
+def test_the_first_form_of_such_an_export():
+  data = {"normal_n2_p0": "sepconv3x3", "normal_n2_p1": ["skipconnect"],
+          "normal_n2_switch": ["normal_n2_p0", "normal_n2_p1"],
+          "reduce_n2_p0": "maxpool", "reduce_n2_p1": "skipconnect",
+          "reduce_n2_switch": ["reduce_n2_p0", "reduce_n2_p1"]}
+  assert exports.parse(json.dumps(data)) == genotype_of(
+      *EDGES.values())
+
+
+@pytest.mark.parametrize("colon", [":", "_COLON_"])
+def test_a_configuration_of_the_surrogate_benchmark(colon):
+  data, edges = surrogate(colon)
+  found = exports.parse(json.dumps(data))
+  assert found == genotype_of(edges, edges)
+  key = next(key for key in data if key.endswith("inputs_node_reduce_5"))
+  for wrong in ("0_5", "2", "x"):
+    data[key] = wrong
+    if wrong == "2":  # One input is one edge.
+      assert len(exports.parse(json.dumps(data)).reduce.edges) == 7
+    else:
+      with pytest.raises(errors.InputError, match="complete"):
+        exports.parse(json.dumps(data))
+
+
+@pytest.mark.parametrize("name", proxyless.NETWORKS)
+def test_a_chain_of_inverted_residuals(name):
+  found = exports.parse(json.dumps(net_config(name)))
+  assert found == proxyless.network(name, "imagenet")
+
+
+def test_what_is_unlike_a_chain_is_refused():
+  config = net_config("proxyless-cpu")
+  config["first_conv"]["act_func"] = "swish"
+  with pytest.raises(errors.InputError, match="act_func of ConvLayer is 'swis"):
+    exports.parse(json.dumps(config))
+  config = net_config("proxyless-cpu")
+  config["blocks"][1]["shortcut"] = {"name": "IdentityLayer"}
+  with pytest.raises(errors.InputError, match="block 1 from 24 to 32 channels"):
+    exports.parse(json.dumps(config))
+  config["blocks"][1] = {"mobile_inverted_conv": 3, "shortcut": None}
+  with pytest.raises(errors.InputError, match="complete"):
+    exports.parse(json.dumps(config))
+
+
+@pytest.mark.parametrize("name", zoo.genotype_names())
+def test_every_genotype_is_written_for_the_original_code(name):
+  given = zoo.get(name)
+  text = exports.write(given, "genotype")
+  assert "null" not in text
+  found = genotype.from_darts(text)
+  for cell, written in zip(given, found, strict=True):
+    assert cell.concat == written.concat
+    for node in range(2, 2 + cell.num_nodes):
+      assert len(written.incoming(node)) == 2
+      real = lambda edges: [e for e in edges if e.operation != operations.NULL]
+      assert real(written.incoming(node)) == real(cell.incoming(node))
+
+
+def test_what_a_form_cannot_say():
+  three = genotype_of(
+      [("conv_3x3", 0, 2), ("conv_3x3", 1, 2), ("conv_1x1", 1, 2)])
+  with pytest.raises(errors.InputError, match="node 2 of the normal cell"):
+    exports.write(three, "genotype")
+  with pytest.raises(errors.InputError, match="no pair of cells"):
+    exports.write(zoo.get("resnet20"), "genotype")
+  for other in (zoo.get("resnet20"), three):
+    with pytest.raises(errors.InputError, match="NAS-Bench-201"):
+      exports.write(other, "nasbench201")
+    assert exports.shortest(other) is None
+    assert codec.from_dict(json.loads(exports.write(other, "json"))) == other
+  assert exports.shortest(CELL) == STRING == exports.write(CELL, "nasbench201")
+
+
+def test_convert(tmp_path, capsys):
+  path = tmp_path / "n.txt"
+  path.write_text("(3, 0, 1, 2, 0, 4)", "utf-8")
+  assert cli.main(["convert", str(path), "--to", "nasbench201"]) == 0
+  assert capsys.readouterr().out == f"{STRING}\n"
+  out = tmp_path / "darts.json"
+  assert cli.main(["convert", "darts", "--to", "json", "--out", str(out)]) == 0
+  assert codec.read(out) == zoo.get("darts")
+  assert cli.main(["convert", str(path), "--to", "genotype"]) == 2
+  assert "(--to)" in capsys.readouterr().err
+  assert cli.main(["convert", "darts", "--to", "genotype"]) == 0
+  text = capsys.readouterr().out
+  assert text.count("\n") == 1 and exports.parse(text) == zoo.get("darts")
+
+
+def test_a_cell_by_the_benchmarks_own_index(tmp_path, capsys):
+  path = tmp_path / "table.csv"
+  path.write_text("index,arch\n0,x\n", "utf-8")
+  assert cli.main(["cost", f"{path}:0"]) == 2
+  assert "table.csv: " in capsys.readouterr().err
+  table = (pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
+           / "nasbench201.csv.gz")
+  if not table.is_file():
+    pytest.skip(f"{table} is not here; see shared/data/README.md")
+  assert cli.main(["cost", f"{table}:1"]) == 0
+  assert "802426 parameters" in capsys.readouterr().out
+  assert cli.main(["cost", f"{table}:15625"]) == 2
+
+
+def test_a_pipe_and_a_file_without_end_are_refused_at_once(tmp_path):
+  os.mkfifo(tmp_path / "pipe.txt")
+  with pytest.raises(errors.InputError, match="is a pipe or a device"):
+    exports.read(tmp_path / "pipe.txt")
+  with (tmp_path / "huge.txt").open("wb") as f:
+    f.truncate(2**33)
+  with pytest.raises(errors.InputError, match="has more than 64 MB"):
+    exports.read(tmp_path / "huge.txt")
