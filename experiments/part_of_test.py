@@ -17,12 +17,12 @@ import recording
 
 import natjax
 from natjax import data
-from natjax.pipeline import runs
+from natjax.pipeline import networks as networks_lib
 
 
 def accuracies(run, kind, dataset, start):
   """Per seed, the accuracy of the networks of a kind, in [0, 1]."""
-  names = sorted((n for n in runs.networks(run) if re.fullmatch(
+  names = sorted((n for n in networks_lib.networks(run) if re.fullmatch(
       rf"{kind}-\d+", n)), key=lambda n: int(n.rpartition("-")[2]))
   images, labels = dataset.test_images[start:], dataset.test_labels[start:]
   found = []

@@ -27,7 +27,7 @@ from natjax.methods.replace_config import ReplaceConfig
 from natjax.methods.supervised import TrainConfig
 from natjax.objectives.simclr import SimCLRConfig
 from natjax.pipeline import Listener, presets, search, train, transform
-from natjax.pipeline.runs import load
+from natjax.pipeline.networks import load
 from natjax.training.devices import configure_compilation
 from natjax.zoo.exports import read
 

@@ -19,7 +19,7 @@ from natjax.graph import codec, records
 from natjax.graph import genotype as genotype_lib
 from natjax.methods import inference, nat, natpp
 from natjax.networks import network as network_lib
-from natjax.pipeline import runs
+from natjax.pipeline import networks as networks_lib
 from natjax.training import fit
 from tests import architectures, tiny
 from tests.drawing import pictures
@@ -238,7 +238,7 @@ def test_the_command_transforms_it_by_theta(file, tmp_path):
       "--train-epochs", "2", "--architecture-epochs", "1",
       "--theta-learning-rate", "0.5", "--train-drop-path", "0.2")
   assert result["changes"]
-  net = runs.load(out)
+  net = networks_lib.load(out)
   assert net.architecture == found
   assert net.logits(np.zeros((2, 8, 8, 3), np.uint8)).shape == (2, 10)
 

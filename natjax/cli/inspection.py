@@ -9,6 +9,7 @@ from natjax.costs import exact as cost
 from natjax.graph import blocks, skeleton
 from natjax.objectives import classification, simclr
 from natjax.operations import edges
+from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import presets, runs
 from natjax.spaces import transitions
 from natjax.training import devices, fit, metrics, settings
@@ -24,8 +25,8 @@ def run_evaluate(args) -> int:
   train = fit.Split(dataset.train_images, dataset.train_labels)
   test = fit.Split(dataset.test_images, dataset.test_labels)
   accuracies = {}
-  for name in runs.networks(args.directory):
-    net = runs.load(args.directory, name)
+  for name in networks_lib.networks(args.directory):
+    net = networks_lib.load(args.directory, name)
     if net.classifies:
       accuracies[name] = fit.evaluate(
           classification.Classification(net.module).is_right, net.variables,

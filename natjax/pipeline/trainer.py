@@ -26,6 +26,7 @@ from natjax.methods import entry as entry_lib
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import clock as clock_lib
 from natjax.pipeline import judge as judge_lib
+from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import runs, shapes, versus
 from natjax.training import devices as devices_lib
 from natjax.training import distributed, settings
@@ -374,7 +375,7 @@ class Trainer:
   def read(self, path: pathlib.Path, architecture: codec.Architecture) -> Any:
     """A network's variables in a file that the first process reads."""
     return self.processes.broadcast(
-        runs.load_weights(path) if self.processes.first else (
+        networks_lib.load_weights(path) if self.processes.first else (
             jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype),
                          self.like(architecture))))
 
@@ -470,7 +471,7 @@ class Trainer:
 
   def _accepted(self, derived, accept, seed):
     """What was derived, or the original where that is refused."""
-    original = runs.load_weights(accept.files[seed])
+    original = networks_lib.load_weights(accept.files[seed])
     found = self.compare(*(
         versus.Trained(self.objective(a), variables) for a, variables in (
             derived[:2], (accept.original, original))))
@@ -491,7 +492,7 @@ class Trainer:
     """Judges a network on the test images and writes it to its folder."""
     with self.clock.part(clock_lib.EVALUATION):
       judged = self.judge.judge(self.objective(architecture), variables)
-    runs.save_weights(folder / runs.WEIGHTS, self.judge.keep(variables))
+    networks_lib.save_weights(folder / runs.WEIGHTS, self.judge.keep(variables))
     result = {
         **judged, "seed": seed, "architecture": codec.to_dict(architecture),
         "place": self.place._asdict(), "auxiliary": self.config.auxiliary,

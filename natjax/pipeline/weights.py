@@ -15,6 +15,7 @@ from natjax.graph import codec
 from natjax.methods import entry as entry_lib
 from natjax.methods import learnt
 from natjax.networks import inherit, trees
+from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import runs, shapes
 from natjax.pipeline import trainer as trainer_lib
 from natjax.training import settings
@@ -115,9 +116,10 @@ def read(path: pathlib.Path, architecture: codec.Architecture,
   Raises:
     InputError: as `check`.
   """
-  found, like = runs.load_weights(path), trainer.like(architecture)
+  found, like = networks_lib.load_weights(path), trainer.like(architecture)
   padded = codec.pad(architecture)
-  if padded != architecture and not runs.misfits(found, trainer.like(padded)):
+  if padded != architecture and not networks_lib.misfits(
+      found, trainer.like(padded)):
     found = inherit.renumbered(found, like)
   check(found, like)
   return trees.restrict(found, like)  # Without an auxiliary head beside.
@@ -146,7 +148,7 @@ def hand_on(out: pathlib.Path, architecture: codec.Architecture, own: Any,
   own = inherit.renumbered(own, drawn)
   path = handed_on(out, architecture)
   path.parent.mkdir(parents=True, exist_ok=True)
-  runs.save_weights(path, {
+  networks_lib.save_weights(path, {
       kind: trees.restrict(trees.joined(tree, own[kind]), tree)
       for kind, tree in drawn.items()})
 
@@ -165,7 +167,7 @@ def find(source: str | os.PathLike[str], architecture: codec.Architecture,
   Args:
     source: a run's folder, whose networks of this architecture are taken, each
       by the seed of its name, or else in order; or for one seed the folder of a
-      network, or a file as `runs.save_weights` writes it.
+      network, or a file as `networks_lib.save_weights` writes it.
     architecture: whose.
     seeds: of the networks.
 
@@ -191,7 +193,7 @@ def find(source: str | os.PathLike[str], architecture: codec.Architecture,
           " one each; name the run's folder, or train one seed", "weights")
     return {seeds[0]: path}
   with errors.within("weights"):
-    folders = runs.networks(path)
+    folders = networks_lib.networks(path)
   found = {name: folder / runs.WEIGHTS for name, folder in folders.items()
            if _architecture(folder) in (architecture, codec.pad(architecture))}
   # Of a run that kept the original, the other is the same network.
@@ -285,7 +287,7 @@ def check(variables: Any, like: Any) -> None:
       raise errors.InputError(
           f"the weights {name} are {leaf.dtype}, not all finite numbers of"
           " float32; name the run that trained them", "weights")
-  if wrong := runs.misfits(variables, like):
+  if wrong := networks_lib.misfits(variables, like):
     raise errors.InputError(
         "the weights are not of this architecture, its width and its classes:"
         f" {wrong}; name the run that trained it", "weights")

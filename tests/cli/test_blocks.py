@@ -9,6 +9,7 @@ import pytest
 from natjax import cli, data
 from natjax.costs import exact as cost
 from natjax.graph import blocks, codec
+from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import runs
 
 EDGE = blocks.Edge
@@ -76,7 +77,7 @@ def test_trained_networks_are_evaluated_and_applied(run, capsys):
   assert [n["network"] for n in found] == ["original-0", "transformed-0"]
   for row, name in zip(found, ("original", "transformed"), strict=True):
     assert row["accuracy"] == run.result[name]["accuracy"]
-  net = runs.load(run.out)
+  net = networks_lib.load(run.out)
   assert isinstance(net.architecture, blocks.BlockNetwork)
   digits = data.load("digits", image_size=8)
   right = np.mean(net.predict(digits.test_images) == digits.test_labels)

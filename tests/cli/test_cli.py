@@ -22,6 +22,7 @@ from natjax.costs import exact as cost
 from natjax.graph import codec, skeleton
 from natjax.graph import genotype as architecture
 from natjax.methods import nat, supervised
+from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import presets, runs
 from natjax.training import fit
 
@@ -419,7 +420,7 @@ def test_evaluate_reproduces_the_accuracies(finished):
 
 
 def test_three_lines_load_a_network(finished):
-  net = runs.load(finished.folder)
+  net = networks_lib.load(finished.folder)
   digits = data.load("digits", image_size=8)
   predicted = np.asarray(net.predict(digits.test_images))
   accuracy = np.mean(predicted == digits.test_labels)
@@ -428,7 +429,7 @@ def test_three_lines_load_a_network(finished):
   assert net.class_names == digits.class_names
   assert architecture.to_dict(net.architecture) == (
       finished.result["architectures"]["transformed"])
-  first = runs.load(finished.folder, "original-0")
+  first = networks_lib.load(finished.folder, "original-0")
   assert first.test_accuracy == finished.result["original"]["accuracy"]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from natjax import cli, zoo
 from natjax.graph import blocks, codec
-from natjax.pipeline import runs
+from natjax.pipeline import networks as networks_lib
 
 SMALL = ["--dataset", "digits", "--train-batch-size", "256", "--train-epochs",
          "2", "--architecture-epochs", "1"]
@@ -44,7 +44,7 @@ def test_without_labels_the_features_are_judged(out, capsys):
 
 
 def test_the_network_that_is_kept_gives_features(out):
-  net = runs.load(out)
+  net = networks_lib.load(out)
   images = np.zeros((2, 8, 8, 3), np.uint8)
   assert net.features(images).shape == (2, 8)
   with pytest.raises(ValueError, match="no classifier"):

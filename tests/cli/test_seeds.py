@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from natjax import cli
-from natjax.pipeline import runs
+from natjax.pipeline import networks as networks_lib
 from natjax.training import fit
 
 TINY = ["--dataset", "digits", "--preset", "demo", "--image-size", "8",
@@ -34,9 +34,9 @@ def test_a_search_of_its_own_for_every_seed(tmp_path, capsys, monkeypatch):
   assert len(result["original"]["accuracies"]) == 2
   text = capsys.readouterr().out
   assert "2 seed(s) each" in text and "seed by seed" in text
-  names = set(runs.networks(out))
+  names = set(networks_lib.networks(out))
   assert {"seed-3/original-3", "seed-4/original-4"} <= names
-  assert runs.load(out, "seed-4/original-4").test_accuracy == result[
+  assert networks_lib.load(out, "seed-4/original-4").test_accuracy == result[
       "seeds"][1]["original_accuracy"]
   count = len(trained)
   assert cli.main(args) == 0 and len(trained) == count  # It is finished.

@@ -17,6 +17,7 @@ from natjax.graph import codec, records
 from natjax.methods import replace, supervised
 from natjax.networks import network as network_lib
 from natjax.networks import trees
+from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import runs
 from natjax.training import devices as devices_lib
 from natjax.training import metrics
@@ -251,7 +252,7 @@ def test_a_run_returns_a_cheaper_network_with_its_weights(a_run):
   assert curve == sorted(curve)
   found = runs.read_architecture(out)
   assert codec.to_dict(found) == result["architectures"]["transformed"]
-  network = runs.load(out)
+  network = networks_lib.load(out)
   assert network.architecture == found
   assert network.logits(dataset().test_images[:2]).shape == (2, 10)
   rows = list(metrics.read(out / "metrics.jsonl"))
@@ -277,7 +278,8 @@ def test_what_is_worse_is_not_returned(tmp_path, monkeypatch):
   monkeypatch.setattr(replace.acceptance, "judge", judge)
   result = run(tmp_path / "run")
   original, returned = (
-      runs.load_weights(tmp_path / "run" / "networks" / name / "weights.npz")
+      networks_lib.load_weights(
+          tmp_path / "run" / "networks" / name / "weights.npz")
       for name in ("original-0", "transformed-0"))
   jax.tree.map(np.testing.assert_array_equal, original, returned)
   for part in ("params", "madds", "accuracy"):
@@ -357,7 +359,7 @@ def test_stops_anywhere_and_goes_on_in_the_same_bits(a_run, tmp_path):
   assert starts > 3
   for name in ("original-0", "transformed-0"):
     jax.tree.map(np.testing.assert_array_equal, *(
-        runs.load_weights(folder / "networks" / name / "weights.npz")
+        networks_lib.load_weights(folder / "networks" / name / "weights.npz")
         for folder in (out, tmp_path / "run")))
 
 
@@ -365,7 +367,8 @@ def test_the_original_is_not_returned_in_its_own_place(tmp_path):
   config = dataclasses.replace(GENEROUS, max_madds="1.0x")
   run(tmp_path / "run", config)
   original, returned = (
-      runs.load_weights(tmp_path / "run" / "networks" / name / "weights.npz")
+      networks_lib.load_weights(
+          tmp_path / "run" / "networks" / name / "weights.npz")
       for name in ("original-0", "transformed-0"))
   jax.tree.map(np.testing.assert_array_equal, original, returned)
 

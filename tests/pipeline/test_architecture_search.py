@@ -13,6 +13,7 @@ import pytest
 from natjax import cli, errors, methods, pipeline, spaces
 from natjax.graph import codec
 from natjax.methods import bilevel
+from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import runs
 from tests.methods import searching
 from tests.pipeline import test_pipeline
@@ -184,8 +185,8 @@ def test_a_loss_that_is_not_finite_names_the_architecture(tmp_path):
 def test_an_untrained_network_is_not_found_by_load(found):
   out, _ = found["entrannas"]
   with pytest.raises(errors.InputError, match="holds no trained network"):
-    runs.load(out)
-  assert runs.load(found["darts"][0]).test_accuracy == (
+    networks_lib.load(out)
+  assert networks_lib.load(found["darts"][0]).test_accuracy == (
       found["darts"][1]["derived"]["accuracy"])
 
 

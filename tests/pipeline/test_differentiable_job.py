@@ -13,6 +13,7 @@ from natjax.costs import exact as cost
 from natjax.graph import blocks, codec
 from natjax.methods import differentiable, nat, supervised
 from natjax.objectives import simclr
+from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import presets, runs
 from tests import tiny
 
@@ -53,7 +54,7 @@ def test_every_seed_derives_and_trains_a_network_of_its_own(finished):
   assert json.loads((out / "result.json").read_text()) == result
   assert [row["seed"] for row in result["seeds"]] == [0, 1]
   for row in result["seeds"]:
-    net = runs.load(out, f"transformed-{row['seed']}")
+    net = networks_lib.load(out, f"transformed-{row['seed']}")
     found = cost.network(net.architecture, blocks.Frame(10, 8))
     assert found[:2] == (row["params"], row["madds"])
     assert found.params <= result["original"]["params"]
@@ -195,9 +196,9 @@ def test_what_is_worse_is_not_returned(ruined, capsys):
   assert codec.read(out / "architecture.json") == NETWORK
   assert {*map(json.dumps, result["architectures"].values())} == {
       json.dumps(codec.to_dict(NETWORK))}
-  assert runs.load(out, "transformed-0").architecture == NETWORK
+  assert networks_lib.load(out, "transformed-0").architecture == NETWORK
   original, returned = (
-      runs.load_weights(out / "networks" / name / "weights.npz")
+      networks_lib.load_weights(out / "networks" / name / "weights.npz")
       for name in ("original-0", "transformed-0"))
   jax.tree.map(np.testing.assert_array_equal, original, returned)
   output.print_transformed(result, out, differentiable.ENTRY)

@@ -14,6 +14,7 @@ from natjax.costs import exact as cost
 from natjax.graph import codec, skeleton
 from natjax.graph import genotype as architecture
 from natjax.methods import nat, supervised
+from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import presets, runs
 from natjax.training import fit
 from tests import tiny
@@ -87,7 +88,7 @@ def test_listener_hears_of_every_row_and_chunk(trained):
 
 
 def test_seeds_are_networks_of_their_own(trained):
-  nets = [runs.load(trained.out, f"network-{seed}") for seed in (3, 4)]
+  nets = [networks_lib.load(trained.out, f"network-{seed}") for seed in (3, 4)]
   assert [n.test_accuracy for n in nets] == trained.result["accuracies"]
   assert all(n.class_names == ("a", "b", "c") for n in nets)
   different = jax.tree.map(lambda a, b: np.any(a != b), nets[0].variables,

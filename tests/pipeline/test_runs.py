@@ -14,6 +14,7 @@ from natjax.data import dataset
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton
 from natjax.networks import network
+from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import runs
 from natjax.training import distributed
 
@@ -229,9 +230,9 @@ def test_weights_round_trip(tmp_path):
   tree = {"params": {"a": {"kernel": rng.normal(size=(3, 2)).astype("f")},
                      "b": np.float32(2)},
           "batch_stats": {"a": {"mean": np.zeros(0, np.float32)}}}
-  runs.save_weights(tmp_path / "w.npz", tree)
+  networks_lib.save_weights(tmp_path / "w.npz", tree)
   jax.tree.map(np.testing.assert_array_equal,
-               runs.load_weights(tmp_path / "w.npz"), tree)
+               networks_lib.load_weights(tmp_path / "w.npz"), tree)
   assert set(contents(tmp_path)) == {"w.npz"}
 
 
@@ -241,11 +242,11 @@ def test_weights_round_trip(tmp_path):
 def test_damaged_weights(tmp_path, damage):
   path = tmp_path / "w.npz"
   if damage is not None:
-    runs.save_weights(path, {"a": np.ones(100, np.float32)})
+    networks_lib.save_weights(path, {"a": np.ones(100, np.float32)})
     path.write_bytes(damage(path.read_bytes()))
   with pytest.raises(errors.InputError, match=(
       "is not there;" if damage is None else "is damaged, or no file of wei")):
-    runs.load_weights(path)
+    networks_lib.load_weights(path)
 
 
 def test_pickled_weights_are_not_executed(tmp_path):
@@ -255,7 +256,7 @@ def test_pickled_weights_are_not_executed(tmp_path):
 
   np.savez(tmp_path / "w.npz", a=np.array([Evil()], object))
   with pytest.raises(errors.InputError):
-    runs.load_weights(tmp_path / "w.npz")
+    networks_lib.load_weights(tmp_path / "w.npz")
   assert not (tmp_path / "executed").exists()
 
 
@@ -271,7 +272,7 @@ def trained(tmp_path_factory):
   for name in ("original-0", "original-1", "transformed-0", "transformed-1"):
     folder = out / "networks" / name
     folder.mkdir(parents=True)
-    runs.save_weights(folder / "weights.npz", variables)
+    networks_lib.save_weights(folder / "weights.npz", variables)
     runs.write_json(folder / "result.json", {
         "accuracy": 0.25, "seed": int(name[-1]),
         "architecture": architecture.to_dict(GENOTYPE),
@@ -283,7 +284,7 @@ def trained(tmp_path_factory):
 
 def test_load(trained):
   out, variables = trained
-  net = runs.load(out)
+  net = networks_lib.load(out)
   assert net.architecture == GENOTYPE
   assert net.class_names == ("a", "b", "c")
   assert net.test_accuracy == 0.25
@@ -308,9 +309,9 @@ def test_an_imagenet_stem_that_natjax_0_1_named_otherwise(tmp_path):
     old[kind] = rest | {"stem": {
         f"{part}{name[-1]}": value for name, layer in stems.items()
         for part, value in layer.items()}}
-  runs.save_weights(tmp_path / "weights.npz", old)
+  networks_lib.save_weights(tmp_path / "weights.npz", old)
   jax.tree.map(np.testing.assert_array_equal,
-               runs.load_weights(tmp_path / "weights.npz"), variables)
+               networks_lib.load_weights(tmp_path / "weights.npz"), variables)
 
 
 @pytest.mark.parametrize("damage", [
@@ -323,29 +324,29 @@ def test_a_result_that_is_damaged_is_refused(trained, damage, tmp_path):
   try:
     path.write_text(json.dumps(damage(json.loads(text))))
     with pytest.raises(errors.InputError, match="is damaged"):
-      runs.load(out, "original-0")
+      networks_lib.load(out, "original-0")
   finally:
     path.write_text(text)
 
 
 def test_the_first_of_the_transformed_is_loaded(trained, tmp_path):
   out, _ = trained
-  found = runs.networks(out)
+  found = networks_lib.networks(out)
   assert [f.name for f in found.values()] == list(found) == [
       "original-0", "original-1", "transformed-0", "transformed-1"]
   result = out / "networks" / "transformed-0" / "result.json"
   text = result.read_text()
   result.write_text(text.replace("0.25,", "0.75,", 1))
   try:
-    assert runs.load(out).test_accuracy == 0.75
-    assert runs.load(str(out), "original-1").test_accuracy == 0.25
+    assert networks_lib.load(out).test_accuracy == 0.75
+    assert networks_lib.load(str(out), "original-1").test_accuracy == 0.25
   finally:
     result.write_text(text)
 
 
 def test_unknown_network(trained):
   with pytest.raises(errors.InputError, match="no network 'n'; it has orig"):
-    runs.load(trained[0], "n")
+    networks_lib.load(trained[0], "n")
 
 
 @pytest.mark.parametrize("make", [False, True])
@@ -353,11 +354,11 @@ def test_no_trained_network(tmp_path, make):
   if make:
     runs.open_run(tmp_path / "run", CONFIG)
   with pytest.raises(errors.InputError, match="holds no trained network"):
-    runs.load(tmp_path / "run")
+    networks_lib.load(tmp_path / "run")
 
 
 def test_images_of_another_kind_are_refused(trained):
-  net = runs.load(trained[0])
+  net = networks_lib.load(trained[0])
   images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
   for call in (net.logits, net.predict):
     for wrong, message in (
@@ -388,7 +389,7 @@ def test_weights_of_another_network_are_refused(trained, change, message):
     with np.load(path) as f:
       np.savez(path, **change(dict(f)))
     with pytest.raises(errors.InputError, match=message):
-      runs.load(trained[0], "original-1")
+      networks_lib.load(trained[0], "original-1")
   finally:
     path.write_bytes(content)
 
@@ -396,7 +397,7 @@ def test_weights_of_another_network_are_refused(trained, change, message):
 @pytest.mark.parametrize("name", [5, [], b"original-0"])
 def test_names_that_are_no_text(trained, name):
   with pytest.raises(errors.InputError, match=r"has no network .* it has orig"):
-    runs.load(trained[0], name)
+    networks_lib.load(trained[0], name)
 
 
 # Two processes.

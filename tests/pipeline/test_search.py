@@ -12,6 +12,7 @@ import pytest
 from natjax import errors, methods, pipeline, spaces
 from natjax.graph import codec
 from natjax.methods import entry
+from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import runs
 from natjax.training import method as base
 from tests.pipeline import test_pipeline
@@ -90,7 +91,7 @@ def test_a_search_hands_over_derives_and_trains_what_it_found(tmp_path):
   assert [(r["run"], r["stage"]) for r in rows] == [
       ("search", "first"), ("search", "first"), ("search2", "second"),
       ("derived-0", "train"), ("derived-0", "train")]
-  assert runs.load(out).test_accuracy == result["derived"]["accuracy"]
+  assert networks_lib.load(out).test_accuracy == result["derived"]["accuracy"]
   # Stopped after each program in turn, and resumed.
   stops = iter([False] * 4 + [True, False, True] + [False] * 99)
   listener = pipeline.Listener(should_stop=lambda: next(stops),

@@ -13,6 +13,7 @@ from natjax.cli import output
 from natjax.graph import blocks, codec, records
 from natjax.methods import nat, supervised
 from natjax.pipeline import job as job_lib
+from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import runs
 from natjax.spaces import ground as ground_lib
 from natjax.spaces import inputs
@@ -64,7 +65,7 @@ def a_run(tmp_path_factory):
 
 def weights(out):
   found = {}
-  for name, folder in runs.networks(out).items():
+  for name, folder in networks_lib.networks(out).items():
     with np.load(folder / "weights.npz") as held:
       found |= {f"{name}/{key}": held[key] for key in held.files}
   return found
@@ -102,12 +103,12 @@ def test_each_is_transformed_within_its_own_budget(a_run):
 
 def test_its_networks_are_found_and_loaded(a_run):
   out, result = a_run
-  assert [*runs.networks(out)] == [
+  assert [*networks_lib.networks(out)] == [
       f"architecture-{n}/{name}-0" for n in (1, 2)
       for name in ("original", "transformed")]
   for n, part in enumerate(result["union"], 1):
     for name in ("original", "transformed"):
-      loaded = runs.load(out, f"architecture-{n}/{name}-0")
+      loaded = networks_lib.load(out, f"architecture-{n}/{name}-0")
       assert codec.to_dict(loaded.architecture) == part["architectures"][name]
       assert loaded.test_accuracy == part[name]["accuracy"]
   with pytest.raises(errors.InputError, match="architecture-1, architecture-2"):
@@ -164,7 +165,8 @@ def test_of_several_seeds_on_several_devices(tmp_path):
             for seed in (0, 1)]
     assert part["transformed"]["accuracies"] == [
         r["transformed"]["accuracy"] for r in each]
-  assert "seed-1/architecture-2/original-1" in runs.networks(tmp_path / "run")
+  assert "seed-1/architecture-2/original-1" in networks_lib.networks(
+      tmp_path / "run")
   assert job.run(tmp_path / "run") == result
   # What stands there is removed, as of every run.
   (tmp_path / "run" / "config.json").write_text("{")

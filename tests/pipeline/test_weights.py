@@ -15,7 +15,8 @@ from natjax.graph import codec, records
 from natjax.methods import differentiable, nat, natpp, replace, supervised
 from natjax.networks import inherit
 from natjax.networks import network as network_lib
-from natjax.pipeline import presets, runs, weights
+from natjax.pipeline import networks as networks_lib
+from natjax.pipeline import presets, weights
 from natjax.training import metrics
 from tests import tiny
 from tests.methods import test_replace, test_replacements
@@ -39,7 +40,8 @@ def a_run(tmp_path_factory):
 
 
 def params(out, name):
-  return runs.load_weights(out / "networks" / name / "weights.npz")["params"]
+  return networks_lib.load_weights(
+      out / "networks" / name / "weights.npz")["params"]
 
 
 def test_a_training_begins_with_them(a_run, tmp_path):
@@ -219,7 +221,7 @@ def test_a_supernet_hands_them_on(a_run, fine_tuned):
   assert config["train_from"] == "inherited"
   assert config["weights"].keys() == {"3"}
   # The trials begin with them, too: the original is as it was given.
-  net = runs.load(a_run, "network-3")
+  net = networks_lib.load(a_run, "network-3")
   job = pipeline.Job(NETWORK, test_replace.dataset(), "natpp", STILL_NAT, STILL,
                      seed=3)
   held_out = job.trainer.held_out
@@ -335,7 +337,7 @@ def learning(source=None, **options):
 
 def test_what_learns_is_what_replace_learns(a_run):
   plan = learning(a_run)
-  variables = runs.load_weights(
+  variables = networks_lib.load_weights(
       a_run / "networks" / "network-3" / "weights.npz")
   state = plan.begin(variables, jax.random.key(0))
   over = plan.method.stages[-1].end(state)

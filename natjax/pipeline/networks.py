@@ -1,0 +1,246 @@
+"""The trained networks of a run: their weights, and what applies them."""
+
+import functools
+import os
+import pathlib
+import re
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from natjax import data as data_lib
+from natjax import errors
+from natjax.data import array_file
+from natjax.data import dataset as dataset_lib
+from natjax.graph import codec
+from natjax.networks import network as network_lib
+from natjax.pipeline import runs, shapes
+from natjax.training import fit as fit_lib
+
+_AGAIN = "train the network again"
+# Until 0.2.0 parts of a chain lay beside it, under names that flax made up.
+_BESIDE = re.compile(r"[A-Z]\w*_\d+")
+# And 0.1.0 called the parts of an ImageNet stem otherwise.
+_STEM = re.compile(r"/stem/(conv|norm)(\d)/")
+
+
+def save_weights(path: str | os.PathLike[str], variables: Any) -> None:
+  """Writes a network's variables as `.npz`, one array per path."""
+  path = pathlib.Path(path)
+  flat: dict[str, Any] = flax.traverse_util.flatten_dict(variables, sep="/")
+  temporary = path.with_name(f".{path.name}.tmp")
+  with temporary.open("wb") as f:
+    np.savez(f, **jax.device_get(flat))
+  os.replace(temporary, path)
+
+
+def load_weights(path: str | os.PathLike[str]) -> Any:
+  """Reads what `save_weights` wrote; nothing in it is executed."""
+  try:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:
+      flat = {k: jnp.asarray(f[k]) for k in f.files}
+  except array_file.UNREADABLE as e:
+    what = "not there" if isinstance(
+        e, FileNotFoundError) else "damaged, or no file of weights"
+    raise errors.InputError(f"{path} is {what}; {_AGAIN}") from e
+  return flax.traverse_util.unflatten_dict(
+      {_STEM.sub(r"/stem\2/\1/", k): v for k, v in flat.items()}, sep="/")
+
+
+Images = jax.Array | np.ndarray
+
+
+class TrainedNetwork(NamedTuple):
+  """A trained network, ready to be applied.
+
+  Attributes:
+    architecture: its cells or blocks.
+    module: the linen module.
+    variables: "params" and "batch_stats".
+    preparation: from images u8 to what the module takes.
+    class_names: of the classes, in order.
+    test_accuracy: as measured after training, in [0, 1]; of a network that
+      learnt without labels, that of its nearest neighbours.
+    classifies: whether it has a classifier; without one it gives features.
+    resize: how images that are not square were resized in training.
+  """
+
+  architecture: codec.Architecture
+  module: network_lib.Network
+  variables: Any
+  preparation: fit_lib.Preparing
+  class_names: tuple[str, ...]
+  test_accuracy: float
+  classifies: bool = True
+  resize: str = "stretch"
+
+  def features(self, images: Images, *, resize: bool = False) -> jax.Array:
+    """f32[B, F] of images u8[B, S, S, 3], of a network without a classifier.
+
+    Args:
+      images: of the side S of those that the network was trained on.
+      resize: whether to bring images of another size there, as in training;
+        S is then any height and width.
+
+    Raises:
+      InputError: other images, or a network with a classifier.
+    """
+    return self._apply(images, resize, classifies=False)
+
+  def logits(self, images: Images, *, resize: bool = False) -> jax.Array:
+    """f32[B, K] of images u8[B, S, S, 3]; see `features`."""
+    return self._apply(images, resize, classifies=True)
+
+  def predict(self, images: Images, *, resize: bool = False) -> jax.Array:
+    """The likeliest class, i32[B], of images u8[B, S, S, 3]; see `features`."""
+    return jnp.argmax(self.logits(images, resize=resize), axis=-1)
+
+  def _apply(self, images, resize, *, classifies):
+    if classifies != self.classifies:
+      kind = "has no" if classifies else "has a"
+      raise errors.InputError(
+          f"this network {kind} classifier; ask it for"
+          f" {'features' if classifies else 'logits'} instead")
+    size = self.module.frame.image_size
+    if not isinstance(images, jax.Array):
+      images = np.asarray(images)
+    given = f"images are {images.dtype}{list(images.shape)}"
+    if images.dtype != np.uint8 or images.shape[3:] != (3,) or (
+        0 in images.shape):
+      raise errors.InputError(
+          f"{given} and must be uint8[B, {size}, {size}, 3], pixels from 0 to"
+          " 255; convert them")
+    if resize:
+      images = dataset_lib.resize_all(np.asarray(images), size, self.resize)
+    if images.shape[1:3] != (size, size):
+      raise errors.InputError(
+          f"{given} and the network was trained on {size} x {size} pixels; load"
+          " them in that size, or pass resize=True")
+    images = self.preparation(jax.random.key(0), jnp.asarray(images),
+                              train=False)
+    return self.module.apply(self.variables, images)[0]
+
+
+def networks(out: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
+  """Folders of the trained networks of a run, by what `load` calls them.
+
+  "original-0"; or "seed-2/original-2" of a run over several seeds, which lies
+  in the seed's folder, and likewise "architecture-1/original-0".
+
+  Raises:
+    InputError: there is none.
+  """
+  out = errors.path(out)
+  results = f"{runs.NETWORKS}/*/{runs.RESULT}"
+  found = sorted(path for folder in (
+      "", "seed-*/", f"{runs.PARTS}/", f"seed-*/{runs.PARTS}/")
+                 for path in out.glob(folder + results))
+  if not found:
+    raise errors.InputError(
+        f"{out} holds no trained network; name the folder of a finished"
+        " `natjax train`, `natjax transform` or `natjax search`")
+  return {"/".join(part for part in path.parent.relative_to(out).parts
+                   if part != runs.NETWORKS): path.parent for path in found}
+
+
+def load(out: str | os.PathLike[str],
+         name: str | None = None) -> TrainedNetwork:
+  """Loads a trained network.
+
+  Args:
+    out: a run directory of `train` or `transform`.
+    name: which of its networks, for example "transformed-1", or of a run over
+      several seeds "seed-2/original-2" (`networks` lists them); None is the
+      first of the transformed ones, or the first.
+
+  Raises:
+    InputError: no such run or network, or a damaged file.
+  """
+  folders = networks(out)
+  if name is None:
+    name = min(folders, key=lambda n: ("transformed" not in n, n))
+  if not isinstance(name, str) or name not in folders:
+    raise errors.InputError(
+        f"{out} has no network {errors.short(name)}; it has"
+        f" {', '.join(folders)}")
+  with runs.reading(folders[name] / runs.RESULT, _AGAIN):
+    return _load(folders[name] / runs.RESULT)
+
+
+def _load(path):
+  result = runs.read_json(path, shapes.NETWORK, damaged=_AGAIN)
+  architecture = codec.from_dict(
+      result["architecture"], where=f"{path}: architecture")
+  sizes = dict(result["place"])
+  place = codec.place(architecture.kind, sizes.pop("kind", None), **sizes)
+  network = network_lib.module(
+      architecture, place, auxiliary=result["auxiliary"])
+  like = jax.eval_shape(
+      functools.partial(network_lib.init, network), jax.random.key(0))
+  variables = _nested(load_weights(path.with_name(runs.WEIGHTS)), like)
+  if wrong := misfits(variables, like):
+    raise errors.InputError(f"{path.with_name(runs.WEIGHTS)} does not hold the"
+                            f" weights of its network: {wrong}; {_AGAIN}")
+  return TrainedNetwork(
+      architecture, network, variables, fit_lib.Preparation(
+          _channels(result, "mean"), _channels(result, "std"),
+          data_lib.Augmentation(), jnp.dtype(result["dtype"])),
+      tuple(result["class_names"]), result["accuracy"],
+      classifies=place.num_classes > 0, resize=result.get("resize", "stretch"))
+
+
+def _channels(result, name):
+  if len(result[name]) != 3:
+    raise IndexError(f"{name} is {result[name]}, not of three channels")
+  return tuple(result[name])
+
+
+def misfits(variables: Any, like: Any) -> str:
+  """What of a network's variables does not fit, in words; "" if all does.
+
+  Args:
+    variables: "params" and "batch_stats"; those of an auxiliary head may stand
+      beside.
+    like: those of the architecture, arrays or their shapes.
+  """
+  held, wanted = (
+      {"/".join(k.key for k in path): tuple(np.shape(leaf))
+       for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+      for tree in (variables, like))
+  return "; ".join(_some(what, names) for what, names in (
+      ("they lack", [name for name in wanted if name not in held]),
+      ("of another shape:", [
+          f"{name} ({held[name]}, not {shape})"
+          for name, shape in wanted.items() if held.get(name, shape) != shape]),
+      ("they hold besides", [name for name in held if name not in wanted
+                             and "/auxiliary/" not in name])) if names)
+
+
+def _some(what, names):
+  more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+  return f"{what} {', '.join(names[:3])}{more}"
+
+
+def _nested(variables, like):
+  """Variables with the parts of chains in them, also of an older version."""
+  if not any(_BESIDE.fullmatch(name)
+             for block in variables.get("params", {}).values()
+             for name in block):
+    return variables
+  flat: dict[str, Any] = flax.traverse_util.flatten_dict(variables, sep="/")
+  number = lambda name, at: int(re.findall(r"\d+", name)[at])
+  for block, parts in like["params"].items():
+    held = variables["params"].get(block, {})
+    for part in ("first", "projection"):
+      beside = sorted((name for name in held if _BESIDE.fullmatch(name) and (
+          name.startswith("ReluConvNorm")) == (part == "projection")),
+                      key=lambda name: number(name, -1))
+      chains = sorted((name for name in parts if part in parts[name]
+                       and name not in held), key=lambda name: number(name, 0))
+      for old, new in zip(beside, chains, strict=False):
+        flat = {key.replace(f"/{block}/{old}/", f"/{block}/{new}/{part}/"): leaf
+                for key, leaf in flat.items()}
+  return flax.traverse_util.unflatten_dict(flat, sep="/")
