@@ -14,8 +14,9 @@ from natjax.graph import codec
 from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import presets
-from natjax.pipeline.job import Given, given, Job, TrainJob
+from natjax.pipeline.job import Given, given, Job
 from natjax.pipeline.runs import versions
+from natjax.pipeline.work import TrainJob
 from natjax.training.fit import Listener
 
 __all__ = ["Job", "Listener", "TrainJob", "search", "train", "transform",

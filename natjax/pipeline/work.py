@@ -1,0 +1,169 @@
+"""Work that is done in a run's folder: the frame of every job, and a training.
+"""
+
+from collections.abc import Mapping
+import contextlib
+import os
+import pathlib
+from typing import Any
+
+from natjax import data as data_lib
+from natjax import drawing, errors
+from natjax.graph import codec
+from natjax.methods import supervised
+from natjax.objectives import simclr as simclr_lib
+from natjax.pipeline import clock as clock_lib
+from natjax.pipeline import runs, shapes
+from natjax.pipeline import trainer as trainer_lib
+from natjax.pipeline import weights as weights_lib
+from natjax.training import fit as fit_lib
+
+_TIME = "checkpoint/time.json"  # Seconds of the starts so far.
+
+
+class Work:
+  """What is checked and described but not yet run.
+
+  Attributes:
+    trainer: of the networks.
+    architecture: what is trained; what a method transforms, as the method
+      writes it, or None.
+    parts: jobs of which it is made up, by their folders.
+    note: what a user should know of what was given, a line, or "".
+  """
+
+  trainer: trainer_lib.Trainer
+  architecture: codec.Architecture | None
+  parts: Mapping[str, "Work"] = {}
+  note = ""
+
+  def describe(self) -> dict[str, Any]:
+    """The whole configuration, as `config.json` holds it."""
+    given = self.architecture
+    return {"kind": "train", **({} if given is None else {
+        "architecture": codec.to_dict(given)}), **self.trainer.describe()}
+
+  def open(self, out: str | os.PathLike[str], *, overwrite: bool = False,
+           strict: bool = False) -> dict[str, Any] | None:
+    """Opens its directory; returns its result, if it is there.
+
+    Raises:
+      InputError: in all processes, as `runs.open_run`, or another process runs
+        there.
+    """
+    with self._held(out):  # Before anything there is overwritten.
+      return self._open(out, overwrite, strict)
+
+  def _open(self, out, overwrite=False, strict=False):
+    self.trainer.processes.of_first(lambda: str(runs.open_run(
+        out, self.describe(), overwrite=overwrite, strict=strict)))
+    return runs.find_result(self.trainer.processes, out)
+
+  @contextlib.contextmanager
+  def _held(self, out):
+    """Holds the folder, in the process that writes there."""
+    with contextlib.ExitStack() as stack:
+      self.trainer.processes.of_first(
+          lambda: stack.enter_context(runs.locked(out)))
+      yield
+
+  def run(self, out: str | os.PathLike[str], *, overwrite: bool = False,
+          strict: bool = False, listener: fit_lib.Listener | None = None
+          ) -> dict[str, Any]:
+    """Runs or resumes it in `out`; returns what its `result.json` holds."""
+    if not isinstance(listener, fit_lib.Listener | None):
+      raise errors.InputError(f"listener is {errors.short(listener)} and must"
+                              " be a Listener; see natjax.Listener")
+    self.open(out, overwrite=overwrite, strict=strict)
+    folder = pathlib.Path(out)
+    with self._held(out):  # Now that it is there.
+      if (result := self._open(out)) is not None:
+        return result
+      with self._timed(folder):
+        result, shown = self._run(folder, listener or fit_lib.Listener())
+      if self.note:
+        result["note"] = self.note
+      # Several seeds or architectures are jobs of their own, which have told.
+      result.setdefault("time", self.trainer.clock.rounded())
+      if self.trainer.processes.first:
+        if before := runs.read_config(folder).get("versions_before"):
+          result["versions_before"] = before
+        if shown:
+          runs.write_architecture(folder, shown[-1])
+          drawing.save(folder / "architecture.svg", *shown)
+        runs.write_kept(folder / runs.RESULT, result)
+    return result
+
+  @contextlib.contextmanager
+  def _timed(self, out):
+    """Adds the time to that of earlier starts.
+
+    That of a start which is killed, or comes to no row of metrics, is lost.
+    """
+    path, first = out / _TIME, self.trainer.processes.first
+    clock = self.trainer.clock = clock_lib.Clock(
+        runs.read_json(path, shapes.TIME) if first and path.exists() else None)
+    try:
+      with clock.running():
+        yield
+    finally:
+      if first and (out / runs.METRICS).exists():
+        path.parent.mkdir(exist_ok=True)
+        runs.write_json(path, clock.seconds)
+
+  def _run(self, out, listener):
+    """Returns the result, and the architectures to draw."""
+    raise NotImplementedError
+
+
+class TrainJob(Work):
+  """A training of one architecture, once per seed; see `Work`."""
+
+  architecture: codec.Architecture
+  entry = None
+
+  def __init__(self, architecture: codec.Architecture,
+               dataset: data_lib.Dataset, config: supervised.TrainConfig, *,
+               seed: int = 0, devices: int | None = None,
+               simclr: simclr_lib.SimCLRConfig | None = None,
+               weights: str | os.PathLike[str] | None = None):
+    """Args:
+      architecture: what to train.
+      dataset: images.
+      config: how.
+      seed: the first of its seeds.
+      devices: how many to spread over; None is all.
+      simclr: settings of the self-supervised objective; None learns labels.
+      weights: to begin with, a run's folder or a file (`pipeline.weights`);
+        None draws them.
+
+    Raises:
+      InputError: anything that does not fit.
+    """
+    self.architecture = codec.check(architecture)
+    self.trainer = trainer_lib.Trainer(
+        dataset, config, architecture.kind, seed=seed, devices=devices,
+        simclr=simclr)
+    self.trainer.cost(self.architecture)
+    self._weights = weights_lib.given(weights, self.architecture, self.trainer)
+    self.note = weights_lib.note(self._weights, dataset)
+
+  def describe(self) -> dict[str, Any]:
+    """The whole configuration, as `config.json` holds it."""
+    return {**super().describe(), **weights_lib.describe(self._weights)}
+
+  def estimate(self) -> dict[str, Any]:
+    """Size of the job: "params", "madds", "steps", "memory_bytes"."""
+    return self.trainer.estimate(self.architecture)
+
+  def _run(self, out, listener):
+    if self.trainer.processes.first:
+      runs.write_architecture(out, self.architecture)
+    found = self.trainer.train(out, "network", self.architecture, listener,
+                               files=self._weights)
+    return {
+        **self.trainer.summary(found, self.architecture),
+        "architecture": codec.to_dict(self.architecture),
+        "objective": self.trainer.judge.objective, **self.trainer.facts(),
+        "seconds": round(sum(r["seconds"] for r in found), 1)
+    }, [self.architecture]
