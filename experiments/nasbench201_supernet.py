@@ -1,0 +1,536 @@
+"""NAT by a supernet on NAS-Bench-201's cells, judged by the known truth.
+
+Given cells over the whole range of quality, the same for all methods, are
+transformed; the reward is the supernet's accuracy on images, and what is
+returned is looked up in the table. Beside NAT and NAT++ stand uniform random
+valid transitions (the exact mean), evolution over valid transitions with the
+same supernet, the differentiable transformation, "keep", and the exact oracle:
+the best true accuracy of all that NAT++'s valid transitions reach. With focus
+"given" every cell has a supernet and policies of its own; with "general" one
+supernet of the whole space and one policy serve all. Where NAT++ loses is found
+by replacing the rewards, or the scores of the choice, by the truth.
+
+`replace` cannot be judged here: its replacements are separable and dilated
+convolutions and other poolings, which the table does not have.
+
+Commands, with DATA a folder that holds cifar10.npz or another form that
+`natjax.data.load` finds, and TABLE what `natjax.benchmarks.nasbench201` reads:
+  python experiments/nasbench201_supernet.py --preset smoke --table TABLE \
+      --out runs/smoke
+  python experiments/nasbench201_supernet.py --preset small --table TABLE \
+      --data-dir DATA --out runs/nasbench201_supernet \
+      --report experiments/results/nasbench201_supernet
+  python experiments/nasbench201_supernet.py --preset paper --table TABLE \
+      --data-dir DATA --out runs/nasbench201_supernet_paper
+Hardware and time: `smoke` two minutes, most of it compiling; `small` an hour on
+2 CPU cores that others keep busy too; `paper` accelerators and days, not run
+here.
+Expected: no figure is published; nothing but this library's own.
+
+A stopped run goes on by the same command.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+import dataclasses
+import pathlib
+import sys
+import time
+from typing import Any
+
+import known_truth
+import numpy as np
+import recording
+from scipy import stats
+import transforming
+
+import natjax
+from natjax import data as data_lib
+from natjax import errors, pipeline
+from natjax.benchmarks import nasbench201
+from natjax.graph import blocks, codec
+from natjax.graph import nasbench201 as cells
+from natjax.methods import differentiable, nat, supervised
+
+SCRIPT = "nasbench201_supernet.py"
+QUARTERS = 4
+_SEARCHES = {"nat": "NAT", "natpp": "NAT++"}
+TITLES = {
+    "keep": "keep", "random": "random valid transitions, their mean",
+    **{f"{name}{end}": f"{title}{words}" for name, title in _SEARCHES.items()
+       for end, words in (("", ""), ("_sure", ", only what is surely better"),
+                          ("_score", ", by the score alone"),
+                          ("_cheapest", ", the cheapest of as good a score"))},
+    "evolution_score": "evolution, by the score alone",
+    "differentiable": "differentiable", "oracle": "oracle"}
+# What is replaced by the truth, of NAT++ with focus given.
+LOSSES = {
+    "tried": "nothing, finalists tried", "natpp": "nothing, by the score alone",
+    "choice": "the choice among the policy's candidates",
+    "policy": "the rewards of the policy, by the score alone",
+    "both": "rewards and choice"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Settings of the experiment.
+
+  Attributes:
+    dataset: name or path of the images.
+    image_size: side to which they are brought.
+    train_images: how many training images to use, drawn; 0 is all.
+    repeats: cells per stage of the supernet, of five in the benchmark.
+    given: cells that are transformed.
+    without_seed: cells that this seed draws are not among them, as those by
+      which settings were chosen (`search_trials.py`); None leaves out nothing.
+    ranked: cells by which score and truth are compared.
+    search: of NAT and NAT++ with focus given; finalists are trained for the
+      epochs of the warm-up.
+    general: with focus general; its epochs.
+    differentiable: of the differentiable transformation.
+    train: of its networks.
+    transformed: how many of the given cells it transforms, since for each of
+      them a program is compiled.
+    seed: of everything random.
+  """
+
+  dataset: str
+  image_size: int
+  train_images: int
+  repeats: int
+  given: int
+  without_seed: int | None
+  ranked: int
+  search: nat.NATConfig
+  general: nat.NATConfig
+  differentiable: differentiable.DifferentiableConfig
+  train: supervised.TrainConfig
+  transformed: int
+  seed: int = 0
+
+
+_SMOKE = nat.NATConfig(
+    supernet_width=0.125, epochs=5, warmup_epochs=4, policy_epochs=1,
+    batch_size=16, samples=2, candidates=3, weights_fraction=0.5,
+    prefer="accuracy", held_out=0.25, finalists=1)
+_SMALL = nat.NATConfig(
+    supernet_width=0.5, epochs=14, warmup_epochs=12, policy_epochs=2,
+    batch_size=64, learning_rate=0.1, final_learning_rate=0.0,
+    max_grad_norm=5.0, policy_learning_rate=1e-3, samples=8, candidates=30,
+    weights_fraction=0.5, prefer="accuracy", held_out=1 / 3, finalists=2)
+_PAPER = nat.NATConfig(
+    epochs=220, warmup_epochs=200, policy_epochs=20, batch_size=64,
+    learning_rate=0.1, final_learning_rate=0.0, max_grad_norm=5.0,
+    policy_learning_rate=1e-3, samples=8, candidates=30, weights_fraction=0.5,
+    prefer="accuracy")
+_TRAIN = supervised.TrainConfig(
+    epochs=8, batch_size=64, learning_rate=0.05, final_learning_rate=0.0,
+    cutout=0)
+PRESETS = {
+    "smoke": Config(
+        dataset="digits", image_size=8, train_images=128, repeats=1, given=2,
+        without_seed=100, ranked=5, search=_SMOKE,
+        general=_SMOKE,
+        differentiable=differentiable.DifferentiableConfig(
+            theta_learning_rate=1e-2),
+        train=dataclasses.replace(_TRAIN, epochs=2, batch_size=32),
+        transformed=1),
+    "small": Config(
+        dataset="cifar10", image_size=8, train_images=12000, repeats=1,
+        given=40, without_seed=100, ranked=200, search=_SMALL,
+        general=dataclasses.replace(
+            _SMALL, epochs=66, warmup_epochs=60, policy_epochs=6),
+        differentiable=differentiable.DifferentiableConfig(
+            theta_learning_rate=1e-2), train=_TRAIN, transformed=3),
+    "paper": Config(
+        dataset="cifar10", image_size=32, train_images=0, repeats=5, given=40,
+        without_seed=100, ranked=200, search=_PAPER,
+        general=_PAPER,
+        differentiable=differentiable.PRESETS["paper"],
+        train=dataclasses.replace(_TRAIN, epochs=600, learning_rate=0.025),
+        transformed=40),
+}
+
+
+# What is found.
+
+
+def judged(truth: known_truth.Truth, before: int, after: int,
+           seconds: float) -> dict[str, Any]:
+  """A cell that a method returned."""
+  return {"code": after, "gain": truth.gain(before, after),
+          "dearer": truth.dearer(before, after),
+          "params": float(truth.params[after] / truth.params[before]),
+          "seconds": round(seconds, 2)}
+
+
+def transform(searches: known_truth.Searches, code: int, seed: int,
+              states: Mapping[str, Any] | None = None) -> dict[str, Any]:
+  """What all methods that use a supernet make of a cell.
+
+  With supernets for many cells, finalists are not tried: it is the score that
+  is judged.
+
+  Args:
+    searches: the searches.
+    code: of the cell.
+    seed: of everything random.
+    states: trained policies by method; None trains supernet and policies for
+      this cell, and NAT++'s besides by the truth.
+  """
+  truth, began = searches.truth, time.monotonic()
+  row: dict[str, Any] = {
+      "code": code, "accuracy": float(truth.accuracy[code]),
+      "oracle": {m: truth.gain(code, int(truth.best[m][code]))
+                 for m in truth.best},
+      "random": {m: float(truth.random[m][code] - truth.accuracy[code])
+                 for m in truth.random}}
+  weights = None
+  if states is None:
+    weights = searches.weights(searches.start(code, seed), seed)
+  shared = time.monotonic() - began
+  found: dict[str, Any] = {}
+  seconds: dict[str, float] = {}
+  for name in known_truth.METHODS:
+    began = time.monotonic()
+    state = states[name] if states is not None else searches.search(
+        name, code, weights, seed)
+    found[name] = choice = searches.choose(name, code, state, seed)
+    seconds[name] = shared + time.monotonic() - began
+    row[f"{name}_score"] = judged(truth, code, choice["code"], seconds[name])
+    row[f"{name}_cheapest"] = judged(
+        truth, code, choice["cheapest"], seconds[name])
+  began = time.monotonic()
+  params = weights.params if states is None else states["natpp"].params
+  choice = searches.evolve(code, params, seed)
+  row["evolution_score"] = judged(
+      truth, code, choice["code"], shared + time.monotonic() - began)
+  trained: dict[int, Any] = {}
+  for name, some in found.items() if states is None else ():
+    began = time.monotonic()
+    tried = searches.accept(code, searches.finalists(some), trained, seed)
+    seconds[name] += time.monotonic() - began
+    row[name] = judged(truth, code, tried["code"], seconds[name])
+    row[f"{name}_sure"] = judged(truth, code, tried["sure"], seconds[name])
+  row["tau"] = kendall(choice["scores"], truth.accuracy[choice["candidates"]])
+  if states is None:
+    state = searches.search("natpp", code, weights, seed, by_truth=True)
+    by_truth = searches.choose("natpp", code, state, seed)
+    best = lambda some: max(truth.gain(code, c) for c in some["candidates"])
+    row["losses"] = {
+        "tried": row["natpp"]["gain"],
+        "natpp": row["natpp_score"]["gain"], "choice": best(found["natpp"]),
+        "policy": truth.gain(code, by_truth["code"]), "both": best(by_truth)}
+  transforming.say(
+      f"{cells.to_string(known_truth.names_of(code))} {row['accuracy']:.2f}:"
+      + "".join(f" {TITLES[name]} {row[name]['gain']:+.2f};"
+                for name in TITLES if "code" in (row.get(name) or {}))
+      + f" oracle {row['oracle']['natpp']:+.2f}, tau {row['tau']:.2f}")
+  return row
+
+
+def kendall(scores: Sequence[float], known: Sequence[float]) -> float:
+  """Kendall's tau-b, 0 where one of both is constant."""
+  if len({*scores}) < 2 or len({*known}) < 2:
+    return 0.0
+  return float(stats.kendalltau(scores, known).statistic)
+
+
+def general(searches: known_truth.Searches, codes: Mapping[int, int],
+            config: Config, out: pathlib.Path) -> dict[str, Any]:
+  """One supernet of the whole space, and policies that serve all cells."""
+  ranked = np.random.default_rng([config.seed, 200]).choice(
+      cells.COUNT, config.ranked, replace=False).tolist()
+  known = searches.truth.accuracy[ranked]
+  fine = known > np.median(known)
+  # A quarter of the warm-up at a time: the schedule stands in the state.
+  state, taus = searches.start(0, config.seed, "general"), []
+  for quarter in range(QUARTERS):
+    state = searches.weights(
+        state, config.seed + quarter,
+        epochs=config.general.warmup_epochs // QUARTERS,
+        checkpoint_dir=out / f"quarter-{quarter}")
+
+    def rank(params=state.params):
+      scores = searches.score(params, ranked)
+      return {"tau": kendall(scores, known), "tau_better_half": kendall(
+          scores[fine], known[fine]), "scores": scores.tolist()}
+
+    taus.append(recording.once(out / f"tau-{quarter}.json", rank))
+    transforming.say(f"quarter {quarter + 1}: tau {taus[-1]['tau']:.3f}, of the"
+                     f" better half {taus[-1]['tau_better_half']:.3f}")
+  states = {name: searches.search(
+      name, 0, state, config.seed, checkpoint_dir=out / name)
+            for name in known_truth.METHODS}
+  rows = [recording.once(out / f"cell-{i}.json", lambda code=code, i=i:
+                         transform(searches, code, config.seed + i, states))
+          for i, code in codes.items()]
+  return {"taus": taus, "ranked": ranked, "cells": rows}
+
+
+def differ(truth: known_truth.Truth, dataset: data_lib.Dataset, code: int,
+           config: Config, out: pathlib.Path) -> dict[str, Any]:
+  """What the differentiable transformation makes of a cell."""
+  width = config.search.supernet_width or 1.0
+  network = blocks.scale(known_truth.network(
+      known_truth.names_of(code), config.repeats), width)
+  result = pipeline.Job(
+      network, dataset, "differentiable", config.differentiable, config.train,
+      share="cell", seed=config.seed, compare=False).run(
+          out, listener=transforming.listener("differentiable"))
+  after = known_truth.code_of(codec.from_dict(
+      result["architectures"]["transformed"]))
+  return judged(truth, code, after, result["seconds"])
+
+
+def spread_first(count: int) -> list[int]:
+  """Numbers below a count in an order whose every beginning is spread evenly.
+
+  Example:
+    >>> spread_first(5)
+    [0, 4, 2, 1, 3]
+  """
+  bits = max(count - 1, 1).bit_length()
+  return sorted(range(count), key=lambda i: f"{i:0{bits}b}"[::-1])
+
+
+def run(truth: known_truth.Truth, dataset: data_lib.Dataset, config: Config,
+        out: pathlib.Path, count: int) -> dict[str, Any]:
+  """Rows by focus, of the first `count` of the given cells."""
+  without = [] if config.without_seed is None else (
+      known_truth.spread_over_quality(
+          truth.accuracy, config.given, config.without_seed))
+  codes = known_truth.spread_over_quality(
+      truth.accuracy, config.given, config.seed, without)
+  make = lambda search: known_truth.Searches(
+      truth, dataset, search, repeats=config.repeats, seed=config.seed)
+  searches = make(config.search)
+  now = spread_first(len(codes))[:count]
+  some = {i: codes[i] for i in now}
+  given = [recording.once(
+      out / "given" / f"cell-{i}.json", lambda code=code, i=i: transform(
+          searches, code, config.seed + i)) for i, code in some.items()]
+  if config.general != config.search:
+    searches = make(config.general)
+  found = general(searches, some, config, out / "general")
+  for row, i in zip(given[:config.transformed], now, strict=False):
+    row["differentiable"] = recording.once(
+        out / f"differentiable-{i}.json", lambda i=i: differ(
+            truth, dataset, codes[i], config, out / f"differentiable-{i}"))
+  found["cells"], given = ([row for _, row in sorted(zip(
+      now, rows, strict=True))] for rows in (found["cells"], given))
+  return {"given": given, **found}
+
+
+# The report.
+
+
+def gains(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+  """Points gained by a method, of the cells that it transformed."""
+  if name == "keep":
+    return np.zeros(len(rows))
+  if name in ("oracle", "random"):
+    return np.array([row[name]["natpp"] for row in rows])
+  return np.array([row[name]["gain"] for row in rows])
+
+
+def summary(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+  """A method over its cells."""
+  rows = [row for row in rows if name in row or name in ("keep", "oracle")]
+  own, most = gains(rows, name), gains(rows, "oracle")
+  each = [row[name] for row in rows if isinstance(
+      row.get(name), dict) and "code" in row[name]]
+  return {
+      "cells": len(rows), "gain": float(own.mean()),
+      "shown": recording.paired(np.zeros(len(own)), own / 100),
+      "median": float(np.median(own)),
+      "share": float(own.sum() / most.sum()) if most.sum() else 0.0,
+      "lost": int((own < 0).sum()), "kept": int((own == 0).sum()),
+      **({"dearer": sum(r["dearer"] for r in each),
+          "params": float(np.mean([r["params"] for r in each])),
+          "seconds": float(np.mean([r["seconds"] for r in each]))}
+         if each else {})}
+
+
+def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+  """The methods of a focus, as a table."""
+  lines = []
+  for name, title in TITLES.items():
+    if name not in ("keep", "oracle") and not any(name in row for row in rows):
+      continue
+    found = summary(rows, name)
+    own = lambda key, form, found=found: form.format(found[key]) if (
+        key in found) else "-"
+    exact = name == "random"
+    lines.append([
+        title, found["cells"], found["shown"], f"{found['median']:+.2f}",
+        f"{100 * found['share']:.0f} %",
+        "-" if exact else f"{found['lost']} of {found['cells']}",
+        "-" if exact else found["kept"], own("dearer", "{}"),
+        own("params", "{:.3f}"), own("seconds", "{:.0f}")])
+  return recording.table(
+      ("method", "cells", "gained, points (95 % over cells)", "median",
+       "of the oracle's gain", "lost in", "unchanged in", "dearer",
+       "parameters left", "seconds per cell"), lines)
+
+
+def readme(config: Config, result: Mapping[str, Any]) -> str:
+  """The record in words."""
+  given, rows = result["given"], result["cells"]
+  found = summary(given, "natpp")
+  tau = result["taus"][-1]["tau"]
+  met = lambda good: "met" if good else "missed"
+  targets = [
+      ["NAT++, focus given: share of the oracle's gain", "at least 50 %",
+       f"{100 * found['share']:.0f} %", met(found["share"] >= 0.5)],
+      ["NAT++, focus given: cells on which it loses", "at most one in ten",
+       f"{found['lost']} of {found['cells']}",
+       met(found["lost"] <= found["cells"] / 10)],
+      ["NAT++, focus given: cells that cost more", "none", found["dearer"],
+       met(not found["dearer"])],
+      [f"tau of the supernet of the whole space over {config.ranked} cells",
+       "at least 0.5", f"{tau:.2f}", met(tau >= 0.5)]]
+  losses = []
+  for key, title in LOSSES.items():
+    own = np.array([row["losses"][key] for row in given])
+    losses.append([title, recording.paired(np.zeros(len(own)), own / 100),
+                   f"{100 * own.sum() / gains(given, 'oracle').sum():.0f} %",
+                   f"{(own < 0).sum()} of {len(own)}"])
+  broken = [row for row in given if row["accuracy"] < 80]
+  fine = [row for row in given if row["accuracy"] >= 80]
+  parts = [[title, len(some), *(
+      f"{gains(some, name).mean():+.2f}" for name in (
+          "natpp", "natpp_score", "evolution_score", "random", "oracle"))]
+           for title, some in (("below 80 %", broken), ("80 % and above", fine))
+           if some]
+  each = [[i, f"`{cells.to_string(known_truth.names_of(a['code']))}`".replace(
+      "|", "\\|"), f"{a['accuracy']:.2f}", *(
+          f"{a[name]['gain']:+.2f}" for name in (
+              "natpp", "nat", "natpp_score", "evolution_score")), *(
+                  f"{b[name]['gain']:+.2f}" for name in (
+                      "natpp_score", "evolution_score")),
+           f"{a['oracle']['natpp']:+.2f}", f"{a['tau']:.2f}"]
+          for i, (a, b) in enumerate(zip(given, rows, strict=True))]
+  return "\n".join([
+      "# NAT by a supernet on NAS-Bench-201, judged by the truth", "",
+      f"{len(given)} given cells, one of each of as many equal parts by true"
+      " accuracy (test accuracy on CIFAR-10 after 200 epochs, the benchmark's"
+      " table), none of them among those by which settings were chosen."
+      " Rewards and scores are a supernet's accuracy on images of"
+      f" {result['dataset']}; of the test images none is used. Random valid"
+      " transitions and the oracle are exact, over all that NAT++'s"
+      " transitions reach.", "", "## Targets", "",
+      *recording.table(("", "wanted", "found", ""), targets), "",
+      "## Focus given: a supernet and policies for every cell", "",
+      *table_lines(given), "",
+      "NAT, NAT++ and evolution share the supernet, whose inputs are drawn"
+      " among what NAT++ may make of the cell; seconds count it for each, and"
+      " evolution lets as many images through it as a policy and its choice"
+      f" do. Then the {config.search.finalists} best by the score and the given"
+      " cell are trained alone, as long as the supernet, and the best of them"
+      " is returned if it passes on held-out images, as the library does by"
+      " default (with a tolerance of"
+      f" {config.search.tolerance:g} points where it is cheaper); \"surely\""
+      " wants the 95 % interval of the difference above 0. By the score alone:"
+      " without trials, the best score; the cheapest within one standard error"
+      " of it is the library's order of finalists by default. The interval is"
+      " Student's t over cells. The differentiable transformation compiles a"
+      " program per cell, and so had fewer cells; its gain is compared with the"
+      " oracle of these. `replace` is not judged: the table lacks what it puts"
+      " in place of operations.", "", *recording.table(
+          ("cells by true accuracy", "cells", "NAT++", "NAT++, score alone",
+           "evolution", "random", "oracle"), parts), "",
+      "## Where NAT++ loses: what is replaced by the truth", "",
+      *recording.table(("by the truth", "gained, points (95 % over cells)",
+                        "of the oracle's gain", "lost in"), losses), "",
+      "Kendall's tau of score and truth among the transitions of a cell that"
+      " evolution scored, its mean over cells:"
+      f" {np.mean([row['tau'] for row in given]):.2f} with focus given,"
+      f" {np.mean([row['tau'] for row in rows]):.2f} with focus general.", "",
+      "## Focus general: one supernet and one policy for all", "",
+      *table_lines(rows), "", "Seconds do not count the training.", "",
+      "Kendall's tau of the supernet's score and the truth over"
+      f" {config.ranked} cells drawn from the whole space:", "",
+      *recording.table(
+          ("training", *(f"{i + 1} of {QUARTERS}" for i in range(QUARTERS))),
+          [["all", *(f"{t['tau']:.2f}" for t in result["taus"])],
+           ["the better half", *(f"{t['tau_better_half']:.2f}"
+                                 for t in result["taus"])]]), "",
+      "## Every cell", "", *recording.table(
+          ("", "cell", "true, %", "NAT++", "NAT", "NAT++, score alone",
+           "evolution", "NAT++, general", "evolution, general", "oracle",
+           "tau, given"), each), "",
+      f"Supernets: {config.image_size}x{config.image_size} pixels,"
+      f" {result['train_images']} images, a"
+      f" {config.search.weights_fraction:g} part for the weights and the others"
+      f" for rewards and scores, {config.search.supernet_width or 1:g} times"
+      f" the widths, {config.repeats} cell(s) per stage of five. Focus given:"
+      f" {in_words(config.search)}. Focus general:"
+      f" {in_words(config.general)}.", "", *recording.in_words(result)])
+
+
+def in_words(search: nat.NATConfig) -> str:
+  """How long a search takes."""
+  both = search.epochs - search.warmup_epochs - search.policy_epochs
+  return (f"{search.warmup_epochs} epochs of the weights"
+          + (f", {both} of both" if both else "")
+          + f", {search.policy_epochs} of the policy alone, batches of"
+          f" {search.batch_size}, SGD from {search.learning_rate:g}, Adam at"
+          f" {search.policy_learning_rate:g}, n {search.samples}, lambda"
+          f" {search.entropy_weight:g}, k {search.candidates}")
+
+
+# The command line.
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+  """Reads the command line."""
+  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  recording.add_flags(parser, PRESETS)
+  parser.add_argument("--table", type=pathlib.Path, required=True,
+                      help="NAS-Bench-201's: CSV, or NATS-Bench's folder")
+  parser.add_argument("--cells", type=int, help="of the given cells, spread"
+                      " over their quality; the others go on from --out")
+  return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  args = parse(argv)
+  natjax.configure_compilation()
+
+  # Config.
+  config = PRESETS[args.preset]
+  config = dataclasses.replace(config, seed=args.seed)
+  count = config.given if args.cells is None else args.cells
+  if not 1 <= count <= config.given:
+    raise errors.InputError(f"cells is {count} and must lie in [1,"
+                            f" {config.given}]; pass --cells {config.given}")
+  truth = known_truth.Truth(nasbench201.read(args.table))
+  out = recording.open_folder(
+      args.out, dataclasses.asdict(config), overwrite=args.overwrite)
+  transforming.say(f"{recording.hardware()}; seed {config.seed};"
+                   f" {pipeline.versions()}")
+
+  # Data, searches.
+  with recording.clock(out) as spent:
+    dataset = transforming.load(
+        config.dataset, args.data_dir, image_size=config.image_size,
+        train_images=config.train_images, seed=config.seed)
+    found = run(truth, dataset, config, out, count)
+    seconds = spent()
+
+  # Report.
+  result = {
+      **found, "dataset": dataset.name,
+      "train_images": len(dataset.train_labels),
+      "config": dataclasses.asdict(config),
+      **recording.circumstances(SCRIPT, argv, seconds)}
+  transforming.report(args.report or out / "report", result,
+                      readme(config, result))
+
+
+if __name__ == "__main__":
+  try:
+    main()
+  except errors.InputError as error:
+    sys.exit(f"nasbench201_supernet: {error}")
