@@ -350,12 +350,13 @@ class Searches:
 
   def fit(self, method: Any, state: State, stages: tuple[base.Stage, ...],
           seed: int, **options: Any) -> State:
-    """Runs stages of a method from a state on."""
+    """Runs stages of a method from a state on, on one device."""
     record = method.method()._replace(init=lambda rng: state, stages=stages)
     return fit_lib.fit(
         record, self.splits, batch_size=self.config.batch_size,
         preparation=self._preparation,
-        options=fit_lib.Options(seed=seed, **options))
+        options=fit_lib.Options(
+            seed=seed, devices=jax.local_devices()[:1], **options))
 
   def start(self, code: int, seed: int, focus: str = "given") -> State:
     """A supernet and a policy as they are drawn, for a given cell."""
