@@ -26,7 +26,7 @@ from natjax.benchmarks import nasbench201, policy_report, policy_search
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, records
 from natjax.graph import nasbench201 as cells
-from natjax.methods import acceptance, nat, natpp, supervised
+from natjax.methods import nat, natpp, supervised
 from natjax.networks import supernet as supernet_lib
 from natjax.objectives import classification as objectives
 from natjax.pipeline import judge as judge_lib
@@ -137,7 +137,7 @@ def spread_over_quality(accuracy: np.ndarray, count: int, seed: int,
 # The searches.
 
 
-FOCUSES = ("given", "general", "alone")
+FOCUSES = ("given", "general")
 
 
 class State(NamedTuple):
@@ -145,8 +145,7 @@ class State(NamedTuple):
 
   Attributes:
     given: `CellArrays` [G, N, K], around which inputs are drawn.
-    focus: i32[], of `FOCUSES`: around the given cell, from the whole space, or
-      the given cell alone, which is then trained as a network of its own.
+    focus: i32[], of `FOCUSES`: around the given cell, or from the whole space.
   """
 
   step: Any
@@ -194,10 +193,9 @@ class Known:
     own = np.eye(count, dtype=bool)[start.operation]
     own[0] = False
     self._own = own
-    # What a given cell's operation may become, by focus: [3, O, O].
+    # What a given cell's operation may become, by focus: [2, O, O].
     self._may = np.repeat(np.eye(count, dtype=bool)[None], len(FOCUSES), 0)
-    every = np.ones_like(reach)
-    for may, some in zip(self._may, (reach, every, every), strict=True):
+    for may, some in zip(self._may, (reach, np.ones_like(reach)), strict=True):
       may[np.ix_(self._number, self._number)] = some
 
   def arrays(self, codes: np.ndarray) -> arrays_lib.CellArrays:
@@ -225,7 +223,14 @@ class Known:
 
   def begun(self, rng: jax.Array, code: int, focus: str,
             weights: State | None = None) -> State:
-    """A state for a given cell; with weights, the policy alone is drawn."""
+    """A state for a given cell; with weights, the policy alone is drawn.
+
+    Args:
+      rng: a key.
+      code: of the given cell.
+      focus: of `FOCUSES`.
+      weights: whose supernet it begins with, the optimizer's state included.
+    """
     state = self.init(rng)._replace(
         focus=jnp.asarray(FOCUSES.index(focus), jnp.int32),
         given=jax.tree.map(lambda x: jnp.asarray(x[0]), self.arrays(
@@ -242,8 +247,7 @@ class Known:
     slot = np.zeros((*self.ground.shape, 1), bool)
     slot[0, *_SLOTS] = True
     draw = inputs.fixed(self.ground, jnp.where(slot, allowed, self._own))
-    ways = (inputs.around(self.ground, draw, state.given), draw,
-            lambda _: state.given)
+    ways = (inputs.around(self.ground, draw, state.given), draw)
 
     def one(key):
       return jax.tree.map(lambda *x: jnp.stack(x)[state.focus], *(
@@ -276,19 +280,6 @@ class Known:
     return jax.lax.fori_loop(0, count, ask, jnp.zeros(
         (len(batch["label"]), len(every.source))))
 
-  def versus(self, argument: Any, batch: base.Batch) -> dict[str, jax.Array]:
-    """Where one of two networks alone is right, f32[B].
-
-    Args:
-      argument: of both, the weights and `CellArrays` [G, N, K].
-      batch: images and labels.
-    """
-    one, other = (objectives.right(self.supernet.apply(
-        params, arrays, batch["image"]), batch["label"])
-                  for params, arrays in argument)
-    return {"images": jnp.ones_like(one), "won": one * (1 - other),
-            "lost": other * (1 - one)}
-
 
 class NAT(Known, nat.NAT):
   """NAT, see `Known`."""
@@ -307,8 +298,7 @@ class Searches:
   Attributes:
     truth: what is known.
     config: of NAT and NAT++.
-    splits: "weights" and "policy", parts of the training images that the
-      settings do not hold out, and "held_out".
+    splits: "weights" and "policy", parts of the training images.
   """
 
   def __init__(self, truth: Truth, dataset: data_lib.Dataset,
@@ -324,15 +314,13 @@ class Searches:
     """
     self.truth, self.config, self._seed = truth, config, seed
     self._repeats = repeats
-    held_out = acceptance.part(config)
-    seen, share = 1 - held_out, config.weights_fraction
     parts = data_lib.split(
         len(dataset.train_labels),
-        (seen * share, seen * (1 - share), held_out), seed=seed)
+        (config.weights_fraction, 1 - config.weights_fraction), seed=seed)
     self.splits = {name: fit_lib.Split(
         dataset.train_images[rows], dataset.train_labels[rows])
-                   for name, rows in zip(("weights", "policy", "held_out"),
-                                         parts, strict=True)}
+                   for name, rows in zip(("weights", "policy"), parts,
+                                         strict=True)}
     self.steps = len(self.splits["weights"].labels) // config.batch_size
     self._preparation = judge_lib.Labels(dataset, supervised.resolve(
         supervised.TrainConfig(), "blocks")).plain(config.dtype)
@@ -358,9 +346,10 @@ class Searches:
         options=fit_lib.Options(
             seed=seed, devices=jax.local_devices()[:1], **options))
 
-  def start(self, code: int, seed: int, focus: str = "given") -> State:
-    """A supernet and a policy as they are drawn, for a given cell."""
-    return self.make("natpp").begun(jax.random.key(seed), code, focus)
+  def start(self, code: int, seed: int, focus: str = "given",
+            weights: State | None = None) -> State:
+    """Where a search begins; see `Known.begun`."""
+    return self.make("natpp").begun(jax.random.key(seed), code, focus, weights)
 
   def weights(self, state: State, seed: int, epochs: int | None = None,
               **options: Any) -> State:
@@ -401,7 +390,9 @@ class Searches:
 
     Returns:
       "code", with the best score; "cheapest", the code that is cheapest of
-      those within one standard error of it (`choice`); "candidates", codes of
+      those within one standard error of it (`choice`); "sure", the code unless
+      0 lies in the 95 % interval of its score less the given cell's, which is
+      then that; "candidates", codes of
       all that were scored, with their "scores", the given cell first.
     """
     found = self.make(name).derive(
@@ -414,67 +405,11 @@ class Searches:
                if max(scores) - row["score"] <= row["standard_error"]]
     cheapest = min(as_good, key=lambda i: (
         rows[i]["madds"], rows[i]["params"], -scores[i]))
-    return {"code": code_of(found.architecture), "cheapest": codes[cheapest],
-            "candidates": codes, "scores": scores}
-
-  def finalists(self, found: dict[str, Any]) -> list[int]:
-    """Codes of the best of what `choose` found, but the given one."""
-    given = found["candidates"][0]
-    order = sorted(zip(found["scores"], found["candidates"], strict=True),
-                   key=lambda row: -row[0])
-    return [code for _, code in order if code != given][
-        :self.config.finalists]
-
-  def alone(self, code: int, seed: int) -> Any:
-    """The weights of a cell's network, trained from scratch for the warm-up.
-
-    By the supernet's program, in which nothing but the cell is drawn.
-    """
-    return self.weights(self.start(code, seed, "alone"), seed).params
-
-  def compare(self, one: tuple[int, Any],
-              other: tuple[int, Any]) -> acceptance.Pairs:
-    """Two trained networks on the held-out images, by code and weights."""
-    method = self.make("natpp")
-    counts = self._walk(method.versus, tuple(
-        (params, jax.tree.map(lambda x: x[0], method.arrays(np.array([code]))))
-        for code, params in (one, other)), split="held_out", total=True,
-                        whole=True)
-    return acceptance.Pairs(*(
-        int(counts[k]) for k in ("images", "won", "lost")))
-
-  def accept(self, code: int, finalists: Sequence[int],
-             trained: dict[int, Any], seed: int) -> dict[str, Any]:
-    """Tries finalists on held-out images, as `pipeline.trials` does.
-
-    Args:
-      code: of the given cell.
-      finalists: codes.
-      trained: weights of networks by code, to which those of others are added.
-      seed: of the trainings.
-
-    Returns:
-      "code", what the library's rule returns: the finalist that does best
-      against the given cell, if it passes (`acceptance`); "sure", the same
-      where its interval must lie above 0; and "difference", in points.
-    """
-    truth, rows = self.truth, []
-    for one in (code, *finalists):
-      if one not in trained:
-        trained[one] = self.alone(one, seed)
-    for one in finalists:
-      rows.append((self.compare((one, trained[one]), (code, trained[code])),
-                   one))
-    if not rows:
-      return {"code": code, "sure": code, "difference": 0.0}
-    pairs, best = max(rows, key=lambda row: row[0].difference)
-    cost = lambda c: operations.Cost(int(truth.params[c]),
-                                     int(1e6 * truth.madds[c]))
-    verdict = acceptance.judge(pairs, cost(code), cost(best),
-                               self.config.tolerance)
-    return {"code": best if verdict.accepted else code,
-            "sure": best if pairs.interval[0] > 0 else code,
-            "difference": 100 * pairs.difference}
+    best = code_of(found.architecture)
+    sure = max(scores) - scores[0] > 1.96 * rows[0]["standard_error"]
+    return {"code": best, "cheapest": codes[cheapest],
+            "sure": best if sure else code, "candidates": codes,
+            "scores": scores}
 
   def _walk(self, function, argument, *, split, **options):
     return fit_lib.walk(

@@ -6,8 +6,9 @@ returned is looked up in the table. Beside NAT and NAT++ stand uniform random
 valid transitions (the exact mean), evolution over valid transitions with the
 same supernet, the differentiable transformation, "keep", and the exact oracle:
 the best true accuracy of all that NAT++'s valid transitions reach. With focus
-"given" every cell has a supernet and policies of its own; with "general" one
-supernet of the whole space and one policy serve all. Where NAT++ loses is found
+"general" one supernet of the whole space and one policy serve all cells; with
+"given" this supernet is trained further around the cell, for which policies are
+trained then. Where NAT++ loses is found
 by replacing the rewards, or the scores of the choice, by the truth.
 
 `replace` cannot be judged here: its replacements are separable and dilated
@@ -58,17 +59,14 @@ _SEARCHES = {"nat": "NAT", "natpp": "NAT++"}
 TITLES = {
     "keep": "keep", "random": "random valid transitions, their mean",
     **{f"{name}{end}": f"{title}{words}" for name, title in _SEARCHES.items()
-       for end, words in (("", ""), ("_sure", ", only what is surely better"),
-                          ("_score", ", by the score alone"),
-                          ("_cheapest", ", the cheapest of as good a score"))},
-    "evolution_score": "evolution, by the score alone",
+       for end, words in (("", ""), ("_sure", ", if surely better"),
+                          ("_cheapest", ", the cheapest of as good"))},
+    "evolution": "evolution",
     "differentiable": "differentiable", "oracle": "oracle"}
 # What is replaced by the truth, of NAT++ with focus given.
 LOSSES = {
-    "tried": "nothing, finalists tried", "natpp": "nothing, by the score alone",
-    "choice": "the choice among the policy's candidates",
-    "policy": "the rewards of the policy, by the score alone",
-    "both": "rewards and choice"}
+    "natpp": "nothing", "choice": "the choice among the policy's candidates",
+    "policy": "the rewards of the policy", "both": "rewards and choice"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +82,10 @@ class Config:
     without_seed: cells that this seed draws are not among them, as those by
       which settings were chosen (`search_trials.py`); None leaves out nothing.
     ranked: cells by which score and truth are compared.
-    search: of NAT and NAT++ with focus given; finalists are trained for the
-      epochs of the warm-up.
-    general: with focus general; its epochs.
+    search: of NAT and NAT++; the warm-up is that of the supernet of the whole
+      space.
+    around_epochs: with focus given, the epochs that this supernet is trained
+      further around a given cell.
     differentiable: of the differentiable transformation.
     train: of its networks.
     transformed: how many of the given cells it transforms, since for each of
@@ -102,7 +101,7 @@ class Config:
   without_seed: int | None
   ranked: int
   search: nat.NATConfig
-  general: nat.NATConfig
+  around_epochs: int
   differentiable: differentiable.DifferentiableConfig
   train: supervised.TrainConfig
   transformed: int
@@ -112,40 +111,34 @@ class Config:
 _SMOKE = nat.NATConfig(
     supernet_width=0.125, epochs=5, warmup_epochs=4, policy_epochs=1,
     batch_size=16, samples=2, candidates=3, weights_fraction=0.5,
-    prefer="accuracy", held_out=0.25, finalists=1)
-_SMALL = nat.NATConfig(
-    supernet_width=0.5, epochs=14, warmup_epochs=12, policy_epochs=2,
-    batch_size=64, learning_rate=0.1, final_learning_rate=0.0,
-    max_grad_norm=5.0, policy_learning_rate=1e-3, samples=8, candidates=30,
-    weights_fraction=0.5, prefer="accuracy", held_out=1 / 3, finalists=2)
-_PAPER = nat.NATConfig(
-    epochs=220, warmup_epochs=200, policy_epochs=20, batch_size=64,
-    learning_rate=0.1, final_learning_rate=0.0, max_grad_norm=5.0,
-    policy_learning_rate=1e-3, samples=8, candidates=30, weights_fraction=0.5,
     prefer="accuracy")
+_SMALL = nat.NATConfig(
+    supernet_width=0.5, epochs=82, warmup_epochs=80, policy_epochs=2,
+    batch_size=64, learning_rate=0.1, final_learning_rate=0.01,
+    max_grad_norm=5.0, policy_learning_rate=1e-3, samples=8, candidates=30,
+    weights_fraction=0.8, prefer="accuracy")
+_PAPER = dataclasses.replace(
+    _SMALL, supernet_width=1.0, epochs=420, warmup_epochs=400,
+    policy_epochs=20, weights_fraction=0.5)
 _TRAIN = supervised.TrainConfig(
     epochs=8, batch_size=64, learning_rate=0.05, final_learning_rate=0.0,
     cutout=0)
 PRESETS = {
     "smoke": Config(
         dataset="digits", image_size=8, train_images=128, repeats=1, given=2,
-        without_seed=100, ranked=5, search=_SMOKE,
-        general=_SMOKE,
+        without_seed=100, ranked=5, search=_SMOKE, around_epochs=1,
         differentiable=differentiable.DifferentiableConfig(
             theta_learning_rate=1e-2),
         train=dataclasses.replace(_TRAIN, epochs=2, batch_size=32),
         transformed=1),
     "small": Config(
-        dataset="cifar10", image_size=8, train_images=12000, repeats=1,
-        given=40, without_seed=100, ranked=200, search=_SMALL,
-        general=dataclasses.replace(
-            _SMALL, epochs=66, warmup_epochs=60, policy_epochs=6),
+        dataset="cifar10", image_size=8, train_images=20000, repeats=1,
+        given=40, without_seed=100, ranked=200, search=_SMALL, around_epochs=2,
         differentiable=differentiable.DifferentiableConfig(
-            theta_learning_rate=1e-2), train=_TRAIN, transformed=3),
+            theta_learning_rate=1e-2), train=_TRAIN, transformed=1),
     "paper": Config(
         dataset="cifar10", image_size=32, train_images=0, repeats=5, given=40,
-        without_seed=100, ranked=200, search=_PAPER,
-        general=_PAPER,
+        without_seed=100, ranked=200, search=_PAPER, around_epochs=50,
         differentiable=differentiable.PRESETS["paper"],
         train=dataclasses.replace(_TRAIN, epochs=600, learning_rate=0.025),
         transformed=40),
@@ -165,18 +158,17 @@ def judged(truth: known_truth.Truth, before: int, after: int,
 
 
 def transform(searches: known_truth.Searches, code: int, seed: int,
-              states: Mapping[str, Any] | None = None) -> dict[str, Any]:
+              states: Mapping[str, Any], epochs: int = 0) -> dict[str, Any]:
   """What all methods that use a supernet make of a cell.
-
-  With supernets for many cells, finalists are not tried: it is the score that
-  is judged.
 
   Args:
     searches: the searches.
     code: of the cell.
     seed: of everything random.
-    states: trained policies by method; None trains supernet and policies for
-      this cell, and NAT++'s besides by the truth.
+    states: by method, trained supernets and policies for all cells.
+    epochs: that the supernet is trained further, around this cell, for which
+      policies are then trained, NAT++'s besides by the truth; 0 takes the
+      policies that there are.
   """
   truth, began = searches.truth, time.monotonic()
   row: dict[str, Any] = {
@@ -185,41 +177,32 @@ def transform(searches: known_truth.Searches, code: int, seed: int,
                  for m in truth.best},
       "random": {m: float(truth.random[m][code] - truth.accuracy[code])
                  for m in truth.random}}
-  weights = None
-  if states is None:
-    weights = searches.weights(searches.start(code, seed), seed)
+  weights = states["natpp"]
+  if epochs:
+    weights = searches.weights(searches.start(code, seed, "given", weights),
+                               seed, epochs)
   shared = time.monotonic() - began
   found: dict[str, Any] = {}
-  seconds: dict[str, float] = {}
   for name in known_truth.METHODS:
     began = time.monotonic()
-    state = states[name] if states is not None else searches.search(
-        name, code, weights, seed)
+    state = searches.search(name, code, weights, seed) if epochs else (
+        states[name])
     found[name] = choice = searches.choose(name, code, state, seed)
-    seconds[name] = shared + time.monotonic() - began
-    row[f"{name}_score"] = judged(truth, code, choice["code"], seconds[name])
-    row[f"{name}_cheapest"] = judged(
-        truth, code, choice["cheapest"], seconds[name])
+    seconds = shared + time.monotonic() - began
+    for key, end in (("code", ""), ("sure", "_sure"), ("cheapest", "_cheapest")
+                     ):
+      row[name + end] = judged(truth, code, choice[key], seconds)
   began = time.monotonic()
-  params = weights.params if states is None else states["natpp"].params
-  choice = searches.evolve(code, params, seed)
-  row["evolution_score"] = judged(
+  choice = searches.evolve(code, weights.params, seed)
+  row["evolution"] = judged(
       truth, code, choice["code"], shared + time.monotonic() - began)
-  trained: dict[int, Any] = {}
-  for name, some in found.items() if states is None else ():
-    began = time.monotonic()
-    tried = searches.accept(code, searches.finalists(some), trained, seed)
-    seconds[name] += time.monotonic() - began
-    row[name] = judged(truth, code, tried["code"], seconds[name])
-    row[f"{name}_sure"] = judged(truth, code, tried["sure"], seconds[name])
   row["tau"] = kendall(choice["scores"], truth.accuracy[choice["candidates"]])
-  if states is None:
+  if epochs:
     state = searches.search("natpp", code, weights, seed, by_truth=True)
     by_truth = searches.choose("natpp", code, state, seed)
     best = lambda some: max(truth.gain(code, c) for c in some["candidates"])
     row["losses"] = {
-        "tried": row["natpp"]["gain"],
-        "natpp": row["natpp_score"]["gain"], "choice": best(found["natpp"]),
+        "natpp": row["natpp"]["gain"], "choice": best(found["natpp"]),
         "policy": truth.gain(code, by_truth["code"]), "both": best(by_truth)}
   transforming.say(
       f"{cells.to_string(known_truth.names_of(code))} {row['accuracy']:.2f}:"
@@ -236,9 +219,14 @@ def kendall(scores: Sequence[float], known: Sequence[float]) -> float:
   return float(stats.kendalltau(scores, known).statistic)
 
 
-def general(searches: known_truth.Searches, codes: Mapping[int, int],
-            config: Config, out: pathlib.Path) -> dict[str, Any]:
-  """One supernet of the whole space, and policies that serve all cells."""
+def general(searches: known_truth.Searches, config: Config, out: pathlib.Path
+            ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+  """A supernet of the whole space, and policies that serve all cells.
+
+  Returns:
+    States by method, and after each quarter of the warm-up, how score and
+    truth agree.
+  """
   ranked = np.random.default_rng([config.seed, 200]).choice(
       cells.COUNT, config.ranked, replace=False).tolist()
   known = searches.truth.accuracy[ranked]
@@ -248,24 +236,21 @@ def general(searches: known_truth.Searches, codes: Mapping[int, int],
   for quarter in range(QUARTERS):
     state = searches.weights(
         state, config.seed + quarter,
-        epochs=config.general.warmup_epochs // QUARTERS,
+        epochs=config.search.warmup_epochs // QUARTERS,
         checkpoint_dir=out / f"quarter-{quarter}")
 
     def rank(params=state.params):
       scores = searches.score(params, ranked)
       return {"tau": kendall(scores, known), "tau_better_half": kendall(
-          scores[fine], known[fine]), "scores": scores.tolist()}
+          scores[fine], known[fine]), "codes": ranked,
+              "scores": scores.tolist()}
 
     taus.append(recording.once(out / f"tau-{quarter}.json", rank))
     transforming.say(f"quarter {quarter + 1}: tau {taus[-1]['tau']:.3f}, of the"
                      f" better half {taus[-1]['tau_better_half']:.3f}")
-  states = {name: searches.search(
-      name, 0, state, config.seed, checkpoint_dir=out / name)
-            for name in known_truth.METHODS}
-  rows = [recording.once(out / f"cell-{i}.json", lambda code=code, i=i:
-                         transform(searches, code, config.seed + i, states))
-          for i, code in codes.items()]
-  return {"taus": taus, "ranked": ranked, "cells": rows}
+  return {name: searches.search(name, 0, state, config.seed,
+                                checkpoint_dir=out / name)
+          for name in known_truth.METHODS}, taus
 
 
 def differ(truth: known_truth.Truth, dataset: data_lib.Dataset, code: int,
@@ -302,24 +287,23 @@ def run(truth: known_truth.Truth, dataset: data_lib.Dataset, config: Config,
           truth.accuracy, config.given, config.without_seed))
   codes = known_truth.spread_over_quality(
       truth.accuracy, config.given, config.seed, without)
-  make = lambda search: known_truth.Searches(
-      truth, dataset, search, repeats=config.repeats, seed=config.seed)
-  searches = make(config.search)
+  searches = known_truth.Searches(
+      truth, dataset, config.search, repeats=config.repeats, seed=config.seed)
+  states, taus = general(searches, config, out / "general")
+  found: dict[str, Any] = {"taus": taus, "given": [], "general": []}
   now = spread_first(len(codes))[:count]
-  some = {i: codes[i] for i in now}
-  given = [recording.once(
-      out / "given" / f"cell-{i}.json", lambda code=code, i=i: transform(
-          searches, code, config.seed + i)) for i, code in some.items()]
-  if config.general != config.search:
-    searches = make(config.general)
-  found = general(searches, some, config, out / "general")
-  for row, i in zip(given[:config.transformed], now, strict=False):
+  for i in now:
+    for focus, epochs in (("given", config.around_epochs), ("general", 0)):
+      found[focus].append(recording.once(
+          out / focus / f"cell-{i}.json", lambda i=i, epochs=epochs: transform(
+              searches, codes[i], config.seed + i, states, epochs)))
+  for row, i in zip(found["given"][:config.transformed], now, strict=False):
     row["differentiable"] = recording.once(
         out / f"differentiable-{i}.json", lambda i=i: differ(
             truth, dataset, codes[i], config, out / f"differentiable-{i}"))
-  found["cells"], given = ([row for _, row in sorted(zip(
-      now, rows, strict=True))] for rows in (found["cells"], given))
-  return {"given": given, **found}
+  return found | {focus: [row for _, row in sorted(
+      zip(now, found[focus], strict=True), key=lambda pair: pair[0])]
+                  for focus in ("given", "general")}
 
 
 # The report.
@@ -376,7 +360,7 @@ def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def readme(config: Config, result: Mapping[str, Any]) -> str:
   """The record in words."""
-  given, rows = result["given"], result["cells"]
+  given, rows = result["given"], result["general"]
   found = summary(given, "natpp")
   tau = result["taus"][-1]["tau"]
   met = lambda good: "met" if good else "missed"
@@ -400,15 +384,15 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
   fine = [row for row in given if row["accuracy"] >= 80]
   parts = [[title, len(some), *(
       f"{gains(some, name).mean():+.2f}" for name in (
-          "natpp", "natpp_score", "evolution_score", "random", "oracle"))]
+          "natpp", "natpp_sure", "evolution", "random", "oracle"))]
            for title, some in (("below 80 %", broken), ("80 % and above", fine))
            if some]
   each = [[i, f"`{cells.to_string(known_truth.names_of(a['code']))}`".replace(
       "|", "\\|"), f"{a['accuracy']:.2f}", *(
           f"{a[name]['gain']:+.2f}" for name in (
-              "natpp", "nat", "natpp_score", "evolution_score")), *(
+              "natpp", "nat", "natpp_sure", "evolution")), *(
                   f"{b[name]['gain']:+.2f}" for name in (
-                      "natpp_score", "evolution_score")),
+                      "natpp", "evolution")),
            f"{a['oracle']['natpp']:+.2f}", f"{a['tau']:.2f}"]
           for i, (a, b) in enumerate(zip(given, rows, strict=True))]
   return "\n".join([
@@ -423,23 +407,23 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
       *recording.table(("", "wanted", "found", ""), targets), "",
       "## Focus given: a supernet and policies for every cell", "",
       *table_lines(given), "",
-      "NAT, NAT++ and evolution share the supernet, whose inputs are drawn"
-      " among what NAT++ may make of the cell; seconds count it for each, and"
-      " evolution lets as many images through it as a policy and its choice"
-      f" do. Then the {config.search.finalists} best by the score and the given"
-      " cell are trained alone, as long as the supernet, and the best of them"
-      " is returned if it passes on held-out images, as the library does by"
-      " default (with a tolerance of"
-      f" {config.search.tolerance:g} points where it is cheaper); \"surely\""
-      " wants the 95 % interval of the difference above 0. By the score alone:"
-      " without trials, the best score; the cheapest within one standard error"
-      " of it is the library's order of finalists by default. The interval is"
-      " Student's t over cells. The differentiable transformation compiles a"
-      " program per cell, and so had fewer cells; its gain is compared with the"
-      " oracle of these. `replace` is not judged: the table lacks what it puts"
-      " in place of operations.", "", *recording.table(
-          ("cells by true accuracy", "cells", "NAT++", "NAT++, score alone",
-           "evolution", "random", "oracle"), parts), "",
+      "NAT, NAT++ and evolution share the supernet: that of the whole space,"
+      f" trained for {config.around_epochs} more epochs on what NAT++ may make"
+      " of the cell. Seconds count these epochs for each, not the supernet"
+      " of the whole space. Evolution lets as many images through the supernet"
+      " as a policy and its choice do. All return the best score, the given"
+      " cell among what is scored; \"surely\" wants the 95 % interval of its"
+      " difference to the given cell's above 0; \"the cheapest of as good\" is"
+      " the library's default, within one standard error of the best. What the"
+      " library does besides by default, to train the finalists briefly and"
+      " alone, is left out. The interval is Student's t over cells. The"
+      " differentiable transformation compiles a program per cell, and so had"
+      " fewer cells; its gain is compared with the oracle of these. `replace`"
+      " is not judged: the table lacks what it puts in place of operations.",
+      "", *recording.table(
+          ("cells by true accuracy", "cells", "NAT++",
+           "NAT++, if surely better", "evolution", "random", "oracle"), parts),
+      "",
       "## Where NAT++ loses: what is replaced by the truth", "",
       *recording.table(("by the truth", "gained, points (95 % over cells)",
                         "of the oracle's gain", "lost in"), losses), "",
@@ -457,16 +441,15 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
            ["the better half", *(f"{t['tau_better_half']:.2f}"
                                  for t in result["taus"])]]), "",
       "## Every cell", "", *recording.table(
-          ("", "cell", "true, %", "NAT++", "NAT", "NAT++, score alone",
+          ("", "cell", "true, %", "NAT++", "NAT", "NAT++, if surely better",
            "evolution", "NAT++, general", "evolution, general", "oracle",
            "tau, given"), each), "",
       f"Supernets: {config.image_size}x{config.image_size} pixels,"
       f" {result['train_images']} images, a"
       f" {config.search.weights_fraction:g} part for the weights and the others"
       f" for rewards and scores, {config.search.supernet_width or 1:g} times"
-      f" the widths, {config.repeats} cell(s) per stage of five. Focus given:"
-      f" {in_words(config.search)}. Focus general:"
-      f" {in_words(config.general)}.", "", *recording.in_words(result)])
+      f" the widths, {config.repeats} cell(s) per stage of five;"
+      f" {in_words(config.search)}.", "", *recording.in_words(result)])
 
 
 def in_words(search: nat.NATConfig) -> str:

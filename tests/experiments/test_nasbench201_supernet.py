@@ -105,7 +105,7 @@ def test_codes_and_networks_are_one(known, searches):
     assert (method.ground.encode(network).operation == one.operation).all()
 
 
-@pytest.mark.parametrize("focus", ["given", "general", "alone"])
+@pytest.mark.parametrize("focus", ["given", "general"])
 def test_inputs_are_drawn_where_the_state_says(known, searches, focus):
   method = searches.make("natpp")
   names = ("conv_1x1", "null", "avg_pool_3x3", "conv_3x3", "skip_connect",
@@ -117,9 +117,7 @@ def test_inputs_are_drawn_where_the_state_says(known, searches, focus):
       draw(key) for key in jax.random.split(jax.random.key(1), 400)])
   found = [{*np.unique(ops)} for ops in cells.decode(drawn).T]
   reach = searches.truth.reach["natpp"]
-  if focus == "alone":
-    assert {*drawn.tolist()} == {code}
-  elif focus == "general":
+  if focus == "general":
     assert [len(ops) for ops in found] == [4, 5, 5, 5, 5, 5]
   else:
     assert code in drawn
@@ -139,6 +137,7 @@ def test_one_program_serves_all_cells_and_what_is_found_is_valid(
     state = searches.search("natpp", code, weights, 0)
     found = searches.choose("natpp", code, state, 0)
     assert found["candidates"][0] == code
+    assert found["sure"] in (code, found["code"])
     assert found["code"] == found["candidates"][int(np.argmax(
         found["scores"]))]
     own = searches.score(weights.params, found["candidates"])
@@ -154,23 +153,12 @@ def test_one_program_serves_all_cells_and_what_is_found_is_valid(
     assert len({*evolved["candidates"]}) == len(evolved["candidates"]) <= (
         searches.forwards() // len(searches.splits["policy"].labels))
   assert seen == [1, 0]
-  # Alone, weights on edges that do not stand there decay, no more.
-  trained = searches.alone(0, 3)
-  drawn = searches.start(0, 3, "alone").params
-  spread = [float(np.std(np.asarray(a) / np.asarray(b))) for a, b in zip(
-      *map(jax.tree.leaves, (trained["blocks"], drawn["blocks"])), strict=True)]
-  assert min(spread) < 1e-4 < 1e-2 < max(spread)
-  pairs = searches.compare((0, trained), (0, trained))
-  assert pairs.images and pairs.won == pairs.lost == 0
-  accepted = searches.accept(0, [1], {0: trained}, 3)
-  assert {accepted["code"], accepted["sure"]} <= {0, 1}
-
-
-def test_the_best_but_the_given_one_are_finalists(searches):
-  found = {"candidates": [5, 6, 7], "scores": [0.9, 0.1, 0.3]}
-  assert searches.config.finalists == 1
-  assert searches.finalists(found) == [7]
-  assert searches.accept(5, [], {}, 0)["code"] == 5
+  # What is trained further begins with the same weights.
+  further = searches.start(0, 0, "given", weights)
+  for a, b in zip(*map(jax.tree.leaves, (further.params, weights.params)),
+                  strict=True):
+    np.testing.assert_array_equal(a, b)
+  assert further.given.operation.tolist() != weights.given.operation.tolist()
 
 
 @pytest.mark.slow
@@ -183,8 +171,8 @@ def test_smoke_judges_all_methods_and_runs_nothing_again(
   script.main(argv)
   result = json.loads((tmp_path / "report" / "result.json").read_text())
   assert result["given"][0] == first["given"][0]
-  assert len(result["given"]) == len(result["cells"]) == 2
-  for row in (*result["given"], *result["cells"]):
+  assert len(result["given"]) == len(result["general"]) == 2
+  for row in (*result["given"], *result["general"]):
     for name in (*script.TITLES, *script.LOSSES):
       if "code" in (row.get(name) or {}):
         own = row[name]
@@ -192,7 +180,7 @@ def test_smoke_judges_all_methods_and_runs_nothing_again(
         assert own["gain"] <= row["oracle"]["natpp"] + 1e-9
         assert not own["dearer"]
   for row in result["given"]:
-    assert row["losses"]["natpp"] == row["natpp_score"]["gain"]
+    assert row["losses"]["natpp"] == row["natpp"]["gain"]
     assert row["losses"]["choice"] >= row["losses"]["natpp"]
     assert row["losses"]["both"] >= row["losses"]["policy"]
   assert "differentiable" in result["given"][0]
@@ -206,7 +194,7 @@ def test_smoke_judges_all_methods_and_runs_nothing_again(
   assert "tau" in capsys.readouterr().out
   again = json.loads((tmp_path / "report" / "result.json").read_text())
   assert again["given"] == result["given"]
-  assert again["cells"] == result["cells"]
+  assert again["general"] == result["general"]
 
 
 def test_a_summary_is_of_the_cells_that_were_transformed(script):
