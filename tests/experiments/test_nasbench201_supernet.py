@@ -135,6 +135,12 @@ def test_one_program_serves_all_cells_and_what_is_found_is_valid(
     weights = searches.weights(searches.start(code, 0), 0)
     seen.append(engine.make_chunk.cache_info().misses - before)
     state = searches.search("natpp", code, weights, 0)
+    for a, b in zip(*map(jax.tree.leaves, (state.params, weights.params)),
+                    strict=True):
+      np.testing.assert_array_equal(a, b)  # The policy was trained alone.
+    assert not all(np.array_equal(a, b) for a, b in zip(*map(
+        jax.tree.leaves, (state.policy, searches.make("natpp").begun(
+            jax.random.key(0), code, "given").policy)), strict=True))
     found = searches.choose("natpp", code, state, 0)
     assert found["candidates"][0] == code
     assert found["sure"] in (code, found["code"])
