@@ -247,7 +247,8 @@ class Known:
     slot = np.zeros((*self.ground.shape, 1), bool)
     slot[0, *_SLOTS] = True
     draw = inputs.fixed(self.ground, jnp.where(slot, allowed, self._own))
-    ways = (inputs.around(self.ground, draw, state.given), draw)
+    near = inputs.around(self.ground, draw)
+    ways = (lambda key: near(key, state.given, False), draw)
 
     def one(key):
       return jax.tree.map(lambda *x: jnp.stack(x)[state.focus], *(
