@@ -200,7 +200,7 @@ class NAT:
     self.compiled_sample = jax.jit(self.sample_actions, static_argnums=3)
     self.compiled_best = jax.jit(self.best_actions)
     self.optimizer = optimizers.scheduled(
-        config, config.epochs * steps_per_epoch)
+        config, (config.epochs - config.policy_epochs) * steps_per_epoch)
     momentum, decay = (0.5, 5e-4) if self.published else (0.9, 0.0)
     self.policy_optimizer = optimizers.coupled(
         "adam", config.policy_learning_rate, momentum=momentum,
@@ -214,11 +214,13 @@ class NAT:
         base.Phase("policy", ("policy",), self.update_policy,
                    ("loss", "reward", "entropy", "accuracy", "changed"),
                    augment=self.published))
-    warmup = self.config.warmup_epochs
+    warmup, alone = self.config.warmup_epochs, self.config.policy_epochs
     return base.Method(
         init=self.init, stages=(
             base.Stage("warmup", warmup, phases[:1]),
-            base.Stage("search", self.config.epochs - warmup, phases)),
+            base.Stage("search", self.config.epochs - warmup - alone, phases),
+            # Where there is none, a run is in the stages that it always had.
+            *([base.Stage("policy", alone, phases[1:])] if alone else [])),
         derive=self.derive, explain=self.explain)
 
   def init(self, rng: jax.Array) -> NATState:
@@ -283,6 +285,20 @@ class NAT:
     """Draws m input architectures: `CellArrays` of shape [m, G, N, K]."""
     return jax.vmap(self.sample)(jax.random.split(rng, self.config.inputs))
 
+  def inputs_at(self, state: NATState, rng: jax.Array) -> arrays_lib.CellArrays:
+    """`sample_inputs`; a subclass may draw them by what its state holds."""
+    del state
+    return self.sample_inputs(rng)
+
+  def accuracies(self, state: NATState, cells: arrays_lib.CellArrays,
+                 batch: base.Batch) -> jax.Array:
+    """What rewards are differences of, f32[R], of `CellArrays` [R, G, N, K].
+
+    The supernet's accuracies on a batch. A map, not a vmap, keeps the selection
+    of operations (DESIGN.md).
+    """
+    return lax.map(lambda one: self.loss(state.params, one, batch)[1], cells)
+
   def loss(self, params: Any, cells: arrays_lib.CellArrays,
            batch: base.Batch) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy L(beta, w) and accuracy of one architecture, f32[]."""
@@ -295,7 +311,7 @@ class NAT:
                      ) -> tuple[NATState, dict[str, jax.Array]]:
     """Algorithm 1, lines 5 and 6: descends the mean loss of m sampled betas."""
     rng, rng_draw = jax.random.split(state.rng)
-    betas = self.sample_inputs(base.device_key(rng_draw))
+    betas = self.inputs_at(state, base.device_key(rng_draw))
 
     def one(beta):
       return jax.value_and_grad(self.loss, has_aux=True)(
@@ -348,7 +364,7 @@ class NAT:
     rng, rng_draw = jax.random.split(state.rng)
     rng_beta, rng_alpha = jax.random.split(base.device_key(rng_draw))
     m, n = self.config.inputs, self.config.samples
-    betas = self.sample_inputs(rng_beta)
+    betas = self.inputs_at(state, rng_beta)
     actions = jax.vmap(
         lambda key, beta: self.sample_actions(key, state.policy, beta, n))(
             jax.random.split(rng_alpha, m), betas)  # [m, n, 2, N, 2]
@@ -356,12 +372,10 @@ class NAT:
         functools.partial(sampling.apply_actions, table=self.table),
         (None, 0)))(betas, actions)
 
-    # A map, not a vmap, keeps the selection of operations (DESIGN.md).
     everything = jax.tree.map(
         lambda b, a: jnp.concatenate([b[:, None], a], axis=1).reshape(
             -1, *b.shape[1:]), betas, alphas)
-    accuracy = lax.map(lambda cells: self.loss(state.params, cells, batch)[1],
-                       everything).reshape(m, n + 1)
+    accuracy = self.accuracies(state, everything, batch).reshape(m, n + 1)
     rewards = accuracy[:, 1:] - accuracy[:, :1]  # R(alpha | beta), [m, n]
     advantage = advantages(rewards, self.baseline, state.baseline)
 

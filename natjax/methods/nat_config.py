@@ -26,6 +26,8 @@ class NATConfig:
       later each epoch has a weights phase, then a policy phase. 0 in the
       paper: the policy then first learns from the rewards of an untrained
       supernet.
+    policy_epochs: of these, the last, in which only the policy is trained, by a
+      supernet that stays as it is. 0 in the paper.
     batch_size: over all devices, of both phases.
     learning_rate: of the supernet's SGD.
     final_learning_rate: where a cosine schedule ends; as `learning_rate`, the
@@ -78,6 +80,7 @@ class NATConfig:
   supernet_width: float | None = None
   epochs: int = 200
   warmup_epochs: int = 0
+  policy_epochs: int = 0
   batch_size: int = 64
   learning_rate: float = 0.01
   final_learning_rate: float = 0.01
@@ -147,6 +150,12 @@ def resolve(config: NATConfig, kind: str) -> FullNATConfig:
     settings.refuse(
         full, "warmup_epochs", "must lie in [0, epochs) with epochs"
         f" {full.epochs}, since the policy needs epochs too; give fewer")
+  left = full.epochs - max(full.warmup_epochs, 1)
+  if not 0 <= full.policy_epochs <= left:
+    settings.refuse(
+        full, "policy_epochs", "must lie between 0 and the"
+        f" {left} epochs that the weights leave;"
+        " give fewer")
   if full.policy == "published" and full.focus == "given":
     settings.refuse(full, "focus", "does not apply to the published policy,"
                     " whose inputs are drawn as its authors' are; leave it out")

@@ -56,10 +56,10 @@ def sampler(ground: ground_lib.Ground, *, published: bool = False,
   whole = (_fixed if ground.space.inputs is None else _free)(ground, published)
   if not given:
     return whole
-  around = _around(ground, whole)
+  near = around(ground, whole)
   if len(given) == 1:
     only = jax.tree.map(jnp.asarray, given[0])
-    return lambda rng: around(rng, only, False)
+    return lambda rng: near(rng, only, False)
   every = jax.tree.map(lambda *x: jnp.stack(x), *given)
   # One that concatenates all its nodes is not drawn in the loose end of others.
   full = np.array([np.array_equal(a.concat, _exists(ground)) for a in given])
@@ -67,8 +67,8 @@ def sampler(ground: ground_lib.Ground, *, published: bool = False,
   def draw(rng):
     rng_which, rng_draw = jax.random.split(rng)
     which = jax.random.randint(rng_which, (), 0, len(given))
-    return around(rng_draw, jax.tree.map(lambda x: x[which], every),
-                  jnp.asarray(full)[which])
+    return near(rng_draw, jax.tree.map(lambda x: x[which], every),
+                jnp.asarray(full)[which])
 
   return draw
 
@@ -156,11 +156,13 @@ def _exists(ground):
                    for decision in ground.decisions])
 
 
-def _around(ground, whole):
+def around(ground: ground_lib.Ground, whole: Sampler
+           ) -> Callable[..., arrays_lib.CellArrays]:
   """Draws around an architecture what `whole` draws in general.
 
   Returns:
-    `(key, CellArrays [G, N, K], whether to keep its concat) -> CellArrays`.
+    `(key, CellArrays [G, N, K], whether to keep its concat) -> CellArrays`;
+    what it is given may be traced, so that one program serves many.
   """
   space, null = ground.space, ground.table.null
   exists = jnp.asarray(_exists(ground))
@@ -227,28 +229,41 @@ def _free(ground, published):
 
 
 def _fixed(ground, published):
-  start, null = ground.start, ground.table.null
   allowed = np.zeros((*ground.shape, len(ground.candidates)), bool)
   space = ground.around()
   for slot, edge, _ in ground.sites():
     allowed[slot] = np.isin(ground.candidates, space.names(*edge))
-  allowed[..., null] |= ~allowed.any(-1)  # Slots without an edge.
-  others = allowed.copy()
-  others[..., null] = False
+  return fixed(ground, allowed, nulls=not published)
+
+
+def fixed(ground: ground_lib.Ground, allowed: jax.Array | np.ndarray, *,
+          nulls: bool = True) -> Sampler:
+  """Draws the operations of a graph whose edges are taken as they are.
+
+  Args:
+    ground: the space.
+    allowed: bool[G, N, K, O], what may stand in every slot, none where there is
+      no edge; it may be traced.
+    nulls: whether null is drawn where something else may stand, too.
+  """
+  start, null = ground.start, ground.table.null
+  allowed = jnp.asarray(allowed)
+  nothing = jnp.arange(allowed.shape[-1]) == null
+  allowed = allowed | (nothing & ~allowed.any(-1, keepdims=True))
+  others = allowed & ~nothing
   # Where something but null may stand, [G, N, K].
-  can = np.asarray(others.any(-1))
-  if published:
-    allowed[..., null] &= ~can
+  can = others.any(-1)
+  if not nulls:
+    allowed = jnp.where(can[..., None], others, allowed)
   # A node of nulls alone gets another operation on its first edge that can.
-  first = can & (np.cumsum(can, -1) == 1)
-  others = np.where(can[..., None], others, allowed)
+  first = can & (jnp.cumsum(can, -1) == 1)
+  others = jnp.where(can[..., None], others, allowed)
 
   def draw(rng):
     rng_all, rng_other = jax.random.split(rng)
     operation = _uniform(rng_all, allowed)
     dead = jnp.all(operation == null, axis=-1, keepdims=True)
-    operation = jnp.where(dead & jnp.asarray(first),
-                          _uniform(rng_other, others), operation)
+    operation = jnp.where(dead & first, _uniform(rng_other, others), operation)
     return arrays_lib.CellArrays(
         source=jnp.asarray(start.source), operation=operation,
         concat=jnp.asarray(start.concat))

@@ -30,6 +30,21 @@ def test_advantages_by_hand():
         nat.advantages(rewards, name, jnp.float32(0.5)), rewards - 0.5)
 
 
+def test_the_last_epochs_may_be_the_policys_alone():
+  method = lambda **epochs: nat.NAT(
+      nat.NATConfig(init_channels=2, cells=2, epochs=10, **epochs),
+      spaces.get("nat"), num_classes=2, image_size=8, steps_per_epoch=3)
+  stages = lambda **epochs: [
+      (stage.name, stage.epochs, [phase.name for phase in stage.phases])
+      for stage in method(**epochs).method().stages]
+  both = ["weights", "policy"]
+  usual = [("warmup", 4, both[:1]), ("search", 6, both)]
+  assert stages(warmup_epochs=4) == usual
+  assert stages(warmup_epochs=4, policy_epochs=2) == [
+      usual[0], ("search", 4, both), ("policy", 2, both[1:])]
+  assert stages(warmup_epochs=4, policy_epochs=6)[1] == ("search", 0, both)
+
+
 def test_moving_averages_and_their_fixed_points():
   rewards = jnp.array([[1.0]])
   average = published = jnp.float32(0)
@@ -52,6 +67,9 @@ def test_moving_averages_and_their_fixed_points():
     ({"weights_fraction": 1.0}, "between 0"),
     ({"gcn_layers": 3}, "1, 2, 5, 10"),
     ({"warmup_epochs": 200}, "warmup-epochs"),
+    ({"policy_epochs": 200}, "policy-epochs is 200 .* the 199 epochs"),
+    ({"warmup_epochs": 150, "policy_epochs": 51}, "the 50 epochs"),
+    ({"policy_epochs": -1}, "policy-epochs is -1"),
     ({"prefer": "params"}, "auto, cost, accuracy"),
     ({"held_out": 1.0}, r"held-out is 1.0 and must lie in \[0, 1\)"),
     ({"held_out": -0.1}, "held-out is -0.1"),

@@ -1,0 +1,524 @@
+"""NAT by a supernet on NAS-Bench-201's cells, judged by the known truth.
+
+Given cells over the whole range of quality, the same for all methods, are
+transformed; the reward is the supernet's accuracy on images, and what is
+returned is looked up in the table. Beside NAT and NAT++ stand uniform random
+valid transitions (the exact mean), evolution over valid transitions with the
+same supernet, the differentiable transformation, "keep", and the exact oracle:
+the best true accuracy of all that NAT++'s valid transitions reach. With focus
+"general" one supernet of the whole space and one policy serve all cells; with
+"given" this supernet is trained further around the cell, for which policies are
+trained then. Where NAT++ loses is found
+by replacing the rewards, or the scores of the choice, by the truth.
+
+`replace` cannot be judged here: its replacements are separable and dilated
+convolutions and other poolings, which the table does not have.
+
+Commands, with DATA a folder that holds cifar10.npz or another form that
+`natjax.data.load` finds, and TABLE what `natjax.benchmarks.nasbench201` reads:
+  python experiments/nasbench201_supernet.py --preset smoke --table TABLE \
+      --out runs/smoke
+  python experiments/nasbench201_supernet.py --preset small --table TABLE \
+      --data-dir DATA --out runs/nasbench201_supernet \
+      --report experiments/results/nasbench201_supernet
+  python experiments/nasbench201_supernet.py --preset paper --table TABLE \
+      --data-dir DATA --out runs/nasbench201_supernet_paper
+Hardware and time: `smoke` two minutes, most of it compiling; 20 cells of
+`small` took 33 minutes on 2 CPU cores that others kept busy, 8 of one core's
+time; `paper` accelerators and days, not run here.
+Expected: no figure is published; nothing but this library's own.
+
+A stopped run goes on by the same command.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+import dataclasses
+import pathlib
+import sys
+import time
+from typing import Any
+
+import known_truth
+import numpy as np
+import recording
+from scipy import stats
+import transforming
+
+import natjax
+from natjax import data as data_lib
+from natjax import errors, pipeline
+from natjax.benchmarks import nasbench201
+from natjax.graph import blocks, codec
+from natjax.graph import nasbench201 as cells
+from natjax.methods import differentiable, nat, supervised
+
+SCRIPT = "nasbench201_supernet.py"
+QUARTERS = 4
+_SEARCHES = {"nat": "NAT", "natpp": "NAT++"}
+TITLES = {
+    "keep": "keep", "random": "random valid transitions, their mean",
+    **{f"{name}{end}": f"{title}{words}" for name, title in _SEARCHES.items()
+       for end, words in (("", ""), ("_sure", ", if surely better"),
+                          ("_cheapest", ", the cheapest of as good"))},
+    "evolution": "evolution",
+    "differentiable": "differentiable", "oracle": "oracle"}
+# What is replaced by the truth, of NAT++ with focus given.
+LOSSES = {
+    "natpp": "nothing", "choice": "the choice among the policy's candidates",
+    "policy": "the rewards of the policy", "both": "rewards and choice"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Settings of the experiment.
+
+  Attributes:
+    dataset: name or path of the images.
+    image_size: side to which they are brought.
+    train_images: how many training images to use, drawn; 0 is all.
+    repeats: cells per stage of the supernet, of five in the benchmark.
+    given: cells that are transformed.
+    without_seed: cells that this seed draws are not among them, as those by
+      which settings were chosen (`search_trials.py`); None leaves out nothing.
+    ranked: cells by which score and truth are compared.
+    search: of NAT and NAT++; the warm-up is that of the supernet of the whole
+      space.
+    around_epochs: with focus given, the epochs that this supernet is trained
+      further around a given cell.
+    differentiable: of the differentiable transformation.
+    train: of its networks.
+    transformed: how many of the given cells it transforms, since for each of
+      them a program is compiled; 0 leaves it out.
+    seed: of everything random.
+  """
+
+  dataset: str
+  image_size: int
+  train_images: int
+  repeats: int
+  given: int
+  without_seed: int | None
+  ranked: int
+  search: nat.NATConfig
+  around_epochs: int
+  differentiable: differentiable.DifferentiableConfig
+  train: supervised.TrainConfig
+  transformed: int
+  seed: int = 0
+
+
+_SMOKE = nat.NATConfig(
+    supernet_width=0.125, epochs=5, warmup_epochs=4, policy_epochs=1,
+    batch_size=16, samples=2, candidates=3, weights_fraction=0.5,
+    prefer="accuracy")
+_SMALL = nat.NATConfig(
+    supernet_width=0.5, epochs=82, warmup_epochs=80, policy_epochs=2,
+    batch_size=64, learning_rate=0.1, final_learning_rate=0.01,
+    max_grad_norm=5.0, policy_learning_rate=1e-3, samples=8, candidates=30,
+    weights_fraction=0.8, prefer="accuracy")
+_PAPER = dataclasses.replace(
+    _SMALL, supernet_width=1.0, epochs=420, warmup_epochs=400,
+    policy_epochs=20, weights_fraction=0.5)
+_TRAIN = supervised.TrainConfig(
+    epochs=8, batch_size=64, learning_rate=0.05, final_learning_rate=0.0,
+    cutout=0)
+PRESETS = {
+    "smoke": Config(
+        dataset="digits", image_size=8, train_images=128, repeats=1, given=2,
+        without_seed=100, ranked=5, search=_SMOKE, around_epochs=1,
+        differentiable=differentiable.DifferentiableConfig(
+            theta_learning_rate=1e-2),
+        train=dataclasses.replace(_TRAIN, epochs=2, batch_size=32),
+        transformed=1),
+    "small": Config(
+        dataset="cifar10", image_size=8, train_images=20000, repeats=1,
+        given=40, without_seed=100, ranked=200, search=_SMALL, around_epochs=2,
+        differentiable=differentiable.DifferentiableConfig(
+            theta_learning_rate=1e-2), train=_TRAIN, transformed=0),
+    "paper": Config(
+        dataset="cifar10", image_size=32, train_images=0, repeats=5, given=40,
+        without_seed=100, ranked=200, search=_PAPER, around_epochs=50,
+        differentiable=differentiable.PRESETS["paper"],
+        train=dataclasses.replace(_TRAIN, epochs=600, learning_rate=0.025),
+        transformed=40),
+}
+
+
+# What is found.
+
+
+def judged(truth: known_truth.Truth, before: int, after: int,
+           seconds: float) -> dict[str, Any]:
+  """A cell that a method returned."""
+  return {"code": after, "gain": truth.gain(before, after),
+          "dearer": truth.dearer(before, after),
+          "params": float(truth.params[after] / truth.params[before]),
+          "seconds": round(seconds, 2)}
+
+
+def transform(searches: known_truth.Searches, code: int, seed: int,
+              states: Mapping[str, Any], epochs: int = 0) -> dict[str, Any]:
+  """What all methods that use a supernet make of a cell.
+
+  Args:
+    searches: the searches.
+    code: of the cell.
+    seed: of everything random.
+    states: by method, trained supernets and policies for all cells.
+    epochs: that the supernet is trained further, around this cell, for which
+      policies are then trained, NAT++'s besides by the truth; 0 takes the
+      policies that there are.
+  """
+  truth, began = searches.truth, time.monotonic()
+  row: dict[str, Any] = {
+      "code": code, "accuracy": float(truth.accuracy[code]),
+      "oracle": {m: truth.gain(code, int(truth.best[m][code]))
+                 for m in truth.best},
+      "random": {m: float(truth.random[m][code] - truth.accuracy[code])
+                 for m in truth.random}}
+  weights = states["natpp"]
+  if epochs:
+    weights = searches.weights(searches.start(code, seed, "given", weights),
+                               seed, epochs)
+  shared = time.monotonic() - began
+  found: dict[str, Any] = {}
+  for name in known_truth.METHODS:
+    began = time.monotonic()
+    state = searches.search(name, code, weights, seed) if epochs else (
+        states[name])
+    found[name] = choice = searches.choose(name, code, state, seed)
+    seconds = shared + time.monotonic() - began
+    for key, end in (("code", ""), ("sure", "_sure"), ("cheapest", "_cheapest")
+                     ):
+      row[name + end] = judged(truth, code, choice[key], seconds)
+  began = time.monotonic()
+  choice = searches.evolve(code, weights.params, seed)
+  row["evolution"] = judged(
+      truth, code, choice["code"], shared + time.monotonic() - began)
+  row["tau"] = kendall(choice["scores"], truth.accuracy[choice["candidates"]])
+  if epochs:
+    state = searches.search("natpp", code, weights, seed, by_truth=True)
+    by_truth = searches.choose("natpp", code, state, seed)
+    best = lambda some: max(truth.gain(code, c) for c in some["candidates"])
+    row["losses"] = {
+        "natpp": row["natpp"]["gain"], "choice": best(found["natpp"]),
+        "policy": truth.gain(code, by_truth["code"]), "both": best(by_truth)}
+  transforming.say(
+      f"{cells.to_string(known_truth.names_of(code))} {row['accuracy']:.2f}:"
+      + "".join(f" {TITLES[name]} {row[name]['gain']:+.2f};"
+                for name in TITLES if "code" in (row.get(name) or {}))
+      + f" oracle {row['oracle']['natpp']:+.2f}, tau {row['tau']:.2f}")
+  return row
+
+
+def kendall(scores: Sequence[float], known: Sequence[float]) -> float:
+  """Kendall's tau-b, 0 where one of both is constant."""
+  if len({*scores}) < 2 or len({*known}) < 2:
+    return 0.0
+  return float(stats.kendalltau(scores, known).statistic)
+
+
+def general(searches: known_truth.Searches, config: Config, out: pathlib.Path
+            ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+  """A supernet of the whole space, and policies that serve all cells.
+
+  Returns:
+    States by method, and after each quarter of the warm-up, how score and
+    truth agree.
+  """
+  ranked = np.random.default_rng([config.seed, 200]).choice(
+      cells.COUNT, config.ranked, replace=False).tolist()
+  known = searches.truth.accuracy[ranked]
+  fine = known > np.median(known)
+  # A quarter of the warm-up at a time: the schedule stands in the state.
+  state, taus = searches.start(0, config.seed, "general"), []
+  for quarter in range(QUARTERS):
+    state = searches.weights(
+        state, config.seed + quarter,
+        epochs=config.search.warmup_epochs // QUARTERS,
+        checkpoint_dir=out / f"quarter-{quarter}")
+
+    def rank(params=state.params):
+      scores = searches.score(params, ranked)
+      return {"tau": kendall(scores, known), "tau_better_half": kendall(
+          scores[fine], known[fine]), "codes": ranked,
+              "scores": scores.tolist()}
+
+    taus.append(recording.once(out / f"tau-{quarter}.json", rank))
+    transforming.say(f"quarter {quarter + 1}: tau {taus[-1]['tau']:.3f}, of the"
+                     f" better half {taus[-1]['tau_better_half']:.3f}")
+  return {name: searches.search(name, 0, state, config.seed,
+                                checkpoint_dir=out / name)
+          for name in known_truth.METHODS}, taus
+
+
+def differ(truth: known_truth.Truth, dataset: data_lib.Dataset, code: int,
+           config: Config, out: pathlib.Path) -> dict[str, Any]:
+  """What the differentiable transformation makes of a cell."""
+  width = config.search.supernet_width or 1.0
+  network = blocks.scale(known_truth.network(
+      known_truth.names_of(code), config.repeats), width)
+  result = pipeline.Job(
+      network, dataset, "differentiable", config.differentiable, config.train,
+      share="cell", seed=config.seed, compare=False).run(
+          out, listener=transforming.listener("differentiable"))
+  after = known_truth.code_of(codec.from_dict(
+      result["architectures"]["transformed"]))
+  return judged(truth, code, after, result["seconds"])
+
+
+def spread_first(count: int) -> list[int]:
+  """Numbers below a count in an order whose every beginning is spread evenly.
+
+  Example:
+    >>> spread_first(5)
+    [0, 4, 2, 1, 3]
+  """
+  bits = max(count - 1, 1).bit_length()
+  return sorted(range(count), key=lambda i: f"{i:0{bits}b}"[::-1])
+
+
+def run(truth: known_truth.Truth, dataset: data_lib.Dataset, config: Config,
+        out: pathlib.Path, count: int) -> dict[str, Any]:
+  """Rows by focus, of the first `count` of the given cells."""
+  without = [] if config.without_seed is None else (
+      known_truth.spread_over_quality(
+          truth.accuracy, config.given, config.without_seed))
+  codes = known_truth.spread_over_quality(
+      truth.accuracy, config.given, config.seed, without)
+  searches = known_truth.Searches(
+      truth, dataset, config.search, repeats=config.repeats, seed=config.seed)
+  states, taus = general(searches, config, out / "general")
+  found: dict[str, Any] = {"taus": taus, "given": [], "general": []}
+  now = spread_first(len(codes))[:count]
+  for i in now:
+    for focus, epochs in (("given", config.around_epochs), ("general", 0)):
+      found[focus].append(recording.once(
+          out / focus / f"cell-{i}.json", lambda i=i, epochs=epochs: transform(
+              searches, codes[i], config.seed + i, states, epochs)))
+  for row, i in zip(found["given"][:config.transformed], now, strict=False):
+    row["differentiable"] = recording.once(
+        out / f"differentiable-{i}.json", lambda i=i: differ(
+            truth, dataset, codes[i], config, out / f"differentiable-{i}"))
+  return found | {focus: [row for _, row in sorted(
+      zip(now, found[focus], strict=True), key=lambda pair: pair[0])]
+                  for focus in ("given", "general")}
+
+
+# The report.
+
+
+def gains(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+  """Points gained by a method, of the cells that it transformed."""
+  if name == "keep":
+    return np.zeros(len(rows))
+  if name in ("oracle", "random"):
+    return np.array([row[name]["natpp"] for row in rows])
+  return np.array([row[name]["gain"] for row in rows])
+
+
+def summary(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+  """A method over its cells."""
+  rows = [row for row in rows if name in row or name in ("keep", "oracle")]
+  own, most = gains(rows, name), gains(rows, "oracle")
+  each = [row[name] for row in rows if isinstance(
+      row.get(name), dict) and "code" in row[name]]
+  return {
+      "cells": len(rows), "gain": float(own.mean()),
+      "shown": recording.paired(np.zeros(len(own)), own / 100),
+      "median": float(np.median(own)),
+      "share": float(own.sum() / most.sum()) if most.sum() else 0.0,
+      "lost": int((own < 0).sum()), "kept": int((own == 0).sum()),
+      **({"dearer": sum(r["dearer"] for r in each),
+          "params": float(np.mean([r["params"] for r in each])),
+          "seconds": float(np.mean([r["seconds"] for r in each]))}
+         if each else {})}
+
+
+def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+  """The methods of a focus, as a table."""
+  lines = []
+  for name, title in TITLES.items():
+    if name not in ("keep", "oracle") and not any(name in row for row in rows):
+      continue
+    found = summary(rows, name)
+    own = lambda key, form, found=found: form.format(found[key]) if (
+        key in found) else "-"
+    exact = name == "random"
+    lines.append([
+        title, found["cells"], found["shown"], f"{found['median']:+.2f}",
+        f"{100 * found['share']:.0f} %",
+        "-" if exact else f"{found['lost']} of {found['cells']}",
+        "-" if exact else found["kept"], own("dearer", "{}"),
+        own("params", "{:.3f}"), own("seconds", "{:.0f}")])
+  return recording.table(
+      ("method", "cells", "gained, points (95 % over cells)", "median",
+       "of the oracle's gain", "lost in", "unchanged in", "dearer",
+       "parameters left", "seconds per cell"), lines)
+
+
+def readme(config: Config, result: Mapping[str, Any]) -> str:
+  """The record in words."""
+  given, rows = result["given"], result["general"]
+  found = summary(given, "natpp")
+  tau = result["taus"][-1]["tau"]
+  met = lambda good: "met" if good else "missed"
+  targets = [
+      ["NAT++, focus given: share of the oracle's gain", "at least 50 %",
+       f"{100 * found['share']:.0f} %", met(found["share"] >= 0.5)],
+      ["NAT++, focus given: cells on which it loses", "at most one in ten",
+       f"{found['lost']} of {found['cells']}",
+       met(found["lost"] <= found["cells"] / 10)],
+      ["NAT++, focus given: cells that cost more", "none", found["dearer"],
+       met(not found["dearer"])],
+      [f"tau of the supernet of the whole space over {config.ranked} cells",
+       "at least 0.5", f"{tau:.2f}", met(tau >= 0.5)]]
+  losses = []
+  for key, title in LOSSES.items():
+    own = np.array([row["losses"][key] for row in given])
+    losses.append([title, recording.paired(np.zeros(len(own)), own / 100),
+                   f"{100 * own.sum() / gains(given, 'oracle').sum():.0f} %",
+                   f"{(own < 0).sum()} of {len(own)}"])
+  broken = [row for row in given if row["accuracy"] < 80]
+  fine = [row for row in given if row["accuracy"] >= 80]
+  parts = [[title, len(some), *(
+      f"{gains(some, name).mean():+.2f}" for name in (
+          "natpp", "natpp_sure", "evolution", "random", "oracle"))]
+           for title, some in (("below 80 %", broken), ("80 % and above", fine))
+           if some]
+  each = [[i, f"`{cells.to_string(known_truth.names_of(a['code']))}`".replace(
+      "|", "\\|"), f"{a['accuracy']:.2f}", *(
+          f"{a[name]['gain']:+.2f}" for name in (
+              "natpp", "nat", "natpp_sure", "evolution")), *(
+                  f"{b[name]['gain']:+.2f}" for name in (
+                      "natpp", "evolution")),
+           f"{a['oracle']['natpp']:+.2f}", f"{a['tau']:.2f}"]
+          for i, a, b in zip(sorted(spread_first(config.given)[:len(given)]),
+                             given, rows, strict=True)]
+  return "\n".join([
+      "# NAT by a supernet on NAS-Bench-201, judged by the truth", "",
+      f"{len(given)} given cells of the {config.given} that are drawn, one of"
+      " each of as many equal parts by true accuracy (test accuracy on CIFAR-10"
+      " after 200 epochs, the benchmark's table); none is among the cells of"
+      " `search_trials.py`. With seed 0 the cells 0, 8, 16 and 32 had been seen"
+      " when the scheme was made: by supernets that were trained for 12 epochs"
+      " of 4000 images on each cell alone, whose scores, and those of networks"
+      " trained alone as long, preferred cells without convolutions."
+      " Rewards and scores are a supernet's accuracy on images of"
+      f" {result['dataset']}; of the test images none is used. Random valid"
+      " transitions and the oracle are exact, over all that NAT++'s"
+      " transitions reach.", "", "## Targets", "",
+      *recording.table(("", "wanted", "found", ""), targets), "",
+      "## Focus given: a supernet and policies for every cell", "",
+      *table_lines(given), "",
+      "NAT, NAT++ and evolution share the supernet: that of the whole space,"
+      f" trained for {config.around_epochs} more epochs on what NAT++ may make"
+      " of the cell. Seconds count these epochs for each, not the supernet"
+      " of the whole space. Evolution lets as many images through the supernet"
+      " as a policy and its choice do. All return the best score, the given"
+      " cell among what is scored; \"surely\" wants the 95 % interval of its"
+      " difference to the given cell's above 0; \"the cheapest of as good\" is"
+      " the library's default, within one standard error of the best. What the"
+      " library does besides by default, to train the finalists briefly and"
+      " alone, is left out. The interval is Student's t over cells. The"
+      " differentiable transformation compiles a program per cell, and so had"
+      " fewer cells; its gain is compared with the oracle of these. `replace`"
+      " is not judged: the table lacks what it puts in place of operations.",
+      "", *recording.table(
+          ("cells by true accuracy", "cells", "NAT++",
+           "NAT++, if surely better", "evolution", "random", "oracle"), parts),
+      "",
+      "## Where NAT++ loses: what is replaced by the truth", "",
+      *recording.table(("by the truth", "gained, points (95 % over cells)",
+                        "of the oracle's gain", "lost in"), losses), "",
+      "Kendall's tau of score and truth among the transitions of a cell that"
+      " evolution scored, its mean over cells:"
+      f" {np.mean([row['tau'] for row in given]):.2f} with focus given,"
+      f" {np.mean([row['tau'] for row in rows]):.2f} with focus general.", "",
+      "## Focus general: one supernet and one policy for all", "",
+      *table_lines(rows), "", "Seconds do not count the training.", "",
+      "Kendall's tau of the supernet's score and the truth over"
+      f" {config.ranked} cells drawn from the whole space:", "",
+      *recording.table(
+          ("training", *(f"{i + 1} of {QUARTERS}" for i in range(QUARTERS))),
+          [["all", *(f"{t['tau']:.2f}" for t in result["taus"])],
+           ["the better half", *(f"{t['tau_better_half']:.2f}"
+                                 for t in result["taus"])]]), "",
+      "## Every cell", "", *recording.table(
+          ("", "cell", "true, %", "NAT++", "NAT", "NAT++, if surely better",
+           "evolution", "NAT++, general", "evolution, general", "oracle",
+           "tau, given"), each), "",
+      f"Supernets: {config.image_size}x{config.image_size} pixels,"
+      f" {result['train_images']} images, a"
+      f" {config.search.weights_fraction:g} part for the weights and the others"
+      f" for rewards and scores, {config.search.supernet_width or 1:g} times"
+      f" the widths, {config.repeats} cell(s) per stage of five;"
+      f" {in_words(config.search)}.", "", *recording.in_words(result)])
+
+
+def in_words(search: nat.NATConfig) -> str:
+  """How long a search takes."""
+  both = search.epochs - search.warmup_epochs - search.policy_epochs
+  return (f"{search.warmup_epochs} epochs of the weights"
+          + (f", {both} of both" if both else "")
+          + f", {search.policy_epochs} of the policy alone, batches of"
+          f" {search.batch_size}, SGD from {search.learning_rate:g}, Adam at"
+          f" {search.policy_learning_rate:g}, n {search.samples}, lambda"
+          f" {search.entropy_weight:g}, k {search.candidates}")
+
+
+# The command line.
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+  """Reads the command line."""
+  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  recording.add_flags(parser, PRESETS)
+  parser.add_argument("--table", type=pathlib.Path, required=True,
+                      help="NAS-Bench-201's: CSV, or NATS-Bench's folder")
+  parser.add_argument("--cells", type=int, help="of the given cells, spread"
+                      " over their quality; the others go on from --out")
+  return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  args = parse(argv)
+  natjax.configure_compilation()
+
+  # Config.
+  config = PRESETS[args.preset]
+  config = dataclasses.replace(config, seed=args.seed)
+  count = config.given if args.cells is None else args.cells
+  if not 1 <= count <= config.given:
+    raise errors.InputError(f"cells is {count} and must lie in [1,"
+                            f" {config.given}]; pass --cells {config.given}")
+  truth = known_truth.Truth(nasbench201.read(args.table))
+  out = recording.open_folder(
+      args.out, dataclasses.asdict(config), overwrite=args.overwrite)
+  transforming.say(f"{recording.hardware()}; seed {config.seed};"
+                   f" {pipeline.versions()}")
+
+  # Data, searches.
+  with recording.clock(out) as spent:
+    dataset = transforming.load(
+        config.dataset, args.data_dir, image_size=config.image_size,
+        train_images=config.train_images, seed=config.seed)
+    found = run(truth, dataset, config, out, count)
+    seconds = spent()
+
+  # Report.
+  result = {
+      **found, "dataset": dataset.name,
+      "train_images": len(dataset.train_labels),
+      "config": dataclasses.asdict(config),
+      **recording.circumstances(SCRIPT, argv, seconds)}
+  transforming.report(args.report or out / "report", result,
+                      readme(config, result))
+
+
+if __name__ == "__main__":
+  try:
+    main()
+  except errors.InputError as error:
+    sys.exit(f"nasbench201_supernet: {error}")

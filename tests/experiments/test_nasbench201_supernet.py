@@ -1,0 +1,232 @@
+"""The judge that knows the truth, against a table that is made up."""
+
+import importlib
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from natjax import data, errors, zoo
+from natjax.benchmarks import nasbench201
+from natjax.graph import codec
+from natjax.graph import nasbench201 as cells
+from natjax.training import engine
+from tests.experiments import scripts
+
+
+@pytest.fixture
+def script(monkeypatch):
+  monkeypatch.syspath_prepend(str(scripts.EXPERIMENTS))
+  return importlib.import_module("nasbench201_supernet")
+
+
+@pytest.fixture
+def known(script):
+  return script.known_truth
+
+
+@pytest.fixture(scope="module")
+def table():
+  """Accuracies by code, so that a cell is known by what it reaches."""
+  params, madds = zoo.nasbench201.costs("cifar10")
+  code = np.arange(cells.COUNT, dtype=np.float64)
+  one = {**dict.fromkeys(cells.COLUMNS[:4], code / 200), "params": params,
+         "flops_M": madds / 1e6}
+  return nasbench201.Table(
+      np.arange(cells.COUNT, dtype=np.int32), {"cifar10": one})
+
+
+@pytest.fixture(scope="module")
+def images():
+  rng = np.random.default_rng(0)
+  make = lambda count: (rng.integers(0, 256, (count, 8, 8, 3), np.uint8),
+                        np.arange(count) % 10)
+  return data.make_dataset("noise", make(96), make(10), image_size=8)
+
+
+@pytest.fixture
+def searches(script, known, table, images):
+  return known.Searches(
+      known.Truth(table), images, script.PRESETS["smoke"].search, repeats=1,
+      seed=0)
+
+
+def flags(folder, table, *more):
+  path = folder / "table.csv"
+  path.write_text(nasbench201.to_csv(table))
+  return [*map(str, scripts.flags(folder, "--table", path)), *more]
+
+
+def test_the_truth_is_exact(known, table):
+  truth = known.Truth(table)
+  code = int(cells.encode(cells.to_array(
+      ("conv_3x3", "null", "conv_1x1", "avg_pool_3x3", "skip_connect",
+       "null"))))
+  # By hand: what has the largest code among what NAT++ may make of each edge.
+  best = ("avg_pool_3x3", "skip_connect", "conv_1x1", "avg_pool_3x3",
+          "skip_connect", "skip_connect")
+  assert known.names_of(int(truth.best["natpp"][code])) == best
+  assert truth.best["nat"][code] < truth.best["natpp"][code]
+  assert truth.gain(code, code + 200) == pytest.approx(1.0)
+  assert truth.dearer(code, cells.COUNT - 1) is bool(
+      truth.params[cells.COUNT - 1] > truth.params[code])
+  assert truth.dearer(0, code) and not truth.dearer(code, 0)
+
+
+def test_cells_are_spread_over_quality(known):
+  accuracy = np.random.default_rng(0).permutation(cells.COUNT) / 200
+  first = known.spread_over_quality(accuracy, 40, 1)
+  ranks = np.argsort(np.argsort(accuracy))[first]
+  assert (np.diff(ranks) > 0).all() and ranks[0] < 391 and ranks[-1] > 15233
+  other = known.spread_over_quality(accuracy, 40, 2, first)
+  assert not {*first} & {*other}
+  assert first == known.spread_over_quality(accuracy, 40, 1)
+
+
+def test_a_beginning_of_the_cells_is_spread_too(script):
+  order = script.spread_first(40)
+  assert sorted(order) == [*range(40)]
+  for count in (4, 10, 20):
+    assert np.diff(sorted(order[:count])).max() <= 2 * 40 / count
+
+
+def test_codes_and_networks_are_one(known, searches):
+  method = searches.make("natpp")
+  codes = np.array([0, 1, 777, 15624])
+  arrays = method.arrays(codes)
+  assert np.asarray(method.codes(arrays)).tolist() == codes.tolist()
+  for code, i in zip(codes.tolist(), range(4), strict=True):
+    one = jax.tree.map(lambda x, i=i: x[i], arrays)
+    network = known.network(known.names_of(code), 1)
+    assert known.code_of(network) == code
+    assert known.code_of(method.ground.decode(one, network)) == code
+    assert known.code_of(codec.from_dict(codec.to_dict(network))) == code
+    assert (method.ground.encode(network).operation == one.operation).all()
+
+
+@pytest.mark.parametrize("focus", ["given", "general"])
+def test_inputs_are_drawn_where_the_state_says(known, searches, focus):
+  method = searches.make("natpp")
+  names = ("conv_1x1", "null", "avg_pool_3x3", "conv_3x3", "skip_connect",
+           "conv_1x1")
+  code = int(cells.encode(cells.to_array(names)))
+  state = method.begun(jax.random.key(0), code, focus)
+  draw = jax.jit(lambda key: method.codes(method.inputs_at(state, key)))
+  drawn = np.concatenate([
+      draw(key) for key in jax.random.split(jax.random.key(1), 400)])
+  found = [{*np.unique(ops)} for ops in cells.decode(drawn).T]
+  reach = searches.truth.reach["natpp"]
+  if focus == "general":
+    assert [len(ops) for ops in found] == [4, 5, 5, 5, 5, 5]
+  else:
+    assert code in drawn
+    for e, before in enumerate(cells.to_array(names)):
+      wanted = {*np.flatnonzero(reach[before]).tolist()}
+      # Node 1 has one edge, and what is drawn feeds every node.
+      assert found[e] == wanted - ({0} if e == 0 else set())
+
+
+def test_one_program_serves_all_cells_and_what_is_found_is_valid(
+    script, searches):
+  seen = []
+  for code in (15624, 9000):
+    before = engine.make_chunk.cache_info().misses
+    weights = searches.weights(searches.start(code, 0), 0)
+    seen.append(engine.make_chunk.cache_info().misses - before)
+    state = searches.search("natpp", code, weights, 0)
+    for a, b in zip(*map(jax.tree.leaves, (state.params, weights.params)),
+                    strict=True):
+      np.testing.assert_array_equal(a, b)  # The policy was trained alone.
+    assert not all(np.array_equal(a, b) for a, b in zip(*map(
+        jax.tree.leaves, (state.policy, searches.make("natpp").begun(
+            jax.random.key(0), code, "given").policy)), strict=True))
+    found = searches.choose("natpp", code, state, 0)
+    assert found["candidates"][0] == code
+    assert found["sure"] in (code, found["code"])
+    assert found["code"] == found["candidates"][int(np.argmax(
+        found["scores"]))]
+    own = searches.score(weights.params, found["candidates"])
+    np.testing.assert_allclose(own, found["scores"], atol=1e-6)
+    reach = searches.truth.reach["natpp"]
+    for other in found["candidates"]:
+      assert not searches.truth.dearer(code, other)
+    evolved = searches.evolve(code, weights.params, 0)
+    for other in evolved["candidates"]:
+      assert all(reach[a, b] for a, b in zip(
+          cells.decode(np.int32(code)), cells.decode(np.int32(other)),
+          strict=True))
+    assert len({*evolved["candidates"]}) == len(evolved["candidates"]) <= (
+        searches.forwards() // len(searches.splits["policy"].labels))
+  assert seen == [1, 0]
+  # What is trained further begins with the same weights.
+  further = searches.start(0, 0, "given", weights)
+  for a, b in zip(*map(jax.tree.leaves, (further.params, weights.params)),
+                  strict=True):
+    np.testing.assert_array_equal(a, b)
+  assert further.given.operation.tolist() != weights.given.operation.tolist()
+
+
+@pytest.mark.slow
+def test_smoke_judges_all_methods_and_runs_nothing_again(
+    script, table, tmp_path, capsys):
+  argv = flags(tmp_path, table)
+  script.main([*argv, "--cells", "1"])
+  first = json.loads((tmp_path / "report" / "result.json").read_text())
+  assert len(first["given"]) == 1
+  script.main(argv)
+  result = json.loads((tmp_path / "report" / "result.json").read_text())
+  assert result["given"][0] == first["given"][0]
+  assert len(result["given"]) == len(result["general"]) == 2
+  for row in (*result["given"], *result["general"]):
+    for name in (*script.TITLES, *script.LOSSES):
+      if "code" in (row.get(name) or {}):
+        own = row[name]
+        assert own["gain"] == pytest.approx((own["code"] - row["code"]) / 200)
+        assert own["gain"] <= row["oracle"]["natpp"] + 1e-9
+        assert not own["dearer"]
+  for row in result["given"]:
+    assert row["losses"]["natpp"] == row["natpp"]["gain"]
+    assert row["losses"]["choice"] >= row["losses"]["natpp"]
+    assert row["losses"]["both"] >= row["losses"]["policy"]
+  assert "differentiable" in result["given"][0]
+  assert len(result["taus"]) == 4
+  text = (tmp_path / "report" / "README.md").read_text()
+  for part in ("at least 50 %", "| NAT++ |", "| oracle | 2 |", "missed",
+               "--table TABLE", "Kendall"):
+    assert part in text
+  capsys.readouterr()
+  script.main(argv)
+  assert "tau" in capsys.readouterr().out
+  again = json.loads((tmp_path / "report" / "result.json").read_text())
+  assert again["given"] == result["given"]
+  assert again["general"] == result["general"]
+
+
+def test_a_summary_is_of_the_cells_that_were_transformed(script):
+  row = lambda gain, most: {
+      "oracle": {"natpp": most}, "random": {"natpp": -1.0},
+      "natpp": {"code": 1, "gain": gain, "dearer": False, "params": 0.5,
+                "seconds": 2.0}}
+  rows = [row(1.0, 2.0), row(-0.5, 0.5), row(0.0, 1.5)]
+  found = script.summary(rows, "natpp")
+  assert found["share"] == pytest.approx(0.5 / 4)
+  assert (found["lost"], found["kept"], found["dearer"]) == (1, 1, 0)
+  assert script.summary(rows, "keep")["lost"] == 0
+  assert script.summary(rows, "oracle")["share"] == 1.0
+  rows[0]["differentiable"] = row(2.0, 2.0)["natpp"]
+  assert script.summary(rows, "differentiable")["share"] == 1.0
+
+
+@pytest.mark.parametrize("preset", ["small", "paper"])
+def test_presets_leave_out_what_settings_were_chosen_by(script, preset):
+  config = script.PRESETS[preset]
+  trials = importlib.import_module("search_trials").PRESETS["small"]
+  assert config.given == 40 and config.ranked == 200
+  assert config.without_seed == trials.drawn_seed
+  assert trials.drawn == config.given and trials.seeds >= 3
+
+
+def test_refuses(script, table, tmp_path):
+  with pytest.raises(errors.InputError, match="cells is 3"):
+    script.main(flags(tmp_path, table, "--cells", "3"))
