@@ -80,7 +80,7 @@ class NATConfig:
   supernet_width: float | None = None
   epochs: int = 200
   warmup_epochs: int = 0
-  policy_epochs: int = 0
+  policy_epochs: int = settings.later(0)
   batch_size: int = 64
   learning_rate: float = 0.01
   final_learning_rate: float = 0.01
