@@ -247,7 +247,7 @@ class ITNAS(search_lib.Search):
     strengths = [np.asarray(a, np.float64) / count for a in total["weights"]]
     kept = self.keep(strengths)
     derived = self.derived(
-        state.params, self.within(kept, strengths), kept,
+        state.params["supernet"], self.within(kept, strengths), kept,
         float(total["right"]) / count, score)
     rows = {group.name: self._margins(group, mean, square / count, count)
             for group, mean, square in zip(
