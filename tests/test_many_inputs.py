@@ -179,7 +179,8 @@ def test_candidates_are_scored_as_the_architectures_that_they_are(
   scored = []
 
   def answer(arrays):
-    scored.extend(arrays)
+    if not scored:  # Then every change by itself.
+      scored.extend(arrays)
     return tiny.nested([10 * i for i in range(len(arrays))])
 
   best, report = inference.derive(

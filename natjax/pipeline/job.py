@@ -297,7 +297,8 @@ class Job(work.Work):
         seeds=[{k: r[k] for k in keys if k in r} for r in found],
         share=self.share,
         objective=self.trainer.judge.objective,
-        explained=found[0].get("explained"))
+        explained=found[0].get("explained") if found[0]["num_changes"] else (
+            None))  # Of what was refused there is nothing to explain.
     # Where a budget asks for them, means over the seeds.
     for kind, value in (("latency", lambda times: times["median"]),
                         ("memory", lambda count: count)):

@@ -98,16 +98,21 @@ class Work:
   def _timed(self, out):
     """Adds the time to that of earlier starts.
 
-    That of a start which is killed, or comes to no row of metrics, is lost.
+    That of a start which is killed, refused or comes to no row of metrics is
+    lost.
     """
     path, first = out / _TIME, self.trainer.processes.first
     clock = self.trainer.clock = clock_lib.Clock(
         runs.read_json(path, shapes.TIME) if first and path.exists() else None)
+    refused = False
     try:
       with clock.running():
         yield
+    except errors.InputError:
+      refused = True  # Of what is damaged nothing is changed.
+      raise
     finally:
-      if first and (out / runs.METRICS).exists():
+      if first and not refused and (out / runs.METRICS).exists():
         path.parent.mkdir(exist_ok=True)
         runs.write_json(path, clock.seconds)
 

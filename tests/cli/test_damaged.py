@@ -76,6 +76,7 @@ def test_a_configuration_that_lacks_what_evaluation_needs(key, copy, capsys):
 def test_folders_and_files_in_the_place_of_each_other(copy, capsys):
   (copy / "result.json").unlink()
   shutil.rmtree(copy / NETWORK)
+  shutil.rmtree(copy / "checkpoint")
   (copy / "checkpoint").write_text("x")
   assert "checkpoint is a file and must be a folder" in check_refused(
       capsys, *TRAIN, copy)

@@ -33,10 +33,11 @@ def check_rows(kinds):
                else skeleton.Skeleton)(**seed["place"])
       assert cost.network(architecture, place)[:2] == (
           seed["params"], seed["madds"])
-      assert seed["hours"] > 0
       if kind != "published":  # Which may raise the cost.
         assert seed["params"] <= kinds["original"]["params"]
         assert seed["madds"] <= kinds["original"]["madds"]
+    # A training that was compiled before may round to no tenth of a second.
+    assert sum(seed["hours"] for seed in row["seeds"]) > 0
     for key in ("params", "madds", "changes", "hours", "accuracy"):
       assert row[key] == pytest.approx(np.mean([s[key] for s in row["seeds"]]))
     assert row["accuracies"] == [s["accuracy"] for s in row["seeds"]]

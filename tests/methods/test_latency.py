@@ -254,7 +254,7 @@ def test_a_run_tells_of_latency_and_memory_and_goes_on_in_the_same_bits(
   part = test_replace.run(out, config)
   assert clock.asked == timed
   plain = lambda result: json.loads(json.dumps({
-      **result, "seconds": 0,
+      **result, "seconds": 0, "time": 0,
       "seeds": [{**row, "seconds": 0} for row in result["seeds"]]}))
   assert plain(part) == plain(whole)
   cli.output.print_transformed(

@@ -228,7 +228,7 @@ def test_every_program_is_traced_once(traced):
   # Python may see a function more than once while one program is built; what
   # counts is that later architectures never reach it again, however many.
   assert len(report["candidates"]) >= 2
-  assert after_scores == [after_scores[0]] * 2
+  assert len(after_scores) > 2 and {*after_scores} == {after_scores[0]}
 
 
 def test_scores_are_those_of_the_supernet_candidate_by_candidate(traced):

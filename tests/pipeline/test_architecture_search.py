@@ -106,7 +106,7 @@ def test_every_epoch_has_alpha_and_what_would_be_derived(found, name):
     assert result["ties"].keys() == {"normal", "reduce"}
     strongest = {(*row["edge"], row["strongest"])
                  for row in result["attention"]["normal"]}
-    edges = result["architectures"]["derived"]["normal"]["edges"]
+    edges = result["architectures"]["derived"]["normal"]
     assert {(s, t, name) for name, s, t in edges} <= strongest
   else:
     assert rows[-1]["architecture"] == result["architectures"]["derived"]
