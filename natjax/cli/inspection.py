@@ -134,7 +134,12 @@ def run_convert(args) -> int:
   if args.out is None:
     output.out.out(text, end="", highlight=False)
   else:
-    metrics.write_text(errors.path(args.out, "out"), text)
+    path = errors.path(args.out, "out")
+    if path.is_dir() or not path.parent.is_dir():
+      raise errors.InputError(
+          f"out is {args.out}, which is a folder or lies in none; name a file",
+          "out")
+    metrics.write_text(path, text)
   return 0
 
 

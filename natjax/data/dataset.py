@@ -180,6 +180,7 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
 
 def _renumber(train, test, class_names):
   """Labels as 0 to K - 1 in their order, names of the classes, and notes."""
+  train, test = map(_whole, (train, test))
   found = np.unique(np.concatenate([train, test]))
   last = len(found if class_names is None else class_names) - 1
   if found[0] >= 0 and found[-1] <= last:
@@ -187,8 +188,12 @@ def _renumber(train, test, class_names):
   shown = ", ".join(map(str, found[:8])) + ", ..." * (len(found) > 8)
   if last != len(found) - 1:
     raise errors.InputError(
-        f"labels are {shown}, {len(found)} different ones, and there are"
-        f" {last + 1} classes; give as many", "renumber_labels")
+        f"labels are {shown}: {len(found)} different ones, and there are names"
+        f" of {last + 1} classes; give as many", "renumber_labels")
+  if unseen := np.setdiff1d(test, train)[:8].tolist():
+    raise errors.InputError(
+        f"test labels hold {', '.join(map(str, unseen))}, which the training"
+        " labels have not; a network cannot learn them", "renumber_labels")
   if class_names is None or all(str(name).isdecimal() for name in class_names):
     class_names = [*map(str, found)]
   note = (f"labels {shown} are renumbered 0 to {last}; the classes are named"
@@ -197,9 +202,19 @@ def _renumber(train, test, class_names):
           class_names, (note,))
 
 
+def _whole(labels):
+  """Labels as i64, which those of two types may be joined in."""
+  if labels.size and labels.dtype.kind == "u" and (
+      labels.max() > np.iinfo(np.int64).max):
+    raise errors.InputError(
+        f"labels reach {labels.max()}, and the largest may be 2**63 - 1;"
+        " renumber them", "renumber_labels")
+  return labels.astype(np.int64)
+
+
 def _numbered(*parts):
   """Names of classes that have numbers alone, all of which must occur."""
-  found = np.unique(np.concatenate(parts))
+  found = np.unique(np.concatenate([*map(_whole, parts)]))
   found = found[found >= 0]  # Others are refused as such.
   if not found.size or found[-1] == len(found) - 1:
     return [str(label) for label in found]

@@ -72,6 +72,13 @@ class Verdict(NamedTuple):
   reason: str
 
 
+def over_budget(verdict: Verdict) -> Verdict:
+  """A verdict on what keeps to a budget that the original exceeds."""
+  return verdict if verdict.accepted else verdict._replace(
+      reason=f"{verdict.reason}; the original is returned though it is over the"
+      " budget: allow more, or a larger tolerance")
+
+
 def cheaper(before: operations.Cost, after: operations.Cost,
             seconds: tuple[float, float] | None = None) -> bool:
   """Whether a network costs less in one way and no more in the other.

@@ -164,7 +164,11 @@ class Latency:
       if not path.exists():
         return {}
       try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        known = dict(json.loads(path.read_text(encoding="utf-8")))
+        for name, value in known.items():
+          _ = [_times(t) for t in value] if name.startswith("network ") else (
+              float(value))
+        return known
       except (OSError, TypeError, ValueError) as e:
         raise errors.InputError(
             f"{path} is damaged ({errors.cause(e)}); restore it or overwrite"

@@ -665,6 +665,9 @@ class Replace:
         *self._latencies(choice.architecture))
     if not cut:
       verdict = acceptance.Verdict(False, "nothing was replaced")
+    if self._asked and any(limit is not None and now > limit for limit, now in
+                           zip(self.limits, self._now, strict=True)):
+      verdict = acceptance.over_budget(verdict)
     return row | acceptance.report(pairs, verdict), verdict.accepted
 
   def _latencies(self, architecture):

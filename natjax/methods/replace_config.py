@@ -91,6 +91,10 @@ def resolve(config: ReplaceConfig,
   if config.rounds > 10:
     settings.refuse(config, "rounds", "must be at most 10; give 2")
   acceptance.check(config)
+  if config.inference_batch > 1 and not (
+      config.max_latency or config.max_memory):
+    settings.refuse(config, "inference_batch", "is that of a budget of latency"
+                    " or memory; give one, or leave it out")
   if not 0 <= config.distillation <= 1:
     settings.refuse(config, "distillation", "must lie in [0, 1], a share of the"
                     " loss; give 0.5")

@@ -311,6 +311,10 @@ class Replacements:
     more = "" if limits.memory is None else (
         f" and {self.memory(self.architecture) * 1e-6:.3f} MB of memory")
     least = [cost[kind] for kind, (_, cost) in enumerate(self._cheapest)]
+    if limits.memory is not None:
+      more += (", of which the cheapest replacements leave"
+               f" {min(self.memory(self.apply(c)) for c, _ in self._cheapest)}"
+               " bytes")
     raise errors.NotMet(
         "no replacement that keeps every node fed keeps to the budget"
         f" ({limits.text()}); the network has {self.cost.params} parameters and"

@@ -25,6 +25,8 @@ from typing import Any
 from natjax import data as data_lib
 from natjax import drawing, errors, methods, spaces
 from natjax.costs import alone
+from natjax.costs import budget as budget_lib
+from natjax.costs import exact as cost_lib
 from natjax.graph import codec, records
 from natjax.methods import acceptance, supervised
 from natjax.methods import entry as entry_lib
@@ -284,7 +286,11 @@ class Job(work.Work):
     if self.entry.compared and self.trainer.held_out is not None:
       assert self.original is not None  # As only a given one is compared.
       accept = trainer_lib.Accept(
-          self.original, originals, self.plan.settings.tolerance)
+          self.original, originals, self.plan.settings.tolerance,
+          budget_lib.read(
+              getattr(self.plan.settings, "max_params", ""),
+              getattr(self.plan.settings, "max_madds", ""),
+              cost_lib.network(self.original, self.trainer.place)))
     found = parts[self.name] = self.trainer.train(
         out, self.name, self.architecture, listener, plan=self.plan,
         label=self.entry.label, accept=accept,

@@ -336,7 +336,8 @@ def read_architecture(out: str | os.PathLike[str]) -> codec.Architecture:
   """Reads the architecture that a finished run has or came to.
 
   Of a run over several seeds that of the first; `out/seed-3` is a run too, and
-  so is `out/architecture-1` of one of several given architectures.
+  so is `out/architecture-1` of one of several given architectures. Of the
+  folder of one of a run's networks, its own.
 
   Raises:
     InputError: `out` holds no run, one that is not finished, or one of several
@@ -344,9 +345,13 @@ def read_architecture(out: str | os.PathLike[str]) -> codec.Architecture:
   """
   out = errors.path(out)
   if not _holds_run(out):
+    if (out / RESULT).is_file() and (out / WEIGHTS).is_file():
+      return codec.from_dict(  # One of a run's networks.
+          read_json(out / RESULT, shapes.NETWORK)["architecture"],
+          where=f"{out / RESULT}: architecture")
     raise errors.InputError(
-        f"{out} is a folder and holds no run of natjax; name a run's folder, or"
-        " a file")
+        f"{out} is a folder and holds no run of natjax; name a run's folder,"
+        " that of one of its networks, or a file")
   if not (out / RESULT).is_file():
     raise errors.InputError(
         f"{out} holds a run that is not finished; resume it by the command that"

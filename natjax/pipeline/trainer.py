@@ -19,6 +19,7 @@ import numpy as np
 import natjax
 from natjax import data as data_lib
 from natjax import drawing, errors
+from natjax.costs import budget as budget_lib
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec
 from natjax.methods import acceptance, memory, supervised
@@ -121,11 +122,13 @@ class Accept(NamedTuple):
     original: the network as it was given.
     files: of every seed, its trained weights.
     tolerance: see `acceptance.judge`.
+    limits: the budget.
   """
 
   original: codec.Architecture
   files: Mapping[int, pathlib.Path]
   tolerance: float
+  limits: budget_lib.Budget
 
 
 class Trainer:
@@ -481,6 +484,8 @@ class Trainer:
     verdict = acceptance.judge(pairs, before, after, accept.tolerance)
     if derived.architecture in (accept.original, codec.pad(accept.original)):
       verdict = acceptance.Verdict(False, "nothing was changed")
+    if not accept.limits.allows(before):
+      verdict = acceptance.over_budget(verdict)
     report = {**derived.report, "tries": [{
         "params": after.params, "madds": after.madds,
         **acceptance.report(pairs, verdict)}]}

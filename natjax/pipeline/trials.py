@@ -192,10 +192,8 @@ class Trials:
     before, after = (cost_lib.network(networks[i], self._trainer.place)
                      for i in (0, winner))
     verdict = acceptance.judge(pairs, before, after, self._tolerance)
-    if bound and not verdict.accepted:
-      verdict = verdict._replace(
-          reason=f"{verdict.reason}; the original is returned though it is over"
-          " the budget: allow more, or a larger tolerance")
+    if bound:
+      verdict = acceptance.over_budget(verdict)
     return {"acceptance": {
         **acceptance.report(pairs, verdict), "epochs": self._config.epochs,
         "trials": rows}}

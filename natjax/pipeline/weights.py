@@ -199,6 +199,11 @@ def find(source: str | os.PathLike[str], architecture: codec.Architecture,
   # Of a run that kept the original, the other is the same network.
   found = {name: path for name, path in found.items()
            if "transformed-" not in name} or found
+  if not found:
+    raise errors.InputError(
+        f"no network of {source} ({', '.join(folders)}) is of this architecture"
+        " and its width; name the run that trained it, or give the width that"
+        " it was trained with", "weights")
   if len(found) < len(seeds):
     raise errors.InputError(
         f"{source} has {len(found)} trained networks of this architecture (it"

@@ -343,6 +343,22 @@ def test_labels_that_need_no_other_numbers_keep_them():
                          renumber_labels=True, class_names=("a", "b", "c"))
 
 
+def test_labels_of_two_types_are_joined_as_whole_numbers():
+  large = 2**53
+  train, test = _labelled(*range(large, large + 4)), _labelled(large, large + 3)
+  made = dataset.make_dataset(
+    "mine", (train[0], train[1].astype(np.uint64)), test, image_size=4,
+    renumber_labels=True)
+  assert made.class_names == tuple(str(large + k) for k in range(4))
+  assert made.test_labels.tolist() == [0, 3]
+
+
+def test_classes_that_only_test_images_have_are_refused():
+  with pytest.raises(errors.InputError, match="hold 4, which the training"):
+    dataset.make_dataset("mine", _labelled(0, 3), _labelled(3, 4),
+                         image_size=4, renumber_labels=True)
+
+
 def test_the_largest_square_in_the_middle():
   images = _images(2, 4, 8, 3)
   found = dataset.resize_all(images, 4, "crop")

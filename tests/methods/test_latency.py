@@ -117,9 +117,10 @@ def test_networks_and_operations_are_timed_once_and_kept(
   again.open(tmp_path / latency.FILE, processes)
   assert again.pair(other) == pair
   assert again.operations(NETWORK, ends, names) == found
-  (tmp_path / latency.FILE).write_text("[1")
-  with pytest.raises(errors.InputError, match="damaged"):
-    again.open(tmp_path / latency.FILE, processes)
+  for text in ("[1", '{"network x": 5}', '{"conv_3x3 4": "x"}'):
+    (tmp_path / latency.FILE).write_text(text)
+    with pytest.raises(errors.InputError, match="damaged"):
+      again.open(tmp_path / latency.FILE, processes)
 
 
 def test_a_copy_takes_no_time_and_equal_places_are_timed_once(clock):

@@ -421,7 +421,8 @@ def test_steps_count_all_that_may_follow():
     ({"distillation": 1.5}, "distillation"), ({"rounds": 0}, "rounds"),
     ({"temperature": 0.0}, "temperature"), ({"price_checks": 2}, "price"),
     ({"max_madds": "0.001x"}, "keeps to the budget"),
-    ({"max_params": "much"}, "max-params")])
+    ({"max_params": "much"}, "max-params"),
+    ({"inference_batch": 4}, "inference-batch")])
 def test_refuses_settings(tmp_path, changes, words):
   with pytest.raises((errors.InputError, errors.NotMet), match=words):
     run(tmp_path / "run", dataclasses.replace(CONFIG, **changes))
@@ -431,7 +432,7 @@ def test_refuses_settings(tmp_path, changes, words):
 def test_refuses_other_weights(a_run, tmp_path):
   out, _ = a_run
   wider = NETWORK._replace(stem=(records.Layer("conv", 8, 3),))
-  with pytest.raises(errors.InputError, match="0 trained networks of this"):
+  with pytest.raises(errors.InputError, match="no network of"):
     pipeline.transform(wider, dataset(), out=tmp_path / "a", method="replace",
                        search=CONFIG, train=TRAIN, weights=out)
   file = out / "networks" / "original-0" / "weights.npz"

@@ -188,6 +188,7 @@ def test_what_is_worse_is_not_returned(ruined, capsys):
   tried, = row["tries"]
   assert not tried["accepted"] and tried["images"] == 128
   assert "worse by more than the tolerance of 0.5" in tried["reason"]
+  assert "though it is over the budget" in tried["reason"]
   assert tried["difference"] < -0.05 and tried["interval"][1] < 0
   assert tried["madds"] < result["original"]["madds"]
   # The files, the table and the network are of one mind.
@@ -197,6 +198,7 @@ def test_what_is_worse_is_not_returned(ruined, capsys):
   assert {*map(json.dumps, result["architectures"].values())} == {
       json.dumps(codec.to_dict(NETWORK))}
   assert networks_lib.load(out, "transformed-0").architecture == NETWORK
+  assert runs.read_architecture(out / "networks/transformed-0") == NETWORK
   original, returned = (
       networks_lib.load_weights(out / "networks" / name / "weights.npz")
       for name in ("original-0", "transformed-0"))

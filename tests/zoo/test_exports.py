@@ -195,6 +195,10 @@ def test_convert(tmp_path, capsys):
   out = tmp_path / "darts.json"
   assert cli.main(["convert", "darts", "--to", "json", "--out", str(out)]) == 0
   assert codec.read(out) == zoo.get("darts")
+  for nowhere in (tmp_path, tmp_path / "no" / "x"):
+    assert cli.main(["convert", "darts", "--to", "json", "--out",
+                     str(nowhere)]) == 2
+    assert "name a file" in capsys.readouterr().err
   assert cli.main(["convert", str(path), "--to", "genotype"]) == 2
   assert "(--to)" in capsys.readouterr().err
   assert cli.main(["convert", "darts", "--to", "genotype"]) == 0
