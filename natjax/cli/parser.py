@@ -31,7 +31,12 @@ def parse(argv) -> argparse.Namespace:
   parser = _make_parser()
   args, unknown = parser.parse_known_args(argv)
   if unknown:
-    parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    own = [word.replace("--train-", "--", 1) for word in unknown
+           if word.startswith("--train-") and args.command == "train"]
+    hint = f"; of `natjax train` it is {' '.join(own)}" * bool(own)
+    raise errors.InputError(
+        f"unrecognized arguments: {' '.join(unknown)}{hint}; see `natjax"
+        f" {args.command} --help`")
   return args
 
 

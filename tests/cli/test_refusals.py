@@ -139,3 +139,8 @@ def test_what_nobody_foresaw_is_one_line_and_a_file(
   assert text.count("\n") == 1
   (saved,) = tmp_path.iterdir()
   assert str(saved) in text and "in fail" in saved.read_text()
+
+
+def test_a_flag_of_the_other_command_is_told(capsys):
+  text = check_refused(capsys, [*TRAIN, "--train-epochs", "9"])
+  assert "of `natjax train` it is --epochs; see `natjax train --help`" in text
