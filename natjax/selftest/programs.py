@@ -131,9 +131,7 @@ class Runner:
     # Where `fit_seeds` and `fit` have them.
     place = self._divide if many else self._replicate
     lead = (program.lanes,) if many else ()
-    self._state = place(jax.tree.map(
-        lambda x: jnp.broadcast_to(x, (*lead, *x.shape)),
-        _copy(program.state)))
+    self._state = place(_tiled(_copy(program.state), lead))
     self._sums = lambda: place(
         np.zeros((*lead, len(program.phase.metrics)), np.float32))
     self._images = self._replicate(program.split)
@@ -218,8 +216,16 @@ class Runner:
 
 
 def _copy(tree):
-  """What may be donated."""
-  return jax.tree.map(jnp.copy, tree)
+  """What may be donated; of arrays of the host, which need no compiling."""
+  return jax.tree.map(lambda x: (
+      np.array(x) if isinstance(x, np.ndarray) else jnp.copy(x)), tree)
+
+
+def _tiled(tree, lead):
+  """Every leaf behind axes of the shape `lead`."""
+  return jax.tree.map(lambda x: (
+      np if isinstance(x, np.ndarray) else jnp).broadcast_to(
+          x, (*lead, *x.shape)), tree)
 
 
 class _Compiled(engine.Layout):

@@ -95,7 +95,8 @@ def _measure(report, quick, against_torch, left, tell):
   with _shielded(report, "speed"):
     for row in speed.measure(
         quick=quick, against_torch=against_torch, remaining=left):
-      report["speed"].append(_finite(row._asdict()))
+      report["speed"] = [*({old["name"]: old for old in report["speed"]} | {
+          row.name: _finite(row._asdict())}).values()]
       took = "" if row.seconds is None else f"{_seconds(row.seconds)} a step; "
       tell(f"{row.name}: {took}{row.note}".rstrip("; "))
 
@@ -229,7 +230,9 @@ def verdict(report: dict[str, Any]) -> str:
     measured = sum(row["seconds"] is not None for row in report["speed"])
     parts.append(f"{measured} of {len(report['speed'])} speeds measured")
   parts += [f"{e['part']} broke off" for e in report["errors"]]
-  return f"{'; '.join(parts)} ({report['seconds']:.0f} s)"
+  took = "ended before its end" if report["seconds"] is None else (
+      f"{report['seconds']:.0f} s")
+  return f"{'; '.join(parts)} ({took})"
 
 
 def markdown(report: dict[str, Any], command: str) -> str:

@@ -8,10 +8,11 @@ and timed one after another when all of their group are compiled; so the seconds
 of compilation are each program's own, among others, with tracing.
 
 Beside PyTorch (`torch_sides`), both sides take turns, on the same device, with
-the same precision of products; what is compiled for one architecture only is a
-fixed one there, and any one here. JAX must then not take all of the device's
-memory: whoever asks for it sets XLA_PYTHON_CLIENT_PREALLOCATE=false before JAX
-is used.
+the same precision of products. What `torch.compile` makes of some of them is
+timed when there are numbers of everything else, again in turns; it is compiled
+for one architecture only, which is a fixed one there, and any one here. JAX must
+then not take all of the device's memory: whoever asks for it sets
+XLA_PYTHON_CLIENT_PREALLOCATE=false before JAX is used.
 
 What was not compiled when the time is up goes on compiling until the process
 ends.
@@ -39,7 +40,6 @@ from natjax.selftest import forms, programs
 from natjax.training import devices as devices_lib
 
 LEAST_SECONDS = 15  # With fewer left no row begins.
-FOR_TORCH_COMPILE = 1 / 3  # Of what is left of the time.
 ROUNDS = 5
 SECONDS = {False: 0.25, True: 0.1}  # Of a call of steps; of quick ones.
 SEEDS = 3
@@ -80,8 +80,7 @@ class Subject(NamedTuple):
     name: of the row.
     make: builds the program.
     theirs: `(torch_sides, device) -> Training`, the same in PyTorch, or None.
-    fixed: when in its group to have `torch.compile` compile it, too; 0 does
-      not.
+    fixed: its turn to have `torch.compile` compile it, too; 0 does not.
     remark: `(step's seconds by name, runner, remaining) -> (seconds, note)`:
       what is given in place of the step's seconds, None for those, and a note.
   """
@@ -104,7 +103,8 @@ def measure(*, quick: bool, against_torch: bool,
     only: times the rows alone whose names contain this.
 
   Returns:
-    An iterator of rows. One that fails says so, and the others go on.
+    An iterator of rows. One that fails says so, and the others go on; one that
+    comes again stands for the earlier.
 
   Raises:
     InputError: PyTorch is asked for and cannot be had.
@@ -144,7 +144,7 @@ def _on_gpu():
 
 
 def subjects(quick: bool) -> list[list[Subject]]:
-  """What is timed, in groups that are compiled together, the first first."""
+  """What is timed, in groups that are compiled together."""
   sizes = programs.QUICK if quick else programs.FULL
   bfloat16 = {"dtype": "bfloat16"}
   supernet = functools.partial(programs.supernet, sizes)
@@ -153,16 +153,16 @@ def subjects(quick: bool) -> list[list[Subject]]:
   resnet, darts, theirs = "ResNet20", "DARTS's network", _Theirs(sizes)
   plains = [
       Subject(resnet, functools.partial(plain, "resnet20"), theirs.resnet(),
-              fixed=1),
+              fixed=2),
       Subject(f"{resnet}, bfloat16",
               functools.partial(plain, "resnet20", **bfloat16),
-              theirs.resnet(bfloat16=True), fixed=3),
+              theirs.resnet(bfloat16=True), fixed=5),
       Subject(f"{resnet}, {SEEDS} seeds in one vmap, each",
               functools.partial(plain, "resnet20", lanes=SEEDS),
               remark=functools.partial(_together, resnet))]
   supernets = [
       Subject("NAT, weights", supernet, theirs.supernet(sizes.batch_size),
-              fixed=2),
+              fixed=1),
       Subject("NAT, weights, large batch",
               functools.partial(supernet, large=True),
               theirs.supernet(sizes.large_batch_size), fixed=4),
@@ -171,7 +171,7 @@ def subjects(quick: bool) -> list[list[Subject]]:
               theirs.supernet(sizes.large_batch_size, bfloat16=True))]
   others = [
       Subject(darts, functools.partial(plain, "darts"), theirs.darts(),
-              fixed=1),
+              fixed=3),
       Subject("NAT, policy", functools.partial(supernet, phase="policy")),
       Subject(f"{resnet}, weights and theta", functools.partial(
           programs.theta, sizes, "resnet20"))]
@@ -196,17 +196,6 @@ def subjects(quick: bool) -> list[list[Subject]]:
               remark=functools.partial(_form, form))
       for form in forms.FORMS]
   return [supernets, plains, others, searches, loops, both_forms]
-
-
-def joined(groups: Sequence[list[Subject]], most: int) -> list[list[Subject]]:
-  """Neighbouring groups as one where they have `most` subjects at most."""
-  found: list[list[Subject]] = []
-  for group in groups:
-    if found and len(found[-1]) + len(group) <= most:
-      found[-1] = found[-1] + group
-    else:
-      found.append(group)
-  return found
 
 
 class _Theirs:
@@ -324,6 +313,11 @@ class _Entry:
       self.row = self.row._replace(
           error="\n".join([self.row.error, traceback.format_exc()]).strip())
 
+  def forget(self) -> None:
+    """Lets go of what is on the device."""
+    self.runner = self.compiling = None
+    self.theirs.clear()
+
   def say(self, note: str) -> None:
     """Adds to the note."""
     self.row = self.row._replace(
@@ -332,27 +326,36 @@ class _Entry:
 
 def _measure(quick, torch_sides, remaining, only):
   """See `measure`."""
-  rates = ceilings()
+  rates, span = ceilings(), SECONDS[quick]
   seconds: dict[Any, float] = {}  # By the subjects' names.
-  workers = min(os.cpu_count() or 1, 8)
-  pool = futures.ThreadPoolExecutor(workers)
+  again: list[_Entry] = []
+  pool = futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 8))
   with _cold():
     try:
-      for group in joined(subjects(quick), workers + 1):
+      for group in subjects(quick):
         entries = [_Entry(subject) for subject in group if only in subject.name]
-        _prepare(entries, torch_sides, pool, remaining)
+        _prepare(entries, pool, remaining)
         # Compilers of GPUs choose by timing kernels, on the device itself.
         waited = futures.wait(
             [e.compiling for e in entries if e.compiling],
             timeout=max(remaining() - 2 * LEAST_SECONDS, 0))
         for entry in entries:
+          if torch_sides:
+            _warm_up(entry, torch_sides, remaining)
           with entry.guarded():
-            _time(entry, seconds, rates, remaining, SECONDS[quick])
+            _time(entry, seconds, rates, remaining, span)
           if waited.not_done and entry.row.seconds is not None:
             entry.say("timed while others compiled, an upper bound")
-          entry.runner = entry.compiling = None
-          entry.theirs.clear()
+          if entry.subject.fixed and "eager" in entry.theirs and (
+              entry.row.seconds is not None):
+            again.append(entry)
+          else:
+            entry.forget()
           yield entry.row
+      for entry in sorted(again, key=lambda e: e.subject.fixed):
+        _time_compiled(entry, remaining, span)
+        entry.forget()
+        yield entry.row
     finally:
       pool.shutdown(wait=False, cancel_futures=True)
 
@@ -370,19 +373,9 @@ def _cold():
     compilation_cache.reset_cache()
 
 
-def _prepare(entries: Sequence[_Entry], torch_sides: Any,
-             pool: futures.Executor, remaining: Callable[[], float]) -> None:
-  """Builds and compiles all sides of a group; waits for what the time allows.
-
-  PyTorch chooses its algorithms first, while the device is idle.
-  """
-  device = "cuda" if _on_gpu() else "cpu"
-  for entry in entries:
-    if torch_sides and entry.subject.theirs and remaining() > LEAST_SECONDS:
-      with entry.guarded("PyTorch: "):
-        training = entry.subject.theirs(torch_sides, device)
-        training.warm_up()
-        entry.theirs["eager"] = training
+def _prepare(entries: Sequence[_Entry], pool: futures.Executor,
+             remaining: Callable[[], float]) -> None:
+  """Builds the programs of a group, which are compiled by the pool."""
   for entry in entries:
     if remaining() > LEAST_SECONDS:
       entry.failed = True
@@ -390,18 +383,39 @@ def _prepare(entries: Sequence[_Entry], torch_sides: Any,
         entry.runner = programs.Runner(entry.subject.make())
         entry.compiling = pool.submit(entry.runner.compile)
         entry.failed = False
-  until = remaining() * (1 - FOR_TORCH_COMPILE)
-  for entry in sorted(entries, key=lambda e: e.subject.fixed):
-    if entry.subject.fixed and "eager" in entry.theirs:
-      if remaining() < max(until, LEAST_SECONDS):
-        entry.say("torch.compile not run: time limit")
-        continue
-      with entry.guarded("torch.compile: "):
-        began = time.perf_counter()
-        training = entry.theirs["eager"].compiled()
-        training.run(2)
-        entry.theirs["compiled"] = training
-        entry.say(f"torch.compile took {time.perf_counter() - began:.0f} s")
+
+
+def _warm_up(entry: _Entry, torch_sides: Any,
+             remaining: Callable[[], float]) -> None:
+  """Has PyTorch choose its algorithms, while the device is idle."""
+  make = entry.subject.theirs
+  if make is None or remaining() < LEAST_SECONDS:
+    return
+  with entry.guarded("PyTorch: "):
+    began = time.perf_counter()
+    training = make(torch_sides, "cuda" if _on_gpu() else "cpu")
+    training.warm_up()
+    entry.theirs["eager"] = training
+    entry.say(f"PyTorch began in {time.perf_counter() - began:.0f} s")
+
+
+def _time_compiled(entry: _Entry, remaining: Callable[[], float],
+                   span: float) -> None:
+  """Times a program beside what `torch.compile` makes of PyTorch's."""
+  if remaining() < 2 * LEAST_SECONDS:
+    entry.say("torch.compile not run: time limit")
+    return
+  with entry.guarded("torch.compile: "):
+    began = time.perf_counter()
+    training = entry.theirs["eager"].compiled()
+    training.run(2)
+    entry.say(f"torch.compile took {time.perf_counter() - began:.0f} s")
+    assert entry.runner is not None
+    ours, theirs = time_in_turns([entry.runner.run, training.run], span)
+    entry.row = entry.row._replace(
+        torch_compiled=statistics.median(ours) / statistics.median(theirs))
+    if len(entry.theirs["eager"].arguments) > 1:
+      entry.say("torch.compile's architecture is fixed")
 
 
 def _time(entry: _Entry, seconds: dict[Any, float], rates: dict[str, float],
@@ -431,15 +445,11 @@ def _time(entry: _Entry, seconds: dict[Any, float], rates: dict[str, float],
     mine = step if other is None else other
   seconds[entry.subject.name] = step
   entry.say(note)
-  if "compiled" in runs and len(entry.theirs["eager"].arguments) > 1:
-    entry.say("torch.compile's architecture is fixed")
   moved = 0.0 if runner.devices[0].platform == "cpu" else runner.moved_bytes
-  ratios = [step / medians[name] if name in medians else None
-            for name in ("eager", "compiled")]
   entry.row = entry.row._replace(
       seconds=mine, per_second=program.batch_size / mine,
       share=share(program, step, moved, rates),
-      torch_eager=ratios[0], torch_compiled=ratios[1])
+      torch_eager=step / medians["eager"] if "eager" in medians else None)
 
 
 def time_in_turns(runs: Sequence[Callable[[int], object]], span: float,

@@ -13,7 +13,7 @@ from natjax import errors, selftest, zoo
 from natjax.graph import codec
 from natjax.methods import nat
 from natjax.networks import network as network_lib
-from natjax.selftest import forms, programs, speed
+from natjax.selftest import forms, programs, report, speed
 from natjax.training import method as base
 
 TINY = programs.Sizes(4, 4, 3, 8, 4, 8, 8, 32)
@@ -176,7 +176,7 @@ def test_nothing_is_timed_while_others_compile(monkeypatch):
 
 def test_what_compiles_for_too_long_is_not_waited_for(monkeypatch):
   slow_compiler(monkeypatch, 1.5)
-  left = iter([1000.0] * 3 + [2 * speed.LEAST_SECONDS + 0.1])
+  left = iter([1000.0] * 2 + [2 * speed.LEAST_SECONDS + 0.1])
   rows = measure(monkeypatch, [subject("late", madds=1.0), subject("early")],
                  remaining=lambda: next(left, 2.0 * speed.LEAST_SECONDS))
   assert rows["early"].seconds is not None
@@ -351,9 +351,29 @@ def test_plain_training_learns_in_pytorch(torch_sides):
   assert training.step().item() < first
 
 
-def test_neighbouring_groups_are_compiled_together():
-  one, two, three = (subject(name) for name in "abc")
-  groups = [[one], [two], [three, three]]
-  assert speed.joined(groups, 1) == groups
-  assert speed.joined(groups, 2) == [[one, two], [three, three]]
-  assert speed.joined(groups, 4) == [[one, two, three, three]]
+def test_torch_compile_comes_last(monkeypatch, torch_sides):
+  """When all else has numbers, and what came of it stands for the row."""
+  theirs = speed._Theirs(TINY).resnet()
+  monkeypatch.setattr(torch_sides.Training, "compiled", lambda self: self)
+  groups = [[speed.Subject("second", small, theirs, fixed=2),
+             speed.Subject("first", small, theirs, fixed=1)],
+            [speed.Subject("other", small, theirs)]]
+  monkeypatch.setattr(speed, "subjects", lambda quick: groups)
+  rows = list(speed._measure(True, torch_sides, LATER, ""))
+  assert [row.name for row in rows] == [
+      "second", "first", "other", "first", "second"]
+  for row in rows:
+    assert row.seconds > 0 and row.torch_eager > 0
+  assert [row.torch_compiled is None for row in rows] == [1, 1, 1, 0, 0]
+  assert "torch.compile took" in rows[-1].note
+
+
+def test_a_row_that_comes_again_stands_for_the_earlier(monkeypatch):
+  rows = [speed.Row("a", 1.0), speed.Row("b", 2.0),
+          speed.Row("a", 1.0, torch_compiled=0.5)]
+  monkeypatch.setattr(speed, "measure", lambda **_: iter(rows))
+  monkeypatch.setattr(speed, "ceilings", lambda: {})
+  found = report.run(quick=True, against_torch=False, only="speed",
+                     time_limit=60, say=lambda line: None)
+  assert [(row["name"], row["torch_compiled"]) for row in found["speed"]] == [
+      ("a", 0.5), ("b", None)]
