@@ -10,8 +10,8 @@ of compilation are each program's own, among others, with tracing.
 Beside PyTorch (`torch_sides`), both sides take turns, on the same device, with
 the same precision of products. What `torch.compile` makes of some of them is
 timed when there are numbers of everything else, again in turns; it is compiled
-for one architecture only, which is a fixed one there, and any one here. JAX must
-then not take all of the device's memory: whoever asks for it sets
+for one architecture only, which is a fixed one there, and any one here. JAX
+must then not take all of the device's memory: whoever asks for it sets
 XLA_PYTHON_CLIENT_PREALLOCATE=false before JAX is used.
 
 What was not compiled when the time is up goes on compiling until the process
