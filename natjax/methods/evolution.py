@@ -191,9 +191,7 @@ class Evolution:
     """By what a candidate is known, i32[...] of genes i32[..., P]."""
     code = (genes.astype(jnp.uint32) * self._place).sum(-1, dtype=jnp.uint32)
     if not self._exact:
-      for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        code = (code ^ code >> shift) * jnp.uint32(factor)
-      code >>= 32 - _HASHED
+      code = _scramble(code) >> 32 - _HASHED
     return code.astype(jnp.int32)
 
   def ask(self, state: State,
@@ -254,7 +252,7 @@ class Evolution:
   def _children(self, rng, parents, known, kinds):
     """Draws a candidate of each kind, i32[B, P]; nothing is looked at."""
     counts = np.array(self.counts, np.uint32)
-    bits = jax.random.bits(rng, (len(kinds), len(counts) + 1), jnp.uint32)
+    bits = _bits(rng, len(kinds), len(counts) + 1)
     genes, parent = bits[:, :-1], bits[:, -1]
     coin, value = genes % 2**_HALF, genes >> _HALF
     drawn = (value * counts >> _HALF).astype(jnp.int32)
@@ -327,3 +325,22 @@ class Evolution:
           f"none of {self.config.population * _ROUNDS} candidates drawn at"
           " random keeps to the constraints; allow more")
     return Found(np.concatenate(genes), np.concatenate(scores))
+
+
+def _bits(rng, rows, columns):
+  """Random numbers u32[rows, columns].
+
+  A counter scrambled by a key's words: most of an evolution's time would
+  otherwise go into drawing numbers of a quality that it does not need.
+  """
+  words = jax.random.bits(rng, (2,), jnp.uint32)
+  counter = np.arange(1, rows * columns + 1, dtype=np.uint32)
+  counter = (counter * np.uint32(0x9E3779B9)).reshape(rows, columns)
+  return _scramble(_scramble(counter ^ words[0]) + words[1])
+
+
+def _scramble(value):
+  """Numbers u32 that look as if drawn; a bijection."""
+  for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+    value = (value ^ value >> shift) * jnp.uint32(factor)
+  return value ^ value >> 16
