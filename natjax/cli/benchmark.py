@@ -1,12 +1,14 @@
 """`natjax benchmark`: where the truth is known.
 
-Architectures are looked up in a benchmark's table, or a policy is trained by
-NAS-Bench-201's and judged by it.
+Architectures are looked up in a benchmark's table, evolution or a random search
+finds them there, or a policy is trained by NAS-Bench-201's and judged by it.
 """
 
 from collections.abc import Sequence
+import dataclasses
 import os.path
 import pathlib
+import statistics
 import time
 from typing import Any
 
@@ -17,34 +19,41 @@ from natjax.benchmarks import (
     nasbench_macro,
     policy_report,
     policy_search,
+    table_search,
 )
 from natjax.cli import inputs, output
 from natjax.graph import nasbench101 as cells101
 from natjax.graph import nasbench201 as cells201
 from natjax.graph import records
+from natjax.methods import evolution
 from natjax.training import devices, settings
 
-BENCHMARKS = ("nasbench101", "nasbench201", "nasbench-macro")
+_LOOK_UP = ("nasbench101", "nasbench201", "nasbench-macro")
 
 
 def run_benchmark(args) -> int:
   """`natjax benchmark`."""
   policy = inputs.given(args, settings.types(policy_search.SearchConfig))
-  if not args.architectures and args.benchmark == "nasbench201":
+  evolved = inputs.given(args, settings.types(evolution.EvolutionConfig))
+  method = policy.get("method")
+  if not args.architectures and args.benchmark == "nasbench201" and (
+      method not in table_search.METHODS):
+    _refuse(evolved, "training the policy", "pass --method evolution")
     return _run_policy(args, policy)
-  if not args.architectures:
-    raise errors.InputError(
-        f"no architecture is given; name those to look up in {args.benchmark},"
-        " or train a policy by nasbench201")
   dataset = policy.pop("dataset", None)
-  more = {**policy, **inputs.given(args, ("seed", "seeds"))}
-  if dataset is not None and args.benchmark != "nasbench201":
-    more["dataset"] = dataset
-  for name, value in more.items():
+  if args.benchmark != "nasbench201" and dataset is not None:
+    _refuse({"dataset": dataset}, args.benchmark, "it has CIFAR-10 alone")
+  if not args.architectures:
+    policy.pop("method", None)
+    _refuse(policy, "searching the table")
+    return _run_search(args, method or "evolution", evolved,
+                       dataset or "cifar10")
+  if args.benchmark not in _LOOK_UP:
     raise errors.InputError(
-        f"{settings.word(name)} is {value} and does not apply to looking up"
-        f" architectures in {args.benchmark}; leave --{settings.word(name)} out"
-    )
+        f"architectures of {args.benchmark} are cells of nasbench101; look them"
+        " up there, or give none to search the table")
+  _refuse({**policy, **evolved, **inputs.given(args, ("seed", "seeds"))},
+          f"looking up architectures in {args.benchmark}")
   rows = {"nasbench101": _look_up_101, "nasbench-macro": _look_up_macro,
           "nasbench201": lambda table, names: _look_up_201(
               table, names, dataset or "cifar10")}[args.benchmark](
@@ -58,6 +67,44 @@ def run_benchmark(args) -> int:
           column if column == "architecture" else f">{column}"
           for column in columns],
       [[_shown(row.get(column, "")) for column in columns] for row in rows])
+  return 0
+
+
+def _refuse(given, what, advice=""):
+  """Refuses settings of something else."""
+  for name, value in given.items():
+    word = settings.word(name)
+    raise errors.InputError(
+        f"{word} is {value} and does not apply to {what}; leave --{word} out"
+        + f", {advice}" * bool(advice))
+
+
+def _run_search(args, method, evolved, dataset) -> int:
+  """Searches a table by evolution or at random."""
+  devices.configure_compilation()
+  errors.known("method", method, table_search.METHODS)
+  config = evolution.EvolutionConfig(**evolved)
+  settings.plain(config)
+  evolution.check(config)
+  first, count = inputs.seeds(args)
+  seeds = list(range(first, first + (count or 1)))
+  policy_search.check_seeds(seeds)
+  rows = table_search.search(
+      table_search.problem(args.benchmark, args.table, dataset), config, seeds,
+      method)
+  if args.json:
+    output.print_json({
+        "benchmark": args.benchmark, "method": method, "dataset": dataset,
+        "config": dataclasses.asdict(config), "seeds": rows})
+    return 0
+  output.print_table(
+      f"{method} in the table of {args.benchmark}, accuracies in per cent", [
+          name if name == "architecture" else f">{name}" for name in rows[0]],
+      [[_shown(value) for value in row.values()] for row in rows])
+  regret = statistics.mean(row["regret"] for row in rows)
+  output.out.print(
+      f"mean regret {regret:.3f} points, {len(rows)} seed(s) of"
+      f" {rows[0]['evaluated']} candidates")
   return 0
 
 

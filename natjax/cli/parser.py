@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 
 import natjax
 from natjax import errors, methods
-from natjax.benchmarks import policy_search
+from natjax.benchmarks import policy_search, table_search
 from natjax.cli import benchmark, inputs, inspection, jobs, selftest
-from natjax.methods import supervised
+from natjax.methods import evolution, supervised
 from natjax.objectives import simclr
 from natjax.selftest import report
 from natjax.training import settings
@@ -158,17 +158,21 @@ def _make_parser():
                    " transitions_stride_2")
 
   sub = add("benchmark", benchmark.run_benchmark, "look architectures up where"
-            " the truth is known, or train the policy by it and judge that")
-  sub.add_argument("benchmark", choices=benchmark.BENCHMARKS)
+            " the truth is known, search there, or train the policy by it and"
+            " judge that")
+  sub.add_argument("benchmark", choices=table_search.BENCHMARKS)
   sub.add_argument("architectures", metavar="ARCH", nargs="*", help="to look"
                    " up: of nasbench101 MATRIX:OPERATIONS, its JSON, a file of"
                    " either or #ROW of the table; of nasbench201 its string, a"
                    " file or a run's folder; of nasbench-macro eight digits;"
-                   " without any, the policy is trained (nasbench201)")
+                   " without any, the table is searched by --method evolution"
+                   " or random, or of nasbench201 the policy of nat or natpp is"
+                   " trained")
   sub.add_argument("--table", required=True, metavar="FILE",
-                   help="the benchmark's accuracies: of nasbench101 .npz or"
-                   " .tfrecord; of nasbench201 .csv or .csv.gz with the columns"
-                   " that natjax.benchmarks.nasbench201 says, or the folder"
+                   help="the benchmark's accuracies: of nasbench101, and of"
+                   " nasbench1shot1-1 to -3, .npz or .tfrecord; of nasbench201"
+                   " .csv or .csv.gz with the columns that"
+                   " natjax.benchmarks.nasbench201 says, or the folder"
                    " NATS-tss-v1_0-3ffb9-simple; of nasbench-macro .json")
   sub.add_argument("--seed", type=inputs.whole, metavar="N", help="(0)")
   sub.add_argument("--seeds", metavar="A:B", help="policies trained at once, of"
@@ -177,6 +181,8 @@ def _make_parser():
                    " means over unseen inputs and seeds")
   _add_settings(sub, policy_search.SearchConfig, "", "the policy's training",
                 defaults="those of Python, other ones of --policy published")
+  _add_settings(sub, evolution.EvolutionConfig, "", "evolution in the table",
+                defaults="those of Python")
 
   sub = add("selftest", selftest.run_selftest, "check on this machine that"
             " natjax computes what it should, and measure how fast")

@@ -118,6 +118,19 @@ class Generation(NamedTuple):
   fresh: jax.Array
 
 
+class Same(NamedTuple):
+  """Which genes are one candidate, though they differ.
+
+  Attributes:
+    number: `genes i32[B, P] -> i32[B]`, traced: equal for these, below the
+      size; whatever it is where a constraint is broken.
+    size: V.
+  """
+
+  number: Callable[[jax.Array], jax.Array]
+  size: int
+
+
 class Found(NamedTuple):
   """All candidates that were scored, in that order.
 
@@ -144,7 +157,8 @@ class Evolution:
 
   def __init__(self, counts: Sequence[int], config: Any, *,
                legal: places.Legal | None = None,
-               around: Sequence[int] | None = None):
+               around: Sequence[int] | None = None,
+               same: Same | None = None):
     """Args:
       counts: of every place, how many choices it has; genes are below them.
       config: has the fields of `EvolutionConfig`.
@@ -152,6 +166,7 @@ class Evolution:
       around: a candidate around which random ones are drawn: each of its genes
         is kept with a probability that is itself uniform in [0, 1] (Guo et
         al., 2021, equation 1, as `spaces.inputs` draws); None draws all genes.
+      same: which genes are one candidate; None is those that are equal.
 
     Raises:
       InputError: settings that do not fit, or a place without a choice.
@@ -163,10 +178,11 @@ class Evolution:
           f"an evolution has {len(self.counts)} places, of which one has"
           f" {min(self.counts, default=0)} choices and one"
           f" {max(self.counts, default=0)}; each needs 1 to {_MOST}")
-    self._legal, self._around = legal, around
+    self._legal, self._around, self._same = legal, around, same
     total = math.prod(self.counts)
     self._exact = total <= 2**_HASHED
-    self._size = total if self._exact else 2**_HASHED
+    self._size = same.size if same is not None else (
+        total if self._exact else 2**_HASHED)
     self._place = np.array([math.prod(self.counts[i + 1:]) % 2**32 for i in
                             range(len(self.counts))], np.uint32)
     if not self._exact:  # Odd, and as good as drawn.
@@ -189,6 +205,8 @@ class Evolution:
 
   def number(self, genes: jax.Array) -> jax.Array:
     """By what a candidate is known, i32[...] of genes i32[..., P]."""
+    if self._same is not None:
+      return self._same.number(genes)
     code = (genes.astype(jnp.uint32) * self._place).sum(-1, dtype=jnp.uint32)
     if not self._exact:
       code = _scramble(code) >> 32 - _HASHED

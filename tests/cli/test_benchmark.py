@@ -157,3 +157,38 @@ def test_tables_of_other_benchmarks_are_refused(name, table):
   code, out, err = run("benchmark", name, "00000000", "--table", table)
   assert (code, out) == (2, "") and err.count("\n") == 1
   assert "--table" in err
+
+
+# Searching a table.
+
+
+def test_a_table_is_searched_by_evolution_and_at_random(table):
+  found = {}
+  for method in ("evolution", "random"):
+    code, out, err = run(
+        "benchmark", "nasbench201", "--table", table, "--method", method,
+        "--seeds", 2, "--population", 8, "--generations", 2, "--mutations", 4,
+        "--crossovers", 2, "--json")
+    assert (code, err) == (0, "")
+    found[method] = json.loads(out)
+    assert [row["seed"] for row in found[method]["seeds"]] == [0, 1]
+    assert all(row["evaluated"] == 16 for row in found[method]["seeds"])
+  assert found["random"]["config"]["population"] == 8
+  first = found["evolution"]["seeds"][0]
+  code, out, _ = run("benchmark", "nasbench201", first["architecture"],
+                     "--table", table, "--json")
+  assert json.loads(out)[0]["val_200ep"] == first["score"]
+  assert json.loads(out)[0]["test_200ep"] == first["test"]
+
+
+@pytest.mark.parametrize("argv,message", [
+    (("nasbench201", "--population", 3), "does not apply to training"),
+    (("nasbench201", "--method", "evolution", "--steps", 3), "steps is 3"),
+    (("nasbench201", "--method", "random", "--population", 3),
+     "mutations is 25 and with 25 mutations"),
+    (("nasbench1shot1-1", "0100:input,output"), "look them up there"),
+    (("nasbench1shot1-1", "--method", "nat"), "method 'nat' is unknown")])
+def test_searches_that_are_refused(argv, message, table):
+  code, out, err = run("benchmark", *argv, "--table", table)
+  assert (code, out) == (2, "")
+  assert message in err and err.count("\n") == 1
