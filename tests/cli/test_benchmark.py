@@ -134,7 +134,6 @@ def test_chains_and_cells_of_other_tables_are_looked_up(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("argv,message", [
-    (("nasbench101",), "no architecture is given"),
     (("nasbench-macro", "2222"), "architecture 1: '2222' is no chain"),
     (("nasbench-macro", "00000000", "--steps", 3), "steps is 3 and does not"),
     (("nasbench201", ALL_1X1, "--seed", 1), "seed is 1 and does not apply"),
