@@ -15,7 +15,14 @@ from collections.abc import Sequence
 
 from natjax import errors, operations
 from natjax.graph import codec, keeping, records
-from natjax.spaces import base, darts, nasbench201, robust_darts
+from natjax.spaces import (
+  base,
+  darts,
+  nasbench201,
+  proxyless,
+  robust_darts,
+  shufflenet,
+)
 
 _SHARED = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3",
            "sep_conv_5x5")
@@ -34,7 +41,8 @@ SPACES = {space.name: space for space in (
     base.cells("nat_loose_end", LOOSE_END, loose_end=True),
     base.cells("natpp", NATPP, scheme="natpp"),
     base.cells("natpp_loose_end", NATPP, loose_end=True, scheme="natpp"),
-    *darts.SPACES, *robust_darts.SPACES, nasbench201.SPACE)}
+    *darts.SPACES, *robust_darts.SPACES, nasbench201.SPACE,
+    *proxyless.SPACES, shufflenet.SPACE)}
 
 
 def get(name: str) -> base.Space:
