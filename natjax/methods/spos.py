@@ -33,27 +33,28 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from natjax import errors, spaces
+from natjax import spaces
 from natjax.costs import budget as budget_lib
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, records
 from natjax.methods import entry as entry_lib
-from natjax.methods import halves
+from natjax.methods import evolution, halves
 from natjax.methods import search as search_lib
 from natjax.objectives import classification as objectives
 from natjax.spaces import paths as paths_lib
+from natjax.spaces import places as places_lib
 from natjax.training import method as base
 from natjax.training import optimizers, settings
 
 SCHEDULES = ("cosine", "linear")
-SEARCHES = ("random",)
+SEARCHES = ("evolution", "random")
 _DRAWS = 500  # Of a path within a window, as in the released code.
-_TRIES = 1000  # Draws per candidate until one is new and keeps to the budget.
+_TRIES = 1000  # Of one before anything is trained.
 
 
 @dataclasses.dataclass(frozen=True)
-class SPOSConfig(search_lib.SupernetConfig):
-  """Settings of SPOS; those of `search.SupernetConfig`, and
+class SPOSConfig(evolution.EvolutionConfig, search_lib.SupernetConfig):
+  """Settings of SPOS; those of the supernet and of the evolution, and
 
   Attributes:
     schedule: of the learning rate, "cosine" or "linear".
@@ -65,8 +66,8 @@ class SPOSConfig(search_lib.SupernetConfig):
     path_max_madds: likewise the most, which is not reached.
     path_bins: equal parts of that window, all equally likely; 1 draws in the
       whole.
-    search: how candidates are found: "random".
-    candidates: how many a random search scores, all different.
+    search: how candidates are found: by "evolution", or "random": as many, all
+      of which are drawn.
     calibration: images on which the statistics of BN are measured, of every
       candidate.
   """
@@ -77,20 +78,21 @@ class SPOSConfig(search_lib.SupernetConfig):
   path_min_madds: str = ""
   path_max_madds: str = ""
   path_bins: int = 1
-  search: str = "random"
-  candidates: int = 100
+  search: str = "evolution"
   calibration: int = 2560
 
 
+_FEW: dict[str, Any] = {"population": 20, "generations": 5, "parents": 5,
+                        "mutations": 10, "crossovers": 5}
 PRESETS = {
-    "demo": SPOSConfig(init_channels=8, cells=4, epochs=30, learning_rate=0.05,
-                       candidates=30, calibration=320),
-    "small": SPOSConfig(epochs=25),
-    # Of ImageNet, 150,000 steps; the released code scores 20 generations of 50.
+    "demo": SPOSConfig(**_FEW, init_channels=8, cells=4, epochs=30,
+                       learning_rate=0.05, calibration=320),
+    "small": SPOSConfig(**_FEW | {"generations": 10}, epochs=25),
+    # Of ImageNet, 150,000 steps.
     "paper": SPOSConfig(
         epochs=120, batch_size=1024, learning_rate=0.5, final_learning_rate=0.0,
         schedule="linear", weight_decay=4e-5, max_grad_norm=0.0,
-        label_smoothing=0.1, candidates=1000, calibration=25600)}
+        label_smoothing=0.1, calibration=25600)}
 
 
 class SPOSState(NamedTuple):
@@ -116,6 +118,8 @@ class SPOS(search_lib.Search):
 
   Attributes:
     paths: of the space.
+    places: of the space, by which candidates are bred.
+    evolution: of them, or their random search.
     judged: the supernet, by statistics that are measured.
   """
 
@@ -134,12 +138,16 @@ class SPOS(search_lib.Search):
     self.paths = paths_lib.Paths(self.connections, self.supernet.place)
     self.judged = dataclasses.replace(self.supernet, norm="calibrated")
     self._window = _window(config, self.paths)
-    self._draw = jax.jit(jax.vmap(self.paths.draw))
-    if self.limits:
-      try:
-        self.draw(jax.random.key(0), 1)
-      except errors.NotMet as e:
-        raise errors.InputError(str(e)) from e
+    self.places = places_lib.Places(self.connections)
+    bred = config if config.search == "evolution" else dataclasses.replace(
+        config, mutations=0, crossovers=0)
+    self.evolution = evolution.Evolution(
+        self.places.counts, bred, legal=self.places.legal(self.limits))
+    if self.limits and not jax.jit(self.evolution.ask)(
+        self.evolution.init(jax.random.key(0)))[1].fresh.any():
+      raise errors.InputError(
+          f"no architecture drawn from search space '{space.name}' keeps to the"
+          f" budget ({self.limits.text()}); allow more")
 
   def method(self) -> base.Method:
     """The record that `training.fit` drives."""
@@ -268,35 +276,6 @@ class SPOS(search_lib.Search):
             found.blocks) if i not in fixed]
     return codec.to_dict(found)
 
-  def draw(self, rng: jax.Array, count: int) -> list[arrays_lib.CellArrays]:
-    """Draws different candidates within the budget, on the host.
-
-    Fewer than `count` where a thousand draws each give no more.
-
-    Raises:
-      errors.NotMet: none was found.
-    """
-    found: dict[bytes, arrays_lib.CellArrays] = {}
-    for number in range(_TRIES):
-      keys = jax.random.split(jax.random.fold_in(rng, number), max(count, 100))
-      drawn = jax.tree.map(np.asarray, self._draw(keys))
-      for row in range(len(keys)):
-        one = jax.tree.map(lambda leaf, row=row: leaf[row], drawn)
-        name = one.source.tobytes() + one.operation.tobytes()
-        if name not in found and (not self.limits or self.limits.allows(
-            self.paths.cost(one))):
-          found[name] = one
-          if len(found) == count:
-            return [*found.values()]
-      if number * max(count, 100) >= _TRIES * count:
-        break
-    if not found:
-      raise errors.NotMet(
-          f"none of {_TRIES} architectures drawn from search space"
-          f" '{self.connections.space.name}' keeps to the budget"
-          f" ({self.limits.text()}); allow more")
-    return [*found.values()]
-
   def derive(self, state: SPOSState, given: codec.Architecture | None,
              score: base.Walk, rng: jax.Array) -> base.Derived:
     """The most accurate candidate; of equal ones the first.
@@ -306,8 +285,14 @@ class SPOS(search_lib.Search):
     of a chain, or its "architecture"), and "child_accuracy", that of what was
     found.
     """
-    drawn = self.draw(rng, self.config.candidates)
-    accuracy = [self.accuracy(state.params, one, score) for one in drawn]
+    drawn: list[arrays_lib.CellArrays] = []
+
+    def judge(genes):
+      some = [self.paths.encode(self.places.architecture(g)) for g in genes]
+      drawn.extend(some)
+      return [self.accuracy(state.params, one, score) for one in some]
+
+    accuracy = self.evolution.search(rng, judge).scores.tolist()
     word = "operations" if self.connections.space.chain else "architecture"
     rows = []
     for one, value in zip(drawn, accuracy, strict=True):
@@ -418,7 +403,8 @@ def resolve(config: SPOSConfig, kind: str) -> Any:
   """
   config = search_lib.resolve(config, kind)
   settings.one_of(config, schedule=SCHEDULES, search=SEARCHES)
-  settings.at_least_one(config, "path_bins", "candidates", "calibration")
+  settings.at_least_one(config, "path_bins", "calibration")
+  evolution.check(config)
   if not 0 <= config.label_smoothing < 1:
     settings.refuse(config, "label_smoothing", "must lie in [0, 1); give 0.1")
   return config

@@ -1,6 +1,7 @@
 """SPOS: its step by hand, its statistics, and what it finds."""
 
 import functools
+import itertools
 import json
 from unittest import mock
 
@@ -48,8 +49,8 @@ SPACES = {"cells": searching.SPACE, "chain": CHAIN, "edges": EDGES}
 def config(kind, **more):
   sizes = {} if kind == "blocks" else {"init_channels": 4, "cells": 3}
   return spos.resolve(spos.SPOSConfig(**{
-      **sizes, "batch_size": 4, "epochs": 2, "candidates": 3, "calibration": 8,
-      "learning_rate": 0.1, "weight_decay": 0.05, "max_grad_norm": 0.5} | more),
+      **sizes, "batch_size": 4, "epochs": 2, "calibration": 8, "population": 3,
+      "generations": 1, "mutations": 0, "crossovers": 0, "learning_rate": 0.1, "weight_decay": 0.05, "max_grad_norm": 0.5} | more),
                       kind)
 
 
@@ -189,8 +190,7 @@ def test_the_most_accurate_candidate_is_found_by_its_own_statistics():
   cost = exact.network(derived.architecture, method.connections.target)
   assert (cost.params, cost.madds) == (best["params"], best["madds"])
   # The first by hand: two batches are measured, and six are judged by them.
-  path = method.paths.encode(method.paths.decode(method.draw(
-      jax.random.key(7), 3)[0]))
+  path = method.paths.encode(filled(rows[0]["operations"]))
   ready = lambda images: (images / 255 - 0.5).astype(np.float32) / 0.25
   images = [ready(splits["weights"].images[i:i + 4]) for i in (0, 4)]
   stats = [jax.tree.map(lambda leaf: leaf[0], method._measure(
@@ -203,20 +203,48 @@ def test_the_most_accurate_candidate_is_found_by_its_own_statistics():
   assert rows[0]["accuracy"] == pytest.approx(float(np.mean(right)), abs=1e-6)
 
 
-def test_candidates_are_different_and_keep_to_the_budget():
-  every = make("chain").draw(jax.random.key(0), 99)
-  assert len({one.operation.tobytes() for one in every}) == len(every) == 18
-  madds = sorted(make("chain").paths.cost(one).madds for one in every)
-  method = make("chain", max_madds=str(madds[4]))
-  some = method.draw(jax.random.key(0), 99)
-  assert len(some) == sum(m <= madds[4] for m in madds)
-  assert all(method.paths.cost(one).madds <= madds[4] for one in some)
+def filled(names):
+  """The network of CHAIN with these operations."""
+  graph = CHAIN.graph
+  return graph._replace(blocks=tuple(
+      block._replace(edges=(block.edges[0]._replace(operation=name),))
+      for block, name in zip(graph.blocks, names, strict=True)))
+
+
+EVERY = [filled(names) for names in itertools.product(
+    _UNITS, *[(*_UNITS, "skip_connect")] * 2)]
+
+
+@pytest.mark.parametrize("search", spos.SEARCHES)
+def test_candidates_are_different_and_keep_to_the_budget(search):
+  method = make("chain")
+  costs = sorted(exact.network(one, method.connections.target).madds
+                 for one in EVERY)
+  scored = []
+
+  def score(function, argument, *, split, images=None):
+    if split == "weights":
+      return {}
+    scored.append(method.paths.decode(argument[-1]))
+    return len(scored)  # The last is the best.
+
+  for limit, many in ((costs[-1], 18), (costs[4], sum(
+      c <= costs[4] for c in costs))):
+    scored.clear()
+    found = make("chain", search=search, population=6, generations=20,
+                 mutations=3, crossovers=2, parents=2, max_madds=str(limit))
+    state = spos.SPOSState(0, {}, {}, None, None)
+    derived = found.derive(state, None, score, jax.random.key(0))
+    assert len(scored) == len(set(scored)) == many
+    assert set(scored) <= set(EVERY)
+    assert derived.architecture == scored[-1]
+    assert max(r["madds"] for r in derived.report["tried"]) <= limit
 
 
 def test_paths_are_trained_within_bins_of_a_window():
   method = make("chain")
-  costs = sorted(method.paths.cost(one).madds
-                 for one in method.draw(jax.random.key(0), 18))
+  costs = sorted(exact.network(one, method.connections.target).madds
+                 for one in EVERY)
   low, high = costs[3], costs[12]
   narrow = make("chain", path_min_madds=str(low), path_max_madds=str(high),
                 path_bins=2)
@@ -229,7 +257,8 @@ def test_paths_are_trained_within_bins_of_a_window():
 
 @pytest.mark.parametrize("change, message", [
     ({"schedule": "step"}, "schedule is 'step'; choose one of cosine, linear"),
-    ({"candidates": 0}, "candidates is 0 and must be at least 1"),
+    ({"search": "grid"}, "search is 'grid'; choose one of evolution, random"),
+    ({"population": 0}, "population is 0 and must be at least 1"),
     ({"label_smoothing": 1.0}, r"must lie in \[0, 1\)"),
     ({"calibration": 0}, "calibration is 0 and must be at least 1"),
     ({"path_bins": 2}, "divides a window of multiply-adds, and none is given"),
@@ -260,7 +289,8 @@ def test_a_search_over_a_chain_resumes_bit_for_bit(tmp_path):
                             labels[:40]), image_size=8, class_names="abc")
   search = functools.partial(
       pipeline.search, "chain", found, method="spos", devices=1, seed=1,
-      search=spos.SPOSConfig(epochs=2, batch_size=16, candidates=2,
+      search=spos.SPOSConfig(epochs=2, batch_size=16, population=2, parents=1,
+                             generations=2, mutations=1, crossovers=1,
                              calibration=32),
       train=supervised.TrainConfig(epochs=1, batch_size=32, auxiliary=False,
                                    cutout=0, drop_path=0.0, seeds=1))
