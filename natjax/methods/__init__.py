@@ -6,6 +6,7 @@ from natjax.methods import (
     entrannas,
     entrannas_dst,
     entry,
+    evolved,
     it_nas,
     nat,
     natpp,
@@ -18,6 +19,6 @@ METHODS: dict[str, entry.Entry] = {
     "nat": nat.ENTRY, "natpp": natpp.ENTRY,
     "differentiable": differentiable.ENTRY, "darts": darts.ENTRY,
     "entrannas": entrannas.ENTRY, "entrannas-dst": entrannas_dst.ENTRY,
-    "it-nas": it_nas.ENTRY, "spos": spos.ENTRY,
+    "it-nas": it_nas.ENTRY, "spos": spos.ENTRY, "evolution": evolved.ENTRY,
     "random": random_search.ENTRY,
     "replace": replace.ENTRY}
