@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from natjax import spaces
+from natjax import errors, spaces
 from natjax.costs import budget as budget_lib
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, records
@@ -85,8 +85,9 @@ class SPOSConfig(evolution.EvolutionConfig, search_lib.SupernetConfig):
 _FEW: dict[str, Any] = {"population": 20, "generations": 5, "parents": 5,
                         "mutations": 10, "crossovers": 5}
 PRESETS = {
-    "demo": SPOSConfig(**_FEW, init_channels=8, cells=4, epochs=30,
-                       learning_rate=0.05, calibration=320),
+    # Every choice of a place is trained in its turn, which takes many steps.
+    "demo": SPOSConfig(**_FEW, init_channels=8, cells=4, epochs=80,
+                       batch_size=32, learning_rate=0.1, calibration=320),
     "small": SPOSConfig(**_FEW | {"generations": 10}, epochs=25),
     # Of ImageNet, 150,000 steps.
     "paper": SPOSConfig(
@@ -214,13 +215,13 @@ class SPOS(search_lib.Search):
     updates, moved = self.optimizer.update(grads, opt_state, params)
     on, form = self.on_path(params, path), jax.tree.structure(params)
     chosen = lambda new, old: jax.tree.map(jnp.where, on, new, old)
-    like = lambda tree: jax.tree.structure(tree) == form
+    like = lambda tree: bool(jax.tree.structure(tree) == form)
     return chosen(optax.apply_updates(params, updates), params), jax.tree.map(
         lambda new, old: chosen(new, old) if like(new) else new,
         moved, opt_state, is_leaf=like)
 
   def on_path(self, params: Any, path: arrays_lib.CellArrays) -> Any:
-    """Of every parameter whether it is on a path: bool, [J, S, 1, ...] on edges.
+    """Whether every parameter is on a path: bool, on edges [J, S, 1, ...].
 
     Args:
       params: of the supernet.

@@ -2,10 +2,10 @@
 
 They are what the layers of chains choose among (`spaces.proxyless`,
 `spaces.shufflenet`): an inverted residual block (MBConv; Sandler et al., 2018),
-also with squeeze-and-excitation (Hu et al., 2018), and the units of ShuffleNetV2
-(Ma et al., 2018) that SPOS chooses among (Guo et al., 2020, section 3.4 and the
-released code). What a unit does is written down once, as steps, from which
-module and cost follow.
+also with squeeze-and-excitation (Hu et al., 2018), and the units of
+ShuffleNetV2 (Ma et al., 2018) that SPOS chooses among (Guo et al., 2020,
+section 3.4 and the released code). What a unit does is written down once, as
+steps, from which module and cost follow.
 
 No unit begins with a ReLU. One whose source and target have one shape hands its
 input on: MBConv adds it, a unit of ShuffleNet leaves every other channel as it
@@ -14,7 +14,7 @@ is.
 
 from collections.abc import Callable, Iterator, Sequence
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -261,7 +261,8 @@ def operations() -> Iterator[registry.Operation]:
   for squeeze in (False, True):
     for expansion in EXPANSIONS:
       for k in KERNELS:
-        options = {"expansion": expansion, "kernel_size": k, "squeeze": squeeze}
+        options: dict[str, Any] = {
+            "expansion": expansion, "kernel_size": k, "squeeze": squeeze}
         yield registry.Operation(
             f"mbconv{expansion}_{k}x{k}" + "_se" * squeeze, "mbconv", k,
             partial(InvertedResidual, **options),

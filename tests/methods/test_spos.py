@@ -50,8 +50,8 @@ def config(kind, **more):
   sizes = {} if kind == "blocks" else {"init_channels": 4, "cells": 3}
   return spos.resolve(spos.SPOSConfig(**{
       **sizes, "batch_size": 4, "epochs": 2, "calibration": 8, "population": 3,
-      "generations": 1, "mutations": 0, "crossovers": 0, "learning_rate": 0.1, "weight_decay": 0.05, "max_grad_norm": 0.5} | more),
-                      kind)
+      "generations": 1, "mutations": 0, "crossovers": 0, "learning_rate": 0.1,
+      "weight_decay": 0.05, "max_grad_norm": 0.5} | more), kind)
 
 
 @functools.cache
@@ -136,8 +136,6 @@ def test_what_is_not_on_the_path_is_left_as_it_is(name):
       np.testing.assert_allclose(leaf, p[word], rtol=2e-3, atol=2e-5,
                                  err_msg=word)
   assert still > steps and moved > steps
-  assert 0 < sum(owner is not None for _, owner in owned(
-      method, state.params).values())
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -30,6 +30,16 @@ def filled(space, choose):
   return codec.check(space.graph._replace(blocks=tuple(blocks)))
 
 
+def layers_of(name):
+  """The choices of a published network."""
+  layers = []
+  for stage, depth in zip(
+      networks.NETWORKS[name].stages, proxyless.DEPTHS, strict=True):
+    layers += [f"mbconv{e}_{k}x{k}" for k, e in stage]
+    layers += ["skip_connect"] * (depth - len(stage))
+  return layers
+
+
 def choices(space):
   return [space.choices[i][0] for i, block in enumerate(space.graph.blocks)
           if len(block.edges) == 1]
@@ -64,11 +74,7 @@ def test_published_extremes(name, unit, params, madds):
 @pytest.mark.parametrize("name", networks.NETWORKS)
 def test_published_networks_are_found(name):
   """Written as the zoo has them, whatever of a stage was left out."""
-  spec, space = networks.NETWORKS[name], proxyless.of(name)
-  layers = []
-  for stage, depth in zip(spec.stages, proxyless.DEPTHS, strict=True):
-    layers += [f"mbconv{e}_{k}x{k}" for k, e in stage]
-    layers += ["skip_connect"] * (depth - len(stage))
+  space, layers = proxyless.of(name), layers_of(name)
   network = filled(space, layers.__getitem__)
   assert all(op in own for op, own in zip(layers, choices(space), strict=True))
   found = codec.check(space.written(network))
@@ -135,11 +141,7 @@ def test_strides_of_small_images_are_those_of_the_zoo():
   for frame, skeleton in ((records.Frame(10, 32), "cifar"),
                           (IMAGENET, "imagenet")):
     space = chains.fit(proxyless.of(name), frame.image_size)
-    layers = iter(op for stage, depth in zip(
-        networks.NETWORKS[name].stages, proxyless.DEPTHS, strict=True)
-                  for op in [f"mbconv{e}_{k}x{k}" for k, e in stage] + [
-                      "skip_connect"] * (depth - len(stage)))
-    found = space.written(filled(space, lambda i: next(layers)))
+    found = space.written(filled(space, layers_of(name).__getitem__))
     assert found._replace(name=name) == zoo.get(name, skeleton)
 
 

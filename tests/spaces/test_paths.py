@@ -11,8 +11,8 @@ from natjax.costs import exact
 from natjax.graph import codec
 from natjax.spaces import chains, connections, paths
 
-TINY = spaces.cells("tiny", ("max_pool_3x3", "skip_connect", "conv_3x3", "null"),
-                    num_nodes=3)
+TINY = spaces.cells(
+    "tiny", ("max_pool_3x3", "skip_connect", "conv_3x3", "null"), num_nodes=3)
 SPACES = {
     "tiny": TINY, "loose": TINY._replace(name="loose", loose_end=True),
     "s1": spaces.get("s1"), "nasbench201": spaces.get("nasbench201"),
