@@ -108,7 +108,7 @@ def test_shape_and_cost_of_edges(name, ends, preactivate):
   found = edges.cost(operation, ends, preactivate=preactivate)
   assert counting.size(params) == found.params
   norms = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-           if path[-1].key in ("scale", "bias")]
+           if path[-1].key in ("scale", "bias") and "norm" in path[-2].key]
   assert counting.size(norms) == found.norm_params
   assert counting.traced_madds(
       jax.make_jaxpr(apply)(*args).jaxpr) == found.madds
