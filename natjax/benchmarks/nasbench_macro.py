@@ -1,12 +1,6 @@
 """The table of NAS-Bench-Macro: what all its 6,561 chains really reach.
 
-Su, Huang, Li, You, Wang, Qian, Zhang, Xu: "Prioritized Architecture Sampling
-with Monto-Carlo Tree Search", CVPR 2021, section 4. A chain has eight layers of
-which each is one of three (`OPERATIONS`): an identity, which is a 1x1
-convolution with BN where it halves the image, or an inverted residual block. It
-is written as its eight digits, "22212220".
-
-The table is the JSON file that its authors publish: an object from digits to
+It is the JSON file that its authors publish: an object from digits to
 an object with `mean_acc` and `std` of the test accuracies in per cent on
 CIFAR-10, of three trainings (`test_acc`), `params`, and `flops`, multiply-adds.
 """
@@ -14,19 +8,15 @@ CIFAR-10, of three trainings (`test_acc`), `params`, and `flops`, multiply-adds.
 from collections.abc import Mapping
 import json
 import os
-import re
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from natjax import errors
+from natjax.graph import nasbench_macro as chains
 
-OPERATIONS = ("identity", "mbconv3_3x3", "mbconv6_5x5")
-LAYERS = 8
-COUNT = len(OPERATIONS)**LAYERS
 COLUMNS = ("mean_acc", "std", "params", "flops")
 _MAX_BYTES = 2**26  # The published table has 1.2 MB.
-_PLACE = len(OPERATIONS) ** np.arange(LAYERS)[::-1].astype(np.int32)
 _ADVICE = "give NAS-Bench-Macro's table, nas-bench-macro_cifar10.json"
 
 
@@ -34,38 +24,10 @@ class Table(NamedTuple):
   """What every chain reaches.
 
   Attributes:
-    columns: by name of `COLUMNS`, f64[6561] by code (`encode`).
+    columns: by name of `COLUMNS`, f64[6561] by code (`graph.nasbench_macro`).
   """
 
   columns: Mapping[str, np.ndarray]
-
-
-def encode(genes):
-  """Codes i32[...] of layers i32[..., 8]; NumPy or traced."""
-  return (genes * _PLACE).sum(-1)
-
-
-def all_chains() -> np.ndarray:
-  """Layers i32[6561, 8] of every code."""
-  return np.arange(COUNT, dtype=np.int32)[:, None] // _PLACE % len(OPERATIONS)
-
-
-def from_text(text: str, *, where: str = "architecture") -> np.ndarray:
-  """Reads eight digits: layers i32[8].
-
-  Example:
-    >>> from_text("22212220").tolist()
-    [2, 2, 2, 1, 2, 2, 2, 0]
-
-  Raises:
-    InputError: another form.
-  """
-  if not re.fullmatch(r"[0-2]{8}", text.strip()):
-    raise errors.InputError(
-        f"{where}: {errors.short(text)} is no chain of NAS-Bench-Macro; write"
-        f" {LAYERS} digits, 0 for {OPERATIONS[0]}, 1 for {OPERATIONS[1]} and 2"
-        f" for {OPERATIONS[2]}, as 22212220")
-  return np.array([*map(int, text.strip())], np.int32)
 
 
 def read(path: str | os.PathLike[str]) -> Table:
@@ -87,15 +49,16 @@ def read(path: str | os.PathLike[str]) -> Table:
         f"{path}: damaged, or no JSON ({errors.cause(e)}); {_ADVICE}",
         "table") from e
   names = {"".join(map(str, row)): code
-           for code, row in enumerate(all_chains().tolist())}
+           for code, row in enumerate(chains.all_chains().tolist())}
   if not isinstance(found, dict) or not {*found} <= {*names}:
     raise errors.InputError(
         f"{path}: its keys are no chains of NAS-Bench-Macro; {_ADVICE}",
         "table")
-  if len(found) != COUNT:
-    raise errors.InputError(f"{path}: {len(found)} of {COUNT} chains; give the"
-                            " complete table", "table")
-  columns = {column: np.zeros(COUNT) for column in COLUMNS}
+  if len(found) != chains.COUNT:
+    raise errors.InputError(
+        f"{path}: {len(found)} of {chains.COUNT} chains; give the complete"
+        " table", "table")
+  columns = {column: np.zeros(chains.COUNT) for column in COLUMNS}
   for name, row in found.items():
     for column, values in columns.items():
       value: Any = row.get(column) if isinstance(row, dict) else None

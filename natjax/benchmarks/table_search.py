@@ -26,6 +26,7 @@ from natjax.benchmarks import nasbench101, nasbench201, nasbench_macro
 from natjax.graph import nasbench1shot1
 from natjax.graph import nasbench101 as cells101
 from natjax.graph import nasbench201 as cells201
+from natjax.graph import nasbench_macro as chains
 from natjax.methods import evolution
 
 METHODS = ("evolution", "random")
@@ -79,9 +80,8 @@ def problem(name: str, path: str | os.PathLike[str],
   if name == "nasbench-macro":
     score = nasbench_macro.read(path).columns["mean_acc"]
     return Problem(
-        (len(nasbench_macro.OPERATIONS),) * nasbench_macro.LAYERS,
-        nasbench_macro.encode, score, score,
-        lambda genes: "".join(map(str, genes.tolist())), float(score.max()))
+        (len(chains.OPERATIONS),) * chains.LAYERS, chains.encode, score, score,
+        chains.to_text, float(score.max()))
   table = nasbench101.read(path)
   test = 100 * table.columns["test_acc_108ep_mean"].astype(np.float64)
   score = 100 * table.columns.get(

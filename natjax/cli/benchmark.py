@@ -24,6 +24,7 @@ from natjax.benchmarks import (
 from natjax.cli import inputs, output
 from natjax.graph import nasbench101 as cells101
 from natjax.graph import nasbench201 as cells201
+from natjax.graph import nasbench_macro as chains
 from natjax.graph import records
 from natjax.methods import evolution
 from natjax.training import devices, settings
@@ -172,13 +173,17 @@ def _look_up_201(path: str, names: Sequence[str], dataset: str
 
 
 def _look_up_macro(path: str, names: Sequence[str]) -> list[dict[str, Any]]:
-  """Rows of chains by their digits."""
+  """Rows of chains: digits, files, and folders of runs."""
   columns, rows = nasbench_macro.read(path).columns, []
   for number, name in enumerate(names, 1):
-    layers = nasbench_macro.from_text(name, where=f"architecture {number}")
-    code = int(nasbench_macro.encode(layers))
+    with errors.naming(f"architecture {number}" * os.path.exists(name)):
+      layers = zoo.nasbench_macro.layers_of(inputs.read_architecture(name)
+                                            ) if os.path.exists(name) else (
+          chains.from_text(name, where=f"architecture {number}"))
+    code = int(chains.encode(layers))
     rows.append({
-        "architecture": name.strip(), "test": float(columns["mean_acc"][code]),
+        "architecture": chains.to_text(layers),
+        "test": float(columns["mean_acc"][code]),
         "deviation": float(columns["std"][code]),
         "parameters": int(columns["params"][code]),
         "multiply-adds": int(columns["flops"][code])})

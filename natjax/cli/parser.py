@@ -164,7 +164,8 @@ def _make_parser():
   sub.add_argument("architectures", metavar="ARCH", nargs="*", help="to look"
                    " up: of nasbench101 MATRIX:OPERATIONS, its JSON, a file of"
                    " either or #ROW of the table; of nasbench201 its string, a"
-                   " file or a run's folder; of nasbench-macro eight digits;"
+                   " file or a run's folder; of nasbench-macro eight"
+                   " digits, a file or a run's folder;"
                    " without any, the table is searched by --method evolution"
                    " or random, or of nasbench201 the policy of nat or natpp is"
                    " trained")

@@ -19,6 +19,7 @@ from natjax.spaces import (
   base,
   darts,
   nasbench201,
+  nasbench_macro,
   proxyless,
   robust_darts,
   shufflenet,
@@ -42,7 +43,7 @@ SPACES = {space.name: space for space in (
     base.cells("natpp", NATPP, scheme="natpp"),
     base.cells("natpp_loose_end", NATPP, loose_end=True, scheme="natpp"),
     *darts.SPACES, *robust_darts.SPACES, nasbench201.SPACE,
-    *proxyless.SPACES, shufflenet.SPACE)}
+    nasbench_macro.SPACE, *proxyless.SPACES, shufflenet.SPACE)}
 
 
 def get(name: str) -> base.Space:

@@ -9,6 +9,7 @@ import pytest
 
 from natjax import errors
 from natjax.benchmarks import nasbench_macro
+from natjax.graph import nasbench_macro as chains
 
 TABLE = (pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
          / "nasbench_macro_cifar10.json")
@@ -16,11 +17,10 @@ TABLE = (pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
 
 def invented():
   """A complete file's object."""
-  chains = nasbench_macro.all_chains()
   return {"".join(map(str, row)): {
       "test_acc": [50.0], "mean_acc": code / 100, "std": 0.5,
       "params": 1000 + code, "flops": 9000 + code}
-          for code, row in enumerate(chains.tolist())}
+          for code, row in enumerate(chains.all_chains().tolist())}
 
 
 def test_the_real_table():
@@ -28,11 +28,11 @@ def test_the_real_table():
     pytest.skip(f"{TABLE} is not here; see shared/data/README.md")
   columns = nasbench_macro.read(TABLE).columns
   # Two chains are best.
-  best = nasbench_macro.encode(nasbench_macro.from_text("22212220"))
+  best = chains.encode(chains.from_text("22212220"))
   assert columns["mean_acc"].max() == columns["mean_acc"][best]
   assert columns["mean_acc"][best] == pytest.approx(93.1267, abs=1e-3)
   # A block of 64 channels, three times as wide inside, in place of nothing.
-  bare, one = (nasbench_macro.encode(nasbench_macro.from_text(text))
+  bare, one = (chains.encode(chains.from_text(text))
                for text in ("00000000", "01000000"))
   weights = 2 * 64 * 192 + 9 * 192
   assert columns["params"][one] - columns["params"][bare] == (
@@ -44,7 +44,7 @@ def test_a_table_is_read_by_code(tmp_path):
   path = tmp_path / "t.json"
   path.write_text(json.dumps(invented()))
   columns = nasbench_macro.read(path).columns
-  code = nasbench_macro.encode(jnp.array([[0] * 7 + [1], [1] + [0] * 7]))
+  code = chains.encode(jnp.array([[0] * 7 + [1], [1] + [0] * 7]))
   assert code.tolist() == [1, 3**7]
   np.testing.assert_array_equal(columns["params"], 1000 + np.arange(6561))
   np.testing.assert_array_equal(columns["mean_acc"], np.arange(6561) / 100)
@@ -77,4 +77,4 @@ def test_damaged_tables_are_refused(tmp_path, change, message):
 @pytest.mark.parametrize("text", ["", "2221222", "222122203", "22212223", "x"])
 def test_what_is_no_chain_is_refused(text):
   with pytest.raises(errors.InputError, match="write 8 digits"):
-    nasbench_macro.from_text(text)
+    chains.from_text(text)
