@@ -38,8 +38,9 @@ from natjax.spaces import places
 from natjax.training import settings
 
 _HASHED = 22  # Bits by which visited candidates are known.
-_TRIES = 10  # Children that are refused before one is drawn at random instead.
-_ROUNDS = 1000  # Of draws at random, until a generation is left incomplete.
+_AT_ONCE = 5  # Children that are drawn for a place in a generation at a time,
+_TRIES = 2  # how often that is done before one is drawn at random instead,
+_ROUNDS = 200  # and then, until a generation is left incomplete.
 _MOST = 4096  # Choices of a place.
 _HALF = 16  # Bits of a gene's random number that say one thing of two.
 _RANDOM, _MUTATION, _CROSSOVER = range(3)
@@ -236,12 +237,15 @@ class Evolution:
     def draw(carry):
       rng, genes, numbers, fresh, tried = carry
       rng, key = jax.random.split(rng)
-      new = self._children(key, state.parents, known, jnp.where(
-          tried < _TRIES, kinds, _RANDOM))
-      number = jnp.where(fresh, numbers, self.number(new))
-      good = ~fresh & ~state.seen[number]
+      every = self._children(key, state.parents, known, jnp.tile(jnp.where(
+          tried < _TRIES, kinds, _RANDOM), _AT_ONCE))
+      found = self.number(every)
+      good = ~state.seen[found]
       if self._legal is not None:
-        good &= self._legal(new)
+        good &= self._legal(every)
+      at = jnp.argmax(good.reshape(-1, size), 0) * size + order
+      new, good = every[at], good[at] & ~fresh
+      number = jnp.where(fresh, numbers, found[at])
       same = number[:, None] == number
       before = fresh | (good & (order[:, None] > order))
       good &= ~jnp.any(same & before, axis=1)
@@ -340,7 +344,7 @@ class Evolution:
       scores.append(value)
     if not genes:
       raise errors.NotMet(
-          f"none of {self.config.population * _ROUNDS} candidates drawn at"
+          f"none of {self.config.population * _AT_ONCE * _ROUNDS} candidates drawn at"
           " random keeps to the constraints; allow more")
     return Found(np.concatenate(genes), np.concatenate(scores))
 

@@ -118,6 +118,14 @@ def test_chains_and_cells_of_other_tables_are_looked_up(tmp_path, monkeypatch):
                        "00000000", "00000012", "--json")
   assert (code, err) == (0, "")
   assert [row["test"] for row in json.loads(out)] == [0.0, 0.05]
+  own = tmp_path / "own.json"
+  own.write_text(codec.to_json(zoo.nasbench_macro.network(
+      np.array([2, 0, 1, 0, 0, 0, 0, 2]))))
+  code, out, _ = run("benchmark", "nasbench-macro", own, "--table", path)
+  assert code == 0 and "20100002" in out
+  own.write_text(codec.to_json(zoo.get("resnet20")))
+  code, out, err = run("benchmark", "nasbench-macro", own, "--table", path)
+  assert code == 2 and "architecture 1: network 'resnet20' is none of" in err
 
   path = tmp_path / "small.npz"
   nasbench101.save(test_nasbench101.rows_of(*test_nasbench101.TEXTS), path)
