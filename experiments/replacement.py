@@ -14,8 +14,13 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
       --out runs/replacement --report experiments/results/replacement
   python experiments/replacement.py --preset paper --data-dir DATA \
       --out runs/replacement_paper
+  python experiments/replacement.py --preset card --seed 0 --seeds 1 \
+      --data-dir DATA --out runs/card0 --report runs/card0/report
+  python experiments/replacement.py --preset card --merge runs/card0/report \
+      runs/card1/report --out runs/card --report experiments/results/...
 Hardware and time: `smoke` a few minutes, `small` about two hours, on 2 CPU
-cores; `paper` one accelerator, not run here.
+cores; `card` some minutes of one accelerator, several seeds at once as
+processes of their own; `paper` one accelerator, not run here.
 Expected: no figure is published; the method is this library's own.
 
 A stopped run goes on by the same command.
@@ -29,6 +34,7 @@ import sys
 from typing import Any
 
 import handcrafted
+import numpy as np
 import recording
 import transforming
 
@@ -93,6 +99,14 @@ PRESETS = {
             epochs=12, batch_size=64, learning_rate=0.05,
             final_learning_rate=0.0, cutout=0, seeds=3), cells=(8, 5),
         scratch=False),
+    "card": Config(
+        datasets=("cifar10",), networks=("resnet20",), width=1.0, halved=(),
+        blocks=(), image_size=32, train_images=0,
+        search=natjax.ReplaceConfig(),
+        train=supervised.TrainConfig(
+            epochs=45, batch_size=128, learning_rate=0.1,
+            final_learning_rate=0.0, weight_decay=5e-4, max_grad_norm=0.0,
+            cutout=0, seeds=3), cells=(16, 8), scratch=False),
     "paper": Config(
         datasets=("cifar10", "cifar100"), networks=NETWORKS, width=1.0,
         halved=(), blocks=(), image_size=32, train_images=0,
@@ -111,6 +125,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   transforming.add_flags(parser, NETWORKS, representations=False)
   parser.add_argument("--scratch", action="store_true",
                       help="train what is returned from scratch, too")
+  parser.add_argument("--epochs", type=int,
+                      help="of the originals; default: the preset's")
+  parser.add_argument("--seeds", type=int,
+                      help="how many, from --seed on; default: the preset's")
+  parser.add_argument("--merge", nargs="+", type=pathlib.Path,
+                      metavar="REPORT", help="run nothing, and join records of"
+                      " other seeds, with the same --preset")
   return parser.parse_args(argv)
 
 
@@ -163,6 +184,70 @@ def from_scratch(name: str, found: dict[str, Any], dataset: data_lib.Dataset,
         config=dataclasses.replace(train, epochs=epochs, seeds=1),
         listener=transforming.listener(f"{name} scratch"))["accuracies"]
   return {"accuracies": scratch, "epochs": epochs}
+
+
+def merge(preset: Config, folders: Sequence[pathlib.Path]
+          ) -> tuple[Config, dict[str, Any]]:
+  """Joins the records of runs that differ in their seeds alone.
+
+  Args:
+    preset: that all ran with.
+    folders: their reports.
+
+  Returns:
+    The settings and the record of one run of all these seeds.
+
+  Raises:
+    InputError: they differ in more, or have seeds that do not follow each
+      other.
+  """
+  parts = sorted((recording.read(folder / "result.json") for folder in folders),
+                 key=lambda part: part["config"]["seed"])
+  first, seed = parts[0]["config"], parts[0]["config"]["seed"]
+  own = lambda config: {**config, "seed": 0,
+                        "train": {**config["train"], "seeds": 0}}
+  found: dict[str, Any] = {}
+  for part in parts:
+    config = part["config"]
+    if own(config) != own(first):
+      raise errors.InputError("the records are of other settings; merge runs of"
+                              " the same")
+    if config["seed"] != seed:
+      raise errors.InputError(f"a record begins at seed {config['seed']}, where"
+                              f" {seed} follows; merge one run of each")
+    seed += config["train"]["seeds"]
+    for name, networks in part["datasets"].items():
+      for network, row in networks.items():
+        found.setdefault(name, {}).setdefault(network, []).append(row)
+  for networks in found.values():
+    for network, rows in networks.items():
+      networks[network] = {
+          **{kind: _joined([row[kind] for row in rows])
+             for kind in ("original", "returned", "scratch")
+             if kind in rows[0]},
+          "seeds": [one for row in rows for one in row["seeds"]],
+          "seconds": sum(row["seconds"] for row in rows)}
+  config = dataclasses.replace(
+      preset, seed=first["seed"], scratch=first["scratch"],
+      networks=tuple(first["networks"]), datasets=tuple(first["datasets"]),
+      train=supervised.TrainConfig(
+          **{**first["train"], "seeds": seed - first["seed"]}))
+  return config, {
+      **parts[0], "datasets": found, "config": dataclasses.asdict(config),
+      "command": "`, `".join(part["command"] for part in parts),
+      "seconds": sum(part["seconds"] for part in parts)}
+
+
+def _joined(rows):
+  """A row of several runs: accuracies by seed, other numbers their mean."""
+  accuracies = [x for row in rows for x in row["accuracies"]]
+  weights = [len(row["accuracies"]) for row in rows]
+  return {
+      **{key: float(np.average([row[key] for row in rows], weights=weights))
+         for key in ("params", "madds", "epochs") if key in rows[0]},
+      "accuracy": float(np.mean(accuracies)),
+      "accuracy_std": float(np.std(accuracies, ddof=len(accuracies) > 1)),
+      "accuracies": accuracies}
 
 
 def readme(config: Config, result: dict[str, Any]) -> str:
@@ -221,9 +306,16 @@ def main(argv: Sequence[str] | None = None) -> None:
   natjax.configure_compilation()
 
   # Config.
+  if args.merge:
+    config, result = merge(PRESETS[args.preset], args.merge)
+    transforming.report(args.report or args.out, result, readme(config, result))
+    return
   config = transforming.configured(PRESETS[args.preset], args)
-  if args.scratch:
-    config = dataclasses.replace(config, scratch=True)
+  own = {key: value for key in ("epochs", "seeds")
+         if (value := getattr(args, key)) is not None}
+  config = dataclasses.replace(
+      config, scratch=config.scratch or args.scratch,
+      train=dataclasses.replace(config.train, **own))
   out = recording.open_folder(
       args.out, dataclasses.asdict(config), overwrite=args.overwrite)
   transforming.say(f"{recording.hardware()}; seed {config.seed};"

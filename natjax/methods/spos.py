@@ -87,7 +87,7 @@ _FEW: dict[str, Any] = {"population": 20, "generations": 5, "parents": 5,
 PRESETS = {
     # Every choice of a place is trained in its turn, which takes many steps.
     "demo": SPOSConfig(**_FEW, init_channels=8, cells=4, epochs=80,
-                       batch_size=32, learning_rate=0.1, calibration=320),
+                       batch_size=32, learning_rate=0.05, calibration=320),
     "small": SPOSConfig(**_FEW | {"generations": 10}, epochs=25),
     # Of ImageNet, 150,000 steps.
     "paper": SPOSConfig(

@@ -5,7 +5,8 @@ with `lax.platform_dependent`, so the rest of the library is the same on every
 device. XLA's CPU backend runs grouped convolutions, select-and-scatter and 1x1
 convolutions many times slower than sums of shifted slices, shifted maxima and
 matrix products, so the CPU gets those; every other backend gets XLA's own
-convolutions and window reductions.
+convolutions and window reductions, but for one gradient: XLA has cuDNN compute
+that of a dilated kernel as a convolution whose window is the whole image.
 
 What is a program of its own here (`jax.jit`) is traced, batched and
 differentiated once per shape, wherever it stands; XLA inlines it.
@@ -17,8 +18,9 @@ All images are [B, H, W, C]; padding is symmetric and explicit, as in PyTorch
 ("SAME" differs at stride 2). Everything is computed in the dtype of `x`, batch
 statistics in float32, or in float64 where x is that.
 
-Convolutions have gradients of their own on the CPU, which JAX can
-differentiate in reverse alone. `plain_derivatives` leaves them out.
+Convolutions have gradients of their own on the CPU, and dilated depthwise ones
+everywhere, which JAX can differentiate in reverse alone. `plain_derivatives`
+leaves them out.
 """
 
 from collections.abc import Iterator
@@ -200,6 +202,34 @@ def _depthwise_bwd(stride, dilation, residuals, g):
 _depthwise_shifted.defvjp(_depthwise_fwd, _depthwise_bwd)
 
 
+# cuDNN has a gradient of kernels, but XLA does not find it where the kernel is
+# dilated: what jaxlib 0.11.2 compiles for an H100 is a forward convolution of
+# 3 x 3 outputs whose window is the whole image (32 x 32 in steps of 2, say),
+# which leaves the card idle. A step of all replacements of ResNet20, with some
+# twenty of these, took 77 ms. Here it is a sum per tap.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise_dilated(x, kernel, stride, dilation):
+  pad = (kernel.shape[0] - 1) * dilation // 2
+  return _conv(x, kernel, (stride, stride), dilation, (pad, pad))
+
+
+def _dilated_fwd(x, kernel, stride, dilation):
+  return _depthwise_dilated(x, kernel, stride, dilation), (x, kernel)
+
+
+def _dilated_bwd(stride, dilation, residuals, g):
+  x, kernel = residuals
+  pad = (kernel.shape[0] - 1) * dilation // 2
+  g_x, = jax.linear_transpose(lambda x: _conv(
+      x, kernel, (stride, stride), dilation, (pad, pad)), x)(g)
+  taps = [jnp.sum(at_least_float32(seen * g), (0, 1, 2)) for _, seen in (
+      _shifted(x, kernel.shape[0], stride, dilation))]
+  return g_x, jnp.stack(taps).reshape(kernel.shape).astype(kernel.dtype)
+
+
+_depthwise_dilated.defvjp(_dilated_fwd, _dilated_bwd)
+
+
 def depthwise_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1,
                    dilation: int = 1) -> jax.Array:
   """Computes a depthwise convolution that keeps the size at stride 1.
@@ -221,11 +251,15 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1,
 def _depthwise_for_platform(x, kernel, stride, dilation, plain):
   by_shifts = _depthwise_sum if plain else _depthwise_shifted
   pad = (kernel.shape[0] - 1) * dilation // 2
+  if dilation > 1 and not plain:
+    others = lambda x, kernel: _depthwise_dilated(x, kernel, stride, dilation)
+  else:
+    others = lambda x, kernel: _conv(
+        x, kernel, (stride, stride), dilation, (pad, pad))
   return lax.platform_dependent(
       x, kernel,
       cpu=lambda x, kernel: by_shifts(x, kernel[:, :, 0], stride, dilation),
-      default=lambda x, kernel: _conv(
-          x, kernel, (stride, stride), dilation, (pad, pad)))
+      default=others)
 
 
 Padding = int | tuple[tuple[int, int], tuple[int, int]]

@@ -144,7 +144,7 @@ def _on_gpu():
 
 
 def subjects(quick: bool) -> list[list[Subject]]:
-  """What is timed, in groups that are compiled together."""
+  """What is timed, in groups that are compiled together, the first first."""
   sizes = programs.QUICK if quick else programs.FULL
   bfloat16 = {"dtype": "bfloat16"}
   supernet = functools.partial(programs.supernet, sizes)
@@ -195,7 +195,18 @@ def subjects(quick: bool) -> list[list[Subject]]:
               functools.partial(forms.program, sizes, form),
               remark=functools.partial(_form, form))
       for form in forms.FORMS]
-  return [plains, supernets, others, searches, loops, both_forms]
+  return [supernets, plains, others, searches, loops, both_forms]
+
+
+def joined(groups: Sequence[list[Subject]], most: int) -> list[list[Subject]]:
+  """Neighbouring groups as one where they have `most` subjects at most."""
+  found: list[list[Subject]] = []
+  for group in groups:
+    if found and len(found[-1]) + len(group) <= most:
+      found[-1] = found[-1] + group
+    else:
+      found.append(group)
+  return found
 
 
 class _Theirs:
@@ -323,10 +334,11 @@ def _measure(quick, torch_sides, remaining, only):
   """See `measure`."""
   rates = ceilings()
   seconds: dict[Any, float] = {}  # By the subjects' names.
-  pool = futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 8))
+  workers = min(os.cpu_count() or 1, 8)
+  pool = futures.ThreadPoolExecutor(workers)
   with _cold():
     try:
-      for group in subjects(quick):
+      for group in joined(subjects(quick), workers + 1):
         entries = [_Entry(subject) for subject in group if only in subject.name]
         _prepare(entries, torch_sides, pool, remaining)
         # Compilers of GPUs choose by timing kernels, on the device itself.

@@ -3,6 +3,9 @@
 import importlib
 import json
 
+import pytest
+
+from natjax import errors
 from natjax.costs import exact
 from natjax.graph import codec, records
 from tests.experiments import scripts
@@ -40,3 +43,53 @@ def test_the_interval_is_students(monkeypatch):
   # Differences of 1 and 3 points: deviation sqrt(2), t of one degree 12.706.
   assert paired([0.5, 0.5], [0.51, 0.53]) == "+2.00 ± 12.71"
   assert paired([0.5], [0.51]) == "+1.00"
+
+
+def record(tmp_path, module, seed, accuracy, **changes):
+  """A report of one seed as the script writes it, its numbers made up."""
+  preset = module.PRESETS["card"]
+  config = module.dataclasses.replace(
+      preset, seed=seed, train=module.dataclasses.replace(
+          preset.train, seeds=1, **changes))
+  row = lambda x, cost: {"params": cost, "madds": 2 * cost, "accuracy": x,
+                         "accuracy_std": 0.0, "accuracies": [x]}
+  folder = tmp_path / f"report{seed}"
+  folder.mkdir()
+  module.recording.write(folder / "result.json", {
+      "datasets": {"cifar10": {"resnet20": {
+          "original": row(0.9, 100), "returned": row(accuracy, 40 + 20 * seed),
+          "seeds": [{"seed": seed, "rank_correlation": 0.5}],
+          "seconds": 60.0}}},
+      "config": module.dataclasses.asdict(config),
+      **module.recording.circumstances("replacement.py", [f"--seed={seed}"],
+                                       60.0)})
+  return folder
+
+
+def test_records_of_seeds_are_joined(tmp_path, monkeypatch):
+  monkeypatch.syspath_prepend(str(scripts.EXPERIMENTS))
+  module = importlib.import_module("replacement")
+  folders = [record(tmp_path, module, seed, x)
+             for seed, x in ((1, 0.92), (0, 0.91))]
+  config, result = module.merge(module.PRESETS["card"], folders)
+  row = result["datasets"]["cifar10"]["resnet20"]
+  assert row["returned"]["accuracies"] == [0.91, 0.92]
+  assert row["returned"]["params"] == 50 and row["returned"]["madds"] == 100
+  assert [s["seed"] for s in row["seeds"]] == [0, 1] and config.seed == 0
+  assert row["seconds"] == result["seconds"] == 120 and config.train.seeds == 2
+  text = module.readme(config, result)
+  # Gains of 1 and 2 points: 12.706 of their error of the mean, 0.5.
+  assert "| 90.00 ± 0.00 | 91.50 ± 0.71 | +1.50 ± 6.35 |" in text
+  assert "--seed=0`, `python" in text
+
+
+def test_other_records_are_not_joined(tmp_path, monkeypatch):
+  monkeypatch.syspath_prepend(str(scripts.EXPERIMENTS))
+  module = importlib.import_module("replacement")
+  first = record(tmp_path, module, 0, 0.9)
+  with pytest.raises(errors.InputError, match="begins at seed 2, where 1"):
+    module.merge(module.PRESETS["card"],
+                 [first, record(tmp_path, module, 2, 0.9)])
+  with pytest.raises(errors.InputError, match="other settings"):
+    module.merge(module.PRESETS["card"],
+                 [first, record(tmp_path, module, 1, 0.9, epochs=2)])

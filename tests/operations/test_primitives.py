@@ -67,6 +67,21 @@ def test_depthwise_conv(branch, size, stride, dilation):
       rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_no_window_is_a_whole_image(dilation):
+  """On CUDA that was a kernel's gradient: one output per tap, no work to share.
+  """
+  x, kernel = images((2, 16, 16, 4)), images((3, 3, 1, 4))
+  traced = jax.jit(jax.grad(lambda x, kernel: jnp.sum(primitives.depthwise_conv(
+      x, kernel, dilation=dilation)**2), (0, 1))).trace(x, kernel)
+  text = traced.lower(lowering_platforms=("cuda",)).as_text()
+  strides = [line.split("window = {")[1].split("}")[0] for line in
+             text.splitlines() if "stablehlo.convolution" in line]
+  assert len(strides) == {1: 3, 2: 2}[dilation]
+  # A dilated kernel's gradient would step through its window by the dilation.
+  assert not any("stride = [2, 2]" in window for window in strides)
+
+
 @pytest.mark.parametrize("stride, dilation", [(1, 1), (2, 2)])
 def test_depthwise_gradient_equals_finite_differences(stride, dilation):
   """The hand-written gradient, without any other convolution of jax."""

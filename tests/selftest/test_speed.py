@@ -349,3 +349,11 @@ def test_plain_training_learns_in_pytorch(torch_sides):
   first = training.step().item()
   training.run(20)
   assert training.step().item() < first
+
+
+def test_neighbouring_groups_are_compiled_together():
+  one, two, three = (subject(name) for name in "abc")
+  groups = [[one], [two], [three, three]]
+  assert speed.joined(groups, 1) == groups
+  assert speed.joined(groups, 2) == [[one, two], [three, three]]
+  assert speed.joined(groups, 4) == [[one, two, three, three]]
