@@ -213,9 +213,10 @@ class SPOS(search_lib.Search):
               path: arrays_lib.CellArrays) -> tuple[Any, Any]:
     """A step of what is on the path; all else stays as it is."""
     updates, moved = self.optimizer.update(grads, opt_state, params)
-    on, form = self.on_path(params, path), jax.tree.structure(params)
+    on = self.on_path(params, path)
+    form: Any = jax.tree.structure(params)
     chosen = lambda new, old: jax.tree.map(jnp.where, on, new, old)
-    like = lambda tree: bool(jax.tree.structure(tree) == form)
+    like = lambda tree: form == jax.tree.structure(tree)
     return chosen(optax.apply_updates(params, updates), params), jax.tree.map(
         lambda new, old: chosen(new, old) if like(new) else new,
         moved, opt_state, is_leaf=like)

@@ -69,8 +69,8 @@ class Paths:
     # By source or by slot, what may stand there, and what that costs.
     self._allowed, self._madds = np.zeros(table, bool), np.zeros(table)
     self.adds_up = connections.adds_up
-    costs, self._bare = connections.costs if self.adds_up else (
-        None, np.zeros(2))
+    costs, bare = connections.costs if self.adds_up else (None, np.zeros(2))
+    self._bare: np.ndarray = bare
     begin = 0
     for group in connections.groups:
       n, k = arrays_lib.slots(group.cell)
