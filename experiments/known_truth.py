@@ -26,9 +26,8 @@ from natjax.benchmarks import nasbench201, policy_report, policy_search
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, records
 from natjax.graph import nasbench201 as cells
-from natjax.methods import nat, natpp, supervised
+from natjax.methods import evolution, nat, natpp, supervised
 from natjax.networks import supernet as supernet_lib
-from natjax.objectives import classification as objectives
 from natjax.pipeline import judge as judge_lib
 from natjax.spaces import inputs
 from natjax.training import fit as fit_lib
@@ -263,24 +262,6 @@ class Known:
       return super().accuracies(state, cells, batch)  # type: ignore
     return self.truth[self.codes(cells)]
 
-  def right(self, argument: Any, batch: base.Batch) -> jax.Array:
-    """Where architectures are right in the supernet, f32[B, R].
-
-    Args:
-      argument: the weights, `CellArrays` [R, G, N, K], and how many of the R
-        are asked; the others are never right.
-      batch: images and labels.
-    """
-    params, every, count = argument
-
-    def ask(i, found):
-      one = jax.tree.map(lambda x: x[i], every)
-      logits = self.supernet.apply(params, one, batch["image"])
-      return found.at[:, i].set(objectives.right(logits, batch["label"]))
-
-    return jax.lax.fori_loop(0, count, ask, jnp.zeros(
-        (len(batch["label"]), len(every.source))))
-
 
 class NAT(Known, nat.NAT):
   """NAT, see `Known`."""
@@ -425,44 +406,34 @@ class Searches:
             + (c.candidates + 1) * size)
 
   def evolve(self, code: int, params: Any, seed: int) -> dict[str, Any]:
-    """Regularized evolution over NAT++'s valid transitions, by the supernet.
+    """Evolution over NAT++'s valid transitions, by the supernet.
 
-    Real et al., 2019: of a few drawn from the population the best is changed in
-    one edge and joins, the oldest leaves. As many images go through the
-    supernet as for one policy and its choice.
+    No more images go through the supernet than for one policy and its choice:
+    so many generations are scored.
 
     Returns:
       "code", the best score, and "candidates" with "scores", as `choose`.
     """
-    rng = np.random.default_rng([seed, code])
     given = cells.decode(np.int32(code))
     may = [np.flatnonzero(row) for row in self.truth.reach["natpp"][given]]
-    most = max(self.forwards() // len(self.splits["policy"].labels), 2)
-    known = {code: float(self.score(params, [code])[0])}
-    ages = [code]
-    for _ in range(50 * most // _AT_ONCE):
-      if len(known) >= most:
-        break
-      some = []
-      for _ in range(_AT_ONCE):
-        child = given.copy()
-        if len(ages) >= _AT_ONCE:
-          drawn = rng.choice(ages, 4, replace=False)
-          child = cells.decode(np.int32(max(drawn, key=known.__getitem__)))
-        changed = rng.random(len(given)) < (
-            rng.random() if len(ages) < _AT_ONCE else 1 / len(given))
-        changed[rng.integers(len(given))] = True
-        some.append(int(cells.encode(np.array([
-            rng.choice(may[e]) if changed[e] else child[e]
-            for e in range(len(given))], np.int32))))
-      fresh = [c for c in dict.fromkeys(some) if c not in known]
-      fresh = fresh[:most - len(known)]
-      if fresh:
-        known |= dict(zip(fresh, map(float, self.score(params, fresh)),
-                          strict=True))
-      ages = [*ages, *(c for c in some if c in known)][-2 * _AT_ONCE:]
-    return {"code": max(known, key=known.__getitem__),
-            "candidates": [*known], "scores": [*known.values()]}
+    most = max(self.forwards() // len(self.splits["policy"].labels), 1)
+    size = min(most, _AT_ONCE)
+    start = [row.tolist().index(o) for row, o in zip(may, given, strict=True)]
+    search = evolution.Evolution(
+        [*map(len, may)], evolution.EvolutionConfig(
+            population=size, generations=most // size, parents=4,
+            mutations=size // 2, crossovers=size // 4), around=start)
+
+    def codes(genes):
+      return cells.encode(np.stack(
+          [row[column] for row, column in zip(may, genes.T, strict=True)], -1))
+
+    found = search.search(
+        jax.random.key(seed), lambda genes: self.score(
+            params, codes(genes).tolist()), np.array([start]))
+    every = codes(found.genes).tolist()
+    return {"code": every[found.best(1)[0]], "candidates": every,
+            "scores": found.scores.tolist()}
 
   def score(self, params: Any, codes: Sequence[int]) -> np.ndarray:
     """The supernet's accuracies of cells on the policy's images, f64[R]."""

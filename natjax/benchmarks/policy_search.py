@@ -66,7 +66,8 @@ class SearchConfig:
   """Settings of the search.
 
   Attributes:
-    method: "nat" or "natpp", which transitions there are.
+    method: "nat" or "natpp", which transitions there are; of `natjax benchmark`
+      "evolution" or "random", too, which search the table without a policy.
     policy: "default" or "published".
     dataset: "cifar10", "cifar100" or "imagenet16-120".
     train_fraction: F, of all different computations, those whose cells may be

@@ -8,7 +8,7 @@ by Ctrl-C and 143 by SIGTERM (the run is saved and resumes by the same command).
 
 `parser` reads the arguments, `inputs` what they name; `jobs` are the commands
 that run long, `processes` lets several processes run one of them, `inspection`
-are those that do not run long, `benchmark` judges a policy by a table,
+are those that do not run long, `benchmark` looks into tables of benchmarks,
 `selftest` the library on a machine; `output` prints. What other packages add
 (`pipeline.plugins`) is read first. Commands that compute set the compiler up
 before jax looks for devices.

@@ -269,6 +269,11 @@ def _timed(result):
 
 def _print_search(result):
   """What a search in a supernet came to before anything was trained."""
+  if tried := result.get("tried"):
+    out.print(f"{len(tried)} candidates were scored, and the best has"
+              f" {100 * max(row['accuracy'] for row in tried):.2f} % on the"
+              f" search's validation images; search"
+              f" {result['search_seconds']:.0f} s")
   if "parent_accuracy" not in result:
     return
   print_table("on the search's validation images", ("", ">accuracy"), [

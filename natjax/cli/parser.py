@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 
 import natjax
 from natjax import errors, methods
-from natjax.benchmarks import policy_search
+from natjax.benchmarks import policy_search, table_search
 from natjax.cli import benchmark, inputs, inspection, jobs, selftest
-from natjax.methods import supervised
+from natjax.methods import evolution, supervised
 from natjax.objectives import simclr
 from natjax.selftest import report
 from natjax.training import settings
@@ -30,6 +30,10 @@ def parse(argv) -> argparse.Namespace:
   """Reads the arguments."""
   parser = _make_parser()
   args, unknown = parser.parse_known_args(argv)
+  if args.command == "benchmark" and not args.architectures and not any(
+      word.startswith("-") for word in unknown):
+    # argparse takes those behind a flag for unknown.
+    args.architectures, unknown = unknown, []
   if unknown:
     own = [word.replace("--train-", "--", 1) for word in unknown
            if word.startswith("--train-") and args.command == "train"]
@@ -67,7 +71,8 @@ def _make_parser():
   sub = add("transform", jobs.run_transform, "replace an architecture's"
             " operations by others", _PREFIXES, arch=True)
   sub.add_argument("others", metavar="ARCH", nargs="*", help="further ones,"
-                   " which share one search with it (of nat and natpp)")
+                   " which share one search with it (of nat, natpp and"
+                   " evolution)")
   sub.add_argument("--space", help="a space of `natjax list`, for cells"
                    " (default: by the architecture)")
   sub.add_argument("--compare", default=None, action=_YES_NO, help="of methods"
@@ -152,13 +157,24 @@ def _make_parser():
                    " become at stride 1, itself among them, and"
                    " transitions_stride_2")
 
-  sub = add("benchmark", benchmark.run_benchmark, "train the policy where every"
-            " reward is known, and judge it")
-  sub.add_argument("benchmark", choices=("nasbench201",))
+  sub = add("benchmark", benchmark.run_benchmark, "look architectures up where"
+            " the truth is known, search there, or train the policy by it and"
+            " judge that")
+  sub.add_argument("benchmark", choices=table_search.BENCHMARKS)
+  sub.add_argument("architectures", metavar="ARCH", nargs="*", help="to look"
+                   " up: of nasbench101 MATRIX:OPERATIONS, its JSON, a file of"
+                   " either or #ROW of the table; of nasbench201 its string, a"
+                   " file or a run's folder; of nasbench-macro eight"
+                   " digits, a file or a run's folder;"
+                   " without any, the table is searched by --method evolution"
+                   " or random, or of nasbench201 the policy of nat or natpp is"
+                   " trained")
   sub.add_argument("--table", required=True, metavar="FILE",
-                   help="NAS-Bench-201's accuracies, .csv or .csv.gz with the"
-                   " columns that natjax.benchmarks.nasbench201 says, or the"
-                   " folder NATS-tss-v1_0-3ffb9-simple")
+                   help="the benchmark's accuracies: of nasbench101, and of"
+                   " nasbench1shot1-1 to -3, .npz or .tfrecord; of nasbench201"
+                   " .csv or .csv.gz with the columns that"
+                   " natjax.benchmarks.nasbench201 says, or the folder"
+                   " NATS-tss-v1_0-3ffb9-simple; of nasbench-macro .json")
   sub.add_argument("--seed", type=inputs.whole, metavar="N", help="(0)")
   sub.add_argument("--seeds", metavar="A:B", help="policies trained at once, of"
                    " the seeds A to B - 1; K is K of them from N on (1)")
@@ -166,6 +182,8 @@ def _make_parser():
                    " means over unseen inputs and seeds")
   _add_settings(sub, policy_search.SearchConfig, "", "the policy's training",
                 defaults="those of Python, other ones of --policy published")
+  _add_settings(sub, evolution.EvolutionConfig, "", "evolution in the table",
+                defaults="those of Python")
 
   sub = add("selftest", selftest.run_selftest, "check on this machine that"
             " natjax computes what it should, and measure how fast")

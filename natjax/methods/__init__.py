@@ -6,17 +6,19 @@ from natjax.methods import (
     entrannas,
     entrannas_dst,
     entry,
+    evolved,
     it_nas,
     nat,
     natpp,
     random_search,
     replace,
+    spos,
 )
 
 METHODS: dict[str, entry.Entry] = {
     "nat": nat.ENTRY, "natpp": natpp.ENTRY,
     "differentiable": differentiable.ENTRY, "darts": darts.ENTRY,
     "entrannas": entrannas.ENTRY, "entrannas-dst": entrannas_dst.ENTRY,
-    "it-nas": it_nas.ENTRY,
+    "it-nas": it_nas.ENTRY, "spos": spos.ENTRY, "evolution": evolved.ENTRY,
     "random": random_search.ENTRY,
     "replace": replace.ENTRY}

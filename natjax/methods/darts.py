@@ -191,6 +191,7 @@ def _radius(along):
 
 ENTRY = entry_lib.Entry(
     DartsConfig, functools.partial(bilevel.build, Darts),
-    lambda preset, objective, kind: halves.preset(PRESETS[preset], kind),
+    lambda preset, objective, kind: halves.preset(
+        PRESETS[preset], kind, preset),
     "weighs all operations of every edge by a softmax", starts="space",
     reports=bilevel.REPORTS, pictures={"alpha.svg": drawing.save_alpha})

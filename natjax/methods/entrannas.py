@@ -30,7 +30,7 @@ import numpy as np
 from natjax import drawing, errors, spaces
 from natjax.methods import bilevel, darts, halves
 from natjax.methods import entry as entry_lib
-from natjax.spaces import connections
+from natjax.spaces import chains, connections
 from natjax.training import settings
 
 ENGINES = ("first", "last", "half", "all")
@@ -80,6 +80,8 @@ class EnTranNAS(bilevel.Search):
     """As `bilevel.Search`."""
     settings.one_of(config, engines=ENGINES)
     settings.plain(config)
+    chains.refuse(space, "EnTranNAS",
+                  "of which some are Engines and the others copy them")
     epochs, rate = config.epochs, config.temperature_decay
     settings.above_zero(config, "temperature")
     if not 0 < rate <= 1:

@@ -138,7 +138,8 @@ class Entry(NamedTuple):
       `finalists` and `trial_epochs`, the candidates that its report numbers as
       "finalists" are tried before one is returned (`pipeline.trials`).
     build: `(Request) -> Plan`; raises InputError and NotMet.
-    presets: `(preset, objective, kind of architecture) -> settings`.
+    presets: `(preset, objective, kind of architecture) -> settings`; the kind
+      is "cells" or "blocks", or "chain", of a space that is one.
     help: one line.
     starts: from a "given" architecture, a "space", or "both".
     trained: whether what it derives is trained already, once per seed, each

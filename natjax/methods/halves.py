@@ -15,6 +15,7 @@ from natjax import spaces
 from natjax.methods import entry as entry_lib
 from natjax.methods import memory
 from natjax.networks import supernet as supernet_lib
+from natjax.spaces import chains
 from natjax.training import method as base
 from natjax.training import settings
 
@@ -53,14 +54,28 @@ def check_fraction(config: Any) -> None:
 def space_of(request: entry_lib.Request) -> spaces.Space:
   """The space of a search (InputError)."""
   assert request.space is not None  # As the entry says.
-  return spaces.get(request.space)._replace(share=request.share)
+  return chains.of_settings(spaces.get(request.space), request.settings,
+                            request.image_size, request.share)
 
 
-def preset(config: Any, kind: str) -> Any:
-  """A preset's settings, without the sizes that do not apply to the kind."""
+# Of chains, where a preset says nothing else: what its images can carry.
+_CHAINS: dict[str, dict[str, Any]] = {
+    "demo": {"chain_layers": 2, "chain_width": 0.25},
+    "small": {"chain_width": 0.5}, "paper": {}}
+
+
+def preset(config: Any, kind: str, name: str = "paper") -> Any:
+  """A preset's settings, without the sizes that do not apply to the kind.
+
+  Args:
+    config: the settings.
+    kind: "cells", "blocks" or "chain", of the space's graph.
+    name: of the preset, by which chains are made smaller.
+  """
   foreign = ["supernet_width"] if kind == "cells" else [
       "init_channels", "cells"]
-  return dataclasses.replace(config, **dict.fromkeys(foreign))
+  return dataclasses.replace(config, **dict.fromkeys(foreign), **(
+      _CHAINS[name] if kind == "chain" else {}))
 
 
 def _fractions(config):

@@ -7,7 +7,7 @@ With a budget (`costs.budget`) only candidates that keep to it are scored and
 returned, which no other method of the field promises for a one-shot search.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -88,10 +88,34 @@ def derive(method: Any, policy: Any, architecture: codec.Architecture,
         " max-madds, or sample more candidates")
   # Those drawn first are the policy's likeliest; the input is not one of k.
   kept = kept[:method.config.candidates + (kept[0] == architecture)]
-  answers = answer([found[a] for a in kept])
-  prefer = _preference(method)
+  best, report = choose(
+      method, architecture, {a: found[a] for a in kept}, answer)
+  if len(drawn) > 1:
+    report |= {"sampled": len(drawn), "distinct": len({*drawn})}
+  return best, report
+
+
+def choose(method: Any, architecture: codec.Architecture,
+           found: Mapping[codec.Architecture, arrays_lib.CellArrays],
+           answer: Callable[[Sequence[arrays_lib.CellArrays]], choice.Answers]
+           ) -> tuple[codec.Architecture, dict[str, Any]]:
+  """Chooses among candidates by what they score and what they cost.
+
+  Args:
+    method: a `nat.NAT`.
+    architecture: beta, which need not be a candidate.
+    found: the candidates, with their arrays, in order of preference.
+    answer: as `derive` takes it.
+
+  Returns:
+    As `derive`, without what is said of samples.
+  """
+  kept = [*found]
+  costs = {a: method.ground.cost(a) for a in (*kept, architecture)}
+  answers = answer([*found.values()])
   # What is equal stays in the order found: a change must pay.
-  chosen = choice.choose(answers, [costs[a] for a in kept], prefer)
+  chosen = choice.choose(
+      answers, [costs[a] for a in kept], _preference(method))
   first = chosen.order[0]
   report = {
       "candidates": [
@@ -106,8 +130,6 @@ def derive(method: Any, policy: Any, architecture: codec.Architecture,
                               costs)[:method.config.finalists]}
   if not method.published:
     _explain(method, architecture, report, answer)
-  if len(drawn) > 1:
-    report |= {"sampled": len(drawn), "distinct": len({*drawn})}
   return kept[first], report
 
 

@@ -40,7 +40,7 @@ from natjax.methods import search as search_lib
 from natjax.networks import attention
 from natjax.networks import supernet as supernet_lib
 from natjax.objectives import classification as objectives
-from natjax.spaces import connections
+from natjax.spaces import chains, connections
 from natjax.training import method as base
 from natjax.training import optimizers, settings
 
@@ -106,6 +106,7 @@ class ITNAS(search_lib.Search):
                     reentry=attention.REENTRIES)
     config = search_lib.resolve(config, space.graph.kind)
     settings.above_zero(config, "temperature")
+    chains.refuse(space, "IT-NAS", "on whose edges it compares operations")
     super().__init__(config, space, **sizes)
     self.optimizer = optimizers.scheduled(
         config, config.epochs * self.steps_per_epoch, nesterov=config.nesterov,

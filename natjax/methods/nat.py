@@ -39,7 +39,7 @@ computes what the network does, normalised by the batch. Without, nothing is
 inherited, as in the papers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import functools
 from typing import Any, NamedTuple
 
@@ -131,6 +131,7 @@ class NAT:
   Attributes:
     scheme: which of `transitions.SCHEMES` says what may become what.
     smoothing: of the published policy's probabilities (`transitions`).
+    resolve: fills in settings for a kind of architecture, and checks them.
     config: the settings.
     ground: the search space at its places, with the transition table.
     supernet: the supernet.
@@ -142,6 +143,7 @@ class NAT:
 
   scheme = "nat"
   smoothing = 1e-5
+  resolve: Callable[[Any, str], Any] = staticmethod(nat_config.resolve)
 
   def __init__(self, config: NATConfig, space: spaces.Space, *,
                num_classes: int, image_size: int,
@@ -232,12 +234,16 @@ class NAT:
     drawn = arrays_lib.CellArrays(
         source=zeros(), operation=zeros(),  # Both are donated.
         concat=jnp.ones((*lead, *self.ground.shape[:2]), bool))
-    policy = self.policy.init(rng_policy)
+    policy = self.init_policy(rng_policy)
     return NATState(
         step=jnp.zeros((), jnp.int32), params=params,
         opt_state=jax.jit(self.optimizer.init)(params), policy=policy,
         policy_opt_state=jax.jit(self.policy_optimizer.init)(policy),
         baseline=jnp.zeros(()), rng=rng_state, drawn=drawn)
+
+  def init_policy(self, rng: jax.Array) -> Any:
+    """Draws the policy's parameters."""
+    return self.policy.init(rng)
 
   def begin(self, variables: Any, rng: jax.Array) -> NATState:
     """The state that training starts from, of a trained network's variables.
@@ -409,7 +415,13 @@ class NAT:
     supernet normalises by the batch.
     """
     assert given is not None  # As the entry says.
+    best, report = inference.derive(
+        self, state.policy, given, self.answer(state, score), rng)
+    return base.Derived(best, None, report)
 
+  def answer(self, state: NATState, score: base.Walk) -> Callable[
+      [Sequence[arrays_lib.CellArrays]], choice.Answers]:
+    """What asks the supernet about up to k + 1 candidates; see `inference`."""
     def answer(cells):
       # Padded, so that any number of candidates shares one program.
       count, most = len(cells), self.config.candidates + 1
@@ -420,11 +432,10 @@ class NAT:
       return choice.Answers(int(found["images"]), found["both"][
           :count, :count].astype(int))
 
-    best, report = inference.derive(self, state.policy, given, answer, rng)
-    return base.Derived(best, None, report)
+    return answer
 
-  def _answers(self, argument, batch):
-    """Where two architectures are both right in the supernet, f32[B, k, k].
+  def right(self, argument: Any, batch: base.Batch) -> jax.Array:
+    """Where architectures are right in the supernet, f32[B, k].
 
     Args:
       argument: the weights, `CellArrays` [k, G, N, K], and how many of the k
@@ -439,9 +450,13 @@ class NAT:
       logits = self.logits(params, cells, batch["image"])
       return found.at[:, i].set(objectives.right(logits, labels))
 
-    right = lax.fori_loop(
+    return lax.fori_loop(
         0, count, ask, jnp.zeros((len(labels), len(every.source))))
-    return {"images": jnp.ones(len(labels)),
+
+  def _answers(self, argument, batch):
+    """Where two architectures are both right, f32[B, k, k]; see `right`."""
+    right = self.right(argument, batch)
+    return {"images": jnp.ones(len(right)),
             "both": right[:, :, None] * right[:, None]}
 
   def explain(self, state: NATState) -> str:
@@ -473,7 +488,7 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
   given = request.architecture
   assert given is not None  # As the entry says.
   given, *others = map(codec.pad, (given, *request.others))
-  config = nat_config.resolve(request.settings, given.kind)
+  config = kind.resolve(request.settings, given.kind)
   for number, one in enumerate((given, *others), 1):
     with errors.naming(f"architecture {number}" * bool(others)):
       keeping.read(config.keep, one)  # A space's graph may have more.

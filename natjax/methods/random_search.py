@@ -45,6 +45,9 @@ class RandomConfig:
     init_channels: C of the candidates' networks, of cells.
     cells: L of the candidates' networks, of cells.
     supernet_width: factor of the candidates' widths, of a network of blocks.
+    chain_layers: the most layers of a stage of equal size and width, of a
+      chain; None is all.
+    chain_width: factor of the widths of a chain, of what is found too.
     epochs: that every candidate is trained for.
     batch_size: over all devices.
     learning_rate: of SGD.
@@ -74,6 +77,8 @@ class RandomConfig:
   max_params: str = ""
   max_madds: str = ""
   dtype: str = "float32"
+  chain_layers: int | None = settings.later(None)
+  chain_width: float | None = settings.later(None)
 
 
 PRESETS = {
@@ -294,7 +299,8 @@ class RandomSearch:
       rows.append({"accuracy": round(float(value), 6), "params": cost.params,
                    "madds": cost.madds,
                    "architecture": codec.to_dict(architecture)})
-    return base.Derived(found[int(accuracy.argmax())], None, {"tried": rows})
+    return base.Derived(self.space.written(found[int(accuracy.argmax())]), None,
+                        {"tried": rows})
 
 
 def resolve(config: RandomConfig, kind: str) -> Any:
@@ -323,6 +329,7 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
 
 ENTRY = entry_lib.Entry(
     RandomConfig, build,
-    lambda preset, objective, kind: halves.preset(PRESETS[preset], kind),
+    lambda preset, objective, kind: halves.preset(
+        PRESETS[preset], kind, preset),
     "draws architectures, trains each a little and takes the best",
     starts="space", model="network of all candidates", reports=("tried",))

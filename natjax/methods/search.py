@@ -41,6 +41,9 @@ class SupernetConfig:
     init_channels: C of the supernet, of cells.
     cells: L of the supernet, of cells.
     supernet_width: factor of the supernet's widths, of a network of blocks.
+    chain_layers: the most layers of a stage of equal size and width, of a
+      chain; None is all.
+    chain_width: factor of the widths of a chain, of what is found too.
     epochs: of the search, each a walk over the images for the weights.
     batch_size: over all devices, of both halves.
     learning_rate: of the weights' SGD.
@@ -72,6 +75,8 @@ class SupernetConfig:
   max_params: str = ""
   max_madds: str = ""
   dtype: str = "float32"
+  chain_layers: int | None = settings.later(None)
+  chain_width: float | None = settings.later(None)
 
 
 def resolve(config: Any, kind: str) -> Any:
@@ -214,7 +219,8 @@ class Search:
     """
     child = float(score(self.is_right, (params, [
         h.value for h in self.how_kept(kept)]), split="architecture"))
-    return base.Derived(self.connections.architecture(kept), None, {
+    found = self.connections.space.written(self.connections.architecture(kept))
+    return base.Derived(found, None, {
         "parent_accuracy": parent, "child_accuracy": child,
         "skips": self._skips(kept),
         "connections": {group.name: int(np.asarray(mask).sum())

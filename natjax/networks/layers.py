@@ -63,6 +63,43 @@ class RunningBatchNorm(nn.Module):
         name="bn")(x)
 
 
+class CalibratedNorm(nn.Module):
+  """BN by statistics of other images, whose parameters are a supernet's.
+
+  Its parameters are those of `BatchAffineNorm`, of `BiasedNorm` or none, so
+  that what was trained with these is evaluated with this.
+
+  Attributes:
+    measures: normalises by the batch, and keeps its mean and variance as the
+      statistics; else it normalises by the statistics.
+    epsilon: added to the variance.
+    affine: whether a scale and a bias follow.
+    biased: whether a bias comes first.
+  """
+
+  measures: bool
+  epsilon: float = 1e-5
+  affine: bool = False
+  biased: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape, zeros, dtype = x.shape[-1:], nn.initializers.zeros, x.dtype
+    wide = primitives.at_least_float32(x)
+    if self.biased:
+      wide += self.param("bias", zeros, shape)
+    mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+    var = self.variable("batch_stats", "var", jnp.ones, shape)
+    if self.measures:
+      mean.value = jnp.mean(wide, (0, 1, 2))
+      var.value = jnp.mean(jnp.square(wide - mean.value), (0, 1, 2))
+    wide = (wide - mean.value) * jax.lax.rsqrt(var.value + self.epsilon)
+    if self.affine:
+      wide = wide * self.param("scale", nn.initializers.ones, shape)
+      wide += self.param("bias", zeros, shape)
+    return wide.astype(dtype)
+
+
 class Bias(nn.Module):
   """Adds a bias per channel: what stands for BN in networks without it."""
 

@@ -55,18 +55,32 @@ class Runner:
     plan: of the supernet.
     running: whether BN is affine and keeps running statistics; else it is
       neither, and pooling is normalised too.
-    train: of running BN, whether it normalises by the batch.
+    train: of BN that keeps statistics, whether it normalises by the batch.
     axis_name: device axis over which running BN joins the batch.
+    calibrated: whether BN that is not affine keeps statistics all the same
+      (`layers.CalibratedNorm`).
   """
 
   plan: store.Plan
   running: bool
   train: bool
   axis_name: str | None
+  calibrated: bool = False
 
-  def norm(self, name: str | None = None, *, affine: bool = False) -> Any:
+  @property
+  def keeps(self) -> bool:
+    """Whether BN keeps statistics."""
+    return self.running or self.calibrated
+
+  def norm(self, name: str | None = None, *, affine: bool = False,
+           biased: bool = False) -> Any:
     """The BN of operations; with `affine`, that of stem and head."""
     epsilon = self.plan.network.norm_epsilon
+    if self.calibrated:
+      return layers_lib.CalibratedNorm(
+          self.train, epsilon, affine, biased, name=name)
+    if biased:
+      return layers_lib.BiasedNorm(epsilon, name=name)
     if self.running:
       return layers_lib.RunningBatchNorm(
           self.train, self.axis_name, epsilon, name=name)
@@ -92,14 +106,14 @@ class Runner:
       operation = operations.get(operations.NULL)
     norm = self.norm
     if self.space.search_bias and not self.running:
-      norm = functools.partial(self.norm, affine=True) if fixed else (
-          functools.partial(layers_lib.BiasedNorm,
-                            self.plan.network.norm_epsilon))
+      norm = functools.partial(self.norm, affine=fixed, biased=not fixed)
     elif operation.pooled and not self.running:
       build = operation.module
-      operation = dataclasses.replace(
-          operation, module=lambda **options: (
-              lambda x: self.norm()(build(**options)(x))))
+      pooled = lambda **options: lambda x: self.norm()(build(**options)(x))
+      if self.calibrated:  # A part of a module, to keep its statistics.
+        pooled = lambda **options: edges_lib.Chain(
+            functools.partial(build, **options), self.norm)
+      operation = dataclasses.replace(operation, module=pooled)
     return edges_lib.module(operation, ends, norm=norm,
                             preactivate=self.plan.network.preactivate)
 
@@ -117,14 +131,14 @@ class Runner:
     rngs = {} if key is None else {"dropout": key, "noise": key}
     y, changed = module.apply(
         variables, x, rngs=rngs,
-        mutable=["batch_stats"] if self.running and self.train else [])
+        mutable=["batch_stats"] if self.keeps and self.train else [])
     return y, changed.get("batch_stats", stats)
 
   def functions(self, names: Sequence[str], ends: edges_lib.Ends,
                 fixed: bool = False) -> list[rules.Function]:
     """Per candidate of an edge, `(variables of all, x, key) -> y`.
 
-    With running BN they return `(y, statistics of all)`.
+    With BN that keeps statistics they return `(y, statistics of all)`.
     """
     return [functools.partial(
         self._function, name, self.module(name, ends, fixed)) for name in names]
@@ -132,7 +146,7 @@ class Runner:
   def _function(self, name, module, variables, x, key):
     own = {kind: part[name] for kind, part in variables.items() if name in part}
     y, stats = self.apply(module, own, x, key)
-    if not self.running:
+    if not self.keeps:
       return y
     known = variables["batch_stats"]
     return y, {**known, name: stats} if name in known else known
@@ -190,7 +204,8 @@ class Runner:
 
       def step(values, xs):
         y, found = cell(run[0], xs[0], how[run[0]], xs[1], values)
-        return (values[1], y), found if how[run[0]].tells else {}
+        keep = how[run[0]].tells or self.calibrated
+        return (values[1], y), found if keep else {}
 
       return lax.scan(step, values, (
           variables, jax.tree.map(lambda *x: jnp.stack(x), *data)))
@@ -212,7 +227,7 @@ class Runner:
           i, own, how[i], data[j], (*values, *inputs))
       values = (values[1], y)
       changed.append((stats, edge_stats))
-    if not self.running:
+    if not self.keeps:
       told = [found["told"] for _, found in changed if "told" in found]
       return values, {"told": jnp.stack(told)} if told else {}
     prefixes, edges = zip(*changed, strict=True)
@@ -305,7 +320,7 @@ class Runner:
 
   def _edge(self, how, edges, names, own, data, x, stats, rows):
     """One edge of a block; returns what it adds, and the block's statistics."""
-    aux = self.running
+    aux = self.keeps
     if len(names) == 1 and (edges.fixed or how.source is not None or (
         names[0] not in self.space.candidates)):
       run, = self.functions(names, edges.ends, edges.fixed)
@@ -352,7 +367,7 @@ class Runner:
                        last.width), stacked.dtype)
     if not apart:
       nodes = jnp.concatenate([stacked, nodes])
-    stats, aux = variables.get("batch_stats", {}), self.running
+    stats, aux = variables.get("batch_stats", {}), self.keeps
     told = jnp.zeros((len(cell.edges), nodes.shape[1], len(
         self.space.candidates)))
     for edges in self.plan.passes(i):

@@ -22,6 +22,10 @@ Batch statistics are one of
     one program then trains any genotype of a space, and computes what its
     `network.Network` does (`inherit.variables`), without drop path and
     auxiliary head.
+  "calibrated": the parameters are those of "batch", and every BN keeps the
+    statistics of the last batch that it was run on with `train`; without, it
+    normalises by them. So one architecture of a trained supernet is measured
+    on some batches, and judged by their mean statistics.
 
 Under `vmap` with a batch of architectures `selected` turns into dense work; map
 over architectures with `lax.map` instead.
@@ -58,7 +62,7 @@ class Supernet:
     place: where its network stands.
     dtype: of the computation; parameters are float32.
     width: factor of the network's widths.
-    norm: "batch" or "running", see the module.
+    norm: "batch", "running" or "calibrated", see the module.
     axis_name: device axis over which running BN joins the batch; None keeps
       the statistics per device.
 
@@ -79,8 +83,8 @@ class Supernet:
 
   def runner(self, train: bool = True) -> running.Runner:
     """How its operations and its blocks are run."""
-    return running.Runner(
-        self.plan, self.norm == "running", train, self.axis_name)
+    return running.Runner(self.plan, self.norm == "running", train,
+                          self.axis_name, self.norm == "calibrated")
 
   def init(self, rng: jax.Array) -> Variables:
     """Draws the variables of all candidates."""
@@ -140,7 +144,7 @@ class Supernet:
     for n, node in enumerate(self.plan.network.blocks[run[0]].nodes):
       if node.activation == "prelu":
         found[f"slope{n}"] = {"params": jnp.full((len(run), node.width), 0.25)}
-      if node.norm and self.norm == "running":
+      if node.norm and self.norm != "batch":
         held = make.norm().init(
             rng, _zeros(self.plan.shapes[run[0]].nodes[n + _FIRST]))
         found[f"norm{n}"] = jax.tree.map(
@@ -154,7 +158,7 @@ class Supernet:
       arrays: `CellArrays` [G, N, K]; where the graph's edges are taken as they
         are, `source` and `concat` do not matter.
     """
-    make = rules.stateful if self.norm == "running" else rules.selected
+    make = rules.selected if self.norm == "batch" else rules.stateful
     return [How(arrays.operation[g], arrays.concat[g], arrays.source[g], make)
             for g in self.plan.decided]
 
@@ -196,8 +200,8 @@ class Supernet:
       variables: from `init`.
       how: one per block.
       images: [B, H, W, 3].
-      train: of running BN, normalise by the batch and update the statistics;
-        else normalise by these.
+      train: of BN that keeps statistics, normalise by the batch and update
+        them; else normalise by them.
       rng: a key, of operations that draw; None always draws the same.
 
     Returns:
@@ -220,7 +224,7 @@ class Supernet:
     logits = primitives.at_least_float32(
         head[-1].reshape(head[-1].shape[0], -1))
     stats = variables.get("batch_stats", {})
-    if self.norm == "running":
+    if self.norm != "batch":
       changed = {"stem": stem_stats, "blocks": block_stats, "head": head_stats}
       stats = {part: changed[part] for part in stats}
     elif any(h.tells for h in how):
@@ -238,7 +242,7 @@ def _collection(parts, kind):
   """One collection of a nest of modules' variables."""
   if isinstance(parts, list):
     return [_collection(part, kind) for part in parts]
-  if not parts or "params" in parts:
+  if not parts or "params" in parts or "batch_stats" in parts:
     return parts.get(kind, {})
   inner = {name: _collection(part, kind) for name, part in parts.items()}
   return {name: part for name, part in inner.items()

@@ -106,8 +106,8 @@ class Job(work.Work):
     self.entry = entry = _entry_of(method, search, first, others)
     trainer_lib.check_types(dataset, train)
     if share is None:
-      share = entry.share if isinstance(
-          first, records.BlockNetwork) else "cell"
+      share = entry.share if isinstance(first, records.BlockNetwork) else (
+          "cell" if first or space is None else spaces.get(space).share)
     self.share = share
     if seeds is not None:
       if type(seeds) is not int or seeds < 1:

@@ -14,6 +14,7 @@ from natjax.graph import codec
 from natjax.methods import entry as entry_lib
 from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
+from natjax.spaces import base as spaces_lib
 
 PRESETS = entry_lib.PRESETS
 
@@ -85,7 +86,9 @@ def get(name: str, architecture: codec.Architecture | None = None,
   if method is not None:
     entry = methods.METHODS[method]
     with entry_lib.guarded(entry.presets, f"presets of method '{method}'"):
-      search = entry.presets(name, objective, kind)
+      search = entry.presets(
+          name, objective, "chain" if architecture is not None and (
+              spaces_lib.is_chain(architecture)) else kind)
     if not isinstance(search, entry.settings):
       raise errors.InputError(
           f"the presets of method '{method}' gave {errors.short(search)} for"

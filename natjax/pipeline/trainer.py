@@ -68,11 +68,13 @@ class Feed(NamedTuple):
   preparation: fit_lib.Preparing
 
   def score(self, function: Callable[[Any, base.Batch], Any], argument: Any, *,
-            split: str, total: bool = False) -> Any:
+            split: str, total: bool = False, images: int | None = None) -> Any:
     """Means over a split, of whole batches; see `method.Walk`."""
+    walked = self.splits[split]
     return fit_lib.walk(
-        function, argument, self.splits[split], batch_size=self.batch_size,
-        preparation=self.preparation, whole=True, total=total)
+        function, argument, fit_lib.Split(*(part[:images] for part in walked)),
+        batch_size=self.batch_size, preparation=self.preparation, whole=True,
+        total=total)
 
   def derive(self, method: base.Method, state: base.State,
              given: codec.Architecture | None, seed: int) -> base.Derived:

@@ -18,6 +18,7 @@ from natjax.selftest import comparison
 TOLERANCES = {"float32": 2e-5, "float32 default": 5e-3, "bfloat16": 2e-2}
 # Where a ReLU stands between two convolutions, rounding has some of its inputs
 # change sides.
+_RELU_INSIDE = ("sep_conv", "mbconv", "shuffle")
 INNER_RELU = {"float32": 2e-5, "float32 default": 3e-2, "bfloat16": 0.15}
 _CHANNELS, _BATCH = 16, 4
 _SIDES = {1: 8, 2: 9}  # By stride; an odd side has pixels to spare.
@@ -34,7 +35,7 @@ def cases(names: Sequence[str] | None = None,
   kinds: dict[Any, list[str]] = {}
   for name in operations.names() if names is None else names:
     operation = operations.get(name)
-    kinds.setdefault((operation.random, operation.type == "sep_conv"),
+    kinds.setdefault((operation.random, operation.type in _RELU_INSIDE),
                      []).append(name)
   parts = [kind[i:i + together] for kind in kinds.values()
            for i in range(0, len(kind), together)]
@@ -54,7 +55,7 @@ def representatives() -> list[str]:
 
 def _case(names):
   first = operations.get(names[0])
-  tolerances = INNER_RELU if first.type == "sep_conv" else TOLERANCES
+  tolerances = INNER_RELU if first.type in _RELU_INSIDE else TOLERANCES
   if first.random:
     tolerances = {"float32": TOLERANCES["float32"]}
   return comparison.Case(

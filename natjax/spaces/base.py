@@ -1,5 +1,6 @@
 """What a search space is."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from natjax import errors, operations
@@ -43,6 +44,8 @@ class Space(NamedTuple):
     bottleneck: of a supernet whose nodes choose their inputs: how many times
       fewer channels its operations have. A 1x1 convolution and BN bring every
       source there, and others every node back; 1 is without.
+    unfold: writes an architecture of the space in plainer operations, which is
+      what a search hands on; None leaves it as it is.
   """
 
   name: str
@@ -58,6 +61,19 @@ class Space(NamedTuple):
   scheme: str = "nat"
   search_bias: bool = False
   bottleneck: int = 1
+  unfold: Callable[[records.BlockNetwork], records.BlockNetwork] | None = None
+
+  @property
+  def chain(self) -> bool:
+    """Whether every block decides on one operation, or on none (`chains`)."""
+    return is_chain(self.graph)
+
+  def written(self, architecture: records.Architecture) -> records.Architecture:
+    """What a search hands on for an architecture of the space."""
+    if self.unfold is None or not isinstance(
+        architecture, records.BlockNetwork):
+      return architecture
+    return self.unfold(architecture)
 
   @property
   def num_nodes(self) -> int:
@@ -163,7 +179,23 @@ class Space(NamedTuple):
     kind = {"share": self.share} if self.inputs is None else {
         "name": self.name, "num_nodes": self.num_nodes,
         "loose_end": self.loose_end}
+    if self.chain:  # What its layers are, only its name tells.
+      kind = {"name": self.name, **kind}
     return {**kind, "candidates": list(self.candidates), "scheme": self.scheme}
+
+
+def is_chain(graph: records.Architecture) -> bool:
+  """Whether a space's graph is a chain.
+
+  A network of blocks, each with one null edge that is to be decided on, or
+  with none; some of the former.
+  """
+  if not isinstance(graph, records.BlockNetwork):
+    return False
+  free = [[edge.operation for edge in block.edges
+           if not block.node(edge.target).fixed] for block in graph.blocks]
+  return any(free) and all(
+      names in ([], [operations.NULL]) for names in free)
 
 
 def complete(num_nodes: int) -> records.Genotype:

@@ -252,10 +252,26 @@ class Connections:
     return any(there.members and not here.members for here, there in zip(
         self.decisions, target, strict=True))
 
+  @property
+  def adds_up(self) -> bool:
+    """Whether a network costs what its connections do, each by itself."""
+    # What is concatenated counts, too, and cells that are copies of others.
+    return not (self.space.loose_end or self._copied)
+
+  @property
+  def costs(self) -> tuple[np.ndarray, np.ndarray]:
+    """Parameters and multiply-adds, where they add up.
+
+    Returns:
+      Of every connection, f64[2, M], group after group, and of the network
+      without any, f64[2].
+    """
+    return np.concatenate(
+        [c.reshape(2, -1) for c in self._costs], axis=1), self._bare
+
   def cost(self, kept: Strengths) -> operations.Cost:
     """Of the network that is trained in the end."""
-    # What is concatenated counts, too, and cells that are copies of others.
-    if self.space.loose_end or self._copied:
+    if not self.adds_up:
       return exact.network(self.architecture(kept), self.target)
     total = self._bare + sum(
         table[:, np.asarray(mask, bool)].sum(1)

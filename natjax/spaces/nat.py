@@ -15,7 +15,15 @@ from collections.abc import Sequence
 
 from natjax import errors, operations
 from natjax.graph import codec, keeping, records
-from natjax.spaces import base, darts, nasbench201, robust_darts
+from natjax.spaces import (
+  base,
+  darts,
+  nasbench201,
+  nasbench_macro,
+  proxyless,
+  robust_darts,
+  shufflenet,
+)
 
 _SHARED = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3",
            "sep_conv_5x5")
@@ -34,7 +42,8 @@ SPACES = {space.name: space for space in (
     base.cells("nat_loose_end", LOOSE_END, loose_end=True),
     base.cells("natpp", NATPP, scheme="natpp"),
     base.cells("natpp_loose_end", NATPP, loose_end=True, scheme="natpp"),
-    *darts.SPACES, *robust_darts.SPACES, nasbench201.SPACE)}
+    *darts.SPACES, *robust_darts.SPACES, nasbench201.SPACE,
+    nasbench_macro.SPACE, *proxyless.SPACES, shufflenet.SPACE)}
 
 
 def get(name: str) -> base.Space:
@@ -67,8 +76,9 @@ def space_for(architecture: records.Architecture, *, name: str | None = None,
     others: that are to be in the same space.
 
   Raises:
-    InputError: no space of that name, a name for a network of blocks, another
-      `share`, or others that differ in more than a space holds.
+    InputError: no space of that name, one of networks of blocks, a name for
+      such a network, another `share`, or others that differ in more than a
+      space holds.
   """
   graph, *more = (codec.pad(codec.check(a)) for a in (architecture, *others))
   for number, other in enumerate(more, 2):
@@ -88,6 +98,10 @@ def space_for(architecture: records.Architecture, *, name: str | None = None,
     full = all(len(cell.concat) == cell.num_nodes for cell in cells)
     name = method if full else f"{method}_loose_end"
   space = get(name)
+  if space.inputs is None:
+    raise errors.InputError(
+        f"space is '{name}', which is one of networks of blocks, and a genotype"
+        " is given; choose another space, or search there", "space")
   most = max(cell.num_inputs_per_node for cell in cells)
   return space._replace(
       candidates=_candidates(cells, space.candidates),

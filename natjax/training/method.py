@@ -93,8 +93,9 @@ class Derived(NamedTuple):
   report: dict[str, Any]
 
 
-# `(function, argument, *, split, total=False) -> means` walks a split by whole
-# batches, not augmented, on one device. The function is pure, `(argument,
+# `(function, argument, *, split, total=False, images=None) -> means` walks a
+# split, or its first so many images, by whole batches, not augmented, on one
+# device. The function is pure, `(argument,
 # batch) -> pytree of f[B, ...]`, and compiled once for equal functions; its
 # argument is a pytree of arrays, `split` a key. The means over images are
 # summed in f64 on the host; with `total` the sums are given.

@@ -17,10 +17,10 @@ import json
 from natjax import errors
 from natjax.graph import codec
 from natjax.graph import genotype as architecture
-from natjax.zoo import handcrafted, nasbench201
+from natjax.zoo import handcrafted, nasbench201, nasbench_macro
 
 __all__ = ["genotype_names", "get", "handcrafted", "known", "names",
-           "nasbench201"]
+           "nasbench201", "nasbench_macro"]
 
 # Names under which the authors published cells that stand here as `...-cell`.
 _ALIASES = {"resblock": "resblock-cell", "vgg": "vgg-cell"}

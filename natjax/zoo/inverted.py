@@ -24,7 +24,8 @@ def chain(build: Callable[..., Block], before: int,
 
 
 def block(before: int, width: int, stride: int, expansion: int, kernel: int = 3,
-          *, activation: str = "relu6", project: bool = False) -> Block:
+          *, activation: str = "relu6", project: bool = False,
+          squeeze: bool = False) -> Block:
   """An inverted residual block (Sandler et al., 2018, section 3.3).
 
   Args:
@@ -35,12 +36,16 @@ def block(before: int, width: int, stride: int, expansion: int, kernel: int = 3,
     kernel: of the depthwise convolution.
     activation: inside.
     project: whether blocks of stride 1 that change the width have a shortcut.
+    squeeze: whether squeeze-and-excitation follows the depthwise convolution.
   """
   nodes = [Node(before * expansion, activation=activation),
            Node(before * expansion, stride, activation), Node(width, stride)]
   operations = ["conv_1x1", f"depthwise_conv_{kernel}x{kernel}", "conv_1x1"]
   if expansion == 1:
     nodes, operations = nodes[1:], operations[1:]
+  if squeeze:
+    nodes.insert(-1, Node(before * expansion, stride))
+    operations.insert(-1, "squeeze_excite")
   edges = [Edge(op, n, n + 1) for n, op in enumerate(operations, 1)]
   if stride == 1 and (before == width or project):
     edges.append(Edge("skip_connect", 1, len(nodes) + 1))

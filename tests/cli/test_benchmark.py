@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from natjax import cli, zoo
-from natjax.benchmarks import nasbench201
+from natjax.benchmarks import nasbench101, nasbench201
+from natjax.graph import codec
+from natjax.graph import nasbench101 as cells101
 from natjax.graph import nasbench201 as cells201
+from tests.benchmarks import test_nasbench101, test_nasbench_macro
 
 TINY = ("--steps", 3, "--inputs", 2, "--samples", 2)
 # What issue 3 asks for.
@@ -84,3 +87,115 @@ def test_a_missing_or_damaged_table_is_refused(tmp_path):
   for path in (damaged, tmp_path / "gone.csv", tmp_path):
     code, _, err = run("benchmark", "nasbench201", "--table", path)
     assert code == 2 and str(tmp_path) in err and err.count("\n") == 1
+
+
+# Looking up.
+
+
+ALL_1X1 = "|nor_conv_1x1~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|"
+
+
+def test_cells_of_nasbench201_are_looked_up(table, tmp_path):
+  own = tmp_path / "own.json"
+  own.write_text(codec.to_json(zoo.nasbench201.from_string(ALL_1X1)))
+  code, out, err = run("benchmark", "nasbench201", ALL_1X1, own, "--table",
+                       table, "--json")
+  assert (code, err) == (0, "")
+  first, second = json.loads(out)
+  assert first == second and first["architecture"] == ALL_1X1
+  columns = nasbench201.read(table).of("cifar10")
+  at = int(cells201.encode(cells201.to_array(cells201.from_string(ALL_1X1))))
+  assert first["test_200ep"] == columns["test_200ep"][at]
+  assert first["parameters"] == columns["params"][at]
+  code, out, _ = run("benchmark", "nasbench201", "--table", table, ALL_1X1)
+  assert code == 0 and f"{first['val_12ep']:.3f}" in out
+
+
+def test_chains_and_cells_of_other_tables_are_looked_up(tmp_path, monkeypatch):
+  path = tmp_path / "macro.json"
+  path.write_text(json.dumps(test_nasbench_macro.invented()))
+  code, out, err = run("benchmark", "nasbench-macro", "--table", path,
+                       "00000000", "00000012", "--json")
+  assert (code, err) == (0, "")
+  assert [row["test"] for row in json.loads(out)] == [0.0, 0.05]
+  own = tmp_path / "own.json"
+  own.write_text(codec.to_json(zoo.nasbench_macro.network(
+      np.array([2, 0, 1, 0, 0, 0, 0, 2]))))
+  code, out, _ = run("benchmark", "nasbench-macro", own, "--table", path)
+  assert code == 0 and "20100002" in out
+  own.write_text(codec.to_json(zoo.get("resnet20")))
+  code, out, err = run("benchmark", "nasbench-macro", own, "--table", path)
+  assert code == 2 and "architecture 1: network 'resnet20' is none of" in err
+
+  path = tmp_path / "small.npz"
+  nasbench101.save(test_nasbench101.rows_of(*test_nasbench101.TEXTS), path)
+  monkeypatch.setattr(cells101, "COUNT", 4)
+  cell = tmp_path / "cell.json"
+  cell.write_text(json.dumps({"matrix": [[0, 1, 0], [0, 0, 1], [0, 0, 0]],
+                              "ops": ["input", cells101.OPERATIONS[0],
+                                      "output"]}))
+  code, out, err = run("benchmark", "nasbench101", "--table", path, cell, "#3",
+                       test_nasbench101.TEXTS[2], "--json")
+  assert (code, err) == (0, "")
+  assert [row["row"] for row in json.loads(out)] == [1, 3, 2]
+  assert json.loads(out)[1]["test_acc_108ep_mean"] == pytest.approx(90)
+
+
+@pytest.mark.parametrize("argv,message", [
+    (("nasbench-macro", "2222"), "architecture 1: '2222' is no chain"),
+    (("nasbench-macro", "00000000", "--steps", 3), "steps is 3 and does not"),
+    (("nasbench201", ALL_1X1, "--seed", 1), "seed is 1 and does not apply"),
+    (("nasbench-macro", "00000000", "--dataset", "cifar10"), "leave --dataset"),
+    (("nasbench201", "darts"), "architecture 1: 'darts' is a genotype"),
+    (("nasbench201", "resnet20"), "none of NAS-Bench-201"),
+    (("nasbench301", "x"), "invalid choice")])
+def test_lookups_that_are_refused(argv, message, table, tmp_path):
+  path = table
+  if argv[0] == "nasbench-macro":
+    path = tmp_path / "macro.json"
+    path.write_text(json.dumps(test_nasbench_macro.invented()))
+  code, out, err = run("benchmark", *argv, "--table", path)
+  assert (code, out) == (2, "")
+  assert message in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["nasbench101", "nasbench-macro"])
+def test_tables_of_other_benchmarks_are_refused(name, table):
+  code, out, err = run("benchmark", name, "00000000", "--table", table)
+  assert (code, out) == (2, "") and err.count("\n") == 1
+  assert "--table" in err
+
+
+# Searching a table.
+
+
+def test_a_table_is_searched_by_evolution_and_at_random(table):
+  found = {}
+  for method in ("evolution", "random"):
+    code, out, err = run(
+        "benchmark", "nasbench201", "--table", table, "--method", method,
+        "--seeds", 2, "--population", 8, "--generations", 2, "--mutations", 4,
+        "--crossovers", 2, "--json")
+    assert (code, err) == (0, "")
+    found[method] = json.loads(out)
+    assert [row["seed"] for row in found[method]["seeds"]] == [0, 1]
+    assert all(row["evaluated"] == 16 for row in found[method]["seeds"])
+  assert found["random"]["config"]["population"] == 8
+  first = found["evolution"]["seeds"][0]
+  code, out, _ = run("benchmark", "nasbench201", first["architecture"],
+                     "--table", table, "--json")
+  assert json.loads(out)[0]["val_200ep"] == first["score"]
+  assert json.loads(out)[0]["test_200ep"] == first["test"]
+
+
+@pytest.mark.parametrize("argv,message", [
+    (("nasbench201", "--population", 3), "does not apply to training"),
+    (("nasbench201", "--method", "evolution", "--steps", 3), "steps is 3"),
+    (("nasbench201", "--method", "random", "--population", 3),
+     "mutations is 25 and with 25 mutations"),
+    (("nasbench1shot1-1", "0100:input,output"), "look them up there"),
+    (("nasbench1shot1-1", "--method", "nat"), "method 'nat' is unknown")])
+def test_searches_that_are_refused(argv, message, table):
+  code, out, err = run("benchmark", *argv, "--table", table)
+  assert (code, out) == (2, "")
+  assert message in err and err.count("\n") == 1

@@ -187,7 +187,7 @@ def test_list_names_everything():
   assert listing["presets"] == list(presets.PRESETS)
   assert list(listing["methods"]) == [
       "nat", "natpp", "differentiable", "darts", "entrannas", "entrannas-dst",
-      "it-nas", "random", "replace"]
+      "it-nas", "spos", "evolution", "random", "replace"]
   words = out.replace(",", " ").replace(":", " ").split()
   for names in listing.values():
     assert set(names) <= set(words)

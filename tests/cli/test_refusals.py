@@ -74,6 +74,24 @@ def test_numbers_that_no_machine_can_take(argv, message, capsys):
   assert message in check_refused(capsys, argv)
 
 
+CHAIN = ["search", "--space", "proxyless", *SEARCH[3:]]
+
+
+@pytest.mark.parametrize("argv,message", [
+    ([*CHAIN, "--method", "it-nas"], "is a chain of layers, and IT-NAS needs"),
+    ([*CHAIN, "--method", "entrannas"], "and EnTranNAS needs cells"),
+    ([*CHAIN, "--method", "entrannas-dst"], "and EnTranNAS needs cells"),
+    ([*CHAIN, "--method", "spos", "--share", "cell"], "is chosen by itself"),
+    ([*CHAIN, "--method", "spos", "--cells", "8"], "does not apply to a space"),
+    ([*SEARCH, "--method", "spos", "--chain-layers", "2"], "which is no chain"),
+    ([*SEARCH, "--method", "random", "--chain-width", "2"],
+     "which is no chain"),
+    (["transform", "darts", "--space", "proxyless", *SEARCH[3:]],
+     "one of networks of blocks, and a genotype is given")])
+def test_spaces_that_do_not_suit_a_method(argv, message, capsys):
+  assert message in check_refused(capsys, argv)
+
+
 def changed(part, **changes):
   network = json.loads(json.dumps(NETWORK))
   part(network).update(changes)

@@ -146,8 +146,61 @@ def factorized_reduce(x, scope):
   return norm(np.concatenate(halves, axis=-1), scope.at("norm"))
 
 
+def _then(x, scope, name, number, *, stride=1, prefix=""):
+  """A convolution of a unit and its BN."""
+  x = conv(x, scope.params[f"{prefix}{name}{number}"]["kernel"], stride=stride,
+           depthwise=name == "depthwise")
+  return norm(x, scope.at(f"{prefix}norm{number}"))
+
+
+def squeeze_excite(x, scope):
+  """Hu et al., 2018, equations 2 to 4."""
+  linear = lambda x, part: (
+      x @ part.params["conv"]["kernel"][0, 0] + part.params["bias"])
+  gate = relu(linear(np.mean(x, (1, 2)), scope.at("reduce")))
+  gate = 1 / (1 + np.exp(-linear(gate, scope.at("restore"))))
+  return x * gate[:, None, None]
+
+
+def inverted_residual(x, scope, stride, squeeze):
+  """Sandler et al., 2018, figure 4(d)."""
+  relu6 = lambda x: np.clip(x, 0, 6)
+  y = relu6(_then(x, scope, "conv", 0))
+  y = relu6(_then(y, scope, "depthwise", 1, stride=stride))
+  y = squeeze_excite(y, scope.at("squeeze2")) if squeeze else y
+  y = _then(y, scope, "conv", 3 if squeeze else 2)
+  return x + y if y.shape == x.shape else y
+
+
+def shuffle_unit(x, scope, stride, xception):
+  """Guo et al., 2020, SPOS, figure 3."""
+
+  def main(x):
+    then = functools.partial(_then, scope=scope, prefix="main_")
+    if not xception:
+      x = relu(then(x, name="conv", number=0))
+      x = then(x, name="depthwise", number=1, stride=stride)
+      return relu(then(x, name="conv", number=2))
+    for i in (0, 2, 4):
+      x = then(x, name="depthwise", number=i, stride=1 if i else stride)
+      x = relu(then(x, name="conv", number=i + 1))
+    return x
+
+  if "side_conv1" not in scope.params:
+    return np.concatenate([x[..., 0::2], main(x[..., 1::2])], axis=-1)
+  side = _then(x, scope, "depthwise", 0, stride=stride, prefix="side_")
+  side = relu(_then(side, scope, "conv", 1, prefix="side_"))
+  return np.concatenate([side, main(x)], axis=-1)
+
+
 def operation(name, x, scope, stride):
   """The operation `name` of the library, by the tables of the papers."""
+  if name == "squeeze_excite":
+    return squeeze_excite(x, scope)
+  if name.startswith("mbconv"):
+    return inverted_residual(x, scope, stride, name.endswith("_se"))
+  if name.startswith("shuffle"):
+    return shuffle_unit(x, scope, stride, "xception" in name)
   if name == "null":
     return 0 * x[:, ::stride, ::stride]
   if name == "skip_connect":

@@ -54,6 +54,12 @@ def test_operation_equals_oracle(name, stride):
   np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
 
 
+def _squeeze(channels):
+  """What squeeze-and-excitation has, for a quarter of the channels inside."""
+  few = channels // 4
+  return [(1, 1, channels, few), (few,), (1, 1, few, channels), (channels,)]
+
+
 @pytest.mark.parametrize("name", operations.names())
 def test_affine_parameters(name):
   """Weights and BNs, written down per operation for four channels."""
@@ -76,6 +82,19 @@ def test_affine_parameters(name):
       "group2_conv_1x1": ([(1, 1, 2, 4)], 1),
       "group4_conv_1x1": ([(1, 1, 1, 4)], 1),
       "group8_conv_1x1": ([(1, 1, 1, 8)], 1),
+      # In, and what they have besides, of units.
+      **{f"mbconv{e}_{k}x{k}{se}": (
+          [(1, 1, 4, 4 * e), (k, k, 1, 4 * e), (1, 1, 4 * e, 4),
+           *[(4 * e,)] * 4, *_squeeze(4 * e) * (se != "")], 1)
+         for e in (3, 6) for k in (3, 5, 7) for se in ("", "_se")},
+      "squeeze_excite": (_squeeze(4), 0),
+      # Of a unit that halves the image: both branches give two channels.
+      **{f"shuffle_{k}x{k}": (
+          [(k, k, 1, 4), (1, 1, 4, 2), (1, 1, 4, 2), (k, k, 1, 2),
+           (1, 1, 2, 2), *[(2,)] * 8], 1) for k in (3, 5, 7)},
+      "shuffle_xception_3x3": (
+          [*[(3, 3, 1, 4), (1, 1, 4, 2)] * 2, *[(3, 3, 1, 2), (1, 1, 2, 2)] * 2,
+           *[(2,)] * 12, *[(4,)] * 2], 1),
   }[name]
   channels = 8 if name.startswith("group8") else 4
   module, leaves = build(name, 2, channels), []
@@ -89,7 +108,11 @@ def test_affine_parameters(name):
 def test_types_and_kernel_sizes_follow_the_names():
   for name in operations.names():
     operation = operations.get(name)
-    if name in ("null", "skip_connect", "noise"):
+    if operation.type in ("mbconv", "shuffle"):
+      kind, size = re.fullmatch(
+          r"(mbconv|shuffle)[36]?_(?:xception_)?(\d)x\2(?:_se)?", name).groups()
+      assert (operation.type, operation.kernel_size) == (kind, int(size))
+    elif name in ("null", "skip_connect", "noise", "squeeze_excite"):
       assert (operation.type, operation.kernel_size) == (
           {"skip_connect": "skip"}.get(name, name), 0)
     else:

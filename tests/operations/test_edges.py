@@ -18,8 +18,12 @@ SIZE = 9
 # Alike, wider, narrower; at both strides. Groups of eight divide all of them.
 ENDS = (Ends(8, 8, 1, SIZE), Ends(8, 8, 2, SIZE), Ends(8, 16, 1, SIZE),
         Ends(16, 8, 2, SIZE))
+UNITS = ("mbconv", "shuffle", "squeeze_excite")
+# Of units, which differ in the kernel alone, those of kernel 3.
 CASES = [(name, ends) for name in operations.names() for ends in ENDS
-         if edges.can_stand(operations.get(name), ends)]
+         if edges.can_stand(operations.get(name), ends) and (
+             operations.get(name).type not in UNITS
+             or operations.get(name).kernel_size in (0, 3))]
 
 
 def build(name, ends, norm=modules.affine_norm, *, preactivate=False):
@@ -108,7 +112,7 @@ def test_shape_and_cost_of_edges(name, ends, preactivate):
   found = edges.cost(operation, ends, preactivate=preactivate)
   assert counting.size(params) == found.params
   norms = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-           if path[-1].key in ("scale", "bias")]
+           if path[-1].key in ("scale", "bias") and "norm" in path[-2].key]
   assert counting.size(norms) == found.norm_params
   assert counting.traced_madds(
       jax.make_jaxpr(apply)(*args).jaxpr) == found.madds
@@ -213,7 +217,8 @@ def test_a_factorised_reduce_without_norm_takes_a_factor_up():
 
 
 @pytest.mark.parametrize("name", [
-    name for name in operations.names() if operations.get(name).scale is None])
+    name for name in operations.names() if operations.get(name).scale is None
+    and operations.get(name).type not in UNITS])
 @pytest.mark.parametrize("channels", [8, 16])
 def test_what_holds_nothing_is_scaled_by_its_projection_alone(name, channels):
   ends = Ends(8, channels, 2, SIZE)
@@ -226,6 +231,15 @@ def test_what_holds_nothing_is_scaled_by_its_projection_alone(name, channels):
   np.testing.assert_allclose(
       module.apply({"params": new}, x),
       -1.75 * module.apply({"params": params}, x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mbconv3_3x3_se", "shuffle_3x3"])
+def test_units_take_no_factor_up(name):
+  """They end in a sum or an activation of what is not theirs to scale."""
+  for ends in ENDS[:2]:
+    _, params = modules.apply(build(name, ends), image(ends))
+    assert params
+    assert edges.scaled(operations.get(name), ends, params, 2.0) is None
 
 
 def test_copies_take_no_factor_up():
