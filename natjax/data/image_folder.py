@@ -5,7 +5,8 @@ Either `FOLDER/train/CLASS/*.png` and `FOLDER/test/CLASS/*.png`, or
 test set. `training` is read as `train`; and as `test` the first of `testing`,
 `val`, `valid` and `validation` that has classes, where there is no `test` or
 where that has none, its labels being secret. The images of a class may also
-stand in its folder `images`. Classes are numbered in the order of their names.
+stand in its folder `images`. Images that lie elsewhere are passed over, and the
+notes of what is read say so. Classes are numbered in the order of their names.
 Any format that Pillow decodes will do; files without the suffix of an image are
 passed over.
 
@@ -59,7 +60,7 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
           f"{train_folder / name} holds no images; put files directly into it,"
           " or into its folder images, that end in one of"
           f" {', '.join(SUFFIXES)}, or remove it")
-  notes: list[str] = []
+  notes = _beside(folder, train_folder, names)
   if tests:
     test = _test_files(tests, names, notes)
   else:
@@ -115,6 +116,36 @@ def _parts(folder: pathlib.Path, test_fraction: float | None
   return train or folder, found
 
 
+def _beside(folder: pathlib.Path, part: pathlib.Path,
+            names: Sequence[str]) -> list[str]:
+  """Says which images lie where none are read.
+
+  Args:
+    folder: that was given.
+    part: of it, with the class folders.
+    names: of those.
+  """
+  found = []
+  for here in dict.fromkeys((folder, part)):
+    if count := len(_images(here)):
+      found.append(f"{count} image(s) that lie in {here} itself, beside its"
+                   " folders, are passed over; put them into those of classes")
+  for here in (part / name for name in names):
+    inner = [path for path in here.iterdir() if path.is_dir()
+             and path.name[0] != "." and _images(path)]
+    if _images(here) and inner:
+      found.append(f"{here} holds images, and those of its"
+                   f" {_listed(sorted(path.name for path in inner))} are passed"
+                   " over; put them beside the others")
+  return found
+
+
+def _listed(names: Sequence[str]) -> str:
+  """Names of folders, of many the first."""
+  return (f"folder{'s' * (len(names) > 1)} {', '.join(names[:5])}"
+          f"{', ...' * (len(names) > 5)}")
+
+
 def _test_files(tests: list[pathlib.Path], names: Sequence[str],
                 notes: list[str]) -> Files:
   """Files of the first folder with classes; says what is passed over."""
@@ -134,6 +165,7 @@ def _test_files(tests: list[pathlib.Path], names: Sequence[str],
         f"{tests[0].parent}: {test.name} holds {', '.join(other)}, which the"
         " training images have not: remove them, or add training images")
   found = {own[label] for _, label in files}
+  notes += _beside(test, test, own)
   if lacks := [name for name in names if name not in found]:
     notes.append(f"{test} has no images of {', '.join(lacks)}")
   return [(path, names.index(own[label])) for path, label in files]
@@ -164,12 +196,16 @@ def _labelled(folder: pathlib.Path, names: Sequence[str]) -> Files:
 def image_files(folder: pathlib.Path) -> list[pathlib.Path]:
   """Returns the images of one class, or of its folder `images`, by name."""
   for inner in (folder, folder / "images"):
-    found = inner.iterdir() if inner.is_dir() else ()
-    files = sorted(p for p in found if p.suffix.lower() in SUFFIXES
-                   and p.name[0] != "." and not p.is_dir())
-    if files:
+    if files := _images(inner):
       return files
   return []
+
+
+def _images(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the images that lie directly in a folder, by name."""
+  found = folder.iterdir() if folder.is_dir() else ()
+  return sorted(p for p in found if p.suffix.lower() in SUFFIXES
+                and p.name[0] != "." and not p.is_dir())
 
 
 def read_image(path: pathlib.Path) -> np.ndarray:

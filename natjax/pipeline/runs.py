@@ -366,6 +366,23 @@ def read_architecture(out: str | os.PathLike[str]) -> codec.Architecture:
   return codec.read(out / ARCHITECTURE)
 
 
+def sizes(out: str | os.PathLike[str]) -> dict[str, int]:
+  """Image size and number of classes of a run, or of one of its networks.
+
+  Nothing of what is no such folder.
+  """
+  out = errors.path(out)
+  if _holds_run(out):
+    config = read_config(out, shapes.CONFIG)
+    # Without labels there is no classifier.
+    return {"image_size": config["image_size"], "num_classes": (
+        0 if config.get("simclr") else config["classes"])}
+  if (out / RESULT).is_file() and (out / WEIGHTS).is_file():
+    place = read_json(out / RESULT, shapes.NETWORK)["place"]
+    return {name: place[name] for name in ("image_size", "num_classes")}
+  return {}
+
+
 def find_result(processes: distributed.Processes,
                 folder: str | os.PathLike[str]) -> dict[str, Any] | None:
   """What the first process finds in a folder's `result.json`.

@@ -84,6 +84,36 @@ def test_trained_networks_are_evaluated_and_applied(run, capsys):
   assert right == pytest.approx(run.result["transformed"]["accuracy"])
 
 
+def test_a_run_is_costed_at_its_own_size(run, folder, capsys):
+  counted = lambda *args: [cli.main(["cost", *map(str, args), "--json"]), (
+      json.loads(capsys.readouterr().out))][1]
+  found = counted(run.out)
+  assert {k: found[k] for k in ("params", "madds")} == {
+      k: run.result["transformed"][k] for k in ("params", "madds")}
+  assert found["skeleton"] == {"num_classes": 10, "image_size": 8}
+  # A network of it, too; a file knows nothing, and flags overrule.
+  of_network = counted(run.out / "networks" / "original-0")
+  assert of_network["madds"] == run.result["original"]["madds"]
+  assert counted(folder / "mine.json")["skeleton"]["image_size"] == 32
+  flags = ("--image-size", "16", "--classes", "3")
+  assert counted(run.out, *flags)["skeleton"] == {
+      "num_classes": 3, "image_size": 16}
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--max-madds", "1.5x"], "max-madds is 1.5x and bounds nothing: the given"
+     " network has"),
+    (["--max-params", "1x", "--max-madds", "900G"],
+     "max-params is 1x and bounds nothing"),
+    (["--max-params", "0.9x"], "")])
+def test_a_budget_that_bounds_nothing_is_said(flags, words, capsys, tmp_path):
+  assert cli.main([
+      "transform", "resnet20", "--method", "replace", "--dataset", "digits",
+      "--dry-run", *flags, "--out", str(tmp_path / "run")]) == 0
+  text = capsys.readouterr().err
+  assert len(text.splitlines()) == bool(words) and words in text
+
+
 def test_pictures_show_every_kind_of_block_once(run, folder):
   picture = folder / "picture.svg"
   # Side by side with what it became, which is padded: another graph.

@@ -284,6 +284,7 @@ def test_too_few_images_for_a_batch_are_refused_at_once():
 
 @pytest.mark.parametrize("flag,value,message", [
     ("--tolerance", "-1", "tolerance is -1.0 and must not be negative"),
+    ("--tolerance", "200", "tolerance is 200.0 and is in percentage points"),
     ("--held-out", "1", "held-out is 1.0 and must lie in [0, 1)"),
     ("--held-out", "-0.1", "held-out is -0.1 and must lie in [0, 1)"),
     ("--finalists", "0", "finalists is 0 and must be at least 1"),
