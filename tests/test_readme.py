@@ -1,6 +1,7 @@
 """The README's Python runs as it stands, in processes of its own.
 
-All that differs is that the data sets have fewer images to train on. The
+All that differs is that the data sets have fewer images to train on, and that
+ResNet20 has a quarter of its channels, which takes a fraction of the time. The
 section on the parts is a process for itself, as it is a script for itself, and
 finds the run of those before.
 """
@@ -15,7 +16,13 @@ import pytest
 
 FEWER = """
 import dataclasses
-from natjax import data
+from natjax import blocks, data, zoo
+
+def narrower(name, *args, get=zoo.get):
+  found = get(name, *args)
+  return blocks.scale(found, 0.25) if name == "resnet20" else found
+
+zoo.get = narrower
 
 def fewer(*args, load=data.load, **settings):
   found = load(*args, **settings)
@@ -56,7 +63,7 @@ def notebook(tmp_path_factory):
 def parts(notebook):
   """What the section on the parts printed; no export without flatbuffers."""
   texts = blocks(PARTS)
-  assert len(texts) == 6
+  assert len(texts) == 5
   if importlib.util.find_spec("flatbuffers") is None:
     texts.pop()
   return run(notebook[0], texts)[0]
@@ -68,8 +75,8 @@ def test_the_examples_run(notebook):
   assert 0.1 < original <= 1 and 0.1 < transformed <= 1
   before, after = map(float, lines[1].split())
   assert after <= before
-  # The default listener told of both networks.
-  assert "original-0, train: epoch" in said and "transformed-0" in said
+  # The default listener told of the course.
+  assert "original-0, train: epoch" in said and "tune: epoch" in said
   # The user's own operation took the place of a separable convolution.
   assert int(lines[-2]) < 3349342
   # 432 + 32; twice 2 (2304 + 32); 4608 + 64; 330: by hand.
@@ -77,11 +84,11 @@ def test_the_examples_run(notebook):
 
 
 def test_the_parts_run(parts):
-  supernet, policy, spread, tuned = parts[:4]
-  assert 0 < float(supernet.rpartition(" ")[2]) < 2.5
+  supernet, policy, tuned = parts[:3]
+  assert supernet.startswith("2 devices, loss of the supernet")
+  assert 0 < float(supernet.rpartition(" ")[2]) < 2.3
   assert re.fullmatch(r"reward [+-]\d\.\d+; Edge\(operation='\w+', source=0,"
                       r" target=2\)", policy)
-  assert re.fullmatch(r"2 devices, loss \d\.\d\d", spread)
   assert 0.1 < float(tuned.rpartition(" ")[2]) <= 1
 
 

@@ -39,6 +39,7 @@ def save_weights(path: str | os.PathLike[str], variables: Any) -> None:
 
 def load_weights(path: str | os.PathLike[str]) -> Any:
   """Reads what `save_weights` wrote; nothing in it is executed."""
+  path = errors.regular(errors.path(path))
   try:
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:
       flat = {k: jnp.asarray(f[k]) for k in f.files}

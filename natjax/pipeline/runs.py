@@ -80,7 +80,7 @@ def read_json(path: str | os.PathLike[str], shape: Any = dict, *,
   Raises:
     InputError: it is not there, not JSON, or of another shape.
   """
-  path = errors.path(path)
+  path = errors.regular(errors.path(path))
   _check_sum(path)
   try:
     found = parsing.load_json(path.read_text(encoding="utf-8"))
