@@ -60,7 +60,10 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
           f"{train_folder / name} holds no images; put files directly into it,"
           " or into its folder images, that end in one of"
           f" {', '.join(SUFFIXES)}, or remove it")
-  notes = _beside(folder, train_folder, names)
+  notes = _beside(train_folder, names)
+  if train_folder != folder:
+    parts = [train_folder.name, *(test.name for test in tests)]
+    notes += _beside(folder, parts, classes=False)
   if tests:
     test = _test_files(tests, names, notes)
   else:
@@ -116,34 +119,30 @@ def _parts(folder: pathlib.Path, test_fraction: float | None
   return train or folder, found
 
 
-def _beside(folder: pathlib.Path, part: pathlib.Path,
-            names: Sequence[str]) -> list[str]:
-  """Says which images lie where none are read.
+def _beside(folder: pathlib.Path, names: Sequence[str],
+            classes: bool = True) -> list[str]:
+  """Says which images of a folder are not read.
 
   Args:
-    folder: that was given.
-    part: of it, with the class folders.
-    names: of those.
+    folder: with class folders, or with train and test.
+    names: of those of its folders that are read.
+    classes: whether these are classes.
   """
   found = []
-  for here in dict.fromkeys((folder, part)):
-    if count := len(_images(here)):
-      found.append(f"{count} image(s) that lie in {here} itself, beside its"
-                   " folders, are passed over; put them into those of classes")
-  for here in (part / name for name in names):
-    inner = [path for path in here.iterdir() if path.is_dir()
-             and path.name[0] != "." and _images(path)]
-    if _images(here) and inner:
-      found.append(f"{here} holds images, and those of its"
-                   f" {_listed(sorted(path.name for path in inner))} are passed"
-                   " over; put them beside the others")
+  if count := len(_images(folder)):
+    found.append(f"{count} image(s) that lie in {folder} itself, beside its"
+                 " folders, are passed over; put them into those of classes")
+  others = [folder / name for name in _folders(folder) if name not in names]
+  for name in names if classes else ():
+    inside = folder / name
+    read = inside if _images(inside) else inside / "images"
+    if _images(read):
+      others += [p for p in map(inside.joinpath, _folders(inside)) if p != read]
+  for other in others:
+    if any(_images(pathlib.Path(path)) for path, *_ in os.walk(other)):
+      found.append(f"images in {other} are passed over; put them into the"
+                   " folders of the classes, or move them elsewhere")
   return found
-
-
-def _listed(names: Sequence[str]) -> str:
-  """Names of folders, of many the first."""
-  return (f"folder{'s' * (len(names) > 1)} {', '.join(names[:5])}"
-          f"{', ...' * (len(names) > 5)}")
 
 
 def _test_files(tests: list[pathlib.Path], names: Sequence[str],
@@ -165,7 +164,9 @@ def _test_files(tests: list[pathlib.Path], names: Sequence[str],
         f"{tests[0].parent}: {test.name} holds {', '.join(other)}, which the"
         " training images have not: remove them, or add training images")
   found = {own[label] for _, label in files}
-  notes += _beside(test, test, own)
+  notes += [f"{other} is passed over, since {test} is the test set"
+            for other in tests[tests.index(test) + 1:]]
+  notes += _beside(test, own)
   if lacks := [name for name in names if name not in found]:
     notes.append(f"{test} has no images of {', '.join(lacks)}")
   return [(path, names.index(own[label])) for path, label in files]

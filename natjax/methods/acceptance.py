@@ -163,6 +163,7 @@ def check(config: Any) -> None:
     InputError: a tolerance that is none, a part that is not in [0, 1), or other
       settings of the comparison where nothing is held out to compare by.
   """
+  settings.plain(config)
   settings.not_negative(config, "tolerance")
   if config.tolerance > 100:
     settings.refuse(config, "tolerance", "is in percentage points of accuracy,"

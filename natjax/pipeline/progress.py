@@ -8,11 +8,13 @@ elsewhere (in a notebook, in a file) a new one comes every ten seconds or so.
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
+import numbers
 import shutil
 import sys
 import time
 from typing import Any, TextIO
 
+from natjax import errors
 from natjax.training import options as options_lib
 
 
@@ -27,6 +29,14 @@ class Printed(options_lib.Listener):
 
   seconds: float = 10.0
   file: TextIO | None = None
+
+  def __post_init__(self):
+    if not isinstance(self.seconds, numbers.Real) or not (
+        self.file is None or hasattr(self.file, "write")):
+      raise errors.InputError(
+          f"seconds is {errors.short(self.seconds)} and file"
+          f" {errors.short(self.file)}, and they must be a number and an open"
+          " file, or None; leave them out")
 
   @contextlib.contextmanager
   def hearing(self) -> Iterator[options_lib.Listener]:

@@ -370,17 +370,28 @@ def sizes(out: str | os.PathLike[str]) -> dict[str, int]:
   """Image size and number of classes of a run, or of one of its networks.
 
   Nothing of what is no such folder.
+
+  Raises:
+    InputError: the file that has them is damaged.
   """
   out = errors.path(out)
   if _holds_run(out):
-    config = read_config(out, shapes.CONFIG)
+    path, config = out / CONFIG, read_config(out, shapes.CONFIG)
     # Without labels there is no classifier.
-    return {"image_size": config["image_size"], "num_classes": (
+    found = {"image_size": config["image_size"], "num_classes": (
         0 if config.get("simclr") else config["classes"])}
-  if (out / RESULT).is_file() and (out / WEIGHTS).is_file():
-    place = read_json(out / RESULT, shapes.NETWORK)["place"]
-    return {name: place[name] for name in ("image_size", "num_classes")}
-  return {}
+  elif (out / RESULT).is_file() and (out / WEIGHTS).is_file():
+    path = out / RESULT
+    place = read_json(path, shapes.NETWORK)["place"]
+    found = {name: place.get(name) for name in ("image_size", "num_classes")}
+  else:
+    return {}
+  least = {"image_size": 1, "num_classes": 0}
+  if any(type(n) is not int or n < least[name] for name, n in found.items()):
+    raise errors.InputError(
+        f"{path} is damaged: a network for {found['num_classes']} classes of"
+        f" images of {found['image_size']} pixels; {_DAMAGED}", "overwrite")
+  return found
 
 
 def find_result(processes: distributed.Processes,

@@ -1,6 +1,7 @@
 """The commands on a user's own network of blocks, from end to end."""
 
 import json
+import shutil
 import types
 
 import numpy as np
@@ -98,6 +99,21 @@ def test_a_run_is_costed_at_its_own_size(run, folder, capsys):
   flags = ("--image-size", "16", "--classes", "3")
   assert counted(run.out, *flags)["skeleton"] == {
       "num_classes": 3, "image_size": 16}
+
+
+@pytest.mark.parametrize("name, change", [
+    ("config.json", {"image_size": 0}), ("config.json", {"classes": -1}),
+    ("networks/original-0/result.json", {"place": {}}),
+    ("networks/original-0/result.json", {"place": {
+        "image_size": "8", "num_classes": 10}})])
+def test_a_run_of_no_size_is_refused(run, name, change, tmp_path, capsys):
+  path = shutil.copytree(run.out, tmp_path / "run") / name
+  path.with_name("checksums.json").unlink()
+  path.write_text(json.dumps(json.loads(path.read_text()) | change))
+  assert cli.main(["cost", str(path.parent)]) == 2
+  error = capsys.readouterr().err
+  assert f"{path} is damaged: a network for" in error
+  assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("flags, words", [

@@ -282,16 +282,17 @@ def _divided(folder):
     ("x.png", "1 image(s) that lie in {} itself"),
     ("train/x.png", "1 image(s) that lie in {}/train itself"),
     ("test/x.png", "1 image(s) that lie in {}/test itself"),
-    ("train/a/more/x.png", "{}/train/a holds images, and those of its folder"
-     " more are passed over"),
-    ("test/b/images/x.png", "{}/test/b holds images, and those of its folder"
-     " images")])
+    ("train/a/more/x.png", "images in {}/train/a/more are passed over"),
+    ("train/a/very/deep/x.png", "images in {}/train/a/very are passed over"),
+    ("test/b/images/x.png", "images in {}/test/b/images are passed over"),
+    ("c/x.png", "images in {}/c are passed over"),
+    ("val/a/x.png", "{}/val is passed over, since {}/test is the test set")])
 def test_images_that_lie_elsewhere_are_said(tmp_path, where, words):
   _divided(tmp_path)
   assert _read(tmp_path).notes == ()
   _save(tmp_path / where)
   note, = _read(tmp_path).notes
-  assert words.format(tmp_path) in note
+  assert words.format(tmp_path, tmp_path) in note
   assert len(_read(tmp_path).train[0]) == len(_read(tmp_path).test[0]) == 2
 
 

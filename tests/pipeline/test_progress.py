@@ -100,6 +100,12 @@ def test_durations(seconds, words):
   assert progress._duration(seconds) == words
 
 
+@pytest.mark.parametrize("wrong", [{"seconds": "x"}, {"file": "x"}])
+def test_what_cannot_be_printed_to_is_refused(wrong):
+  with pytest.raises(natjax.InputError, match="a number and an open"):
+    natjax.Printed(**wrong)
+
+
 def test_it_says_from_where_a_run_goes_on():
   file = io.StringIO()
   with pipeline.Printed(file=file).hearing() as listener:

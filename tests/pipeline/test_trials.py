@@ -297,6 +297,14 @@ def test_refusals_are_one_line(flag, value, message, capsys):
   assert message in text and len(text.splitlines()) == 1
 
 
+@pytest.mark.parametrize("wrong", [
+    {"tolerance": "1"}, {"held_out": "0.1"}, {"tolerance": None}])
+def test_settings_of_another_type_are_refused(wrong):
+  config = dataclasses.replace(tiny.SEARCH, **wrong)
+  with pytest.raises(errors.InputError, match="must be of type"):
+    acceptance.check(config)
+
+
 def test_the_published_policy_and_the_papers_preset_see_all_images():
   for changes, part in (({}, 0.1), ({"policy": "published"}, 0),
                         ({"policy": "published", "held_out": 0.2}, 0.2),
