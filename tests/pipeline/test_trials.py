@@ -272,7 +272,8 @@ def test_what_was_decided_is_not_tried_again(good, tmp_path, monkeypatch):
   monkeypatch.setattr(fit, "fit", None)
   monkeypatch.setattr(fit, "walk", None)
   _, again = transform(whole, BROKEN, CHEAPER, tolerance=50.0)
-  assert again == result
+  # The second start takes some time of its own, more on a busy machine.
+  assert again | {"time": 0} == result | {"time": 0}
 
 
 def test_too_few_images_for_a_batch_are_refused_at_once():
