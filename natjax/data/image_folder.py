@@ -14,7 +14,7 @@ Images are resized as they are read, by threads: no more are held in full size
 than there are processor cores.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 import os
 import pathlib
@@ -135,11 +135,11 @@ def _beside(folder: pathlib.Path, names: Sequence[str],
   others = [folder / name for name in _folders(folder) if name not in names]
   for name in names if classes else ():
     inside = folder / name
-    read = inside if _images(inside) else inside / "images"
-    if _images(read):
+    read = inside if _holds_images(inside) else inside / "images"
+    if _holds_images(read):
       others += [p for p in map(inside.joinpath, _folders(inside)) if p != read]
   for other in others:
-    if any(_images(pathlib.Path(path)) for path, *_ in os.walk(other)):
+    if any(_holds_images(pathlib.Path(path)) for path, *_ in os.walk(other)):
       found.append(f"images in {other} are passed over; put them into the"
                    " folders of the classes, or move them elsewhere")
   return found
@@ -174,8 +174,9 @@ def _test_files(tests: list[pathlib.Path], names: Sequence[str],
 
 def _folders(folder: pathlib.Path) -> list[str]:
   """Returns the names of the folders inside, sorted."""
-  return sorted(p.name for p in folder.iterdir()
-                if p.is_dir() and not p.name.startswith("."))
+  with os.scandir(folder) as entries:  # Which know their kinds.
+    return sorted(entry.name for entry in entries
+                  if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
@@ -204,9 +205,22 @@ def image_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
   """Returns the images that lie directly in a folder, by name."""
-  found = folder.iterdir() if folder.is_dir() else ()
-  return sorted(p for p in found if p.suffix.lower() in SUFFIXES
-                and p.name[0] != "." and not p.is_dir())
+  return sorted(folder / name for name in _image_names(folder))
+
+
+def _image_names(folder: pathlib.Path) -> Iterator[str]:
+  """Yields the names of the images that lie directly in a folder."""
+  if folder.is_dir():
+    with os.scandir(folder) as entries:
+      for entry in entries:
+        if pathlib.PurePath(entry.name).suffix.lower() in SUFFIXES and (
+            entry.name[0] != "." and not entry.is_dir()):
+          yield entry.name
+
+
+def _holds_images(folder: pathlib.Path) -> bool:
+  """Whether an image lies directly in a folder, by the first that does."""
+  return next(_image_names(folder), None) is not None
 
 
 def read_image(path: pathlib.Path) -> np.ndarray:
