@@ -14,6 +14,8 @@ DATA = [
 ]
 PLOTS = ["matplotlib>=3.8"]
 TENSORBOARD = ["tensorboardX>=2.6"]
+# By which jax.export writes what it exported.
+EXPORT = ["flatbuffers>=24.3"]
 
 setuptools.setup(
     name="natjax",
@@ -46,10 +48,11 @@ setuptools.setup(
         "data": DATA,
         "plots": PLOTS,
         "tensorboard": TENSORBOARD,
+        "export": EXPORT,
         "benchmark": ["torch>=2.6"],
         "dev": ["pytest>=8", "pytest-xdist>=3.8", "hypothesis>=6.100",
                 "ruff>=0.6", "autopep8>=2.3", "import-linter>=2.0",
-                "mypy>=1.13", *PLOTS, *TENSORBOARD],
+                "mypy>=1.13", *PLOTS, *TENSORBOARD, *EXPORT],
     },
     entry_points={"console_scripts": ["natjax = natjax.cli:main"]},
 )

@@ -26,7 +26,14 @@ from natjax.methods.random_search import RandomConfig
 from natjax.methods.replace_config import ReplaceConfig
 from natjax.methods.supervised import TrainConfig
 from natjax.objectives.simclr import SimCLRConfig
-from natjax.pipeline import Listener, presets, search, train, transform
+from natjax.pipeline import (
+    Listener,
+    presets,
+    Printed,
+    search,
+    train,
+    transform,
+)
 from natjax.pipeline.networks import load
 from natjax.training.devices import configure_compilation
 from natjax.zoo.exports import read
@@ -34,10 +41,10 @@ from natjax.zoo.exports import read
 __all__ = ("METHODS", "Architecture", "Block", "BlockNetwork", "Cell",
            "DSTConfig", "DartsConfig", "DifferentiableConfig", "Edge",
            "EnTranConfig", "Genotype", "ITConfig", "InputError", "Layer",
-           "Listener", "NATConfig", "Node", "NotMet", "RandomConfig",
-           "ReplaceConfig", "SimCLRConfig", "TrainConfig", "architecture",
-           "blocks", "codec", "configure_compilation", "cost", "data", "load",
-           "operations", "presets", "read", "search", "skeleton", "train",
-           "transform", "zoo")
+           "Listener", "NATConfig", "Node", "NotMet", "Printed",
+           "RandomConfig", "ReplaceConfig", "SimCLRConfig", "TrainConfig",
+           "architecture", "blocks", "codec", "configure_compilation", "cost",
+           "data", "load", "operations", "presets", "read", "search",
+           "skeleton", "train", "transform", "zoo")
 
 __version__ = "0.2.0"

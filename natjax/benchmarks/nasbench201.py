@@ -176,6 +176,7 @@ def _number(text, column, where):
 
 def _text(path):
   """The text of a file that may be gzipped."""
+  errors.regular(path)
   try:
     with open(path, "rb") as file:
       data = file.read(_MAX_BYTES + 1)

@@ -56,6 +56,11 @@ def naming_flags(parser: argparse.ArgumentParser, prefixes: dict[str, str]):
     raise errors.InputError(f"{e} ({', '.join(flags)})", e.field) from e
 
 
+def names_folder(name: str) -> bool:
+  """Whether an architecture is that of a run's folder, not one of the zoo."""
+  return os.path.isdir(name) and not zoo.known(name)
+
+
 def read_architecture(name: str, skeleton: str | None = None, width=None):
   """An architecture from a string, a file, a run, or the zoo.
 
@@ -74,7 +79,7 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
     own = "a cell of NAS-Bench-201"
   elif "Genotype(" in name:
     architecture = genotype_lib.from_darts(name, where="the genotype given")
-  elif os.path.isdir(path) and not zoo.known(name):
+  elif names_folder(name):
     architecture = runs.read_architecture(path)
     own = name if architecture.kind == "blocks" else ""
   elif os.path.isfile(path) or path.suffix in (".json", ".txt", ".py") or (

@@ -10,7 +10,7 @@ from natjax.graph import blocks, skeleton
 from natjax.objectives import classification, simclr
 from natjax.operations import edges
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import presets, runs
+from natjax.pipeline import presets, runs, tables
 from natjax.spaces import transitions
 from natjax.training import devices, fit, metrics, settings
 from natjax.zoo import exports
@@ -46,7 +46,7 @@ def run_evaluate(args) -> int:
   else:
     other = "" if own else ", which is not what they were trained on"
     output.print_table(
-        f"{output.measure(config)} on {dataset.name}{other}",
+        f"{tables.measure(config)} on {dataset.name}{other}",
         ("network", ">accuracy"),
         [(k, f"{100 * v:.2f} %") for k, v in accuracies.items()])
   return 0
@@ -85,7 +85,9 @@ def run_cost(args) -> int:
     settings.at_least_one(args, "classes")
   architecture = inputs.read_architecture(
       args.architecture, args.skeleton, args.width)
-  place, words = _place(args, architecture)
+  place, words = _place(
+      args, architecture, runs.sizes(args.architecture)
+      if inputs.names_folder(args.architecture) else None)
   total = cost.network(architecture, place)
   found = {"params": total.params, "madds": total.madds}
   if getattr(architecture, "name", "").startswith("|"):
@@ -102,8 +104,14 @@ def run_cost(args) -> int:
   return 0
 
 
-def _place(args, architecture):
-  """Where an architecture stands, and that in words."""
+def _place(args, architecture, sizes=None):
+  """Where an architecture stands, and that in words.
+
+  Args:
+    args: the arguments.
+    architecture: that is costed.
+    sizes: image size and number of classes of the run that it is of.
+  """
   data = inputs.given(args, ("image_size",))
   if args.classes is not None:
     data["num_classes"] = args.classes
@@ -116,6 +124,7 @@ def _place(args, architecture):
     if architecture.name in zoo.handcrafted.BUILDERS:
       usual = zoo.handcrafted.skeletons(architecture.name)[0]
       frame = zoo.handcrafted.FRAMES[args.skeleton or usual]
+    frame = frame._replace(**sizes or {})
     return frame._replace(**data), f"{len(architecture.blocks)} blocks,"
   kind = args.skeleton or "cifar"
   if kind not in skeleton.KINDS:
@@ -158,7 +167,8 @@ def run_list(args) -> int:
     return 0
   listing["architectures"] = {
       name: f"{facts['params'] / 1e6:.2f} M parameters,"
-      f" {facts['madds'] / 1e6:.0f} M multiply-adds, {facts['kind']}"
+      f" {facts['madds'] / 1e6:.0f} M multiply-adds, {facts['kind']};"
+      f" {facts['source']}"
       for name, facts in architectures.items()}
   for title, names in listing.items():
     output.out.print(title, style="bold")
@@ -177,6 +187,7 @@ def _facts(name):
   total = cost.network(architecture, place)
   return {"params": total.params, "madds": total.madds,
           "kind": "cells" if architecture.kind == "cells" else "network",
+          "source": zoo.source(name),
           "place": f"{words} {place.num_classes} classes, {place.image_size}"
           " pixels"}
 

@@ -140,6 +140,7 @@ def _run_job(args, job, show) -> int:
   first = job.trainer.processes.first
   if args.dry_run:
     if first:
+      output.print_note(job)
       output.print_json({"configuration": job.describe(),
                          "estimate": job.estimate()})
     return 0

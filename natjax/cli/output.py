@@ -1,10 +1,7 @@
 """What the command line prints while a job runs and when it is done."""
 
-from collections.abc import Callable
 import json
-import math
 import pathlib
-import statistics
 import time
 from typing import Any
 
@@ -14,15 +11,11 @@ from rich import table as rich_table
 
 from natjax import errors, pipeline
 from natjax.cli import choosing
-from natjax.pipeline import runs
+from natjax.pipeline import runs, tables
 
 # Paths and names are printed as they are, brackets and colons too.
 _PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True,
                           "markup": False, "emoji": False}
-_MEASURED = (">accuracy", ">parameters", ">multiply-adds")
-# What budgets may ask for beside, and how it is written.
-_ASKED = {"latency": lambda seconds: f"{1e3 * seconds:.3f} ms",
-          "memory": lambda count: f"{1e-6 * count:.3f} MB"}
 out = rich_console.Console(**_PLAIN)
 err = rich_console.Console(stderr=True, **_PLAIN)
 
@@ -50,8 +43,7 @@ def print_head(job):
   kinds = ", ".join(sorted({d.device_kind for d in devices}))
   err.print(f"devices: {len(devices)} ({kinds}); seed {job.trainer.seed}; "
             + ", ".join(f"{k} {v}" for k, v in pipeline.versions().items()))
-  if job.note:
-    err.print(f"note: {job.note}")
+  print_note(job)
   parts = {"network": estimate} if job.entry is None else {
       job.entry.model: estimate["search"],
       **(given or {"network": estimate.get("train")})}
@@ -62,6 +54,12 @@ def print_head(job):
       err.print(f"{name}: {part['params']} parameters{madds}, {part['steps']}"
                 f" steps, about {part['memory_bytes'] / 2**20:.0f} MB of arrays"
                 )
+
+
+def print_note(job):
+  """Says what a user should know of what was given."""
+  if job.note:
+    err.print(f"note: {job.note}")
 
 
 class Display(rich_progress.Progress):
@@ -83,14 +81,15 @@ class Display(rich_progress.Progress):
 
   def resumed(self, p):
     """Says from where a run goes on."""
-    self.console.print(f"{p.run} {p.stage}: resumed at epoch {p.epoch + 1} of"
-                       f" {p.epochs}{f', step {p.step}' if p.step else ''}")
+    self.console.print(f"{_words(p.run, p.stage)}: resumed at epoch"
+                       f" {p.epoch + 1} of {p.epochs}"
+                       f"{f', step {p.step}' if p.step else ''}")
 
   def progress(self, p):
     """Shows a chunk's end, or that a phase begins."""
     if not p.metrics and not err.is_terminal:
-      err.print(f"{p.run} {p.stage} {p.phase}: starts; compiles where the cache"
-                " does not have it")
+      err.print(f"{_words(p.run, p.stage, p.phase)}: starts; compiles where the"
+                " cache does not have it")
     if p.run not in self._of_run:
       self._of_run[p.run] = self.add_task(p.run, total=1.0, metrics="")
     metrics = " ".join(f"{k} {v:.3f}" for k, v in p.metrics.items()) or (
@@ -103,12 +102,17 @@ class Display(rich_progress.Progress):
     values = {k: v for k, v in row.items() if isinstance(v, float)}
     if not err.is_terminal:
       text = " ".join(f"{k} {v:.4f}" for k, v in values.items())
-      err.print(f"{row['run']} {row['stage']} epoch {row['epoch'] + 1}"
-                f" {row['phase']}: {text}")
+      where = _words(row["run"], row["stage"], row["phase"])
+      err.print(f"{where} epoch {row['epoch'] + 1}: {text}")
     if self._writer:
       for key, value in values.items():
         self._writer.add_scalar(f"{row['run']}/{row['phase']}/{key}", value,
                                 row["epoch"], walltime=time.time())
+
+
+def _words(*names):
+  """Names of a run, its stage and its phase, each word once."""
+  return " ".join(dict.fromkeys(names))
 
 
 def tensorboard_module():
@@ -121,51 +125,17 @@ def tensorboard_module():
   return tensorboardX
 
 
-def _percent(part, what="accuracy"):
-  """A mean over seeds, with the deviation of several."""
-  several = len(part.get(what.replace("accuracy", "accuracies"), ())) > 1
-  spread = f" ± {100 * part[f'{what}_std']:.2f}" if several else ""
-  return f"{100 * part[what]:.2f}{spread} %"
-
-
-def _measured(part):
-  """The cells of `_MEASURED`; a network may not have been trained."""
-  accuracy = _percent(part) if "accuracy" in part else "not trained"
-  return (accuracy, f"{part['params'] / 1e6:.3f} M",
-          f"{part['madds'] / 1e6:.3f} M")
-
-
-def measure(result):
-  """What "accuracy" is in a result or a configuration."""
-  return "test accuracy" + " of the nearest neighbours" * (
-      result.get("objective") == "simclr")
-
-
 def print_transformed(result, folder, entry):
   """Shows the result of `natjax transform` or `natjax search`."""
   parts = {name: result[name] for name in (
       "original", "transformed", "derived") if name in result}
-  *before, after = parts.values()
-  seeds = len(after.get("accuracies", ()))
-  more = [kind for kind in _ASKED if kind in after]
-  rows = [(name, *_measured(part), *(_ASKED[kind](part[kind]) for kind in more))
-          for name, part in parts.items()]
-  if before:
-    gain = after["accuracy"] - before[0]["accuracy"]
-    ratios = [after[k] / before[0][k] - 1 for k in ("params", "madds", *more)]
-    images = runs.read_config(folder)["images"]["test"]
-    noise = _noise(before[0], after, images)
-    shown = f"{100 * gain:+.2f}" + " (noise)" * (0 < abs(gain) <= noise[0])
-    rows.append(("difference", shown if _changed(result) else "",
-                 *(f"{100 * r:+.1f} %" for r in ratios)))
-  trained = f"{seeds} seed(s) each" if seeds else "not trained"
-  print_table(f"{measure(result)} on {result['dataset']}, {trained}",
-              ("", *_MEASURED, *(f">{kind}" for kind in more)), rows)
+  found = tables.comparison(result, _test_images(folder), entry.kept)
+  print_table(*found[:3])
   _print_search(result)
   for sentence in _timed(result):
     out.print(sentence)
-  if before:
-    out.print(_verdict(result, entry, gain, ratios, noise))
+  if found.verdict:
+    out.print(found.verdict)
   for sentence in choosing.sentences(result):
     out.print(sentence)
   if "note" in result:
@@ -174,11 +144,11 @@ def print_transformed(result, folder, entry):
   _print_tries(result)
   _print_seeds(result.get("seeds", []))
   if result.get("changes"):
-    several = seeds > 1 and "seeds" in result
+    several = len(result.get("seeds", ())) > 1
     alone = "; what each saves and costs by itself" * (
         "saves" in result["changes"][0])
     print_table("edges that changed" + ", first seed" * several + alone,
-                *_explained(result["changes"]))
+                *tables.explained(result["changes"]))
   if rows := choosing.table(result):
     print_table(choosing.title(result), choosing.COLUMNS, rows)
   folder = pathlib.Path(folder)
@@ -188,7 +158,12 @@ def print_transformed(result, folder, entry):
   files = ", ".join(
       ["result.json", "architecture.json", "architecture.svg", *more])
   _print_time(result)
-  out.print(f"{folder}: {files} ({result['seconds']:.0f} s)")
+  out.print(f"{folder}: {files} ({result['seconds']:.1f} s in all)")
+
+
+def _test_images(folder):
+  """How many test images a run has."""
+  return runs.read_config(folder)["images"]["test"]
 
 
 def print_union(result, folder, entry, names):
@@ -201,24 +176,19 @@ def print_union(result, folder, entry, names):
     names: of the architectures, as they were given.
   """
   parts, rows, said = result["union"], [], []
-  images = runs.read_config(folder)["images"]["test"]
+  images = _test_images(folder)
   for number, (name, part) in enumerate(zip(names, parts, strict=True), 1):
-    before, after = part["original"], part["transformed"]
-    gain = after["accuracy"] - before["accuracy"]
-    noise = _noise(before, after, images)
-    changed = _changed(part)
-    ratios = [after[k] / before[k] - 1 for k in ("params", "madds")]
-    shown = f"{100 * gain:+.2f}" + " (noise)" * (0 < abs(gain) <= noise[0])
-    rows.append((
-        f"{number}: {name}", _percent(before), _percent(after),
-        shown if changed else "", *(f"{100 * r:+.1f} %" for r in ratios)))
+    shown, ratios, verdict = tables.difference(part, images, entry.kept)
+    rows.append((f"{number}: {name}", *(tables.percent(part[key]) for key in (
+        "original", "transformed")), shown, *ratios))
     said += [f"{number}: {sentence}" for sentence in (
-        _verdict(part, entry, gain, ratios, noise), *choosing.sentences(part))]
+        verdict, *choosing.sentences(part))]
   seeds = len(parts[0]["transformed"]["accuracies"])
   print_table(
-      f"{measure(result)} on {result['dataset']}, {seeds} seed(s) each; one"
-      " search for all", ("", ">original", ">transformed", ">difference",
-                          ">parameters", ">multiply-adds"), rows)
+      f"{tables.measure(result)} on {result['dataset']}, {seeds} seed(s) each;"
+      " one search for all", (
+          "", ">original", ">transformed", ">difference", ">parameters",
+          ">multiply-adds"), rows)
   for sentence in said:
     out.print(sentence)
   _print_time(result)
@@ -226,31 +196,8 @@ def print_union(result, folder, entry, names):
       "architecture-[0-9]*", "seed-*") for path in sorted(
           pathlib.Path(folder).glob(pattern)) if path.is_dir()]
   out.print(f"{folder}: result.json, {', '.join(where)} (search"
-            f" {result['search_seconds']:.0f} s, in all"
-            f" {result['seconds']:.0f} s)")
-
-
-# Per key of a row of changes: its column, and how it is written.
-_SAVED: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "params": (">parameters", str), "madds": (">multiply-adds", str),
-    "latency": (">ms", lambda seconds: f"{1e3 * seconds:.3f}")}
-_EXPLAINED: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "price": (">price, nats", lambda price: "" if price is None else (
-        f"{price:.4f}")),
-    "score_drop": (">score lost, points", lambda drop: f"{100 * drop:+.2f}"),
-    "theta": (">theta none, identity, same", lambda groups: "; ".join(
-        ", ".join(f"{value:.2f}" for value in theta) for theta in groups))}
-
-
-def _explained(changes):
-  """Columns and cells of the changes, and what each saves and costs alone."""
-  saves = {k: v for k, v in _SAVED.items() if k in changes[0].get("saves", {})}
-  costs = {k: v for k, v in _EXPLAINED.items() if k in changes[0]}
-  rows = [(c["cell"], f"{c['source']} -> {c['target']}", c["before"],
-           c["after"], *(show(c["saves"][k]) for k, (_, show) in saves.items()),
-           *(show(c[k]) for k, (_, show) in costs.items())) for c in changes]
-  return ("cell", "edge", "before", "after", *(
-      column for column, _ in (*saves.values(), *costs.values()))), rows
+            f" {result['search_seconds']:.1f} s, in all"
+            f" {result['seconds']:.1f} s)")
 
 
 def _timed(result):
@@ -259,7 +206,7 @@ def _timed(result):
     if found := row.get("latency"):
       told = ", ".join(
           "{} {} (half of {} runs {:.3f} to {:.3f})".format(
-              name, _ASKED["latency"](of["median"]), of["runs"],
+              name, tables.ASKED["latency"](of["median"]), of["runs"],
               *(1e3 * end for end in of["quartiles"])) for name, of in (
                   ("original", found["original"]),
                   ("transformed", found["changed"])))
@@ -286,7 +233,7 @@ def _print_search(result):
     cells += (f"; of {ties} edges that are kept, the strongest operation lies"
               " within two standard errors of the next")
   memory = result["peak_memory_bytes"]
-  out.print(f"{cells}; search {result['search_seconds']:.0f} s" + (
+  out.print(f"{cells}; search {result['search_seconds']:.1f} s" + (
       f"; at most {memory / 2**20:.0f} MB in use" if memory else ""))
 
 
@@ -295,7 +242,7 @@ def _print_linear(parts):
   for name, part in parts.items():
     if "linear_accuracy" in part:
       out.print(f"linear classifier on the {name}'s features:"
-                f" {_percent(part, 'linear_accuracy')}")
+                f" {tables.percent(part, 'linear_accuracy')}")
 
 
 def _print_time(result):
@@ -335,8 +282,8 @@ def _print_seeds(rows):
   derived = "train_accuracy_before_derivation" in rows[0]
   searched = "parent_accuracy" in rows[0]
   more = [">parent", ">child", ">skips"] if searched else [">changes"]
-  columns = (">seed", *_MEASURED, *more, *[">derivation"] * derived)
-  cells = [[str(r["seed"]), *_measured(r)] for r in rows]
+  columns = (">seed", *tables.MEASURED, *more, *[">derivation"] * derived)
+  cells = [[str(r["seed"]), *tables.measured(r)] for r in rows]
   for cell, row in zip(cells, rows, strict=True):
     cell += [*(f"{100 * row[k]:.2f} %" for k in (
         "parent_accuracy", "child_accuracy")), str(sum(row["skips"].values()))
@@ -356,65 +303,13 @@ def _print_seeds(rows):
                 " lists them")
 
 
-# Of Student's t, the 97.5 % quantile for 1, 2, ... degrees of freedom; from
-# then on, the last is on the safe side.
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262,
-            2.228)
-
-
-def _noise(first, second, images):
-  """How far accuracies may differ by chance: half a 95 % interval, over what.
-
-  Over seeds of the differences seed by seed (Student's t). Of a single seed,
-  over test images, as if each network had been tested on its own; it is the
-  wider one where both err on the same images.
-
-  Args:
-    first: a part of a result.
-    second: another one, of the same seeds.
-    images: number of test images.
-  """
-  pairs = [*zip(first["accuracies"], second["accuracies"], strict=True)]
-  count = len(pairs)
-  if count > 1:
-    spread = statistics.stdev(b - a for a, b in pairs)
-    factor = _STUDENT[min(count - 1, len(_STUDENT)) - 1]
-    return factor * spread / math.sqrt(count), f"{count} seeds"
-  spread = math.sqrt(sum(p * (1 - p) for p in pairs[0]) / images)
-  return 1.96 * spread, f"{images} test images"
-
-
-def _changed(result):
-  """The seeds whose architectures were changed."""
-  rows = result.get("seeds", [{"num_changes": len(result["changes"])}])
-  return [row for row in rows if row["num_changes"]]
-
-
-def _verdict(result, entry, gain, ratios, noise):
-  if not _changed(result):
-    return entry.kept
-  half, over = noise
-  quality = "Both are equally accurate"
-  if gain:
-    if abs(gain) > half:
-      winner = "transformed network" if gain > 0 else "original"
-      quality = f"The {winner} is more accurate"
-    else:
-      quality += " within noise"
-    quality += (f" ({100 * gain:+.2f} ± {100 * half:.2f} points, 95 % over"
-                f" {over})")
-  if len(result.get("seeds", ())) > 1:
-    saving = "ones are cheaper" if min(ratios) < 0 else "ones cost the same"
-  else:
-    saving = "one is cheaper" if min(ratios) < 0 else "one costs the same"
-  return f"{quality}; the transformed {saving}."
-
-
 def print_trained(result, folder, entry):
   """Shows the result of `natjax train`, which has no entry."""
-  print_table(measure(result), _MEASURED, [_measured(result)])
+  print_table(tables.measure(result), tables.MEASURED, [
+      tables.measured(result)])
   _print_linear({"network": result})
   if "note" in result:
     out.print(f"Note: {result['note']}.")
   _print_time(result)
-  out.print(f"{folder}: result.json, networks/ ({result['seconds']:.0f} s)")
+  out.print(f"{folder}: result.json, networks/ ({result['seconds']:.1f} s in"
+            " all)")

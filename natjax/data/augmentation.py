@@ -24,7 +24,8 @@ def prepare(rng: jax.Array | None, images: jax.Array, mean: Sequence[float],
   """Augments, if training, and normalises a batch.
 
   Args:
-    rng: key, consumed; not looked at, and may be None, unless `train`.
+    rng: key, consumed; may be None where nothing is drawn: unless `train`, and
+      with an augmentation that does nothing.
     images: u8[B, H, W, 3], with H = W.
     mean: of each channel in units of [0, 1], on the host.
     std: standard deviation of each channel in units of [0, 1], on the host.
@@ -37,14 +38,17 @@ def prepare(rng: jax.Array | None, images: jax.Array, mean: Sequence[float],
 
   Raises:
     InputError: images of another dtype or shape, an augmentation that does not
-      suit their size, or no key in training.
+      suit their size, or no key for one that draws.
   """
   check_images(images)
   if not train:
     return normalize(images, mean, std, dtype)
   dataset.check_augmentation(augmentation, images.shape[1])
+  if rng is None and augmentation == dataset.NO_AUGMENTATION:
+    return normalize(images, mean, std, dtype)
   if rng is None:
-    raise errors.InputError("rng is None; training needs a jax.random.key")
+    raise errors.InputError(
+        f"rng is None, and {augmentation} draws; give a jax.random.key")
   crop_rng, cutout_rng = jax.random.split(rng)
   images = crop_and_flip(crop_rng, images, padding=augmentation.crop_padding,
                          flip=augmentation.flip)

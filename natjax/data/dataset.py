@@ -159,6 +159,9 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
           f"{len(class_names)} classes they must be in "
           f"0..{len(class_names) - 1}: number the classes from 0, or renumber"
           " the labels", "renumber_labels")
+  if unseen := sorted({*test_labels.tolist()} - {*train_labels.tolist()}):
+    notes = (*notes, f"no training image is of the classes"
+             f" {errors.short(unseen)}, which test images are of")
   if len(class_names) < 2:
     raise errors.InputError(
         f"{len(class_names)} class given; classification needs at least 2")

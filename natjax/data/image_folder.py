@@ -5,7 +5,8 @@ Either `FOLDER/train/CLASS/*.png` and `FOLDER/test/CLASS/*.png`, or
 test set. `training` is read as `train`; and as `test` the first of `testing`,
 `val`, `valid` and `validation` that has classes, where there is no `test` or
 where that has none, its labels being secret. The images of a class may also
-stand in its folder `images`. Classes are numbered in the order of their names.
+stand in its folder `images`. Images that lie elsewhere are passed over, and the
+notes of what is read say so. Classes are numbered in the order of their names.
 Any format that Pillow decodes will do; files without the suffix of an image are
 passed over.
 
@@ -13,7 +14,7 @@ Images are resized as they are read, by threads: no more are held in full size
 than there are processor cores.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 import os
 import pathlib
@@ -59,7 +60,10 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
           f"{train_folder / name} holds no images; put files directly into it,"
           " or into its folder images, that end in one of"
           f" {', '.join(SUFFIXES)}, or remove it")
-  notes: list[str] = []
+  notes = _beside(train_folder, names)
+  if train_folder != folder:
+    parts = [train_folder.name, *(test.name for test in tests)]
+    notes += _beside(folder, parts, classes=False)
   if tests:
     test = _test_files(tests, names, notes)
   else:
@@ -115,6 +119,32 @@ def _parts(folder: pathlib.Path, test_fraction: float | None
   return train or folder, found
 
 
+def _beside(folder: pathlib.Path, names: Sequence[str],
+            classes: bool = True) -> list[str]:
+  """Says which images of a folder are not read.
+
+  Args:
+    folder: with class folders, or with train and test.
+    names: of those of its folders that are read.
+    classes: whether these are classes.
+  """
+  found = []
+  if count := len(_images(folder)):
+    found.append(f"{count} image(s) that lie in {folder} itself, beside its"
+                 " folders, are passed over; put them into those of classes")
+  others = [folder / name for name in _folders(folder) if name not in names]
+  for name in names if classes else ():
+    inside = folder / name
+    read = inside if _holds_images(inside) else inside / "images"
+    if _holds_images(read):
+      others += [p for p in map(inside.joinpath, _folders(inside)) if p != read]
+  for other in others:
+    if any(_holds_images(pathlib.Path(path)) for path, *_ in os.walk(other)):
+      found.append(f"images in {other} are passed over; put them into the"
+                   " folders of the classes, or move them elsewhere")
+  return found
+
+
 def _test_files(tests: list[pathlib.Path], names: Sequence[str],
                 notes: list[str]) -> Files:
   """Files of the first folder with classes; says what is passed over."""
@@ -134,6 +164,9 @@ def _test_files(tests: list[pathlib.Path], names: Sequence[str],
         f"{tests[0].parent}: {test.name} holds {', '.join(other)}, which the"
         " training images have not: remove them, or add training images")
   found = {own[label] for _, label in files}
+  notes += [f"{other} is passed over, since {test} is the test set"
+            for other in tests[tests.index(test) + 1:]]
+  notes += _beside(test, own)
   if lacks := [name for name in names if name not in found]:
     notes.append(f"{test} has no images of {', '.join(lacks)}")
   return [(path, names.index(own[label])) for path, label in files]
@@ -141,8 +174,9 @@ def _test_files(tests: list[pathlib.Path], names: Sequence[str],
 
 def _folders(folder: pathlib.Path) -> list[str]:
   """Returns the names of the folders inside, sorted."""
-  return sorted(p.name for p in folder.iterdir()
-                if p.is_dir() and not p.name.startswith("."))
+  with os.scandir(folder) as entries:  # Which know their kinds.
+    return sorted(entry.name for entry in entries
+                  if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
@@ -164,12 +198,29 @@ def _labelled(folder: pathlib.Path, names: Sequence[str]) -> Files:
 def image_files(folder: pathlib.Path) -> list[pathlib.Path]:
   """Returns the images of one class, or of its folder `images`, by name."""
   for inner in (folder, folder / "images"):
-    found = inner.iterdir() if inner.is_dir() else ()
-    files = sorted(p for p in found if p.suffix.lower() in SUFFIXES
-                   and p.name[0] != "." and not p.is_dir())
-    if files:
+    if files := _images(inner):
       return files
   return []
+
+
+def _images(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the images that lie directly in a folder, by name."""
+  return sorted(folder / name for name in _image_names(folder))
+
+
+def _image_names(folder: pathlib.Path) -> Iterator[str]:
+  """Yields the names of the images that lie directly in a folder."""
+  if folder.is_dir():
+    with os.scandir(folder) as entries:
+      for entry in entries:
+        if pathlib.PurePath(entry.name).suffix.lower() in SUFFIXES and (
+            entry.name[0] != "." and not entry.is_dir()):
+          yield entry.name
+
+
+def _holds_images(folder: pathlib.Path) -> bool:
+  """Whether an image lies directly in a folder, by the first that does."""
+  return next(_image_names(folder), None) is not None
 
 
 def read_image(path: pathlib.Path) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 A cell is drawn from left to right, as in Guo et al., 2021, "Towards Accurate
 and Compact Architectures via Neural Architecture Transformer", Fig. 5: the two
-inputs, the intermediate nodes 0 to n - 1, the output; edges carry the names of
-their operations, and thin edges lead from the concatenated nodes to the output.
+inputs (nodes 0 and 1), the intermediate nodes from 2 on, numbered as in files,
+tables and `changes`, the output; edges carry the names of their operations, and
+thin edges lead from the concatenated nodes to the output.
 Drawn together with its transformation, what changed is coloured.
 
 `comparison` finds what changed, `positions` places one cell, `scene` makes the
@@ -11,7 +12,7 @@ whole picture, a list of the primitives in `shapes`, and `render` writes it.
 """
 
 from natjax.drawing.candidates import pareto_front, save_pareto
-from natjax.drawing.comparison import Change, changes
+from natjax.drawing.comparison import Change, changes, edge_names
 from natjax.drawing.curves import (
     alpha_curves,
     learning_curves,
@@ -21,6 +22,6 @@ from natjax.drawing.curves import (
 )
 from natjax.drawing.render import draw, save
 
-__all__ = ["Change", "alpha_curves", "changes", "draw", "learning_curves",
-           "pareto_front", "save", "save_alpha", "save_pareto", "save_theta",
-           "theta_curves"]
+__all__ = ["Change", "alpha_curves", "changes", "draw", "edge_names",
+           "learning_curves", "pareto_front", "save", "save_alpha",
+           "save_pareto", "save_theta", "theta_curves"]

@@ -1,5 +1,7 @@
 """What a transformation changed in an architecture."""
 
+import collections
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from natjax import errors
@@ -53,6 +55,25 @@ def changes(genotype: records.Architecture,
     found += [Change(name, a.source, a.target, a.operation, b.operation)
               for a, b in zip(first.edges, second.edges, strict=True)
               if a.operation != b.operation]
+  return found
+
+
+def edge_names(ends: Iterable[tuple[int, int]]) -> list[str]:
+  """What edges are called, by their nodes, wherever a user reads of them.
+
+  Args:
+    ends: of every edge of a cell, source and target.
+
+  Example:
+    >>> edge_names([(0, 2), (1, 2), (1, 2)])
+    ['0 -> 2', '1 -> 2', '1 -> 2 (2)']
+  """
+  seen: collections.Counter[str] = collections.Counter()
+  found = []
+  for source, target in ends:
+    name = f"{source} -> {target}"
+    seen[name] += 1
+    found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
   return found
 
 

@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from natjax import errors
-from natjax.drawing import files
+from natjax.drawing import comparison, files
 
 _KINDS = (("id", 1, "-"), ("same", 2, "--"))  # Of theta, drawn so.
 
@@ -88,8 +88,8 @@ def alpha_curves(rows: Iterable[Mapping[str, Any]],
     for group, weights in (row.get("weights") or {}).items():
       levels = _levels(row, group)
       for e, (edge, values) in enumerate(zip(
-          row["edges"][group], weights, strict=True)):
-        title = f"{group} {edge[0]} -> {edge[1]}"
+          comparison.edge_names(row["edges"][group]), weights, strict=True)):
+        title = f"{group} {edge}"
         if row.get("run", "search") != "search":
           title = f"{row['run']}: {title}"
         if not any(values):
@@ -168,35 +168,41 @@ def theta_curves(rows: Iterable[Mapping[str, Any]],
 
   Args:
     rows: as in `metrics.jsonl`; those with "theta" are drawn: by groups, per
-      edge (none, id, same).
+      edge (none, id, same), "edges" per group [source, target]. Rows of earlier
+      versions have no "edges", which are then numbered.
     path: where to write.
 
   Raises:
     InputError: as `save`, or no row has theta.
   """
   panels: dict[tuple[str, str], dict[int, list[list[float]]]] = {}
+  names: dict[tuple[str, str], list[str]] = {}
   for row in rows:
     for group, theta in (row.get("theta") or {}).items():
-      panel = panels.setdefault((str(row.get("run", "")), group), {})
-      panel[row["epoch"]] = theta
+      key = (str(row.get("run", "")), group)
+      panels.setdefault(key, {})[row["epoch"]] = theta
+      names.setdefault(key, [f"edge number {e}" for e in range(len(theta))])
+      if "edges" in row:
+        names[key] = comparison.edge_names(row["edges"][group])
   files.write_panels(
-      path, panels, 4, (3.6, 2.7), _plot_theta,
+      path, {key: (names[key], epochs) for key, epochs in panels.items()}, 4,
+      (3.6, 2.7), _plot_theta,
       "no theta to draw: none was learned, as a differentiable transformation"
       " does and writes it to metrics.jsonl")
 
 
-def _plot_theta(axes, key, epochs):
-  run, group = key
+def _plot_theta(axes, key, drawn):
+  (run, group), (names, epochs) = key, drawn
   axes.set_title(f"{run}: {group}", parse_math=False, fontsize="small")
   axes.set_ylabel("theta")
   axes.axhline(0, color="black", lw=0.8)
   epochs = dict(sorted(epochs.items()))
-  for e in range(len(next(iter(epochs.values())))):
+  for e, edge in enumerate(names):
     for name, column, line in _KINDS:
       values = [theta[e][column] for theta in epochs.values()]
       # What never moves from where it began says nothing.
       if max(values) != min(values) or len(values) == 1:
         axes.plot([epoch + 1 for epoch in epochs], values, line, lw=1,
-                  color=f"C{e % 10}", label=f"{e} {name}")
+                  color=f"C{e % 10}", label=f"{edge} {name}")
   if axes.get_legend_handles_labels()[0]:
     axes.legend(fontsize="xx-small", ncols=2)

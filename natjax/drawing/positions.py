@@ -15,7 +15,8 @@ from natjax.graph import records
 
 _LABEL_HEIGHT = 17
 _NODE_WIDTH = 26
-_ENDS_WIDTH = 42  # Inputs and output.
+_INPUT_WIDTH = 60
+_OUTPUT_WIDTH = 42
 _LINE_HEIGHT = 6
 _PORT = 7  # Between two edges at the side of a node.
 
@@ -66,8 +67,9 @@ def lay_out(cell: records.Cell, other: records.Cell) -> Positions:
   labels = [chain[-2] for chain in graph.chains[:len(names)]]
   nodes = cell.num_nodes + records.NUM_INPUTS
   width: dict[int, float] = {
-      i: _ENDS_WIDTH if i in (0, 1, nodes) else _NODE_WIDTH
-      for i in range(nodes + 1)}
+      **dict.fromkeys(range(records.NUM_INPUTS), _INPUT_WIDTH),
+      **dict.fromkeys(range(records.NUM_INPUTS, nodes), _NODE_WIDTH),
+      nodes: _OUTPUT_WIDTH}
   width |= {i: shapes.text_width(name, shapes.FONT) + 14
             for i, name in zip(labels, names, strict=True)}
   widths = [max(width.get(i, 0) for i in column) for column in columns]

@@ -106,7 +106,8 @@ def _png(picture: shapes.Scene) -> bytes:
     if not isinstance(p, shapes.Text):
       axes.add_patch(_png_patch(mpl, p))
       continue
-    formula = rf"$\mathrm{{{p.text}}}_{{{p.subscript}}}$"
+    name = p.text.replace(" ", r"\ ")
+    formula = rf"$\mathrm{{{name}}}_{{{p.subscript}}}$"
     axes.text(p.x, p.y + 0.36 * p.size, formula if p.subscript else p.text,
               fontsize=0.72 * p.size, color=p.colour, va="baseline",
               ha={"middle": "center", "start": "left"}[p.anchor],

@@ -37,6 +37,8 @@ def compose(genotype: records.Architecture, other: records.Architecture | None,
             title: str | None, titles: tuple[str, str]) -> shapes.Scene:
   """Lays a whole picture out."""
   rows, legend = _panels(genotype, other, titles)
+  if title is None and isinstance(genotype, records.BlockNetwork):
+    title = genotype.name
   width = max(panel.width for row in rows for panel in row)
   if 2 * width + _PAD > _SIDE_BY_SIDE:
     rows = [[panel] for row in rows for panel in row]
@@ -88,17 +90,19 @@ def _panels(
 ) -> tuple[list[list[_Panel]], list[tuple[_Style | None, str]]]:
   """The panels, row by row, and the entries of the legend."""
   if other is None:
-    panels = [_Panel(_heading(name), a, _styles(a, a), positions.lay_out(a, a))
-              for name, a, _ in codec.paired(genotype, genotype)]
+    panels = [_Panel(_heading(name, genotype, members), a, _styles(a, a),
+                     positions.lay_out(a, a))
+              for name, members, a, _ in codec.alike(genotype, genotype)]
     return [panels[i:i + 2] for i in range(0, len(panels), 2)], []
-  pairs = codec.paired(genotype, other)
+  pairs = codec.alike(genotype, other)
   comparable = all(
-      comparison.wiring(a) == comparison.wiring(b) for _, a, b in pairs)
+      comparison.wiring(a) == comparison.wiring(b) for *_, a, b in pairs)
   rows = []
-  for name, *pair in pairs:
+  for name, members, *pair in pairs:
+    heading = _heading(name, genotype, members)
     rows.append([
         _Panel(
-            f"{title}, {_heading(name)}", cell,
+            f"{title}, {heading}", cell,
             _styles(pair[0] if comparable else cell, cell),
             # One layout for both, so that the eye finds the same edge.
             positions.lay_out(*(pair if comparable else (cell, cell))))
@@ -113,8 +117,16 @@ def _panels(
                 for style in _STYLES.values() if style.legend]
 
 
-def _heading(name: str) -> str:
-  return {"normal": "normal cell", "reduce": "reduction cell"}.get(name, name)
+def _heading(name: str, architecture: records.Architecture,
+             members: Sequence[int]) -> str:
+  """What a cell is called; of blocks also their widths and their stride."""
+  if not isinstance(architecture, records.BlockNetwork):
+    return {"normal": "normal cell", "reduce": "reduction cell"}[name]
+  blocks = [architecture.blocks[i] for i in members]
+  widths = sorted({sum(block.node(n).width for n in block.outputs)
+                   for block in blocks})
+  return (f"{name}: {' to '.join(map(str, {widths[0]: 0, widths[-1]: 0}))}"
+          f" channels, stride {blocks[0].node(blocks[0].outputs[0]).stride}")
 
 
 def _styles(before: records.Cell, after: records.Cell) -> tuple[_Style, ...]:
@@ -183,15 +195,19 @@ def _label(operation: str, slot: shapes.Box,
 
 
 def _node(i: int, num_nodes: int, box: shapes.Box) -> list[shapes.Primitive]:
-  """Node `i`: an input, an intermediate node, or the output."""
+  """Node `i`, by its number: an input, an intermediate node, or the output.
+
+  The output has none: nothing else of an architecture names it.
+  """
   middle = (box.x + box.width / 2, box.y + box.height / 2)
   if 0 <= i - records.NUM_INPUTS < num_nodes:
     fill, stroke = "#e8edf3", "#6b7f95"
-    text = shapes.Text("node", *middle, str(i - records.NUM_INPUTS), 12)
+    text = shapes.Text("node", *middle, str(i), 12)
   else:
     fill, stroke = "#e6f2e6", "#6a976a"
-    subscript = {0: "k-2", 1: "k-1"}.get(i, "k")
-    text = shapes.Text("node", *middle, "c", 13, subscript=subscript)
+    name, subscript = {0: ("0: c", "k-2"), 1: ("1: c", "k-1")}.get(
+        i, ("c", "k"))
+    text = shapes.Text("node", *middle, name, 13, subscript=subscript)
   return [box._replace(fill=fill, stroke=stroke), text]
 
 

@@ -306,7 +306,9 @@ def scale(network: BlockNetwork, factor: float) -> BlockNetwork:
 
   def wide(item):
     step = 8 if item.width % 8 == 0 else 1
-    width = max(step, round(item.width * factor / step) * step)
+    # No network is as wide, and infinity has no whole number.
+    steps = min(item.width * factor / step, 1e9)
+    width = max(step, round(steps) * step)
     return item._replace(width=width) if item.width else item
 
   return network._replace(

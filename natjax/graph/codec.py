@@ -174,9 +174,19 @@ def read(path: str | os.PathLike[str],
   return parse(parsing.read_text(path), where=str(path), name=name)
 
 
+def unnamed(name: str | None, where: str) -> None:
+  """Refuses the name of one architecture of a file that holds one (InputError).
+  """
+  if name is not None:
+    raise errors.InputError(
+        f"{where} holds one architecture without a name, and '{name}' is asked"
+        " for; name the file alone")
+
+
 def parse(text: str, *, where: str = "architecture",
           name: str | None = None) -> Architecture:
   """Reads the text of a file; see `read`."""
   if "Genotype(" in text and not text.lstrip().startswith("{"):
     return genotype.from_darts(text, where=where, name=name)
+  unnamed(name, where)
   return from_dict(parsing.parse_json(text, where=where), where=where)

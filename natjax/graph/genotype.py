@@ -273,6 +273,10 @@ def _call(text, where, name):
   names = dict.fromkeys(match["name"] for match in found if match["name"])
   if name is not None:
     found = [match for match in found if match["name"] == name]
+  if name is not None and not names:
+    raise errors.InputError(
+        f"{where} names no genotype, and '{name}' is asked for; name the file"
+        " alone")
   if (len(names) > 1 and name is None) or (names and not found):
     raise errors.InputError(
         f"{where} holds the genotypes {', '.join(names)}; name one of them, as"

@@ -4,7 +4,8 @@ A comma-separated list of
   blocks:0-2, blocks:5: blocks of a network, by their numbers;
   normal, reduce: cells of a genotype;
   blocks:3/edge:1-2, normal/edge:0-2: of these, the edges from one node to
-    another, as `changes` and pictures number them;
+    another, as `changes` and pictures number them; also as tables write them,
+    "block 3 1 -> 2" and "normal 0 -> 2";
   stem, head: which no method changes, named or not.
 """
 
@@ -18,7 +19,7 @@ from natjax.graph import blocks, codec, records
 _FIXED = ("stem", "head")
 _ITEM = re.compile(
     r"(?:blocks?[: ](\d{1,6})(?:-(\d{1,6}))?|(normal|reduce))"
-    r"(?:/edge[: ](\d{1,6})-(\d{1,6}))?")
+    r"(?:(?:/edge[: ]|[/ ](?=\d+ ?->))(\d{1,6})(?:-| ?-> ?)(\d{1,6}))?")
 
 # Per block's number or cell's name, edges (source, target).
 Kept = dict[int | str, set[tuple[int, int]]]

@@ -160,10 +160,14 @@ def check(config: Any) -> None:
   """Refuses an impossible `tolerance` or `held_out` of settings.
 
   Raises:
-    InputError: a negative tolerance, a part that is not in [0, 1), or other
+    InputError: a tolerance that is none, a part that is not in [0, 1), or other
       settings of the comparison where nothing is held out to compare by.
   """
+  settings.plain(config)
   settings.not_negative(config, "tolerance")
+  if config.tolerance > 100:
+    settings.refuse(config, "tolerance", "is in percentage points of accuracy,"
+                    " of which there are 100; give 0.5")
   if not 0 <= part(config) < 1:
     settings.refuse(config, "held_out", "must lie in [0, 1), a part of the"
                     " training images; 0 accepts without a look")

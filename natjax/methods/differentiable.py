@@ -287,7 +287,8 @@ class Differentiable:
   def observe(self, state: DifferentiableState, epoch: int) -> dict[str, Any]:
     """Theta by groups, for the metrics of an epoch."""
     watched = self._watch(self.method(), state, epoch) if self._watch else {}
-    return {"theta": self.space.named(state.theta), **watched}
+    return {"theta": self.space.named(state.theta),
+            "edges": self.space.edges, **watched}
 
   def evaluate(self, state: DifferentiableState,
                batch: base.Batch) -> jax.Array:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from natjax import operations
+from natjax import drawing, operations
 from natjax.graph import codec
 from natjax.graph import shapes as shapes_lib
 from natjax.methods import theta_space
@@ -31,8 +31,8 @@ def fold(
     theta: per group, f32[E, 3].
 
   Returns:
-    The parameters, and the [group, edge] that took the factor up and those
-    that could not.
+    The parameters, and the [group, edge by its name] that took the factor up
+    and those that could not.
   """
   network = codec.expand(space.architecture, space.place)
   shapes = shapes_lib.of(network, space.place)
@@ -41,6 +41,7 @@ def fold(
   folded: list[list[Any]] = []
   left: list[list[Any]] = []
   for group, choice, weights in zip(space.groups, chosen, theta, strict=True):
+    called = drawing.edge_names(edge[1:] for edge in group.cell.edges)
     for e, c in enumerate(choice):
       name = group.outcome(e, c)
       if name == operations.NULL or not group.allowed[e].sum() > 1:
@@ -58,6 +59,6 @@ def fold(
             factor, preactivate=network.preactivate)
         if new:
           tree[f"{before}{i}"], done = {**member, key: new}, True
-      (folded if done else left).append([group.name, e])
+      (folded if done else left).append([group.name, called[e]])
   whole = {**params, "network": tree} if "network" in params else tree
   return whole, folded, left

@@ -330,20 +330,13 @@ class NAT:
         self.optimizer, state, grads, step=state.step + 1, rng=rng,
         drawn=lax.all_gather(betas, base.AXIS)), metrics
 
-  def _each_cell(self, function, policy, cells, tilt=0.0, **others):
-    """A function of `sampling` for each of an architecture's G cells."""
-    return jax.vmap(functools.partial(function, table=self.table))(
-        logits=self.policy.logits(policy, cells) + tilt, cell=cells,
-        rows=self.ground.rows(cells), **others)
-
   def log_prob(self, policy, cells, actions) -> jax.Array:
     """log pi(alpha | beta), f32[]; actions i32[G, N, K]."""
-    return jnp.sum(self._each_cell(
-        sampling.log_prob, policy, cells, actions=actions))
+    return self.policy.log_prob(policy, cells, actions)
 
   def entropy(self, policy, cells) -> jax.Array:
     """H(pi(. | beta)), f32[], the sum over all cells."""
-    return jnp.sum(self._each_cell(sampling.entropy, policy, cells))
+    return self.policy.entropy(policy, cells)
 
   def sample_actions(self, rng, policy, cells, count: int,
                      tilt: jax.Array | float = 0.0) -> jax.Array:
@@ -357,12 +350,12 @@ class NAT:
       tilt: f32[G, N, K, A] or a number, added to the logits.
     """
     keys = jax.random.split(rng, (count, cells.source.shape[0]))
-    return jax.vmap(lambda key: self._each_cell(
+    return jax.vmap(lambda key: self.policy.each_cell(
         sampling.sample, policy, cells, tilt, rng=key))(keys)
 
   def best_actions(self, policy, cells) -> jax.Array:
     """The likeliest action of each edge in turn, i32[G, N, K]."""
-    return self._each_cell(sampling.mode, policy, cells)
+    return self.policy.mode(policy, cells)
 
   def update_policy(self, state: NATState,
                     batch: base.Batch) -> tuple[NATState, dict[str, jax.Array]]:

@@ -119,6 +119,12 @@ class ThetaSpace:
     return {g.name: np.round(np.asarray(t, np.float64), 6).tolist()
             for g, t in zip(self.groups, theta, strict=True)}
 
+  @property
+  def edges(self) -> dict[str, list[list[int]]]:
+    """[source, target] of every edge, by the groups' names."""
+    return {g.name: [[*edge[1:]] for edge in g.cell.edges]
+            for g in self.groups}
+
   def explained(self, theta: Theta,
                 architecture: records.Architecture) -> list[dict[str, Any]]:
     """Theta on every edge that another architecture changes.

@@ -13,14 +13,17 @@ from natjax import methods, spaces
 from natjax.graph import codec
 from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
-from natjax.pipeline import presets
+from natjax.pipeline import presets, results
 from natjax.pipeline.job import Given, given, Job
+from natjax.pipeline.progress import Printed
 from natjax.pipeline.runs import versions
 from natjax.pipeline.work import TrainJob
 from natjax.training.fit import Listener
 
-__all__ = ["Job", "Listener", "TrainJob", "search", "train", "transform",
-           "versions"]
+__all__ = ["Job", "Listener", "Printed", "TrainJob", "search", "train",
+           "transform", "versions"]
+
+_PRINTED = Printed()
 
 
 def transform(
@@ -31,7 +34,7 @@ def transform(
     weights: str | os.PathLike[str] | None = None,
     train_from: str = "scratch", start: str = "drawn", seed: int = 0,
     devices: int | None = None, overwrite: bool = False, strict: bool = False,
-    listener: Listener | None = None) -> dict[str, Any]:
+    listener: Listener | None = _PRINTED) -> results.Result:
   """Transforms an architecture and trains it and what became of it.
 
   Args:
@@ -65,14 +68,16 @@ def transform(
     overwrite: remove an earlier run in `out`.
     strict: refuse to resume under other versions of the packages, which else
       warns.
-    listener: who hears of the course.
+    listener: who hears of the course; by default a line per phase is printed
+      to standard error (`Printed`), and None is silent.
 
   Returns:
-    What `result.json` holds: "original" and "transformed" with "params",
-    "madds", "accuracy" (mean over seeds, in [0, 1]), "accuracy_std" and
-    "accuracies"; "changes"; "architectures", "seed", "versions", "seconds"; of
-    NAT and NAT++ "candidates" with their scores, and where some were tried on
-    held-out images, "acceptance" and "trial_seconds"; of a method that trains
+    What `result.json` holds, which a notebook shows as tables and a picture:
+    "original" and "transformed" with "params", "madds", "accuracy" (mean over
+    seeds, in [0, 1]), "accuracy_std" and "accuracies"; "changes";
+    "architectures", "seed", "versions", "seconds"; of NAT and NAT++
+    "candidates" with their scores, and where some were tried on held-out
+    images, "acceptance" and "trial_seconds"; of a method that trains
     what it derives, where every seed derives an architecture of its own,
     "seeds" ("changes", "architectures" and the files are then the first seed's,
     and costs are means). Of several given architectures "union" has all this of
@@ -89,7 +94,9 @@ def transform(
             default.train if train is None else train, space=space,
             share=share, seed=seed, devices=devices, simclr=simclr,
             weights=weights, train_from=train_from, start=start)
-  return job.run(out, overwrite=overwrite, strict=strict, listener=listener)
+  return results.Result(
+      job.run(out, overwrite=overwrite, strict=strict, listener=listener),
+      len(dataset.test_labels))
 
 
 def search(space: str, dataset: data_lib.Dataset, *,
@@ -99,7 +106,7 @@ def search(space: str, dataset: data_lib.Dataset, *,
            simclr: simclr_lib.SimCLRConfig | None = None, seed: int = 0,
            seeds: int | None = None, devices: int | None = None,
            overwrite: bool = False, strict: bool = False,
-           listener: Listener | None = None) -> dict[str, Any]:
+           listener: Listener | None = _PRINTED) -> results.Result:
   """Searches in a space and trains what is found; see `transform`.
 
   Args:
@@ -118,7 +125,8 @@ def search(space: str, dataset: data_lib.Dataset, *,
     overwrite: remove an earlier run in `out`.
     strict: refuse to resume under other versions of the packages, which else
       warns.
-    listener: who hears of the course.
+    listener: who hears of the course; by default a line per phase is printed
+      to standard error (`Printed`), and None is silent.
 
   Returns:
     What `result.json` holds: "derived" with "params", "madds" and, where it was
@@ -138,7 +146,9 @@ def search(space: str, dataset: data_lib.Dataset, *,
             default.train if train is None else train, space=space, seed=seed,
             seeds=seeds, devices=devices, simclr=simclr,
             train_found=train_found)
-  return job.run(out, overwrite=overwrite, strict=strict, listener=listener)
+  return results.Result(
+      job.run(out, overwrite=overwrite, strict=strict, listener=listener),
+      len(dataset.test_labels))
 
 
 def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
@@ -148,7 +158,7 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
           weights: str | os.PathLike[str] | None = None, seed: int = 0,
           devices: int | None = None, overwrite: bool = False,
           strict: bool = False,
-          listener: Listener | None = None) -> dict[str, Any]:
+          listener: Listener | None = _PRINTED) -> results.Result:
   """Trains the network of an architecture, once per seed; see `transform`.
 
   With `simclr` it learns without labels: "accuracy" is then that of the nearest
@@ -163,7 +173,9 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
   job = TrainJob(
       architecture, dataset, default.train if config is None else config,
       seed=seed, devices=devices, simclr=simclr, weights=weights)
-  return job.run(out, overwrite=overwrite, strict=strict, listener=listener)
+  return results.Result(
+      job.run(out, overwrite=overwrite, strict=strict, listener=listener),
+      len(dataset.test_labels))
 
 
 def _default(architecture, method, simclr):

@@ -176,7 +176,17 @@ class Job(work.Work):
     # A search begins with one network, however many are trained at its end.
     self._weights = weights_lib.given(weights, first, trainer, (
         () if entry.trained else self.seeds or [seed]))
-    self.note = weights_lib.note(self._weights, dataset)
+    self.note = "; ".join(filter(None, (
+        weights_lib.note(self._weights, dataset), self._loose())))
+
+  def _loose(self):
+    """What of the budget bounds nothing, in words."""
+    search = self.plan.settings
+    if self.original is None or self.union or not hasattr(search, "max_madds"):
+      return ""
+    return budget_lib.loose(
+        search.max_params, search.max_madds,
+        cost_lib.network(self.original, self.trainer.place))
 
   @property
   def parts(self) -> Mapping[str, "Job"]:  # type: ignore[override]

@@ -39,6 +39,7 @@ def save_weights(path: str | os.PathLike[str], variables: Any) -> None:
 
 def load_weights(path: str | os.PathLike[str]) -> Any:
   """Reads what `save_weights` wrote; nothing in it is executed."""
+  path = errors.regular(errors.path(path))
   try:
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:
       flat = {k: jnp.asarray(f[k]) for k in f.files}
@@ -119,9 +120,31 @@ class TrainedNetwork(NamedTuple):
       raise errors.InputError(
           f"{given} and the network was trained on {size} x {size} pixels; load"
           " them in that size, or pass resize=True")
-    images = self.preparation(jax.random.key(0), jnp.asarray(images),
-                              train=False)
-    return self.module.apply(self.variables, images)[0]
+    return self.forward(self.variables, jnp.asarray(images))[0]
+
+  def forward(self, variables: Any, images: jax.Array, *, train: bool = False,
+              rng: jax.Array | None = None) -> tuple[jax.Array, Any]:
+    """What the network gives with any variables, to train it on or to compile.
+
+    Args:
+      variables: as `variables`.
+      images: u8[B, S, S, 3], which are prepared without augmentation, or
+        floats, which were.
+      train: whether BN normalises by the batch and its statistics are updated.
+      rng: a key, of operations that draw in training (dropout); None where
+        there are none.
+
+    Returns:
+      Logits f32[B, K], or features, and the variables with new statistics.
+    """
+    if images.dtype == jnp.uint8:
+      images = self.preparation(None, images, train=False)
+    if not train:
+      return self.module.apply(variables, images)[0], variables
+    (outputs, _), changed = self.module.apply(
+        variables, images, train=True, mutable=["batch_stats"],
+        rngs=None if rng is None else {"dropout": rng, "noise": rng})
+    return outputs, {**variables, **changed}
 
 
 def networks(out: str | os.PathLike[str]) -> dict[str, pathlib.Path]:

@@ -80,7 +80,7 @@ def read_json(path: str | os.PathLike[str], shape: Any = dict, *,
   Raises:
     InputError: it is not there, not JSON, or of another shape.
   """
-  path = errors.path(path)
+  path = errors.regular(errors.path(path))
   _check_sum(path)
   try:
     found = parsing.load_json(path.read_text(encoding="utf-8"))
@@ -364,6 +364,34 @@ def read_architecture(out: str | os.PathLike[str]) -> codec.Architecture:
         f" {', '.join(map(str, parts))}")
   _check_sum(out / ARCHITECTURE)
   return codec.read(out / ARCHITECTURE)
+
+
+def sizes(out: str | os.PathLike[str]) -> dict[str, int]:
+  """Image size and number of classes of a run, or of one of its networks.
+
+  Nothing of what is no such folder.
+
+  Raises:
+    InputError: the file that has them is damaged.
+  """
+  out = errors.path(out)
+  if _holds_run(out):
+    path, config = out / CONFIG, read_config(out, shapes.CONFIG)
+    # Without labels there is no classifier.
+    found = {"image_size": config["image_size"], "num_classes": (
+        0 if config.get("simclr") else config["classes"])}
+  elif (out / RESULT).is_file() and (out / WEIGHTS).is_file():
+    path = out / RESULT
+    place = read_json(path, shapes.NETWORK)["place"]
+    found = {name: place.get(name) for name in ("image_size", "num_classes")}
+  else:
+    return {}
+  least = {"image_size": 1, "num_classes": 0}
+  if any(type(n) is not int or n < least[name] for name, n in found.items()):
+    raise errors.InputError(
+        f"{path} is damaged: a network for {found['num_classes']} classes of"
+        f" images of {found['image_size']} pixels; {_DAMAGED}", "overwrite")
+  return found
 
 
 def find_result(processes: distributed.Processes,

@@ -13,7 +13,7 @@ from natjax.graph import codec
 from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import clock as clock_lib
-from natjax.pipeline import runs, shapes
+from natjax.pipeline import progress, runs, shapes
 from natjax.pipeline import trainer as trainer_lib
 from natjax.pipeline import weights as weights_lib
 from natjax.training import fit as fit_lib
@@ -79,8 +79,9 @@ class Work:
     with self._held(out):  # Now that it is there.
       if (result := self._open(out)) is not None:
         return result
-      with self._timed(folder):
-        result, shown = self._run(folder, listener or fit_lib.Listener())
+      with self._timed(folder), progress.hearing(
+          listener, self.trainer.processes.first) as heard:
+        result, shown = self._run(folder, heard)
       if self.note:
         result["note"] = self.note
       # Several seeds or architectures are jobs of their own, which have told.

@@ -4,6 +4,7 @@ It looks at one decision's cell at a time, or, where nothing is shared, at the
 whole network as one graph.
 """
 
+from collections.abc import Callable
 import functools
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from natjax import errors
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
-from natjax.policies import gcn
+from natjax.policies import gcn, sampling
 from natjax.spaces import ground as ground_lib
 
 
@@ -96,3 +97,44 @@ class CellPolicy:
     if self._whole_source is not None:
       return apply(self._as_one(arrays), 0).reshape(*arrays.operation.shape, -1)
     return jax.vmap(apply)(arrays, jnp.arange(arrays.source.shape[0]))
+
+  def each_cell(self, function: Callable[..., jax.Array], params: Any,
+                arrays: arrays_lib.CellArrays, tilt: jax.Array | float = 0.0,
+                **others: Any) -> jax.Array:
+    """A function of `sampling` for each of an architecture's G cells.
+
+    Args:
+      function: of `sampling`.
+      params: of the policy.
+      arrays: `CellArrays` [G, N, K].
+      tilt: f32[G, N, K, A] or a number, added to the logits.
+      **others: its other arguments, with a leading axis [G].
+    """
+    return jax.vmap(functools.partial(function, table=self._ground.table))(
+        logits=self.logits(params, arrays) + tilt, cell=arrays,
+        rows=self._ground.rows(arrays), **others)
+
+  def sample(self, rng: jax.Array, params: Any, arrays: arrays_lib.CellArrays,
+             tilt: jax.Array | float = 0.0) -> jax.Array:
+    """Draws a transformation, actions i32[G, N, K]; see `each_cell`."""
+    return self.each_cell(sampling.sample, params, arrays, tilt,
+                          rng=jax.random.split(rng, arrays.source.shape[0]))
+
+  def mode(self, params: Any, arrays: arrays_lib.CellArrays) -> jax.Array:
+    """The likeliest action of each edge in turn, i32[G, N, K]."""
+    return self.each_cell(sampling.mode, params, arrays)
+
+  def log_prob(self, params: Any, arrays: arrays_lib.CellArrays,
+               actions: jax.Array) -> jax.Array:
+    """log pi(actions | architecture), f32[]; actions i32[G, N, K]."""
+    return jnp.sum(self.each_cell(
+        sampling.log_prob, params, arrays, actions=actions))
+
+  def entropy(self, params: Any, arrays: arrays_lib.CellArrays) -> jax.Array:
+    """H(pi(. | architecture)), f32[], the sum over all cells."""
+    return jnp.sum(self.each_cell(sampling.entropy, params, arrays))
+
+  def transformed(self, arrays: arrays_lib.CellArrays,
+                  actions: jax.Array) -> arrays_lib.CellArrays:
+    """The architecture after actions i32[G, N, K]."""
+    return sampling.apply_actions(arrays, actions, self._ground.table)

@@ -32,7 +32,7 @@ def read(path: str | os.PathLike[str]) -> list[Row]:
   Raises:
     InputError: another line is no row, or the file cannot be read.
   """
-  path = errors.path(path)
+  path = errors.regular(errors.path(path))
   try:
     text = path.read_text("utf-8", "replace") if path.exists() else ""
   except OSError as e:

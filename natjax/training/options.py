@@ -48,7 +48,10 @@ class Preparation(NamedTuple):
 
   def __call__(self, rng: jax.Array | None, images: jax.Array, *,
                train: bool) -> jax.Array:
-    """u8[B, H, W, 3] -> [B, H, W, 3]; `rng` may be None unless `train`."""
+    """u8[B, H, W, 3] -> [B, H, W, 3]; `rng` may be None where nothing draws.
+
+    That is unless `train`, and with an augmentation that does nothing.
+    """
     return data_lib.prepare(rng, images, self.mean, self.std, self.augmentation,
                             train=train, dtype=self.dtype)
 

@@ -20,10 +20,46 @@ from natjax.graph import genotype as architecture
 from natjax.zoo import handcrafted, nasbench201, nasbench_macro
 
 __all__ = ["genotype_names", "get", "handcrafted", "known", "names",
-           "nasbench201", "nasbench_macro"]
+           "nasbench201", "nasbench_macro", "source"]
 
 # Names under which the authors published cells that stand here as `...-cell`.
 _ALIASES = {"resblock": "resblock-cell", "vgg": "vgg-cell"}
+
+
+# Who published an architecture: the first of these with which its name begins.
+_SOURCES = {
+    "nat_": "what NAT made of {} (Guo et al., 2019)",
+    "natv2_": "what NAT++ made of {} (Guo et al., 2021)",
+    "darts": "DARTS (Liu et al., 2019)", "enas": "ENAS (Pham et al., 2018)",
+    "resblock-cell": "ResNet's block as a cell (Guo et al., 2019)",
+    "vgg-cell": "VGG's layers as a cell (Guo et al., 2019)",
+    "mobilenetv2-cell": "MobileNetV2's block as a cell (Guo et al., 2019)",
+    "naonet": "NAO (Luo et al., 2018)",
+    **{f"r{i}": "drawn at random (Guo et al., 2021)" for i in range(1, 6)},
+    "pc_darts": "PC-DARTS (Xu et al., 2020)",
+    "pdarts": "P-DARTS (Chen et al., 2019)",
+    "snas": "SNAS (Xie et al., 2019)", "nasnet": "NASNet (Zoph et al., 2018)",
+    "amoebanet": "AmoebaNet (Real et al., 2019)",
+    "vgg16": "VGG (Simonyan & Zisserman, 2015)",
+    "resnet": "ResNet (He et al., 2016)",
+    "shufflenet": "ShuffleNet (Zhang et al., 2018)",
+    "mobilenetv2": "MobileNetV2 (Sandler et al., 2018)",
+    "proxyless": "ProxylessNAS (Cai et al., 2019)",
+    "lresnet34e-ir": "ArcFace (Deng et al., 2019)",
+    "mobilefacenet": "MobileFaceNet (Chen et al., 2018)"}
+
+
+def source(name: str) -> str:
+  """Who published an architecture, in words; "" where nobody is named.
+
+  Example:
+    >>> source("nat_darts"), source("resnet20")
+    ('what NAT made of darts (Guo et al., 2019)', 'ResNet (He et al., 2016)')
+  """
+  for start, words in _SOURCES.items():
+    if name.startswith(start):
+      return words.format(name.removeprefix(start))
+  return ""
 
 
 def _plain(name: str) -> str:

@@ -64,6 +64,8 @@ def parse(text: str, *, where: str = "architecture",
     '|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|nor_conv_1x1~2|'
   """
   plain = text.strip()
+  if plain.startswith(("|", "{")):
+    codec.unnamed(name, where)
   if plain.startswith("|"):
     return network201.network(nasbench201.from_string(plain, where=where))
   if len(plain) <= _TUPLE and (plain.startswith("(") or (

@@ -1,6 +1,7 @@
 """The commands on a user's own network of blocks, from end to end."""
 
 import json
+import shutil
 import types
 
 import numpy as np
@@ -82,6 +83,51 @@ def test_trained_networks_are_evaluated_and_applied(run, capsys):
   digits = data.load("digits", image_size=8)
   right = np.mean(net.predict(digits.test_images) == digits.test_labels)
   assert right == pytest.approx(run.result["transformed"]["accuracy"])
+
+
+def test_a_run_is_costed_at_its_own_size(run, folder, capsys):
+  counted = lambda *args: [cli.main(["cost", *map(str, args), "--json"]), (
+      json.loads(capsys.readouterr().out))][1]
+  found = counted(run.out)
+  assert {k: found[k] for k in ("params", "madds")} == {
+      k: run.result["transformed"][k] for k in ("params", "madds")}
+  assert found["skeleton"] == {"num_classes": 10, "image_size": 8}
+  # A network of it, too; a file knows nothing, and flags overrule.
+  of_network = counted(run.out / "networks" / "original-0")
+  assert of_network["madds"] == run.result["original"]["madds"]
+  assert counted(folder / "mine.json")["skeleton"]["image_size"] == 32
+  flags = ("--image-size", "16", "--classes", "3")
+  assert counted(run.out, *flags)["skeleton"] == {
+      "num_classes": 3, "image_size": 16}
+
+
+@pytest.mark.parametrize("name, change", [
+    ("config.json", {"image_size": 0}), ("config.json", {"classes": -1}),
+    ("networks/original-0/result.json", {"place": {}}),
+    ("networks/original-0/result.json", {"place": {
+        "image_size": "8", "num_classes": 10}})])
+def test_a_run_of_no_size_is_refused(run, name, change, tmp_path, capsys):
+  path = shutil.copytree(run.out, tmp_path / "run") / name
+  path.with_name("checksums.json").unlink()
+  path.write_text(json.dumps(json.loads(path.read_text()) | change))
+  assert cli.main(["cost", str(path.parent)]) == 2
+  error = capsys.readouterr().err
+  assert f"{path} is damaged: a network for" in error
+  assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--max-madds", "1.5x"], "max-madds is 1.5x and bounds nothing: the given"
+     " network has"),
+    (["--max-params", "1x", "--max-madds", "900G"],
+     "max-params is 1x and bounds nothing"),
+    (["--max-params", "0.9x"], "")])
+def test_a_budget_that_bounds_nothing_is_said(flags, words, capsys, tmp_path):
+  assert cli.main([
+      "transform", "resnet20", "--method", "replace", "--dataset", "digits",
+      "--dry-run", *flags, "--out", str(tmp_path / "run")]) == 0
+  text = capsys.readouterr().err
+  assert len(text.splitlines()) == bool(words) and words in text
 
 
 def test_pictures_show_every_kind_of_block_once(run, folder):

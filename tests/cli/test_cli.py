@@ -180,7 +180,10 @@ def test_list_names_everything():
         k: v for k, v in run_json("cost", name, "--json").items()
         if k in ("params", "madds")}
   assert listing["architectures"]["darts"]["kind"] == "cells"
-  assert "darts: 3.35 M parameters, 528 M multiply-adds, cells" in out
+  assert ("darts: 3.35 M parameters, 528 M multiply-adds, cells; DARTS (Liu et"
+          " al., 2019)") in out
+  assert listing["architectures"]["resnet20"]["source"] == (
+      "ResNet (He et al., 2016)")
   assert listing["operations"] == list(operations.names())
   assert listing["datasets"] == data.names()
   assert listing["spaces"] == list(spaces.SPACES)

@@ -1,9 +1,13 @@
 """What is said of a result."""
 
+import types
+
 import pytest
 
 from natjax import methods
 from natjax.cli import choosing, output
+from natjax.pipeline import tables
+from natjax.training import options
 
 
 @pytest.mark.parametrize("seeds,ratio,words", [
@@ -13,8 +17,8 @@ from natjax.cli import choosing, output
     (2, 0.0, "the transformed ones cost the same.")])
 def test_verdict(seeds, ratio, words):
   result = {"changes": [], "seeds": [{"num_changes": 1}] * seeds}
-  said = output._verdict(result, methods.METHODS["nat"], 0.0, (ratio, ratio),
-                         (0.0, "2 seeds"))
+  said = tables.verdict(result, methods.METHODS["nat"].kept, 0.0,
+                        (ratio, ratio), (0.0, "2 seeds"))
   assert said == f"Both are equally accurate; {words}"
 
 
@@ -33,10 +37,10 @@ def test_verdict(seeds, ratio, words):
 def test_what_chance_may_do(first, second, images, expected, words):
   parts = [{"accuracies": part, "accuracy": sum(part) / len(part)}
            for part in (first, second)]
-  half, over = output._noise(*parts, images)
+  half, over = tables.noise(*parts, images)
   assert half == pytest.approx(expected, abs=1e-4)
-  said = output._verdict(
-      {"changes": ["an edge"]}, methods.METHODS["nat"],
+  said = tables.verdict(
+      {"changes": ["an edge"]}, methods.METHODS["nat"].kept,
       parts[1]["accuracy"] - parts[0]["accuracy"], (-0.1, -0.1), (half, over))
   assert words in said
 
@@ -44,7 +48,7 @@ def test_what_chance_may_do(first, second, images, expected, words):
 def test_more_seeds_than_the_table_has():
   parts = [{"accuracies": [0.5 + sign * (i % 2) for i in range(40)]}
            for sign in (0, 0.1)]
-  assert output._noise(*parts, 9)[0] == pytest.approx(
+  assert tables.noise(*parts, 9)[0] == pytest.approx(
       2.228 * 0.050637 / 40**0.5, rel=1e-4)
 
 
@@ -79,3 +83,19 @@ def test_the_time_of_a_run_is_one_line(monkeypatch):
   output._print_time({"time": {"compile": 12.34, "training": 0.0}})
   output._print_time({})  # Of an earlier version.
   assert said == ["time: compile 12.3 s, training 0.0 s"]
+
+
+def test_words_of_a_run_stand_once_in_the_log(monkeypatch):
+  said = []
+  monkeypatch.setattr(output.err, "print", said.append)
+  display = output.Display(types.SimpleNamespace(tensorboard=False, out="x"))
+  for stage, phase in (("search", "search"), ("search", "policy")):
+    display.progress(options.Progress(
+        "search", stage, phase, 0, 2, 0, 3, 0.0, {}))
+    display.row({"run": "search", "stage": stage, "phase": phase, "epoch": 0,
+                 "loss": 0.5})
+  assert said == [
+      "search: starts; compiles where the cache does not have it",
+      "search epoch 1: loss 0.5000",
+      "search policy: starts; compiles where the cache does not have it",
+      "search policy epoch 1: loss 0.5000"]

@@ -1,6 +1,7 @@
 """Arguments that nothing can use: at once one line, exit code 2, no more."""
 
 import json
+import os
 import time
 
 import pytest
@@ -162,3 +163,33 @@ def test_what_nobody_foresaw_is_one_line_and_a_file(
 def test_a_flag_of_the_other_command_is_told(capsys):
   text = check_refused(capsys, [*TRAIN, "--train-epochs", "9"])
   assert "of `natjax train` it is --epochs; see `natjax train --help`" in text
+
+
+@pytest.mark.parametrize("argv", [
+    [*TRAIN, "--config", "@"], ["cost", "@"],
+    ["benchmark", "nasbench201", "--table", "@"]])
+def test_what_never_ends_is_not_read(argv, tmp_path, capsys):
+  """A pipe without a writer; a device that goes on for ever is of its kind."""
+  os.mkfifo(tmp_path / "pipe.json")
+  text = check_refused(capsys, [
+      a.replace("@", str(tmp_path / "pipe.json")) for a in argv])
+  assert "is a pipe or a device" in text
+
+
+@pytest.mark.parametrize("width", ["1e300", "1e308"])
+def test_widths_without_end(width, capsys):
+  text = check_refused(capsys, ["cost", "resnet20", "--width", width])
+  assert "numbers are at most 1000000" in text
+
+
+@pytest.mark.parametrize("file, text", [
+    ("one.json", json.dumps(NETWORK)),
+    ("cell.txt", "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"),
+    ("plain.py", "Genotype(normal=[('conv_3x3', 0)], normal_concat=[2],"
+     " reduce=[('conv_3x3', 0)], reduce_concat=[2])")])
+def test_a_name_that_a_file_has_not(file, text, tmp_path, capsys):
+  (tmp_path / file).write_text(text)
+  assert cli.main(["cost", str(tmp_path / file)]) == 0
+  capsys.readouterr()
+  said = check_refused(capsys, ["cost", f"{tmp_path / file}:other"])
+  assert "'other' is asked for; name the file alone" in said

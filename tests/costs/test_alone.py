@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from natjax import drawing, zoo
-from natjax.cli import output
 from natjax.costs import alone, exact
 from natjax.graph import records
 from natjax.methods import nat, replace, replacements, theta_space
+from natjax.pipeline import tables
 from tests import tiny
 from tests.methods import test_replace, test_replacements
 
@@ -121,12 +121,12 @@ def test_the_table_shows_what_is_known_of_changes():
   row = {"cell": "block 3", "source": 1, "target": 2, "before": "conv_3x3",
          "after": "conv_1x1", "saves": {"params": 9, "madds": 20},
          "price": 0.25}
-  columns, rows = output._explained([row, {**row, "price": None}])
+  columns, rows = tables.explained([row, {**row, "price": None}])
   assert columns[4:] == (">parameters", ">multiply-adds", ">price, nats")
   assert rows[0][4:] == ("9", "20", "0.2500") and rows[1][6] == ""
   old = {k: v for k, v in row.items() if k not in ("saves", "price")}
-  assert output._explained([old])[0] == ("cell", "edge", "before", "after")
+  assert tables.explained([old])[0] == ("cell", "edge", "before", "after")
   theta = {**old, "saves": row["saves"], "theta": [[0.0, 0.5, -1.0]]}
-  assert output._explained([theta])[1][0][-1] == "0.00, 0.50, -1.00"
+  assert tables.explained([theta])[1][0][-1] == "0.00, 0.50, -1.00"
   drop = {**old, "saves": row["saves"], "score_drop": -0.015}
-  assert output._explained([drop])[1][0][-1] == "-1.50"
+  assert tables.explained([drop])[1][0][-1] == "-1.50"

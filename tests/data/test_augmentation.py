@@ -322,7 +322,17 @@ def test_prepare_refuses_a_traced_augmentation():
     traced(data.Augmentation(1, True, 0))
 
 
-def test_prepare_refuses_training_without_a_key():
+@pytest.mark.parametrize("augmentation", [
+    data.Augmentation(1), data.Augmentation(flip=True),
+    data.Augmentation(cutout=2)])
+def test_prepare_refuses_to_draw_without_a_key(augmentation):
   images = np.zeros((2, 8, 8, 3), np.uint8)
   with pytest.raises(errors.InputError, match="rng is None"):
-    data.prepare(None, images, MEAN, STD, data.Augmentation(), train=True)
+    data.prepare(None, images, MEAN, STD, augmentation, train=True)
+
+
+def test_what_does_not_draw_needs_no_key():
+  images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+  np.testing.assert_array_equal(*(
+      data.prepare(rng, images, MEAN, STD, data.Augmentation(), train=True)
+      for rng in (None, jax.random.key(0))))

@@ -370,3 +370,15 @@ def test_the_largest_square_in_the_middle():
   with pytest.raises(errors.InputError, match="choose one of stretch, crop"):
     dataset.make_dataset("mine", (images, np.arange(2)), (images, np.arange(2)),
                          resize="pad")
+
+
+def test_classes_that_are_never_trained_are_said():
+  images = np.zeros((4, 2, 2, 3), np.uint8)
+  part = lambda *labels: (images, np.array(labels))
+  made = data.make_dataset(
+      "x", part(0, 1, 0, 1), part(0, 1, 2, 2), image_size=2)
+  assert made.num_classes == 3
+  assert made.notes == ("no training image is of the classes [2], which test"
+                        " images are of",)
+  assert data.make_dataset(
+      "x", part(0, 1, 2, 1), part(0, 1, 0, 1), image_size=2).notes == ()

@@ -270,3 +270,38 @@ def test_an_image_of_16_bits_is_refused(tmp_path):
   _save(tmp_path / "some.png", np.full((4, 4), 40000, np.uint16))
   with pytest.raises(errors.InputError, match="more than 8 bits"):
     image_folder.read_image(tmp_path / "some.png")
+
+
+def _divided(folder):
+  for part in ("train", "test"):
+    for label in ("a", "b"):
+      _save(folder / part / label / "1.png")
+
+
+@pytest.mark.parametrize("where, words", [
+    ("x.png", "1 image(s) that lie in {} itself"),
+    ("train/x.png", "1 image(s) that lie in {}/train itself"),
+    ("test/x.png", "1 image(s) that lie in {}/test itself"),
+    ("train/a/more/x.png", "images in {}/train/a/more are passed over"),
+    ("train/a/very/deep/x.png", "images in {}/train/a/very are passed over"),
+    ("test/b/images/x.png", "images in {}/test/b/images are passed over"),
+    ("c/x.png", "images in {}/c are passed over"),
+    ("val/a/x.png", "{}/val is passed over, since {}/test is the test set")])
+def test_images_that_lie_elsewhere_are_said(tmp_path, where, words):
+  _divided(tmp_path)
+  assert _read(tmp_path).notes == ()
+  _save(tmp_path / where)
+  note, = _read(tmp_path).notes
+  assert words.format(tmp_path, tmp_path) in note
+  assert len(_read(tmp_path).train[0]) == len(_read(tmp_path).test[0]) == 2
+
+
+def test_images_beside_class_folders_are_said(tmp_path):
+  for label in ("a", "b"):
+    for i in range(5):
+      _save(tmp_path / label / f"{i}.png")
+  _save(tmp_path / "stray.png")
+  _save(tmp_path / "other.JPG")
+  (tmp_path / "notes.txt").write_text("no image")
+  note, = _read(tmp_path).notes
+  assert "2 image(s) that lie in" in note

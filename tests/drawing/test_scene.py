@@ -37,7 +37,8 @@ def test_zoo_pictures_are_complete_and_legible(name):
   )
   assert collections.Counter(texts(svg, "node")) == collections.Counter(
       label for c in cells
-      for label in ["ck-2", "ck-1", "ck", *map(str, range(c.num_nodes))]
+      for label in ["0: ck-2", "1: ck-1", "ck", *map(
+          str, range(2, 2 + c.num_nodes))]
   )
   assert len(elements(svg, "path", "concat")) == sum(
       len(c.concat) for c in cells
@@ -87,6 +88,22 @@ def test_another_graph_is_drawn_but_not_compared(other):
   assert legend.startswith("not a transformation of the first")
   assert BLUE not in svg and ORANGE not in svg
   check_nothing_overlaps(svg)
+
+
+def test_nodes_have_the_numbers_of_changes():
+  """Also node 3, which takes node 0 twice."""
+  svg = drawing.draw(FIRST)
+  texts_of, nodes = texts(svg, "node"), boxes(svg, "node")
+  box = dict(zip(texts_of[:5], nodes, strict=False))
+  at = lambda xy, name: pictures.inside(xy, box[name], -9)
+  curves = elements(svg, "path", "edge")[:4]
+  ends = [[*pictures.sampled(curve)] for curve in curves]
+  found = [tuple(next(n for n in box if at(points[i], n)) for i in (0, -1))
+           for points in ends]
+  assert found == [(("0: ck-2", "1: ck-1")[e.source], str(e.target))
+                   for e in FIRST.normal.edges]
+  change, *_ = drawing.changes(FIRST, SECOND)
+  assert (change.source, change.target) == (0, 2)
 
 
 def test_colours_and_dashes_by_hand():
@@ -162,7 +179,8 @@ def check_complete(svg, cells):
       edge.operation for c in cells for edge in c.edges)
   assert collections.Counter(texts(svg, "node")) == collections.Counter(
       label for c in cells
-      for label in ["ck-2", "ck-1", "ck", *map(str, range(c.num_nodes))])
+      for label in ["0: ck-2", "1: ck-1", "ck", *map(
+          str, range(2, 2 + c.num_nodes))])
   assert len(elements(svg, "path", "concat")) == sum(
       len(c.concat) for c in cells)
   check_nothing_overlaps(svg)
@@ -178,7 +196,17 @@ def test_networks_of_blocks_are_drawn_kind_by_kind():
   """A padded window is an operation as any other."""
   svg = drawing.draw(architectures.PADDED)
   check_complete(svg, [block.cell for block in architectures.PADDED.blocks[:2]])
-  assert texts(svg, "heading") == ["block 0", "blocks 1-2"]
+  assert texts(svg, "title") == ["padded"]
+  assert texts(svg, "heading") == [
+      "block 0: 8 channels, stride 1", "blocks 1-2: 8 channels, stride 2"]
+
+
+def test_blocks_of_unlike_widths_say_from_where_to_where():
+  svg = drawing.draw(zoo.get("resnet20"), title="mine")
+  assert texts(svg, "title") == ["mine"]
+  assert texts(svg, "heading") == [
+      "blocks 0-2, 4-5, 7-8: 16 to 64 channels, stride 1",
+      "blocks 3, 6: 32 to 64 channels, stride 2"]
 
 
 @pytest.mark.parametrize("kind", ["cifar", "imagenet"])
@@ -187,7 +215,8 @@ def test_cells_that_are_not_shared_are_drawn(kind):
       architectures.UNEQUAL, records.Skeleton(kind, 4, 3, 10, 64))
   svg = drawing.draw(network)
   # No two of three are alike: after a reduction cell an input is reduced.
-  assert texts(svg, "heading") == ["block 0", "block 1", "block 2"]
+  assert [text.partition(":")[0] for text in texts(svg, "heading")] == [
+      "block 0", "block 1", "block 2"]
   check_complete(svg, [block.cell for block in network.blocks])
 
 

@@ -47,6 +47,15 @@ def stands(architecture, kept):
           for part, ends in kept.items()}
 
 
+@pytest.mark.parametrize("shown, name, of", [
+    ("block 3 1 -> 2", "blocks:3/edge:1-2", RESNET),
+    ("block 3/1->2", "blocks:3/edge:1-2", RESNET),
+    ("normal 0 -> 2", "normal/edge:0-2", DARTS),
+    ("reduce/edge 0 -> 4", "reduce/edge:0-4", DARTS)])
+def test_what_tables_show_is_a_name(shown, name, of):
+  assert keeping.read(shown, of) == keeping.read(name, of)
+
+
 @pytest.mark.parametrize("keep, kept", [*SOME.items(), *OF_CELLS.items()])
 def test_names_are_read(keep, kept):
   of = DARTS if keep in OF_CELLS else RESNET

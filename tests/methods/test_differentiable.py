@@ -183,8 +183,8 @@ def test_folding_keeps_what_the_network_computes():
   np.testing.assert_allclose(logits(trained(folded), folded.state), weighed,
                              rtol=1e-4, atol=1e-6)
   # The skip of the first block holds nothing to fold into.
-  assert folded.report["not_folded"] == [["block 0", 3]]
-  assert ["block 1", 0] in folded.report["folded"]
+  assert folded.report["not_folded"] == [["block 0", "1 -> 3"]]
+  assert ["block 1", "1 -> 2"] in folded.report["folded"]
 
 
 def test_what_the_guard_overruled_is_reported():

@@ -479,3 +479,10 @@ def test_initial_values_follow_the_key(initialised):
   for (name, a, _), (_, b, _) in zip(kernels(first), kernels(other),
                                      strict=True):
     assert not np.any(a == b), name
+
+
+def test_old_keys_draw_what_typed_ones_do():
+  net = supernet_lib.Supernet(
+      SHORT, skeleton_lib.Skeleton("cifar", 2, 1, 5, 8))
+  jax.tree.map(np.testing.assert_array_equal, *(
+      net.init(make(0)) for make in (jax.random.key, jax.random.PRNGKey)))

@@ -272,7 +272,8 @@ def test_what_was_decided_is_not_tried_again(good, tmp_path, monkeypatch):
   monkeypatch.setattr(fit, "fit", None)
   monkeypatch.setattr(fit, "walk", None)
   _, again = transform(whole, BROKEN, CHEAPER, tolerance=50.0)
-  assert again == result
+  # The second start takes some time of its own, more on a busy machine.
+  assert again | {"time": 0} == result | {"time": 0}
 
 
 def test_too_few_images_for_a_batch_are_refused_at_once():
@@ -284,6 +285,7 @@ def test_too_few_images_for_a_batch_are_refused_at_once():
 
 @pytest.mark.parametrize("flag,value,message", [
     ("--tolerance", "-1", "tolerance is -1.0 and must not be negative"),
+    ("--tolerance", "200", "tolerance is 200.0 and is in percentage points"),
     ("--held-out", "1", "held-out is 1.0 and must lie in [0, 1)"),
     ("--held-out", "-0.1", "held-out is -0.1 and must lie in [0, 1)"),
     ("--finalists", "0", "finalists is 0 and must be at least 1"),
@@ -294,6 +296,14 @@ def test_refusals_are_one_line(flag, value, message, capsys):
                    flag, value]) == 2
   text = capsys.readouterr().err
   assert message in text and len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize("wrong", [
+    {"tolerance": "1"}, {"held_out": "0.1"}, {"tolerance": None}])
+def test_settings_of_another_type_are_refused(wrong):
+  config = dataclasses.replace(tiny.SEARCH, **wrong)
+  with pytest.raises(errors.InputError, match="must be of type"):
+    acceptance.check(config)
 
 
 def test_the_published_policy_and_the_papers_preset_see_all_images():

@@ -129,3 +129,26 @@ def test_the_full_graph_of_cells_that_are_not_shared_by_hand():
   assert (4, 7) in policy.module.links
   assert all(sender == 4 for sender, _ in policy.module.links)
   assert [d.cell.concat for d in ground.decisions] == [(4, 5), (4, 5)]
+
+
+def test_what_is_drawn_has_its_probability_and_costs_no_more():
+  ground, params, _ = make()
+  policy, beta = policy_lib.CellPolicy(ground, layers=2), start(ground)
+  # Old keys, too.
+  actions = jax.jit(policy.sample)(jax.random.PRNGKey(3), params, beta)
+  other = policy.transformed(beta, actions)
+  given, found = (ground.decode(a, ground.space.graph) for a in (beta, other))
+  assert given == ground.space.graph and found != given
+  assert ground.cost(found).madds <= ground.cost(given).madds
+  log_prob = jax.jit(lambda actions: policy.log_prob(params, beta, actions))
+  # What the table forbids has probability 0.
+  last = ground.decisions[-1].cell.edges[-1]
+  at = (-1, last.target - records.NUM_INPUTS, 0)
+  rows = jnp.stack([actions.at[at].set(a)
+                    for a in range(len(ground.table.actions))])
+  logs = jax.vmap(log_prob)(rows)
+  assert logs[actions[at]] == log_prob(actions)
+  assert jnp.isfinite(log_prob(actions)) and not jnp.isfinite(logs).all()
+  assert float(jax.jit(policy.entropy)(params, beta)) > 0
+  likeliest = jax.jit(policy.mode)(params, beta)
+  assert log_prob(likeliest) > log_prob(actions)

@@ -81,3 +81,10 @@ def test_far_miss_guesses_nothing():
     zoo.get("qqqq")
   assert "did you mean" not in str(e.value)
   assert "natjax list" in str(e.value)
+
+
+def test_every_architecture_says_who_published_it():
+  assert [name for name in zoo.names() if not zoo.source(name)] == []
+  assert zoo.source("natv2_r3") == "what NAT++ made of r3 (Guo et al., 2021)"
+  assert zoo.source("mobilenetv2-cell") != zoo.source("mobilenetv2")
+  assert zoo.source("mine") == ""

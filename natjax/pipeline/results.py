@@ -1,0 +1,72 @@
+"""What the main jobs return: a dictionary that a notebook shows as a table."""
+
+from collections.abc import Mapping, Sequence
+import html
+from typing import Any
+
+from natjax import drawing, methods
+from natjax.graph import codec
+from natjax.pipeline import tables
+
+_MOST = 100  # Rows of changes; the dictionary has all.
+
+
+class Result(dict[str, Any]):
+  """What `result.json` holds; a notebook shows its tables and the picture.
+
+  Attributes:
+    test_images: how many there were, by which chance is told from gain.
+  """
+
+  def __init__(self, found: Mapping[str, Any], test_images: int):
+    super().__init__(found)
+    self.test_images = test_images
+
+  def _repr_html_(self) -> str:
+    """Tables and pictures, as IPython asks for them."""
+    parts = self.get("union", [self])
+    return "\n".join(
+        _heading(f"architecture {number}") * (len(parts) > 1)
+        + _show(part, self.test_images)
+        for number, part in enumerate(parts, 1))
+
+
+def _show(result, images):
+  """One result in HTML."""
+  if "architecture" in result:  # Of a training.
+    shown = [_table(tables.measure(result), tables.MEASURED, [
+        tables.measured(result)])]
+    drawn = [result["architecture"]]
+  else:
+    entry = methods.METHODS.get(result["method"])
+    found = tables.comparison(result, images, entry.kept if entry else "")
+    shown = [_table(*found[:3])]
+    if found.verdict:
+      shown.append(f"<p>{html.escape(found.verdict)}</p>")
+    if changes := result.get("changes"):
+      more = f", the first {_MOST}" * (len(changes) > _MOST)
+      shown.append(_table(f"edges that changed{more}", *tables.explained(
+          changes[:_MOST])))
+    drawn = [*result["architectures"].values()]
+  drawn = [*dict.fromkeys(map(codec.from_dict, drawn))]  # Kept: drawn once.
+  return "\n".join([*shown, drawing.draw(*drawn)])
+
+
+def _heading(text):
+  return f"<h4>{html.escape(text)}</h4>\n"
+
+
+def _table(title, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """A table; columns of numbers begin with ">"."""
+  aligned = ["right" if column.startswith(">") else "left"
+             for column in columns]
+
+  def line(tag, cells):
+    return "<tr>{}</tr>".format("".join(
+        f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>'
+        for side, cell in zip(aligned, cells, strict=True)))
+
+  return "\n".join([
+      f"<table>\n<caption>{html.escape(title)}</caption>",
+      line("th", [column.lstrip(">") for column in columns]),
+      *(line("td", row) for row in rows), "</table>"])

@@ -1,0 +1,182 @@
+"""What a result says, in rows and sentences, wherever it is shown."""
+
+from collections.abc import Callable, Mapping, Sequence
+import math
+import statistics
+from typing import Any, NamedTuple
+
+MEASURED = (">accuracy", ">parameters", ">multiply-adds")
+# What budgets may ask for beside, and how it is written.
+ASKED = {"latency": lambda seconds: f"{1e3 * seconds:.3f} ms",
+         "memory": lambda count: f"{1e-6 * count:.3f} MB"}
+
+
+# Per key of a row of changes: its column, and how it is written.
+_SAVED: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "params": (">parameters", str), "madds": (">multiply-adds", str),
+    "latency": (">ms", lambda seconds: f"{1e3 * seconds:.3f}")}
+_EXPLAINED: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "price": (">price, nats", lambda price: "" if price is None else (
+        f"{price:.4f}")),
+    "score_drop": (">score lost, points", lambda drop: f"{100 * drop:+.2f}"),
+    "theta": (">theta none, identity, same", lambda groups: "; ".join(
+        ", ".join(f"{value:.2f}" for value in theta) for theta in groups))}
+
+
+class Comparison(NamedTuple):
+  """What became of a network, or what a search found.
+
+  Attributes:
+    title: of the table.
+    columns: of the table; those of numbers begin with ">".
+    rows: of the table.
+    verdict: a sentence; "" where nothing is compared.
+  """
+
+  title: str
+  columns: tuple[str, ...]
+  rows: list[tuple[str, ...]]
+  verdict: str
+
+
+def comparison(result: Mapping[str, Any], images: int,
+               kept: str) -> Comparison:
+  """The networks of a transformation or a search, and how they compare.
+
+  Args:
+    result: of one, not of several given architectures.
+    images: number of test images.
+    kept: what is said where no seed changed anything.
+  """
+  parts = {name: result[name] for name in (
+      "original", "transformed", "derived") if name in result}
+  *before, after = parts.values()
+  more = [kind for kind in ASKED if kind in after]
+  rows = [(name, *measured(part), *(ASKED[kind](part[kind]) for kind in more))
+          for name, part in parts.items()]
+  said = ""
+  if before:
+    shown, ratios, said = difference(result, images, kept, more)
+    rows.append(("difference", shown, *ratios))
+  seeds = len(after.get("accuracies", ()))
+  trained = f"{seeds} seed(s) each" if seeds else "not trained"
+  return Comparison(
+      f"{measure(result)} on {result['dataset']}, {trained}",
+      ("", *MEASURED, *(f">{kind}" for kind in more)), rows, said)
+
+
+def difference(result: Mapping[str, Any], images: int, kept: str,
+               more: Sequence[str] = ()) -> tuple[str, list[str], str]:
+  """How a transformed network differs from the original.
+
+  Args:
+    result: of a transformation.
+    images: number of test images.
+    kept: what is said where no seed changed anything.
+    more: what else than parameters and multiply-adds is compared.
+
+  Returns:
+    Of accuracy, "" where nothing was changed; of the costs; the verdict.
+  """
+  before, after = result["original"], result["transformed"]
+  gain = after["accuracy"] - before["accuracy"]
+  ratios = [after[k] / before[k] - 1 for k in ("params", "madds", *more)]
+  chance = noise(before, after, images)
+  shown = f"{100 * gain:+.2f}" + " (noise)" * (0 < abs(gain) <= chance[0])
+  return (shown if changed(result) else "", [
+      f"{100 * ratio:+.1f} %" for ratio in ratios],
+          verdict(result, kept, gain, ratios, chance))
+
+
+def explained(changes):
+  """Columns and cells of the changes, and what each saves and costs alone."""
+  saves = {k: v for k, v in _SAVED.items() if k in changes[0].get("saves", {})}
+  costs = {k: v for k, v in _EXPLAINED.items() if k in changes[0]}
+  rows = [(c["cell"], f"{c['source']} -> {c['target']}", c["before"],
+           c["after"], *(show(c["saves"][k]) for k, (_, show) in saves.items()),
+           *(show(c[k]) for k, (_, show) in costs.items())) for c in changes]
+  return ("cell", "edge", "before", "after", *(
+      column for column, _ in (*saves.values(), *costs.values()))), rows
+
+
+def percent(part, what="accuracy"):
+  """A mean over seeds, with the deviation of several."""
+  several = len(part.get(what.replace("accuracy", "accuracies"), ())) > 1
+  spread = f" ± {100 * part[f'{what}_std']:.2f}" if several else ""
+  return f"{100 * part[what]:.2f}{spread} %"
+
+
+def measured(part):
+  """The cells of `MEASURED`; a network may not have been trained."""
+  accuracy = percent(part) if "accuracy" in part else "not trained"
+  return (accuracy, f"{part['params'] / 1e6:.3f} M",
+          f"{part['madds'] / 1e6:.3f} M")
+
+
+def measure(result):
+  """What "accuracy" is in a result or a configuration."""
+  return "test accuracy" + " of the nearest neighbours" * (
+      result.get("objective") == "simclr")
+
+
+# Of Student's t, the 97.5 % quantile for 1, 2, ... degrees of freedom; from
+# then on, the last is on the safe side.
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262,
+            2.228)
+
+
+def noise(first, second, images):
+  """How far accuracies may differ by chance: half a 95 % interval, over what.
+
+  Over seeds of the differences seed by seed (Student's t). Of a single seed,
+  over test images, as if each network had been tested on its own; it is the
+  wider one where both err on the same images.
+
+  Args:
+    first: a part of a result.
+    second: another one, of the same seeds.
+    images: number of test images.
+  """
+  pairs = [*zip(first["accuracies"], second["accuracies"], strict=True)]
+  count = len(pairs)
+  if count > 1:
+    spread = statistics.stdev(b - a for a, b in pairs)
+    factor = _STUDENT[min(count - 1, len(_STUDENT)) - 1]
+    return factor * spread / math.sqrt(count), f"{count} seeds"
+  spread = math.sqrt(sum(p * (1 - p) for p in pairs[0]) / images)
+  return 1.96 * spread, f"{images} test images"
+
+
+def changed(result):
+  """The seeds whose architectures were changed."""
+  rows = result.get("seeds", [{"num_changes": len(result["changes"])}])
+  return [row for row in rows if row["num_changes"]]
+
+
+def verdict(result, kept, gain, ratios, chance):
+  """Which of two networks is better, by what is more than chance.
+
+  Args:
+    result: of a transformation.
+    kept: what is said where no seed changed anything.
+    gain: in accuracy.
+    ratios: of the costs after to those before, less 1.
+    chance: `noise` of both.
+  """
+  if not changed(result):
+    return kept
+  half, over = chance
+  quality = "Both are equally accurate"
+  if gain:
+    if abs(gain) > half:
+      winner = "transformed network" if gain > 0 else "original"
+      quality = f"The {winner} is more accurate"
+    else:
+      quality += " within noise"
+    quality += (f" ({100 * gain:+.2f} ± {100 * half:.2f} points, 95 % over"
+                f" {over})")
+  if len(result.get("seeds", ())) > 1:
+    saving = "ones are cheaper" if min(ratios) < 0 else "ones cost the same"
+  else:
+    saving = "one is cheaper" if min(ratios) < 0 else "one costs the same"
+  return f"{quality}; the transformed {saving}."
