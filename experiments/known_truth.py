@@ -27,7 +27,7 @@ from natjax.benchmarks import nasbench201, policy_report, policy_search
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, records
 from natjax.graph import nasbench201 as cells
-from natjax.methods import nat, natpp, supervised
+from natjax.methods import choice, nat, natpp, supervised
 from natjax.networks import supernet as supernet_lib
 from natjax.objectives import classification as objectives
 from natjax.pipeline import judge as judge_lib
@@ -403,17 +403,27 @@ class Searches:
     Returns:
       The codes that the library's settings choose (`prefer`): "code", by the
       accuracy, "cheapest", by the cost, and "sure"; "candidates", codes of all
-      that were scored, with their "scores", the given cell first.
+      that were scored, with their "scores", the given cell first, and what they
+      "answers".
     """
+    sums = []
+
+    def walk(*argument, **options):
+      sums.append(self._walk(*argument, whole=True, **options))
+      return sums[-1]
+
     found = self.make(name).derive(
-        state, network(names_of(code), self._repeats),
-        functools.partial(self._walk, whole=True), jax.random.key(seed))
+        state, network(names_of(code), self._repeats), walk,
+        jax.random.key(seed))
     rows = found.report["candidates"]
     codes = [code_of(codec.from_dict(row["architecture"])) for row in rows]
     chosen = {name: codes[i] for name, i in found.report["preferred"].items()}
     return {"code": chosen["accuracy"], "cheapest": chosen["cost"],
             "sure": chosen["sure"], "candidates": codes,
-            "scores": [row["score"] for row in rows]}
+            "scores": [row["score"] for row in rows],
+            # Later, what changes cost by themselves.
+            "answers": choice.Answers(int(sums[0]["images"]), sums[0]["both"][
+                :len(rows), :len(rows)].astype(int))}
 
   def _walk(self, function, argument, *, split, **options):
     return fit_lib.walk(

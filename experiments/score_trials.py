@@ -31,8 +31,7 @@ from natjax.training import fit as fit_lib
 AS_IT_IS = "as it is"
 _BATCH = 256  # Images, where batches are larger.
 _FURTHER = 6  # Epochs, where the supernet is trained for longer.
-_ALONE = 2  # Epochs of a candidate that is trained by itself.
-_FEW = 3  # Candidates that are.
+FEW = 3  # Candidates that are trained by themselves.
 _TOLERANCE = 0.5  # Points, by which a cheaper one may then be worse.
 
 
@@ -104,7 +103,7 @@ def score(searches: known_truth.Searches, params: Sequence[Any],
   """
   method = searches.make("natpp")
   # Padded, so that any number of cells shares one program.
-  spare = (_FEW if each else searches.config.candidates) + 1 - len(codes)
+  spare = (FEW if each else searches.config.candidates) + 1 - len(codes)
   params = [*params, *[params[0]] * (spare if each else 0)]
   argument = (jax.tree.map(lambda *x: jnp.stack(x), *params),
               method.arrays(np.array([*codes, *[codes[0]] * spare])))
@@ -137,7 +136,8 @@ def one(searches: known_truth.Searches, code: int, seed: int, weights: Any,
   near = searches.weights(
       searches.start(code, seed, "given", weights), seed, epochs)
   state = searches.search("natpp", code, near, seed)
-  codes = searches.choose("natpp", code, state, seed)["candidates"]
+  chosen = searches.choose("natpp", code, state, seed)
+  codes = chosen["candidates"]
   known = truth.accuracy[codes]
 
   def returned(name, after, **more):
@@ -152,8 +152,12 @@ def one(searches: known_truth.Searches, code: int, seed: int, weights: Any,
              sure=truth.gain(code, codes[best]) if found.surely[best] else 0.0)
 
   begin = near.params
-  plain = score(searches, [begin], codes)
-  add(AS_IT_IS, plain)
+  add(AS_IT_IS, score(searches, [begin], codes))
+  for name, some in (
+      ("by the supernet of the whole space", [weights.params]),
+      ("mean with the supernet of the whole space", [begin, weights.params])):
+    began = time.monotonic()
+    add(name, score(searches, some, codes))
   for name, how in (
       (f"in batches of {_BATCH} images", {"batch_size": _BATCH}),
       ("by the loss, not the accuracy", {"what": "loss"}),
@@ -176,26 +180,40 @@ def one(searches: known_truth.Searches, code: int, seed: int, weights: Any,
   average = jax.tree.map(lambda *x: sum(x) / len(x), *kept)
   add(f"their weights, the mean over {_FURTHER} epochs", score(
       searches, [average], codes))
-  alone = functools.cache(lambda one: searches.weights(
-      searches.start(one, seed, "alone", near), seed, _ALONE).params)
+  alone = by_themselves(searches, near, seed, epochs)
   for prefer in choice.PREFERENCES:
     began = time.monotonic()
-    order = choice.choose(plain.answers, [
-        _cost(truth, c) for c in codes], prefer, given=0).order
-    returned(f"prefer {prefer}", codes[order[0]])
-    returned(f"prefer {prefer}, the first {_FEW} trained by themselves", _tried(
-        searches, [codes[i] for i in order], code, prefer, alone))
+    order = ordered(truth, chosen, prefer)
+    returned(f"prefer {prefer}", order[0])
+    returned(f"prefer {prefer}, the first {FEW} trained by themselves",
+             tried(searches, order, code, prefer, alone))
   return {"code": code, "accuracy": float(truth.accuracy[code]),
           "oracle": truth.gain(code, int(truth.best["natpp"][code])),
           "best": max(truth.gain(code, c) for c in codes), "ways": ways}
+
+
+def by_themselves(searches: known_truth.Searches, weights: Any, seed: int,
+                  epochs: int) -> Callable[[int], Any]:
+  """Of a code its weights, those of a supernet trained on it alone."""
+  return functools.cache(lambda code: searches.weights(
+      searches.start(code, seed, "alone", weights), seed, epochs).params)
+
+
+def ordered(truth: known_truth.Truth, chosen: Mapping[str, Any],
+            prefer: str) -> list[int]:
+  """The codes of `known_truth.Searches.choose`, those preferred first."""
+  codes = chosen["candidates"]
+  return [codes[i] for i in choice.choose(
+      chosen["answers"], [_cost(truth, c) for c in codes], prefer,
+      given=0).order]
 
 
 def _cost(truth, code):
   return operations.Cost(int(truth.params[code]), int(1e6 * truth.madds[code]))
 
 
-def _tried(searches: known_truth.Searches, order: Sequence[int], code: int,
-           prefer: str, alone: Callable[[int], Any]) -> int:
+def tried(searches: known_truth.Searches, order: Sequence[int], code: int,
+          prefer: str, alone: Callable[[int], Any]) -> int:
   """What is returned of the first few in order, each with its own weights.
 
   Args:
@@ -203,13 +221,13 @@ def _tried(searches: known_truth.Searches, order: Sequence[int], code: int,
     order: codes of the candidates.
     code: of the given cell.
     prefer: by which they are ordered.
-    alone: of a code, the weights.
+    alone: of a code, the weights (`by_themselves`).
   """
   few = order[:order.index(code)] if prefer == "sure" else [
       c for c in order if c != code]
   if order[0] == code:
     return code
-  few = [code, *few[:_FEW]]
+  few = [code, *few[:FEW]]
   found = score(searches, [*map(alone, few)], few, each=True)
   best = int(np.argmax(found.means[1:])) + 1
   verdict = acceptance.judge(

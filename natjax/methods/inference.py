@@ -258,7 +258,7 @@ def _preference(method):
   """Which of `choice.PREFERENCES` a method's settings have."""
   prefer = method.config.prefer
   return prefer if prefer != "auto" else (
-      "accuracy" if method.published else "cost")
+      "accuracy" if method.published else "sure")
 
 
 def _closely(method, limits, before):

@@ -20,9 +20,10 @@ How this differs from the released code, unless `policy="published"`:
 - The baseline is the mean reward of the other samples of the same input
   (leave one out), where there are other samples.
 - Edges into nodes that no longer lead to an output become null (`inference`).
-- Of the candidates whose score is within one standard error of the best, the
-  cheapest is preferred, or one that scores surely better than the given
-  architecture (`choice`); the preset "paper" takes the best score.
+- Only a candidate that scores surely better than the given architecture is
+  preferred to it, or, if so asked, the cheapest of those whose score is within
+  one standard error of the best (`choice`); the preset "paper" takes the best
+  score.
 - The best few are tried on images that the search has not seen, and one that
   is worse there is not returned (`acceptance`, `pipeline.trials`); not so with
   the preset "paper".

@@ -55,7 +55,7 @@ class NATConfig:
       or what is "sure": the best score if 0 lies below the interval of 95 % of
       its difference to the given architecture's, else that one is kept (of what
       keeps to a budget that it exceeds, the best score); "auto" is accuracy
-      with the published policy, else cost.
+      with the published policy, else sure.
     held_out: part of the training images kept from the search, on which what
       it found is compared with the original, both trained briefly; 0 accepts
       without a look. None is 0.1, with the published policy 0.

@@ -197,7 +197,8 @@ def test_scores_of_two_supernets_and_of_a_cells_own(known, ways, searches):
 
 
 def test_what_is_surely_better_of_any_scores(ways):
-  each = np.random.default_rng(0).normal(size=(400, 6)) + np.linspace(0, 0.3, 6)
+  each = np.random.default_rng(0).normal(
+      (0, -0.3, -0.1, 0, 0.3, 0.6), size=(400, 6))
   found = ways.Scores({"sum": each.sum(0), "product": each.T @ each}, 400)
   pairs = each - each[:, :1]
   low = pairs.mean(0) - 1.96 * pairs.std(0) / 20
@@ -235,10 +236,10 @@ def test_the_first_few_are_tried_by_themselves(
     return scores
 
   monkeypatch.setattr(ways, "score", score)
-  order = ways.choice.choose(unlike(np.array(right)), [
-      ways._cost(truth, c) for c in codes], prefer, given=0).order
-  found = ways._tried(types.SimpleNamespace(truth=truth), [
-      codes[i] for i in order], codes[0], prefer, lambda c: c)
+  order = ways.ordered(truth, {
+      "candidates": codes, "answers": unlike(np.array(right))}, prefer)
+  found = ways.tried(types.SimpleNamespace(truth=truth), order, codes[0],
+                     prefer, lambda c: c)
   assert found == codes[after]
   assert set(asked) <= {*trained} and (bool(asked) == bool(trained))
 

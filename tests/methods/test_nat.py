@@ -188,8 +188,8 @@ def traced():
   patch = pytest.MonkeyPatch()
   patch.setattr(supernet_lib.Supernet, "apply", apply)
   method = nat.NAT(
-      dataclasses.replace(tiny.SEARCH, epochs=9), tiny.SPACE, num_classes=10,
-      image_size=tiny.IMAGE_SIZE, steps_per_epoch=3)
+      dataclasses.replace(tiny.SEARCH, epochs=9, prefer="cost"), tiny.SPACE,
+      num_classes=10, image_size=tiny.IMAGE_SIZE, steps_per_epoch=3)
   split = tiny.splits()
   after_first = []
   state = fit.fit(
