@@ -67,9 +67,8 @@ TITLES = {
     "evolution": "evolution",
     "differentiable": "differentiable", "oracle": "oracle"}
 # Of which the targets are, with focus given.
-_AIMED = {"natpp_sure_tried": "NAT++ as it is by default, `--prefer sure` and"
-          " trials",
-          "natpp_sure": "NAT++ by `--prefer sure` alone",
+_AIMED = {"natpp_sure": "NAT++ by `--prefer sure`, the default",
+          "natpp_sure_tried": "the same, then tried",
           "natpp": "NAT++ by the best score"}
 # What is replaced by the truth, of NAT++ with focus given.
 LOSSES = {
@@ -439,7 +438,7 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
       " transitions reach.", "", "## Targets", "",
       *recording.table(("", "wanted", "found", ""), targets), "",
       "## Focus given: a supernet and policies for every cell", "",
-      *table_lines(given), "",
+      *table_lines(given), "", preference_line(given), "",
       "NAT, NAT++ and evolution share the supernet: that of the whole space,"
       f" trained for {config.around_epochs} more epochs on what NAT++ may make"
       " of the cell. Seconds count these epochs for each, not the supernet"
@@ -495,6 +494,22 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
       f" {in_words(config.search)}.", "", *recording.in_words(result)])
 
 
+def preference_line(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Which preference is the library's default, with its reasons."""
+  own = lambda name, key: summary(rows, name)[key]
+  losses = "; ".join(
+      f"{title} {own(f'{name}_sure', 'lost')} and"
+      f" {own(f'{name}_cheapest', 'lost')} cells lost,"
+      f" {100 * own(f'{name}_sure', 'share'):.0f} and"
+      f" {100 * own(f'{name}_cheapest', 'share'):.0f} % of the oracle's gain,"
+      f" {own(f'{name}_sure', 'params'):.2f} and"
+      f" {own(f'{name}_cheapest', 'params'):.2f} of the parameters left"
+      for name, title in _SEARCHES.items())
+  return ("`--prefer sure` is the library's default (not that of the preset"
+          " `paper`, nor of the published policy) by this table, beside `cost`,"
+          f" which was it before: {losses}.")
+
+
 def tried_lines(config: Config, result: Mapping[str, Any]) -> list[str]:
   """What was tried to better the score, where that was run."""
   if "tried" not in result:
@@ -506,6 +521,10 @@ def tried_lines(config: Config, result: Mapping[str, Any]) -> list[str]:
       " only the choice among them changes; tau is that of their score and the"
       " truth.", "",
       *score_trials.lines(result["tried"]), "",
+      "What is gained differs from the first row's by more than its interval of"
+      " 95 % over cells: "
+      + (", ".join(score_trials.beyond(result["tried"])) or "nowhere") + ".",
+      "",
       "Epochs are of the weights' images, after the"
       f" {config.around_epochs} around the cell; seconds are those that a way"
       " takes besides.", ""]

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import known_truth
 import numpy as np
 import recording
+from scipy import stats
 import transforming
 
 from natjax import operations
@@ -246,6 +247,20 @@ def run(searches: known_truth.Searches, codes: Mapping[int, int], seed: int,
     transforming.say(f"tried on cell {i}: " + "; ".join(
         f"{name} {way['gain']:+.2f}" for name, way in rows[-1]["ways"].items()))
   return rows
+
+
+def beyond(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+  """The ways whose gain differs from the first one's beyond its interval."""
+  first, *others = rows[0]["ways"]
+  found = []
+  for name in others:
+    each = np.array([row["ways"][name]["gain"] - row["ways"][first]["gain"]
+                     for row in rows])
+    reach = stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(
+        len(each)) if len(each) > 1 else np.inf
+    if abs(each.mean()) > reach:
+      found.append(name)
+  return found
 
 
 def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:

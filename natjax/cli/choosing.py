@@ -24,7 +24,8 @@ def table(result):
 
 def _otherwise(result):
   """What other preferences choose, where a search chose the original."""
-  rows, found = result.get("candidates", ()), {}
+  rows = result.get("candidates", ())
+  found: dict[int, list[str]] = {}
   given = next((row for row in rows if row["original"] and row["chosen"]), None)
   if given is None or result.get("finalists"):
     return []

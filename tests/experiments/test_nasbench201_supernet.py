@@ -244,6 +244,22 @@ def test_the_first_few_are_tried_by_themselves(
   assert set(asked) <= {*trained} and (bool(asked) == bool(trained))
 
 
+def test_ways_that_differ_beyond_their_interval(ways):
+  rows = [{"best": 2.0, "ways": {
+      "first": {"gain": 1.0, "params": 1.0, "tau": 0.5, "sure": 0.0,
+                "seconds": 1},
+      "more": {"gain": 2.0 + 0.1 * i, "params": 0.5, "seconds": 2},
+      "alike": {"gain": 1.0, "params": 1.0, "seconds": 2},
+      "unsteady": {"gain": -4.0 + 5 * i, "params": 1.0, "seconds": 2}}}
+          for i in range(3)]
+  assert ways.beyond(rows) == ["more"]
+  assert ways.beyond(rows[:1]) == []
+  table = ways.lines(rows)
+  assert "| unsteady | - | +1.00 ± 12.42 | 1 of 3 | 1.000 | - | - | 2 |" in (
+      table)
+  assert len({line.count("|") for line in table}) == 1
+
+
 @pytest.mark.slow
 def test_smoke_judges_all_methods_and_runs_nothing_again(
     script, table, tmp_path, capsys):
