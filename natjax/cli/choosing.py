@@ -33,8 +33,8 @@ def _otherwise(result):
     if not rows[i]["original"]:
       found.setdefault(i, []).append(prefer)
   return [
-      f"By --prefer {' or '.join(names)} the search had chosen what scores"
-      f" {100 * (rows[i]['score'] - given['score']):+.2f} points, with"
+      f"By --prefer {' or '.join(names)} the search would have chosen what"
+      f" scores {100 * (rows[i]['score'] - given['score']):+.2f} points, with"
       + ",".join(f" {100 * (rows[i][key] / given[key] - 1):+.1f} % {what}"
                  for key, what in (("params", "parameters"),
                                    ("madds", "multiply-adds"))) + "."

@@ -64,10 +64,10 @@ def test_what_is_said_of_a_choice():
   kept = {"candidates": [row | {"chosen": row["original"]} for row in rows],
           "preferred": {"cost": 1, "accuracy": 2, "sure": 0}, "finalists": []}
   assert choosing.sentences(kept) == [
-      "By --prefer cost the search had chosen what scores +1.00 points, with"
-      " -66.7 % parameters, -66.7 % multiply-adds.",
-      "By --prefer accuracy the search had chosen what scores +2.00 points,"
-      " with -33.3 % parameters, -33.3 % multiply-adds."]
+      "By --prefer cost the search would have chosen what scores +1.00 points,"
+      " with -66.7 % parameters, -66.7 % multiply-adds.",
+      "By --prefer accuracy the search would have chosen what scores +2.00"
+      " points, with -33.3 % parameters, -33.3 % multiply-adds."]
   assert choosing.sentences({**kept, "finalists": [1]}) == []  # Refused later.
   kept["preferred"] = {"cost": 2, "accuracy": 2, "sure": 0}
   assert ["cost or accuracy" in said for said in choosing.sentences(kept)] == [
