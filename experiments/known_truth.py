@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import stats
 
 from natjax import data as data_lib
 from natjax import operations, spaces, zoo
@@ -26,7 +27,7 @@ from natjax.benchmarks import nasbench201, policy_report, policy_search
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, records
 from natjax.graph import nasbench201 as cells
-from natjax.methods import evolution, nat, natpp, supervised
+from natjax.methods import choice, evolution, nat, natpp, supervised
 from natjax.networks import supernet as supernet_lib
 from natjax.pipeline import judge as judge_lib
 from natjax.spaces import inputs
@@ -133,10 +134,17 @@ def spread_over_quality(accuracy: np.ndarray, count: int, seed: int,
   return [int(rng.choice(part)) for part in np.array_split(order, count)]
 
 
+def kendall(scores: Sequence[float], known: Sequence[float]) -> float:
+  """Kendall's tau-b, 0 where one of both is constant."""
+  if len({*scores}) < 2 or len({*known}) < 2:
+    return 0.0
+  return float(stats.kendalltau(scores, known).statistic)
+
+
 # The searches.
 
 
-FOCUSES = ("given", "general")
+FOCUSES = ("given", "general", "alone")
 
 
 class State(NamedTuple):
@@ -144,7 +152,8 @@ class State(NamedTuple):
 
   Attributes:
     given: `CellArrays` [G, N, K], around which inputs are drawn.
-    focus: i32[], of `FOCUSES`: around the given cell, or from the whole space.
+    focus: i32[], of `FOCUSES`: around the given cell, from the whole space, or
+      that cell alone.
   """
 
   step: Any
@@ -194,7 +203,7 @@ class Known:
     self._own = own
     # What a given cell's operation may become, by focus: [2, O, O].
     self._may = np.repeat(np.eye(count, dtype=bool)[None], len(FOCUSES), 0)
-    for may, some in zip(self._may, (reach, np.ones_like(reach)), strict=True):
+    for may, some in zip(self._may, (reach, np.ones_like(reach)), strict=False):
       may[np.ix_(self._number, self._number)] = some
 
   def arrays(self, codes: np.ndarray) -> arrays_lib.CellArrays:
@@ -247,7 +256,8 @@ class Known:
     slot[0, *_SLOTS] = True
     draw = inputs.fixed(self.ground, jnp.where(slot, allowed, self._own))
     near = inputs.around(self.ground, draw)
-    ways = (lambda key: near(key, state.given, False), draw)
+    ways = (lambda key: near(key, state.given, False), draw,
+            lambda key: state.given)
 
     def one(key):
       return jax.tree.map(lambda *x: jnp.stack(x)[state.focus], *(
@@ -281,6 +291,7 @@ class Searches:
     truth: what is known.
     config: of NAT and NAT++.
     splits: "weights" and "policy", parts of the training images.
+    preparation: from them to what the supernet sees.
   """
 
   def __init__(self, truth: Truth, dataset: data_lib.Dataset,
@@ -304,7 +315,7 @@ class Searches:
                    for name, rows in zip(("weights", "policy"), parts,
                                          strict=True)}
     self.steps = len(self.splits["weights"].labels) // config.batch_size
-    self._preparation = judge_lib.Labels(dataset, supervised.resolve(
+    self.preparation = judge_lib.Labels(dataset, supervised.resolve(
         supervised.TrainConfig(), "blocks")).plain(config.dtype)
     target = codec.place("blocks", "cifar", 0, 0, num_classes=10, image_size=32)
 
@@ -324,7 +335,7 @@ class Searches:
     record = method.method()._replace(init=lambda rng: state, stages=stages)
     return fit_lib.fit(
         record, self.splits, batch_size=self.config.batch_size,
-        preparation=self._preparation,
+        preparation=self.preparation,
         options=fit_lib.Options(
             seed=seed, devices=jax.local_devices()[:1], **options))
 
@@ -371,31 +382,33 @@ class Searches:
     """What a trained policy finds for a cell, by the supernet's scores.
 
     Returns:
-      "code", with the best score; "cheapest", the code that is cheapest of
-      those within one standard error of it (`choice`); "sure", the code unless
-      0 lies in the 95 % interval of its score less the given cell's, which is
-      then that; "candidates", codes of
-      all that were scored, with their "scores", the given cell first.
+      The codes that the library's settings choose (`prefer`): "code", by the
+      accuracy, "cheapest", by the cost, and "sure"; "candidates", codes of all
+      that were scored, with their "scores", the given cell first, and what they
+      "answers".
     """
+    sums = []
+
+    def walk(*argument, **options):
+      sums.append(self._walk(*argument, whole=True, **options))
+      return sums[-1]
+
     found = self.make(name).derive(
-        state, network(names_of(code), self._repeats),
-        functools.partial(self._walk, whole=True), jax.random.key(seed))
+        state, network(names_of(code), self._repeats), walk,
+        jax.random.key(seed))
     rows = found.report["candidates"]
     codes = [code_of(codec.from_dict(row["architecture"])) for row in rows]
-    scores = [row["score"] for row in rows]
-    as_good = [i for i, row in enumerate(rows)
-               if max(scores) - row["score"] <= row["standard_error"]]
-    cheapest = min(as_good, key=lambda i: (
-        rows[i]["madds"], rows[i]["params"], -scores[i]))
-    best = code_of(found.architecture)
-    sure = max(scores) - scores[0] > 1.96 * rows[0]["standard_error"]
-    return {"code": best, "cheapest": codes[cheapest],
-            "sure": best if sure else code, "candidates": codes,
-            "scores": scores}
+    chosen = {name: codes[i] for name, i in found.report["preferred"].items()}
+    return {"code": chosen["accuracy"], "cheapest": chosen["cost"],
+            "sure": chosen["sure"], "candidates": codes,
+            "scores": [row["score"] for row in rows],
+            # Later, what changes cost by themselves.
+            "answers": choice.Answers(int(sums[0]["images"]), sums[0]["both"][
+                :len(rows), :len(rows)].astype(int))}
 
   def _walk(self, function, argument, *, split, **options):
     return fit_lib.walk(
-        function, argument, self.splits[split], preparation=self._preparation,
+        function, argument, self.splits[split], preparation=self.preparation,
         batch_size=self.config.batch_size, **options)
 
   def forwards(self) -> int:

@@ -42,7 +42,7 @@ from typing import Any
 import known_truth
 import numpy as np
 import recording
-from scipy import stats
+import score_trials
 import transforming
 
 import natjax
@@ -61,8 +61,15 @@ TITLES = {
     **{f"{name}{end}": f"{title}{words}" for name, title in _SEARCHES.items()
        for end, words in (("", ""), ("_sure", ", if surely better"),
                           ("_cheapest", ", the cheapest of as good"))},
+    **{f"natpp{end}_tried": f"NAT++, {words}, then tried" for end, words in (
+        ("_sure", "if surely better"), ("_cheapest", "the cheapest of as good")
+    )},
     "evolution": "evolution",
     "differentiable": "differentiable", "oracle": "oracle"}
+# Of which the targets are, with focus given.
+_AIMED = {"natpp_sure": "NAT++ by `--prefer sure`, the default",
+          "natpp_sure_tried": "the same, then tried",
+          "natpp": "NAT++ by the best score"}
 # What is replaced by the truth, of NAT++ with focus given.
 LOSSES = {
     "natpp": "nothing", "choice": "the choice among the policy's candidates",
@@ -196,8 +203,18 @@ def transform(searches: known_truth.Searches, code: int, seed: int,
   choice = searches.evolve(code, weights.params, seed)
   row["evolution"] = judged(
       truth, code, choice["code"], shared + time.monotonic() - began)
-  row["tau"] = kendall(choice["scores"], truth.accuracy[choice["candidates"]])
+  row["tau"] = known_truth.kendall(
+      choice["scores"], truth.accuracy[choice["candidates"]])
   if epochs:
+    alone = score_trials.by_themselves(searches, weights, seed, epochs)
+    for prefer, end in (("sure", "_sure"), ("cost", "_cheapest")):
+      began = time.monotonic()
+      order = score_trials.ordered(truth, found["natpp"], prefer)
+      assert order[0] == row[f"natpp{end}"]["code"]
+      after = score_trials.tried(searches, order, code, prefer, alone)
+      row[f"natpp{end}_tried"] = judged(
+          truth, code, after, row["natpp"]["seconds"] + (
+              time.monotonic() - began))
     state = searches.search("natpp", code, weights, seed, by_truth=True)
     by_truth = searches.choose("natpp", code, state, seed)
     best = lambda some: max(truth.gain(code, c) for c in some["candidates"])
@@ -210,13 +227,6 @@ def transform(searches: known_truth.Searches, code: int, seed: int,
                 for name in TITLES if "code" in (row.get(name) or {}))
       + f" oracle {row['oracle']['natpp']:+.2f}, tau {row['tau']:.2f}")
   return row
-
-
-def kendall(scores: Sequence[float], known: Sequence[float]) -> float:
-  """Kendall's tau-b, 0 where one of both is constant."""
-  if len({*scores}) < 2 or len({*known}) < 2:
-    return 0.0
-  return float(stats.kendalltau(scores, known).statistic)
 
 
 def general(searches: known_truth.Searches, config: Config, out: pathlib.Path
@@ -241,7 +251,8 @@ def general(searches: known_truth.Searches, config: Config, out: pathlib.Path
 
     def rank(params=state.params):
       scores = searches.score(params, ranked)
-      return {"tau": kendall(scores, known), "tau_better_half": kendall(
+      tau = known_truth.kendall
+      return {"tau": tau(scores, known), "tau_better_half": tau(
           scores[fine], known[fine]), "codes": ranked,
               "scores": scores.tolist()}
 
@@ -280,8 +291,17 @@ def spread_first(count: int) -> list[int]:
 
 
 def run(truth: known_truth.Truth, dataset: data_lib.Dataset, config: Config,
-        out: pathlib.Path, count: int) -> dict[str, Any]:
-  """Rows by focus, of the first `count` of the given cells."""
+        out: pathlib.Path, count: int, tried: int = 0) -> dict[str, Any]:
+  """Rows by focus, of the first `count` of the given cells.
+
+  Args:
+    truth: what is known.
+    dataset: the images.
+    config: the settings.
+    out: the folder.
+    count: of the given cells.
+    tried: of those that are left out, by which ways to score are tried.
+  """
   without = [] if config.without_seed is None else (
       known_truth.spread_over_quality(
           truth.accuracy, config.given, config.without_seed))
@@ -291,6 +311,10 @@ def run(truth: known_truth.Truth, dataset: data_lib.Dataset, config: Config,
       truth, dataset, config.search, repeats=config.repeats, seed=config.seed)
   states, taus = general(searches, config, out / "general")
   found: dict[str, Any] = {"taus": taus, "given": [], "general": []}
+  if tried:
+    found["tried"] = score_trials.run(
+        searches, {i: without[i] for i in spread_first(len(without))[:tried]},
+        config.seed, states["natpp"], config.around_epochs, out / "tried")
   now = spread_first(len(codes))[:count]
   for i in now:
     for focus, epochs in (("given", config.around_epochs), ("general", 0)):
@@ -361,17 +385,20 @@ def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def readme(config: Config, result: Mapping[str, Any]) -> str:
   """The record in words."""
   given, rows = result["given"], result["general"]
-  found = summary(given, "natpp")
   tau = result["taus"][-1]["tau"]
   met = lambda good: "met" if good else "missed"
-  targets = [
-      ["NAT++, focus given: share of the oracle's gain", "at least 50 %",
-       f"{100 * found['share']:.0f} %", met(found["share"] >= 0.5)],
-      ["NAT++, focus given: cells on which it loses", "at most one in ten",
-       f"{found['lost']} of {found['cells']}",
-       met(found["lost"] <= found["cells"] / 10)],
-      ["NAT++, focus given: cells that cost more", "none", found["dearer"],
-       met(not found["dearer"])],
+  targets = []
+  for name, title in _AIMED.items():
+    found = summary(given, name)
+    targets += [
+        [f"{title}: share of the oracle's gain", "at least 50 %",
+         f"{100 * found['share']:.0f} %", met(found["share"] >= 0.5)],
+        [f"{title}: cells on which it loses", "at most one in ten",
+         f"{found['lost']} of {found['cells']}",
+         met(found["lost"] <= found["cells"] / 10)],
+        [f"{title}: cells that cost more", "none", found["dearer"],
+         met(not found["dearer"])]]
+  targets += [
       [f"tau of the supernet of the whole space over {config.ranked} cells",
        "at least 0.5", f"{tau:.2f}", met(tau >= 0.5)]]
   losses = []
@@ -411,19 +438,28 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
       " transitions reach.", "", "## Targets", "",
       *recording.table(("", "wanted", "found", ""), targets), "",
       "## Focus given: a supernet and policies for every cell", "",
-      *table_lines(given), "",
+      *table_lines(given), "", preference_line(given), "",
       "NAT, NAT++ and evolution share the supernet: that of the whole space,"
       f" trained for {config.around_epochs} more epochs on what NAT++ may make"
       " of the cell. Seconds count these epochs for each, not the supernet"
       " of the whole space. Evolution lets as many images through the supernet"
       " as a policy and its choice do. All return the best score, the given"
-      " cell among what is scored; \"surely\" wants the 95 % interval of its"
-      " difference to the given cell's above 0; \"the cheapest of as good\" is"
-      " the library's default, within one standard error of the best. What the"
-      " library does besides by default, to train the finalists briefly and"
-      " alone, is left out. The interval is Student's t over cells. The"
-      " differentiable transformation compiles a program per cell, and so had"
-      " fewer cells; its gain is compared with the oracle of these. `replace`"
+      " cell among what is scored (`--prefer accuracy`); \"surely\" wants the"
+      " 95 % interval of its difference to the given cell's above 0 (`--prefer"
+      " sure`, the library's default); \"the cheapest of as good\" is the"
+      " cheapest within one standard error of the best (`--prefer cost`); these"
+      " are the library's own choices. The library by default"
+      " also trains the first few and the given network, briefly and from"
+      " scratch, and keeps the given one where these are worse on images that"
+      " the search has not seen, by more than 0.5 points if they are cheaper;"
+      f" \"then tried\" is like it: the first {score_trials.FEW} and the given"
+      " cell, each with the supernet's weights and"
+      f" {config.around_epochs} epochs for itself, compared on the images of"
+      " the scores (what was trained for the first of both such rows is not"
+      " counted in the other's seconds). The interval is Student's t"
+      " over cells. The differentiable transformation compiles a program per"
+      " cell, and so had fewer cells; its gain is compared with the oracle of"
+      " these. `replace`"
       " is not judged: the table lacks what it puts in place of operations.",
       "", *recording.table(
           ("cells by true accuracy", "cells", "NAT++",
@@ -438,6 +474,7 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
       f" {np.mean([row['tau'] for row in rows]):.2f} with focus general.", "",
       "## Focus general: one supernet and one policy for all", "",
       *table_lines(rows), "", "Seconds do not count the training.", "",
+      *tried_lines(config, result),
       "Kendall's tau of the supernet's score and the truth over"
       f" {config.ranked} cells drawn from the whole space:", "",
       *recording.table(
@@ -455,6 +492,42 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
       f" for rewards and scores, {config.search.supernet_width or 1:g} times"
       f" the widths, {config.repeats} cell(s) per stage of five;"
       f" {in_words(config.search)}.", "", *recording.in_words(result)])
+
+
+def preference_line(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Which preference is the library's default, with its reasons."""
+  own = lambda name, key: summary(rows, name)[key]
+  losses = "; ".join(
+      f"{title} {own(f'{name}_sure', 'lost')} and"
+      f" {own(f'{name}_cheapest', 'lost')} cells lost,"
+      f" {100 * own(f'{name}_sure', 'share'):.0f} and"
+      f" {100 * own(f'{name}_cheapest', 'share'):.0f} % of the oracle's gain,"
+      f" {own(f'{name}_sure', 'params'):.2f} and"
+      f" {own(f'{name}_cheapest', 'params'):.2f} of the parameters left"
+      for name, title in _SEARCHES.items())
+  return ("`--prefer sure` is the library's default (not that of the preset"
+          " `paper`, nor of the published policy) by this table, beside `cost`,"
+          f" which was it before: {losses}.")
+
+
+def tried_lines(config: Config, result: Mapping[str, Any]) -> list[str]:
+  """What was tried to better the score, where that was run."""
+  if "tried" not in result:
+    return []
+  return [
+      "## Tried: other ways to score, focus given", "",
+      f"On {len(result['tried'])} cells of `search_trials.py`, which are not"
+      " judged here. The policy's candidates are the same for all ways, so that"
+      " only the choice among them changes; tau is that of their score and the"
+      " truth.", "",
+      *score_trials.lines(result["tried"]), "",
+      "What is gained differs from the first row's by more than its interval of"
+      " 95 % over cells: "
+      + (", ".join(score_trials.beyond(result["tried"])) or "nowhere") + ".",
+      "",
+      "Epochs are of the weights' images, after the"
+      f" {config.around_epochs} around the cell; seconds are those that a way"
+      " takes besides.", ""]
 
 
 def in_words(search: nat.NATConfig) -> str:
@@ -479,6 +552,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
                       help="NAS-Bench-201's: CSV, or NATS-Bench's folder")
   parser.add_argument("--cells", type=int, help="of the given cells, spread"
                       " over their quality; the others go on from --out")
+  parser.add_argument("--tried", type=int, default=0, metavar="N",
+                      help="first try other ways to score, on N cells that are"
+                      " not judged")
   return parser.parse_args(argv)
 
 
@@ -493,6 +569,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   if not 1 <= count <= config.given:
     raise errors.InputError(f"cells is {count} and must lie in [1,"
                             f" {config.given}]; pass --cells {config.given}")
+  most = 0 if config.without_seed is None else config.given
+  if not 0 <= args.tried <= most:
+    raise errors.InputError(f"tried is {args.tried} and must lie in [0,"
+                            f" {most}]; pass --tried {min(6, most)}")
   truth = known_truth.Truth(nasbench201.read(args.table))
   out = recording.open_folder(
       args.out, dataclasses.asdict(config), overwrite=args.overwrite)
@@ -504,7 +584,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     dataset = transforming.load(
         config.dataset, args.data_dir, image_size=config.image_size,
         train_images=config.train_images, seed=config.seed)
-    found = run(truth, dataset, config, out, count)
+    found = run(truth, dataset, config, out, count, args.tried)
     seconds = spent()
 
   # Report.

@@ -128,7 +128,7 @@ def run(name: str, truth: known_truth.Truth, dataset: Any, config: Config,
         "candidates": float(np.mean([
             truth.gain(code, c) for c in found["candidates"][1:]] or [0.0])),
         "oracle": truth.gain(code, int(truth.best["natpp"][code])),
-        "tau": nasbench201_supernet.kendall(
+        "tau": known_truth.kendall(
             found["scores"], truth.accuracy[found["candidates"]]),
         "seconds": round(time.monotonic() - began, 1)}
 

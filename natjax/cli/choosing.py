@@ -22,12 +22,32 @@ def table(result):
       if row["pareto"] or row["original"] or row["chosen"]]
 
 
+def _otherwise(result):
+  """What other preferences choose, where a search chose the original."""
+  rows = result.get("candidates", ())
+  found: dict[int, list[str]] = {}
+  given = next((row for row in rows if row["original"] and row["chosen"]), None)
+  if given is None or result.get("finalists"):
+    return []
+  for prefer, i in result.get("preferred", {}).items():
+    if not rows[i]["original"]:
+      found.setdefault(i, []).append(prefer)
+  return [
+      f"By --prefer {' or '.join(names)} the search would have chosen what"
+      f" scores {100 * (rows[i]['score'] - given['score']):+.2f} points, with"
+      + ",".join(f" {100 * (rows[i][key] / given[key] - 1):+.1f} % {what}"
+                 for key, what in (("params", "parameters"),
+                                   ("madds", "multiply-adds"))) + "."
+      for i, names in found.items()]
+
+
 def sentences(result):
   """How alike the samples were, where they were, and what trials came to."""
   said = []
   if result.get("distinct") == 1:
     said.append(f"All {result['sampled']} samples are one and the same"
                 " transformation: the policy has settled on it.")
+  said += _otherwise(result)
   if found := result.get("acceptance"):
     verdict = "accepted" if found["accepted"] else "not accepted"
     share = result["trial_seconds"] / max(result["seconds"], 1e-9)

@@ -16,7 +16,7 @@ from natjax import operations
 from natjax.training import settings
 
 PART = 0.1  # Of the training images, where the settings leave it open.
-_Z = 1.96  # Of the interval of 95 %.
+Z = 1.96  # Of the interval of 95 %.
 _WIDE = 0.1  # An interval that reaches further says little.
 
 
@@ -47,7 +47,7 @@ class Pairs(NamedTuple):
   @property
   def interval(self) -> tuple[float, float]:
     """Of the difference, 95 %."""
-    reach = _Z * self.standard_error
+    reach = Z * self.standard_error
     return self.difference - reach, self.difference + reach
 
   @property
@@ -57,7 +57,7 @@ class Pairs(NamedTuple):
     Where all are judged alike, of n images up to 3 / n may be unlike (the rule
     of three).
     """
-    return max(_Z * self.standard_error, 3 / self.images) >= _WIDE
+    return max(Z * self.standard_error, 3 / self.images) >= _WIDE
 
 
 class Verdict(NamedTuple):

@@ -6,6 +6,8 @@ difference, whose standard error is that of pairs (`acceptance.Pairs`). A score
 within one standard error of the best is as good, and of those that are as good
 the cheapest is preferred (the rule of one standard error: Breiman, Friedman,
 Olshen and Stone, "Classification and Regression Trees", 1984, section 3.4.3).
+Or only what is surely better than the given architecture comes before it: 0
+lies below the interval of 95 % of its score less the given one's.
 """
 
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ import numpy as np
 from natjax import operations
 from natjax.methods import acceptance
 
-PREFERENCES = ("cost", "accuracy")
+PREFERENCES = ("cost", "accuracy", "sure")
 
 
 class Answers(NamedTuple):
@@ -58,8 +60,8 @@ class Choice(NamedTuple):
   pareto: tuple[bool, ...]
 
 
-def choose(answers: Answers, costs: Sequence[operations.Cost],
-           prefer: str) -> Choice:
+def choose(answers: Answers, costs: Sequence[operations.Cost], prefer: str,
+           given: int | None = None) -> Choice:
   """Orders candidates.
 
   Args:
@@ -67,8 +69,12 @@ def choose(answers: Answers, costs: Sequence[operations.Cost],
     costs: of each.
     prefer: "cost" puts first those within one standard error of the best
       score, by multiply-adds, then parameters, then scores; the others follow
-      by their scores. "accuracy" goes by scores alone. What is equal stays in
-      order.
+      by their scores. "accuracy" goes by scores alone. "sure" puts first
+      those surely better than the given one, then that, then the others, all
+      by their scores; without a given one by scores alone. What is equal stays
+      in order.
+    given: the number of the given architecture; None where it is no candidate,
+      as over a budget.
 
   Example:
     >>> both = np.array([[90, 88, 60], [88, 89, 60], [60, 60, 70]])
@@ -78,6 +84,10 @@ def choose(answers: Answers, costs: Sequence[operations.Cost],
     (1, 0, 2)
     >>> choose(Answers(100, both), costs, "accuracy").order
     (0, 1, 2)
+    >>> choose(Answers(100, both), costs, "sure", given=2).order
+    (0, 1, 2)
+    >>> choose(Answers(100, both), costs, "sure", given=1).order
+    (1, 0, 2)
   """
   scores, every = answers.scores, range(len(costs))
   best = max(every, key=lambda i: scores[i])
@@ -85,7 +95,10 @@ def choose(answers: Answers, costs: Sequence[operations.Cost],
 
   def rank(i):
     cost = (costs[i].madds, costs[i].params)
-    if prefer == "accuracy":
+    if prefer == "sure" and given is not None:
+      better = answers.pairs(i, given).interval[0] > 0
+      return (0 if better else 1 if i == given else 2, -scores[i])
+    if prefer != "cost":
       return (-scores[i],)
     behind = -pairs[i].difference > pairs[i].standard_error
     return (behind, -scores[i], *cost) if behind else (

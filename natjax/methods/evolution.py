@@ -344,8 +344,8 @@ class Evolution:
       scores.append(value)
     if not genes:
       raise errors.NotMet(
-          f"none of {self.config.population * _AT_ONCE * _ROUNDS} candidates drawn at"
-          " random keeps to the constraints; allow more")
+          f"none of {self.config.population * _AT_ONCE * _ROUNDS} candidates"
+          " drawn at random keeps to the constraints; allow more")
     return Found(np.concatenate(genes), np.concatenate(scores))
 
 

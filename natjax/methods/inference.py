@@ -2,7 +2,8 @@
 
 Guo et al., 2021, section 3.5: sampling once for each edge, k times over. The
 candidates are scored on the supernet, and the given architecture is itself one.
-Chosen is the best score, or the cheapest of those that are as good (`choice`).
+Chosen is the best score, or the cheapest of those that are as good, or the best
+of those that are surely better than the given one (`choice`).
 With a budget (`costs.budget`) only candidates that keep to it are scored and
 returned, which no other method of the field promises for a one-shot search.
 """
@@ -41,6 +42,9 @@ def derive(method: Any, policy: Any, architecture: codec.Architecture,
   would draw cheaper ones. Candidates are then those near the budget, which use
   of it what the dearest uses, but for a tenth: of candidates that are as good
   the cheapest is preferred, and what was asked for is not the cheapest of all.
+  So it is where only what is surely better may take the given one's place,
+  which cannot be asked of what is to keep to a budget that the given one
+  exceeds: the best score of those near it is then chosen.
   Where scores alone decide (`prefer`), as in the paper, and with the published
   policy, the logits are tilted only where the policy seldom draws what keeps to
   the budget, more and more, until k are found or the cheapest transformation
@@ -58,6 +62,7 @@ def derive(method: Any, policy: Any, architecture: codec.Architecture,
     The architecture that is chosen, and a report: "candidates", every distinct
     one with its score, the standard error of its difference to the best score,
     its cost, and whether no other dominates it ("pareto"), the input first;
+    "preferred", the number of what every `prefer` would choose of them;
     "finalists", numbers of the candidates to be tried, the best first, none
     where the input is chosen, and of each of these, but for the published
     policy, what its changes cost alone ("explained"); of several samples how
@@ -112,10 +117,12 @@ def choose(method: Any, architecture: codec.Architecture,
   """
   kept = [*found]
   costs = {a: method.ground.cost(a) for a in (*kept, architecture)}
-  answers = answer([*found.values()])
+  answers, prefer = answer([*found.values()]), _preference(method)
   # What is equal stays in the order found: a change must pay.
-  chosen = choice.choose(
-      answers, [costs[a] for a in kept], _preference(method))
+  original = kept.index(architecture) if architecture in found else None
+  every = {name: choice.choose(answers, [costs[a] for a in kept], name, original)
+           for name in choice.PREFERENCES}
+  chosen = every[prefer]
   first = chosen.order[0]
   report = {
       "candidates": [
@@ -126,8 +133,10 @@ def choose(method: Any, architecture: codec.Architecture,
           for i, (a, score, error, pareto) in enumerate(zip(
               kept, answers.scores, chosen.errors, chosen.pareto, strict=True))
       ],
-      "finalists": _finalists(chosen.order, kept, answers.scores, architecture,
-                              costs)[:method.config.finalists]}
+      "preferred": {name: own.order[0] for name, own in every.items()},
+      "finalists": _finalists(
+          chosen.order, kept, answers.scores, architecture, costs,
+          prefer)[:method.config.finalists]}
   if not method.published:
     _explain(method, architecture, report, answer)
   return kept[first], report
@@ -156,10 +165,17 @@ def _explain(method, architecture, report, answer):
     row["explained"] = [{"score_drop": drop[change]} for change in own]
 
 
-def _finalists(order, kept, scores, architecture, costs):
-  """Those in order that cost less than the input or score better."""
-  if kept[order[0]] == architecture:
+def _finalists(order, kept, scores, architecture, costs, prefer):
+  """Those in order that cost less than the input or score better.
+
+  Where only what is surely better is preferred, those before the input.
+  """
+  first = next((at for at, i in enumerate(order)
+                if kept[i] == architecture), len(order))
+  if not first:
     return []
+  if prefer == "sure":
+    return [*order[:first]]
   score = dict(zip(kept, scores, strict=True))
   least = score.get(architecture, -1.0)  # Over a budget it is no candidate.
   return [i for i in order if kept[i] != architecture and (
@@ -263,13 +279,13 @@ def _preference(method):
   """Which of `choice.PREFERENCES` a method's settings have."""
   prefer = method.config.prefer
   return prefer if prefer != "auto" else (
-      "accuracy" if method.published else "cost")
+      "accuracy" if method.published else "sure")
 
 
 def _closely(method, limits, before):
   """Whether candidates are to be near a budget: where it asks for something."""
   return bool(limits) and not limits.allows(before) and (
-      _preference(method) == "cost")
+      _preference(method) != "accuracy")
 
 
 def _draw(found, limits, method, policy, architecture, rng):

@@ -20,8 +20,10 @@ How this differs from the released code, unless `policy="published"`:
 - The baseline is the mean reward of the other samples of the same input
   (leave one out), where there are other samples.
 - Edges into nodes that no longer lead to an output become null (`inference`).
-- Of the candidates whose score is within one standard error of the best, the
-  cheapest is preferred (`choice`); the preset "paper" takes the best score.
+- Only a candidate that scores surely better than the given architecture is
+  preferred to it, or, if so asked, the cheapest of those whose score is within
+  one standard error of the best (`choice`); the preset "paper" takes the best
+  score.
 - The best few are tried on images that the search has not seen, and one that
   is worse there is not returned (`acceptance`, `pipeline.trials`); not so with
   the preset "paper".
@@ -548,7 +550,8 @@ def entry(kind: type[NAT], text: str) -> entry_lib.Entry:
   return entry_lib.Entry(
       NATConfig, functools.partial(build, kind), nat_config.preset, text,
       spaces=True, unions=True, kept="The original was kept: no sampled"
-      " transformation was found to be better, or as good and cheaper.",
+      " transformation was found to be better (surely so, where that is"
+      " preferred), or as good and cheaper (where cost is).",
       charts={"pareto.svg": drawing.save_pareto})
 
 

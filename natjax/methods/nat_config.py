@@ -52,7 +52,10 @@ class NATConfig:
     selection: "sample" k candidates, or the "argmax" alone.
     prefer: the "cost" or the "accuracy": the cheapest of those whose score is
       within one standard error of the best, or the best score by any amount;
-      "auto" is accuracy with the published policy, else cost.
+      or what is "sure": the best score if 0 lies below the interval of 95 % of
+      its difference to the given architecture's, else that one is kept (of what
+      keeps to a budget that it exceeds, the best score); "auto" is accuracy
+      with the published policy, else sure.
     held_out: part of the training images kept from the search, on which what
       it found is compared with the original, both trained briefly; 0 accepts
       without a look. None is 0.1, with the published policy 0.
@@ -63,8 +66,8 @@ class NATConfig:
     max_params: the most parameters that a candidate may have: a number, with
       K, M or G, or a multiple of the given architecture's such as "0.8x"; empty
       for no limit but the guard's.
-    max_madds: likewise, multiply-adds. Of what is asked for most is used: where
-      `prefer` is cost, candidates are drawn near the budget.
+    max_madds: likewise, multiply-adds. Of what is asked for most is used:
+      unless `prefer` is accuracy, candidates are drawn near the budget.
     keep: what is never changed, a list of places by the words of the table of
       changes: blocks:0-2,blocks:5 or blocks:3/edge:1-2 of a network of blocks,
       normal, reduce or normal/edge:0-2 of cells; stem and head, which nothing

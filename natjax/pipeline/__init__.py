@@ -76,7 +76,8 @@ def transform(
     "original" and "transformed" with "params", "madds", "accuracy" (mean over
     seeds, in [0, 1]), "accuracy_std" and "accuracies"; "changes";
     "architectures", "seed", "versions", "seconds"; of NAT and NAT++
-    "candidates" with their scores, and where some were tried on held-out
+    "candidates" with their scores, the numbers of those that every `prefer`
+    chooses, "preferred", and where some were tried on held-out
     images, "acceptance" and "trial_seconds"; of a method that trains
     what it derives, where every seed derives an architecture of its own,
     "seeds" ("changes", "architectures" and the files are then the first seed's,

@@ -273,12 +273,16 @@ def test_candidates_cost_no_more_and_one_is_chosen_by_trials(finished):
   assert candidates[0]["params"] == result["original"]["params"]
   chosen, = [c for c in candidates if c["chosen"]]
   best = max(c["score"] for c in candidates)
-  preferred = min(
+  cheapest = min(
       (c for c in candidates if best - c["score"] <= c["standard_error"]),
       key=lambda c: (c["madds"], c["params"], -c["score"]))
+  assert candidates[result["preferred"]["cost"]] == cheapest
+  assert candidates[result["preferred"]["accuracy"]]["score"] == best
+  preferred = candidates[result["preferred"]["sure"]]  # The default.
   if preferred["original"]:
     assert chosen == preferred and "acceptance" not in result
   else:
+    assert preferred["score"] > candidates[0]["score"]
     assert candidates[result["finalists"][0]] == preferred
     tried, = (t for t in result["acceptance"]["trials"]
               if not (t["dropped"] or t["original"]))

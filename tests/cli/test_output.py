@@ -64,6 +64,18 @@ def test_what_is_said_of_a_choice():
       ("original", "90.00 %", "-2.00 ± 1.00", "3.000 M", "6.000 M")]
   assert choosing.table({}) == choosing.table({"candidates": [{}]}) == []
   assert choosing.sentences({"sampled": 30, "distinct": 2}) == []
+  assert choosing.sentences({"candidates": rows}) == []  # It has changed.
+  kept = {"candidates": [row | {"chosen": row["original"]} for row in rows],
+          "preferred": {"cost": 1, "accuracy": 2, "sure": 0}, "finalists": []}
+  assert choosing.sentences(kept) == [
+      "By --prefer cost the search would have chosen what scores +1.00 points,"
+      " with -66.7 % parameters, -66.7 % multiply-adds.",
+      "By --prefer accuracy the search would have chosen what scores +2.00"
+      " points, with -33.3 % parameters, -33.3 % multiply-adds."]
+  assert choosing.sentences({**kept, "finalists": [1]}) == []  # Refused later.
+  kept["preferred"] = {"cost": 2, "accuracy": 2, "sure": 0}
+  assert ["cost or accuracy" in said for said in choosing.sentences(kept)] == [
+      True]
   assert choosing.sentences({"seeds": [
       {"accepted": True}, {}, {"accepted": False}]}) == [
           "Trials accepted what 1 of 2 searches preferred."]

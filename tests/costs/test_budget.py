@@ -132,6 +132,55 @@ def test_of_equal_scores_what_is_returned_uses_most_of_the_budget(
   assert len(excess) == 6
 
 
+@pytest.mark.parametrize("rights, seen", [
+    # Of 1000 images: one more says nothing, and ten do, as none are lost.
+    (lambda i: 500 + i // 2, 0), (lambda i: 500 + 10 * (i == 4), 1),
+    (lambda i: 500 + 10 * (i in (2, 5)) + 5 * (i == 3), 3),
+    (lambda i: 500 - i, 0)])
+def test_only_what_scores_surely_better_is_chosen_and_tried(rights, seen):
+  method = searched(candidates=4, finalists=3, prefer="sure")
+  best, report, scored = derive(method, rights=rights)
+  right = [rights(i) for i in range(1, len(scored) + 1)]
+  surely = [i for i, r in enumerate(right) if r - right[0] >= 4]
+  surely.sort(key=lambda i: -right[i])
+  assert report["finalists"] == surely and len(surely) == seen
+  row = report["candidates"][surely[0] if surely else 0]
+  assert row["chosen"] and architecture.to_dict(best) == row["architecture"]
+  assert report["preferred"] == {
+      "sure": surely[0] if surely else 0,
+      "accuracy": right.index(max(right)),
+      "cost": derive(searched(candidates=4), rights=rights)[1][
+          "preferred"]["cost"]}
+  assert all("explained" in report["candidates"][i] for i in surely)
+
+
+@pytest.mark.parametrize("limits", [{"max_params": "0.9x"},
+                                    {"max_madds": "0.75x"}])
+def test_over_a_budget_the_best_score_near_it_is_chosen(limits):
+  """The given one cannot be returned, so that nothing need surpass it."""
+  rights = lambda i: 500 - i % 3
+  method = searched(candidates=6, prefer="sure", **limits)
+  best, report, _ = derive(method, rights=rights)
+  rows = report["candidates"]
+  bound = inference.budget(method, tiny.GENOTYPE)
+  excess = [bound.excess(operations.Cost(row["params"], row["madds"]))
+            for row in rows]
+  assert not any(row["original"] for row in rows) and len(rows) == 6
+  assert max(excess) <= 1 and min(excess) >= max(excess) - 0.1
+  assert rows[2]["chosen"] and rows[2]["score"] == 0.5
+  assert best != tiny.GENOTYPE
+  assert report["finalists"] == [2, 5, 0]
+  same, _, _ = derive(searched(candidates=6, **limits), rights=rights)
+  assert bound.allows(method.ground.cost(same))
+
+
+def test_a_budget_that_is_kept_already_asks_for_what_is_surely_better():
+  method = searched(max_params="1x", candidates=4, prefer="sure")
+  best, report, _ = derive(method, rights=lambda i: 500 - (i == 1))
+  assert best == tiny.GENOTYPE and report["finalists"] == []
+  assert report["preferred"]["accuracy"] != 0
+
+
 def test_a_policy_that_draws_what_is_far_cheaper_is_held_back():
   method = searched(max_params="0.9x", candidates=6)
   cheap = -30.0 * np.array([  # As if it had learnt to null and skip.

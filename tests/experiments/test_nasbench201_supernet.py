@@ -1,7 +1,9 @@
 """The judge that knows the truth, against a table that is made up."""
 
+import functools
 import importlib
 import json
+import types
 
 import jax
 import numpy as np
@@ -105,7 +107,7 @@ def test_codes_and_networks_are_one(known, searches):
     assert (method.ground.encode(network).operation == one.operation).all()
 
 
-@pytest.mark.parametrize("focus", ["given", "general"])
+@pytest.mark.parametrize("focus", ["given", "general", "alone"])
 def test_inputs_are_drawn_where_the_state_says(known, searches, focus):
   method = searches.make("natpp")
   names = ("conv_1x1", "null", "avg_pool_3x3", "conv_3x3", "skip_connect",
@@ -117,7 +119,9 @@ def test_inputs_are_drawn_where_the_state_says(known, searches, focus):
       draw(key) for key in jax.random.split(jax.random.key(1), 400)])
   found = [{*np.unique(ops)} for ops in cells.decode(drawn).T]
   reach = searches.truth.reach["natpp"]
-  if focus == "general":
+  if focus == "alone":
+    assert {*drawn.tolist()} == {code}
+  elif focus == "general":
     assert [len(ops) for ops in found] == [4, 5, 5, 5, 5, 5]
   else:
     assert code in drawn
@@ -143,7 +147,10 @@ def test_one_program_serves_all_cells_and_what_is_found_is_valid(
             jax.random.key(0), code, "given").policy)), strict=True))
     found = searches.choose("natpp", code, state, 0)
     assert found["candidates"][0] == code
-    assert found["sure"] in (code, found["code"])
+    for name in ("sure", "cheapest"):
+      assert found[name] in found["candidates"]
+    score = dict(zip(found["candidates"], found["scores"], strict=True))
+    assert found["sure"] == code or score[found["sure"]] > score[code]
     assert found["code"] == found["candidates"][int(np.argmax(
         found["scores"]))]
     own = searches.score(weights.params, found["candidates"])
@@ -167,6 +174,92 @@ def test_one_program_serves_all_cells_and_what_is_found_is_valid(
   assert further.given.operation.tolist() != weights.given.operation.tolist()
 
 
+@pytest.fixture
+def ways(script):
+  return script.score_trials
+
+
+def test_scores_of_two_supernets_and_of_a_cells_own(known, ways, searches):
+  codes = [15624, 9000, 77]
+  one, two = (searches.start(0, seed).params for seed in (0, 1))
+  alone = [searches.score(params, codes) for params in (one, two)]
+  score = functools.partial(ways.score, searches)
+  found = score([one], codes)
+  np.testing.assert_allclose(found.means, alone[0], atol=1e-7)
+  np.testing.assert_allclose(found.answers.scores, alone[0], atol=1e-7)
+  np.testing.assert_allclose(
+      score([one, two], codes).means, np.mean(alone, axis=0), atol=1e-7)
+  np.testing.assert_allclose(
+      score([one, two, one], codes, each=True).means,
+      [alone[0][0], alone[1][1], alone[0][2]], atol=1e-7)
+  loss = score([one], codes, what="loss", splits=("weights", "policy"))
+  assert (loss.means < 0).all() and len({*loss.means.tolist()}) == 3
+
+
+def test_what_is_surely_better_of_any_scores(ways):
+  each = np.random.default_rng(0).normal(
+      (0, -0.3, -0.1, 0, 0.3, 0.6), size=(400, 6))
+  found = ways.Scores({"sum": each.sum(0), "product": each.T @ each}, 400)
+  pairs = each - each[:, :1]
+  low = pairs.mean(0) - 1.96 * pairs.std(0) / 20
+  assert found.surely.tolist() == (low > 0).tolist()
+  assert 0 < found.surely.sum() < 5
+
+
+@pytest.mark.parametrize("prefer,right,trained,after", [
+    # What is preferred, and what comes of it when each is trained by itself.
+    ("cost", (50, 49, 51, 20), {0: 60, 1: 59, 2: 55, 3: 0}, 0),
+    ("cost", (50, 49, 51, 20), {0: 60, 1: 60, 2: 55, 3: 0}, 1),
+    ("accuracy", (50, 49, 51, 20), {0: 60, 1: 50, 2: 61, 3: 0}, 2),
+    ("sure", (50, 49, 51, 20), {}, 0),
+    ("sure", (50, 80, 51, 20), {0: 60, 1: 61}, 1)])
+def test_the_first_few_are_tried_by_themselves(
+    known, ways, table, monkeypatch, prefer, right, trained, after):
+  truth = known.Truth(table)
+  # Of one 3x3 convolution fewer each.
+  codes = [int(cells.encode(cells.to_array(
+      ("conv_3x3",) * (6 - i) + ("skip_connect",) * i))) for i in range(4)]
+
+  def unlike(rights):  # Each is right on images of its own.
+    both = np.outer(rights, rights) // 100
+    np.fill_diagonal(both, rights)
+    return ways.choice.Answers(100, both)
+
+  asked = []
+
+  def score(searches, params, some, *, each):
+    assert each and params == [*some]
+    asked.extend(codes.index(c) for c in some)
+    rights = np.array([trained[codes.index(c)] for c in some])
+    scores = ways.Scores.__new__(ways.Scores)
+    scores.means, scores.answers = rights / 100, unlike(rights)
+    return scores
+
+  monkeypatch.setattr(ways, "score", score)
+  order = ways.ordered(truth, {
+      "candidates": codes, "answers": unlike(np.array(right))}, prefer)
+  found = ways.tried(types.SimpleNamespace(truth=truth), order, codes[0],
+                     prefer, lambda c: c)
+  assert found == codes[after]
+  assert set(asked) <= {*trained} and (bool(asked) == bool(trained))
+
+
+def test_ways_that_differ_beyond_their_interval(ways):
+  rows = [{"best": 2.0, "ways": {
+      "first": {"gain": 1.0, "params": 1.0, "tau": 0.5, "sure": 0.0,
+                "seconds": 1},
+      "more": {"gain": 2.0 + 0.1 * i, "params": 0.5, "seconds": 2},
+      "alike": {"gain": 1.0, "params": 1.0, "seconds": 2},
+      "unsteady": {"gain": -4.0 + 5 * i, "params": 1.0, "seconds": 2}}}
+          for i in range(3)]
+  assert ways.beyond(rows) == ["more"]
+  assert ways.beyond(rows[:1]) == []
+  table = ways.lines(rows)
+  assert "| unsteady | - | +1.00 ± 12.42 | 1 of 3 | 1.000 | - | - | 2 |" in (
+      table)
+  assert len({line.count("|") for line in table}) == 1
+
+
 @pytest.mark.slow
 def test_smoke_judges_all_methods_and_runs_nothing_again(
     script, table, tmp_path, capsys):
@@ -174,9 +267,15 @@ def test_smoke_judges_all_methods_and_runs_nothing_again(
   script.main([*argv, "--cells", "1"])
   first = json.loads((tmp_path / "report" / "result.json").read_text())
   assert len(first["given"]) == 1
+  argv = [*argv, "--tried", "1"]
   script.main(argv)
   result = json.loads((tmp_path / "report" / "result.json").read_text())
   assert result["given"][0] == first["given"][0]
+  tried, = result["tried"]
+  assert tried["code"] not in [row["code"] for row in result["given"]]
+  for name, way in tried["ways"].items():
+    assert way["gain"] <= tried["best"] + 1e-9 and way["params"] <= 1, name
+    assert way.get("sure", 0) in (0, way["gain"])
   assert len(result["given"]) == len(result["general"]) == 2
   for row in (*result["given"], *result["general"]):
     for name in (*script.TITLES, *script.LOSSES):
@@ -192,8 +291,9 @@ def test_smoke_judges_all_methods_and_runs_nothing_again(
   assert "differentiable" in result["given"][0]
   assert len(result["taus"]) == 4
   text = (tmp_path / "report" / "README.md").read_text()
-  for part in ("at least 50 %", "| NAT++ |", "| oracle | 2 |", "missed",
-               "--table TABLE", "Kendall"):
+  for part in ("## Tried", "prefer sure, the first 3", "at least 50 %",
+               "| NAT++ |", "| oracle | 2 |", "missed", "--table TABLE",
+               "Kendall"):
     assert part in text
   capsys.readouterr()
   script.main(argv)
@@ -230,3 +330,5 @@ def test_presets_leave_out_what_settings_were_chosen_by(script, preset):
 def test_refuses(script, table, tmp_path):
   with pytest.raises(errors.InputError, match="cells is 3"):
     script.main(flags(tmp_path, table, "--cells", "3"))
+  with pytest.raises(errors.InputError, match="tried is 3"):
+    script.main(flags(tmp_path, table, "--tried", "3"))

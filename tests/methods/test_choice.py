@@ -35,7 +35,8 @@ def test_standard_errors_are_those_of_paired_images():
 
 @pytest.mark.parametrize("prefer,order", [
     # One standard error of three images lost and none won is 1.7.
-    ("cost", (2, 1, 3, 0)), ("accuracy", (2, 1, 3, 0))])
+    ("cost", (2, 1, 3, 0)), ("accuracy", (2, 1, 3, 0)),
+    ("sure", (2, 1, 3, 0))])
 def test_what_is_clearly_worse_is_not_chosen_however_cheap(prefer, order):
   found = choice.choose(
       answers(*(first(100, n) for n in (90, 96, 99, 95))),
@@ -68,17 +69,44 @@ def test_of_those_as_good_the_cheapest_is_first():
   assert choice.choose(table, alike, "accuracy").order == (1, 0, 2, 3, 4)
 
 
+@pytest.mark.parametrize("given,order", [
+    (0, (2, 3, 0, 1)), (1, (2, 3, 1, 0)), (3, (3, 2, 0, 1)),
+    (2, (2, 3, 0, 1)), (None, (2, 3, 0, 1))])
+def test_only_what_is_surely_better_comes_before_the_given_one(given, order):
+  """By hand: of n images won and none lost, n is sure from 4 on."""
+  right = [first(100, n) for n in (50, 47, 57, 56)]
+  found = choice.choose(answers(*right), costs(9, 1, 8, 2), "sure", given)
+  assert found.order == order
+
+
+@pytest.mark.parametrize("given", range(6))
+def test_sure_by_brute_force(given):
+  rng = np.random.default_rng(3)
+  right = rng.random((6, 300)) < np.linspace(0.5, 0.62, 6)[:, None]
+  rng.shuffle(right)
+  pairs = right.astype(float) - right[given]
+  low = pairs.mean(1) - 1.96 * pairs.std(1) / np.sqrt(300)
+  scores = right.mean(1)
+  by_score = lambda some: sorted(some, key=lambda i: -scores[i])
+  sure = [i for i in range(6) if low[i] > 0]
+  others = [i for i in range(6) if i not in (*sure, given)]
+  found = choice.choose(answers(*right), costs(*range(6)), "sure", given)
+  assert [*found.order] == [*by_score(sure), given, *by_score(others)]
+
+
 def test_equal_answers_have_no_error():
   same = answers(*[first(10, 5)] * 3)
   assert choice.choose(same, costs(3, 2, 2), "cost") == choice.Choice(
       (1, 2, 0), (0.0,) * 3, (True, True, True))
   assert choice.choose(same, costs(3, 2, 1), "accuracy").order == (0, 1, 2)
+  assert choice.choose(same, costs(3, 2, 1), "sure", 1).order == (1, 0, 2)
 
 
 def test_a_single_candidate_is_chosen():
   for prefer in choice.PREFERENCES:
-    assert choice.choose(answers(first(7, 3)), costs(1), prefer) == (
-        choice.Choice((0,), (0.0,), (True,)))
+    for given in (None, 0):
+      assert choice.choose(answers(first(7, 3)), costs(1), prefer, given) == (
+          choice.Choice((0,), (0.0,), (True,)))
 
 
 def test_pareto_by_brute_force():

@@ -70,7 +70,7 @@ def test_moving_averages_and_their_fixed_points():
     ({"policy_epochs": 200}, "policy-epochs is 200 .* the 199 epochs"),
     ({"warmup_epochs": 150, "policy_epochs": 51}, "the 50 epochs"),
     ({"policy_epochs": -1}, "policy-epochs is -1"),
-    ({"prefer": "params"}, "auto, cost, accuracy"),
+    ({"prefer": "params"}, "auto, cost, accuracy, sure"),
     ({"held_out": 1.0}, r"held-out is 1.0 and must lie in \[0, 1\)"),
     ({"held_out": -0.1}, "held-out is -0.1"),
     ({"tolerance": -1.0}, "tolerance is -1.0 and must not be negative"),
@@ -188,8 +188,8 @@ def traced():
   patch = pytest.MonkeyPatch()
   patch.setattr(supernet_lib.Supernet, "apply", apply)
   method = nat.NAT(
-      dataclasses.replace(tiny.SEARCH, epochs=9), tiny.SPACE, num_classes=10,
-      image_size=tiny.IMAGE_SIZE, steps_per_epoch=3)
+      dataclasses.replace(tiny.SEARCH, epochs=9, prefer="cost"), tiny.SPACE,
+      num_classes=10, image_size=tiny.IMAGE_SIZE, steps_per_epoch=3)
   split = tiny.splits()
   after_first = []
   state = fit.fit(

@@ -290,7 +290,8 @@ def test_too_few_images_for_a_batch_are_refused_at_once():
     ("--held-out", "-0.1", "held-out is -0.1 and must lie in [0, 1)"),
     ("--finalists", "0", "finalists is 0 and must be at least 1"),
     ("--trial-epochs", "-2", "trial-epochs is -2 and must not be negative"),
-    ("--prefer", "params", "prefer is 'params'; choose one of auto, cost")])
+    ("--prefer", "params", "prefer is 'params'; choose one of auto, cost"),
+    ("--prefer", "surely", "of auto, cost, accuracy, sure")])
 def test_refusals_are_one_line(flag, value, message, capsys):
   assert cli.main(["transform", "darts", "--dataset", "digits", "--dry-run",
                    flag, value]) == 2

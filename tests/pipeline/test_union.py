@@ -154,7 +154,8 @@ def test_stopped_anywhere_it_ends_in_the_same_bits(a_run, tmp_path):
 def test_of_several_seeds_on_several_devices(tmp_path):
   job = job_lib.Job(
       GIVEN, dataset(), "nat", dataclasses.replace(
-          SEARCH, held_out=0.0, tolerance=0.5, finalists=3, trial_epochs=0),
+          SEARCH, held_out=0.0, tolerance=0.5, finalists=3, trial_epochs=0,
+          prefer="sure"),
       TRAIN, share="full", seeds=2)
   result = job.run(tmp_path / "run")
   assert len(result["union"]) == 2
@@ -165,6 +166,12 @@ def test_of_several_seeds_on_several_devices(tmp_path):
             for seed in (0, 1)]
     assert part["transformed"]["accuracies"] == [
         r["transformed"]["accuracy"] for r in each]
+    for own in each:  # Over the budget, it need not be surpassed.
+      rows = own["candidates"]
+      chosen = rows[own["preferred"]["sure"]]
+      assert chosen["chosen"] and not any(row["original"] for row in rows)
+      assert chosen["score"] == max(row["score"] for row in rows)
+      assert own["architectures"]["transformed"] == chosen["architecture"]
   assert "seed-1/architecture-2/original-1" in networks_lib.networks(
       tmp_path / "run")
   assert job.run(tmp_path / "run") == result
