@@ -119,8 +119,8 @@ def choose(method: Any, architecture: codec.Architecture,
   costs = {a: method.ground.cost(a) for a in (*kept, architecture)}
   answers, prefer = answer([*found.values()]), _preference(method)
   # What is equal stays in the order found: a change must pay.
-  original = kept.index(architecture) if architecture in found else None
-  every = {name: choice.choose(answers, [costs[a] for a in kept], name, original)
+  given = kept.index(architecture) if architecture in found else None
+  every = {name: choice.choose(answers, [costs[a] for a in kept], name, given)
            for name in choice.PREFERENCES}
   chosen = every[prefer]
   first = chosen.order[0]
