@@ -354,7 +354,9 @@ def test_a_runs_folder_is_taken_for_what_it_came_to(
 
 def make_run(folder, architecture, kind="search"):
   folder.mkdir(parents=True)
-  write(folder / "config.json", {"kind": kind})
+  write(folder / "config.json", {
+      "kind": kind, "dataset": "digits", "image_size": 32, "classes": 10,
+      "crc32": 0})
   write(folder / "architecture.json", codec.to_json(architecture))
   return folder
 

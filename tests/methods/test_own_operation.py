@@ -136,8 +136,9 @@ def test_theta_weighs_it_and_no_weights_take_the_factor_up():
       atol=1e-6)
   params, folded, left = folding.fold(
       variables["params"], space, space.choose(space.init()), theta)
-  assert [e for name, e in folded if name == "reduce"] == [1]
-  assert [e for name, e in left if name == "reduce"] == [0, 2, 3]
+  assert [e for name, e in folded if name == "reduce"] == ["1 -> 2"]
+  assert [e for name, e in left if name == "reduce"] == [
+      "0 -> 2", "2 -> 3", "1 -> 3"]
   assert set(params) == set(variables["params"])
 
 
