@@ -28,7 +28,8 @@ def run_explain(args) -> int:
   folder = errors.path(args.directory)
   out = files.checked(
       folder / "explanation.svg" if args.out is None else args.out)
-  name = args.network or networks_lib.usual(networks_lib.networks(folder))
+  names = networks_lib.networks(folder)
+  name = networks_lib.usual(names) if args.network is None else args.network
   net = networks_lib.load(folder, name)
   image, label = _image(args, folder, net)
   names, layers = net.class_names, net.layers()
@@ -57,12 +58,12 @@ def run_explain(args) -> int:
 def _sentence(facts, found):
   """What was explained, in a line."""
   words = [f"{facts['network']}, {facts['layer']} ({found.shape[0]} x"
-           f" {found.shape[1]} positions): class '{facts['class']}' of"
+           f" {found.shape[1]} positions): class {errors.short(facts['class'])} of"
            f" {100 * facts['probability']:.1f} %"]
   if facts["class"] != facts["predicted"]:
-    words.append(f"'{facts['predicted']}' is likelier")
+    words.append(f"{errors.short(facts['predicted'])} is likelier")
   if "label" in facts:
-    words.append(f"labelled '{facts['label']}'")
+    words.append(f"labelled {errors.short(facts['label'])}")
   if not found.any():
     words.append("no position speaks for it")
   return ", ".join(words)
@@ -73,8 +74,8 @@ def _image(args, folder, net):
   size, number = net.module.frame.image_size, _number(args.image)
   if isinstance(number, int):
     if args.resize:
-      settings.refuse(args, "resize", "does not apply to a test image, which has"
-                      " the network's size; leave it out")
+      settings.refuse(args, "resize", "does not apply to a test image, which"
+                      " has the network's size; leave it out")
     data, _ = runs.load_data(folder, args.dataset, args.data_dir)
     if number >= len(data.test_labels):
       raise errors.InputError(

@@ -50,9 +50,9 @@ def _compose(image, activation, title):
   times = -(-_SIDE // max(image.shape[:2]))
   large = image.repeat(times, 0).repeat(times, 1)
   height, width = large.shape[:2]
-  heat = np.asarray(Image.fromarray(activation / (activation.max() or 1)).resize(
-      (width, height), Image.Resampling.BILINEAR))
-  colours = _coloured(heat)
+  heat = Image.fromarray(activation / (activation.max() or 1))
+  heat = heat.resize((width, height), Image.Resampling.BILINEAR)
+  colours = _coloured(np.asarray(heat))
   over = (large.astype(np.uint16) + colours) // 2
   panels = {"image": large, "map": colours, "both": over.astype(np.uint8)}
   inner = max(len(panels) * (width + _PAD) - _PAD,

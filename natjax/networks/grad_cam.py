@@ -69,14 +69,15 @@ def choose(network: network_lib.Network,
                             " position, so there is no map to make", "layer")
   if layer is None:
     return outer[-1]
+  inner = min((name for name in among if "/edge" in name), default=outer[0],
+              key=lambda name: name.count("/"))
   name = (f"{network_lib.names(network.graph).block}{layer}"
           if type(layer) is int else layer)
   if not isinstance(name, str) or name not in among:
     raise errors.InputError(
         f"layer is {errors.short(layer)}, and the layers of more than one"
-        f" position are {outer[0]} to {outer[-1]}, in them for example"
-        f" {next((n for n in among if '/edge' in n), outer[0])}; name one"
-        " of them, or the number of a cell or a block", "layer")
+        f" position are {outer[0]} to {outer[-1]}, in them for example {inner};"
+        " name one of them, or the number of a cell or a block", "layer")
   return name
 
 

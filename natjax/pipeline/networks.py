@@ -135,8 +135,8 @@ class TrainedNetwork(NamedTuple):
     if labels is None:
       labels = jnp.argmax(self.forward(self.variables, images)[0], -1)
     labels, count = np.asarray(labels), self.module.frame.num_classes
-    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu" or not (
-        (labels >= 0) & (labels < count)).all():
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu" or (
+        not ((labels >= 0) & (labels < count)).all()):
       raise errors.InputError(
           f"labels are {errors.short(labels.tolist())} and must be"
           f" {len(images)} whole numbers from 0 to {count - 1}, one per image",

@@ -93,30 +93,27 @@ def test_what_is_pooled_has_the_map_of_its_classifier(kind):
 @pytest.mark.parametrize("kind, layer, bias", [
     ("blocks", "block0/edge0_conv_3x3", "block0/edge0_conv_3x3/norm/bn/bias"),
     ("blocks", 1, "block1/node2_norm/bn/bias"),
-    ("cells", "cell1/edge0_sep_conv_3x3", None),
+    ("cells", "cell0/edge0_sep_conv_3x3",
+     "cell0/edge0_sep_conv_3x3/norm1/bn/bias"),
     ("biases", "block0/edge1_conv_3x3", "block0/edge1_conv_3x3/norm/bias")])
 def test_inner_layers_have_the_derivative_by_their_bias(kind, layer, bias):
   """What moves a channel everywhere is h w alpha."""
   module, variables, images = made(kind)
   image, label = images[:1], 1
-  flat = {"/".join(k.key for k in path): leaf for path, leaf in (
-      jax.tree_util.tree_leaves_with_path(variables["params"]))}
-  if bias is None:  # The last BN of the operation.
-    bias = [k for k in flat if k.startswith(layer) and k.endswith("bias")][-1]
-  *nest, _ = bias.split("/")
+  within = lambda tree, path: functools.reduce(
+      lambda part, key: part[key], path.split("/"), tree)
 
   def logit(shift):
     params = jax.tree.map(lambda x: x, variables["params"])
-    functools.reduce(lambda tree, key: tree[key], nest, params)["bias"] += shift
+    within(params, bias.removesuffix("/bias"))["bias"] += shift
     return module.apply({**variables, "params": params}, image)[0][0, label]
 
-  slopes = jax.grad(logit)(jnp.zeros_like(flat[bias]))
+  slopes = jax.grad(logit)(
+      jnp.zeros_like(within(variables["params"], bias)))
   _, kept = module.apply(
       variables, image, capture_intermediates=True, mutable="intermediates")
   name = layer if isinstance(layer, str) else f"block{layer}"
-  features = functools.reduce(
-      lambda tree, key: tree[key], name.split("/"), kept["intermediates"])[
-          "__call__"][0][0]
+  features = within(kept["intermediates"], f"{name}/__call__")[0][0]
   expected = jax.nn.relu(features @ slopes) / features[..., 0].size
   found = grad_cam.maps(module, variables, image, jnp.array([label]), layer)[0]
   assert np.ptp(expected) > 0
