@@ -28,8 +28,9 @@ def run_explain(args) -> int:
   folder = errors.path(args.directory)
   out = files.checked(
       folder / "explanation.svg" if args.out is None else args.out)
-  names = networks_lib.networks(folder)
-  name = networks_lib.usual(names) if args.network is None else args.network
+  name = args.network
+  if name is None:
+    name = networks_lib.usual(networks_lib.networks(folder))
   net = networks_lib.load(folder, name)
   image, label = _image(args, folder, net)
   names, layers = net.class_names, net.layers()
@@ -57,8 +58,9 @@ def run_explain(args) -> int:
 
 def _sentence(facts, found):
   """What was explained, in a line."""
-  words = [f"{facts['network']}, {facts['layer']} ({found.shape[0]} x"
-           f" {found.shape[1]} positions): class {errors.short(facts['class'])} of"
+  height, width = found.shape
+  words = [f"{facts['network']}, {facts['layer']} ({height} x {width}"
+           f" positions): class {errors.short(facts['class'])} of"
            f" {100 * facts['probability']:.1f} %"]
   if facts["class"] != facts["predicted"]:
     words.append(f"{errors.short(facts['predicted'])} is likelier")

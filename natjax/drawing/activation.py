@@ -58,9 +58,9 @@ def _compose(image, activation, title):
   inner = max(len(panels) * (width + _PAD) - _PAD,
               shapes.text_width(title, 13))
   top = _PAD + 26 * bool(title)
-  drawn: list[shapes.Primitive] = [shapes.Box(
-      "ground", 0, 0, inner + 2 * _PAD, top + height + 24 + _PAD, 0, "#ffffff",
-      "none")]
+  ground = shapes.Box("ground", 0, 0, inner + 2 * _PAD,
+                      top + height + 24 + _PAD, 0, "#ffffff", "none")
+  drawn: list[shapes.Primitive] = [ground]
   if title:
     drawn.append(shapes.Text("title", _PAD, _PAD + 8, title, 13,
                              anchor="start", bold=True))
@@ -69,7 +69,7 @@ def _compose(image, activation, title):
     drawn += [shapes.Picture(name, x, top, pixels),
               shapes.Text("heading", x + width / 2, top + height + 14, name)]
   return shapes.Scene(
-      drawn[0].width, drawn[0].height, tuple(drawn), title or "activation")
+      ground.width, ground.height, tuple(drawn), title or "activation")
 
 
 def _coloured(heat):

@@ -10,7 +10,7 @@ The modules of a network are not changed for it: what one of them gives is
 caught, and shifted by zeros, by which the score is differentiated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 import functools
 from typing import Any
 
@@ -36,6 +36,7 @@ def layers(network: network_lib.Network, variables: Any,
     Shapes [B, h, w, C] of what modules give, by their names: "cell3" or
     "block3", layers of the stem and the head, and parts of all these, such as
     "cell3/edge0_sep_conv_3x3", which come before what they are parts of.
+    What is no module has no name: skips, and pooling without BN.
   """
   found = {}
 
@@ -49,14 +50,13 @@ def layers(network: network_lib.Network, variables: Any,
   return found
 
 
-def choose(network: network_lib.Network,
-           among: dict[str, jax.ShapeDtypeStruct],
+def choose(network: network_lib.Network, among: Collection[str],
            layer: str | int | None = None) -> str:
   """The name of a layer.
 
   Args:
     network: the module.
-    among: its `layers`.
+    among: the names of its `layers`, in their order.
     layer: a name, or the number of a cell or a block; None is the last one
       outside of others, which is what the head pools.
 

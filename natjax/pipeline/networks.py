@@ -131,24 +131,24 @@ class TrainedNetwork(NamedTuple):
       InputError: other images, classes that are none, no such layer, or a
         network without a classifier.
     """
-    images = self._checked(images, resize, classifies=True)
+    pixels = self._checked(images, resize, classifies=True)
     if labels is None:
-      labels = jnp.argmax(self.forward(self.variables, images)[0], -1)
-    labels, count = np.asarray(labels), self.module.frame.num_classes
-    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu" or (
-        not ((labels >= 0) & (labels < count)).all()):
+      labels = jnp.argmax(self.forward(self.variables, pixels)[0], -1)
+    chosen, count = np.asarray(labels), self.module.frame.num_classes
+    if chosen.shape != pixels.shape[:1] or chosen.dtype.kind not in "iu" or (
+        not ((chosen >= 0) & (chosen < count)).all()):
       raise errors.InputError(
-          f"labels are {errors.short(labels.tolist())} and must be"
-          f" {len(images)} whole numbers from 0 to {count - 1}, one per image",
+          f"labels are {errors.short(chosen.tolist())} and must be"
+          f" {len(pixels)} whole numbers from 0 to {count - 1}, one per image",
           "labels")
-    return grad_cam.maps(self.module, self.variables, self._prepared(images),
-                         jnp.asarray(labels, jnp.int32), layer)
+    return grad_cam.maps(self.module, self.variables, self._prepared(pixels),
+                         jnp.asarray(chosen, jnp.int32), layer)
 
   def _apply(self, images, resize, *, classifies):
     images = self._checked(images, resize, classifies=classifies)
     return self.forward(self.variables, images)[0]
 
-  def _checked(self, images, resize, *, classifies):
+  def _checked(self, images, resize, *, classifies) -> jax.Array:
     """Images u8[B, S, S, 3] on the device."""
     if classifies != self.classifies:
       kind = "has no" if classifies else "has a"

@@ -138,6 +138,15 @@ def test_every_layer_has_a_map(kind, outer):
     np.testing.assert_allclose(found[i], alone[0], rtol=1e-4, atol=1e-6)
 
 
+def test_half_precision():
+  module, variables, images = made("biases")
+  exact, rough = (grad_cam.maps(module, variables, images.astype(dtype),
+                                jnp.array([2, 0]))
+                  for dtype in (jnp.float32, jnp.bfloat16))
+  assert rough.dtype == jnp.float32
+  np.testing.assert_allclose(rough, exact, atol=0.03 * float(exact.max()))
+
+
 @pytest.mark.parametrize("layer", ["block9", 2, -1, "", 1.5, True, "head0",
                                    "x" * 5000])
 def test_other_layers_are_refused(layer):
