@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import natjax
 from natjax import errors, methods
 from natjax.benchmarks import policy_search, table_search
-from natjax.cli import benchmark, inputs, inspection, jobs, selftest
+from natjax.cli import benchmark, explain, inputs, inspection, jobs, selftest
 from natjax.methods import evolution, supervised
 from natjax.objectives import simclr
 from natjax.selftest import report
@@ -124,6 +124,28 @@ def _make_parser():
   sub.add_argument("--alpha", action="store_true", help="ARCH is the folder of"
                    " a search, finished or not: draw what candidates weighed")
   sub.add_argument("--out", required=True, metavar="FILE.svg|.png")
+
+  sub = add("explain", explain.run_explain, "where in an image a trained"
+            " network sees a class (Grad-CAM)", json=True)
+  sub.add_argument("directory", metavar="RUN")
+  sub.add_argument("--image", required=True, metavar="FILE|INDEX", help="a file"
+                   " of an image, or the number of one of the run's test images"
+                   " (./5 is a file)")
+  sub.add_argument("--resize", action="store_true", help="bring a file of"
+                   " another size to the network's, as the run did")
+  sub.add_argument("--class", dest="label", metavar="CLASS", help="its name or"
+                   " its number (default: the likeliest)")
+  sub.add_argument("--layer", metavar="NAME|N", help="a layer, or a part of one"
+                   " such as cell3/edge0_sep_conv_3x3; N is the number of a"
+                   " cell or a block (default: the last before the head pools)")
+  sub.add_argument("--network", metavar="NAME", help="of the run's networks,"
+                   " such as original-0 (default: the first of the transformed"
+                   " ones, or the first)")
+  sub.add_argument("--dataset", help="of the numbered image (default: the run's"
+                   " own)")
+  sub.add_argument("--data-dir", help="where the data set lies")
+  sub.add_argument("--out", metavar="FILE.svg|.png", help="(explanation.svg in"
+                   " the run's folder)")
 
   sub = add("cost", inspection.run_cost, "parameters and multiply-adds of an"
             " architecture", arch=True, json=True)

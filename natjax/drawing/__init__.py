@@ -1,4 +1,4 @@
-"""Pictures of architectures, of learning curves and of candidates.
+"""Pictures of architectures, of learning curves, of candidates and of maps.
 
 A cell is drawn from left to right, as in Guo et al., 2021, "Towards Accurate
 and Compact Architectures via Neural Architecture Transformer", Fig. 5: the two
@@ -11,6 +11,7 @@ Drawn together with its transformation, what changed is coloured.
 whole picture, a list of the primitives in `shapes`, and `render` writes it.
 """
 
+from natjax.drawing.activation import save_activation
 from natjax.drawing.candidates import pareto_front, save_pareto
 from natjax.drawing.comparison import Change, changes, edge_names
 from natjax.drawing.curves import (
@@ -23,5 +24,5 @@ from natjax.drawing.curves import (
 from natjax.drawing.render import draw, save
 
 __all__ = ["Change", "alpha_curves", "changes", "draw", "edge_names",
-           "learning_curves", "pareto_front", "save", "save_alpha",
-           "save_pareto", "save_theta", "theta_curves"]
+           "learning_curves", "pareto_front", "save", "save_activation",
+           "save_alpha", "save_pareto", "save_theta", "theta_curves"]

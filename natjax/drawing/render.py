@@ -1,9 +1,14 @@
 """Architectures as SVG (pure Python) or as PNG (matplotlib, extra `plots`)."""
 
+import base64
+import io
 import os
+import pathlib
 import re
 import types
 from xml.sax import saxutils
+
+from PIL import Image
 
 from natjax.drawing import files, scene, shapes
 from natjax.graph import records
@@ -39,7 +44,11 @@ def save(path: str | os.PathLike[str], genotype: records.Architecture,
       without matplotlib, or an architecture that is not well formed.
   """
   path = files.checked(path)
-  picture = scene.compose(genotype, other, title, titles)
+  write(path, scene.compose(genotype, other, title, titles))
+
+
+def write(path: pathlib.Path, picture: shapes.Scene) -> None:
+  """Writes a picture to a file that `files.checked` knows."""
   svg = path.suffix.lower() == ".svg"
   files.write(path, _svg(picture).encode("utf-8") if svg else _png(picture))
 
@@ -63,6 +72,13 @@ def _svg_element(p: shapes.Primitive) -> str:
             f' stroke="{p.stroke}"/>')
   if isinstance(p, shapes.Text):
     return _svg_text(p)
+  if isinstance(p, shapes.Picture):
+    stream = io.BytesIO()
+    Image.fromarray(p.pixels).save(stream, "PNG")
+    height, width, _ = p.pixels.shape
+    return (f'<image class="{p.role}" x="{_number(p.x)}" y="{_number(p.y)}"'
+            f' width="{width}" height="{height}" href="data:image/png;base64,'
+            f'{base64.b64encode(stream.getvalue()).decode()}"/>')
   points = [" ".join(map(_number, point)) for point in p.points]
   if isinstance(p, shapes.Polygon):
     return (f'<path class="{p.role}-head" d="M{" L".join(points)}Z"'
@@ -103,6 +119,11 @@ def _png(picture: shapes.Scene) -> bytes:
   axes.set_xlim(0, picture.width)
   axes.set_ylim(picture.height, 0)
   for p in picture.primitives:
+    if isinstance(p, shapes.Picture):
+      height, width, _ = p.pixels.shape
+      axes.imshow(p.pixels, interpolation="nearest", aspect="auto", zorder=1,
+                  extent=(p.x, p.x + width, p.y + height, p.y))
+      continue
     if not isinstance(p, shapes.Text):
       axes.add_patch(_png_patch(mpl, p))
       continue

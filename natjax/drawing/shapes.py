@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import itertools
 from typing import NamedTuple
 
+import numpy as np
+
 FONT = 11  # Size of the operations' names.
 INK = "#1f2328"  # Colour of texts and of unchanged edges.
 
@@ -56,7 +58,16 @@ class Text(NamedTuple):
   subscript: str = ""
 
 
-Primitive = Box | Curve | Polygon | Text
+class Picture(NamedTuple):
+  """Pixels u8[H, W, 3], a unit each; (x, y) is the upper left corner."""
+
+  role: str
+  x: float
+  y: float
+  pixels: np.ndarray
+
+
+Primitive = Box | Curve | Picture | Polygon | Text
 
 
 class Scene(NamedTuple):

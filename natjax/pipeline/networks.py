@@ -1,5 +1,6 @@
 """The trained networks of a run: their weights, and what applies them."""
 
+from collections.abc import Iterable, Sequence
 import functools
 import os
 import pathlib
@@ -16,6 +17,7 @@ from natjax import errors
 from natjax.data import array_file
 from natjax.data import dataset as dataset_lib
 from natjax.graph import codec
+from natjax.networks import grad_cam
 from natjax.networks import network as network_lib
 from natjax.pipeline import runs, shapes
 from natjax.training import fit as fit_lib
@@ -99,7 +101,55 @@ class TrainedNetwork(NamedTuple):
     """The likeliest class, i32[B], of images u8[B, S, S, 3]; see `features`."""
     return jnp.argmax(self.logits(images, resize=resize), axis=-1)
 
+  def layers(self) -> dict[str, tuple[int, int]]:
+    """Height and width of what layers give, where these are not 1 by 1.
+
+    By their names, in the order in which they are run: cells or blocks, layers
+    of the stem and the head, and parts of these, whose names begin with those
+    of what they are parts of.
+    """
+    size = self.module.frame.image_size
+    images = self._prepared(jnp.zeros((1, size, size, 3), jnp.uint8))
+    return {name: like.shape[1:3] for name, like in grad_cam.layers(
+        self.module, self.variables, images).items()}
+
+  def class_activation(
+      self, images: Images, labels: Sequence[int] | jax.Array | None = None,
+      layer: str | int | None = None, *, resize: bool = False) -> jax.Array:
+    """Where in images a class is seen: f32[B, h, w] of images u8[B, S, S, 3].
+
+    Grad-CAM of Selvaraju et al., 2017; see `networks.grad_cam`.
+
+    Args:
+      images: see `features`.
+      labels: i32[B], of which class each; None takes the likeliest.
+      layer: what [h, w] are positions of: a name of `layers`, or the number of
+        a cell or a block; None is the last one before the head pools.
+      resize: see `features`.
+
+    Raises:
+      InputError: other images, classes that are none, no such layer, or a
+        network without a classifier.
+    """
+    pixels = self._checked(images, resize, classifies=True)
+    if labels is None:
+      labels = jnp.argmax(self.forward(self.variables, pixels)[0], -1)
+    chosen, count = np.asarray(labels), self.module.frame.num_classes
+    if chosen.shape != pixels.shape[:1] or chosen.dtype.kind not in "iu" or (
+        not ((chosen >= 0) & (chosen < count)).all()):
+      raise errors.InputError(
+          f"labels are {errors.short(chosen.tolist())} and must be"
+          f" {len(pixels)} whole numbers from 0 to {count - 1}, one per image",
+          "labels")
+    return grad_cam.maps(self.module, self.variables, self._prepared(pixels),
+                         jnp.asarray(chosen, jnp.int32), layer)
+
   def _apply(self, images, resize, *, classifies):
+    images = self._checked(images, resize, classifies=classifies)
+    return self.forward(self.variables, images)[0]
+
+  def _checked(self, images, resize, *, classifies) -> jax.Array:
+    """Images u8[B, S, S, 3] on the device."""
     if classifies != self.classifies:
       kind = "has no" if classifies else "has a"
       raise errors.InputError(
@@ -120,7 +170,11 @@ class TrainedNetwork(NamedTuple):
       raise errors.InputError(
           f"{given} and the network was trained on {size} x {size} pixels; load"
           " them in that size, or pass resize=True")
-    return self.forward(self.variables, jnp.asarray(images))[0]
+    return jnp.asarray(images)
+
+  def _prepared(self, images):
+    """What the module takes of images u8[B, S, S, 3]."""
+    return self.preparation(None, images, train=False)
 
   def forward(self, variables: Any, images: jax.Array, *, train: bool = False,
               rng: jax.Array | None = None) -> tuple[jax.Array, Any]:
@@ -138,7 +192,7 @@ class TrainedNetwork(NamedTuple):
       Logits f32[B, K], or features, and the variables with new statistics.
     """
     if images.dtype == jnp.uint8:
-      images = self.preparation(None, images, train=False)
+      images = self._prepared(images)
     if not train:
       return self.module.apply(variables, images)[0], variables
     (outputs, _), changed = self.module.apply(
@@ -169,6 +223,11 @@ def networks(out: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
                    if part != runs.NETWORKS): path.parent for path in found}
 
 
+def usual(names: Iterable[str]) -> str:
+  """Which of a run's networks `load` takes: a transformed one, or the first."""
+  return min(names, key=lambda name: ("transformed" not in name, name))
+
+
 def load(out: str | os.PathLike[str],
          name: str | None = None) -> TrainedNetwork:
   """Loads a trained network.
@@ -184,7 +243,7 @@ def load(out: str | os.PathLike[str],
   """
   folders = networks(out)
   if name is None:
-    name = min(folders, key=lambda n: ("transformed" not in n, n))
+    name = usual(folders)
   if not isinstance(name, str) or name not in folders:
     raise errors.InputError(
         f"{out} has no network {errors.short(name)}; it has"

@@ -230,7 +230,7 @@ def test_draw(tmp_path, suffix):
 
 @pytest.mark.parametrize("command", [
     [], ["transform"], ["search"], ["train"], ["evaluate"], ["draw"], ["cost"],
-    ["list"], ["operations"]])
+    ["explain"], ["list"], ["operations"]])
 def test_help(command):
   out = io.StringIO()
   with contextlib.redirect_stdout(out), pytest.raises(SystemExit) as exit_info:

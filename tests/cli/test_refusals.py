@@ -34,6 +34,8 @@ def check_refused(capsys, argv):
     ["cost", "@.json"], ["draw", "darts", "--out", "@.svg"],
     ["draw", "darts", "@.json", "--out", "x.svg"],
     ["draw", "@", "--theta", "--out", "x.svg"], ["evaluate", "@"],
+    ["explain", "@", "--image", "1"],
+    ["explain", ".", "--image", "1", "--out", "@.svg"],
     [*TRAIN, "--out", "@"], [*TRAIN, "--config", "@"],
     [*SEARCH, "--out", "@"], [*TRAIN[:2], "--dataset", "@"],
     [*TRAIN[:2], "--dataset", "./@.npz"],

@@ -1,0 +1,114 @@
+"""`natjax explain`: where in an image a trained network sees a class."""
+
+from typing import Any
+
+import numpy as np
+
+from natjax import drawing, errors
+from natjax.cli import inputs, output
+from natjax.data import dataset as dataset_lib
+from natjax.data import image_folder
+from natjax.drawing import files
+from natjax.networks import grad_cam
+from natjax.pipeline import networks as networks_lib
+from natjax.pipeline import runs
+from natjax.training import devices, settings
+
+_DIGITS = 10  # More than the number of an image, a class or a block has.
+
+
+def run_explain(args) -> int:
+  """`natjax explain`.
+
+  With --json, an object with "network", "layer", "class" and its
+  "probability", "predicted", of a test image "label", "map", rows of numbers of
+  at least 0 in logits per position, and "picture", the file.
+  """
+  devices.configure_compilation()
+  folder = errors.path(args.directory)
+  out = files.checked(
+      folder / "explanation.svg" if args.out is None else args.out)
+  name = args.network
+  if name is None:
+    name = networks_lib.usual(networks_lib.networks(folder))
+  net = networks_lib.load(folder, name)
+  image, label = _image(args, folder, net)
+  names, layers = net.class_names, net.layers()
+  layer = grad_cam.choose(net.module, layers, _number(args.layer))
+  chosen = None if args.label is None else _class(args.label, names)
+  logits = np.asarray(net.logits(image))[0]
+  predicted = int(np.argmax(logits))
+  chosen = predicted if chosen is None else chosen
+  found = np.asarray(net.class_activation(image, [chosen], layer))[0]
+  likely = np.exp(logits - logits.max())
+  facts: dict[str, Any] = {
+      "network": name, "layer": layer, "class": names[chosen],
+      "probability": float(likely[chosen] / likely.sum()),
+      "predicted": names[predicted],
+      **({} if label is None else {"label": names[label]}),
+      "map": found.tolist(), "picture": str(out)}
+  said = _sentence(facts, found)
+  drawing.save_activation(out, image[0], found, title=said)
+  if args.json:
+    output.print_json(facts)
+  else:
+    output.out.print(f"{said}: {out}")
+  return 0
+
+
+def _sentence(facts, found):
+  """What was explained, in a line."""
+  height, width = found.shape
+  words = [f"{facts['network']}, {facts['layer']} ({height} x {width}"
+           f" positions): class {errors.short(facts['class'])} of"
+           f" {100 * facts['probability']:.1f} %"]
+  if facts["class"] != facts["predicted"]:
+    words.append(f"{errors.short(facts['predicted'])} is likelier")
+  if "label" in facts:
+    words.append(f"labelled {errors.short(facts['label'])}")
+  if not found.any():
+    words.append("no position speaks for it")
+  return ", ".join(words)
+
+
+def _image(args, folder, net):
+  """An image u8[1, S, S, 3], and its label, None where it is not known."""
+  size, number = net.module.frame.image_size, _number(args.image)
+  if isinstance(number, int):
+    if args.resize:
+      settings.refuse(args, "resize", "does not apply to a test image, which"
+                      " has the network's size; leave it out")
+    data, _ = runs.load_data(folder, args.dataset, args.data_dir)
+    if number >= len(data.test_labels):
+      raise errors.InputError(
+          f"image is {number} and {data.name} has the test images 0 to"
+          f" {len(data.test_labels) - 1}; give one of these numbers, or write"
+          f" ./{number} for a file", "image")
+    return data.test_images[number:number + 1], int(data.test_labels[number])
+  for name in inputs.given(args, ("dataset", "data_dir")):
+    settings.refuse(args, name, "does not apply to an image from a file; leave"
+                    " it out")
+  image = image_folder.read_image(errors.path(args.image, "image"))[None]
+  if image.shape[1:3] != (size, size) and not args.resize:
+    raise errors.InputError(
+        f"{args.image} has {image.shape[2]} x {image.shape[1]} pixels and the"
+        f" network was trained on {size} x {size}; pass --resize to bring it"
+        " there as the run did", "image")
+  return dataset_lib.resize_all(image, size, net.resize), None
+
+
+def _class(text, names):
+  """The number of a class by its name, or else by its number."""
+  number = names.index(text) if text in names else _number(text)
+  if not isinstance(number, int) or number >= len(names):
+    raise errors.InputError(
+        f"class is {errors.short(text)}, and the network's are"
+        f" {', '.join(names[:8])}{', ...' * (len(names) > 8)}; name one, or"
+        f" give its number, which is at most {len(names) - 1}", "class")
+  return number
+
+
+def _number(text):
+  """The number that a text is, or else the text."""
+  return int(text) if text is not None and text.isdecimal() and (
+      len(text) <= _DIGITS) else text
