@@ -51,14 +51,17 @@ from natjax.methods import (
   darts,
   entrannas,
   entrannas_dst,
+  it_nas,
   random_search,
+  spos,
 )
 from natjax.pipeline import runs
 from natjax.training import metrics
 
 SCRIPT = "nasbench201_search.py"
 TITLES = {"darts": "DARTS", "entrannas": "EnTranNAS",
-          "entrannas-dst": "EnTranNAS-DST", "random": "random search"}
+          "entrannas-dst": "EnTranNAS-DST", "it-nas": "IT-NAS",
+          "spos": "SPOS", "random": "random search"}
 COUNTS = (10, 100)  # n, of random cells.
 # Of first order, what the benchmark's authors found (Dong & Yang, Table 5).
 PUBLISHED = {"cifar10": 54.30, "cifar100": 15.61, "imagenet16-120": 16.32}
@@ -85,41 +88,51 @@ class Config:
   seed: int = 0
 
 
-def _methods(plain: Mapping[str, Any], alpha: Mapping[str, Any],
+def _methods(plain: Mapping[str, Any], supernets: Mapping[str, Any],
+             alpha: Mapping[str, Any], evolution: Mapping[str, Any],
              candidates: Mapping[str, Any], **decay: Any) -> dict[str, Any]:
   """The settings of all methods.
 
   Args:
     plain: of all of them.
+    supernets: of those with a supernet, besides.
     alpha: of those by alpha, besides.
+    evolution: of SPOS, besides.
     candidates: of random search, besides.
     **decay: of those with a temperature, besides.
   """
+  # As the programs of the benchmark's authors, from which the defaults differ.
+  plain, own = {**plain, "weight_decay": 5e-4}, {"nesterov": True, **supernets}
+  alpha = {**own, "weights_first": True, **alpha}
   return {"darts": darts.DartsConfig(**plain, **alpha),
           "entrannas": entrannas.EnTranConfig(**plain, **alpha, **decay),
           "entrannas-dst": entrannas_dst.DSTConfig(**plain, **alpha, **decay),
+          "it-nas": it_nas.ITConfig(**plain, **own),
+          "spos": spos.SPOSConfig(**plain, **own, **evolution),
           "random": random_search.RandomConfig(**plain, **candidates)}
 
 
-# The programs of the benchmark's authors, by which the defaults differ.
-_AUTHORS = {"nesterov": True, "weights_first": True}
 PRESETS = {
     "smoke": Config(
         dataset="digits", image_size=8, train_images=128, seeds=2,
         search=_methods(
-            {"batch_size": 32, "supernet_width": 0.125, "weight_decay": 5e-4},
-            {**_AUTHORS, "epochs": 2}, {"candidates": 2, "epochs": 1})),
+            {"batch_size": 32, "supernet_width": 0.125}, {"epochs": 2}, {},
+            {"population": 2, "generations": 2, "parents": 1, "mutations": 1,
+             "crossovers": 1, "calibration": 32},
+            {"candidates": 2, "epochs": 1})),
+    # What SPOS asks of its candidates, 30 times 3200 images forwards, is about
+    # what alpha costs others, 12 epochs of 2560 images with their gradients.
     "small": Config(
         dataset="cifar10", image_size=16, train_images=5120, seeds=5,
         search=_methods(
-            {"batch_size": 64, "supernet_width": 0.25, "weight_decay": 5e-4,
-             "learning_rate": 0.05},
-            {**_AUTHORS, "epochs": 12, "alpha_learning_rate": 3e-3},
+            {"batch_size": 64, "supernet_width": 0.25, "learning_rate": 0.05},
+            {"epochs": 12}, {"alpha_learning_rate": 3e-3},
+            {"population": 10, "generations": 3, "parents": 5, "mutations": 5,
+             "crossovers": 5, "calibration": 640},
             {"candidates": 4, "epochs": 3}, temperature_decay=0.7)),
     "paper": Config(
         dataset="cifar10", image_size=32, train_images=0, seeds=5,
-        search=_methods({"weight_decay": 5e-4}, _AUTHORS,
-                        {"candidates": 10, "epochs": 12})),
+        search=_methods({}, {}, {}, {}, {"candidates": 10, "epochs": 12})),
 }
 
 
@@ -173,22 +186,25 @@ def look_up(architecture: Mapping[str, Any],
 # What is found.
 
 
-def course(rows: Sequence[Mapping[str, Any]], search: Any
-           ) -> list[tuple[int, Mapping[str, Any]]]:
+def course(rows: Sequence[Mapping[str, Any]], search: Any,
+           found: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
   """What would have been derived after so many epochs.
 
   Of random search, the most accurate candidate so far; the epochs are those of
-  all candidates.
+  all candidates. Of SPOS, which looks for candidates once, what was found.
 
   Args:
     rows: of `metrics.jsonl`, of one search.
     search: its settings.
+    found: the JSON form of what it found.
 
   Returns:
     Epochs, and the JSON form of a network.
   """
+  if isinstance(search, spos.SPOSConfig):
+    return [(search.epochs, found)]
   rows = [row for row in rows if "architecture" in row]
-  if isinstance(search, bilevel.SearchConfig):
+  if not isinstance(search, random_search.RandomConfig):
     return [(i + 1, row["architecture"]) for i, row in enumerate(rows)]
   best = np.maximum.accumulate([row["accuracy"] for row in rows])
   first = [next(row for row in rows if row["accuracy"] == b) for b in best]
@@ -207,11 +223,11 @@ def run(method: str, config: Config, dataset: data_lib.Dataset,
   for seed in range(config.seed, config.seed + config.seeds):
     folder = out / f"seed-{seed}"
     result = recording.read(folder / runs.RESULT)
+    derived = result["architectures"]["derived"]
     curve = [{"epoch": epoch, **look_up(architecture, known)}
              for epoch, architecture in course(
-                 metrics.read(folder / runs.METRICS), search)]
-    row = {"seed": seed,
-           **look_up(result["architectures"]["derived"], known),
+                 metrics.read(folder / runs.METRICS), search, derived)]
+    row = {"seed": seed, **look_up(derived, known),
            **{key: result[key] for key in (
                "parent_accuracy", "child_accuracy", "search_seconds")
               if key in result}, "curve": curve}
@@ -355,6 +371,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   # Data, search.
   known = truths(table)
+  commit = recording.once(out / "commit.json", recording.commit)
   with recording.clock(out) as spent:
     dataset = transforming.load(
         config.dataset, args.data_dir, image_size=config.image_size,

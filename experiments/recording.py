@@ -14,6 +14,7 @@ import pathlib
 import platform
 import shlex
 import shutil
+import subprocess
 import sys
 import time
 from typing import Any
@@ -142,6 +143,20 @@ def hardware() -> str:
 def load_average() -> str:
   """How busy the machine is, in words."""
   return " ".join(f"{x:.1f}" for x in os.getloadavg())
+
+
+def commit() -> str:
+  """The last commit of the library, with a "+" where files differ from it."""
+  root = pathlib.Path(__file__).resolve().parent.parent
+  git = ["git", "-C", str(root)]
+  try:
+    run = lambda *words: subprocess.run(
+        [*git, *words, "--", "natjax"], check=True, capture_output=True,
+        text=True).stdout.strip()
+    return run("log", "-1", "--format=%h") + "+" * bool(
+        run("status", "--porcelain"))
+  except (OSError, subprocess.CalledProcessError):
+    return ""
 
 
 def spread(values: Sequence[float], digits: int, scale: float = 1.0) -> str:
