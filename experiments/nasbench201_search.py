@@ -25,7 +25,10 @@ so reaches 54.30 % on CIFAR-10, 15.61 % on CIFAR-100 and 16.32 % on
 ImageNet16-120 (Dong & Yang, Table 5); the others are not in that paper. Not run
 here.
 
-A stopped run goes on by the same command.
+A stopped run goes on by the same command. --methods runs some of them, and
+--merge joins the records of runs of others with the same settings:
+  python experiments/nasbench201_search.py --preset small --table TABLE \
+      --merge RECORD OTHER --out REPORT
 """
 
 import argparse
@@ -239,6 +242,65 @@ def run(method: str, config: Config, dataset: data_lib.Dataset,
 # The report.
 
 
+def parts_of(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """The runs that a record is of: which methods, by which commit, how."""
+  keys = ("commit", "recorded", "seconds", "command", "hardware", "load",
+          "versions")
+  return result.get("runs") or [{
+      "methods": [*result["methods"]],
+      **{key: result[key] for key in keys if key in result}}]
+
+
+def merge(preset: Config, folders: Sequence[pathlib.Path]
+          ) -> tuple[Config, dict[str, Any]]:
+  """Joins the records of runs that differ in their methods alone.
+
+  Args:
+    preset: that all ran with.
+    folders: their reports.
+
+  Returns:
+    The settings and the record of one run of all these methods.
+
+  Raises:
+    InputError: they differ in more, have a method twice, or one that ran by
+      other settings than the preset's.
+  """
+  found: dict[str, Any] = {}
+  parts = [recording.read(folder / "result.json") for folder in folders]
+  own = lambda part: {**part["config"], "search": None, "images": [
+      part["dataset"], part["train_images"]], "known": part["baselines"]}
+  every = []
+  for folder, part in zip(folders, parts, strict=True):
+    if own(part) != own(parts[0]):
+      raise errors.InputError("the records are of other images, seeds or"
+                              " tables; merge runs of the same")
+    for method, rows in part["methods"].items():
+      if method in found:
+        raise errors.InputError(f"two records have {method}; merge one of each")
+      wanted = dataclasses.asdict(preset.search[method])
+      # Settings that came later are the preset's.
+      if {**wanted, **part["config"]["search"][method]} != wanted:
+        raise errors.InputError(
+            f"{method} of {folder} ran by other settings than the preset's;"
+            " run it again, or merge with the preset that it ran with")
+      found[method] = rows
+    # Runs that did not write down their commit: when they were recorded.
+    every += [run if "commit" in run or "recorded" in run else {
+        **run, "recorded": recording.commit(folder / "result.json")}
+              for run in parts_of(part)]
+  first = parts[0]["config"]
+  order = [method for method in TITLES if method in found]
+  config = dataclasses.replace(
+      preset, seed=first["seed"], seeds=first["seeds"],
+      dataset=first["dataset"], search={m: preset.search[m] for m in order})
+  return config, {
+      "baselines": parts[0]["baselines"], "methods": {
+          method: found[method] for method in order},
+      "dataset": parts[0]["dataset"], "train_images": parts[0]["train_images"],
+      "config": dataclasses.asdict(config), "runs": every}
+
+
 def readme(config: Config, result: Mapping[str, Any]) -> str:
   """The record in words."""
   known, found = result["baselines"], result["methods"]
@@ -272,12 +334,23 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
       "![true accuracy over epochs](accuracy.svg)", "",
       "True test accuracy of the cell that would be derived after every epoch;"
       " thin lines are seeds, the thick one their mean. Of random search: the"
-      " best candidate so far, over the epochs of all.", "",
+      " best candidate so far, over the epochs of all; of SPOS: what evolution"
+      " found at the end.", "",
       "![skip connections over epochs](skips.svg)", "",
       "Every cell:", "", *recording.table(
           ("", "seed", "cell", "skips", f"true accuracy, {names[0]}, %",
            "of the supernet, %", "of the cell in it, %"), cells_found), "",
-      _in_words(config, result), "", *recording.in_words(result)])
+      _in_words(config, result), "", *(
+          line for run in parts_of(result) for line in (
+              ", ".join(TITLES[m] for m in run["methods"]) + ": "
+              + _commit_in_words(run), "", *recording.in_words(run)))])
+
+
+def _commit_in_words(run):
+  """Of which commit a run is."""
+  if "recorded" in run:
+    return f"recorded in commit {run['recorded'] or 'unknown'}."
+  return f"run by the library of commit {run['commit'] or 'unknown'}."
 
 
 def _skips_in_words(found):
@@ -304,15 +377,21 @@ def _in_words(config, result):
   one = next(iter(config.search.values()))
   alpha = next((s for s in config.search.values()
                 if isinstance(s, bilevel.SearchConfig)), None)
-  drawn = config.search.get("random")
+  drawn, bred = config.search.get("random"), config.search.get("spos")
   return (
       f"Searched: {config.image_size}x{config.image_size} pixels,"
-      f" {result['train_images']} images, one half for the weights and one for"
-      f" alpha or to judge, {one.supernet_width or 1:g} times the widths,"
-      f" batches of {one.batch_size}, SGD from {one.learning_rate:g}."
+      f" {result['train_images']} images, one half for the weights and one"
+      f" for alpha, attention or to judge, {one.supernet_width or 1:g} times"
+      f" the widths, batches of {one.batch_size}, SGD from"
+      f" {one.learning_rate:g}."
       + (f" By alpha: {alpha.epochs} epochs, Adam at"
          f" {alpha.alpha_learning_rate:g}, the weights"
          f" {'first' if alpha.weights_first else 'last'}." if alpha else "")
+      + (f" SPOS: {bred.epochs} epochs, then"
+         f" {bred.population * bred.generations} candidates, of each the"
+         f" statistics of BN on {bred.calibration} images." if bred else "")
+      + (f" IT-NAS: {config.search['it-nas'].epochs} epochs, then the attention"
+         " on the second half." if "it-nas" in config.search else "")
       + (f" Random: {drawn.candidates} candidates, {drawn.epochs} epochs each."
          if drawn else ""))
 
@@ -347,6 +426,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument("--methods", nargs="+", choices=tuple(TITLES),
                       default=list(TITLES))
   parser.add_argument("--seeds", type=int, help="default: the preset's")
+  parser.add_argument("--merge", nargs="+", type=pathlib.Path,
+                      metavar="REPORT", help="run nothing, and join records of"
+                      " other methods, with the same --preset")
   return parser.parse_args(argv)
 
 
@@ -356,6 +438,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   # Config.
   config = PRESETS[args.preset]
+  if args.merge:
+    config, result = merge(config, args.merge)
+    _record(args.report or args.out, config, result)
+    return
   if args.seeds is not None and args.seeds < 1:
     raise errors.InputError(
         f"seeds is {args.seeds} and must be at least 1; pass --seeds 5")
@@ -384,9 +470,13 @@ def main(argv: Sequence[str] | None = None) -> None:
   result = {
       "baselines": baselines(known), "methods": found, "dataset": dataset.name,
       "train_images": len(dataset.train_labels),
-      "config": dataclasses.asdict(config),
+      "config": dataclasses.asdict(config), "commit": commit,
       **recording.circumstances(SCRIPT, argv, seconds)}
-  folder = args.report or out / "report"
+  _record(args.report or out / "report", config, result)
+
+
+def _record(folder, config, result):
+  """Writes the record and its pictures."""
   folder.mkdir(parents=True, exist_ok=True)
   draw(result, folder)
   transforming.report(folder, result, readme(config, result))

@@ -145,16 +145,22 @@ def load_average() -> str:
   return " ".join(f"{x:.1f}" for x in os.getloadavg())
 
 
-def commit() -> str:
-  """The last commit of the library, with a "+" where files differ from it."""
-  root = pathlib.Path(__file__).resolve().parent.parent
-  git = ["git", "-C", str(root)]
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def commit(path: pathlib.Path = _ROOT / "natjax") -> str:
+  """The last commit of a file or folder, by default of the library.
+
+  With a "+" where it was changed since; empty where git does not know.
+  """
+  def git(*words):
+    return subprocess.run(
+        ["git", "-C", str(path.parent), *words, "--", path.name], check=True,
+        capture_output=True, text=True).stdout.strip()
+
   try:
-    run = lambda *words: subprocess.run(
-        [*git, *words, "--", "natjax"], check=True, capture_output=True,
-        text=True).stdout.strip()
-    return run("log", "-1", "--format=%h") + "+" * bool(
-        run("status", "--porcelain"))
+    return git("log", "-1", "--format=%h") + "+" * bool(
+        git("status", "--porcelain"))
   except (OSError, subprocess.CalledProcessError):
     return ""
 
