@@ -169,7 +169,7 @@ class FactorizedReduce(nn.Module):
     check_halvable(self.features)
     # Zeros above and to the left of odd sides, after the ReLU.
     x = jnp.pad(primitives.relu(x), ((0, 0), (x.shape[1] % 2, 0),
-                             (x.shape[2] % 2, 0), (0, 0)))
+                                     (x.shape[2] % 2, 0), (0, 0)))
     halves = [Conv(self.features // 2, (1, 1), 2, name=f"conv{i}")(x[:, i:, i:])
               for i in range(2)]
     return self.norm(name="norm")(jnp.concatenate(halves, axis=-1))
