@@ -194,7 +194,8 @@ def course(rows: Sequence[Mapping[str, Any]], search: Any,
   """What would have been derived after so many epochs.
 
   Of random search, the most accurate candidate so far; the epochs are those of
-  all candidates. Of SPOS, which looks for candidates once, what was found.
+  all candidates. Of IT-NAS, by the attention on an epoch's training images; of
+  SPOS, which looks for candidates once, what was found.
 
   Args:
     rows: of `metrics.jsonl`, of one search.
@@ -334,8 +335,9 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
       "![true accuracy over epochs](accuracy.svg)", "",
       "True test accuracy of the cell that would be derived after every epoch;"
       " thin lines are seeds, the thick one their mean. Of random search: the"
-      " best candidate so far, over the epochs of all; of SPOS: what evolution"
-      " found at the end.", "",
+      " best candidate so far, over the epochs of all; of IT-NAS: by the"
+      " attention on that epoch's training images, where what is found is by"
+      " that on the other half; of SPOS: what evolution found at the end.", "",
       "![skip connections over epochs](skips.svg)", "",
       "Every cell:", "", *recording.table(
           ("", "seed", "cell", "skips", f"true accuracy, {names[0]}, %",

@@ -99,9 +99,9 @@ def test_others_run_and_are_merged_with_what_was_recorded(
     found = codec.read(tmp_path / "run" / method / "seed-0"
                        / "architecture.json")
     assert zoo.nasbench201.names_of(found) == cells.from_string(row["cell"])
-    assert row["curve"][-1]["cell"] == row["cell"]
     assert [point["epoch"] for point in row["curve"]] == (
         [2] if method == "spos" else [1, 2])
+  assert row["curve"][-1]["cell"] == row["cell"]  # Of SPOS.
   assert "run by the library of commit" in (
       tmp_path / "report" / "README.md").read_text()
   # A record of before: another method, less settings, no commit.
