@@ -103,7 +103,8 @@ def over_epochs(
 
   def plot(axes, name, seeds):
     for curve in seeds:
-      axes.plot(*zip(*curve, strict=True), color=COLORS[1], lw=0.8, alpha=0.5)
+      axes.plot(*zip(*curve, strict=True), color=COLORS[1], lw=0.8, alpha=0.5,
+                marker="" if len(curve) > 1 else "x")
     epochs = [epoch for epoch, _ in seeds[0]]
     axes.plot(epochs, np.mean([[v for _, v in curve] for curve in seeds], 0),
               color=COLORS[1], lw=2.2, marker="." if len(epochs) < 30 else "",

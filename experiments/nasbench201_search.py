@@ -19,13 +19,16 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
       --data-dir DATA --out runs/nasbench201_search_paper
 Hardware and time: `smoke` a minute, all of it compiling. `small` took 64
 minutes on 2 CPU cores while other processes ran. `paper`: one accelerator and
-days, 20 searches of 50 epochs or of ten candidates.
+days, 30 searches of 50 epochs or of ten candidates.
 Expected, preset `paper`: DARTS of first order keeps skip connections alone and
 so reaches 54.30 % on CIFAR-10, 15.61 % on CIFAR-100 and 16.32 % on
-ImageNet16-120 (Dong & Yang, Table 5); the others are not in that paper. Not run
-here.
+ImageNet16-120 (Dong & Yang, Table 5), and IT-NAS 93.65, 70.31 and 43.88 % (its
+paper, Table 5, six searches); the others are in neither. Not run here.
 
-A stopped run goes on by the same command.
+A stopped run goes on by the same command. --methods runs some of them, and
+--merge joins the records of runs of others with the same settings:
+  python experiments/nasbench201_search.py --preset small --table TABLE \
+      --merge RECORD OTHER --out REPORT
 """
 
 import argparse
@@ -51,17 +54,25 @@ from natjax.methods import (
   darts,
   entrannas,
   entrannas_dst,
+  it_nas,
   random_search,
+  spos,
 )
 from natjax.pipeline import runs
 from natjax.training import metrics
 
 SCRIPT = "nasbench201_search.py"
 TITLES = {"darts": "DARTS", "entrannas": "EnTranNAS",
-          "entrannas-dst": "EnTranNAS-DST", "random": "random search"}
+          "entrannas-dst": "EnTranNAS-DST", "it-nas": "IT-NAS",
+          "spos": "SPOS", "random": "random search"}
 COUNTS = (10, 100)  # n, of random cells.
-# Of first order, what the benchmark's authors found (Dong & Yang, Table 5).
-PUBLISHED = {"cifar10": 54.30, "cifar100": 15.61, "imagenet16-120": 16.32}
+# DARTS of first order, as the benchmark's authors found (Dong & Yang, Table 5),
+# and IT-NAS, by the paper's own Table 5.
+PUBLISHED = {
+    "DARTS as Dong & Yang have it": {
+        "cifar10": 54.30, "cifar100": 15.61, "imagenet16-120": 16.32},
+    "IT-NAS as its paper has it": {
+        "cifar10": 93.65, "cifar100": 70.31, "imagenet16-120": 43.88}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,41 +96,51 @@ class Config:
   seed: int = 0
 
 
-def _methods(plain: Mapping[str, Any], alpha: Mapping[str, Any],
+def _methods(plain: Mapping[str, Any], supernets: Mapping[str, Any],
+             alpha: Mapping[str, Any], evolution: Mapping[str, Any],
              candidates: Mapping[str, Any], **decay: Any) -> dict[str, Any]:
   """The settings of all methods.
 
   Args:
     plain: of all of them.
+    supernets: of those with a supernet, besides.
     alpha: of those by alpha, besides.
+    evolution: of SPOS, besides.
     candidates: of random search, besides.
     **decay: of those with a temperature, besides.
   """
+  # As the programs of the benchmark's authors, from which the defaults differ.
+  plain, own = {**plain, "weight_decay": 5e-4}, {"nesterov": True, **supernets}
+  alpha = {**own, "weights_first": True, **alpha}
   return {"darts": darts.DartsConfig(**plain, **alpha),
           "entrannas": entrannas.EnTranConfig(**plain, **alpha, **decay),
           "entrannas-dst": entrannas_dst.DSTConfig(**plain, **alpha, **decay),
+          "it-nas": it_nas.ITConfig(**plain, **own),
+          "spos": spos.SPOSConfig(**plain, **own, **evolution),
           "random": random_search.RandomConfig(**plain, **candidates)}
 
 
-# The programs of the benchmark's authors, by which the defaults differ.
-_AUTHORS = {"nesterov": True, "weights_first": True}
 PRESETS = {
     "smoke": Config(
         dataset="digits", image_size=8, train_images=128, seeds=2,
         search=_methods(
-            {"batch_size": 32, "supernet_width": 0.125, "weight_decay": 5e-4},
-            {**_AUTHORS, "epochs": 2}, {"candidates": 2, "epochs": 1})),
+            {"batch_size": 32, "supernet_width": 0.125}, {"epochs": 2}, {},
+            {"population": 2, "generations": 2, "parents": 1, "mutations": 1,
+             "crossovers": 1, "calibration": 32},
+            {"candidates": 2, "epochs": 1})),
+    # What SPOS asks of its candidates, 30 times 3200 images forwards, is about
+    # what alpha costs others, 12 epochs of 2560 images with their gradients.
     "small": Config(
         dataset="cifar10", image_size=16, train_images=5120, seeds=5,
         search=_methods(
-            {"batch_size": 64, "supernet_width": 0.25, "weight_decay": 5e-4,
-             "learning_rate": 0.05},
-            {**_AUTHORS, "epochs": 12, "alpha_learning_rate": 3e-3},
+            {"batch_size": 64, "supernet_width": 0.25, "learning_rate": 0.05},
+            {"epochs": 12}, {"alpha_learning_rate": 3e-3},
+            {"population": 10, "generations": 3, "parents": 5, "mutations": 5,
+             "crossovers": 5, "calibration": 640},
             {"candidates": 4, "epochs": 3}, temperature_decay=0.7)),
     "paper": Config(
         dataset="cifar10", image_size=32, train_images=0, seeds=5,
-        search=_methods({"weight_decay": 5e-4}, _AUTHORS,
-                        {"candidates": 10, "epochs": 12})),
+        search=_methods({}, {}, {}, {}, {"candidates": 10, "epochs": 12})),
 }
 
 
@@ -173,22 +194,26 @@ def look_up(architecture: Mapping[str, Any],
 # What is found.
 
 
-def course(rows: Sequence[Mapping[str, Any]], search: Any
-           ) -> list[tuple[int, Mapping[str, Any]]]:
+def course(rows: Sequence[Mapping[str, Any]], search: Any,
+           found: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
   """What would have been derived after so many epochs.
 
   Of random search, the most accurate candidate so far; the epochs are those of
-  all candidates.
+  all candidates. Of IT-NAS, by the attention on an epoch's training images; of
+  SPOS, which looks for candidates once, what was found.
 
   Args:
     rows: of `metrics.jsonl`, of one search.
     search: its settings.
+    found: the JSON form of what it found.
 
   Returns:
     Epochs, and the JSON form of a network.
   """
+  if isinstance(search, spos.SPOSConfig):
+    return [(search.epochs, found)]
   rows = [row for row in rows if "architecture" in row]
-  if isinstance(search, bilevel.SearchConfig):
+  if not isinstance(search, random_search.RandomConfig):
     return [(i + 1, row["architecture"]) for i, row in enumerate(rows)]
   best = np.maximum.accumulate([row["accuracy"] for row in rows])
   first = [next(row for row in rows if row["accuracy"] == b) for b in best]
@@ -207,11 +232,11 @@ def run(method: str, config: Config, dataset: data_lib.Dataset,
   for seed in range(config.seed, config.seed + config.seeds):
     folder = out / f"seed-{seed}"
     result = recording.read(folder / runs.RESULT)
+    derived = result["architectures"]["derived"]
     curve = [{"epoch": epoch, **look_up(architecture, known)}
              for epoch, architecture in course(
-                 metrics.read(folder / runs.METRICS), search)]
-    row = {"seed": seed,
-           **look_up(result["architectures"]["derived"], known),
+                 metrics.read(folder / runs.METRICS), search, derived)]
+    row = {"seed": seed, **look_up(derived, known),
            **{key: result[key] for key in (
                "parent_accuracy", "child_accuracy", "search_seconds")
               if key in result}, "curve": curve}
@@ -223,6 +248,65 @@ def run(method: str, config: Config, dataset: data_lib.Dataset,
 # The report.
 
 
+def parts_of(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """The runs that a record is of: which methods, by which commit, how."""
+  keys = ("commit", "recorded", "seconds", "command", "hardware", "load",
+          "versions")
+  return result.get("runs") or [{
+      "methods": [*result["methods"]],
+      **{key: result[key] for key in keys if key in result}}]
+
+
+def merge(preset: Config, folders: Sequence[pathlib.Path]
+          ) -> tuple[Config, dict[str, Any]]:
+  """Joins the records of runs that differ in their methods alone.
+
+  Args:
+    preset: that all ran with.
+    folders: their reports.
+
+  Returns:
+    The settings and the record of one run of all these methods.
+
+  Raises:
+    InputError: they differ in more, have a method twice, or one that ran by
+      other settings than the preset's.
+  """
+  found: dict[str, Any] = {}
+  parts = [recording.read(folder / "result.json") for folder in folders]
+  own = lambda part: {**part["config"], "search": None, "images": [
+      part["dataset"], part["train_images"]], "known": part["baselines"]}
+  every = []
+  for folder, part in zip(folders, parts, strict=True):
+    if own(part) != own(parts[0]):
+      raise errors.InputError("the records are of other images, seeds or"
+                              " tables; merge runs of the same")
+    for method, rows in part["methods"].items():
+      if method in found:
+        raise errors.InputError(f"two records have {method}; merge one of each")
+      wanted = dataclasses.asdict(preset.search[method])
+      # Settings that came later are the preset's.
+      if {**wanted, **part["config"]["search"][method]} != wanted:
+        raise errors.InputError(
+            f"{method} of {folder} ran by other settings than the preset's;"
+            " run it again, or merge with the preset that it ran with")
+      found[method] = rows
+    # Runs that did not write down their commit: when they were recorded.
+    every += [run if "commit" in run or "recorded" in run else {
+        **run, "recorded": recording.commit(folder / "result.json")}
+              for run in parts_of(part)]
+  first = parts[0]["config"]
+  order = [method for method in TITLES if method in found]
+  config = dataclasses.replace(
+      preset, seed=first["seed"], seeds=first["seeds"],
+      dataset=first["dataset"], search={m: preset.search[m] for m in order})
+  return config, {
+      "baselines": parts[0]["baselines"], "methods": {
+          method: found[method] for method in order},
+      "dataset": parts[0]["dataset"], "train_images": parts[0]["train_images"],
+      "config": dataclasses.asdict(config), "runs": every}
+
+
 def readme(config: Config, result: Mapping[str, Any]) -> str:
   """The record in words."""
   known, found = result["baselines"], result["methods"]
@@ -231,8 +315,8 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
       [seed["accuracy"][name] for seed in part["seeds"]], 2) for name in names)]
           for method, part in found.items()]
   rows += [
-      ["DARTS as Dong & Yang have it", *(
-          f"{PUBLISHED[name]:.2f}" for name in names)],
+      *([title, *(f"{values[name]:.2f}" for name in names)]
+        for title, values in PUBLISHED.items()),
       ["a random cell", *(
           f"{known[name]['mean']:.2f} ± {known[name]['deviation']:.2f}"
           for name in names)],
@@ -256,12 +340,24 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
       "![true accuracy over epochs](accuracy.svg)", "",
       "True test accuracy of the cell that would be derived after every epoch;"
       " thin lines are seeds, the thick one their mean. Of random search: the"
-      " best candidate so far, over the epochs of all.", "",
+      " best candidate so far, over the epochs of all; of IT-NAS: by the"
+      " attention on that epoch's training images, where what is found is by"
+      " that on the other half; of SPOS: what evolution found at the end.", "",
       "![skip connections over epochs](skips.svg)", "",
       "Every cell:", "", *recording.table(
           ("", "seed", "cell", "skips", f"true accuracy, {names[0]}, %",
            "of the supernet, %", "of the cell in it, %"), cells_found), "",
-      _in_words(config, result), "", *recording.in_words(result)])
+      _in_words(config, result), "", *(
+          line for run in parts_of(result) for line in (
+              ", ".join(TITLES[m] for m in run["methods"]) + ": "
+              + _commit_in_words(run), "", *recording.in_words(run)))])
+
+
+def _commit_in_words(run):
+  """Of which commit a run is."""
+  if "recorded" in run:
+    return f"recorded in commit {run['recorded'] or 'unknown'}."
+  return f"run by the library of commit {run['commit'] or 'unknown'}."
 
 
 def _skips_in_words(found):
@@ -288,15 +384,21 @@ def _in_words(config, result):
   one = next(iter(config.search.values()))
   alpha = next((s for s in config.search.values()
                 if isinstance(s, bilevel.SearchConfig)), None)
-  drawn = config.search.get("random")
+  drawn, bred = config.search.get("random"), config.search.get("spos")
   return (
       f"Searched: {config.image_size}x{config.image_size} pixels,"
-      f" {result['train_images']} images, one half for the weights and one for"
-      f" alpha or to judge, {one.supernet_width or 1:g} times the widths,"
-      f" batches of {one.batch_size}, SGD from {one.learning_rate:g}."
+      f" {result['train_images']} images, one half for the weights and one"
+      f" for alpha, attention or to judge, {one.supernet_width or 1:g} times"
+      f" the widths, batches of {one.batch_size}, SGD from"
+      f" {one.learning_rate:g}."
       + (f" By alpha: {alpha.epochs} epochs, Adam at"
          f" {alpha.alpha_learning_rate:g}, the weights"
          f" {'first' if alpha.weights_first else 'last'}." if alpha else "")
+      + (f" SPOS: {bred.epochs} epochs, then"
+         f" {bred.population * bred.generations} candidates, of each the"
+         f" statistics of BN on {bred.calibration} images." if bred else "")
+      + (f" IT-NAS: {config.search['it-nas'].epochs} epochs, then the attention"
+         " on the second half." if "it-nas" in config.search else "")
       + (f" Random: {drawn.candidates} candidates, {drawn.epochs} epochs each."
          if drawn else ""))
 
@@ -331,6 +433,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument("--methods", nargs="+", choices=tuple(TITLES),
                       default=list(TITLES))
   parser.add_argument("--seeds", type=int, help="default: the preset's")
+  parser.add_argument("--merge", nargs="+", type=pathlib.Path,
+                      metavar="REPORT", help="run nothing, and join records of"
+                      " other methods, with the same --preset")
   return parser.parse_args(argv)
 
 
@@ -340,6 +445,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   # Config.
   config = PRESETS[args.preset]
+  if args.merge:
+    config, result = merge(config, args.merge)
+    _record(args.report or args.out, config, result)
+    return
   if args.seeds is not None and args.seeds < 1:
     raise errors.InputError(
         f"seeds is {args.seeds} and must be at least 1; pass --seeds 5")
@@ -355,6 +464,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   # Data, search.
   known = truths(table)
+  commit = recording.once(out / "commit.json", recording.commit)
   with recording.clock(out) as spent:
     dataset = transforming.load(
         config.dataset, args.data_dir, image_size=config.image_size,
@@ -367,9 +477,13 @@ def main(argv: Sequence[str] | None = None) -> None:
   result = {
       "baselines": baselines(known), "methods": found, "dataset": dataset.name,
       "train_images": len(dataset.train_labels),
-      "config": dataclasses.asdict(config),
+      "config": dataclasses.asdict(config), "commit": commit,
       **recording.circumstances(SCRIPT, argv, seconds)}
-  folder = args.report or out / "report"
+  _record(args.report or out / "report", config, result)
+
+
+def _record(folder, config, result):
+  """Writes the record and its pictures."""
   folder.mkdir(parents=True, exist_ok=True)
   draw(result, folder)
   transforming.report(folder, result, readme(config, result))

@@ -14,6 +14,7 @@ import pathlib
 import platform
 import shlex
 import shutil
+import subprocess
 import sys
 import time
 from typing import Any
@@ -142,6 +143,26 @@ def hardware() -> str:
 def load_average() -> str:
   """How busy the machine is, in words."""
   return " ".join(f"{x:.1f}" for x in os.getloadavg())
+
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def commit(path: pathlib.Path = _ROOT / "natjax") -> str:
+  """The last commit of a file or folder, by default of the library.
+
+  With a "+" where it was changed since; empty where git does not know.
+  """
+  def git(*words):
+    return subprocess.run(
+        ["git", "-C", str(path.parent), *words, "--", path.name], check=True,
+        capture_output=True, text=True).stdout.strip()
+
+  try:
+    return git("log", "-1", "--format=%h") + "+" * bool(
+        git("status", "--porcelain"))
+  except (OSError, subprocess.CalledProcessError):
+    return ""
 
 
 def spread(values: Sequence[float], digits: int, scale: float = 1.0) -> str:

@@ -121,8 +121,8 @@ class Activation(nn.Module):
                          x.shape[-1:]).astype(x.dtype)
       return jnp.where(x > 0, x, slope * x)
     if self.kind == "relu6":
-      return jnp.clip(x, 0, 6)
-    return nn.relu(x) if self.kind == "relu" else x
+      return primitives.relu(x, most=6)
+    return primitives.relu(x) if self.kind == "relu" else x
 
 
 def shuffle(x: jax.Array, groups: int) -> jax.Array:

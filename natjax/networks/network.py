@@ -20,6 +20,7 @@ from natjax.graph import codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.networks import layers as layers_lib
 from natjax.operations import edges as edges_lib
+from natjax.operations import primitives
 
 
 class Site(NamedTuple):
@@ -245,7 +246,8 @@ class Network(nn.Module):
             name="auxiliary")(out)
     x = layers_lib.run_layers(head, called.head[:len(head)], frame.num_classes,
                               batch_norm, train, outputs[1])[-1]
-    return x.reshape(x.shape[0], -1).astype(jnp.float32), auxiliary
+    return primitives.at_least_float32(
+        x.reshape(x.shape[0], -1)), auxiliary
 
 
 def module(architecture: records.Architecture, place: records.Place, *,

@@ -80,7 +80,7 @@ class _Convolution(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    x = self.convolve(nn.relu(x) if self.activate else x)
+    x = self.convolve(primitives.relu(x) if self.activate else x)
     return self.norm(name="norm")(x)
 
 
@@ -146,7 +146,7 @@ class SeparableConv(_Convolution):
   def __call__(self, x: jax.Array) -> jax.Array:
     for i in range(self.repeats):
       features = self.features if i + 1 == self.repeats else x.shape[-1]
-      x = nn.relu(x) if self.activate or i > 0 else x
+      x = primitives.relu(x) if self.activate or i > 0 else x
       x = DepthwiseConv(self.kernel_size, self.stride if i == 0 else 1,
                         self.dilation, name=f"depthwise{i}")(x)
       x = Conv(features, (1, 1), name=f"pointwise{i}")(x)
@@ -168,8 +168,8 @@ class FactorizedReduce(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     check_halvable(self.features)
     # Zeros above and to the left of odd sides, after the ReLU.
-    x = jnp.pad(nn.relu(x), ((0, 0), (x.shape[1] % 2, 0),
-                             (x.shape[2] % 2, 0), (0, 0)))
+    x = jnp.pad(primitives.relu(x), ((0, 0), (x.shape[1] % 2, 0),
+                                     (x.shape[2] % 2, 0), (0, 0)))
     halves = [Conv(self.features // 2, (1, 1), 2, name=f"conv{i}")(x[:, i:, i:])
               for i in range(2)]
     return self.norm(name="norm")(jnp.concatenate(halves, axis=-1))

@@ -36,6 +36,8 @@ import numpy as np
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _PLAIN = contextvars.ContextVar("plain_derivatives", default="")
+_HEARD: contextvars.ContextVar[list[jax.Array] | None] = (
+    contextvars.ContextVar("relu_inputs", default=None))
 
 
 @contextlib.contextmanager
@@ -65,6 +67,31 @@ def plain_derivatives(*, loops: bool = True) -> Iterator[None]:
 def derivatives_are_plain() -> bool:
   """Whether a `plain_derivatives` block is being traced, loops included."""
   return _PLAIN.get() == "all"
+
+
+@contextlib.contextmanager
+def relu_inputs() -> Iterator[list[jax.Array]]:
+  """Hears every `relu` for the length of a `with` block.
+
+  Gives a list to which each of them, as it is called or traced, appends its
+  input. What a program or loop of its own has traced before is not heard, so it
+  serves networks of one architecture, whose layers are unrolled, and no
+  supernets.
+  """
+  heard: list[jax.Array] = []
+  token = _HEARD.set(heard)
+  try:
+    yield heard
+  finally:
+    _HEARD.reset(token)
+
+
+def relu(x: jax.Array, *, most: float | None = None) -> jax.Array:
+  """max(x, 0), and with `most` no more than that (ReLU6)."""
+  heard = _HEARD.get()
+  if heard is not None:
+    heard.append(x)
+  return nn.relu(x) if most is None else jnp.clip(x, 0, most)
 
 
 def output_size(size: int, stride: int) -> int:

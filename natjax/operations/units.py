@@ -47,7 +47,8 @@ class Step(NamedTuple):
 
 
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "none": lambda x: x, "relu": nn.relu, "relu6": lambda x: jnp.clip(x, 0, 6)}
+    "none": lambda x: x, "relu": primitives.relu,
+    "relu6": functools.partial(primitives.relu, most=6)}
 
 
 def mbconv(before: int, width: int, stride: int, *, expansion: int,
@@ -142,7 +143,7 @@ class SqueezeExcite(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     gate = jnp.mean(primitives.at_least_float32(x), (1, 2), keepdims=True)
-    gate = nn.relu(_Linear(_squeezed(self.features), name="reduce")(
+    gate = primitives.relu(_Linear(_squeezed(self.features), name="reduce")(
         gate.astype(x.dtype)))
     return x * nn.sigmoid(_Linear(self.features, name="restore")(gate))
 

@@ -11,10 +11,11 @@ from natjax import data, errors, pipeline, zoo
 from natjax.benchmarks import nasbench201
 from natjax.graph import codec
 from natjax.graph import nasbench201 as cells
-from natjax.methods import darts, random_search
+from natjax.methods import darts, it_nas, random_search, spos
 from tests.experiments import scripts
 
 ALPHA = ["darts", "entrannas", "entrannas-dst"]
+OTHERS = ["it-nas", "spos"]
 
 
 @pytest.fixture
@@ -86,6 +87,59 @@ def test_random_search_runs(script, table, tmp_path):
   assert [point["epoch"] for point in row["curve"]] == [1, 2]
 
 
+def test_others_run_and_are_merged_with_what_was_recorded(
+    script, table, tmp_path, capsys):
+  pytest.importorskip("matplotlib")
+  argv = flags(tmp_path, table, "--seeds", "1", "--methods", *OTHERS)
+  script.main(argv)
+  result = json.loads((tmp_path / "report" / "result.json").read_text())
+  assert list(result["methods"]) == OTHERS
+  for method, part in result["methods"].items():
+    row, = part["seeds"]
+    found = codec.read(tmp_path / "run" / method / "seed-0"
+                       / "architecture.json")
+    assert zoo.nasbench201.names_of(found) == cells.from_string(row["cell"])
+    assert [point["epoch"] for point in row["curve"]] == (
+        [2] if method == "spos" else [1, 2])
+  assert row["curve"][-1]["cell"] == row["cell"]  # Of SPOS.
+  assert "run by the library of commit" in (
+      tmp_path / "report" / "README.md").read_text()
+  # A record of before: another method, less settings, no commit.
+  old = {**result, "methods": {"random": result["methods"]["spos"]},
+         "config": {**result["config"], "search": {
+             "random": {"candidates": 2, "epochs": 1}}}}
+  del old["commit"]
+
+  def record(**changes):
+    (tmp_path / "old").mkdir(exist_ok=True)
+    (tmp_path / "old" / "result.json").write_text(
+        json.dumps({**old, **changes}))
+
+  def merge(*others):
+    script.main([*flags(tmp_path, table, "--report", str(tmp_path / "both")),
+                 "--merge", *map(str, (tmp_path / "old", *others))])
+
+  record()
+  merge(tmp_path / "report")
+  both = json.loads((tmp_path / "both" / "result.json").read_text())
+  assert list(both["methods"]) == [*OTHERS, "random"]
+  assert {m: both["methods"][m] for m in OTHERS} == result["methods"]
+  assert [run["methods"] for run in both["runs"]] == [["random"], OTHERS]
+  assert both["runs"][1]["commit"] == result["commit"]
+  text = (tmp_path / "both" / "README.md").read_text()
+  for part in ("| IT-NAS |", "| SPOS |", "random search: recorded in commit",
+               "IT-NAS, SPOS: run by the library of commit"):
+    assert part in text
+  with pytest.raises(errors.InputError, match="two records have it-nas"):
+    merge(tmp_path / "report", tmp_path / "report")
+  record(train_images=1)
+  with pytest.raises(errors.InputError, match="other images, seeds or tables"):
+    merge(tmp_path / "report")
+  record(config={**old["config"], "search": {"random": {"epochs": 9}}})
+  with pytest.raises(errors.InputError, match="other settings than the pre"):
+    merge(tmp_path / "report")
+
+
 def test_the_best_of_random_cells_is_exact(script):
   values = np.array([3.0, 1.0, 2.0, 2.0])
   for n in (1, 2, 3):
@@ -98,13 +152,16 @@ def test_the_course_of_a_search_is_what_it_would_have_found(script):
           for a, name in ((0.2, "a"), (0.1, "b"), (0.4, "c"))]
   rows.insert(1, {"accuracy": 0.9})  # Of the training of a candidate.
   of_random = random_search.RandomConfig(epochs=5)
-  assert script.course(rows, of_random) == [(5, "a"), (10, "a"), (15, "c")]
-  assert script.course(rows, darts.DartsConfig()) == [
-      (1, "a"), (2, "b"), (3, "c")]
+  assert script.course(rows, of_random, "c") == [
+      (5, "a"), (10, "a"), (15, "c")]
+  for config in (darts.DartsConfig(), it_nas.ITConfig()):
+    assert script.course(rows, config, "d") == [(1, "a"), (2, "b"), (3, "c")]
+  assert script.course([{"loss": 1.0}], spos.SPOSConfig(epochs=7), "d") == [
+      (7, "d")]
 
 
 @pytest.mark.parametrize("preset", ["small", "paper"])
-@pytest.mark.parametrize("method", [*ALPHA, "random"])
+@pytest.mark.parametrize("method", [*ALPHA, *OTHERS, "random"])
 def test_presets_can_be_run(script, preset, method):
   config = script.PRESETS[preset]
   size, labels = config.image_size, np.arange(300) % 10
@@ -119,7 +176,8 @@ def test_presets_can_be_run(script, preset, method):
   assert settings.weight_decay == 5e-4 and config.seeds == 5
   if method == "random":
     return
-  assert settings.nesterov and settings.weights_first
+  assert settings.nesterov and (method in OTHERS or settings.weights_first)
+  assert settings.epochs == config.search["darts"].epochs
   if preset == "paper":
     assert (settings.epochs, settings.batch_size, settings.supernet_width) == (
         50, 64, 1)

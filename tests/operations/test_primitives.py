@@ -281,3 +281,15 @@ def test_statistics_of_bfloat16_are_float32():
 ])
 def test_output_size(size, stride, out):
   assert primitives.output_size(size, stride) == out
+
+
+def test_relus_are_heard_within_their_block_alone():
+  x = jnp.array([-1.0, 3.0, 8.0])
+  with primitives.relu_inputs() as outer:
+    assert primitives.relu(x).tolist() == [0, 3, 8]
+    with primitives.relu_inputs() as inner:
+      assert primitives.relu(x - 1, most=6).tolist() == [0, 2, 6]
+    jax.jit(primitives.relu)(x)  # As it is traced.
+  primitives.relu(x)
+  assert [h.tolist() for h in inner] == [[-2, 2, 7]]
+  assert len(outer) == 2 and outer[0] is x and outer[1].shape == x.shape
