@@ -100,7 +100,7 @@ def _elsewhere(supernet, numbers, architecture, name, given):
   plan = supernet.plan
   network = codec.expand(architecture, supernet.place)
   called = network_lib.names(network)
-  decisions = codec.decide(architecture, supernet.place, plan.space.share)
+  decisions = plan.space.decide(architecture, supernet.place)
   for r, run in enumerate(plan.runs):
     for j, i in enumerate(run):
       cell = decisions[plan.decided[i]].cell

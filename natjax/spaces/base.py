@@ -84,10 +84,23 @@ class Space(NamedTuple):
              place: records.Place) -> tuple[records.Decision, ...]:
     """What is decided on together when an architecture is changed.
 
+    It is what the space's graph says: blocks that a change has made alike are
+    decided on apart all the same.
+
     Raises:
       InputError: `keep` names what is not there.
     """
-    return keeping.decide(architecture, place, self.share, self.keep)
+    found = keeping.decide(architecture, place, self.share, self.keep)
+    if architecture.kind != "blocks" or self.graph.kind != "blocks":
+      return found
+    own = keeping.decide(self.graph, place, self.share, self.keep)
+    if [d.members for d in own] == [d.members for d in found]:
+      return found
+    cells = {i: d.cell for d in found for i in d.members}
+    if {*cells} != {i for d in own for i in d.members} or any(
+        cells[i] != cells[d.members[0]] for d in own for i in d.members):
+      return found  # It is none of the space, which others say.
+    return tuple(d._replace(cell=cells[d.members[0]]) for d in own)
 
   def names(self, decision: int, edge: int) -> tuple[str, ...]:
     """What may stand on an edge of a decision's cell."""
