@@ -275,7 +275,9 @@ def merge(preset: Config, folders: Sequence[pathlib.Path]
   found: dict[str, Any] = {}
   parts = [recording.read(folder / "result.json") for folder in folders]
   own = lambda part: {**part["config"], "search": None, "images": [
-      part["dataset"], part["train_images"]], "known": part["baselines"]}
+      part["dataset"], part["train_images"]], "known": {
+          name: {key: round(value, 6) for key, value in values.items()}
+          for name, values in part["baselines"].items()}}
   every = []
   for folder, part in zip(folders, parts, strict=True):
     if own(part) != own(parts[0]):
