@@ -17,7 +17,7 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
       --report experiments/results/nasbench201_zero_cost
   python experiments/nasbench201_zero_cost.py --preset paper --table TABLE \
       --data-dir DATA --out runs/nasbench201_zero_cost_paper
-Hardware and time: `smoke` a minute; `small` about 15 minutes of a CPU core;
+Hardware and time: `smoke` a minute; `small` took 6 minutes of a CPU core;
 `paper` hours, not run here.
 Expected: IT-NAS's appendix has pictures, by operations of edges, no number that
 is of whole cells; Mellor et al. and Abdelfattah et al. find both scores
