@@ -37,6 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import errors
+from natjax.data import array_file
 from natjax.graph import nasbench101 as cells
 
 EPOCHS = (4, 12, 36, 108)
@@ -175,8 +176,8 @@ def from_npz(path: pathlib.Path) -> Table:
       known = [f"{kind}_{e}ep_mean" for kind in _KINDS for e in EPOCHS]
       wanted |= {name: (np.float32, 1) for name in known if name in names}
       found = {name: file[name] for name in wanted if name in names}
-  except (OSError, ValueError, EOFError, KeyError, TypeError,
-          zipfile.BadZipFile, zipfile.LargeZipFile, struct.error) as e:
+  except (*array_file.UNREADABLE, TypeError, zipfile.LargeZipFile,
+          struct.error) as e:
     raise errors.InputError(
         f"{path}: not an .npz file that can be read ({errors.cause(e)});"
         f" {_ADVICE}", "table") from e
@@ -226,8 +227,12 @@ def from_records(path: pathlib.Path) -> Table:
     name, epochs, matrix, operations, message = _record(data, where)
     if name not in numbers:
       numbers[name] = len(packed)
-      packed.append(cells.pack(cells.from_text(
-          f"{matrix}:{operations}", where=where)))
+      cell = cells.from_text(f"{matrix}:{operations}", where=where)
+      if len(cell.operations) > cells.VERTICES:
+        raise errors.InputError(
+            f"{where}: {len(cell.operations)} vertices, of at most"
+            f" {cells.VERTICES}; {_ADVICE}", "table")
+      packed.append(cells.pack(cell))
       params.append(0)
     row = numbers[name]
     values, params[row] = _metrics(message, where)

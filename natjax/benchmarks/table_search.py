@@ -12,7 +12,6 @@ All are in per cent, of CIFAR-10 but for nasbench201.
 """
 
 from collections.abc import Callable, Sequence
-import dataclasses
 import math
 import os
 from typing import Any, NamedTuple
@@ -161,7 +160,7 @@ def search(problem: Problem, config: evolution.EvolutionConfig,
   """
   errors.known("method", method, METHODS)
   if method == "random":
-    config = dataclasses.replace(config, mutations=0, crossovers=0)
+    config = evolution.drawn(config)
   score = jnp.asarray(problem.score, jnp.float32)
   evolve = evolution.Evolution(
       problem.counts, config, legal=lambda genes: problem.find(genes) >= 0,

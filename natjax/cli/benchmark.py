@@ -86,6 +86,11 @@ def _run_search(args, method, evolved, dataset) -> int:
   errors.known("method", method, table_search.METHODS)
   config = evolution.EvolutionConfig(**evolved)
   settings.plain(config)
+  if method == "random":
+    children = {name: evolved[name] for name in evolution.BREEDING
+                if name in evolved}
+    _refuse(children, args.benchmark, "random search draws every candidate")
+    config = evolution.drawn(config)
   evolution.check(config)
   first, count = inputs.seeds(args)
   seeds = list(range(first, first + (count or 1)))

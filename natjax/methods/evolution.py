@@ -44,6 +44,8 @@ _ROUNDS = 200  # and then, until a generation is left incomplete.
 _MOST = 4096  # Choices of a place.
 _HALF = 16  # Bits of a gene's random number that say one thing of two.
 _RANDOM, _MUTATION, _CROSSOVER = range(3)
+# Settings that a random search has no use for.
+BREEDING = ("parents", "mutations", "crossovers", "mutation_probability")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,11 @@ def check(config: Any) -> None:
   if not 0 < config.mutation_probability <= 1:
     settings.refuse(config, "mutation_probability", "must lie in (0, 1]; give"
                     " 0.1")
+
+
+def drawn(config: Any) -> Any:
+  """The settings of a random search: every candidate is drawn."""
+  return dataclasses.replace(config, mutations=0, crossovers=0)
 
 
 class State(NamedTuple):

@@ -140,8 +140,8 @@ class SPOS(search_lib.Search):
     self.judged = dataclasses.replace(self.supernet, norm="calibrated")
     self._window = _window(config, self.paths)
     self.places = places_lib.Places(self.connections)
-    bred = config if config.search == "evolution" else dataclasses.replace(
-        config, mutations=0, crossovers=0)
+    bred = config if config.search == "evolution" else (
+        evolution.drawn(config))
     self.evolution = evolution.Evolution(
         self.places.counts, bred, legal=self.places.legal(self.limits))
     if self.limits and not jax.jit(self.evolution.ask)(
@@ -406,7 +406,8 @@ def resolve(config: SPOSConfig, kind: str) -> Any:
   config = search_lib.resolve(config, kind)
   settings.one_of(config, schedule=SCHEDULES, search=SEARCHES)
   settings.at_least_one(config, "path_bins", "calibration")
-  evolution.check(config)
+  evolution.check(
+      config if config.search == "evolution" else evolution.drawn(config))
   if not 0 <= config.label_smoothing < 1:
     settings.refuse(config, "label_smoothing", "must lie in [0, 1); give 0.1")
   return config

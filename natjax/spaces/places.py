@@ -103,11 +103,15 @@ class Places:
       InputError: a budget in a space whose costs do not add up.
     """
     if limits and not self.connections.adds_up:
+      loose = self.connections.space.loose_end
       raise errors.InputError(
-          f"search space '{self.connections.space.name}' concatenates what"
-          " feeds no other node, so that costs do not add up over connections;"
-          " leave max-params and max-madds out, or choose another space",
-          "space")
+          f"search space '{self.connections.space.name}' " + (
+              "concatenates what feeds no other node" if loose else
+              "lacks at this size a kind of cell that the trained network has")
+          + ", so that costs do not add up over connections; leave max-params"
+          " and max-madds out, or " + (
+              "choose another space" if loose else "give more cells"),
+          "space" if loose else "cells")
     keeps = None if not limits else within(
         self.stands, *self.connections.costs, limits)
 

@@ -80,10 +80,15 @@ def layers_of(found: BlockNetwork) -> np.ndarray:
       break
     layers.append(layer)
     before = each.nodes[-1].width
-  if len(layers) != nasbench_macro.LAYERS or len(found.blocks) != len(layers):
+  wanted = network(np.array(layers)).blocks if (
+      len(layers) == nasbench_macro.LAYERS == len(found.blocks)) else ()
+  graph = lambda block: (block.edges, block.concat, [
+      node.activation for node in block.nodes])
+  if not wanted or any(
+      graph(a) != graph(b) for a, b in zip(found.blocks, wanted, strict=True)):
     raise errors.InputError(
         f"network {errors.short(found.name)} is none of NAS-Bench-Macro, whose"
         f" chains have {nasbench_macro.LAYERS} layers, of"
         f" {', '.join(nasbench_macro.OPERATIONS)}; give one that a search in"
-        " the space 'nasbench-macro' finds")
+        " the space 'nasbench-macro' finds with all of them (chain-layers 3)")
   return np.array(layers, np.int32)

@@ -214,7 +214,8 @@ def test_damaged_and_foreign_tables_are_refused(tmp_path):
     with pytest.raises(errors.InputError, match=message) as info:
       nasbench101.from_npz(path)
     assert "\n" not in str(info.value)
-  for data in (whole[:200], whole[:-300], b"", b"PK\x03\x04", b"index,arch\n"):
+  broken = whole[:300] + bytes(range(40)) + whole[340:]
+  for data in (whole[:200], whole[:-300], broken, b"", b"PK\x03\x04", b"index,arch\n"):
     path.write_bytes(data)
     with pytest.raises(errors.InputError, match=r"not an \.npz file"):
       nasbench101.read(path)
@@ -305,6 +306,10 @@ def test_records_are_read_as_means_over_trainings(tmp_path):
         TEXTS[0], 4, 0.9), trained(TEXTS[1], 108, 0.9))),
      "no training of 4 epochs"),
     (lambda: trained("0100:input,conv", 108, 0.9), "record 0: operations are"),
+    (lambda: trained("".join(
+        str(int(j == i + 1)) for i in range(9) for j in range(9)) + ":"
+        + ",".join(("input", *["conv3x3-bn-relu"] * 7, "output")), 108, 0.9),
+     "record 0: 9 vertices, of at most 7"),
     (lambda: b"", "no training of 108")])
 def test_damaged_records_are_refused(tmp_path, data, wanted):
   path = tmp_path / "t.tfrecord"

@@ -174,8 +174,9 @@ def test_a_table_is_searched_by_evolution_and_at_random(table):
   for method in ("evolution", "random"):
     code, out, err = run(
         "benchmark", "nasbench201", "--table", table, "--method", method,
-        "--seeds", 2, "--population", 8, "--generations", 2, "--mutations", 4,
-        "--crossovers", 2, "--json")
+        "--seeds", 2, "--population", 8, "--generations", 2, *(
+            ("--mutations", 4, "--crossovers", 2) * (method == "evolution")),
+        "--json")
     assert (code, err) == (0, "")
     found[method] = json.loads(out)
     assert [row["seed"] for row in found[method]["seeds"]] == [0, 1]
@@ -191,8 +192,10 @@ def test_a_table_is_searched_by_evolution_and_at_random(table):
 @pytest.mark.parametrize("argv,message", [
     (("nasbench201", "--population", 3), "does not apply to training"),
     (("nasbench201", "--method", "evolution", "--steps", 3), "steps is 3"),
-    (("nasbench201", "--method", "random", "--population", 3),
+    (("nasbench201", "--method", "evolution", "--population", 3),
      "mutations is 25 and with 25 mutations"),
+    (("nasbench201", "--method", "random", "--population", 3, "--mutations", 1),
+     "mutations is 1 and does not apply"),
     (("nasbench1shot1-1", "0100:input,output"), "look them up there"),
     (("nasbench1shot1-1", "--method", "nat"), "method 'nat' is unknown")])
 def test_searches_that_are_refused(argv, message, table):

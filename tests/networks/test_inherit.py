@@ -230,6 +230,18 @@ def replaced(architecture, at, name):
       blocks=(first._replace(edges=tuple(edges)), *rest))
 
 
+def test_a_supernet_that_keeps_blocks_begins_with_a_trained_network():
+  """What is kept goes apart from what it was decided on together with."""
+  frame, padded = records.Frame(10, 8), codec.pad(BLOCKS)
+  space = spaces.own(BLOCKS, "cell", "natpp")._replace(keep="blocks:0")
+  net = supernet.Supernet(space, frame, norm="running")
+  own = random_like(network.init(
+      network.module(padded, frame), jax.random.key(1)))
+  held = inherit.held(net, net.init(jax.random.key(0)), padded, own)
+  jax.tree.map(np.testing.assert_array_equal,
+               inherit.variables(net, held, padded), own)
+
+
 def test_smaller_kernels_begin_with_the_middle_of_a_larger_one():
   frame = records.Frame(10, 8)
   padded = codec.pad(BLOCKS)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from natjax import errors, operations, spaces, zoo
+from natjax.costs import alone
 from natjax.costs import exact as cost
 from natjax.graph import blocks, codec, genotype, records
 from natjax.policies import sampling
@@ -474,29 +475,18 @@ def test_where_sources_are_free_an_edge_keeps_to_its_own_candidates_too():
 
 def test_what_a_change_made_alike_is_decided_on_apart():
   """On ProxylessNAS's chains a change can leave two topologies equal."""
-  network = zoo.get("proxyless-gpu")
-  space = spaces.own(network)
+  space = spaces.own(zoo.get("proxyless-gpu"))
   held = ground_lib.Ground(space, FRAME, scheme="natpp")
-  depthwise = {}
-  for decision in held.decisions:
-    for e, edge in enumerate(decision.cell.edges):
-      shape = tuple(other._replace(operation="")
-                    for other in decision.cell.edges), e
-      if edge.operation.startswith("depthwise") and len(decision.members) > 1:
-        depthwise.setdefault(shape, []).append((decision, edge.operation))
-  (one, _), (_, name), e = next(
-      (first, second, e) for (_, e), found in depthwise.items()
-      for first in found for second in found if first[1] != second[1]
-      and [x for x in first[0].cell.edges if x != first[0].cell.edges[e]] == [
-          x for x in second[0].cell.edges if x != second[0].cell.edges[e]])
-  edges = list(one.cell.edges)
-  edges[e] = edges[e]._replace(operation=name)
-  changed = network._replace(blocks=tuple(
-      block._replace(edges=tuple(edges)) if i in one.members else block
-      for i, block in enumerate(network.blocks)))
-  assert len(codec.decide(changed, FRAME)) < len(held.decisions)
-  found = held.encode(changed)
-  assert found.operation.shape == held.start.operation.shape
-  assert held.decode(found, changed) == changed
-  assert [d.members for d in space.decide(changed, FRAME)] == [
-      d.members for d in held.decisions]
+  every = [alone.made(space.graph, alone.Change(d.members, e, name))
+           for d in held.decisions for e, edge in enumerate(d.cell.edges)
+           for name in ("depthwise_conv_3x3", "depthwise_conv_5x5")
+           if edge.operation.startswith("depthwise")]
+  merged = [a for a in every
+            if len(codec.decide(a, FRAME)) < len(held.decisions)]
+  assert merged
+  for changed in merged:
+    found = held.encode(changed)
+    assert found.operation.shape == held.start.operation.shape
+    assert held.decode(found, changed) == changed
+    assert [d.members for d in space.decide(changed, FRAME)] == [
+        d.members for d in held.decisions]

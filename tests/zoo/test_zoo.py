@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
 from natjax import errors, zoo
@@ -88,3 +89,15 @@ def test_every_architecture_says_who_published_it():
   assert zoo.source("natv2_r3") == "what NAT++ made of r3 (Guo et al., 2021)"
   assert zoo.source("mobilenetv2-cell") != zoo.source("mobilenetv2")
   assert zoo.source("mine") == ""
+
+
+def test_a_chain_of_nas_bench_macro_is_none_with_other_operations():
+  found = zoo.nasbench_macro.network(np.zeros(8, int))
+  np.testing.assert_array_equal(
+      zoo.nasbench_macro.layers_of(found), np.zeros(8))
+  # A convolution where nothing stands.
+  other = found._replace(blocks=tuple(
+      block._replace(edges=(block.edges[0]._replace(operation="conv_1x1"),))
+      for block in found.blocks))
+  with pytest.raises(errors.InputError, match="none of NAS-Bench-Macro"):
+    zoo.nasbench_macro.layers_of(other)
