@@ -215,7 +215,8 @@ def test_damaged_and_foreign_tables_are_refused(tmp_path):
       nasbench101.from_npz(path)
     assert "\n" not in str(info.value)
   broken = whole[:300] + bytes(range(40)) + whole[340:]
-  for data in (whole[:200], whole[:-300], broken, b"", b"PK\x03\x04", b"index,arch\n"):
+  for data in (whole[:200], whole[:-300], broken, b"", b"PK\x03\x04",
+               b"index,arch\n"):
     path.write_bytes(data)
     with pytest.raises(errors.InputError, match=r"not an \.npz file"):
       nasbench101.read(path)
