@@ -232,9 +232,9 @@ _depthwise_shifted.defvjp(_depthwise_fwd, _depthwise_bwd)
 # cuDNN has a gradient of kernels, but XLA does not find it where the kernel is
 # dilated: what jaxlib 0.11.2 compiles for an H100 is a forward convolution of
 # 3 x 3 outputs whose window is the whole image (32 x 32 in steps of 2, say),
-# with little to share among its threads. A step of all replacements of ResNet20,
-# with some twenty of these, took 77 ms; no kernel was timed by itself. Here it is
-# a sum per tap.
+# with little to share among its threads. A step of all replacements of
+# ResNet20, with some twenty of these, took 77 ms; no kernel was timed by
+# itself. Here it is a sum per tap.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _depthwise_dilated(x, kernel, stride, dilation):
   pad = (kernel.shape[0] - 1) * dilation // 2
