@@ -12,6 +12,7 @@ whole picture, a list of the primitives in `shapes`, and `render` writes it.
 """
 
 from natjax.drawing.activation import save_activation
+from natjax.drawing.attention import attention_bars, save_attention
 from natjax.drawing.candidates import pareto_front, save_pareto
 from natjax.drawing.comparison import Change, changes, edge_names
 from natjax.drawing.curves import (
@@ -23,6 +24,7 @@ from natjax.drawing.curves import (
 )
 from natjax.drawing.render import draw, save
 
-__all__ = ["Change", "alpha_curves", "changes", "draw", "edge_names",
-           "learning_curves", "pareto_front", "save", "save_activation",
-           "save_alpha", "save_pareto", "save_theta", "theta_curves"]
+__all__ = ["Change", "alpha_curves", "attention_bars", "changes", "draw",
+           "edge_names", "learning_curves", "pareto_front", "save",
+           "save_activation", "save_alpha", "save_attention", "save_pareto",
+           "save_theta", "theta_curves"]

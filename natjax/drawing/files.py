@@ -66,7 +66,8 @@ def figure_bytes(figure, form: str) -> bytes:
 
 def write_panels(path: str | os.PathLike[str], panels: Mapping[Any, Any],
                  columns: int, size: tuple[float, float],
-                 plot: Callable[[Any, Any, Any], None], missing: str) -> None:
+                 plot: Callable[[Any, Any, Any], None], missing: str,
+                 along: str = "epoch") -> None:
   """Writes a figure of panels, row by row in about a square.
 
   Args:
@@ -76,6 +77,7 @@ def write_panels(path: str | os.PathLike[str], panels: Mapping[Any, Any],
     size: of a panel.
     plot: `(axes, key, value)` draws the panel of a key and a value.
     missing: what the error says where there is no panel (InputError).
+    along: title of the horizontal axes.
   """
   path = checked(path)
   if not panels:
@@ -87,7 +89,7 @@ def write_panels(path: str | os.PathLike[str], panels: Mapping[Any, Any],
       (size[0] * columns, size[1] * lines), layout="constrained")
   for i, (key, value) in enumerate(panels.items()):
     axes = figure.add_subplot(lines, columns, i + 1)
-    axes.set_xlabel("epoch")
+    axes.set_xlabel(along)
     axes.grid(alpha=0.3)
     plot(axes, key, value)
   write(path, figure_bytes(figure, path.suffix.lower()[1:]))

@@ -19,8 +19,8 @@ What the paper leaves open, and how this differs from it:
 - What the picture and the rows of metrics show of an epoch is the attention on
   that epoch's training images.
 - BN normalises by the batch in the pass that selects, too.
-- Over chains the paper trains single paths; that is not here, nor is the search
-  in spaces whose nodes are unlike.
+- Over chains it trains single paths (`it_nas_chains`). Spaces whose nodes are
+  unlike are refused.
 """
 
 import dataclasses
@@ -35,17 +35,16 @@ import optax
 from natjax import drawing, errors, spaces
 from natjax.graph import codec
 from natjax.methods import entry as entry_lib
-from natjax.methods import halves
+from natjax.methods import halves, indicator, it_nas_chains
 from natjax.methods import search as search_lib
 from natjax.networks import attention
 from natjax.networks import supernet as supernet_lib
 from natjax.objectives import classification as objectives
-from natjax.spaces import chains, connections
+from natjax.spaces import connections
 from natjax.training import method as base
 from natjax.training import optimizers, settings
 
 REPORTS = (*search_lib.REPORTS, "ties")
-_SURE = 2.0  # Standard errors.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +71,14 @@ PRESETS = {
     "demo": ITConfig(init_channels=8, cells=4, epochs=30),
     "small": ITConfig(epochs=25),
     "paper": ITConfig()}
+CHAINS = {
+    # Every choice of a layer is trained in its turn, which takes many steps.
+    "demo": ITConfig(epochs=80, batch_size=32, learning_rate=0.05),
+    "small": ITConfig(epochs=25),
+    # Of ImageNet (section 4.2).
+    "paper": ITConfig(
+        epochs=240, batch_size=512, learning_rate=0.25,
+        final_learning_rate=5e-4, weight_decay=4e-5)}
 
 
 class ITState(NamedTuple):
@@ -93,28 +100,16 @@ class ITState(NamedTuple):
   rng: jax.Array
 
 
-class ITNAS(search_lib.Search):
-  """See the module.
-
-  Attributes:
-    attention: what stands on every edge.
-  """
+class ITNAS(indicator.Attending):
+  """See the module; of spaces of cells."""
 
   def __init__(self, config: ITConfig, space: spaces.Space, **sizes: Any):
     """As `search.Search`."""
-    settings.one_of(config, tokens=attention.TOKENS,
-                    reentry=attention.REENTRIES)
-    config = search_lib.resolve(config, space.graph.kind)
-    settings.above_zero(config, "temperature")
-    chains.refuse(space, "IT-NAS", "on whose edges it compares operations")
-    super().__init__(config, space, **sizes)
+    super().__init__(resolve(config, space.graph.kind), space, **sizes)
+    config = self.config
     self.optimizer = optimizers.scheduled(
         config, config.epochs * self.steps_per_epoch, nesterov=config.nesterov,
-        decayed=None if config.decay_vectors else _matrices)
-    self.attention = attention.Attention(
-        config.tokens, config.reentry, config.temperature)
-    self._group_of = {i: g for g, group in enumerate(self.connections.groups)
-                      for i in group.members}
+        decayed=None if config.decay_vectors else indicator.matrices)
     first = self.supernet.plan.network.prefix
     for i in self._group_of:
       if len({shape._replace(stride=0) for shape in self.supernet.plan.shapes[
@@ -142,24 +137,12 @@ class ITNAS(search_lib.Search):
     """Draws the state that training starts from."""
     rng_supernet, rng_attention, rng_state = jax.random.split(rng, 3)
     params = {"supernet": self.supernet.init(rng_supernet)["params"],
-              "attention": self._compiled_draw(rng_attention)}
+              "attention": self.draw(rng_attention)}
     return ITState(
         step=jnp.zeros((), jnp.int32), params=params,
         opt_state=jax.jit(self.optimizer.init)(params),
         attention=[jnp.zeros(g.allowed.shape) for g in self.connections.groups],
         rng=rng_state)
-
-  @functools.cached_property
-  def _compiled_draw(self):
-    return jax.jit(self._draw)
-
-  def _draw(self, rng):
-    """The transformers of every block."""
-    plan = self.supernet.plan
-    return [self.attention.init(
-        jax.random.fold_in(rng, i), len(plan.cell(i).edges),
-        len(self.connections.space.candidates), plan.shapes[i].nodes[-1])
-            if i in self._group_of else {} for i in range(len(plan.shapes))]
 
   def how(self, transformers: Any) -> list[supernet_lib.How]:
     """What stands on the edges of every block; it tells its attention.
@@ -174,9 +157,6 @@ class ITNAS(search_lib.Search):
         make=self._telling, tells=True)
             for i, (h, own) in enumerate(zip(fixed, transformers, strict=True))]
 
-  def _allowed(self, i):
-    return self.connections.groups[self._group_of[i]].allowed
-
   @functools.cached_property
   def _telling(self):
     return self.attention.telling  # One object, by which programs are known.
@@ -190,9 +170,7 @@ class ITNAS(search_lib.Search):
     logits, told = self.supernet.run(
         {"params": params["supernet"]}, self.how(params["attention"]),
         batch["image"], rng=rng)
-    return logits, [jnp.mean(jnp.stack([
-        jnp.swapaxes(told[i], 0, 1) for i in group.members]), 0)
-                    for group in self.connections.groups]
+    return logits, self.means(told)
 
   def update(self, state: ITState, batch: base.Batch
              ) -> tuple[ITState, dict[str, jax.Array]]:
@@ -236,11 +214,7 @@ class ITNAS(search_lib.Search):
              score: base.Walk, rng: jax.Array) -> base.Derived:
     """Selects by the attention on the second half of the images.
 
-    The report is that of `search.Search.derived`, with "attention" (of every
-    cell type's edges the tokens' mean weights, what is strongest, by what
-    margin over which next, its standard error, and whether that is a "tie":
-    less than two standard errors) and "ties", their number among the edges that
-    are kept.
+    The report is that of `search.Search.derived` and of `indicator.Attending`.
     """
     total = jax.tree.map(np.asarray, score(
         self._attended, state.params, split="architecture", total=True))
@@ -250,16 +224,8 @@ class ITNAS(search_lib.Search):
     derived = self.derived(
         state.params["supernet"], self.within(kept, strengths), kept,
         float(total["right"]) / count, score)
-    rows = {group.name: self._margins(group, mean, square / count, count)
-            for group, mean, square in zip(
-                self.connections.groups, strengths, total["squares"],
-                strict=True)}
-    ties = {group.name: sum(
-        row["tie"] for row, mask in zip(rows[group.name], kept[g], strict=True)
-        if row and mask.any()) for g, group in enumerate(
-            self.connections.groups)}
-    return derived._replace(report={
-        **derived.report, "attention": rows, "ties": ties})
+    return derived._replace(report={**derived.report, **self.report(
+        kept, strengths, [s / count for s in total["squares"]], count)})
 
   def _attended(self, params, batch):
     """Of every image what it attends to, and products of that."""
@@ -269,47 +235,35 @@ class ITNAS(search_lib.Search):
             "weights": attended,
             "squares": [a[..., :, None] * a[..., None, :] for a in attended]}
 
-  def _margins(self, group, mean, square, count):
-    """Per edge of a group, the strongest token and the next, or None."""
-    names = self.connections.space.candidates
-    found: list[dict[str, Any] | None] = []
-    for e, may in enumerate(self.connections.kept(group)):
-      order = sorted(np.flatnonzero(may), key=lambda o: -mean[e, o])
-      if not order:
-        found.append(None)
-        continue
-      row = {"edge": list(group.cell.edges[e][1:]), "weights": {
-          names[o]: float(mean[e, o]) for o in np.flatnonzero(
-              group.allowed[e])}, "strongest": names[order[0]], "tie": False}
-      if len(order) > 1:
-        a, b = order[:2]
-        margin = mean[e, a] - mean[e, b]
-        spread = (square[e, a, a] - 2 * square[e, a, b] + square[e, b, b]
-                  - margin**2)
-        error = float(np.sqrt(max(spread, 0.0) / count))
-        row |= {"next": names[b], "margin": float(margin),
-                "standard_error": error, "tie": bool(margin < _SURE * error)}
-      found.append(row)
-    return found
-
   def explain(self, state: ITState) -> str:
     """The architecture that would have been derived."""
     return "the supernet of " + codec.to_line(self.connections.architecture(
         self.keep(self._of_epoch(state))))
 
 
-def _matrices(params):
-  """Which parameters decay where vectors do not."""
-  return {"supernet": jax.tree.map(lambda _: True, params["supernet"]),
-          "attention": [{name: name not in attention.VECTORS for name in own}
-                        for own in params["attention"]]}
+def resolve(config: ITConfig, kind: str) -> Any:
+  """The settings for a kind of architecture, if they fit together.
+
+  Args:
+    config: the settings; None is filled in.
+    kind: "cells" or "blocks", of the space's graph.
+
+  Raises:
+    InputError: a number out of range, or sizes that do not apply to the kind.
+  """
+  settings.one_of(config, tokens=attention.TOKENS,
+                  reentry=attention.REENTRIES)
+  config = search_lib.resolve(config, kind)
+  settings.above_zero(config, "temperature")
+  return config
 
 
 def build(request: entry_lib.Request) -> entry_lib.Plan:
   """What a job needs to run it; see `entry`."""
   space = halves.space_of(request)
-  config = search_lib.resolve(request.settings, space.graph.kind)
-  method = ITNAS(
+  config = resolve(request.settings, space.graph.kind)
+  make = it_nas_chains.ITChain if space.chain else ITNAS
+  method = make(
       config, space, num_classes=request.num_classes,
       image_size=request.image_size, target=request.place,
       steps_per_epoch=halves.steps(request, config)["weights"])
@@ -318,7 +272,9 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
 
 ENTRY = entry_lib.Entry(
     ITConfig, build,
-    lambda preset, objective, kind: halves.preset(PRESETS[preset], kind),
+    lambda preset, objective, kind: halves.preset(
+        (CHAINS if kind == "chain" else PRESETS)[preset], kind, preset),
     "lets an indicator token attend to operations, and keeps what it attends to"
     " most", starts="space", reports=REPORTS,
-    pictures={"alpha.svg": drawing.save_alpha})
+    pictures={"alpha.svg": drawing.save_alpha},
+    charts={"attention.svg": drawing.save_attention})

@@ -6,11 +6,8 @@ their prices, which are added up, under a budget: a small integer program, which
 scipy's HiGHS solves exactly.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-import contextlib
-import ctypes
+from collections.abc import Callable, Sequence
 import functools
-import os
 from typing import Any, NamedTuple
 
 import flax
@@ -18,11 +15,10 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 import numpy as np
-from scipy import optimize
 
 from natjax import errors, operations, spaces
 from natjax.costs import budget as budget_lib
-from natjax.costs import exact, footprint
+from natjax.costs import exact, footprint, integer
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, keeping, live, records
 from natjax.methods import latency as latency_lib
@@ -287,18 +283,11 @@ class Replacements:
         *rows, strict=True))
     slack = 0.0  # Of the solver's tolerance, and what two choices save once.
     while slack < 0.1:
-      with _quiet():
-        done = optimize.milp(
-            np.concatenate(prices), integrality=np.ones(len(problem.owner)),
-            bounds=optimize.Bounds(0, 1), options={"mip_rel_gap": 0},
-            constraints=[
-                optimize.LinearConstraint(*problem.rules),
-                optimize.LinearConstraint(
-                    columns / scale[:, None],
-                    need / scale + slack * (need > 0))])
-      if done.x is None:
+      done = integer.solve(np.concatenate(prices), [problem.rules, (
+          columns / scale[:, None], need / scale + slack * (need > 0))])
+      if done is None:
         break
-      choice = self._chosen(done.x)
+      choice = self._chosen(done)
       found = self.apply(choice)
       if limits.allows(exact.network(found, self.place), (
           0 if limits.memory is None else self.memory(found))):
@@ -327,12 +316,9 @@ class Replacements:
     """The choices of fewest parameters and multiply-adds, with their costs."""
     found = []
     for saved in self._problem.saved.T:
-      with _quiet():
-        done = optimize.milp(
-            -saved, integrality=np.ones(len(saved)),
-            bounds=optimize.Bounds(0, 1), options={"mip_rel_gap": 0},
-            constraints=optimize.LinearConstraint(*self._problem.rules))
-      choice = self._chosen(done.x)
+      done = integer.solve(-saved, [self._problem.rules])
+      assert done is not None  # As the operations themselves keep to the rules.
+      choice = self._chosen(done)
       found.append((choice, exact.network(self.apply(choice), self.place)))
     return found
 
@@ -561,27 +547,3 @@ def _teach(made, given):
 
   grads, (losses, changed) = jax.grad(loss, has_aux=True)(params)
   return losses, grads, changed
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-  """Keeps C's stdout from the terminal.
-
-  HiGHS prints a line there now and then, whatever it is told (scipy 1.17.1,
-  findings/scipy_milp_prints.sh), also between the lines of a JSON output.
-  """
-  try:
-    flush = ctypes.CDLL(None).fflush
-    flush(None)
-    kept = os.dup(1)
-  except (AttributeError, OSError, TypeError):
-    yield  # No such C library, or no stdout.
-    return
-  try:
-    with open(os.devnull, "wb") as nowhere:
-      os.dup2(nowhere.fileno(), 1)
-      yield
-  finally:
-    flush(None)
-    os.dup2(kept, 1)
-    os.close(kept)

@@ -222,12 +222,18 @@ class Search:
     found = self.connections.space.written(self.connections.architecture(kept))
     return base.Derived(found, None, {
         "parent_accuracy": parent, "child_accuracy": child,
+        **self.counted(wanted, kept)})
+
+  def counted(self, wanted: connections.Strengths,
+              kept: connections.Strengths) -> dict[str, Any]:
+    """Of a report "skips", "connections" and "cheapened"; see `derived`."""
+    return {
         "skips": self._skips(kept),
         "connections": {group.name: int(np.asarray(mask).sum())
                         for group, mask in zip(
                             self.connections.groups, kept, strict=True)},
         "cheapened": any((np.asarray(a) != np.asarray(b)).any()
-                         for a, b in zip(wanted, kept, strict=True))})
+                         for a, b in zip(wanted, kept, strict=True))}
 
   def is_right(self, params_and_weights: Any, batch: base.Batch) -> jax.Array:
     """f32[B], 1 where the supernet with weights per block is right."""

@@ -25,7 +25,6 @@ where theirs fade.
 """
 
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -36,9 +35,9 @@ import optax
 from natjax import errors, spaces
 from natjax.costs import budget as budget_lib
 from natjax.graph import arrays as arrays_lib
-from natjax.graph import codec, records
+from natjax.graph import codec
 from natjax.methods import entry as entry_lib
-from natjax.methods import evolution, halves
+from natjax.methods import evolution, halves, single_path
 from natjax.methods import search as search_lib
 from natjax.objectives import classification as objectives
 from natjax.spaces import paths as paths_lib
@@ -114,17 +113,13 @@ class SPOSState(NamedTuple):
   rng: jax.Array
 
 
-class SPOS(search_lib.Search):
+class SPOS(single_path.SinglePath):
   """See the module.
 
   Attributes:
-    paths: of the space.
     places: of the space, by which candidates are bred.
     evolution: of them, or their random search.
-    judged: the supernet, by statistics that are measured.
   """
-
-  null = False
 
   def __init__(self, config: SPOSConfig, space: spaces.Space, **sizes: Any):
     """As `search.Search`.
@@ -136,8 +131,6 @@ class SPOS(search_lib.Search):
     config = resolve(config, space.graph.kind)
     super().__init__(config, space, **sizes)
     self.optimizer = _optimizer(config, self.steps_per_epoch)
-    self.paths = paths_lib.Paths(self.connections, self.supernet.place)
-    self.judged = dataclasses.replace(self.supernet, norm="calibrated")
     self._window = _window(config, self.paths)
     self.places = places_lib.Places(self.connections)
     bred = config if config.search == "evolution" else (
@@ -178,7 +171,8 @@ class SPOS(search_lib.Search):
         self.loss, has_aux=True)(
             state.params, drawn.arrays, batch, base.device_key(rng_step)))
     params, opt_state = self.descend(
-        state.params, state.opt_state, grads, drawn.arrays)
+        state.params, state.opt_state, grads,
+        self.on_path(state.params, drawn.arrays))
     return SPOSState(state.step + 1, params, opt_state, drawn.arrays, rng), {
         "loss": loss, "accuracy": accuracy, "madds": drawn.madds,
         "within": drawn.met}
@@ -209,55 +203,6 @@ class SPOS(search_lib.Search):
     return (jnp.mean(optax.softmax_cross_entropy(logits, labels)),
             jnp.mean(objectives.right(logits, batch["label"])))
 
-  def descend(self, params: Any, opt_state: Any, grads: Any,
-              path: arrays_lib.CellArrays) -> tuple[Any, Any]:
-    """A step of what is on the path; all else stays as it is."""
-    updates, moved = self.optimizer.update(grads, opt_state, params)
-    on = self.on_path(params, path)
-    form: Any = jax.tree.structure(params)
-    chosen = lambda new, old: jax.tree.map(jnp.where, on, new, old)
-    like = lambda tree: form == jax.tree.structure(tree)
-    return chosen(optax.apply_updates(params, updates), params), jax.tree.map(
-        lambda new, old: chosen(new, old) if like(new) else new,
-        moved, opt_state, is_leaf=like)
-
-  def on_path(self, params: Any, path: arrays_lib.CellArrays) -> Any:
-    """Whether every parameter is on a path: bool, on edges [J, S, 1, ...].
-
-    Args:
-      params: of the supernet.
-      path: [G, N, K]; may be traced.
-    """
-    plan, on = self.supernet.plan, jax.tree.map(
-        lambda _: jnp.ones((), bool), params)
-    for run, own, blocks in zip(
-        plan.runs, params["blocks"], on["blocks"], strict=True):
-      for edges in plan.passes(run[0]):
-        for name in () if edges.fixed else own.get(edges.store, ()):
-          rows = jnp.stack([self._rows(path, i, edges, name) for i in run])
-          blocks[edges.store][name] = jax.tree.map(
-              lambda leaf, rows=rows: rows.reshape(
-                  *rows.shape, *(1,) * (leaf.ndim - 2)),
-              own[edges.store][name])
-    return on
-
-  def _rows(self, path, i, edges, name):
-    """bool[S], which rows of an operation's weights a block's path uses."""
-    plan = self.supernet.plan
-    cell, g = plan.cell(i), plan.decided[i]
-    chosen = path.operation[g] == self.connections.space.candidates.index(name)
-    n, k = (index[list(edges.edges)] for index in arrays_lib.slots(cell))
-    if self.connections.inputs is None:
-      stands = chosen[n, k]
-    else:
-      source = np.array([cell.edges[e].source for e in edges.edges])
-      stands = jnp.any(
-          (path.source[g][n] == source[:, None]) & chosen[n], axis=-1)
-    rows = edges.rows[name]
-    # Where an operation may not stand its row is -1.
-    return jnp.zeros(int(rows.max()) + 1, bool).at[rows].max(
-        stands & (rows >= 0))
-
   def observe(self, state: SPOSState, epoch: int) -> dict[str, Any]:
     """The path that was trained last."""
     del epoch
@@ -266,17 +211,6 @@ class SPOS(search_lib.Search):
   def explain(self, state: SPOSState) -> str:
     """The path that was trained last."""
     return codec.to_line(self.paths.decode(state.path))
-
-  def _short(self, path):
-    """A path in few words: the operations of a chain, or its JSON."""
-    found = self.paths.decode(jax.tree.map(np.asarray, path))
-    if isinstance(found, records.BlockNetwork):
-      fixed = {i for d in self.connections.decisions if all(d.fixed)
-               for i in d.members}
-      if self.connections.space.chain:
-        return [block.edges[0].operation for i, block in enumerate(
-            found.blocks) if i not in fixed]
-    return codec.to_dict(found)
 
   def derive(self, state: SPOSState, given: codec.Architecture | None,
              score: base.Walk, rng: jax.Array) -> base.Derived:
@@ -292,7 +226,8 @@ class SPOS(search_lib.Search):
     def judge(genes):
       some = [self.paths.encode(self.places.architecture(g)) for g in genes]
       drawn.extend(some)
-      return [self.accuracy(state.params, one, score) for one in some]
+      return [self.accuracy(
+          state.params, one, score, self.config.calibration) for one in some]
 
     accuracy = self.evolution.search(rng, judge).scores.tolist()
     word = "operations" if self.connections.space.chain else "architecture"
@@ -305,42 +240,6 @@ class SPOS(search_lib.Search):
     found = self.paths.decode(drawn[best])
     return base.Derived(self.connections.space.written(found), None, {
         "tried": rows, "child_accuracy": accuracy[best]})
-
-  def accuracy(self, params: Any, path: arrays_lib.CellArrays,
-               score: base.Walk) -> float:
-    """A candidate's accuracy on the images that judge.
-
-    Its statistics of BN are measured first, on images of the weights' part.
-    """
-    stats = score(self._measure, (params, path), split="weights",
-                  images=self.config.calibration)
-    stats = jax.tree.map(lambda leaf: leaf.astype(np.float32), stats)
-    return float(score(self._is_right, (params, stats, path),
-                       split="architecture"))
-
-  def _measure(self, params_and_path, batch):
-    """The statistics of a batch, for each of its images the same."""
-    params, path = params_and_path
-    _, stats = self.judged.run(
-        {"params": params, "batch_stats": self._no_stats},
-        self.judged.selected(path), batch["image"])
-    count = len(batch["label"])
-    return jax.tree.map(
-        lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), stats)
-
-  def _is_right(self, params_stats_and_path, batch):
-    params, stats, path = params_stats_and_path
-    logits, _ = self.judged.run(
-        {"params": params, "batch_stats": stats}, self.judged.selected(path),
-        batch["image"], train=False)
-    return objectives.right(logits, batch["label"])
-
-  @functools.cached_property
-  def _no_stats(self):
-    """Statistics that were not measured."""
-    shapes = jax.eval_shape(self.judged.init, jax.random.key(0))
-    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype),
-                        shapes["batch_stats"])
 
 
 def _optimizer(config, steps_per_epoch):

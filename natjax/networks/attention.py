@@ -28,6 +28,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from natjax import operations
 from natjax.graph import shapes as shapes_lib
@@ -158,23 +159,84 @@ class Attention:
     return self.rule(functions, columns)._replace(
         forward=self._forward(functions, columns))
 
+  def path(self, functions: Sequence[rules.Function],
+           columns: Sequence[int] | None = None) -> rules.EdgeRule:
+    """The rule of an edge on which one operation runs and all are attended to.
+
+    With o_s the operation that was drawn, and sg for no gradient, the edge adds
+
+      o_s + m - sg(m),  m = sum_i a_i sg(o_i)
+
+    which is o_s, and whose gradient is that of o_s but for what it learns of
+    a: dL/da_i = <g, o_i>. Of what was not drawn no more than its output is
+    computed, in the backward pass alone.
+
+    Args:
+      functions: per candidate that may stand on the edges.
+      columns: their numbers among all candidates; None is all in order.
+
+    Returns:
+      The rule; its data's value is that of `rule` and "chosen", f32[n], 1 for
+      the operation that was drawn and 0 for others.
+    """
+    order = _order(functions, columns)
+    drawn = rules.selected(functions)
+    which = lambda data: data._replace(
+        value=jnp.argmax(data.value["chosen"][order]))
+
+    def pullback(params, data, x, g):
+      assert drawn.pullback is not None
+      g_params, _, g_x = drawn.pullback(params, which(data), x, g)
+      made = [f(params, x, rules.typed(data.key)) for f in functions]
+      along = jnp.stack([jnp.sum(
+          g.astype(jnp.float32) * y, (1, 2, 3)) for y in made], 1)
+      learnt = lambda value: jnp.sum(
+          along * self._attend(value, made, order)[:, 1:])
+      return g_params, jax.grad(learnt)(data.value), g_x
+
+    return rules.EdgeRule(
+        lambda params, data, x: drawn.forward(params, which(data), x), pullback)
+
+  def telling_path(self, functions: Sequence[rules.Function],
+                   columns: Sequence[int] | None = None) -> rules.EdgeRule:
+    """As `path`, that tells its attention to the operations, f32[B, n]."""
+    rule, order = self.path(functions, columns), _order(functions, columns)
+
+    def forward(params, data, x):
+      made = [f(params, x, rules.typed(data.key)) for f in functions]
+      return rule.forward(params, data, x), {"told": self._told(
+          data.value, self._attend(data.value, made, order), order)}
+
+    return rule._replace(forward=forward)
+
   def _forward(self, functions, columns):
+    order = _order(functions, columns)
+
     def forward(params, data, x):
       value, key = data.value, rules.typed(data.key)
-      order = list(range(len(functions))) if columns is None else list(columns)
-      made = dict(zip(order, [f(params, x, key) for f in functions],
-                      strict=True))
-      own = {name: part for name, part in value.items() if name != "allowed"}
-      own["position"] = own["position"][jnp.array([0] + [o + 1 for o in order])]
-      a = self.weights(own, list(made.values()), value["allowed"][
-          jnp.array(order)])
+      made = [f(params, x, key) for f in functions]
+      a = self._attend(value, made, order)
       z = sum(a[:, k + 1, None, None, None].astype(y.dtype) * y
-              for k, y in enumerate(made.values()))
-      told = jnp.zeros((len(a), len(value["allowed"]))).at[
-          :, jnp.array(order)].set(a[:, 1:])
-      return self.encode(value, z), {"told": told}
+              for k, y in enumerate(made))
+      return self.encode(value, z), {"told": self._told(value, a, order)}
 
     return forward
+
+  def _attend(self, value, made, order):
+    """`weights` of an edge on which only candidates `order` may stand."""
+    own = {name: part for name, part in value.items()
+           if name not in ("allowed", "chosen")}
+    own["position"] = own["position"][np.append(0, order + 1)]
+    return self.weights(own, made, value["allowed"][order])
+
+  def _told(self, value, a, order):
+    """The attention to all candidates of the space, f32[B, n]."""
+    return jnp.zeros((len(a), len(value["allowed"]))).at[:, order].set(a[:, 1:])
+
+
+def _order(functions, columns):
+  """The numbers of candidates, i64[n], for arrays that all edges share."""
+  return np.arange(len(functions)) if columns is None else np.array(columns)
 
 
 def _normalize(x):

@@ -22,7 +22,7 @@ import numpy as np
 
 from natjax import errors, operations
 from natjax.costs import budget as budget_lib
-from natjax.costs import exact
+from natjax.costs import exact, integer
 from natjax.graph import codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.spaces import base
@@ -303,6 +303,66 @@ class Connections:
         [np.array(mask) for mask in kept], limits, self.cost,
         lambda now: self._neighbours(now, strengths, one, fewer),
         f"nothing in search space '{self.space.name}'")
+
+  def likeliest(self, strengths: Strengths,
+                limits: budget_lib.Budget) -> list[np.ndarray]:
+    """Of what keeps to limits, the largest sum of strengths, exactly.
+
+    It is for spaces that take their graph's edges as they are, where every edge
+    keeps one of its candidates (`costs.integer`).
+
+    Args:
+      strengths: f64[E, O] per group; what has -inf is kept if need be.
+      limits: of parameters and multiply-adds.
+
+    Returns:
+      bool[E, O] per group.
+
+    Raises:
+      InputError: costs do not add up.
+      errors.NotMet: nothing keeps to the limits.
+    """
+    assert self.inputs is None
+    if not self.adds_up:
+      raise errors.InputError(
+          f"search space '{self.space.name}' has costs that do not add up over"
+          " its edges at this size, so that no budget can be kept exactly;"
+          " leave max-params and max-madds out")
+    may = np.concatenate([g.allowed.reshape(-1) for g in self.groups])
+    edge = np.concatenate([
+        np.repeat(np.arange(len(g.allowed)) + before, g.allowed.shape[1])
+        for before, g in zip(np.cumsum([0] + [
+            len(g.allowed) for g in self.groups]), self.groups, strict=False)])
+    gains = np.concatenate([np.ravel(s) for s in strengths])[may]
+    finite = gains[np.isfinite(gains)]
+    worst = -len(gains) * (1 + np.abs(finite).max(initial=0.0))
+    costs, bare = self.costs
+    edges, number = np.unique(edge[may], return_inverse=True)
+    one = (np.arange(len(edges))[:, None] == number).astype(float)
+    bounds = [(costs[kind][may] / most, -np.inf, 1 - bare[kind] / most)
+              for kind, most in enumerate(limits[:2]) if most is not None]
+    slack = 0.0  # Of the solver's tolerance.
+    while slack < 0.1:
+      found = integer.solve(np.where(np.isfinite(gains), -gains, -worst), [
+          (one, 1, 1), *((row[None], low, high - slack)
+                         for row, low, high in bounds)])
+      if found is None:
+        break
+      chosen = np.zeros(len(may), bool)
+      chosen[may] = found > 0.5
+      ends = np.cumsum([g.allowed.size for g in self.groups])[:-1]
+      kept = [part.reshape(g.allowed.shape) for part, g in zip(
+          np.split(chosen, ends), self.groups, strict=True)]
+      if limits.allows(self.cost(kept)):
+        return kept
+      slack = max(3 * slack, 1e-9)
+    least = [int(bare[kind] + sum(costs[kind][may][number == e].min()
+                                  for e in range(len(edges))))
+             for kind in range(2)]
+    raise errors.NotMet(
+        f"nothing in search space '{self.space.name}' keeps to the budget"
+        f" ({limits.text()}); the least is max-params {least[0]}, or max-madds"
+        f" {least[1]}, one without the other; allow more")
 
   def _neighbours(self, kept, strengths, one, fewer):
     """Yields what is kept with one connection changed, and what that loses."""

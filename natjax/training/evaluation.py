@@ -18,7 +18,8 @@ def walk(function: Callable[[Any, base.Batch], Any], argument: Any,
   """Computes means over a split, not augmented; see `method.Walk`.
 
   Args:
-    function: `(argument, batch) -> pytree of f[B, ...]`.
+    function: `(argument, batch) -> pytree of f[B, ...]`; a batch has its
+      "number", i32[], beside images and labels.
     argument: its first argument.
     split: the images.
     preparation: from stored images to what the network sees.
@@ -62,15 +63,17 @@ def evaluate(predict: Callable[[Any, base.Batch], jax.Array], state: base.State,
 def _sums(function, preparation):
   """Compiles `(argument, images, labels) -> sums [steps, ...]`."""
   def run(argument, images, labels):
-    def one(_, batch):
+    def one(number, batch):
       image, label = batch
       image = preparation(jax.random.key(0), image, train=False)
-      values = function(argument, {"image": image, "label": label})
+      values = function(argument, {
+          "image": image, "label": label, "number": number})
       there = lambda x: jnp.reshape(label >= 0, (-1,) + (1,) * (x.ndim - 1))
-      return None, jax.tree.map(
+      return number + 1, jax.tree.map(
           lambda x: jnp.sum(jnp.where(there(x), x, 0), axis=0,
                             dtype=jnp.float32), values)
 
-    return jax.lax.scan(one, None, (images, labels))[1]
+    return jax.lax.scan(
+        one, jnp.zeros((), jnp.int32), (images, labels))[1]
 
   return jax.jit(run)

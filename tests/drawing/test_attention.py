@@ -1,0 +1,27 @@
+"""Pictures of attention."""
+
+import pytest
+
+from natjax import drawing, errors
+
+ROW = {"edge": [1, 2], "weights": {"conv": 0.26, "pool": 0.24, "null": 0.25},
+       "strongest": "conv", "next": "null", "margin": 0.01,
+       "standard_error": 0.02, "tie": True}
+
+
+def test_every_edge_has_a_panel_with_its_margin(tmp_path):
+  pytest.importorskip("matplotlib")
+  path = tmp_path / "attention.svg"
+  alone = {"edge": [1, 2], "weights": {"conv": 0.4}, "strongest": "conv",
+           "tie": False}
+  sure = {**ROW, "edge": [1, 3], "tie": False}
+  assert drawing.save_attention(path, {"attention": {
+      "normal": [ROW, None, sure], "layer_0": [alone]}})
+  text = path.read_text()
+  for part in ("normal: 1 -&gt; 2", "normal: 1 -&gt; 3", "layer_0",
+               "margin 1.0e-02 ± 2e-02 (a tie)", "attention"):
+    assert part in text or part.replace("&gt;", ">") in text
+  assert text.count("a tie") == text.count("(a tie)") > 0
+  assert not drawing.save_attention(tmp_path / "no.svg", {})
+  with pytest.raises(errors.InputError, match="no edge has weights"):
+    drawing.attention_bars({"normal": [None]}, path)
