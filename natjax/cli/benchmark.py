@@ -6,6 +6,7 @@ finds them there, or a policy is trained by NAS-Bench-201's and judged by it.
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 import os.path
 import pathlib
 import statistics
@@ -29,8 +30,6 @@ from natjax.graph import records
 from natjax.methods import evolution
 from natjax.training import devices, settings
 
-_LOOK_UP = ("nasbench101", "nasbench201", "nasbench-macro")
-
 
 def run_benchmark(args) -> int:
   """`natjax benchmark`."""
@@ -49,16 +48,14 @@ def run_benchmark(args) -> int:
     _refuse(policy, "searching the table")
     return _run_search(args, method or "evolution", evolved,
                        dataset or "cifar10")
-  if args.benchmark not in _LOOK_UP:
-    raise errors.InputError(
-        f"architectures of {args.benchmark} are cells of nasbench101; look them"
-        " up there, or give none to search the table")
   _refuse({**policy, **evolved, **inputs.given(args, ("seed", "seeds"))},
           f"looking up architectures in {args.benchmark}")
   rows = {"nasbench101": _look_up_101, "nasbench-macro": _look_up_macro,
           "nasbench201": lambda table, names: _look_up_201(
-              table, names, dataset or "cifar10")}[args.benchmark](
-                  args.table, args.architectures)
+              table, names, dataset or "cifar10")}.get(
+                  args.benchmark, functools.partial(
+                      _look_up_1shot1, args.benchmark))(
+                          args.table, args.architectures)
   if args.json:
     output.print_json(rows)
     return 0
@@ -118,9 +115,29 @@ def _shown(value):
   return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _look_up_101(path: str, names: Sequence[str]) -> list[dict[str, Any]]:
-  """Rows of cells: texts, JSON, files with either, or #ROW of the table."""
-  table, rows = nasbench101.read(path), []
+def _look_up_1shot1(space: str, path: str, names: Sequence[str]
+                    ) -> list[dict[str, Any]]:
+  """As `_look_up_101`, with the regret in a space: to its best cell."""
+  table = nasbench101.read(path)
+  rows = _look_up_101(table, names)
+  every = table_search.of_1shot1(table, space)
+  best = 100 * float(table.columns["test_acc_108ep_mean"][every].max())
+  for number, row in enumerate(rows, 1):
+    if row["row"] not in every:
+      raise errors.InputError(
+          f"architecture {number} is no cell of {space}; look it up in"
+          " nasbench101")
+    row["test regret"] = best - row["test_acc_108ep_mean"]
+  return rows
+
+
+def _look_up_101(path: str | nasbench101.Table, names: Sequence[str]
+                 ) -> list[dict[str, Any]]:
+  """Rows of cells: texts, JSON, files with either, runs, or #ROW of the table.
+  """
+  table = path if isinstance(path, nasbench101.Table) else (
+      nasbench101.read(path))
+  rows = []
   for number, name in enumerate(names, 1):
     where = f"architecture {number}"
     if name.startswith("#") and name[1:].isdecimal() and len(name) < 9:
@@ -146,10 +163,19 @@ def _look_up_101(path: str, names: Sequence[str]) -> list[dict[str, Any]]:
 
 def _cell(name, where):
   """A cell of NAS-Bench-101 from what an argument says."""
+  given = name
   if os.path.isfile(name):
     path = errors.regular(pathlib.Path(name))
     with open(path, "rb") as file:
       name = file.read(2**16).decode("utf-8", "replace").strip()
+  if os.path.isdir(given) or (name.startswith("{") and '"blocks"' in name):
+    with errors.naming(where):
+      network = inputs.read_architecture(given)
+      if not isinstance(network, records.BlockNetwork):
+        raise errors.InputError(
+            "it is a genotype and no cell of NAS-Bench-101; give what a search"
+            " in the spaces of NAS-Bench-1Shot1 finds")
+      return zoo.nasbench1shot1.cell_of(network)
   if name.startswith("{"):
     return cells101.from_json(name, where=where)
   return cells101.from_text(name, where=where)

@@ -23,6 +23,7 @@ At the end every node keeps the two edges whose strongest candidate, `null` left
 out, weighs most, and every edge that candidate (section 2.4).
 """
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -72,10 +73,9 @@ class Darts(bilevel.Search):
     settings.one_of(config, order=ORDERS)
 
   def mix(self, alpha: Any, step: jax.Array) -> list[jax.Array]:
-    """Equation 2: the softmax of alpha on every edge."""
+    """Equation 2: the softmax of alpha on every edge; see `mixture`."""
     del step
-    return [softmax(a, group.allowed) for a, group in zip(
-        alpha["alpha"], self.connections.groups, strict=True)]
+    return mixture(alpha["alpha"], self.connections)
 
   def keep(self, alpha: Any, step: jax.Array) -> list[jax.Array]:
     """Section 2.4."""
@@ -182,6 +182,31 @@ def softmax(alpha: jax.Array, allowed: jax.Array,
   """
   return jnp.where(allowed, jax.nn.softmax(jnp.where(
       allowed, alpha / temperature, -1e30), axis=-1), 0.0)
+
+
+def mixture(alpha: Sequence[jax.Array], places: connections.Connections,
+            temperature: jax.Array | float = 1.0) -> list[jax.Array]:
+  """What connections weigh: `softmax`, f32[E, O] per group.
+
+  Where a node has a number of parents (`Space.parents`), its connections
+  compete with each other, `null` left out, as in NAS-Bench-1Shot1.
+
+  Args:
+    alpha: f32[E, O] per group.
+    places: what may be chosen.
+    temperature: f32[], above 0.
+  """
+  found = []
+  for a, group in zip(alpha, places.groups, strict=True):
+    weights, may = softmax(a, group.allowed, temperature), places.kept(group)
+    for into, parents in zip(group.nodes, group.parents, strict=True):
+      if places.inputs is None and parents is not None:
+        rows = np.array(into)
+        weights = weights.at[rows].set(softmax(
+            a[rows].reshape(1, -1), may[rows].reshape(1, -1), temperature
+        ).reshape(len(rows), -1))
+    found.append(weights)
+  return found
 
 
 def _radius(along):

@@ -113,10 +113,9 @@ class EnTranNAS(bilevel.Search):
         step // self.steps_per_epoch)
 
   def mix(self, alpha: Any, step: jax.Array) -> list[jax.Array]:
-    """Equation 5."""
-    return [darts.softmax(a, group.allowed, self.temperature(step))
-            for a, group in zip(alpha["alpha"], self.connections.groups,
-                                strict=True)]
+    """Equation 5; see `darts.mixture`."""
+    return darts.mixture(alpha["alpha"], self.connections,
+                         self.temperature(step))
 
   def keep(self, alpha: Any, step: jax.Array) -> list[jax.Array]:
     """Equation 4."""

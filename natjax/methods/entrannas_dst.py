@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from natjax import errors
 from natjax.methods import entrannas
 from natjax.spaces import connections
 from natjax.training import settings
@@ -51,6 +52,11 @@ class EnTranNASDST(entrannas.EnTranNAS):
     if config.distinct_edges:
       settings.refuse(config, "distinct_edges", "does not apply where the"
                       " number of connections is learnt; leave it out")
+    if space.parents is not None:
+      raise errors.InputError(
+          f"search space '{space.name}' gives every node a number of parents,"
+          " and entrannas-dst learns how many there are; choose another space,"
+          " or method entrannas", "space")
     super().__init__(config, space, **sizes)
 
   def init_alpha(self, rng: jax.Array) -> Any:

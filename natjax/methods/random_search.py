@@ -177,10 +177,10 @@ class RandomSearch:
   def _draw(self, rng, group):
     may = self.connections.kept(group)
     kept = np.zeros_like(may)
-    for into in group.nodes:
+    for into, parents in zip(group.nodes, group.parents, strict=True):
       edges = [e for e in into if may[e].any()]
-      if self.space.inputs is not None:
-        edges = rng.permutation(edges)[:self.space.inputs].tolist()
+      if parents is not None:
+        edges = rng.permutation(edges)[:parents].tolist()
       for e in edges:
         kept[e, rng.choice(np.flatnonzero(may[e]))] = True
     return kept

@@ -62,6 +62,7 @@ class Space(NamedTuple):
   search_bias: bool = False
   bottleneck: int = 1
   unfold: Callable[[records.BlockNetwork], records.BlockNetwork] | None = None
+  parents: tuple[tuple[int, ...], ...] | None = None
 
   @property
   def chain(self) -> bool:
@@ -148,7 +149,30 @@ class Space(NamedTuple):
     except errors.InputError as e:
       raise errors.InputError(f"{where}: {e}", e.field) from e
     self._check_choices(where, [len(d.cell.edges) for d in decisions])
+    self._check_parents(where, [d.cell for d in decisions])
     return self
+
+  def _check_parents(self, where, cells):
+    """Refuses numbers of parents that do not fit the decisions' cells."""
+    if self.parents is None:
+      return
+    if self.inputs is not None:
+      raise errors.InputError(
+          f"{where}: parents counts the edges of a graph that is taken as it"
+          " is, and inputs lets nodes choose; give one of both")
+    try:
+      fits = len(self.parents) == len(cells) and all(
+          len(counts) == cell.num_nodes and all(
+              type(count) is int and 0 <= count <= len(cell.incoming(node))
+              for node, count in enumerate(counts, records.NUM_INPUTS))
+          for counts, cell in zip(self.parents, cells, strict=True))
+    except TypeError:
+      fits = False
+    if not fits:
+      raise errors.InputError(
+          f"{where}: parents is {errors.short(self.parents)} and must have, per"
+          " decision and node, how many of its edges are kept, 0 for any;"
+          " correct it")
 
   def _check_choices(self, where, counts):
     """Refuses choices that do not fit the edges of the graph's decisions."""

@@ -41,6 +41,8 @@ class Group(NamedTuple):
     cell: their graph, as the space's spelling shows it.
     allowed: bool[E, O], what may stand on every edge; nothing on fixed edges.
     nodes: per node with edges that are not fixed, the numbers of these.
+    parents: per entry of `nodes`, how many edges are kept; None is what
+      strengths say (of every edge its strongest candidate, or a search's own).
   """
 
   name: str
@@ -49,6 +51,7 @@ class Group(NamedTuple):
   cell: records.Cell
   allowed: np.ndarray
   nodes: tuple[tuple[int, ...], ...]
+  parents: tuple[int | None, ...]
 
 
 class Connections:
@@ -100,8 +103,13 @@ class Connections:
     for e, edge in enumerate(edges):
       if not decision.fixed[e]:
         targets.setdefault(edge.target, []).append(e)
-    group = Group(decision.name, g, decision.members, decision.cell, allowed,
-                  tuple(map(tuple, targets.values())))
+    counts = self.space.parents
+    group = Group(
+        decision.name, g, decision.members, decision.cell, allowed,
+        tuple(map(tuple, targets.values())), tuple(
+            self.inputs if counts is None else (
+                counts[g][target - records.NUM_INPUTS] or None)
+            for target in targets))
     for target, into in targets.items():
       if not self.kept(group)[into].any():
         raise errors.InputError(
@@ -113,8 +121,9 @@ class Connections:
   def kept(self, group: Group) -> np.ndarray:
     """bool[E, O], the connections of a group that may be kept."""
     kept = group.allowed.copy()
-    if self.inputs is not None:
-      kept[:, self.null] = False
+    for into, parents in zip(group.nodes, group.parents, strict=True):
+      if parents is not None:
+        kept[list(into), self.null] = False
     return kept
 
   def strongest(self, strengths: Strengths, *,
@@ -135,18 +144,18 @@ class Connections:
 
   def _strongest(self, group, strength, distinct_edges):
     strength = jnp.where(self.kept(group), strength, -jnp.inf)
-    best = self._best(group, strength)
-    if self.inputs is None:
-      return best
+    found = best = self._best(group, strength)
     distinct_edges |= not self.space.several
     if distinct_edges:
       strength = jnp.where(best, strength, -jnp.inf)
-    found, may = jnp.zeros(strength.shape, bool), self.kept(group)
+    may = self.kept(group)
     # Edges that have nothing but null do not count.
     counts = np.asarray(may.any(1) if distinct_edges else may.sum(1))
-    for into in group.nodes:
+    for into, parents in zip(group.nodes, group.parents, strict=True):
+      if parents is None:
+        continue
       rows = strength[np.array(into)]
-      count = min(self.inputs, int(counts[list(into)].sum()))
+      count = min(parents, int(counts[list(into)].sum()))
       _, at = jax.lax.top_k(rows.reshape(-1), count)
       mask = jnp.zeros(rows.size, bool).at[at].set(True).reshape(rows.shape)
       found = found.at[np.array(into)].set(mask)
@@ -309,7 +318,8 @@ class Connections:
     """Of what keeps to limits, the largest sum of strengths, exactly.
 
     It is for spaces that take their graph's edges as they are, where every edge
-    keeps one of its candidates (`costs.integer`).
+    keeps one of its candidates (`costs.integer`), and which leave every node
+    any number of parents.
 
     Args:
       strengths: f64[E, O] per group; what has -inf is kept if need be.
@@ -322,7 +332,7 @@ class Connections:
       InputError: costs do not add up.
       errors.NotMet: nothing keeps to the limits.
     """
-    assert self.inputs is None
+    assert not any(p for g in self.groups for p in g.parents)
     if not self.adds_up:
       raise errors.InputError(
           f"search space '{self.space.name}' has costs that do not add up over"
@@ -368,8 +378,9 @@ class Connections:
     """Yields what is kept with one connection changed, and what that loses."""
     for g, group in enumerate(self.groups):
       may, now, strength = self.kept(group), kept[g], strengths[g]
-      nodes = group.nodes if self.inputs is not None else [
-          (e,) for into in group.nodes for e in into]
+      nodes = [some for into, parents in zip(
+          group.nodes, group.parents, strict=True) for some in (
+              [(e,) for e in into] if parents is None else [into])]
       for rows in map(list, nodes):
         there = [(rows[e], o) for e, o in np.argwhere(now[rows])]
         goes = fewer and self.inputs is not None and len(there) > 1

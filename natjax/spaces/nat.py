@@ -18,6 +18,7 @@ from natjax.graph import codec, keeping, records
 from natjax.spaces import (
   base,
   darts,
+  nasbench1shot1,
   nasbench201,
   nasbench_macro,
   proxyless,
@@ -43,7 +44,8 @@ SPACES = {space.name: space for space in (
     base.cells("natpp", NATPP, scheme="natpp"),
     base.cells("natpp_loose_end", NATPP, loose_end=True, scheme="natpp"),
     *darts.SPACES, *robust_darts.SPACES, nasbench201.SPACE,
-    nasbench_macro.SPACE, *proxyless.SPACES, shufflenet.SPACE)}
+    *nasbench1shot1.SPACES, nasbench_macro.SPACE, *proxyless.SPACES,
+    shufflenet.SPACE)}
 
 
 def get(name: str) -> base.Space:

@@ -5,7 +5,8 @@ Sampling" (SPOS), section 3.3: all that a space allows is equally likely. Where
 a space takes its graph's edges as they are, every edge has one of its
 candidates, `null` too where that is one: every layer of a chain one choice.
 Where nodes choose their inputs, a node has K different edges, and on each of
-them an operation that is not null, as in a random search.
+them an operation that is not null, as in a random search; and likewise a node
+that has a number of parents, of edges that the graph has.
 
 A path's cost adds up over its connections, so that paths within a window of
 multiply-adds are drawn by compiled programs (`Paths.within`).
@@ -82,6 +83,11 @@ class Paths:
         self._madds[group.number, n, at] = costs[1, begin:end].reshape(
             group.allowed.shape)
       begin = end
+    self._parents = np.zeros((groups, nodes), np.int32)
+    for group in connections.groups if not self._free else ():
+      for into, parents in zip(group.nodes, group.parents, strict=True):
+        target = group.cell.edges[into[0]].target - records.NUM_INPUTS
+        self._parents[group.number, target] = parents or 0
     self._exists = np.array([
         np.arange(nodes) < d.cell.num_nodes for d in connections.decisions])
 
@@ -95,6 +101,11 @@ class Paths:
       source = jnp.sort(lax.top_k(order, self.shape[2])[1], axis=-1)
       allowed = jnp.take_along_axis(allowed, source[..., None], axis=2)
     some = allowed.any(-1)
+    if self._parents.any():
+      order = jax.random.uniform(rng_source, some.shape) + some
+      rank = jnp.argsort(jnp.argsort(-order, axis=-1), axis=-1)
+      parents = jnp.asarray(self._parents)[..., None]
+      some &= (parents == 0) | (rank < parents)
     null = len(self.space.candidates) - 1
     operation = jnp.where(some, jax.random.categorical(
         rng_operation, jnp.where(allowed, 0.0, -jnp.inf)), null)

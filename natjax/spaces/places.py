@@ -2,9 +2,9 @@
 
 An architecture is genes i32[P], a choice at each place. Where a space takes its
 graph's edges as they are, every edge that is decided on is a place, and its
-candidates are the choices. Where nodes choose their inputs, a node has a place
-for the edges that it keeps, K different ones, and a place for the operation on
-each of them.
+candidates are the choices. Where nodes choose their inputs, or have a number of
+parents, a node has a place for the edges that it keeps, so many different ones,
+and a place for the operation on each of them.
 """
 
 from collections.abc import Callable
@@ -48,12 +48,11 @@ class Places:
       may = connections.kept(group)
       number = offset + np.arange(may.size).reshape(may.shape)
       offset += may.size
-      for into in group.nodes:
+      for into, parents in zip(group.nodes, group.parents, strict=True):
         edges = [e for e in into if may[e].any()]
-        free = connections.inputs is not None
-        nodes = [edges] if free else [[e] for e in edges]
+        nodes = [[e] for e in edges] if parents is None else [edges]
         for some in nodes:
-          kept = min(connections.inputs or 1, len(some))
+          kept = min(parents or 1, len(some))
           tables += self._node(list(itertools.combinations(some, kept)), may,
                                number)
     self._size = offset

@@ -17,10 +17,15 @@ import json
 from natjax import errors
 from natjax.graph import codec
 from natjax.graph import genotype as architecture
-from natjax.zoo import handcrafted, nasbench201, nasbench_macro
+from natjax.zoo import (
+  handcrafted,
+  nasbench1shot1,
+  nasbench201,
+  nasbench_macro,
+)
 
 __all__ = ["genotype_names", "get", "handcrafted", "known", "names",
-           "nasbench201", "nasbench_macro", "source"]
+           "nasbench1shot1", "nasbench201", "nasbench_macro", "source"]
 
 # Names under which the authors published cells that stand here as `...-cell`.
 _ALIASES = {"resblock": "resblock-cell", "vgg": "vgg-cell"}

@@ -27,15 +27,17 @@ from natjax.graph import (
   blocks,
   codec,
   genotype,
+  nasbench101,
   nasbench201,
   parsing,
   records,
 )
 from natjax.graph.records import Cell, Edge, Layer
 from natjax.zoo import inverted
+from natjax.zoo import nasbench1shot1 as network1shot1
 from natjax.zoo import nasbench201 as network201
 
-FORMS = ("genotype", "nasbench201", "json")
+FORMS = ("genotype", "nasbench201", "nasbench101", "json")
 _SURROGATE = "NetworkSelectorDatasetInfo:darts:"
 _TUPLE = 1000  # Characters of a cell of NAS-Bench-201.
 
@@ -86,7 +88,8 @@ def write(architecture: records.Architecture, form: str) -> str:
   Args:
     architecture: in any spelling.
     form: "genotype", the `Genotype(...)` text that DARTS's code reads;
-      "nasbench201", the benchmark's string; or "json", the library's own.
+      "nasbench201", the benchmark's string; "nasbench101", the matrix and the
+      operations of that benchmark's cell; or "json", the library's own.
 
   Raises:
     InputError: it cannot be said so.
@@ -94,21 +97,24 @@ def write(architecture: records.Architecture, form: str) -> str:
   errors.known("form", form, FORMS, "to")
   if form == "json":
     return codec.to_json(architecture)
-  if form == "nasbench201":
+  if form in ("nasbench201", "nasbench101"):
     if not isinstance(architecture, records.BlockNetwork):
-      raise errors.InputError("a genotype is no cell of NAS-Bench-201; write it"
-                              " as genotype or json", "to")
-    return nasbench201.to_string(network201.names_of(architecture))
+      raise errors.InputError(
+          f"a genotype is no cell of NAS-Bench-{form[-3:]}; write it as genotype"
+          " or json", "to")
+    return nasbench201.to_string(network201.names_of(
+        architecture)) if form == "nasbench201" else nasbench101.to_text(
+            network1shot1.cell_of(architecture))
   if not isinstance(architecture, records.Genotype):
     raise errors.InputError("a network of blocks is no pair of cells; write it"
-                            " as json, or a cell of NAS-Bench-201 as"
-                            " nasbench201", "to")
+                            " as json, or a cell of NAS-Bench-201 or"
+                            " -101 as nasbench201 or nasbench101", "to")
   return genotype.to_original(architecture)
 
 
 def shortest(architecture: records.Architecture) -> str | None:
   """The text that the field has for it; None where there is none."""
-  for form in FORMS[:2]:
+  for form in FORMS[:-1]:
     try:
       return write(architecture, form)
     except errors.InputError:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from natjax import cli, zoo
-from natjax.benchmarks import nasbench101, nasbench201
+from natjax.benchmarks import nasbench101, nasbench201, table_search
 from natjax.graph import codec
 from natjax.graph import nasbench101 as cells101
 from natjax.graph import nasbench201 as cells201
@@ -141,6 +141,34 @@ def test_chains_and_cells_of_other_tables_are_looked_up(tmp_path, monkeypatch):
   assert json.loads(out)[1]["test_acc_108ep_mean"] == pytest.approx(90)
 
 
+def test_what_a_search_found_is_looked_up_with_its_regret(
+    tmp_path, monkeypatch):
+  name, genes = "nasbench1shot1-1", np.array([0, 2, 5, 0, 1, 2, 0])
+  network = zoo.nasbench1shot1.network(name, genes)
+  text = cells101.to_text(zoo.nasbench1shot1.cell_of(network))
+  path, own = tmp_path / "small.npz", tmp_path / "architecture.json"
+  nasbench101.save(test_nasbench101.rows_of(
+      text, *test_nasbench101.TEXTS[1:]), path)
+  own.write_text(codec.to_json(network))
+  monkeypatch.setattr(cells101, "COUNT", 4)
+  monkeypatch.setattr(table_search, "of_1shot1",
+                      lambda table, space: np.array([0, 2]))
+  code, out, err = run("benchmark", name, own, "--table", path, "--json")
+  assert (code, err) == (0, "")
+  row, = json.loads(out)
+  assert (row["architecture"], row["row"]) == (text, 0)
+  assert row["test regret"] == pytest.approx(100 * (0.9 - 0.1) * 2 / 3)
+  code, out, err = run("benchmark", name, test_nasbench101.TEXTS[1], "--table",
+                       path)
+  assert code == 2 and "architecture 1 is no cell of nasbench1shot1-1" in err
+  own.write_text(codec.to_json(zoo.get("resnet20")))
+  code, out, err = run("benchmark", "nasbench101", own, "--table", path)
+  assert code == 2 and "architecture 1: network 'resnet20' is none of" in err
+  own.write_text(codec.to_json(zoo.get("darts")))
+  code, out, err = run("benchmark", "nasbench101", own, "--table", path)
+  assert (code, out) == (2, "") and err.count("\n") == 1
+
+
 @pytest.mark.parametrize("argv,message", [
     (("nasbench-macro", "2222"), "architecture 1: '2222' is no chain"),
     (("nasbench-macro", "00000000", "--steps", 3), "steps is 3 and does not"),
@@ -196,7 +224,6 @@ def test_a_table_is_searched_by_evolution_and_at_random(table):
      "mutations is 25 and with 25 mutations"),
     (("nasbench201", "--method", "random", "--population", 3, "--mutations", 1),
      "mutations is 1 and does not apply"),
-    (("nasbench1shot1-1", "0100:input,output"), "look them up there"),
     (("nasbench1shot1-1", "--method", "nat"), "method 'nat' is unknown")])
 def test_searches_that_are_refused(argv, message, table):
   code, out, err = run("benchmark", *argv, "--table", table)

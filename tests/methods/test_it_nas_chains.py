@@ -206,7 +206,7 @@ def test_the_choice_within_a_budget_is_the_likeliest():
 def test_what_a_chain_cannot_be_asked_is_refused():
   with pytest.raises(errors.InputError, match="reentry is 'encoder', and over"):
     make.__wrapped__(reentry="encoder")
-  with pytest.raises(errors.InputError, match=r"at most 10 multiply-adds.*the least is"):
+  with pytest.raises(errors.InputError, match=r"at most 10 mul.*the least"):
     make.__wrapped__(max_madds="10")
 
 

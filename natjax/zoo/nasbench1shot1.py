@@ -1,0 +1,157 @@
+"""Networks of NAS-Bench-1Shot1, as networks of blocks.
+
+Zela, Siems, Hutter: "NAS-Bench-1Shot1: Benchmarking and Dissecting One-shot
+Neural Architecture Search", ICLR 2020, section 3. An operation stands on a
+node, and a node has a number of parents (`graph.nasbench1shot1`): node i of
+theirs is two nodes here, S_i, the sum of its parents, and B_i, on whose one
+edge the operation stands. What comes from the cell's input passes a 1x1
+convolution of each node's own. Nine cells of one graph in three stages, of 16,
+32 and 64 channels, with a max-pooling that pads by one between them (32 pixels
+become 17, then 9). Every network is a cell of NAS-Bench-101 (`cell_of`), whose
+table knows what it reaches in the benchmark's own skeleton.
+
+How this differs from the released code:
+- A cell's output is the sum of the output node's parents; theirs concatenates
+  blocks, and has n times as many channels.
+- ReLU follows the sum of a node and not every projection, which adds up to the
+  same where none is negative.
+"""
+
+import functools
+
+import numpy as np
+
+from natjax import errors, operations
+from natjax.graph import nasbench1shot1, nasbench101, records
+from natjax.graph.records import Block, BlockNetwork, Edge, Layer, Node
+
+CHANNELS = (16, 32, 64)
+CELLS = 3  # Per stage.
+# By those of NAS-Bench-101, in their order.
+OPERATIONS = ("conv_3x3", "conv_1x1", "max_pool_3x3")
+_INPUT = 1  # A cell sees the output of the cell before it alone.
+
+
+def _sum(node):
+  """The number of S_i, of node i of the benchmark; of the last, the output."""
+  return 2 * node
+
+
+def _block(node):
+  """The number of B_i; of node 0, the input."""
+  return 2 * node + 1 if node else _INPUT
+
+
+def brings(parent):
+  """What brings the output of a parent to a sum."""
+  return operations.SKIP if parent else "conv_1x1"
+
+
+@functools.cache
+def graph(name):
+  """The network of a space whose choices are all null.
+
+  Nodes that take all that comes before them are fixed.
+
+  Raises:
+    InputError: no such space.
+  """
+  nodes, edges = [], []
+  ways = nasbench1shot1.ways(name)
+  for i, some in enumerate(ways, 1):
+    free = len(some) > 1
+    nodes.append(Node(CHANNELS[0], activation="relu", fixed=not free))
+    edges += [Edge(operations.NULL if free else brings(parent),
+                   _block(parent), _sum(i)) for parent in range(i)]
+    if i < len(ways):
+      nodes.append(Node(CHANNELS[0], activation="relu"))
+      edges.append(Edge(operations.NULL, _sum(i), _block(i)))
+  blocks: list[Block] = []
+  for stage, width in enumerate(CHANNELS):
+    if stage:
+      blocks.append(Block(
+          (Node(CHANNELS[stage - 1], 2, fixed=True),),
+          (Edge("max_pool_2x2_padded", _INPUT, records.NUM_INPUTS),)))
+    blocks += [Block(tuple(node._replace(width=width) for node in nodes),
+                     tuple(edges))] * CELLS
+  return BlockNetwork(
+      name, (Layer("conv", CHANNELS[0], 3, activation="relu"),), tuple(blocks),
+      (Layer("conv", CHANNELS[-1]), *records.CLASSIFIER))
+
+
+def cell_of(network: BlockNetwork) -> nasbench101.Cell:
+  """The cell of NAS-Bench-101 of a network of one of these spaces.
+
+  Without what does not count; the network's name does not matter.
+
+  Raises:
+    InputError: it is no network of these spaces.
+  """
+  for name in nasbench1shot1.PARENTS:
+    genes = genes_of(name, network)
+    if genes is not None:
+      return nasbench1shot1.cell(name, genes)
+  raise errors.InputError(
+      f"network '{errors.short(network.name)}' is none of NAS-Bench-1Shot1,"
+      " which has one cell in all its stages; give one that a search in the"
+      f" spaces {', '.join(nasbench1shot1.PARENTS)} finds")
+
+
+def genes_of(name: str, network: BlockNetwork) -> np.ndarray | None:
+  """Genes i[P] of a network of a space; None of others.
+
+  Args:
+    name: of the space (InputError).
+    network: any.
+  """
+  own = graph(name)
+  if len(network.blocks) != len(own.blocks):
+    return None
+  edges = network.blocks[0].edges
+  blocks = [block if all(node.fixed for node in block.nodes) else
+            block._replace(edges=edges) for block in own.blocks]
+  if network != own._replace(name=network.name, blocks=tuple(blocks)) or (
+      [edge[1:] for edge in edges] != [e[1:] for e in own.blocks[0].edges]):
+    return None
+  ways, chosen, names = nasbench1shot1.ways(name), [], []
+  for i, some in enumerate(ways, 1):
+    into = [edge for edge in edges if edge.target == _sum(i)]
+    there = tuple(p for p in range(i) if into[p].operation == brings(p))
+    if there not in some or any(
+        edge.operation not in (brings(p), operations.NULL)
+        for p, edge in enumerate(into)):
+      return None
+    if len(some) > 1:
+      chosen.append(some.index(there))
+    if i < len(ways):
+      name = next(e for e in edges if e.target == _block(i)).operation
+      if name not in OPERATIONS:
+        return None
+      names.append(OPERATIONS.index(name))
+  return np.array(chosen + names)
+
+
+def network(name: str, genes: np.ndarray) -> BlockNetwork:
+  """The network of a cell.
+
+  Args:
+    name: of the space.
+    genes: i[P] (`graph.nasbench1shot1`).
+
+  Raises:
+    InputError: no such space.
+  """
+  own = graph(name)
+  places = iter(np.asarray(genes).tolist())
+  ways = nasbench1shot1.ways(name)
+  kept = [some[next(places)] if len(some) > 1 else some[0] for some in ways]
+  found: dict[tuple[int, ...], str] = {}
+  for i, parents in enumerate(kept, 1):
+    found |= {(_block(p), _sum(i)): brings(p) for p in parents}
+    if i < len(ways):
+      found[_sum(i), _block(i)] = OPERATIONS[next(places)]
+  edges = tuple(edge._replace(operation=found.get(edge[1:], operations.NULL))
+                for edge in own.blocks[0].edges)
+  return own._replace(blocks=tuple(
+      block if all(node.fixed for node in block.nodes) else
+      block._replace(edges=edges) for block in own.blocks))
