@@ -100,8 +100,8 @@ def write(architecture: records.Architecture, form: str) -> str:
   if form in ("nasbench201", "nasbench101"):
     if not isinstance(architecture, records.BlockNetwork):
       raise errors.InputError(
-          f"a genotype is no cell of NAS-Bench-{form[-3:]}; write it as genotype"
-          " or json", "to")
+          f"a genotype is no cell of NAS-Bench-{form[-3:]}; write it as"
+          " genotype or json", "to")
     return nasbench201.to_string(network201.names_of(
         architecture)) if form == "nasbench201" else nasbench101.to_text(
             network1shot1.cell_of(architecture))
