@@ -216,6 +216,9 @@ def _timed(result):
 
 def _print_search(result):
   """What a search in a supernet came to before anything was trained."""
+  chain = result.get("operations")
+  if chain:
+    out.print(f"layers: {', '.join(chain)}")
   if tried := result.get("tried"):
     out.print(f"{len(tried)} candidates were scored, and the best has"
               f" {100 * max(row['accuracy'] for row in tried):.2f} % on the"
@@ -227,11 +230,14 @@ def _print_search(result):
       (name, f"{100 * result[key]:.2f} %") for name, key in (
           ("supernet (parent)", "parent_accuracy"),
           ("what was found, with its weights (child)", "child_accuracy"))])
-  cells = ", ".join(f"{name} {n} connections, {result['skips'][name]} of them"
-                    " skips" for name, n in result["connections"].items())
+  cells = (f"{sum(result['skips'].values())} of {len(chain)} layers are skips"
+           if chain else ", ".join(
+               f"{name} {n} connections, {result['skips'][name]} of them skips"
+               for name, n in result["connections"].items()))
   if ties := sum(result.get("ties", {}).values()):
-    cells += (f"; of {ties} edges that are kept, the strongest operation lies"
-              " within two standard errors of the next")
+    cells += (f"; of {ties} {'layers' if chain else 'edges that are kept'}, the"
+              " strongest operation lies within two standard errors of the next"
+              )
   memory = result["peak_memory_bytes"]
   out.print(f"{cells}; search {result['search_seconds']:.1f} s" + (
       f"; at most {memory / 2**20:.0f} MB in use" if memory else ""))

@@ -44,7 +44,7 @@ from natjax.spaces import connections
 from natjax.training import method as base
 from natjax.training import optimizers, settings
 
-REPORTS = (*search_lib.REPORTS, "ties")
+REPORTS = (*search_lib.REPORTS, "ties", "operations")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -169,7 +169,8 @@ class ITChain(indicator.Attending, single_path.SinglePath):
     """Selects by the attention on the second half of the images.
 
     The report is that of `search.Search.derived`, where "parent_accuracy" is
-    the mean over the paths, and of `indicator.Attending`.
+    the mean over the paths, that of `indicator.Attending`, and "operations",
+    of all layers.
     """
     walk = lambda number: jax.tree.map(np.asarray, score(
         self._attended, (state.params, jax.random.fold_in(rng, number)),
@@ -182,11 +183,12 @@ class ITChain(indicator.Attending, single_path.SinglePath):
     kept = self.keep(strengths)
     chosen = self.within(kept, strengths)
     architecture = self.connections.architecture(chosen)
+    path = self.paths.encode(architecture)
     return base.Derived(self.connections.space.written(architecture), None, {
         "parent_accuracy": float(total["right"]) / images,
         "child_accuracy": self.accuracy(
-            state.params["supernet"], self.paths.encode(architecture), score),
-        **self.counted(kept, chosen),
+            state.params["supernet"], path, score),
+        **self.counted(kept, chosen), **self.layers(path),
         **self.report(chosen, strengths, [
             s / count for s in total["squares"]], count)})
 

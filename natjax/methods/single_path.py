@@ -97,6 +97,11 @@ class SinglePath(search_lib.Search):
     return jnp.zeros(int(rows.max()) + 1, bool).at[rows].max(
         stands & (rows >= 0))
 
+  def layers(self, path: arrays_lib.CellArrays) -> dict[str, Any]:
+    """Of a report "operations", of a chain what its layers are, in order."""
+    return {"operations": self._short(
+        path)} if self.connections.space.chain else {}
+
   def _short(self, path):
     """A path in few words: the operations of a chain, or its JSON."""
     found = self.paths.decode(jax.tree.map(np.asarray, path))

@@ -218,8 +218,8 @@ class SPOS(single_path.SinglePath):
 
     The report has "tried", a row per candidate in the order in which they were
     scored ("accuracy", "params", "madds", and its "operations", layer by layer,
-    of a chain, or its "architecture"), and "child_accuracy", that of what was
-    found.
+    of a chain, or its "architecture"), "child_accuracy", that of what was
+    found, and "operations", of a chain its layers.
     """
     drawn: list[arrays_lib.CellArrays] = []
 
@@ -239,7 +239,8 @@ class SPOS(single_path.SinglePath):
     best = int(np.argmax(accuracy))
     found = self.paths.decode(drawn[best])
     return base.Derived(self.connections.space.written(found), None, {
-        "tried": rows, "child_accuracy": accuracy[best]})
+        "tried": rows, "child_accuracy": accuracy[best],
+        **self.layers(drawn[best])})
 
 
 def _optimizer(config, steps_per_epoch):
@@ -328,4 +329,5 @@ ENTRY = entry_lib.Entry(
     lambda preset, objective, kind: halves.preset(
         PRESETS[preset], kind, preset),
     "trains a supernet by single paths, and takes the candidate that is most"
-    " accurate in it", starts="space", reports=("tried", "child_accuracy"))
+    " accurate in it", starts="space",
+    reports=("tried", "child_accuracy", "operations"))

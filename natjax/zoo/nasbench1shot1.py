@@ -92,7 +92,7 @@ def cell_of(network: BlockNetwork) -> nasbench101.Cell:
     if genes is not None:
       return nasbench1shot1.cell(name, genes)
   raise errors.InputError(
-      f"network '{errors.short(network.name)}' is none of NAS-Bench-1Shot1,"
+      f"network {errors.short(network.name)} is none of NAS-Bench-1Shot1,"
       " which has one cell in all its stages; give one that a search in the"
       f" spaces {', '.join(nasbench1shot1.PARENTS)} finds")
 

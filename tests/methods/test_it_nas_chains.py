@@ -157,6 +157,7 @@ def test_selects_by_the_attention_of_many_paths():
           for row in rows if row]
   assert [b.edges[0].operation for b in derived.architecture.blocks] == [
       row["strongest"] for row in rows]
+  assert derived.report["operations"] == [row["strongest"] for row in rows]
   assert [len(row["weights"]) for row in rows] == [2, 3, 3]
   for row in rows:
     assert 0 < sum(row["weights"].values()) < 1

@@ -185,6 +185,7 @@ def test_the_most_accurate_candidate_is_found_by_its_own_statistics():
   best = max(rows, key=lambda r: r["accuracy"])
   assert [b.edges[0].operation for b in derived.architecture.blocks] == best[
       "operations"]
+  assert derived.report["operations"] == best["operations"]
   cost = exact.network(derived.architecture, method.connections.target)
   assert (cost.params, cost.madds) == (best["params"], best["madds"])
   # The first by hand: two batches are measured, and six are judged by them.
