@@ -142,7 +142,7 @@ PRESETS = {
         dataset="cifar10", image_size=8, train_images=20000, repeats=1,
         given=40, without_seed=100, ranked=200, search=_SMALL, around_epochs=2,
         differentiable=differentiable.DifferentiableConfig(
-            theta_learning_rate=1e-2), train=_TRAIN, transformed=0),
+            theta_learning_rate=1e-2), train=_TRAIN, transformed=8),
     "paper": Config(
         dataset="cifar10", image_size=32, train_images=0, repeats=5, given=40,
         without_seed=100, ranked=200, search=_PAPER, around_epochs=50,

@@ -1,0 +1,470 @@
+"""IT-NAS beside its baselines: Tables 2 to 6, Figures 2, 3, 6 and 9 to 19.
+
+"IT-NAS: Integrating Lite-Transformer into NAS for Architecture Selection"
+(under review at ICLR 2023), section 4 and appendix. Parts of the experiment,
+each of which can run by itself (--parts):
+- nasbench201: Table 5, searches whose cells are looked up in the benchmark's
+  table; what would have been found after every epoch (Figure 2); and whether an
+  edge's operations are ranked by the indicator as by accuracy (Kendall's tau):
+  by that of the cell that was found with the operation on this edge (Figure 3;
+  the paper takes the supernet's, here it is the true one), and by that of the
+  best cell of all with the operation there (Figure 6, equation 9; by test
+  accuracy, and not by validation).
+- darts: Table 2 and Figure 15. s1-s4: Table 4 and Figures 17 to 19.
+- chains: Tables 3 and 6 and Figure 16, beside SPOS.
+- nasbench1shot1: Figure 5, in the three spaces of NAS-Bench-1Shot1.
+
+Elsewhere: Table 1, `benchmarks/it_nas.py`; Figure 4, `natjax explain`; scores
+without training (appendix A.7), `nasbench201_zero_cost.py`, which ranks whole
+cells: Zero-Cost-PT (Figures 7 and 8), which prunes a supernet by them, is not
+here.
+ImageNet, on which the paper searches chains, is not either: here it is the data
+set of all parts.
+
+Commands, with DATA a folder that holds cifar10.npz or another form that
+`natjax.data.load` finds, and TABLE what `natjax.benchmarks.nasbench201` reads:
+  python experiments/it_nas.py --preset smoke --table TABLE --out runs/smoke
+  python experiments/it_nas.py --preset small --table TABLE \
+      --data-dir DATA --out runs/it_nas --report experiments/results/it_nas
+  python experiments/it_nas.py --preset paper --table TABLE \
+      --data-dir DATA --out runs/it_nas_paper
+Hardware and time: HARDWARE
+Expected, preset `paper`: `PAPER` below; not run here.
+
+A stopped run goes on by the same command.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+import dataclasses
+import json
+import pathlib
+import sys
+from typing import Any, NamedTuple
+
+import figures
+import nasbench201_search
+import numpy as np
+import recording
+from scipy import stats
+import transforming
+
+import natjax
+from natjax import data as data_lib
+from natjax import errors, pipeline
+from natjax.benchmarks import nasbench201
+from natjax.graph import nasbench201 as cells
+from natjax.methods import darts, it_nas, spos, supervised
+from natjax.pipeline import runs
+from natjax.training import metrics
+
+SCRIPT = "it_nas.py"
+TITLES = {"it-nas": "IT-NAS", "darts": "DARTS", "spos": "SPOS"}
+SPACES = {"nasbench201": ("nasbench201",), "darts": ("darts",),
+          "s1-s4": ("s1", "s2", "s3", "s4"),
+          "chains": ("proxyless", "proxyless-se")}
+PARTS = tuple(SPACES)
+HEADINGS = {"nasbench201": "NAS-Bench-201 (Table 5, Figures 2, 3, 6, 9 to 14)",
+            "darts": "DARTS's space (Table 2)",
+            "s1-s4": "S1 to S4 (Table 4)", "chains": "Chains (Tables 3 and 6)"}
+TRUE = "cifar10"  # By whose accuracies operations are ranked.
+RANKS = {"chosen": "with the operation in the cell that was found",
+         "best": "of the best cell with the operation"}
+# Test errors, %, on CIFAR-10 (Tables 2 and 4) and ImageNet (Tables 3 and 6).
+PAPER = {
+    "darts": {"it-nas": 2.41}, "s1": {"it-nas": 2.57, "darts": 3.84},
+    "s2": {"it-nas": 3.11, "darts": 4.85},
+    "s3": {"it-nas": 2.43, "darts": 3.34},
+    "s4": {"it-nas": 3.36, "darts": 7.20},
+    "proxyless": {"it-nas": 24.1}, "proxyless-se": {"it-nas": 21.8}}
+
+
+class Part(NamedTuple):
+  """Settings of a part.
+
+  Attributes:
+    search: by method.
+    seeds: searches of every method.
+    train: of every network that is found; None trains none.
+  """
+
+  search: dict[str, Any]
+  seeds: int
+  train: supervised.TrainConfig | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Settings of the experiment.
+
+  Attributes:
+    dataset: name or path of the data set.
+    image_size: side to which images are brought.
+    train_images: how many training images to use, drawn; 0 is all.
+    parts: by name, those of `PARTS`.
+    seed: the first of the seeds.
+  """
+
+  dataset: str
+  image_size: int
+  train_images: int
+  parts: dict[str, Part]
+  seed: int = 0
+
+
+def _cells(**settings: Any) -> dict[str, Any]:
+  return {"it-nas": it_nas.ITConfig(**settings),
+          "darts": darts.DartsConfig(**settings)}
+
+
+def _chains(settings: Mapping[str, Any], **bred: Any) -> dict[str, Any]:
+  return {"it-nas": it_nas.ITConfig(**settings),
+          "spos": spos.SPOSConfig(**settings, **bred)}
+
+
+_PLAIN = {"init_channels": None, "cells": None, "drop_path": None,
+          "auxiliary": None}  # Of what is no network of DARTS's cells.
+_SMOKE = {"epochs": 1, "batch_size": 32}
+_FEW = {"epochs": 8, "batch_size": 32, "learning_rate": 0.05,
+        "init_channels": 4, "cells": 4}
+_TRAIN = supervised.TrainConfig(
+    init_channels=8, cells=4, epochs=8, batch_size=32, learning_rate=0.05,
+    auxiliary=False, drop_path=0.0, cutout=0)
+_PAPER = supervised.TrainConfig(
+    skeleton="cifar", init_channels=36, cells=20, final_learning_rate=0.0,
+    drop_path=0.2, auxiliary=True)
+PRESETS = {
+    "smoke": Config(
+        dataset="digits", image_size=8, train_images=128, parts={
+            "nasbench201": Part(_cells(**_SMOKE, supernet_width=0.125), 2),
+            "darts": Part(
+                _cells(**_SMOKE, init_channels=2, cells=3), 1,
+                dataclasses.replace(_TRAIN, init_channels=2, cells=2,
+                                    epochs=1)),
+        }),
+    "small": Config(
+        dataset="cifar10", image_size=16, train_images=4096, parts={
+            "nasbench201": Part(_cells(
+                epochs=12, batch_size=64, learning_rate=0.05,
+                supernet_width=0.25), 6),
+            "darts": Part(_cells(**_FEW), 3, _TRAIN),
+            "s1-s4": Part(_cells(**_FEW), 2, _TRAIN),
+            "chains": Part(_chains(_FEW), 2, _TRAIN)}),
+    "paper": Config(
+        dataset="cifar10", image_size=32, train_images=0, parts={
+            "nasbench201": Part(_cells(), 6),
+            "darts": Part(_cells(), 3, _PAPER),
+            "s1-s4": Part(_cells(), 4, _PAPER),
+            "chains": Part(_chains({
+                "epochs": 240, "batch_size": 512, "learning_rate": 0.25,
+                "final_learning_rate": 5e-4, "weight_decay": 4e-5}), 1,
+                dataclasses.replace(_PAPER, **_PLAIN, epochs=240))}),
+}
+
+
+# What is run.
+
+
+def search(space: str, method: str, part: Part, config: Config,
+           dataset: data_lib.Dataset, out: pathlib.Path
+           ) -> list[dict[str, Any]]:
+  """Searches with all seeds of a method; returns a row for each."""
+  pipeline.search(
+      space, dataset, out=out, method=method, search=part.search[method],
+      train=part.train, train_found=part.train is not None, seed=config.seed,
+      seeds=part.seeds, listener=transforming.listener(f"{space} {method}"))
+  return [_row(out / f"seed-{seed}", seed)
+          for seed in range(config.seed, config.seed + part.seeds)]
+
+
+def _row(folder, seed):
+  """What a search came to."""
+  result = recording.read(folder / runs.RESULT)
+  course = [row for row in metrics.read(folder / runs.METRICS)
+            if "architecture" in row]
+  return {
+      "seed": seed, "architecture": result["architectures"]["derived"],
+      "course": [row["architecture"] for row in course],
+      "strengths": _strengths(result, course),
+      **{key: result["derived"][key] for key in (
+          "params", "madds", "accuracy") if key in result["derived"]},
+      **{key: result[key] for key in (
+          "parent_accuracy", "child_accuracy", "skips", "ties",
+          "search_seconds") if key in result}}
+
+
+def _strengths(result, course):
+  """Of every group and edge the operations' indicators, by name.
+
+  Those of IT-NAS are of the images that decide, those of others of the end of
+  the training.
+  """
+  if "attention" in result:
+    return {group: [edge and edge["weights"] for edge in edges]
+            for group, edges in result["attention"].items()}
+  if not course:
+    return {}
+  names = course[-1]["candidates"]
+  return {group: [dict(zip(names, edge, strict=True)) for edge in edges]
+          for group, edges in course[-1]["weights"].items()}
+
+
+def look_up(row: Mapping[str, Any], known: Mapping[str, np.ndarray]
+            ) -> dict[str, Any]:
+  """Adds what the table of NAS-Bench-201 says of a search; accuracies in %.
+
+  Returns:
+    The row with "cell" and "accuracy" of what was found, "curve" of what would
+    have been after every epoch, and "ranks", per edge the operations'
+    "indicator" and the accuracies of `RANKS`.
+  """
+  found = nasbench201_search.look_up(row["architecture"], known)
+  curve = [nasbench201_search.look_up(architecture, known)["accuracy"]
+           for architecture in row["course"]]
+  accuracy = known[TRUE]
+  every = cells.all_operations()  # [15625, 6], in the order of codes.
+  own = np.asarray(cells.to_array(cells.from_string(found["cell"])))
+  (edges,) = row["strengths"].values()
+  ranks = []
+  for e, strengths in enumerate(edges):
+    numbers = [int(cells.to_array([name] * len(own))[0]) for name in strengths]
+    chosen = np.repeat(own[None], len(numbers), 0)
+    chosen[:, e] = numbers
+    ranks.append({
+        "operations": [*strengths], "indicator": [*strengths.values()],
+        "chosen": accuracy[np.asarray(cells.encode(chosen))].tolist(),
+        "best": [float(accuracy[every[:, e] == n].max()) for n in numbers]})
+  return {**{key: value for key, value in row.items() if key not in (
+      "course", "strengths", "architecture")}, **found, "curve": curve,
+          "ranks": ranks}
+
+
+def taus(rows: Sequence[Mapping[str, Any]], kind: str) -> list[list[float]]:
+  """Kendall's tau-b of indicators and accuracies, per edge and search.
+
+  A search whose indicators are all alike has none.
+
+  Args:
+    rows: of `look_up`.
+    kind: of `RANKS`.
+  """
+  return [[tau for row in rows if not np.isnan(tau := float(stats.kendalltau(
+      row["ranks"][e]["indicator"], row["ranks"][e][kind]).statistic))]
+          for e in range(len(cells.EDGES))]
+
+
+def run(name: str, config: Config, dataset: data_lib.Dataset,
+        known: Mapping[str, np.ndarray] | None, out: pathlib.Path
+        ) -> dict[str, dict[str, list[dict[str, Any]]]]:
+  """Runs a part: rows by space and method."""
+  part, found = config.parts[name], {}
+  for space in SPACES[name]:
+    found[space] = {
+        method: search(space, method, part, config, dataset,
+                       out / space / method) for method in part.search}
+    if known is not None and space == "nasbench201":
+      found[space] = {method: [look_up(row, known) for row in rows]
+                      for method, rows in found[space].items()}
+    else:
+      for row in [row for rows in found[space].values() for row in rows]:
+        del row["course"], row["strengths"]
+  return found
+
+
+# The report.
+
+
+def readme(config: Config, result: Mapping[str, Any]) -> str:
+  """The record in words."""
+  lines = [f"# IT-NAS beside its baselines, on {result['dataset']}", ""]
+  for name, found in result["parts"].items():
+    part = config.parts[name]
+    lines += [f"## {HEADINGS[name]}", "", *(
+        _looked_up(found["nasbench201"], result["baselines"])
+        if name == "nasbench201" else _trained(found)), "",
+        _in_words(part), ""]
+  return "\n".join([
+      *lines, f"All: {config.image_size}x{config.image_size} pixels,"
+      f" {result['train_images']} images, in searches one half for the weights"
+      " and one for attention, alpha or the choice; networks are trained on all"
+      " of them. Mean ± deviation over searches; figures of the paper are of"
+      " its own data and settings.", "", *recording.in_words(result)])
+
+
+def _looked_up(found, known):
+  """Table 5 and the rankings."""
+  names = list(known)
+  rows = [[TITLES[method], *(recording.spread(
+      [row["accuracy"][name] for row in seeds], 2) for name in names)]
+          for method, seeds in found.items()]
+  rows += [[title, *(f"{values[name]:.2f}" for name in names)]
+           for title, values in nasbench201_search.PUBLISHED.items()]
+  rows.append(["best cell", *(f"{known[n]['optimum']:.2f}" for n in names)])
+  numbered = ", ".join(f"{i} {n}" for i, n in enumerate(
+      next(iter(found.values()))[0]["ranks"][0]["operations"]))
+  ranked = [[f"{TITLES[method]}, {RANKS[kind]}", *(
+      recording.spread(some, 2) if some else "-"
+      for some in taus(seeds, kind)), recording.spread(
+          [tau for some in taus(seeds, kind) for tau in some] or [np.nan], 2)]
+            for kind in RANKS for method, seeds in found.items()]
+  return [
+      *recording.table(("test accuracy, %", *names), rows), "",
+      "![true accuracy over epochs](accuracy.svg)", "",
+      "Kendall's tau of an edge's operations by their indicator (attention, or"
+      f" softmax of alpha) and by true accuracy on {TRUE} (Figures 3 and 6):",
+      "", *recording.table(
+          ("accuracy", *("{} -> {}".format(*edge) for edge in cells.EDGES),
+           "all"), ranked), "",
+      "![ranks](ranks.svg)", "",
+      "Ranks, 5 is the highest, means over searches; the numbers are of"
+      f" operations: {numbered}.",
+      "", "Cells:", "", *recording.table(
+          ("", "seed", "cell", f"true accuracy, {TRUE}, %"),
+          [[TITLES[method], row["seed"], "`{}`".format(row["cell"]).replace(
+              "|", "\\|"), f"{row['accuracy'][TRUE]:.2f}"]
+           for method, seeds in found.items() for row in seeds])]
+
+
+def _trained(found):
+  """A row per space and method."""
+  rows = []
+  for space, methods in found.items():
+    for method, seeds in methods.items():
+      paper = PAPER.get(space, {}).get(method)
+      rows.append([
+          space, TITLES[method], recording.spread(
+              [1 - row["accuracy"] for row in seeds], 2, 100),
+          "-" if paper is None else f"{paper:.2f}",
+          recording.spread([row["params"] for row in seeds], 1, 1e-3),
+          recording.spread([row["madds"] for row in seeds], 2, 1e-6),
+          *(recording.spread([row[key] for row in seeds], 1, 100)
+            for key in ("parent_accuracy", "child_accuracy")),
+          _counted(seeds, "skips"), _counted(seeds, "ties"),
+          f"{np.mean([row['search_seconds'] for row in seeds]):.0f}"])
+  return recording.table(
+      ("space", "method", "test error, %", "of the paper, %", "parameters, K",
+       "multiply-adds, M", "supernet, %", "found in it, %", "skips", "ties",
+       "seconds of a search"), rows)
+
+
+def _counted(seeds, key):
+  """What a report counts per group, all together, by search."""
+  return ", ".join(str(sum(row[key].values())) if isinstance(
+      row.get(key), dict) else "-" for row in seeds)
+
+
+def _in_words(part):
+  """How a part was searched and trained."""
+  lines = []
+  for method, one in part.search.items():
+    size = f"{one.supernet_width:g} times the widths" if one.supernet_width \
+        else f"{one.init_channels} channels, {one.cells} cells"
+    lines.append(f"{TITLES[method]}: {one.epochs} epochs, batches of"
+                 f" {one.batch_size}, SGD from {one.learning_rate:g}, {size}.")
+  if part.train is not None:
+    train = part.train
+    size = "" if train.init_channels is None else (
+        f"{train.init_channels} channels, {train.cells} cells, ")
+    lines.append(f"Trained: {size}{train.epochs} epochs, batches of"
+                 f" {train.batch_size}, SGD from {train.learning_rate:g}.")
+  return f"{part.seeds} searches each. " + " ".join(lines)
+
+
+def draw(result: Mapping[str, Any], folder: pathlib.Path) -> None:
+  """Draws accuracy over epochs, and the ranks of an edge's operations."""
+  if "nasbench201" not in result["parts"]:
+    return
+  found, known = result["parts"]["nasbench201"]["nasbench201"], (
+      result["baselines"][TRUE])
+  curves = {TITLES[method]: [[(i + 1, value[TRUE]) for i, value in enumerate(
+      row["curve"])] for row in seeds] for method, seeds in found.items()}
+  mean = lambda seeds, e, key: np.mean(
+      [stats.rankdata(row["ranks"][e][key]) for row in seeds], 0)
+  panels = {f"{TITLES[method]}, edge {{}} -> {{}}".format(*edge): [*zip(
+      mean(seeds, e, "indicator"), mean(seeds, e, "best"), strict=True)]
+            for e, edge in enumerate(cells.EDGES)
+            for method, seeds in found.items()}
+  for suffix in ("svg", "png"):
+    figures.over_epochs(
+        curves, folder / f"accuracy.{suffix}", f"true accuracy, {TRUE}, %",
+        {"best": known["optimum"], "random": known["mean"]})
+    figures.rankings(panels, folder / f"ranks.{suffix}",
+                     "rank of the indicator", "rank of the best accuracy")
+
+
+# The command line.
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+  """Reads the command line."""
+  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  recording.add_flags(parser, PRESETS)
+  parser.add_argument("--table", type=pathlib.Path,
+                      help="NAS-Bench-201's: CSV, or NATS-Bench's folder")
+  parser.add_argument("--dataset", help="of the images; default: the preset's")
+  parser.add_argument("--parts", nargs="+", choices=PARTS,
+                      help="that are run or gone on with; default: all; the"
+                      " report has all that were ever run in --out")
+  return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  args = parse(argv)
+  natjax.configure_compilation()
+
+  # Config.
+  preset = PRESETS[args.preset]
+  config = dataclasses.replace(
+      preset, seed=args.seed, dataset=args.dataset or preset.dataset)
+  names = [name for name in args.parts or config.parts if name in config.parts]
+  known = None
+  if "nasbench201" in names:
+    if args.table is None:
+      raise errors.InputError("the part nasbench201 is judged by its table;"
+                              " pass --table, or other --parts")
+    known = nasbench201_search.truths(nasbench201.read(args.table))
+  out = recording.open_folder(
+      args.out, json.loads(json.dumps(_describe(config))),
+      overwrite=args.overwrite)
+  transforming.say(f"{recording.hardware()}; seed {config.seed};"
+                   f" {pipeline.versions()}")
+
+  # Data, searches.
+  with recording.clock(out) as spent:
+    dataset = transforming.load(
+        config.dataset, args.data_dir, image_size=config.image_size,
+        train_images=config.train_images, seed=config.seed)
+    for name in names:
+      recording.once(out / f"{name}.json", lambda name=name: run(
+          name, config, dataset, known, out / name))
+    seconds = spent()
+
+  # Report.
+  result = {
+      "parts": {name: recording.read(out / f"{name}.json")
+                for name in config.parts if (out / f"{name}.json").exists()},
+      "baselines": recording.once(out / "baselines.json", lambda: (
+          nasbench201_search.baselines(known))) if known else {},
+      "dataset": dataset.name, "train_images": len(dataset.train_labels),
+      "config": _describe(config),
+      **recording.circumstances(SCRIPT, argv, seconds)}
+  folder = args.report or out / "report"
+  folder.mkdir(parents=True, exist_ok=True)
+  draw(result, folder)
+  transforming.report(folder, result, readme(config, result))
+
+
+def _describe(config):
+  """The settings as JSON."""
+  return {**dataclasses.asdict(config), "parts": {
+      name: {"search": {method: dataclasses.asdict(one)
+                        for method, one in part.search.items()},
+             "seeds": part.seeds, "train": part.train and dataclasses.asdict(
+                 part.train)} for name, part in config.parts.items()}}
+
+
+if __name__ == "__main__":
+  try:
+    main()
+  except errors.InputError as error:
+    sys.exit(f"it_nas: {error}")

@@ -1,0 +1,118 @@
+"""IT-NAS's experiment: what is looked up, ranked and said."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from natjax import errors, zoo
+from natjax.benchmarks import nasbench201
+from natjax.graph import codec
+from natjax.graph import nasbench201 as cells
+from tests.experiments import scripts
+
+NAMES = [*cells.CANDIDATES[1:], "null"]
+
+
+@pytest.fixture
+def script(monkeypatch):
+  monkeypatch.syspath_prepend(str(scripts.EXPERIMENTS))
+  return importlib.import_module("it_nas")
+
+
+@pytest.fixture(scope="module")
+def table():
+  """Accuracies by code, so that a cell is known by what it reaches."""
+  params, madds = zoo.nasbench201.costs("cifar10")
+  code = np.arange(cells.COUNT, dtype=np.float64)
+  return nasbench201.Table(np.arange(cells.COUNT, dtype=np.int32), {
+      "cifar10": {**dict.fromkeys(cells.COLUMNS[:4], code / 1e3),
+                  "params": params, "flops_M": madds / 1e6}})
+
+
+def network(names):
+  return codec.to_dict(zoo.nasbench201.network(names))
+
+
+def found(seed, names, strengths):
+  """What a search came to, as `_row` gives it."""
+  return {"seed": seed, "architecture": network(names), "params": 1e3,
+          "madds": 1e6, "search_seconds": 1.0, "skips": {"a": 1},
+          "parent_accuracy": 0.5, "child_accuracy": 0.25,
+          "course": [network(["null"] * 6), network(names)],
+          "strengths": {"a": strengths}}
+
+
+def by_code(names, e):
+  """Indicators that rank the operations of an edge as codes do."""
+  code = cells.encode(np.array([
+      cells.to_array([*names[:e], name, *names[e + 1:]]) for name in NAMES]))
+  return dict(zip(NAMES, map(float, code), strict=True))
+
+
+def test_ranks_operations_by_the_truth(script, table):
+  known = {"cifar10": table.columns["cifar10"]["test_200ep"]}
+  names = ["conv_3x3", "null", "skip_connect", "conv_1x1", "null", "conv_3x3"]
+  strengths = [by_code(names, e) for e in range(6)]
+  strengths[1] = {name: -value for name, value in strengths[1].items()}
+  strengths[2] = dict.fromkeys(NAMES, 0.2)  # Says nothing.
+  row = script.look_up(found(0, names, strengths), known)
+  assert row["accuracy"]["cifar10"] == pytest.approx(
+      cells.encode(cells.to_array(names)) / 1e3)
+  assert row["curve"][1] == row["accuracy"] and row["curve"][0] != row[
+      "accuracy"]
+  for e, ranks in enumerate(row["ranks"]):
+    assert ranks["operations"] == NAMES
+    for name, chosen, best in zip(
+        NAMES, ranks["chosen"], ranks["best"], strict=True):
+      other = [*names[:e], name, *names[e + 1:]]
+      assert chosen == pytest.approx(cells.encode(cells.to_array(other)) / 1e3)
+      assert best == pytest.approx(max(
+          code for code, operations in enumerate(cells.all_operations())
+          if operations[e] == cells.to_array([name] * 6)[0]) / 1e3)
+  for kind in script.RANKS:
+    assert script.taus([row], kind) == [
+        pytest.approx(some) for some in ([1], [-1], [], [1], [1], [1])]
+
+
+def test_records_every_part_once(script, table, tmp_path, monkeypatch, capsys):
+  pytest.importorskip("matplotlib")
+  names, ran = ["conv_3x3"] * 6, []
+
+  def search(space, method, part, config, dataset, out):
+    ran.append((space, method))
+    rows = [found(s, names, [by_code(names, e) for e in range(6)])
+            for s in range(part.seeds)]
+    return [row | ({"accuracy": 0.75} if part.train else {}) for row in rows]
+
+  monkeypatch.setattr(script, "search", search)
+  path = tmp_path / "table.csv"
+  path.write_text(nasbench201.to_csv(table))
+  argv = [*map(str, scripts.flags(tmp_path))]
+  with pytest.raises(errors.InputError, match="judged by its table"):
+    script.main(argv)
+  script.main([*argv, "--parts", "darts"])
+  assert ran == [("darts", "it-nas"), ("darts", "darts")]
+  script.main([*argv, "--table", str(path)])
+  assert ran[2:] == [("nasbench201", "it-nas"), ("nasbench201", "darts")]
+  result = json.loads((tmp_path / "report" / "result.json").read_text())
+  assert list(result["parts"]) == ["nasbench201", "darts"]
+  text = (tmp_path / "report" / "README.md").read_text()
+  code = cells.encode(cells.to_array(names)) / 1e3
+  for part in ("| darts | IT-NAS | 25.00 ± 0.00 | 2.41 |",
+               f"| IT-NAS | {code:.2f} ± 0.00 |",
+               "IT-NAS, of the best cell with the operation | 1.00 ± 0.00",
+               "it_nas.py --preset smoke", "jax 0."):
+    assert part in text
+  for name in ("accuracy", "ranks"):
+    assert (tmp_path / "report" / f"{name}.svg").stat().st_size
+  assert "recorded in" in capsys.readouterr().out
+
+
+def test_what_presets_ask_for_is_known(script):
+  for config in script.PRESETS.values():
+    assert {*config.parts} <= {*script.PARTS}
+    for name, part in config.parts.items():
+      assert part.seeds and {*part.search} <= {*script.TITLES}
+      assert (part.train is None) == (name == "nasbench201")
