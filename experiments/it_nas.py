@@ -22,12 +22,14 @@ ImageNet, on which the paper searches chains, is not either: here it is the data
 set of all parts.
 
 Commands, with DATA a folder that holds cifar10.npz or another form that
-`natjax.data.load` finds, and TABLE what `natjax.benchmarks.nasbench201` reads:
+`natjax.data.load` finds, TABLE and TABLE101 what `nasbench201` and `nasbench101`
+of `natjax.benchmarks` read:
   python experiments/it_nas.py --preset smoke --table TABLE --out runs/smoke
   python experiments/it_nas.py --preset small --table TABLE \
-      --data-dir DATA --out runs/it_nas --report experiments/results/it_nas
+      --table101 TABLE101 --data-dir DATA --out runs/it_nas \
+      --report experiments/results/it_nas
   python experiments/it_nas.py --preset paper --table TABLE \
-      --data-dir DATA --out runs/it_nas_paper
+      --table101 TABLE101 --data-dir DATA --out runs/it_nas_paper
 Hardware and time: HARDWARE
 Expected, preset `paper`: `PAPER` below; not run here.
 
@@ -37,7 +39,6 @@ A stopped run goes on by the same command.
 import argparse
 from collections.abc import Mapping, Sequence
 import dataclasses
-import json
 import pathlib
 import sys
 from typing import Any, NamedTuple
@@ -51,8 +52,10 @@ import transforming
 
 import natjax
 from natjax import data as data_lib
-from natjax import errors, pipeline
-from natjax.benchmarks import nasbench201
+from natjax import errors, pipeline, zoo
+from natjax.benchmarks import nasbench101, nasbench201, table_search
+from natjax.graph import codec, nasbench1shot1
+from natjax.graph import nasbench101 as cells101
 from natjax.graph import nasbench201 as cells
 from natjax.methods import darts, it_nas, spos, supervised
 from natjax.pipeline import runs
@@ -60,13 +63,13 @@ from natjax.training import metrics
 
 SCRIPT = "it_nas.py"
 TITLES = {"it-nas": "IT-NAS", "darts": "DARTS", "spos": "SPOS"}
-SPACES = {"nasbench201": ("nasbench201",), "darts": ("darts",),
-          "s1-s4": ("s1", "s2", "s3", "s4"),
-          "chains": ("proxyless", "proxyless-se")}
-PARTS = tuple(SPACES)
 HEADINGS = {"nasbench201": "NAS-Bench-201 (Table 5, Figures 2, 3, 6, 9 to 14)",
+            "nasbench1shot1": "NAS-Bench-1Shot1 (Figure 5)",
             "darts": "DARTS's space (Table 2)",
             "s1-s4": "S1 to S4 (Table 4)", "chains": "Chains (Tables 3 and 6)"}
+PARTS = tuple(HEADINGS)
+# What parts are judged by: the flag of its table.
+TABLES = {"nasbench201": "table", "nasbench1shot1": "table101"}
 TRUE = "cifar10"  # By whose accuracies operations are ranked.
 RANKS = {"chosen": "with the operation in the cell that was found",
          "best": "of the best cell with the operation"}
@@ -83,11 +86,13 @@ class Part(NamedTuple):
   """Settings of a part.
 
   Attributes:
-    search: by method.
+    spaces: that are searched.
+    search: settings by method.
     seeds: searches of every method.
     train: of every network that is found; None trains none.
   """
 
+  spaces: tuple[str, ...]
   search: dict[str, Any]
   seeds: int
   train: supervised.TrainConfig | None = None
@@ -124,9 +129,14 @@ def _chains(settings: Mapping[str, Any], **bred: Any) -> dict[str, Any]:
 
 _PLAIN = {"init_channels": None, "cells": None, "drop_path": None,
           "auxiliary": None}  # Of what is no network of DARTS's cells.
+_ALL = {"s1-s4": ("s1", "s2", "s3", "s4"),
+        "chains": ("proxyless", "proxyless-se"),
+        "nasbench1shot1": tuple(nasbench1shot1.PARENTS)}
 _SMOKE = {"epochs": 1, "batch_size": 32}
-_FEW = {"epochs": 8, "batch_size": 32, "learning_rate": 0.05,
-        "init_channels": 4, "cells": 4}
+_FEW = {"epochs": 8, "batch_size": 32, "learning_rate": 0.05}
+_LITTLE = {"init_channels": 4, "cells": 4, **_FEW}
+_NARROW = {"supernet_width": 0.25, **_FEW, "batch_size": 64}
+_CHAIN = {"chain_layers": 2, "chain_width": 0.25, **_FEW, "epochs": 40}
 _TRAIN = supervised.TrainConfig(
     init_channels=8, cells=4, epochs=8, batch_size=32, learning_rate=0.05,
     auxiliary=False, drop_path=0.0, cutout=0)
@@ -136,26 +146,30 @@ _PAPER = supervised.TrainConfig(
 PRESETS = {
     "smoke": Config(
         dataset="digits", image_size=8, train_images=128, parts={
-            "nasbench201": Part(_cells(**_SMOKE, supernet_width=0.125), 2),
+            "nasbench201": Part(("nasbench201",), _cells(
+                **_SMOKE, supernet_width=0.125), 2),
             "darts": Part(
-                _cells(**_SMOKE, init_channels=2, cells=3), 1,
+                ("darts",), _cells(**_SMOKE, init_channels=2, cells=3), 1,
                 dataclasses.replace(_TRAIN, init_channels=2, cells=2,
-                                    epochs=1)),
-        }),
+                                    epochs=1))}),
     "small": Config(
         dataset="cifar10", image_size=16, train_images=4096, parts={
-            "nasbench201": Part(_cells(
-                epochs=12, batch_size=64, learning_rate=0.05,
-                supernet_width=0.25), 6),
-            "darts": Part(_cells(**_FEW), 3, _TRAIN),
-            "s1-s4": Part(_cells(**_FEW), 2, _TRAIN),
-            "chains": Part(_chains(_FEW), 2, _TRAIN)}),
+            "nasbench201": Part(("nasbench201",), _cells(**_NARROW), 6),
+            "nasbench1shot1": Part(
+                _ALL["nasbench1shot1"][:1], _cells(**_NARROW), 3),
+            "darts": Part(("darts",), _cells(**_LITTLE), 3, _TRAIN),
+            "s1-s4": Part(_ALL["s1-s4"], _cells(**_LITTLE), 1, _TRAIN),
+            "chains": Part(_ALL["chains"][:1], _chains(
+                _CHAIN, population=10, generations=3, parents=5, mutations=5,
+                crossovers=5, calibration=640), 2,
+                dataclasses.replace(_TRAIN, **_PLAIN))}),
     "paper": Config(
         dataset="cifar10", image_size=32, train_images=0, parts={
-            "nasbench201": Part(_cells(), 6),
-            "darts": Part(_cells(), 3, _PAPER),
-            "s1-s4": Part(_cells(), 4, _PAPER),
-            "chains": Part(_chains({
+            "nasbench201": Part(("nasbench201",), _cells(), 6),
+            "nasbench1shot1": Part(_ALL["nasbench1shot1"], _cells(), 3),
+            "darts": Part(("darts",), _cells(), 3, _PAPER),
+            "s1-s4": Part(_ALL["s1-s4"], _cells(), 4, _PAPER),
+            "chains": Part(_ALL["chains"], _chains({
                 "epochs": 240, "batch_size": 512, "learning_rate": 0.25,
                 "final_learning_rate": 5e-4, "weight_decay": 4e-5}), 1,
                 dataclasses.replace(_PAPER, **_PLAIN, epochs=240))}),
@@ -253,21 +267,52 @@ def taus(rows: Sequence[Mapping[str, Any]], kind: str) -> list[list[float]]:
           for e in range(len(cells.EDGES))]
 
 
-def run(name: str, config: Config, dataset: data_lib.Dataset,
-        known: Mapping[str, np.ndarray] | None, out: pathlib.Path
-        ) -> dict[str, dict[str, list[dict[str, Any]]]]:
+class Truth(NamedTuple):
+  """What tables know.
+
+  Attributes:
+    known: of NAS-Bench-201, as `nasbench201_search.truths`; None without it.
+    table: NAS-Bench-101; None without it.
+    best: test accuracy of the best cell of each of NAS-Bench-1Shot1's spaces.
+  """
+
+  known: dict[str, np.ndarray] | None = None
+  table: nasbench101.Table | None = None
+  best: Mapping[str, float] = {}
+
+
+def regrets(row: Mapping[str, Any], space: str, truth: Truth
+            ) -> dict[str, Any]:
+  """Adds what the table of NAS-Bench-101 says of a search.
+
+  Returns:
+    The row with "cell", and "regret": by how many points what would have been
+    found after every epoch, and was, lies behind the best cell of the space.
+  """
+  table, cell_of = truth.table, zoo.nasbench1shot1.cell_of
+  at = [table.find(cell_of(codec.from_dict(found)))
+        for found in (*row["course"], row["architecture"])]
+  accuracy = 100 * table.columns["test_acc_108ep_mean"][at]
+  return {**{key: value for key, value in row.items() if key not in (
+      "course", "strengths", "architecture")},
+          "cell": cells101.to_text(table.cell(at[-1])),
+          "regret": (truth.best[space] - accuracy).tolist()}
+
+
+def run(name: str, config: Config, dataset: data_lib.Dataset, truth: Truth,
+        out: pathlib.Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
   """Runs a part: rows by space and method."""
   part, found = config.parts[name], {}
-  for space in SPACES[name]:
+  for space in part.spaces:
+    judge = {"nasbench201": lambda row: look_up(row, truth.known),
+             "nasbench1shot1": lambda row, space=space: regrets(
+                 row, space, truth)}.get(name, lambda row: {
+                     key: value for key, value in row.items()
+                     if key not in ("course", "strengths")})
     found[space] = {
-        method: search(space, method, part, config, dataset,
-                       out / space / method) for method in part.search}
-    if known is not None and space == "nasbench201":
-      found[space] = {method: [look_up(row, known) for row in rows]
-                      for method, rows in found[space].items()}
-    else:
-      for row in [row for rows in found[space].values() for row in rows]:
-        del row["course"], row["strengths"]
+        method: [*map(judge, search(space, method, part, config, dataset,
+                                    out / space / method))]
+        for method in part.search}
   return found
 
 
@@ -281,7 +326,8 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
     part = config.parts[name]
     lines += [f"## {HEADINGS[name]}", "", *(
         _looked_up(found["nasbench201"], result["baselines"])
-        if name == "nasbench201" else _trained(found)), "",
+        if name == "nasbench201" else _regretted(found)
+        if name == "nasbench1shot1" else _trained(found)), "",
         _in_words(part), ""]
   return "\n".join([
       *lines, f"All: {config.image_size}x{config.image_size} pixels,"
@@ -323,6 +369,20 @@ def _looked_up(found, known):
           [[TITLES[method], row["seed"], "`{}`".format(row["cell"]).replace(
               "|", "\\|"), f"{row['accuracy'][TRUE]:.2f}"]
            for method, seeds in found.items() for row in seeds])]
+
+
+def _regretted(found):
+  """Figure 5's last points, and the cells."""
+  return [*recording.table(
+      ("space", "method", "seed", "cell", "test regret, points"),
+      [[space, TITLES[method], row["seed"], f"`{row['cell']}`",
+        f"{row['regret'][-1]:.2f}"] for space, methods in found.items()
+       for method, seeds in methods.items() for row in seeds]), "", *(
+           f"{TITLES[method]} in {space}: "
+           + recording.spread([row["regret"][-1] for row in seeds], 2)
+           + " points." for space, methods in found.items()
+           for method, seeds in methods.items()), "",
+      "![test regret over epochs](regret.svg)"]
 
 
 def _trained(found):
@@ -371,13 +431,23 @@ def _in_words(part):
 
 
 def draw(result: Mapping[str, Any], folder: pathlib.Path) -> None:
-  """Draws accuracy over epochs, and the ranks of an edge's operations."""
+  """Draws accuracy and regret over epochs, and ranks of operations."""
+  over = lambda seeds, values: [[*enumerate(values(row), 1)] for row in seeds]
+  if spaces := result["parts"].get("nasbench1shot1"):
+    for suffix in ("svg", "png"):
+      figures.over_epochs(
+          {f"{TITLES[method]}, {space}": over(
+              seeds, lambda row: row["regret"][:-1])
+           for space, methods in spaces.items()
+           for method, seeds in methods.items()},
+          folder / f"regret.{suffix}", "test regret, points", {})
   if "nasbench201" not in result["parts"]:
     return
   found, known = result["parts"]["nasbench201"]["nasbench201"], (
       result["baselines"][TRUE])
-  curves = {TITLES[method]: [[(i + 1, value[TRUE]) for i, value in enumerate(
-      row["curve"])] for row in seeds] for method, seeds in found.items()}
+  curves = {TITLES[method]: over(
+      seeds, lambda row: [value[TRUE] for value in row["curve"]])
+            for method, seeds in found.items()}
   mean = lambda seeds, e, key: np.mean(
       [stats.rankdata(row["ranks"][e][key]) for row in seeds], 0)
   panels = {f"{TITLES[method]}, edge {{}} -> {{}}".format(*edge): [*zip(
@@ -401,6 +471,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   recording.add_flags(parser, PRESETS)
   parser.add_argument("--table", type=pathlib.Path,
                       help="NAS-Bench-201's: CSV, or NATS-Bench's folder")
+  parser.add_argument("--table101", type=pathlib.Path,
+                      help="NAS-Bench-101's: .npz or .tfrecord")
   parser.add_argument("--dataset", help="of the images; default: the preset's")
   parser.add_argument("--parts", nargs="+", choices=PARTS,
                       help="that are run or gone on with; default: all; the"
@@ -417,14 +489,22 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = dataclasses.replace(
       preset, seed=args.seed, dataset=args.dataset or preset.dataset)
   names = [name for name in args.parts or config.parts if name in config.parts]
-  known = None
+  for name in names:
+    if name in TABLES and getattr(args, TABLES[name]) is None:
+      raise errors.InputError(f"the part {name} is judged by its table; pass"
+                              f" --{TABLES[name]}, or other --parts")
+  truth = Truth()
   if "nasbench201" in names:
-    if args.table is None:
-      raise errors.InputError("the part nasbench201 is judged by its table;"
-                              " pass --table, or other --parts")
-    known = nasbench201_search.truths(nasbench201.read(args.table))
+    truth = truth._replace(known=nasbench201_search.truths(
+        nasbench201.read(args.table)))
+  if "nasbench1shot1" in names:
+    table = nasbench101.read(args.table101)
+    test = 100 * table.columns["test_acc_108ep_mean"]
+    truth = truth._replace(table=table, best={
+        space: float(test[table_search.of_1shot1(table, space)].max())
+        for space in config.parts["nasbench1shot1"].spaces})
   out = recording.open_folder(
-      args.out, json.loads(json.dumps(_describe(config))),
+      args.out, _describe(config),
       overwrite=args.overwrite)
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")
@@ -436,7 +516,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         train_images=config.train_images, seed=config.seed)
     for name in names:
       recording.once(out / f"{name}.json", lambda name=name: run(
-          name, config, dataset, known, out / name))
+          name, config, dataset, truth, out / name))
     seconds = spent()
 
   # Report.
@@ -444,7 +524,8 @@ def main(argv: Sequence[str] | None = None) -> None:
       "parts": {name: recording.read(out / f"{name}.json")
                 for name in config.parts if (out / f"{name}.json").exists()},
       "baselines": recording.once(out / "baselines.json", lambda: (
-          nasbench201_search.baselines(known))) if known else {},
+          nasbench201_search.baselines(truth.known))) if truth.known or (
+              out / "baselines.json").exists() else {},
       "dataset": dataset.name, "train_images": len(dataset.train_labels),
       "config": _describe(config),
       **recording.circumstances(SCRIPT, argv, seconds)}
@@ -456,11 +537,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _describe(config):
   """The settings as JSON."""
+  part = lambda own: {
+      **own._asdict(), "train": own.train and dataclasses.asdict(own.train),
+      "search": {method: dataclasses.asdict(one)
+                 for method, one in own.search.items()}}
   return {**dataclasses.asdict(config), "parts": {
-      name: {"search": {method: dataclasses.asdict(one)
-                        for method, one in part.search.items()},
-             "seeds": part.seeds, "train": part.train and dataclasses.asdict(
-                 part.train)} for name, part in config.parts.items()}}
+      name: part(own) for name, own in config.parts.items()}}
 
 
 if __name__ == "__main__":

@@ -114,7 +114,8 @@ def circumstances(
   given = list(sys.argv[1:] if argv is None else argv)
   # What a folder is called on one machine says nothing on another.
   for flag, name in (("--data-dir", "DATA"), ("--out", "OUT"),
-                     ("--report", "REPORT"), ("--table", "TABLE")):
+                     ("--report", "REPORT"), ("--table", "TABLE"),
+                     ("--table101", "TABLE101")):
     if flag in given[:-1] and given[given.index(flag) + 1].startswith("/"):
       given[given.index(flag) + 1] = name
   return {

@@ -6,10 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from natjax import errors, zoo
+from natjax import errors, spaces, zoo
 from natjax.benchmarks import nasbench201
-from natjax.graph import codec
+from natjax.graph import codec, nasbench101
 from natjax.graph import nasbench201 as cells
+from tests.benchmarks import test_nasbench101
 from tests.experiments import scripts
 
 NAMES = [*cells.CANDIDATES[1:], "null"]
@@ -110,9 +111,24 @@ def test_records_every_part_once(script, table, tmp_path, monkeypatch, capsys):
   assert "recorded in" in capsys.readouterr().out
 
 
+def test_regret_is_that_of_the_space(script):
+  genes = [np.array([2, 3, 9, 0, 1, 2, 0]), np.array([0, 1, 2, 2, 1, 0, 0])]
+  networks = [zoo.nasbench1shot1.network("nasbench1shot1-1", g) for g in genes]
+  table = test_nasbench101.rows_of(*(nasbench101.to_text(
+      zoo.nasbench1shot1.cell_of(network)) for network in networks))
+  truth = script.Truth(None, table, {"nasbench1shot1-1": 95.0})
+  row = script.regrets({"seed": 0, "strengths": {}, "course": [
+      codec.to_dict(networks[1])], "architecture": codec.to_dict(networks[0])},
+      "nasbench1shot1-1", truth)
+  assert row["regret"] == pytest.approx([95 - 90, 95 - 10])
+  assert row["cell"] == nasbench101.to_text(zoo.nasbench1shot1.cell_of(
+      networks[0]))
+
+
 def test_what_presets_ask_for_is_known(script):
   for config in script.PRESETS.values():
     assert {*config.parts} <= {*script.PARTS}
     for name, part in config.parts.items():
       assert part.seeds and {*part.search} <= {*script.TITLES}
-      assert (part.train is None) == (name == "nasbench201")
+      assert (part.train is None) == (name in script.TABLES)
+      assert {*part.spaces} <= {*spaces.SPACES}
