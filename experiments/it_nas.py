@@ -22,8 +22,8 @@ ImageNet, on which the paper searches chains, is not either: here it is the data
 set of all parts.
 
 Commands, with DATA a folder that holds cifar10.npz or another form that
-`natjax.data.load` finds, TABLE and TABLE101 what `nasbench201` and `nasbench101`
-of `natjax.benchmarks` read:
+`natjax.data.load` finds, TABLE and TABLE101 what `nasbench201` and
+`nasbench101` of `natjax.benchmarks` read:
   python experiments/it_nas.py --preset smoke --table TABLE --out runs/smoke
   python experiments/it_nas.py --preset small --table TABLE \
       --table101 TABLE101 --data-dir DATA --out runs/it_nas \
