@@ -1,4 +1,4 @@
-"""`natjax explain`: where in an image a trained network sees a class."""
+"""`natjax explain`: where in an image a network sees a class."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from natjax.data import image_folder
 from natjax.drawing import files
 from natjax.networks import grad_cam
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import runs
+from natjax.pipeline import runs, supernets
 from natjax.training import devices, settings
 
 _DIGITS = 10  # More than the number of an image, a class or a block has.
@@ -25,6 +25,8 @@ def run_explain(args) -> int:
   at least 0 in logits per position, and "picture", the file.
   """
   devices.configure_compilation()
+  if args.candidates:
+    return _run_candidates(args)
   folder = errors.path(args.directory)
   out = files.checked(
       folder / "explanation.svg" if args.out is None else args.out)
@@ -32,7 +34,8 @@ def run_explain(args) -> int:
   if name is None:
     name = networks_lib.usual(networks_lib.networks(folder))
   net = networks_lib.load(folder, name)
-  image, label = _image(args, folder, net)
+  image, label = _image(
+      args, folder, net.module.frame.image_size, net.resize)
   names, layers = net.class_names, net.layers()
   layer = grad_cam.choose(net.module, layers, _number(args.layer))
   chosen = None if args.label is None else _class(args.label, names)
@@ -71,9 +74,54 @@ def _sentence(facts, found):
   return ", ".join(words)
 
 
-def _image(args, folder, net):
+def _run_candidates(args):
+  """`natjax explain --candidates`, of a search's supernet.
+
+  With --json, an object with "layer", "class", of a test image "label",
+  "selected", the operation that was found, "candidates", per operation its
+  "probability" of the class and its "map", and "picture".
+  """
+  if args.network is not None:
+    settings.refuse(args, "network", "does not apply to candidates, which run"
+                    " in the search's supernet; leave it out")
+  folder = errors.path(args.directory)
+  out = files.checked(
+      folder / "candidates.svg" if args.out is None else args.out)
+  data, _ = runs.load_data(folder, data_dir=args.data_dir)
+  searched = supernets.load(folder, data)
+  image, label = _image(args, folder, data.image_size, data.resize)
+  layer = searched.layer(_number(args.layer))
+  chosen = int(np.argmax(searched.logits(image[0]))) if (
+      args.label is None) else _class(args.label, data.class_names)
+  found = searched.candidate_activations(image[0], chosen, layer.name)
+  likely = {name: np.exp(logits - logits.max())
+            for name, (_, logits) in found.items()}
+  rows = [{"operation": name, "probability": float(
+      likely[name][chosen] / likely[name].sum()), "map": map_.tolist()}
+          for name, (map_, _) in found.items()]
+  facts: dict[str, Any] = {
+      "layer": layer.name, "class": data.class_names[chosen],
+      **({} if label is None else {"label": data.class_names[label]}),
+      "selected": layer.chosen, "candidates": rows, "picture": str(out)}
+  said = f"{layer.name}: class {errors.short(facts['class'])}" + (
+      "" if label is None else f", labelled {errors.short(facts['label'])}")
+  drawing.save_activations(out, image[0], {
+      row["operation"] + " (selected)" * (row["operation"] == layer.chosen)
+      + f" {100 * row['probability']:.1f} %": found[row["operation"]][0]
+      for row in rows}, title=said)
+  if args.json:
+    output.print_json(facts)
+    return 0
+  output.print_table(said, ("operation", ">probability", "selected"), [
+      (row["operation"], f"{100 * row['probability']:.1f} %",
+       "yes" * (row["operation"] == layer.chosen)) for row in rows])
+  output.out.print(str(out))
+  return 0
+
+
+def _image(args, folder, size, resize):
   """An image u8[1, S, S, 3], and its label, None where it is not known."""
-  size, number = net.module.frame.image_size, _number(args.image)
+  number = _number(args.image)
   if isinstance(number, int):
     if args.resize:
       settings.refuse(args, "resize", "does not apply to a test image, which"
@@ -94,7 +142,7 @@ def _image(args, folder, net):
         f"{args.image} has {image.shape[2]} x {image.shape[1]} pixels and the"
         f" network was trained on {size} x {size}; pass --resize to bring it"
         " there as the run did", "image")
-  return dataset_lib.resize_all(image, size, net.resize), None
+  return dataset_lib.resize_all(image, size, resize), None
 
 
 def _class(text, names):

@@ -125,8 +125,8 @@ def _make_parser():
                    " a search, finished or not: draw what candidates weighed")
   sub.add_argument("--out", required=True, metavar="FILE.svg|.png")
 
-  sub = add("explain", explain.run_explain, "where in an image a trained"
-            " network sees a class (Grad-CAM)", json=True)
+  sub = add("explain", explain.run_explain, "where in an image a network sees a"
+            " class (Grad-CAM)", json=True)
   sub.add_argument("directory", metavar="RUN")
   sub.add_argument("--image", required=True, metavar="FILE|INDEX", help="a file"
                    " of an image, or the number of one of the run's test images"
@@ -138,6 +138,10 @@ def _make_parser():
   sub.add_argument("--layer", metavar="NAME|N", help="a layer, or a part of one"
                    " such as cell3/edge0_sep_conv_3x3; N is the number of a"
                    " cell or a block (default: the last before the head pools)")
+  sub.add_argument("--candidates", action="store_true", help="of a finished"
+                   " search: each candidate of a layer in turn, in its supernet"
+                   " (a chain's, or nasbench201's; --layer is then the number"
+                   " of a block, or such as block3/edge1; default: the last)")
   sub.add_argument("--network", metavar="NAME", help="of the run's networks,"
                    " such as original-0 (default: the first of the transformed"
                    " ones, or the first)")

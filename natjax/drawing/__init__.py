@@ -11,7 +11,7 @@ Drawn together with its transformation, what changed is coloured.
 whole picture, a list of the primitives in `shapes`, and `render` writes it.
 """
 
-from natjax.drawing.activation import save_activation
+from natjax.drawing.activation import save_activation, save_activations
 from natjax.drawing.attention import attention_bars, save_attention
 from natjax.drawing.candidates import pareto_front, save_pareto
 from natjax.drawing.comparison import Change, changes, edge_names
@@ -26,5 +26,5 @@ from natjax.drawing.render import draw, save
 
 __all__ = ["Change", "alpha_curves", "attention_bars", "changes", "draw",
            "edge_names", "learning_curves", "pareto_front", "save",
-           "save_activation", "save_alpha", "save_attention", "save_pareto",
-           "save_theta", "theta_curves"]
+           "save_activation", "save_activations", "save_alpha",
+           "save_attention", "save_pareto", "save_theta", "theta_curves"]

@@ -1,5 +1,6 @@
-"""A class activation map beside and over its image."""
+"""Class activation maps beside and over their image."""
 
+from collections.abc import Mapping
 import os
 
 import numpy as np
@@ -32,7 +33,36 @@ def save_activation(path: str | os.PathLike[str], image: np.ndarray,
     InputError: another suffix, a directory that does not exist, `.png` without
       matplotlib, or arrays that are not these.
   """
-  path = files.checked(path)
+  large, colours, over = _pixels(image, activation)
+  render.write(files.checked(path), _compose(
+      {"image": large, "map": colours, "both": over}, title))
+
+
+def save_activations(path: str | os.PathLike[str], image: np.ndarray,
+                     activations: Mapping[str, np.ndarray], *,
+                     title: str = "") -> None:
+  """Draws an image, and several maps over it, side by side, each by its name.
+
+  Every map's own largest value is the brightest.
+
+  Args:
+    path: of a `.svg` or `.png` file.
+    image: u8[S, S, 3].
+    activations: by name f[h, w], finite and at least 0.
+    title: a line above.
+
+  Raises:
+    InputError: as `save_activation`.
+  """
+  found = {name: _pixels(image, activation)
+           for name, activation in activations.items()}
+  large = next(iter(found.values()))[0]
+  render.write(files.checked(path), _compose({"image": large, **{
+      name: over for name, (_, _, over) in found.items()}}, title))
+
+
+def _pixels(image, activation):
+  """An image, its map in colours, and the one over the other, enlarged."""
   image, activation = np.asarray(image), np.asarray(activation, np.float32)
   if image.dtype != np.uint8 or image.shape[2:] != (3,) or 0 in image.shape:
     raise errors.InputError(
@@ -43,10 +73,6 @@ def save_activation(path: str | os.PathLike[str], image: np.ndarray,
     raise errors.InputError(
         f"activation is of shape {list(activation.shape)} and must be [h, w],"
         " finite and at least 0; give one of `class_activation`", "activation")
-  render.write(path, _compose(image, activation, title))
-
-
-def _compose(image, activation, title):
   times = -(-_SIDE // max(image.shape[:2]))
   large = image.repeat(times, 0).repeat(times, 1)
   height, width = large.shape[:2]
@@ -54,7 +80,12 @@ def _compose(image, activation, title):
   heat = heat.resize((width, height), Image.Resampling.BILINEAR)
   colours = _coloured(np.asarray(heat))
   over = (large.astype(np.uint16) + colours) // 2
-  panels = {"image": large, "map": colours, "both": over.astype(np.uint8)}
+  return large, colours, over.astype(np.uint8)
+
+
+def _compose(panels, title):
+  """Pictures of one size in a row, each with its name."""
+  height, width = next(iter(panels.values())).shape[:2]
   inner = max(len(panels) * (width + _PAD) - _PAD,
               shapes.text_width(title, 13))
   top = _PAD + 26 * bool(title)

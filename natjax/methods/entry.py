@@ -110,6 +110,8 @@ class Plan(NamedTuple):
       "batch_stats", without those of an auxiliary head.
     others: further given ones as the method writes them; `method.derive` takes
       each of them as it takes the first.
+    held: `(state) -> (supernet, parameters)`, of a method that trains one
+      supernet for all candidates.
   """
 
   method: base.Method
@@ -124,6 +126,7 @@ class Plan(NamedTuple):
   inherit: Callable[[base.State, codec.Architecture], Any] | None = None
   others: tuple[codec.Architecture, ...] = ()
   prepare: Callable[[pathlib.Path, distributed.Processes], None] | None = None
+  held: Callable[[base.State], tuple[Any, Any]] | None = None
 
 
 class Entry(NamedTuple):

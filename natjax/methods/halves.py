@@ -4,6 +4,7 @@ The weights learn from one part of the training images ("weights"), and the
 other ("architecture") says which architecture is better.
 """
 
+from collections.abc import Callable
 import dataclasses
 from typing import Any
 
@@ -91,9 +92,17 @@ def steps(request: entry_lib.Request, config: Any) -> dict[str, int]:
           for name, part in zip(fractions, parts, strict=True)}
 
 
-def plan(method: base.Method, supernet: supernet_lib.Supernet,
-         config: Any) -> entry_lib.Plan:
-  """The plan of a search by a supernet."""
+def plan(method: base.Method, supernet: supernet_lib.Supernet, config: Any,
+         params: Callable[[base.State], Any] | None = None) -> entry_lib.Plan:
+  """The plan of a search by a supernet.
+
+  Args:
+    method: what runs.
+    supernet: what it trains.
+    config: its settings.
+    params: the supernet's parameters in a state; None where they are not those
+      of one supernet that all candidates share.
+  """
 
   def estimate(batch):
     shapes = jax.eval_shape(supernet.init, jax.random.key(0))
@@ -106,4 +115,5 @@ def plan(method: base.Method, supernet: supernet_lib.Supernet,
 
   return entry_lib.Plan(
       method, config, None, supernet.space.describe(), _fractions(config),
-      config.batch_size, estimate, config.dtype)
+      config.batch_size, estimate, config.dtype, held=params and (
+          lambda state: (supernet, params(state))))

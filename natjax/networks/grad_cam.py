@@ -7,7 +7,8 @@ Features for Discriminative Localization", without what is negative, divided by
 the number of positions.
 
 The modules of a network are not changed for it: what one of them gives is
-caught, and shifted by zeros, by which the score is differentiated.
+caught, and shifted by zeros, by which the score is differentiated. In a
+supernet (`of_candidates`) a rule on the edge carries both out.
 """
 
 from collections.abc import Callable, Collection
@@ -17,9 +18,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from natjax import errors
+from natjax.graph import arrays as arrays_lib
 from natjax.networks import network as network_lib
+from natjax.networks import rules
+from natjax.networks import supernet as supernet_lib
 from natjax.operations import primitives
 
 
@@ -120,8 +125,88 @@ def _maps(network, layer, variables, images, labels, zeros):
     # Without the batch's statistics no image acts upon another's logits.
     return jnp.sum(jnp.take_along_axis(logits, labels[:, None], -1)), kept[0]
 
-  slopes, features = map(primitives.at_least_float32,
-                         jax.grad(score, has_aux=True)(zeros))
+  return _map(*jax.grad(score, has_aux=True)(zeros))
+
+
+def of_candidates(supernet: supernet_lib.Supernet, block: int, edge: int
+                  ) -> Callable[..., tuple[jax.Array, jax.Array]]:
+  """Makes a program for maps of what runs on an edge of a supernet.
+
+  Args:
+    supernet: of "calibrated" BN, over a space that takes its graph's edges as
+      they are.
+    block: number of the block.
+    edge: number of the edge in its cell, one that is decided on.
+
+  Returns:
+    `(variables, path, images, labels) -> (maps, logits)`, compiled, with maps
+    f32[B, h, w] as of `maps`, of f[B, S, S, 3], prepared, and i32[B]; the path
+    is `CellArrays` [G, N, K].
+  """
+  plan = supernet.plan
+  cell, group = plan.cell(block), plan.decided[block]
+  names = plan.space.candidates
+  # Of every edge, the numbers of all candidates among its own.
+  numbers = np.array([[own.index(name) if name in own else 0 for name in names]
+                      for own in (plan.names(block, e)
+                                  for e in range(len(cell.edges)))])
+  shapes = [plan.shapes[block].nodes[plan.network.prefix + e.target]
+            for e in cell.edges]
+  like = shapes[edge]
+  if any(shape[:2] != like[:2] for shape in shapes):
+    raise errors.InputError(
+        f"the nodes of block {block} are of several shapes, of which no maps"
+        " are made; choose another layer", "layer")
+
+  @jax.jit
+  def run(variables, path, images, labels):
+    chosen = jnp.asarray(numbers)[np.arange(len(numbers)), path.operation[
+        group][arrays_lib.slots(cell)]]
+
+    def score(probe):
+      how = supernet.selected(path)
+      how[block] = how[block]._replace(
+          value={"chosen": chosen, "probe": probe}, source=None,
+          make=_watching)
+      logits, _ = supernet.run(variables, how, images, train=False)
+      return jnp.sum(jnp.take_along_axis(
+          logits, labels[:, None], -1)), logits
+
+    zeros = jnp.zeros((len(cell.edges), len(images), like.size, like.size,
+                       like.width), supernet.dtype)
+    carried, logits = jax.grad(score, has_aux=True)(
+        {"features": zeros, "slopes": zeros})
+    return _map(*(carried[key][edge] for key in ("slopes", "features"))), logits
+
+  return run
+
+
+@jax.custom_vjp
+def _carried(y, probe):
+  """y; the "derivative" by the probe is y itself, and the gradient of y."""
+  del probe
+  return y
+
+
+_carried.defvjp(lambda y, probe: (y, y),
+                lambda y, g: (g, {"features": y, "slopes": g}))
+
+
+def _watching(functions, columns):
+  """`rules.stateful`, whose output a probe carries out."""
+  inner = rules.stateful(functions, columns)
+
+  def forward(params, data, x):
+    y, stats = inner.forward(
+        params, data._replace(value=data.value["chosen"]), x)
+    return _carried(y, data.value["probe"]), stats
+
+  return rules.EdgeRule(forward, None)
+
+
+def _map(slopes, features):
+  """Equations 1 and 2, of [B, h, w, C]."""
+  slopes, features = map(primitives.at_least_float32, (slopes, features))
   alpha = jnp.mean(slopes, (1, 2), keepdims=True)  # [B, 1, 1, C]
   return jax.nn.relu(jnp.sum(alpha * features, -1))
 

@@ -216,7 +216,8 @@ class Space(NamedTuple):
     kind = {"share": self.share} if self.inputs is None else {
         "name": self.name, "num_nodes": self.num_nodes,
         "loose_end": self.loose_end}
-    if self.chain:  # What its layers are, only its name tells.
+    if self.chain or self.parents is not None:
+      # What its layers and its nodes are, only its name tells.
       kind = {"name": self.name, **kind}
     return {**kind, "candidates": list(self.candidates), "scheme": self.scheme}
 

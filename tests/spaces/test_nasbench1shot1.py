@@ -130,6 +130,10 @@ def test_the_number_of_parents_is_not_learnt():
   assert e.value.field == "space"
 
 
+def test_a_run_tells_the_spaces_apart():
+  assert len({str(spaces.get(name).describe()) for name in NAMES}) == 3
+
+
 def test_a_cell_is_written_and_read_as_the_benchmarks():
   genes = np.array([1, 0, 2, 0, 1, 2, 1])
   network = zoo.nasbench1shot1.network(NAMES[0], genes)

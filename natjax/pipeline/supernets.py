@@ -1,0 +1,240 @@
+"""The supernet that a search trained, with what was found in it."""
+
+from collections.abc import Mapping
+import dataclasses
+import functools
+import os
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from natjax import data as data_lib
+from natjax import errors, methods, operations, spaces
+from natjax.graph import arrays as arrays_lib
+from natjax.graph import codec, records
+from natjax.methods import supervised
+from natjax.networks import grad_cam
+from natjax.networks import supernet as supernet_lib
+from natjax.pipeline import job as job_lib
+from natjax.pipeline import runs, shapes
+from natjax.spaces import connections as connections_lib
+from natjax.spaces import paths as paths_lib
+from natjax.training import fit as fit_lib
+
+_MEASURED = 256  # Images by which statistics of BN are measured.
+
+
+class Layer(NamedTuple):
+  """A place that a search decided on.
+
+  Attributes:
+    name: "block3", or of a block with several "block3/edge1".
+    block: number of the block.
+    edge: of its cell.
+    names: candidates that compute something.
+    chosen: what was found there.
+  """
+
+  name: str
+  block: int
+  edge: int
+  names: tuple[str, ...]
+  chosen: str
+
+
+class SearchedSupernet:
+  """A trained supernet, and what was found in it.
+
+  Attributes:
+    supernet: of "calibrated" BN.
+    params: its parameters.
+    found: the path that was found, `CellArrays` [G, N, K].
+    layers: by name, what was decided, in order.
+  """
+
+  def __init__(self, supernet: supernet_lib.Supernet, params: Any,
+               paths: paths_lib.Paths, found: records.Architecture,
+               dataset: data_lib.Dataset, preparation: fit_lib.Preparing):
+    """Args:
+      supernet: as the search trained it.
+      params: its parameters.
+      paths: of its space.
+      found: an architecture of the space.
+      dataset: the search's images.
+      preparation: from images u8 to what the supernet takes.
+    """
+    self.supernet = dataclasses.replace(supernet, norm="calibrated")
+    self.params, self._paths = params, paths
+    self.found = jax.tree.map(jnp.asarray, paths.encode(found))
+    self._preparation = preparation
+    self._measured = dataset.train_images[:_MEASURED]
+    plan = supernet.plan
+    self.layers: dict[str, Layer] = {}
+    for i, g in enumerate(plan.decided):
+      decision = plan.decisions[g]
+      free = [e for e, fixed in enumerate(decision.fixed) if not fixed]
+      n, k = arrays_lib.slots(decision.cell)
+      for e in free:
+        names = tuple(name for name in plan.names(i, e)
+                      if name != operations.NULL)
+        name = f"block{i}" + f"/edge{e}" * (len(free) > 1)
+        chosen = int(self.found.operation[g, n[e], k[e]])
+        self.layers[name] = Layer(
+            name, i, e, names, plan.space.candidates[chosen])
+
+  def layer(self, name: str | int | None = None) -> Layer:
+    """A layer by its name, or the number of its block; None is the last.
+
+    Raises:
+      InputError: there is none.
+    """
+    if name is None:
+      return [*self.layers.values()][-1]
+    word = f"block{name}" if type(name) is int else name
+    if word not in self.layers:
+      raise errors.InputError(
+          f"layer is {errors.short(name)}, and the layers that were decided on"
+          f" are {', '.join([*self.layers][:3])} to {[*self.layers][-1]}; name"
+          " one of them", "layer")
+    return self.layers[word]
+
+  def logits(self, image: np.ndarray) -> np.ndarray:
+    """f32[K] of what was found, of an image u8[S, S, 3]."""
+    forward = jax.jit(lambda variables, path, pixels: self.supernet.run(
+        variables, self.supernet.selected(path), pixels, train=False)[0])
+    return np.asarray(forward(
+        self._variables(self.found), self.found, self._prepared(image))[0])
+
+  def _prepared(self, image):
+    return self._preparation(None, jnp.asarray(image)[None], train=False)
+
+  def candidate_activations(
+      self, image: np.ndarray, label: int, layer: str | int | None = None
+  ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Where a class is seen with each candidate of a layer in turn.
+
+    In all other places stands what was found. Statistics of BN are measured for
+    every candidate, on up to 256 training images.
+
+    Args:
+      image: u8[S, S, 3].
+      label: of the class.
+      layer: see `layer`.
+
+    Returns:
+      By operation the map f32[h, w] (`networks.grad_cam`), and logits f32[K].
+
+    Raises:
+      InputError: no such layer.
+    """
+    at = self.layer(layer)
+    plan = self.supernet.plan
+    n, k = (index[at.edge] for index in arrays_lib.slots(plan.cell(at.block)))
+    spot = plan.decided[at.block], n, k
+    run = grad_cam.of_candidates(self.supernet, at.block, at.edge)
+    pixels, found = self._prepared(image), {}
+    for name in at.names:
+      path = dataclasses.replace(
+          self.found, operation=self.found.operation.at[spot].set(
+              plan.space.candidates.index(name)))
+      maps, logits = run(
+          self._variables(path), path, pixels, jnp.array([label]))
+      found[name] = np.asarray(maps[0]), np.asarray(logits[0])
+    return found
+
+  def _variables(self, path):
+    """The supernet's, with statistics of BN of a path."""
+    return {"params": self.params, "batch_stats": self._measure(path)}
+
+  @functools.cached_property
+  def _measure(self):
+    like = jax.eval_shape(self.supernet.init, jax.random.key(0))
+    images = self._preparation(None, jnp.asarray(self._measured), train=False)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+                         like["batch_stats"])
+    return jax.jit(lambda path: self.supernet.run(
+        {"params": self.params, "batch_stats": zeros},
+        self.supernet.selected(path), images)[1])
+
+
+def load(out: str | os.PathLike[str], dataset: data_lib.Dataset
+         ) -> SearchedSupernet:
+  """Loads the supernet of a finished search.
+
+  Args:
+    out: a run of a search in a space, or of several seeds one of these.
+    dataset: the images that it searched on (`runs.load_data`).
+
+  Raises:
+    InputError: no such run, one that is not finished, a search without one
+      supernet, or whose nodes choose their inputs.
+  """
+  out = errors.path(out)
+  config = runs.read_config(out, shapes.CONFIG)
+  folder, seed = out, config["seed"]
+  if "seeds" in config and (out / f"seed-{config['seeds'][0]}").is_dir():
+    seed = config["seeds"][0]
+    folder = out / f"seed-{seed}"
+  if config.get("kind") != "search" or not (folder / runs.RESULT).exists():
+    raise errors.InputError(
+        f"{out} holds no finished search in a space, whose candidates could be"
+        " compared; name the folder of a finished `natjax search`")
+  result = runs.read_json(folder / runs.RESULT)
+  entry = methods.METHODS[config["method"]]
+  name = _space_of(config["space"])
+  job = job_lib.Job(
+      None, dataset, config["method"], entry.settings(**config["search"]),
+      supervised.TrainConfig(batch_size=config["train"]["batch_size"],
+                             cutout=0), space=name, seed=seed, devices=1,
+      train_found=False)
+  plan = job.plan
+  if plan.held is None:
+    raise errors.InputError(
+        f"method {config['method']} trains no supernet that all candidates"
+        " share; name a search by one, such as spos or it-nas")
+  if spaces.get(name).inputs is not None:
+    raise errors.InputError(
+        f"the nodes of search space '{name}' choose their inputs, so that no"
+        " layer has candidates of its own; name a search over a chain, or in"
+        " nasbench201")
+  options = fit_lib.Options(
+      seed=seed, run=entry.label, devices=job.trainer.devices,
+      checkpoint_dir=folder / "checkpoint" / entry.label)
+  state = fit_lib.fit(plan.method, **job.feed._asdict(), options=options)
+  supernet, params = plan.held(state)
+  paths = paths_lib.Paths(connections_lib.Connections(
+      supernet.space, supernet.place), supernet.place)
+  return SearchedSupernet(
+      supernet, params, paths, _found(supernet.space, result, folder), dataset,
+      job.feed.preparation)
+
+
+def _found(space, result, folder):
+  """What was found, as the space spells it."""
+  if not space.chain:
+    return runs.read_architecture(folder)
+  names = result.get("operations")
+  if names is None:
+    raise errors.InputError(
+        f"{folder} was written before searches over chains told their layers;"
+        " search again")
+  left, blocks = iter(names), []
+  for block in space.graph.blocks:
+    free = not all(node.fixed for node in block.nodes)
+    blocks.append(block._replace(edges=tuple(
+        edge._replace(operation=next(left)) for edge in block.edges
+    )) if free else block)
+  return codec.check(space.graph._replace(blocks=tuple(blocks)))
+
+
+def _space_of(described: Mapping[str, Any]) -> str:
+  """The name of a space by what a run's configuration says of it."""
+  if described.get("name") in spaces.SPACES:
+    return described["name"]
+  for name, space in spaces.SPACES.items():
+    if space.describe() == described:
+      return name
+  raise errors.InputError("the run's search space is unknown; install the"
+                          " package that it came from")

@@ -1,0 +1,118 @@
+"""The supernet of a search: its candidates' maps, from Python and the shell."""
+
+import json
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from natjax import cli, data, errors, pipeline, spaces
+from natjax.methods import spos
+from natjax.networks import grad_cam
+from natjax.pipeline import runs, supernets
+from tests.methods import searching
+from tests.methods.test_spos import CHAIN, filled, make
+
+
+def test_a_probe_carries_out_what_the_head_sees(monkeypatch):
+  """Of the last layer the logits are linear in what it gives."""
+  monkeypatch.setattr(
+      grad_cam, "_map", lambda slopes, features: (slopes, features))
+  method = make("chain")
+  params = method.init(jax.random.key(0)).params
+  images = searching.batches(1)[0]["image"]
+  labels = jnp.array([2, 0, 1, 1])
+  for names in (["mbconv3_3x3"] * 3, ["mbconv6_3x3", "skip_connect",
+                                      "skip_connect"]):
+    path = method.paths.encode(filled(names))
+    stats = jax.tree.map(lambda leaf: leaf[0], method._measure(
+        (params, path), {"image": images, "label": labels}))
+    variables = {"params": params, "batch_stats": stats}
+    (slopes, features), logits = grad_cam.of_candidates(
+        method.judged, 2, 0)(variables, path, images, labels)
+    wanted, _ = method.judged.run(
+        variables, method.judged.selected(path), images, train=False)
+    np.testing.assert_allclose(logits, wanted, rtol=1e-5, atol=1e-6)
+    last = [leaf for leaf in jax.tree.leaves(params["head"])
+            if leaf.shape == (6, 3)]
+    bias = [leaf for leaf in jax.tree.leaves(params["head"])
+            if leaf.shape == (3,)]
+    np.testing.assert_allclose(
+        jnp.mean(features, (1, 2)) @ last[0] + bias[0], logits, rtol=1e-4,
+        atol=1e-5)
+    np.testing.assert_allclose(slopes, jnp.broadcast_to(
+        last[0].T[labels][:, None, None] / features[0, ..., 0].size,
+        slopes.shape), rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """A search over a chain of which nothing was learnt, and its images."""
+  folder = tmp_path_factory.mktemp("chain")
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (96, 8, 8)).astype(np.uint8)
+  np.savez(folder / "noise.npz", x_train=images, y_train=np.arange(96) % 3,
+           x_test=images[:9], y_test=np.arange(9) % 3)
+  found = data.load(str(folder / "noise.npz"), image_size=8)
+  with mock.patch.dict(spaces.SPACES, {"chain": CHAIN}):
+    pipeline.search(
+        "chain", found, out=folder / "run", method="spos", devices=1,
+        search=spos.SPOSConfig(
+            epochs=1, batch_size=16, population=2, parents=1, generations=1,
+            mutations=0, crossovers=0, calibration=32), train_found=False,
+        listener=None)
+    yield folder / "run"
+
+
+def test_candidates_of_a_layer_are_explained(run, tmp_path, capsys):
+  out = tmp_path / "maps.svg"
+  assert cli.main(["explain", str(run), "--candidates", "--image", "1", "--out",
+                   str(out), "--layer", "1", "--json"]) == 0
+  facts = json.loads(capsys.readouterr().out)
+  chosen = json.loads((run / "result.json").read_text())["operations"]
+  assert (facts["layer"], facts["selected"]) == ("block1", chosen[1])
+  rows = {row["operation"]: row for row in facts["candidates"]}
+  assert [*rows] == ["mbconv3_3x3", "mbconv6_3x3", "skip_connect"]
+  loaded, _ = runs.load_data(run)
+  searched = supernets.load(run, loaded)
+  image = loaded.test_images[1]
+  label = loaded.class_names.index(facts["class"])
+  logits = searched.logits(image)
+  assert int(np.argmax(logits)) == label and facts["label"] == "1"
+  maps = searched.candidate_activations(image, label, "block1")
+  for name, (found, of_it) in maps.items():
+    assert found.shape == (4, 4) and (found >= 0).all()
+    np.testing.assert_allclose(rows[name]["map"], found, rtol=1e-4, atol=1e-6)
+    likely = np.exp(of_it) / np.exp(of_it).sum()
+    assert rows[name]["probability"] == pytest.approx(likely[label], rel=1e-4)
+  np.testing.assert_allclose(maps[chosen[1]][1], logits, rtol=1e-4, atol=1e-5)
+  text = out.read_text()
+  assert f"{chosen[1]} (selected)" in text and text.count("(selected)") == 1
+  assert cli.main(["explain", str(run), "--candidates", "--image", "1"]) == 0
+  assert "selected" in capsys.readouterr().out
+  assert (run / "candidates.svg").exists()
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--layer", "7"], "the layers that were decided on are block0, block1"),
+    (["--network", "derived-0"], "does not apply to candidates")])
+def test_what_cannot_be_explained_is_refused(run, flags, message, capsys):
+  assert cli.main(["explain", str(run), "--candidates", "--image", "1",
+                   *flags]) == 2
+  err = capsys.readouterr().err
+  assert message in err and err.count("\n") == 1
+
+
+def test_runs_without_such_a_supernet_are_refused(run, tmp_path):
+  loaded, _ = runs.load_data(run)
+  change = lambda **parts: mock.patch.object(
+      runs, "read_config", lambda *a, **k: {**config, **parts})
+  config = runs.read_config(run)
+  with change(kind="transform"), pytest.raises(
+      errors.InputError, match="holds no finished search in a space"):
+    supernets.load(run, loaded)
+  with change(space={"name": "gone"}), pytest.raises(
+      errors.InputError, match="search space is unknown"):
+    supernets.load(run, loaded)
