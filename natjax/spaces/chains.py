@@ -122,5 +122,5 @@ def refuse(space: base.Space, method: str, why: str) -> None:
   if space.chain:
     raise errors.InputError(
         f"search space '{space.name}' is a chain of layers, and {method} needs"
-        f" cells, {why}; choose a space of cells, or method it-nas, spos or"
-        " random", "space")
+        f" cells, {why}; choose a space of cells, or method darts, it-nas,"
+        " spos or random", "space")
