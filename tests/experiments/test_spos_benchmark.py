@@ -60,10 +60,3 @@ def test_pytorchs_supernet_computes_the_same():
   pytest.importorskip("torch")
   out = run("-c", "import sys, spos; print(spos.check(sys.executable))")
   assert out.startswith("logits of both sides, of the same weights, agree")
-
-
-def test_no_report_names_the_machines_paths():
-  out = run("-c", "import search; print(search.command_of(["
-            "'--torch-python', '/a/b', '--rounds', '1'], 'spos.py'))")
-  assert out == ("python experiments/benchmarks/spos.py --torch-python TORCH"
-                 " --rounds 1\n")
