@@ -33,7 +33,7 @@ Needs torch, in this interpreter or in that of --torch-python.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import functools
 import json
 import os
@@ -73,11 +73,28 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument("--row", nargs=3, action="append", default=[],
                       metavar=("NAME", "METHOD", "SETTINGS"),
                       help="one more of natjax, its settings in JSON")
+  add_torch_flags(parser)
+  parser.add_argument("--init-channels", type=int, default=16)
+  parser.add_argument("--cells", type=int, default=8)
+  return parse_flags(parser, argv, "Search, CPU, float32")
+
+
+def add_torch_flags(parser: argparse.ArgumentParser) -> None:
+  """Flags of a script that has a side of PyTorch."""
   parser.add_argument("--torch-python", default=sys.executable,
                       help="an interpreter that has torch")
   parser.add_argument("--skip-torch", action="store_true")
-  parser.add_argument("--init-channels", type=int, default=16)
-  parser.add_argument("--cells", type=int, default=8)
+
+
+def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None,
+                title: str) -> argparse.Namespace:
+  """Reads the command line, by flags that all scripts with `measure` have.
+
+  Args:
+    parser: has the script's own flags.
+    argv: the flags.
+    title: of the report, if none is given.
+  """
   parser.add_argument("--batch-size", type=int, default=64)
   parser.add_argument("--image-size", type=int, default=32)
   parser.add_argument("--threads", type=int, default=2)
@@ -90,7 +107,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
                       help="file to write the figures into")
   parser.add_argument("--report", type=pathlib.Path,
                       help="markdown file to write the section into")
-  parser.add_argument("--title", default="Search, CPU, float32",
+  parser.add_argument("--title", default=title,
                       help="heading of the section, replaced if it exists")
   # What a process of its own is told.
   parser.add_argument("--work", help=argparse.SUPPRESS)
@@ -109,7 +126,7 @@ def rows_of(args: argparse.Namespace) -> dict[str, search_sides.Row]:
   return {row.name: row for row in rows}
 
 
-def command_of(argv: Sequence[str]) -> str:
+def command_of(argv: Sequence[str], script: str = "search.py") -> str:
   """The command as a report shows it, without where torch's Python lies."""
   shown = list(argv)
   for i, arg in enumerate(shown):
@@ -117,7 +134,7 @@ def command_of(argv: Sequence[str]) -> str:
       shown[i] = "--torch-python=TORCH"
     elif arg == "--torch-python":
       shown[i + 1] = "TORCH"
-  return shlex.join(["python", "experiments/benchmarks/search.py", *shown])
+  return shlex.join(["python", f"experiments/benchmarks/{script}", *shown])
 
 
 def has_torch(python: str) -> bool:
@@ -129,44 +146,52 @@ def has_torch(python: str) -> bool:
 # The sides' processes.
 
 
-def start_torch(args: argparse.Namespace) -> workers.Worker:
-  """PyTorch's process."""
-  flags = [part for name in SIZES for part in (
+def start_torch(args: argparse.Namespace, script: str = "torch_darts.py",
+                sizes: Sequence[str] = SIZES) -> workers.Worker:
+  """PyTorch's process: a script beside this file, told the `sizes`."""
+  flags = [part for name in sizes for part in (
       f"--{name.replace('_', '-')}", str(getattr(args, name)))]
-  return workers.Worker(
-      [args.torch_python, HERE / "torch_darts.py", *flags], os.environ)
+  return workers.Worker([args.torch_python, HERE / script, *flags], os.environ)
 
 
-def start_natjax(name: str, argv: Sequence[str], cache: str) -> workers.Worker:
+def start_natjax(name: str, argv: Sequence[str], cache: str,
+                 script: str = pathlib.Path(__file__).name) -> workers.Worker:
   """The process of a row, with a folder for compiled programs."""
   env = {key: value for key, value in os.environ.items()
          if key != "JAX_COMPILATION_CACHE_DIR"}
   return workers.Worker(
       [sys.executable, *(f"-W{option}" for option in sys.warnoptions),
-       HERE / pathlib.Path(__file__).name, *argv, "--work", name],
+       HERE / script, *argv, "--work", name],
       {**env, "NATJAX_CACHE": cache})
 
 
-def measure(names: Sequence[str], argv: Sequence[str],
+def measure(names: Sequence[str], start: Callable[[str, str], workers.Worker],
             args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-  """Starts all sides and times them in turns; their figures by name."""
+  """Starts all sides and times them in turns.
+
+  Args:
+    names: of the sides.
+    start: starts the process of a name, given a folder for compiled programs;
+      those of natjax are started twice.
+    args: has "rounds" and "steps".
+
+  Returns:
+    The figures, by name.
+  """
   running: dict[str, workers.Worker] = {}
   found: dict[str, dict[str, Any]] = {}
   answers: dict[str, list[dict[str, float]]] = {name: [] for name in names}
   with tempfile.TemporaryDirectory() as folder:
     for i, name in enumerate(names):
       print(name, flush=True)
-      if name == TORCH:
-        worker = start_torch(args)
-        found[name] = {**worker.ready, "first_seconds": worker.seconds}
-      else:
-        cache = str(pathlib.Path(folder) / str(i))
-        cold = start_natjax(name, argv, cache)
+      cache, cold = str(pathlib.Path(folder) / str(i)), None
+      if name != TORCH:
+        cold = start(name, cache)
         cold.close()
-        worker = start_natjax(name, argv, cache)
-        found[name] = {
-            **worker.ready, "first_seconds": worker.seconds,
-            "cold": {**cold.ready, "first_seconds": cold.seconds}}
+      worker = start(name, cache)
+      found[name] = {**worker.ready, "first_seconds": worker.seconds}
+      if cold is not None:
+        found[name]["cold"] = {**cold.ready, "first_seconds": cold.seconds}
       running[name] = worker
 
     def side(name):
@@ -196,9 +221,10 @@ def measure(names: Sequence[str], argv: Sequence[str],
 # The report.
 
 
-def iteration_table(found: dict[str, dict[str, Any]]) -> list[str]:
-  """Every side's iteration and memory, with the ratios to two of them."""
-  others = [name for name in (TORCH, DARTS) if name in found]
+def iteration_table(found: dict[str, dict[str, Any]],
+                    beside: Sequence[str] = (TORCH, DARTS)) -> list[str]:
+  """Every side's iteration and memory, with the ratios to some of them."""
+  others = [name for name in beside if name in found]
   rows = []
   for name, row in found.items():
     line = [name, row["parameters"], tables.spread(np.array(row["seconds"])),
@@ -256,6 +282,31 @@ def _number(row, key, digits):
   return f"{row[key]:.{digits}f}" if key in row else ""
 
 
+def write(args: argparse.Namespace, lines: Sequence[str],
+          found: dict[str, dict[str, Any]], tables_: Sequence[str],
+          after: str) -> None:
+  """Prints the report, and writes it where the flags say.
+
+  Args:
+    args: has "title", "json" and "report".
+    lines: where it was measured, and what.
+    found: the figures, by side.
+    tables_: lines of them.
+    after: the load average at the end.
+  """
+  text = [*lines, *tables_, "", f"Load average at the end: {after}"]
+  print("\n".join(["", f"## {args.title}", "", *text]), flush=True)
+  if args.json is not None:
+    args.json.write_text(json.dumps({
+        "machine": [line.removeprefix("- ") for line in lines],
+        "load_average_at_the_end": after, "sides": found}, indent=2) + "\n",
+        encoding="utf-8")
+    print(f"figures written to {args.json}", flush=True)
+  if args.report is not None:
+    tables.write_section(args.report, args.title, text)
+    print(f"section '{args.title}' written to {args.report}", flush=True)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
   """Measures, prints, and writes the report."""
   argv = sys.argv[1:] if argv is None else list(argv)
@@ -293,7 +344,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     raise SystemExit("nothing is left to measure")
 
   # Measure.
-  found = measure(names, argv, args)
+  found = measure(names, lambda name, cache: start_torch(
+      args) if name == TORCH else start_natjax(name, argv, cache), args)
   after = " ".join(f"{x:.1f}" for x in os.getloadavg())
 
   # Report.
@@ -302,18 +354,9 @@ def main(argv: Sequence[str] | None = None) -> None:
               f" {found[TORCH]['threads']} threads",
               "- check: parameters at C=16, 8 cells, without alpha:"
               f" {found[TORCH]['published']} in torch, as published"]
-  result = {"machine": [line.removeprefix("- ") for line in lines],
-            "load_average_at_the_end": after, "sides": found}
-  lines += ["", *iteration_table(found), "", *start_table(found), "",
-            *second_start_table(found), "",
-            f"Load average at the end: {after}"]
-  say("\n".join(["", f"## {args.title}", "", *lines]))
-  if args.json is not None:
-    args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    say(f"figures written to {args.json}")
-  if args.report is not None:
-    tables.write_section(args.report, args.title, lines)
-    say(f"section '{args.title}' written to {args.report}")
+  write(args, lines, found, [
+      "", *iteration_table(found), "", *start_table(found), "",
+      *second_start_table(found)], after)
   return None
 
 

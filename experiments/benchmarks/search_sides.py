@@ -13,7 +13,7 @@ import numpy as np
 import sides
 import workers
 
-from natjax import data, methods, zoo
+from natjax import data, methods, spaces, zoo
 from natjax.methods import supervised
 from natjax.pipeline import job, plugins
 from natjax.training import devices as devices_lib
@@ -60,14 +60,18 @@ def make_plan(row: Row, args) -> Any:
   """The `Plan` that the method's entry builds, as a job asks for it."""
   plugins.load()
   entry = methods.METHODS[row.method]
-  sizes = {"init_channels": args.init_channels, "cells": args.cells,
-           "batch_size": args.batch_size}
+  sizes, only = {"batch_size": args.batch_size}, {}
+  if row.space is not None and spaces.get(row.space).chain:
+    only = {"chain_layers": args.chain_layers}
+  else:
+    sizes |= {"init_channels": args.init_channels, "cells": args.cells}
   fields = {field.name for field in dataclasses.fields(entry.settings)}
   given = entry.starts == "given"
   return job.Job(
       zoo.get("darts") if given else None, noise(args), row.method,
       entry.settings(**{
-          **{k: v for k, v in sizes.items() if k in fields}, **row.settings}),
+          **{k: v for k, v in (sizes | only).items() if k in fields},
+          **row.settings}),
       supervised.TrainConfig(**sizes, cutout=0, auxiliary=False),
       space=None if given else row.space, devices=1).plan
 
@@ -93,7 +97,7 @@ class Search:
   def __init__(self, plan, args):
     """Args:
       plan: of the method.
-      args: flags of `search.py`.
+      args: flags of the script.
     """
     devices, began = tuple(jax.devices()[:1]), time.perf_counter()
     self._state = jax.block_until_ready(devices_lib.replicate(
