@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from natjax import drawing, errors
-from natjax.cli import inputs, output
+from natjax.cli import console, inputs
 from natjax.data import dataset as dataset_lib
 from natjax.data import image_folder
 from natjax.drawing import files
@@ -50,9 +50,9 @@ def run_explain(args) -> int:
   said = _sentence(facts, found)
   drawing.save_activation(out, image[0], found, title=said)
   if args.json:
-    output.print_json(facts)
+    console.print_json(facts)
   else:
-    output.out.print(f"{said}: {out}")
+    console.out.print(f"{said}: {out}")
   return 0
 
 
