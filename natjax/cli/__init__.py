@@ -13,22 +13,29 @@ benchmarks, `selftest` the library on a machine; `output` prints, on `console`.
 What other packages add (`pipeline.plugins`) is read first. Commands that
 compute set the compiler up before jax looks for devices.
 
-A command imports what it needs when it is known, within `main`, so that Ctrl-C
-ends it in order before as well.
+A command imports what it needs when it is known, within `main`.
 """
 
 from collections.abc import Sequence
-from importlib import metadata
-import sys
+import os
+import signal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs a command; returns the exit code."""
-  try:
-    from natjax.cli import parser, processes
-  except KeyboardInterrupt:
-    sys.stderr.write("natjax: interrupted\n")
-    return 130
+  """Runs a command; returns the exit code.
+
+  Args:
+    argv: the command; None is that of this process, which Ctrl-C ends at once
+      until the command begins: there is nothing to save, and while extensions
+      are loaded and classes made, a KeyboardInterrupt becomes another error or
+      none.
+  """
+  hear = signal.getsignal(signal.SIGINT)
+  alone = argv is None and hear is signal.default_int_handler
+  if alone:
+    signal.signal(signal.SIGINT, _end)
+
+  from natjax.cli import parser, processes
 
   def run():
     if _plugged():
@@ -36,14 +43,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
       plugins.load()
     args = parser.parse(argv)
+    if alone:
+      signal.signal(signal.SIGINT, hear)
     with args.naming_flags():
       return args.run(args)
 
   return processes.exit_code(run)
 
 
+def _end(number, frame):
+  os.write(2, b"natjax: interrupted\n")
+  os._exit(130)
+
+
 def _plugged():
   """Whether an installed package adds anything, or one's file is damaged."""
+  from importlib import metadata
+
   try:
     return any(group.startswith("natjax.")
                for group in metadata.entry_points().groups)
