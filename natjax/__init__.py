@@ -5,46 +5,34 @@ trained network. Everything below them is public too: `natjax.graph`
 (architectures; `natjax.blocks`, `natjax.codec` and `natjax.skeleton` are parts
 of it), `natjax.operations`, `natjax.cost`, `natjax.zoo`, `natjax.networks`,
 `natjax.policies`, `natjax.methods`, `natjax.training`, `natjax.data`.
+
+`import natjax` itself takes no time: what is asked for is imported then.
 """
 
-from natjax import costs as cost
-from natjax import data, operations, zoo
-from natjax.errors import InputError, NotMet
-from natjax.graph import blocks, codec, skeleton
-from natjax.graph import genotype as architecture
-from natjax.graph.blocks import Block, BlockNetwork, Layer, Node
-from natjax.graph.codec import Architecture
-from natjax.graph.genotype import Cell, Edge, Genotype
-from natjax.methods import METHODS
-from natjax.methods.darts import DartsConfig
-from natjax.methods.differentiable import DifferentiableConfig
-from natjax.methods.entrannas import EnTranConfig
-from natjax.methods.entrannas_dst import DSTConfig
-from natjax.methods.it_nas import ITConfig
-from natjax.methods.nat import NATConfig
-from natjax.methods.random_search import RandomConfig
-from natjax.methods.replace_config import ReplaceConfig
-from natjax.methods.supervised import TrainConfig
-from natjax.objectives.simclr import SimCLRConfig
-from natjax.pipeline import (
-    Listener,
-    presets,
-    Printed,
-    search,
-    train,
-    transform,
-)
-from natjax.pipeline.networks import load
-from natjax.training.devices import configure_compilation
-from natjax.zoo.exports import read
+import importlib
+import typing
 
-__all__ = ("METHODS", "Architecture", "Block", "BlockNetwork", "Cell",
-           "DSTConfig", "DartsConfig", "DifferentiableConfig", "Edge",
-           "EnTranConfig", "Genotype", "ITConfig", "InputError", "Layer",
-           "Listener", "NATConfig", "Node", "NotMet", "Printed",
-           "RandomConfig", "ReplaceConfig", "SimCLRConfig", "TrainConfig",
-           "architecture", "blocks", "codec", "configure_compilation", "cost",
-           "data", "load", "operations", "presets", "read", "search",
-           "skeleton", "train", "transform", "zoo")
+if typing.TYPE_CHECKING:
+  from natjax.pipeline.public import *  # noqa: F403
 
 __version__ = "0.2.0"
+
+_ROOMS = ("benchmarks", "cli", "costs", "data", "drawing", "errors", "graph",
+          "methods", "networks", "objectives", "operations", "pipeline",
+          "policies", "selftest", "spaces", "training", "zoo")
+
+
+def __getattr__(name: str) -> typing.Any:
+  if name in _ROOMS:
+    return importlib.import_module(f"natjax.{name}")
+  if name.startswith("_") and name != "__all__":
+    raise AttributeError(f"module 'natjax' has no attribute '{name}'")
+  public = importlib.import_module("natjax.pipeline.public")
+  if name != "__all__" and name not in public.__all__:
+    raise AttributeError(f"module 'natjax' has no attribute '{name}'")
+  globals()[name] = found = getattr(public, name)
+  return found
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *_ROOMS, *__getattr__("__all__")})

@@ -7,26 +7,61 @@ resumes when all are started again), 70 a fault of the library, 130 interrupted
 by Ctrl-C and 143 by SIGTERM (the run is saved and resumes by the same command).
 
 `parser` reads the arguments, `inputs` what they name; `jobs` are the commands
-that run long, `processes` lets several processes run one of them, `inspection`
-are those that do not run long, `benchmark` looks into tables of benchmarks,
-`selftest` the library on a machine; `output` prints. What other packages add
-(`pipeline.plugins`) is read first. Commands that compute set the compiler up
-before jax looks for devices.
+that run long, `processes` lets several processes run one of them, `cost` and
+`inspection` are those that do not run long, `benchmark` looks into tables of
+benchmarks, `selftest` the library on a machine; `output` prints, on `console`.
+What other packages add (`pipeline.plugins`) is read first. Commands that
+compute set the compiler up before jax looks for devices.
+
+A command imports what it needs when it is known, within `main`.
 """
 
 from collections.abc import Sequence
-
-from natjax.cli import parser, processes
-from natjax.pipeline import plugins
+import os
+import signal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs a command; returns the exit code."""
+  """Runs a command; returns the exit code.
+
+  Args:
+    argv: the command; None is that of this process, which Ctrl-C ends at once
+      until the command begins: there is nothing to save, and while extensions
+      are loaded and classes made, a KeyboardInterrupt becomes another error or
+      none.
+  """
+  hear = signal.getsignal(signal.SIGINT)
+  alone = argv is None and hear is signal.default_int_handler
+  if alone:
+    signal.signal(signal.SIGINT, _end)
+
+  from natjax.cli import parser, processes
 
   def run():
-    plugins.load()
+    if _plugged():
+      from natjax.pipeline import plugins
+
+      plugins.load()
     args = parser.parse(argv)
+    if alone:
+      signal.signal(signal.SIGINT, hear)
     with args.naming_flags():
       return args.run(args)
 
   return processes.exit_code(run)
+
+
+def _end(number, frame):
+  os.write(2, b"natjax: interrupted\n")
+  os._exit(130)
+
+
+def _plugged():
+  """Whether an installed package adds anything, or one's file is damaged."""
+  from importlib import metadata
+
+  try:
+    return any(group.startswith("natjax.")
+               for group in metadata.entry_points().groups)
+  except Exception:
+    return True  # `plugins.load` says whose.

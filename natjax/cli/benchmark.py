@@ -22,7 +22,7 @@ from natjax.benchmarks import (
     policy_search,
     table_search,
 )
-from natjax.cli import inputs, output
+from natjax.cli import console, inputs
 from natjax.graph import nasbench101 as cells101
 from natjax.graph import nasbench201 as cells201
 from natjax.graph import nasbench_macro as chains
@@ -57,10 +57,10 @@ def run_benchmark(args) -> int:
                       _look_up_1shot1, args.benchmark))(
                           args.table, args.architectures)
   if args.json:
-    output.print_json(rows)
+    console.print_json(rows)
     return 0
   columns = [*dict.fromkeys(key for row in rows for key in row)]
-  output.print_table(
+  console.print_table(
       f"{args.benchmark}, accuracies in per cent", [
           column if column == "architecture" else f">{column}"
           for column in columns],
@@ -96,16 +96,16 @@ def _run_search(args, method, evolved, dataset) -> int:
       table_search.problem(args.benchmark, args.table, dataset), config, seeds,
       method)
   if args.json:
-    output.print_json({
+    console.print_json({
         "benchmark": args.benchmark, "method": method, "dataset": dataset,
         "config": dataclasses.asdict(config), "seeds": rows})
     return 0
-  output.print_table(
+  console.print_table(
       f"{method} in the table of {args.benchmark}, accuracies in per cent", [
           name if name == "architecture" else f">{name}" for name in rows[0]],
       [[_shown(value) for value in row.values()] for row in rows])
   regret = statistics.mean(row["regret"] for row in rows)
-  output.out.print(
+  console.out.print(
       f"mean regret {regret:.3f} points, {len(rows)} seed(s) of"
       f" {rows[0]['evaluated']} candidates")
   return 0
@@ -233,17 +233,17 @@ def _run_policy(args, policy) -> int:
   table = nasbench201.read(args.table)
   table.of(config.dataset)
   if not args.json:
-    output.err.print(f"{config.method}, {config.policy} policy,"
-                     f" {config.dataset}: {config.steps} steps, {len(seeds)}"
-                     f" seed(s) at once, cells of"
-                     f" {policy_search.train_count(config)} of"
-                     f" {cells201.COMPUTATIONS} computations as inputs")
+    console.err.print(f"{config.method}, {config.policy} policy,"
+                      f" {config.dataset}: {config.steps} steps, {len(seeds)}"
+                      f" seed(s) at once, cells of"
+                      f" {policy_search.train_count(config)} of"
+                      f" {cells201.COMPUTATIONS} computations as inputs")
   found = policy_search.train(config, table, seeds)
   report = policy_report.summary(
       config, policy_report.judge(config, table, found), seeds,
       time.monotonic() - start)
   if args.json:
-    output.print_json(report)
+    console.print_json(report)
   else:
     _print_report(report)
   return 0
@@ -254,13 +254,13 @@ def _print_report(report):
           ("best of 10 samples", "gain_best_of_10"),
           ("the oracle", "gain_oracle"), ("random transitions", "gain_random"))
   several = len(report["seeds"]) > 1
-  output.print_table(
+  console.print_table(
       "points of test accuracy gained, mean over all cells of"
       f" {report['seeds'][0]['computations_judged']} unseen computations",
       ("", ">gain", ">deviation over seeds"),
       [(name, f"{report[key]:+.3f}",
         f"{report['std'][key]:.3f}" if several else "") for name, key in rows])
-  output.out.print(
+  console.out.print(
       f"argmax reaches {100 * report['oracle_share']:.1f} % of the oracle's"
       f" gain in validation accuracy, {100 * report['test_oracle_share']:.1f} %"
       f" in test accuracy, at {report['params_ratio']:.3f} times the"

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from natjax import drawing, errors
-from natjax.cli import inputs, output
+from natjax.cli import console, inputs
 from natjax.data import dataset as dataset_lib
 from natjax.data import image_folder
 from natjax.drawing import files
@@ -53,9 +53,9 @@ def run_explain(args) -> int:
   said = _sentence(facts, found)
   drawing.save_activation(out, image[0], found, title=said)
   if args.json:
-    output.print_json(facts)
+    console.print_json(facts)
   else:
-    output.out.print(f"{said}: {out}")
+    console.out.print(f"{said}: {out}")
   return 0
 
 
@@ -110,12 +110,12 @@ def _run_candidates(args):
       + f" {100 * row['probability']:.1f} %": found[row["operation"]][0]
       for row in rows}, title=said)
   if args.json:
-    output.print_json(facts)
+    console.print_json(facts)
     return 0
-  output.print_table(said, ("operation", ">probability", "selected"), [
+  console.print_table(said, ("operation", ">probability", "selected"), [
       (row["operation"], f"{100 * row['probability']:.1f} %",
        "yes" * (row["operation"] == layer.chosen)) for row in rows])
-  output.out.print(str(out))
+  console.out.print(str(out))
   return 0
 
 

@@ -8,13 +8,11 @@ import os.path
 import pathlib
 import re
 
-from natjax import errors, methods, zoo
-from natjax.benchmarks import nasbench201 as tables
-from natjax.cli import output
+from natjax import errors, zoo
+from natjax.cli import console
 from natjax.graph import blocks, codec, records
 from natjax.graph import genotype as genotype_lib
 from natjax.graph import nasbench201 as cells
-from natjax.pipeline import runs
 from natjax.training import settings as settings_lib
 from natjax.zoo import exports
 
@@ -61,6 +59,21 @@ def names_folder(name: str) -> bool:
   return os.path.isdir(name) and not zoo.known(name)
 
 
+def _is_run(path):
+  from natjax.pipeline import runs
+
+  return os.path.isfile(path / runs.CONFIG)
+
+
+def sizes(name: str):
+  """Image size and number of classes of a run's folder; None of others."""
+  if not names_folder(name):
+    return None
+  from natjax.pipeline import runs
+
+  return runs.sizes(name)
+
+
 def read_architecture(name: str, skeleton: str | None = None, width=None):
   """An architecture from a string, a file, a run, or the zoo.
 
@@ -80,6 +93,8 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   elif "Genotype(" in name:
     architecture = genotype_lib.from_darts(name, where="the genotype given")
   elif names_folder(name):
+    from natjax.pipeline import runs
+
     architecture = runs.read_architecture(path)
     own = name if architecture.kind == "blocks" else ""
   elif os.path.isfile(path) or path.suffix in (".json", ".txt", ".py") or (
@@ -88,9 +103,9 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
     own = name if architecture.kind == "blocks" else ""
   else:
     architecture = zoo.get(name, skeleton)
-    if os.path.isfile(path / runs.CONFIG):
-      output.err.print(f"{name} is that of `natjax list`, not the run in the"
-                       f" folder {name}; write ./{name} for that")
+    if os.path.isdir(path) and _is_run(path):
+      console.err.print(f"{name} is that of `natjax list`, not the run in the"
+                        f" folder {name}; write ./{name} for that")
   if own and skeleton is not None:
     raise errors.InputError(f"skeleton is '{skeleton}', and {own} brings its"
                             " own; leave the option out")
@@ -116,6 +131,8 @@ def _read(path):
     return exports.read(path)
   if name.isdecimal() and (
       whole.endswith((".csv", ".csv.gz")) or os.path.isdir(whole)):
+    from natjax.benchmarks import nasbench201 as tables
+
     codes = tables.read(whole).codes
     if len(name) > _SEED_DIGITS or int(name) >= len(codes):
       raise errors.InputError(
@@ -183,6 +200,8 @@ def refuse(args) -> None:
   Raises:
     InputError: a setting of another method, or a flag that does not apply.
   """
+  from natjax import methods
+
   entry = methods.METHODS[args.method]
   own = settings_lib.types(entry.settings)
   if args.objective not in entry.objectives:
@@ -226,6 +245,8 @@ def file_settings(args, parts):
   """The parts of --config: {"search": {...}, "train": {...}}."""
   if args.config is None:
     return {part: {} for part in parts}
+  from natjax.pipeline import runs
+
   found = runs.read_json(
       args.config, object, missing="name a file with --config", field="config",
       damaged="correct it, or pass flags instead")

@@ -1,12 +1,11 @@
-"""The commands that only look: evaluate, draw, cost, list and so on."""
+"""The commands that only look: evaluate, draw, list and so on."""
 
 import argparse
 from typing import Any
 
 from natjax import data, drawing, errors, methods, operations, spaces, zoo
-from natjax.cli import inputs, output
-from natjax.costs import exact as cost
-from natjax.graph import blocks, skeleton
+from natjax.cli import console, cost, inputs
+from natjax.costs import exact
 from natjax.objectives import classification, simclr
 from natjax.operations import edges
 from natjax.pipeline import networks as networks_lib
@@ -41,11 +40,11 @@ def run_evaluate(args) -> int:
           simclr.SimCLRConfig(**config["simclr"]), bank, queries,
           dataset.num_classes, linear=False)["accuracy"]
   if args.json:
-    output.print_json({"dataset": dataset.name, "own": own, "networks": [
+    console.print_json({"dataset": dataset.name, "own": own, "networks": [
         {"network": k, "accuracy": v} for k, v in accuracies.items()]})
   else:
     other = "" if own else ", which is not what they were trained on"
-    output.print_table(
+    console.print_table(
         f"{tables.measure(config)} on {dataset.name}{other}",
         ("network", ">accuracy"),
         [(k, f"{100 * v:.2f} %") for k, v in accuracies.items()])
@@ -75,65 +74,8 @@ def run_draw(args) -> int:
   else:
     other = args.other and inputs.read_architecture(args.other)
     drawing.save(args.out, inputs.read_architecture(args.architecture), other)
-  output.out.print(args.out)
+  console.out.print(args.out)
   return 0
-
-
-def run_cost(args) -> int:
-  """`natjax cost`."""
-  if args.classes is not None:
-    settings.at_least_one(args, "classes")
-  architecture = inputs.read_architecture(
-      args.architecture, args.skeleton, args.width)
-  place, words = _place(
-      args, architecture, runs.sizes(args.architecture)
-      if inputs.names_folder(args.architecture) else None)
-  total = cost.network(architecture, place)
-  found = {"params": total.params, "madds": total.madds}
-  if getattr(architecture, "name", "").startswith("|"):
-    # As NAS-Bench-201 counts them, with the classifier's additions.
-    found["flops"] = total.madds + place.num_classes
-  if args.json:
-    output.print_json({**found, "architecture": args.architecture,
-                       "skeleton": place._asdict()})
-  else:
-    output.out.print(
-        f"{args.architecture}: {total.params} parameters,"
-        f" {total.madds / 1e6:.1f} M multiply-adds ({words}"
-        f" {place.num_classes} classes, {place.image_size} pixels)")
-  return 0
-
-
-def _place(args, architecture, sizes=None):
-  """Where an architecture stands, and that in words.
-
-  Args:
-    args: the arguments.
-    architecture: that is costed.
-    sizes: image size and number of classes of the run that it is of.
-  """
-  data = inputs.given(args, ("image_size",))
-  if args.classes is not None:
-    data["num_classes"] = args.classes
-  cells = inputs.given(args, ("init_channels", "cells"))
-  if architecture.kind == "blocks":
-    for name in cells:
-      settings.refuse(args, name, "does not apply to a network of blocks; leave"
-                      " it out, or scale the network by --width")
-    frame = blocks.Frame()
-    if architecture.name in zoo.handcrafted.BUILDERS:
-      usual = zoo.handcrafted.skeletons(architecture.name)[0]
-      frame = zoo.handcrafted.FRAMES[args.skeleton or usual]
-    frame = frame._replace(**sizes or {})
-    return frame._replace(**data), f"{len(architecture.blocks)} blocks,"
-  kind = args.skeleton or "cifar"
-  if kind not in skeleton.KINDS:
-    raise errors.InputError(
-        f"skeleton is '{kind}', which hand-crafted networks alone have; choose"
-        f" {' or '.join(skeleton.KINDS)}")
-  place = skeleton.DEFAULTS[kind]._replace(**cells, **data)
-  return place, (f"{place.kind} skeleton, {place.init_channels} channels,"
-                 f" {place.cells} cells,")
 
 
 def run_convert(args) -> int:
@@ -141,7 +83,7 @@ def run_convert(args) -> int:
   text = exports.write(
       inputs.read_architecture(args.architecture), args.to) + "\n"
   if args.out is None:
-    output.out.out(text, end="", highlight=False)
+    console.out.out(text, end="", highlight=False)
   else:
     path = errors.path(args.out, "out")
     if path.is_dir() or not path.parent.is_dir():
@@ -163,7 +105,7 @@ def run_list(args) -> int:
       "methods": {name: entry.help for name, entry in methods.METHODS.items()},
       "presets": list(presets.PRESETS)}
   if args.json:
-    output.print_json(listing)
+    console.print_json(listing)
     return 0
   listing["architectures"] = {
       name: f"{facts['params'] / 1e6:.2f} M parameters,"
@@ -171,20 +113,20 @@ def run_list(args) -> int:
       f" {facts['source']}"
       for name, facts in architectures.items()}
   for title, names in listing.items():
-    output.out.print(title, style="bold")
+    console.out.print(title, style="bold")
     for line in ([f"{name}: {text}" for name, text in names.items()]
                  if isinstance(names, dict) else [", ".join(names)]):
-      output.out.print(f"  {line}")
+      console.out.print(f"  {line}")
   return 0
 
 
 def _facts(name):
   """What `list` says of an architecture, as `cost` counts it by default."""
   architecture = zoo.get(name)
-  place, words = _place(argparse.Namespace(
+  place, words = cost.place(argparse.Namespace(
       classes=None, image_size=None, init_channels=None, cells=None,
       skeleton=None), architecture)
-  total = cost.network(architecture, place)
+  total = exact.network(architecture, place)
   return {"params": total.params, "madds": total.madds,
           "kind": "cells" if architecture.kind == "cells" else "network",
           "source": zoo.source(name),
@@ -206,12 +148,12 @@ def run_operations(args) -> int:
   """
   settings.at_least_one(args, "channels", "image_size")
   space = None if args.space is None else spaces.get(args.space)
-  table = cost.operation_table(
+  table = exact.operation_table(
       args.channels, args.image_size, space and space.candidates)
   may = {} if space is None else _transitions(
       space, args.channels, args.image_size)
   if args.json:
-    output.print_json([
+    console.print_json([
         {"operation": name, "type": operations.get(name).type,
          "kernel_size": operations.get(name).kernel_size, "params": c.params,
          "madds": c.madds, **{key: names[name] for key, names in may.items()}}
@@ -224,7 +166,7 @@ def run_operations(args) -> int:
       first, second = (names[name] for names in may.values())
       rows[-1] += [", ".join(n for n in first if n != name),
                    ", ".join(n for n in first if n not in second)]
-  output.print_table(
+  console.print_table(
       f"{args.channels} channels, {args.image_size} x {args.image_size} pixels"
       " (stride 1; 2x2 pooling at stride 2)",
       ("operation", ">parameters (K)", ">multiply-adds (M)",

@@ -9,7 +9,7 @@ import re
 import signal
 
 from natjax import data, errors, pipeline, spaces
-from natjax.cli import inputs, output, processes
+from natjax.cli import console, inputs, output, processes
 from natjax.graph import codec, records
 from natjax.graph import genotype as genotype_lib
 from natjax.methods import supervised
@@ -71,7 +71,7 @@ def _load(args):
       resize=args.resize, renumber_labels=args.renumber_labels,
       test_fraction=args.test_fraction)
   for note in found.notes:
-    output.err.print(f"{found.name}: {note}")
+    console.err.print(f"{found.name}: {note}")
   return found
 
 
@@ -141,7 +141,7 @@ def _run_job(args, job, show) -> int:
   if args.dry_run:
     if first:
       output.print_note(job)
-      output.print_json({"configuration": job.describe(),
+      console.print_json({"configuration": job.describe(),
                          "estimate": job.estimate()})
     return 0
   finished = job.open(
@@ -162,8 +162,8 @@ def _run_job(args, job, show) -> int:
           checkpoint_seconds=args.checkpoint_seconds,
           chunk_seconds=args.chunk_seconds, **hears))
   except errors.Interrupted:
-    output.err.print("Interrupted and saved; the same command resumes it from"
-                     f" {args.out}.")
+    console.err.print("Interrupted and saved; the same command resumes it from"
+                      f" {args.out}.")
     # Another of several processes may have been asked.
     return 128 + (asked[0] if asked else signal.SIGINT)
   if first:
@@ -187,7 +187,7 @@ def _interruptible(asked):
     asked.append(number)
     if len(asked) > 1:
       raise KeyboardInterrupt
-    output.err.print(
+    console.err.print(
         "Stopping after this chunk of steps; again to stop at once.")
 
   old = {number: signal.signal(number, handle)

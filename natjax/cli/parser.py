@@ -1,19 +1,20 @@
-"""What the command line takes."""
+"""What the command line takes.
+
+The flags of a command are made when it is asked for, by a function that
+imports what they need.
+"""
 
 import argparse
+from collections.abc import Callable
 import functools
 import re
+import sys
 from typing import Any, NoReturn
 
 import natjax
-from natjax import errors, methods
-from natjax.benchmarks import policy_search, table_search
-from natjax.cli import benchmark, explain, inputs, inspection, jobs, selftest
-from natjax.methods import evolution, supervised
-from natjax.objectives import simclr
-from natjax.selftest import report
+from natjax import errors
+from natjax.cli import inputs
 from natjax.training import settings
-from natjax.zoo import exports
 
 _PREFIXES = {"search": "", "train": "train-", "simclr": "simclr-"}
 _YES_NO = argparse.BooleanOptionalAction
@@ -28,7 +29,8 @@ class Parser(argparse.ArgumentParser):
 
 def parse(argv) -> argparse.Namespace:
   """Reads the arguments."""
-  parser = _make_parser()
+  argv = sys.argv[1:] if argv is None else list(argv)
+  parser = _make_parser(next((w for w in argv if w in _COMMANDS), None))
   args, unknown = parser.parse_known_args(argv)
   if args.command == "benchmark" and not args.architectures and not any(
       word.startswith("-") for word in unknown):
@@ -44,32 +46,36 @@ def parse(argv) -> argparse.Namespace:
   return args
 
 
-def _make_parser():
-  """Builds the parser of all commands."""
+def _make_parser(command):
+  """Builds the parser of all commands, of which one has its flags."""
   parser = Parser(prog="natjax", description="Takes a network's architecture "
                   "and returns a better or cheaper one.", allow_abbrev=False)
   parser.add_argument("--version", action="version",
                       version=f"natjax {natjax.__version__}")
   commands = parser.add_subparsers(dest="command", required=True,
                                    metavar="COMMAND")
-
-  def add(name, run, text, prefixes=None, *, arch=False, json=False):
+  for name, (text, add_flags) in _COMMANDS.items():
     sub = commands.add_parser(name, help=text, allow_abbrev=False,
                               description=text)
-    sub.set_defaults(run=run, others=[], naming_flags=functools.partial(
-        inputs.naming_flags, sub, prefixes or {}))
-    if arch:
-      sub.add_argument("architecture", metavar="ARCH")
-    if json:
-      sub.add_argument("--json", action="store_true")
-    return sub
+    if name == command:
+      sub.set_defaults(others=[])
+      run, prefixes = add_flags(sub)
+      sub.set_defaults(run=run, naming_flags=functools.partial(
+          inputs.naming_flags, sub, prefixes))
+  return parser
 
-  def starting(how):
-    return {name: entry for name, entry in methods.METHODS.items()
-            if entry.starts in (how, "both")}
 
-  sub = add("transform", jobs.run_transform, "replace an architecture's"
-            " operations by others", _PREFIXES, arch=True)
+def _starting(how):
+  from natjax import methods
+
+  return {name: entry for name, entry in methods.METHODS.items()
+          if entry.starts in (how, "both")}
+
+
+def _transform(sub):
+  from natjax.cli import jobs
+
+  sub.add_argument("architecture", metavar="ARCH")
   sub.add_argument("others", metavar="ARCH", nargs="*", help="further ones,"
                    " which share one search with it (of nat, natpp and"
                    " evolution)")
@@ -91,42 +97,63 @@ def _make_parser():
                    " network has not: drawn, or replace, after learning to give"
                    " what the trained network gives (drawn)")
   sub.set_defaults(no_train=False)
-  _add_method_flags(sub, starting("given"), "nat")
+  _add_method_flags(sub, _starting("given"), "nat")
+  return jobs.run_transform, _PREFIXES
 
-  sub = add("search", jobs.run_transform, "find an architecture in a space",
-            _PREFIXES)
+
+def _search(sub):
+  from natjax.cli import jobs
+
   sub.add_argument("--space", required=True, help="of `natjax list`")
   sub.add_argument("--no-train", action="store_true", help="leave out the"
                    " training of what is found")
   sub.set_defaults(compare=None, weights=None, train_from="scratch",
                    start="drawn")
-  _add_method_flags(sub, starting("space"), "darts")
+  _add_method_flags(sub, _starting("space"), "darts")
+  return jobs.run_transform, _PREFIXES
 
-  sub = add("train", jobs.run_train, "train the network of an architecture",
-            {**_PREFIXES, "train": ""}, arch=True)
+
+def _train(sub):
+  from natjax.cli import jobs
+  from natjax.methods import supervised
+  from natjax.objectives import simclr
+
+  sub.add_argument("architecture", metavar="ARCH")
   sub.add_argument("--weights", metavar="RUN", help="begin with the weights of"
                    " a run's networks, or of a file (default: they are drawn)")
   _add_run_flags(sub)
   _add_settings(sub, supervised.TrainConfig, "", "training")
   _add_settings(sub, simclr.SimCLRConfig, "simclr-", "objective simclr")
+  return jobs.run_train, {**_PREFIXES, "train": ""}
 
-  sub = add("evaluate", inspection.run_evaluate, "test accuracy of the networks"
-            " that a run trained", json=True)
+
+def _evaluate(sub):
+  from natjax.cli import inspection
+
+  sub.add_argument("--json", action="store_true")
   sub.add_argument("directory", metavar="DIR")
   sub.add_argument("--dataset", help="default: the run's own")
   sub.add_argument("--data-dir", help="where the data set lies")
+  return inspection.run_evaluate, {}
 
-  sub = add("draw", inspection.run_draw, "draw an architecture, or what changed"
-            " between two", arch=True)
+
+def _draw(sub):
+  from natjax.cli import inspection
+
+  sub.add_argument("architecture", metavar="ARCH")
   sub.add_argument("other", metavar="OTHER", nargs="?")
   sub.add_argument("--theta", action="store_true", help="ARCH is the folder of"
                    " a differentiable transformation: draw theta over time")
   sub.add_argument("--alpha", action="store_true", help="ARCH is the folder of"
                    " a search, finished or not: draw what candidates weighed")
   sub.add_argument("--out", required=True, metavar="FILE.svg|.png")
+  return inspection.run_draw, {}
 
-  sub = add("explain", explain.run_explain, "where in an image a network sees a"
-            " class (Grad-CAM)", json=True)
+
+def _explain(sub):
+  from natjax.cli import explain
+
+  sub.add_argument("--json", action="store_true")
   sub.add_argument("directory", metavar="RUN")
   sub.add_argument("--image", required=True, metavar="FILE|INDEX", help="a file"
                    " of an image, or the number of one of the run's test images"
@@ -150,28 +177,45 @@ def _make_parser():
   sub.add_argument("--data-dir", help="where the data set lies")
   sub.add_argument("--out", metavar="FILE.svg|.png", help="(explanation.svg in"
                    " the run's folder)")
+  return explain.run_explain, {}
 
-  sub = add("cost", inspection.run_cost, "parameters and multiply-adds of an"
-            " architecture", arch=True, json=True)
+
+def _cost(sub):
+  from natjax.cli import cost
+
+  sub.add_argument("architecture", metavar="ARCH")
+  sub.add_argument("--json", action="store_true")
   sub.add_argument("--skeleton", choices=("cifar", "imagenet", "face"),
                    help="default: the usual one of the architecture")
   sub.add_argument("--width", type=float, metavar="F",
                    help="factor of the widths of a network of blocks")
   for flag in ("init-channels", "cells", "classes", "image-size"):
     sub.add_argument(f"--{flag}", type=inputs.whole, metavar="N")
+  return cost.run_cost, {}
 
-  sub = add("convert", inspection.run_convert, "write an architecture in the"
-            " form that other code reads", arch=True)
+
+def _convert(sub):
+  from natjax.cli import inspection
+  from natjax.zoo import exports
+
+  sub.add_argument("architecture", metavar="ARCH")
   sub.add_argument("--to", required=True, choices=exports.FORMS, help="genotype"
                    " is DARTS's text, nasbench201 the benchmark's string, json"
                    " what natjax writes")
   sub.add_argument("--out", metavar="FILE", help="(standard output)")
+  return inspection.run_convert, {}
 
-  add("list", inspection.run_list, "architectures, operations, data sets,"
-      " spaces, methods and presets", json=True)
 
-  sub = add("operations", inspection.run_operations, "parameters and"
-            " multiply-adds of every operation, and what it may become")
+def _list(sub):
+  from natjax.cli import inspection
+
+  sub.add_argument("--json", action="store_true")
+  return inspection.run_list, {}
+
+
+def _operations(sub):
+  from natjax.cli import inspection
+
   sub.add_argument("--channels", type=inputs.whole, default=128, metavar="N")
   sub.add_argument("--image-size", type=inputs.whole, default=32, metavar="N")
   sub.add_argument("--space", help="list the operations of this search space,"
@@ -182,10 +226,14 @@ def _make_parser():
                    " also transitions, the names of the operations it may"
                    " become at stride 1, itself among them, and"
                    " transitions_stride_2")
+  return inspection.run_operations, {}
 
-  sub = add("benchmark", benchmark.run_benchmark, "look architectures up where"
-            " the truth is known, search there, or train the policy by it and"
-            " judge that")
+
+def _benchmark(sub):
+  from natjax.benchmarks import policy_search, table_search
+  from natjax.cli import benchmark
+  from natjax.methods import evolution
+
   sub.add_argument("benchmark", choices=table_search.BENCHMARKS)
   sub.add_argument("architectures", metavar="ARCH", nargs="*", help="to look"
                    " up: of nasbench101 MATRIX:OPERATIONS, its JSON, a file of"
@@ -210,9 +258,13 @@ def _make_parser():
                 defaults="those of Python, other ones of --policy published")
   _add_settings(sub, evolution.EvolutionConfig, "", "evolution in the table",
                 defaults="those of Python")
+  return benchmark.run_benchmark, {}
 
-  sub = add("selftest", selftest.run_selftest, "check on this machine that"
-            " natjax computes what it should, and measure how fast")
+
+def _selftest(sub):
+  from natjax.cli import selftest
+  from natjax.selftest import report
+
   sub.add_argument("--quick", action="store_true", help="fewer operations,"
                    " smaller measurements: for two CPU cores")
   sub.add_argument("--only", choices=report.PARTS, help="one of the parts")
@@ -225,11 +277,14 @@ def _make_parser():
                    help=f"where {selftest.FILE} is written (runs/selftest)")
   sub.add_argument("--markdown", metavar="FILE", help="also write the tables as"
                    " Markdown")
-  return parser
+  return selftest.run_selftest, {}
 
 
 def _add_method_flags(parser, entries, default):
   """The flags of a command that runs one of several methods."""
+  from natjax.methods import supervised
+  from natjax.objectives import simclr
+
   parser.add_argument(
       "--method", default=default, choices=entries, help="; ".join(
           f"{name} {entry.help}" for name, entry in entries.items()
@@ -341,3 +396,28 @@ def _add_settings(parser, config_class, prefix, title, known=None,
     group.add_argument(flag, dest=f"{prefix}{name}", default=None,
                        help=helps.get(name), **how)
     known[name] = kind
+
+
+# By their names: what a command does, and the function that adds its flags,
+# which returns what runs it and, by records of settings, their flags' prefixes.
+_COMMANDS: dict[str, tuple[str, Callable[..., Any]]] = {
+    "transform": ("replace an architecture's operations by others", _transform),
+    "search": ("find an architecture in a space", _search),
+    "train": ("train the network of an architecture", _train),
+    "evaluate": ("test accuracy of the networks that a run trained", _evaluate),
+    "draw": ("draw an architecture, or what changed between two", _draw),
+    "explain": ("where in an image a network sees a class"
+                " (Grad-CAM)", _explain),
+    "cost": ("parameters and multiply-adds of an architecture", _cost),
+    "convert": ("write an architecture in the form that other code"
+                " reads", _convert),
+    "list": ("architectures, operations, data sets, spaces, methods and"
+             " presets", _list),
+    "operations": ("parameters and multiply-adds of every operation, and"
+                   " what it may become", _operations),
+    "benchmark": ("look architectures up where the truth is known, search"
+                  " there, or train the policy by it and judge that",
+                  _benchmark),
+    "selftest": ("check on this machine that natjax computes what it"
+                 " should, and measure how fast", _selftest),
+}

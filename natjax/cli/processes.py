@@ -13,7 +13,7 @@ import traceback
 import warnings
 
 from natjax import errors
-from natjax.cli import output
+from natjax.cli import console
 from natjax.training import distributed
 
 LOST, UNEXPECTED = 4, 70
@@ -65,7 +65,7 @@ def _code(call):
     _say_lost(str(e))
     return LOST
   except KeyboardInterrupt:
-    return 130
+    return _interrupted()
   except BrokenPipeError:  # The reader of our output left.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
@@ -74,8 +74,22 @@ def _code(call):
          " command goes on where the run was saved")
     return 1
   except Exception as e:
+    if _follows_interrupt(e):
+      return _interrupted()
     _say(_unexpected(e))
     return UNEXPECTED
+
+
+def _interrupted():
+  _say("interrupted")
+  return 130
+
+
+def _follows_interrupt(error):
+  """Whether Ctrl-C became another error, as it may while a class is made."""
+  while error is not None and not isinstance(error, KeyboardInterrupt):
+    error = error.__cause__ or error.__context__
+  return error is not None
 
 
 @contextlib.contextmanager
@@ -133,7 +147,7 @@ def _end(what):
 
 
 def _exit(code):
-  output.err.show_cursor(True)
+  console.err.show_cursor(True)
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(code)

@@ -10,7 +10,7 @@ import shlex
 import jax
 
 from natjax import errors
-from natjax.cli import output
+from natjax.cli import console
 from natjax.pipeline import runs
 from natjax.selftest import report as report_lib
 from natjax.training import devices, metrics
@@ -66,14 +66,14 @@ def run_selftest(args) -> int:
   write = functools.partial(runs.write_json, folder / FILE)
   report = report_lib.run(
       quick=args.quick, against_torch=args.against == "torch", only=args.only,
-      time_limit=limit, say=output.err.print, keep=write)
+      time_limit=limit, say=console.err.print, keep=write)
   write(report)
   if args.markdown is not None:
     metrics.write_text(args.markdown, report_lib.markdown(
         report, _command(args)))
   for table in report_lib.tables(report):
-    output.print_table(*table)
-  output.out.print(f"{report_lib.verdict(report)}: {folder / FILE}")
+    console.print_table(*table)
+  console.out.print(f"{report_lib.verdict(report)}: {folder / FILE}")
   return 0 if report["passed"] else 1
 
 

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from natjax import cli
+from natjax.cli import inspection
 
 MANY = "9" * 400
 LONG = "x" * 300
@@ -140,7 +141,7 @@ def test_an_error_of_the_disk_is_one_line(monkeypatch, capsys):
   def full(args):
     raise OSError(28, "No space left on device", "runs/x/metrics.jsonl")
 
-  monkeypatch.setattr(cli.parser.inspection, "run_list", full)
+  monkeypatch.setattr(inspection, "run_list", full)
   assert cli.main(["list"]) == 1
   text = capsys.readouterr().err
   assert text.startswith("natjax: runs/x/metrics.jsonl: No space left on dev")
@@ -152,7 +153,7 @@ def test_what_nobody_foresaw_is_one_line_and_a_file(
   def fail(args):
     raise ZeroDivisionError("division\nby zero")
 
-  monkeypatch.setattr(cli.parser.inspection, "run_list", fail)
+  monkeypatch.setattr(inspection, "run_list", fail)
   monkeypatch.setattr(cli.processes.tempfile, "tempdir", str(tmp_path))
   assert cli.main(["list"]) == 70
   text = capsys.readouterr().err

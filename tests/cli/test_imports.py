@@ -1,0 +1,84 @@
+"""What is imported when, and Ctrl-C meanwhile."""
+
+import subprocess
+import sys
+
+import pytest
+
+import natjax
+from natjax.cli import inspection
+
+HEAVY = {"chex", "flax", "jraph", "matplotlib", "optax", "orbax", "PIL", "rich",
+         "scipy", "sklearn", "tensorstore"}
+
+
+def python(code):
+  """A process that runs code; its exit code and what it printed."""
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True,
+                        text=True, timeout=120)
+  return done.returncode, done.stdout, done.stderr
+
+
+def imported(code):
+  """The packages that code has imported at its end."""
+  status, out, err = python(f"import sys\n{code}\n"
+                            "print(*{m.split('.')[0] for m in sys.modules})")
+  assert status == 0, err
+  return set(out.splitlines()[-1].split())
+
+
+def test_natjax_imports_what_is_asked_for():
+  found = imported("import natjax")
+  assert "natjax" in found and not found & {*HEAVY, "jax", "numpy"}
+
+
+def test_cost_imports_little():
+  found = imported("from natjax import cli; assert cli.main(['cost', 'darts'])"
+                   " == 0")
+  assert "natjax" in found and not found & HEAVY - {"flax", "rich"}
+
+
+def test_every_name_is_there():
+  for name in (*natjax.__all__, "graph", "policies", "errors"):
+    assert getattr(natjax, name) is not None and name in dir(natjax)
+  assert "transform" in natjax.__all__
+
+
+def test_an_unknown_name_is_refused():
+  with pytest.raises(AttributeError, match="no attribute 'transfrom'"):
+    natjax.transfrom  # noqa: B018
+  assert not hasattr(natjax, "__wrapped__")
+
+
+# One of the library's own imports, and three within other packages.
+@pytest.mark.parametrize("name", ["natjax.cli.parser", "jax", "flax.linen",
+                                  "optax"])
+def test_ctrl_c_during_an_import_is_one_line(name):
+  code, out, err = python(f"""
+import os, signal, sys
+from natjax.cli import main
+
+class Interrupting:
+  def find_spec(self, name, path=None, target=None):
+    if name == {name!r}:
+      try:
+        os.kill(os.getpid(), signal.SIGINT)
+      except BaseException:
+        raise ImportError("as an extension that it stops")
+
+sys.meta_path.insert(0, Interrupting())
+sys.argv[1:] = ["search", "--space", "none", "--dataset", "digits"]
+sys.exit(main())""")
+  assert (code, out, err) == (130, "", "natjax: interrupted\n")
+
+
+def test_ctrl_c_that_became_another_error(monkeypatch, capsys):
+  def fail(args):
+    try:
+      raise KeyboardInterrupt
+    except KeyboardInterrupt as e:
+      raise RuntimeError("Error calling __set_name__") from e
+
+  monkeypatch.setattr(inspection, "run_list", fail)
+  assert natjax.cli.main(["list"]) == 130
+  assert capsys.readouterr().err == "natjax: interrupted\n"
