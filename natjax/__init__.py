@@ -17,17 +17,21 @@ if typing.TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-_ROOMS = ("benchmarks", "cli", "costs", "data", "drawing", "errors", "graph",
-          "methods", "networks", "objectives", "operations", "pipeline",
-          "policies", "selftest", "spaces", "training", "zoo")
+# Rooms that bring their parts, and those whose parts come with what is public.
+_FULL = ("cli", "costs", "data", "drawing", "errors", "methods", "operations",
+         "pipeline", "spaces", "zoo")
+_BARE = ("benchmarks", "graph", "networks", "objectives", "policies",
+         "selftest", "training")
 
 
 def __getattr__(name: str) -> typing.Any:
-  if name in _ROOMS:
+  if name in _FULL:
     return importlib.import_module(f"natjax.{name}")
   if name.startswith("_") and name != "__all__":
     raise AttributeError(f"module 'natjax' has no attribute '{name}'")
   public = importlib.import_module("natjax.pipeline.public")
+  if name in _BARE:
+    return importlib.import_module(f"natjax.{name}")
   if name != "__all__" and name not in public.__all__:
     raise AttributeError(f"module 'natjax' has no attribute '{name}'")
   globals()[name] = found = getattr(public, name)
@@ -35,4 +39,4 @@ def __getattr__(name: str) -> typing.Any:
 
 
 def __dir__() -> list[str]:
-  return sorted({*globals(), *_ROOMS, *__getattr__("__all__")})
+  return sorted({*globals(), *_FULL, *_BARE, *__getattr__("__all__")})

@@ -47,7 +47,10 @@ def parse(argv) -> argparse.Namespace:
 
 
 def _make_parser(command):
-  """Builds the parser of all commands, of which one has its flags."""
+  """Builds the parser of all commands, of which one has its flags.
+
+  With "list" all have, so that it refuses what a package's flags clash with.
+  """
   parser = Parser(prog="natjax", description="Takes a network's architecture "
                   "and returns a better or cheaper one.", allow_abbrev=False)
   parser.add_argument("--version", action="version",
@@ -57,7 +60,7 @@ def _make_parser(command):
   for name, (text, add_flags) in _COMMANDS.items():
     sub = commands.add_parser(name, help=text, allow_abbrev=False,
                               description=text)
-    if name == command:
+    if command in (name, "list"):
       sub.set_defaults(others=[])
       run, prefixes = add_flags(sub)
       sub.set_defaults(run=run, naming_flags=functools.partial(

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from natjax import cli
-from natjax.cli import inspection
+from natjax.cli import inspection, processes
 
 MANY = "9" * 400
 LONG = "x" * 300
@@ -154,7 +154,7 @@ def test_what_nobody_foresaw_is_one_line_and_a_file(
     raise ZeroDivisionError("division\nby zero")
 
   monkeypatch.setattr(inspection, "run_list", fail)
-  monkeypatch.setattr(cli.processes.tempfile, "tempdir", str(tmp_path))
+  monkeypatch.setattr(processes.tempfile, "tempdir", str(tmp_path))
   assert cli.main(["list"]) == 70
   text = capsys.readouterr().err
   assert text.startswith("natjax: ZeroDivisionError: division by zero; this is")

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from natjax import cli, errors, operations
+from natjax.cli import output
 from natjax.costs import budget, exact
 from natjax.graph import codec
 from natjax.methods import acceptance, latency, replace
@@ -258,7 +259,7 @@ def test_a_run_tells_of_latency_and_memory_and_goes_on_in_the_same_bits(
       **result, "seconds": 0, "time": 0,
       "seeds": [{**row, "seconds": 0} for row in result["seeds"]]}))
   assert plain(part) == plain(whole)
-  cli.output.print_transformed(
+  output.print_transformed(
       whole, tmp_path / "whole", replace.ENTRY)
   shown = capsys.readouterr().out
   assert "latency" in shown and "memory" in shown and " ms " in shown

@@ -13,7 +13,8 @@ import warnings
 import numpy as np
 import pytest
 
-from natjax import cli, data, errors, pipeline
+from natjax import data, errors, pipeline
+from natjax.cli import processes
 from natjax.graph import genotype
 from natjax.methods import supervised
 from natjax.pipeline import runs
@@ -104,7 +105,7 @@ def test_the_command_line_warns_in_a_line(capsys):
     warnings.warn("x began", errors.ResumedElsewhere, stacklevel=1)
     return 0
 
-  assert cli.processes.exit_code(run) == 0
+  assert processes.exit_code(run) == 0
   assert capsys.readouterr().err == "natjax: warning: x began\n"
 
 
