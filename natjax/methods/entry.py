@@ -15,6 +15,7 @@ import jax
 
 from natjax import errors
 from natjax.graph import codec, records
+from natjax.methods import bounds as bounds_lib
 from natjax.methods import supervised
 from natjax.objectives import classification as objectives
 from natjax.training import distributed, metrics, settings
@@ -110,6 +111,8 @@ class Plan(NamedTuple):
       "batch_stats", without those of an auxiliary head.
     others: further given ones as the method writes them; `method.derive` takes
       each of them as it takes the first.
+    bounds: the budgets that what is returned keeps to, of the given
+      architecture and the others; none of a method that has none.
   """
 
   method: base.Method
@@ -124,6 +127,7 @@ class Plan(NamedTuple):
   inherit: Callable[[base.State, codec.Architecture], Any] | None = None
   others: tuple[codec.Architecture, ...] = ()
   prepare: Callable[[pathlib.Path, distributed.Processes], None] | None = None
+  bounds: tuple[bounds_lib.Bounds, ...] = ()
 
 
 class Entry(NamedTuple):
