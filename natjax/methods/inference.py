@@ -190,7 +190,7 @@ def settle(method: Any, architecture: codec.Architecture,
   asked = bounds.asked
   # As that network's operations foretold what it saves, which is enough.
   wanted = asked if asked <= 0 else (
-      ceiling * asked / (base - bounds.seconds(quickest)))
+      ceiling * asked / max(base - bounds.seconds(quickest), asked))
   took: list[float] = []
   for number in range(_SEARCHES):
     try:
@@ -221,13 +221,16 @@ def _timed(method, bounds, found, answer):
     The seconds of what was timed, and what `settle` returns, None where all of
     it was too slow.
   """
-  kept, given = [*found], bounds.given
-  answers = answer([*found.values()])
+  given = bounds.given
+  kept = [a for a in found if a != given or bounds.fast(a)]
+  if not kept:
+    return [bounds.seconds(given)], None
+  answers = answer([found[a] for a in kept])
   order = choice.choose(
       answers, [method.ground.cost(a) for a in kept], _preference(method),
-      kept.index(given) if given in found else None).order
+      kept.index(given) if given in kept else None).order
   took: dict[codec.Architecture, float] = {}
-  within = {given} & {*found}
+  within = {given} & {*kept}
   for i in order:
     if kept[i] == given or len(took) == _TIMED or (
         len(within - {given}) == method.config.finalists):
