@@ -1,23 +1,35 @@
 """What the command line says of how a transformation was chosen."""
 
-COLUMNS = ("", ">score", ">to the best", ">parameters", ">multiply-adds")
+from natjax.pipeline import tables
+
+
+def columns(result):
+  """Of the table of candidates."""
+  return ("", ">score", ">to the best", ">parameters", ">multiply-adds",
+          *[">latency"] * ("timed" in result))
 
 
 def title(result):
   """Of the table of candidates."""
-  return (f"{len(result['candidates'])} candidates, scored on the supernet:"
+  count = len(result["candidates"])
+  if "timed" in result:
+    return (f"{count} candidates within the budget, of {result['scored']} that"
+            f" were scored on the supernet and {result['timed']} that were then"
+            " timed: those that no other dominates")
+  return (f"{count} candidates, scored on the supernet:"
           " those that no other dominates")
 
 
 def table(result):
-  """Rows of `COLUMNS`: what no other dominates, the original, the chosen."""
+  """Rows of `columns`: what no other dominates, the original, the chosen."""
   rows = [row for row in result.get("candidates", ()) if "pareto" in row]
   best = max((row["score"] for row in rows), default=0.0)
   return [
       (", ".join(name for name in ("original", "chosen") if row[name]),
        f"{100 * row['score']:.2f} %", f"{100 * (row['score'] - best):+.2f} ±"
        f" {100 * row['standard_error']:.2f}", f"{row['params'] / 1e6:.3f} M",
-       f"{row['madds'] / 1e6:.3f} M")
+       f"{row['madds'] / 1e6:.3f} M",
+       *([tables.ASKED["latency"](row["seconds"])] if "seconds" in row else []))
       for row in sorted(rows, key=lambda row: row["madds"])
       if row["pareto"] or row["original"] or row["chosen"]]
 

@@ -141,8 +141,10 @@ def _run_job(args, job, show) -> int:
   if args.dry_run:
     if first:
       output.print_note(job)
+      limits = {} if job.entry is None else job.budget()
       console.print_json({"configuration": job.describe(),
-                         "estimate": job.estimate()})
+                          "estimate": job.estimate(),
+                          **({"budget": limits} if limits else {})})
     return 0
   finished = job.open(
       args.out, overwrite=args.overwrite, strict=args.strict) is not None

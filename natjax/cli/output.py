@@ -126,7 +126,7 @@ def print_transformed(result, folder, entry):
     print_table("edges that changed" + ", first seed" * several + alone,
                 *tables.explained(result["changes"]))
   if rows := choosing.table(result):
-    print_table(choosing.title(result), choosing.COLUMNS, rows)
+    print_table(choosing.title(result), choosing.columns(result), rows)
   folder = pathlib.Path(folder)
   more = [name for name in (*entry.drawn, "networks", "seed-*")
           if any(folder.glob(name))]
@@ -178,7 +178,7 @@ def print_union(result, folder, entry, names):
 
 def _timed(result):
   """How latencies were measured, of every seed."""
-  for row in result.get("seeds", []):
+  for row in result.get("seeds", [result]):
     if found := row.get("latency"):
       told = ", ".join(
           "{} {} (half of {} runs {:.3f} to {:.3f})".format(
@@ -186,7 +186,8 @@ def _timed(result):
               *(1e3 * end for end in of["quartiles"])) for name, of in (
                   ("original", found["original"]),
                   ("transformed", found["changed"])))
-      yield (f"seed {row['seed']}: latency of a batch of {found['batch']} on"
+      whose = f"seed {row['seed']}: " * ("seeds" in result)
+      yield (f"{whose}latency of a batch of {found['batch']} on"
              f" {found['device']}, {found['dtype']}, in turns: {told}")
 
 

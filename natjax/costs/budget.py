@@ -44,7 +44,8 @@ class Budget(NamedTuple):
     params: parameters.
     madds: multiply-adds.
     memory: bytes of inference (`costs.footprint`).
-    seconds: of inference, as they are measured (`methods.latency`).
+    seconds: of inference, as they are measured (`methods.latency`), or as the
+      times of the operations foresee them, if `Spent.seconds` are those.
   """
 
   params: float | None = None
@@ -65,15 +66,31 @@ class Budget(NamedTuple):
         f"at most {limit * unit:{form}} {name}"
         for limit, unit, form, name in named if limit is not None)
 
-  def allows(self, cost: operations.Cost, memory: float = 0.0) -> bool:
-    """Whether a cost keeps to the budget; latency is measured elsewhere."""
+  def allows(self, cost: operations.Cost, memory: float = 0.0,
+             seconds: float = 0.0) -> bool:
+    """Whether a cost keeps to the budget."""
     return all(limit is None or value <= limit for value, limit in zip(
-        (*cost[:2], memory), self[:3], strict=True))
+        (*cost[:2], memory, seconds), self, strict=True))
 
-  def excess(self, cost: operations.Cost, memory: float = 0.0) -> float:
+  def excess(self, cost: operations.Cost, memory: float = 0.0,
+             seconds: float = 0.0) -> float:
     """The largest of the costs' ratios to their limits; at most 1 if kept."""
     return max(0.0 if limit is None else value / limit for value, limit in zip(
-        (*cost[:2], memory), self[:3], strict=True))
+        (*cost[:2], memory, seconds), self, strict=True))
+
+
+class Spent(NamedTuple):
+  """What a network costs, in the order in which a `Budget` takes it.
+
+  Attributes:
+    cost: parameters and multiply-adds.
+    memory: bytes of inference; 0 where nothing asks for it.
+    seconds: of inference; likewise.
+  """
+
+  cost: operations.Cost
+  memory: float = 0.0
+  seconds: float = 0.0
 
 
 def parse(text: str, original: float | None, *, option: str,
@@ -144,7 +161,7 @@ def loose(max_params: str, max_madds: str, original: operations.Cost) -> str:
 
 
 def cheapen(chosen: Choice, limits: Budget,
-            cost: Callable[[Choice], operations.Cost],
+            spent: Callable[[Choice], Spent],
             neighbours: Callable[[Choice], Iterable[tuple[Choice, float]]],
             nothing: str, keep: str = "") -> Choice:
   """Changes a choice step by step until it keeps to a budget.
@@ -155,7 +172,7 @@ def cheapen(chosen: Choice, limits: Budget,
   Args:
     chosen: where to begin.
     limits: the budget.
-    cost: of a choice.
+    spent: what a choice costs.
     neighbours: `(choice)` yields others, and what each loses.
     nothing: begins the error: "no transformation", "nothing in the space".
     keep: what may not be changed, for the error; see `graph.keeping`.
@@ -163,16 +180,17 @@ def cheapen(chosen: Choice, limits: Budget,
   Raises:
     NotMet: no neighbour is cheaper.
   """
-  while not limits.allows(now := cost(chosen)):
-    excess, options = limits.excess(now), []
+  while not limits.allows(*(now := spent(chosen))):
+    excess, options = limits.excess(*now), []
     for other, lost in neighbours(chosen):
-      saved = excess - limits.excess(cost(other))
+      saved = excess - limits.excess(*spent(other))
       if saved > 0:  # Saving more than is needed is worth nothing.
         options.append((lost / min(saved, excess - 1), saved, other))
     if not options:
       raise errors.NotMet(
           f"{nothing} keeps to the budget ({limits.text()}); the cheapest that"
-          f" was found has {now.params} parameters and {now.madds}"
-          f" multiply-adds; {keeping.allow_more(keep)}")
+          f" was found has {now.cost.params} parameters and {now.cost.madds}"
+          " multiply-adds" + (f" and {1e-6 * now.memory:.3f} MB of memory" * (
+              limits.memory is not None)) + f"; {keeping.allow_more(keep)}")
     chosen = min(options, key=lambda option: option[:2])[-1]
   return chosen

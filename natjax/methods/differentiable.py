@@ -36,6 +36,7 @@ What the papers leave open, and how this differs from them:
 """
 
 import dataclasses
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -43,10 +44,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from natjax import drawing
+from natjax import drawing, errors
 from natjax.graph import codec
 from natjax.methods import (
   acceptance,
+  bounds,
   entry,
   folding,
   memory,
@@ -55,12 +57,12 @@ from natjax.methods import (
 )
 from natjax.networks import inherit, trees
 from natjax.objectives import classification as objectives
+from natjax.training import distributed, optimizers, settings
 from natjax.training import method as base
-from natjax.training import optimizers, settings
 
 
 @dataclasses.dataclass(frozen=True)
-class DifferentiableConfig:
+class DifferentiableConfig(bounds.BoundsConfig):
   """Settings of the transformation; `supervised.TrainConfig` has the others.
 
   Attributes:
@@ -121,6 +123,7 @@ def check(config: DifferentiableConfig, epochs: int) -> DifferentiableConfig:
                     f" {epochs} epochs; give fewer, or a longer training")
   settings.below_one_for_adam(config, "theta_optimizer", "theta_momentum")
   acceptance.check(config)
+  bounds.check(config)
   return config
 
 
@@ -153,6 +156,7 @@ class Differentiable:
     config: the settings.
     train: those of the training.
     space: what theta chooses from.
+    bounds: the budget of what is derived.
     objective: of the network that theta weighs.
     epochs: of the first stage.
   """
@@ -183,8 +187,10 @@ class Differentiable:
     place = supervised.place_of(train, architecture.kind,
                                 num_classes=num_classes, image_size=image_size)
     self.space = theta_space.ThetaSpace(
-        architecture, place, share, config.keep)
-    self.limits = self.space.limits(config.max_params, config.max_madds)
+        architecture, place, share, config.keep,
+        batch=config.inference_batch, dtype=train.dtype)
+    self.bounds = bounds.Bounds(config, architecture, place, train.dtype)
+    self.space.reachable(self.bounds.limits)
     self._make_objective, self._watch = make_objective, watch
     self._sizes = {"num_classes": num_classes, "image_size": image_size,
                    "steps_per_epoch": steps_per_epoch}
@@ -302,6 +308,40 @@ class Differentiable:
     return self.objective.features(supervised.variables(state), images,
                                    edge=self.space.weigh(state.theta))
 
+  def prepare(self, folder: pathlib.Path,
+              processes: distributed.Processes) -> None:
+    """Measures what a budget of latency needs; see `bounds.Bounds.prepare`."""
+    def fastest(own):
+      return self.space.apply(
+          self.space.fastest(self.space.times(own.latency)))
+
+    bounds.prepare((self.bounds,), fastest, folder, processes)
+
+  def _choose(self, theta):
+    """What theta chooses within the budget, that of latency as measured."""
+    space, own = self.space, self.bounds
+    free = own.limits._replace(seconds=None)
+    chosen = space.choose(theta, free)
+    if own.latency is None or own.fast(space.apply(chosen)):
+      return chosen
+    times = space.times(own.latency)
+    most = space.fastest(times)
+    if not free.allows(*own.spent(space.apply(most))):
+      most = chosen
+    before = space.total(times, chosen)
+
+    def choose(wanted):
+      try:
+        return space.choose(
+            theta, free._replace(seconds=before - wanted), times)
+      except errors.NotMet:
+        return None
+
+    return own.closely(
+        own.seconds(space.apply(chosen)), choose, most,
+        before - space.total(times, most), space.apply,
+        lambda choice: -space.weight(theta, choice))
+
   def end(self, state: DifferentiableState) -> base.Handover:
     """Fixes the architecture (section 3.3) and moves into its network.
 
@@ -313,12 +353,12 @@ class Differentiable:
       surviving weights, statistics and optimizer slots; a report with "theta"
       by group and of every change ("explained"), "folded" and "not_folded"
       edges, and "guarded", the edges where the guards or the budget overruled
-      what theta chose.
+      what theta chose; "latency" and "memory" where a budget asks for them.
 
     Raises:
       errors.NotMet: nothing keeps to the budget of the settings.
     """
-    chosen = self.space.choose(state.theta, self.limits)
+    chosen = self._choose(state.theta)
     wanted = self.space.favourites(state.theta)
     architecture = self.space.apply(chosen)
     network = supervised.Supervised(
@@ -332,7 +372,8 @@ class Differentiable:
          "chosen": g.outcome(e, c[e])}
         for g, c, w in zip(self.space.groups, chosen, wanted, strict=True)
         for e in np.flatnonzero(c != w).tolist()],
-              "explained": self.space.explained(state.theta, architecture)}
+              "explained": self.space.explained(state.theta, architecture),
+              **self.bounds.told(architecture)}
     if self.config.fold:
       params, folded, left = folding.fold(
           moved.params, self.space, chosen, state.theta)
@@ -386,7 +427,9 @@ def build(request: entry.Request) -> entry.Plan:
 
   return entry.Plan(
       method.method(), method.config, space.architecture, space.describe(),
-      {"train": 1.0}, request.train.batch_size, estimate, begin=method.begin)
+      {"train": 1.0}, request.train.batch_size, estimate, begin=method.begin,
+      bounds=(method.bounds,),
+      prepare=method.prepare if method.bounds.latency else None)
 
 
 ENTRY = entry.Entry(
@@ -401,7 +444,8 @@ ENTRY = entry.Entry(
     training={("paper", "supervised"): {
         "epochs": 600, "learning_rate": 0.025, "seeds": 5}},
     model="with theta", reports=("train_accuracy_before_derivation",
-                                 "train_accuracy_after_derivation", "guarded"),
+                                 "train_accuracy_after_derivation", "guarded",
+                                 "latency", "memory"),
     pictures={"theta.svg": drawing.save_theta},
     kept="The original was kept: on no edge did theta come to weigh another"
     " choice more than the operation, or what it chose is worse on the held-out"

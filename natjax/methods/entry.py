@@ -15,6 +15,7 @@ import jax
 
 from natjax import errors
 from natjax.graph import codec, records
+from natjax.methods import bounds as bounds_lib
 from natjax.methods import supervised
 from natjax.objectives import classification as objectives
 from natjax.training import distributed, metrics, settings
@@ -112,6 +113,8 @@ class Plan(NamedTuple):
       each of them as it takes the first.
     held: `(state) -> (supernet, parameters)`, of a method that trains one
       supernet for all candidates.
+    bounds: the budgets that what is returned keeps to, of the given
+      architecture and the others; none of a method that has none.
   """
 
   method: base.Method
@@ -127,6 +130,7 @@ class Plan(NamedTuple):
   others: tuple[codec.Architecture, ...] = ()
   prepare: Callable[[pathlib.Path, distributed.Processes], None] | None = None
   held: Callable[[base.State], tuple[Any, Any]] | None = None
+  bounds: tuple[bounds_lib.Bounds, ...] = ()
 
 
 class Entry(NamedTuple):

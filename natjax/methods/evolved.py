@@ -25,15 +25,15 @@ from natjax import drawing, errors
 from natjax.costs import budget as budget_lib
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, records
+from natjax.methods import bounds, evolution, inference, nat, nat_config, natpp
 from natjax.methods import entry as entry_lib
-from natjax.methods import evolution, inference, nat, nat_config, natpp
 from natjax.spaces import places
 from natjax.training import method as base
 from natjax.training import settings
 
 
 @dataclasses.dataclass(frozen=True)
-class EvolvedConfig(evolution.EvolutionConfig):
+class EvolvedConfig(evolution.EvolutionConfig, bounds.BoundsConfig):
   """Settings of the transformation. None is what the architecture usually has.
 
   Attributes:
@@ -96,6 +96,7 @@ class EvolvedConfig(evolution.EvolutionConfig):
   keep: str = ""
 
 
+_NANO = 1e9  # Of a second: times are added in whole numbers.
 _FEW: dict[str, Any] = {"population": 20, "generations": 5, "parents": 5,
                         "mutations": 10, "crossovers": 5}
 # As NAT's of these names; as many images are scored as there.
@@ -176,26 +177,39 @@ class Evolved(natpp.NATpp):
     of different candidates that were scored.
     """
     assert given is not None  # As the entry says.
-    limits = inference.budget(self, given)
-    around = Around(self, given, limits)
-    found = {} if not limits.allows(self.ground.cost(given)) else {
-        given: around.beta}
-    evaluated = 0 if not around.counts else self._evolve(
-        found, around, limits, state, score, rng)
-    best, report = inference.choose(
-        self, given, found, self.answer(state, score))
-    return base.Derived(best, None, {**report, "evaluated": evaluated})
+    inference.budget(self, given)
+    evaluated = []
 
-  def _evolve(self, found, around, limits, state, score, rng):
+    def find(aim, number):
+      around = Around(self, given, aim.limits, aim.times)
+      found = {given: around.beta} if aim.allows(given) else {}
+      if around.counts:
+        evaluated.append(self._evolve(
+            found, around, aim, state, score, (
+                jax.random.fold_in(rng, number) if number else rng)))
+      return found
+
+    best, report = inference.settle(
+        self, given, find, self.answer(state, score))
+    return base.Derived(best, None, {**report, "evaluated": sum(evaluated)})
+
+  def _evolve(self, found, around, aim, state, score, rng):
     """Adds the best candidates to `found`; how many were scored."""
     most = self.evolution.population
 
     def fitness(genes):
-      cells = around.arrays(np.concatenate(
-          [genes, np.repeat(genes[:1], most - len(genes), 0)]))
-      rights = score(self.right, (
-          state.params, cells, np.int32(len(genes))), split="policy")
-      return rights[:len(genes)]
+      fits = np.ones(len(genes), bool)
+      if aim.limits.memory is not None:  # Which does not add up over edges.
+        fits = np.array([aim.allows(around.architecture(row)) for row in genes])
+      rights = np.full(len(genes), -np.inf)
+      if fits.any():
+        some = genes[fits]
+        cells = around.arrays(np.concatenate(
+            [some, np.repeat(some[:1], most - len(some), 0)]))
+        rights[fits] = score(self.right, (
+            state.params, cells, np.int32(len(some))), split="policy"
+        )[:len(some)]
+      return rights
 
     search = evolution.Evolution(
         around.counts, self.evolution, legal=around.legal, around=around.start)
@@ -205,13 +219,19 @@ class Evolved(natpp.NATpp):
     except errors.NotMet as e:
       raise errors.NotMet(
           "no transformation that was drawn keeps to the budget"
-          f" ({limits.text()}); allow more by max-params or max-madds") from e
+          f" ({aim.bounds.limits.text()}); allow more") from e
+    scored = np.isfinite(every.scores)
+    if not scored.any():
+      raise errors.NotMet(
+          f"none of {len(scored)} candidates keeps to the budget"
+          f" ({aim.bounds.limits.text()}); allow more, or a larger population")
     for row in every.best(self.config.candidates):
-      alpha = jax.tree.map(lambda x: x[0], around.arrays(every.genes[[row]]))
-      found.setdefault(self.ground.decode(alpha, around.given), alpha)
+      if scored[row]:
+        alpha = jax.tree.map(lambda x: x[0], around.arrays(every.genes[[row]]))
+        found.setdefault(self.ground.decode(alpha, around.given), alpha)
       if len(found) == self.config.candidates + 1:
         break
-    return len(every.scores)
+    return int(scored.sum())
 
 
 class Around:
@@ -229,13 +249,15 @@ class Around:
   """
 
   def __init__(self, method: nat.NAT, given: codec.Architecture,
-               limits: budget_lib.Budget):
+               limits: budget_lib.Budget, times: np.ndarray | None = None):
     """Args:
       method: in whose space it is changed.
       given: the architecture.
-      limits: the budget.
+      limits: the budget, but for memory, which does not add up.
+      times: f64[G, N, K, O], seconds of operations, where latency is limited.
     """
     ground, self.given = method.ground, given
+    self._ground = ground
     self.beta = beta = ground.encode(given)
     table, rows = method.table, np.asarray(ground.rows(beta))
     start = inference.pruned(beta, method)
@@ -258,20 +280,26 @@ class Around:
     carried, _ = self._carry(jnp.asarray(beta.operation)[None])
     self._wanted = np.asarray(carried[0]) & np.asarray(beta.concat)
     # Of each choice, beyond what stands there now.
-    each = ground.edge_costs(given)
+    kinds = [*ground.edge_costs(given)]
+    bare = [*ground.cost(given)[:2]]
+    most: list[float | None] = [limits.params, limits.madds]
+    if times is not None and limits.seconds is not None:
+      kinds.append(np.ceil(_NANO * times))
+      bare.append(int(inference.stands(kinds[-1], self.beta).sum()))
+      most.append(_NANO * limits.seconds)
+    each = np.stack(kinds)
     edges: Any = tuple(np.array(self._at).T)
-    own = np.take_along_axis(
-        each, np.asarray(beta.operation)[None, ..., None], -1)[..., 0]
+    own = np.stack([inference.stands(kind, beta) for kind in kinds])
     costs = np.take_along_axis(
-        each[:, *edges], self._may[None], -1) if may else np.zeros((2, 0, 1))
+        each[:, *edges], self._may[None], -1) if may else np.zeros(
+            (len(kinds), 0, 1))
     for p, count in enumerate(self.counts):
       costs[:, p, count:] = 0
-    bare = np.array(ground.cost(given)[:2]) - (
-        own[:, *edges].sum(-1) if may else 0)
+    left = np.array(bare) - (own[:, *edges].sum(-1) if may else 0)
     width = self._may.shape[1]
     self._keeps = places.within(
         lambda genes: jnp.arange(len(self.counts)) * width + genes,
-        costs.reshape(2, -1), bare, limits)
+        costs.reshape(len(kinds), -1), left, most)
 
   def _operations(self, genes):
     """i32[B, G, N, K] of genes i32[B, P]."""
@@ -314,6 +342,11 @@ class Around:
     dead = ~leads[:, at[0], at[1]] & (
         operation[:, at[0], at[1], at[2]] != self._null)
     return good & ~jnp.any(dead, axis=-1)
+
+  def architecture(self, genes: np.ndarray) -> codec.Architecture:
+    """The architecture of genes i32[P]."""
+    return self._ground.decode(jax.tree.map(
+        lambda x: x[0], self.arrays(genes[None])), self.given)
 
   def arrays(self, genes: np.ndarray) -> arrays_lib.CellArrays:
     """`CellArrays` [R, G, N, K] of genes i32[R, P], on the host."""

@@ -185,6 +185,16 @@ class Latency:
             _SECONDS["network"])]])
     return Pair(*map(_times, found[key]))
 
+  def alone(self) -> Times:
+    """The original's times now, without anything beside it; not kept."""
+    seen, = in_turns([self._network(self._original)], _SECONDS["network"])
+    return times(seen)
+
+  def refresh(self) -> None:
+    """Reads what the first process has measured; all of them call it."""
+    if self._path is not None:
+      self.open(self._path, self._processes)
+
   def operations(self, network: records.BlockNetwork, ends: edges_lib.Ends,
                  names: Sequence[str]) -> dict[str, float]:
     """Seconds of operations at one shape, by themselves.

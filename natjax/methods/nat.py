@@ -55,7 +55,14 @@ from natjax import data as data_lib
 from natjax import drawing, errors, spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, keeping, records
-from natjax.methods import choice, inference, memory, nat_config, supervised
+from natjax.methods import (
+  bounds,
+  choice,
+  inference,
+  memory,
+  nat_config,
+  supervised,
+)
 from natjax.methods import entry as entry_lib
 from natjax.networks import inherit
 from natjax.networks import network as network_lib
@@ -141,6 +148,8 @@ class NAT:
     sample: draws an input architecture beta ~ p.
     compiled_sample: `sample_actions`, compiled once.
     compiled_best: `best_actions`, compiled once.
+    final_dtype: of the networks that are trained at the end.
+    bounds: budgets, by settings and given architectures (`inference`).
   """
 
   scheme = "nat"
@@ -153,7 +162,7 @@ class NAT:
                num_devices: int = 1,
                given: codec.Architecture | None = None,
                others: Sequence[codec.Architecture] = (),
-               inherits: bool = False):
+               inherits: bool = False, final_dtype: str = "float32"):
     """Args:
       config: the settings.
       space: the search space.
@@ -168,12 +177,16 @@ class NAT:
       others: further ones, around which they are drawn, too.
       inherits: whether the supernet shares weights with trained networks; its
         BN is then affine, as theirs is.
+      final_dtype: of the networks that are trained at the end, in which their
+        latency is measured and their memory counted.
 
     Raises:
       InputError: settings that do not fit together, or a supernet of another
         size than the network at the end, with which it is to share weights.
     """
     self.num_devices = num_devices
+    self.final_dtype = final_dtype
+    self.bounds: dict[Any, bounds.Bounds] = {}
     self.config = config = nat_config.resolve(config, space.graph.kind)
     self.published = config.policy == "published"
     self.baseline = config.baseline
@@ -498,7 +511,8 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
                 image_size=request.image_size, targets=(request.place,),
                 steps_per_epoch=len(weights) // config.batch_size,
                 num_devices=request.num_devices, given=given,
-                others=others, inherits=request.inherits)
+                others=others, inherits=request.inherits,
+                final_dtype=request.train.dtype)
   for number, one in enumerate((given, *others), 1):
     with errors.naming(f"architecture {number}" * bool(others)):
       keeping.check_left(config.keep, inference.changeable(method, one))
@@ -513,9 +527,13 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
     return {"params": params, "memory_bytes": 16 * params + (
         nodes * jnp.dtype(config.dtype).itemsize)}
 
-  plan = entry_lib.Plan(method.method(), config, given, space.describe(),
-                        fractions, config.batch_size, estimate, config.dtype,
-                        others=tuple(others))
+  every = (given, *others)
+  plan = entry_lib.Plan(
+      method.method(), config, given, space.describe(), fractions,
+      config.batch_size, estimate, config.dtype, others=tuple(others),
+      bounds=tuple(inference.bounds_of(method, one) for one in every),
+      prepare=functools.partial(inference.prepare, method, every) if (
+          config.max_latency) else None)
   return plan._replace(begin=method.begin, inherit=method.inherit) if (
       request.inherits) else plan
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from natjax.methods import acceptance, choice
+from natjax.methods import acceptance, bounds, choice
 from natjax.policies import gcn
 from natjax.training import settings
 
@@ -12,7 +12,7 @@ FOCUSES = ("auto", "given", "general")
 
 
 @dataclasses.dataclass(frozen=True)
-class NATConfig:
+class NATConfig(bounds.BoundsConfig):
   """Settings of the search. The defaults are section 5.1's where it has any.
 
   None is what the architecture usually has (`FullNATConfig`).
@@ -149,6 +149,7 @@ def resolve(config: NATConfig, kind: str) -> FullNATConfig:
       "max_grad_norm", "policy_learning_rate", "entropy_weight", "trial_epochs")
   settings.other_samples(full)
   acceptance.check(full)
+  bounds.check(full)
   if not 0 <= full.warmup_epochs < full.epochs:
     settings.refuse(
         full, "warmup_epochs", "must lie in [0, epochs) with epochs"

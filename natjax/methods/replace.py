@@ -26,6 +26,7 @@ they foretell what random choices of many replacements cost is measured
 from and measured; beside it stands what the last did.
 """
 
+import dataclasses
 import functools
 import pathlib
 from typing import Any, NamedTuple
@@ -40,10 +41,10 @@ from scipy import stats
 from natjax import errors
 from natjax.costs import alone, exact
 from natjax.costs import budget as budget_lib
-from natjax.graph import codec, keeping
+from natjax.graph import codec
 from natjax.methods import acceptance, memory, replace_config, supervised
+from natjax.methods import bounds as bounds_lib
 from natjax.methods import entry as entry_lib
-from natjax.methods import latency as latency_lib
 from natjax.methods import replacements as replacements_lib
 from natjax.networks import network as network_lib
 from natjax.networks import trees
@@ -52,8 +53,6 @@ from natjax.training import distributed, optimizers
 from natjax.training import method as base
 
 ReplaceConfig = replace_config.ReplaceConfig
-_CLOSE = 0.95  # Of a latency that is asked: what is as good as all of it.
-_TIMED = 6  # Networks that are timed at most to come so close.
 _GOAL = "0.5x"  # Of the multiply-adds, where no budget is given.
 _CURVE = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 
@@ -172,22 +171,15 @@ class Replace:
     self.place = supervised.place_of(
         train, architecture.kind, num_classes=num_classes,
         image_size=image_size)
-    # 1.0 where that is to be a multiple of what will be measured.
-    self._latency_asked = budget_lib.parse(
-        config.max_latency, 1.0, option="max-latency", form=budget_lib.SECONDS)
-    self._relative = config.max_latency.lower().endswith("x")
-    self.latency = None if self._latency_asked is None else (
-        latency_lib.Latency(self.given, self.place, config.inference_batch,
-                            train.dtype))
+    self._asked = config.bounded
+    self.bounds = bounds_lib.Bounds(
+        config if self._asked else dataclasses.replace(config, max_madds=_GOAL),
+        self.given, self.place, train.dtype)
+    self.latency = self.bounds.latency
     self._steps, self._make_objective = steps_per_epoch, make_objective
     first = self._replacements(architecture)
     self.space, self.cost = first, first.cost
-    self._asked = config.bounded
-    self.limits = self._reachable(budget_lib.read(
-        config.max_params, config.max_madds if self._asked else _GOAL,
-        self.cost)._replace(memory=budget_lib.parse(
-            config.max_memory, first.memory(first.architecture),
-            option="max-memory", form=budget_lib.BYTES)))
+    self.limits = self._reachable(self.bounds.limits)
     count = num_images or steps_per_epoch * train.batch_size
     batches = -(-config.price_images // train.batch_size)
     images = min(batches * train.batch_size, count)
@@ -245,51 +237,13 @@ class Replace:
       InputError: the device cannot tell the times apart that are asked for.
       errors.NotMet: not even that network keeps to the budget.
     """
-    if self.latency is None or self._latency_asked is None:
-      return
-    self.latency.open(folder / latency_lib.FILE, processes)
-    fastest = self.space.apply(self.space.fastest(self.limits))
-    self._first = self.latency.pair(fastest)
-    before = self._first.original
-    asked = self._latency_asked * (before.median if self._relative else 1.0)
-    apart = before.median - asked
-    device = self.latency.device.device_kind
-    if before.median <= 0 or before.error >= apart > 0:
-      raise errors.InputError(
-          f"max-latency is {self.config.max_latency}, and this device"
-          f" ({device}) cannot tell it from the original's"
-          f" {1e3 * before.median:.3f} ± {1e3 * before.error:.3f} ms (batch"
-          f" {self.latency.batch}); ask for less, give a larger"
-          " inference-batch, or leave the machine to this run alone",
-          "max_latency")
-    self.limits = self.limits._replace(seconds=asked)
-    if (least := self._seconds(fastest)) > asked:
-      raise errors.NotMet(self._too_slow(least))
-
-  def _too_slow(self, least):
-    """What to say where nothing is fast enough."""
-    assert self.latency is not None
-    return ("no replacement that was timed keeps to the budget"
-            f" ({self.limits.text()}): the fastest takes {1e3 * least:.3f} ms"
-            f" of the original's {1e3 * self._first.original.median:.3f} here"
-            f" ({self.latency.device.device_kind}, batch {self.latency.batch});"
-            f" {keeping.allow_more(self.config.keep, 'max-latency')}")
+    self.bounds.prepare(folder, processes, lambda: self.space.apply(
+        self.space.fastest(self.limits)))
+    self.limits = self.limits._replace(seconds=self.bounds.limits.seconds)
 
   def _seconds(self, architecture):
-    """Latency of a network, measured beside the original.
-
-    Of a multiple, by the ratio of the two, whatever the machine did meanwhile.
-    """
-    base, (before, after) = self._first.original, self._pair(architecture)
-    return after.median * (
-        base.median / before.median if self._relative else 1.0)
-
-  def _pair(self, architecture):
-    """A network's times and the original's."""
-    assert self.latency is not None
-    if architecture == self.given:  # It is not timed beside itself.
-      return latency_lib.Pair(*[self._first.original] * 2)
-    return self.latency.pair(architecture)
+    """Latency of a network, measured beside the original."""
+    return self.bounds.seconds(architecture)
 
   @functools.cache  # noqa: B019
   def _replacements(self, architecture):
@@ -452,52 +406,23 @@ class Replace:
   def _fast(self, space, prices, limits):
     """The choice of least price that keeps to a latency, i32[P].
 
-    The times of operations, which are added up, foretell that of a network
-    badly; so some networks are timed, and more or less is asked of the next,
-    until one keeps to the budget closely.
-
     Raises:
       errors.NotMet: none does.
     """
     now = self._seconds(space.architecture)
-    asked = now - limits.seconds
-    failed, kept = 0.0, None  # What was asked of those that did not, that did.
-    if asked <= 0:
+    if now <= limits.seconds:
       return space.choose(prices, limits)
-    most = space.fastest(limits)
-    ceiling, wanted = space.foreseen(most), asked
-    # Choices and their seconds, by their architectures.
-    found: dict[codec.Architecture, np.ndarray] = {}
-    took: dict[codec.Architecture, float] = {}
-    for _ in range(5 * _TIMED):  # The same one again takes no time.
+
+    def choose(wanted):
       try:
-        choice = space.choose(prices, limits, wanted)
+        return space.choose(prices, limits, wanted)
       except errors.NotMet:
-        choice = most
-      architecture = space.apply(choice)
-      if architecture not in found and len(found) == _TIMED - 1:
-        break
-      found[architecture] = choice
-      took[architecture] = now_takes = self._seconds(architecture)
-      if now_takes <= limits.seconds:
-        kept = wanted
-        if now_takes >= _CLOSE * limits.seconds:
-          break
-      else:
-        failed = max(failed, wanted)
-        if wanted >= ceiling:
-          break
-      wanted = (failed + kept) / 2 if kept is not None else min(
-          wanted * min(max(asked / max(now - now_takes, 1e-12), 1.05), 3.0),
-          ceiling)
-    if min(took.values()) > limits.seconds:
-      architecture = space.apply(most)
-      found[architecture] = most
-      took[architecture] = self._seconds(architecture)
-    fit = [a for a in found if took[a] <= limits.seconds]
-    if not fit:
-      raise errors.NotMet(self._too_slow(min(took.values())))
-    return found[min(fit, key=lambda a: _sum(prices, found[a]))]
+        return None
+
+    most = space.fastest(limits)
+    return self.bounds.closely(
+        now, choose, most, space.foreseen(most), space.apply,
+        lambda choice: _sum(prices, choice))
 
   def _choose(self, space, prices, limits, report, paid=()):
     choice = space.choose(prices, limits) if limits.seconds is None else (
@@ -662,18 +587,13 @@ class Replace:
     pairs = acceptance.Pairs(*map(int, np.asarray(state.pairs)))
     verdict = acceptance.judge(
         pairs, self.cost, choice.cost, self.config.tolerance,
-        *self._latencies(choice.architecture))
+        self.bounds.latencies(choice.architecture))
     if not cut:
       verdict = acceptance.Verdict(False, "nothing was replaced")
     if self._asked and any(limit is not None and now > limit for limit, now in
                            zip(self.limits, self._now, strict=True)):
       verdict = acceptance.over_budget(verdict)
     return row | acceptance.report(pairs, verdict), verdict.accepted
-
-  def _latencies(self, architecture):
-    """The original's and a network's, where these are what counts."""
-    return [] if self.latency is None else [
-        (self._seconds(self.given), self._seconds(architecture))]
 
   def _judged(self, space, choice, objective, state):
     """Hands over to a milder choice if this one is refused, or to the end."""
@@ -698,7 +618,8 @@ class Replace:
     """What is returned: what was chosen, or the original."""
     row, accepted = self._row(choice, state)
     report = {**choice.report, "tries": [*choice.tries, row],
-              **self._told(choice.architecture, accepted)}
+              **self.bounds.told(
+                  choice.architecture if accepted else self.given)}
     if accepted:
       report["explained"] = self._explained(choice)
       return base.Derived(
@@ -718,21 +639,6 @@ class Replace:
       if self.latency is not None:
         row["saves"] = {"latency": sum(seconds for _, seconds in own)}
       found.append(row)
-    return found
-
-  def _told(self, architecture, accepted):
-    """What a result says of latency and memory, where budgets ask for them."""
-    found: dict[str, Any] = {}
-    if self.latency is not None:
-      pair = self._pair(architecture)
-      if not accepted:
-        pair = pair._replace(changed=pair.original)
-      found["latency"] = self.latency.describe(pair)
-    if self.limits.memory is not None:
-      before, after = map(self.space.memory, (self.given, architecture))
-      found["memory"] = {
-          "batch": self.config.inference_batch, "dtype": self.train.dtype,
-          "original": before, "changed": after if accepted else before}
     return found
 
 
@@ -785,7 +691,8 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
   return entry_lib.Plan(
       method.method(), method.config, method.space.architecture,
       method.space.describe(), method.fractions, train.batch_size, estimate,
-      begin=method.begin, prepare=method.prepare if method.latency else None)
+      begin=method.begin, bounds=(method.bounds,),
+      prepare=method.prepare if method.latency else None)
 
 
 ENTRY = entry_lib.Entry(

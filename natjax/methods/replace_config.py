@@ -2,12 +2,12 @@
 
 import dataclasses
 
-from natjax.methods import acceptance, supervised
+from natjax.methods import acceptance, bounds, supervised
 from natjax.training import settings
 
 
 @dataclasses.dataclass(frozen=True)
-class ReplaceConfig:
+class ReplaceConfig(bounds.BoundsConfig):
   """Settings of the replacement; `supervised.TrainConfig` has the others.
 
   Attributes:
@@ -28,13 +28,6 @@ class ReplaceConfig:
       original: a number, with K, M or G, or a multiple of the given
       architecture's such as "0.8x"; empty for no limit.
     max_madds: likewise, multiply-adds.
-    max_memory: the most memory of inference, for example 200MB or 1GiB or
-      0.8x: of the weights and of what is held at once of a batch
-      (`costs.footprint`), whatever the device.
-    max_latency: the longest time of inference of a batch, for example 5ms,
-      800us, 0.01s or 0.8x, measured on the first device at hand: the median of
-      warm runs of the compiled network, in turns with the original.
-    inference_batch: images in that batch, for both.
     keep: what is never changed, a list of places by the words of the table of
       changes: blocks:0-2,blocks:5 or blocks:3/edge:1-2 of a network of blocks,
       normal, reduce or normal/edge:0-2 of cells; stem and head, which nothing
@@ -62,9 +55,6 @@ class ReplaceConfig:
   held_out: float = 0.1
   tries: int = 3
   keep: str = settings.later("")
-  max_memory: str = settings.later("")
-  max_latency: str = settings.later("")
-  inference_batch: int = settings.later(1)
 
   @property
   def bounded(self) -> bool:
@@ -81,8 +71,7 @@ def resolve(config: ReplaceConfig,
     InputError: a number out of range.
   """
   settings.plain(config)
-  settings.at_least_one(config, "price_images", "rounds", "tries",
-                        "inference_batch")
+  settings.at_least_one(config, "price_images", "rounds", "tries")
   settings.not_negative(
       config, "distil_epochs", "distil_learning_rate", "price_checks",
       "tune_epochs", "tune_learning_rate")
@@ -91,10 +80,7 @@ def resolve(config: ReplaceConfig,
   if config.rounds > 10:
     settings.refuse(config, "rounds", "must be at most 10; give 2")
   acceptance.check(config)
-  if config.inference_batch > 1 and not (
-      config.max_latency or config.max_memory):
-    settings.refuse(config, "inference_batch", "is that of a budget of latency"
-                    " or memory; give one, or leave it out")
+  bounds.check(config)
   if not 0 <= config.distillation <= 1:
     settings.refuse(config, "distillation", "must lie in [0, 1], a share of the"
                     " loss; give 0.5")

@@ -20,9 +20,10 @@ import jax
 import numpy as np
 
 from natjax import operations, spaces
-from natjax.costs import alone, exact
+from natjax.costs import alone, exact, footprint
 from natjax.costs import budget as budget_lib
 from natjax.graph import codec, keeping, live, records
+from natjax.methods import latency as latency_lib
 from natjax.methods import mixture
 from natjax.networks import network as network_lib
 from natjax.spaces import ground as ground_lib
@@ -30,6 +31,7 @@ from natjax.spaces import ground as ground_lib
 NONE, ID, SAME = mixture.NONE, mixture.ID, mixture.SAME
 
 Theta = tuple[jax.Array, ...]  # Per group, f32[E, 3].
+Times = tuple[np.ndarray, ...]  # Per group, f64[E, 3]; () of none.
 
 
 class Group(NamedTuple):
@@ -74,24 +76,28 @@ class ThetaSpace:
   """
 
   def __init__(self, architecture: records.Architecture, place: records.Place,
-               share: str = "cell", keep: str = ""):
+               share: str = "cell", keep: str = "", *, batch: int = 1,
+               dtype: str = "float32"):
     """Args:
       architecture: a genotype or a network of blocks.
       place: its skeleton or frame.
       share: "cell" or "full"; a genotype's cells are shared ("cell"), and
         `genotype.unshared` unshares them.
       keep: what is never changed, see `graph.keeping`.
+      batch: images at once, by which memory is counted.
+      dtype: of the computation, for the same.
 
     Raises:
       InputError: another `share`, an architecture that cannot stand there, or
         nothing that `keep` leaves to change.
     """
     self.place, self.share, self.keep = place, share, keep
+    self._at_batch = batch, dtype
     space = spaces.own(codec.check(architecture), share, keep=keep)
     self.architecture = space.graph
     ground = ground_lib.Ground(space, place, scheme="nat")
     self.cost = exact.network(self.architecture, place)
-    self._decisions = ground.decisions
+    self._decisions, self._ground = ground.decisions, ground
     around, costs = ground.around(), ground.edge_costs(self.architecture)
     self.groups = tuple(
         _group(decision, functools.partial(around.names, g), ground,
@@ -145,17 +151,35 @@ class ThetaSpace:
         if {*own} <= {*change.parts}]}
             for change in alone.changes(self.architecture, architecture)]
 
-  def limits(self, max_params: str, max_madds: str) -> budget_lib.Budget:
-    """Reads a budget relative to the given architecture.
+  def reachable(self, limits: budget_lib.Budget) -> budget_lib.Budget:
+    """Returns a budget that some choice keeps to.
 
     Raises:
-      InputError: a limit that cannot be read.
-      errors.NotMet: no choice keeps to it.
+      errors.NotMet: none does.
     """
-    found = budget_lib.read(max_params, max_madds, self.cost)
-    if found:
-      self.choose(self.init(), found)
+    if limits:
+      self.choose(self.init(), limits)
+    return limits
+
+  def times(self, latency: latency_lib.Latency) -> Times:
+    """Seconds of NONE, ID and SAME on every edge, by themselves."""
+    found = tuple(np.zeros(group.allowed.shape) for group in self.groups)
+    for _, (g, e), at in self._ground.sites():
+      group = self.groups[g]
+      choices = np.flatnonzero(group.allowed[e])
+      names = [group.outcome(e, choice) for choice in choices]
+      for shapes, edge in at:
+        took = latency.operations(
+            self._ground.network, shapes.ends(edge), names)
+        found[g][e, choices] += [took[name] for name in names]
     return found
+
+  def fastest(self, times: Times) -> tuple[np.ndarray, ...]:
+    """The choice of the least time by `times` that keeps every node alive."""
+    chosen = (_connected(
+        group, np.argmin(np.where(group.allowed, own, np.inf), 1), -own)
+              for group, own in zip(self.groups, times, strict=True))
+    return tuple(map(_pruned, self.groups, chosen))
 
   def favourites(self, theta: Theta) -> list[np.ndarray]:
     """What theta weighs most on every edge; of equal weights what is."""
@@ -163,8 +187,8 @@ class ThetaSpace:
     return [SAME - np.argmax(np.where(group.allowed, t, -np.inf)[:, ::-1], 1)
             for group, t in zip(self.groups, theta, strict=True)]
 
-  def choose(self, theta: Theta,
-             limits: budget_lib.Budget | None = None) -> tuple[np.ndarray, ...]:
+  def choose(self, theta: Theta, limits: budget_lib.Budget | None = None,
+             times: Times = ()) -> tuple[np.ndarray, ...]:
     """Chooses what stands on every edge, i32[E] of NONE, ID, SAME per group.
 
     The largest theta wins ("for each edge, the operation that has the highest
@@ -179,7 +203,8 @@ class ThetaSpace:
 
     Args:
       theta: per group, f32[E, 3].
-      limits: the budget, or None.
+      limits: the budget, or None; its seconds are those of the sum of `times`.
+      times: of the operations, where latency is limited.
 
     Raises:
       errors.NotMet: no choice keeps to the budget.
@@ -188,19 +213,32 @@ class ThetaSpace:
     chosen = list(map(_connected, self.groups, self.favourites(theta), weight))
     if limits:
       chosen = budget_lib.cheapen(
-          chosen, limits, self._cost_chosen,
+          chosen, limits, lambda now: self._spent(now, limits, times),
           lambda now: self._neighbours(now, weight),
           "no transformation that keeps every node alive", self.keep)
     return tuple(map(_pruned, self.groups, chosen))
 
-  def _cost_chosen(self, chosen):
-    """Cost of the network of a choice, before anything is pruned of it."""
+  def _spent(self, chosen, limits, times):
+    """What the network of a choice costs, before anything is pruned of it."""
     total = np.array(self.cost[:2], np.float64)
+    chosen = tuple(map(_pruned, self.groups, chosen))
     for group, choice in zip(self.groups, chosen, strict=True):
       e = np.arange(len(choice))
-      choice = _pruned(group, choice)
       total += (group.costs[:, e, choice] - group.costs[:, e, SAME]).sum(1)
-    return operations.Cost(*map(int, total))
+    return budget_lib.Spent(
+        operations.Cost(*map(int, total)),
+        0 if limits.memory is None else footprint.count(
+            self.apply(chosen), self.place, *self._at_batch),
+        self.total(times, chosen) if times else 0.0)
+
+  def total(self, times: Times, chosen: tuple[np.ndarray, ...]) -> float:
+    """Seconds of a choice's operations, by `times`."""
+    return float(sum(own[np.arange(len(choice)), choice].sum()
+                     for own, choice in zip(times, chosen, strict=True)))
+
+  def weight(self, theta: Theta, chosen: tuple[np.ndarray, ...]) -> float:
+    """The sum of theta over what was chosen."""
+    return self._weight(chosen, [np.asarray(t, np.float64) for t in theta])
 
   def _neighbours(
       self, chosen: list[np.ndarray], theta: list[np.ndarray]

@@ -29,6 +29,7 @@ from natjax.costs import budget as budget_lib
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec, records
 from natjax.methods import acceptance, supervised
+from natjax.methods import bounds as bounds_lib
 from natjax.methods import entry as entry_lib
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import clock as clock_lib
@@ -198,8 +199,21 @@ class Job(work.Work):
     for number, given in enumerate(() if self._is_part else self.union, 1):
       part = found[f"architecture-{number}"] = copy.copy(self)
       part.architecture = part.original = given
+      # What the device decides was measured for the whole.
+      part.plan = self.plan._replace(
+          prepare=None, bounds=self.plan.bounds[number - 1:number])
       part._is_part = True
     return found
+
+  def budget(self) -> dict[str, Any]:
+    """The limits in numbers, of each given architecture where it has any.
+
+    A multiple of the original's latency is resolved by timing that now.
+    """
+    found = [bounds.resolved() for bounds in self.plan.bounds]
+    if len(found) > 1 and any(found):
+      return dict(zip(self.parts, found, strict=True))
+    return found[0] if found else {}
 
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""
@@ -295,12 +309,10 @@ class Job(work.Work):
     originals, accept = self.trainer.files(out, "original"), None
     if self.entry.compared and self.trainer.held_out is not None:
       assert self.original is not None  # As only a given one is compared.
+      bounds, = self.plan.bounds or (bounds_lib.Bounds(
+          self.plan.settings, self.original, self.trainer.place),)
       accept = trainer_lib.Accept(
-          self.original, originals, self.plan.settings.tolerance,
-          budget_lib.read(
-              getattr(self.plan.settings, "max_params", ""),
-              getattr(self.plan.settings, "max_madds", ""),
-              cost_lib.network(self.original, self.trainer.place)))
+          self.original, originals, self.plan.settings.tolerance, bounds)
     found = parts[self.name] = self.trainer.train(
         out, self.name, self.architecture, listener, plan=self.plan,
         label=self.entry.label, accept=accept,
@@ -315,14 +327,22 @@ class Job(work.Work):
         objective=self.trainer.judge.objective,
         explained=found[0].get("explained") if found[0]["num_changes"] else (
             None))  # Of what was refused there is nothing to explain.
-    # Where a budget asks for them, means over the seeds.
+    return self._told(result, found)
+
+  def _told(self, result, rows):
+    """A result whose parts say latency and memory, where a budget asks.
+
+    Args:
+      result: of the run.
+      rows: of every seed what was said of them, whose means these are.
+    """
     for kind, value in (("latency", lambda times: times["median"]),
                         ("memory", lambda count: count)):
-      if all(kind in r for r in found):
+      if all(kind in r for r in rows):
         for part, key in (("original", "original"), (self.name, "changed")):
           if part in result:
             result[part][kind] = statistics.mean(
-                value(r[kind][key]) for r in found)
+                value(r[kind][key]) for r in rows)
     return result
 
   def _once(self, out, listener):
@@ -331,9 +351,14 @@ class Job(work.Work):
     files = lambda architecture: weights_lib.handed_on(
         out, architecture) if inherited else None
     found, report = self._search(out, listener)
+    for bounds in self.plan.bounds:
+      if bounds.latency is not None:  # The first process has derived.
+        bounds.latency.refresh()
     if self._trials and self.original and report.get("finalists"):
       found, report = self._trials.run(
-          out, self.original, report, listener, files)
+          out, self.original, report, listener, files, *self.plan.bounds)
+    for bounds in self.plan.bounds:
+      report |= bounds.told(found)
 
     def train(name, architecture):
       file = files(architecture)
@@ -353,9 +378,9 @@ class Job(work.Work):
     shown = codec.to_dict(found)
     explained = [row["explained"] for row in report.get("candidates", ())
                  if "explained" in row and row["architecture"] == shown]
-    return self._result(
+    return self._told(self._result(
         parts, found, explained=explained[0] if explained else None,
-        **report)
+        **report), [report])
 
   def _changes(self, given, architecture, explained):
     """The rows of what was changed, with what each saves by itself.
@@ -499,7 +524,9 @@ class Job(work.Work):
     found = []
     for seed in self.seeds:
       job = self._of_seed(seed)
-      job.plan = self.plan  # Its program is traced and compiled once.
+      # Its program is traced and compiled once, and what the device decides
+      # is measured once, in the folder of the whole.
+      job.plan = self.plan._replace(prepare=None)
       found.append(job.run(
           out / f"seed-{seed}", listener=listener.named(f"seed {seed}")))
     if not self.union:
@@ -517,7 +544,7 @@ class Job(work.Work):
   def _over_seeds(self, found):
     """One result of those of several seeds."""
     names = [n for n in ("original", self.name) if n in found[0]]
-    return {
+    return self._told({
         **{k: v for k, v in found[0].items() if k in (
             "changes", "architectures", "method", "dataset", "versions",
             "devices")},
@@ -526,7 +553,8 @@ class Job(work.Work):
             "seed": r["seed"], "num_changes": len(r.get("changes", [])),
             **({"original_accuracy": r["original"]["accuracy"]}
                if "original" in r else {}),
-            **{k: r[k] for k in self.entry.reports if k in r},
+            **{k: r[k] for k in (
+                *self.entry.reports, "latency", "memory") if k in r},
             **({"accepted": r["acceptance"]["accepted"]}
                if "acceptance" in r else {}),
             **{k: r[self.name][k] for k in ("accuracy", "params", "madds")
@@ -534,7 +562,7 @@ class Job(work.Work):
         "seed": self.trainer.seed,
         "seconds": round(sum(r["seconds"] for r in found), 1),
         # A run that was finished by an earlier version does not tell.
-        "time": clock_lib.total([r.get("time", {}) for r in found])}
+        "time": clock_lib.total([r.get("time", {}) for r in found])}, found)
 
 
 def given(architecture: Given) -> tuple[

@@ -19,10 +19,10 @@ import numpy as np
 import natjax
 from natjax import data as data_lib
 from natjax import drawing, errors
-from natjax.costs import budget as budget_lib
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec
 from natjax.methods import acceptance, memory, supervised
+from natjax.methods import bounds as bounds_lib
 from natjax.methods import entry as entry_lib
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import clock as clock_lib
@@ -124,13 +124,13 @@ class Accept(NamedTuple):
     original: the network as it was given.
     files: of every seed, its trained weights.
     tolerance: see `acceptance.judge`.
-    limits: the budget.
+    bounds: the budget.
   """
 
   original: codec.Architecture
   files: Mapping[int, pathlib.Path]
   tolerance: float
-  limits: budget_lib.Budget
+  bounds: bounds_lib.Bounds
 
 
 class Trainer:
@@ -483,17 +483,20 @@ class Trainer:
     pairs = acceptance.Pairs(found["images"], found["won"], found["lost"])
     before, after = (cost_lib.network(a, self.place) for a in (
         accept.original, derived.architecture))
-    verdict = acceptance.judge(pairs, before, after, accept.tolerance)
+    verdict = acceptance.judge(
+        pairs, before, after, accept.tolerance,
+        accept.bounds.latencies(derived.architecture))
     if derived.architecture in (accept.original, codec.pad(accept.original)):
       verdict = acceptance.Verdict(False, "nothing was changed")
-    if not accept.limits.allows(before):
+    if accept.bounds.exceeded:
       verdict = acceptance.over_budget(verdict)
     report = {**derived.report, "tries": [{
         "params": after.params, "madds": after.madds,
         **acceptance.report(pairs, verdict)}]}
     if verdict.accepted:
       return derived._replace(report=report)
-    return base.Derived(accept.original, original, report)
+    return base.Derived(accept.original, original, {
+        **report, **accept.bounds.told(accept.original)})
 
   def _write(self, folder, architecture, variables, seed, more, began):
     """Judges a network on the test images and writes it to its folder."""

@@ -24,6 +24,7 @@ from natjax import errors
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec
 from natjax.methods import acceptance, supervised
+from natjax.methods import bounds as bounds_lib
 from natjax.pipeline import clock as clock_lib
 from natjax.pipeline import runs, versus
 from natjax.pipeline import trainer as trainer_lib
@@ -112,7 +113,8 @@ class Trials:
 
   def run(self, out: pathlib.Path, original: codec.Architecture,
           report: dict[str, Any], listener: fit_lib.Listener,
-          files: Callable[[codec.Architecture], pathlib.Path | None]
+          files: Callable[[codec.Architecture], pathlib.Path | None],
+          budget: bounds_lib.Bounds | None = None
           ) -> tuple[codec.Architecture, dict[str, Any]]:
     """Tries the finalists of a search, or goes on with it.
 
@@ -123,6 +125,7 @@ class Trials:
       listener: who hears of the course.
       files: of an architecture, the weights that its trial begins with; None
         draws them.
+      budget: of the original; where it limits latency, that is what counts.
 
     Returns:
       What is returned, and the report with "acceptance" and "trial_seconds",
@@ -134,7 +137,7 @@ class Trials:
       networks = [original, *(codec.from_dict(rows[i]["architecture"])
                               for i in report["finalists"])]
       bound = not any(row["original"] for row in rows)
-      found = self._compete(out, networks, bound, listener, files)
+      found = self._compete(out, networks, bound, listener, files, budget)
       of_first(lambda: runs.write_kept(path, found))
     found = of_first(lambda: runs.read_json(path))
     _, *tried = found["acceptance"]["trials"]
@@ -146,7 +149,7 @@ class Trials:
     return returned, {**report, **found, "candidates": [
         row | {"chosen": row["architecture"] == shown} for row in rows]}
 
-  def _compete(self, out, networks, bound, listener, files):
+  def _compete(self, out, networks, bound, listener, files, budget):
     """What comes of trials of several networks, the original first.
 
     Args:
@@ -155,6 +158,7 @@ class Trials:
       bound: whether the original exceeds a budget.
       listener: who hears of the course.
       files: as `run`.
+      budget: as `run`.
     """
     began = time.monotonic()
     trained = [self._supervised(network) for network in networks]
@@ -181,17 +185,20 @@ class Trials:
       for i in left[part.stay:]:
         rows[i]["dropped"] = True
       left = left[:part.stay]
-    return {**self._judged(rows, networks, left[0], counts[left[0]], bound),
+    return {**self._judged(rows, networks, left[0], counts[left[0]], bound,
+                           budget),
             "trial_seconds": round(max(
                 time.monotonic() - began,
                 metrics_lib.seconds(out / runs.METRICS, f"{LABEL}-")), 1)}
 
-  def _judged(self, rows, networks, winner, count, bound):
+  def _judged(self, rows, networks, winner, count, bound, budget):
     """The verdict on the network that was left."""
     pairs = acceptance.Pairs(count["images"], count["won"], count["lost"])
     before, after = (cost_lib.network(networks[i], self._trainer.place)
                      for i in (0, winner))
-    verdict = acceptance.judge(pairs, before, after, self._tolerance)
+    verdict = acceptance.judge(
+        pairs, before, after, self._tolerance,
+        None if budget is None else budget.latencies(networks[winner]))
     if bound:
       verdict = acceptance.over_budget(verdict)
     return {"acceptance": {

@@ -309,7 +309,8 @@ class Connections:
     strengths = [np.asarray(s, np.float64) for s in strengths]
     one = distinct_edges or not self.space.several
     return budget_lib.cheapen(
-        [np.array(mask) for mask in kept], limits, self.cost,
+        [np.array(mask) for mask in kept], limits,
+        lambda now: budget_lib.Spent(self.cost(now)),
         lambda now: self._neighbours(now, strengths, one, fewer),
         f"nothing in search space '{self.space.name}'")
 

@@ -7,7 +7,7 @@ parents, a node has a place for the edges that it keeps, so many different ones,
 and a place for the operation on each of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import itertools
 import math
 from typing import Any
@@ -112,7 +112,7 @@ class Places:
               "choose another space" if loose else "give more cells"),
           "space" if loose else "cells")
     keeps = None if not limits else within(
-        self.stands, *self.connections.costs, limits)
+        self.stands, *self.connections.costs, limits[:2])
 
     def legal(genes):
       good = jnp.all(self.stands(genes) >= 0, axis=-1)
@@ -132,7 +132,7 @@ class Places:
 
 
 def within(stands: Callable[[jax.Array], jax.Array], costs: np.ndarray,
-           bare: Any, limits: budget_lib.Budget) -> Legal:
+           bare: Any, limits: Sequence[float | None]) -> Legal:
   """The constraint that what adds up keeps to a budget.
 
   Computed in whole numbers, without an error of rounding.
@@ -140,18 +140,19 @@ def within(stands: Callable[[jax.Array], jax.Array], costs: np.ndarray,
   Args:
     stands: `genes i32[B, P] -> i32[B, S]`, traced, numbers of what stands
       there; a negative one costs nothing.
-    costs: f64[2, M], parameters and multiply-adds of each.
-    bare: of what stands in every architecture, two numbers.
-    limits: the budget, of which these two count.
+    costs: f64[R, M], what each costs, in whole numbers from 0 on: parameters,
+      multiply-adds, nanoseconds.
+    bare: of what stands in every architecture, R numbers.
+    limits: of each of the R kinds of cost the most; None is without limit.
 
   Example:
     >>> keeps = within(lambda genes: genes, np.array([[1, 3], [0, 0]]), (2, 0),
-    ...                budget_lib.Budget(params=6))
+    ...                (6, None))
     >>> keeps(jnp.array([[0, 1], [1, 1]])).tolist()
     [True, False]
   """
   kept = [(np.asarray(each, np.int64), math.floor(limit) - int(base))
-          for each, base, limit in zip(costs, bare, limits[:2], strict=True)
+          for each, base, limit in zip(costs, bare, limits, strict=True)
           if limit is not None]
 
   def legal(genes):

@@ -42,6 +42,7 @@ _LOST = "another process of this run is gone ({})"
 
 _exchange = itertools.count()
 _watch: links.Watch | None = None
+_alone: list[bool] = []  # Not empty while `of_first` makes something.
 
 
 def check(coordinator: str | None, num_processes: int | None,
@@ -241,18 +242,22 @@ class Processes:
 
     Args:
       make: called by the first process alone; returns JSON values. If it
-        raises InputError or NotMet, all processes do.
+        raises InputError or NotMet, all processes do. What it asks of the first
+        process in turn it does at once, as the others do not wait there.
     """
-    if self.size == 1:
+    if self.size == 1 or _alone:
       return make()
     told: list[Any] = [None]
     if self.first:
+      _alone.append(True)
       try:
         told = [make()]
       except errors.NotMet as e:
         told = [None, "NotMet", str(e)]
       except errors.InputError as e:
         told = [None, "InputError", str(e), e.field]
+      finally:
+        _alone.pop()
     value, *refusal = self.gather(told)[0]
     if refusal:
       raise getattr(errors, refusal[0])(*refusal[1:])

@@ -82,7 +82,8 @@ CHAIN = ["search", "--space", "proxyless", *SEARCH[3:]]
 
 
 @pytest.mark.parametrize("argv,message", [
-    ([*CHAIN, "--method", "it-nas"], "is a chain of layers, and IT-NAS needs"),
+    ([*CHAIN, "--method", "it-nas", "--reentry", "encoder"],
+     "layers give what the operation on a path gives"),
     ([*CHAIN, "--method", "entrannas"], "and EnTranNAS needs cells"),
     ([*CHAIN, "--method", "entrannas-dst"], "and EnTranNAS needs cells"),
     ([*CHAIN, "--method", "spos", "--share", "cell"], "is chosen by itself"),

@@ -141,7 +141,7 @@ def test_no_theta_changes_what_is_kept(keep, share, seed):
   before = stands(space.architecture, kept)
   rng = np.random.default_rng(seed)
   theta = [rng.normal(size=np.shape(t)) for t in space.init()]
-  for limits in (None, space.limits("0.98x", "")):
+  for limits in (None, space.reachable(budget.read("0.98x", "", space.cost))):
     found = space.apply(space.choose(theta, limits))
     assert stands(found, kept) == before
     assert limits is None or found != space.architecture
@@ -245,4 +245,4 @@ def test_a_budget_that_what_is_kept_forbids_says_so():
     space.choose(space.by_place(np.zeros(len(space.alone()))),
                  budget.Budget(madds=0.1 * space.cost.madds))
   with pytest.raises(errors.NotMet, match="keep less, or allow more"):
-    weighed("blocks:0-2", "full").limits("0.01x", "")
+    weighed("blocks:0-2", "full").reachable(budget.Budget(params=10))

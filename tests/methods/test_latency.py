@@ -10,7 +10,7 @@ from scipy import stats
 
 from natjax import cli, errors, operations
 from natjax.cli import output
-from natjax.costs import budget, exact
+from natjax.costs import budget
 from natjax.graph import codec
 from natjax.methods import acceptance, latency, replace
 from natjax.pipeline import runs
@@ -18,41 +18,6 @@ from natjax.training import distributed
 from tests.methods import test_replace, test_replacements
 
 NETWORK, FRAME = test_replacements.RESIDUAL, test_replacements.FRAME
-
-
-class Clock:
-  """Times by a rule, no two of which are quite the same.
-
-  Attributes:
-    asked: how many programs were timed.
-    spread: of the times, relative.
-  """
-
-  def __init__(self, spread=0.0):
-    self.asked, self.spread = 0, spread
-
-  def __call__(self, programs, seconds):
-    found = []
-    for program in programs:
-      self.asked += 1
-      turns = 1 + self.spread * np.linspace(-1, 1, 25)
-      found.append((program * (1 + 1e-4 * self.asked) * turns).tolist())
-    return found
-
-
-@pytest.fixture(name="clock")
-def fixture_clock(monkeypatch):
-  """A network takes its multiply-adds, and what none of its edges has."""
-  clock = Clock()
-  monkeypatch.setattr(latency, "in_turns", clock)
-  monkeypatch.setattr(
-      latency.Latency, "_network", lambda self, architecture: 1e-9 * (
-          10_000 + exact.network(architecture, self.place).madds))
-  monkeypatch.setattr(
-      latency.Latency, "_edge", lambda self, network, ends, name: 1e-9 if (
-          name is None) else 1e-9 + 2e-9 * operations.get(name).cost(
-              ends.channels, ends.size, ends.stride).madds)
-  return clock
 
 
 def made(limit, **changes):
@@ -220,15 +185,6 @@ def test_refusals_leave_nothing_and_are_one_line(
   assert words in error and error.count("\n") == 1
   assert ("--max-latency" in error) == (code == 2)
   assert not (tmp_path / "run").exists()
-
-
-def test_a_method_that_times_nothing_refuses_by_name(tmp_path, capsys):
-  args = command(tmp_path, "--max-latency", "0.8x")
-  args[args.index("replace")] = "natpp"
-  assert cli.main(args) == 2
-  error = capsys.readouterr().err
-  assert "max-latency is 0.8x and does not apply to --method natpp" in error
-  assert error.count("\n") == 1
 
 
 def test_a_run_tells_of_latency_and_memory_and_goes_on_in_the_same_bits(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from natjax import errors, operations, zoo
+from natjax.costs import budget
 from natjax.costs import exact as cost
 from natjax.graph import blocks, skeleton
 from natjax.graph import genotype as architecture
@@ -144,11 +145,13 @@ def test_nothing_costs_more_and_no_node_dies(name, data):
                       (len(g.cell.edges), 3)) * (0, 1, 1)
            for g in space.groups]
   factor = data.draw(st.sampled_from((None, 0.7, 0.95)))
-  limits = None if factor is None else space.limits(f"{factor}x", "")
+  limits = None if factor is None else space.reachable(
+      budget.read(f"{factor}x", "", space.cost))
   chosen = space.choose(theta, limits)
   found = costs_edge_by_edge(space, chosen)
   # What `choose` reckons edge by edge is what the architecture costs.
-  assert found[:2] == space._cost_chosen(list(chosen))[:2]
+  assert found[:2] == space._spent(
+      list(chosen), budget.Budget(), ()).cost[:2]
   assert found.params <= space.cost.params * (factor or 1)
   assert found.madds <= space.cost.madds
   derived = space.apply(chosen)
@@ -161,7 +164,8 @@ def test_nothing_costs_more_and_no_node_dies(name, data):
 def test_guards_hold_for_nodes_of_many_inputs(factor):
   space = theta_space.ThetaSpace(
       architectures.MANY, skeleton.Skeleton(cells=8))
-  limits = space.limits(f"{factor}x", "") if factor else None
+  limits = space.reachable(
+      budget.read(f"{factor}x", "", space.cost)) if factor else None
   rng, seen = np.random.default_rng(0), set()
   for i in range(60):
     theta = [rng.normal(i % 3 - 1, 1, (11, 3)) * (0, 1, 1) for _ in range(2)]
@@ -179,7 +183,7 @@ def test_a_budget_gives_up_what_theta_weighs_least():
   theta = [np.array(t) for t in space.init()]
   # The last blocks hold most; of their equal edges one is weighed least.
   theta[8][2] = (0, 0, 0.1)
-  limits = space.limits("0.9x", "")
+  limits = space.reachable(budget.read("0.9x", "", space.cost))
   chosen = space.choose(theta, limits)
   assert chosen[8][2] != SAME
   assert all((c == SAME).all() for c in chosen[:8])
@@ -187,7 +191,8 @@ def test_a_budget_gives_up_what_theta_weighs_least():
 
 def test_a_budget_gives_up_no_more_than_it_must():
   space = resnet()
-  chosen = space.choose(space.init(), space.limits("0.95x", ""))
+  chosen = space.choose(space.init(), space.reachable(
+      budget.read("0.95x", "", space.cost)))
   changed = [(g.name, e) for g, c in zip(space.groups, chosen, strict=True)
              for e in np.flatnonzero(c != SAME)]
   assert len(changed) == 1  # One convolution, and none that feeds it.
@@ -197,9 +202,7 @@ def test_a_budget_gives_up_no_more_than_it_must():
 
 def test_a_budget_that_nothing_keeps_to():
   with pytest.raises(errors.NotMet, match="keeps to the budget"):
-    resnet().limits("0.001x", "")
-  with pytest.raises(errors.InputError, match="max-madds"):
-    resnet().limits("", "many")
+    resnet().reachable(budget.Budget(params=100))
 
 
 def test_refusals():
