@@ -170,8 +170,9 @@ def _explain(sub):
                    " cell or a block (default: the last before the head pools)")
   sub.add_argument("--candidates", action="store_true", help="of a finished"
                    " search: each candidate of a layer in turn, in its supernet"
-                   " (a chain's, or nasbench201's; --layer is then the number"
-                   " of a block, or such as block3/edge1; default: the last)")
+                   " (of a chain, nasbench201 or nasbench1shot1; --layer is"
+                   " then the number of a block, or such as block3/edge1;"
+                   " default: the last)")
   sub.add_argument("--network", metavar="NAME", help="of the run's networks,"
                    " such as original-0 (default: the first of the transformed"
                    " ones, or the first)")

@@ -168,8 +168,9 @@ def load(out: str | os.PathLike[str], dataset: data_lib.Dataset
     dataset: the images that it searched on (`runs.load_data`).
 
   Raises:
-    InputError: no such run, one that is not finished, a search without one
-      supernet, or whose nodes choose their inputs.
+    InputError: no such run, one that is not finished or has lost its
+      checkpoints, a search without one supernet, or whose nodes choose their
+      inputs.
   """
   out = errors.path(out)
   config = runs.read_config(out, shapes.CONFIG)
@@ -198,10 +199,15 @@ def load(out: str | os.PathLike[str], dataset: data_lib.Dataset
     raise errors.InputError(
         f"the nodes of search space '{name}' choose their inputs, so that no"
         " layer has candidates of its own; name a search over a chain, or in"
-        " nasbench201")
+        " nasbench201 or nasbench1shot1-1")
+  checkpoints = folder / "checkpoint" / entry.label
+  if not any(checkpoints.glob("*.seal")):  # It would be trained again.
+    raise errors.InputError(
+        f"{folder} no longer holds its supernet ({checkpoints} is gone or"
+        " empty); restore it, or search again")
   options = fit_lib.Options(
       seed=seed, run=entry.label, devices=job.trainer.devices,
-      checkpoint_dir=folder / "checkpoint" / entry.label)
+      checkpoint_dir=checkpoints)
   state = fit_lib.fit(plan.method, **job.feed._asdict(), options=options)
   supernet, params = plan.held(state)
   paths = paths_lib.Paths(connections_lib.Connections(

@@ -1,6 +1,7 @@
 """The supernet of a search: its candidates' maps, from Python and the shell."""
 
 import json
+import shutil
 from unittest import mock
 
 import jax
@@ -107,6 +108,11 @@ def test_what_cannot_be_explained_is_refused(run, flags, message, capsys):
 
 def test_runs_without_such_a_supernet_are_refused(run, tmp_path):
   loaded, _ = runs.load_data(run)
+  lost = tmp_path / "lost"
+  shutil.copytree(run, lost)
+  shutil.rmtree(lost / "checkpoint")
+  with pytest.raises(errors.InputError, match="no longer holds its supernet"):
+    supernets.load(lost, loaded)
   change = lambda **parts: mock.patch.object(
       runs, "read_config", lambda *a, **k: {**config, **parts})
   config = runs.read_config(run)
