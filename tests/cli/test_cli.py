@@ -869,7 +869,7 @@ def test_train_refuses(place, extra, fragment):
     ("missing", "config_missing.json: No such file or directory; name a file"),
     ("key", "must be an object with the keys search, train"),
     ("flat", "must be an object with the keys search, train"),
-    ("setting", "config_setting.json: unknown setting 'epoch'; known are init"),
+    ("setting", "config_setting.json: unknown setting 'epoch'; known are max"),
     ("text", "'epochs' is '3' and must be of type int"),
     ("bool", "'epochs' is True and must be of type int"),
     ("real", "'epochs' is 3.0 and must be of type int"),
