@@ -59,6 +59,9 @@ def test_ctrl_c_during_an_import_is_one_line(name):
 import os, signal, sys
 from natjax.cli import main
 
+# A shell's background jobs begin with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 class Interrupting:
   def find_spec(self, name, path=None, target=None):
     if name == {name!r}:
