@@ -31,9 +31,9 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
   python experiments/it_nas.py --preset paper --table TABLE \
       --table101 TABLE101 --data-dir DATA --out runs/it_nas_paper
 Hardware and time: `smoke` nine minutes on 2 CPU cores beside other work, nearly
-all of it compiling. Of `small`, the parts nasbench201 and nasbench1shot1 took 65
-minutes on 2 CPU cores that others kept busy, in two calls; the others were made
-to take about as long together, and were not run to their end. `paper`:
+all of it compiling. Of `small`, the parts nasbench201 and nasbench1shot1 took
+65 minutes on 2 CPU cores that others kept busy, in two calls; the others were
+made to take about as long together, and were not run to their end. `paper`:
 accelerators and weeks.
 Expected, preset `paper`: `PAPER` below; not run here.
 
