@@ -85,13 +85,16 @@ class SearchedSupernet:
             name, i, e, names, plan.space.candidates[chosen])
 
   def layer(self, name: str | int | None = None) -> Layer:
-    """A layer by its name, or the number of its block; None is the last.
+    """A layer by its name, or the number of its block.
+
+    None is the last one of several candidates.
 
     Raises:
       InputError: there is none.
     """
     if name is None:
-      return [*self.layers.values()][-1]
+      return max(self.layers.values(), key=lambda layer: (
+          len(layer.names) > 1, layer.block, layer.edge))
     word = f"block{name}" if type(name) is int else name
     if word not in self.layers:
       raise errors.InputError(
