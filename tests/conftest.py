@@ -4,6 +4,7 @@ import gc
 import importlib.metadata
 import os
 import tempfile
+from unittest import mock
 
 # Before jax is imported. Compiling is most of the tests' time, and level 0
 # takes two thirds of the time of the library's own level 1; without the newer
@@ -18,7 +19,9 @@ os.environ["XLA_FLAGS"] = " ".join([
           "jaxlib").startswith("0.10.")]).strip()
 
 import jax
+import pytest
 
+from natjax import methods, spaces
 from natjax.training import devices
 
 # Tracing makes many objects and few cycles: at Python's own threshold a tenth
@@ -53,3 +56,10 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
   """Puts the long files first, so that the processes end together."""
   items.sort(key=lambda item: item.path.name not in LONG)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def registries():
+  """Leaves no file's own methods and search spaces to the next file."""
+  with mock.patch.dict(methods.METHODS), mock.patch.dict(spaces.SPACES):
+    yield
