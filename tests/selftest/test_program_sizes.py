@@ -1,8 +1,8 @@
 """How large the programs are: what compiles longer or holds more is seen.
 
 One test per program pins how often its step is traced, how many lines it has
-before XLA sees it and, of some, its temporaries. A change that moves a figure on
-purpose writes the new one here. Temporaries are compared under one jaxlib alone;
+before XLA sees it and, of some, its temporaries. A change that moves a figure
+on purpose writes the new one here. Temporaries are compared under one jaxlib;
 lines are those of jax 0.10, of which 0.12 has 1 to 7 % fewer.
 """
 
