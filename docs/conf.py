@@ -19,6 +19,7 @@ myst_heading_anchors = 4
 default_role = "code"  # What a docstring names over two lines.
 html_theme = "furo"
 html_title = "natjax"
+autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_use_ivar = True  # Fields of a record stand in its description alone.
