@@ -11,7 +11,7 @@ RUN = $(VENV)/bin/python
 # a fifth of its time on first touches of small ones. No effect elsewhere.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test test-all lint format install wheel clean
+.PHONY: demo test test-all lint format docs install wheel clean
 
 demo: install
 	$(VENV)/bin/natjax transform resnet20 --method replace --dataset digits \
@@ -39,6 +39,15 @@ format: install
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m autopep8 --in-place $(CODE)
 
+# A site of README, docs and the reference: build/docs/index.html.
+docs: $(VENV)/installed-docs
+	$(RUN) -m sphinx -q -W -E -b html -c docs . build/docs
+	cp build/docs/README.html build/docs/index.html
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	touch $@
+
 install: $(VENV)/installed
 
 $(VENV)/installed: setup.py pyproject.toml
@@ -59,4 +68,4 @@ wheel:
 	cd dist && ../$(VENV)-wheel/bin/natjax cost darts
 
 clean:
-	rm -rf $(VENV) $(VENV)-wheel
+	rm -rf build/docs $(VENV) $(VENV)-wheel

@@ -16,6 +16,9 @@ PLOTS = ["matplotlib>=3.8"]
 TENSORBOARD = ["tensorboardX>=2.6"]
 # By which jax.export writes what it exported.
 EXPORT = ["flatbuffers>=24.3"]
+# The site, and what runs the notebooks.
+DOCS = ["sphinx>=8.1", "myst-parser>=4", "furo>=2024.8", "nbclient>=0.10",
+        "nbformat>=5.10", "ipykernel>=6.29"]
 
 setuptools.setup(
     name="natjax",
@@ -49,6 +52,7 @@ setuptools.setup(
         "plots": PLOTS,
         "tensorboard": TENSORBOARD,
         "export": EXPORT,
+        "docs": DOCS,
         "benchmark": ["torch>=2.6"],
         "dev": ["pytest>=8", "pytest-xdist>=3.8", "hypothesis>=6.100",
                 "ruff>=0.6", "autopep8>=2.3", "import-linter>=2.0",

@@ -34,7 +34,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_num_cpu_devices", 4)
 
 # Files that take half a minute and more; at the end one process would wait.
-LONG = ("test_kill_and_resume.py", "test_distributed.py", "test_readme.py",
+LONG = ("test_kill_and_resume.py", "test_distributed.py", "test_pages.py",
         "test_benchmark.py", "test_random_architectures.py", "test_cli.py",
         "test_nat.py", "test_supernet.py", "test_sparse.py",
         "test_differentiable_job.py", "test_differentiable.py",

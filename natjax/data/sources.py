@@ -100,7 +100,7 @@ _SOURCES = {
 }
 
 
-# Of other packages: by name, `(data_dir, image_size) -> Dataset`.
+#: Data sets of other packages by name, `(data_dir, image_size) -> Dataset`.
 LOADERS: dict[str, Callable[[Any, int], dataset.Dataset]] = {}
 
 

@@ -245,8 +245,10 @@ class BlockNetwork(NamedTuple):
     return max(block.cell.num_inputs_per_node for block in self.blocks)
 
 
-Place = Skeleton | Frame  # Where an architecture stands, as it needs it.
-Architecture = Genotype | BlockNetwork  # Every spelling of a network.
+#: Where an architecture stands, as it needs it.
+Place = Skeleton | Frame
+#: Every spelling of a network.
+Architecture = Genotype | BlockNetwork
 
 
 class Decision(NamedTuple):

@@ -15,6 +15,7 @@ from natjax.methods import (
     spos,
 )
 
+#: What `--method` names; other packages add to it (`pipeline.plugins`).
 METHODS: dict[str, entry.Entry] = {
     "nat": nat.ENTRY, "natpp": natpp.ENTRY,
     "differentiable": differentiable.ENTRY, "darts": darts.ENTRY,

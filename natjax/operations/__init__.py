@@ -19,6 +19,7 @@ from natjax.operations.registry import (
     SKIP,
 )
 
+#: The names of the library's own operations.
 BUILTIN = frozenset(
     register(operation).name
     for operation in (*plain.operations(), *units.operations()))

@@ -19,7 +19,7 @@ from natjax.operations import primitives, registry
 Cost = registry.Cost
 NormFactory = registry.NormFactory
 
-# U(-1/sqrt(fan_in), 1/sqrt(fan_in)), what PyTorch's convolutions start from.
+#: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), what PyTorch's convolutions start from.
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 

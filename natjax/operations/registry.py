@@ -39,10 +39,12 @@ import jax
 from natjax import errors
 from natjax.operations import primitives
 
+#: The operation that gives zeros, as an edge that is not there.
 NULL = "null"
+#: The operation that gives what it gets.
 SKIP = "skip_connect"
 
-# `(name=None)` returns the BN to use.
+#: `(name=None)` returns the BN to use.
 NormFactory = Callable[..., Callable[[jax.Array], jax.Array]]
 
 

@@ -1,6 +1,6 @@
 """What other packages add to the library, by entry points.
 
-A package names what it adds in its metadata, for example in pyproject.toml:
+A package names what it adds in its metadata, for example in pyproject.toml::
 
   [project.entry-points."natjax.methods"]
   mine = "mypackage.mine:ENTRY"

@@ -38,6 +38,7 @@ LOOSE_END = (*_SHARED, "conv_1x1", "conv_3x3", "conv_5x5", "null")
 
 _WORDS = {"cells": "a genotype", "blocks": "a network of blocks"}
 
+#: By name; other packages add to it (`pipeline.plugins`).
 SPACES = {space.name: space for space in (
     base.cells("nat", FULLY_CONCATENATED),
     base.cells("nat_loose_end", LOOSE_END, loose_end=True),
