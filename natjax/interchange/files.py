@@ -69,13 +69,11 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
   return found
 
 
-def write(path: str | os.PathLike[str],
-          tensors: Mapping[str, np.ndarray]) -> None:
+def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
   """Writes a `.safetensors` file, whole or not at all."""
-  path = pathlib.Path(path)
   temporary = path.with_name(f".{path.name}.tmp")
   safetensors.numpy.save_file(
-      {name: np.ascontiguousarray(leaf) for name, leaf in tensors.items()},
+      {name: np.asarray(leaf, order="C") for name, leaf in tensors.items()},
       temporary, metadata={"format": "pt"})
   os.replace(temporary, path)
 
@@ -114,4 +112,5 @@ def _plain(dtype, shape, data):
 
 def _damaged(path, error):
   return errors.InputError(
-      f"{path} is damaged ({unpickle.one_line(error)}); copy it again", "weights")
+      f"{path} is damaged ({unpickle.one_line(error)}); copy it again",
+      "weights")

@@ -1,14 +1,14 @@
 """What other libraries call the parameters of networks that natjax builds.
 
-ResNets, VGGs and MobileNetV2 are told by their graphs, whatever their widths and
-depths are, and null edges do not matter: torchvision's names, timm's where they
-differ, and those of the common ResNets and VGGs for CIFAR. BN's epsilon, 1e-5,
-and paddings are the same there.
+ResNets, VGGs and MobileNetV2 are told by their graphs, whatever their widths
+and depths are, and null edges do not matter: torchvision's names, timm's where
+they differ, and those of the common ResNets and VGGs for CIFAR. BN's epsilon,
+1e-5, and paddings are the same there.
 
 A kernel is [O, I, h, w] there, and [h, w, I, O] here; that of a linear layer
 [O, I] and [I, O], where images that it flattens are [C, H, W] there and
-[H, W, C] here. torchvision's VGG with BN has a bias before the BN as well, which
-its mean takes up here.
+[H, W, C] here. torchvision's VGG with BN has a bias before the BN as well,
+which its mean takes up here.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -245,8 +245,9 @@ def _vgg(network: records.BlockNetwork, frame: records.Frame) -> list[Names]:
   if network.stem or _kinds(network.head) != (
       "flatten", *("linear", "dropout") * 2, "linear"):
     return []
-  if any(graph != handcrafted.vgg_block(8, len(block.nodes) - 1).topology
-         for block, graph in zip(network.blocks, _graphs(network), strict=True)):
+  if _graphs(network) != [
+      handcrafted.vgg_block(8, len(block.nodes) - 1).topology
+      for block in network.blocks]:
     return []
   parts, batch = _parts(network, frame), network.norm == "batch"
   features: list[tuple[str, Leaf]] = []

@@ -24,7 +24,8 @@ _DTYPES = {
     "Float": "f4", "Double": "f8", "Half": "f2", "Long": "i8", "Int": "i4",
     "Short": "i2", "Char": "i1", "Byte": "u1", "Bool": "b1",
     "BFloat16": ml_dtypes.bfloat16}
-_LEGACY = (b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", b"ustar")  # Numbers that begin.
+# The number that such a file begins with, or that it is an archive of tar.
+_LEGACY = (b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", b"ustar")
 
 
 class _Kind:
@@ -119,8 +120,8 @@ def _member(archive, name):
 def tensors(found: Any, path: pathlib.Path) -> dict[str, np.ndarray]:
   """The one mapping of names to tensors in what a file holds.
 
-  It may lie within a checkpoint, under "state_dict", "model" or any name, beside
-  an epoch, an optimizer and the like.
+  It may lie within a checkpoint, under "state_dict", "model" or any name,
+  beside an epoch, an optimizer and the like.
 
   Args:
     found: as `read` gives it.
@@ -149,4 +150,3 @@ def _named(found):
   return isinstance(found, dict) and len(found) > 0 and all(
       isinstance(name, str) and isinstance(value, np.ndarray)
       for name, value in found.items())
-

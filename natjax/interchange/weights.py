@@ -1,7 +1,7 @@
 """Weights of other libraries as a network's variables, and back."""
 
 from collections.abc import Sequence
-import os
+import math
 import pathlib
 from typing import Any, NamedTuple
 
@@ -12,9 +12,12 @@ import numpy as np
 
 from natjax import errors, operations
 from natjax.graph import codec, records
+from natjax.graph import shapes as shapes_lib
 from natjax.interchange import files, names
+from natjax.networks import network as network_lib
 
 _COUNTER = "num_batches_tracked"  # Of PyTorch's BN, which has a momentum.
+_ANYWHERE = records.Frame(1, 32)
 
 
 class Read(NamedTuple):
@@ -30,7 +33,8 @@ class Read(NamedTuple):
 
 
 def read(path: pathlib.Path, architecture: records.Architecture,
-         place: records.Place, *, seed: int = 0) -> Read:
+         place: records.Place | None, *, classes: int | None = None,
+         seed: int = 0) -> Read:
   """The variables of a network from another library's file.
 
   A classifier of other classes is drawn; all else must fit by name and shape.
@@ -38,18 +42,21 @@ def read(path: pathlib.Path, architecture: records.Architecture,
   Args:
     path: of a `.safetensors` file, or one of `torch.save`.
     architecture: whose.
-    place: where it stands.
+    place: where it stands; None is as the weights have it.
+    classes: of the classifier where `place` is None; None is as many as the
+      weights have.
     seed: of a classifier that is drawn.
 
   Raises:
     InputError: no such file, one that is damaged or asks for code, numbers that
       are not finite, or another network's, with what does not fit by its names.
   """
-  network = codec.expand(architecture, place)
-  spellings = _spellings(network, place)
   held = {name: tensor for name, tensor in files.read(path).items()
           if not name.endswith(_COUNTER)}
-  wanted = names.closest(spellings, held)
+  if place is None:
+    place = _frame_of(_blocks(architecture), held, classes)
+  wanted = names.closest(
+      _spellings(codec.expand(architecture, place), place), held)
   last = {name: leaf for name, leaf in wanted.items() if leaf.classifies}
   anew = "" if not place.num_classes else _other_classes(last, held)
   if anew or not place.num_classes:
@@ -74,20 +81,20 @@ def read(path: pathlib.Path, architecture: records.Architecture,
   return Read(jax.tree.map(jnp.asarray, found), anew)
 
 
-def write(path: str | os.PathLike[str], architecture: records.Architecture,
-          place: records.Place, variables: Any) -> None:
+def write(path: pathlib.Path, architecture: records.Architecture,
+          variables: Any) -> None:
   """Writes a network's variables as `.safetensors`, by torchvision's names.
 
   Args:
     path: of the file.
     architecture: whose.
-    place: where it stands.
     variables: "params" and "batch_stats".
 
   Raises:
     InputError: torchvision has no such network, or they are not its variables.
   """
-  network = codec.expand(architecture, place)
+  network = _blocks(architecture)
+  place = frame(network, variables)
   flat = flax.traverse_util.flatten_dict(jax.device_get(variables))
   found = {}
   for name, leaf in _spellings(network, place)[0].items():
@@ -95,12 +102,49 @@ def write(path: str | os.PathLike[str], architecture: records.Architecture,
       raise errors.InputError(
           f"the variables lack {'/'.join(leaf.path)} of the shape that the"
           " architecture has; give those of its network", "variables")
-    found[name] = np.zeros(leaf.shape, np.float32) if leaf.kind == "shift" else (
-        leaf.write(np.asarray(flat[leaf.path])))
+    here = np.asarray(flat[leaf.path])
+    found[name] = np.zeros_like(here) if leaf.kind == "shift" else (
+        leaf.write(here))
     if name.endswith("running_var"):
       counter = name.replace("running_var", _COUNTER)
       found[counter] = np.zeros((), np.int64)
   files.write(path, found)
+
+
+def frame(network: records.BlockNetwork, variables: Any,
+          classes: int | None = None) -> records.Frame:
+  """Where a network of blocks stands of which the variables are at hand.
+
+  Args:
+    network: the network.
+    variables: "params" and "batch_stats" of it.
+    classes: of the classifier; None is as many as there are in the variables.
+  """
+  return _frame(network, {
+      name: np.shape(layer["linear"]["kernel"])[::-1]
+      for name, layer in variables.get("params", {}).items()
+      if "kernel" in layer.get("linear", {})}, classes)
+
+
+def _frame(network, linear, classes):
+  """As `frame`, of the shapes [O, I] of the head's linear layers by name."""
+  output = shapes_lib.of(network, _ANYWHERE)[-1].output
+  called = network_lib.names(network).head
+  size = output.stride  # Of images, of which it matters to those alone that:
+  for layer, name in zip(network.head, called[1:], strict=False):
+    if layer.kind == "flatten" and name in linear:
+      size *= round((linear[name][1] / output.width)**0.5)
+  return records.Frame(linear.get(called[-1], (0,))[0] if classes is None else (
+      classes), size)
+
+
+def _frame_of(network, held, classes):
+  """As `frame`, of another library's tensors."""
+  spelt = names.closest(_spellings(network, _ANYWHERE), held)
+  return _frame(network, {
+      leaf.path[1]: (len(held[name]), math.prod(held[name].shape[1:]))
+      for name, leaf in spelt.items()
+      if leaf.kind == "linear" and name in held}, classes)
 
 
 def listed(what: str, found: Sequence[str]) -> str:
@@ -109,14 +153,22 @@ def listed(what: str, found: Sequence[str]) -> str:
   return f"{what} {', '.join(found[:3])}{more}"
 
 
+def _blocks(architecture):
+  if architecture.kind != "blocks":
+    raise errors.InputError(
+        "weights of cells do not say in which skeleton they stand; load those"
+        " of a run by natjax.load", "architecture")
+  return architecture
+
+
 def _spellings(network, place):
   found = names.spellings(network, records.Frame(
       place.num_classes, place.image_size))
   if not found:
     raise errors.InputError(
-        "no other library is known to have this network; its weights are read"
-        " from natjax's own runs and .npz files, and those of ResNets, VGG16 and"
-        " MobileNetV2 from others' files", "weights")
+        "no other library is known to have this network; ResNets, VGG16 and"
+        " MobileNetV2 have names there, and all networks in natjax's own runs"
+        " and .npz files", "weights")
   return found
 
 
