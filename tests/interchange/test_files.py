@@ -179,7 +179,7 @@ def test_truncated_and_compressed_files_of_pytorch(tmp_path):
   for length in (4, len(whole) // 2, len(whole) - 1):
     path.write_bytes(whole[:length])
     for reader in (files.read, files.is_own):
-      with pytest.raises(errors.InputError, match="cannot be read|is damaged"):
+      with pytest.raises(errors.InputError, match=r"cannot be read|is damaged"):
         reader(path)
   at = whole.index(TENSORS["a.weight"].tobytes())
   path.write_bytes(whole[:at] + b"\x01" + whole[at + 1:])
