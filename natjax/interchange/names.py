@@ -11,7 +11,7 @@ A kernel is [O, I, h, w] there, and [h, w, I, O] here; that of a linear layer
 which its mean takes up here.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import itertools
 from typing import NamedTuple
 
@@ -37,6 +37,7 @@ class Leaf(NamedTuple):
       "shift", a bias that is subtracted from the vector at `path`.
     flattened: channels of the image that a linear layer flattens; 0 is none.
     classifies: whether it is the classifier's.
+    optional: whether a file may lack it.
   """
 
   path: Path
@@ -44,6 +45,7 @@ class Leaf(NamedTuple):
   kind: str = "vector"
   flattened: int = 0
   classifies: bool = False
+  optional: bool = False
 
   def fits(self, shape: tuple[int, ...]) -> bool:
     """Whether a tensor is of that shape; a linear layer may be a convolution.
@@ -81,7 +83,23 @@ class Leaf(NamedTuple):
 Names = dict[str, Leaf]
 
 
-class _Unit(NamedTuple):
+def norm(there: str, path: Path,
+         width: int) -> Iterator[tuple[str, Leaf]]:
+  """The tensors of a BN by their names there.
+
+  Args:
+    there: its name there.
+    path: of what it is called here, without "params" or "batch_stats".
+    width: channels.
+  """
+  for name, kind, here in (
+      ("weight", "params", "scale"), ("bias", "params", "bias"),
+      ("running_mean", "batch_stats", "mean"),
+      ("running_var", "batch_stats", "var")):
+    yield f"{there}.{name}", Leaf((kind, *path, "bn", here), (width,))
+
+
+class Unit(NamedTuple):
   """A convolution or a linear layer, and what follows it, here.
 
   Attributes:
@@ -100,13 +118,13 @@ class _Unit(NamedTuple):
   bias: Path = ()
   flattened: int = 0
 
-  def leaves(self, own: str, norm: str = "", *, shifted: bool = False,
+  def leaves(self, own: str, called: str = "", *, shifted: bool = False,
              classifies: bool = False) -> Iterator[tuple[str, Leaf]]:
     """Its tensors by their names there.
 
     Args:
       own: name of the convolution or linear layer there.
-      norm: name of the BN there.
+      called: name of the BN there.
       shifted: whether the convolution has a bias although BN follows.
       classifies: as `Leaf`.
     """
@@ -118,23 +136,19 @@ class _Unit(NamedTuple):
       yield f"{own}.bias", Leaf((*params, *self.bias), vector,
                                 classifies=classifies)
       return
-    for name, kind, here in (
-        ("weight", "params", "scale"), ("bias", "params", "bias"),
-        ("running_mean", "batch_stats", "mean"),
-        ("running_var", "batch_stats", "var")):
-      path = (kind, *self.path, "norm", "bn", here)
-      yield f"{norm}.{name}", Leaf(path, vector)
-      if shifted and here == "mean":
-        yield f"{own}.bias", Leaf(path, vector, "shift")
+    yield from norm(called, (*self.path, "norm"), *vector)
+    if shifted:
+      mean = ("batch_stats", *self.path, "norm", "bn", "mean")
+      yield f"{own}.bias", Leaf(mean, vector, "shift", optional=True)
 
 
 class _Parts(NamedTuple):
   """The units of a network whose blocks are chains with a shortcut or none."""
 
-  stem: list[_Unit]
-  chains: list[list[_Unit]]
-  shortcuts: list[_Unit | None]
-  head: list[_Unit]
+  stem: list[Unit]
+  chains: list[list[Unit]]
+  shortcuts: list[Unit | None]
+  head: list[Unit]
 
 
 def _parts(network, frame):
@@ -148,7 +162,7 @@ def _parts(network, frame):
       path = (f"{called.block}{i}", network_lib.edge_name(e, operation.name))
       size = max(operation.kernel_size, 1)
       depthwise = operation.type == "depthwise_conv"
-      unit = _Unit(path, "depthwise" if depthwise else "conv", (
+      unit = Unit(path, "depthwise" if depthwise else "conv", (
           ends.channels, 1 if depthwise else ends.in_channels, size, size),
           norm, ("norm", "bias"))
       if operation.type in ("conv", "depthwise_conv"):
@@ -159,24 +173,33 @@ def _parts(network, frame):
     shortcuts.append(shortcut)
   output = shapes_lib.of(network, frame)[-1].output
   return _Parts(
-      list(_layers(network.stem, called.stem, shapes_lib.stem_shapes(
+      list(units(network.stem, called.stem, shapes_lib.stem_shapes(
           network, frame), frame)), chains, shortcuts,
-      list(_layers(network.head, called.head, shapes_lib.layer_shapes(
+      list(units(network.head, called.head, shapes_lib.layer_shapes(
           network.head, output, frame.num_classes), frame)))
 
 
-def _layers(layers, called, shapes, frame):
-  """The units of a stem or a head."""
+def units(layers: Sequence[records.Layer], called: Sequence[str],
+          shapes: Sequence[shapes_lib.Shape],
+          frame: records.Place) -> Iterator[Unit]:
+  """The units of a stem or a head.
+
+  Args:
+    layers: of it.
+    called: their names.
+    shapes: of their inputs.
+    frame: for the number of classes.
+  """
   flattened = 0
   for layer, name, before in zip(layers, called, shapes, strict=False):
     norm = "batch" if layer.norm else ""
     if layer.kind == "flatten":
       flattened = before.width
     elif layer.kind == "conv":
-      yield _Unit((name,), "conv", (layer.width, before.width, *(
+      yield Unit((name,), "conv", (layer.width, before.width, *(
           layer.kernel,) * 2), norm, ("bias", "bias"))
     elif layer.kind == "linear":
-      yield _Unit((name,), "linear", (
+      yield Unit((name,), "linear", (
           layer.width or frame.num_classes, before.width), norm,
           ("linear", "bias"), flattened)
       flattened = 0

@@ -13,7 +13,7 @@ import numpy as np
 from natjax import errors, operations
 from natjax.graph import codec, records
 from natjax.graph import shapes as shapes_lib
-from natjax.interchange import files, names
+from natjax.interchange import darts, files, names
 from natjax.networks import network as network_lib
 
 _COUNTER = "num_batches_tracked"  # Of PyTorch's BN, which has a momentum.
@@ -54,10 +54,12 @@ def read(path: pathlib.Path, architecture: records.Architecture,
   held = {name: tensor for name, tensor in files.read(path).items()
           if not name.endswith(_COUNTER)}
   if place is None:
-    place = _frame_of(_blocks(architecture), held, classes)
+    place = _frame_of(architecture, held, classes) if isinstance(
+        architecture, records.BlockNetwork) else darts.place(held, classes)
   wanted = names.closest(
       _spellings(codec.expand(architecture, place), place), held)
-  last = {name: leaf for name, leaf in wanted.items() if leaf.classifies}
+  last = {name: leaf for name, leaf in wanted.items() if leaf.classifies and (
+      name in held or not leaf.optional)}
   anew = "" if not place.num_classes else _other_classes(last, held)
   if anew or not place.num_classes:
     for name in last:
@@ -69,7 +71,8 @@ def read(path: pathlib.Path, architecture: records.Architecture,
         " the architecture that is given, of its width and, where it flattens"
         " images, its image-size", "weights")
   flat = {leaf.path: leaf.read(_numbers(path, name, held[name]))
-          for name, leaf in wanted.items() if leaf.kind != "shift"}
+          for name, leaf in wanted.items()
+          if leaf.kind != "shift" and name in held}
   for name, leaf in wanted.items():
     if leaf.kind == "shift" and name in held:
       flat[leaf.path] -= leaf.read(_numbers(path, name, held[name]))
@@ -93,8 +96,11 @@ def write(path: pathlib.Path, architecture: records.Architecture,
   Raises:
     InputError: torchvision has no such network, or they are not its variables.
   """
-  network = _blocks(architecture)
-  place = frame(network, variables)
+  if not isinstance(architecture, records.BlockNetwork):
+    raise errors.InputError(
+        "torchvision has no networks of cells; write an .npz file",
+        "architecture")
+  network, place = architecture, frame(architecture, variables)
   flat = flax.traverse_util.flatten_dict(jax.device_get(variables))
   found = {}
   for name, leaf in _spellings(network, place)[0].items():
@@ -153,22 +159,14 @@ def listed(what: str, found: Sequence[str]) -> str:
   return f"{what} {', '.join(found[:3])}{more}"
 
 
-def _blocks(architecture):
-  if architecture.kind != "blocks":
-    raise errors.InputError(
-        "weights of cells do not say in which skeleton they stand; load those"
-        " of a run by natjax.load", "architecture")
-  return architecture
-
-
 def _spellings(network, place):
-  found = names.spellings(network, records.Frame(
-      place.num_classes, place.image_size))
+  found = (darts if network.prefix else names).spellings(
+      network, records.Frame(place.num_classes, place.image_size))
   if not found:
     raise errors.InputError(
-        "no other library is known to have this network; ResNets, VGG16 and"
-        " MobileNetV2 have names there, and all networks in natjax's own runs"
-        " and .npz files", "weights")
+        "no other library is known to have this network; ResNets, VGG16,"
+        " MobileNetV2 and DARTS's cells have names there, and all networks in"
+        " natjax's own runs and .npz files", "weights")
   return found
 
 
@@ -176,7 +174,7 @@ def _misfits(held, wanted):
   """What of a file does not fit, in words; "" if all does."""
   return "; ".join(listed(what, found) for what, found in (
       ("it lacks", [name for name, leaf in wanted.items()
-                    if name not in held and leaf.kind != "shift"]),
+                    if name not in held and not leaf.optional]),
       ("of another shape:", [
           f"{name} ({held[name].shape}, not {leaf.shape})"
           for name, leaf in wanted.items()

@@ -3,7 +3,6 @@
 import pathlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,7 +10,7 @@ from natjax import errors
 from natjax.graph import codec, records
 from natjax.interchange import files, weights
 from natjax.networks import network as network_lib
-from tests.interchange import small, torch_writer
+from tests.interchange import pytorch, small, torch_writer
 
 FRAME = records.Frame(10, 32)
 
@@ -21,46 +20,23 @@ def read(path, network, tensors, frame=FRAME, **options):
   return weights.read(path / "m.pth", network, frame, **options)
 
 
-# What PyTorch computes, image by image in its own layout, [B, C, H, W].
-
-
-def conv(t, x, name, stride=1, pad=None):
-  kernel = t[f"{name}.weight"]
-  pad = kernel.shape[-1] // 2 if pad is None else pad
-  y = jax.lax.conv_general_dilated(
-      x, kernel, (stride, stride), [(pad, pad)] * 2,
-      dimension_numbers=("NCHW", "OIHW", "NCHW"))
-  return y + t.get(f"{name}.bias", np.zeros(len(kernel)))[:, None, None]
-
-
-def norm(t, x, name):
-  scale, bias, mean, var = (t[f"{name}.{part}"][:, None, None] for part in (
-      "weight", "bias", "running_mean", "running_var"))
-  return (x - mean) / np.sqrt(var + 1e-5) * scale + bias
-
-
-def max_pool(x, size, stride, pad=0):
-  return jax.lax.reduce_window(
-      x, -jnp.inf, jax.lax.max, (1, 1, size, size), (1, 1, stride, stride),
-      ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-
-
-def linear(t, x, name):
-  return x @ t[f"{name}.weight"].T + t[f"{name}.bias"]
+# What PyTorch's networks compute.
 
 
 def bottlenecks(t, x):
   """torchvision's ResNet of 2 and 1 bottlenecks, 7x7 stem and pooling."""
-  x = max_pool(jax.nn.relu(norm(t, conv(t, x, "conv1", 2), "bn1")), 3, 2, 1)
+  x = jax.nn.relu(pytorch.conv_norm(t, x, "conv1", "bn1", 2))
+  x = pytorch.max_pool(x, 3, 2, 1)
   for at, stride in (("layer1.0", 1), ("layer1.1", 1), ("layer2.0", 2)):
-    y = jax.nn.relu(norm(t, conv(t, x, f"{at}.conv1"), f"{at}.bn1"))
-    y = jax.nn.relu(norm(t, conv(t, y, f"{at}.conv2", stride), f"{at}.bn2"))
-    y = norm(t, conv(t, y, f"{at}.conv3"), f"{at}.bn3")
+    y = x
+    for n, s in ((1, 1), (2, stride), (3, 1)):
+      y = y if n == 1 else jax.nn.relu(y)
+      y = pytorch.conv_norm(t, y, f"{at}.conv{n}", f"{at}.bn{n}", s)
     if f"{at}.downsample.0.weight" in t:
-      x = norm(t, conv(t, x, f"{at}.downsample.0", stride),
-               f"{at}.downsample.1")
+      x = pytorch.conv_norm(t, x, f"{at}.downsample.0", f"{at}.downsample.1",
+                            stride)
     x = jax.nn.relu(y + x)
-  return linear(t, x.mean((2, 3)), "fc")
+  return pytorch.linear(t, x.mean((2, 3)), "fc")
 
 
 def vgg(t, x):
@@ -68,14 +44,14 @@ def vgg(t, x):
   number = 0
   for convs in (2, 2, 3, 3, 3):
     for _ in range(convs):
-      x = jax.nn.relu(norm(t, conv(
-          t, x, f"features.{number}"), f"features.{number + 1}"))
+      x = jax.nn.relu(pytorch.conv_norm(
+          t, x, f"features.{number}", f"features.{number + 1}"))
       number += 3
-    x, number = max_pool(x, 2, 2), number + 1
+    x, number = pytorch.max_pool(x, 2, 2), number + 1
   x = x.reshape(len(x), -1)
   for name in ("classifier.0", "classifier.3"):
-    x = jax.nn.relu(linear(t, x, name))
-  return linear(t, x, "classifier.6")
+    x = jax.nn.relu(pytorch.linear(t, x, name))
+  return pytorch.linear(t, x, "classifier.6")
 
 
 @pytest.mark.parametrize("network, side, there", [
