@@ -89,8 +89,9 @@ def _transform(sub):
                    " (yes)")
   sub.add_argument("--weights", metavar="RUN", help="begin with the given"
                    " network as trained: the run that trained it, or a file of"
-                   " weights (default: replace trains it first, the others draw"
-                   " weights)")
+                   " weights (.npz; .safetensors or .pth of torchvision's and"
+                   " timm's networks) (default: replace trains it first, the"
+                   " others draw weights)")
   sub.add_argument("--train-from", default="scratch", help="of methods whose"
                    " networks are trained at the end: scratch, or inherited,"
                    " fine-tuned from what the supernet holds for them and from"
@@ -123,7 +124,9 @@ def _train(sub):
 
   sub.add_argument("architecture", metavar="ARCH")
   sub.add_argument("--weights", metavar="RUN", help="begin with the weights of"
-                   " a run's networks, or of a file (default: they are drawn)")
+                   " a run's networks, or of a file (.npz; .safetensors or .pth"
+                   " of torchvision's and timm's networks) (default: they are"
+                   " drawn)")
   _add_run_flags(sub)
   _add_settings(sub, supervised.TrainConfig, "", "training")
   _add_settings(sub, simclr.SimCLRConfig, "simclr-", "objective simclr")

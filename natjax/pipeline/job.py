@@ -175,9 +175,11 @@ class Job(work.Work):
         trainer.cost(network)
     self._given: Any = first
     # A search begins with one network, however many are trained at its end.
-    self._weights = weights_lib.given(weights, first, trainer, (
+    self._weights, self._anew = weights_lib.given(weights, first, trainer, (
         () if entry.trained else self.seeds or [seed]))
     self.note = "; ".join(filter(None, (
+        self._anew and self._anew + (
+            ", and the network trained before it is changed" * entry.trained),
         weights_lib.note(self._weights, dataset), self._loose())))
 
   def _loose(self):
@@ -301,11 +303,14 @@ class Job(work.Work):
     parts = {}
     if self._compare and self.original is not None:
       original = self.original
+      # With a classifier that is drawn, given weights are no trained network.
+      trained = self._weights and not self._anew
       parts["original"] = self.trainer.adopt(out, "original", original, {
           seed: functools.partial(
               weights_lib.read, path, original, self.trainer)
-          for seed, path in self._weights.items()}) if self._weights else (
-              self.trainer.train(out, "original", original, listener))
+          for seed, path in self._weights.items()}) if trained else (
+              self.trainer.train(out, "original", original, listener,
+                                 files=self._weights))
     originals, accept = self.trainer.files(out, "original"), None
     if self.entry.compared and self.trainer.held_out is not None:
       assert self.original is not None  # As only a given one is compared.

@@ -28,6 +28,7 @@ from natjax.pipeline import (
     transform,
 )
 from natjax.pipeline.networks import load
+from natjax.pipeline.weights import load_weights, save_weights
 from natjax.training.devices import configure_compilation
 from natjax.zoo.exports import read
 
@@ -37,5 +38,5 @@ __all__ = ("METHODS", "Architecture", "Block", "BlockNetwork", "Cell",
            "Listener", "NATConfig", "Node", "NotMet", "Printed",
            "RandomConfig", "ReplaceConfig", "SimCLRConfig", "TrainConfig",
            "architecture", "blocks", "codec", "configure_compilation", "cost",
-           "data", "load", "operations", "presets", "read", "search",
-           "skeleton", "train", "transform", "zoo")
+           "data", "load", "load_weights", "operations", "presets", "read",
+           "save_weights", "search", "skeleton", "train", "transform", "zoo")

@@ -151,8 +151,10 @@ class TrainJob(Work):
         dataset, config, architecture.kind, seed=seed, devices=devices,
         simclr=simclr)
     self.trainer.cost(self.architecture)
-    self._weights = weights_lib.given(weights, self.architecture, self.trainer)
-    self.note = weights_lib.note(self._weights, dataset)
+    self._weights, anew = weights_lib.given(
+        weights, self.architecture, self.trainer)
+    self.note = "; ".join(filter(None, (
+        anew, weights_lib.note(self._weights, dataset))))
 
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""
