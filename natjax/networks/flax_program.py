@@ -7,7 +7,7 @@ between them is all that the program must tell. Calls of other functions are
 written out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 import inspect
 from typing import Any, NamedTuple
 
@@ -44,6 +44,24 @@ class Step(NamedTuple):
   path: Path
 
 
+class Region(NamedTuple):
+  """Steps that one value leads into, and one value out of.
+
+  Attributes:
+    steps: their numbers, all of them moving.
+    given: the variable of the first.
+    result: that of the second.
+    path: of the step for which it was found.
+    reason: why that cannot stand by itself, in words.
+  """
+
+  steps: frozenset[int]
+  given: Any
+  result: Any
+  path: Path
+  reason: str
+
+
 class Program(NamedTuple):
   """A module's program for one image.
 
@@ -64,23 +82,21 @@ class Program(NamedTuple):
   constants: dict[Any, Any]
   moving: tuple[bool, ...]
 
-  def part(self, first: int, last: int, given: Any, result: Any
+  def part(self, region: "Region"
            ) -> tuple[Callable[..., jax.Array], tuple[Path, ...], Any]:
-    """A function of its own: the moving steps from `first` to before `last`.
+    """A function of its own: the steps of a region.
 
     Args:
-      first: number of a step.
-      last: likewise.
-      given: the variable that comes from before.
-      result: that of what comes out.
+      region: which.
 
     Returns:
       `(arrays of weights, x)`, the paths of the weights, and the jaxpr.
     """
+    given = region.given
     steps = [step.equation for i, step in enumerate(self.steps) if (
-        not self.moving[i] and i < last) or first <= i < last]
+        not self.moving[i] or i in region.steps)]
     variables = [*self.weights, *self.constants, given]
-    whole = core.Jaxpr((), variables, [result], steps)
+    whole = core.Jaxpr((), variables, [region.result], steps)
     jaxpr, used = partial_eval.dce_jaxpr(whole, [True])
     used = [v for v, keep in zip(variables, used, strict=True) if keep]
     own = [v for v in used if v in self.weights]
@@ -91,6 +107,68 @@ class Program(NamedTuple):
       return y
 
     return run, tuple(self.weights[v][0] for v in own), jaxpr
+
+
+  def region(self, step: int, images: Collection[Any],
+             known: Sequence[Region], reason: str) -> Region | None:
+    """The steps around one that can be an operation of images, or None.
+
+    Args:
+      step: number of the one.
+      images: variables of images before it, which the operation may be given.
+      known: other regions, each of which it holds or leaves out.
+      reason: see `Region`.
+    """
+    made = {v: i for i, s in enumerate(self.steps) if self.moving[i]
+            for v in s.equation.outvars}
+    readers: dict[Any, list[int]] = {}
+    for i, s in enumerate(self.steps):
+      for v in s.equation.invars:
+        if _is_var(v) and (v in made or v is self.image):
+          readers.setdefault(v, []).append(i)
+    # The nearest first; each with what must be there for its sake.
+    for given in sorted(images, key=lambda v: -made.get(v, -1)):
+      inside: set[int] = set()
+      wanted = [step]
+      while wanted is not None:
+        wanted = self._closed(inside, wanted, given, made, known)
+        if wanted is None:
+          break
+        leads = {v for i in inside for v in self.steps[i].equation.outvars if (
+            v is self.logits or {*readers.get(v, ())} - inside)}
+        if self.logits in leads:
+          break
+        if len(leads) == 1:
+          result, = leads
+          shape = result.aval.shape
+          if shape[0] == 1 and (len(shape) == 2 or (
+              len(shape) == 4 and shape[1] == shape[2])):
+            return Region(frozenset(inside), given, result,
+                          self.steps[step].path, reason)
+        first = min(leads, key=lambda v: made[v])
+        wanted = [i for i in readers[first] if i not in inside]
+    return None
+
+  def _closed(self, inside, wanted, given, made, known):
+    """Adds steps and all that lead from `given` to them; None if others do.
+
+    Else it returns [].
+    """
+    wanted = [*wanted]
+    while wanted:
+      i = wanted.pop()
+      if i in inside:
+        continue
+      inside.add(i)
+      wanted += [j for region in known if i in region.steps
+                 for j in region.steps]
+      for v in self.steps[i].equation.invars:
+        if _is_var(v) and v is not given:
+          if v is self.image or made.get(v, len(made)) < made.get(given, -1):
+            return None
+          if v in made:
+            wanted.append(made[v])
+    return []
 
 
 def trace(module: nn.Module, variables: Any, example: Any,

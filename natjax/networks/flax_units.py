@@ -2,12 +2,12 @@
 
 A unit is a sum of operations, each of an earlier unit, then maybe BN and an
 activation, as a node is. Units are read in the program's order. What no unit
-can express, from where all of the image's course passes through one value to
-where it does again, becomes an operation of its own, "fixed".
+can express becomes an operation of its own, "fixed", with what surrounds it, as
+far as one image leads into that and one value out of it.
 """
 
 import collections
-from collections.abc import Collection
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -40,8 +40,8 @@ class Edge:
     groups: of channels.
     weights: "kernel" and "bias", if any.
     norm: "scale", "bias", "mean", "var" and "epsilon" of a BN that follows.
-    steps: of "fixed", its first step, that behind its last, the variable that
-      it is given, and its result.
+    region: of "fixed".
+    step: number of the program's step that made it.
   """
 
   kind: str
@@ -53,7 +53,8 @@ class Edge:
   groups: int = 1
   weights: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
   norm: dict[str, Any] | None = None
-  steps: tuple[int, int, Any, Any] | None = None
+  region: flax_program.Region | None = None
+  step: int | None = None
 
 
 @dataclasses.dataclass
@@ -69,6 +70,7 @@ class Unit:
     activation: as of `records.Node`.
     parts: numbers of the units that are concatenated.
     path: of the module in which it stands.
+    step: number of the program's step that made it.
   """
 
   edges: list[Edge]
@@ -79,6 +81,7 @@ class Unit:
   activation: str = "none"
   parts: tuple[int, ...] = ()
   path: Path = ()
+  step: int | None = None
 
 
 class Inexpressible(Exception):
@@ -87,7 +90,10 @@ class Inexpressible(Exception):
   Attributes:
     path: where.
     reason: in words.
+    step: number of the step, if it is one.
   """
+
+  step: int | None = None
 
   def __init__(self, path: Path, reason: str):
     super().__init__(reason)
@@ -99,6 +105,11 @@ class _Sum:
   """A unit that is not finished; its value has one reader."""
 
   unit: Unit
+
+  @property
+  def open(self) -> bool:
+    """Whether BN and an activation can still become the unit's."""
+    return not self.unit.parts and not isinstance(self, _Activated)
 
 
 @dataclasses.dataclass
@@ -131,110 +142,89 @@ class Units:
 
   Attributes:
     units: in order; the first is the image.
-    fixed: of every fixed operation its path, and why it is one.
   """
 
-  def __init__(self, program: flax_program.Program, *, biased: bool,
-               refused: Collection[Any] = ()):
+  def __init__(self, program: flax_program.Program):
     """Args:
       program: to read.
-      biased: whether convolutions have a bias and no BN of their own, so that
-        a BN is the unit's.
-      refused: variables of results that a network of blocks does not express.
-
-    Raises:
-      Inexpressible: what is not could not be a fixed operation either.
     """
-    self._program, self._biased, self._refused = program, biased, refused
+    self._program, self._biased = program, False
+    self._regions: Sequence[flax_program.Region] = ()
     size = program.image.aval.shape[1]
     self.units = [Unit([], 3, size, 1)]
-    self.fixed: list[tuple[Path, str]] = []
     self._values: dict[Any, Any] = {program.image: 0}
     self._uses = collections.Counter(
         v for step, moves in zip(program.steps, program.moving, strict=True)
         if moves for v in step.equation.invars if not isinstance(
             v, core.Literal))
     self._uses[program.logits] += 1
-    self._cuts = self._find_cuts()
-    self._read()
 
-  def _find_cuts(self):
-    """Of every step after which one value is left of the image, the value."""
-    left, live = self._uses.copy(), {self._program.image}
-    cuts = {-1: self._program.image}
-    for i, step in enumerate(self._program.steps):
-      if not self._program.moving[i]:
-        continue
-      for v in step.equation.invars:
-        if not isinstance(v, core.Literal) and v in left:
-          left[v] -= 1
-          if not left[v]:
-            live.discard(v)
-      live.update(v for v in step.equation.outvars if left[v])
-      if len(live) == 1:
-        cuts[i], = live
-    return cuts
+  def read(self, *, biased: bool,
+           regions: Sequence[flax_program.Region]) -> list[Unit]:
+    """Reads the program; returns the units.
+
+    Args:
+      biased: whether convolutions have a bias and no BN of their own, so that
+        a BN is the unit's.
+      regions: what are fixed operations.
+
+    Raises:
+      Inexpressible: a step that is not in any of these.
+    """
+    self._biased, self._regions = biased, regions
+    del self.units[1:]
+    self._values = {self._program.image: 0}
+    self._read()
+    return self.units
 
   def _read(self):
-    i, before = 0, {-1: (1, None)}  # Units at every cut, and its value.
-    steps = self._program.steps
-    while i < len(steps):
-      if self._program.moving[i]:
+    results = {region.result: region for region in self._regions}
+    inside = {i for region in self._regions for i in region.steps}
+    for i, step in enumerate(self._program.steps):
+      if i in inside:
+        for v in step.equation.outvars:
+          if v in results:
+            self._values[v] = self._fixed(results[v])
+      elif self._program.moving[i]:
         try:
-          self._step(i)
+          self._step(step)
         except Inexpressible as e:
-          i = self._fix(i, e, before)
-      if i in self._cuts:
-        before[i] = (len(self.units), self._values.get(self._cuts[i]))
-        if isinstance(before[i][1], _Sum):
-          before[i] = (len(self.units), _Sum(_copy(before[i][1].unit)))
-      i += 1
-    if not isinstance(self._values.get(self._program.logits), int):
-      value = self._values[self._program.logits]
-      self._values[self._program.logits] = self._finish(value)
+          e.step = i
+          raise
+        self._number(self._values[step.equation.outvars[0]], i)
+    logits = self._values[self._program.logits]
+    if not isinstance(logits, int | _Sum):
+      raise Inexpressible((), "its result is half of an operation")
+    self._finish(logits)
 
-  def _fix(self, i, why, before):
-    """Makes a fixed operation of what surrounds a step; returns its last."""
-    first = last = None
-    for cut in sorted((c for c in before if c < i), reverse=True):
-      if self._is_images(self._cuts[cut], before[cut][1]):
-        first = cut
-        break
-    for cut in sorted(c for c in self._cuts if c >= i):
-      shape = self._cuts[cut].aval.shape
-      if len(shape) == 2 or (len(shape) == 4 and shape[1] == shape[2]):
-        last = cut
-        break
-    if first is None or last is None or self._cuts[last] is (
-        self._program.logits):
-      raise why
-    count, value = before[first]
-    del self.units[count:]
-    given, result = self._cuts[first], self._cuts[last]
-    source = 0 if value is None else self._finish(value)
-    width, size = _shape(result)
+  def _number(self, value, i):
+    """Writes a step's number into what it has made."""
+    if isinstance(value, int | _Sum):
+      unit = self._unit_of(value)
+      for item in (unit, *unit.edges):
+        item.step = i if item.step is None else item.step
+
+  def images(self) -> list[Any]:
+    """The variables of images that were read."""
+    return [v for v, value in self._values.items() if isinstance(
+        value, int | _Sum) and len(v.aval.shape) == 4 and _shape(v)[1] and (
+            self._unit_of(value).size > 0)]
+
+  def _fixed(self, region):
+    source = self._finish(self._values[region.given])
+    self._values[region.given] = source
+    width, size = _shape(region.result)
     size = size or 1
-    step = max(self.units[source].size // size, 1)
-    self.fixed.append((why.path, why.reason))
-    self._values[result] = self._finish(_Sum(Unit(
-        [Edge("fixed", source, why.path, stride=step, steps=(
-            first + 1, last + 1, given, result))], width, size,
-        self.units[source].stride * step, path=why.path)))
-    return last
-
-  def _is_images(self, v, value):
-    """Whether a value is that of images, which an operation can be given."""
-    shape = v.aval.shape
-    return len(shape) == 4 and shape[1] == shape[2] and (value is None or (
-        isinstance(value, int | _Sum) and self._unit_of(value).size > 0))
+    before = self.units[source]
+    step = max(before.size // size, 1)
+    return self._finish(_Sum(Unit(
+        [Edge("fixed", source, region.path, stride=step, region=region)], width,
+        size, before.stride * step, path=region.path)))
 
   # One step.
 
-  def _step(self, i):
-    step = self._program.steps[i]
+  def _step(self, step):
     out = step.equation.outvars[0]
-    if out in self._refused:
-      raise Inexpressible(step.path, self._refused[out])
     if step.layer is not None:
       value = self._layer(step)
     else:
@@ -389,7 +379,7 @@ class Units:
     norm = {"scale": np.ones(width), "bias": np.zeros(width), **held,
             "epsilon": float(layer.epsilon)}
     value = given[0]
-    if isinstance(value, _Sum):
+    if isinstance(value, _Sum) and value.open:
       edge = value.unit.edges[0]
       fits = len(value.unit.edges) == 1 and edge.norm is None and (
           value.unit.norm is None)
@@ -410,7 +400,7 @@ class Units:
     if len(self._moving(step)) != 1 or self._constant(step) != 0:
       raise Inexpressible(step.path, "it is a maximum and no ReLU")
     value, = self._moving(step)
-    if isinstance(value, _Sum):
+    if isinstance(value, _Sum) and value.open:
       value.unit.activation = "relu"
       return _Activated(value.unit)
     number = self._unit(step, images=False)
@@ -440,7 +430,7 @@ class Units:
     edges, unit = [], None
     for n in range(2):
       value = self._moving(step)[n]
-      if isinstance(value, _Sum) and not isinstance(value, _Activated) and (
+      if isinstance(value, _Sum) and value.open and (
           value.unit.norm is None and value.unit.size):
         unit = value.unit
         edges += unit.edges
@@ -595,11 +585,6 @@ class Units:
 
 class _Activated(_Sum):
   """A unit whose activation is known; a ReLU may still become a ReLU6."""
-
-
-def _copy(unit):
-  return dataclasses.replace(unit, edges=[
-      dataclasses.replace(edge) for edge in unit.edges])
 
 
 def _shape(v):

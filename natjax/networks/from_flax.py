@@ -119,28 +119,20 @@ def from_flax(module: nn.Module, variables: Mapping[str, Any], example: Any, *,
   """
   program = flax_program.trace(module, variables, example, options)
   name = (name or type(module).__name__).lower()
-  refused: dict[Any, str] = {}
+  units, regions = flax_units.Units(program), []
   while True:
     try:
-      return _Reading(name, program, refused).imported()
-    except _Refused as e:
-      if e.variable in refused:
-        raise AssertionError(e) from e
-      refused[e.variable] = str(e)
+      return _Reading(name, program, units, regions).imported()
     except flax_units.Inexpressible as e:
-      raise errors.InputError(
-          f"{'/'.join(e.path) or name}: {e.reason}, and it cannot stand as a"
-          " fixed operation there, which needs square images [B, H, H, C]"
-          " before it and a Dense classifier behind it; change the module, or"
-          " write the network as blocks", "module") from e
-
-
-class _Refused(Exception):
-  """A value is to be read as that of a fixed operation."""
-
-  def __init__(self, variable: Any, reason: str):
-    super().__init__(reason)
-    self.variable = variable
+      found = None if e.step is None else program.region(
+          e.step, units.images(), regions, e.reason)
+      if found is None:
+        raise errors.InputError(
+            f"{'/'.join(e.path) or name}: {e.reason}, and it cannot stand as a"
+            " fixed operation there, which needs square images [B, H, H, C]"
+            " before it and a Dense classifier behind it; change the module, or"
+            " write the network as blocks", "module") from e
+      regions = [r for r in regions if not r.steps <= found.steps] + [found]
 
 
 @dataclasses.dataclass
@@ -156,16 +148,16 @@ class _Reading:
   """One way of reading a program."""
 
   def __init__(self, name: str, program: flax_program.Program,
-               refused: dict[Any, str]):
-    self.name, self.program = name, program
-    read = functools.partial(flax_units.Units, program, refused=refused)
-    self.biased, found = False, read(biased=False)
-    convolutions = [edge for unit in found.units for edge in unit.edges
+               reader: flax_units.Units,
+               regions: Sequence[flax_program.Region]):
+    self.name, self.program, self.regions = name, program, regions
+    read = functools.partial(reader.read, regions=regions)
+    self.biased, self.units = False, read(biased=False)
+    convolutions = [edge for unit in self.units for edge in unit.edges
                     if edge.kind in flax_units.CONVOLUTIONS]
     bare = [edge for edge in convolutions if edge.norm is None]
     if len(bare) > _FEW * len(convolutions):
-      self.biased, found = True, read(biased=True)
-    self.units, self.read = found.units, found
+      self.biased, self.units = True, read(biased=True)
     self.epsilon = min([norm["epsilon"] for unit in self.units for norm in (
         unit.norm, *(edge.norm for edge in unit.edges)) if norm] or [1e-5])
     self.params: dict[Path, Any] = {}
@@ -190,8 +182,8 @@ class _Reading:
         for kind, part in (("params", self.params), (
             "batch_stats", self.stats))}
     return Imported(network, variables, place, tuple(
-        Fixed("/".join(path) or self.name, reason)
-        for path, reason in self.read.fixed))
+        Fixed("/".join(region.path) or self.name, region.reason)
+        for region in sorted(self.regions, key=lambda r: min(r.steps))))
 
   # Which units are what.
 
@@ -212,10 +204,10 @@ class _Reading:
     loose = [len(g) == 1 and g[0].plain and not self._owned(g[0], body)
              for g in grouped]
     first, end = 0, len(grouped)
-    if not all(loose):
-      while loose[first] and self._fits_layer(grouped[first][0]):
+    if not all(loose) or any(self._kind(s) == "fixed" for s in body):
+      while first < end and loose[first] and self._fits_layer(grouped[first][0]):
         first += 1
-      while loose[end - 1] and self._fits_layer(grouped[end - 1][0]):
+      while end > first and loose[end - 1] and self._fits_layer(grouped[end - 1][0]):
         end -= 1
     stem = [s.units[0] for g in grouped[:first] for s in g]
     blocks: list[list[int]] = []
@@ -262,7 +254,7 @@ class _Reading:
 
   def _owned(self, segment, body):
     """Whether a module holds a segment with others, or it is no layer."""
-    return segment.scope != () and self._kind(segment) != "fixed" and any(
+    return segment.scope != () and any(
         other is not segment and not other.plain
         and other.scope == segment.scope for other in body)
 
@@ -347,10 +339,11 @@ class _Reading:
     ways = [edge.paddings for edge in unit.edges if edge.stride > 1]
     common = [way for way in records.PADDINGS if all(way in w for w in ways)]
     if not common:
-      raise self._refuse(n, "what it adds up is padded in two ways")
+      raise self._refuse(n, "what is added up is padded in two ways")
     return Node(unit.width, stride, unit.activation, unit.norm is not None,
                 fixed=any(edge.kind == "fixed" for edge in unit.edges) or (
-                    unit.norm is not None and unit.edges[0].kind == "skip"),
+                    unit.norm is not None and all(
+                        edge.kind == "skip" for edge in unit.edges)),
                 padding=common[0])
 
   def _operation(self, n, edge, source):
@@ -382,16 +375,12 @@ class _Reading:
             "group": f"group{edge.groups}_conv_1x1"}.get(kind, f"{kind}_{k}x{k}")
 
   def _refuse(self, n, reason, edge=None):
-    """Has the result of a unit's step be that of a fixed operation."""
-    path = (edge or self.units[n].edges[0] if self.units[n].edges else (
-        self.units[n])).path
-    for step in self.program.steps:
-      if step.path == path and (step.layer is not None or edge is None or (
-          not edge.weights)):
-        v = step.equation.outvars[0]
-        if v not in self.read._refused:
-          return _Refused(v, reason)
-    return flax_units.Inexpressible(path, reason)
+    """That an edge, or the last of a unit, is to be a fixed operation."""
+    item = edge or self.units[n].edges[-1] if self.units[n].edges else (
+        self.units[n])
+    error = flax_units.Inexpressible(item.path, reason)
+    error.step = item.step
+    return error
 
   def _weights(self, block, number, item, edge):
     """Writes down the variables of an operation on an edge."""
@@ -431,7 +420,7 @@ class _Reading:
 
   def _fixed(self, unit, edge):
     """The name of a fixed operation, which is known from then on."""
-    run, paths, jaxpr = self.program.part(*edge.steps)
+    run, paths, jaxpr = self.program.part(edge.region)
     arrays = [self._arrays[path] for path in paths]
     content = zlib.crc32("\n".join([str(jaxpr), *map(str, paths)]).encode())
     where = ".".join(edge.path) or self.name
