@@ -8,6 +8,7 @@ written out.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+import functools
 import inspect
 from typing import Any, NamedTuple
 
@@ -171,6 +172,36 @@ class Program(NamedTuple):
     return []
 
 
+def shapes(module: nn.Module, example: Any) -> Any:
+  """The shapes of the variables that a module's `init` gives.
+
+  Args:
+    module: which.
+    example: images [B, S, S, 3], or their shape.
+
+  Raises:
+    InputError: it is no module, or `init` does not trace.
+  """
+  if not isinstance(module, nn.Module):
+    raise errors.InputError(
+        f"the module is of type {type(module).__name__} and must be a"
+        " flax.linen.Module; make one", "module")
+  try:
+    return jax.eval_shape(functools.partial(module.init, **_off(module)),
+                          jax.random.key(0), jax.ShapeDtypeStruct(
+                              jnp.shape(example), jnp.result_type(example)))
+  except Exception as e:  # Whatever a user's module raises.
+    raise errors.InputError(
+        f"{type(module).__name__}.init does not trace with the example:"
+        f" {errors.short(errors.cause(e), 300)}; mend it", "module") from e
+
+
+def _off(module):
+  """What turns a training off in a module's call."""
+  taken = inspect.signature(type(module).__call__).parameters
+  return {name: value for name, value in _OFF.items() if name in taken}
+
+
 def trace(module: nn.Module, variables: Any, example: Any,
           options: Mapping[str, Any]) -> Program:
   """Traces a module.
@@ -201,9 +232,7 @@ def trace(module: nn.Module, variables: Any, example: Any,
         f"the example is {dtype}{list(shape)} and must be floating-point images"
         " [B, S, S, 3], square and of three channels; pass such a batch",
         "example")
-  taken = inspect.signature(type(module).__call__).parameters
-  options = {name: value for name, value in _OFF.items() if name in taken} | {
-      **options}
+  options = _off(module) | {**options}
   leaves, form = jax.tree_util.tree_flatten_with_path(
       flax.core.unfreeze(variables))
   layers: dict[Path, nn.Module] = {}

@@ -31,6 +31,7 @@ from natjax.graph.records import Block, BlockNetwork, Layer, Node
 from natjax.networks import flax_program, flax_units
 from natjax.networks import network as network_lib
 from natjax.networks.flax_program import Path
+from natjax.operations import primitives
 
 _FEW = 0.25  # Of convolutions without BN, which then are fixed operations.
 _LAYER_KINDS = {"conv": "conv", "depthwise": "depthwise_conv",
@@ -422,7 +423,9 @@ class _Reading:
     """The name of a fixed operation, which is known from then on."""
     run, paths, jaxpr = self.program.part(edge.region)
     arrays = [self._arrays[path] for path in paths]
-    content = zlib.crc32("\n".join([str(jaxpr), *map(str, paths)]).encode())
+    content = zlib.crc32("\n".join([str(jaxpr), *map(str, paths), *(
+        np.asarray(c).tobytes().hex()
+        for c in self.program.constants.values())]).encode())
     where = ".".join(edge.path) or self.name
     name = f"fixed_{where}_{content:08x}".lower().replace("/", ".")
     self._fixed_paths[name] = paths
@@ -432,12 +435,15 @@ class _Reading:
       cost = operations.Cost(params, flax_program.convolutions(jaxpr))
       parts = tuple((path[0], ".".join(path[1:]), leaf.shape)
                     for path, leaf in zip(paths, arrays, strict=True))
-      size = unit.size
+      sizes = self.units[edge.source].size, unit.size
       operations.register(operations.Operation(
-          name, "fixed", 0, functools.partial(_FixedModule, run, parts, size),
+          name, "fixed", 0, functools.partial(
+              _FixedModule, name, run, parts, sizes),
           lambda channels, size, stride, in_channels=None: cost,
           strides=(edge.stride,), widens=True,
-          output_size=lambda before, stride: size))
+          # Of other images it is refused when it runs.
+          output_size=lambda size, stride: sizes[1] if size == sizes[0] else (
+              primitives.output_size(size, stride))))
     return name
 
   def _compare(self, network, place, groups):
@@ -461,23 +467,31 @@ class _FixedModule(nn.Module):
   """A part of another module, as that was traced, in evaluation form.
 
   Attributes:
+    called: its name.
     run: `(arrays, x)` of one image, [1, H, H, C].
     parts: collection, name and shape of each of the arrays.
-    size: side of the result.
+    sizes: sides of what it takes and of what it gives, in pixels.
     features: channels of the result.
     stride: of the result.
     norm: not used: what it has of its own is in `run`.
   """
 
+  called: str
   run: Any
   parts: tuple[tuple[str, str, tuple[int, ...]], ...]
-  size: int
+  sizes: tuple[int, int]
   features: int
   stride: int
   norm: operations.NormFactory
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    before, after = self.sizes
+    if x.shape[1] != before:
+      raise errors.InputError(
+          f"{self.called} takes images of {before} pixels a side and is given"
+          f" {x.shape[1]}; keep to the image size of the module's example",
+          "image_size")
     arrays = []
     for kind, name, shape in self.parts:
       draw = functools.partial(_drawn, name, shape)
@@ -486,7 +500,7 @@ class _FixedModule(nn.Module):
           self.variable("batch_stats", name, draw, None).value)
     whole = jax.vmap(lambda image: self.run(arrays, image[None])[0])
     y = whole(x.astype(jnp.float32)).astype(x.dtype)
-    return y.reshape(len(x), self.size, self.size, self.features)
+    return y.reshape(len(x), after, after, self.features)
 
 
 def _drawn(name, shape, rng):
