@@ -69,7 +69,7 @@ class Job(work.Work):
                compare: bool = True,
                simclr: simclr_lib.SimCLRConfig | None = None,
                train_found: bool = True,
-               weights: str | os.PathLike[str] | None = None,
+               weights: weights_lib.Source | None = None,
                train_from: str = "scratch", start: str = "drawn"):
     """Args:
       architecture: what to transform, one or several; None searches in a space.
@@ -88,8 +88,8 @@ class Job(work.Work):
       simclr: settings of the self-supervised objective; None learns labels.
       train_found: whether to train what a search in a space finds.
       weights: of the given network, which the method begins with: a run's
-        folder or a file of weights (`pipeline.weights`); None trains the
-        network, or draws the weights.
+        folder, a file of weights or variables (`pipeline.weights`); None trains
+        the network, or draws the weights.
       train_from: of a method whose networks are trained at the end, where both
         of them begin: from "scratch", or "inherited", what was transformed with
         what the method's supernet holds for it, and the original with the given

@@ -83,6 +83,35 @@ def read_weights(
   return interchange.Read(found, "")
 
 
+def read_variables(path: str | os.PathLike[str], like: Any) -> Any | None:
+  """The variables of a flax module in a file; None if they are another's.
+
+  Args:
+    path: of `.npz`, as `save_weights` writes it, or of `.msgpack`, as
+      `flax.serialization.to_bytes` gives it.
+    like: those of the module, or their shapes.
+
+  Raises:
+    InputError: as `load_weights`, or a `.msgpack` of another module.
+  """
+  path = errors.regular(errors.path(path, "weights"))
+  if path.suffix != ".msgpack":
+    found = load_weights(path)
+    return None if misfits(found, like) else found
+  try:
+    found = flax.serialization.msgpack_restore(path.read_bytes())
+    wrong = misfits(found, like)
+  except Exception as e:  # Whatever is raised by what is in a damaged file.
+    raise errors.InputError(
+        f"{path} is damaged, or no file of flax's variables; write it by"
+        " flax.serialization.to_bytes", "weights") from e
+  if wrong:
+    raise errors.InputError(
+        f"{path} does not hold the module's variables: {wrong}; name the file"
+        " that was written of it", "weights")
+  return found
+
+
 Images = jax.Array | np.ndarray
 
 

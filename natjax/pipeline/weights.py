@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 import functools
 import os
 import pathlib
+import tempfile
 from typing import Any, NamedTuple
 import warnings
 import zlib
 
+import flax
 import jax
 import numpy as np
 
@@ -29,16 +31,20 @@ TRAIN_FROM = ("scratch", "inherited")
 STARTS = ("drawn", "replace")
 
 
+# A folder, a file, or the variables themselves.
+Source = str | os.PathLike[str] | Mapping[str, Any]
+
+
 class Beginning(NamedTuple):
   """Where a job's networks begin; see `job.Job`.
 
   Attributes:
-    weights: of the given network, or None.
+    weights: of the given network, see `find`, or None.
     train_from: where networks begin that are trained after a search.
     start: where the operations begin that the given network has not.
   """
 
-  weights: str | os.PathLike[str] | None
+  weights: Source | None
   train_from: str
   start: str
 
@@ -103,8 +109,33 @@ class Beginning(NamedTuple):
 
   def _refuse(self, name, why):
     raise errors.InputError(
-        f"{settings.word(name)} is {getattr(self, name)}, and {why}; leave it"
-        " out, or change the other", name)
+        f"{settings.word(name)} is {_shown(getattr(self, name))}, and {why};"
+        " leave it out, or change the other", name)
+
+
+def _shown(source):
+  """How a line shows the source of weights, or another value."""
+  return "given" if isinstance(source, Mapping) else source
+
+
+@functools.cache
+def _held():
+  """A folder for variables that come in no file, as long as the process lives.
+  """
+  return tempfile.TemporaryDirectory(prefix="natjax-weights-")
+
+
+def _hold(variables):
+  """Writes variables to a file that is named by its content."""
+  if not {"params"} <= set(variables):
+    raise errors.InputError(
+        "the weights given are a dictionary without 'params'; pass variables,"
+        " as module.init or natjax.from_flax gives them", "weights")
+  folder = pathlib.Path(_held().name)
+  networks_lib.save_weights(folder / "new.npz", {
+      "batch_stats": {}, **flax.core.unfreeze(variables)})
+  content = zlib.crc32((folder / "new.npz").read_bytes())
+  return (folder / "new.npz").replace(folder / f"{content:08x}.npz")
 
 
 def read(path: pathlib.Path, architecture: codec.Architecture,
@@ -166,21 +197,25 @@ def handed_on(out: pathlib.Path,
   return out / "checkpoint" / "inherited" / f"{content:08x}.npz"
 
 
-def find(source: str | os.PathLike[str], architecture: codec.Architecture,
+def find(source: Source, architecture: codec.Architecture,
          seeds: Sequence[int]) -> dict[int, pathlib.Path]:
   """The files with an architecture's weights, one per seed.
 
   Args:
     source: a run's folder, whose networks of this architecture are taken, each
       by the seed of its name, or else in order; or for one seed the folder of a
-      network, or a file: natjax's own, or another library's.
+      network, or a file, natjax's own or another library's, or what such a file
+      of natjax's holds, "params" and "batch_stats".
     architecture: whose.
     seeds: of the networks.
 
   Raises:
     InputError: there is no such run or file, or it has fewer such networks.
   """
-  path = errors.path(source, "weights")
+  if isinstance(source, Mapping):
+    path = _hold(source)
+  else:
+    path = errors.path(source, "weights")
   if not path.exists():
     raise errors.InputError(
         f"weights is {source}, and there is no such file or folder; name a"
@@ -195,8 +230,8 @@ def find(source: str | os.PathLike[str], architecture: codec.Architecture,
   if path.is_file():
     if len(seeds) > 1:
       raise errors.InputError(
-          f"weights is {source}, one network, and {len(seeds)} seeds begin with"
-          " one each; name the run's folder, or train one seed", "weights")
+          f"weights is {_shown(source)}, one network, and {len(seeds)} seeds"
+          " begin with one each; name the run's folder, or train one seed", "weights")
     return {seeds[0]: path}
   with errors.within("weights"):
     folders = networks_lib.networks(path)
@@ -242,7 +277,7 @@ class Given(NamedTuple):
   anew: str
 
 
-def given(source: str | os.PathLike[str] | None,
+def given(source: Source | None,
           architecture: codec.Architecture | None,
           trainer: trainer_lib.Trainer,
           seeds: Sequence[int] = ()) -> Given:
@@ -295,7 +330,9 @@ def note(found: Mapping[int, pathlib.Path],
 def describe(found: Mapping[int, pathlib.Path]) -> dict[str, Any]:
   """What `config.json` says of them: of each seed the path and the content."""
   return {"weights": {str(seed): {
-      "path": str(path.resolve()), "crc32": zlib.crc32(path.read_bytes())}
+      **({} if path.parent == pathlib.Path(_held().name) else {
+          "path": str(path.resolve())}),
+      "crc32": zlib.crc32(path.read_bytes())}
                       for seed, path in found.items()}} if found else {}
 
 
