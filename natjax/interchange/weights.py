@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import flax
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from natjax import errors, operations
@@ -70,18 +69,20 @@ def read(path: pathlib.Path, architecture: records.Architecture,
         f"{path} has other weights than this network: {wrong}; name weights of"
         " the architecture that is given, of its width and, where it flattens"
         " images, its image-size", "weights")
-  flat = {leaf.path: leaf.read(_numbers(path, name, held[name]))
-          for name, leaf in wanted.items()
-          if leaf.kind != "shift" and name in held}
+  flat: dict[names.Path, Any] = {}
+  # What a bias is subtracted from comes before it, and what is read is dropped.
   for name, leaf in wanted.items():
-    if leaf.kind == "shift" and name in held:
-      flat[leaf.path] -= leaf.read(_numbers(path, name, held[name]))
+    if name in held:
+      own = leaf.read(_numbers(path, name, held.pop(name)))
+      # Not jnp.asarray, which compiles a copy for every shape.
+      flat[leaf.path] = jax.device_put(
+          own if leaf.kind != "shift" else np.asarray(flat[leaf.path]) - own)
   if anew:
     flat |= _drawn(last, seed)
     anew = f"{path.name} {anew}: it is drawn"
   found = {kind: {} for kind in ("params", "batch_stats")} | (
       flax.traverse_util.unflatten_dict(flat))
-  return Read(jax.tree.map(jnp.asarray, found), anew)
+  return Read(found, anew)
 
 
 def write(path: pathlib.Path, architecture: records.Architecture,
@@ -186,7 +187,7 @@ def _misfits(held, wanted):
 def _numbers(path, name, tensor):
   """A tensor, if it is of finite numbers."""
   if tensor.dtype.kind not in "fV" or not np.isfinite(
-      wide := tensor.astype(np.float32)).all():
+      wide := tensor.astype(np.float32, copy=False)).all():
     raise errors.InputError(
         f"{name} of {path} is {tensor.dtype}, not all finite numbers of"
         " float32; train the network again, or name another file", "weights")
@@ -206,6 +207,7 @@ def _other_classes(last, held):
 
 def _drawn(last, seed):
   """A classifier as natjax begins one."""
-  return {leaf.path: np.asarray(operations.kernel_init(
-      jax.random.key(seed), leaf.shape[::-1])) if len(leaf.shape) == 2 else (
-          np.zeros(leaf.shape, np.float32)) for leaf in last.values()}
+  return {leaf.path: operations.kernel_init(
+      jax.random.key(seed), leaf.shape[::-1]) if len(leaf.shape) == 2 else (
+          jax.device_put(np.zeros(leaf.shape, np.float32)))
+      for leaf in last.values()}
