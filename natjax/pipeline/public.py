@@ -27,6 +27,7 @@ from natjax.pipeline import (
     train,
     transform,
 )
+from natjax.pipeline.export import export, load_exported
 from natjax.pipeline.networks import load
 from natjax.training.devices import configure_compilation
 from natjax.zoo.exports import read
@@ -37,5 +38,5 @@ __all__ = ("METHODS", "Architecture", "Block", "BlockNetwork", "Cell",
            "Listener", "NATConfig", "Node", "NotMet", "Printed",
            "RandomConfig", "ReplaceConfig", "SimCLRConfig", "TrainConfig",
            "architecture", "blocks", "codec", "configure_compilation", "cost",
-           "data", "load", "operations", "presets", "read", "search",
-           "skeleton", "train", "transform", "zoo")
+           "data", "export", "load", "load_exported", "operations", "presets",
+           "read", "search", "skeleton", "train", "transform", "zoo")
