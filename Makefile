@@ -27,7 +27,7 @@ test: install
 test-all: install
 	$(TEST)
 
-CODE = natjax tests experiments setup.py
+CODE = natjax tests experiments docs setup.py
 
 lint: install
 	$(RUN) -m ruff check .

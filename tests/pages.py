@@ -1,15 +1,15 @@
 """The code of README and of the pages in docs, and what runs it.
 
-Run as `python -m tests.pages FOLDER PAGE ...`, it runs in FOLDER what stands in
-pages, one after another, and writes what came of it to FOLDER/said.json: per
-page, what its Python printed, and per command its exit code. The pages' runs are
-there for later ones. All that differs from what a reader types:
+Run as `python -m tests.pages PAGE ...`, it runs what stands in pages, one after
+another, in the working folder, and writes what came of it to said.json: per
+page, what its Python printed, and per command its exit code and what it said.
+The pages' runs stay for later ones. All that differs from what a reader types:
 
 - data sets have fewer images to train on, and ResNet20 has a quarter of its
   channels, which takes a fraction of the time;
-- a command that trains or searches only says what it would do (`--dry-run`): all
-  is checked and nothing compiled; where one names a run that no page has made,
-  there is another in its place (`stand_ins`).
+- a command that trains or searches only says what it would do (`--dry-run`),
+  so all is checked and nothing compiled; where one names a run that no page
+  has made, there is another in its place (`stand_ins`).
 """
 
 import contextlib

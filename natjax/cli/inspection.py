@@ -8,6 +8,7 @@ from natjax.cli import console, cost, inputs
 from natjax.costs import exact
 from natjax.objectives import classification, simclr
 from natjax.operations import edges
+from natjax.pipeline import export as export_lib
 from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import presets, runs, tables
 from natjax.spaces import transitions
@@ -91,6 +92,25 @@ def run_convert(args) -> int:
           f"out is {args.out}, which is a folder or lies in none; name a file",
           "out")
     metrics.write_text(path, text)
+  return 0
+
+
+def run_export(args) -> int:
+  """`natjax export`.
+
+  With --json, an object with "file", "platforms" and "difference".
+  """
+  devices.configure_compilation()
+  done = export_lib.export(
+      args.directory, args.out, name=args.network,
+      platforms=[word.strip() for word in args.platforms.split(",")])
+  if args.json:
+    console.print_json({"file": str(done.path), "platforms": done.platforms,
+                        "difference": done.difference})
+  else:
+    console.out.print(
+        f"{done.path}, for {', '.join(done.platforms)}; read back, its outputs"
+        f" differ by at most {done.difference:.1e} from the network's")
   return 0
 
 

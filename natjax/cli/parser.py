@@ -235,6 +235,21 @@ def _convert(sub):
   return inspection.run_convert, {}
 
 
+def _export(sub):
+  from natjax.cli import inspection
+
+  sub.add_argument("--json", action="store_true")
+  sub.add_argument("directory", metavar="RUN")
+  sub.add_argument("--out", required=True, metavar="FILE.stablehlo")
+  sub.add_argument("--network", metavar="NAME", help="of the run's networks,"
+                   " such as original-0 (default: the first of the transformed"
+                   " ones, or the first)")
+  sub.add_argument("--platforms", default="cpu,cuda,tpu", metavar="P,P",
+                   help="on which the file is to run, besides this one: of cpu,"
+                   " cuda, rocm, tpu (cpu,cuda,tpu)")
+  return inspection.run_export, {}
+
+
 def _list(sub):
   from natjax.cli import inspection
 
@@ -442,6 +457,8 @@ _COMMANDS: dict[str, tuple[str, Callable[..., Any]]] = {
     "cost": ("parameters and multiply-adds of an architecture", _cost),
     "convert": ("write an architecture in the form that other code"
                 " reads", _convert),
+    "export": ("write a trained network as StableHLO, which runs without"
+               " natjax", _export),
     "list": ("architectures, operations, data sets, spaces, methods and"
              " presets", _list),
     "operations": ("parameters and multiply-adds of every operation, and"

@@ -28,6 +28,7 @@ from natjax.pipeline import (
     train,
     transform,
 )
+from natjax.pipeline.export import export, load_exported
 from natjax.pipeline.networks import load
 from natjax.pipeline.weights import load_weights, save_weights
 from natjax.training.devices import configure_compilation
@@ -39,6 +40,6 @@ __all__ = ("METHODS", "Architecture", "Block", "BlockNetwork", "Cell",
            "Listener", "NATConfig", "Node", "NotMet", "Printed",
            "RandomConfig", "ReplaceConfig", "SimCLRConfig", "TrainConfig",
            "architecture", "blocks", "codec", "configure_compilation", "cost",
-           "data", "from_flax", "load", "load_weights", "operations", "presets",
-           "read", "save_weights", "search", "skeleton", "train", "transform",
-           "zoo")
+           "data", "export", "from_flax", "load", "load_exported",
+           "load_weights", "operations", "presets", "read", "save_weights",
+           "search", "skeleton", "train", "transform", "zoo")

@@ -1,0 +1,100 @@
+"""Networks as files: written, read back, and refused."""
+
+import dataclasses
+import sys
+
+from jax import export as jax_export
+import numpy as np
+import pytest
+
+import natjax
+from natjax import cli, errors
+from natjax.pipeline import export
+from tests.methods import test_replace
+from tests.pipeline import test_weights
+
+pytest.importorskip("flatbuffers", reason="of the extra `export`")
+
+
+@pytest.fixture(scope="module")
+def a_run(tmp_path_factory):
+  out = tmp_path_factory.mktemp("trained") / "run"
+  test_weights.train(out, config=dataclasses.replace(
+      test_weights.STILL, learning_rate=0.05))
+  return out
+
+
+@pytest.fixture(scope="module")
+def a_file(a_run, tmp_path_factory):
+  file = tmp_path_factory.mktemp("exported") / "network.stablehlo"
+  return export.export(a_run, file)
+
+
+def test_a_file_gives_what_the_network_gives(a_run, a_file):
+  images = test_replace.dataset().test_images[:5]
+  expected = natjax.load(a_run).logits(images)
+  assert a_file.difference < 1e-5
+  assert {"cpu", "cuda", "tpu"} <= {*a_file.platforms}
+  # By natjax, and by jax alone; batches of any size.
+  plain = jax_export.deserialize(bytearray(a_file.path.read_bytes()))
+  for found in (natjax.load_exported(a_file.path), plain):
+    np.testing.assert_allclose(found.call(images), expected, atol=1e-5)
+    np.testing.assert_allclose(found.call(images[:2]), expected[:2], atol=1e-5)
+  assert [str(n) for n in plain.in_avals[0].shape] == ["b", "8", "8", "3"]
+
+
+def test_the_command_line_exports(a_run, tmp_path, capsys):
+  file = tmp_path / "n.stablehlo"
+  assert cli.main(["export", str(a_run), "--out", str(file), "--platforms",
+                   "cuda", "--network", "network-0"]) == 0
+  said = capsys.readouterr().out
+  assert "for cuda, cpu" in said and "differ by at most" in said
+  assert natjax.load_exported(file).platforms == ("cuda", "cpu")
+
+
+@pytest.mark.parametrize("argv,words", [
+    (["RUN", "--out", "n.onnx"], "exported as .stablehlo, not as '.onnx'"),
+    (["RUN", "--out", "n"], "exported as .stablehlo, not as ''"),
+    (["RUN", "--out", "none/n.stablehlo"], "lies in none; name a file"),
+    (["RUN", "--out", "n.stablehlo", "--platforms", "cpu,abacus"],
+     "platform 'abacus' is unknown; choose one of cpu, cuda, rocm, tpu"),
+    (["RUN", "--out", "n.stablehlo", "--network", "such"],
+     "has no network 'such'; it has network-0"),
+    ([".", "--out", "n.stablehlo"], "holds no trained network"),
+    (["BARE", "--out", "n.stablehlo"], "not there; train the network again"),
+    (["none", "--out", "n.stablehlo"], "holds no trained network")])
+def test_what_cannot_be_exported_is_refused_in_a_line(
+    a_run, argv, words, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  bare = tmp_path / "bare" / "networks" / "network-0"
+  bare.mkdir(parents=True)
+  (bare / "result.json").write_bytes(
+      (a_run / "networks" / "network-0" / "result.json").read_bytes())
+  argv = [{"RUN": str(a_run), "BARE": "bare"}.get(word, word) for word in argv]
+  assert cli.main(["export", *argv]) == 2
+  out, err = capsys.readouterr()
+  assert not out and err.startswith("natjax: ") and words in err
+  assert err.count("\n") == 1 and not (tmp_path / "n.stablehlo").exists()
+
+
+def test_platforms_are_a_list(a_run, tmp_path):
+  for wrong in ("cpu", ()):
+    with pytest.raises(errors.InputError, match="a list of one or more"):
+      export.export(a_run, tmp_path / "n.stablehlo", platforms=wrong)
+
+
+def test_a_file_that_is_none_is_refused(a_file, tmp_path):
+  whole = a_file.path.read_bytes()
+  file = tmp_path / "n.stablehlo"
+  for held in (b"", b"no such thing", whole[:len(whole) // 2], whole[1:]):
+    file.write_bytes(held)
+    with pytest.raises(errors.InputError, match="damaged, or not what jax"):
+      export.load_exported(file)
+  with pytest.raises(errors.InputError, match="no such file"):
+    export.load_exported(tmp_path / "none")
+
+
+def test_without_flatbuffers_it_is_said(a_run, tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, "flatbuffers", None)
+  with pytest.raises(errors.InputError, match=r"natjax\[export\]"):
+    export.export(a_run, tmp_path / "n.stablehlo")
