@@ -18,8 +18,8 @@ from natjax.methods.nat import NATConfig
 from natjax.methods.random_search import RandomConfig
 from natjax.methods.replace_config import ReplaceConfig
 from natjax.methods.supervised import TrainConfig
-from natjax.objectives.simclr import SimCLRConfig
 from natjax.networks.flax_blocks import from_flax
+from natjax.objectives.simclr import SimCLRConfig
 from natjax.pipeline import (
     Listener,
     presets,
@@ -38,5 +38,5 @@ __all__ = ("METHODS", "Architecture", "Block", "BlockNetwork", "Cell",
            "Listener", "NATConfig", "Node", "NotMet", "Printed",
            "RandomConfig", "ReplaceConfig", "SimCLRConfig", "TrainConfig",
            "architecture", "blocks", "codec", "configure_compilation", "cost",
-           "data", "from_flax", "load", "operations", "presets", "read", "search",
-           "skeleton", "train", "transform", "zoo")
+           "data", "from_flax", "load", "operations", "presets", "read",
+           "search", "skeleton", "train", "transform", "zoo")
