@@ -119,7 +119,7 @@ def imported(name: str, weights: str | None = None):
   path, _, attribute = name.rpartition(":")
   sys.path.insert(0, os.getcwd())
   try:
-    found = importlib.import_module(path)
+    found: Any = importlib.import_module(path)
     for part in attribute.split("."):
       found = getattr(found, part)
     given = found()
@@ -154,8 +154,12 @@ def weights(args) -> Any:
   """
   if not names_factory(args.architecture):
     return args.weights
-  file = args.weights if args.weights and os.path.isfile(args.weights) else None
-  return imported(args.architecture, file)[1] or args.weights
+  if args.weights is None:
+    return imported(args.architecture)[1]
+  own = None
+  if os.path.isfile(args.weights):
+    own = imported(args.architecture, args.weights)[1]
+  return args.weights if own is None else own
 
 
 def read_architecture(name: str, skeleton: str | None = None, width=None):

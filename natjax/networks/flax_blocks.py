@@ -114,26 +114,34 @@ def from_flax(module: nn.Module, variables: Mapping[str, Any], example: Any, *,
     ...     x = nn.relu(nn.Conv(16, (3, 3), strides=(2, 2))(x))
     ...     return nn.Dense(10)(jnp.mean(x, axis=(1, 2)))
     >>> module, images = Small(), jnp.zeros((1, 8, 8, 3))
-    >>> found = from_flax(module, module.init(jax.random.key(0), images), images)
+    >>> variables = module.init(jax.random.key(0), images)
+    >>> found = from_flax(module, variables, images)
     >>> [edge.operation for edge in found.network.blocks[0].edges]
     ['conv_3x3', 'conv_3x3']
   """
   program = flax_program.trace(module, variables, example, options)
   name = (name or type(module).__name__).lower()
-  units, regions = flax_units.Units(program), []
+  units = flax_units.Units(program)
+  regions: list[flax_program.Region] = []
   while True:
     try:
-      return _Reading(name, program, units, regions).imported()
+      found = _Reading(name, program, units, regions).imported()
+      break
     except flax_units.Inexpressible as e:
-      found = None if e.step is None else program.region(
+      region = None if e.step is None else program.region(
           e.step, units.images(), regions, e.reason)
-      if found is None:
+      if region is None:
         raise errors.InputError(
             f"{'/'.join(e.path) or name}: {e.reason}, and it cannot stand as a"
             " fixed operation there, which needs square images [B, H, H, C]"
             " before it and a Dense classifier behind it; change the module, or"
             " write the network as blocks", "module") from e
-      regions = [r for r in regions if not r.steps <= found.steps] + [found]
+      regions = [r for r in regions if not r.steps <= region.steps] + [region]
+  if (path := program.shared(regions)) is not None:
+    raise errors.InputError(
+        f"{'/'.join(path[1:-1])}: it is called twice, and no two blocks share"
+        " weights; give each place a module of its own", "module")
+  return found
 
 
 @dataclasses.dataclass
@@ -167,7 +175,8 @@ class _Reading:
   def imported(self) -> Imported:
     stem, groups, head = self._parts()
     network = BlockNetwork(
-        self.name, tuple(self._layer(u, f"stem{i}") for i, u in enumerate(stem)),
+        self.name,
+        tuple(self._layer(u, f"stem{i}") for i, u in enumerate(stem)),
         tuple(self._block(i, group) for i, group in enumerate(groups)),
         tuple(self._layer(u, f"head{i}", i + 1 == len(head))
               for i, u in enumerate(head)),
@@ -206,9 +215,12 @@ class _Reading:
              for g in grouped]
     first, end = 0, len(grouped)
     if not all(loose) or any(self._kind(s) == "fixed" for s in body):
-      while first < end and loose[first] and self._fits_layer(grouped[first][0]):
+      while first < end and loose[first] and self._fits_layer(
+          grouped[first][0]):
         first += 1
-      while end > first and loose[end - 1] and self._fits_layer(grouped[end - 1][0]):
+      # A convolution that widens for the head, but none over images.
+      while end > first and loose[end - 1] and self._fits_layer(
+          grouped[end - 1][0], most=1):
         end -= 1
     stem = [s.units[0] for g in grouped[:first] for s in g]
     blocks: list[list[int]] = []
@@ -259,11 +271,14 @@ class _Reading:
         other is not segment and not other.plain
         and other.scope == segment.scope for other in body)
 
-  def _fits_layer(self, segment):
+  def _fits_layer(self, segment, most=None):
+    """Whether a layer can be it, whose window is no larger than `most`."""
     unit = self.units[segment.units[0]]
     edge = unit.edges[0]
     if edge.kind == "skip":
       return unit.norm is not None
+    if edge.kernel > (most or edge.kernel):
+      return False
     return edge.kind in _LAYER_KINDS and (
         unit.norm is None or edge.kind in flax_units.CONVOLUTIONS)
 
@@ -363,8 +378,8 @@ class _Reading:
       raise self._refuse(n, f"its window is {k}x{k}", edge)
     if kind in flax_units.CONVOLUTIONS:
       bare = edge.norm is None and not self.biased
-      if bare and not (kind == "conv" and k == 1 and not edge.weights.get(
-          "bias", np.zeros(())).any()):
+      if bare and not (
+          kind == "conv" and k == 1 and "bias" not in edge.weights):
         raise self._refuse(n, "no BN follows it, as others", edge)
       if bare:
         return "plain_conv_1x1"
@@ -372,8 +387,8 @@ class _Reading:
         len(unit.edges) > 1 and (edge.stride, unit.width) != (
             1, before.width)):
       return operations.SKIP  # Across a change of shape, a projection.
-    return {"depthwise": f"depthwise_conv_{k}x{k}",
-            "group": f"group{edge.groups}_conv_1x1"}.get(kind, f"{kind}_{k}x{k}")
+    named = {"depthwise": "depthwise_conv", "group": f"group{edge.groups}_conv"}
+    return f"{named.get(kind, kind)}_{k}x{k}"
 
   def _refuse(self, n, reason, edge=None):
     """That an edge, or the last of a unit, is to be a fixed operation."""

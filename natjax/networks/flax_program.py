@@ -74,6 +74,7 @@ class Program(NamedTuple):
       variables.
     constants: other values by variable.
     moving: of `steps`, whether each depends on the image.
+    debug_info: of the traced program, as jaxprs need it.
   """
 
   steps: tuple[Step, ...]
@@ -82,6 +83,7 @@ class Program(NamedTuple):
   weights: dict[Any, tuple[Path, np.ndarray]]
   constants: dict[Any, Any]
   moving: tuple[bool, ...]
+  debug_info: Any
 
   def part(self, region: "Region"
            ) -> tuple[Callable[..., jax.Array], tuple[Path, ...], Any]:
@@ -97,7 +99,8 @@ class Program(NamedTuple):
     steps = [step.equation for i, step in enumerate(self.steps) if (
         not self.moving[i] or i in region.steps)]
     variables = [*self.weights, *self.constants, given]
-    whole = core.Jaxpr((), variables, [region.result], steps)
+    whole = core.Jaxpr((), variables, [region.result], steps,
+                       debug_info=self.debug_info)
     jaxpr, used = partial_eval.dce_jaxpr(whole, [True])
     used = [v for v, keep in zip(variables, used, strict=True) if keep]
     own = [v for v in used if v in self.weights]
@@ -108,7 +111,6 @@ class Program(NamedTuple):
       return y
 
     return run, tuple(self.weights[v][0] for v in own), jaxpr
-
 
   def region(self, step: int, images: Collection[Any],
              known: Sequence[Region], reason: str) -> Region | None:
@@ -148,6 +150,22 @@ class Program(NamedTuple):
                           self.steps[step].path, reason)
         first = min(leads, key=lambda v: made[v])
         wanted = [i for i in readers[first] if i not in inside]
+    return None
+
+  def shared(self, regions: Sequence[Region]) -> Path | None:
+    """The path of a variable that two places share, if there is one.
+
+    Args:
+      regions: each of which is one place; every other step is another.
+    """
+    at = {i: region for region in regions for i in region.steps}
+    users: dict[Any, Any] = {}
+    for i, step in enumerate(self.steps):
+      for v in step.equation.invars:
+        if self.moving[i] and _is_var(v) and v in self.weights:
+          place = at.get(i, i)
+          if users.setdefault(v, place) != place:
+            return self.weights[v][0]
     return None
 
   def _closed(self, inside, wanted, given, made, known):
@@ -234,7 +252,7 @@ def trace(module: nn.Module, variables: Any, example: Any,
         "example")
   options = _off(module) | {**options}
   leaves, form = jax.tree_util.tree_flatten_with_path(
-      flax.core.unfreeze(variables))
+      flax.core.unfreeze({**variables}))
   layers: dict[Path, nn.Module] = {}
 
   def hear(call, args, kwargs, context):
@@ -290,7 +308,8 @@ def trace(module: nn.Module, variables: Any, example: Any,
     if moves:
       seen.update(step.equation.outvars)
   return Program(tuple(steps), image, logits, weights, dict(zip(
-      traced.jaxpr.constvars, traced.consts, strict=True)), tuple(moving))
+      traced.jaxpr.constvars, traced.consts, strict=True)), tuple(moving),
+      traced.jaxpr.debug_info.with_unknown_names())
 
 
 def _is_var(v):

@@ -228,11 +228,12 @@ class Units:
     if step.layer is not None:
       value = self._layer(step)
     else:
-      method = getattr(self, "_" + step.equation.primitive.name, None)
       name = step.equation.primitive.name
-      if method is None and name not in _SAME:
+      method: Any = self._first if name in _SAME else getattr(
+          self, f"_on_{name}", None)
+      if method is None:
         raise Inexpressible(step.path, f"'{name}' is no operation of a block")
-      value = self._moving(step)[0] if name in _SAME else method(step)
+      value = method(step)
     if isinstance(value, _Sum) and self._uses[out] > 1:
       value = self._finish(value)
     self._values[out] = value
@@ -241,10 +242,12 @@ class Units:
     return None if isinstance(v, core.Literal) else self._values.get(v)
 
   def _moving(self, step):
-    """The values that a step is given of the image, exactly one where `alone`.
-    """
+    """The values that a step is given of the image."""
     return [value for v in step.equation.invars
             if (value := self._value(v)) is not None]
+
+  def _first(self, step):
+    return self._moving(step)[0]
 
   def _constant(self, step):
     """The one number that a step is given beside the image."""
@@ -302,7 +305,7 @@ class Units:
                              "reshape", "broadcast_in_dim",
                              "convert_element_type")
         for e in flax_program.inner(step)):
-      raise Inexpressible(step.path, "it computes more than a layer of its kind")
+      raise Inexpressible(step.path, "it computes more than its kind of layer")
     width, size = _shape(step.equation.outvars[0])
     if type(step.layer) is nn.Dense:
       source = self._unit(step, images=False)
@@ -396,7 +399,7 @@ class Units:
 
   # What stands between layers, by the names of jax's primitives.
 
-  def _max(self, step):
+  def _on_max(self, step):
     if len(self._moving(step)) != 1 or self._constant(step) != 0:
       raise Inexpressible(step.path, "it is a maximum and no ReLU")
     value, = self._moving(step)
@@ -414,7 +417,7 @@ class Units:
     unit = self.units[number]
     return self._made(Edge("skip", number, path), unit.width, unit.size)
 
-  def _min(self, step):
+  def _on_min(self, step):
     values = self._moving(step)
     if len(values) != 1 or self._constant(step) != 6 or not isinstance(
         values[0], _Activated):
@@ -422,7 +425,7 @@ class Units:
     values[0].unit.activation = "relu6"
     return values[0]
 
-  def _add(self, step):
+  def _on_add(self, step):
     values = self._moving(step)
     if len(values) != 2 or len({v.aval.shape for v in (
         *step.equation.invars, *step.equation.outvars)}) > 1:
@@ -441,9 +444,9 @@ class Units:
     assert unit is not None
     return _Sum(Unit(edges, unit.width, unit.size, unit.stride, path=step.path))
 
-  _add_any = _add
+  _on_add_any = _on_add
 
-  def _concatenate(self, step):
+  def _on_concatenate(self, step):
     values = self._moving(step)
     if len(values) != len(step.equation.invars) or (
         step.equation.params["dimension"] != 3):
@@ -455,7 +458,7 @@ class Units:
     return _Sum(Unit([], sum(self.units[p].width for p in parts), first.size,
                      first.stride, parts=parts, path=step.path))
 
-  def _reduce_sum(self, step):
+  def _on_reduce_sum(self, step):
     if tuple(step.equation.params["axes"]) != (1, 2):
       raise Inexpressible(step.path, "it sums up other axes than the image's")
     number = self._unit(step)
@@ -463,7 +466,7 @@ class Units:
     edge = Edge("global_pool", number, step.path)
     return _Pooled(edge, float(unit.size**2), (unit.width, 0))
 
-  def _reduce_window_sum(self, step):
+  def _on_reduce_window_sum(self, step):
     edge, pads, size = self._window(step, "avg_pool")
     source = self.units[edge.source]
     if edge.kernel == source.size and size == 1:
@@ -475,7 +478,7 @@ class Units:
     edge.paddings = self._paddings(step, edge, pads, size)
     return _Pooled(edge, float(edge.kernel**2), (source.width, size))
 
-  def _reduce_window_max(self, step):
+  def _on_reduce_window_max(self, step):
     edge, pads, size = self._window(step, "max_pool")
     edge.paddings = self._paddings(step, edge, pads, size)
     return self._made(edge, self.units[edge.source].width, size)
@@ -487,14 +490,14 @@ class Units:
         "window_dimensions", "window_strides"))
     pads = set(found["padding"][1:3])
     size = _shape(step.equation.outvars[0])[1]
-    if len(windows) > 1 or len(strides) > 1 or len(pads) > 1 or size is None or (
+    if max(map(len, (windows, strides, pads))) > 1 or size is None or (
         {*found["base_dilation"], *found["window_dilation"]} != {1}):
       raise Inexpressible(step.path, "its window is not square")
     kernel, = windows
     stride, = strides
     return Edge(kind, number, step.path, kernel, stride), pads.pop(), size
 
-  def _div(self, step):
+  def _on_div(self, step):
     value = self._moving(step)[0]
     by = self._constant(step)
     if not isinstance(value, _Pooled) or by is None or not np.isclose(
@@ -502,7 +505,7 @@ class Units:
       raise Inexpressible(step.path, "it is a quotient and no mean")
     return self._mean(value)
 
-  def _mul(self, step):
+  def _on_mul(self, step):
     values = self._moving(step)
     gates = [v for v in values if isinstance(v, _Gate)]
     if len(values) == 2 and len(gates) == 1:
@@ -515,10 +518,11 @@ class Units:
     return self._mean(values[0])
 
   def _mean(self, pooled):
-    return self._made(pooled.edge, *pooled.shape, (
-        pooled.edge.stride if pooled.shape[1] else 1))
+    width, size = pooled.shape
+    return self._made(
+        pooled.edge, width, size, pooled.edge.stride if size else 1)
 
-  def _logistic(self, step):
+  def _on_logistic(self, step):
     number = self._unit(step, images=False)
     if self.units[number].size:
       raise Inexpressible(step.path, "it is a sigmoid of images")
@@ -529,7 +533,8 @@ class Units:
     other, = [n for n, v in enumerate(self._moving(step))
               if not isinstance(v, _Gate)]
     source = self._unit(step, other)
-    chain, number = [], gate.source
+    chain: list[Unit] = []
+    number = gate.source
     while number != source and len(chain) < 3 and len(
         self.units[number].edges) == 1:
       chain.insert(0, self.units[number])
@@ -553,16 +558,16 @@ class Units:
     return self._made(Edge("squeeze", source, step.path, weights=weights),
                       width, self.units[source].size)
 
-  def _pad(self, step):
+  def _on_pad(self, step):
     number = self._unit(step)
     config = step.equation.params["padding_config"]
     if self._constant(step) != 0 or config[0] != (0, 0, 0) or (
         config[3] != (0, 0, 0) or config[1] != config[2] or config[1][2]
         or min(config[1]) < 0):
-      raise Inexpressible(step.path, "it pads otherwise than a convolution does")
+      raise Inexpressible(step.path, "it pads unlike a convolution")
     return _Padded(number, *config[1][:2])
 
-  def _reshape(self, step):
+  def _on_reshape(self, step):
     (before, after), value = (v.aval.shape for v in (
         step.equation.invars[0], step.equation.outvars[0])), (
             self._moving(step)[0])
@@ -577,7 +582,7 @@ class Units:
     number = self._unit(step)
     return self._made(Edge("flatten", number, step.path), after[1], 0, 1)
 
-  _squeeze = _broadcast_in_dim = _expand_dims = _reshape
+  _on_squeeze = _on_broadcast_in_dim = _on_expand_dims = _on_reshape
 
   def _unit_of(self, value):
     return self.units[value] if isinstance(value, int) else value.unit

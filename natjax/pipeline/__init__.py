@@ -56,8 +56,8 @@ def transform(
     simclr: settings of the self-supervised objective, for methods that take
       it; None learns labels.
     weights: of the trained given network, which the method begins with: a run's
-      folder, a file of weights, or its variables; None trains the network first ("replace"), or
-      draws the weights.
+      folder, a file of weights, or its variables; None trains the network
+      first ("replace"), or draws the weights.
     train_from: of NAT and NAT++, whether the networks at the end are trained
       from "scratch" or fine-tuned, from what the supernet holds for them and
       from the given weights of the original ("inherited").

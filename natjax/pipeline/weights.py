@@ -231,7 +231,8 @@ def find(source: Source, architecture: codec.Architecture,
     if len(seeds) > 1:
       raise errors.InputError(
           f"weights is {_shown(source)}, one network, and {len(seeds)} seeds"
-          " begin with one each; name the run's folder, or train one seed", "weights")
+          " begin with one each; name the run's folder, or train one seed",
+          "weights")
     return {seeds[0]: path}
   with errors.within("weights"):
     folders = networks_lib.networks(path)

@@ -44,7 +44,8 @@ def _depthwise(k):
       Form(f"depthwise {k}x{k}", "XLA's", lambda x, kernel: primitives._conv(
           x, kernel, (1, 1), 1, ((pad, pad),) * 2), kernel),
       Form(f"depthwise {k}x{k}", "by shifts", lambda x, kernel: (
-          primitives._depthwise_shifted(x, kernel[:, :, 0], 1, 1, (pad, pad))), kernel)]
+          primitives._depthwise_shifted(
+              x, kernel[:, :, 0], 1, 1, (pad, pad))), kernel)]
 
 
 def _maxima(x, kernel):

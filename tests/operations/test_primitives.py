@@ -111,7 +111,7 @@ def test_depthwise_gradient_equals_finite_differences(stride, dilation):
     (1, 2, 1, False), (3, 2, 1, False), (4, 4, 1, False), (7, 2, 1, False),
     (3, 2, 1, True), (5, 2, 2, True), (7, 3, 1, True)])
 def test_same_padding(branch, size, stride, dilation, depthwise):
-  """On an even and an odd side, of which symmetry is another on the even one."""
+  """On an odd and an even side, and not what symmetry gives on the latter."""
   x = images()
   kernel = images((size, size, 1 if depthwise else 4, 4), seed=1)
   ours = primitives.depthwise_conv if depthwise else primitives.conv

@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class BasicBlock(nn.Module):
@@ -140,18 +141,15 @@ class MobileNetV2(nn.Module):
 
 def drawn(module, size, seed=0):
   """Variables with statistics as after a training, and two images."""
-  images = jax.random.normal(jax.random.key(seed), (2, size, size, 3))
+  rng = np.random.default_rng(seed)
+  images = rng.normal(size=(2, size, size, 3)).astype("f")
   variables = jax.eval_shape(module.init, jax.random.key(0), images)
-  leaves, form = jax.tree_util.tree_flatten_with_path(variables)
 
-  def draw(number, path, leaf):
-    noise = jax.random.normal(jax.random.key(100 + number), leaf.shape)
+  def draw(path, leaf):
+    noise = rng.normal(size=leaf.shape).astype("f")
     name = path[-1].key
     if name == "kernel":
-      fan = leaf.size / leaf.shape[-1]
-      return noise * (2 / fan)**0.5
-    return 1 + 0.2 * jnp.tanh(noise) if name in ("scale", "var") else (
-        0.2 * noise)
+      return noise * (2 * leaf.shape[-1] / leaf.size)**0.5
+    return 1 + 0.2 * np.tanh(noise) if name in ("scale", "var") else 0.2 * noise
 
-  return jax.tree.unflatten(form, [
-      draw(n, *item) for n, item in enumerate(leaves)]), images
+  return jax.tree_util.tree_map_with_path(draw, variables), images

@@ -1,0 +1,148 @@
+"""People's own flax modules in the jobs and on the command line."""
+
+import dataclasses
+import json
+
+import flax
+import jax
+import numpy as np
+import pytest
+
+import natjax
+from natjax import cli, errors, pipeline
+from natjax.methods import replace, supervised
+from natjax.networks import flax_blocks
+from natjax.pipeline import networks as networks_lib
+from tests.methods import test_replace
+from tests.toys import flax_networks
+
+STILL = supervised.TrainConfig(
+    epochs=1, batch_size=16, learning_rate=0.0, final_learning_rate=0.0,
+    weight_decay=0.0, cutout=0)
+MODULE = flax_networks.ResNet((1,), filters=4)
+
+
+def own():
+  """A module, its variables and an example, as a user's function gives them."""
+  return MODULE, *flax_networks.drawn(MODULE, 8)
+
+
+def unseen():
+  """As `own`, without variables."""
+  return own()[::2]
+
+
+def neither():
+  return 3
+
+
+@pytest.fixture(scope="module")
+def mine():
+  return flax_blocks.from_flax(*own())
+
+
+def train(out, given, **options):
+  return pipeline.train(
+      given.network, test_replace.dataset(), out=out, config=STILL,
+      listener=None, **options)
+
+
+def test_a_training_begins_with_variables(mine, tmp_path):
+  result = train(tmp_path / "run", mine, weights=mine.variables)
+  jax.tree.map(np.testing.assert_array_equal, result.variables["params"],
+               mine.variables["params"])
+  # What comes out is a flax module, which needs nothing of the training.
+  module, variables, images = own()
+  given = {**result.variables, "batch_stats": mine.variables["batch_stats"]}
+  np.testing.assert_allclose(
+      result.module.apply(given, images)[0],
+      module.apply(variables, images, train=False), rtol=1e-5, atol=1e-5)
+  kept = json.loads((tmp_path / "run" / "config.json").read_text())["weights"]
+  assert set(kept["0"]) == {"crc32"}
+  # The same again is there already; others are another run.
+  again = jax.tree.map(np.array, mine.variables)
+  assert train(tmp_path / "run", mine, weights=again) == result
+  other = jax.tree.map(lambda leaf: leaf + 1, mine.variables)
+  with pytest.raises(errors.InputError, match="another configuration"):
+    train(tmp_path / "run", mine, weights=other)
+
+
+def test_other_variables_are_refused(mine, tmp_path):
+  for given, words in (
+      (own()[1], "they lack batch_stats/block0"),
+      ({"kernel": 1}, "without 'params'"),
+      ({"params": {}}, "they lack")):
+    with pytest.raises(errors.InputError, match=words):
+      train(tmp_path / "run", mine, weights=given)
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_replacement_begins_with_them(mine, tmp_path):
+  """Nearly nothing is learnt, so that what is kept is what was given."""
+  still = dataclasses.replace(
+      STILL, learning_rate=1e-9, epochs=1, batch_size=64)
+  result = natjax.transform(
+      mine.network, test_replace.dataset(), out=tmp_path / "run",
+      method="replace", weights=mine.variables, train=still, listener=None,
+      search=replace.ReplaceConfig(
+          max_madds="0.7x", held_out=0.0, price_images=64, price_checks=0))
+  assert result["transformed"]["madds"] <= 0.7 * result["original"]["madds"]
+  assert result.network.architecture != mine.network
+  original = natjax.load(tmp_path / "run", "original-0")
+  jax.tree.map(np.testing.assert_array_equal, original.variables,
+               mine.variables)
+  flat = flax.traverse_util.flatten_dict
+  given, found = (flat(v["params"]) for v in (mine.variables, result.variables))
+  assert len(given.keys() & found.keys()) >= 5
+  for path in given.keys() & found.keys():
+    np.testing.assert_allclose(found[path], given[path], atol=1e-6)
+
+
+FLAG = [f"{__name__}:own", "--dataset", "digits", "--dry-run", "--train-seeds",
+        "1", "--method", "replace"]
+
+
+def config(capsys, *command):
+  capsys.readouterr()
+  assert cli.main([*map(str, command)]) == 0
+  return json.loads(capsys.readouterr().out)["configuration"]
+
+
+def test_the_command_line_takes_a_function(mine, tmp_path, capsys):
+  found = config(capsys, "transform", *FLAG)
+  given = found["weights"]
+  assert found["image_size"] == 8 and set(given["0"]) == {"crc32"}
+  assert natjax.codec.from_dict(found["architecture"]) == mine.network
+  # Of a file, whether of the module or as natjax writes it, they are the same.
+  (tmp_path / "own.msgpack").write_bytes(
+      flax.serialization.to_bytes(own()[1]))
+  networks_lib.save_weights(tmp_path / "own.npz", own()[1])
+  for file in ("own.msgpack", "own.npz"):
+    assert config(capsys, "transform", f"{__name__}:unseen", *FLAG[1:],
+                  "--weights", tmp_path / file)["weights"] == given
+  networks_lib.save_weights(tmp_path / "natjax.npz", mine.variables)
+  kept = config(capsys, "transform", f"{__name__}:unseen", *FLAG[1:],
+                "--weights", tmp_path / "natjax.npz")["weights"]["0"]
+  assert kept["path"].endswith("natjax.npz")
+  assert "weights" not in config(
+      capsys, "transform", f"{__name__}:unseen", *FLAG[1:])
+
+
+@pytest.mark.parametrize("name, more, words", [
+    (f"{__name__}:gone", (), "has no attribute 'gone'"),
+    ("no.such_module:net", (), "No module named 'no'"),
+    (f"{__name__}:neither", (), "must give (module, variables, example)"),
+    (f"{__name__}:own", ("--weights", "damaged.msgpack"), "is damaged"),
+    (f"{__name__}:own", ("--weights", "other.msgpack"), "they lack"),
+    (f"{__name__}:own", ("--weights", "gone.npz"), "no such file"),
+    (f"{__name__}:own", ("--train-skeleton", "cifar"), "brings its own"),
+])
+def test_the_command_line_refuses(name, more, words, tmp_path, monkeypatch,
+                                  capsys):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "damaged.msgpack").write_bytes(b"\x81\xa6par")
+  (tmp_path / "other.msgpack").write_bytes(flax.serialization.to_bytes(
+      {"params": {"Dense_0": {"kernel": np.zeros((2, 2), "f")}}}))
+  assert cli.main(["transform", name, *FLAG[1:], *more]) == 2
+  said = capsys.readouterr().err
+  assert words in said and said.count("\n") == 1, said
