@@ -38,9 +38,11 @@ setuptools.setup(
         "jraph>=0.0.6.dev0",
         "chex>=0.1.90",
         "orbax-checkpoint>=0.11",
+        "ml_dtypes>=0.5",  # The numbers of bfloat16 in people's weights.
         "numpy>=2.0",
         "pillow>=10",
         "rich>=13",
+        "safetensors>=0.4",
         "scikit-learn>=1.5",  # The embedded digits.
         "scipy>=1.13",
     ],
@@ -54,6 +56,8 @@ setuptools.setup(
         "export": EXPORT,
         "docs": DOCS,
         "benchmark": ["torch>=2.6"],
+        # Beside whose networks those of the slow tests are run.
+        "interchange": ["torch>=2.6", "torchvision>=0.21", "timm>=1.0"],
         "dev": ["pytest>=8", "pytest-xdist>=3.8", "hypothesis>=6.100",
                 "ruff>=0.6", "autopep8>=2.3", "import-linter>=2.0",
                 "mypy>=1.13", *PLOTS, *TENSORBOARD, *EXPORT],

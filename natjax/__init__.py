@@ -1,10 +1,11 @@
 """natjax: takes a network's architecture and returns a better or cheaper one.
 
 The main jobs are `transform`, `search` and `train`; `load` brings back a
-trained network. Everything below them is public too: `natjax.graph`
-(architectures; `natjax.blocks`, `natjax.codec` and `natjax.skeleton` are parts
-of it), `natjax.operations`, `natjax.cost`, `natjax.zoo`, `natjax.networks`,
-`natjax.policies`, `natjax.methods`, `natjax.training`, `natjax.data`.
+trained network, `load_weights` one that others trained. Everything below them
+is public too: `natjax.graph` (architectures; `natjax.blocks`, `natjax.codec`
+and `natjax.skeleton` are parts of it), `natjax.operations`, `natjax.cost`,
+`natjax.zoo`, `natjax.networks`, `natjax.policies`, `natjax.methods`,
+`natjax.training`, `natjax.data`.
 
 `import natjax` itself takes no time: what is asked for is imported then.
 """
@@ -20,8 +21,8 @@ __version__ = "0.2.0"
 # Rooms that bring their parts, and those whose parts come with what is public.
 _FULL = ("cli", "costs", "data", "drawing", "errors", "methods", "operations",
          "pipeline", "spaces", "zoo")
-_BARE = ("benchmarks", "graph", "networks", "objectives", "policies",
-         "selftest", "training")
+_BARE = ("benchmarks", "graph", "interchange", "networks", "objectives",
+         "policies", "selftest", "training")
 
 
 def __getattr__(name: str) -> typing.Any:

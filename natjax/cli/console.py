@@ -19,7 +19,19 @@ def print_json(value):
 
 
 def print_table(title, columns, rows):
-  """Prints a table; columns of numbers begin with ">"."""
+  """Prints a table; columns of numbers begin with ">".
+
+  Architectures that would take more than half of a line's width are numbered in
+  the table, and stand below it, a line each.
+  """
+  below = []
+  if "architecture" in columns:
+    at = columns.index("architecture")
+    if max((len(row[at]) for row in rows), default=0) > out.width // 2:
+      below = [f"{n}: {row[at]}" for n, row in enumerate(rows, 1)]
+      rows = [[*row[:at], str(n), *row[at + 1:]]
+              for n, row in enumerate(rows, 1)]
+      columns = [*columns[:at], ">#", *columns[at + 1:]]
   table = rich_table.Table(title=title)
   for column in columns:
     table.add_column(column.lstrip(">"), overflow="fold",
@@ -27,3 +39,5 @@ def print_table(title, columns, rows):
   for row in rows:
     table.add_row(*row)
   out.print(table)
+  for line in below:
+    out.print(line, soft_wrap=True, highlight=False, markup=False)

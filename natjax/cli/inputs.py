@@ -3,10 +3,12 @@
 import argparse
 import contextlib
 import dataclasses
+import functools
 import math
 import os.path
 import pathlib
 import re
+from typing import Any
 
 from natjax import errors, zoo
 from natjax.cli import console
@@ -18,6 +20,7 @@ from natjax.zoo import exports
 
 _MOST_SEEDS, _SEED_DIGITS = 1000, 10
 _MOST = 2**53
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def whole(text: str) -> int:
@@ -66,7 +69,10 @@ def _is_run(path):
 
 
 def sizes(name: str):
-  """Image size and number of classes of a run's folder; None of others."""
+  """Image size and number of classes of a run or a module; None of others."""
+  if names_factory(name):
+    place = imported(name)[0].place
+    return place._asdict()
   if not names_folder(name):
     return None
   from natjax.pipeline import runs
@@ -74,13 +80,91 @@ def sizes(name: str):
   return runs.sizes(name)
 
 
+def names_factory(name: str) -> bool:
+  """Whether an architecture is that of a function of the user's, MODULE:NAME.
+  """
+  return _FACTORY.fullmatch(name) is not None and not os.path.exists(
+      name.rpartition(":")[0])
+
+
+@functools.cache
+def imported(name: str, weights: str | None = None):
+  """What `natjax.from_flax` makes of a function's flax module.
+
+  The function is imported, from the current folder too, and called without
+  arguments: it gives (module, variables, example) or (module, example).
+
+  Args:
+    name: package.module:function.
+    weights: a file with the module's own variables, `.npz` as
+      `natjax.pipeline.networks.save_weights` writes it, or `.msgpack` as
+      `flax.serialization.to_bytes` gives it; None takes the function's.
+
+  Returns:
+    The `Imported`, and its variables if there are any: the file's where those
+    are the module's, or without a file the function's.
+
+  Raises:
+    InputError: it cannot be imported or called, or gives something else.
+  """
+  import importlib
+  import sys
+
+  import jax
+  import numpy as np
+
+  from natjax.networks import flax_blocks, flax_program
+  from natjax.pipeline import networks
+
+  path, _, attribute = name.rpartition(":")
+  sys.path.insert(0, os.getcwd())
+  try:
+    found = importlib.import_module(path)
+    for part in attribute.split("."):
+      found = getattr(found, part)
+    given = found()
+  except Exception as e:  # Whatever a user's module raises.
+    raise errors.InputError(
+        f"{name} does not give a flax module ({errors.cause(e)}); name a"
+        " function without arguments that can be imported, as"
+        " package.module:function", "architecture") from e
+  finally:
+    sys.path.remove(os.getcwd())
+  if not isinstance(given, tuple) or len(given) not in (2, 3):
+    raise errors.InputError(
+        f"{name} gives {errors.short(given)} and must give (module, variables,"
+        " example) or (module, example), of flax's linen", "architecture")
+  module, *variables, example = given
+  with errors.naming(name):
+    own = flax_program.shapes(module, example)
+    kept = networks.read_variables(weights, own) if weights else None
+    if kept is None and variables and not weights:
+      kept, = variables
+    read = flax_blocks.from_flax(module, kept if kept is not None else (
+        jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), own)),
+        example)
+  return read, None if kept is None else read.variables
+
+
+def weights(args) -> Any:
+  """What a job begins with: --weights, or what a function gives.
+
+  Args:
+    args: the arguments.
+  """
+  if not names_factory(args.architecture):
+    return args.weights
+  file = args.weights if args.weights and os.path.isfile(args.weights) else None
+  return imported(args.architecture, file)[1] or args.weights
+
+
 def read_architecture(name: str, skeleton: str | None = None, width=None):
-  """An architecture from a string, a file, a run, or the zoo.
+  """An architecture from a string, a file, a run, the zoo, or a flax module.
 
   Args:
     name: a cell of NAS-Bench-201, a genotype's text, a path of a file or of a
       run's folder, or a name of the zoo, which a folder of that name does not
-      hide.
+      hide; or package.module:function, which gives a flax module.
     skeleton: of a hand-crafted network; None is its usual one.
     width: factor of a network's widths; None is 1.
   """
@@ -97,6 +181,9 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
 
     architecture = runs.read_architecture(path)
     own = name if architecture.kind == "blocks" else ""
+  elif names_factory(name):
+    architecture = imported(name)[0].network
+    own = name
   elif os.path.isfile(path) or path.suffix in (".json", ".txt", ".py") or (
       len(path.parts) > 1) or os.path.exists(name.rpartition(":")[0]):
     architecture = _read(path)

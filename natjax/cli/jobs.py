@@ -60,7 +60,8 @@ def _prepare(args, prefix, method):
         re.sub(r"[^\w.]+", "_", word).strip("_")[:40] for word in words if word)
   preset = presets.get(args.preset, graph, method, args.objective)
   if args.image_size is None:
-    args.image_size = preset.image_size
+    own = inputs.sizes(starts[0]) if inputs.names_factory(starts[0]) else None
+    args.image_size = own["image_size"] if own else preset.image_size
   return preset, architectures
 
 
@@ -98,7 +99,7 @@ def run_transform(args) -> int:
       inputs.settings(args, preset.search, "", extra["search"]), train,
       space=args.space, share=args.share, seed=first, seeds=count,
       devices=args.devices, compare=args.compare is not False, simclr=simclr,
-      train_found=not args.no_train, weights=args.weights,
+      train_found=not args.no_train, weights=inputs.weights(args),
       train_from=args.train_from, start=args.start)
   show = output.print_transformed if not job.union else functools.partial(
       output.print_union, names=[args.architecture, *args.others])
@@ -131,7 +132,7 @@ def run_train(args) -> int:
   job = pipeline.TrainJob(
       architecture, dataset, config, seed=first, devices=args.devices,
       simclr=inputs.simclr(args, preset.simclr, extra["simclr"]),
-      weights=args.weights)
+      weights=inputs.weights(args))
   return _run_job(args, job, output.print_trained)
 
 

@@ -89,8 +89,9 @@ def _transform(sub):
                    " (yes)")
   sub.add_argument("--weights", metavar="RUN", help="begin with the given"
                    " network as trained: the run that trained it, or a file of"
-                   " weights (default: replace trains it first, the others draw"
-                   " weights)")
+                   " weights (.npz; .safetensors or .pth of torchvision's and"
+                   " timm's networks) (default: replace trains it first, the"
+                   " others draw weights)")
   sub.add_argument("--train-from", default="scratch", help="of methods whose"
                    " networks are trained at the end: scratch, or inherited,"
                    " fine-tuned from what the supernet holds for them and from"
@@ -123,7 +124,9 @@ def _train(sub):
 
   sub.add_argument("architecture", metavar="ARCH")
   sub.add_argument("--weights", metavar="RUN", help="begin with the weights of"
-                   " a run's networks, or of a file (default: they are drawn)")
+                   " a run's networks, or of a file (.npz; .safetensors or .pth"
+                   " of torchvision's and timm's networks) (default: they are"
+                   " drawn)")
   _add_run_flags(sub)
   _add_settings(sub, supervised.TrainConfig, "", "training")
   _add_settings(sub, simclr.SimCLRConfig, "simclr-", "objective simclr")
@@ -182,6 +185,28 @@ def _explain(sub):
   sub.add_argument("--out", metavar="FILE.svg|.png", help="(explanation.svg in"
                    " the run's folder)")
   return explain.run_explain, {}
+
+
+def _rank(sub):
+  from natjax.cli import rank
+
+  sub.add_argument("--json", action="store_true")
+  sub.add_argument("directory", metavar="RUN", help="the folder of a finished"
+                   " search by a supernet, such as spos or it-nas")
+  sub.add_argument("architectures", metavar="ARCH", nargs="*", help="what to"
+                   " rank (default: the whole space, where it holds at most"
+                   " 20000 architectures)")
+  sub.add_argument("--count", type=inputs.whole, metavar="N", help="so many of"
+                   " the space, drawn")
+  sub.add_argument("--seed", type=inputs.whole, help="of the draw (0)")
+  sub.add_argument("--images", type=inputs.whole, metavar="N", help="how many"
+                   " of those that the search chose by (all)")
+  sub.add_argument("--top", type=inputs.whole, default=10, metavar="N",
+                   help="how many to show (10)")
+  sub.add_argument("--table", metavar="FILE", help="of nasbench201 or"
+                   " nasbench-macro, beside which the order is set")
+  sub.add_argument("--data-dir", help="where the data set lies")
+  return rank.run_rank, {}
 
 
 def _cost(sub):
@@ -427,6 +452,8 @@ _COMMANDS: dict[str, tuple[str, Callable[..., Any]]] = {
     "draw": ("draw an architecture, or what changed between two", _draw),
     "explain": ("where in an image a network sees a class"
                 " (Grad-CAM)", _explain),
+    "rank": ("the architectures of a space in the order that a search's"
+             " supernet gives them", _rank),
     "cost": ("parameters and multiply-adds of an architecture", _cost),
     "convert": ("write an architecture in the form that other code"
                 " reads", _convert),

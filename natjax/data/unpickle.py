@@ -6,6 +6,7 @@ that take plain numbers alone, and whatever else a file asks for is refused.
 """
 
 import collections
+from collections.abc import Callable, Mapping
 import io
 import pickle
 import re
@@ -89,10 +90,14 @@ def text(value: str | bytes) -> str:
   return value.decode("latin1") if isinstance(value, bytes) else str(value)
 
 
+Known = Mapping[tuple[str, str], Any]  # By module and name.
+
+
 class _Unpickler(pickle.Unpickler):
   """Builds plain data only."""
 
-  def __init__(self, data: bytes, encoding: str):
+  def __init__(self, data: bytes, encoding: str, known: Known,
+               outside: Callable[[Any], Any] | None):
     super().__init__(io.BytesIO(data), encoding=encoding)
     # Functions of this reading alone, whatever a file may do to them.
     wrap = lambda function: lambda *args: function(*args)
@@ -104,6 +109,8 @@ class _Unpickler(pickle.Unpickler):
       self._known[core, "_reconstruct"] = wrap(Array)
     for core in ("numpy.core.numeric", "numpy._core.numeric"):
       self._known[core, "_frombuffer"] = wrap(_from_buffer)
+    self._known |= known
+    self._outside = outside
 
   def find_class(self, module: str, name: str) -> Any:
     if (module, name) not in self._known:
@@ -111,15 +118,21 @@ class _Unpickler(pickle.Unpickler):
     return self._known[module, name]
 
   def persistent_load(self, pid: Any) -> Any:
-    raise Refused("an object outside the file")
+    if self._outside is None:
+      raise Refused("an object outside the file")
+    return self._outside(pid)
 
 
-def load(data: bytes, *, encoding: str = "ASCII") -> Any:
+def load(data: bytes, *, encoding: str = "ASCII", known: Known | None = None,
+         outside: Callable[[Any], Any] | None = None) -> Any:
   """Unpickles plain data.
 
   Args:
     data: the pickle.
     encoding: of text that Python 2 wrote; "bytes" leaves it as bytes.
+    known: stand-ins for what else the pickle may name, made for this reading
+      alone; they are given what it says, which may be anything.
+    outside: gives what the pickle calls by a persistent id; None refuses it.
 
   Returns:
     Numbers, text and containers; arrays are `Array`s.
@@ -129,7 +142,7 @@ def load(data: bytes, *, encoding: str = "ASCII") -> Any:
     ValueError: damaged.
   """
   try:
-    return _Unpickler(data, encoding).load()
+    return _Unpickler(data, encoding, known or {}, outside).load()
   except Refused:
     raise
   except Exception as e:  # A damaged pickle may raise anything.

@@ -173,6 +173,7 @@ def _check_item(where, item, size):
   """What layers and nodes have in common; `size` is a field of them."""
   check_types(where, item)
   _check_choice(where, "activation", item.activation, records.ACTIVATIONS)
+  _check_choice(where, "padding", item.padding, records.PADDINGS)
   if getattr(item, size) < 1 or item.stride < 1:
     raise errors.InputError(
         f"{where}: {size} {getattr(item, size)} and stride {item.stride} must"

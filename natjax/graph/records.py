@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 NUM_INPUTS = 2  # Nodes 0 and 1 of every cell and every block.
 CELL_TYPES = ("normal", "reduce")
+PADDINGS = ("symmetric", "same")
 ACTIVATIONS = ("none", "relu", "relu6", "prelu")
 NORMS = ("batch", "bias")
 LAYER_KINDS = ("conv", "depthwise_conv", "max_pool", "avg_pool", "norm",
@@ -129,6 +130,8 @@ class Node(NamedTuple):
     norm: whether a BN stands between the sum and the activation.
     shuffle: groups of a channel shuffle after the activation; 0 is none.
     fixed: whether its edges are left alone by a transformation.
+    padding: of windows that make images smaller into it: "symmetric", or
+      "same", which has the odd pixel behind (`operations.primitives.sides`).
   """
 
   width: int
@@ -137,6 +140,7 @@ class Node(NamedTuple):
   norm: bool = False
   shuffle: int = 0
   fixed: bool = False
+  padding: str = "symmetric"
 
 
 class Block(NamedTuple):
@@ -186,6 +190,7 @@ class Layer(NamedTuple):
     norm: whether a BN follows; without one there is a bias.
     activation: after all that.
     rate: of "dropout".
+    padding: of windows, as of `Node`.
   """
 
   kind: str
@@ -195,6 +200,7 @@ class Layer(NamedTuple):
   norm: bool = True
   activation: str = "none"
   rate: float = 0.0
+  padding: str = "symmetric"
 
 
 CLASSIFIER = (Layer("global_pool"), Layer("linear", norm=False))

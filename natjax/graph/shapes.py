@@ -25,10 +25,13 @@ class Shapes(NamedTuple):
   Attributes:
     nodes: of every node, the two inputs first.
     output: of the block's output.
+    paddings: of every node but the inputs, how windows into it are padded; none
+      is symmetrically.
   """
 
   nodes: tuple[Shape, ...]
   output: Shape
+  paddings: tuple[str, ...] = ()
 
   def stride(self, edge: records.Edge) -> int:
     """How many times smaller an edge's target is than its source."""
@@ -37,8 +40,11 @@ class Shapes(NamedTuple):
   def ends(self, edge: records.Edge) -> edges_lib.Ends:
     """The shapes that an edge joins."""
     source, target = self.nodes[edge.source], self.nodes[edge.target]
-    return edges_lib.Ends(source.width, target.width, self.stride(edge),
-                          source.size)
+    stride, padding = self.stride(edge), primitives.SYMMETRIC
+    if self.paddings and stride > 1:  # Else there is one way.
+      padding = self.paddings[edge.target - records.NUM_INPUTS]
+    return edges_lib.Ends(
+        source.width, target.width, stride, source.size, padding)
 
 
 def layer_shape(layer: records.Layer, shape: Shape, num_classes: int) -> Shape:
@@ -118,7 +124,8 @@ def _of(network, image_size):
       nodes.append(Shape(node.width, size, stride))
     outputs = [nodes[n] for n in block.outputs]
     output = outputs[0]._replace(width=sum(shape.width for shape in outputs))
-    found.append(Shapes(tuple(nodes), output))
+    found.append(Shapes(tuple(nodes), output, tuple(
+        node.padding for node in block.nodes)))
     inputs = (inputs[1], output)
   return tuple(found)
 

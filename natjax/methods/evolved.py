@@ -25,7 +25,16 @@ from natjax import drawing, errors
 from natjax.costs import budget as budget_lib
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, records
-from natjax.methods import bounds, evolution, inference, nat, nat_config, natpp
+from natjax.methods import (
+    aims,
+    bounds,
+    candidates,
+    evolution,
+    inference,
+    nat,
+    nat_config,
+    natpp,
+)
 from natjax.methods import entry as entry_lib
 from natjax.spaces import places
 from natjax.training import method as base
@@ -177,7 +186,7 @@ class Evolved(natpp.NATpp):
     of different candidates that were scored.
     """
     assert given is not None  # As the entry says.
-    inference.budget(self, given)
+    aims.budget(self, given)
     evaluated = []
 
     def find(aim, number):
@@ -260,7 +269,7 @@ class Around:
     self._ground = ground
     self.beta = beta = ground.encode(given)
     table, rows = method.table, np.asarray(ground.rows(beta))
-    start = inference.pruned(beta, method)
+    start = candidates.pruned(beta, method)
     self._at: list[tuple[int, ...]] = []
     may, self.start = [], []
     for at in np.ndindex(*ground.shape):
@@ -285,11 +294,11 @@ class Around:
     most: list[float | None] = [limits.params, limits.madds]
     if times is not None and limits.seconds is not None:
       kinds.append(np.ceil(_NANO * times))
-      bare.append(int(inference.stands(kinds[-1], self.beta).sum()))
+      bare.append(int(aims.stands(kinds[-1], self.beta).sum()))
       most.append(_NANO * limits.seconds)
     each = np.stack(kinds)
     edges: Any = tuple(np.array(self._at).T)
-    own = np.stack([inference.stands(kind, beta) for kind in kinds])
+    own = np.stack([aims.stands(kind, beta) for kind in kinds])
     costs = np.take_along_axis(
         each[:, *edges], self._may[None], -1) if may else np.zeros(
             (len(kinds), 0, 1))

@@ -56,12 +56,14 @@ from natjax import drawing, errors, spaces
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, keeping, records
 from natjax.methods import (
-  bounds,
-  choice,
-  inference,
-  memory,
-  nat_config,
-  supervised,
+    aims,
+    bounds,
+    candidates,
+    choice,
+    inference,
+    memory,
+    nat_config,
+    supervised,
 )
 from natjax.methods import entry as entry_lib
 from natjax.networks import inherit
@@ -515,8 +517,8 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
                 final_dtype=request.train.dtype)
   for number, one in enumerate((given, *others), 1):
     with errors.naming(f"architecture {number}" * bool(others)):
-      keeping.check_left(config.keep, inference.changeable(method, one))
-      inference.budget(method, one)
+      keeping.check_left(config.keep, aims.changeable(method, one))
+      aims.budget(method, one)
 
   def estimate(batch):
     shapes = jax.eval_shape(method.supernet.init, jax.random.key(0))
@@ -531,8 +533,8 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
   plan = entry_lib.Plan(
       method.method(), config, given, space.describe(), fractions,
       config.batch_size, estimate, config.dtype, others=tuple(others),
-      bounds=tuple(inference.bounds_of(method, one) for one in every),
-      prepare=functools.partial(inference.prepare, method, every) if (
+      bounds=tuple(aims.bounds_of(method, one) for one in every),
+      prepare=functools.partial(candidates.prepare, method, every) if (
           config.max_latency) else None)
   return plan._replace(begin=method.begin, inherit=method.inherit) if (
       request.inherits) else plan

@@ -156,9 +156,11 @@ class FixedLayer(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     layer, k, s = self.layer, self.layer.kernel, self.layer.stride
     if layer.kind == "conv":
-      x = self._finish(operations.Conv(layer.width, (k, k), s, name="conv")(x))
+      x = self._finish(operations.Conv(
+          layer.width, (k, k), s, layer.padding, name="conv")(x))
     elif layer.kind == "depthwise_conv":
-      x = self._finish(operations.DepthwiseConv(k, s, name="conv")(x))
+      x = self._finish(operations.DepthwiseConv(
+          k, s, padding=layer.padding, name="conv")(x))
     elif layer.kind == "global_depthwise":
       kernel = self.param("kernel", operations.kernel_init,
                           (*x.shape[1:3], 1, x.shape[3]))
@@ -175,7 +177,8 @@ class FixedLayer(nn.Module):
       x = self.norm(name="norm")(x)
     elif layer.kind in ("max_pool", "avg_pool"):
       pool = getattr(primitives, layer.kind)
-      x = pool(x, k, stride=s, padding=(k - 1) // 2)
+      x = pool(x, k, stride=s, padding=tuple(
+          primitives.sides(layer.padding, side, k, s) for side in x.shape[1:3]))
     elif layer.kind == "global_pool":
       x = jnp.mean(primitives.at_least_float32(x), (1, 2), keepdims=True)
     elif layer.kind == "flatten":

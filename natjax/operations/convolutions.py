@@ -2,7 +2,8 @@
 
 Order inside every convolution: ReLU, convolution without bias, batch
 normalisation (BN). `sep_conv` stacks ReLU, depthwise, pointwise, BN twice, the
-first depthwise with the stride. Padding is symmetric.
+first depthwise with the stride. Padding is symmetric, or "same" where the node
+says so.
 """
 
 from collections.abc import Callable, Iterator
@@ -45,7 +46,7 @@ class Conv(nn.Module):
   features: int
   kernel_size: tuple[int, int]
   stride: int | tuple[int, int] = 1
-  padding: int | None = None
+  padding: int | str = primitives.SYMMETRIC
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -60,13 +61,15 @@ class DepthwiseConv(nn.Module):
   kernel_size: int
   stride: int = 1
   dilation: int = 1
+  padding: str = primitives.SYMMETRIC
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
     kernel = self.param("kernel", kernel_init, shape)
-    return primitives.depthwise_conv(x, kernel, stride=self.stride,
-                                     dilation=self.dilation)
+    return primitives.depthwise_conv(
+        x, kernel, stride=self.stride, dilation=self.dilation,
+        padding=self.padding)
 
 
 class _Convolution(nn.Module):
@@ -77,6 +80,7 @@ class _Convolution(nn.Module):
   norm: NormFactory
   kernel_size: int = 1
   activate: bool = True
+  padding: str = primitives.SYMMETRIC
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -89,7 +93,7 @@ class ReluConvNorm(_Convolution):
 
   def convolve(self, x):
     return Conv(self.features, (self.kernel_size,) * 2, self.stride,
-                name="conv")(x)
+                self.padding, name="conv")(x)
 
 
 class GroupConv(_Convolution):
@@ -117,7 +121,8 @@ class DepthwiseNorm(_Convolution):
   """ReLU, depthwise convolution k x k, BN."""
 
   def convolve(self, x):
-    return DepthwiseConv(self.kernel_size, self.stride, name="depthwise")(x)
+    return DepthwiseConv(self.kernel_size, self.stride, padding=self.padding,
+                         name="depthwise")(x)
 
 
 class FactorizedConv(_Convolution):
@@ -129,8 +134,8 @@ class FactorizedConv(_Convolution):
 
   def convolve(self, x):
     k, s = self.kernel_size, self.stride
-    x = Conv(self.features, (1, k), (1, s), name="conv0")(x)
-    return Conv(self.features, (k, 1), (s, 1), name="conv1")(x)
+    x = Conv(self.features, (1, k), (1, s), self.padding, name="conv0")(x)
+    return Conv(self.features, (k, 1), (s, 1), self.padding, name="conv1")(x)
 
 
 class SeparableConv(_Convolution):
@@ -148,7 +153,7 @@ class SeparableConv(_Convolution):
       features = self.features if i + 1 == self.repeats else x.shape[-1]
       x = primitives.relu(x) if self.activate or i > 0 else x
       x = DepthwiseConv(self.kernel_size, self.stride if i == 0 else 1,
-                        self.dilation, name=f"depthwise{i}")(x)
+                        self.dilation, self.padding, name=f"depthwise{i}")(x)
       x = Conv(features, (1, 1), name=f"pointwise{i}")(x)
       x = self.norm(name=f"norm{i}")(x)
     return x
@@ -276,7 +281,7 @@ def _operation(name, kind, module, cost, *scales, kernel_size, norm="norm",
   options["kernel_size"] = kernel_size
   return registry.Operation(
       name, kind, kernel_size, partial(module, **options),
-      partial(cost, **options), activates=True, widens=widens,
+      partial(cost, **options), activates=True, widens=widens, pads=True,
       scale=scaling(*scales, norm=norm))
 
 

@@ -33,12 +33,14 @@ class Ends(NamedTuple):
     channels: of the target.
     stride: how many times smaller the target's image is.
     size: side of the source's image, in pixels.
+    padding: how windows are padded at a stride; see `primitives.sides`.
   """
 
   in_channels: int
   channels: int
   stride: int
   size: int
+  padding: str = primitives.SYMMETRIC
 
   @property
   def alike(self) -> bool:
@@ -79,13 +81,15 @@ def module(operation: operations.Operation, ends: Ends, *,
     norm: returns the BN to use.
     preactivate: whether operations begin with a ReLU.
   """
-  in_channels, channels, stride, _ = ends
+  in_channels, channels, stride, *_ = ends
   project = lambda activate, step: convolutions.ReluConvNorm(
       channels, step, norm, kernel_size=1, activate=activate)
   if _is_projection(operation, ends, preactivate):
     return project(preactivate, stride)
-  options = {} if preactivate or not operation.activates else {
+  options: dict[str, Any] = {} if preactivate or not operation.activates else {
       "activate": False}
+  if operation.pads and ends.padding != primitives.SYMMETRIC:
+    options["padding"] = ends.padding
   width = channels if operation.widens else in_channels
   make = functools.partial(operation.module, features=width, stride=stride,
                            norm=norm, **options)
@@ -163,7 +167,7 @@ def cost(operation: operations.Operation, ends: Ends, *,
   Raises:
     InputError: channels that it cannot divide.
   """
-  in_channels, channels, stride, size = ends
+  in_channels, channels, stride, size, _ = ends
   project = lambda size, step: operations.get("conv_1x1").cost(
       channels, size, step, in_channels=in_channels)
   if _is_projection(operation, ends, preactivate):

@@ -28,16 +28,17 @@ def _null(features, stride, norm):
       (*x[:, ::stride, ::stride].shape[:3], features), x.dtype)
 
 
-def _pool(features, stride, norm, *, pool, kernel_size, padding):
+def _pool(features, stride, norm, *, pool, kernel_size, fixed,
+          padding=primitives.SYMMETRIC):
   del features, norm
 
   def run(x):
     # An even window gets no padding but where an odd side leaves a rest, so
     # that the output's side is ceil(side / stride) as for most operations.
-    pads = padding
-    if pads is None:
-      pads = (kernel_size - 1) // 2 if kernel_size % 2 else tuple(
-          (0, side % 2) for side in x.shape[1:3])
+    way = padding if kernel_size % 2 else "same"
+    pads = fixed if fixed is not None else tuple(
+        primitives.sides(way, side, kernel_size, stride)
+        for side in x.shape[1:3])
     return pool(x, kernel_size, stride=stride, padding=pads)
 
   return run
@@ -110,9 +111,9 @@ def operations() -> Iterator[registry.Operation]:
     pool = getattr(primitives, f"{kind}_pool")
     yield registry.Operation(
         f"{kind}_pool_{k}x{k}{suffix}", f"{kind}_pool", k,
-        partial(_pool, pool=pool, kernel_size=k, padding=padding),
+        partial(_pool, pool=pool, kernel_size=k, fixed=padding),
         partial(pool_cost, kernel_size=k, output_size=output_size),
         # Without padding, a 2x2 window shrinks the map at stride 1.
-        strides=(2,) if k == 2 else (1, 2), pooled=True,
+        strides=(2,) if k == 2 else (1, 2), pooled=True, pads=True,
         output_size=output_size)
   yield registry.Operation("noise", "noise", 0, Noise, null_cost, random=True)

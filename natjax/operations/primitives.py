@@ -14,8 +14,9 @@ differentiated once per shape, wherever it stands; XLA inlines it.
 XLA's CPU backend also computes a chain of sums and products of whole images
 anew for every operation that reads from it; `materialize` cuts the chain.
 
-All images are [B, H, W, C]; padding is symmetric and explicit, as in PyTorch
-("SAME" differs at stride 2). Everything is computed in the dtype of `x`, batch
+All images are [B, H, W, C]; padding is symmetric and explicit, as in PyTorch,
+or "same", as in TensorFlow and flax, which differs at stride 2 (`sides`).
+Everything is computed in the dtype of `x`, batch
 statistics in float32, or in float64 where x is that.
 
 Convolutions have gradients of their own on the CPU, and dilated depthwise ones
@@ -35,6 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+SYMMETRIC = "symmetric"
 _PLAIN = contextvars.ContextVar("plain_derivatives", default="")
 _HEARD: contextvars.ContextVar[list[jax.Array] | None] = (
     contextvars.ContextVar("relu_inputs", default=None))
@@ -99,8 +101,32 @@ def output_size(size: int, stride: int) -> int:
   return -(-size // stride)
 
 
+def sides(padding: str, size: int, window: int, stride: int,
+          dilation: int = 1) -> tuple[int, int]:
+  """Computes the pixels of padding before and behind one axis of images.
+
+  Args:
+    padding: "symmetric", which at stride 1 keeps the size of images under odd
+      windows; or "same", the least that gives ceil(size / stride) windows, the
+      odd one of it behind.
+    size: of the axis.
+    window: along it.
+    stride: of the window.
+    dilation: of the window.
+
+  Example:
+    >>> sides("symmetric", 32, 3, 2), sides("same", 32, 3, 2)
+    ((1, 1), (0, 1))
+  """
+  reach = (window - 1) * dilation
+  if padding == SYMMETRIC:
+    return reach // 2, reach // 2
+  whole = max((output_size(size, stride) - 1) * stride + reach + 1 - size, 0)
+  return whole // 2, whole - whole // 2
+
+
 def conv(x: jax.Array, kernel: jax.Array, *, stride: int | tuple[int, int] = 1,
-         dilation: int = 1, padding: int | None = None) -> jax.Array:
+         dilation: int = 1, padding: int | str = SYMMETRIC) -> jax.Array:
   """Computes a convolution.
 
   Args:
@@ -108,16 +134,17 @@ def conv(x: jax.Array, kernel: jax.Array, *, stride: int | tuple[int, int] = 1,
     kernel: [h, w, C_in, C_out].
     stride: of both axes, or of each.
     dilation: of the kernel.
-    padding: zeros on every side; None keeps the size at stride 1.
+    padding: zeros on every side, or see `sides`.
 
   Returns:
     [B, H', W', C_out].
   """
   strides = (stride, stride) if isinstance(stride, int) else stride
-  pads = tuple((k - 1) * dilation // 2 if padding is None else padding
-               for k in kernel.shape[:2])
+  pads = tuple((padding, padding) if isinstance(padding, int) else sides(
+      padding, *axis, dilation) for axis in zip(
+          x.shape[1:3], kernel.shape[:2], strides, strict=True))
   kernel = kernel.astype(x.dtype)
-  if kernel.shape[:2] == (1, 1) and pads == (0, 0):
+  if kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)):
     x = x[:, ::strides[0], ::strides[1]]
     # As matrices: with three axes to sum over, XLA's CPU backend would
     # transpose the image for the kernel's gradient.
@@ -138,7 +165,7 @@ def _conv_for_platform(x, kernel, strides, dilation, pads, plain):
 
 def _conv(x, kernel, strides, dilation, pads):
   return lax.conv_general_dilated(
-      x, kernel, strides, [(p, p) for p in pads],
+      x, kernel, strides, pads,
       rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS,
       feature_group_count=x.shape[-1] // kernel.shape[2])
 
@@ -158,13 +185,13 @@ def _conv_by_taps_bwd(strides, dilation, pads, residuals, g):
   x, kernel = residuals
   reach = [(k - 1) * dilation for k in kernel.shape[:2]]
   # What a plain convolution needs to find g between zeros: x's size + reach.
-  sides = [(r - p, size + p - 1 - (out - 1) * s, s - 1)
-           for r, p, s, size, out in zip(
-               reach, pads, strides, x.shape[1:3], g.shape[1:3], strict=True)]
-  spread = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *sides, (0, 0, 0)])
+  around = [(r - p, size + p - 1 - (out - 1) * s, s - 1)
+            for r, (p, _), s, size, out in zip(
+                reach, pads, strides, x.shape[1:3], g.shape[1:3], strict=True)]
+  spread = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *around, (0, 0, 0)])
   g_x = _conv(spread, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), (1, 1), dilation,
-              (0, 0))
-  padded = jnp.pad(x, ((0, 0), *((p, p) for p in pads), (0, 0)))
+              ((0, 0), (0, 0)))
+  padded = jnp.pad(x, _pads(pads))
   spans = [(out - 1) * s + 1
            for out, s in zip(g.shape[1:3], strides, strict=True)]
   width, rows = kernel.shape[1], jnp.reshape(g, (-1, g.shape[-1]))
@@ -186,39 +213,45 @@ def _conv_by_taps_bwd(strides, dilation, pads, residuals, g):
 _conv_by_taps.defvjp(_conv_by_taps_fwd, _conv_by_taps_bwd)
 
 
-def _shifted(x, size, stride, dilation):
-  """Yields the tap and, padded, the image that it sees; x: [B, H, W, C]."""
+def _shifted(x, size, stride, dilation, before):
+  """Yields the tap and, padded, the image that it sees; x: [B, H, W, C].
+
+  `before` are the pixels of padding above and to the left.
+  """
   height, width = x.shape[1:3]
-  x = jnp.pad(x, _pads((size - 1) * dilation // 2))
+  x = jnp.pad(x, _pads(tuple(
+      (p, (size - 1) * dilation - p) for p in before)))
   for i in range(size):
     for j in range(size):
       yield (i, j), x[:, i * dilation:i * dilation + height:stride,
                       j * dilation:j * dilation + width:stride]
 
 
-def _depthwise_sum(x, kernel, stride, dilation):
+def _depthwise_sum(x, kernel, stride, dilation, before):
   """Sum of shifted multiplies; x: [B, H, W, C], kernel: [k, k, C]."""
   return sum(seen * kernel[tap] for tap, seen in _shifted(
-      x, kernel.shape[0], stride, dilation))
+      x, kernel.shape[0], stride, dilation, before))
 
 
-_depthwise_shifted = jax.custom_vjp(_depthwise_sum, nondiff_argnums=(2, 3))
+_depthwise_shifted = jax.custom_vjp(_depthwise_sum, nondiff_argnums=(2, 3, 4))
 
 
-def _depthwise_fwd(x, kernel, stride, dilation):
-  return _depthwise_sum(x, kernel, stride, dilation), (x, kernel)
+def _depthwise_fwd(x, kernel, stride, dilation, before):
+  return _depthwise_sum(x, kernel, stride, dilation, before), (x, kernel)
 
 
-def _depthwise_bwd(stride, dilation, residuals, g):
+def _depthwise_bwd(stride, dilation, before, residuals, g):
   x, kernel = residuals
   spread = lax.pad(g, jnp.zeros((), g.dtype), (
       (0, 0, 0), (0, stride - 1, stride - 1), (0, stride - 1, stride - 1),
       (0, 0, 0)))[:, :x.shape[1], :x.shape[2]]
-  g_x = _depthwise_sum(spread, kernel[::-1, ::-1], 1, dilation)
+  reach = (kernel.shape[0] - 1) * dilation
+  g_x = _depthwise_sum(spread, kernel[::-1, ::-1], 1, dilation,
+                       tuple(reach - p for p in before))
   # All taps in one reduction, image by image: one kernel, which reads an image
   # once. A sum per tap takes twice as long, and each is a kernel to compile.
   products = [at_least_float32(seen * g) for _, seen in _shifted(
-      x, kernel.shape[0], stride, dilation)]
+      x, kernel.shape[0], stride, dilation, before)]
   zero = np.zeros((), products[0].dtype)
   sums = lax.reduce(products, [zero] * len(products), lambda a,
                     b: [x + y for x, y in zip(a, b, strict=True)], (1, 2))
@@ -235,23 +268,22 @@ _depthwise_shifted.defvjp(_depthwise_fwd, _depthwise_bwd)
 # with little to share among its threads. A step of all replacements of
 # ResNet20, with some twenty of these, took 77 ms; no kernel was timed by
 # itself. Here it is a sum per tap.
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _depthwise_dilated(x, kernel, stride, dilation):
-  pad = (kernel.shape[0] - 1) * dilation // 2
-  return _conv(x, kernel, (stride, stride), dilation, (pad, pad))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _depthwise_dilated(x, kernel, stride, dilation, pads):
+  return _conv(x, kernel, (stride, stride), dilation, pads)
 
 
-def _dilated_fwd(x, kernel, stride, dilation):
-  return _depthwise_dilated(x, kernel, stride, dilation), (x, kernel)
+def _dilated_fwd(x, kernel, stride, dilation, pads):
+  return _depthwise_dilated(x, kernel, stride, dilation, pads), (x, kernel)
 
 
-def _dilated_bwd(stride, dilation, residuals, g):
+def _dilated_bwd(stride, dilation, pads, residuals, g):
   x, kernel = residuals
-  pad = (kernel.shape[0] - 1) * dilation // 2
   g_x, = jax.linear_transpose(lambda x: _conv(
-      x, kernel, (stride, stride), dilation, (pad, pad)), x)(g)
+      x, kernel, (stride, stride), dilation, pads), x)(g)
   taps = [jnp.sum(at_least_float32(seen * g), (0, 1, 2)) for _, seen in (
-      _shifted(x, kernel.shape[0], stride, dilation))]
+      _shifted(x, kernel.shape[0], stride, dilation,
+               tuple(before for before, _ in pads)))]
   return g_x, jnp.stack(taps).reshape(kernel.shape).astype(kernel.dtype)
 
 
@@ -259,7 +291,7 @@ _depthwise_dilated.defvjp(_dilated_fwd, _dilated_bwd)
 
 
 def depthwise_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1,
-                   dilation: int = 1) -> jax.Array:
+                   dilation: int = 1, padding: str = SYMMETRIC) -> jax.Array:
   """Computes a depthwise convolution that keeps the size at stride 1.
 
   Args:
@@ -267,26 +299,30 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1,
     kernel: [k, k, 1, C].
     stride: of both axes.
     dilation: of the kernel.
+    padding: see `sides`.
 
   Returns:
     [B, ceil(H / stride), ceil(W / stride), C].
   """
+  pads = tuple(sides(padding, size, len(kernel), stride, dilation)
+               for size in x.shape[1:3])
   return _depthwise_for_platform(x, kernel.astype(x.dtype), stride, dilation,
-                                 bool(_PLAIN.get()))
+                                 pads, bool(_PLAIN.get()))
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def _depthwise_for_platform(x, kernel, stride, dilation, plain):
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
+def _depthwise_for_platform(x, kernel, stride, dilation, pads, plain):
   by_shifts = _depthwise_sum if plain else _depthwise_shifted
-  pad = (kernel.shape[0] - 1) * dilation // 2
+  before = tuple(before for before, _ in pads)
   if dilation > 1 and not plain:
-    others = lambda x, kernel: _depthwise_dilated(x, kernel, stride, dilation)
+    others = lambda x, kernel: _depthwise_dilated(
+        x, kernel, stride, dilation, pads)
   else:
     others = lambda x, kernel: _conv(
-        x, kernel, (stride, stride), dilation, (pad, pad))
+        x, kernel, (stride, stride), dilation, pads)
   return lax.platform_dependent(
-      x, kernel,
-      cpu=lambda x, kernel: by_shifts(x, kernel[:, :, 0], stride, dilation),
+      x, kernel, cpu=lambda x, kernel: by_shifts(
+          x, kernel[:, :, 0], stride, dilation, before),
       default=others)
 
 

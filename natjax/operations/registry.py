@@ -91,6 +91,8 @@ class Operation:
       `cost` then takes `in_channels=` too.
     random: whether it draws from the rng stream "noise", in evaluation too.
     output_size: `(size, stride)` gives the output's side, in pixels.
+    pads: whether `module` takes `padding=`, by which windows stand at a stride
+      (`primitives.sides`); else its padding is its own.
     scale: `(params, factor) -> params` makes it give `factor` times as much;
       None where it cannot.
   """
@@ -106,6 +108,7 @@ class Operation:
   activates: bool = False
   widens: bool = False
   random: bool = False
+  pads: bool = False
   output_size: Callable[[int, int], int] = primitives.output_size
   scale: Callable[[Any, jax.Array], Any] | None = None
 

@@ -14,6 +14,7 @@ from natjax.graph import codec
 from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import presets, results
+from natjax.pipeline import weights as weights_lib
 from natjax.pipeline.job import Given, given, Job
 from natjax.pipeline.progress import Printed
 from natjax.pipeline.runs import versions
@@ -31,7 +32,7 @@ def transform(
     out: str | os.PathLike[str], method: str = "nat", search: Any = None,
     train: supervised.TrainConfig | None = None, space: str | None = None,
     share: str | None = None, simclr: simclr_lib.SimCLRConfig | None = None,
-    weights: str | os.PathLike[str] | None = None,
+    weights: weights_lib.Source | None = None,
     train_from: str = "scratch", start: str = "drawn", seed: int = 0,
     devices: int | None = None, overwrite: bool = False, strict: bool = False,
     listener: Listener | None = _PRINTED) -> results.Result:
@@ -55,7 +56,7 @@ def transform(
     simclr: settings of the self-supervised objective, for methods that take
       it; None learns labels.
     weights: of the trained given network, which the method begins with: a run's
-      folder or a file of weights; None trains the network first ("replace"), or
+      folder, a file of weights, or its variables; None trains the network first ("replace"), or
       draws the weights.
     train_from: of NAT and NAT++, whether the networks at the end are trained
       from "scratch" or fine-tuned, from what the supernet holds for them and
@@ -97,7 +98,7 @@ def transform(
             weights=weights, train_from=train_from, start=start)
   return results.Result(
       job.run(out, overwrite=overwrite, strict=strict, listener=listener),
-      len(dataset.test_labels))
+      len(dataset.test_labels), out)
 
 
 def search(space: str, dataset: data_lib.Dataset, *,
@@ -149,14 +150,14 @@ def search(space: str, dataset: data_lib.Dataset, *,
             train_found=train_found)
   return results.Result(
       job.run(out, overwrite=overwrite, strict=strict, listener=listener),
-      len(dataset.test_labels))
+      len(dataset.test_labels), out)
 
 
 def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
           out: str | os.PathLike[str],
           config: supervised.TrainConfig | None = None,
           simclr: simclr_lib.SimCLRConfig | None = None,
-          weights: str | os.PathLike[str] | None = None, seed: int = 0,
+          weights: weights_lib.Source | None = None, seed: int = 0,
           devices: int | None = None, overwrite: bool = False,
           strict: bool = False,
           listener: Listener | None = _PRINTED) -> results.Result:
@@ -164,7 +165,7 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
 
   With `simclr` it learns without labels: "accuracy" is then that of the nearest
   neighbours, and "linear_accuracy" stands beside it. With `weights`, a run's
-  folder or a file, it begins with those instead of drawing some.
+  folder, a file or variables, it begins with those instead of drawing some.
 
   Returns:
     What `result.json` holds: "params", "madds", "accuracy", "accuracy_std",
@@ -176,7 +177,7 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
       seed=seed, devices=devices, simclr=simclr, weights=weights)
   return results.Result(
       job.run(out, overwrite=overwrite, strict=strict, listener=listener),
-      len(dataset.test_labels))
+      len(dataset.test_labels), out)
 
 
 def _default(architecture, method, simclr):

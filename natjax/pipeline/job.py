@@ -69,7 +69,7 @@ class Job(work.Work):
                compare: bool = True,
                simclr: simclr_lib.SimCLRConfig | None = None,
                train_found: bool = True,
-               weights: str | os.PathLike[str] | None = None,
+               weights: weights_lib.Source | None = None,
                train_from: str = "scratch", start: str = "drawn"):
     """Args:
       architecture: what to transform, one or several; None searches in a space.
@@ -88,8 +88,8 @@ class Job(work.Work):
       simclr: settings of the self-supervised objective; None learns labels.
       train_found: whether to train what a search in a space finds.
       weights: of the given network, which the method begins with: a run's
-        folder or a file of weights (`pipeline.weights`); None trains the
-        network, or draws the weights.
+        folder, a file of weights or variables (`pipeline.weights`); None trains
+        the network, or draws the weights.
       train_from: of a method whose networks are trained at the end, where both
         of them begin: from "scratch", or "inherited", what was transformed with
         what the method's supernet holds for it, and the original with the given
@@ -175,9 +175,11 @@ class Job(work.Work):
         trainer.cost(network)
     self._given: Any = first
     # A search begins with one network, however many are trained at its end.
-    self._weights = weights_lib.given(weights, first, trainer, (
+    self._weights, self._anew = weights_lib.given(weights, first, trainer, (
         () if entry.trained else self.seeds or [seed]))
     self.note = "; ".join(filter(None, (
+        self._anew and self._anew + (
+            ", and the network trained before it is changed" * entry.trained),
         weights_lib.note(self._weights, dataset), self._loose())))
 
   def _loose(self):
@@ -301,11 +303,14 @@ class Job(work.Work):
     parts = {}
     if self._compare and self.original is not None:
       original = self.original
+      # With a classifier that is drawn, given weights are no trained network.
+      trained = self._weights and not self._anew
       parts["original"] = self.trainer.adopt(out, "original", original, {
           seed: functools.partial(
               weights_lib.read, path, original, self.trainer)
-          for seed, path in self._weights.items()}) if self._weights else (
-              self.trainer.train(out, "original", original, listener))
+          for seed, path in self._weights.items()}) if trained else (
+              self.trainer.train(out, "original", original, listener,
+                                 files=self._weights))
     originals, accept = self.trainer.files(out, "original"), None
     if self.entry.compared and self.trainer.held_out is not None:
       assert self.original is not None  # As only a given one is compared.

@@ -1,6 +1,6 @@
 """The trained networks of a run: their weights, and what applies them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import functools
 import os
 import pathlib
@@ -16,8 +16,10 @@ from natjax import data as data_lib
 from natjax import errors
 from natjax.data import array_file
 from natjax.data import dataset as dataset_lib
-from natjax.graph import codec
-from natjax.networks import grad_cam
+from natjax.graph import codec, records
+from natjax.interchange import files
+from natjax.interchange import weights as interchange
+from natjax.networks import grad_cam, inherit
 from natjax.networks import network as network_lib
 from natjax.pipeline import runs, shapes
 from natjax.training import fit as fit_lib
@@ -51,6 +53,63 @@ def load_weights(path: str | os.PathLike[str]) -> Any:
     raise errors.InputError(f"{path} is {what}; {_AGAIN}") from e
   return flax.traverse_util.unflatten_dict(
       {_STEM.sub(r"/stem\2/\1/", k): v for k, v in flat.items()}, sep="/")
+
+
+def read_weights(
+    path: pathlib.Path, architecture: codec.Architecture, place: records.Place,
+    like: Callable[[codec.Architecture], Any], *, seed: int = 0
+) -> interchange.Read:
+  """The variables of an architecture in a file, natjax's own or another's.
+
+  Those of a network of blocks may be numbered as `codec.pad` numbers them.
+
+  Args:
+    path: of the file.
+    architecture: whose.
+    place: where it stands.
+    like: gives the shapes of an architecture's variables; `misfits` of natjax's
+      own are left to the caller.
+    seed: of a classifier that is drawn, where another library's file has other
+      classes.
+
+  Raises:
+    InputError: as `load_weights`, or as `interchange.weights.read`.
+  """
+  if path.exists() and not files.is_own(path):
+    return interchange.read(path, architecture, place, seed=seed)
+  found, padded = load_weights(path), codec.pad(architecture)
+  if padded != architecture and not misfits(found, like(padded)):
+    found = inherit.renumbered(found, like(architecture))
+  return interchange.Read(found, "")
+
+
+def read_variables(path: str | os.PathLike[str], like: Any) -> Any | None:
+  """The variables of a flax module in a file; None if they are another's.
+
+  Args:
+    path: of `.npz`, as `save_weights` writes it, or of `.msgpack`, as
+      `flax.serialization.to_bytes` gives it.
+    like: those of the module, or their shapes.
+
+  Raises:
+    InputError: as `load_weights`, or a `.msgpack` of another module.
+  """
+  path = errors.regular(errors.path(path, "weights"))
+  if path.suffix != ".msgpack":
+    found = load_weights(path)
+    return None if misfits(found, like) else found
+  try:
+    found = flax.serialization.msgpack_restore(path.read_bytes())
+    wrong = misfits(found, like)
+  except Exception as e:  # Whatever is raised by what is in a damaged file.
+    raise errors.InputError(
+        f"{path} is damaged, or no file of flax's variables; write it by"
+        " flax.serialization.to_bytes", "weights") from e
+  if wrong:
+    raise errors.InputError(
+        f"{path} does not hold the module's variables: {wrong}; name the file"
+        " that was written of it", "weights")
+  return found
 
 
 Images = jax.Array | np.ndarray
@@ -292,18 +351,13 @@ def misfits(variables: Any, like: Any) -> str:
       {"/".join(k.key for k in path): tuple(np.shape(leaf))
        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
       for tree in (variables, like))
-  return "; ".join(_some(what, names) for what, names in (
+  return "; ".join(interchange.listed(what, names) for what, names in (
       ("they lack", [name for name in wanted if name not in held]),
       ("of another shape:", [
           f"{name} ({held[name]}, not {shape})"
           for name, shape in wanted.items() if held.get(name, shape) != shape]),
       ("they hold besides", [name for name in held if name not in wanted
                              and "/auxiliary/" not in name])) if names)
-
-
-def _some(what, names):
-  more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-  return f"{what} {', '.join(names[:3])}{more}"
 
 
 def _nested(variables, like):

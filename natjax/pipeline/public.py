@@ -18,6 +18,7 @@ from natjax.methods.nat import NATConfig
 from natjax.methods.random_search import RandomConfig
 from natjax.methods.replace_config import ReplaceConfig
 from natjax.methods.supervised import TrainConfig
+from natjax.networks.flax_blocks import from_flax
 from natjax.objectives.simclr import SimCLRConfig
 from natjax.pipeline import (
     Listener,
@@ -29,6 +30,7 @@ from natjax.pipeline import (
 )
 from natjax.pipeline.export import export, load_exported
 from natjax.pipeline.networks import load
+from natjax.pipeline.weights import load_weights, save_weights
 from natjax.training.devices import configure_compilation
 from natjax.zoo.exports import read
 
@@ -38,5 +40,6 @@ __all__ = ("METHODS", "Architecture", "Block", "BlockNetwork", "Cell",
            "Listener", "NATConfig", "Node", "NotMet", "Printed",
            "RandomConfig", "ReplaceConfig", "SimCLRConfig", "TrainConfig",
            "architecture", "blocks", "codec", "configure_compilation", "cost",
-           "data", "export", "load", "load_exported", "operations", "presets",
-           "read", "search", "skeleton", "train", "transform", "zoo")
+           "data", "export", "from_flax", "load", "load_exported",
+           "load_weights", "operations", "presets", "read", "save_weights",
+           "search", "skeleton", "train", "transform", "zoo")

@@ -1,12 +1,15 @@
 """What the main jobs return: a dictionary that a notebook shows as a table."""
 
 from collections.abc import Mapping, Sequence
+import functools
 import html
+import os
 from typing import Any
 
 from natjax import drawing, methods
 from natjax.graph import codec
-from natjax.pipeline import tables
+from natjax.networks import network as network_lib
+from natjax.pipeline import networks, tables
 
 _MOST = 100  # Rows of changes; the dictionary has all.
 
@@ -14,13 +17,39 @@ _MOST = 100  # Rows of changes; the dictionary has all.
 class Result(dict[str, Any]):
   """What `result.json` holds; a notebook shows its tables and the picture.
 
+  What came out is a flax module with variables, `module` and `variables`, both
+  usable without natjax's training: `module.apply(variables, images)[0]` are
+  logits f32[B, K] of images f32[B, S, S, 3] that `network.preparation` has
+  prepared.
+
   Attributes:
     test_images: how many there were, by which chance is told from gain.
+    folder: of the run.
   """
 
-  def __init__(self, found: Mapping[str, Any], test_images: int):
+  def __init__(self, found: Mapping[str, Any], test_images: int,
+               folder: str | os.PathLike[str] = "."):
     super().__init__(found)
-    self.test_images = test_images
+    self.test_images, self.folder = test_images, folder
+
+  @functools.cached_property
+  def network(self) -> networks.TrainedNetwork:
+    """What `natjax.load` gives of the run: what came out, as it was trained.
+
+    Raises:
+      InputError: nothing was trained.
+    """
+    return networks.load(self.folder)
+
+  @property
+  def module(self) -> network_lib.Network:
+    """The linen module of `network`."""
+    return self.network.module
+
+  @property
+  def variables(self) -> Any:
+    """The "params" and "batch_stats" of `network`."""
+    return self.network.variables
 
   def _repr_html_(self) -> str:
     """Tables and pictures, as IPython asks for them."""

@@ -1,8 +1,9 @@
 """The supernet that a search trained, with what was found in it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
+import operator
 import os
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from natjax.spaces import paths as paths_lib
 from natjax.training import fit as fit_lib
 
 _MEASURED = 256  # Images by which statistics of BN are measured.
+_AT_ONCE = 32  # Candidates that a call of the program judges.
 
 
 class Layer(NamedTuple):
@@ -52,11 +54,14 @@ class SearchedSupernet:
     params: its parameters.
     found: the path that was found, `CellArrays` [G, N, K].
     layers: by name, what was decided, in order.
+    paths: of its space.
+    judging: the images that the search chose by.
   """
 
   def __init__(self, supernet: supernet_lib.Supernet, params: Any,
                paths: paths_lib.Paths, found: records.Architecture,
-               dataset: data_lib.Dataset, preparation: fit_lib.Preparing):
+               dataset: data_lib.Dataset, preparation: fit_lib.Preparing,
+               judging: fit_lib.Split | None = None):
     """Args:
       supernet: as the search trained it.
       params: its parameters.
@@ -64,9 +69,14 @@ class SearchedSupernet:
       found: an architecture of the space.
       dataset: the search's images.
       preparation: from images u8 to what the supernet takes.
+      judging: the images that the search chose by (default: those of the
+        search, all).
     """
+    self.judging = fit_lib.Split(
+        dataset.train_images, dataset.train_labels
+    ) if judging is None else judging
     self.supernet = dataclasses.replace(supernet, norm="calibrated")
-    self.params, self._paths = params, paths
+    self.params, self.paths = params, paths
     self.found = jax.tree.map(jnp.asarray, paths.encode(found))
     self._preparation = preparation
     self._measured = dataset.train_images[:_MEASURED]
@@ -147,19 +157,77 @@ class SearchedSupernet:
       found[name] = np.asarray(maps[0]), np.asarray(logits[0])
     return found
 
-  def _variables(self, path):
-    """The supernet's, with statistics of BN of a path."""
-    return {"params": self.params, "batch_stats": self._measure(path)}
+  def accuracies(self, paths: arrays_lib.CellArrays, *,
+                 images: int | None = None, batch: int = 256,
+                 listener: Callable[[int], None] | None = None) -> np.ndarray:
+    """Accuracies of candidates on the images that the search chose by.
+
+    One compiled program judges all, several at a call. Statistics of BN are
+    measured for every candidate, on up to 256 training images.
+
+    Args:
+      paths: candidates, [A, G, N, K]; see `spaces.paths.Paths.numbered`.
+      images: how many to judge by; None is all.
+      batch: of images.
+      listener: told how many have been judged, after each call.
+
+    Returns:
+      f64[A], fractions.
+    """
+    pixels, labels = (part[:images] for part in self.judging)
+    count, batch = len(labels), min(batch, len(labels))
+    full = -(-count // batch) * batch
+    # What fills the last batch up has a label that no class has.
+    pixels = np.concatenate([pixels, np.repeat(pixels[:1], full - count, 0)])
+    labels = np.concatenate([labels, np.full(full - count, -1)])
+    batches = jax.device_put((
+        pixels.reshape(-1, batch, *pixels.shape[1:]),
+        labels.reshape(-1, batch).astype(np.int32)))
+    total, found = len(paths.source), []
+    for start in range(0, total, _AT_ONCE):
+      # The last ones are filled up, too: another shape is another program.
+      at = np.minimum(np.arange(start, start + _AT_ONCE), total - 1)
+      right = self._judge(self.params, jax.tree.map(
+          operator.itemgetter(at), paths), batches)
+      found.append(np.asarray(right)[:total - start])
+      if listener is not None:
+        listener(min(start + _AT_ONCE, total))
+    return np.concatenate(found) / count
 
   @functools.cached_property
-  def _measure(self):
+  def _judge(self):
+    """Of parameters, paths [P, ...] and batches, how many are right i32[P]."""
+
+    def judge(params, path, batches):
+      variables = {"params": params, "batch_stats": self._measure(params, path)}
+
+      def add(right, batch):
+        logits, _ = self.supernet.run(
+            variables, self.supernet.selected(path),
+            self._preparation(None, batch[0], train=False), train=False)
+        return right + jnp.sum(jnp.argmax(logits, -1) == batch[1]), None
+
+      return jax.lax.scan(add, jnp.zeros((), jnp.int32), batches)[0]
+
+    return jax.jit(lambda params, paths, batches: jax.lax.map(
+        lambda path: judge(params, path, batches), paths))
+
+  def _variables(self, path):
+    """The supernet's, with statistics of BN of a path."""
+    return {"params": self.params,
+            "batch_stats": self._statistics(self.params, path)}
+
+  @functools.cached_property
+  def _statistics(self):
+    return jax.jit(self._measure)
+
+  def _measure(self, params, path):
     like = jax.eval_shape(self.supernet.init, jax.random.key(0))
     images = self._preparation(None, jnp.asarray(self._measured), train=False)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
                          like["batch_stats"])
-    return jax.jit(lambda path: self.supernet.run(
-        {"params": self.params, "batch_stats": zeros},
-        self.supernet.selected(path), images)[1])
+    return self.supernet.run({"params": params, "batch_stats": zeros},
+                             self.supernet.selected(path), images)[1]
 
 
 def load(out: str | os.PathLike[str], dataset: data_lib.Dataset
@@ -182,9 +250,7 @@ def load(out: str | os.PathLike[str], dataset: data_lib.Dataset
     seed = config["seeds"][0]
     folder = out / f"seed-{seed}"
   if config.get("kind") != "search" or not (folder / runs.RESULT).exists():
-    raise errors.InputError(
-        f"{out} holds no finished search in a space, whose candidates could be"
-        " compared; name the folder of a finished `natjax search`")
+    raise _no_search(out)
   result = runs.read_json(folder / runs.RESULT)
   entry = methods.METHODS[config["method"]]
   name = _space_of(config["space"])
@@ -217,7 +283,26 @@ def load(out: str | os.PathLike[str], dataset: data_lib.Dataset
       supernet.space, supernet.place), supernet.place)
   return SearchedSupernet(
       supernet, params, paths, _found(supernet.space, result, folder), dataset,
-      job.feed.preparation)
+      job.feed.preparation, job.feed.splits.get("architecture"))
+
+
+def space_of(out: str | os.PathLike[str]) -> str:
+  """The name of the space in which a run searched.
+
+  Raises:
+    InputError: no such run, or no search in a space.
+  """
+  out = errors.path(out)
+  config = runs.read_config(out, shapes.CONFIG)
+  if config.get("kind") != "search":
+    raise _no_search(out)
+  return _space_of(config["space"])
+
+
+def _no_search(out):
+  return errors.InputError(
+      f"{out} holds no finished search in a space, whose candidates could be"
+      " compared; name the folder of a finished `natjax search`")
 
 
 def _found(space, result, folder):

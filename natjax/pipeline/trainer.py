@@ -380,7 +380,9 @@ class Trainer:
   def read(self, path: pathlib.Path, architecture: codec.Architecture) -> Any:
     """A network's variables in a file that the first process reads."""
     return self.processes.broadcast(
-        networks_lib.load_weights(path) if self.processes.first else (
+        networks_lib.read_weights(
+            path, architecture, self.place, self.like, seed=self.seed
+        ).variables if self.processes.first else (
             jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype),
                          self.like(architecture))))
 

@@ -1,20 +1,27 @@
 """Trained weights that are given, to begin with."""
 
 from collections.abc import Mapping, Sequence
+import functools
 import os
 import pathlib
+import tempfile
 from typing import Any, NamedTuple
+import warnings
 import zlib
 
+import flax
 import jax
 import numpy as np
 
 from natjax import data as data_lib
 from natjax import errors
-from natjax.graph import codec
+from natjax.graph import codec, records
+from natjax.interchange import files
+from natjax.interchange import weights as interchange
 from natjax.methods import entry as entry_lib
 from natjax.methods import learnt
 from natjax.networks import inherit, trees
+from natjax.networks import network as network_lib
 from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import runs, shapes
 from natjax.pipeline import trainer as trainer_lib
@@ -24,16 +31,20 @@ TRAIN_FROM = ("scratch", "inherited")
 STARTS = ("drawn", "replace")
 
 
+# A folder, a file, or the variables themselves.
+Source = str | os.PathLike[str] | Mapping[str, Any]
+
+
 class Beginning(NamedTuple):
   """Where a job's networks begin; see `job.Job`.
 
   Attributes:
-    weights: of the given network, or None.
+    weights: of the given network, see `find`, or None.
     train_from: where networks begin that are trained after a search.
     start: where the operations begin that the given network has not.
   """
 
-  weights: str | os.PathLike[str] | None
+  weights: Source | None
   train_from: str
   start: str
 
@@ -98,15 +109,38 @@ class Beginning(NamedTuple):
 
   def _refuse(self, name, why):
     raise errors.InputError(
-        f"{settings.word(name)} is {getattr(self, name)}, and {why}; leave it"
-        " out, or change the other", name)
+        f"{settings.word(name)} is {_shown(getattr(self, name))}, and {why};"
+        " leave it out, or change the other", name)
+
+
+def _shown(source):
+  """How a line shows the source of weights, or another value."""
+  return "given" if isinstance(source, Mapping) else source
+
+
+@functools.cache
+def _held():
+  """A folder for variables that come in no file, as long as the process lives.
+  """
+  return tempfile.TemporaryDirectory(prefix="natjax-weights-")
+
+
+def _hold(variables):
+  """Writes variables to a file that is named by its content."""
+  if not {"params"} <= set(variables):
+    raise errors.InputError(
+        "the weights given are a dictionary without 'params'; pass variables,"
+        " as module.init or natjax.from_flax gives them", "weights")
+  folder = pathlib.Path(_held().name)
+  networks_lib.save_weights(folder / "new.npz", {
+      "batch_stats": {}, **flax.core.unfreeze(variables)})
+  content = zlib.crc32((folder / "new.npz").read_bytes())
+  return (folder / "new.npz").replace(folder / f"{content:08x}.npz")
 
 
 def read(path: pathlib.Path, architecture: codec.Architecture,
          trainer: trainer_lib.Trainer) -> Any:
   """The variables of an architecture in a file, checked.
-
-  Those of a network of blocks may be numbered as `codec.pad` numbers them.
 
   Args:
     path: of the file.
@@ -114,15 +148,18 @@ def read(path: pathlib.Path, architecture: codec.Architecture,
     trainer: of the networks.
 
   Raises:
-    InputError: as `check`.
+    InputError: as `check` and `networks.read_weights`.
   """
-  found, like = networks_lib.load_weights(path), trainer.like(architecture)
-  padded = codec.pad(architecture)
-  if padded != architecture and not networks_lib.misfits(
-      found, trainer.like(padded)):
-    found = inherit.renumbered(found, like)
-  check(found, like)
-  return trees.restrict(found, like)  # Without an auxiliary head beside.
+  return _read(path, architecture, trainer).variables
+
+
+def _read(path, architecture, trainer):
+  like = trainer.like(architecture)
+  found = networks_lib.read_weights(
+      path, architecture, trainer.place, trainer.like, seed=trainer.seed)
+  check(found.variables, like)
+  # Without an auxiliary head beside.
+  return found._replace(variables=trees.restrict(found.variables, like))
 
 
 def share(path: pathlib.Path, architecture: codec.Architecture,
@@ -160,21 +197,25 @@ def handed_on(out: pathlib.Path,
   return out / "checkpoint" / "inherited" / f"{content:08x}.npz"
 
 
-def find(source: str | os.PathLike[str], architecture: codec.Architecture,
+def find(source: Source, architecture: codec.Architecture,
          seeds: Sequence[int]) -> dict[int, pathlib.Path]:
   """The files with an architecture's weights, one per seed.
 
   Args:
     source: a run's folder, whose networks of this architecture are taken, each
       by the seed of its name, or else in order; or for one seed the folder of a
-      network, or a file as `networks_lib.save_weights` writes it.
+      network, or a file, natjax's own or another library's, or what such a file
+      of natjax's holds, "params" and "batch_stats".
     architecture: whose.
     seeds: of the networks.
 
   Raises:
     InputError: there is no such run or file, or it has fewer such networks.
   """
-  path = errors.path(source, "weights")
+  if isinstance(source, Mapping):
+    path = _hold(source)
+  else:
+    path = errors.path(source, "weights")
   if not path.exists():
     raise errors.InputError(
         f"weights is {source}, and there is no such file or folder; name a"
@@ -189,8 +230,8 @@ def find(source: str | os.PathLike[str], architecture: codec.Architecture,
   if path.is_file():
     if len(seeds) > 1:
       raise errors.InputError(
-          f"weights is {source}, one network, and {len(seeds)} seeds begin with"
-          " one each; name the run's folder, or train one seed", "weights")
+          f"weights is {_shown(source)}, one network, and {len(seeds)} seeds"
+          " begin with one each; name the run's folder, or train one seed", "weights")
     return {seeds[0]: path}
   with errors.within("weights"):
     folders = networks_lib.networks(path)
@@ -224,10 +265,22 @@ def _architecture(folder):
     return None
 
 
-def given(source: str | os.PathLike[str] | None,
+class Given(NamedTuple):
+  """The weights that a job begins with.
+
+  Attributes:
+    files: of every seed.
+    anew: why the classifier is drawn all the same, in words; "" if it is not.
+  """
+
+  files: dict[int, pathlib.Path]
+  anew: str
+
+
+def given(source: Source | None,
           architecture: codec.Architecture | None,
           trainer: trainer_lib.Trainer,
-          seeds: Sequence[int] = ()) -> dict[int, pathlib.Path]:
+          seeds: Sequence[int] = ()) -> Given:
   """The files that a job's seeds begin with, checked; of None, none.
 
   Args:
@@ -237,25 +290,30 @@ def given(source: str | os.PathLike[str] | None,
     seeds: that begin with one each; without, those of the trainer's networks.
 
   Raises:
-    InputError: as `find` and `check`.
+    InputError: as `find`, `check` and `networks.read_weights`.
   """
   if source is None or architecture is None:
-    return {}
+    return Given({}, "")
   found = find(source, architecture, seeds or range(
       trainer.seed, trainer.seed + trainer.config.seeds))
-  for path in found.values():
-    read(path, architecture, trainer)
-  return found
+  anew = [_read(path, architecture, trainer).anew for path in found.values()]
+  return Given(found, anew[0])
 
 
 def note(found: Mapping[int, pathlib.Path],
          dataset: data_lib.Dataset) -> str:
   """In what their images differ from those of a job, in words; "" if not.
 
-  As far as the run that trained them lies around the files.
+  As far as the run that trained them lies around the files. Other libraries'
+  files do not say how images are prepared for them.
   """
   own = runs.describe_data(dataset) if found else {}
   for path in found.values():
+    if not files.is_own(path):
+      mean, std = (" ".join(f"{x:.3f}" for x in channels) for channels in (
+          dataset.mean, dataset.std))
+      return (f"{path.name} does not say how images are normalised for it; here"
+              f" by mean {mean}, deviation {std}")
     folder = next((p for p in path.resolve().parents[:3] if (
         p / runs.CONFIG).is_file()), None)
     if folder is None:
@@ -272,7 +330,9 @@ def note(found: Mapping[int, pathlib.Path],
 def describe(found: Mapping[int, pathlib.Path]) -> dict[str, Any]:
   """What `config.json` says of them: of each seed the path and the content."""
   return {"weights": {str(seed): {
-      "path": str(path.resolve()), "crc32": zlib.crc32(path.read_bytes())}
+      **({} if path.parent == pathlib.Path(_held().name) else {
+          "path": str(path.resolve())}),
+      "crc32": zlib.crc32(path.read_bytes())}
                       for seed, path in found.items()}} if found else {}
 
 
@@ -296,3 +356,69 @@ def check(variables: Any, like: Any) -> None:
     raise errors.InputError(
         "the weights are not of this architecture, its width and its classes:"
         f" {wrong}; name the run that trained it", "weights")
+
+
+def load_weights(path: str | os.PathLike[str],
+                 architecture: codec.Architecture,
+                 classes: int | None = None) -> Any:
+  """The variables of a network of blocks from a file of trained weights.
+
+  `networks.network.module(architecture, blocks.Frame(classes, image_size))`
+  takes them.
+
+  Args:
+    path: of natjax's own `.npz`, of `.safetensors`, or of a file of
+      `torch.save`, of which nothing is run; the latter two by the names of
+      torchvision or timm.
+    architecture: whose, `zoo.get("resnet50", "imagenet")` for example.
+    classes: of the classifier. Where the weights have others, it is drawn, of
+      which a `UserWarning` says so. None is as many as the weights have.
+
+  Returns:
+    "params" and "batch_stats", in float32.
+
+  Raises:
+    InputError: no such file, a damaged one or none of weights, or weights of
+      another network, with what does not fit by name.
+  """
+  path = errors.path(path, "weights")
+  network = codec.check(architecture)
+  if path.exists() and files.is_own(path):
+    found = networks_lib.load_weights(path)
+    if not isinstance(network, records.BlockNetwork):
+      raise errors.InputError(
+          "an .npz file does not say in which skeleton cells stand; load them"
+          " with their run, by natjax.load", "architecture")
+    place = interchange.frame(network, found, classes)
+    check(found, jax.eval_shape(functools.partial(
+        network_lib.init, network_lib.module(network, place)),
+        jax.random.key(0)))
+    return found
+  read = interchange.read(path, network, None, classes=classes)
+  if read.anew:
+    warnings.warn(read.anew, stacklevel=2)
+  return read.variables
+
+
+def save_weights(path: str | os.PathLike[str],
+                 architecture: codec.Architecture, variables: Any) -> None:
+  """Writes a network's variables.
+
+  Args:
+    path: ending in `.npz`, natjax's own form, or in `.safetensors`, which has
+      the names of torchvision, where that has the network.
+    architecture: whose.
+    variables: "params" and "batch_stats".
+
+  Raises:
+    InputError: another ending, a network that torchvision has not, or not its
+      variables.
+  """
+  path = errors.path(path, "path")
+  if path.suffix == ".npz":
+    networks_lib.save_weights(path, variables)
+  elif path.suffix == ".safetensors":
+    interchange.write(path, codec.check(architecture), variables)
+  else:
+    raise errors.InputError(
+        f"path is {path} and must end in .npz or .safetensors", "path")

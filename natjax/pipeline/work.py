@@ -132,7 +132,7 @@ class TrainJob(Work):
                dataset: data_lib.Dataset, config: supervised.TrainConfig, *,
                seed: int = 0, devices: int | None = None,
                simclr: simclr_lib.SimCLRConfig | None = None,
-               weights: str | os.PathLike[str] | None = None):
+               weights: weights_lib.Source | None = None):
     """Args:
       architecture: what to train.
       dataset: images.
@@ -140,8 +140,8 @@ class TrainJob(Work):
       seed: the first of its seeds.
       devices: how many to spread over; None is all.
       simclr: settings of the self-supervised objective; None learns labels.
-      weights: to begin with, a run's folder or a file (`pipeline.weights`);
-        None draws them.
+      weights: to begin with, a run's folder, a file or variables
+        (`pipeline.weights`); None draws them.
 
     Raises:
       InputError: anything that does not fit.
@@ -151,8 +151,10 @@ class TrainJob(Work):
         dataset, config, architecture.kind, seed=seed, devices=devices,
         simclr=simclr)
     self.trainer.cost(self.architecture)
-    self._weights = weights_lib.given(weights, self.architecture, self.trainer)
-    self.note = weights_lib.note(self._weights, dataset)
+    self._weights, anew = weights_lib.given(
+        weights, self.architecture, self.trainer)
+    self.note = "; ".join(filter(None, (
+        anew, weights_lib.note(self._weights, dataset))))
 
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""

@@ -12,6 +12,8 @@ A path's cost adds up over its connections, so that paths within a window of
 multiply-adds are drawn by compiled programs (`Paths.within`).
 """
 
+import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -119,6 +121,44 @@ class Paths:
     return CellArrays(source=source.astype(jnp.int32),
                       operation=operation.astype(jnp.int32), concat=concat)
 
+  @functools.cached_property
+  def count(self) -> int | None:
+    """How many there are; None where nodes choose among their inputs."""
+    if self._free or self._parents.any():
+      return None
+    return math.prod(map(int, self._choices))
+
+  @property
+  def _choices(self):
+    """Of every slot [G * N * K] how many candidates it has, at least one."""
+    return np.maximum(self._allowed.sum(-1), 1).reshape(-1)
+
+  def numbered(self, numbers: np.ndarray) -> CellArrays:
+    """Paths by their numbers.
+
+    A number's digits, each to the base of how many candidates a slot has, say
+    which of these stand there; the last slot is the least significant.
+
+    Args:
+      numbers: i64[A], from 0 to `count` - 1.
+
+    Returns:
+      `CellArrays` [A, G, N, K].
+    """
+    assert self.count is not None
+    operation = np.full((len(numbers), *self.shape),
+                        len(self.space.candidates) - 1, np.int32)
+    flat, left = operation.reshape(len(numbers), -1), np.asarray(numbers)
+    allowed = self._allowed.reshape(flat.shape[1], -1)
+    for slot in reversed(range(flat.shape[1])):
+      if len(names := np.flatnonzero(allowed[slot])):
+        left, digit = np.divmod(left, len(names))
+        flat[:, slot] = names[digit]
+    every = lambda leaf: jnp.broadcast_to(leaf, (len(numbers), *leaf.shape))
+    return CellArrays(
+        source=every(self._start.source), operation=jnp.asarray(operation),
+        concat=every(self._start.concat))
+
   def madds(self, arrays: CellArrays) -> jax.Array:
     """f32[], millions of multiply-adds of a path; may be traced."""
     if not self.adds_up:
@@ -161,8 +201,12 @@ class Paths:
 
   def encode(self, architecture: records.Architecture) -> CellArrays:
     """An architecture of the space as arrays, on the host."""
-    return self._encode([d.cell for d in codec.decide(
-        architecture, self._place, self.space.share)])
+    return self._encode([d.cell for d in self.decisions(architecture)])
+
+  def decisions(self, architecture: records.Architecture
+                ) -> tuple[records.Decision, ...]:
+    """What an architecture decides, where the space's network is searched."""
+    return codec.decide(architecture, self._place, self.space.share)
 
   def _encode(self, cells):
     if not self._free:  # What is fixed is no candidate.

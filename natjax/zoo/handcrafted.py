@@ -20,6 +20,14 @@ FRAMES = {"cifar": Frame(10, 32), "imagenet": Frame(1000, 224),
           "face": Frame(0, 112)}
 
 
+def vgg_block(width: int, convs: int) -> Block:
+  """3x3 convolutions, each with a ReLU, then pooling."""
+  nodes = [Node(width, activation="relu")] * convs + [Node(width, 2)]
+  edges = [Edge("conv_3x3", n, n + 1) for n in range(1, convs + 1)]
+  edges.append(Edge("max_pool_2x2", convs + 1, convs + 2))
+  return Block(tuple(nodes), tuple(edges))
+
+
 def vgg16(skeleton: str) -> BlockNetwork:
   """VGG16 (Simonyan & Zisserman, 2015, configuration D).
 
@@ -29,12 +37,8 @@ def vgg16(skeleton: str) -> BlockNetwork:
   the table); 15470 M on ImageNet, where the table's 15620 M holds 1 % more than
   convolutions and linear layers, and the paper does not say what.
   """
-  blocks = []
-  for width, convs in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
-    nodes = [Node(width, activation="relu")] * convs + [Node(width, 2)]
-    edges = [Edge("conv_3x3", n, n + 1) for n in range(1, convs + 1)]
-    edges.append(Edge("max_pool_2x2", convs + 1, convs + 2))
-    blocks.append(Block(tuple(nodes), tuple(edges)))
+  blocks = [vgg_block(width, convs) for width, convs in (
+      (64, 2), (128, 2), (256, 3), (512, 3), (512, 3))]
   wide = 512 if skeleton == "cifar" else 4096
   hidden = (Layer("linear", wide, norm=False, activation="relu"),
             Layer("dropout", rate=0.5))
@@ -47,16 +51,26 @@ def vgg16_bn(skeleton: str) -> BlockNetwork:
   return vgg16(skeleton)._replace(name="vgg16-bn", norm="batch")
 
 
-def _basic(width: int, stride: int) -> Block:
+def basic(width: int, stride: int) -> Block:
+  """A residual block of two 3x3 convolutions (He et al., 2016, figure 5)."""
   return Block(
       (Node(width, stride, "relu"),) * 2,
       (Edge("conv_3x3", 1, 2), Edge("conv_3x3", 2, 3),
        Edge("skip_connect", 1, 3)))
 
 
-def _bottleneck(width: int, stride: int) -> Block:
+def bottleneck(width: int, stride: int, *, late: bool = False) -> Block:
+  """A residual block of 1x1, 3x3, 1x1 (He et al., 2016, figure 5).
+
+  Args:
+    width: of the 3x3 convolution; four times that come out.
+    stride: of the block.
+    late: whether the 3x3 convolution strides, not the first one: as in the
+      ResNets of torchvision and timm.
+  """
   return Block(
-      (*(Node(width, stride, "relu"),) * 2, Node(4 * width, stride, "relu")),
+      (Node(width, 1 if late else stride, "relu"), Node(width, stride, "relu"),
+       Node(4 * width, stride, "relu")),
       (Edge("conv_1x1", 1, 2), Edge("conv_3x3", 2, 3), Edge("conv_1x1", 3, 4),
        Edge("skip_connect", 1, 4)))
 
@@ -80,7 +94,7 @@ def resnet20(skeleton: str) -> BlockNetwork:
   networks use option A, zero padding, which holds 2,752 parameters less).
   Parameters: 0.3 M, multiply-adds: 41 M, as the table has them.
   """
-  return _resnet("resnet20", skeleton, _basic, 16, (3, 3, 3))
+  return _resnet("resnet20", skeleton, basic, 16, (3, 3, 3))
 
 
 def resnet56(skeleton: str) -> BlockNetwork:
@@ -89,7 +103,7 @@ def resnet56(skeleton: str) -> BlockNetwork:
   Parameters: 0.9 M, as the table has them. Multiply-adds: 125.7 M; with two
   more for every number that BN normalises they would be the table's 127 M.
   """
-  return _resnet("resnet56", skeleton, _basic, 16, (9, 9, 9))
+  return _resnet("resnet56", skeleton, basic, 16, (9, 9, 9))
 
 
 def resnet18(skeleton: str) -> BlockNetwork:
@@ -98,16 +112,42 @@ def resnet18(skeleton: str) -> BlockNetwork:
   On ImageNet 11.7 M parameters, as the table has them, and 1814 M multiply-adds
   (He et al.: 1.8 billion), where the table prints 1580 M for reasons unknown.
   """
-  return _resnet("resnet18", skeleton, _basic, 64, (2, 2, 2, 2))
+  return _resnet("resnet18", skeleton, basic, 64, (2, 2, 2, 2))
+
+
+def resnet34(skeleton: str) -> BlockNetwork:
+  """ResNet34 (He et al., 2016); see `resnet18`.
+
+  On ImageNet 21.8 M parameters and 3664 M multiply-adds (He et al.: 3.6
+  billion).
+  """
+  return _resnet("resnet34", skeleton, basic, 64, (3, 4, 6, 3))
 
 
 def resnet50(skeleton: str) -> BlockNetwork:
-  """ResNet50 (He et al., 2016), the stride in the first 1x1 convolution.
+  """ResNet50 (He et al., 2016).
 
-  On ImageNet 25.6 M parameters, as the table has them, and 3858 M multiply-adds
-  (He et al.: 3.8 billion), where the table prints 3530 M for reasons unknown.
+  On CIFAR the stride is in the first 1x1 convolution, as published; on ImageNet
+  in the 3x3, as in the networks whose weights people have (torchvision, timm).
+  There 25.6 M parameters, as the table has them, and 4089 M multiply-adds; with
+  the stride as published they are 3858 M (He et al.: 3.8 billion), where the
+  table prints 3530 M for reasons unknown.
   """
-  return _resnet("resnet50", skeleton, _bottleneck, 64, (3, 4, 6, 3))
+  return _deep("resnet50", skeleton, (3, 4, 6, 3))
+
+
+def resnet101(skeleton: str) -> BlockNetwork:
+  """ResNet101 (He et al., 2016); see `resnet50`.
+
+  On ImageNet 44.5 M parameters and 7801 M multiply-adds.
+  """
+  return _deep("resnet101", skeleton, (3, 4, 23, 3))
+
+
+def _deep(name, skeleton, counts):
+  """A ResNet of bottlenecks."""
+  block = functools.partial(bottleneck, late=skeleton == "imagenet")
+  return _resnet(name, skeleton, block, 64, counts)
 
 
 def _shuffle_unit(before: int, width: int, stride: int, joins: bool) -> Block:
@@ -212,7 +252,8 @@ _BOTH = ("cifar", "imagenet")
 BUILDERS: dict[str, tuple[Callable[[str], BlockNetwork], tuple[str, ...]]] = {
     "vgg16": (vgg16, _BOTH), "vgg16-bn": (vgg16_bn, _BOTH),
     "resnet20": (resnet20, ("cifar",)), "resnet56": (resnet56, ("cifar",)),
-    "resnet18": (resnet18, _BOTH), "resnet50": (resnet50, _BOTH),
+    "resnet18": (resnet18, _BOTH), "resnet34": (resnet34, _BOTH),
+    "resnet50": (resnet50, _BOTH), "resnet101": (resnet101, _BOTH),
     "shufflenet": (shufflenet, _BOTH), "mobilenetv2": (mobilenetv2, _BOTH),
     **{name: (functools.partial(proxyless.network, name), _BOTH)
        for name in proxyless.NETWORKS},

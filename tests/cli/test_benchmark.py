@@ -109,6 +109,7 @@ def test_cells_of_nasbench201_are_looked_up(table, tmp_path):
   assert first["parameters"] == columns["params"][at]
   code, out, _ = run("benchmark", "nasbench201", "--table", table, ALL_1X1)
   assert code == 0 and f"{first['val_12ep']:.3f}" in out
+  assert out.splitlines()[-1] == f"1: {ALL_1X1}"
 
 
 def test_chains_and_cells_of_other_tables_are_looked_up(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from natjax.costs import budget
 from natjax.costs import exact as cost
 from natjax.graph import blocks, skeleton
 from natjax.graph import genotype as architecture
-from natjax.methods import inference, nat, natpp
+from natjax.methods import aims, candidates, inference, nat, natpp
 from natjax.zoo import handcrafted
 from tests import architectures, tiny
 
@@ -124,7 +124,7 @@ def test_of_equal_scores_what_is_returned_uses_most_of_the_budget(
     limits, seed):
   method = searched(candidates=6, **limits)
   best, report, _ = derive(method, seed, rights=lambda i: 500)
-  bound = inference.budget(method, tiny.GENOTYPE)
+  bound = aims.budget(method, tiny.GENOTYPE)
   excess = [bound.excess(operations.Cost(row["params"], row["madds"]))
             for row in report["candidates"]]
   assert max(excess) <= 1 and min(excess) >= max(excess) - 0.1
@@ -162,7 +162,7 @@ def test_over_a_budget_the_best_score_near_it_is_chosen(limits):
   method = searched(candidates=6, prefer="sure", **limits)
   best, report, _ = derive(method, rights=rights)
   rows = report["candidates"]
-  bound = inference.budget(method, tiny.GENOTYPE)
+  bound = aims.budget(method, tiny.GENOTYPE)
   excess = [bound.excess(operations.Cost(row["params"], row["madds"]))
             for row in rows]
   assert not any(row["original"] for row in rows) and len(rows) == 6
@@ -215,7 +215,7 @@ def test_an_input_within_the_budget_is_a_candidate():
 def test_what_nothing_can_reach_is_said_at_once():
   method = searched(max_params="0.1x")
   with pytest.raises(errors.NotMet, match="with the cheapest operation"):
-    inference.budget(method, tiny.GENOTYPE)
+    aims.budget(method, tiny.GENOTYPE)
 
 
 def test_argmax_over_the_budget_says_how_near_it_came():
@@ -258,7 +258,7 @@ def test_what_no_longer_leads_to_an_output_is_pruned():
   null = ground.candidates.index("null")
   operation = base.operation.copy()
   operation[0, 1, 0] = null  # The second convolution of the plain blocks.
-  alpha = inference.pruned(base.replace(operation=operation), method)
+  alpha = candidates.pruned(base.replace(operation=operation), method)
   assert (alpha.operation[0, 0] == null).all()
   np.testing.assert_array_equal(alpha.operation[1], operation[1])
   network = ground.decode(alpha)
@@ -267,7 +267,7 @@ def test_what_no_longer_leads_to_an_output_is_pruned():
         "null", "null", "null", "skip_connect"]
   unpruned = ground.decode(base.replace(operation=operation))
   assert ground.cost(network).params < ground.cost(unpruned).params
-  untouched = inference.pruned(base, method)
+  untouched = candidates.pruned(base, method)
   np.testing.assert_array_equal(untouched.operation, base.operation)
 
 
@@ -277,8 +277,8 @@ def test_budgets_of_networks_with_windows_of_a_side_of_their_own():
   method = natpp.NATpp(
       nat.NATConfig(init_channels=0, cells=0, samples=2, max_params="0.9x"),
       space, num_classes=10, image_size=16)
-  limits = inference.budget(method, space.graph)
+  limits = aims.budget(method, space.graph)
   assert limits.params == 0.9 * method.ground.cost(space.graph).params
   method.config = dataclasses.replace(method.config, max_params="0.01x")
   with pytest.raises(errors.NotMet, match="cheapest operation"):
-    inference.budget(method, space.graph)
+    aims.budget(method, space.graph)

@@ -13,6 +13,7 @@ from natjax import errors, spaces, zoo
 from natjax.costs import budget
 from natjax.graph import blocks, codec, keeping, records
 from natjax.methods import (
+    aims,
     differentiable,
     inference,
     nat,
@@ -219,11 +220,11 @@ def test_to_keep_everything_is_refused(make):
 
 def test_a_policy_must_have_something_left():
   of, method = searching(nat.NAT, "blocks:0-2")
-  assert inference.changeable(method, of)
+  assert aims.changeable(method, of)
   space = spaces.space_for(of)._replace(keep="blocks:0-8")
   method.ground = ground_lib.Ground(space, FRAME, scheme="nat")
   method.table, before = method.ground.table, method.table
-  assert not inference.changeable(method, of)
+  assert not aims.changeable(method, of)
   method.table = before
 
 

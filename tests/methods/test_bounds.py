@@ -14,7 +14,7 @@ import pytest
 from natjax import cli, errors, pipeline
 from natjax.costs import budget, footprint
 from natjax.graph import codec
-from natjax.methods import differentiable, inference, nat
+from natjax.methods import aims, candidates, differentiable, nat
 from natjax.training import distributed
 from tests import tiny
 from tests.costs import test_budget
@@ -32,9 +32,9 @@ def prepared(folder, method, given=tiny.GENOTYPE, **limits):
   """A method, as a run in a folder has it before anything is trained."""
   method.config = dataclasses.replace(method.config, **limits)
   method.bounds = {}
-  inference.prepare(method, [given], folder,
-                    distributed.Processes(jax.local_devices()[:1]))
-  return inference.bounds_of(method, given)
+  candidates.prepare(method, [given], folder,
+                     distributed.Processes(jax.local_devices()[:1]))
+  return aims.bounds_of(method, given)
 
 
 def nat_derived(folder, rights=lambda i: 500 - i, **limits):
@@ -92,17 +92,17 @@ def test_memory_is_counted_before_anything_is_scored(tmp_path, clock, limits):
 def test_memory_that_nothing_can_do_with_is_said_at_once():
   method = test_budget.searched(max_memory="1KB")
   with pytest.raises(errors.NotMet, match="MB of memory") as e:
-    inference.budget(method, tiny.GENOTYPE)
+    aims.budget(method, tiny.GENOTYPE)
   assert "allow more by max-memory" in str(e.value)
 
 
 def test_where_all_that_is_drawn_is_too_slow_the_fastest_is_left(
     tmp_path, clock, monkeypatch):
   """Operations' times that foretell nothing: the last resort is timed, too."""
-  monkeypatch.setattr(inference, "_ROUNDS", 3)
+  monkeypatch.setattr(candidates, "ROUNDS", 3)
   method = test_budget.searched(candidates=4, max_latency="0.9x")
   bounds = prepared(tmp_path, method)
-  quickest = inference.fastest(method, bounds)
+  quickest = candidates.fastest(method, bounds)
   slow = bounds.seconds
   monkeypatch.setattr(bounds, "seconds", lambda a: slow(a) * (
       1 if a in (quickest, tiny.GENOTYPE) else 10))

@@ -27,8 +27,12 @@ COUNTS = {
     ("resnet56", "cifar"): (855770, 125.748),
     ("resnet18", "cifar"): (11173962, 555.423),
     ("resnet18", "imagenet"): (11689512, 1814.073),
+    ("resnet34", "cifar"): (21282122, 1159.402),
+    ("resnet34", "imagenet"): (21797672, 3663.761),
     ("resnet50", "cifar"): (23520842, 1222.332),
-    ("resnet50", "imagenet"): (25557032, 3857.973),
+    ("resnet50", "imagenet"): (25557032, 4089.184),
+    ("resnet101", "cifar"): (42512970, 2434.486),
+    ("resnet101", "imagenet"): (44549160, 7801.405),
     ("shufflenet", "cifar"): (913138, 161.701),
     ("shufflenet", "imagenet"): (2434768, 138.366),
     ("mobilenetv2", "cifar"): (2295834, 90.106),
@@ -47,6 +51,15 @@ COUNTS = {
 def test_every_network_and_skeleton_is_counted():
   assert set(COUNTS) == {(name, skeleton) for name in handcrafted.BUILDERS
                          for skeleton in handcrafted.skeletons(name)}
+
+
+def test_the_stride_as_published_costs_less():
+  network = handcrafted.build("resnet50", "imagenet")
+  early = network._replace(blocks=tuple(
+      handcrafted.bottleneck(block.nodes[0].width, block.nodes[-1].stride)
+      for block in network.blocks))
+  total = cost.network(early, handcrafted.FRAMES["imagenet"])
+  assert (total.params, round(total.madds / 1e6, 3)) == (25557032, 3857.973)
 
 
 @pytest.mark.parametrize("name, skeleton", COUNTS)

@@ -107,6 +107,24 @@ def test_depthwise_gradient_equals_finite_differences(stride, dilation):
     np.testing.assert_allclose(along, slope, rtol=1e-4)
 
 
+@pytest.mark.parametrize("size, stride, dilation, depthwise", [
+    (1, 2, 1, False), (3, 2, 1, False), (4, 4, 1, False), (7, 2, 1, False),
+    (3, 2, 1, True), (5, 2, 2, True), (7, 3, 1, True)])
+def test_same_padding(branch, size, stride, dilation, depthwise):
+  """On an even and an odd side, of which symmetry is another on the even one."""
+  x = images()
+  kernel = images((size, size, 1 if depthwise else 4, 4), seed=1)
+  ours = primitives.depthwise_conv if depthwise else primitives.conv
+  options = {"stride": stride, "dilation": dilation}
+  y = check_gradients(
+      functools.partial(ours, **options, padding="same"),
+      lambda x, kernel: lax.conv_general_dilated(
+          x, kernel, (stride, stride), "SAME", rhs_dilation=(dilation,) * 2,
+          feature_group_count=4 if depthwise else 1,
+          dimension_numbers=("NHWC", "HWIO", "NHWC")), x, kernel)
+  assert np.allclose(y, ours(x, kernel, **options)) == (size == 1)
+
+
 POOLS = [(2, 2, 0), (3, 1, 1), (3, 2, 1), (5, 1, 2), (5, 2, 2), (5, 3, 0)]
 
 

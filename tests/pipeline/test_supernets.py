@@ -1,6 +1,7 @@
 """The supernet of a search: its candidates' maps, from Python and the shell."""
 
 import json
+import operator
 import shutil
 from unittest import mock
 
@@ -9,7 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import cli, data, errors, pipeline, spaces
+from natjax import cli, data, errors, pipeline, spaces, zoo
+from natjax.benchmarks import nasbench201, nasbench_macro
+from natjax.cli import rank
+from natjax.graph import codec
+from natjax.graph import nasbench201 as cells201
 from natjax.methods import spos
 from natjax.networks import grad_cam
 from natjax.pipeline import runs, supernets
@@ -94,6 +99,76 @@ def test_candidates_of_a_layer_are_explained(run, tmp_path, capsys):
   assert cli.main(["explain", str(run), "--candidates", "--image", "1"]) == 0
   assert "selected" in capsys.readouterr().out
   assert (run / "candidates.svg").exists()
+
+
+def test_candidates_are_judged_as_one_by_one(run):
+  loaded, _ = runs.load_data(run)
+  searched = supernets.load(run, loaded)
+  paths = searched.paths
+  every = paths.numbered(np.arange(paths.count))
+  assert paths.count == 18 == len({
+      codec.to_json(paths.decode(jax.tree.map(operator.itemgetter(i), every)))
+      for i in range(18)})
+  images, labels = (part[:11] for part in searched.judging)
+  alone = []
+  for i in (0, 9, 17):
+    searched.found = jax.tree.map(operator.itemgetter(i), every)
+    alone.append(np.mean([int(np.argmax(searched.logits(image))) == label
+                          for image, label in zip(
+                              images, labels, strict=True)]))
+  told = []
+  together = searched.accuracies(every, images=11, batch=4,
+                                 listener=told.append)
+  assert together.shape == (18,) and told == [18]
+  np.testing.assert_allclose(together[[0, 9, 17]], alone)
+
+
+def test_rank_orders_what_it_is_given(run, capsys):
+  assert cli.main(["rank", str(run), "--json", "--top", "18"]) == 0
+  facts = json.loads(capsys.readouterr().out)
+  assert facts["judged"] == 18 and facts["space"] == "chain"
+  scores = [row["accuracy"] for row in facts["architectures"]]
+  assert scores == sorted(scores, reverse=True) and len(scores) == 18
+  names = {row["architecture"] for row in facts["architectures"]}
+  assert len(names) == 18
+  assert cli.main(["rank", str(run), str(run), "--json"]) == 0
+  [row] = json.loads(capsys.readouterr().out)["architectures"]
+  assert row in facts["architectures"]
+  assert cli.main(["rank", str(run), "--count", "5", "--top", "2"]) == 0
+  assert "5 architectures of chain" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["darts"], "architecture 1: it is no architecture of search space"),
+    (["resnet20", "--count", "2"], "1 architectures are named; leave one"),
+    (["--count", "19"], "holds 18 architectures"),
+    (["--images", "0"], "at least 1 (--images)"),
+    (["--top", "0"], "top is 0"),
+    (["--table", "none.csv"], "the search was in chain; leave --table out")])
+def test_what_cannot_be_ranked_is_refused(run, flags, message, capsys):
+  assert cli.main(["rank", str(run), *flags]) == 2
+  err = capsys.readouterr().err
+  assert message in err and err.count("\n") == 1
+
+
+def test_tables_say_what_is_true():
+  cell = zoo.nasbench201.from_string(
+      "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|")
+  code = int(cells201.encode(cells201.to_array(
+      zoo.nasbench201.names_of(cell))))
+  columns = {"cifar10": {"test_200ep": np.arange(cells201.COUNT) / 200}}
+  with mock.patch.object(nasbench201, "read", lambda _: nasbench201.Table(
+      np.arange(1), columns)):
+    assert rank._truth("t", "nasbench201", "cifar10")(cell) == code / 200
+    with pytest.raises(errors.InputError, match="'digits' is unknown"):
+      rank._truth("t", "nasbench201", "digits")
+  with mock.patch.object(nasbench_macro, "read", lambda _: nasbench_macro.Table(
+      {"mean_acc": np.arange(6561.)})):
+    chain = zoo.nasbench_macro.network(np.array([0, 1, 2, 0, 0, 1, 2, 0]))
+    assert rank._truth("t", "nasbench-macro", "cifar10")(chain) == int(
+        "01200120", 3)
+    with pytest.raises(errors.InputError, match="was on digits"):
+      rank._truth("t", "nasbench-macro", "digits")
 
 
 @pytest.mark.parametrize("flags, message", [

@@ -91,11 +91,11 @@ def test_a_wrong_gradient_is_found(monkeypatch):
   """One of those written by hand: the reference has JAX's own."""
   backward = primitives._depthwise_bwd
 
-  def wrong(stride, dilation, residuals, g):
-    g_x, g_kernel = backward(stride, dilation, residuals, g)
+  def wrong(stride, dilation, before, residuals, g):
+    g_x, g_kernel = backward(stride, dilation, before, residuals, g)
     return g_x, 1.0001 * g_kernel
 
-  broken = jax.custom_vjp(primitives._depthwise_sum, nondiff_argnums=(2, 3))
+  broken = jax.custom_vjp(primitives._depthwise_sum, nondiff_argnums=(2, 3, 4))
   broken.defvjp(primitives._depthwise_fwd, wrong)
   monkeypatch.setattr(primitives, "_depthwise_shifted", broken)
   row, = run(operation_cases.cases(["depthwise_conv_3x3"]))

@@ -116,3 +116,26 @@ def test_costs_that_do_not_add_up_have_no_window():
   paths.refuse_window(make("s1"), "path_min_madds")
   with pytest.raises(errors.InputError, match="leave --path-min-madds out"):
     paths.refuse_window(make("loose"), "path_min_madds")
+
+
+@pytest.mark.parametrize("name, count", [
+    ("nasbench201", 5 ** 6), ("proxyless", None), ("tiny", None)])
+def test_paths_have_numbers_where_edges_are_the_graphs(name, count):
+  found = make(name)
+  if name == "proxyless":  # A layer that keeps size and width may be left out.
+    count = np.prod([len(found.space.names(g, e)) for g, d in enumerate(
+        found.connections.decisions) for e, fixed in enumerate(d.fixed)
+        if not fixed])
+  assert found.count == count
+  if count is None:
+    return
+  numbers = np.unique(np.random.default_rng(0).integers(0, count, 200))
+  every = found.numbered(numbers)
+  assert len({at(every, i).operation.tobytes() for i in range(len(numbers))}
+             ) == len(numbers)
+  for i in range(5):
+    one = at(every, i)
+    jax.tree.map(np.testing.assert_array_equal, one,
+                 found.encode(found.decode(one)))
+  ends = found.numbered(np.array([0, count - 1]))
+  assert not np.array_equal(*ends.operation)

@@ -1,0 +1,193 @@
+"""`natjax rank`: a space's architectures in the order of a trained supernet."""
+
+from collections.abc import Callable
+import operator
+import random
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.stats
+
+from natjax import errors, zoo
+from natjax.benchmarks import nasbench201, nasbench_macro
+from natjax.cli import console, inputs
+from natjax.graph import nasbench201 as cells201
+from natjax.graph import nasbench_macro as chains
+from natjax.pipeline import runs, supernets
+from natjax.training import devices
+
+_MOST = 20_000  # Architectures that are ranked without being asked for.
+_SECONDS = 10.0  # Between words of how far it is.
+
+
+def run_rank(args) -> int:
+  """`natjax rank`.
+
+  With --json, an object with "space", "judged", how many architectures, by how
+  many "images", "seconds", with a table "kendall_tau", and "architectures", the
+  best first, each with "architecture", "accuracy", in per cent, "parameters",
+  "multiply-adds", and with a table its "test" accuracy.
+  """
+  start = time.monotonic()
+  devices.configure_compilation()
+  if args.top < 1:
+    raise errors.InputError(f"top is {args.top}; give at least 1", "top")
+  folder = errors.path(args.directory)
+  space = supernets.space_of(folder)
+  data, _ = runs.load_data(folder, data_dir=args.data_dir)
+  truth = None if args.table is None else _truth(args.table, space, data.name)
+  searched = supernets.load(folder, data)
+  paths = jax.tree.map(np.asarray, _paths(args, searched))
+  images = len(searched.judging.labels)
+  if args.images is not None:
+    if not 1 <= args.images <= images:
+      raise errors.InputError(
+          f"images is {args.images}, and the search chose by {images}; give at"
+          " most as many, and at least 1", "images")
+    images = args.images
+  accuracy = 100 * searched.accuracies(
+      paths, images=images, listener=None if args.json else _telling(
+          len(paths.source)))
+  order = np.argsort(-accuracy, kind="stable")
+  found: dict[str, Any] = {
+      "space": space, "judged": len(order),
+      "images": images}
+  one = lambda i: jax.tree.map(operator.itemgetter(i), paths)
+  decode = lambda i: searched.paths.decode(one(i))
+  if truth is not None:
+    known = np.array([truth(decode(i)) for i in range(len(order))])
+    found["kendall_tau"] = float(scipy.stats.kendalltau(
+        accuracy, known).statistic) if len(order) > 1 else float("nan")
+  rows = []
+  for i in order[:args.top]:
+    network = decode(i)
+    cost = searched.paths.cost(one(i))
+    rows.append({
+        "architecture": _name(space, network), "accuracy": float(
+            accuracy[i]), **({} if truth is None else {"test": float(known[i])}
+                             ), "parameters": cost.params,
+        "multiply-adds": cost.madds})
+  found |= {"seconds": round(time.monotonic() - start, 1),
+            "architectures": rows}
+  if args.json:
+    console.print_json(found)
+    return 0
+  said = (f"{found['judged']} architectures of {found['space']}, judged by"
+          f" {images} images in {found['seconds']} s")
+  console.print_table(said, [
+      name if name == "architecture" else f">{name}" for name in rows[0]],
+      [[f"{value:.2f}" if isinstance(value, float) else str(value)
+        for value in row.values()] for row in rows])
+  if truth is not None:
+    console.out.print(
+        f"Kendall's tau with the table: {found['kendall_tau']:.3f}")
+  return 0
+
+
+def _paths(args, searched):
+  """The architectures to rank, `CellArrays` [A, ...]."""
+  paths, space = searched.paths, searched.supernet.space.name
+  if args.architectures:
+    if args.count is not None:
+      raise errors.InputError(
+          f"count is {args.count} and {len(args.architectures)} architectures"
+          " are named; leave one of the two out", "count")
+    found = []
+    for number, name in enumerate(args.architectures, 1):
+      with errors.naming(f"architecture {number}"):
+        found.append(_encoded(paths, space, inputs.read_architecture(name)))
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+  if paths.count is None:
+    raise errors.InputError(
+        f"the nodes of search space '{space}' choose their inputs, so that its"
+        " architectures have no order to be numbered by; name those to rank",
+        "count")
+  count = args.count
+  if count is None:
+    if paths.count > _MOST:
+      raise errors.InputError(
+          f"search space '{space}' holds {paths.count} architectures; pass"
+          " --count for so many of them, drawn, or name them", "count")
+    count = paths.count
+  if not 1 <= count <= paths.count:
+    raise errors.InputError(
+        f"count is {count}, and search space '{space}' holds {paths.count}"
+        " architectures; give at most as many, and at least 1", "count")
+  if count > _MOST:
+    raise errors.InputError(
+        f"count is {count}; give {_MOST} at most", "count")
+  if count == paths.count:
+    return paths.numbered(np.arange(count))
+  return paths.numbered(_drawn(count, paths.count, args.seed or 0))
+
+
+def _drawn(count, total, seed):
+  """So many different numbers below a total, which no machine may hold."""
+  draw = random.Random(seed)
+  found: set[int] = set()
+  while len(found) < count:
+    found.add(draw.randrange(total))
+  return np.array(sorted(found), object if total > 2**62 else np.int64)
+
+
+def _encoded(paths, space, network):
+  """The path of an architecture of the space, of any width or size."""
+  if network.kind == paths.space.graph.kind:
+    cells = lambda architecture: [d.cell for d in paths.decisions(architecture)]
+    try:
+      path = paths.encode(network)
+      if cells(paths.decode(path)) == cells(network):
+        return path
+    except (ValueError, IndexError):  # InputError among them.
+      pass
+  raise errors.InputError(
+      f"it is no architecture of search space '{space}'; name what a search"
+      " there found")
+
+
+def _name(space, network):
+  """What an architecture is called in a table."""
+  if space == "nasbench201":
+    return cells201.to_string(zoo.nasbench201.names_of(network))
+  if space == "nasbench-macro":
+    return chains.to_text(zoo.nasbench_macro.layers_of(network))
+  return " ".join(edge.operation for block in network.blocks
+                  for edge in block.edges)
+
+
+def _truth(table, space, dataset) -> Callable[[Any], float]:
+  """Of a network its test accuracy by a benchmark's table, in per cent."""
+  if space == "nasbench201":
+    test = nasbench201.read(table).of(dataset)["test_200ep"]
+    return lambda network: float(test[int(cells201.encode(
+        cells201.to_array(zoo.nasbench201.names_of(network))))])
+  if space == "nasbench-macro":
+    if dataset != "cifar10":
+      raise errors.InputError(
+          f"the table of nasbench-macro says what chains reach on cifar10, and"
+          f" the search was on {dataset}; leave --table out", "table")
+    mean = nasbench_macro.read(table).columns["mean_acc"]
+    return lambda network: float(mean[int(chains.encode(
+        zoo.nasbench_macro.layers_of(network)))])
+  raise errors.InputError(
+      f"there are tables of nasbench201 and nasbench-macro, and the search was"
+      f" in {space}; leave --table out", "table")
+
+
+def _telling(total):
+  """Says now and then how many have been judged."""
+  began = last = time.monotonic()
+
+  def tell(count):
+    nonlocal last
+    now = time.monotonic()
+    if now - last >= _SECONDS and count < total:
+      last = now
+      left = (now - began) / count * (total - count)
+      console.err.print(
+          f"{count} of {total} judged, about {max(left / 60, 0.1):.1f} minutes"
+          " left")
+
+  return tell

@@ -1,0 +1,1 @@
+"""Trained weights in the files of other libraries."""

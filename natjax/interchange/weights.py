@@ -1,0 +1,213 @@
+"""Weights of other libraries as a network's variables, and back."""
+
+from collections.abc import Sequence
+import math
+import pathlib
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import numpy as np
+
+from natjax import errors, operations
+from natjax.graph import codec, records
+from natjax.graph import shapes as shapes_lib
+from natjax.interchange import darts, files, names
+from natjax.networks import network as network_lib
+
+_COUNTER = "num_batches_tracked"  # Of PyTorch's BN, which has a momentum.
+_ANYWHERE = records.Frame(1, 32)
+
+
+class Read(NamedTuple):
+  """A network's variables.
+
+  Attributes:
+    variables: "params" and "batch_stats".
+    anew: where the classifier was drawn, why, in words; else "".
+  """
+
+  variables: Any
+  anew: str
+
+
+def read(path: pathlib.Path, architecture: records.Architecture,
+         place: records.Place | None, *, classes: int | None = None,
+         seed: int = 0) -> Read:
+  """The variables of a network from another library's file.
+
+  A classifier of other classes is drawn; all else must fit by name and shape.
+
+  Args:
+    path: of a `.safetensors` file, or one of `torch.save`.
+    architecture: whose.
+    place: where it stands; None is as the weights have it.
+    classes: of the classifier where `place` is None; None is as many as the
+      weights have.
+    seed: of a classifier that is drawn.
+
+  Raises:
+    InputError: no such file, one that is damaged or asks for code, numbers that
+      are not finite, or another network's, with what does not fit by its names.
+  """
+  held = {name: tensor for name, tensor in files.read(path).items()
+          if not name.endswith(_COUNTER)}
+  if place is None:
+    place = _frame_of(architecture, held, classes) if isinstance(
+        architecture, records.BlockNetwork) else darts.place(held, classes)
+  wanted = names.closest(
+      _spellings(codec.expand(architecture, place), place), held)
+  last = {name: leaf for name, leaf in wanted.items() if leaf.classifies and (
+      name in held or not leaf.optional)}
+  anew = "" if not place.num_classes else _other_classes(last, held)
+  if anew or not place.num_classes:
+    for name in last:
+      del wanted[name]
+      held.pop(name, None)
+  if wrong := _misfits(held, wanted):
+    raise errors.InputError(
+        f"{path} has other weights than this network: {wrong}; name weights of"
+        " the architecture that is given, of its width and, where it flattens"
+        " images, its image-size", "weights")
+  flat: dict[names.Path, Any] = {}
+  # What a bias is subtracted from comes before it, and what is read is dropped.
+  for name, leaf in wanted.items():
+    if name in held:
+      own = leaf.read(_numbers(path, name, held.pop(name)))
+      # Not jnp.asarray, which compiles a copy for every shape.
+      flat[leaf.path] = jax.device_put(
+          own if leaf.kind != "shift" else np.asarray(flat[leaf.path]) - own)
+  if anew:
+    flat |= _drawn(last, seed)
+    anew = f"{path.name} {anew}: it is drawn"
+  found = {kind: {} for kind in ("params", "batch_stats")} | (
+      flax.traverse_util.unflatten_dict(flat))
+  return Read(found, anew)
+
+
+def write(path: pathlib.Path, architecture: records.Architecture,
+          variables: Any) -> None:
+  """Writes a network's variables as `.safetensors`, by torchvision's names.
+
+  Args:
+    path: of the file.
+    architecture: whose.
+    variables: "params" and "batch_stats".
+
+  Raises:
+    InputError: torchvision has no such network, or they are not its variables.
+  """
+  if not isinstance(architecture, records.BlockNetwork):
+    raise errors.InputError(
+        "torchvision has no networks of cells; write an .npz file",
+        "architecture")
+  network, place = architecture, frame(architecture, variables)
+  flat = flax.traverse_util.flatten_dict(jax.device_get(variables))
+  found = {}
+  for name, leaf in _spellings(network, place)[0].items():
+    if leaf.path not in flat or flat[leaf.path].size != np.prod(leaf.shape):
+      raise errors.InputError(
+          f"the variables lack {'/'.join(leaf.path)} of the shape that the"
+          " architecture has; give those of its network", "variables")
+    here = np.asarray(flat[leaf.path])
+    found[name] = np.zeros_like(here) if leaf.kind == "shift" else (
+        leaf.write(here))
+    if name.endswith("running_var"):
+      counter = name.replace("running_var", _COUNTER)
+      found[counter] = np.zeros((), np.int64)
+  files.write(path, found)
+
+
+def frame(network: records.BlockNetwork, variables: Any,
+          classes: int | None = None) -> records.Frame:
+  """Where a network of blocks stands of which the variables are at hand.
+
+  Args:
+    network: the network.
+    variables: "params" and "batch_stats" of it.
+    classes: of the classifier; None is as many as there are in the variables.
+  """
+  return _frame(network, {
+      name: np.shape(layer["linear"]["kernel"])[::-1]
+      for name, layer in variables.get("params", {}).items()
+      if "kernel" in layer.get("linear", {})}, classes)
+
+
+def _frame(network, linear, classes):
+  """As `frame`, of the shapes [O, I] of the head's linear layers by name."""
+  output = shapes_lib.of(network, _ANYWHERE)[-1].output
+  called = network_lib.names(network).head
+  size = output.stride  # Of images, of which it matters to those alone that:
+  for layer, name in zip(network.head, called[1:], strict=False):
+    if layer.kind == "flatten" and name in linear:
+      size *= round((linear[name][1] / output.width)**0.5)
+  return records.Frame(linear.get(called[-1], (0,))[0] if classes is None else (
+      classes), size)
+
+
+def _frame_of(network, held, classes):
+  """As `frame`, of another library's tensors."""
+  spelt = names.closest(_spellings(network, _ANYWHERE), held)
+  return _frame(network, {
+      leaf.path[1]: (len(held[name]), math.prod(held[name].shape[1:]))
+      for name, leaf in spelt.items()
+      if leaf.kind == "linear" and name in held}, classes)
+
+
+def listed(what: str, found: Sequence[str]) -> str:
+  """Some of what was found, and how many more there are, in words."""
+  more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+  return f"{what} {', '.join(found[:3])}{more}"
+
+
+def _spellings(network, place):
+  found = (darts if network.prefix else names).spellings(
+      network, records.Frame(place.num_classes, place.image_size))
+  if not found:
+    raise errors.InputError(
+        "no other library is known to have this network; ResNets, VGG16,"
+        " MobileNetV2 and DARTS's cells have names there, and all networks in"
+        " natjax's own runs and .npz files", "weights")
+  return found
+
+
+def _misfits(held, wanted):
+  """What of a file does not fit, in words; "" if all does."""
+  return "; ".join(listed(what, found) for what, found in (
+      ("it lacks", [name for name, leaf in wanted.items()
+                    if name not in held and not leaf.optional]),
+      ("of another shape:", [
+          f"{name} ({held[name].shape}, not {leaf.shape})"
+          for name, leaf in wanted.items()
+          if name in held and not leaf.fits(held[name].shape)]),
+      ("it holds besides", [name for name in held if name not in wanted]),
+  ) if found)
+
+
+def _numbers(path, name, tensor):
+  """A tensor, if it is of finite numbers."""
+  if tensor.dtype.kind not in "fV" or not np.isfinite(
+      wide := tensor.astype(np.float32, copy=False)).all():
+    raise errors.InputError(
+        f"{name} of {path} is {tensor.dtype}, not all finite numbers of"
+        " float32; train the network again, or name another file", "weights")
+  return wide
+
+
+def _other_classes(last, held):
+  """Why a classifier does not fit where its number of classes is another."""
+  for name, leaf in last.items():
+    if name not in held:
+      return "has no classifier"
+    shape = held[name].shape
+    if shape != leaf.shape and leaf.fits((leaf.shape[0], *shape[1:])):
+      return f"has a classifier of {shape[0]} classes, not {leaf.shape[0]}"
+  return ""
+
+
+def _drawn(last, seed):
+  """A classifier as natjax begins one."""
+  return {leaf.path: operations.kernel_init(
+      jax.random.key(seed), leaf.shape[::-1]) if len(leaf.shape) == 2 else (
+          jax.device_put(np.zeros(leaf.shape, np.float32)))
+      for leaf in last.values()}

@@ -1,0 +1,388 @@
+"""The program of a flax module, with its layers as one equation each.
+
+A module is called on the shape of one image; nothing is computed. Its
+convolutions, dense layers and batch normalisations, wherever they are called,
+become calls of functions that are named by their paths, so that what stands
+between them is all that the program must tell. Calls of other functions are
+written out.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+import functools
+import inspect
+from typing import Any, NamedTuple
+
+import flax
+import flax.linen as nn
+import jax
+from jax.extend import core
+from jax.interpreters import partial_eval
+import jax.numpy as jnp
+import numpy as np
+
+from natjax import errors
+
+Path = tuple[str, ...]
+LAYERS = (nn.Conv, nn.Dense, nn.BatchNorm)
+_MARK = "natjax layer "
+_OFF = {"train": False, "training": False, "is_training": False,
+        "deterministic": True, "use_running_average": True}
+_INLINED = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat",
+            "remat2")
+
+
+class Step(NamedTuple):
+  """An equation of a program.
+
+  Attributes:
+    equation: as it was traced.
+    layer: the module that it is the whole of, or None.
+    path: of that, or of the module in which it stands.
+  """
+
+  equation: Any
+  layer: nn.Module | None
+  path: Path
+
+
+class Region(NamedTuple):
+  """Steps that one value leads into, and one value out of.
+
+  Attributes:
+    steps: their numbers, all of them moving.
+    given: the variable of the first.
+    result: that of the second.
+    path: of the step for which it was found.
+    reason: why that cannot stand by itself, in words.
+  """
+
+  steps: frozenset[int]
+  given: Any
+  result: Any
+  path: Path
+  reason: str
+
+
+class Program(NamedTuple):
+  """A module's program for one image.
+
+  Attributes:
+    steps: in order; calls of functions are written out, but for layers.
+    image: the variable of the image f32[1, S, S, 3].
+    logits: of the result f32[1, K].
+    weights: by variable the path and the array of each of the module's
+      variables.
+    constants: other values by variable.
+    moving: of `steps`, whether each depends on the image.
+  """
+
+  steps: tuple[Step, ...]
+  image: Any
+  logits: Any
+  weights: dict[Any, tuple[Path, np.ndarray]]
+  constants: dict[Any, Any]
+  moving: tuple[bool, ...]
+
+  def part(self, region: "Region"
+           ) -> tuple[Callable[..., jax.Array], tuple[Path, ...], Any]:
+    """A function of its own: the steps of a region.
+
+    Args:
+      region: which.
+
+    Returns:
+      `(arrays of weights, x)`, the paths of the weights, and the jaxpr.
+    """
+    given = region.given
+    steps = [step.equation for i, step in enumerate(self.steps) if (
+        not self.moving[i] or i in region.steps)]
+    variables = [*self.weights, *self.constants, given]
+    whole = core.Jaxpr((), variables, [region.result], steps)
+    jaxpr, used = partial_eval.dce_jaxpr(whole, [True])
+    used = [v for v, keep in zip(variables, used, strict=True) if keep]
+    own = [v for v in used if v in self.weights]
+
+    def run(arrays, x):
+      known = dict(zip(own, arrays, strict=True)) | self.constants | {given: x}
+      y, = jax.core.eval_jaxpr(jaxpr, (), *(known[v] for v in used))
+      return y
+
+    return run, tuple(self.weights[v][0] for v in own), jaxpr
+
+
+  def region(self, step: int, images: Collection[Any],
+             known: Sequence[Region], reason: str) -> Region | None:
+    """The steps around one that can be an operation of images, or None.
+
+    Args:
+      step: number of the one.
+      images: variables of images before it, which the operation may be given.
+      known: other regions, each of which it holds or leaves out.
+      reason: see `Region`.
+    """
+    made = {v: i for i, s in enumerate(self.steps) if self.moving[i]
+            for v in s.equation.outvars}
+    readers: dict[Any, list[int]] = {}
+    for i, s in enumerate(self.steps):
+      for v in s.equation.invars:
+        if _is_var(v) and (v in made or v is self.image):
+          readers.setdefault(v, []).append(i)
+    # The nearest first; each with what must be there for its sake.
+    for given in sorted(images, key=lambda v: -made.get(v, -1)):
+      inside: set[int] = set()
+      wanted = [step]
+      while wanted is not None:
+        wanted = self._closed(inside, wanted, given, made, known)
+        if wanted is None:
+          break
+        leads = {v for i in inside for v in self.steps[i].equation.outvars if (
+            v is self.logits or {*readers.get(v, ())} - inside)}
+        if self.logits in leads:
+          break
+        if len(leads) == 1:
+          result, = leads
+          shape = result.aval.shape
+          if shape[0] == 1 and (len(shape) == 2 or (
+              len(shape) == 4 and shape[1] == shape[2])):
+            return Region(frozenset(inside), given, result,
+                          self.steps[step].path, reason)
+        first = min(leads, key=lambda v: made[v])
+        wanted = [i for i in readers[first] if i not in inside]
+    return None
+
+  def _closed(self, inside, wanted, given, made, known):
+    """Adds steps and all that lead from `given` to them; None if others do.
+
+    Else it returns [].
+    """
+    wanted = [*wanted]
+    while wanted:
+      i = wanted.pop()
+      if i in inside:
+        continue
+      inside.add(i)
+      wanted += [j for region in known if i in region.steps
+                 for j in region.steps]
+      for v in self.steps[i].equation.invars:
+        if _is_var(v) and v is not given:
+          if v is self.image or made.get(v, len(made)) < made.get(given, -1):
+            return None
+          if v in made:
+            wanted.append(made[v])
+    return []
+
+
+def shapes(module: nn.Module, example: Any) -> Any:
+  """The shapes of the variables that a module's `init` gives.
+
+  Args:
+    module: which.
+    example: images [B, S, S, 3], or their shape.
+
+  Raises:
+    InputError: it is no module, or `init` does not trace.
+  """
+  if not isinstance(module, nn.Module):
+    raise errors.InputError(
+        f"the module is of type {type(module).__name__} and must be a"
+        " flax.linen.Module; make one", "module")
+  try:
+    return jax.eval_shape(functools.partial(module.init, **_off(module)),
+                          jax.random.key(0), jax.ShapeDtypeStruct(
+                              jnp.shape(example), jnp.result_type(example)))
+  except Exception as e:  # Whatever a user's module raises.
+    raise errors.InputError(
+        f"{type(module).__name__}.init does not trace with the example:"
+        f" {errors.short(errors.cause(e), 300)}; mend it", "module") from e
+
+
+def _off(module):
+  """What turns a training off in a module's call."""
+  taken = inspect.signature(type(module).__call__).parameters
+  return {name: value for name, value in _OFF.items() if name in taken}
+
+
+def trace(module: nn.Module, variables: Any, example: Any,
+          options: Mapping[str, Any]) -> Program:
+  """Traces a module.
+
+  Args:
+    module: which.
+    variables: of it, by collections.
+    example: images f32[B, S, S, 3], or their shape.
+    options: of its call; what turns a training off is added where the call
+      takes it (`train=False`, `deterministic=True` and the like).
+
+  Raises:
+    InputError: it is no module, does not trace with these, is called as in
+      training, or its result is not f32[1, K].
+  """
+  if not isinstance(module, nn.Module):
+    raise errors.InputError(
+        f"the module is of type {type(module).__name__} and must be a"
+        " flax.linen.Module; make one", "module")
+  if not isinstance(variables, Mapping) or "params" not in variables:
+    raise errors.InputError(
+        "the variables must be a dictionary with 'params', as module.init gives"
+        f" it, and are {errors.short(variables)}; pass those", "variables")
+  shape, dtype = tuple(jnp.shape(example)), jnp.result_type(example)
+  if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3 or 0 in shape or (
+      not jnp.issubdtype(dtype, jnp.floating)):
+    raise errors.InputError(
+        f"the example is {dtype}{list(shape)} and must be floating-point images"
+        " [B, S, S, 3], square and of three channels; pass such a batch",
+        "example")
+  options = _off(module) | {**options}
+  leaves, form = jax.tree_util.tree_flatten_with_path(
+      flax.core.unfreeze(variables))
+  layers: dict[Path, nn.Module] = {}
+
+  def hear(call, args, kwargs, context):
+    called, path = context.module, context.module.path
+    if context.method_name != "__call__":
+      return call(*args, **kwargs)
+    if type(called) not in LAYERS or len(args) != 1:
+      with jax.named_scope(f"natjax:{'.'.join(path)}"):
+        return call(*args, **kwargs)
+    if type(called) is nn.BatchNorm and not nn.merge_param(
+        "use_running_average", called.use_running_average,
+        kwargs.get("use_running_average")):
+      raise errors.InputError(
+          f"{'/'.join(path)} normalises by the batch, as in training; pass what"
+          " turns that off to from_flax, as train=False", "module")
+
+    def layer(x):
+      return call(x, **kwargs)
+
+    layers[path] = called
+    layer.__name__ = _MARK + "/".join(path)
+    return jax.jit(layer)(*args)
+
+  def apply(arrays, image):
+    with nn.intercept_methods(hear):
+      return module.apply(jax.tree.unflatten(form, arrays), image, **options)
+
+  like = [jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)
+          for _, leaf in leaves]
+  try:
+    traced, result = jax.make_jaxpr(apply, return_shape=True)(
+        like, jax.ShapeDtypeStruct((1, *shape[1:]), dtype))
+  except errors.InputError:
+    raise
+  except Exception as e:  # Whatever a user's module raises.
+    raise errors.InputError(
+        f"{type(module).__name__} does not trace with these variables and an"
+        f" example {dtype}{list(shape)}: {errors.short(errors.cause(e), 300)};"
+        " see that module.apply works with them", "module") from e
+  if not isinstance(result, jax.ShapeDtypeStruct) or len(result.shape) != 2 or (
+      result.shape[0] != 1):
+    raise errors.InputError(
+        f"{type(module).__name__} gives {errors.short(result)} for one image"
+        " and must give logits [B, K]; wrap it in a module that does", "module")
+  *arrays, image = traced.jaxpr.invars
+  weights = {v: (tuple(key.key for key in path), leaf)
+             for v, (path, leaf) in zip(arrays, leaves, strict=True)}
+  steps, (logits,) = _written_out(traced.jaxpr, layers, {}, ())
+  seen, moving = {image}, []
+  for step in steps:
+    moves = any(_is_var(v) and v in seen for v in step.equation.invars)
+    moving.append(moves)
+    if moves:
+      seen.update(step.equation.outvars)
+  return Program(tuple(steps), image, logits, weights, dict(zip(
+      traced.jaxpr.constvars, traced.consts, strict=True)), tuple(moving))
+
+
+def _is_var(v):
+  return not isinstance(v, core.Literal)
+
+
+def _written_out(jaxpr, layers, names, scope):
+  """The steps of a jaxpr, its calls written out, and its results' variables.
+
+  Args:
+    jaxpr: which.
+    layers: by path.
+    names: variables of the whole program by those of the jaxpr; of others,
+      they are their own.
+    scope: path of the module that calls.
+  """
+  steps: list[Step] = []
+  rename = lambda v: names.get(v, v) if _is_var(v) else v
+  for equation in jaxpr.eqns:
+    path = _scope(equation) or scope
+    called = equation.params.get("name")
+    inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+    given = [*map(rename, equation.invars)]
+    fresh = equation.replace(
+        invars=given, outvars=[*map(rename, equation.outvars)])
+    if isinstance(called, str) and called.startswith(_MARK):
+      own = tuple(called.removeprefix(_MARK).split("/"))
+      steps.append(Step(fresh, layers[own], own))
+      continue
+    if inner is not None and (equation.primitive.name in _INLINED or (
+        equation.primitive.name == "custom_jvp_call" and _is_clip(inner))):
+      closed = isinstance(inner, core.ClosedJaxpr)
+      body = inner.jaxpr if closed else inner
+      if not body.constvars:
+        # Every call has variables of its own, though its jaxpr may be shared.
+        copy = {v: _new(v) for e in body.eqns for v in e.outvars}
+        parts, results = _written_out(body, layers, copy | dict(zip(
+            body.invars, given, strict=True)), path)
+        steps += parts
+        names.update(zip(equation.outvars, results, strict=True))
+        continue
+    steps.append(Step(fresh, None, path))
+  return steps, [*map(rename, jaxpr.outvars)]
+
+
+def _new(v):
+  return v if type(v).__name__ == "DropVar" else core.Var(v.aval)
+
+
+def _is_clip(inner):
+  """Whether a function holds nothing but maxima and minima (ReLU, ReLU6)."""
+  body = getattr(inner, "jaxpr", inner)
+  return all(
+      e.primitive.name in ("max", "min") or (
+          "jaxpr" in e.params and _is_clip(e.params["jaxpr"]))
+      for e in body.eqns)
+
+
+def _scope(equation):
+  """The path of the module in which an equation stands; () is the whole."""
+  stack = str(equation.source_info.name_stack)
+  found = [part for part in stack.split("/") if part.startswith("natjax:")]
+  path = found[-1].removeprefix("natjax:") if found else ""
+  return tuple(path.split(".")) if path else ()
+
+
+def convolutions(jaxpr: Any) -> int:
+  """Multiply-adds of a jaxpr's convolutions and matrix products.
+
+  Args:
+    jaxpr: of one image.
+  """
+  total = 0
+  for equation in jaxpr.eqns:
+    for inner in jax.tree.leaves(
+        [*equation.params.values()],
+        is_leaf=lambda p: isinstance(p, core.Jaxpr | core.ClosedJaxpr)):
+      if isinstance(inner, core.Jaxpr | core.ClosedJaxpr):
+        total += convolutions(getattr(inner, "jaxpr", inner))
+    made = int(np.prod(equation.outvars[0].aval.shape)) if (
+        equation.outvars) else 0
+    if equation.primitive.name == "conv_general_dilated":
+      kernel = equation.invars[1].aval.shape
+      out = equation.params["dimension_numbers"].rhs_spec[0]
+      total += made * int(np.prod(kernel)) // kernel[out]
+    elif equation.primitive.name == "dot_general":
+      (axes, _), _ = equation.params["dimension_numbers"]
+      shape = equation.invars[0].aval.shape
+      total += made * int(np.prod([shape[a] for a in axes]))
+  return total
+
+
+def inner(step: Step) -> Sequence[Any]:
+  """The equations of a layer."""
+  return step.equation.params["jaxpr"].jaxpr.eqns

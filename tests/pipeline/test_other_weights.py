@@ -1,0 +1,171 @@
+"""Jobs that begin with weights that another library trained."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import natjax
+from natjax import cli, errors, pipeline
+from natjax.graph import codec, records
+from natjax.pipeline import networks as networks_lib
+from natjax.pipeline import trainer as trainer_lib
+from natjax.pipeline import weights
+from tests.interchange import small, torch_writer
+from tests.methods import test_replace
+from tests.pipeline import test_weights
+
+FRAME = records.Frame(10, 8)
+
+
+def params(out, name):
+  return small.flat(networks_lib.load_weights(
+      out / "networks" / name / "weights.npz")["params"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """Of files of one network's weights, and of its architecture."""
+  path = tmp_path_factory.mktemp("weights")
+  torch_writer.save(path / "m.pth", small.tensors(small.RESIDUAL, FRAME))
+  variables = natjax.load_weights(path / "m.pth", small.RESIDUAL)
+  natjax.save_weights(path / "m.safetensors", small.RESIDUAL, variables)
+  natjax.save_weights(path / "m.npz", small.RESIDUAL, variables)
+  torch_writer.save(path / "other.pth", small.tensors(
+      small.RESIDUAL, FRAME._replace(num_classes=7)))
+  torch_writer.save(path / "vgg.pth", small.tensors(small.VGG, FRAME))
+  torch_writer.save(path / "code.pth", small.tensors(
+      small.RESIDUAL, FRAME), lambda state: {
+          "model": state, "args": torch_writer.Call(torch_writer.Global(
+              "argparse", "Namespace"), ())})
+  nan = small.tensors(small.RESIDUAL, FRAME)
+  nan["fc.bias"][3] = np.nan
+  torch_writer.save(path / "nan.pth", nan)
+  (path / "text.pth").write_text("no weights")
+  whole = (path / "m.pth").read_bytes()
+  (path / "short.pth").write_bytes(whole[:len(whole) // 2])
+  (path / "short.safetensors").write_bytes(
+      (path / "m.safetensors").read_bytes()[:900])
+  (path / "small.json").write_text(codec.to_json(small.RESIDUAL))
+  return path
+
+
+def test_all_forms_hold_the_same(folder):
+  found = [small.flat(natjax.load_weights(folder / f"m.{ending}",
+                                          small.RESIDUAL, 10))
+           for ending in ("pth", "safetensors", "npz")]
+  for other in found[1:]:
+    assert other.keys() == found[0].keys()
+    jax.tree.map(np.testing.assert_array_equal, found[0], other)
+
+
+def test_a_library_call_says_what_is_drawn(folder):
+  with pytest.warns(UserWarning, match=r"of 10 classes, not 3: it is drawn"):
+    found = natjax.load_weights(folder / "m.pth", small.RESIDUAL, 3)
+  assert found["params"]["head1"]["linear"]["bias"].shape == (3,)
+  with pytest.raises(errors.InputError, match=r"head1/linear/bias"):
+    natjax.load_weights(folder / "m.npz", small.RESIDUAL, 3)
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda path: natjax.load_weights(path / "m.pth", natjax.zoo.get("darts")),
+     "cells"),
+    (lambda path: natjax.load_weights(path / "m.npz", natjax.zoo.get("darts")),
+     "cells"),
+    (lambda path: natjax.load_weights(path / "gone", small.RESIDUAL),
+     "No such file"),
+    (lambda path: natjax.load_weights(3, small.RESIDUAL), "must be a path"),
+    (lambda path: natjax.save_weights(path / "m.pth", small.RESIDUAL, {}),
+     r"must end in \.npz or \.safetensors")])
+def test_what_a_library_call_refuses(call, words, folder):
+  with pytest.raises(errors.InputError, match=words):
+    call(folder)
+
+
+def test_a_training_begins_with_them(folder, tmp_path, capsys):
+  out = tmp_path / "run"
+  arguments = ["train", str(folder / "small.json"), "--weights", str(
+      folder / "m.pth"), "--dataset", "digits", "--image-size", "8", "--preset",
+      "demo", "--epochs", "1", "--learning-rate", "0", "--weight-decay", "0",
+      "--final-learning-rate", "0", "--seeds", "1", "--out", str(out)]
+  assert cli.main(arguments) == 0
+  wanted = small.flat(natjax.load_weights(
+      folder / "m.npz", small.RESIDUAL)["params"])
+  jax.tree.map(np.testing.assert_array_equal, params(out, "network-0"), wanted)
+  said = "m.pth does not say how images are normalised for it; here by mean"
+  assert said in json.loads((out / "result.json").read_text())["note"]
+  assert said in " ".join(capsys.readouterr().err.split())
+  found = json.loads((out / "config.json").read_text())["weights"]
+  assert found["0"]["path"] == str(folder / "m.pth")
+  assert cli.main(arguments) == 0  # Nothing is left to do.
+
+
+def test_a_classifier_of_other_classes_is_said_and_drawn_by_the_seed(folder):
+  kernels = []
+  for seed in (3, 4):
+    job = pipeline.TrainJob(
+        small.RESIDUAL, test_replace.dataset(), test_weights.STILL, seed=seed,
+        weights=folder / "other.pth")
+    assert job.note.startswith(
+        "other.pth has a classifier of 7 classes, not 10: it is drawn; other")
+    own = job.trainer.read(folder / "other.pth", small.RESIDUAL)
+    kernels.append(own["params"]["head1"]["linear"]["kernel"])
+    # Whoever reads them, has the same.
+    jax.tree.map(np.testing.assert_array_equal, own, weights.share(
+        folder / "other.pth", small.RESIDUAL, job.trainer))
+  assert kernels[0].shape == (8, 10) and (kernels[0] != kernels[1]).any()
+
+
+class Stopped(Exception):
+  """The part of a job that matters is over."""
+
+
+@pytest.mark.parametrize("method, search", [
+    ("replace", test_replace.CONFIG),
+    ("differentiable", test_weights.STILL_THETA)])
+@pytest.mark.parametrize("file, first", [
+    ("m.pth", "transformed"), ("other.pth", "original")])
+def test_what_has_another_classifier_is_trained_before_it_is_changed(
+    method, search, file, first, folder, tmp_path, monkeypatch):
+  asked = []
+
+  def train(trainer, out, name, architecture, listener, *, files, **options):
+    asked.append((name, files[3]))
+    raise Stopped
+
+  monkeypatch.setattr(trainer_lib.Trainer, "train", train)
+  job = pipeline.Job(
+      small.RESIDUAL, test_replace.dataset(), method, search,
+      test_weights.STILL, seed=3, weights=folder / file)
+  assert ("and the network trained before it is changed" in job.note) == (
+      first == "original")
+  with pytest.raises(Stopped):
+    job.run(tmp_path / "run")
+  own = tmp_path / "run" / "networks" / "original-3" / "weights.npz"
+  if first == "original":  # It begins with the file, but for the classifier.
+    assert asked == [("original", folder / file)] and not own.exists()
+  else:  # It is the trained original.
+    assert asked == [("transformed", own)]
+    wanted = small.flat(natjax.load_weights(
+        folder / "m.npz", small.RESIDUAL)["params"])
+    jax.tree.map(np.testing.assert_array_equal,
+                 params(tmp_path / "run", "original-3"), wanted)
+
+
+@pytest.mark.parametrize("command", ["train", "transform"])
+@pytest.mark.parametrize("file, words", [
+    ("vgg.pth", "it lacks conv1.weight, bn1.weight, bn1.bias and"),
+    ("text.pth", "is no file of weights"),
+    ("short.pth", "is damaged"), ("short.safetensors", "is damaged"),
+    ("code.pth", "holds argparse.Namespace"),
+    ("nan.pth", "fc.bias of"), ("gone.pth", "there is no such file")])
+def test_refusals_are_one_line(command, file, words, folder, tmp_path, capsys):
+  method = ["--method", "replace"] if command == "transform" else []
+  assert cli.main([
+      command, str(folder / "small.json"), *method, "--weights", str(
+          folder / file), "--dataset", "digits", "--image-size", "8",
+      "--preset", "demo", "--seeds", "1", "--out", str(tmp_path / "run")]) == 2
+  said = capsys.readouterr().err
+  assert said.count("\n") == 1 and words in said and "(--weights)" in said
+  assert not (tmp_path / "run").exists()
