@@ -6,6 +6,7 @@ needs jax alone; `load_exported` or `jax.export.deserialize` reads it.
 """
 
 from collections.abc import Sequence
+import importlib
 import os
 import pathlib
 import struct
@@ -117,7 +118,7 @@ def load_exported(path: str | os.PathLike[str]) -> jax_export.Exported:
 
 def _need_flatbuffers():
   try:
-    import flatbuffers  # noqa: F401
+    importlib.import_module("flatbuffers")
   except ImportError as e:
     raise errors.InputError(
         'jax.export writes and reads by flatbuffers, which is not installed;'
