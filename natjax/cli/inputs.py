@@ -152,7 +152,8 @@ def weights(args) -> Any:
   Args:
     args: the arguments.
   """
-  if not names_factory(args.architecture):
+  given = getattr(args, "architecture", None)  # A search has none.
+  if given is None or not names_factory(given):
     return args.weights
   if args.weights is None:
     return imported(args.architecture)[1]
