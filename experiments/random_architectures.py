@@ -23,8 +23,8 @@ on 2 CPU cores and took 67 minutes where other work had more than half of them;
 `paper` one accelerator and weeks, 80 trainings of 600 epochs.
 Expected, preset `paper` (Table 4): original 95.83 ± 1.08 %, NAT 96.56 ± 0.47,
 NAT++ 96.79 ± 0.32; not run here. Preset `small`, recorded: NAT loses 1.1
-points and NAT++ 4.4 with less than a quarter of the parameters, random
-transitions 1.2 with two fifths; its supernets see few images, so that their
+points and NAT++ 2.1 with less than a quarter of the parameters, random
+transitions 1.1 with two fifths; its supernets see few images, so that their
 scores say little of a network's accuracy.
 
 A stopped run goes on by the same command: searches and trainings from their
