@@ -19,6 +19,12 @@ from natjax.training import settings
 _PREFIXES = {"search": "", "train": "train-", "simclr": "simclr-"}
 _YES_NO = argparse.BooleanOptionalAction
 
+_ARCHITECTURE = (
+    "a name of `natjax list`, a file, the folder of a run, a string of"
+    " NAS-Bench-201, or package.module:function of your own, which gives a flax"
+    " module, its variables if they are not in --weights, and an example of its"
+    " images")
+
 
 class Parser(argparse.ArgumentParser):
   """A parser whose refusals are one line."""
@@ -78,7 +84,7 @@ def _starting(how):
 def _transform(sub):
   from natjax.cli import jobs
 
-  sub.add_argument("architecture", metavar="ARCH")
+  sub.add_argument("architecture", metavar="ARCH", help=_ARCHITECTURE)
   sub.add_argument("others", metavar="ARCH", nargs="*", help="further ones,"
                    " which share one search with it (of nat, natpp and"
                    " evolution)")
@@ -122,7 +128,7 @@ def _train(sub):
   from natjax.methods import supervised
   from natjax.objectives import simclr
 
-  sub.add_argument("architecture", metavar="ARCH")
+  sub.add_argument("architecture", metavar="ARCH", help=_ARCHITECTURE)
   sub.add_argument("--weights", metavar="RUN", help="begin with the weights of"
                    " a run's networks, or of a file (.npz; .safetensors or .pth"
                    " of torchvision's and timm's networks) (default: they are"
@@ -212,7 +218,7 @@ def _rank(sub):
 def _cost(sub):
   from natjax.cli import cost
 
-  sub.add_argument("architecture", metavar="ARCH")
+  sub.add_argument("architecture", metavar="ARCH", help=_ARCHITECTURE)
   sub.add_argument("--json", action="store_true")
   sub.add_argument("--skeleton", choices=("cifar", "imagenet", "face"),
                    help="default: the usual one of the architecture")
