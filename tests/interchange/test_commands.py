@@ -1,4 +1,4 @@
-"""A network of PyTorch's made cheaper by the commands of docs/own_network.md."""
+"""PyTorch's network made cheaper by the commands of docs/own_network.md."""
 
 import json
 import shlex
