@@ -30,6 +30,7 @@ JOBS = ("transform", "search", "train")
 ELSEWHERE = {
     "natjax selftest": "tests/cli/test_selftest.py",
     "natjax benchmark": "tests/cli/test_benchmark.py",
+    "natjax rank": "tests/pipeline/test_supernets.py",
     "natjax draw runs/dnat --theta": "tests/cli/test_differentiable.py",
     "make": "test_the_two_commands_are_there",
     "python experiments/": "tests/experiments"}

@@ -79,6 +79,7 @@ def test_smoke_looks_up_what_it_finds_and_runs_nothing_again(
   assert again["methods"] == result["methods"]
 
 
+@pytest.mark.slow  # Every candidate is a network to compile.
 def test_random_search_runs(script, table, tmp_path):
   script.main(flags(tmp_path, table, "--methods", "random", "--seeds", "1"))
   result = json.loads((tmp_path / "report" / "result.json").read_text())
