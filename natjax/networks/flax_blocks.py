@@ -174,6 +174,10 @@ class _Reading:
 
   def imported(self) -> Imported:
     stem, groups, head = self._parts()
+    if not groups:
+      raise errors.InputError(
+          f"{self.name}: no block can be made of it, since all of it is stem or"
+          " classifier; give a module with convolutions", "module")
     network = BlockNetwork(
         self.name,
         tuple(self._layer(u, f"stem{i}") for i, u in enumerate(stem)),

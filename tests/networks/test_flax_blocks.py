@@ -208,6 +208,8 @@ class Tall(nn.Module):
     (Plain(), {"module": 3}, "is of type int"),
     (ResNet((1,)), {"train": True}, "BatchNorm_0 normalises by the batch"),
     (ResNet((1,)), {"mode": 1}, "does not trace .*'mode'"),
+    (nn.Sequential([lambda x: x.reshape(len(x), -1), nn.Dense(9), nn.relu,
+                    nn.Dense(3)]), {}, "sequential: no block can be made"),
 ])
 def test_refusals(module, change, words):
   variables, example = flax_networks.drawn(module, 8)
