@@ -13,6 +13,8 @@ import scipy.stats
 from natjax import errors, zoo
 from natjax.benchmarks import nasbench201, nasbench_macro
 from natjax.cli import console, inputs
+from natjax.graph import nasbench1shot1 as cells1shot1
+from natjax.graph import nasbench101 as cells101
 from natjax.graph import nasbench201 as cells201
 from natjax.graph import nasbench_macro as chains
 from natjax.pipeline import runs, supernets
@@ -65,7 +67,7 @@ def run_rank(args) -> int:
     network = decode(i)
     cost = searched.paths.cost(one(i))
     rows.append({
-        "architecture": _name(space, network), "accuracy": float(
+        "architecture": _name(searched.paths, network), "accuracy": float(
             accuracy[i]), **({} if truth is None else {"test": float(known[i])}
                              ), "parameters": cost.params,
         "multiply-adds": cost.madds})
@@ -101,8 +103,8 @@ def _paths(args, searched):
     return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
   if paths.count is None:
     raise errors.InputError(
-        f"the nodes of search space '{space}' choose their inputs, so that its"
-        " architectures have no order to be numbered by; name those to rank",
+        f"the nodes of search space '{space}' choose among their parents, so"
+        " that its architectures have no numbers; name those to rank",
         "count")
   count = args.count
   if count is None:
@@ -147,14 +149,19 @@ def _encoded(paths, space, network):
       " there found")
 
 
-def _name(space, network):
-  """What an architecture is called in a table."""
+def _name(paths, network):
+  """What an architecture is called in a table, as its benchmark calls it."""
+  space = paths.space.name
   if space == "nasbench201":
     return cells201.to_string(zoo.nasbench201.names_of(network))
   if space == "nasbench-macro":
     return chains.to_text(zoo.nasbench_macro.layers_of(network))
-  return " ".join(edge.operation for block in network.blocks
-                  for edge in block.edges)
+  if space in cells1shot1.PARENTS:
+    return cells101.to_text(zoo.nasbench1shot1.cell_of(network))
+  return " ".join(
+      edge.operation for decision in paths.decisions(network)
+      for edge, fixed in zip(
+          decision.cell.edges, decision.fixed, strict=True) if not fixed)
 
 
 def _truth(table, space, dataset) -> Callable[[Any], float]:

@@ -130,7 +130,7 @@ def test_rank_orders_what_it_is_given(run, capsys):
   scores = [row["accuracy"] for row in facts["architectures"]]
   assert scores == sorted(scores, reverse=True) and len(scores) == 18
   names = {row["architecture"] for row in facts["architectures"]}
-  assert len(names) == 18
+  assert len(names) == 18 and all(len(name.split()) == 3 for name in names)
   assert cli.main(["rank", str(run), str(run), "--json"]) == 0
   [row] = json.loads(capsys.readouterr().out)["architectures"]
   assert row in facts["architectures"]
