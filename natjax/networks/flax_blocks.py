@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import zlib
 
 import flax
+from flax import nnx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ from natjax.graph import blocks as blocks_lib
 from natjax.graph import records
 from natjax.graph import shapes as shapes_lib
 from natjax.graph.records import Block, BlockNetwork, Layer, Node
-from natjax.networks import flax_program, flax_units
+from natjax.networks import flax_nnx, flax_program, flax_units
 from natjax.networks import network as network_lib
 from natjax.networks.flax_program import Path
 from natjax.operations import primitives
@@ -76,25 +77,28 @@ class Imported(NamedTuple):
     return network_lib.module(self.network, self.place)
 
 
-def from_flax(module: nn.Module, variables: Mapping[str, Any], example: Any, *,
-              name: str | None = None, **options: Any) -> Imported:
-  """Reads a flax linen module with its weights as a network of blocks.
+def from_flax(module: nn.Module | nnx.Module,
+              variables: Mapping[str, Any] | None = None, example: Any = None,
+              *, name: str | None = None, **options: Any) -> Imported:
+  """Reads a flax module, of linen or nnx, as a network of blocks.
 
   The logits of what comes out are the module's, up to rounding in float32.
-  Layers are recognised where they are called: `nn.Conv` (square windows; 1x1 in
-  2, 4 or 8 groups, depthwise from 3x3 to 7x7), `nn.Dense`, `nn.BatchNorm`; and
-  between them ReLU, ReLU6, sums, means over the image, max and average pooling,
-  concatenations of channels, flattening, and squeeze-and-excitation to a
-  quarter of the channels. Whatever else there is becomes a fixed operation,
-  which runs as the module has it, in evaluation form. It is known by its name
-  as long as the process lives: call this before `natjax.load` of a run of it.
+  Layers are recognised where they are called: `Conv` (square windows; 1x1 in
+  2, 4 or 8 groups, depthwise from 3x3 to 7x7), `Dense` or `Linear`,
+  `BatchNorm`; and between them ReLU, ReLU6, sums, means over the image, max
+  and average pooling, concatenations of channels, flattening, and
+  squeeze-and-excitation to a quarter of the channels. Whatever else there is
+  becomes a fixed operation, which runs as the module has it, in evaluation
+  form. It is known by its name as long as the process lives: call this before
+  `natjax.load` of a run of it.
 
   A bias before BN is taken up by that; BNs of several epsilons become one of
   the smallest, with as much more variance. Weights are float32.
 
   Args:
-    module: an unbound linen module.
-    variables: as `module.init` gives them.
+    module: an unbound linen module, or one of nnx, which is left as it is.
+    variables: as `module.init` gives them; None of nnx, whose modules hold
+      their own.
     example: images f32[B, S, S, 3], or their `jax.ShapeDtypeStruct`; nothing is
       computed of them.
     name: of the network; None is the module's class.
@@ -119,7 +123,14 @@ def from_flax(module: nn.Module, variables: Mapping[str, Any], example: Any, *,
     >>> [edge.operation for edge in found.network.blocks[0].edges]
     ['conv_3x3', 'conv_3x3']
   """
-  program = flax_program.trace(module, variables, example, options)
+  if isinstance(module, nnx.Module):
+    if variables is not None:
+      raise errors.InputError(
+          "variables are given, and a module of nnx holds its own; pass None,"
+          " or update the module by nnx.update", "variables")
+    program = flax_nnx.trace(module, example, options)
+  else:
+    program = flax_program.trace(module, variables, example, options)
   name = (name or type(module).__name__).lower()
   units = flax_units.Units(program)
   regions: list[flax_program.Region] = []

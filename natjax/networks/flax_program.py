@@ -4,7 +4,8 @@ A module is called on the shape of one image; nothing is computed. Its
 convolutions, dense layers and batch normalisations, wherever they are called,
 become calls of functions that are named by their paths, so that what stands
 between them is all that the program must tell. Calls of other functions are
-written out.
+written out. Modules of linen are heard through its interceptors, those of nnx
+as `flax_nnx` says.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,7 +24,7 @@ import numpy as np
 from natjax import errors
 
 Path = tuple[str, ...]
-LAYERS = (nn.Conv, nn.Dense, nn.BatchNorm)
+LAYERS = {nn.Conv: "conv", nn.Dense: "dense", nn.BatchNorm: "norm"}
 _MARK = "natjax layer "
 _OFF = {"train": False, "training": False, "is_training": False,
         "deterministic": True, "use_running_average": True}
@@ -31,17 +32,41 @@ _INLINED = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat",
             "remat2")
 
 
+class Layer(NamedTuple):
+  """A module that is a layer.
+
+  Attributes:
+    kind: "conv", "dense" or "norm", which is BN.
+    use_bias: whether one is added.
+    axis: of BN, those that are not normalised over; () of others.
+    epsilon: of BN; 0 of others.
+  """
+
+  kind: str
+  use_bias: bool
+  axis: tuple[int, ...] = ()
+  epsilon: float = 0.0
+
+  @classmethod
+  def of(cls, kind: str, module: Any) -> "Layer":
+    """Reads a module of linen or nnx, which call these alike."""
+    if kind != "norm":
+      return cls(kind, module.use_bias)
+    axis = module.axis if isinstance(module.axis, tuple) else (module.axis,)
+    return cls(kind, module.use_bias, axis, float(module.epsilon))
+
+
 class Step(NamedTuple):
   """An equation of a program.
 
   Attributes:
     equation: as it was traced.
-    layer: the module that it is the whole of, or None.
+    layer: what it is the whole of, or None.
     path: of that, or of the module in which it stands.
   """
 
   equation: Any
-  layer: nn.Module | None
+  layer: Layer | None
   path: Path
 
 
@@ -205,7 +230,7 @@ def shapes(module: nn.Module, example: Any) -> Any:
         f"the module is of type {type(module).__name__} and must be a"
         " flax.linen.Module; make one", "module")
   try:
-    return jax.eval_shape(functools.partial(module.init, **_off(module)),
+    return jax.eval_shape(functools.partial(module.init, **off(module)),
                           jax.random.key(0), jax.ShapeDtypeStruct(
                               jnp.shape(example), jnp.result_type(example)))
   except Exception as e:  # Whatever a user's module raises.
@@ -214,7 +239,7 @@ def shapes(module: nn.Module, example: Any) -> Any:
         f" {errors.short(errors.cause(e), 300)}; mend it", "module") from e
 
 
-def _off(module):
+def off(module: Any) -> dict[str, Any]:
   """What turns a training off in a module's call."""
   taken = inspect.signature(type(module).__call__).parameters
   return {name: value for name, value in _OFF.items() if name in taken}
@@ -222,7 +247,7 @@ def _off(module):
 
 def trace(module: nn.Module, variables: Any, example: Any,
           options: Mapping[str, Any]) -> Program:
-  """Traces a module.
+  """Traces a module of linen.
 
   Args:
     module: which.
@@ -238,11 +263,85 @@ def trace(module: nn.Module, variables: Any, example: Any,
   if not isinstance(module, nn.Module):
     raise errors.InputError(
         f"the module is of type {type(module).__name__} and must be a"
-        " flax.linen.Module; make one", "module")
+        " flax.linen.Module or a flax.nnx.Module; make one", "module")
   if not isinstance(variables, Mapping) or "params" not in variables:
     raise errors.InputError(
         "the variables must be a dictionary with 'params', as module.init gives"
         f" it, and are {errors.short(variables)}; pass those", "variables")
+  options = off(module) | {**options}
+  leaves, form = jax.tree_util.tree_flatten_with_path(
+      flax.core.unfreeze({**variables}))
+  layers: dict[Path, Layer] = {}
+
+  def hear(call, args, kwargs, context):
+    called, path = context.module, context.module.path
+    if context.method_name != "__call__":
+      return call(*args, **kwargs)
+    kind = LAYERS.get(type(called))
+    by_batch = kind == "norm" and not nn.merge_param(
+        "use_running_average", called.use_running_average,
+        kwargs.get("use_running_average"))
+    layer = Layer.of(kind, called) if kind else None
+    return heard(
+        layers, path, layer, call, args, kwargs, by_batch=by_batch)
+
+  def apply(arrays, image):
+    with nn.intercept_methods(hear):
+      return module.apply(jax.tree.unflatten(form, arrays), image, **options)
+
+  return read(type(module).__name__, apply, [
+      (tuple(key.key for key in path), leaf) for path, leaf in leaves], layers,
+              example)
+
+
+def heard(layers: dict[Path, Layer], path: Path, layer: Layer | None,
+          call: Callable[..., Any], args: Sequence[Any],
+          kwargs: Mapping[str, Any], *, by_batch: bool = False) -> Any:
+  """Calls a module's function, as a function of its name if it is a layer.
+
+  Args:
+    layers: to which it is added.
+    path: of the module.
+    layer: what it is, or None.
+    call: the function.
+    args: of it.
+    kwargs: of it.
+    by_batch: whether it is a BN that normalises by the batch.
+
+  Raises:
+    InputError: it does.
+  """
+  if layer is None or len(args) != 1:
+    with jax.named_scope(f"natjax:{'.'.join(path)}"):
+      return call(*args, **kwargs)
+  if by_batch:
+    raise errors.InputError(
+        f"{'/'.join(path)} normalises by the batch, as in training; pass what"
+        " turns that off to from_flax, as train=False", "module")
+
+  def whole(x):
+    return call(x, **kwargs)
+
+  layers[path] = layer
+  whole.__name__ = _MARK + "/".join(path)
+  return jax.jit(whole)(*args)
+
+
+def read(name: str, apply: Callable[..., Any],
+         leaves: Sequence[tuple[Path, Any]], layers: Mapping[Path, Layer],
+         example: Any) -> Program:
+  """Traces a module as a function.
+
+  Args:
+    name: of its class.
+    apply: `(arrays, image) -> logits`, which calls layers by `heard`.
+    leaves: path and value of each of the arrays.
+    layers: by path, as `apply` fills them in.
+    example: images f32[B, S, S, 3], or their shape.
+
+  Raises:
+    InputError: see `trace`.
+  """
   shape, dtype = tuple(jnp.shape(example)), jnp.result_type(example)
   if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3 or 0 in shape or (
       not jnp.issubdtype(dtype, jnp.floating)):
@@ -250,36 +349,6 @@ def trace(module: nn.Module, variables: Any, example: Any,
         f"the example is {dtype}{list(shape)} and must be floating-point images"
         " [B, S, S, 3], square and of three channels; pass such a batch",
         "example")
-  options = _off(module) | {**options}
-  leaves, form = jax.tree_util.tree_flatten_with_path(
-      flax.core.unfreeze({**variables}))
-  layers: dict[Path, nn.Module] = {}
-
-  def hear(call, args, kwargs, context):
-    called, path = context.module, context.module.path
-    if context.method_name != "__call__":
-      return call(*args, **kwargs)
-    if type(called) not in LAYERS or len(args) != 1:
-      with jax.named_scope(f"natjax:{'.'.join(path)}"):
-        return call(*args, **kwargs)
-    if type(called) is nn.BatchNorm and not nn.merge_param(
-        "use_running_average", called.use_running_average,
-        kwargs.get("use_running_average")):
-      raise errors.InputError(
-          f"{'/'.join(path)} normalises by the batch, as in training; pass what"
-          " turns that off to from_flax, as train=False", "module")
-
-    def layer(x):
-      return call(x, **kwargs)
-
-    layers[path] = called
-    layer.__name__ = _MARK + "/".join(path)
-    return jax.jit(layer)(*args)
-
-  def apply(arrays, image):
-    with nn.intercept_methods(hear):
-      return module.apply(jax.tree.unflatten(form, arrays), image, **options)
-
   like = [jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)
           for _, leaf in leaves]
   try:
@@ -289,17 +358,16 @@ def trace(module: nn.Module, variables: Any, example: Any,
     raise
   except Exception as e:  # Whatever a user's module raises.
     raise errors.InputError(
-        f"{type(module).__name__} does not trace with these variables and an"
+        f"{name} does not trace with its variables and an"
         f" example {dtype}{list(shape)}: {errors.short(errors.cause(e), 300)};"
-        " see that module.apply works with them", "module") from e
+        " see that it can be called with them", "module") from e
   if not isinstance(result, jax.ShapeDtypeStruct) or len(result.shape) != 2 or (
       result.shape[0] != 1):
     raise errors.InputError(
-        f"{type(module).__name__} gives {errors.short(result)} for one image"
+        f"{name} gives {errors.short(result)} for one image"
         " and must give logits [B, K]; wrap it in a module that does", "module")
   *arrays, image = traced.jaxpr.invars
-  weights = {v: (tuple(key.key for key in path), leaf)
-             for v, (path, leaf) in zip(arrays, leaves, strict=True)}
+  weights = dict(zip(arrays, leaves, strict=True))
   steps, (logits,) = _written_out(traced.jaxpr, layers, {}, ())
   seen, moving = {image}, []
   for step in steps:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
-import flax.linen as nn
 from jax.extend import core
 import numpy as np
 
@@ -289,7 +288,7 @@ class Units:
   # Layers.
 
   def _layer(self, step):
-    if type(step.layer) is nn.BatchNorm:
+    if step.layer.kind == "norm":
       return self._norm(step)
     given = self._moving(step)
     if len(given) != 1:
@@ -307,7 +306,7 @@ class Units:
         for e in flax_program.inner(step)):
       raise Inexpressible(step.path, "it computes more than its kind of layer")
     width, size = _shape(step.equation.outvars[0])
-    if type(step.layer) is nn.Dense:
+    if step.layer.kind == "dense":
       source = self._unit(step, images=False)
       if not (size and self.units[source].size):
         edge = Edge("linear", source, step.path, weights=weights)
@@ -368,19 +367,18 @@ class Units:
 
   def _norm(self, step):
     path, layer = step.path, step.layer
-    axis = layer.axis if isinstance(layer.axis, tuple) else (layer.axis,)
     held = {}
     for v in step.equation.invars:
       if v in self._program.weights:
         own, array = self._program.weights[v]
         held[own[-1]] = np.asarray(array, np.float64)
     given = self._moving(step)
-    if len(given) != 1 or axis not in ((-1,), (3,)) or not (
+    if len(given) != 1 or layer.axis not in ((-1,), (3,)) or not (
         {"mean", "var"} <= set(held)):
       raise Inexpressible(path, "it does not normalise channels")
     width = len(held["mean"])
     norm = {"scale": np.ones(width), "bias": np.zeros(width), **held,
-            "epsilon": float(layer.epsilon)}
+            "epsilon": layer.epsilon}
     value = given[0]
     if isinstance(value, _Sum) and value.open:
       edge = value.unit.edges[0]

@@ -4,7 +4,9 @@ import dataclasses
 import json
 
 import flax
+from flax import nnx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -34,6 +36,23 @@ def unseen():
 
 def neither():
   return 3
+
+
+class _Living(nnx.Module):
+
+  def __init__(self, rngs):
+    self.first = nnx.Conv(3, 4, (3, 3), rngs=rngs)
+    self.second = nnx.Conv(4, 8, (3, 3), strides=2, rngs=rngs)
+    self.head = nnx.Linear(8, 10, rngs=rngs)
+
+  def __call__(self, x):
+    x = nnx.relu(self.second(nnx.relu(self.first(x))))
+    return self.head(jnp.mean(x, (1, 2)))
+
+
+def living():
+  """A module of nnx and an example."""
+  return _Living(nnx.Rngs(0)), jnp.zeros((1, 8, 8, 3))
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +145,17 @@ def test_the_command_line_takes_a_function(mine, tmp_path, capsys):
   assert kept["path"].endswith("natjax.npz")
   assert "weights" not in config(
       capsys, "transform", f"{__name__}:unseen", *FLAG[1:])
+
+
+def test_the_command_line_takes_a_module_of_nnx(tmp_path, capsys):
+  command = ("transform", f"{__name__}:living", *FLAG[1:])
+  found = config(capsys, *command)
+  assert found["image_size"] == 8 and set(found["weights"]["0"]) == {"crc32"}
+  # It holds its weights; those of natjax's file are taken in their place.
+  given = flax_blocks.from_flax(living()[0], None, living()[1])
+  networks_lib.save_weights(tmp_path / "own.npz", given.variables)
+  kept = config(capsys, *command, "--weights", tmp_path / "own.npz")
+  assert kept["weights"]["0"]["path"].endswith("own.npz")
 
 
 @pytest.mark.parametrize("name, more, words", [
