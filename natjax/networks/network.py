@@ -283,11 +283,27 @@ def init(network: Network, rng: jax.Array, **options: Any) -> Any:
     rng: a key.
     **options: handed on to its call (`edge=`).
   """
+  used = {edge.operation for block in network.graph.blocks
+          for edge in block.edges}
+  drawing, consts, form = _drawing(
+      network, tuple(sorted(options.items())), jax.typeof(rng),
+      tuple(map(operations.get, sorted(used))), jax.config.jax_enable_x64)
+  return jax.tree.unflatten(
+      form, jax.core.eval_jaxpr(drawing, consts, rng))
+
+
+@functools.lru_cache(maxsize=8)  # A job wants shapes, a start and more seeds.
+def _drawing(network, options, rng, *like):
+  """The jaxpr of `init`'s draws, its constants, and the tree of its results.
+
+  `like` is what the trace depends on besides: what the names of operations
+  stand for, and whether numbers may have 64 bits.
+  """
   size = network.frame.image_size
 
   def draw(rng):
     variables = network.init(
-        {"params": rng}, jnp.zeros((2, size, size, 3)), **options)
+        {"params": rng}, jnp.zeros((2, size, size, 3)), **dict(options))
     if network.graph.norm == "bias":
       variables = jax.tree_util.tree_map_with_path(
           lambda path, x: x * 6**0.5 if path[-1].key == "kernel" else x,
@@ -295,8 +311,7 @@ def init(network: Network, rng: jax.Array, **options: Any) -> Any:
     return {"batch_stats": {}, **variables}
 
   traced, like = jax.make_jaxpr(draw, return_shape=True)(rng)
-  leaves = jax.tree.leaves(like)
+  leaves, form = jax.tree.flatten(like)
   drawing, _ = partial_eval.dce_jaxpr(
       traced.jaxpr, [True] * len(leaves), instantiate=True)
-  return jax.tree.unflatten(jax.tree.structure(like), jax.core.eval_jaxpr(
-      drawing, traced.consts, rng))
+  return drawing, traced.consts, form
