@@ -287,9 +287,9 @@ def init(network: Network, rng: jax.Array, **options: Any) -> Any:
           for edge in block.edges}
   drawing, consts, form = _drawing(
       network, tuple(sorted(options.items())), jax.typeof(rng),
-      tuple(map(operations.get, sorted(used))), jax.config.jax_enable_x64)
-  return jax.tree.unflatten(
-      form, jax.core.eval_jaxpr(drawing, consts, rng))
+      tuple(map(operations.get, sorted(used))),
+      jax.config.read("jax_enable_x64"))
+  return jax.tree.unflatten(form, jax.core.eval_jaxpr(drawing, consts, rng))
 
 
 @functools.lru_cache(maxsize=8)  # A job wants shapes, a start and more seeds.
