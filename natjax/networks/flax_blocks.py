@@ -207,8 +207,16 @@ class _Reading:
         for kind, part in (("params", self.params), (
             "batch_stats", self.stats))}
     return Imported(network, variables, place, tuple(
-        Fixed("/".join(region.path) or self.name, region.reason)
+        Fixed("/".join(region.path) or self.name,
+              region.reason + self._behind(region))
         for region in sorted(self.regions, key=lambda r: min(r.steps))))
+
+  def _behind(self, region):
+    """Which layer a region of the module itself follows, in words."""
+    before = [step.path for step in self.program.steps[:min(region.steps)]
+              if step.layer]
+    return f", behind {'/'.join(before[-1])}" if (
+        before and not region.path) else ""
 
   # Which units are what.
 
@@ -389,6 +397,9 @@ class _Reading:
       return self._fixed(unit, edge)
     if edge.stride not in (1, 2) or (edge.stride == 1 and k == 2):
       raise self._refuse(n, f"it strides by {edge.stride}", edge)
+    if unit.size != primitives.output_size(before.size, edge.stride):
+      raise self._refuse(
+          n, f"it leaves {unit.size} of {before.size} pixels a side", edge)
     if k not in _KERNELS.get(kind, (k,)):
       raise self._refuse(n, f"its window is {k}x{k}", edge)
     if kind in flax_units.CONVOLUTIONS:
@@ -477,20 +488,30 @@ class _Reading:
     return name
 
   def _compare(self, network, place, groups):
-    """Asserts that the network's shapes and variables are those read."""
-    for shapes, numbers in zip(shapes_lib.of(network, place), groups,
-                               strict=True):
+    """Refuses what would not be the module, in shapes or variables."""
+    for i, (shapes, numbers) in enumerate(zip(
+        shapes_lib.of(network, place), groups, strict=True)):
       unit = self.units[numbers[-1]]
       found = shapes.output.width, shapes.output.size
-      assert found == (unit.width, unit.size), (found, unit)
+      if found != (unit.width, unit.size):
+        self._wrong("/".join(unit.path), f"block {i} would give {found[0]}"
+                    f" channels of {found[1]} pixels a side, and the module"
+                    f" gives {unit.width} of {unit.size}")
     like = jax.eval_shape(functools.partial(
         network_lib.init, network_lib.module(network, place)),
                           jax.random.key(0))
     flat = flax.traverse_util.flatten_dict
     for kind, part in (("params", self.params), ("batch_stats", self.stats)):
       wanted = {path: leaf.shape for path, leaf in flat(like[kind]).items()}
-      assert wanted == {path: leaf.shape for path, leaf in part.items()}, (
-          wanted.items() ^ {p: x.shape for p, x in part.items()}.items())
+      held = {path: leaf.shape for path, leaf in part.items()}
+      if differs := sorted(wanted.items() ^ held.items()):
+        self._wrong("/".join(differs[0][0]), "the network's variable and the"
+                    f" module's differ ({differs[0][1]})")
+
+  def _wrong(self, where, what):
+    raise errors.InputError(
+        f"{where or self.name}: {what}; write the network as blocks, and report"
+        " this, which natjax should have seen before", "module")
 
 
 class _FixedModule(nn.Module):

@@ -11,6 +11,7 @@ as `flax_nnx` says.
 from collections.abc import Callable, Collection, Mapping, Sequence
 import functools
 import inspect
+import re
 from typing import Any, NamedTuple
 
 import flax
@@ -63,11 +64,13 @@ class Step(NamedTuple):
     equation: as it was traced.
     layer: what it is the whole of, or None.
     path: of that, or of the module in which it stands.
+    function: name of jax's or flax's function in which it stands, as "gelu".
   """
 
   equation: Any
   layer: Layer | None
   path: Path
+  function: str = ""
 
 
 class Region(NamedTuple):
@@ -384,7 +387,7 @@ def _is_var(v):
   return not isinstance(v, core.Literal)
 
 
-def _written_out(jaxpr, layers, names, scope):
+def _written_out(jaxpr, layers, names, scope, function=""):
   """The steps of a jaxpr, its calls written out, and its results' variables.
 
   Args:
@@ -393,6 +396,7 @@ def _written_out(jaxpr, layers, names, scope):
     names: variables of the whole program by those of the jaxpr; of others,
       they are their own.
     scope: path of the module that calls.
+    function: name of the function that calls.
   """
   steps: list[Step] = []
   rename = lambda v: names.get(v, v) if _is_var(v) else v
@@ -414,12 +418,14 @@ def _written_out(jaxpr, layers, names, scope):
       if not body.constvars:
         # Every call has variables of its own, though its jaxpr may be shared.
         copy = {v: _new(v) for e in body.eqns for v in e.outvars}
+        inside = called if isinstance(called, str) and re.fullmatch(
+            r"[a-z]\w*", called) else function
         parts, results = _written_out(body, layers, copy | dict(zip(
-            body.invars, given, strict=True)), path)
+            body.invars, given, strict=True)), path, inside)
         steps += parts
         names.update(zip(equation.outvars, results, strict=True))
         continue
-    steps.append(Step(fresh, None, path))
+    steps.append(Step(fresh, None, path, function))
   return steps, [*map(rename, jaxpr.outvars)]
 
 

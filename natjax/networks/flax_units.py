@@ -189,6 +189,10 @@ class Units:
           self._step(step)
         except Inexpressible as e:
           e.step = i
+          if step.function:
+            e.reason = f"'{step.function}' is no operation of a block" + (
+                "; give logits" * (step.function in (
+                    "log_softmax", "softmax")))
           raise
         self._number(self._values[step.equation.outvars[0]], i)
     logits = self._values[self._program.logits]

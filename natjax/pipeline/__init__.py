@@ -93,7 +93,8 @@ def transform(
   default = _default(given(architecture)[0], method, simclr)
   job = Job(architecture, dataset, method,
             default.search if search is None else search,
-            default.train if train is None else train, space=space,
+            weights_lib.usual_seeds(weights, default.train)
+            if train is None else train, space=space,
             share=share, seed=seed, devices=devices, simclr=simclr,
             weights=weights, train_from=train_from, start=start)
   return results.Result(
@@ -173,7 +174,8 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
   """
   default = _default(architecture, None, simclr)
   job = TrainJob(
-      architecture, dataset, default.train if config is None else config,
+      architecture, dataset, weights_lib.usual_seeds(weights, default.train)
+      if config is None else config,
       seed=seed, devices=devices, simclr=simclr, weights=weights)
   return results.Result(
       job.run(out, overwrite=overwrite, strict=strict, listener=listener),

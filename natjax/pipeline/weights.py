@@ -1,6 +1,7 @@
 """Trained weights that are given, to begin with."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import functools
 import os
 import pathlib
@@ -19,7 +20,7 @@ from natjax.graph import codec, records
 from natjax.interchange import files
 from natjax.interchange import weights as interchange
 from natjax.methods import entry as entry_lib
-from natjax.methods import learnt
+from natjax.methods import learnt, supervised
 from natjax.networks import inherit, trees
 from natjax.networks import network as network_lib
 from natjax.pipeline import networks as networks_lib
@@ -162,6 +163,22 @@ def _read(path, architecture, trainer):
   return found._replace(variables=trees.restrict(found.variables, like))
 
 
+def usual_seeds(source: Source | None, config: supervised.TrainConfig
+                ) -> supervised.TrainConfig:
+  """Settings that nobody gave a number of seeds: of one network's weights, one.
+
+  Args:
+    source: of the weights; None draws them.
+    config: the usual settings.
+  """
+  one = isinstance(source, Mapping)
+  if isinstance(source, str | os.PathLike):
+    holds = lambda name: os.path.isfile(os.path.join(source, name))
+    one = os.path.isfile(source) or (
+        holds(runs.RESULT) and not holds(runs.CONFIG))
+  return dataclasses.replace(config, seeds=1) if one else config
+
+
 def share(path: pathlib.Path, architecture: codec.Architecture,
           trainer: trainer_lib.Trainer) -> Any:
   """As `read`, of which the first process tells the others."""
@@ -231,8 +248,8 @@ def find(source: Source, architecture: codec.Architecture,
     if len(seeds) > 1:
       raise errors.InputError(
           f"weights is {_shown(source)}, one network, and {len(seeds)} seeds"
-          " begin with one each; name the run's folder, or train one seed",
-          "weights")
+          " begin with one each; name the run's folder, or train one seed"
+          " (seeds 1)", "weights")
     return {seeds[0]: path}
   with errors.within("weights"):
     folders = networks_lib.networks(path)

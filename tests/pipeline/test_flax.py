@@ -117,8 +117,8 @@ def test_a_replacement_begins_with_them(mine, tmp_path):
     np.testing.assert_allclose(found[path], given[path], atol=1e-6)
 
 
-FLAG = [f"{__name__}:own", "--dataset", "digits", "--dry-run", "--train-seeds",
-        "1", "--method", "replace"]
+FLAG = [f"{__name__}:own", "--dataset", "digits", "--dry-run", "--method",
+        "replace"]
 
 
 def config(capsys, *command):
@@ -131,6 +131,7 @@ def test_the_command_line_takes_a_function(mine, tmp_path, capsys):
   found = config(capsys, "transform", *FLAG)
   given = found["weights"]
   assert found["image_size"] == 8 and set(given["0"]) == {"crc32"}
+  assert found["train"]["seeds"] == 1  # As many as there are networks.
   assert natjax.codec.from_dict(found["architecture"]) == mine.network
   # Of a file, whether of the module or as natjax writes it, they are the same.
   (tmp_path / "own.msgpack").write_bytes(
@@ -143,8 +144,10 @@ def test_the_command_line_takes_a_function(mine, tmp_path, capsys):
   kept = config(capsys, "transform", f"{__name__}:unseen", *FLAG[1:],
                 "--weights", tmp_path / "natjax.npz")["weights"]["0"]
   assert kept["path"].endswith("natjax.npz")
-  assert "weights" not in config(
-      capsys, "transform", f"{__name__}:unseen", *FLAG[1:])
+  drawn = config(capsys, "transform", f"{__name__}:unseen", *FLAG[1:])
+  assert "weights" not in drawn and drawn["train"]["seeds"] == 3
+  assert config(capsys, "train", f"{__name__}:own", "--dataset", "digits",
+                "--dry-run")["train"]["seeds"] == 1
 
 
 def test_the_command_line_takes_a_module_of_nnx(tmp_path, capsys):
