@@ -198,7 +198,8 @@ def _interruptible(asked):
     if len(asked) > 1:
       raise KeyboardInterrupt
     console.err.print(
-        "Stopping after this chunk of steps; again to stop at once.")
+        "Stopping after this chunk of steps, or once a program that is being"
+        " compiled is done; again to stop at once.")
 
   old = {number: signal.signal(number, handle)
          for number in (signal.SIGINT, signal.SIGTERM)}

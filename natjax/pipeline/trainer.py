@@ -19,6 +19,7 @@ import numpy as np
 import natjax
 from natjax import data as data_lib
 from natjax import drawing, errors
+from natjax.costs import alone
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec
 from natjax.methods import acceptance, memory, supervised
@@ -472,8 +473,9 @@ class Trainer:
         before = architecture  # As it was given, not as a method writes it.
       shown = [a for a in (before, architecture) if a is not None]
       drawing.save(folder / "architecture.svg", *shown)
-      more = {**self.cost(architecture), "num_changes": len(
-          drawing.changes(shown[0], architecture)), **report, **derived}
+      more = {**self.cost(architecture), "num_changes": sum(
+          len(change.parts) for change in alone.changes(
+              shown[0], architecture)), **report, **derived}
     return self._write(folder, architecture, variables, seed, more, began)
 
   def _accepted(self, derived, accept, seed):
