@@ -544,7 +544,7 @@ class _FixedModule(nn.Module):
           self.variable("batch_stats", name, draw, None).value)
     whole = jax.vmap(lambda image: self.run(arrays, image[None])[0])
     y = whole(x.astype(jnp.float32)).astype(x.dtype)
-    return y.reshape(len(x), after, after, self.features)
+    return y.reshape(x.shape[0], after, after, self.features)
 
 
 def _content(constant):

@@ -2,11 +2,12 @@
 
 import flax.linen as nn
 import jax
+from jax import export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors
+from natjax import errors, operations
 from natjax.networks import flax_batch, flax_blocks
 from natjax.operations import registry
 from tests.toys import flax_networks
@@ -127,6 +128,19 @@ def test_logits_are_the_module_s(part, fixed):
       found.module.apply(found.variables, images)[0], theirs, rtol=1e-5,
       atol=1e-5 * np.abs(theirs).max())
   assert fixed == bool(found.fixed)
+
+
+def test_fixed_operations_take_an_open_batch():
+  found = flax_blocks.from_flax(*drawn("whole"))
+  images = jax.ShapeDtypeStruct(
+      export.symbolic_shape("b, 8, 8, 3"), jnp.float32)
+  logits, _ = jax.eval_shape(found.module.apply, found.variables, images)
+  assert logits.shape[0] == images.shape[0] and logits.shape[1] == 10
+
+
+def test_a_process_that_has_not_read_the_module_is_told_so():
+  with pytest.raises(errors.InputError, match=r"natjax\.from_flax makes known"):
+    operations.get("fixed_net_00000000")
 
 
 @pytest.mark.parametrize("part, words", [
