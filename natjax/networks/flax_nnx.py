@@ -11,15 +11,38 @@ import functools
 from typing import Any
 
 from flax import nnx
+import jax
 import jax.numpy as jnp
 
 from natjax.networks import flax_program
-from natjax.networks.flax_program import Layer, Path
+from natjax.networks.flax_program import Layer
 
 LAYERS = {nnx.Conv: "conv", nnx.Linear: "dense", nnx.BatchNorm: "norm"}
 # `(module, call, args, kwargs) -> result`, who hears of calls.
 _listener: contextvars.ContextVar[Callable[..., Any]] = (
     contextvars.ContextVar("listener"))
+
+
+def call(module: nnx.Module, options: Mapping[str, Any]
+         ) -> tuple[Callable[[Any, jax.Array], Any], Any]:
+  """A module as a function, in evaluation form, and its variables.
+
+  Args:
+    module: which.
+    options: of its call; see `trace`.
+
+  Returns:
+    `(variables, images) -> logits`, and the variables, a state of nnx.
+  """
+  options = flax_program.off(module) | {**options}
+  graph, state = nnx.split(module)
+
+  def apply(state, images):
+    copy = nnx.merge(graph, state)
+    copy.eval()
+    return copy(images, **options)
+
+  return apply, state
 
 
 def trace(module: nnx.Module, example: Any,
@@ -38,7 +61,7 @@ def trace(module: nnx.Module, example: Any,
   options = flax_program.off(module) | {**options}
   graph, weights, *rest = nnx.split(module, _is_weight, ...)
   flat = [*nnx.to_flat_state(weights)]
-  layers: dict[Path, Layer] = {}
+  layers: flax_program.Layers = {}
 
   def apply(arrays, image):
     copy = nnx.merge(graph, nnx.from_flat_state(

@@ -57,6 +57,10 @@ class Layer(NamedTuple):
     return cls(kind, module.use_bias, axis, float(module.epsilon))
 
 
+# Layers and their paths, by what calls of them are named.
+Layers = dict[str, tuple[Layer, Path]]
+
+
 class Step(NamedTuple):
   """An equation of a program.
 
@@ -99,7 +103,7 @@ class Program(NamedTuple):
     image: the variable of the image f32[1, S, S, 3].
     logits: of the result f32[1, K].
     weights: by variable the path and the array of each of the module's
-      variables.
+      variables of floating-point numbers.
     constants: other values by variable.
     moving: of `steps`, whether each depends on the image.
     debug_info: of the traced program, as jaxprs need it.
@@ -134,7 +138,8 @@ class Program(NamedTuple):
     own = [v for v in used if v in self.weights]
 
     def run(arrays, x):
-      known = dict(zip(own, arrays, strict=True)) | self.constants | {given: x}
+      known = {v: jnp.asarray(array, v.aval.dtype) for v, array in zip(
+          [*own, given], [*arrays, x], strict=True)} | self.constants
       y, = jax.core.eval_jaxpr(jaxpr, (), *(known[v] for v in used))
       return y
 
@@ -172,7 +177,7 @@ class Program(NamedTuple):
         if len(leads) == 1:
           result, = leads
           shape = result.aval.shape
-          if shape[0] == 1 and (len(shape) == 2 or (
+          if is_float(result) and shape[:1] == (1,) and (len(shape) == 2 or (
               len(shape) == 4 and shape[1] == shape[2])):
             return Region(frozenset(inside), given, result,
                           self.steps[step].path, reason)
@@ -188,12 +193,17 @@ class Program(NamedTuple):
     """
     at = {i: region for region in regions for i in region.steps}
     users: dict[Any, Any] = {}
+    made = {v: {v} for v in self.weights}  # Of which weights it is.
     for i, step in enumerate(self.steps):
-      for v in step.equation.invars:
-        if self.moving[i] and _is_var(v) and v in self.weights:
-          place = at.get(i, i)
-          if users.setdefault(v, place) != place:
-            return self.weights[v][0]
+      held = set().union(*(made.get(v, ()) for v in step.equation.invars if (
+          _is_var(v))))
+      if not self.moving[i]:
+        made.update((v, held) for v in step.equation.outvars)
+        continue
+      for v in held:
+        place = at.get(i, i)
+        if users.setdefault(v, place) != place:
+          return self.weights[v][0]
     return None
 
   def _closed(self, inside, wanted, given, made, known):
@@ -233,18 +243,31 @@ def shapes(module: nn.Module, example: Any) -> Any:
         f"the module is of type {type(module).__name__} and must be a"
         " flax.linen.Module; make one", "module")
   try:
-    return jax.eval_shape(functools.partial(module.init, **off(module)),
-                          jax.random.key(0), jax.ShapeDtypeStruct(
-                              jnp.shape(example), jnp.result_type(example)))
+    return flax.core.meta.unbox(jax.eval_shape(
+        functools.partial(module.init, **off(module)), jax.random.key(0),
+        jax.ShapeDtypeStruct(jnp.shape(example), jnp.result_type(example))))
   except Exception as e:  # Whatever a user's module raises.
     raise errors.InputError(
         f"{type(module).__name__}.init does not trace with the example:"
         f" {errors.short(errors.cause(e), 300)}; mend it", "module") from e
 
 
-def off(module: Any) -> dict[str, Any]:
-  """What turns a training off in a module's call."""
-  taken = inspect.signature(type(module).__call__).parameters
+def calling(module: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+  """Options of a call, and what turns a training off in it, if it takes that.
+
+  Args:
+    module: that is called, or a method of which where "method" names it.
+    options: that are given.
+  """
+  return off(module, options.get("method")) | {**options}
+
+
+def off(module: Any, method: Any = None) -> dict[str, Any]:
+  """What turns a training off in a module's call, or in that of a method."""
+  called = getattr(type(module), method, None) if isinstance(
+      method, str) else method
+  taken = inspect.signature(called if callable(called) else (
+      type(module).__call__)).parameters
   return {name: value for name, value in _OFF.items() if name in taken}
 
 
@@ -271,10 +294,10 @@ def trace(module: nn.Module, variables: Any, example: Any,
     raise errors.InputError(
         "the variables must be a dictionary with 'params', as module.init gives"
         f" it, and are {errors.short(variables)}; pass those", "variables")
-  options = off(module) | {**options}
+  options = calling(module, options)
   leaves, form = jax.tree_util.tree_flatten_with_path(
-      flax.core.unfreeze({**variables}))
-  layers: dict[Path, Layer] = {}
+      flax.core.meta.unbox(flax.core.unfreeze({**variables})))
+  layers: Layers = {}
 
   def hear(call, args, kwargs, context):
     called, path = context.module, context.module.path
@@ -293,11 +316,10 @@ def trace(module: nn.Module, variables: Any, example: Any,
       return module.apply(jax.tree.unflatten(form, arrays), image, **options)
 
   return read(type(module).__name__, apply, [
-      (tuple(key.key for key in path), leaf) for path, leaf in leaves], layers,
-              example)
+      (tuple(map(_key, path)), leaf) for path, leaf in leaves], layers, example)
 
 
-def heard(layers: dict[Path, Layer], path: Path, layer: Layer | None,
+def heard(layers: Layers, path: Path, layer: Layer | None,
           call: Callable[..., Any], args: Sequence[Any],
           kwargs: Mapping[str, Any], *, by_batch: bool = False) -> Any:
   """Calls a module's function, as a function of its name if it is a layer.
@@ -325,13 +347,14 @@ def heard(layers: dict[Path, Layer], path: Path, layer: Layer | None,
   def whole(x):
     return call(x, **kwargs)
 
-  layers[path] = layer
-  whole.__name__ = _MARK + "/".join(path)
+  mark = "/".join(part.replace("/", "%2F") for part in path)
+  layers[mark] = layer, path
+  whole.__name__ = _MARK + mark
   return jax.jit(whole)(*args)
 
 
 def read(name: str, apply: Callable[..., Any],
-         leaves: Sequence[tuple[Path, Any]], layers: Mapping[Path, Layer],
+         leaves: Sequence[tuple[Path, Any]], layers: Layers,
          example: Any) -> Program:
   """Traces a module as a function.
 
@@ -339,7 +362,7 @@ def read(name: str, apply: Callable[..., Any],
     name: of its class.
     apply: `(arrays, image) -> logits`, which calls layers by `heard`.
     leaves: path and value of each of the arrays.
-    layers: by path, as `apply` fills them in.
+    layers: as `apply` fills them in.
     example: images f32[B, S, S, 3], or their shape.
 
   Raises:
@@ -370,7 +393,13 @@ def read(name: str, apply: Callable[..., Any],
         f"{name} gives {errors.short(result)} for one image"
         " and must give logits [B, K]; wrap it in a module that does", "module")
   *arrays, image = traced.jaxpr.invars
-  weights = dict(zip(arrays, leaves, strict=True))
+  weights, constants = {}, dict(zip(
+      traced.jaxpr.constvars, traced.consts, strict=True))
+  for v, (path, leaf) in zip(arrays, leaves, strict=True):
+    if is_float(v):
+      weights[v] = path, leaf
+    else:  # A table of indices, for example, which no training changes.
+      constants[v] = leaf
   steps, (logits,) = _written_out(traced.jaxpr, layers, {}, ())
   seen, moving = {image}, []
   for step in steps:
@@ -378,9 +407,38 @@ def read(name: str, apply: Callable[..., Any],
     moving.append(moves)
     if moves:
       seen.update(step.equation.outvars)
-  return Program(tuple(steps), image, logits, weights, dict(zip(
-      traced.jaxpr.constvars, traced.consts, strict=True)), tuple(moving),
+  if logits not in seen:
+    raise errors.InputError(
+        f"what {name} gives does not depend on the images; see"
+        " that its call returns what it computes of them", "module")
+  return Program(
+      tuple(steps), image, logits, weights, constants, tuple(moving),
       traced.jaxpr.debug_info.with_unknown_names())
+
+
+def _key(part):
+  """What a part of a path of `jax.tree_util` is called."""
+  return str(getattr(part, "key", getattr(part, "idx", getattr(
+      part, "name", part))))
+
+
+def _usual(equation):
+  """How flax's layers number the dimensions of a product."""
+  if equation.primitive.name == "dot_general":
+    return ((len(equation.invars[0].aval.shape) - 1,), (0,)), ((), ())
+  image, kernel = (v.aval.shape for v in equation.invars)
+  return jax.lax.conv_dimension_numbers(
+      image, kernel, ("NHWC", "HWIO", "NHWC")) if len(image) == 4 else None
+
+
+def is_wide(v: Any) -> bool:
+  """Whether a variable is of floating-point numbers of 16 bits or more."""
+  return is_float(v) and v.aval.dtype.itemsize > 1
+
+
+def is_float(v: Any) -> bool:
+  """Whether a variable is of floating-point numbers."""
+  return jnp.issubdtype(v.aval.dtype, jnp.floating)
 
 
 def _is_var(v):
@@ -408,8 +466,7 @@ def _written_out(jaxpr, layers, names, scope, function=""):
     fresh = equation.replace(
         invars=given, outvars=[*map(rename, equation.outvars)])
     if isinstance(called, str) and called.startswith(_MARK):
-      own = tuple(called.removeprefix(_MARK).split("/"))
-      steps.append(Step(fresh, layers[own], own))
+      steps.append(Step(fresh, *layers[called.removeprefix(_MARK)]))
       continue
     if inner is not None and (equation.primitive.name in _INLINED or (
         equation.primitive.name == "custom_jvp_call" and _is_clip(inner))):
@@ -476,6 +533,39 @@ def convolutions(jaxpr: Any) -> int:
   return total
 
 
-def inner(step: Step) -> Sequence[Any]:
-  """The equations of a layer."""
-  return step.equation.params["jaxpr"].jaxpr.eqns
+def product(step: Step) -> Any | None:
+  """The one convolution or matrix product of a layer; None if it does more.
+
+  More than that of what it is given and its kernel, both as they are but for
+  the width of their numbers, and its bias.
+  """
+  body = step.equation.params["jaxpr"].jaxpr
+  same = {v: v for v in body.invars}  # What a variable is a copy of.
+  found: list[Any] = []
+  biases: set[Any] = set()
+  for e in body.eqns:
+    result, name = e.outvars[0], e.primitive.name
+    given: list[Any] = [
+        same.get(v) if _is_var(v) else None for v in e.invars]
+    if None in given:
+      return None
+    if name in ("convert_element_type", "reshape", "broadcast_in_dim"):
+      if not is_wide(result) or (name != "convert_element_type" and (
+          len(given[0].aval.shape) != 1)):
+        return None  # Rounded to few bits; or no bias.
+      same[result] = given[0]
+    elif name in ("conv_general_dilated", "dot_general"):
+      if not {*given} <= {*body.invars} or len({*given}) < 2 or (
+          _usual(e) != e.params["dimension_numbers"]):
+        return None
+      found.append(e)
+      same[result] = result
+    elif name == "add" and found and given[0] is found[0].outvars[0]:
+      biases.add(given[1])
+      same[result] = given[0]
+    else:
+      return None
+  done = len(found) == 1 and same.get(body.outvars[0]) is found[0].outvars[0]
+  used = {*found[0].invars} if done else set()
+  return found[0] if done and len(biases) < 2 and not (
+      biases & {same[v] for v in used}) and biases <= {*body.invars} else None

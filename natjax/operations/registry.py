@@ -158,6 +158,9 @@ def get(name: str, *, where: str = "operation") -> Operation:
     near = difflib.get_close_matches(
         canonical(name[:100]), names(), n=3) if isinstance(name, str) else []
     hint = f" did you mean {' or '.join(near)}?" if near else ""
+    if isinstance(name, str) and name.startswith("fixed_"):
+      hint = (" it is a part of a flax module, which natjax.from_flax makes"
+              " known in a process, before natjax.load, evaluate or export;")
     raise errors.InputError(
         f"{where}: unknown operation {errors.short(name)};{hint} known are"
         f" {', '.join(names())} (register others with"

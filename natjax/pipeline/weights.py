@@ -407,15 +407,18 @@ def load_weights(path: str | os.PathLike[str],
       raise errors.InputError(
           "an .npz file does not say in which skeleton cells stand; load them"
           " with their run, by natjax.load", "architecture")
-    place = interchange.frame(network, found, classes)
-    check(found, jax.eval_shape(functools.partial(
-        network_lib.init, network_lib.module(network, place)),
-        jax.random.key(0)))
+    check(found, _like(network, interchange.frame(network, found, classes)))
     return found
   read = interchange.read(path, network, None, classes=classes)
   if read.anew:
     warnings.warn(read.anew, stacklevel=2)
   return read.variables
+
+
+def _like(network, place):
+  """The shapes of a network's variables."""
+  return jax.eval_shape(functools.partial(
+      network_lib.init, network_lib.module(network, place)), jax.random.key(0))
 
 
 def save_weights(path: str | os.PathLike[str],
@@ -429,14 +432,30 @@ def save_weights(path: str | os.PathLike[str],
     variables: "params" and "batch_stats".
 
   Raises:
-    InputError: another ending, a network that torchvision has not, or not its
-      variables.
+    InputError: another ending, no folder to write in, a network that
+      torchvision has not, or not its variables (of cells, whose skeleton is not
+      known, any that are float32).
   """
   path = errors.path(path, "path")
-  if path.suffix == ".npz":
-    networks_lib.save_weights(path, variables)
-  elif path.suffix == ".safetensors":
-    interchange.write(path, codec.check(architecture), variables)
-  else:
+  if path.suffix not in (".npz", ".safetensors"):
     raise errors.InputError(
         f"path is {path} and must end in .npz or .safetensors", "path")
+  network = codec.check(architecture)
+  if path.is_dir() or not path.parent.is_dir():
+    raise errors.InputError(
+        f"path is {path}, which is a folder or lies in none; name a file",
+        "path")
+  if not isinstance(variables, Mapping) or "params" not in variables or not all(
+      hasattr(leaf, "dtype")
+      for leaf in flax.traverse_util.flatten_dict(variables).values()):
+    raise errors.InputError(
+        "variables must be a dictionary with 'params', and be arrays in"
+        f" dictionaries, and are {errors.short(variables)}; give a network's",
+        "variables")
+  if path.suffix == ".npz":
+    check(variables, variables if not isinstance(
+        network, records.BlockNetwork) else _like(
+            network, interchange.frame(network, variables)))
+    networks_lib.save_weights(path, variables)
+  else:
+    interchange.write(path, network, variables)

@@ -10,8 +10,9 @@ import pytest
 
 from natjax import errors, operations, zoo
 from natjax.costs import exact
-from natjax.graph import block_json, records
+from natjax.graph import block_json, blocks, records
 from natjax.networks import flax_blocks
+from natjax.networks import network as network_lib
 from natjax.operations import registry
 from tests.toys import flax_networks
 
@@ -207,6 +208,9 @@ def test_what_no_block_expresses_is_fixed_and_named():
   assert cost.madds == 4 * 64 * 8 * 8 + 2 * 64 * 64 * 8
   with pytest.raises(errors.InputError, match="takes images of 8 pixels"):
     found.module.apply(found.variables, jnp.zeros((1, 16, 16, 3)))
+  with pytest.raises(errors.InputError, match="takes 8 channels and gives 8"):
+    network_lib.init(network_lib.module(
+        blocks.scale(found.network, 2), found.place), jax.random.key(0))
 
 
 class Shared(nn.Module):

@@ -95,6 +95,12 @@ def test_refusals(images):
     natjax.from_flax(_trained(), None, images[:, :8])
 
 
+def test_images_that_matter_for_each_other_are_refused(images):
+  mixing = lambda x: nnx.relu(x - jnp.mean(x, axis=0, keepdims=True))
+  with pytest.raises(errors.InputError, match="two images have other logits"):
+    natjax.from_flax(_trained(act=mixing), None, images)
+
+
 def test_a_bn_that_stays_in_training_is_named(images):
 
   class ByBatch(_Net):
