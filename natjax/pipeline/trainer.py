@@ -53,12 +53,14 @@ def check_seed(seed: int, count: int) -> None:
 
 def check_types(dataset: Any, config: Any) -> None:
   """Refuses what is no data set, or no settings of training (InputError)."""
-  if not isinstance(dataset, data_lib.Dataset) or not isinstance(
-      config, supervised.TrainConfig):
+  if not isinstance(dataset, data_lib.Dataset):
     raise errors.InputError(
-        "a training takes a Dataset and a TrainConfig, and the types are"
-        f" {type(dataset).__name__} and {type(config).__name__}; see"
-        " natjax.data.load and natjax.TrainConfig")
+        f"the data set is {errors.short(dataset)} and must be a Dataset; pass"
+        " what natjax.data.load or natjax.data.make_dataset gives", "dataset")
+  if not isinstance(config, supervised.TrainConfig):
+    raise errors.InputError(
+        f"the settings of the training are of type {type(config).__name__};"
+        " pass a natjax.TrainConfig")
 
 
 class Feed(NamedTuple):
