@@ -160,7 +160,8 @@ def get(name: str, *, where: str = "operation") -> Operation:
     hint = f" did you mean {' or '.join(near)}?" if near else ""
     if isinstance(name, str) and name.startswith("fixed_"):
       hint = (" it is a part of a flax module, which natjax.from_flax makes"
-              " known in a process, before natjax.load, evaluate or export;")
+              " known, called before natjax.load, and the command line's"
+              " --module package.module:function;")
     raise errors.InputError(
         f"{where}: unknown operation {errors.short(name)};{hint} known are"
         f" {', '.join(names())} (register others with"

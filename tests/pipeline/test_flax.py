@@ -12,8 +12,10 @@ import pytest
 
 import natjax
 from natjax import cli, errors, pipeline
+from natjax.cli import inputs
 from natjax.methods import replace, supervised
 from natjax.networks import flax_blocks
+from natjax.operations import registry
 from natjax.pipeline import networks as networks_lib
 from tests.methods import test_replace
 from tests.toys import flax_networks
@@ -53,6 +55,18 @@ class _Living(nnx.Module):
 def living():
   """A module of nnx and an example."""
   return _Living(nnx.Rngs(0)), jnp.zeros((1, 8, 8, 3))
+
+
+class _Curved(_Living):
+
+  def __call__(self, x):
+    x = nnx.gelu(self.second(nnx.relu(self.first(x))))
+    return self.head(jnp.mean(x, (1, 2)))
+
+
+def curved():
+  """A module with a part that no block expresses."""
+  return _Curved(nnx.Rngs(0)), jnp.zeros((1, 8, 8, 3))
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +173,28 @@ def test_the_command_line_takes_a_module_of_nnx(tmp_path, capsys):
   networks_lib.save_weights(tmp_path / "own.npz", given.variables)
   kept = config(capsys, *command, "--weights", tmp_path / "own.npz")
   assert kept["weights"]["0"]["path"].endswith("own.npz")
+
+
+def test_a_run_with_fixed_operations_in_another_process(
+    tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(registry, "_REGISTRY", {**registry._REGISTRY})
+  out, module = str(tmp_path / "run"), f"{__name__}:curved"
+  assert cli.main(["train", module, "--dataset", "digits", "--epochs", "1",
+                   "--batch-size", "256", "--out", out]) == 0
+  trained = json.loads((tmp_path / "run/result.json").read_text())["accuracy"]
+  fixed = [n for n in registry._REGISTRY if n.startswith("fixed_")]
+  assert fixed
+  for name in fixed:  # As it is when another process begins.
+    del registry._REGISTRY[name]
+  inputs.imported.cache_clear()
+  capsys.readouterr()
+  assert cli.main(["evaluate", out]) == 2
+  said = capsys.readouterr().err
+  assert "--module package.module:function" in said and said.count("\n") == 1
+  assert cli.main(["evaluate", out, "--json", "--module", module]) == 0
+  network, = json.loads(capsys.readouterr().out)["networks"]
+  assert network["accuracy"] == pytest.approx(trained)
+  assert cli.main(["evaluate", out, "--module", f"{__name__}:gone"]) == 2
 
 
 @pytest.mark.parametrize("name, more, words", [
