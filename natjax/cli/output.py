@@ -19,6 +19,11 @@ def print_head(job):
   kinds = ", ".join(sorted({d.device_kind for d in devices}))
   err.print(f"devices: {len(devices)} ({kinds}); seed {job.trainer.seed}; "
             + ", ".join(f"{k} {v}" for k, v in pipeline.versions().items()))
+  dataset, train = job.trainer.dataset, job.trainer.config
+  err.print(f"{dataset.name}: {len(dataset.train_labels)} training and"
+            f" {len(dataset.test_labels)} test images of {dataset.num_classes}"
+            f" classes, {dataset.image_size} pixels a side; trained in batches"
+            f" of {train.batch_size}, {job.trainer.steps} steps an epoch")
   print_note(job)
   parts = {"network": estimate} if job.entry is None else {
       job.entry.model: estimate["search"],
