@@ -177,8 +177,7 @@ class FixedLayer(nn.Module):
       x = self.norm(name="norm")(x)
     elif layer.kind in ("max_pool", "avg_pool"):
       pool = getattr(primitives, layer.kind)
-      x = pool(x, k, stride=s, padding=tuple(
-          primitives.sides(layer.padding, side, k, s) for side in x.shape[1:3]))
+      x = pool(x, k, stride=s, padding=layer.padding)
     elif layer.kind == "global_pool":
       x = jnp.mean(primitives.at_least_float32(x), (1, 2), keepdims=True)
     elif layer.kind == "flatten":
