@@ -47,12 +47,14 @@ class Conv(nn.Module):
   kernel_size: tuple[int, int]
   stride: int | tuple[int, int] = 1
   padding: int | str = primitives.SYMMETRIC
+  dilation: int = 1
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (*self.kernel_size, x.shape[-1], self.features)
     kernel = self.param("kernel", kernel_init, shape)
-    return primitives.conv(x, kernel, stride=self.stride, padding=self.padding)
+    return primitives.conv(x, kernel, stride=self.stride, padding=self.padding,
+                           dilation=self.dilation)
 
 
 class DepthwiseConv(nn.Module):

@@ -17,7 +17,7 @@ from tests.networks import oracle
 
 CELLS = skeleton.Skeleton("imagenet", 4, 3, 5, 65)
 FRAME = blocks.Frame(5, 65)
-NAMES = ("resnet18", "mobilenetv2", "darts", "nasnet", "vgg16", "shufflenet")
+NAMES = ("resnet18", "mobilenetv2", "darts", "vgg16")
 
 
 @functools.cache
@@ -102,8 +102,8 @@ def test_a_gradient_is_that_of_finite_differences():
                                         jnp.asarray(x, jnp.float64))
       return jnp.sum(jnp.sin(y))
 
-    slope = jax.jit(jax.grad(loss))(0.0)
-    numeric = (loss(1e-6) - loss(-1e-6)) / 2e-6
+    slope = float(jax.jit(jax.grad(loss))(0.0))
+    numeric = float(loss(1e-6) - loss(-1e-6)) / 2e-6
   assert slope == pytest.approx(numeric, rel=1e-5)
 
 
@@ -127,8 +127,8 @@ def test_costs_are_those_of_what_runs(name, stride):
   known = cost.backbone(net.graph, net.frame, stride)
   assert known.params == sum(
       np.prod(leaf.shape) for leaf in jax.tree.leaves(own["params"]))
-  assert known.madds == counting.madds(
-      lambda x: made.apply(variables, x), images(65, 65)[:1])
+  assert known.madds == counting.traced_madds(jax.make_jaxpr(made.apply)(
+      variables, images(65, 65)[:1]).jaxpr)
 
 
 def test_what_cannot_be_dilated_is_refused():
