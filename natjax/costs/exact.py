@@ -26,8 +26,9 @@ def edge(network: records.BlockNetwork, shapes: shapes_lib.Shapes,
     item: the edge, by the numbers of the block's nodes.
     output_stride: as of the shapes.
   """
-  strides = (shapes.nodes[n].stride for n in (item.source, item.target))
-  with primitives.dilated(*shapes_lib.rates(*strides, output_stride)):
+  source, target = (shapes.nodes[n] for n in (item.source, item.target))
+  with primitives.dilated(*shapes_lib.rates(
+      source.stride, target.stride, output_stride)):
     total = edges_lib.cost(operations.get(item.operation), shapes.ends(item),
                            preactivate=network.preactivate)
   if network.norm == "bias":  # One parameter per channel where BN has two.

@@ -144,7 +144,7 @@ def load(folder: str | os.PathLike[str], split: str = "train", *,
     raise errors.InputError(f"{listed} names no images; list some", "split")
   images = [root / "JPEGImages" / f"{name}.jpg" for name in names]
   files = [root / masks / f"{name}.png" for name in names]
-  sizes = _in_threads(lambda pair: _check(*pair, num_classes),
+  sizes = _in_threads(lambda pair: _check(pair[0], pair[1], num_classes),
                       zip(images, files, strict=True))
   return Pictures(names, images, files, np.array(sizes, np.int32))
 

@@ -1,11 +1,11 @@
 """Training a network that gives every pixel a class, from a given backbone.
 
-Chen et al., 2017 (arXiv:1706.05587), section 4.1: SGD at 0.007 in batches of 16,
-the learning rate times (1 - step / steps)^0.9, crops of 513 pixels of images
-that are resized by 0.5 to 2 and mirrored, logits brought to the size of the
-crops. The paper does not say the weight decay; 1e-4 is that of its authors' code
-for ResNets. Their second training at an output stride of 8, with BN frozen, is
-left out: EnTranNAS (Table 5) has 16.
+Chen et al., 2017 (arXiv:1706.05587), section 4.1: SGD at 0.007 in batches of
+16, the learning rate times (1 - step / steps)^0.9, crops of 513 pixels of
+images that are resized by 0.5 to 2 and mirrored, logits brought to the size of
+the crops. The paper does not say the weight decay; 1e-4 is that of its authors'
+code for ResNets. Their second training at an output stride of 8, with BN
+frozen, is left out: EnTranNAS (Table 5) has 16.
 """
 
 from collections.abc import Callable

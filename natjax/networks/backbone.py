@@ -80,9 +80,10 @@ def module(network: network_lib.Network, output_stride: int = 16, *,
         " it, or a network with more strides", "output_stride")
   for i, (block, shapes) in enumerate(zip(graph.blocks, found, strict=True)):
     for edge in block.edges:
-      strides = (shapes.nodes[n].stride for n in edge[1:])
-      if shapes_lib.rates(*strides, output_stride) != (1, 1) and (
-          not operations.get(edge.operation).dilates):
+      source, target = (shapes.nodes[n] for n in (edge.source, edge.target))
+      if shapes_lib.rates(
+          source.stride, target.stride, output_stride) != (1, 1) and (
+              not operations.get(edge.operation).dilates):
         raise errors.InputError(
             f"{graph.name}, block {i}: operation '{edge.operation}' cannot be"
             f" dilated, as output-stride {output_stride} wants it (an Operation"

@@ -158,9 +158,9 @@ class BlockModule(nn.Module):
 
   def _dilated(self, source, target):
     """For what leads from one node to another."""
+    nodes = self.shapes.nodes
     return primitives.dilated(*shapes_lib.rates(
-        *(self.shapes.nodes[n].stride for n in (source, target)),
-        self.output_stride))
+        nodes[source].stride, nodes[target].stride, self.output_stride))
 
   def _free(self, item):
     """Whether drop path leaves an edge alone: what it adds is a copy."""

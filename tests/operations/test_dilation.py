@@ -1,4 +1,4 @@
-"""Operations whose strides became dilations, against themselves with strides."""
+"""Operations whose strides became dilations, against those with strides."""
 
 import functools
 
@@ -85,21 +85,20 @@ def test_both_forms_of_windows_and_a_part_of_a_stride(kind, branch):
           x, 3, stride=stride, padding="same"),
       "avg_pool": lambda x, stride: primitives.avg_pool(
           x, 3, stride=stride, padding=1)}
+
+  # And the gradients, of what reads those pixels alone.
+  def loss(x, before, after, stride):
+    with primitives.dilated(before, after):
+      y = calls[kind](x, stride)[:, ::after, ::after]
+    weights = np.random.default_rng(1).normal(size=y.shape).astype("f")
+    return jnp.sum(y * weights)
+
   for rate, stride, left in [*RATES, (1, 4, 2), (2, 4, 1)]:
     x = images(rate)
-    make = lambda: functools.partial(calls[kind], stride=stride)
-    after = compare(make, rate, stride, left, x)[1]
-
-    # And the gradients, of what reads those pixels alone.
-    def loss(x, before, after, weights):
-      with primitives.dilated(before, after):
-        y = calls[kind](x, stride)[:, ::after, ::after]
-      return jnp.sum(y * weights)
-
-    weights = np.random.default_rng(1).normal(size=jax.eval_shape(
-        lambda x: calls[kind](x, stride), x[:, ::rate, ::rate]).shape)
-    fine = jax.grad(loss)(x, rate, after, weights)
-    coarse = jax.grad(loss)(x[:, ::rate, ::rate], 1, 1, weights)
+    windows = functools.partial(calls[kind], stride=stride)
+    after = compare(lambda made=windows: made, rate, stride, left, x)[1]
+    fine = jax.grad(loss)(x, rate, after, stride)
+    coarse = jax.grad(loss)(x[:, ::rate, ::rate], 1, 1, stride)
     np.testing.assert_allclose(fine[:, ::rate, ::rate], coarse, atol=1e-4)
     fine = np.asarray(fine).copy()
     fine[:, ::rate, ::rate] = 0
