@@ -101,35 +101,3 @@ def make_tiny_imagenet(folder, classes, *, train, test, size, seed=0):
       f"{name}\tword {name[2:]}, another word\n" for name in classes
       if name != "n02"))
   return folder
-
-
-def make_voc(folder, splits, *, seed=0):
-  """Makes a folder of Pascal VOC's form, of three classes.
-
-  Args:
-    folder: VOC2012.
-    splits: by name, height and width of each picture. Masks have a palette,
-      are of stripes of the classes, whose colours images show, and are void at
-      the upper border.
-    seed: of the noise of images.
-  """
-  rng = np.random.default_rng(seed)
-  lists = folder / "ImageSets" / "Segmentation"
-  for path in (lists, folder / "JPEGImages", folder / "SegmentationClass"):
-    path.mkdir(parents=True, exist_ok=True)
-  colors = np.array([[20, 20, 20], [230, 40, 40], [40, 40, 230]])
-  for split, sizes in splits.items():
-    names = [f"{split}_{i}" for i in range(len(sizes))]
-    (lists / f"{split}.txt").write_text("".join(f"{n}\n" for n in names))
-    for i, (name, (height, width)) in enumerate(
-        zip(names, sizes, strict=True)):
-      columns = (np.arange(width) * 3 // width + i) % 3
-      mask = np.broadcast_to(columns, (height, width)).astype(np.uint8).copy()
-      pixels = colors[mask] + rng.normal(0, 5, (height, width, 3))
-      mask[0] = 255
-      Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(
-          folder / "JPEGImages" / f"{name}.jpg", quality=95)
-      image = Image.fromarray(mask, "P")
-      image.putpalette([*range(256)] * 3)
-      image.save(folder / "SegmentationClass" / f"{name}.png")
-  return folder

@@ -11,7 +11,7 @@ Images and masks are read when they are asked for, by threads, so that host
 memory holds a chunk of steps and no more. Crops are made on the device.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 import os
 import pathlib
@@ -189,6 +189,40 @@ def moments(pictures: Pictures, most: int = 256
       in zip(pictures[:most], pictures.sizes[:most], strict=True)])
   return (tuple(float(x) for x in pixels.mean(0) / 255),
           tuple(float(x) or 1.0 for x in pixels.std(0) / 255))
+
+
+def make(folder: str | os.PathLike[str],
+         splits: Mapping[str, Sequence[tuple[int, int]]], *, stripes: int = 3,
+         seed: int = 0) -> pathlib.Path:
+  """Makes a folder of Pascal VOC's form, to try things out; returns it.
+
+  There are three classes, of a colour each. Pictures are upright stripes of
+  them, void along the upper border.
+
+  Args:
+    folder: what `load` takes.
+    splits: by name, height and width of each picture.
+    stripes: of each picture.
+    seed: of the noise of images.
+  """
+  rng, folder = np.random.default_rng(seed), pathlib.Path(folder)
+  for inner in (_LISTS, "JPEGImages", "SegmentationClass"):
+    (folder / inner).mkdir(parents=True, exist_ok=True)
+  colors = np.array([[20, 20, 20], [230, 40, 40], [40, 40, 230]])
+  for split, sizes in splits.items():
+    names = [f"{split}_{i}" for i in range(len(sizes))]
+    (folder / _LISTS / f"{split}.txt").write_text("\n".join(names) + "\n")
+    for i, (name, size) in enumerate(zip(names, sizes, strict=True)):
+      stripe = (np.arange(size[1]) * stripes // size[1] + i) % len(colors)
+      classes = np.broadcast_to(stripe, size).astype(np.uint8).copy()
+      pixels = colors[classes] + rng.normal(0, 5, (*size, 3))
+      classes[0] = VOID
+      Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(
+          folder / "JPEGImages" / f"{name}.jpg", quality=95)
+      mask = Image.fromarray(classes).convert("P")
+      mask.putpalette([*range(256)] * 3)
+      mask.save(folder / "SegmentationClass" / f"{name}.png")
+  return folder
 
 
 class Crops(NamedTuple):

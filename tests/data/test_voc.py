@@ -8,14 +8,11 @@ import pytest
 
 from natjax import errors
 from natjax.data import voc
-from tests import tiny
-
-RNG = np.random.default_rng(0)
 
 
 @pytest.fixture
 def folder(tmp_path):
-  return tiny.make_voc(tmp_path / "VOCdevkit" / "VOC2012", {
+  return voc.make(tmp_path / "VOCdevkit" / "VOC2012", {
       "train": [(12, 16), (16, 10)], "val": [(8, 8)]})
 
 
@@ -114,7 +111,7 @@ def test_a_smaller_picture_has_void_around():
 
 def test_scale_is_bilinear_and_classes_are_the_nearest():
   found, sizes = picture(8, 8)
-  image, mask, there = crop(found, sizes, size=16, scale=(2, 2), flip=False)
+  image, mask, _ = crop(found, sizes, size=16, scale=(2, 2), flip=False)
   expected = jax.image.resize(
       found[0, :8, :8, :3].astype("f"), (16, 16, 3), "bilinear")
   np.testing.assert_allclose(image[0], expected, atol=1e-3)

@@ -42,12 +42,12 @@ def test_pixels_of_all_images_are_counted_together():
   rng = np.random.default_rng(0)
   labels, predicted = rng.integers(0, 3, (2, 4, 5, 6))
   labels[0, :2] = VOID
-  whole = sum(np.asarray(segmentation.confusion(p, l, 3), np.int64)
-              for p, l in zip(predicted, labels, strict=True))
+  whole = sum(np.asarray(segmentation.confusion(p, y, 3), np.int64)
+              for p, y in zip(predicted, labels, strict=True))
   plain = np.zeros((3, 3), np.int64)
-  for p, l in zip(predicted.ravel(), labels.ravel(), strict=True):
-    if l != VOID:
-      plain[l, p] += 1
+  for p, y in zip(predicted.ravel(), labels.ravel(), strict=True):
+    if y != VOID:
+      plain[y, p] += 1
   np.testing.assert_array_equal(whole, plain)
 
 
