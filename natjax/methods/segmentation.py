@@ -47,6 +47,7 @@ class SegmentationConfig:
     flip: whether half of the crops are mirrored.
     width: channels of the head's branches.
     dropout: rate before the classifier.
+    sync_bn: whether batch statistics are taken over all devices.
     dtype: "float32" or "bfloat16", of the computation.
   """
 
@@ -62,6 +63,7 @@ class SegmentationConfig:
   flip: bool = True
   width: int = 256
   dropout: float = 0.1
+  sync_bn: bool = False
   dtype: str = "float32"
 
 
@@ -122,6 +124,8 @@ class Segmentation:
       InputError: settings out of range, or variables of another network.
     """
     self.config = check(config)
+    backbone = backbone.clone(
+        axis_name=base.AXIS if config.sync_bn else None)
     self.module = deeplab.DeepLabV3(
         backbone, num_classes, config.width, config.dropout)
     self.mean, self.std = tuple(mean), tuple(std)
