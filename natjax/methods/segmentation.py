@@ -22,6 +22,7 @@ from natjax.data import voc
 from natjax.methods import supervised
 from natjax.networks import backbone as backbone_lib
 from natjax.networks import deeplab, trees
+from natjax.networks import network as network_lib
 from natjax.objectives import segmentation as objectives
 from natjax.training import method as base
 from natjax.training import optimizers, settings
@@ -146,13 +147,14 @@ class Segmentation:
 
   def init(self, rng: jax.Array) -> supervised.TrainState:
     """Draws the head, and the backbone where no weights were given."""
-    rng_params, rng_state = jax.random.split(rng)
-    size = self.module.backbone.frame.image_size
-    variables = {"batch_stats": {}, **jax.jit(self.module.init)(
-        rng_params, jnp.zeros((2, size, size, 3)))}
-    if self._weights is not None:
-      variables = {kind: {**tree, "backbone": self._weights.get(kind, {})}
-                   for kind, tree in variables.items()}
+    rng_backbone, rng_head, rng_state = jax.random.split(rng, 3)
+    backbone, size = self.module.backbone, self.module.backbone.frame.image_size
+    head = network_lib.drawn(lambda rng: {
+        kind: tree["head"] for kind, tree in self.module.init(
+            rng, jnp.zeros((2, size, size, 3))).items()}, rng_head)
+    own = self._weights or network_lib.init(backbone, rng_backbone)
+    variables = {kind: {**({"backbone": own[kind]} if own.get(kind) else {}),
+                        "head": head[kind]} for kind in head}
     return supervised.TrainState(
         step=jnp.zeros((), jnp.int32), **variables, rng=rng_state,
         opt_state=jax.jit(self._optimizer.init)(variables["params"]))

@@ -296,18 +296,14 @@ def module(architecture: records.Architecture, place: records.Place, *,
                  layers_lib.auxiliary(place) if auxiliary else None, axis_name)
 
 
-def init(network: Network, rng: jax.Array, **options: Any) -> Any:
+def init(network: Any, rng: jax.Array, **options: Any) -> Any:
   """Draws the variables ("params" and "batch_stats") of a network.
 
   Without BN the kernels are drawn with the variance of He et al., 2015, six
   times that of the library's other networks, lest signals vanish.
 
-  What the network computes is left out, and every draw is a program of its own,
-  compiled once per shape: one of all of them took XLA's CPU backend twice as
-  long to compile as a step of the training.
-
   Args:
-    network: the module.
+    network: the module; a `backbone.Backbone` will do.
     rng: a key.
     **options: handed on to its call (`edge=`).
   """
@@ -322,6 +318,16 @@ def init(network: Network, rng: jax.Array, **options: Any) -> Any:
           variables)
     return {"batch_stats": {}, **variables}
 
+  return drawn(draw, rng)
+
+
+def drawn(draw: Callable[[jax.Array], Any], rng: jax.Array) -> Any:
+  """What a function draws from a key, without what else it computes.
+
+  Every draw is a program of its own, compiled once per shape: one of all of
+  them took XLA's CPU backend twice as long to compile as a step of the
+  training.
+  """
   traced, like = jax.make_jaxpr(draw, return_shape=True)(rng)
   leaves = jax.tree.leaves(like)
   drawing, _ = partial_eval.dce_jaxpr(

@@ -99,7 +99,8 @@ class Operation:
       its windows and strides are those of `primitives` (`conv`,
       `depthwise_conv`, `max_pool`, `avg_pool`, `subsample`, `global_mean`; the
       modules `Conv` and `DepthwiseConv` are made of them), used as
-      `primitives.dilated` says.
+      `primitives.dilated` says, and `output_size` is made of `output_size` or
+      `spacing` there.
   """
 
   name: str

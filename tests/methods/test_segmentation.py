@@ -95,6 +95,24 @@ def test_two_devices_are_one(pictures):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.parametrize("norm, dtype", [("batch", "bfloat16"),
+                                         ("bias", "float32")])
+def test_a_step_keeps_what_a_state_is_made_of(pictures, norm, dtype):
+  net = network()
+  bare = backbone.module(net.clone(graph=net.graph._replace(norm=norm)), 2)
+  segment = segmentation.Segmentation(
+      dataclasses.replace(CONFIG, dtype=dtype), bare, num_classes=3,
+      mean=(0.5,) * 3, std=(0.2,) * 3)
+  state = segment.init(jax.random.key(0))
+  step = jax.vmap(segment.update, in_axes=(None, 0), axis_name="devices")
+  found, metrics = jax.eval_shape(
+      step, state, {"image": pictures[:4][None], "label": pictures.sizes[:4][
+          None]})
+  assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == jax.tree.map(
+      lambda x: (x.shape[1:], x.dtype), found)
+  assert set(metrics) == {"loss", "accuracy"}
+
+
 def test_it_begins_with_the_given_weights(pictures):
   weights = network_lib.init(network(), jax.random.key(5))  # With a head.
   state = make(pictures, weights=weights).init(jax.random.key(0))
