@@ -95,6 +95,12 @@ class Operation:
       (`primitives.sides`); else its padding is its own.
     scale: `(params, factor) -> params` makes it give `factor` times as much;
       None where it cannot.
+    dilates: whether its stride can become a dilation (`natjax.backbone`): all
+      its windows and strides are those of `primitives` (`conv`,
+      `depthwise_conv`, `max_pool`, `avg_pool`, `subsample`, `global_mean`; the
+      modules `Conv` and `DepthwiseConv` are made of them), used as
+      `primitives.dilated` says, and `output_size` is made of `output_size` or
+      `spacing` there.
   """
 
   name: str
@@ -111,6 +117,7 @@ class Operation:
   pads: bool = False
   output_size: Callable[[int, int], int] = primitives.output_size
   scale: Callable[[Any, jax.Array], Any] | None = None
+  dilates: bool = False
 
 
 _REGISTRY: dict[str, Operation] = {}
