@@ -149,9 +149,9 @@ class Segmentation:
     """Draws the head, and the backbone where no weights were given."""
     rng_backbone, rng_head, rng_state = jax.random.split(rng, 3)
     backbone, size = self.module.backbone, self.module.backbone.frame.image_size
-    head = network_lib.drawn(lambda rng: {
+    head = network_lib.draws(lambda rng: {
         kind: tree["head"] for kind, tree in self.module.init(
-            rng, jnp.zeros((2, size, size, 3))).items()}, rng_head)
+            rng, jnp.zeros((2, size, size, 3))).items()}, rng_head)(rng_head)
     own = self._weights or network_lib.init(backbone, rng_backbone)
     variables = {kind: {**({"backbone": own[kind]} if own.get(kind) else {}),
                         "head": head[kind]} for kind in head}

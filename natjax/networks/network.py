@@ -309,16 +309,15 @@ def init(network: Any, rng: jax.Array, **options: Any) -> Any:
   """
   used = {edge.operation for block in network.graph.blocks
           for edge in block.edges}
-  drawing, consts, form = _drawing(
+  return _draws(
       network, tuple(sorted(options.items())), jax.typeof(rng),
       tuple(map(operations.get, sorted(used))),
-      jax.config.read("jax_enable_x64"))
-  return jax.tree.unflatten(form, jax.core.eval_jaxpr(drawing, consts, rng))
+      jax.config.read("jax_enable_x64"))(rng)
 
 
 @functools.lru_cache(maxsize=8)  # A job wants shapes, a start and more seeds.
-def _drawing(network, options, rng, *like):
-  """The jaxpr of `init`'s draws, its constants, and the tree of its results.
+def _draws(network, options, rng, *like):
+  """The draws of `init`, traced.
 
   `like` is what the trace depends on besides: what the names of operations
   stand for, and whether numbers may have 64 bits.
@@ -334,18 +333,24 @@ def _drawing(network, options, rng, *like):
           variables)
     return {"batch_stats": {}, **variables}
 
-  return drawn(draw, rng)
+  return draws(draw, rng)
 
 
-def drawn(draw: Callable[[jax.Array], Any], rng: jax.Array) -> Any:
-  """What a function draws from a key, without what else it computes.
+def draws(draw: Callable[[jax.Array], Any],
+          rng: Any) -> Callable[[jax.Array], Any]:
+  """A function of a key without all that it does not draw.
 
   Every draw is a program of its own, compiled once per shape: one of all of
   them took XLA's CPU backend twice as long to compile as a step of the
   training.
+
+  Args:
+    draw: `(key) -> pytree`, which is traced once.
+    rng: a key, or what it looks like.
   """
   traced, like = jax.make_jaxpr(draw, return_shape=True)(rng)
   leaves, form = jax.tree.flatten(like)
   drawing, _ = partial_eval.dce_jaxpr(
       traced.jaxpr, [True] * len(leaves), instantiate=True)
-  return drawing, traced.consts, form
+  return lambda rng: jax.tree.unflatten(
+      form, jax.core.eval_jaxpr(drawing, traced.consts, rng))
