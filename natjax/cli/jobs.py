@@ -79,8 +79,8 @@ def _load(args):
 def run_transform(args) -> int:
   """`natjax transform` and `natjax search`."""
   preset, architectures = _prepare(args, "train-", args.method)
-  extra = inputs.file_settings(args, ("search", "train", "simclr"))
-  simclr = inputs.simclr(args, preset.simclr, extra["simclr"])
+  extra = inputs.file_settings(args, ("search", "train", *inputs.OBJECTIVES))
+  objectives = inputs.objectives(args, preset, extra)
   train = inputs.settings(args, preset.train, "train-", extra["train"])
   if args.share == "full" and architectures and all(
       architecture.kind == "cells" for architecture in architectures):
@@ -98,7 +98,7 @@ def run_transform(args) -> int:
       architectures or None, dataset, args.method,
       inputs.settings(args, preset.search, "", extra["search"]), train,
       space=args.space, share=args.share, seed=first, seeds=count,
-      devices=args.devices, compare=args.compare is not False, simclr=simclr,
+      devices=args.devices, compare=args.compare is not False, **objectives,
       train_found=not args.no_train, weights=inputs.weights(args),
       train_from=args.train_from, start=args.start)
   show = output.print_transformed if not job.union else functools.partial(
@@ -124,14 +124,14 @@ def _unshared(args, genotypes, train, given):
 def run_train(args) -> int:
   """`natjax train`."""
   preset, (architecture,) = _prepare(args, "", None)
-  extra = inputs.file_settings(args, ("train", "simclr"))
+  extra = inputs.file_settings(args, ("train", *inputs.OBJECTIVES))
   first, count = inputs.seeds(args)
   args.seeds = count
   config = inputs.settings(args, preset.train, "", extra["train"])
   dataset = _load(args)
   job = pipeline.TrainJob(
       architecture, dataset, config, seed=first, devices=args.devices,
-      simclr=inputs.simclr(args, preset.simclr, extra["simclr"]),
+      **inputs.objectives(args, preset, extra),
       weights=inputs.weights(args))
   return _run_job(args, job, output.print_trained)
 

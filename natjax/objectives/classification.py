@@ -18,6 +18,16 @@ def right(logits: jax.Array, labels: jax.Array) -> jax.Array:
   return (jnp.argmax(logits, -1) == labels).astype(jnp.float32)
 
 
+# `(logits f[B, K], labels i32[B]) -> loss f32[]`, what a supernet minimises.
+Criterion = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """The mean cross-entropy f32[] of logits f[B, K] and labels i32[B]."""
+  return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(
+      logits, labels))
+
+
 class Objective:
   """What a network is trained for.
 

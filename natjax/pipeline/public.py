@@ -19,6 +19,7 @@ from natjax.methods.random_search import RandomConfig
 from natjax.methods.replace_config import ReplaceConfig
 from natjax.methods.supervised import TrainConfig
 from natjax.networks.flax_blocks import from_flax
+from natjax.objectives.arcface import ArcFaceConfig
 from natjax.objectives.simclr import SimCLRConfig
 from natjax.pipeline import (
     Listener,
@@ -34,7 +35,7 @@ from natjax.pipeline.weights import load_weights, save_weights
 from natjax.training.devices import configure_compilation
 from natjax.zoo.exports import read
 
-__all__ = ("METHODS", "Architecture", "Block", "BlockNetwork", "Cell",
+__all__ = ("METHODS", "ArcFaceConfig", "Architecture", "Block", "BlockNetwork", "Cell",
            "DSTConfig", "DartsConfig", "DifferentiableConfig", "Edge",
            "EnTranConfig", "Genotype", "ITConfig", "InputError", "Layer",
            "Listener", "NATConfig", "Node", "NotMet", "Printed",
