@@ -193,6 +193,21 @@ def _explain(sub):
   return explain.run_explain, {}
 
 
+def _verify(sub):
+  from natjax.cli import verify
+
+  sub.add_argument("--json", action="store_true")
+  sub.add_argument("directory", metavar="RUN", help="the folder of a run that"
+                   " learnt embeddings, such as by --objective arcface")
+  sub.add_argument("pairs", metavar="PAIRS.bin", nargs="+", help="such as"
+                   " lfw.bin, cfp_fp.bin or agedb_30.bin: a pickled list of"
+                   " encoded images and one of bools, of which nothing is"
+                   " executed")
+  sub.add_argument("--network", metavar="NAME", help="of the run's networks,"
+                   " such as original-0 (default: all)")
+  return verify.run_verify, {}
+
+
 def _rank(sub):
   from natjax.cli import rank
 
@@ -463,6 +478,8 @@ _COMMANDS: dict[str, tuple[str, Callable[..., Any]]] = {
     "search": ("find an architecture in a space", _search),
     "train": ("train the network of an architecture", _train),
     "evaluate": ("test accuracy of the networks that a run trained", _evaluate),
+    "verify": ("whether a run's networks tell faces of two people apart, by"
+               " pairs", _verify),
     "draw": ("draw an architecture, or what changed between two", _draw),
     "explain": ("where in an image a network sees a class"
                 " (Grad-CAM)", _explain),

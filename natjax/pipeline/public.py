@@ -31,6 +31,7 @@ from natjax.pipeline import (
 )
 from natjax.pipeline.export import export, load_exported
 from natjax.pipeline.networks import load
+from natjax.pipeline.verify import verify
 from natjax.pipeline.weights import load_weights, save_weights
 from natjax.training.devices import configure_compilation
 from natjax.zoo.exports import read
@@ -43,4 +44,4 @@ __all__ = ("METHODS", "ArcFaceConfig", "Architecture", "Block", "BlockNetwork", 
            "architecture", "blocks", "codec", "configure_compilation", "cost",
            "data", "export", "from_flax", "load", "load_exported",
            "load_weights", "operations", "presets", "read", "save_weights",
-           "search", "skeleton", "train", "transform", "zoo")
+           "search", "skeleton", "train", "transform", "verify", "zoo")

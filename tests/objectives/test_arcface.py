@@ -1,0 +1,196 @@
+"""ArcFace against a plain form, on one device and divided over four."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from natjax import errors, zoo
+from natjax.costs import exact as cost
+from natjax.graph import blocks, shapes, skeleton
+from natjax.methods import supervised
+from natjax.networks import layers
+from natjax.networks import network as network_lib
+from natjax.objectives import arcface
+from natjax.training import devices
+from natjax.training import method as base
+from tests import tiny
+
+CONFIG = arcface.ArcFaceConfig(embedding=6)
+TINY = blocks.check(blocks.BlockNetwork(
+    "tiny", (blocks.Layer("conv", 4, 3, 2, activation="relu"),),
+    (blocks.Block((blocks.Node(4, activation="relu"),),
+                  (blocks.Edge("conv_1x1", 1, 2),)),)))
+
+
+def plain(embeddings, classes, labels, scale=64.0, margin=0.5):
+  """Equation 3 image by image, with arccosines, in float64."""
+  unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
+  found, right = [], []
+  for e, label in zip(unit(embeddings), labels, strict=True):
+    cosines = unit(classes) @ e
+    right.append(float(np.argmax(cosines) == label))
+    theta = math.acos(np.clip(cosines[label], -1, 1))
+    cosines[label] = math.cos(theta + margin) if theta + margin <= math.pi else (
+        math.cos(theta) - margin * math.sin(margin))
+    logits = scale * cosines
+    most = logits.max()
+    found.append(most + math.log(np.exp(logits - most).sum()) - logits[label])
+  return np.array(found), np.array(right)
+
+
+def drawn(images, features, identities, seed=0):
+  rng = np.random.default_rng(seed)
+  return (rng.normal(size=(images, features)),
+          rng.normal(size=(identities, features)),
+          rng.integers(0, identities, images))
+
+
+def cosines(embeddings, classes):
+  unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)
+  return (unit(embeddings) @ unit(classes).T).astype("f")
+
+
+@pytest.mark.parametrize("scale,margin", [(64.0, 0.5), (8.0, 1.2), (1.0, 0.0)])
+def test_it_is_the_equation_written_out(scale, margin):
+  embeddings, classes, labels = drawn(20, 3, 7)  # Some beyond pi - m.
+  labels[:3] = np.argmin(embeddings[:3] @ classes.T, axis=1)
+  found = arcface.losses(cosines(embeddings, classes), labels, scale=scale,
+                         margin=margin)
+  assert found.dtype == jnp.float32
+  np.testing.assert_allclose(
+      found, plain(embeddings, classes, labels, scale, margin)[0], rtol=1e-4,
+      atol=1e-4)
+
+
+def test_the_enlarged_angle_goes_on_falling_beyond_pi():
+  theta = np.linspace(0.01, math.pi - 0.01, 400)
+  found = np.asarray(arcface.enlarged(np.cos(theta).astype("f"), 0.5))
+  assert (np.diff(found) < 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradients_are_finite_where_the_sine_vanishes(dtype):
+  direct = jax.grad(lambda c: arcface.losses(c, jnp.array([0, 0])).sum())
+  assert np.isfinite(np.asarray(direct(
+      jnp.array([[1.0, -1.0], [-1.0, 1.0]], dtype)), np.float32)).all()
+  # And of an embedding that is its own identity's vector, or its opposite.
+  frame = blocks.Frame(2, 8, 6)
+  head = layers.FixedLayer(
+      shapes.head_layers(TINY, frame)[-1], 2, layers.Bias, False)
+  x = jnp.array([[1.0, 2.0], [-1.0, -2.0]], dtype)
+
+  def loss(x, classes):
+    return arcface.losses(head.apply({"params": {"classes": classes}}, x),
+                          jnp.array([0, 0])).sum()
+
+  for part in jax.grad(loss, (0, 1))(x, jnp.array([[1.0, 2.0], [0.0, 0.0]])):
+    assert np.isfinite(np.asarray(part, np.float32)).all()
+
+
+@pytest.mark.parametrize("identities", [8, 10])
+def test_identities_divided_over_devices_are_those_of_one(identities):
+  embeddings, classes, labels = drawn(8, 5, identities)
+  rows = -(-identities // 4)
+  padded = np.concatenate([classes, np.ones((4 * rows - identities, 5))])
+
+  def step(embeddings, classes, labels):
+    def loss(embeddings, classes):
+      found, right = arcface.divided(
+          embeddings, classes, labels, axis_name=base.AXIS,
+          num_classes=identities)
+      return jnp.mean(found), (found, right)
+
+    (_, told), grads = jax.value_and_grad(loss, (0, 1), has_aux=True)(
+        embeddings, classes)
+    # Of the sum of the devices' means.
+    return jax.tree.map(lambda x: jax.lax.all_gather(x, base.AXIS, tiled=True),
+                        (told, jax.tree.map(lambda x: x / 4, grads)))
+
+  (found, right), grads = devices.spread(
+      step, devices.choose(4), sharded=(True, True, True))(
+          embeddings.reshape(4, 2, 5).astype("f"),
+          padded.reshape(4, rows, 5).astype("f"), labels.reshape(4, 2))
+  expected = plain(embeddings, classes, labels)
+  np.testing.assert_allclose(found, expected[0], rtol=1e-4)
+  np.testing.assert_array_equal(right, expected[1])
+
+  def one(embeddings, classes):
+    unit = lambda x: x / jnp.linalg.norm(x, axis=1, keepdims=True)
+    return jnp.mean(arcface.losses(
+        unit(embeddings) @ unit(classes).T, labels))
+
+  of_one = jax.grad(one, (0, 1))(embeddings.astype("f"), classes.astype("f"))
+  np.testing.assert_allclose(grads[0], of_one[0], rtol=1e-3, atol=1e-5)
+  np.testing.assert_allclose(grads[1][:identities], of_one[1], rtol=1e-3,
+                             atol=1e-5)
+  assert not np.asarray(grads[1][identities:]).any()
+
+
+@pytest.mark.parametrize("architecture,place,own", [
+    (zoo.get("lresnet34e-ir"), blocks.Frame(10, 32, 6), 512),
+    (zoo.get("mobilefacenet"), blocks.Frame(10, 32, 6), 128),
+    (zoo.get("resnet20"), blocks.Frame(10, 32, 6), 0),
+    (zoo.get("vgg16"), blocks.Frame(10, 32, 6), 0),
+    (zoo.get("darts"), skeleton.Skeleton("cifar", 4, 3, 10, 32, 6), 0)])
+def test_networks_embed_by_themselves_or_are_given_an_embedding(
+    architecture, place, own):
+  net = network_lib.module(architecture, place)
+  features = own or 6
+  assert shapes.num_features(net.graph, place) == features
+  variables = jax.eval_shape(functools.partial(
+      network_lib.init, net), jax.random.key(0))
+  like = variables["params"]
+  assert ("embedding" in like) == (not own)
+  names = network_lib.head_names(net.graph, net.frame)
+  assert like[names[-1]]["classes"].shape == (10, features)
+  count = sum(x.size for x in jax.tree.leaves(like))
+  assert count == cost.network(architecture, place).params
+  without = network_lib.module(architecture, place._replace(num_classes=0))
+  assert jax.eval_shape(without.apply, variables, jnp.zeros((
+      2, 32, 32, 3)))[0].shape == (2, features)
+
+
+@functools.cache
+def trained():
+  train = dataclasses.replace(
+      tiny.TRAIN, **supervised.OF_CELLS, cutout=0, learning_rate=0.1,
+      momentum=0.0, weight_decay=0.0, max_grad_norm=0.0, sync_bn=True)
+  objective = arcface.ArcFace(CONFIG, network_lib.module(
+      TINY, blocks.Frame(10, 8, 6), axis_name=base.AXIS))
+  return supervised.Supervised(train, TINY, num_classes=10, image_size=8,
+                               objective=objective)
+
+
+def test_the_objective_is_the_equation_of_what_the_network_gives():
+  method, batch = trained(), tiny.batch(6)
+  state = method.init(jax.random.key(0))
+  _, metrics = devices.spread(method.update, devices.choose(1), sharded=(
+      False, False))(state, batch)
+  net = method.objective.network
+  features = net.clone(frame=net.frame._replace(num_classes=0), axis_name=None)
+  embeddings = features.apply(
+      supervised.variables(state), batch["image"], train=True,
+      mutable=["batch_stats"])[0][0]
+  found, right = plain(
+      np.asarray(embeddings, np.float64),
+      np.asarray(state.params["head1"]["classes"], np.float64), batch["label"])
+  np.testing.assert_allclose(metrics["loss"], found.mean(), rtol=1e-3)
+  np.testing.assert_allclose(metrics["accuracy"], right.mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("changes,message", [
+    ({"scale": 0.0}, "scale"), ({"margin": -0.1}, "margin"),
+    ({"margin": 1.6}, "margin"), ({"embedding": 0}, "embedding")])
+def test_settings_that_do_not_fit_are_refused(changes, message):
+  with pytest.raises(errors.InputError, match=message):
+    arcface.check(dataclasses.replace(CONFIG, **changes))
+
+
+def test_a_linear_classifier_is_refused():
+  with pytest.raises(errors.InputError, match="embedding"):
+    arcface.ArcFace(CONFIG, network_lib.module(TINY, blocks.Frame(10, 8)))
