@@ -1,5 +1,7 @@
 """`natjax verify`: whether a run's networks tell people apart, by pairs."""
 
+import pathlib
+
 from natjax.cli import console
 from natjax.data import face_pairs
 from natjax.pipeline import verify
@@ -28,7 +30,7 @@ def run_verify(args) -> int:
   console.print_table(
       "pairs of faces, ten folds", ("pairs", "network", ">count", ">accuracy",
                                     ">threshold", ">TAR at FAR 0.001"), [
-          (row["pairs"], row["network"], str(row["count"]),
+          (pathlib.Path(row["pairs"]).stem, row["network"], str(row["count"]),
            f"{100 * row['accuracy']:.2f} ± {100 * row['deviation']:.2f} %",
            f"{row['threshold']:.2f}", f"{100 * row['tar']:.2f} %")
           for row in rows])

@@ -186,8 +186,8 @@ class Differentiable:
     self.train = train = supervised.resolve(train, architecture.kind)
     self.config = check(config, train.epochs)
     place = supervised.place_of(train, architecture.kind,
-                                num_classes=num_classes, image_size=image_size)
-    place = place._replace(embedding=embedding)
+                                num_classes=num_classes, image_size=image_size,
+                                embedding=embedding)
     self.space = theta_space.ThetaSpace(
         architecture, place, share, config.keep,
         batch=config.inference_batch, dtype=train.dtype)

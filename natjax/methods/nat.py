@@ -200,8 +200,8 @@ class NAT:
           "leave_one_out" if config.samples > 1 else "none")
     place = codec.place(
         space.graph.kind, "cifar", config.init_channels, config.cells,
-        num_classes=num_classes, image_size=image_size)._replace(
-            embedding=targets[0].embedding if targets else 0)
+        num_classes=num_classes, image_size=image_size,
+        embedding=targets[0].embedding if targets else 0)
     self.ground = ground_lib.Ground(
         space, place, targets, scheme=self.scheme, published=self.published,
         smoothing=self.smoothing, width=config.supernet_width, others=others)

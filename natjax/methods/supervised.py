@@ -140,14 +140,17 @@ def resolve(config: TrainConfig, kind: str) -> FullTrainConfig:
 
 
 def place_of(config: FullTrainConfig, kind: str, *, num_classes: int,
-             image_size: int) -> records.Place:
+             image_size: int, embedding: int = 0) -> records.Place:
   """Where a network is trained: a skeleton, or a frame for blocks.
+
+  See `codec.place`.
 
   Raises:
     InputError: impossible.
   """
   place = codec.place(kind, config.skeleton, config.init_channels, config.cells,
-                      num_classes=num_classes, image_size=image_size)
+                      num_classes=num_classes, image_size=image_size,
+                      embedding=embedding)
   if config.auxiliary:
     layers_lib.auxiliary(place)
   return place

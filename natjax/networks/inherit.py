@@ -46,9 +46,9 @@ def variables(supernet: supernet_lib.Supernet, held: supernet_lib.Variables,
                  for n in range(network.prefix)}
         parts[f"{called.block}{i}"] = found | _nodes(own, j) | _edges(
             supernet, own, i, j, cells[i])
-    if network.prefix and len(head) > 1:  # Behind the pooling.
-      parts[head[1]] = _keep_inputs(
-          parts[head[1]], cells, len(cells) - 1, plan)
+    for name in head[1:2]:  # Behind the pooling.
+      if network.prefix and name in parts:
+        parts[name] = _keep_inputs(parts[name], cells, len(cells) - 1, plan)
     result[kind] = parts
   return result
 

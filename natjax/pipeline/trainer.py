@@ -184,8 +184,7 @@ class Trainer:
       self.judge = judge_lib.choose(dataset, full, objective)
       self.place = supervised.place_of(
           full, kind, num_classes=self.judge.num_classes,
-          image_size=dataset.image_size)._replace(
-              embedding=self.judge.embedding)
+          image_size=dataset.image_size, embedding=self.judge.embedding)
       if not 0 <= full.cutout <= dataset.image_size:
         settings.refuse(
             full, "cutout", f"must lie in [0, {dataset.image_size}], the"
