@@ -5,9 +5,9 @@ Architecture Transformer", section 5.2.1. LResNet34E-IR and MobileFaceNet, each:
 the original, and what NAT and NAT++ make of it. All learn identities by ArcFace
 ("the same settings as that in" Deng et al., 2019), alike, and are judged by
 pairs of faces that they have not seen: LFW, CFP-FP and AgeDB-30, ten folds.
-Chosen here, where the paper does not say: the supernet minimises ArcFace's loss,
-too, and the policy's reward is the accuracy of classifying identities by the
-largest cosine.
+Chosen here, where the paper does not say: the supernet minimizes ArcFace's
+loss, too, and the policy's reward is the accuracy of classifying identities by
+the largest cosine.
 
 Commands, with FACES a folder with train.rec (such as CASIA-WebFace, cut to 112
 pixels) and lfw.bin, cfp_fp.bin and agedb_30.bin, as they are given out
@@ -17,8 +17,8 @@ together:
   python experiments/faces.py --preset paper --data-dir FACES --out runs/faces
 `smoke` has made images of a few identities, a block of LResNet34E-IR, and tells
 nothing of faces; it takes a minute or two of 2 CPU cores, most of which is
-compilation. How long `paper` takes is what `--dry-run` estimates; it needs 19 GB
-of host memory for CASIA-WebFace.
+compilation. How long `paper` takes is what `--dry-run` estimates; it needs 19
+GB of host memory for CASIA-WebFace.
 Expected, preset `paper` (Table 2, LFW / CFP-FP / AgeDB-30, %): LResNet34E-IR
 99.72 / 96.39 / 98.03, NAT++ 99.83 / 96.72 / 98.35; not run here. Deng et al.
 divide the rate by 10 at 20 and 28 of 32 thousand updates, where this has a

@@ -326,7 +326,7 @@ def objectives(args, preset, extra):
     preset: has the usual settings.
     extra: those of --config.
   """
-  found = {}
+  found: dict[str, Any] = {}
   for objective in OBJECTIVES:
     config, found[objective] = getattr(preset, objective), None
     if args.objective == objective:

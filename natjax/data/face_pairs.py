@@ -1,10 +1,10 @@
 """Reads pairs of faces from the `.bin` files of the field.
 
 LFW, CFP-FP, AgeDB-30 and others are given out as a pickled pair: a list of 2P
-encoded images, those of a pair behind each other, and a list of P bools, whether
-a pair shows one person. Python 2 or 3 may have written it, by any protocol.
-Nothing of it is executed: plain data is built, and anything else is refused
-(`unpickle`).
+encoded images, those of a pair behind each other, and a list of P bools,
+whether a pair shows one person. Python 2 or 3 may have written it, by any
+protocol. Nothing of it is executed: plain data is built, and anything else is
+refused (`unpickle`).
 """
 
 from collections.abc import Iterator, Sequence

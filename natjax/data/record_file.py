@@ -1,13 +1,14 @@
 """Reads image sets from MXNet's record files, as sets of faces come.
 
 A folder holds `train.rec`, records behind each other; `train.idx`, a line
-"number, tab, offset" per record, without which records are looked for; and often
-`property`, a line "identities, height, width". A record begins with the magic number 0xced7230a and a word of 3
-bits that say which part of a whole it is (0 all, 1 the first, 2 one between, 3
-the last) and 29 bits of length, and is filled up to 4 bytes; where the magic
-number stood in the data, this was cut there, and the number left out. In it are
-a header, flag u32, label f32, number u64 and another u64, as many further labels
-f32 as the flag says, and the encoded image.
+"number, tab, offset" per record, without which records are looked for; and
+often `property`, a line "identities, height, width". A record begins with the
+magic number 0xced7230a and a word of 3 bits that say which part of a whole it
+is (0 all, 1 the first, 2 one between, 3 the last) and 29 bits of length, and is
+filled up to 4 bytes; where the magic number stood in the data, this was cut
+there, and the number left out. In it are a header, flag u32, label f32, number
+u64 and another u64, as many further labels f32 as the flag says, and the
+encoded image.
 
 Record 0 of a set of faces has no image, and two labels: where the images end,
 which begin with record 1, and where the headers of identities do, which stand
@@ -198,6 +199,6 @@ def _identities(path: pathlib.Path) -> int | None:
 def _opened(path: pathlib.Path) -> BinaryIO:
   """The file, opened."""
   try:
-    return open(path, "rb")  # noqa: SIM115  # Its callers close it.
+    return open(path, "rb")  # Its callers close it.
   except OSError as e:
     raise errors.InputError(f"{path}: {e.strerror}; {_ADVICE}") from e

@@ -576,9 +576,10 @@ def entry(kind: type[NAT], text: str) -> entry_lib.Entry:
   """The entry of NAT or of NAT++."""
   return entry_lib.Entry(
       NATConfig, functools.partial(build, kind), nat_config.preset, text,
-      objectives=("supervised", "arcface"), spaces=True, unions=True, kept="The original was kept: no sampled"
-      " transformation was found to be better (surely so, where that is"
-      " preferred), or as good and cheaper (where cost is).",
+      objectives=("supervised", "arcface"), spaces=True, unions=True,
+      kept="The original was kept: no sampled transformation was found to"
+      " be better (surely so, where that is preferred), or as good and cheaper"
+      " (where cost is).",
       charts={"pareto.svg": drawing.save_pareto})
 
 

@@ -65,9 +65,9 @@ _SIMCLR_PAPER = {"epochs": 500, "batch_size": 512, "seeds": 1, "cells": 24,
                  "init_channels": 90}
 
 
-# Deng et al., 2019 (ArcFace), section 3.1, on CASIA-WebFace: 32 thousand updates
-# of 512 images, which are 34 epochs. They divide the rate by 10 at 20 and 28
-# thousand, where natjax has a cosine.
+# Deng et al., 2019 (ArcFace), section 3.1, on CASIA-WebFace: 32 thousand
+# updates of 512 images, which are 34 epochs. They divide the rate by 10 at 20
+# and 28 thousand, where natjax has a cosine.
 _ARCFACE = {"auxiliary": False, "cutout": 0}
 _ARCFACE_PAPER = {
     "epochs": 34, "batch_size": 512, "learning_rate": 0.1,

@@ -36,8 +36,8 @@ from natjax.pipeline.weights import load_weights, save_weights
 from natjax.training.devices import configure_compilation
 from natjax.zoo.exports import read
 
-__all__ = ("METHODS", "ArcFaceConfig", "Architecture", "Block", "BlockNetwork", "Cell",
-           "DSTConfig", "DartsConfig", "DifferentiableConfig", "Edge",
+__all__ = ("METHODS", "ArcFaceConfig", "Architecture", "Block", "BlockNetwork",
+           "Cell", "DSTConfig", "DartsConfig", "DifferentiableConfig", "Edge",
            "EnTranConfig", "Genotype", "ITConfig", "InputError", "Layer",
            "Listener", "NATConfig", "Node", "NotMet", "Printed",
            "RandomConfig", "ReplaceConfig", "SimCLRConfig", "TrainConfig",

@@ -369,7 +369,8 @@ def read_architecture(out: str | os.PathLike[str]) -> codec.Architecture:
 def sizes(out: str | os.PathLike[str]) -> dict[str, int]:
   """Image size and number of classes of a run, or of one of its networks.
 
-  And the features of an embedding, where these are learnt. Nothing of what is no such folder.
+  And the features of an embedding, where these are learnt. Nothing of what is
+  no such folder.
 
   Raises:
     InputError: the file that has them is damaged.

@@ -1,4 +1,4 @@
-"""Faces from the command line: ArcFace on a record file, and `natjax verify`."""
+"""Faces from the command line: ArcFace on a record file, `natjax verify`."""
 
 import json
 import types

@@ -50,7 +50,8 @@ def test_the_papers_size_is_estimated(tmp_path):
   # Forward 221.0 M multiply-adds and those of the cosines, thrice in all.
   hours = float(rows[1][4].rstrip(" |"))
   assert hours == pytest.approx(
-      2 * 3 * (221.0e6 + 128 * 10572) * 512 * steps["train"] / 10e12 / 3600, rel=0.01)
+      2 * 3 * (221.0e6 + 128 * 10572) * 512 * steps["train"] / 10e12 / 3600,
+      rel=0.01)
   assert not (tmp_path / "run").exists()
 
 

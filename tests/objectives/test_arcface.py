@@ -35,8 +35,9 @@ def plain(embeddings, classes, labels, scale=64.0, margin=0.5):
     cosines = unit(classes) @ e
     right.append(float(np.argmax(cosines) == label))
     theta = math.acos(np.clip(cosines[label], -1, 1))
-    cosines[label] = math.cos(theta + margin) if theta + margin <= math.pi else (
-        math.cos(theta) - margin * math.sin(margin))
+    cosines[label] = math.cos(theta + margin)
+    if theta + margin > math.pi:
+      cosines[label] = math.cos(theta) - margin * math.sin(margin)
     logits = scale * cosines
     most = logits.max()
     found.append(most + math.log(np.exp(logits - most).sum()) - logits[label])
