@@ -80,8 +80,8 @@ def test_two_devices_update_by_the_mean_of_both(share, policy):
 def identities(inherits):
   config = arcface.ArcFaceConfig(scale=16.0, margin=0.3)
   return nat.NAT(
-      CONFIG, spaces.space_for(NETWORK), num_classes=10, image_size=8,
-      targets=(blocks.Frame(10, 8, 6),), given=NETWORK, inherits=inherits,
+      CONFIG, spaces.space_for(blocks.pad(NETWORK)), num_classes=10,
+      image_size=8, targets=(blocks.Frame(10, 8, 6),), inherits=inherits,
       criterion=arcface.criterion(config))
 
 
@@ -105,8 +105,9 @@ def test_identities_are_learnt_by_angles_and_rewarded_by_accuracy():
 
 def test_a_network_inherits_the_embedding_and_the_identities():
   method = identities(True)
-  found = method.inherit(method.init(jax.random.key(0)), NETWORK)
-  like = network_lib.module(NETWORK, blocks.Frame(10, 8, 6))
+  given = blocks.pad(NETWORK)
+  found = method.inherit(method.init(jax.random.key(0)), given)
+  like = network_lib.module(given, blocks.Frame(10, 8, 6))
   assert networks_lib.misfits(found, jax.eval_shape(functools.partial(
       network_lib.init, like), jax.random.key(0))) == ""
 
