@@ -17,12 +17,22 @@ gives cosines f32[B, K]: a network classifies by the largest.
 Where the enlarged angle would exceed pi, whose cosine would rise again, the
 form is that of the authors' code: cos(theta) - m sin(m), which goes on falling.
 
-**Memory.** B images of a device hold B * K cosines there, and nothing larger.
+**Memory and devices.** B images of a device hold B * K cosines there, and
+nothing larger. Where a network is trained on D devices of one process, each
+holds the vectors of K / D identities (rounded up), their gradients and what the
+optimizer keeps of them, and nothing of the others (`ArcFace.over`): embeddings
+are gathered from all devices, and each computes the cosines of all images with
+its own identities, which are again B * K. This is so of the training of a given
+network: of the original, and of what NAT and NAT++ come to. Not divided, but
+whole on every device, are the vectors in the supernets of NAT and NAT++, in
+`differentiable`, where seeds are trained side by side on devices of their own,
+and on devices of several processes.
 """
 
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import jax
 from jax import lax
@@ -32,6 +42,7 @@ from natjax import errors
 from natjax.networks import network as network_lib
 from natjax.objectives import classification as objectives
 from natjax.operations import primitives
+from natjax.training import method as base
 from natjax.training import settings
 
 # Least squared sine: the gradient of a sine grows as one over it.
@@ -168,12 +179,15 @@ class ArcFace(objectives.Classification):
   Attributes:
     config: the settings.
     network: the linen module, which gives cosines.
+    parts: devices that divide the vectors of the identities.
   """
 
-  def __init__(self, config: ArcFaceConfig, network: network_lib.Network):
+  def __init__(self, config: ArcFaceConfig, network: network_lib.Network,
+               parts: int = 1):
     """Args:
       config: the settings.
       network: the module of an architecture in a place with an embedding.
+      parts: devices that divide the vectors of the identities.
 
     Raises:
       InputError: settings that do not fit together, or a network that gives no
@@ -186,11 +200,63 @@ class ArcFace(objectives.Classification):
           "ArcFace needs a place with an embedding and classes, and that given"
           f" has {network.frame.embedding} features and"
           f" {network.frame.num_classes} classes; give both")
+    self.parts = parts
+    self._name = network_lib.head_names(network.graph, network.frame)[-1]
+    self._embedder = network.clone(
+        frame=network.frame._replace(num_classes=0))
+    if parts > 1:
+      self.divides = _is_of_identities
+
+  def over(self, parts: int) -> "ArcFace":
+    """The objective of as many devices, which divide the identities."""
+    return ArcFace(self.config, self.network, parts)
+
+  def filled(self, variables: Any) -> Any:
+    """With vectors of no identity, which nothing moves; see `Objective`."""
+    count = self.network.frame.num_classes
+    return self._changed(variables, lambda classes: jnp.pad(
+        classes, ((0, -count % self.parts), (0, 0)), constant_values=1))
+
+  def whole(self, variables: Any) -> Any:
+    """Without vectors of no identity; see `Objective`."""
+    count = self.network.frame.num_classes
+    return self._changed(variables, lambda classes: classes[:count])
+
+  def _changed(self, variables, change):
+    if self.parts == 1:
+      return variables
+    params = variables["params"]
+    return {**variables, "params": {**params, self._name: {
+        "classes": change(params[self._name]["classes"])}}}
+
+  def loss(self, params: Any, batch_stats: Any, batch: base.Batch, *,
+           drop_path: jax.Array | None, rng: jax.Array,
+           **mix: Any) -> tuple[jax.Array, objectives.Aux]:
+    """Computes the loss; {"accuracy": f32[]} stands beside it.
+
+    Where devices divide the identities, `params` has those of this device.
+    """
+    if self.parts == 1:
+      return super().loss(params, batch_stats, batch, drop_path=drop_path,
+                          rng=rng, **mix)
+    (embeddings, _), batch_stats = self.forward(
+        params, batch_stats, batch["image"], rng, network=self._embedder,
+        drop_path=drop_path, **mix)
+    found, right = divided(
+        embeddings, params[self._name]["classes"], batch["label"],
+        axis_name=base.AXIS, num_classes=self.network.frame.num_classes,
+        scale=self.config.scale, margin=self.config.margin)
+    return jnp.mean(found), (batch_stats, {"accuracy": jnp.mean(right)})
 
   def cross_entropy(self, outputs: tuple[jax.Array, jax.Array | None],
                     labels: jax.Array) -> jax.Array:
     """The mean of `losses`, f32[]; see `Classification.cross_entropy`."""
     return criterion(self.config)(outputs[0], labels)
+
+
+def _is_of_identities(path):
+  """Whether an array's path is that of the identities' vectors."""
+  return any(getattr(key, "key", None) == "classes" for key in path)
 
 
 def criterion(config: ArcFaceConfig) -> objectives.Criterion:

@@ -55,6 +55,13 @@ class Labels:
     self.test = fit_lib.Split(dataset.test_images, dataset.test_labels)
     self._some = fit_lib.Split(*(x[:10_000] for x in self.train))
 
+  def divided(self, objective: objectives.Objective,
+              parts: int) -> objectives.Objective:
+    """The objective of a training on so many devices, which may divide
+    parameters; here each has all of them.
+    """
+    return objective
+
   def describe(self) -> dict[str, Any]:
     """What a run's configuration says of the objective."""
     return {}
@@ -132,6 +139,12 @@ class Identities(Labels):
     """The objective of an architecture in a place with an embedding."""
     return arcface_lib.ArcFace(self.arcface, network_lib.module(
         architecture, place, axis_name=base.AXIS if config.sync_bn else None))
+
+  def divided(self, objective: objectives.Objective,
+              parts: int) -> objectives.Objective:
+    """The objective whose identities as many devices divide."""
+    assert isinstance(objective, arcface_lib.ArcFace)
+    return objective.over(parts) if parts > 1 else objective
 
 
 class Views(Labels):

@@ -201,6 +201,12 @@ class Trainer:
     self.objective = functools.lru_cache(maxsize=4)(
         lambda architecture: self.judge.make_objective(
             full, architecture, self.place))
+    together = len(self.devices) if self.way == "one by one" and (
+        devices_lib.is_local(self.devices)) else 1
+    # As `objective`, of a network that no method changes meanwhile.
+    self._divided = functools.lru_cache(maxsize=4)(
+        lambda architecture: self.judge.divided(
+            self.objective(architecture), together))
 
   def feed(self, plan: entry_lib.Plan) -> Feed:
     """The splits of a method.
@@ -330,7 +336,7 @@ class Trainer:
       trained = supervised.Supervised(
           self.config, architecture, num_classes=self.judge.num_classes,
           image_size=self.dataset.image_size, steps_per_epoch=self.steps,
-          objective=self.objective(architecture), watch=self.judge.watch)
+          objective=self._divided(architecture), watch=self.judge.watch)
       feed, first, begin = self._feed, trained.method(), trained.begin
     folders = {s: out / runs.NETWORKS / f"{name}-{s}" for s in range(
         self.seed, self.seed + self.config.seeds)}

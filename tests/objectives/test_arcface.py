@@ -9,18 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors, zoo
+from natjax import data, errors, zoo
 from natjax.costs import exact as cost
 from natjax.graph import blocks, shapes, skeleton
 from natjax.methods import supervised
 from natjax.networks import layers
 from natjax.networks import network as network_lib
 from natjax.objectives import arcface
-from natjax.training import devices
+from natjax.training import devices, fit
 from natjax.training import method as base
 from tests import tiny
 
 CONFIG = arcface.ArcFaceConfig(embedding=6)
+GENTLE = dataclasses.replace(CONFIG, scale=8.0)  # Steps that do not amplify.
+# Without augmentation, which is drawn by each device.
+STILL = fit.Preparation((0.5,) * 3, (0.25,) * 3, data.Augmentation())
 TINY = blocks.check(blocks.BlockNetwork(
     "tiny", (blocks.Layer("conv", 4, 3, 2, activation="relu"),),
     (blocks.Block((blocks.Node(4, activation="relu"),),
@@ -157,14 +160,26 @@ def test_networks_embed_by_themselves_or_are_given_an_embedding(
 
 
 @functools.cache
-def trained():
+def trained(parts=1, max_grad_norm=0.0):
   train = dataclasses.replace(
-      tiny.TRAIN, **supervised.OF_CELLS, cutout=0, learning_rate=0.1,
-      momentum=0.0, weight_decay=0.0, max_grad_norm=0.0, sync_bn=True)
-  objective = arcface.ArcFace(CONFIG, network_lib.module(
-      TINY, blocks.Frame(10, 8, 6), axis_name=base.AXIS))
+      tiny.TRAIN, **supervised.OF_CELLS, cutout=0, learning_rate=1e-3,
+      final_learning_rate=1e-3, max_grad_norm=max_grad_norm, sync_bn=True)
+  objective = arcface.ArcFace(GENTLE, network_lib.module(
+      TINY, blocks.Frame(10, 8, 6), axis_name=base.AXIS), parts)
   return supervised.Supervised(train, TINY, num_classes=10, image_size=8,
                                objective=objective)
+
+
+def fitted(parts, folder=None, stop=None, **changes):
+  """What `fit` makes of 16 digits on so many devices, and its rows."""
+  method, rows = trained(parts, **changes), []
+  state = fit.fit(
+      method.method(), tiny.splits(16), batch_size=8,
+      preparation=STILL, options=fit.Options(
+          seed=0, devices=devices.choose(parts), checkpoint_dir=folder,
+          on_row=rows.append, chunk_seconds=0.0, checkpoint_seconds=0.0,
+          should_stop=stop or (lambda: False)))
+  return method, state, rows
 
 
 def test_the_objective_is_the_equation_of_what_the_network_gives():
@@ -179,9 +194,45 @@ def test_the_objective_is_the_equation_of_what_the_network_gives():
       mutable=["batch_stats"])[0][0]
   found, right = plain(
       np.asarray(embeddings, np.float64),
-      np.asarray(state.params["head1"]["classes"], np.float64), batch["label"])
+      np.asarray(state.params["head1"]["classes"], np.float64), batch["label"],
+      GENTLE.scale)
   np.testing.assert_allclose(metrics["loss"], found.mean(), rtol=1e-3)
   np.testing.assert_allclose(metrics["accuracy"], right.mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("max_grad_norm", [0.0, 1.0])
+def test_devices_that_divide_the_identities_train_as_one(max_grad_norm):
+  # Of 10 identities, four devices hold 3, 3, 3 and 1.
+  one, state_one, rows_one = fitted(1, max_grad_norm=max_grad_norm)
+  four, state_four, rows_four = fitted(4, max_grad_norm=max_grad_norm)
+  classes = state_four.params["head1"]["classes"]
+  assert [shard.data.shape for shard in classes.addressable_shards] == (
+      [(3, 6)] * 4)
+  momentum = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(
+      state_four.opt_state) if "classes" in jax.tree_util.keystr(path)]
+  assert [m.sharding for m in momentum] == [classes.sharding]
+  assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(
+      state_four.batch_stats))
+  derived = [m.derive(jax.device_put(s, jax.devices()[0]), None, None, None)
+             for m, s in ((one, state_one), (four, state_four))]
+  for a, b in zip(*(jax.tree.leaves(d.variables) for d in derived),
+                  strict=True):
+    np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+  for a, b in zip(rows_one, rows_four, strict=True):
+    assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+    assert a["accuracy"] == pytest.approx(b["accuracy"])
+  assert rows_one[-1]["loss"] < rows_one[0]["loss"]
+
+
+def test_what_is_divided_is_resumed_to_the_same_bits(tmp_path):
+  _, whole, _ = fitted(4)
+  asked = iter([False] * 2)  # Then it is asked to stop.
+  with pytest.raises(errors.Interrupted):
+    fitted(4, tmp_path, lambda: next(asked, True))
+  _, resumed, _ = fitted(4, tmp_path)
+  for a, b in zip(jax.tree.leaves(whole.params), jax.tree.leaves(
+      resumed.params), strict=True):
+    np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("changes,message", [
