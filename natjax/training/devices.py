@@ -152,7 +152,8 @@ def spread(function: Callable[..., Any], devices: Sequence[jax.Device], *,
   if is_local(devices):
     return _spread_here(function, devices, sharded, donate, divided or {},
                         results)
-  assert not divided and not results  # `jax.pmap` would stack them.
+  # `jax.pmap` would stack them.
+  assert not divided and not any(jax.tree.leaves(results))
   mapped = jax.pmap(function, axis_name=base.AXIS, devices=devices,
                     in_axes=tuple(0 if s else None for s in sharded),
                     out_axes=None, donate_argnums=tuple(donate))

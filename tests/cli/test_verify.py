@@ -83,6 +83,14 @@ def test_the_network_still_classifies_by_its_angles(run, capsys):
   assert counted == json.loads((run.out / "result.json").read_text())["params"]
 
 
+def test_devices_that_divide_the_identities_write_all_of_them(run, capsys):
+  assert trained(run.folder, "divided", "--objective", "arcface", "--epochs",
+                 "1", "--devices", "4") == 0
+  net = natjax.load(run.folder / "divided")
+  assert net.variables["params"]["head1"]["classes"].shape == (12, 512)
+  assert cli.main(["verify", str(run.folder / "divided"), str(run.pairs)]) == 0
+
+
 def test_files_are_rows_of_a_table(run, capsys):
   assert cli.main(["verify", str(run.out), str(run.pairs), str(run.pairs),
                    "--network", "network-0"]) == 0
