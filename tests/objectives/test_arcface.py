@@ -16,6 +16,7 @@ from natjax.methods import supervised
 from natjax.networks import layers
 from natjax.networks import network as network_lib
 from natjax.objectives import arcface
+from natjax.pipeline import presets
 from natjax.training import devices, fit
 from natjax.training import method as base
 from tests import tiny
@@ -94,6 +95,21 @@ def test_gradients_are_finite_where_the_sine_vanishes(dtype):
 
   for part in jax.grad(loss, (0, 1))(x, jnp.array([[1.0, 2.0], [0.0, 0.0]])):
     assert np.isfinite(np.asarray(part, np.float32)).all()
+
+
+def test_memory_is_that_of_some_arrays_of_images_times_identities():
+  def temporary(images, identities):
+    like = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+    loss = lambda e, w, labels: arcface.losses(e @ w.T, labels).sum()
+    compiled = jax.jit(jax.grad(loss, (0, 1))).lower(
+        like(images, 8), like(identities, 8),
+        jax.ShapeDtypeStruct((images,), jnp.int32)).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  least = temporary(64, 4096)
+  assert least <= 8 * 4 * 64 * 4096
+  for images, identities in ((64, 16384), (256, 4096)):
+    assert temporary(images, identities) == pytest.approx(4 * least, rel=0.1)
 
 
 @pytest.mark.parametrize("identities", [8, 10])
@@ -233,6 +249,16 @@ def test_what_is_divided_is_resumed_to_the_same_bits(tmp_path):
   for a, b in zip(jax.tree.leaves(whole.params), jax.tree.leaves(
       resumed.params), strict=True):
     np.testing.assert_array_equal(a, b)
+
+
+def test_the_papers_settings_are_those_of_casia():
+  preset = presets.get("paper", zoo.get("mobilefacenet"), "natpp", "arcface")
+  train = preset.train
+  assert (train.batch_size, train.learning_rate, train.momentum,
+          train.weight_decay, train.max_grad_norm) == (512, 0.1, 0.9, 5e-4, 0)
+  assert train.epochs * (490623 // 512) == pytest.approx(32_000, rel=0.02)
+  assert (preset.image_size, preset.arcface.scale, preset.arcface.margin) == (
+      112, 64.0, 0.5)
 
 
 @pytest.mark.parametrize("changes,message", [
