@@ -297,7 +297,9 @@ class NAT:
   @functools.cached_property
   def _statistics(self):
     """Running statistics as they are drawn, of a supernet that has them."""
-    return jax.device_get(self.supernet.init(jax.random.key(0)))["batch_stats"]
+    with jax.ensure_compile_time_eval():  # A program may be the first to ask.
+      return jax.device_get(
+          self.supernet.init(jax.random.key(0)))["batch_stats"]
 
   def logits(self, params: Any, cells: arrays_lib.CellArrays,
              images: jax.Array) -> jax.Array:

@@ -112,6 +112,15 @@ def test_a_network_inherits_the_embedding_and_the_identities():
       network_lib.init, like), jax.random.key(0))) == ""
 
 
+def test_programs_share_the_statistics_that_the_first_one_asks_for():
+  method = identities(True)  # No weights are given, which would ask before.
+  state, batch = method.init(jax.random.key(0)), tiny.batch(4)
+  cells = jax.tree.map(lambda a: a[0, 0], state.drawn)
+  jax.eval_shape(method.loss, state.params, cells, batch)
+  assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(
+      method._statistics))
+
+
 def test_sizes_of_cells_are_refused():
   with pytest.raises(errors.InputError, match="init-channels is 2 and does"):
     make("cell", init_channels=2)
