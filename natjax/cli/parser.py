@@ -379,7 +379,8 @@ def _add_run_flags(parser):
   flag = parser.add_argument
   switch = functools.partial(flag, action="store_true")
   flag("--dataset", required=True, help="a name of `natjax list`, of"
-       " tensorflow-datasets, an .npz file, or a folder of images per class")
+       " tensorflow-datasets, an .npz file, or a folder of images per class, or"
+       " with a train.rec")
   flag("--data-dir", help="where the data set lies")
   flag("--image-size", type=inputs.whole, metavar="N",
        help="side to which images are brought")
