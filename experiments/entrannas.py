@@ -13,11 +13,11 @@ Flexibility of Differentiable Neural Architecture Search", section 4.
 - Table 6: of several searches that with the best accuracy in search is trained,
   once per seed (preset `paper`, or `--tables 6`).
 
-What the library cannot run: Table 5 (DeepLabV3 on Pascal VOC: there is no
-segmentation), and Table 7 (preset `imagenet` has its settings and is refused):
-a supernet has CIFAR's stem, images are held in memory and not cropped at random
-sizes, learning rates fall by a cosine and not linearly. Of Table 3 the seconds
-of a search stand beside Table 1.
+Table 5 (DeepLabV3 on Pascal VOC) is experiments/segmentation.py. What the
+library cannot run is Table 7 (preset `imagenet` has its settings and is
+refused): a supernet has CIFAR's stem, images are held in memory and not cropped
+at random sizes, learning rates fall by a cosine and not linearly. Of Table 3
+the seconds of a search stand beside Table 1.
 
 Commands, with DATA a folder that holds cifar10.npz or another form that
 `natjax.data.load` finds:

@@ -73,12 +73,16 @@ def test_the_commands_run(ran):
 
 
 def test_the_parts_run(ran):
-  supernet, policy, tuned = run(ran[0], [PARTS])[0]["parts.md"]["python"]
+  supernet, policy, tuned, shape, miou = run(
+      ran[0], [PARTS])[0]["parts.md"]["python"]
   assert supernet.startswith("2 devices, loss of the supernet")
   assert 0 < float(supernet.rpartition(" ")[2]) < 2.3
   assert re.fullmatch(r"reward [+-]\d\.\d+; Edge\(operation='\w+', source=0,"
                       r" target=2\)", policy)
   assert 0.1 < float(tuned.rpartition(" ")[2]) <= 1
+  # ResNet20, a quarter as wide; 33 and 50 halved, rounded up.
+  assert shape == "(1, 17, 25, 16)"
+  assert 0.3 < float(miou.rpartition(" ")[2]) <= 1
 
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.stem)

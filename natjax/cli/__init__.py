@@ -46,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if alone:
       signal.signal(signal.SIGINT, hear)
     with args.naming_flags():
+      if getattr(args, "module", None) is not None:
+        from natjax.cli import inputs
+
+        inputs.imported(args.module)  # Its fixed operations are known then.
       return args.run(args)
 
   return processes.exit_code(run)

@@ -92,7 +92,8 @@ def imported(name: str, weights: str | None = None):
   """What `natjax.from_flax` makes of a function's flax module.
 
   The function is imported, from the current folder too, and called without
-  arguments: it gives (module, variables, example) or (module, example).
+  arguments: it gives (module, variables, example) or (module, example), which
+  of nnx has the weights of its own.
 
   Args:
     name: package.module:function.
@@ -110,6 +111,7 @@ def imported(name: str, weights: str | None = None):
   import importlib
   import sys
 
+  from flax import nnx
   import jax
   import numpy as np
 
@@ -133,9 +135,14 @@ def imported(name: str, weights: str | None = None):
   if not isinstance(given, tuple) or len(given) not in (2, 3):
     raise errors.InputError(
         f"{name} gives {errors.short(given)} and must give (module, variables,"
-        " example) or (module, example), of flax's linen", "architecture")
+        " example) or (module, example), of flax's linen or nnx",
+        "architecture")
   module, *variables, example = given
   with errors.naming(name):
+    if isinstance(module, nnx.Module):
+      read = flax_blocks.from_flax(
+          module, variables[0] if variables else None, example)
+      return read, None if weights else read.variables
     own = flax_program.shapes(module, example)
     kept = networks.read_variables(weights, own) if weights else None
     if kept is None and variables and not weights:

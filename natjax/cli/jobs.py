@@ -14,6 +14,7 @@ from natjax.graph import codec, records
 from natjax.graph import genotype as genotype_lib
 from natjax.methods import supervised
 from natjax.pipeline import presets, runs
+from natjax.pipeline import weights as weights_lib
 from natjax.training import devices, settings
 
 
@@ -81,14 +82,18 @@ def run_transform(args) -> int:
   preset, architectures = _prepare(args, "train-", args.method)
   extra = inputs.file_settings(args, ("search", "train", *inputs.OBJECTIVES))
   objectives = inputs.objectives(args, preset, extra)
-  train = inputs.settings(args, preset.train, "train-", extra["train"])
+  first, count = inputs.seeds(args)
+  weights = inputs.weights(args)
+  # With --seeds every seed trains a network of its own.
+  usual = preset.train if count else weights_lib.usual_seeds(
+      weights, preset.train)
+  train = inputs.settings(args, usual, "train-", extra["train"])
   if args.share == "full" and architectures and all(
       architecture.kind == "cells" for architecture in architectures):
     architectures, train = _unshared(args, architectures, train, extra["train"])
     preset = presets.get(
         args.preset, architectures[0], args.method, args.objective)
   dataset = _load(args)
-  first, count = inputs.seeds(args)
   inputs.refuse(args)
   if count is not None and getattr(args, "train-seeds") is not None:
     raise errors.InputError(
@@ -99,7 +104,7 @@ def run_transform(args) -> int:
       inputs.settings(args, preset.search, "", extra["search"]), train,
       space=args.space, share=args.share, seed=first, seeds=count,
       devices=args.devices, compare=args.compare is not False, **objectives,
-      train_found=not args.no_train, weights=inputs.weights(args),
+      train_found=not args.no_train, weights=weights,
       train_from=args.train_from, start=args.start)
   show = output.print_transformed if not job.union else functools.partial(
       output.print_union, names=[args.architecture, *args.others])
@@ -127,12 +132,14 @@ def run_train(args) -> int:
   extra = inputs.file_settings(args, ("train", *inputs.OBJECTIVES))
   first, count = inputs.seeds(args)
   args.seeds = count
-  config = inputs.settings(args, preset.train, "", extra["train"])
+  weights = inputs.weights(args)
+  config = inputs.settings(args, weights_lib.usual_seeds(
+      weights, preset.train), "", extra["train"])
   dataset = _load(args)
   job = pipeline.TrainJob(
       architecture, dataset, config, seed=first, devices=args.devices,
       **inputs.objectives(args, preset, extra),
-      weights=inputs.weights(args))
+      weights=weights)
   return _run_job(args, job, output.print_trained)
 
 
@@ -191,7 +198,8 @@ def _interruptible(asked):
     if len(asked) > 1:
       raise KeyboardInterrupt
     console.err.print(
-        "Stopping after this chunk of steps; again to stop at once.")
+        "Stopping after this chunk of steps, or once a program that is being"
+        " compiled is done; again to stop at once.")
 
   old = {number: signal.signal(number, handle)
          for number in (signal.SIGINT, signal.SIGTERM)}

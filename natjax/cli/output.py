@@ -19,6 +19,11 @@ def print_head(job):
   kinds = ", ".join(sorted({d.device_kind for d in devices}))
   err.print(f"devices: {len(devices)} ({kinds}); seed {job.trainer.seed}; "
             + ", ".join(f"{k} {v}" for k, v in pipeline.versions().items()))
+  dataset, train = job.trainer.dataset, job.trainer.config
+  err.print(f"{dataset.name}: {len(dataset.train_labels)} training and"
+            f" {len(dataset.test_labels)} test images of {dataset.num_classes}"
+            f" classes, {dataset.image_size} pixels a side; trained in batches"
+            f" of {train.batch_size}, {job.trainer.steps} steps an epoch")
   print_note(job)
   parts = {"network": estimate} if job.entry is None else {
       job.entry.model: estimate["search"],
@@ -134,7 +139,7 @@ def print_transformed(result, folder, entry):
   files = ", ".join(
       ["result.json", "architecture.json", "architecture.svg", *more])
   _print_time(result)
-  out.print(f"{folder}: {files} ({result['seconds']:.1f} s in all)")
+  out.print(f"{folder}: {files} ({_in_all(result):.1f} s in all)")
 
 
 def _test_images(folder):
@@ -173,7 +178,7 @@ def print_union(result, folder, entry, names):
           pathlib.Path(folder).glob(pattern)) if path.is_dir()]
   out.print(f"{folder}: result.json, {', '.join(where)} (search"
             f" {result['search_seconds']:.1f} s, in all"
-            f" {result['seconds']:.1f} s)")
+            f" {_in_all(result):.1f} s)")
 
 
 def _timed(result):
@@ -228,6 +233,11 @@ def _print_linear(parts):
                 f" {tables.percent(part, 'linear_accuracy')}")
 
 
+def _in_all(result):
+  """Seconds of all starts of a run."""
+  return max(result["seconds"], sum(result.get("time", {}).values()))
+
+
 def _print_time(result):
   """Where the time went; runs of earlier versions do not tell."""
   if spent := result.get("time"):
@@ -253,9 +263,8 @@ def _print_tries(result):
            ("returned" if tried["accepted"] else "refused")
            + ", by too few images" * tried.get("few", False))
           for seed, tried in rows])
-  for seed, tried in rows:
-    if not tried["accepted"]:
-      out.print(f"seed {seed}: refused, {tried['reason']}")
+  for line in tables.refused(result):
+    out.print(line)
 
 
 def _print_seeds(rows):

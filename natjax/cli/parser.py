@@ -146,6 +146,7 @@ def _evaluate(sub):
   sub.add_argument("directory", metavar="DIR")
   sub.add_argument("--dataset", help="default: the run's own")
   sub.add_argument("--data-dir", help="where the data set lies")
+  _add_module(sub)
   return inspection.run_evaluate, {}
 
 
@@ -190,6 +191,7 @@ def _explain(sub):
   sub.add_argument("--data-dir", help="where the data set lies")
   sub.add_argument("--out", metavar="FILE.svg|.png", help="(explanation.svg in"
                    " the run's folder)")
+  _add_module(sub)
   return explain.run_explain, {}
 
 
@@ -268,6 +270,7 @@ def _export(sub):
   sub.add_argument("--platforms", default="cpu,cuda,tpu", metavar="P,P",
                    help="on which the file is to run, besides this one: of cpu,"
                    " cuda, rocm, tpu (cpu,cuda,tpu)")
+  _add_module(sub)
   return inspection.run_export, {}
 
 
@@ -373,6 +376,14 @@ def _add_objectives(parser):
 
   _add_settings(parser, simclr.SimCLRConfig, "simclr-", "objective simclr")
   _add_settings(parser, arcface.ArcFaceConfig, "arcface-", "objective arcface")
+
+
+def _add_module(parser):
+  """The flag by which a run's fixed operations become known."""
+  parser.add_argument(
+      "--module", metavar="PACKAGE.MODULE:FUNCTION", help="of a run of a flax"
+      " module, parts of which no block expresses: the function that gave it,"
+      " which is called")
 
 
 def _add_run_flags(parser):

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import scipy.stats
 
 from natjax import errors, zoo
 from natjax.benchmarks import nasbench201, nasbench_macro
@@ -59,8 +58,9 @@ def run_rank(args) -> int:
   one = lambda i: jax.tree.map(operator.itemgetter(i), paths)
   decode = lambda i: searched.paths.decode(one(i))
   if truth is not None:
+    from scipy import stats  # Takes half a second.
     known = np.array([truth(decode(i)) for i in range(len(order))])
-    found["kendall_tau"] = float(scipy.stats.kendalltau(
+    found["kendall_tau"] = float(stats.kendalltau(
         accuracy, known).statistic) if len(order) > 1 else float("nan")
   rows = []
   for i in order[:args.top]:

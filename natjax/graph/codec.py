@@ -40,7 +40,8 @@ def check(architecture: Architecture) -> Architecture:
   if not isinstance(architecture, Architecture):
     raise errors.InputError(
         f"the architecture is of type {type(architecture).__name__} and must be"
-        " a Genotype or a BlockNetwork; look one up with zoo.get, or read one")
+        " a Genotype or a BlockNetwork; look one up with zoo.get, read one, or"
+        " read a flax module with natjax.from_flax")
   return _GRAPHS[architecture.kind].check(architecture)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import functools
 import itertools
+import math
 from typing import NamedTuple
 
 from natjax import errors, operations
@@ -47,12 +48,34 @@ class Shapes(NamedTuple):
         source.width, target.width, stride, source.size, padding)
 
 
-def layer_shape(layer: records.Layer, shape: Shape, num_classes: int) -> Shape:
-  """The shape after a layer outside the blocks."""
+def rates(before: int, after: int,
+          output_stride: int | None) -> tuple[int, int]:
+  """What `primitives.dilated` takes of an operation between two strides.
+
+  Args:
+    before: strides so far of its input, as the network has them.
+    after: likewise of its output.
+    output_stride: the most that is left of strides; None leaves all.
+
+  Example:
+    >>> rates(8, 16, 16), rates(16, 32, 16), rates(32, 32, 16)
+    ((1, 1), (1, 2), (2, 2))
+  """
+  if output_stride is None:
+    return 1, 1
+  return (before // math.gcd(before, output_stride),
+          after // math.gcd(after, output_stride))
+
+
+def layer_shape(layer: records.Layer, shape: Shape, num_classes: int,
+                output_stride: int | None = None) -> Shape:
+  """The shape after a layer outside the blocks; see `of`."""
   if layer.kind in ("conv", "depthwise_conv", "max_pool", "avg_pool"):
     width = layer.width if layer.kind == "conv" else shape.width
-    return Shape(width, primitives.output_size(shape.size, layer.stride),
-                 shape.stride * layer.stride)
+    stride = shape.stride * layer.stride
+    with primitives.dilated(*rates(shape.stride, stride, output_stride)):
+      size = primitives.output_size(shape.size, layer.stride)
+    return Shape(width, size, stride)
   widths = {"global_pool": shape.width, "global_depthwise": shape.width,
             "flatten": shape.width * shape.size**2,
             "linear": layer.width or num_classes, "cosine": num_classes}
@@ -60,17 +83,19 @@ def layer_shape(layer: records.Layer, shape: Shape, num_classes: int) -> Shape:
 
 
 def layer_shapes(layers: Sequence[records.Layer], shape: Shape,
-                 num_classes: int = 0) -> tuple[Shape, ...]:
+                 num_classes: int = 0, output_stride: int | None = None
+                 ) -> tuple[Shape, ...]:
   """A shape, and that after each of some layers outside the blocks."""
   return tuple(itertools.accumulate(
-      layers, lambda before, layer: layer_shape(layer, before, num_classes),
-      initial=shape))
+      layers, lambda before, layer: layer_shape(
+          layer, before, num_classes, output_stride), initial=shape))
 
 
-def stem_shapes(network: records.BlockNetwork,
-                place: records.Place) -> tuple[Shape, ...]:
-  """The images' shape, and that after every layer of the stem."""
-  return layer_shapes(network.stem, Shape(3, place.image_size, 1))
+def stem_shapes(network: records.BlockNetwork, place: records.Place,
+                output_stride: int | None = None) -> tuple[Shape, ...]:
+  """The images' shape, and that after every layer of the stem; see `of`."""
+  return layer_shapes(network.stem, Shape(3, place.image_size, 1),
+                      output_stride=output_stride)
 
 
 def head_layers(network: records.BlockNetwork,
@@ -97,13 +122,20 @@ def embeds(network: records.BlockNetwork) -> bool:
       last.kind in ("conv", "linear", "global_depthwise"))
 
 
-def of(network: records.BlockNetwork,
-       place: records.Place) -> tuple[Shapes, ...]:
+def of(network: records.BlockNetwork, place: records.Place,
+       output_stride: int | None = None) -> tuple[Shapes, ...]:
   """Computes the shapes in every block.
 
   A node's side is what its operations make of their sources (`Operation.
   output_size`); of a node of nulls alone it is the block's input's, divided by
   the stride and rounded up.
+
+  Args:
+    network: the network.
+    place: where it stands; its number of pixels matters.
+    output_stride: how many times smaller images become at most; what strides
+      are beyond becomes dilation, so that sides are larger. The strides of the
+      result stay those of the network. None leaves strides alone.
 
   Raises:
     InputError: edges into a node would give images of different sides.
@@ -113,12 +145,12 @@ def of(network: records.BlockNetwork,
     >>> of(zoo.get("resnet20"), records.Frame())[3].output
     Shape(width=32, size=16, stride=2)
   """
-  return _of(network, place.image_size)
+  return _of(network, place.image_size, output_stride)
 
 
 @functools.lru_cache(maxsize=256)
-def _of(network, image_size):
-  stem = stem_shapes(network, records.Frame(0, image_size))
+def _of(network, image_size, output_stride):
+  stem = stem_shapes(network, records.Frame(0, image_size), output_stride)
   # Layer 0's output is number 1; before all of them, where there is none.
   inputs = (stem[-1] if network.early < 0 else stem[network.early + 1],
             stem[-1])
@@ -129,16 +161,16 @@ def _of(network, image_size):
       stride = inputs[1].stride * node.stride
       ends = [(edge.operation, nodes[edge.source]) for edge in block.edges
               if edge.target == n and edge.operation != operations.NULL]
-      sizes = {operations.get(name).output_size(
-          source.size, stride // source.stride) for name, source in ends
-               if stride % source.stride == 0}
+      sizes = {_side(
+          operations.get(name).output_size, source, stride, output_stride)
+               for name, source in ends if stride % source.stride == 0}
       if len(sizes) > 1:
         raise errors.InputError(
             f"{network.name}, block {i}: the edges into node {n} give images of"
             f" {' and '.join(map(str, sorted(sizes)))} pixels a side, which"
             " cannot be added; replace an operation")
-      size = sizes.pop() if sizes else primitives.output_size(
-          inputs[1].size, node.stride)
+      size = sizes.pop() if sizes else _side(
+          primitives.output_size, inputs[1], stride, output_stride)
       nodes.append(Shape(node.width, size, stride))
     outputs = [nodes[n] for n in block.outputs]
     output = outputs[0]._replace(width=sum(shape.width for shape in outputs))
@@ -146,6 +178,12 @@ def _of(network, image_size):
         node.padding for node in block.nodes)))
     inputs = (inputs[1], output)
   return tuple(found)
+
+
+def _side(output_size, source, stride, output_stride):
+  """The side that an operation leaves which leads from a shape to a stride."""
+  with primitives.dilated(*rates(source.stride, stride, output_stride)):
+    return output_size(source.size, stride // source.stride)
 
 
 def num_features(network: records.BlockNetwork, place: records.Place) -> int:

@@ -127,7 +127,9 @@ def place(held: Mapping[str, np.ndarray],
       "stem.0.weight", "stem1.1.weight"))
   classifier = held.get("classifier.weight")
   if not cells or (cifar is None) == (imagenet is None) or (
-      classifier is None and classes is None):
+      classifier is None and classes is None) or not all(
+          tensor is None or tensor.ndim for tensor in (
+              cifar, imagenet, classifier)):
     raise errors.InputError(
         "the weights are not of cells under the names of DARTS's code; name"
         " those of the architecture that is given", "weights")

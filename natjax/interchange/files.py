@@ -92,7 +92,12 @@ def _read_safetensors(path):
   try:
     with safetensors.safe_open(path, framework="np") as file:
       names = list(file.keys())
-      if all(file.get_slice(name).get_dtype() != "BF16" for name in names):
+      kinds = {file.get_slice(name).get_dtype() for name in names}
+      if few := {k for k in kinds if k.startswith(("F8_", "F6_", "F4"))}:
+        raise errors.InputError(
+            f"{path} holds numbers of {', '.join(sorted(few))}, of few bits;"
+            " write the weights with 16 bits or more", "weights")
+      if "BF16" not in kinds:
         return {name: file.get_tensor(name) for name in names}
     # Its NumPy side does not know bfloat16.
     return {name: _plain(**held) for name, held in (

@@ -54,6 +54,13 @@ class Leaf(NamedTuple):
       shape = (shape[0], shape[1] * shape[2] * shape[3])
     return shape == self.shape
 
+  @property
+  def here(self) -> tuple[int, ...]:
+    """The shape of what `read` gives."""
+    if self.kind == "conv":
+      return *self.shape[2:], *self.shape[1::-1]
+    return self.shape[::-1] if self.kind == "linear" else self.shape
+
   def read(self, tensor: np.ndarray) -> np.ndarray:
     """What stands here of a tensor that fits."""
     if self.kind == "conv":

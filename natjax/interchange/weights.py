@@ -105,7 +105,7 @@ def write(path: pathlib.Path, architecture: records.Architecture,
   flat = flax.traverse_util.flatten_dict(jax.device_get(variables))
   found = {}
   for name, leaf in _spellings(network, place)[0].items():
-    if leaf.path not in flat or flat[leaf.path].size != np.prod(leaf.shape):
+    if leaf.path not in flat or np.shape(flat[leaf.path]) != leaf.here:
       raise errors.InputError(
           f"the variables lack {'/'.join(leaf.path)} of the shape that the"
           " architecture has; give those of its network", "variables")
@@ -128,9 +128,10 @@ def frame(network: records.BlockNetwork, variables: Any,
     classes: of the classifier; None is as many as there are in the variables.
   """
   return _frame(network, {
-      name: np.shape(layer["linear"]["kernel"])[::-1]
-      for name, layer in variables.get("params", {}).items()
-      if "kernel" in layer.get("linear", {})}, classes)
+      path[1]: np.shape(leaf)[::-1]
+      for path, leaf in flax.traverse_util.flatten_dict(variables).items()
+      if path[:1] + path[2:] == ("params", "linear", "kernel")
+      and np.ndim(leaf) == 2}, classes)
 
 
 def _frame(network, linear, classes):
@@ -151,7 +152,7 @@ def _frame_of(network, held, classes):
   return _frame(network, {
       leaf.path[1]: (len(held[name]), math.prod(held[name].shape[1:]))
       for name, leaf in spelt.items()
-      if leaf.kind == "linear" and name in held}, classes)
+      if leaf.kind == "linear" and np.ndim(held.get(name, 0)) > 1}, classes)
 
 
 def listed(what: str, found: Sequence[str]) -> str:
@@ -195,14 +196,19 @@ def _numbers(path, name, tensor):
 
 
 def _other_classes(last, held):
-  """Why a classifier does not fit where its number of classes is another."""
-  for name, leaf in last.items():
-    if name not in held:
-      return "has no classifier"
-    shape = held[name].shape
-    if shape != leaf.shape and leaf.fits((leaf.shape[0], *shape[1:])):
-      return f"has a classifier of {shape[0]} classes, not {leaf.shape[0]}"
-  return ""
+  """Why a classifier does not fit where its number of classes is another.
+
+  Where a part of it is missing or fits as it is, "": that is to be refused.
+  """
+  if not last.keys() & held.keys():
+    return "has no classifier" if last else ""
+  wanted, = {leaf.shape[0] for leaf in last.values()}
+  shapes = {name: held[name].shape if name in held else () for name in last}
+  counts = {shape[0] if shape and last[name].fits((wanted, *shape[1:])) else (
+      wanted) for name, shape in shapes.items()}
+  if wanted in counts or len(counts) > 1:
+    return ""
+  return f"has a classifier of {counts.pop()} classes, not {wanted}"
 
 
 def _drawn(last, seed):

@@ -332,4 +332,4 @@ ENTRY = entry_lib.Entry(
     lambda preset, objective, kind: halves.preset(
         PRESETS[preset], kind, preset),
     "draws architectures, trains each a little and takes the best",
-    starts="space", model="network of all candidates", reports=("tried",))
+    starts="space", model="weights of all candidates", reports=("tried",))

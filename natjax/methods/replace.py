@@ -36,7 +36,6 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy import stats
 
 from natjax import errors
 from natjax.costs import alone, exact
@@ -457,6 +456,7 @@ class Replace:
                 for row in space.drawn(len(measured), seed=0)]
     if not np.ptp(foretold) or not np.ptp(measured):
       return {"rank_correlation": 0.0}  # All alike: no order is foretold.
+    from scipy import stats  # Takes half a second, and few commands need it.
     found = stats.spearmanr(foretold, measured).statistic
     return {"rank_correlation": float(found)}
 

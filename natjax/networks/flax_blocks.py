@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import zlib
 
 import flax
+from flax import nnx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ from natjax.graph import blocks as blocks_lib
 from natjax.graph import records
 from natjax.graph import shapes as shapes_lib
 from natjax.graph.records import Block, BlockNetwork, Layer, Node
-from natjax.networks import flax_program, flax_units
+from natjax.networks import flax_batch, flax_nnx, flax_program, flax_units
 from natjax.networks import network as network_lib
 from natjax.networks.flax_program import Path
 from natjax.operations import primitives
@@ -76,27 +77,31 @@ class Imported(NamedTuple):
     return network_lib.module(self.network, self.place)
 
 
-def from_flax(module: nn.Module, variables: Mapping[str, Any], example: Any, *,
-              name: str | None = None, **options: Any) -> Imported:
-  """Reads a flax linen module with its weights as a network of blocks.
+def from_flax(module: nn.Module | nnx.Module,
+              variables: Mapping[str, Any] | None = None, example: Any = None,
+              *, name: str | None = None, **options: Any) -> Imported:
+  """Reads a flax module, of linen or nnx, as a network of blocks.
 
   The logits of what comes out are the module's, up to rounding in float32.
-  Layers are recognised where they are called: `nn.Conv` (square windows; 1x1 in
-  2, 4 or 8 groups, depthwise from 3x3 to 7x7), `nn.Dense`, `nn.BatchNorm`; and
-  between them ReLU, ReLU6, sums, means over the image, max and average pooling,
-  concatenations of channels, flattening, and squeeze-and-excitation to a
-  quarter of the channels. Whatever else there is becomes a fixed operation,
-  which runs as the module has it, in evaluation form. It is known by its name
-  as long as the process lives: call this before `natjax.load` of a run of it.
+  Layers are recognised where they are called: `Conv` (square windows; 1x1 in
+  2, 4 or 8 groups, depthwise from 3x3 to 7x7), `Dense` or `Linear`,
+  `BatchNorm`; and between them ReLU, ReLU6, sums, means over the image, max
+  and average pooling, concatenations of channels, flattening, and
+  squeeze-and-excitation to a quarter of the channels. Whatever else there is
+  becomes a fixed operation, which runs as the module has it, in evaluation
+  form. It is known by its name as long as the process lives: call this before
+  `natjax.load` of a run of it.
 
   A bias before BN is taken up by that; BNs of several epsilons become one of
   the smallest, with as much more variance. Weights are float32.
 
   Args:
-    module: an unbound linen module.
-    variables: as `module.init` gives them.
+    module: an unbound linen module, or one of nnx, which is left as it is.
+    variables: as `module.init` gives them; None of nnx, whose modules hold
+      their own.
     example: images f32[B, S, S, 3], or their `jax.ShapeDtypeStruct`; nothing is
-      computed of them.
+      computed of them, unless it takes a look at two images of noise to say
+      whether what a fixed operation gives of one depends on the other.
     name: of the network; None is the module's class.
     **options: of the module's call; what turns training off is added where the
       call takes it (`train=False`, `deterministic=True` and the like).
@@ -119,7 +124,18 @@ def from_flax(module: nn.Module, variables: Mapping[str, Any], example: Any, *,
     >>> [edge.operation for edge in found.network.blocks[0].edges]
     ['conv_3x3', 'conv_3x3']
   """
-  program = flax_program.trace(module, variables, example, options)
+  if isinstance(module, nnx.Module):
+    if variables is not None:
+      raise errors.InputError(
+          "variables are given, and a module of nnx holds its own; pass None,"
+          " or update the module by nnx.update", "variables")
+    call, variables = flax_nnx.call(module, options)
+    program = flax_nnx.trace(module, example, options)
+  else:
+    program = flax_program.trace(module, variables, example, options)
+    given = flax_program.calling(module, options)
+    call = lambda variables, images: module.apply(variables, images, **given)
+    variables = flax.core.meta.unbox(variables)
   name = (name or type(module).__name__).lower()
   units = flax_units.Units(program)
   regions: list[flax_program.Region] = []
@@ -139,8 +155,17 @@ def from_flax(module: nn.Module, variables: Mapping[str, Any], example: Any, *,
       regions = [r for r in regions if not r.steps <= region.steps] + [region]
   if (path := program.shared(regions)) is not None:
     raise errors.InputError(
-        f"{'/'.join(path[1:-1])}: it is called twice, and no two blocks share"
-        " weights; give each place a module of its own", "module")
+        f"{'/'.join(path[1:-1]) or path[-1]}: it is called twice, and no two"
+        " blocks share weights; give each place a module of its own", "module")
+  if found.fixed:  # All else is done image by image.
+    look = call, variables, jax.ShapeDtypeStruct(
+        jnp.shape(example), jnp.result_type(example))
+    if not flax_batch.apart(*look) and flax_batch.differ(*look):
+      raise errors.InputError(
+          f"{name}: two images have other logits together than each alone, by"
+          f" one of {', '.join(sorted({part.path for part in found.fixed}))};"
+          " let neither the other images nor their number matter for an image",
+          "module")
   return found
 
 
@@ -196,8 +221,16 @@ class _Reading:
         for kind, part in (("params", self.params), (
             "batch_stats", self.stats))}
     return Imported(network, variables, place, tuple(
-        Fixed("/".join(region.path) or self.name, region.reason)
+        Fixed("/".join(region.path) or self.name,
+              region.reason + self._behind(region))
         for region in sorted(self.regions, key=lambda r: min(r.steps))))
+
+  def _behind(self, region):
+    """Which layer a region of the module itself follows, in words."""
+    before = [step.path for step in self.program.steps[:min(region.steps)]
+              if step.layer]
+    return f", behind {'/'.join(before[-1])}" if (
+        before and not region.path) else ""
 
   # Which units are what.
 
@@ -378,6 +411,9 @@ class _Reading:
       return self._fixed(unit, edge)
     if edge.stride not in (1, 2) or (edge.stride == 1 and k == 2):
       raise self._refuse(n, f"it strides by {edge.stride}", edge)
+    if unit.size != primitives.output_size(before.size, edge.stride):
+      raise self._refuse(
+          n, f"it leaves {unit.size} of {before.size} pixels a side", edge)
     if k not in _KERNELS.get(kind, (k,)):
       raise self._refuse(n, f"its window is {k}x{k}", edge)
     if kind in flax_units.CONVOLUTIONS:
@@ -443,8 +479,7 @@ class _Reading:
     run, paths, jaxpr = self.program.part(edge.region)
     arrays = [self._arrays[path] for path in paths]
     content = zlib.crc32("\n".join([str(jaxpr), *map(str, paths), *(
-        np.asarray(c).tobytes().hex()
-        for c in self.program.constants.values())]).encode())
+        _content(c) for c in self.program.constants.values())]).encode())
     where = ".".join(edge.path) or self.name
     name = f"fixed_{where}_{content:08x}".lower().replace("/", ".")
     self._fixed_paths[name] = paths
@@ -454,10 +489,11 @@ class _Reading:
       cost = operations.Cost(params, flax_program.convolutions(jaxpr))
       parts = tuple((path[0], ".".join(path[1:]), leaf.shape)
                     for path, leaf in zip(paths, arrays, strict=True))
-      sizes = self.units[edge.source].size, unit.size
+      sizes, widths = zip(*((u.size, u.width) for u in (
+          self.units[edge.source], unit)), strict=True)
       operations.register(operations.Operation(
           name, "fixed", 0, functools.partial(
-              _FixedModule, name, run, parts, sizes),
+              _FixedModule, name, run, parts, sizes, widths),
           lambda channels, size, stride, in_channels=None: cost,
           strides=(edge.stride,), widens=True,
           # Of other images it is refused when it runs.
@@ -466,20 +502,37 @@ class _Reading:
     return name
 
   def _compare(self, network, place, groups):
-    """Asserts that the network's shapes and variables are those read."""
-    for shapes, numbers in zip(shapes_lib.of(network, place), groups,
-                               strict=True):
+    """Refuses what would not be the module, in shapes or variables."""
+    for i, (shapes, numbers) in enumerate(zip(
+        shapes_lib.of(network, place), groups, strict=True)):
       unit = self.units[numbers[-1]]
       found = shapes.output.width, shapes.output.size
-      assert found == (unit.width, unit.size), (found, unit)
-    like = jax.eval_shape(functools.partial(
-        network_lib.init, network_lib.module(network, place)),
-                          jax.random.key(0))
+      if found != (unit.width, unit.size):
+        self._wrong("/".join(unit.path), f"block {i} would give {found[0]}"
+                    f" channels of {found[1]} pixels a side, and the module"
+                    f" gives {unit.width} of {unit.size}")
+    try:
+      like = jax.eval_shape(functools.partial(
+          network_lib.init, network_lib.module(network, place)),
+                            jax.random.key(0))
+    except Exception as e:  # Whatever a part of a user's module raises.
+      raise errors.InputError(
+          f"{self.name}: a part that no block expresses"
+          f" ({', '.join(region.reason for region in self.regions)}) does not"
+          f" run under jax.vmap: {errors.short(errors.cause(e), 300)}; change"
+          " the module", "module") from e
     flat = flax.traverse_util.flatten_dict
     for kind, part in (("params", self.params), ("batch_stats", self.stats)):
       wanted = {path: leaf.shape for path, leaf in flat(like[kind]).items()}
-      assert wanted == {path: leaf.shape for path, leaf in part.items()}, (
-          wanted.items() ^ {p: x.shape for p, x in part.items()}.items())
+      held = {path: leaf.shape for path, leaf in part.items()}
+      if differs := sorted(wanted.items() ^ held.items()):
+        self._wrong("/".join(differs[0][0]), "the network's variable and the"
+                    f" module's differ ({differs[0][1]})")
+
+  def _wrong(self, where, what):
+    raise errors.InputError(
+        f"{where or self.name}: {what}; write the network as blocks, and report"
+        " this, which natjax should have seen before", "module")
 
 
 class _FixedModule(nn.Module):
@@ -490,6 +543,7 @@ class _FixedModule(nn.Module):
     run: `(arrays, x)` of one image, [1, H, H, C].
     parts: collection, name and shape of each of the arrays.
     sizes: sides of what it takes and of what it gives, in pixels.
+    widths: channels of both.
     features: channels of the result.
     stride: of the result.
     norm: not used: what it has of its own is in `run`.
@@ -499,6 +553,7 @@ class _FixedModule(nn.Module):
   run: Any
   parts: tuple[tuple[str, str, tuple[int, ...]], ...]
   sizes: tuple[int, int]
+  widths: tuple[int, int]
   features: int
   stride: int
   norm: operations.NormFactory
@@ -506,6 +561,11 @@ class _FixedModule(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     before, after = self.sizes
+    if (x.shape[-1], self.features) != self.widths:
+      raise errors.InputError(
+          f"{self.called} takes {self.widths[0]} channels and gives"
+          f" {self.widths[1]}, and is given {x.shape[-1]} for {self.features};"
+          " keep the network's width", "width")
     if x.shape[1] != before:
       raise errors.InputError(
           f"{self.called} takes images of {before} pixels a side and is given"
@@ -519,7 +579,14 @@ class _FixedModule(nn.Module):
           self.variable("batch_stats", name, draw, None).value)
     whole = jax.vmap(lambda image: self.run(arrays, image[None])[0])
     y = whole(x.astype(jnp.float32)).astype(x.dtype)
-    return y.reshape(len(x), after, after, self.features)
+    return y.reshape(x.shape[0], after, after, self.features)
+
+
+def _content(constant):
+  """The bytes of a constant, which may be a key, in words."""
+  if jnp.issubdtype(constant.dtype, jax.dtypes.prng_key):
+    constant = jax.random.key_data(constant)
+  return np.asarray(constant).tobytes().hex()
 
 
 def _drawn(name, shape, rng):

@@ -9,9 +9,9 @@ far as one image leads into that and one value out of it.
 import collections
 from collections.abc import Sequence
 import dataclasses
+import math
 from typing import Any
 
-import flax.linen as nn
 from jax.extend import core
 import numpy as np
 
@@ -22,7 +22,7 @@ from natjax.operations import primitives
 CONVOLUTIONS = ("conv", "depthwise", "group")
 _VECTOR = ("global_pool", "flatten", "linear")
 _SAME = ("convert_element_type", "copy", "copy_p", "stop_gradient",
-         "reduce_precision", "optimization_barrier")
+         "optimization_barrier")
 
 
 @dataclasses.dataclass
@@ -158,6 +158,10 @@ class Units:
         if moves for v in step.equation.invars if not isinstance(
             v, core.Literal))
     self._uses[program.logits] += 1
+    self._converted = {
+        step.equation.outvars[0]: step.equation.invars[0]
+        for step, moves in zip(program.steps, program.moving, strict=True)
+        if not moves and step.equation.primitive.name == "convert_element_type"}
 
   def read(self, *, biased: bool,
            regions: Sequence[flax_program.Region]) -> list[Unit]:
@@ -190,6 +194,10 @@ class Units:
           self._step(step)
         except Inexpressible as e:
           e.step = i
+          if step.function:
+            e.reason = f"'{step.function}' is no operation of a block" + (
+                "; give logits" * (step.function in (
+                    "log_softmax", "softmax")))
           raise
         self._number(self._values[step.equation.outvars[0]], i)
     logits = self._values[self._program.logits]
@@ -208,7 +216,7 @@ class Units:
     """The variables of images that were read."""
     return [v for v, value in self._values.items() if isinstance(
         value, int | _Sum) and len(v.aval.shape) == 4 and _shape(v)[1] and (
-            self._unit_of(value).size > 0)]
+            self._unit_of(value).size > 0 and flax_program.is_float(v))]
 
   def _fixed(self, region):
     source = self._finish(self._values[region.given])
@@ -247,16 +255,26 @@ class Units:
             if (value := self._value(v)) is not None]
 
   def _first(self, step):
+    if not flax_program.is_wide(step.equation.outvars[0]):
+      raise Inexpressible(step.path, "it rounds to few bits")
     return self._moving(step)[0]
 
   def _constant(self, step):
     """The one number that a step is given beside the image."""
-    found = [v.val if isinstance(v, core.Literal) else (
-        self._program.constants.get(v)) for v in step.equation.invars
+    found = [self._known(v) for v in step.equation.invars
              if self._value(v) is None]
     if len(found) != 1 or found[0] is None or np.size(found[0]) != 1:
       return None
     return float(np.asarray(found[0]).reshape(()))
+
+  def _known(self, v):
+    """The value of a constant, maybe of another dtype; None if it is none."""
+    if isinstance(v, core.Literal):
+      return v.val
+    if v in self._converted:
+      value = self._known(self._converted[v])
+      return None if value is None else np.asarray(value, v.aval.dtype)
+    return self._program.constants.get(v)
 
   def _finish(self, value):
     """The number of the unit that a value is."""
@@ -289,7 +307,7 @@ class Units:
   # Layers.
 
   def _layer(self, step):
-    if type(step.layer) is nn.BatchNorm:
+    if step.layer.kind == "norm":
       return self._norm(step)
     given = self._moving(step)
     if len(given) != 1:
@@ -300,14 +318,14 @@ class Units:
         path, array = self._program.weights[v]
         weights[path[-1]] = np.asarray(array, np.float32)
     known = {"kernel", "bias"} if step.layer.use_bias else {"kernel"}
-    if set(weights) != known or not all(
-        e.primitive.name in ("conv_general_dilated", "dot_general", "add",
-                             "reshape", "broadcast_in_dim",
-                             "convert_element_type")
-        for e in flax_program.inner(step)):
+    product = flax_program.product(step)
+    if set(weights) != known or product is None:
       raise Inexpressible(step.path, "it computes more than its kind of layer")
     width, size = _shape(step.equation.outvars[0])
-    if type(step.layer) is nn.Dense:
+    if len(step.equation.outvars[0].aval.shape) not in (2, 4) or (
+        weights["kernel"].ndim != (2 if step.layer.kind == "dense" else 4)):
+      raise Inexpressible(step.path, "it is given neither images nor features")
+    if step.layer.kind == "dense":
       source = self._unit(step, images=False)
       if not (size and self.units[source].size):
         edge = Edge("linear", source, step.path, weights=weights)
@@ -321,16 +339,15 @@ class Units:
       edge = Edge("linear", self._unit(step, images=False), step.path,
                   weights=weights)
       return self._made(edge, width, 0, 1)
-    return self._convolution(step, given[0], weights, width, size)
+    return self._convolution(
+        step, given[0], weights, product.params, width, size)
 
-  def _convolution(self, step, given, weights, width, size):
+  def _convolution(self, step, given, weights, found, width, size):
     low = high = 0
     if isinstance(given, _Padded):
       source, low, high = given.source, given.low, given.high
     else:
       source = self._unit(step)
-    found, = [e.params for e in flax_program.inner(step)
-              if e.primitive.name == "conv_general_dilated"]
     before, groups = self.units[source], found["feature_group_count"]
     kernel, strides = weights["kernel"].shape[:2], found["window_strides"]
     pads = [(a + low, b + high) for a, b in found["padding"]]
@@ -368,19 +385,18 @@ class Units:
 
   def _norm(self, step):
     path, layer = step.path, step.layer
-    axis = layer.axis if isinstance(layer.axis, tuple) else (layer.axis,)
     held = {}
     for v in step.equation.invars:
       if v in self._program.weights:
         own, array = self._program.weights[v]
         held[own[-1]] = np.asarray(array, np.float64)
     given = self._moving(step)
-    if len(given) != 1 or axis not in ((-1,), (3,)) or not (
+    if len(given) != 1 or layer.axis not in ((-1,), (3,)) or not (
         {"mean", "var"} <= set(held)):
       raise Inexpressible(path, "it does not normalise channels")
     width = len(held["mean"])
     norm = {"scale": np.ones(width), "bias": np.zeros(width), **held,
-            "epsilon": float(layer.epsilon)}
+            "epsilon": layer.epsilon}
     value = given[0]
     if isinstance(value, _Sum) and value.open:
       edge = value.unit.edges[0]
@@ -550,6 +566,11 @@ class Units:
       raise Inexpressible(
           step.path, "it is no squeeze-and-excitation to a quarter of the"
           " channels with a ReLU")
+    if any(self._uses[v] > 1 for v, value in self._values.items()
+           if value is gate or (isinstance(value, int) and (
+               value >= len(self.units) - 3))):
+      raise Inexpressible(step.path, "parts of its squeeze-and-excitation are"
+                          " read elsewhere")
     del self.units[-3:]
     weights = {
         f"{name}/{kind}": array for name, unit in zip(
@@ -571,18 +592,28 @@ class Units:
     (before, after), value = (v.aval.shape for v in (
         step.equation.invars[0], step.equation.outvars[0])), (
             self._moving(step)[0])
-    if isinstance(value, _Gate):
-      return value  # A product with the images broadcasts it anyway.
-    if [n for n in before if n > 1] == [n for n in after if n > 1] and (
-        not isinstance(value, int | _Sum) or not self._unit_of(value).size
-        or before == after):
-      return value  # Of features, whether [1, C] or [1, 1, 1, C].
-    if len(after) != 2:
+    axes = step.equation.params.get("broadcast_dimensions", (len(after) - 1,))
+    if before == after:
+      return value
+    if isinstance(value, _Gate) or not self._side(value):
+      # Of features, whether [1, C] or [1, 1, 1, C].
+      if before[-1] != after[-1] or axes[-1:] != (len(after) - 1,):
+        raise Inexpressible(step.path, "it moves features to another axis")
+      # A product with the images broadcasts a gate anyway.
+      if isinstance(value, _Gate) or math.prod(before) == math.prod(after):
+        return value
+    if len(after) != 2 or after[0] != 1:
       raise Inexpressible(step.path, "it reshapes images")
     number = self._unit(step)
     return self._made(Edge("flatten", number, step.path), after[1], 0, 1)
 
   _on_squeeze = _on_broadcast_in_dim = _on_expand_dims = _on_reshape
+
+  def _side(self, value):
+    """Of the images that a value is, in pixels; 0 of features."""
+    if isinstance(value, _Pooled):
+      return value.shape[1]
+    return self._unit_of(value).size if isinstance(value, int | _Sum) else None
 
   def _unit_of(self, value):
     return self.units[value] if isinstance(value, int) else value.unit

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from natjax import errors, operations
 from natjax.graph import records
+from natjax.graph import shapes as shapes_lib
 from natjax.operations import primitives
 
 NormFactory = operations.NormFactory
@@ -184,8 +185,7 @@ class FixedLayer(nn.Module):
       x = self.norm(name="norm")(x)
     elif layer.kind in ("max_pool", "avg_pool"):
       pool = getattr(primitives, layer.kind)
-      x = pool(x, k, stride=s, padding=tuple(
-          primitives.sides(layer.padding, side, k, s) for side in x.shape[1:3]))
+      x = pool(x, k, stride=s, padding=layer.padding)
     elif layer.kind == "global_pool":
       x = jnp.mean(primitives.at_least_float32(x), (1, 2), keepdims=True)
     elif layer.kind == "flatten":
@@ -225,13 +225,19 @@ class FixedLayers(nn.Module):
 
 
 def run_layers(layers: Sequence[records.Layer], names: Sequence[str],
-               num_classes: int, norm: NormFactory, train: bool,
-               x: jax.Array) -> list[jax.Array]:
-  """Runs `FixedLayer`s in the module that calls; see `FixedLayers`."""
-  outputs = [x]
+               num_classes: int, norm: NormFactory, train: bool, x: jax.Array,
+               output_stride: int | None = None) -> list[jax.Array]:
+  """Runs `FixedLayer`s in the module that calls; see `FixedLayers`.
+
+  Of a stem, `output_stride` says what becomes of strides; see `shapes.of`.
+  """
+  outputs, stride = [x], 1
   for layer, name in zip(layers, names, strict=True):
-    outputs.append(
-        FixedLayer(layer, num_classes, norm, train, name=name)(outputs[-1]))
+    rates = shapes_lib.rates(stride, stride * layer.stride, output_stride)
+    stride *= layer.stride
+    with primitives.dilated(*rates):
+      outputs.append(
+          FixedLayer(layer, num_classes, norm, train, name=name)(outputs[-1]))
   return outputs
 
 

@@ -6,7 +6,7 @@ then come BN (where it has one), activation, channel shuffle. A block's output
 concatenates only the nodes that its `concat` lists.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import functools
 from typing import Any, NamedTuple
 
@@ -110,6 +110,7 @@ class BlockModule(nn.Module):
     shapes: those in the block.
     norm: returns what follows a convolution: BN or a bias.
     batch_norm: returns a BN, for nodes that have one.
+    output_stride: what becomes of strides; see `shapes.of`.
   """
 
   network: records.BlockNetwork
@@ -117,6 +118,7 @@ class BlockModule(nn.Module):
   shapes: shapes_lib.Shapes
   norm: layers_lib.NormFactory
   batch_norm: layers_lib.NormFactory
+  output_stride: int | None = None
 
   @nn.compact
   def __call__(self, prev_prev: jax.Array, prev: jax.Array, edge: EdgeFunction,
@@ -145,7 +147,10 @@ class BlockModule(nn.Module):
           y *= (mask / keep).astype(y.dtype)
         total = y if total is None else total + y
       if total is None:
-        total = zeros(self.shapes.nodes[n], values[1])
+        with self._dilated(1, n):
+          total = zeros(node.width, tuple(
+              primitives.output_size(side, node.stride)
+              for side in values[1].shape[1:3]), values[1])
       if node.norm:
         total = self.batch_norm(name=f"node{n}_norm")(total)
       total = layers_lib.Activation(
@@ -157,7 +162,14 @@ class BlockModule(nn.Module):
     module = _made(self, e, name)
     if isinstance(module, nn.Module):
       module = module.clone(parent=self, name=_called(self, e, name))
-    return module(x)
+    with self._dilated(*self.network.blocks[self.index].edges[e][1:]):
+      return module(x)
+
+  def _dilated(self, source, target):
+    """For what leads from one node to another."""
+    nodes = self.shapes.nodes
+    return primitives.dilated(*shapes_lib.rates(
+        nodes[source].stride, nodes[target].stride, self.output_stride))
 
   def _free(self, item):
     """Whether drop path leaves an edge alone: what it adds is a copy."""
@@ -199,10 +211,34 @@ def _called(block, e, name):
   return f"{before}{e}" if e < hidden else edge_name(e - hidden, name)
 
 
-def zeros(shape: shapes_lib.Shape, like: jax.Array) -> jax.Array:
-  """The images of a node of which all edges are null."""
-  return jnp.zeros((like.shape[0], shape.size, shape.size, shape.width),
-                   like.dtype)
+def zeros(width: int, sides: tuple[int, ...], like: jax.Array) -> jax.Array:
+  """The images of a node of which all edges are null, of height and width."""
+  return jnp.zeros((like.shape[0], *sides, width), like.dtype)
+
+
+def run_blocks(
+    graph: records.BlockNetwork, frame: records.Frame, images: jax.Array, *,
+    train: bool, drop_path: jax.Array | float | None = None,
+    edge: EdgeFunction = plain, axis_name: str | None = None,
+    output_stride: int | None = None) -> Iterator[jax.Array]:
+  """Runs stem and blocks in the module that calls; yields what blocks give.
+
+  Arguments are those of `Network` and of `shapes.of`.
+  """
+  batch_norm = functools.partial(
+      layers_lib.RunningBatchNorm, train, axis_name, graph.norm_epsilon)
+  norm = layers_lib.Bias if graph.norm == "bias" else batch_norm
+  called = names(graph)
+  stem = layers_lib.run_layers(
+      graph.stem, called.stem, frame.num_classes, batch_norm, train, images,
+      output_stride)
+  outputs = (stem[-1] if graph.early < 0 else stem[graph.early + 1], stem[-1])
+  for i, shapes in enumerate(shapes_lib.of(graph, frame)):
+    out = BlockModule(graph, i, shapes, norm, batch_norm, output_stride,
+                      name=f"{called.block}{i}")(
+                          *outputs, edge, drop_path if train else None)
+    outputs = (outputs[1], out)
+    yield out
 
 
 class Network(nn.Module):
@@ -234,28 +270,20 @@ class Network(nn.Module):
       self, images: jax.Array, *, train: bool = False,
       drop_path: jax.Array | float | None = None, edge: EdgeFunction = plain,
   ) -> tuple[jax.Array, jax.Array | None]:
-    graph, frame = self.graph, self.frame
-
+    graph, frame, auxiliary = self.graph, self.frame, None
     batch_norm = functools.partial(
         layers_lib.RunningBatchNorm, train, self.axis_name, graph.norm_epsilon)
-    norm = layers_lib.Bias if graph.norm == "bias" else batch_norm
-    called, auxiliary = names(graph), None
     head = shapes_lib.head_layers(graph, frame)
-    stem = layers_lib.run_layers(graph.stem, called.stem, frame.num_classes,
-                                 batch_norm, train, images)
-    outputs = (stem[-1] if graph.early < 0 else stem[graph.early + 1], stem[-1])
-    for i, shapes in enumerate(shapes_lib.of(graph, frame)):
-      out = BlockModule(graph, i, shapes, norm, batch_norm,
-                        name=f"{called.block}{i}")(
-                            *outputs, edge, drop_path if train else None)
-      outputs = (outputs[1], out)
+    for i, out in enumerate(run_blocks(
+        graph, frame, images, train=train, drop_path=drop_path, edge=edge,
+        axis_name=self.axis_name)):
       if self.auxiliary and i == self.auxiliary.reductions[-1] and (
           train or self.is_initializing()):
         auxiliary = layers_lib.AuxiliaryHead(
             self.auxiliary.kind == "cifar", frame.num_classes, batch_norm,
             name="auxiliary")(out)
-    x = layers_lib.run_layers(head, head_names(graph, frame), frame.num_classes,
-                              batch_norm, train, outputs[1])[-1]
+    x = layers_lib.run_layers(head, head_names(graph, frame),
+                              frame.num_classes, batch_norm, train, out)[-1]
     return primitives.at_least_float32(
         x.reshape(x.shape[0], -1)), auxiliary
 
@@ -279,35 +307,56 @@ def module(architecture: records.Architecture, place: records.Place, *,
                  layers_lib.auxiliary(place) if auxiliary else None, axis_name)
 
 
-def init(network: Network, rng: jax.Array, **options: Any) -> Any:
+def init(network: Any, rng: jax.Array, **options: Any) -> Any:
   """Draws the variables ("params" and "batch_stats") of a network.
 
   Without BN the kernels are drawn with the variance of He et al., 2015, six
   times that of the library's other networks, lest signals vanish.
 
-  What the network computes is left out, and every draw is a program of its own,
-  compiled once per shape: one of all of them took XLA's CPU backend twice as
-  long to compile as a step of the training.
-
   Args:
-    network: the module.
+    network: the module; a `backbone.Backbone` will do.
     rng: a key.
     **options: handed on to its call (`edge=`).
+  """
+  used = {edge.operation for block in network.graph.blocks
+          for edge in block.edges}
+  drawing, consts, form = _drawing(
+      network, tuple(sorted(options.items())), jax.typeof(rng),
+      tuple(map(operations.get, sorted(used))),
+      jax.config.read("jax_enable_x64"))
+  return jax.tree.unflatten(form, jax.core.eval_jaxpr(drawing, consts, rng))
+
+
+@functools.lru_cache(maxsize=8)  # A job wants shapes, a start and more seeds.
+def _drawing(network, options, rng, *like):
+  """The jaxpr of `init`'s draws, its constants, and the tree of its results.
+
+  `like` is what the trace depends on besides: what the names of operations
+  stand for, and whether numbers may have 64 bits.
   """
   size = network.frame.image_size
 
   def draw(rng):
     variables = network.init(
-        {"params": rng}, jnp.zeros((2, size, size, 3)), **options)
+        {"params": rng}, jnp.zeros((2, size, size, 3)), **dict(options))
     if network.graph.norm == "bias":
       variables = jax.tree_util.tree_map_with_path(
           lambda path, x: x * 6**0.5 if path[-1].key == "kernel" else x,
           variables)
     return {"batch_stats": {}, **variables}
 
+  return drawn(draw, rng)
+
+
+def drawn(draw: Callable[[jax.Array], Any], rng: jax.Array) -> Any:
+  """What a function draws from a key, without what else it computes.
+
+  Every draw is a program of its own, compiled once per shape: one of all of
+  them took XLA's CPU backend twice as long to compile as a step of the
+  training.
+  """
   traced, like = jax.make_jaxpr(draw, return_shape=True)(rng)
-  leaves = jax.tree.leaves(like)
+  leaves, form = jax.tree.flatten(like)
   drawing, _ = partial_eval.dce_jaxpr(
       traced.jaxpr, [True] * len(leaves), instantiate=True)
-  return jax.tree.unflatten(jax.tree.structure(like), jax.core.eval_jaxpr(
-      drawing, traced.consts, rng))
+  return drawing, traced.consts, form

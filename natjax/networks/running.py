@@ -300,7 +300,9 @@ class Runner:
           told |= {e: stats.pop("told")} if "told" in stats else {}
         total = y if total is None else total + y
       if total is None:
-        total = network_lib.zeros(self.plan.shapes[i].nodes[n], values[1])
+        shape = self.plan.shapes[i].nodes[n]
+        total = network_lib.zeros(
+            shape.width, (shape.size, shape.size), values[1])
       part = f"norm{n - _FIRST}"
       y, norm_stats = self.activate(
           block.node(n), part_of(variables, part), total,

@@ -47,12 +47,14 @@ class Conv(nn.Module):
   kernel_size: tuple[int, int]
   stride: int | tuple[int, int] = 1
   padding: int | str = primitives.SYMMETRIC
+  dilation: int = 1
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (*self.kernel_size, x.shape[-1], self.features)
     kernel = self.param("kernel", kernel_init, shape)
-    return primitives.conv(x, kernel, stride=self.stride, padding=self.padding)
+    return primitives.conv(x, kernel, stride=self.stride, padding=self.padding,
+                           dilation=self.dilation)
 
 
 class DepthwiseConv(nn.Module):
@@ -108,7 +110,7 @@ class GroupConv(_Convolution):
   def convolve(self, x):
     g = self.groups
     check_groups(g, x.shape[-1], self.features)
-    x = x[:, ::self.stride, ::self.stride]
+    x = primitives.subsample(x, self.stride)
     width = x.shape[-1] // g
     kernel = self.param("kernel", kernel_init, (1, 1, width, self.features))
     x = x.reshape(*x.shape[:3], g, width)
@@ -172,11 +174,11 @@ class FactorizedReduce(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     check_halvable(self.features)
+    x, rate = primitives.relu(x), primitives.spacing(2)[0]
     # Zeros above and to the left of odd sides, after the ReLU.
-    x = jnp.pad(primitives.relu(x), ((0, 0), (x.shape[1] % 2, 0),
-                                     (x.shape[2] % 2, 0), (0, 0)))
-    halves = [Conv(self.features // 2, (1, 1), 2, name=f"conv{i}")(x[:, i:, i:])
-              for i in range(2)]
+    odd = [-(-side // rate) % 2 for side in x.shape[1:3]]
+    halves = [Conv(self.features // 2, (1, 1), name=f"conv{i}")(
+        primitives.subsample(x, 2, (i - odd[0], i - odd[1]))) for i in range(2)]
     return self.norm(name="norm")(jnp.concatenate(halves, axis=-1))
 
 
@@ -282,7 +284,7 @@ def _operation(name, kind, module, cost, *scales, kernel_size, norm="norm",
   return registry.Operation(
       name, kind, kernel_size, partial(module, **options),
       partial(cost, **options), activates=True, widens=widens, pads=True,
-      scale=scaling(*scales, norm=norm))
+      scale=scaling(*scales, norm=norm), dilates=True)
 
 
 def operations() -> Iterator[registry.Operation]:
@@ -309,4 +311,5 @@ def operations() -> Iterator[registry.Operation]:
     yield _operation(f"group{g}_conv_1x1", "group_conv", GroupConv, dense_cost,
                      "kernel", kernel_size=1, groups=g)
   yield registry.Operation("plain_conv_1x1", "conv", 1, PlainConv, plain_cost,
-                           widens=True, scale=scaling("conv", norm=None))
+                           widens=True, scale=scaling("conv", norm=None),
+                           dilates=True)

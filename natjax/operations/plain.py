@@ -25,7 +25,7 @@ def _skip(features, stride, norm):
 def _null(features, stride, norm):
   del norm
   return lambda x: jnp.zeros(
-      (*x[:, ::stride, ::stride].shape[:3], features), x.dtype)
+      (*primitives.subsample(x, stride).shape[:3], features), x.dtype)
 
 
 def _pool(features, stride, norm, *, pool, kernel_size, fixed,
@@ -36,10 +36,8 @@ def _pool(features, stride, norm, *, pool, kernel_size, fixed,
     # An even window gets no padding but where an odd side leaves a rest, so
     # that the output's side is ceil(side / stride) as for most operations.
     way = padding if kernel_size % 2 else "same"
-    pads = fixed if fixed is not None else tuple(
-        primitives.sides(way, side, kernel_size, stride)
-        for side in x.shape[1:3])
-    return pool(x, kernel_size, stride=stride, padding=pads)
+    return pool(x, kernel_size, stride=stride,
+                padding=way if fixed is None else fixed)
 
   return run
 
@@ -49,7 +47,8 @@ def _padded_size(size: int, stride: int) -> int:
 
   So NAS-Bench-1Shot1 halves its images (Zela et al., 2020).
   """
-  return size // stride + 1
+  rate, step = primitives.spacing(stride)
+  return (size + rate - 1) // step + 1
 
 
 class Noise(nn.Module):
@@ -67,7 +66,7 @@ class Noise(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    x = x[:, ::self.stride, ::self.stride]
+    x = primitives.subsample(x, self.stride)
     rng = self.make_rng("noise") if self.has_rng("noise") else (
         jax.random.key(zlib.crc32("/".join(self.path).encode())))
     return jax.random.normal(rng, x.shape, x.dtype)
@@ -99,10 +98,10 @@ def operations() -> Iterator[registry.Operation]:
   """The operations of this module, and convolutions between them."""
   partial = functools.partial
   yield registry.Operation(
-      registry.NULL, "null", 0, _null, null_cost, widens=True)
+      registry.NULL, "null", 0, _null, null_cost, widens=True, dilates=True)
   yield registry.Operation(
       registry.SKIP, "skip", 0, _skip, skip_cost, identity=True, widens=True,
-      scale=convolutions.scaling("conv0", "conv1"))
+      scale=convolutions.scaling("conv0", "conv1"), dilates=True)
   yield from convolutions.operations()
   pools = [(kind, k, "", None, primitives.output_size)
            for kind in ("max", "avg") for k in (2, 3, 5)]
@@ -115,5 +114,5 @@ def operations() -> Iterator[registry.Operation]:
         partial(pool_cost, kernel_size=k, output_size=output_size),
         # Without padding, a 2x2 window shrinks the map at stride 1.
         strides=(2,) if k == 2 else (1, 2), pooled=True, pads=True,
-        output_size=output_size)
+        output_size=output_size, dilates=True)
   yield registry.Operation("noise", "noise", 0, Noise, null_cost, random=True)

@@ -22,6 +22,9 @@ statistics in float32, or in float64 where x is that.
 Convolutions have gradients of their own on the CPU, and dilated depthwise ones
 everywhere, which JAX can differentiate in reverse alone. `plain_derivatives`
 leaves them out.
+
+`dilated` turns strides into dilations, whatever operation is made of these
+functions (`natjax.backbone`).
 """
 
 from collections.abc import Iterator
@@ -40,6 +43,7 @@ SYMMETRIC = "symmetric"
 _PLAIN = contextvars.ContextVar("plain_derivatives", default="")
 _HEARD: contextvars.ContextVar[list[jax.Array] | None] = (
     contextvars.ContextVar("relu_inputs", default=None))
+_RATES = contextvars.ContextVar("dilation_rates", default=(1, 1))
 
 
 @contextlib.contextmanager
@@ -96,9 +100,82 @@ def relu(x: jax.Array, *, most: float | None = None) -> jax.Array:
   return nn.relu(x) if most is None else jnp.clip(x, 0, most)
 
 
+@contextlib.contextmanager
+def dilated(before: int, after: int) -> Iterator[None]:
+  """Turns the stride of an operation into dilation, in a `with` block.
+
+  Chen et al., 2017, "Rethinking Atrous Convolution for Semantic Image
+  Segmentation" (arXiv:1706.05587), section 3.1. Images are finer than those of
+  the network as it is, whose pixels are every `before`-th of an operation's
+  input and every `after`-th of its output, from the first on; there the values
+  are equal. So a stride of 2 at the rates 1 and 2 becomes 1, its own window is
+  not dilated, and what comes behind it is, at the rates 2 and 2.
+
+  An operation strides at once. In one that does, windows without a stride of
+  their own come behind the stride, and see its output.
+
+  Args:
+    before: rate of the input.
+    after: rate of the output; it divides stride times `before`.
+  """
+  token = _RATES.set((before, after))
+  try:
+    yield
+  finally:
+    _RATES.reset(token)
+
+
+def spacing(stride: int) -> tuple[int, int]:
+  """What a window of a stride has in a `dilated` block: its rate, its stride.
+
+  Elsewhere 1 and the stride itself.
+
+  Example:
+    >>> with dilated(1, 2):
+    ...   spacing(2), spacing(1)
+    ((1, 1), (2, 1))
+  """
+  before, after = _RATES.get()
+  return (after, 1) if stride == 1 else (before, stride * before // after)
+
+
 def output_size(size: int, stride: int) -> int:
-  """Height or width after a padded operation: ceil(size / stride)."""
-  return -(-size // stride)
+  """Height or width after a padded operation: ceil(size / stride).
+
+  In a `dilated` block, divided by what is left of the stride.
+  """
+  return -(-size // spacing(stride)[1])
+
+
+def subsample(x: jax.Array, stride: int,
+              offsets: tuple[int, int] = (0, 0)) -> jax.Array:
+  """Every `stride`-th pixel: [B, H, W, C] -> [B, ceil(H / stride), ..., C].
+
+  Args:
+    x: images.
+    stride: of both axes.
+    offsets: where height and width begin, -1 or more; what lies outside is 0.
+  """
+  rate, step = spacing(stride)
+  for axis, offset in enumerate(offsets, 1):
+    size, shift = x.shape[axis], offset * rate
+    low = max(-shift, 0)
+    most = max(shift, 0) + (output_size(size, stride) - 1) * step + 1
+    if low or most > low + size:
+      pads = [(0, 0)] * x.ndim
+      pads[axis] = (low, max(most - low - size, 0))
+      x = jnp.pad(x, pads)
+    x = lax.slice_in_dim(x, max(shift, 0), most, step, axis)
+  return x
+
+
+def global_mean(x: jax.Array) -> jax.Array:
+  """The mean over images, f[B, 1, 1, C], at least in float32.
+
+  In a `dilated` block, over the pixels that the network as it is has.
+  """
+  rate = _RATES.get()[1]
+  return jnp.mean(at_least_float32(x[:, ::rate, ::rate]), (1, 2), keepdims=True)
 
 
 def sides(padding: str, size: int, window: int, stride: int,
@@ -121,8 +198,33 @@ def sides(padding: str, size: int, window: int, stride: int,
   reach = (window - 1) * dilation
   if padding == SYMMETRIC:
     return reach // 2, reach // 2
-  whole = max((output_size(size, stride) - 1) * stride + reach + 1 - size, 0)
+  whole = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
   return whole // 2, whole - whole // 2
+
+
+Padding = int | str | tuple[tuple[int, int], tuple[int, int]]
+
+
+def _placed(sizes, windows, strides, dilation, padding):
+  """Where windows stand: pads, strides and dilations of height and width.
+
+  Those that were given, but in a `dilated` block.
+  """
+  pads, steps, rates = [], [], []
+  for axis, (size, window, stride) in enumerate(
+      zip(sizes, windows, strides, strict=True)):
+    rate, step = spacing(stride)
+    if isinstance(padding, str):
+      ends = sides(padding, -(-size // rate), window, stride, dilation)
+    else:
+      ends = (padding, padding) if isinstance(padding, int) else padding[axis]
+    if (rate, step) != (1, stride):
+      reach = (window - 1) * dilation * rate
+      ends = (ends[0] * rate, max(ends[1] * rate, reach - ends[0] * rate))
+    pads.append(ends)
+    steps.append(step)
+    rates.append(dilation * rate if window > 1 else 1)
+  return tuple(pads), tuple(steps), tuple(rates)
 
 
 def conv(x: jax.Array, kernel: jax.Array, *, stride: int | tuple[int, int] = 1,
@@ -140,9 +242,8 @@ def conv(x: jax.Array, kernel: jax.Array, *, stride: int | tuple[int, int] = 1,
     [B, H', W', C_out].
   """
   strides = (stride, stride) if isinstance(stride, int) else stride
-  pads = tuple((padding, padding) if isinstance(padding, int) else sides(
-      padding, *axis, dilation) for axis in zip(
-          x.shape[1:3], kernel.shape[:2], strides, strict=True))
+  pads, strides, dilations = _placed(
+      x.shape[1:3], kernel.shape[:2], strides, dilation, padding)
   kernel = kernel.astype(x.dtype)
   if kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)):
     x = x[:, ::strides[0], ::strides[1]]
@@ -150,23 +251,23 @@ def conv(x: jax.Array, kernel: jax.Array, *, stride: int | tuple[int, int] = 1,
     # transpose the image for the kernel's gradient.
     return jnp.reshape(jnp.reshape(x, (-1, x.shape[-1])) @ kernel[0, 0],
                        (*x.shape[:-1], kernel.shape[-1]))
-  return _conv_for_platform(x, kernel, strides, dilation, pads,
+  return _conv_for_platform(x, kernel, strides, dilations, pads,
                             bool(_PLAIN.get()))
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
-def _conv_for_platform(x, kernel, strides, dilation, pads, plain):
+def _conv_for_platform(x, kernel, strides, dilations, pads, plain):
   by_taps = _conv if plain else _conv_by_taps
   return lax.platform_dependent(
       x, kernel,
-      cpu=lambda x, kernel: by_taps(x, kernel, strides, dilation, pads),
-      default=lambda x, kernel: _conv(x, kernel, strides, dilation, pads))
+      cpu=lambda x, kernel: by_taps(x, kernel, strides, dilations, pads),
+      default=lambda x, kernel: _conv(x, kernel, strides, dilations, pads))
 
 
-def _conv(x, kernel, strides, dilation, pads):
+def _conv(x, kernel, strides, dilations, pads):
   return lax.conv_general_dilated(
       x, kernel, strides, pads,
-      rhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS,
+      rhs_dilation=dilations, dimension_numbers=_DIMENSIONS,
       feature_group_count=x.shape[-1] // kernel.shape[2])
 
 
@@ -177,20 +278,21 @@ def _conv(x, kernel, strides, dilation, pads):
 _conv_by_taps = jax.custom_vjp(_conv, nondiff_argnums=(2, 3, 4))
 
 
-def _conv_by_taps_fwd(x, kernel, strides, dilation, pads):
-  return _conv(x, kernel, strides, dilation, pads), (x, kernel)
+def _conv_by_taps_fwd(x, kernel, strides, dilations, pads):
+  return _conv(x, kernel, strides, dilations, pads), (x, kernel)
 
 
-def _conv_by_taps_bwd(strides, dilation, pads, residuals, g):
+def _conv_by_taps_bwd(strides, dilations, pads, residuals, g):
   x, kernel = residuals
-  reach = [(k - 1) * dilation for k in kernel.shape[:2]]
+  reach = [(k - 1) * d
+           for k, d in zip(kernel.shape[:2], dilations, strict=True)]
   # What a plain convolution needs to find g between zeros: x's size + reach.
   around = [(r - p, size + p - 1 - (out - 1) * s, s - 1)
             for r, (p, _), s, size, out in zip(
                 reach, pads, strides, x.shape[1:3], g.shape[1:3], strict=True)]
   spread = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *around, (0, 0, 0)])
-  g_x = _conv(spread, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), (1, 1), dilation,
-              ((0, 0), (0, 0)))
+  g_x = _conv(spread, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), (1, 1),
+              dilations, ((0, 0), (0, 0)))
   padded = jnp.pad(x, _pads(pads))
   spans = [(out - 1) * s + 1
            for out, s in zip(g.shape[1:3], strides, strict=True)]
@@ -199,7 +301,7 @@ def _conv_by_taps_bwd(strides, dilation, pads, residuals, g):
   # A loop, since every tap by itself would be a kernel to compile, and
   # matrices, for which XLA need not transpose anything.
   def tap(t):
-    start = (0, t // width * dilation, t % width * dilation, 0)
+    start = (0, t // width * dilations[0], t % width * dilations[1], 0)
     seen = lax.dynamic_slice(padded, start, (len(x), *spans, x.shape[-1]))
     seen = seen[:, ::strides[0], ::strides[1]]
     return lax.dot_general(
@@ -270,7 +372,7 @@ _depthwise_shifted.defvjp(_depthwise_fwd, _depthwise_bwd)
 # itself. Here it is a sum per tap.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _depthwise_dilated(x, kernel, stride, dilation, pads):
-  return _conv(x, kernel, (stride, stride), dilation, pads)
+  return _conv(x, kernel, (stride,) * 2, (dilation,) * 2, pads)
 
 
 def _dilated_fwd(x, kernel, stride, dilation, pads):
@@ -280,7 +382,7 @@ def _dilated_fwd(x, kernel, stride, dilation, pads):
 def _dilated_bwd(stride, dilation, pads, residuals, g):
   x, kernel = residuals
   g_x, = jax.linear_transpose(lambda x: _conv(
-      x, kernel, (stride, stride), dilation, pads), x)(g)
+      x, kernel, (stride,) * 2, (dilation,) * 2, pads), x)(g)
   taps = [jnp.sum(at_least_float32(seen * g), (0, 1, 2)) for _, seen in (
       _shifted(x, kernel.shape[0], stride, dilation,
                tuple(before for before, _ in pads)))]
@@ -304,8 +406,8 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1,
   Returns:
     [B, ceil(H / stride), ceil(W / stride), C].
   """
-  pads = tuple(sides(padding, size, len(kernel), stride, dilation)
-               for size in x.shape[1:3])
+  pads, (stride, _), (dilation, _) = _placed(
+      x.shape[1:3], kernel.shape[:2], (stride, stride), dilation, padding)
   return _depthwise_for_platform(x, kernel.astype(x.dtype), stride, dilation,
                                  pads, bool(_PLAIN.get()))
 
@@ -319,55 +421,76 @@ def _depthwise_for_platform(x, kernel, stride, dilation, pads, plain):
         x, kernel, stride, dilation, pads)
   else:
     others = lambda x, kernel: _conv(
-        x, kernel, (stride, stride), dilation, pads)
+        x, kernel, (stride,) * 2, (dilation,) * 2, pads)
   return lax.platform_dependent(
       x, kernel, cpu=lambda x, kernel: by_shifts(
           x, kernel[:, :, 0], stride, dilation, before),
       default=others)
 
 
-Padding = int | tuple[tuple[int, int], tuple[int, int]]
-
-
 def _pads(padding):
   """Padding of all four axes from that of height and width."""
-  if isinstance(padding, int):
-    padding = ((padding, padding),) * 2
   return ((0, 0), *padding, (0, 0))
 
 
-def _windows(x, size, stride, axis):
+def _windows(x, size, stride, dilation, axis):
   """The `size` strided slices along `axis` whose combination is a window."""
-  length = x.shape[axis] - size + 1
-  return [lax.slice_in_dim(x, i, i + length, stride, axis) for i in range(size)]
+  length = x.shape[axis] - (size - 1) * dilation
+  return [lax.slice_in_dim(x, i * dilation, i * dilation + length, stride, axis)
+          for i in range(size)]
 
 
-@functools.partial(jax.jit, static_argnames=("size", "stride", "padding"))
 def max_pool(x: jax.Array, size: int, *, stride: int = 1,
              padding: Padding = 0) -> jax.Array:
-  """Computes the maximum over windows; padding never wins."""
+  """Computes the maximum over windows; padding never wins.
+
+  Args:
+    x: [B, H, W, C].
+    size: side of the windows.
+    stride: of both axes.
+    padding: on every side, or before and behind each axis, or see `sides`.
+  """
+  pads, (step, _), (dilation, _) = _placed(
+      x.shape[1:3], (size, size), (stride, stride), 1, padding)
+  return _max_pool(x, size, step, dilation, pads)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _max_pool(x, size, stride, dilation, padding):
   pads = _pads(padding)
 
   def shifted(x):
     x = jnp.pad(x, pads, constant_values=-jnp.inf)
     for axis in (1, 2):
-      x = functools.reduce(jnp.maximum, _windows(x, size, stride, axis))
+      x = functools.reduce(
+          jnp.maximum, _windows(x, size, stride, dilation, axis))
     return x
 
+  if dilation > 1:  # Of which XLA's form has no gradient.
+    return shifted(x)
   return lax.platform_dependent(x, cpu=shifted, default=lambda x: nn.max_pool(
       x, (size, size), (stride, stride), pads[1:3]))
 
 
-@functools.partial(jax.jit, static_argnames=("size", "stride", "padding"))
 def avg_pool(x: jax.Array, size: int, *, stride: int = 1,
              padding: Padding = 0) -> jax.Array:
-  """Computes the mean over windows; padding is left out of the average."""
+  """Computes the mean over windows; padding is left out of the average.
+
+  Arguments are those of `max_pool`.
+  """
+  pads, (step, _), (dilation, _) = _placed(
+      x.shape[1:3], (size, size), (stride, stride), 1, padding)
+  return _avg_pool(x, size, step, dilation, pads)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _avg_pool(x, size, stride, dilation, padding):
   counts = jnp.ones((1, *x.shape[1:3], 1), at_least_float32(x).dtype)
 
   def window_sum(x):
     x = jnp.pad(x, _pads(padding))
     for axis in (1, 2):
-      x = sum(_windows(x, size, stride, axis))
+      x = sum(_windows(x, size, stride, dilation, axis))
     return x
 
   return window_sum(x) * (1.0 / window_sum(counts)).astype(x.dtype)

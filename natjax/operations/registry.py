@@ -95,6 +95,12 @@ class Operation:
       (`primitives.sides`); else its padding is its own.
     scale: `(params, factor) -> params` makes it give `factor` times as much;
       None where it cannot.
+    dilates: whether its stride can become a dilation (`natjax.backbone`): all
+      its windows and strides are those of `primitives` (`conv`,
+      `depthwise_conv`, `max_pool`, `avg_pool`, `subsample`, `global_mean`; the
+      modules `Conv` and `DepthwiseConv` are made of them), used as
+      `primitives.dilated` says, and `output_size` is made of `output_size` or
+      `spacing` there.
   """
 
   name: str
@@ -111,6 +117,7 @@ class Operation:
   pads: bool = False
   output_size: Callable[[int, int], int] = primitives.output_size
   scale: Callable[[Any, jax.Array], Any] | None = None
+  dilates: bool = False
 
 
 _REGISTRY: dict[str, Operation] = {}
@@ -158,6 +165,10 @@ def get(name: str, *, where: str = "operation") -> Operation:
     near = difflib.get_close_matches(
         canonical(name[:100]), names(), n=3) if isinstance(name, str) else []
     hint = f" did you mean {' or '.join(near)}?" if near else ""
+    if isinstance(name, str) and name.startswith("fixed_"):
+      hint = (" it is a part of a flax module, which natjax.from_flax makes"
+              " known, called before natjax.load, and the command line's"
+              " --module package.module:function;")
     raise errors.InputError(
         f"{where}: unknown operation {errors.short(name)};{hint} known are"
         f" {', '.join(names())} (register others with"

@@ -142,7 +142,7 @@ class SqueezeExcite(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    gate = jnp.mean(primitives.at_least_float32(x), (1, 2), keepdims=True)
+    gate = primitives.global_mean(x)
     gate = primitives.relu(_Linear(_squeezed(self.features), name="reduce")(
         gate.astype(x.dtype)))
     return x * nn.sigmoid(_Linear(self.features, name="restore")(gate))
@@ -267,13 +267,14 @@ def operations() -> Iterator[registry.Operation]:
         yield registry.Operation(
             f"mbconv{expansion}_{k}x{k}" + "_se" * squeeze, "mbconv", k,
             partial(InvertedResidual, **options),
-            partial(mbconv_cost, **options), widens=True)
+            partial(mbconv_cost, **options), widens=True, dilates=True)
   yield registry.Operation(
       "squeeze_excite", "squeeze_excite", 0, SqueezeExcite, squeeze_cost,
-      strides=(1,))
+      strides=(1,), dilates=True)
   for name, k, xception in (*((f"shuffle_{k}x{k}", k, False) for k in KERNELS),
                             ("shuffle_xception_3x3", 3, True)):
     yield registry.Operation(
         name, "shuffle", k,
         partial(ShuffleUnit, kernel_size=k, xception=xception),
-        partial(shuffle_cost, kernel_size=k, xception=xception), widens=True)
+        partial(shuffle_cost, kernel_size=k, xception=xception), widens=True,
+        dilates=True)

@@ -6,6 +6,7 @@ part alone. All are resumed by calling them again with the same arguments.
 """
 
 import os
+import sys
 from typing import Any
 
 from natjax import data as data_lib
@@ -99,13 +100,12 @@ def transform(
                      judge_lib.one_of(simclr, arcface))
   job = Job(architecture, dataset, method,
             default.search if search is None else search,
-            default.train if train is None else train, space=space,
+            weights_lib.usual_seeds(weights, default.train)
+            if train is None else train, space=space,
             share=share, seed=seed, devices=devices, simclr=simclr,
             arcface=arcface,
             weights=weights, train_from=train_from, start=start)
-  return results.Result(
-      job.run(out, overwrite=overwrite, strict=strict, listener=listener),
-      len(dataset.test_labels), out)
+  return _run(job, out, overwrite, strict, listener)
 
 
 def search(space: str, dataset: data_lib.Dataset, *,
@@ -157,9 +157,7 @@ def search(space: str, dataset: data_lib.Dataset, *,
             default.train if train is None else train, space=space, seed=seed,
             seeds=seeds, devices=devices, simclr=simclr, arcface=arcface,
             train_found=train_found)
-  return results.Result(
-      job.run(out, overwrite=overwrite, strict=strict, listener=listener),
-      len(dataset.test_labels), out)
+  return _run(job, out, overwrite, strict, listener)
 
 
 def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
@@ -185,12 +183,22 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
   default = _default(architecture, None,
                      judge_lib.one_of(simclr, arcface))
   job = TrainJob(
-      architecture, dataset, default.train if config is None else config,
+      architecture, dataset, weights_lib.usual_seeds(weights, default.train)
+      if config is None else config,
       seed=seed, devices=devices, simclr=simclr, arcface=arcface,
       weights=weights)
-  return results.Result(
+  return _run(job, out, overwrite, strict, listener)
+
+
+def _run(job, out, overwrite, strict, listener):
+  """Runs a job; who hears of its course hears how it ended."""
+  result = results.Result(
       job.run(out, overwrite=overwrite, strict=strict, listener=listener),
-      len(dataset.test_labels), out)
+      len(job.trainer.dataset.test_labels), out)
+  if isinstance(listener, Printed) and job.trainer.processes.first:
+    print(*result.told(), f"{os.fspath(out)}: result.json", sep="\n",
+          file=listener.file or sys.stderr)
+  return result
 
 
 def _default(architecture, method, objective):

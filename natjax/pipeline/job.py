@@ -396,6 +396,8 @@ class Job(work.Work):
   def _changes(self, given, architecture, explained):
     """The rows of what was changed, with what each saves by itself.
 
+    A row is of an edge of a cell, or of the "edges" of equal blocks.
+
     Args:
       given: before.
       architecture: after.
@@ -407,7 +409,7 @@ class Job(work.Work):
     for row, change, told in zip(
         rows, each, explained or [{}] * len(rows), strict=True):
       saved = alone.saves(given, change, self.trainer.place)
-      found.append({**row._asdict(), **told,
+      found.append({**row._asdict(), "edges": len(change.parts), **told,
                     "saves": {**saved, **told.get("saves", {})}})
     return found
 
@@ -561,7 +563,8 @@ class Job(work.Work):
             "devices")},
         **{n: self.trainer.summary([r[n] for r in found]) for n in names},
         "seeds": [{
-            "seed": r["seed"], "num_changes": len(r.get("changes", [])),
+            "seed": r["seed"], "num_changes": sum(
+                change.get("edges", 1) for change in r.get("changes", [])),
             **({"original_accuracy": r["original"]["accuracy"]}
                if "original" in r else {}),
             **{k: r[k] for k in (

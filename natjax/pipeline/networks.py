@@ -42,17 +42,21 @@ def save_weights(path: str | os.PathLike[str], variables: Any) -> None:
 
 
 def load_weights(path: str | os.PathLike[str]) -> Any:
-  """Reads what `save_weights` wrote; nothing in it is executed."""
+  """Reads what `save_weights` wrote; nothing in it is executed.
+
+  "batch_stats" are there, too, where a network without BN has none.
+  """
   path = errors.regular(errors.path(path))
   try:
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:
-      flat = {k: jnp.asarray(f[k]) for k in f.files}
-  except array_file.UNREADABLE as e:
+      flat = {_STEM.sub(r"/stem\2/\1/", k): jnp.asarray(f[k]) for k in f.files}
+    # Nor is a name there that is the beginning of another.
+    found = flax.traverse_util.unflatten_dict(flat, sep="/")
+    return {"batch_stats": {}, **found} if "params" in found else found
+  except (*array_file.UNREADABLE, TypeError, AttributeError) as e:
     what = "not there" if isinstance(
         e, FileNotFoundError) else "damaged, or no file of weights"
     raise errors.InputError(f"{path} is {what}; {_AGAIN}") from e
-  return flax.traverse_util.unflatten_dict(
-      {_STEM.sub(r"/stem\2/\1/", k): v for k, v in flat.items()}, sep="/")
 
 
 def read_weights(

@@ -29,6 +29,7 @@ from natjax.pipeline import (
     train,
     transform,
 )
+from natjax.pipeline.backbones import backbone
 from natjax.pipeline.export import export, load_exported
 from natjax.pipeline.networks import load
 from natjax.pipeline.verify import verify
@@ -41,7 +42,8 @@ __all__ = ("METHODS", "ArcFaceConfig", "Architecture", "Block", "BlockNetwork",
            "EnTranConfig", "Genotype", "ITConfig", "InputError", "Layer",
            "Listener", "NATConfig", "Node", "NotMet", "Printed",
            "RandomConfig", "ReplaceConfig", "SimCLRConfig", "TrainConfig",
-           "architecture", "blocks", "codec", "configure_compilation", "cost",
-           "data", "export", "from_flax", "load", "load_exported",
-           "load_weights", "operations", "presets", "read", "save_weights",
-           "search", "skeleton", "train", "transform", "verify", "zoo")
+           "architecture", "backbone", "blocks", "codec",
+           "configure_compilation", "cost", "data", "export", "from_flax",
+           "load", "load_exported", "load_weights", "operations", "presets",
+           "read", "save_weights", "search", "skeleton", "train", "transform",
+           "verify", "zoo")

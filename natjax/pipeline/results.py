@@ -17,6 +17,8 @@ _MOST = 100  # Rows of changes; the dictionary has all.
 class Result(dict[str, Any]):
   """What `result.json` holds; a notebook shows its tables and the picture.
 
+  `print` shows the tables, too.
+
   What came out is a flax module with variables, `module` and `variables`, both
   usable without natjax's training: `module.apply(variables, images)[0]` are
   logits f32[B, K] of images f32[B, S, S, 3] that `network.preparation` has
@@ -51,6 +53,24 @@ class Result(dict[str, Any]):
     """The "params" and "batch_stats" of `network`."""
     return self.network.variables
 
+  @property
+  def kept(self) -> bool:
+    """Whether the given architecture came back, of every seed."""
+    return "transformed" in self and not tables.changed(self)
+
+  def told(self) -> list[str]:
+    """What is said of it in words: which is better, and what was refused."""
+    return [line for part in self.get("union", [self])
+            for line in _told(part, self.test_images)]
+
+  def __str__(self) -> str:
+    """Tables and sentences in plain text."""
+    parts = self.get("union", [self])
+    shown = [f"architecture {number}\n" * (len(parts) > 1)
+             + _plain(*_rows(part, self.test_images)[:3])
+             for number, part in enumerate(parts, 1)]
+    return "\n".join([*shown, *self.told(), str(self.folder)])
+
   def _repr_html_(self) -> str:
     """Tables and pictures, as IPython asks for them."""
     parts = self.get("union", [self])
@@ -60,18 +80,28 @@ class Result(dict[str, Any]):
         for number, part in enumerate(parts, 1))
 
 
+def _rows(result, images):
+  """The table of one result, and its verdict."""
+  if "architecture" in result:  # Of a training.
+    return tables.Comparison(tables.measure(result), tables.MEASURED, [
+        tables.measured(result)], "")
+  entry = methods.METHODS.get(result["method"])
+  return tables.comparison(result, images, entry.kept if entry else "")
+
+
+def _told(result, images):
+  """The sentences of one result."""
+  verdict = _rows(result, images).verdict
+  return [*[verdict] * bool(verdict), *tables.refused(result)]
+
+
 def _show(result, images):
   """One result in HTML."""
-  if "architecture" in result:  # Of a training.
-    shown = [_table(tables.measure(result), tables.MEASURED, [
-        tables.measured(result)])]
+  shown = [_table(*_rows(result, images)[:3]), *(
+      f"<p>{html.escape(line)}</p>" for line in _told(result, images))]
+  if "architecture" in result:
     drawn = [result["architecture"]]
   else:
-    entry = methods.METHODS.get(result["method"])
-    found = tables.comparison(result, images, entry.kept if entry else "")
-    shown = [_table(*found[:3])]
-    if found.verdict:
-      shown.append(f"<p>{html.escape(found.verdict)}</p>")
     if changes := result.get("changes"):
       more = f", the first {_MOST}" * (len(changes) > _MOST)
       shown.append(_table(f"edges that changed{more}", *tables.explained(
@@ -79,6 +109,16 @@ def _show(result, images):
     drawn = [*result["architectures"].values()]
   drawn = [*dict.fromkeys(map(codec.from_dict, drawn))]  # Kept: drawn once.
   return "\n".join([*shown, drawing.draw(*drawn)])
+
+
+def _plain(title, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """A table in text; columns of numbers begin with ">"."""
+  lines = [[column.lstrip(">") for column in columns], *rows]
+  widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+  return "\n".join([title, *("  ".join(
+      cell.ljust(width) if n == 0 else cell.rjust(width) for n, (
+          cell, width) in enumerate(zip(cells, widths, strict=True))).rstrip()
+                              for cells in lines)])
 
 
 def _heading(text):

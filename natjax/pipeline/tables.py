@@ -153,6 +153,13 @@ def changed(result):
   return [row for row in rows if row["num_changes"]]
 
 
+def refused(result):
+  """What was tried and not returned, and why, a line per seed and try."""
+  return [f"seed {row['seed']}: refused, {tried['reason']}"
+          for row in result.get("seeds", []) for tried in row.get("tries", [])
+          if "difference" in tried and not tried["accepted"]]
+
+
 def verdict(result, kept, gain, ratios, chance):
   """Which of two networks is better, by what is more than chance.
 
@@ -172,7 +179,7 @@ def verdict(result, kept, gain, ratios, chance):
       winner = "transformed network" if gain > 0 else "original"
       quality = f"The {winner} is more accurate"
     else:
-      quality += " within noise"
+      quality = "The difference in accuracy is within noise"
     quality += (f" ({100 * gain:+.2f} ± {100 * half:.2f} points, 95 % over"
                 f" {over})")
   if len(result.get("seeds", ())) > 1:

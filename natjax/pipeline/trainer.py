@@ -19,6 +19,7 @@ import numpy as np
 import natjax
 from natjax import data as data_lib
 from natjax import drawing, errors
+from natjax.costs import alone
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec
 from natjax.methods import acceptance, memory, supervised
@@ -51,12 +52,14 @@ def check_seed(seed: int, count: int) -> None:
 
 def check_types(dataset: Any, config: Any) -> None:
   """Refuses what is no data set, or no settings of training (InputError)."""
-  if not isinstance(dataset, data_lib.Dataset) or not isinstance(
-      config, supervised.TrainConfig):
+  if not isinstance(dataset, data_lib.Dataset):
     raise errors.InputError(
-        "a training takes a Dataset and a TrainConfig, and the types are"
-        f" {type(dataset).__name__} and {type(config).__name__}; see"
-        " natjax.data.load and natjax.TrainConfig")
+        f"the data set is {errors.short(dataset)} and must be a Dataset; pass"
+        " what natjax.data.load or natjax.data.make_dataset gives", "dataset")
+  if not isinstance(config, supervised.TrainConfig):
+    raise errors.InputError(
+        f"the settings of the training are of type {type(config).__name__};"
+        " pass a natjax.TrainConfig")
 
 
 class Feed(NamedTuple):
@@ -476,8 +479,9 @@ class Trainer:
         before = architecture  # As it was given, not as a method writes it.
       shown = [a for a in (before, architecture) if a is not None]
       drawing.save(folder / "architecture.svg", *shown)
-      more = {**self.cost(architecture), "num_changes": len(
-          drawing.changes(shown[0], architecture)), **report, **derived}
+      more = {**self.cost(architecture), "num_changes": sum(
+          len(change.parts) for change in alone.changes(
+              shown[0], architecture)), **report, **derived}
     return self._write(folder, architecture, variables, seed, more, began)
 
   def _accepted(self, derived, accept, seed):

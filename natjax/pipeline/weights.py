@@ -1,6 +1,7 @@
 """Trained weights that are given, to begin with."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import functools
 import os
 import pathlib
@@ -19,7 +20,7 @@ from natjax.graph import codec, records
 from natjax.interchange import files
 from natjax.interchange import weights as interchange
 from natjax.methods import entry as entry_lib
-from natjax.methods import learnt
+from natjax.methods import learnt, supervised
 from natjax.networks import inherit, trees
 from natjax.networks import network as network_lib
 from natjax.pipeline import networks as networks_lib
@@ -162,6 +163,22 @@ def _read(path, architecture, trainer):
   return found._replace(variables=trees.restrict(found.variables, like))
 
 
+def usual_seeds(source: Source | None, config: supervised.TrainConfig
+                ) -> supervised.TrainConfig:
+  """Settings that nobody gave a number of seeds: of one network's weights, one.
+
+  Args:
+    source: of the weights; None draws them.
+    config: the usual settings.
+  """
+  one = isinstance(source, Mapping)
+  if isinstance(source, str | os.PathLike):
+    holds = lambda name: os.path.isfile(os.path.join(source, name))
+    one = os.path.isfile(source) or (
+        holds(runs.RESULT) and not holds(runs.CONFIG))
+  return dataclasses.replace(config, seeds=1) if one else config
+
+
 def share(path: pathlib.Path, architecture: codec.Architecture,
           trainer: trainer_lib.Trainer) -> Any:
   """As `read`, of which the first process tells the others."""
@@ -231,8 +248,8 @@ def find(source: Source, architecture: codec.Architecture,
     if len(seeds) > 1:
       raise errors.InputError(
           f"weights is {_shown(source)}, one network, and {len(seeds)} seeds"
-          " begin with one each; name the run's folder, or train one seed",
-          "weights")
+          " begin with one each; name the run's folder, or train one seed"
+          " (seeds 1)", "weights")
     return {seeds[0]: path}
   with errors.within("weights"):
     folders = networks_lib.networks(path)
@@ -390,15 +407,18 @@ def load_weights(path: str | os.PathLike[str],
       raise errors.InputError(
           "an .npz file does not say in which skeleton cells stand; load them"
           " with their run, by natjax.load", "architecture")
-    place = interchange.frame(network, found, classes)
-    check(found, jax.eval_shape(functools.partial(
-        network_lib.init, network_lib.module(network, place)),
-        jax.random.key(0)))
+    check(found, _like(network, interchange.frame(network, found, classes)))
     return found
   read = interchange.read(path, network, None, classes=classes)
   if read.anew:
     warnings.warn(read.anew, stacklevel=2)
   return read.variables
+
+
+def _like(network, place):
+  """The shapes of a network's variables."""
+  return jax.eval_shape(functools.partial(
+      network_lib.init, network_lib.module(network, place)), jax.random.key(0))
 
 
 def save_weights(path: str | os.PathLike[str],
@@ -412,14 +432,30 @@ def save_weights(path: str | os.PathLike[str],
     variables: "params" and "batch_stats".
 
   Raises:
-    InputError: another ending, a network that torchvision has not, or not its
-      variables.
+    InputError: another ending, no folder to write in, a network that
+      torchvision has not, or not its variables (of cells, whose skeleton is not
+      known, any that are float32).
   """
   path = errors.path(path, "path")
-  if path.suffix == ".npz":
-    networks_lib.save_weights(path, variables)
-  elif path.suffix == ".safetensors":
-    interchange.write(path, codec.check(architecture), variables)
-  else:
+  if path.suffix not in (".npz", ".safetensors"):
     raise errors.InputError(
         f"path is {path} and must end in .npz or .safetensors", "path")
+  network = codec.check(architecture)
+  if path.is_dir() or not path.parent.is_dir():
+    raise errors.InputError(
+        f"path is {path}, which is a folder or lies in none; name a file",
+        "path")
+  if not isinstance(variables, Mapping) or "params" not in variables or not all(
+      hasattr(leaf, "dtype")
+      for leaf in flax.traverse_util.flatten_dict(variables).values()):
+    raise errors.InputError(
+        "variables must be a dictionary with 'params', and be arrays in"
+        f" dictionaries, and are {errors.short(variables)}; give a network's",
+        "variables")
+  if path.suffix == ".npz":
+    check(variables, variables if not isinstance(
+        network, records.BlockNetwork) else _like(
+            network, interchange.frame(network, variables)))
+    networks_lib.save_weights(path, variables)
+  else:
+    interchange.write(path, network, variables)

@@ -42,16 +42,16 @@ def _depthwise(k):
   pad, kernel = (k - 1) // 2, lambda c: (k, k, 1, c)
   return [
       Form(f"depthwise {k}x{k}", "XLA's", lambda x, kernel: primitives._conv(
-          x, kernel, (1, 1), 1, ((pad, pad),) * 2), kernel),
+          x, kernel, (1, 1), (1, 1), ((pad, pad),) * 2), kernel),
       Form(f"depthwise {k}x{k}", "by shifts", lambda x, kernel: (
           primitives._depthwise_shifted(
               x, kernel[:, :, 0], 1, 1, (pad, pad))), kernel)]
 
 
 def _maxima(x, kernel):
-  x = jnp.pad(x, primitives._pads(1), constant_values=-jnp.inf)
+  x = jnp.pad(x, primitives._pads(((1, 1),) * 2), constant_values=-jnp.inf)
   for axis in (1, 2):
-    x = functools.reduce(jnp.maximum, primitives._windows(x, 3, 1, axis))
+    x = functools.reduce(jnp.maximum, primitives._windows(x, 3, 1, 1, axis))
   return x
 
 
@@ -66,7 +66,7 @@ _POINT, _NONE = (lambda c: (1, 1, c, c)), (lambda c: (1,))
 FORMS = (
     *_depthwise(3), *_depthwise(5),
     Form("convolution 1x1", "XLA's", lambda x, kernel: primitives._conv(
-        x, kernel, (1, 1), 1, ((0, 0), (0, 0))), _POINT),
+        x, kernel, (1, 1), (1, 1), ((0, 0), (0, 0))), _POINT),
     Form("convolution 1x1", "as matrices", primitives.conv, _POINT),
     Form("max pool 3x3", "XLA's", lambda x, kernel: nn.max_pool(
         x, (3, 3), padding=((1, 1), (1, 1))), _NONE),

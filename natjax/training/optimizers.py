@@ -19,6 +19,11 @@ def cosine(peak: float, steps: int, final: float = 0.0) -> Schedule:
   return optax.cosine_decay_schedule(peak, max(steps, 1), alpha)
 
 
+def poly(peak: float, steps: int, power: float = 0.9) -> Schedule:
+  """The schedule `peak` * (1 - step / `steps`)^`power`, 0 from the end on."""
+  return optax.polynomial_schedule(peak, 0.0, power, max(steps, 1))
+
+
 def coupled(name: str, learning_rate: float | Schedule, *,
             momentum: float = 0.9, weight_decay: float = 0.0,
             max_grad_norm: float = 0.0, nesterov: bool = False,

@@ -40,6 +40,11 @@ def test_cost_imports_little():
   assert "natjax" in found and not found & HEAVY - {"flax", "rich"}
 
 
+def test_methods_leave_out_what_few_of_them_need():
+  found = imported("import natjax.methods, natjax.cli.parser")
+  assert "optax" in found and not found & {"matplotlib", "scipy", "sklearn"}
+
+
 def test_every_name_is_there():
   for name in (*natjax.__all__, "graph", "policies", "errors"):
     assert getattr(natjax, name) is not None and name in dir(natjax)

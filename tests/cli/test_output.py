@@ -26,9 +26,9 @@ def test_verdict(seeds, ratio, words):
     # By hand: 1.96 times the root of (0.8 * 0.2 + 0.9 * 0.1) / 359.
     ([0.8], [0.9], 359, 0.051723, "is more accurate (+10.00 ± 5.17 points, 95 %"
      " over 359 test images)"),
-    ([0.8], [0.81], 359, 0.057957, "equally accurate within noise (+1.00 ± 5.80"
-     " points, 95 % over 359 test images)"),
-    ([0.5, 0.6], [0.51, 0.63], 359, 12.706 * 0.01, "equally accurate within"
+    ([0.8], [0.81], 359, 0.057957, "The difference in accuracy is within noise"
+     " (+1.00 ± 5.80 points, 95 % over 359 test images)"),
+    ([0.5, 0.6], [0.51, 0.63], 359, 12.706 * 0.01, "accuracy is within"
      " noise (+2.00 ± 12.71 points, 95 % over 2 seeds)"),
     ([0.5, 0.6, 0.7], [0.4, 0.5, 0.599], 9, 0.001434, "The original is more"
      " accurate (-10.03 ± 0.14 points, 95 % over 3 seeds)"),

@@ -14,7 +14,7 @@ from tests.interchange import torch_writer
 PAGE = pages.ROOT / "docs" / "own_network.md"
 # What is smaller than on the page.
 SMALLER = ["--image-size", "8", "--width", "0.25"]
-TUNED = ["--train-seeds", "1", "--distil-epochs", "2", "--tune-epochs", "2",
+TUNED = ["--distil-epochs", "2", "--tune-epochs", "2",
          "--price-checks", "0", "--price-images", "64"]
 
 

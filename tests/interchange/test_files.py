@@ -116,7 +116,7 @@ def test_views_outside_of_their_storage_are_refused(view, tmp_path):
 
 
 CODES = {"float16": "F16", "float32": "F32", "float64": "F64", "int64": "I64",
-         "bool": "BOOL", "bfloat16": "BF16"}
+         "bool": "BOOL", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3"}
 
 
 def safe(tensors):
@@ -163,6 +163,7 @@ def zipped(**members):
     (b"\0" * 257 + b"ustar", "from before 1.6"),
     (safe(TENSORS)[:-1], "is damaged"), (safe(TENSORS)[:60], "is damaged"),
     (b"\xff" * 8 + b"{}", "is damaged"),
+    (safe({"a": np.ones(4, ml_dtypes.float8_e4m3fn)}), "of few bits"),
     (zipped(**{"model/data.pkl": b"\x80\x02}"}), "cannot be read"),
     (zipped(**{"model/data.pkl": pickle.dumps({})}), "no mapping of names")])
 def test_other_and_damaged_files_are_one_line(data, words, tmp_path):

@@ -158,7 +158,13 @@ def changed(**new):
     ({"bn1__bias": np.array([1, 2, np.nan, 4], "f")},
      r"bn1\.bias of .*m\.pth is float32, not all finite"),
     ({"bn1__bias": np.array([1, 2, 3, np.inf], "f")}, "not all finite"),
-    ({"bn1__bias": np.arange(4)}, r"bn1\.bias of .* is int64, not all")])
+    ({"bn1__bias": np.arange(4)}, r"bn1\.bias of .* is int64, not all"),
+    # A classifier of which a part fits is not one of other classes, nor none.
+    ({"fc__bias": None}, r"it lacks fc\.bias;"),
+    ({"fc__bias": np.ones(7, "f")}, r"shape: fc\.bias \(\(7,\), not \(10,\)\)"),
+    ({"fc__weight": np.ones((7, 8), "f"), "fc__bias": np.ones(9, "f")},
+     r"of another shape: fc\.weight"),
+    ({"fc__weight": np.ones((), "f")}, r"of another shape: fc\.weight")])
 def test_what_does_not_fit_is_named(new, words, tmp_path):
   with pytest.raises(errors.InputError, match=words) as caught:
     read(tmp_path, small.RESIDUAL, changed(**new))

@@ -1,5 +1,7 @@
 """Networks that were written in flax, as networks of blocks."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,8 +10,9 @@ import pytest
 
 from natjax import errors, operations, zoo
 from natjax.costs import exact
-from natjax.graph import block_json, records
+from natjax.graph import block_json, blocks, records
 from natjax.networks import flax_blocks
+from natjax.networks import network as network_lib
 from natjax.operations import registry
 from tests.toys import flax_networks
 
@@ -155,9 +158,41 @@ class Mixed(nn.Module):
     return nn.Dense(10)(jnp.mean(x, (1, 2)))
 
 
+class LeNet(nn.Module):
+  """Windows that leave pixels of odd sides out, where nodes round up."""
+
+  pool: Callable[..., jax.Array]
+  padding: str
+  flat: bool = False
+
+  @nn.compact
+  def __call__(self, x):
+    for width, padding in ((8, self.padding), (16, "SAME")):
+      x = nn.relu(nn.Conv(width, (3, 3), padding=padding)(x))
+      x = self.pool(x, (2, 2), (2, 2))
+    x = x.reshape(len(x), -1) if self.flat else jnp.mean(x, (1, 2))
+    return nn.Dense(10)(x)
+
+
+@pytest.mark.parametrize("size, pool, padding, flat", [
+    (16, nn.max_pool, "VALID", False), (9, nn.avg_pool, "SAME", False),
+    (17, nn.max_pool, "VALID", True)])
+def test_windows_over_odd_sides(size, pool, padding, flat):
+  found, _ = read(LeNet(pool, padding, flat), size)
+  assert "it leaves" in str(found.fixed[-1].reason)
+
+
+def test_probabilities_are_refused_by_the_function_s_name():
+  module = nn.Sequential([Plain(), nn.log_softmax])
+  with pytest.raises(errors.InputError, match="'log_softmax' is no operation"):
+    read(module, 8)
+
+
 def test_what_no_block_expresses_is_fixed_and_named():
   found, variables = read(Mixed(), 8)
-  assert [part.path for part in found.fixed] == ["mixed", "Attention_0"]
+  assert found.fixed[0] == (
+      "mixed", "'silu' is no operation of a block, behind BatchNorm_1")
+  assert found.fixed[1].path == "Attention_0"
   names = [edge.operation for block in found.network.blocks
            for edge in block.edges]
   swish, attention = [name for name in names if name.startswith("fixed_")]
@@ -173,6 +208,9 @@ def test_what_no_block_expresses_is_fixed_and_named():
   assert cost.madds == 4 * 64 * 8 * 8 + 2 * 64 * 64 * 8
   with pytest.raises(errors.InputError, match="takes images of 8 pixels"):
     found.module.apply(found.variables, jnp.zeros((1, 16, 16, 3)))
+  with pytest.raises(errors.InputError, match="takes 8 channels and gives 8"):
+    network_lib.init(network_lib.module(
+        blocks.scale(found.network, 2), found.place), jax.random.key(0))
 
 
 class Shared(nn.Module):

@@ -1,7 +1,9 @@
 """Tests of `natjax.networks.network` and of the layers around its cells."""
 
+import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
 from tests import counting
 from tests.networks import oracle
+from tests.toys import toy_operation
 
 Cell, Edge = architecture.Cell, architecture.Edge
 Skeleton = skeleton_lib.Skeleton
@@ -386,6 +389,36 @@ def test_user_operation_works_by_name():
         for name in ("negate", "skip_connect"))
     np.testing.assert_array_equal(y, -z)
     assert np.any(z)
+
+
+class _Scale(nn.Module):
+  """Multiplies by weights that begin with a value."""
+
+  value: float
+  features: int
+  stride: int
+  norm: operations.NormFactory
+
+  @nn.compact
+  def __call__(self, x):
+    return x[:, ::self.stride, ::self.stride] * self.param(
+        "factors", nn.initializers.constant(self.value), (self.features,))
+
+
+def test_draws_are_of_the_operation_that_has_the_name_now():
+  def drawn(value):
+    with operations.registered(dataclasses.replace(
+        toy_operation.OPERATION, module=functools.partial(_Scale, value))):
+      cell = Cell((Edge("toy_scale", 0, 2), Edge("null", 1, 2)), (2,))
+      network = network_lib.module(
+          architecture.Genotype(cell, cell), Skeleton("cifar", 4, 1, 10, 8))
+      return jax.tree.leaves(jax.tree.map_with_path(
+          lambda path, x: x if path[-1].key == "factors" else None,
+          network_lib.init(network, jax.random.key(0))["params"]))
+
+  for value in (1.0, 2.0, 1.0):
+    found = drawn(value)
+    assert found and all((x == value).all() for x in found)
 
 
 @pytest.mark.parametrize("kind", ["cells", "blocks"])

@@ -4,14 +4,18 @@ import dataclasses
 import json
 
 import flax
+from flax import nnx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import natjax
 from natjax import cli, errors, pipeline
+from natjax.cli import inputs
 from natjax.methods import replace, supervised
 from natjax.networks import flax_blocks
+from natjax.operations import registry
 from natjax.pipeline import networks as networks_lib
 from tests.methods import test_replace
 from tests.toys import flax_networks
@@ -34,6 +38,35 @@ def unseen():
 
 def neither():
   return 3
+
+
+class _Living(nnx.Module):
+
+  def __init__(self, rngs):
+    self.first = nnx.Conv(3, 4, (3, 3), rngs=rngs)
+    self.second = nnx.Conv(4, 8, (3, 3), strides=2, rngs=rngs)
+    self.head = nnx.Linear(8, 10, rngs=rngs)
+
+  def __call__(self, x):
+    x = nnx.relu(self.second(nnx.relu(self.first(x))))
+    return self.head(jnp.mean(x, (1, 2)))
+
+
+def living():
+  """A module of nnx and an example."""
+  return _Living(nnx.Rngs(0)), jnp.zeros((1, 8, 8, 3))
+
+
+class _Curved(_Living):
+
+  def __call__(self, x):
+    x = nnx.gelu(self.second(nnx.relu(self.first(x))))
+    return self.head(jnp.mean(x, (1, 2)))
+
+
+def curved():
+  """A module with a part that no block expresses."""
+  return _Curved(nnx.Rngs(0)), jnp.zeros((1, 8, 8, 3))
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +131,8 @@ def test_a_replacement_begins_with_them(mine, tmp_path):
     np.testing.assert_allclose(found[path], given[path], atol=1e-6)
 
 
-FLAG = [f"{__name__}:own", "--dataset", "digits", "--dry-run", "--train-seeds",
-        "1", "--method", "replace"]
+FLAG = [f"{__name__}:own", "--dataset", "digits", "--dry-run", "--method",
+        "replace"]
 
 
 def config(capsys, *command):
@@ -112,6 +145,7 @@ def test_the_command_line_takes_a_function(mine, tmp_path, capsys):
   found = config(capsys, "transform", *FLAG)
   given = found["weights"]
   assert found["image_size"] == 8 and set(given["0"]) == {"crc32"}
+  assert found["train"]["seeds"] == 1  # As many as there are networks.
   assert natjax.codec.from_dict(found["architecture"]) == mine.network
   # Of a file, whether of the module or as natjax writes it, they are the same.
   (tmp_path / "own.msgpack").write_bytes(
@@ -124,8 +158,43 @@ def test_the_command_line_takes_a_function(mine, tmp_path, capsys):
   kept = config(capsys, "transform", f"{__name__}:unseen", *FLAG[1:],
                 "--weights", tmp_path / "natjax.npz")["weights"]["0"]
   assert kept["path"].endswith("natjax.npz")
-  assert "weights" not in config(
-      capsys, "transform", f"{__name__}:unseen", *FLAG[1:])
+  drawn = config(capsys, "transform", f"{__name__}:unseen", *FLAG[1:])
+  assert "weights" not in drawn and drawn["train"]["seeds"] == 3
+  assert config(capsys, "train", f"{__name__}:own", "--dataset", "digits",
+                "--dry-run")["train"]["seeds"] == 1
+
+
+def test_the_command_line_takes_a_module_of_nnx(tmp_path, capsys):
+  command = ("transform", f"{__name__}:living", *FLAG[1:])
+  found = config(capsys, *command)
+  assert found["image_size"] == 8 and set(found["weights"]["0"]) == {"crc32"}
+  # It holds its weights; those of natjax's file are taken in their place.
+  given = flax_blocks.from_flax(living()[0], None, living()[1])
+  networks_lib.save_weights(tmp_path / "own.npz", given.variables)
+  kept = config(capsys, *command, "--weights", tmp_path / "own.npz")
+  assert kept["weights"]["0"]["path"].endswith("own.npz")
+
+
+def test_a_run_with_fixed_operations_in_another_process(
+    tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(registry, "_REGISTRY", {**registry._REGISTRY})
+  out, module = str(tmp_path / "run"), f"{__name__}:curved"
+  assert cli.main(["train", module, "--dataset", "digits", "--epochs", "1",
+                   "--batch-size", "256", "--out", out]) == 0
+  trained = json.loads((tmp_path / "run/result.json").read_text())["accuracy"]
+  fixed = [n for n in registry._REGISTRY if n.startswith("fixed_")]
+  assert fixed
+  for name in fixed:  # As it is when another process begins.
+    del registry._REGISTRY[name]
+  inputs.imported.cache_clear()
+  capsys.readouterr()
+  assert cli.main(["evaluate", out]) == 2
+  said = capsys.readouterr().err
+  assert "--module package.module:function" in said and said.count("\n") == 1
+  assert cli.main(["evaluate", out, "--json", "--module", module]) == 0
+  network, = json.loads(capsys.readouterr().out)["networks"]
+  assert network["accuracy"] == pytest.approx(trained)
+  assert cli.main(["evaluate", out, "--module", f"{__name__}:gone"]) == 2
 
 
 @pytest.mark.parametrize("name, more, words", [

@@ -169,3 +169,36 @@ def test_refusals_are_one_line(command, file, words, folder, tmp_path, capsys):
   said = capsys.readouterr().err
   assert said.count("\n") == 1 and words in said and "(--weights)" in said
   assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("arrays", [
+    {"x": np.array(["text"])}, {"params": np.ones(2, "f")},
+    {"params/block0": np.ones(2, "f")}, {"params/": np.ones(2, "f")},
+    {"params/head1/linear": np.ones(2, "f")}, {"params/head1/linear/kernel": (
+        np.float32(1))}])
+def test_own_files_of_something_else_are_one_line(arrays, tmp_path):
+  np.savez(tmp_path / "m.npz", **arrays)
+  with pytest.raises(errors.InputError, match=r"damaged|they lack"):
+    natjax.load_weights(tmp_path / "m.npz", small.RESIDUAL)
+
+
+@pytest.mark.parametrize("change", [
+    lambda tree: 3, lambda tree: {}, lambda tree: {"params": [1.0]},
+    lambda tree: {"params": tree["params"]},
+    lambda tree: jax.tree.map(np.transpose, tree)])
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_only_a_network_s_own_variables_are_written(
+    change, ending, folder, tmp_path):
+  """Also of kernels that are as large, but transposed."""
+  variables = natjax.load_weights(folder / "m.npz", small.RESIDUAL)
+  with pytest.raises(errors.InputError, match=r"variables|the weights are not"):
+    natjax.save_weights(
+        tmp_path / f"m.{ending}", small.RESIDUAL, change(variables))
+  with pytest.raises(errors.InputError, match="lies in none"):
+    natjax.save_weights(
+        tmp_path / "gone" / f"m.{ending}", small.RESIDUAL, variables)
+  (tmp_path / f"folder.{ending}").mkdir()
+  with pytest.raises(errors.InputError, match="a folder"):
+    natjax.save_weights(
+        tmp_path / f"folder.{ending}", small.RESIDUAL, variables)
+  assert len([*tmp_path.iterdir()]) == 1
