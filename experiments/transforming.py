@@ -14,6 +14,7 @@ from natjax import data as data_lib
 from natjax import pipeline
 from natjax.graph import codec
 from natjax.methods import nat, supervised
+from natjax.objectives import arcface as arcface_lib
 from natjax.pipeline import runs
 from natjax.training import metrics
 
@@ -31,12 +32,15 @@ class Settings:
     train: of every network.
     seed: of everything random.
     share: "cell" or "full".
+    arcface: settings by which identities of faces are learnt; None learns
+      labels.
   """
 
   search: nat.NATConfig
   train: supervised.TrainConfig
   seed: int = 0
   share: str = "cell"
+  arcface: arcface_lib.ArcFaceConfig | None = None
 
 
 def load(
@@ -77,7 +81,7 @@ def transform(
   """
   job = pipeline.Job(
       architecture, dataset, method, settings.search, settings.train,
-      share=settings.share, seed=settings.seed)
+      share=settings.share, seed=settings.seed, arcface=settings.arcface)
   runs.open_run(out, job.describe())
   if originals is not None:
     # The same settings and seeds: these very networks would be trained again.

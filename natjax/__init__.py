@@ -1,7 +1,8 @@
 """natjax: takes a network's architecture and returns a better or cheaper one.
 
 The main jobs are `transform`, `search` and `train`; `load` brings back a
-trained network, `load_weights` one that others trained. Everything below them
+trained network, `load_weights` one that others trained, and `verify` judges
+those that learnt faces. Everything below them
 is public too: `natjax.graph` (architectures; `natjax.blocks`, `natjax.codec`
 and `natjax.skeleton` are parts of it), `natjax.operations`, `natjax.cost`,
 `natjax.zoo`, `natjax.networks`, `natjax.policies`, `natjax.methods`,

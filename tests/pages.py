@@ -31,6 +31,7 @@ ELSEWHERE = {
     "natjax selftest": "tests/cli/test_selftest.py",
     "natjax benchmark": "tests/cli/test_benchmark.py",
     "natjax rank": "tests/pipeline/test_supernets.py",
+    "natjax verify": "tests/cli/test_verify.py",
     "natjax draw runs/dnat --theta": "tests/cli/test_differentiable.py",
     "make": "test_the_two_commands_are_there",
     "python experiments/": "tests/experiments"}

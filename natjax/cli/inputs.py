@@ -321,23 +321,32 @@ def refuse(args) -> None:
         f" {', '.join(map(settings_lib.word, own))})")
 
 
-def simclr(args, config, extra):
-  """Settings of the self-supervised objective; None where labels are learnt.
+# Objectives that have settings, under their names.
+OBJECTIVES = ("simclr", "arcface")
+
+
+def objectives(args, preset, extra):
+  """Settings of objectives by their names; None of those not chosen.
 
   Args:
     args: the arguments.
-    config: the preset's settings.
+    preset: has the usual settings.
     extra: those of --config.
   """
-  if args.objective == "simclr":
-    return settings(args, config, "simclr-", extra)
-  flags = given(args, vars(config), "simclr-")
-  for name, value in {**flags, **extra}.items():
-    raise errors.InputError(
-        f"simclr-{settings_lib.word(name)} is {value} and does not apply to the"
-        f" objective {args.objective}; leave it out, or pass --objective"
-        " simclr")
-  return None
+  found: dict[str, Any] = {}
+  for objective in OBJECTIVES:
+    config, found[objective] = getattr(preset, objective), None
+    if args.objective == objective:
+      found[objective] = settings(
+          args, config, f"{objective}-", extra[objective])
+      continue
+    flags = given(args, vars(config), f"{objective}-")
+    for name, value in {**flags, **extra[objective]}.items():
+      raise errors.InputError(
+          f"{objective}-{settings_lib.word(name)} is {value} and does not apply"
+          f" to the objective {args.objective}; leave it out, or pass"
+          f" --objective {objective}")
+  return found
 
 
 def file_settings(args, parts):

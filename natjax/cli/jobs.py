@@ -80,8 +80,8 @@ def _load(args):
 def run_transform(args) -> int:
   """`natjax transform` and `natjax search`."""
   preset, architectures = _prepare(args, "train-", args.method)
-  extra = inputs.file_settings(args, ("search", "train", "simclr"))
-  simclr = inputs.simclr(args, preset.simclr, extra["simclr"])
+  extra = inputs.file_settings(args, ("search", "train", *inputs.OBJECTIVES))
+  objectives = inputs.objectives(args, preset, extra)
   first, count = inputs.seeds(args)
   weights = inputs.weights(args)
   # With --seeds every seed trains a network of its own.
@@ -103,7 +103,7 @@ def run_transform(args) -> int:
       architectures or None, dataset, args.method,
       inputs.settings(args, preset.search, "", extra["search"]), train,
       space=args.space, share=args.share, seed=first, seeds=count,
-      devices=args.devices, compare=args.compare is not False, simclr=simclr,
+      devices=args.devices, compare=args.compare is not False, **objectives,
       train_found=not args.no_train, weights=weights,
       train_from=args.train_from, start=args.start)
   show = output.print_transformed if not job.union else functools.partial(
@@ -129,7 +129,7 @@ def _unshared(args, genotypes, train, given):
 def run_train(args) -> int:
   """`natjax train`."""
   preset, (architecture,) = _prepare(args, "", None)
-  extra = inputs.file_settings(args, ("train", "simclr"))
+  extra = inputs.file_settings(args, ("train", *inputs.OBJECTIVES))
   first, count = inputs.seeds(args)
   args.seeds = count
   weights = inputs.weights(args)
@@ -138,7 +138,7 @@ def run_train(args) -> int:
   dataset = _load(args)
   job = pipeline.TrainJob(
       architecture, dataset, config, seed=first, devices=args.devices,
-      simclr=inputs.simclr(args, preset.simclr, extra["simclr"]),
+      **inputs.objectives(args, preset, extra),
       weights=weights)
   return _run_job(args, job, output.print_trained)
 

@@ -16,7 +16,8 @@ from natjax import errors
 from natjax.cli import inputs
 from natjax.training import settings
 
-_PREFIXES = {"search": "", "train": "train-", "simclr": "simclr-"}
+_PREFIXES = {"search": "", "train": "train-", "simclr": "simclr-",
+             "arcface": "arcface-"}
 _YES_NO = argparse.BooleanOptionalAction
 
 _ARCHITECTURE = (
@@ -126,7 +127,6 @@ def _search(sub):
 def _train(sub):
   from natjax.cli import jobs
   from natjax.methods import supervised
-  from natjax.objectives import simclr
 
   sub.add_argument("architecture", metavar="ARCH", help=_ARCHITECTURE)
   sub.add_argument("--weights", metavar="RUN", help="begin with the weights of"
@@ -135,7 +135,7 @@ def _train(sub):
                    " drawn)")
   _add_run_flags(sub)
   _add_settings(sub, supervised.TrainConfig, "", "training")
-  _add_settings(sub, simclr.SimCLRConfig, "simclr-", "objective simclr")
+  _add_objectives(sub)
   return jobs.run_train, {**_PREFIXES, "train": ""}
 
 
@@ -193,6 +193,21 @@ def _explain(sub):
                    " the run's folder)")
   _add_module(sub)
   return explain.run_explain, {}
+
+
+def _verify(sub):
+  from natjax.cli import verify
+
+  sub.add_argument("--json", action="store_true")
+  sub.add_argument("directory", metavar="RUN", help="the folder of a run that"
+                   " learnt embeddings, such as by --objective arcface")
+  sub.add_argument("pairs", metavar="PAIRS.bin", nargs="+", help="such as"
+                   " lfw.bin, cfp_fp.bin or agedb_30.bin: a pickled list of"
+                   " encoded images and one of bools, of which nothing is"
+                   " executed")
+  sub.add_argument("--network", metavar="NAME", help="of the run's networks,"
+                   " such as original-0 (default: all)")
+  return verify.run_verify, {}
 
 
 def _rank(sub):
@@ -336,7 +351,6 @@ def _selftest(sub):
 def _add_method_flags(parser, entries, default):
   """The flags of a command that runs one of several methods."""
   from natjax.methods import supervised
-  from natjax.objectives import simclr
 
   parser.add_argument(
       "--method", default=default, choices=entries, help="; ".join(
@@ -349,11 +363,19 @@ def _add_method_flags(parser, entries, default):
   _add_run_flags(parser)
   _add_settings(parser, supervised.TrainConfig, "train-",
                 "training of all networks")
-  _add_settings(parser, simclr.SimCLRConfig, "simclr-", "objective simclr")
+  _add_objectives(parser)
   known: dict[str, Any] = {}
   for kind in dict.fromkeys(entry.settings for entry in entries.values()):
     names = [n for n, entry in entries.items() if entry.settings is kind]
     _add_settings(parser, kind, "", f"method {', '.join(names)}", known)
+
+
+def _add_objectives(parser):
+  """Flags of the objectives that have settings."""
+  from natjax.objectives import arcface, simclr
+
+  _add_settings(parser, simclr.SimCLRConfig, "simclr-", "objective simclr")
+  _add_settings(parser, arcface.ArcFaceConfig, "arcface-", "objective arcface")
 
 
 def _add_module(parser):
@@ -368,7 +390,8 @@ def _add_run_flags(parser):
   flag = parser.add_argument
   switch = functools.partial(flag, action="store_true")
   flag("--dataset", required=True, help="a name of `natjax list`, of"
-       " tensorflow-datasets, an .npz file, or a folder of images per class")
+       " tensorflow-datasets, an .npz file, or a folder of images per class, or"
+       " with a train.rec")
   flag("--data-dir", help="where the data set lies")
   flag("--image-size", type=inputs.whole, metavar="N",
        help="side to which images are brought")
@@ -383,8 +406,9 @@ def _add_run_flags(parser):
   flag("--width", type=float, metavar="F",
        help="factor of the widths of a network of blocks")
   flag("--objective", default="supervised", help="what networks learn:"
-       " supervised, the labels, or simclr, without labels (of methods that"
-       " take it)")
+       " supervised, the labels; arcface, them as identities of faces, by"
+       " angles with a margin; or simclr, without labels (the last two of"
+       " methods that take them)")
   flag("--preset", help="demo, small or paper (default: demo for digits, else"
        " small)")
   flag("--config", metavar="FILE",
@@ -466,6 +490,8 @@ _COMMANDS: dict[str, tuple[str, Callable[..., Any]]] = {
     "search": ("find an architecture in a space", _search),
     "train": ("train the network of an architecture", _train),
     "evaluate": ("test accuracy of the networks that a run trained", _evaluate),
+    "verify": ("whether a run's networks tell faces of two people apart, by"
+               " pairs", _verify),
     "draw": ("draw an architecture, or what changed between two", _draw),
     "explain": ("where in an image a network sees a class"
                 " (Grad-CAM)", _explain),

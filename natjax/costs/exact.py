@@ -45,9 +45,11 @@ def fixed_layer(layer: records.Layer, shape: shapes_lib.Shape,
       "conv": layer.kernel**2 * shape.width * out.width,
       "depthwise_conv": layer.kernel**2 * shape.width,
       "global_depthwise": shape.size**2 * shape.width,
-      "linear": shape.width * shape.size**2 * out.width}.get(layer.kind, 0)
+      "linear": shape.width * shape.size**2 * out.width,
+      "cosine": shape.width * shape.size**2 * out.width}.get(layer.kind, 0)
   norm = 2 * out.width * (layer.norm and (weights > 0 or layer.kind == "norm"))
-  bias = out.width if weights and not layer.norm else 0
+  bias = out.width if weights and not layer.norm and (
+      layer.kind != "cosine") else 0
   slopes = out.width if layer.activation == "prelu" else 0
   return Cost(weights + norm + bias + slopes, weights * out.size**2,
               norm_params=norm)

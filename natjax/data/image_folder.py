@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from concurrent import futures
 import os
 import pathlib
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -230,19 +231,36 @@ def read_image(path: pathlib.Path) -> np.ndarray:
     InputError: not there, not an image, damaged, or not of 8 bits per channel.
   """
   try:
-    with Image.open(errors.regular(path)) as image:
-      if image.mode.startswith(("I", "F")):
-        raise errors.InputError(f"{path} has more than 8 bits per channel (mode"
-                                f" {image.mode}); convert it to 8 bits")
-      # Pillow warns of a palette with transparency unless it goes by RGBA.
-      via = image.convert("RGBA") if image.mode == "P" else image
-      return np.asarray(via.convert("RGB"))
+    return decode(errors.regular(path), str(path))
   except (FileNotFoundError, PermissionError) as error:
     raise errors.InputError(
         f"{path}: {error.strerror}; put it there, or remove its link"
     ) from error
+
+
+def decode(source: pathlib.Path | BinaryIO, where: str) -> np.ndarray:
+  """Decodes an image as `read_image` does.
+
+  Args:
+    source: a file, or one that is open.
+    where: what the error calls it.
+
+  Raises:
+    FileNotFoundError, PermissionError: of a file.
+    InputError: not an image, damaged, or not of 8 bits per channel.
+  """
+  try:
+    with Image.open(source) as image:
+      if image.mode.startswith(("I", "F")):
+        raise errors.InputError(f"{where} has more than 8 bits per channel"
+                                f" (mode {image.mode}); convert it to 8 bits")
+      # Pillow warns of a palette with transparency unless it goes by RGBA.
+      via = image.convert("RGBA") if image.mode == "P" else image
+      return np.asarray(via.convert("RGB"))
+  except (FileNotFoundError, PermissionError):
+    raise
   # Pillow's words for bad files, and for images of too many pixels.
   except (OSError, SyntaxError, Image.DecompressionBombError) as error:
     raise errors.InputError(
-        f"{path} cannot be read as an image; remove it or save it again"
+        f"{where} cannot be read as an image; remove it or save it again"
     ) from error

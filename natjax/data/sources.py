@@ -4,8 +4,9 @@ What a set's images allow is a property of the set, kept here: all are cropped
 at random after padding an eighth of their size (4 pixels of 32); they are
 mirrored only where the table says so. Digits, letters and house numbers are
 not, and neither are files, folders and other sets, of which nothing is known:
-replace `Dataset.augmentation` to mirror them. Cutout belongs to a training
-run and is off.
+replace `Dataset.augmentation` to mirror them. Record files hold faces that were
+aligned, which are mirrored and not cropped. Cutout belongs to a training run
+and is off.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from natjax.data import (
   cifar_batches,
   dataset,
   image_folder,
+  record_file,
   tfds_folder,
   tiny_imagenet,
 )
@@ -126,6 +128,8 @@ def load(name: str | os.PathLike[str], *,
     `digits`: embedded in scikit-learn, so that everything can be tried at
       once; a fixed fifth of every class is the test set.
     a path that ends in `.npz`: see `array_file`.
+    a path to MXNet's record file, or to a folder with `train.rec`: see
+      `record_file`.
     a path to a folder of images, one folder per class: see `image_folder`.
       Write `./flowers` for a folder that has the name of a known set.
     a name in `LOADERS`, which other packages add.
@@ -196,16 +200,20 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
         " leave it out", "test_fraction")
   assert raw.test is not None
   known = _Source("")
+  augmentation = dataset.Augmentation(image_size // 8)
   if _is_path(name):
-    name = _full(name).name.removesuffix(".npz")
+    path = _full(name)
+    if record_file.find(path):
+      augmentation = dataset.Augmentation(0, flip=True)
+    name = path.name.removesuffix(".npz").removesuffix(record_file.SUFFIX)
   else:
     known = _SOURCES.get(_base(name), known)
+    augmentation = augmentation._replace(flip=known.flip)
   found = dataset.make_dataset(
       name, raw.train, raw.test,
       class_names=raw.class_names or known.classes, image_size=image_size,
-      augmentation=dataset.Augmentation(image_size // 8, flip=known.flip),
-      mean=known.mean, std=known.std, resize=source.resize,
-      renumber_labels=source.renumber_labels)
+      augmentation=augmentation, mean=known.mean, std=known.std,
+      resize=source.resize, renumber_labels=source.renumber_labels)
   return dataclasses.replace(found, notes=(*raw.notes, *found.notes))
 
 
@@ -260,10 +268,13 @@ def _read(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
   folder = pathlib.Path(name if data_dir is None else data_dir).expanduser()
   if folder.suffix == ".npz":
     return array_file.read(folder)
+  if is_path and (records := record_file.find(folder)):
+    return record_file.read(records, image_size, source.resize)
   if is_path and not folder.is_dir():
     problem = "is no .npz file" if folder.exists() else "no such file or folder"
     raise errors.InputError(
-        f"{folder}: {problem}; give an .npz file or a folder of images")
+        f"{folder}: {problem}; give an .npz file, a folder of images, or one"
+        f" with {record_file.RECORDS}")
   if is_path:
     return image_folder.read(
         folder, image_size, source.resize, source.test_fraction)

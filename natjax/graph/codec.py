@@ -55,7 +55,8 @@ def pad(architecture: Architecture) -> Architecture:
 
 def place(kind: str, skeleton: str | None = None,
           init_channels: int | None = None, cells: int | None = None, *,
-          num_classes: int, image_size: int) -> records.Place:
+          num_classes: int, image_size: int,
+          embedding: int = 0) -> records.Place:
   """Where architectures of a kind stand.
 
   Args:
@@ -65,12 +66,18 @@ def place(kind: str, skeleton: str | None = None,
     cells: L, of cells.
     num_classes: of the data.
     image_size: side of the images, in pixels.
+    embedding: features of the embedding whose cosines classify, or 0.
 
   Raises:
     InputError: impossible.
   """
-  return _GRAPHS[kind].place(skeleton, init_channels, cells,
-                             num_classes=num_classes, image_size=image_size)
+  if type(embedding) is not int or embedding < 0:
+    raise errors.InputError(
+        f"embedding is {errors.short(embedding)} and must be a whole number of"
+        " features, or 0; give 512", "embedding")
+  return _GRAPHS[kind].place(
+      skeleton, init_channels, cells, num_classes=num_classes,
+      image_size=image_size)._replace(embedding=embedding)
 
 
 def expand(architecture: Architecture,

@@ -87,6 +87,8 @@ class Skeleton(NamedTuple):
     cells: L, number of cells.
     num_classes: of the classifier; 0 leaves the classifier out.
     image_size: side of the square input images, in pixels.
+    embedding: features of the embedding whose cosines classify
+      (`shapes.head_layers`); 0 is without, and the classifier is linear.
   """
 
   kind: str = "cifar"
@@ -94,6 +96,7 @@ class Skeleton(NamedTuple):
   cells: int = 20
   num_classes: int = 10
   image_size: int = 32
+  embedding: int = 0
 
   @property
   def reductions(self) -> tuple[int, ...]:
@@ -113,10 +116,12 @@ class Frame(NamedTuple):
   Attributes:
     num_classes: of the classifier; 0 leaves the classifier out.
     image_size: side of the square input images, in pixels.
+    embedding: as of `Skeleton`.
   """
 
   num_classes: int = 10
   image_size: int = 32
+  embedding: int = 0
 
 
 class Node(NamedTuple):
@@ -182,7 +187,8 @@ class Layer(NamedTuple):
 
   Attributes:
     kind: one of `LAYER_KINDS`. "global_pool" is the mean over the image,
-      "global_depthwise" a depthwise convolution over all of it.
+      "global_depthwise" a depthwise convolution over all of it. Where a place
+      has an embedding, the classifier is "cosine", which no network names.
     width: channels of "conv", features of "linear"; 0 of the last "linear" is
       the number of classes.
     kernel: side of the window of "conv", "depthwise_conv" and pooling.

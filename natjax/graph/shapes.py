@@ -78,7 +78,7 @@ def layer_shape(layer: records.Layer, shape: Shape, num_classes: int,
     return Shape(width, size, stride)
   widths = {"global_pool": shape.width, "global_depthwise": shape.width,
             "flatten": shape.width * shape.size**2,
-            "linear": layer.width or num_classes}
+            "linear": layer.width or num_classes, "cosine": num_classes}
   return Shape(widths[layer.kind], 1, 1) if layer.kind in widths else shape
 
 
@@ -100,8 +100,26 @@ def stem_shapes(network: records.BlockNetwork, place: records.Place,
 
 def head_layers(network: records.BlockNetwork,
                 place: records.Place) -> tuple[records.Layer, ...]:
-  """The head's layers, without the classifier where there are no classes."""
-  return network.head if place.num_classes else network.head[:-1]
+  """The head's layers, without the classifier where there are no classes.
+
+  Where the place has an embedding, the cosines between it and a vector per
+  class take the classifier's place. A network embeds by itself if the last
+  layer before its classifier has weights and a BN, and no activation, as those
+  of face networks; others are given a linear layer with a BN.
+  """
+  before, classifier = network.head[:-1], network.head[-1:]
+  if place.embedding:
+    before += (records.Layer("linear", place.embedding),) * (
+        not embeds(network))
+    classifier = (records.Layer("cosine", norm=False),)
+  return before + classifier if place.num_classes else before
+
+
+def embeds(network: records.BlockNetwork) -> bool:
+  """Whether what a network's classifier sees is an embedding of its own."""
+  last = network.head[-2] if len(network.head) > 1 else None
+  return last is not None and last.norm and last.activation == "none" and (
+      last.kind in ("conv", "linear", "global_depthwise"))
 
 
 def of(network: records.BlockNetwork, place: records.Place,
@@ -174,5 +192,6 @@ def num_features(network: records.BlockNetwork, place: records.Place) -> int:
   A network without a classifier (`place.num_classes` 0) maps images
   [B, H, W, 3] to features f32[B, F].
   """
-  shape = layer_shapes(network.head[:-1], of(network, place)[-1].output)[-1]
+  before = head_layers(network, place._replace(num_classes=0))
+  shape = layer_shapes(before, of(network, place)[-1].output)[-1]
   return shape.width * shape.size**2

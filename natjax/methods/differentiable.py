@@ -166,7 +166,7 @@ class Differentiable:
                *, num_classes: int, image_size: int, share: str = "cell",
                steps_per_epoch: int = 1,
                make_objective: objectives.Maker = supervised.classification,
-               watch: supervised.Watch | None = None):
+               watch: supervised.Watch | None = None, embedding: int = 0):
     """Args:
       config: the settings.
       train: those of the training: epochs of both stages together, schedules.
@@ -177,6 +177,7 @@ class Differentiable:
       steps_per_epoch: updates per epoch.
       make_objective: `(train, architecture, place)` gives the objective.
       watch: see `supervised.Supervised`.
+      embedding: of the place, see `records.Skeleton`.
 
     Raises:
       InputError: settings that do not fit together.
@@ -185,7 +186,8 @@ class Differentiable:
     self.train = train = supervised.resolve(train, architecture.kind)
     self.config = check(config, train.epochs)
     place = supervised.place_of(train, architecture.kind,
-                                num_classes=num_classes, image_size=image_size)
+                                num_classes=num_classes, image_size=image_size,
+                                embedding=embedding)
     self.space = theta_space.ThetaSpace(
         architecture, place, share, config.keep,
         batch=config.inference_batch, dtype=train.dtype)
@@ -414,7 +416,8 @@ def build(request: entry.Request) -> entry.Plan:
       request.settings, request.train, given, share=request.share,
       num_classes=request.num_classes, image_size=request.image_size,
       steps_per_epoch=request.num_images // request.train.batch_size,
-      make_objective=request.make_objective, watch=request.watch)
+      make_objective=request.make_objective, watch=request.watch,
+      embedding=request.place.embedding)
   space = method.space
 
   def estimate(batch):

@@ -22,7 +22,7 @@ from natjax.training import distributed, metrics, settings
 from natjax.training import method as base
 
 PRESETS = ("demo", "small", "paper")
-OBJECTIVES = ("supervised", "simclr")
+OBJECTIVES = ("supervised", "simclr", "arcface")
 STARTS = ("given", "space", "both")
 
 
@@ -65,6 +65,7 @@ class Request(NamedTuple):
     place: the skeleton or frame in which they are.
     make_objective: makes the objective of an architecture.
     watch: called after every epoch of what is trained, where not None.
+    criterion: what a supernet of classifiers minimises.
     others: further given ones, of a method for `unions`, checked.
     inherits: whether weights are given, or are to be handed on to the networks
       at the end (`Plan.begin`, `Plan.inherit`).
@@ -82,6 +83,7 @@ class Request(NamedTuple):
   place: records.Place
   make_objective: objectives.Maker
   watch: supervised.Watch | None
+  criterion: objectives.Criterion = objectives.cross_entropy
   others: tuple[codec.Architecture, ...] = ()
   inherits: bool = False
 

@@ -164,14 +164,16 @@ class NAT:
                num_devices: int = 1,
                given: codec.Architecture | None = None,
                others: Sequence[codec.Architecture] = (),
-               inherits: bool = False, final_dtype: str = "float32"):
+               inherits: bool = False, final_dtype: str = "float32",
+               criterion: objectives.Criterion = objectives.cross_entropy):
     """Args:
       config: the settings.
       space: the search space.
       num_classes: of the data.
       image_size: side of the images.
       targets: places, besides the supernet's, in which no transformation may
-        raise the cost; the first is that of the network trained at the end.
+        raise the cost; the first is that of the network trained at the end,
+        whose embedding the supernet has, too.
       steps_per_epoch: updates of the weights per epoch.
       num_devices: D, over which updates will be mapped.
       given: the architecture to transform, around which inputs are drawn unless
@@ -181,13 +183,14 @@ class NAT:
         BN is then affine, as theirs is.
       final_dtype: of the networks that are trained at the end, in which their
         latency is measured and their memory counted.
+      criterion: what the supernet's weights minimise.
 
     Raises:
       InputError: settings that do not fit together, or a supernet of another
         size than the network at the end, with which it is to share weights.
     """
     self.num_devices = num_devices
-    self.final_dtype = final_dtype
+    self.final_dtype, self._criterion = final_dtype, criterion
     self.bounds: dict[Any, bounds.Bounds] = {}
     self.config = config = nat_config.resolve(config, space.graph.kind)
     self.published = config.policy == "published"
@@ -197,7 +200,8 @@ class NAT:
           "leave_one_out" if config.samples > 1 else "none")
     place = codec.place(
         space.graph.kind, "cifar", config.init_channels, config.cells,
-        num_classes=num_classes, image_size=image_size)
+        num_classes=num_classes, image_size=image_size,
+        embedding=targets[0].embedding if targets else 0)
     self.ground = ground_lib.Ground(
         space, place, targets, scheme=self.scheme, published=self.published,
         smoothing=self.smoothing, width=config.supernet_width, others=others)
@@ -293,7 +297,9 @@ class NAT:
   @functools.cached_property
   def _statistics(self):
     """Running statistics as they are drawn, of a supernet that has them."""
-    return jax.device_get(self.supernet.init(jax.random.key(0)))["batch_stats"]
+    with jax.ensure_compile_time_eval():  # A program may be the first to ask.
+      return jax.device_get(
+          self.supernet.init(jax.random.key(0)))["batch_stats"]
 
   def logits(self, params: Any, cells: arrays_lib.CellArrays,
              images: jax.Array) -> jax.Array:
@@ -324,11 +330,14 @@ class NAT:
 
   def loss(self, params: Any, cells: arrays_lib.CellArrays,
            batch: base.Batch) -> tuple[jax.Array, jax.Array]:
-    """Cross-entropy L(beta, w) and accuracy of one architecture, f32[]."""
+    """The loss L(beta, w) and the accuracy of one architecture, f32[].
+
+    L is the cross-entropy, or what the criterion says. Rewards are of the
+    accuracy: of identities that are learnt by their angles, too.
+    """
     logits = self.logits(params, cells, batch["image"])
-    loss = optax.softmax_cross_entropy_with_integer_labels(
-        logits, batch["label"])
-    return jnp.mean(loss), jnp.mean(objectives.right(logits, batch["label"]))
+    return (self._criterion(logits, batch["label"]),
+            jnp.mean(objectives.right(logits, batch["label"])))
 
   def update_weights(self, state: NATState, batch: base.Batch
                      ) -> tuple[NATState, dict[str, jax.Array]]:
@@ -514,7 +523,7 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
                 steps_per_epoch=len(weights) // config.batch_size,
                 num_devices=request.num_devices, given=given,
                 others=others, inherits=request.inherits,
-                final_dtype=request.train.dtype)
+                final_dtype=request.train.dtype, criterion=request.criterion)
   for number, one in enumerate((given, *others), 1):
     with errors.naming(f"architecture {number}" * bool(others)):
       keeping.check_left(config.keep, aims.changeable(method, one))
@@ -569,9 +578,10 @@ def entry(kind: type[NAT], text: str) -> entry_lib.Entry:
   """The entry of NAT or of NAT++."""
   return entry_lib.Entry(
       NATConfig, functools.partial(build, kind), nat_config.preset, text,
-      spaces=True, unions=True, kept="The original was kept: no sampled"
-      " transformation was found to be better (surely so, where that is"
-      " preferred), or as good and cheaper (where cost is).",
+      objectives=("supervised", "arcface"), spaces=True, unions=True,
+      kept="The original was kept: no sampled transformation was found to"
+      " be better (surely so, where that is preferred), or as good and cheaper"
+      " (where cost is).",
       charts={"pareto.svg": drawing.save_pareto})
 
 

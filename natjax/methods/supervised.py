@@ -140,14 +140,17 @@ def resolve(config: TrainConfig, kind: str) -> FullTrainConfig:
 
 
 def place_of(config: FullTrainConfig, kind: str, *, num_classes: int,
-             image_size: int) -> records.Place:
+             image_size: int, embedding: int = 0) -> records.Place:
   """Where a network is trained: a skeleton, or a frame for blocks.
+
+  See `codec.place`.
 
   Raises:
     InputError: impossible.
   """
   place = codec.place(kind, config.skeleton, config.init_channels, config.cells,
-                      num_classes=num_classes, image_size=image_size)
+                      num_classes=num_classes, image_size=image_size,
+                      embedding=embedding)
   if config.auxiliary:
     layers_lib.auxiliary(place)
   return place
@@ -188,7 +191,15 @@ class Supervised:
             image_size=image_size))
     self.steps = config.epochs * steps_per_epoch
     self.optimizer = optimizers.scheduled(
-        self.config, self.steps, self.config.optimizer)
+        self.config, self.steps, self.config.optimizer,
+        divided=self._divided if self.objective.divides else None)
+
+  def _divided(self, tree):
+    """Which arrays of parameters or of a state each device has a part of."""
+    divides = self.objective.divides
+    assert divides is not None  # Or nobody asks.
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: divides(path), tree)
 
   def method(self, stage: str = "train",
              epochs: int | None = None) -> base.Method:
@@ -203,7 +214,8 @@ class Supervised:
     length = self.config.epochs if epochs is None else epochs
     return base.Method(
         init=self.init, stages=(base.Stage(stage, length, (phase,)),),
-        evaluate=self.evaluate, derive=self.derive, features=self.features)
+        evaluate=self.evaluate, derive=self.derive, features=self.features,
+        divided=self._divided if self.objective.divides else None)
 
   def init(self, rng: jax.Array) -> TrainState:
     """Draws the state that training starts from."""
@@ -212,6 +224,7 @@ class Supervised:
 
   def begin(self, variables: Any, rng: jax.Array) -> TrainState:
     """The state that training starts from, with these variables."""
+    variables = self.objective.filled(variables)
     return TrainState(
         step=jnp.zeros((), jnp.int32), **variables, rng=rng,
         opt_state=jax.jit(self.optimizer.init)(variables["params"]))
@@ -226,8 +239,10 @@ class Supervised:
         self.objective.loss, has_aux=True)(
             state.params, state.batch_stats, batch, drop_path=rate,
             rng=base.device_key(rng_drop))
-    grads, batch_stats, metrics = base.mean_over_devices(
-        (grads, batch_stats, {"loss": loss, **metrics}))
+    grads = base.mean_over_devices(
+        grads, self._divided(grads) if self.objective.divides else None)
+    batch_stats, metrics = base.mean_over_devices(
+        (batch_stats, {"loss": loss, **metrics}))
     return descend(self.optimizer, state, grads, batch_stats=batch_stats,
                    step=state.step + 1, rng=rng), metrics
 
@@ -236,16 +251,20 @@ class Supervised:
 
   def evaluate(self, state: TrainState, batch: base.Batch) -> jax.Array:
     """f32[B], 1 where the network is right, by running statistics."""
-    return self.objective.is_right(variables(state), batch)
+    return self.objective.is_right(self._whole(state), batch)
 
   def features(self, state: TrainState, images: jax.Array) -> jax.Array:
     """f32[B, F] of normalised images, of an objective without labels."""
-    return self.objective.features(variables(state), images)
+    return self.objective.features(self._whole(state), images)
 
   def derive(self, state: TrainState, given: codec.Architecture | None,
              score: base.Walk, rng: jax.Array) -> base.Derived:
     """The network itself, as it is trained."""
-    return base.Derived(self.architecture, variables(state), {})
+    return base.Derived(self.architecture, self._whole(state), {})
+
+  def _whole(self, state):
+    """The network's variables, without what filled them up."""
+    return self.objective.whole(variables(state))
 
 
 def descend(optimizer: optax.GradientTransformation, state: Any, grads: Any,

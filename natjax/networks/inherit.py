@@ -29,12 +29,13 @@ def variables(supernet: supernet_lib.Supernet, held: supernet_lib.Variables,
   plan = supernet.plan
   network = codec.expand(architecture, supernet.place)
   called = network_lib.names(network)
+  head = network_lib.head_names(network, supernet.place)
   decisions = plan.space.decide(architecture, supernet.place)
   cells = [decisions[g].cell for g in plan.decided]
   result = {}
   for kind, tree in held.items():
     parts: dict[str, Any] = {}
-    for part, names in (("stem", called.stem), ("head", called.head)):
+    for part, names in (("stem", called.stem), ("head", head)):
       for layer, name in enumerate(names):
         if f"layer{layer}" in tree.get(part, {}):
           parts[name] = tree[part][f"layer{layer}"]
@@ -45,9 +46,9 @@ def variables(supernet: supernet_lib.Supernet, held: supernet_lib.Variables,
                  for n in range(network.prefix)}
         parts[f"{called.block}{i}"] = found | _nodes(own, j) | _edges(
             supernet, own, i, j, cells[i])
-    if network.prefix and called.head[-1] in parts:
-      parts[called.head[-1]] = _keep_inputs(
-          parts[called.head[-1]], cells, len(cells) - 1, plan)
+    for name in head[1:2]:  # Behind the pooling.
+      if network.prefix and name in parts:
+        parts[name] = _keep_inputs(parts[name], cells, len(cells) - 1, plan)
     result[kind] = parts
   return result
 

@@ -174,6 +174,13 @@ class FixedLayer(nn.Module):
                            x.reshape(x.shape[0], -1)))
       if layer.norm:
         x = self.norm(name="norm")(x[:, None, None])[:, 0, 0]
+    elif layer.kind == "cosine":
+      # Drawn as the authors of ArcFace draw them.
+      classes = self.param("classes", nn.initializers.normal(0.01),
+                           (self.num_classes, x.size // len(x)))
+      x = jnp.matmul(primitives.unit(x.reshape(x.shape[0], -1)),
+                     primitives.unit(classes).T,
+                     precision=jax.lax.Precision.HIGHEST)
     elif layer.kind == "norm":
       x = self.norm(name="norm")(x)
     elif layer.kind in ("max_pool", "avg_pool"):

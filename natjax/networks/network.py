@@ -87,6 +87,15 @@ def names(network: records.BlockNetwork) -> Names:
   return Names(stem, "cell", "preprocess", ("pool", "head"))
 
 
+def head_names(network: records.BlockNetwork,
+               place: records.Place) -> tuple[str, ...]:
+  """The names of the layers that a network's head has in a place."""
+  layers, own = shapes_lib.head_layers(network, place), names(network).head
+  if place.embedding and not shapes_lib.embeds(network):
+    own = (*own[:-1], "embedding", own[-1])
+  return own[:len(layers)]
+
+
 def edge_name(edge: int, operation: str) -> str:
   """The name of an operation's module on an edge of a block."""
   return f"edge{edge}_{operation}"
@@ -244,7 +253,8 @@ class Network(nn.Module):
 
   `__call__` maps images [B, H, W, 3] to (logits f32[B, K], auxiliary logits
   f32[B, K] or None); without a classifier (no classes), to (features f32[B, F],
-  None), F being `graph.shapes.num_features`. Its dtype is that of the images;
+  None), F being `graph.shapes.num_features`; with an embedding, logits are its
+  cosines with the vectors of the classes. Its dtype is that of the images;
   parameters and statistics are float32. `train` normalises by the batch.
   `drop_path` is a rate in [0, 1), drawn from the rng stream "drop_path"; None
   is without. `edge` says what every edge adds that is not fixed.
@@ -272,7 +282,7 @@ class Network(nn.Module):
         auxiliary = layers_lib.AuxiliaryHead(
             self.auxiliary.kind == "cifar", frame.num_classes, batch_norm,
             name="auxiliary")(out)
-    x = layers_lib.run_layers(head, names(graph).head[:len(head)],
+    x = layers_lib.run_layers(head, head_names(graph, frame),
                               frame.num_classes, batch_norm, train, out)[-1]
     return primitives.at_least_float32(
         x.reshape(x.shape[0], -1)), auxiliary
@@ -292,7 +302,8 @@ def module(architecture: records.Architecture, place: records.Place, *,
     InputError: it cannot stand there, or there is no auxiliary head for it.
   """
   return Network(codec.expand(architecture, place),
-                 records.Frame(place.num_classes, place.image_size),
+                 records.Frame(place.num_classes, place.image_size,
+                               place.embedding),
                  layers_lib.auxiliary(place) if auxiliary else None, axis_name)
 
 

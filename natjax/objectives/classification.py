@@ -18,20 +18,41 @@ def right(logits: jax.Array, labels: jax.Array) -> jax.Array:
   return (jnp.argmax(logits, -1) == labels).astype(jnp.float32)
 
 
+# `(logits f[B, K], labels i32[B]) -> loss f32[]`, what a supernet minimises.
+Criterion = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """The mean cross-entropy f32[] of logits f[B, K] and labels i32[B]."""
+  return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(
+      logits, labels))
+
+
 class Objective:
   """What a network is trained for.
 
   Attributes:
     metrics: names of what the loss reports, "loss" first.
     network: the linen module.
+    divides: of the path of an array in parameters, or in an optimizer's state,
+      whether each device has a part of it, of its leading axis; None: none is.
   """
 
   metrics: tuple[str, ...]
   network: network_lib.Network
+  divides: Callable[[Any], bool] | None = None
 
   def init(self, rng: jax.Array, **mix: Any) -> Any:
     """Draws the variables, "params" and "batch_stats"."""
     return network_lib.init(self.network, rng, **mix)
+
+  def filled(self, variables: Any) -> Any:
+    """Variables, with what the devices divide filled up to do so evenly."""
+    return variables
+
+  def whole(self, variables: Any) -> Any:
+    """Variables as the network has them, of what `filled` gave."""
+    return variables
 
   def loss(self, params: Any, batch_stats: Any, batch: base.Batch, *,
            drop_path: jax.Array | None, rng: jax.Array,
@@ -66,9 +87,19 @@ class Objective:
     raise NotImplementedError
 
   def forward(self, params: Any, batch_stats: Any, images: jax.Array,
-              rng: jax.Array, **settings: Any) -> tuple[Any, Any]:
-    """What the network gives in training, and its new statistics."""
-    outputs, mutated = self.network.apply(
+              rng: jax.Array, *, network: network_lib.Network | None = None,
+              **settings: Any) -> tuple[Any, Any]:
+    """What the network gives in training, and its new statistics.
+
+    Args:
+      params: of the network.
+      batch_stats: running statistics.
+      images: [B, H, W, 3].
+      rng: a key.
+      network: another module of the same variables.
+      **settings: handed on to it.
+    """
+    outputs, mutated = (network or self.network).apply(
         {"params": params, "batch_stats": batch_stats}, images, train=True,
         rngs={"drop_path": rng, "dropout": rng, "noise": rng},
         mutable=["batch_stats"], **settings)

@@ -19,10 +19,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from natjax import errors
-
-# Least squared length of a projection that is normalised; the gradient of a
-# cosine grows as one over the length, and is bounded so.
-_TINY = 1e-6
+from natjax.operations import primitives
 
 
 def nt_xent(projections: jax.Array, *, temperature: float = 0.5,
@@ -96,8 +93,7 @@ def similarities(projections: jax.Array, temperature: float,
   if not temperature > 0:
     raise errors.InputError(
         f"temperature is {temperature} and must be above 0; give 0.5")
-  z = projections.astype(jnp.float32)
-  z *= lax.rsqrt(jnp.maximum(jnp.sum(z * z, 1, keepdims=True), _TINY))
+  z = primitives.unit(projections.astype(jnp.float32))
   candidates, first = z, jnp.zeros((), jnp.int32)
   if axis_name is not None:
     candidates = lax.all_gather(z, axis_name, tiled=True)

@@ -510,6 +510,16 @@ def at_least_float32(x: jax.Array) -> jax.Array:
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
+def unit(x: jax.Array) -> jax.Array:
+  """Vectors [..., F] brought to length 1, in float32 at least.
+
+  The gradient of a direction grows as one over the length; it is bounded, since
+  vectors shorter than 1e-3 are divided by that.
+  """
+  x = at_least_float32(x)
+  return x * lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-6))
+
+
 def materialize(x: jax.Array) -> jax.Array:
   """Returns x, and has XLA's CPU backend keep it, and its gradient, in memory.
 

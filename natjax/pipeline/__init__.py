@@ -13,7 +13,9 @@ from natjax import data as data_lib
 from natjax import methods, spaces
 from natjax.graph import codec
 from natjax.methods import supervised
+from natjax.objectives import arcface as arcface_lib
 from natjax.objectives import simclr as simclr_lib
+from natjax.pipeline import judge as judge_lib
 from natjax.pipeline import presets, results
 from natjax.pipeline import weights as weights_lib
 from natjax.pipeline.job import Given, given, Job
@@ -33,6 +35,7 @@ def transform(
     out: str | os.PathLike[str], method: str = "nat", search: Any = None,
     train: supervised.TrainConfig | None = None, space: str | None = None,
     share: str | None = None, simclr: simclr_lib.SimCLRConfig | None = None,
+    arcface: arcface_lib.ArcFaceConfig | None = None,
     weights: weights_lib.Source | None = None,
     train_from: str = "scratch", start: str = "drawn", seed: int = 0,
     devices: int | None = None, overwrite: bool = False, strict: bool = False,
@@ -56,6 +59,8 @@ def transform(
       are not.
     simclr: settings of the self-supervised objective, for methods that take
       it; None learns labels.
+    arcface: settings by which labels are learnt as identities of faces are, by
+      angles with a margin, for methods that take it.
     weights: of the trained given network, which the method begins with: a run's
       folder, a file of weights, or its variables; None trains the network
       first ("replace"), or draws the weights.
@@ -91,12 +96,14 @@ def transform(
     InputError: anything that does not fit, before anything is compiled.
     errors.NotMet: nothing that was found keeps to the budget of the settings.
   """
-  default = _default(given(architecture)[0], method, simclr)
+  default = _default(given(architecture)[0], method,
+                     judge_lib.one_of(simclr, arcface))
   job = Job(architecture, dataset, method,
             default.search if search is None else search,
             weights_lib.usual_seeds(weights, default.train)
             if train is None else train, space=space,
             share=share, seed=seed, devices=devices, simclr=simclr,
+            arcface=arcface,
             weights=weights, train_from=train_from, start=start)
   return _run(job, out, overwrite, strict, listener)
 
@@ -105,7 +112,8 @@ def search(space: str, dataset: data_lib.Dataset, *,
            out: str | os.PathLike[str], method: str, search: Any = None,
            train: supervised.TrainConfig | None = None,
            train_found: bool = True,
-           simclr: simclr_lib.SimCLRConfig | None = None, seed: int = 0,
+           simclr: simclr_lib.SimCLRConfig | None = None,
+           arcface: arcface_lib.ArcFaceConfig | None = None, seed: int = 0,
            seeds: int | None = None, devices: int | None = None,
            overwrite: bool = False, strict: bool = False,
            listener: Listener | None = _PRINTED) -> results.Result:
@@ -120,6 +128,7 @@ def search(space: str, dataset: data_lib.Dataset, *,
     train: settings of the final training; None is the preset "small".
     train_found: whether to train what was found from scratch.
     simclr: as for `transform`.
+    arcface: as for `transform`.
     seed: of everything random.
     seeds: how many searches, from `seed` on, each of which trains one network
       of what it finds; None is one, of which `train.seeds` are trained.
@@ -143,10 +152,10 @@ def search(space: str, dataset: data_lib.Dataset, *,
       space keeps to, before anything is compiled.
   """
   graph = spaces.get(space).graph
-  default = _default(graph, method, simclr)
+  default = _default(graph, method, judge_lib.one_of(simclr, arcface))
   job = Job(None, dataset, method, default.search if search is None else search,
             default.train if train is None else train, space=space, seed=seed,
-            seeds=seeds, devices=devices, simclr=simclr,
+            seeds=seeds, devices=devices, simclr=simclr, arcface=arcface,
             train_found=train_found)
   return _run(job, out, overwrite, strict, listener)
 
@@ -155,6 +164,7 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
           out: str | os.PathLike[str],
           config: supervised.TrainConfig | None = None,
           simclr: simclr_lib.SimCLRConfig | None = None,
+          arcface: arcface_lib.ArcFaceConfig | None = None,
           weights: weights_lib.Source | None = None, seed: int = 0,
           devices: int | None = None, overwrite: bool = False,
           strict: bool = False,
@@ -162,18 +172,21 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
   """Trains the network of an architecture, once per seed; see `transform`.
 
   With `simclr` it learns without labels: "accuracy" is then that of the nearest
-  neighbours, and "linear_accuracy" stands beside it. With `weights`, a run's
+  neighbours, and "linear_accuracy" stands beside it. With `arcface` it learns
+  embeddings, which `verify` judges by pairs. With `weights`, a run's
   folder, a file or variables, it begins with those instead of drawing some.
 
   Returns:
     What `result.json` holds: "params", "madds", "accuracy", "accuracy_std",
     "accuracies", "architecture", "seed", "versions", "seconds".
   """
-  default = _default(architecture, None, simclr)
+  default = _default(architecture, None,
+                     judge_lib.one_of(simclr, arcface))
   job = TrainJob(
       architecture, dataset, weights_lib.usual_seeds(weights, default.train)
       if config is None else config,
-      seed=seed, devices=devices, simclr=simclr, weights=weights)
+      seed=seed, devices=devices, simclr=simclr, arcface=arcface,
+      weights=weights)
   return _run(job, out, overwrite, strict, listener)
 
 
@@ -188,9 +201,9 @@ def _run(job, out, overwrite, strict, listener):
   return result
 
 
-def _default(architecture, method, simclr):
+def _default(architecture, method, objective):
   """The preset "small"; of an unknown method, that of training alone."""
   known = isinstance(method, str) and method in methods.METHODS
   return presets.get(
       "small", architecture, method if known else None,
-      "supervised" if simclr is None else "simclr")
+      judge_lib.name(objective))

@@ -31,8 +31,10 @@ from natjax.graph import codec, records
 from natjax.methods import acceptance, supervised
 from natjax.methods import bounds as bounds_lib
 from natjax.methods import entry as entry_lib
+from natjax.objectives import arcface as arcface_lib
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import clock as clock_lib
+from natjax.pipeline import judge as judge_lib
 from natjax.pipeline import runs, shapes, work
 from natjax.pipeline import trainer as trainer_lib
 from natjax.pipeline import trials as trials_lib
@@ -68,6 +70,7 @@ class Job(work.Work):
                seeds: int | None = None, devices: int | None = None,
                compare: bool = True,
                simclr: simclr_lib.SimCLRConfig | None = None,
+               arcface: arcface_lib.ArcFaceConfig | None = None,
                train_found: bool = True,
                weights: weights_lib.Source | None = None,
                train_from: str = "scratch", start: str = "drawn"):
@@ -86,6 +89,7 @@ class Job(work.Work):
       devices: how many to spread over; None is all.
       compare: of a trained method: whether to train the original, too.
       simclr: settings of the self-supervised objective; None learns labels.
+      arcface: settings by which labels are learnt as identities of faces are.
       train_found: whether to train what a search in a space finds.
       weights: of the given network, which the method begins with: a run's
         folder, a file of weights or variables (`pipeline.weights`); None trains
@@ -120,7 +124,8 @@ class Job(work.Work):
     self._weights: dict[int, pathlib.Path] = {}
     self._of_seed = lambda seed: Job(
         architecture, dataset, method, search, train, space=space, share=share,
-        seed=seed, devices=devices, simclr=simclr, train_found=train_found,
+        seed=seed, devices=devices, simclr=simclr, arcface=arcface,
+        train_found=train_found,
         weights=self._weights.get(seed), train_from=train_from, start=start)
     self._beginning = beginning = weights_lib.Beginning(
         weights, train_from, start)
@@ -129,7 +134,8 @@ class Job(work.Work):
         "the objective simclr, which learns no labels" if simclr else "")
     self.trainer = trainer = trainer_lib.Trainer(
         dataset, train, _kind_of(space) if first is None else first.kind,
-        seed=seed, devices=devices, simclr=simclr,
+        seed=seed, devices=devices,
+        objective=judge_lib.one_of(simclr, arcface),
         held_out=_held_out(search, unseen), train_on_all=not entry.trained)
     self._trials = trials_lib.trials(trainer, search)
     judge = trainer.judge
@@ -146,8 +152,8 @@ class Job(work.Work):
       request = entry_lib.Request(
           search, first, space, share, judge.num_classes, dataset.image_size,
           len(trainer.seen.labels), len(trainer.devices), trainer.config,
-          trainer.place, judge.make_objective, judge.watch, others,
-          beginning.inherits)
+          trainer.place, judge.make_objective, judge.watch, judge.criterion,
+          others, beginning.inherits)
       self.plan = plan = entry.build(request)
       if not isinstance(plan, entry_lib.Plan):
         raise errors.InputError(

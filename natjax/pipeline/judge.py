@@ -1,8 +1,10 @@
 """What networks learn from a data set, and how they are judged.
 
-By its labels ("supervised"), judged by test accuracy; or by telling the views
-of one image from those of others ("simclr"), judged by the nearest neighbours
-of its features and by a linear classifier on them.
+By its labels ("supervised"), judged by test accuracy; by the angles between
+images and identities ("arcface"), judged so too, as pairs of other people are
+by `pipeline.verify`; or by telling the views of one image from those of others
+("simclr"), judged by the nearest neighbours of its features and by a linear
+classifier on them.
 """
 
 import dataclasses
@@ -14,6 +16,8 @@ from natjax import data as data_lib
 from natjax import errors
 from natjax.graph import codec, records
 from natjax.methods import supervised
+from natjax.networks import network as network_lib
+from natjax.objectives import arcface as arcface_lib
 from natjax.objectives import classification as objectives
 from natjax.objectives import simclr as simclr_lib
 from natjax.training import fit as fit_lib
@@ -29,6 +33,8 @@ class Labels:
     config: how networks are trained.
     num_classes: of the classifier.
     objective: "supervised".
+    criterion: what a supernet of classifiers minimises.
+    embedding: of the networks' place, see `records.Skeleton`.
     make_objective: `(config, architecture, place) -> objective`.
     watch: called after every epoch, where it is not None.
     train: the training images.
@@ -36,6 +42,8 @@ class Labels:
   """
 
   objective = "supervised"
+  criterion: objectives.Criterion = staticmethod(objectives.cross_entropy)
+  embedding = 0
   watch: supervised.Watch | None = None
   make_objective: objectives.Maker = staticmethod(supervised.classification)
 
@@ -46,6 +54,13 @@ class Labels:
     self.train = fit_lib.Split(dataset.train_images, dataset.train_labels)
     self.test = fit_lib.Split(dataset.test_images, dataset.test_labels)
     self._some = fit_lib.Split(*(x[:10_000] for x in self.train))
+
+  def divided(self, objective: objectives.Objective,
+              parts: int) -> objectives.Objective:
+    """The objective of a training on so many devices, which may divide
+    parameters; here each has all of them.
+    """
+    return objective
 
   def describe(self) -> dict[str, Any]:
     """What a run's configuration says of the objective."""
@@ -86,6 +101,52 @@ class Labels:
                             batch_size=max(self.config.batch_size, 128))
 
 
+class Identities(Labels):
+  """Learning the labels by ArcFace; test images are of the same identities.
+
+  Attributes:
+    arcface: settings of the objective.
+  """
+
+  objective = "arcface"
+
+  def __init__(self, dataset: data_lib.Dataset,
+               config: supervised.FullTrainConfig,
+               arcface: arcface_lib.ArcFaceConfig):
+    """Args:
+      dataset: the images.
+      config: how networks are trained.
+      arcface: settings of the objective.
+
+    Raises:
+      InputError: settings of training that a margin leaves no room for.
+    """
+    super().__init__(dataset, config)
+    with errors.within("arcface"):
+      self.arcface = arcface_lib.check(arcface)
+    self.embedding = self.arcface.embedding
+    self.criterion = arcface_lib.criterion(self.arcface)
+    _refuse(config, self.objective, "auxiliary", "label_smoothing")
+
+  def describe(self) -> dict[str, Any]:
+    """What a run's configuration says of the objective."""
+    return {"objective": self.objective,
+            "arcface": dataclasses.asdict(self.arcface)}
+
+  def make_objective(self, config: supervised.FullTrainConfig,
+                     architecture: codec.Architecture,
+                     place: records.Place) -> objectives.Objective:
+    """The objective of an architecture in a place with an embedding."""
+    return arcface_lib.ArcFace(self.arcface, network_lib.module(
+        architecture, place, axis_name=base.AXIS if config.sync_bn else None))
+
+  def divided(self, objective: objectives.Objective,
+              parts: int) -> objectives.Objective:
+    """The objective whose identities as many devices divide."""
+    assert isinstance(objective, arcface_lib.ArcFace)
+    return objective.over(parts) if parts > 1 else objective
+
+
 class Views(Labels):
   """Learning without labels, by SimCLR; labels serve to judge alone.
 
@@ -110,10 +171,7 @@ class Views(Labels):
     with errors.within("simclr"):
       self.simclr = simclr_lib.check(simclr)
     self.num_classes = 0
-    for name in ("auxiliary", "label_smoothing", "cutout"):
-      if getattr(config, name):
-        settings.refuse(config, name, "does not apply to the objective simclr;"
-                        " leave it out")
+    _refuse(config, self.objective, "auxiliary", "label_smoothing", "cutout")
 
   def describe(self) -> dict[str, Any]:
     """What a run's configuration says of the objective."""
@@ -165,3 +223,55 @@ class Views(Labels):
          part.labels) for part in (bank, queries))
     return simclr_lib.judge(
         self.simclr, bank, queries, self.dataset.num_classes, linear=linear)
+
+
+Config = simclr_lib.SimCLRConfig | arcface_lib.ArcFaceConfig | None
+
+
+def choose(dataset: data_lib.Dataset, config: supervised.FullTrainConfig,
+           objective: Config) -> Labels:
+  """What learns and judges by the settings of an objective; None by labels.
+
+  Raises:
+    InputError: settings of training that do not apply to it, or settings that
+      are those of no objective.
+  """
+  if objective is None:
+    return Labels(dataset, config)
+  if isinstance(objective, arcface_lib.ArcFaceConfig):
+    return Identities(dataset, config, objective)
+  return Views(dataset, config, objective)
+
+
+def one_of(simclr: simclr_lib.SimCLRConfig | None,
+           arcface: arcface_lib.ArcFaceConfig | None) -> Config:
+  """The settings that are given, of at most one objective.
+
+  Raises:
+    InputError: those of both, or of another class.
+  """
+  if simclr is not None and arcface is not None:
+    raise errors.InputError("arcface and simclr are given, two objectives of"
+                            " one training; leave one of them out", "arcface")
+  if arcface is not None and not isinstance(
+      arcface, arcface_lib.ArcFaceConfig):
+    raise errors.InputError(
+        f"arcface is {errors.short(arcface)} and must be an ArcFaceConfig",
+        "arcface")
+  return arcface if simclr is None else simclr
+
+
+def name(objective: Config) -> str:
+  """The name of the objective whose settings are given."""
+  if objective is None:
+    return Labels.objective
+  return (Identities if isinstance(objective, arcface_lib.ArcFaceConfig)
+          else Views).objective
+
+
+def _refuse(config, objective, *names):
+  """Refuses settings of training that do not apply to an objective."""
+  for name in names:
+    if getattr(config, name):
+      settings.refuse(config, name, f"does not apply to the objective"
+                      f" {objective}; leave it out")

@@ -144,7 +144,10 @@ class TrainedNetwork(NamedTuple):
   resize: str = "stretch"
 
   def features(self, images: Images, *, resize: bool = False) -> jax.Array:
-    """f32[B, F] of images u8[B, S, S, 3], of a network without a classifier.
+    """f32[B, F] of images u8[B, S, S, 3], of a network that learns features.
+
+    It has no classifier, or one of the angles between an embedding, which is
+    what is given here, and its classes.
 
     Args:
       images: of the side S of those that the network was trained on.
@@ -152,7 +155,7 @@ class TrainedNetwork(NamedTuple):
         S is then any height and width.
 
     Raises:
-      InputError: other images, or a network with a classifier.
+      InputError: other images, or a network whose classifier is linear.
     """
     return self._apply(images, resize, classifies=False)
 
@@ -209,11 +212,23 @@ class TrainedNetwork(NamedTuple):
 
   def _apply(self, images, resize, *, classifies):
     images = self._checked(images, resize, classifies=classifies)
-    return self.forward(self.variables, images)[0]
+    if classifies == self.classifies:
+      return self.forward(self.variables, images)[0]
+    return self.embedder.apply(self.variables, self._prepared(images))[0]
+
+  @property
+  def embeds(self) -> bool:
+    """Whether it gives features; see `features`."""
+    return not self.classifies or self.module.frame.embedding > 0
+
+  @property
+  def embedder(self) -> network_lib.Network:
+    """The module without its classifier, which takes the same variables."""
+    return self.module.clone(frame=self.module.frame._replace(num_classes=0))
 
   def _checked(self, images, resize, *, classifies) -> jax.Array:
     """Images u8[B, S, S, 3] on the device."""
-    if classifies != self.classifies:
+    if not (self.classifies if classifies else self.embeds):
       kind = "has no" if classifies else "has a"
       raise errors.InputError(
           f"this network {kind} classifier; ask it for"

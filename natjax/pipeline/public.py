@@ -19,6 +19,7 @@ from natjax.methods.random_search import RandomConfig
 from natjax.methods.replace_config import ReplaceConfig
 from natjax.methods.supervised import TrainConfig
 from natjax.networks.flax_blocks import from_flax
+from natjax.objectives.arcface import ArcFaceConfig
 from natjax.objectives.simclr import SimCLRConfig
 from natjax.pipeline import (
     Listener,
@@ -31,12 +32,13 @@ from natjax.pipeline import (
 from natjax.pipeline.backbones import backbone
 from natjax.pipeline.export import export, load_exported
 from natjax.pipeline.networks import load
+from natjax.pipeline.verify import verify
 from natjax.pipeline.weights import load_weights, save_weights
 from natjax.training.devices import configure_compilation
 from natjax.zoo.exports import read
 
-__all__ = ("METHODS", "Architecture", "Block", "BlockNetwork", "Cell",
-           "DSTConfig", "DartsConfig", "DifferentiableConfig", "Edge",
+__all__ = ("METHODS", "ArcFaceConfig", "Architecture", "Block", "BlockNetwork",
+           "Cell", "DSTConfig", "DartsConfig", "DifferentiableConfig", "Edge",
            "EnTranConfig", "Genotype", "ITConfig", "InputError", "Layer",
            "Listener", "NATConfig", "Node", "NotMet", "Printed",
            "RandomConfig", "ReplaceConfig", "SimCLRConfig", "TrainConfig",
@@ -44,4 +46,4 @@ __all__ = ("METHODS", "Architecture", "Block", "BlockNetwork", "Cell",
            "configure_compilation", "cost", "data", "export", "from_flax",
            "load", "load_exported", "load_weights", "operations", "presets",
            "read", "save_weights", "search", "skeleton", "train", "transform",
-           "zoo")
+           "verify", "zoo")

@@ -369,7 +369,8 @@ def read_architecture(out: str | os.PathLike[str]) -> codec.Architecture:
 def sizes(out: str | os.PathLike[str]) -> dict[str, int]:
   """Image size and number of classes of a run, or of one of its networks.
 
-  Nothing of what is no such folder.
+  And the features of an embedding, where these are learnt. Nothing of what is
+  no such folder.
 
   Raises:
     InputError: the file that has them is damaged.
@@ -379,14 +380,17 @@ def sizes(out: str | os.PathLike[str]) -> dict[str, int]:
     path, config = out / CONFIG, read_config(out, shapes.CONFIG)
     # Without labels there is no classifier.
     found = {"image_size": config["image_size"], "num_classes": (
-        0 if config.get("simclr") else config["classes"])}
+        0 if config.get("simclr") else config["classes"]), **(
+            config.get("arcface", {}) and {
+                "embedding": config["arcface"].get("embedding")})}
   elif (out / RESULT).is_file() and (out / WEIGHTS).is_file():
     path = out / RESULT
     place = read_json(path, shapes.NETWORK)["place"]
-    found = {name: place.get(name) for name in ("image_size", "num_classes")}
+    found = {name: place.get(name) for name in (
+        "image_size", "num_classes", *{"embedding"} & {*place})}
   else:
     return {}
-  least = {"image_size": 1, "num_classes": 0}
+  least = {"image_size": 1, "num_classes": 0, "embedding": 0}
   if any(type(n) is not int or n < least[name] for name, n in found.items()):
     raise errors.InputError(
         f"{path} is damaged: a network for {found['num_classes']} classes of"

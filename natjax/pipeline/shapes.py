@@ -17,7 +17,7 @@ _WORDS = {dict: "an object", list: "a list", str: "a text", bool: "true or"
 CONFIG = {"dataset": str, "image_size": int, "classes": int, "crc32": int,
           "source?": {"name": str, "data_dir": (str, None), "resize?": str,
                       "renumber_labels?": bool, "test_fraction?": NUMBER},
-          "simclr?": dict,
+          "simclr?": dict, "arcface?": dict,
           "objective?": str}
 
 NETWORK = {"architecture": dict, "place": dict, "auxiliary": bool, "dtype": str,

@@ -25,7 +25,6 @@ from natjax.graph import codec
 from natjax.methods import acceptance, memory, supervised
 from natjax.methods import bounds as bounds_lib
 from natjax.methods import entry as entry_lib
-from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import clock as clock_lib
 from natjax.pipeline import judge as judge_lib
 from natjax.pipeline import networks as networks_lib
@@ -159,7 +158,7 @@ class Trainer:
 
   def __init__(self, dataset: data_lib.Dataset, config: supervised.TrainConfig,
                kind: str, *, seed: int = 0, devices: int | None = None,
-               simclr: simclr_lib.SimCLRConfig | None = None,
+               objective: judge_lib.Config = None,
                held_out: float = 0.0, train_on_all: bool = True):
     """Args:
       dataset: images.
@@ -167,7 +166,7 @@ class Trainer:
       kind: of the architectures, "cells" or "blocks".
       seed: of everything random.
       devices: how many to spread over; None is all.
-      simclr: settings of the self-supervised objective; None learns labels.
+      objective: settings of another objective than learning labels.
       held_out: part of the training images that a method does not see, in
         [0, 1), drawn by the seed.
       train_on_all: whether networks that no method changes are trained on all
@@ -185,11 +184,10 @@ class Trainer:
     self.processes = distributed.Processes(self.devices)
     self.way = seeds_lib.seeds_together(full.seeds, self.devices)
     with errors.within("train"):
-      self.judge = judge_lib.Labels(dataset, full) if simclr is None else (
-          judge_lib.Views(dataset, full, simclr))
+      self.judge = judge_lib.choose(dataset, full, objective)
       self.place = supervised.place_of(
           full, kind, num_classes=self.judge.num_classes,
-          image_size=dataset.image_size)
+          image_size=dataset.image_size, embedding=self.judge.embedding)
       if not 0 <= full.cutout <= dataset.image_size:
         settings.refuse(
             full, "cutout", f"must lie in [0, {dataset.image_size}], the"
@@ -206,6 +204,12 @@ class Trainer:
     self.objective = functools.lru_cache(maxsize=4)(
         lambda architecture: self.judge.make_objective(
             full, architecture, self.place))
+    together = len(self.devices) if self.way == "one by one" and (
+        devices_lib.is_local(self.devices)) else 1
+    # As `objective`, of a network that no method changes meanwhile.
+    self._divided = functools.lru_cache(maxsize=4)(
+        lambda architecture: self.judge.divided(
+            self.objective(architecture), together))
 
   def feed(self, plan: entry_lib.Plan) -> Feed:
     """The splits of a method.
@@ -335,7 +339,7 @@ class Trainer:
       trained = supervised.Supervised(
           self.config, architecture, num_classes=self.judge.num_classes,
           image_size=self.dataset.image_size, steps_per_epoch=self.steps,
-          objective=self.objective(architecture), watch=self.judge.watch)
+          objective=self._divided(architecture), watch=self.judge.watch)
       feed, first, begin = self._feed, trained.method(), trained.begin
     folders = {s: out / runs.NETWORKS / f"{name}-{s}" for s in range(
         self.seed, self.seed + self.config.seeds)}
@@ -511,7 +515,9 @@ class Trainer:
     networks_lib.save_weights(folder / runs.WEIGHTS, self.judge.keep(variables))
     result = {
         **judged, "seed": seed, "architecture": codec.to_dict(architecture),
-        "place": self.place._asdict(), "auxiliary": self.config.auxiliary,
+        "place": {k: v for k, v in self.place._asdict().items()
+                  if v or k != "embedding"},
+        "auxiliary": self.config.auxiliary,
         "dtype": self.config.dtype, "mean": list(map(float, self.dataset.mean)),
         "std": list(map(float, self.dataset.std)),
         "class_names": list(self.dataset.class_names),

@@ -11,8 +11,10 @@ from natjax import data as data_lib
 from natjax import drawing, errors
 from natjax.graph import codec
 from natjax.methods import supervised
+from natjax.objectives import arcface as arcface_lib
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import clock as clock_lib
+from natjax.pipeline import judge as judge_lib
 from natjax.pipeline import progress, runs, shapes
 from natjax.pipeline import trainer as trainer_lib
 from natjax.pipeline import weights as weights_lib
@@ -132,6 +134,7 @@ class TrainJob(Work):
                dataset: data_lib.Dataset, config: supervised.TrainConfig, *,
                seed: int = 0, devices: int | None = None,
                simclr: simclr_lib.SimCLRConfig | None = None,
+               arcface: arcface_lib.ArcFaceConfig | None = None,
                weights: weights_lib.Source | None = None):
     """Args:
       architecture: what to train.
@@ -140,6 +143,7 @@ class TrainJob(Work):
       seed: the first of its seeds.
       devices: how many to spread over; None is all.
       simclr: settings of the self-supervised objective; None learns labels.
+      arcface: settings by which labels are learnt as identities of faces are.
       weights: to begin with, a run's folder, a file or variables
         (`pipeline.weights`); None draws them.
 
@@ -149,7 +153,7 @@ class TrainJob(Work):
     self.architecture = codec.check(architecture)
     self.trainer = trainer_lib.Trainer(
         dataset, config, architecture.kind, seed=seed, devices=devices,
-        simclr=simclr)
+        objective=judge_lib.one_of(simclr, arcface))
     self.trainer.cost(self.architecture)
     self._weights, anew = weights_lib.given(
         weights, self.architecture, self.trainer)

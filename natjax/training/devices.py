@@ -10,7 +10,7 @@ memory mappings left to compile into. State is replicated: there are no stacked
 copies, and donated arguments are deleted on the caller's side too.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import functools
 import importlib.util
 import os
@@ -131,22 +131,29 @@ def check_batch(batch_size: int, num_devices: int) -> None:
 
 
 def spread(function: Callable[..., Any], devices: Sequence[jax.Device], *,
-           sharded: Sequence[bool],
-           donate: Sequence[int] = ()) -> Callable[..., Any]:
+           sharded: Sequence[bool], donate: Sequence[int] = (),
+           divided: Mapping[int, Any] | None = None,
+           results: Any = False) -> Callable[..., Any]:
   """Maps a function over devices.
 
   Args:
     function: written against the axis name; its results must be equal on all
-      devices.
+      devices, but for those that are divided.
     devices: D of them. Where they belong to several processes, all of these
       call the result, with the same arguments.
     sharded: per argument, whether it has a leading axis [D] to be divided; the
       others are replicated.
     donate: arguments whose memory may be reused; the caller's arrays are
       deleted.
+    divided: of arguments by their numbers, trees of bools: which arrays'
+      leading axis [k * D] is divided, k to a device; of one process alone.
+    results: likewise of the results, of which a bool may stand for a tree.
   """
   if is_local(devices):
-    return _spread_here(function, devices, sharded, donate)
+    return _spread_here(function, devices, sharded, donate, divided or {},
+                        results)
+  # `jax.pmap` would stack them.
+  assert not divided and not any(jax.tree.leaves(results))
   mapped = jax.pmap(function, axis_name=base.AXIS, devices=devices,
                     in_axes=tuple(0 if s else None for s in sharded),
                     out_axes=None, donate_argnums=tuple(donate))
@@ -158,7 +165,7 @@ def spread(function: Callable[..., Any], devices: Sequence[jax.Device], *,
       for arg, s in zip(args, sharded, strict=True)))
 
 
-def _spread_here(function, devices, sharded, donate):
+def _spread_here(function, devices, sharded, donate, divided, results):
   """What `jax.pmap` makes of a function, for devices of this process."""
 
   def on_one(*args):
@@ -166,14 +173,16 @@ def _spread_here(function, devices, sharded, donate):
                       for arg, s in zip(args, sharded, strict=True)))
 
   mesh = jax.sharding.Mesh(np.asarray(devices), (base.AXIS,))
-  every = jax.sharding.PartitionSpec()
-  specs = tuple(jax.sharding.PartitionSpec(base.AXIS) if s else every
-                for s in sharded)
-  put = functools.partial(jax.sharding.NamedSharding, mesh)
+  spec = lambda parts: jax.sharding.PartitionSpec(*[base.AXIS] * parts)
+  specs = tuple(jax.tree.map(spec, divided.get(i, s))
+                for i, s in enumerate(sharded))
+  out = jax.tree.map(spec, results)
+  put = functools.partial(
+      jax.tree.map, functools.partial(jax.sharding.NamedSharding, mesh))
   return jax.jit(
-      jax.shard_map(on_one, mesh=mesh, in_specs=specs, out_specs=every,
+      jax.shard_map(on_one, mesh=mesh, in_specs=specs, out_specs=out,
                     check_vma=False),
-      in_shardings=tuple(map(put, specs)), out_shardings=put(every),
+      in_shardings=put(specs), out_shardings=put(out),
       donate_argnums=tuple(donate))
 
 
@@ -213,16 +222,25 @@ def is_local(devices: Iterable[jax.Device]) -> bool:
   return all(d.process_index == jax.process_index() for d in devices)
 
 
-def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
+def replicate(tree: Any, devices: Sequence[jax.Device],
+              divided: Any = False) -> Any:
   """Puts a copy of every array on every device.
 
   Where the devices belong to several processes, all of these call it, with
   equal arrays.
+
+  Args:
+    tree: of arrays.
+    devices: D of them.
+    divided: a bool, or a tree of bools: arrays whose leading axis [k * D] is
+      divided instead, k to a device, of one process.
   """
   mesh = jax.sharding.Mesh(np.asarray(devices), (base.AXIS,))
   sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
   if is_local(devices):
-    return jax.device_put(tree, sharding)
+    return jax.device_put(tree, jax.tree.map(
+        lambda parts: jax.sharding.NamedSharding(
+            mesh, jax.sharding.PartitionSpec(*[base.AXIS] * parts)), divided))
   return jax.tree.map(lambda x: _on_all(x, sharding), tree)
 
 

@@ -94,14 +94,19 @@ def walk(take: Callable[..., tuple[Any, jax.Array, jax.Array]], state: Any,
 
 @functools.lru_cache(maxsize=4)  # Seeds of one network share a program.
 def make_chunk(phase: base.Phase, preparation: options_lib.Preparing,
-               devices: tuple[jax.Device, ...]) -> Callable[..., Carry]:
+               devices: tuple[jax.Device, ...], form: Any = None,
+               marks: tuple[bool, ...] = ()) -> Callable[..., Carry]:
   """Compiles a phase: `(state, sums, splits, orders, span, rng)`.
 
-  Every order is i32[D, steps, B / D] into its split.
+  Every order is i32[D, steps, B / D] into its split. Of a state of which arrays
+  are divided (`Method.divided`), `form` is the structure and `marks` say which.
   """
+  divided = False if form is None else jax.tree.unflatten(form, marks)
   return devices_lib.spread(
       functools.partial(walk, make_step(phase, preparation)), devices,
-      donate=(0, 1), sharded=(False, False, False, True, False, False))
+      donate=(0, 1), sharded=(False, False, False, True, False, False),
+      divided={} if form is None else {0: divided},
+      results=Carry(divided, False, False, False))  # type: ignore[arg-type]
 
 
 class Layout:
@@ -119,7 +124,10 @@ class Layout:
   shape: tuple[int, ...] = ()
 
   def __init__(self, devices: tuple[jax.Device, ...], seeds: Sequence[int],
-               runs: Sequence[str]):
+               runs: Sequence[str],
+               divided: Callable[[base.State], Any] | None = None):
+    self._divided = divided
+    self._form: tuple[Any, ...] = ()  # Of the state, and what is divided of it.
     self.devices, self.width = devices, len(devices)
     self.seeds, self.runs = tuple(seeds), tuple(runs)
     self.processes = distributed.Processes(devices)
@@ -128,14 +136,23 @@ class Layout:
     """Makes one tree of those of all runs."""
     return trees[0]
 
+  def begin(self, state: base.State) -> Any:
+    """Puts the first state where a chunk takes it."""
+    if self._divided is None:
+      return self.place(state)
+    divided = self._divided(state)
+    marks, form = jax.tree.flatten(divided)
+    self._form = form, tuple(marks)
+    return devices_lib.replicate(state, self.devices, divided)
+
   def place(self, tree: Any) -> Any:
-    """Puts the state or the sums where a chunk takes them."""
+    """Puts the sums where a chunk takes them."""
     return devices_lib.replicate(tree, self.devices)
 
   def chunk(self, phase: base.Phase, preparation: options_lib.Preparing
             ) -> Callable[..., Carry]:
     """`(state, sums, splits, orders, span, rng) -> carry`, compiled `walk`."""
-    return make_chunk(phase, preparation, self.devices)
+    return make_chunk(phase, preparation, self.devices, *self._form)
 
   def one(self, state: base.State, run: int) -> base.State:
     """The state of one run, in arrays that are this process's alone."""
@@ -206,7 +223,7 @@ class Engine:
     if position.done:
       return saved["state"]
     self._tell_resumed(position)
-    state, sums = self._layout.place(saved["state"]), saved["sums"]
+    state, sums = self._layout.begin(saved["state"]), saved["sums"]
     for at in self._walks:
       if at >= position[:3]:
         step = position.step if at == position[:3] else 0

@@ -64,4 +64,4 @@ def fit(method: base.Method, splits: Mapping[str, Split], *, batch_size: int,
   return devices_lib.fetch(engine.Engine(
       method, splits, batch_size=batch_size, preparation=preparation,
       options=options, layout=engine.Layout(
-          devices, (options.seed,), (options.run,))).run())
+          devices, (options.seed,), (options.run,), method.divided)).run())

@@ -118,6 +118,9 @@ class Method(NamedTuple):
       objective without labels.
     explain: `(state) -> str`, what the last step ran, for the error message
       of a step whose loss is not finite.
+    divided: `(state) -> tree of bools`, which of its arrays every device holds
+      a part of, of their leading axis, which the devices divide; they are of
+      one process. None: each device has all of the state.
   """
 
   init: Callable[[jax.Array], State]
@@ -127,6 +130,7 @@ class Method(NamedTuple):
                    Derived] | None = None
   features: Callable[[State, jax.Array], jax.Array] | None = None
   explain: Callable[[State], str] = lambda state: "the network"
+  divided: Callable[[State], Any] | None = None
 
 
 def device_key(rng: jax.Array) -> jax.Array:
@@ -134,6 +138,17 @@ def device_key(rng: jax.Array) -> jax.Array:
   return jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
 
 
-def mean_over_devices(tree: Any) -> Any:
-  """The mean over devices of a pytree, inside an update."""
-  return jax.lax.pmean(tree, AXIS)
+def mean_over_devices(tree: Any, divided: Any = None) -> Any:
+  """The mean over devices of a pytree, inside an update.
+
+  Args:
+    tree: gradients of what each device minimises.
+    divided: a tree of bools, of which arrays each device has a part of its own:
+      its gradients are those of the sum over devices already, and come to be
+      those of the mean. None is none.
+  """
+  if divided is None:
+    return jax.lax.pmean(tree, AXIS)
+  return jax.tree.map(
+      lambda x, own: x / jax.lax.psum(1, AXIS) if own else (
+          jax.lax.pmean(x, AXIS)), tree, divided)

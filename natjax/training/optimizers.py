@@ -4,7 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+
+from natjax.training import method
 
 NAMES = ("sgd", "adam")
 Schedule = Callable[[jax.Array], jax.Array]
@@ -25,6 +28,7 @@ def coupled(name: str, learning_rate: float | Schedule, *,
             momentum: float = 0.9, weight_decay: float = 0.0,
             max_grad_norm: float = 0.0, nesterov: bool = False,
             decayed: Callable[[Any], Any] | None = None,
+            divided: Callable[[Any], Any] | None = None,
             ) -> optax.GradientTransformation:
   """SGD or Adam with coupled (L2) weight decay, as PyTorch's.
 
@@ -37,13 +41,33 @@ def coupled(name: str, learning_rate: float | Schedule, *,
       not clip.
     nesterov: whether the momentum of SGD is Nesterov's.
     decayed: of the parameters, a tree of bools, which decay; None is all.
+    divided: of the gradients, a tree of bools, of which each device has a part
+      of its own (`method.Method.divided`); None is none.
   """
   step = (optax.adam(learning_rate, b1=momentum) if name == "adam"
           else optax.sgd(learning_rate, momentum, nesterov))
   return optax.chain(
-      optax.clip_by_global_norm(max_grad_norm) if max_grad_norm
+      _clipped(max_grad_norm, divided) if max_grad_norm
       else optax.identity(),
       optax.add_decayed_weights(weight_decay, decayed), step)
+
+
+def _clipped(most: float, divided: Callable[[Any], Any] | None
+             ) -> optax.GradientTransformation:
+  """Clips the global norm, of divided gradients that over all devices."""
+  if divided is None:
+    return optax.clip_by_global_norm(most)
+
+  def update(updates, state, params=None):
+    squares = jax.tree.map(
+        lambda x, own: jax.lax.psum(jnp.sum(x * x), method.AXIS) if own else (
+            jnp.sum(x * x)), updates, divided(updates))
+    norm = jnp.sqrt(sum(jax.tree.leaves(squares)))
+    # As `optax.clip_by_global_norm` does.
+    return jax.tree.map(lambda x: jnp.where(
+        norm < most, x, x / norm.astype(x.dtype) * most), updates), state
+
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def scheduled(config: Any, steps: int,

@@ -1,6 +1,7 @@
 """NAT's updates and inference on a network of blocks, several devices."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,9 @@ import pytest
 from natjax import errors, spaces
 from natjax.graph import blocks
 from natjax.methods import nat
+from natjax.networks import network as network_lib
+from natjax.objectives import arcface
+from natjax.pipeline import networks as networks_lib
 from natjax.training import devices
 from tests import tiny
 
@@ -71,6 +75,50 @@ def test_two_devices_update_by_the_mean_of_both(share, policy):
                        state.policy, later.policy)
   assert max(jax.tree.leaves(moved)) > 0
   assert method.explain(later).startswith('device 0: [{"nodes"')
+
+
+def identities(inherits):
+  config = arcface.ArcFaceConfig(scale=16.0, margin=0.3)
+  return nat.NAT(
+      CONFIG, spaces.space_for(blocks.pad(NETWORK)), num_classes=10,
+      image_size=8, targets=(blocks.Frame(10, 8, 6),), inherits=inherits,
+      criterion=arcface.criterion(config))
+
+
+def test_identities_are_learnt_by_angles_and_rewarded_by_accuracy():
+  method = identities(False)
+  state, batch = method.init(jax.random.key(0)), tiny.batch(8)
+  cells = jax.tree.map(lambda a: jnp.asarray(np.asarray(a)[0, 0]), state.drawn)
+
+  @jax.jit
+  def both(params):
+    return method.loss(params, cells, batch), method.logits(
+        params, cells, batch["image"])
+
+  (loss, accuracy), cosines = both(state.params)
+  assert cosines.shape == (8, 10) and np.abs(cosines).max() <= 1 + 1e-6
+  np.testing.assert_allclose(loss, np.mean(arcface.losses(
+      cosines, batch["label"], scale=16.0, margin=0.3)), rtol=1e-5)
+  np.testing.assert_allclose(
+      accuracy, np.mean(np.argmax(cosines, 1) == batch["label"]))
+
+
+def test_a_network_inherits_the_embedding_and_the_identities():
+  method = identities(True)
+  given = blocks.pad(NETWORK)
+  found = method.inherit(method.init(jax.random.key(0)), given)
+  like = network_lib.module(given, blocks.Frame(10, 8, 6))
+  assert networks_lib.misfits(found, jax.eval_shape(functools.partial(
+      network_lib.init, like), jax.random.key(0))) == ""
+
+
+def test_programs_share_the_statistics_that_the_first_one_asks_for():
+  method = identities(True)  # No weights are given, which would ask before.
+  state, batch = method.init(jax.random.key(0)), tiny.batch(4)
+  cells = jax.tree.map(lambda a: a[0, 0], state.drawn)
+  jax.eval_shape(method.loss, state.params, cells, batch)
+  assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(
+      method._statistics))
 
 
 def test_sizes_of_cells_are_refused():

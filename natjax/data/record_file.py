@@ -1,0 +1,204 @@
+"""Reads image sets from MXNet's record files, as sets of faces come.
+
+A folder holds `train.rec`, records behind each other; `train.idx`, a line
+"number, tab, offset" per record, without which records are looked for; and
+often `property`, a line "identities, height, width". A record begins with the
+magic number 0xced7230a and a word of 3 bits that say which part of a whole it
+is (0 all, 1 the first, 2 one between, 3 the last) and 29 bits of length, and is
+filled up to 4 bytes; where the magic number stood in the data, this was cut
+there, and the number left out. In it are a header, flag u32, label f32, number
+u64 and another u64, as many further labels f32 as the flag says, and the
+encoded image.
+
+Record 0 of a set of faces has no image, and two labels: where the images end,
+which begin with record 1, and where the headers of identities do, which stand
+from there on and are passed over. Other sets have images alone. Nothing is
+executed; as of `image_folder`, images are resized as they are read.
+"""
+
+from collections.abc import Iterator
+from concurrent import futures
+import io
+import os
+import pathlib
+import struct
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from natjax import errors
+from natjax.data import dataset, image_folder
+
+SUFFIX = ".rec"
+RECORDS, PROPERTY = "train.rec", "property"
+MAGIC = 0xCED7230A
+_HEADER = struct.Struct("<IfQQ")
+_MOST = 2**29  # Bytes of a record, by its 29 bits.
+_CHUNK = 100  # Images that a thread reads at once.
+_ADVICE = "copy the set again"
+
+
+def find(path: pathlib.Path) -> pathlib.Path | None:
+  """The record file that a path is, or that lies in it; None of others."""
+  found = path if path.suffix == SUFFIX else path / RECORDS
+  return found if found.is_file() else None
+
+
+def read(path: pathlib.Path, image_size: int,
+         resize: str = "stretch") -> dataset.RawImages:
+  """Reads all images of a record file; there is no test set.
+
+  Args:
+    path: of the file; its index stands beside it, if there is one.
+    image_size: height and width in pixels that images are resized to.
+    resize: how; see `dataset.resize_image`.
+
+  Raises:
+    InputError: another file, one that ends within a record, an index of
+      another, a label that is no whole number, or an image that does not
+      decode.
+  """
+  offsets = _offsets(path)
+  with _opened(path) as file:
+    first = _Record(file, offsets[0], f"{path}: record 0")
+    if faces := not first.image and len(first.labels) == 2:
+      images = range(1, int(first.labels[0]))
+      if not 1 < images.stop <= len(offsets):
+        raise errors.InputError(
+            f"{path}: record 0 says that records 1 to {images.stop - 1} are"
+            f" images, and there are {len(offsets)} records; {_ADVICE}")
+    else:
+      images = range(len(offsets))
+  found = np.empty((len(images), image_size, image_size, 3), np.uint8)
+  labels = np.empty(len(images), np.int64)
+
+  def read_chunk(start):
+    with _opened(path) as file:
+      for i in range(start, min(start + _CHUNK, len(images))):
+        where = f"{path}: record {images[i]}"
+        record = _Record(file, offsets[images[i]], where)
+        labels[i] = record.label(where)
+        pixels = image_folder.decode(io.BytesIO(record.image), where)
+        found[i] = np.asarray(dataset.resize_image(
+            Image.fromarray(pixels), image_size, resize))
+
+  # Pillow decodes without Python's lock.
+  with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    list(pool.map(read_chunk, range(0, len(images), _CHUNK)))
+  count = _identities(path.with_name(PROPERTY)) if faces else None
+  return dataset.RawImages(
+      (found, labels), None,
+      None if count is None else tuple(map(str, range(count))))
+
+
+class _Record:
+  """A record of images: labels f32[...] and the encoded image."""
+
+  def __init__(self, file, offset, where):
+    data = _data(file, offset, where)
+    if len(data) < _HEADER.size:
+      raise errors.InputError(f"{where} has no header of an image; {_ADVICE}")
+    flag, label, _, _ = _HEADER.unpack_from(data)
+    start = _HEADER.size + 4 * flag
+    if start > len(data):
+      raise errors.InputError(
+          f"{where} has {flag} labels by its header, and no room for them;"
+          f" {_ADVICE}")
+    self.labels = np.frombuffer(data, "<f4", flag, _HEADER.size) if flag else (
+        np.array([label], np.float32))
+    self.image = data[start:]
+
+  def label(self, where):
+    """The first label, a whole number."""
+    value = float(self.labels[0])
+    if not value.is_integer():
+      raise errors.InputError(
+          f"{where} has the label {value:g}, which numbers no class; give a set"
+          " whose labels are whole numbers")
+    return int(value)
+
+
+def _data(file: BinaryIO, offset: int, where: str) -> bytes:
+  """The data of a record, its parts joined by what was left out."""
+  file.seek(offset)
+  parts = []
+  while True:
+    head = file.read(8)
+    if len(head) < 8:
+      raise errors.InputError(f"{where} ends within; {_ADVICE}")
+    magic, word = struct.unpack("<II", head)
+    if magic != MAGIC:
+      raise errors.InputError(
+          f"{where} is not where it should be, or this is no file of MXNet's"
+          f" records; {_ADVICE}")
+    kind, length = word >> 29, word % _MOST
+    part = file.read(length)
+    if len(part) < length:
+      raise errors.InputError(f"{where} ends within; {_ADVICE}")
+    file.seek(-length % 4, os.SEEK_CUR)
+    parts.append(part)
+    if (kind in (0, 1)) != (len(parts) == 1):
+      raise errors.InputError(
+          f"{where} has parts that do not follow each other; {_ADVICE}")
+    if kind in (0, 3):
+      return struct.pack("<I", MAGIC).join(parts)
+
+
+def _offsets(path: pathlib.Path) -> list[int]:
+  """Where records begin, by their numbers: of the index, or else looked for."""
+  index = path.with_suffix(".idx")
+  if not index.is_file():
+    with _opened(path) as file:
+      found = [*_beginnings(file, path)]
+  else:
+    try:
+      lines = [line.split("\t") for line in index.read_text("ascii").split("\n")
+               if line]
+      rows = {int(number): int(offset) for number, offset in lines}
+    except ValueError as e:
+      raise errors.InputError(
+          f"{index} is no index of records; {_ADVICE}, or remove it") from e
+    if sorted(rows) != [*range(len(rows))] or min(rows.values(), default=0) < 0:
+      raise errors.InputError(
+          f"{index} does not number records from 0 on; {_ADVICE}, or remove it")
+    found = [rows[number] for number in range(len(rows))]
+  if not found:
+    raise errors.InputError(f"{path} holds no records; {_ADVICE}")
+  return found
+
+
+def _beginnings(file: BinaryIO, path: pathlib.Path) -> Iterator[int]:
+  """Yields where whole records begin."""
+  size, offset = path.stat().st_size, 0
+  while offset < size:
+    file.seek(offset)
+    head = file.read(8)
+    magic, word = struct.unpack("<II", head) if len(head) == 8 else (0, 0)
+    if magic != MAGIC:
+      raise errors.InputError(
+          f"{path} is no file of MXNet's records, or is damaged at byte"
+          f" {offset}; {_ADVICE}")
+    if word >> 29 in (0, 1):
+      yield offset
+    offset += 8 + (word % _MOST + 3) // 4 * 4
+
+
+def _identities(path: pathlib.Path) -> int | None:
+  """How many there are, by the file `property`; None where there is none."""
+  if not path.is_file():
+    return None
+  first = path.read_text("ascii", errors="replace").split(",")[0].strip()
+  if not first.isdecimal() or not 2 <= int(first) <= 2**31:
+    raise errors.InputError(
+        f"{path} begins with {errors.short(first)} and must begin with the"
+        f" number of identities; {_ADVICE}, or remove it")
+  return int(first)
+
+
+def _opened(path: pathlib.Path) -> BinaryIO:
+  """The file, opened."""
+  try:
+    return open(path, "rb")  # Its callers close it.
+  except OSError as e:
+    raise errors.InputError(f"{path}: {e.strerror}; {_ADVICE}") from e

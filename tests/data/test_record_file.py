@@ -1,0 +1,129 @@
+"""Tests of natjax.data.record_file, with files as MXNet writes them."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from natjax import data, errors
+from natjax.data import record_file
+from tests import faces
+
+IMAGES, LABELS = faces.people(3, 4, 8)
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_a_set_of_faces(tmp_path, index):
+  folder = faces.write_faces(tmp_path / "web", IMAGES, LABELS, "PNG", index)
+  raw = record_file.read(record_file.find(folder), 8)
+  np.testing.assert_array_equal(raw.train[0], IMAGES)
+  assert raw.train[1].tolist() == LABELS.tolist()
+  assert raw.class_names == ("0", "1", "2") and raw.test is None
+
+
+def test_it_is_loaded_by_its_path_and_mirrored(tmp_path):
+  folder = faces.write_faces(tmp_path / "web", IMAGES, LABELS)
+  with pytest.raises(errors.InputError, match="test_fraction"):
+    data.load(folder, image_size=8)
+  for path in (folder, folder / "train.rec"):
+    found = data.load(path, image_size=6, test_fraction=0.25)
+    assert found.train_images.shape == (9, 6, 6, 3)
+    assert sorted(found.test_labels.tolist()) == [0, 1, 2]
+    assert found.augmentation == data.Augmentation(0, flip=True)
+  assert found.name == "train" and found.source.name == str(path)
+
+
+def test_images_of_a_set_that_is_not_of_faces(tmp_path):
+  folder = faces.write_records(tmp_path, [faces.headed(
+      float(label), faces.encoded(image, "PNG")) for image, label in zip(
+          IMAGES, LABELS, strict=True)])
+  raw = record_file.read(folder / "train.rec", 8)
+  np.testing.assert_array_equal(raw.train[0], IMAGES)
+  assert raw.train[1].tolist() == LABELS.tolist() and raw.class_names is None
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_a_magic_number_in_the_data_is_put_back(tmp_path, index):
+  magic, image = struct.pack("<I", faces.MAGIC), faces.encoded(IMAGES[0], "BMP")
+  # Behind the image, where a decoder does not look, twice in a row.
+  odd = image + bytes(-len(image) % 4) + magic + magic + b"xyz"
+  folder = faces.write_records(tmp_path, [
+      faces.headed(1.0, odd), faces.headed(0.0, image)], index=index)
+  written = (folder / "train.rec").read_bytes()
+  assert written.count(magic) == 2 + 2  # As many parts as records, and two.
+  with open(folder / "train.rec", "rb") as file:
+    assert record_file._data(file, 0, "it") == faces.headed(1.0, odd)
+  raw = record_file.read(folder / "train.rec", 8)
+  np.testing.assert_array_equal(raw.train[0], IMAGES[[0, 0]])
+  assert raw.train[1].tolist() == [1, 0]
+
+
+def cut(folder):
+  path = folder / "train.rec"
+  path.write_bytes(path.read_bytes()[:-400])
+
+
+def shift(folder):
+  path = folder / "train.idx"
+  path.write_text(path.read_text().replace("\n2\t", "\n2\t1"))
+
+
+def no_image(folder):
+  faces.write_records(folder, [faces.headed(0.0, b"no image")] * 2)
+
+
+def half(folder):
+  faces.write_records(folder, [faces.headed(
+      0.5, faces.encoded(IMAGES[0]))] * 2)
+
+
+def unheaded(folder):
+  faces.write_records(folder, [b"short"] * 2)
+
+
+def flagged(folder):
+  faces.write_records(folder, [struct.pack("<IfQQ", 999, 0, 0, 0)] * 2)
+
+
+def other(folder):
+  (folder / "train.idx").unlink()
+  (folder / "train.rec").write_bytes(b"not a file of records")
+
+
+def empty(folder):
+  (folder / "train.idx").write_text("")
+
+
+def gaps(folder):
+  (folder / "train.idx").write_text("0\t0\n5\t8\n")
+
+
+def many(folder):
+  faces.write_records(folder, [faces.headed([99, 100], b"")] * 2)
+
+
+def nameless(folder):
+  (folder / "property").write_text("many people")
+
+
+def continued(folder):
+  path = folder / "train.rec"
+  data = bytearray(path.read_bytes())
+  data[7] |= 0x40  # A part between, which nothing comes before.
+  path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage,message", [
+    (cut, "ends within"), (shift, "record 2 is not where"),
+    (no_image, "record 0 cannot be read as an image"),
+    (half, "label 0.5"), (unheaded, "no header"), (flagged, "999 labels"),
+    (other, "no file of MXNet's records"), (empty, "holds no records"),
+    (gaps, "does not number"), (many, "records 1 to 98"),
+    (nameless, "number of identities"), (continued, "do not follow")])
+def test_what_is_damaged_is_refused_in_a_line(tmp_path, damage, message):
+  folder = faces.write_faces(tmp_path, IMAGES, LABELS)
+  (folder / "property").unlink() if damage is not nameless else None
+  damage(folder)
+  with pytest.raises(errors.InputError, match=message) as refusal:
+    record_file.read(folder / "train.rec", 8)
+  assert "\n" not in str(refusal.value)
