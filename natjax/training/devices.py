@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 import functools
 import importlib.util
 import os
-import pathlib
 import sys
 from typing import Any
 
@@ -22,6 +21,7 @@ import jax
 import numpy as np
 
 from natjax import errors
+from natjax.data import cache
 from natjax.training import method as base
 
 try:
@@ -64,10 +64,8 @@ def configure_compilation(
       jax.__version_info__ < _CUDA_FLAG_BELOW):
     _set_flag(_CUDA_FLAG)
   if jax.config.values["jax_compilation_cache_dir"] is None:
-    default = pathlib.Path(
-        os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "natjax"
-    folder = cache_dir or os.environ.get("NATJAX_CACHE") or default
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update(
+        "jax_compilation_cache_dir", str(cache_dir or cache.folder()))
     # All: a start compiles some hundred small programs besides.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
