@@ -172,8 +172,8 @@ def _find(folder, info, image_size, resize, stream, *, keep):
     paths = sorted(folder.glob(f"*-{split}.{suffix}*"))
     if not count or len(paths) != count:
       raise errors.InputError(
-          f"{folder} has {len(paths)} files of {suffix} of the split {split}, of"
-          f" {count}; copy it again, or prepare it again with"
+          f"{folder} has {len(paths)} of {count} files of {suffix} of the split"
+          f" {split}; copy it again, or prepare it again with"
           " --file_format=array_record")
     found = kinds[suffix](paths)
     if len(found) != sum(splits[split]):
