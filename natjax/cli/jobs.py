@@ -70,6 +70,7 @@ def _load(args):
   found = data.load(
       args.dataset, data_dir=args.data_dir, image_size=args.image_size,
       resize=args.resize, renumber_labels=args.renumber_labels,
+      stream=args.stream, workers=args.workers, skip_damaged=args.skip_damaged,
       test_fraction=args.test_fraction)
   for note in found.notes:
     console.err.print(f"{found.name}: {note}")

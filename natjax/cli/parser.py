@@ -361,9 +361,19 @@ def _add_run_flags(parser):
   flag("--data-dir", help="where the data set lies")
   flag("--image-size", type=inputs.whole, metavar="N",
        help="side to which images are brought")
-  flag("--resize", default="stretch", choices=("stretch", "crop"), help="how"
-       " images that are not square are brought to it: all of the image, or the"
-       " largest square in the middle (stretch)")
+  flag("--resize", default="stretch", choices=("stretch", "crop", "imagenet"),
+       help="how images that are not square are brought to it: all of the"
+       " image; the largest square in the middle; or as papers on ImageNet do,"
+       " random crops to train by and 224 of 256 pixels of the middle to test"
+       " by (stretch)")
+  flag("--stream", action=_YES_NO, help="leave images on disk and decode them"
+       " as they are needed, of folders and prepared sets (default: those that"
+       " would take more than half of the memory, and those of --resize"
+       " imagenet)")
+  flag("--workers", type=inputs.whole, default=0, metavar="N", help="processes"
+       " that decode what is streamed; 0 is threads (0)")
+  switch("--skip-damaged", help="leave out streamed images that do not decode,"
+         " and count them")
   switch("--renumber-labels", help="number labels that have gaps, or do not"
          " begin at 0, as classes in their order")
   flag("--test-fraction", type=float, metavar="F", help="the part of every"

@@ -1,8 +1,9 @@
 """Turns u8 images into network inputs, on the device.
 
 The order is that of the papers on CIFAR: pad with black pixels and crop, flip,
-normalise, then cut out; on ImageNet they change colours behind the flip. So what a crop takes from outside the image is a black
+normalise, then cut out. So what a crop takes from outside the image is a black
 pixel, `-mean / std` after normalisation, while what is cut out is 0, the mean.
+On ImageNet they crop, flip, and change colours (`vary`).
 
 All functions are pure, may be compiled or not, and draw for every image of a
 batch on its own from one key.

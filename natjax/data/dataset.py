@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import dataclasses
 import math
 import numbers
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -200,10 +200,10 @@ def make_dataset(name: str, train: tuple[Images, np.ndarray],
   if len(class_names) < 2:
     raise errors.InputError(
         f"{len(class_names)} class given; classification needs at least 2")
-  if not isinstance(train_images, streamed.Streamed):
+  if isinstance(train_images, np.ndarray):
     _check_memory(len(train_images) + len(test_images), image_size)
-    train_images = resize_all(train_images, image_size, resize)
-    test_images = resize_all(test_images, image_size, resize)
+  train_images = resize_all(train_images, image_size, resize)
+  test_images = resize_all(test_images, image_size, resize)
   if mean is None or std is None:
     computed_mean, computed_std = moments(train_images)
     mean = computed_mean if mean is None else mean
@@ -373,13 +373,12 @@ def check_fraction(fraction: float | None) -> float | None:
       " give 0.2", "test_fraction")
 
 
-def resize_all(images: np.ndarray, image_size: int,
-               how: str = "stretch") -> np.ndarray:
+def resize_all(images: Any, image_size: int, how: str = "stretch") -> Any:
   """Resizes u8[N, H, W] or u8[N, H, W, C] to `image_size` squares, C 1 or 3.
 
   Bicubic and antialiased, in Pillow's integer arithmetic: the same bits on
   every machine. About 20 microseconds per small image; images of the right
-  size are returned as they are.
+  size, as those on disk have it, are returned as they are.
   """
   size = (image_size, image_size)
   if images.shape[1:3] == size:
@@ -392,7 +391,7 @@ def resize_all(images: np.ndarray, image_size: int,
   return resized
 
 
-def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def moments(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
   """Computes mean and standard deviation of each channel over all pixels.
 
   Counts pixel values, so that neither memory nor rounding grows with N.
@@ -493,9 +492,10 @@ def _check_part(part: str, images: Images,
   if images.dtype != np.uint8:
     raise errors.InputError(f"{given}; give uint8 from 0 to 255 (floats from 0"
                             " to 1: multiply by 255, round, and convert)")
-  if images.ndim == 2 and math.isqrt(images.shape[1]) ** 2 == images.shape[1]:
+  if isinstance(images, np.ndarray) and images.ndim == 2:
     side = math.isqrt(images.shape[1])
-    images = images.reshape(len(images), side, side)
+    if side**2 == images.shape[1]:
+      images = images.reshape(len(images), side, side)
   known = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
   if not known or 0 in images.shape[1:]:
     raise errors.InputError(

@@ -75,17 +75,20 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
     files, test = ([file for file, held in zip(files, part, strict=True)
                     if held == wanted] for wanted in (False, True))
   return dataset.RawImages(
-      *read_parts((files, test), image_size, resize, stream), names,
-      tuple(notes), divided=not tests)
+      *read_parts(files, test, image_size, resize, stream),
+      class_names=names, notes=tuple(notes), divided=not tests)
 
 
-def read_parts(parts: Sequence[Files], image_size: int, resize: str,
-               stream: streamed.Streaming
-               ) -> list[tuple[dataset.Images, np.ndarray]]:
+def read_parts(
+    train: Files, test: Files, image_size: int, resize: str,
+    stream: streamed.Streaming,
+) -> tuple[tuple[dataset.Images, np.ndarray],
+           tuple[dataset.Images, np.ndarray]]:
   """Reads labelled images, grey in three equal channels.
 
   Args:
-    parts: of a set, paths and labels of each.
+    train: paths and labels.
+    test: likewise.
     image_size: S, height and width in pixels that images are resized to.
     resize: how; see `crops.resize_image`.
     stream: whether images stay on disk.
@@ -93,11 +96,12 @@ def read_parts(parts: Sequence[Files], image_size: int, resize: str,
   Returns:
     Of each part u8[N, S, S, 3], and i64[N].
   """
-  count = sum(map(len, parts))
-  make = _streamed if stream.wanted(count, image_size, resize) else _read_files
-  return [(make([path for path, _ in files], image_size, resize, stream),
-           np.array([label for _, label in files], np.int64))
-          for files in parts]
+  keep = stream.wanted(len(train) + len(test), image_size, resize)
+  make = _streamed if keep else _read_files
+  read = lambda files: (
+      make([path for path, _ in files], image_size, resize, stream),
+      np.array([label for _, label in files], np.int64))
+  return read(train), read(test)
 
 
 def _streamed(paths, image_size, resize, stream):

@@ -27,7 +27,13 @@ _CHUNK = 256  # Records of array_record read at once.
 
 
 class Records:
-  """Encoded images by their number, from 0."""
+  """Encoded images by their number, from 0.
+
+  Attributes:
+    labels: i64[N], of records that have them.
+  """
+
+  labels: np.ndarray
 
   def __len__(self) -> int:
     raise NotImplementedError
@@ -92,11 +98,7 @@ class Files(Records):
 
 
 class TFRecords(Records):
-  """Images of examples in TensorFlow's files of records.
-
-  Attributes:
-    labels: i64[N].
-  """
+  """Images of examples in TensorFlow's files of records."""
 
   def __init__(self, paths: Sequence[pathlib.Path]):
     """Goes through all files, or reads what was found then.
@@ -138,11 +140,7 @@ class TFRecords(Records):
 
 
 class ArrayRecords(Records):
-  """Images of examples in files of the format array_record.
-
-  Attributes:
-    labels: i64[N].
-  """
+  """Images of examples in files of the format array_record."""
 
   def __init__(self, paths: Sequence[pathlib.Path]):
     """Goes through all files, or reads what was found then.

@@ -148,7 +148,8 @@ class Streamed:
   def __getitem__(self, key: Any) -> Any:
     """One image u8[S, S, 3], decoded, or rows of them, which are not."""
     if isinstance(key, int | np.integer):
-      return self._checked(self._piece(self.rows[[key]], None), [key]).images[0]
+      numbers = np.array([self.rows[key]])
+      return self._checked(self._piece(numbers, None), numbers).images[0]
     return dataclasses.replace(self, rows=self.rows[key])
 
   def __array__(self, dtype: Any = None, copy: bool | None = None
@@ -209,21 +210,19 @@ class Streamed:
     read = iter(pieces) if len(rows) <= _FEW else pieces.ahead()
     images, good, begin = [], [], 0
     for start, piece in zip(cuts, read, strict=False):
-      self._checked(piece, range(start, start + len(piece.good)), numbers)
+      stop = start + len(piece.good)
+      self._checked(piece, numbers[start:stop])
       images.append(piece.images)
       good.append(piece.good)
-      stop = start + len(piece.good)
       if stop - begin == size or stop == len(rows):
         yield Batch(*((parts[0] if len(parts) == 1 else np.concatenate(parts))
                       for parts in (images, good)))
         images, good, begin = [], [], stop
 
-  def _checked(self, batch, places, numbers=None):
+  def _checked(self, batch, numbers):
     """Notes images that are damaged, or refuses the first of them."""
     if not batch.good.all():
-      numbers = self.rows if numbers is None else numbers
-      bad = [int(numbers[place]) for place, good in zip(
-          places, batch.good, strict=True) if not good]
+      bad = numbers[~batch.good].tolist()
       if not self.reading.skip_damaged:
         raise self._refusal(bad[0])
       self.skipped.update(bad)

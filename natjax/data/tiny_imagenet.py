@@ -66,7 +66,7 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
   words = dict(line.split("\t", 1) for line in _lines(folder / "words.txt")
                if "\t" in line)
   return dataset.RawImages(
-      *image_folder.read_parts((train, test), image_size, resize, stream),
+      *image_folder.read_parts(train, test, image_size, resize, stream),
       tuple(words.get(name, name).split(",")[0] for name in classes))
 
 

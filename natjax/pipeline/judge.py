@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from natjax import data as data_lib
 from natjax import errors
+from natjax.data import crops
 from natjax.graph import codec, records
 from natjax.methods import supervised
 from natjax.objectives import classification as objectives
@@ -43,7 +44,10 @@ class Labels:
                config: supervised.FullTrainConfig):
     self.dataset, self.config = dataset, config
     self.num_classes = dataset.num_classes
-    self.train = fit_lib.Split(dataset.train_images, dataset.train_labels)
+    images = dataset.train_images
+    if isinstance(images, data_lib.Streamed):  # They are cropped as decoded.
+      images = images.cropped(self.crop)
+    self.train = fit_lib.Split(images, dataset.train_labels)
     self.test = fit_lib.Split(dataset.test_images, dataset.test_labels)
     self._some = fit_lib.Split(*(x[:10_000] for x in self.train))
 
@@ -57,9 +61,16 @@ class Labels:
 
   def plain(self, dtype: str, *, cutout: int = 0) -> fit_lib.Preparation:
     """How images are augmented and normalised to learn labels."""
+    augmentation = self.dataset.augmentation._replace(cutout=cutout)
+    if self.dataset.streamed:
+      augmentation = augmentation.on_device
     return fit_lib.Preparation(
-        self.dataset.mean, self.dataset.std,
-        self.dataset.augmentation._replace(cutout=cutout), jnp.dtype(dtype))
+        self.dataset.mean, self.dataset.std, augmentation, jnp.dtype(dtype))
+
+  @property
+  def crop(self) -> crops.Crop | None:
+    """How images are cropped as they are decoded, of those on disk."""
+    return self.dataset.augmentation.crop
 
   @property
   def preparation(self) -> fit_lib.Preparing:
@@ -126,6 +137,11 @@ class Views(Labels):
     """The contrastive objective of an architecture without a classifier."""
     return simclr_lib.SimCLR(
         self.simclr, architecture, place, sync_bn=config.sync_bn)
+
+  @property
+  def crop(self) -> None:
+    """None, as views are drawn on the device."""
+    return None
 
   @property
   def preparation(self) -> fit_lib.Preparing:

@@ -16,7 +16,8 @@ _WORDS = {dict: "an object", list: "a list", str: "a text", bool: "true or"
 # Of `evaluate`: what `runs.describe_data` writes.
 CONFIG = {"dataset": str, "image_size": int, "classes": int, "crc32": int,
           "source?": {"name": str, "data_dir": (str, None), "resize?": str,
-                      "renumber_labels?": bool, "test_fraction?": NUMBER},
+                      "renumber_labels?": bool, "test_fraction?": NUMBER,
+                      "stream?": bool, "skip_damaged?": bool},
           "simclr?": dict,
           "objective?": str}
 

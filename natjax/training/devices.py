@@ -188,10 +188,9 @@ def _spread_here(function, devices, sharded, donate):
   put = functools.partial(jax.sharding.NamedSharding, mesh)
   return jax.jit(
       jax.shard_map(on_one, mesh=mesh, in_specs=_each(sharded, over, every),
-                    out_specs=every,
-                    check_vma=False),
-      in_shardings=_each(sharded, put(over), put(every)), out_shardings=put(every),
-      donate_argnums=tuple(donate))
+                    out_specs=every, check_vma=False),
+      in_shardings=_each(sharded, put(over), put(every)),
+      out_shardings=put(every), donate_argnums=tuple(donate))
 
 
 def spread_runs(function: Callable[..., Any], devices: Sequence[jax.Device], *,

@@ -192,7 +192,7 @@ class _Source:
     which devices waited for images, and "skipped" the images, read since then,
     that are damaged.
     """
-    if not self.ahead:
+    if self._pool is None:
       return {}
     self._pool.shutdown()
     skipped = sum(walk.skipped for walk in self._walks)
