@@ -284,17 +284,19 @@ class Trainer:
     """Costs, and mean, deviation and values of accuracies over seeds.
 
     Args:
-      results: of every seed, with "accuracy" and perhaps "linear_accuracy".
+      results: of every seed, with "accuracy" and perhaps "top5_accuracy" and
+        "linear_accuracy".
       architecture: of all of them; None takes the mean of their costs.
 
     Returns:
-      "params", "madds", "accuracy", "accuracy_std", "accuracies", and those of
-      a linear classifier under "linear_accuracy", "linear_accuracy_std",
+      "params", "madds", "accuracy", "accuracy_std", "accuracies", those of the
+      five first answers under "top5_accuracy" and so on, and those of a linear
+      classifier under "linear_accuracy", "linear_accuracy_std",
       "linear_accuracies".
     """
     found: dict[str, Any] = self.cost(architecture) if architecture else {
         k: float(np.mean([r[k] for r in results])) for k in ("params", "madds")}
-    for name in ("accuracy", "linear_accuracy"):
+    for name in ("accuracy", "top5_accuracy", "linear_accuracy"):
       if values := [r[name] for r in results if name in r]:
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         found |= {name: float(np.mean(values)), f"{name}_std": spread,
