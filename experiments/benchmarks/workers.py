@@ -21,6 +21,7 @@ class Worker:
   Attributes:
     ready: its first answer.
     seconds: from its start until then.
+    pid: of the process.
   """
 
   def __init__(self, command: Sequence[str | os.PathLike[str]],
@@ -29,6 +30,7 @@ class Worker:
     self._process = subprocess.Popen(
         command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         text=True)
+    self.pid = self._process.pid
     self.ready = self._read()
     self.seconds = time.perf_counter() - began
 

@@ -212,7 +212,7 @@ def spread_runs(function: Callable[..., Any], devices: Sequence[jax.Device], *,
       function, mesh=divided.mesh, out_specs=divided.spec, check_vma=False,
       in_specs=_each(tuple(sharded), divided.spec,
                      jax.sharding.PartitionSpec())),
-      donate_argnums=tuple(donate))
+                 donate_argnums=tuple(donate))
 
 
 def shard(tree: Any, devices: Sequence[jax.Device]) -> Any:

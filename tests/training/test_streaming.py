@@ -208,5 +208,3 @@ def test_the_share_of_waiting_is_told(splits, monkeypatch):
   assert source.asked == 2
   source.take(1, 2)
   assert source.report() == {"waited": 0.25}
-
-
