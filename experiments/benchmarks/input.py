@@ -40,10 +40,10 @@ from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
-import tables  # noqa: E402
-import workers  # noqa: E402
+import numpy as np
+from PIL import Image
+import tables
+import workers
 
 HERE = pathlib.Path(__file__).resolve().parent
 TARGET = 1.0  # Times torchvision.
