@@ -62,6 +62,8 @@ def _prepare(args, prefix, method):
   if args.image_size is None:
     own = inputs.sizes(starts[0]) if inputs.names_factory(starts[0]) else None
     args.image_size = own["image_size"] if own else preset.image_size
+  if args.resize is None:
+    args.resize = preset.resize
   return preset, architectures
 
 

@@ -361,11 +361,11 @@ def _add_run_flags(parser):
   flag("--data-dir", help="where the data set lies")
   flag("--image-size", type=inputs.whole, metavar="N",
        help="side to which images are brought")
-  flag("--resize", default="stretch", choices=("stretch", "crop", "imagenet"),
+  flag("--resize", choices=("stretch", "crop", "imagenet"),
        help="how images that are not square are brought to it: all of the"
        " image; the largest square in the middle; or as papers on ImageNet do,"
        " random crops to train by and 224 of 256 pixels of the middle to test"
-       " by (stretch)")
+       " by (of presets for ImageNet imagenet, else stretch)")
   flag("--stream", action=_YES_NO, help="leave images on disk and decode them"
        " as they are needed, of folders and prepared sets (default: those that"
        " would take more than half of the memory, and those of --resize"
@@ -385,7 +385,8 @@ def _add_run_flags(parser):
        " supervised, the labels, or simclr, without labels (of methods that"
        " take it)")
   flag("--preset", help="demo, small or paper (default: demo for digits, else"
-       " small)")
+       " small), or of training alone imagenet-nat, imagenet-darts or"
+       " imagenet-pcdarts")
   flag("--config", metavar="FILE",
        help="JSON with settings; flags take precedence")
   flag("--out", metavar="DIR", help="default: a folder in runs/ named after the"

@@ -131,6 +131,10 @@ class Views(Labels):
       if getattr(config, name):
         settings.refuse(config, name, "does not apply to the objective simclr;"
                         " leave it out")
+    if config.accumulate > 1:
+      settings.refuse(config, "accumulate", "does not apply to the objective"
+                      " simclr, which compares all views of a batch; leave it"
+                      " out")
 
   def describe(self) -> dict[str, Any]:
     """What a run's configuration says of the objective."""

@@ -2,8 +2,8 @@
 
 `demo` runs in minutes on two CPU cores, `small` on one accelerator or, with
 patience, on a CPU, and `paper` holds section 5.1 of Guo et al., 2021, or what
-the paper of the method has. The settings of a method stand with the method
-(`methods.entry.Entry.presets`).
+the paper of the method has. Those of `IMAGENET` train a network on it. The
+settings of a method stand with the method (`methods.entry.Entry.presets`).
 """
 
 import dataclasses
@@ -16,7 +16,23 @@ from natjax.methods import supervised
 from natjax.objectives import simclr as simclr_lib
 from natjax.spaces import base as spaces_lib
 
-PRESETS = entry_lib.PRESETS
+_PHOTOGRAPHS = supervised.TrainConfig(
+    skeleton="imagenet", init_channels=48, cells=14, epochs=250,
+    batch_size=128, learning_rate=0.1, weight_decay=3e-5, drop_path=0.0,
+    label_smoothing=0.1, cutout=0)
+# What cells are trained on ImageNet by: the code of Guo et al., 2021 (before it
+# left their repository); that of Liu et al., 2019, whose factor of 0.97 per
+# epoch is here taken step by step; and that of Xu et al., 2020 (PC-DARTS),
+# which EnTranNAS follows.
+IMAGENET = {
+    "imagenet-nat": dataclasses.replace(_PHOTOGRAPHS, drop_path=0.2),
+    "imagenet-darts": dataclasses.replace(
+        _PHOTOGRAPHS, schedule="exponential",
+        final_learning_rate=0.1 * 0.97**250),
+    "imagenet-pcdarts": dataclasses.replace(
+        _PHOTOGRAPHS, batch_size=1024, learning_rate=0.5, schedule="linear",
+        final_learning_rate=0.0, warmup=5)}
+PRESETS = (*entry_lib.PRESETS, *IMAGENET)
 
 
 class Preset(NamedTuple):
@@ -27,12 +43,14 @@ class Preset(NamedTuple):
     train: of the networks, for the kind of architecture.
     simclr: of the self-supervised objective.
     image_size: side to which images are brought, in pixels.
+    resize: how; see `data.load`.
   """
 
   search: Any
   train: supervised.FullTrainConfig
   simclr: simclr_lib.SimCLRConfig
   image_size: int
+  resize: str = "stretch"
 
 
 _TRAIN = {
@@ -74,12 +92,15 @@ def get(name: str, architecture: codec.Architecture | None = None,
       Neural Architecture Adaptation".
 
   Raises:
-    InputError: no such preset or objective, or a method of another package
-      whose presets are none of its settings.
+    InputError: no such preset or objective, a preset of training alone for a
+      method, or a method of another package whose presets are none of its
+      settings.
   """
   errors.known("preset", name, PRESETS)
   errors.known("objective", objective, entry_lib.OBJECTIVES)
   kind = "cells" if architecture is None else codec.check(architecture).kind
+  if name in IMAGENET:
+    return _imagenet(name, kind, method, objective)
   labelled = kind == "blocks" and objective == "supervised"
   changes = dict(_BLOCKS[name] if labelled else {})
   search = None
@@ -102,3 +123,16 @@ def get(name: str, architecture: codec.Architecture | None = None,
   train = dataclasses.replace(_TRAIN[name], **changes)
   return Preset(search, supervised.resolve(train, kind),
                 simclr_lib.SimCLRConfig(), 8 if name == "demo" else 32)
+
+
+def _imagenet(name, kind, method, objective):
+  """A preset of training on ImageNet."""
+  if method is not None or objective != "supervised":
+    raise errors.InputError(
+        f"preset {name} is of training a network by its labels, as natjax train"
+        " does; give demo, small or paper here, and train with it what is"
+        " found", "preset")
+  changes: dict[str, Any] = supervised.OF_CELLS if kind == "blocks" else {}
+  return Preset(None, supervised.resolve(
+      dataclasses.replace(IMAGENET[name], **changes), kind),
+      simclr_lib.SimCLRConfig(), 224, "imagenet")

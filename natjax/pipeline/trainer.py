@@ -195,6 +195,12 @@ class Trainer:
       if held_out:
         self.seen, self.held_out = _divide(
             self.seen, (1 - held_out, held_out), seed)
+      own = full.batch_size // (
+          len(self.devices) if self.way == "one by one" else 1)
+      if own % full.accumulate:
+        settings.refuse(full, "accumulate", f"must divide the {own} images of a"
+                        " batch that a device has; give another, or another"
+                        " batch-size")
       trained_on = self.judge.train if train_on_all else self.seen
       self._feed = _checked(
           Feed({"train": trained_on}, full.batch_size, self.judge.preparation),
@@ -269,7 +275,7 @@ class Trainer:
         "steps": self.steps * self.config.epochs * self.config.seeds,
         "memory_bytes": memory.network_bytes(
             architecture, self.place, self.config.batch_size // len(
-                self.devices), self.config.dtype)}
+                self.devices) // self.config.accumulate, self.config.dtype)}
 
   def compare(self, changed: versus.Trained,
               original: versus.Trained) -> dict[str, int]:

@@ -268,7 +268,30 @@ def test_seeds_in_range(seed):
   pipeline.TrainJob(GENOTYPE, dataset(), TRAIN, seed=seed, devices=1)
 
 
-@pytest.mark.parametrize("preset", list(presets.PRESETS))
+def test_the_recipes_of_imagenet():
+  found = {name: presets.get(name, zoo.get("darts"), None)
+           for name in presets.IMAGENET}
+  for preset in found.values():
+    assert (preset.image_size, preset.resize) == (224, "imagenet")
+    train = preset.train
+    assert (train.skeleton, train.init_channels, train.cells, train.epochs,
+            train.weight_decay, train.label_smoothing, train.auxiliary) == (
+                "imagenet", 48, 14, 250, 3e-5, 0.1, True)
+  pcdarts = found["imagenet-pcdarts"].train
+  assert (pcdarts.batch_size, pcdarts.learning_rate, pcdarts.schedule,
+          pcdarts.warmup) == (1024, 0.5, "linear", 5)
+  assert found["imagenet-darts"].train.final_learning_rate == pytest.approx(
+      0.1 * 0.97**250)
+  assert found["imagenet-nat"].train.drop_path == 0.2
+  blocks = presets.get("imagenet-darts", zoo.get("resnet20"), None)
+  assert not blocks.train.auxiliary
+  for method, objective in (("nat", "supervised"), (None, "simclr")):
+    with pytest.raises(errors.InputError, match="is of training a network by"):
+      presets.get("imagenet-nat", None, method, objective)
+
+
+@pytest.mark.parametrize(
+    "preset", [name for name in presets.PRESETS if name not in presets.IMAGENET])
 def test_presets_describe_a_job(preset):
   p = presets.get(preset)
   job = pipeline.Job(
