@@ -290,8 +290,7 @@ def test_the_recipes_of_imagenet():
       presets.get("imagenet-nat", None, method, objective)
 
 
-@pytest.mark.parametrize(
-    "preset", [name for name in presets.PRESETS if name not in presets.IMAGENET])
+@pytest.mark.parametrize("preset", ["demo", "small", "paper"])
 def test_presets_describe_a_job(preset):
   p = presets.get(preset)
   job = pipeline.Job(
@@ -325,6 +324,8 @@ def test_the_papers_preset_is_the_paper():
      r"momentum is nan"),
     ({"config": dataclasses.replace(TRAIN, batch_size=128)},
      r"96 images, fewer than a batch of 128"),
+    ({"config": dataclasses.replace(TRAIN, accumulate=3)},
+     r"accumulate is 3 and must divide the 32 images of a batch"),
     ({"config": dataclasses.replace(TRAIN, auxiliary=True)}, r"auxiliary head"),
     ({"architecture": GENOTYPE._replace(normal=CELL._replace(concat=()))},
      r"normal cell: concat is empty"),

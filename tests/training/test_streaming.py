@@ -10,6 +10,7 @@ import pytest
 
 from natjax import data, errors
 from natjax.data import crops, records, streamed
+from natjax.objectives import simclr
 from natjax.training import batches, devices, engine, fit, metrics, seeds
 from tests.data import test_streamed
 from tests.training import test_fit
@@ -152,6 +153,17 @@ def test_evaluation_counts_every_image_once(splits, monkeypatch):
             held(splits)["a"], **options)
         assert found == plain
       assert walked(split) == whole
+
+
+def test_features_are_those_of_every_image(splits, monkeypatch):
+  features = lambda weight, x: weight * jnp.mean(x, (1, 2))
+  extract = lambda images: simclr.extract(
+      features, 2.0, images, PREPARATION, batch_size=8)
+  split = splits["a"]
+  whole = extract(np.asarray(split.images))
+  assert whole.shape == (21, 3) and len({row.tobytes() for row in whole}) == 21
+  monkeypatch.setattr(fit.evaluation, "_CHUNK", 1)
+  np.testing.assert_array_equal(extract(split.images), whole)
 
 
 def test_damaged_images_are_left_out(splits, tmp_path):
