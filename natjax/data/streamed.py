@@ -13,7 +13,7 @@ which Pillow does not hold up, or in processes of their own. What is held in
 memory are some pieces of up to 64 images per thread or worker.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 import dataclasses
 import functools
 import importlib.util
@@ -188,7 +188,7 @@ class Streamed:
     return dataclasses.replace(self, crop=crop)
 
   def batches(self, rows: np.ndarray, size: int,
-              keys: np.ndarray | None = None) -> Iterator[Batch]:
+              keys: np.ndarray | None = None) -> Generator[Batch]:
     """Reads images in an order, some of them ahead.
 
     Args:
@@ -209,7 +209,7 @@ class Streamed:
     pieces = _Pieces(self, numbers, keys, cuts)
     read = iter(pieces) if len(rows) <= _FEW else pieces.ahead()
     images, good, begin = [], [], 0
-    for start, piece in zip(cuts, read, strict=False):
+    for start, piece in zip(cuts, read, strict=True):
       stop = start + len(piece.good)
       self._checked(piece, numbers[start:stop])
       images.append(piece.images)
@@ -295,7 +295,7 @@ class _Pieces:
     return self._images._piece(
         self._numbers[part], None if self._keys is None else self._keys[part])
 
-  def ahead(self) -> Iterator[Batch]:
+  def ahead(self) -> Generator[Batch]:
     """Reads pieces by grain, some ahead of what is asked for."""
     from absl import flags
     import grain

@@ -161,6 +161,9 @@ class Walk:
     """
     return self._resident, self._rows, 0
 
+  def close(self) -> None:
+    """Ends what reads ahead, if anything does."""
+
 
 class _Chunks(Walk):
   """One walk over a split that comes in chunks."""
@@ -200,6 +203,10 @@ class _Chunks(Walk):
     places = np.arange(self._most * rows.shape[2], dtype=np.int32)
     places = places.reshape(1, self._most, rows.shape[2])
     return part, np.repeat(places, self._width, 0), start
+
+  def close(self):
+    if self._steps is not None:
+      self._steps.close()
 
   def _replace(self, images, labels, good):
     """Another image of a batch in place of those that are damaged."""

@@ -6,6 +6,7 @@ their seeds (`seeds.fit_seeds`); how these lie on devices is their `Layout`.
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
+import contextlib
 import functools
 import time
 from typing import Any, NamedTuple
@@ -192,13 +193,19 @@ class _Source:
     which devices waited for images, and "skipped" the images, read since then,
     that are damaged.
     """
-    if self._pool is None:
+    if not self.ahead:
       return {}
-    self._pool.shutdown()
     skipped = sum(walk.skipped for walk in self._walks)
     return {"waited": round(
         self._waited / max(time.monotonic() - self._began, 1e-9), 3),
             **({"skipped": skipped} if skipped else {})}
+
+  def close(self) -> None:
+    """Ends what reads ahead."""
+    if self._pool is not None:
+      self._pool.shutdown()
+    for walk in self._walks:
+      walk.close()
 
 
 class Engine:
@@ -341,28 +348,30 @@ class Engine:
       # The first chunk may compile for a minute; say what is under way.
       self._report(stage, phase, position, steps, sums)
     length = lambda step: min(step + self._length(key, splits, steps), steps)
-    source = _Source(walks, any(split.ahead for split in splits))
-    while (step := position.step) < steps:
-      stop = source.asked or length(step)
-      parts, rows, offsets = source.take(step, stop)
-      began = time.monotonic()
-      with self._processes.watching():
-        carry = self._chunks[key](
-            state, sums, parts, rows,
-            np.array([step, stop, *offsets], np.int32), rng)
-        state, sums = carry.state, carry.sums
-        if source.ahead and stop < steps:  # While the devices compute.
-          source.ask(stop, length(stop))
-        jax.block_until_ready(carry.step)
-      self._check_finite(stage, phase, position, carry)
-      # The first chunk compiles; it only says that there was one.
-      self._seconds_per_step[key] = (
-          (time.monotonic() - began) / (stop - step)
-          if key in self._seconds_per_step else self._options.chunk_seconds / 4)
-      position = position._replace(step=stop)
-      self._report(stage, phase, position, steps, sums)
-      if stop < steps:
-        self._maybe_save(stage, phase, state, sums, position)
+    with contextlib.closing(_Source(
+        walks, any(split.ahead for split in splits))) as source:
+      while (step := position.step) < steps:
+        stop = source.asked or length(step)
+        parts, rows, offsets = source.take(step, stop)
+        began = time.monotonic()
+        with self._processes.watching():
+          carry = self._chunks[key](
+              state, sums, parts, rows,
+              np.array([step, stop, *offsets], np.int32), rng)
+          state, sums = carry.state, carry.sums
+          if source.ahead and stop < steps:  # While the devices compute.
+            source.ask(stop, length(stop))
+          jax.block_until_ready(carry.step)
+        self._check_finite(stage, phase, position, carry)
+        # The first chunk compiles; it only says that there was one.
+        took = (time.monotonic() - began) / (stop - step)
+        if key not in self._seconds_per_step:
+          took = self._options.chunk_seconds / 4
+        self._seconds_per_step[key] = took
+        position = position._replace(step=stop)
+        self._report(stage, phase, position, steps, sums)
+        if stop < steps:
+          self._maybe_save(stage, phase, state, sums, position)
     self._check_state(stage, phase, position, state, sums)
     self._finish(stage, phase, position, state, sums, source.report())
     self._maybe_save(stage, phase, state, sums, position._replace(
