@@ -4,9 +4,9 @@ What: JPEGs of about 400 x 350 pixels are made and written as
 tensorflow-datasets prepares a set, in the format array_record. A network is
 trained for an epoch by the command line, once without interruption and with
 processes that decode. Then again, killed (SIGKILL) in the middle of the epoch
-behind a checkpoint, and resumed with threads in their place. Both must end in
-the same weights, bit for bit, and no process may have held more memory than
-`--most-mb`.
+behind some checkpoints, and resumed with threads in their place. Both must end
+in the same weights, bit for bit, and no run may have held more memory than
+`--most-mb`, that of its workers included.
 
 Commands:
   python experiments/streaming.py --out runs/streaming
@@ -132,8 +132,11 @@ class Run:
       raise SystemExit(f"{self.out} failed; its error stands above")
 
   def kill(self) -> None:
-    """Kills it behind its first checkpoint."""
-    while not [*self.out.glob("networks/*/checkpoint/*.seal")]:
+    """Kills it behind its third checkpoint, in the middle of the epoch."""
+    seen: set[str] = set()
+    while len(seen) < 3:
+      seen |= {path.name for path in self.out.glob(
+          "networks/*/checkpoint/*.seal")}
       if self.process.poll() is not None:
         raise SystemExit(f"{self.out} ended before it could be killed; give"
                          " more images")

@@ -140,9 +140,10 @@ class Walk:
 
   Attributes:
     skipped: images that were damaged and left out so far.
+    ended: whether what is still being read is wanted no more.
   """
 
-  skipped = 0
+  skipped, ended = 0, False
 
   def __init__(self, resident: options_lib.Split, rows: np.ndarray):
     self._resident, self._rows = resident, rows
@@ -193,6 +194,8 @@ class _Chunks(Walk):
       images[:, :stop - start] = self._split.images[rows]
     else:
       for i in range(stop - start):
+        if self.ended:
+          raise RuntimeError("the walk has ended")  # Nobody asks for it.
         batch = next(self._steps)
         images[:, i] = batch.images.reshape(images[:, i].shape)
         good = batch.good.reshape(labels[:, i].shape)

@@ -201,7 +201,9 @@ class _Source:
             **({"skipped": skipped} if skipped else {})}
 
   def close(self) -> None:
-    """Ends what reads ahead."""
+    """Ends what reads ahead, within a step."""
+    for walk in self._walks:
+      walk.ended = True
     if self._pool is not None:
       self._pool.shutdown()
     for walk in self._walks:
@@ -352,8 +354,8 @@ class Engine:
         walks, any(split.ahead for split in splits))) as source:
       while (step := position.step) < steps:
         stop = source.asked or length(step)
+        began = time.monotonic()  # Where reading is slower, it is what counts.
         parts, rows, offsets = source.take(step, stop)
-        began = time.monotonic()
         with self._processes.watching():
           carry = self._chunks[key](
               state, sums, parts, rows,
