@@ -39,13 +39,8 @@ class TrainConfig:
     optimizer: "sgd" or "adam".
     learning_rate: where the schedule starts, behind the warm-up.
     final_learning_rate: where it ends.
-    schedule: "cosine", "linear", or "exponential", by equal factors.
-    warmup: epochs in which the learning rate rises to its greatest.
     momentum: of SGD; of Adam, b1.
     weight_decay: times the parameter, added to the gradient.
-    decay_vectors: whether it is of BN's parameters and of biases, too.
-    accumulate: parts of a batch that are computed one after another, where
-      memory is short; batch statistics are of a part.
     max_grad_norm: clips the gradient; 0 does not.
     drop_path: rate at the end of training, of cells; it rises linearly from 0.
     auxiliary: whether to train with the auxiliary head, of cells.
@@ -55,6 +50,11 @@ class TrainConfig:
     seeds: how many networks to train, with seeds that follow each other.
     sync_bn: whether batch statistics are taken over all devices.
     dtype: "float32" or "bfloat16", of the computation.
+    schedule: "cosine", "linear", or "exponential", by equal factors.
+    warmup: epochs in which the learning rate rises to its greatest.
+    decay_vectors: whether weights of biases and of BN decay, too.
+    accumulate: parts of a batch that are computed one after another, where
+      memory is short; batch statistics are of a part.
   """
 
   skeleton: str | None = None
@@ -65,12 +65,8 @@ class TrainConfig:
   optimizer: str = "sgd"
   learning_rate: float = 0.025
   final_learning_rate: float = 0.001
-  schedule: str = "cosine"
-  warmup: int = 0
   momentum: float = 0.9
   weight_decay: float = 3e-4
-  decay_vectors: bool = True
-  accumulate: int = 1
   max_grad_norm: float = 5.0
   drop_path: float | None = None
   auxiliary: bool | None = None
@@ -80,6 +76,10 @@ class TrainConfig:
   seeds: int = 1
   sync_bn: bool = False
   dtype: str = "float32"
+  schedule: str = settings.later("cosine")
+  warmup: int = settings.later(0)
+  decay_vectors: bool = settings.later(True)
+  accumulate: int = settings.later(1)
 
 
 @dataclasses.dataclass(frozen=True)

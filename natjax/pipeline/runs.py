@@ -58,9 +58,6 @@ _OWN = (RESULT, METRICS, ARCHITECTURE, TEXT, WEIGHTS, CHECKSUMS, NETWORKS,
 PARTS = "architecture-[0-9]*"
 _KINDS = tuple(shapes.RUNS)
 _DAMAGED = "restore it or overwrite the run"
-# Settings of training that runs of before had not, as they were trained.
-_LATER = {"schedule": "cosine", "warmup": 0, "decay_vectors": True,
-          "accumulate": 1}
 # What wrote no version; its commit is 729c84a.
 _FIRST = "0.1.0"
 # Until 0.2.0 the places of replacements had their edges' numbers for names.
@@ -496,8 +493,6 @@ def _check_same(out, old, new):
     config.pop("source", None)
     config.pop("versions", None)
     config.pop("versions_before", None)
-    if "train" in config:  # Settings that older runs had not.
-      config["train"] = _LATER | config["train"]
   spaces = [config.get("space") or {} for config in (old, plain)]
   if any(_NUMBERED.search(name) for name in spaces[0].get("replacements", {})):
     for space in spaces:  # The same places under other names.

@@ -246,7 +246,7 @@ class Trainer:
     return {
         "version": natjax.__version__, "versions": runs.versions(),
         **runs.describe_data(self.dataset), **self.judge.describe(),
-        "train": dataclasses.asdict(self.config), "seed": self.seed,
+        "train": settings.describe(self.config), "seed": self.seed,
         "devices": len(self.devices),
         # Otherwise each seed has all devices, and the batch is divided.
         **({} if self.way == "one by one" else {"seeds_together": self.way}),

@@ -45,17 +45,6 @@ def fill(folder):
 # Opening.
 
 
-def test_settings_that_older_runs_had_not_are_as_they_trained(tmp_path):
-  out = runs.open_run(tmp_path / "run", CONFIG)
-  later = {"schedule": "cosine", "warmup": 0, "decay_vectors": True,
-           "accumulate": 1}
-  now = lambda **changes: {
-      **CONFIG, "train": {**CONFIG["train"], **later, **changes}}
-  assert runs.open_run(out, now()) == out
-  with pytest.raises(errors.InputError, match="accumulate 1 there and 2"):
-    runs.open_run(out, now(accumulate=2))
-
-
 def test_a_new_folder_is_made_with_its_parents(tmp_path):
   out = runs.open_run(str(tmp_path / "a" / "b"), CONFIG)
   assert out == tmp_path / "a" / "b"
