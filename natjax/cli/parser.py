@@ -379,14 +379,17 @@ def _add_run_flags(parser):
   flag("--test-fraction", type=float, metavar="F", help="the part of every"
        " class to hold out, of data without test images (folders and digits:"
        " 0.2)")
+  flag("--train-fraction", type=float, metavar="F", help="the part of every"
+       " class to train and search on (default: all; of preset imagenet-search"
+       " 0.125)")
   flag("--width", type=float, metavar="F",
        help="factor of the widths of a network of blocks")
   flag("--objective", default="supervised", help="what networks learn:"
        " supervised, the labels, or simclr, without labels (of methods that"
        " take it)")
   flag("--preset", help="demo, small or paper (default: demo for digits, else"
-       " small), or of training alone imagenet-nat, imagenet-darts or"
-       " imagenet-pcdarts")
+       " small); of training alone also imagenet-nat, imagenet-darts and"
+       " imagenet-pcdarts, and of searches by alpha in cells imagenet-search")
   flag("--config", metavar="FILE",
        help="JSON with settings; flags take precedence")
   flag("--out", metavar="DIR", help="default: a folder in runs/ named after the"

@@ -45,7 +45,7 @@ def whole_rgb(image: Image.Image) -> Image.Image:
                             f" {image.mode}); convert it to 8 bits")
   # Pillow warns of a palette with transparency unless it goes by RGBA.
   via = image.convert("RGBA") if image.mode == "P" else image
-  return via.convert("RGB")
+  return via if via.mode == "RGB" else via.convert("RGB")  # Which would copy.
 
 
 def resize_image(image: Image.Image, image_size: int,

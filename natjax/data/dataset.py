@@ -93,6 +93,7 @@ class Source(NamedTuple):
   test_fraction: float | None = None
   stream: bool = False
   skip_damaged: bool = False
+  train_fraction: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -363,14 +364,15 @@ def held_out(labels: np.ndarray, fraction: float | None = None) -> np.ndarray:
   return held_out
 
 
-def check_fraction(fraction: float | None) -> float | None:
-  """Returns what may be the part of a test set, or None (InputError)."""
+def check_fraction(fraction: float | None,
+                   name: str = "test_fraction") -> float | None:
+  """Returns what may be a part of every class, or None (InputError)."""
   if fraction is None or (
       isinstance(fraction, float | int) and 0 < fraction < 1):
     return fraction
   raise errors.InputError(
-      f"test_fraction is {errors.short(fraction)} and must lie between 0 and 1;"
-      " give 0.2", "test_fraction")
+      f"{name} is {errors.short(fraction)} and must lie between 0 and 1; give"
+      " 0.2", name)
 
 
 def resize_all(images: Any, image_size: int, how: str = "stretch") -> Any:

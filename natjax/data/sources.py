@@ -133,7 +133,8 @@ def load(name: str | os.PathLike[str], *,
          image_size: int = 32, resize: str = "stretch",
          renumber_labels: bool = False,
          test_fraction: float | None = None, stream: bool | None = None,
-         workers: int = 0, skip_damaged: bool = False) -> dataset.Dataset:
+         workers: int = 0, skip_damaged: bool = False,
+         train_fraction: float | None = None) -> dataset.Dataset:
   """Loads an image classification set; never downloads, never unpickles code.
 
   `name` is one of:
@@ -172,6 +173,8 @@ def load(name: str | os.PathLike[str], *,
     skip_damaged: whether images that are streamed and do not decode are left
       out: another of the batch stands in for one in training, and no accuracy
       counts it.
+    train_fraction: the part of every class to train on, always the same, of
+      which at least one image is left; None is all.
 
   Raises:
     InputError: nothing of that name or path, or not readable as such; a
@@ -188,7 +191,8 @@ def load(name: str | os.PathLike[str], *,
   source = dataset.Source(
       str(_full(name)) if _is_path(name) else name,
       None if data_dir is None else str(_full(data_dir)), resize,
-      renumber_labels, dataset.check_fraction(test_fraction))
+      renumber_labels, dataset.check_fraction(test_fraction),
+      train_fraction=dataset.check_fraction(train_fraction, "train_fraction"))
   errors.known("resize", resize, crops.RESIZES)
   if not dataset.is_integer(workers) or not 0 <= workers <= _MOST_WORKERS:
     raise errors.InputError(
@@ -245,13 +249,17 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
         f"test_fraction is {source.test_fraction}, and {name} has a test set;"
         " leave it out", "test_fraction")
   assert raw.test is not None
+  train = raw.train
+  if source.train_fraction is not None:
+    kept = dataset.held_out(train[1].reshape(-1), source.train_fraction)
+    train = train[0][kept], train[1][kept]
   known = _Source("")
   if _is_path(name):
     name = _full(name).name.removesuffix(".npz")
   else:
     known = _SOURCES.get(_base(name), known)
   found = dataset.make_dataset(
-      name, raw.train, raw.test,
+      name, train, raw.test,
       class_names=raw.class_names or known.classes, image_size=image_size,
       augmentation=_PHOTOGRAPHS if source.resize == "imagenet" else (
           dataset.Augmentation(image_size // 8, flip=known.flip)),

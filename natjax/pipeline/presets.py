@@ -32,7 +32,13 @@ IMAGENET = {
     "imagenet-pcdarts": dataclasses.replace(
         _PHOTOGRAPHS, batch_size=1024, learning_rate=0.5, schedule="linear",
         final_learning_rate=0.0, warmup=5)}
-PRESETS = (*entry_lib.PRESETS, *IMAGENET)
+# A search on it as those of PC-DARTS and EnTranNAS: an eighth of every class,
+# of which four fifths are for the weights (10 % and 2.5 %).
+SEARCH = "imagenet-search"
+_SEARCH = {"skeleton": "imagenet", "epochs": 50, "batch_size": 1024,
+           "learning_rate": 0.5, "final_learning_rate": 0.0,
+           "alpha_learning_rate": 6e-3, "weights_fraction": 0.8}
+PRESETS = (*entry_lib.PRESETS, *IMAGENET, SEARCH)
 
 
 class Preset(NamedTuple):
@@ -44,6 +50,7 @@ class Preset(NamedTuple):
     simclr: of the self-supervised objective.
     image_size: side to which images are brought, in pixels.
     resize: how; see `data.load`.
+    train_fraction: of every class, likewise.
   """
 
   search: Any
@@ -51,6 +58,7 @@ class Preset(NamedTuple):
   simclr: simclr_lib.SimCLRConfig
   image_size: int
   resize: str = "stretch"
+  train_fraction: float | None = None
 
 
 _TRAIN = {
@@ -101,6 +109,8 @@ def get(name: str, architecture: codec.Architecture | None = None,
   kind = "cells" if architecture is None else codec.check(architecture).kind
   if name in IMAGENET:
     return _imagenet(name, kind, method, objective)
+  if name == SEARCH:
+    return _search(kind, method, objective)
   labelled = kind == "blocks" and objective == "supervised"
   changes = dict(_BLOCKS[name] if labelled else {})
   search = None
@@ -136,3 +146,16 @@ def _imagenet(name, kind, method, objective):
   return Preset(None, supervised.resolve(
       dataclasses.replace(IMAGENET[name], **changes), kind),
       simclr_lib.SimCLRConfig(), 224, "imagenet")
+
+
+def _search(kind, method, objective):
+  """A preset of searching on ImageNet."""
+  fits = method is not None and kind == "cells" and objective == "supervised"
+  found = get("paper", None, method) if fits else None
+  if found is None or not all(hasattr(found.search, name) for name in _SEARCH):
+    raise errors.InputError(
+        f"preset {SEARCH} is of searches for cells by strengths alpha; give"
+        " another, or natjax search darts with --method darts, entrannas or"
+        " entrannas-dst", "preset")
+  return _imagenet("imagenet-pcdarts", kind, None, objective)._replace(
+      search=dataclasses.replace(found.search, **_SEARCH), train_fraction=0.125)

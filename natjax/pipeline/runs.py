@@ -468,6 +468,7 @@ def load_data(out: str | os.PathLike[str], name: str | None = None,
         name, data_dir=data_dir, image_size=config["image_size"],
         resize=source.resize, renumber_labels=source.renumber_labels,
         test_fraction=source.test_fraction, skip_damaged=source.skip_damaged,
+        train_fraction=source.train_fraction,
         stream=source.stream if own else None)
   except errors.InputError as e:
     if own:

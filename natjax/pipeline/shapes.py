@@ -17,7 +17,8 @@ _WORDS = {dict: "an object", list: "a list", str: "a text", bool: "true or"
 CONFIG = {"dataset": str, "image_size": int, "classes": int, "crc32": int,
           "source?": {"name": str, "data_dir": (str, None), "resize?": str,
                       "renumber_labels?": bool, "test_fraction?": NUMBER,
-                      "stream?": bool, "skip_damaged?": bool},
+                      "stream?": bool, "skip_damaged?": bool,
+                      "train_fraction?": NUMBER},
           "simclr?": dict,
           "objective?": str}
 

@@ -218,6 +218,18 @@ def test_what_does_not_fit_together_is_refused(folder, settings, message):
     data.load(folder, image_size=SIZE, **settings)
 
 
+def test_a_part_of_every_class_is_trained_on(folder):
+  found = data.load(folder, image_size=SIZE, stream=True, train_fraction=0.25)
+  whole = data.load(folder, image_size=SIZE, stream=False)
+  assert np.bincount(found.train_labels).tolist() == [10] * 3
+  assert len(found.test_labels) == 30
+  all_of_them = {image.tobytes() for image in whole.train_images}
+  assert {image.tobytes() for image in np.asarray(found.train_images)} < (
+      all_of_them)
+  with pytest.raises(errors.InputError, match="must lie between 0 and 1; give"):
+    data.load(folder, image_size=SIZE, train_fraction=1.5)
+
+
 def test_arrays_are_not_streamed(tmp_path):
   for settings in ({"stream": True}, {"resize": "imagenet"}):
     with pytest.raises(errors.InputError, match=r"memory|arrays"):

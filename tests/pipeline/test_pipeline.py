@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import cli, data, errors, methods, pipeline, zoo
+from natjax import cli, data, errors, methods, pipeline, spaces, zoo
 from natjax.costs import exact as cost
 from natjax.graph import codec, skeleton
 from natjax.graph import genotype as architecture
-from natjax.methods import nat, supervised
+from natjax.methods import bilevel, darts, nat, supervised
 from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import presets, runs
 from natjax.training import fit, settings
@@ -288,6 +288,31 @@ def test_the_recipes_of_imagenet():
   for method, objective in (("nat", "supervised"), (None, "simclr")):
     with pytest.raises(errors.InputError, match="is of training a network by"):
       presets.get("imagenet-nat", None, method, objective)
+
+
+def test_the_search_on_imagenet():
+  found = presets.get("imagenet-search", None, "entrannas-dst")
+  assert (found.image_size, found.resize, found.train_fraction) == (
+      224, "imagenet", 0.125)
+  search = found.search
+  assert (search.skeleton, search.batch_size, search.learning_rate) == (
+      "imagenet", 1024, 0.5)
+  assert found.train_fraction * search.weights_fraction == 0.1
+  assert found.train == presets.get("imagenet-pcdarts", None, None).train
+  method = darts.Darts(dataclasses.replace(
+      presets.get("imagenet-search", None, "darts").search, init_channels=4,
+      cells=3), spaces.get("darts"), num_classes=3, image_size=64)
+  assert method.supernet.place.kind == "imagenet"
+  params = jax.eval_shape(method.supernet.init, jax.random.key(0))["params"]
+  stem = [leaf.shape for leaf in jax.tree.leaves(params["stem"])
+          if len(leaf.shape) == 4]
+  assert stem == [(3, 3, 3, 2), (3, 3, 2, 4), (3, 3, 4, 4)]
+  for method in ("nat", "spos", None):
+    with pytest.raises(errors.InputError, match="of searches for cells by str"):
+      presets.get("imagenet-search", None, method)
+  with pytest.raises(errors.InputError, match="skeleton is imagenet and does"):
+    bilevel.resolve(dataclasses.replace(search, init_channels=None, cells=None),
+                    "blocks")
 
 
 @pytest.mark.parametrize("preset", ["demo", "small", "paper"])
