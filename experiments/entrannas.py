@@ -14,10 +14,10 @@ Flexibility of Differentiable Neural Architecture Search", section 4.
   once per seed (preset `paper`, or `--tables 6`).
 
 What is not run here: Table 5 (DeepLabV3 on Pascal VOC), and Table 7, whose
-settings preset `imagenet` has and which is refused: `natjax search darts
---method entrannas-dst --preset imagenet-search --no-train` searches on ImageNet,
-and `natjax train RUN --preset imagenet-pcdarts` trains what was found. Of
-Table 3 the seconds of a search stand beside Table 1.
+settings preset `imagenet` has and which is refused: `natjax search --space
+darts --method entrannas-dst --preset imagenet-search --no-train` searches on
+ImageNet, and `natjax train RUN --preset imagenet-pcdarts` trains what was
+found. Of Table 3 the seconds of a search stand beside Table 1.
 
 Commands, with DATA a folder that holds cifar10.npz or another form that
 `natjax.data.load` finds:
@@ -463,7 +463,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   if args.preset == "imagenet":
     raise errors.InputError(
         "preset imagenet holds the paper's settings of Table 7, which this"
-        " script does not run; search by natjax search darts --preset"
+        " script does not run; search by natjax search --space darts --preset"
         " imagenet-search, and train what it finds, or choose another preset")
   config = dataclasses.replace(
       config, seed=args.seed, dataset=args.dataset or config.dataset,

@@ -155,7 +155,7 @@ def _search(kind, method, objective):
   if found is None or not all(hasattr(found.search, name) for name in _SEARCH):
     raise errors.InputError(
         f"preset {SEARCH} is of searches for cells by strengths alpha; give"
-        " another, or natjax search darts with --method darts, entrannas or"
-        " entrannas-dst", "preset")
+        " another, or natjax search --space darts with --method darts,"
+        " entrannas or entrannas-dst", "preset")
   return _imagenet("imagenet-pcdarts", kind, None, objective)._replace(
       search=dataclasses.replace(found.search, **_SEARCH), train_fraction=0.125)
