@@ -7,6 +7,7 @@ lies, takes some 30 to 60 bytes in memory. It is found by going once through all
 files; of large sets it is kept in the cache's folder.
 """
 
+import array
 from collections.abc import Callable, Sequence
 import contextlib
 import functools
@@ -66,10 +67,12 @@ class Files(Records):
   """
 
   def __init__(self, paths: Sequence[pathlib.Path]):
-    names = [os.fsencode(path) for path in paths]
     # One text: a million paths as objects take ten times its memory.
-    self._ends = np.cumsum([0, *map(len, names)])
-    self._names = b"".join(names)
+    names, ends = bytearray(), array.array("q", [0])
+    for path in paths:
+      names += os.fsencode(path)
+      ends.append(len(names))
+    self._names, self._ends = bytes(names), np.array(ends)
 
   def __len__(self) -> int:
     return len(self._ends) - 1
