@@ -265,6 +265,11 @@ class Streamed:
     return Batch(images, good)
 
 
+def _packed(piece):
+  """The bytes of a piece's arrays."""
+  return tuple(part.tobytes() for part in piece)
+
+
 def _box(key, number, crop, width, height):
   return crops.draw(key, number, width, height, crop)
 
@@ -295,6 +300,11 @@ class _Pieces:
     return self._images._piece(
         self._numbers[part], None if self._keys is None else self._keys[part])
 
+  def _unpacked(self, piece):
+    images, good = map(functools.partial(np.frombuffer, dtype=np.uint8), piece)
+    return Batch(images.reshape(len(good), *self._images.shape[1:]),
+                 good.astype(bool))
+
   def ahead(self) -> Generator[Batch]:
     """Reads pieces by grain, some ahead of what is asked for."""
     from absl import flags
@@ -304,7 +314,12 @@ class _Pieces:
     if len(self._numbers) < _WORTH:
       workers = 0
     threads = 1 if workers else min(os.cpu_count() or 1, _THREADS)
-    pieces = grain.MapDataset.source(self).to_iter_dataset(grain.ReadOptions(
+    source = grain.MapDataset.source(self)
+    if workers:
+      # Arrays would go by shared memory, of which containers have little, and
+      # of which some is left at the end of a walk (grain 0.2.18).
+      source = source.map(_packed)
+    pieces = source.to_iter_dataset(grain.ReadOptions(
         num_threads=threads, prefetch_buffer_size=threads + _AHEAD))
     if workers:
       # grain asks for flags of absl's that a program may not have parsed.
@@ -314,6 +329,9 @@ class _Pieces:
           num_workers=workers, per_worker_buffer_size=_AHEAD))
     found = iter(pieces)
     try:
-      yield from found
+      if workers:
+        yield from map(self._unpacked, found)
+      else:
+        yield from found
     finally:
       found.close()
