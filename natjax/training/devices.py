@@ -21,7 +21,6 @@ import jax
 import numpy as np
 
 from natjax import errors
-from natjax.data import cache
 from natjax.training import method as base
 
 try:
@@ -65,6 +64,7 @@ def configure_compilation(
       jax.__version_info__ < _CUDA_FLAG_BELOW):
     _set_flag(_CUDA_FLAG)
   if jax.config.values["jax_compilation_cache_dir"] is None:
+    from natjax.data import cache  # Quick commands do without its room.
     jax.config.update(
         "jax_compilation_cache_dir", str(cache_dir or cache.folder()))
     # All: a start compiles some hundred small programs besides.

@@ -15,7 +15,6 @@ import pytest
 
 from natjax import cli, errors
 from natjax.training import distributed
-from tests.data import test_streamed
 
 SETTINGS = [
     "train", "vgg-cell", "--dataset", "digits", "--preset", "demo",
@@ -130,6 +129,7 @@ def test_two_processes_train_as_one_and_one_does_not_outlive_the_other(
 def test_two_processes_stream_as_one(tmp_path):
   """Each reads what its own device takes, of a set that they do not divide."""
   pytest.importorskip("grain", reason="needs grain, of the extra `data`")
+  from tests.data import test_streamed  # Which is skipped as a whole, else.
   folder = test_streamed.make_folder(tmp_path / "photographs", 160)
   settings = [*SETTINGS, "--resize", "imagenet"]
   settings[settings.index("digits")] = str(folder)
