@@ -55,7 +55,9 @@ def test_the_python_runs(ran):
   assert int(lines["own_network.md"][0]) == 14810
   assert lines["export.md"][-1] == "uint8[b,8,8,3] (5, 10)"
   assert float(lines["export.md"][0].split()[-1]) < 1e-4
-  assert lines["own_data.md"] == ["(120, 8, 8, 3) 2"]
+  assert lines["own_data.md"] == [
+      "(120, 8, 8, 3) 2", "(40, 16, 16, 3) Streamed",
+      "(10, 16, 16, 3) (16, 16, 3)"]
   assert lines["add_a_method.md"] == ["['replace', 'mine']"]
   assert lines["add_a_space.md"][0].startswith("small ['darts', 'entrannas'")
 

@@ -21,6 +21,7 @@ class Worker:
   Attributes:
     ready: its first answer.
     seconds: from its start until then.
+    pid: of the process.
   """
 
   def __init__(self, command: Sequence[str | os.PathLike[str]],
@@ -29,6 +30,7 @@ class Worker:
     self._process = subprocess.Popen(
         command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         text=True)
+    self.pid = self._process.pid
     self.ready = self._read()
     self.seconds = time.perf_counter() - began
 
@@ -54,8 +56,9 @@ def serve(
   """The process's end: what is started first, then an iteration per line.
 
   At the line "rest" it gives back memory that is free but still resident, so
-  that others have it. Every answer says "cpu_seconds", of all threads, and
-  "peak_mb" so far, the first also "rest_mb", what stays resident at rest.
+  that others have it. Every answer says "cpu_seconds", of all threads and of
+  children that ended, and "peak_mb" so far, the first also "rest_mb", what
+  stays resident at rest.
 
   Args:
     start: runs a first iteration; returns the facts of the first answer, and
@@ -66,16 +69,21 @@ def serve(
 
     def answer(facts, began):
       print(json.dumps({**facts, "peak_mb": peak_mb(),
-                        "cpu_seconds": time.process_time() - began}),
+                        "cpu_seconds": _cpu_seconds() - began}),
             file=answers)
 
     facts, run = start()
     _rest()
     answer({**facts, "rest_mb": resident_mb()}, 0)
     for line in sys.stdin:
-      began = time.process_time()
+      began = _cpu_seconds()
       (_rest if line.strip() == "rest" else run)()
       answer({}, began)
+
+
+def _cpu_seconds():
+  """Of this process and of its children that have ended."""
+  return sum(os.times()[:4])
 
 
 def _rest():

@@ -24,7 +24,6 @@ import array
 import base64
 import binascii
 from collections.abc import Callable, Iterator, Mapping
-import functools
 import json
 import os
 import pathlib
@@ -37,7 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import errors
-from natjax.data import array_file
+from natjax.data import array_file, tfrecord
 from natjax.graph import nasbench101 as cells
 
 EPOCHS = (4, 12, 36, 108)
@@ -264,23 +263,17 @@ def _joined(identity):
 
 def _records(path: pathlib.Path) -> Iterator[bytes]:
   """Yields the data of a file's records."""
-  refuse = lambda what: errors.InputError(
-      f"{path}: {what}; {_ADVICE}, as .npz or .tfrecord", "table")
   try:
     with open(path, "rb") as file:
-      while head := file.read(12):
-        if len(head) < 12:
-          raise refuse("ends within a record")
-        length, check = struct.unpack("<QI", head)
-        if check != masked_crc(head[:8]) or length > _MOST_BYTES:
-          raise refuse("is no file of such records")
-        data = file.read(length + 4)
-        if len(data) < length + 4:
-          raise refuse("ends within a record")
-        yield data[:-4]
+      for offset, length in tfrecord.spans(file, _MOST_BYTES):
+        file.seek(offset)
+        yield file.read(length)
   except OSError as e:
     raise errors.InputError(f"{path}: {e.strerror}; name NAS-Bench-101's table",
                             "table") from e
+  except ValueError as e:
+    raise errors.InputError(
+        f"{path}: {e}; {_ADVICE}, as .npz or .tfrecord", "table") from e
 
 
 def _record(data, where):
@@ -303,8 +296,9 @@ def _record(data, where):
 def _metrics(message, where):
   """Values at the end of a training, by `_KINDS`, and the parameters."""
   try:
-    found = [*_fields(message)]
-    evaluations = [dict(_fields(value)) for key, value in found if key == 1]
+    found = [*tfrecord.fields(message)]
+    evaluations = [
+        dict(tfrecord.fields(value)) for key, value in found if key == 1]
     params = [value for key, value in found if key == 2]
     last = evaluations[2]
     values = [struct.unpack("<d", last[k])[0] for k in _KINDS.values()]
@@ -317,55 +311,3 @@ def _metrics(message, where):
     raise errors.InputError(f"{where}: it holds what no training has;"
                             f" {_ADVICE}", "table")
   return values, params[0]
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-  """Yields fields' numbers and values: whole numbers, or bytes.
-
-  Raises:
-    IndexError: the message ends within a field.
-    LookupError: a field of a kind that is none.
-  """
-  at = 0
-
-  def whole():
-    nonlocal at
-    value = shift = 0
-    while True:
-      byte = message[at]
-      at += 1
-      value |= (byte & 127) << shift
-      shift += 7
-      if byte < 128:
-        return value
-
-  while at < len(message):
-    key = whole()
-    kind = key & 7
-    if kind == 0:
-      yield key >> 3, whole()
-      continue
-    length = {1: 8, 5: 4}.get(kind, -1) if kind != 2 else whole()
-    if length < 0 or at + length > len(message):
-      raise LookupError
-    at += length
-    yield key >> 3, message[at - length:at]
-
-
-@functools.cache
-def _crc_table() -> tuple[int, ...]:
-  found = []
-  for byte in range(256):
-    for _ in range(8):
-      byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
-    found.append(byte)
-  return tuple(found)
-
-
-def masked_crc(data: bytes) -> int:
-  """CRC-32C, masked as TensorFlow's records have it."""
-  table, crc = _crc_table(), 0xFFFFFFFF
-  for byte in data:
-    crc = table[(crc ^ byte) & 255] ^ crc >> 8
-  crc ^= 0xFFFFFFFF
-  return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

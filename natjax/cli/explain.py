@@ -132,7 +132,7 @@ def _image(args, folder, size, resize):
           f"image is {number} and {data.name} has the test images 0 to"
           f" {len(data.test_labels) - 1}; give one of these numbers, or write"
           f" ./{number} for a file", "image")
-    return data.test_images[number:number + 1], int(data.test_labels[number])
+    return data.test_images[number][None], int(data.test_labels[number])
   for name in inputs.given(args, ("dataset", "data_dir")):
     settings.refuse(args, name, "does not apply to an image from a file; leave"
                     " it out")

@@ -24,13 +24,17 @@ def run_evaluate(args) -> int:
   config = runs.read_config(args.directory)
   train = fit.Split(dataset.train_images, dataset.train_labels)
   test = fit.Split(dataset.test_images, dataset.test_labels)
-  accuracies = {}
+  accuracies, firsts = {}, {}
   for name in networks_lib.networks(args.directory):
     net = networks_lib.load(args.directory, name)
     if net.classifies:
-      accuracies[name] = fit.evaluate(
-          classification.Classification(net.module).is_right, net.variables,
-          test, preparation=net.preparation, batch_size=128)
+      objective = classification.Classification(net.module)
+      found = fit.walk(
+          objective.ranks, net.variables, test, preparation=net.preparation,
+          batch_size=128)
+      accuracies[name] = float(found["accuracy"])
+      if dataset.num_classes >= classification.MANY:
+        firsts[name] = float(found["top5_accuracy"])
     else:
       features = lambda variables, images, module=net.module: module.apply(
           variables, images)[0]
@@ -42,13 +46,17 @@ def run_evaluate(args) -> int:
           dataset.num_classes, linear=False)["accuracy"]
   if args.json:
     console.print_json({"dataset": dataset.name, "own": own, "networks": [
-        {"network": k, "accuracy": v} for k, v in accuracies.items()]})
+        {"network": k, "accuracy": v, **(
+            {"top5_accuracy": firsts[k]} if k in firsts else {})}
+        for k, v in accuracies.items()]})
   else:
     other = "" if own else ", which is not what they were trained on"
     console.print_table(
         f"{tables.measure(config)} on {dataset.name}{other}",
-        ("network", ">accuracy"),
-        [(k, f"{100 * v:.2f} %") for k, v in accuracies.items()])
+        ("network", ">accuracy", *[">five first"] * bool(firsts)),
+        [(k, *(f"{100 * v:.2f} %" for v in (value, *(
+            [firsts[k]] if k in firsts else []))))
+         for k, value in accuracies.items()])
   return 0
 
 

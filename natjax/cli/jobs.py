@@ -63,6 +63,10 @@ def _prepare(args, prefix, method):
   if args.image_size is None:
     own = inputs.sizes(starts[0]) if inputs.names_factory(starts[0]) else None
     args.image_size = own["image_size"] if own else preset.image_size
+  if args.resize is None:
+    args.resize = preset.resize
+  if args.train_fraction is None:
+    args.train_fraction = preset.train_fraction
   return preset, architectures
 
 
@@ -71,7 +75,8 @@ def _load(args):
   found = data.load(
       args.dataset, data_dir=args.data_dir, image_size=args.image_size,
       resize=args.resize, renumber_labels=args.renumber_labels,
-      test_fraction=args.test_fraction)
+      stream=args.stream, workers=args.workers, skip_damaged=args.skip_damaged,
+      test_fraction=args.test_fraction, train_fraction=args.train_fraction)
   for note in found.notes:
     console.err.print(f"{found.name}: {note}")
   return found

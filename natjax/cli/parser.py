@@ -395,14 +395,27 @@ def _add_run_flags(parser):
   flag("--data-dir", help="where the data set lies")
   flag("--image-size", type=inputs.whole, metavar="N",
        help="side to which images are brought")
-  flag("--resize", default="stretch", choices=("stretch", "crop"), help="how"
-       " images that are not square are brought to it: all of the image, or the"
-       " largest square in the middle (stretch)")
+  flag("--resize", choices=("stretch", "crop", "imagenet"),
+       help="how images that are not square are brought to it: all of the"
+       " image; the largest square in the middle; or as papers on ImageNet do,"
+       " random crops to train by and 224 of 256 pixels of the middle to test"
+       " by (of presets for ImageNet imagenet, else stretch)")
+  flag("--stream", action=_YES_NO, help="leave images on disk and decode them"
+       " as they are needed, of folders and prepared sets (default: those that"
+       " would take more than half of the memory, and those of --resize"
+       " imagenet)")
+  flag("--workers", type=inputs.whole, default=0, metavar="N", help="processes"
+       " that decode what is streamed; 0 is threads (0)")
+  switch("--skip-damaged", help="leave out streamed images that do not decode,"
+         " and count them")
   switch("--renumber-labels", help="number labels that have gaps, or do not"
          " begin at 0, as classes in their order")
   flag("--test-fraction", type=float, metavar="F", help="the part of every"
        " class to hold out, of data without test images (folders and digits:"
        " 0.2)")
+  flag("--train-fraction", type=float, metavar="F", help="the part of every"
+       " class to train and search on (default: all; of preset imagenet-search"
+       " 0.125)")
   flag("--width", type=float, metavar="F",
        help="factor of the widths of a network of blocks")
   flag("--objective", default="supervised", help="what networks learn:"
@@ -410,7 +423,8 @@ def _add_run_flags(parser):
        " angles with a margin; or simclr, without labels (the last two of"
        " methods that take them)")
   flag("--preset", help="demo, small or paper (default: demo for digits, else"
-       " small)")
+       " small); of training alone also imagenet-nat, imagenet-darts and"
+       " imagenet-pcdarts, and of searches by alpha in cells imagenet-search")
   flag("--config", metavar="FILE",
        help="JSON with settings; flags take precedence")
   flag("--out", metavar="DIR", help="default: a folder in runs/ named after the"

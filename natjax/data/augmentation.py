@@ -3,6 +3,7 @@
 The order is that of the papers on CIFAR: pad with black pixels and crop, flip,
 normalise, then cut out. So what a crop takes from outside the image is a black
 pixel, `-mean / std` after normalisation, while what is cut out is 0, the mean.
+On ImageNet they crop, flip, and change colours (`vary`).
 
 All functions are pure, may be compiled or not, and draw for every image of a
 batch on its own from one key.
@@ -16,6 +17,14 @@ import numpy as np
 
 from natjax import errors
 from natjax.data import dataset
+
+# Krizhevsky et al., 2012, section 4.1: of pixels in [0, 1], the components of
+# ImageNet's colours in columns, and their eigenvalues, as the networks in Torch
+# by Facebook (fb.resnet.torch) have them.
+_COMPONENTS = np.array([[-0.5675, 0.7192, 0.4009],
+                        [-0.5808, -0.0045, -0.8140],
+                        [-0.5836, -0.6948, 0.4203]], np.float32)
+_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045], np.float32)
 
 
 def prepare(rng: jax.Array | None, images: jax.Array, mean: Sequence[float],
@@ -50,12 +59,66 @@ def prepare(rng: jax.Array | None, images: jax.Array, mean: Sequence[float],
     raise errors.InputError(
         f"rng is None, and {augmentation} draws; give a jax.random.key")
   crop_rng, cutout_rng = jax.random.split(rng)
-  images = crop_and_flip(crop_rng, images, padding=augmentation.crop_padding,
-                         flip=augmentation.flip)
+  if augmentation.crop or augmentation.jitter or augmentation.lighting:
+    images = vary(crop_rng, images, augmentation)
+  else:
+    images = crop_and_flip(crop_rng, images, padding=augmentation.crop_padding,
+                           flip=augmentation.flip)
   inputs = normalize(images, mean, std, dtype)
   if augmentation.cutout:
     inputs = cutout(cutout_rng, inputs, augmentation.cutout)
   return inputs
+
+
+def vary(rng: jax.Array, images: jax.Array,
+         augmentation: dataset.Augmentation) -> jax.Array:
+  """Crops, flips and changes colours as the papers on ImageNet do.
+
+  In this order; of colours brightness, contrast, saturation, hue, then light.
+
+  Args:
+    rng: key, consumed.
+    images: u8[B, H, W, 3], with H = W.
+    augmentation: static.
+
+  Returns:
+    f32[B, H, W, 3] in the units of `images`, not rounded.
+  """
+  # These are made of what is here.
+  from natjax.data import views as views_lib
+
+  crop_rng, flip_rng, color_rng, light_rng = jax.random.split(rng, 4)
+  if augmentation.crop is None:
+    inputs = crop_and_flip(flip_rng, images, padding=augmentation.crop_padding,
+                           flip=augmentation.flip).astype(jnp.float32)
+  else:
+    batch, side = images.shape[:2]
+    scale, ratio = augmentation.crop
+    boxes = views_lib.draw_boxes(
+        crop_rng, batch, side, views_lib.Views(scale=scale, ratio=ratio))
+    mirrored = jax.random.bernoulli(flip_rng, shape=(batch,)) & (
+        augmentation.flip)
+    inputs = jax.vmap(views_lib.crop_and_resize)(images, boxes, mirrored)
+  if augmentation.jitter:
+    brightness, contrast, saturation, hue = augmentation.jitter
+    inputs = 255 * views_lib.jitter(color_rng, inputs / 255, views_lib.Views(
+        brightness=brightness, contrast=contrast, saturation=saturation,
+        hue=hue, jitter_probability=1.0))
+  if augmentation.lighting:
+    inputs += 255 * light(light_rng, len(images), augmentation.lighting)
+  return inputs
+
+
+def light(rng: jax.Array, batch: int, strength: float) -> jax.Array:
+  """Draws what is added to all pixels of an image, f32[B, 1, 1, 3] of [0, 1].
+
+  "ImageNet Classification with Deep Convolutional Neural Networks" (Krizhevsky
+  et al., 2012, section 4.1): `[p_1, p_2, p_3] [a_1 l_1, a_2 l_2, a_3 l_3]^T`
+  with components p, eigenvalues l, and a normal of deviation `strength`.
+  """
+  drawn = strength * jax.random.normal(rng, (batch, 3))
+  return jnp.einsum("cp,bp->bc", _COMPONENTS, drawn * _EIGENVALUES,
+                    precision=jax.lax.Precision.HIGHEST)[:, None, None]
 
 
 def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float],

@@ -5,22 +5,24 @@ training reads: square RGB images of one size, as they are on disk (u8), with
 the numbers that normalise them. Nothing here touches a device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import dataclasses
 import math
 import numbers
-import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from natjax import errors
+from natjax.data import crops, streamed
 
 _MOST_PIXELS = 2**15  # Along each side.
 _CHUNK = 2**20  # Pixels per histogram, which takes 8 bytes of each.
-RESIZES = ("stretch", "crop")
 _HELD_OUT = 0.2  # Of every class, where a set is not divided.
+_SAMPLE = 4096  # Images on disk by which mean and deviation are measured.
+
+Images = np.ndarray | streamed.Streamed  # u8[N, H, W, 3]
 
 
 class Augmentation(NamedTuple):
@@ -30,11 +32,34 @@ class Augmentation(NamedTuple):
     crop_padding: pixels of black on every side before a random crop.
     flip: whether images are mirrored, left to right, half of the time.
     cutout: side in pixels of the square that is erased; 0 erases nothing.
+    scale: least and greatest share of the image's area that a random crop
+      covers, which is brought back to the image's size; None crops none.
+    ratio: least and greatest width of such a crop over its height.
+    jitter: strengths of random changes of brightness, contrast, saturation and
+      hue (`views.Views`); None changes none.
+    lighting: standard deviation of random light along the principal components
+      of ImageNet's colours (Krizhevsky et al., 2012, section 4.1); None is
+      without.
   """
 
   crop_padding: int = 0
   flip: bool = False
   cutout: int = 0
+  scale: tuple[float, float] | None = None
+  ratio: tuple[float, float] | None = None
+  jitter: tuple[float, float, float, float] | None = None
+  lighting: float | None = None
+
+  @property
+  def crop(self) -> crops.Crop | None:
+    """The random resized crop."""
+    return None if self.scale is None else crops.Crop(
+        self.scale, self.ratio or (3 / 4, 4 / 3))
+
+  @property
+  def on_device(self) -> "Augmentation":
+    """What is left where images are cropped as they are decoded."""
+    return self._replace(scale=None, ratio=None)
 
 
 NO_AUGMENTATION = Augmentation()
@@ -51,8 +76,8 @@ class RawImages(NamedTuple):
     divided: whether the test images were held out while reading.
   """
 
-  train: tuple[np.ndarray, np.ndarray]
-  test: tuple[np.ndarray, np.ndarray] | None
+  train: tuple[Images, np.ndarray]
+  test: tuple[Images, np.ndarray] | None
   class_names: tuple[str, ...] | None = None
   notes: tuple[str, ...] = ()
   divided: bool = False
@@ -66,6 +91,9 @@ class Source(NamedTuple):
   resize: str = "stretch"
   renumber_labels: bool = False
   test_fraction: float | None = None
+  stream: bool = False
+  skip_damaged: bool = False
+  train_fraction: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,7 +102,8 @@ class Dataset:
 
   Attributes:
     name: how reports name it.
-    train_images: u8[N, H, W, 3], with H = W.
+    train_images: u8[N, H, W, 3], with H = W; an array, or images that stay on
+      disk (`streamed.Streamed`).
     train_labels: i32[N], in [0, num_classes).
     test_images: u8[M, H, W, 3].
     test_labels: i32[M].
@@ -89,9 +118,9 @@ class Dataset:
   """
 
   name: str
-  train_images: np.ndarray
+  train_images: Images
   train_labels: np.ndarray
-  test_images: np.ndarray
+  test_images: Images
   test_labels: np.ndarray
   num_classes: int
   class_names: tuple[str, ...]
@@ -107,9 +136,14 @@ class Dataset:
     """Height and width in pixels."""
     return self.train_images.shape[1]
 
+  @property
+  def streamed(self) -> bool:
+    """Whether images stay on disk."""
+    return isinstance(self.train_images, streamed.Streamed)
 
-def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
-                 test: tuple[np.ndarray, np.ndarray], *,
+
+def make_dataset(name: str, train: tuple[Images, np.ndarray],
+                 test: tuple[Images, np.ndarray], *,
                  class_names: Sequence[str] | None = None, image_size: int = 32,
                  augmentation: Augmentation = NO_AUGMENTATION,
                  mean: Sequence[float] | None = None,
@@ -119,6 +153,7 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
 
   Images are u8[N, H, W, 3], or grey, which becomes three equal channels:
   u8[N, H, W, 1], u8[N, H, W], or u8[N, H * H] (square images, flattened).
+  Those that stay on disk (`streamed.Streamed`) have their size.
 
   Args:
     name: how reports name the set.
@@ -129,7 +164,8 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
     image_size: height and width, in pixels, that all images are resized to.
     augmentation: what suits the images.
     mean: of each channel in units of [0, 1]; None computes it from the
-      training images, after resizing.
+      training images, after resizing; of those on disk from up to 4096, evenly
+      chosen.
     std: as `mean`; a channel without any variation counts as 1.
     resize: "stretch" images that are not square, or "crop" the largest square
       in the middle.
@@ -143,7 +179,7 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
   """
   check_image_size(image_size)
   check_augmentation(augmentation, image_size)
-  errors.known("resize", resize, RESIZES)
+  errors.known("resize", resize, crops.RESIZES)
   train_images, train_labels = _check_part("training", *train)
   test_images, test_labels = _check_part("test", *test)
   notes: tuple[str, ...] = ()
@@ -165,8 +201,10 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
   if len(class_names) < 2:
     raise errors.InputError(
         f"{len(class_names)} class given; classification needs at least 2")
-  _check_memory(len(train_images) + len(test_images), image_size)
+  if isinstance(train_images, np.ndarray):
+    _check_memory(len(train_images) + len(test_images), image_size)
   train_images = resize_all(train_images, image_size, resize)
+  test_images = resize_all(test_images, image_size, resize)
   if mean is None or std is None:
     computed_mean, computed_std = moments(train_images)
     mean = computed_mean if mean is None else mean
@@ -174,7 +212,7 @@ def make_dataset(name: str, train: tuple[np.ndarray, np.ndarray],
   return Dataset(
       name=name, train_images=_to_rgb(train_images),
       train_labels=train_labels.astype(np.int32),
-      test_images=_to_rgb(resize_all(test_images, image_size, resize)),
+      test_images=_to_rgb(test_images),
       test_labels=test_labels.astype(np.int32),
       num_classes=len(class_names), class_names=tuple(map(str, class_names)),
       mean=_check_channels("mean", mean), std=_check_channels("std", std),
@@ -231,15 +269,13 @@ def _numbered(*parts):
 
 def _check_memory(count, image_size):
   """Refuses images that this machine cannot hold, before any is resized."""
-  try:
-    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-  except (AttributeError, ValueError, OSError):  # Not on Windows.
-    return
+  has = streamed.machine_bytes()
   if (needs := 3 * count * image_size**2) > has:
     raise errors.InputError(
         f"{count} images of {image_size} x {image_size} pixels take"
         f" {needs / 2**30:.0f} GiB and this machine has {has / 2**30:.0f} GiB;"
-        " give a smaller image size", "image_size")
+        " give a smaller image size, or stream them from a folder of images or"
+        " a prepared set", "image_size")
 
 
 def split(num_examples: int, fractions: Sequence[float], *,
@@ -282,7 +318,7 @@ def split(num_examples: int, fractions: Sequence[float], *,
   return tuple(np.sort(part).astype(np.int32) for part in parts)
 
 
-def divide(images: np.ndarray, labels: np.ndarray,
+def divide(images: Images, labels: np.ndarray,
            class_names: tuple[str, ...] | None = None,
            fraction: float | None = None) -> RawImages:
   """Makes a test set of a fixed part of every class; see `held_out`.
@@ -328,23 +364,23 @@ def held_out(labels: np.ndarray, fraction: float | None = None) -> np.ndarray:
   return held_out
 
 
-def check_fraction(fraction: float | None) -> float | None:
-  """Returns what may be the part of a test set, or None (InputError)."""
+def check_fraction(fraction: float | None,
+                   name: str = "test_fraction") -> float | None:
+  """Returns what may be a part of every class, or None (InputError)."""
   if fraction is None or (
       isinstance(fraction, float | int) and 0 < fraction < 1):
     return fraction
   raise errors.InputError(
-      f"test_fraction is {errors.short(fraction)} and must lie between 0 and 1;"
-      " give 0.2", "test_fraction")
+      f"{name} is {errors.short(fraction)} and must lie between 0 and 1; give"
+      " 0.2", name)
 
 
-def resize_all(images: np.ndarray, image_size: int,
-               how: str = "stretch") -> np.ndarray:
+def resize_all(images: Any, image_size: int, how: str = "stretch") -> Any:
   """Resizes u8[N, H, W] or u8[N, H, W, C] to `image_size` squares, C 1 or 3.
 
   Bicubic and antialiased, in Pillow's integer arithmetic: the same bits on
   every machine. About 20 microseconds per small image; images of the right
-  size are returned as they are.
+  size, as those on disk have it, are returned as they are.
   """
   size = (image_size, image_size)
   if images.shape[1:3] == size:
@@ -353,45 +389,38 @@ def resize_all(images: np.ndarray, image_size: int,
     return resize_all(images[..., 0], image_size, how)[..., None]
   resized = np.empty((len(images), *size, *images.shape[3:]), np.uint8)
   for source, target in zip(images, resized, strict=True):
-    target[:] = resize_image(Image.fromarray(source), image_size, how)
+    target[:] = crops.resize_image(Image.fromarray(source), image_size, how)
   return resized
 
 
-def resize_image(image: Image.Image, image_size: int,
-                 how: str = "stretch") -> Image.Image:
-  """Resizes one image to a square as `resize_all` does.
-
-  Args:
-    image: of any size.
-    image_size: of the square.
-    how: "stretch" takes all of it, "crop" the largest square in the middle.
-  """
-  box = None
-  if how == "crop":
-    side = min(image.size)
-    left, top = ((length - side) // 2 for length in image.size)
-    box = (left, top, left + side, top + side)
-  return image.resize((image_size, image_size), Image.Resampling.BICUBIC, box)
-
-
-def moments(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def moments(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
   """Computes mean and standard deviation of each channel over all pixels.
 
   Counts pixel values, so that neither memory nor rounding grows with N.
 
   Args:
-    images: u8[N, H, W, 3], or grey u8[N, H, W, 1] or u8[N, H, W].
+    images: u8[N, H, W, 3], or grey u8[N, H, W, 1] or u8[N, H, W]; of those on
+      disk up to 4096, evenly chosen.
 
   Returns:
     Three means and three standard deviations in units of [0, 1]; that of a
     channel without any variation is given as 1.
   """
-  images = images.reshape(*images.shape[:3], -1)
-  counts = np.zeros((images.shape[3], 256))
+  channels = images.shape[3] if images.ndim == 4 else 1
+  counts = np.zeros((channels, 256))
   chunk = max(1, _CHUNK // (images.shape[1] * images.shape[2]))
-  for start in range(0, len(images), chunk):
+  parts: Iterable[np.ndarray]
+  if isinstance(images, streamed.Streamed):
+    some = images[np.linspace(0, len(images) - 1, _SAMPLE).astype(int)
+                  if len(images) > _SAMPLE else slice(None)]
+    parts = (batch.images[batch.good] for batch in some.batches(
+        np.arange(len(some)), chunk))
+  else:
+    parts = (images[start:start + chunk]
+             for start in range(0, len(images), chunk))
+  for part in parts:
     for c, count in enumerate(counts):
-      pixels = images[start:start + chunk, ..., c].ravel()
+      pixels = part.reshape(-1, channels)[:, c]
       count += np.bincount(pixels, minlength=256)
   weights = counts / counts.sum(axis=1, keepdims=True)
   values = np.arange(256) / 255
@@ -422,6 +451,26 @@ def check_augmentation(augmentation: Augmentation, image_size: int) -> None:
   if not isinstance(augmentation.flip, bool):
     raise errors.InputError(
         f"augmentation flip {augmentation.flip!r}: give True or False")
+  if augmentation.crop is not None:
+    crops.check(augmentation.crop)
+    if augmentation.crop_padding:
+      raise errors.InputError(
+          f"augmentation crop_padding {augmentation.crop_padding} and scale"
+          f" {augmentation.scale}: give one kind of crop")
+  elif augmentation.ratio is not None:
+    raise errors.InputError(f"augmentation ratio {augmentation.ratio} is of"
+                            " random crops; give their scale too")
+  jitter = augmentation.jitter or (0.0,) * 4
+  if len(jitter) != 4 or not all(
+      0 <= value <= most for value, most in zip(
+          jitter, (1, 1, 1, 0.5), strict=True)):
+    raise errors.InputError(
+        f"augmentation jitter {jitter}: give four numbers from 0 to 1, the last"
+        " one, of hues, up to 0.5")
+  if not 0 <= (augmentation.lighting or 0) <= 1:
+    raise errors.InputError(
+        f"augmentation lighting {augmentation.lighting}: give a number from 0"
+        " to 1, such as 0.1")
 
 
 def is_integer(value: object) -> bool:
@@ -429,10 +478,12 @@ def is_integer(value: object) -> bool:
   return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def _check_part(part: str, images: np.ndarray,
-                labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _check_part(part: str, images: Images,
+                labels: np.ndarray) -> tuple[Images, np.ndarray]:
   """Returns u8[N, H, W] or [N, H, W, C], C 1 or 3, and integer labels [N]."""
-  images, labels = np.asarray(images), np.asarray(labels)
+  labels = np.asarray(labels)
+  if not isinstance(images, streamed.Streamed):
+    images = np.asarray(images)
   if labels.ndim == 2 and labels.shape[1] == 1:  # As Keras stores CIFAR.
     labels = labels[:, 0]
   if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
@@ -443,9 +494,10 @@ def _check_part(part: str, images: np.ndarray,
   if images.dtype != np.uint8:
     raise errors.InputError(f"{given}; give uint8 from 0 to 255 (floats from 0"
                             " to 1: multiply by 255, round, and convert)")
-  if images.ndim == 2 and math.isqrt(images.shape[1]) ** 2 == images.shape[1]:
+  if isinstance(images, np.ndarray) and images.ndim == 2:
     side = math.isqrt(images.shape[1])
-    images = images.reshape(len(images), side, side)
+    if side**2 == images.shape[1]:
+      images = images.reshape(len(images), side, side)
   known = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
   if not known or 0 in images.shape[1:]:
     raise errors.InputError(
@@ -481,7 +533,9 @@ def _permutation(size: int, seed: int) -> np.ndarray:
   return np.argsort(np.random.PCG64(seed).random_raw(size), kind="stable")
 
 
-def _to_rgb(images: np.ndarray) -> np.ndarray:
+def _to_rgb(images: Images) -> Images:
   """Returns u8[N, H, W, 3], grey images with three equal channels."""
+  if isinstance(images, streamed.Streamed):
+    return images
   images = images.reshape(*images.shape[:3], -1)
   return images if images.shape[3] == 3 else np.repeat(images, 3, axis=3)

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from natjax import errors
-from natjax.data import dataset, image_folder, unpickle
+from natjax.data import crops, image_folder, unpickle
 
 _ADVICE = ("give the .bin file of a set of pairs (a pickled list of encoded"
            " images and one of bools)")
@@ -42,7 +42,7 @@ class Pairs(NamedTuple):
     Args:
       image_size: S, to which images of another size are resized.
       batch_size: B; the last one may be smaller.
-      resize: how; see `dataset.resize_image`.
+      resize: how; see `crops.resize_image`.
 
     Raises:
       InputError: an image that does not decode.
@@ -54,7 +54,7 @@ class Pairs(NamedTuple):
         pixels = image_folder.decode(
             io.BytesIO(encoded), f"{self.where}: image {start + i}")
         if pixels.shape[:2] != (image_size, image_size):
-          pixels = np.asarray(dataset.resize_image(
+          pixels = np.asarray(crops.resize_image(
               Image.fromarray(pixels), image_size, resize))
         found[i] = pixels
       yield found

@@ -16,6 +16,7 @@ than there are processor cores.
 
 from collections.abc import Iterator, Sequence
 from concurrent import futures
+import contextlib
 import os
 import pathlib
 from typing import BinaryIO
@@ -24,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from natjax import errors
-from natjax.data import dataset
+from natjax.data import crops, dataset, records, streamed
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif",
             ".tiff", ".webp")
@@ -36,15 +37,17 @@ Files = list[tuple[pathlib.Path, int]]
 
 
 def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
-         test_fraction: float | None = None) -> dataset.RawImages:
+         test_fraction: float | None = None,
+         stream: streamed.Streaming = streamed.NEVER) -> dataset.RawImages:
   """Reads all images of a folder.
 
   Args:
     folder: with class folders, directly or in train and test.
     image_size: height and width in pixels that images are resized to.
-    resize: how; see `dataset.resize_image`.
+    resize: how; see `crops.resize_image`.
     test_fraction: of every class, in a folder without a test set; None is a
       fifth, of one that is not divided.
+    stream: whether images stay on disk.
 
   Raises:
     InputError: a folder without classes, a class without training images, a
@@ -73,34 +76,54 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
     files, test = ([file for file, held in zip(files, part, strict=True)
                     if held == wanted] for wanted in (False, True))
   return dataset.RawImages(
-      read_files(files, image_size, resize),
-      read_files(test, image_size, resize), names, tuple(notes),
-      divided=not tests)
+      *read_parts(files, test, image_size, resize, stream),
+      class_names=names, notes=tuple(notes), divided=not tests)
 
 
-def read_files(files: Files, image_size: int,
-               resize: str) -> tuple[np.ndarray, np.ndarray]:
+def read_parts(
+    train: Files, test: Files, image_size: int, resize: str,
+    stream: streamed.Streaming,
+) -> tuple[tuple[dataset.Images, np.ndarray],
+           tuple[dataset.Images, np.ndarray]]:
   """Reads labelled images, grey in three equal channels.
 
   Args:
-    files: paths and labels.
-    image_size: height and width in pixels that images are resized to.
-    resize: how; see `dataset.resize_image`.
+    train: paths and labels.
+    test: likewise.
+    image_size: S, height and width in pixels that images are resized to.
+    resize: how; see `crops.resize_image`.
+    stream: whether images stay on disk.
 
   Returns:
-    u8[N, S, S, 3] and i64[N].
+    Of each part u8[N, S, S, 3], and i64[N].
   """
-  images = np.empty((len(files), image_size, image_size, 3), np.uint8)
+  keep = stream.wanted(len(train) + len(test), image_size, resize)
+  make = _streamed if keep else _read_files
+  read = lambda files: (
+      make([path for path, _ in files], image_size, resize, stream),
+      np.array([label for _, label in files], np.int64))
+  return read(train), read(test)
+
+
+def _streamed(paths, image_size, resize, stream):
+  return streamed.Streamed(
+      records.Files(paths), np.arange(len(paths)), image_size, resize,
+      reading=stream.reading)
+
+
+def _read_files(paths, image_size, resize, stream):
+  """Reads images in threads."""
+  images = np.empty((len(paths), image_size, image_size, 3), np.uint8)
 
   def read_chunk(start):
-    for i, (path, _) in enumerate(files[start:start + _CHUNK], start):
-      image = Image.fromarray(read_image(path))
-      images[i] = np.asarray(dataset.resize_image(image, image_size, resize))
+    for i, path in enumerate(paths[start:start + _CHUNK], start):
+      with _opened(path) as image:
+        images[i] = crops.view(image, image_size, resize)
 
   # Pillow decodes without Python's lock.
   with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    list(pool.map(read_chunk, range(0, len(files), _CHUNK)))
-  return images, np.array([label for _, label in files], np.int64)
+    list(pool.map(read_chunk, range(0, len(paths), _CHUNK)))
+  return images
 
 
 def _parts(folder: pathlib.Path, test_fraction: float | None
@@ -230,35 +253,39 @@ def read_image(path: pathlib.Path) -> np.ndarray:
   Raises:
     InputError: not there, not an image, damaged, or not of 8 bits per channel.
   """
-  try:
-    return decode(errors.regular(path), str(path))
-  except (FileNotFoundError, PermissionError) as error:
-    raise errors.InputError(
-        f"{path}: {error.strerror}; put it there, or remove its link"
-    ) from error
+  with _opened(path) as image:
+    return np.asarray(crops.whole_rgb(image))
 
 
-def decode(source: pathlib.Path | BinaryIO, where: str) -> np.ndarray:
-  """Decodes an image as `read_image` does.
+def decode(source: BinaryIO, where: str) -> np.ndarray:
+  """Decodes an image of an open file as `read_image` does.
 
   Args:
-    source: a file, or one that is open.
+    source: the file.
     where: what the error calls it.
 
   Raises:
-    FileNotFoundError, PermissionError: of a file.
     InputError: not an image, damaged, or not of 8 bits per channel.
   """
+  with _opened(source, where) as image:
+    return np.asarray(crops.whole_rgb(image))
+
+
+@contextlib.contextmanager
+def _opened(source: pathlib.Path | BinaryIO, where: str | None = None):
+  """An image, and refusals that name where it lies."""
+  where = str(source) if where is None else where
   try:
-    with Image.open(source) as image:
-      if image.mode.startswith(("I", "F")):
-        raise errors.InputError(f"{where} has more than 8 bits per channel"
-                                f" (mode {image.mode}); convert it to 8 bits")
-      # Pillow warns of a palette with transparency unless it goes by RGBA.
-      via = image.convert("RGBA") if image.mode == "P" else image
-      return np.asarray(via.convert("RGB"))
-  except (FileNotFoundError, PermissionError):
-    raise
+    with Image.open(errors.regular(source) if isinstance(
+        source, pathlib.Path) else source) as image:
+      try:
+        yield image
+      except errors.InputError as e:
+        raise errors.InputError(f"{where} {e}") from e
+  except (FileNotFoundError, PermissionError) as error:
+    raise errors.InputError(
+        f"{where}: {error.strerror}; put it there, or remove its link"
+    ) from error
   # Pillow's words for bad files, and for images of too many pixels.
   except (OSError, SyntaxError, Image.DecompressionBombError) as error:
     raise errors.InputError(

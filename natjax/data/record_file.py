@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from natjax import errors
-from natjax.data import dataset, image_folder
+from natjax.data import crops, dataset, image_folder
 
 SUFFIX = ".rec"
 RECORDS, PROPERTY = "train.rec", "property"
@@ -52,7 +52,7 @@ def read(path: pathlib.Path, image_size: int,
   Args:
     path: of the file; its index stands beside it, if there is one.
     image_size: height and width in pixels that images are resized to.
-    resize: how; see `dataset.resize_image`.
+    resize: how; see `crops.resize_image`.
 
   Raises:
     InputError: another file, one that ends within a record, an index of
@@ -80,7 +80,7 @@ def read(path: pathlib.Path, image_size: int,
         record = _Record(file, offsets[images[i]], where)
         labels[i] = record.label(where)
         pixels = image_folder.decode(io.BytesIO(record.image), where)
-        found[i] = np.asarray(dataset.resize_image(
+        found[i] = np.asarray(crops.resize_image(
             Image.fromarray(pixels), image_size, resize))
 
   # Pillow decodes without Python's lock.

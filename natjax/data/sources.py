@@ -6,7 +6,8 @@ mirrored only where the table says so. Digits, letters and house numbers are
 not, and neither are files, folders and other sets, of which nothing is known:
 replace `Dataset.augmentation` to mirror them. Record files hold faces that were
 aligned, which are mirrored and not cropped. Cutout belongs to a training run
-and is off.
+and is off. With resize "imagenet" all sets are varied as the papers vary
+ImageNet.
 """
 
 from collections.abc import Callable
@@ -21,9 +22,11 @@ from natjax import errors
 from natjax.data import (
   array_file,
   cifar_batches,
+  crops,
   dataset,
   image_folder,
   record_file,
+  streamed,
   tfds_folder,
   tiny_imagenet,
 )
@@ -82,6 +85,10 @@ _SOURCES = {
         "16,185 photographs of cars, 196 classes", flip=True, num_classes=196),
     "food101": _Source(
         "101,000 photographs of food, 101 classes", flip=True, num_classes=101),
+    "imagenet2012": _Source(
+        "1,331,167 photographs, 1,000 classes; give --resize imagenet",
+        flip=True, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225),
+        num_classes=1000),
     "imagenet_resized": _Source(
         "1,331,167 photographs, 8x8 to 64x64, 1,000 classes", flip=True,
         num_classes=1000),
@@ -102,6 +109,12 @@ _SOURCES = {
 }
 
 
+_MOST_WORKERS = 256
+# Of resize "imagenet": what DARTS and those who follow it train ImageNet by.
+_PHOTOGRAPHS = dataset.Augmentation(
+    flip=True, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3),
+    jitter=(0.4, 0.4, 0.4, 0.2))
+
 #: Data sets of other packages by name, `(data_dir, image_size) -> Dataset`.
 LOADERS: dict[str, Callable[[Any, int], dataset.Dataset]] = {}
 
@@ -121,7 +134,9 @@ def load(name: str | os.PathLike[str], *,
          data_dir: str | os.PathLike[str] | None = None,
          image_size: int = 32, resize: str = "stretch",
          renumber_labels: bool = False,
-         test_fraction: float | None = None) -> dataset.Dataset:
+         test_fraction: float | None = None, stream: bool | None = None,
+         workers: int = 0, skip_damaged: bool = False,
+         train_fraction: float | None = None) -> dataset.Dataset:
   """Loads an image classification set; never downloads, never unpickles code.
 
   `name` is one of:
@@ -143,18 +158,32 @@ def load(name: str | os.PathLike[str], *,
     data_dir: the folder to look in, or itself an .npz file; None looks only
       for prepared sets, where tensorflow-datasets puts them.
     image_size: height and width in pixels that all images are resized to.
-    resize: how images that are not square are brought there: "stretch", or
-      "crop", which takes the largest square in the middle.
+    resize: how images that are not square are brought there: "stretch";
+      "crop", which takes the largest square in the middle; or "imagenet", as
+      papers on ImageNet do, of images that are streamed: training images by
+      random crops and changes of colour, test images as `crops.resize_image`
+      says.
     renumber_labels: whether labels that do not run from 0 to the last class
       are numbered so, which `Dataset.notes` then says.
     test_fraction: what part of every class becomes the test set, of a set that
       has none (a folder, an .npz file, a prepared set of one split, digits);
       None is a fifth of folders and digits.
+    stream: whether images stay on disk and are decoded as they are needed, of
+      folders of images, prepared sets and `tiny_imagenet`; needs grain. None
+      does so where they would take more than half of this machine's memory,
+      and where they are cropped at random ("imagenet").
+    workers: processes that decode what is streamed; 0 is threads. A script
+      that starts some must do so under `if __name__ == "__main__"`.
+    skip_damaged: whether images that are streamed and do not decode are left
+      out: another of the batch stands in for one in training, and no accuracy
+      counts it.
+    train_fraction: the part of every class to train on, always the same, of
+      which at least one image is left; None is all.
 
   Raises:
     InputError: nothing of that name or path, or not readable as such; a
       `test_fraction` of a set that has test images, or none of one that has
-      none.
+      none; arrays to be streamed.
   """
   errors.path(name, "dataset")
   name = os.fspath(name)
@@ -166,10 +195,34 @@ def load(name: str | os.PathLike[str], *,
   source = dataset.Source(
       str(_full(name)) if _is_path(name) else name,
       None if data_dir is None else str(_full(data_dir)), resize,
-      renumber_labels, dataset.check_fraction(test_fraction))
-  errors.known("resize", resize, dataset.RESIZES)
-  found = _load(name, data_dir, image_size, source)
-  return dataclasses.replace(found, source=source)
+      renumber_labels, dataset.check_fraction(test_fraction),
+      train_fraction=dataset.check_fraction(train_fraction, "train_fraction"))
+  errors.known("resize", resize, crops.RESIZES)
+  if not dataset.is_integer(workers) or not 0 <= workers <= _MOST_WORKERS:
+    raise errors.InputError(
+        f"workers is {errors.short(workers)} and must lie in [0,"
+        f" {_MOST_WORKERS}]; give 0 for threads", "workers")
+  streaming = streamed.Streaming(
+      stream, streamed.Reading(workers, skip_damaged))
+  if resize == "imagenet" and stream is False:
+    raise errors.InputError(
+        "resize is imagenet, which crops images as they were saved, and stream"
+        " is False; leave one of them out", "stream")
+  found = _load(name, data_dir, image_size, source, streaming)
+  if resize == "imagenet" and not found.streamed:
+    raise errors.InputError(
+        f"resize is imagenet, which crops images as they were saved, and those"
+        f" of {found.name} are arrays; give crop, or a folder of images",
+        "resize")
+  for field, value in (("stream", stream), ("workers", workers),
+                       ("skip_damaged", skip_damaged)):
+    if value and not found.streamed:
+      raise errors.InputError(
+          f"{field} is {value}, and the images of {found.name} are held in"
+          " memory; leave it out, or of a folder of images or a prepared set"
+          " give stream", field)
+  return dataclasses.replace(found, source=source._replace(
+      stream=found.streamed, skip_damaged=skip_damaged))
 
 
 def _full(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -178,7 +231,8 @@ def _full(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def _load(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
-          source: dataset.Source) -> dataset.Dataset:
+          source: dataset.Source,
+          streaming: streamed.Streaming) -> dataset.Dataset:
   """Loads a set as its source says, but for where it comes from."""
   if name in LOADERS:
     for field, usual in dataset.Source._field_defaults.items():
@@ -187,7 +241,7 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
             f"{field} is {getattr(source, field)} and does not apply to a data"
             " set of another package; leave it out", field)
     return _load_other(name, data_dir, image_size)
-  raw = _read(name, data_dir, image_size, source)
+  raw = _read(name, data_dir, image_size, source, streaming)
   if raw.test is None:
     if source.test_fraction is None and name != "digits":
       raise errors.InputError(
@@ -199,6 +253,10 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
         f"test_fraction is {source.test_fraction}, and {name} has a test set;"
         " leave it out", "test_fraction")
   assert raw.test is not None
+  train = raw.train
+  if source.train_fraction is not None:
+    kept = dataset.held_out(train[1].reshape(-1), source.train_fraction)
+    train = train[0][kept], train[1][kept]
   known = _Source("")
   augmentation = dataset.Augmentation(image_size // 8)
   if _is_path(name):
@@ -210,9 +268,10 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
     known = _SOURCES.get(_base(name), known)
     augmentation = augmentation._replace(flip=known.flip)
   found = dataset.make_dataset(
-      name, raw.train, raw.test,
+      name, train, raw.test,
       class_names=raw.class_names or known.classes, image_size=image_size,
-      augmentation=augmentation, mean=known.mean, std=known.std,
+      augmentation=_PHOTOGRAPHS if source.resize == "imagenet" else (
+          augmentation), mean=known.mean, std=known.std,
       resize=source.resize, renumber_labels=source.renumber_labels)
   return dataclasses.replace(found, notes=(*raw.notes, *found.notes))
 
@@ -250,7 +309,8 @@ def _load_other(name: str, data_dir: str | os.PathLike[str] | None,
 
 
 def _read(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
-          source: dataset.Source) -> dataset.RawImages:
+          source: dataset.Source,
+          streaming: streamed.Streaming) -> dataset.RawImages:
   """Reads a set from wherever `name` and `data_dir` say it lies."""
   is_path = _is_path(name)
   if (name == "digits" or is_path) and data_dir is not None:
@@ -263,8 +323,8 @@ def _read(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # Of 0..16.
     return dataset.RawImages((pixels, digits.target), None)
   if not is_path and data_dir is None:
-    return _read_prepared(
-        name, tfds_folder.default_data_dir(), image_size, source.resize)
+    return _read_prepared(name, tfds_folder.default_data_dir(), image_size,
+                          source.resize, streaming)
   folder = pathlib.Path(name if data_dir is None else data_dir).expanduser()
   if folder.suffix == ".npz":
     return array_file.read(folder)
@@ -277,7 +337,7 @@ def _read(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
         f" with {record_file.RECORDS}")
   if is_path:
     return image_folder.read(
-        folder, image_size, source.resize, source.test_fraction)
+        folder, image_size, source.resize, source.test_fraction, streaming)
   if not folder.is_dir():
     raise errors.InputError(f"data_dir {folder}: no such folder; give the"
                             f" folder that holds {name}, or an .npz file")
@@ -286,8 +346,8 @@ def _read(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
   if batches := cifar_batches.find(name, folder):
     return cifar_batches.read(name, batches)
   if unpacked := tiny_imagenet.find(name, folder):
-    return tiny_imagenet.read(unpacked, image_size, source.resize)
-  return _read_prepared(name, folder, image_size, source.resize)
+    return tiny_imagenet.read(unpacked, image_size, source.resize, streaming)
+  return _read_prepared(name, folder, image_size, source.resize, streaming)
 
 
 def _is_path(name: str) -> bool:
@@ -300,10 +360,11 @@ def _is_path(name: str) -> bool:
 
 
 def _read_prepared(name: str, data_dir: pathlib.Path, image_size: int,
-                   resize: str) -> dataset.RawImages:
+                   resize: str,
+                   streaming: streamed.Streaming) -> dataset.RawImages:
   """Reads a set that tensorflow-datasets prepared in `data_dir`."""
   if folder := tfds_folder.find(name, data_dir):
-    return tfds_folder.read(folder, image_size, resize)
+    return tfds_folder.read(folder, image_size, resize, streaming)
   if name == tiny_imagenet.NAME:  # No set of tensorflow-datasets.
     raise errors.InputError(
         f"{name} not found in {data_dir}; {tiny_imagenet.HOW_TO_GET}",

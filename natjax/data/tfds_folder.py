@@ -2,14 +2,17 @@
 
 Preparing a set needs TensorFlow, once and on any machine; reading it does not.
 A prepared folder is `DATA_DIR/NAME[/CONFIG]/VERSION` in the format
-array_record. It is found by its files, and not by `tfds.data_source(NAME)`,
-which would start to download what it does not find, and would refuse a set
-that another release of tensorflow-datasets prepared.
+array_record or tfrecord. It is found by its files, and not by
+`tfds.data_source(NAME)`, which would start to download what it does not find,
+and would refuse a set that another release of tensorflow-datasets prepared.
 
-Images are decoded with Pillow: about 0.1 ms each for 32 x 32 pixels.
+Images are decoded with Pillow: about 0.1 ms each for 32 x 32 pixels. Those that
+stay on disk, and those in the format tfrecord, are found by the JSON files that
+lie beside them (`records`), without tensorflow-datasets.
 """
 
 import io
+import json
 import os
 import pathlib
 from types import ModuleType
@@ -19,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from natjax import errors
-from natjax.data import dataset, unpickle
+from natjax.data import crops, dataset, records, streamed, unpickle
 
 _CHUNK = 1000  # Examples read at once.
 _INSTALL = 'pip install "natjax[data]"'
@@ -69,21 +72,29 @@ def how_to_prepare(name: str, data_dir: pathlib.Path) -> str:
           f" only {_INSTALL})")
 
 
-def read(folder: pathlib.Path, image_size: int,
-         resize: str = "stretch") -> dataset.RawImages:
+def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
+         stream: streamed.Streaming = streamed.NEVER) -> dataset.RawImages:
   """Reads a prepared set; test images are None where it has none.
 
   Args:
     folder: of the version, as `find` returns it.
     image_size: that every image is resized to as it is read, since the images
       of a set may be of many sizes.
-    resize: how; see `dataset.resize_image`.
+    resize: how; see `crops.resize_image`.
+    stream: whether images stay on disk.
 
   Raises:
     InputError: tensorflow-datasets is not installed, the set is of a format
       that needs TensorFlow, is not one of 8-bit images with one label each,
       has no training split, or its files are damaged.
   """
+  info = _json(folder / "dataset_info.json")
+  if isinstance(info, dict) and isinstance(info.get("splits"), list):
+    count = sum(len(part) and sum(map(int, part)) for part in (
+        split.get("shardLengths", ()) for split in info["splits"]))
+    if (wanted := stream.wanted(count, image_size, resize)) or (
+        info.get("fileFormat") == "tfrecord"):
+      return _find(folder, info, image_size, resize, stream, keep=wanted)
   try:
     import tensorflow_datasets as tfds
     return _read(tfds, folder, image_size, resize)
@@ -108,15 +119,7 @@ def _read(tfds: ModuleType, folder: pathlib.Path, image_size: int,
   """Reads a prepared set; raises what tensorflow-datasets raises."""
   builder = tfds.builder_from_directory(os.fspath(folder))
   image, label = _check_features(folder, builder.info.features)
-  splits = tuple(builder.info.splits)
-  tests = [split for split in _TEST_SPLITS if split in splits]
-  if "train" not in splits:
-    if len(splits) != 1:
-      raise errors.InputError(
-          f"{folder} has the splits {', '.join(splits)}; it needs train and one"
-          f" of {', '.join(_TEST_SPLITS)}: divide it yourself and save an .npz"
-          " file")
-    tests = []
+  train, test = _splits(folder, tuple(builder.info.splits))
 
   def read_split(split: str) -> tuple[np.ndarray, np.ndarray]:
     skip = {"image": tfds.decode.SkipDecoding()}
@@ -124,9 +127,84 @@ def _read(tfds: ModuleType, folder: pathlib.Path, image_size: int,
     return _read_examples(source, image.shape[-1] == 1, image_size, resize)
 
   return dataset.RawImages(
-      read_split("train" if "train" in splits else splits[0]),
-      read_split(tests[0]) if tests else None,
+      read_split(train), read_split(test) if test else None,
       tuple(label.names) if label.names else None)
+
+
+def _json(path):
+  """What a JSON file of a set holds; None where there is none."""
+  try:
+    return json.loads(path.read_text(encoding="utf-8"))
+  except FileNotFoundError:
+    return None
+  except (OSError, ValueError) as e:
+    raise errors.InputError(f"{path} cannot be read ({unpickle.one_line(e)});"
+                            " copy or prepare the set again") from e
+
+
+def _find(folder, info, image_size, resize, stream, *, keep):
+  """Finds the examples of a set, and reads them unless they are kept on disk.
+  """
+  features = _json(folder / "features.json")
+  try:
+    features = features["featuresDict"]["features"]
+    image, label = features["image"]["image"], features["label"]
+    *_, channels = image["shape"]["dimensions"]
+    if image.get("dtype", "uint8") != "uint8" or channels not in (
+        "1", "3") or "classLabel" not in label:
+      raise ValueError("image or label of another type")
+    splits = {split["name"]: [*map(int, split["shardLengths"])]
+              for split in info["splits"]}
+  except (AttributeError, LookupError, TypeError, ValueError) as e:
+    raise errors.InputError(
+        f"{folder} is no set of 8-bit grey or RGB images with one class each"
+        f" ({errors.cause(e)}); give such a set") from e
+  kinds = {"array_record": records.ArrayRecords, "tfrecord": records.TFRecords}
+  suffix = info.get("fileFormat")
+  if suffix not in kinds:
+    raise errors.InputError(
+        f"{folder} is in the format {errors.short(suffix)}, and those that are"
+        f" read are {' and '.join(kinds)}; prepare it again with"
+        " --file_format=array_record")
+
+  def find(split):
+    count = len(splits[split])
+    paths = sorted(folder.glob(f"*-{split}.{suffix}*"))
+    if not count or len(paths) != count:
+      raise errors.InputError(
+          f"{folder} has {len(paths)} of {count} files of {suffix} of the split"
+          f" {split}; copy it again, or prepare it again with"
+          " --file_format=array_record")
+    found = kinds[suffix](paths)
+    if len(found) != sum(splits[split]):
+      raise errors.InputError(
+          f"{folder} has {len(found)} examples of the split {split} and must"
+          f" have {sum(splits[split])}; copy or prepare it again")
+    images = streamed.Streamed(found, np.arange(len(found)), image_size, resize,
+                               reading=stream.reading)
+    return images if keep else images.decoded(), found.labels
+
+  train, test = _splits(folder, tuple(splits))
+  names = folder / "label.labels.txt"
+  return dataset.RawImages(
+      find(train), find(test) if test else None,
+      tuple(names.read_text(encoding="utf-8").split("\n")[
+          :int(label["classLabel"]["numClasses"])]) if (
+              names.is_file()) else None)
+
+
+def _splits(folder: pathlib.Path,
+            splits: tuple[str, ...]) -> tuple[str, str | None]:
+  """Which splits are the training images and the test images."""
+  tests = [split for split in _TEST_SPLITS if split in splits]
+  if "train" in splits:
+    return "train", tests[0] if tests else None
+  if len(splits) != 1:
+    raise errors.InputError(
+        f"{folder} has the splits {', '.join(splits)}; it needs train and one"
+        f" of {', '.join(_TEST_SPLITS)}: divide it yourself and save an .npz"
+        " file")
+  return splits[0], None
 
 
 def _check_features(folder: pathlib.Path, features: Any) -> tuple[Any, Any]:
@@ -167,7 +245,7 @@ def _read_examples(source: Any, grey: bool, image_size: int,
     chunk = list(range(start, min(start + _CHUNK, len(source))))
     for i, example in zip(chunk, source.__getitems__(chunk), strict=True):
       with Image.open(io.BytesIO(example["image"])) as image:
-        images[i] = dataset.resize_image(
+        images[i] = crops.resize_image(
             image.convert(mode), image_size, resize)
       labels[i] = example["label"]
   return images, labels

@@ -11,7 +11,7 @@ of their WordNet numbers, and words.txt names them.
 import pathlib
 
 from natjax import errors
-from natjax.data import dataset, image_folder
+from natjax.data import dataset, image_folder, streamed
 
 NAME = "tiny_imagenet"
 HOW_TO_GET = ("download tiny-imagenet-200.zip of Stanford's CS231n"
@@ -31,15 +31,16 @@ def find(name: str, folder: pathlib.Path) -> pathlib.Path | None:
        if (inner / _CLASSES).is_file() and (inner / "train").is_dir()), None)
 
 
-def read(folder: pathlib.Path, image_size: int,
-         resize: str = "stretch") -> dataset.RawImages:
+def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
+         stream: streamed.Streaming = streamed.NEVER) -> dataset.RawImages:
   """Reads all labelled images, in threads.
 
   Args:
     folder: with train, val and wnids.txt.
     image_size: height and width in pixels that images are resized to at once,
       since all of them in full size take 1.3 GB.
-    resize: how; see `dataset.resize_image`.
+    resize: how; see `crops.resize_image`.
+    stream: whether images stay on disk.
 
   Returns:
     Training images in the order of class and file name, test images in that of
@@ -65,8 +66,7 @@ def read(folder: pathlib.Path, image_size: int,
   words = dict(line.split("\t", 1) for line in _lines(folder / "words.txt")
                if "\t" in line)
   return dataset.RawImages(
-      image_folder.read_files(train, image_size, resize),
-      image_folder.read_files(test, image_size, resize),
+      *image_folder.read_parts(train, test, image_size, resize, stream),
       tuple(words.get(name, name).split(",")[0] for name in classes))
 
 

@@ -184,6 +184,7 @@ class Differentiable:
       errors.NotMet: nothing keeps to the budget of the settings.
     """
     self.train = train = supervised.resolve(train, architecture.kind)
+    supervised.plain(train, "differentiable")
     self.config = check(config, train.epochs)
     place = supervised.place_of(train, architecture.kind,
                                 num_classes=num_classes, image_size=image_size,

@@ -165,6 +165,7 @@ class Replace:
       errors.NotMet: nothing keeps to the budget of the settings.
     """
     self.train = train = supervised.resolve(train, architecture.kind)
+    supervised.plain(train, "replace")
     self.config = config = replace_config.resolve(config, train)
     self.given, self._share = architecture, share
     self.place = supervised.place_of(

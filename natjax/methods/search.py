@@ -58,6 +58,8 @@ class SupernetConfig:
       number, with K, M or G; empty for no limit.
     max_madds: likewise, multiply-adds.
     dtype: "float32" or "bfloat16", of the supernet's computation.
+    skeleton: of a supernet of cells: "cifar", or "imagenet", whose images pass
+      three convolutions of stride 2 before the first cell.
   """
 
   init_channels: int | None = None
@@ -77,6 +79,7 @@ class SupernetConfig:
   dtype: str = "float32"
   chain_layers: int | None = settings.later(None)
   chain_width: float | None = settings.later(None)
+  skeleton: str = settings.later("cifar")
 
 
 def resolve(config: Any, kind: str) -> Any:
@@ -91,7 +94,11 @@ def resolve(config: Any, kind: str) -> Any:
   """
   config = halves.sized(config, kind)
   settings.plain(config)
-  settings.one_of(config, dtype=("float32", "bfloat16"))
+  settings.one_of(config, dtype=("float32", "bfloat16"),
+                  skeleton=("cifar", "imagenet"))
+  if kind == "blocks" and config.skeleton != "cifar":
+    settings.refuse(config, "skeleton", "does not apply to a space of blocks;"
+                    " leave it out")
   settings.at_least_one(config, "epochs", "batch_size")
   settings.above_zero(config, "supernet_width")
   settings.not_negative(
@@ -143,8 +150,9 @@ class Search:
           " other, which strengths of connections do not decide; choose a space"
           " that concatenates all nodes, or method random", "space")
     self.config = config
-    place = codec.place(kind, "cifar", config.init_channels, config.cells,
-                        num_classes=num_classes, image_size=image_size)
+    place = codec.place(
+        kind, config.skeleton, config.init_channels, config.cells,
+        num_classes=num_classes, image_size=image_size)
     self.connections = connections.Connections(
         space, place, target, null=self.null)
     self.supernet = supernet_lib.Supernet(

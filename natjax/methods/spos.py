@@ -252,14 +252,7 @@ def _optimizer(config, steps_per_epoch):
   return optimizers.coupled(
       "sgd", schedule, momentum=config.momentum, nesterov=config.nesterov,
       weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm,
-      decayed=None if config.decay_vectors else _kernels)
-
-
-def _kernels(params):
-  """Which parameters decay where vectors do not."""
-  return jax.tree_util.tree_map_with_path(
-      lambda path, _: getattr(path[-1], "key", None) not in ("bias", "scale"),
-      params)
+      decayed=None if config.decay_vectors else optimizers.kernels)
 
 
 def _window(config, paths):

@@ -37,7 +37,7 @@ class TrainConfig:
     epochs: walks over the training images.
     batch_size: over all devices.
     optimizer: "sgd" or "adam".
-    learning_rate: where the cosine schedule starts.
+    learning_rate: where the schedule starts, behind the warm-up.
     final_learning_rate: where it ends.
     momentum: of SGD; of Adam, b1.
     weight_decay: times the parameter, added to the gradient.
@@ -50,6 +50,11 @@ class TrainConfig:
     seeds: how many networks to train, with seeds that follow each other.
     sync_bn: whether batch statistics are taken over all devices.
     dtype: "float32" or "bfloat16", of the computation.
+    schedule: "cosine", "linear", or "exponential", by equal factors.
+    warmup: epochs in which the learning rate rises to its greatest.
+    decay_vectors: whether weights of biases and of BN decay, too.
+    accumulate: parts of a batch that are computed one after another, where
+      memory is short; batch statistics are of a part.
   """
 
   skeleton: str | None = None
@@ -71,6 +76,10 @@ class TrainConfig:
   seeds: int = 1
   sync_bn: bool = False
   dtype: str = "float32"
+  schedule: str = settings.later("cosine")
+  warmup: int = settings.later(0)
+  decay_vectors: bool = settings.later(True)
+  accumulate: int = settings.later(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,17 +135,38 @@ def resolve(config: TrainConfig, kind: str) -> FullTrainConfig:
       "a network of blocks")
   settings.plain(full)
   settings.one_of(full, dtype=("float32", "bfloat16"),
-                  optimizer=optimizers.NAMES)
-  settings.at_least_one(full, "epochs", "batch_size", "seeds")
+                  optimizer=optimizers.NAMES, schedule=optimizers.SCHEDULES)
+  settings.at_least_one(full, "epochs", "batch_size", "seeds", "accumulate")
   settings.not_negative(
-      full, "learning_rate", "final_learning_rate", "momentum",
+      full, "learning_rate", "final_learning_rate", "momentum", "warmup",
       "weight_decay", "max_grad_norm", "auxiliary_weight", "label_smoothing")
   if full.label_smoothing >= 1:
     settings.refuse(full, "label_smoothing", "must lie in [0, 1); give 0.1")
+  if full.warmup >= full.epochs:
+    settings.refuse(full, "warmup", "must be below the number of epochs; give 0"
+                    " for none")
+  if full.schedule == "exponential" and not (
+      full.learning_rate and full.final_learning_rate):
+    settings.refuse(full, "schedule", "needs a learning-rate and a"
+                    " final-learning-rate above 0; give linear or cosine")
   if not 0 <= full.drop_path < 1:
     settings.refuse(full, "drop_path", "must lie in [0, 1); 0 turns it off")
   settings.below_one_for_adam(full, "optimizer", "momentum")
   return full
+
+
+def plain(config: FullTrainConfig, method: str) -> None:
+  """Refuses what a method that trains by updates of its own has not.
+
+  Raises:
+    InputError: another schedule than the cosine, a warm-up, parts of batches,
+      or parameters that do not decay.
+  """
+  for name in ("schedule", "warmup", "decay_vectors", "accumulate"):
+    if getattr(config, name) != getattr(TrainConfig, name):
+      settings.refuse(config, name, f"does not apply to method {method}, whose"
+                      " training has schedules of its own; leave it out, and"
+                      " train what it gives by natjax train")
 
 
 def place_of(config: FullTrainConfig, kind: str, *, num_classes: int,
@@ -190,8 +220,14 @@ class Supervised:
             self.config, architecture.kind, num_classes=num_classes,
             image_size=image_size))
     self.steps = config.epochs * steps_per_epoch
-    self.optimizer = optimizers.scheduled(
-        self.config, self.steps, self.config.optimizer,
+    self.optimizer = optimizers.coupled(
+        self.config.optimizer, optimizers.schedule(
+            self.config.schedule, self.config.learning_rate, self.steps,
+            final=self.config.final_learning_rate,
+            warmup=self.config.warmup * steps_per_epoch),
+        momentum=self.config.momentum, weight_decay=self.config.weight_decay,
+        max_grad_norm=self.config.max_grad_norm,
+        decayed=None if self.config.decay_vectors else optimizers.kernels,
         divided=self._divided if self.objective.divides else None)
 
   def _divided(self, tree):
@@ -235,16 +271,37 @@ class Supervised:
     rng, rng_drop = jax.random.split(state.rng)
     rate = (self.config.drop_path * state.step / self.steps
             if self.config.drop_path else None)
-    (loss, (batch_stats, metrics)), grads = jax.value_and_grad(
-        self.objective.loss, has_aux=True)(
-            state.params, state.batch_stats, batch, drop_path=rate,
-            rng=base.device_key(rng_drop))
+    grads, batch_stats, metrics = self._gradient(
+        state, batch, rate, base.device_key(rng_drop))
     grads = base.mean_over_devices(
         grads, self._divided(grads) if self.objective.divides else None)
-    batch_stats, metrics = base.mean_over_devices(
-        (batch_stats, {"loss": loss, **metrics}))
+    batch_stats, metrics = base.mean_over_devices((batch_stats, metrics))
     return descend(self.optimizer, state, grads, batch_stats=batch_stats,
                    step=state.step + 1, rng=rng), metrics
+
+  def _gradient(self, state, batch, rate, rng):
+    """Gradients, statistics of BN and metrics of a device's batch."""
+
+    def of(batch, batch_stats, rng):
+      (loss, (batch_stats, metrics)), grads = jax.value_and_grad(
+          self.objective.loss, has_aux=True)(
+              state.params, batch_stats, batch, drop_path=rate, rng=rng)
+      return grads, batch_stats, {"loss": loss, **metrics}
+
+    parts = self.config.accumulate
+    if parts == 1:
+      return of(batch, state.batch_stats, rng)
+
+    def add(carry, part):
+      grads, batch_stats, metrics = of(part[0], carry[1], part[1])
+      return (jax.tree.map(jnp.add, carry[0], grads), batch_stats), metrics
+
+    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    (grads, batch_stats), metrics = jax.lax.scan(
+        add, (zeros, state.batch_stats), (split, jax.random.split(rng, parts)))
+    return (jax.tree.map(lambda x: x / parts, grads), batch_stats,
+            jax.tree.map(lambda x: jnp.mean(x, 0), metrics))
 
   def _observe(self, state, epoch):
     return self._watch(self.method(), state, epoch) if self._watch else {}

@@ -11,11 +11,19 @@ from natjax.networks import network as network_lib
 from natjax.training import method as base
 
 Aux = tuple[Any, dict[str, jax.Array]]
+MANY = 100  # Classes of which the five first answers are judged, too.
 
 
 def right(logits: jax.Array, labels: jax.Array) -> jax.Array:
   """f32[B], 1 where the largest logit is the label's."""
   return (jnp.argmax(logits, -1) == labels).astype(jnp.float32)
+
+
+def among_first(logits: jax.Array, labels: jax.Array,
+                count: int = 5) -> jax.Array:
+  """f32[B], 1 where fewer than `count` logits are above the label's."""
+  own = jnp.take_along_axis(logits, jnp.maximum(labels, 0)[:, None], -1)
+  return (jnp.sum(logits > own, -1) < count).astype(jnp.float32)
 
 
 # `(logits f[B, K], labels i32[B]) -> loss f32[]`, what a supernet minimises.
@@ -80,6 +88,12 @@ class Objective:
     """
     logits, _ = self.network.apply(variables, batch["image"], **mix)
     return right(logits, batch["label"])
+
+  def ranks(self, variables: Any, batch: base.Batch) -> dict[str, jax.Array]:
+    """As `is_right`, beside whether the label is among the five first."""
+    logits, _ = self.network.apply(variables, batch["image"])
+    return {"accuracy": right(logits, batch["label"]),
+            "top5_accuracy": among_first(logits, batch["label"])}
 
   def features(self, variables: Any, images: jax.Array,
                **mix: Any) -> jax.Array:

@@ -28,9 +28,9 @@ from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
 from natjax.objectives import classification as objectives
 from natjax.objectives import contrastive, linear_probe, neighbours
+from natjax.training import evaluation, settings
 from natjax.training import method as base
 from natjax.training import options as options_lib
-from natjax.training import settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,14 +157,15 @@ class SimCLR(objectives.Objective):
 
 
 def extract(features: Callable[[Any, jax.Array], jax.Array], state: Any,
-            images: np.ndarray, preparation: options_lib.Preparing, *,
+            images: np.ndarray | data_lib.Streamed,
+            preparation: options_lib.Preparing, *,
             batch_size: int = 256) -> np.ndarray:
   """Computes the features of stored images, batch by batch.
 
   Args:
     features: a jit-able `(state, normalised images) -> f32[B, F]`.
     state: its first argument.
-    images: u8[N, H, W, 3].
+    images: u8[N, H, W, 3]; of those on disk, damaged ones count as black.
     preparation: normalises them.
     batch_size: images at a time; the last batch is padded.
 
@@ -173,12 +174,12 @@ def extract(features: Callable[[Any, jax.Array], jax.Array], state: Any,
   """
   run = _extractor(features, preparation)
   size = min(batch_size, len(images))
-  found = []
-  for start in range(0, len(images), size):
-    part = images[start:start + size]
-    padded = np.concatenate([part, np.repeat(part[:1], size - len(part), 0)])
-    found.append(np.asarray(run(state, padded))[:len(part)])
-  return np.concatenate(found)
+  split = options_lib.Split(images, np.zeros(len(images), np.int32))
+  steps = -(-len(images) // size)
+  found = [np.asarray(run(state, part))
+           for _, chunk, _ in evaluation.chunks(split, size, steps)
+           for part in chunk]
+  return np.concatenate(found)[:len(images)]
 
 
 @functools.lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from natjax import data as data_lib
 from natjax import errors
+from natjax.data import crops
 from natjax.graph import codec, records
 from natjax.methods import supervised
 from natjax.networks import network as network_lib
@@ -51,7 +52,10 @@ class Labels:
                config: supervised.FullTrainConfig):
     self.dataset, self.config = dataset, config
     self.num_classes = dataset.num_classes
-    self.train = fit_lib.Split(dataset.train_images, dataset.train_labels)
+    images = dataset.train_images
+    if isinstance(images, data_lib.Streamed):  # They are cropped as decoded.
+      images = images.cropped(self.crop)
+    self.train = fit_lib.Split(images, dataset.train_labels)
     self.test = fit_lib.Split(dataset.test_images, dataset.test_labels)
     self._some = fit_lib.Split(*(x[:10_000] for x in self.train))
 
@@ -72,9 +76,16 @@ class Labels:
 
   def plain(self, dtype: str, *, cutout: int = 0) -> fit_lib.Preparation:
     """How images are augmented and normalised to learn labels."""
+    augmentation = self.dataset.augmentation._replace(cutout=cutout)
+    if self.dataset.streamed:
+      augmentation = augmentation.on_device
     return fit_lib.Preparation(
-        self.dataset.mean, self.dataset.std,
-        self.dataset.augmentation._replace(cutout=cutout), jnp.dtype(dtype))
+        self.dataset.mean, self.dataset.std, augmentation, jnp.dtype(dtype))
+
+  @property
+  def crop(self) -> crops.Crop | None:
+    """How images are cropped as they are decoded, of those on disk."""
+    return self.dataset.augmentation.crop
 
   @property
   def preparation(self) -> fit_lib.Preparing:
@@ -85,10 +96,16 @@ class Labels:
             variables: Any) -> dict[str, float]:
     """The accuracy on the test images, looked at once.
 
+    Of sets of 100 classes and more that of the five first answers, too.
+
     Args:
       objective: of the network.
       variables: of the trained network, on one device.
     """
+    if self.num_classes >= objectives.MANY:
+      return {name: float(value) for name, value in fit_lib.walk(
+          objective.ranks, variables, self.test, preparation=self.preparation,
+          batch_size=max(self.config.batch_size, 128)).items()}
     return {"accuracy": self._accuracy(objective.is_right, variables,
                                        self.test)}
 
@@ -172,6 +189,10 @@ class Views(Labels):
       self.simclr = simclr_lib.check(simclr)
     self.num_classes = 0
     _refuse(config, self.objective, "auxiliary", "label_smoothing", "cutout")
+    if config.accumulate > 1:
+      settings.refuse(config, "accumulate", "does not apply to the objective"
+                      " simclr, which compares all views of a batch; leave it"
+                      " out")
 
   def describe(self) -> dict[str, Any]:
     """What a run's configuration says of the objective."""
@@ -184,6 +205,11 @@ class Views(Labels):
     """The contrastive objective of an architecture without a classifier."""
     return simclr_lib.SimCLR(
         self.simclr, architecture, place, sync_bn=config.sync_bn)
+
+  @property
+  def crop(self) -> None:
+    """None, as views are drawn on the device."""
+    return None
 
   @property
   def preparation(self) -> fit_lib.Preparing:

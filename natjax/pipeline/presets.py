@@ -2,8 +2,8 @@
 
 `demo` runs in minutes on two CPU cores, `small` on one accelerator or, with
 patience, on a CPU, and `paper` holds section 5.1 of Guo et al., 2021, or what
-the paper of the method has. The settings of a method stand with the method
-(`methods.entry.Entry.presets`).
+the paper of the method has. Those of `IMAGENET` train a network on it. The
+settings of a method stand with the method (`methods.entry.Entry.presets`).
 """
 
 import dataclasses
@@ -17,7 +17,29 @@ from natjax.objectives import arcface as arcface_lib
 from natjax.objectives import simclr as simclr_lib
 from natjax.spaces import base as spaces_lib
 
-PRESETS = entry_lib.PRESETS
+_PHOTOGRAPHS = supervised.TrainConfig(
+    skeleton="imagenet", init_channels=48, cells=14, epochs=250,
+    batch_size=128, learning_rate=0.1, weight_decay=3e-5, drop_path=0.0,
+    label_smoothing=0.1, cutout=0)
+# What cells are trained on ImageNet by: the code of Guo et al., 2021 (before it
+# left their repository); that of Liu et al., 2019, whose factor of 0.97 per
+# epoch is here taken step by step; and that of Xu et al., 2020 (PC-DARTS),
+# which EnTranNAS follows.
+IMAGENET = {
+    "imagenet-nat": dataclasses.replace(_PHOTOGRAPHS, drop_path=0.2),
+    "imagenet-darts": dataclasses.replace(
+        _PHOTOGRAPHS, schedule="exponential",
+        final_learning_rate=0.1 * 0.97**250),
+    "imagenet-pcdarts": dataclasses.replace(
+        _PHOTOGRAPHS, batch_size=1024, learning_rate=0.5, schedule="linear",
+        final_learning_rate=0.0, warmup=5)}
+# A search on it as those of PC-DARTS and EnTranNAS: an eighth of every class,
+# of which four fifths are for the weights (10 % and 2.5 %).
+SEARCH = "imagenet-search"
+_SEARCH = {"skeleton": "imagenet", "epochs": 50, "batch_size": 1024,
+           "learning_rate": 0.5, "final_learning_rate": 0.0,
+           "alpha_learning_rate": 6e-3, "weights_fraction": 0.8}
+PRESETS = (*entry_lib.PRESETS, *IMAGENET, SEARCH)
 
 
 class Preset(NamedTuple):
@@ -28,6 +50,8 @@ class Preset(NamedTuple):
     train: of the networks, for the kind of architecture.
     simclr: of the self-supervised objective.
     image_size: side to which images are brought, in pixels.
+    resize: how; see `data.load`.
+    train_fraction: of every class, likewise.
     arcface: of the objective for identities.
   """
 
@@ -35,6 +59,8 @@ class Preset(NamedTuple):
   train: supervised.FullTrainConfig
   simclr: simclr_lib.SimCLRConfig
   image_size: int
+  resize: str = "stretch"
+  train_fraction: float | None = None
   arcface: arcface_lib.ArcFaceConfig = arcface_lib.ArcFaceConfig()
 
 
@@ -89,12 +115,17 @@ def get(name: str, architecture: codec.Architecture | None = None,
       Deng et al., 2019, on CASIA-WebFace.
 
   Raises:
-    InputError: no such preset or objective, or a method of another package
-      whose presets are none of its settings.
+    InputError: no such preset or objective, a preset of training alone for a
+      method, or a method of another package whose presets are none of its
+      settings.
   """
   errors.known("preset", name, PRESETS)
   errors.known("objective", objective, entry_lib.OBJECTIVES)
   kind = "cells" if architecture is None else codec.check(architecture).kind
+  if name in IMAGENET:
+    return _imagenet(name, kind, method, objective)
+  if name == SEARCH:
+    return _search(kind, method, objective)
   labelled = kind == "blocks" and objective == "supervised"
   changes = dict(_BLOCKS[name] if labelled else {})
   search = None
@@ -120,3 +151,29 @@ def get(name: str, architecture: codec.Architecture | None = None,
   return Preset(
       search, supervised.resolve(train, kind), simclr_lib.SimCLRConfig(),
       8 if name == "demo" else _FACE_SIZE if objective == "arcface" else 32)
+
+
+def _imagenet(name, kind, method, objective):
+  """A preset of training on ImageNet."""
+  if method is not None or objective != "supervised":
+    raise errors.InputError(
+        f"preset {name} is of training a network by its labels, as natjax train"
+        " does; give demo, small or paper here, and train with it what is"
+        " found", "preset")
+  changes: dict[str, Any] = supervised.OF_CELLS if kind == "blocks" else {}
+  return Preset(None, supervised.resolve(
+      dataclasses.replace(IMAGENET[name], **changes), kind),
+      simclr_lib.SimCLRConfig(), 224, "imagenet")
+
+
+def _search(kind, method, objective):
+  """A preset of searching on ImageNet."""
+  fits = method is not None and kind == "cells" and objective == "supervised"
+  found = get("paper", None, method) if fits else None
+  if found is None or not all(hasattr(found.search, name) for name in _SEARCH):
+    raise errors.InputError(
+        f"preset {SEARCH} is of searches for cells by strengths alpha; give"
+        " another, or natjax search --space darts with --method darts,"
+        " entrannas or entrannas-dst", "preset")
+  return _imagenet("imagenet-pcdarts", kind, None, objective)._replace(
+      search=dataclasses.replace(found.search, **_SEARCH), train_fraction=0.125)

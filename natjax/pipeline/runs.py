@@ -427,6 +427,8 @@ def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
   content = 0  # Two files of one name and size are different data.
   for array in (dataset.train_images, dataset.train_labels,
                 dataset.test_images, dataset.test_labels):
+    if isinstance(array, data_lib.Streamed):  # Which are not read for that.
+      array = np.array([array.checksum])
     content = zlib.crc32(np.ascontiguousarray(array).data, content)
   usual = dataset_lib.Source._field_defaults
   source = {} if dataset.source is None else {"source": {
@@ -434,7 +436,9 @@ def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
       if k == "data_dir" or k not in usual or v != usual[k]}}
   return {"dataset": dataset.name, "images": sizes, "crc32": content,
           "image_size": dataset.image_size, "classes": dataset.num_classes,
-          "augmentation": dataset.augmentation._asdict(), **source}
+          "augmentation": {
+              k: v for k, v in dataset.augmentation._asdict().items()
+              if v is not None}, **source}
 
 
 def load_data(out: str | os.PathLike[str], name: str | None = None,
@@ -467,7 +471,9 @@ def load_data(out: str | os.PathLike[str], name: str | None = None,
     found = data_lib.load(
         name, data_dir=data_dir, image_size=config["image_size"],
         resize=source.resize, renumber_labels=source.renumber_labels,
-        test_fraction=source.test_fraction)
+        test_fraction=source.test_fraction, skip_damaged=source.skip_damaged,
+        train_fraction=source.train_fraction,
+        stream=source.stream if own else None)
   except errors.InputError as e:
     if own:
       raise errors.InputError(f"{e}; {advice}") from e

@@ -16,13 +16,16 @@ _WORDS = {dict: "an object", list: "a list", str: "a text", bool: "true or"
 # Of `evaluate`: what `runs.describe_data` writes.
 CONFIG = {"dataset": str, "image_size": int, "classes": int, "crc32": int,
           "source?": {"name": str, "data_dir": (str, None), "resize?": str,
-                      "renumber_labels?": bool, "test_fraction?": NUMBER},
+                      "renumber_labels?": bool, "test_fraction?": NUMBER,
+                      "stream?": bool, "skip_damaged?": bool,
+                      "train_fraction?": NUMBER},
           "simclr?": dict, "arcface?": dict,
           "objective?": str}
 
 NETWORK = {"architecture": dict, "place": dict, "auxiliary": bool, "dtype": str,
            "mean": [NUMBER], "std": [NUMBER], "class_names": [str],
-           "accuracy": NUMBER, "linear_accuracy?": NUMBER, "seed?": int,
+           "accuracy": NUMBER, "linear_accuracy?": NUMBER,
+           "top5_accuracy?": NUMBER, "seed?": int,
            "params?": NUMBER, "madds?": NUMBER, "num_changes?": int,
            "resize?": str, "seconds?": NUMBER}
 # Of `derived.json`: of a search, and of what handed over to another program.
@@ -33,9 +36,9 @@ HANDED_OVER = {"train_accuracy_before_derivation?": NUMBER,
 # Of `time.json`, and in a result: seconds by what they were spent on.
 TIME = {"*": NUMBER}
 _COST = {"params": NUMBER, "madds": NUMBER}
-_TRAINED = {f"{kind}{name}?": shape for kind in ("", "linear_") for name, shape
-            in (("accuracy", NUMBER), ("accuracy_std", NUMBER),
-                ("accuracies", [NUMBER]))}
+_TRAINED = {f"{kind}{name}?": shape for kind in ("", "linear_", "top5_")
+            for name, shape in (("accuracy", NUMBER), ("accuracy_std", NUMBER),
+                                ("accuracies", [NUMBER]))}
 _PART = {**_COST, **_TRAINED}
 _PAIR = {**_PART, "accuracy": NUMBER, "accuracy_std": NUMBER}
 _JOB = {"dataset": str, "seconds": NUMBER, "time?": TIME,

@@ -174,25 +174,23 @@ class SearchedSupernet:
     Returns:
       f64[A], fractions.
     """
-    pixels, labels = (part[:images] for part in self.judging)
-    count, batch = len(labels), min(batch, len(labels))
-    full = -(-count // batch) * batch
-    # What fills the last batch up has a label that no class has.
-    pixels = np.concatenate([pixels, np.repeat(pixels[:1], full - count, 0)])
-    labels = np.concatenate([labels, np.full(full - count, -1)])
-    batches = jax.device_put((
-        pixels.reshape(-1, batch, *pixels.shape[1:]),
-        labels.reshape(-1, batch).astype(np.int32)))
-    total, found = len(paths.source), []
-    for start in range(0, total, _AT_ONCE):
-      # The last ones are filled up, too: another shape is another program.
-      at = np.minimum(np.arange(start, start + _AT_ONCE), total - 1)
-      right = self._judge(self.params, jax.tree.map(
-          operator.itemgetter(at), paths), batches)
-      found.append(np.asarray(right)[:total - start])
-      if listener is not None:
-        listener(min(start + _AT_ONCE, total))
-    return np.concatenate(found) / count
+    split = fit_lib.Split(*(part[:images] for part in self.judging))
+    batch = min(batch, len(split.labels))
+    steps = -(-len(split.labels) // batch)
+    total, count = len(paths.source), 0
+    found = np.zeros(total)
+    for number, pixels, labels in fit_lib.chunks(split, batch, steps):
+      count += int((labels >= 0).sum())
+      batches = jax.device_put((pixels, labels))
+      for start in range(0, total, _AT_ONCE):
+        # The last ones are filled up, too: another shape is another program.
+        at = np.minimum(np.arange(start, start + _AT_ONCE), total - 1)
+        right = self._judge(self.params, jax.tree.map(
+            operator.itemgetter(at), paths), batches)
+        found[start:start + _AT_ONCE] += np.asarray(right)[:total - start]
+        if listener is not None and number + len(labels) >= steps:
+          listener(min(start + _AT_ONCE, total))
+    return found / count
 
   @functools.cached_property
   def _judge(self):
@@ -223,7 +221,8 @@ class SearchedSupernet:
 
   def _measure(self, params, path):
     like = jax.eval_shape(self.supernet.init, jax.random.key(0))
-    images = self._preparation(None, jnp.asarray(self._measured), train=False)
+    pixels = jnp.asarray(np.asarray(self._measured))
+    images = self._preparation(None, pixels, train=False)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
                          like["batch_stats"])
     return self.supernet.run({"params": params, "batch_stats": zeros},

@@ -196,6 +196,12 @@ class Trainer:
       if held_out:
         self.seen, self.held_out = _divide(
             self.seen, (1 - held_out, held_out), seed)
+      own = full.batch_size // (
+          len(self.devices) if self.way == "one by one" else 1)
+      if own % full.accumulate:
+        settings.refuse(full, "accumulate", f"must divide the {own} images of a"
+                        " batch that a device has; give another, or another"
+                        " batch-size")
       trained_on = self.judge.train if train_on_all else self.seen
       self._feed = _checked(
           Feed({"train": trained_on}, full.batch_size, self.judge.preparation),
@@ -247,7 +253,7 @@ class Trainer:
     return {
         "version": natjax.__version__, "versions": runs.versions(),
         **runs.describe_data(self.dataset), **self.judge.describe(),
-        "train": dataclasses.asdict(self.config), "seed": self.seed,
+        "train": settings.describe(self.config), "seed": self.seed,
         "devices": len(self.devices),
         # Otherwise each seed has all devices, and the batch is divided.
         **({} if self.way == "one by one" else {"seeds_together": self.way}),
@@ -276,7 +282,7 @@ class Trainer:
         "steps": self.steps * self.config.epochs * self.config.seeds,
         "memory_bytes": memory.network_bytes(
             architecture, self.place, self.config.batch_size // len(
-                self.devices), self.config.dtype)}
+                self.devices) // self.config.accumulate, self.config.dtype)}
 
   def compare(self, changed: versus.Trained,
               original: versus.Trained) -> dict[str, int]:
@@ -291,17 +297,19 @@ class Trainer:
     """Costs, and mean, deviation and values of accuracies over seeds.
 
     Args:
-      results: of every seed, with "accuracy" and perhaps "linear_accuracy".
+      results: of every seed, with "accuracy" and perhaps "top5_accuracy" and
+        "linear_accuracy".
       architecture: of all of them; None takes the mean of their costs.
 
     Returns:
-      "params", "madds", "accuracy", "accuracy_std", "accuracies", and those of
-      a linear classifier under "linear_accuracy", "linear_accuracy_std",
+      "params", "madds", "accuracy", "accuracy_std", "accuracies", those of the
+      five first answers under "top5_accuracy" and so on, and those of a linear
+      classifier under "linear_accuracy", "linear_accuracy_std",
       "linear_accuracies".
     """
     found: dict[str, Any] = self.cost(architecture) if architecture else {
         k: float(np.mean([r[k] for r in results])) for k in ("params", "madds")}
-    for name in ("accuracy", "linear_accuracy"):
+    for name in ("accuracy", "top5_accuracy", "linear_accuracy"):
       if values := [r[name] for r in results if name in r]:
         spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
         found |= {name: float(np.mean(values)), f"{name}_std": spread,

@@ -233,7 +233,7 @@ class _Compiled(engine.Layout):
 
   compiled: Any = None
 
-  def chunk(self, phase, preparation):
+  def chunk(self, phase, preparation, divided):
     return self.compiled
 
 

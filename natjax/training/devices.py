@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import functools
 import importlib.util
 import os
-import pathlib
 import sys
 from typing import Any
 
@@ -32,6 +31,7 @@ except ImportError:  # Not on Windows.
 # Found to halve compilation or better on the CPU, with no visible loss per
 # step; on an accelerator it would slow kernels down.
 _CPU_FLAG = "--xla_backend_optimization_level=1"
+OWN = "own"  # Of `spread`.
 _RUNS = "runs"  # The axis over which runs of their own are divided.
 _PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin",
             "libtpu")
@@ -64,10 +64,9 @@ def configure_compilation(
       jax.__version_info__ < _CUDA_FLAG_BELOW):
     _set_flag(_CUDA_FLAG)
   if jax.config.values["jax_compilation_cache_dir"] is None:
-    default = pathlib.Path(
-        os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "natjax"
-    folder = cache_dir or os.environ.get("NATJAX_CACHE") or default
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    from natjax.data import cache  # Quick commands do without its room.
+    jax.config.update(
+        "jax_compilation_cache_dir", str(cache_dir or cache.folder()))
     # All: a start compiles some hundred small programs besides.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
@@ -131,7 +130,7 @@ def check_batch(batch_size: int, num_devices: int) -> None:
 
 
 def spread(function: Callable[..., Any], devices: Sequence[jax.Device], *,
-           sharded: Sequence[bool], donate: Sequence[int] = (),
+           sharded: Sequence[Any], donate: Sequence[int] = (),
            divided: Mapping[int, Any] | None = None,
            results: Any = False) -> Callable[..., Any]:
   """Maps a function over devices.
@@ -142,7 +141,9 @@ def spread(function: Callable[..., Any], devices: Sequence[jax.Device], *,
     devices: D of them. Where they belong to several processes, all of these
       call the result, with the same arguments.
     sharded: per argument, whether it has a leading axis [D] to be divided; the
-      others are replicated.
+      others are replicated. Of one that is `OWN`, each of several processes
+      passes what its own devices take. Or a tuple of these, for the items of
+      an argument that is a tuple.
     donate: arguments whose memory may be reused; the caller's arrays are
       deleted.
     divided: of arguments by their numbers, trees of bools: which arrays'
@@ -155,27 +156,46 @@ def spread(function: Callable[..., Any], devices: Sequence[jax.Device], *,
   # `jax.pmap` would stack them.
   assert not divided and not any(jax.tree.leaves(results))
   mapped = jax.pmap(function, axis_name=base.AXIS, devices=devices,
-                    in_axes=tuple(0 if s else None for s in sharded),
+                    in_axes=_each(tuple(sharded), 0, None),
                     out_axes=None, donate_argnums=tuple(donate))
   # Every process passes what its own devices take.
   mine = np.array([i for i, d in enumerate(devices)
                    if d.process_index == jax.process_index()])
-  return lambda *args: mapped(*(
-      jax.tree.map(lambda x: x[mine], arg) if s else replicate(arg, devices)
-      for arg, s in zip(args, sharded, strict=True)))
+
+  def passed(arg, s):
+    if isinstance(s, tuple):
+      return tuple(map(passed, arg, s))
+    return arg if s == OWN else (
+        jax.tree.map(lambda x: x[mine], arg) if s else replicate(arg, devices))
+
+  return lambda *args: mapped(*passed(args, tuple(sharded)))
+
+
+def _each(sharded, then, otherwise):
+  """A tree of one of two values for what is divided and what is not."""
+  if isinstance(sharded, tuple):
+    return tuple(_each(s, then, otherwise) for s in sharded)
+  return then if sharded else otherwise
 
 
 def _spread_here(function, devices, sharded, donate, divided, results):
   """What `jax.pmap` makes of a function, for devices of this process."""
 
+  def part(arg, s):
+    if isinstance(s, tuple):
+      return tuple(map(part, arg, s))
+    return jax.tree.map(lambda x: x[0], arg) if s else arg
+
   def on_one(*args):
-    return function(*(jax.tree.map(lambda x: x[0], arg) if s else arg
-                      for arg, s in zip(args, sharded, strict=True)))
+    return function(*part(args, sharded))
 
   mesh = jax.sharding.Mesh(np.asarray(devices), (base.AXIS,))
-  spec = lambda parts: jax.sharding.PartitionSpec(*[base.AXIS] * parts)
-  specs = tuple(jax.tree.map(spec, divided.get(i, s))
-                for i, s in enumerate(sharded))
+  every, over = (jax.sharding.PartitionSpec(*[base.AXIS] * n) for n in (0, 1))
+  sharded = tuple(sharded)
+  spec = lambda parts: over if parts else every
+  specs = tuple(
+      jax.tree.map(spec, divided[i]) if i in divided else _each(s, over, every)
+      for i, s in enumerate(sharded))
   out = jax.tree.map(spec, results)
   put = functools.partial(
       jax.tree.map, functools.partial(jax.sharding.NamedSharding, mesh))
@@ -187,7 +207,7 @@ def _spread_here(function, devices, sharded, donate, divided, results):
 
 
 def spread_runs(function: Callable[..., Any], devices: Sequence[jax.Device], *,
-                sharded: Sequence[bool],
+                sharded: Sequence[Any],
                 donate: Sequence[int] = ()) -> Callable[..., Any]:
   """Maps a function over devices that hold runs of their own.
 
@@ -197,13 +217,28 @@ def spread_runs(function: Callable[..., Any], devices: Sequence[jax.Device], *,
     devices: D of them, of this process.
     sharded: per argument, whether it has a leading axis of runs, which is
       divided as `divide` does; the others are replicated. All results have one.
+      Or a tuple, as `spread` takes it.
     donate: arguments whose memory may be reused.
   """
   divided = _divided(devices)
   return jax.jit(jax.shard_map(
       function, mesh=divided.mesh, out_specs=divided.spec, check_vma=False,
-      in_specs=tuple(divided.spec if s else jax.sharding.PartitionSpec()
-                     for s in sharded)), donate_argnums=tuple(donate))
+      in_specs=_each(tuple(sharded), divided.spec,
+                     jax.sharding.PartitionSpec())),
+                 donate_argnums=tuple(donate))
+
+
+def shard(tree: Any, devices: Sequence[jax.Device]) -> Any:
+  """Divides the leading axis [D] of every array, as `spread` takes it.
+
+  Of several processes, each passes what its own devices take (`OWN`), and has
+  it back.
+  """
+  if not is_local(devices):
+    return tree
+  mesh = jax.sharding.Mesh(np.asarray(devices), (base.AXIS,))
+  return jax.device_put(tree, jax.sharding.NamedSharding(
+      mesh, jax.sharding.PartitionSpec(base.AXIS)))
 
 
 def divide(tree: Any, devices: Sequence[jax.Device]) -> Any:

@@ -5,6 +5,8 @@ their seeds (`seeds.fit_seeds`); how these lie on devices is their `Layout`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
+import contextlib
 import functools
 import time
 from typing import Any, NamedTuple
@@ -94,17 +96,21 @@ def walk(take: Callable[..., tuple[Any, jax.Array, jax.Array]], state: Any,
 
 @functools.lru_cache(maxsize=4)  # Seeds of one network share a program.
 def make_chunk(phase: base.Phase, preparation: options_lib.Preparing,
-               devices: tuple[jax.Device, ...], form: Any = None,
+               devices: tuple[jax.Device, ...],
+               own: tuple[bool, ...] = (), form: Any = None,
                marks: tuple[bool, ...] = ()) -> Callable[..., Carry]:
   """Compiles a phase: `(state, sums, splits, orders, span, rng)`.
 
-  Every order is i32[D, steps, B / D] into its split. Of a state of which arrays
-  are divided (`Method.divided`), `form` is the structure and `marks` say which.
+  Every order is i32[D, steps, B / D] into its split, and of those that devices
+  have for their `own` into what the device has of it, [D, ...]. Of a state of
+  which arrays are divided (`Method.divided`), `form` is the structure and
+  `marks` say which.
   """
   divided = False if form is None else jax.tree.unflatten(form, marks)
+  splits = tuple(devices_lib.OWN if d else False for d in own) or False
   return devices_lib.spread(
       functools.partial(walk, make_step(phase, preparation)), devices,
-      donate=(0, 1), sharded=(False, False, False, True, False, False),
+      donate=(0, 1), sharded=(False, False, splits, True, False, False),
       divided={} if form is None else {0: divided},
       results=Carry(divided, False, False, False))  # type: ignore[arg-type]
 
@@ -117,6 +123,7 @@ class Layout:
     seeds: of the R runs.
     runs: their names.
     processes: of the devices.
+    mine: of an order's leading axis, what this process's devices take.
     shape: leading axes of what the R runs have each: none of a single run.
     width: devices over which a run's batches are divided.
   """
@@ -131,6 +138,8 @@ class Layout:
     self.devices, self.width = devices, len(devices)
     self.seeds, self.runs = tuple(seeds), tuple(runs)
     self.processes = distributed.Processes(devices)
+    self.mine = np.array([i for i, d in enumerate(devices)
+                          if d.process_index == jax.process_index()])
 
   def join(self, trees: Sequence[Any]) -> Any:
     """Makes one tree of those of all runs."""
@@ -149,14 +158,74 @@ class Layout:
     """Puts the sums where a chunk takes them."""
     return devices_lib.replicate(tree, self.devices)
 
-  def chunk(self, phase: base.Phase, preparation: options_lib.Preparing
-            ) -> Callable[..., Carry]:
+  def divide(self, tree: Any) -> Any:
+    """Puts a divided split, of which this process has `mine`, on devices."""
+    return devices_lib.shard(tree, self.devices)
+
+  def chunk(self, phase: base.Phase, preparation: options_lib.Preparing,
+            divided: tuple[bool, ...]) -> Callable[..., Carry]:
     """`(state, sums, splits, orders, span, rng) -> carry`, compiled `walk`."""
-    return make_chunk(phase, preparation, self.devices, *self._form)
+    return make_chunk(phase, preparation, self.devices, divided, *self._form)
 
   def one(self, state: base.State, run: int) -> base.State:
     """The state of one run, in arrays that are this process's alone."""
     return devices_lib.fetch(state)
+
+
+class _Source:
+  """The chunks of a phase's splits, read ahead where that takes long.
+
+  Attributes:
+    ahead: whether the next chunk is read while one is computed.
+    asked: where the chunk ends that is being read; 0 where none is.
+  """
+
+  def __init__(self, walks: Sequence[batches.Walk], ahead: bool):
+    self.ahead, self.asked = ahead, 0
+    self._walks, self._waited = walks, 0.0
+    self._began = time.monotonic()
+    self._pool = futures.ThreadPoolExecutor(1) if ahead else None
+    self._next: futures.Future[Any] | None = None
+
+  def ask(self, start: int, stop: int) -> None:
+    """Begins to read the chunk that is taken next."""
+    assert self._pool is not None
+    self._next, self.asked = self._pool.submit(self._read, start, stop), stop
+
+  def take(self, start: int, stop: int) -> tuple[Any, Any, Any]:
+    """Of every split what `batches.Walk.chunk` gives."""
+    began = time.monotonic()
+    found = self._next.result() if self._next else self._read(start, stop)
+    self._waited += time.monotonic() - began
+    self._next, self.asked = None, 0
+    return found
+
+  def _read(self, start, stop):
+    return tuple(zip(*(walk.chunk(start, stop) for walk in self._walks),
+                     strict=True))
+
+  def report(self) -> dict[str, Any]:
+    """What a row of metrics says of what was read from disk.
+
+    "waited" is the share of the time, since the phase began or was resumed, in
+    which devices waited for images, and "skipped" the images, read since then,
+    that are damaged.
+    """
+    if not self.ahead:
+      return {}
+    skipped = sum(walk.skipped for walk in self._walks)
+    return {"waited": round(
+        self._waited / max(time.monotonic() - self._began, 1e-9), 3),
+            **({"skipped": skipped} if skipped else {})}
+
+  def close(self) -> None:
+    """Ends what reads ahead, within a step."""
+    for walk in self._walks:
+      walk.ended = True
+    if self._pool is not None:
+      self._pool.shutdown()
+    for walk in self._walks:
+      walk.close()
 
 
 class Engine:
@@ -282,8 +351,10 @@ class Engine:
     entropies = [batches.entropy(seed, run, stage.name, phase.name,
                                  position.epoch)
                  for seed, run in zip(layout.seeds, layout.runs, strict=True)]
-    orders = [self._order(i, split, steps, entropies)
-              for i, split in enumerate(splits)]
+    walks = [split.walk(
+        batches.order(split, steps, self._batch_size, layout.width, entropies,
+                      i), layout, position.step, phase.augment)
+             for i, split in enumerate(splits)]
     rng = layout.join([
         jax.random.key(int(np.random.default_rng(entropy).integers(2**31)))
         for entropy in entropies])
@@ -292,32 +363,37 @@ class Engine:
         self._zeros(len(phase.metrics)) if position.step == 0
         else np.asarray(sums)[..., :len(phase.metrics)])
     if key not in self._chunks:
-      self._chunks[key] = layout.chunk(phase, self._preparation)
+      self._chunks[key] = layout.chunk(
+          phase, self._preparation, tuple(split.divided for split in splits))
       # The first chunk may compile for a minute; say what is under way.
       self._report(stage, phase, position, steps, sums)
-    while (step := position.step) < steps:
-      stop = min(step + self._length(key, splits, steps), steps)
-      parts, rows, offsets = zip(*(
-          split.chunk(order, step, stop)
-          for split, order in zip(splits, orders, strict=True)), strict=True)
-      began = time.monotonic()
-      with self._processes.watching():
-        carry = self._chunks[key](
-            state, sums, parts, rows,
-            np.array([step, stop, *offsets], np.int32), rng)
-        state, sums = carry.state, carry.sums
-        jax.block_until_ready(carry.step)
-      self._check_finite(stage, phase, position, carry)
-      # The first chunk compiles; it only says that there was one.
-      self._seconds_per_step[key] = (
-          (time.monotonic() - began) / (stop - step)
-          if key in self._seconds_per_step else self._options.chunk_seconds / 4)
-      position = position._replace(step=stop)
-      self._report(stage, phase, position, steps, sums)
-      if stop < steps:
-        self._maybe_save(stage, phase, state, sums, position)
+    length = lambda step: min(step + self._length(key, splits, steps), steps)
+    with contextlib.closing(_Source(
+        walks, any(split.ahead for split in splits))) as source:
+      while (step := position.step) < steps:
+        stop = source.asked or length(step)
+        began = time.monotonic()  # Where reading is slower, it is what counts.
+        parts, rows, offsets = source.take(step, stop)
+        with self._processes.watching():
+          carry = self._chunks[key](
+              state, sums, parts, rows,
+              np.array([step, stop, *offsets], np.int32), rng)
+          state, sums = carry.state, carry.sums
+          if source.ahead and stop < steps:  # While the devices compute.
+            source.ask(stop, length(stop))
+          jax.block_until_ready(carry.step)
+        self._check_finite(stage, phase, position, carry)
+        # The first chunk compiles; it only says that there was one.
+        took = (time.monotonic() - began) / (stop - step)
+        if key not in self._seconds_per_step:
+          took = self._options.chunk_seconds / 4
+        self._seconds_per_step[key] = took
+        position = position._replace(step=stop)
+        self._report(stage, phase, position, steps, sums)
+        if stop < steps:
+          self._maybe_save(stage, phase, state, sums, position)
     self._check_state(stage, phase, position, state, sums)
-    self._finish(stage, phase, position, state, sums)
+    self._finish(stage, phase, position, state, sums, source.report())
     self._maybe_save(stage, phase, state, sums, position._replace(
         phase=position.phase + 1, step=0))
     return state, sums
@@ -351,16 +427,6 @@ class Engine:
         f" values that are not finite (mean metrics until then {means[0]}); try"
         " a smaller learning-rate")
 
-  def _order(self, i, split, steps, entropies):
-    """i32[*, steps, *] of an epoch's i-th split, as often as it takes."""
-    rounds = [[]] if i == 0 else [
-        batches.entropy(i, r) for r in range(-(-steps // split.steps))]
-    return np.concatenate([
-        np.concatenate([batches.epoch_order(
-            split.size, self._batch_size, self._layout.width,
-            [*entropy, *more]) for entropy in entropies])
-        for more in rounds], axis=1)[:, :steps]
-
   def _length(self, key, splits, steps):
     """Steps of the next chunk: one at first, then by the clock."""
     length = self._options.chunk_seconds / max(
@@ -374,13 +440,14 @@ class Engine:
     return [{name: float(v) for name, v in zip(
         phase.metrics, row / max(steps, 1), strict=True)} for row in values]
 
-  def _finish(self, stage, phase, position, state, sums):
+  def _finish(self, stage, phase, position, state, sums, input_report):
     means = self._means(phase, sums, position.step)
     for i, (rows, metrics) in enumerate(zip(self._rows, means, strict=True)):
       seen = {} if phase.observe is None else phase.observe(
           self._layout.one(state, i), position.epoch)
       rows.append({"stage": stage.name, "phase": phase.name,
                    "epoch": position.epoch, **metrics, **seen,
+                   **input_report,
                    "seconds": round(time.monotonic() - self._began, 3)})
 
   def _report(self, stage, phase, position, steps, sums):

@@ -1,15 +1,20 @@
 """Means over the images of a split, by one device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import functools
+import itertools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from natjax import data as data_lib
 from natjax.training import method as base
 from natjax.training import options as options_lib
+
+_CHUNK = 2**26  # Bytes of images that are on the device at a time.
+_DAMAGED = -2  # In place of a label.
 
 
 def walk(function: Callable[[Any, base.Batch], Any], argument: Any,
@@ -34,16 +39,58 @@ def walk(function: Callable[[Any, base.Batch], Any], argument: Any,
   size = len(split.labels)
   batch_size = min(batch_size, size)
   steps = size // batch_size if whole else -(-size // batch_size)
+  run, sums = _sums(function, preparation), list[Any]()
   used = min(steps * batch_size, size)
-  spare = steps * batch_size - used
-  images = np.concatenate([split.images[:used], split.images[:spare]])
-  labels = np.concatenate([split.labels[:used], np.full(spare, -1)])
-  sums = _sums(function, preparation)(
-      argument, images.reshape(steps, batch_size, *images.shape[1:]),
-      labels.reshape(steps, batch_size).astype(np.int32))
+  for number, images, labels in chunks(split, batch_size, steps):
+    if sums:  # Only one chunk waits while another is computed.
+      jax.block_until_ready(sums[-1])
+    sums.append(run(argument, images, labels, np.int32(number)))
+    used -= int((labels == _DAMAGED).sum())
   parts = 1 if total else used
-  return jax.tree.map(lambda x: np.sum(x, axis=0, dtype=np.float64) / parts,
-                      jax.device_get(sums))
+  return jax.tree.map(
+      lambda *x: np.sum(np.concatenate(x)[:steps], axis=0,
+                        dtype=np.float64) / parts, *jax.device_get(sums))
+
+
+def chunks(split: options_lib.Split, batch_size: int, steps: int
+           ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+  """Batches of a split in its order, as many at a time as take 64 MiB.
+
+  All of them at once where they take less, and none is on disk.
+
+  Args:
+    split: the images.
+    batch_size: B.
+    steps: how many batches; where they have more places than there are images,
+      the first images stand there again.
+
+  Yields:
+    The number of the first batch, images u8[T, B, ...], and labels i32[T, B],
+    which are -1 of images that stand there again, and -2 of damaged ones, which
+    are black. T is always the same; of the last chunk, what is behind the last
+    batch has labels -1.
+  """
+  size, images = len(split.labels), split.images
+  rows = np.arange(steps * batch_size) % max(size, 1)
+  labels = np.where(np.arange(len(rows)) < size, split.labels[rows], -1)
+  labels = labels.reshape(steps, batch_size).astype(np.int32)
+  per_step = int(np.prod(images.shape[1:])) * batch_size
+  most = int(np.clip(_CHUNK // per_step, 1, steps))
+  read: Iterator[Any] = iter(())
+  if isinstance(images, data_lib.Streamed):
+    read = images.batches(rows, batch_size)
+  for start in range(0, steps, most):
+    stop = min(start + most, steps)
+    part = np.zeros((most, batch_size, *images.shape[1:]), np.uint8)
+    named = np.full((most, batch_size), -1, np.int32)
+    named[:stop - start] = labels[start:stop]
+    if isinstance(images, np.ndarray):
+      part[:stop - start].reshape(-1, *images.shape[1:])[:] = (
+          images[rows[start * batch_size:stop * batch_size]])
+    for i, batch in enumerate(itertools.islice(read, stop - start)):
+      part[i] = batch.images
+      named[i][~batch.good & (named[i] >= 0)] = _DAMAGED
+    yield start, part, named
 
 
 def evaluate(predict: Callable[[Any, base.Batch], jax.Array], state: base.State,
@@ -61,8 +108,8 @@ def evaluate(predict: Callable[[Any, base.Batch], jax.Array], state: base.State,
 
 @functools.lru_cache(maxsize=8)
 def _sums(function, preparation):
-  """Compiles `(argument, images, labels) -> sums [steps, ...]`."""
-  def run(argument, images, labels):
+  """Compiles `(argument, images, labels, number) -> sums [steps, ...]`."""
+  def run(argument, images, labels, number):
     def one(number, batch):
       image, label = batch
       image = preparation(jax.random.key(0), image, train=False)
@@ -73,7 +120,6 @@ def _sums(function, preparation):
           lambda x: jnp.sum(jnp.where(there(x), x, 0), axis=0,
                             dtype=jnp.float32), values)
 
-    return jax.lax.scan(
-        one, jnp.zeros((), jnp.int32), (images, labels))[1]
+    return jax.lax.scan(one, number, (images, labels))[1]
 
   return jax.jit(run)

@@ -30,6 +30,7 @@ Preparation = options_lib.Preparation
 Preparing = options_lib.Preparing
 Split = options_lib.Split
 check_splits = batches.check_splits
+chunks = evaluation.chunks
 evaluate = evaluation.evaluate
 walk = evaluation.walk
 

@@ -10,6 +10,7 @@ import optax
 from natjax.training import method
 
 NAMES = ("sgd", "adam")
+SCHEDULES = ("cosine", "linear", "exponential")
 Schedule = Callable[[jax.Array], jax.Array]
 
 
@@ -22,6 +23,38 @@ def cosine(peak: float, steps: int, final: float = 0.0) -> Schedule:
 def poly(peak: float, steps: int, power: float = 0.9) -> Schedule:
   """The schedule `peak` * (1 - step / `steps`)^`power`, 0 from the end on."""
   return optax.polynomial_schedule(peak, 0.0, power, max(steps, 1))
+
+
+def schedule(name: str, peak: float, steps: int, *, final: float = 0.0,
+             warmup: int = 0) -> Schedule:
+  """A schedule from `peak` to `final` at `steps`, after a warm-up.
+
+  Args:
+    name: of `SCHEDULES`: half a cosine, a line, or equal factors, of which
+      `final` is above 0.
+    peak: the greatest rate.
+    steps: where it ends, those of the warm-up included.
+    final: the last rate.
+    warmup: steps in which the rate rises in equal parts to `peak`.
+  """
+  left = max(steps - warmup, 1)
+  if name == "cosine":
+    main = cosine(peak, left, final)
+  elif name == "linear":
+    main = optax.linear_schedule(peak, final, left)
+  else:
+    main = optax.exponential_decay(peak, left, final / peak)
+  if not warmup:
+    return main
+  return optax.join_schedules(
+      [lambda step: peak * (step + 1) / warmup, main], [warmup])
+
+
+def kernels(params: Any) -> Any:
+  """Of a tree of parameters, which are neither biases nor BN's: bools."""
+  return jax.tree_util.tree_map_with_path(
+      lambda path, _: getattr(path[-1], "key", None) not in ("bias", "scale"),
+      params)
 
 
 def coupled(name: str, learning_rate: float | Schedule, *,

@@ -14,9 +14,9 @@ from natjax.training import metrics as metrics_lib
 
 
 class Split(NamedTuple):
-  """Images u8[N, H, W, 3] and labels i32[N], on the host."""
+  """Images u8[N, H, W, 3] and labels i32[N], on the host or on disk."""
 
-  images: np.ndarray
+  images: np.ndarray | data_lib.Streamed
   labels: np.ndarray
 
 

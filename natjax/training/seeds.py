@@ -13,6 +13,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from natjax import errors
 from natjax.training import batches, engine
@@ -53,28 +54,34 @@ def seeds_together(num_seeds: int, devices: Sequence[jax.Device]) -> str:
 
 @functools.lru_cache(maxsize=4)
 def make_chunk(phase: base.Phase, preparation: options_lib.Preparing,
-               devices: tuple[jax.Device, ...],
-               lanes: int) -> Callable[..., engine.Carry]:
+               devices: tuple[jax.Device, ...], lanes: int,
+               divided: tuple[bool, ...] = ()) -> Callable[..., engine.Carry]:
   """Compiles a phase: `(state, sums, splits, orders, span, rng)`.
 
-  All but splits and span have a leading axis [S], S = D * lanes. A step that is
-  not finite stops all seeds of its device; `carry.step` is i32[D].
+  All but span and those splits that are not `divided` have a leading axis [S],
+  S = D * lanes. A step that is not finite stops all seeds of its device;
+  `carry.step` is i32[D].
   """
   take = engine.make_step(phase, preparation)
+  divided = divided or (False,) * len(phase.splits)
+  axes = tuple(0 if d else None for d in divided)
 
   def run(state, sums, splits, orders, span, rng):
     if lanes > 1:
-      carry = engine.walk(jax.vmap(take, (0, 0, None, 0, 0, None)), state,
+      carry = engine.walk(jax.vmap(take, (0, 0, axes, 0, 0, None)), state,
                           sums, splits, orders, span, rng)
       return carry._replace(step=carry.step[None])
     # Without `vmap`, a choice by an index stays one.
     state, sums, orders, rng = jax.tree.map(
         lambda x: x[0], (state, sums, orders, rng))
+    splits = tuple(jax.tree.map(lambda x: x[0], split) if d else split
+                   for split, d in zip(splits, divided, strict=True))
     carry = engine.walk(take, state, sums, splits, orders, span, rng)
     return jax.tree.map(lambda x: x[None], carry)
 
-  return devices_lib.spread_runs(run, devices, donate=(0, 1),
-                                 sharded=(True, True, False, True, False, True))
+  return devices_lib.spread_runs(
+      run, devices, donate=(0, 1),
+      sharded=(True, True, divided, True, False, True))
 
 
 @jax.jit
@@ -88,6 +95,7 @@ class _Seeds(engine.Layout):
   def __init__(self, devices, lanes, seeds, runs):
     super().__init__(devices, seeds, runs)
     self.lanes, self.shape, self.width = lanes, (len(runs),), 1
+    self.mine = np.arange(len(runs))
 
   def join(self, trees):
     return self.place(jax.tree.map(lambda *x: jnp.stack(x), *trees))
@@ -95,8 +103,11 @@ class _Seeds(engine.Layout):
   def place(self, tree):
     return devices_lib.divide(tree, self.devices)
 
-  def chunk(self, phase, preparation):
-    return make_chunk(phase, preparation, self.devices, self.lanes)
+  def divide(self, tree):
+    return self.place(tree)
+
+  def chunk(self, phase, preparation, divided):
+    return make_chunk(phase, preparation, self.devices, self.lanes, divided)
 
   def one(self, state, run):
     return jax.device_put(_pick(state, run), self.devices[0])

@@ -13,6 +13,7 @@ import pytest
 
 from natjax import errors
 from natjax.benchmarks import nasbench101
+from natjax.data import tfrecord
 from natjax.graph import nasbench101 as cells
 
 TABLE = (pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -246,12 +247,6 @@ def message(params, *evaluations):
   return found + b"\x10" + varint(params) + b"\x19" + struct.pack("<d", 9.0)
 
 
-def record(data):
-  head = struct.pack("<Q", len(data))
-  return b"".join((head, struct.pack("<I", nasbench101.masked_crc(head)), data,
-                   struct.pack("<I", nasbench101.masked_crc(data))))
-
-
 def trained(text, epochs, test, params=77, **change):
   matrix, names = text.split(":")
   start = (0.0, 0.0, 0.1, 0.1, 0.1)
@@ -260,13 +255,13 @@ def trained(text, epochs, test, params=77, **change):
       params, start, half, (epochs, 20.0, 1.0, 0.9, test))).decode()]
   for at, value in change.items():
     parts[int(at[1:])] = value
-  return record(json.dumps(parts).encode())
+  return tfrecord.frame(json.dumps(parts).encode())
 
 
 def test_the_sum_is_that_of_rfc_3720():
   # CRC-32C of 32 zero bytes, masked as TensorFlow does.
   crc = 0x8A9136AA
-  assert nasbench101.masked_crc(bytes(32)) == (
+  assert tfrecord.masked_crc(bytes(32)) == (
       ((crc >> 15 | crc << 17) & 0xFFFFFFFF) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -296,8 +291,8 @@ def test_records_are_read_as_means_over_trainings(tmp_path):
     (lambda: trained(TEXTS[0], 108, 0.9)[:-6], "ends within a record"),
     (lambda: trained(TEXTS[0], 108, 0.9) + b"\0" * 5, "ends within a record"),
     (lambda: b"index,arch,cifar10_val_200ep\n", "is no file of such records"),
-    (lambda: record(b"image"), "record 0: not of NAS-Bench-101"),
-    (lambda: record(b"[1, 2]"), "record 0: not of NAS-Bench-101"),
+    (lambda: tfrecord.frame(b"image"), "record 0: not of NAS-Bench-101"),
+    (lambda: tfrecord.frame(b"[1, 2]"), "record 0: not of NAS-Bench-101"),
     (lambda: trained(TEXTS[0], 50, 0.9), "not of NAS-Bench-101"),
     (lambda: trained(TEXTS[0], 108, 1.5), "what no training has"),
     (lambda: trained(TEXTS[0], 108, 0.9, _4="AAAA"), "message is damaged"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from natjax import data, errors
+from natjax.data import augmentation
 
 MEAN, STD = (0.5, 0.25, 0.125), (0.25, 0.5, 0.125)
 
@@ -336,3 +337,60 @@ def test_what_does_not_draw_needs_no_key():
   np.testing.assert_array_equal(*(
       data.prepare(rng, images, MEAN, STD, data.Augmentation(), train=True)
       for rng in (None, jax.random.key(0))))
+
+
+def test_the_light_has_the_colours_of_imagenet():
+  drawn = np.asarray(augmentation.light(jax.random.key(0), 40000, 0.1))
+  assert drawn.shape == (40000, 1, 1, 3)
+  found = np.cov(drawn.reshape(-1, 3), rowvar=False)
+  components = augmentation._COMPONENTS
+  expected = 0.01 * components @ np.diag(
+    augmentation._EIGENVALUES**2) @ components.T
+  np.testing.assert_allclose(found, expected, atol=1.5e-5)
+  # The components are orthonormal, to the digits that are known.
+  np.testing.assert_allclose(components.T @ components, np.eye(3), atol=2e-4)
+
+
+def test_photographs_are_cropped_mirrored_and_changed_in_colour():
+  images, key = jnp.asarray(_images(40, 6, 6, 3)), jax.random.key(3)
+  whole = data.Augmentation(flip=True, scale=(1.0, 1.0), ratio=(1.0, 1.0))
+  plain = data.normalize(images, MEAN, STD)
+  result = np.asarray(_training(whole)(key, images))
+  mirrored = np.asarray(plain[:, :, ::-1])
+  flipped = np.abs(result - mirrored).max((1, 2, 3)) < 1e-4
+  np.testing.assert_allclose(result[~flipped], plain[~flipped], atol=1e-4)
+  assert 8 < flipped.sum() < 32
+  # Of one image smaller crops differ, and inside its range of values.
+  one = _repeat(_images(6, 6, 3), 40)
+  crops = np.asarray(_training(data.Augmentation(scale=(0.1, 0.5)))(key, one))
+  assert len({crop.tobytes() for crop in crops}) > 30
+  assert crops.min() >= np.asarray(plain).min() and (
+    crops.max() <= np.asarray(plain).max())
+  # Brightness alone is a factor for each image.
+  dark = jnp.minimum(one, 120)
+  factor = np.asarray(_training(data.Augmentation(jitter=(0.5, 0.0, 0.0, 0.0)))(
+    key, dark) * np.array(STD) + np.array(MEAN)) / (np.asarray(dark) / 255)
+  np.testing.assert_allclose(
+    factor, np.broadcast_to(factor[:, :1, :1, :1], factor.shape), rtol=1e-4)
+  assert 0.5 <= factor.min() < 0.7 and 1.3 < factor.max() <= 1.5
+  # Light adds one colour to all pixels of an image.
+  light = np.asarray(_training(data.Augmentation(lighting=0.1))(
+    key, images) - plain)
+  np.testing.assert_allclose(
+    light, np.broadcast_to(light[:, :1, :1], light.shape), atol=1e-4)
+  assert len({row.tobytes() for row in light[:, 0, 0]}) == 40
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+  ({"scale": (0.5, 1.5)}, "crop scale .* up to 1"),
+  ({"scale": (0.5, 1.0), "ratio": (2.0, 1.0)}, "crop ratio"),
+  ({"scale": (0.5, 1.0), "crop_padding": 1}, "give one kind of crop"),
+  ({"ratio": (0.5, 1.0)}, "give their scale too"),
+  ({"jitter": (0.4, 0.4, 0.4, 0.6)}, "the last one, of hues, up to 0.5"),
+  ({"jitter": (0.4, 0.4)}, "give four numbers"),
+  ({"lighting": -0.1}, "give a number from 0 to 1"),
+])
+def test_refuses_views_of_photographs(settings, message):
+  with pytest.raises(errors.InputError, match=message):
+    data.prepare(jax.random.key(0), jnp.zeros((2, 4, 4, 3), jnp.uint8), MEAN,
+                 STD, data.Augmentation(**settings), train=True)

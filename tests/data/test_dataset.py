@@ -94,7 +94,7 @@ def test_sizes_that_no_machine_holds_are_refused_at_once(size):
 
 
 def test_images_that_this_machine_cannot_hold_are_refused_at_once(monkeypatch):
-  monkeypatch.setattr(dataset.os, "sysconf", lambda name: 2**14)
+  monkeypatch.setattr("os.sysconf", lambda name: 2**14)
   made = _make(_images(2, 8, 8), np.array([0, 1]), image_size=8)
   assert made.image_size == 8
   with pytest.raises(errors.InputError, match="take 12 GiB and this"):

@@ -107,7 +107,7 @@ def test_jpeg_is_read_nearly(tmp_path):
   assert np.abs(found - image).max() <= 4
 
 
-@pytest.mark.parametrize("how", dataset.RESIZES)
+@pytest.mark.parametrize("how", ["stretch", "crop"])
 def test_images_of_unequal_size_are_resized_as_they_are_read(tmp_path, how):
   shapes = {"a/1": (4, 6), "a/2": (9, 4), "b/1": (6, 4), "b/2": (4, 4)}
   images = {}

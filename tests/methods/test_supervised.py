@@ -10,7 +10,7 @@ import pytest
 from natjax import errors
 from natjax.graph import genotype as architecture
 from natjax.methods import supervised
-from natjax.training import devices
+from natjax.training import devices, optimizers
 from tests import tiny
 
 # Every kind of place for a BN, in cells of two nodes.
@@ -112,3 +112,78 @@ def test_the_derived_network_is_the_given_one_as_it_is_trained():
   assert (found.architecture, found.report) == (GENOTYPE, {})
   assert found.variables == {
       "params": state.params, "batch_stats": state.batch_stats}
+
+
+def test_parts_of_a_batch_add_up_to_its_gradient():
+  batch = tiny.batch(16)
+  halves = [{k: v[part] for k, v in batch.items()}
+            for part in (slice(8), slice(8, 16))]
+  run = lambda method: devices.spread(
+      lambda state, batch: method.update(state, batch), devices.choose(1),
+      sharded=(False, False))
+  state = make().init(jax.random.key(0))
+  after, metrics = run(make(accumulate=2))(state, batch)
+  step = run(make())
+  alone = [step(state, half) for half in halves]
+  for found, before, *others in zip(*(jax.tree.leaves(s.params) for s in (
+      after, state, *(s for s, _ in alone))), strict=True):
+    np.testing.assert_allclose(
+        found - before, np.mean(others, 0) - before, rtol=1e-4, atol=1e-6)
+  assert float(metrics["loss"]) == pytest.approx(
+      np.mean([m["loss"] for _, m in alone]), rel=1e-5)
+  # Statistics go from part to part.
+  second, _ = step(state._replace(batch_stats=alone[0][0].batch_stats),
+                   halves[1])
+  for found, wanted in zip(jax.tree.leaves(after.batch_stats),
+                           jax.tree.leaves(second.batch_stats), strict=True):
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_schedules_of_a_training():
+  rates = lambda **changes: [float(optimizers.schedule(**{
+      "name": "linear", "peak": 1.0, "steps": 10, **changes})(step))
+      for step in (0, 1, 2, 4, 6, 10)]
+  np.testing.assert_allclose(rates(), [1, 0.9, 0.8, 0.6, 0.4, 0], atol=1e-6)
+  np.testing.assert_allclose(
+      rates(warmup=2), [0.5, 1, 1, 0.75, 0.5, 0], atol=1e-6)
+  np.testing.assert_allclose(
+      rates(name="exponential", final=2.0**-10),
+      [1, 2.0**-1, 2.0**-2, 2.0**-4, 2.0**-6, 2.0**-10], rtol=1e-5)
+  np.testing.assert_allclose(
+      rates(name="cosine", warmup=2, final=0.2), [0.5, 1, 1, *(
+          0.6 + 0.4 * np.cos(np.pi * np.array([2, 4, 8]) / 8))], rtol=1e-5)
+
+
+@pytest.mark.parametrize("decays", [True, False])
+def test_what_decays(decays):
+  config = dataclasses.replace(
+      tiny.TRAIN, weight_decay=0.5, learning_rate=1.0, decay_vectors=decays,
+      max_grad_norm=0.0)
+  method = supervised.Supervised(
+      config, GENOTYPE, num_classes=10, image_size=tiny.IMAGE_SIZE)
+  params = jax.tree.map(
+      jax.numpy.ones_like, method.init(jax.random.key(0)).params)
+  moved, _ = method.optimizer.update(
+      jax.tree.map(jax.numpy.zeros_like, params),
+      method.optimizer.init(params), params)
+  found = {leaf.ndim > 1: float(leaf.ravel()[0])
+           for leaf in jax.tree.leaves(moved)}
+  assert found == {True: -0.5, False: -0.5 if decays else 0.0}
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"schedule": "step"}, "schedule is 'step'; choose one of"),
+    ({"schedule": "exponential", "final_learning_rate": 0.0}, "needs a learn"),
+    ({"warmup": 2}, "warmup is 2 and must be below the number of epochs"),
+    ({"accumulate": 0}, "accumulate is 0"),
+])
+def test_refuses_schedules(settings, message):
+  with pytest.raises(errors.InputError, match=message):
+    supervised.resolve(dataclasses.replace(tiny.TRAIN, **settings), "cells")
+
+
+def test_a_method_with_schedules_of_its_own_refuses_others():
+  full = supervised.resolve(
+      dataclasses.replace(tiny.TRAIN, accumulate=2), "cells")
+  with pytest.raises(errors.InputError, match="does not apply to method repl"):
+    supervised.plain(full, "replace")

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import cli, data, errors, methods, pipeline, zoo
+from natjax import cli, data, errors, methods, pipeline, spaces, zoo
 from natjax.costs import exact as cost
 from natjax.graph import codec, skeleton
 from natjax.graph import genotype as architecture
-from natjax.methods import nat, supervised
+from natjax.methods import bilevel, darts, nat, supervised
 from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import presets, runs
 from natjax.training import fit, settings
@@ -268,7 +268,54 @@ def test_seeds_in_range(seed):
   pipeline.TrainJob(GENOTYPE, dataset(), TRAIN, seed=seed, devices=1)
 
 
-@pytest.mark.parametrize("preset", list(presets.PRESETS))
+def test_the_recipes_of_imagenet():
+  found = {name: presets.get(name, zoo.get("darts"), None)
+           for name in presets.IMAGENET}
+  for preset in found.values():
+    assert (preset.image_size, preset.resize) == (224, "imagenet")
+    train = preset.train
+    assert (train.skeleton, train.init_channels, train.cells, train.epochs,
+            train.weight_decay, train.label_smoothing, train.auxiliary) == (
+                "imagenet", 48, 14, 250, 3e-5, 0.1, True)
+  pcdarts = found["imagenet-pcdarts"].train
+  assert (pcdarts.batch_size, pcdarts.learning_rate, pcdarts.schedule,
+          pcdarts.warmup) == (1024, 0.5, "linear", 5)
+  assert found["imagenet-darts"].train.final_learning_rate == pytest.approx(
+      0.1 * 0.97**250)
+  assert found["imagenet-nat"].train.drop_path == 0.2
+  blocks = presets.get("imagenet-darts", zoo.get("resnet20"), None)
+  assert not blocks.train.auxiliary
+  for method, objective in (("nat", "supervised"), (None, "simclr")):
+    with pytest.raises(errors.InputError, match="is of training a network by"):
+      presets.get("imagenet-nat", None, method, objective)
+
+
+def test_the_search_on_imagenet():
+  found = presets.get("imagenet-search", None, "entrannas-dst")
+  assert (found.image_size, found.resize, found.train_fraction) == (
+      224, "imagenet", 0.125)
+  search = found.search
+  assert (search.skeleton, search.batch_size, search.learning_rate) == (
+      "imagenet", 1024, 0.5)
+  assert found.train_fraction * search.weights_fraction == 0.1
+  assert found.train == presets.get("imagenet-pcdarts", None, None).train
+  method = darts.Darts(dataclasses.replace(
+      presets.get("imagenet-search", None, "darts").search, init_channels=4,
+      cells=3), spaces.get("darts"), num_classes=3, image_size=64)
+  assert method.supernet.place.kind == "imagenet"
+  params = jax.eval_shape(method.supernet.init, jax.random.key(0))["params"]
+  stem = [leaf.shape for leaf in jax.tree.leaves(params["stem"])
+          if len(leaf.shape) == 4]
+  assert stem == [(3, 3, 3, 2), (3, 3, 2, 4), (3, 3, 4, 4)]
+  for method in ("nat", "spos", None):
+    with pytest.raises(errors.InputError, match="of searches for cells by str"):
+      presets.get("imagenet-search", None, method)
+  with pytest.raises(errors.InputError, match="skeleton is imagenet and does"):
+    bilevel.resolve(dataclasses.replace(search, init_channels=None, cells=None),
+                    "blocks")
+
+
+@pytest.mark.parametrize("preset", ["demo", "small", "paper"])
 def test_presets_describe_a_job(preset):
   p = presets.get(preset)
   job = pipeline.Job(
@@ -276,7 +323,10 @@ def test_presets_describe_a_job(preset):
       devices=1)
   described = json.loads(json.dumps(job.describe()))
   assert described["search"] == settings.describe(p.search)
-  assert described["train"] == dataclasses.asdict(p.train)
+  assert described["train"] == settings.describe(p.train)
+  # What older runs had not is not told, so that they go on.
+  assert {*dataclasses.asdict(p.train)} - {*described["train"]} == {
+      "schedule", "warmup", "decay_vectors", "accumulate"}
 
 
 def test_the_papers_preset_is_the_paper():
@@ -302,6 +352,8 @@ def test_the_papers_preset_is_the_paper():
      r"momentum is nan"),
     ({"config": dataclasses.replace(TRAIN, batch_size=128)},
      r"96 images, fewer than a batch of 128"),
+    ({"config": dataclasses.replace(TRAIN, accumulate=3)},
+     r"accumulate is 3 and must divide the 32 images of a batch"),
     ({"config": dataclasses.replace(TRAIN, auxiliary=True)}, r"auxiliary head"),
     ({"architecture": GENOTYPE._replace(normal=CELL._replace(concat=()))},
      r"normal cell: concat is empty"),

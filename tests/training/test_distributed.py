@@ -31,14 +31,14 @@ def free_port():
     return s.getsockname()[1]
 
 
-def start(out, cache, *, count=2):
+def start(out, cache, *, count=2, settings=SETTINGS):
   """Starts the processes of one run, as a user does."""
   address = f"localhost:{free_port()}"
   environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "true",
                  "JAX_COMPILATION_CACHE_DIR": str(cache),
                  "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
   return [subprocess.Popen(
-      [sys.executable, "-m", "natjax.cli", *SETTINGS, "--out", str(out),
+      [sys.executable, "-m", "natjax.cli", *settings, "--out", str(out),
        "--coordinator", address, "--num-processes", str(count),
        "--process-id", str(i)],
       env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -57,6 +57,7 @@ def rows(out):
            if line.endswith("}")] if path.exists() else []
   for row in found:
     row.pop("seconds")
+    row.pop("waited", None)
   return found
 
 
@@ -122,6 +123,26 @@ def test_two_processes_train_as_one_and_one_does_not_outlive_the_other(
   assert weights.keys() == expected.keys()
   for key in weights:
     np.testing.assert_array_equal(weights[key], expected[key], err_msg=key)
+
+
+@pytest.mark.slow
+def test_two_processes_stream_as_one(tmp_path):
+  """Each reads what its own device takes, of a set that they do not divide."""
+  pytest.importorskip("grain", reason="needs grain, of the extra `data`")
+  from tests.data import test_streamed  # Which is skipped as a whole, else.
+  folder = test_streamed.make_folder(tmp_path / "photographs", 160)
+  settings = [*SETTINGS, "--resize", "imagenet"]
+  settings[settings.index("digits")] = str(folder)
+  whole, alone = tmp_path / "whole", tmp_path / "alone"
+  finish(start(whole, tmp_path / "cache", settings=settings))
+  assert cli.main([*settings, "--out", str(alone), "--devices", "2"]) == 0
+  (expected, accuracy, _), (found, same, _) = map(outcome, (alone, whole))
+  assert accuracy == same
+  for name in expected:
+    np.testing.assert_allclose(
+        found[name], expected[name], rtol=1e-3, atol=1e-5, err_msg=name)
+  for a, b in zip(rows(alone), rows(whole), strict=True):
+    assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
 
 
 def test_refused_input_ends_all_processes_alike(tmp_path):

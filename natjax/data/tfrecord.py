@@ -1,0 +1,139 @@
+"""TensorFlow's files of records, and messages of protocol buffers, without it.
+
+A record is framed by its length in 8 bytes, the masked CRC-32C of these, and
+behind it one of the data. Lengths are checked by their sums; data are what they
+must be, or are found to be damaged where they are decoded.
+"""
+
+from collections.abc import Iterator
+import functools
+import os
+import struct
+from typing import Any, BinaryIO
+
+_HEAD, _TAIL = 12, 4  # Bytes before and behind a record's data.
+
+
+def spans(file: BinaryIO, most: int = 2**31) -> Iterator[tuple[int, int]]:
+  """Yields where the data of every record lie: offset and length, in bytes.
+
+  Args:
+    file: read from its beginning; between two records it may be read elsewhere.
+    most: bytes that a record may have.
+
+  Raises:
+    ValueError: says what the file does instead.
+  """
+  size = os.fstat(file.fileno()).st_size
+  at = 0
+  while at < size:
+    file.seek(at)
+    head = file.read(_HEAD)
+    if len(head) < _HEAD:
+      raise ValueError("ends within a record")
+    length, check = struct.unpack("<QI", head)
+    if check != masked_crc(head[:8]) or length > most:
+      raise ValueError("is no file of such records")
+    if at + _HEAD + length + _TAIL > size:
+      raise ValueError("ends within a record")
+    yield at + _HEAD, length
+    at += _HEAD + length + _TAIL
+
+
+def frame(data: bytes) -> bytes:
+  """A record as it stands in a file."""
+  length = struct.pack("<Q", len(data))
+  return (length + struct.pack("<I", masked_crc(length)) + data
+          + struct.pack("<I", masked_crc(data)))
+
+
+def fields(message: Any) -> Iterator[tuple[int, Any]]:
+  """Yields fields' numbers and values: whole numbers, or bytes.
+
+  Args:
+    message: bytes, or a view of them, of which values are then views too.
+
+  Raises:
+    IndexError: the message ends within a field.
+    LookupError: a field of a kind that is none.
+  """
+  at = 0
+
+  def whole():
+    nonlocal at
+    value = shift = 0
+    while True:
+      byte = message[at]
+      at += 1
+      value |= (byte & 127) << shift
+      shift += 7
+      if byte < 128:
+        return value
+
+  while at < len(message):
+    key = whole()
+    kind = key & 7
+    if kind == 0:
+      yield key >> 3, whole()
+      continue
+    length = {1: 8, 5: 4}.get(kind, -1) if kind != 2 else whole()
+    if length < 0 or at + length > len(message):
+      raise LookupError
+    at += length
+    yield key >> 3, message[at - length:at]
+
+
+def example(message: Any) -> dict[str, list[Any]]:
+  """The bytes and whole numbers of a `tf.train.Example`, by name.
+
+  Args:
+    message: bytes, or a view of them, of which values are then views too.
+
+  Raises:
+    LookupError: it is none.
+    ValueError: a name is no text, or a number none.
+  """
+  found = {}
+  for features in (value for key, value in fields(message) if key == 1):
+    for entry in (value for key, value in fields(features) if key == 1):
+      name, feature = (dict(fields(entry))[key] for key in (1, 2))
+      for kind, values in fields(feature):
+        items = [value for key, value in fields(values) if key == 1]
+        if kind == 3:  # Whole numbers: packed or one by one.
+          items = [n for item in items for n in (
+              [item] if isinstance(item, int) else _packed(item))]
+        found[bytes(name).decode()] = items
+  return found
+
+
+def _packed(data):
+  """The whole numbers that follow each other in bytes, as of two's complement.
+  """
+  value = shift = 0
+  for byte in bytes(data):
+    value |= (byte & 127) << shift
+    shift += 7
+    if byte < 128:
+      yield value - 2**64 * (value >= 2**63)
+      value = shift = 0
+  if shift:
+    raise ValueError("a number that does not end")
+
+
+@functools.cache
+def _crc_table() -> tuple[int, ...]:
+  found = []
+  for byte in range(256):
+    for _ in range(8):
+      byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+    found.append(byte)
+  return tuple(found)
+
+
+def masked_crc(data: bytes) -> int:
+  """CRC-32C, masked as TensorFlow's records have it."""
+  table, crc = _crc_table(), 0xFFFFFFFF
+  for byte in data:
+    crc = table[(crc ^ byte) & 255] ^ crc >> 8
+  crc ^= 0xFFFFFFFF
+  return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
