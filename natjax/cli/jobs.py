@@ -76,7 +76,8 @@ def _load(args):
       args.dataset, data_dir=args.data_dir, image_size=args.image_size,
       resize=args.resize, renumber_labels=args.renumber_labels,
       stream=args.stream, workers=args.workers, skip_damaged=args.skip_damaged,
-      test_fraction=args.test_fraction, train_fraction=args.train_fraction)
+      test_fraction=args.test_fraction, train_fraction=args.train_fraction,
+      normalize=args.normalize)
   for note in found.notes:
     console.err.print(f"{found.name}: {note}")
   return found

@@ -416,6 +416,10 @@ def _add_run_flags(parser):
   flag("--train-fraction", type=float, metavar="F", help="the part of every"
        " class to train and search on (default: all; of preset imagenet-search"
        " 0.125)")
+  flag("--normalize", metavar="imagenet|unit|M,M,M/S,S,S", help="by which mean"
+       " and deviation of each channel, of pixels in [0, 1], images are"
+       " normalised: of networks of torchvision and timm imagenet, or unit for"
+       " pixels in [0, 1] as they are (default: the set's own)")
   flag("--width", type=float, metavar="F",
        help="factor of the widths of a network of blocks")
   flag("--objective", default="supervised", help="what networks learn:"

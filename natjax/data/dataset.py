@@ -20,6 +20,8 @@ from natjax.data import crops, streamed
 _MOST_PIXELS = 2**15  # Along each side.
 _CHUNK = 2**20  # Pixels per histogram, which takes 8 bytes of each.
 _HELD_OUT = 0.2  # Of every class, where a set is not divided.
+_NORMALIZATIONS = {"imagenet": "0.485,0.456,0.406/0.229,0.224,0.225",
+                   "unit": "0,0,0/1,1,1"}
 _SAMPLE = 4096  # Images on disk by which mean and deviation are measured.
 
 Images = np.ndarray | streamed.Streamed  # u8[N, H, W, 3]
@@ -94,6 +96,7 @@ class Source(NamedTuple):
   stream: bool = False
   skip_damaged: bool = False
   train_fraction: float | None = None
+  normalize: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -522,6 +525,38 @@ def _check_channels(field: str,
         f"{'above' if field == 'std' else 'from'} 0 and up to 1 (of pixels in "
         "[0, 1]: divide by 255)")
   return given
+
+
+def normalization(name: str | None) -> tuple[Any, Any]:
+  """Mean and standard deviation of each channel, in units of [0, 1], by a name.
+
+  Args:
+    name: "imagenet", those of ImageNet's images, as networks of torchvision and
+      timm have them; "unit", means of 0 and deviations of 1: pixels in [0, 1];
+      or numbers, as "0.5,0.5,0.5/0.25,0.25,0.25"; None is neither.
+
+  Raises:
+    InputError: another name, or numbers that no channels have.
+
+  Example:
+    >>> normalization("0.5,0.5,0.5/1,1,1")
+    ((0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
+  """
+  if name is None:
+    return None, None
+  parts = _NORMALIZATIONS.get(name, name).split("/") if (
+      isinstance(name, str)) else []
+  try:
+    mean, std = ([float(v) for v in part.split(",")] for part in parts)
+    return _check_channels("mean", mean), _check_channels("std", std)
+  except errors.InputError as e:
+    raise errors.InputError(f"normalize is {errors.short(name)}: {e}",
+                            "normalize") from e
+  except ValueError as e:
+    raise errors.InputError(
+        f"normalize is {errors.short(name)} and must be"
+        f" {', '.join(_NORMALIZATIONS)}, or three means and three deviations,"
+        " such as 0.5,0.5,0.5/0.25,0.25,0.25", "normalize") from e
 
 
 def _permutation(size: int, seed: int) -> np.ndarray:

@@ -136,7 +136,8 @@ def load(name: str | os.PathLike[str], *,
          renumber_labels: bool = False,
          test_fraction: float | None = None, stream: bool | None = None,
          workers: int = 0, skip_damaged: bool = False,
-         train_fraction: float | None = None) -> dataset.Dataset:
+         train_fraction: float | None = None,
+         normalize: str | None = None) -> dataset.Dataset:
   """Loads an image classification set; never downloads, never unpickles code.
 
   `name` is one of:
@@ -179,6 +180,10 @@ def load(name: str | os.PathLike[str], *,
       counts it.
     train_fraction: the part of every class to train on, always the same, of
       which at least one image is left; None is all.
+    normalize: by which mean and deviation of each channel: "imagenet", "unit"
+      (pixels in [0, 1]), or numbers (`dataset.normalization`), such as weights
+      of another library were trained with; None is those that are known of the
+      set, or else of the training images.
 
   Raises:
     InputError: nothing of that name or path, or not readable as such; a
@@ -196,7 +201,9 @@ def load(name: str | os.PathLike[str], *,
       str(_full(name)) if _is_path(name) else name,
       None if data_dir is None else str(_full(data_dir)), resize,
       renumber_labels, dataset.check_fraction(test_fraction),
-      train_fraction=dataset.check_fraction(train_fraction, "train_fraction"))
+      train_fraction=dataset.check_fraction(train_fraction, "train_fraction"),
+      normalize=normalize)
+  dataset.normalization(normalize)  # Before anything is read.
   errors.known("resize", resize, crops.RESIZES)
   if not dataset.is_integer(workers) or not 0 <= workers <= _MOST_WORKERS:
     raise errors.InputError(
@@ -267,11 +274,12 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
   else:
     known = _SOURCES.get(_base(name), known)
     augmentation = augmentation._replace(flip=known.flip)
+  mean, std = dataset.normalization(source.normalize)
   found = dataset.make_dataset(
       name, train, raw.test,
       class_names=raw.class_names or known.classes, image_size=image_size,
       augmentation=_PHOTOGRAPHS if source.resize == "imagenet" else (
-          augmentation), mean=known.mean, std=known.std,
+          augmentation), mean=mean or known.mean, std=std or known.std,
       resize=source.resize, renumber_labels=source.renumber_labels)
   return dataclasses.replace(found, notes=(*raw.notes, *found.notes))
 

@@ -436,6 +436,8 @@ def describe_data(dataset: data_lib.Dataset) -> dict[str, Any]:
       if k == "data_dir" or k not in usual or v != usual[k]}}
   return {"dataset": dataset.name, "images": sizes, "crc32": content,
           "image_size": dataset.image_size, "classes": dataset.num_classes,
+          **({"normalize": dataset.source.normalize} if (
+              dataset.source and dataset.source.normalize) else {}),
           "augmentation": {
               k: v for k, v in dataset.augmentation._asdict().items()
               if v is not None}, **source}
@@ -472,7 +474,7 @@ def load_data(out: str | os.PathLike[str], name: str | None = None,
         name, data_dir=data_dir, image_size=config["image_size"],
         resize=source.resize, renumber_labels=source.renumber_labels,
         test_fraction=source.test_fraction, skip_damaged=source.skip_damaged,
-        train_fraction=source.train_fraction,
+        train_fraction=source.train_fraction, normalize=source.normalize,
         stream=source.stream if own else None)
   except errors.InputError as e:
     if own:

@@ -18,7 +18,7 @@ CONFIG = {"dataset": str, "image_size": int, "classes": int, "crc32": int,
           "source?": {"name": str, "data_dir": (str, None), "resize?": str,
                       "renumber_labels?": bool, "test_fraction?": NUMBER,
                       "stream?": bool, "skip_damaged?": bool,
-                      "train_fraction?": NUMBER},
+                      "train_fraction?": NUMBER, "normalize?": str},
           "simclr?": dict, "arcface?": dict,
           "objective?": str}
 

@@ -10,6 +10,7 @@ import pytest
 from sklearn import datasets as sklearn_datasets
 
 from natjax import data, errors
+from natjax.pipeline import runs
 
 
 @pytest.fixture(autouse=True)
@@ -218,6 +219,30 @@ def test_load_refuses_a_data_dir_that_is_not_there(tmp_path):
   message = _refusal("cifar10", data_dir=tmp_path / "none")
   assert "no such folder; give the folder that holds cifar10" in message
   assert "no such file" in _refusal("cifar10", data_dir=tmp_path / "none.npz")
+
+
+def test_images_are_normalised_as_they_are_to_be(tmp_path):
+  np.savez(tmp_path / "mine.npz", **_arrays(3))
+  own = data.load(tmp_path / "mine.npz", image_size=8)
+  assert own.source.normalize is None
+  for name, mean, std in (
+      ("imagenet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+      ("unit", (0, 0, 0), (1, 1, 1)),
+      ("0.1,0.2,0.3/0.5,0.6,1", (0.1, 0.2, 0.3), (0.5, 0.6, 1))):
+    found = data.load(tmp_path / "mine.npz", image_size=8, normalize=name)
+    assert (found.mean, found.std) == (mean, std)
+    assert found.source.normalize == name
+    assert runs.describe_data(found)["normalize"] == name
+  assert "normalize" not in runs.describe_data(own)
+
+
+@pytest.mark.parametrize("name", [
+    "imagnet", "0.5/0.5", "1,2,3/1,1,1", "0,0,0/0,1,1", "a,b,c/1,1,1", 3, "",
+    "0,0,0", "0,0,0/1,1,1/1", "nan,0,0/1,1,1"])
+def test_other_normalisations_are_refused(name):
+  with pytest.raises(errors.InputError, match="normalize is") as caught:
+    data.load("digits", image_size=8, normalize=name)
+  assert caught.value.field == "normalize"
 
 
 def test_load_refuses_an_image_size():

@@ -362,8 +362,8 @@ def test_the_papers_preset_is_the_paper():
     ({"architecture": GENOTYPE._replace(normal=CELL._replace(edges=(
         CELL.edges[0]._replace(source=None), *CELL.edges[1:])))},
      r"must join nodes by their numbers"),
-    ({"dataset": "digits"}, r"the types are str and TrainConfig"),
-    ({"config": {}}, r"the types are Dataset and dict"),
+    ({"dataset": "digits"}, r"the data set is .digits. and must be a Dataset"),
+    ({"config": {}}, r"the training are of type dict"),
     *(({"config": dataclasses.replace(TRAIN, **{name: value})},
        f"{name} is {value!r} and must be of type {kind}")
       for name, value, kind in (
