@@ -218,7 +218,7 @@ def make_dataset(name: str, train: tuple[Images, np.ndarray],
       test_images=_to_rgb(test_images),
       test_labels=test_labels.astype(np.int32),
       num_classes=len(class_names), class_names=tuple(map(str, class_names)),
-      mean=_check_channels("mean", mean), std=_check_channels("std", std),
+      mean=check_channels("mean", mean), std=check_channels("std", std),
       augmentation=augmentation, notes=notes, resize=resize)
 
 
@@ -340,7 +340,8 @@ def divide(images: Images, labels: np.ndarray,
                    class_names, divided=True)
 
 
-def held_out(labels: np.ndarray, fraction: float | None = None) -> np.ndarray:
+def held_out(labels: np.ndarray, fraction: float | None = None, *,
+             alone: bool = False) -> np.ndarray:
   """Which examples are the test set where there is none: bool[N].
 
   Always the same for the same labels.
@@ -349,15 +350,21 @@ def held_out(labels: np.ndarray, fraction: float | None = None) -> np.ndarray:
     labels: integers [N]; of each class a part, rounded, but at least one
       example is held out and one is left.
     fraction: the part, in (0, 1); None is a fifth.
+    alone: whether the only example of a class is held out, and not refused.
 
   Raises:
     InputError: a class of fewer than two examples, or another fraction.
   """
   fraction = check_fraction(fraction) or _HELD_OUT
   order = _permutation(len(labels), 0)
+  order = order[np.argsort(labels[order], kind="stable")]
   held_out = np.zeros(len(labels), bool)
-  for label in np.unique(labels):
-    members = order[labels[order] == label]
+  # Class by class in one go: sets of faces have a hundred thousand.
+  found, starts = np.unique(labels[order], return_index=True)
+  for label, members in zip(found, np.split(order, starts[1:]), strict=True):
+    if members.size < 2 and alone:
+      held_out[members] = True
+      continue
     if members.size < 2:
       raise errors.InputError(
           f"class {label} has 1 example; at least 2 are needed to hold one out "
@@ -425,6 +432,9 @@ def moments(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     for c, count in enumerate(counts):
       pixels = part.reshape(-1, channels)[:, c]
       count += np.bincount(pixels, minlength=256)
+  if not counts.any():
+    raise errors.InputError(
+        "all images that were looked at are damaged; restore them")
   weights = counts / counts.sum(axis=1, keepdims=True)
   values = np.arange(256) / 255
   mean = weights @ values
@@ -513,7 +523,7 @@ def _check_part(part: str, images: Images,
   return images, labels
 
 
-def _check_channels(field: str,
+def check_channels(field: str,
                     values: Sequence[float]) -> tuple[float, float, float]:
   """Returns three floats in units of [0, 1], of a std above 0."""
   given = tuple(float(v) for v in values)
@@ -548,7 +558,7 @@ def normalization(name: str | None) -> tuple[Any, Any]:
       isinstance(name, str)) else []
   try:
     mean, std = ([float(v) for v in part.split(",")] for part in parts)
-    return _check_channels("mean", mean), _check_channels("std", std)
+    return check_channels("mean", mean), check_channels("std", std)
   except errors.InputError as e:
     raise errors.InputError(f"normalize is {errors.short(name)}: {e}",
                             "normalize") from e

@@ -156,7 +156,8 @@ def _beside(folder: pathlib.Path, names: Sequence[str],
   if count := len(_images(folder)):
     found.append(f"{count} image(s) that lie in {folder} itself, beside its"
                  " folders, are passed over; put them into those of classes")
-  others = [folder / name for name in _folders(folder) if name not in names]
+  known = {*names}
+  others = [folder / name for name in _folders(folder) if name not in known]
   for name in names if classes else ():
     inside = folder / name
     read = inside if _holds_images(inside) else inside / "images"
@@ -172,8 +173,9 @@ def _beside(folder: pathlib.Path, names: Sequence[str],
 def _test_files(tests: list[pathlib.Path], names: Sequence[str],
                 notes: list[str]) -> Files:
   """Files of the first folder with classes; says what is passed over."""
+  numbers = {name: label for label, name in enumerate(names)}
   for test in tests:
-    own = [name for name in _folders(test) if name in names]
+    own = [name for name in _folders(test) if name in numbers]
     files = _labelled(test, own) if own else []
     if files:
       break
@@ -183,7 +185,7 @@ def _test_files(tests: list[pathlib.Path], names: Sequence[str],
         f"{' and '.join(map(str, tests))} must hold folders of the classes"
         f" {', '.join(names[:5])}{', ...' * (len(names) > 5)}, as"
         f" {tests[0].parent / 'train'} does: give them one")
-  if other := [name for name in _folders(test) if name not in names]:
+  if other := [name for name in _folders(test) if name not in numbers]:
     raise errors.InputError(
         f"{tests[0].parent}: {test.name} holds {', '.join(other)}, which the"
         " training images have not: remove them, or add training images")
@@ -193,7 +195,7 @@ def _test_files(tests: list[pathlib.Path], names: Sequence[str],
   notes += _beside(test, own)
   if lacks := [name for name in names if name not in found]:
     notes.append(f"{test} has no images of {', '.join(lacks)}")
-  return [(path, names.index(own[label])) for path, label in files]
+  return [(path, numbers[own[label]]) for path, label in files]
 
 
 def _folders(folder: pathlib.Path) -> list[str]:

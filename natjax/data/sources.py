@@ -262,7 +262,8 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
   assert raw.test is not None
   train = raw.train
   if source.train_fraction is not None:
-    kept = dataset.held_out(train[1].reshape(-1), source.train_fraction)
+    kept = dataset.held_out(
+        train[1].reshape(-1), source.train_fraction, alone=True)
     train = train[0][kept], train[1][kept]
   known = _Source("")
   augmentation = dataset.Augmentation(image_size // 8)

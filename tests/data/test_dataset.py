@@ -290,6 +290,21 @@ def test_divide_takes_a_fifth_of_every_class():
   assert again.test[0].tolist() == test.tolist()
 
 
+def test_many_classes_are_divided_in_one_go():
+  """As sets of faces have them: class by class it took minutes."""
+  labels = np.random.default_rng(0).permutation(np.arange(200_000) % 50_000)
+  part = dataset.held_out(labels)
+  assert (np.bincount(labels[part]) == 1).all()
+
+
+def test_the_only_example_of_a_class_may_be_held_out():
+  labels = np.array([0, 1, 1, 1, 1])
+  with pytest.raises(errors.InputError, match="class 0 has 1 example"):
+    dataset.held_out(labels, 0.5)
+  part = dataset.held_out(labels, 0.5, alone=True)
+  assert np.bincount(labels[part]).tolist() == [1, 2]
+
+
 def test_divide_leaves_at_least_one_of_every_class():
   divided = dataset.divide(np.arange(4), np.array([0, 0, 1, 1]))
   assert len(divided.train[0]) == len(divided.test[0]) == 2
