@@ -147,10 +147,13 @@ class Streamed:
 
   def __getitem__(self, key: Any) -> Any:
     """One image u8[S, S, 3], decoded, or rows of them, which are not."""
-    if isinstance(key, int | np.integer):
-      numbers = np.array([self.rows[key]])
-      return self._checked(self._piece(numbers, None), numbers).images[0]
-    return dataclasses.replace(self, rows=self.rows[key])
+    rows = self.rows[key]
+    if rows.ndim > 1:
+      raise IndexError("images on disk are chosen along one axis, by rows")
+    if rows.ndim:
+      return dataclasses.replace(self, rows=rows)
+    numbers = rows.reshape(1)
+    return self._checked(self._piece(numbers, None), numbers).images[0]
 
   def __array__(self, dtype: Any = None, copy: bool | None = None
                 ) -> np.ndarray:

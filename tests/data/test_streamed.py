@@ -74,6 +74,10 @@ def test_rows_of_rows_are_not_read(images):
   assert some.nbytes == 33 * SIZE * SIZE * 3
   np.testing.assert_array_equal(some[3], images[2 * (10 + 6)])
   assert some.checksum != images.checksum
+  np.testing.assert_array_equal(some[np.array(3)], some[3])
+  for key in (None, np.array([[0, 1]]), (slice(None), 0)):
+    with pytest.raises(IndexError):
+      some[key]
 
 
 def test_workers_and_where_a_walk_begins_leave_no_trace(images, monkeypatch):
