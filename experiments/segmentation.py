@@ -192,7 +192,7 @@ def run(name: str, built: Built, config: Config, train: voc.Pictures,
   def judge():
     listener = transforming.listener(name)
     state = fit.fit(
-        segment.method(), {"train": segmentation.split(train)},
+        segment.method(), {"train": segment.split(train)},
         batch_size=config.train.batch_size,
         preparation=segmentation.as_they_are, options=fit.Options(
             **vars(listener), seed=config.seed, devices=devices.choose(),

@@ -43,14 +43,17 @@ class Pictures:
   Attributes:
     names: of the pictures.
     sizes: i32[N, 2], height and width of each.
+    num_classes: K, below which all classes are that are not void.
     side: S.
   """
 
   dtype = np.dtype(np.uint8)
 
   def __init__(self, names: Sequence[str], images: Sequence[pathlib.Path],
-               masks: Sequence[pathlib.Path], sizes: np.ndarray):
+               masks: Sequence[pathlib.Path], sizes: np.ndarray,
+               num_classes: int):
     self.names, self.sizes = tuple(names), sizes
+    self.num_classes = num_classes
     self._images, self._masks = tuple(images), tuple(masks)
     self.side = int(sizes.max())
 
@@ -146,7 +149,7 @@ def load(folder: str | os.PathLike[str], split: str = "train", *,
   files = [root / masks / f"{name}.png" for name in names]
   sizes = _in_threads(lambda pair: _check(pair[0], pair[1], num_classes),
                       zip(images, files, strict=True))
-  return Pictures(names, images, files, np.array(sizes, np.int32))
+  return Pictures(names, images, files, np.array(sizes, np.int32), num_classes)
 
 
 def _root(folder):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import errors
-from natjax.data import voc
+from natjax.data import dataset, voc
 from natjax.methods import supervised
 from natjax.networks import backbone as backbone_lib
 from natjax.networks import deeplab, trees
@@ -90,15 +90,10 @@ def as_they_are(rng: jax.Array | None, images: jax.Array, *,
   return images
 
 
-def split(pictures: voc.Pictures) -> options_lib.Split:
-  """What `fit` walks: the pictures, read when needed, and their sizes."""
-  return options_lib.Split(cast(np.ndarray, pictures), pictures.sizes)
-
-
 class Segmentation:
   """Trains DeepLabV3; `method` makes the record.
 
-  Its phase walks the split "train", of `split`, prepared by `as_they_are`.
+  Its phase walks the split "train" (`split`), prepared by `as_they_are`.
 
   Attributes:
     config: the settings.
@@ -125,11 +120,17 @@ class Segmentation:
       InputError: settings out of range, or variables of another network.
     """
     self.config = check(config)
+    if not dataset.is_integer(num_classes) or not (
+        2 <= num_classes <= objectives.VOID):
+      raise errors.InputError(
+          f"num_classes is {errors.short(num_classes)} and must lie in [2,"
+          f" {objectives.VOID}]; give that of the masks", "num_classes")
     backbone = backbone.clone(
         axis_name=base.AXIS if config.sync_bn else None)
     self.module = deeplab.DeepLabV3(
         backbone, num_classes, config.width, config.dropout)
-    self.mean, self.std = tuple(mean), tuple(std)
+    self.mean = dataset.check_channels("mean", mean)
+    self.std = dataset.check_channels("std", std)
     self._optimizer = optimizers.coupled(
         "sgd", optimizers.poly(config.learning_rate,
                                config.epochs * steps_per_epoch, config.power),
@@ -137,6 +138,15 @@ class Segmentation:
     self._crops = voc.Crops(
         config.crop, (config.least_scale, config.greatest_scale), config.flip)
     self._weights = None if weights is None else _own(backbone, weights)
+
+  def split(self, pictures: voc.Pictures) -> options_lib.Split:
+    """What `fit` walks: the pictures, read when needed, and their sizes.
+
+    Raises:
+      InputError: pictures of more classes than the network has.
+    """
+    _check_classes(self.module, pictures)
+    return options_lib.Split(cast(np.ndarray, pictures), pictures.sizes)
 
   def method(self) -> base.Method:
     """The record that `training.fit` drives."""
@@ -197,6 +207,14 @@ def _accuracy(logits, labels):
   return jnp.sum(right) / jnp.maximum(jnp.sum(there), 1)
 
 
+def _check_classes(module, pictures):
+  """Refuses pictures of classes that a network has not (InputError)."""
+  if pictures.num_classes > module.num_classes:
+    raise errors.InputError(
+        f"the pictures are of {pictures.num_classes} classes and the network"
+        f" of {module.num_classes}; give as many to both", "num_classes")
+
+
 def _own(backbone, weights):
   """The part of given variables that is the backbone's, checked."""
   size = backbone.frame.image_size
@@ -227,8 +245,14 @@ def evaluate(module: deeplab.DeepLabV3, variables: Any, pictures: voc.Pictures,
     batch_size: pictures at a time.
 
   Raises:
-    InputError: a picture that is larger than the square.
+    InputError: pictures of more classes than the network has, one that is
+      larger than the square, or no batch size.
   """
+  _check_classes(module, pictures)
+  if not dataset.is_integer(batch_size) or batch_size < 1:
+    raise errors.InputError(
+        f"batch_size is {errors.short(batch_size)} and must be at least 1; give"
+        " 8", "batch_size")
   if size is not None and (pictures.sizes > size).any():
     row = int(np.argmax(pictures.sizes.max(1)))
     height, width = pictures.sizes[row]

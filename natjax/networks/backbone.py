@@ -51,6 +51,12 @@ class Backbone(nn.Module):
     return features
 
   @property
+  def stride(self) -> int:
+    """How many times smaller the features are than images."""
+    return self.output_stride or (
+        shapes_lib.of(self.graph, self.frame)[-1].output.stride)
+
+  @property
   def width(self) -> int:
     """C, the channels of the features."""
     return shapes_lib.of(self.graph, self.frame)[-1].output.width

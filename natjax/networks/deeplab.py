@@ -97,9 +97,8 @@ class DeepLabV3(nn.Module):
     features = self.backbone(images, train=train)
     norm = functools.partial(layers_lib.RunningBatchNorm, train,
                              self.backbone.axis_name)
-    stride = self.backbone.output_stride or 32
-    logits = Head(self.num_classes, stride, norm, train, self.width,
-                  self.dropout, name="head")(features)
+    logits = Head(self.num_classes, self.backbone.stride, norm, train,
+                  self.width, self.dropout, name="head")(features)
     return upsample(primitives.at_least_float32(logits), *images.shape[1:3])
 
 

@@ -46,7 +46,7 @@ def make(pictures, **settings):
 
 def run(segment, pictures, **options):
   return fit.fit(
-      segment.method(), {"train": segmentation.split(pictures)},
+      segment.method(), {"train": segment.split(pictures)},
       batch_size=4, preparation=segmentation.as_they_are,
       options=fit.Options(**{"devices": devices.choose(1), **options}))
 
@@ -149,3 +149,25 @@ def test_settings_out_of_range_are_refused(field, value):
   with pytest.raises(errors.InputError) as error:
     segmentation.check(dataclasses.replace(CONFIG, **{field: value}))
   assert error.value.field == field
+
+
+def test_pictures_of_more_classes_than_the_network_has_are_refused(pictures):
+  """Their pixels would be left out of the matrix of counts."""
+  segment = segmentation.Segmentation(
+      CONFIG, backbone.module(network(), 2), num_classes=2, mean=(0.5,) * 3,
+      std=(0.5,) * 3)
+  variables = supervised.variables(segment.init(jax.random.key(0)))
+  for act in (segment.split,
+              lambda found: segment.evaluate(variables, found, 16)):
+    with pytest.raises(errors.InputError, match="of 3 classes and the network"):
+      act(pictures)
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ({"num_classes": 1}, "num_classes is 1"),
+    ({"mean": (0.5, 0.5)}, "mean"), ({"std": (0, 0, 0)}, "std")])
+def test_settings_of_images_are_checked(given, message):
+  usual = {"num_classes": 3, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+  with pytest.raises(errors.InputError, match=message):
+    segmentation.Segmentation(
+        CONFIG, backbone.module(network(), 2), **{**usual, **given})

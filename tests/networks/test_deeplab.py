@@ -64,6 +64,18 @@ def test_costs_are_those_of_what_runs():
       variables, jnp.zeros((1, 5, 5, 6))).jaxpr)
 
 
+def test_dilations_follow_from_the_stride_of_a_network_as_it_is():
+  block = blocks.Block((blocks.Node(4, 2),), (blocks.Edge("conv_3x3", 1, 2),))
+  graph = blocks.BlockNetwork("tiny", (), (block,) * 3)
+  as_it_is, same = (deeplab.DeepLabV3(backbone.Backbone(
+      graph, blocks.Frame(2, 8), stride), 2, width=3) for stride in (None, 8))
+  x = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype("f")
+  variables = oracle.random_weights(
+      jax.eval_shape(same.init, jax.random.key(0), x), 1)
+  np.testing.assert_array_equal(
+      as_it_is.apply(variables, x), same.apply(variables, x))
+
+
 def test_dropout_is_in_training_alone():
   block = blocks.Block((blocks.Node(4, 2),), (blocks.Edge("conv_3x3", 1, 2),))
   net = network_lib.module(blocks.BlockNetwork(
