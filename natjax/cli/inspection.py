@@ -39,8 +39,8 @@ def run_evaluate(args) -> int:
       features = lambda variables, images, module=net.module: module.apply(
           variables, images)[0]
       bank, queries = (
-          (simclr.extract(features, net.variables, images, net.preparation),
-           labels) for images, labels in (train, test))
+          simclr.extract(features, net.variables, part, net.preparation)
+          for part in (train, test))
       accuracies[name] = simclr.judge(
           simclr.SimCLRConfig(**config["simclr"]), bank, queries,
           dataset.num_classes, linear=False)["accuracy"]

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import data as data_lib
+from natjax import errors
 from natjax.graph import codec, records, shapes
 from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
@@ -157,29 +158,36 @@ class SimCLR(objectives.Objective):
 
 
 def extract(features: Callable[[Any, jax.Array], jax.Array], state: Any,
-            images: np.ndarray | data_lib.Streamed,
-            preparation: options_lib.Preparing, *,
-            batch_size: int = 256) -> np.ndarray:
+            split: options_lib.Split, preparation: options_lib.Preparing, *,
+            batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
   """Computes the features of stored images, batch by batch.
 
   Args:
     features: a jit-able `(state, normalised images) -> f32[B, F]`.
     state: its first argument.
-    images: u8[N, H, W, 3]; of those on disk, damaged ones count as black.
+    split: images u8[N, H, W, 3] and labels i[N]; those on disk that are
+      damaged are left out.
     preparation: normalises them.
     batch_size: images at a time; the last batch is padded.
 
   Returns:
-    f32[N, F].
+    f32[M, F] and i[M], of the M images that decode.
+
+  Raises:
+    InputError: none does.
   """
   run = _extractor(features, preparation)
-  size = min(batch_size, len(images))
-  split = options_lib.Split(images, np.zeros(len(images), np.int32))
-  steps = -(-len(images) // size)
-  found = [np.asarray(run(state, part))
-           for _, chunk, _ in evaluation.chunks(split, size, steps)
-           for part in chunk]
-  return np.concatenate(found)[:len(images)]
+  size = min(batch_size, len(split.labels))
+  steps = -(-len(split.labels) // size)
+  found, labels = [], []
+  for _, images, named in evaluation.chunks(split, size, steps):
+    for part, own in zip(images, named, strict=True):
+      found.append(np.asarray(run(state, part))[own >= 0])
+      labels.append(own[own >= 0])
+  if not sum(map(len, labels)):
+    raise errors.InputError(
+        f"all {len(split.labels)} images to judge by are damaged; restore them")
+  return np.concatenate(found), np.concatenate(labels)
 
 
 @functools.lru_cache(maxsize=8)

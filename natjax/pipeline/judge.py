@@ -245,8 +245,8 @@ class Views(Labels):
 
   def _judge(self, features, state, bank, queries, *, linear=True):
     bank, queries = (
-        (simclr_lib.extract(features, state, part.images, self.preparation),
-         part.labels) for part in (bank, queries))
+        simclr_lib.extract(features, state, part, self.preparation)
+        for part in (bank, queries))
     return simclr_lib.judge(
         self.simclr, bank, queries, self.dataset.num_classes, linear=linear)
 

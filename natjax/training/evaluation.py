@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import data as data_lib
+from natjax import errors
 from natjax.training import method as base
 from natjax.training import options as options_lib
 
@@ -35,6 +36,9 @@ def walk(function: Callable[[Any, base.Batch], Any], argument: Any,
 
   Returns:
     The pytree of means, f64[...].
+
+  Raises:
+    InputError: all images are damaged.
   """
   size = len(split.labels)
   batch_size = min(batch_size, size)
@@ -46,6 +50,9 @@ def walk(function: Callable[[Any, base.Batch], Any], argument: Any,
       jax.block_until_ready(sums[-1])
     sums.append(run(argument, images, labels, np.int32(number)))
     used -= int((labels == _DAMAGED).sum())
+  if not used and size:
+    raise errors.InputError(
+        f"all {size} images to judge by are damaged; restore them")
   parts = 1 if total else used
   return jax.tree.map(
       lambda *x: np.sum(np.concatenate(x)[:steps], axis=0,

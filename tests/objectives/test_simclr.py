@@ -121,8 +121,9 @@ def test_features_are_extracted_batch_by_batch():
   method, digits = make(), tiny.digits()
   state = method.init(jax.random.key(0))
   images = digits.train_images[:7]
-  found = simclr.extract(method.features, state, images, tiny.preparation(),
-                         batch_size=3)
+  found, _ = simclr.extract(
+      method.features, state, fit.Split(images, digits.train_labels[:7]),
+      tiny.preparation(), batch_size=3)
   whole = method.features(state, tiny.preparation()(
       None, jnp.asarray(images), train=False))
   assert found.shape == (7, method.objective.num_features)

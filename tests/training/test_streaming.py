@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from natjax import data, errors
-from natjax.data import crops, records, streamed
+from natjax.data import crops, dataset, records, streamed
 from natjax.objectives import simclr
 from natjax.training import batches, devices, engine, fit, metrics, seeds
 from tests.data import test_streamed
@@ -158,12 +158,13 @@ def test_evaluation_counts_every_image_once(splits, monkeypatch):
 def test_features_are_those_of_every_image(splits, monkeypatch):
   features = lambda weight, x: weight * jnp.mean(x, (1, 2))
   extract = lambda images: simclr.extract(
-      features, 2.0, images, PREPARATION, batch_size=8)
+      features, 2.0, fit.Split(images, split.labels), PREPARATION, batch_size=8)
   split = splits["a"]
-  whole = extract(np.asarray(split.images))
+  whole, labels = extract(np.asarray(split.images))
   assert whole.shape == (21, 3) and len({row.tobytes() for row in whole}) == 21
+  assert labels.tolist() == split.labels.tolist()
   monkeypatch.setattr(fit.evaluation, "_CHUNK", 1)
-  np.testing.assert_array_equal(extract(split.images), whole)
+  np.testing.assert_array_equal(extract(split.images)[0], whole)
 
 
 def test_damaged_images_are_left_out(splits, tmp_path):
@@ -181,6 +182,10 @@ def test_damaged_images_are_left_out(splits, tmp_path):
   good = np.arange(21) % 7 != 0
   assert float(found["right"]) == np.mean(split.labels[good] == 1)
   assert images.skipped == {0, 7, 14}
+  features, labels = simclr.extract(
+      lambda weight, x: weight * jnp.mean(x, (1, 2)), 2.0,
+      fit.Split(images, split.labels), PREPARATION, batch_size=8)
+  assert len(features) == 18 and labels.tolist() == split.labels[good].tolist()
   path = tmp_path / "m.jsonl"
   trained = {"a": fit.Split(images, split.labels), "b": splits["b"]}
   run(trained, metrics_path=path)
@@ -193,6 +198,10 @@ def test_damaged_images_are_left_out(splits, tmp_path):
   with pytest.raises(errors.InputError, match=r"jpeg cannot be read.*or skip"):
     run({**trained, "a": fit.Split(refusing, split.labels)})
   nothing = images[np.zeros(21, int)]
+  with pytest.raises(errors.InputError, match="all 21 images to judge by are"):
+    walked(fit.Split(nothing, split.labels))
+  with pytest.raises(errors.InputError, match="all images that were looked at"):
+    dataset.moments(nothing)
   with pytest.raises(errors.InputError, match="all 4 images of a batch are"):
     run({**trained, "a": fit.Split(nothing, split.labels)})
 
