@@ -63,11 +63,12 @@ def read(path: pathlib.Path, image_size: int,
   with _opened(path) as file:
     first = _Record(file, offsets[0], f"{path}: record 0")
     if faces := not first.image and len(first.labels) == 2:
-      images = range(1, int(first.labels[0]))
-      if not 1 < images.stop <= len(offsets):
+      stop = first.label(f"{path}: record 0")
+      if not 1 < stop <= len(offsets):
         raise errors.InputError(
-            f"{path}: record 0 says that records 1 to {images.stop - 1} are"
-            f" images, and there are {len(offsets)} records; {_ADVICE}")
+            f"{path}: record 0 says that records 1 to {stop - 1} are images,"
+            f" and there are {len(offsets)} records; {_ADVICE}")
+      images = range(1, stop)
     else:
       images = range(len(offsets))
   found = np.empty((len(images), image_size, image_size, 3), np.uint8)

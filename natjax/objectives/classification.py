@@ -21,9 +21,12 @@ def right(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 def among_first(logits: jax.Array, labels: jax.Array,
                 count: int = 5) -> jax.Array:
-  """f32[B], 1 where fewer than `count` logits are above the label's."""
+  """f32[B], 1 where fewer than `count` logits are above the label's.
+
+  A logit that is no number counts as above.
+  """
   own = jnp.take_along_axis(logits, jnp.maximum(labels, 0)[:, None], -1)
-  return (jnp.sum(logits > own, -1) < count).astype(jnp.float32)
+  return (jnp.sum(~(logits <= own), -1) < count).astype(jnp.float32)
 
 
 # `(logits f[B, K], labels i32[B]) -> loss f32[]`, what a supernet minimises.

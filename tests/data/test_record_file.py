@@ -102,6 +102,10 @@ def many(folder):
   faces.write_records(folder, [faces.headed([99, 100], b"")] * 2)
 
 
+def endless(folder):
+  faces.write_records(folder, [faces.headed([np.nan, 100], b"")] * 2)
+
+
 def nameless(folder):
   (folder / "property").write_text("many people")
 
@@ -119,6 +123,7 @@ def continued(folder):
     (half, "label 0.5"), (unheaded, "no header"), (flagged, "999 labels"),
     (other, "no file of MXNet's records"), (empty, "holds no records"),
     (gaps, "does not number"), (many, "records 1 to 98"),
+    (endless, "record 0 has the label nan"),
     (nameless, "number of identities"), (continued, "do not follow")])
 def test_what_is_damaged_is_refused_in_a_line(tmp_path, damage, message):
   folder = faces.write_faces(tmp_path, IMAGES, LABELS)

@@ -11,4 +11,5 @@ def test_the_label_among_the_first():
   labels = jnp.array([4, 5, 5, 5])
   assert classification.among_first(logits, labels).tolist() == [1, 0, 1, 1]
   assert classification.among_first(logits, labels, 1).tolist() == [0, 0, 1, 1]
+  assert classification.among_first(jnp.full((1, 6), jnp.nan), labels[:1]) == 0
   assert classification.right(logits, labels).tolist() == [0, 0, 0, 1]
