@@ -37,11 +37,10 @@ A stopped run goes on by the same command.
 """
 
 from collections.abc import Sequence
-import sys
 
 import differentiable_tables as tables
+import recording
 
-from natjax import errors
 from natjax.methods import differentiable, nat, supervised
 
 SCRIPT = "differentiable_reproducibility.py"
@@ -160,7 +159,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-  try:
-    main()
-  except errors.InputError as error:
-    sys.exit(f"differentiable_reproducibility: {error}")
+  recording.run(main)

@@ -21,7 +21,6 @@ A stopped run goes on by the same command.
 import argparse
 from collections.abc import Sequence
 import dataclasses
-import sys
 from typing import Any
 
 import recording
@@ -29,7 +28,7 @@ import transforming
 
 import natjax
 from natjax import data as data_lib
-from natjax import errors, pipeline, zoo
+from natjax import pipeline, zoo
 from natjax.graph import blocks
 from natjax.methods import differentiable, supervised
 
@@ -191,7 +190,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-  try:
-    main()
-  except errors.InputError as error:
-    sys.exit(f"differentiable_trials: {error}")
+  recording.run(main)

@@ -41,7 +41,6 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import math
 import pathlib
-import sys
 from typing import Any, NamedTuple
 
 import figures
@@ -504,7 +503,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-  try:
-    main()
-  except errors.InputError as error:
-    sys.exit(f"entrannas: {error}")
+  recording.run(main)

@@ -33,7 +33,6 @@ import dataclasses
 import io
 import pathlib
 import pickle
-import sys
 from typing import Any
 
 import numpy as np
@@ -360,7 +359,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-  try:
-    main()
-  except errors.InputError as error:
-    sys.exit(f"faces: {error}")
+  recording.run(main)

@@ -33,7 +33,6 @@ import argparse
 from collections.abc import Sequence
 import dataclasses
 import pathlib
-import sys
 from typing import Any
 
 import recording
@@ -41,7 +40,7 @@ import transforming
 
 import natjax
 from natjax import data as data_lib
-from natjax import errors, pipeline, zoo
+from natjax import pipeline, zoo
 from natjax.graph import blocks, records
 from natjax.graph import shapes as shapes_lib
 from natjax.methods import nat, supervised
@@ -242,7 +241,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-  try:
-    main()
-  except errors.InputError as error:
-    sys.exit(f"handcrafted: {error}")
+  recording.run(main)

@@ -44,7 +44,6 @@ import argparse
 from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
-import sys
 from typing import Any, NamedTuple
 
 import figures
@@ -550,7 +549,4 @@ def _describe(config):
 
 
 if __name__ == "__main__":
-  try:
-    main()
-  except errors.InputError as error:
-    sys.exit(f"it_nas: {error}")
+  recording.run(main)

@@ -35,7 +35,6 @@ import argparse
 from collections.abc import Sequence
 import dataclasses
 import pathlib
-import sys
 from typing import Any
 
 import recording
@@ -43,7 +42,7 @@ import transforming
 
 import natjax
 from natjax import data as data_lib
-from natjax import errors, pipeline, zoo
+from natjax import pipeline, zoo
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec
 from natjax.graph import genotype as architecture
@@ -231,7 +230,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-  try:
-    main()
-  except errors.InputError as error:
-    sys.exit(f"nas_architectures: {error}")
+  recording.run(main)

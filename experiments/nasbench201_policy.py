@@ -37,8 +37,9 @@ from natjax.training import devices
 devices.configure_compilation()
 
 import jax  # noqa: E402
+import recording  # noqa: E402
 
-from natjax import errors, pipeline  # noqa: E402
+from natjax import pipeline  # noqa: E402
 from natjax.benchmarks import (  # noqa: E402
   nasbench201,
   policy_report,
@@ -271,7 +272,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-  try:
-    main()
-  except errors.InputError as e:
-    sys.exit(f"nasbench201_policy: {e}")
+  recording.run(main)

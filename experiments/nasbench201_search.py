@@ -36,7 +36,6 @@ import argparse
 from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
-import sys
 from typing import Any
 
 import figures
@@ -493,7 +492,4 @@ def _record(folder, config, result):
 
 
 if __name__ == "__main__":
-  try:
-    main()
-  except errors.InputError as error:
-    sys.exit(f"nasbench201_search: {error}")
+  recording.run(main)

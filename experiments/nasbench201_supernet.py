@@ -35,7 +35,6 @@ import argparse
 from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
-import sys
 import time
 from typing import Any
 
@@ -598,7 +597,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-  try:
-    main()
-  except errors.InputError as error:
-    sys.exit(f"nasbench201_supernet: {error}")
+  recording.run(main)

@@ -30,7 +30,6 @@ import argparse
 from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
-import sys
 from typing import Any
 
 import jax
@@ -331,7 +330,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-  try:
-    main()
-  except errors.InputError as error:
-    sys.exit(f"nasbench201_zero_cost: {error}")
+  recording.run(main)

@@ -37,7 +37,6 @@ import dataclasses
 import functools
 import pathlib
 import shutil
-import sys
 import time
 from typing import Any
 
@@ -417,7 +416,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-  try:
-    main()
-  except errors.InputError as error:
-    sys.exit(f"random_architectures: {error}")
+  recording.run(main)

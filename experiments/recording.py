@@ -29,6 +29,15 @@ from natjax.training import metrics
 CONFIG = "experiment.json"
 
 
+def run(main: Callable[[], Any]) -> None:
+  """Runs a script; what was wrongly asked is one line, and exit code 2."""
+  try:
+    main()
+  except errors.InputError as error:
+    print(f"{pathlib.Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
 def open_folder(
     out: pathlib.Path, config: dict[str, Any], *, overwrite: bool
 ) -> pathlib.Path:

@@ -30,7 +30,6 @@ import argparse
 from collections.abc import Sequence
 import dataclasses
 import pathlib
-import sys
 from typing import Any
 
 import handcrafted
@@ -334,7 +333,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-  try:
-    main()
-  except errors.InputError as error:
-    sys.exit(f"replacement: {error}")
+  recording.run(main)

@@ -28,7 +28,6 @@ import argparse
 from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
-import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -370,8 +369,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-  try:
-    main()
-  except errors.InputError as error:
-    print(f"segmentation: {error}", file=sys.stderr)
-    sys.exit(2)
+  recording.run(main)

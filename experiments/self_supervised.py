@@ -27,7 +27,6 @@ import argparse
 from collections.abc import Sequence
 import dataclasses
 import pathlib
-import sys
 from typing import Any
 
 import recording
@@ -35,7 +34,7 @@ import transforming
 
 import natjax
 from natjax import data as data_lib
-from natjax import errors, pipeline, zoo
+from natjax import pipeline, zoo
 from natjax.graph import blocks, codec
 from natjax.methods import differentiable, supervised
 from natjax.objectives import simclr
@@ -203,7 +202,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-  try:
-    main()
-  except errors.InputError as error:
-    sys.exit(f"self_supervised: {error}")
+  recording.run(main)

@@ -29,12 +29,10 @@ A stopped run goes on by the same command.
 
 from collections.abc import Sequence
 import dataclasses
-import sys
 
 import differentiable_reproducibility as reproducibility
 import differentiable_tables as tables
-
-from natjax import errors
+import recording
 
 SCRIPT = "tiny_imagenet.py"
 
@@ -81,7 +79,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-  try:
-    main()
-  except errors.InputError as error:
-    sys.exit(f"tiny_imagenet: {error}")
+  recording.run(main)

@@ -216,11 +216,6 @@ def load(name: str | os.PathLike[str], *,
         "resize is imagenet, which crops images as they were saved, and stream"
         " is False; leave one of them out", "stream")
   found = _load(name, data_dir, image_size, source, streaming)
-  if resize == "imagenet" and not found.streamed:
-    raise errors.InputError(
-        f"resize is imagenet, which crops images as they were saved, and those"
-        f" of {found.name} are arrays; give crop, or a folder of images",
-        "resize")
   for field, value in (("stream", stream), ("workers", workers),
                        ("skip_damaged", skip_damaged)):
     if value and not found.streamed:
@@ -261,6 +256,10 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
         " leave it out", "test_fraction")
   assert raw.test is not None
   train = raw.train
+  if source.resize == "imagenet" and isinstance(train[0], np.ndarray):
+    raise errors.InputError(
+        "resize is imagenet, which crops images as they were saved, and those"
+        f" of {name} are arrays; give crop, or a folder of images", "resize")
   if source.train_fraction is not None:
     kept = dataset.held_out(
         train[1].reshape(-1), source.train_fraction, alone=True)

@@ -417,7 +417,8 @@ def test_what_a_run_prints(finished):
   assert head[0].startswith("devices: 1 (") and "seed 0" in head[0]
   assert f"jax {jax.__version__}" in head[0]
   params = finished.result["original"]["params"]
-  assert head[2].startswith(f"network: {params} parameters, ")
+  assert head[1].startswith("digits: 1438 training and 359 test images of 10")
+  assert head[3].startswith(f"network: {params} parameters, ")
 
 
 def test_evaluate_reproduces_the_accuracies(finished):
@@ -517,7 +518,8 @@ def test_dry_run_of_a_transformation(genotype_file, no_training, tmp_path):
   assert configuration["space"]["name"] == "nat"
   assert configuration["search"].keys() == settings.describe(
       nat.NATConfig()).keys()
-  assert configuration["train"].keys() == vars(supervised.TrainConfig()).keys()
+  assert configuration["train"].keys() == settings.describe(
+      supervised.TrainConfig()).keys()
   assert SEARCH.items() <= configuration["search"].items()
   assert TRAIN.items() <= configuration["train"].items()
   # 1438 images, of which 144 are held out, halved; each epoch of the search
@@ -583,7 +585,8 @@ def test_settings_come_from_preset_then_file_then_flags(
   assert found["search"] == {
       **settings.describe(demo.search), "epochs": 7, "warmup_epochs": 0,
       "learning_rate": 1.0, "gcn_layers": 5}
-  assert found["train"] == {**vars(demo.train), "seeds": 4, "sync_bn": False}
+  assert found["train"] == {
+      **settings.describe(demo.train), "seeds": 4, "sync_bn": False}
 
 
 def test_dry_run_shows_the_published_policy(

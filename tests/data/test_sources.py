@@ -236,6 +236,16 @@ def test_images_are_normalised_as_they_are_to_be(tmp_path):
   assert "normalize" not in runs.describe_data(own)
 
 
+@pytest.mark.parametrize("name", ["digits", "grey.npz"])
+def test_arrays_are_not_cropped_as_photographs(tmp_path, monkeypatch, name):
+  monkeypatch.chdir(tmp_path)
+  arrays = _arrays(3)
+  np.savez("grey.npz", **{
+      k: v[..., 0] if k.startswith("x") else v for k, v in arrays.items()})
+  assert "are arrays; give crop" in _refusal(
+      name, image_size=16, resize="imagenet")
+
+
 @pytest.mark.parametrize("name", [
     "imagnet", "0.5/0.5", "1,2,3/1,1,1", "0,0,0/0,1,1", "a,b,c/1,1,1", 3, "",
     "0,0,0", "0,0,0/1,1,1/1", "nan,0,0/1,1,1"])

@@ -71,6 +71,6 @@ def test_smoke_trains_and_returns_at_once_when_it_is_done(tmp_path):
 def test_refuses_data_that_are_not_there(tmp_path):
   done = scripts.run(SCRIPT, *scripts.flags(
       tmp_path, "--datasets", "cifar10", "--data-dir", tmp_path))
-  assert done.returncode == 1
+  assert done.returncode == 2
   assert done.stderr.startswith("nas_architectures: cifar10 not found")
   assert len(done.stderr.splitlines()) == 1

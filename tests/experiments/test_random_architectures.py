@@ -90,5 +90,5 @@ def test_finished_parts_are_not_run_again(finished):
 ])
 def test_refuses(finished, args, message):
   done = scripts.run(SCRIPT, *scripts.flags(finished, *args))
-  assert done.returncode != 0
+  assert done.returncode == 2
   assert message in done.stderr and len(done.stderr.splitlines()) == 1
