@@ -113,8 +113,9 @@ class Data:
     self.divided = self.ahead or split.images.nbytes > resident_bytes
     self._resident = None
     if not self.divided:
-      self._resident = devices_lib.replicate(
-          split._replace(labels=split.labels.astype(np.int32)), devices)
+      # Pictures of segmentation are read here.
+      self._resident = devices_lib.replicate(options_lib.Split(
+          split.images[:], split.labels.astype(np.int32)), devices)
     else:
       most = min(resident_bytes, _CHUNK) if self.ahead else resident_bytes
       per_step = split.images.nbytes // self.size * batch_size * runs
@@ -188,10 +189,12 @@ class _Chunks(Walk):
     rows = self._mine[:, start:stop]
     size = self._split.images.shape[1:]
     images = np.zeros((len(rows), self._most, rows.shape[2], *size), np.uint8)
-    labels = np.zeros(images.shape[:3], np.int32)
-    labels[:, :stop - start] = self._split.labels[rows]
+    stored = self._split.labels  # [N], of segmentation [N, 2].
+    labels = np.zeros(images.shape[:3] + stored.shape[1:], np.int32)
+    labels[:, :stop - start] = stored[rows]
     if self._steps is None:
-      images[:, :stop - start] = self._split.images[rows]
+      images[:, :stop - start] = self._split.images[
+          rows.reshape(-1)].reshape(*rows.shape, *size)
     else:
       for i in range(stop - start):
         if self.ended:

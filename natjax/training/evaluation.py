@@ -91,7 +91,7 @@ def chunks(split: options_lib.Split, batch_size: int, steps: int
     part = np.zeros((most, batch_size, *images.shape[1:]), np.uint8)
     named = np.full((most, batch_size), -1, np.int32)
     named[:stop - start] = labels[start:stop]
-    if isinstance(images, np.ndarray):
+    if not isinstance(images, data_lib.Streamed):
       part[:stop - start].reshape(-1, *images.shape[1:])[:] = (
           images[rows[start * batch_size:stop * batch_size]])
     for i, batch in enumerate(itertools.islice(read, stop - start)):

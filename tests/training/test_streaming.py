@@ -147,7 +147,9 @@ def test_evaluation_counts_every_image_once(splits, monkeypatch):
   assert float(whole["right"]) == np.mean(splits["a"].labels == 1)
   for chunk in (2**26, 6 * 6 * 3 * 4 * 2):  # All batches, then two at a time.
     monkeypatch.setattr(fit.evaluation, "_CHUNK", chunk)
-    for split in (splits["a"], held(splits)["a"]):
+    on_device = held(splits)["a"]
+    on_device = on_device._replace(images=jnp.asarray(on_device.images))
+    for split in (splits["a"], held(splits)["a"], on_device):
       for options in ({}, {"whole": True}, {"total": True}):
         found, plain = walked(split, **options), walked(
             held(splits)["a"], **options)
