@@ -524,7 +524,7 @@ def _check_part(part: str, images: Images,
 
 
 def check_channels(field: str,
-                    values: Sequence[float]) -> tuple[float, float, float]:
+                   values: Sequence[float]) -> tuple[float, float, float]:
   """Returns three floats in units of [0, 1], of a std above 0."""
   given = tuple(float(v) for v in values)
   # NaN fails the comparison. A std is at most 1, the one for no variation.
