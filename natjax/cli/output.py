@@ -108,8 +108,6 @@ def tensorboard_module():
 
 def print_transformed(result, folder, entry):
   """Shows the result of `natjax transform` or `natjax search`."""
-  parts = {name: result[name] for name in (
-      "original", "transformed", "derived") if name in result}
   found = tables.comparison(result, _test_images(folder), entry.kept)
   print_table(*found[:3])
   _print_search(result)
@@ -121,7 +119,8 @@ def print_transformed(result, folder, entry):
     out.print(sentence)
   if "note" in result:
     out.print(f"Note: {result['note']}.")
-  _print_linear(parts)
+  for sentence in tables.others(result):
+    out.print(sentence)
   _print_tries(result)
   _print_seeds(result.get("seeds", []))
   if result.get("changes"):
@@ -225,14 +224,6 @@ def _print_search(result):
       f"; at most {memory / 2**20:.0f} MB in use" if memory else ""))
 
 
-def _print_linear(parts):
-  """The accuracies of linear classifiers, where there are any."""
-  for name, part in parts.items():
-    if "linear_accuracy" in part:
-      out.print(f"linear classifier on the {name}'s features:"
-                f" {tables.percent(part, 'linear_accuracy')}")
-
-
 def _in_all(result):
   """Seconds of all starts of a run."""
   return max(result["seconds"], sum(result.get("time", {}).values()))
@@ -299,7 +290,8 @@ def print_trained(result, folder, entry):
   """Shows the result of `natjax train`, which has no entry."""
   print_table(tables.measure(result), tables.MEASURED, [
       tables.measured(result)])
-  _print_linear({"network": result})
+  for sentence in tables.others(result):
+    out.print(sentence)
   if "note" in result:
     out.print(f"Note: {result['note']}.")
   _print_time(result)

@@ -92,7 +92,8 @@ def _rows(result, images):
 def _told(result, images):
   """The sentences of one result."""
   verdict = _rows(result, images).verdict
-  return [*[verdict] * bool(verdict), *tables.refused(result)]
+  return [*[verdict] * bool(verdict), *tables.others(result),
+          *tables.refused(result)]
 
 
 def _show(result, images):

@@ -48,8 +48,7 @@ def comparison(result: Mapping[str, Any], images: int,
     images: number of test images.
     kept: what is said where no seed changed anything.
   """
-  parts = {name: result[name] for name in (
-      "original", "transformed", "derived") if name in result}
+  parts = networks(result)
   *before, after = parts.values()
   more = [kind for kind in ASKED if kind in after]
   rows = [(name, *measured(part), *(ASKED[kind](part[kind]) for kind in more))
@@ -151,6 +150,23 @@ def changed(result):
   """The seeds whose architectures were changed."""
   rows = result.get("seeds", [{"num_changes": len(result["changes"])}])
   return [row for row in rows if row["num_changes"]]
+
+
+def networks(result):
+  """What is told of each network of a result, by its name."""
+  if "architecture" in result:  # Of a training.
+    return {"network": result}
+  return {name: result[name] for name in (
+      "original", "transformed", "derived") if name in result}
+
+
+def others(result):
+  """Accuracies beside the usual one, where there are any, a line each."""
+  return [f"{what.format(name)}: {percent(part, key)}"
+          for name, part in networks(result).items() for key, what in (
+              ("top5_accuracy", "among the five first answers of the {}"),
+              ("linear_accuracy", "linear classifier on the {}'s features"))
+          if key in part]
 
 
 def refused(result):

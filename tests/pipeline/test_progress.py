@@ -126,9 +126,11 @@ def finished(tmp_path_factory):
 
 def test_a_job_prints_by_default_and_is_silenced_by_none(
     finished, monkeypatch, capsys, tmp_path):
-  _, _, text = finished
-  assert text.splitlines()[0].startswith("network-3, train: epoch 1 of 2")
-  assert "network-4" in text.splitlines()[-1] and "accuracy" in text
+  out, _, text = finished
+  first, *_, last, end = text.splitlines()
+  assert first.startswith("network-3, train: epoch 1 of 2")
+  assert "network-4" in last and "accuracy" in text
+  assert end == f"{out}: result.json"
   heard = []
 
   def run(self, out, listener):
@@ -189,6 +191,14 @@ def test_a_transformation_shows_what_it_came_to():
   assert "replaced by null" in text
   assert len(tree.findall("table")) == 2
   assert "+1.00 (noise)" in shown(0.5, 0.51)._repr_html_()
+
+
+def test_accuracies_beside_the_usual_one_are_told():
+  found = shown(0.5, 0.9)
+  found["transformed"] |= {"top5_accuracy": 0.95, "linear_accuracy": 0.8}
+  assert {"among the five first answers of the transformed: 95.00 %",
+          "linear classifier on the transformed's features: 80.00 %"} < {
+              *str(found).split("\n")}
 
 
 def test_what_was_kept_is_drawn_once():

@@ -46,7 +46,7 @@ def test_a_network_is_trained_and_looked_at_again(folder, tmp_path, capsys):
   rows = [json.loads(line)
           for line in (out / "metrics.jsonl").read_text().splitlines()]
   assert all(0 <= row["waited"] <= 1 for row in rows)
-  capsys.readouterr()
+  assert "among the five first answers" in capsys.readouterr().out
   assert cli.main(["evaluate", str(out), "--json"]) == 0
   found = json.loads(capsys.readouterr().out)
   assert found["own"]
