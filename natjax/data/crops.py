@@ -8,6 +8,7 @@ takes a fraction of the time.
 
 from collections.abc import Callable
 import math
+import numbers
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,17 +129,17 @@ def draw(key: int, number: int, width: int, height: int, crop: Crop) -> Box:
   # no warming up: 5 microseconds.
   raw = np.random.Philox(key=np.array([key, number], np.uint64)).random_raw(
       2 * _TRIES + 2)
-  numbers = (raw >> np.uint64(11)) * 2.0**-53
+  drawn = (raw >> np.uint64(11)) * 2.0**-53
   low, high = crop.scale
-  area = width * height * (low + (high - low) * numbers[:_TRIES])
+  area = width * height * (low + (high - low) * drawn[:_TRIES])
   low, high = np.log(crop.ratio)
-  ratio = np.exp(low + (high - low) * numbers[_TRIES:-2])
+  ratio = np.exp(low + (high - low) * drawn[_TRIES:-2])
   across, down = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))
   fits = (across >= 1) & (across <= width) & (down >= 1) & (down <= height)
   if fits.any():
     across, down = (int(side[fits.argmax()]) for side in (across, down))
-    left = int(numbers[-2] * (width - across + 1))
-    upper = int(numbers[-1] * (height - down + 1))
+    left = int(drawn[-2] * (width - across + 1))
+    upper = int(drawn[-1] * (height - down + 1))
     return left, upper, left + across, upper + down
   ratio = min(max(width / height, crop.ratio[0]), crop.ratio[1])
   across = min(width, max(1, round(height * ratio)))
@@ -147,12 +148,19 @@ def draw(key: int, number: int, width: int, height: int, crop: Crop) -> Box:
   return left, upper, left + across, upper + down
 
 
+def are_numbers(given: Any, count: int) -> bool:
+  """Whether a value is a tuple or a list of so many numbers."""
+  return isinstance(given, tuple | list) and len(given) == count and all(
+      isinstance(x, numbers.Real) for x in given)
+
+
 def check(crop: Any) -> None:
   """Raises InputError unless crops can be drawn so."""
   for field, most in (("scale", 1.0), ("ratio", math.inf)):
-    low, high = getattr(crop, field)
-    if not 0 < low <= high <= most or math.isinf(high):
+    given = getattr(crop, field)
+    if not are_numbers(given, 2) or not 0 < given[0] <= given[1] <= most or (
+        math.isinf(given[1])):
       raise errors.InputError(
-          f"{type(crop).__name__.lower()} {field} {(low, high)}: give two"
+          f"{type(crop).__name__.lower()} {field} {given}: give two"
           " numbers above 0, the lower first"
           + (", up to 1" if field == "scale" else ""))

@@ -474,13 +474,14 @@ def check_augmentation(augmentation: Augmentation, image_size: int) -> None:
     raise errors.InputError(f"augmentation ratio {augmentation.ratio} is of"
                             " random crops; give their scale too")
   jitter = augmentation.jitter or (0.0,) * 4
-  if len(jitter) != 4 or not all(
+  if not crops.are_numbers(jitter, 4) or not all(
       0 <= value <= most for value, most in zip(
           jitter, (1, 1, 1, 0.5), strict=True)):
     raise errors.InputError(
         f"augmentation jitter {jitter}: give four numbers from 0 to 1, the last"
         " one, of hues, up to 0.5")
-  if not 0 <= (augmentation.lighting or 0) <= 1:
+  if not crops.are_numbers([augmentation.lighting or 0], 1) or not (
+      0 <= (augmentation.lighting or 0) <= 1):
     raise errors.InputError(
         f"augmentation lighting {augmentation.lighting}: give a number from 0"
         " to 1, such as 0.1")

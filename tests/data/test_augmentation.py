@@ -389,6 +389,8 @@ def test_photographs_are_cropped_mirrored_and_changed_in_colour():
   ({"jitter": (0.4, 0.4, 0.4, 0.6)}, "the last one, of hues, up to 0.5"),
   ({"jitter": (0.4, 0.4)}, "give four numbers"),
   ({"lighting": -0.1}, "give a number from 0 to 1"),
+  ({"lighting": "much"}, "give a number from 0 to 1"),
+  ({"scale": 0.5}, "give two numbers above 0"),
 ])
 def test_refuses_views_of_photographs(settings, message):
   with pytest.raises(errors.InputError, match=message):

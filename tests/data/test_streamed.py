@@ -216,6 +216,8 @@ def test_damaged_images_are_named_or_left_out_and_counted(tmp_path):
     ({"stream": False, "workers": 2}, "workers is 2, and the images of"),
     ({"stream": False, "skip_damaged": True}, "skip_damaged is True, and"),
     ({"workers": -1}, "workers is -1 and must lie in"),
+    ({"stream": True, "skip_damaged": "no"}, "must be True or False"),
+    ({"stream": "yes"}, "stream is .yes. and must be"),
 ])
 def test_what_does_not_fit_together_is_refused(folder, settings, message):
   with pytest.raises(errors.InputError, match=message):

@@ -137,7 +137,7 @@ def test_a_job_prints_by_default_and_is_silenced_by_none(
     del out
     heard.append(listener)
     listener.on_progress(at())
-    return {"seconds": 1.0}, []
+    return {"seconds": 1.0, "architecture": {}, "params": 1, "madds": 1}, []
 
   monkeypatch.setattr(pipeline.TrainJob, "_run", run)
   train = lambda name, **more: natjax.train(
@@ -145,7 +145,8 @@ def test_a_job_prints_by_default_and_is_silenced_by_none(
       config=test_pipeline.TRAIN, devices=1, **more)
   train("a")
   assert capsys.readouterr().err == (
-      "a-0, train: epoch 1 of 2, compiles where the cache does not have it\n")
+      "a-0, train: epoch 1 of 2, compiles where the cache does not have it\n"
+      f"{tmp_path / 'a'}: result.json\n")
   train("b", listener=None)
   train("c", listener=natjax.Listener())
   shown = capsys.readouterr()
