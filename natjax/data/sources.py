@@ -209,9 +209,9 @@ def load(name: str | os.PathLike[str], *,
     raise errors.InputError(
         f"workers is {errors.short(workers)} and must lie in [0,"
         f" {_MOST_WORKERS}]; give 0 for threads", "workers")
-  for field, value in (("stream", stream), ("skip_damaged", skip_damaged)):
-    if not isinstance(value, bool) and (value, field) != (None, "stream"):
-      raise errors.InputError(f"{field} is {errors.short(value)} and must be"
+  for field, given in (("stream", stream), ("skip_damaged", skip_damaged)):
+    if not isinstance(given, bool) and (given, field) != (None, "stream"):
+      raise errors.InputError(f"{field} is {errors.short(given)} and must be"
                               " True or False; leave it out", field)
   streaming = streamed.Streaming(
       stream, streamed.Reading(workers, skip_damaged))

@@ -225,7 +225,12 @@ def judge(config: SimCLRConfig, bank: tuple[np.ndarray, np.ndarray],
 
 def divide(split: options_lib.Split,
            count: int) -> tuple[options_lib.Split, options_lib.Split]:
-  """The images but the last `count`, at most half, and those."""
-  cut = len(split.labels) - min(count, len(split.labels) // 2)
-  return (options_lib.Split(*(x[:cut] for x in split)),
-          options_lib.Split(*(x[cut:] for x in split)))
+  """The images but `count`, at most half, and those.
+
+  They are evenly chosen: a folder's images stand class by class.
+  """
+  size = len(split.labels)
+  asked = np.zeros(size, bool)
+  asked[np.linspace(0, size - 1, min(count, size // 2)).astype(int)] = True
+  return (options_lib.Split(*(x[~asked] for x in split)),
+          options_lib.Split(*(x[asked] for x in split)))

@@ -8,9 +8,11 @@ classifier on them.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from natjax import data as data_lib
 from natjax import errors
@@ -57,7 +59,13 @@ class Labels:
       images = images.cropped(self.crop)
     self.train = fit_lib.Split(images, dataset.train_labels)
     self.test = fit_lib.Split(dataset.test_images, dataset.test_labels)
-    self._some = fit_lib.Split(*(x[:10_000] for x in self.train))
+
+  @functools.cached_property
+  def _some(self):
+    """Up to 10,000 training images, evenly chosen."""
+    size = len(self.train.labels)
+    rows = np.linspace(0, size - 1, min(size, 10_000)).astype(int)
+    return fit_lib.Split(*(x[rows] for x in self.train))
 
   def divided(self, objective: objectives.Objective,
               parts: int) -> objectives.Objective:

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors, zoo
+from natjax import data, errors, zoo
 from natjax.costs import exact as cost
 from natjax.graph import blocks, codec, shapes, skeleton
 from natjax.methods import supervised
 from natjax.objectives import contrastive, simclr
-from natjax.pipeline import presets
+from natjax.pipeline import judge, presets
 from natjax.training import devices, fit
 from tests import tiny
 
@@ -145,8 +145,8 @@ def test_features_that_tell_the_classes_apart_are_judged_so():
 def test_what_watches_is_left_out_of_what_votes():
   split = fit.Split(np.arange(10), np.arange(10))
   bank, held = simclr.divide(split, 3)
-  assert bank.labels.tolist() == list(range(7))
-  assert held.labels.tolist() == [7, 8, 9]
+  assert bank.labels.tolist() == [1, 2, 3, 5, 6, 7, 8]
+  assert held.labels.tolist() == [0, 4, 9]  # Of all classes, in their order.
   assert len(simclr.divide(split, 100)[1].labels) == 5
 
 
@@ -159,3 +159,15 @@ def test_what_watches_is_left_out_of_what_votes():
 def test_settings_that_do_not_fit_are_refused(changes, message):
   with pytest.raises(errors.InputError, match=message):
     simclr.check(dataclasses.replace(CONFIG, **changes))
+
+
+def test_of_many_images_some_of_all_classes_are_glanced_at(monkeypatch):
+  labels = np.arange(20_002) // 10_001  # As a folder has them.
+  images = np.zeros((20_002, 1, 1, 3), np.uint8)
+  many = data.make_dataset("many", (images, labels), (images[:2], labels[:2]),
+                           image_size=1)
+  asked = []
+  labelled = judge.Labels(many, TRAIN)
+  monkeypatch.setattr(labelled, "_accuracy", lambda *args: asked.append(args))
+  labelled.glance(make(), None)
+  assert np.bincount(asked[0][2].labels).tolist() == [5000, 5000]
