@@ -147,7 +147,7 @@ class BlockModule(nn.Module):
           y *= (mask / keep).astype(y.dtype)
         total = y if total is None else total + y
       if total is None:
-        with self._dilated(1, n):
+        with _dilated(self, 1, n):
           total = zeros(node.width, tuple(
               primitives.output_size(side, node.stride)
               for side in values[1].shape[1:3]), values[1])
@@ -162,14 +162,8 @@ class BlockModule(nn.Module):
     module = _made(self, e, name)
     if isinstance(module, nn.Module):
       module = module.clone(parent=self, name=_called(self, e, name))
-    with self._dilated(*self.network.blocks[self.index].edges[e][1:]):
+    with _dilated(self, *self.network.blocks[self.index].edges[e][1:]):
       return module(x)
-
-  def _dilated(self, source, target):
-    """For what leads from one node to another."""
-    nodes = self.shapes.nodes
-    return primitives.dilated(*shapes_lib.rates(
-        nodes[source].stride, nodes[target].stride, self.output_stride))
 
   def _free(self, item):
     """Whether drop path leaves an edge alone: what it adds is a copy."""
@@ -179,6 +173,13 @@ class BlockModule(nn.Module):
 
 
 # Not methods, whose results flax would capture as intermediates.
+
+
+def _dilated(block, source, target):
+  """For what leads from one node to another."""
+  nodes = block.shapes.nodes
+  return primitives.dilated(*shapes_lib.rates(
+      nodes[source].stride, nodes[target].stride, block.output_stride))
 
 
 def _apart(block, e, x, name):

@@ -91,14 +91,15 @@ def test_a_run_is_costed_at_its_own_size(run, folder, capsys):
   found = counted(run.out)
   assert {k: found[k] for k in ("params", "madds")} == {
       k: run.result["transformed"][k] for k in ("params", "madds")}
-  assert found["skeleton"] == {"num_classes": 10, "image_size": 8}
+  assert found["skeleton"] == {
+      "num_classes": 10, "image_size": 8, "embedding": 0}
   # A network of it, too; a file knows nothing, and flags overrule.
   of_network = counted(run.out / "networks" / "original-0")
   assert of_network["madds"] == run.result["original"]["madds"]
   assert counted(folder / "mine.json")["skeleton"]["image_size"] == 32
   flags = ("--image-size", "16", "--classes", "3")
   assert counted(run.out, *flags)["skeleton"] == {
-      "num_classes": 3, "image_size": 16}
+      "num_classes": 3, "image_size": 16, "embedding": 0}
 
 
 @pytest.mark.parametrize("name, change", [

@@ -37,7 +37,7 @@ def check_refused(capsys, *argv):
   assert cli.main(list(map(str, argv))) == 2, argv
   *head, text = capsys.readouterr().err.splitlines()
   assert text.startswith("natjax: ") and len(text) < 600
-  assert not head or (len(head) == 2 and head[0].startswith("devices: "))
+  assert not head or (len(head) == 3 and head[0].startswith("devices: "))
   return text
 
 
