@@ -65,7 +65,7 @@ def test_smoke_trains(tmp_path, data_dir):
 
 def test_says_how_to_get_the_data(tmp_path):
   done = scripts.run(SCRIPT, *scripts.flags(tmp_path, "--data-dir", tmp_path))
-  assert done.returncode == 1
+  assert done.returncode == 2
   assert done.stderr.startswith("tiny_imagenet: tiny_imagenet not found in")
   assert "tiny-imagenet-200.zip" in done.stderr
   assert "as data_dir" in done.stderr
