@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       if getattr(args, "module", None) is not None:
         from natjax.cli import inputs
 
-        inputs.imported(args.module)  # Its fixed operations are known then.
+        inputs.know(args.module)
       return args.run(args)
 
   return processes.exit_code(run)

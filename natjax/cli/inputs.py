@@ -153,6 +153,26 @@ def imported(name: str, weights: str | None = None):
   return read, None if kept is None else read.variables
 
 
+def know(name: str) -> None:
+  """Makes the fixed operations of a function's flax module known.
+
+  Args:
+    name: package.module:function.
+
+  Raises:
+    InputError: see `imported`; or the module has none.
+  """
+  with errors.naming("--module"):
+    if not names_factory(name):
+      raise errors.InputError(
+          f"{errors.short(name)} names no function; give"
+          " package.module:function")
+    if not imported(name)[0].fixed:
+      raise errors.InputError(
+          f"all parts of the module that {name} gives are operations that"
+          " natjax has; leave it out")
+
+
 def weights(args) -> Any:
   """What a job begins with: --weights, or what a function gives.
 

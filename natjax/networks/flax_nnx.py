@@ -34,7 +34,7 @@ def call(module: nnx.Module, options: Mapping[str, Any]
   Returns:
     `(variables, images) -> logits`, and the variables, a state of nnx.
   """
-  options = flax_program.off(module) | {**options}
+  options = flax_program.calling(module, options)
   graph, state = nnx.split(module)
 
   def apply(state, images):
@@ -58,7 +58,7 @@ def trace(module: nnx.Module, example: Any,
   Raises:
     InputError: as `flax_program.trace`.
   """
-  options = flax_program.off(module) | {**options}
+  options = flax_program.calling(module, options)
   graph, weights, *rest = nnx.split(module, _is_weight, ...)
   flat = [*nnx.to_flat_state(weights)]
   layers: flax_program.Layers = {}
@@ -95,8 +95,9 @@ def trace(module: nnx.Module, example: Any,
 def _is_weight(path: Any, variable: Any) -> bool:
   """Whether a variable is learnt or a statistic, and no state of draws."""
   kind = getattr(variable, "type", type(variable))
-  return issubclass(kind, nnx.Variable) and not issubclass(
-      kind, nnx.RngState) and jnp.issubdtype(variable.dtype, jnp.inexact)
+  dtype = getattr(variable, "dtype", None)  # A plain number has none.
+  return dtype is not None and issubclass(kind, nnx.Variable) and (
+      not issubclass(kind, nnx.RngState)) and jnp.issubdtype(dtype, jnp.inexact)
 
 
 @functools.cache

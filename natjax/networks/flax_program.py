@@ -244,7 +244,7 @@ def shapes(module: nn.Module, example: Any) -> Any:
         " flax.linen.Module; make one", "module")
   try:
     return flax.core.meta.unbox(jax.eval_shape(
-        functools.partial(module.init, **off(module)), jax.random.key(0),
+        functools.partial(module.init, **_off(module)), jax.random.key(0),
         jax.ShapeDtypeStruct(jnp.shape(example), jnp.result_type(example))))
   except Exception as e:  # Whatever a user's module raises.
     raise errors.InputError(
@@ -259,10 +259,10 @@ def calling(module: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     module: that is called, or a method of which where "method" names it.
     options: that are given.
   """
-  return off(module, options.get("method")) | {**options}
+  return _off(module, options.get("method")) | {**options}
 
 
-def off(module: Any, method: Any = None) -> dict[str, Any]:
+def _off(module, method=None):
   """What turns a training off in a module's call, or in that of a method."""
   called = getattr(type(module), method, None) if isinstance(
       method, str) else method

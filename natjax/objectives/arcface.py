@@ -40,6 +40,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from natjax import errors
+from natjax.graph import shapes as shapes_lib
 from natjax.networks import network as network_lib
 from natjax.objectives import classification as objectives
 from natjax.operations import primitives
@@ -202,6 +203,12 @@ class ArcFace(objectives.Classification):
           "ArcFace needs a place with an embedding and classes, and that given"
           f" has {network.frame.embedding} features and"
           f" {network.frame.num_classes} classes; give both")
+    if shapes_lib.embeds(network.graph) and (
+        config.embedding != ArcFaceConfig.embedding):
+      with errors.within("arcface"):
+        settings.refuse(config, "embedding", f"does not apply to"
+                        f" {network.graph.name}, which has an embedding of its"
+                        " own; leave it out")
     self.parts = parts
     self._name = network_lib.head_names(network.graph, network.frame)[-1]
     self._embedder = network.clone(

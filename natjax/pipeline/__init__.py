@@ -6,7 +6,6 @@ part alone. All are resumed by calling them again with the same arguments.
 """
 
 import os
-import sys
 from typing import Any
 
 from natjax import data as data_lib
@@ -196,8 +195,8 @@ def _run(job, out, overwrite, strict, listener):
       job.run(out, overwrite=overwrite, strict=strict, listener=listener),
       len(job.trainer.dataset.test_labels), out)
   if isinstance(listener, Printed) and job.trainer.processes.first:
-    print(*result.told(), f"{os.fspath(out)}: result.json", sep="\n",
-          file=listener.file or sys.stderr)
+    listener.ended("\n".join(
+        [*result.told(), f"{os.fspath(out)}: result.json"]))
   return result
 
 

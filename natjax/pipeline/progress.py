@@ -57,6 +57,10 @@ class Printed(options_lib.Listener):
     finally:
       lines.close()
 
+  def ended(self, text: str) -> None:
+    """Prints how a run has ended."""
+    print(text, file=self.file or sys.stderr, flush=True)
+
   @property
   def plain(self) -> options_lib.Listener:
     """What it is besides printing."""

@@ -277,6 +277,7 @@ class Trainer:
 
   def estimate(self, architecture: codec.Architecture) -> dict[str, int]:
     """Of a training: "params", "madds", "steps", "memory_bytes"."""
+    self.objective(architecture)  # Refuses what it cannot learn.
     return {
         **self.cost(architecture),
         "steps": self.steps * self.config.epochs * self.config.seeds,

@@ -143,6 +143,14 @@ def test_settings_that_do_not_fit_are_one_line(run, capsys, flags, message):
   assert message in said and len(said.splitlines()) == 1
 
 
+def test_a_network_with_an_embedding_is_given_none(capsys):
+  command = ["train", "mobilefacenet", "--dataset", "digits", "--dry-run",
+             "--objective", "arcface", "--arcface-embedding"]
+  assert cli.main([*command, "64"]) == 2
+  said = capsys.readouterr().err.strip()
+  assert "an embedding of its own" in said and said.count("\n") == 0
+
+
 def test_two_objectives_are_refused(run):
   data, _ = networks_lib.runs.load_data(run.out)
   with pytest.raises(errors.InputError, match="two objectives"):

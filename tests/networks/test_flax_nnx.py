@@ -86,6 +86,13 @@ def test_what_no_block_expresses_is_fixed_and_named(images):
   assert _differences(module, found, images) < 1e-5
 
 
+def test_a_variable_that_is_a_plain_number_is_no_weight(images):
+  module = _trained()
+  module.factor = nnx.Variable(2)
+  found = natjax.from_flax(module, None, images)
+  assert _differences(module, found, images) < 1e-5
+
+
 def test_refusals(images):
   with pytest.raises(errors.InputError, match=r"blocks/0/.* called twice"):
     natjax.from_flax(_trained(twice=True), None, images)

@@ -194,7 +194,13 @@ def test_a_run_with_fixed_operations_in_another_process(
   assert cli.main(["evaluate", out, "--json", "--module", module]) == 0
   network, = json.loads(capsys.readouterr().out)["networks"]
   assert network["accuracy"] == pytest.approx(trained)
-  assert cli.main(["evaluate", out, "--module", f"{__name__}:gone"]) == 2
+  for wrong, words in ((f"{__name__}:gone", "no attribute 'gone'"),
+                       (f"{__name__}:living", "leave it out"),
+                       ("resnet20", "names no function")):
+    capsys.readouterr()
+    assert cli.main(["evaluate", out, "--module", wrong]) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1, said
 
 
 @pytest.mark.parametrize("name, more, words", [
