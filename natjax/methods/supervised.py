@@ -52,7 +52,7 @@ class TrainConfig:
     dtype: "float32" or "bfloat16", of the computation.
     schedule: "cosine", "linear", or "exponential", by equal factors.
     warmup: epochs in which the learning rate rises to its greatest.
-    decay_vectors: whether weights of biases and of BN decay, too.
+    decay_vectors: whether biases, weights of BN and slopes of PReLU decay, too.
     accumulate: parts of a batch that are computed one after another, where
       memory is short; batch statistics are of a part.
   """

@@ -10,6 +10,8 @@ import optax
 from natjax.training import method
 
 NAMES = ("sgd", "adam")
+# Parameters of channels, by their names.
+_VECTORS = ("bias", "scale", "slope")
 SCHEDULES = ("cosine", "linear", "exponential")
 Schedule = Callable[[jax.Array], jax.Array]
 
@@ -51,10 +53,9 @@ def schedule(name: str, peak: float, steps: int, *, final: float = 0.0,
 
 
 def kernels(params: Any) -> Any:
-  """Of a tree of parameters, which are neither biases nor BN's: bools."""
+  """Of a tree of parameters, which are no biases, BN's or slopes: bools."""
   return jax.tree_util.tree_map_with_path(
-      lambda path, _: getattr(path[-1], "key", None) not in ("bias", "scale"),
-      params)
+      lambda path, _: getattr(path[-1], "key", None) not in _VECTORS, params)
 
 
 def coupled(name: str, learning_rate: float | Schedule, *,

@@ -7,9 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import errors
+from natjax import errors, zoo
 from natjax.graph import genotype as architecture
+from natjax.graph import records
 from natjax.methods import supervised
+from natjax.networks import network as network_lib
 from natjax.training import devices, optimizers
 from tests import tiny
 
@@ -169,6 +171,16 @@ def test_what_decays(decays):
   found = {leaf.ndim > 1: float(leaf.ravel()[0])
            for leaf in jax.tree.leaves(moved)}
   assert found == {True: -0.5, False: -0.5 if decays else 0.0}
+
+
+def test_vectors_are_told_by_their_names():
+  network = network_lib.module(
+      zoo.get("mobilefacenet", "face"), records.Frame(3, 112))
+  like = jax.eval_shape(
+      lambda key: network_lib.init(network, key)["params"], jax.random.key(0))
+  for decays, leaf in zip(jax.tree.leaves(optimizers.kernels(like)),
+                          jax.tree.leaves(like), strict=True):
+    assert decays == (leaf.ndim > 1)  # Slopes of PReLU, too.
 
 
 @pytest.mark.parametrize(("settings", "message"), [
