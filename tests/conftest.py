@@ -21,7 +21,7 @@ os.environ["XLA_FLAGS"] = " ".join([
 import jax
 import pytest
 
-from natjax import methods, spaces
+from natjax import methods, operations, spaces
 from natjax.training import devices
 
 # Tracing makes many objects and few cycles: at Python's own threshold a tenth
@@ -60,6 +60,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope="module")
 def registries():
-  """Leaves no file's own methods and search spaces to the next file."""
-  with mock.patch.dict(methods.METHODS), mock.patch.dict(spaces.SPACES):
+  """Leaves no file's own methods, spaces and operations to the next file."""
+  with (mock.patch.dict(methods.METHODS), mock.patch.dict(spaces.SPACES),
+        mock.patch.dict(operations.registry._REGISTRY)):
     yield
