@@ -16,6 +16,8 @@ PLOTS = ["matplotlib>=3.8"]
 TENSORBOARD = ["tensorboardX>=2.6"]
 # By which jax.export writes what it exported.
 EXPORT = ["flatbuffers>=24.3"]
+# Which writes ONNX, and what that is read back by.
+ONNX = ["jax2onnx>=0.17", "onnxruntime>=1.22"]
 # The site, and what runs the notebooks.
 DOCS = ["sphinx>=8.1", "myst-parser>=4", "furo>=2024.8", "nbclient>=0.10",
         "nbformat>=5.10", "ipykernel>=6.29"]
@@ -54,6 +56,7 @@ setuptools.setup(
         "plots": PLOTS,
         "tensorboard": TENSORBOARD,
         "export": EXPORT,
+        "onnx": ONNX,
         "docs": DOCS,
         "benchmark": ["torch>=2.6"],
         # Beside whose networks those of the slow tests are run.

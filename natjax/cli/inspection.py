@@ -111,14 +111,16 @@ def run_export(args) -> int:
   devices.configure_compilation()
   done = export_lib.export(
       args.directory, args.out, name=args.network,
-      platforms=[word.strip() for word in args.platforms.split(",")])
+      platforms=args.platforms and [
+          word.strip() for word in args.platforms.split(",")])
   if args.json:
     console.print_json({"file": str(done.path), "platforms": done.platforms,
                         "difference": done.difference})
   else:
     console.out.print(
-        f"{done.path}, for {', '.join(done.platforms)}; read back, its outputs"
-        f" differ by at most {done.difference:.1e} from the network's")
+        f"{done.path}{', for ' * bool(done.platforms)}"
+        f"{', '.join(done.platforms)}; read back, its outputs differ by at most"
+        f" {done.difference:.1e} from the network's")
   return 0
 
 

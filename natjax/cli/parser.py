@@ -263,13 +263,14 @@ def _export(sub):
 
   sub.add_argument("--json", action="store_true")
   sub.add_argument("directory", metavar="RUN")
-  sub.add_argument("--out", required=True, metavar="FILE.stablehlo")
+  sub.add_argument("--out", required=True, metavar="FILE",
+                   help="ends in .stablehlo or .onnx")
   sub.add_argument("--network", metavar="NAME", help="of the run's networks,"
                    " such as original-0 (default: the first of the transformed"
                    " ones, or the first)")
-  sub.add_argument("--platforms", default="cpu,cuda,tpu", metavar="P,P",
-                   help="on which the file is to run, besides this one: of cpu,"
-                   " cuda, rocm, tpu (cpu,cuda,tpu)")
+  sub.add_argument("--platforms", metavar="P,P",
+                   help="on which StableHLO is to run, besides this one: of"
+                   " cpu, cuda, rocm, tpu (cpu,cuda,tpu)")
   _add_module(sub)
   return inspection.run_export, {}
 
@@ -518,8 +519,8 @@ _COMMANDS: dict[str, tuple[str, Callable[..., Any]]] = {
     "cost": ("parameters and multiply-adds of an architecture", _cost),
     "convert": ("write an architecture in the form that other code"
                 " reads", _convert),
-    "export": ("write a trained network as StableHLO, which runs without"
-               " natjax", _export),
+    "export": ("write a trained network as StableHLO or ONNX, which run"
+               " without natjax", _export),
     "list": ("architectures, operations, data sets, spaces, methods and"
              " presets", _list),
     "operations": ("parameters and multiply-adds of every operation, and"

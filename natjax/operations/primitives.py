@@ -21,7 +21,8 @@ statistics in float32, or in float64 where x is that.
 
 Convolutions have gradients of their own on the CPU, and dilated depthwise ones
 everywhere, which JAX can differentiate in reverse alone. `plain_derivatives`
-leaves them out.
+leaves them out. `portable` leaves out every choice by the backend, for what
+reads programs and is no backend of XLA.
 
 `dilated` turns strides into dilations, whatever operation is made of these
 functions (`natjax.backbone`).
@@ -41,6 +42,7 @@ import numpy as np
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 SYMMETRIC = "symmetric"
 _PLAIN = contextvars.ContextVar("plain_derivatives", default="")
+_PORTABLE = contextvars.ContextVar("portable", default=False)
 _HEARD: contextvars.ContextVar[list[jax.Array] | None] = (
     contextvars.ContextVar("relu_inputs", default=None))
 _RATES = contextvars.ContextVar("dilation_rates", default=(1, 1))
@@ -73,6 +75,27 @@ def plain_derivatives(*, loops: bool = True) -> Iterator[None]:
 def derivatives_are_plain() -> bool:
   """Whether a `plain_derivatives` block is being traced, loops included."""
   return _PLAIN.get() == "all"
+
+
+@contextlib.contextmanager
+def portable() -> Iterator[None]:
+  """Leaves the form of every function to whoever runs it.
+
+  What is traced within the block asks for no backend: every convolution is
+  one, of 1x1 too, and pooling is made of slices. It is read when a function is
+  traced, as `plain_derivatives` is.
+  """
+  token = _PORTABLE.set(True)
+  try:
+    yield
+  finally:
+    _PORTABLE.reset(token)
+
+
+def _by_platform(*args, cpu, default, anywhere):
+  """`default` of the arguments, and on the CPU `cpu`, but if `anywhere`."""
+  return default(*args) if anywhere else lax.platform_dependent(
+      *args, cpu=cpu, default=default)
 
 
 @contextlib.contextmanager
@@ -245,23 +268,25 @@ def conv(x: jax.Array, kernel: jax.Array, *, stride: int | tuple[int, int] = 1,
   pads, strides, dilations = _placed(
       x.shape[1:3], kernel.shape[:2], strides, dilation, padding)
   kernel = kernel.astype(x.dtype)
-  if kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)):
+  anywhere = _PORTABLE.get()
+  if kernel.shape[:2] == (1, 1) and pads == ((0, 0), (0, 0)) and not anywhere:
     x = x[:, ::strides[0], ::strides[1]]
     # As matrices: with three axes to sum over, XLA's CPU backend would
     # transpose the image for the kernel's gradient.
     return jnp.reshape(jnp.reshape(x, (-1, x.shape[-1])) @ kernel[0, 0],
                        (*x.shape[:-1], kernel.shape[-1]))
   return _conv_for_platform(x, kernel, strides, dilations, pads,
-                            bool(_PLAIN.get()))
+                            bool(_PLAIN.get()), anywhere)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
-def _conv_for_platform(x, kernel, strides, dilations, pads, plain):
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5, 6))
+def _conv_for_platform(x, kernel, strides, dilations, pads, plain, anywhere):
   by_taps = _conv if plain else _conv_by_taps
-  return lax.platform_dependent(
+  return _by_platform(
       x, kernel,
       cpu=lambda x, kernel: by_taps(x, kernel, strides, dilations, pads),
-      default=lambda x, kernel: _conv(x, kernel, strides, dilations, pads))
+      default=lambda x, kernel: _conv(x, kernel, strides, dilations, pads),
+      anywhere=anywhere)
 
 
 def _conv(x, kernel, strides, dilations, pads):
@@ -409,23 +434,23 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1,
   pads, (stride, _), (dilation, _) = _placed(
       x.shape[1:3], kernel.shape[:2], (stride, stride), dilation, padding)
   return _depthwise_for_platform(x, kernel.astype(x.dtype), stride, dilation,
-                                 pads, bool(_PLAIN.get()))
+                                 pads, bool(_PLAIN.get()), _PORTABLE.get())
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
-def _depthwise_for_platform(x, kernel, stride, dilation, pads, plain):
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5, 6))
+def _depthwise_for_platform(x, kernel, stride, dilation, pads, plain, anywhere):
   by_shifts = _depthwise_sum if plain else _depthwise_shifted
   before = tuple(before for before, _ in pads)
-  if dilation > 1 and not plain:
+  if dilation > 1 and not plain and not anywhere:
     others = lambda x, kernel: _depthwise_dilated(
         x, kernel, stride, dilation, pads)
   else:
     others = lambda x, kernel: _conv(
         x, kernel, (stride,) * 2, (dilation,) * 2, pads)
-  return lax.platform_dependent(
+  return _by_platform(
       x, kernel, cpu=lambda x, kernel: by_shifts(
           x, kernel[:, :, 0], stride, dilation, before),
-      default=others)
+      default=others, anywhere=anywhere)
 
 
 def _pads(padding):
@@ -452,11 +477,11 @@ def max_pool(x: jax.Array, size: int, *, stride: int = 1,
   """
   pads, (step, _), (dilation, _) = _placed(
       x.shape[1:3], (size, size), (stride, stride), 1, padding)
-  return _max_pool(x, size, step, dilation, pads)
+  return _max_pool(x, size, step, dilation, pads, _PORTABLE.get())
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
-def _max_pool(x, size, stride, dilation, padding):
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4, 5))
+def _max_pool(x, size, stride, dilation, padding, anywhere):
   pads = _pads(padding)
 
   def shifted(x):
@@ -466,7 +491,9 @@ def _max_pool(x, size, stride, dilation, padding):
           jnp.maximum, _windows(x, size, stride, dilation, axis))
     return x
 
-  if dilation > 1:  # Of which XLA's form has no gradient.
+  # Dilated, XLA's form has no gradient; and what else reads programs knows it
+  # of channels in front alone.
+  if dilation > 1 or anywhere:
     return shifted(x)
   return lax.platform_dependent(x, cpu=shifted, default=lambda x: nn.max_pool(
       x, (size, size), (stride, stride), pads[1:3]))
@@ -537,4 +564,5 @@ def materialize(x: jax.Array) -> jax.Array:
     return lax.cond(
         positive, lax.optimization_barrier, lax.optimization_barrier, x)
 
-  return lax.platform_dependent(x, cpu=kept, default=lambda x: x)
+  return _by_platform(x, cpu=kept, default=lambda x: x,
+                      anywhere=_PORTABLE.get())

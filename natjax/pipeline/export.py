@@ -1,12 +1,14 @@
-"""A trained network as a file that runs without natjax: StableHLO.
+"""A trained network as a file that runs without natjax: StableHLO or ONNX.
 
-The file is what `jax.export` serialises: the network with its weights and its
-preparation, lowered for several platforms, and with a batch of any size. It
-needs jax alone; `load_exported` or `jax.export.deserialize` reads it.
+The file holds the network with its weights and its preparation, and takes a
+batch of any size. StableHLO is what `jax.export` serialises, lowered for
+several platforms; it needs jax alone, and `load_exported` or
+`jax.export.deserialize` reads it. ONNX is what `jax2onnx` writes.
 """
 
 from collections.abc import Sequence
 import importlib
+import logging
 import os
 import pathlib
 import struct
@@ -19,12 +21,16 @@ import numpy as np
 
 from natjax import errors
 from natjax.drawing import files
+from natjax.operations import primitives
 from natjax.pipeline import networks
+from natjax.training import fit as fit_lib
 
-#: The suffix of what is written.
-SUFFIX = ".stablehlo"
+#: The suffixes of what is written.
+SUFFIX, ONNX = ".stablehlo", ".onnx"
 #: What a file may be lowered for.
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+#: What it is lowered for where nothing is said.
+USUAL = ("cpu", "cuda", "tpu")
 # What deserialising raises of bytes that are cut off, or are something else.
 _UNREADABLE = (ValueError, TypeError, IndexError, KeyError, AttributeError,
                AssertionError, NotImplementedError, RuntimeError, struct.error)
@@ -35,7 +41,7 @@ class Exported(NamedTuple):
 
   Attributes:
     path: the file.
-    platforms: on which it runs.
+    platforms: on which it runs; of ONNX none is named.
     difference: the largest between what the file, read back, and the network
       give for images of noise, one of them and three; in logits.
   """
@@ -47,54 +53,108 @@ class Exported(NamedTuple):
 
 def export(network: networks.TrainedNetwork | str | os.PathLike[str],
            out: str | os.PathLike[str], *, name: str | None = None,
-           platforms: Sequence[str] = ("cpu", "cuda", "tpu")) -> Exported:
-  """Writes a trained network as StableHLO, reads it back and compares.
+           platforms: Sequence[str] | None = None) -> Exported:
+  """Writes a trained network as StableHLO or ONNX, reads it back and compares.
 
   What is written maps images u8[b, S, S, 3], b any number, to logits f32[b, K],
-  or features of a network without a classifier.
+  or features of a network without a classifier. ONNX names them "images" and
+  "logits", and computes in float32 whatever the network was trained in.
 
   Args:
     network: as `load` gives it, or the folder of a run.
-    out: a path that ends in ".stablehlo".
+    out: a path that ends in ".stablehlo" or ".onnx".
     name: which of the run's networks, as for `load`.
-    platforms: of `PLATFORMS`, for which the network is lowered; the one that
-      the process runs on is added.
+    platforms: of `PLATFORMS`, for which StableHLO is lowered; the one that
+      the process runs on is added. None is `USUAL`.
 
   Raises:
     InputError: no trained network, another suffix, a platform that is not
-      known, no folder to write in, or no flatbuffers to write with.
+      known or not for ONNX, no folder to write in, a network that `jax2onnx`
+      cannot write, or a package that lacks.
   """
   path = errors.path(out, "out")
-  if path.suffix != SUFFIX:
+  if path.suffix not in (SUFFIX, ONNX):
     raise errors.InputError(
-        f"{path}: networks are exported as {SUFFIX}, not as"
-        f" {errors.short(path.suffix)}; choose this suffix", "out")
+        f"{path}: networks are exported as {SUFFIX} or {ONNX}, not as"
+        f" {errors.short(path.suffix)}; choose such a suffix", "out")
   if path.is_dir() or not path.parent.is_dir():
     raise errors.InputError(
         f"out is {path}, which is a folder or lies in none; name a file", "out")
+  _check_platforms(platforms, path)
+  _need(path.suffix)
+  if not isinstance(network, networks.TrainedNetwork):
+    network = networks.load(network, name)
+  size, preparation = network.module.frame.image_size, network.preparation
+  every: tuple[str, ...] = ()
+  if path.suffix == ONNX:
+    if isinstance(preparation, fit_lib.Preparation):
+      network = network._replace(
+          preparation=preparation._replace(dtype=jnp.dtype(jnp.float32)))
+    run = _write_onnx(network, path, size)
+  else:
+    here = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+    every = tuple(dict.fromkeys(
+        (*(USUAL if platforms is None else platforms), here)))
+    run = _write_stablehlo(network, path, size, every)
+  noise = np.random.default_rng(0).integers(
+      0, 256, (3, size, size, 3), dtype=np.uint8)
+  apply = jax.jit(_logits(network))
+  return Exported(path, every, max(
+      float(jnp.max(jnp.abs(run(batch) - apply(batch))))
+      for batch in (noise[:1], noise)))
+
+
+def _check_platforms(platforms, path):
+  if platforms is None:
+    return
+  if path.suffix == ONNX:
+    raise errors.InputError(
+        f"platforms are of {SUFFIX}; {ONNX} runs where its reader does; leave"
+        " them out", "platforms")
   if isinstance(platforms, str) or not platforms:
     raise errors.InputError(f"platforms are {errors.short(platforms)} and must"
                             " be a list of one or more", "platforms")
   for platform in platforms:
     errors.known("platform", platform, PLATFORMS, "platforms")
-  _need_flatbuffers()
-  if not isinstance(network, networks.TrainedNetwork):
-    network = networks.load(network, name)
-  size = network.module.frame.image_size
-  apply = jax.jit(lambda images: network.forward(network.variables, images)[0])
-  here = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
-  every = tuple(dict.fromkeys((*platforms, here)))
+
+
+def _logits(network):
+  return lambda images: network.forward(network.variables, images)[0]
+
+
+def _write_stablehlo(network, path, size, platforms):
   images = jax.ShapeDtypeStruct(
       jax_export.symbolic_shape(f"b, {size}, {size}, 3"), jnp.uint8)
-  files.write(path, bytes(
-      jax_export.export(apply, platforms=every)(images).serialize()))
-  again, difference = load_exported(path), 0.0
-  noise = np.random.default_rng(0).integers(
-      0, 256, (3, size, size, 3), dtype=np.uint8)
-  for batch in (noise[:1], noise):
-    difference = max(difference, float(
-        jnp.max(jnp.abs(again.call(batch) - apply(batch)))))
-  return Exported(path, every, difference)
+  files.write(path, bytes(jax_export.export(
+      jax.jit(_logits(network)), platforms=platforms)(images).serialize()))
+  return load_exported(path).call
+
+
+def _write_onnx(network, path, size):
+  import jax2onnx
+  import onnxruntime
+
+  images = jax.ShapeDtypeStruct(("b", size, size, 3), jnp.uint8)
+  # Which speaks of values that it leaves out.
+  logging.getLogger("onnx_ir").setLevel(logging.ERROR)
+  try:
+    with primitives.portable():
+      model = jax2onnx.to_onnx(
+          _logits(network), [images], input_names=["images"],
+          output_names=["logits"], model_name="natjax")
+    # Shapes between the layers; of some the axes are in another order than in
+    # what they speak of (jax2onnx 0.17.1), and readers complain.
+    del model.graph.value_info[:]
+    held = model.SerializeToString()
+    session = onnxruntime.InferenceSession(
+        held, providers=["CPUExecutionProvider"])
+  except Exception as e:  # Of others' code, which names no kinds.
+    raise errors.InputError(
+        "jax2onnx and ONNX Runtime cannot express this network"
+        f" ({type(e).__name__}: {errors.short(str(e))}); export it as {SUFFIX}",
+        "out") from e
+  files.write(path, held)
+  return lambda batch: session.run(None, {"images": batch})[0]
 
 
 def load_exported(path: str | os.PathLike[str]) -> jax_export.Exported:
@@ -105,7 +165,7 @@ def load_exported(path: str | os.PathLike[str]) -> jax_export.Exported:
       damaged, or no flatbuffers to read it with.
   """
   path = errors.regular(errors.path(path))
-  _need_flatbuffers()
+  _need(SUFFIX)
   try:
     return jax_export.deserialize(bytearray(path.read_bytes()))
   except FileNotFoundError as e:
@@ -116,10 +176,14 @@ def load_exported(path: str | os.PathLike[str]) -> jax_export.Exported:
         " again") from e
 
 
-def _need_flatbuffers():
-  try:
-    importlib.import_module("flatbuffers")
-  except ImportError as e:
-    raise errors.InputError(
-        'jax.export writes and reads by flatbuffers, which is not installed;'
-        ' pip install "natjax[export]"') from e
+def _need(suffix):
+  """Refuses what lacks to write or read files of a suffix."""
+  wanted, extra = (("jax2onnx", "onnxruntime"), "onnx") if suffix == ONNX else (
+      ("flatbuffers",), "export")
+  for package in wanted:
+    try:
+      importlib.import_module(package)
+    except ImportError as e:
+      raise errors.InputError(
+          f"{suffix[1:]} files take {package}, which is not installed; pip"
+          f' install "natjax[{extra}]"') from e

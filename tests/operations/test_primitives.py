@@ -237,6 +237,27 @@ def test_gradient_of_the_written_gradient(function, plain, shape):
                                  atol=1e-3), second(function), second(plain))
 
 
+@pytest.mark.parametrize("function", [
+    lambda x: primitives.conv(x, jnp.ones((1, 1, 4, 6)), stride=2),
+    lambda x: primitives.conv(x, jnp.ones((3, 3, 4, 6))),
+    lambda x: primitives.depthwise_conv(
+        x, jnp.ones((3, 3, 1, 4)), stride=2, dilation=2),
+    lambda x: primitives.max_pool(x, 3, stride=2, padding=1),
+    lambda x: primitives.avg_pool(x, 3, stride=2, padding=1),
+    primitives.materialize])
+def test_portable_programs_ask_for_no_platform(function):
+  x = jnp.asarray(images(SHAPE))
+  traced = lambda: str(jax.make_jaxpr(lambda x: function(x))(x))
+  # The same shapes before and after: it is not the first trace that counts.
+  expected, before = function(x), traced()
+  with primitives.portable():
+    inside = traced()
+    np.testing.assert_allclose(function(x), expected, rtol=1e-5, atol=1e-5)
+  assert not {"platform_index", "custom_vjp"} & set(
+      inside.replace("[", " ").split())
+  assert traced() == before
+
+
 def test_plain_derivatives_end_with_the_block():
   assert not primitives.derivatives_are_plain()
   with pytest.raises(ZeroDivisionError), primitives.plain_derivatives():

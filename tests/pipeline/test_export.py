@@ -2,8 +2,10 @@
 
 import dataclasses
 import sys
+import types
 
 from jax import export as jax_export
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -53,8 +55,10 @@ def test_the_command_line_exports(a_run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("argv,words", [
-    (["RUN", "--out", "n.onnx"], "exported as .stablehlo, not as '.onnx'"),
-    (["RUN", "--out", "n"], "exported as .stablehlo, not as ''"),
+    (["RUN", "--out", "n.pb"], "as .stablehlo or .onnx, not as '.pb'"),
+    (["RUN", "--out", "n"], "as .stablehlo or .onnx, not as ''"),
+    (["RUN", "--out", "n.onnx", "--platforms", "cpu"],
+     "platforms are of .stablehlo; .onnx runs where its reader does"),
     (["RUN", "--out", "none/n.stablehlo"], "lies in none; name a file"),
     (["RUN", "--out", "n.stablehlo", "--platforms", "cpu,abacus"],
      "platform 'abacus' is unknown; choose one of cpu, cuda, rocm, tpu"),
@@ -98,3 +102,59 @@ def test_without_flatbuffers_it_is_said(a_run, tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, "flatbuffers", None)
   with pytest.raises(errors.InputError, match=r"natjax\[export\]"):
     export.export(a_run, tmp_path / "n.stablehlo")
+
+
+@pytest.mark.parametrize("package", ["jax2onnx", "onnxruntime"])
+def test_without_what_onnx_takes_it_is_said(
+    a_run, tmp_path, monkeypatch, package):
+  monkeypatch.setitem(sys.modules, "jax2onnx", types.ModuleType("jax2onnx"))
+  monkeypatch.setitem(sys.modules, package, None)
+  with pytest.raises(errors.InputError, match=package + r".*natjax\[onnx\]"):
+    export.export(a_run, tmp_path / "n.onnx")
+
+
+def test_what_onnx_cannot_express_is_one_line(a_run, tmp_path, monkeypatch):
+  def refuse(*_, **__):
+    raise NotImplementedError("no such\nprimitive")
+
+  translator = types.ModuleType("jax2onnx")
+  translator.to_onnx = refuse
+  monkeypatch.setitem(sys.modules, "jax2onnx", translator)
+  monkeypatch.setitem(sys.modules, "onnxruntime",
+                      types.ModuleType("onnxruntime"))
+  with pytest.raises(errors.InputError, match="cannot express") as caught:
+    export.export(a_run, tmp_path / "n.onnx")
+  assert "NotImplementedError: " in str(caught.value)
+  assert "\n" not in str(caught.value) and not [*tmp_path.iterdir()]
+
+
+# What comes with jax2onnx warns, each release of other things.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_onnx_gives_what_the_network_gives(a_run, tmp_path, dtype, capsys):
+  pytest.importorskip("jax2onnx", reason="of the extra `onnx`")
+  runtime = pytest.importorskip("onnxruntime", reason="of the extra `onnx`")
+  network = natjax.load(a_run)
+  network = network._replace(
+      preparation=network.preparation._replace(dtype=jnp.dtype(dtype)))
+  done = export.export(network, tmp_path / "n.onnx")
+  # In float32, also what was trained in less.
+  assert done.difference < 1e-5 and done.platforms == ()
+  images = test_replace.dataset().test_images[:5]
+  session = runtime.InferenceSession(done.path)
+  assert [(i.name, i.type, i.shape[1:]) for i in session.get_inputs()] == [
+      ("images", "tensor(uint8)", [8, 8, 3])]
+  for batch in (images, images[:2]):
+    found, = session.run(["logits"], {"images": batch})
+    np.testing.assert_allclose(found, natjax.load(a_run).logits(batch),
+                               atol=1e-5)
+  assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_command_line_writes_onnx(a_run, tmp_path, capsys):
+  pytest.importorskip("jax2onnx", reason="of the extra `onnx`")
+  file = tmp_path / "n.onnx"
+  assert cli.main(["export", str(a_run), "--out", str(file)]) == 0
+  said = capsys.readouterr().out
+  assert said.startswith(f"{file}; read back, its outputs differ by at most")
