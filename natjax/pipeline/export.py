@@ -31,6 +31,8 @@ SUFFIX, ONNX = ".stablehlo", ".onnx"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 #: What it is lowered for where nothing is said.
 USUAL = ("cpu", "cuda", "tpu")
+# Of logits around 1; what is made of other sums differs by less.
+_TOLERANCE = 1e-3
 # What deserialising raises of bytes that are cut off, or are something else.
 _UNREADABLE = (ValueError, TypeError, IndexError, KeyError, AttributeError,
                AssertionError, NotImplementedError, RuntimeError, struct.error)
@@ -70,7 +72,7 @@ def export(network: networks.TrainedNetwork | str | os.PathLike[str],
   Raises:
     InputError: no trained network, another suffix, a platform that is not
       known or not for ONNX, no folder to write in, a network that `jax2onnx`
-      cannot write, or a package that lacks.
+      cannot write or of which it makes another, or a package that lacks.
   """
   path = errors.path(out, "out")
   if path.suffix not in (SUFFIX, ONNX):
@@ -90,18 +92,11 @@ def export(network: networks.TrainedNetwork | str | os.PathLike[str],
     if isinstance(preparation, fit_lib.Preparation):
       network = network._replace(
           preparation=preparation._replace(dtype=jnp.dtype(jnp.float32)))
-    run = _write_onnx(network, path, size)
-  else:
-    here = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
-    every = tuple(dict.fromkeys(
-        (*(USUAL if platforms is None else platforms), here)))
-    run = _write_stablehlo(network, path, size, every)
-  noise = np.random.default_rng(0).integers(
-      0, 256, (3, size, size, 3), dtype=np.uint8)
-  apply = jax.jit(_logits(network))
-  return Exported(path, every, max(
-      float(jnp.max(jnp.abs(run(batch) - apply(batch))))
-      for batch in (noise[:1], noise)))
+    return Exported(path, every, _write_onnx(network, path, size))
+  here = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+  every = tuple(dict.fromkeys(
+      (*(USUAL if platforms is None else platforms), here)))
+  return Exported(path, every, _write_stablehlo(network, path, size, every))
 
 
 def _check_platforms(platforms, path):
@@ -122,12 +117,26 @@ def _logits(network):
   return lambda images: network.forward(network.variables, images)[0]
 
 
+def _difference(run, network, size):
+  """The largest between what `run` and the network give, and what they give."""
+  noise = np.random.default_rng(0).integers(
+      0, 256, (3, size, size, 3), dtype=np.uint8)
+  apply, pairs = jax.jit(_logits(network)), []
+  for batch in (noise[:1], noise):
+    pairs.append((np.asarray(run(batch)), np.asarray(apply(batch))))
+  largest = float(np.max([np.max(np.abs(expected)) for _, expected in pairs]))
+  if any(found.shape != expected.shape for found, expected in pairs):
+    return np.inf, largest
+  return float(np.max([np.max(np.abs(found - expected))
+                       for found, expected in pairs])), largest
+
+
 def _write_stablehlo(network, path, size, platforms):
   images = jax.ShapeDtypeStruct(
       jax_export.symbolic_shape(f"b, {size}, {size}, 3"), jnp.uint8)
   files.write(path, bytes(jax_export.export(
       jax.jit(_logits(network)), platforms=platforms)(images).serialize()))
-  return load_exported(path).call
+  return _difference(load_exported(path).call, network, size)[0]
 
 
 def _write_onnx(network, path, size):
@@ -148,13 +157,20 @@ def _write_onnx(network, path, size):
     held = model.SerializeToString()
     session = onnxruntime.InferenceSession(
         held, providers=["CPUExecutionProvider"])
+    difference, largest = _difference(
+        lambda batch: session.run(None, {"images": batch})[0], network, size)
   except Exception as e:  # Of others' code, which names no kinds.
     raise errors.InputError(
         "jax2onnx and ONNX Runtime cannot express this network"
         f" ({type(e).__name__}: {errors.short(str(e))}); export it as {SUFFIX}",
         "out") from e
+  if not difference <= _TOLERANCE * (1 + largest):
+    raise errors.InputError(
+        "what jax2onnx made of this network gives other outputs than the"
+        f" network (they differ by {difference:.1e}); export it as {SUFFIX}",
+        "out")
   files.write(path, held)
-  return lambda batch: session.run(None, {"images": batch})[0]
+  return difference
 
 
 def load_exported(path: str | os.PathLike[str]) -> jax_export.Exported:

@@ -128,6 +128,25 @@ def test_what_onnx_cannot_express_is_one_line(a_run, tmp_path, monkeypatch):
   assert "\n" not in str(caught.value) and not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize("wrong", [
+    lambda logits: logits + 0.1, lambda logits: logits[:1, :, None],
+    lambda logits: logits * np.nan])
+def test_another_network_in_onnx_is_refused(
+    a_run, tmp_path, monkeypatch, wrong):
+  network = natjax.load(a_run)
+  model = types.SimpleNamespace(
+      graph=types.SimpleNamespace(value_info=[]), SerializeToString=bytes)
+  session = types.SimpleNamespace(run=lambda _, given: [
+      wrong(np.asarray(network.logits(given["images"])))])
+  for name, content in (
+      ("jax2onnx", {"to_onnx": lambda *_, **__: model}),
+      ("onnxruntime", {"InferenceSession": lambda *_, **__: session})):
+    monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(**content))
+  with pytest.raises(errors.InputError, match="gives other outputs than the"):
+    export.export(network, tmp_path / "n.onnx")
+  assert not [*tmp_path.iterdir()]
+
+
 # What comes with jax2onnx warns, each release of other things.
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
