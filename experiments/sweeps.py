@@ -97,15 +97,15 @@ class Sweep:
     self._argv = list(sys.argv[1:] if argv is None else argv)
     self._jobs, self._cluster = args.jobs, None if _PART else args.executor
     self._parameters = _parameters(args)
+    self._folder = args.out.resolve() / FOLDER
+    self._logs = self._folder / "jobs"
+    self._executor = self._slurm() if self._cluster == "slurm" else None
     if self._cluster and jax.config.jax_platforms is None:
       jax.config.update("jax_platforms", "cpu")  # The cards are the jobs'.
     if not _PART:
       recording.ASKED.clear()
     self.out = recording.open_folder(
         args.out, config, overwrite=args.overwrite and not _PART)
-    self._folder = self.out.resolve() / FOLDER
-    self._logs = self._folder / "jobs"
-    self._executor = self._cluster and self._make_executor()
     self.missing: dict[str, str] = {}
     self._names: list[str] = []
 
@@ -135,9 +135,11 @@ class Sweep:
       else:
         self._queue(left)
     found = self.finished(parts)
-    for name, reason in self.missing.items():
-      print(f"{name}: {reason}", file=sys.stderr, flush=True)
-    if len(self.missing) == len(self._names):
+    for part in left:
+      if part.name in self.missing:
+        print(f"{part.name}: {self.missing[part.name]}", file=sys.stderr,
+              flush=True)
+    if self.missing and len(self.missing) == len(self._names):
       print("nothing is finished, so there is nothing to report; the same"
             " command goes on", file=sys.stderr)
       self.end()
@@ -227,13 +229,15 @@ class Sweep:
   def _beside(self, parts):
     """Runs them in processes of their own, `jobs` at once."""
     count = self._jobs or 1
+    executor = submitit.AutoExecutor(self._logs, cluster="local")
+    executor.update_parameters(timeout_min=_YEAR)
     waiting, running, free, told = list(parts), {}, [*range(count)], False
     while running or (waiting and not recording.ASKED):
       while waiting and free and not recording.ASKED:
         part, slot = waiting.pop(0), free.pop(0)
         (self._place(part) / ERROR).unlink(missing_ok=True)
         with _deaf():
-          running[part.name] = part, slot, self._executor.submit(
+          running[part.name] = part, slot, executor.submit(
               self._job(part, _cards(slot, count)))
       for name, (part, slot, job) in [*running.items()]:
         if job.done():
@@ -296,19 +300,12 @@ class Sweep:
     return _job(self._script, self._argv, part.name, environment,
                 self._parameters.get("signal_delay_s", _SAVE) // 2)
 
-  def _make_executor(self):
-    """The engine that runs jobs.
+  def _slurm(self):
+    """Submitit's engine for Slurm.
 
     Raises:
-      InputError: there is none here, or it does not know a parameter.
+      InputError: there is no Slurm here, or submitit does not know a parameter.
     """
-    if submitit is None:
-      raise errors.InputError(
-          "--executor needs the package submitit; pip install submitit")
-    if self._cluster == "local":
-      executor = submitit.AutoExecutor(self._logs, cluster="local")
-      executor.update_parameters(timeout_min=_YEAR)
-      return executor
     own = dict(self._parameters)
     times = own.pop("max_num_timeout", _TIMES)
     if self._jobs:
@@ -338,6 +335,9 @@ def _parameters(args):
   Raises:
     InputError: arguments that do not fit together.
   """
+  if args.executor and submitit is None:
+    raise errors.InputError("--executor needs the package submitit; pip install"
+                            " submitit, or natjax with the extra sweeps")
   if args.jobs is not None and (args.jobs < 1 or not args.executor):
     raise errors.InputError(
         f"--jobs is {args.jobs}; give at least 1, and an --executor")
