@@ -142,9 +142,9 @@ class Experiment:
   """The parts of the experiment; each is computed once, in `out`."""
 
   def __init__(self, config: Config, dataset: data_lib.Dataset,
-               sweep: sweeps.Sweep, device: jax.Device):
-    self.config, self.dataset, self.sweep = config, dataset, sweep
-    self.out, self.device = sweep.out, device
+               out: pathlib.Path, device: jax.Device):
+    self.config, self.dataset, self.out = config, dataset, out
+    self.device = device
     self.space = spaces.get("natpp")._replace(
         candidates=config.operations, graph=spaces.complete(config.nodes))
     rows = np.arange(len(dataset.train_labels))
@@ -249,10 +249,11 @@ class Experiment:
     rows = recording.once(self.out / "original.json", self.draw)
     return [genotype_lib.from_dict(row["architecture"]) for row in rows]
 
-  def transformed(self) -> dict[str, list[records.Genotype]]:
+  def transformed(self, sweep: sweeps.Sweep
+                  ) -> dict[str, list[records.Genotype]]:
     """By kind, what is drawn and what the ways of transforming made of it."""
     everything = {"original": self.originals}
-    found = self.sweep.run([
+    found = sweep.run([
         sweeps.Part(kind, self.random_transitions if kind == "random" else (
             functools.partial(self.search, kind)), self.out / f"{kind}.json")
         for kind in KINDS if kind not in everything])
@@ -266,12 +267,12 @@ class Experiment:
 
   # How they do.
 
-  def train_all(self) -> list[dict[str, Any]]:
+  def train_all(self, sweep: sweeps.Sweep) -> list[dict[str, Any]]:
     """Per drawn architecture, the results of it and of what became of it.
 
     Those of which everything is trained, once all ways have transformed them.
     """
-    everything, networks, rows = self.transformed(), {}, []
+    everything, networks, rows = self.transformed(sweep), {}, []
     if len(everything) < len(KINDS):
       return []
     for i in range(self.config.architectures):
@@ -280,7 +281,7 @@ class Experiment:
       rows.append({kind: names.setdefault(everything[kind][i], f"{i}-{kind}")
                    for kind in KINDS})
       networks |= {name: genotype for genotype, name in names.items()}
-    found = self.sweep.run([
+    found = sweep.run([
         sweeps.Part(name, functools.partial(self.train_one, name, genotype),
                     self.out / "networks" / name / "result.json")
         for name, genotype in networks.items()])
@@ -401,13 +402,13 @@ def main(argv: Sequence[str] | None = None) -> None:
   dataset = data_lib.load(config.dataset, data_dir=args.data_dir,
                           image_size=config.image_size)
   device = jax.local_devices()[0]
-  experiment = Experiment(config, dataset, sweep, device)
+  experiment = Experiment(config, dataset, sweep.out, device)
   say(f"{recording.hardware()}; seed {config.seed}; {pipeline.versions()}")
   say(f"{config.architectures} architectures of {dataset.name}, in"
       f" {experiment.trainer.network.place}")
 
   # Search, train, evaluate.
-  if not (rows := experiment.train_all()):
+  if not (rows := experiment.train_all(sweep)):
     say("no architecture is finished; the same command goes on")
     sweep.end()
     return

@@ -11,7 +11,9 @@ import pytest
 
 from natjax import errors
 from tests.experiments import scripts
+from tests.experiments import test_nasbench201_search as search_test
 
+SEARCH = scripts.EXPERIMENTS / "nasbench201_search.py"
 TOY = scripts.ROOT / "tests" / "toys" / "toy_sweep.py"
 # Commands of Slurm, which run jobs at once, in the background. $SLURM holds an
 # empty file per job in `queue`, and one in `again` of those to run anew.
@@ -256,3 +258,30 @@ def test_jobs_divide_the_cards(toy, monkeypatch):
                          "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.45"}
   monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
   assert cards(0, 2) == {}
+
+
+@pytest.mark.slow
+def test_what_saved_in_a_job_ends_as_what_was_not_stopped(tmp_path):
+  """A whole script: in one process, and as jobs that are told to save."""
+  pytest.importorskip("submitit")
+  rows = []
+  for name, *flags in (("here",), ("jobs", "--executor", "local")):
+    (tmp_path / name).mkdir()
+    argv = [SEARCH, *search_test.flags(
+        tmp_path / name, search_test.make_table(), "--methods", "darts",
+        *flags)]
+    out = tmp_path / name / "run"
+    if flags:
+      stopped = scripts.start(*argv)
+      when(lambda out=out: (out / "darts" / "seed-0" / "config.json").exists(),
+           lambda stopped=stopped: stopped.send_signal(signal.SIGTERM))
+      _, heard = stopped.communicate(timeout=300)
+      assert stopped.returncode == 143, heard
+      assert "darts seed 0: stopped and saved\ndarts seed 1: not run" in heard
+      assert [*(out / "darts" / "seed-0" / "checkpoint").glob("search/*")]
+    done = scripts.run(*argv)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((out.parent / "report" / "result.json").read_text())
+    rows.append([{key: value for key, value in row.items() if "sec" not in key}
+                 for row in result["methods"]["darts"]["seeds"]])
+  assert rows[0] == rows[1]
