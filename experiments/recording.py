@@ -106,7 +106,7 @@ def interruptible() -> Iterator[None]:
     ASKED.append(number)
     if ASKED.count(signal.SIGINT) > 1:
       raise KeyboardInterrupt
-    print("Stopping after this chunk of steps; Ctrl-C again to stop at once.",
+    print("Stopping once what runs is saved; Ctrl-C again to stop at once.",
           file=sys.stderr, flush=True)
 
   old = {number: signal.signal(number, handle)
@@ -166,7 +166,7 @@ def in_words(found: dict[str, Any]) -> list[str]:
   versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
   missing = [f"{name} ({why})"
              for name, why in found.get("missing", {}).items()]
-  load = "" if "load" not in found else (
+  load = " of all jobs together" if "load" not in found else (
       f", the load average {found['load']} at the end")
   return [*([f"Missing: {'; '.join(missing)}.", ""] if missing else []),
           f"Command: `{found['command']}`", "",

@@ -12,7 +12,6 @@ is made from what is finished.
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 import contextlib
-import getpass
 import importlib
 import json
 import os
@@ -122,9 +121,10 @@ class Sweep:
     left = [part for part in parts if not self._path(part).exists()]
     self._names += [part.name for part in parts]
     if _PART:
-      for part in left:
+      for part in parts:
         if part.name == _PART:
-          self._make(part)
+          if part in left:
+            self._make(part)
           sys.exit()
       return self.finished(parts)
     with recording.interruptible():
@@ -231,7 +231,7 @@ class Sweep:
     count = self._jobs or 1
     executor = submitit.AutoExecutor(self._logs, cluster="local")
     executor.update_parameters(timeout_min=_YEAR)
-    waiting, running, free, told = list(parts), {}, [*range(count)], False
+    waiting, running, free = list(parts), {}, [*range(count)]
     while running or (waiting and not recording.ASKED):
       while waiting and free and not recording.ASKED:
         part, slot = waiting.pop(0), free.pop(0)
@@ -244,15 +244,16 @@ class Sweep:
           del running[name]
           free.append(slot)
           self._ended(part, job.paths.stderr)
-        elif recording.ASKED and not told:
+        elif recording.ASKED:  # Again, as a job that begins lets it pass.
           with contextlib.suppress(ProcessLookupError):
             os.kill(int(job.job_id), signal.SIGTERM)
-      told = bool(recording.ASKED)
-      time.sleep(0.1)
+      time.sleep(1.0 if recording.ASKED and running else 0.1)
     self.missing |= {part.name: "not run" for part in waiting}
 
   def _queue(self, parts):
     """Submits them, unless they are in the queue, and waits for their ends."""
+    if not parts:
+      return
     path = self._folder / JOBS
     known = recording.read(path) if path.exists() else {}
     queued = _queued() if known else set()
@@ -415,7 +416,7 @@ def _queued() -> set[str]:
   while True:
     done = subprocess.run(
         ["squeue", "--noheader", "--array", "--format=%i",
-         f"--user={getpass.getuser()}"], capture_output=True, text=True,
+         f"--user={os.getuid()}"], capture_output=True, text=True,
         check=False)
     if not done.returncode:
       return {*done.stdout.split()}
@@ -494,8 +495,9 @@ def work(module: str, argv: Sequence[str], name: str, patience: int) -> None:
       return
     except errors.Interrupted:
       if ask in recording.ASKED:
-        signal.alarm(0)
         requeue(ask, None)  # It raises.
       if not slurm:
         sys.exit(128 + recording.ASKED[0])
       recording.ASKED.clear()
+    finally:
+      signal.alarm(0)

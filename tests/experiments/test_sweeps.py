@@ -217,6 +217,20 @@ echo job 7
     toy.main(argv)
 
 
+def test_a_job_runs_its_part_alone_and_once(toy, tmp_path, monkeypatch):
+  argv, out = ["--out", str(tmp_path / "run")], tmp_path / "run"
+  monkeypatch.setattr(toy.sweeps, "_PART", "part a")
+  for more in ((), ("--overwrite",)):  # Which was for the first process.
+    with pytest.raises(SystemExit) as end:
+      toy.main([*argv, *more])
+    assert not end.value.code
+  assert [len(pids) for pids in begun(out).values()] == [1, 0, 0]
+  assert (out / A).exists() and not (out / "report").exists()
+  monkeypatch.setattr(toy.sweeps, "_PART", "part d")
+  with pytest.raises(errors.InputError, match="part d is none of the parts"):
+    toy.main(argv)
+
+
 @pytest.mark.parametrize("flags,message", [
     (["--jobs", "2"], "--jobs is 2; give at least 1, and an --executor"),
     (["--executor", "local", "--jobs", "0"], "--jobs is 0"),
