@@ -4,8 +4,10 @@ import importlib
 import json
 import os
 import signal
+import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -229,6 +231,64 @@ def test_a_job_runs_its_part_alone_and_once(toy, tmp_path, monkeypatch):
   monkeypatch.setattr(toy.sweeps, "_PART", "part d")
   with pytest.raises(errors.InputError, match="part d is none of the parts"):
     toy.main(argv)
+
+
+@pytest.fixture
+def job(toy, monkeypatch):
+  """Runs a function as the script of a job on a cluster; its exit code."""
+  def run(main, cluster, patience=60):
+    where = types.SimpleNamespace(cluster=cluster)
+    environment = lambda: where
+    environment.USR_SIG = "USR2"
+    monkeypatch.setattr(toy.sweeps, "submitit", types.SimpleNamespace(
+        JobEnvironment=environment))
+    monkeypatch.setitem(sys.modules, "script", types.SimpleNamespace(main=main))
+    # As submitit does, whose exit codes are others.
+    signal.signal(signal.SIGUSR2, lambda number, frame: sys.exit(77))
+    monkeypatch.setattr(toy.sweeps, "_PART", None)
+    toy.sweeps.recording.ASKED.clear()
+    try:
+      toy.sweeps.work("script", [], "part", patience)
+    except SystemExit as end:
+      return end.code
+    finally:
+      assert signal.alarm(0) == 0
+    return 0
+
+  numbers = (signal.SIGTERM, signal.SIGUSR2, signal.SIGALRM)
+  old = [signal.getsignal(number) for number in numbers]
+  yield run
+  for number, handler in zip(numbers, old, strict=True):
+    signal.signal(number, handler)
+  toy.sweeps.recording.ASKED.clear()
+
+
+@pytest.mark.parametrize("number,cluster,code,times", [
+    (signal.SIGUSR2, "slurm", 77, 1), (signal.SIGUSR2, "local", 77, 1),
+    (signal.SIGTERM, "local", 143, 1), (signal.SIGTERM, "slurm", 0, 2)])
+def test_a_job_saves_before_it_ends(toy, job, number, cluster, code, times):
+  begun = []
+
+  def main(argv):
+    begun.append(argv)
+    if len(begun) > 1:
+      sys.exit()  # Its part is finished.
+    os.kill(os.getpid(), number)
+    assert toy.recording.asked()
+    raise errors.Interrupted("saved")
+
+  assert job(main, cluster) == code
+  assert begun == [[]] * times
+
+
+def test_a_job_that_cannot_be_asked_is_queued_again_all_the_same(job):
+  def main(argv):
+    os.kill(os.getpid(), signal.SIGUSR2)
+    time.sleep(30)
+
+  began = time.monotonic()
+  assert job(main, "slurm", patience=1) == 77
+  assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize("flags,message", [
