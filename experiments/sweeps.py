@@ -99,7 +99,7 @@ class Sweep:
     self._folder = args.out.resolve() / FOLDER
     self._logs = self._folder / "jobs"
     self._executor = self._slurm() if self._cluster == "slurm" else None
-    if self._cluster and jax.config.jax_platforms is None:
+    if self._cluster:
       jax.config.update("jax_platforms", "cpu")  # The cards are the jobs'.
     if not _PART:
       recording.ASKED.clear()
