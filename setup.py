@@ -14,6 +14,8 @@ DATA = [
 ]
 PLOTS = ["matplotlib>=3.8"]
 TENSORBOARD = ["tensorboardX>=2.6"]
+# By which the parts of an experiment run as jobs.
+SWEEPS = ["submitit>=1.5.4"]
 # By which jax.export writes what it exported.
 EXPORT = ["flatbuffers>=24.3"]
 # Which writes ONNX, and what that is read back by.
@@ -57,13 +59,15 @@ setuptools.setup(
         "tensorboard": TENSORBOARD,
         "export": EXPORT,
         "onnx": ONNX,
+        "sweeps": SWEEPS,
         "docs": DOCS,
         "benchmark": ["torch>=2.6"],
         # Beside whose networks those of the slow tests are run.
         "interchange": ["torch>=2.6", "torchvision>=0.21", "timm>=1.0"],
         "dev": ["pytest>=8", "pytest-xdist>=3.8", "hypothesis>=6.100",
                 "ruff>=0.6", "autopep8>=2.3", "import-linter>=2.0",
-                "mypy>=1.13", *STREAMING, *PLOTS, *TENSORBOARD, *EXPORT],
+                "mypy>=1.13", *STREAMING, *PLOTS, *TENSORBOARD, *EXPORT,
+                *SWEEPS],
     },
     entry_points={"console_scripts": ["natjax = natjax.cli:main"]},
 )

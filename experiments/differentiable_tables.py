@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import recording
+import sweeps
 import transforming
 
 import natjax
@@ -392,14 +393,14 @@ def main(
   config = _configured(presets[args.preset], args)
   for name in config.networks:
     build(name, config)  # What cannot be built is said before anything runs.
-  out = recording.open_folder(
-      args.out, dataclasses.asdict(config), overwrite=args.overwrite)
+  sweep = sweeps.Sweep(str(pathlib.Path(__file__).with_name(script)), args,
+                       argv, dataclasses.asdict(config))
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")
 
   # Data, search, train, evaluate.
-  found, seconds = transforming.over_datasets(
-      config, args, out, lambda network, dataset, folder: compare(
+  found = transforming.over_datasets(
+      config, args, sweep, lambda network, dataset, folder: compare(
           network, dataset, config, folder))
 
   # Report.
@@ -408,9 +409,10 @@ def main(
       "note": args.note,
       "paper": {network: {kind: row._asdict() for kind, row in rows.items()}
                 for network, rows in paper.items()},
-      **recording.circumstances(script, argv, seconds)}
-  transforming.report(args.report or out / "report", result,
+      **sweep.circumstances()}
+  transforming.report(args.report or sweep.out / "report", result,
                       readme(title, config, paper, result))
+  sweep.end()
 
 
 def _merge(title, preset, paper, args):
@@ -470,6 +472,7 @@ def _parse(script, title, presets, argv):
   """Reads the command line."""
   parser = argparse.ArgumentParser(prog=script, description=title)
   recording.add_flags(parser, presets)
+  sweeps.add_flags(parser)
   parser.add_argument("--networks", nargs="+", choices=tuple(NETWORKS),
                       help="default: the preset's")
   parser.add_argument("--kinds", nargs="+", choices=tuple(KINDS),

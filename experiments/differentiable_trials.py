@@ -21,9 +21,12 @@ A stopped run goes on by the same command.
 import argparse
 from collections.abc import Sequence
 import dataclasses
+import functools
+import pathlib
 from typing import Any
 
 import recording
+import sweeps
 import transforming
 
 import natjax
@@ -101,10 +104,10 @@ def held_out(dataset: data_lib.Dataset) -> data_lib.Dataset:
       test_labels=dataset.train_labels[cut:])
 
 
-def compare(
-    name: str, dataset: data_lib.Dataset, config: Config, out: Any
-) -> dict[str, dict[str, Any]]:
-  """A row per trial, the original's first."""
+def trials(
+    name: str, dataset: data_lib.Dataset, config: Config, out: pathlib.Path
+) -> dict[str, sweeps.Part]:
+  """By title the original and the trials, of each of which comes a row."""
   architecture = zoo.get(name)
   if architecture.kind == "blocks":
     architecture = blocks.scale(architecture, config.width)
@@ -112,21 +115,25 @@ def compare(
   else:
     train = dataclasses.replace(
         config.train, init_channels=config.cells[0], cells=config.cells[1])
-  original = transforming.train(
-      name, architecture, dataset, transforming.Settings(
-          None, train, config.seed), out / "original")
-  found = {"original": original}
-  for changes in config.trials:
-    search = dataclasses.replace(config.search, **changes)
-    title = ", ".join(f"{k} {v}" for k, v in changes.items()) or "as it is"
+
+  def trial(title, search):
     job = pipeline.Job(
         architecture, dataset, "differentiable", search, train,
         share=config.share, seed=config.seed, compare=False)
     result = job.run(
         out / title.replace(" ", "_").replace(",", ""),
         listener=transforming.listener(f"{name}, {title}"))
-    found[title] = {**result["transformed"], "seeds": result["seeds"]}
-  return found
+    return {**result["transformed"], "seeds": result["seeds"]}
+
+  found = {"original": lambda: transforming.train(
+      name, architecture, dataset, transforming.Settings(
+          None, train, config.seed), out / "original")}
+  for changes in config.trials:
+    title = ", ".join(f"{k} {v}" for k, v in changes.items()) or "as it is"
+    found[title] = functools.partial(
+        trial, title, dataclasses.replace(config.search, **changes))
+  return {title: sweeps.Part(f"{name}, {title}", make)
+          for title, make in found.items()}
 
 
 def readme(config: Config, result: dict[str, Any]) -> str:
@@ -162,31 +169,32 @@ def readme(config: Config, result: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
+  sweeps.add_flags(parser)
   args = parser.parse_args(argv)
   natjax.configure_compilation()
 
   # Config.
   config = dataclasses.replace(PRESETS[args.preset], seed=args.seed)
-  out = recording.open_folder(args.out, dataclasses.asdict(config),
-                              overwrite=args.overwrite)
+  sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")
 
   # Data, trials.
-  with recording.clock(out) as spent:
-    dataset = held_out(transforming.load(
-        config.dataset, args.data_dir, image_size=config.image_size,
-        train_images=config.train_images, seed=config.seed))
-    found = {name: compare(name, dataset, config, out / name)
-             for name in config.networks}
-    seconds = spent()
+  dataset = held_out(transforming.load(
+      config.dataset, args.data_dir, image_size=config.image_size,
+      train_images=config.train_images, seed=config.seed))
+  parts = {name: trials(name, dataset, config, sweep.out / name)
+           for name in config.networks}
+  rows = sweep.run([part for some in parts.values() for part in some.values()])
+  found = {name: {title: rows[part.name] for title, part in some.items()
+                  if part.name in rows} for name, some in parts.items()}
 
   # Report.
   result = {"networks": found, "config": dataclasses.asdict(config),
-            **recording.circumstances(
-                "differentiable_trials.py", argv, seconds)}
-  transforming.report(args.report or out / "report", result,
+            **sweep.circumstances()}
+  transforming.report(args.report or sweep.out / "report", result,
                       readme(config, result))
+  sweep.end()
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ from typing import Any, NamedTuple
 import figures
 import numpy as np
 import recording
+import sweeps
 import transforming
 
 import natjax
@@ -57,7 +58,6 @@ from natjax.methods import darts, entrannas, entrannas_dst, supervised
 from natjax.pipeline import runs
 from natjax.training import metrics
 
-SCRIPT = "entrannas.py"
 TITLES = {"darts": "DARTS", "entrannas": "EnTranNAS",
           "entrannas-dst": "EnTranNAS-DST",
           "entrannas-12": "EnTranNAS, 12 operations"}
@@ -236,15 +236,14 @@ def plan(config: Config) -> dict[str, Run]:
   return found
 
 
-def search(name: str, run: Run, config: Config, dataset: data_lib.Dataset,
-           out: pathlib.Path) -> list[dict[str, Any]]:
-  """Searches with all seeds; returns a row for each."""
-  pipeline.search(
-      run.space or config.space, dataset, out=out, method=run.method,
+def searches(name: str, run: Run, config: Config, dataset: data_lib.Dataset,
+             out: pathlib.Path) -> list[sweeps.Part]:
+  """The searches of a run, one per seed, each of which gives a row."""
+  return transforming.searches(
+      name, out, run.space or config.space, dataset,
+      lambda seed, folder: _row(folder, seed), method=run.method,
       search=run.search, train=config.train, train_found=run.trained,
-      seed=config.seed, seeds=run.seeds, listener=transforming.listener(name))
-  return [_row(out / f"seed-{seed}", seed)
-          for seed in range(config.seed, config.seed + run.seeds)]
+      seed=config.seed, seeds=run.seeds)
 
 
 def _row(folder, seed):
@@ -272,13 +271,19 @@ def _row(folder, seed):
 def train_best(rows: Sequence[Mapping[str, Any]], name: str, config: Config,
                dataset: data_lib.Dataset, out: pathlib.Path) -> dict[str, Any]:
   """Trains the best of several searches, once per seed (section 4.2)."""
-  best = max(rows[:config.candidates], key=lambda row: row["parent_accuracy"])
+  best = max(_first(rows, config, config.candidates),
+             key=lambda row: row["parent_accuracy"])
   result = pipeline.train(
       codec.from_dict(best["architecture"]), dataset, out=out,
       config=config.train, seed=config.seed,
       listener=transforming.listener(f"{name} best"))
   return {"seed": best["seed"], **{key: result[key] for key in (
       "accuracies", "params", "madds", "architecture")}}
+
+
+def _first(rows, config, count):
+  """Of the searches of a run those with the first seeds, if finished."""
+  return [row for row in rows if row["seed"] < config.seed + count]
 
 
 def kendall(x: Sequence[float], y: Sequence[float]) -> float | None:
@@ -336,7 +341,10 @@ def _of_paper(table, row, i, digits=2):
 def _table_1(config, result):
   rows = []
   for engines, title in ENGINES.items():
-    found = result["runs"][engines_run(engines)][:config.searches]
+    found = _first(result["runs"].get(engines_run(engines), ()), config,
+                   config.searches)
+    if not found:
+      continue
     lost = [100 * (r["parent_accuracy"] - r["child_accuracy"]) for r in found]
     rows.append([
         title, _column(found, "parent_accuracy"),
@@ -353,7 +361,8 @@ def _table_1(config, result):
 def _table_2(config, result):
   rows = []
   for method in PAPER[2]:
-    found = result["runs"][method]
+    if not (found := result["runs"].get(method)):
+      continue
     tau = [result["kendall"][method][key] for key in (
         "parent_accuracy", "child_accuracy")]
     rows.append([
@@ -373,7 +382,10 @@ def _table_2(config, result):
 def _table_4(config, result):
   rows = []
   for sparsity in config.sparsities:
-    found = result["runs"][sparsity_run(config, sparsity)][:config.searches]
+    found = _first(result["runs"].get(sparsity_run(config, sparsity), ()),
+                   config, config.searches)
+    if not found:
+      continue
     each = lambda key, found=found: ", ".join(
         f"{row[key]['normal']} / {row[key]['reduce']}" for row in found)
     known = PAPER[4].get(sparsity)
@@ -428,7 +440,8 @@ def draw(config: Config, result: Mapping[str, Any],
     if 2 in config.tables:
       figures.rankings(
           {TITLES[name]: [(100 * row["parent_accuracy"], 100 * row["accuracy"])
-                          for row in found[name]] for name in PAPER[2]},
+                          for row in found[name]]
+           for name in PAPER[2] if name in found},
           folder / f"ranking.{suffix}", "accuracy of the supernet, %",
           "test accuracy after training, %")
     if 4 in config.tables:
@@ -436,7 +449,8 @@ def draw(config: Config, result: Mapping[str, Any],
           {f"λ = {sparsity:g}": [
               list(enumerate(row["course"], 1))
               for row in found[sparsity_run(config, sparsity)]]
-           for sparsity in config.sparsities},
+           for sparsity in config.sparsities
+           if sparsity_run(config, sparsity) in found},
           folder / f"connections.{suffix}", "connections", {})
 
 
@@ -447,6 +461,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
+  sweeps.add_flags(parser)
   parser.add_argument("--dataset", help="default: the preset's")
   parser.add_argument("--tables", nargs="+", type=int, choices=TABLES,
                       help="default: the preset's")
@@ -468,38 +483,44 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = dataclasses.replace(
       config, seed=args.seed, dataset=args.dataset or config.dataset,
       tables=tuple(sorted(set(args.tables or config.tables))))
-  out = recording.open_folder(
-      args.out, dataclasses.asdict(config), overwrite=args.overwrite)
+  sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")
 
   # Data, search, train, evaluate.
-  with recording.clock(out) as spent:
-    dataset = transforming.load(
-        config.dataset, args.data_dir, image_size=config.image_size,
-        train_images=config.train_images, seed=config.seed)
-    found = {name: search(name, run, config, dataset, out / name)
-             for name, run in plan(config).items()}
-    best = {name: train_best(found[name], name, config, dataset,
-                             out / f"{name}-best")
-            for name in (PAPER[6] if 6 in config.tables else ())}
-    seconds = spent()
+  dataset = transforming.load(
+      config.dataset, args.data_dir, image_size=config.image_size,
+      train_images=config.train_images, seed=config.seed)
+  parts = {name: searches(name, run, config, dataset, sweep.out / name)
+           for name, run in plan(config).items()}
+  sweep.run([part for some in parts.values() for part in some])
+  found = {name: rows for name, some in parts.items()
+           if (rows := [*sweep.finished(some).values()])}
+  complete = [  # Of which the best is known.
+      name for name in (PAPER[6] if 6 in config.tables else ()) if len(_first(
+          found.get(name, ()), config, config.candidates)) == config.candidates]
+  best = sweep.run([sweeps.Part(f"{name} best", lambda name=name: train_best(
+      found[name], name, config, dataset, sweep.out / f"{name}-best"))
+                    for name in complete])
 
   # Report.
   result = {
-      "runs": found, "best": best,
+      "runs": found, "best": {
+          name.removesuffix(" best"): row for name, row in best.items()},
       "kendall": {name: {key: kendall(
           [row[key] for row in found[name]],
           [row["accuracy"] for row in found[name]])
           for key in ("parent_accuracy", "child_accuracy")}
-          for name in (PAPER[2] if 2 in config.tables else ())},
+          for name in (PAPER[2] if 2 in config.tables else ())
+          if name in found},
       "dataset": dataset.name, "train_images": len(dataset.train_labels),
       "config": dataclasses.asdict(config),
-      **recording.circumstances(SCRIPT, argv, seconds)}
-  folder = args.report or out / "report"
+      **sweep.circumstances()}
+  folder = args.report or sweep.out / "report"
   folder.mkdir(parents=True, exist_ok=True)
   draw(config, result, folder)
   transforming.report(folder, result, readme(config, result))
+  sweep.end()
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ import pathlib
 from typing import Any
 
 import recording
+import sweeps
 import transforming
 
 import natjax
@@ -126,6 +127,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
+  sweeps.add_flags(parser)
   transforming.add_flags(parser, NETWORKS)
   parser.add_argument("--share", choices=("cell", "full"), default="cell")
   return parser.parse_args(argv)
@@ -220,24 +222,24 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   # Config.
   config = transforming.configured(PRESETS[args.preset], args)
-  out = recording.open_folder(
-      args.out, {**dataclasses.asdict(config), "share": args.share},
-      overwrite=args.overwrite)
+  sweep = sweeps.Sweep(
+      __file__, args, argv, {**dataclasses.asdict(config), "share": args.share})
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")
 
   # Data, search, train, evaluate.
-  found, seconds = transforming.over_datasets(
-      config, args, out, lambda network, dataset, folder: compare(
+  found = transforming.over_datasets(
+      config, args, sweep, lambda network, dataset, folder: compare(
           network, dataset, config, args.share, folder))
 
   # Report.
   result = {
       "datasets": found, "config": dataclasses.asdict(config),
       "share": args.share,
-      **recording.circumstances("handcrafted.py", argv, seconds)}
-  transforming.report(args.report or out / "report", result,
+      **sweep.circumstances()}
+  transforming.report(args.report or sweep.out / "report", result,
                       readme(config, args.share, result))
+  sweep.end()
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ import nasbench201_search
 import numpy as np
 import recording
 from scipy import stats
+import sweeps
 import transforming
 
 import natjax
@@ -64,7 +65,6 @@ from natjax.methods import darts, it_nas, spos, supervised
 from natjax.pipeline import runs
 from natjax.training import metrics
 
-SCRIPT = "it_nas.py"
 TITLES = {"it-nas": "IT-NAS", "darts": "DARTS", "spos": "SPOS"}
 HEADINGS = {"nasbench201": "NAS-Bench-201 (Table 5, Figures 2, 3, 6, 9 to 14)",
             "nasbench1shot1": "NAS-Bench-1Shot1 (Figure 5)",
@@ -182,18 +182,6 @@ PRESETS = {
 # What is run.
 
 
-def search(space: str, method: str, part: Part, config: Config,
-           dataset: data_lib.Dataset, out: pathlib.Path
-           ) -> list[dict[str, Any]]:
-  """Searches with all seeds of a method; returns a row for each."""
-  pipeline.search(
-      space, dataset, out=out, method=method, search=part.search[method],
-      train=part.train, train_found=part.train is not None, seed=config.seed,
-      seeds=part.seeds, listener=transforming.listener(f"{space} {method}"))
-  return [_row(out / f"seed-{seed}", seed)
-          for seed in range(config.seed, config.seed + part.seeds)]
-
-
 def _row(folder, seed):
   """What a search came to."""
   result = recording.read(folder / runs.RESULT)
@@ -302,9 +290,9 @@ def regrets(row: Mapping[str, Any], space: str, truth: Truth
           "regret": (truth.best[space] - accuracy).tolist()}
 
 
-def run(name: str, config: Config, dataset: data_lib.Dataset, truth: Truth,
-        out: pathlib.Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
-  """Runs a part: rows by space and method."""
+def plan(name: str, config: Config, dataset: data_lib.Dataset, truth: Truth,
+         out: pathlib.Path) -> dict[tuple[str, str], list[sweeps.Part]]:
+  """The searches of a part, by space and method; a row for each seed."""
   part, found = config.parts[name], {}
   for space in part.spaces:
     judge = {"nasbench201": lambda row: look_up(row, truth.known),
@@ -312,10 +300,13 @@ def run(name: str, config: Config, dataset: data_lib.Dataset, truth: Truth,
                  row, space, truth)}.get(name, lambda row: {
                      key: value for key, value in row.items()
                      if key not in ("course", "strengths")})
-    found[space] = {
-        method: [*map(judge, search(space, method, part, config, dataset,
-                                    out / space / method))]
-        for method in part.search}
+    for method, search in part.search.items():
+      found[space, method] = transforming.searches(
+          f"{name} {space} {method}", out / space / method, space, dataset,
+          lambda seed, folder, judge=judge: judge(_row(folder, seed)),
+          method=method, search=search, train=part.train,
+          train_found=part.train is not None, seed=config.seed,
+          seeds=part.seeds)
   return found
 
 
@@ -472,6 +463,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
+  sweeps.add_flags(parser)
   parser.add_argument("--table", type=pathlib.Path,
                       help="NAS-Bench-201's: CSV, or NATS-Bench's folder")
   parser.add_argument("--table101", type=pathlib.Path,
@@ -506,36 +498,39 @@ def main(argv: Sequence[str] | None = None) -> None:
     truth = truth._replace(table=table, best={
         space: float(test[table_search.of_1shot1(table, space)].max())
         for space in config.parts["nasbench1shot1"].spaces})
-  out = recording.open_folder(
-      args.out, _describe(config),
-      overwrite=args.overwrite)
+  sweep = sweeps.Sweep(__file__, args, argv, _describe(config))
+  out = sweep.out
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")
 
   # Data, searches.
-  with recording.clock(out) as spent:
-    dataset = transforming.load(
-        config.dataset, args.data_dir, image_size=config.image_size,
-        train_images=config.train_images, seed=config.seed)
-    for name in names:
-      recording.once(out / f"{name}.json", lambda name=name: run(
-          name, config, dataset, truth, out / name))
-    seconds = spent()
+  dataset = transforming.load(
+      config.dataset, args.data_dir, image_size=config.image_size,
+      train_images=config.train_images, seed=config.seed)
+  plans = {name: plan(name, config, dataset, truth, out / name)
+           for name in config.parts}
+  sweep.run([part for name in names for some in plans[name].values()
+             for part in some])
+  found: dict[str, Any] = {}
+  for name, methods in plans.items():
+    for (space, method), parts in methods.items():
+      if rows := [*sweep.finished(parts).values()]:
+        found.setdefault(name, {}).setdefault(space, {})[method] = rows
 
   # Report.
   result = {
-      "parts": {name: recording.read(out / f"{name}.json")
-                for name in config.parts if (out / f"{name}.json").exists()},
+      "parts": found,
       "baselines": recording.once(out / "baselines.json", lambda: (
           nasbench201_search.baselines(truth.known))) if truth.known or (
               out / "baselines.json").exists() else {},
       "dataset": dataset.name, "train_images": len(dataset.train_labels),
       "config": _describe(config),
-      **recording.circumstances(SCRIPT, argv, seconds)}
+      **sweep.circumstances()}
   folder = args.report or out / "report"
   folder.mkdir(parents=True, exist_ok=True)
   draw(result, folder)
   transforming.report(folder, result, readme(config, result))
+  sweep.end()
 
 
 def _describe(config):

@@ -41,6 +41,7 @@ from typing import Any
 import figures
 import numpy as np
 import recording
+import sweeps
 import transforming
 
 import natjax
@@ -61,7 +62,6 @@ from natjax.methods import (
 from natjax.pipeline import runs
 from natjax.training import metrics
 
-SCRIPT = "nasbench201_search.py"
 TITLES = {"darts": "DARTS", "entrannas": "EnTranNAS",
           "entrannas-dst": "EnTranNAS-DST", "it-nas": "IT-NAS",
           "spos": "SPOS", "random": "random search"}
@@ -221,16 +221,13 @@ def course(rows: Sequence[Mapping[str, Any]], search: Any,
           for i, row in enumerate(first)]
 
 
-def run(method: str, config: Config, dataset: data_lib.Dataset,
-        known: Mapping[str, np.ndarray], out: pathlib.Path) -> dict[str, Any]:
-  """Searches with all seeds of a method; returns a row per seed."""
-  search, rows = config.search[method], []
-  pipeline.search(
-      "nasbench201", dataset, out=out, method=method, search=search,
-      train_found=False, seed=config.seed, seeds=config.seeds,
-      listener=transforming.listener(method))
-  for seed in range(config.seed, config.seed + config.seeds):
-    folder = out / f"seed-{seed}"
+def searches(method: str, config: Config, dataset: data_lib.Dataset,
+             known: Mapping[str, np.ndarray], out: pathlib.Path
+             ) -> list[sweeps.Part]:
+  """The searches of a method, one per seed, each of which gives a row."""
+  search = config.search[method]
+
+  def row(seed, folder):
     result = recording.read(folder / runs.RESULT)
     derived = result["architectures"]["derived"]
     curve = [{"epoch": epoch, **look_up(architecture, known)}
@@ -241,8 +238,11 @@ def run(method: str, config: Config, dataset: data_lib.Dataset,
                "parent_accuracy", "child_accuracy", "search_seconds")
               if key in result}, "curve": curve}
     transforming.say(f"{method} seed {seed}: {row['cell']} {row['accuracy']}")
-    rows.append(row)
-  return {"seeds": rows}
+    return row
+
+  return transforming.searches(
+      method, out, "nasbench201", dataset, row, method=method, search=search,
+      train=None, train_found=False, seed=config.seed, seeds=config.seeds)
 
 
 # The report.
@@ -250,8 +250,8 @@ def run(method: str, config: Config, dataset: data_lib.Dataset,
 
 def parts_of(result: Mapping[str, Any]) -> list[dict[str, Any]]:
   """The runs that a record is of: which methods, by which commit, how."""
-  keys = ("commit", "recorded", "seconds", "command", "hardware", "load",
-          "versions")
+  keys = ("commit", "recorded", "missing", "seconds", "command", "hardware",
+          "load", "versions")
   return result.get("runs") or [{
       "methods": [*result["methods"]],
       **{key: result[key] for key in keys if key in result}}]
@@ -429,6 +429,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
+  sweeps.add_flags(parser)
   parser.add_argument("--table", type=pathlib.Path, required=True,
                       help="NAS-Bench-201's: CSV, or NATS-Bench's folder")
   parser.add_argument("--dataset", help="of the images; default: the preset's")
@@ -459,29 +460,30 @@ def main(argv: Sequence[str] | None = None) -> None:
       seeds=args.seeds or config.seeds,
       search={method: config.search[method] for method in args.methods})
   table = nasbench201.read(args.table)
-  out = recording.open_folder(
-      args.out, dataclasses.asdict(config), overwrite=args.overwrite)
+  sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")
 
   # Data, search.
   known = truths(table)
-  commit = recording.once(out / "commit.json", recording.commit)
-  with recording.clock(out) as spent:
-    dataset = transforming.load(
-        config.dataset, args.data_dir, image_size=config.image_size,
-        train_images=config.train_images, seed=config.seed)
-    found = {method: run(method, config, dataset, known, out / method)
-             for method in config.search}
-    seconds = spent()
+  commit = recording.once(sweep.out / "commit.json", recording.commit)
+  dataset = transforming.load(
+      config.dataset, args.data_dir, image_size=config.image_size,
+      train_images=config.train_images, seed=config.seed)
+  parts = {method: searches(method, config, dataset, known, sweep.out / method)
+           for method in config.search}
+  sweep.run([part for some in parts.values() for part in some])
+  found = {method: {"seeds": rows} for method, some in parts.items()
+           if (rows := [*sweep.finished(some).values()])}
 
   # Report.
   result = {
       "baselines": baselines(known), "methods": found, "dataset": dataset.name,
       "train_images": len(dataset.train_labels),
       "config": dataclasses.asdict(config), "commit": commit,
-      **recording.circumstances(SCRIPT, argv, seconds)}
-  _record(args.report or out / "report", config, result)
+      **sweep.circumstances()}
+  _record(args.report or sweep.out / "report", config, result)
+  sweep.end()
 
 
 def _record(folder, config, result):

@@ -46,6 +46,7 @@ import jax.numpy as jnp
 import numpy as np
 import recording
 import slot_training
+import sweeps
 
 import natjax
 from natjax import data as data_lib
@@ -131,6 +132,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
+  sweeps.add_flags(parser)
   parser.add_argument("--dataset", help="default: the preset's")
   parser.add_argument("--architectures", type=int, help="default: the preset's")
   return parser.parse_args(argv)
@@ -165,7 +167,8 @@ class Experiment:
     return fit.Options(
         seed=self.config.seed, devices=[self.device],
         checkpoint_dir=folder / "checkpoint",
-        metrics_path=self.out / "metrics.jsonl", run=name,
+        metrics_path=folder / "metrics.jsonl", run=name,
+        should_stop=recording.asked,
         on_row=lambda row: say(" ".join(
             f"{k} {v:.4f}" if isinstance(v, float) else str(v)
             for k, v in row.items())))
@@ -213,7 +216,7 @@ class Experiment:
           derived.architecture),
                     "score_original": scores[0], "score": max(scores)})
     say(f"{name}: searched in {time.monotonic() - began:.0f} s")
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
     return found
 
   def method(self, name: str, steps: int = 1) -> nat.NAT:
@@ -246,14 +249,17 @@ class Experiment:
     rows = recording.once(self.out / "original.json", self.draw)
     return [genotype_lib.from_dict(row["architecture"]) for row in rows]
 
-  def transformed(self, name: str) -> list[records.Genotype]:
-    """What a way of transforming made of them."""
-    if name == "original":
-      return self.originals
-    make = (self.random_transitions if name == "random"
-            else functools.partial(self.search, name))
-    rows = recording.once(self.out / f"{name}.json", make)
-    return [genotype_lib.from_dict(row["architecture"]) for row in rows]
+  def transformed(self, sweep: sweeps.Sweep
+                  ) -> dict[str, list[records.Genotype]]:
+    """By kind, what is drawn and what the ways of transforming made of it."""
+    everything = {"original": self.originals}
+    found = sweep.run([
+        sweeps.Part(kind, self.random_transitions if kind == "random" else (
+            functools.partial(self.search, kind)), self.out / f"{kind}.json")
+        for kind in KINDS if kind not in everything])
+    return everything | {
+        kind: [genotype_lib.from_dict(row["architecture"]) for row in rows]
+        for kind, rows in found.items()}
 
   def _decode(self, cells):
     return {"architecture": genotype_lib.to_dict(records.Genotype(
@@ -261,20 +267,26 @@ class Experiment:
 
   # How they do.
 
-  def train_all(self) -> list[dict[str, Any]]:
-    """Per drawn architecture, the results of it and of what became of it."""
-    everything = {name: self.transformed(name) for name in KINDS}
-    rows = []
+  def train_all(self, sweep: sweeps.Sweep) -> list[dict[str, Any]]:
+    """Per drawn architecture, the results of it and of what became of it.
+
+    Those of which everything is trained, once all ways have transformed them.
+    """
+    everything, networks, rows = self.transformed(sweep), {}, []
+    if len(everything) < len(KINDS):
+      return []
     for i in range(self.config.architectures):
-      row, names = {}, {}
-      for kind, genotypes in everything.items():
-        # What came out unchanged is the same network: trained once.
-        name = names.setdefault(genotypes[i], f"{i}-{kind}")
-        row[kind] = recording.once(
-            self.out / "networks" / name / "result.json",
-            functools.partial(self.train_one, name, genotypes[i]))
-      rows.append(row)
-    return rows
+      names = {}
+      # What came out unchanged is the same network: trained once.
+      rows.append({kind: names.setdefault(everything[kind][i], f"{i}-{kind}")
+                   for kind in KINDS})
+      networks |= {name: genotype for genotype, name in names.items()}
+    found = sweep.run([
+        sweeps.Part(name, functools.partial(self.train_one, name, genotype),
+                    self.out / "networks" / name / "result.json")
+        for name, genotype in networks.items()])
+    return [{kind: found[name] for kind, name in row.items()} for row in rows
+            if {*row.values()} <= {*found}]
 
   def train_one(self, name, genotype) -> dict[str, Any]:
     """Trains and tests a network; the test images choose nothing."""
@@ -292,7 +304,7 @@ class Experiment:
         batch_size=max(self.config.train.batch_size, 128))
     shutil.rmtree(folder / "checkpoint")
     cost = cost_lib.network(genotype, self.trainer.network.place)
-    curve = [row["accuracy"] for row in metrics.read(self.out / "metrics.jsonl")
+    curve = [row["accuracy"] for row in metrics.read(folder / "metrics.jsonl")
              if row["run"] == name and row["phase"] == "test"]
     say(f"{name}: {100 * accuracy:.2f} %, {cost.params} parameters")
     return {"accuracy": accuracy, "params": cost.params, "madds": cost.madds,
@@ -384,35 +396,37 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = dataclasses.replace(
       config, seed=args.seed, dataset=args.dataset or config.dataset,
       architectures=args.architectures or config.architectures)
-  out = recording.open_folder(
-      args.out, dataclasses.asdict(config), overwrite=args.overwrite)
+  sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))
 
   # Data and method.
   dataset = data_lib.load(config.dataset, data_dir=args.data_dir,
                           image_size=config.image_size)
   device = jax.local_devices()[0]
-  experiment = Experiment(config, dataset, out, device)
+  experiment = Experiment(config, dataset, sweep.out, device)
   say(f"{recording.hardware()}; seed {config.seed}; {pipeline.versions()}")
   say(f"{config.architectures} architectures of {dataset.name}, in"
       f" {experiment.trainer.network.place}")
 
   # Search, train, evaluate.
-  with recording.clock(out) as spent:
-    rows = experiment.train_all()
+  if not (rows := experiment.train_all(sweep)):
+    say("no architecture is finished; the same command goes on")
+    sweep.end()
+    return
 
   # Report.
   result = {
       "summary": summarize(rows), "architectures": rows,
       "dataset": dataset.name, "train_images": len(experiment.train.labels),
       "config": dataclasses.asdict(config),
-      **recording.circumstances(
-          "random_architectures.py", argv, spent())}
-  record(args.report or out / "report", config, result)
+      **sweep.circumstances()}
+  folder = args.report or sweep.out / "report"
+  record(folder, config, result)
   for kind, row in result["summary"].items():
     say(f"{KINDS[kind]}: {100 * row['accuracy']:.2f} ±"
         f" {100 * row['accuracy_std']:.2f} %, {row['params']:.0f} parameters,"
         f" {row['changed']} changed")
-  say(f"recorded in {args.report or out / 'report'}")
+  say(f"recorded in {folder}")
+  sweep.end()
 
 
 if __name__ == "__main__":

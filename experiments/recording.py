@@ -14,6 +14,7 @@ import pathlib
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from natjax import errors, pipeline
 from natjax.training import metrics
 
 CONFIG = "experiment.json"
+ASKED: list[int] = []  # Signals by which this process was asked to stop.
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -91,6 +93,31 @@ def once(path: pathlib.Path, make: Callable[[], Any]) -> Any:
   return read(path)
 
 
+def asked() -> bool:
+  """Whether what runs should save and stop: a listener's `should_stop`."""
+  return bool(ASKED)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+  """Ctrl-C and SIGTERM ask what runs to save and stop; twice, Ctrl-C stops."""
+
+  def handle(number, frame):
+    ASKED.append(number)
+    if ASKED.count(signal.SIGINT) > 1:
+      raise KeyboardInterrupt
+    print("Stopping once what runs is saved; Ctrl-C again to stop at once.",
+          file=sys.stderr, flush=True)
+
+  old = {number: signal.signal(number, handle)
+         for number in (signal.SIGINT, signal.SIGTERM)}
+  try:
+    yield
+  finally:
+    for number, handler in old.items():
+      signal.signal(number, handler)
+
+
 @contextlib.contextmanager
 def clock(out: pathlib.Path) -> Iterator[Callable[[], float]]:
   """Gives a function for the seconds spent in `out`, earlier runs included."""
@@ -137,9 +164,14 @@ def circumstances(
 def in_words(found: dict[str, Any]) -> list[str]:
   """`circumstances` as the last lines of a record."""
   versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
-  return [f"Command: `{found['command']}`", "",
-          f"Hardware: {found['hardware']}; {found['seconds']:.0f} s, the load"
-          f" average {found['load']} at the end; {versions}.", ""]
+  missing = [f"{name} ({why})"
+             for name, why in found.get("missing", {}).items()]
+  load = " of all jobs together" if "load" not in found else (
+      f", the load average {found['load']} at the end")
+  return [*([f"Missing: {'; '.join(missing)}.", ""] if missing else []),
+          f"Command: `{found['command']}`", "",
+          f"Hardware: {found['hardware']}; {found['seconds']:.0f} s{load};"
+          f" {versions}.", ""]
 
 
 def hardware() -> str:

@@ -35,6 +35,7 @@ from typing import Any
 import handcrafted
 import numpy as np
 import recording
+import sweeps
 import transforming
 
 import natjax
@@ -121,6 +122,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
+  sweeps.add_flags(parser)
   transforming.add_flags(parser, NETWORKS, representations=False)
   parser.add_argument("--scratch", action="store_true",
                       help="train what is returned from scratch, too")
@@ -315,21 +317,21 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = dataclasses.replace(
       config, scratch=config.scratch or args.scratch,
       train=dataclasses.replace(config.train, **own))
-  out = recording.open_folder(
-      args.out, dataclasses.asdict(config), overwrite=args.overwrite)
+  sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")
 
   # Data, train, replace, evaluate.
-  found, seconds = transforming.over_datasets(
-      config, args, out, lambda network, dataset, folder: compare(
+  found = transforming.over_datasets(
+      config, args, sweep, lambda network, dataset, folder: compare(
           network, dataset, config, folder))
 
   # Report.
   result = {"datasets": found, "config": dataclasses.asdict(config),
-            **recording.circumstances("replacement.py", argv, seconds)}
+            **sweep.circumstances()}
   transforming.report(
-      args.report or out / "report", result, readme(config, result))
+      args.report or sweep.out / "report", result, readme(config, result))
+  sweep.end()
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
+import shutil
 import time
 from typing import Any
 
@@ -34,6 +35,7 @@ import known_truth
 import nasbench201_supernet
 import numpy as np
 import recording
+import sweeps
 import transforming
 
 import natjax
@@ -41,8 +43,6 @@ from natjax import errors, pipeline
 from natjax.benchmarks import nasbench201
 from natjax.graph import nasbench201 as cells
 from natjax.methods import nat
-
-SCRIPT = "search_trials.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,10 +114,14 @@ def run(name: str, truth: known_truth.Truth, dataset: Any, config: Config,
   codes = known_truth.spread_over_quality(
       truth.accuracy, config.drawn, config.drawn_seed)
 
-  def one(code, seed):
+  def one(code, seed, folder):
     began = time.monotonic()
-    weights = searches.weights(searches.start(code, seed), seed)
-    state = searches.search("natpp", code, weights, seed)
+    weights = searches.weights(
+        searches.start(code, seed), seed, should_stop=recording.asked,
+        checkpoint_dir=folder / "weights")
+    state = searches.search(
+        "natpp", code, weights, seed, should_stop=recording.asked,
+        checkpoint_dir=folder / "search")
     found = searches.choose("natpp", code, state, seed)
     return {
         "code": code, "seed": seed, "accuracy": float(truth.accuracy[code]),
@@ -134,9 +138,11 @@ def run(name: str, truth: known_truth.Truth, dataset: Any, config: Config,
   rows = []
   for i in config.given:
     for seed in range(config.seed, config.seed + config.seeds):
+      folder = out / f"cell-{i}-seed-{seed}"
       rows.append(recording.once(
-          out / f"cell-{i}-seed-{seed}.json",
-          lambda i=i, seed=seed: one(codes[i], seed)))
+          folder.with_suffix(".json"),
+          lambda i=i, seed=seed, folder=folder: one(codes[i], seed, folder)))
+      shutil.rmtree(folder, ignore_errors=True)  # Its checkpoints.
       transforming.say(f"{name}, cell {i}, seed {seed}:"
                        f" {rows[-1]['gain']:+.2f}, tau {rows[-1]['tau']:.2f}")
   return rows
@@ -198,6 +204,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
+  sweeps.add_flags(parser)
   parser.add_argument("--table", type=pathlib.Path, required=True,
                       help="NAS-Bench-201's: CSV, or NATS-Bench's folder")
   parser.add_argument("--trials", nargs="+", metavar="NAME",
@@ -214,30 +221,29 @@ def main(argv: Sequence[str] | None = None) -> None:
   for name in args.trials or ():
     errors.known("trial", name, config.trials)
   truth = known_truth.Truth(nasbench201.read(args.table))
-  out = recording.open_folder(
-      args.out, dataclasses.asdict(config), overwrite=args.overwrite)
+  sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")
 
   # Data, trials.
-  with recording.clock(out) as spent:
-    dataset = transforming.load(
-        config.dataset, args.data_dir, image_size=config.image_size,
-        train_images=config.train_images, seed=config.seed)
-    found = {name: run(name, truth, dataset, config,
-                       out / f"trial-{number}")
-             for number, name in enumerate(config.trials)
-             if args.trials is None or name in args.trials}
-    seconds = spent()
+  dataset = transforming.load(
+      config.dataset, args.data_dir, image_size=config.image_size,
+      train_images=config.train_images, seed=config.seed)
+  found = sweep.run([
+      sweeps.Part(name, lambda name=name, number=number: run(
+          name, truth, dataset, config, sweep.out / f"trial-{number}"))
+      for number, name in enumerate(config.trials)
+      if args.trials is None or name in args.trials])
 
   # Report.
   result = {
       "trials": found, "dataset": dataset.name,
       "train_images": len(dataset.train_labels),
       "config": dataclasses.asdict(config),
-      **recording.circumstances(SCRIPT, argv, seconds)}
-  transforming.report(args.report or out / "report", result,
+      **sweep.circumstances()}
+  transforming.report(args.report or sweep.out / "report", result,
                       readme(config, result))
+  sweep.end()
 
 
 if __name__ == "__main__":

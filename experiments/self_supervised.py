@@ -30,6 +30,7 @@ import pathlib
 from typing import Any
 
 import recording
+import sweeps
 import transforming
 
 import natjax
@@ -171,6 +172,7 @@ def readme(config: Config, result: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
+  sweeps.add_flags(parser)
   parser.add_argument("--networks", nargs="+", choices=tuple(PUBLISHED),
                       help="default: the preset's")
   args = parser.parse_args(argv)
@@ -180,25 +182,25 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = PRESETS[args.preset]
   config = dataclasses.replace(
       config, seed=args.seed, networks=tuple(args.networks or config.networks))
-  out = recording.open_folder(args.out, dataclasses.asdict(config),
-                              overwrite=args.overwrite)
+  sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")
 
   # Data, train, judge.
-  with recording.clock(out) as spent:
-    dataset = transforming.load(
-        config.dataset, args.data_dir, image_size=config.image_size,
-        train_images=config.train_images, seed=config.seed)
-    found = {name: compare(name, dataset, config, out / name)
-             for name in config.networks}
-    seconds = spent()
+  dataset = transforming.load(
+      config.dataset, args.data_dir, image_size=config.image_size,
+      train_images=config.train_images, seed=config.seed)
+  found = sweep.run([
+      sweeps.Part(name, lambda name=name: compare(
+          name, dataset, config, sweep.out / name))
+      for name in config.networks])
 
   # Report.
   result = {"networks": found, "config": dataclasses.asdict(config),
-            **recording.circumstances("self_supervised.py", argv, seconds)}
-  transforming.report(args.report or out / "report", result,
+            **sweep.circumstances()}
+  transforming.report(args.report or sweep.out / "report", result,
                       readme(config, result))
+  sweep.end()
 
 
 if __name__ == "__main__":

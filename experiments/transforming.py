@@ -3,19 +3,21 @@
 import argparse
 from collections.abc import Callable, Iterable
 import dataclasses
+import functools
 import pathlib
 import shutil
 from typing import Any
 
 import numpy as np
 import recording
+import sweeps
 
 from natjax import data as data_lib
-from natjax import pipeline
+from natjax import pipeline, spaces
 from natjax.graph import codec
 from natjax.methods import nat, supervised
 from natjax.objectives import arcface as arcface_lib
-from natjax.pipeline import runs
+from natjax.pipeline import presets, runs
 from natjax.training import metrics
 
 KINDS = {"original": "original", "nat": "NAT", "natpp": "NAT++",
@@ -132,12 +134,58 @@ def train(
       "architecture")}
 
 
+def searches(
+    name: str, out: pathlib.Path, space: str, dataset: data_lib.Dataset,
+    row: Callable[[int, pathlib.Path], Any], *, method: str, search: Any,
+    train: supervised.TrainConfig | None, train_found: bool, seed: int,
+    seeds: int,
+) -> list[sweeps.Part]:
+  """Searches with several seeds, as parts, a run each.
+
+  Args:
+    name: of the method among all.
+    out: holds the run of each, `seed-N`.
+    space: as `pipeline.search`, and so the arguments that are not named here.
+    dataset: the images.
+    row: a part's result, of its seed and its run's folder.
+    method: that searches.
+    search: its settings.
+    train: of what is found.
+    train_found: whether it is trained.
+    seed: the first.
+    seeds: how many.
+  """
+  def make():
+    own = train or presets.get("small", spaces.get(space).graph, method).train
+    return pipeline.Job(
+        None, dataset, method, search, own, space=space, seed=seed, seeds=seeds,
+        train_found=train_found)
+
+  return [sweeps.Part(f"{name} seed {one}", functools.partial(
+      _search, name, one, out / f"seed-{one}", make, row))
+          for one in range(seed, seed + seeds)]
+
+
+@functools.lru_cache(maxsize=1)
+def _made(make):
+  """The job of the parts of one method, which share its program."""
+  return make()
+
+
+def _search(name, seed, folder, make, row):
+  _made(make).of_seed(seed).run(
+      folder, listener=listener(f"{name} seed {seed}"))
+  return row(seed, folder)
+
+
 def listener(name: str) -> pipeline.Listener:
   """Prints the end of every epoch, without what is no number, such as theta.
   """
-  return pipeline.Listener(on_row=lambda row: say(f"{name}: " + " ".join(
-      f"{k} {v:.4f}" if isinstance(v, float) else str(v)
-      for k, v in row.items() if not isinstance(v, dict | list))))
+  return pipeline.Listener(
+      should_stop=recording.asked,
+      on_row=lambda row: say(f"{name}: " + " ".join(
+          f"{k} {v:.4f}" if isinstance(v, float) else str(v)
+          for k, v in row.items() if not isinstance(v, dict | list))))
 
 
 def say(text: str) -> None:
@@ -168,23 +216,30 @@ def configured(config: Any, args: argparse.Namespace) -> Any:
 def over_datasets(
     config: Any,
     args: argparse.Namespace,
-    out: pathlib.Path,
+    sweep: sweeps.Sweep,
     compare: Callable[[str, data_lib.Dataset, pathlib.Path], dict[str, Any]],
-) -> tuple[dict[str, Any], float]:
-  """Compares every network on every data set, by their names.
+) -> dict[str, Any]:
+  """Compares every network on every data set: a part of the sweep for each.
 
   Returns:
-    The rows, and the seconds spent, earlier runs included.
+    The rows of what is finished, by names of data sets and networks.
   """
-  found = {}
-  with recording.clock(out) as spent:
-    for name in config.datasets:
-      dataset = load(name, args.data_dir, image_size=config.image_size,
-                     train_images=config.train_images, seed=config.seed)
-      found[dataset.name] = {
-          network: compare(network, dataset, out / dataset.name / network)
-          for network in config.networks}
-    return found, spent()
+  get = functools.lru_cache(maxsize=1)(lambda name: load(
+      name, args.data_dir, image_size=config.image_size,
+      train_images=config.train_images, seed=config.seed))
+
+  def part(given, dataset, network):
+    return sweeps.Part(f"{dataset} {network}", lambda: compare(
+        network, get(given), sweep.out / dataset / network))
+
+  parts = {(name, network): part(given, name, network)
+           for given in config.datasets for name in (get(given).name,)
+           for network in config.networks}
+  rows, found = sweep.run([*parts.values()]), {}
+  for (name, network), one in parts.items():
+    if one.name in rows:
+      found.setdefault(name, {})[network] = rows[one.name]
+  return found
 
 
 def report(folder: pathlib.Path, result: dict[str, Any], text: str) -> None:

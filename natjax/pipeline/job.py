@@ -532,14 +532,22 @@ class Job(work.Work):
           own = weights_lib.read(weights, self._given, self.trainer)
       weights_lib.hand_on(out, architecture, own, self.trainer)
 
+  def of_seed(self, seed: int) -> "Job":
+    """The search with one of its seeds, by the program of all of them.
+
+    A folder `seed-N` of the whole's holds its run.
+    """
+    job = self._of_seed(seed)
+    job.plan = self.plan  # Its program is traced and compiled once.
+    return job
+
   def _several(self, out, listener):
     """A run for every seed, and what they came to."""
     found = []
     for seed in self.seeds:
-      job = self._of_seed(seed)
-      # Its program is traced and compiled once, and what the device decides
-      # is measured once, in the folder of the whole.
-      job.plan = self.plan._replace(prepare=None)
+      job = self.of_seed(seed)
+      # What the device decides is measured once, in the folder of the whole.
+      job.plan = job.plan._replace(prepare=None)
       found.append(job.run(
           out / f"seed-{seed}", listener=listener.named(f"seed {seed}")))
     if not self.union:

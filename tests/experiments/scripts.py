@@ -39,14 +39,21 @@ print("trained:", *trained)
 """
 
 
-def run(*args):
-  """Runs Python with the experiments to be imported; warnings are errors."""
+def start(*args):
+  """Starts Python with the experiments to be imported; warnings are errors."""
   path = os.pathsep.join([str(ROOT), str(EXPERIMENTS)])
-  return subprocess.run(
+  return subprocess.Popen(
       [sys.executable, "-W", "error", *map(str, args)], cwd=ROOT,
-      capture_output=True, text=True, check=False,
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
       env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu",
            "XLA_FLAGS": os.environ["XLA_FLAGS"]})  # Of `conftest`.
+
+
+def run(*args):
+  """As `start`, to its end."""
+  with start(*args) as process:
+    said, heard = process.communicate()
+  return subprocess.CompletedProcess(args, process.returncode, said, heard)
 
 
 def flags(folder, *more):

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from natjax import data, errors, pipeline, zoo
+from natjax import data, errors, pipeline, spaces, zoo
 from natjax.graph import codec
 from tests.experiments import scripts
 
@@ -52,12 +52,25 @@ def check_record(script, folder):
   return found
 
 
-def test_makes_the_tables(script, tmp_path):
+def test_makes_the_tables(script, tmp_path, monkeypatch):
   pytest.importorskip("matplotlib")
+  monkeypatch.setitem(spaces.SPACES, script.SMOKE.name, script.SMOKE)
   done = scripts.run("-c", scripts.UNTRAINED, "entrannas",
                      *scripts.flags(tmp_path))
   assert done.returncode == 0, done.stderr
   check_record(script, tmp_path)
+  result = json.loads((tmp_path / "report" / "result.json").read_text())
+  for name in ("engines-half", "darts", "sparsity-0.2"):
+    del result["runs"][name]
+  del result["kendall"]["darts"], result["runs"]["entrannas"][0]
+  text = script.readme(script.PRESETS["smoke"], result | {
+      "missing": {"darts seed 0": "not run"}})
+  assert "Missing: darts seed 0 (not run)." in text
+  assert "| last |" in text and "| EnTranNAS |" in text and "| 0.1 |" in text
+  # Of the first seeds there is none.
+  assert not {"| one half |", "| first |", "| DARTS |", "| 0.2 |"} & {
+      line[:line.find("|", 2) + 1] for line in text.splitlines()}
+  script.draw(script.PRESETS["smoke"], result, tmp_path)
   assert done.stdout.split("trained: ")[1].split().count("search") == 10
 
 

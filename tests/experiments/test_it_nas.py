@@ -81,22 +81,30 @@ def test_records_every_part_once(script, table, tmp_path, monkeypatch, capsys):
   pytest.importorskip("matplotlib")
   names, ran = ["conv_3x3"] * 6, []
 
-  def search(space, method, part, config, dataset, out):
-    ran.append((space, method))
-    rows = [found(s, names, [by_code(names, e) for e in range(6)])
-            for s in range(part.seeds)]
-    return [row | ({"accuracy": 0.75} if part.train else {}) for row in rows]
+  def search(name, seed, folder, make, row):
+    ran.append(name)
+    if name == "darts darts it-nas" and len(ran) == 1:
+      raise errors.NotFinite("loss")
+    return row(seed, folder)
 
-  monkeypatch.setattr(script, "search", search)
+  monkeypatch.setattr(script.transforming, "_search", search)
+  monkeypatch.setattr(script, "_row", lambda folder, seed: found(
+      seed, names, [by_code(names, e) for e in range(6)]) | (
+          {"accuracy": 0.75} if folder.parts[-3] == "darts" else {}))
   path = tmp_path / "table.csv"
   path.write_text(nasbench201.to_csv(table))
   argv = [*map(str, scripts.flags(tmp_path))]
   with pytest.raises(errors.InputError, match="judged by its table"):
     script.main(argv)
-  script.main([*argv, "--parts", "darts"])
-  assert ran == [("darts", "it-nas"), ("darts", "darts")]
+  with pytest.raises(SystemExit):
+    script.main([*argv, "--parts", "darts"])
+  assert ran == ["darts darts it-nas", "darts darts darts"]
+  text = (tmp_path / "report" / "README.md").read_text()
+  assert "| darts | DARTS | 25.00 ± 0.00" in text
+  assert "Missing: darts darts it-nas seed 0 (NotFinite: loss)." in text
   script.main([*argv, "--table", str(path)])
-  assert ran[2:] == [("nasbench201", "it-nas"), ("nasbench201", "darts")]
+  assert ran[2:] == [*["nasbench201 nasbench201 it-nas"] * 2,
+                     *["nasbench201 nasbench201 darts"] * 2, ran[0]]
   result = json.loads((tmp_path / "report" / "result.json").read_text())
   assert list(result["parts"]) == ["nasbench201", "darts"]
   text = (tmp_path / "report" / "README.md").read_text()

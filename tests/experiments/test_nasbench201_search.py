@@ -24,8 +24,7 @@ def script(monkeypatch):
   return importlib.import_module("nasbench201_search")
 
 
-@pytest.fixture(scope="module")
-def table():
+def make_table():
   """Accuracies by code, so that a cell is known by what it reaches."""
   params, madds = zoo.nasbench201.costs("cifar10")
   code = np.arange(cells.COUNT, dtype=np.float64)
@@ -33,6 +32,11 @@ def table():
   one = {**columns, "params": params, "flops_M": madds / 1e6}
   return nasbench201.Table(np.arange(cells.COUNT, dtype=np.int32), {
       "cifar10": one, "cifar100": {**one, "test_200ep": code[::-1] / 1e3}})
+
+
+@pytest.fixture(scope="module")
+def table():
+  return make_table()
 
 
 def flags(folder, table, *more):

@@ -1,6 +1,8 @@
 """Smoke of the random architectures, at sizes that say nothing of accuracy."""
 
+import importlib
 import json
+import types
 
 import numpy as np
 import pytest
@@ -82,6 +84,28 @@ def test_finished_parts_are_not_run_again(finished):
   rows = json.loads((finished / "again" / "result.json").read_text())
   assert rows["architectures"][1]["original"]["accuracy"] == 0.625
   path.write_text(json.dumps(network))
+
+
+def test_an_architecture_counts_once_all_of_it_is_trained(
+    tmp_path, monkeypatch):
+  monkeypatch.syspath_prepend(str(scripts.EXPERIMENTS))
+  experiment = importlib.import_module("random_architectures").Experiment
+  found = dict(zip(KINDS, ("ab", "ac", "db", "ab"), strict=True))
+  self = types.SimpleNamespace(
+      config=types.SimpleNamespace(architectures=2), out=tmp_path,
+      train_one=print, transformed=lambda sweep: found)
+  trained = []
+
+  def run(parts):
+    trained.extend(part.name for part in parts)
+    return {name: name for name in trained if name != "1-nat"}
+
+  sweep = types.SimpleNamespace(run=run)
+  assert experiment.train_all(self, sweep) == [dict(zip(KINDS, (
+      "0-original", "0-original", "0-natpp", "0-original"), strict=True))]
+  assert trained == ["0-original", "0-natpp", "1-original", "1-nat"]
+  del found["nat"]  # Which names would change by.
+  assert experiment.train_all(self, sweep) == []
 
 
 @pytest.mark.parametrize("args,message", [
