@@ -29,6 +29,7 @@ import time
 from typing import Any
 
 import numpy as np
+import recording
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "benchmarks"))
@@ -154,6 +155,30 @@ class Run:
       return {name: file[name] for name in file.files}
 
 
+def record(folder: pathlib.Path, result: dict[str, Any], most_mb: float,
+           found: dict[str, Any]) -> None:
+  """Writes what came out as JSON and as README.md."""
+  folder.mkdir(parents=True, exist_ok=True)
+  recording.write(folder / "result.json", {**result, "circumstances": found})
+  waited = result["waited"] or [0.0]
+  lines = [
+      "# A set on disk, killed and resumed elsewise", "",
+      f"{result['images']} JPEGs, an epoch of ResNet18 at {result['width']:g}"
+      f" times its width, {result['image_size']} pixels, batches of"
+      f" {result['batch_size']}. Decoded at this size all images are"
+      f" {result['decoded_mb']} MB.", "",
+      "| run | memory at most, MB |", "| --- | --- |",
+      *(f"| {name} | {most} |" for name, most in result["peak_mb"].items()), "",
+      f"Asked: at most {most_mb:g} MB, workers included. Killed in the middle"
+      " of the epoch and resumed with threads in place of processes, it ended in "
+      + ("the same weights, bit for bit" if result["same_bits"]
+         else "other weights")
+      + ". Steps waited for images at most"
+      f" {100 * max(waited):.0f} % of the time.", "",
+      *recording.in_words(found)]
+  (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the experiment."""
   parser = argparse.ArgumentParser(
@@ -171,7 +196,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   flag("--workers", type=int, default=2, metavar="N")
   flag("--most-mb", type=float, default=2000, metavar="MB",
        help="that natjax may hold")
+  flag("--report", type=pathlib.Path, metavar="DIR",
+       help="folder to record the results in")
   args = parser.parse_args(argv)
+  began = time.monotonic()
   benchmark = _input()
   jpegs = args.jpegs or args.out / "jpegs"
   benchmark.make(jpegs, args.images)
@@ -198,8 +226,11 @@ def main(argv: Sequence[str] | None = None) -> int:
       "decoded_mb": round(3 * args.images * args.image_size**2 / 1e6),
       "same_bits": same, "peak_mb": peaks,
       "waited": [row["waited"] for row in rows]}
-  (args.out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+  recording.write(args.out / "result.json", result)
   print(json.dumps(result, indent=2))
+  if args.report:
+    record(args.report, result, args.most_mb, recording.circumstances(
+        "streaming.py", argv, time.monotonic() - began))
   return 0 if same and max(peaks.values()) <= args.most_mb else 1
 
 
