@@ -170,8 +170,8 @@ def record(folder: pathlib.Path, result: dict[str, Any], most_mb: float,
       "| run | memory at most, MB |", "| --- | --- |",
       *(f"| {name} | {most} |" for name, most in result["peak_mb"].items()), "",
       f"Asked: at most {most_mb:g} MB, workers included. Killed in the middle"
-      " of the epoch and resumed with threads in place of processes, it ended in "
-      + ("the same weights, bit for bit" if result["same_bits"]
+      " of the epoch and resumed with threads in place of processes, it ended"
+      " in " + ("the same weights, bit for bit" if result["same_bits"]
          else "other weights")
       + ". Steps waited for images at most"
       f" {100 * max(waited):.0f} % of the time.", "",
