@@ -58,6 +58,24 @@ class Records:
     raise NotImplementedError
 
 
+class Absent(Records):
+  """Images that are not there; a data set's name is all that is known."""
+
+  def __init__(self, name: str):
+    self._name = name
+
+  def name(self, number: int) -> str:
+    return self._name
+
+  def encoded(self, number: int) -> bytes:
+    raise errors.InputError("is not there: its images cannot be read; give the"
+                            " folder that holds it", "data_dir")
+
+  @functools.cached_property
+  def checksum(self) -> int:
+    return 0
+
+
 class Files(Records):
   """Images in files of their own.
 

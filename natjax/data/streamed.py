@@ -268,6 +268,26 @@ class Streamed:
     return Batch(images, good)
 
 
+class Absent(Streamed):
+  """Images of which nothing but their number and size is known."""
+
+  def __init__(self, name: str, count: int, image_size: int):
+    super().__init__(records_lib.Absent(name), np.arange(count), image_size)
+
+  def __post_init__(self):
+    pass  # Nothing is read, by grain or otherwise.
+
+  def cropped(self, crop: crops.Crop | None) -> "Absent":
+    """Themselves: there is nothing to crop."""
+    return self
+
+  def __getitem__(self, key: Any) -> Any:
+    """Rows of them, of which there is none alone."""
+    rows = self.rows[key]
+    return Absent(self.records.name(0), len(rows), self.image_size) if (
+        rows.ndim == 1) else super().__getitem__(key)
+
+
 def _packed(piece):
   """The bytes of a piece's arrays."""
   return tuple(part.tobytes() for part in piece)

@@ -266,27 +266,58 @@ class Job(work.Work):
         raise
     return found
 
-  def estimate(self) -> dict[str, Any]:
-    """Size of the method and of the networks; memory is that of one seed."""
+  def estimate(self, teraflops: float | None = None) -> dict[str, Any]:
+    """Size of the method and of the networks; memory is that of one seed.
+
+    See `work.TrainJob.estimate`. "search" is the method, "train" a network,
+    "trials" what finalists are tried by, and "all" is all of them: what comes
+    out and is trained from scratch is taken to cost what the original does; of
+    a search in a space it is not known, and not counted.
+    """
     trainer, plan = self.trainer, self.plan
-    steps = sum(
-        stage.epochs * sum(
-            len(self.feed.splits[p.splits[0]].labels) // plan.batch_size
-            for p in stage.phases) for stage in plan.method.stages)
+    steps, passes = 0, 0.0
+    for stage in plan.method.stages:
+      for phase in stage.phases:
+        walked = stage.epochs * (
+            len(self.feed.splits[phase.splits[0]].labels) // plan.batch_size)
+        steps += walked
+        passes += walked * (3 * len(phase.splits) if phase.passes is None
+                            else phase.passes)
     times = trainer.config.seeds if self.entry.trained else 1
     size = plan.estimate(plan.batch_size // len(trainer.devices))
     further = size.pop("further_steps", 0)  # Of what it hands over to.
     found = {"search": {**size, "steps": times * (steps + further)}}
+    if "madds" in size:
+      found["search"]["hours"] = devices_lib.hours(
+          size["madds"] * plan.batch_size * trainer.judge.views * times * (
+              passes + 3 * further), trainer.devices, teraflops)
     if self.original is not None:
-      found["train"] = trainer.estimate(self.original)
+      found["train"] = trainer.estimate(self.original, teraflops)
     if self._trials:
-      found["trials"] = self._trials.estimate()
-    found = {name: {**part, "steps": max(len(self.seeds), 1) * part["steps"]}
-             for name, part in found.items()}
-    parts = {name: part.estimate() for name, part in self.parts.items()}
-    return found if not parts else {"search": found["search"], **{
-        name: {k: v for k, v in part.items() if k != "search"}
-        for name, part in parts.items()}}
+      found["trials"] = trials = self._trials.estimate()
+      if self.original is not None:
+        trials["hours"] = trainer.hours(
+            self.original, trials["steps"], teraflops)
+    found = {name: {**part, **{
+        key: max(len(self.seeds), 1) * part[key] for key in ("steps", "hours")
+        if key in part}} for name, part in found.items()}
+    for name, part in self.parts.items():
+      found[name] = {k: v for k, v in part.estimate(teraflops).items()
+                     if k not in ("search", "all")}
+    if self.parts:
+      found = {k: v for k, v in found.items() if k not in ("train", "trials")}
+    return found | {"all": self._total(found)}
+
+  def _total(self, found):
+    """The sum over all parts of an estimate."""
+    nets = 2 if not self.entry.trained else int(self._compare)
+    rows = [(part, nets if name == "train" else 1) for name, part in (
+        pair for name, of in found.items() for pair in (
+            [(name, of)] if "steps" in of else of.items()))]
+    return {
+        "steps": sum(times * part["steps"] for part, times in rows),
+        "hours": sum(times * part.get("hours", 0) for part, times in rows),
+        "memory_bytes": max(part.get("memory_bytes", 0) for part, _ in rows)}
 
   def _run(self, out, listener):
     if self.seeds:

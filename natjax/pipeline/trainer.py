@@ -275,15 +275,29 @@ class Trainer:
     return jax.eval_shape(
         self.objective(architecture).init, jax.random.key(0))
 
-  def estimate(self, architecture: codec.Architecture) -> dict[str, int]:
-    """Of a training: "params", "madds", "steps", "memory_bytes"."""
+  def estimate(self, architecture: codec.Architecture,
+               teraflops: float | None = None) -> dict[str, float]:
+    """Of a training: "params", "madds", "steps", "hours", "memory_bytes".
+
+    Args:
+      architecture: of the network.
+      teraflops: of a device; see `devices.hours`.
+    """
     self.objective(architecture)  # Refuses what it cannot learn.
+    steps = self.steps * self.config.epochs * self.config.seeds
     return {
-        **self.cost(architecture),
-        "steps": self.steps * self.config.epochs * self.config.seeds,
+        **self.cost(architecture), "steps": steps,
+        "hours": self.hours(architecture, steps, teraflops),
         "memory_bytes": memory.network_bytes(
             architecture, self.place, self.config.batch_size // len(
                 self.devices) // self.config.accumulate, self.config.dtype)}
+
+  def hours(self, architecture: codec.Architecture, steps: float,
+            teraflops: float | None) -> float:
+    """Hours of steps of a training, a backward pass as two forward ones."""
+    images = steps * self.config.batch_size * self.judge.views
+    return devices_lib.hours(3 * images * self.cost(architecture)["madds"],
+                             self.devices, teraflops)
 
   def compare(self, changed: versus.Trained,
               original: versus.Trained) -> dict[str, int]:

@@ -34,6 +34,9 @@ class Phase(NamedTuple):
     augment: whether its images are augmented.
     observe: `(state, epoch) -> {name: value}`, called on the host at the end
       of every epoch; what it returns joins the row of metrics.
+    passes: forward passes that an image of the first split costs, of which a
+      backward one is two, to estimate hours by; None is a gradient by every
+      split.
   """
 
   name: str
@@ -42,6 +45,7 @@ class Phase(NamedTuple):
   metrics: tuple[str, ...]
   augment: bool = True
   observe: Callable[[State, int], dict[str, Any]] | None = None
+  passes: float | None = None
 
 
 class Handover(NamedTuple):

@@ -242,6 +242,24 @@ def test_estimate_of_a_search():
   assert len(job.feed.splits["weights"].labels) == 48
 
 
+def test_hours_are_those_of_the_multiply_adds():
+  job = pipeline.Job(GENOTYPE, dataset(), "nat", SEARCH, TRAIN, devices=1)
+  found = job.estimate(teraflops=0.5)
+  search, train = found["search"], found["train"]
+  hour = 0.5e12 * 3600
+  assert train["hours"] == pytest.approx(
+      6 * train["madds"] * TRAIN.batch_size * train["steps"] / hour)
+  # A step of the weights, then one of them and of the policy, which goes
+  # forward with what it drew and every sample.
+  passes = 2 * 3 + 1 + SEARCH.samples
+  assert search["hours"] == pytest.approx(
+      2 * search["madds"] * SEARCH.batch_size * passes / hour)
+  assert found["all"] == {
+      "hours": pytest.approx(search["hours"] + 2 * train["hours"]),
+      "steps": search["steps"] + 2 * train["steps"],
+      "memory_bytes": max(search["memory_bytes"], train["memory_bytes"])}
+
+
 @pytest.mark.parametrize("devices", [1, 2, 4])
 def test_devices_are_part_of_the_configuration(devices):
   job = pipeline.TrainJob(GENOTYPE, dataset(), TRAIN, seed=0, devices=devices)
