@@ -32,9 +32,11 @@ A stopped run goes on by the same command.
 import argparse
 from collections.abc import Sequence
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
+import dry_runs
 import recording
 import transforming
 
@@ -127,6 +129,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   transforming.add_flags(parser, NETWORKS)
+  dry_runs.add_flags(parser)
   parser.add_argument("--share", choices=("cell", "full"), default="cell")
   return parser.parse_args(argv)
 
@@ -176,13 +179,32 @@ def compare(
     for kind in ("nat", "natpp"):
       found[f"{transforming.KINDS[kind]}, another graph"] = other[kind]
   if config.cells is not None:
-    settings = dataclasses.replace(settings, train=dataclasses.replace(
-        config.train, skeleton="cifar", init_channels=config.cells[0],
-        cells=config.cells[1], auxiliary=False, drop_path=0.0))
+    settings = dataclasses.replace(settings, train=_around(config))
     for cell in NETWORKS[name]:
       found[f"cell: {cell}"] = transforming.train(
           cell, zoo.get(cell), dataset, settings, out / cell)
   return found
+
+
+def _around(config):
+  """How the published cells are trained."""
+  return dataclasses.replace(
+      config.train, skeleton="cifar", init_channels=config.cells[0],
+      cells=config.cells[1], auxiliary=False, drop_path=0.0)
+
+
+def estimate(estimates: dry_runs.Estimates, name: str,
+             dataset: data_lib.Dataset, config: Config, share: str) -> None:
+  """Adds what `compare` takes."""
+  network = build(name, config)
+  settings = transforming.Settings(
+      config.search, config.train, config.seed, share)
+  estimates.both(name, network, dataset, settings)
+  if config.representations:
+    estimates.both(f"{name} with input nodes", with_input_nodes(network),
+                   dataset, settings)
+  for cell in NETWORKS[name] if config.cells is not None else ():
+    estimates.train(cell, zoo.get(cell), dataset, _around(config))
 
 
 def readme(config: Config, share: str, result: dict[str, Any]) -> str:
@@ -220,6 +242,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   # Config.
   config = transforming.configured(PRESETS[args.preset], args)
+  if args.dry_run:
+    dry_runs.over_datasets(config, args, functools.partial(
+        estimate, config=config, share=args.share))
+    return
   out = recording.open_folder(
       args.out, {**dataclasses.asdict(config), "share": args.share},
       overwrite=args.overwrite)

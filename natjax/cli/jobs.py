@@ -51,7 +51,8 @@ def _prepare(args, prefix, method):
   else:
     skeleton = f"{prefix}skeleton"
     architectures = [inputs.read_architecture(
-        start, getattr(args, skeleton), args.width) for start in starts]
+        start, getattr(args, skeleton) or inputs.skeleton_of(
+            start, args.preset), args.width) for start in starts]
     graph = architectures[0]
     if graph.kind == "blocks":
       # It has chosen the network; the setting is what cells stand in.

@@ -427,8 +427,10 @@ def _add_run_flags(parser):
        " angles with a margin; or simclr, without labels (the last two of"
        " methods that take them)")
   flag("--preset", help="demo, small or paper (default: demo for digits, else"
-       " small); of training alone also imagenet-nat, imagenet-darts and"
-       " imagenet-pcdarts, and of searches by alpha in cells imagenet-search")
+       " small); of training alone also imagenet-nat (of nat and natpp on"
+       " networks of blocks, too), imagenet-darts, imagenet-pcdarts and"
+       " imagenet-itnas, and of searches by alpha in cells, and for chains,"
+       " imagenet-search")
   flag("--config", metavar="FILE",
        help="JSON with settings; flags take precedence")
   flag("--out", metavar="DIR", help="default: a folder in runs/ named after the"

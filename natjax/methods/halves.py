@@ -8,9 +8,6 @@ from collections.abc import Callable, Collection
 import dataclasses
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from natjax import data as data_lib
 from natjax import spaces
 from natjax.methods import entry as entry_lib
@@ -107,14 +104,8 @@ def plan(method: base.Method, supernet: supernet_lib.Supernet, config: Any,
   """
 
   def estimate(batch):
-    shapes = jax.eval_shape(supernet.init, jax.random.key(0))
-    params = memory.size(shapes["params"])
-    # Four copies of the weights, and every node twice: the backward pass
-    # recomputes what the edges did (`networks.rules`).
-    nodes = 2 * batch * supernet.plan.pixels
-    return {"params": params, "madds": round(supernet.plan.madds(dense)),
-            "memory_bytes": 16 * params + (
-        nodes * jnp.dtype(config.dtype).itemsize)}
+    return {**memory.supernet(supernet, batch),
+            "madds": round(supernet.plan.madds(dense))}
 
   return entry_lib.Plan(
       method, config, None, supernet.space.describe(), _fractions(config),

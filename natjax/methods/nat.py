@@ -531,14 +531,8 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
       aims.budget(method, one)
 
   def estimate(batch):
-    shapes = jax.eval_shape(method.supernet.init, jax.random.key(0))
-    params = memory.size(shapes["params"])
-    # Three copies of the weights beside them, and every node twice: the
-    # backward pass recomputes what the edges did (`networks.rules`).
-    nodes = 2 * batch * method.supernet.plan.pixels
-    return {"params": params, "madds": round(method.supernet.plan.madds()),
-            "memory_bytes": 16 * params + (
-        nodes * jnp.dtype(config.dtype).itemsize)}
+    return {**memory.supernet(method.supernet, batch),
+            "madds": round(method.supernet.plan.madds())}
 
   every = (given, *others)
   plan = entry_lib.Plan(

@@ -41,6 +41,7 @@ from natjax.pipeline import trials as trials_lib
 from natjax.pipeline import weights as weights_lib
 from natjax.training import devices as devices_lib
 from natjax.training import fit as fit_lib
+from natjax.training import method as base
 from natjax.training import metrics as metrics_lib
 from natjax.training import settings
 
@@ -275,14 +276,9 @@ class Job(work.Work):
     a search in a space it is not known, and not counted.
     """
     trainer, plan = self.trainer, self.plan
-    steps, passes = 0, 0.0
-    for stage in plan.method.stages:
-      for phase in stage.phases:
-        walked = stage.epochs * (
-            len(self.feed.splits[phase.splits[0]].labels) // plan.batch_size)
-        steps += walked
-        passes += walked * (3 * len(phase.splits) if phase.passes is None
-                            else phase.passes)
+    steps, passes = base.work(plan.method, {
+        name: len(split.labels) // plan.batch_size
+        for name, split in self.feed.splits.items()})
     times = trainer.config.seeds if self.entry.trained else 1
     size = plan.estimate(plan.batch_size // len(trainer.devices))
     further = size.pop("further_steps", 0)  # Of what it hands over to.

@@ -4,7 +4,7 @@
 pytree of arrays.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -135,6 +135,23 @@ class Method(NamedTuple):
   features: Callable[[State, jax.Array], jax.Array] | None = None
   explain: Callable[[State], str] = lambda state: "the network"
   divided: Callable[[State], Any] | None = None
+
+
+def work(method: Method, batches: Mapping[str, int]) -> tuple[int, float]:
+  """Steps of a method, and forward passes that these cost an image of a batch.
+
+  Args:
+    method: the method, without what it may hand over to.
+    batches: of every split.
+  """
+  steps, passes = 0, 0.0
+  for stage in method.stages:
+    for phase in stage.phases:
+      walked = stage.epochs * batches[phase.splits[0]]
+      steps += walked
+      passes += walked * (3 * len(phase.splits) if phase.passes is None
+                          else phase.passes)
+  return steps, passes
 
 
 def device_key(rng: jax.Array) -> jax.Array:

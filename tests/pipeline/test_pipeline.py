@@ -289,6 +289,9 @@ def test_seeds_in_range(seed):
 def test_the_recipes_of_imagenet():
   found = {name: presets.get(name, zoo.get("darts"), None)
            for name in presets.IMAGENET}
+  itnas = found.pop("imagenet-itnas").train
+  assert (itnas.epochs, itnas.batch_size, itnas.weight_decay) == (
+      240, 1024, 4e-5)
   for preset in found.values():
     assert (preset.image_size, preset.resize) == (224, "imagenet")
     train = preset.train
@@ -303,6 +306,11 @@ def test_the_recipes_of_imagenet():
   assert found["imagenet-nat"].train.drop_path == 0.2
   blocks = presets.get("imagenet-darts", zoo.get("resnet20"), None)
   assert not blocks.train.auxiliary
+  transformed = presets.get("imagenet-nat", zoo.get("resnet18"), "natpp")
+  assert transformed.train == presets.get(
+      "imagenet-nat", zoo.get("resnet18"), None).train
+  assert transformed.search == presets.get(
+      "paper", zoo.get("resnet18"), "natpp").search
   for method, objective in (("nat", "supervised"), (None, "simclr")):
     with pytest.raises(errors.InputError, match="is of training a network by"):
       presets.get("imagenet-nat", None, method, objective)
@@ -325,6 +333,10 @@ def test_the_search_on_imagenet():
   stem = [leaf.shape for leaf in jax.tree.leaves(params["stem"])
           if len(leaf.shape) == 4]
   assert stem == [(3, 3, 3, 2), (3, 3, 2, 4), (3, 3, 4, 4)]
+  chain = spaces.get("proxyless").graph
+  assert presets.get("imagenet-search", chain, "it-nas").search == (
+      dataclasses.replace(presets.get("paper", chain, "it-nas").search,
+                          weights_fraction=0.8))
   for method in ("nat", "spos", None):
     with pytest.raises(errors.InputError, match="of searches for cells by str"):
       presets.get("imagenet-search", None, method)
