@@ -140,6 +140,11 @@ class Streamed:
     return int(np.prod(self.shape, dtype=np.int64))
 
   @property
+  def damaged(self) -> list[int]:
+    """The numbers of the records among these that were left out so far."""
+    return self.rows[np.isin(self.rows, [*self.skipped])].tolist()
+
+  @property
   def checksum(self) -> int:
     """CRC-32 of the records' names and sizes, and of which they are."""
     return zlib.crc32(self.rows.astype(np.int64).tobytes(),

@@ -573,7 +573,7 @@ class Job(work.Work):
       return self._over_seeds(found)
     return {
         **{k: v for k, v in found[0].items() if k in (
-            "method", "dataset", "versions", "devices")},
+            "method", "dataset", "versions", "devices", "skipped")},
         "union": [*map(self._over_seeds, zip(
             *(r["union"] for r in found), strict=True))],
         "seed": self.trainer.seed,
@@ -587,7 +587,7 @@ class Job(work.Work):
     return self._told({
         **{k: v for k, v in found[0].items() if k in (
             "changes", "architectures", "method", "dataset", "versions",
-            "devices")},
+            "devices", "skipped")},
         **{n: self.trainer.summary([r[n] for r in found]) for n in names},
         "seeds": [{
             "seed": r["seed"], "num_changes": sum(

@@ -154,6 +154,8 @@ class Trainer:
       "held_out".
     held_out: those, or None.
     clock: by which the running job tells where its time goes.
+    skipped: by split the images that were left out as damaged so far, as far
+      as they were met since the last start; None where that is not allowed.
   """
 
   def __init__(self, dataset: data_lib.Dataset, config: supervised.TrainConfig,
@@ -206,6 +208,9 @@ class Trainer:
       self._feed = _checked(
           Feed({"train": trained_on}, full.batch_size, self.judge.preparation),
           len(self.devices) if self.way == "one by one" else 1)
+    images = dataset.train_images
+    self.skipped = {"train": 0, "test": 0} if isinstance(
+        images, data_lib.Streamed) and images.reading.skip_damaged else None
     self.steps = len(trained_on.labels) // full.batch_size
     self.objective = functools.lru_cache(maxsize=4)(
         lambda architecture: self.judge.make_objective(
@@ -262,6 +267,7 @@ class Trainer:
   def facts(self) -> dict[str, Any]:
     """What every result says of where it comes from."""
     return {"dataset": self.dataset.name, "seed": self.seed,
+            **({"skipped": self.skipped} if self.skipped else {}),
             "versions": runs.versions(),
             "devices": [d.device_kind for d in self.devices]}
 
@@ -397,10 +403,23 @@ class Trainer:
         with self.clock.part(_part(first)):
           ended = follow(first, state, architecture, fit,
                          functools.partial(self._handed_over, folders[seed]))
+        self._note_skipped()
         found[seed] = self.processes.of_first(functools.partial(
             self._conclude, folders[seed], feed, *ended, seed, architecture,
             plan is not None, accept, began))
+    for result in found.values():
+      for name, count in result.get("skipped", {}).items():
+        assert self.skipped is not None  # Of the same configuration.
+        self.skipped[name] = max(count, self.skipped[name])
     return list(found.values())
+
+  def _note_skipped(self):
+    """Joins what all processes left out of their training images."""
+    if self.skipped is not None:
+      every = self.processes.gather(
+          _damaged(self.judge.train.images))
+      self.skipped["train"] = max(
+          self.skipped["train"], len({n for found in every for n in found}))
 
   def _begin(self, architecture, begin, files, seed, program):
     """A seed's program, which begins with trained weights."""
@@ -535,6 +554,9 @@ class Trainer:
     """Judges a network on the test images and writes it to its folder."""
     with self.clock.part(clock_lib.EVALUATION):
       judged = self.judge.judge(self.objective(architecture), variables)
+    if self.skipped is not None:  # This process has looked at all of them.
+      self.skipped["test"] = len(_damaged(self.dataset.test_images))
+      more = {"skipped": dict(self.skipped), **more}
     networks_lib.save_weights(folder / runs.WEIGHTS, self.judge.keep(variables))
     result = {
         **judged, "seed": seed, "architecture": codec.to_dict(architecture),
@@ -549,6 +571,11 @@ class Trainer:
         "seconds": round(time.monotonic() - began, 1)}
     runs.write_kept(folder / runs.RESULT, result)
     return result
+
+
+def _damaged(images):
+  """Numbers of the images that were left out so far."""
+  return images.damaged if isinstance(images, data_lib.Streamed) else []
 
 
 def _part(program):
