@@ -18,7 +18,8 @@ together:
 `smoke` has made images of a few identities, a block of LResNet34E-IR, and tells
 nothing of faces; it takes a minute or two of 2 CPU cores, most of which is
 compilation. How long `paper` takes is what `--dry-run` estimates; it needs 19
-GB of host memory for CASIA-WebFace.
+GB of host memory for CASIA-WebFace, or `--stream`, by which images stay in
+train.rec and are decoded as they are needed.
 Expected, preset `paper` (Table 2, LFW / CFP-FP / AgeDB-30, %): LResNet34E-IR
 99.72 / 96.39 / 98.03, NAT++ 99.83 / 96.72 / 98.35; not run here. Deng et al.
 divide the rate by 10 at 20 and 28 of 32 thousand updates, where this has a
@@ -122,6 +123,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   recording.add_flags(parser, PRESETS)
   parser.add_argument("--networks", nargs="+", choices=tuple(PUBLISHED),
                       help="default: the preset's")
+  parser.add_argument("--stream", action="store_true", default=None,
+                      help="leave images on disk (default: where they would"
+                      " take more than half of the memory)")
   dry_runs.add_flags(parser)
   parser.set_defaults(preset="smoke")
   return parser.parse_args(argv)
@@ -188,7 +192,7 @@ def _png(image: np.ndarray) -> bytes:
   return file.getvalue()
 
 
-def load(config: Config, data_dir: str | None
+def load(config: Config, data_dir: str | None, stream: bool | None
          ) -> tuple[data_lib.Dataset, list[pathlib.Path]]:
   """The training images of a folder with train.rec, and its files of pairs."""
   if data_dir is None:
@@ -200,7 +204,7 @@ def load(config: Config, data_dir: str | None
     raise errors.InputError(f"{folder} lacks {', '.join(missing)}; put the"
                             " pairs beside the images")
   return data_lib.load(
-      folder.resolve(), image_size=config.image_size,
+      folder.resolve(), image_size=config.image_size, stream=stream,
       test_fraction=config.test_fraction), files
 
 
@@ -246,7 +250,8 @@ def dry_run(config: Config, teraflops: float) -> None:
         config.search, config.train, config.seed, arcface=config.arcface))
   host = 3 * config.images * config.image_size**2 / 2**30
   estimates.show(f"of {config.images} images of {config.identities}"
-                 f" identities, which take {host:.2f} GiB of the host's memory")
+                 f" identities, which take {host:.2f} GiB of the host's memory"
+                 " where they do not stay on disk")
 
 
 def readme(config: Config, result: dict[str, Any]) -> str:
@@ -287,6 +292,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = PRESETS[args.preset]
   config = dataclasses.replace(
       config, seed=args.seed, networks=tuple(args.networks or config.networks))
+  if args.stream and config.made:
+    raise errors.InputError("stream leaves images on disk, and those of preset"
+                            f" {args.preset} are made; leave it out", "stream")
   if args.dry_run:
     dry_run(config, args.teraflops)
     return
@@ -298,7 +306,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   # Data, search, train, verify.
   with recording.clock(out) as spent:
     dataset, files = make(config, out) if config.made else (
-        load(config, args.data_dir))
+        load(config, args.data_dir, args.stream))
     found = {name: compare(name, dataset, files, config, out / name)
              for name in config.networks}
     seconds = spent()

@@ -179,9 +179,9 @@ def load(name: str | os.PathLike[str], *,
       has none (a folder, an .npz file, a prepared set of one split, digits);
       None is a fifth of folders and digits.
     stream: whether images stay on disk and are decoded as they are needed, of
-      folders of images, prepared sets and `tiny_imagenet`; needs grain. None
-      does so where they would take more than half of this machine's memory,
-      and where they are cropped at random ("imagenet").
+      folders of images, record files, prepared sets and `tiny_imagenet`; needs
+      grain. None does so where they would take more than half of this machine's
+      memory, and where they are cropped at random ("imagenet").
     workers: processes that decode what is streamed; 0 is threads. A script
       that starts some must do so under `if __name__ == "__main__"`.
     skip_damaged: whether images that are streamed and do not decode are left
@@ -390,7 +390,7 @@ def _read(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
   if folder.suffix == ".npz":
     return array_file.read(folder)
   if is_path and (records := record_file.find(folder)):
-    return record_file.read(records, image_size, source.resize)
+    return record_file.read(records, image_size, source.resize, streaming)
   if is_path and not folder.is_dir():
     problem = "is no .npz file" if folder.exists() else "no such file or folder"
     raise errors.InputError(
