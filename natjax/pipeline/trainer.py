@@ -215,8 +215,7 @@ class Trainer:
     self.objective = functools.lru_cache(maxsize=4)(
         lambda architecture: self.judge.make_objective(
             full, architecture, self.place))
-    together = len(self.devices) if self.way == "one by one" and (
-        devices_lib.is_local(self.devices)) else 1
+    together = len(self.devices) if self.way == "one by one" else 1
     # As `objective`, of a network that no method changes meanwhile.
     self._divided = functools.lru_cache(maxsize=4)(
         lambda architecture: self.judge.divided(

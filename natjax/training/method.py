@@ -123,8 +123,8 @@ class Method(NamedTuple):
     explain: `(state) -> str`, what the last step ran, for the error message
       of a step whose loss is not finite.
     divided: `(state) -> tree of bools`, which of its arrays every device holds
-      a part of, of their leading axis, which the devices divide; they are of
-      one process. None: each device has all of the state.
+      a part of, of their leading axis, which the devices divide. None: each
+      device has all of the state.
   """
 
   init: Callable[[jax.Array], State]
