@@ -12,9 +12,11 @@ supernet prefers the given network; "NAT, default" is this library's.
 import argparse
 from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 import pathlib
 from typing import Any, NamedTuple
 
+import dry_runs
 import numpy as np
 import recording
 import sweeps
@@ -190,7 +192,32 @@ def compare(
   return found
 
 
-def job_of(case: Case, kind: str) -> pipeline.Job | pipeline.TrainJob:
+def estimate(estimates: dry_runs.Estimates, name: str,
+             dataset: data_lib.Dataset, config: Config) -> None:
+  """Adds what `compare` takes."""
+  network, train = build(name, config)
+  case = Case(name, network, dataset, config, train, pathlib.Path())
+  for kind in config.kinds:
+    what = f"{name}: {KINDS[kind]}"
+    if kind not in NETWORKS[name].kinds:
+      continue
+    try:
+      job = job_of(case, kind, devices=1)
+    except errors.InputError:
+      if kind != "published":
+        raise
+      continue
+    if kind == "original":
+      estimates.add(what, job.estimate(estimates.teraflops))
+      continue
+    runs = 1 if kind in ("cell", "full") else len(case.seeds)
+    found = estimates.search(what, job, runs)
+    if kind in ("published", "nat"):
+      estimates.add(f"{what}, trained", found["train"], runs)
+
+
+def job_of(case: Case, kind: str, devices: int | None = None
+           ) -> pipeline.Job | pipeline.TrainJob:
   """The job of a row; of NAT, that of the first seed.
 
   Raises:
@@ -198,12 +225,13 @@ def job_of(case: Case, kind: str) -> pipeline.Job | pipeline.TrainJob:
   """
   config, network, train = case.config, case.network, case.train
   if kind == "original":
-    return pipeline.TrainJob(network, case.dataset, train, seed=config.seed)
+    return pipeline.TrainJob(network, case.dataset, train, seed=config.seed,
+                             devices=devices)
   if kind in ("published", "nat"):
     settings = _nat_settings(case, kind, config.seed)
     return pipeline.Job(
         network, case.dataset, "nat", settings.search, settings.train,
-        share=settings.share, seed=settings.seed)
+        share=settings.share, seed=settings.seed, devices=devices)
   if kind == "full" and network.kind != "blocks":
     full = supervised.resolve(train, "cells")
     network = genotype.unshared(network, records.Skeleton(
@@ -215,7 +243,7 @@ def job_of(case: Case, kind: str) -> pipeline.Job | pipeline.TrainJob:
   return pipeline.Job(
       network, case.dataset, "differentiable",
       dataclasses.replace(config.theta, architecture_epochs=epochs), train,
-      share=kind, seed=config.seed, compare=False)
+      share=kind, seed=config.seed, compare=False, devices=devices)
 
 
 def _nat_settings(case, kind, seed):
@@ -393,6 +421,10 @@ def main(
   config = _configured(presets[args.preset], args)
   for name in config.networks:
     build(name, config)  # What cannot be built is said before anything runs.
+  if args.dry_run:
+    dry_runs.over_datasets(config, args, functools.partial(
+        estimate, config=config))
+    return
   sweep = sweeps.Sweep(str(pathlib.Path(__file__).with_name(script)), args,
                        argv, dataclasses.asdict(config))
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
@@ -473,6 +505,7 @@ def _parse(script, title, presets, argv):
   parser = argparse.ArgumentParser(prog=script, description=title)
   recording.add_flags(parser, presets)
   sweeps.add_flags(parser)
+  dry_runs.add_flags(parser)
   parser.add_argument("--networks", nargs="+", choices=tuple(NETWORKS),
                       help="default: the preset's")
   parser.add_argument("--kinds", nargs="+", choices=tuple(KINDS),

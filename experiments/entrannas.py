@@ -43,6 +43,7 @@ import math
 import pathlib
 from typing import Any, NamedTuple
 
+import dry_runs
 import figures
 import numpy as np
 import recording
@@ -51,7 +52,7 @@ import transforming
 
 import natjax
 from natjax import data as data_lib
-from natjax import errors, pipeline, spaces
+from natjax import errors, pipeline, spaces, zoo
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec, records
 from natjax.methods import darts, entrannas, entrannas_dst, supervised
@@ -286,6 +287,27 @@ def _first(rows, config, count):
   return [row for row in rows if row["seed"] < config.seed + count]
 
 
+def dry_run(config: Config, args: argparse.Namespace) -> None:
+  """Prints what the experiment would take; DARTS's cells stand for others."""
+  estimates = dry_runs.Estimates(args.teraflops)
+  dataset = dry_runs.load(
+      config.dataset, args.data_dir, image_size=config.image_size,
+      train_images=config.train_images)
+  once = dataclasses.replace(config.train, seeds=1)
+  for name, run in plan(config).items():
+    estimates.search(name, pipeline.Job(
+        None, dataset, run.method, run.search, once,
+        space=run.space or config.space, seed=config.seed, devices=1),
+                     run.seeds)
+    if run.trained:
+      estimates.train(f"{name}: trained", zoo.get("darts"), dataset, once,
+                      run.seeds)
+  for name in PAPER[6] if 6 in config.tables else ():
+    estimates.train(f"{name}: the best trained", zoo.get("darts"), dataset,
+                    config.train)
+  estimates.show()
+
+
 def kendall(x: Sequence[float], y: Sequence[float]) -> float | None:
   """Kendall's tau-b, the correlation of two rankings of the same things.
 
@@ -462,6 +484,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   sweeps.add_flags(parser)
+  dry_runs.add_flags(parser)
   parser.add_argument("--dataset", help="default: the preset's")
   parser.add_argument("--tables", nargs="+", type=int, choices=TABLES,
                       help="default: the preset's")
@@ -483,6 +506,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = dataclasses.replace(
       config, seed=args.seed, dataset=args.dataset or config.dataset,
       tables=tuple(sorted(set(args.tables or config.tables))))
+  if args.dry_run:
+    dry_run(config, args)
+    return
   sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")

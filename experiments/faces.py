@@ -18,7 +18,8 @@ together:
 `smoke` has made images of a few identities, a block of LResNet34E-IR, and tells
 nothing of faces; it takes a minute or two of 2 CPU cores, most of which is
 compilation. How long `paper` takes is what `--dry-run` estimates; it needs 19
-GB of host memory for CASIA-WebFace.
+GB of host memory for CASIA-WebFace, or `--stream`, by which images stay in
+train.rec and are decoded as they are needed.
 Expected, preset `paper` (Table 2, LFW / CFP-FP / AgeDB-30, %): LResNet34E-IR
 99.72 / 96.39 / 98.03, NAT++ 99.83 / 96.72 / 98.35; not run here. Deng et al.
 divide the rate by 10 at 20 and 28 of 32 thousand updates, where this has a
@@ -35,6 +36,7 @@ import pathlib
 import pickle
 from typing import Any
 
+import dry_runs
 import numpy as np
 from PIL import Image
 import recording
@@ -121,11 +123,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   recording.add_flags(parser, PRESETS)
   parser.add_argument("--networks", nargs="+", choices=tuple(PUBLISHED),
                       help="default: the preset's")
-  parser.add_argument("--dry-run", action="store_true", help="print steps,"
-                      " memory and hours, and stop")
-  parser.add_argument("--teraflops", type=float, default=10.0, help="what the"
-                      " accelerator is taken to do a second, in 10^12 sums and"
-                      " products, of --dry-run's hours (10)")
+  parser.add_argument("--stream", action="store_true", default=None,
+                      help="leave images on disk (default: where they would"
+                      " take more than half of the memory)")
+  dry_runs.add_flags(parser)
   parser.set_defaults(preset="smoke")
   return parser.parse_args(argv)
 
@@ -191,7 +192,7 @@ def _png(image: np.ndarray) -> bytes:
   return file.getvalue()
 
 
-def load(config: Config, data_dir: str | None
+def load(config: Config, data_dir: str | None, stream: bool | None
          ) -> tuple[data_lib.Dataset, list[pathlib.Path]]:
   """The training images of a folder with train.rec, and its files of pairs."""
   if data_dir is None:
@@ -203,7 +204,7 @@ def load(config: Config, data_dir: str | None
     raise errors.InputError(f"{folder} lacks {', '.join(missing)}; put the"
                             " pairs beside the images")
   return data_lib.load(
-      folder.resolve(), image_size=config.image_size,
+      folder.resolve(), image_size=config.image_size, stream=stream,
       test_fraction=config.test_fraction), files
 
 
@@ -234,67 +235,23 @@ def compare(name: str, dataset: data_lib.Dataset, files: Sequence[pathlib.Path],
   return found
 
 
-def estimate(name: str, config: Config, teraflops: float) -> dict[str, Any]:
-  """Steps, memory and hours of a network's two searches and three trainings.
-
-  The hours are those of its multiply-adds, each a product and a sum, backwards
-  twice as many, at `teraflops`; the input and the policy take none. An
-  architecture of a search is taken to cost what the network does.
-  """
-  network, train, search = build(name, config), config.train, config.search
-  labels = np.arange(max(train.batch_size, 4 * search.batch_size)) % (
-      config.identities)  # Stand in, to have the sizes of the programs.
-  side = config.image_size
-  images = np.zeros((len(labels), side, side, 3), np.uint8)
-  stand_in = data_lib.Dataset(
-      name, images, labels.astype(np.int32), images[:2],
-      labels[:2].astype(np.int32), config.identities,
-      tuple(map(str, range(config.identities))), (0.5,) * 3, (0.5,) * 3,
-      data_lib.Augmentation(0, flip=True))
-  job = pipeline.Job(network, stand_in, "natpp", search, train,
-                     seed=config.seed, devices=1, arcface=config.arcface)
-  size, count = job.estimate(), round(config.images * (
-      1 - config.test_fraction))
-  seen = {"weights": round(count * search.weights_fraction)}
-  seen["policy"] = count - seen["weights"]
-  epochs = {"weights": search.epochs - search.policy_epochs,
-            "policy": search.epochs - search.warmup_epochs}
-  # Passes of an image through an architecture, of which a backward one is two.
-  passes = {"weights": 3 * search.inputs,
-            "policy": search.inputs * (1 + search.samples)}
-  steps = {phase: epochs[phase] * (seen[phase] // search.batch_size)
-           for phase in seen}
-  madds, hour = size["train"]["madds"], 3600e12 * teraflops
-  train_steps = train.epochs * train.seeds * (count // train.batch_size)
-  found = {
-      "search": {"steps": sum(steps.values()),
-                 "memory_bytes": size["search"]["memory_bytes"],
-                 "hours": sum(2 * madds * search.batch_size * steps[phase]
-                              * passes[phase] for phase in seen) / hour},
-      "train": {"steps": train_steps,
-                "memory_bytes": size["train"]["memory_bytes"],
-                "hours": 6 * madds * train.batch_size * train_steps / hour}}
-  found["all"] = {
-      "steps": 2 * found["search"]["steps"] + 3 * train_steps,
-      "memory_bytes": max(part["memory_bytes"] for part in found.values()),
-      "hours": 2 * found["search"]["hours"] + 3 * found["train"]["hours"]}
-  return found
-
-
 def dry_run(config: Config, teraflops: float) -> None:
   """Prints what the experiment would take."""
-  rows = [[name, {"all": "both searches, three trainings"}.get(part, part),
-           f"{of['steps']}", f"{of['memory_bytes'] / 2**30:.2f}",
-           f"{of['hours']:.3g}"]
-          for name in config.networks
-          for part, of in estimate(name, config, teraflops).items()]
+  test = round(config.images * config.test_fraction)
+  images, pairs = (data_lib.Absent(_MADE, count, config.image_size)
+                   for count in (config.images - test, test))
+  dataset = data_lib.make_dataset(
+      "identities", (images, np.arange(len(images)) % config.identities),
+      (pairs, np.arange(test) % config.identities), mean=(0.5,) * 3,
+      std=(0.5,) * 3, image_size=config.image_size)
+  estimates = dry_runs.Estimates(teraflops)
+  for name in config.networks:
+    estimates.both(name, build(name, config), dataset, transforming.Settings(
+        config.search, config.train, config.seed, arcface=config.arcface))
   host = 3 * config.images * config.image_size**2 / 2**30
-  transforming.say("\n".join([
-      *recording.table(("network", "", "steps", "device memory, GiB", "hours"),
-                       rows),
-      f"of {config.images} images of {config.identities} identities, which take"
-      f" {host:.2f} GiB of the host's memory; hours at {teraflops:g} * 10^12"
-      " sums and products a second"]))
+  estimates.show(f"of {config.images} images of {config.identities}"
+                 f" identities, which take {host:.2f} GiB of the host's memory"
+                 " where they do not stay on disk")
 
 
 def readme(config: Config, result: dict[str, Any]) -> str:
@@ -335,6 +292,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = PRESETS[args.preset]
   config = dataclasses.replace(
       config, seed=args.seed, networks=tuple(args.networks or config.networks))
+  if args.stream and config.made:
+    raise errors.InputError("stream leaves images on disk, and those of preset"
+                            f" {args.preset} are made; leave it out", "stream")
   if args.dry_run:
     dry_run(config, args.teraflops)
     return
@@ -346,7 +306,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   # Data, search, train, verify.
   with recording.clock(out) as spent:
     dataset, files = make(config, out) if config.made else (
-        load(config, args.data_dir))
+        load(config, args.data_dir, args.stream))
     found = {name: compare(name, dataset, files, config, out / name)
              for name in config.networks}
     seconds = spent()

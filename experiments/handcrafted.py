@@ -32,9 +32,11 @@ A stopped run goes on by the same command.
 import argparse
 from collections.abc import Sequence
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
+import dry_runs
 import recording
 import sweeps
 import transforming
@@ -129,6 +131,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   recording.add_flags(parser, PRESETS)
   sweeps.add_flags(parser)
   transforming.add_flags(parser, NETWORKS)
+  dry_runs.add_flags(parser)
   parser.add_argument("--share", choices=("cell", "full"), default="cell")
   return parser.parse_args(argv)
 
@@ -178,13 +181,32 @@ def compare(
     for kind in ("nat", "natpp"):
       found[f"{transforming.KINDS[kind]}, another graph"] = other[kind]
   if config.cells is not None:
-    settings = dataclasses.replace(settings, train=dataclasses.replace(
-        config.train, skeleton="cifar", init_channels=config.cells[0],
-        cells=config.cells[1], auxiliary=False, drop_path=0.0))
+    settings = dataclasses.replace(settings, train=_around(config))
     for cell in NETWORKS[name]:
       found[f"cell: {cell}"] = transforming.train(
           cell, zoo.get(cell), dataset, settings, out / cell)
   return found
+
+
+def _around(config):
+  """How the published cells are trained."""
+  return dataclasses.replace(
+      config.train, skeleton="cifar", init_channels=config.cells[0],
+      cells=config.cells[1], auxiliary=False, drop_path=0.0)
+
+
+def estimate(estimates: dry_runs.Estimates, name: str,
+             dataset: data_lib.Dataset, config: Config, share: str) -> None:
+  """Adds what `compare` takes."""
+  network = build(name, config)
+  settings = transforming.Settings(
+      config.search, config.train, config.seed, share)
+  estimates.both(name, network, dataset, settings)
+  if config.representations:
+    estimates.both(f"{name} with input nodes", with_input_nodes(network),
+                   dataset, settings)
+  for cell in NETWORKS[name] if config.cells is not None else ():
+    estimates.train(cell, zoo.get(cell), dataset, _around(config))
 
 
 def readme(config: Config, share: str, result: dict[str, Any]) -> str:
@@ -222,6 +244,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   # Config.
   config = transforming.configured(PRESETS[args.preset], args)
+  if args.dry_run:
+    dry_runs.over_datasets(config, args, functools.partial(
+        estimate, config=config, share=args.share))
+    return
   sweep = sweeps.Sweep(
       __file__, args, argv, {**dataclasses.asdict(config), "share": args.share})
   transforming.say(f"{recording.hardware()}; seed {config.seed};"

@@ -46,6 +46,7 @@ import dataclasses
 import pathlib
 from typing import Any, NamedTuple
 
+import dry_runs
 import figures
 import nasbench201_search
 import numpy as np
@@ -56,13 +57,13 @@ import transforming
 
 import natjax
 from natjax import data as data_lib
-from natjax import errors, pipeline, zoo
+from natjax import errors, pipeline, spaces, zoo
 from natjax.benchmarks import nasbench101, nasbench201, table_search
 from natjax.graph import codec, nasbench1shot1
 from natjax.graph import nasbench101 as cells101
 from natjax.graph import nasbench201 as cells
 from natjax.methods import darts, it_nas, spos, supervised
-from natjax.pipeline import runs
+from natjax.pipeline import presets, runs
 from natjax.training import metrics
 
 TITLES = {"it-nas": "IT-NAS", "darts": "DARTS", "spos": "SPOS"}
@@ -130,8 +131,9 @@ def _chains(settings: Mapping[str, Any], **bred: Any) -> dict[str, Any]:
           "spos": spos.SPOSConfig(**settings, **bred)}
 
 
-_PLAIN = {"init_channels": None, "cells": None, "drop_path": None,
-          "auxiliary": None}  # Of what is no network of DARTS's cells.
+# Of what is no network of DARTS's cells.
+_PLAIN = {"skeleton": None, "init_channels": None, "cells": None,
+          "drop_path": None, "auxiliary": None}
 _ALL = {"s1-s4": ("s1", "s2", "s3", "s4"),
         "chains": ("proxyless", "proxyless-se"),
         "nasbench1shot1": tuple(nasbench1shot1.PARENTS)}
@@ -310,6 +312,29 @@ def plan(name: str, config: Config, dataset: data_lib.Dataset, truth: Truth,
   return found
 
 
+def dry_run(config: Config, names: Sequence[str],
+            args: argparse.Namespace) -> None:
+  """Prints what parts would take; networks of the zoo stand for others."""
+  estimates = dry_runs.Estimates(args.teraflops)
+  dataset = dry_runs.load(
+      config.dataset, args.data_dir, image_size=config.image_size,
+      train_images=config.train_images)
+  for name in names:
+    part, stand_in = config.parts[name], zoo.get(
+        "proxyless-cpu" if name == "chains" else "darts")
+    for space in part.spaces:
+      for method, search in part.search.items():
+        train = part.train or presets.get(
+            "demo", spaces.get(space).graph, method).train
+        estimates.search(f"{space}: {TITLES[method]}", pipeline.Job(
+            None, dataset, method, search, train, space=space,
+            seed=config.seed, devices=1), part.seeds)
+      if part.train is not None:
+        estimates.train(f"{space}: trained", stand_in, dataset, part.train,
+                        part.seeds * len(part.search))
+  estimates.show()
+
+
 # The report.
 
 
@@ -464,6 +489,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   sweeps.add_flags(parser)
+  dry_runs.add_flags(parser)
   parser.add_argument("--table", type=pathlib.Path,
                       help="NAS-Bench-201's: CSV, or NATS-Bench's folder")
   parser.add_argument("--table101", type=pathlib.Path,
@@ -484,6 +510,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = dataclasses.replace(
       preset, seed=args.seed, dataset=args.dataset or preset.dataset)
   names = [name for name in args.parts or config.parts if name in config.parts]
+  if args.dry_run:
+    dry_run(config, names, args)
+    return
   for name in names:
     if name in TABLES and getattr(args, TABLES[name]) is None:
       raise errors.InputError(f"the part {name} is judged by its table; pass"

@@ -34,9 +34,11 @@ A stopped run goes on by the same command.
 import argparse
 from collections.abc import Sequence
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
+import dry_runs
 import recording
 import sweeps
 import transforming
@@ -125,6 +127,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   recording.add_flags(parser, PRESETS)
   sweeps.add_flags(parser)
   transforming.add_flags(parser, NETWORKS)
+  dry_runs.add_flags(parser)
   return parser.parse_args(argv)
 
 
@@ -178,6 +181,19 @@ def compare(
   return {kind: found[kind] for kind in KINDS if kind in found}
 
 
+def estimate(
+    estimates: dry_runs.Estimates, network: str, dataset: data_lib.Dataset,
+    config: Config) -> None:
+  """Adds what `compare` takes."""
+  settings = transforming.Settings(config.search, config.train, config.seed)
+  for name, given in ((network, zoo.get(network)), *([
+      (f"{network} in another graph", another_graph(zoo.get(network)))]
+          if config.representations else [])):
+    estimates.both(name, given, dataset, settings)
+  for name in NETWORKS[network].values():
+    estimates.train(name, zoo.get(name), dataset, config.train)
+
+
 def readme(config: Config, result: dict[str, Any]) -> str:
   """The record in words."""
   lines = []
@@ -212,6 +228,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   # Config.
   config = transforming.configured(PRESETS[args.preset], args)
+  if args.dry_run:
+    dry_runs.over_datasets(config, args, functools.partial(
+        estimate, config=config))
+    return
   sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")

@@ -40,6 +40,7 @@ import shutil
 import time
 from typing import Any
 
+import dry_runs
 import figures
 import jax
 import jax.numpy as jnp
@@ -55,11 +56,13 @@ from natjax.costs import exact as cost_lib
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as genotype_lib
 from natjax.graph import records
-from natjax.methods import nat, natpp, supervised
+from natjax.methods import memory, nat, natpp, supervised
 from natjax.pipeline import presets
 from natjax.policies import sampling
 from natjax.spaces import inputs
+from natjax.training import devices as devices_lib
 from natjax.training import fit, metrics
+from natjax.training import method as base
 
 METHODS = {"nat": nat.NAT, "natpp": natpp.NATpp}
 KINDS = {"original": "original", "nat": "NAT", "natpp": "NAT++",
@@ -133,6 +136,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   sweeps.add_flags(parser)
+  dry_runs.add_flags(parser)
   parser.add_argument("--dataset", help="default: the preset's")
   parser.add_argument("--architectures", type=int, help="default: the preset's")
   return parser.parse_args(argv)
@@ -172,6 +176,29 @@ class Experiment:
         on_row=lambda row: say(" ".join(
             f"{k} {v:.4f}" if isinstance(v, float) else str(v)
             for k, v in row.items())))
+
+  def estimate(self, teraflops: float) -> dry_runs.Estimates:
+    """What `train_all` takes, paths drawn uniformly standing for networks."""
+    found, config = dry_runs.Estimates(teraflops), self.config
+    hours = lambda madds: devices_lib.hours(madds, [self.device], teraflops)
+    search, net = config.search, self.trainer.network
+    for name in METHODS:
+      method = self.method(name)
+      images = round(search.weights_fraction * len(self.train.labels))
+      steps, passes = base.work(method.method(), {
+          "weights": images // search.batch_size,
+          "policy": (len(self.train.labels) - images) // search.batch_size})
+      found.add(KINDS[name], {
+          **memory.supernet(method.supernet, search.batch_size),
+          "steps": steps, "hours": hours(
+              passes * search.batch_size * method.supernet.plan.madds())})
+    size = config.train.batch_size
+    steps = config.train.epochs * (len(self.train.labels) // size)
+    found.add("trained", {
+        **memory.supernet(net, size), "steps": steps,
+        "hours": hours(3 * steps * size * net.plan.madds())},
+              len(KINDS) * config.architectures)
+    return found
 
   # What is compared.
 
@@ -396,6 +423,13 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = dataclasses.replace(
       config, seed=args.seed, dataset=args.dataset or config.dataset,
       architectures=args.architectures or config.architectures)
+  if args.dry_run:
+    dataset = dry_runs.load(
+        config.dataset, args.data_dir, image_size=config.image_size,
+        train_images=config.train_images)
+    Experiment(dataclasses.replace(config, train_images=0), dataset, args.out,
+               jax.local_devices()[0]).estimate(args.teraflops).show()
+    return
   sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))
 
   # Data and method.

@@ -30,6 +30,7 @@ import dataclasses
 import pathlib
 from typing import Any, NamedTuple
 
+import dry_runs
 import jax
 import jax.numpy as jnp
 import recording
@@ -301,11 +302,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
                       help="trained weights of backbones")
   parser.add_argument("--split", help="that is trained on")
   parser.add_argument("--masks", help="the folder of its masks")
-  parser.add_argument("--dry-run", action="store_true", help="print steps,"
-                      " memory and hours, and stop")
-  parser.add_argument("--teraflops", type=float, default=10.0, help="what the"
-                      " accelerator is taken to do a second, in 10^12"
-                      " operations, of --dry-run's hours (10)")
+  dry_runs.add_flags(parser)
   parser.set_defaults(preset="smoke")
   return parser.parse_args(argv)
 

@@ -29,6 +29,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
+import dry_runs
 import recording
 import sweeps
 import transforming
@@ -119,15 +120,34 @@ def build(
       config.train, **supervised.OF_CELLS)
 
 
+def job_of(name: str, dataset: data_lib.Dataset, config: Config,
+           devices: int | None = None) -> pipeline.Job:
+  """What trains a network as it is and with theta."""
+  architecture, train = build(name, config)
+  return pipeline.Job(
+      architecture, dataset, "differentiable", config.search, train,
+      seed=config.seed, simclr=config.simclr, devices=devices)
+
+
+def dry_run(config: Config, args: argparse.Namespace) -> None:
+  """Prints what the experiment would take."""
+  estimates = dry_runs.Estimates(args.teraflops)
+  dataset = dry_runs.load(
+      config.dataset, args.data_dir, image_size=config.image_size,
+      train_images=config.train_images)
+  for name in config.networks:
+    found = estimates.search(
+        f"{name}: with theta", job_of(name, dataset, config, devices=1))
+    estimates.add(f"{name}: as it is", found["train"])
+  estimates.show()
+
+
 def compare(
     name: str, dataset: data_lib.Dataset, config: Config, out: pathlib.Path
 ) -> dict[str, Any]:
   """Trains a network as it is and with theta; returns both rows."""
-  architecture, train = build(name, config)
-  job = pipeline.Job(
-      architecture, dataset, "differentiable", config.search, train,
-      seed=config.seed, simclr=config.simclr)
-  result = job.run(out, listener=transforming.listener(name))
+  result = job_of(name, dataset, config).run(
+      out, listener=transforming.listener(name))
   return {kind: result[kind] for kind in ("original", "transformed")} | {
       "seeds": result["seeds"], "changes": result["changes"],
       "seconds": result["seconds"]}
@@ -175,6 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   sweeps.add_flags(parser)
   parser.add_argument("--networks", nargs="+", choices=tuple(PUBLISHED),
                       help="default: the preset's")
+  dry_runs.add_flags(parser)
   args = parser.parse_args(argv)
   natjax.configure_compilation()
 
@@ -182,6 +203,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = PRESETS[args.preset]
   config = dataclasses.replace(
       config, seed=args.seed, networks=tuple(args.networks or config.networks))
+  if args.dry_run:
+    dry_run(config, args)
+    return
   sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")

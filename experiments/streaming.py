@@ -11,7 +11,7 @@ in the same weights, bit for bit, and no run may have held more memory than
 Commands:
   python experiments/streaming.py --out runs/streaming
   python experiments/streaming.py --out runs/streaming --images 200 \
-      --image-size 16 --width 0.125 --batch-size 16
+      --image-size 16 --width 0.125 --batch-size 8 --checkpoint-seconds 0
 Expected time on 2 CPU cores: half an hour of ResNet18 at half its width; at its
 whole width two hours. The second command: three minutes.
 """
@@ -22,6 +22,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,7 +124,8 @@ class Run:
          str(args.image_size), "--width", str(args.width), "--preset", "small",
          "--epochs", "1", "--batch-size", str(args.batch_size), "--seeds", "1",
          "--resize", "imagenet", "--workers", str(workers), "--out",
-         str(self.out), "--checkpoint-seconds", "5", "--chunk-seconds", "5"],
+         str(self.out), "--checkpoint-seconds", str(args.checkpoint_seconds),
+         "--chunk-seconds", str(args.checkpoint_seconds)],
         start_new_session=True)
     self.memory = benchmark.Memory(self.process.pid)
 
@@ -172,7 +174,7 @@ def record(folder: pathlib.Path, result: dict[str, Any], most_mb: float,
       f"Asked: at most {most_mb:g} MB, workers included. Killed in the middle"
       " of the epoch and resumed with threads in place of processes, it ended"
       " in " + ("the same weights, bit for bit" if result["same_bits"]
-         else "other weights")
+                else "other weights")
       + ". Steps waited for images at most"
       f" {100 * max(waited):.0f} % of the time.", "",
       *recording.in_words(found)]
@@ -186,7 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   flag = parser.add_argument
   flag("--out", type=pathlib.Path, required=True, metavar="DIR",
-       help="of images and runs; runs that are there are gone on with")
+       help="of images and runs; images that are there, and the run that is"
+       " not killed, are gone on with")
   flag("--jpegs", type=pathlib.Path, metavar="DIR",
        help="where the JPEGs lie or are made; without, in --out")
   flag("--images", type=int, default=20000, metavar="N")
@@ -194,6 +197,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   flag("--width", type=float, default=0.5, metavar="F")
   flag("--batch-size", type=int, default=64, metavar="N")
   flag("--workers", type=int, default=2, metavar="N")
+  flag("--checkpoint-seconds", type=float, default=5, metavar="S",
+       help="between checkpoints; the run is killed behind the third")
   flag("--most-mb", type=float, default=2000, metavar="MB",
        help="that natjax may hold")
   flag("--report", type=pathlib.Path, metavar="DIR",
@@ -208,6 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
   whole = Run(args, data_dir, "whole", args.workers, benchmark)
   whole.finish()
+  shutil.rmtree(args.out / "killed", ignore_errors=True)
   killed = Run(args, data_dir, "killed", args.workers, benchmark)
   killed.kill()
   resumed = Run(args, data_dir, "killed", 0, benchmark)

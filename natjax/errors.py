@@ -27,6 +27,10 @@ class InputError(ValueError):
     self.field = field
 
 
+class NotThere(InputError):
+  """Refused input: a known data set that is not where it was looked for."""
+
+
 @contextlib.contextmanager
 def within(record: str) -> Iterator[None]:
   """Adds to the fields of refusals which settings record they belong to."""

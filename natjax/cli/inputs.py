@@ -190,6 +190,17 @@ def weights(args) -> Any:
   return args.weights if own is None else own
 
 
+def skeleton_of(name: str, preset: str | None) -> str | None:
+  """The skeleton that a preset means for a hand-crafted network, if any."""
+  from natjax.pipeline import presets
+
+  if preset in presets.IMAGENET and zoo.known(name):
+    with contextlib.suppress(errors.InputError):  # It may have but its own.
+      zoo.get(name, "imagenet")
+      return "imagenet"
+  return None
+
+
 def read_architecture(name: str, skeleton: str | None = None, width=None):
   """An architecture from a string, a file, a run, the zoo, or a flax module.
 

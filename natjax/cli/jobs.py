@@ -28,6 +28,10 @@ def _prepare(args, prefix, method):
   """
   devices.configure_compilation()
   processes.join(args)
+  if args.teraflops is not None and not (
+      args.dry_run and 0 < args.teraflops < math.inf):
+    settings.refuse(args, "teraflops", "must be above 0, and is of --dry-run"
+                    " alone, which estimates hours; leave it out otherwise")
   for name in ("checkpoint_seconds", "chunk_seconds"):
     if not 0 <= getattr(args, name) < math.inf:
       settings.refuse(args, name, "must be a finite number of 0 or more")
@@ -47,7 +51,8 @@ def _prepare(args, prefix, method):
   else:
     skeleton = f"{prefix}skeleton"
     architectures = [inputs.read_architecture(
-        start, getattr(args, skeleton), args.width) for start in starts]
+        start, getattr(args, skeleton) or inputs.skeleton_of(
+            start, args.preset), args.width) for start in starts]
     graph = architectures[0]
     if graph.kind == "blocks":
       # It has chosen the network; the setting is what cells stand in.
@@ -72,12 +77,19 @@ def _prepare(args, prefix, method):
 
 def _load(args):
   """The data that the arguments name; what is to be said of them is said."""
-  found = data.load(
-      args.dataset, data_dir=args.data_dir, image_size=args.image_size,
-      resize=args.resize, renumber_labels=args.renumber_labels,
-      stream=args.stream, workers=args.workers, skip_damaged=args.skip_damaged,
-      test_fraction=args.test_fraction, train_fraction=args.train_fraction,
-      normalize=args.normalize)
+  of_both = {name: getattr(args, name) for name in (
+      "image_size", "resize", "train_fraction", "normalize")}
+  try:
+    found = data.load(
+        args.dataset, data_dir=args.data_dir, stream=args.stream,
+        renumber_labels=args.renumber_labels, workers=args.workers,
+        skip_damaged=args.skip_damaged, test_fraction=args.test_fraction,
+        **of_both)
+  except errors.NotThere:
+    # Where a folder is named, that it holds the set is a part of the question.
+    if not args.dry_run or args.data_dir is not None:
+      raise
+    found = data.absent(args.dataset, **of_both)
   for note in found.notes:
     console.err.print(f"{found.name}: {note}")
   return found
@@ -156,8 +168,9 @@ def _run_job(args, job, show) -> int:
     if first:
       output.print_note(job)
       limits = {} if job.entry is None else job.budget()
+      each = args.teraflops or devices.teraflops(job.trainer.devices)
       console.print_json({"configuration": job.describe(),
-                          "estimate": job.estimate(),
+                          "estimate": job.estimate(each), "teraflops": each,
                           **({"budget": limits} if limits else {})})
     return 0
   finished = job.open(

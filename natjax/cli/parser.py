@@ -428,8 +428,10 @@ def _add_run_flags(parser):
        " angles with a margin; or simclr, without labels (the last two of"
        " methods that take them)")
   flag("--preset", help="demo, small or paper (default: demo for digits, else"
-       " small); of training alone also imagenet-nat, imagenet-darts and"
-       " imagenet-pcdarts, and of searches by alpha in cells imagenet-search")
+       " small); of training alone also imagenet-nat (of nat and natpp on"
+       " networks of blocks, too), imagenet-darts, imagenet-pcdarts and"
+       " imagenet-itnas, and of searches by alpha in cells, and for chains,"
+       " imagenet-search")
   flag("--config", metavar="FILE",
        help="JSON with settings; flags take precedence")
   flag("--out", metavar="DIR", help="default: a folder in runs/ named after the"
@@ -443,7 +445,11 @@ def _add_run_flags(parser):
   switch("--overwrite", help="remove the run in --out and start anew")
   switch("--strict", help="refuse to resume a run under other versions of jax"
          " and what it stands on; else it goes on with a warning")
-  switch("--dry-run", help="print the configuration and its size, and stop")
+  switch("--dry-run", help="print the configuration, its steps, memory and"
+         " hours, and stop; of a known data set that is not there, too")
+  flag("--teraflops", type=float, metavar="T", help="of --dry-run: 10^12"
+       " operations that a device is taken to do a second, a multiply-add being"
+       " two (10 for accelerators, 0.015 for a CPU core)")
   flag("--checkpoint-seconds", type=float, default=60.0, metavar="S",
        help="least time between checkpoints (60)")
   flag("--chunk-seconds", type=float, default=10.0, metavar="S",

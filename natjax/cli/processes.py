@@ -59,7 +59,7 @@ def _code(call):
     return code
   except tuple(_CODES) as e:
     _say(str(e))
-    return _CODES[type(e)]
+    return next(code for kind, code in _CODES.items() if isinstance(e, kind))
   except errors.PeerLost as e:
     time.sleep(1)  # The thread that watches the others knows which one it is.
     _say_lost(str(e))

@@ -13,22 +13,26 @@ encoded image.
 Record 0 of a set of faces has no image, and two labels: where the images end,
 which begin with record 1, and where the headers of identities do, which stand
 from there on and are passed over. Other sets have images alone. Nothing is
-executed; as of `image_folder`, images are resized as they are read.
+executed; as of `image_folder`, images are resized as they are read, or stay in
+the file and are decoded as they are needed (`streamed`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent import futures
+import functools
 import io
 import os
 import pathlib
 import struct
 from typing import BinaryIO
+import zlib
 
 import numpy as np
 from PIL import Image
 
 from natjax import errors
-from natjax.data import crops, dataset, image_folder
+from natjax.data import crops, dataset, image_folder, streamed
+from natjax.data import records as records_lib
 
 SUFFIX = ".rec"
 RECORDS, PROPERTY = "train.rec", "property"
@@ -45,14 +49,15 @@ def find(path: pathlib.Path) -> pathlib.Path | None:
   return found if found.is_file() else None
 
 
-def read(path: pathlib.Path, image_size: int,
-         resize: str = "stretch") -> dataset.RawImages:
+def read(path: pathlib.Path, image_size: int, resize: str = "stretch",
+         stream: streamed.Streaming = streamed.NEVER) -> dataset.RawImages:
   """Reads all images of a record file; there is no test set.
 
   Args:
     path: of the file; its index stands beside it, if there is one.
     image_size: height and width in pixels that images are resized to.
     resize: how; see `crops.resize_image`.
+    stream: whether images stay on disk.
 
   Raises:
     InputError: another file, one that ends within a record, an index of
@@ -71,14 +76,35 @@ def read(path: pathlib.Path, image_size: int,
       images = range(1, stop)
     else:
       images = range(len(offsets))
-  found = np.empty((len(images), image_size, image_size, 3), np.uint8)
-  labels = np.empty(len(images), np.int64)
+  places = np.array([offsets[i] for i in images], np.int64)
+  keep = stream.wanted(len(images), image_size, resize)
+  found, labels = (_streamed if keep else _held)(
+      path, places, images.start, image_size, resize, stream)
+  count = _identities(path.with_name(PROPERTY)) if faces else None
+  return dataset.RawImages(
+      (found, labels), None,
+      None if count is None else tuple(map(str, range(count))))
+
+
+def _streamed(path, places, first, image_size, resize, stream):
+  """Images that stay on disk, and labels."""
+  records = Records(path, places, first)
+  return streamed.Streamed(
+      records, np.arange(len(records)), image_size, resize,
+      reading=stream.reading), records.labels
+
+
+def _held(path, places, first, image_size, resize, stream):
+  """All images, read and decoded in threads, and labels."""
+  del stream
+  found = np.empty((len(places), image_size, image_size, 3), np.uint8)
+  labels = np.empty(len(places), np.int64)
 
   def read_chunk(start):
     with _opened(path) as file:
-      for i in range(start, min(start + _CHUNK, len(images))):
-        where = f"{path}: record {images[i]}"
-        record = _Record(file, offsets[images[i]], where)
+      for i in range(start, min(start + _CHUNK, len(places))):
+        where = f"{path}: record {first + i}"
+        record = _Record(file, places[i], where)
         labels[i] = record.label(where)
         pixels = image_folder.decode(io.BytesIO(record.image), where)
         found[i] = np.asarray(crops.resize_image(
@@ -86,11 +112,70 @@ def read(path: pathlib.Path, image_size: int,
 
   # Pillow decodes without Python's lock.
   with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    list(pool.map(read_chunk, range(0, len(images), _CHUNK)))
-  count = _identities(path.with_name(PROPERTY)) if faces else None
-  return dataset.RawImages(
-      (found, labels), None,
-      None if count is None else tuple(map(str, range(count))))
+    list(pool.map(read_chunk, range(0, len(places), _CHUNK)))
+  return found, labels
+
+
+class Records(records_lib.Records):
+  """Images of a record file."""
+
+  def __init__(self, path: pathlib.Path, places: Sequence[int], first: int):
+    """Goes through all records for their labels, or reads what was found then.
+
+    Args:
+      path: of the file.
+      places: where its images' records begin.
+      first: the number of the first of them.
+
+    Raises:
+      InputError: see `read`, or an index that cannot be kept.
+    """
+    self._path, self._first = os.fspath(path), first
+    found = records_lib.index(
+        [self._path, *filter(os.path.exists, [
+            os.fspath(path.with_suffix(".idx"))])],
+        functools.partial(self._scan, places))
+    self._places, self.labels, self._sizes = found.T.copy()
+
+  def _scan(self, places):
+    """Rows of place, label and size, without the images' bytes."""
+    rows = []
+    with _opened(pathlib.Path(self._path)) as file:
+      for i, place in enumerate(places):
+        where = self.name(i)
+        file.seek(place)
+        head = file.read(8)
+        magic, word = struct.unpack("<II", head) if len(head) == 8 else (0, 0)
+        part = file.read(min(word % _MOST, _HEADER.size + 4))
+        if magic == MAGIC and word >> 29 == 0 and len(part) > _HEADER.size:
+          # The first label, behind the header where there are several.
+          flag, label, _, _ = _HEADER.unpack_from(part)
+          if flag:
+            label, = struct.unpack_from("<f", part, _HEADER.size)
+          rows.append((place, _whole(label, where), word % _MOST))
+        else:  # It is in parts, or damaged.
+          record = _Record(file, place, where)
+          rows.append((place, record.label(where), len(record.image)))
+    return rows
+
+  def __len__(self) -> int:
+    return len(self._places)
+
+  def name(self, number: int) -> str:
+    return f"{self._path}: record {self._first + number}"
+
+  def encoded(self, number: int) -> bytes:
+    try:
+      with _opened(pathlib.Path(self._path)) as file:
+        return _Record(
+            file, int(self._places[number]), self.name(number)).image
+    except errors.InputError as e:
+      raise OSError(str(e)) from e
+
+  @functools.cached_property
+  def checksum(self) -> int:
+    """Of every record's size, in order."""
+    return zlib.crc32(self._sizes.astype(np.uint32).tobytes())
 
 
 class _Record:
@@ -112,12 +197,16 @@ class _Record:
 
   def label(self, where):
     """The first label, a whole number."""
-    value = float(self.labels[0])
-    if not value.is_integer():
-      raise errors.InputError(
-          f"{where} has the label {value:g}, which numbers no class; give a set"
-          " whose labels are whole numbers")
-    return int(value)
+    return _whole(float(self.labels[0]), where)
+
+
+def _whole(label, where):
+  """A label that is a whole number (InputError)."""
+  if not label.is_integer():
+    raise errors.InputError(
+        f"{where} has the label {label:g}, which numbers no class; give a set"
+        " whose labels are whole numbers")
+  return int(label)
 
 
 def _data(file: BinaryIO, offset: int, where: str) -> bytes:

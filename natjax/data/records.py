@@ -58,6 +58,24 @@ class Records:
     raise NotImplementedError
 
 
+class Absent(Records):
+  """Images that are not there; a data set's name is all that is known."""
+
+  def __init__(self, name: str):
+    self._name = name
+
+  def name(self, number: int) -> str:
+    return self._name
+
+  def encoded(self, number: int) -> bytes:
+    raise errors.InputError("is not there: its images cannot be read; give the"
+                            " folder that holds it", "data_dir")
+
+  @functools.cached_property
+  def checksum(self) -> int:
+    return 0
+
+
 class Files(Records):
   """Images in files of their own.
 
@@ -111,7 +129,7 @@ class TFRecords(Records):
         that cannot be kept.
     """
     self._paths = [os.fspath(path) for path in paths]
-    found = _index(self._paths, lambda: _spans(self._paths))
+    found = index(self._paths, lambda: _spans(self._paths))
     self.labels, self._file, self._offset, self._length = found.T
     # As narrow as they may be, and not views of what holds all four.
     self.labels = self.labels.copy()
@@ -154,7 +172,7 @@ class ArrayRecords(Records):
     """
     self._paths = [os.fspath(path) for path in paths]
     self._source = _array_records(self._paths)
-    found = _index(self._paths, self._scan)
+    found = index(self._paths, self._scan)
     self.labels, self._length = found[:, 0].copy(), found[:, 1].copy()
 
   def _scan(self):
@@ -259,7 +277,7 @@ def _place(part, whole):
   return first - second
 
 
-def _index(paths: Sequence[str], make: Callable[[], Any]) -> np.ndarray:
+def index(paths: Sequence[str], make: Callable[[], Any]) -> np.ndarray:
   """What `make` finds in files, i64[N, ...], kept on disk where N is large."""
   stats = [(path, s.st_size, s.st_mtime_ns) for path, s in (
       (os.path.abspath(path), os.stat(path)) for path in paths)]

@@ -109,6 +109,15 @@ _SOURCES = {
 }
 
 
+# Numbers of training and of test images, where both are known; of ImageNet and
+# Tiny-ImageNet the latter are those of validation.
+_COUNTS = {
+    "cifar10": (50_000, 10_000), "cifar100": (50_000, 10_000),
+    "fashion_mnist": (60_000, 10_000), "mnist": (60_000, 10_000),
+    "kmnist": (60_000, 10_000), "svhn_cropped": (73_257, 26_032),
+    "imagenet2012": (1_281_167, 50_000),
+    "imagenet_resized": (1_281_167, 50_000), "stl10": (5_000, 8_000),
+    tiny_imagenet.NAME: (100_000, 10_000)}
 _MOST_WORKERS = 256
 # Of resize "imagenet": what DARTS and those who follow it train ImageNet by.
 _PHOTOGRAPHS = dataset.Augmentation(
@@ -170,9 +179,9 @@ def load(name: str | os.PathLike[str], *,
       has none (a folder, an .npz file, a prepared set of one split, digits);
       None is a fifth of folders and digits.
     stream: whether images stay on disk and are decoded as they are needed, of
-      folders of images, prepared sets and `tiny_imagenet`; needs grain. None
-      does so where they would take more than half of this machine's memory,
-      and where they are cropped at random ("imagenet").
+      folders of images, record files, prepared sets and `tiny_imagenet`; needs
+      grain. None does so where they would take more than half of this machine's
+      memory, and where they are cropped at random ("imagenet").
     workers: processes that decode what is streamed; 0 is threads. A script
       that starts some must do so under `if __name__ == "__main__"`.
     skip_damaged: whether images that are streamed and do not decode are left
@@ -229,6 +238,46 @@ def load(name: str | os.PathLike[str], *,
           " give stream", field)
   return dataclasses.replace(found, source=source._replace(
       stream=found.streamed, skip_damaged=skip_damaged))
+
+
+def absent(name: str, *, image_size: int = 32, resize: str = "stretch",
+           train_fraction: float | None = None,
+           normalize: str | None = None) -> dataset.Dataset:
+  """What is known of a set without its images: as `load` with its arguments.
+
+  It tells sizes, and has no pixels: whoever reads some is refused.
+
+  Raises:
+    InputError: a set of which too little is known.
+
+  Example:
+    >>> len(absent("imagenet2012", image_size=224).train_labels)
+    1281167
+  """
+  known, counts = _SOURCES.get(_base(name)), _COUNTS.get(_base(name))
+  if known is None or known.classes is None or counts is None:
+    raise errors.InputError(
+        f"{name} is not there, and how many images it has is not known without"
+        f" it; name one of {', '.join(_COUNTS)}", "dataset")
+  dataset.check_image_size(image_size)
+  errors.known("resize", resize, crops.RESIZES)
+  parts = [np.arange(count) % len(known.classes) for count in counts]
+  if dataset.check_fraction(train_fraction, "train_fraction"):
+    parts[0] = parts[0][dataset.held_out(parts[0], train_fraction, alone=True)]
+  mean, std = dataset.normalization(normalize)
+  augmentation = _PHOTOGRAPHS if resize == "imagenet" else (
+      dataset.Augmentation(image_size // 8, flip=known.flip))
+  train, test = (
+      (streamed.Absent(name, len(labels), image_size), labels)
+      for labels in parts)
+  return dataclasses.replace(dataset.make_dataset(
+      name, train, test, class_names=known.classes, image_size=image_size,
+      augmentation=augmentation, resize=resize,
+      # Of those that are not known, which stand here for nothing.
+      mean=mean or known.mean or (0.5,) * 3,
+      std=std or known.std or (0.5,) * 3), notes=(
+          f"not there, and taken for {counts[0]} training and"
+          f" {counts[1]} test images of {len(known.classes)} classes",))
 
 
 def _full(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -341,7 +390,7 @@ def _read(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
   if folder.suffix == ".npz":
     return array_file.read(folder)
   if is_path and (records := record_file.find(folder)):
-    return record_file.read(records, image_size, source.resize)
+    return record_file.read(records, image_size, source.resize, streaming)
   if is_path and not folder.is_dir():
     problem = "is no .npz file" if folder.exists() else "no such file or folder"
     raise errors.InputError(
@@ -378,12 +427,12 @@ def _read_prepared(name: str, data_dir: pathlib.Path, image_size: int,
   if folder := tfds_folder.find(name, data_dir):
     return tfds_folder.read(folder, image_size, resize, streaming)
   if name == tiny_imagenet.NAME:  # No set of tensorflow-datasets.
-    raise errors.InputError(
+    raise errors.NotThere(
         f"{name} not found in {data_dir}; {tiny_imagenet.HOW_TO_GET}",
         "data_dir")
   if _base(name) in _SOURCES:
     batches = " or its python batches" if name.startswith("cifar") else ""
-    raise errors.InputError(
+    raise errors.NotThere(
         f"{name} not found in {data_dir}; put {name}.npz "
         f"({', '.join(array_file.KEYS)}){batches} into a folder and give it as "
         f"data_dir, or {tfds_folder.how_to_prepare(name, data_dir)}")

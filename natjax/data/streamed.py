@@ -140,6 +140,11 @@ class Streamed:
     return int(np.prod(self.shape, dtype=np.int64))
 
   @property
+  def damaged(self) -> list[int]:
+    """The numbers of the records among these that were left out so far."""
+    return self.rows[np.isin(self.rows, [*self.skipped])].tolist()
+
+  @property
   def checksum(self) -> int:
     """CRC-32 of the records' names and sizes, and of which they are."""
     return zlib.crc32(self.rows.astype(np.int64).tobytes(),
@@ -266,6 +271,26 @@ class Streamed:
       except _UNREADABLE:  # InputError, too.
         good[i] = False
     return Batch(images, good)
+
+
+class Absent(Streamed):
+  """Images of which nothing but their number and size is known."""
+
+  def __init__(self, name: str, count: int, image_size: int):
+    super().__init__(records_lib.Absent(name), np.arange(count), image_size)
+
+  def __post_init__(self):
+    pass  # Nothing is read, by grain or otherwise.
+
+  def cropped(self, crop: crops.Crop | None) -> "Absent":
+    """Themselves: there is nothing to crop."""
+    return self
+
+  def __getitem__(self, key: Any) -> Any:
+    """Rows of them, of which there is none alone."""
+    rows = self.rows[key]
+    return Absent(self.records.name(0), len(rows), self.image_size) if (
+        rows.ndim == 1) else super().__getitem__(key)
 
 
 def _packed(piece):

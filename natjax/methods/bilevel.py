@@ -116,6 +116,11 @@ class Search(search_lib.Search):
     """The connections that would be derived, bool[E, O] per group."""
     raise NotImplementedError
 
+  @property
+  def passes(self) -> float:
+    """Of the phase "search"; see `training.method.Phase`: two gradients."""
+    return 6.0
+
   def engines(self) -> frozenset[int]:
     """The blocks whose connections are weighed; others have what is kept."""
     return frozenset(range(len(self.supernet.plan.network.blocks)))
@@ -154,7 +159,7 @@ class Search(search_lib.Search):
     both = base.Phase(
         "search", ("weights", "architecture"), self.update,
         ("loss", "accuracy", "alpha_loss", "alpha_accuracy"),
-        observe=self.observe)
+        observe=self.observe, passes=self.passes)
     return base.Method(
         init=self.init, stages=(
             base.Stage("warmup", warmup, (weights,)),
@@ -294,4 +299,4 @@ def build(kind: Callable[..., Search],
       image_size=request.image_size, target=request.place,
       steps_per_epoch=halves.steps(request, config)["weights"])
   return halves.plan(method.method(), method.supernet, config,
-                     lambda state: state.params)
+                     lambda state: state.params, method.engines())

@@ -427,6 +427,9 @@ def build(request: entry.Request) -> entry.Plan:
     given = memory.network_bytes(space.architecture, space.place, batch,
                                  request.train.dtype)
     return {"params": params, "theta": memory.size(like.theta),
+            "madds": space.cost.madds, "further_steps": (
+                method.steps * (method.train.epochs - method.epochs)
+                // method.train.epochs),
             "memory_bytes": 12 * (params - space.cost.params) + given}
 
   return entry.Plan(

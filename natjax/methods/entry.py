@@ -99,8 +99,10 @@ class Plan(NamedTuple):
     fractions: of the training images, for every split of the method's phases;
       1 in sum.
     batch_size: over all devices.
-    estimate: `(batch per device) -> {"params": ..., "memory_bytes": ...}`, and
-      "further_steps" of what the method hands over to, where it does.
+    estimate: `(batch per device) -> {"params": ..., "memory_bytes": ...}`;
+      "further_steps" of what the method hands over to, where it does; and
+      "madds", of an image's forward pass through what is trained, where hours
+      are to be estimated (`training.method.Phase.passes`).
     dtype: of the images; None prepares them as for the training at the end,
       with its cutout or views.
     prepare: `(folder, processes)`, called when a run is opened there and has

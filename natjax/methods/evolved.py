@@ -169,7 +169,8 @@ class Evolved(natpp.NATpp):
   def method(self) -> base.Method:
     """The record that `training.fit` drives."""
     stage = base.Stage("supernet", self.config.epochs, (base.Phase(
-        "weights", ("weights",), self.update_weights, ("loss", "accuracy")),))
+        "weights", ("weights",), self.update_weights, ("loss", "accuracy"),
+        passes=3 * self.config.inputs),))
     return base.Method(init=self.init, stages=(stage,), derive=self.derive,
                        explain=self.explain)
 

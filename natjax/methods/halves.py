@@ -4,12 +4,9 @@ The weights learn from one part of the training images ("weights"), and the
 other ("architecture") says which architecture is better.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 import dataclasses
 from typing import Any
-
-import jax
-import jax.numpy as jnp
 
 from natjax import data as data_lib
 from natjax import spaces
@@ -93,7 +90,8 @@ def steps(request: entry_lib.Request, config: Any) -> dict[str, int]:
 
 
 def plan(method: base.Method, supernet: supernet_lib.Supernet, config: Any,
-         params: Callable[[base.State], Any] | None = None) -> entry_lib.Plan:
+         params: Callable[[base.State], Any] | None = None,
+         dense: Collection[int] = ()) -> entry_lib.Plan:
   """The plan of a search by a supernet.
 
   Args:
@@ -102,16 +100,12 @@ def plan(method: base.Method, supernet: supernet_lib.Supernet, config: Any,
     config: its settings.
     params: the supernet's parameters in a state; None where they are not those
       of one supernet that all candidates share.
+    dense: the blocks in which all candidates run.
   """
 
   def estimate(batch):
-    shapes = jax.eval_shape(supernet.init, jax.random.key(0))
-    params = memory.size(shapes["params"])
-    # Four copies of the weights, and every node twice: the backward pass
-    # recomputes what the edges did (`networks.rules`).
-    nodes = 2 * batch * supernet.plan.pixels
-    return {"params": params, "memory_bytes": 16 * params + (
-        nodes * jnp.dtype(config.dtype).itemsize)}
+    return {**memory.supernet(supernet, batch),
+            "madds": round(supernet.plan.madds(dense))}
 
   return entry_lib.Plan(
       method, config, None, supernet.space.describe(), _fractions(config),

@@ -268,7 +268,9 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
       image_size=request.image_size, target=request.place,
       steps_per_epoch=halves.steps(request, config)["weights"])
   return halves.plan(method.method(), method.supernet, config,
-                     lambda state: state.params["supernet"])
+                     lambda state: state.params["supernet"],
+                     () if space.chain else range(
+                         len(method.supernet.plan.network.blocks)))
 
 
 ENTRY = entry_lib.Entry(

@@ -8,11 +8,24 @@ import jax.numpy as jnp
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec, records
 from natjax.graph import shapes as shapes_lib
+from natjax.networks import supernet as supernet_lib
 
 
 def size(tree: Any) -> int:
   """Numbers in a tree of arrays, or of their shapes."""
   return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def supernet(net: supernet_lib.Supernet, batch: int) -> dict[str, int]:
+  """Of a supernet in training: "params" and "memory_bytes".
+
+  The weights, their gradient and what the optimizer keeps are four copies;
+  every node counts twice, since the backward pass recomputes what the edges did
+  (`networks.rules`).
+  """
+  params = size(jax.eval_shape(net.init, jax.random.key(0))["params"])
+  return {"params": params, "memory_bytes": 16 * params + (
+      2 * batch * net.plan.pixels * jnp.dtype(net.dtype).itemsize)}
 
 
 def network_bytes(architecture: records.Architecture, place: records.Place,

@@ -233,10 +233,11 @@ class NAT:
     """The record that `training.fit` drives."""
     phases = (
         base.Phase("weights", ("weights",), self.update_weights,
-                   ("loss", "accuracy")),
+                   ("loss", "accuracy"), passes=3 * self.config.inputs),
         base.Phase("policy", ("policy",), self.update_policy,
                    ("loss", "reward", "entropy", "accuracy", "changed"),
-                   augment=self.published))
+                   augment=self.published, passes=self.config.inputs * (
+                       1 + self.config.samples)))
     warmup, alone = self.config.warmup_epochs, self.config.policy_epochs
     return base.Method(
         init=self.init, stages=(
@@ -530,13 +531,8 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
       aims.budget(method, one)
 
   def estimate(batch):
-    shapes = jax.eval_shape(method.supernet.init, jax.random.key(0))
-    params = memory.size(shapes["params"])
-    # Three copies of the weights beside them, and every node twice: the
-    # backward pass recomputes what the edges did (`networks.rules`).
-    nodes = 2 * batch * method.supernet.plan.pixels
-    return {"params": params, "memory_bytes": 16 * params + (
-        nodes * jnp.dtype(config.dtype).itemsize)}
+    return {**memory.supernet(method.supernet, batch),
+            "madds": round(method.supernet.plan.madds())}
 
   every = (given, *others)
   plan = entry_lib.Plan(

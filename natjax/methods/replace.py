@@ -684,6 +684,8 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
   def estimate(batch):
     like = jax.eval_shape(method.method().init, jax.random.key(0))
     return {"params": memory.size((like.network["params"], like.params)),
+            # Those of the network: what is learnt beside it is not counted.
+            "madds": method.cost.madds,
             "further_steps": further * (
                 request.num_images // train.batch_size),
             "memory_bytes": 16 * memory.size(like.params) + 2 * (

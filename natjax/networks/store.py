@@ -7,6 +7,7 @@ space says has weights of its own (`Space.weights`), an edge, a source, or a
 slot.
 """
 
+from collections.abc import Collection
 import dataclasses
 import functools
 import itertools
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 
 from natjax import errors, operations
+from natjax.costs import exact
 from natjax.graph import blocks, codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.operations import edges as edges_lib
@@ -204,6 +206,40 @@ class Plan:
     order: dict[int, int] = {}
     return np.array([order.setdefault(key, len(order)) if mine else -1
                      for key, mine in zip(keys, holds, strict=True)])
+
+  def madds(self, dense: Collection[int] = ()) -> float:
+    """Multiply-adds that an image takes through the supernet.
+
+    Args:
+      dense: numbers of the blocks in which all candidates run; of the others a
+        path that is drawn uniformly is expected, of the narrow ones within a
+        bottleneck only the operations.
+    """
+    network, place, total = self.network, self.place, 0.0
+    for layers, shapes in (
+        (network.stem, shapes_lib.stem_shapes(network, place)),
+        (head := shapes_lib.head_layers(network, place),
+         shapes_lib.layer_shapes(head, self.shapes[-1].output,
+                                 place.num_classes))):
+      total += sum(exact.fixed_layer(layer, seen, place.num_classes).madds
+                   for layer, seen in zip(layers, shapes, strict=False))
+    for i, block in enumerate(network.blocks):
+      total += sum(exact.edge(network, self.shapes[i], item).madds
+                   for item in block.edges[:network.prefix])
+      found = []  # Of every edge the sum and the number of its candidates.
+      for edges in self.passes(i):
+        each = {name: edges_lib.cost(
+            operations.get(name), edges.ends,
+            preactivate=network.preactivate).madds for name in edges.names}
+        found += [(sum(each[name] for name in self.names(i, e)),
+                   len(self.names(i, e))) for e in edges.edges]
+      if i in dense:
+        total += sum(all_of for all_of, _ in found)
+      else:
+        mean = sum(all_of / count for all_of, count in found)
+        total += mean if self.space.inputs is None else (
+            mean / len(found) * self.space.inputs * self.cell(i).num_nodes)
+    return total
 
   @property
   def pixels(self) -> int:

@@ -41,6 +41,7 @@ from natjax.pipeline import trials as trials_lib
 from natjax.pipeline import weights as weights_lib
 from natjax.training import devices as devices_lib
 from natjax.training import fit as fit_lib
+from natjax.training import method as base
 from natjax.training import metrics as metrics_lib
 from natjax.training import settings
 
@@ -266,27 +267,53 @@ class Job(work.Work):
         raise
     return found
 
-  def estimate(self) -> dict[str, Any]:
-    """Size of the method and of the networks; memory is that of one seed."""
+  def estimate(self, teraflops: float | None = None) -> dict[str, Any]:
+    """Size of the method and of the networks; memory is that of one seed.
+
+    See `work.TrainJob.estimate`. "search" is the method, "train" a network,
+    "trials" what finalists are tried by, and "all" is all of them: what comes
+    out and is trained from scratch is taken to cost what the original does; of
+    a search in a space it is not known, and not counted.
+    """
     trainer, plan = self.trainer, self.plan
-    steps = sum(
-        stage.epochs * sum(
-            len(self.feed.splits[p.splits[0]].labels) // plan.batch_size
-            for p in stage.phases) for stage in plan.method.stages)
+    steps, passes = base.work(plan.method, {
+        name: len(split.labels) // plan.batch_size
+        for name, split in self.feed.splits.items()})
     times = trainer.config.seeds if self.entry.trained else 1
     size = plan.estimate(plan.batch_size // len(trainer.devices))
     further = size.pop("further_steps", 0)  # Of what it hands over to.
     found = {"search": {**size, "steps": times * (steps + further)}}
+    if "madds" in size:
+      found["search"]["hours"] = devices_lib.hours(
+          size["madds"] * plan.batch_size * trainer.judge.views * times * (
+              passes + 3 * further), trainer.devices, teraflops)
     if self.original is not None:
-      found["train"] = trainer.estimate(self.original)
+      found["train"] = trainer.estimate(self.original, teraflops)
     if self._trials:
-      found["trials"] = self._trials.estimate()
-    found = {name: {**part, "steps": max(len(self.seeds), 1) * part["steps"]}
-             for name, part in found.items()}
-    parts = {name: part.estimate() for name, part in self.parts.items()}
-    return found if not parts else {"search": found["search"], **{
-        name: {k: v for k, v in part.items() if k != "search"}
-        for name, part in parts.items()}}
+      found["trials"] = trials = self._trials.estimate()
+      if self.original is not None:
+        trials["hours"] = trainer.hours(
+            self.original, trials["steps"], teraflops)
+    found = {name: {**part, **{
+        key: max(len(self.seeds), 1) * part[key] for key in ("steps", "hours")
+        if key in part}} for name, part in found.items()}
+    for name, part in self.parts.items():
+      found[name] = {k: v for k, v in part.estimate(teraflops).items()
+                     if k not in ("search", "all")}
+    if self.parts:
+      found = {k: v for k, v in found.items() if k not in ("train", "trials")}
+    return found | {"all": self._total(found)}
+
+  def _total(self, found):
+    """The sum over all parts of an estimate."""
+    nets = 2 if not self.entry.trained else int(self._compare)
+    rows = [(part, nets if name == "train" else 1) for name, part in (
+        pair for name, of in found.items() for pair in (
+            [(name, of)] if "steps" in of else of.items()))]
+    return {
+        "steps": sum(times * part["steps"] for part, times in rows),
+        "hours": sum(times * part.get("hours", 0) for part, times in rows),
+        "memory_bytes": max(part.get("memory_bytes", 0) for part, _ in rows)}
 
   def _run(self, out, listener):
     if self.seeds:
@@ -554,7 +581,7 @@ class Job(work.Work):
       return self._over_seeds(found)
     return {
         **{k: v for k, v in found[0].items() if k in (
-            "method", "dataset", "versions", "devices")},
+            "method", "dataset", "versions", "devices", "skipped")},
         "union": [*map(self._over_seeds, zip(
             *(r["union"] for r in found), strict=True))],
         "seed": self.trainer.seed,
@@ -568,7 +595,7 @@ class Job(work.Work):
     return self._told({
         **{k: v for k, v in found[0].items() if k in (
             "changes", "architectures", "method", "dataset", "versions",
-            "devices")},
+            "devices", "skipped")},
         **{n: self.trainer.summary([r[n] for r in found]) for n in names},
         "seeds": [{
             "seed": r["seed"], "num_changes": sum(

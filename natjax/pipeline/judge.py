@@ -42,11 +42,13 @@ class Labels:
     watch: called after every epoch, where it is not None.
     train: the training images.
     test: the test images.
+    views: of every image that a step looks at.
   """
 
   objective = "supervised"
   criterion: objectives.Criterion = staticmethod(objectives.cross_entropy)
   embedding = 0
+  views = 1
   watch: supervised.Watch | None = None
   make_objective: objectives.Maker = staticmethod(supervised.classification)
 
@@ -180,6 +182,7 @@ class Views(Labels):
   """
 
   objective = "simclr"
+  views = 2
 
   def __init__(self, dataset: data_lib.Dataset,
                config: supervised.FullTrainConfig,

@@ -23,8 +23,9 @@ _PHOTOGRAPHS = supervised.TrainConfig(
     label_smoothing=0.1, cutout=0)
 # What cells are trained on ImageNet by: the code of Guo et al., 2021 (before it
 # left their repository); that of Liu et al., 2019, whose factor of 0.97 per
-# epoch is here taken step by step; and that of Xu et al., 2020 (PC-DARTS),
-# which EnTranNAS follows.
+# epoch is here taken step by step; that of Xu et al., 2020 (PC-DARTS), which
+# EnTranNAS follows; and that of IT-NAS's chains (A.3), which does not say how
+# the rate falls: by a cosine here.
 IMAGENET = {
     "imagenet-nat": dataclasses.replace(_PHOTOGRAPHS, drop_path=0.2),
     "imagenet-darts": dataclasses.replace(
@@ -32,13 +33,18 @@ IMAGENET = {
         final_learning_rate=0.1 * 0.97**250),
     "imagenet-pcdarts": dataclasses.replace(
         _PHOTOGRAPHS, batch_size=1024, learning_rate=0.5, schedule="linear",
-        final_learning_rate=0.0, warmup=5)}
-# A search on it as those of PC-DARTS and EnTranNAS: an eighth of every class,
-# of which four fifths are for the weights (10 % and 2.5 %).
+        final_learning_rate=0.0, warmup=5),
+    "imagenet-itnas": dataclasses.replace(
+        _PHOTOGRAPHS, epochs=240, batch_size=1024, learning_rate=0.5,
+        final_learning_rate=0.0, weight_decay=4e-5)}
+# A search on it as those of PC-DARTS, EnTranNAS and IT-NAS: an eighth of every
+# class, of which four fifths are for the weights (10 % and 2.5 %). Of chains
+# the rest is the method's own preset "paper".
 SEARCH = "imagenet-search"
 _SEARCH = {"skeleton": "imagenet", "epochs": 50, "batch_size": 1024,
            "learning_rate": 0.5, "final_learning_rate": 0.0,
            "alpha_learning_rate": 6e-3, "weights_fraction": 0.8}
+_SEARCH_CHAINS = {"weights_fraction": 0.8}
 PRESETS = (*entry_lib.PRESETS, *IMAGENET, SEARCH)
 
 
@@ -123,9 +129,9 @@ def get(name: str, architecture: codec.Architecture | None = None,
   errors.known("objective", objective, entry_lib.OBJECTIVES)
   kind = "cells" if architecture is None else codec.check(architecture).kind
   if name in IMAGENET:
-    return _imagenet(name, kind, method, objective)
+    return _imagenet(name, kind, method, objective, architecture)
   if name == SEARCH:
-    return _search(kind, method, objective)
+    return _search(architecture, kind, method, objective)
   labelled = kind == "blocks" and objective == "supervised"
   changes = dict(_BLOCKS[name] if labelled else {})
   search = None
@@ -153,27 +159,41 @@ def get(name: str, architecture: codec.Architecture | None = None,
       8 if name == "demo" else _FACE_SIZE if objective == "arcface" else 32)
 
 
-def _imagenet(name, kind, method, objective):
-  """A preset of training on ImageNet."""
-  if method is not None or objective != "supervised":
+def _imagenet(name, kind, method, objective, architecture=None):
+  """A preset of training on ImageNet.
+
+  That of Guo et al., 2021, also transforms networks of blocks there (Table 1);
+  cells they transform on CIFAR-10.
+  """
+  search = None
+  if name == "imagenet-nat" and method in ("nat", "natpp") and (
+      kind == "blocks" and objective == "supervised"):
+    search = get("paper", architecture, method).search
+  elif method is not None or objective != "supervised":
     raise errors.InputError(
         f"preset {name} is of training a network by its labels, as natjax train"
-        " does; give demo, small or paper here, and train with it what is"
-        " found", "preset")
+        " does, or imagenet-nat of transforming one of blocks by nat or natpp;"
+        " give demo, small or paper here, and train with it what is found",
+        "preset")
   changes: dict[str, Any] = supervised.OF_CELLS if kind == "blocks" else {}
-  return Preset(None, supervised.resolve(
+  return Preset(search, supervised.resolve(
       dataclasses.replace(IMAGENET[name], **changes), kind),
       simclr_lib.SimCLRConfig(), 224, "imagenet")
 
 
-def _search(kind, method, objective):
+def _search(architecture, kind, method, objective):
   """A preset of searching on ImageNet."""
-  fits = method is not None and kind == "cells" and objective == "supervised"
-  found = get("paper", None, method) if fits else None
-  if found is None or not all(hasattr(found.search, name) for name in _SEARCH):
+  chain = architecture is not None and spaces_lib.is_chain(architecture)
+  changes = _SEARCH_CHAINS if chain else _SEARCH
+  fits = method is not None and objective == "supervised" and (
+      chain or kind == "cells")
+  found = get("paper", architecture, method) if fits else None
+  if found is None or not all(hasattr(found.search, name) for name in changes):
     raise errors.InputError(
-        f"preset {SEARCH} is of searches for cells by strengths alpha; give"
-        " another, or natjax search --space darts with --method darts,"
-        " entrannas or entrannas-dst", "preset")
-  return _imagenet("imagenet-pcdarts", kind, None, objective)._replace(
-      search=dataclasses.replace(found.search, **_SEARCH), train_fraction=0.125)
+        f"preset {SEARCH} is of searches for cells by strengths alpha, and for"
+        " chains; give another, or natjax search --space darts with --method"
+        " darts, entrannas or entrannas-dst, or --space proxyless with it-nas"
+        " or spos", "preset")
+  recipe = "imagenet-itnas" if chain else "imagenet-pcdarts"
+  return _imagenet(recipe, kind, None, objective)._replace(
+      search=dataclasses.replace(found.search, **changes), train_fraction=0.125)

@@ -22,12 +22,15 @@ CONFIG = {"dataset": str, "image_size": int, "classes": int, "crc32": int,
           "simclr?": dict, "arcface?": dict,
           "objective?": str}
 
+# Images that were left out as damaged.
+_SKIPPED = {"skipped?": {"train": int, "test": int}}
 NETWORK = {"architecture": dict, "place": dict, "auxiliary": bool, "dtype": str,
            "mean": [NUMBER], "std": [NUMBER], "class_names": [str],
            "accuracy": NUMBER, "linear_accuracy?": NUMBER,
            "top5_accuracy?": NUMBER, "seed?": int,
            "params?": NUMBER, "madds?": NUMBER, "num_changes?": int,
-           "resize?": str, "seconds?": NUMBER}
+           "resize?": str, "seconds?": NUMBER,
+           **_SKIPPED}
 # Of `derived.json`: of a search, and of what handed over to another program.
 SEARCHED = {"architecture": dict, "scoring_batch_size": int,
             "search_seconds": NUMBER}
@@ -41,7 +44,7 @@ _TRAINED = {f"{kind}{name}?": shape for kind in ("", "linear_", "top5_")
                                 ("accuracies", [NUMBER]))}
 _PART = {**_COST, **_TRAINED}
 _PAIR = {**_PART, "accuracy": NUMBER, "accuracy_std": NUMBER}
-_JOB = {"dataset": str, "seconds": NUMBER, "time?": TIME,
+_JOB = {"dataset": str, "seconds": NUMBER, "time?": TIME, **_SKIPPED,
         "architectures": {"*": dict},
         "seeds?": [{"seed": int, **_COST, "accuracy?": NUMBER}],
         "changes?": [{"cell": str, "source": int, "target": int, "before": str,
@@ -49,7 +52,7 @@ _JOB = {"dataset": str, "seconds": NUMBER, "time?": TIME,
 # Of a whole run, by its kind.
 RUNS: dict[str, Any] = {
     "train": {**_PART, "accuracy": NUMBER, "dataset": str, "seconds": NUMBER,
-              "time?": TIME},
+              "time?": TIME, **_SKIPPED},
     "transform": {**_JOB, "original?": _PAIR, "transformed": _PAIR},
     "search": {**_JOB, "derived": _PART}}
 RUNS["union"] = {"dataset": str, "seconds": NUMBER, "search_seconds": NUMBER,

@@ -154,6 +154,8 @@ class Trainer:
       "held_out".
     held_out: those, or None.
     clock: by which the running job tells where its time goes.
+    skipped: by split the images that were left out as damaged so far, as far
+      as they were met since the last start; None where that is not allowed.
   """
 
   def __init__(self, dataset: data_lib.Dataset, config: supervised.TrainConfig,
@@ -206,12 +208,14 @@ class Trainer:
       self._feed = _checked(
           Feed({"train": trained_on}, full.batch_size, self.judge.preparation),
           len(self.devices) if self.way == "one by one" else 1)
+    images = dataset.train_images
+    self.skipped = {"train": 0, "test": 0} if isinstance(
+        images, data_lib.Streamed) and images.reading.skip_damaged else None
     self.steps = len(trained_on.labels) // full.batch_size
     self.objective = functools.lru_cache(maxsize=4)(
         lambda architecture: self.judge.make_objective(
             full, architecture, self.place))
-    together = len(self.devices) if self.way == "one by one" and (
-        devices_lib.is_local(self.devices)) else 1
+    together = len(self.devices) if self.way == "one by one" else 1
     # As `objective`, of a network that no method changes meanwhile.
     self._divided = functools.lru_cache(maxsize=4)(
         lambda architecture: self.judge.divided(
@@ -262,6 +266,7 @@ class Trainer:
   def facts(self) -> dict[str, Any]:
     """What every result says of where it comes from."""
     return {"dataset": self.dataset.name, "seed": self.seed,
+            **({"skipped": self.skipped} if self.skipped else {}),
             "versions": runs.versions(),
             "devices": [d.device_kind for d in self.devices]}
 
@@ -275,15 +280,29 @@ class Trainer:
     return jax.eval_shape(
         self.objective(architecture).init, jax.random.key(0))
 
-  def estimate(self, architecture: codec.Architecture) -> dict[str, int]:
-    """Of a training: "params", "madds", "steps", "memory_bytes"."""
+  def estimate(self, architecture: codec.Architecture,
+               teraflops: float | None = None) -> dict[str, float]:
+    """Of a training: "params", "madds", "steps", "hours", "memory_bytes".
+
+    Args:
+      architecture: of the network.
+      teraflops: of a device; see `devices.hours`.
+    """
     self.objective(architecture)  # Refuses what it cannot learn.
+    steps = self.steps * self.config.epochs * self.config.seeds
     return {
-        **self.cost(architecture),
-        "steps": self.steps * self.config.epochs * self.config.seeds,
+        **self.cost(architecture), "steps": steps,
+        "hours": self.hours(architecture, steps, teraflops),
         "memory_bytes": memory.network_bytes(
             architecture, self.place, self.config.batch_size // len(
                 self.devices) // self.config.accumulate, self.config.dtype)}
+
+  def hours(self, architecture: codec.Architecture, steps: float,
+            teraflops: float | None) -> float:
+    """Hours of steps of a training, a backward pass as two forward ones."""
+    images = steps * self.config.batch_size * self.judge.views
+    return devices_lib.hours(3 * images * self.cost(architecture)["madds"],
+                             self.devices, teraflops)
 
   def compare(self, changed: versus.Trained,
               original: versus.Trained) -> dict[str, int]:
@@ -383,10 +402,23 @@ class Trainer:
         with self.clock.part(_part(first)):
           ended = follow(first, state, architecture, fit,
                          functools.partial(self._handed_over, folders[seed]))
+        self._note_skipped()
         found[seed] = self.processes.of_first(functools.partial(
             self._conclude, folders[seed], feed, *ended, seed, architecture,
             plan is not None, accept, began))
+    for result in found.values():
+      for name, count in result.get("skipped", {}).items():
+        assert self.skipped is not None  # Of the same configuration.
+        self.skipped[name] = max(count, self.skipped[name])
     return list(found.values())
+
+  def _note_skipped(self):
+    """Joins what all processes left out of their training images."""
+    if self.skipped is not None:
+      every = self.processes.gather(
+          _damaged(self.judge.train.images))
+      self.skipped["train"] = max(
+          self.skipped["train"], len({n for found in every for n in found}))
 
   def _begin(self, architecture, begin, files, seed, program):
     """A seed's program, which begins with trained weights."""
@@ -521,6 +553,9 @@ class Trainer:
     """Judges a network on the test images and writes it to its folder."""
     with self.clock.part(clock_lib.EVALUATION):
       judged = self.judge.judge(self.objective(architecture), variables)
+    if self.skipped is not None:  # This process has looked at all of them.
+      self.skipped["test"] = len(_damaged(self.dataset.test_images))
+      more = {"skipped": dict(self.skipped), **more}
     networks_lib.save_weights(folder / runs.WEIGHTS, self.judge.keep(variables))
     result = {
         **judged, "seed": seed, "architecture": codec.to_dict(architecture),
@@ -535,6 +570,11 @@ class Trainer:
         "seconds": round(time.monotonic() - began, 1)}
     runs.write_kept(folder / runs.RESULT, result)
     return result
+
+
+def _damaged(images):
+  """Numbers of the images that were left out so far."""
+  return images.damaged if isinstance(images, data_lib.Streamed) else []
 
 
 def _part(program):

@@ -105,7 +105,7 @@ class Trials:
       fit_lib.check_splits({"train": trainer.seen}, config.batch_size)
     self._steps = len(trainer.seen.labels) // config.batch_size  # Per epoch.
 
-  def estimate(self) -> dict[str, int]:
+  def estimate(self) -> dict[str, float]:
     """Size of the trials of as many finalists as there may be: "steps"."""
     return {"steps": self._steps * sum(
         (part.stop - part.start) * (1 + part.left)

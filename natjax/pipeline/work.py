@@ -164,9 +164,17 @@ class TrainJob(Work):
     """The whole configuration, as `config.json` holds it."""
     return {**super().describe(), **weights_lib.describe(self._weights)}
 
-  def estimate(self) -> dict[str, Any]:
-    """Size of the job: "params", "madds", "steps", "memory_bytes"."""
-    return self.trainer.estimate(self.architecture)
+  def estimate(self, teraflops: float | None = None) -> dict[str, Any]:
+    """Size of the job: "params", "madds", "steps", "hours", "memory_bytes".
+
+    The hours are those of the steps' multiply-adds; input, scores and what
+    compiling takes are not counted.
+
+    Args:
+      teraflops: 10^12 operations that a device does a second, a multiply-add
+        being two; None takes what `devices.teraflops` does.
+    """
+    return self.trainer.estimate(self.architecture, teraflops)
 
   def _run(self, out, listener):
     if self.trainer.processes.first:

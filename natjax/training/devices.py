@@ -18,6 +18,7 @@ import sys
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 import numpy as np
 
 from natjax import errors
@@ -117,6 +118,32 @@ def choose(count: int | None = None) -> list[jax.Device]:
   return available[:count]
 
 
+def teraflops(devices: Sequence[jax.Device]) -> float:
+  """What one of the devices is taken to do a second, in 10^12 operations.
+
+  A multiply-add is two. 10 of an accelerator, since ResNet20 on CIFAR-10 was
+  seen to run at 12 on an H100, and less than it can do by far; 0.015 of a CPU
+  core, as 8 cells of 16 channels on two, of which virtual devices have a part.
+  """
+  if devices[0].platform != "cpu":
+    return 10.0
+  return 0.015 * (os.cpu_count() or 1) / len(jax.local_devices())
+
+
+def hours(madds: float, devices: Sequence[jax.Device],
+          each: float | None = None) -> float:
+  """Hours that devices take for multiply-adds.
+
+  Args:
+    madds: of all of them.
+    devices: that divide them.
+    each: 10^12 operations that one of them does a second, a multiply-add being
+      two; None is what `teraflops` takes it for.
+  """
+  each = teraflops(devices) if each is None else each
+  return 2 * madds / (3600e12 * each * len(devices))
+
+
 def check_batch(batch_size: int, num_devices: int) -> None:
   """Refuses a batch that the devices do not divide (InputError)."""
   if batch_size < 1:
@@ -147,14 +174,15 @@ def spread(function: Callable[..., Any], devices: Sequence[jax.Device], *,
     donate: arguments whose memory may be reused; the caller's arrays are
       deleted.
     divided: of arguments by their numbers, trees of bools: which arrays'
-      leading axis [k * D] is divided, k to a device; of one process alone.
+      leading axis [k * D] is divided, k to a device.
     results: likewise of the results, of which a bool may stand for a tree.
   """
   if is_local(devices):
     return _spread_here(function, devices, sharded, donate, divided or {},
                         results)
-  # `jax.pmap` would stack them.
-  assert not divided and not any(jax.tree.leaves(results))
+  if divided or any(jax.tree.leaves(results)):  # `jax.pmap` would stack them.
+    return _spread_over(function, devices, sharded, donate, divided or {},
+                        results)
   mapped = jax.pmap(function, axis_name=base.AXIS, devices=devices,
                     in_axes=_each(tuple(sharded), 0, None),
                     out_axes=None, donate_argnums=tuple(donate))
@@ -204,6 +232,25 @@ def _spread_here(function, devices, sharded, donate, divided, results):
                     check_vma=False),
       in_shardings=put(specs), out_shardings=put(out),
       donate_argnums=tuple(donate))
+
+
+def _spread_over(function, devices, sharded, donate, divided, results):
+  """`_spread_here` of devices of several processes."""
+  mapped = _spread_here(function, devices, sharded, donate, divided, results)
+  mesh = jax.sharding.Mesh(np.asarray(devices), (base.AXIS,))
+  over = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(base.AXIS))
+
+  def passed(arg, s, parts=False):
+    if isinstance(s, tuple):
+      return tuple(map(passed, arg, s))
+    if s == OWN:
+      return jax.tree.map(lambda x: jax.make_array_from_process_local_data(
+          over, np.asarray(x)), arg)
+    return replicate(arg, devices, bool(s) or parts)
+
+  return lambda *args: mapped(*(
+      passed(arg, s, divided.get(i, False))
+      for i, (arg, s) in enumerate(zip(args, tuple(sharded), strict=True))))
 
 
 def spread_runs(function: Callable[..., Any], devices: Sequence[jax.Device], *,
@@ -268,19 +315,23 @@ def replicate(tree: Any, devices: Sequence[jax.Device],
     tree: of arrays.
     devices: D of them.
     divided: a bool, or a tree of bools: arrays whose leading axis [k * D] is
-      divided instead, k to a device, of one process.
+      divided instead, k to a device.
   """
   mesh = jax.sharding.Mesh(np.asarray(devices), (base.AXIS,))
-  sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  shardings = jax.tree.map(lambda parts: jax.sharding.NamedSharding(
+      mesh, jax.sharding.PartitionSpec(*[base.AXIS] * parts)), divided)
   if is_local(devices):
-    return jax.device_put(tree, jax.tree.map(
-        lambda parts: jax.sharding.NamedSharding(
-            mesh, jax.sharding.PartitionSpec(*[base.AXIS] * parts)), divided))
-  return jax.tree.map(lambda x: _on_all(x, sharding), tree)
+    return jax.device_put(tree, shardings)
+  if isinstance(divided, bool):
+    return jax.tree.map(lambda x: _on_all(x, shardings), tree)
+  return jax.tree.map(_on_all, tree, shardings)
 
 
 def _on_all(x, sharding):
-  """Replicates over processes; `device_put` would first compare all arrays."""
+  """Puts an array on the devices of all processes, each of which has it.
+
+  `device_put` would first compare all arrays.
+  """
   if isinstance(x, jax.Array):
     if not x.is_fully_addressable:
       return x  # It came from here.
@@ -308,7 +359,16 @@ def typed(tree: Any, like: Any) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-  """Replicated arrays as this process has them; others stay as they are."""
-  return jax.tree.map(
-      lambda x: x if getattr(x, "is_fully_addressable", True)
-      else x.addressable_data(0), tree)
+  """Replicated arrays as this process has them; others stay as they are.
+
+  Those that devices of several processes divide are gathered: all of these call
+  it then.
+  """
+  def one(x):
+    if getattr(x, "is_fully_addressable", True):
+      return x
+    if x.is_fully_replicated:
+      return x.addressable_data(0)
+    return multihost_utils.process_allgather(x, tiled=True)
+
+  return jax.tree.map(one, tree)

@@ -126,6 +126,7 @@ class Layout:
     mine: of an order's leading axis, what this process's devices take.
     shape: leading axes of what the R runs have each: none of a single run.
     width: devices over which a run's batches are divided.
+    gathers: whether a state is put together by all processes.
   """
 
   shape: tuple[int, ...] = ()
@@ -134,6 +135,7 @@ class Layout:
                runs: Sequence[str],
                divided: Callable[[base.State], Any] | None = None):
     self._divided = divided
+    self.gathers = divided is not None and not devices_lib.is_local(devices)
     self._form: tuple[Any, ...] = ()  # Of the state, and what is divided of it.
     self.devices, self.width = devices, len(devices)
     self.seeds, self.runs = tuple(seeds), tuple(runs)
@@ -418,7 +420,7 @@ class Engine:
     Metrics are of the state before it; so they would tell a step too late.
     """
     if all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(
-        devices_lib.fetch(state)) if jnp.issubdtype(leaf.dtype, jnp.floating)):
+        self._fetched(state)) if jnp.issubdtype(leaf.dtype, jnp.floating)):
       return
     means = self._means(phase, sums, position.step)
     raise errors.NotFinite(
@@ -426,6 +428,11 @@ class Engine:
         f" phase {phase.name}: the update of step {position.step - 1} left"
         f" values that are not finite (mean metrics until then {means[0]}); try"
         " a smaller learning-rate")
+
+  def _fetched(self, state):
+    """The state in arrays of this process."""
+    with self._processes.watching():
+      return devices_lib.fetch(state)
 
   def _length(self, key, splits, steps):
     """Steps of the next chunk: one at first, then by the clock."""
@@ -471,9 +478,11 @@ class Engine:
       raise errors.Interrupted(", ".join(self._layout.runs))
 
   def _save(self, state, sums, position):
+    if self._checkpoints is not None or self._layout.gathers:
+      state = self._fetched(state)
     if self._checkpoints is not None:
       self._checkpoints.save(
-          self._payload(devices_lib.fetch(state), sums), position._replace(
+          self._payload(state, sums), position._replace(
               rows=self._rows[0].count, seconds=time.monotonic() - self._began,
               checksums=[rows.checksum for rows in self._rows]))
       self._saved = time.monotonic()

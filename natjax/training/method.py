@@ -4,7 +4,7 @@
 pytree of arrays.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +34,9 @@ class Phase(NamedTuple):
     augment: whether its images are augmented.
     observe: `(state, epoch) -> {name: value}`, called on the host at the end
       of every epoch; what it returns joins the row of metrics.
+    passes: forward passes that an image of the first split costs, of which a
+      backward one is two, to estimate hours by; None is a gradient by every
+      split.
   """
 
   name: str
@@ -42,6 +45,7 @@ class Phase(NamedTuple):
   metrics: tuple[str, ...]
   augment: bool = True
   observe: Callable[[State, int], dict[str, Any]] | None = None
+  passes: float | None = None
 
 
 class Handover(NamedTuple):
@@ -119,8 +123,8 @@ class Method(NamedTuple):
     explain: `(state) -> str`, what the last step ran, for the error message
       of a step whose loss is not finite.
     divided: `(state) -> tree of bools`, which of its arrays every device holds
-      a part of, of their leading axis, which the devices divide; they are of
-      one process. None: each device has all of the state.
+      a part of, of their leading axis, which the devices divide. None: each
+      device has all of the state.
   """
 
   init: Callable[[jax.Array], State]
@@ -131,6 +135,23 @@ class Method(NamedTuple):
   features: Callable[[State, jax.Array], jax.Array] | None = None
   explain: Callable[[State], str] = lambda state: "the network"
   divided: Callable[[State], Any] | None = None
+
+
+def work(method: Method, batches: Mapping[str, int]) -> tuple[int, float]:
+  """Steps of a method, and forward passes that these cost an image of a batch.
+
+  Args:
+    method: the method, without what it may hand over to.
+    batches: of every split.
+  """
+  steps, passes = 0, 0.0
+  for stage in method.stages:
+    for phase in stage.phases:
+      walked = stage.epochs * batches[phase.splits[0]]
+      steps += walked
+      passes += walked * (3 * len(phase.splits) if phase.passes is None
+                          else phase.passes)
+  return steps, passes
 
 
 def device_key(rng: jax.Array) -> jax.Array:

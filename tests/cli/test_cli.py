@@ -545,6 +545,25 @@ def test_dry_run_of_a_training(genotype_file, no_training, tmp_path):
   assert found["estimate"]["params"] > 0 and found["estimate"]["madds"] > 0
 
 
+def test_dry_run_of_a_set_that_is_not_there(no_training, tmp_path, monkeypatch):
+  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
+  argv = ["train", "nat_darts", "--dataset", "imagenet2012", "--preset",
+          "imagenet-nat", "--devices", 1, "--dry-run"]
+  code, out, err = run(*argv, "--teraflops", 10)
+  assert code == 0 and "imagenet2012: not there, and taken for 1281167" in err
+  found = json.loads(out)
+  assert found["configuration"]["image_size"] == 224
+  estimate = found["estimate"]
+  assert estimate["steps"] == 250 * (1281167 // 128)
+  assert estimate["hours"] == pytest.approx(
+      6 * estimate["madds"] * 128 * estimate["steps"] / 3600e13)
+  # A folder that is named is looked into, and others are not known.
+  assert run(*argv, "--data-dir", tmp_path)[0] == 2
+  assert run(*argv[:3], "caltech101", "--dry-run")[0] == 2
+  code, _, err = run(*argv[:-1], "--teraflops", 10)
+  assert code == 2 and "(--teraflops)" in err
+
+
 def test_flags_of_the_data(no_training, tmp_path):
   path = tmp_path / "mine.npz"
   np.savez(path, x_train=np.zeros((80, 8, 12, 3), np.uint8),

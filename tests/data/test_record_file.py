@@ -1,12 +1,13 @@
 """Tests of natjax.data.record_file, with files as MXNet writes them."""
 
+import functools
 import struct
 
 import numpy as np
 import pytest
 
 from natjax import data, errors
-from natjax.data import record_file
+from natjax.data import record_file, streamed
 from tests import faces
 
 IMAGES, LABELS = faces.people(3, 4, 8)
@@ -19,6 +20,34 @@ def test_a_set_of_faces(tmp_path, index):
   np.testing.assert_array_equal(raw.train[0], IMAGES)
   assert raw.train[1].tolist() == LABELS.tolist()
   assert raw.class_names == ("0", "1", "2") and raw.test is None
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_images_may_stay_in_the_file(tmp_path, index):
+  pytest.importorskip("grain", reason="needs grain, of the extra `data`")
+  magic, image = struct.pack("<I", faces.MAGIC), faces.encoded(IMAGES[0], "PNG")
+  odd = image + bytes(-len(image) % 4) + magic + b"xyz"  # A record in parts.
+  folder = faces.write_records(tmp_path, [
+      faces.headed(2.0, odd), faces.headed([1.0, 7.0], image),
+      faces.headed(0.0, faces.encoded(IMAGES[5], "PNG"))], index=index)
+  stream = lambda name: record_file.read(
+      folder / name, 8, stream=streamed.Streaming(True)).train
+  images, labels = stream("train.rec")
+  assert isinstance(images, data.Streamed) and labels.tolist() == [2, 1, 0]
+  np.testing.assert_array_equal(images, IMAGES[[0, 0, 5]])
+  people = faces.write_faces(tmp_path / "web", IMAGES, LABELS, "PNG", index)
+  for path in (people, people / "train.rec"):
+    held, kept = (data.load(path, image_size=8, test_fraction=0.25, stream=s)
+                  for s in (False, True))
+    assert kept.streamed and not held.streamed
+    for part in ("train", "test"):
+      np.testing.assert_array_equal(*(
+          getattr(d, f"{part}_images") for d in (held, kept)))
+      assert getattr(kept, f"{part}_labels").tolist() == (
+          getattr(held, f"{part}_labels").tolist())
+  rows = kept.train_images.rows
+  assert kept.train_images.records.name(rows[0]).endswith(
+      f"record {1 + rows[0]}")
 
 
 def test_it_is_loaded_by_its_path_and_mirrored(tmp_path):
@@ -132,3 +161,11 @@ def test_what_is_damaged_is_refused_in_a_line(tmp_path, damage, message):
   with pytest.raises(errors.InputError, match=message) as refusal:
     record_file.read(folder / "train.rec", 8)
   assert "\n" not in str(refusal.value)
+  # Of images that stay there what is between labels is looked at later.
+  kept = functools.partial(record_file.read, folder / "train.rec", 8,
+                           stream=streamed.Streaming(True))
+  if damage in (cut, no_image):
+    message = r"train.rec: record \d+ cannot be read as an image"
+    kept = lambda kept=kept: np.asarray(kept().train[0])
+  with pytest.raises(errors.InputError, match=message):
+    kept()

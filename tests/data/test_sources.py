@@ -153,6 +153,18 @@ def test_load_a_folder_of_images(tmp_path, monkeypatch):
   assert data.load(".", image_size=6).name == "mnist"
 
 
+def test_a_set_that_is_not_there_is_known_by_its_numbers():
+  found = data.absent("cifar100", image_size=24, train_fraction=0.5)
+  assert found.train_images.shape == (25_000, 24, 24, 3)
+  assert len(found.test_images) == len(found.test_labels) == 10_000
+  assert np.bincount(found.train_labels).tolist() == [250] * 100
+  assert found.train_images[:7].cropped(None).shape[0] == 7
+  with pytest.raises(errors.InputError, match="cifar100 is not there"):
+    found.train_images[3]
+  with pytest.raises(errors.InputError, match="how many images"):
+    data.absent("caltech101")
+
+
 def test_load_finds_the_batches_of_cifar(tmp_path):
   (tmp_path / "cifar-10-batches-py").mkdir()
   (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"")

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors, spaces
+from natjax import errors, spaces, zoo
+from natjax.costs import exact
 from natjax.graph import arrays as arrays_lib
-from natjax.graph import codec, records
+from natjax.graph import blocks, codec, records
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton as skeleton_lib
 from natjax.methods import nat, natpp
-from natjax.networks import inherit
+from natjax.networks import inherit, store
 from natjax.networks import network as network_lib
 from natjax.networks import supernet as supernet_lib
 from natjax.spaces import base
@@ -178,6 +179,38 @@ def logits_of(space, genotype):
       jax.eval_shape(net.init, jax.random.key(0))["params"], 1)
   return jax.jit(net.apply)(
       params, arrays_lib.encode(genotype, CANDIDATES), IMAGES), params
+
+
+def test_multiply_adds_of_paths_and_of_all_candidates():
+  network = blocks.pad(zoo.get("resnet20"))
+  space = spaces.own(network, "cell", "nat")
+  place, every = records.Frame(10, 32), range(len(network.blocks))
+  own = exact.network(network, place).madds
+  stem_and_head = 27 * 16 * 32**2 + 64 * 10
+
+  def plan(*others):
+    return store.Plan(space._replace(choices=tuple(
+        tuple((edge.operation, *others) for edge in decision.cell.edges)
+        for decision in space.decide(network, place))), place)
+
+  assert plan().madds() == plan().madds(every) == own
+  either = plan("null")
+  assert either.madds(every) == own
+  assert either.madds() == (own + stem_and_head) / 2
+  assert stem_and_head < either.madds(every[:1]) - either.madds() < own
+
+
+def test_multiply_adds_where_nodes_choose_their_inputs():
+  space = spaces.get("darts")
+  plan = store.Plan(space, records.Skeleton("cifar", 4, 1, 10, 8))
+  # Stem, head, and what stands before the nodes.
+  fixed = exact.network(plan.network._replace(blocks=tuple(
+      block._replace(edges=block.edges[:plan.network.prefix])
+      for block in plan.network.blocks)), records.Frame(10, 8)).madds
+  path, dense = plan.madds() - fixed, plan.madds((0,)) - fixed
+  # Two inputs of each of four nodes, and one candidate on each, of all.
+  among = len(plan.cell(0).edges) * len(space.candidates)
+  assert dense > path == pytest.approx(8 / among * dense)
 
 
 def test_one_slot_per_node():

@@ -3,6 +3,10 @@
 import dataclasses
 import functools
 import math
+import os
+import socket
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -272,3 +276,49 @@ def test_settings_that_do_not_fit_are_refused(changes, message):
 def test_a_linear_classifier_is_refused():
   with pytest.raises(errors.InputError, match="embedding"):
     arcface.ArcFace(CONFIG, network_lib.module(TINY, blocks.Frame(10, 8)))
+
+
+_OF_A_PROCESS = """
+import sys
+import jax
+import numpy as np
+from natjax import errors
+from natjax.training import distributed
+from tests.objectives import test_arcface as own
+address, number, out = sys.argv[1:]
+distributed.join(address, 2, int(number), on_lost=lambda *_: None)
+_, whole, _ = own.fitted(4, f"{out}/whole", max_grad_norm=0.1)
+asked = []
+try:
+  own.fitted(4, f"{out}/cut", max_grad_norm=0.1,
+             stop=lambda: asked.append(1) or len(asked) == 2)
+except errors.Interrupted:
+  _, found, _ = own.fitted(4, f"{out}/cut", max_grad_norm=0.1)
+  for a, b in zip(*map(jax.tree.leaves, (whole.params, found.params)),
+                  strict=True):
+    np.testing.assert_array_equal(a, b)
+  np.savez(f"{out}/{number}.npz", *jax.tree.leaves(whole.params))
+distributed.leave()
+"""
+
+
+@pytest.mark.slow
+def test_devices_of_two_processes_divide_the_identities(tmp_path):
+  """Two of two devices train as one of four, and resume to the same bits."""
+  with socket.socket() as s:
+    s.bind(("", 0))
+    address = f"localhost:{s.getsockname()[1]}"
+  started = [subprocess.Popen(
+      [sys.executable, "-c", _OF_A_PROCESS, address, str(i), str(tmp_path)],
+      env={**os.environ, "PYTHONPATH": os.getcwd(), "XLA_FLAGS":
+           "--xla_force_host_platform_device_count=2"},
+      stderr=subprocess.PIPE, text=True) for i in range(2)]
+  for process in started:
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said[-3000:]
+  _, state, _ = fitted(4, max_grad_norm=0.1)
+  for number in range(2):
+    with np.load(tmp_path / f"{number}.npz") as found:
+      for name, leaf in zip(found.files, jax.tree.leaves(state.params),
+                            strict=True):
+        np.testing.assert_allclose(found[name], leaf, rtol=1e-4, atol=1e-5)

@@ -242,6 +242,24 @@ def test_estimate_of_a_search():
   assert len(job.feed.splits["weights"].labels) == 48
 
 
+def test_hours_are_those_of_the_multiply_adds():
+  job = pipeline.Job(GENOTYPE, dataset(), "nat", SEARCH, TRAIN, devices=1)
+  found = job.estimate(teraflops=0.5)
+  search, train = found["search"], found["train"]
+  hour = 0.5e12 * 3600
+  assert train["hours"] == pytest.approx(
+      6 * train["madds"] * TRAIN.batch_size * train["steps"] / hour)
+  # A step of the weights, then one of them and of the policy, which goes
+  # forward with what it drew and every sample.
+  passes = 2 * 3 + 1 + SEARCH.samples
+  assert search["hours"] == pytest.approx(
+      2 * search["madds"] * SEARCH.batch_size * passes / hour)
+  assert found["all"] == {
+      "hours": pytest.approx(search["hours"] + 2 * train["hours"]),
+      "steps": search["steps"] + 2 * train["steps"],
+      "memory_bytes": max(search["memory_bytes"], train["memory_bytes"])}
+
+
 @pytest.mark.parametrize("devices", [1, 2, 4])
 def test_devices_are_part_of_the_configuration(devices):
   job = pipeline.TrainJob(GENOTYPE, dataset(), TRAIN, seed=0, devices=devices)
@@ -271,6 +289,9 @@ def test_seeds_in_range(seed):
 def test_the_recipes_of_imagenet():
   found = {name: presets.get(name, zoo.get("darts"), None)
            for name in presets.IMAGENET}
+  itnas = found.pop("imagenet-itnas").train
+  assert (itnas.epochs, itnas.batch_size, itnas.weight_decay) == (
+      240, 1024, 4e-5)
   for preset in found.values():
     assert (preset.image_size, preset.resize) == (224, "imagenet")
     train = preset.train
@@ -285,6 +306,11 @@ def test_the_recipes_of_imagenet():
   assert found["imagenet-nat"].train.drop_path == 0.2
   blocks = presets.get("imagenet-darts", zoo.get("resnet20"), None)
   assert not blocks.train.auxiliary
+  transformed = presets.get("imagenet-nat", zoo.get("resnet18"), "natpp")
+  assert transformed.train == presets.get(
+      "imagenet-nat", zoo.get("resnet18"), None).train
+  assert transformed.search == presets.get(
+      "paper", zoo.get("resnet18"), "natpp").search
   for method, objective in (("nat", "supervised"), (None, "simclr")):
     with pytest.raises(errors.InputError, match="is of training a network by"):
       presets.get("imagenet-nat", None, method, objective)
@@ -307,6 +333,10 @@ def test_the_search_on_imagenet():
   stem = [leaf.shape for leaf in jax.tree.leaves(params["stem"])
           if len(leaf.shape) == 4]
   assert stem == [(3, 3, 3, 2), (3, 3, 2, 4), (3, 3, 4, 4)]
+  chain = spaces.get("proxyless").graph
+  assert presets.get("imagenet-search", chain, "it-nas").search == (
+      dataclasses.replace(presets.get("paper", chain, "it-nas").search,
+                          weights_fraction=0.8))
   for method in ("nat", "spos", None):
     with pytest.raises(errors.InputError, match="of searches for cells by str"):
       presets.get("imagenet-search", None, method)

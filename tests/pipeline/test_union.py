@@ -202,7 +202,8 @@ def test_the_command_line_asks_for_several(tmp_path, capsys):
   config = shown["configuration"]
   assert config["kind"] == "union" and "architecture" not in config
   assert config["union"] == [codec.to_dict(codec.pad(g)) for g in GIVEN]
-  assert {*shown["estimate"]} == {"search", "architecture-1", "architecture-2"}
+  assert {*shown["estimate"]} == {
+      "search", "architecture-1", "architecture-2", "all"}
   assert shown["estimate"]["architecture-2"]["train"]["steps"] > 0
 
 

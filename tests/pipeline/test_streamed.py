@@ -1,0 +1,38 @@
+"""Jobs on images that stay on disk."""
+
+import pathlib
+
+import pytest
+
+from natjax import data, pipeline, zoo
+from natjax.cli import output
+from natjax.graph import blocks
+from natjax.methods import supervised
+from tests.data import test_streamed as made
+
+pytest.importorskip("grain", reason="needs grain, of the extra `data`")
+RESNET = zoo.get("resnet20")
+NETWORK = blocks.check(blocks.scale(
+    RESNET._replace(blocks=RESNET.blocks[:1]), 0.125))
+
+
+def test_a_result_says_what_was_left_out(tmp_path, capsys):
+  folder = made.make_folder(tmp_path / "photographs", 60)
+  whole = data.load(folder, image_size=8, stream=True)
+  for images, count in ((whole.train_images, 3), (whole.test_images, 2)):
+    for number in images.rows[:count]:
+      path = pathlib.Path(images.records.name(number))
+      path.write_bytes(path.read_bytes()[:40])
+  config = supervised.TrainConfig(epochs=2, batch_size=8, cutout=0, seeds=2)
+  train = lambda out, dataset: pipeline.train(
+      NETWORK, dataset, out=out, config=config)
+  out = tmp_path / "run"
+  result = train(out, data.load(folder, image_size=8, stream=True,
+                                skip_damaged=True))
+  assert result["skipped"] == {"train": 3, "test": 2}
+  again = data.load(folder, image_size=8, stream=True, skip_damaged=True)
+  (out / "result.json").unlink()  # Of networks that are there already.
+  assert train(out, again)["skipped"] == {"train": 3, "test": 2}
+  output.print_trained(result, out, None)
+  assert "left out as damaged: 3 training and 2 test images" in (
+      capsys.readouterr().out)
