@@ -35,6 +35,20 @@ def whole(text: str) -> int:
   return number
 
 
+def teraflops(text: str) -> float | str:
+  """What --teraflops says (ArgumentTypeError: neither measured nor above 0)."""
+  if text == "measured":
+    return text
+  try:
+    number = float(text)
+  except ValueError:
+    number = math.nan
+  if not 0 < number < math.inf:
+    raise argparse.ArgumentTypeError(
+        f"{errors.short(text)} is no number above 0, nor measured")
+  return number
+
+
 @contextlib.contextmanager
 def naming_flags(parser: argparse.ArgumentParser, prefixes: dict[str, str]):
   """Makes refusals name the flag of their field.

@@ -9,7 +9,7 @@ import re
 import signal
 
 from natjax import data, errors, pipeline, spaces
-from natjax.cli import console, inputs, output, processes
+from natjax.cli import console, dry_run, inputs, output, processes
 from natjax.graph import codec, records
 from natjax.graph import genotype as genotype_lib
 from natjax.methods import supervised
@@ -28,10 +28,9 @@ def _prepare(args, prefix, method):
   """
   devices.configure_compilation()
   processes.join(args)
-  if args.teraflops is not None and not (
-      args.dry_run and 0 < args.teraflops < math.inf):
-    settings.refuse(args, "teraflops", "must be above 0, and is of --dry-run"
-                    " alone, which estimates hours; leave it out otherwise")
+  for name in ("teraflops", "json"):
+    if getattr(args, name) and not args.dry_run:
+      settings.refuse(args, name, "is of --dry-run alone; leave it out")
   for name in ("checkpoint_seconds", "chunk_seconds"):
     if not 0 <= getattr(args, name) < math.inf:
       settings.refuse(args, name, "must be a finite number of 0 or more")
@@ -166,12 +165,7 @@ def _run_job(args, job, show) -> int:
   first = job.trainer.processes.first
   if args.dry_run:
     if first:
-      output.print_note(job)
-      limits = {} if job.entry is None else job.budget()
-      each = args.teraflops or devices.teraflops(job.trainer.devices)
-      console.print_json({"configuration": job.describe(),
-                          "estimate": job.estimate(each), "teraflops": each,
-                          **({"budget": limits} if limits else {})})
+      dry_run.show(job, args.teraflops, json=args.json)
     return 0
   finished = job.open(
       args.out, overwrite=args.overwrite, strict=args.strict) is not None

@@ -445,11 +445,13 @@ def _add_run_flags(parser):
   switch("--overwrite", help="remove the run in --out and start anew")
   switch("--strict", help="refuse to resume a run under other versions of jax"
          " and what it stands on; else it goes on with a warning")
-  switch("--dry-run", help="print the configuration, its steps, memory and"
-         " hours, and stop; of a known data set that is not there, too")
-  flag("--teraflops", type=float, metavar="T", help="of --dry-run: 10^12"
-       " operations that a device is taken to do a second, a multiply-add being"
-       " two (10 for accelerators, 0.015 for a CPU core)")
+  switch("--dry-run", help="say what would be done, its steps, memory and time,"
+         " and stop; of a known data set that is not there, too")
+  switch("--json", help="of --dry-run: all of the configuration, as JSON")
+  flag("--teraflops", type=inputs.teraflops, metavar="T", help="of --dry-run:"
+       " 10^12 operations that a device is taken to do a second, a multiply-add"
+       " being two (10 for accelerators, 0.015 for a CPU core); or measured,"
+       " which times the training of the network that is given")
   flag("--checkpoint-seconds", type=float, default=60.0, metavar="S",
        help="least time between checkpoints (60)")
   flag("--chunk-seconds", type=float, default=10.0, metavar="S",

@@ -304,6 +304,9 @@ class Job(work.Work):
       found = {k: v for k, v in found.items() if k not in ("train", "trials")}
     return found | {"all": self._total(found)}
 
+  def _timed_network(self):
+    return self.union[0] if self.union else self.original
+
   def _total(self, found):
     """The sum over all parts of an estimate."""
     nets = 2 if not self.entry.trained else int(self._compare)

@@ -15,7 +15,7 @@ from natjax.objectives import arcface as arcface_lib
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import clock as clock_lib
 from natjax.pipeline import judge as judge_lib
-from natjax.pipeline import progress, runs, shapes
+from natjax.pipeline import progress, rate, runs, shapes
 from natjax.pipeline import trainer as trainer_lib
 from natjax.pipeline import weights as weights_lib
 from natjax.training import fit as fit_lib
@@ -44,6 +44,26 @@ class Work:
     given = self.architecture
     return {"kind": "train", **({} if given is None else {
         "architecture": codec.to_dict(given)}), **self.trainer.describe()}
+
+  def rate(self) -> float:
+    """What a device does a second, 10^12 operations: training is timed now.
+
+    See `rate.teraflops`; the first of several given networks is taken.
+
+    Raises:
+      InputError: none is given, as to a search.
+    """
+    if (given := self._timed_network()) is None:
+      raise errors.InputError("what is timed is the network that is given, and"
+                              " there is none; give a number", "teraflops")
+    trainer = self.trainer
+    return rate.teraflops(
+        given, trainer.place, max(trainer.config.batch_size // len(
+            trainer.devices) // trainer.config.accumulate, 1),
+        trainer.config.dtype, trainer.devices)
+
+  def _timed_network(self):
+    return self.architecture
 
   def open(self, out: str | os.PathLike[str], *, overwrite: bool = False,
            strict: bool = False) -> dict[str, Any] | None:

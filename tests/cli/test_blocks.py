@@ -126,7 +126,7 @@ def test_a_run_of_no_size_is_refused(run, name, change, tmp_path, capsys):
 def test_a_budget_that_bounds_nothing_is_said(flags, words, capsys, tmp_path):
   assert cli.main([
       "transform", "resnet20", "--method", "replace", "--dataset", "digits",
-      "--dry-run", *flags, "--out", str(tmp_path / "run")]) == 0
+      "--dry-run", "--json", *flags, "--out", str(tmp_path / "run")]) == 0
   text = capsys.readouterr().err
   assert len(text.splitlines()) == bool(words) and words in text
 
@@ -180,7 +180,7 @@ def test_names_strings_and_unshared_cells(tmp_path, capsys):
       ("resnet20", [], 9), (string, [], 17),
       ("darts", ["--share", "full"], 4)):
     assert cli.main(["transform", arch, "--method", "natpp", "--dataset",
-                     "digits", "--dry-run", *more]) == 0
+                     "digits", "--dry-run", "--json", *more]) == 0
     shown = json.loads(capsys.readouterr().out)["configuration"]
     network = codec.from_dict(shown["architecture"])
     assert len(network.blocks) == blocks_count

@@ -74,7 +74,7 @@ def run(*argv):
 
 
 def run_json(*argv):
-  code, out, err = run(*argv)
+  code, out, err = run(*argv, *["--json"] * ("--dry-run" in argv))
   assert code == 0, err
   return json.loads(out)
 
@@ -549,7 +549,7 @@ def test_dry_run_of_a_set_that_is_not_there(no_training, tmp_path, monkeypatch):
   monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
   argv = ["train", "nat_darts", "--dataset", "imagenet2012", "--preset",
           "imagenet-nat", "--devices", 1, "--dry-run"]
-  code, out, err = run(*argv, "--teraflops", 10)
+  code, out, err = run(*argv, "--json", "--teraflops", 10)
   assert code == 0 and "imagenet2012: not there, and taken for 1281167" in err
   found = json.loads(out)
   assert found["configuration"]["image_size"] == 224
@@ -560,8 +560,52 @@ def test_dry_run_of_a_set_that_is_not_there(no_training, tmp_path, monkeypatch):
   # A folder that is named is looked into, and others are not known.
   assert run(*argv, "--data-dir", tmp_path)[0] == 2
   assert run(*argv[:3], "caltech101", "--dry-run")[0] == 2
-  code, _, err = run(*argv[:-1], "--teraflops", 10)
-  assert code == 2 and "(--teraflops)" in err
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--teraflops", "10"], "is of --dry-run alone; leave it out (--tera"),
+    (["--json"], "is of --dry-run alone; leave it out (--json)"),
+    (["--dry-run", "--teraflops", "0"], "'0' is no number above 0"),
+    (["--dry-run", "--teraflops", "much"], "'much' is no number above 0")])
+def test_what_belongs_to_dry_runs_is_refused_without(
+    genotype_file, no_training, tmp_path, flags, words):
+  code, _, err = run(*train_argv(genotype_file, tmp_path / "run"), *flags)
+  assert code == 2 and words in err
+
+
+def test_a_dry_run_fits_a_screen(genotype_file, no_training, tmp_path):
+  code, out, err = run(*transform_argv(genotype_file, tmp_path / "run"),
+                       "--max-madds", "0.8x", "--dry-run")
+  assert code == 0 and len((out + err).splitlines()) < 40
+  assert "transform, method nat, seed " in out and "epochs 2" in out
+  whole = run_json(*transform_argv(genotype_file, tmp_path / "run"),
+                   "--max-madds", "0.8x", "--dry-run")
+  # The budget is a number of its own network, and the table has the sums.
+  original = whole["estimate"]["train"]["madds"]
+  assert whole["budget"]["madds"] == pytest.approx(0.8 * original, abs=1)
+  assert f"budget: madds {whole['budget']['madds']}" in out
+  for part in ("search", "train", "all"):
+    row, = (line for line in out.splitlines()
+            if line.startswith(f"│ {part} "))
+    assert f" {whole['estimate'][part]['steps']:,} " in row
+
+
+def test_a_dry_run_times_the_network(genotype_file, no_training, tmp_path):
+  argv = [*train_argv(genotype_file, tmp_path / "run"), "--dry-run"]
+  found = run_json(*argv, "--teraflops", "measured")
+  estimate, each = found["estimate"], found["teraflops"]
+  assert each not in (0.0, run_json(*argv)["teraflops"])
+  steps = estimate["steps"]
+  batch = found["configuration"]["train"]["batch_size"]
+  assert estimate["hours"] == pytest.approx(
+      6 * estimate["madds"] * batch * steps / (
+          3.6e15 * each * found["configuration"]["devices"]))
+  code, out, _ = run(*argv, "--teraflops", "measured")
+  assert code == 0 and "teraflops a device (timed)" in out
+  code, _, err = run("search", "--space", "darts", "--method", "random",
+                     "--dataset", "digits", "--no-train", "--dry-run",
+                     "--teraflops", "measured")
+  assert code == 2 and "network that is given, and there is none" in err
 
 
 def test_flags_of_the_data(no_training, tmp_path):
@@ -569,7 +613,7 @@ def test_flags_of_the_data(no_training, tmp_path):
   np.savez(path, x_train=np.zeros((80, 8, 12, 3), np.uint8),
            y_train=np.arange(80) % 2 * 5)
   argv = ["train", "darts", "--dataset", path, "--preset", "demo",
-          "--batch-size", "8", "--dry-run"]
+          "--batch-size", "8", "--dry-run", "--json"]
   code, _, err = run(*argv)
   assert code == 2 and "has no test set" in err and "(--test-fraction" in err
   code, _, err = run(*argv, "--test-fraction", "0.5")
@@ -748,7 +792,7 @@ def test_refuses_architectures(place, command, arch, fragment):
 @COMMANDS
 @pytest.mark.parametrize("arch", ["unequal.json", "three_inputs.json"])
 def test_cells_of_any_form(place, command, arch):
-  code, out, err = run(*valid(command, arch=arch), "--dry-run")
+  code, out, err = run(*valid(command, arch=arch), "--dry-run", "--json")
   assert code == 0 and json.loads(out)["configuration"]["kind"] == command, err
 
 

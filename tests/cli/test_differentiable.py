@@ -60,7 +60,7 @@ def test_theta_is_drawn_from_a_run(out, tmp_path, capsys):
 
 
 def dry(capsys, *args):
-  assert cli.main([*args, "--dry-run"]) == 0
+  assert cli.main([*args, "--dry-run", "--json"]) == 0
   return json.loads(capsys.readouterr().out)["configuration"]
 
 

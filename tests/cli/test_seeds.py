@@ -50,7 +50,7 @@ def test_a_search_of_its_own_for_every_seed(tmp_path, capsys, monkeypatch):
 def test_seeds_of_training_follow_each_other(
     command, seeds, first, count, capsys):
   assert cli.main([command[0], "resnet20", *command[1:], "--dataset", "digits",
-                   "--seeds", seeds, "--dry-run"]) == 0
+                   "--seeds", seeds, "--dry-run", "--json"]) == 0
   config = json.loads(capsys.readouterr().out)["configuration"]
   assert (config["seed"], config["train"]["seeds"]) == (first, count)
 

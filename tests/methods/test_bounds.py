@@ -195,7 +195,7 @@ def test_a_batch_that_nothing_is_measured_of_is_refused(tmp_path, capsys):
 @pytest.mark.parametrize("method", ["nat", "differentiable", "replace"])
 def test_a_dry_run_says_multiples_in_numbers(tmp_path, capsys, clock, method):
   args = command(tmp_path, method, "--max-latency", "0.8x", "--max-memory",
-                 "0.9x", "--max-params", "0.5x", "--dry-run")
+                 "0.9x", "--max-params", "0.5x", "--dry-run", "--json")
   if method == "replace":
     args = [a for i, a in enumerate(args) if "--train-seeds" not in args[
         max(i - 1, 0):i + 1]]

@@ -230,8 +230,8 @@ def test_a_budget_that_nothing_meets_ends_before_compilation(capsys, tmp_path):
 
 
 def test_a_dry_run_shows_everything(capsys, tmp_path):
-  assert cli.main(argv("--method", "darts", "--no-train", "--dry-run", "--out",
-                       str(tmp_path / "run"))) == 0
+  assert cli.main(argv("--method", "darts", "--no-train", "--dry-run", "--json",
+                       "--out", str(tmp_path / "run"))) == 0
   shown = json.loads(capsys.readouterr().out)
   assert shown["configuration"]["search"]["order"] == "first"
   assert shown["configuration"]["no_train"] is True

@@ -131,8 +131,8 @@ def test_a_replacement_begins_with_them(mine, tmp_path):
     np.testing.assert_allclose(found[path], given[path], atol=1e-6)
 
 
-FLAG = [f"{__name__}:own", "--dataset", "digits", "--dry-run", "--method",
-        "replace"]
+FLAG = [f"{__name__}:own", "--dataset", "digits", "--dry-run", "--json",
+        "--method", "replace"]
 
 
 def config(capsys, *command):
@@ -161,7 +161,7 @@ def test_the_command_line_takes_a_function(mine, tmp_path, capsys):
   drawn = config(capsys, "transform", f"{__name__}:unseen", *FLAG[1:])
   assert "weights" not in drawn and drawn["train"]["seeds"] == 3
   assert config(capsys, "train", f"{__name__}:own", "--dataset", "digits",
-                "--dry-run")["train"]["seeds"] == 1
+                "--dry-run", "--json")["train"]["seeds"] == 1
 
 
 def test_the_command_line_takes_a_module_of_nnx(tmp_path, capsys):

@@ -197,7 +197,7 @@ def test_the_command_line_asks_for_several(tmp_path, capsys):
     files.append(str(tmp_path / f"{number}.json"))
     (tmp_path / f"{number}.json").write_text(codec.to_json(given))
   assert cli.main(["transform", *files, "--dataset", "digits", "--preset",
-                   "demo", "--image-size", "8", "--dry-run"]) == 0
+                   "demo", "--image-size", "8", "--dry-run", "--json"]) == 0
   shown = json.loads(capsys.readouterr().out)
   config = shown["configuration"]
   assert config["kind"] == "union" and "architecture" not in config

@@ -1,0 +1,83 @@
+"""What `--dry-run` shows: what a run would be and take, on a screen."""
+
+from natjax.cli import console, output
+from natjax.training import devices
+
+_MEASURED = "measured"
+
+
+def show(job, teraflops: float | str | None, *, json: bool) -> None:
+  """Prints what a job would do, and estimates what it would take.
+
+  Args:
+    job: a `pipeline.Job` or `pipeline.TrainJob`.
+    teraflops: of a device, 10^12 operations a second; "measured" times the
+      training steps of the network that is given; None is what
+      `devices.teraflops` takes them for.
+    json: print all of it, as one object with "configuration", "estimate",
+      "teraflops" and, where there is one, "budget".
+
+  Raises:
+    InputError: "measured", and no network is given.
+  """
+  each = (job.rate() if teraflops == _MEASURED else
+          teraflops or devices.teraflops(job.trainer.devices))
+  limits = {} if job.entry is None else job.budget()
+  configuration, estimate = job.describe(), job.estimate(each)
+  if json:
+    output.print_note(job)
+    console.print_json({
+        "configuration": configuration, "estimate": estimate,
+        "teraflops": each, **({"budget": limits} if limits else {})})
+    return
+  output.print_head(job)
+  console.out.print(", ".join(filter(None, (
+      f"{configuration['kind']} {_given(configuration)}".strip(), *(
+          f"{key} {configuration[key]}" for key in ("method", "seed")
+          if key in configuration)))))
+  for name in ("search", "train", *(
+      key for key in configuration if key in ("simclr", "arcface"))):
+    if name in configuration:
+      console.out.print(f"{name}: " + ", ".join(
+          f"{key.replace('_', ' ')} {value}"
+          for key, value in configuration[name].items()
+          if value not in ("", None)))
+  for name, value in limits.items():
+    console.out.print(f"budget: {name} {value}")
+  rows = [*_rows(estimate)]
+  if rows:
+    known = "timed" if teraflops == _MEASURED else "assumed"
+    console.print_table(
+        f"what it would take, at {each:.3g} teraflops a device ({known})",
+        ("", ">parameters", ">multiply-adds", ">steps", ">memory", ">time"),
+        rows)
+  console.out.print("--json prints all of it.")
+
+
+def _given(configuration):
+  """Names of what is transformed or trained, or of the space."""
+  given = configuration.get(
+      "union", [configuration.get("architecture") or configuration["space"]])
+  return " ".join(filter(None, (one.get("name") for one in given)))
+
+
+def _rows(estimate, name=""):
+  """A row for every part of an estimate, those of parts too."""
+  if "steps" in estimate:
+    millions = lambda key: (
+        f"{estimate[key] / 1e6:.3f} M" if key in estimate else "")
+    yield (name, millions("params"), millions("madds"),
+           f"{estimate['steps']:,.0f}",
+           f"{estimate['memory_bytes'] / 2**20:,.0f} MiB"
+           if "memory_bytes" in estimate else "",
+           _time(3600 * estimate["hours"]) if "hours" in estimate else "")
+  else:
+    for part, found in estimate.items():
+      yield from _rows(found, f"{name} {part}".strip())
+
+
+def _time(seconds):
+  for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+    if seconds >= 2 * size:
+      return f"{seconds / size:,.1f} {unit}"
+  return f"{seconds:.1f} s"
