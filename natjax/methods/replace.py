@@ -577,18 +577,14 @@ class Replace:
     The original, tuned, is no cut: it is not returned in its own place.
     """
     row = {"params": choice.cost.params, "madds": choice.cost.madds,
-           "price": choice.price}
+           "price": choice.price, **self.bounds.row(choice.architecture)}
     cut = choice.architecture != self.given
-    if self.latency is not None:
-      row["seconds"] = self._seconds(choice.architecture)
-    if self.limits.memory is not None:
-      row["memory"] = self.space.memory(choice.architecture)
     if not self.config.held_out:
       return row, cut
     pairs = acceptance.Pairs(*map(int, np.asarray(state.pairs)))
     verdict = acceptance.judge(
         pairs, self.cost, choice.cost, self.config.tolerance,
-        self.bounds.latencies(choice.architecture))
+        *self.bounds.beside(choice.architecture))
     if not cut:
       verdict = acceptance.Verdict(False, "nothing was replaced")
     if self._asked and any(limit is not None and now > limit for limit, now in
