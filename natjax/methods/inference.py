@@ -66,6 +66,7 @@ def derive(method: Any, policy: Any, architecture: codec.Architecture,
     where the input is chosen, and of each of these, but for the published
     policy, what its changes cost alone ("explained"); of several samples how
     many there were ("sampled") and how many of these differ ("distinct");
+    of an input that is no candidate its score and cost ("given");
     and what `settle` tells of a budget of latency or memory.
 
   Raises:
@@ -262,8 +263,10 @@ def _explain(method, architecture, report, answer):
   """Tells of every finalist what each of its changes costs by itself.
 
   That is what the score of the given architecture loses where that change
-  alone is made ("score_drop"), on the images of all scores.
+  alone is made ("score_drop"), on the images of all scores. Where the given one
+  is no candidate, "given" has its score and cost.
   """
+  bounds = aims.bounds_of(method, architecture)
   rows = [report["candidates"][i] for i in report["finalists"]]
   each = [alone.changes(architecture, codec.from_dict(row["architecture"]))
           for row in rows]
@@ -276,6 +279,9 @@ def _explain(method, architecture, report, answer):
         method.ground.encode(alone.made(architecture, change))
         for change in every[begin:begin + size])]).scores
     scores += [before - score for score in after]
+    if not any(row["original"] for row in report["candidates"]):
+      report["given"] = {"score": before, "params": bounds.cost.params,
+                         "madds": bounds.cost.madds, **bounds.row(architecture)}
   drop = dict(zip(every, scores, strict=True))
   for row, own in zip(rows, each, strict=True):
     row["explained"] = [{"score_drop": drop[change]} for change in own]

@@ -5,8 +5,8 @@ import types
 import pytest
 
 from natjax import methods
-from natjax.cli import choosing, output
-from natjax.pipeline import tables
+from natjax.cli import output
+from natjax.pipeline import choosing, tables
 from natjax.training import options
 
 
@@ -58,11 +58,23 @@ def test_what_is_said_of_a_choice():
            "pareto": i in (1, 2)}
           for i, (score, error, madds) in enumerate((
               (0.9, 0.01, 3), (0.91, 0.02, 1), (0.92, 0.0, 2), (0.8, 0.03, 4)))]
-  assert choosing.table({"candidates": rows}) == [
-      ("chosen", "91.00 %", "-1.00 ± 2.00", "1.000 M", "2.000 M"),
-      ("", "92.00 %", "+0.00 ± 0.00", "2.000 M", "4.000 M"),
-      ("original", "90.00 %", "-2.00 ± 1.00", "3.000 M", "6.000 M")]
-  assert choosing.table({}) == choosing.table({"candidates": [{}]}) == []
+  shown = [
+      ("1", "chosen", "91.00 %", "-1.00 ± 2.00", "1.000 M", "2.000 M"),
+      ("2", "", "92.00 %", "+0.00 ± 0.00", "2.000 M", "4.000 M"),
+      ("0", "original", "90.00 %", "-2.00 ± 1.00", "3.000 M", "6.000 M")]
+  assert choosing.table({"candidates": rows}).rows == shown
+  assert choosing.table({}) is choosing.table({"candidates": [{}]}) is None
+  beside = {"latency_ratio": 0.8, "memory": 2e6}
+  over = choosing.table({
+      "candidates": [row | beside for row in rows[1:]], "given": {
+          "score": 0.9, "params": 99_999, "madds": 1e5, **beside}})
+  assert over.columns[-2:] == (">latency", ">memory")
+  assert over.rows[-1] == ("", "original, over the budget", "90.00 %", "-2.00",
+                           "99999", "0.100 M", "0.80x", "2.000 MB")
+  curve = [{"params": n, "madds": n, "price": 1 / n, "architecture": {"n": n}}
+           for n in (3, 2, 2)]
+  assert choosing.table({"seeds": [{"curve": curve}, {"curve": []}]}).rows == [
+      ("1", "2", "2", "0.5000"), ("0", "3", "3", "0.3333")]
   assert choosing.sentences({"sampled": 30, "distinct": 2}) == []
   assert choosing.sentences({"candidates": rows}) == []  # It has changed.
   kept = {"candidates": [row | {"chosen": row["original"]} for row in rows],

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from natjax import cli, errors, methods, operations, pipeline
-from natjax.cli import choosing
 from natjax.graph import blocks, codec, records
 from natjax.methods import acceptance, entry, supervised
+from natjax.pipeline import choosing, runs, trials
 from natjax.pipeline import job as job_lib
-from natjax.pipeline import runs, trials
 from natjax.training import fit
 from natjax.training import method as base
 from tests import tiny
