@@ -216,8 +216,14 @@ def verdict(result, kept, gain, ratios, chance):
       quality = "The difference in accuracy is within noise"
     quality += (f" ({100 * gain:+.2f} ± {100 * half:.2f} points, 95 % over"
                 f" {over})")
-  if len(result.get("seeds", ())) > 1:
+  seeds = result.get("seeds", ())
+  if len(seeds) > 1:
     saving = "ones are cheaper" if min(ratios) < 0 else "ones cost the same"
   else:
     saving = "one is cheaper" if min(ratios) < 0 else "one costs the same"
-  return f"{quality}; the transformed {saving}."
+  said = f"{quality}; the transformed {saving}."
+  if kept := [row["num_changes"] for row in seeds].count(0):
+    said += f" Of {len(seeds)} seeds {kept} kept the original" + (
+        ", the first too, whose network architecture.json holds" * (
+            not seeds[0]["num_changes"])) + "; the means are over all."
+  return said

@@ -22,6 +22,31 @@ def test_verdict(seeds, ratio, words):
   assert said == f"Both are equally accurate; {words}"
 
 
+@pytest.mark.parametrize("changes, words", [
+    ((0, 0, 9), "Of 3 seeds 2 kept the original, the first too, whose network"
+     " architecture.json holds; the means are over all."),
+    ((9, 0), "Of 2 seeds 1 kept the original; the means are over all."),
+    ((9, 1), "the transformed ones are cheaper.")])
+def test_of_several_seeds_those_that_kept_the_original_are_told(changes, words):
+  result = {"changes": [], "seeds": [{"num_changes": n} for n in changes]}
+  said = tables.verdict(result, "kept", 0.0, (-0.1, -0.1), (0.0, "2 seeds"))
+  assert said.endswith(words)
+
+
+@pytest.mark.parametrize("result, words", [
+    ({"acceptance": {"accepted": False}}, "search preferred is not"),
+    ({"seeds": [{"accepted": False}] * 2}, "search preferred is not"),
+    ({"seeds": [{"tries": [{"reason": "nothing was replaced, as"}]}]},
+     "kept: nothing was replaced, as."),
+    ({"seeds": [{"tries": [{"reason": "cheaper"}]}]}, "usual"),
+    ({}, "usual")])
+def test_why_the_original_was_kept(result, words):
+  result = {"changes": [], **{key: value if key != "seeds" else [
+      {"num_changes": 0, **row} for row in value]
+                              for key, value in result.items()}}
+  assert words in tables.verdict(result, "usual", 0.0, (0.0,), (0.0, ""))
+
+
 @pytest.mark.parametrize("first,second,images,expected,words", [
     # By hand: 1.96 times the root of (0.8 * 0.2 + 0.9 * 0.1) / 359.
     ([0.8], [0.9], 359, 0.051723, "is more accurate (+10.00 ± 5.17 points, 95 %"
