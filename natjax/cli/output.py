@@ -7,9 +7,8 @@ from typing import Any
 from rich import progress as rich_progress
 
 from natjax import errors, pipeline
-from natjax.cli import choosing
 from natjax.cli.console import err, out, print_table
-from natjax.pipeline import runs, tables
+from natjax.pipeline import choosing, runs, tables
 
 
 def print_head(job):
@@ -129,10 +128,10 @@ def print_transformed(result, folder, entry):
         "saves" in result["changes"][0])
     print_table("edges that changed" + ", first seed" * several + alone,
                 *tables.explained(result["changes"]))
-  if rows := choosing.table(result):
-    print_table(choosing.title(result), choosing.columns(result), rows)
+  if points := choosing.table(result):
+    print_table(*points[:3])
   folder = pathlib.Path(folder)
-  more = [name for name in (*entry.drawn, "networks", "seed-*")
+  more = [name for name in (*entry.drawn, runs.POINTS, "networks", "seed-*")
           if any(folder.glob(name))]
   more = [name if "." in name else f"{name}/" for name in more]
   files = ", ".join(
@@ -250,11 +249,17 @@ def _print_tries(result):
   if not rows:
     return
   original = result["original"]
+  ratio = lambda tried, k: tried[k] / original.get(k, 1)  # Or one already.
+  names = {k: name for k, name in (
+      ("params", "parameters"), ("madds", "multiply-adds"),
+      ("latency_ratio", "latency"), ("memory", "memory")) if all(
+          k in tried for _, tried in rows)}
   print_table(
       "cuts that were tried, against the original on held-out images",
-      (">seed", ">parameters", ">multiply-adds", ">points", ">95 %", ""), [
-          (seed, *(f"{tried[k] / original[k]:.2f}x" for k in (
-              "params", "madds")), f"{100 * tried['difference']:+.2f}",
+      (">seed", *(f">{name}" for name in names.values()), ">points", ">95 %",
+       ""), [
+          (seed, *(f"{ratio(tried, k):.2f}x" for k in names),
+           f"{100 * tried['difference']:+.2f}",
            "{:+.2f} to {:+.2f}".format(*(
                100 * end for end in tried["interval"])),
            ("returned" if tried["accepted"] else "refused")

@@ -13,7 +13,12 @@ whole picture, a list of the primitives in `shapes`, and `render` writes it.
 
 from natjax.drawing.activation import save_activation, save_activations
 from natjax.drawing.attention import attention_bars, save_attention
-from natjax.drawing.candidates import pareto_front, save_pareto
+from natjax.drawing.candidates import (
+    pareto_front,
+    price_curve,
+    save_pareto,
+    save_prices,
+)
 from natjax.drawing.comparison import Change, changes, edge_names
 from natjax.drawing.curves import (
     alpha_curves,
@@ -25,6 +30,7 @@ from natjax.drawing.curves import (
 from natjax.drawing.render import draw, save
 
 __all__ = ["Change", "alpha_curves", "attention_bars", "changes", "draw",
-           "edge_names", "learning_curves", "pareto_front", "save",
-           "save_activation", "save_activations", "save_alpha",
-           "save_attention", "save_pareto", "save_theta", "theta_curves"]
+           "edge_names", "learning_curves", "pareto_front", "price_curve",
+           "save", "save_activation", "save_activations", "save_alpha",
+           "save_attention", "save_pareto", "save_prices", "save_theta",
+           "theta_curves"]

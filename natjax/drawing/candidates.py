@@ -16,13 +16,71 @@ def save_pareto(path: str | os.PathLike[str],
     Whether the picture was drawn.
   """
   rows = [row for row in result.get("candidates", ()) if "pareto" in row]
+  if rows and "given" in result:  # Over a budget.
+    rows.append({**result["given"], "original": True, "chosen": False,
+                 "pareto": False})
+  return _drawn(pareto_front, rows, path)
+
+
+def save_prices(path: str | os.PathLike[str],
+                result: Mapping[str, Any]) -> bool:
+  """As `price_curve`, of the first seed of a replacement.
+
+  Returns:
+    Whether the picture was drawn.
+  """
+  row: Mapping[str, Any] = next(iter(result.get("seeds", ())), {})
+  if rows := [*row.get("curve", ())]:
+    rows.append({"price": 0.0, "madds": result["original"]["madds"]})
+  tried = [{**t, "returned": t.get("accepted", True) and (
+      row["num_changes"] > 0)} for t in row.get("tries", ())]
+  return _drawn(lambda rows, path: price_curve(rows, tried, path), rows, path)
+
+
+def _drawn(draw, rows, path):
+  """Draws rows, if there are any and there is matplotlib; whether it did."""
   try:
     files.load_matplotlib()
   except errors.InputError:
     return False
   if rows:
-    pareto_front(rows, path)
+    draw(rows, path)
   return bool(rows)
+
+
+def price_curve(rows: Sequence[Mapping[str, Any]],
+                tried: Sequence[Mapping[str, Any]],
+                path: str | os.PathLike[str]) -> None:
+  """Draws the prices of replacements against multiply-adds.
+
+  Args:
+    rows: of the curve, each with "price" in nats and "madds"; the original is
+      the last.
+    tried: of what was tuned and compared, the same and whether it was
+      "returned".
+    path: where to write, `.svg` or `.png`.
+
+  Raises:
+    InputError: another suffix, no such directory, or no matplotlib.
+  """
+  path, mpl = files.checked(path), files.load_matplotlib()
+  figure = mpl.figure.Figure((5.0, 3.6), layout="constrained")
+  axes = figure.add_subplot()
+  at = lambda some: [*zip(*sorted(
+      (row["madds"] / 1e6, row["price"]) for row in some), strict=True)]
+  axes.plot(*at(rows), ".-", color="#0068a8", lw=1, label="least price")
+  marks = (("original", "s", rows[-1:]),
+           ("refused", "x", [row for row in tried if not row["returned"]]),
+           ("returned", "*", [row for row in tried if row["returned"]]))
+  for name, marker, some in marks:
+    if some:
+      axes.plot(*at(some), marker, color="#c24d00", ms=10, mfc="none",
+                label=name)
+  axes.set_xlabel("multiply-adds, M")
+  axes.set_ylabel("price before tuning, nats")
+  axes.grid(alpha=0.3)
+  axes.legend(fontsize="small")
+  files.write(path, files.figure_bytes(figure, path.suffix.lower()[1:]))
 
 
 def pareto_front(rows: Sequence[Mapping[str, Any]],

@@ -80,25 +80,33 @@ def over_budget(verdict: Verdict) -> Verdict:
 
 
 def cheaper(before: operations.Cost, after: operations.Cost,
-            seconds: tuple[float, float] | None = None) -> bool:
-  """Whether a network costs less in one way and no more in the other.
+            seconds: tuple[float, float] | None = None,
+            memory: tuple[float, float] | None = None) -> bool:
+  """Whether a network costs less in one way and no more in any other.
 
   Args:
     before: cost of the original.
     after: cost of the changed network.
     seconds: the latencies of both, where a budget asks for latency, which is
       then all that counts.
+    memory: of both, in bytes, where a budget asks for memory, which then counts
+      beside parameters and multiply-adds.
   """
+  old, new = _counted(before, after, seconds, memory)
+  return old != new and all(x <= y for x, y in zip(new, old, strict=True))
+
+
+def _counted(before, after, seconds, memory):
+  """What counts of two networks' costs, as `cheaper` takes them."""
   if seconds is not None:
-    return seconds[1] < seconds[0]
-  (params, madds), (most_params, most_madds) = after[:2], before[:2]
-  return after[:2] != before[:2] and (
-      params <= most_params and madds <= most_madds)
+    return seconds[:1], seconds[1:]
+  more = memory or (0.0, 0.0)
+  return (*before[:2], more[0]), (*after[:2], more[1])
 
 
 def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
-          tolerance: float,
-          seconds: tuple[float, float] | None = None) -> Verdict:
+          tolerance: float, seconds: tuple[float, float] | None = None,
+          memory: tuple[float, float] | None = None) -> Verdict:
   """Compares a changed network with the original.
 
   Args:
@@ -107,6 +115,7 @@ def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
     after: cost of the changed network.
     tolerance: by how many percentage points a cheaper network may be worse.
     seconds: as `cheaper` takes them; the faster network is then the cheaper.
+    memory: as `cheaper` takes it.
 
   Example:
     >>> big, small = operations.Cost(20, 200), operations.Cost(10, 100)
@@ -115,9 +124,9 @@ def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
     >>> judge(Pairs(1000, 10, 16), big, small, 0.5).accepted
     False
   """
-  saves = cheaper(before, after, seconds)
-  dearer = not saves and (after[:2] != before[:2] if seconds is None
-                          else seconds[1] > seconds[0])
+  saves = cheaper(before, after, seconds, memory)
+  old, new = _counted(before, after, seconds, memory)
+  dearer = not saves and old != new
   less, more = ("cheaper", "dearer") if seconds is None else (
       "faster", "slower")
   points, (low, high) = 100 * pairs.difference, pairs.interval

@@ -212,6 +212,28 @@ class Bounds:
     return None if self.latency is None else (
         self.seconds(self.given), self.seconds(architecture))
 
+  def beside(self, architecture: codec.Architecture) -> tuple[
+      tuple[float, float] | None, tuple[float, float] | None]:
+    """`latencies`, and the same of memory: what else than costs counts."""
+    return self.latencies(architecture), None if (
+        self.limits.memory is None) else (
+            self.memory(self.given), self.memory(architecture))
+
+  def row(self, architecture: codec.Architecture) -> dict[str, float]:
+    """What a row of a report says of a network, where budgets ask for it.
+
+    "seconds", which its budget was compared with; "latency_ratio", its latency
+    to the original's, of runs in turns; "memory" in bytes.
+    """
+    found: dict[str, float] = {}
+    if self.latency is not None:
+      before, after = self.pair(architecture)
+      found["seconds"] = self.seconds(architecture)
+      found["latency_ratio"] = after.median / before.median
+    if self.limits.memory is not None:
+      found["memory"] = self.memory(architecture)
+    return found
+
   def told(self, architecture: codec.Architecture) -> dict[str, Any]:
     """What a result says of latency and memory, where budgets ask for them.
 

@@ -66,6 +66,7 @@ def derive(method: Any, policy: Any, architecture: codec.Architecture,
     where the input is chosen, and of each of these, but for the published
     policy, what its changes cost alone ("explained"); of several samples how
     many there were ("sampled") and how many of these differ ("distinct");
+    of an input that is no candidate its score and cost ("given");
     and what `settle` tells of a budget of latency or memory.
 
   Raises:
@@ -114,8 +115,9 @@ def settle(method: Any, architecture: codec.Architecture,
 
   Without a budget of latency once. With one, candidates are found by the times
   of their operations, chosen and timed; where all are too slow, more is asked
-  of the next ones; and at last what is fastest by the times of its operations
-  is the only candidate.
+  of the next ones, and less where what is chosen leaves much of the budget; of
+  several searches that which leaves least is returned. Where all are too slow
+  in all of them, what is fastest by its operations is the only candidate.
 
   Args:
     method: a `nat.NAT`.
@@ -132,8 +134,9 @@ def settle(method: Any, architecture: codec.Architecture,
     errors.NotMet: no candidate keeps to the budget.
   """
   bounds = aims.bounds_of(method, architecture)
+  limit = bounds.limits.seconds
   aim = aims.Aim(bounds, bounds.limits, None, method.ground)
-  if bounds.latency is None:
+  if bounds.latency is None or limit is None:
     best, report = choose(method, architecture, find(aim, 0), answer)
     return best, {**report, **bounds.told(best)}
   aim = aim._replace(times=aims.edge_seconds(method, bounds))
@@ -145,20 +148,31 @@ def settle(method: Any, architecture: codec.Architecture,
   wanted = asked if asked <= 0 else (
       ceiling * asked / max(base - bounds.seconds(quickest), asked))
   took: list[float] = []
+  held, too_little, enough = None, 0.0, 0.0  # What was asked, and came of it.
   for number in range(_SEARCHES):
     try:
       found = find(aim.asking(wanted), number)
     except errors.NotMet:
       break
     took, chosen = _timed(method, bounds, found, answer)
-    if chosen is not None:
-      return chosen
-    wanted = bounds.more(wanted, base - statistics.median(took), asked, ceiling)
-  aim = aim.asking(ceiling)
-  if not bounds.limits.allows(*bounds.spent(quickest)):
-    return choose(method, architecture, find(aim, _SEARCHES), answer)
+    if chosen is None:
+      too_little = max(too_little, wanted)
+    elif held is None or bounds.seconds(chosen[0]) > bounds.seconds(held[0]):
+      held, enough = chosen, wanted
+    if held is None:
+      wanted = bounds.more(
+          wanted, base - statistics.median(took), asked, ceiling)
+      continue
+    if asked <= 0 or aims.preference(method) == "accuracy" or (
+        bounds.seconds(held[0]) >= (1 - candidates.NEAR) * limit):
+      break
+    wanted = (too_little + enough) / 2
+  if held is not None:
+    return held
   more, chosen = _timed(method, bounds, {
-      quickest: method.ground.encode(quickest)}, answer)
+      quickest: method.ground.encode(quickest)} if (
+          bounds.limits.allows(*bounds.spent(quickest))) else (
+              find(aim.asking(ceiling), _SEARCHES)), answer)
   if chosen is None:
     raise errors.NotMet(bounds.too_slow(min(took + more)))
   return chosen
@@ -197,8 +211,6 @@ def _timed(method, bounds, found, answer):
   best, report = choose(
       method, given, {kept[i]: found[kept[i]] for i in at}, answer,
       choice.Answers(answers.images, answers.both[np.ix_(at, at)]))
-  for row, i in zip(report["candidates"], at, strict=True):
-    row["seconds"] = bounds.seconds(kept[i])
   return [*took.values()], (best, {
       **report, "scored": len(kept), "timed": len(took), **bounds.told(best)})
 
@@ -221,7 +233,7 @@ def choose(method: Any, architecture: codec.Architecture,
   """
   kept = [*found]
   costs = {a: method.ground.cost(a) for a in (*kept, architecture)}
-  prefer = aims.preference(method)
+  prefer, bounds = aims.preference(method), aims.bounds_of(method, architecture)
   answers = answers or answer([*found.values()])
   # What is equal stays in the order found: a change must pay.
   given = kept.index(architecture) if architecture in found else None
@@ -234,14 +246,14 @@ def choose(method: Any, architecture: codec.Architecture,
           {"architecture": codec.to_dict(a), "score": score,
            "standard_error": error, "original": a == architecture,
            "chosen": i == first, "pareto": pareto, "params": costs[a].params,
-           "madds": costs[a].madds}
+           "madds": costs[a].madds, **bounds.row(a)}
           for i, (a, score, error, pareto) in enumerate(zip(
               kept, answers.scores, chosen.errors, chosen.pareto, strict=True))
       ],
       "preferred": {name: own.order[0] for name, own in every.items()},
       "finalists": _finalists(
           chosen.order, kept, answers.scores, architecture, prefer, costs,
-          aims.bounds_of(method, architecture))[:method.config.finalists]}
+          bounds)[:method.config.finalists]}
   if not method.published:
     _explain(method, architecture, report, answer)
   return kept[first], report
@@ -251,8 +263,10 @@ def _explain(method, architecture, report, answer):
   """Tells of every finalist what each of its changes costs by itself.
 
   That is what the score of the given architecture loses where that change
-  alone is made ("score_drop"), on the images of all scores.
+  alone is made ("score_drop"), on the images of all scores. Where the given one
+  is no candidate, "given" has its score and cost.
   """
+  bounds = aims.bounds_of(method, architecture)
   rows = [report["candidates"][i] for i in report["finalists"]]
   each = [alone.changes(architecture, codec.from_dict(row["architecture"]))
           for row in rows]
@@ -265,6 +279,9 @@ def _explain(method, architecture, report, answer):
         method.ground.encode(alone.made(architecture, change))
         for change in every[begin:begin + size])]).scores
     scores += [before - score for score in after]
+    if not any(row["original"] for row in report["candidates"]):
+      report["given"] = {"score": before, "params": bounds.cost.params,
+                         "madds": bounds.cost.madds, **bounds.row(architecture)}
   drop = dict(zip(every, scores, strict=True))
   for row, own in zip(rows, each, strict=True):
     row["explained"] = [{"score_drop": drop[change]} for change in own]
@@ -286,4 +303,4 @@ def _finalists(order, kept, scores, architecture, prefer, costs, bounds):
   return [i for i in order if kept[i] != architecture and (
       scores[i] > least
       or acceptance.cheaper(costs[architecture], costs[kept[i]],
-                            bounds.latencies(kept[i])))]
+                            *bounds.beside(kept[i])))]

@@ -37,7 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from natjax import errors
+from natjax import drawing, errors
 from natjax.costs import alone, exact
 from natjax.costs import budget as budget_lib
 from natjax.graph import codec
@@ -383,8 +383,11 @@ class Replace:
         "prices": _rows(space, prices), "curve": self._curve(space, prices),
         **self._checked(space, prices, seen[cut:])}
     if self.config.rounds > 1:
+      # Points to choose from are those of the last round.
       report["rounds"] = [*before, {
-          "params": space.cost.params, "madds": space.cost.madds, **report}]
+          "params": space.cost.params, "madds": space.cost.madds, **report,
+          "curve": [{k: v for k, v in row.items() if k != "architecture"}
+                    for row in report["curve"]]}]
     last = number == self.config.rounds
     choice = self._choose(space, prices, self.limits if last else self._part(
         number / self.config.rounds), report, paid)
@@ -436,7 +439,10 @@ class Replace:
         (*paid, *space.paid(choice, prices)))
 
   def _curve(self, space, prices):
-    """What budgets of multiply-adds would come to, by the prices."""
+    """What budgets of multiply-adds would come to, by the prices.
+
+    What keeps to several of them stands there once for each.
+    """
     rows = []
     for share in _CURVE:
       try:
@@ -444,9 +450,11 @@ class Replace:
             madds=share * self.cost.madds))
       except errors.NotMet:
         break
-      cost = exact.network(space.apply(choice), self.place)
+      architecture = space.apply(choice)
+      cost = exact.network(architecture, self.place)
       rows.append({"params": cost.params, "madds": cost.madds,
-                   "price": _sum(prices, choice)})
+                   "price": _sum(prices, choice),
+                   "architecture": codec.to_dict(architecture)})
     return rows
 
   def _checked(self, space, prices, measured):
@@ -577,20 +585,17 @@ class Replace:
     The original, tuned, is no cut: it is not returned in its own place.
     """
     row = {"params": choice.cost.params, "madds": choice.cost.madds,
-           "price": choice.price}
+           "price": choice.price, **self.bounds.row(choice.architecture)}
     cut = choice.architecture != self.given
-    if self.latency is not None:
-      row["seconds"] = self._seconds(choice.architecture)
-    if self.limits.memory is not None:
-      row["memory"] = self.space.memory(choice.architecture)
     if not self.config.held_out:
       return row, cut
     pairs = acceptance.Pairs(*map(int, np.asarray(state.pairs)))
     verdict = acceptance.judge(
         pairs, self.cost, choice.cost, self.config.tolerance,
-        self.bounds.latencies(choice.architecture))
+        *self.bounds.beside(choice.architecture))
     if not cut:
-      verdict = acceptance.Verdict(False, "nothing was replaced")
+      verdict = acceptance.Verdict(False, "nothing was replaced, since it keeps"
+                                   " to the budget as it is")
     if self._asked and any(limit is not None and now > limit for limit, now in
                            zip(self.limits, self._now, strict=True)):
       verdict = acceptance.over_budget(verdict)
@@ -704,6 +709,7 @@ ENTRY = entry_lib.Entry(
     trained=True, inherits=True, label="replace", model="with replacements",
     share="full", reports=("rank_correlation", "curve", "rounds", "tries",
                            "latency", "memory"),
+    charts={"pareto.svg": drawing.save_prices},
     kept="The original was kept: no cut that was tried is as good, within the"
     " tolerance, on the held-out images. A larger tolerance, more"
     " epochs of tuning (tune-epochs) or a milder budget may find one.")

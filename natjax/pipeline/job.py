@@ -33,9 +33,9 @@ from natjax.methods import bounds as bounds_lib
 from natjax.methods import entry as entry_lib
 from natjax.objectives import arcface as arcface_lib
 from natjax.objectives import simclr as simclr_lib
+from natjax.pipeline import choosing, runs, shapes, work
 from natjax.pipeline import clock as clock_lib
 from natjax.pipeline import judge as judge_lib
-from natjax.pipeline import runs, shapes, work
 from natjax.pipeline import trainer as trainer_lib
 from natjax.pipeline import trials as trials_lib
 from natjax.pipeline import weights as weights_lib
@@ -331,6 +331,7 @@ class Job(work.Work):
           draw(out / file, metrics_lib.read(out / runs.METRICS))
         for file, chart in self.entry.charts.items():
           chart(out / file, result)
+        choosing.write(out, result)
     return result, [*map(
         codec.from_dict, result.get("architectures", {}).values())]
 

@@ -9,7 +9,7 @@ from typing import Any
 from natjax import drawing, methods
 from natjax.graph import codec
 from natjax.networks import network as network_lib
-from natjax.pipeline import networks, tables
+from natjax.pipeline import choosing, networks, tables
 
 _MOST = 100  # Rows of changes; the dictionary has all.
 
@@ -92,8 +92,9 @@ def _rows(result, images):
 def _told(result, images):
   """The sentences of one result."""
   verdict = _rows(result, images).verdict
-  return [*[verdict] * bool(verdict), *tables.others(result),
-          *tables.refused(result)]
+  note = [f"Note: {result['note']}."] if "note" in result else []
+  return [*[verdict] * bool(verdict), *choosing.sentences(result), *note,
+          *tables.others(result), *tables.refused(result)]
 
 
 def _show(result, images):

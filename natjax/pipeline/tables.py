@@ -108,8 +108,12 @@ def percent(part, what="accuracy"):
 def measured(part):
   """The cells of `MEASURED`; a network may not have been trained."""
   accuracy = percent(part) if "accuracy" in part else "not trained"
-  return (accuracy, f"{part['params'] / 1e6:.3f} M",
-          f"{part['madds'] / 1e6:.3f} M")
+  return accuracy, count(part["params"]), count(part["madds"])
+
+
+def count(number: float) -> str:
+  """A number of parameters or multiply-adds, small ones in full."""
+  return f"{number:.0f}" if number < 1e5 else f"{number / 1e6:.3f} M"
 
 
 def measure(result):
@@ -176,6 +180,20 @@ def refused(result):
           if "difference" in tried and not tried["accepted"]]
 
 
+def _kept(result, kept):
+  """Why the original is returned, as far as a result tells it."""
+  if not result.get("acceptance", {}).get("accepted", True) or any(
+      not row.get("accepted", True) for row in result.get("seeds", ())):
+    return ("The original was kept: what the search preferred is not as good,"
+            " within the tolerance, on held-out images.")
+  tried = {row.get("reason") for seed in result.get("seeds", ())
+           for row in seed.get("tries", ())}
+  if len(tried) == 1 and (reason := tried.pop() or "").startswith(
+      "nothing was replaced"):
+    return f"The original was kept: {reason}."
+  return kept
+
+
 def verdict(result, kept, gain, ratios, chance):
   """Which of two networks is better, by what is more than chance.
 
@@ -187,7 +205,7 @@ def verdict(result, kept, gain, ratios, chance):
     chance: `noise` of both.
   """
   if not changed(result):
-    return kept
+    return _kept(result, kept)
   half, over = chance
   quality = "Both are equally accurate"
   if gain:
@@ -198,8 +216,14 @@ def verdict(result, kept, gain, ratios, chance):
       quality = "The difference in accuracy is within noise"
     quality += (f" ({100 * gain:+.2f} ± {100 * half:.2f} points, 95 % over"
                 f" {over})")
-  if len(result.get("seeds", ())) > 1:
+  seeds = result.get("seeds", ())
+  if len(seeds) > 1:
     saving = "ones are cheaper" if min(ratios) < 0 else "ones cost the same"
   else:
     saving = "one is cheaper" if min(ratios) < 0 else "one costs the same"
-  return f"{quality}; the transformed {saving}."
+  said = f"{quality}; the transformed {saving}."
+  if kept := [row["num_changes"] for row in seeds].count(0):
+    said += f" Of {len(seeds)} seeds {kept} kept the original" + (
+        ", the first too, whose network architecture.json holds" * (
+            not seeds[0]["num_changes"])) + "; the means are over all."
+  return said

@@ -536,13 +536,14 @@ class Trainer:
         accept.original, derived.architecture))
     verdict = acceptance.judge(
         pairs, before, after, accept.tolerance,
-        accept.bounds.latencies(derived.architecture))
+        *accept.bounds.beside(derived.architecture))
     if derived.architecture in (accept.original, codec.pad(accept.original)):
       verdict = acceptance.Verdict(False, "nothing was changed")
     if accept.bounds.exceeded:
       verdict = acceptance.over_budget(verdict)
     report = {**derived.report, "tries": [{
         "params": after.params, "madds": after.madds,
+        **accept.bounds.row(derived.architecture),
         **acceptance.report(pairs, verdict)}]}
     if verdict.accepted:
       return derived._replace(report=report)

@@ -125,7 +125,8 @@ class Trials:
       listener: who hears of the course.
       files: of an architecture, the weights that its trial begins with; None
         draws them.
-      budget: of the original; where it limits latency, that is what counts.
+      budget: of the original; where it limits latency, that is what counts,
+        and memory beside the rest.
 
     Returns:
       What is returned, and the report with "acceptance" and "trial_seconds",
@@ -198,7 +199,7 @@ class Trials:
                      for i in (0, winner))
     verdict = acceptance.judge(
         pairs, before, after, self._tolerance,
-        None if budget is None else budget.latencies(networks[winner]))
+        *(() if budget is None else budget.beside(networks[winner])))
     if bound:
       verdict = acceptance.over_budget(verdict)
     return {"acceptance": {

@@ -22,8 +22,8 @@ from natjax.costs import exact as cost
 from natjax.graph import codec, skeleton
 from natjax.graph import genotype as architecture
 from natjax.methods import nat, supervised
+from natjax.pipeline import choosing, presets, runs
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import presets, runs
 from natjax.training import fit, settings
 
 # In a network of one cell, which is a reduction cell, the first is not seen.
@@ -42,7 +42,8 @@ TRAIN = {"init_channels": 2, "cells": 1, "epochs": 2, "batch_size": 64,
 DATA = ["--dataset", "digits", "--image-size", "8", "--preset", "demo",
         "--devices", "1"]
 FILES = {"config.json", "metrics.jsonl", "architecture.json", "result.json",
-         "architecture.txt", "architecture.svg", "pareto.svg", "checkpoint",
+         "architecture.txt", "architecture.svg", "pareto.svg", "pareto",
+         "checkpoint",
          "checksums.json", "networks"}
 
 _compiled: list[str] = []
@@ -332,6 +333,15 @@ def test_transformed_architecture_is_read_as_one(finished):
                    "--init-channels", 2, "--image-size", 8, "--json")
   assert found["params"] == finished.result["transformed"]["params"]
   assert found["madds"] == finished.result["transformed"]["madds"]
+  # So is every point of the table of candidates, by its number.
+  points = choosing.points(finished.result)
+  assert {*points} == {
+      int(path.stem) for path in (finished.folder / "pareto").iterdir()}
+  for number, row in points.items():
+    found = run_json("cost", finished.folder / "pareto" / f"{number}.json",
+                     "--cells", 1, "--init-channels", 2, "--image-size", 8,
+                     "--json")
+    assert (found["params"], found["madds"]) == (row["params"], row["madds"])
 
 
 @pytest.mark.parametrize("command", ["transform", "train"])

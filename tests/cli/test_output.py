@@ -5,8 +5,8 @@ import types
 import pytest
 
 from natjax import methods
-from natjax.cli import choosing, output
-from natjax.pipeline import tables
+from natjax.cli import output
+from natjax.pipeline import choosing, tables
 from natjax.training import options
 
 
@@ -20,6 +20,31 @@ def test_verdict(seeds, ratio, words):
   said = tables.verdict(result, methods.METHODS["nat"].kept, 0.0,
                         (ratio, ratio), (0.0, "2 seeds"))
   assert said == f"Both are equally accurate; {words}"
+
+
+@pytest.mark.parametrize("changes, words", [
+    ((0, 0, 9), "Of 3 seeds 2 kept the original, the first too, whose network"
+     " architecture.json holds; the means are over all."),
+    ((9, 0), "Of 2 seeds 1 kept the original; the means are over all."),
+    ((9, 1), "the transformed ones are cheaper.")])
+def test_of_several_seeds_those_that_kept_the_original_are_told(changes, words):
+  result = {"changes": [], "seeds": [{"num_changes": n} for n in changes]}
+  said = tables.verdict(result, "kept", 0.0, (-0.1, -0.1), (0.0, "2 seeds"))
+  assert said.endswith(words)
+
+
+@pytest.mark.parametrize("result, words", [
+    ({"acceptance": {"accepted": False}}, "search preferred is not"),
+    ({"seeds": [{"accepted": False}] * 2}, "search preferred is not"),
+    ({"seeds": [{"tries": [{"reason": "nothing was replaced, as"}]}]},
+     "kept: nothing was replaced, as."),
+    ({"seeds": [{"tries": [{"reason": "cheaper"}]}]}, "usual"),
+    ({}, "usual")])
+def test_why_the_original_was_kept(result, words):
+  result = {"changes": [], **{key: value if key != "seeds" else [
+      {"num_changes": 0, **row} for row in value]
+                              for key, value in result.items()}}
+  assert words in tables.verdict(result, "usual", 0.0, (0.0,), (0.0, ""))
 
 
 @pytest.mark.parametrize("first,second,images,expected,words", [
@@ -58,11 +83,23 @@ def test_what_is_said_of_a_choice():
            "pareto": i in (1, 2)}
           for i, (score, error, madds) in enumerate((
               (0.9, 0.01, 3), (0.91, 0.02, 1), (0.92, 0.0, 2), (0.8, 0.03, 4)))]
-  assert choosing.table({"candidates": rows}) == [
-      ("chosen", "91.00 %", "-1.00 ± 2.00", "1.000 M", "2.000 M"),
-      ("", "92.00 %", "+0.00 ± 0.00", "2.000 M", "4.000 M"),
-      ("original", "90.00 %", "-2.00 ± 1.00", "3.000 M", "6.000 M")]
-  assert choosing.table({}) == choosing.table({"candidates": [{}]}) == []
+  shown = [
+      ("1", "chosen", "91.00 %", "-1.00 ± 2.00", "1.000 M", "2.000 M"),
+      ("2", "", "92.00 %", "+0.00 ± 0.00", "2.000 M", "4.000 M"),
+      ("0", "original", "90.00 %", "-2.00 ± 1.00", "3.000 M", "6.000 M")]
+  assert choosing.table({"candidates": rows}).rows == shown
+  assert choosing.table({}) is choosing.table({"candidates": [{}]}) is None
+  beside = {"latency_ratio": 0.8, "memory": 2e6}
+  over = choosing.table({
+      "candidates": [row | beside for row in rows[1:]], "given": {
+          "score": 0.9, "params": 99_999, "madds": 1e5, **beside}})
+  assert over.columns[-2:] == (">latency", ">memory")
+  assert over.rows[-1] == ("", "original, over the budget", "90.00 %", "-2.00",
+                           "99999", "0.100 M", "0.80x", "2.000 MB")
+  curve = [{"params": n, "madds": n, "price": 1 / n, "architecture": {"n": n}}
+           for n in (3, 2, 2)]
+  assert choosing.table({"seeds": [{"curve": curve}, {"curve": []}]}).rows == [
+      ("1", "2", "2", "0.5000"), ("0", "3", "3", "0.3333")]
   assert choosing.sentences({"sampled": 30, "distinct": 2}) == []
   assert choosing.sentences({"candidates": rows}) == []  # It has changed.
   kept = {"candidates": [row | {"chosen": row["original"]} for row in rows],

@@ -14,7 +14,8 @@ import pytest
 from natjax import cli, errors, pipeline
 from natjax.costs import budget, footprint
 from natjax.graph import codec
-from natjax.methods import aims, candidates, differentiable, nat
+from natjax.methods import aims, candidates, differentiable, inference, nat
+from natjax.methods import bounds as bounds_lib
 from natjax.training import distributed
 from tests import tiny
 from tests.costs import test_budget
@@ -112,6 +113,55 @@ def test_where_all_that_is_drawn_is_too_slow_the_fastest_is_left(
       1 if a == tiny.GENOTYPE else 10))
   with pytest.raises(errors.NotMet, match="nothing that was timed keeps"):
     test_budget.derive(method)
+
+
+class Foretold:
+  """Networks that are their seconds, of which 1.0 is the given one.
+
+  One is found that saves `factor` of what is asked of it by its operations.
+  """
+
+  latency, limits, asked = True, budget.Budget(seconds=0.8), 0.2
+  ground, times, prefer = None, None, "cost"
+  more, seconds = staticmethod(bounds_lib.Bounds.more), staticmethod(float)
+
+  def __init__(self, factor):
+    self.factor, self.wanted = factor, []
+
+  def _replace(self, **changes):
+    return self
+
+  def asking(self, seconds):
+    self.wanted.append(seconds)
+    return self
+
+  def spent(self, seconds):
+    return budget.Spent(None, seconds=seconds)
+
+  def found(self, aim, number):
+    return 1 - self.factor * self.wanted[-1]
+
+  def timed(self, method, bounds, seconds, answer):
+    return [seconds], (seconds, {}) if seconds <= 0.8 else None
+
+
+@pytest.mark.parametrize("factor, searches, least", [
+    (1.0, 1, 0.79), (3.0, 3, 0.7), (1.5, 3, 0.77), (0.5, 2, 0.79)])
+def test_what_leaves_much_of_a_latency_is_looked_for_again(
+    monkeypatch, factor, searches, least):
+  rule = Foretold(factor)
+  for name in ("bounds_of", "Aim", "edge_seconds"):
+    monkeypatch.setattr(aims, name, lambda *args: rule)
+  monkeypatch.setattr(aims, "preference", lambda method: method.prefer)
+  monkeypatch.setattr(candidates, "fastest", lambda *args: 0.1)
+  monkeypatch.setattr(inference, "_timed", rule.timed)
+  best, _ = inference.settle(rule, 1.0, rule.found, None)
+  assert len(rule.wanted) == searches and least <= best <= 0.8
+  rule.wanted.clear()
+  rule.prefer = "accuracy"  # What scores best may be far faster.
+  once, _ = inference.settle(rule, 1.0, rule.found, None)
+  assert len(rule.wanted) == (2 if factor == 0.5 else 1)
+  assert once <= best
 
 
 @pytest.mark.parametrize("limits", [

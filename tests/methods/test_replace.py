@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from natjax import errors, pipeline
-from natjax.costs import budget
+from natjax.costs import budget, exact
 from natjax.graph import codec, records
 from natjax.methods import replace, supervised
 from natjax.networks import network as network_lib
 from natjax.networks import trees
+from natjax.pipeline import choosing, runs
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import runs
 from natjax.training import devices as devices_lib
 from natjax.training import metrics
 from tests import tiny
@@ -250,6 +250,17 @@ def test_a_run_returns_a_cheaper_network_with_its_weights(a_run):
       row["tries"][0]["price"])
   curve = [point["price"] for point in row["curve"]]
   assert curve == sorted(curve)
+  # Every point of the table can be costed and trained, from its file.
+  points = choosing.points(result)
+  assert {*points} == {int(path.stem) for path in (out / "pareto").iterdir()}
+  for number, point in points.items():
+    network = codec.read(out / "pareto" / f"{number}.json")
+    assert exact.network(network, test_replacements.FRAME)[:2] == (
+        point["params"], point["madds"])
+    assert point["price"] == 0 or network != NETWORK
+  table = choosing.table(result)
+  assert [row[0] for row in table.rows] == [*map(str, points)]
+  assert "pareto.svg" in {path.name for path in out.iterdir()}
   found = runs.read_architecture(out)
   assert codec.to_dict(found) == result["architectures"]["transformed"]
   network = networks_lib.load(out)
@@ -316,7 +327,9 @@ def test_rounds_and_nothing_held_out(tmp_path):
   first, second = row["rounds"]
   assert first["madds"] == result["original"]["madds"] > second["madds"]
   assert second["params"] <= first["params"] * 0.6**0.5
-  assert first["curve"] != second["curve"] == row["curve"]
+  own = [{k: v for k, v in point.items() if k != "architecture"}
+         for point in row["curve"]]
+  assert first["curve"] != second["curve"] == own
   assert {"rank_correlation", "prices"} <= {*first}
   assert "difference" not in row["tries"][0]
   stages = [(r["run"], r["stage"])

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from natjax import cli, errors, methods, operations, pipeline
-from natjax.cli import choosing
 from natjax.graph import blocks, codec, records
 from natjax.methods import acceptance, entry, supervised
+from natjax.pipeline import choosing, runs, trials
 from natjax.pipeline import job as job_lib
-from natjax.pipeline import runs, trials
 from natjax.training import fit
 from natjax.training import method as base
 from tests import tiny
@@ -343,3 +342,14 @@ def test_cheaper_is_in_both_ways():
   assert acceptance.cheaper(cost(2, 2), cost(2, 1))
   assert not acceptance.cheaper(cost(2, 2), cost(2, 2))
   assert not acceptance.cheaper(cost(2, 2), cost(1, 3))
+
+
+@pytest.mark.parametrize("memory, accepted, word", [
+    ((3.0, 2.0), True, "cheaper, and -0.40"), ((2.0, 3.0), False, "dearer"),
+    ((2.0, 2.0), False, "not cheaper"), (None, False, "not cheaper")])
+def test_memory_counts_where_a_budget_asks_for_it(memory, accepted, word):
+  pairs, cost = acceptance.Pairs(1000, 10, 14), operations.Cost(2, 2)
+  found = acceptance.judge(pairs, cost, cost, 0.5, memory=memory)
+  assert found.accepted is accepted and found.reason.startswith(word)
+  less = acceptance.judge(pairs, cost, operations.Cost(1, 1), 0.5, None, memory)
+  assert less.accepted is (memory != (2.0, 3.0))

@@ -1,0 +1,140 @@
+"""What a result says of how a transformation was chosen, and its points.
+
+The points are those of accuracy against cost that a user may choose from: the
+candidates of a search that no other dominates, or of a replacement what every
+budget would come to by the prices. Each has a file with its architecture.
+"""
+
+from collections.abc import Mapping
+import pathlib
+from typing import Any
+
+from natjax.graph import codec
+from natjax.pipeline import runs, tables
+from natjax.training import metrics as metrics_lib
+
+
+def points(result: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
+  """The rows of the table of points, by their numbers, the cheapest first.
+
+  Args:
+    result: of a transformation of one architecture, not of several.
+
+  Returns:
+    Of a search the candidates that no other dominates, the original and the
+    chosen one; of a replacement the points of the first seed's curve.
+  """
+  rows = [(i, row) for i, row in enumerate(result.get("candidates", ()))
+          if row.get("pareto") or ("pareto" in row and (
+              row["original"] or row["chosen"]))]
+  curve = next((row["curve"] for row in result.get("seeds", ())
+                if "curve" in row), ())
+  rows += [(i, row) for i, row in enumerate(curve) if (
+      "architecture" in row and row["architecture"] not in [
+          before["architecture"] for before in curve[:i]])]
+  return dict(sorted(rows, key=lambda pair: pair[1]["madds"]))
+
+
+def write(out: pathlib.Path, result: Mapping[str, Any]) -> None:
+  """Writes the architecture of every point, as `RUN/pareto/NUMBER.json`."""
+  found = points(result)
+  folder = out / runs.POINTS
+  folder.mkdir(exist_ok=True)
+  for path in folder.iterdir():  # Of an end that was made again.
+    path.unlink()
+  for number, row in found.items():
+    metrics_lib.write_text(folder / f"{number}.json", codec.to_json(
+        codec.from_dict(row["architecture"])) + "\n")
+  if not found:
+    folder.rmdir()
+
+
+def _beside(row):
+  """Columns and cells of what a budget asks for beside the usual."""
+  return {
+      **({"latency": f"{row['latency_ratio']:.2f}x"}
+         if "latency_ratio" in row else {}),
+      **({"memory": tables.ASKED["memory"](row["memory"])}
+         if "memory" in row else {})}
+
+
+def table(result: Mapping[str, Any]) -> tables.Comparison | None:
+  """The points as a table, without a verdict; None where there are none."""
+  found = points(result)
+  if not found:
+    return None
+  first = next(iter(found.values()))
+  cost = lambda row: (tables.count(row["params"]), tables.count(row["madds"]))
+  if "price" in first:
+    several = ", first seed" * (len(result["seeds"]) > 1)
+    return tables.Comparison(
+        "what budgets of multiply-adds would come to, by the prices, before any"
+        f" tuning{several}",
+        (">point", ">parameters", ">multiply-adds", ">price, nats"), [
+            (str(i), *cost(row), f"{row['price']:.4f}")
+            for i, row in found.items()], "")
+  best = max(row["score"] for row in result["candidates"])
+  rows = [
+      (str(i), ", ".join(name for name in ("original", "chosen") if row[name]),
+       f"{100 * row['score']:.2f} %", f"{100 * (row['score'] - best):+.2f} ±"
+       f" {100 * row['standard_error']:.2f}", *cost(row),
+       *_beside(row).values()) for i, row in found.items()]
+  if given := result.get("given"):
+    rows.append(("", "original, over the budget", f"{100 * given['score']:.2f}"
+                 " %", f"{100 * (given['score'] - best):+.2f}", *cost(given),
+                 *_beside(given).values()))
+  return tables.Comparison(_title(result), (
+      ">point", "", ">score", ">to the best", ">parameters", ">multiply-adds",
+      *(f">{name}" for name in _beside(first))), rows, "")
+
+
+def _title(result):
+  """Of the table of candidates."""
+  count = len(result["candidates"])
+  if "timed" in result:
+    return (f"{count} candidates within the budget, of {result['scored']} that"
+            f" were scored on the supernet and {result['timed']} that were then"
+            " timed: those that no other dominates")
+  return (f"{count} candidates, scored on the supernet:"
+          " those that no other dominates")
+
+
+def _otherwise(result):
+  """What other preferences choose, where a search chose the original."""
+  rows = result.get("candidates", ())
+  found: dict[int, list[str]] = {}
+  given = next((row for row in rows if row["original"] and row["chosen"]), None)
+  if given is None or result.get("finalists"):
+    return []
+  for prefer, i in result.get("preferred", {}).items():
+    if not rows[i]["original"]:
+      found.setdefault(i, []).append(prefer)
+  return [
+      f"By --prefer {' or '.join(names)} the search would have chosen what"
+      f" scores {100 * (rows[i]['score'] - given['score']):+.2f} points, with"
+      + ",".join(f" {100 * (rows[i][key] / given[key] - 1):+.1f} % {what}"
+                 for key, what in (("params", "parameters"),
+                                   ("madds", "multiply-adds"))) + "."
+      for i, names in found.items()]
+
+
+def sentences(result: Mapping[str, Any]) -> list[str]:
+  """How alike the samples were, where they were, and what trials came to."""
+  said = []
+  if result.get("distinct") == 1:
+    said.append(f"All {result['sampled']} samples are one and the same"
+                " transformation: the policy has settled on it.")
+  said += _otherwise(result)
+  if found := result.get("acceptance"):
+    verdict = "accepted" if found["accepted"] else "not accepted"
+    share = result["trial_seconds"] / max(result["seconds"], 1e-9)
+    said.append(
+        f"Trials of {len(found['trials']) - 1} candidate(s), {found['epochs']}"
+        f" epochs, {100 * share:.0f} % of the time: {verdict}. The best of them"
+        f" is {found['reason']}.")
+  tried = [row["accepted"] for row in result.get("seeds", ())
+           if "accepted" in row]
+  if tried:
+    said.append(f"Trials accepted what {sum(tried)} of {len(tried)} searches"
+                " preferred.")
+  return said

@@ -1,0 +1,74 @@
+"""No method returns what was seen to be worse than what it was given."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from natjax import methods, pipeline
+from natjax.cli import output
+from natjax.graph import codec
+from natjax.methods import replace, supervised
+from natjax.pipeline import networks as networks_lib
+from natjax.pipeline import versus
+from tests.methods import test_replace
+from tests.pipeline import test_union
+
+NETWORK = test_union.network("conv_1x1", "conv_1x1")
+# Of every method those that it has; something has to be changed.
+SETTINGS = {
+    "epochs": 1, "batch_size": 16, "candidates": 3, "finalists": 1,
+    "trial_epochs": 1, "population": 6, "generations": 1, "parents": 2,
+    "mutations": 3, "crossovers": 2, "architecture_epochs": 1,
+    "distil_epochs": 1, "price_images": 16, "price_checks": 0,
+    "max_madds": "0.9x", "held_out": 0.2}
+TRANSFORM = sorted(
+    name for name, entry in methods.METHODS.items() if entry.starts != "space")
+
+
+def planted(monkeypatch, lost):
+  """Has all comparisons of 100 images end so."""
+  monkeypatch.setattr(versus, "count", lambda *args, **more: {
+      "images": 100, "right": 80 - lost, "original_right": 80, "won": 0,
+      "lost": lost})
+  monkeypatch.setattr(
+      replace.Replace, "update_pairs", lambda self, objective, state, batch: (
+          state._replace(pairs=jnp.array([100, 0, lost], jnp.int32)),
+          {"difference": jnp.zeros(())}))
+
+
+@pytest.mark.parametrize("method", TRANSFORM)
+def test_what_is_seen_to_be_worse_is_not_returned(
+    method, tmp_path, monkeypatch, capsys):
+  planted(monkeypatch, 10)
+  kind, out = methods.METHODS[method].settings, tmp_path / "run"
+  names = {f.name for f in dataclasses.fields(kind)}
+  result = pipeline.transform(
+      NETWORK, test_replace.dataset(100), out=out, method=method, share="full",
+      search=kind(**{k: v for k, v in SETTINGS.items() if k in names}),
+      train=supervised.TrainConfig(
+          epochs=2, batch_size=16, learning_rate=0.05, cutout=0, seeds=1,
+          drop_path=0.0, auxiliary=False), devices=1, listener=None)
+  refused = result.get("acceptance") or result["seeds"][0]["tries"][-1]
+  assert (refused["accepted"], refused["lost"]) == (False, 10)
+  # The files, the tables, the result and the network are of one mind.
+  assert json.loads((out / "result.json").read_text()) == result
+  assert result.kept and result["changes"] == []
+  assert result["transformed"] == result["original"]
+  assert codec.pad(codec.read(out / "architecture.json")) == codec.pad(NETWORK)
+  shown = [*map(codec.from_dict, result["architectures"].values())]
+  assert codec.pad(shown[0]) == codec.pad(shown[1]) == codec.pad(NETWORK)
+  assert codec.pad(result.network.architecture) == codec.pad(NETWORK)
+  loaded = networks_lib.networks(out)
+  original, *others = (networks_lib.load_weights(folder / "weights.npz")
+                       for folder in loaded.values())
+  for other in others:
+    jax.tree.map(np.testing.assert_array_equal, original, other)
+  output.print_transformed(result, out, methods.METHODS[method])
+  for said in (capsys.readouterr().out, str(result)):
+    said = " ".join(said.split())
+    assert "The original was kept" in said and refused["reason"] in said
+    assert "worse by more than the tolerance of 0.5" in said
