@@ -22,12 +22,13 @@ numbers, besides the vectors. Where a network is trained on D devices, of one
 process or several, each holds the vectors of K / D identities (rounded up),
 their gradients and what the optimizer keeps of them, and nothing of the others
 (`ArcFace.over`): embeddings are gathered from all devices, and each computes
-the cosines of all images with its own identities, which are again B * K. This
-is so of the training of a given network: of the original, and of what NAT and
-NAT++ come to. Not divided, but whole on every device, are the vectors in the
-supernets of NAT and NAT++, in the brief trainings of their candidates, in
+the cosines of all images with its own identities, which are again B * K.
+Several processes put the vectors together for a checkpoint, and at the end.
+This is so of the training of a given network: of the original, and of what NAT
+and NAT++ come to. Not divided, but whole on every device, are the vectors in
+the supernets of NAT and NAT++, in the brief trainings of their candidates, in
 `differentiable`, and where seeds are trained side by side on devices of their
-own. Several processes put them together for a checkpoint, and at the end.
+own.
 """
 
 import dataclasses

@@ -104,7 +104,10 @@ def test_seeds_that_train_together_train_as_alone(splits):
     for one, other in zip(together(cropped(splits), lanes), [
         run(cropped(splits), seed=seed, run=name)
         for seed, name in ((3, "x"), (4, "y"), (5, "z"))], strict=True):
-      test_fit.equal(one, other)
+      # Another program, which may round a mean in another way (jax 0.12).
+      assert one["count"] == other["count"]
+      test_fit.equal(one["rng"], other["rng"])
+      np.testing.assert_allclose(one["total"], other["total"], rtol=1e-6)
 
 
 def test_every_image_is_read_once_by_one_process(splits, monkeypatch):
