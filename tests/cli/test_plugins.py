@@ -43,7 +43,7 @@ CELL = genotype.Cell(tuple(genotype.Edge(*edge) for edge in (
     (2, 3, 4))
 CELLS = genotype.Genotype(CELL, CELL)
 TRAIN = ["--train-epochs", 1, "--train-batch-size", 16, "--train-seeds", 1,
-         "--train-init-channels", 4, "--train-cells", 3, "--devices", 1]
+         "--train-init-channels", 4, "--train-cells", 1, "--devices", 1]
 
 
 def distribution(folder, points, name="toy"):
@@ -203,8 +203,9 @@ def test_the_space_and_the_operation_in_it(installed, run):
   folder = installed[0]
   run("transform", "cells.json", "--method", "nat", "--space",
       "toy_space", "--dataset", "stripes", "--preset", "demo", "--epochs", 2,
-      "--warmup-epochs", 1, "--samples", 2, "--candidates", 2, "--batch-size",
-      16, "--init-channels", 4, "--cells", 1, *TRAIN, "--out", "space")
+      "--warmup-epochs", 1, "--samples", 2, "--candidates", 2, "--finalists",
+      1, "--batch-size", 16, "--init-channels", 4, "--cells", 1, *TRAIN,
+      "--out", "space")
   config = json.loads((folder / "space" / "config.json").read_text())
   assert config["space"]["name"] == "toy_space"
   assert config["space"]["candidates"] == [

@@ -83,34 +83,41 @@ def test_smoke_looks_up_what_it_finds_and_runs_nothing_again(
   assert again["methods"] == result["methods"]
 
 
-@pytest.mark.slow  # Every candidate is a network to compile.
-def test_random_search_runs(script, table, tmp_path):
-  script.main(flags(tmp_path, table, "--methods", "random", "--seeds", "1"))
+@pytest.mark.slow  # Each has programs of its own, and the script no more.
+@pytest.mark.parametrize("method", [*ALPHA[1:], "it-nas", "random"])
+def test_every_method_runs(script, table, tmp_path, method):
+  script.main(flags(tmp_path, table, "--methods", method, "--seeds", "1"))
   result = json.loads((tmp_path / "report" / "result.json").read_text())
-  row, = result["methods"]["random"]["seeds"]
-  assert row["curve"][-1]["cell"] == row["cell"]
+  row, = result["methods"][method]["seeds"]
+  found = codec.read(tmp_path / "run" / method / "seed-0"
+                     / "architecture.json")
+  assert zoo.nasbench201.names_of(found) == cells.from_string(row["cell"])
+  if method != "it-nas":  # Which selects by images of its own.
+    assert row["curve"][-1]["cell"] == row["cell"]
   assert [point["epoch"] for point in row["curve"]] == [1, 2]
 
 
-def test_others_run_and_are_merged_with_what_was_recorded(
+def test_another_runs_and_are_merged_with_what_was_recorded(
     script, table, tmp_path, capsys):
   pytest.importorskip("matplotlib")
-  argv = flags(tmp_path, table, "--seeds", "1", "--methods", *OTHERS)
+  argv = flags(tmp_path, table, "--seeds", "1", "--methods", "spos")
   script.main(argv)
   result = json.loads((tmp_path / "report" / "result.json").read_text())
-  assert list(result["methods"]) == OTHERS
-  for method, part in result["methods"].items():
-    row, = part["seeds"]
-    found = codec.read(tmp_path / "run" / method / "seed-0"
-                       / "architecture.json")
-    assert zoo.nasbench201.names_of(found) == cells.from_string(row["cell"])
-    assert [point["epoch"] for point in row["curve"]] == (
-        [2] if method == "spos" else [1, 2])
-  assert row["curve"][-1]["cell"] == row["cell"]  # Of SPOS.
+  (method, part), = result["methods"].items()
+  row, = part["seeds"]
+  found = codec.read(tmp_path / "run" / method / "seed-0"
+                     / "architecture.json")
+  assert zoo.nasbench201.names_of(found) == cells.from_string(row["cell"])
+  assert row["curve"] == [{**row["curve"][-1], "epoch": 2}]
+  assert row["curve"][-1]["cell"] == row["cell"]
   assert "run by the library of commit" in (
       tmp_path / "report" / "README.md").read_text()
+  # As if IT-NAS had run, too.
+  result["methods"] = dict.fromkeys(OTHERS, part)
+  result["config"]["search"] |= {"it-nas": {}}
+  (tmp_path / "report" / "result.json").write_text(json.dumps(result))
   # A record of before: another method, less settings, no commit.
-  old = {**result, "methods": {"random": result["methods"]["spos"]},
+  old = {**result, "methods": {"random": part},
          "config": {**result["config"], "search": {
              "random": {"candidates": 2, "epochs": 1}}}}
   del old["commit"]

@@ -17,13 +17,14 @@ from natjax.training import engine
 from tests.experiments import scripts
 
 
-@pytest.fixture
-def script(monkeypatch):
-  monkeypatch.syspath_prepend(str(scripts.EXPERIMENTS))
-  return importlib.import_module("nasbench201_supernet")
+@pytest.fixture(scope="module")
+def script():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(scripts.EXPERIMENTS))
+    yield importlib.import_module("nasbench201_supernet")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def known(script):
   return script.known_truth
 
@@ -47,11 +48,24 @@ def images():
   return data.make_dataset("noise", make(96), make(10), image_size=8)
 
 
-@pytest.fixture
-def searches(script, known, table, images):
+@pytest.fixture(scope="module")
+def made(script, known, table, images):
   return known.Searches(
       known.Truth(table), images, script.PRESETS["smoke"].search, repeats=1,
       seed=0)
+
+
+@pytest.fixture
+def searches(made, known, monkeypatch):
+  """Searches over networks of two stages, which share their programs."""
+  whole = known.network
+
+  def shorter(names, repeats):
+    found = whole(names, repeats)
+    return found._replace(blocks=found.blocks[:3])
+
+  monkeypatch.setattr(known, "network", shorter)
+  return made
 
 
 def flags(folder, table, *more):

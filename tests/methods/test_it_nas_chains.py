@@ -66,7 +66,7 @@ def test_the_network_and_its_gradients_are_those_of_the_path():
 def test_transformers_learn_what_more_of_an_operation_would_gain(tokens):
   """The rule against o_s + m - sg(m), written out and left to JAX."""
   lite, rng = attention.Attention(tokens), np.random.default_rng(0)
-  draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
   functions = [lambda p, x, key: p["a"] * x, lambda p, x, key: jnp.sin(x),
                lambda p, x, key: p["b"] * jnp.square(x)]
   columns = (2, 0, 3)  # Of five, of which others may not stand here.
@@ -74,10 +74,10 @@ def test_transformers_learn_what_more_of_an_operation_would_gain(tokens):
   value = {name: leaf[0] for name, leaf in lite.init(
       jax.random.key(0), 1, 5, mock.Mock(size=4, width=3)).items()}
   value = jax.tree.map(lambda leaf: 20 * leaf, value) | {
-      "allowed": jnp.array([1.0, 0, 1, 1, 0])}
+      "allowed": jnp.array([1.0, 0, 1, 1, 0]), "chosen": np.eye(5)[0]}
   weigh = draw(2, 4, 4, 3)
 
-  def written(params, value, x):
+  def written(drawn, params, value, x):
     made = [f(params, x, None) for f in functions]
     held = jax.lax.stop_gradient(made)
     own = {**value, "position": value["position"][jnp.array([0, 3, 1, 4])]}
@@ -93,10 +93,13 @@ def test_transformers_learn_what_more_of_an_operation_would_gain(tokens):
     return jnp.sum(weigh * rules.apply(
         rule, params, rules.Data(value), x))
 
-  for drawn in columns:
-    value["chosen"] = jax.nn.one_hot(drawn, 5)
-    got = jax.value_and_grad(ruled, (0, 1, 2))(params, value, x)
-    wanted = jax.value_and_grad(written, (0, 1, 2))(params, value, x)
+  by_rule = jax.jit(jax.value_and_grad(ruled, (0, 1, 2)))
+  by_hand = jax.jit(lambda *args: [
+      jax.value_and_grad(written, (1, 2, 3))(drawn, *args)
+      for drawn in columns])(params, value, x)
+  for drawn, wanted in zip(columns, by_hand, strict=True):
+    value["chosen"] = np.eye(5, dtype=np.float32)[drawn]
+    got = by_rule(params, value, x)
     for a, b in zip(*map(jax.tree.leaves, (got, wanted)), strict=True):
       np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5)
     assert np.any(got[1][1]["query"])
@@ -165,14 +168,12 @@ def test_selects_by_the_attention_of_many_paths():
     assert row["tie"] == (row["margin"] < 2 * row["standard_error"])
   # The first layer by hand: it sees one thing, whatever the path is.
   ready = (splits["architecture"].images / 255 - 0.5).astype(np.float32) / 0.25
-  found = []
-  for begin in (0, 4, 8):
-    path = method.paths.encode(filled(["mbconv3_3x3"] * 3))
-    _, told = method.supernet.run(
-        {"params": params["supernet"]},
-        method.how(params["attention"], path, tells=True),
-        ready[begin:begin + 4])
-    found.append(np.asarray(told[0])[0])
+  path = method.paths.encode(filled(["mbconv3_3x3"] * 3))
+  told = jax.jit(lambda images: method.supernet.run(
+      {"params": params["supernet"]},
+      method.how(params["attention"], path, tells=True), images)[1])
+  found = [np.asarray(told(ready[begin:begin + 4])[0])[0]
+           for begin in (0, 4, 8)]
   mean = np.mean(np.concatenate(found), 0)
   assert list(rows[0]["weights"].values()) == pytest.approx(
       mean[:2].tolist(), rel=1e-4)

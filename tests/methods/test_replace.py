@@ -284,10 +284,10 @@ def test_a_run_whose_places_had_numbers_is_known(a_run, tmp_path):
   assert run(older, GENEROUS) == result
 
 
-def test_what_is_worse_is_not_returned(tmp_path, monkeypatch):
+def test_what_is_worse_is_not_returned(a_run, tmp_path, monkeypatch):
   judge = lambda *_: types.SimpleNamespace(accepted=False, reason="worse")
   monkeypatch.setattr(replace.acceptance, "judge", judge)
-  result = run(tmp_path / "run")
+  result = run(tmp_path / "run", weights=a_run[0])
   original, returned = (
       networks_lib.load_weights(
           tmp_path / "run" / "networks" / name / "weights.npz")
@@ -303,10 +303,10 @@ def test_what_is_worse_is_not_returned(tmp_path, monkeypatch):
       result["architectures"]["original"])
 
 
-def test_a_budget_is_tried_once(tmp_path):
+def test_a_budget_is_tried_once(a_run, tmp_path):
   config = dataclasses.replace(CONFIG, tolerance=0.0, max_madds="0.4x",
                                held_out=0.15)
-  result = run(tmp_path / "run", config)
+  result = run(tmp_path / "run", config, weights=a_run[0])
   row, = result["seeds"]
   assert len(row["tries"]) == 1
   # A batch and a half, all of which count.
