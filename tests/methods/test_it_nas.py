@@ -51,20 +51,22 @@ def naive(query, key, position, indicator, outputs):
 def test_attention_is_that_of_whole_matrices(form):
   outputs, size, width = tokens(), 2, 3
   rng = np.random.default_rng(1)
-  draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
   position, indicator = draw(4, width), draw(size * size * width)
   w_query, w_key = (draw(12, 12) for _ in range(2))
   if form != "full":
     # Of which W_q can be had that gives such a query.
-    pixels = draw(size, size) if form == "separable" else jnp.ones((size, size))
+    pixels = draw(size, size) if form == "separable" else np.ones(
+        (size, size), np.float32)
     pixels = pixels / (1 if form == "separable" else size**2)
     channels = draw(width)
     wanted = (pixels[..., None] * channels).reshape(-1)
     if form == "gap":  # Its scale is that of c numbers.
       wanted = wanted * np.sqrt(size**2)
-    now = indicator + jnp.tile(position[0], size * size)
-    w_key, w_query = jnp.eye(12), jnp.outer(wanted, now) / jnp.sum(now**2)
-  u = w_key.T @ w_query @ (indicator + jnp.tile(position[0], size * size))
+    now = indicator + np.tile(position[0], size * size)
+    w_key, w_query = np.eye(12, dtype=np.float32), np.outer(
+        wanted, now) / np.sum(now**2)
+  u = w_key.T @ w_query @ (indicator + np.tile(position[0], size * size))
   lite = attention.Attention(form)
 
   # u is given; IT's own logit stands in its position, as the form has it.
@@ -89,12 +91,19 @@ def test_attention_is_that_of_whole_matrices(form):
       w_query, w_key, position, indicator, outputs)
   fixed = lambda f: lambda later, outputs: f(
       jnp.concatenate([position[:1], later]), outputs)
-  np.testing.assert_allclose(learnt(position, outputs),
-                             whole(position, outputs), rtol=2e-4, atol=1e-6)
   weigh = draw(2, 4)
-  grads = [jax.grad(
-      lambda *args, f=f: jnp.sum(weigh * fixed(f)(*args)), (0, 1))(
-          position[1:], outputs) for f in (learnt, whole)]
+
+  def sloped(f, later):
+    def value(*args):
+      found = fixed(f)(*args)
+      return jnp.sum(weigh * found), found
+    (_, found), slopes = jax.value_and_grad(value, (0, 1), has_aux=True)(
+        later, outputs)
+    return found, slopes
+
+  values, grads = zip(*jax.jit(lambda later: [
+      sloped(f, later) for f in (learnt, whole)])(position[1:]), strict=True)
+  np.testing.assert_allclose(*values, rtol=2e-4, atol=1e-6)
   for got, wanted in zip(*map(jax.tree.leaves, grads), strict=True):
     np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-6)
 
@@ -135,9 +144,10 @@ def test_the_pullback_is_the_gradient():
   rule = lite.rule(functions, (0, 2))
   x, params = tokens(1)[0], {"a": jnp.float32(2.0)}
   g = tokens(2)[1]
-  got = rule.pullback(params, rules.Data(value), x, g)
-  wanted = jax.grad(lambda p, v, x: jnp.sum(g * rule.forward(
-      p, rules.Data(v), x)), (0, 1, 2))(params, value, x)
+  got = jax.jit(lambda p, v, x: rule.pullback(p, rules.Data(v), x, g))(
+      params, value, x)
+  wanted = jax.jit(jax.grad(lambda p, v, x: jnp.sum(g * rule.forward(
+      p, rules.Data(v), x)), (0, 1, 2)))(params, value, x)
   for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
   _, told = lite.telling(functions, (0, 2)).forward(
@@ -145,10 +155,17 @@ def test_the_pullback_is_the_gradient():
   assert told["told"].shape == (2, 3) and not told["told"][:, 1].any()
 
 
+def few_cells():
+  """NAS-Bench-201's space, of a cell in each of two stages."""
+  space = spaces.get("nasbench201")
+  blocks = tuple(space.graph.blocks[i] for i in (0, 5, 6))
+  return space._replace(graph=space.graph._replace(blocks=blocks))
+
+
 @pytest.mark.parametrize("space", ["tiny", "nasbench201"])
 def test_a_step_moves_everything_and_tells_the_attention(space):
   method = make() if space == "tiny" else make(
-      spaces.get(space), init_channels=None, cells=None, supernet_width=0.25)
+      few_cells(), init_channels=None, cells=None, supernet_width=0.25)
   state, batch = method.init(jax.random.key(0)), searching.batches()[0]
   after, metrics = searching.compiled(
       lambda state, batch, _: method.update(state, batch))(state, batch, None)
@@ -162,14 +179,19 @@ def test_a_step_moves_everything_and_tells_the_attention(space):
     # Nearly uniform at first, IT's share left out.
     np.testing.assert_allclose(
         np.asarray(a), group.allowed / (count + 1), atol=0.02)
-  logits, attended = method.run(state.params, batch)
-  assert [a.shape[0] for a in attended] == [4] * len(attended)
+
+  @jax.jit
+  def both(params):
+    again, _ = method.supernet.run(
+        {"params": params["supernet"]}, [
+            h._replace(make=method.attention.rule, tells=False)
+            if h.tells else h for h in method.how(params["attention"])],
+        batch["image"])
+    return *method.run(params, batch), again
+
+  logits, attended, again = both(state.params)
   # Of one group the mean over its blocks, each with a transformer of its own.
-  again, _ = method.supernet.run(
-      {"params": state.params["supernet"]}, [
-          h._replace(make=method.attention.rule, tells=False)
-          if h.tells else h for h in method.how(state.params["attention"])],
-      batch["image"])
+  assert [a.shape[0] for a in attended] == [4] * len(attended)
   np.testing.assert_allclose(logits, again, atol=1e-5)
 
 
