@@ -5,8 +5,9 @@ another, in the working folder, and writes what came of it to said.json: per
 page, what its Python printed, and per command its exit code and what it said.
 The pages' runs stay for later ones. All that differs from what a reader types:
 
-- data sets have fewer images to train on, and ResNet20 has a quarter of its
-  channels, which takes a fraction of the time;
+- data sets have fewer images to train on, ResNet20 has a quarter of its
+  channels and one block of three, and on the page on parts, which costs none,
+  DARTS has two nodes of four, which takes a fraction of the time;
 - a command that trains or searches only says what it would do (`--dry-run`),
   so all is checked and nothing compiled; where one names a run that no page
   has made, there is another in its place (`stand_ins`).
@@ -71,15 +72,23 @@ def elsewhere(words):
   return next((v for k, v in ELSEWHERE.items() if line.startswith(k)), None)
 
 
-def fewer():
-  """Makes data sets and ResNet20 smaller."""
+def fewer(nodes):
+  """Makes data sets, ResNet20 and, by its nodes, DARTS smaller."""
   from natjax import blocks, data, zoo
+  from natjax.graph import genotype
 
   get, load = zoo.get, data.load
 
   def narrower(name, *args):
     found = get(name, *args)
-    return blocks.scale(found, 0.25) if name == "resnet20" else found
+    if name == "darts":
+      return genotype.Genotype(*(cell._replace(
+          edges=tuple(e for e in cell.edges if e.target < 2 + nodes),
+          concat=tuple(n for n in cell.concat if n < 2 + nodes))
+                                 for cell in found))
+    if name != "resnet20":
+      return found
+    return blocks.scale(found._replace(blocks=found.blocks[::3]), 0.25)
 
   def fewer_images(*args, **settings):
     found = load(*args, **settings)
@@ -128,7 +137,8 @@ def run(words):
 
 def main(folder, pages):
   """Runs the pages; see the head of this file."""
-  fewer()
+  fewer(nodes=2 if [pathlib.Path(page).stem for page in pages] == ["parts"]
+        else 4)
   file = folder / "said.json"
   said = json.loads(file.read_text()) if file.exists() else {}
   for page in map(pathlib.Path, pages):

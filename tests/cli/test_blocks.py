@@ -36,8 +36,8 @@ def command(folder, *more):
   return ["transform", str(folder / "mine.json"), "--method", "natpp",
           "--dataset", "digits", "--out", str(folder / "run"), "--devices", "1",
           "--epochs", "2", "--warmup-epochs", "1", "--candidates", "4",
-          "--train-epochs", "2", "--train-seeds", "1", "--max-params", "0.9x",
-          *more]
+          "--finalists", "1", "--train-epochs", "2", "--train-seeds", "1",
+          "--max-params", "0.9x", *more]
 
 
 @pytest.fixture(scope="module")

@@ -127,7 +127,24 @@ def test_alpha_is_drawn_where_there_is_matplotlib(found, tmp_path, capsys):
     assert "normal 0 -&gt; 2" in text and "dil_conv_3x3" in text
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+  """A run of two seeds, its numbers numpy's; how often it was traced."""
+  out, calls = tmp_path_factory.mktemp("several") / "run", []
+  update = bilevel.Search.update
+
+  def counted(self, *args):
+    calls.append(self)
+    return update(self, *args)
+
+  with mock.patch.object(bilevel.Search, "update", counted):
+    result = search("entrannas", out, seeds=2, seed=np.int64(0),
+                    epochs=np.int64(SIZES["epochs"]))
+  return out, result, len(calls)
+
+
+# All of DARTS and EnTranNAS is in EnTranNAS-DST.
+@pytest.mark.parametrize("name", NAMES[2:])
 def test_a_stopped_search_goes_on_in_the_same_bits(found, name, tmp_path):
   stops = iter([False, True] + [False, False, True] + [False] * 99)
   listener = pipeline.Listener(should_stop=lambda: next(stops),
@@ -147,10 +164,11 @@ def test_a_stopped_search_goes_on_in_the_same_bits(found, name, tmp_path):
       *map(plain, rows_of(found[name][0]))]
 
 
-def test_several_seeds_are_several_searches(found, tmp_path):
-  result = search("entrannas", tmp_path / "run", seeds=2)
+def test_several_seeds_are_several_searches(found, several):
+  out, result, traced = several
+  assert traced == 1, "a seed traced its iteration anew"
   assert [row["seed"] for row in result["seeds"]] == [0, 1]
-  one, two = (codec.read(tmp_path / f"run/seed-{s}/architecture.json")
+  one, two = (codec.read(out / f"seed-{s}" / "architecture.json")
               for s in (0, 1))
   assert one == codec.read(found["entrannas"][0] / "architecture.json")
   assert codec.to_dict(one) == result["architectures"]["derived"]
@@ -159,8 +177,8 @@ def test_several_seeds_are_several_searches(found, tmp_path):
   assert first["skips"] != second["skips"] or one != two
 
 
-@pytest.mark.parametrize("name", ["darts", "entrannas-dst"])
-def test_all_devices_hold_one_alpha(name):
+def test_all_devices_hold_one_alpha():
+  name = "entrannas-dst"
   job = pipeline.Job(
       None, test_pipeline.dataset(size=8), name, settings(name), TRAIN,
       space="tiny", devices=4, train_found=False)
@@ -259,34 +277,19 @@ def test_widths_are_above_zero(width, tmp_path):
                   drop_path=None))
 
 
-def test_numbers_of_numpy_are_numbers(found, tmp_path):
-  result = search("entrannas", tmp_path / "run", seed=np.int64(0),
-                  epochs=np.int64(SIZES["epochs"]))
-  assert result["parent_accuracy"] == found["entrannas"][1]["parent_accuracy"]
+def test_numbers_of_numpy_are_numbers(several, tmp_path):
+  config = runs.read_config(several[0])
+  assert config["search"]["epochs"] == SIZES["epochs"]
   with pytest.raises(errors.InputError, match="learning-rate is nan"):
     search("entrannas", tmp_path / "other", learning_rate=np.float32("nan"))
 
 
-def test_alpha_of_several_seeds_is_the_first_ones(tmp_path, capsys):
+def test_alpha_of_several_seeds_is_the_first_ones(several, tmp_path, capsys):
   pytest.importorskip("matplotlib")
-  run = tmp_path / "run"
-  search("entrannas", run, seeds=2, seed=9)
+  run = several[0]
   assert cli.main(["draw", str(run), "--alpha", "--out",
                    str(tmp_path / "a.svg")]) == 0
-  assert cli.main(["draw", str(run / "seed-9"), "--alpha", "--out",
+  assert cli.main(["draw", str(run / "seed-0"), "--alpha", "--out",
                    str(tmp_path / "b.svg")]) == 0
   capsys.readouterr()
   assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
-
-
-def test_seeds_share_a_program(tmp_path, monkeypatch):
-  calls = []
-  update = bilevel.Search.update
-
-  def counted(self, *args):
-    calls.append(self)
-    return update(self, *args)
-
-  monkeypatch.setattr(bilevel.Search, "update", counted)
-  search("entrannas", tmp_path / "run", seeds=3, seed=0)
-  assert len(calls) == 1, "a seed traced its iteration anew"

@@ -233,7 +233,7 @@ def test_what_was_handed_on_is_resumed(a_run, fine_tuned, tmp_path):
   out, before = fine_tuned
   seen = []
   listener = pipeline.Listener(
-      should_stop=lambda: seen.append(None) or len(seen) % 4 == 0,
+      should_stop=lambda: seen.append(None) or len(seen) % 9 == 0,
       checkpoint_seconds=0.0, chunk_seconds=0.0)
   for _ in range(40):
     try:
