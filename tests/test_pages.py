@@ -70,7 +70,7 @@ def test_the_commands_run(ran):
   texts = {line: text for line, _, text in done}
   assert "3349342" in texts["natjax cost darts"].replace(",", "")
   assert texts["natjax convert runs/e --to genotype"].startswith("Genotype(")
-  assert "transform darts, method natpp" in texts[
+  assert "transform runs/e, method natpp" in texts[
       "natjax transform runs/e --method natpp --dataset digits"]
 
 

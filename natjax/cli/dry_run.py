@@ -1,16 +1,21 @@
 """What `--dry-run` shows: what a run would be and take, on a screen."""
 
+from collections.abc import Sequence
+
 from natjax.cli import console, output
 from natjax.training import devices
 
 _MEASURED = "measured"
+_LONG = 200  # An architecture may be given by its text.
 
 
-def show(job, teraflops: float | str | None, *, json: bool) -> None:
+def show(job, given: Sequence[str], teraflops: float | str | None, *,
+         json: bool) -> None:
   """Prints what a job would do, and estimates what it would take.
 
   Args:
     job: a `pipeline.Job` or `pipeline.TrainJob`.
+    given: what is transformed, trained or searched, as the command names it.
     teraflops: of a device, 10^12 operations a second; "measured" times the
       training steps of the network that is given; None is what
       `devices.teraflops` takes them for.
@@ -31,10 +36,12 @@ def show(job, teraflops: float | str | None, *, json: bool) -> None:
         "teraflops": each, **({"budget": limits} if limits else {})})
     return
   output.print_head(job)
-  console.out.print(", ".join(filter(None, (
-      f"{configuration['kind']} {_given(configuration)}".strip(), *(
+  names = (f"{name[:_LONG]}..." if len(name) > _LONG else name
+           for name in given)
+  console.out.print(", ".join((
+      " ".join((configuration["kind"], *names)), *(
           f"{key} {configuration[key]}" for key in ("method", "seed")
-          if key in configuration)))))
+          if key in configuration))))
   for name in ("search", "train", *(
       key for key in configuration if key in ("simclr", "arcface"))):
     if name in configuration:
@@ -52,13 +59,6 @@ def show(job, teraflops: float | str | None, *, json: bool) -> None:
         ("", ">parameters", ">multiply-adds", ">steps", ">memory", ">time"),
         rows)
   console.out.print("--json prints all of it.")
-
-
-def _given(configuration):
-  """Names of what is transformed or trained, or of the space."""
-  given = configuration.get(
-      "union", [configuration.get("architecture") or configuration["space"]])
-  return " ".join(filter(None, (one.get("name") for one in given)))
 
 
 def _rows(estimate, name=""):

@@ -39,8 +39,7 @@ def _prepare(args, prefix, method):
   for name in ("dataset", "out"):
     if (value := getattr(args, name)) is not None:
       errors.path(value, name)
-  starts = [args.space] if args.command == "search" else [
-      args.architecture, *args.others]
+  starts = _given(args)
   architectures: list[codec.Architecture] = []
   if args.command == "search":
     graph = spaces.get(args.space).graph
@@ -72,6 +71,12 @@ def _prepare(args, prefix, method):
   if args.train_fraction is None:
     args.train_fraction = preset.train_fraction
   return preset, architectures
+
+
+def _given(args):
+  """What is searched, or transformed or trained, as the arguments name it."""
+  return [args.space] if args.command == "search" else [
+      args.architecture, *args.others]
 
 
 def _load(args):
@@ -124,7 +129,7 @@ def run_transform(args) -> int:
       train_found=not args.no_train, weights=weights,
       train_from=args.train_from, start=args.start)
   show = output.print_transformed if not job.union else functools.partial(
-      output.print_union, names=[args.architecture, *args.others])
+      output.print_union, names=_given(args))
   return _run_job(args, job, show)
 
 
@@ -139,7 +144,7 @@ def _unshared(args, genotypes, train, given):
   return [
       genotype_lib.unshared(genotype, skeleton)._replace(name=name)
       for genotype, name in zip(
-          genotypes, (args.architecture, *args.others), strict=True)
+          genotypes, _given(args), strict=True)
   ], dataclasses.replace(train, **supervised.OF_CELLS)
 
 
@@ -165,7 +170,7 @@ def _run_job(args, job, show) -> int:
   first = job.trainer.processes.first
   if args.dry_run:
     if first:
-      dry_run.show(job, args.teraflops, json=args.json)
+      dry_run.show(job, _given(args), args.teraflops, json=args.json)
     return 0
   finished = job.open(
       args.out, overwrite=args.overwrite, strict=args.strict) is not None

@@ -153,7 +153,7 @@ def test_pictures_show_every_kind_of_block_once(run, folder):
     (["--space", "natpp"], "--space"), (["--share", "some"], "cell, full"),
     (["--train-skeleton", "imagenet"], "its own"),
     (["--width", "0"], "--width 0.5"), (["--max-params", "many"], "0.8x"),
-    (["--policy", "published", "--share", "full"],
+    (["--policy", "published", "--share", "full", "--held-out", "0.1"],
      "use the default policy, or share cell"),
 ])
 def test_what_does_not_apply_is_refused(folder, capsys, more, message):
