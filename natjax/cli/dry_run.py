@@ -49,8 +49,8 @@ def show(job, given: Sequence[str], teraflops: float | str | None, *,
           f"{key.replace('_', ' ')} {value}"
           for key, value in configuration[name].items()
           if value not in ("", None)))
-  for name, value in limits.items():
-    console.out.print(f"budget: {name} {value}")
+  if limits:
+    console.out.print("budget: " + ", ".join(_bounds(limits)))
   rows = [*_rows(estimate)]
   if rows:
     known = "timed" if teraflops == _MEASURED else "assumed"
@@ -59,6 +59,16 @@ def show(job, given: Sequence[str], teraflops: float | str | None, *,
         ("", ">parameters", ">multiply-adds", ">steps", ">memory", ">time"),
         rows)
   console.out.print("--json prints all of it.")
+
+
+def _bounds(limits, name=""):
+  """Limits in numbers, of several architectures behind their names."""
+  for key, value in limits.items():
+    if isinstance(value, dict):
+      yield from _bounds(value, f"{key} ")
+    else:
+      number = f"{value:,.0f}" if value >= 1 else f"{value}"  # Seconds.
+      yield f"{name}{key} {number}"
 
 
 def _rows(estimate, name=""):

@@ -595,7 +595,7 @@ def test_a_dry_run_fits_a_screen(genotype_file, no_training, tmp_path):
   # The budget is a number of its own network, and the table has the sums.
   original = whole["estimate"]["train"]["madds"]
   assert whole["budget"]["madds"] == pytest.approx(0.8 * original, abs=1)
-  assert f"budget: madds {whole['budget']['madds']}" in out
+  assert f"budget: madds {whole['budget']['madds']:,.0f}" in out
   for part in ("search", "train", "all"):
     row, = (line for line in out.splitlines()
             if line.startswith(f"│ {part} "))
