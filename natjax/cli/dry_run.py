@@ -58,6 +58,10 @@ def show(job, given: Sequence[str], teraflops: float | str | None, *,
         f"what it would take, at {each:.3g} teraflops a device ({known})",
         ("", ">parameters", ">multiply-adds", ">steps", ">memory", ">time"),
         rows)
+  if "all" in estimate and estimate["all"]["steps"] > sum(_steps(
+      {k: v for k, v in estimate.items() if k != "all"})):
+    console.out.print("All counts the training of what comes out, too, as that"
+                      " of the original.")
   console.out.print("--json prints all of it.")
 
 
@@ -84,6 +88,15 @@ def _rows(estimate, name=""):
   else:
     for part, found in estimate.items():
       yield from _rows(found, f"{name} {part}".strip())
+
+
+def _steps(estimate):
+  """Steps of all parts."""
+  if "steps" in estimate:
+    yield estimate["steps"]
+  else:
+    for found in estimate.values():
+      yield from _steps(found)
 
 
 def _time(seconds):
