@@ -51,7 +51,7 @@ def show(job, given: Sequence[str], teraflops: float | str | None, *,
           if value not in ("", None)))
   if limits:
     console.out.print("budget: " + ", ".join(_bounds(limits)))
-  rows = [*_rows(estimate)]
+  rows = [*_rows(estimate, "train" if job.entry is None else "")]
   if rows:
     known = "timed" if teraflops == _MEASURED else "assumed"
     console.print_table(
@@ -62,7 +62,8 @@ def show(job, given: Sequence[str], teraflops: float | str | None, *,
       {k: v for k, v in estimate.items() if k != "all"})):
     console.out.print("All counts the training of what comes out, too, as that"
                       " of the original.")
-  console.out.print("--json prints all of it.")
+  console.out.print("Compiling, reading images and scoring are not counted."
+                    " --json prints all of the configuration.")
 
 
 def _bounds(limits, name=""):
