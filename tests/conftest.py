@@ -33,6 +33,9 @@ devices.configure_compilation()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_num_cpu_devices", 4)
 
+# It imports what lies beside the experiments, which is on no path here.
+collect_ignore = ["toys/toy_sweep.py"]
+
 # Files that take half a minute and more; at the end one process would wait.
 LONG = ("test_kill_and_resume.py", "test_distributed.py", "test_pages.py",
         "test_benchmark.py", "test_random_architectures.py", "test_cli.py",

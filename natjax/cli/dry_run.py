@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from natjax.cli import console, output
+from natjax.pipeline import tables
 from natjax.training import devices
 
 _MEASURED = "measured"
@@ -62,6 +63,10 @@ def show(job, given: Sequence[str], teraflops: float | str | None, *,
       {k: v for k, v in estimate.items() if k != "all"})):
     console.out.print("All counts the training of what comes out, too, as that"
                       " of the original.")
+  if configuration["kind"] == "search" and not configuration.get(
+      "no_train"):
+    console.out.print("How long what is found trains is not known, and is not"
+                      " counted.")
   console.out.print("Compiling, reading images and scoring are not counted."
                     " --json prints all of the configuration.")
 
@@ -72,8 +77,9 @@ def _bounds(limits, name=""):
     if isinstance(value, dict):
       yield from _bounds(value, f"{key} ")
     else:
-      number = f"{value:,.0f}" if value >= 1 else f"{value}"  # Seconds.
-      yield f"{name}{key} {number}"
+      shown = tables.ASKED[key](value) if key in tables.ASKED else (
+          f"{value:,.0f}")
+      yield f"{name}{key} {shown}"
 
 
 def _rows(estimate, name=""):
@@ -83,7 +89,7 @@ def _rows(estimate, name=""):
         f"{estimate[key] / 1e6:.3f} M" if key in estimate else "")
     yield (name, millions("params"), millions("madds"),
            f"{estimate['steps']:,.0f}",
-           f"{estimate['memory_bytes'] / 2**20:,.0f} MiB"
+           f"{estimate['memory_bytes'] / 1e6:,.0f} MB"
            if "memory_bytes" in estimate else "",
            _time(3600 * estimate["hours"]) if "hours" in estimate else "")
   else:

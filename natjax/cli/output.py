@@ -32,7 +32,7 @@ def print_head(job):
       madds = (f", {part['madds'] / 1e6:.1f} M multiply-adds"
                if "madds" in part else "")
       err.print(f"{name}: {part['params']} parameters{madds}, {part['steps']}"
-                f" steps, about {part['memory_bytes'] / 2**20:.0f} MB of arrays"
+                f" steps, about {part['memory_bytes'] / 1e6:.0f} MB of arrays"
                 )
 
 

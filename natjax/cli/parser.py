@@ -407,8 +407,8 @@ def _add_run_flags(parser):
        " imagenet)")
   flag("--workers", type=inputs.whole, default=0, metavar="N", help="processes"
        " that decode what is streamed; 0 is threads (0)")
-  switch("--skip-damaged", help="leave out streamed images that do not decode,"
-         " and count them")
+  switch("--skip-damaged", help="stream images, leave out those that do not"
+         " decode, and count them")
   switch("--renumber-labels", help="number labels that have gaps, or do not"
          " begin at 0, as classes in their order")
   flag("--test-fraction", type=float, metavar="F", help="the part of every"

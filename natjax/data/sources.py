@@ -184,7 +184,7 @@ def load(name: str | os.PathLike[str], *,
       memory, and where they are cropped at random ("imagenet").
     workers: processes that decode what is streamed; 0 is threads. A script
       that starts some must do so under `if __name__ == "__main__"`.
-    skip_damaged: whether images that are streamed and do not decode are left
+    skip_damaged: whether images are streamed, and those that do not decode left
       out: another of the batch stands in for one in training, and no accuracy
       counts it.
     train_fraction: the part of every class to train on, always the same, of
@@ -222,8 +222,13 @@ def load(name: str | os.PathLike[str], *,
     if not isinstance(given, bool) and (given, field) != (None, "stream"):
       raise errors.InputError(f"{field} is {errors.short(given)} and must be"
                               " True or False; leave it out", field)
+  if skip_damaged and stream is False:
+    raise errors.InputError(
+        "skip_damaged is True, and stream is False, but of images that are"
+        " streamed alone any are left out; leave one of them out",
+        "skip_damaged")
   streaming = streamed.Streaming(
-      stream, streamed.Reading(workers, skip_damaged))
+      skip_damaged or stream, streamed.Reading(workers, skip_damaged))
   if resize == "imagenet" and stream is False:
     raise errors.InputError(
         "resize is imagenet, which crops images as they were saved, and stream"

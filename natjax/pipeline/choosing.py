@@ -137,4 +137,7 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
   if tried:
     said.append(f"Trials accepted what {sum(tried)} of {len(tried)} searches"
                 " preferred.")
+    said += [f"Seed {row['seed']}: what was preferred is {row['reason']}."
+             for row in result["seeds"]
+             if "reason" in row and not row["accepted"]]
   return said

@@ -280,14 +280,16 @@ class Job(work.Work):
         name: len(split.labels) // plan.batch_size
         for name, split in self.feed.splits.items()})
     times = trainer.config.seeds if self.entry.trained else 1
-    size = plan.estimate(plan.batch_size // len(trainer.devices))
+    size = plan.estimate(
+        plan.batch_size // len(trainer.devices) * trainer.judge.views)
     further = size.pop("further_steps", 0)  # Of what it hands over to.
     found = {"search": {**size, "steps": times * (steps + further)}}
     if "madds" in size:
       found["search"]["hours"] = devices_lib.hours(
           size["madds"] * plan.batch_size * trainer.judge.views * times * (
               passes + 3 * further), trainer.devices, teraflops)
-    if self.original is not None:
+    if self.original is not None and (
+        self._compare or not self.entry.trained):
       found["train"] = trainer.estimate(self.original, teraflops)
     if self._trials:
       found["trials"] = trials = self._trials.estimate()
@@ -608,7 +610,7 @@ class Job(work.Work):
                if "original" in r else {}),
             **{k: r[k] for k in (
                 *self.entry.reports, "latency", "memory") if k in r},
-            **({"accepted": r["acceptance"]["accepted"]}
+            **({k: r["acceptance"][k] for k in ("accepted", "reason")}
                if "acceptance" in r else {}),
             **{k: r[self.name][k] for k in ("accuracy", "params", "madds")
                if k in r[self.name]}} for r in found],

@@ -295,7 +295,8 @@ class Trainer:
         "hours": self.hours(architecture, steps, teraflops),
         "memory_bytes": memory.network_bytes(
             architecture, self.place, self.config.batch_size // len(
-                self.devices) // self.config.accumulate, self.config.dtype)}
+                self.devices) // self.config.accumulate * self.judge.views,
+            self.config.dtype)}
 
   def hours(self, architecture: codec.Architecture, steps: float,
             teraflops: float | None) -> float:

@@ -602,6 +602,27 @@ def test_a_dry_run_fits_a_screen(genotype_file, no_training, tmp_path):
     assert f" {whole['estimate'][part]['steps']:,} " in row
 
 
+def test_a_dry_run_says_what_it_leaves_out(no_training):
+  argv = ["search", "--space", "darts", "--method", "random", "--dataset",
+          "digits", "--dry-run"]
+  assert "is not known, and is not counted" in run(*argv)[1]
+  assert "is not known, and is not counted" not in run(*argv, "--no-train")[1]
+  alone = run_json("transform", "resnet20", "--method", "differentiable",
+                   "--dataset", "digits", "--no-compare",
+                   "--dry-run")["estimate"]
+  assert {*alone} == {"search", "all"}
+  assert alone["all"]["steps"] == alone["search"]["steps"]
+
+
+def test_two_views_take_twice_the_memory(no_training):
+  one, two = (run_json(
+      "train", "resnet20", "--dataset", "digits", "--objective", objective,
+      "--batch-size", 64, "--seeds", 1, "--dry-run")["estimate"]
+              for objective in ("supervised", "simclr"))
+  images = lambda found: found["memory_bytes"] - 12 * found["params"]
+  assert images(two) == pytest.approx(2 * images(one), rel=0.01)
+
+
 def test_a_dry_run_times_the_network(genotype_file, no_training, tmp_path):
   argv = [*train_argv(genotype_file, tmp_path / "run"), "--dry-run"]
   found = run_json(*argv, "--teraflops", "measured")

@@ -200,6 +200,9 @@ def test_damaged_images_are_named_or_left_out_and_counted(tmp_path):
   bad.write_bytes(bad.read_bytes()[:80])
   images = load(skip_damaged=True).train_images
   assert images.skipped == {21}  # As mean and deviation were measured.
+  # Also where so few images would be held in memory.
+  assert data.load(tmp_path, image_size=SIZE,
+                   skip_damaged=True).train_images.skipped == {21}
   good = np.concatenate([b.good for b in images.batches(np.arange(48), 16)])
   assert np.flatnonzero(~good).tolist() == [21]
   with pytest.raises(errors.InputError, match=f"{bad.name} cannot be read"):
