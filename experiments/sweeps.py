@@ -320,7 +320,9 @@ class Sweep:
           f"slurm_{key}": value for key, value in own.items()})
     except Exception as error:  # Of many types.
       text = str(error).split("\n", 1)[0]
-      raise errors.InputError(f"--executor slurm: {text}") from error
+      raise errors.InputError(
+          f"--executor slurm: {text}; start this where Slurm's commands are, or"
+          " leave --executor out") from error
     return executor
 
 
@@ -358,9 +360,9 @@ def _parameters(args):
       raise errors.InputError("--slurm signal_delay_s is"
                               f" {found['signal_delay_s']}; give whole seconds")
     if not isinstance(found.get("timeout_min", found.get("time")), int):
-      raise errors.InputError("how long a job may run is not given; pass"
-                              " --slurm timeout_min=MINUTES; then it is queued"
-                              " again, and goes on")
+      raise errors.InputError("how long a job may run is not given in whole"
+                              " minutes; pass --slurm timeout_min=MINUTES; then"
+                              " it is queued again, and goes on")
     for key in ("nodes", "tasks_per_node", "ntasks_per_node"):
       if found.get(key, 1) != 1:
         raise errors.InputError(f"--slurm {key}={found[key]}: a part is one"

@@ -106,19 +106,22 @@ def run_convert(args) -> int:
 def run_export(args) -> int:
   """`natjax export`.
 
-  With --json, an object with "file", "platforms" and "difference".
+  With --json, an object with "file", "network", "platforms", "difference".
   """
   devices.configure_compilation()
+  name = args.network or networks_lib.usual(
+      networks_lib.networks(args.directory))
   done = export_lib.export(
-      args.directory, args.out, name=args.network,
+      args.directory, args.out, name=name,
       platforms=args.platforms and [
           word.strip() for word in args.platforms.split(",")])
   if args.json:
-    console.print_json({"file": str(done.path), "platforms": done.platforms,
+    console.print_json({"file": str(done.path), "network": name,
+                        "platforms": done.platforms,
                         "difference": done.difference})
   else:
     console.out.print(
-        f"{done.path}{', for ' * bool(done.platforms)}"
+        f"{name}: {done.path}{', for ' * bool(done.platforms)}"
         f"{', '.join(done.platforms)}; read back, its outputs differ by at most"
         f" {done.difference:.1e} from the network's")
   return 0

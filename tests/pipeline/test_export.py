@@ -176,4 +176,5 @@ def test_the_command_line_writes_onnx(a_run, tmp_path, capsys):
   file = tmp_path / "n.onnx"
   assert cli.main(["export", str(a_run), "--out", str(file)]) == 0
   said = capsys.readouterr().out
-  assert said.startswith(f"{file}; read back, its outputs differ by at most")
+  assert said.startswith(
+      f"network-0: {file}; read back, its outputs differ by at most")
