@@ -7,6 +7,7 @@ several platforms; it needs jax alone, and `load_exported` or
 """
 
 from collections.abc import Sequence
+import contextlib
 import importlib
 import logging
 import os
@@ -139,15 +140,25 @@ def _write_stablehlo(network, path, size, platforms):
   return _difference(load_exported(path).call, network, size)[0]
 
 
+@contextlib.contextmanager
+def _silent(name):
+  """Leaves out a logger's warnings, here of values that have no type."""
+  logger = logging.getLogger(name)
+  level = logger.level
+  logger.setLevel(logging.ERROR)
+  try:
+    yield
+  finally:
+    logger.setLevel(level)
+
+
 def _write_onnx(network, path, size):
   import jax2onnx
   import onnxruntime
 
   images = jax.ShapeDtypeStruct(("b", size, size, 3), jnp.uint8)
-  # Which speaks of values that it leaves out.
-  logging.getLogger("onnx_ir").setLevel(logging.ERROR)
   try:
-    with primitives.portable():
+    with primitives.portable(), _silent("onnx_ir"):
       model = jax2onnx.to_onnx(
           _logits(network), [images], input_names=["images"],
           output_names=["logits"], model_name="natjax")
