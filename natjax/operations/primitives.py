@@ -32,6 +32,7 @@ from collections.abc import Iterator
 import contextlib
 import contextvars
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -281,10 +282,10 @@ def conv(x: jax.Array, kernel: jax.Array, *, stride: int | tuple[int, int] = 1,
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4, 5, 6))
 def _conv_for_platform(x, kernel, strides, dilations, pads, plain, anywhere):
-  by_taps = _conv if plain else _conv_by_taps
+  on_cpu = _conv_on_cpu if plain else _conv_with_gradient
   return _by_platform(
       x, kernel,
-      cpu=lambda x, kernel: by_taps(x, kernel, strides, dilations, pads),
+      cpu=lambda x, kernel: on_cpu(x, kernel, strides, dilations, pads),
       default=lambda x, kernel: _conv(x, kernel, strides, dilations, pads),
       anywhere=anywhere)
 
@@ -296,48 +297,84 @@ def _conv(x, kernel, strides, dilations, pads):
       feature_group_count=x.shape[-1] // kernel.shape[2])
 
 
+def _conv_on_cpu(x, kernel, strides, dilations, pads):
+  """`_conv`, and a matrix product where a window has more pixels than images.
+
+  XLA exchanges image and kernel there, and its CPU backend then takes 3 to 20
+  times as long (3x3 on 2x2 pixels, 5x5 on 4x4).
+  """
+  if math.prod(kernel.shape[:2]) <= math.prod(x.shape[1:3]):
+    return _conv(x, kernel, strides, dilations, pads)
+  reach = [(k - 1) * d
+           for k, d in zip(kernel.shape[:2], dilations, strict=True)]
+  padded = jnp.pad(x, _pads(pads))
+  # By axis: the slices that taps see, of those that see more than padding.
+  taps = [[(k, slice(k * d, n + sum(ends) - r + k * d, s))
+           for k in range(size)
+           if any(0 <= at + k * d - ends[0] < n
+                  for at in range(0, n + sum(ends) - r, s))]
+          for size, n, s, d, r, ends in zip(
+              kernel.shape[:2], x.shape[1:3], strides, dilations, reach, pads,
+              strict=True)]
+  seen = jnp.concatenate([padded[:, rows, columns]
+                          for _, rows in taps[0] for _, columns in taps[1]], -1)
+  kernel = kernel[tuple(np.ix_(*([k for k, _ in axis] for axis in taps)))]
+  return jnp.reshape(
+      jnp.reshape(seen, (-1, seen.shape[-1]))
+      @ jnp.reshape(kernel, (-1, kernel.shape[-1])),
+      (*seen.shape[:-1], kernel.shape[-1]))
+
+
 # XLA's CPU backend runs the two convolutions that `jax.grad` makes of one well
-# in a program's main computation, and ten to twenty times slower inside the
-# branches of a `switch`. Its plain convolution is fast in both, so that gives
-# the input's gradient, and a matrix product per tap the kernel's.
-_conv_by_taps = jax.custom_vjp(_conv, nondiff_argnums=(2, 3, 4))
+# in a program's main computation, and up to a hundred times slower inside the
+# branches of a `switch`. Its plain convolution of images [B, H, W, C] is fast
+# in both, so both gradients are that here: the kernel's of images transposed to
+# [C_in, H, W, B] and g to a kernel [H', W', B, C_out].
+_conv_with_gradient = jax.custom_vjp(_conv_on_cpu, nondiff_argnums=(2, 3, 4))
 
 
-def _conv_by_taps_fwd(x, kernel, strides, dilations, pads):
-  return _conv(x, kernel, strides, dilations, pads), (x, kernel)
+def _conv_fwd(x, kernel, strides, dilations, pads):
+  return _conv_on_cpu(x, kernel, strides, dilations, pads), (x, kernel)
 
 
-def _conv_by_taps_bwd(strides, dilations, pads, residuals, g):
+def _conv_bwd(strides, dilations, pads, residuals, g):
   x, kernel = residuals
   reach = [(k - 1) * d
            for k, d in zip(kernel.shape[:2], dilations, strict=True)]
-  # What a plain convolution needs to find g between zeros: x's size + reach.
-  around = [(r - p, size + p - 1 - (out - 1) * s, s - 1)
-            for r, (p, _), s, size, out in zip(
-                reach, pads, strides, x.shape[1:3], g.shape[1:3], strict=True)]
-  spread = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *around, (0, 0, 0)])
-  g_x = _conv(spread, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), (1, 1),
-              dilations, ((0, 0), (0, 0)))
-  padded = jnp.pad(x, _pads(pads))
   spans = [(out - 1) * s + 1
            for out, s in zip(g.shape[1:3], strides, strict=True)]
-  width, rows = kernel.shape[1], jnp.reshape(g, (-1, g.shape[-1]))
+  # What a plain convolution needs to find g between zeros: x's size + reach.
+  # As padding of its own, and not of g, so that it knows the size of images.
+  around = [(r - p, size + p - span) for r, (p, _), size, span in zip(
+      reach, pads, x.shape[1:3], spans, strict=True)]
+  cut = [tuple(min(end, 0) for end in ends) for ends in around]
+  spread = lax.pad(g, jnp.zeros((), g.dtype), [
+      (0, 0, 0), *((*ends, s - 1) for ends, s in zip(
+          cut, strides, strict=True)), (0, 0, 0)])
+  g_x = _conv_on_cpu(
+      spread, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), (1, 1), dilations,
+      tuple(tuple(max(end, 0) for end in ends) for ends in around))
+  # The pixels that windows reach, and no more.
+  ends = [r + span - p for r, span, (p, _) in zip(
+      reach, spans, pads, strict=True)]
+  seen = x[:, :ends[0], :ends[1]]
+  g_kernel = _conv_on_cpu(
+      _kept_transposed(seen, (3, 1, 2, 0)), _kept_transposed(g, (1, 2, 0, 3)),
+      dilations, strides, tuple((p, end - size) for (p, _), end, size in zip(
+          pads, ends, seen.shape[1:3], strict=True)))
+  return g_x, jnp.transpose(g_kernel, (1, 2, 0, 3)).astype(kernel.dtype)
 
-  # A loop, since every tap by itself would be a kernel to compile, and
-  # matrices, for which XLA need not transpose anything.
-  def tap(t):
-    start = (0, t // width * dilations[0], t % width * dilations[1], 0)
-    seen = lax.dynamic_slice(padded, start, (len(x), *spans, x.shape[-1]))
-    seen = seen[:, ::strides[0], ::strides[1]]
-    return lax.dot_general(
-        jnp.reshape(seen, (-1, x.shape[-1])), rows, (((0,), (0,)), ((), ())),
-        preferred_element_type=jnp.promote_types(x.dtype, jnp.float32))
 
-  g_kernel = lax.map(tap, jnp.arange(kernel.shape[0] * width))
-  return g_x, jnp.reshape(g_kernel, kernel.shape).astype(kernel.dtype)
+def _kept_transposed(x, axes):
+  """x transposed, at least in float32, by a loop that does nothing else.
+
+  Fused with what computes x, or with what reads it, it would compute that in an
+  order in which XLA's CPU backend walks over memory in large steps.
+  """
+  return _kept(jnp.transpose(_kept(at_least_float32(x)), axes))
 
 
-_conv_by_taps.defvjp(_conv_by_taps_fwd, _conv_by_taps_bwd)
+_conv_with_gradient.defvjp(_conv_fwd, _conv_bwd)
 
 
 def _shifted(x, size, stride, dilation, before):
@@ -559,10 +596,11 @@ def materialize(x: jax.Array) -> jax.Array:
     x: of at least one element.
   """
 
-  def kept(x):
-    positive = x[(0,) * x.ndim] > 0  # Anything that only the data tells.
-    return lax.cond(
-        positive, lax.optimization_barrier, lax.optimization_barrier, x)
-
-  return _by_platform(x, cpu=kept, default=lambda x: x,
+  return _by_platform(x, cpu=_kept, default=lambda x: x,
                       anywhere=_PORTABLE.get())
+
+
+def _kept(x):
+  positive = x[(0,) * x.ndim] > 0  # Anything that only the data tells.
+  return lax.cond(
+      positive, lax.optimization_barrier, lax.optimization_barrier, x)

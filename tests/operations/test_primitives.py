@@ -193,6 +193,30 @@ def test_conv(branch, kernel, options):
       y, oracle.conv(x, kernel, **options), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kernel, size, options", [
+    ((3, 3), (2, 2), {}), ((3, 3), (1, 1), {}), ((3, 3), (2, 2), {"stride": 2}),
+    ((5, 5), (4, 4), {}), ((5, 5), (3, 4), {"stride": 2}),
+    ((7, 7), (2, 3), {"stride": 2}), ((3, 3), (2, 2), {"dilation": 2}),
+    ((1, 7), (2, 2), {}), ((3, 3), (2, 2), {"padding": 2})])
+def test_conv_whose_window_is_larger_than_the_image(
+    branch, kernel, size, options):
+  x, kernel = images((3, *size, 4)), images((*kernel, 4, 5), seed=1)
+  y = check_gradients(
+      functools.partial(primitives.conv, **options),
+      functools.partial(plain_conv, **options), x, kernel)
+  np.testing.assert_allclose(
+      y, oracle.conv(x, kernel, **options), rtol=1e-4, atol=1e-4)
+
+
+def test_no_convolution_has_a_window_larger_than_its_image():
+  """XLA exchanges the two, which is many times slower on the CPU."""
+  x, kernel = images((3, 2, 2, 4)), images((3, 3, 4, 5), seed=1)
+  loss = lambda x, kernel: jnp.sum(jnp.sin(primitives.conv(x, kernel)))
+  program = jax.jit(jax.grad(loss, (0, 1))).lower(
+      x, kernel).compile().as_text()
+  assert " convolution(" in program and "rhs_reversal" not in program
+
+
 SECOND = [
     (functools.partial(primitives.depthwise_conv, stride=2, dilation=2),
      lambda x, kernel: plain_depthwise(x, kernel, 2, 2), (3, 3, 1, 4)),
