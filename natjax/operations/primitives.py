@@ -290,39 +290,44 @@ def _conv_for_platform(x, kernel, strides, dilations, pads, plain, anywhere):
       anywhere=anywhere)
 
 
-def _conv(x, kernel, strides, dilations, pads):
+def _conv(x, kernel, strides, dilations, pads, spread=(1, 1)):
+  """XLA's; `spread` is the distance at which pixels of x lie, zeros between."""
   return lax.conv_general_dilated(
-      x, kernel, strides, pads,
+      x, kernel, strides, pads, lhs_dilation=spread,
       rhs_dilation=dilations, dimension_numbers=_DIMENSIONS,
       feature_group_count=x.shape[-1] // kernel.shape[2])
 
 
-def _conv_on_cpu(x, kernel, strides, dilations, pads):
+def _conv_on_cpu(x, kernel, strides, dilations, pads, spread=(1, 1)):
   """`_conv`, and a matrix product where a window has more pixels than images.
 
   XLA exchanges image and kernel there, and its CPU backend then takes 3 to 20
   times as long (3x3 on 2x2 pixels, 5x5 on 4x4).
   """
   if math.prod(kernel.shape[:2]) <= math.prod(x.shape[1:3]):
-    return _conv(x, kernel, strides, dilations, pads)
-  reach = [(k - 1) * d
-           for k, d in zip(kernel.shape[:2], dilations, strict=True)]
-  padded = jnp.pad(x, _pads(pads))
-  # By axis: the slices that taps see, of those that see more than padding.
-  taps = [[(k, slice(k * d, n + sum(ends) - r + k * d, s))
-           for k in range(size)
-           if any(0 <= at + k * d - ends[0] < n
-                  for at in range(0, n + sum(ends) - r, s))]
-          for size, n, s, d, r, ends in zip(
-              kernel.shape[:2], x.shape[1:3], strides, dilations, reach, pads,
-              strict=True)]
-  seen = jnp.concatenate([padded[:, rows, columns]
-                          for _, rows in taps[0] for _, columns in taps[1]], -1)
-  kernel = kernel[tuple(np.ix_(*([k for k, _ in axis] for axis in taps)))]
-  return jnp.reshape(
-      jnp.reshape(seen, (-1, seen.shape[-1]))
-      @ jnp.reshape(kernel, (-1, kernel.shape[-1])),
-      (*seen.shape[:-1], kernel.shape[-1]))
+    return _conv(x, kernel, strides, dilations, pads, spread)
+  wide = _spread(x, spread, pads)
+  taps, slices = [], []  # Of both axes, those that see more than padding.
+  for total, size, s, d, (before, after) in zip(
+      wide.shape[1:3], kernel.shape[:2], strides, dilations, pads, strict=True):
+    count = (total - (size - 1) * d - 1) // s + 1
+    seen = [slice(k * d, k * d + (count - 1) * s + 1, s) for k in range(size)]
+    taps.append([k for k, pixels in enumerate(seen) if any(
+        before <= at < total - after for at in range(total)[pixels])])
+    slices.append([seen[k] for k in taps[-1]])
+  columns = jnp.concatenate([wide[:, rows, places] for rows in slices[0]
+                             for places in slices[1]], -1)
+  kernel = kernel[np.ix_(*taps)]
+  product = (jnp.reshape(columns, (-1, columns.shape[-1]))
+             @ jnp.reshape(kernel, (-1, kernel.shape[-1])))
+  return jnp.reshape(product, (*columns.shape[:-1], kernel.shape[-1]))
+
+
+def _spread(x, spread, pads):
+  """Puts zeros between pixels and around; x is cut where pads are negative."""
+  return lax.pad(x, jnp.zeros((), x.dtype), [
+      (0, 0, 0), *((*ends, s - 1) for ends, s in zip(
+          pads, spread, strict=True)), (0, 0, 0)])
 
 
 # XLA's CPU backend runs the two convolutions that `jax.grad` makes of one well
@@ -330,7 +335,9 @@ def _conv_on_cpu(x, kernel, strides, dilations, pads):
 # branches of a `switch`. Its plain convolution of images [B, H, W, C] is fast
 # in both, so both gradients are that here: the kernel's of images transposed to
 # [C_in, H, W, B] and g to a kernel [H', W', B, C_out].
-_conv_with_gradient = jax.custom_vjp(_conv_on_cpu, nondiff_argnums=(2, 3, 4))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _conv_with_gradient(x, kernel, strides, dilations, pads):
+  return _conv_on_cpu(x, kernel, strides, dilations, pads)
 
 
 def _conv_fwd(x, kernel, strides, dilations, pads):
@@ -341,22 +348,15 @@ def _conv_bwd(strides, dilations, pads, residuals, g):
   x, kernel = residuals
   reach = [(k - 1) * d
            for k, d in zip(kernel.shape[:2], dilations, strict=True)]
+  # How many pixels outputs span, and how many of the image they reach.
   spans = [(out - 1) * s + 1
            for out, s in zip(g.shape[1:3], strides, strict=True)]
-  # What a plain convolution needs to find g between zeros: x's size + reach.
-  # As padding of its own, and not of g, so that it knows the size of images.
-  around = [(r - p, size + p - span) for r, (p, _), size, span in zip(
-      reach, pads, x.shape[1:3], spans, strict=True)]
-  cut = [tuple(min(end, 0) for end in ends) for ends in around]
-  spread = lax.pad(g, jnp.zeros((), g.dtype), [
-      (0, 0, 0), *((*ends, s - 1) for ends, s in zip(
-          cut, strides, strict=True)), (0, 0, 0)])
+  ends = [r + span - p
+          for r, span, (p, _) in zip(reach, spans, pads, strict=True)]
   g_x = _conv_on_cpu(
-      spread, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), (1, 1), dilations,
-      tuple(tuple(max(end, 0) for end in ends) for ends in around))
-  # The pixels that windows reach, and no more.
-  ends = [r + span - p for r, span, (p, _) in zip(
-      reach, spans, pads, strict=True)]
+      g, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), (1, 1), dilations,
+      tuple((r - p, size + p - span) for r, (p, _), size, span in zip(
+          reach, pads, x.shape[1:3], spans, strict=True)), strides)
   seen = x[:, :ends[0], :ends[1]]
   g_kernel = _conv_on_cpu(
       _kept_transposed(seen, (3, 1, 2, 0)), _kept_transposed(g, (1, 2, 0, 3)),
