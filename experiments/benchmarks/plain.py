@@ -76,7 +76,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument("--init-channels", type=int, default=16,
                       help="of DARTS's cells")
   parser.add_argument("--cells", type=int, default=8)
-  return search.parse_flags(parser, argv, "Plain networks, CPU, float32")
+  return search.parse_flags(parser, argv, "Plain networks, CPU, float32",
+                            sized=False)
 
 
 def start(name: str, args: argparse.Namespace):

@@ -87,16 +87,18 @@ def add_torch_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None,
-                title: str) -> argparse.Namespace:
+                title: str, *, sized: bool = True) -> argparse.Namespace:
   """Reads the command line, by flags that all scripts with `measure` have.
 
   Args:
     parser: has the script's own flags.
     argv: the flags.
     title: of the report, if none is given.
+    sized: whether there is a flag of the size of images.
   """
   parser.add_argument("--batch-size", type=int, default=64)
-  parser.add_argument("--image-size", type=int, default=32)
+  if sized:
+    parser.add_argument("--image-size", type=int, default=32)
   parser.add_argument("--threads", type=int, default=2)
   parser.add_argument("--rounds", type=int, default=3)
   parser.add_argument("--steps", type=int, default=2,

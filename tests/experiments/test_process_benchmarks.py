@@ -49,8 +49,8 @@ def test_spos_is_measured(tmp_path):
 @pytest.mark.slow
 def test_it_nas_is_measured_beside_equal_weights(tmp_path):
   report, found = measured(
-      tmp_path, "it_nas.py", *CHAINS, "--pairs", "cells", "--init-channels", "2",
-      "--cells", "1")
+      tmp_path, "it_nas.py", *CHAINS, "--pairs", "cells", "--init-channels",
+      "2", "--cells", "1")
   assert "| it-nas, cells / uniform |" in report
   assert list(found) == ["uniform", "it-nas, cells"]
 
@@ -75,6 +75,5 @@ def test_pytorchs_plain_networks_are_as_large(tmp_path):
   pytest.importorskip("torch")
   # The benchmark compares the numbers of parameters.
   report, found = measured(
-      tmp_path, "plain.py", "--image-size", "8", "--init-channels", "2",
-      "--cells", "2")
+      tmp_path, "plain.py", "--init-channels", "2", "--cells", "2")
   assert len(found) == 12 and "| mobilenetv2, 32x32 | 2295834 " in report
