@@ -87,13 +87,14 @@ def add_torch_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None,
-                title: str) -> argparse.Namespace:
+                title: str, **defaults: Any) -> argparse.Namespace:
   """Reads the command line, by flags that all scripts with `measure` have.
 
   Args:
     parser: has the script's own flags.
     argv: the flags.
     title: of the report, if none is given.
+    **defaults: of these flags, where they are others.
   """
   parser.add_argument("--batch-size", type=int, default=64)
   parser.add_argument("--image-size", type=int, default=32)
@@ -111,6 +112,7 @@ def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None,
                       help="heading of the section, replaced if it exists")
   # What a process of its own is told.
   parser.add_argument("--work", help=argparse.SUPPRESS)
+  parser.set_defaults(**defaults)
   args = parser.parse_args(argv)
   if args.threads > len(os.sched_getaffinity(0)):
     parser.error(f"--threads is {args.threads} and this process may use"
