@@ -1,14 +1,18 @@
 """Every public name has a docstring and stands in the reference."""
 
+import ast
 import importlib
 import inspect
+import json
 import os
+import pkgutil
 import re
 import subprocess
 import sys
 
 import pytest
 
+import natjax
 from tests import pages
 
 REFERENCE = sorted((pages.ROOT / "docs" / "reference").glob("*.md"))
@@ -92,6 +96,49 @@ def test_what_other_modules_of_the_reference_define_is_documented(documented):
         assert inspect.getdoc(value), (module, name)
 
 
+def imported(source):
+  """The modules of natjax that some Python imports, by their own names."""
+  for item in ast.walk(ast.parse(source)):
+    if isinstance(item, ast.Import):
+      names = [alias.name for alias in item.names]
+    elif isinstance(item, ast.ImportFrom):
+      names = [f"{item.module}.{alias.name}" for alias in item.names]
+    else:
+      continue
+    for name in names:
+      if name.split(".")[0] == "natjax":
+        yield pkgutil.resolve_name(name)
+
+
+def taught():
+  """What pages, notebooks and the toys of pages have a reader import."""
+  for page in pages.PAGES:
+    for code in pages.codes(page):
+      if code.language == "python":
+        yield from imported(code.text)
+  for notebook in (pages.ROOT / "experiments" / "notebooks").glob("*.ipynb"):
+    for cell in json.loads(notebook.read_text())["cells"]:
+      if cell["cell_type"] == "code":
+        yield from imported("".join(cell["source"]))
+  for toy in (pages.ROOT / "tests" / "toys").glob("toy_*.py"):
+    yield from imported(toy.read_text())
+
+
+def test_what_a_reader_imports_stands_in_the_reference(documented):
+  found = {value.__name__ for value in taught() if inspect.ismodule(value)}
+  assert {"natjax", "natjax.data"} <= found
+  assert found - documented[0] == set()
+
+
+def test_every_room_stands_in_the_reference(documented):
+  """Itself, or modules of it."""
+  parts = [module.split(".")[1:2] for module in documented[0]]
+  rooms = [room.name for room in pkgutil.iter_modules(natjax.__path__)
+           if not room.name.startswith("_")]
+  assert len(rooms) > 15
+  assert [room for room in rooms if [room] not in parts] == []
+
+
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path):
   pytest.importorskip("furo", reason="of the extra `docs`")
@@ -108,4 +155,5 @@ def test_the_site_is_built_without_a_warning(tmp_path):
       (tmp_path / "site" / "objects.inv").read_bytes(), uri="")
   names = {name for domain in found.data.values() for name in domain}
   assert names >= {"natjax.transform", "natjax.data.load", "natjax.zoo.get",
-                   "natjax.spaces.nat.SPACES", "natjax.graph.blocks"}
+                   "natjax.spaces.nat.SPACES", "natjax.graph.blocks",
+                   "natjax.interchange.weights.read"}

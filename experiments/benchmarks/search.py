@@ -87,7 +87,8 @@ def add_torch_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None,
-                title: str, *, sized: bool = True) -> argparse.Namespace:
+                title: str, *, sized: bool = True, **defaults: Any
+                ) -> argparse.Namespace:
   """Reads the command line, by flags that all scripts with `measure` have.
 
   Args:
@@ -95,6 +96,7 @@ def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None,
     argv: the flags.
     title: of the report, if none is given.
     sized: whether there is a flag of the size of images.
+    **defaults: of these flags, where they are others.
   """
   parser.add_argument("--batch-size", type=int, default=64)
   if sized:
@@ -113,6 +115,7 @@ def parse_flags(parser: argparse.ArgumentParser, argv: Sequence[str] | None,
                       help="heading of the section, replaced if it exists")
   # What a process of its own is told.
   parser.add_argument("--work", help=argparse.SUPPRESS)
+  parser.set_defaults(**defaults)
   args = parser.parse_args(argv)
   if args.threads > len(os.sched_getaffinity(0)):
     parser.error(f"--threads is {args.threads} and this process may use"

@@ -62,13 +62,13 @@ class Leaf(NamedTuple):
     return self.shape[::-1] if self.kind == "linear" else self.shape
 
   def read(self, tensor: np.ndarray) -> np.ndarray:
-    """What stands here of a tensor that fits."""
+    """What stands here of a tensor that fits; a view where one can be."""
     if self.kind == "conv":
       tensor = tensor.transpose(2, 3, 1, 0)
     elif self.kind == "linear":
       tensor = tensor.reshape(self._image(tensor.shape[0])).transpose(
           2, 3, 1, 0).reshape(self.shape[::-1])
-    return np.array(tensor, np.float32, order="C")
+    return tensor.astype(np.float32, copy=False)
 
   def write(self, leaf: np.ndarray) -> np.ndarray:
     """The inverse of `read`."""

@@ -60,6 +60,9 @@ def plain(site: Site) -> jax.Array | None:
           else site.run(site.operation))
 
 
+_HIDDEN = "preprocess"  # An edge of a cell that its spelling does not show.
+
+
 class Names(NamedTuple):
   """Names of a network's modules, on which its checkpoints depend.
 
@@ -84,7 +87,7 @@ def names(network: records.BlockNetwork) -> Names:
     return Names(numbered("stem", network.stem), "block", "edge",
                  numbered("head", network.head))
   stem = numbered("stem", network.stem) if len(network.stem) > 1 else ("stem",)
-  return Names(stem, "cell", "preprocess", ("pool", "head"))
+  return Names(stem, "cell", _HIDDEN, ("pool", "head"))
 
 
 def head_names(network: records.BlockNetwork,
@@ -104,17 +107,24 @@ def edge_name(edge: int, operation: str) -> str:
 class BlockModule(nn.Module):
   """One block.
 
+  It is given no more of the network, since flax looks through all that a module
+  is given whenever one is made.
+
   Attributes:
-    network: whose block it is.
-    index: the block's number.
+    block: which.
+    index: its number.
+    prefix: as of the network.
+    preactivate: as of the network.
     shapes: those in the block.
     norm: returns what follows a convolution: BN or a bias.
     batch_norm: returns a BN, for nodes that have one.
     output_stride: what becomes of strides; see `shapes.of`.
   """
 
-  network: records.BlockNetwork
+  block: records.Block
   index: int
+  prefix: int
+  preactivate: bool
   shapes: shapes_lib.Shapes
   norm: layers_lib.NormFactory
   batch_norm: layers_lib.NormFactory
@@ -123,7 +133,7 @@ class BlockModule(nn.Module):
   @nn.compact
   def __call__(self, prev_prev: jax.Array, prev: jax.Array, edge: EdgeFunction,
                drop_path: jax.Array | float | None) -> jax.Array:
-    block = self.network.blocks[self.index]
+    block = self.block
     values = [prev_prev, prev]
     for n, node in enumerate(block.nodes, records.NUM_INPUTS):
       total = None
@@ -131,7 +141,7 @@ class BlockModule(nn.Module):
         if item.target != n:
           continue
         site = Site(
-            self.index, e - self.network.prefix, item.operation,
+            self.index, e - self.prefix, item.operation,
             functools.partial(self._run, e, values[item.source]),
             functools.partial(_apart, self, e, values[item.source]),
             values[item.source], self.shapes.ends(item),
@@ -162,7 +172,7 @@ class BlockModule(nn.Module):
     module = _made(self, e, name)
     if isinstance(module, nn.Module):
       module = module.clone(parent=self, name=_called(self, e, name))
-    with _dilated(self, *self.network.blocks[self.index].edges[e][1:]):
+    with _dilated(self, *self.block.edges[e][1:]):
       return module(x)
 
   def _free(self, item):
@@ -202,14 +212,14 @@ def _made(block, e, name):
   """What an operation is on an edge: a linen module or a function."""
   return edges_lib.module(
       operations.get(name),
-      block.shapes.ends(block.network.blocks[block.index].edges[e]),
-      norm=block.norm, preactivate=block.network.preactivate)
+      block.shapes.ends(block.block.edges[e]), norm=block.norm,
+      preactivate=block.preactivate)
 
 
 def _called(block, e, name):
   """The name of an operation's module on an edge."""
-  hidden, before = block.network.prefix, names(block.network).prefix
-  return f"{before}{e}" if e < hidden else edge_name(e - hidden, name)
+  hidden = block.prefix
+  return f"{_HIDDEN}{e}" if e < hidden else edge_name(e - hidden, name)
 
 
 def zeros(width: int, sides: tuple[int, ...], like: jax.Array) -> jax.Array:
@@ -235,9 +245,10 @@ def run_blocks(
       output_stride)
   outputs = (stem[-1] if graph.early < 0 else stem[graph.early + 1], stem[-1])
   for i, shapes in enumerate(shapes_lib.of(graph, frame)):
-    out = BlockModule(graph, i, shapes, norm, batch_norm, output_stride,
-                      name=f"{called.block}{i}")(
-                          *outputs, edge, drop_path if train else None)
+    out = BlockModule(
+        graph.blocks[i], i, graph.prefix, graph.preactivate, shapes, norm,
+        batch_norm, output_stride, name=f"{called.block}{i}")(
+            *outputs, edge, drop_path if train else None)
     outputs = (outputs[1], out)
     yield out
 

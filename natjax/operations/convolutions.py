@@ -40,6 +40,17 @@ def check_halvable(channels: int) -> None:
         " even number of initial channels")
 
 
+def _kernel(module, shape):
+  """A module's kernel.
+
+  One that is there, of that shape, is taken as it is: `Module.param` would
+  trace its draw to learn the shape, which was a quarter of a trace of ResNet50.
+  """
+  held = module.get_variable("params", "kernel")
+  return held if getattr(held, "shape", ()) == shape else module.param(
+      "kernel", kernel_init, shape)
+
+
 class Conv(nn.Module):
   """A bias-free convolution; see `primitives.conv`."""
 
@@ -52,7 +63,7 @@ class Conv(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (*self.kernel_size, x.shape[-1], self.features)
-    kernel = self.param("kernel", kernel_init, shape)
+    kernel = _kernel(self, shape)
     return primitives.conv(x, kernel, stride=self.stride, padding=self.padding,
                            dilation=self.dilation)
 
@@ -68,7 +79,7 @@ class DepthwiseConv(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
-    kernel = self.param("kernel", kernel_init, shape)
+    kernel = _kernel(self, shape)
     return primitives.depthwise_conv(
         x, kernel, stride=self.stride, dilation=self.dilation,
         padding=self.padding)
@@ -112,7 +123,7 @@ class GroupConv(_Convolution):
     check_groups(g, x.shape[-1], self.features)
     x = primitives.subsample(x, self.stride)
     width = x.shape[-1] // g
-    kernel = self.param("kernel", kernel_init, (1, 1, width, self.features))
+    kernel = _kernel(self, (1, 1, width, self.features))
     x = x.reshape(*x.shape[:3], g, width)
     x = jnp.einsum("bhwgi,igo->bhwgo", x, kernel.astype(x.dtype).reshape(
         width, g, self.features // g))

@@ -231,7 +231,7 @@ def run_cell(edges, rate, *, reduction=False, batch=2000, seed=0):
       tuple(n + 2 for n in nodes))
   norm = lambda name=None: layers_lib.BatchAffineNorm(name=name)
   module = network_lib.BlockModule(
-      network._replace(blocks=(block,)), 0, shapes_lib.Shapes(
+      block, 0, network.prefix, network.preactivate, shapes_lib.Shapes(
           (shape(3), shape(5), shape(2), shape(2), *[own] * len(nodes)),
           own._replace(width=2 * len(nodes))), norm, norm)
   rng = np.random.default_rng(seed)
