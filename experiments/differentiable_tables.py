@@ -421,7 +421,7 @@ def main(
   config = _configured(presets[args.preset], args)
   for name in config.networks:
     build(name, config)  # What cannot be built is said before anything runs.
-  if args.dry_run:
+  if dry_runs.asked(args):
     dry_runs.over_datasets(config, args, functools.partial(
         estimate, config=config))
     return

@@ -506,7 +506,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = dataclasses.replace(
       config, seed=args.seed, dataset=args.dataset or config.dataset,
       tables=tuple(sorted(set(args.tables or config.tables))))
-  if args.dry_run:
+  if dry_runs.asked(args):
     dry_run(config, args)
     return
   sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))

@@ -295,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   if args.stream and config.made:
     raise errors.InputError("stream leaves images on disk, and those of preset"
                             f" {args.preset} are made; leave it out", "stream")
-  if args.dry_run:
+  if dry_runs.asked(args):
     dry_run(config, args.teraflops)
     return
   out = recording.open_folder(args.out, dataclasses.asdict(config),

@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   # Config.
   config = transforming.configured(PRESETS[args.preset], args)
-  if args.dry_run:
+  if dry_runs.asked(args):
     dry_runs.over_datasets(config, args, functools.partial(
         estimate, config=config, share=args.share))
     return

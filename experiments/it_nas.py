@@ -510,7 +510,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = dataclasses.replace(
       preset, seed=args.seed, dataset=args.dataset or preset.dataset)
   names = [name for name in args.parts or config.parts if name in config.parts]
-  if args.dry_run:
+  if dry_runs.asked(args):
     dry_run(config, names, args)
     return
   for name in names:

@@ -185,13 +185,13 @@ class Experiment:
     for name in METHODS:
       method = self.method(name)
       images = round(search.weights_fraction * len(self.train.labels))
-      steps, passes = base.work(method.method(), {
+      steps, madds = base.work(method.method(), {
           "weights": images // search.batch_size,
-          "policy": (len(self.train.labels) - images) // search.batch_size})
+          "policy": (len(self.train.labels) - images) // search.batch_size},
+                               method.supernet.plan.madds())
       found.add(KINDS[name], {
           **memory.supernet(method.supernet, search.batch_size),
-          "steps": steps, "hours": hours(
-              passes * search.batch_size * method.supernet.plan.madds())})
+          "steps": steps, "hours": hours(madds * search.batch_size)})
     size = config.train.batch_size
     steps = config.train.epochs * (len(self.train.labels) // size)
     found.add("trained", {
@@ -423,7 +423,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = dataclasses.replace(
       config, seed=args.seed, dataset=args.dataset or config.dataset,
       architectures=args.architectures or config.architectures)
-  if args.dry_run:
+  if dry_runs.asked(args):
     dataset = dry_runs.load(
         config.dataset, args.data_dir, image_size=config.image_size,
         train_images=config.train_images)

@@ -328,7 +328,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   # Config.
   config = configure(args)
-  if args.dry_run:
+  if dry_runs.asked(args):
     dry_run(config, args.teraflops)
     return
   if not config.made and args.data_dir is None:

@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = PRESETS[args.preset]
   config = dataclasses.replace(
       config, seed=args.seed, networks=tuple(args.networks or config.networks))
-  if args.dry_run:
+  if dry_runs.asked(args):
     dry_run(config, args)
     return
   sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))

@@ -41,8 +41,8 @@ def show(job, given: Sequence[str], teraflops: float | str | None, *,
            for name in given)
   console.out.print(", ".join((
       " ".join((configuration["kind"], *names)), *(
-          f"{key} {configuration[key]}" for key in ("method", "seed")
-          if key in configuration))))
+          f"method {name}" for name in [configuration.get("method")] if name),
+      _seeds(job))))
   for name in ("search", "train", *(
       key for key in configuration if key in ("simclr", "arcface"))):
     if name in configuration:
@@ -69,6 +69,14 @@ def show(job, given: Sequence[str], teraflops: float | str | None, *,
                       " counted.")
   console.out.print("Compiling, reading images and scoring are not counted."
                     " --json prints all of the configuration.")
+
+
+def _seeds(job):
+  """The seeds of a run's parts, as `--seeds` takes them."""
+  first, count = job.trainer.seed, job.trainer.config.seeds
+  if job.entry is not None and not job.entry.trained:
+    count = len(job.seeds)  # Of one search the networks are trained apart.
+  return f"seeds {first}:{first + count}" if count > 1 else f"seed {first}"
 
 
 def _bounds(limits, name=""):

@@ -21,8 +21,9 @@ def print_head(job):
   dataset, train = job.trainer.dataset, job.trainer.config
   err.print(f"{dataset.name}: {len(dataset.train_labels)} training and"
             f" {len(dataset.test_labels)} test images of {dataset.num_classes}"
-            f" classes, {dataset.image_size} pixels a side; trained in batches"
-            f" of {train.batch_size}, {job.trainer.steps} steps an epoch")
+            f" classes, {dataset.image_size} pixels a side{_streamed(dataset)};"
+            f" trained in batches of {train.batch_size}, {job.trainer.steps}"
+            " steps an epoch")
   print_note(job)
   parts = {"network": estimate} if job.entry is None else {
       job.entry.model: estimate["search"],
@@ -34,6 +35,15 @@ def print_head(job):
       err.print(f"{name}: {part['params']} parameters{madds}, {part['steps']}"
                 f" steps, about {part['memory_bytes'] / 1e6:.0f} MB of arrays"
                 )
+
+
+def _streamed(dataset):
+  """How images that stay on disk are read, in words."""
+  if dataset.source is None or not dataset.source.stream:
+    return ""
+  workers, skips = dataset.train_images.reading
+  by = f"{workers} workers" if workers else "threads"
+  return f", streamed by {by}" + ", damaged ones left out" * skips
 
 
 def print_note(job):

@@ -142,6 +142,7 @@ class Replace:
     given: the given architecture.
     place: where it stands.
     limits: the budget of the first choice.
+    price_batches: by which replacements are priced.
   """
 
   def __init__(self, config: ReplaceConfig, train: supervised.TrainConfig,
@@ -185,7 +186,7 @@ class Replace:
     images = min(batches * train.batch_size, count)
     rest = {"others": 1 - images / count} if images < count else {}
     self.fractions = {"prices": images / count, **rest}
-    self._price_batches = images // train.batch_size
+    self.price_batches = images // train.batch_size
 
   def _reachable(self, limits):
     """A budget that some choice keeps to: of the user's own, that or none."""
@@ -294,6 +295,11 @@ class Replace:
     return np.concatenate([space.alone(), space.drawn(
         self.config.price_checks, seed=0)])
 
+  def _run(self, space):
+    """i32[1 + M, P], the network as it is, and the choices of the table."""
+    table = self._table(space)
+    return np.concatenate([np.zeros_like(table[:1]), table])
+
   @functools.cached_property
   def _distil_optimizer(self):
     return optimizers.coupled("adam", optimizers.cosine(
@@ -313,9 +319,11 @@ class Replace:
     """
     space = self._replacements(architecture)
     distil = base.Phase("distil", ("train",), functools.partial(
-        self.update_replacements, space), ("loss",))
+        self.update_replacements, space), ("loss",), passes=0,
+                        madds=space.learning())
     prices = base.Phase("prices", ("prices",), functools.partial(
-        self.update_prices, space), ("price",), augment=False)
+        self.update_prices, space), ("price",), augment=False, passes=0,
+                        madds=space.running(self._run(space)))
     return base.Method(
         init=self._init, stages=(
             base.Stage("distil", self.config.distil_epochs, (distil,)),
@@ -366,8 +374,7 @@ class Replace:
       first = jnp.where(number == 0, found, first)
       return first, jnp.mean(jnp.sum(jnp.exp(first) * (first - found), -1))
 
-    table = self._table(space)
-    table = np.concatenate([np.zeros_like(table[:1]), table])
+    table = self._run(space)
     start = jnp.zeros((len(batch["label"]), self.place.num_classes))
     _, found = lax.scan(price, start, (table, np.arange(len(table))))
     found = base.mean_over_devices(found[1:])
@@ -377,7 +384,7 @@ class Replace:
   def _priced(self, space, number, before, state, paid=()):
     """Chooses, by the sums of prices, and hands over to the tuning."""
     cut = len(space.alone())
-    seen = np.asarray(state.prices, np.float64) / self._price_batches
+    seen = np.asarray(state.prices, np.float64) / self.price_batches
     prices = space.by_place(seen[:cut])
     report: dict[str, Any] = {
         "prices": _rows(space, prices), "curve": self._curve(space, prices),
@@ -681,18 +688,23 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
       num_images=request.num_images, make_objective=request.make_objective)
 
   own, share = method.config, request.settings.held_out
-  # At most: as many tries as there may be.
-  further = (own.rounds - 1) * (own.distil_epochs + own.tune_epochs) + (
-      own.tries if not own.bounded and share else 1
-  ) * own.tune_epochs
+
+  def further():
+    """What is handed over to, at most: of the original's cost, all tries."""
+    steps = request.num_images // train.batch_size
+    learning, madds = base.work(method.method(), {
+        "train": steps, "prices": method.price_batches}, method.cost.madds)
+    tuned = own.tune_epochs * steps * (own.rounds - 1 + (
+        own.tries if not own.bounded and share else 1))
+    return {"further_steps": (own.rounds - 1) * learning + tuned,
+            # The original tells what the tuned network is to predict.
+            "further_madds": (own.rounds - 1) * madds + (
+                (1 + 3) * method.cost.madds * tuned)}
 
   def estimate(batch):
     like = jax.eval_shape(method.method().init, jax.random.key(0))
     return {"params": memory.size((like.network["params"], like.params)),
-            # Those of the network: what is learnt beside it is not counted.
-            "madds": method.cost.madds,
-            "further_steps": further * (
-                request.num_images // train.batch_size),
+            "madds": method.cost.madds, **further(),
             "memory_bytes": 16 * memory.size(like.params) + 2 * (
                 memory.network_bytes(given, method.place, batch, train.dtype))}
 

@@ -85,6 +85,7 @@ class Replacements:
     place: where it stands.
     cost: of it.
     places: the edges with a choice, P of them.
+    madds: per place, f[O], of its operations on all edges that it decides on.
     network: its module, without an auxiliary head.
   """
 
@@ -117,7 +118,7 @@ class Replacements:
     self._decisions, around = ground.decisions, ground.around()
     costs = ground.edge_costs(space.graph)
     self._sites = {ge: at for _, ge, at in ground.sites()}
-    places = []
+    places, madds = [], []
     for g, decision in enumerate(self._decisions):
       slots = zip(*arrays_lib.slots(decision.cell), strict=True)
       for e, slot in enumerate(slots):
@@ -131,7 +132,8 @@ class Replacements:
         kept = [names.index(now), *np.flatnonzero(saved.any(1)).tolist()]
         if len(kept) > 1:
           places.append(Place(g, e, tuple(names[o] for o in kept)))
-    self.places = tuple(places)
+          madds.append(own[1, kept])
+    self.places, self.madds = tuple(places), tuple(madds)
     self._number = {place[:2]: p for p, place in enumerate(places)}
     keeping.check_left(keep, bool(places))
     if not places:
@@ -232,6 +234,22 @@ class Replacements:
     for row, (p, o) in zip(found, rows, strict=True):
       row[p] = o
     return found
+
+  def learning(self) -> float:
+    """Multiply-adds of an image by which all replacements learn.
+
+    A pass through the network, and a gradient of each replacement, a backward
+    pass being two forward ones.
+    """
+    return self.cost.madds + 3 * sum(own[1:].sum() for own in self.madds)
+
+  def running(self, choices: np.ndarray) -> float:
+    """Multiply-adds of an image through the networks of choices, i32[M, P].
+
+    Nothing is left out that leads nowhere (`chosen`).
+    """
+    return len(choices) * self.cost.madds + sum(
+        (own[choices[:, p]] - own[0]).sum() for p, own in enumerate(self.madds))
 
   def drawn(self, count: int, seed: int) -> np.ndarray:
     """i32[count, P], choices at random; each replaces a part of its own."""

@@ -276,18 +276,19 @@ class Job(work.Work):
     a search in a space it is not known, and not counted.
     """
     trainer, plan = self.trainer, self.plan
-    steps, passes = base.work(plan.method, {
-        name: len(split.labels) // plan.batch_size
-        for name, split in self.feed.splits.items()})
     times = trainer.config.seeds if self.entry.trained else 1
     size = plan.estimate(
         plan.batch_size // len(trainer.devices) * trainer.judge.views)
+    steps, madds = base.work(plan.method, {
+        name: len(split.labels) // plan.batch_size
+        for name, split in self.feed.splits.items()}, size.get("madds", 0))
     further = size.pop("further_steps", 0)  # Of what it hands over to.
+    madds += size.pop("further_madds", 3 * further * size.get("madds", 0))
     found = {"search": {**size, "steps": times * (steps + further)}}
     if "madds" in size:
       found["search"]["hours"] = devices_lib.hours(
-          size["madds"] * plan.batch_size * trainer.judge.views * times * (
-              passes + 3 * further), trainer.devices, teraflops)
+          madds * plan.batch_size * trainer.judge.views * times,
+          trainer.devices, teraflops)
     if self.original is not None and (
         self._compare or not self.entry.trained):
       found["train"] = trainer.estimate(self.original, teraflops)

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors, pipeline
+from natjax import errors, operations, pipeline
 from natjax.costs import budget, exact
 from natjax.graph import codec, records
 from natjax.methods import replace, supervised
 from natjax.networks import network as network_lib
 from natjax.networks import trees
+from natjax.operations import edges
 from natjax.pipeline import choosing, runs
 from natjax.pipeline import networks as networks_lib
 from natjax.training import devices as devices_lib
@@ -422,7 +423,52 @@ def test_steps_count_all_that_may_follow():
   job = pipeline.Job(NETWORK, dataset(), "replace", config, TRAIN)
   steps = 144 // 16  # Per epoch, of the images that are not held out.
   assert job.estimate()["search"]["steps"] == (
-      (1 + 1 + 1 + 1) * steps + 32 // 16)
+      (1 + 1 + 1 + 1) * steps + 2 * (32 // 16))
+
+
+def test_work_is_that_of_all_candidates():
+  own = method()
+  space, madds = own.space, own.cost.madds
+  # What learns: every operation where it stands, in every block.
+  lessons = []
+  state, variables = begun()
+  jax.eval_shape(lambda images: space.network.apply(
+      variables, images, train=True, mutable=["batch_stats"],
+      edge=space.listen(state.params, lessons)), tiny.batch(2)["image"])
+  candidates = [edges.cost(operations.get(name), lesson.ends).madds
+                for lesson in lessons for name in lesson.path]
+  assert len(candidates) > 3
+  assert space.learning() == madds + 3 * sum(candidates)
+  # What runs: the network of every choice, whatever leads nowhere.
+  alone, ran = space.alone(), 0
+  for choice in alone:
+    left, pruned = space._apply(choice)
+    if not pruned - {*np.flatnonzero(choice)}:
+      ran += 1
+      assert space.running(choice[None]) == exact.network(
+          left, own.place).madds
+  assert ran > 1
+  assert space.running(np.zeros_like(alone)) == len(alone) * madds
+  assert space.running(np.concatenate([alone, alone[:1]])) == (
+      space.running(alone) + space.running(alone[:1]))
+
+
+@pytest.mark.parametrize("changes, learnt, tuned", [
+    ({}, 1, 2), ({"held_out": 0.0}, 1, 1),
+    ({"max_madds": "0.4x", "rounds": 3, "tune_epochs": 2}, 3, 6)])
+def test_hours_count_candidates_rounds_and_tries(changes, learnt, tuned):
+  config = dataclasses.replace(CONFIG, **changes)
+  images = 160 if config.held_out == 0 else 144
+  job = pipeline.Job(NETWORK, dataset(), "replace", config, TRAIN)
+  found, own = job.estimate(teraflops=1e-3)["search"], method()
+  table = own._run(own.space)
+  assert len(table) == 1 + len(own.space.alone()) + config.price_checks
+  count = learnt * (
+      images // 16 * own.space.learning() + 2 * own.space.running(table)
+  ) + tuned * (images // 16) * (1 + 3) * own.cost.madds
+  each = found["hours"] / count
+  assert each * 3600e12 * 1e-3 * len(job.trainer.devices) == pytest.approx(
+      2 * 16)
 
 
 @pytest.mark.parametrize("changes, words", [
