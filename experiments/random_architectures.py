@@ -51,7 +51,7 @@ import sweeps
 
 import natjax
 from natjax import data as data_lib
-from natjax import errors, operations, pipeline, spaces
+from natjax import operations, pipeline, spaces
 from natjax.costs import exact as cost_lib
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as genotype_lib
@@ -133,12 +133,13 @@ PRESETS = {
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   sweeps.add_flags(parser)
   dry_runs.add_flags(parser)
   parser.add_argument("--dataset", help="default: the preset's")
-  parser.add_argument("--architectures", type=int, help="default: the preset's")
+  parser.add_argument("--architectures", type=recording.at_least(1),
+                      help="default: the preset's")
   return parser.parse_args(argv)
 
 
@@ -416,10 +417,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   # Config.
   config = PRESETS[args.preset]
-  if args.architectures is not None and args.architectures < 1:
-    raise errors.InputError(
-        f"architectures is {args.architectures} and must be at least 1; pass"
-        " --architectures 6")
   config = dataclasses.replace(
       config, seed=args.seed, dataset=args.dataset or config.dataset,
       architectures=args.architectures or config.architectures)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from natjax.cli import console, output
+from natjax.costs import amounts
 from natjax.pipeline import tables
 from natjax.training import devices
 
@@ -85,19 +86,18 @@ def _bounds(limits, name=""):
     if isinstance(value, dict):
       yield from _bounds(value, f"{key} ")
     else:
-      shown = tables.ASKED[key](value) if key in tables.ASKED else (
-          f"{value:,.0f}")
-      yield f"{name}{key} {shown}"
+      shown = tables.ASKED.get(key, lambda value: (
+          f"{value:,.0f}" if value >= 1 else amounts.rounded(value)))
+      yield f"{name}{key} {shown(value)}"
 
 
 def _rows(estimate, name=""):
   """A row for every part of an estimate, those of parts too."""
   if "steps" in estimate:
-    millions = lambda key: (
-        f"{estimate[key] / 1e6:.3f} M" if key in estimate else "")
-    yield (name, millions("params"), millions("madds"),
-           f"{estimate['steps']:,.0f}",
-           f"{estimate['memory_bytes'] / 1e6:,.0f} MB"
+    shown = lambda key: (
+        amounts.count(estimate[key]) if key in estimate else "")
+    yield (name, shown("params"), shown("madds"), f"{estimate['steps']:,.0f}",
+           amounts.memory(estimate["memory_bytes"], 0)
            if "memory_bytes" in estimate else "",
            _time(3600 * estimate["hours"]) if "hours" in estimate else "")
   else:

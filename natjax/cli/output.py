@@ -8,6 +8,7 @@ from rich import progress as rich_progress
 
 from natjax import errors, pipeline
 from natjax.cli.console import err, out, print_table
+from natjax.costs import amounts
 from natjax.pipeline import choosing, runs, tables
 
 
@@ -30,11 +31,11 @@ def print_head(job):
       **(given or {"network": estimate.get("train")})}
   for name, part in parts.items():
     if part:
-      madds = (f", {part['madds'] / 1e6:.1f} M multiply-adds"
+      madds = (f", {amounts.count(part['madds'], 1)} multiply-adds"
                if "madds" in part else "")
       err.print(f"{name}: {part['params']} parameters{madds}, {part['steps']}"
-                f" steps, about {part['memory_bytes'] / 1e6:.0f} MB of arrays"
-                )
+                f" steps, about {amounts.memory(part['memory_bytes'], 0)} of"
+                " arrays")
 
 
 def _streamed(dataset):
@@ -194,9 +195,9 @@ def _timed(result):
   for row in result.get("seeds", [result]):
     if found := row.get("latency"):
       told = ", ".join(
-          "{} {} (half of {} runs {:.3f} to {:.3f})".format(
-              name, tables.ASKED["latency"](of["median"]), of["runs"],
-              *(1e3 * end for end in of["quartiles"])) for name, of in (
+          "{} {} (half of {} runs {} to {})".format(
+              name, amounts.seconds(of["median"]), of["runs"],
+              *map(amounts.seconds, of["quartiles"])) for name, of in (
                   ("original", found["original"]),
                   ("transformed", found["changed"])))
       whose = f"seed {row['seed']}: " * ("seeds" in result)
@@ -230,7 +231,7 @@ def _print_search(result):
               )
   memory = result["peak_memory_bytes"]
   out.print(f"{cells}; search {result['search_seconds']:.1f} s" + (
-      f"; at most {memory / 2**20:.0f} MB in use" if memory else ""))
+      f"; at most {amounts.memory(memory, 0)} in use" if memory else ""))
 
 
 def _in_all(result):

@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple, TypeVar
 
 from natjax import errors, operations
+from natjax.costs import amounts
 from natjax.graph import keeping
 
 Choice = TypeVar("Choice")
@@ -58,13 +59,12 @@ class Budget(NamedTuple):
 
   def text(self) -> str:
     """The limits in words."""
-    named = ((self.params, 1, ".0f", "parameters"),
-             (self.madds, 1, ".0f", "multiply-adds"),
-             (self.memory, 1e-6, ".3f", "MB of memory"),
-             (self.seconds, 1e3, ".3f", "ms of latency"))
-    return " and ".join(
-        f"at most {limit * unit:{form}} {name}"
-        for limit, unit, form, name in named if limit is not None)
+    named = ((self.params, amounts.rounded, "parameters"),
+             (self.madds, amounts.rounded, "multiply-adds"),
+             (self.memory, amounts.memory, "of memory"),
+             (self.seconds, amounts.seconds, "of latency"))
+    return " and ".join(f"at most {show(limit)} {name}"
+                        for limit, show, name in named if limit is not None)
 
   def allows(self, cost: operations.Cost, memory: float = 0.0,
              seconds: float = 0.0) -> bool:
@@ -190,7 +190,7 @@ def cheapen(chosen: Choice, limits: Budget,
       raise errors.NotMet(
           f"{nothing} keeps to the budget ({limits.text()}); the cheapest that"
           f" was found has {now.cost.params} parameters and {now.cost.madds}"
-          " multiply-adds" + (f" and {1e-6 * now.memory:.3f} MB of memory" * (
+          " multiply-adds" + (f" and {amounts.memory(now.memory)} of memory" * (
               limits.memory is not None)) + f"; {keeping.allow_more(keep)}")
     chosen = min(options, key=lambda option: option[:2])[-1]
   return chosen

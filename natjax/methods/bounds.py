@@ -15,8 +15,8 @@ import pathlib
 from typing import Any, TypeVar
 
 from natjax import errors
+from natjax.costs import amounts, exact, footprint
 from natjax.costs import budget as budget_lib
-from natjax.costs import exact, footprint
 from natjax.graph import codec, keeping, records
 from natjax.methods import latency as latency_lib
 from natjax.training import distributed, settings
@@ -161,10 +161,10 @@ class Bounds:
     if before.median <= 0 or before.error >= apart > 0:
       raise errors.InputError(
           f"max-latency is {self._text}, and this device ({device}) cannot tell"
-          f" it from the original's {1e3 * before.median:.3f} ±"
-          f" {1e3 * before.error:.3f} ms (batch {self.latency.batch}); ask for"
-          " less, give a larger inference-batch, or leave the machine to this"
-          " run alone", "max_latency")
+          f" it from the original's {amounts.seconds(before.median)} ±"
+          f" {amounts.seconds(before.error)} (batch {self.latency.batch}); ask"
+          " for less, give a larger inference-batch, or leave the machine to"
+          " this run alone", "max_latency")
     self.limits = self.limits._replace(seconds=asked)
     if (least := self.seconds(found)) > asked:
       raise errors.NotMet(self.too_slow(least))
@@ -173,8 +173,9 @@ class Bounds:
     """What to say where the fastest that was timed takes so many seconds."""
     assert self.latency is not None
     return ("nothing that was timed keeps to the budget"
-            f" ({self.limits.text()}): the fastest takes {1e3 * least:.3f} ms"
-            f" of the original's {1e3 * self._first.original.median:.3f} here"
+            f" ({self.limits.text()}): the fastest takes"
+            f" {amounts.seconds(least)} of the original's"
+            f" {amounts.seconds(self._first.original.median)} here"
             f" ({self.latency.device.device_kind}, batch {self.latency.batch});"
             f" {keeping.allow_more(self._keep, 'max-latency')}")
 

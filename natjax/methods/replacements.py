@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import errors, operations, spaces
+from natjax.costs import amounts, exact, footprint, integer
 from natjax.costs import budget as budget_lib
-from natjax.costs import exact, footprint, integer
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, keeping, live, records
 from natjax.methods import latency as latency_lib
@@ -316,12 +316,12 @@ class Replacements:
           self.apply(choice))):
         return choice
     more = "" if limits.memory is None else (
-        f" and {self.memory(self.architecture) * 1e-6:.3f} MB of memory")
+        f" and {amounts.memory(self.memory(self.architecture))} of memory")
     least = [cost[kind] for kind, (_, cost) in enumerate(self._cheapest)]
     if limits.memory is not None:
+      left = min(self.memory(self.apply(c)) for c, _ in self._cheapest)
       more += (", of which the cheapest replacements leave"
-               f" {min(self.memory(self.apply(c)) for c, _ in self._cheapest)}"
-               " bytes")
+               f" {amounts.memory(left)}")
     raise errors.NotMet(
         "no replacement that keeps every node fed keeps to the budget"
         f" ({limits.text()}); the network has {self.cost.params} parameters and"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import pathlib
 from typing import Any
 
+from natjax.costs import amounts
 from natjax.graph import codec
 from natjax.pipeline import runs, tables
 from natjax.training import metrics as metrics_lib
@@ -64,7 +65,8 @@ def table(result: Mapping[str, Any]) -> tables.Comparison | None:
   if not found:
     return None
   first = next(iter(found.values()))
-  cost = lambda row: (tables.count(row["params"]), tables.count(row["madds"]))
+  cost = lambda row: tuple(
+      amounts.count(row[key]) for key in ("params", "madds"))
   if "price" in first:
     several = ", first seed" * (len(result["seeds"]) > 1)
     return tables.Comparison(

@@ -5,16 +5,17 @@ import math
 import statistics
 from typing import Any, NamedTuple
 
+from natjax.costs import amounts
+
 MEASURED = (">accuracy", ">parameters", ">multiply-adds")
 # What budgets may ask for beside, and how it is written.
-ASKED = {"latency": lambda seconds: f"{1e3 * seconds:.3f} ms",
-         "memory": lambda count: f"{1e-6 * count:.3f} MB"}
+ASKED = {"latency": amounts.seconds, "memory": amounts.memory}
 
 
 # Per key of a row of changes: its column, and how it is written.
 _SAVED: dict[str, tuple[str, Callable[[Any], str]]] = {
     "params": (">parameters", str), "madds": (">multiply-adds", str),
-    "latency": (">ms", lambda seconds: f"{1e3 * seconds:.3f}")}
+    "latency": (">latency", amounts.seconds)}
 _EXPLAINED: dict[str, tuple[str, Callable[[Any], str]]] = {
     "price": (">price, nats", lambda price: "" if price is None else (
         f"{price:.4f}")),
@@ -108,12 +109,7 @@ def percent(part, what="accuracy"):
 def measured(part):
   """The cells of `MEASURED`; a network may not have been trained."""
   accuracy = percent(part) if "accuracy" in part else "not trained"
-  return accuracy, count(part["params"]), count(part["madds"])
-
-
-def count(number: float) -> str:
-  """A number of parameters or multiply-adds, small ones in full."""
-  return f"{number:.0f}" if number < 1e5 else f"{number / 1e6:.3f} M"
+  return accuracy, *(amounts.count(part[key]) for key in ("params", "madds"))
 
 
 def measure(result):

@@ -243,7 +243,7 @@ def test_memory_budgets(tmp_path):
   assert own.limits == budget.Budget(memory=4200.0)
   assert own.space.memory(choice.architecture) <= 4200 < own.space.memory(
       NETWORK)
-  with pytest.raises(errors.NotMet, match="MB of memory"):
+  with pytest.raises(errors.NotMet, match="bytes of memory"):
     made("", max_memory="1KB")
   with pytest.raises(errors.InputError, match="200MB or 1GiB") as e:
     made("", max_memory="3M")
