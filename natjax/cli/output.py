@@ -192,17 +192,17 @@ def print_union(result, folder, entry, names):
 
 def _timed(result):
   """How latencies were measured, of every seed."""
-  for row in result.get("seeds", [result]):
-    if found := row.get("latency"):
-      told = ", ".join(
-          "{} {} (half of {} runs {} to {})".format(
-              name, amounts.seconds(of["median"]), of["runs"],
-              *map(amounts.seconds, of["quartiles"])) for name, of in (
-                  ("original", found["original"]),
-                  ("transformed", found["changed"])))
-      whose = f"seed {row['seed']}: " * ("seeds" in result)
-      yield (f"{whose}latency of a batch of {found['batch']} on"
-             f" {found['device']}, {found['dtype']}, in turns: {told}")
+  for row in tables.timed(result):
+    found = row["latency"]
+    told = ", ".join(
+        "{} {} (half of {} runs {} to {})".format(
+            name, amounts.seconds(of["median"]), of["runs"],
+            *map(amounts.seconds, of["quartiles"])) for name, of in (
+                ("original", found["original"]),
+                ("transformed", found["changed"])))
+    whose = f"seed {row['seed']}: " * ("seeds" in result)
+    yield (f"{whose}latency of a batch of {found['batch']} on"
+           f" {found['device']}, {found['dtype']}, in turns: {told}")
 
 
 def _print_search(result):
@@ -269,7 +269,8 @@ def _print_tries(result):
       "cuts that were tried, against the original on held-out images",
       (">seed", *(f">{name}" for name in names.values()), ">points", ">95 %",
        ""), [
-          (seed, *(f"{ratio(tried, k):.2f}x" for k in names),
+          (seed, *(tables.latency_ratio(tried) if k == "latency_ratio" else
+                   f"{ratio(tried, k):.2f}x" for k in names),
            f"{100 * tried['difference']:+.2f}",
            "{:+.2f} to {:+.2f}".format(*(
                100 * end for end in tried["interval"])),

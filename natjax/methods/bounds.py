@@ -18,6 +18,7 @@ from natjax import errors
 from natjax.costs import amounts, exact, footprint
 from natjax.costs import budget as budget_lib
 from natjax.graph import codec, keeping, records
+from natjax.methods import acceptance
 from natjax.methods import latency as latency_lib
 from natjax.training import distributed, settings
 
@@ -208,13 +209,16 @@ class Bounds:
     return self.latency.pair(architecture)
 
   def latencies(self, architecture: codec.Architecture
-                ) -> tuple[float, float] | None:
+                ) -> acceptance.Latencies | None:
     """The original's and a network's; None where they are not what counts."""
-    return None if self.latency is None else (
-        self.seconds(self.given), self.seconds(architecture))
+    if self.latency is None:
+      return None
+    pair, own = self.pair(architecture), self.seconds(architecture)
+    return acceptance.Latencies(
+        self.seconds(self.given), own, pair.noise * own / pair.changed.median)
 
   def beside(self, architecture: codec.Architecture) -> tuple[
-      tuple[float, float] | None, tuple[float, float] | None]:
+      acceptance.Latencies | None, tuple[float, float] | None]:
     """`latencies`, and the same of memory: what else than costs counts."""
     return self.latencies(architecture), None if (
         self.limits.memory is None) else (
@@ -224,13 +228,15 @@ class Bounds:
     """What a row of a report says of a network, where budgets ask for it.
 
     "seconds", which its budget was compared with; "latency_ratio", its latency
-    to the original's, of runs in turns; "memory" in bytes.
+    to the original's, of runs in turns, which differ by "latency_noise" by
+    chance (`latency.Pair.noise`); "memory" in bytes.
     """
     found: dict[str, float] = {}
     if self.latency is not None:
-      before, after = self.pair(architecture)
+      before, after = pair = self.pair(architecture)
       found["seconds"] = self.seconds(architecture)
       found["latency_ratio"] = after.median / before.median
+      found["latency_noise"] = pair.noise / before.median
     if self.limits.memory is not None:
       found["memory"] = self.memory(architecture)
     return found

@@ -53,7 +53,7 @@ def write(out: pathlib.Path, result: Mapping[str, Any]) -> None:
 def _beside(row):
   """Columns and cells of what a budget asks for beside the usual."""
   return {
-      **({"latency": f"{row['latency_ratio']:.2f}x"}
+      **({"latency": tables.latency_ratio(row)}
          if "latency_ratio" in row else {}),
       **({"memory": tables.ASKED["memory"](row["memory"])}
          if "memory" in row else {})}

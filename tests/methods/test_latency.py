@@ -225,12 +225,21 @@ def test_a_run_tells_of_latency_and_memory_and_goes_on_in_the_same_bits(
 def test_with_a_latency_budget_latency_is_what_counts():
   big, small = operations.Cost(20, 200), operations.Cost(10, 100)
   judge = lambda *seconds: acceptance.judge(
-      acceptance.Pairs(1000, 10, 12), big, small, 0.5, seconds or None)
+      acceptance.Pairs(1000, 10, 12), big, small, 0.5,
+      acceptance.Latencies(*seconds) if seconds else None)
   assert judge(2.0, 1.0).accepted and judge().accepted
   assert "faster, and" in judge(2.0, 1.0).reason
   assert not judge(1.0, 2.0).accepted
   assert judge(1.0, 2.0).reason.startswith("slower")
-  assert not acceptance.cheaper(big, small, (1.0, 1.0))
+  assert not acceptance.cheaper(big, small, acceptance.Latencies(1.0, 1.0))
+  # What is within noise is told, and accepted as it would be without.
+  for seconds in ((2.0, 1.9), (2.0, 2.1)):
+    plain, near = judge(*seconds, 0.05), judge(*seconds, 0.11)
+    word = "faster" if seconds[1] < 2 else "slower"
+    assert plain.accepted == near.accepted == (word == "faster")
+    assert plain.reason.startswith(f"{word}, and ")
+    assert near.reason == plain.reason.replace(
+        word, f"{word}, within noise", 1)
 
 
 def test_memory_budgets(tmp_path):
