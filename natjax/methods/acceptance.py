@@ -133,8 +133,8 @@ def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
     before: cost of the original.
     after: cost of the changed network.
     tolerance: by how many percentage points a cheaper network may be worse.
-    seconds: as `cheaper` takes them; the faster network is then the cheaper, and
-      where that is within noise it is said.
+    seconds: as `cheaper` takes them; the faster network is then the cheaper;
+      where that is within noise, it is said.
     memory: as `cheaper` takes it.
 
   Example:
