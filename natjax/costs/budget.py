@@ -137,29 +137,6 @@ def read(max_params: str, max_madds: str,
                 parse(max_madds, madds, option="max-madds"))
 
 
-def loose(max_params: str, max_madds: str, original: operations.Cost) -> str:
-  """Says which limits the given architecture keeps to as it is; "" of none.
-
-  Args:
-    max_params: as `parse` takes it.
-    max_madds: likewise.
-    original: what the given architecture costs.
-
-  Example:
-    >>> loose("0.5x", "1.5x", operations.Cost(20, 200))
-    'max-madds is 1.5x and bounds nothing: the given network has 200'
-    >>> loose("0.5x", "", operations.Cost(20, 200))
-    ''
-  """
-  limits = read(max_params, max_madds, original)
-  return "; ".join(
-      f"{option} is {text} and bounds nothing: the given network has {cost}"
-      for option, text, limit, cost in (
-          ("max-params", max_params, limits.params, original.params),
-          ("max-madds", max_madds, limits.madds, original.madds))
-      if limit is not None and limit >= cost)
-
-
 def cheapen(chosen: Choice, limits: Budget,
             spent: Callable[[Choice], Spent],
             neighbours: Callable[[Choice], Iterable[tuple[Choice, float]]],

@@ -79,17 +79,18 @@ class Bounds:
     """
     self.given, self.place = given, place
     self.cost = exact.network(given, place)
+    self._asked_by = {name: getattr(config, f"max_{name}", "") for name in (
+        "params", "madds", "memory", "latency")}
     self._keep = getattr(config, "keep", "")
     self._at_batch = getattr(config, "inference_batch", 1), dtype
-    self._text = getattr(config, "max_latency", "")
+    self._text = self._asked_by["latency"]
     # 1.0 where that is to be a multiple of what will be measured.
     self._latency_asked = budget_lib.parse(
         self._text, 1.0, option="max-latency", form=budget_lib.SECONDS)
     self._relative = self._text.lower().endswith("x")
     self.limits = budget_lib.read(
-        getattr(config, "max_params", ""), getattr(config, "max_madds", ""),
-        self.cost)
-    if memory := getattr(config, "max_memory", ""):
+        self._asked_by["params"], self._asked_by["madds"], self.cost)
+    if memory := self._asked_by["memory"]:
       self.limits = self.limits._replace(memory=budget_lib.parse(
           memory, self.memory(given), option="max-memory",
           form=budget_lib.BYTES))
@@ -117,6 +118,44 @@ class Bounds:
     """Whether the given architecture is over the budget."""
     seconds = 0.0 if self.latency is None else self.seconds(self.given)
     return not self.limits.allows(*self.spent(self.given, seconds))
+
+  def _met(self) -> dict[str, bool | None]:
+    """Which limits the given architecture keeps to; None is not measured."""
+    now = self.spent(self.given)
+    found: dict[str, bool | None] = {
+        name: value <= limit for name, limit, value in zip(
+            ("params", "madds", "memory"), self.limits[:3],
+            (*now.cost[:2], now.memory), strict=True) if limit is not None}
+    if self._latency_asked is not None:
+      found["latency"] = (
+          self.seconds(self.given) <= self.limits.seconds
+          if self.limits.seconds is not None else
+          self._latency_asked >= 1 if self._relative else None)
+    return found
+
+  @property
+  def met(self) -> bool | None:
+    """Whether the given architecture keeps to the budget, or there is none.
+
+    None where that is not known before its latency is measured (`prepare`).
+    """
+    met = {*self._met().values()}
+    return False if False in met else None if None in met else True
+
+  def loose(self) -> str:
+    """Which limits bound nothing, in words, as far as known; "" of none."""
+    met, shown = self._met(), {
+        "params": str(self.cost.params), "madds": str(self.cost.madds),
+        "memory": amounts.memory(self.memory(self.given)),
+        "latency": "" if self.limits.seconds is None else (
+            amounts.seconds(self.seconds(self.given)))}
+    said = [f"max-{name} is {self._asked_by[name]} and bounds nothing"
+            + f": the given network has {shown[name]}" * bool(shown[name])
+            for name, kept in met.items() if kept]
+    if said and self.met:
+      said.append("the budget is met already, and what follows is done as"
+                  " without one")
+    return "; ".join(said)
 
   def resolved(self) -> dict[str, float]:
     """The limits in numbers, bytes and seconds; multiples are resolved.

@@ -15,9 +15,10 @@ are given. Then:
    "Distilling the Knowledge in a Neural Network", at a temperature T: T^2 times
    the cross-entropy of both softened distributions).
 5. It is compared with the original on images that neither has seen
-   (`acceptance`). Without a budget of the user's half of the multiply-adds is
-   tried first; and where that is not accepted, what lies in the middle between
-   it and the original, `tries` times at most. Else the original is returned.
+   (`acceptance`). Without a budget that the given network exceeds, half of the
+   multiply-adds is tried first; where that is not accepted, what lies in the
+   middle between it and the original, `tries` times at most. Else the original
+   is returned.
 
 Deep cuts take several `rounds`: choose a part, tune, learn the candidates anew
 from the tuned network, and so on. That prices add up is an assumption; how well
@@ -26,7 +27,6 @@ they foretell what random choices of many replacements cost is measured
 from and measured; beside it stands what the last did.
 """
 
-import dataclasses
 import functools
 import pathlib
 from typing import Any, NamedTuple
@@ -172,21 +172,31 @@ class Replace:
     self.place = supervised.place_of(
         train, architecture.kind, num_classes=num_classes,
         image_size=image_size)
-    self._asked = config.bounded
     self.bounds = bounds_lib.Bounds(
-        config if self._asked else dataclasses.replace(config, max_madds=_GOAL),
-        self.given, self.place, train.dtype)
+        config, self.given, self.place, train.dtype)
     self.latency = self.bounds.latency
     self._steps, self._make_objective = steps_per_epoch, make_objective
     first = self._replacements(architecture)
     self.space, self.cost = first, first.cost
-    self.limits = self._reachable(self.bounds.limits)
+    self._aim()
     count = num_images or steps_per_epoch * train.batch_size
     batches = -(-config.price_images // train.batch_size)
     images = min(batches * train.batch_size, count)
     rest = {"others": 1 - images / count} if images < count else {}
     self.fractions = {"prices": images / count, **rest}
     self.price_batches = images // train.batch_size
+
+  def _aim(self):
+    """Sets what the first choice keeps to.
+
+    Without a budget that the given network exceeds, that is half of its
+    multiply-adds, or what of them can be saved.
+    """
+    self._asked, limits = not self.bounds.met, self.bounds.limits
+    if not self._asked:
+      goal = budget_lib.parse(_GOAL, self.cost.madds, option="max-madds")
+      limits = limits._replace(madds=goal)
+    self.limits = self._reachable(limits)
 
   def _reachable(self, limits):
     """A budget that some choice keeps to: of the user's own, that or none."""
@@ -200,7 +210,9 @@ class Replace:
         if self._asked:
           raise
       if not milder:
-        return self.space.least()
+        return self.bounds.limits._replace(**{
+            name: limit for name, limit in self.space.least()._asdict().items()
+            if limit is not None})
       limits, milder = self._milder(limits), milder - 1
 
   def _reaches(self, architecture):
@@ -240,7 +252,7 @@ class Replace:
     """
     self.bounds.prepare(folder, processes, lambda: self.space.apply(
         self.space.fastest(self.limits)))
-    self.limits = self.limits._replace(seconds=self.bounds.limits.seconds)
+    self._aim()
 
   def _seconds(self, architecture):
     """Latency of a network, measured beside the original."""
@@ -695,7 +707,7 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
     learning, madds = base.work(method.method(), {
         "train": steps, "prices": method.price_batches}, method.cost.madds)
     tuned = own.tune_epochs * steps * (own.rounds - 1 + (
-        own.tries if not own.bounded and share else 1))
+        own.tries if method.bounds.met is not False and share else 1))
     return {"further_steps": (own.rounds - 1) * learning + tuned,
             # The original tells what the tuned network is to predict.
             "further_madds": (own.rounds - 1) * madds + (

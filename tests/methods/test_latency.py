@@ -142,6 +142,21 @@ def test_a_choice_is_as_fast_as_is_asked_and_not_much_faster(
   assert clock.asked == timed
 
 
+def test_a_latency_that_is_met_bounds_nothing_once_it_is_measured(
+    tmp_path, clock):
+  own = made("9s")
+  assert own.bounds.met is None and not own.bounds.loose()
+  assert own.limits.madds is None
+  own.prepare(tmp_path, distributed.Processes([own.latency.device]))
+  assert own.bounds.met and own.limits.madds == own.cost.madds / 2
+  assert own.limits.seconds == 9
+  before = own.bounds.pair(NETWORK).original.median
+  assert own.bounds.loose() == (
+      "max-latency is 9s and bounds nothing: the given network has"
+      f" {1e3 * before:.3f} ms; the budget is met already, and what follows is"
+      " done as without one")
+
+
 def test_latency_beside_other_budgets(tmp_path, clock):
   own = made("0.8x", max_params="0.5x", max_memory="0.9x")
   own.prepare(tmp_path, distributed.Processes([own.latency.device]))

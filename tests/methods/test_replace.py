@@ -377,14 +377,38 @@ def test_stops_anywhere_and_goes_on_in_the_same_bits(a_run, tmp_path):
         for folder in (out, tmp_path / "run")))
 
 
-def test_the_original_is_not_returned_in_its_own_place(a_run, tmp_path):
-  config = dataclasses.replace(GENEROUS, max_madds="1.0x")
-  run(tmp_path / "run", config, weights=a_run[0])
-  original, returned = (
-      networks_lib.load_weights(
-          tmp_path / "run" / "networks" / name / "weights.npz")
-      for name in ("original-0", "transformed-0"))
-  jax.tree.map(np.testing.assert_array_equal, original, returned)
+def test_the_original_is_not_returned_in_its_own_place():
+  state = types.SimpleNamespace(pairs=np.array([10, 5, 0]))
+  choice = replace.Choice(NETWORK, method().cost, 0.0, method().limits, [], (),
+                          0, {})
+  row, accepted = method()._row(choice, state)
+  assert not accepted and row["reason"].startswith("nothing was replaced")
+
+
+@pytest.mark.parametrize("changes, met", [
+    ({}, True), ({"max_madds": "1.0x"}, True), ({"max_params": "2x"}, True),
+    ({"max_memory": "1x", "max_madds": "9G"}, True),
+    ({"max_latency": "1.5x"}, True), ({"max_latency": "9s"}, None),
+    ({"max_madds": "1.5x", "max_params": "0.9x"}, False),
+    ({"max_latency": "0.9x"}, False)])
+def test_a_budget_that_is_met_is_as_none(changes, met):
+  own = method(**changes)
+  half = method().cost.madds / 2
+  assert own.bounds.met is met
+  assert (own.limits.madds == half) == bool(met)
+  choice = own._choose(own.space, own.space.by_place(
+      np.ones(len(own.space.alone()))), own.limits._replace(seconds=None), {})
+  assert choice.left == (CONFIG.tries - 1) * bool(met)
+  # As many as may be, where a latency will say.
+  job = pipeline.Job(NETWORK, dataset(), "replace", dataclasses.replace(
+      CONFIG, **changes), TRAIN)
+  tries = 1 if met is False else CONFIG.tries
+  assert job.estimate()["search"]["steps"] == (1 + tries) * (144 // 16) + 2
+  said = "the budget is met already, and what follows is done as without one"
+  assert job.note.endswith(said) == bool(met and changes)
+  for name, text in changes.items():
+    option = f"{name.replace('_', '-')} is {text} and bounds nothing"
+    assert (option in job.note) == (text not in ("9s", "0.9x"))
 
 
 def test_a_round_that_would_block_the_way_is_the_last():
