@@ -460,9 +460,14 @@ class Replace:
   def _curve(self, space, prices):
     """What budgets of multiply-adds would come to, by the prices.
 
-    What keeps to several of them stands there once for each.
+    The original is the first row. What keeps to several of them stands there
+    once for each; latency and memory are told where a budget asks for them.
     """
-    rows = []
+    row = lambda architecture, cost, price: {
+        "params": cost.params, "madds": cost.madds, "price": price,
+        **self.bounds.row(architecture),
+        "architecture": codec.to_dict(architecture)}
+    rows = [{**row(self.given, self.cost, 0.0), "original": True}]
     for share in _CURVE:
       try:
         choice = space.choose(prices, budget_lib.Budget(
@@ -471,9 +476,7 @@ class Replace:
         break
       architecture = space.apply(choice)
       cost = exact.network(architecture, self.place)
-      rows.append({"params": cost.params, "madds": cost.madds,
-                   "price": _sum(prices, choice),
-                   "architecture": codec.to_dict(architecture)})
+      rows.append(row(architecture, cost, _sum(prices, choice)))
     return rows
 
   def _checked(self, space, prices, measured):

@@ -23,7 +23,8 @@ def points(result: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
 
   Returns:
     Of a search the candidates that no other dominates, the original and the
-    chosen one; of a replacement the points of the first seed's curve.
+    chosen one; of a replacement the points of the first seed's curve, on which
+    the original is, too.
   """
   rows = [(i, row) for i, row in enumerate(result.get("candidates", ()))
           if row.get("pareto") or ("pareto" in row and (
@@ -72,8 +73,10 @@ def table(result: Mapping[str, Any]) -> tables.Comparison | None:
     return tables.Comparison(
         "what budgets of multiply-adds would come to, by the prices, before any"
         f" tuning{several}",
-        (">point", ">parameters", ">multiply-adds", ">price, nats"), [
-            (str(i), *cost(row), f"{row['price']:.4f}")
+        (">point", "", ">parameters", ">multiply-adds",
+         *(f">{name}" for name in _beside(first)), ">price, nats"), [
+            (str(i), "original" * row.get("original", False), *cost(row),
+             *_beside(row).values(), f"{row['price']:.4f}")
             for i, row in found.items()], "")
   best = max(row["score"] for row in result["candidates"])
   rows = [

@@ -135,7 +135,16 @@ def test_what_is_said_of_a_choice():
   curve = [{"params": n, "madds": n, "price": 1 / n, "architecture": {"n": n}}
            for n in (3, 2, 2)]
   assert choosing.table({"seeds": [{"curve": curve}, {"curve": []}]}).rows == [
-      ("1", "2", "2", "0.5000"), ("0", "3", "3", "0.3333")]
+      ("1", "", "2", "2", "0.5000"), ("0", "", "3", "3", "0.3333")]
+  timed = {"latency_ratio": 0.8, "latency_noise": 0.3, "memory": 2e6}
+  found = choosing.table({"seeds": [{"curve": [
+      {**curve[0], **timed, "price": 0.0, "original": True},
+      {**curve[1], **timed}]}]})
+  assert found.columns == (">point", "", ">parameters", ">multiply-adds",
+                           ">latency", ">memory", ">price, nats")
+  assert found.rows == [
+      ("1", "", "2", "2", "0.80x (noise)", "2.000 MB", "0.5000"),
+      ("0", "original", "3", "3", "0.80x (noise)", "2.000 MB", "0.0000")]
   assert choosing.sentences({"sampled": 30, "distinct": 2}) == []
   assert choosing.sentences({"candidates": rows}) == []  # It has changed.
   kept = {"candidates": [row | {"chosen": row["original"]} for row in rows],

@@ -13,7 +13,7 @@ from natjax.cli import output
 from natjax.costs import budget
 from natjax.graph import codec
 from natjax.methods import acceptance, latency, replace
-from natjax.pipeline import runs
+from natjax.pipeline import choosing, runs
 from natjax.training import distributed
 from tests.methods import test_replace, test_replacements
 
@@ -235,6 +235,10 @@ def test_a_run_tells_of_latency_and_memory_and_goes_on_in_the_same_bits(
   shown = capsys.readouterr().out
   assert "latency" in shown and "memory" in shown and " ms " in shown
   assert "latency of a batch of 1 on" in shown
+  points = choosing.table(whole)
+  assert points.columns[-3:] == (">latency", ">memory", ">price, nats")
+  assert len(points.rows) > 2
+  assert points.rows[-1][1] == "original" and points.rows[-1][4] == "1.00x"
 
 
 def test_with_a_latency_budget_latency_is_what_counts():
