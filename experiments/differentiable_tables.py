@@ -9,7 +9,6 @@ published" has the authors' policy and trains what it draws, even where the
 supernet prefers the given network; "NAT, default" is this library's.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
@@ -29,6 +28,7 @@ from natjax.costs import exact as cost_lib
 from natjax.graph import blocks, codec, genotype, records
 from natjax.methods import differentiable, nat, supervised
 from natjax.pipeline import runs
+from natjax.training import settings as settings_lib
 
 KINDS = {"original": "original", "published": "NAT, published",
          "nat": "NAT, default", "cell": "Cell", "full": "Full"}
@@ -421,7 +421,7 @@ def main(
   config = _configured(presets[args.preset], args)
   for name in config.networks:
     build(name, config)  # What cannot be built is said before anything runs.
-  if args.dry_run:
+  if dry_runs.asked(args):
     dry_runs.over_datasets(config, args, functools.partial(
         estimate, config=config))
     return
@@ -502,7 +502,7 @@ def _merge(title, preset, paper, args):
 
 def _parse(script, title, presets, argv):
   """Reads the command line."""
-  parser = argparse.ArgumentParser(prog=script, description=title)
+  parser = recording.Parser(prog=script, description=title)
   recording.add_flags(parser, presets)
   sweeps.add_flags(parser)
   dry_runs.add_flags(parser)
@@ -516,10 +516,10 @@ def _parse(script, title, presets, argv):
   parser.add_argument("--merge", nargs="+", type=pathlib.Path,
                       metavar="REPORT", help="run nothing, and join records of"
                       " other seeds and rows, with the same --preset")
-  parser.add_argument("--epochs", type=int,
+  parser.add_argument("--epochs", type=recording.at_least(1),
                       help="of every training, theta's share of them as it is;"
                       " default: the preset's")
-  parser.add_argument("--seeds", type=int,
+  parser.add_argument("--seeds", type=recording.at_least(1),
                       help="how many; default: the preset's")
   return parser.parse_args(argv)
 
@@ -530,6 +530,7 @@ def _configured(config, args):
   if args.theta_learning_rate is not None:
     theta = dataclasses.replace(
         theta, theta_learning_rate=args.theta_learning_rate)
+    settings_lib.not_negative(theta, "theta_learning_rate")
   if args.epochs is not None:
     theta = dataclasses.replace(theta, architecture_epochs=max(
         1, theta.architecture_epochs * args.epochs // train.epochs))

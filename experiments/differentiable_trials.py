@@ -18,7 +18,6 @@ Hardware and time: `smoke` a minute, `small` half an hour on 2 CPU cores.
 A stopped run goes on by the same command.
 """
 
-import argparse
 from collections.abc import Sequence
 import dataclasses
 import functools
@@ -167,7 +166,7 @@ def readme(config: Config, result: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   sweeps.add_flags(parser)
   args = parser.parse_args(argv)

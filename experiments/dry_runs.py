@@ -105,9 +105,26 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   """Adds --dry-run and what belongs to it."""
   parser.add_argument("--dry-run", action="store_true", help="print steps,"
                       " memory and hours, and stop")
-  parser.add_argument("--teraflops", type=float, default=10.0, help="what a"
-                      " device is taken to do a second, in 10^12 operations, a"
-                      " multiply-add being two, of --dry-run's hours (10)")
+  parser.add_argument("--teraflops", type=float, help="what a device is taken"
+                      " to do a second, in 10^12 operations, a multiply-add"
+                      " being two, of --dry-run's hours (10)")
+
+
+def asked(args: argparse.Namespace) -> bool:
+  """Whether nothing is to be run; fills in what was left out.
+
+  Raises:
+    InputError: arguments that have no effect with --dry-run, or without.
+  """
+  others = ("executor", "jobs", "slurm", "overwrite", "report")
+  for name in others if args.dry_run else ("teraflops",):
+    if getattr(args, name, None) not in (None, False, []):
+      raise errors.InputError(f"--{name} has no effect " + (
+          "with --dry-run, which runs nothing; leave one of them out"
+          if args.dry_run else "without --dry-run; give it, or leave it out"))
+  if args.teraflops is None:
+    args.teraflops = 10.0
+  return args.dry_run
 
 
 def load(name: str, data_dir: str | None, *, image_size: int,

@@ -481,7 +481,7 @@ def draw(config: Config, result: Mapping[str, Any],
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   sweeps.add_flags(parser)
   dry_runs.add_flags(parser)
@@ -506,7 +506,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = dataclasses.replace(
       config, seed=args.seed, dataset=args.dataset or config.dataset,
       tables=tuple(sorted(set(args.tables or config.tables))))
-  if args.dry_run:
+  if dry_runs.asked(args):
     dry_run(config, args)
     return
   sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))

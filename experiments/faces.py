@@ -119,7 +119,7 @@ PRESETS = {
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   parser.add_argument("--networks", nargs="+", choices=tuple(PUBLISHED),
                       help="default: the preset's")
@@ -295,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   if args.stream and config.made:
     raise errors.InputError("stream leaves images on disk, and those of preset"
                             f" {args.preset} are made; leave it out", "stream")
-  if args.dry_run:
+  if dry_runs.asked(args):
     dry_run(config, args.teraflops)
     return
   out = recording.open_folder(args.out, dataclasses.asdict(config),

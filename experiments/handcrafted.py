@@ -127,7 +127,7 @@ PRESETS = {
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   sweeps.add_flags(parser)
   transforming.add_flags(parser, NETWORKS)
@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   # Config.
   config = transforming.configured(PRESETS[args.preset], args)
-  if args.dry_run:
+  if dry_runs.asked(args):
     dry_runs.over_datasets(config, args, functools.partial(
         estimate, config=config, share=args.share))
     return

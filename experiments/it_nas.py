@@ -486,7 +486,7 @@ def draw(result: Mapping[str, Any], folder: pathlib.Path) -> None:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   sweeps.add_flags(parser)
   dry_runs.add_flags(parser)
@@ -510,7 +510,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = dataclasses.replace(
       preset, seed=args.seed, dataset=args.dataset or preset.dataset)
   names = [name for name in args.parts or config.parts if name in config.parts]
-  if args.dry_run:
+  if dry_runs.asked(args):
     dry_run(config, names, args)
     return
   for name in names:

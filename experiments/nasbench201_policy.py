@@ -22,7 +22,6 @@ policies and fractions at full length and the sweeps for 500 steps of 32 inputs,
 so that these compare how fast a policy learns; paper trains all at full length.
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -232,7 +231,7 @@ def write_report(out, done, command, preset):
 
 
 def parse(argv):
-  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+  parser = recording.Parser(description=__doc__.split("\n")[0])
   parser.add_argument("--table", type=pathlib.Path, required=True)
   parser.add_argument("--out", type=pathlib.Path, required=True)
   parser.add_argument("--preset", choices=PRESETS, default="small")

@@ -427,7 +427,7 @@ def draw(result: Mapping[str, Any], folder: pathlib.Path) -> None:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   sweeps.add_flags(parser)
   parser.add_argument("--table", type=pathlib.Path, required=True,
@@ -435,7 +435,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument("--dataset", help="of the images; default: the preset's")
   parser.add_argument("--methods", nargs="+", choices=tuple(TITLES),
                       default=list(TITLES))
-  parser.add_argument("--seeds", type=int, help="default: the preset's")
+  parser.add_argument("--seeds", type=recording.at_least(1),
+                      help="default: the preset's")
   parser.add_argument("--merge", nargs="+", type=pathlib.Path,
                       metavar="REPORT", help="run nothing, and join records of"
                       " other methods, with the same --preset")
@@ -452,9 +453,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     config, result = merge(config, args.merge)
     _record(args.report or args.out, config, result)
     return
-  if args.seeds is not None and args.seeds < 1:
-    raise errors.InputError(
-        f"seeds is {args.seeds} and must be at least 1; pass --seeds 5")
   config = dataclasses.replace(
       config, seed=args.seed, dataset=args.dataset or config.dataset,
       seeds=args.seeds or config.seeds,

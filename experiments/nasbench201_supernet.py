@@ -545,15 +545,16 @@ def in_words(search: nat.NATConfig) -> str:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   parser.add_argument("--table", type=pathlib.Path, required=True,
                       help="NAS-Bench-201's: CSV, or NATS-Bench's folder")
-  parser.add_argument("--cells", type=int, help="of the given cells, spread"
-                      " over their quality; the others go on from --out")
-  parser.add_argument("--tried", type=int, default=0, metavar="N",
-                      help="first try other ways to score, on N cells that are"
-                      " not judged")
+  parser.add_argument("--cells", type=recording.at_least(1), help="of the given"
+                      " cells, spread over their quality; the others go on from"
+                      " --out")
+  parser.add_argument("--tried", type=recording.at_least(0), default=0,
+                      metavar="N", help="first try other ways to score, on N"
+                      " cells that are not judged")
   return parser.parse_args(argv)
 
 

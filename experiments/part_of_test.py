@@ -9,7 +9,6 @@ prints, of a finished `natjax transform`, the original and the transformed
 network of every seed, and their paired difference. Seconds on a CPU.
 """
 
-import argparse
 import re
 
 import numpy as np
@@ -35,12 +34,12 @@ def accuracies(run, kind, dataset, start):
 
 
 def main():
-  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   parser.add_argument("run")
   parser.add_argument("--dataset", required=True)
   parser.add_argument("--data-dir")
-  parser.add_argument("--image-size", type=int, default=32)
-  parser.add_argument("--start", type=int, required=True,
+  parser.add_argument("--image-size", type=recording.at_least(1), default=32)
+  parser.add_argument("--start", type=recording.at_least(0), required=True,
                       help="number of the first test image")
   args = parser.parse_args()
   dataset = data.load(args.dataset, data_dir=args.data_dir,
@@ -54,4 +53,4 @@ def main():
 
 
 if __name__ == "__main__":
-  main()
+  recording.run(main)

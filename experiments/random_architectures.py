@@ -51,7 +51,7 @@ import sweeps
 
 import natjax
 from natjax import data as data_lib
-from natjax import errors, operations, pipeline, spaces
+from natjax import operations, pipeline, spaces
 from natjax.costs import exact as cost_lib
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as genotype_lib
@@ -133,12 +133,13 @@ PRESETS = {
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   sweeps.add_flags(parser)
   dry_runs.add_flags(parser)
   parser.add_argument("--dataset", help="default: the preset's")
-  parser.add_argument("--architectures", type=int, help="default: the preset's")
+  parser.add_argument("--architectures", type=recording.at_least(1),
+                      help="default: the preset's")
   return parser.parse_args(argv)
 
 
@@ -185,13 +186,13 @@ class Experiment:
     for name in METHODS:
       method = self.method(name)
       images = round(search.weights_fraction * len(self.train.labels))
-      steps, passes = base.work(method.method(), {
+      steps, madds = base.work(method.method(), {
           "weights": images // search.batch_size,
-          "policy": (len(self.train.labels) - images) // search.batch_size})
+          "policy": (len(self.train.labels) - images) // search.batch_size},
+                               method.supernet.plan.madds())
       found.add(KINDS[name], {
           **memory.supernet(method.supernet, search.batch_size),
-          "steps": steps, "hours": hours(
-              passes * search.batch_size * method.supernet.plan.madds())})
+          "steps": steps, "hours": hours(madds * search.batch_size)})
     size = config.train.batch_size
     steps = config.train.epochs * (len(self.train.labels) // size)
     found.add("trained", {
@@ -416,14 +417,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   # Config.
   config = PRESETS[args.preset]
-  if args.architectures is not None and args.architectures < 1:
-    raise errors.InputError(
-        f"architectures is {args.architectures} and must be at least 1; pass"
-        " --architectures 6")
   config = dataclasses.replace(
       config, seed=args.seed, dataset=args.dataset or config.dataset,
       architectures=args.architectures or config.architectures)
-  if args.dry_run:
+  if dry_runs.asked(args):
     dataset = dry_runs.load(
         config.dataset, args.data_dir, image_size=config.image_size,
         train_images=config.train_images)

@@ -25,6 +25,8 @@ import numpy as np
 from scipy import stats
 
 from natjax import errors, pipeline
+from natjax.cli import inputs
+from natjax.cli import parser as cli_parser
 from natjax.training import metrics
 
 CONFIG = "experiment.json"
@@ -38,6 +40,22 @@ def run(main: Callable[[], Any]) -> None:
   except errors.InputError as error:
     print(f"{pathlib.Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
     sys.exit(2)
+
+
+Parser = cli_parser.Parser  # Refuses in one line.
+
+
+def at_least(least: int) -> Callable[[str], int]:
+  """What reads a whole number of a flag, and refuses a smaller one."""
+
+  def read(text):
+    number = inputs.whole(text)
+    if number < least:
+      raise argparse.ArgumentTypeError(
+          f"{number} is too few; give at least {least}")
+    return number
+
+  return read
 
 
 def open_folder(
@@ -134,7 +152,7 @@ def add_flags(parser: argparse.ArgumentParser, presets: Iterable[str]) -> None:
   """Adds the arguments that every experiment has."""
   parser.add_argument("--preset", choices=tuple(presets), default="small")
   parser.add_argument("--data-dir", help="where the data sets lie")
-  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--seed", type=at_least(0), default=0)
   parser.add_argument("--out", type=pathlib.Path, required=True,
                       help="folder to work in, and to resume from")
   parser.add_argument("--overwrite", action="store_true",

@@ -120,15 +120,15 @@ PRESETS = {
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   sweeps.add_flags(parser)
   transforming.add_flags(parser, NETWORKS, representations=False)
   parser.add_argument("--scratch", action="store_true",
                       help="train what is returned from scratch, too")
-  parser.add_argument("--epochs", type=int,
+  parser.add_argument("--epochs", type=recording.at_least(1),
                       help="of the originals; default: the preset's")
-  parser.add_argument("--seeds", type=int,
+  parser.add_argument("--seeds", type=recording.at_least(1),
                       help="how many, from --seed on; default: the preset's")
   parser.add_argument("--merge", nargs="+", type=pathlib.Path,
                       metavar="REPORT", help="run nothing, and join records of"

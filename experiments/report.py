@@ -8,7 +8,6 @@ over seeds), parameters, multiply-adds, edges that changed, scores of the
 candidates or what every seed tried, versions, and the machine it ran on.
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -80,7 +79,7 @@ def candidates(result):
 
 
 def main():
-  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+  parser = recording.Parser(description=__doc__.split("\n")[0])
   parser.add_argument("run", type=pathlib.Path)
   parser.add_argument("target", type=pathlib.Path)
   parser.add_argument("--command", required=True)
@@ -113,4 +112,4 @@ def main():
 
 
 if __name__ == "__main__":
-  main()
+  recording.run(main)

@@ -202,7 +202,7 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   sweeps.add_flags(parser)
   parser.add_argument("--table", type=pathlib.Path, required=True,

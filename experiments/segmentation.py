@@ -294,7 +294,7 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   parser.add_argument("--backbones", nargs="+", help="names of the zoo, or"
                       " folders of runs (default: the preset's)")
@@ -328,7 +328,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   # Config.
   config = configure(args)
-  if args.dry_run:
+  if dry_runs.asked(args):
     dry_run(config, args.teraflops)
     return
   if not config.made and args.data_dir is None:

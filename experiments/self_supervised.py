@@ -190,7 +190,7 @@ def readme(config: Config, result: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+  parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   sweeps.add_flags(parser)
   parser.add_argument("--networks", nargs="+", choices=tuple(PUBLISHED),
@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   config = PRESETS[args.preset]
   config = dataclasses.replace(
       config, seed=args.seed, networks=tuple(args.networks or config.networks))
-  if args.dry_run:
+  if dry_runs.asked(args):
     dry_run(config, args)
     return
   sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))

@@ -183,7 +183,7 @@ def record(folder: pathlib.Path, result: dict[str, Any], most_mb: float,
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the experiment."""
-  parser = argparse.ArgumentParser(
+  parser = recording.Parser(
       description=__doc__.partition("\n")[0],
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   flag = parser.add_argument
@@ -192,11 +192,11 @@ def main(argv: Sequence[str] | None = None) -> int:
        " not killed, are gone on with")
   flag("--jpegs", type=pathlib.Path, metavar="DIR",
        help="where the JPEGs lie or are made; without, in --out")
-  flag("--images", type=int, default=20000, metavar="N")
-  flag("--image-size", type=int, default=64, metavar="N")
+  flag("--images", type=recording.at_least(1), default=20000, metavar="N")
+  flag("--image-size", type=recording.at_least(1), default=64, metavar="N")
   flag("--width", type=float, default=0.5, metavar="F")
-  flag("--batch-size", type=int, default=64, metavar="N")
-  flag("--workers", type=int, default=2, metavar="N")
+  flag("--batch-size", type=recording.at_least(1), default=64, metavar="N")
+  flag("--workers", type=recording.at_least(0), default=2, metavar="N")
   flag("--checkpoint-seconds", type=float, default=5, metavar="S",
        help="between checkpoints; the run is killed behind the third")
   flag("--most-mb", type=float, default=2000, metavar="MB",
@@ -241,4 +241,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-  sys.exit(main())
+  recording.run(lambda: sys.exit(main()))

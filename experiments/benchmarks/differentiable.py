@@ -45,6 +45,7 @@ import tempfile
 from typing import Any
 
 import environment
+import flags
 
 environment.configure()
 
@@ -64,7 +65,7 @@ TARGETS = {
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
       description=__doc__.split("\n", 1)[0],
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   parser.add_argument("--networks", nargs="+", default=["resnet20", "darts"],

@@ -20,7 +20,6 @@ Commands, with a table of each benchmark, as `natjax benchmark` reads it:
 Expected time on a CPU core: a minute.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 import json
 import os
@@ -32,6 +31,7 @@ import time
 from typing import Any, NamedTuple
 
 import environment
+import flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 environment.configure()
@@ -188,7 +188,7 @@ def report(figures: dict[str, Any]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the benchmark."""
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
       description=__doc__.partition("\n")[0])
   for name in BENCHMARKS:
     parser.add_argument(f"--{name}", metavar="TABLE")

@@ -40,6 +40,7 @@ from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import flags
 import numpy as np
 from PIL import Image
 import tables
@@ -190,7 +191,7 @@ def report(found: dict[str, Any]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the benchmark."""
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
       description=__doc__.partition("\n")[0],
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   flag = parser.add_argument

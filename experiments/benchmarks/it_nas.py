@@ -28,6 +28,7 @@ import pathlib
 import sys
 from typing import Any, NamedTuple
 
+import flags
 import search  # Sets the environment, before jax is imported.
 
 # isort: split
@@ -115,7 +116,7 @@ ENTRY = entry_lib.Entry(
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
       description=__doc__.split("\n", 1)[0],
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))

@@ -43,6 +43,7 @@ import time
 from typing import Any
 
 import environment
+import flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 environment.configure()
@@ -62,7 +63,7 @@ TARGETS = {COLD: 2.0, WARM: 0.7}  # Times FastNAS's CPU seconds.
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
       description=__doc__.split("\n", 1)[0],
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   parser.add_argument("--share", type=float, default=0.5,

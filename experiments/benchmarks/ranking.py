@@ -27,6 +27,7 @@ import time
 from typing import Any
 
 import environment
+import flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 environment.configure()
@@ -131,7 +132,7 @@ def report(figures: dict[str, Any]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the benchmark."""
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
       description=__doc__.partition("\n")[0],
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   flag = parser.add_argument

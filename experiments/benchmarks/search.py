@@ -45,6 +45,7 @@ import tempfile
 from typing import Any
 
 import environment
+import flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 environment.configure()
@@ -65,7 +66,7 @@ SIZES = ("init_channels", "cells", "batch_size", "image_size", "threads",
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
   names = [row.name for row in search_sides.ROWS]
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
       description=__doc__.split("\n", 1)[0],
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   parser.add_argument("--rows", nargs="*", choices=names, default=names,

@@ -28,6 +28,7 @@ import time
 from typing import Any
 
 import environment
+import flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 environment.configure()
@@ -48,7 +49,7 @@ _GRADIENTS = 2  # Of an iteration: for alpha and for the weights.
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
       description=__doc__.split("\n", 1)[0],
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   parser.add_argument("--init-channels", type=int, default=16)

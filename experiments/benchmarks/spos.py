@@ -33,6 +33,7 @@ import sys
 import tempfile
 from typing import Any
 
+import flags
 import search  # Sets the environment, before jax is imported.
 
 # isort: split
@@ -55,7 +56,7 @@ SIZES = ("chain_layers", "batch_size", "image_size", "threads", "seed")
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
       description=__doc__.split("\n", 1)[0],
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   search.add_torch_flags(parser)

@@ -40,6 +40,7 @@ import shlex
 import sys
 
 import environment
+import flags
 
 environment.configure()
 
@@ -59,7 +60,7 @@ PUBLISHED_PARAMETERS = {"nat": 5997350, "natpp": 15024550}
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
       description=__doc__.split("\n", 1)[0],
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   parser.add_argument("--init-channels", type=int, default=16)

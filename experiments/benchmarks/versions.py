@@ -24,6 +24,7 @@ import shlex
 import sys
 import time
 
+import flags
 import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -35,7 +36,7 @@ STEPS, TEMPORARIES, COMPILE = 1.03, 1.0, 0.9
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
       description=__doc__.split("\n", 1)[0],
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   parser.add_argument("--before", type=pathlib.Path, required=True,

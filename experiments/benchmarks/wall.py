@@ -39,6 +39,7 @@ import time
 from typing import Any
 
 import environment
+import flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 environment.configure()
@@ -83,7 +84,7 @@ Runs = dict[str, dict[str, dict[str, list[dict[str, Any]]]]]
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
       description=__doc__.split("\n", 1)[0],
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   parser.add_argument("--before", type=pathlib.Path, required=True,

@@ -30,6 +30,7 @@ import tempfile
 import time
 from typing import Any
 
+import flags
 import numpy as np
 
 SIDES = ("torchvision", "natjax, cold", "natjax, warm")
@@ -41,7 +42,7 @@ Figures = dict[str, list[dict[str, Any]]]
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
       description=__doc__.split("\n", 1)[0],
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   parser.add_argument("--network", choices=NETWORKS, default="resnet50")

@@ -2,7 +2,7 @@
 
 from natjax import errors, zoo
 from natjax.cli import console, inputs
-from natjax.costs import exact
+from natjax.costs import amounts, exact
 from natjax.graph import blocks, skeleton
 from natjax.training import settings
 
@@ -26,7 +26,7 @@ def run_cost(args) -> int:
   else:
     console.out.print(
         f"{args.architecture}: {total.params} parameters,"
-        f" {total.madds / 1e6:.1f} M multiply-adds ({words}"
+        f" {amounts.count(total.madds, 1)} multiply-adds ({words}"
         f" {where.num_classes} classes, {where.image_size} pixels)")
   return 0
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from natjax.cli import console, output
+from natjax.costs import amounts
 from natjax.pipeline import tables
 from natjax.training import devices
 
@@ -41,8 +42,8 @@ def show(job, given: Sequence[str], teraflops: float | str | None, *,
            for name in given)
   console.out.print(", ".join((
       " ".join((configuration["kind"], *names)), *(
-          f"{key} {configuration[key]}" for key in ("method", "seed")
-          if key in configuration))))
+          f"method {name}" for name in [configuration.get("method")] if name),
+      _seeds(job))))
   for name in ("search", "train", *(
       key for key in configuration if key in ("simclr", "arcface"))):
     if name in configuration:
@@ -71,25 +72,32 @@ def show(job, given: Sequence[str], teraflops: float | str | None, *,
                     " --json prints all of the configuration.")
 
 
+def _seeds(job):
+  """The seeds of a run's parts, as `--seeds` takes them."""
+  first, count = job.trainer.seed, job.trainer.config.seeds
+  if job.entry is not None and not job.entry.trained:
+    count = len(job.seeds)  # Of one search the networks are trained apart.
+  return f"seeds {first}:{first + count}" if count > 1 else f"seed {first}"
+
+
 def _bounds(limits, name=""):
   """Limits in numbers, of several architectures behind their names."""
   for key, value in limits.items():
     if isinstance(value, dict):
       yield from _bounds(value, f"{key} ")
     else:
-      shown = tables.ASKED[key](value) if key in tables.ASKED else (
-          f"{value:,.0f}")
-      yield f"{name}{key} {shown}"
+      shown = tables.ASKED.get(key, lambda value: (
+          f"{value:,.0f}" if value >= 1 else amounts.rounded(value)))
+      yield f"{name}{key} {shown(value)}"
 
 
 def _rows(estimate, name=""):
   """A row for every part of an estimate, those of parts too."""
   if "steps" in estimate:
-    millions = lambda key: (
-        f"{estimate[key] / 1e6:.3f} M" if key in estimate else "")
-    yield (name, millions("params"), millions("madds"),
-           f"{estimate['steps']:,.0f}",
-           f"{estimate['memory_bytes'] / 1e6:,.0f} MB"
+    shown = lambda key: (
+        amounts.count(estimate[key]) if key in estimate else "")
+    yield (name, shown("params"), shown("madds"), f"{estimate['steps']:,.0f}",
+           amounts.memory(estimate["memory_bytes"], 0)
            if "memory_bytes" in estimate else "",
            _time(3600 * estimate["hours"]) if "hours" in estimate else "")
   else:

@@ -5,7 +5,7 @@ from typing import Any
 
 from natjax import data, drawing, errors, methods, operations, spaces, zoo
 from natjax.cli import console, cost, inputs
-from natjax.costs import exact
+from natjax.costs import amounts, exact
 from natjax.objectives import classification, simclr
 from natjax.operations import edges
 from natjax.pipeline import export as export_lib
@@ -141,8 +141,8 @@ def run_list(args) -> int:
     console.print_json(listing)
     return 0
   listing["architectures"] = {
-      name: f"{facts['params'] / 1e6:.2f} M parameters,"
-      f" {facts['madds'] / 1e6:.0f} M multiply-adds, {facts['kind']};"
+      name: f"{amounts.count(facts['params'], 2)} parameters,"
+      f" {amounts.count(facts['madds'], 0)} multiply-adds, {facts['kind']};"
       f" {facts['source']}"
       for name, facts in architectures.items()}
   for title, names in listing.items():
@@ -194,7 +194,8 @@ def run_operations(args) -> int:
     return 0
   rows = []
   for name, c in table.items():
-    rows.append([name, f"{c.params / 1e3:.1f}", f"{c.madds / 1e6:.1f}"])
+    rows.append([name, amounts.rounded(c.params / 1e3, 1),
+                 amounts.rounded(c.madds / 1e6, 1)])
     if may:
       first, second = (names[name] for names in may.values())
       rows[-1] += [", ".join(n for n in first if n != name),

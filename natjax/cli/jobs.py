@@ -81,19 +81,16 @@ def _given(args):
 
 def _load(args):
   """The data that the arguments name; what is to be said of them is said."""
-  of_both = {name: getattr(args, name) for name in (
-      "image_size", "resize", "train_fraction", "normalize")}
+  asked = {name: getattr(args, name) for name in (
+      "image_size", "resize", "train_fraction", "normalize", "stream",
+      "renumber_labels", "workers", "skip_damaged", "test_fraction")}
   try:
-    found = data.load(
-        args.dataset, data_dir=args.data_dir, stream=args.stream,
-        renumber_labels=args.renumber_labels, workers=args.workers,
-        skip_damaged=args.skip_damaged, test_fraction=args.test_fraction,
-        **of_both)
+    found = data.load(args.dataset, data_dir=args.data_dir, **asked)
   except errors.NotThere:
     # Where a folder is named, that it holds the set is a part of the question.
     if not args.dry_run or args.data_dir is not None:
       raise
-    found = data.absent(args.dataset, **of_both)
+    found = data.absent(args.dataset, **asked)
   for note in found.notes:
     console.err.print(f"{found.name}: {note}")
   return found

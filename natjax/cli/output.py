@@ -8,6 +8,7 @@ from rich import progress as rich_progress
 
 from natjax import errors, pipeline
 from natjax.cli.console import err, out, print_table
+from natjax.costs import amounts
 from natjax.pipeline import choosing, runs, tables
 
 
@@ -21,19 +22,29 @@ def print_head(job):
   dataset, train = job.trainer.dataset, job.trainer.config
   err.print(f"{dataset.name}: {len(dataset.train_labels)} training and"
             f" {len(dataset.test_labels)} test images of {dataset.num_classes}"
-            f" classes, {dataset.image_size} pixels a side; trained in batches"
-            f" of {train.batch_size}, {job.trainer.steps} steps an epoch")
+            f" classes, {dataset.image_size} pixels a side{_streamed(dataset)};"
+            f" trained in batches of {train.batch_size}, {job.trainer.steps}"
+            " steps an epoch")
   print_note(job)
   parts = {"network": estimate} if job.entry is None else {
       job.entry.model: estimate["search"],
       **(given or {"network": estimate.get("train")})}
   for name, part in parts.items():
     if part:
-      madds = (f", {part['madds'] / 1e6:.1f} M multiply-adds"
+      madds = (f", {amounts.count(part['madds'], 1)} multiply-adds"
                if "madds" in part else "")
       err.print(f"{name}: {part['params']} parameters{madds}, {part['steps']}"
-                f" steps, about {part['memory_bytes'] / 1e6:.0f} MB of arrays"
-                )
+                f" steps, about {amounts.memory(part['memory_bytes'], 0)} of"
+                " arrays")
+
+
+def _streamed(dataset):
+  """How images that stay on disk are read, in words."""
+  if dataset.source is None or not dataset.source.stream:
+    return ""
+  workers, skips = dataset.train_images.reading
+  by = f"{workers} workers" if workers else "threads"
+  return f", streamed by {by}" + ", damaged ones left out" * skips
 
 
 def print_note(job):
@@ -181,17 +192,17 @@ def print_union(result, folder, entry, names):
 
 def _timed(result):
   """How latencies were measured, of every seed."""
-  for row in result.get("seeds", [result]):
-    if found := row.get("latency"):
-      told = ", ".join(
-          "{} {} (half of {} runs {:.3f} to {:.3f})".format(
-              name, tables.ASKED["latency"](of["median"]), of["runs"],
-              *(1e3 * end for end in of["quartiles"])) for name, of in (
-                  ("original", found["original"]),
-                  ("transformed", found["changed"])))
-      whose = f"seed {row['seed']}: " * ("seeds" in result)
-      yield (f"{whose}latency of a batch of {found['batch']} on"
-             f" {found['device']}, {found['dtype']}, in turns: {told}")
+  for row in tables.timed(result):
+    found = row["latency"]
+    told = ", ".join(
+        "{} {} (half of {} runs {} to {})".format(
+            name, amounts.seconds(of["median"]), of["runs"],
+            *map(amounts.seconds, of["quartiles"])) for name, of in (
+                ("original", found["original"]),
+                ("transformed", found["changed"])))
+    whose = f"seed {row['seed']}: " * ("seeds" in result)
+    yield (f"{whose}latency of a batch of {found['batch']} on"
+           f" {found['device']}, {found['dtype']}, in turns: {told}")
 
 
 def _print_search(result):
@@ -220,7 +231,7 @@ def _print_search(result):
               )
   memory = result["peak_memory_bytes"]
   out.print(f"{cells}; search {result['search_seconds']:.1f} s" + (
-      f"; at most {memory / 2**20:.0f} MB in use" if memory else ""))
+      f"; at most {amounts.memory(memory, 0)} in use" if memory else ""))
 
 
 def _in_all(result):
@@ -258,7 +269,8 @@ def _print_tries(result):
       "cuts that were tried, against the original on held-out images",
       (">seed", *(f">{name}" for name in names.values()), ">points", ">95 %",
        ""), [
-          (seed, *(f"{ratio(tried, k):.2f}x" for k in names),
+          (seed, *(tables.latency_ratio(tried) if k == "latency_ratio" else
+                   f"{ratio(tried, k):.2f}x" for k in names),
            f"{100 * tried['difference']:+.2f}",
            "{:+.2f} to {:+.2f}".format(*(
                100 * end for end in tried["interval"])),

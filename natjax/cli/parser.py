@@ -28,7 +28,21 @@ _ARCHITECTURE = (
 
 
 class Parser(argparse.ArgumentParser):
-  """A parser whose refusals are one line."""
+  """A parser whose refusals are one line.
+
+  What looks like a number below 0 is the value of the flag before it: argparse
+  takes -5ms for a flag.
+  """
+
+  def parse_known_args(self, args=None, namespace=None):
+    words: list[str] = []
+    for word in sys.argv[1:] if args is None else args:
+      if re.match(r"-\.?[0-9]", word) and words and re.fullmatch(
+          r"--[^=]+", words[-1]):
+        words[-1] += f"={word}"
+      else:
+        words.append(word)
+    return super().parse_known_args(words, namespace)
 
   def error(self, message: str) -> NoReturn:
     raise errors.InputError(f"{message}; see `{self.prog} --help`")

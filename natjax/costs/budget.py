@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple, TypeVar
 
 from natjax import errors, operations
+from natjax.costs import amounts
 from natjax.graph import keeping
 
 Choice = TypeVar("Choice")
@@ -58,13 +59,12 @@ class Budget(NamedTuple):
 
   def text(self) -> str:
     """The limits in words."""
-    named = ((self.params, 1, ".0f", "parameters"),
-             (self.madds, 1, ".0f", "multiply-adds"),
-             (self.memory, 1e-6, ".3f", "MB of memory"),
-             (self.seconds, 1e3, ".3f", "ms of latency"))
-    return " and ".join(
-        f"at most {limit * unit:{form}} {name}"
-        for limit, unit, form, name in named if limit is not None)
+    named = ((self.params, amounts.rounded, "parameters"),
+             (self.madds, amounts.rounded, "multiply-adds"),
+             (self.memory, amounts.memory, "of memory"),
+             (self.seconds, amounts.seconds, "of latency"))
+    return " and ".join(f"at most {show(limit)} {name}"
+                        for limit, show, name in named if limit is not None)
 
   def allows(self, cost: operations.Cost, memory: float = 0.0,
              seconds: float = 0.0) -> bool:
@@ -137,29 +137,6 @@ def read(max_params: str, max_madds: str,
                 parse(max_madds, madds, option="max-madds"))
 
 
-def loose(max_params: str, max_madds: str, original: operations.Cost) -> str:
-  """Says which limits the given architecture keeps to as it is; "" of none.
-
-  Args:
-    max_params: as `parse` takes it.
-    max_madds: likewise.
-    original: what the given architecture costs.
-
-  Example:
-    >>> loose("0.5x", "1.5x", operations.Cost(20, 200))
-    'max-madds is 1.5x and bounds nothing: the given network has 200'
-    >>> loose("0.5x", "", operations.Cost(20, 200))
-    ''
-  """
-  limits = read(max_params, max_madds, original)
-  return "; ".join(
-      f"{option} is {text} and bounds nothing: the given network has {cost}"
-      for option, text, limit, cost in (
-          ("max-params", max_params, limits.params, original.params),
-          ("max-madds", max_madds, limits.madds, original.madds))
-      if limit is not None and limit >= cost)
-
-
 def cheapen(chosen: Choice, limits: Budget,
             spent: Callable[[Choice], Spent],
             neighbours: Callable[[Choice], Iterable[tuple[Choice, float]]],
@@ -190,7 +167,7 @@ def cheapen(chosen: Choice, limits: Budget,
       raise errors.NotMet(
           f"{nothing} keeps to the budget ({limits.text()}); the cheapest that"
           f" was found has {now.cost.params} parameters and {now.cost.madds}"
-          " multiply-adds" + (f" and {1e-6 * now.memory:.3f} MB of memory" * (
+          " multiply-adds" + (f" and {amounts.memory(now.memory)} of memory" * (
               limits.memory is not None)) + f"; {keeping.allow_more(keep)}")
     chosen = min(options, key=lambda option: option[:2])[-1]
   return chosen

@@ -201,6 +201,68 @@ def load(name: str | os.PathLike[str], *,
   """
   errors.path(name, "dataset")
   name = os.fspath(name)
+  source, streaming = _asked(
+      name, data_dir=data_dir, image_size=image_size, resize=resize,
+      renumber_labels=renumber_labels, test_fraction=test_fraction,
+      stream=stream, workers=workers, skip_damaged=skip_damaged,
+      train_fraction=train_fraction, normalize=normalize)
+  found = _load(name, data_dir, image_size, source, streaming)
+  return _told(found, source, streaming, found.streamed)
+
+
+def absent(name: str, *, image_size: int = 32, resize: str = "stretch",
+           **options: Any) -> dataset.Dataset:
+  """What is known of a set without its images: as `load` with its arguments.
+
+  It tells sizes, and has no pixels: whoever reads some is refused.
+
+  Args:
+    name: of a set that `load` knows by it.
+    image_size: see `load`.
+    resize: see `load`.
+    **options: see `load`.
+
+  Raises:
+    InputError: a set of which too little is known; and as `load`.
+
+  Example:
+    >>> len(absent("imagenet2012", image_size=224).train_labels)
+    1281167
+  """
+  source, streaming = _asked(
+      name, image_size=image_size, resize=resize, **options)
+  known, counts = _SOURCES.get(_base(name)), _COUNTS.get(_base(name))
+  if known is None or known.classes is None or counts is None:
+    raise errors.InputError(
+        f"{name} is not there, and how many images it has is not known without"
+        f" it; name one of {', '.join(_COUNTS)}", "dataset")
+  _check_test_set(name, source)
+  parts = [np.arange(count) % len(known.classes) for count in counts]
+  if fraction := source.train_fraction:
+    parts[0] = parts[0][dataset.held_out(parts[0], fraction, alone=True)]
+  mean, std = dataset.normalization(source.normalize)
+  augmentation = _PHOTOGRAPHS if resize == "imagenet" else (
+      dataset.Augmentation(image_size // 8, flip=known.flip))
+  train, test = ((streamed.Absent(
+      name, len(labels), image_size, streaming.reading), labels)
+                 for labels in parts)
+  return _told(dataclasses.replace(dataset.make_dataset(
+      name, train, test, class_names=known.classes, image_size=image_size,
+      augmentation=augmentation, resize=resize,
+      # Of those that are not known, which stand here for nothing.
+      mean=mean or known.mean or (0.5,) * 3,
+      std=std or known.std or (0.5,) * 3), notes=(
+          f"not there, and taken for {counts[0]} training and"
+          f" {counts[1]} test images of {len(known.classes)} classes",)),
+               source, streaming, streaming.wanted(
+                   sum(counts), image_size, resize))
+
+
+def _asked(name: str, *, data_dir=None, image_size=32, resize="stretch",
+           renumber_labels=False, test_fraction=None, stream=None, workers=0,
+           skip_damaged=False, train_fraction=None, normalize=None
+           ) -> tuple[dataset.Source, streamed.Streaming]:
+  """What is asked of a set, as `load` takes it, checked."""
   if data_dir is not None:
     errors.path(data_dir, "data_dir")
   dataset.check_image_size(image_size)
@@ -233,56 +295,34 @@ def load(name: str | os.PathLike[str], *,
     raise errors.InputError(
         "resize is imagenet, which crops images as they were saved, and stream"
         " is False; leave one of them out", "stream")
-  found = _load(name, data_dir, image_size, source, streaming)
-  for field, value in (("stream", stream), ("workers", workers),
-                       ("skip_damaged", skip_damaged)):
-    if value and not found.streamed:
+  return source, streaming
+
+
+def _told(found: dataset.Dataset, source: dataset.Source,
+          streaming: streamed.Streaming, stays: bool) -> dataset.Dataset:
+  """A set that tells where it is from, and whether its images stay on disk.
+
+  Raises:
+    InputError: they do not, and what is asked is of those that do.
+  """
+  for field, value in (("skip_damaged", streaming.reading.skip_damaged),
+                       ("stream", streaming.stream),
+                       ("workers", streaming.reading.workers)):
+    if value and not stays:
       raise errors.InputError(
           f"{field} is {value}, and the images of {found.name} are held in"
           " memory; leave it out, or of a folder of images or a prepared set"
           " give stream", field)
   return dataclasses.replace(found, source=source._replace(
-      stream=found.streamed, skip_damaged=skip_damaged))
+      stream=stays, skip_damaged=streaming.reading.skip_damaged))
 
 
-def absent(name: str, *, image_size: int = 32, resize: str = "stretch",
-           train_fraction: float | None = None,
-           normalize: str | None = None) -> dataset.Dataset:
-  """What is known of a set without its images: as `load` with its arguments.
-
-  It tells sizes, and has no pixels: whoever reads some is refused.
-
-  Raises:
-    InputError: a set of which too little is known.
-
-  Example:
-    >>> len(absent("imagenet2012", image_size=224).train_labels)
-    1281167
-  """
-  known, counts = _SOURCES.get(_base(name)), _COUNTS.get(_base(name))
-  if known is None or known.classes is None or counts is None:
+def _check_test_set(name, source):
+  """Refuses to divide a set that has test images."""
+  if source.test_fraction is not None:
     raise errors.InputError(
-        f"{name} is not there, and how many images it has is not known without"
-        f" it; name one of {', '.join(_COUNTS)}", "dataset")
-  dataset.check_image_size(image_size)
-  errors.known("resize", resize, crops.RESIZES)
-  parts = [np.arange(count) % len(known.classes) for count in counts]
-  if dataset.check_fraction(train_fraction, "train_fraction"):
-    parts[0] = parts[0][dataset.held_out(parts[0], train_fraction, alone=True)]
-  mean, std = dataset.normalization(normalize)
-  augmentation = _PHOTOGRAPHS if resize == "imagenet" else (
-      dataset.Augmentation(image_size // 8, flip=known.flip))
-  train, test = (
-      (streamed.Absent(name, len(labels), image_size), labels)
-      for labels in parts)
-  return dataclasses.replace(dataset.make_dataset(
-      name, train, test, class_names=known.classes, image_size=image_size,
-      augmentation=augmentation, resize=resize,
-      # Of those that are not known, which stand here for nothing.
-      mean=mean or known.mean or (0.5,) * 3,
-      std=std or known.std or (0.5,) * 3), notes=(
-          f"not there, and taken for {counts[0]} training and"
-          f" {counts[1]} test images of {len(known.classes)} classes",))
+        f"test_fraction is {source.test_fraction}, and {name} has a test set;"
+        " leave it out", "test_fraction")
 
 
 def _full(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -308,10 +348,8 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
           f"{name} has no test set; give a test_fraction, such as 0.2, of every"
           " class to hold out", "test_fraction")
     raw = dataset.divide(*raw.train, raw.class_names, source.test_fraction)
-  elif source.test_fraction is not None and not raw.divided:
-    raise errors.InputError(
-        f"test_fraction is {source.test_fraction}, and {name} has a test set;"
-        " leave it out", "test_fraction")
+  elif not raw.divided:
+    _check_test_set(name, source)
   assert raw.test is not None
   train = raw.train
   if source.resize == "imagenet" and isinstance(train[0], np.ndarray):

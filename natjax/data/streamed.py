@@ -276,8 +276,10 @@ class Streamed:
 class Absent(Streamed):
   """Images of which nothing but their number and size is known."""
 
-  def __init__(self, name: str, count: int, image_size: int):
-    super().__init__(records_lib.Absent(name), np.arange(count), image_size)
+  def __init__(self, name: str, count: int, image_size: int,
+               reading: Reading | None = None):
+    super().__init__(records_lib.Absent(name), np.arange(count), image_size,
+                     reading=reading or Reading())
 
   def __post_init__(self):
     pass  # Nothing is read, by grain or otherwise.
@@ -289,8 +291,9 @@ class Absent(Streamed):
   def __getitem__(self, key: Any) -> Any:
     """Rows of them, of which there is none alone."""
     rows = self.rows[key]
-    return Absent(self.records.name(0), len(rows), self.image_size) if (
-        rows.ndim == 1) else super().__getitem__(key)
+    return Absent(
+        self.records.name(0), len(rows), self.image_size, self.reading) if (
+            rows.ndim == 1) else super().__getitem__(key)
 
 
 def _packed(piece):

@@ -30,7 +30,7 @@ def save_prices(path: str | os.PathLike[str],
     Whether the picture was drawn.
   """
   row: Mapping[str, Any] = next(iter(result.get("seeds", ())), {})
-  if rows := [*row.get("curve", ())]:
+  if rows := [one for one in row.get("curve", ()) if "original" not in one]:
     rows.append({"price": 0.0, "madds": result["original"]["madds"]})
   tried = [{**t, "returned": t.get("accepted", True) and (
       row["num_changes"] > 0)} for t in row.get("tries", ())]

@@ -60,6 +60,25 @@ class Pairs(NamedTuple):
     return max(Z * self.standard_error, 3 / self.images) >= _WIDE
 
 
+class Latencies(NamedTuple):
+  """How long two networks take, in seconds.
+
+  Attributes:
+    original: the given one.
+    changed: the other one.
+    noise: by how much these may differ by chance (`latency.Pair.noise`).
+  """
+
+  original: float
+  changed: float
+  noise: float = 0.0
+
+  @property
+  def alike(self) -> bool:
+    """Whether the difference is within noise."""
+    return abs(self.changed - self.original) <= self.noise
+
+
 class Verdict(NamedTuple):
   """What comes of a comparison.
 
@@ -80,7 +99,7 @@ def over_budget(verdict: Verdict) -> Verdict:
 
 
 def cheaper(before: operations.Cost, after: operations.Cost,
-            seconds: tuple[float, float] | None = None,
+            seconds: Latencies | None = None,
             memory: tuple[float, float] | None = None) -> bool:
   """Whether a network costs less in one way and no more in any other.
 
@@ -99,13 +118,13 @@ def cheaper(before: operations.Cost, after: operations.Cost,
 def _counted(before, after, seconds, memory):
   """What counts of two networks' costs, as `cheaper` takes them."""
   if seconds is not None:
-    return seconds[:1], seconds[1:]
+    return seconds[:1], seconds[1:2]
   more = memory or (0.0, 0.0)
   return (*before[:2], more[0]), (*after[:2], more[1])
 
 
 def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
-          tolerance: float, seconds: tuple[float, float] | None = None,
+          tolerance: float, seconds: Latencies | None = None,
           memory: tuple[float, float] | None = None) -> Verdict:
   """Compares a changed network with the original.
 
@@ -114,7 +133,8 @@ def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
     before: cost of the original.
     after: cost of the changed network.
     tolerance: by how many percentage points a cheaper network may be worse.
-    seconds: as `cheaper` takes them; the faster network is then the cheaper.
+    seconds: as `cheaper` takes them; the faster network is then the cheaper;
+      where that is within noise, it is said.
     memory: as `cheaper` takes it.
 
   Example:
@@ -128,7 +148,8 @@ def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
   old, new = _counted(before, after, seconds, memory)
   dearer = not saves and old != new
   less, more = ("cheaper", "dearer") if seconds is None else (
-      "faster", "slower")
+      f"{word}, within noise" * seconds.alike or word
+      for word in ("faster", "slower"))
   points, (low, high) = 100 * pairs.difference, pairs.interval
   measured = (f"{points:+.2f} points (95 %: {100 * low:+.2f} to"
               f" {100 * high:+.2f}) on {pairs.images} held-out images"

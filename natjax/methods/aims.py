@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from natjax import errors, operations
+from natjax.costs import amounts
 from natjax.costs import budget as budget_lib
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, keeping
@@ -84,8 +85,8 @@ def budget(method: Any, architecture: codec.Architecture) -> budget_lib.Budget:
     memory, more = 0, ""
     if limits.memory is not None:
       memory = bounds.memory(_barest(method, architecture, costs))
-      more = (f", and {1e-6 * memory:.3f} MB of memory of"
-              f" {1e-6 * bounds.memory(architecture):.3f}")
+      more = (f", and {amounts.memory(memory)} of memory of"
+              f" {amounts.memory(bounds.memory(architecture))}")
     if not limits.allows(least, memory):
       raise errors.NotMet(
           f"no transformation can keep to the budget ({limits.text()}): with"

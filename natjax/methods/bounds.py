@@ -15,9 +15,10 @@ import pathlib
 from typing import Any, TypeVar
 
 from natjax import errors
+from natjax.costs import amounts, exact, footprint
 from natjax.costs import budget as budget_lib
-from natjax.costs import exact, footprint
 from natjax.graph import codec, keeping, records
+from natjax.methods import acceptance
 from natjax.methods import latency as latency_lib
 from natjax.training import distributed, settings
 
@@ -78,17 +79,18 @@ class Bounds:
     """
     self.given, self.place = given, place
     self.cost = exact.network(given, place)
+    self._asked_by = {name: getattr(config, f"max_{name}", "") for name in (
+        "params", "madds", "memory", "latency")}
     self._keep = getattr(config, "keep", "")
     self._at_batch = getattr(config, "inference_batch", 1), dtype
-    self._text = getattr(config, "max_latency", "")
+    self._text = self._asked_by["latency"]
     # 1.0 where that is to be a multiple of what will be measured.
     self._latency_asked = budget_lib.parse(
         self._text, 1.0, option="max-latency", form=budget_lib.SECONDS)
     self._relative = self._text.lower().endswith("x")
     self.limits = budget_lib.read(
-        getattr(config, "max_params", ""), getattr(config, "max_madds", ""),
-        self.cost)
-    if memory := getattr(config, "max_memory", ""):
+        self._asked_by["params"], self._asked_by["madds"], self.cost)
+    if memory := self._asked_by["memory"]:
       self.limits = self.limits._replace(memory=budget_lib.parse(
           memory, self.memory(given), option="max-memory",
           form=budget_lib.BYTES))
@@ -116,6 +118,44 @@ class Bounds:
     """Whether the given architecture is over the budget."""
     seconds = 0.0 if self.latency is None else self.seconds(self.given)
     return not self.limits.allows(*self.spent(self.given, seconds))
+
+  def _met(self) -> dict[str, bool | None]:
+    """Which limits the given architecture keeps to; None is not measured."""
+    now = self.spent(self.given)
+    found: dict[str, bool | None] = {
+        name: value <= limit for name, limit, value in zip(
+            ("params", "madds", "memory"), self.limits[:3],
+            (*now.cost[:2], now.memory), strict=True) if limit is not None}
+    if self._latency_asked is not None:
+      found["latency"] = (
+          self.seconds(self.given) <= self.limits.seconds
+          if self.limits.seconds is not None else
+          self._latency_asked >= 1 if self._relative else None)
+    return found
+
+  @property
+  def met(self) -> bool | None:
+    """Whether the given architecture keeps to the budget, or there is none.
+
+    None where that is not known before its latency is measured (`prepare`).
+    """
+    met = {*self._met().values()}
+    return False if False in met else None if None in met else True
+
+  def loose(self) -> str:
+    """Which limits bound nothing, in words, as far as known; "" of none."""
+    met, shown = self._met(), {
+        "params": str(self.cost.params), "madds": str(self.cost.madds),
+        "memory": amounts.memory(self.memory(self.given)),
+        "latency": "" if self.limits.seconds is None else (
+            amounts.seconds(self.seconds(self.given)))}
+    said = [f"max-{name} is {self._asked_by[name]} and bounds nothing"
+            + f": the given network has {shown[name]}" * bool(shown[name])
+            for name, kept in met.items() if kept]
+    if said and self.met:
+      said.append("the budget is met already, and what follows is done as"
+                  " without one")
+    return "; ".join(said)
 
   def resolved(self) -> dict[str, float]:
     """The limits in numbers, bytes and seconds; multiples are resolved.
@@ -161,10 +201,10 @@ class Bounds:
     if before.median <= 0 or before.error >= apart > 0:
       raise errors.InputError(
           f"max-latency is {self._text}, and this device ({device}) cannot tell"
-          f" it from the original's {1e3 * before.median:.3f} ±"
-          f" {1e3 * before.error:.3f} ms (batch {self.latency.batch}); ask for"
-          " less, give a larger inference-batch, or leave the machine to this"
-          " run alone", "max_latency")
+          f" it from the original's {amounts.seconds(before.median)} ±"
+          f" {amounts.seconds(before.error)} (batch {self.latency.batch}); ask"
+          " for less, give a larger inference-batch, or leave the machine to"
+          " this run alone", "max_latency")
     self.limits = self.limits._replace(seconds=asked)
     if (least := self.seconds(found)) > asked:
       raise errors.NotMet(self.too_slow(least))
@@ -173,8 +213,9 @@ class Bounds:
     """What to say where the fastest that was timed takes so many seconds."""
     assert self.latency is not None
     return ("nothing that was timed keeps to the budget"
-            f" ({self.limits.text()}): the fastest takes {1e3 * least:.3f} ms"
-            f" of the original's {1e3 * self._first.original.median:.3f} here"
+            f" ({self.limits.text()}): the fastest takes"
+            f" {amounts.seconds(least)} of the original's"
+            f" {amounts.seconds(self._first.original.median)} here"
             f" ({self.latency.device.device_kind}, batch {self.latency.batch});"
             f" {keeping.allow_more(self._keep, 'max-latency')}")
 
@@ -207,13 +248,16 @@ class Bounds:
     return self.latency.pair(architecture)
 
   def latencies(self, architecture: codec.Architecture
-                ) -> tuple[float, float] | None:
+                ) -> acceptance.Latencies | None:
     """The original's and a network's; None where they are not what counts."""
-    return None if self.latency is None else (
-        self.seconds(self.given), self.seconds(architecture))
+    if self.latency is None:
+      return None
+    pair, own = self.pair(architecture), self.seconds(architecture)
+    return acceptance.Latencies(
+        self.seconds(self.given), own, pair.noise * own / pair.changed.median)
 
   def beside(self, architecture: codec.Architecture) -> tuple[
-      tuple[float, float] | None, tuple[float, float] | None]:
+      acceptance.Latencies | None, tuple[float, float] | None]:
     """`latencies`, and the same of memory: what else than costs counts."""
     return self.latencies(architecture), None if (
         self.limits.memory is None) else (
@@ -223,13 +267,15 @@ class Bounds:
     """What a row of a report says of a network, where budgets ask for it.
 
     "seconds", which its budget was compared with; "latency_ratio", its latency
-    to the original's, of runs in turns; "memory" in bytes.
+    to the original's, of runs in turns, which differ by "latency_noise" by
+    chance (`latency.Pair.noise`); "memory" in bytes.
     """
     found: dict[str, float] = {}
     if self.latency is not None:
-      before, after = self.pair(architecture)
+      before, after = pair = self.pair(architecture)
       found["seconds"] = self.seconds(architecture)
       found["latency_ratio"] = after.median / before.median
+      found["latency_noise"] = pair.noise / before.median
     if self.limits.memory is not None:
       found["memory"] = self.memory(architecture)
     return found

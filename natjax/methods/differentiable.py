@@ -210,8 +210,10 @@ class Differentiable:
     metrics = self.objective.metrics
     if not self.config.one_backward:
       metrics = (*metrics, "theta_loss")
+    # Theta's gradient goes back through the images alone, not to w.
     phase = base.Phase("train", ("train",), self.update, metrics,
-                       observe=self.observe)
+                       observe=self.observe,
+                       passes=3.0 if self.config.one_backward else 5.0)
     return base.Method(
         init=self.init,
         stages=(base.Stage("architecture", self.epochs, (phase,), self.end),),
@@ -426,10 +428,12 @@ def build(request: entry.Request) -> entry.Plan:
     params = memory.size(like.params)
     given = memory.network_bytes(space.architecture, space.place, batch,
                                  request.train.dtype)
+    further = method.steps * (
+        method.train.epochs - method.epochs) // method.train.epochs
     return {"params": params, "theta": memory.size(like.theta),
-            "madds": space.cost.madds, "further_steps": (
-                method.steps * (method.train.epochs - method.epochs)
-                // method.train.epochs),
+            "madds": space.madds, "further_steps": further,
+            # At most: what is derived costs no more than what was given.
+            "further_madds": 3 * further * space.cost.madds,
             "memory_bytes": 12 * (params - space.cost.params) + given}
 
   return entry.Plan(

@@ -100,9 +100,10 @@ class Plan(NamedTuple):
       1 in sum.
     batch_size: over all devices.
     estimate: `(batch per device) -> {"params": ..., "memory_bytes": ...}`;
-      "further_steps" of what the method hands over to, where it does; and
       "madds", of an image's forward pass through what is trained, where hours
-      are to be estimated (`training.method.Phase.passes`).
+      are to be estimated (`training.method.Phase.passes`); and of what the
+      method hands over to "further_steps", with "further_madds" that these
+      cost an image of a batch where it is not a gradient each.
     dtype: of the images; None prepares them as for the training at the end,
       with its cutout or views.
     prepare: `(folder, processes)`, called when a run is opened there and has

@@ -72,6 +72,22 @@ class Pair(NamedTuple):
   original: Times
   changed: Times
 
+  @property
+  def noise(self) -> float:
+    """By how many seconds their medians may differ by chance.
+
+    Half a 95 % interval of the difference, from those of the two medians as if
+    each network had been timed by itself; in turns they vary alike, and it is
+    the wider one. A difference up to that is "within noise".
+
+    Example:
+      >>> one = Times(5.0, (4.0, 6.0), (4.7, 5.3), 25)
+      >>> two = Times(4.8, (4.0, 6.0), (4.4, 5.2), 25)
+      >>> round(Pair(one, two).noise, 6)
+      0.5
+    """
+    return math.hypot(self.original.error, self.changed.error)
+
 
 def times(seen: Sequence[float]) -> Times:
   """Sums up what was timed.

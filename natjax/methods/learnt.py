@@ -70,6 +70,8 @@ def _estimate(plan: entry_lib.Plan, request: entry_lib.Request,
       request.num_images, tuple(plan.fractions.values()), seed=0)
   images = {"train": request.num_images} | {
       name: len(rows) for name, rows in zip(plan.fractions, parts, strict=True)}
-  steps = sum(stage.epochs * (images[phase.splits[0]] // plan.batch_size)
-              for stage in plan.method.stages for phase in stage.phases)
-  return {**found, "further_steps": steps + found.get("further_steps", 0)}
+  batches = {name: count // plan.batch_size for name, count in images.items()}
+  once, further = found.get("madds", 0), found.get("further_steps", 0)
+  steps, madds = base.work(plan.method, batches, once)
+  return {**found, "further_steps": steps + further, "further_madds": (
+      madds + found.get("further_madds", 3 * further * once))}

@@ -153,7 +153,7 @@ class RandomSearch:
     """The record that `training.fit` drives."""
     train = base.Phase("train", ("weights",), self.update, ("loss", "accuracy"))
     judge = base.Phase("judge", ("architecture",), self.judge, ("accuracy",),
-                       augment=False, observe=self.observe)
+                       augment=False, observe=self.observe, passes=1)
     stages = [base.Stage("candidate 0", 0, (train,))]
     if self.config.candidates > 1:
       stages = [stage for c in range(self.config.candidates) for stage in (

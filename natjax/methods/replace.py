@@ -15,9 +15,10 @@ are given. Then:
    "Distilling the Knowledge in a Neural Network", at a temperature T: T^2 times
    the cross-entropy of both softened distributions).
 5. It is compared with the original on images that neither has seen
-   (`acceptance`). Without a budget of the user's half of the multiply-adds is
-   tried first; and where that is not accepted, what lies in the middle between
-   it and the original, `tries` times at most. Else the original is returned.
+   (`acceptance`). Without a budget that the given network exceeds, half of the
+   multiply-adds is tried first; where that is not accepted, what lies in the
+   middle between it and the original, `tries` times at most. Else the original
+   is returned.
 
 Deep cuts take several `rounds`: choose a part, tune, learn the candidates anew
 from the tuned network, and so on. That prices add up is an assumption; how well
@@ -26,7 +27,6 @@ they foretell what random choices of many replacements cost is measured
 from and measured; beside it stands what the last did.
 """
 
-import dataclasses
 import functools
 import pathlib
 from typing import Any, NamedTuple
@@ -142,6 +142,7 @@ class Replace:
     given: the given architecture.
     place: where it stands.
     limits: the budget of the first choice.
+    price_batches: by which replacements are priced.
   """
 
   def __init__(self, config: ReplaceConfig, train: supervised.TrainConfig,
@@ -171,21 +172,31 @@ class Replace:
     self.place = supervised.place_of(
         train, architecture.kind, num_classes=num_classes,
         image_size=image_size)
-    self._asked = config.bounded
     self.bounds = bounds_lib.Bounds(
-        config if self._asked else dataclasses.replace(config, max_madds=_GOAL),
-        self.given, self.place, train.dtype)
+        config, self.given, self.place, train.dtype)
     self.latency = self.bounds.latency
     self._steps, self._make_objective = steps_per_epoch, make_objective
     first = self._replacements(architecture)
     self.space, self.cost = first, first.cost
-    self.limits = self._reachable(self.bounds.limits)
+    self._aim()
     count = num_images or steps_per_epoch * train.batch_size
     batches = -(-config.price_images // train.batch_size)
     images = min(batches * train.batch_size, count)
     rest = {"others": 1 - images / count} if images < count else {}
     self.fractions = {"prices": images / count, **rest}
-    self._price_batches = images // train.batch_size
+    self.price_batches = images // train.batch_size
+
+  def _aim(self):
+    """Sets what the first choice keeps to.
+
+    Without a budget that the given network exceeds, that is half of its
+    multiply-adds, or what of them can be saved.
+    """
+    self._asked, limits = not self.bounds.met, self.bounds.limits
+    if not self._asked:
+      goal = budget_lib.parse(_GOAL, self.cost.madds, option="max-madds")
+      limits = limits._replace(madds=goal)
+    self.limits = self._reachable(limits)
 
   def _reachable(self, limits):
     """A budget that some choice keeps to: of the user's own, that or none."""
@@ -199,7 +210,9 @@ class Replace:
         if self._asked:
           raise
       if not milder:
-        return self.space.least()
+        return self.bounds.limits._replace(**{
+            name: limit for name, limit in self.space.least()._asdict().items()
+            if limit is not None})
       limits, milder = self._milder(limits), milder - 1
 
   def _reaches(self, architecture):
@@ -239,7 +252,7 @@ class Replace:
     """
     self.bounds.prepare(folder, processes, lambda: self.space.apply(
         self.space.fastest(self.limits)))
-    self.limits = self.limits._replace(seconds=self.bounds.limits.seconds)
+    self._aim()
 
   def _seconds(self, architecture):
     """Latency of a network, measured beside the original."""
@@ -294,6 +307,11 @@ class Replace:
     return np.concatenate([space.alone(), space.drawn(
         self.config.price_checks, seed=0)])
 
+  def _run(self, space):
+    """i32[1 + M, P], the network as it is, and the choices of the table."""
+    table = self._table(space)
+    return np.concatenate([np.zeros_like(table[:1]), table])
+
   @functools.cached_property
   def _distil_optimizer(self):
     return optimizers.coupled("adam", optimizers.cosine(
@@ -313,9 +331,11 @@ class Replace:
     """
     space = self._replacements(architecture)
     distil = base.Phase("distil", ("train",), functools.partial(
-        self.update_replacements, space), ("loss",))
+        self.update_replacements, space), ("loss",), passes=0,
+                        madds=space.learning())
     prices = base.Phase("prices", ("prices",), functools.partial(
-        self.update_prices, space), ("price",), augment=False)
+        self.update_prices, space), ("price",), augment=False, passes=0,
+                        madds=space.running(self._run(space)))
     return base.Method(
         init=self._init, stages=(
             base.Stage("distil", self.config.distil_epochs, (distil,)),
@@ -366,8 +386,7 @@ class Replace:
       first = jnp.where(number == 0, found, first)
       return first, jnp.mean(jnp.sum(jnp.exp(first) * (first - found), -1))
 
-    table = self._table(space)
-    table = np.concatenate([np.zeros_like(table[:1]), table])
+    table = self._run(space)
     start = jnp.zeros((len(batch["label"]), self.place.num_classes))
     _, found = lax.scan(price, start, (table, np.arange(len(table))))
     found = base.mean_over_devices(found[1:])
@@ -377,7 +396,7 @@ class Replace:
   def _priced(self, space, number, before, state, paid=()):
     """Chooses, by the sums of prices, and hands over to the tuning."""
     cut = len(space.alone())
-    seen = np.asarray(state.prices, np.float64) / self._price_batches
+    seen = np.asarray(state.prices, np.float64) / self.price_batches
     prices = space.by_place(seen[:cut])
     report: dict[str, Any] = {
         "prices": _rows(space, prices), "curve": self._curve(space, prices),
@@ -441,9 +460,14 @@ class Replace:
   def _curve(self, space, prices):
     """What budgets of multiply-adds would come to, by the prices.
 
-    What keeps to several of them stands there once for each.
+    The original is the first row. What keeps to several of them stands there
+    once for each; latency and memory are told where a budget asks for them.
     """
-    rows = []
+    row = lambda architecture, cost, price: {
+        "params": cost.params, "madds": cost.madds, "price": price,
+        **self.bounds.row(architecture),
+        "architecture": codec.to_dict(architecture)}
+    rows = [{**row(self.given, self.cost, 0.0), "original": True}]
     for share in _CURVE:
       try:
         choice = space.choose(prices, budget_lib.Budget(
@@ -452,9 +476,7 @@ class Replace:
         break
       architecture = space.apply(choice)
       cost = exact.network(architecture, self.place)
-      rows.append({"params": cost.params, "madds": cost.madds,
-                   "price": _sum(prices, choice),
-                   "architecture": codec.to_dict(architecture)})
+      rows.append(row(architecture, cost, _sum(prices, choice)))
     return rows
 
   def _checked(self, space, prices, measured):
@@ -681,18 +703,23 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
       num_images=request.num_images, make_objective=request.make_objective)
 
   own, share = method.config, request.settings.held_out
-  # At most: as many tries as there may be.
-  further = (own.rounds - 1) * (own.distil_epochs + own.tune_epochs) + (
-      own.tries if not own.bounded and share else 1
-  ) * own.tune_epochs
+
+  def further():
+    """What is handed over to, at most: of the original's cost, all tries."""
+    steps = request.num_images // train.batch_size
+    learning, madds = base.work(method.method(), {
+        "train": steps, "prices": method.price_batches}, method.cost.madds)
+    tuned = own.tune_epochs * steps * (own.rounds - 1 + (
+        own.tries if method.bounds.met is not False and share else 1))
+    return {"further_steps": (own.rounds - 1) * learning + tuned,
+            # The original tells what the tuned network is to predict.
+            "further_madds": (own.rounds - 1) * madds + (
+                (1 + 3) * method.cost.madds * tuned)}
 
   def estimate(batch):
     like = jax.eval_shape(method.method().init, jax.random.key(0))
     return {"params": memory.size((like.network["params"], like.params)),
-            # Those of the network: what is learnt beside it is not counted.
-            "madds": method.cost.madds,
-            "further_steps": further * (
-                request.num_images // train.batch_size),
+            "madds": method.cost.madds, **further(),
             "memory_bytes": 16 * memory.size(like.params) + 2 * (
                 memory.network_bytes(given, method.place, batch, train.dtype))}
 

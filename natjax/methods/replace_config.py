@@ -37,7 +37,8 @@ class ReplaceConfig(bounds.BoundsConfig):
       than the original on held-out images, and be returned.
     held_out: the part of the training images that is held out for that; 0
       returns what was chosen unseen.
-    tries: how often a milder cut is tried, where no budget is given.
+    tries: how often a milder cut is tried, where no budget is given, or one
+      that the given architecture keeps to.
   """
 
   distil_epochs: int = 0
@@ -55,12 +56,6 @@ class ReplaceConfig(bounds.BoundsConfig):
   held_out: float = 0.1
   tries: int = 3
   keep: str = settings.later("")
-
-  @property
-  def bounded(self) -> bool:
-    """Whether a budget is given."""
-    return bool(self.max_params or self.max_madds or self.max_memory
-                or self.max_latency)
 
 
 def resolve(config: ReplaceConfig,

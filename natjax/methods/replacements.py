@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import errors, operations, spaces
+from natjax.costs import amounts, exact, footprint, integer
 from natjax.costs import budget as budget_lib
-from natjax.costs import exact, footprint, integer
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, keeping, live, records
 from natjax.methods import latency as latency_lib
@@ -85,6 +85,7 @@ class Replacements:
     place: where it stands.
     cost: of it.
     places: the edges with a choice, P of them.
+    madds: per place, f[O], of its operations on all edges that it decides on.
     network: its module, without an auxiliary head.
   """
 
@@ -117,7 +118,7 @@ class Replacements:
     self._decisions, around = ground.decisions, ground.around()
     costs = ground.edge_costs(space.graph)
     self._sites = {ge: at for _, ge, at in ground.sites()}
-    places = []
+    places, madds = [], []
     for g, decision in enumerate(self._decisions):
       slots = zip(*arrays_lib.slots(decision.cell), strict=True)
       for e, slot in enumerate(slots):
@@ -131,7 +132,8 @@ class Replacements:
         kept = [names.index(now), *np.flatnonzero(saved.any(1)).tolist()]
         if len(kept) > 1:
           places.append(Place(g, e, tuple(names[o] for o in kept)))
-    self.places = tuple(places)
+          madds.append(own[1, kept])
+    self.places, self.madds = tuple(places), tuple(madds)
     self._number = {place[:2]: p for p, place in enumerate(places)}
     keeping.check_left(keep, bool(places))
     if not places:
@@ -233,6 +235,22 @@ class Replacements:
       row[p] = o
     return found
 
+  def learning(self) -> float:
+    """Multiply-adds of an image by which all replacements learn.
+
+    A pass through the network, and a gradient of each replacement, a backward
+    pass being two forward ones.
+    """
+    return self.cost.madds + 3 * sum(own[1:].sum() for own in self.madds)
+
+  def running(self, choices: np.ndarray) -> float:
+    """Multiply-adds of an image through the networks of choices, i32[M, P].
+
+    Nothing is left out that leads nowhere (`chosen`).
+    """
+    return len(choices) * self.cost.madds + sum(
+        (own[choices[:, p]] - own[0]).sum() for p, own in enumerate(self.madds))
+
   def drawn(self, count: int, seed: int) -> np.ndarray:
     """i32[count, P], choices at random; each replaces a part of its own."""
     rng = np.random.default_rng(seed)
@@ -298,12 +316,12 @@ class Replacements:
           self.apply(choice))):
         return choice
     more = "" if limits.memory is None else (
-        f" and {self.memory(self.architecture) * 1e-6:.3f} MB of memory")
+        f" and {amounts.memory(self.memory(self.architecture))} of memory")
     least = [cost[kind] for kind, (_, cost) in enumerate(self._cheapest)]
     if limits.memory is not None:
+      left = min(self.memory(self.apply(c)) for c, _ in self._cheapest)
       more += (", of which the cheapest replacements leave"
-               f" {min(self.memory(self.apply(c)) for c, _ in self._cheapest)}"
-               " bytes")
+               f" {amounts.memory(left)}")
     raise errors.NotMet(
         "no replacement that keeps every node fed keeps to the budget"
         f" ({limits.text()}); the network has {self.cost.params} parameters and"

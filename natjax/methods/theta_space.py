@@ -51,6 +51,12 @@ class Group(NamedTuple):
   allowed: np.ndarray
   costs: np.ndarray
 
+  @property
+  def identities(self) -> frozenset[int]:
+    """The edges beside whose operation an identity stands."""
+    return frozenset(e for e in np.flatnonzero(self.allowed[:, ID]).tolist()
+                     if self.cell.edges[e].operation != operations.SKIP)
+
   def outcome(self, e: int, choice: int) -> str:
     """The operation on edge `e` after a choice."""
     return (operations.NULL, operations.SKIP, self.cell.edges[e].operation)[
@@ -108,9 +114,7 @@ class ThetaSpace:
     self._group_of = [n for _, n in sorted(
         (i, n) for n, g in enumerate(self.groups) for i in g.members)]
     self.identities = tuple(
-        frozenset(e for e in np.flatnonzero(group.allowed[:, ID]).tolist()
-                  if group.cell.edges[e].operation != operations.SKIP)
-        for group in (self.groups[n] for n in self._group_of))
+        self.groups[n].identities for n in self._group_of)
 
   def init(self) -> Theta:
     """Theta at the start: (0, 0, 1) on every edge."""
@@ -124,6 +128,12 @@ class ThetaSpace:
     """Theta by the groups' names, as numbers for a file."""
     return {g.name: np.round(np.asarray(t, np.float64), 6).tolist()
             for g, t in zip(self.groups, theta, strict=True)}
+
+  @property
+  def madds(self) -> int:
+    """Of an image through the network that theta weighs, identities and all."""
+    return self.cost.madds + int(sum(
+        group.costs[1, [*group.identities], ID].sum() for group in self.groups))
 
   @property
   def edges(self) -> dict[str, list[list[int]]]:

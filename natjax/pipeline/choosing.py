@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import pathlib
 from typing import Any
 
+from natjax.costs import amounts
 from natjax.graph import codec
 from natjax.pipeline import runs, tables
 from natjax.training import metrics as metrics_lib
@@ -22,7 +23,8 @@ def points(result: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
 
   Returns:
     Of a search the candidates that no other dominates, the original and the
-    chosen one; of a replacement the points of the first seed's curve.
+    chosen one; of a replacement the points of the first seed's curve, on which
+    the original is, too.
   """
   rows = [(i, row) for i, row in enumerate(result.get("candidates", ()))
           if row.get("pareto") or ("pareto" in row and (
@@ -52,7 +54,7 @@ def write(out: pathlib.Path, result: Mapping[str, Any]) -> None:
 def _beside(row):
   """Columns and cells of what a budget asks for beside the usual."""
   return {
-      **({"latency": f"{row['latency_ratio']:.2f}x"}
+      **({"latency": tables.latency_ratio(row)}
          if "latency_ratio" in row else {}),
       **({"memory": tables.ASKED["memory"](row["memory"])}
          if "memory" in row else {})}
@@ -64,14 +66,17 @@ def table(result: Mapping[str, Any]) -> tables.Comparison | None:
   if not found:
     return None
   first = next(iter(found.values()))
-  cost = lambda row: (tables.count(row["params"]), tables.count(row["madds"]))
+  cost = lambda row: tuple(
+      amounts.count(row[key]) for key in ("params", "madds"))
   if "price" in first:
     several = ", first seed" * (len(result["seeds"]) > 1)
     return tables.Comparison(
         "what budgets of multiply-adds would come to, by the prices, before any"
         f" tuning{several}",
-        (">point", ">parameters", ">multiply-adds", ">price, nats"), [
-            (str(i), *cost(row), f"{row['price']:.4f}")
+        (">point", "", ">parameters", ">multiply-adds",
+         *(f">{name}" for name in _beside(first)), ">price, nats"), [
+            (str(i), "original" * row.get("original", False), *cost(row),
+             *_beside(row).values(), f"{row['price']:.4f}")
             for i, row in found.items()], "")
   best = max(row["score"] for row in result["candidates"])
   rows = [

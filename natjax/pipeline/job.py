@@ -25,8 +25,6 @@ from typing import Any
 from natjax import data as data_lib
 from natjax import drawing, errors, methods, spaces
 from natjax.costs import alone
-from natjax.costs import budget as budget_lib
-from natjax.costs import exact as cost_lib
 from natjax.graph import codec, records
 from natjax.methods import acceptance, supervised
 from natjax.methods import bounds as bounds_lib
@@ -184,19 +182,18 @@ class Job(work.Work):
     # A search begins with one network, however many are trained at its end.
     self._weights, self._anew = weights_lib.given(weights, first, trainer, (
         () if entry.trained else self.seeds or [seed]))
-    self.note = "; ".join(filter(None, (
+    self._noted = (
         self._anew and self._anew + (
             ", and the network trained before it is changed" * entry.trained),
-        weights_lib.note(self._weights, dataset), self._loose())))
+        weights_lib.note(self._weights, dataset))
 
-  def _loose(self):
-    """What of the budget bounds nothing, in words."""
-    search = self.plan.settings
-    if self.original is None or self.union or not hasattr(search, "max_madds"):
-      return ""
-    return budget_lib.loose(
-        search.max_params, search.max_madds,
-        cost_lib.network(self.original, self.trainer.place))
+  @property
+  def note(self) -> str:  # type: ignore[override]
+    """As `work.Work` has it; a latency bounds nothing once it is measured."""
+    found = [bounds.loose() for bounds in self.plan.bounds]
+    return "; ".join(filter(None, (*self._noted, *(
+        f"architecture {number}: {text}" if len(found) > 1 else text
+        for number, text in enumerate(found, 1) if text))))
 
   @property
   def parts(self) -> Mapping[str, "Job"]:  # type: ignore[override]
@@ -276,18 +273,19 @@ class Job(work.Work):
     a search in a space it is not known, and not counted.
     """
     trainer, plan = self.trainer, self.plan
-    steps, passes = base.work(plan.method, {
-        name: len(split.labels) // plan.batch_size
-        for name, split in self.feed.splits.items()})
     times = trainer.config.seeds if self.entry.trained else 1
     size = plan.estimate(
         plan.batch_size // len(trainer.devices) * trainer.judge.views)
+    steps, madds = base.work(plan.method, {
+        name: len(split.labels) // plan.batch_size
+        for name, split in self.feed.splits.items()}, size.get("madds", 0))
     further = size.pop("further_steps", 0)  # Of what it hands over to.
+    madds += size.pop("further_madds", 3 * further * size.get("madds", 0))
     found = {"search": {**size, "steps": times * (steps + further)}}
     if "madds" in size:
       found["search"]["hours"] = devices_lib.hours(
-          size["madds"] * plan.batch_size * trainer.judge.views * times * (
-              passes + 3 * further), trainer.devices, teraflops)
+          madds * plan.batch_size * trainer.judge.views * times,
+          trainer.devices, teraflops)
     if self.original is not None and (
         self._compare or not self.entry.trained):
       found["train"] = trainer.estimate(self.original, teraflops)

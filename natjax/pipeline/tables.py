@@ -5,16 +5,17 @@ import math
 import statistics
 from typing import Any, NamedTuple
 
+from natjax.costs import amounts
+
 MEASURED = (">accuracy", ">parameters", ">multiply-adds")
 # What budgets may ask for beside, and how it is written.
-ASKED = {"latency": lambda seconds: f"{1e3 * seconds:.3f} ms",
-         "memory": lambda count: f"{1e-6 * count:.3f} MB"}
+ASKED = {"latency": amounts.seconds, "memory": amounts.memory}
 
 
 # Per key of a row of changes: its column, and how it is written.
 _SAVED: dict[str, tuple[str, Callable[[Any], str]]] = {
     "params": (">parameters", str), "madds": (">multiply-adds", str),
-    "latency": (">ms", lambda seconds: f"{1e3 * seconds:.3f}")}
+    "latency": (">latency", amounts.seconds)}
 _EXPLAINED: dict[str, tuple[str, Callable[[Any], str]]] = {
     "price": (">price, nats", lambda price: "" if price is None else (
         f"{price:.4f}")),
@@ -79,12 +80,21 @@ def difference(result: Mapping[str, Any], images: int, kept: str,
   """
   before, after = result["original"], result["transformed"]
   gain = after["accuracy"] - before["accuracy"]
-  ratios = [after[k] / before[k] - 1 for k in ("params", "madds", *more)]
+  ratios = {k: after[k] / before[k] - 1 for k in ("params", "madds", *more)}
   chance = noise(before, after, images)
   shown = f"{100 * gain:+.2f}" + " (noise)" * (0 < abs(gain) <= chance[0])
-  return (shown if changed(result) else "", [
-      f"{100 * ratio:+.1f} %" for ratio in ratios],
-          verdict(result, kept, gain, ratios, chance))
+  costs = {k: f"{100 * ratio:+.1f} %" for k, ratio in ratios.items()}
+  said = ""
+  if "latency" in ratios and changed(result):
+    half = latency_noise(result) / before["latency"]
+    if abs(ratios["latency"]) <= half:
+      del ratios["latency"]  # By which nothing is cheaper.
+      costs["latency"] += " (noise)"
+      said = (" The difference in latency is within noise"
+              f" ({costs['latency'].removesuffix(' (noise)')},"
+              f" ± {100 * half:.1f} %, 95 % of both medians).")
+  return (shown if changed(result) else "", [*costs.values()],
+          verdict(result, kept, gain, [*ratios.values()], chance) + said)
 
 
 def explained(changes):
@@ -108,12 +118,7 @@ def percent(part, what="accuracy"):
 def measured(part):
   """The cells of `MEASURED`; a network may not have been trained."""
   accuracy = percent(part) if "accuracy" in part else "not trained"
-  return accuracy, count(part["params"]), count(part["madds"])
-
-
-def count(number: float) -> str:
-  """A number of parameters or multiply-adds, small ones in full."""
-  return f"{number:.0f}" if number < 1e5 else f"{number / 1e6:.3f} M"
+  return accuracy, *(amounts.count(part[key]) for key in ("params", "madds"))
 
 
 def measure(result):
@@ -148,6 +153,38 @@ def noise(first, second, images):
     return factor * spread / math.sqrt(count), f"{count} seeds"
   spread = math.sqrt(sum(p * (1 - p) for p in pairs[0]) / images)
   return 1.96 * spread, f"{images} test images"
+
+
+def latency_noise(result: Mapping[str, Any]) -> float:
+  """By how many seconds the mean latencies may differ by chance.
+
+  As `latency.Pair.noise`, of the mean over the seeds that were timed; where a
+  seed kept the original it was not timed beside itself.
+
+  Args:
+    result: of a transformation that tells latencies.
+  """
+  pairs = [(row["latency"]["original"], row["latency"]["changed"])
+           for row in timed(result)]
+  ends = [times["interval"] for pair in pairs if pair[0] != pair[1]
+          for times in pair]
+  return math.hypot(*((high - low) / 2 for low, high in ends)) / max(
+      len(pairs), 1)
+
+
+def latency_ratio(row: Mapping[str, Any]) -> str:
+  """A row's latency to the original's; where it differs by noise, that too.
+
+  Runs of earlier versions do not tell the noise.
+  """
+  ratio = row["latency_ratio"]
+  return f"{ratio:.2f}x" + " (noise)" * (
+      0 < abs(ratio - 1) <= row.get("latency_noise", 0.0))
+
+
+def timed(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+  """The seeds of a result, or that itself, that tell of latencies."""
+  return [row for row in result.get("seeds", [result]) if row.get("latency")]
 
 
 def changed(result):

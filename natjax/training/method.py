@@ -37,6 +37,7 @@ class Phase(NamedTuple):
     passes: forward passes that an image of the first split costs, of which a
       backward one is two, to estimate hours by; None is a gradient by every
       split.
+    madds: multiply-adds that such an image costs beside them.
   """
 
   name: str
@@ -46,6 +47,7 @@ class Phase(NamedTuple):
   augment: bool = True
   observe: Callable[[State, int], dict[str, Any]] | None = None
   passes: float | None = None
+  madds: float = 0.0
 
 
 class Handover(NamedTuple):
@@ -137,21 +139,23 @@ class Method(NamedTuple):
   divided: Callable[[State], Any] | None = None
 
 
-def work(method: Method, batches: Mapping[str, int]) -> tuple[int, float]:
-  """Steps of a method, and forward passes that these cost an image of a batch.
+def work(method: Method, batches: Mapping[str, int],
+         madds: float) -> tuple[int, float]:
+  """Steps of a method, and multiply-adds that these cost an image of a batch.
 
   Args:
     method: the method, without what it may hand over to.
     batches: of every split.
+    madds: of a forward pass.
   """
-  steps, passes = 0, 0.0
+  steps, total = 0, 0.0
   for stage in method.stages:
     for phase in stage.phases:
       walked = stage.epochs * batches[phase.splits[0]]
       steps += walked
-      passes += walked * (3 * len(phase.splits) if phase.passes is None
-                          else phase.passes)
-  return steps, passes
+      total += walked * (phase.madds + madds * (
+          3 * len(phase.splits) if phase.passes is None else phase.passes))
+  return steps, total
 
 
 def device_key(rng: jax.Array) -> jax.Array:

@@ -10,6 +10,42 @@ from natjax.pipeline import choosing, tables
 from natjax.training import options
 
 
+def _timed(count, after, reach):
+  """A result of so many seeds, of latencies 1 and `after`."""
+  part = lambda latency: {
+      "params": 1000, "madds": 1000, "accuracies": [0.5] * count,
+      "accuracy": 0.5, "latency": latency}
+  times = lambda median: {
+      "median": median, "interval": [median - reach, median + reach]}
+  return {"changes": [], "original": part(1.0), "transformed": part(
+      after), "seeds": [{
+      "num_changes": 1, "latency": {
+          "original": times(1.0), "changed": times(after)}}] * count}
+
+
+@pytest.mark.parametrize("count, after, reach, noise", [
+    (1, 0.95, 0.04, True), (1, 1.05, 0.04, True), (1, 0.95, 0.03, False),
+    (1, 0.95, 0.0, False), (4, 0.95, 0.04, False), (4, 0.95, 0.08, True)])
+def test_latencies_that_are_not_told_apart(count, after, reach, noise):
+  # Two intervals of 0.04 are one of 0.057; the mean of four half of that.
+  result = _timed(count, after, reach)
+  _, (*_, shown), said = tables.difference(result, 100, "kept", ["latency"])
+  sign = f"{100 * (after - 1):+.1f} %"
+  assert shown == sign + " (noise)" * noise
+  assert ("The difference in latency is within noise" in said) == noise
+  # Nothing else is cheaper.
+  assert ("cheaper" in said) == (not noise and after < 1)
+
+
+def test_ratios_of_latencies_tell_noise():
+  ratio = lambda **row: tables.latency_ratio(row)
+  assert ratio(latency_ratio=0.98, latency_noise=0.03) == "0.98x (noise)"
+  assert ratio(latency_ratio=1.02, latency_noise=0.03) == "1.02x (noise)"
+  assert ratio(latency_ratio=0.9, latency_noise=0.03) == "0.90x"
+  assert ratio(latency_ratio=0.98) == "0.98x"
+  assert ratio(latency_ratio=1.0, latency_noise=0.0) == "1.00x"
+
+
 @pytest.mark.parametrize("seeds,ratio,words", [
     (1, -0.1, "the transformed one is cheaper."),
     (1, 0.0, "the transformed one costs the same."),
@@ -99,7 +135,16 @@ def test_what_is_said_of_a_choice():
   curve = [{"params": n, "madds": n, "price": 1 / n, "architecture": {"n": n}}
            for n in (3, 2, 2)]
   assert choosing.table({"seeds": [{"curve": curve}, {"curve": []}]}).rows == [
-      ("1", "2", "2", "0.5000"), ("0", "3", "3", "0.3333")]
+      ("1", "", "2", "2", "0.5000"), ("0", "", "3", "3", "0.3333")]
+  timed = {"latency_ratio": 0.8, "latency_noise": 0.3, "memory": 2e6}
+  found = choosing.table({"seeds": [{"curve": [
+      {**curve[0], **timed, "price": 0.0, "original": True},
+      {**curve[1], **timed}]}]})
+  assert found.columns == (">point", "", ">parameters", ">multiply-adds",
+                           ">latency", ">memory", ">price, nats")
+  assert found.rows == [
+      ("1", "", "2", "2", "0.80x (noise)", "2.000 MB", "0.5000"),
+      ("0", "original", "3", "3", "0.80x (noise)", "2.000 MB", "0.0000")]
   assert choosing.sentences({"sampled": 30, "distinct": 2}) == []
   assert choosing.sentences({"candidates": rows}) == []  # It has changed.
   kept = {"candidates": [row | {"chosen": row["original"]} for row in rows],

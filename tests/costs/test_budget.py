@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from natjax import errors, operations, spaces
-from natjax.costs import budget
+from natjax.costs import amounts, budget
 from natjax.costs import exact as cost
 from natjax.graph import blocks, skeleton
 from natjax.graph import genotype as architecture
@@ -282,3 +282,15 @@ def test_budgets_of_networks_with_windows_of_a_side_of_their_own():
   method.config = dataclasses.replace(method.config, max_params="0.01x")
   with pytest.raises(errors.NotMet, match="cheapest operation"):
     aims.budget(method, space.graph)
+
+
+def test_what_is_small_is_not_written_as_zero():
+  for value in (0.004, 0.3, 1, 40, 99_999, 1e5, 3.4e6, 9.99e8, 1e9, 5e12):
+    for shown in (amounts.count(value), amounts.count(value, 0),
+                  amounts.memory(value), amounts.memory(value, 0),
+                  amounts.rounded(value), amounts.rounded(value / 1e6, 1),
+                  amounts.seconds(value * 1e-9)):
+      assert float(shown.split()[0]) > 0, (value, shown)
+  assert budget.Budget(0.5, 1, 1, 1e-8).text() == (
+      "at most 0.5 parameters and at most 1 multiply-adds and at most 1 bytes"
+      " of memory and at most 0.010 us of latency")

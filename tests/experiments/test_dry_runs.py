@@ -75,3 +75,33 @@ def test_bad_input_is_one_line(tmp_path):
         "--dry-run", "--out", tmp_path / "run", *flags)
     assert done.returncode == 2
     assert words in done.stderr and done.stderr.count("\n") == 1
+
+
+_REFUSED = """
+import importlib
+import sys
+from natjax import errors
+for name, *flags in {cases}:
+  try:
+    importlib.import_module(name).main([*flags, "--out", sys.argv[1]])
+  except errors.InputError as error:
+    print("script:", name, *flags, error)
+"""
+
+
+def test_what_has_no_effect_is_refused(tmp_path):
+  cases = [(name, "--dry-run", *flags) for name, flags in (
+      ("entrannas", ["--jobs", "3"]), ("entrannas", ["--executor", "local"]),
+      ("handcrafted", ["--slurm", "timeout_min=3"]),
+      ("random_architectures", ["--overwrite"]),
+      ("segmentation", ["--report", "there"]))]
+  cases += [(name, "--teraflops", "3") for name in CASES]
+  done = scripts.run("-c", _REFUSED.format(cases=cases), tmp_path / "run")
+  assert done.returncode == 0, done.stderr
+  lines = done.stdout.splitlines()
+  assert len(lines) == len(cases) and not (tmp_path / "run").exists()
+  for line, (name, first, second, *_) in zip(lines, cases, strict=True):
+    assert line.startswith(f"script: {name} {first} ")
+    assert (f"{second} has no effect with --dry-run, which runs nothing"
+            if first == "--dry-run" else
+            f"{first} has no effect without --dry-run") in line

@@ -92,7 +92,7 @@ def test_memory_is_counted_before_anything_is_scored(tmp_path, clock, limits):
 
 def test_memory_that_nothing_can_do_with_is_said_at_once():
   method = test_budget.searched(max_memory="1KB")
-  with pytest.raises(errors.NotMet, match="MB of memory") as e:
+  with pytest.raises(errors.NotMet, match="bytes of memory") as e:
     aims.budget(method, tiny.GENOTYPE)
   assert "allow more by max-memory" in str(e.value)
 
@@ -208,7 +208,7 @@ def test_theta_keeps_to_them(tmp_path, clock, limits, share):
 
 
 def test_theta_says_what_memory_it_cannot_do_with():
-  with pytest.raises(errors.NotMet, match="MB of memory"):
+  with pytest.raises(errors.NotMet, match="bytes of memory"):
     test_differentiable.make(max_memory="1KB")
 
 

@@ -13,7 +13,7 @@ from natjax.cli import output
 from natjax.costs import budget
 from natjax.graph import codec
 from natjax.methods import acceptance, latency, replace
-from natjax.pipeline import runs
+from natjax.pipeline import choosing, runs
 from natjax.training import distributed
 from tests.methods import test_replace, test_replacements
 
@@ -142,6 +142,21 @@ def test_a_choice_is_as_fast_as_is_asked_and_not_much_faster(
   assert clock.asked == timed
 
 
+def test_a_latency_that_is_met_bounds_nothing_once_it_is_measured(
+    tmp_path, clock):
+  own = made("9s")
+  assert own.bounds.met is None and not own.bounds.loose()
+  assert own.limits.madds is None
+  own.prepare(tmp_path, distributed.Processes([own.latency.device]))
+  assert own.bounds.met and own.limits.madds == own.cost.madds / 2
+  assert own.limits.seconds == 9
+  before = own.bounds.pair(NETWORK).original.median
+  assert own.bounds.loose() == (
+      "max-latency is 9s and bounds nothing: the given network has"
+      f" {1e3 * before:.3f} ms; the budget is met already, and what follows is"
+      " done as without one")
+
+
 def test_latency_beside_other_budgets(tmp_path, clock):
   own = made("0.8x", max_params="0.5x", max_memory="0.9x")
   own.prepare(tmp_path, distributed.Processes([own.latency.device]))
@@ -220,17 +235,30 @@ def test_a_run_tells_of_latency_and_memory_and_goes_on_in_the_same_bits(
   shown = capsys.readouterr().out
   assert "latency" in shown and "memory" in shown and " ms " in shown
   assert "latency of a batch of 1 on" in shown
+  points = choosing.table(whole)
+  assert points.columns[-3:] == (">latency", ">memory", ">price, nats")
+  assert len(points.rows) > 2
+  assert points.rows[-1][1] == "original" and points.rows[-1][4] == "1.00x"
 
 
 def test_with_a_latency_budget_latency_is_what_counts():
   big, small = operations.Cost(20, 200), operations.Cost(10, 100)
   judge = lambda *seconds: acceptance.judge(
-      acceptance.Pairs(1000, 10, 12), big, small, 0.5, seconds or None)
+      acceptance.Pairs(1000, 10, 12), big, small, 0.5,
+      acceptance.Latencies(*seconds) if seconds else None)
   assert judge(2.0, 1.0).accepted and judge().accepted
   assert "faster, and" in judge(2.0, 1.0).reason
   assert not judge(1.0, 2.0).accepted
   assert judge(1.0, 2.0).reason.startswith("slower")
-  assert not acceptance.cheaper(big, small, (1.0, 1.0))
+  assert not acceptance.cheaper(big, small, acceptance.Latencies(1.0, 1.0))
+  # What is within noise is told, and accepted as it would be without.
+  for seconds in ((2.0, 1.9), (2.0, 2.1)):
+    plain, near = judge(*seconds, 0.05), judge(*seconds, 0.11)
+    word = "faster" if seconds[1] < 2 else "slower"
+    assert plain.accepted == near.accepted == (word == "faster")
+    assert plain.reason.startswith(f"{word}, and ")
+    assert near.reason == plain.reason.replace(
+        word, f"{word}, within noise", 1)
 
 
 def test_memory_budgets(tmp_path):
@@ -243,7 +271,7 @@ def test_memory_budgets(tmp_path):
   assert own.limits == budget.Budget(memory=4200.0)
   assert own.space.memory(choice.architecture) <= 4200 < own.space.memory(
       NETWORK)
-  with pytest.raises(errors.NotMet, match="MB of memory"):
+  with pytest.raises(errors.NotMet, match="bytes of memory"):
     made("", max_memory="1KB")
   with pytest.raises(errors.InputError, match="200MB or 1GiB") as e:
     made("", max_memory="3M")

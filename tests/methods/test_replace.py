@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import errors, pipeline
+from natjax import errors, operations, pipeline
 from natjax.costs import budget, exact
 from natjax.graph import codec, records
 from natjax.methods import replace, supervised
 from natjax.networks import network as network_lib
 from natjax.networks import trees
+from natjax.operations import edges
 from natjax.pipeline import choosing, runs
 from natjax.pipeline import networks as networks_lib
 from natjax.training import devices as devices_lib
@@ -257,7 +258,9 @@ def test_a_run_returns_a_cheaper_network_with_its_weights(a_run):
     network = codec.read(out / "pareto" / f"{number}.json")
     assert exact.network(network, test_replacements.FRAME)[:2] == (
         point["params"], point["madds"])
-    assert point["price"] == 0 or network != NETWORK
+    assert ("original" in point) == (network == NETWORK)
+  *_, last = points.values()  # The dearest.
+  assert last["original"] and last["price"] == 0
   table = choosing.table(result)
   assert [row[0] for row in table.rows] == [*map(str, points)]
   assert "pareto.svg" in {path.name for path in out.iterdir()}
@@ -376,14 +379,38 @@ def test_stops_anywhere_and_goes_on_in_the_same_bits(a_run, tmp_path):
         for folder in (out, tmp_path / "run")))
 
 
-def test_the_original_is_not_returned_in_its_own_place(a_run, tmp_path):
-  config = dataclasses.replace(GENEROUS, max_madds="1.0x")
-  run(tmp_path / "run", config, weights=a_run[0])
-  original, returned = (
-      networks_lib.load_weights(
-          tmp_path / "run" / "networks" / name / "weights.npz")
-      for name in ("original-0", "transformed-0"))
-  jax.tree.map(np.testing.assert_array_equal, original, returned)
+def test_the_original_is_not_returned_in_its_own_place():
+  state = types.SimpleNamespace(pairs=np.array([10, 5, 0]))
+  choice = replace.Choice(NETWORK, method().cost, 0.0, method().limits, [], (),
+                          0, {})
+  row, accepted = method()._row(choice, state)
+  assert not accepted and row["reason"].startswith("nothing was replaced")
+
+
+@pytest.mark.parametrize("changes, met", [
+    ({}, True), ({"max_madds": "1.0x"}, True), ({"max_params": "2x"}, True),
+    ({"max_memory": "1x", "max_madds": "9G"}, True),
+    ({"max_latency": "1.5x"}, True), ({"max_latency": "9s"}, None),
+    ({"max_madds": "1.5x", "max_params": "0.9x"}, False),
+    ({"max_latency": "0.9x"}, False)])
+def test_a_budget_that_is_met_is_as_none(changes, met):
+  own = method(**changes)
+  half = method().cost.madds / 2
+  assert own.bounds.met is met
+  assert (own.limits.madds == half) == bool(met)
+  choice = own._choose(own.space, own.space.by_place(
+      np.ones(len(own.space.alone()))), own.limits._replace(seconds=None), {})
+  assert choice.left == (CONFIG.tries - 1) * bool(met)
+  # As many as may be, where a latency will say.
+  job = pipeline.Job(NETWORK, dataset(), "replace", dataclasses.replace(
+      CONFIG, **changes), TRAIN)
+  tries = 1 if met is False else CONFIG.tries
+  assert job.estimate()["search"]["steps"] == (1 + tries) * (144 // 16) + 2
+  said = "the budget is met already, and what follows is done as without one"
+  assert job.note.endswith(said) == bool(met and changes)
+  for name, text in changes.items():
+    option = f"{name.replace('_', '-')} is {text} and bounds nothing"
+    assert (option in job.note) == (text not in ("9s", "0.9x"))
 
 
 def test_a_round_that_would_block_the_way_is_the_last():
@@ -422,7 +449,52 @@ def test_steps_count_all_that_may_follow():
   job = pipeline.Job(NETWORK, dataset(), "replace", config, TRAIN)
   steps = 144 // 16  # Per epoch, of the images that are not held out.
   assert job.estimate()["search"]["steps"] == (
-      (1 + 1 + 1 + 1) * steps + 32 // 16)
+      (1 + 1 + 1 + 1) * steps + 2 * (32 // 16))
+
+
+def test_work_is_that_of_all_candidates():
+  own = method()
+  space, madds = own.space, own.cost.madds
+  # What learns: every operation where it stands, in every block.
+  lessons = []
+  state, variables = begun()
+  jax.eval_shape(lambda images: space.network.apply(
+      variables, images, train=True, mutable=["batch_stats"],
+      edge=space.listen(state.params, lessons)), tiny.batch(2)["image"])
+  candidates = [edges.cost(operations.get(name), lesson.ends).madds
+                for lesson in lessons for name in lesson.path]
+  assert len(candidates) > 3
+  assert space.learning() == madds + 3 * sum(candidates)
+  # What runs: the network of every choice, whatever leads nowhere.
+  alone, ran = space.alone(), 0
+  for choice in alone:
+    left, pruned = space._apply(choice)
+    if not pruned - {*np.flatnonzero(choice)}:
+      ran += 1
+      assert space.running(choice[None]) == exact.network(
+          left, own.place).madds
+  assert ran > 1
+  assert space.running(np.zeros_like(alone)) == len(alone) * madds
+  assert space.running(np.concatenate([alone, alone[:1]])) == (
+      space.running(alone) + space.running(alone[:1]))
+
+
+@pytest.mark.parametrize("changes, learnt, tuned", [
+    ({}, 1, 2), ({"held_out": 0.0}, 1, 1),
+    ({"max_madds": "0.4x", "rounds": 3, "tune_epochs": 2}, 3, 6)])
+def test_hours_count_candidates_rounds_and_tries(changes, learnt, tuned):
+  config = dataclasses.replace(CONFIG, **changes)
+  images = 160 if config.held_out == 0 else 144
+  job = pipeline.Job(NETWORK, dataset(), "replace", config, TRAIN)
+  found, own = job.estimate(teraflops=1e-3)["search"], method()
+  table = own._run(own.space)
+  assert len(table) == 1 + len(own.space.alone()) + config.price_checks
+  count = learnt * (
+      images // 16 * own.space.learning() + 2 * own.space.running(table)
+  ) + tuned * (images // 16) * (1 + 3) * own.cost.madds
+  each = found["hours"] / count
+  assert each * 3600e12 * 1e-3 * len(job.trainer.devices) == pytest.approx(
+      2 * 16)
 
 
 @pytest.mark.parametrize("changes, words", [

@@ -36,8 +36,8 @@ def dataset():
 
 def job(**changes):
   return pipeline.Job(
-      NETWORK, dataset(), "differentiable", SEARCH, TRAIN,
-      **{"share": "full", **changes})
+      NETWORK, dataset(), "differentiable", changes.pop("search", SEARCH),
+      TRAIN, **{"share": "full", **changes})
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +135,17 @@ def test_estimate_and_description():
   extra = found["search"]["params"] - found["train"]["params"]
   assert extra == 8 * 8 + 2 * 8  # The projection of the strided convolution.
   assert found["search"]["theta"] == 24
+  # Of a batch two gradients, theta's without that of w; then one.
+  steps, madds = 58 // 16, found["train"]["madds"]
+  weighed = found["search"]["madds"]
+  assert weighed == madds + 8 * 8 * 4 * 4
+  per = lambda found: found["hours"] / found["steps"]
+  for given, passes in ((job(), 5), (job(search=dataclasses.replace(
+      SEARCH, one_backward=True)), 3)):
+    search = given.estimate()["search"]
+    assert search["steps"] == 2 * 3 * steps
+    assert per(search) / per(found["train"]) == pytest.approx(
+        (2 * passes * weighed + 3 * madds) / (3 * 3 * madds))
   config = job(compare=False).describe()
   assert config["search"]["architecture_epochs"] == 2
   assert config["compare"] is False and config["space"]["share"] == "full"
