@@ -27,7 +27,7 @@ from scipy import stats
 from natjax import errors, pipeline
 from natjax.cli import inputs
 from natjax.cli import parser as cli_parser
-from natjax.training import metrics
+from natjax.training import interrupts, metrics
 
 CONFIG = "experiment.json"
 ASKED: list[int] = []  # Signals by which this process was asked to stop.
@@ -116,24 +116,11 @@ def asked() -> bool:
   return bool(ASKED)
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> contextlib.AbstractContextManager[None]:
   """Ctrl-C and SIGTERM ask what runs to save and stop; twice, Ctrl-C stops."""
-
-  def handle(number, frame):
-    ASKED.append(number)
-    if ASKED.count(signal.SIGINT) > 1:
-      raise KeyboardInterrupt
-    print("Stopping once what runs is saved; Ctrl-C again to stop at once.",
-          file=sys.stderr, flush=True)
-
-  old = {number: signal.signal(number, handle)
-         for number in (signal.SIGINT, signal.SIGTERM)}
-  try:
-    yield
-  finally:
-    for number, handler in old.items():
-      signal.signal(number, handler)
+  return interrupts.interruptible(ASKED, lambda: print(
+      "Stopping once what runs is saved; Ctrl-C again to stop at once.",
+      file=sys.stderr, flush=True), at_once=[signal.SIGINT])
 
 
 @contextlib.contextmanager

@@ -38,10 +38,10 @@ collect_ignore = ["toys/toy_sweep.py"]
 
 # Files that take half a minute and more; at the end one process would wait.
 LONG = ("test_kill_and_resume.py", "test_distributed.py", "test_pages.py",
-        "test_benchmark.py", "test_random_architectures.py", "test_cli.py",
-        "test_nat.py", "test_supernet.py", "test_sparse.py",
-        "test_differentiable_job.py", "test_differentiable.py",
-        "test_mixture.py")
+        "test_benchmark.py", "test_random_architectures.py",
+        "test_transformation.py", "test_nat.py", "test_supernet.py",
+        "test_sparse.py", "test_differentiable_job.py",
+        "test_differentiable.py", "test_mixture.py")
 
 
 def pytest_configure(config):

@@ -92,10 +92,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--json", type=pathlib.Path,
                       help="file to write the figures into")
-  parser.add_argument("--report", type=pathlib.Path,
-                      help="markdown file to write the section into")
-  parser.add_argument("--title", default="Differentiable transformation",
-                      help="heading of the section, replaced if it exists")
+  tables.add_flags(parser, "Differentiable transformation")
   # What a process of its own is told.
   parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
   return parser.parse_args(argv)

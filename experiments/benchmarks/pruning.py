@@ -78,10 +78,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
                       help="an interpreter that has the tools")
   parser.add_argument("--json", type=pathlib.Path,
                       help="file that keeps the figures")
-  parser.add_argument("--report", type=pathlib.Path,
-                      help="markdown file to write the section into")
-  parser.add_argument("--title", default=None,
-                      help="heading of the section, replaced if it exists")
+  tables.add_flags(parser, None)
   args = parser.parse_args(argv)
   if args.title is None:
     args.title = f"Pruning ResNet20 to {args.share:g} of its multiply-adds"
@@ -90,13 +87,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def command_of(argv: Sequence[str]) -> str:
   """The command as a report shows it, without where the tools' Python lies."""
-  shown = list(argv)
-  for i, arg in enumerate(shown):
-    if arg.startswith("--peer-python="):
-      shown[i] = "--peer-python=PEERS"
-    elif arg == "--peer-python":
-      shown[i + 1] = "PEERS"
-  return shlex.join(["python", "experiments/benchmarks/pruning.py", *shown])
+  return tables.command_of("pruning.py", argv, peer_python="PEERS")
 
 
 def has(python: str, module: str) -> bool:
@@ -248,10 +239,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   lines += [f"- {name} {version}" for name, version in versions.items()]
   lines += ["", *table(found), "", "Where natjax's seconds went:", "",
             *time_table(found)]
-  say("\n".join(["", f"## {args.title}", "", *lines]))
-  if args.report is not None:
-    tables.write_section(args.report, args.title, lines)
-    say(f"section '{args.title}' written to {args.report}")
+  tables.show(args, lines)
 
 
 if __name__ == "__main__":

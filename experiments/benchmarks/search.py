@@ -38,7 +38,6 @@ import functools
 import json
 import os
 import pathlib
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -134,13 +133,7 @@ def rows_of(args: argparse.Namespace) -> dict[str, search_sides.Row]:
 
 def command_of(argv: Sequence[str], script: str = "search.py") -> str:
   """The command as a report shows it, without where torch's Python lies."""
-  shown = list(argv)
-  for i, arg in enumerate(shown):
-    if arg.startswith("--torch-python="):
-      shown[i] = "--torch-python=TORCH"
-    elif arg == "--torch-python":
-      shown[i + 1] = "TORCH"
-  return shlex.join(["python", f"experiments/benchmarks/{script}", *shown])
+  return tables.command_of(script, argv, torch_python="TORCH")
 
 
 def has_torch(python: str) -> bool:

@@ -20,7 +20,6 @@ import argparse
 import collections
 from collections.abc import Callable, Sequence
 import os
-import pathlib
 import shlex
 import statistics
 import sys
@@ -59,10 +58,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument("--repeats", type=int, default=5,
                       help="of everything that is timed; the median counts")
   parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument("--report", type=pathlib.Path,
-                      help="markdown file to write the section into")
-  parser.add_argument("--title", default="Where the time of a search goes",
-                      help="heading of the section, replaced if it exists")
+  tables.add_flags(parser, "Where the time of a search goes")
   return parser.parse_args(argv)
 
 

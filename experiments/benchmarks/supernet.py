@@ -35,7 +35,6 @@ import argparse
 from collections.abc import Sequence
 import functools
 import os
-import pathlib
 import shlex
 import sys
 
@@ -80,10 +79,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument("--skip-torch", action="store_true")
   parser.add_argument("--profile", action="store_true",
                       help="also time every operation on every edge")
-  parser.add_argument("--report", type=pathlib.Path,
-                      help="markdown file to write the section into")
-  parser.add_argument("--title", default="Supernet",
-                      help="heading of the section, replaced if it exists")
+  tables.add_flags(parser, "Supernet")
   return parser.parse_args(argv)
 
 
@@ -230,10 +226,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   lines += ["", "Load average at the end: "
             + " ".join(f"{x:.1f}" for x in os.getloadavg())]
-  say("\n".join(["", f"## {args.title}", "", *lines]))
-  if args.report is not None:
-    tables.write_section(args.report, args.title, lines)
-    say(f"section '{args.title}' written to {args.report}")
+  tables.show(args, lines)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """The benchmarks' reports, in markdown."""
 
+import argparse
 from collections.abc import Sequence
 import datetime
 import os
 import pathlib
 import platform
+import shlex
 
 import jax
 import numpy as np
@@ -171,6 +173,41 @@ def _processor() -> str:
   names = [line.split(":", 1)[1].strip() for line in info.splitlines()
            if line.startswith("model name")]
   return names[0] if names else platform.processor()
+
+
+def add_flags(parser: argparse.ArgumentParser, title: str | None) -> None:
+  """Adds --report and --title, by which a section is written."""
+  parser.add_argument("--report", type=pathlib.Path,
+                      help="markdown file to write the section into")
+  parser.add_argument("--title", default=title,
+                      help="heading of the section, replaced if it exists")
+
+
+def command_of(script: str, argv: Sequence[str], **hidden: str) -> str:
+  """A command as a report shows it, without where files of others lie.
+
+  Args:
+    script: beside this one.
+    argv: its flags.
+    **hidden: of flags whose value says where, what stands in its place.
+  """
+  shown = list(argv)
+  for i, arg in enumerate(shown):
+    for name, word in hidden.items():
+      flag = f"--{name.replace('_', '-')}"
+      if arg.startswith(f"{flag}="):
+        shown[i] = f"{flag}={word}"
+      elif arg == flag:
+        shown[i + 1] = word
+  return shlex.join(["python", f"experiments/benchmarks/{script}", *shown])
+
+
+def show(args: argparse.Namespace, lines: list[str]) -> None:
+  """Prints the section, and writes it to where `add_flags` names a file."""
+  print("\n".join(["", f"## {args.title}", "", *lines]), flush=True)
+  if args.report is not None:
+    write_section(args.report, args.title, lines)
+    print(f"section '{args.title}' written to {args.report}", flush=True)
 
 
 def write_section(path: pathlib.Path, title: str, lines: list[str]) -> None:

@@ -108,23 +108,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument("--threads", type=int, default=2)
   parser.add_argument("--json", type=pathlib.Path,
                       help="file that keeps the figures")
-  parser.add_argument("--report", type=pathlib.Path,
-                      help="markdown file to write the section into")
-  parser.add_argument("--title", default="Whole commands, before and after",
-                      help="heading of the section, replaced if it exists")
+  tables.add_flags(parser, "Whole commands, before and after")
   return parser.parse_args(argv)
 
 
 def command_of(argv: Sequence[str]) -> str:
   """The command as a report shows it, without where files of others lie."""
-  shown = list(argv)
-  for name in ("before", "after", "table"):
-    for i, arg in enumerate(shown):
-      if arg.startswith(f"--{name}="):
-        shown[i] = f"--{name}={name.upper()}"
-      elif arg == f"--{name}":
-        shown[i + 1] = name.upper()
-  return shlex.join(["python", "experiments/benchmarks/wall.py", *shown])
+  return tables.command_of(
+      "wall.py", argv, before="BEFORE", after="AFTER", table="TABLE")
 
 
 def sizes(args: argparse.Namespace) -> dict[str, str]:
@@ -339,10 +330,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   lines += ["", *time_table(found), "", "What came out, medians of cold and"
             " warm runs:", "", *answer_table(found), "", "Where the seconds"
             " went, by natjax's own account:", "", *split_table(found)]
-  say("\n".join(["", f"## {args.title}", "", *lines]))
-  if args.report is not None:
-    tables.write_section(args.report, args.title, lines)
-    say(f"section '{args.title}' written to {args.report}")
+  tables.show(args, lines)
 
 
 if __name__ == "__main__":

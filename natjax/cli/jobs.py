@@ -15,7 +15,7 @@ from natjax.graph import genotype as genotype_lib
 from natjax.methods import supervised
 from natjax.pipeline import presets, runs
 from natjax.pipeline import weights as weights_lib
-from natjax.training import devices, settings
+from natjax.training import devices, interrupts, settings
 
 
 def _prepare(args, prefix, method):
@@ -176,7 +176,7 @@ def _run_job(args, job, show) -> int:
   asked: list[int] = []  # Signals.
   try:
     with contextlib.ExitStack() as stack:
-      stack.enter_context(_interruptible(asked))
+      stack.enter_context(interrupts.interruptible(asked, _stopping))
       hears = {}
       if first:
         display = stack.enter_context(output.Display(args))
@@ -198,28 +198,7 @@ def _run_job(args, job, show) -> int:
   return 0
 
 
-@contextlib.contextmanager
-def _interruptible(asked):
-  """Ctrl-C asks the run to save and stop; a second one stops at once.
-
-  SIGTERM does the same: containers and queues end a process by it.
-
-  Args:
-    asked: the signals that came; is added to.
-  """
-
-  def handle(number, frame):
-    asked.append(number)
-    if len(asked) > 1:
-      raise KeyboardInterrupt
-    console.err.print(
-        "Stopping after this chunk of steps, or once a program that is being"
-        " compiled is done; again to stop at once.")
-
-  old = {number: signal.signal(number, handle)
-         for number in (signal.SIGINT, signal.SIGTERM)}
-  try:
-    yield
-  finally:
-    for number, handler in old.items():
-      signal.signal(number, handler)
+def _stopping():
+  console.err.print(
+      "Stopping after this chunk of steps, or once a program that is being"
+      " compiled is done; again to stop at once.")

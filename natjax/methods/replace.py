@@ -28,120 +28,38 @@ from and measured; beside it stands what the last did.
 """
 
 import functools
-import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-from jax import lax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
-from natjax import drawing, errors
-from natjax.costs import alone, exact
-from natjax.costs import budget as budget_lib
+from natjax import drawing
+from natjax.costs import alone
 from natjax.graph import codec
-from natjax.methods import acceptance, memory, replace_config, supervised
-from natjax.methods import bounds as bounds_lib
+from natjax.methods import (
+  acceptance,
+  memory,
+  replace_choice,
+  replace_config,
+  replace_learn,
+  replace_tune,
+  supervised,
+)
 from natjax.methods import entry as entry_lib
-from natjax.methods import replacements as replacements_lib
-from natjax.networks import network as network_lib
 from natjax.networks import trees
 from natjax.objectives import classification as objectives
-from natjax.training import distributed, optimizers
 from natjax.training import method as base
 
 ReplaceConfig = replace_config.ReplaceConfig
-_GOAL = "0.5x"  # Of the multiply-adds, where no budget is given.
-_CURVE = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 
 
-class LearnState(NamedTuple):
-  """While the replacements learn and are priced.
-
-  Attributes:
-    step: i32[], updates so far.
-    network: variables of the network whose operations are replaced.
-    params: of the replacements.
-    batch_stats: theirs.
-    opt_state: of `params`.
-    prices: f32[M], sums over batches.
-    original: variables of the given network, as it was given.
-    rng: a key, split anew at every update.
-  """
-
-  step: jax.Array
-  network: Any
-  params: Any
-  batch_stats: Any
-  opt_state: Any
-  prices: jax.Array
-  original: Any
-  rng: jax.Array
-
-
-class TuneState(NamedTuple):
-  """While what was chosen is tuned, and compared.
-
-  Attributes:
-    step: i32[], updates so far.
-    params: of the chosen network.
-    batch_stats: its running statistics.
-    opt_state: of `params`.
-    held: variables of all operations, to choose others from.
-    original: variables of the given network, as it was given.
-    pairs: i32[3], held-out images, and those that the chosen network alone and
-      the original alone got right.
-    rng: a key, split anew at every update.
-  """
-
-  step: jax.Array
-  params: Any
-  batch_stats: Any
-  opt_state: Any
-  held: Any
-  original: Any
-  pairs: jax.Array
-  rng: jax.Array
-
-
-class Choice(NamedTuple):
-  """What was chosen, and what has come of others before.
-
-  Attributes:
-    architecture: that was chosen.
-    cost: of it.
-    price: its price, in nats.
-    limits: the budget that it keeps to.
-    prices: per place, those of all operations.
-    tries: JSON rows of the choices before, none of which was accepted.
-    left: how many may be tried after it.
-    report: JSON values, of the pricing.
-    paid: of every operation that was replaced, in this round or before, by
-      blocks (or a cell's number) and edge: its price, and the seconds that it
-      saves by itself, where operations are timed.
-  """
-
-  architecture: codec.Architecture
-  cost: Any
-  price: float
-  limits: budget_lib.Budget
-  prices: list[np.ndarray]
-  tries: tuple[dict[str, Any], ...]
-  left: int
-  report: dict[str, Any]
-  paid: tuple[tuple[tuple[int, ...], int, float, float | None], ...] = ()
-
-
-class Replace:
+class Replace(replace_choice.Choosing):
   """The method's parts; `method` makes the record of its first program.
 
   Attributes:
-    config: the settings, resolved.
-    train: those of the training.
-    given: the given architecture.
-    place: where it stands.
-    limits: the budget of the first choice.
+    learning: the first program.
+    tuning: the last.
+    fractions: of the training images that prices are measured on.
     price_batches: by which replacements are priced.
   """
 
@@ -165,111 +83,25 @@ class Replace:
       InputError: settings that do not fit together, or nothing to replace.
       errors.NotMet: nothing keeps to the budget of the settings.
     """
-    self.train = train = supervised.resolve(train, architecture.kind)
-    supervised.plain(train, "replace")
-    self.config = config = replace_config.resolve(config, train)
-    self.given, self._share = architecture, share
-    self.place = supervised.place_of(
-        train, architecture.kind, num_classes=num_classes,
-        image_size=image_size)
-    self.bounds = bounds_lib.Bounds(
-        config, self.given, self.place, train.dtype)
-    self.latency = self.bounds.latency
-    self._steps, self._make_objective = steps_per_epoch, make_objective
-    first = self._replacements(architecture)
-    self.space, self.cost = first, first.cost
-    self._aim()
-    count = num_images or steps_per_epoch * train.batch_size
-    batches = -(-config.price_images // train.batch_size)
-    images = min(batches * train.batch_size, count)
+    super().__init__(config, train, architecture, num_classes=num_classes,
+                     image_size=image_size, share=share)
+    self._make_objective = make_objective
+    self.learning = replace_learn.Learning(self.config, steps_per_epoch)
+    self.tuning = replace_tune.Tuning(
+        self.config, self.train, architecture, self.place, steps_per_epoch)
+    batch_size = self.train.batch_size
+    count = num_images or steps_per_epoch * batch_size
+    batches = -(-self.config.price_images // batch_size)
+    images = min(batches * batch_size, count)
     rest = {"others": 1 - images / count} if images < count else {}
     self.fractions = {"prices": images / count, **rest}
-    self.price_batches = images // train.batch_size
-
-  def _aim(self):
-    """Sets what the first choice keeps to.
-
-    Without a budget that the given network exceeds, that is half of its
-    multiply-adds, or what of them can be saved.
-    """
-    self._asked, limits = not self.bounds.met, self.bounds.limits
-    if not self._asked:
-      goal = budget_lib.parse(_GOAL, self.cost.madds, option="max-madds")
-      limits = limits._replace(madds=goal)
-    self.limits = self._reachable(limits)
-
-  def _reachable(self, limits):
-    """A budget that some choice keeps to: of the user's own, that or none."""
-    free = self.space.by_place(np.zeros(len(self.space.alone())))
-    milder = 4
-    while True:
-      try:
-        self.space.choose(free, limits)
-        return limits
-      except errors.NotMet:
-        if self._asked:
-          raise
-      if not milder:
-        return self.bounds.limits._replace(**{
-            name: limit for name, limit in self.space.least()._asdict().items()
-            if limit is not None})
-      limits, milder = self._milder(limits), milder - 1
-
-  def _reaches(self, architecture):
-    """Whether some choice in an architecture keeps to the budget."""
-    try:
-      space = self._replacements(architecture)
-      seconds = None if self.latency is None else (
-          self._seconds(architecture) - self.limits.seconds)
-      space.choose(space.by_place(np.zeros(len(space.alone()))), self.limits,
-                   seconds)
-    except (errors.InputError, errors.NotMet):
-      return False
-    return True
-
-  @functools.cached_property
-  def _now(self):
-    """What the original costs, in the order of a budget."""
-    return (*self.cost[:2], self.space.memory(self.space.architecture),
-            0.0 if self.latency is None else self._seconds(self.given))
-
-  def _milder(self, limits):
-    """The budget in the middle between one and the original's cost."""
-    return budget_lib.Budget(*(
-        None if limit is None else (limit + now) / 2
-        for limit, now in zip(limits, self._now, strict=True)))
-
-  def prepare(self, folder: pathlib.Path,
-              processes: distributed.Processes) -> None:
-    """Measures what a budget of latency needs, where there is one.
-
-    The original, beside the network that would be fastest by the times of its
-    operations; what was measured before in the folder is read there.
-
-    Raises:
-      InputError: the device cannot tell the times apart that are asked for.
-      errors.NotMet: not even that network keeps to the budget.
-    """
-    self.bounds.prepare(folder, processes, lambda: self.space.apply(
-        self.space.fastest(self.limits)))
-    self._aim()
-
-  def _seconds(self, architecture):
-    """Latency of a network, measured beside the original."""
-    return self.bounds.seconds(architecture)
-
-  @functools.cache  # noqa: B019
-  def _replacements(self, architecture):
-    return replacements_lib.Replacements(
-        architecture, self.place, self._share, self.config.keep,
-        batch=self.config.inference_batch, dtype=self.train.dtype,
-        latency=self.latency)
+    self.price_batches = images // batch_size
 
   def method(self) -> base.Method:
     """The record of the first program; it begins with `begin`."""
     return self._learn(self.given, 1, [], ())
 
-  def begin(self, variables: Any, rng: jax.Array) -> LearnState:
+  def begin(self, variables: Any, rng: jax.Array) -> replace_learn.LearnState:
     """The first state, of a trained network's variables.
 
     Args:
@@ -277,46 +109,14 @@ class Replace:
         an auxiliary head are left out of what is transformed.
       rng: a key.
     """
-    return self._start(self.space, variables, variables, rng)
+    return self.learning.start(self.space, variables, variables, rng)
 
   def _init(self, rng):
     """A state of drawn weights, whose shapes alone are of use."""
     rng_network, rng_own = jax.random.split(rng)
     objective = self._make_objective(self.train, self.given, self.place)
     variables = objective.init(rng_network)
-    return self._start(self.space, variables, variables, rng_own)
-
-  def _start(self, space, variables, original, rng):
-    rng_draw, rng_state = jax.random.split(rng)
-    drawn = network_lib.init(space.network, rng_draw, edge=space.every)
-    own = {kind: trees.without(tree, variables[kind])
-           for kind, tree in drawn.items()}
-    known = {kind: trees.restrict(variables[kind], trees.without(
-        tree, own[kind])) for kind, tree in drawn.items()}
-    return LearnState(
-        step=jnp.zeros((), jnp.int32), network=known, params=own["params"],
-        batch_stats=own["batch_stats"],
-        opt_state=jax.jit(self._distil_optimizer.init)(own["params"]),
-        prices=jnp.zeros(len(self._table(space))),
-        # Apart from the network's: both are donated.
-        original=jax.tree.map(lambda x: jnp.array(x, copy=True), original),
-        rng=rng_state)
-
-  def _table(self, space):
-    """i32[M, P], the choices that are priced: one by one, then at random."""
-    return np.concatenate([space.alone(), space.drawn(
-        self.config.price_checks, seed=0)])
-
-  def _run(self, space):
-    """i32[1 + M, P], the network as it is, and the choices of the table."""
-    table = self._table(space)
-    return np.concatenate([np.zeros_like(table[:1]), table])
-
-  @functools.cached_property
-  def _distil_optimizer(self):
-    return optimizers.coupled("adam", optimizers.cosine(
-        self.config.distil_learning_rate,
-        self.config.distil_epochs * self._steps))
+    return self.learning.start(self.space, variables, variables, rng_own)
 
   # The replacements learn, and are priced.
 
@@ -330,77 +130,15 @@ class Replace:
       paid: in the rounds before, as `Choice` has it.
     """
     space = self._replacements(architecture)
-    distil = base.Phase("distil", ("train",), functools.partial(
-        self.update_replacements, space), ("loss",), passes=0,
-                        madds=space.learning())
-    prices = base.Phase("prices", ("prices",), functools.partial(
-        self.update_prices, space), ("price",), augment=False, passes=0,
-                        madds=space.running(self._run(space)))
     return base.Method(
-        init=self._init, stages=(
-            base.Stage("distil", self.config.distil_epochs, (distil,)),
-            base.Stage("prices", 1, (prices,), functools.partial(
-                self._priced, space, number, before, paid=paid))),
+        init=self._init, stages=self.learning.stages(space, functools.partial(
+            self._priced, space, number, before, paid=paid)),
         explain=lambda state: "the operations that are learnt")
-
-  def update_replacements(
-      self, space: replacements_lib.Replacements, state: LearnState,
-      batch: base.Batch) -> tuple[LearnState, dict[str, jax.Array]]:
-    """One step of all replacements, towards what the operations give."""
-    rng, rng_own = jax.random.split(state.rng)
-    key = base.device_key(rng_own)
-    lessons: list[replacements_lib.Lesson] = []
-    space.network.apply(
-        {"params": state.network["params"],
-         "batch_stats": state.network["batch_stats"]}, batch["image"],
-        train=True, mutable=["batch_stats"], rngs=_streams(key),
-        edge=space.listen(state.params, lessons))
-    losses, grads, stats = replacements_lib.learn(
-        lessons, state.params, state.batch_stats, key)
-    mean = jnp.sum(losses) / max(len(losses), 1)
-    grads, stats, mean = base.mean_over_devices((grads, stats, mean))
-    return supervised.descend(
-        self._distil_optimizer, state, grads, batch_stats=stats,
-        step=state.step + 1, rng=rng), {"loss": mean}
-
-  def update_prices(
-      self, space: replacements_lib.Replacements, state: LearnState,
-      batch: base.Batch) -> tuple[LearnState, dict[str, jax.Array]]:
-    """Adds what every choice of the table costs on a batch, in nats."""
-    variables = {
-        "params": trees.joined(state.network["params"], state.params),
-        "batch_stats": trees.joined(state.network["batch_stats"],
-                                    state.batch_stats)}
-    key = base.device_key(state.rng)  # Dropout is alike in all choices.
-
-    def predict(choice):
-      (logits, _), _ = space.network.apply(
-          variables, batch["image"], train=True, mutable=["batch_stats"],
-          rngs=_streams(key), edge=space.chosen(choice))
-      return jax.nn.log_softmax(logits)
-
-    def price(first, choice_and_number):
-      choice, number = choice_and_number
-      found = predict(choice)
-      # The first choice is the network as it is: one program for it and all.
-      first = jnp.where(number == 0, found, first)
-      return first, jnp.mean(jnp.sum(jnp.exp(first) * (first - found), -1))
-
-    table = self._run(space)
-    start = jnp.zeros((len(batch["label"]), self.place.num_classes))
-    _, found = lax.scan(price, start, (table, np.arange(len(table))))
-    found = base.mean_over_devices(found[1:])
-    return state._replace(prices=state.prices + found), {
-        "price": jnp.mean(found)}
 
   def _priced(self, space, number, before, state, paid=()):
     """Chooses, by the sums of prices, and hands over to the tuning."""
-    cut = len(space.alone())
-    seen = np.asarray(state.prices, np.float64) / self.price_batches
-    prices = space.by_place(seen[:cut])
-    report: dict[str, Any] = {
-        "prices": _rows(space, prices), "curve": self._curve(space, prices),
-        **self._checked(space, prices, seen[cut:])}
+    prices, report = self.learning.priced(
+        space, state, self.price_batches, self.given, self.bounds.row)
     if self.config.rounds > 1:
       # Points to choose from are those of the last round.
       report["rounds"] = [*before, {
@@ -419,78 +157,6 @@ class Replace:
     next_ = None if last else number + 1
     return self._tune(space, choice, held, state.original, state.rng, next_)
 
-  def _part(self, share):
-    """The budget that goes a share of the way, by factors."""
-    return budget_lib.Budget(*(
-        None if limit is None else now * (limit / now) ** share
-        for now, limit in zip(self._now, self.limits, strict=True)))
-
-  def _fast(self, space, prices, limits):
-    """The choice of least price that keeps to a latency, i32[P].
-
-    Raises:
-      errors.NotMet: none does.
-    """
-    now = self._seconds(space.architecture)
-    if now <= limits.seconds:
-      return space.choose(prices, limits)
-
-    def choose(wanted):
-      try:
-        return space.choose(prices, limits, wanted)
-      except errors.NotMet:
-        return None
-
-    most = space.fastest(limits)
-    return self.bounds.closely(
-        now, choose, most, space.foreseen(most), space.apply,
-        lambda choice: _sum(prices, choice))
-
-  def _choose(self, space, prices, limits, report, paid=()):
-    choice = space.choose(prices, limits) if limits.seconds is None else (
-        self._fast(space, prices, limits))
-    architecture = space.apply(choice)
-    price = _sum(prices, choice)
-    asked = self._asked or not self.config.held_out
-    return Choice(
-        architecture, exact.network(architecture, self.place), price, limits,
-        prices, (), 0 if asked else self.config.tries - 1, report,
-        (*paid, *space.paid(choice, prices)))
-
-  def _curve(self, space, prices):
-    """What budgets of multiply-adds would come to, by the prices.
-
-    The original is the first row. What keeps to several of them stands there
-    once for each; latency and memory are told where a budget asks for them.
-    """
-    row = lambda architecture, cost, price: {
-        "params": cost.params, "madds": cost.madds, "price": price,
-        **self.bounds.row(architecture),
-        "architecture": codec.to_dict(architecture)}
-    rows = [{**row(self.given, self.cost, 0.0), "original": True}]
-    for share in _CURVE:
-      try:
-        choice = space.choose(prices, budget_lib.Budget(
-            madds=share * self.cost.madds))
-      except errors.NotMet:
-        break
-      architecture = space.apply(choice)
-      cost = exact.network(architecture, self.place)
-      rows.append(row(architecture, cost, _sum(prices, choice)))
-    return rows
-
-  def _checked(self, space, prices, measured):
-    """How well sums of prices foretell what choices at random cost."""
-    if not len(measured):
-      return {"rank_correlation": None}
-    foretold = [sum(p[c] for p, c in zip(prices, row, strict=True))
-                for row in space.drawn(len(measured), seed=0)]
-    if not np.ptp(foretold) or not np.ptp(measured):
-      return {"rank_correlation": 0.0}  # All alike: no order is foretold.
-    from scipy import stats  # Takes half a second, and few commands need it.
-    found = stats.spearmanr(foretold, measured).statistic
-    return {"rank_correlation": float(found)}
-
   # What was chosen is tuned, and compared.
 
   def _tune(self, space, choice, held, original, rng, next_round):
@@ -500,13 +166,7 @@ class Replace:
     like = jax.eval_shape(objective.init, jax.random.key(0))
     own = {kind: trees.restrict(
         trees.joined(original[kind], held[kind]), like[kind]) for kind in like}
-    optimizer = self._tune_optimizer
-    copy = functools.partial(jax.tree.map, lambda x: jnp.array(x, copy=True))
-    own = copy(own)
-    state = TuneState(
-        step=jnp.zeros((), jnp.int32), **own,
-        opt_state=jax.jit(optimizer.init)(own["params"]), held=held,
-        original=original, pairs=jnp.zeros(3, jnp.int32), rng=rng)
+    state = self.tuning.start(own, held, original, rng)
     end = None
     if next_round:
       end = functools.partial(self._next_round, choice, next_round)
@@ -516,86 +176,20 @@ class Replace:
         self._tuning(choice, objective, end, next_round is None), state,
         choice.architecture, {})
 
-  @functools.cached_property
-  def _tune_optimizer(self):
-    train, config = self.train, self.config
-    return optimizers.coupled(
-        train.optimizer, optimizers.cosine(
-            config.tune_learning_rate, config.tune_epochs * self._steps),
-        momentum=train.momentum, weight_decay=train.weight_decay,
-        max_grad_norm=train.max_grad_norm)
-
   def _tuning(self, choice, objective, end, last):
     """The program that tunes a choice, and compares it if it is the last."""
-    stages = [base.Stage("tune", self.config.tune_epochs, (base.Phase(
-        "tune", ("train",), functools.partial(self.update_network, objective),
-        ("loss", "accuracy")),))]
-    if last and self.config.held_out:
-      stages.append(base.Stage("compare", 1, (base.Phase(
-          "compare", ("held_out",), functools.partial(
-              self.update_pairs, objective), ("difference",), augment=False),)))
+    stages = self.tuning.stages(objective, last)
     stages[-1] = stages[-1]._replace(end=end)
     return base.Method(
         init=_no_init, stages=tuple(stages), derive=functools.partial(
             self._derive, choice),
         explain=lambda state: "the network that was chosen")
 
-  @functools.cached_property
-  def _teacher(self):
-    return network_lib.module(self.given, self.place)
-
-  def _teach(self, original, images):
-    """Logits of the network as it was given, by its running statistics."""
-    known = {kind: {name: part for name, part in tree.items()
-                    if name != "auxiliary"} for kind, tree in original.items()}
-    return self._teacher.apply(known, images)[0]
-
-  def update_network(
-      self, objective: objectives.Classification, state: TuneState,
-      batch: base.Batch) -> tuple[TuneState, dict[str, jax.Array]]:
-    """One step of the tuning: labels, and the original's predictions."""
-    share, degree = self.config.distillation, self.config.temperature
-    rng, rng_drop = jax.random.split(state.rng)
-    wanted = jax.nn.softmax(
-        self._teach(state.original, batch["image"]) / degree)
-
-    def loss(params):
-      outputs, stats = objective.forward(
-          params, state.batch_stats, batch["image"],
-          base.device_key(rng_drop), drop_path=None)
-      apart = degree**2 * jnp.mean(optax.softmax_cross_entropy(
-          outputs[0] / degree, wanted))
-      total = (1 - share) * objective.cross_entropy(
-          outputs, batch["label"]) + share * apart
-      right = jnp.mean(objectives.right(outputs[0], batch["label"]))
-      return total, (stats, {"loss": total, "accuracy": right})
-
-    grads, (stats, metrics) = jax.grad(loss, has_aux=True)(state.params)
-    grads, stats, metrics = base.mean_over_devices((grads, stats, metrics))
-    return supervised.descend(
-        self._tune_optimizer, state, grads, batch_stats=stats,
-        step=state.step + 1, rng=rng), metrics
-
-  def update_pairs(
-      self, objective: objectives.Classification, state: TuneState,
-      batch: base.Batch) -> tuple[TuneState, dict[str, jax.Array]]:
-    """Counts which of the two networks is right on a held-out batch."""
-    ours = objective.is_right(supervised.variables(state), batch)
-    theirs = objectives.right(
-        self._teach(state.original, batch["image"]), batch["label"])
-    there = batch["label"] >= 0  # Not what fills up the last batch.
-    counts = jnp.array([
-        jnp.sum(there), jnp.sum(there & (ours > theirs)),
-        jnp.sum(there & (theirs > ours))], jnp.int32)
-    counts = lax.psum(counts, base.AXIS)
-    return state._replace(pairs=state.pairs + counts), {
-        "difference": (counts[1] - counts[2]) / jnp.maximum(counts[0], 1)}
-
   def _next_round(self, choice, number, state):
     """Hands over to learning the replacements of the tuned network."""
     space = self._replacements(choice.architecture)
     _, rng_start = jax.random.split(state.rng)
-    begun = self._start(
+    begun = self.learning.start(
         space, supervised.variables(state), state.original, rng_start)
     return base.Handover(
         self._learn(choice.architecture, number, choice.report["rounds"],
@@ -668,23 +262,6 @@ class Replace:
         row["saves"] = {"latency": sum(seconds for _, seconds in own)}
       found.append(row)
     return found
-
-
-def _sum(prices, choice):
-  """The price of a choice."""
-  return float(sum(p[c] for p, c in zip(prices, choice, strict=True)))
-
-
-def _rows(space, prices):
-  """Prices as JSON rows."""
-  return [{"place": where, "operation": name, "price": round(float(p), 6)}
-          for (where, place), own in zip(space.named(), prices, strict=True)
-          for name, p in zip(place.names[1:], own[1:], strict=True)]
-
-
-def _streams(key):
-  """The rng streams of a network."""
-  return {"drop_path": key, "dropout": key, "noise": key}
 
 
 def _no_init(rng):

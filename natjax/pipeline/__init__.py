@@ -17,7 +17,8 @@ from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import judge as judge_lib
 from natjax.pipeline import presets, results
 from natjax.pipeline import weights as weights_lib
-from natjax.pipeline.job import Given, given, Job
+from natjax.pipeline.checks import Given, given
+from natjax.pipeline.job import Job
 from natjax.pipeline.progress import Printed
 from natjax.pipeline.runs import versions
 from natjax.pipeline.work import TrainJob

@@ -8,10 +8,9 @@ to another, that goes on, seed by seed on all devices.
 from collections.abc import Callable, Mapping
 import dataclasses
 import functools
-import numbers
 import pathlib
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,117 +21,18 @@ from natjax import drawing, errors
 from natjax.costs import alone
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec
-from natjax.methods import acceptance, memory, supervised
-from natjax.methods import bounds as bounds_lib
 from natjax.methods import entry as entry_lib
+from natjax.methods import supervised
+from natjax.pipeline import checks, runs, shapes, versus
 from natjax.pipeline import clock as clock_lib
+from natjax.pipeline import feed as feed_lib
 from natjax.pipeline import judge as judge_lib
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import runs, shapes, versus
 from natjax.training import devices as devices_lib
 from natjax.training import distributed, settings
 from natjax.training import fit as fit_lib
 from natjax.training import method as base
 from natjax.training import seeds as seeds_lib
-
-
-def check_seed(seed: int, count: int) -> None:
-  """Refuses seeds of which jax keeps only a part.
-
-  Raises:
-    InputError: it or one of the `count` seeds from it on is not a u32.
-  """
-  if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
-    raise errors.InputError(
-        f"seed is {seed!r} and must be an integer; give 0", "seed")
-  if not 0 <= seed <= 2**32 - count:
-    raise errors.InputError(
-        f"seed is {seed} and must lie in [0, {2**32 - count}]; give 0", "seed")
-
-
-def check_types(dataset: Any, config: Any) -> None:
-  """Refuses what is no data set, or no settings of training (InputError)."""
-  if not isinstance(dataset, data_lib.Dataset):
-    raise errors.InputError(
-        f"the data set is {errors.short(dataset)} and must be a Dataset; pass"
-        " what natjax.data.load or natjax.data.make_dataset gives", "dataset")
-  if not isinstance(config, supervised.TrainConfig):
-    raise errors.InputError(
-        f"the settings of the training are of type {type(config).__name__};"
-        " pass a natjax.TrainConfig")
-
-
-class Feed(NamedTuple):
-  """The images that programs walk over, and how."""
-
-  splits: Mapping[str, fit_lib.Split]
-  batch_size: int
-  preparation: fit_lib.Preparing
-
-  def score(self, function: Callable[[Any, base.Batch], Any], argument: Any, *,
-            split: str, total: bool = False, images: int | None = None) -> Any:
-    """Means over a split, of whole batches; see `method.Walk`."""
-    walked = self.splits[split]
-    return fit_lib.walk(
-        function, argument, fit_lib.Split(*(part[:images] for part in walked)),
-        batch_size=self.batch_size, preparation=self.preparation, whole=True,
-        total=total)
-
-  def derive(self, method: base.Method, state: base.State,
-             given: codec.Architecture | None, seed: int) -> base.Derived:
-    """What a method came to, computed on one device of this process."""
-    assert method.derive is not None  # Or no job can run it.
-    return method.derive(
-        jax.device_put(state, jax.local_devices()[0]), given, self.score,
-        jax.random.fold_in(jax.random.key(seed), 1))
-
-
-def follow(
-    method: base.Method, state: base.State,
-    given: codec.Architecture | None,
-    run: Callable[[base.Method, str], base.State],
-    tell: Callable[[base.Method, base.State, base.Handover, str], dict],
-) -> tuple[base.Method, base.State, codec.Architecture | None, dict[str, Any]]:
-  """Goes on from where a method ends, as long as it hands over to another.
-
-  Args:
-    method: that has come to its end.
-    state: of it.
-    given: the architecture that it was given.
-    run: `(method, suffix) -> state` trains the next program; of its name, the
-      suffix is "2" and so on.
-    tell: `(method, state, handover, suffix)` of the program that has ended,
-      that of the first being ""; returns what the report says of it.
-
-  Returns:
-    The last method, its state, the architecture that it was given, the report.
-  """
-  report: dict[str, Any] = {}
-  suffix = ""
-  while (end := method.stages[-1].end) is not None:
-    over = end(state)
-    report |= tell(method, state, over, suffix)
-    method, given = over.method, over.architecture
-    suffix = str(int(suffix or 1) + 1)
-    begin = lambda rng, state=over.state: state
-    state = run(method._replace(init=begin), suffix)
-  return method, state, given, report
-
-
-class Accept(NamedTuple):
-  """What a network is compared with before it is returned.
-
-  Attributes:
-    original: the network as it was given.
-    files: of every seed, its trained weights.
-    tolerance: see `acceptance.judge`.
-    bounds: the budget.
-  """
-
-  original: codec.Architecture
-  files: Mapping[int, pathlib.Path]
-  tolerance: float
-  bounds: bounds_lib.Bounds
 
 
 class Trainer:
@@ -177,11 +77,11 @@ class Trainer:
     Raises:
       InputError: anything that does not fit.
     """
-    check_types(dataset, config)
+    checks.types(dataset, config)
     self.dataset, self.seed, self.clock = dataset, seed, clock_lib.Clock()
     with errors.within("train"):
       self.config = full = supervised.resolve(config, kind)
-    check_seed(seed, full.seeds)
+    checks.seeds(seed, full.seeds)
     self.devices = tuple(devices_lib.choose(devices))
     self.processes = distributed.Processes(self.devices)
     self.way = seeds_lib.seeds_together(full.seeds, self.devices)
@@ -196,18 +96,18 @@ class Trainer:
             " images' side; 0 turns it off")
       self.seen, self.held_out = self.judge.train, None
       if held_out:
-        self.seen, self.held_out = _divide(
+        self.seen, self.held_out = feed_lib.divide(
             self.seen, (1 - held_out, held_out), seed)
-      own = full.batch_size // (
-          len(self.devices) if self.way == "one by one" else 1)
+      together = len(self.devices) if self.way == "one by one" else 1
+      own = full.batch_size // together
       if own % full.accumulate:
         settings.refuse(full, "accumulate", f"must divide the {own} images of a"
                         " batch that a device has; give another, or another"
                         " batch-size")
       trained_on = self.judge.train if train_on_all else self.seen
-      self._feed = _checked(
-          Feed({"train": trained_on}, full.batch_size, self.judge.preparation),
-          len(self.devices) if self.way == "one by one" else 1)
+      self._feed = feed_lib.checked(
+          feed_lib.Feed({"train": trained_on}, full.batch_size,
+                        self.judge.preparation), together)
     images = dataset.train_images
     self.skipped = {"train": 0, "test": 0} if isinstance(
         images, data_lib.Streamed) and images.reading.skip_damaged else None
@@ -215,42 +115,17 @@ class Trainer:
     self.objective = functools.lru_cache(maxsize=4)(
         lambda architecture: self.judge.make_objective(
             full, architecture, self.place))
-    together = len(self.devices) if self.way == "one by one" else 1
     # As `objective`, of a network that no method changes meanwhile.
     self._divided = functools.lru_cache(maxsize=4)(
         lambda architecture: self.judge.divided(
             self.objective(architecture), together))
 
-  def feed(self, plan: entry_lib.Plan) -> Feed:
-    """The splits of a method.
-
-    Its fractions divide the images that it may see, which are all together
-    the split "train"; "held_out" is what it may not (`Trainer.held_out`), its
-    last batch filled up with images again, of label -1.
-
-    Raises:
-      InputError: a batch that the devices do not divide or a split that is
-        smaller, fractions that leave a split empty, or a phase that walks
-        a split of which they say nothing.
-    """
-    parts = _divide(self.seen, tuple(plan.fractions.values()), self.seed)
-    splits = {"train": self.seen} | {
-        name: part for name, part in zip(plan.fractions, parts, strict=True)
-        if name != "train" or len(parts) > 1}
-    for stage in plan.method.stages:
-      for phase in stage.phases:
-        if unknown := {*phase.splits} - {*splits}:
-          raise errors.InputError(
-              f"phase '{phase.name}' walks the split '{unknown.pop()}', and the"
-              f" plan's fractions name {', '.join(plan.fractions)}; name it")
-    preparation = self.judge.preparation if plan.dtype is None else (
-        self.judge.plain(plan.dtype))
-    feed = _checked(Feed(splits, plan.batch_size, preparation),
-                    len(self.devices))
-    # What no phase walks may be smaller than a batch.
-    return feed if self.held_out is None else feed._replace(
-        splits={**splits, "held_out": _filled(
-            self.held_out, plan.batch_size)})
+  def feed(self, plan: entry_lib.Plan) -> feed_lib.Feed:
+    """The splits of a method; see `feed.of_plan`."""
+    return feed_lib.of_plan(
+        plan, self.seen, self.held_out, seed=self.seed,
+        preparation=self.judge.preparation if plan.dtype is None else (
+            self.judge.plain(plan.dtype)), num_devices=len(self.devices))
 
   def describe(self) -> dict[str, Any]:
     """What `config.json` holds of data and training."""
@@ -280,31 +155,6 @@ class Trainer:
     return jax.eval_shape(
         self.objective(architecture).init, jax.random.key(0))
 
-  def estimate(self, architecture: codec.Architecture,
-               teraflops: float | None = None) -> dict[str, float]:
-    """Of a training: "params", "madds", "steps", "hours", "memory_bytes".
-
-    Args:
-      architecture: of the network.
-      teraflops: of a device; see `devices.hours`.
-    """
-    self.objective(architecture)  # Refuses what it cannot learn.
-    steps = self.steps * self.config.epochs * self.config.seeds
-    return {
-        **self.cost(architecture), "steps": steps,
-        "hours": self.hours(architecture, steps, teraflops),
-        "memory_bytes": memory.network_bytes(
-            architecture, self.place, self.config.batch_size // len(
-                self.devices) // self.config.accumulate * self.judge.views,
-            self.config.dtype)}
-
-  def hours(self, architecture: codec.Architecture, steps: float,
-            teraflops: float | None) -> float:
-    """Hours of steps of a training, a backward pass as two forward ones."""
-    images = steps * self.config.batch_size * self.judge.views
-    return devices_lib.hours(3 * images * self.cost(architecture)["madds"],
-                             self.devices, teraflops)
-
   def compare(self, changed: versus.Trained,
               original: versus.Trained) -> dict[str, int]:
     """How two networks did on the held-out images; see `versus.count`."""
@@ -313,35 +163,11 @@ class Trainer:
                         preparation=self.judge.preparation,
                         batch_size=self.config.batch_size)
 
-  def summary(self, results: list[dict[str, Any]],
-              architecture: codec.Architecture | None = None) -> dict[str, Any]:
-    """Costs, and mean, deviation and values of accuracies over seeds.
-
-    Args:
-      results: of every seed, with "accuracy" and perhaps "top5_accuracy" and
-        "linear_accuracy".
-      architecture: of all of them; None takes the mean of their costs.
-
-    Returns:
-      "params", "madds", "accuracy", "accuracy_std", "accuracies", those of the
-      five first answers under "top5_accuracy" and so on, and those of a linear
-      classifier under "linear_accuracy", "linear_accuracy_std",
-      "linear_accuracies".
-    """
-    found: dict[str, Any] = self.cost(architecture) if architecture else {
-        k: float(np.mean([r[k] for r in results])) for k in ("params", "madds")}
-    for name in ("accuracy", "top5_accuracy", "linear_accuracy"):
-      if values := [r[name] for r in results if name in r]:
-        spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-        found |= {name: float(np.mean(values)), f"{name}_std": spread,
-                  name.replace("accuracy", "accuracies"): values}
-    return found
-
   def train(self, out: pathlib.Path, name: str,
             architecture: codec.Architecture | None, listener: fit_lib.Listener,
             *, plan: entry_lib.Plan | None = None, label: str = "",
             files: Mapping[int, pathlib.Path] | None = None,
-            accept: Accept | None = None) -> list[dict[str, Any]]:
+            accept: versus.Accept | None = None) -> list[dict[str, Any]]:
     """Trains one network per seed under `out`; finished ones are kept.
 
     Args:
@@ -401,8 +227,9 @@ class Trainer:
                                options=options(seed, program, suffix))
 
         with self.clock.part(_part(first)):
-          ended = follow(first, state, architecture, fit,
-                         functools.partial(self._handed_over, folders[seed]))
+          ended = base.follow(
+              first, state, architecture, fit,
+              functools.partial(self._handed_over, folders[seed]))
         self._note_skipped()
         found[seed] = self.processes.of_first(functools.partial(
             self._conclude, folders[seed], feed, *ended, seed, architecture,
@@ -428,12 +255,15 @@ class Trainer:
 
   def read(self, path: pathlib.Path, architecture: codec.Architecture) -> Any:
     """A network's variables in a file that the first process reads."""
-    return self.processes.broadcast(
-        networks_lib.read_weights(
-            path, architecture, self.place, self.like, seed=self.seed
-        ).variables if self.processes.first else (
-            jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype),
-                         self.like(architecture))))
+    return self.share(architecture, lambda: networks_lib.read_weights(
+        path, architecture, self.place, self.like, seed=self.seed).variables)
+
+  def share(self, architecture: codec.Architecture,
+            read: Callable[[], Any]) -> Any:
+    """A network's variables, which the first process reads for all."""
+    return self.processes.broadcast(read() if self.processes.first else (
+        jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+                     self.like(architecture))))
 
   def _fit(self, out, feed, program, found, options, start):
     """Yields every seed, its final state, and the seconds that it took.
@@ -513,7 +343,12 @@ class Trainer:
     with self.clock.part(clock_lib.EVALUATION):
       derived = feed.derive(method, state, given, seed)
       if accept is not None:
-        derived = self._accepted(derived, accept, seed)
+        original = networks_lib.load_weights(accept.files[seed])
+        counted = self.compare(*(
+            versus.Trained(self.objective(a), variables) for a, variables in (
+                derived[:2], (accept.original, original))))
+        derived = versus.accepted(
+            derived, accept, original, counted, self.place)
     architecture, variables, derived = derived
     more = {}
     if derives:
@@ -525,31 +360,6 @@ class Trainer:
           len(change.parts) for change in alone.changes(
               shown[0], architecture)), **report, **derived}
     return self._write(folder, architecture, variables, seed, more, began)
-
-  def _accepted(self, derived, accept, seed):
-    """What was derived, or the original where that is refused."""
-    original = networks_lib.load_weights(accept.files[seed])
-    found = self.compare(*(
-        versus.Trained(self.objective(a), variables) for a, variables in (
-            derived[:2], (accept.original, original))))
-    pairs = acceptance.Pairs(found["images"], found["won"], found["lost"])
-    before, after = (cost_lib.network(a, self.place) for a in (
-        accept.original, derived.architecture))
-    verdict = acceptance.judge(
-        pairs, before, after, accept.tolerance,
-        *accept.bounds.beside(derived.architecture))
-    if derived.architecture in (accept.original, codec.pad(accept.original)):
-      verdict = acceptance.Verdict(False, "nothing was changed")
-    if accept.bounds.exceeded:
-      verdict = acceptance.over_budget(verdict)
-    report = {**derived.report, "tries": [{
-        "params": after.params, "madds": after.madds,
-        **accept.bounds.row(derived.architecture),
-        **acceptance.report(pairs, verdict)}]}
-    if verdict.accepted:
-      return derived._replace(report=report)
-    return base.Derived(accept.original, original, {
-        **report, **accept.bounds.told(accept.original)})
 
   def _write(self, folder, architecture, variables, seed, more, began):
     """Judges a network on the test images and writes it to its folder."""
@@ -583,24 +393,3 @@ def _part(program):
   """What a program's steps are: one that hands over leads to the next."""
   return (clock_lib.TRAINING if program.stages[-1].end is None
           else clock_lib.SEARCH)
-
-
-def _divide(split, fractions, seed):
-  """Parts of a split, drawn by the seed."""
-  rows = data_lib.split(len(split.labels), fractions, seed=seed)
-  return [fit_lib.Split(*(x[part] for x in split)) for part in rows]
-
-
-def _filled(split, batch_size):
-  """A split of whole batches: with images again at its end, of label -1."""
-  spare = -len(split.labels) % batch_size
-  rows = np.arange(len(split.labels) + spare) % len(split.labels)
-  labels = split.labels[rows]
-  labels[len(split.labels):] = -1
-  return fit_lib.Split(split.images[rows], labels)
-
-
-def _checked(feed, num_devices):
-  devices_lib.check_batch(feed.batch_size, num_devices)
-  fit_lib.check_splits(feed.splits, feed.batch_size)
-  return feed

@@ -1,11 +1,17 @@
 """Two trained networks, image by image on images that neither has seen."""
 
+from collections.abc import Mapping
 import dataclasses
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from natjax.costs import exact as cost_lib
+from natjax.graph import codec, records
+from natjax.methods import acceptance
+from natjax.methods import bounds as bounds_lib
 from natjax.objectives import classification as objectives
 from natjax.training import fit as fit_lib
 from natjax.training import method as base
@@ -60,3 +66,51 @@ def count(changed: Trained, original: Trained, split: fit_lib.Split, *,
           [changed.variables, original.variables], jax.local_devices()[0]),
       split, preparation=preparation, batch_size=batch_size, total=True)
   return {name: int(number) for name, number in found.items()}
+
+
+class Accept(NamedTuple):
+  """What a network is compared with before it is returned.
+
+  Attributes:
+    original: the network as it was given.
+    files: of every seed, its trained weights.
+    tolerance: see `acceptance.judge`.
+    bounds: the budget.
+  """
+
+  original: codec.Architecture
+  files: Mapping[int, pathlib.Path]
+  tolerance: float
+  bounds: bounds_lib.Bounds
+
+
+def accepted(derived: base.Derived, accept: Accept, variables: Any,
+             counted: Mapping[str, int], place: records.Place) -> base.Derived:
+  """What was derived, or the original where that is refused.
+
+  Args:
+    derived: the changed network.
+    accept: what it is compared with.
+    variables: of the original.
+    counted: what `count` gives of both.
+    place: in which skeleton or frame.
+  """
+  pairs = acceptance.Pairs(
+      counted["images"], counted["won"], counted["lost"])
+  before, after = (cost_lib.network(a, place) for a in (
+      accept.original, derived.architecture))
+  verdict = acceptance.judge(
+      pairs, before, after, accept.tolerance,
+      *accept.bounds.beside(derived.architecture))
+  if derived.architecture in (accept.original, codec.pad(accept.original)):
+    verdict = acceptance.Verdict(False, "nothing was changed")
+  if accept.bounds.exceeded:
+    verdict = acceptance.over_budget(verdict)
+  report = {**derived.report, "tries": [{
+      "params": after.params, "madds": after.madds,
+      **accept.bounds.row(derived.architecture),
+      **acceptance.report(pairs, verdict)}]}
+  if verdict.accepted:
+    return derived._replace(report=report)
+  return base.Derived(accept.original, variables, {
+      **report, **accept.bounds.told(accept.original)})

@@ -182,10 +182,8 @@ def usual_seeds(source: Source | None, config: supervised.TrainConfig
 def share(path: pathlib.Path, architecture: codec.Architecture,
           trainer: trainer_lib.Trainer) -> Any:
   """As `read`, of which the first process tells the others."""
-  return trainer.processes.broadcast(
-      read(path, architecture, trainer) if trainer.processes.first else (
-          jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype),
-                       trainer.like(architecture))))
+  return trainer.share(
+      architecture, lambda: read(path, architecture, trainer))
 
 
 def hand_on(out: pathlib.Path, architecture: codec.Architecture, own: Any,

@@ -14,8 +14,8 @@ from natjax.methods import supervised
 from natjax.objectives import arcface as arcface_lib
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import clock as clock_lib
+from natjax.pipeline import estimates, progress, rate, runs, shapes, summary
 from natjax.pipeline import judge as judge_lib
-from natjax.pipeline import progress, rate, runs, shapes
 from natjax.pipeline import trainer as trainer_lib
 from natjax.pipeline import weights as weights_lib
 from natjax.training import fit as fit_lib
@@ -194,7 +194,8 @@ class TrainJob(Work):
       teraflops: 10^12 operations that a device does a second, a multiply-add
         being two; None takes what `devices.teraflops` does.
     """
-    return self.trainer.estimate(self.architecture, teraflops)
+    return estimates.training(
+        self.trainer, self.architecture, teraflops)
 
   def _run(self, out, listener):
     if self.trainer.processes.first:
@@ -202,7 +203,7 @@ class TrainJob(Work):
     found = self.trainer.train(out, "network", self.architecture, listener,
                                files=self._weights)
     return {
-        **self.trainer.summary(found, self.architecture),
+        **summary.means(found, self.trainer.cost(self.architecture)),
         "architecture": codec.to_dict(self.architecture),
         "objective": self.trainer.judge.objective, **self.trainer.facts(),
         "seconds": round(sum(r["seconds"] for r in found), 1)

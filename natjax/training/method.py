@@ -74,8 +74,8 @@ class Stage(NamedTuple):
     epochs: how many.
     phases: in order.
     end: pure `(state) -> Handover`, of a method's last stage alone, where
-      another method goes on. `fit` leaves it to its caller (`pipeline.job`),
-      who may keep what came before.
+      another method goes on. `fit` leaves it to its caller, who may keep
+      what came before (`follow`).
   """
 
   name: str
@@ -137,6 +137,37 @@ class Method(NamedTuple):
   features: Callable[[State, jax.Array], jax.Array] | None = None
   explain: Callable[[State], str] = lambda state: "the network"
   divided: Callable[[State], Any] | None = None
+
+
+def follow(
+    method: Method, state: State, given: codec.Architecture | None,
+    run: Callable[[Method, str], State],
+    tell: Callable[[Method, State, Handover, str], dict],
+) -> tuple[Method, State, codec.Architecture | None, dict[str, Any]]:
+  """Goes on from where a method ends, as long as it hands over to another.
+
+  Args:
+    method: that has come to its end.
+    state: of it.
+    given: the architecture that it was given.
+    run: `(method, suffix) -> state` trains the next program; of its name, the
+      suffix is "2" and so on.
+    tell: `(method, state, handover, suffix)` of the program that has ended,
+      that of the first being ""; returns what the report says of it.
+
+  Returns:
+    The last method, its state, the architecture that it was given, the report.
+  """
+  report: dict[str, Any] = {}
+  suffix = ""
+  while (end := method.stages[-1].end) is not None:
+    over = end(state)
+    report |= tell(method, state, over, suffix)
+    method, given = over.method, over.architecture
+    suffix = str(int(suffix or 1) + 1)
+    begin = lambda rng, state=over.state: state
+    state = run(method._replace(init=begin), suffix)
+  return method, state, given, report
 
 
 def work(method: Method, batches: Mapping[str, int],

@@ -1,18 +1,17 @@
 """`natjax benchmark nasbench201`, end to end at sizes that teach nothing."""
 
-import contextlib
-import io
 import json
 
 import numpy as np
 import pytest
 
-from natjax import cli, zoo
+from natjax import zoo
 from natjax.benchmarks import nasbench101, nasbench201, table_search
 from natjax.graph import codec
 from natjax.graph import nasbench101 as cells101
 from natjax.graph import nasbench201 as cells201
 from tests.benchmarks import test_nasbench101, test_nasbench_macro
+from tests.cli.commands import run
 
 TINY = ("--steps", 3, "--inputs", 2, "--samples", 2)
 # What issue 3 asks for.
@@ -32,13 +31,6 @@ def table(tmp_path_factory):
       np.arange(cells201.COUNT, dtype=np.int32),
       {"cifar10": {**columns, "params": params, "flops_M": madds / 1e6}})))
   return path
-
-
-def run(*argv):
-  out, err = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    code = cli.main([str(a) for a in argv])
-  return code, out.getvalue(), err.getvalue()
 
 
 def test_json(table):

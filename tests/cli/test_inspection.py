@@ -1,13 +1,12 @@
 """`natjax operations --space`: operations and what they may become."""
 
-import contextlib
-import io
 import json
 
 import pytest
 
-from natjax import cli, operations, spaces
+from natjax import operations, spaces
 from natjax.costs import exact as cost
+from tests.cli.commands import run
 
 # The published table (spec/nat.md, section 1), columns in the space's order.
 PUBLISHED = {
@@ -19,13 +18,6 @@ PUBLISHED = {
     "conv_3x3": "1010110101101", "conv_5x5": "1111111111111",
     "null": "0000100000001",
 }
-
-
-def run(*argv):
-  out, err = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    code = cli.main([str(a) for a in argv])
-  return code, out.getvalue(), err.getvalue()
 
 
 def rows_of(space, *argv):

@@ -1,8 +1,6 @@
 """`natjax selftest`: what it prints, writes and refuses."""
 
-import contextlib
 import importlib.util
-import io
 import json
 import sys
 import types
@@ -11,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from natjax import cli, operations
+from natjax import operations
 import natjax.selftest
 from natjax.selftest import checks, comparison, operation_cases
+from tests.cli import commands
 
 NAMES = ["max_pool_3x3", "skip_connect", "null"]
 ROW = set(comparison.Row._fields)
@@ -35,10 +34,7 @@ class Speed(NamedTuple):
 
 
 def run(*argv):
-  out, err = io.StringIO(), io.StringIO()
-  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    code = cli.main(["selftest", *map(str, argv)])
-  return code, out.getvalue(), err.getvalue()
+  return commands.run("selftest", *argv)
 
 
 @pytest.fixture

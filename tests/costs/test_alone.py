@@ -7,7 +7,13 @@ import pytest
 from natjax import drawing, zoo
 from natjax.costs import alone, exact
 from natjax.graph import records
-from natjax.methods import nat, replace, replacements, theta_space
+from natjax.methods import (
+  nat,
+  replace,
+  replace_choice,
+  replacements,
+  theta_space,
+)
 from natjax.pipeline import tables
 from tests import tiny
 from tests.methods import test_replace, test_replacements
@@ -54,7 +60,7 @@ def test_prices_of_a_row_are_summed_over_its_blocks_and_over_rounds(share):
   choice[0], choice[1] = 1, 2
   paid = space.paid(choice, prices)
   assert [entry[2] for entry in paid] == [prices[0][1], prices[1][2]]
-  found = replace.Choice(
+  found = replace_choice.Choice(
       space.apply(choice), own.cost, 0.0, own.limits, prices, (), 0, {},
       (*paid, *[(paid[0][0], paid[0][1], 5.0, None)]))
   rows = own._explained(found)
@@ -73,7 +79,7 @@ def test_blocks_that_change_alike_share_a_row_of_prices():
   own = replace.Replace(
       test_replace.CONFIG, test_replace.TRAIN, network, num_classes=10,
       image_size=16, steps_per_epoch=4)
-  rows = own._explained(replace.Choice(
+  rows = own._explained(replace_choice.Choice(
       space.apply(choice), own.cost, 3.0, own.limits, prices, (), 0, {},
       tuple(paid)))
   assert [row["price"] for row in rows] == [3.0]

@@ -240,15 +240,15 @@ def job(toy, monkeypatch):
     where = types.SimpleNamespace(cluster=cluster)
     environment = lambda: where
     environment.USR_SIG = "USR2"
-    monkeypatch.setattr(toy.sweeps, "submitit", types.SimpleNamespace(
-        JobEnvironment=environment))
+    monkeypatch.setattr(toy.sweeps.sweep_jobs, "submitit",
+                        types.SimpleNamespace(JobEnvironment=environment))
     monkeypatch.setitem(sys.modules, "script", types.SimpleNamespace(main=main))
     # As submitit does, whose exit codes are others.
     signal.signal(signal.SIGUSR2, lambda number, frame: sys.exit(77))
-    monkeypatch.setattr(toy.sweeps, "_PART", None)
+    monkeypatch.setattr(toy.sweeps.sweep_jobs, "PART", None)
     toy.sweeps.recording.ASKED.clear()
     try:
-      toy.sweeps.work("script", [], "part", patience)
+      toy.sweeps.sweep_jobs.work("script", [], "part", patience)
     except SystemExit as end:
       return end.code
     finally:
@@ -312,18 +312,18 @@ def test_refuses(toy, slurm, tmp_path, flags, message):
 def test_without_slurm_or_submitit(toy, tmp_path, monkeypatch):
   argv = ["--out", str(tmp_path / "run"), "--executor", "slurm", "--slurm",
           "time=9"]
-  if toy.sweeps.submitit is not None:
+  if toy.sweeps.sweep_jobs.submitit is not None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(errors.InputError, match="srun"):
       toy.main(argv)
-  monkeypatch.setattr(toy.sweeps, "submitit", None)
+  monkeypatch.setattr(toy.sweeps.sweep_jobs, "submitit", None)
   with pytest.raises(errors.InputError, match="pip install submitit"):
     toy.main(argv)
   assert not (tmp_path / "run").exists()
 
 
 def test_jobs_divide_the_cards(toy, monkeypatch):
-  cards = toy.sweeps._cards
+  cards = toy.sweeps.sweep_jobs.cards
   monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
   monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
   assert [cards(slot, 2) for slot in range(2)] == [

@@ -88,7 +88,7 @@ def test_the_network_stays_while_its_replacements_learn():
   state, _ = begun()
   batch = tiny.batch(16)
   after, metrics_ = run_step(functools.partial(
-      method().update_replacements, method().space), state, batch)
+      method().learning.update_replacements, method().space), state, batch)
   for part in ("network", "original", "prices"):
     jax.tree.map(np.testing.assert_array_equal, getattr(after, part),
                  getattr(state, part))
@@ -102,7 +102,7 @@ def test_a_price_is_the_divergence_of_the_predictions():
   state, _ = begun()
   batch = tiny.batch(16)
   after, _ = run_step(functools.partial(
-      method().update_prices, method().space), state, batch)
+      method().learning.update_prices, method().space), state, batch)
   space = method().space
   variables = {
       "params": trees.joined(state.network["params"], state.params),
@@ -136,7 +136,7 @@ def chosen(state):
 def test_what_is_chosen_inherits_everything():
   state, variables = begun()
   over = chosen(state)
-  cost = replace.exact.network(over.architecture, test_replacements.FRAME)
+  cost = exact.network(over.architecture, test_replacements.FRAME)
   assert cost.madds <= 0.5 * method().cost.madds
   held = trees.joined(state.network["params"], state.params)
   for path, leaf in jax.tree_util.tree_leaves_with_path(over.state.params):
@@ -170,7 +170,7 @@ def test_the_tuning_learns_labels_and_the_originals_predictions(share):
       test_replacements.FRAME)
   batch = tiny.batch(16)
   after, found = run_step(functools.partial(
-      own.update_network, objective), over.state, batch)
+      own.tuning.update_network, objective), over.state, batch)
   np.testing.assert_allclose(
       found["loss"], tuned_loss(share, over.state, objective, batch), rtol=1e-4)
   jax.tree.map(np.testing.assert_array_equal, after.original,
@@ -187,7 +187,7 @@ def test_devices_equal_one_where_batch_statistics_are_shared():
       supervised.resolve(TRAIN, "blocks"), over.architecture,
       test_replacements.FRAME)
   batch = tiny.batch(16)
-  update = functools.partial(method().update_pairs, objective)
+  update = functools.partial(method().tuning.update_pairs, objective)
   one, _ = run_step(update, over.state, batch)
   two, _ = run_step(update, over.state, batch, 2)
   np.testing.assert_array_equal(one.pairs, two.pairs)
@@ -201,7 +201,7 @@ def test_what_fills_up_a_batch_does_not_count():
       supervised.resolve(TRAIN, "blocks"), over.architecture,
       test_replacements.FRAME)
   batch = tiny.batch(16)
-  update = functools.partial(method().update_pairs, objective)
+  update = functools.partial(method().tuning.update_pairs, objective)
   alone, _ = run_step(update, over.state, {
       name: x[:8] for name, x in batch.items()})
   filled, _ = run_step(update, over.state, batch | {"label": np.where(
@@ -425,7 +425,7 @@ def test_a_round_that_would_block_the_way_is_the_last():
   state = state._replace(prices=jnp.asarray(
       np.concatenate([flat, np.ones(CONFIG.price_checks)]), jnp.float32))
   over = own._priced(own.space, 1, [], state)
-  reached = own.limits.allows(replace.exact.network(
+  reached = own.limits.allows(exact.network(
       over.architecture, test_replacements.FRAME))
   assert reached or own._reaches(over.architecture)
 

@@ -12,6 +12,7 @@ import pytest
 from natjax import drawing, errors, operations, zoo
 from natjax.costs import budget, exact
 from natjax.graph import codec, live, records
+from natjax.methods import lessons as lessons_lib
 from natjax.methods import replacements
 from natjax.networks import network as network_lib
 from tests import architectures
@@ -112,7 +113,7 @@ def test_replacements_learn_beside_the_network_as_if_alone():
       variables, images(), train=True, mutable=["batch_stats"])[0][0]
   lessons, logits = heard(space, variables)
   np.testing.assert_allclose(logits, plain, rtol=1e-6)
-  losses, grads, stats = replacements.learn(
+  losses, grads, stats = lessons_lib.learn(
       lessons, variables["params"], variables["batch_stats"],
       jax.random.key(1))
   # What has no parameters (pooling, a copy) learns nothing.
@@ -166,8 +167,8 @@ def test_a_loss_is_relative():
       lesson for lesson in heard(space, variables)[0]
       if lesson.path.get("conv_1x1") == ("block0", "edge0_conv_1x1"))
   wanted, given = outputs[0, 0]
-  found, _, _ = replacements.learn([lesson], variables["params"],
-                                   variables["batch_stats"], jax.random.key(0))
+  found, _, _ = lessons_lib.learn([lesson], variables["params"],
+                                  variables["batch_stats"], jax.random.key(0))
   np.testing.assert_allclose(
       found[list(lesson.path).index("conv_1x1")],
       np.mean((wanted - given)**2) / (np.var(wanted) + 1e-6), rtol=1e-4)

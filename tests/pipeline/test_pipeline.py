@@ -1,4 +1,4 @@
-"""The jobs, from Python; `test_cli` runs a whole transformation."""
+"""The jobs, from Python; `test_transformation` runs a whole transformation."""
 
 import dataclasses
 import json

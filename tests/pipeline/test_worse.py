@@ -11,7 +11,7 @@ import pytest
 from natjax import methods, pipeline
 from natjax.cli import output
 from natjax.graph import codec
-from natjax.methods import replace, supervised
+from natjax.methods import replace_tune, supervised
 from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import versus
 from tests.methods import test_replace
@@ -35,7 +35,8 @@ def planted(monkeypatch, lost):
       "images": 100, "right": 80 - lost, "original_right": 80, "won": 0,
       "lost": lost})
   monkeypatch.setattr(
-      replace.Replace, "update_pairs", lambda self, objective, state, batch: (
+      replace_tune.Tuning, "update_pairs",
+      lambda self, objective, state, batch: (
           state._replace(pairs=jnp.array([100, 0, lost], jnp.int32)),
           {"difference": jnp.zeros(())}))
 

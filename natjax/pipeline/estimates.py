@@ -1,0 +1,76 @@
+"""How large a job is before it runs: multiply-adds, steps, hours, memory."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from natjax.graph import codec
+from natjax.methods import entry as entry_lib
+from natjax.methods import memory
+from natjax.pipeline import feed as feed_lib
+from natjax.pipeline import trainer as trainer_lib
+from natjax.training import devices as devices_lib
+from natjax.training import method as base
+
+
+def hours(trainer: trainer_lib.Trainer, architecture: codec.Architecture,
+          steps: float, teraflops: float | None) -> float:
+  """Hours of steps of a training, a backward pass as two forward ones."""
+  images = steps * trainer.config.batch_size * trainer.judge.views
+  return devices_lib.hours(3 * images * trainer.cost(architecture)["madds"],
+                           trainer.devices, teraflops)
+
+
+def training(trainer: trainer_lib.Trainer, architecture: codec.Architecture,
+             teraflops: float | None = None) -> dict[str, float]:
+  """Of a training: "params", "madds", "steps", "hours", "memory_bytes".
+
+  Args:
+    trainer: of the network.
+    architecture: of the network.
+    teraflops: of a device; see `devices.hours`.
+  """
+  trainer.objective(architecture)  # Refuses what it cannot learn.
+  config = trainer.config
+  steps = trainer.steps * config.epochs * config.seeds
+  return {
+      **trainer.cost(architecture), "steps": steps,
+      "hours": hours(trainer, architecture, steps, teraflops),
+      "memory_bytes": memory.network_bytes(
+          architecture, trainer.place, config.batch_size // len(
+              trainer.devices) // config.accumulate * trainer.judge.views,
+          config.dtype)}
+
+
+def search(trainer: trainer_lib.Trainer, plan: entry_lib.Plan,
+           feed: feed_lib.Feed, times: int,
+           teraflops: float | None = None) -> dict[str, Any]:
+  """Of a method: what its plan says, "steps" and, where known, "hours".
+
+  Args:
+    trainer: of the networks.
+    plan: what is run.
+    feed: what it walks over.
+    times: how often.
+    teraflops: of a device; see `devices.hours`.
+  """
+  views, devices = trainer.judge.views, trainer.devices
+  size = plan.estimate(plan.batch_size // len(devices) * views)
+  steps, madds = base.work(plan.method, {
+      name: len(split.labels) // plan.batch_size
+      for name, split in feed.splits.items()}, size.get("madds", 0))
+  further = size.pop("further_steps", 0)  # Of what it hands over to.
+  madds += size.pop("further_madds", 3 * further * size.get("madds", 0))
+  found = {**size, "steps": times * (steps + further)}
+  if "madds" in size:
+    found["hours"] = devices_lib.hours(
+        madds * plan.batch_size * views * times, devices, teraflops)
+  return found
+
+
+def total(parts: Iterable[tuple[Mapping[str, Any], int]]) -> dict[str, float]:
+  """The sum over parts, each so many times; memory is that of the largest."""
+  parts = [*parts]
+  return {
+      "steps": sum(times * part["steps"] for part, times in parts),
+      "hours": sum(times * part.get("hours", 0) for part, times in parts),
+      "memory_bytes": max(part.get("memory_bytes", 0) for part, _ in parts)}

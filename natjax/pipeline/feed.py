@@ -1,0 +1,101 @@
+"""The images that programs walk over: splits, divided, filled up, checked."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from natjax import data as data_lib
+from natjax import errors
+from natjax.graph import codec
+from natjax.methods import entry as entry_lib
+from natjax.training import devices as devices_lib
+from natjax.training import fit as fit_lib
+from natjax.training import method as base
+
+
+class Feed(NamedTuple):
+  """The images that programs walk over, and how."""
+
+  splits: Mapping[str, fit_lib.Split]
+  batch_size: int
+  preparation: fit_lib.Preparing
+
+  def score(self, function: Callable[[Any, base.Batch], Any], argument: Any, *,
+            split: str, total: bool = False, images: int | None = None) -> Any:
+    """Means over a split, of whole batches; see `method.Walk`."""
+    walked = self.splits[split]
+    return fit_lib.walk(
+        function, argument, fit_lib.Split(*(part[:images] for part in walked)),
+        batch_size=self.batch_size, preparation=self.preparation, whole=True,
+        total=total)
+
+  def derive(self, method: base.Method, state: base.State,
+             given: codec.Architecture | None, seed: int) -> base.Derived:
+    """What a method came to, computed on one device of this process."""
+    assert method.derive is not None  # Or no job can run it.
+    return method.derive(
+        jax.device_put(state, jax.local_devices()[0]), given, self.score,
+        jax.random.fold_in(jax.random.key(seed), 1))
+
+
+def divide(split: fit_lib.Split, fractions: Sequence[float],
+           seed: int) -> list[fit_lib.Split]:
+  """Parts of a split, drawn by the seed."""
+  rows = data_lib.split(len(split.labels), fractions, seed=seed)
+  return [fit_lib.Split(*(x[part] for x in split)) for part in rows]
+
+
+def filled(split: fit_lib.Split, batch_size: int) -> fit_lib.Split:
+  """A split of whole batches: with images again at its end, of label -1."""
+  spare = -len(split.labels) % batch_size
+  rows = np.arange(len(split.labels) + spare) % len(split.labels)
+  labels = split.labels[rows]
+  labels[len(split.labels):] = -1
+  return fit_lib.Split(split.images[rows], labels)
+
+
+def checked(feed: Feed, num_devices: int) -> Feed:
+  """A feed, if its batches are as the devices and the splits need them."""
+  devices_lib.check_batch(feed.batch_size, num_devices)
+  fit_lib.check_splits(feed.splits, feed.batch_size)
+  return feed
+
+
+def of_plan(plan: entry_lib.Plan, seen: fit_lib.Split,
+            held_out: fit_lib.Split | None, *, seed: int,
+            preparation: fit_lib.Preparing, num_devices: int) -> Feed:
+  """The splits of a method.
+
+  Its fractions divide the images that it may see, which are all together
+  the split "train"; "held_out" is what it may not, its last batch filled up
+  with images again, of label -1.
+
+  Args:
+    plan: what the method runs.
+    seen: training images that it may see.
+    held_out: those that it may not, or None.
+    seed: by which the images are divided.
+    preparation: of the images.
+    num_devices: that share a batch.
+
+  Raises:
+    InputError: a batch that the devices do not divide or a split that is
+      smaller, fractions that leave a split empty, or a phase that walks
+      a split of which they say nothing.
+  """
+  parts = divide(seen, tuple(plan.fractions.values()), seed)
+  splits = {"train": seen} | {
+      name: part for name, part in zip(plan.fractions, parts, strict=True)
+      if name != "train" or len(parts) > 1}
+  for stage in plan.method.stages:
+    for phase in stage.phases:
+      if unknown := {*phase.splits} - {*splits}:
+        raise errors.InputError(
+            f"phase '{phase.name}' walks the split '{unknown.pop()}', and the"
+            f" plan's fractions name {', '.join(plan.fractions)}; name it")
+  feed = checked(Feed(splits, plan.batch_size, preparation), num_devices)
+  # What no phase walks may be smaller than a batch.
+  return feed if held_out is None else feed._replace(
+      splits={**splits, "held_out": filled(held_out, plan.batch_size)})
