@@ -33,8 +33,9 @@ devices.configure_compilation()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 jax.config.update("jax_num_cpu_devices", 4)
 
-# It imports what lies beside the experiments, which is on no path here.
-collect_ignore = ["toys/toy_sweep.py"]
+# The one imports what lies beside the experiments, which is on no path here,
+# the other PyTorch, which need not be installed.
+collect_ignore = ["toys/toy_sweep.py", "interchange/torch_resnet.py"]
 
 # Files that take half a minute and more; at the end one process would wait.
 LONG = ("test_kill_and_resume.py", "test_distributed.py", "test_pages.py",

@@ -52,7 +52,7 @@ def trained(request, tmp_path_factory):
     return Trained(folder, accuracy)
   run = folder / "first"
   assert cli.main(["train", "resnet18", "--dataset", "digits", *SMALLER,
-                   "--epochs", "3", "--seeds", "1", "--out", str(run)]) == 0
+                   "--epochs", "2", "--seeds", "1", "--out", str(run)]) == 0
   natjax.save_weights(tensors, blocks.scale(zoo.get("resnet18"), WIDTH),
                       natjax.load(run).variables)
   torch_writer.save(pth, safetensors.load_file(tensors))
