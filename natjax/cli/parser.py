@@ -158,6 +158,9 @@ def _evaluate(sub):
 
   sub.add_argument("--json", action="store_true")
   sub.add_argument("directory", metavar="DIR")
+  sub.add_argument("others", metavar="DIR", nargs="*", help="further runs, to"
+                   " compare: a table of what their networks cost and how"
+                   " accurate they are, beside the first on the same images")
   sub.add_argument("--dataset", help="default: the run's own")
   sub.add_argument("--data-dir", help="where the data set lies")
   _add_module(sub)
@@ -530,7 +533,7 @@ _COMMANDS: dict[str, tuple[str, Callable[..., Any]]] = {
     "transform": ("replace an architecture's operations by others", _transform),
     "search": ("find an architecture in a space", _search),
     "train": ("train the network of an architecture", _train),
-    "evaluate": ("test accuracy of the networks that a run trained", _evaluate),
+    "evaluate": ("test accuracy of the networks that runs trained", _evaluate),
     "verify": ("whether a run's networks tell faces of two people apart, by"
                " pairs", _verify),
     "draw": ("draw an architecture, or what changed between two", _draw),
