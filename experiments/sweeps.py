@@ -12,13 +12,10 @@ is made from what is finished.
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 import contextlib
-import importlib
-import json
 import os
 import pathlib
 import re
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -26,23 +23,14 @@ from typing import Any, NamedTuple
 
 import jax
 import recording
+import sweep_jobs
 
 from natjax import errors
 from natjax.pipeline import runs
 
-try:
-  import submitit
-except ImportError:
-  submitit = None
-
 FOLDER = "sweep"  # In --out, with a folder per part.
 RESULT, ERROR, PLACE, JOBS = (
     "result.json", "error.json", "place.json", "jobs.json")
-POLL = 15.0  # Seconds between looks into Slurm's queue.
-_YEAR = 365 * 24 * 60  # Minutes; submitit ends a local job after two.
-_SAVE = 90  # Seconds before its end that a job is told of it; submitit's own.
-_TIMES = 100  # That a job is queued again after its time.
-_PART: str | None = None  # Of a job: what it runs.
 
 
 class Part(NamedTuple):
@@ -94,17 +82,20 @@ class Sweep:
     """
     self._script = pathlib.Path(script).resolve()
     self._argv = list(sys.argv[1:] if argv is None else argv)
-    self._jobs, self._cluster = args.jobs, None if _PART else args.executor
-    self._parameters = _parameters(args)
+    self._jobs = args.jobs
+    self._cluster = None if sweep_jobs.PART else args.executor
+    self._parameters = sweep_jobs.parameters(args)
     self._folder = args.out.resolve() / FOLDER
     self._logs = self._folder / "jobs"
-    self._executor = self._slurm() if self._cluster == "slurm" else None
+    self._executor = sweep_jobs.slurm(
+        self._logs, self._script.stem, self._parameters, self._jobs
+    ) if self._cluster == "slurm" else None
     if self._cluster:
       jax.config.update("jax_platforms", "cpu")  # The cards are the jobs'.
-    if not _PART:
+    if not sweep_jobs.PART:
       recording.ASKED.clear()
     self.out = recording.open_folder(
-        args.out, config, overwrite=args.overwrite and not _PART)
+        args.out, config, overwrite=args.overwrite and not sweep_jobs.PART)
     self.missing: dict[str, str] = {}
     self._names: list[str] = []
 
@@ -120,9 +111,9 @@ class Sweep:
     """
     left = [part for part in parts if not self._path(part).exists()]
     self._names += [part.name for part in parts]
-    if _PART:
+    if sweep_jobs.PART:
       for part in parts:
-        if part.name == _PART:
+        if part.name == sweep_jobs.PART:
           if part in left:
             self._make(part)
           sys.exit()
@@ -156,9 +147,9 @@ class Sweep:
     Hardware is that of the parts, seconds are the sum of theirs; "missing" is
     there if something is.
     """
-    if _PART:
-      raise errors.InputError(f"{_PART} is none of the parts, which are"
-                              f" {', '.join(self._names)}")
+    if sweep_jobs.PART:
+      raise errors.InputError(f"{sweep_jobs.PART} is none of the parts, which"
+                              f" are {', '.join(self._names)}")
     read = lambda name: [recording.read(path) for folder in (
         self.out, *self._folder.glob("*"))
                          if (path := folder / name).exists()]
@@ -229,16 +220,15 @@ class Sweep:
   def _beside(self, parts):
     """Runs them in processes of their own, `jobs` at once."""
     count = self._jobs or 1
-    executor = submitit.AutoExecutor(self._logs, cluster="local")
-    executor.update_parameters(timeout_min=_YEAR)
+    executor = sweep_jobs.local(self._logs)
     waiting, running, free = list(parts), {}, [*range(count)]
     while running or (waiting and not recording.ASKED):
       while waiting and free and not recording.ASKED:
         part, slot = waiting.pop(0), free.pop(0)
         (self._place(part) / ERROR).unlink(missing_ok=True)
-        with _deaf():
+        with sweep_jobs.deaf():
           running[part.name] = part, slot, executor.submit(
-              self._job(part, _cards(slot, count)))
+              self._job(part, sweep_jobs.cards(slot, count)))
       for name, (part, slot, job) in [*running.items()]:
         if job.done():
           del running[name]
@@ -256,7 +246,7 @@ class Sweep:
       return
     path = self._folder / JOBS
     known = recording.read(path) if path.exists() else {}
-    queued = _queued() if known else set()
+    queued = sweep_jobs.queued() if known else set()
     fresh = [part for part in parts if known.get(part.name) not in queued]
     for part in fresh:
       (self._place(part) / ERROR).unlink(missing_ok=True)
@@ -274,7 +264,7 @@ class Sweep:
           " the same command does so again", flush=True)
     left, before = list(parts), {known[part.name] for part in parts}
     while left and not recording.ASKED:
-      queued = _queued()
+      queued = sweep_jobs.queued()
       for part in [*left]:
         # Where disks are shared, a file may be seen later than its job's end.
         if self._path(part).exists() or (
@@ -282,7 +272,7 @@ class Sweep:
           left.remove(part)
           self._ended(part, self._logs / f"{known[part.name]}_0_log.err")
       before = queued
-      _sleep(POLL * bool(left))
+      sweep_jobs.sleep(sweep_jobs.POLL * bool(left))
     self.missing |= {
         part.name: f"in the queue as {known[part.name]}" for part in left}
 
@@ -298,208 +288,12 @@ class Sweep:
           f"its job ended without a word; see {log}")
 
   def _job(self, part, environment):
-    return _job(self._script, self._argv, part.name, environment,
-                self._parameters.get("signal_delay_s", _SAVE) // 2)
-
-  def _slurm(self):
-    """Submitit's engine for Slurm.
-
-    Raises:
-      InputError: there is no Slurm here, or submitit does not know a parameter.
-    """
-    own = dict(self._parameters)
-    times = own.pop("max_num_timeout", _TIMES)
-    if self._jobs:
-      own["array_parallelism"] = self._jobs
-    own["additional_parameters"] = {
-        "requeue": True, **own.get("additional_parameters", {})}
-    try:
-      executor = submitit.AutoExecutor(
-          self._logs, cluster="slurm", slurm_max_num_timeout=times)
-      executor.update_parameters(name=self._script.stem, **{
-          f"slurm_{key}": value for key, value in own.items()})
-    except Exception as error:  # Of many types.
-      text = str(error).split("\n", 1)[0]
-      raise errors.InputError(
-          f"--executor slurm: {text}; start this where Slurm's commands are, or"
-          " leave --executor out") from error
-    return executor
+    return sweep_jobs.job(
+        self._script, self._argv, part.name, environment,
+        self._parameters.get("signal_delay_s", sweep_jobs.SAVE) // 2)
 
 
 def _line(error):
   """How the report tells of an error."""
   text = errors.cause(error)
   return text if len(text) <= 200 else f"{text[:200]}..."
-
-
-def _parameters(args):
-  """What --slurm says, by name.
-
-  Raises:
-    InputError: arguments that do not fit together.
-  """
-  if args.executor and submitit is None:
-    raise errors.InputError("--executor needs the package submitit; pip install"
-                            " submitit, or natjax with the extra sweeps")
-  if args.jobs is not None and (args.jobs < 1 or not args.executor):
-    raise errors.InputError(
-        f"--jobs is {args.jobs}; give at least 1, and an --executor")
-  if args.slurm and args.executor != "slurm":
-    raise errors.InputError("--slurm is for --executor slurm; give both")
-  found = {}
-  for text in args.slurm:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-      raise errors.InputError(f"--slurm {text} is not of the form KEY=VALUE")
-    try:
-      found[key] = json.loads(value)
-    except ValueError:
-      found[key] = value
-  if args.executor == "slurm":
-    if not isinstance(found.get("signal_delay_s", _SAVE), int):
-      raise errors.InputError("--slurm signal_delay_s is"
-                              f" {found['signal_delay_s']}; give whole seconds")
-    if not isinstance(found.get("timeout_min", found.get("time")), int):
-      raise errors.InputError("how long a job may run is not given in whole"
-                              " minutes; pass --slurm timeout_min=MINUTES; then"
-                              " it is queued again, and goes on")
-    for key in ("nodes", "tasks_per_node", "ntasks_per_node"):
-      if found.get(key, 1) != 1:
-        raise errors.InputError(f"--slurm {key}={found[key]}: a part is one"
-                                " process; leave it out")
-  return found
-
-
-def _cards(slot, count):
-  """The environment by which jobs at once divide this machine's cards.
-
-  Submitit hides all cards from its local jobs.
-
-  Args:
-    slot: in [0, count).
-    count: jobs at once.
-  """
-  key, share = "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION"
-  given = os.environ.get(key)
-  cards = given.split(",") if given else sorted(
-      path.name[6:] for path in pathlib.Path("/dev").glob("nvidia[0-9]*")
-  ) if given is None else []
-  if not cards:
-    return {}
-  own = cards[slot::count] or [cards[slot % len(cards)]]
-  users = -(-count // len(cards))
-  return {key: ",".join(own), **({share: f"{0.9 / users:.2f}"} if (
-      users > 1 and share not in os.environ) else {})}
-
-
-@contextlib.contextmanager
-def _deaf():
-  """What is started within does not hear Ctrl-C, but of this process."""
-  old = signal.signal(signal.SIGINT, signal.SIG_IGN)
-  try:
-    yield
-  finally:
-    signal.signal(signal.SIGINT, old)
-
-
-def _sleep(seconds):
-  """Sleeps until a signal asks to stop."""
-  end = time.monotonic() + seconds
-  while time.monotonic() < end and not recording.ASKED:
-    time.sleep(min(0.1, seconds))
-
-
-def _queued() -> set[str]:
-  """Which of the user's jobs wait or run, by Slurm's queue.
-
-  Not by submitit's `Job.done`: it asks the accounting, which not every cluster
-  has, and for which a preempted job that is cancelled is never done.
-  """
-  while True:
-    done = subprocess.run(
-        ["squeue", "--noheader", "--array", "--format=%i",
-         f"--user={os.getuid()}"], capture_output=True, text=True,
-        check=False)
-    if not done.returncode:
-      return {*done.stdout.split()}
-    print(f"squeue: {done.stderr.strip()}; asked again", file=sys.stderr)
-    if recording.ASKED:
-      return set()
-    _sleep(POLL)
-
-
-# In a job.
-
-
-def _job(script, argv, name, environment, patience):
-  """What submitit runs: a class of no module, so that it is pickled whole.
-
-  A job finds the modules of the script, of which this is one, only once the
-  path of this process is its own.
-  """
-
-  class Job:
-    """The script's own command, of which one part runs."""
-
-    def __init__(self):
-      self.path, self.folder = list(sys.path), os.getcwd()
-      self.environment = environment
-
-    def __call__(self):
-      os.chdir(self.folder)
-      sys.path[:] = [str(script.parent), *self.path]
-      os.environ.update(self.environment)
-      importlib.import_module("sweeps").work(script.stem, argv, name, patience)
-
-    def checkpoint(self):
-      """How submitit submits it again."""
-      return importlib.import_module(
-          "submitit").helpers.DelayedSubmission(self)
-
-  return Job()
-
-
-def work(module: str, argv: Sequence[str], name: str, patience: int) -> None:
-  """Runs one part in a job of submitit.
-
-  Submitit queues a job again when it is told of its end by SIGUSR2, at
-  whatever line it stands, and lets SIGTERM pass. Here the part is asked to save
-  first. After SIGTERM it saves, too, and ends; in Slurm it goes on until it is
-  killed: the signal may come from a preemption, and who ends before it is
-  enforced is not queued again.
-
-  Args:
-    module: of the script.
-    argv: its arguments.
-    name: of the part.
-    patience: seconds that the part has to save where it is told to end.
-  """
-  global _PART
-  _PART = name
-  ask = getattr(signal, f"SIG{submitit.JobEnvironment.USR_SIG}")
-  requeue = signal.getsignal(ask)  # Submitit's.
-  slurm = submitit.JobEnvironment().cluster == "slurm"
-
-  def hear(number, frame):
-    recording.ASKED.append(number)
-    if number == ask:  # What cannot be asked is where it last saved.
-      signal.signal(signal.SIGALRM, requeue)
-      signal.alarm(patience)
-
-  for number in (ask, signal.SIGTERM):
-    signal.signal(number, hear)
-  while True:
-    try:
-      return importlib.import_module(module).main(list(argv))
-    except SystemExit as end:
-      if end.code:
-        raise
-      return
-    except errors.Interrupted:
-      if ask in recording.ASKED:
-        requeue(ask, None)  # It raises.
-      if not slurm:
-        sys.exit(128 + recording.ASKED[0])
-      recording.ASKED.clear()
-    finally:
-      signal.alarm(0)

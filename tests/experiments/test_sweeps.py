@@ -173,7 +173,7 @@ def test_local_jobs_are_told_to_save(toy, tmp_path, monkeypatch):
 def test_slurm_queues_again_what_its_time_ends(
     toy, slurm, tmp_path, monkeypatch):
   pytest.importorskip("submitit")
-  monkeypatch.setattr(toy.sweeps, "POLL", 0.2)
+  monkeypatch.setattr(toy.sweeps.sweep_jobs, "POLL", 0.2)
   out = tmp_path / "run"
   argv = ["--out", str(out), "--executor", "slurm", "--slurm", "timeout_min=30",
           "partition=gpu", "--jobs", "9", "--parts", "bc"]
@@ -195,7 +195,7 @@ def test_slurm_queues_again_what_its_time_ends(
 def test_jobs_in_the_queue_are_waited_for(toy, slurm, tmp_path, monkeypatch):
   """And not submitted twice; what is not in it any more is."""
   pytest.importorskip("submitit")
-  monkeypatch.setattr(toy.sweeps, "POLL", 0.1)
+  monkeypatch.setattr(toy.sweeps.sweep_jobs, "POLL", 0.1)
   (slurm / "bin" / "sbatch").write_text("""#!/bin/bash
 touch "$SLURM/queue/7_"{0,1,2}
 echo >>"$SLURM/count"
@@ -221,14 +221,14 @@ echo job 7
 
 def test_a_job_runs_its_part_alone_and_once(toy, tmp_path, monkeypatch):
   argv, out = ["--out", str(tmp_path / "run")], tmp_path / "run"
-  monkeypatch.setattr(toy.sweeps, "_PART", "part a")
+  monkeypatch.setattr(toy.sweeps.sweep_jobs, "PART", "part a")
   for more in ((), ("--overwrite",)):  # Which was for the first process.
     with pytest.raises(SystemExit) as end:
       toy.main([*argv, *more])
     assert not end.value.code
   assert [len(pids) for pids in begun(out).values()] == [1, 0, 0]
   assert (out / A).exists() and not (out / "report").exists()
-  monkeypatch.setattr(toy.sweeps, "_PART", "part d")
+  monkeypatch.setattr(toy.sweeps.sweep_jobs, "PART", "part d")
   with pytest.raises(errors.InputError, match="part d is none of the parts"):
     toy.main(argv)
 
@@ -240,15 +240,15 @@ def job(toy, monkeypatch):
     where = types.SimpleNamespace(cluster=cluster)
     environment = lambda: where
     environment.USR_SIG = "USR2"
-    monkeypatch.setattr(toy.sweeps, "submitit", types.SimpleNamespace(
-        JobEnvironment=environment))
+    monkeypatch.setattr(toy.sweeps.sweep_jobs, "submitit",
+                        types.SimpleNamespace(JobEnvironment=environment))
     monkeypatch.setitem(sys.modules, "script", types.SimpleNamespace(main=main))
     # As submitit does, whose exit codes are others.
     signal.signal(signal.SIGUSR2, lambda number, frame: sys.exit(77))
-    monkeypatch.setattr(toy.sweeps, "_PART", None)
+    monkeypatch.setattr(toy.sweeps.sweep_jobs, "PART", None)
     toy.sweeps.recording.ASKED.clear()
     try:
-      toy.sweeps.work("script", [], "part", patience)
+      toy.sweeps.sweep_jobs.work("script", [], "part", patience)
     except SystemExit as end:
       return end.code
     finally:
@@ -312,18 +312,18 @@ def test_refuses(toy, slurm, tmp_path, flags, message):
 def test_without_slurm_or_submitit(toy, tmp_path, monkeypatch):
   argv = ["--out", str(tmp_path / "run"), "--executor", "slurm", "--slurm",
           "time=9"]
-  if toy.sweeps.submitit is not None:
+  if toy.sweeps.sweep_jobs.submitit is not None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(errors.InputError, match="srun"):
       toy.main(argv)
-  monkeypatch.setattr(toy.sweeps, "submitit", None)
+  monkeypatch.setattr(toy.sweeps.sweep_jobs, "submitit", None)
   with pytest.raises(errors.InputError, match="pip install submitit"):
     toy.main(argv)
   assert not (tmp_path / "run").exists()
 
 
 def test_jobs_divide_the_cards(toy, monkeypatch):
-  cards = toy.sweeps._cards
+  cards = toy.sweeps.sweep_jobs.cards
   monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
   monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
   assert [cards(slot, 2) for slot in range(2)] == [
