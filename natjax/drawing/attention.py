@@ -4,7 +4,6 @@ from collections.abc import Mapping
 import os
 from typing import Any
 
-from natjax import errors
 from natjax.drawing import files
 
 
@@ -15,13 +14,7 @@ def save_attention(path: str | os.PathLike[str],
   Returns:
     Whether the picture was drawn.
   """
-  try:
-    files.load_matplotlib()
-  except errors.InputError:
-    return False
-  if found := result.get("attention"):
-    attention_bars(found, path)
-  return bool(found)
+  return files.drawn(attention_bars, result.get("attention") or {}, path)
 
 
 def attention_bars(attention: Mapping[str, Any],

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 import os
 from typing import Any
 
-from natjax import errors
 from natjax.drawing import files
 
 
@@ -19,7 +18,7 @@ def save_pareto(path: str | os.PathLike[str],
   if rows and "given" in result:  # Over a budget.
     rows.append({**result["given"], "original": True, "chosen": False,
                  "pareto": False})
-  return _drawn(pareto_front, rows, path)
+  return files.drawn(pareto_front, rows, path)
 
 
 def save_prices(path: str | os.PathLike[str],
@@ -34,18 +33,8 @@ def save_prices(path: str | os.PathLike[str],
     rows.append({"price": 0.0, "madds": result["original"]["madds"]})
   tried = [{**t, "returned": t.get("accepted", True) and (
       row["num_changes"] > 0)} for t in row.get("tries", ())]
-  return _drawn(lambda rows, path: price_curve(rows, tried, path), rows, path)
-
-
-def _drawn(draw, rows, path):
-  """Draws rows, if there are any and there is matplotlib; whether it did."""
-  try:
-    files.load_matplotlib()
-  except errors.InputError:
-    return False
-  if rows:
-    draw(rows, path)
-  return bool(rows)
+  return files.drawn(
+      lambda rows, path: price_curve(rows, tried, path), rows, path)
 
 
 def price_curve(rows: Sequence[Mapping[str, Any]],

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 import os
 from typing import Any
 
-from natjax import errors
 from natjax.drawing import comparison, files
 
 _KINDS = (("id", 1, "-"), ("same", 2, "--"))  # Of theta, drawn so.
@@ -61,7 +60,8 @@ def save_alpha(path: str | os.PathLike[str],
   Returns:
     Whether the picture was drawn.
   """
-  return _save(path, rows, "weights", alpha_curves)
+  return files.drawn(
+      alpha_curves, [row for row in rows if "weights" in row], path)
 
 
 def alpha_curves(rows: Iterable[Mapping[str, Any]],
@@ -138,17 +138,6 @@ def _plot_alpha(axes, key, epochs):
   axes.legend(fontsize=4, framealpha=0.4, loc="upper left")
 
 
-def _save(path, rows, key, draw):
-  rows = [row for row in rows if key in row]
-  try:
-    files.load_matplotlib()
-  except errors.InputError:
-    return False
-  if rows:
-    draw(rows, path)
-  return bool(rows)
-
-
 def save_theta(path: str | os.PathLike[str],
                rows: Iterable[Mapping[str, Any]]) -> bool:
   """As `theta_curves`, where there is theta to draw and matplotlib.
@@ -156,7 +145,8 @@ def save_theta(path: str | os.PathLike[str],
   Returns:
     Whether the picture was drawn.
   """
-  return _save(path, rows, "theta", theta_curves)
+  return files.drawn(
+      theta_curves, [row for row in rows if "theta" in row], path)
 
 
 def theta_curves(rows: Iterable[Mapping[str, Any]],

@@ -1,6 +1,6 @@
 """Picture files, and matplotlib, which makes some of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 import contextlib
 import io
 import math
@@ -51,6 +51,24 @@ def load_matplotlib(instead: str = "") -> types.ModuleType:
         "this picture needs matplotlib, which is not installed; pip install"
         f" 'natjax[plots]'{instead}") from e
   return matplotlib
+
+
+def drawn(draw: Callable[[Any, Any], None], rows: Collection[Any],
+          path: str | os.PathLike[str]) -> bool:
+  """Draws rows, if there are any and there is matplotlib; whether it did.
+
+  Args:
+    draw: `(rows, path)`.
+    rows: what to draw.
+    path: where to write.
+  """
+  try:
+    load_matplotlib()
+  except errors.InputError:
+    return False
+  if rows:
+    draw(rows, path)
+  return bool(rows)
 
 
 def figure_bytes(figure, form: str) -> bytes:
