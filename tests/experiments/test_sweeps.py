@@ -173,7 +173,7 @@ def test_local_jobs_are_told_to_save(toy, tmp_path, monkeypatch):
 def test_slurm_queues_again_what_its_time_ends(
     toy, slurm, tmp_path, monkeypatch):
   pytest.importorskip("submitit")
-  monkeypatch.setattr(toy.sweeps, "POLL", 0.2)
+  monkeypatch.setattr(toy.sweeps.sweep_jobs, "POLL", 0.2)
   out = tmp_path / "run"
   argv = ["--out", str(out), "--executor", "slurm", "--slurm", "timeout_min=30",
           "partition=gpu", "--jobs", "9", "--parts", "bc"]
@@ -195,7 +195,7 @@ def test_slurm_queues_again_what_its_time_ends(
 def test_jobs_in_the_queue_are_waited_for(toy, slurm, tmp_path, monkeypatch):
   """And not submitted twice; what is not in it any more is."""
   pytest.importorskip("submitit")
-  monkeypatch.setattr(toy.sweeps, "POLL", 0.1)
+  monkeypatch.setattr(toy.sweeps.sweep_jobs, "POLL", 0.1)
   (slurm / "bin" / "sbatch").write_text("""#!/bin/bash
 touch "$SLURM/queue/7_"{0,1,2}
 echo >>"$SLURM/count"
@@ -221,14 +221,14 @@ echo job 7
 
 def test_a_job_runs_its_part_alone_and_once(toy, tmp_path, monkeypatch):
   argv, out = ["--out", str(tmp_path / "run")], tmp_path / "run"
-  monkeypatch.setattr(toy.sweeps, "_PART", "part a")
+  monkeypatch.setattr(toy.sweeps.sweep_jobs, "PART", "part a")
   for more in ((), ("--overwrite",)):  # Which was for the first process.
     with pytest.raises(SystemExit) as end:
       toy.main([*argv, *more])
     assert not end.value.code
   assert [len(pids) for pids in begun(out).values()] == [1, 0, 0]
   assert (out / A).exists() and not (out / "report").exists()
-  monkeypatch.setattr(toy.sweeps, "_PART", "part d")
+  monkeypatch.setattr(toy.sweeps.sweep_jobs, "PART", "part d")
   with pytest.raises(errors.InputError, match="part d is none of the parts"):
     toy.main(argv)
 
