@@ -114,7 +114,7 @@ def stand_ins(folder):
            y_train=labels, x_test=images[:10].astype(np.uint8),
            y_test=labels[:10])
   runs = folder / "runs"
-  for name in ("r", "d"):
+  for name in ("r", "d", "t"):
     shutil.copytree(runs / "notebook", runs / name)
   for seed in (1, 2):  # The presets train three networks.
     shutil.copytree(runs / "r" / "networks" / "original-0",
