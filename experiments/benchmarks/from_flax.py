@@ -33,6 +33,7 @@ from typing import Any
 import search  # Sets the environment, before jax is imported.
 
 # isort: split
+import flags
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -89,7 +90,7 @@ class ResNet(nn.Module):
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
       description=__doc__.split("\n", 1)[0],
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   parser.add_argument("--stages", type=int, nargs="+", default=[3, 4, 6, 3],

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import search  # Sets the environment, before jax is imported.
 
 # isort: split
+import flags
 import jax
 import numpy as np
 import tables
@@ -68,7 +69,7 @@ SIZES = ("network", "image_size", "batch_size", "init_channels", "cells",
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
-  parser = argparse.ArgumentParser(
+  parser = flags.Parser(
       description=__doc__.split("\n", 1)[0],
       formatter_class=argparse.ArgumentDefaultsHelpFormatter)
   search.add_torch_flags(parser)
