@@ -71,7 +71,11 @@ def _compare(args):
   normalised alike (`acceptance.Pairs`).
   """
   rows, first = [], None
-  for folder in (args.directory, *args.others):
+  folders = (args.directory, *args.others)
+  for folder in folders:  # Before anything is computed.
+    runs.read_config(folder)
+    networks_lib.networks(folder)
+  for folder in folders:
     dataset, _ = runs.load_data(folder, args.dataset, args.data_dir)
     test = fit.Split(dataset.test_images, dataset.test_labels)
     seen = runs.describe_data(dataclasses.replace(

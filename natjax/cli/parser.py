@@ -100,9 +100,9 @@ def _transform(sub):
   from natjax.cli import jobs
 
   sub.add_argument("architecture", metavar="ARCH", help=_ARCHITECTURE)
-  sub.add_argument("others", metavar="ARCH", nargs="*", help="further ones,"
-                   " which share one search with it (of nat, natpp and"
-                   " evolution)")
+  sub.add_argument("others", metavar="ARCH", nargs="*", default=[],
+                   help="further ones, which share one search with it (of nat,"
+                   " natpp and evolution)")
   sub.add_argument("--space", help="a space of `natjax list`, for cells"
                    " (default: by the architecture)")
   sub.add_argument("--compare", default=None, action=_YES_NO, help="of methods"
@@ -158,9 +158,10 @@ def _evaluate(sub):
 
   sub.add_argument("--json", action="store_true")
   sub.add_argument("directory", metavar="DIR")
-  sub.add_argument("others", metavar="DIR", nargs="*", help="further runs, to"
-                   " compare: a table of what their networks cost and how"
-                   " accurate they are, beside the first on the same images")
+  sub.add_argument("others", metavar="DIR", nargs="*", default=[],
+                   help="further runs, to compare: a table of what their"
+                   " networks cost and how accurate they are, beside the first"
+                   " on the same images")
   sub.add_argument("--dataset", help="default: the run's own")
   sub.add_argument("--data-dir", help="where the data set lies")
   _add_module(sub)
@@ -233,9 +234,9 @@ def _rank(sub):
   sub.add_argument("--json", action="store_true")
   sub.add_argument("directory", metavar="RUN", help="the folder of a finished"
                    " search by a supernet, such as spos or it-nas")
-  sub.add_argument("architectures", metavar="ARCH", nargs="*", help="what to"
-                   " rank (default: the whole space, where it holds at most"
-                   " 20000 architectures)")
+  sub.add_argument("architectures", metavar="ARCH", nargs="*", default=[],
+                   help="what to rank (default: the whole space, where it holds"
+                   " at most 20000 architectures)")
   sub.add_argument("--count", type=inputs.whole, metavar="N", help="so many of"
                    " the space, drawn")
   sub.add_argument("--seed", type=inputs.whole, help="of the draw (0)")
@@ -321,11 +322,11 @@ def _benchmark(sub):
   from natjax.methods import evolution
 
   sub.add_argument("benchmark", choices=table_search.BENCHMARKS)
-  sub.add_argument("architectures", metavar="ARCH", nargs="*", help="to look"
-                   " up: of nasbench101 MATRIX:OPERATIONS, its JSON, a file of"
-                   " either or #ROW of the table; of nasbench201 its string, a"
-                   " file or a run's folder; of nasbench-macro eight"
-                   " digits, a file or a run's folder;"
+  sub.add_argument("architectures", metavar="ARCH", nargs="*", default=[],
+                   help="to look up: of nasbench101 MATRIX:OPERATIONS, its"
+                   " JSON, a file of either or #ROW of the table; of"
+                   " nasbench201 its string, a file or a run's folder; of"
+                   " nasbench-macro eight digits, a file or a run's folder;"
                    " without any, the table is searched by --method evolution"
                    " or random, or of nasbench201 the policy of nat or natpp is"
                    " trained")

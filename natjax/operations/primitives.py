@@ -315,6 +315,8 @@ def _conv_on_cpu(x, kernel, strides, dilations, pads, spread=(1, 1)):
     taps.append([k for k, pixels in enumerate(seen) if any(
         before <= at < total - after for at in range(total)[pixels])])
     slices.append([seen[k] for k in taps[-1]])
+  if not all(taps):  # Nothing but padding is seen, or nothing comes out.
+    return _conv(x, kernel, strides, dilations, pads, spread)
   columns = jnp.concatenate([wide[:, rows, places] for rows in slices[0]
                              for places in slices[1]], -1)
   kernel = kernel[np.ix_(*taps)]

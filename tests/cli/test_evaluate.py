@@ -62,6 +62,7 @@ def test_runs_stand_beside_each_other(trained, capsys, monkeypatch):
   assert text.count("not paired") == 1 and "network-4" in text
 
 
-def test_what_is_no_run_is_refused_in_one_line(trained, capsys):
+def test_what_is_no_run_is_refused_in_one_line(trained, capsys, monkeypatch):
+  monkeypatch.setattr(networks_lib, "load", None)  # Before any is evaluated.
   assert cli.main(["evaluate", str(trained / "a"), str(trained)]) == 2
   assert capsys.readouterr().err.count("\n") == 1

@@ -148,5 +148,5 @@ def test_presets_can_be_run(script, preset):
 def test_what_the_library_cannot_run_is_refused(script, tmp_path):
   with pytest.raises(errors.InputError, match="Table 7"):
     script.main(["--preset", "imagenet", "--out", str(tmp_path / "run")])
-  with pytest.raises(SystemExit):
+  with pytest.raises(errors.InputError, match="invalid choice: 5"):
     script.main(["--tables", "5", "--out", str(tmp_path / "run")])

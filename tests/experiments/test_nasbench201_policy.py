@@ -1,8 +1,7 @@
 """Smoke of the experiment on NAS-Bench-201: every group, figures, tables."""
 
-import importlib.util
+import importlib
 import json
-import pathlib
 
 import numpy as np
 import pytest
@@ -10,17 +9,14 @@ import pytest
 from natjax import zoo
 from natjax.benchmarks import nasbench201
 from natjax.graph import nasbench201 as cells201
-
-SCRIPT = (pathlib.Path(__file__).parents[2] / "experiments"
-          / "nasbench201_policy.py")
+from tests.experiments import scripts
 
 
 @pytest.fixture(scope="module")
 def script():
-  spec = importlib.util.spec_from_file_location("nasbench201_policy", SCRIPT)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+  with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(scripts.EXPERIMENTS))
+    yield importlib.import_module("nasbench201_policy")
 
 
 @pytest.fixture

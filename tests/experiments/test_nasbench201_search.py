@@ -197,5 +197,5 @@ def test_presets_can_be_run(script, preset, method):
 
 
 def test_refuses(script, table, tmp_path):
-  with pytest.raises(errors.InputError, match="seeds is 0"):
+  with pytest.raises(errors.InputError, match="seeds: 0 is too few"):
     script.main(flags(tmp_path, table, "--seeds", "0"))

@@ -208,6 +208,12 @@ def test_conv_whose_window_is_larger_than_the_image(
       y, oracle.conv(x, kernel, **options), rtol=1e-4, atol=1e-4)
 
 
+def test_a_window_that_fits_nowhere_gives_an_image_of_no_pixels():
+  x, kernel = jnp.asarray(images((3, 2, 2, 4))), images((3, 3, 4, 5), seed=1)
+  y = primitives.conv(x, jnp.asarray(kernel), padding=0)
+  assert y.shape == (3, 0, 0, 5)
+
+
 def test_no_convolution_has_a_window_larger_than_its_image():
   """XLA exchanges the two, which is many times slower on the CPU."""
   x, kernel = images((3, 2, 2, 4)), images((3, 3, 4, 5), seed=1)
