@@ -31,10 +31,10 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
   python experiments/it_nas.py --preset paper --table TABLE \
       --table101 TABLE101 --data-dir DATA --out runs/it_nas_paper
 Hardware and time: `smoke` nine minutes on 2 CPU cores beside other work, nearly
-all of it compiling. Of `small`, the parts nasbench201 and nasbench1shot1 took
-65 minutes on 2 CPU cores that others kept busy, in two calls; the others were
-made to take about as long together, and were not run to their end. `paper`:
-accelerators and weeks.
+all of it compiling. Of `small`, on 2 CPU cores that others kept busy, the parts
+nasbench201 and nasbench1shot1 took 65 minutes, in two calls, and darts 88
+(experiments/results/it_nas_spaces); s1-s4 and chains were not run to their end.
+`paper`: accelerators and weeks.
 Expected, preset `paper`: `PAPER` below; not run here.
 
 A stopped run goes on by the same command.
