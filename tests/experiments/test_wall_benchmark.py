@@ -84,5 +84,5 @@ def test_commands_alternate_and_a_later_call_goes_on(tmp_path):
   for caches in kept["import"].values():
     for row, in caches.values():
       assert row["seconds"] > 0 < row["cpu_seconds"]
-      assert row["peak_bytes"] > 2**24
+      assert row["peak_bytes"] > 2**22
   assert "import, before" not in again and "not run yet" not in again
