@@ -14,7 +14,7 @@ import pytest
 from natjax import errors, operations, pipeline
 from natjax.costs import budget, exact
 from natjax.graph import codec, records
-from natjax.methods import replace, supervised
+from natjax.methods import replace, replace_choice, supervised
 from natjax.networks import network as network_lib
 from natjax.networks import trees
 from natjax.operations import edges
@@ -381,8 +381,8 @@ def test_stops_anywhere_and_goes_on_in_the_same_bits(a_run, tmp_path):
 
 def test_the_original_is_not_returned_in_its_own_place():
   state = types.SimpleNamespace(pairs=np.array([10, 5, 0]))
-  choice = replace.Choice(NETWORK, method().cost, 0.0, method().limits, [], (),
-                          0, {})
+  choice = replace_choice.Choice(
+      NETWORK, method().cost, 0.0, method().limits, [], (), 0, {})
   row, accepted = method()._row(choice, state)
   assert not accepted and row["reason"].startswith("nothing was replaced")
 
@@ -487,7 +487,7 @@ def test_hours_count_candidates_rounds_and_tries(changes, learnt, tuned):
   images = 160 if config.held_out == 0 else 144
   job = pipeline.Job(NETWORK, dataset(), "replace", config, TRAIN)
   found, own = job.estimate(teraflops=1e-3)["search"], method()
-  table = own._run(own.space)
+  table = own.learning._run(own.space)
   assert len(table) == 1 + len(own.space.alone()) + config.price_checks
   count = learnt * (
       images // 16 * own.space.learning() + 2 * own.space.running(table)
