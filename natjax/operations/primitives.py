@@ -2,11 +2,12 @@
 
 This is the one place where the form differs by backend: each function chooses
 with `lax.platform_dependent`, so the rest of the library is the same on every
-device. XLA's CPU backend runs grouped convolutions, select-and-scatter and 1x1
-convolutions many times slower than sums of shifted slices, shifted maxima and
-matrix products, so the CPU gets those; every other backend gets XLA's own
-convolutions and window reductions, but for one gradient: XLA has cuDNN compute
-that of a dilated kernel as a convolution whose window is the whole image.
+device. XLA's CPU backend runs grouped convolutions, select-and-scatter, 1x1
+convolutions and those of images smaller than their window many times slower
+than sums of shifted slices, shifted maxima and matrix products, so the CPU gets
+those; every other backend gets XLA's own convolutions and window reductions,
+but for one gradient: XLA has cuDNN compute that of a dilated kernel as a
+convolution whose window is the whole image.
 
 What is a program of its own here (`jax.jit`) is traced, batched and
 differentiated once per shape, wherever it stands; XLA inlines it.
