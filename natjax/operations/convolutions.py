@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from natjax import errors
-from natjax.operations import primitives, registry
+from natjax.operations import parameters, primitives, registry
 
 Cost = registry.Cost
 NormFactory = registry.NormFactory
@@ -41,14 +41,8 @@ def check_halvable(channels: int) -> None:
 
 
 def _kernel(module, shape):
-  """A module's kernel.
-
-  One that is there, of that shape, is taken as it is: `Module.param` would
-  trace its draw to learn the shape, which was a quarter of a trace of ResNet50.
-  """
-  held = module.get_variable("params", "kernel")
-  return held if getattr(held, "shape", ()) == shape else module.param(
-      "kernel", kernel_init, shape)
+  """A module's kernel."""
+  return parameters.parameter(module, "kernel", kernel_init, shape)
 
 
 class Conv(nn.Module):

@@ -45,6 +45,7 @@ def nat_derived(folder, rights=lambda i: 500 - i, **limits):
   return bounds, best, report
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limit", ["0.85x", "0.6x"])
 def test_only_what_was_timed_within_the_budget_is_a_candidate(
     tmp_path, clock, limit):
@@ -75,6 +76,7 @@ def test_the_given_one_stays_within_a_budget_that_it_keeps_to(tmp_path, clock):
   assert report["latency"]["changed"] == report["latency"]["original"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limits", [
     {"max_memory": "0.85x", "inference_batch": 8},
     {"max_memory": "0.8x", "max_latency": "0.9x"}])
@@ -97,6 +99,7 @@ def test_memory_that_nothing_can_do_with_is_said_at_once():
   assert "allow more by max-memory" in str(e.value)
 
 
+@pytest.mark.long
 def test_where_all_that_is_drawn_is_too_slow_the_fastest_is_left(
     tmp_path, clock, monkeypatch):
   """Operations' times that foretell nothing: the last resort is timed, too."""
@@ -164,6 +167,7 @@ def test_what_leaves_much_of_a_latency_is_looked_for_again(
   assert once <= best
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limits", [
     {"max_latency": "0.8x"}, {"max_memory": "0.9x"},
     {"max_latency": "0.9x", "max_memory": "0.95x", "max_params": "0.9x"}])
@@ -220,6 +224,7 @@ def command(folder, method, *more):
           str(folder / "run"), *more]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["natpp", "evolution", "differentiable"])
 @pytest.mark.parametrize("spread, limit, code, words", [
     (0.9, "0.9x", 2, "cannot tell it"), (0.0, "0.01x", 3, "the fastest takes"),

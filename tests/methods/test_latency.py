@@ -202,6 +202,7 @@ def test_refusals_leave_nothing_and_are_one_line(
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_a_run_tells_of_latency_and_memory_and_goes_on_in_the_same_bits(
     tmp_path, clock, capsys):
   config = dataclasses.replace(

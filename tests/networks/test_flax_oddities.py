@@ -116,6 +116,7 @@ def drawn(part):
   return module, module.init(jax.random.key(0), images), images
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part, fixed", [
     ("plus_one", True), ("doubled", True), ("whole", True), ("rows", True),
     ("twice", True), ("chosen", True), ("permuted", True), ("either", True),

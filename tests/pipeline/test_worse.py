@@ -41,6 +41,7 @@ def planted(monkeypatch, lost):
           {"difference": jnp.zeros(())}))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", TRANSFORM)
 def test_what_is_seen_to_be_worse_is_not_returned(
     method, tmp_path, monkeypatch, capsys):
