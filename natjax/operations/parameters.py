@@ -23,6 +23,6 @@ def parameter(module: nn.Module, name: str, init: Callable[..., jax.Array],
   Raises:
     flax.errors.ScopeParamShapeError: one is there, of another shape.
   """
-  held = module.get_variable("params", name)
+  held: Any = module.get_variable("params", name)
   return held if getattr(held, "shape", None) == shape else module.param(
       name, init, shape)
