@@ -288,7 +288,7 @@ def test_a_run_whose_places_had_numbers_is_known(a_run, tmp_path):
 
 
 def test_what_is_worse_is_not_returned(a_run, tmp_path, monkeypatch):
-  judge = lambda *_: types.SimpleNamespace(accepted=False, reason="worse")
+  judge = lambda *_: replace.acceptance.Verdict(False, "worse")
   monkeypatch.setattr(replace.acceptance, "judge", judge)
   result = run(tmp_path / "run", weights=a_run[0])
   original, returned = (
