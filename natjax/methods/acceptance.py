@@ -171,7 +171,7 @@ def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
     tolerance: by how many percentage points a cheaper network may be worse.
     seconds: as `cheaper` takes them; the faster network is then the cheaper;
       where that is within noise, it is said.
-    memory: as `cheaper` takes it.
+    memory: as `cheaper` takes it; the ratio of both is then said.
 
   Example:
     >>> big, small = operations.Cost(20, 200), operations.Cost(10, 100)
@@ -188,6 +188,9 @@ def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
   less, more = ("cheaper", "dearer") if seconds is None else (
       f"{word}, within noise" * seconds.alike or word
       for word in ("faster", "slower"))
+  if memory is not None:
+    less, more = (f"{word} ({memory[1] / memory[0]:.2f}x the memory)"
+                  for word in (less, more))
   points, (low, high) = 100 * pairs.difference, pairs.interval
   measured = (f"{points:+.2f} points (95 %: {100 * low:+.2f} to"
               f" {100 * high:+.2f}) on {pairs.images} held-out images"

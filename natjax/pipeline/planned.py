@@ -204,7 +204,17 @@ class Planned(work.Work):
 
     A multiple of the original's latency is resolved by timing that now.
     """
-    found = [bounds.resolved() for bounds in self.plan.bounds]
+    return self._of_each([bounds.resolved() for bounds in self.plan.bounds])
+
+  def budget_met(self) -> dict[str, Any]:
+    """Of each of these limits whether the original keeps to it already.
+
+    None of a latency that was not measured.
+    """
+    return self._of_each([bounds.kept() for bounds in self.plan.bounds])
+
+  def _of_each(self, found):
+    """What is said of the one given architecture, or of each by its folder."""
     if len(found) > 1 and any(found):
       return dict(zip(self.parts, found, strict=True))
     return found[0] if found else {}
