@@ -89,7 +89,8 @@ def from_flax(module: nn.Module | nnx.Module,
   and average pooling, concatenations of channels, flattening, and
   squeeze-and-excitation to a quarter of the channels. Whatever else there is
   becomes a fixed operation, which runs as the module has it, in evaluation
-  form; such as read the same weights are one, with all between them. It is known by its name as long as the process lives: call this before
+  form; two that read the same weights are one, with all that lies between. It
+  is known by its name as long as the process lives: call this before
   `natjax.load` of a run of it.
 
   A bias before BN is taken up by that; BNs of several epsilons become one of
