@@ -13,6 +13,7 @@ import pytest
 
 from natjax import errors, operations, pipeline
 from natjax.costs import budget, exact
+from natjax.drawing import candidates as candidates_lib
 from natjax.graph import codec, records
 from natjax.methods import replace, replace_choice, supervised
 from natjax.networks import network as network_lib
@@ -256,7 +257,8 @@ def test_a_run_returns_a_cheaper_network_with_its_weights(a_run):
   curve = [point["price"] for point in row["curve"]]
   assert curve == sorted(curve)
   # Every point of the table can be costed and trained, from its file.
-  points = choosing.points(result)
+  points = candidates_lib.points(result)
+  assert [*points] == [*range(1, len(points) + 1)]
   assert {*points} == {int(path.stem) for path in (out / "pareto").iterdir()}
   for number, point in points.items():
     network = codec.read(out / "pareto" / f"{number}.json")
@@ -294,7 +296,7 @@ def test_a_run_whose_places_had_numbers_is_known(a_run, tmp_path):
 
 @pytest.mark.long
 def test_what_is_worse_is_not_returned(a_run, tmp_path, monkeypatch):
-  judge = lambda *_: types.SimpleNamespace(accepted=False, reason="worse")
+  judge = lambda *_: replace.acceptance.Verdict(False, "worse")
   monkeypatch.setattr(replace.acceptance, "judge", judge)
   result = run(tmp_path / "run", weights=a_run[0])
   original, returned = (

@@ -354,8 +354,9 @@ def test_cheaper_is_in_both_ways():
 
 
 @pytest.mark.parametrize("memory, accepted, word", [
-    ((3.0, 2.0), True, "cheaper, and -0.40"), ((2.0, 3.0), False, "dearer"),
-    ((2.0, 2.0), False, "not cheaper"), (None, False, "not cheaper")])
+    ((3.0, 2.0), True, "cheaper (0.67x the memory), and -0.40"),
+    ((2.0, 3.0), False, "dearer"), ((2.0, 2.0), False, "not cheaper"),
+    (None, False, "not cheaper")])
 def test_memory_counts_where_a_budget_asks_for_it(memory, accepted, word):
   pairs, cost = acceptance.Pairs(1000, 10, 14), operations.Cost(2, 2)
   found = acceptance.judge(pairs, cost, cost, 0.5, memory=memory)
