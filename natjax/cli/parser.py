@@ -5,7 +5,7 @@ imports what they need.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import functools
 import re
 import sys
@@ -48,10 +48,17 @@ class Parser(argparse.ArgumentParser):
     raise errors.InputError(f"{message}; see `{self.prog} --help`")
 
 
-def parse(argv) -> argparse.Namespace:
-  """Reads the arguments."""
+def parse(argv: Sequence[str] | None, *,
+          all_flags: bool = False) -> argparse.Namespace:
+  """Reads the arguments.
+
+  Args:
+    argv: the arguments; None is those of this process.
+    all_flags: whether "list" refuses what a package's flags clash with.
+  """
   argv = sys.argv[1:] if argv is None else list(argv)
-  parser = _make_parser(next((w for w in argv if w in _COMMANDS), None))
+  parser = _make_parser(next((w for w in argv if w in _COMMANDS), None),
+                        all_flags)
   args, unknown = parser.parse_known_args(argv)
   if args.command == "benchmark" and not args.architectures and not any(
       word.startswith("-") for word in unknown):
@@ -67,10 +74,10 @@ def parse(argv) -> argparse.Namespace:
   return args
 
 
-def _make_parser(command):
+def _make_parser(command, all_flags):
   """Builds the parser of all commands, of which one has its flags.
 
-  With "list" all have, so that it refuses what a package's flags clash with.
+  With "list", all of them have where `all_flags`.
   """
   parser = Parser(prog="natjax", description="Takes a network's architecture "
                   "and returns a better or cheaper one.", allow_abbrev=False)
@@ -81,7 +88,7 @@ def _make_parser(command):
   for name, (text, add_flags) in _COMMANDS.items():
     sub = commands.add_parser(name, help=text, allow_abbrev=False,
                               description=text)
-    if command in (name, "list"):
+    if command == name or (all_flags and command == "list"):
       sub.set_defaults(others=[])
       run, prefixes = add_flags(sub)
       sub.set_defaults(run=run, naming_flags=functools.partial(
@@ -154,7 +161,7 @@ def _train(sub):
 
 
 def _evaluate(sub):
-  from natjax.cli import inspection
+  from natjax.cli import trained
 
   sub.add_argument("--json", action="store_true")
   sub.add_argument("directory", metavar="DIR")
@@ -165,7 +172,7 @@ def _evaluate(sub):
   sub.add_argument("--dataset", help="default: the run's own")
   sub.add_argument("--data-dir", help="where the data set lies")
   _add_module(sub)
-  return inspection.run_evaluate, {}
+  return trained.run_evaluate, {}
 
 
 def _draw(sub):
@@ -277,7 +284,7 @@ def _convert(sub):
 
 
 def _export(sub):
-  from natjax.cli import inspection
+  from natjax.cli import trained
 
   sub.add_argument("--json", action="store_true")
   sub.add_argument("directory", metavar="RUN")
@@ -290,7 +297,7 @@ def _export(sub):
                    help="on which StableHLO is to run, besides this one: of"
                    " cpu, cuda, rocm, tpu (cpu,cuda,tpu)")
   _add_module(sub)
-  return inspection.run_export, {}
+  return trained.run_export, {}
 
 
 def _list(sub):
