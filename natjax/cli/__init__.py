@@ -40,11 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
   from natjax.cli import parser, processes
 
   def run():
-    if plugged := _plugged():
+    if _plugged():
       from natjax.pipeline import plugins
 
       plugins.load()
-    args = parser.parse(argv, all_flags=plugged)
+    args = parser.parse(argv)
     if alone:
       signal.signal(signal.SIGINT, hear)
     with args.naming_flags():

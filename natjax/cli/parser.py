@@ -5,7 +5,7 @@ imports what they need.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import functools
 import re
 import sys
@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import natjax
 from natjax import errors
 from natjax.cli import inputs
+from natjax.methods import listed
 from natjax.training import settings
 
 _PREFIXES = {"search": "", "train": "train-", "simclr": "simclr-",
@@ -48,17 +49,10 @@ class Parser(argparse.ArgumentParser):
     raise errors.InputError(f"{message}; see `{self.prog} --help`")
 
 
-def parse(argv: Sequence[str] | None, *,
-          all_flags: bool = False) -> argparse.Namespace:
-  """Reads the arguments.
-
-  Args:
-    argv: the arguments; None is those of this process.
-    all_flags: whether "list" refuses what a package's flags clash with.
-  """
+def parse(argv) -> argparse.Namespace:
+  """Reads the arguments."""
   argv = sys.argv[1:] if argv is None else list(argv)
-  parser = _make_parser(next((w for w in argv if w in _COMMANDS), None),
-                        all_flags)
+  parser = _make_parser(next((w for w in argv if w in _COMMANDS), None))
   args, unknown = parser.parse_known_args(argv)
   if args.command == "benchmark" and not args.architectures and not any(
       word.startswith("-") for word in unknown):
@@ -74,11 +68,13 @@ def parse(argv: Sequence[str] | None, *,
   return args
 
 
-def _make_parser(command, all_flags):
+def _make_parser(command):
   """Builds the parser of all commands, of which one has its flags.
 
-  With "list", all of them have where `all_flags`.
+  With "list" all have where a package adds a method, so that it refuses what
+  the package's flags clash with.
   """
+  every = command == "list" and listed.methods().keys() != listed.LINES.keys()
   parser = Parser(prog="natjax", description="Takes a network's architecture "
                   "and returns a better or cheaper one.", allow_abbrev=False)
   parser.add_argument("--version", action="version",
@@ -88,7 +84,7 @@ def _make_parser(command, all_flags):
   for name, (text, add_flags) in _COMMANDS.items():
     sub = commands.add_parser(name, help=text, allow_abbrev=False,
                               description=text)
-    if command == name or (all_flags and command == "list"):
+    if every or command == name:
       sub.set_defaults(others=[])
       run, prefixes = add_flags(sub)
       sub.set_defaults(run=run, naming_flags=functools.partial(
