@@ -12,9 +12,9 @@ Commands:
   python experiments/streaming.py --out runs/streaming
   python experiments/streaming.py --out runs/streaming --images 200 \
       --image-size 16 --width 0.125 --batch-size 8 --checkpoint-seconds 0
-Expected time on 2 CPU cores: TIME1, of ResNet18 as it is for ImageNet, whose stem
-shrinks images to a quarter; with `--skeleton cifar` fifteen times as much. The
-second command: three minutes.
+Expected time on 2 CPU cores: TIME1, of ResNet18 as it is for ImageNet, whose
+stem shrinks images to a quarter; with `--skeleton cifar` fifteen times as much.
+The second command: three minutes.
 """
 
 import argparse

@@ -7,13 +7,15 @@ resumes when all are started again), 70 a fault of the library, 130 interrupted
 by Ctrl-C and 143 by SIGTERM (the run is saved and resumes by the same command).
 
 `parser` reads the arguments, `inputs` what they name; `jobs` are the commands
-that run long, `processes` lets several processes run one of them, `cost` and
-`inspection` are those that do not run long, `benchmark` looks into tables of
-benchmarks, `selftest` the library on a machine; `output` prints, on `console`.
-What other packages add (`pipeline.plugins`) is read first. Commands that
-compute set the compiler up before jax looks for devices.
+that run long, `processes` lets several processes run one of them. `cost` and
+`inspection` are those that only count or show; `trained` looks at what runs
+trained, `benchmark` into tables of benchmarks, `selftest` at the library on a
+machine; `output` prints, on `console`. What other packages add
+(`pipeline.plugins`) is read first. Commands that compute set the compiler up
+before jax looks for devices.
 
-A command imports what it needs when it is known, within `main`.
+A command imports what it needs when it is known, within `main`. Those that only
+count or show an architecture import neither jax nor flax.
 """
 
 from collections.abc import Sequence

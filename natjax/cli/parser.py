@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import natjax
 from natjax import errors
 from natjax.cli import inputs
+from natjax.methods import listed
 from natjax.training import settings
 
 _PREFIXES = {"search": "", "train": "train-", "simclr": "simclr-",
@@ -70,8 +71,10 @@ def parse(argv) -> argparse.Namespace:
 def _make_parser(command):
   """Builds the parser of all commands, of which one has its flags.
 
-  With "list" all have, so that it refuses what a package's flags clash with.
+  With "list" all have where a package adds a method, so that it refuses what
+  the package's flags clash with.
   """
+  every = command == "list" and listed.methods().keys() != listed.LINES.keys()
   parser = Parser(prog="natjax", description="Takes a network's architecture "
                   "and returns a better or cheaper one.", allow_abbrev=False)
   parser.add_argument("--version", action="version",
@@ -81,7 +84,7 @@ def _make_parser(command):
   for name, (text, add_flags) in _COMMANDS.items():
     sub = commands.add_parser(name, help=text, allow_abbrev=False,
                               description=text)
-    if command in (name, "list"):
+    if every or command == name:
       sub.set_defaults(others=[])
       run, prefixes = add_flags(sub)
       sub.set_defaults(run=run, naming_flags=functools.partial(
@@ -154,7 +157,7 @@ def _train(sub):
 
 
 def _evaluate(sub):
-  from natjax.cli import inspection
+  from natjax.cli import trained
 
   sub.add_argument("--json", action="store_true")
   sub.add_argument("directory", metavar="DIR")
@@ -165,7 +168,7 @@ def _evaluate(sub):
   sub.add_argument("--dataset", help="default: the run's own")
   sub.add_argument("--data-dir", help="where the data set lies")
   _add_module(sub)
-  return inspection.run_evaluate, {}
+  return trained.run_evaluate, {}
 
 
 def _draw(sub):
@@ -277,7 +280,7 @@ def _convert(sub):
 
 
 def _export(sub):
-  from natjax.cli import inspection
+  from natjax.cli import trained
 
   sub.add_argument("--json", action="store_true")
   sub.add_argument("directory", metavar="RUN")
@@ -290,7 +293,7 @@ def _export(sub):
                    help="on which StableHLO is to run, besides this one: of"
                    " cpu, cuda, rocm, tpu (cpu,cuda,tpu)")
   _add_module(sub)
-  return inspection.run_export, {}
+  return trained.run_export, {}
 
 
 def _list(sub):

@@ -10,29 +10,31 @@ import tempfile
 import threading
 import time
 import traceback
+from typing import Any
 import warnings
 
 from natjax import errors
 from natjax.cli import console
-from natjax.training import distributed
 
 LOST, UNEXPECTED = 4, 70
 _CODES: dict[type[Exception], int] = {
     errors.NotFinite: 1, errors.InputError: 2, errors.NotMet: 3}
 _speaking = threading.Lock()
-_joining = False  # Whether this process is one of several.
+_joined: Any = None  # Of one of several processes, `training.distributed`.
 
 
 def join(args) -> None:
   """Joins the processes that the flags name, if they do."""
-  global _joining
+  global _joined
+  from natjax.training import distributed  # With jax, which few commands need.
+
   among = args.coordinator, args.num_processes, args.process_id
   if distributed.check(*among):
     if args.devices is not None:
       raise errors.InputError(
           f"devices is {args.devices}, and several processes use all devices of"
           " all; leave devices out", "devices")
-    _joining = True
+    _joined = distributed
     distributed.join(*among, on_lost=_end)
 
 
@@ -43,9 +45,9 @@ def exit_code(call: Callable[[], int]) -> int:
   would have to wait for the others, which wait for it.
   """
   code = _code(call)
-  if _joining and code != 0:
+  if _joined is not None and code != 0:
     if code != LOST:
-      distributed.abandon()
+      _joined.abandon()
     _exit(code)
   return code
 
@@ -54,8 +56,8 @@ def _code(call):
   try:
     with warnings.catch_warnings(), _warning_in_a_line():
       code = call()
-    if _joining and code == 0:
-      distributed.leave()
+    if _joined is not None and code == 0:
+      _joined.leave()
     return code
   except tuple(_CODES) as e:
     _say(str(e))

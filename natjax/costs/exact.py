@@ -11,7 +11,7 @@ from natjax import errors, operations
 from natjax.graph import codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.operations import edges as edges_lib
-from natjax.operations import primitives
+from natjax.operations import windows
 
 Cost = operations.Cost
 
@@ -27,7 +27,7 @@ def edge(network: records.BlockNetwork, shapes: shapes_lib.Shapes,
     output_stride: as of the shapes.
   """
   source, target = (shapes.nodes[n] for n in (item.source, item.target))
-  with primitives.dilated(*shapes_lib.rates(
+  with windows.dilated(*shapes_lib.rates(
       source.stride, target.stride, output_stride)):
     total = edges_lib.cost(operations.get(item.operation), shapes.ends(item),
                            preactivate=network.preactivate)

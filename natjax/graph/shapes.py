@@ -9,7 +9,7 @@ from typing import NamedTuple
 from natjax import errors, operations
 from natjax.graph import records
 from natjax.operations import edges as edges_lib
-from natjax.operations import primitives
+from natjax.operations import windows
 
 
 class Shape(NamedTuple):
@@ -41,7 +41,7 @@ class Shapes(NamedTuple):
   def ends(self, edge: records.Edge) -> edges_lib.Ends:
     """The shapes that an edge joins."""
     source, target = self.nodes[edge.source], self.nodes[edge.target]
-    stride, padding = self.stride(edge), primitives.SYMMETRIC
+    stride, padding = self.stride(edge), windows.SYMMETRIC
     if self.paddings and stride > 1:  # Else there is one way.
       padding = self.paddings[edge.target - records.NUM_INPUTS]
     return edges_lib.Ends(
@@ -50,7 +50,7 @@ class Shapes(NamedTuple):
 
 def rates(before: int, after: int,
           output_stride: int | None) -> tuple[int, int]:
-  """What `primitives.dilated` takes of an operation between two strides.
+  """What `windows.dilated` takes of an operation between two strides.
 
   Args:
     before: strides so far of its input, as the network has them.
@@ -73,8 +73,8 @@ def layer_shape(layer: records.Layer, shape: Shape, num_classes: int,
   if layer.kind in ("conv", "depthwise_conv", "max_pool", "avg_pool"):
     width = layer.width if layer.kind == "conv" else shape.width
     stride = shape.stride * layer.stride
-    with primitives.dilated(*rates(shape.stride, stride, output_stride)):
-      size = primitives.output_size(shape.size, layer.stride)
+    with windows.dilated(*rates(shape.stride, stride, output_stride)):
+      size = windows.output_size(shape.size, layer.stride)
     return Shape(width, size, stride)
   widths = {"global_pool": shape.width, "global_depthwise": shape.width,
             "flatten": shape.width * shape.size**2,
@@ -170,7 +170,7 @@ def _of(network, image_size, output_stride):
             f" {' and '.join(map(str, sorted(sizes)))} pixels a side, which"
             " cannot be added; replace an operation")
       size = sizes.pop() if sizes else _side(
-          primitives.output_size, inputs[1], stride, output_stride)
+          windows.output_size, inputs[1], stride, output_stride)
       nodes.append(Shape(node.width, size, stride))
     outputs = [nodes[n] for n in block.outputs]
     output = outputs[0]._replace(width=sum(shape.width for shape in outputs))
@@ -182,7 +182,7 @@ def _of(network, image_size, output_stride):
 
 def _side(output_size, source, stride, output_stride):
   """The side that an operation leaves which leads from a shape to a stride."""
-  with primitives.dilated(*rates(source.stride, stride, output_stride)):
+  with windows.dilated(*rates(source.stride, stride, output_stride)):
     return output_size(source.size, stride // source.stride)
 
 

@@ -1,25 +1,13 @@
-"""Methods, one file each, named after it; `METHODS` holds their entries."""
+"""Methods, one file each, named after it; `METHODS` holds their entries.
 
-from natjax.methods import (
-    darts,
-    differentiable,
-    entrannas,
-    entrannas_dst,
-    entry,
-    evolved,
-    it_nas,
-    nat,
-    natpp,
-    random_search,
-    replace,
-    spos,
-)
+They are imported when they are asked for; `listed` says what they are called.
+"""
 
-#: What `--method` names; other packages add to it (`pipeline.plugins`).
-METHODS: dict[str, entry.Entry] = {
-    "nat": nat.ENTRY, "natpp": natpp.ENTRY,
-    "differentiable": differentiable.ENTRY, "darts": darts.ENTRY,
-    "entrannas": entrannas.ENTRY, "entrannas-dst": entrannas_dst.ENTRY,
-    "it-nas": it_nas.ENTRY, "spos": spos.ENTRY, "evolution": evolved.ENTRY,
-    "random": random_search.ENTRY,
-    "replace": replace.ENTRY}
+from typing import TYPE_CHECKING
+
+from natjax import _lazy
+
+if TYPE_CHECKING:
+  from natjax.methods.known import METHODS as METHODS
+
+__getattr__, __dir__ = _lazy.attach(__name__, {"known": ("METHODS",)})

@@ -35,7 +35,7 @@ import numpy as np
 import optax
 
 from natjax import drawing
-from natjax.methods import bilevel, halves
+from natjax.methods import bilevel, halves, listed
 from natjax.methods import entry as entry_lib
 from natjax.operations import primitives
 from natjax.spaces import connections
@@ -225,5 +225,5 @@ ENTRY = entry_lib.Entry(
     DartsConfig, functools.partial(bilevel.build, Darts),
     lambda preset, objective, kind: halves.preset(
         PRESETS[preset], kind, preset),
-    "weighs all operations of every edge by a softmax", starts="space",
+    listed.LINES["darts"], starts="space",
     reports=bilevel.REPORTS, pictures={"alpha.svg": drawing.save_alpha})

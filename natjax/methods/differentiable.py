@@ -51,6 +51,7 @@ from natjax.methods import (
   bounds,
   entry,
   folding,
+  listed,
   memory,
   supervised,
   theta_space,
@@ -449,7 +450,7 @@ ENTRY = entry.Entry(
     lambda preset, objective, kind: DifferentiableConfig(
         architecture_epochs=250, held_out=0.0) if (preset, objective) == (
             "paper", "simclr") else PRESETS[preset],
-    "trains the network and what stands on its edges at once",
+    listed.LINES["differentiable"],
     trained=True, compared=True, objectives=entry.OBJECTIVES, label="theta",
     # Section 4.1 trains all networks so, and cuts out for those found by a
     # search alone.

@@ -28,7 +28,7 @@ import jax
 import numpy as np
 
 from natjax import drawing, errors, spaces
-from natjax.methods import bilevel, darts, halves
+from natjax.methods import bilevel, darts, halves, listed
 from natjax.methods import entry as entry_lib
 from natjax.spaces import chains, connections
 from natjax.training import settings
@@ -156,5 +156,4 @@ def entry(method: type[EnTranNAS], config: type[EnTranConfig], text: str,
       pictures={"alpha.svg": drawing.save_alpha})
 
 
-ENTRY = entry(EnTranNAS, EnTranConfig, "weighs operations in Engine cells"
-              " alone; others have what would be derived", {})
+ENTRY = entry(EnTranNAS, EnTranConfig, listed.LINES["entrannas"], {})

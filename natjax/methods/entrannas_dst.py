@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import errors
-from natjax.methods import entrannas
+from natjax.methods import entrannas, listed
 from natjax.spaces import connections
 from natjax.training import settings
 
@@ -126,4 +126,4 @@ def sparsify(p: jax.Array, threshold: jax.Array,
 
 
 ENTRY = entrannas.entry(
-    EnTranNASDST, DSTConfig, "learns the number of connections, too", {})
+    EnTranNASDST, DSTConfig, listed.LINES["entrannas-dst"], {})

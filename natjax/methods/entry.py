@@ -16,12 +16,12 @@ import jax
 from natjax import errors
 from natjax.graph import codec, records
 from natjax.methods import bounds as bounds_lib
-from natjax.methods import supervised
+from natjax.methods import listed, supervised
 from natjax.objectives import classification as objectives
 from natjax.training import distributed, metrics, settings
 from natjax.training import method as base
 
-PRESETS = ("demo", "small", "paper")
+PRESETS = listed.PRESETS
 OBJECTIVES = ("supervised", "simclr", "arcface")
 STARTS = ("given", "space", "both")
 

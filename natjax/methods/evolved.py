@@ -32,6 +32,7 @@ from natjax.methods import (
     candidates,
     evolution,
     inference,
+    listed,
     nat,
     nat_config,
     natpp,
@@ -387,7 +388,7 @@ def preset(name: str, objective: str, kind: str) -> EvolvedConfig:
 
 ENTRY = entry_lib.Entry(
     EvolvedConfig, lambda request: nat.build(Evolved, request), preset,
-    "replaces operations as natpp, found by an evolution that a supernet"
-    " scores", spaces=True, unions=True, kept="The original was kept: no"
-    " transformation was found to be better, or as good and cheaper.",
+    listed.LINES["evolution"], spaces=True, unions=True,
+    kept="The original was kept: no transformation was found to be better, or"
+    " as good and cheaper.",
     charts={"pareto.svg": drawing.save_pareto})

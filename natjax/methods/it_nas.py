@@ -35,7 +35,7 @@ import optax
 from natjax import drawing, errors, spaces
 from natjax.graph import codec
 from natjax.methods import entry as entry_lib
-from natjax.methods import halves, indicator, it_nas_chains
+from natjax.methods import halves, indicator, it_nas_chains, listed
 from natjax.methods import search as search_lib
 from natjax.networks import attention
 from natjax.networks import supernet as supernet_lib
@@ -277,7 +277,6 @@ ENTRY = entry_lib.Entry(
     ITConfig, build,
     lambda preset, objective, kind: halves.preset(
         (CHAINS if kind == "chain" else PRESETS)[preset], kind, preset),
-    "lets an indicator token attend to operations, and keeps what it attends to"
-    " most", starts="space", reports=REPORTS,
+    listed.LINES["it-nas"], starts="space", reports=REPORTS,
     pictures={"alpha.svg": drawing.save_alpha},
     charts={"attention.svg": drawing.save_attention})

@@ -31,6 +31,7 @@ from natjax import errors, operations
 from natjax.graph import codec, records
 from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
+from natjax.operations import edge_modules
 from natjax.operations import edges as edges_lib
 from natjax.training import distributed, metrics
 
@@ -265,8 +266,8 @@ class Latency:
       return self._compiled(lambda _, x: x[:1, :1, :1], {}, images)
     norm = layers_lib.Bias if network.norm == "bias" else functools.partial(
         layers_lib.RunningBatchNorm, False, None, network.norm_epsilon)
-    module: Any = edges_lib.module(operations.get(name), ends, norm=norm,
-                                   preactivate=network.preactivate)
+    module: Any = edge_modules.module(operations.get(name), ends, norm=norm,
+                                      preactivate=network.preactivate)
     if not hasattr(module, "apply"):
       return self._compiled(lambda _, x: module(x), {}, images)
     shapes = jax.eval_shape(module.init, jax.random.key(0), images)

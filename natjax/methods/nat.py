@@ -61,6 +61,7 @@ from natjax.methods import (
     candidates,
     choice,
     inference,
+    listed,
     memory,
     nat_config,
     supervised,
@@ -581,5 +582,4 @@ def entry(kind: type[NAT], text: str) -> entry_lib.Entry:
       charts={"pareto.svg": drawing.save_pareto})
 
 
-ENTRY = entry(NAT, "replaces operations by skips or null connections, by a"
-              " policy that learns from a supernet")
+ENTRY = entry(NAT, listed.LINES["nat"])

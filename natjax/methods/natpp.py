@@ -17,7 +17,7 @@ released code scores on CIFAR-10's test images. `policy="published"` keeps the
 released policy, transitions and training, not that.
 """
 
-from natjax.methods import nat
+from natjax.methods import listed, nat
 
 
 class NATpp(nat.NAT):
@@ -27,5 +27,4 @@ class NATpp(nat.NAT):
   smoothing = 0.0
 
 
-ENTRY = nat.entry(NATpp, "replaces operations by cheaper ones, as nat, by types"
-                  " and kernels")
+ENTRY = nat.entry(NATpp, listed.LINES["natpp"])

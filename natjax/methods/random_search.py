@@ -26,7 +26,7 @@ from natjax.costs import exact
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec
 from natjax.methods import entry as entry_lib
-from natjax.methods import halves
+from natjax.methods import halves, listed
 from natjax.networks import supernet as supernet_lib
 from natjax.objectives import classification as objectives
 from natjax.spaces import connections
@@ -331,5 +331,5 @@ ENTRY = entry_lib.Entry(
     RandomConfig, build,
     lambda preset, objective, kind: halves.preset(
         PRESETS[preset], kind, preset),
-    "draws architectures, trains each a little and takes the best",
+    listed.LINES["random"],
     starts="space", model="weights of all candidates", reports=("tried",))

@@ -38,6 +38,7 @@ from natjax.costs import alone
 from natjax.graph import codec
 from natjax.methods import (
   acceptance,
+  listed,
   memory,
   replace_choice,
   replace_config,
@@ -309,7 +310,7 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
 
 ENTRY = entry_lib.Entry(
     ReplaceConfig, build, replace_config.preset,
-    "replaces operations of a trained network, whose weights are kept",
+    listed.LINES["replace"],
     trained=True, inherits=True, label="replace", model="with replacements",
     share="full", reports=("rank_correlation", "curve", "rounds", "tries",
                            "latency", "memory"),

@@ -37,7 +37,7 @@ from natjax.costs import budget as budget_lib
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec
 from natjax.methods import entry as entry_lib
-from natjax.methods import evolution, halves, single_path
+from natjax.methods import evolution, halves, listed, single_path
 from natjax.methods import search as search_lib
 from natjax.objectives import classification as objectives
 from natjax.spaces import paths as paths_lib
@@ -322,6 +322,5 @@ ENTRY = entry_lib.Entry(
     SPOSConfig, build,
     lambda preset, objective, kind: halves.preset(
         PRESETS[preset], kind, preset),
-    "trains a supernet by single paths, and takes the candidate that is most"
-    " accurate in it", starts="space",
+    listed.LINES["spos"], starts="space",
     reports=("tried", "child_accuracy", "operations"))

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from natjax import operations
 from natjax.networks import backbone as backbone_lib
 from natjax.networks import layers as layers_lib
-from natjax.operations import convolutions, primitives
+from natjax.operations import counts, primitives
 
 RATES = (6, 12, 18)  # At an output stride of 16; twice that at 8.
 
@@ -112,10 +112,10 @@ def cost(channels: int, size: int, num_classes: int,
     num_classes: K.
     width: channels of the branches.
   """
-  total = convolutions.conv_cost(width, 1, 1, weights=channels * width)
+  total = counts.conv_cost(width, 1, 1, weights=channels * width)
   for kernel, before in ((1, channels), *((3, channels),) * len(RATES),
                          (1, (len(RATES) + 2) * width)):
-    total += convolutions.conv_cost(
+    total += counts.conv_cost(
         width, size, 1, weights=kernel**2 * before * width)
   weights = width * num_classes
   return total + operations.Cost(weights + num_classes, weights * size**2)

@@ -19,8 +19,8 @@ from natjax import operations
 from natjax.graph import codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.networks import layers as layers_lib
+from natjax.operations import edge_modules, primitives
 from natjax.operations import edges as edges_lib
-from natjax.operations import primitives
 
 
 class Site(NamedTuple):
@@ -210,7 +210,7 @@ def _unbound(block, e, name):
 
 def _made(block, e, name):
   """What an operation is on an edge: a linen module or a function."""
-  return edges_lib.module(
+  return edge_modules.module(
       operations.get(name),
       block.shapes.ends(block.block.edges[e]), norm=block.norm,
       preactivate=block.preactivate)

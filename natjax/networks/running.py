@@ -18,8 +18,8 @@ from natjax.graph import shapes as shapes_lib
 from natjax.networks import bottleneck, rules, scan, store
 from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
+from natjax.operations import edge_modules, primitives
 from natjax.operations import edges as edges_lib
-from natjax.operations import primitives
 from natjax.spaces import base
 
 _FIRST = records.NUM_INPUTS
@@ -111,11 +111,11 @@ class Runner:
       build = operation.module
       pooled = lambda **options: lambda x: self.norm()(build(**options)(x))
       if self.calibrated:  # A part of a module, to keep its statistics.
-        pooled = lambda **options: edges_lib.Chain(
+        pooled = lambda **options: edge_modules.Chain(
             functools.partial(build, **options), self.norm)
       operation = dataclasses.replace(operation, module=pooled)
-    return edges_lib.module(operation, ends, norm=norm,
-                            preactivate=self.plan.network.preactivate)
+    return edge_modules.module(operation, ends, norm=norm,
+                               preactivate=self.plan.network.preactivate)
 
   def prefix(self, i: int) -> Iterator[Any]:
     """Modules of a block's edges that the spelling does not show."""

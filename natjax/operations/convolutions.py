@@ -1,4 +1,4 @@
-"""Convolutions as operations, each module with its cost beside it.
+"""Convolutions as operations: their modules, which `counts` has the costs of.
 
 Order inside every convolution: ReLU, convolution without bias, batch
 normalisation (BN). `sep_conv` stacks ReLU, depthwise, pointwise, BN twice, the
@@ -6,38 +6,19 @@ first depthwise with the stride. Padding is symmetric, or "same" where the node
 says so.
 """
 
-from collections.abc import Callable, Iterator
-import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from natjax import errors
-from natjax.operations import parameters, primitives, registry
+from natjax.operations import counts, parameters, primitives, registry
 
-Cost = registry.Cost
 NormFactory = registry.NormFactory
 
 #: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), what PyTorch's convolutions start from.
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-
-
-def check_groups(groups: int, *channels: int) -> None:
-  """Refuses channels that `groups` does not divide (InputError)."""
-  for count in channels:
-    if count % groups:
-      raise errors.InputError(f"{count} channels cannot be cut into {groups}"
-                              f" groups; give a multiple of {groups}")
-
-
-def check_halvable(channels: int) -> None:
-  """Refuses channels that a factorised reduce cannot halve (InputError)."""
-  if channels % 2:
-    raise errors.InputError(
-        f"{channels} channels cannot be halved by a factorised reduce; give an"
-        " even number of initial channels")
 
 
 def _kernel(module, shape):
@@ -114,7 +95,7 @@ class GroupConv(_Convolution):
 
   def convolve(self, x):
     g = self.groups
-    check_groups(g, x.shape[-1], self.features)
+    counts.check_groups(g, x.shape[-1], self.features)
     x = primitives.subsample(x, self.stride)
     width = x.shape[-1] // g
     kernel = _kernel(self, (1, 1, width, self.features))
@@ -178,7 +159,7 @@ class FactorizedReduce(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    check_halvable(self.features)
+    counts.check_halvable(self.features)
     x, rate = primitives.relu(x), primitives.spacing(2)[0]
     # Zeros above and to the left of odd sides, after the ReLU.
     odd = [-(-side // rate) % 2 for side in x.shape[1:3]]
@@ -195,126 +176,21 @@ class PlainConv(_Convolution):
     return Conv(self.features, (1, 1), self.stride, name="conv")(x)
 
 
-def conv_cost(channels: int, size: int, stride: int, *, weights: int) -> Cost:
-  """Cost of a convolution at output size, followed by a BN.
-
-  Args:
-    channels: of the output.
-    size: input side.
-    stride: of the convolution or of the one before it.
-    weights: of the convolution.
-  """
-  out = primitives.output_size(size, stride)
-  norm = 2 * channels
-  return Cost(weights + norm, weights * out * out, norm_params=norm)
-
-
-def dense_cost(channels: int, size: int, stride: int, *, kernel_size: int = 1,
-               groups: int = 1, in_channels: int | None = None) -> Cost:
-  """Of a k x k convolution in groups, which must divide the channels, and a BN.
-  """
-  in_channels = in_channels or channels
-  check_groups(groups, in_channels, channels)
-  weights = kernel_size**2 * channels * in_channels // groups
-  return conv_cost(channels, size, stride, weights=weights)
-
-
-def plain_cost(channels: int, size: int, stride: int, *,
-               in_channels: int | None = None) -> Cost:
-  """Of a 1x1 convolution alone."""
-  weights = channels * (in_channels or channels)
-  return Cost(weights, weights * primitives.output_size(size, stride)**2)
-
-
-def depthwise_cost(channels: int, size: int, stride: int, *,
-                   kernel_size: int) -> Cost:
-  """Of a depthwise k x k convolution and a BN."""
-  return conv_cost(channels, size, stride, weights=kernel_size**2 * channels)
-
-
-def factorized_cost(channels: int, size: int, stride: int, *, kernel_size: int,
-                    in_channels: int | None = None) -> Cost:
-  """Of a 1 x k and a k x 1 convolution and one BN."""
-  out = primitives.output_size(size, stride)
-  first = kernel_size * channels * (in_channels or channels)
-  second = kernel_size * channels**2
-  # The first of the two convolutions strides along one axis only.
-  norm = 2 * channels
-  return Cost(first + second + norm, first * out * size + second * out * out,
-              norm_params=norm)
-
-
-def separable_cost(channels: int, size: int, stride: int, *, kernel_size: int,
-                   repeats: int = 1, in_channels: int | None = None) -> Cost:
-  """Of `repeats` times a depthwise k x k and a 1x1 convolution and a BN."""
-  before = in_channels or channels  # Only the last pointwise one widens.
-  total = Cost(0, 0)
-  for i in range(repeats):
-    after = channels if i + 1 == repeats else before
-    total += conv_cost(after, size, stride,
-                       weights=kernel_size**2 * before + before * after)
-  return total
-
-
-def scaling(*convs: str,
-            norm: str | None = "norm") -> Callable[[Any, jax.Array], Any]:
-  """How an operation takes a factor up into its parameters, exactly.
+def scaled(params: Mapping[str, Any], factor: jax.Array, *,
+           convs: Sequence[str], norm: str | None = "norm") -> dict[str, Any]:
+  """An operation's parameters that take a factor up, exactly.
 
   Where it ends in a BN, in scale and bias of that; where a bias alone follows
   its last convolution, in the bias and in the convolution.
 
   Args:
-    *convs: names of the last convolutions, side by side, in the parameters.
+    params: of the operation.
+    factor: what it is to give, in times of what it gives.
+    convs: names of the last convolutions, side by side, in the parameters.
     norm: name of what follows them; None where nothing does.
-
-  Returns:
-    `(params, factor) -> params` of the same operation, times `factor`.
   """
-
-  def scale(params, factor):
-    parts = [] if norm is None else [norm]
-    if norm is None or set(params[norm]) == {"bias"}:
-      parts += convs
-    return {**params, **{name: jax.tree.map(lambda x: factor * x, params[name])
-                         for name in parts}}
-
-  return scale
-
-
-def _operation(name, kind, module, cost, *scales, kernel_size, norm="norm",
-               widens=True, **options):
-  """One that begins with a ReLU; its cost is told what its module is."""
-  partial = functools.partial
-  options["kernel_size"] = kernel_size
-  return registry.Operation(
-      name, kind, kernel_size, partial(module, **options),
-      partial(cost, **options), activates=True, widens=widens, pads=True,
-      scale=scaling(*scales, norm=norm), dilates=True)
-
-
-def operations() -> Iterator[registry.Operation]:
-  """The operations of this module."""
-  for k in (1, 3, 5):
-    yield _operation(f"conv_{k}x{k}", "conv", ReluConvNorm, dense_cost, "conv",
-                     kernel_size=k)
-  for k in (1, 3, 5, 7):
-    yield _operation(
-        f"sep_conv_{k}x{k}", "sep_conv", SeparableConv, separable_cost,
-        "pointwise1", norm="norm1", kernel_size=k, repeats=2)
-  dilated = functools.partial(SeparableConv, dilation=2)
-  for k in (1, 3, 5):
-    yield _operation(f"dil_conv_{k}x{k}", "dil_conv", dilated, separable_cost,
-                     "pointwise0", norm="norm0", kernel_size=k)
-  for name, k in (("conv_1x3_3x1", 3), ("conv_1x5_5x1", 5),
-                  ("conv_1x7_7x1", 7), ("conv_7x1_1x7", 7)):
-    yield _operation(name, "conv", FactorizedConv, factorized_cost, "conv1",
-                     kernel_size=k)
-  for k in (3, 5, 7):
-    yield _operation(f"depthwise_conv_{k}x{k}", "depthwise_conv", DepthwiseNorm,
-                     depthwise_cost, "depthwise", kernel_size=k, widens=False)
-  for g in (2, 4, 8):
-    yield _operation(f"group{g}_conv_1x1", "group_conv", GroupConv, dense_cost,
-                     "kernel", kernel_size=1, groups=g)
-  yield registry.Operation("plain_conv_1x1", "conv", 1, PlainConv, plain_cost,
-                           widens=True, scale=scaling("conv", norm=None),
-                           dilates=True)
+  parts = [] if norm is None else [norm]
+  if norm is None or set(params[norm]) == {"bias"}:
+    parts += convs
+  return {**params, **{name: jax.tree.map(lambda x: factor * x, params[name])
+                       for name in parts}}

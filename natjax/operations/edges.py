@@ -3,7 +3,7 @@
 In a cell all nodes have C channels, and an operation begins with a ReLU. In a
 network of blocks an edge may change the width, and nodes may do the
 activating. This is the one place that says how an operation is brought to its
-target's shape:
+target's shape (`edge_modules` does so):
 - Convolutions change the width themselves.
 - A skip across a change of shape is a projection: a 1x1 convolution with the
   stride, then BN; in preactivated networks ReLU comes first, and at stride 2
@@ -12,15 +12,13 @@ target's shape:
   user's own) is followed by a 1x1 convolution and BN where the width changes.
 """
 
-from collections.abc import Callable
-import functools
-from typing import Any, NamedTuple
-
-import flax.linen as nn
-import jax
+from typing import Any, NamedTuple, TYPE_CHECKING
 
 from natjax import errors, operations
-from natjax.operations import convolutions, primitives
+from natjax.operations import windows
+
+if TYPE_CHECKING:
+  import jax
 
 Cost = operations.Cost
 
@@ -33,14 +31,14 @@ class Ends(NamedTuple):
     channels: of the target.
     stride: how many times smaller the target's image is.
     size: side of the source's image, in pixels.
-    padding: how windows are padded at a stride; see `primitives.sides`.
+    padding: how windows are padded at a stride; see `windows.sides`.
   """
 
   in_channels: int
   channels: int
   stride: int
   size: int
-  padding: str = primitives.SYMMETRIC
+  padding: str = windows.SYMMETRIC
 
   @property
   def alike(self) -> bool:
@@ -48,56 +46,8 @@ class Ends(NamedTuple):
     return self.stride == 1 and self.in_channels == self.channels
 
 
-class Chain(nn.Module):
-  """A pooling or another operation of fixed width, then a projection.
-
-  Both are made when it runs: a linen module that is made in another's
-  `__call__` is that one's, and its parameters lie beside the chain's.
-
-  Attributes:
-    first: makes the operation.
-    projection: makes the module of the projection.
-  """
-
-  first: Callable[[], Callable[[jax.Array], jax.Array]]
-  projection: Callable[[], nn.Module]
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    first = self.first()
-    if isinstance(first, nn.Module):
-      first = first.clone(parent=self, name="first")
-    return self.projection().clone(parent=self, name="projection")(first(x))
-
-
-def module(operation: operations.Operation, ends: Ends, *,
-           norm: operations.NormFactory,
-           preactivate: bool = False) -> Callable[[jax.Array], jax.Array]:
-  """Returns a linen module or a function [B, H, W, C_in] -> [B, h, w, C].
-
-  Args:
-    operation: what stands on the edge.
-    ends: the shapes that it joins.
-    norm: returns the BN to use.
-    preactivate: whether operations begin with a ReLU.
-  """
-  in_channels, channels, stride, *_ = ends
-  project = lambda activate, step: convolutions.ReluConvNorm(
-      channels, step, norm, kernel_size=1, activate=activate)
-  if _is_projection(operation, ends, preactivate):
-    return project(preactivate, stride)
-  options: dict[str, Any] = {} if preactivate or not operation.activates else {
-      "activate": False}
-  if operation.pads and ends.padding != primitives.SYMMETRIC:
-    options["padding"] = ends.padding
-  width = channels if operation.widens else in_channels
-  make = functools.partial(operation.module, features=width, stride=stride,
-                           norm=norm, **options)
-  return make() if width == channels else Chain(
-      make, functools.partial(project, False, 1))
-
-
-def _is_projection(operation, ends, preactivate):
+def is_projection(operation: operations.Operation, ends: Ends,
+                  preactivate: bool) -> bool:
   """Whether a skip is neither a copy nor a factorised reduce."""
   return operation.name == operations.SKIP and not ends.alike and not (
       preactivate and ends.stride == 2)
@@ -112,7 +62,7 @@ def can_stand(operation: operations.Operation, ends: Ends) -> bool:
 def keeps_side(operation: operations.Operation, ends: Ends) -> bool:
   """Whether an operation leaves images of the side that others leave there."""
   return operation.output_size(
-      ends.size, ends.stride) == primitives.output_size(ends.size, ends.stride)
+      ends.size, ends.stride) == windows.output_size(ends.size, ends.stride)
 
 
 def cost_if_possible(operation: operations.Operation, ends: Ends, *,
@@ -130,7 +80,7 @@ def cost_if_possible(operation: operations.Operation, ends: Ends, *,
 
 
 def scaled(operation: operations.Operation, ends: Ends, params: Any,
-           factor: jax.Array, *, preactivate: bool = False) -> Any | None:
+           factor: "jax.Array", *, preactivate: bool = False) -> Any | None:
   """The parameters with which an operation gives `factor` times as much.
 
   Args:
@@ -144,7 +94,7 @@ def scaled(operation: operations.Operation, ends: Ends, params: Any,
     None of an operation that holds nothing which could take the factor up.
   """
   projects = "projection" in params
-  if projects or _is_projection(operation, ends, preactivate):
+  if projects or is_projection(operation, ends, preactivate):
     operation = operations.get("conv_1x1")
   if not params or operation.scale is None:
     return None
@@ -170,7 +120,7 @@ def cost(operation: operations.Operation, ends: Ends, *,
   in_channels, channels, stride, size, _ = ends
   project = lambda size, step: operations.get("conv_1x1").cost(
       channels, size, step, in_channels=in_channels)
-  if _is_projection(operation, ends, preactivate):
+  if is_projection(operation, ends, preactivate):
     return project(size, stride)
   if operation.widens:
     return operation.cost(channels, size, stride, in_channels=in_channels)

@@ -32,12 +32,13 @@ import contextlib
 import dataclasses
 import difflib
 import re
-from typing import Any, NamedTuple
-
-import jax
+from typing import Any, NamedTuple, TYPE_CHECKING
 
 from natjax import errors
-from natjax.operations import primitives
+from natjax.operations import windows
+
+if TYPE_CHECKING:
+  import jax
 
 #: The operation that gives zeros, as an edge that is not there.
 NULL = "null"
@@ -45,7 +46,7 @@ NULL = "null"
 SKIP = "skip_connect"
 
 #: `(name=None)` returns the BN to use.
-NormFactory = Callable[..., Callable[[jax.Array], jax.Array]]
+NormFactory = Callable[..., Callable[["jax.Array"], "jax.Array"]]
 
 
 class Cost(NamedTuple):
@@ -106,7 +107,7 @@ class Operation:
   name: str
   type: str
   kernel_size: int
-  module: Callable[..., Callable[[jax.Array], jax.Array]]
+  module: Callable[..., Callable[["jax.Array"], "jax.Array"]]
   cost: Callable[..., Cost]
   strides: tuple[int, ...] = (1, 2)
   pooled: bool = False
@@ -115,8 +116,8 @@ class Operation:
   widens: bool = False
   random: bool = False
   pads: bool = False
-  output_size: Callable[[int, int], int] = primitives.output_size
-  scale: Callable[[Any, jax.Array], Any] | None = None
+  output_size: Callable[[int, int], int] = windows.output_size
+  scale: Callable[[Any, "jax.Array"], Any] | None = None
   dilates: bool = False
 
 

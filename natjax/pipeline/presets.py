@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from natjax import errors, methods
 from natjax.graph import codec
 from natjax.methods import entry as entry_lib
-from natjax.methods import supervised
+from natjax.methods import listed, supervised
 from natjax.objectives import arcface as arcface_lib
 from natjax.objectives import simclr as simclr_lib
 from natjax.spaces import base as spaces_lib
@@ -45,7 +45,7 @@ _SEARCH = {"skeleton": "imagenet", "epochs": 50, "batch_size": 1024,
            "learning_rate": 0.5, "final_learning_rate": 0.0,
            "alpha_learning_rate": 6e-3, "weights_fraction": 0.8}
 _SEARCH_CHAINS = {"weights_fraction": 0.8}
-PRESETS = (*entry_lib.PRESETS, *IMAGENET, SEARCH)
+PRESETS = (*listed.PRESETS, *listed.ON_IMAGENET)
 
 
 class Preset(NamedTuple):

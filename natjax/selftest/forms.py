@@ -15,7 +15,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax.operations import primitives
+from natjax.operations import cpu_convolutions, primitives
 from natjax.selftest import programs
 from natjax.training import method as base
 
@@ -41,10 +41,11 @@ class Form(NamedTuple):
 def _depthwise(k):
   pad, kernel = (k - 1) // 2, lambda c: (k, k, 1, c)
   return [
-      Form(f"depthwise {k}x{k}", "XLA's", lambda x, kernel: primitives._conv(
-          x, kernel, (1, 1), (1, 1), ((pad, pad),) * 2), kernel),
+      Form(f"depthwise {k}x{k}", "XLA's", lambda x, kernel: (
+          cpu_convolutions.xla_conv(
+              x, kernel, (1, 1), (1, 1), ((pad, pad),) * 2)), kernel),
       Form(f"depthwise {k}x{k}", "by shifts", lambda x, kernel: (
-          primitives._depthwise_shifted(
+          cpu_convolutions.depthwise_with_gradient(
               x, kernel[:, :, 0], 1, 1, (pad, pad))), kernel)]
 
 
@@ -65,8 +66,9 @@ _POINT, _NONE = (lambda c: (1, 1, c, c)), (lambda c: (1,))
 # XLA's own first; of each operation two.
 FORMS = (
     *_depthwise(3), *_depthwise(5),
-    Form("convolution 1x1", "XLA's", lambda x, kernel: primitives._conv(
-        x, kernel, (1, 1), (1, 1), ((0, 0), (0, 0))), _POINT),
+    Form("convolution 1x1", "XLA's", lambda x, kernel: (
+        cpu_convolutions.xla_conv(
+            x, kernel, (1, 1), (1, 1), ((0, 0), (0, 0)))), _POINT),
     Form("convolution 1x1", "as matrices", primitives.conv, _POINT),
     Form("max pool 3x3", "XLA's", lambda x, kernel: nn.max_pool(
         x, (3, 3), padding=((1, 1), (1, 1))), _NONE),

@@ -12,7 +12,7 @@ import numpy as np
 
 from natjax import operations
 from natjax.networks import layers
-from natjax.operations import edges
+from natjax.operations import edge_modules, edges
 from natjax.selftest import comparison
 
 TOLERANCES = {"float32": 2e-5, "float32 default": 5e-3, "bfloat16": 2e-2}
@@ -65,7 +65,7 @@ def _case(names):
 
 def _program(names, dtype):
   """{operation: {what, at every stride}}, gradients of a weighted sum."""
-  modules = {(name, stride): edges.module(
+  modules = {(name, stride): edge_modules.module(
       operations.get(name), edges.Ends(_CHANNELS, _CHANNELS, stride, side),
       norm=functools.partial(layers.RunningBatchNorm, True))
              for name in names for stride, side in _SIDES.items()

@@ -22,7 +22,7 @@ from natjax.graph import arrays as arrays_lib
 from natjax.graph import blocks, codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.operations import edges as edges_lib
-from natjax.operations import primitives
+from natjax.operations import windows
 from natjax.spaces import base, transitions
 
 CellArrays = arrays_lib.CellArrays
@@ -139,7 +139,7 @@ class Ground:
     # of a side of their own, which no other operation would leave.
     kept = {(g, e) for _, (g, e), at in sites
             if self.decisions[g].fixed[e] or any(
-                shapes.nodes[edge.target].size != primitives.output_size(
+                shapes.nodes[edge.target].size != windows.output_size(
                     shapes.nodes[edge.source].size, shapes.stride(edge))
                 for shapes, edge in at)}
     for (_, n, k), (g, e), at in sites:

@@ -24,7 +24,7 @@ import re
 from natjax import operations
 from natjax.graph import records
 from natjax.graph.records import Block, BlockNetwork, Edge, Layer, Node
-from natjax.operations import units
+from natjax.operations import steps
 from natjax.spaces import base
 from natjax.zoo import inverted, proxyless
 
@@ -37,7 +37,7 @@ _UNIT = re.compile(r"mbconv(\d)_(\d)x\d(_se)?")
 def names(squeeze: bool = False) -> tuple[str, ...]:
   """The operations that a layer chooses among, but for the skip."""
   return tuple(f"mbconv{expansion}_{k}x{k}" + "_se" * squeeze
-               for expansion in units.EXPANSIONS for k in units.KERNELS)
+               for expansion in steps.EXPANSIONS for k in steps.KERNELS)
 
 
 def make(name: str, widths: tuple[int, ...], *, stem: int = 32, first: int = 16,

@@ -6,7 +6,10 @@ import sys
 import pytest
 
 import natjax
+from natjax import methods
 from natjax.cli import inspection
+from natjax.methods import listed
+from natjax.pipeline import presets
 
 HEAVY = {"chex", "flax", "jraph", "matplotlib", "optax", "orbax", "PIL", "rich",
          "scipy", "sklearn", "tensorstore"}
@@ -34,14 +37,49 @@ def test_natjax_imports_what_is_asked_for():
   assert "natjax" in found and not found & {*HEAVY, "jax", "numpy"}
 
 
-def test_cost_imports_little():
-  found = imported("from natjax import cli; assert cli.main(['cost', 'darts'])"
-                   " == 0")
-  assert "natjax" in found and not found & HEAVY - {"flax", "rich"}
+def test_what_only_counts_or_shows_imports_no_jax(tmp_path):
+  commands = [["cost", "darts"], ["cost", "resnet20"], ["list"],
+              ["cost", "proxyless-mobile", "--json"],
+              ["convert", "darts", "--to", "genotype"],
+              ["operations", "--space", "darts"], ["cost", "--help"],
+              ["draw", "darts", "nat_darts", "--out", str(tmp_path / "a.svg")]]
+  found = imported(f"""
+from natjax import cli, data
+for command in {[*commands, ["--version"], ["--help"]]}:
+  try:
+    code = cli.main(command)
+  except SystemExit as e:
+    code = e.code
+  assert code == 0, command
+  assert not {{*sys.modules}} & {{"jax", "jaxlib", "flax"}}, command
+""")
+  assert "natjax" in found and not found & HEAVY - {"PIL", "rich"}
+
+
+def test_what_needs_jax_is_imported_when_it_is_asked_for():
+  found = imported("""
+from natjax import data, methods, operations
+assert "jax" not in sys.modules
+assert {"Conv", "kernel_init"} <= {*dir(operations)} and "METHODS" in (
+    dir(methods)) and "Views" in dir(data)
+operation = operations.get("conv_3x3")
+module = operation.module(features=4, stride=1, norm=None)
+assert type(module).__module__ == "natjax.operations.convolutions"
+assert operations.Conv.__module__ == "natjax.operations.convolutions"
+assert operations.primitives.output_size(5, 2) == 3
+assert data.Views.__module__ == "natjax.data.views"
+""")
+  assert "jax" in found
+
+
+def test_the_listed_names_are_those_of_methods_and_presets():
+  assert {name: entry.help for name, entry in methods.METHODS.items()} == (
+      listed.LINES)
+  assert (*presets.IMAGENET, presets.SEARCH) == listed.ON_IMAGENET
 
 
 def test_methods_leave_out_what_few_of_them_need():
-  found = imported("import natjax.methods, natjax.cli.parser")
+  found = imported("import natjax.methods.known, natjax.cli.parser")
   assert "optax" in found and not found & {"matplotlib", "scipy", "sklearn"}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from natjax import operations
 from natjax.networks import layers
-from natjax.operations import edges
+from natjax.operations import edge_modules, edges
 
 NAMES = ("conv_1x1", "conv_3x3", "sep_conv_3x3", "dil_conv_3x3",
          "conv_1x3_3x1", "depthwise_conv_3x3", "group2_conv_1x1",
@@ -20,7 +20,7 @@ def test_every_operation_gives_twice_as_much(name, norm):
       norm == "bn") else (lambda name=None: layers.Bias(name=name))
   # Width and image change, so that pooling is followed by a projection.
   operation, ends = operations.get(name), edges.Ends(4, 8, 2, 4)
-  module = edges.module(operation, ends, norm=make, preactivate=True)
+  module = edge_modules.module(operation, ends, norm=make, preactivate=True)
   x = np.random.default_rng(0).normal(size=(2, 4, 4, 4)).astype("f")
   variables = module.init(jax.random.key(0), x)
   # Biases other than 0 and scales other than 1.

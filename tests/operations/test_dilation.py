@@ -9,7 +9,7 @@ import pytest
 
 from natjax import operations
 from natjax.networks import layers
-from natjax.operations import edges, primitives
+from natjax.operations import edge_modules, edges, primitives
 from tests.networks import oracle
 from tests.operations import modules
 
@@ -58,7 +58,7 @@ def test_every_operation_gives_the_same_where_both_are_defined(name):
       continue
     for padding in ("symmetric", "same")[:1 + operation.pads]:
       ends = edges.Ends(8, 16 if operation.widens else 8, stride, 13, padding)
-      make = lambda ends=ends: edges.module(
+      make = lambda ends=ends: edge_modules.module(
           operation, ends, norm=norm, preactivate=True)
       x = images(rate)
       found, after = compare(make, rate, stride, left, x)

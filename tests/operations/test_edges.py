@@ -8,7 +8,7 @@ import pytest
 
 from natjax import errors, operations
 from natjax.networks import layers
-from natjax.operations import edges
+from natjax.operations import edge_modules, edges
 from tests import counting
 from tests.networks import oracle
 from tests.operations import modules
@@ -27,8 +27,8 @@ CASES = [(name, ends) for name in operations.names() for ends in ENDS
 
 
 def build(name, ends, norm=modules.affine_norm, *, preactivate=False):
-  return edges.module(operations.get(name), ends, norm=norm,
-                      preactivate=preactivate)
+  return edge_modules.module(operations.get(name), ends, norm=norm,
+                             preactivate=preactivate)
 
 
 def image(ends, seed=0):

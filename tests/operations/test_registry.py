@@ -1,5 +1,7 @@
 """Tests of `natjax.operations.registry`."""
 
+import pickle
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -40,6 +42,17 @@ def test_registered_operation_is_known_for_the_block_only():
   assert operations.names() == before
   with pytest.raises(errors.InputError, match="unknown operation 'shift'"):
     operations.get("shift")
+
+
+def test_the_librarys_own_are_pickled():
+  for name in operations.BUILTIN:
+    operation = operations.get(name)
+    again = pickle.loads(pickle.dumps(operation))
+    assert again.cost(8, 6, 2) == operation.cost(8, 6, 2)
+    assert again.name == name and again.output_size is operation.output_size
+    first, second = (op.module(features=8, stride=op.strides[-1], norm=None)
+                     for op in (operation, again))
+    assert type(first) is type(second)
 
 
 def test_registration_ends_with_an_error_in_the_block():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from natjax import operations
-from natjax.operations import primitives
+from natjax.operations import cpu_convolutions, primitives
 from natjax.selftest import (
     checks,
     comparison,
@@ -89,15 +89,16 @@ def depthwise_anew():
 @pytest.mark.usefixtures("depthwise_anew")
 def test_a_wrong_gradient_is_found(monkeypatch):
   """One of those written by hand: the reference has JAX's own."""
-  backward = primitives._depthwise_bwd
+  backward = cpu_convolutions._depthwise_bwd
 
   def wrong(stride, dilation, before, residuals, g):
     g_x, g_kernel = backward(stride, dilation, before, residuals, g)
     return g_x, 1.0001 * g_kernel
 
-  broken = jax.custom_vjp(primitives._depthwise_sum, nondiff_argnums=(2, 3, 4))
-  broken.defvjp(primitives._depthwise_fwd, wrong)
-  monkeypatch.setattr(primitives, "_depthwise_shifted", broken)
+  broken = jax.custom_vjp(cpu_convolutions.depthwise, nondiff_argnums=(2, 3, 4))
+  broken.defvjp(cpu_convolutions._depthwise_fwd, wrong)
+  monkeypatch.setattr(
+      cpu_convolutions, "depthwise_with_gradient", broken)
   row, = run(operation_cases.cases(["depthwise_conv_3x3"]))
   assert row.outcome == "FAILED"
   assert row.note.startswith("gradient of the weights")

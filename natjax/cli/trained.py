@@ -1,0 +1,168 @@
+"""The commands that look at trained networks: evaluate, export."""
+
+import dataclasses
+import pathlib
+
+from natjax import errors
+from natjax.cli import console
+from natjax.costs import amounts, exact
+from natjax.methods import acceptance
+from natjax.objectives import classification, simclr
+from natjax.pipeline import export as export_lib
+from natjax.pipeline import networks as networks_lib
+from natjax.pipeline import runs, tables, versus
+from natjax.training import devices, fit
+
+
+def run_evaluate(args) -> int:
+  """`natjax evaluate`, of one run or of several beside each other."""
+  devices.configure_compilation()
+  if args.others:
+    return _compare(args)
+  dataset, own = runs.load_data(
+      args.directory, args.dataset, args.data_dir)
+  config = runs.read_config(args.directory)
+  train = fit.Split(dataset.train_images, dataset.train_labels)
+  test = fit.Split(dataset.test_images, dataset.test_labels)
+  accuracies, firsts = {}, {}
+  for name in networks_lib.networks(args.directory):
+    net = networks_lib.load(args.directory, name)
+    if net.classifies:
+      objective = classification.Classification(net.module)
+      found = fit.walk(
+          objective.ranks, net.variables, test, preparation=net.preparation,
+          batch_size=128)
+      accuracies[name] = float(found["accuracy"])
+      if dataset.num_classes >= classification.MANY:
+        firsts[name] = float(found["top5_accuracy"])
+    else:
+      features = lambda variables, images, module=net.module: module.apply(
+          variables, images)[0]
+      bank, queries = (
+          simclr.extract(features, net.variables, part, net.preparation)
+          for part in (train, test))
+      accuracies[name] = simclr.judge(
+          simclr.SimCLRConfig(**config["simclr"]), bank, queries,
+          dataset.num_classes, linear=False)["accuracy"]
+  if args.json:
+    console.print_json({"dataset": dataset.name, "own": own, "finished": (
+        runs.finished(args.directory)), "networks": [
+        {"network": k, "accuracy": v, **(
+            {"top5_accuracy": firsts[k]} if k in firsts else {})}
+        for k, v in accuracies.items()]})
+  else:
+    other = "" if own else ", which is not what they were trained on"
+    console.print_table(
+        f"{tables.measure(config)} on {dataset.name}{other}",
+        ("network", ">accuracy", *[">five first"] * bool(firsts)),
+        [(k, *(f"{100 * v:.2f} %" for v in (value, *(
+            [firsts[k]] if k in firsts else []))))
+         for k, value in accuracies.items()])
+    if text := _unfinished(args.directory):
+      console.out.print(args.directory + text)
+  return 0
+
+
+def _compare(args):
+  """The networks of several runs, each beside the first of all.
+
+  Two networks are compared image by image where the runs have the same images,
+  normalised alike (`acceptance.Pairs`).
+  """
+  rows, first = [], None
+  folders: dict[pathlib.Path, str] = {}  # As they were given.
+  for folder in (args.directory, *args.others):  # Before anything is computed.
+    runs.read_config(folder)
+    networks_lib.networks(folder)
+    if (whole := pathlib.Path(folder).resolve()) in folders:
+      raise errors.InputError(
+          f"{folder} is the same run as {folders[whole]}; name every run once")
+    folders[whole] = folder
+  for folder in folders.values():
+    dataset, _ = runs.load_data(folder, args.dataset, args.data_dir)
+    test = fit.Split(dataset.test_images, dataset.test_labels)
+    seen = runs.describe_data(dataclasses.replace(
+        dataset, train_images=test.images, train_labels=test.labels))
+    for name in networks_lib.networks(folder):
+      net = networks_lib.load(folder, name)
+      if not net.classifies:
+        raise errors.InputError(
+            f"{folder} learnt without labels, and its features are judged by"
+            " their neighbours; evaluate it alone")
+      one = versus.Trained(
+          classification.Classification(net.module), net.variables)
+      images = seen["crc32"], seen["image_size"], net.preparation
+      first = first or (images, one)
+      found = versus.count(
+          one, first[1] if images == first[0] else one, test,
+          preparation=net.preparation, batch_size=128)
+      pairs = acceptance.Pairs(found["images"], found["won"], found["lost"])
+      p, total = found["right"] / pairs.images, exact.network(
+          net.module.graph, net.module.frame)
+      rows.append({
+          "run": folder, "finished": runs.finished(folder), "network": name,
+          "dataset": dataset.name,
+          "params": total.params, "madds": total.madds, "accuracy": p,
+          "images": pairs.images,
+          "reach": acceptance.Z * (p * (1 - p) / pairs.images)**0.5,
+          **({"difference": pairs.difference, "interval": [*pairs.interval]}
+             if one is not first[1] and images == first[0] else {})})
+  if args.json:
+    console.print_json({"networks": rows})
+    return 0
+  # A line of 80 columns is to do: what may be long stands below.
+  number = {folder: i for i, folder in enumerate(folders.values(), 1)}
+  columns = (">run", "network", ">parameters", ">multiply-\nadds",
+             ">accuracy, %", ">difference")
+  console.print_table(
+      "test accuracy, and the difference from the first network in points, each"
+      " with 95 % over test images; differences image by image, where these are"
+      " the same and normalised alike", columns, [
+          (str(number[row["run"]]), row["network"],
+           *(amounts.count(row[key]) for key in ("params", "madds")),
+           f"{100 * row['accuracy']:.2f} ± {100 * row['reach']:.2f}",
+           _beside(row, row is rows[0])) for row in rows])
+  for row in {row["run"]: row for row in rows}.values():
+    console.out.print(f"run {number[row['run']]}: {row['run']}, of"
+                      f" {row['dataset']}"
+                      + _unfinished(row["run"]))
+  return 0
+
+
+def _unfinished(folder):
+  """What is said of a run that is not finished; "" of one that is."""
+  return "" if runs.finished(folder) else (
+      "; it is not finished, and these are the networks that it has trained so"
+      " far")
+
+
+def _beside(row, first):
+  """The cell of a network's difference from the first one."""
+  if "difference" not in row:
+    return "" if first else "not paired"
+  low, high = row["interval"]
+  return f"{100 * row['difference']:+.2f} ± {50 * (high - low):.2f}"
+
+
+def run_export(args) -> int:
+  """`natjax export`.
+
+  With --json, an object with "file", "network", "platforms", "difference".
+  """
+  devices.configure_compilation()
+  name = args.network or networks_lib.usual(
+      networks_lib.networks(args.directory))
+  done = export_lib.export(
+      args.directory, args.out, name=name,
+      platforms=args.platforms and [
+          word.strip() for word in args.platforms.split(",")])
+  if args.json:
+    console.print_json({"file": str(done.path), "network": name,
+                        "platforms": done.platforms,
+                        "difference": done.difference})
+  else:
+    console.out.print(
+        f"{name}: {done.path}{', for ' * bool(done.platforms)}"
+        f"{', '.join(done.platforms)}; read back, its outputs differ by at most"
+        f" {done.difference:.1e} from the network's")
+  return 0
