@@ -136,10 +136,16 @@ def clock(out: pathlib.Path) -> Iterator[Callable[[], float]]:
 
 
 def add_flags(parser: argparse.ArgumentParser, presets: Iterable[str]) -> None:
-  """Adds the arguments that every experiment has."""
-  parser.add_argument("--preset", choices=tuple(presets), default="small")
+  """Adds the arguments that every experiment has that sees images."""
+  add_folders(parser, presets)
   parser.add_argument("--data-dir", help="where the data sets lie")
   parser.add_argument("--seed", type=at_least(0), default=0)
+
+
+def add_folders(parser: argparse.ArgumentParser,
+                presets: Iterable[str]) -> None:
+  """Adds the preset and the folders of an experiment."""
+  parser.add_argument("--preset", choices=tuple(presets), default="small")
   parser.add_argument("--out", type=pathlib.Path, required=True,
                       help="folder to work in, and to resume from")
   parser.add_argument("--overwrite", action="store_true",

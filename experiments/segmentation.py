@@ -34,6 +34,7 @@ import dry_runs
 import jax
 import jax.numpy as jnp
 import recording
+import sweeps
 import transforming
 
 import natjax
@@ -133,15 +134,12 @@ class Built(NamedTuple):
 
 def build(name: str, config: Config) -> Built:
   """The backbone of a name."""
-  source, known = config.weights.get(name, name), zoo.known(name)
-  if pathlib.Path(source).is_dir() and not (known and source == name):
+  source = config.weights.get(name, name)
+  if pathlib.Path(source).is_dir() and not (
+      zoo.known(name) and source == name):
     found = natjax.backbone(source, config.output_stride)
     own = found.preparation
     return Built(found.module, found.variables, own.mean, own.std)
-  if not known:
-    raise errors.InputError(
-        f"backbone {name} is neither in the zoo nor the folder of a run; name"
-        " another", "backbones")
   if name in zoo.genotype_names():
     if name in config.weights:
       raise errors.InputError(
@@ -161,6 +159,11 @@ def build(name: str, config: Config) -> Built:
   if name in config.weights:
     weights = natjax.load_weights(source, codec.check(architecture))
   return Built(module, weights, MEAN, STD)
+
+
+def label(name: str) -> str:
+  """What a backbone is called: its name, or that of its run's folder."""
+  return pathlib.Path(name).name
 
 
 def cost(built: Built, config: Config, size: int) -> exact.Cost:
@@ -296,6 +299,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
   parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
+  sweeps.add_flags(parser)
   parser.add_argument("--backbones", nargs="+", help="names of the zoo, or"
                       " folders of runs (default: the preset's)")
   parser.add_argument("--weights", nargs="+", default=(), metavar="NAME=PATH",
@@ -319,6 +323,18 @@ def configure(args: argparse.Namespace) -> Config:
     raise errors.InputError(
         f"weights are given of {', '.join(other)}, no backbone that is asked"
         " for; name it with --backbones", "weights")
+  for name in config.backbones:
+    if not zoo.known(name) and not pathlib.Path(
+        weights.get(name, name)).is_dir():
+      raise errors.InputError(
+          f"backbone {name} is neither in the zoo nor the folder of a run; name"
+          " another", "backbones")
+  labels = [*map(label, config.backbones)]
+  for name in labels:
+    if labels.count(name) > 1:
+      raise errors.InputError(f"several backbones are called {name}, by which"
+                              " they are told apart; rename a folder",
+                              "backbones")
   return config
 
 
@@ -334,35 +350,34 @@ def main(argv: Sequence[str] | None = None) -> None:
   if not config.made and args.data_dir is None:
     raise errors.InputError("the folder of Pascal VOC is not given; name it"
                             " with --data-dir", "data_dir")
-  out = recording.open_folder(args.out, dataclasses.asdict(config),
-                              overwrite=args.overwrite)
+  sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")
 
   # Data, train, judge.
-  with recording.clock(out) as spent:
-    folder = args.data_dir
-    if config.made:
-      folder = voc.make(out / "pictures", {
-          "train": [(64, 60), (56, 64)] * (config.pictures // 2),
-          "val": [(64, 64)] * 6}, stripes=2, seed=config.seed)
-    test, train = (
-        voc.load(folder, split, masks=masks, num_classes=config.num_classes)
-        for split, masks in (("val", "SegmentationClass"),
-                             (config.split, config.masks)))
-    found = {}
-    for name in config.backbones:
-      label = pathlib.Path(name).name
-      found[label] = run(label, build(name, config), config, train, test,
-                         out / label)
-    seconds = spent()
+  folder = args.data_dir
+  if config.made:
+    folder = sweep.out / "pictures"
+    recording.once(folder.with_suffix(".json"), lambda: voc.make(folder, {
+        "train": [(64, 60), (56, 64)] * (config.pictures // 2),
+        "val": [(64, 64)] * 6}, stripes=2, seed=config.seed).name)
+  test, train = (
+      voc.load(folder, split, masks=masks, num_classes=config.num_classes)
+      for split, masks in (("val", "SegmentationClass"),
+                           (config.split, config.masks)))
+  found = sweep.run([
+      sweeps.Part(label(name), lambda name=name: run(
+          label(name), build(name, config), config, train, test,
+          sweep.out / label(name)))
+      for name in config.backbones])
 
   # Report.
   result = {"backbones": found, "train": len(train), "test": len(test),
             "config": dataclasses.asdict(config),
-            **recording.circumstances("segmentation.py", argv, seconds)}
-  transforming.report(args.report or out / "report", result,
+            **sweep.circumstances()}
+  transforming.report(args.report or sweep.out / "report", result,
                       readme(config, result))
+  sweep.end()
 
 
 if __name__ == "__main__":
