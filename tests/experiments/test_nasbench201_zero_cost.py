@@ -95,7 +95,8 @@ def test_a_report_of_what_is_finished(script, table, tmp_path, monkeypatch):
     if name == "synflow" and not mended:
       raise ValueError("broken")
     scored.append((name, code, draw))
-    if len(scored) == 4 and not mended:  # In the second of the first part's cells.
+    # In the second of the first part's cells.
+    if len(scored) == 4 and not mended:
       asked.append(15)
     return float(code)
 
