@@ -162,7 +162,8 @@ def circumstances(
   # What a folder is called on one machine says nothing on another.
   for flag, name in (("--data-dir", "DATA"), ("--out", "OUT"),
                      ("--report", "REPORT"), ("--table", "TABLE"),
-                     ("--table101", "TABLE101"), ("--jpegs", "JPEGS")):
+                     ("--table101", "TABLE101"), ("--jpegs", "JPEGS"),
+                     ("--sbd", "SBD")):
     if flag in given[:-1] and given[given.index(flag) + 1].startswith("/"):
       given[given.index(flag) + 1] = name
   return {

@@ -10,13 +10,17 @@ DeepLabV3's (Chen et al., 2017): "trainaug" (VOC's training images and SBD's),
 Its cells of EnTranNAS-DST are published as pictures only; those that one finds
 (experiments/entrannas.py) and trains on ImageNet are named by their run.
 
-Commands, with DATA a folder that holds VOCdevkit/VOC2012, with SBD's masks in
-SegmentationClassAug, R50 a file of torchvision's ResNet50, RUN the folder of a
-network that natjax trained on ImageNet:
+Its second training, with BN frozen, is left out: that is at an output stride of
+8, on VOC's trainval, and for the benchmark's test images.
+
+Commands, with DATA a folder that holds VOCdevkit/VOC2012, SBD one that holds
+SBD's cls, train.txt and val.txt (or without --sbd its masks as PNG files in
+SegmentationClassAug and the list trainaug), R50 a file of torchvision's
+ResNet50, RUN the folder of a network that natjax trained on ImageNet:
   python experiments/segmentation.py --preset smoke --out runs/smoke
   python experiments/segmentation.py --preset paper --dry-run --out runs/voc
   python experiments/segmentation.py --preset paper --data-dir DATA \
-      --backbones resnet50 RUN --weights resnet50=R50 --out runs/voc
+      --sbd SBD --backbones resnet50 RUN --weights resnet50=R50 --out runs/voc
 Hardware and time: `smoke` took three minutes on 2 busy CPU cores, nearly all of
 it compilation. How long `paper` takes is what `--dry-run` estimates.
 Expected, preset `paper`: `PAPER` below; not run here.
@@ -54,6 +58,7 @@ from natjax.training import devices, fit
 PAPER = {"resnet50": 76.5, "nasnet": 75.4, "darts": 75.1,
          "EnTranNAS-DST, λ 0.2": 76.3, "EnTranNAS-DST, λ 0.1": 76.8,
          "EnTranNAS-DST, λ 0.05": 77.1}
+_SBD = "SBD's own files"
 # Of ImageNet, by which torchvision's networks see images.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -70,7 +75,7 @@ class Config:
     cells: (channels, cells) around genotypes.
     made: whether pictures of stripes are made instead of read.
     split: that is trained on.
-    masks: the folder of its masks.
+    masks: the folder of its masks; `_SBD` are VOC's own and those of SBD.
     pictures: of the split; what --dry-run expects.
     num_classes: K.
     size: side of the square in which is judged.
@@ -306,6 +311,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
                       help="trained weights of backbones")
   parser.add_argument("--split", help="that is trained on")
   parser.add_argument("--masks", help="the folder of its masks")
+  parser.add_argument("--sbd", help="SBD's folder, whose .mat files are masks"
+                      " of what it adds to the training pictures")
   dry_runs.add_flags(parser)
   parser.set_defaults(preset="smoke")
   return parser.parse_args(argv)
@@ -314,6 +321,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def configure(args: argparse.Namespace) -> Config:
   """The preset, with what the arguments change of it."""
   config = PRESETS[args.preset]
+  if args.sbd is not None:
+    if PRESETS[args.preset].made or args.split or args.masks:
+      raise errors.InputError(
+          "sbd says which pictures are trained on and where their masks are,"
+          " and pictures that are made, --split or --masks do, too; leave one"
+          " of them out", "sbd")
+    config = dataclasses.replace(config, split="trainaug", masks=_SBD)
   weights = dict(item.partition("=")[::2] for item in args.weights)
   config = dataclasses.replace(
       config, seed=args.seed, weights=weights,
@@ -361,10 +375,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     recording.once(folder.with_suffix(".json"), lambda: voc.make(folder, {
         "train": [(64, 60), (56, 64)] * (config.pictures // 2),
         "val": [(64, 64)] * 6}, stripes=2, seed=config.seed).name)
-  test, train = (
-      voc.load(folder, split, masks=masks, num_classes=config.num_classes)
-      for split, masks in (("val", "SegmentationClass"),
-                           (config.split, config.masks)))
+  test = voc.load(folder, "val", num_classes=config.num_classes)
+  train = voc.load(
+      folder, config.split, masks=config.masks, num_classes=config.num_classes
+  ) if args.sbd is None else voc.augmented(
+      folder, args.sbd, num_classes=config.num_classes)
   found = sweep.run([
       sweeps.Part(label(name), lambda name=name: run(
           label(name), build(name, config), config, train, test,

@@ -18,17 +18,17 @@ Where the enlarged angle would exceed pi, whose cosine would rise again, the
 form is that of the authors' code: cos(theta) - m sin(m), which goes on falling.
 
 **Memory and devices.** For B images a device holds a few arrays of B * K
-numbers, besides the vectors. Where a network is trained on D devices, of one
-process or several, each holds the vectors of K / D identities (rounded up),
-their gradients and what the optimizer keeps of them, and nothing of the others
-(`ArcFace.over`): embeddings are gathered from all devices, and each computes
-the cosines of all images with its own identities, which are again B * K.
-Several processes put the vectors together for a checkpoint, and at the end.
-This is so of the training of a given network: of the original, and of what NAT
-and NAT++ come to. Not divided, but whole on every device, are the vectors in
-the supernets of NAT and NAT++, in the brief trainings of their candidates, in
-`differentiable`, and where seeds are trained side by side on devices of their
-own.
+numbers, besides the vectors. Where D devices train, of one process or several,
+each holds the vectors of K / D identities (rounded up), their gradients and
+what the optimizer keeps of them, and nothing of the others (`Criterion.over`):
+embeddings are gathered from all devices, and each computes the cosines of all
+images with its own identities, which are again B * K. Several processes put the
+vectors together for a checkpoint, and at the end. This is so of networks, of
+the supernets of NAT and NAT++, where rewards are counted so, too, of the brief
+trainings of their candidates, and of both stages of `differentiable`. Whole on
+every device are the vectors where seeds are trained side by side on devices of
+their own, where candidates are scored at the end of a search, and where
+`--start replace` teaches operations by the given network, before a search.
 """
 
 import dataclasses

@@ -3,7 +3,9 @@
 import importlib
 import json
 
+import numpy as np
 import pytest
+from scipy import io
 
 from natjax import errors
 from natjax.data import voc
@@ -80,6 +82,33 @@ def test_a_backbone_is_a_job(script, monkeypatch, tmp_path):
   result = json.loads((tmp_path / "report" / "result.json").read_text())
   assert [*result["backbones"]] == ["resnet18"]
   assert result["missing"] == {"darts": "ValueError: broken"}
+
+
+def test_sbd_says_what_is_trained_on(script, monkeypatch, tmp_path):
+  folder, own = tmp_path / "voc", tmp_path / "sbd"
+  voc.make(folder, {"train": [(8, 8)] * 2, "val": [(8, 8)], "more": [(8, 8)]})
+  (own / "cls").mkdir(parents=True)
+  for name in ("train", "val"):
+    (own / f"{name}.txt").write_text("train_0\nmore_0\n")
+  io.savemat(own / "cls" / "more_0.mat", {"GTcls": {
+      "Segmentation": np.zeros((8, 8), np.uint8)}})
+  row = {"params": 1, "madds": 1, "trained": False, "miou": 0.5,
+         "accuracy": 0.5, "absent": []}
+  monkeypatch.setattr(script, "build", lambda *_: None)
+  monkeypatch.setattr(script, "run", lambda name, built, config, train, *_: (
+      {**row, "absent": list(train.names)}))
+  argv = ["--preset", "paper", "--data-dir", str(folder), "--sbd", str(own),
+          "--out", str(tmp_path / "run"), "--backbones", "resnet50"]
+  with pytest.raises(errors.InputError, match="leave one of them out"):
+    script.main([*argv, "--split", "train"])
+  script.main(argv)
+  report = tmp_path / "run" / "report"
+  result = json.loads((report / "result.json").read_text())
+  assert result["backbones"]["resnet50"]["absent"] == [
+      "train_0", "train_1", "more_0"]
+  assert (result["train"], result["test"]) == (3, 1)
+  assert result["config"]["split"] == "trainaug"
+  assert "--sbd SBD" in result["command"]
 
 
 @pytest.mark.parametrize("names,message", [
