@@ -31,6 +31,7 @@ A stopped run goes on by the same command.
 import argparse
 from collections.abc import Sequence
 import dataclasses
+import functools
 import io
 import pathlib
 import pickle
@@ -40,12 +41,14 @@ import dry_runs
 import numpy as np
 from PIL import Image
 import recording
+import sweeps
 import transforming
 
 import natjax
 from natjax import data as data_lib
 from natjax import errors, pipeline, zoo
 from natjax.costs import exact as cost_lib
+from natjax.drawing import files as files_lib
 from natjax.graph import blocks, codec, records
 from natjax.methods import nat, supervised
 from natjax.objectives import arcface as arcface_lib
@@ -121,6 +124,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
   parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
+  sweeps.add_flags(parser)
   parser.add_argument("--networks", nargs="+", choices=tuple(PUBLISHED),
                       help="default: the preset's")
   parser.add_argument("--stream", action="store_true", default=None,
@@ -182,7 +186,8 @@ def make(config: Config, out: pathlib.Path
     able[one] = False
     chosen += [one, rng.choice(np.flatnonzero(able))]
   path = out / f"{_MADE}.bin"
-  path.write_bytes(pickle.dumps(([_png(others[i]) for i in chosen], same)))
+  files_lib.write(path, pickle.dumps((
+      [_png(others[i]) for i in chosen], same)))
   return dataset, [path]
 
 
@@ -298,24 +303,26 @@ def main(argv: Sequence[str] | None = None) -> None:
   if dry_runs.asked(args):
     dry_run(config, args.teraflops)
     return
-  out = recording.open_folder(args.out, dataclasses.asdict(config),
-                              overwrite=args.overwrite)
+  sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")
 
   # Data, search, train, verify.
-  with recording.clock(out) as spent:
-    dataset, files = make(config, out) if config.made else (
-        load(config, args.data_dir, args.stream))
-    found = {name: compare(name, dataset, files, config, out / name)
-             for name in config.networks}
-    seconds = spent()
+  data = functools.cache(lambda: make(config, sweep.out) if config.made else (
+      load(config, args.data_dir, args.stream)))
+  if not args.executor:  # Else the jobs alone hold images.
+    data()
+  found = sweep.run([
+      sweeps.Part(name, lambda name=name: compare(
+          name, *data(), config, sweep.out / name))
+      for name in config.networks])
 
   # Report.
   result = {"networks": found, "config": dataclasses.asdict(config),
-            **recording.circumstances("faces.py", argv, seconds)}
-  transforming.report(args.report or out / "report", result,
+            **sweep.circumstances()}
+  transforming.report(args.report or sweep.out / "report", result,
                       readme(config, result))
+  sweep.end()
 
 
 if __name__ == "__main__":

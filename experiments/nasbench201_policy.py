@@ -1,7 +1,8 @@
 """NAT's policy on NAS-Bench-201: Figure 7 and Table 5 where the truth is known.
 
   python experiments/nasbench201_policy.py --table nasbench201.csv.gz \
-      --preset small --out experiments/results/nasbench201_policy
+      --preset small --out runs/nasbench201_policy \
+      --report experiments/results/nasbench201_policy
 
 Guo et al., 2021, sections 6.2 to 6.4, on the benchmark instead of twenty
 random architectures: the number of graph convolutions (Figure 7(a)), lambda
@@ -11,10 +12,9 @@ whose cells may be inputs (see GROUPS). Every setting trains 5 seeds in one
 compiled program; accuracy after 200 epochs on CIFAR-10, means over all cells
 that compute nothing that an input did.
 
-Writes into --out: results.json with every setting's report, one picture per
-group, and README.md. A setting that stands in results.json already is not run
-again, so an interrupted run goes on where it stopped; remove the file to start
-anew.
+Records results.json with every setting's report, one picture per group, and
+README.md. A stopped run goes on by the same command, a setting at a time; what
+stands in the results.json of --earlier is not run again.
 
 Presets: smoke takes a minute, most of it compilation, and teaches nothing;
 small, which took 15 minutes on 2 cores that others kept busy too, trains the
@@ -23,29 +23,19 @@ so that these compare how fast a policy learns; paper trains all at full length.
 """
 
 import json
-import os
 import pathlib
-import platform
-import shlex
-import sys
 import time
 from typing import NamedTuple
 
-from natjax.training import devices
+import recording
+import sweeps
+import transforming
 
-devices.configure_compilation()
-
-import jax  # noqa: E402
-import recording  # noqa: E402
-
-from natjax import pipeline  # noqa: E402
-from natjax.benchmarks import (  # noqa: E402
-  nasbench201,
-  policy_report,
-  policy_search,
-)
-from natjax.drawing import files  # noqa: E402
-from natjax.graph import nasbench201 as cells201  # noqa: E402
+import natjax
+from natjax import errors
+from natjax.benchmarks import nasbench201, policy_report, policy_search
+from natjax.drawing import files
+from natjax.graph import nasbench201 as cells201
 
 NAMES = {"nat": "NAT", "natpp": "NAT++"}
 COUNTS = (1, 5, 10, 30)
@@ -135,11 +125,24 @@ def run(config, table, seeds):
   return {**report, "reward_curve": [round(float(r), 6) for r in curve]}
 
 
-def load(path):
-  """Reports by key, of an earlier run."""
-  if not path.exists():
+def earlier(folder):
+  """Reports by setting and number of seeds, of a record; {} of none."""
+  if folder is None:
     return {}
-  return {r["key"]: r for r in json.loads(path.read_text())["runs"]}
+  try:
+    rows = recording.read(folder / "results.json")["runs"]
+    return {_setting(row["key"]): row for row in rows}
+  except (OSError, ValueError, LookupError, TypeError,
+          AttributeError) as error:
+    raise errors.InputError(
+        f"{folder / 'results.json'} is no record of this script; name the"
+        " --report of an earlier run, or leave out --earlier", "earlier"
+    ) from error
+
+
+def _setting(key):
+  """The key without the group and the label, by which settings are one."""
+  return key.split("/", 2)[2]
 
 
 def table_lines(group, runs):
@@ -194,17 +197,14 @@ def draw(group, runs, path):
   files.write(path, files.figure_bytes(figure, path.suffix[1:]))
 
 
-def write_report(out, done, command, preset):
+def write_report(out, done, circumstances, preset):
   """results.json, pictures and README.md of what is done."""
-  hardware = f"{os.cpu_count()} CPU cores ({platform.machine()})" + "".join(
-      f", {d.device_kind}" for d in jax.devices()[:1])
-  versions = pipeline.versions()
+  out.mkdir(parents=True, exist_ok=True)
   files.write(out / "results.json", (json.dumps(
-      {"command": command, "hardware": hardware, "versions": versions,
-       "runs": list(done.values())}, indent=1) + "\n").encode())
+      {**circumstances, "runs": done}, indent=1) + "\n").encode())
   lines = ["# NAT's policy on NAS-Bench-201", "", __doc__.split("\n\n")[2], ""]
   for group in GROUPS:
-    runs = [r for r in done.values() if r["group"] == group]
+    runs = [r for r in done if r["group"] == group]
     if not runs:
       continue
     draw(group, runs, out / f"{group}.svg")
@@ -212,7 +212,7 @@ def write_report(out, done, command, preset):
     lines += [f"## {GROUPS[group].title}", "", f"![{group}]({group}.svg)", "",
               f"{' or '.join(map(str, steps))} steps.", "",
               *table_lines(group, runs), ""]
-  violations = sum(r["cost_violations"] for r in done.values())
+  violations = sum(r["cost_violations"] for r in done)
   empty = int((cells201.computations() == 0).sum())
   lines += [
       "Gains are points of test accuracy, mean ± deviation over seeds; each"
@@ -223,18 +223,20 @@ def write_report(out, done, command, preset):
       " seed. Parameters: mean of ratios, by argmax. Read:"
       " distinct entries of the table that a training looked up, of 15625."
       f" Cells that came to cost more, over all runs: {violations}.", "",
-      f"Command (preset {preset}): `{command}`", "",
-      f"Hardware: {hardware}, load average {os.getloadavg()[0]:.1f} when this"
-      " was written (others' work makes seconds longer); "
-      + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".", ""]
+      f"Preset {preset}; others' work makes seconds longer.", "",
+      *recording.in_words(circumstances)]
   files.write(out / "README.md", "\n".join(lines).encode())
 
 
 def parse(argv):
   parser = recording.Parser(description=__doc__.split("\n")[0])
-  parser.add_argument("--table", type=pathlib.Path, required=True)
-  parser.add_argument("--out", type=pathlib.Path, required=True)
-  parser.add_argument("--preset", choices=PRESETS, default="small")
+  recording.add_folders(parser, PRESETS)
+  sweeps.add_flags(parser)
+  parser.add_argument("--table", type=pathlib.Path, required=True,
+                      help="NAS-Bench-201's: CSV, or NATS-Bench's folder")
+  parser.add_argument("--earlier", type=pathlib.Path, metavar="REPORT",
+                      help="a record of this script, whose settings are not run"
+                      " again")
   parser.add_argument("--groups", nargs="+", choices=GROUPS,
                       default=list(GROUPS))
   parser.add_argument("--methods", nargs="+", choices=tuple(NAMES),
@@ -244,30 +246,45 @@ def parse(argv):
 
 def main(argv=None):
   args = parse(argv)
+  natjax.configure_compilation()
+
+  # Config.
   preset = PRESETS[args.preset]
-  args.out.mkdir(parents=True, exist_ok=True)
   table = nasbench201.read(args.table)
+  known = earlier(args.earlier)
+  sweep = sweeps.Sweep(__file__, args, argv, preset._asdict())
   seeds = list(range(preset.seeds))
-  command = shlex.join(["python", "experiments/nasbench201_policy.py",
-                        *(sys.argv[1:] if argv is None else argv)])
-  done = load(args.out / "results.json")
-  for group, label, config in plan(
-      preset, args.groups, args.methods):
-    key = f"{group}/{label}/{config!r}/{len(seeds)}"
-    if key in done:
-      continue
-    # The same settings may stand in several groups.
-    twin = next((r for r in done.values() if r["key"].split("/", 2)[2]
-                 == key.split("/", 2)[2]), None)
-    report = twin or run(config, table, seeds)
-    done[key] = {**report, "key": key, "group": group, "label": label}
-    print(f"{group} {label} {config.method}: argmax"
+  settings = [(group, label, config, f"{config!r}/{len(seeds)}")
+              for group, label, config in plan(
+                  preset, args.groups, args.methods)]
+
+  # Train, judge. The same settings may stand in several groups: they are one.
+  parts = {}
+  for group, label, config, key in settings:
+    if key not in known:
+      parts.setdefault(key, sweeps.Part(
+          f"{group} {label} {config.method}",
+          lambda config=config: run(config, table, seeds)))
+  rows = sweep.run([*parts.values()])
+  known |= {key: rows[part.name] for key, part in parts.items()
+            if part.name in rows}
+
+  # Report.
+  done = []
+  for group, label, config, key in settings:
+    if key in known:
+      report = known[key]
+      done.append({**report, "key": f"{group}/{label}/{key}", "group": group,
+                   "label": label})
+      transforming.say(
+          f"{group} {label} {config.method}: argmax"
           f" {report['gain_argmax']:+.3f}, oracle {report['gain_oracle']:+.3f},"
           f" share {100 * report['oracle_share']:.1f} %,"
-          f" {report['seconds']:.0f} s", flush=True)
-    write_report(args.out, done, command, args.preset)
-  # Again, where all was done before and only how to tell it changed.
-  write_report(args.out, done, command, args.preset)
+          f" {report['seconds']:.0f} s")
+  folder = args.report or sweep.out / "report"
+  write_report(folder, done, sweep.circumstances(), args.preset)
+  transforming.say(f"recorded in {folder}")
+  sweep.end()
 
 
 if __name__ == "__main__":

@@ -28,13 +28,16 @@ Hardware and time: `smoke` two minutes, most of it compiling; 20 cells of
 time; `paper` accelerators and days, not run here.
 Expected: no figure is published; nothing but this library's own.
 
-A stopped run goes on by the same command.
+A stopped run goes on by the same command. Its parts are the supernet of the
+whole space with the policies that serve all, and then every cell with a focus.
 """
 
 import argparse
 from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 import pathlib
+import shutil
 import time
 from typing import Any
 
@@ -42,6 +45,7 @@ import known_truth
 import numpy as np
 import recording
 import score_trials
+import sweeps
 import transforming
 
 import natjax
@@ -52,7 +56,6 @@ from natjax.graph import blocks, codec
 from natjax.graph import nasbench201 as cells
 from natjax.methods import differentiable, nat, supervised
 
-SCRIPT = "nasbench201_supernet.py"
 QUARTERS = 4
 _SEARCHES = {"nat": "NAT", "natpp": "NAT++"}
 TITLES = {
@@ -164,7 +167,8 @@ def judged(truth: known_truth.Truth, before: int, after: int,
 
 
 def transform(searches: known_truth.Searches, code: int, seed: int,
-              states: Mapping[str, Any], epochs: int = 0) -> dict[str, Any]:
+              states: Mapping[str, Any], epochs: int, keep: score_trials.Keep
+              ) -> dict[str, Any]:
   """What all methods that use a supernet make of a cell.
 
   Args:
@@ -175,6 +179,8 @@ def transform(searches: known_truth.Searches, code: int, seed: int,
     epochs: that the supernet is trained further, around this cell, for which
       policies are then trained, NAT++'s besides by the truth; 0 takes the
       policies that there are.
+    keep: options of the trainings, by which a stopped one goes on; seconds are
+      those of the last process.
   """
   truth, began = searches.truth, time.monotonic()
   row: dict[str, Any] = {
@@ -186,13 +192,13 @@ def transform(searches: known_truth.Searches, code: int, seed: int,
   weights = states["natpp"]
   if epochs:
     weights = searches.weights(searches.start(code, seed, "given", weights),
-                               seed, epochs)
+                               seed, epochs, **keep("weights"))
   shared = time.monotonic() - began
   found: dict[str, Any] = {}
   for name in known_truth.METHODS:
     began = time.monotonic()
-    state = searches.search(name, code, weights, seed) if epochs else (
-        states[name])
+    state = searches.search(name, code, weights, seed, **keep(name)
+                            ) if epochs else states[name]
     found[name] = choice = searches.choose(name, code, state, seed)
     seconds = shared + time.monotonic() - began
     for key, end in (("code", ""), ("sure", "_sure"), ("cheapest", "_cheapest")
@@ -205,7 +211,7 @@ def transform(searches: known_truth.Searches, code: int, seed: int,
   row["tau"] = known_truth.kendall(
       choice["scores"], truth.accuracy[choice["candidates"]])
   if epochs:
-    alone = score_trials.by_themselves(searches, weights, seed, epochs)
+    alone = score_trials.by_themselves(searches, weights, seed, epochs, keep)
     for prefer, end in (("sure", "_sure"), ("cost", "_cheapest")):
       began = time.monotonic()
       order = score_trials.ordered(truth, found["natpp"], prefer)
@@ -214,7 +220,8 @@ def transform(searches: known_truth.Searches, code: int, seed: int,
       row[f"natpp{end}_tried"] = judged(
           truth, code, after, row["natpp"]["seconds"] + (
               time.monotonic() - began))
-    state = searches.search("natpp", code, weights, seed, by_truth=True)
+    state = searches.search("natpp", code, weights, seed, by_truth=True,
+                            **keep("by-truth"))
     by_truth = searches.choose("natpp", code, state, seed)
     best = lambda some: max(truth.gain(code, c) for c in some["candidates"])
     row["losses"] = {
@@ -246,7 +253,7 @@ def general(searches: known_truth.Searches, config: Config, out: pathlib.Path
     state = searches.weights(
         state, config.seed + quarter,
         epochs=config.search.warmup_epochs // QUARTERS,
-        checkpoint_dir=out / f"quarter-{quarter}")
+        **kept(out, f"quarter-{quarter}"))
 
     def rank(params=state.params):
       scores = searches.score(params, ranked)
@@ -258,9 +265,14 @@ def general(searches: known_truth.Searches, config: Config, out: pathlib.Path
     taus.append(recording.once(out / f"tau-{quarter}.json", rank))
     transforming.say(f"quarter {quarter + 1}: tau {taus[-1]['tau']:.3f}, of the"
                      f" better half {taus[-1]['tau_better_half']:.3f}")
-  return {name: searches.search(name, 0, state, config.seed,
-                                checkpoint_dir=out / name)
+  return {name: searches.search(
+      name, 0, state, config.seed, **kept(out, name))
           for name in known_truth.METHODS}, taus
+
+
+def kept(folder: pathlib.Path, name: str) -> dict[str, Any]:
+  """Options of a training that is saved when it should stop."""
+  return {"checkpoint_dir": folder / name, "should_stop": recording.asked}
 
 
 def differ(truth: known_truth.Truth, dataset: data_lib.Dataset, code: int,
@@ -290,16 +302,20 @@ def spread_first(count: int) -> list[int]:
 
 
 def run(truth: known_truth.Truth, dataset: data_lib.Dataset, config: Config,
-        out: pathlib.Path, count: int, tried: int = 0) -> dict[str, Any]:
+        sweep: sweeps.Sweep, count: int, tried: int = 0) -> dict[str, Any]:
   """Rows by focus, of the first `count` of the given cells.
 
   Args:
     truth: what is known.
     dataset: the images.
     config: the settings.
-    out: the folder.
+    sweep: whose parts the supernet is, and then every cell with a focus.
     count: of the given cells.
     tried: of those that are left out, by which ways to score are tried.
+
+  Returns:
+    "taus"; "given" and "general", rows of what is finished, each with the
+    "number" of its cell, in their order; "tried" if there are any.
   """
   without = [] if config.without_seed is None else (
       known_truth.spread_over_quality(
@@ -308,25 +324,49 @@ def run(truth: known_truth.Truth, dataset: data_lib.Dataset, config: Config,
       truth.accuracy, config.given, config.seed, without)
   searches = known_truth.Searches(
       truth, dataset, config.search, repeats=config.repeats, seed=config.seed)
-  states, taus = general(searches, config, out / "general")
-  found: dict[str, Any] = {"taus": taus, "given": [], "general": []}
-  if tried:
-    found["tried"] = score_trials.run(
-        searches, {i: without[i] for i in spread_first(len(without))[:tried]},
-        config.seed, states["natpp"], config.around_epochs, out / "tried")
+  out, epochs = sweep.out, config.around_epochs
+  # Trained by the first part; read by those that follow, in whatever process.
+  whole = functools.cache(lambda: general(searches, config, out / "general"))
+  taus = sweep.run([sweeps.Part("supernet", lambda: whole()[1])])
+  if not taus:
+    return {"taus": [], "given": [], "general": []}
+
+  def part(name, focus, i, make):
+    folder = out / focus / f"cell-{i}"
+
+    def run():
+      found = make(functools.partial(kept, folder))
+      shutil.rmtree(folder, ignore_errors=True)  # Its checkpoints.
+      return found
+
+    return sweeps.Part(name, run, folder.with_suffix(".json"))
+
+  tries = [part(f"tried on cell {i}", "tried", i, lambda keep, i=i: (
+      score_trials.one(searches, without[i], config.seed + i,
+                       whole()[0]["natpp"], epochs, keep)))
+           for i in spread_first(len(without))[:tried]]
   now = spread_first(len(codes))[:count]
-  for i in now:
-    for focus, epochs in (("given", config.around_epochs), ("general", 0)):
-      found[focus].append(recording.once(
-          out / focus / f"cell-{i}.json", lambda i=i, epochs=epochs: transform(
-              searches, codes[i], config.seed + i, states, epochs)))
-  for row, i in zip(found["given"][:config.transformed], now, strict=False):
-    row["differentiable"] = recording.once(
-        out / f"differentiable-{i}.json", lambda i=i: differ(
-            truth, dataset, codes[i], config, out / f"differentiable-{i}"))
-  return found | {focus: [row for _, row in sorted(
-      zip(now, found[focus], strict=True), key=lambda pair: pair[0])]
-                  for focus in ("given", "general")}
+  parts = {(focus, i): part(
+      f"{focus} cell {i}", focus, i, lambda keep, i=i, own=own: transform(
+          searches, codes[i], config.seed + i, whole()[0], own, keep))
+           for i in now for focus, own in (("given", epochs), ("general", 0))}
+  others = {i: sweeps.Part(
+      f"differentiable cell {i}", lambda i=i: differ(
+          truth, dataset, codes[i], config, out / f"differentiable-{i}"),
+      out / f"differentiable-{i}.json") for i in now[:config.transformed]}
+  rows = sweep.run([*tries, *parts.values(), *others.values()])
+  found: dict[str, Any] = {
+      "taus": taus["supernet"], "given": [], "general": []}
+  if tries:
+    found["tried"] = [rows[one.name] for one in tries if one.name in rows]
+  for focus, i in sorted(parts):
+    if parts[focus, i].name in rows:
+      found[focus].append({"number": i, **rows[parts[focus, i].name]})
+  for row in found["given"]:
+    other = others.get(row["number"])
+    if other is not None and other.name in rows:
+      row["differentiable"] = rows[other.name]
+  return found
 
 
 # The report.
@@ -413,15 +453,18 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
           "natpp", "natpp_sure", "evolution", "random", "oracle"))]
            for title, some in (("below 80 %", broken), ("80 % and above", fine))
            if some]
-  each = [[i, f"`{cells.to_string(known_truth.names_of(a['code']))}`".replace(
-      "|", "\\|"), f"{a['accuracy']:.2f}", *(
-          f"{a[name]['gain']:+.2f}" for name in (
-              "natpp", "nat", "natpp_sure", "evolution")), *(
-                  f"{b[name]['gain']:+.2f}" for name in (
-                      "natpp", "evolution")),
-           f"{a['oracle']['natpp']:+.2f}", f"{a['tau']:.2f}"]
-          for i, a, b in zip(sorted(spread_first(config.given)[:len(given)]),
-                             given, rows, strict=True)]
+  by_number = [{row["number"]: row for row in some} for some in (given, rows)]
+  each = []
+  for i in sorted({*by_number[0], *by_number[1]}):
+    a, b = (some.get(i, {}) for some in by_number)
+    own, one = a or b, lambda row, name: (
+        f"{row[name]['gain']:+.2f}" if row else "-")
+    each.append([
+        i, f"`{cells.to_string(known_truth.names_of(own['code']))}`".replace(
+            "|", "\\|"), f"{own['accuracy']:.2f}",
+        *(one(a, name) for name in ("natpp", "nat", "natpp_sure", "evolution")),
+        *(one(b, name) for name in ("natpp", "evolution")),
+        f"{own['oracle']['natpp']:+.2f}", f"{a['tau']:.2f}" if a else "-"])
   return "\n".join([
       "# NAT by a supernet on NAS-Bench-201, judged by the truth", "",
       f"{len(given)} given cells of the {config.given} that are drawn, one of"
@@ -511,7 +554,7 @@ def preference_line(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def tried_lines(config: Config, result: Mapping[str, Any]) -> list[str]:
   """What was tried to better the score, where that was run."""
-  if "tried" not in result:
+  if not result.get("tried"):
     return []
   return [
       "## Tried: other ways to score, focus given", "",
@@ -547,6 +590,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
   parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
+  sweeps.add_flags(parser)
   parser.add_argument("--table", type=pathlib.Path, required=True,
                       help="NAS-Bench-201's: CSV, or NATS-Bench's folder")
   parser.add_argument("--cells", type=recording.at_least(1), help="of the given"
@@ -574,27 +618,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     raise errors.InputError(f"tried is {args.tried} and must lie in [0,"
                             f" {most}]; pass --tried {min(6, most)}")
   truth = known_truth.Truth(nasbench201.read(args.table))
-  out = recording.open_folder(
-      args.out, dataclasses.asdict(config), overwrite=args.overwrite)
+  sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")
 
   # Data, searches.
-  with recording.clock(out) as spent:
-    dataset = transforming.load(
-        config.dataset, args.data_dir, image_size=config.image_size,
-        train_images=config.train_images, seed=config.seed)
-    found = run(truth, dataset, config, out, count, args.tried)
-    seconds = spent()
+  dataset = transforming.load(
+      config.dataset, args.data_dir, image_size=config.image_size,
+      train_images=config.train_images, seed=config.seed)
+  found = run(truth, dataset, config, sweep, count, args.tried)
+  if not (found["given"] and found["general"]):
+    transforming.say("no cell is finished with either focus; the same command"
+                     " goes on")
+    sweep.end()
+    return
 
   # Report.
   result = {
       **found, "dataset": dataset.name,
       "train_images": len(dataset.train_labels),
       "config": dataclasses.asdict(config),
-      **recording.circumstances(SCRIPT, argv, seconds)}
-  transforming.report(args.report or out / "report", result,
+      **sweep.circumstances()}
+  transforming.report(args.report or sweep.out / "report", result,
                       readme(config, result))
+  sweep.end()
 
 
 if __name__ == "__main__":

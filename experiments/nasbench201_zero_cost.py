@@ -23,7 +23,8 @@ Expected: IT-NAS's appendix has pictures, by operations of edges, no number that
 is of whole cells; Mellor et al. and Abdelfattah et al. find both scores
 correlated with the truth.
 
-A stopped run goes on by the same command.
+A stopped run goes on by the same command. Its parts are some cells by a score,
+and a search by a score with a seed.
 """
 
 import argparse
@@ -36,6 +37,7 @@ import jax
 import known_truth
 import numpy as np
 import recording
+import sweeps
 import transforming
 
 import natjax
@@ -47,8 +49,8 @@ from natjax.graph import records
 from natjax.methods import evolution, zero_cost
 from natjax.networks import network as network_lib
 
-SCRIPT = "nasbench201_zero_cost.py"
 TITLES = {"naswot": "NASWOT", "synflow": "SynFlow"}
+_AT_ONCE = 50  # Cells that are a part.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,12 +129,35 @@ class Scores:
       return zero_cost.naswot(network, variables, self.images)
     return zero_cost.synflow(network, variables)
 
-  def evolve(self, name: str, seed: int) -> dict[str, Any]:
+  def kept(self, path: pathlib.Path, name: str, code: int,
+           draws: Sequence[int]) -> list[float | None]:
+    """Scores of a cell by draw, as a file has them, or makes it have them.
+
+    Raises:
+      Interrupted: asked to stop, and the file is not there.
+    """
+    def make():
+      if recording.asked():
+        raise errors.Interrupted(name)
+      return finite([self.score(name, code, draw) for draw in draws])
+
+    return recording.once(path, make)
+
+  def rank(self, name: str, codes: Sequence[int], out: pathlib.Path
+           ) -> list[list[float | None]]:
+    """Scores of cells, by draw."""
+    draws = range(self.config.seed, self.config.seed + self.config.draws)
+    return [self.kept(out / name / f"cell-{code}.json", name, code, draws)
+            for code in codes]
+
+  def evolve(self, name: str, seed: int, out: pathlib.Path) -> dict[str, Any]:
     """The cell that evolution finds by a score, and all that it scored."""
+    folder = out / f"evolution-{name}-{seed}"
     search = evolution.Evolution(
         [len(cells.CANDIDATES)] * len(cells.EDGES), self.config.evolution)
     found = search.search(jax.random.key(seed), lambda genes: [
-        self.score(name, code, seed) for code in cells.encode(genes).tolist()])
+        values(self.kept(folder / f"cell-{code}.json", name, code, [seed]))[0]
+        for code in cells.encode(genes).tolist()])
     codes = cells.encode(found.genes).tolist()
     return {"code": codes[found.best(1)[0]], "candidates": codes,
             "scores": finite(found.scores)}
@@ -160,24 +185,48 @@ def taus(scores: np.ndarray, known: np.ndarray) -> dict[str, float]:
           "tau_better_half": known_truth.kendall(scores[fine], known[fine])}
 
 
-def rank(config: Config, scores: Scores, truth: known_truth.Truth,
-         out: pathlib.Path, codes: Sequence[int]) -> dict[str, Any]:
-  """Scores of the ranked cells, by draw, and how they agree with the truth."""
-  known, found = truth.accuracy[[*codes]], {}
-  for name, title in TITLES.items():
-    rows = []
-    for i, code in enumerate(codes):
-      rows.append(recording.once(
-          out / name / f"cell-{code}.json", lambda n=name, c=code: finite([
-              scores.score(n, c, config.seed + draw)
-              for draw in range(config.draws)])))
-      if not (i + 1) % 50 or i + 1 == len(codes):
-        transforming.say(f"{title}: {i + 1} of {len(codes)} cells")
-    by_draw = [values(column) for column in zip(*rows, strict=True)]
-    found[name] = {"draws": [taus(one, known) for one in by_draw],
-                   "mean": taus(np.mean(by_draw, 0), known), "scores": rows}
-    transforming.say(f"{title}: {found[name]['mean']}")
-  return found
+def agreement(rows: Sequence[Sequence[float | None]], known: np.ndarray
+              ) -> dict[str, Any]:
+  """Scores of all ranked cells, by draw, and how they agree with the truth."""
+  by_draw = [values(column) for column in zip(*rows, strict=True)]
+  return {"draws": [taus(one, known) for one in by_draw],
+          "mean": taus(np.mean(by_draw, 0), known), "scores": rows}
+
+
+def run(config: Config, scores: Scores, truth: known_truth.Truth,
+        sweep: sweeps.Sweep, codes: Sequence[int]
+        ) -> tuple[dict[str, Any], dict[str, Any]]:
+  """How scores of which all cells are ranked agree with the truth, and rows of
+  the searches that are finished, by score.
+  """
+  out, seeds = sweep.out, range(config.seed, config.seed + config.seeds)
+  ranks = {name: [sweeps.Part(
+      f"{title}, cells {i + 1} to {i + len(some)}",
+      lambda name=name, some=some: scores.rank(name, some, out))
+                  for i in range(0, len(codes), _AT_ONCE)
+                  for some in (codes[i:i + _AT_ONCE],)]
+           for name, title in TITLES.items()}
+  bred = {(name, seed): sweeps.Part(
+      f"evolution by {title}, seed {seed}",
+      lambda name=name, seed=seed: scores.evolve(name, seed, out),
+      out / f"evolution-{name}-{seed}.json")
+          for name, title in TITLES.items() for seed in seeds}
+  rows = sweep.run([
+      *(part for some in ranks.values() for part in some), *bred.values()])
+  ranked = {name: agreement(
+      [row for part in some for row in rows[part.name]],
+      truth.accuracy[[*codes]]) for name, some in ranks.items()
+            if {part.name for part in some} <= {*rows}}
+  found: dict[str, Any] = {}
+  for (name, seed), part in bred.items():
+    if part.name in rows:
+      row = rows[part.name]
+      found.setdefault(name, []).append({
+          "seed": seed,
+          "cell": cells.to_string(known_truth.names_of(row["code"])),
+          "accuracy": float(truth.accuracy[row["code"]]),
+          "best": float(truth.accuracy[row["candidates"]].max()), **row})
+  return ranked, found
 
 
 def supernet(folder: pathlib.Path, codes: Sequence[int]) -> dict[str, float]:
@@ -206,8 +255,8 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
   """The record in words."""
   both = ("tau", "tau_better_half")
   rows = []
-  for name, title in TITLES.items():
-    part = result["ranked"][name]
+  for name, part in result["ranked"].items():
+    title = TITLES[name]
     rows.append([title, *(recording.spread(
         [draw[key] for draw in part["draws"]], 2) for key in both)])
     rows.append([f"{title}, mean of {config.draws} draws", *(
@@ -266,6 +315,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
   parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
+  sweeps.add_flags(parser)
   parser.add_argument("--table", type=pathlib.Path, required=True,
                       help="NAS-Bench-201's: CSV, or NATS-Bench's folder")
   parser.add_argument("--supernet", type=pathlib.Path, metavar="REPORT",
@@ -289,33 +339,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             "madds": taus(truth.madds[codes], known),
             **({"supernet": supernet(args.supernet, codes)}
                if args.supernet else {})}
-  out = recording.open_folder(
-      args.out, dataclasses.asdict(config), overwrite=args.overwrite)
-  commit = recording.once(out / "commit.json", recording.commit)
+  sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))
+  commit = recording.once(sweep.out / "commit.json", recording.commit)
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")
 
   # Data, scores, searches.
-  with recording.clock(out) as spent:
-    dataset = transforming.load(
-        config.dataset, args.data_dir, image_size=config.image_size,
-        train_images=config.images, seed=config.seed)
-    scores = Scores(config, dataset)
-    ranked = rank(config, scores, truth, out, codes)
-    found: dict[str, Any] = {}
-    for name in TITLES:
-      for seed in range(config.seed, config.seed + config.seeds):
-        row = recording.once(
-            out / f"evolution-{name}-{seed}.json",
-            lambda n=name, s=seed: scores.evolve(n, s))
-        row = {"seed": seed, "cell": cells.to_string(
-            known_truth.names_of(row["code"])),
-               "accuracy": float(truth.accuracy[row["code"]]),
-               "best": float(truth.accuracy[row["candidates"]].max()), **row}
-        transforming.say(f"evolution by {TITLES[name]}, seed {seed}:"
-                         f" {row['cell']} {row['accuracy']:.2f}")
-        found.setdefault(name, []).append(row)
-    seconds = spent()
+  dataset = transforming.load(
+      config.dataset, args.data_dir, image_size=config.image_size,
+      train_images=config.images, seed=config.seed)
+  ranked, found = run(config, Scores(config, dataset), truth, sweep, codes)
 
   # Report.
   result = {
@@ -324,9 +357,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                  "deviation": float(truth.accuracy.std())},
       "optimum": float(truth.accuracy.max()), "dataset": dataset.name,
       "commit": commit, "config": dataclasses.asdict(config),
-      **recording.circumstances(SCRIPT, argv, seconds)}
+      **sweep.circumstances()}
   transforming.report(
-      args.report or out / "report", result, readme(config, result))
+      args.report or sweep.out / "report", result, readme(config, result))
+  sweep.end()
 
 
 if __name__ == "__main__":

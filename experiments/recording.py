@@ -136,10 +136,16 @@ def clock(out: pathlib.Path) -> Iterator[Callable[[], float]]:
 
 
 def add_flags(parser: argparse.ArgumentParser, presets: Iterable[str]) -> None:
-  """Adds the arguments that every experiment has."""
-  parser.add_argument("--preset", choices=tuple(presets), default="small")
+  """Adds the arguments that every experiment has that sees images."""
+  add_folders(parser, presets)
   parser.add_argument("--data-dir", help="where the data sets lie")
   parser.add_argument("--seed", type=at_least(0), default=0)
+
+
+def add_folders(parser: argparse.ArgumentParser,
+                presets: Iterable[str]) -> None:
+  """Adds the preset and the folders of an experiment."""
+  parser.add_argument("--preset", choices=tuple(presets), default="small")
   parser.add_argument("--out", type=pathlib.Path, required=True,
                       help="folder to work in, and to resume from")
   parser.add_argument("--overwrite", action="store_true",
@@ -156,7 +162,8 @@ def circumstances(
   # What a folder is called on one machine says nothing on another.
   for flag, name in (("--data-dir", "DATA"), ("--out", "OUT"),
                      ("--report", "REPORT"), ("--table", "TABLE"),
-                     ("--table101", "TABLE101"), ("--jpegs", "JPEGS")):
+                     ("--table101", "TABLE101"), ("--jpegs", "JPEGS"),
+                     ("--sbd", "SBD")):
     if flag in given[:-1] and given[given.index(flag) + 1].startswith("/"):
       given[given.index(flag) + 1] = name
   return {

@@ -11,7 +11,6 @@ with, and on the images of the scores. `nasbench201_supernet.py` runs this with
 
 from collections.abc import Callable, Mapping, Sequence
 import functools
-import pathlib
 import time
 from typing import Any
 
@@ -121,8 +120,11 @@ def score(searches: known_truth.Searches, params: Sequence[Any],
                 len(split.labels) // size * size)
 
 
+Keep = Callable[[str], Mapping[str, Any]]  # A fit's options, by its name.
+
+
 def one(searches: known_truth.Searches, code: int, seed: int, weights: Any,
-        epochs: int) -> dict[str, Any]:
+        epochs: int, keep: Keep) -> dict[str, Any]:
   """What every way makes of a cell.
 
   Args:
@@ -131,12 +133,14 @@ def one(searches: known_truth.Searches, code: int, seed: int, weights: Any,
     seed: of everything random.
     weights: the supernet of the whole space.
     epochs: that it is trained further around the cell, as it is.
+    keep: options of the trainings, by which a stopped one goes on.
   """
   truth, ways = searches.truth, {}
   began = time.monotonic()
   near = searches.weights(
-      searches.start(code, seed, "given", weights), seed, epochs)
-  state = searches.search("natpp", code, near, seed)
+      searches.start(code, seed, "given", weights), seed, epochs,
+      **keep("weights"))
+  state = searches.search("natpp", code, near, seed, **keep("natpp"))
   chosen = searches.choose("natpp", code, state, seed)
   codes = chosen["candidates"]
   known = truth.accuracy[codes]
@@ -167,37 +171,41 @@ def one(searches: known_truth.Searches, code: int, seed: int, weights: Any,
     add(name, score(searches, [begin], codes, **how))
   began = time.monotonic()
   other = searches.weights(searches.start(code, seed + 1000, "given", weights),
-                           seed + 1000, epochs)
+                           seed + 1000, epochs, **keep("other"))
   add("mean of two supernets, of two seeds", score(
       searches, [begin, other.params], codes))
   began, longer = time.monotonic(), near
   kept = []
   for i in range(_FURTHER):
     longer = searches.weights(searches.start(code, seed, "given", longer),
-                              seed + 2000 + i, 1)
+                              seed + 2000 + i, 1, **keep(f"further-{i}"))
     kept.append(longer.params)
   add(f"{_FURTHER} more epochs around the cell", score(
       searches, [longer.params], codes))
   average = jax.tree.map(lambda *x: sum(x) / len(x), *kept)
   add(f"their weights, the mean over {_FURTHER} epochs", score(
       searches, [average], codes))
-  alone = by_themselves(searches, near, seed, epochs)
+  alone = by_themselves(searches, near, seed, epochs, keep)
   for prefer in choice.PREFERENCES:
     began = time.monotonic()
     order = ordered(truth, chosen, prefer)
     returned(f"prefer {prefer}", order[0])
     returned(f"prefer {prefer}, the first {FEW} trained by themselves",
              tried(searches, order, code, prefer, alone))
+  transforming.say(f"tried on a cell of {truth.accuracy[code]:.2f}: "
+                   + "; ".join(f"{name} {way['gain']:+.2f}"
+                               for name, way in ways.items()))
   return {"code": code, "accuracy": float(truth.accuracy[code]),
           "oracle": truth.gain(code, int(truth.best["natpp"][code])),
           "best": max(truth.gain(code, c) for c in codes), "ways": ways}
 
 
 def by_themselves(searches: known_truth.Searches, weights: Any, seed: int,
-                  epochs: int) -> Callable[[int], Any]:
+                  epochs: int, keep: Keep) -> Callable[[int], Any]:
   """Of a code its weights, those of a supernet trained on it alone."""
   return functools.cache(lambda code: searches.weights(
-      searches.start(code, seed, "alone", weights), seed, epochs).params)
+      searches.start(code, seed, "alone", weights), seed, epochs,
+      **keep(f"alone-{code}")).params)
 
 
 def ordered(truth: known_truth.Truth, chosen: Mapping[str, Any],
@@ -235,18 +243,6 @@ def tried(searches: known_truth.Searches, order: Sequence[int], code: int,
       found.answers.pairs(best, 0), _cost(searches.truth, code),
       _cost(searches.truth, few[best]), _TOLERANCE)
   return few[best] if verdict.accepted else code
-
-
-def run(searches: known_truth.Searches, codes: Mapping[int, int], seed: int,
-        weights: Any, epochs: int, out: pathlib.Path) -> list[dict[str, Any]]:
-  """Rows of cells, which are made once; codes by their numbers."""
-  rows = []
-  for i, code in codes.items():
-    rows.append(recording.once(out / f"cell-{i}.json", lambda i=i, code=code: (
-        one(searches, code, seed + i, weights, epochs))))
-    transforming.say(f"tried on cell {i}: " + "; ".join(
-        f"{name} {way['gain']:+.2f}" for name, way in rows[-1]["ways"].items()))
-  return rows
 
 
 def beyond(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -10,13 +10,17 @@ DeepLabV3's (Chen et al., 2017): "trainaug" (VOC's training images and SBD's),
 Its cells of EnTranNAS-DST are published as pictures only; those that one finds
 (experiments/entrannas.py) and trains on ImageNet are named by their run.
 
-Commands, with DATA a folder that holds VOCdevkit/VOC2012, with SBD's masks in
-SegmentationClassAug, R50 a file of torchvision's ResNet50, RUN the folder of a
-network that natjax trained on ImageNet:
+Its second training, with BN frozen, is left out: that is at an output stride of
+8, on VOC's trainval, and for the benchmark's test images.
+
+Commands, with DATA a folder that holds VOCdevkit/VOC2012, SBD one that holds
+SBD's cls, train.txt and val.txt (or without --sbd its masks as PNG files in
+SegmentationClassAug and the list trainaug), R50 a file of torchvision's
+ResNet50, RUN the folder of a network that natjax trained on ImageNet:
   python experiments/segmentation.py --preset smoke --out runs/smoke
   python experiments/segmentation.py --preset paper --dry-run --out runs/voc
   python experiments/segmentation.py --preset paper --data-dir DATA \
-      --backbones resnet50 RUN --weights resnet50=R50 --out runs/voc
+      --sbd SBD --backbones resnet50 RUN --weights resnet50=R50 --out runs/voc
 Hardware and time: `smoke` took three minutes on 2 busy CPU cores, nearly all of
 it compilation. How long `paper` takes is what `--dry-run` estimates.
 Expected, preset `paper`: `PAPER` below; not run here.
@@ -34,6 +38,7 @@ import dry_runs
 import jax
 import jax.numpy as jnp
 import recording
+import sweeps
 import transforming
 
 import natjax
@@ -53,6 +58,7 @@ from natjax.training import devices, fit
 PAPER = {"resnet50": 76.5, "nasnet": 75.4, "darts": 75.1,
          "EnTranNAS-DST, λ 0.2": 76.3, "EnTranNAS-DST, λ 0.1": 76.8,
          "EnTranNAS-DST, λ 0.05": 77.1}
+_SBD = "SBD's own files"
 # Of ImageNet, by which torchvision's networks see images.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -69,7 +75,7 @@ class Config:
     cells: (channels, cells) around genotypes.
     made: whether pictures of stripes are made instead of read.
     split: that is trained on.
-    masks: the folder of its masks.
+    masks: the folder of its masks; `_SBD` are VOC's own and those of SBD.
     pictures: of the split; what --dry-run expects.
     num_classes: K.
     size: side of the square in which is judged.
@@ -133,15 +139,12 @@ class Built(NamedTuple):
 
 def build(name: str, config: Config) -> Built:
   """The backbone of a name."""
-  source, known = config.weights.get(name, name), zoo.known(name)
-  if pathlib.Path(source).is_dir() and not (known and source == name):
+  source = config.weights.get(name, name)
+  if pathlib.Path(source).is_dir() and not (
+      zoo.known(name) and source == name):
     found = natjax.backbone(source, config.output_stride)
     own = found.preparation
     return Built(found.module, found.variables, own.mean, own.std)
-  if not known:
-    raise errors.InputError(
-        f"backbone {name} is neither in the zoo nor the folder of a run; name"
-        " another", "backbones")
   if name in zoo.genotype_names():
     if name in config.weights:
       raise errors.InputError(
@@ -161,6 +164,11 @@ def build(name: str, config: Config) -> Built:
   if name in config.weights:
     weights = natjax.load_weights(source, codec.check(architecture))
   return Built(module, weights, MEAN, STD)
+
+
+def label(name: str) -> str:
+  """What a backbone is called: its name, or that of its run's folder."""
+  return pathlib.Path(name).name
 
 
 def cost(built: Built, config: Config, size: int) -> exact.Cost:
@@ -296,12 +304,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   """Reads the command line."""
   parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
+  sweeps.add_flags(parser)
   parser.add_argument("--backbones", nargs="+", help="names of the zoo, or"
                       " folders of runs (default: the preset's)")
   parser.add_argument("--weights", nargs="+", default=(), metavar="NAME=PATH",
                       help="trained weights of backbones")
   parser.add_argument("--split", help="that is trained on")
   parser.add_argument("--masks", help="the folder of its masks")
+  parser.add_argument("--sbd", help="SBD's folder, whose .mat files are masks"
+                      " of what it adds to the training pictures")
   dry_runs.add_flags(parser)
   parser.set_defaults(preset="smoke")
   return parser.parse_args(argv)
@@ -310,6 +321,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def configure(args: argparse.Namespace) -> Config:
   """The preset, with what the arguments change of it."""
   config = PRESETS[args.preset]
+  if args.sbd is not None:
+    if PRESETS[args.preset].made or args.split or args.masks:
+      raise errors.InputError(
+          "sbd says which pictures are trained on and where their masks are,"
+          " and pictures that are made, --split or --masks do, too; leave one"
+          " of them out", "sbd")
+    config = dataclasses.replace(config, split="trainaug", masks=_SBD)
   weights = dict(item.partition("=")[::2] for item in args.weights)
   config = dataclasses.replace(
       config, seed=args.seed, weights=weights,
@@ -319,6 +337,18 @@ def configure(args: argparse.Namespace) -> Config:
     raise errors.InputError(
         f"weights are given of {', '.join(other)}, no backbone that is asked"
         " for; name it with --backbones", "weights")
+  for name in config.backbones:
+    if not zoo.known(name) and not pathlib.Path(
+        weights.get(name, name)).is_dir():
+      raise errors.InputError(
+          f"backbone {name} is neither in the zoo nor the folder of a run; name"
+          " another", "backbones")
+  labels = [*map(label, config.backbones)]
+  for name in labels:
+    if labels.count(name) > 1:
+      raise errors.InputError(f"several backbones are called {name}, by which"
+                              " they are told apart; rename a folder",
+                              "backbones")
   return config
 
 
@@ -334,35 +364,35 @@ def main(argv: Sequence[str] | None = None) -> None:
   if not config.made and args.data_dir is None:
     raise errors.InputError("the folder of Pascal VOC is not given; name it"
                             " with --data-dir", "data_dir")
-  out = recording.open_folder(args.out, dataclasses.asdict(config),
-                              overwrite=args.overwrite)
+  sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
                    f" {pipeline.versions()}")
 
   # Data, train, judge.
-  with recording.clock(out) as spent:
-    folder = args.data_dir
-    if config.made:
-      folder = voc.make(out / "pictures", {
-          "train": [(64, 60), (56, 64)] * (config.pictures // 2),
-          "val": [(64, 64)] * 6}, stripes=2, seed=config.seed)
-    test, train = (
-        voc.load(folder, split, masks=masks, num_classes=config.num_classes)
-        for split, masks in (("val", "SegmentationClass"),
-                             (config.split, config.masks)))
-    found = {}
-    for name in config.backbones:
-      label = pathlib.Path(name).name
-      found[label] = run(label, build(name, config), config, train, test,
-                         out / label)
-    seconds = spent()
+  folder = args.data_dir
+  if config.made:
+    folder = sweep.out / "pictures"
+    recording.once(folder.with_suffix(".json"), lambda: voc.make(folder, {
+        "train": [(64, 60), (56, 64)] * (config.pictures // 2),
+        "val": [(64, 64)] * 6}, stripes=2, seed=config.seed).name)
+  test = voc.load(folder, "val", num_classes=config.num_classes)
+  train = voc.load(
+      folder, config.split, masks=config.masks, num_classes=config.num_classes
+  ) if args.sbd is None else voc.augmented(
+      folder, args.sbd, num_classes=config.num_classes)
+  found = sweep.run([
+      sweeps.Part(label(name), lambda name=name: run(
+          label(name), build(name, config), config, train, test,
+          sweep.out / label(name)))
+      for name in config.backbones])
 
   # Report.
   result = {"backbones": found, "train": len(train), "test": len(test),
             "config": dataclasses.asdict(config),
-            **recording.circumstances("segmentation.py", argv, seconds)}
-  transforming.report(args.report or out / "report", result,
+            **sweep.circumstances()}
+  transforming.report(args.report or sweep.out / "report", result,
                       readme(config, result))
+  sweep.end()
 
 
 if __name__ == "__main__":

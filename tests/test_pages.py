@@ -58,7 +58,8 @@ def test_the_python_runs(ran):
   assert float(lines["export.md"][0].split()[-1]) < 1e-4
   assert lines["own_data.md"] == [
       "(120, 8, 8, 3) 2", "(40, 16, 16, 3) Streamed",
-      "(10, 16, 16, 3) (16, 16, 3)"]
+      "(10, 16, 16, 3) (16, 16, 3)",
+      "[(65, 22), (8, 3), (574, 191), (72, 24)]"]
   assert lines["add_a_method.md"] == ["['replace', 'mine']"]
   assert lines["add_a_space.md"][0].startswith("small ['darts', 'entrannas'")
 

@@ -4,8 +4,8 @@ A folder holds `JPEGImages/NAME.jpg`, `SegmentationClass/NAME.png`, whose pixels
 are numbers of classes (images with a palette, or grey ones) or 255, void, and
 `ImageSets/Segmentation/SPLIT.txt`, a name per line. Masks for more images, as
 those of SBD (Hariharan et al., 2011) that the field calls "trainaug", lie in a
-folder of PNG files beside (`SegmentationClassAug`) and are named with it; SBD's
-own `.mat` files are not read.
+folder of PNG files beside (`SegmentationClassAug`) and are named with it; or
+SBD's own `.mat` files are read (`augmented`).
 
 Images and masks are read when they are asked for, by threads, so that host
 memory holds a chunk of steps and no more. Crops are made on the device.
@@ -16,6 +16,7 @@ from concurrent import futures
 import os
 import pathlib
 from typing import Any, NamedTuple
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -95,9 +96,15 @@ def _in_threads(function: Callable[..., Any], items: Any) -> list[Any]:
 def read_mask(path: pathlib.Path) -> np.ndarray:
   """Reads a mask as u8[H, W], the numbers of classes.
 
+  Args:
+    path: of an image, or of a file of SBD that ends in `.mat`.
+
   Raises:
-    InputError: not there, not an image, or one of colours without a palette.
+    InputError: not there, not an image, or one of colours without a palette;
+      a `.mat` that is damaged or no mask of SBD's.
   """
+  if path.suffix == ".mat":
+    return _read_mat(path)
   try:
     with Image.open(errors.regular(path)) as image:
       if image.mode not in ("P", "L"):
@@ -113,6 +120,60 @@ def read_mask(path: pathlib.Path) -> np.ndarray:
     raise errors.InputError(
         f"{path} cannot be read as an image; remove it or save it again"
     ) from error
+
+
+def _read_mat(path):
+  """The field "Segmentation" of SBD's "GTcls"."""
+  from scipy import io  # Takes a while, and few need it.
+  try:
+    with warnings.catch_warnings(), errors.regular(path).open("rb") as file:
+      warnings.simplefilter("ignore")  # Of variables that stand there twice.
+      found = io.loadmat(file, variable_names=["GTcls"])
+    classes = np.asarray(found["GTcls"]["Segmentation"].item())
+  except FileNotFoundError as error:
+    raise errors.InputError(
+        f"there is no mask {path}; put it there, or take its image out of the"
+        " list") from error
+  except Exception as error:  # Of many types.
+    raise errors.InputError(
+        f"{path} cannot be read as a mask of SBD, GTcls.Segmentation in"
+        " MATLAB's format 5; get it again") from error
+  if classes.ndim != 2 or classes.dtype != np.uint8:
+    raise errors.InputError(
+        f"{path} holds {classes.dtype}{[*classes.shape]} as GTcls.Segmentation,"
+        " and a mask is uint8[height, width]; get it again")
+  return classes
+
+
+def augmented(folder: str | os.PathLike[str], sbd: str | os.PathLike[str], *,
+              num_classes: int = len(CLASSES)) -> Pictures:
+  """The training pictures and those of SBD, which the field calls "trainaug".
+
+  Those of the list "train", with their own masks, and whatever is in SBD's
+  lists "train" and "val" and in neither of the lists "train" and "val" here,
+  with SBD's: of Pascal VOC 2012 1464 + 9118 = 10582 pictures. SBD's images are
+  among `JPEGImages`.
+
+  Args:
+    folder: as `load` takes it.
+    sbd: with `cls/NAME.mat`, `train.txt` and `val.txt`, or one that holds it in
+      `dataset` or `benchmark_RELEASE/dataset`.
+    num_classes: K.
+
+  Raises:
+    InputError: as `load`, of SBD's folders and files, too.
+  """
+  root = _root(errors.path(folder, "data_dir"))
+  own = _root(errors.path(sbd, "sbd"), ("cls", "SBD", (
+      "", "dataset", "benchmark_RELEASE/dataset")), "sbd")
+  train, held = (_names(root / _LISTS / f"{s}.txt") for s in ("train", "val"))
+  known = {*train, *held}
+  more = [name for s in ("train", "val") for name in _names(own / f"{s}.txt")
+          if name not in known]
+  return _pictures(root, [*train, *dict.fromkeys(more)], [
+      *(root / "SegmentationClass" / f"{name}.png" for name in train),
+      *(own / "cls" / f"{name}.mat" for name in dict.fromkeys(more))],
+                   num_classes)
 
 
 def load(folder: str | os.PathLike[str], split: str = "train", *,
@@ -133,32 +194,47 @@ def load(folder: str | os.PathLike[str], split: str = "train", *,
       is neither below K nor 255.
   """
   root = _root(errors.path(folder, "data_dir"))
-  listed = root / _LISTS / f"{split}.txt"
+  names = _names(root / _LISTS / f"{split}.txt")
+  return _pictures(root, names, [
+      root / masks / f"{name}.png" for name in names], num_classes)
+
+
+def _names(listed):
+  """The names that a list has, one a line."""
   try:
     names = [line.split()[0] for line in listed.read_text(
         "utf-8").splitlines() if line.strip()]
   except (OSError, UnicodeDecodeError) as error:
-    there = ", ".join(sorted(p.stem for p in (root / _LISTS).glob("*.txt")))
+    there = ", ".join(sorted(p.stem for p in listed.parent.glob("*.txt")))
     raise errors.InputError(
         f"there is no list {listed}; " + (
             f"choose one of {there}" if there else "put it there"), "split"
     ) from error
   if not names:
     raise errors.InputError(f"{listed} names no images; list some", "split")
+  return names
+
+
+def _pictures(root, names, files, num_classes):
+  """Pictures whose masks are in files."""
   images = [root / "JPEGImages" / f"{name}.jpg" for name in names]
-  files = [root / masks / f"{name}.png" for name in names]
   sizes = _in_threads(lambda pair: _check(pair[0], pair[1], num_classes),
                       zip(images, files, strict=True))
   return Pictures(names, images, files, np.array(sizes, np.int32), num_classes)
 
 
-def _root(folder):
-  for inner in ("", "VOC2012", "VOCdevkit/VOC2012"):
-    if (folder / inner / "JPEGImages").is_dir():
-      return folder / inner
+_VOC = ("JPEGImages", "Pascal VOC", ("", "VOC2012", "VOCdevkit/VOC2012"))
+
+
+def _root(folder, of=_VOC, field="data_dir"):
+  """Where a folder holds what a set has, or where one in it does."""
+  wanted, name, inner = of
+  for place in inner:
+    if (folder / place / wanted).is_dir():
+      return folder / place
   raise errors.InputError(
-      f"{folder} holds no folder JPEGImages, nor does its VOCdevkit/VOC2012;"
-      " name the folder of Pascal VOC", "data_dir")
+      f"{folder} holds no folder {wanted}, nor does its {inner[-1]};"
+      f" name the folder of {name}", field)
 
 
 def _check(image, mask, num_classes):

@@ -167,7 +167,8 @@ class Differentiable:
                *, num_classes: int, image_size: int, share: str = "cell",
                steps_per_epoch: int = 1,
                make_objective: objectives.Maker = supervised.classification,
-               watch: supervised.Watch | None = None, embedding: int = 0):
+               watch: supervised.Watch | None = None, embedding: int = 0,
+               together: int = 1):
     """Args:
       config: the settings.
       train: those of the training: epochs of both stages together, schedules.
@@ -179,6 +180,8 @@ class Differentiable:
       make_objective: `(train, architecture, place)` gives the objective.
       watch: see `supervised.Supervised`.
       embedding: of the place, see `records.Skeleton`.
+      together: devices over which a training is mapped, which may divide the
+        objective's parameters.
 
     Raises:
       InputError: settings that do not fit together.
@@ -195,13 +198,16 @@ class Differentiable:
         batch=config.inference_batch, dtype=train.dtype)
     self.bounds = bounds.Bounds(config, architecture, place, train.dtype)
     self.space.reachable(self.bounds.limits)
-    self._make_objective, self._watch = make_objective, watch
+    self._make_objective = lambda *of: make_objective(train, *of).over(together)
+    self._watch = watch
     self._sizes = {"num_classes": num_classes, "image_size": image_size,
                    "steps_per_epoch": steps_per_epoch}
-    self.objective = make_objective(train, self.space.architecture, place)
+    self.objective = self._make_objective(self.space.architecture, place)
     self.epochs = config.architecture_epochs or -(-train.epochs // 2)
     self.steps = train.epochs * steps_per_epoch
-    self.optimizer = optimizers.scheduled(train, self.steps, train.optimizer)
+    self._divided = base.parts_of(self.objective.divides)
+    self.optimizer = optimizers.scheduled(
+        train, self.steps, train.optimizer, divided=self._divided)
     self.theta_optimizer = optimizers.coupled(
         config.theta_optimizer, config.theta_learning_rate,
         momentum=config.theta_momentum, weight_decay=config.theta_weight_decay)
@@ -219,17 +225,24 @@ class Differentiable:
         init=self.init,
         stages=(base.Stage("architecture", self.epochs, (phase,), self.end),),
         evaluate=self.evaluate, derive=self.derive, features=self.features,
+        divided=self._divided,
         explain=lambda state: "the network that theta weighs")
 
   def init(self, rng: jax.Array) -> DifferentiableState:
     """Draws the state of the first stage; theta begins at (0, 0, 1)."""
     rng_params, rng_state = jax.random.split(rng)
-    theta = self.space.init()
-    variables = self.objective.init(rng_params, edge=self.space.weigh(theta))
+    return self._begun(self._drawn(rng_params), rng_state)
+
+  def _drawn(self, rng):
+    """The variables of the network that theta weighs where it begins."""
+    return self.objective.init(rng, edge=self.space.weigh(self.space.init()))
+
+  def _begun(self, variables, rng):
+    variables, theta = self.objective.filled(variables), self.space.init()
     return DifferentiableState(
         step=jnp.zeros((), jnp.int32), **variables, theta=theta,
         opt_state=jax.jit(self.optimizer.init)(variables["params"]),
-        theta_opt_state=self.theta_optimizer.init(theta), rng=rng_state)
+        theta_opt_state=self.theta_optimizer.init(theta), rng=rng)
 
   def begin(self, variables: Any, rng: jax.Array) -> DifferentiableState:
     """The first state, of a trained network's variables.
@@ -241,13 +254,13 @@ class Differentiable:
       variables: of the given architecture, "params" and "batch_stats".
       rng: a key.
     """
-    state = self.init(rng)
-    drawn = supervised.variables(state)
+    rng_params, rng_state = jax.random.split(rng)
+    drawn = self._drawn(rng_params)
     known = inherit.renumbered(variables, jax.eval_shape(
         self.objective.init, jax.random.key(0)))
-    return state._replace(**{
+    return self._begun({
         kind: trees.restrict(trees.joined(tree, known[kind]), tree)
-        for kind, tree in drawn.items()})
+        for kind, tree in drawn.items()}, rng_state)
 
   def loss(self, params: Any, theta: theta_space.Theta,
            state: DifferentiableState, batch: base.Batch,
@@ -285,8 +298,10 @@ class Differentiable:
     """
     (loss, (batch_stats, metrics)), grads = self._gradients(
         (0, 1) if both else (0,), state, batch, rng)
-    grads, batch_stats, metrics = base.mean_over_devices(
-        (grads, batch_stats, {"loss": loss, **metrics}))
+    grads = base.mean_over_devices(
+        grads, self._divided(grads) if self._divided else None)
+    batch_stats, metrics = base.mean_over_devices(
+        (batch_stats, {"loss": loss, **metrics}))
     state = supervised.descend(
         self.optimizer, state, grads[0], batch_stats=batch_stats)
     return state, metrics, grads
@@ -306,13 +321,17 @@ class Differentiable:
                batch: base.Batch) -> jax.Array:
     """f32[B], 1 where the network that theta weighs is right."""
     return self.objective.is_right(
-        supervised.variables(state), batch, edge=self.space.weigh(state.theta))
+        self._whole(state), batch, edge=self.space.weigh(state.theta))
 
   def features(self, state: DifferentiableState,
                images: jax.Array) -> jax.Array:
     """f32[B, F] of normalised images, of an objective without labels."""
-    return self.objective.features(supervised.variables(state), images,
+    return self.objective.features(self._whole(state), images,
                                    edge=self.space.weigh(state.theta))
+
+  def _whole(self, state):
+    """The network's variables, without what filled them up."""
+    return self.objective.whole(supervised.variables(state))
 
   def prepare(self, folder: pathlib.Path,
               processes: distributed.Processes) -> None:
@@ -370,8 +389,7 @@ class Differentiable:
     architecture = self.space.apply(chosen)
     network = supervised.Supervised(
         self.train, architecture, watch=self._watch, **self._sizes,
-        objective=self._make_objective(
-            self.train, architecture, self.space.place))
+        objective=self._make_objective(architecture, self.space.place))
     moved = move(state, network)
     report = {"theta": self.space.named(state.theta), "guarded": [
         {"cell": g.name, "source": g.cell.edges[e].source,
@@ -394,8 +412,8 @@ class Differentiable:
              score: base.Walk, rng: jax.Array) -> base.Derived:
     """The derived network as it is at the end of the first stage."""
     end = self.end(state)
-    return base.Derived(end.architecture, supervised.variables(end.state),
-                        end.report)
+    return base.Derived(end.architecture, self.objective.whole(
+        supervised.variables(end.state)), end.report)
 
 
 def move(state: DifferentiableState,
@@ -422,12 +440,13 @@ def build(request: entry.Request) -> entry.Plan:
       num_classes=request.num_classes, image_size=request.image_size,
       steps_per_epoch=request.num_images // request.train.batch_size,
       make_objective=request.make_objective, watch=request.watch,
-      embedding=request.place.embedding)
+      embedding=request.place.embedding, together=request.together)
   space = method.space
 
   def estimate(batch):
     like = jax.eval_shape(method.init, jax.random.key(0))
-    params = memory.size(like.params)
+    params = memory.size(jax.eval_shape(method.objective.whole, {
+        "params": like.params})["params"])
     given = memory.network_bytes(space.architecture, space.place, batch,
                                  request.train.dtype)
     further = method.steps * (

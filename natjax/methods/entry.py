@@ -69,6 +69,8 @@ class Request(NamedTuple):
     others: further given ones, of a method for `unions`, checked.
     inherits: whether weights are given, or are to be handed on to the networks
       at the end (`Plan.begin`, `Plan.inherit`).
+    together: devices over which a network's training is mapped: all, or one
+      where seeds are trained side by side.
   """
 
   settings: Any
@@ -83,9 +85,10 @@ class Request(NamedTuple):
   place: records.Place
   make_objective: objectives.Maker
   watch: supervised.Watch | None
-  criterion: objectives.Criterion = objectives.cross_entropy
+  criterion: objectives.Criterion = objectives.CROSS_ENTROPY
   others: tuple[codec.Architecture, ...] = ()
   inherits: bool = False
+  together: int = 1
 
 
 class Plan(NamedTuple):

@@ -175,7 +175,7 @@ class Evolved(natpp.NATpp):
         "weights", ("weights",), self.update_weights, ("loss", "accuracy"),
         passes=3 * self.config.inputs),))
     return base.Method(init=self.init, stages=(stage,), derive=self.derive,
-                       explain=self.explain)
+                       explain=self.explain, divided=self._divided)
 
   def init_policy(self, rng: jax.Array) -> Any:
     """Nothing: there is no policy."""
@@ -220,7 +220,7 @@ class Evolved(natpp.NATpp):
         cells = around.arrays(np.concatenate(
             [some, np.repeat(some[:1], most - len(some), 0)]))
         rights[fits] = score(self.right, (
-            state.params, cells, np.int32(len(some))), split="policy"
+            self.whole(state), cells, np.int32(len(some))), split="policy"
         )[:len(some)]
       return rights
 

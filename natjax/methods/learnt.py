@@ -40,6 +40,7 @@ def before(plan: entry_lib.Plan, request: entry_lib.Request) -> entry_lib.Plan:
       replace_config.ReplaceConfig(), request.train, architecture,
       num_classes=request.num_classes, image_size=request.image_size,
       share=request.share, make_objective=request.make_objective,
+      embedding=request.place.embedding,
       steps_per_epoch=request.num_images // plan.batch_size)
   network = network_lib.module(architecture, learning.place)
 

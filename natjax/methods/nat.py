@@ -42,6 +42,7 @@ inherited, as in the papers.
 """
 
 from collections.abc import Callable, Sequence
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -166,7 +167,7 @@ class NAT:
                given: codec.Architecture | None = None,
                others: Sequence[codec.Architecture] = (),
                inherits: bool = False, final_dtype: str = "float32",
-               criterion: objectives.Criterion = objectives.cross_entropy):
+               criterion: objectives.Criterion = objectives.CROSS_ENTROPY):
     """Args:
       config: the settings.
       space: the search space.
@@ -184,14 +185,17 @@ class NAT:
         BN is then affine, as theirs is.
       final_dtype: of the networks that are trained at the end, in which their
         latency is measured and their memory counted.
-      criterion: what the supernet's weights minimise.
+      criterion: what the supernet's weights minimise; where it divides some of
+        them, devices do.
 
     Raises:
       InputError: settings that do not fit together, or a supernet of another
         size than the network at the end, with which it is to share weights.
     """
     self.num_devices = num_devices
-    self.final_dtype, self._criterion = final_dtype, criterion
+    self.final_dtype = final_dtype
+    self._criterion = criterion.over(num_devices)
+    self._divided = base.parts_of(self._criterion.divides)
     self.bounds: dict[Any, bounds.Bounds] = {}
     self.config = config = nat_config.resolve(config, space.graph.kind)
     self.published = config.policy == "published"
@@ -212,6 +216,10 @@ class NAT:
         space if space.inputs is not None else self.ground.around(), place,
         jnp.dtype(config.dtype), config.supernet_width,
         "running" if inherits else "batch")
+    # That of the features, where devices divide the last layer.
+    self._embedder = dataclasses.replace(
+        self.supernet, place=place._replace(num_classes=0)
+    ) if self._divided else None
     self.given = given
     if inherits:
       _check_shared(config, place, targets[0], self.supernet)
@@ -224,7 +232,8 @@ class NAT:
     self.compiled_sample = jax.jit(self.sample_actions, static_argnums=3)
     self.compiled_best = jax.jit(self.best_actions)
     self.optimizer = optimizers.scheduled(
-        config, (config.epochs - config.policy_epochs) * steps_per_epoch)
+        config, (config.epochs - config.policy_epochs) * steps_per_epoch,
+        divided=self._divided)
     momentum, decay = (0.5, 5e-4) if self.published else (0.9, 0.0)
     self.policy_optimizer = optimizers.coupled(
         "adam", config.policy_learning_rate, momentum=momentum,
@@ -246,12 +255,12 @@ class NAT:
             base.Stage("search", self.config.epochs - warmup - alone, phases),
             # Where there is none, a run is in the stages that it always had.
             *([base.Stage("policy", alone, phases[1:])] if alone else [])),
-        derive=self.derive, explain=self.explain)
+        derive=self.derive, explain=self.explain, divided=self._divided)
 
   def init(self, rng: jax.Array) -> NATState:
     """Draws the state that training starts from."""
     rng_w, rng_policy, rng_state = jax.random.split(rng, 3)
-    params = self.supernet.init(rng_w)["params"]
+    params = self._criterion.filled(self.supernet.init(rng_w)["params"])
     lead = (self.num_devices, self.config.inputs)
     zeros = lambda: jnp.zeros((*lead, *self.ground.shape), jnp.int32)
     drawn = arrays_lib.CellArrays(
@@ -281,10 +290,11 @@ class NAT:
     variables = inherit.renumbered(variables, jax.eval_shape(
         functools.partial(network_lib.init, network), rng))
     found = inherit.held(
-        self.supernet, {"params": jax.device_get(state.params),
+        self.supernet, {"params": jax.device_get(self.whole(state)),
                         "batch_stats": self._statistics},
         self.given, variables)
-    return state._replace(params=jax.tree.map(jnp.asarray, found["params"]))
+    return state._replace(params=self._criterion.filled(
+        jax.tree.map(jnp.asarray, found["params"])))
 
   def inherit(self, state: NATState, architecture: codec.Architecture) -> Any:
     """The variables that a network of an architecture begins with.
@@ -293,8 +303,13 @@ class NAT:
     normalises by the batch, and keeps none.
     """
     return inherit.variables(
-        self.supernet, {"params": jax.device_get(state.params),
+        self.supernet, {"params": jax.device_get(self.whole(state)),
                         "batch_stats": self._statistics}, architecture)
+
+  def whole(self, state: NATState) -> Any:
+    """The supernet's parameters, without what filled them up."""
+    return self._criterion.whole(
+        state.params, self.supernet.place.num_classes)
 
   @functools.cached_property
   def _statistics(self):
@@ -304,13 +319,22 @@ class NAT:
           self.supernet.init(jax.random.key(0)))["batch_stats"]
 
   def logits(self, params: Any, cells: arrays_lib.CellArrays,
-             images: jax.Array) -> jax.Array:
-    """f32[B, K] of one architecture, normalised by the batch."""
-    if self.supernet.norm == "batch":
-      return self.supernet.apply(params, cells, images)
-    return self.supernet.run(
+             images: jax.Array, supernet: supernet_lib.Supernet | None = None
+             ) -> jax.Array:
+    """f32[B, K] of one architecture, normalised by the batch.
+
+    Args:
+      params: of the supernet, whole.
+      cells: `CellArrays` [G, N, K].
+      images: [B, H, W, 3].
+      supernet: another of the same parameters.
+    """
+    supernet = supernet or self.supernet
+    if supernet.norm == "batch":
+      return supernet.apply(params, cells, images)
+    return supernet.run(
         {"params": params, "batch_stats": self._statistics},
-        self.supernet.selected(cells), images)[0]
+        supernet.selected(cells), images)[0]
 
   def sample_inputs(self, rng: jax.Array) -> arrays_lib.CellArrays:
     """Draws m input architectures: `CellArrays` of shape [m, G, N, K]."""
@@ -335,8 +359,13 @@ class NAT:
     """The loss L(beta, w) and the accuracy of one architecture, f32[].
 
     L is the cross-entropy, or what the criterion says. Rewards are of the
-    accuracy: of identities that are learnt by their angles, too.
+    accuracy: of identities that are learnt by their angles, too. Where devices
+    divide parameters, `params` has this device's.
     """
+    if self._embedder is not None:
+      return self._criterion.divided(
+          self.logits(params, cells, batch["image"], self._embedder), params,
+          batch["label"], self.supernet.place.num_classes)
     logits = self.logits(params, cells, batch["image"])
     return (self._criterion(logits, batch["label"]),
             jnp.mean(objectives.right(logits, batch["label"])))
@@ -352,8 +381,9 @@ class NAT:
           state.params, beta, batch)
 
     (loss, accuracy), grads = _mean_over(one, betas)
-    grads, metrics = base.mean_over_devices(
-        (grads, {"loss": loss, "accuracy": accuracy}))
+    grads = base.mean_over_devices(
+        grads, self._divided(grads) if self._divided else None)
+    metrics = base.mean_over_devices({"loss": loss, "accuracy": accuracy})
     return supervised.descend(
         self.optimizer, state, grads, step=state.step + 1, rng=rng,
         drawn=lax.all_gather(betas, base.AXIS)), metrics
@@ -448,7 +478,7 @@ class NAT:
       count, most = len(cells), self.config.candidates + 1
       every = jax.tree.map(lambda *x: np.stack(x), *cells,
                            *cells[:1] * (most - count))
-      found = score(self._answers, (state.params, every, np.int32(count)),
+      found = score(self._answers, (self.whole(state), every, np.int32(count)),
                     split="policy", total=True)
       return choice.Answers(int(found["images"]), found["both"][
           :count, :count].astype(int))

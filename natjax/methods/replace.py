@@ -68,7 +68,8 @@ class Replace(replace_choice.Choosing):
                architecture: codec.Architecture, *, num_classes: int,
                image_size: int, share: str = "full", steps_per_epoch: int = 1,
                num_images: int = 0,
-               make_objective: objectives.Maker = supervised.classification):
+               make_objective: objectives.Maker = supervised.classification,
+               embedding: int = 0):
     """Args:
       config: the settings.
       train: those of the training.
@@ -79,13 +80,14 @@ class Replace(replace_choice.Choosing):
       steps_per_epoch: updates per epoch.
       num_images: that the splits divide; 0 is a batch for every step.
       make_objective: `(train, architecture, place)` gives the objective.
+      embedding: of the place, see `records.Skeleton`.
 
     Raises:
       InputError: settings that do not fit together, or nothing to replace.
       errors.NotMet: nothing keeps to the budget of the settings.
     """
     super().__init__(config, train, architecture, num_classes=num_classes,
-                     image_size=image_size, share=share)
+                     image_size=image_size, share=share, embedding=embedding)
     self._make_objective = make_objective
     self.learning = replace_learn.Learning(self.config, steps_per_epoch)
     self.tuning = replace_tune.Tuning(

@@ -63,7 +63,8 @@ class Choosing:
 
   def __init__(self, config: replace_config.ReplaceConfig,
                train: supervised.TrainConfig, architecture: codec.Architecture,
-               *, num_classes: int, image_size: int, share: str):
+               *, num_classes: int, image_size: int, share: str,
+               embedding: int = 0):
     """Args and errors are those of `replace.Replace`."""
     self.train = train = supervised.resolve(train, architecture.kind)
     supervised.plain(train, "replace")
@@ -71,7 +72,7 @@ class Choosing:
     self.given, self._share = architecture, share
     self.place = supervised.place_of(
         train, architecture.kind, num_classes=num_classes,
-        image_size=image_size)
+        image_size=image_size, embedding=embedding)
     self.bounds = bounds_lib.Bounds(
         config, self.given, self.place, train.dtype)
     self.latency = self.bounds.latency

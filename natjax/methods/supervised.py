@@ -221,6 +221,7 @@ class Supervised:
             self.config, architecture.kind, num_classes=num_classes,
             image_size=image_size))
     self.steps = config.epochs * steps_per_epoch
+    self._divided = base.parts_of(self.objective.divides)
     self.optimizer = optimizers.coupled(
         self.config.optimizer, optimizers.schedule(
             self.config.schedule, self.config.learning_rate, self.steps,
@@ -229,14 +230,7 @@ class Supervised:
         momentum=self.config.momentum, weight_decay=self.config.weight_decay,
         max_grad_norm=self.config.max_grad_norm,
         decayed=None if self.config.decay_vectors else optimizers.kernels,
-        divided=self._divided if self.objective.divides else None)
-
-  def _divided(self, tree):
-    """Which arrays of parameters or of a state each device has a part of."""
-    divides = self.objective.divides
-    assert divides is not None  # Or nobody asks.
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: divides(path), tree)
+        divided=self._divided)
 
   def method(self, stage: str = "train",
              epochs: int | None = None) -> base.Method:
@@ -252,7 +246,7 @@ class Supervised:
     return base.Method(
         init=self.init, stages=(base.Stage(stage, length, (phase,)),),
         evaluate=self.evaluate, derive=self.derive, features=self.features,
-        divided=self._divided if self.objective.divides else None)
+        divided=self._divided)
 
   def init(self, rng: jax.Array) -> TrainState:
     """Draws the state that training starts from."""
@@ -275,7 +269,7 @@ class Supervised:
     grads, batch_stats, metrics = self._gradient(
         state, batch, rate, base.device_key(rng_drop))
     grads = base.mean_over_devices(
-        grads, self._divided(grads) if self.objective.divides else None)
+        grads, self._divided(grads) if self._divided else None)
     batch_stats, metrics = base.mean_over_devices((batch_stats, metrics))
     return descend(self.optimizer, state, grads, batch_stats=batch_stats,
                    step=state.step + 1, rng=rng), metrics

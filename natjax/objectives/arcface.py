@@ -18,17 +18,17 @@ Where the enlarged angle would exceed pi, whose cosine would rise again, the
 form is that of the authors' code: cos(theta) - m sin(m), which goes on falling.
 
 **Memory and devices.** For B images a device holds a few arrays of B * K
-numbers, besides the vectors. Where a network is trained on D devices, of one
-process or several, each holds the vectors of K / D identities (rounded up),
-their gradients and what the optimizer keeps of them, and nothing of the others
-(`ArcFace.over`): embeddings are gathered from all devices, and each computes
-the cosines of all images with its own identities, which are again B * K.
-Several processes put the vectors together for a checkpoint, and at the end.
-This is so of the training of a given network: of the original, and of what NAT
-and NAT++ come to. Not divided, but whole on every device, are the vectors in
-the supernets of NAT and NAT++, in the brief trainings of their candidates, in
-`differentiable`, and where seeds are trained side by side on devices of their
-own.
+numbers, besides the vectors. Where D devices train, of one process or several,
+each holds the vectors of K / D identities (rounded up), their gradients and
+what the optimizer keeps of them, and nothing of the others (`Criterion.over`):
+embeddings are gathered from all devices, and each computes the cosines of all
+images with its own identities, which are again B * K. Several processes put the
+vectors together for a checkpoint, and at the end. This is so of networks, of
+the supernets of NAT and NAT++, where rewards are counted so, too, of the brief
+trainings of their candidates, and of both stages of `differentiable`. Whole on
+every device are the vectors where seeds are trained side by side on devices of
+their own, where candidates are scored at the end of a search, and where
+`--start replace` teaches operations by the given network, before a search.
 """
 
 import dataclasses
@@ -177,6 +177,56 @@ def divided(embeddings: jax.Array, classes: jax.Array, labels: jax.Array, *,
   return take(every), take(right)
 
 
+class Criterion(objectives.Criterion):
+  """The mean of `losses`; see `classification.Criterion`.
+
+  Attributes:
+    config: the settings.
+    parts: devices that divide the vectors of the identities.
+  """
+
+  def __init__(self, config: ArcFaceConfig, parts: int = 1):
+    self.config, self.parts = config, parts
+    if parts > 1:
+      self.divides = _is_of_identities
+
+  def over(self, parts: int) -> "Criterion":
+    """That of as many devices, which divide the identities."""
+    return Criterion(self.config, parts)
+
+  def filled(self, params: Any) -> Any:
+    """With vectors of no identity, which nothing moves."""
+    return self._changed(params, lambda classes: jnp.pad(
+        classes, ((0, -len(classes) % self.parts), (0, 0)), constant_values=1))
+
+  def whole(self, params: Any, num_classes: int) -> Any:
+    """Without vectors of no identity."""
+    return self._changed(params, lambda classes: classes[:num_classes])
+
+  def _changed(self, tree, change):
+    if self.parts == 1:
+      return tree
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: change(leaf) if _is_of_identities(path) else leaf,
+        tree)
+
+  def __call__(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The mean loss f32[] of cosines f[B, K] and labels i32[B]."""
+    return jnp.mean(losses(logits, labels, scale=self.config.scale,
+                           margin=self.config.margin))
+
+  def divided(self, embeddings: jax.Array, params: Any, labels: jax.Array,
+              num_classes: int) -> tuple[jax.Array, jax.Array]:
+    """The mean loss and accuracy of `divided`; see the base class."""
+    classes, = (leaf for path, leaf in jax.tree_util.tree_leaves_with_path(
+        params) if _is_of_identities(path))
+    found, right = divided(
+        embeddings, classes, labels, axis_name=base.AXIS,
+        num_classes=num_classes, scale=self.config.scale,
+        margin=self.config.margin)
+    return jnp.mean(found), jnp.mean(right)
+
+
 class ArcFace(objectives.Classification):
   """The objective; see `classification.Objective`.
 
@@ -184,6 +234,7 @@ class ArcFace(objectives.Classification):
     config: the settings.
     network: the linen module, which gives cosines.
     parts: devices that divide the vectors of the identities.
+    criterion: what is minimised.
   """
 
   def __init__(self, config: ArcFaceConfig, network: network_lib.Network,
@@ -210,34 +261,23 @@ class ArcFace(objectives.Classification):
         settings.refuse(config, "embedding", f"does not apply to"
                         f" {network.graph.name}, which has an embedding of its"
                         " own; leave it out")
-    self.parts = parts
-    self._name = network_lib.head_names(network.graph, network.frame)[-1]
+    self.criterion = Criterion(config, parts)
+    self.parts, self.divides = parts, self.criterion.divides
     self._embedder = network.clone(
         frame=network.frame._replace(num_classes=0))
-    if parts > 1:
-      self.divides = _is_of_identities
 
   def over(self, parts: int) -> "ArcFace":
     """The objective of as many devices, which divide the identities."""
-    return ArcFace(self.config, self.network, parts)
+    return self if parts == self.parts else ArcFace(
+        self.config, self.network, parts)
 
   def filled(self, variables: Any) -> Any:
     """With vectors of no identity, which nothing moves; see `Objective`."""
-    count = self.network.frame.num_classes
-    return self._changed(variables, lambda classes: jnp.pad(
-        classes, ((0, -count % self.parts), (0, 0)), constant_values=1))
+    return self.criterion.filled(variables)
 
   def whole(self, variables: Any) -> Any:
     """Without vectors of no identity; see `Objective`."""
-    count = self.network.frame.num_classes
-    return self._changed(variables, lambda classes: classes[:count])
-
-  def _changed(self, variables, change):
-    if self.parts == 1:
-      return variables
-    params = variables["params"]
-    return {**variables, "params": {**params, self._name: {
-        "classes": change(params[self._name]["classes"])}}}
+    return self.criterion.whole(variables, self.network.frame.num_classes)
 
   def loss(self, params: Any, batch_stats: Any, batch: base.Batch, *,
            drop_path: jax.Array | None, rng: jax.Array,
@@ -252,27 +292,16 @@ class ArcFace(objectives.Classification):
     (embeddings, _), batch_stats = self.forward(
         params, batch_stats, batch["image"], rng, network=self._embedder,
         drop_path=drop_path, **mix)
-    found, right = divided(
-        embeddings, params[self._name]["classes"], batch["label"],
-        axis_name=base.AXIS, num_classes=self.network.frame.num_classes,
-        scale=self.config.scale, margin=self.config.margin)
-    return jnp.mean(found), (batch_stats, {"accuracy": jnp.mean(right)})
+    loss, accuracy = self.criterion.divided(
+        embeddings, params, batch["label"], self.network.frame.num_classes)
+    return loss, (batch_stats, {"accuracy": accuracy})
 
   def cross_entropy(self, outputs: tuple[jax.Array, jax.Array | None],
                     labels: jax.Array) -> jax.Array:
     """The mean of `losses`, f32[]; see `Classification.cross_entropy`."""
-    return criterion(self.config)(outputs[0], labels)
+    return self.criterion(outputs[0], labels)
 
 
 def _is_of_identities(path):
   """Whether an array's path is that of the identities' vectors."""
   return any(getattr(key, "key", None) == "classes" for key in path)
-
-
-def criterion(config: ArcFaceConfig) -> objectives.Criterion:
-  """The mean of `losses` as a function of cosines and labels."""
-  def mean(cosines, labels):
-    return jnp.mean(losses(
-        cosines, labels, scale=config.scale, margin=config.margin))
-
-  return mean

@@ -29,14 +29,51 @@ def among_first(logits: jax.Array, labels: jax.Array,
   return (jnp.sum(~(logits <= own), -1) < count).astype(jnp.float32)
 
 
-# `(logits f[B, K], labels i32[B]) -> loss f32[]`, what a supernet minimises.
-Criterion = Callable[[jax.Array, jax.Array], jax.Array]
-
-
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
   """The mean cross-entropy f32[] of logits f[B, K] and labels i32[B]."""
   return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(
       logits, labels))
+
+
+class Criterion:
+  """What a supernet of classifiers minimises: the mean cross-entropy.
+
+  Attributes:
+    divides: as of an `Objective`, of a supernet's parameters.
+  """
+
+  divides: Callable[[Any], bool] | None = None
+
+  def over(self, parts: int) -> "Criterion":
+    """That of a training on so many devices, which may divide parameters."""
+    return self
+
+  def filled(self, params: Any) -> Any:
+    """See `Objective.filled`."""
+    return params
+
+  def whole(self, params: Any, num_classes: int) -> Any:
+    """See `Objective.whole`."""
+    return params
+
+  def __call__(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The loss f32[] of logits f[B, K] and labels i32[B]."""
+    return cross_entropy(logits, labels)
+
+  def divided(self, embeddings: jax.Array, params: Any, labels: jax.Array,
+              num_classes: int) -> tuple[jax.Array, jax.Array]:
+    """The loss and the accuracy f32[] where devices divide parameters.
+
+    Args:
+      embeddings: f[B, F] of this device's images, without the last layer.
+      params: the parameters, of those divided this device's.
+      labels: i32[B].
+      num_classes: K.
+    """
+    raise NotImplementedError
+
+
+CROSS_ENTROPY = Criterion()
 
 
 class Objective:
@@ -56,6 +93,13 @@ class Objective:
   def init(self, rng: jax.Array, **mix: Any) -> Any:
     """Draws the variables, "params" and "batch_stats"."""
     return network_lib.init(self.network, rng, **mix)
+
+  def over(self, parts: int) -> "Objective":
+    """That of a training on so many devices, which may divide parameters.
+
+    Here each has all of them.
+    """
+    return self
 
   def filled(self, variables: Any) -> Any:
     """Variables, with what the devices divide filled up to do so evenly."""

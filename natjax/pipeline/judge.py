@@ -46,7 +46,7 @@ class Labels:
   """
 
   objective = "supervised"
-  criterion: objectives.Criterion = staticmethod(objectives.cross_entropy)
+  criterion = objectives.CROSS_ENTROPY
   embedding = 0
   views = 1
   watch: supervised.Watch | None = None
@@ -68,13 +68,6 @@ class Labels:
     size = len(self.train.labels)
     rows = np.linspace(0, size - 1, min(size, 10_000)).astype(int)
     return fit_lib.Split(*(x[rows] for x in self.train))
-
-  def divided(self, objective: objectives.Objective,
-              parts: int) -> objectives.Objective:
-    """The objective of a training on so many devices, which may divide
-    parameters; here each has all of them.
-    """
-    return objective
 
   def describe(self) -> dict[str, Any]:
     """What a run's configuration says of the objective."""
@@ -152,7 +145,7 @@ class Identities(Labels):
     with errors.within("arcface"):
       self.arcface = arcface_lib.check(arcface)
     self.embedding = self.arcface.embedding
-    self.criterion = arcface_lib.criterion(self.arcface)
+    self.criterion = arcface_lib.Criterion(self.arcface)
     _refuse(config, self.objective, "auxiliary", "label_smoothing")
 
   def describe(self) -> dict[str, Any]:
@@ -166,12 +159,6 @@ class Identities(Labels):
     """The objective of an architecture in a place with an embedding."""
     return arcface_lib.ArcFace(self.arcface, network_lib.module(
         architecture, place, axis_name=base.AXIS if config.sync_bn else None))
-
-  def divided(self, objective: objectives.Objective,
-              parts: int) -> objectives.Objective:
-    """The objective whose identities as many devices divide."""
-    assert isinstance(objective, arcface_lib.ArcFace)
-    return objective.over(parts) if parts > 1 else objective
 
 
 class Views(Labels):

@@ -131,7 +131,7 @@ class Planned(work.Work):
           search, first, space, share, judge.num_classes, dataset.image_size,
           len(trainer.seen.labels), len(trainer.devices), trainer.config,
           trainer.place, judge.make_objective, judge.watch, judge.criterion,
-          others, beginning.inherits)
+          others, beginning.inherits, trainer.together)
       self.plan = plan = entry.build(request)
       if not isinstance(plan, entry_lib.Plan):
         raise errors.InputError(

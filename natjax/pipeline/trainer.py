@@ -50,6 +50,7 @@ class Trainer:
     steps: updates per epoch.
     objective: `(architecture) -> Objective`, one object for all seeds, which
       share what is compiled.
+    together: devices over which a network's training is mapped.
     seen: the training images that a method may see; the others are its split
       "held_out".
     held_out: those, or None.
@@ -115,10 +116,10 @@ class Trainer:
     self.objective = functools.lru_cache(maxsize=4)(
         lambda architecture: self.judge.make_objective(
             full, architecture, self.place))
-    # As `objective`, of a network that no method changes meanwhile.
+    # As `objective`, of so many devices, which may divide parameters.
+    self.together = together
     self._divided = functools.lru_cache(maxsize=4)(
-        lambda architecture: self.judge.divided(
-            self.objective(architecture), together))
+        lambda architecture: self.objective(architecture).over(together))
 
   def feed(self, plan: entry_lib.Plan) -> feed_lib.Feed:
     """The splits of a method; see `feed.of_plan`."""

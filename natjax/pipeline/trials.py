@@ -212,7 +212,7 @@ class Trials:
     return supervised.Supervised(
         self._config, architecture, num_classes=trainer.judge.num_classes,
         image_size=trainer.dataset.image_size, steps_per_epoch=self._steps,
-        objective=trainer.objective(architecture))
+        objective=trainer.objective(architecture).over(len(self._devices)))
 
   def _train(self, out, name, trained, epochs, state, listener, file):
     """Trains a network further, for the epochs of one round."""
@@ -243,8 +243,8 @@ class Trials:
     trainer = self._trainer
     with trainer.clock.part(clock_lib.EVALUATION):
       return trainer.processes.of_first(lambda: trainer.compare(
-          versus.Trained(objective, supervised.variables(state)),
-          versus.Trained(original, supervised.variables(before))))
+          *(versus.Trained(one, one.whole(supervised.variables(state)))
+            for one, state in ((objective, state), (original, before)))))
 
 
 def trials(trainer: trainer_lib.Trainer, search: Any) -> Trials | None:

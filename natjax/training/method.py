@@ -5,6 +5,7 @@ pytree of arrays.
 """
 
 from collections.abc import Callable, Mapping
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -192,6 +193,18 @@ def work(method: Method, batches: Mapping[str, int],
 def device_key(rng: jax.Array) -> jax.Array:
   """A key of this device's own, inside an update."""
   return jax.random.fold_in(rng, jax.lax.axis_index(AXIS))
+
+
+def parts_of(divides: Callable[[Any], bool] | None
+             ) -> Callable[[Any], Any] | None:
+  """`Method.divided`, of a tree of parameters or of a state.
+
+  Args:
+    divides: of an array's path, whether each device has a part of it; None:
+      none is divided.
+  """
+  return divides and functools.partial(
+      jax.tree_util.tree_map_with_path, lambda path, leaf: divides(path))
 
 
 def mean_over_devices(tree: Any, divided: Any = None) -> Any:

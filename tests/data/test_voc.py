@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 import pytest
+from scipy import io
 
 from natjax import errors
 from natjax.data import voc
@@ -67,6 +68,68 @@ def test_bad_folders_are_refused_in_one_line(folder, tmp_path):
   refused("names no images")
   with pytest.raises(errors.InputError, match="holds no folder JPEGImages"):
     voc.load(tmp_path / "none")
+
+
+@pytest.fixture
+def sbd(folder):
+  """SBD's folder: pictures of both lists here, and two of its own."""
+  own = folder.parent.parent / "benchmark_RELEASE" / "dataset"
+  (own / "cls").mkdir(parents=True)
+  (own / "train.txt").write_text("train_0\nval_0\nmore_1\n")
+  (own / "val.txt").write_text("more_0\ntrain_1\nmore_1\n")
+  rng = np.random.default_rng(0)
+  for name, size in (("more_0", (9, 7)), ("more_1", (6, 16))):
+    Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(
+        folder / "JPEGImages" / f"{name}.jpg")
+    save(own / "cls" / f"{name}.mat", rng.integers(0, 3, size, np.uint8))
+  return own
+
+
+def save(path, classes):
+  io.savemat(path, {"GTcls": {
+      "Segmentation": classes, "CategoriesPresent": np.unique(classes)}},
+             do_compression=True)
+
+
+def test_sbd_adds_pictures_that_neither_list_has(folder, sbd):
+  found = voc.augmented(folder, sbd.parent.parent, num_classes=3)
+  assert found.names == ("train_0", "train_1", "more_1", "more_0")
+  assert found.sizes.tolist() == [[12, 16], [16, 10], [6, 16], [9, 7]]
+  own = voc.load(folder, num_classes=3)
+  np.testing.assert_array_equal(found[:2], own[:])
+  wanted = io.loadmat(sbd / "cls" / "more_1.mat")["GTcls"]["Segmentation"]
+  np.testing.assert_array_equal(found[2][:6, :16, 3], wanted[0, 0])
+  assert (found[2][6:, :, 3] == 255).all()
+
+
+def test_bad_files_of_sbd_are_refused_in_one_line(folder, sbd, tmp_path):
+  path = sbd / "cls" / "more_0.mat"
+  whole, whose = path.read_bytes(), np.zeros((9, 7), np.uint8)
+
+  def refused(words, where=sbd):
+    with pytest.raises(errors.InputError) as error:
+      voc.augmented(folder, where, num_classes=3)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+  unreadable = f"{path} cannot be read as a mask of SBD"
+  for damaged in (whole[:-20], whole[:100], b"", whole.replace(
+      whole[140:150], b"\0" * 10), b"MATLAB 7.3 MAT-file" + b" " * 105
+                  + b"\0\2IM" + bytes(512)):
+    path.write_bytes(damaged)
+    refused(unreadable)
+  io.savemat(path, {"other": whose})
+  refused(unreadable)
+  save(path, whose.astype(np.float64))
+  refused("holds float64[9, 7]")
+  save(path, whose[0])
+  refused("has 7x1 pixels and its image 7x9")
+  save(path, whose + 3)
+  refused("holds class 3, and of 3 classes the last is 2")
+  path.unlink()
+  refused(f"there is no mask {path}")
+  refused("holds no folder cls", tmp_path / "none")
+  (sbd / "val.txt").unlink()
+  refused(f"there is no list {sbd / 'val.txt'}; choose one of train")
 
 
 def crop(picture, sizes, **settings):

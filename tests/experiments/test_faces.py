@@ -1,5 +1,6 @@
 """Smoke of the face experiment; nothing of accuracy."""
 
+import importlib
 import json
 
 import pytest
@@ -65,3 +66,38 @@ def test_what_lacks_is_one_line(tmp_path):
                      "--data-dir", tmp_path, "--out", tmp_path / "run")
   assert done.returncode == 2
   assert "lacks lfw.bin, cfp_fp.bin, agedb_30.bin" in done.stderr
+
+
+@pytest.mark.parametrize("failing", [None, "lresnet34e-ir"])
+def test_a_network_is_a_job(monkeypatch, tmp_path, failing):
+  """One alone runs in a job, and one that fails is missing in the report."""
+  monkeypatch.syspath_prepend(str(scripts.EXPERIMENTS))
+  script = importlib.import_module("faces")
+  row = {"params": 1, "madds": 1, "accuracies": [0.5],
+         "pairs": {"made": {"accuracy": [0.5]}}}
+  asked = []
+
+  def compare(name, dataset, files, config, out):
+    assert len(dataset.train_labels) == 96 and files[0].is_file()
+    asked.append(name)
+    if name == failing:
+      raise ValueError("broken")
+    return dict.fromkeys(script.KINDS, row)
+
+  monkeypatch.setattr(script, "compare", compare)
+  argv = [*map(str, scripts.flags(tmp_path)), "--networks", *script.PUBLISHED]
+  if failing is None:
+    monkeypatch.setattr(script.sweeps.sweep_jobs, "PART", "mobilefacenet")
+  with pytest.raises(SystemExit) as end:
+    script.main(argv)
+  report = tmp_path / "report" / "result.json"
+  if failing is None:
+    assert not end.value.code and asked == ["mobilefacenet"]
+    assert not report.exists()
+    return
+  assert end.value.code == 1 and asked == [*script.PUBLISHED]
+  result = json.loads(report.read_text())
+  assert [*result["networks"]] == ["mobilefacenet"]
+  assert result["missing"] == {failing: "ValueError: broken"}
+  text = (tmp_path / "report" / "README.md").read_text()
+  assert f"Missing: {failing} (ValueError: broken)." in text

@@ -277,6 +277,100 @@ def test_ways_that_differ_beyond_their_interval(ways):
   assert len({line.count("|") for line in table}) == 1
 
 
+@pytest.fixture
+def untrained(script, monkeypatch):
+  """All but what trains: what was asked for, and what then fails."""
+  asked, broken = [], set()
+
+  def found(name, row):
+    asked.append(name)
+    if name in broken:
+      raise ValueError("broken")
+    return row
+
+  def cell(searches, code, seed, states, epochs, keep):
+    assert states == {"natpp": "state"} and keep("weights")["should_stop"]
+    name = f"{'given' if epochs else 'general'} {seed}"
+    one = {"code": code, "gain": 0.5, "dearer": False, "params": 0.5,
+           "seconds": 1.0}
+    return found(name, {
+        "code": code, "accuracy": code / 200, "oracle": {"natpp": 1.0},
+        "random": {"natpp": -1.0}, "tau": 0.25,
+        **{name: one for name in script.TITLES if name not in (
+            "keep", "random", "oracle", "differentiable")},
+        "losses": dict.fromkeys(script.LOSSES, 0.5)})
+
+  monkeypatch.setattr(script.known_truth, "Searches", lambda *_, **__: None)
+  monkeypatch.setattr(script, "general", lambda *_: found("supernet", (
+      {"natpp": "state"}, [{"tau": 0.5, "tau_better_half": 0.25}] * 4)))
+  monkeypatch.setattr(script, "transform", cell)
+  monkeypatch.setattr(script, "differ", lambda truth, dataset, code, *_: (
+      found("differentiable", {"code": code, "gain": 0.25, "dearer": False,
+                               "params": 0.5, "seconds": 1.0})))
+  return asked, broken
+
+
+def test_a_report_of_what_is_finished(
+    script, untrained, table, tmp_path, capsys):
+  (asked, broken), argv = untrained, flags(tmp_path, table)
+
+  def missing():
+    asked.clear()
+    with pytest.raises(SystemExit) as end:
+      script.main(argv)
+    assert end.value.code == 1
+
+  broken.add("supernet")
+  missing()
+  assert asked == ["supernet"] and not (tmp_path / "report").exists()
+  assert "nothing is finished" in capsys.readouterr().err
+  broken.clear()
+  broken.update(("given 1", "general 0", "general 1"))
+  missing()
+  assert "no cell is finished with either focus" in capsys.readouterr().out
+  broken.remove("general 1")
+  # What has stood there since there are no parts.
+  given = tmp_path / "run" / "given"
+  old = json.loads((given / "cell-0.json").read_text()) | {"tau": 0.75}
+  (given / "cell-0.json").write_text(json.dumps(old))
+  missing()
+  assert asked == ["supernet", "general 0", "given 1", "general 1"]
+  result = json.loads((tmp_path / "report" / "result.json").read_text())
+  assert [row["number"] for row in result["given"]] == [0]
+  assert [row["number"] for row in result["general"]] == [1]
+  assert result["given"][0]["tau"] == 0.75
+  assert result["given"][0]["differentiable"]["gain"] == 0.25
+  assert result["missing"] == {"general cell 0": "ValueError: broken",
+                               "given cell 1": "ValueError: broken"}
+  text = (tmp_path / "report" / "README.md").read_text()
+  assert "Missing: general cell 0 (ValueError: broken)" in text
+  rows = [line.strip("| ").split(" | ") for line in text.partition(
+      "## Every cell")[2].splitlines()[4:6]]
+  assert [row[3:] for row in rows] == [
+      ["+0.50"] * 4 + ["-", "-", "+1.00", "0.75"],
+      ["-"] * 4 + ["+0.50", "+0.50", "+1.00", "-"]]
+  broken.clear()
+  script.main(argv)
+  result = json.loads((tmp_path / "report" / "result.json").read_text())
+  assert len(result["given"]) == len(result["general"]) == 2
+  asked.clear()
+  script.main(argv)
+  assert asked == []  # Nor is the supernet read again.
+
+
+def test_a_cell_with_a_focus_is_a_job(
+    script, untrained, table, tmp_path, monkeypatch):
+  (asked, _), argv = untrained, flags(tmp_path, table)
+  for part, wanted in (("supernet", ["supernet"]),
+                       ("general cell 1", ["supernet", "general 1"])):
+    monkeypatch.setattr(script.sweeps.sweep_jobs, "PART", part)
+    asked.clear()
+    with pytest.raises(SystemExit) as end:
+      script.main(argv)
+    assert not end.value.code and asked == wanted
+  assert (tmp_path / "run" / "general" / "cell-1.json").exists()
+
+
 @pytest.mark.slow
 def test_smoke_judges_all_methods_and_runs_nothing_again(
     script, table, tmp_path, capsys):

@@ -86,6 +86,49 @@ def test_smoke_ranks_searches_and_runs_nothing_again(
   assert again["evolution"] == result["evolution"]
 
 
+def test_a_report_of_what_is_finished(script, table, tmp_path, monkeypatch):
+  """Of three cells a part, of which one stops and another score fails."""
+  argv, scored, asked = flags(tmp_path, table), [], script.recording.ASKED
+  mended = []
+  monkeypatch.setattr(script, "_AT_ONCE", 3)
+
+  def score(self, name, code, draw):
+    if name == "synflow" and not mended:
+      raise ValueError("broken")
+    scored.append((name, code, draw))
+    # In the second of the first part's cells.
+    if len(scored) == 4 and not mended:
+      asked.append(15)
+    return float(code)
+
+  monkeypatch.setattr(script.Scores, "score", score)
+  record = tmp_path / "report" / "result.json"
+  with pytest.raises(SystemExit) as end:
+    script.main(argv)
+  assert end.value.code == 128 + 15 and not record.exists()
+  with pytest.raises(SystemExit) as end:
+    script.main(argv)
+  assert end.value.code == 1 and len({*scored}) == len(scored)
+  result = json.loads(record.read_text())
+  assert [*result["ranked"]] == [*result["evolution"]] == ["naswot"]
+  assert result["ranked"]["naswot"]["mean"]["tau"] == 1.0
+  assert result["missing"] == dict.fromkeys((
+      "SynFlow, cells 1 to 3", "SynFlow, cells 4 to 4",
+      "evolution by SynFlow, seed 0"), "ValueError: broken")
+  text = (tmp_path / "report" / "README.md").read_text()
+  assert "| NASWOT |" in text and "| SynFlow |" not in text
+  monkeypatch.setattr(script.sweeps.sweep_jobs, "PART", "SynFlow, cells 4 to 4")
+  scored.clear()
+  mended.append(True)
+  with pytest.raises(SystemExit) as end:
+    script.main(argv)  # A job.
+  assert not end.value.code
+  assert [row[0] for row in scored] == ["synflow"] * 2
+  monkeypatch.setattr(script.sweeps.sweep_jobs, "PART", None)
+  script.main(argv)
+  assert [*json.loads(record.read_text())["ranked"]] == [*script.TITLES]
+
+
 def test_what_has_no_score_ranks_last(script):
   scores = script.values([None, 1.0, 2.0])
   assert script.finite(scores) == [None, 1.0, 2.0]

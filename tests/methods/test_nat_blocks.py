@@ -78,12 +78,12 @@ def test_two_devices_update_by_the_mean_of_both(share, policy):
   assert method.explain(later).startswith('device 0: [{"nodes"')
 
 
-def identities(inherits):
+def identities(inherits, num_devices=1):
   config = arcface.ArcFaceConfig(scale=16.0, margin=0.3)
   return nat.NAT(
       CONFIG, spaces.space_for(blocks.pad(NETWORK)), num_classes=10,
       image_size=8, targets=(blocks.Frame(10, 8, 6),), inherits=inherits,
-      criterion=arcface.criterion(config))
+      num_devices=num_devices, criterion=arcface.Criterion(config))
 
 
 def test_identities_are_learnt_by_angles_and_rewarded_by_accuracy():
@@ -102,6 +102,43 @@ def test_identities_are_learnt_by_angles_and_rewarded_by_accuracy():
       cosines, batch["label"], scale=16.0, margin=0.3)), rtol=1e-5)
   np.testing.assert_allclose(
       accuracy, np.mean(np.argmax(cosines, 1) == batch["label"]))
+
+
+def test_devices_that_divide_the_identities_update_as_one_that_has_all():
+  # Of 10 identities, four devices hold 3, 3, 3 and 1.
+  method, whole = identities(False, 4), identities(False)
+  state, batch = method.init(jax.random.key(0)), tiny.batch(8)
+  images, labels = shards(batch, 4)
+  marks, four = method.method().divided(state), devices.choose(4)
+
+  def over_devices(update):
+    run = lambda state, image, label: update(
+        state, {"image": image, "label": label})
+    return devices.spread(run, four, sharded=(False, True, True),
+                          divided={0: marks}, results=(marks, False))
+
+  after, metrics = over_devices(method.update_weights)(
+      devices.replicate(state, four, marks), images, labels)
+  shapes = [[shard.data.shape for shard in leaf.addressable_shards]
+            for leaf, mark in zip(*map(jax.tree.leaves, (after, marks)),
+                                  strict=True) if mark]
+  assert shapes == [[(3, 6)] * 4] * 2  # And the momentum.
+  params = method.whole(state)
+  one = jax.jit(jax.value_and_grad(whole.loss, has_aux=True))
+  (losses, accuracies), grads = jax.tree.map(lambda *x: np.stack(x), *(one(
+      params, jax.tree.map(lambda a, i=i: jnp.asarray(np.asarray(a)[i, 0]),
+                           after.drawn),
+      {"image": images[i], "label": labels[i]}) for i in range(4)))
+  assert float(metrics["loss"]) == pytest.approx(losses.mean(), rel=1e-4)
+  assert float(metrics["accuracy"]) == pytest.approx(accuracies.mean())
+  after = jax.device_put(after, jax.devices()[0])
+  for before, changed, grad in zip(*map(jax.tree.leaves, (
+      params, method.whole(after), grads)), strict=True):
+    np.testing.assert_allclose(np.asarray(before) - np.asarray(changed),
+                               grad.mean(0), rtol=2e-3, atol=2e-5)
+  _, metrics = over_devices(method.update_policy)(
+      devices.replicate(after, four, marks), images, labels)
+  assert all(np.isfinite(value) for value in metrics.values())
 
 
 def test_a_network_inherits_the_embedding_and_the_identities():

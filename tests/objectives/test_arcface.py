@@ -16,7 +16,7 @@ import pytest
 from natjax import data, errors, zoo
 from natjax.costs import exact as cost
 from natjax.graph import blocks, shapes, skeleton
-from natjax.methods import supervised
+from natjax.methods import differentiable, supervised
 from natjax.networks import layers
 from natjax.networks import network as network_lib
 from natjax.objectives import arcface
@@ -245,6 +245,49 @@ def test_devices_that_divide_the_identities_train_as_one(max_grad_norm):
     assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
     assert a["accuracy"] == pytest.approx(b["accuracy"])
   assert rows_one[-1]["loss"] < rows_one[0]["loss"]
+
+
+@functools.cache
+def transformed(parts):
+  """The transformation of TINY on so many devices.
+
+  Returns:
+    Of both stages, what devices have of the identities; what is derived; and
+    theta and all variables, whole, on the host.
+  """
+  train = dataclasses.replace(
+      tiny.TRAIN, **supervised.OF_CELLS, cutout=0, learning_rate=1e-3,
+      final_learning_rate=1e-3, sync_bn=True, epochs=2, max_grad_norm=1.0)
+  method = differentiable.Differentiable(
+      differentiable.DifferentiableConfig(theta_learning_rate=1e-2), train,
+      TINY, num_classes=10, image_size=8, steps_per_epoch=2, embedding=6,
+      together=parts, make_objective=lambda config, architecture, place: (
+          arcface.ArcFace(GENTLE, network_lib.module(
+              architecture, place, axis_name=base.AXIS))))
+  fitted = lambda program: fit.fit(
+      program, tiny.splits(16), batch_size=8, preparation=STILL,
+      options=fit.Options(seed=0, devices=devices.choose(parts)))
+  alone = lambda state: jax.device_put(state, jax.devices()[0])
+  state = fitted(method.method())
+  derived = method.derive(alone(state), None, None, None)
+  found = jax.device_get((state.theta, derived.variables))
+  shapes = [[shard.data.shape for shard in state.params["head1"][
+      "classes"].addressable_shards]]
+  over = method.end(alone(state))
+  end = fitted(over.method._replace(init=lambda rng: over.state))
+  shapes.append([shard.data.shape for shard in end.params["head1"][
+      "classes"].addressable_shards])
+  return shapes, derived.architecture, (*found, jax.device_get(
+      over.method.derive(alone(end), None, None, None).variables))
+
+
+def test_devices_that_divide_the_identities_transform_as_one():
+  (shapes_one, given, one), (shapes, derived, four) = map(transformed, (1, 4))
+  assert shapes_one == [[(10, 6)]] * 2 and shapes == [[(3, 6)] * 4] * 2
+  assert given == derived
+  assert np.abs(one[0][0] - np.array([0, 0, 1])).max() > 0  # Theta moved.
+  for a, b in zip(*map(jax.tree.leaves, (one, four)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
 
 
 def test_what_is_divided_is_resumed_to_the_same_bits(tmp_path):

@@ -14,8 +14,10 @@ import pytest
 from natjax import cli, errors, methods, operations, pipeline
 from natjax.graph import blocks, codec, records
 from natjax.methods import acceptance, entry, supervised
+from natjax.objectives import arcface
 from natjax.pipeline import choosing, runs, trials
 from natjax.pipeline import job as job_lib
+from natjax.pipeline import trainer as trainer_lib
 from natjax.training import fit
 from natjax.training import method as base
 from tests import tiny
@@ -165,6 +167,28 @@ def test_pairs_are_counted_image_by_image(good):
       "images": len(images), "right": right[0].sum(),
       "original_right": right[1].sum(), "won": (right[0] > right[1]).sum(),
       "lost": (right[0] < right[1]).sum()}
+
+
+@pytest.mark.long
+def test_devices_divide_the_identities_of_a_trial(tmp_path):
+  trainer = trainer_lib.Trainer(
+      tiny.digits(), TRAIN, "blocks", devices=4, held_out=0.9,
+      objective=arcface.ArcFaceConfig(embedding=6, scale=8.0))
+  tried = trials.Trials(trainer, ProposeConfig(trial_epochs=1))
+  trained = tried._supervised(ORIGINAL)
+  state = tried._train(
+      tmp_path, "trial", trained, 1, None, fit.Listener(), None)
+  state = tried._train(  # Another round goes on with it.
+      tmp_path, "trial-2", trained, 1, state, fit.Listener(), None)
+  (_, classes), = ((path, leaf) for path, leaf in (
+      jax.tree_util.tree_leaves_with_path(state.params))
+                   if trained.objective.divides(path))
+  assert [shard.data.shape for shard in classes.addressable_shards] == (
+      [(3, 6)] * 4)
+  counted = tried._count(trained.objective, state, trained.objective, state)
+  assert counted["images"] == len(trainer.held_out.labels)
+  assert counted["right"] == counted["original_right"]
+  assert counted["won"] == counted["lost"] == 0
 
 
 @pytest.mark.long

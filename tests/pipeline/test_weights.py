@@ -15,9 +15,10 @@ from natjax.graph import codec, records
 from natjax.methods import differentiable, nat, natpp, replace, supervised
 from natjax.networks import inherit
 from natjax.networks import network as network_lib
+from natjax.objectives import arcface
 from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import presets, weights
-from natjax.training import metrics
+from natjax.training import devices, metrics
 from tests import tiny
 from tests.methods import test_replace, test_replacements
 
@@ -349,6 +350,19 @@ def learning(source=None, **options):
       NETWORK, test_replace.dataset(), "natpp", STILL_NAT, STILL, seed=3,
       weights=source, start="replace", **options)
   return job.plan
+
+
+@pytest.mark.long
+def test_replacements_learn_from_a_network_of_identities(tmp_path):
+  variables = network_lib.init(
+      network_lib.module(NETWORK, records.Frame(10, 8, 6)), jax.random.key(0))
+  networks_lib.save_weights(tmp_path / "weights.npz", variables)
+  plan = learning(tmp_path / "weights.npz", arcface=arcface.ArcFaceConfig(
+      embedding=6), devices=4)
+  update = plan.method.stages[0].phases[0].update
+  state = plan.begin(variables, jax.random.key(0))
+  jax.eval_shape(devices.spread(
+      update, devices.choose(1), sharded=(False, False)), state, tiny.batch(16))
 
 
 @pytest.mark.long
