@@ -19,11 +19,14 @@ demo: install
 	  --preset demo --tolerance 1 --out $(OUT)
 	@echo "The picture: $(OUT)/architecture.svg"
 
-# Not slow, and in two processes, one per core; long files start first.
-TEST = $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# In two processes, one per core; long files start first. What takes long, and is
+# not marked so, is named at the end. SELECT="not slow" adds what is marked: CI.
+TEST = $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+  --durations 8 --durations-min 5
+SELECT ?= not slow and not long
 
 test: install
-	$(TEST) -m "not slow"
+	$(TEST) -m "$(SELECT)"
 
 test-all: install
 	$(TEST)

@@ -166,6 +166,7 @@ LOOSE = records.Genotype(*[architectures.cell(
     ("conv_1x1", 1, 5), ("sep_conv_3x3", 4, 5), concat=(5,))] * 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", NAT)
 @pytest.mark.parametrize("given, inputs", [(MANY, 5), (LOOSE, 3)],
                          ids=["many", "loose"])
@@ -231,6 +232,7 @@ def transform(file, out, *flags):
   return result, found
 
 
+@pytest.mark.long
 def test_the_command_transforms_it_by_theta(file, tmp_path):
   """With a step so large that edges go."""
   out = tmp_path / "out"
@@ -250,6 +252,7 @@ def skip(method, splits, *, options, **settings):
   return method.init(jax.random.key(options.seed))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", NAT)
 def test_the_command_transforms_it_by_nat(method, file, tmp_path, monkeypatch):
   if method == "natpp":  # It is trained as NAT is.

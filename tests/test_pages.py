@@ -39,6 +39,7 @@ def ran(tmp_path_factory):
   return folder, *run(folder, [p for p in pages.PAGES if p != PARTS])
 
 
+@pytest.mark.long
 def test_the_python_runs(ran):
   _, said, heard = ran
   lines = {name: page["python"] for name, page in said.items()}
@@ -62,6 +63,7 @@ def test_the_python_runs(ran):
   assert lines["add_a_space.md"][0].startswith("small ['darts', 'entrannas'")
 
 
+@pytest.mark.long
 def test_the_commands_run(ran):
   _, said, _ = ran
   done = [command for page in said.values() for command in page["commands"]]
@@ -74,6 +76,7 @@ def test_the_commands_run(ran):
       "natjax transform runs/e --method natpp --dataset digits"]
 
 
+@pytest.mark.long
 def test_the_parts_run(ran):
   supernet, policy, tuned, shape, miou = run(
       ran[0], [PARTS])[0]["parts.md"]["python"]

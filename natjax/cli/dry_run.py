@@ -22,20 +22,22 @@ def show(job, given: Sequence[str], teraflops: float | str | None, *,
       training steps of the network that is given; None is what
       `devices.teraflops` takes them for.
     json: print all of it, as one object with "configuration", "estimate",
-      "teraflops" and, where there is one, "budget".
+      "teraflops" and, where there is one, "budget" and "budget_met".
 
   Raises:
     InputError: "measured", and no network is given.
   """
   each = (job.rate() if teraflops == _MEASURED else
           teraflops or devices.teraflops(job.trainer.devices))
-  limits = {} if job.entry is None else job.budget()
+  limits, met = ({}, {}) if job.entry is None else (
+      job.budget(), job.budget_met())
   configuration, estimate = job.describe(), job.estimate(each)
   if json:
     output.print_note(job)
     console.print_json({
         "configuration": configuration, "estimate": estimate,
-        "teraflops": each, **({"budget": limits} if limits else {})})
+        "teraflops": each, **(
+            {"budget": limits, "budget_met": met} if limits else {})})
     return
   output.print_head(job)
   names = (f"{name[:_LONG]}..." if len(name) > _LONG else name
@@ -52,7 +54,7 @@ def show(job, given: Sequence[str], teraflops: float | str | None, *,
           for key, value in configuration[name].items()
           if value not in ("", None)))
   if limits:
-    console.out.print("budget: " + ", ".join(_bounds(limits)))
+    console.out.print("budget: " + ", ".join(_bounds(limits, met)))
   rows = [*_rows(estimate, "train" if job.entry is None else "")]
   if rows:
     known = "timed" if teraflops == _MEASURED else "assumed"
@@ -80,15 +82,19 @@ def _seeds(job):
   return f"seeds {first}:{first + count}" if count > 1 else f"seed {first}"
 
 
-def _bounds(limits, name=""):
-  """Limits in numbers, of several architectures behind their names."""
+def _bounds(limits, met, name=""):
+  """Limits in numbers, of several architectures behind their names.
+
+  Of those that the original keeps to it is said: they bound nothing.
+  """
   for key, value in limits.items():
     if isinstance(value, dict):
-      yield from _bounds(value, f"{key} ")
+      yield from _bounds(value, met[key], f"{key} ")
     else:
       shown = tables.ASKED.get(key, lambda value: (
           f"{value:,.0f}" if value >= 1 else amounts.rounded(value)))
-      yield f"{name}{key} {shown(value)}"
+      yield f"{name}{key} {shown(value)}" + (
+          " (met by the original already)" * bool(met[key]))
 
 
 def _rows(estimate, name=""):

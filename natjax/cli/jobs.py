@@ -17,6 +17,8 @@ from natjax.pipeline import presets, runs
 from natjax.pipeline import weights as weights_lib
 from natjax.training import devices, interrupts, settings
 
+_SECONDS = {"checkpoint_seconds": 60.0, "chunk_seconds": 10.0}
+
 
 def _prepare(args, prefix, method):
   """What the long commands do first; returns (preset, architectures).
@@ -31,7 +33,14 @@ def _prepare(args, prefix, method):
   for name in ("teraflops", "json"):
     if getattr(args, name) and not args.dry_run:
       settings.refuse(args, name, "is of --dry-run alone; leave it out")
-  for name in ("checkpoint_seconds", "chunk_seconds"):
+  for name in ("overwrite", "strict", "tensorboard", *_SECONDS):
+    if args.dry_run and (value := getattr(args, name)) is not None and (
+        value is not False):  # Of seconds 0 is a value, too.
+      settings.refuse(args, name, "has no effect with --dry-run, which runs"
+                      " nothing; leave one of them out")
+  for name, usual in _SECONDS.items():
+    if getattr(args, name) is None:
+      setattr(args, name, usual)
     if not 0 <= getattr(args, name) < math.inf:
       settings.refuse(args, name, "must be a finite number of 0 or more")
   if args.tensorboard:

@@ -49,8 +49,8 @@ def _streamed(dataset):
 
 def print_note(job):
   """Says what a user should know of what was given."""
-  if job.note:
-    err.print(f"note: {job.note}")
+  for text in filter(None, (job.note, job.coarse)):
+    err.print(f"note: {text}")
 
 
 class Display(rich_progress.Progress):

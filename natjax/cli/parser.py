@@ -473,9 +473,9 @@ def _add_run_flags(parser):
        " 10^12 operations that a device is taken to do a second, a multiply-add"
        " being two (10 for accelerators, 0.015 for a CPU core); or measured,"
        " which times the training of the network that is given")
-  flag("--checkpoint-seconds", type=float, default=60.0, metavar="S",
+  flag("--checkpoint-seconds", type=float, metavar="S",
        help="least time between checkpoints (60)")
-  flag("--chunk-seconds", type=float, default=10.0, metavar="S",
+  flag("--chunk-seconds", type=float, metavar="S",
        help="time between looks at the run (10)")
   switch("--tensorboard", help="also write the metrics for TensorBoard")
   flag = parser.add_argument_group("several processes (start each with the same"

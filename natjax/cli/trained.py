@@ -1,6 +1,7 @@
 """The commands that look at trained networks: evaluate, export."""
 
 import dataclasses
+import pathlib
 
 from natjax import errors
 from natjax.cli import console
@@ -44,7 +45,8 @@ def run_evaluate(args) -> int:
           simclr.SimCLRConfig(**config["simclr"]), bank, queries,
           dataset.num_classes, linear=False)["accuracy"]
   if args.json:
-    console.print_json({"dataset": dataset.name, "own": own, "networks": [
+    console.print_json({"dataset": dataset.name, "own": own, "finished": (
+        runs.finished(args.directory)), "networks": [
         {"network": k, "accuracy": v, **(
             {"top5_accuracy": firsts[k]} if k in firsts else {})}
         for k, v in accuracies.items()]})
@@ -56,6 +58,8 @@ def run_evaluate(args) -> int:
         [(k, *(f"{100 * v:.2f} %" for v in (value, *(
             [firsts[k]] if k in firsts else []))))
          for k, value in accuracies.items()])
+    if text := _unfinished(args.directory):
+      console.out.print(args.directory + text)
   return 0
 
 
@@ -66,11 +70,15 @@ def _compare(args):
   normalised alike (`acceptance.Pairs`).
   """
   rows, first = [], None
-  folders = (args.directory, *args.others)
-  for folder in folders:  # Before anything is computed.
+  folders: dict[pathlib.Path, str] = {}  # As they were given.
+  for folder in (args.directory, *args.others):  # Before anything is computed.
     runs.read_config(folder)
     networks_lib.networks(folder)
-  for folder in folders:
+    if (whole := pathlib.Path(folder).resolve()) in folders:
+      raise errors.InputError(
+          f"{folder} is the same run as {folders[whole]}; name every run once")
+    folders[whole] = folder
+  for folder in folders.values():
     dataset, _ = runs.load_data(folder, args.dataset, args.data_dir)
     test = fit.Split(dataset.test_images, dataset.test_labels)
     seen = runs.describe_data(dataclasses.replace(
@@ -92,7 +100,8 @@ def _compare(args):
       p, total = found["right"] / pairs.images, exact.network(
           net.module.graph, net.module.frame)
       rows.append({
-          "run": folder, "network": name, "dataset": dataset.name,
+          "run": folder, "finished": runs.finished(folder), "network": name,
+          "dataset": dataset.name,
           "params": total.params, "madds": total.madds, "accuracy": p,
           "images": pairs.images,
           "reach": acceptance.Z * (p * (1 - p) / pairs.images)**0.5,
@@ -101,25 +110,38 @@ def _compare(args):
   if args.json:
     console.print_json({"networks": rows})
     return 0
-  columns = ("run", "network", "data", ">parameters", ">multiply-adds",
-             ">accuracy", ">difference", ">95 %")
+  # A line of 80 columns is to do: what may be long stands below.
+  number = {folder: i for i, folder in enumerate(folders.values(), 1)}
+  columns = (">run", "network", ">parameters", ">multiply-\nadds",
+             ">accuracy, %", ">difference")
   console.print_table(
       "test accuracy, and the difference from the first network in points, each"
       " with 95 % over test images; differences image by image, where these are"
       " the same and normalised alike", columns, [
-          (row["run"], row["network"], row["dataset"],
+          (str(number[row["run"]]), row["network"],
            *(amounts.count(row[key]) for key in ("params", "madds")),
-           f"{100 * row['accuracy']:.2f} ± {100 * row['reach']:.2f} %",
-           *_beside(row, row is rows[0])) for row in rows])
+           f"{100 * row['accuracy']:.2f} ± {100 * row['reach']:.2f}",
+           _beside(row, row is rows[0])) for row in rows])
+  for row in {row["run"]: row for row in rows}.values():
+    console.out.print(f"run {number[row['run']]}: {row['run']}, of"
+                      f" {row['dataset']}"
+                      + _unfinished(row["run"]))
   return 0
 
 
+def _unfinished(folder):
+  """What is said of a run that is not finished; "" of one that is."""
+  return "" if runs.finished(folder) else (
+      "; it is not finished, and these are the networks that it has trained so"
+      " far")
+
+
 def _beside(row, first):
-  """Cells of a network's difference from the first one."""
+  """The cell of a network's difference from the first one."""
   if "difference" not in row:
-    return "" if first else "not paired", ""
-  low, high = (100 * end for end in row["interval"])
-  return f"{100 * row['difference']:+.2f}", f"{low:+.2f} to {high:+.2f}"
+    return "" if first else "not paired"
+  low, high = row["interval"]
+  return f"{100 * row['difference']:+.2f} ± {50 * (high - low):.2f}"
 
 
 def run_export(args) -> int:

@@ -66,6 +66,23 @@ class Budget(NamedTuple):
     return " and ".join(f"at most {show(limit)} {name}"
                         for limit, show, name in named if limit is not None)
 
+  def of(self, cost: operations.Cost, memory: float = 0.0) -> str:
+    """What a network has of what is limited and counted, in words.
+
+    Where nothing is, its parameters and multiply-adds.
+
+    Example:
+      >>> cost = operations.Cost(20, 400)
+      >>> Budget(memory=1e6).of(cost, 2e6), Budget(madds=9.0).of(cost)
+      ('2.000 MB of memory', '400 multiply-adds')
+      >>> Budget(params=5.0, memory=1e6).of(cost, 2e6)
+      '20 parameters and 2.000 MB of memory'
+    """
+    said = (f"{cost.params} parameters", f"{cost.madds} multiply-adds",
+            f"{amounts.memory(memory)} of memory")
+    return " and ".join([text for text, limit in zip(
+        said, self[:3], strict=True) if limit is not None] or said[:2])
+
   def allows(self, cost: operations.Cost, memory: float = 0.0,
              seconds: float = 0.0) -> bool:
     """Whether a cost keeps to the budget."""
@@ -166,8 +183,7 @@ def cheapen(chosen: Choice, limits: Budget,
     if not options:
       raise errors.NotMet(
           f"{nothing} keeps to the budget ({limits.text()}); the cheapest that"
-          f" was found has {now.cost.params} parameters and {now.cost.madds}"
-          " multiply-adds" + (f" and {amounts.memory(now.memory)} of memory" * (
-              limits.memory is not None)) + f"; {keeping.allow_more(keep)}")
+          f" was found has {limits.of(now.cost, now.memory)};"
+          f" {keeping.allow_more(keep)}")
     chosen = min(options, key=lambda option: option[:2])[-1]
   return chosen

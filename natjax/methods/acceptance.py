@@ -85,17 +85,53 @@ class Verdict(NamedTuple):
   Attributes:
     accepted: whether the changed network is returned.
     reason: why, in words.
+    coarse: whether it is refused by a tolerance that is less than one image.
   """
 
   accepted: bool
   reason: str
+  coarse: bool = False
 
 
 def over_budget(verdict: Verdict) -> Verdict:
   """A verdict on what keeps to a budget that the original exceeds."""
   return verdict if verdict.accepted else verdict._replace(
       reason=f"{verdict.reason}; the original is returned though it is over the"
-      " budget: allow more, or a larger tolerance")
+      " budget: allow more, or a larger tolerance"
+      + ", or hold out more images" * verdict.coarse)
+
+
+def coarse(images: int, tolerance: float) -> str:
+  """What is said of so few images that one counts more than a tolerance.
+
+  Losing one then refuses a cheaper network. Of a tolerance of 0, which asks for
+  none to be lost, nothing is said.
+
+  Args:
+    images: that are held out.
+    tolerance: in percentage points.
+
+  Returns:
+    A sentence without its stop; "" where one image counts no more.
+
+  Example:
+    >>> coarse(144, 0.5)  # doctest: +NORMALIZE_WHITESPACE
+    'one of 144 held-out images counts 0.69 points, more than the tolerance of
+    0.5: one that is lost refuses a cheaper network; hold out more (held-out),
+    or give a larger tolerance'
+    >>> coarse(200, 0.5), coarse(200, 0.0)
+    ('', '')
+  """
+  if not _coarse(images, tolerance):
+    return ""
+  return (f"one of {images} held-out images counts {100 / images:.2f} points,"
+          f" more than the tolerance of {tolerance:g}: one that is lost refuses"
+          " a cheaper network; hold out more (held-out), or give a larger"
+          " tolerance")
+
+
+def _coarse(images, tolerance):
+  return 0 < tolerance < 100 / images - 1e-9
 
 
 def cheaper(before: operations.Cost, after: operations.Cost,
@@ -135,7 +171,7 @@ def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
     tolerance: by how many percentage points a cheaper network may be worse.
     seconds: as `cheaper` takes them; the faster network is then the cheaper;
       where that is within noise, it is said.
-    memory: as `cheaper` takes it.
+    memory: as `cheaper` takes it; the ratio of both is then said.
 
   Example:
     >>> big, small = operations.Cost(20, 200), operations.Cost(10, 100)
@@ -143,6 +179,8 @@ def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
     'cheaper, and -0.40 points (95 %: -1.36 to +0.56) on 1000 held-out images'
     >>> judge(Pairs(1000, 10, 16), big, small, 0.5).accepted
     False
+    >>> judge(Pairs(144, 0, 1), big, small, 0.5).reason.split(": ")[-1]
+    'worse by more than the tolerance of 0.5, where one image counts 0.69'
   """
   saves = cheaper(before, after, seconds, memory)
   old, new = _counted(before, after, seconds, memory)
@@ -150,6 +188,9 @@ def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
   less, more = ("cheaper", "dearer") if seconds is None else (
       f"{word}, within noise" * seconds.alike or word
       for word in ("faster", "slower"))
+  if memory is not None:
+    less, more = (f"{word} ({memory[1] / memory[0]:.2f}x the memory)"
+                  for word in (less, more))
   points, (low, high) = 100 * pairs.difference, pairs.interval
   measured = (f"{points:+.2f} points (95 %: {100 * low:+.2f} to"
               f" {100 * high:+.2f}) on {pairs.images} held-out images"
@@ -163,8 +204,10 @@ def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
     return Verdict(False, f"not {less}, and {measured}")
   # Counts of images are whole: the last digits of a float decide nothing.
   worse = points < -tolerance - 1e-9
+  one = worse and _coarse(pairs.images, tolerance)
   return Verdict(not worse, f"{less}, and {measured}" + (
-      f": worse by more than the tolerance of {tolerance:g}" if worse else ""))
+      f": worse by more than the tolerance of {tolerance:g}" if worse else "")
+      + f", where one image counts {100 / pairs.images:.2f}" * one, one)
 
 
 def report(pairs: Pairs, verdict: Verdict) -> dict[str, Any]:
@@ -172,7 +215,8 @@ def report(pairs: Pairs, verdict: Verdict) -> dict[str, Any]:
   return {"images": pairs.images, "won": pairs.won, "lost": pairs.lost,
           "difference": pairs.difference, "interval": [*pairs.interval],
           "accepted": verdict.accepted, "reason": verdict.reason,
-          **({"few": True} if pairs.few else {})}
+          **({"few": True} if pairs.few else {}),
+          **({"coarse": True} if verdict.coarse else {})}
 
 
 def part(config: Any) -> float:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from natjax import errors, operations
-from natjax.costs import amounts
 from natjax.costs import budget as budget_lib
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, keeping
@@ -82,28 +81,22 @@ def budget(method: Any, architecture: codec.Architecture) -> budget_lib.Budget:
     saved = (now - costs.min(axis=-1)).sum((1, 2, 3))
     least = operations.Cost(*(
         int(total - s) for total, s in zip(before[:2], saved, strict=True)))
-    memory, more = 0, ""
-    if limits.memory is not None:
-      memory = bounds.memory(_barest(method, architecture, costs))
-      more = (f", and {amounts.memory(memory)} of memory of"
-              f" {amounts.memory(bounds.memory(architecture))}")
+    memory, whole = (0, 0) if limits.memory is None else map(bounds.memory, (
+        _barest(method, architecture, costs), architecture))
     if not limits.allows(least, memory):
       raise errors.NotMet(
           f"no transformation can keep to the budget ({limits.text()}): with"
-          f" the cheapest operation on every edge {least.params} parameters and"
-          f" {least.madds} multiply-adds are left of {before.params} and"
-          f" {before.madds}{more}; " + keeping.allow_more(
+          f" the cheapest operation on every edge {limits.of(least, memory)}"
+          f" are left of {limits.of(before, whole)}; " + keeping.allow_more(
               method.config.keep, limited(limits).removeprefix(" by ")))
   return limits
 
 
 def limited(limits: budget_lib.Budget) -> str:
-  """By which settings more may be allowed: " by max-params or max-madds"."""
+  """By which settings of a budget more may be allowed: " by max-madds"."""
   names = [name for name, limit in zip(
-      ("max-memory", "max-latency"), limits[2:], strict=True)
-           if limit is not None]
-  if any(limit is not None for limit in limits[:2]) or not names:
-    names = ["max-params or max-madds", *names]
+      ("max-params", "max-madds", "max-memory", "max-latency"), limits,
+      strict=True) if limit is not None]
   return f" by {' or '.join(names)}"
 
 

@@ -92,11 +92,11 @@ def derive(method: Any, policy: Any, architecture: codec.Architecture,
       most = max((excess[a] for a in kept), default=0.0)
       kept = [a for a in kept if excess[a] >= most - candidates.NEAR]
     if not kept:
-      nearest = method.ground.cost(min(found, key=lambda a: excess[a]))
+      nearest = aim.spent(min(found, key=lambda a: excess[a]))
       raise errors.NotMet(
           f"none of {len(found)} candidates keeps to the budget"
-          f" ({aim.bounds.limits.text()}); the nearest has {nearest.params}"
-          f" parameters and {nearest.madds} multiply-adds; allow more"
+          f" ({aim.bounds.limits.text()}); the nearest has"
+          f" {aim.bounds.limits.of(*nearest[:2])}; allow more"
           f"{aims.limited(aim.bounds.limits)}, or sample more candidates")
     # Those drawn first are the policy's likeliest; the input is not one of k.
     kept = kept[:method.config.candidates + (kept[0] == architecture)]

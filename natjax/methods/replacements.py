@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from natjax import errors, operations
-from natjax.costs import amounts, exact, footprint, integer
 from natjax.costs import budget as budget_lib
+from natjax.costs import exact, footprint, integer
 from natjax.graph import keeping, records
 from natjax.methods import replaceable
 
@@ -89,19 +89,21 @@ class Replacements(replaceable.Replaceable):
       if limits.allows(cost, 0 if limits.memory is None else self.memory(
           self.apply(choice))):
         return choice
-    more = "" if limits.memory is None else (
-        f" and {amounts.memory(self.memory(self.architecture))} of memory")
-    least = [cost[kind] for kind, (_, cost) in enumerate(self._cheapest)]
+    now, counted = 0, any(limit is not None for limit in limits[:3])
+    least = [f"max-{name} {cost[kind]}"
+             for kind, (name, (_, cost)) in enumerate(zip(
+                 ("params", "madds"), self._cheapest, strict=True))
+             if limits[kind] is not None or not counted]
     if limits.memory is not None:
+      now = self.memory(self.architecture)
       left = min(self.memory(self.apply(c)) for c, _ in self._cheapest)
-      more += (", of which the cheapest replacements leave"
-               f" {amounts.memory(left)}")
+      least.append(f"max-memory {left}, of the cheapest replacements")
     raise errors.NotMet(
         "no replacement that keeps every node fed keeps to the budget"
-        f" ({limits.text()}); the network has {self.cost.params} parameters and"
-        f" {self.cost.madds} multiply-adds{more}, and the least that is"
-        f" reachable is max-params {least[0]}, or max-madds {least[1]}, one"
-        f" without the other; {keeping.allow_more(self.keep)}")
+        f" ({limits.text()}); the network has {limits.of(self.cost, now)}, and"
+        f" the least that is reachable is {', or '.join(least)}"
+        + ", one without the other" * (len(least) > 1)
+        + f"; {keeping.allow_more(self.keep)}")
 
   @functools.cached_property
   def _cheapest(self):

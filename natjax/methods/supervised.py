@@ -31,7 +31,8 @@ class TrainConfig:
   blocks brings its own skeleton, and has nothing of what is None here.
 
   Attributes:
-    skeleton: "cifar" or "imagenet", of cells.
+    skeleton: "cifar" or "imagenet", of cells; on the command line also of a
+      hand-crafted network.
     init_channels: C, of cells.
     cells: L, of cells.
     epochs: walks over the training images.

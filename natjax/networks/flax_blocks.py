@@ -14,7 +14,7 @@ import collections
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 import zlib
 
 import flax
@@ -89,7 +89,8 @@ def from_flax(module: nn.Module | nnx.Module,
   and average pooling, concatenations of channels, flattening, and
   squeeze-and-excitation to a quarter of the channels. Whatever else there is
   becomes a fixed operation, which runs as the module has it, in evaluation
-  form. It is known by its name as long as the process lives: call this before
+  form; two that read the same weights are one, with all that lies between. It
+  is known by its name as long as the process lives: call this before
   `natjax.load` of a run of it.
 
   A bias before BN is taken up by that; BNs of several epsilons become one of
@@ -140,12 +141,22 @@ def from_flax(module: nn.Module | nnx.Module,
   units = flax_units.Units(program)
   regions: list[flax_program.Region] = []
   while True:
+    shared = program.shared(regions)
+    if shared and all(any(i in r.steps for r in regions) for i in shared[1:]):
+      # Fixed operations of the same weights are one, with all between them.
+      joined = program.region(
+          shared[1:], units.images(), regions, "its weights are read in two"
+          " places, and what lies between these stays with them")
+      if joined is None:
+        _refuse_shared(shared[0])
+      regions = [r for r in regions if not r.steps <= joined.steps] + [joined]
+      continue
     try:
       found = _Reading(name, program, units, regions).imported()
       break
     except flax_units.Inexpressible as e:
       region = None if e.step is None else program.region(
-          e.step, units.images(), regions, e.reason)
+          [e.step], units.images(), regions, e.reason)
       if region is None:
         raise errors.InputError(
             f"{'/'.join(e.path) or name}: {e.reason}, and it cannot stand as a"
@@ -153,10 +164,8 @@ def from_flax(module: nn.Module | nnx.Module,
             " before it and a Dense classifier behind it; change the module, or"
             " write the network as blocks", "module") from e
       regions = [r for r in regions if not r.steps <= region.steps] + [region]
-  if (path := program.shared(regions)) is not None:
-    raise errors.InputError(
-        f"{'/'.join(path[1:-1]) or path[-1]}: it is called twice, and no two"
-        " blocks share weights; give each place a module of its own", "module")
+  if shared is not None:
+    _refuse_shared(shared[0])
   if found.fixed:  # All else is done image by image.
     look = call, variables, jax.ShapeDtypeStruct(
         jnp.shape(example), jnp.result_type(example))
@@ -167,6 +176,14 @@ def from_flax(module: nn.Module | nnx.Module,
           " let neither the other images nor their number matter for an image",
           "module")
   return found
+
+
+def _refuse_shared(path: Path) -> NoReturn:
+  """Says that two blocks would share a variable."""
+  raise errors.InputError(
+      f"{'/'.join(path[1:-1]) or path[-1]}: it is called twice, and no two"
+      " blocks share weights; give each place a module of its own, whose"
+      " variables may begin as copies", "module")
 
 
 @dataclasses.dataclass

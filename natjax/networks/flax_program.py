@@ -145,12 +145,12 @@ class Program(NamedTuple):
 
     return run, tuple(self.weights[v][0] for v in own), jaxpr
 
-  def region(self, step: int, images: Collection[Any],
+  def region(self, steps: Sequence[int], images: Collection[Any],
              known: Sequence[Region], reason: str) -> Region | None:
-    """The steps around one that can be an operation of images, or None.
+    """The steps around some that can be an operation of images, or None.
 
     Args:
-      step: number of the one.
+      steps: the numbers of these.
       images: variables of images before it, which the operation may be given.
       known: other regions, each of which it holds or leaves out.
       reason: see `Region`.
@@ -165,7 +165,7 @@ class Program(NamedTuple):
     # The nearest first; each with what must be there for its sake.
     for given in sorted(images, key=lambda v: -made.get(v, -1)):
       inside: set[int] = set()
-      wanted = [step]
+      wanted = [*steps]
       while wanted is not None:
         wanted = self._closed(inside, wanted, given, made, known)
         if wanted is None:
@@ -180,19 +180,22 @@ class Program(NamedTuple):
           if is_float(result) and shape[:1] == (1,) and (len(shape) == 2 or (
               len(shape) == 4 and shape[1] == shape[2])):
             return Region(frozenset(inside), given, result,
-                          self.steps[step].path, reason)
+                          self.steps[steps[0]].path, reason)
         first = min(leads, key=lambda v: made[v])
         wanted = [i for i in readers[first] if i not in inside]
     return None
 
-  def shared(self, regions: Sequence[Region]) -> Path | None:
-    """The path of a variable that two places share, if there is one.
+  def shared(self, regions: Sequence[Region]
+             ) -> tuple[Path, int, int] | None:
+    """The path of a variable that two places share, and a step of each.
+
+    None if there is none.
 
     Args:
       regions: each of which is one place; every other step is another.
     """
     at = {i: region for region in regions for i in region.steps}
-    users: dict[Any, Any] = {}
+    users: dict[Any, int] = {}  # By variable the first step that reads it.
     made = {v: {v} for v in self.weights}  # Of which weights it is.
     for i, step in enumerate(self.steps):
       held = set().union(*(made.get(v, ()) for v in step.equation.invars if (
@@ -201,9 +204,9 @@ class Program(NamedTuple):
         made.update((v, held) for v in step.equation.outvars)
         continue
       for v in held:
-        place = at.get(i, i)
-        if users.setdefault(v, place) != place:
-          return self.weights[v][0]
+        first = users.setdefault(v, i)
+        if at.get(first, first) != at.get(i, i):
+          return self.weights[v][0], first, i
     return None
 
   def _closed(self, inside, wanted, given, made, known):

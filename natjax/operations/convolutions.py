@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from natjax.operations import counts, primitives, registry
+from natjax.operations import counts, parameters, primitives, registry
 
 NormFactory = registry.NormFactory
 
@@ -22,14 +22,8 @@ kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def _kernel(module, shape):
-  """A module's kernel.
-
-  One that is there, of that shape, is taken as it is: `Module.param` would
-  trace its draw to learn the shape, which was a quarter of a trace of ResNet50.
-  """
-  held = module.get_variable("params", "kernel")
-  return held if getattr(held, "shape", ()) == shape else module.param(
-      "kernel", kernel_init, shape)
+  """A module's kernel."""
+  return parameters.parameter(module, "kernel", kernel_init, shape)
 
 
 class Conv(nn.Module):

@@ -184,8 +184,12 @@ def conv(x: jax.Array, kernel: jax.Array, *, stride: int | tuple[int, int] = 1,
     # transpose the image for the kernel's gradient.
     return jnp.reshape(jnp.reshape(x, (-1, x.shape[-1])) @ kernel[0, 0],
                        (*x.shape[:-1], kernel.shape[-1]))
+  # Of images without pixels, before or after, XLA's own has the gradients.
+  nothing = 0 in x.shape or any(
+      size + sum(ends) <= (window - 1) * rate for size, ends, window, rate in
+      zip(x.shape[1:3], pads, kernel.shape[:2], dilations, strict=True))
   return _conv_for_platform(x, kernel, strides, dilations, pads,
-                            bool(_PLAIN.get()), anywhere)
+                            bool(_PLAIN.get()), anywhere or nothing)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4, 5, 6))

@@ -2,7 +2,8 @@
 
 The points are those of accuracy against cost that a user may choose from: the
 candidates of a search that no other dominates, or of a replacement what every
-budget would come to by the prices. Each has a file with its architecture.
+budget would come to by the prices. Each has a number, by which the picture
+names it, too (`drawing.candidates.points`), and a file with its architecture.
 """
 
 from collections.abc import Mapping
@@ -10,36 +11,15 @@ import pathlib
 from typing import Any
 
 from natjax.costs import amounts
+from natjax.drawing import candidates
 from natjax.graph import codec
 from natjax.pipeline import runs, tables
 from natjax.training import metrics as metrics_lib
 
 
-def points(result: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
-  """The rows of the table of points, by their numbers, the cheapest first.
-
-  Args:
-    result: of a transformation of one architecture, not of several.
-
-  Returns:
-    Of a search the candidates that no other dominates, the original and the
-    chosen one; of a replacement the points of the first seed's curve, on which
-    the original is, too.
-  """
-  rows = [(i, row) for i, row in enumerate(result.get("candidates", ()))
-          if row.get("pareto") or ("pareto" in row and (
-              row["original"] or row["chosen"]))]
-  curve = next((row["curve"] for row in result.get("seeds", ())
-                if "curve" in row), ())
-  rows += [(i, row) for i, row in enumerate(curve) if (
-      "architecture" in row and row["architecture"] not in [
-          before["architecture"] for before in curve[:i]])]
-  return dict(sorted(rows, key=lambda pair: pair[1]["madds"]))
-
-
 def write(out: pathlib.Path, result: Mapping[str, Any]) -> None:
   """Writes the architecture of every point, as `RUN/pareto/NUMBER.json`."""
-  found = points(result)
+  found = candidates.points(result)
   folder = out / runs.POINTS
   folder.mkdir(exist_ok=True)
   for path in folder.iterdir():  # Of an end that was made again.
@@ -62,7 +42,7 @@ def _beside(row):
 
 def table(result: Mapping[str, Any]) -> tables.Comparison | None:
   """The points as a table, without a verdict; None where there are none."""
-  found = points(result)
+  found = candidates.points(result)
   if not found:
     return None
   first = next(iter(found.values()))
@@ -119,7 +99,8 @@ def _otherwise(result):
       f" scores {100 * (rows[i]['score'] - given['score']):+.2f} points, with"
       + ",".join(f" {100 * (rows[i][key] / given[key] - 1):+.1f} % {what}"
                  for key, what in (("params", "parameters"),
-                                   ("madds", "multiply-adds"))) + "."
+                                   ("madds", "multiply-adds"),
+                                   ("memory", "memory")) if key in given) + "."
       for i, names in found.items()]
 
 

@@ -295,8 +295,11 @@ def networks(out: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
                  for path in out.glob(folder + results))
   if not found:
     raise errors.InputError(
-        f"{out} holds no trained network; name the folder of a finished"
-        " `natjax train`, `natjax transform` or `natjax search`")
+        f"{out} holds no trained network" + (
+            ", and is not finished: the command that began it goes on with it"
+            if (out / runs.CONFIG).is_file() and not runs.finished(out) else
+            "; name the folder of a finished `natjax train`, `natjax transform`"
+            " or `natjax search`"))
   return {"/".join(part for part in path.parent.relative_to(out).parts
                    if part != runs.NETWORKS): path.parent for path in found}
 

@@ -10,8 +10,8 @@ from typing import Any, Self
 from natjax import data as data_lib
 from natjax import errors, spaces
 from natjax.graph import codec, records
+from natjax.methods import acceptance, supervised
 from natjax.methods import entry as entry_lib
-from natjax.methods import supervised
 from natjax.objectives import arcface as arcface_lib
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import checks, estimates, runs, work
@@ -113,6 +113,9 @@ class Planned(work.Work):
         held_out=checks.held_out(search, unseen),
         train_on_all=not entry.trained)
     self._trials = trials_lib.trials(trainer, search)
+    if trainer.held_out is not None:
+      self.coarse = acceptance.coarse(
+          len(trainer.held_out.labels), search.tolerance)
     judge = trainer.judge
     for name, value, fits in (
         ("compare", compare, compare or not entry.inherits),
@@ -201,7 +204,17 @@ class Planned(work.Work):
 
     A multiple of the original's latency is resolved by timing that now.
     """
-    found = [bounds.resolved() for bounds in self.plan.bounds]
+    return self._of_each([bounds.resolved() for bounds in self.plan.bounds])
+
+  def budget_met(self) -> dict[str, Any]:
+    """Of each of these limits whether the original keeps to it already.
+
+    None of a latency that was not measured.
+    """
+    return self._of_each([bounds.kept() for bounds in self.plan.bounds])
+
+  def _of_each(self, found):
+    """What is said of the one given architecture, or of each by its folder."""
     if len(found) > 1 and any(found):
       return dict(zip(self.parts, found, strict=True))
     return found[0] if found else {}

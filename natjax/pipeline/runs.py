@@ -399,6 +399,11 @@ def sizes(out: str | os.PathLike[str]) -> dict[str, int]:
   return found
 
 
+def finished(out: str | os.PathLike[str]) -> bool:
+  """Whether a run came to its end: its `result.json` is written last."""
+  return (errors.path(out) / RESULT).is_file()
+
+
 def find_result(processes: distributed.Processes,
                 folder: str | os.PathLike[str]) -> dict[str, Any] | None:
   """What the first process finds in a folder's `result.json`.

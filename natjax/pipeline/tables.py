@@ -218,6 +218,17 @@ def refused(result):
 
 
 def _kept(result, kept):
+  """Why the original is returned, as far as a result tells it, and a remedy."""
+  said, rows = _why_kept(result, kept), result.get("seeds", ())
+  if any(tried.get("coarse") for tried in (
+      result.get("acceptance", {}), *rows, *(
+          tried for row in rows for tried in row.get("tries", ())))):
+    said += (" One held-out image counts more than the tolerance: more of them"
+             " (held-out) or a larger tolerance help.")
+  return said
+
+
+def _why_kept(result, kept):
   """Why the original is returned, as far as a result tells it."""
   if not result.get("acceptance", {}).get("accepted", True) or any(
       not row.get("accepted", True) for row in result.get("seeds", ())):

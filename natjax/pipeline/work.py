@@ -32,12 +32,14 @@ class Work:
       writes it, or None.
     parts: jobs of which it is made up, by their folders.
     note: what a user should know of what was given, a line, or "".
+    coarse: likewise, of the images that decide; said at the beginning alone.
   """
 
   trainer: trainer_lib.Trainer
   architecture: codec.Architecture | None
   parts: Mapping[str, "Work"] = {}
   note = ""
+  coarse = ""
 
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""

@@ -86,6 +86,7 @@ def test_numpy_values_of_all_kinds_and_orders(tmp_path):
   assert not isinstance(loaded["array"], np.ndarray)
 
 
+@pytest.mark.long
 def test_the_whole_folder(tmp_path, invented, monkeypatch):
   codes = invented.codes
   meta = write(tmp_path / "meta.pickle.pbz2", {

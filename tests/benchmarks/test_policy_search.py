@@ -141,6 +141,7 @@ def split(seed, fraction):
       policy_search.config(train_fraction=fraction))))
 
 
+@pytest.mark.long
 def test_seeds_divide_as_they_say(invented):
   found = policy_search.train(tiny(train_fraction=0.1), invented, [2, 3])
   for seed, trained in zip((2, 3), found.trained, strict=True):
@@ -215,6 +216,7 @@ def test_seeds_do_not_depend_on_each_other_and_never_cost_more(invented):
   assert inputs[0] != inputs[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", ["default", "published"])
 def test_it_learns_what_is_the_same_for_all(policy, invented):
   # A skip on the last edge is worth ten points, all else nothing.

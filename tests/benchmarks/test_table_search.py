@@ -94,6 +94,7 @@ def test_evolution_in_a_table_finds_more_than_random(monkeypatch, tmp_path):
   assert evolved[2:] == table_search.search(problem, SMALL, (2, 3))
 
 
+@pytest.mark.long
 def test_cells_of_nasbench101_are_visited_once_however_numbered(
     monkeypatch, tmp_path):
   problem = small_problem("nasbench101", monkeypatch, tmp_path)

@@ -33,6 +33,7 @@ def table(tmp_path_factory):
   return path
 
 
+@pytest.mark.long
 def test_json(table):
   code, out, err = run(
       "benchmark", "nasbench201", "--table", table, "--policy", "published",

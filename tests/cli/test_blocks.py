@@ -47,6 +47,7 @@ def run(folder):
       out=folder / "run", result=runs.read_json(folder / "run" / "result.json"))
 
 
+@pytest.mark.long
 def test_the_transformed_network_keeps_to_the_budget(run):
   result, frame = run.result, blocks.Frame(10, 8)
   before, after = (codec.from_dict(result["architectures"][k])
@@ -65,6 +66,7 @@ def test_the_transformed_network_keeps_to_the_budget(run):
   assert {c["cell"] for c in result["changes"]} <= {"blocks 0-2", "block 3"}
 
 
+@pytest.mark.long
 def test_the_same_command_finds_the_result(run, folder, capsys):
   before = (run.out / "result.json").read_bytes()
   assert cli.main(command(folder)) == 0
@@ -72,6 +74,7 @@ def test_the_same_command_finds_the_result(run, folder, capsys):
   assert (run.out / "result.json").read_bytes() == before
 
 
+@pytest.mark.long
 def test_trained_networks_are_evaluated_and_applied(run, capsys):
   assert cli.main(["evaluate", str(run.out), "--json"]) == 0
   found = json.loads(capsys.readouterr().out)["networks"]
@@ -85,6 +88,7 @@ def test_trained_networks_are_evaluated_and_applied(run, capsys):
   assert right == pytest.approx(run.result["transformed"]["accuracy"])
 
 
+@pytest.mark.long
 def test_a_run_is_costed_at_its_own_size(run, folder, capsys):
   counted = lambda *args: [cli.main(["cost", *map(str, args), "--json"]), (
       json.loads(capsys.readouterr().out))][1]
@@ -102,6 +106,7 @@ def test_a_run_is_costed_at_its_own_size(run, folder, capsys):
       "num_classes": 3, "image_size": 16, "embedding": 0}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name, change", [
     ("config.json", {"image_size": 0}), ("config.json", {"classes": -1}),
     ("networks/original-0/result.json", {"place": {}}),
@@ -131,6 +136,7 @@ def test_a_budget_that_bounds_nothing_is_said(flags, words, capsys, tmp_path):
   assert len(text.splitlines()) == bool(words) and words in text
 
 
+@pytest.mark.long
 def test_pictures_show_every_kind_of_block_once(run, folder):
   picture = folder / "picture.svg"
   # Side by side with what it became, which is padded: another graph.
@@ -145,6 +151,7 @@ def test_pictures_show_every_kind_of_block_once(run, folder):
   assert "blocks 0-2" in (run.out / "architecture.svg").read_text()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("more, message", [
     (["--init-channels", "4"], "--init-channels"),
     (["--train-cells", "3"], "--train-cells"),
@@ -165,6 +172,7 @@ def test_what_does_not_apply_is_refused(folder, capsys, more, message):
   assert not out.exists()
 
 
+@pytest.mark.long
 def test_a_budget_that_nothing_meets_has_its_own_code(folder, capsys):
   out = folder / "over"
   assert cli.main([*command(folder, "--max-params", "10"), "--out",

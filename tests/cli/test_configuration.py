@@ -85,6 +85,11 @@ def test_dry_run_of_a_set_that_is_not_there(no_training, tmp_path, monkeypatch):
 @pytest.mark.parametrize("flags, words", [
     (["--teraflops", "10"], "is of --dry-run alone; leave it out (--tera"),
     (["--json"], "is of --dry-run alone; leave it out (--json)"),
+    (["--dry-run", "--overwrite"], "no effect with --dry-run, which runs"),
+    (["--dry-run", "--strict"], "leave one of them out (--strict"),
+    (["--dry-run", "--tensorboard"], "leave one of them out (--tensorboard"),
+    (["--dry-run", "--checkpoint-seconds", "60"], "(--checkpoint-seconds"),
+    (["--dry-run", "--chunk-seconds", "0"], "(--chunk-seconds"),
     (["--dry-run", "--teraflops", "0"], "'0' is no number above 0"),
     (["--dry-run", "--teraflops", "much"], "'much' is no number above 0")])
 def test_what_belongs_to_dry_runs_is_refused_without(

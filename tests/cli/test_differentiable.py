@@ -29,6 +29,7 @@ def out(tmp_path_factory):
   return folder
 
 
+@pytest.mark.long
 def test_without_labels_the_features_are_judged(out, capsys):
   result = json.loads((out / "result.json").read_text())
   assert result["objective"] == "simclr" and "original" not in result
@@ -43,6 +44,7 @@ def test_without_labels_the_features_are_judged(out, capsys):
       result["transformed"]["accuracy"], abs=0.01)
 
 
+@pytest.mark.long
 def test_the_network_that_is_kept_gives_features(out):
   net = networks_lib.load(out)
   images = np.zeros((2, 8, 8, 3), np.uint8)
@@ -51,6 +53,7 @@ def test_the_network_that_is_kept_gives_features(out):
     net.predict(images)
 
 
+@pytest.mark.long
 def test_theta_is_drawn_from_a_run(out, tmp_path, capsys):
   target = tmp_path / "theta.svg"
   assert cli.main(["draw", str(out), "--theta", "--out", str(target)]) == 0

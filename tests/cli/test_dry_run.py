@@ -18,9 +18,13 @@ def test_seeds_are_shown(method, capsys):
   starts = methods.METHODS[method].starts
   given = ("search", "--space", "nasbench201", "--no-train") if (
       starts == "space") else ("transform", "resnet20", "--width", 0.25)
-  code, out, _ = run(capsys, *given, "--method", method, "--dataset", "digits",
-                     "--image-size", 8, "--seed", 3, "--seeds", 2)
+  code, out, err = run(
+      capsys, *given, "--method", method, "--dataset", "digits",
+      "--image-size", 8, "--seed", 3, "--seeds", 2)
   assert code == 0
+  # One image of those that decide counts more than the tolerance.
+  assert err.count("one of 144 held-out images counts 0.69 points") == (
+      given[0] == "transform")
   assert out.splitlines()[0].endswith(f", method {method}, seeds 3:5")
 
 

@@ -1,6 +1,7 @@
 """`natjax evaluate` of several runs: one table, and paired differences."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -32,7 +33,6 @@ def trained(tmp_path_factory):
 
 def test_runs_stand_beside_each_other(trained, capsys, monkeypatch):
   monkeypatch.chdir(trained)
-  monkeypatch.setattr(console.out, "width", 120)  # Nothing is folded.
   folders = ["a", "b", "c"]
   capsys.readouterr()
   assert cli.main(["evaluate", *folders, "--json"]) == 0
@@ -57,9 +57,41 @@ def test_runs_stand_beside_each_other(trained, capsys, monkeypatch):
   assert rows[1]["interval"] == pytest.approx(
       [apart.mean() - reach, apart.mean() + reach])
   assert "difference" not in rows[0] and "difference" not in rows[2]
+  assert all(row["finished"] for row in rows)
+
+
+def test_the_table_fits_80_columns_and_names_what_is_not_finished(
+    trained, capsys, monkeypatch, tmp_path):
+  monkeypatch.setattr(console.out, "width", 80)
+  name = "transform-resnet20-replace-cifar10-with-a-long-name"
+  shutil.copytree(trained / "b", tmp_path / name)
+  (tmp_path / name / "result.json").unlink()
+  monkeypatch.chdir(tmp_path)
+  folders = [str(trained / "a"), name, str(trained / "c")]
+  capsys.readouterr()
   assert cli.main(["evaluate", *folders]) == 0
   text = capsys.readouterr().out
-  assert text.count("not paired") == 1 and "network-4" in text
+  lines = [line for line in text.splitlines() if line.startswith("│")]
+  assert len(lines) == 3 and all(len(line) <= 80 for line in lines)
+  assert "not paired" in lines[2] and "network-4" in lines[1]
+  said = [line for line in text.splitlines() if "not finished" in line]
+  assert [line.split(",")[0] for line in said] == [f"run 2: {name}"]
+  assert cli.main(["evaluate", name]) == 0
+  assert "not finished" in capsys.readouterr().out
+  for path in (tmp_path / name / "networks").glob("*/result.json"):
+    path.unlink()
+  assert cli.main(["evaluate", *folders]) == 2
+  assert "and is not finished" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("again", ["a", "./a", "b/../a"])
+def test_a_run_that_is_named_twice_is_refused(
+    trained, capsys, monkeypatch, again):
+  monkeypatch.chdir(trained)
+  monkeypatch.setattr(networks_lib, "load", None)  # Before any is evaluated.
+  assert cli.main(["evaluate", "a", "b", again]) == 2
+  error = capsys.readouterr().err
+  assert f"{again} is the same run as a" in error and error.count("\n") == 1
 
 
 def test_what_is_no_run_is_refused_in_one_line(trained, capsys, monkeypatch):

@@ -122,7 +122,7 @@ def test_what_is_said_of_a_choice():
   shown = [
       ("1", "chosen", "91.00 %", "-1.00 ± 2.00", "1.000 M", "2.000 M"),
       ("2", "", "92.00 %", "+0.00 ± 0.00", "2.000 M", "4.000 M"),
-      ("0", "original", "90.00 %", "-2.00 ± 1.00", "3.000 M", "6.000 M")]
+      ("3", "original", "90.00 %", "-2.00 ± 1.00", "3.000 M", "6.000 M")]
   assert choosing.table({"candidates": rows}).rows == shown
   assert choosing.table({}) is choosing.table({"candidates": [{}]}) is None
   beside = {"latency_ratio": 0.8, "memory": 2e6}
@@ -135,7 +135,7 @@ def test_what_is_said_of_a_choice():
   curve = [{"params": n, "madds": n, "price": 1 / n, "architecture": {"n": n}}
            for n in (3, 2, 2)]
   assert choosing.table({"seeds": [{"curve": curve}, {"curve": []}]}).rows == [
-      ("1", "", "2", "2", "0.5000"), ("0", "", "3", "3", "0.3333")]
+      ("1", "", "2", "2", "0.5000"), ("2", "", "3", "3", "0.3333")]
   timed = {"latency_ratio": 0.8, "latency_noise": 0.3, "memory": 2e6}
   found = choosing.table({"seeds": [{"curve": [
       {**curve[0], **timed, "price": 0.0, "original": True},
@@ -144,7 +144,7 @@ def test_what_is_said_of_a_choice():
                            ">latency", ">memory", ">price, nats")
   assert found.rows == [
       ("1", "", "2", "2", "0.80x (noise)", "2.000 MB", "0.5000"),
-      ("0", "original", "3", "3", "0.80x (noise)", "2.000 MB", "0.0000")]
+      ("2", "original", "3", "3", "0.80x (noise)", "2.000 MB", "0.0000")]
   assert choosing.sentences({"sampled": 30, "distinct": 2}) == []
   assert choosing.sentences({"candidates": rows}) == []  # It has changed.
   kept = {"candidates": [row | {"chosen": row["original"]} for row in rows],

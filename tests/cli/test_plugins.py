@@ -130,6 +130,7 @@ def test_a_toy_fits_in_eighty_lines():
   assert len((TOYS / "toy_method.py").read_text().splitlines()) < 80
 
 
+@pytest.mark.long
 def test_list_and_help_know_what_a_package_adds(run):
   found = json.loads(run("list", "--json"))
   assert found["methods"]["drop"] == "leaves out the edge that is missed least"
@@ -153,6 +154,7 @@ def finished(installed):
   return installed[0] / "whole"
 
 
+@pytest.mark.long
 def test_the_method_trains_derives_and_draws(run, finished):
   result = json.loads((finished / "result.json").read_text())
   assert result["method"] == "drop" and len(result["changes"]) == 1
@@ -173,6 +175,7 @@ def test_the_method_trains_derives_and_draws(run, finished):
       result[n]["accuracy"] for n in ("original", "transformed")]
 
 
+@pytest.mark.long
 def test_killed_and_run_again_it_ends_in_the_same_bits(installed, finished):
   folder = installed[0] / "killed"
   process = start(installed, *ARGV, "--out", "killed")
@@ -199,6 +202,7 @@ def test_killed_and_run_again_it_ends_in_the_same_bits(installed, finished):
   assert contents(folder) == contents(finished)
 
 
+@pytest.mark.long
 def test_the_space_and_the_operation_in_it(installed, run):
   folder = installed[0]
   run("transform", "cells.json", "--method", "nat", "--space",
@@ -220,6 +224,7 @@ def test_the_space_and_the_operation_in_it(installed, run):
   assert "toy_scale" in (folder / picture).read_text()
 
 
+@pytest.mark.long
 def test_the_operation_in_a_network_and_its_cost(installed, run):
   folder = installed[0]
   argv = ["--init-channels", 4, "--cells", 3, "--image-size", 8, "--json"]
@@ -246,6 +251,7 @@ def test_the_operation_in_a_network_and_its_cost(installed, run):
     assert sum(key.endswith("factors") for key in f) == 6
 
 
+@pytest.mark.long
 def test_settings_of_one_method_are_refused_by_another(call):
   for argv, message in (
       (["--method", "nat", "--drop-epochs", 5], "drop-epochs is 5 and does not"

@@ -13,6 +13,7 @@ TINY = ["--dataset", "digits", "--preset", "demo", "--image-size", "8",
         "--width", "0.25", "--batch-size", "256"]
 
 
+@pytest.mark.long
 def test_a_search_of_its_own_for_every_seed(tmp_path, capsys, monkeypatch):
   trained = []
 

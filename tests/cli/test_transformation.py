@@ -50,6 +50,7 @@ def finished(tmp_path_factory):
       result=json.loads((folder / "run" / "result.json").read_text()))
 
 
+@pytest.mark.long
 def test_result_holds_both_networks(finished):
   result = finished.result
   for name in ("original", "transformed"):
@@ -67,6 +68,7 @@ def test_result_holds_both_networks(finished):
   assert result["seconds"] >= result["search_seconds"] > 0
 
 
+@pytest.mark.long
 def test_candidates_cost_no_more_and_one_is_chosen_by_trials(finished):
   result = finished.result
   candidates = result["candidates"]
@@ -101,6 +103,7 @@ def test_candidates_cost_no_more_and_one_is_chosen_by_trials(finished):
   assert chosen["params"] == result["transformed"]["params"]
 
 
+@pytest.mark.long
 def test_changes_lead_from_one_architecture_to_the_other(finished):
   before, after = (finished.result["architectures"][n]
                    for n in ("original", "transformed"))
@@ -115,6 +118,7 @@ def test_changes_lead_from_one_architecture_to_the_other(finished):
       "transformed"][k] for k in ("params", "madds")]
 
 
+@pytest.mark.long
 def test_files_of_a_run(finished, no_training):
   folder = finished.folder
   assert {path.name for path in folder.iterdir()} == FILES
@@ -135,6 +139,7 @@ def test_files_of_a_run(finished, no_training):
   assert all(math.isfinite(r["loss"]) and r["seconds"] >= 0 for r in rows)
 
 
+@pytest.mark.long
 def test_transformed_architecture_is_read_as_one(finished):
   found = run_json("cost", finished.folder / "architecture.json", "--cells", 1,
                    "--init-channels", 2, "--image-size", 8, "--json")
@@ -151,6 +156,7 @@ def test_transformed_architecture_is_read_as_one(finished):
     assert (found["params"], found["madds"]) == (row["params"], row["madds"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["transform", "train"])
 def test_a_runs_folder_is_taken_for_what_it_came_to(
     finished, no_training, tmp_path, command):
@@ -169,6 +175,7 @@ def test_a_runs_folder_is_taken_for_what_it_came_to(
   assert pictures[0].read_bytes() == pictures[1].read_bytes()
 
 
+@pytest.mark.long
 def test_what_a_run_prints(finished):
   assert "original" in finished.out and "transformed" in finished.out
   assert "multiply-adds" in finished.out
@@ -180,6 +187,7 @@ def test_what_a_run_prints(finished):
   assert head[3].startswith(f"network: {params} parameters, ")
 
 
+@pytest.mark.long
 def test_evaluate_reproduces_the_accuracies(finished):
   found = run_json("evaluate", finished.folder, "--json")
   assert found["dataset"] == "digits"
@@ -193,6 +201,7 @@ def test_evaluate_reproduces_the_accuracies(finished):
   assert code == 0 and "original-0" in out
 
 
+@pytest.mark.long
 def test_three_lines_load_a_network(finished):
   net = networks_lib.load(finished.folder)
   digits = data.load("digits", image_size=8)
@@ -207,6 +216,7 @@ def test_three_lines_load_a_network(finished):
   assert first.test_accuracy == finished.result["original"]["accuracy"]
 
 
+@pytest.mark.long
 def test_the_same_command_returns_at_once(finished, no_training):
   before = contents(finished.folder)
   code, out, _ = run(*finished.argv)
@@ -215,6 +225,7 @@ def test_the_same_command_returns_at_once(finished, no_training):
   assert contents(finished.folder) == before
 
 
+@pytest.mark.long
 def test_the_python_api_finds_the_same_run(finished, no_training):
   before = contents(finished.folder)
   demo = presets.get("demo")
@@ -226,6 +237,7 @@ def test_the_python_api_finds_the_same_run(finished, no_training):
   assert contents(finished.folder) == before
 
 
+@pytest.mark.long
 def test_finished_parts_are_not_run_again(finished, no_training, tmp_path):
   folder = shutil.copytree(finished.folder, tmp_path / "run")
   (folder / "result.json").unlink()
@@ -235,6 +247,7 @@ def test_finished_parts_are_not_run_again(finished, no_training, tmp_path):
   assert plain(folder) == plain(finished.folder)
 
 
+@pytest.mark.long
 def test_overwrite_starts_anew(finished, monkeypatch, tmp_path):
   folder = shutil.copytree(finished.folder, tmp_path / "run")
   write(folder / "notes.txt", "mine")
@@ -262,6 +275,7 @@ def test_a_step_that_is_not_finite_ends_with_1(
   assert err.splitlines()[-1].startswith("natjax: network-0, train, epoch 0")
 
 
+@pytest.mark.long
 def test_evaluate_refuses_other_data(place, finished, tmp_path):
   assert_refused(place, ["evaluate", finished.folder, "--dataset", "small.npz"],
                  "networks for 10 classes and small has 3")
@@ -273,6 +287,7 @@ def test_evaluate_refuses_other_data(place, finished, tmp_path):
                  "--dataset")
 
 
+@pytest.mark.long
 def test_evaluate_refuses_damaged_weights(place, finished, tmp_path):
   folder = shutil.copytree(finished.folder, tmp_path / "run")
   path = folder / "networks" / "original-0" / "weights.npz"

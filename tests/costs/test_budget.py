@@ -86,6 +86,7 @@ def derive(method, seed=0, rights=lambda i: 100 * i):
 BEFORE = cost.network(tiny.GENOTYPE, skeleton.Skeleton())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method_class", [nat.NAT, natpp.NATpp])
 @pytest.mark.parametrize("limits", [
     {"max_params": "0.9x"}, {"max_params": "0.68x", "max_madds": "0.68x"}])
@@ -107,6 +108,7 @@ def test_no_candidate_is_over_the_budget(method_class, limits):
   assert best != tiny.GENOTYPE
 
 
+@pytest.mark.long
 def test_a_tight_budget_is_reached_by_tilting():
   """Plain samples of an untrained policy seldom save so much."""
   _, report, _ = derive(searched(candidates=4))
@@ -116,6 +118,7 @@ def test_a_tight_budget_is_reached_by_tilting():
   assert all(row["params"] < least for row in report["candidates"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limits", [
     {"max_params": "0.9x"}, {"max_madds": "0.75x"}, {"max_params": "0.97x"},
     {"max_params": "0.6x", "max_madds": "0.7x"}])
@@ -154,6 +157,7 @@ def test_only_what_scores_surely_better_is_chosen_and_tried(rights, seen):
   assert all("explained" in report["candidates"][i] for i in surely)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limits", [{"max_params": "0.9x"},
                                     {"max_madds": "0.75x"}])
 def test_over_a_budget_the_best_score_near_it_is_chosen(limits):

@@ -92,6 +92,7 @@ def test_resblock_cost_rises():
   assert round(params / 1e6, 3) == 3.851
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("skeleton, head", [
     (CIFAR, 476426), (IMAGENET, 1260776)])
 def test_full_size_network(skeleton, head):
@@ -128,6 +129,7 @@ def test_figure_4b():
 # The real networks.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("genotype", zoo.genotype_names())
 def test_parameters_equal_those_of_the_network(genotype):
   skeleton = Skeleton("cifar", 6, 3, 7, 16)
@@ -137,6 +139,7 @@ def test_parameters_equal_those_of_the_network(genotype):
   assert norm_size(shapes) == expected.norm_params
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("genotype, skeleton", [
     ("darts", Skeleton("cifar", 4, 5, 10, 30)),
     ("nat_r3", Skeleton("cifar", 6, 4, 10, 27)),
@@ -167,6 +170,7 @@ def test_unequal_cells_by_hand():
   assert found.norm_params == 2 * (12 + 24 + 3 * 8 + 3 * 16)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("skeleton", [
     Skeleton("cifar", 4, 5, 10, 17), Skeleton("imagenet", 4, 4, 10, 75)],
     ids=str)
@@ -197,6 +201,7 @@ def test_a_window_that_changes_the_width_is_projected_at_its_own_size():
   assert found.madds == 216 * 32**2 + 8 * 6 * 17**2 + 60
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [
     "resnet20", "vgg16-bn", "mobilenetv2", "shufflenet", "lresnet34e-ir",
     "proxyless-cpu"])

@@ -301,6 +301,7 @@ def test_values_stay_in_range(side):
 # The preparation.
 
 
+@pytest.mark.long
 def test_compiled_and_plain_calls_agree():
   images = jnp.asarray(_images(4, 40, 40, 3))
   prepare = data.TwoViews(MEAN, STD)

@@ -51,6 +51,27 @@ def test_a_result_without_candidates_is_not_drawn(tmp_path):
     drawing.pareto_front(candidates(), tmp_path / "a.pdf")
 
 
+def test_points_have_the_numbers_of_the_table(tmp_path, monkeypatch):
+  figures, written = pytest.importorskip("matplotlib.axes"), []
+  monkeypatch.setattr(
+      figures.Axes, "annotate", lambda axes, text, at, *args, **more: (
+          written.append((text, round(at[0])))))
+  curve = [{"price": p, "madds": 1e6 * madds, "architecture": {"n": madds}}
+           for p, madds in ((0.0, 9), (0.1, 6), (0.2, 6), (0.3, 5))]
+  curve[0]["original"] = True
+  seed = {"curve": curve, "tries": [], "num_changes": 0}
+  for save, result in (
+      (drawing.save_pareto, {"candidates": candidates()}),
+      (drawing.save_prices, {"seeds": [seed], "original": curve[0]})):
+    assert save(tmp_path / "pareto.svg", result)
+    # What another dominates has none, nor what stands there twice.
+    assert sorted(written) == [("1", 5), ("2", 6), ("3", 9)]
+    points = drawing.candidates.points(result)
+    assert [(str(i), row["madds"] / 1e6) for i, row in points.items()] == (
+        sorted(written))
+    written.clear()
+
+
 def test_without_matplotlib_nothing_is_drawn(tmp_path, monkeypatch):
   real = builtins.__import__
 

@@ -26,6 +26,7 @@ def run(*args, **variables):
   return result.stdout
 
 
+@pytest.mark.long
 def test_prints_and_writes_a_section(tmp_path):
   report = tmp_path / "README.md"
   report.write_text("# Benchmarks\n\n## Old\n\nkept\n\n## Tiny\n\nreplaced\n\n"

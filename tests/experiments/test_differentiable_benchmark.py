@@ -7,6 +7,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 from natjax.graph import blocks, codec
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -23,6 +25,7 @@ NETWORK = blocks.BlockNetwork(
     (blocks.Layer("global_pool"), blocks.Layer("linear", norm=False)))
 
 
+@pytest.mark.long
 def test_prints_and_writes_a_section_and_numbers(tmp_path):
   report, figures = tmp_path / "README.md", tmp_path / "figures.json"
   report.write_text("# Benchmarks\n\n## Old\n\nkept\n")

@@ -70,6 +70,7 @@ def check_record(folder):
   return networks
 
 
+@pytest.mark.long
 def test_compares_everything(tmp_path):
   done = scripts.run("-c", scripts.UNTRAINED, SCRIPT.stem,
                      *scripts.flags(tmp_path))

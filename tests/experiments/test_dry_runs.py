@@ -50,6 +50,7 @@ def printed(tmp_path_factory):
           for part in done.stdout.split("script: ")[1:]}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_steps_memory_and_hours(printed, name):
   rows = {row[1]: row for row in (
@@ -67,6 +68,7 @@ def test_steps_memory_and_hours(printed, name):
     assert 0 < float(rows[what][5]) < 1e4 and float(rows[what][4]) > 0.1
 
 
+@pytest.mark.long
 def test_bad_input_is_one_line(tmp_path):
   for flags, words in ((["--teraflops", "0"], "teraflops is 0 and must"),
                        (["--data-dir", tmp_path], "cifar10 not found in")):

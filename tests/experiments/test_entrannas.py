@@ -52,6 +52,7 @@ def check_record(script, folder):
   return found
 
 
+@pytest.mark.long
 def test_makes_the_tables(script, tmp_path, monkeypatch):
   pytest.importorskip("matplotlib")
   monkeypatch.setitem(spaces.SPACES, script.SMOKE.name, script.SMOKE)

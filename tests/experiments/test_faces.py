@@ -23,6 +23,7 @@ def check(folder, done, networks):
     assert part in text
 
 
+@pytest.mark.long
 def test_compares_and_records(tmp_path):
   done = scripts.run("-c", scripts.UNTRAINED, "faces",
                      *scripts.flags(tmp_path))
@@ -38,6 +39,7 @@ def test_smoke_trains_both_networks(tmp_path):
   check(tmp_path, done, names)
 
 
+@pytest.mark.long
 def test_the_papers_size_is_estimated(tmp_path):
   done = scripts.run(
       scripts.EXPERIMENTS / "faces.py", "--preset", "paper", "--dry-run",
@@ -57,6 +59,7 @@ def test_the_papers_size_is_estimated(tmp_path):
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_what_lacks_is_one_line(tmp_path):
   done = scripts.run(scripts.EXPERIMENTS / "faces.py", "--preset", "paper",
                      "--data-dir", tmp_path, "--out", tmp_path / "run")

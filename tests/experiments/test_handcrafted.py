@@ -39,6 +39,7 @@ def check_record(folder, *more):
   return rows
 
 
+@pytest.mark.long
 def test_compares_everything(tmp_path):
   done = scripts.run("-c", scripts.UNTRAINED, "handcrafted",
                      *scripts.flags(tmp_path))

@@ -77,6 +77,7 @@ def test_ranks_operations_by_the_truth(script, table):
         pytest.approx(some) for some in ([1], [-1], [], [1], [1], [1])]
 
 
+@pytest.mark.long
 def test_records_every_part_once(script, table, tmp_path, monkeypatch, capsys):
   pytest.importorskip("matplotlib")
   names, ran = ["conv_3x3"] * 6, []

@@ -43,6 +43,7 @@ def check_record(folder, *more):
   return rows
 
 
+@pytest.mark.long
 def test_compares_everything_and_trains_the_original_once(tmp_path):
   done = scripts.run("-c", scripts.UNTRAINED, "nas_architectures",
                      *scripts.flags(tmp_path))
@@ -68,6 +69,7 @@ def test_smoke_trains_and_returns_at_once_when_it_is_done(tmp_path):
   assert check_record(tmp_path, *OTHERS) == rows
 
 
+@pytest.mark.long
 def test_refuses_data_that_are_not_there(tmp_path):
   done = scripts.run(SCRIPT, *scripts.flags(
       tmp_path, "--datasets", "cifar10", "--data-dir", tmp_path))

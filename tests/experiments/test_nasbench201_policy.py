@@ -48,6 +48,7 @@ def test_plan_has_the_papers_settings(script):
   assert [r[:2] for r in small] == [r[:2] for r in runs]
 
 
+@pytest.mark.long
 def test_smoke_writes_results_pictures_and_a_report(
     script, table_file, tmp_path, monkeypatch, capsys):
   out = tmp_path / "out"

@@ -45,6 +45,7 @@ def flags(folder, table, *more):
   return [*map(str, scripts.flags(folder, "--table", path)), *more]
 
 
+@pytest.mark.long
 def test_smoke_looks_up_what_it_finds_and_runs_nothing_again(
     script, table, tmp_path, capsys):
   pytest.importorskip("matplotlib")
@@ -97,6 +98,7 @@ def test_every_method_runs(script, table, tmp_path, method):
   assert [point["epoch"] for point in row["curve"]] == [1, 2]
 
 
+@pytest.mark.long
 def test_another_runs_and_are_merged_with_what_was_recorded(
     script, table, tmp_path, capsys):
   pytest.importorskip("matplotlib")

@@ -121,6 +121,7 @@ def test_codes_and_networks_are_one(known, searches):
     assert (method.ground.encode(network).operation == one.operation).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("focus", ["given", "general", "alone"])
 def test_inputs_are_drawn_where_the_state_says(known, searches, focus):
   method = searches.make("natpp")
@@ -145,6 +146,7 @@ def test_inputs_are_drawn_where_the_state_says(known, searches, focus):
       assert found[e] == wanted - ({0} if e == 0 else set())
 
 
+@pytest.mark.long
 def test_one_program_serves_all_cells_and_what_is_found_is_valid(
     script, searches):
   seen = []
@@ -193,6 +195,7 @@ def ways(script):
   return script.score_trials
 
 
+@pytest.mark.long
 def test_scores_of_two_supernets_and_of_a_cells_own(known, ways, searches):
   codes = [15624, 9000, 77]
   one, two = (searches.start(0, seed).params for seed in (0, 1))

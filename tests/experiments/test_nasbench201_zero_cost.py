@@ -35,6 +35,7 @@ def flags(folder, table, *more):
   return [*map(str, scripts.flags(folder, "--table", path)), *more]
 
 
+@pytest.mark.long
 def test_smoke_ranks_searches_and_runs_nothing_again(
     script, table, tmp_path, monkeypatch):
   config = script.PRESETS["smoke"]

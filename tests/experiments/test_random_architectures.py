@@ -29,6 +29,7 @@ def result_of(folder):
   return json.loads((folder / "report" / "result.json").read_text())
 
 
+@pytest.mark.long
 def test_every_network_is_trained_and_costed(finished):
   result = result_of(finished)
   train = result["config"]["train"]
@@ -49,6 +50,7 @@ def test_every_network_is_trained_and_costed(finished):
       assert same == (row[kind]["network"] == row["original"]["network"])
 
 
+@pytest.mark.long
 def test_the_summary_is_the_mean_and_deviation(finished):
   result = result_of(finished)
   for kind in KINDS:
@@ -63,6 +65,7 @@ def test_the_summary_is_the_mean_and_deviation(finished):
   assert result["summary"]["original"]["changed"] == 0
 
 
+@pytest.mark.long
 def test_the_record_names_command_and_versions(finished):
   names = {path.name for path in (finished / "report").iterdir()}
   assert names == {"README.md", "result.json", "accuracy.svg", "accuracy.png",
@@ -73,6 +76,7 @@ def test_the_record_names_command_and_versions(finished):
     assert part in text
 
 
+@pytest.mark.long
 def test_finished_parts_are_not_run_again(finished):
   path = finished / "run" / "networks" / "1-original" / "result.json"
   network = json.loads(path.read_text())
@@ -108,6 +112,7 @@ def test_an_architecture_counts_once_all_of_it_is_trained(
   assert experiment.train_all(self, sweep) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("args,message", [
     (["--seed", "1"], "another configuration (seed differ)"),
     (["--architectures", "0"], "argument --architectures: 0 is too few"),

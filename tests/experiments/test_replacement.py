@@ -13,6 +13,7 @@ from tests.experiments import scripts
 SCRIPT = scripts.EXPERIMENTS / "replacement.py"
 
 
+@pytest.mark.long
 def test_smoke_trains_replaces_and_records(tmp_path):
   flags = scripts.flags(tmp_path, "--seeds", 1)
   done = scripts.run(SCRIPT, *flags)

@@ -2,12 +2,15 @@
 
 import json
 
+import pytest
+
 from natjax.data import voc
 from tests.experiments import scripts
 
 SCRIPT = scripts.EXPERIMENTS / "segmentation.py"
 
 
+@pytest.mark.long
 def test_made_stripes_are_learnt_and_recorded(tmp_path):
   flags = scripts.flags(tmp_path, "--backbones", "darts")
   done = scripts.run(SCRIPT, *flags)
@@ -24,6 +27,7 @@ def test_made_stripes_are_learnt_and_recorded(tmp_path):
   assert scripts.run(SCRIPT, *flags).returncode == 0  # All is there.
 
 
+@pytest.mark.long
 def test_a_dry_run_says_what_it_would_take(tmp_path):
   done = scripts.run(SCRIPT, "--preset", "paper", "--dry-run", "--backbones",
                      "mobilenetv2", "--out", tmp_path / "run")

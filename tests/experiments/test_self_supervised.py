@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from tests.experiments import scripts
 
 
+@pytest.mark.long
 def test_compares_and_records(tmp_path):
   done = scripts.run("-c", scripts.UNTRAINED, "self_supervised",
                      *scripts.flags(tmp_path))

@@ -147,6 +147,7 @@ def test_nothing_finished_is_no_report(toy, tmp_path, monkeypatch, capsys):
   assert "nothing is finished" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_local_jobs_are_told_to_save(toy, tmp_path, monkeypatch):
   pytest.importorskip("submitit")
   out = tmp_path / "run"
@@ -170,6 +171,7 @@ def test_local_jobs_are_told_to_save(toy, tmp_path, monkeypatch):
   assert again == os.getpid() and len({a, c, again}) == 3
 
 
+@pytest.mark.long
 def test_slurm_queues_again_what_its_time_ends(
     toy, slurm, tmp_path, monkeypatch):
   pytest.importorskip("submitit")

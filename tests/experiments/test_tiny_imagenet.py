@@ -39,6 +39,7 @@ def check_record(folder):
   return networks
 
 
+@pytest.mark.long
 def test_compares_everything_once(tmp_path, data_dir):
   args = ("-c", scripts.UNTRAINED, SCRIPT.stem,
           *scripts.flags(tmp_path, "--data-dir", data_dir))

@@ -160,6 +160,7 @@ def searching(kind, keep, **changes):
                   image_size=8, given=of)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind, keep, changes", [
     (natpp.NATpp, "blocks:0-2", {"max_madds": "0.85x"}),
     (nat.NAT, "normal", {"policy": "published", "samples": 1})])

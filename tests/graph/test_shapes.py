@@ -231,6 +231,7 @@ CASES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_shapes_are_those_of_the_network(name):
   """Of every block's output, and of the features."""

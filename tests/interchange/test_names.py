@@ -87,6 +87,7 @@ CIFARS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", COUNTS)
 def test_every_tensor_has_a_name(name):
   network = blocks.scale(zoo.get(name, "imagenet"), 1 / 16)

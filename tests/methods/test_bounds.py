@@ -11,19 +11,26 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import cli, errors, pipeline
+from natjax import cli, errors, operations, pipeline
 from natjax.costs import budget, footprint
 from natjax.graph import codec
-from natjax.methods import aims, candidates, differentiable, inference, nat
+from natjax.methods import (
+  acceptance,
+  aims,
+  candidates,
+  differentiable,
+  inference,
+  nat,
+)
 from natjax.methods import bounds as bounds_lib
 from natjax.training import distributed
 from tests import tiny
 from tests.costs import test_budget
 from tests.methods import (
-    test_differentiable,
-    test_evolved,
-    test_replace,
-    test_replacements,
+  test_differentiable,
+  test_evolved,
+  test_replace,
+  test_replacements,
 )
 
 NETWORK = test_replacements.RESIDUAL
@@ -45,6 +52,7 @@ def nat_derived(folder, rights=lambda i: 500 - i, **limits):
   return bounds, best, report
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limit", ["0.85x", "0.6x"])
 def test_only_what_was_timed_within_the_budget_is_a_candidate(
     tmp_path, clock, limit):
@@ -75,6 +83,7 @@ def test_the_given_one_stays_within_a_budget_that_it_keeps_to(tmp_path, clock):
   assert report["latency"]["changed"] == report["latency"]["original"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limits", [
     {"max_memory": "0.85x", "inference_batch": 8},
     {"max_memory": "0.8x", "max_latency": "0.9x"}])
@@ -94,9 +103,26 @@ def test_memory_that_nothing_can_do_with_is_said_at_once():
   method = test_budget.searched(max_memory="1KB")
   with pytest.raises(errors.NotMet, match="bytes of memory") as e:
     aims.budget(method, tiny.GENOTYPE)
-  assert "allow more by max-memory" in str(e.value)
+  assert str(e.value).endswith("allow more by max-memory")
+  # What is not asked for is not spoken of.
+  assert "parameters" not in str(e.value)
+  assert "every edge" in str(e.value) and "are left of" in str(e.value)
+  space = test_replacements.residual()
+  with pytest.raises(errors.NotMet, match="reachable is max-memory") as e:
+    space.choose(space.by_place(np.zeros(len(space.alone()))),
+                 budget.Budget(memory=1.0))
+  assert "max-params" not in str(e.value) and "madds" not in str(e.value)
 
 
+def test_a_verdict_speaks_of_memory_where_that_is_asked_for():
+  cost = operations.Cost(20, 200)
+  judge = lambda after: acceptance.judge(
+      acceptance.Pairs(1000, 10, 12), cost, cost, 0.5, None, (100.0, after))
+  assert judge(80.0).reason.startswith("cheaper (0.80x the memory), and -0.20")
+  assert judge(120.0).reason.startswith("dearer (1.20x the memory), and")
+
+
+@pytest.mark.long
 def test_where_all_that_is_drawn_is_too_slow_the_fastest_is_left(
     tmp_path, clock, monkeypatch):
   """Operations' times that foretell nothing: the last resort is timed, too."""
@@ -164,6 +190,7 @@ def test_what_leaves_much_of_a_latency_is_looked_for_again(
   assert once <= best
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limits", [
     {"max_latency": "0.8x"}, {"max_memory": "0.9x"},
     {"max_latency": "0.9x", "max_memory": "0.95x", "max_params": "0.9x"}])
@@ -208,8 +235,9 @@ def test_theta_keeps_to_them(tmp_path, clock, limits, share):
 
 
 def test_theta_says_what_memory_it_cannot_do_with():
-  with pytest.raises(errors.NotMet, match="bytes of memory"):
+  with pytest.raises(errors.NotMet, match="bytes of memory") as e:
     test_differentiable.make(max_memory="1KB")
+  assert "parameters" not in str(e.value)
 
 
 def command(folder, method, *more):
@@ -220,6 +248,7 @@ def command(folder, method, *more):
           str(folder / "run"), *more]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["natpp", "evolution", "differentiable"])
 @pytest.mark.parametrize("spread, limit, code, words", [
     (0.9, "0.9x", 2, "cannot tell it"), (0.0, "0.01x", 3, "the fastest takes"),
@@ -250,13 +279,26 @@ def test_a_dry_run_says_multiples_in_numbers(tmp_path, capsys, clock, method):
     args = [a for i, a in enumerate(args) if "--train-seeds" not in args[
         max(i - 1, 0):i + 1]]
   assert cli.main(args) == 0
-  found = json.loads(capsys.readouterr().out)["budget"]
+  shown = json.loads(capsys.readouterr().out)
+  found, met = shown["budget"], shown["budget_met"]
+  assert met == {"params": False, "memory": False, "latency": False}
   spent = footprint.count(NETWORK, test_replacements.FRAME)
   assert found["memory"] == pytest.approx(0.9 * spent)
   assert found["params"] == 0.5 * test_replacements.residual().cost.params
   assert found["latency"] == pytest.approx(0.8e-9 * (
       10_000 + test_replacements.residual().cost.madds), rel=1e-3)
   assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_says_which_limits_are_met_already(tmp_path, capsys, clock):
+  args = command(tmp_path, "nat", "--max-params", "2x", "--max-madds", "0.5x",
+                 "--max-latency", "9s", "--dry-run")
+  assert cli.main(args) == 0
+  text, = (line for line in capsys.readouterr().out.splitlines()
+           if line.startswith("budget: "))
+  params, madds, latency = text.removeprefix("budget: ").split(", ")
+  assert params.endswith(" (met by the original already)")
+  assert "met" not in madds + latency  # This is not known before it is timed.
 
 
 @pytest.mark.slow

@@ -74,6 +74,7 @@ def test_two_edges_are_kept_by_their_best_candidate_but_null():
       ("dil_conv_3x3", 2, 3))
 
 
+@pytest.mark.long
 def test_an_iteration_takes_alphas_step_before_that_of_the_weights():
   state, (train, valid) = start(), searching.batches()
   after, metrics = searching.compiled(make().update)(state, train, valid)
@@ -124,6 +125,7 @@ def doubles():
         method, state, batches)["alpha"]
 
 
+@pytest.mark.long
 def test_second_order_equals_central_differences(doubles):
   method, state, (train, valid), got = doubles
   with jax.enable_x64(True), primitives.plain_derivatives():
@@ -142,6 +144,7 @@ def test_second_order_equals_central_differences(doubles):
       assert abs(slope - wanted) < max(first, 1e-7), (slope, wanted)
 
 
+@pytest.mark.long
 def test_finite_differences_come_to_the_same(doubles):
   _, state, batches, wanted = doubles
   finite = make("finite", learning_rate=0.1, max_grad_norm=0.5)
@@ -246,6 +249,7 @@ def test_a_budget_leaves_a_nodes_edges_distinct(seed):
     assert all(mask[list(into)].sum() == 2 for into in group.nodes)
 
 
+@pytest.mark.long
 def test_one_trace_serves_a_whole_search():
   # Its temperature depends on the step, besides.
   method = entrannas.EnTranNAS(

@@ -83,6 +83,7 @@ def test_the_gradient_of_theta_takes_two_thirds_of_that_of_w():
   assert flops((0, 1)) / flops(0) == pytest.approx(1, rel=0.1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("one_backward", [False, True])
 def test_w_takes_a_step_and_then_theta_on_the_same_batch(one_backward):
   method = make(one_backward=one_backward, theta_optimizer="sgd",
@@ -106,6 +107,7 @@ def test_w_takes_a_step_and_then_theta_on_the_same_batch(one_backward):
     np.testing.assert_array_equal(t[:, NONE], 0)
 
 
+@pytest.mark.long
 def test_four_devices_step_as_one_on_the_joined_batch():
   method = make(train=(("sync_bn", True), ("batch_size", 16)),
                 theta_optimizer="sgd")

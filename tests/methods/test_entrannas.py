@@ -57,6 +57,7 @@ def test_engines(which, cells, wanted):
   assert make(engines=which, cells=cells).engines() == wanted
 
 
+@pytest.mark.long
 def test_alpha_learns_through_engine_cells_alone():
   method = make(engines="first", cells=4)  # Normal 0 and 3, reduction 1 and 2.
   state, batch = method.init(jax.random.key(0)), searching.batches()[0]
@@ -83,6 +84,7 @@ def _loss(method, params, how, batch):
       jax.nn.log_softmax(logits), batch["label"][:, None], 1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name,more", [
     ("entrannas", {}), ("entrannas", {"share_features": False}),
     ("dst", {"bottleneck": 2})])
@@ -218,6 +220,7 @@ def test_what_is_derived_computes_what_engines_of_weight_1_compute():
   assert len(found.normal.edges) == int(np.asarray(kept[0]).sum())
 
 
+@pytest.mark.long
 def test_under_a_budget_dst_lets_connections_go_but_no_nodes_last():
   method = entrannas_dst.EnTranNASDST(
       entrannas_dst.DSTConfig(init_channels=8, cells=4, max_params="60K"),

@@ -65,6 +65,7 @@ def derive(method, given, sign=1):
   return method.derive(state, given, score, jax.random.key(0)), score
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("given", [tiny.GENOTYPE, SMALL, zoo.get(
     "resnet20")], ids=["cells", "one block", "resnet20"])
 def test_candidates_cost_no_more_cut_nothing_and_are_scored_once(given):

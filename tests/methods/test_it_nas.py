@@ -162,6 +162,7 @@ def few_cells():
   return space._replace(graph=space.graph._replace(blocks=blocks))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("space", ["tiny", "nasbench201"])
 def test_a_step_moves_everything_and_tells_the_attention(space):
   method = make() if space == "tiny" else make(
@@ -195,6 +196,7 @@ def test_a_step_moves_everything_and_tells_the_attention(space):
   np.testing.assert_allclose(logits, again, atol=1e-5)
 
 
+@pytest.mark.long
 def test_selection_and_margins():
   method = make()
   state, (one, two) = method.init(jax.random.key(0)), searching.batches()
@@ -236,6 +238,7 @@ def test_refusals(more, field):
   assert error.value.field == field
 
 
+@pytest.mark.long
 def test_vectors_need_not_decay():
   for decays in (True, False):
     method = make(decay_vectors=decays, weight_decay=1.0)

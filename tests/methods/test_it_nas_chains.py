@@ -41,6 +41,7 @@ def loss(method, params, path, batch):
   return jnp.sum(jnp.sin(logits))
 
 
+@pytest.mark.long
 def test_the_network_and_its_gradients_are_those_of_the_path():
   method = make()
   params = method.init(jax.random.key(0)).params
@@ -62,6 +63,7 @@ def test_the_network_and_its_gradients_are_those_of_the_path():
                for leaf in own.values())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tokens", attention.TOKENS)
 def test_transformers_learn_what_more_of_an_operation_would_gain(tokens):
   """The rule against o_s + m - sg(m), written out and left to JAX."""
@@ -105,6 +107,7 @@ def test_transformers_learn_what_more_of_an_operation_would_gain(tokens):
     assert np.any(got[1][1]["query"])
 
 
+@pytest.mark.long
 def test_what_is_off_the_path_takes_no_step():
   method, batches = make(), searching.batches(4)
   state, still = method.init(jax.random.key(1)), 0
@@ -136,6 +139,7 @@ def test_what_is_off_the_path_takes_no_step():
   assert still
 
 
+@pytest.mark.long
 def test_selects_by_the_attention_of_many_paths():
   method, rng = make(), np.random.default_rng(0)
   state = method.init(jax.random.key(0))
@@ -212,6 +216,7 @@ def test_what_a_chain_cannot_be_asked_is_refused():
     make.__wrapped__(max_madds="10")
 
 
+@pytest.mark.long
 def test_a_search_over_a_chain_resumes_bit_for_bit(tmp_path):
   rng = np.random.default_rng(0)
   images = rng.integers(0, 256, (96, 8, 8)).astype(np.uint8)

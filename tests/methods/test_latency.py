@@ -12,7 +12,7 @@ from natjax import cli, errors, operations
 from natjax.cli import output
 from natjax.costs import budget
 from natjax.graph import codec
-from natjax.methods import acceptance, latency, replace
+from natjax.methods import acceptance, differentiable, latency, replace
 from natjax.pipeline import choosing, runs
 from natjax.training import distributed
 from tests.methods import test_replace, test_replacements
@@ -173,6 +173,49 @@ def test_what_no_network_is_fast_enough_for_is_said(tmp_path, clock):
     own.prepare(tmp_path, distributed.Processes([own.latency.device]))
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.2])
+def test_the_original_keeps_to_its_own_latency(
+    tmp_path, clock, monkeypatch, spread):
+  # All take as long, but what is timed later a little longer.
+  monkeypatch.setattr(latency.Latency, "_network", lambda *args: 1e-3)
+  clock.spread = spread
+  own = made("1.0x")
+  own.prepare(tmp_path, distributed.Processes([own.latency.device]))
+  assert own.bounds.met and not own.bounds.exceeded
+  assert own.bounds.fast(NETWORK)
+  changed = own.space.apply(own.space.alone()[0])
+  assert own.bounds.seconds(changed) > own.limits.seconds
+  # It is not told apart from what keeps to the limit where times spread.
+  assert own.bounds.fast(changed) == (spread > 0)
+  theta = differentiable.Differentiable(
+      differentiable.DifferentiableConfig(max_latency="1.0x"),
+      test_replace.TRAIN, NETWORK, num_classes=10, image_size=8, share="full")
+  theta.prepare(tmp_path, distributed.Processes([own.latency.device]))
+  away = tuple(np.full(group.allowed.shape, [0.0, -1.0, -2.0])
+               for group in theta.space.groups)
+  assert theta.space.apply(theta._choose(away)) != NETWORK  # As without one.
+
+
+@pytest.mark.parametrize("over, reach, kept", [
+    (1.015, 0.05, True), (1.015, 0.01, False), (1.03, 0.05, False),
+    (1.0, 0.0, True), (1.001, 0.0, False)])
+def test_chance_may_exceed_a_latency_by_two_hundredths(
+    tmp_path, clock, monkeypatch, over, reach, kept):
+  own = made("0.8x").bounds
+  limit = 0.8
+  monkeypatch.setattr(own, "limits", own.limits._replace(seconds=limit))
+  times = lambda median: latency.Times(
+      median, (median, median), (median - reach * limit / 2**0.5,
+                                 median + reach * limit / 2**0.5), 25)
+  monkeypatch.setattr(own, "_first", latency.Pair(times(1.0), times(limit)),
+                      raising=False)
+  monkeypatch.setattr(own, "pair", lambda architecture: latency.Pair(
+      times(1.0), times(over * limit)))
+  changed = test_replacements.residual().apply(
+      test_replacements.residual().alone()[0])
+  assert own.fast(changed) == kept
+
+
 def test_a_device_that_cannot_be_timed_is_refused(tmp_path, clock):
   clock.spread = 0.9
   own = made("0.9x")
@@ -202,6 +245,7 @@ def test_refusals_leave_nothing_and_are_one_line(
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_a_run_tells_of_latency_and_memory_and_goes_on_in_the_same_bits(
     tmp_path, clock, capsys):
   config = dataclasses.replace(

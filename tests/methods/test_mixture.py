@@ -62,6 +62,7 @@ def paths(tree):
           for p, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_the_first_forward_pass_is_the_given_networks(case):
   space, net, (variables, weighed) = made(case)
@@ -79,6 +80,7 @@ def test_the_weights_are_drawn_as_the_given_networks():
     np.testing.assert_array_equal(leaf, paths(weighed)[path])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", ["cells", "resnet"])
 def test_compiled_it_is_within_rounding(case):
   space, net, (variables, weighed) = made(case)

@@ -149,6 +149,7 @@ def four():
   return method, state, after, metrics, batch
 
 
+@pytest.mark.long
 def test_gradient_on_four_devices_is_the_mean_of_four_single_ones(four):
   method, state, after, metrics, batch = four
   gradient = jax.jit(jax.value_and_grad(method.loss, has_aux=True))
@@ -169,6 +170,7 @@ def test_gradient_on_four_devices_is_the_mean_of_four_single_ones(four):
   np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-4)
 
 
+@pytest.mark.long
 def test_each_device_draws_its_own_architecture(four):
   after = four[2]
   drawn = np.asarray(after.drawn.operation).reshape(4, -1)
@@ -219,6 +221,7 @@ def traced():
           after_first)
 
 
+@pytest.mark.long
 def test_every_program_is_traced_once(traced):
   _, _, _, report, after_scores, after_first = traced
   # 27 updates of the weights and 27 of the policy, of 3 architectures each.
@@ -231,6 +234,7 @@ def test_every_program_is_traced_once(traced):
   assert len(after_scores) > 2 and {*after_scores} == {after_scores[0]}
 
 
+@pytest.mark.long
 def test_scores_are_those_of_the_supernet_candidate_by_candidate(traced):
   method, state, _, report, _, _ = traced
   split, right = tiny.splits()["policy"], []
@@ -248,6 +252,7 @@ def test_scores_are_those_of_the_supernet_candidate_by_candidate(traced):
         mine - best) / np.sqrt(len(best)), atol=1e-12)
 
 
+@pytest.mark.long
 def test_derived_architecture_is_the_cheapest_of_those_as_good(traced):
   _, _, best, report, _, _ = traced
   candidates = report["candidates"]
@@ -268,6 +273,7 @@ def test_derived_architecture_is_the_cheapest_of_those_as_good(traced):
              for i in report["finalists"])
 
 
+@pytest.mark.long
 def test_no_candidate_costs_more_and_graphs_are_kept(traced):
   _, _, _, report, _, _ = traced
   place = skeleton.Skeleton()
@@ -282,6 +288,7 @@ def test_no_candidate_costs_more_and_graphs_are_kept(traced):
       assert set(new.concat) <= architectures.alive(new)
 
 
+@pytest.mark.long
 def test_a_stopped_search_resumes_to_the_same_bits(traced, tmp_path):
   """Stopped in either phase; `fit` has the compiled programs still."""
   method, whole = traced[:2]
@@ -306,6 +313,7 @@ def test_a_stopped_search_resumes_to_the_same_bits(traced, tmp_path):
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.long
 def test_argmax_is_one_candidate(traced):
   state = traced[1]
   argmax = nat.NAT(
@@ -321,6 +329,7 @@ def test_argmax_is_one_candidate(traced):
   assert "distinct" not in report
 
 
+@pytest.mark.long
 def test_explain_names_the_architecture(traced):
   method, state = traced[:2]
   text = method.explain(state)
@@ -363,6 +372,7 @@ def policy_gain(method, key, steps=60):
   return np.mean(seen[:5]), np.mean(seen[-5:])
 
 
+@pytest.mark.long
 def test_reinforce_climbs_a_known_reward():
   method = tiny.make_nat(policy_learning_rate=3e-3)
   first, last = policy_gain(method, jax.random.key(0))
@@ -370,6 +380,7 @@ def test_reinforce_climbs_a_known_reward():
   assert first < 0.46 and last > 0.48
 
 
+@pytest.mark.long
 def test_the_gradient_is_that_of_the_expected_reward():
   """Equation 5 with many samples equals the exact gradient of equation 2."""
   method = tiny.make_nat()

@@ -48,6 +48,7 @@ def shards(batch, num_devices):
           for a in (batch["image"], batch["label"])]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("share, policy", [
     ("full", "default"), ("cell", "published")])
 def test_two_devices_update_by_the_mean_of_both(share, policy):

@@ -70,6 +70,7 @@ def transformed(seed, name="natpp", *, published=False):
   return before, d.decode(alpha, before)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["natpp", "natpp_loose_end"])
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**31 - 1))
@@ -83,6 +84,7 @@ def test_no_transformation_violates_a_guard(name, seed):
     assert kept <= architectures.alive(new)
 
 
+@pytest.mark.long
 def test_published_transformations_do_violate():
   """Pooling may become a strided skip, which holds weights; nodes may die."""
   violations = dead = 0

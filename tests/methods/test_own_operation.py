@@ -63,6 +63,7 @@ def plain(params):
   return oracle.supernet_of(PLACE, params, IMAGES, nodes)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["selected", "dense"])
 def test_in_a_supernet(form):
   net = supernet_lib.Supernet(SPACE, PLACE)
@@ -142,6 +143,7 @@ def test_theta_weighs_it_and_no_weights_take_the_factor_up():
   assert set(params) == set(variables["params"])
 
 
+@pytest.mark.long
 def test_nat_updates_its_weights_and_its_policy():
   method = nat.NAT(
       dataclasses.replace(tiny.SEARCH, cells=1), SPACE, num_classes=10,

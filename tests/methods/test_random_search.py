@@ -75,6 +75,7 @@ def test_a_budget_is_kept_and_one_that_nothing_meets_is_refused():
     make(max_params="10")
 
 
+@pytest.mark.long
 def test_candidates_begin_alike_and_the_most_accurate_is_found():
   method = make()
   state = method.init(jax.random.key(0))

@@ -13,6 +13,7 @@ import pytest
 
 from natjax import errors, operations, pipeline
 from natjax.costs import budget, exact
+from natjax.drawing import candidates as candidates_lib
 from natjax.graph import codec, records
 from natjax.methods import replace, replace_choice, supervised
 from natjax.networks import network as network_lib
@@ -84,6 +85,7 @@ def test_begins_with_the_given_weights():
       for name in ("sep_conv_3x3", "dil_conv_3x3", "conv_1x1")}
 
 
+@pytest.mark.long
 def test_the_network_stays_while_its_replacements_learn():
   state, _ = begun()
   batch = tiny.batch(16)
@@ -98,6 +100,7 @@ def test_the_network_stays_while_its_replacements_learn():
   assert np.isfinite(metrics_["loss"])
 
 
+@pytest.mark.long
 def test_a_price_is_the_divergence_of_the_predictions():
   state, _ = begun()
   batch = tiny.batch(16)
@@ -160,6 +163,7 @@ def tuned_loss(share, state, objective, batch):
   return (1 - share) * hard + share * 4.0 * soft
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_the_tuning_learns_labels_and_the_originals_predictions(share):
   state, _ = begun()
@@ -237,6 +241,7 @@ def a_run(tmp_path_factory):
   return out, run(out, GENEROUS)
 
 
+@pytest.mark.long
 def test_a_run_returns_a_cheaper_network_with_its_weights(a_run):
   out, result = a_run
   row, = result["seeds"]
@@ -252,7 +257,8 @@ def test_a_run_returns_a_cheaper_network_with_its_weights(a_run):
   curve = [point["price"] for point in row["curve"]]
   assert curve == sorted(curve)
   # Every point of the table can be costed and trained, from its file.
-  points = choosing.points(result)
+  points = candidates_lib.points(result)
+  assert [*points] == [*range(1, len(points) + 1)]
   assert {*points} == {int(path.stem) for path in (out / "pareto").iterdir()}
   for number, point in points.items():
     network = codec.read(out / "pareto" / f"{number}.json")
@@ -275,6 +281,7 @@ def test_a_run_returns_a_cheaper_network_with_its_weights(a_run):
       ("replace2-0", "tune"), ("replace2-0", "compare")}
 
 
+@pytest.mark.long
 def test_a_run_whose_places_had_numbers_is_known(a_run, tmp_path):
   out, result = a_run
   older = shutil.copytree(out, tmp_path / "older")
@@ -287,8 +294,9 @@ def test_a_run_whose_places_had_numbers_is_known(a_run, tmp_path):
   assert run(older, GENEROUS) == result
 
 
+@pytest.mark.long
 def test_what_is_worse_is_not_returned(a_run, tmp_path, monkeypatch):
-  judge = lambda *_: types.SimpleNamespace(accepted=False, reason="worse")
+  judge = lambda *_: replace.acceptance.Verdict(False, "worse")
   monkeypatch.setattr(replace.acceptance, "judge", judge)
   result = run(tmp_path / "run", weights=a_run[0])
   original, returned = (
@@ -306,6 +314,7 @@ def test_what_is_worse_is_not_returned(a_run, tmp_path, monkeypatch):
       result["architectures"]["original"])
 
 
+@pytest.mark.long
 def test_a_budget_is_tried_once(a_run, tmp_path):
   config = dataclasses.replace(CONFIG, tolerance=0.0, max_madds="0.4x",
                                held_out=0.15)
@@ -320,6 +329,7 @@ def test_a_budget_is_tried_once(a_run, tmp_path):
   assert (result["transformed"] == result["original"]) != better
 
 
+@pytest.mark.long
 def test_rounds_and_nothing_held_out(a_run, tmp_path):
   config = dataclasses.replace(CONFIG, held_out=0.0, rounds=2,
                                max_params="0.6x", price_checks=0)
@@ -341,6 +351,7 @@ def test_rounds_and_nothing_held_out(a_run, tmp_path):
       ("replace2-0", "tune"))
 
 
+@pytest.mark.long
 def test_weights_of_another_run(a_run, tmp_path):
   out, before = a_run
   result = run(tmp_path / "run", GENEROUS, weights=out)
@@ -354,6 +365,7 @@ def test_weights_of_another_run(a_run, tmp_path):
   assert asked["0"]["path"].endswith("original-0/weights.npz")
 
 
+@pytest.mark.long
 def test_stops_anywhere_and_goes_on_in_the_same_bits(a_run, tmp_path):
   out, _ = a_run
   seen = []
@@ -379,6 +391,7 @@ def test_stops_anywhere_and_goes_on_in_the_same_bits(a_run, tmp_path):
         for folder in (out, tmp_path / "run")))
 
 
+@pytest.mark.long
 def test_the_original_is_not_returned_in_its_own_place():
   state = types.SimpleNamespace(pairs=np.array([10, 5, 0]))
   choice = replace_choice.Choice(
@@ -514,6 +527,7 @@ def test_refuses_settings(tmp_path, changes, words):
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_refuses_other_weights(a_run, tmp_path):
   out, _ = a_run
   wider = NETWORK._replace(stem=(records.Layer("conv", 8, 3),))

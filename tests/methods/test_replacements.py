@@ -70,6 +70,7 @@ def test_fixed_nodes_are_left_alone():
   assert all(place.edge != 0 for place in places if place.decision > 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", [residual, cells])
 def test_a_choice_as_data_computes_what_its_architecture_does(make):
   space, variables = make(), drawn(make)
@@ -106,6 +107,7 @@ def heard(space, variables):
   return lessons, logits
 
 
+@pytest.mark.long
 def test_replacements_learn_beside_the_network_as_if_alone():
   space, variables = residual(), drawn(residual)
   given = network_lib.init(space.network, jax.random.key(0))

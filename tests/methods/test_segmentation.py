@@ -56,6 +56,7 @@ def trained(pictures):
   return run(make(pictures), pictures)
 
 
+@pytest.mark.long
 def test_stripes_are_learnt(pictures, trained):
   segment = make(pictures)
   before = segment.evaluate(
@@ -66,6 +67,7 @@ def test_stripes_are_learnt(pictures, trained):
   assert after.pixels == 4 * 11 * 12 + 4 * 13 * 12
 
 
+@pytest.mark.long
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
     pictures, trained, tmp_path):
   asked = []
@@ -84,6 +86,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.long
 def test_two_devices_are_one(pictures):
   """Where nothing is drawn, whichever has the more of pixels that count."""
   still = {"epochs": 1, "crop": 14, "least_scale": 1.0, "greatest_scale": 1.0,
@@ -95,6 +98,7 @@ def test_two_devices_are_one(pictures):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("norm, dtype", [("batch", "bfloat16"),
                                          ("bias", "float32")])
 def test_a_step_keeps_what_a_state_is_made_of(pictures, norm, dtype):
@@ -113,6 +117,7 @@ def test_a_step_keeps_what_a_state_is_made_of(pictures, norm, dtype):
   assert set(metrics) == {"loss", "accuracy"}
 
 
+@pytest.mark.long
 def test_it_begins_with_the_given_weights(pictures):
   weights = network_lib.init(network(), jax.random.key(5))  # With a head.
   state = make(pictures, weights=weights).init(jax.random.key(0))
@@ -124,6 +129,7 @@ def test_it_begins_with_the_given_weights(pictures):
     make(pictures, weights={"params": {}})
 
 
+@pytest.mark.long
 def test_judgement_at_full_size_is_that_of_every_picture(pictures, trained):
   segment, variables = make(pictures), supervised.variables(trained)
   found = segment.evaluate(variables, pictures, None, batch_size=3)
@@ -137,6 +143,7 @@ def test_judgement_at_full_size_is_that_of_every_picture(pictures, trained):
   assert found == objectives.scores(total)
 
 
+@pytest.mark.long
 def test_larger_pictures_than_the_square_are_refused(pictures, trained):
   with pytest.raises(errors.InputError, match="has 12x14 pixels, more than"):
     make(pictures).evaluate(supervised.variables(trained), pictures, 13)
@@ -151,6 +158,7 @@ def test_settings_out_of_range_are_refused(field, value):
   assert error.value.field == field
 
 
+@pytest.mark.long
 def test_pictures_of_more_classes_than_the_network_has_are_refused(pictures):
   """Their pixels would be left out of the matrix of counts."""
   segment = segmentation.Segmentation(

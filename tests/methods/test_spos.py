@@ -97,6 +97,7 @@ def owned(method, params):
   return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SPACES)
 def test_what_is_not_on_the_path_is_left_as_it_is(name):
   """Against SGD by hand, in which a gradient is there or is not."""
@@ -138,6 +139,7 @@ def test_what_is_not_on_the_path_is_left_as_it_is(name):
   assert still > steps and moved > steps
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SPACES)
 def test_measured_statistics_of_a_batch_normalise_as_that_batch_does(name):
   method = make(name)
@@ -172,6 +174,7 @@ def walks(splits):
   return score
 
 
+@pytest.mark.long
 def test_the_most_accurate_candidate_is_found_by_its_own_statistics():
   method, rng = make("chain"), np.random.default_rng(0)
   state = method.init(jax.random.key(0))
@@ -280,6 +283,7 @@ def test_presets_hold_for_all_kinds_of_spaces():
       assert kind == "chain" or found.chain_layers is found.chain_width is None
 
 
+@pytest.mark.long
 def test_a_search_over_a_chain_resumes_bit_for_bit(tmp_path):
   rng = np.random.default_rng(0)
   images = rng.integers(0, 256, (96, 8, 8)).astype(np.uint8)

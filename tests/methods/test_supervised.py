@@ -44,6 +44,7 @@ def step(sync_bn, num_devices):
   return state, after, metrics
 
 
+@pytest.mark.long
 def test_sync_bn_on_four_devices_equals_the_joined_batch():
   _, one, metrics_one = step(True, 1)
   _, four, metrics_four = step(True, 4)
@@ -116,6 +117,7 @@ def test_the_derived_network_is_the_given_one_as_it_is_trained():
       "params": state.params, "batch_stats": state.batch_stats}
 
 
+@pytest.mark.long
 def test_parts_of_a_batch_add_up_to_its_gradient():
   batch = tiny.batch(16)
   halves = [{k: v[part] for k, v in batch.items()}

@@ -135,6 +135,7 @@ SPACES = {"darts": darts(), "resnet20": resnet(),
               zoo.get("resnet50"), FRAME, "cell")}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SPACES)
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(data=st.data())
@@ -226,6 +227,7 @@ def test_theta_begins_at_0_0_1():
   assert weighed == [40 if i in (3, 6) else 20 for i in range(9)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [
     n for n in zoo.names() if n not in zoo.genotype_names()])
 def test_every_network_of_the_zoo_has_a_space_and_a_weighed_network(name):

@@ -38,6 +38,7 @@ def images(height=65, width=50):
   return np.random.default_rng(0).normal(size=(2, height, width, 3)).astype("f")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_dilated_and_strided_are_equal_where_both_are_defined(name):
   net, variables = network(name)
@@ -52,6 +53,7 @@ def test_dilated_and_strided_are_equal_where_both_are_defined(name):
   assert found[8].shape[-1] == backbone.module(net).width
 
 
+@pytest.mark.long
 def test_a_backbone_is_the_network_without_its_head():
   net, variables = network("resnet18")
   square = images(65, 65)
@@ -67,6 +69,7 @@ def test_a_backbone_is_the_network_without_its_head():
   assert jax.tree.map(np.shape, wanted) == jax.tree.map(np.shape, own)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["resnet18", "darts"])
 def test_gradients_are_equal_too(name):
   net, variables = network(name, 64)
@@ -117,6 +120,7 @@ def test_training_keeps_statistics():
   assert not np.allclose(*(jax.tree.leaves(t)[0] for t in (before, after)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv2", "darts"])
 @pytest.mark.parametrize("stride", [32, 16, 8])
 def test_costs_are_those_of_what_runs(name, stride):

@@ -182,6 +182,7 @@ def test_dense_weights_of_edges_between_the_same_nodes():
   assert np.sum(weights) == sum(map(len, names)) == np.sum(weights == 1)
 
 
+@pytest.mark.long
 def test_dense_equals_the_oracle_and_a_scan_its_unrolled_form(drawn):
   params, images, cotangent = drawn
   rng = np.random.default_rng(2)

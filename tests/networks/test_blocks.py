@@ -62,6 +62,7 @@ def test_the_stride_as_published_costs_less():
   assert (total.params, round(total.madds / 1e6, 3)) == (25557032, 3857.973)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name, skeleton", COUNTS)
 def test_counts(name, skeleton):
   """Analytic cost = what is written above = the module's own parameters."""
@@ -79,6 +80,7 @@ def test_counts(name, skeleton):
   assert sum(x.size for x in jax.tree.leaves(shapes["params"])) == params
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name, skeleton, factor", [
     ("resnet20", "cifar", 0.25), ("resnet50", "imagenet", 1 / 16),
     ("vgg16", "cifar", 1 / 16), ("vgg16-bn", "cifar", 1 / 16),

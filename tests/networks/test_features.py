@@ -49,6 +49,7 @@ def apply_shapes(net, shapes, size):
   return jax.eval_shape(net.apply, shapes, images)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_features_and_costs_of_a_network_without_classifier(name):
   """Shapes alone: F features, and the classifier's parameters less."""

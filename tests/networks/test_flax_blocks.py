@@ -237,7 +237,7 @@ class Tall(nn.Module):
 @pytest.mark.parametrize("module, change, words", [
     (Tall(), {}, "tall: .*; change the module"),
     (Tall(last=False), {}, r"must give logits \[B, K\]"),
-    (Shared(), {}, "Conv_0: it is called twice"),
+    (Shared(), {}, "Conv_0: it is called twice, .* as copies"),
     (Plain(), {"variables": {}}, "with 'params'"),
     (Plain(), {"variables": {"params": {}}}, "Plain does not trace .*Scope"),
     (Plain(), {"example": jnp.zeros((1, 8, 8, 1))}, r"\[B, S, S, 3\]"),

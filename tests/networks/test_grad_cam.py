@@ -71,6 +71,7 @@ def test_by_hand():
     np.testing.assert_allclose(found[0], expected, rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_what_is_pooled_has_the_map_of_its_classifier(kind):
   """The last layer's is ReLU(sum_k w_k A_k) / (h w), Zhou et al., 2016."""
@@ -90,6 +91,7 @@ def test_what_is_pooled_has_the_map_of_its_classifier(kind):
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind, layer, bias", [
     ("blocks", "block0/edge0_conv_3x3", "block0/edge0_conv_3x3/norm/bn/bias"),
     ("blocks", 1, "block1/node2_norm/bn/bias"),
@@ -120,6 +122,7 @@ def test_inner_layers_have_the_derivative_by_their_bias(kind, layer, bias):
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind, outer", [
     ("cells", "stem cell0 cell1 cell2"), ("blocks", "stem0 block0 block1"),
     ("biases", "stem0 block0"), ("head", "stem0 block0 head0")])

@@ -87,6 +87,7 @@ def both(net, apply, variables, genotype, x, *, train):
   return (found, after["batch_stats"]), (expected, mutated["batch_stats"]), own
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("train", [False, True])
 def test_logits_and_statistics_are_the_plain_networks(drawn, apply, train):
   net, variables = drawn
@@ -119,6 +120,7 @@ def test_published_cells_have_the_plain_networks_parameters():
   assert counting.parameters(own) == cost.network(genotype, PLACE).params
 
 
+@pytest.mark.long
 def test_gradients_are_the_plain_networks_and_zero_elsewhere():
   """In a reduction cell, which has edges of both strides."""
   place = PLACE._replace(cells=1)

@@ -71,6 +71,7 @@ def apply(request, drawn):
   return lambda key: run(IMAGES, key)
 
 
+@pytest.mark.long
 def test_a_supernet_draws_from_its_key(apply):
   (first, grads), (again, _), (other, _), (without, _) = map(
       apply, (KEYS[0], KEYS[0], KEYS[1], None))

@@ -73,6 +73,7 @@ def every(edges, inputs, reduction, run, mix, values):
   return [found[0], found[1], *[w * found[n + 2] for n, w in enumerate(CONCAT)]]
 
 
+@pytest.mark.long
 def test_every_cell_has_its_own_rule():
   """Dense, selected, attention, selected, dense: as the oracle."""
   rng, net, params = np.random.default_rng(3), FIVE, drawn(FIVE)
@@ -118,6 +119,7 @@ def test_every_cell_has_its_own_rule():
   assert np.all(np.any(grads[2], axis=1))
 
 
+@pytest.mark.long
 def test_derivatives_of_a_plain_rule():
   """Forward, backward twice, and forward of backward, by differences."""
   net, params = ONE, drawn(ONE)

@@ -52,6 +52,7 @@ def loop(inputs, nodes, variables, rows, weights, source, target, live):
   return nodes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("in_place", [True, False])
 @pytest.mark.parametrize("rule", ["selected", "whole", "dense"])
 def test_scan_equals_loop(rule, in_place):
@@ -148,6 +149,7 @@ def test_no_edge_runs():
   assert not any(np.any(leaf) for leaf in jax.tree.leaves(g_variables))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("by", ["rule", "context"])
 def test_plain_derivatives_of_every_order(by):
   """Forward over reverse, and reverse over reverse."""

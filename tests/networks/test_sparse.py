@@ -121,6 +121,7 @@ def weights_of(case, kind):
 KINDS = ("all", "some", "one", "none")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_sparse_equals_dense(case, kind):
   """And what weighs 0, in all it is weighed for, gets no gradient."""
@@ -285,6 +286,7 @@ def noisy():
   return drawn(net), *functions
 
 
+@pytest.mark.long
 def test_noise_is_the_same_forward_and_backward(noisy):
   params, run, plain = noisy
   weights = np.random.default_rng(2).uniform(
@@ -299,6 +301,7 @@ def test_noise_is_the_same_forward_and_backward(noisy):
   assert (first[1][1][..., 0] != 0).tolist() == (weights[..., 0] != 0).tolist()
 
 
+@pytest.mark.long
 def test_every_edge_draws_noise_of_its_own(noisy):
   """Else what two edges into a node draw would cancel."""
   params, run, _ = noisy
@@ -312,6 +315,7 @@ def test_every_edge_draws_noise_of_its_own(noisy):
 # Second derivatives.
 
 
+@pytest.mark.long
 def test_second_derivatives():
   """Forward over reverse, against differences of hand-written gradients."""
   with jax.enable_x64(True):
@@ -387,6 +391,7 @@ def plain(net, params, images, weights):
   return oracle.supernet_of(net.place, params, images, nodes, rows)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind, nodes, place, changes", [
     ("source", 3, records.Skeleton("cifar", 8, 3, 5, 8), {}),
     ("edge", 2, records.Skeleton("cifar", 8, 1, 5, 8), {"choices": CHOICES}),

@@ -115,6 +115,7 @@ def case(request):
       functools.partial(dense_lib.apply, net))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [0, 1, "twice"])
 def test_both_forms_equal_the_oracle(case, seed):
   net, rows, params, selected, apply_dense = case

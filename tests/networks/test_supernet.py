@@ -187,6 +187,7 @@ def test_slots_of_the_released_code():
 # Values and gradients.
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [*range(4), "double"])
 def test_selected_equals_dense(case, seed):
   """In value, and in the gradients to parameters and images."""

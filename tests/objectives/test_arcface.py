@@ -116,6 +116,7 @@ def test_memory_is_that_of_some_arrays_of_images_times_identities():
     assert temporary(images, identities) == pytest.approx(4 * least, rel=0.1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("identities", [8, 10])
 def test_identities_divided_over_devices_are_those_of_one(identities):
   embeddings, classes, labels = drawn(8, 5, identities)
@@ -155,6 +156,7 @@ def test_identities_divided_over_devices_are_those_of_one(identities):
   assert not np.asarray(grads[1][identities:]).any()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("architecture,place,own", [
     (zoo.get("lresnet34e-ir"), blocks.Frame(10, 32, 6), 512),
     (zoo.get("mobilefacenet"), blocks.Frame(10, 32, 6), 128),
@@ -220,6 +222,7 @@ def test_the_objective_is_the_equation_of_what_the_network_gives():
   np.testing.assert_allclose(metrics["accuracy"], right.mean(), rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("max_grad_norm", [0.0, 1.0])
 def test_devices_that_divide_the_identities_train_as_one(max_grad_norm):
   # Of 10 identities, four devices hold 3, 3, 3 and 1.

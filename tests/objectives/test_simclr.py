@@ -97,6 +97,7 @@ def test_four_devices_learn_as_one_from_the_joined_batch():
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.long
 def test_the_loss_is_nt_xent_of_the_projections():
   method = make()
   state = method.init(jax.random.key(0))

@@ -49,6 +49,7 @@ def compare(make, rate, stride, left, x, tolerance=1e-5):
   return found, after
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_every_operation_gives_the_same_where_both_are_defined(name):
   operation = operations.get(name)
@@ -72,6 +73,7 @@ def test_what_draws_cannot_be_dilated():
     assert operation.dilates != operation.random
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["conv", "depthwise_conv", "max_pool",
                                   "avg_pool"])
 def test_both_forms_of_windows_and_a_part_of_a_stride(kind, branch):

@@ -208,10 +208,21 @@ def test_conv_whose_window_is_larger_than_the_image(
       y, oracle.conv(x, kernel, **options), rtol=1e-4, atol=1e-4)
 
 
-def test_a_window_that_fits_nowhere_gives_an_image_of_no_pixels():
-  x, kernel = jnp.asarray(images((3, 2, 2, 4))), images((3, 3, 4, 5), seed=1)
-  y = primitives.conv(x, jnp.asarray(kernel), padding=0)
-  assert y.shape == (3, 0, 0, 5)
+@pytest.mark.parametrize("size, window, options, shape", [
+    ((2, 2), 3, {"padding": 0}, (0, 0)), ((2, 4), 3, {"padding": 0}, (0, 2)),
+    ((2, 2), 5, {"padding": 0, "stride": 2}, (0, 0)),
+    ((4, 4), 3, {"padding": 0, "dilation": 2}, (0, 0)),
+    ((0, 0), 3, {"stride": 2}, (0, 0)), ((0, 4), 3, {}, (0, 4)),
+    ((0, 0), 1, {}, (0, 0)), ((0, 0), 3, {"padding": 2}, (2, 2))])
+def test_an_image_of_no_pixels_has_gradients(
+    branch, size, window, options, shape):
+  x = jnp.asarray(images((3, *size, 4)))
+  kernel = jnp.asarray(images((window, window, 4, 5), seed=1))
+  conv = functools.partial(primitives.conv, **options)
+  assert conv(x, kernel).shape == (3, *shape, 5)
+  for grad, of in zip(jax.grad(lambda x, kernel: jnp.sum(jnp.sin(conv(
+      x, kernel))), (0, 1))(x, kernel), (x, kernel), strict=True):
+    np.testing.assert_array_equal(grad, np.zeros_like(of))
 
 
 def test_no_convolution_has_a_window_larger_than_its_image():

@@ -58,6 +58,7 @@ def found(tmp_path_factory):
           for name in NAMES}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_a_search_gives_an_architecture_its_cost_and_its_picture(found, name):
   out, result = found[name]
@@ -84,6 +85,7 @@ def test_a_search_gives_an_architecture_its_cost_and_its_picture(found, name):
     assert result["connections"]["normal"] == len(architecture.normal.edges)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES[:4])
 def test_every_epoch_has_alpha_and_what_would_be_derived(found, name):
   out, result = found[name]
@@ -112,6 +114,7 @@ def test_every_epoch_has_alpha_and_what_would_be_derived(found, name):
     assert rows[-1]["architecture"] == result["architectures"]["derived"]
 
 
+@pytest.mark.long
 def test_alpha_is_drawn_where_there_is_matplotlib(found, tmp_path, capsys):
   pytest.importorskip("matplotlib")
   out, target = str(found["darts"][0]), str(tmp_path / "a.svg")
@@ -144,6 +147,7 @@ def several(tmp_path_factory):
 
 
 # All of DARTS and EnTranNAS is in EnTranNAS-DST.
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES[2:])
 def test_a_stopped_search_goes_on_in_the_same_bits(found, name, tmp_path):
   stops = iter([False, True] + [False, False, True] + [False] * 99)
@@ -164,6 +168,7 @@ def test_a_stopped_search_goes_on_in_the_same_bits(found, name, tmp_path):
       *map(plain, rows_of(found[name][0]))]
 
 
+@pytest.mark.long
 def test_several_seeds_are_several_searches(found, several):
   out, result, traced = several
   assert traced == 1, "a seed traced its iteration anew"
@@ -177,6 +182,7 @@ def test_several_seeds_are_several_searches(found, several):
   assert first["skips"] != second["skips"] or one != two
 
 
+@pytest.mark.long
 def test_all_devices_hold_one_alpha():
   name = "entrannas-dst"
   job = pipeline.Job(
@@ -194,12 +200,14 @@ def test_all_devices_hold_one_alpha():
       np.testing.assert_array_equal(leaf[device], leaf[0])
 
 
+@pytest.mark.long
 def test_a_loss_that_is_not_finite_names_the_architecture(tmp_path):
   with pytest.raises(errors.NotFinite, match="it ran the supernet of Genotype"):
     search("darts", tmp_path / "run", learning_rate=1e30,
            final_learning_rate=1e30, max_grad_norm=0.0, momentum=0.0)
 
 
+@pytest.mark.long
 def test_an_untrained_network_is_not_found_by_load(found):
   out, _ = found["entrannas"]
   with pytest.raises(errors.InputError, match="holds no trained network"):
@@ -277,6 +285,7 @@ def test_widths_are_above_zero(width, tmp_path):
                   drop_path=None))
 
 
+@pytest.mark.long
 def test_numbers_of_numpy_are_numbers(several, tmp_path):
   config = runs.read_config(several[0])
   assert config["search"]["epochs"] == SIZES["epochs"]
@@ -284,6 +293,7 @@ def test_numbers_of_numpy_are_numbers(several, tmp_path):
     search("entrannas", tmp_path / "other", learning_rate=np.float32("nan"))
 
 
+@pytest.mark.long
 def test_alpha_of_several_seeds_is_the_first_ones(several, tmp_path, capsys):
   pytest.importorskip("matplotlib")
   run = several[0]

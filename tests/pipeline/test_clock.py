@@ -79,6 +79,7 @@ def test_jax_tells_what_it_compiles_in_this_thread_alone():
   assert clock.seconds == found  # It hears no more.
 
 
+@pytest.mark.long
 def test_a_result_says_where_the_time_went_over_all_starts(tmp_path):
   def train(out, **listener):
     return pipeline.train(

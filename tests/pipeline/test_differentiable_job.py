@@ -49,6 +49,7 @@ def finished(tmp_path_factory):
   return out, result
 
 
+@pytest.mark.long
 def test_every_seed_derives_and_trains_a_network_of_its_own(finished):
   out, result = finished
   assert json.loads((out / "result.json").read_text()) == result
@@ -69,6 +70,7 @@ def test_every_seed_derives_and_trains_a_network_of_its_own(finished):
       result["architectures"]["transformed"])
 
 
+@pytest.mark.long
 def test_theta_is_written_epoch_by_epoch_and_drawn(finished):
   out, result = finished
   rows = [json.loads(line)
@@ -86,6 +88,7 @@ def test_theta_is_written_epoch_by_epoch_and_drawn(finished):
   assert result["method"] == "differentiable"
 
 
+@pytest.mark.long
 def test_stopped_anywhere_and_resumed_it_ends_in_the_same_bits(
     finished, tmp_path):
   out, result = finished
@@ -109,6 +112,7 @@ def test_stopped_anywhere_and_resumed_it_ends_in_the_same_bits(
         np.testing.assert_array_equal(a[key], b[key])
 
 
+@pytest.mark.long
 def test_seeds_train_at_once_on_devices_of_their_own(tmp_path):
   at_once = job(devices=2)
   assert at_once.describe()["seeds_together"] == "spread"
@@ -193,6 +197,7 @@ def ruined(tmp_path_factory):
   return out, compared(out)
 
 
+@pytest.mark.long
 def test_what_is_worse_is_not_returned(ruined, capsys):
   out, result = ruined
   row, = result["seeds"]
@@ -219,6 +224,7 @@ def test_what_is_worse_is_not_returned(ruined, capsys):
   assert "The original was kept" in said and tried["reason"] in said
 
 
+@pytest.mark.long
 def test_within_a_tolerance_that_allows_it_it_is_returned(ruined, tmp_path):
   _, before = ruined
   result = compared(tmp_path / "run", tolerance=100.0)

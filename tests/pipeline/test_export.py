@@ -32,6 +32,7 @@ def a_file(a_run, tmp_path_factory):
   return export.export(a_run, file)
 
 
+@pytest.mark.long
 def test_a_file_gives_what_the_network_gives(a_run, a_file):
   images = test_replace.dataset().test_images[:5]
   expected = natjax.load(a_run).logits(images)
@@ -45,6 +46,7 @@ def test_a_file_gives_what_the_network_gives(a_run, a_file):
   assert [str(n) for n in plain.in_avals[0].shape] == ["b", "8", "8", "3"]
 
 
+@pytest.mark.long
 def test_the_command_line_exports(a_run, tmp_path, capsys):
   file = tmp_path / "n.stablehlo"
   assert cli.main(["export", str(a_run), "--out", str(file), "--platforms",
@@ -54,6 +56,7 @@ def test_the_command_line_exports(a_run, tmp_path, capsys):
   assert natjax.load_exported(file).platforms == ("cuda", "cpu")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("argv,words", [
     (["RUN", "--out", "n.pb"], "as .stablehlo or .onnx, not as '.pb'"),
     (["RUN", "--out", "n"], "as .stablehlo or .onnx, not as ''"),
@@ -81,12 +84,14 @@ def test_what_cannot_be_exported_is_refused_in_a_line(
   assert err.count("\n") == 1 and not (tmp_path / "n.stablehlo").exists()
 
 
+@pytest.mark.long
 def test_platforms_are_a_list(a_run, tmp_path):
   for wrong in ("cpu", ()):
     with pytest.raises(errors.InputError, match="a list of one or more"):
       export.export(a_run, tmp_path / "n.stablehlo", platforms=wrong)
 
 
+@pytest.mark.long
 def test_a_file_that_is_none_is_refused(a_file, tmp_path):
   whole = a_file.path.read_bytes()
   file = tmp_path / "n.stablehlo"
@@ -98,12 +103,14 @@ def test_a_file_that_is_none_is_refused(a_file, tmp_path):
     export.load_exported(tmp_path / "none")
 
 
+@pytest.mark.long
 def test_without_flatbuffers_it_is_said(a_run, tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, "flatbuffers", None)
   with pytest.raises(errors.InputError, match=r"natjax\[export\]"):
     export.export(a_run, tmp_path / "n.stablehlo")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("package", ["jax2onnx", "onnxruntime"])
 def test_without_what_onnx_takes_it_is_said(
     a_run, tmp_path, monkeypatch, package):
@@ -113,6 +120,7 @@ def test_without_what_onnx_takes_it_is_said(
     export.export(a_run, tmp_path / "n.onnx")
 
 
+@pytest.mark.long
 def test_what_onnx_cannot_express_is_one_line(a_run, tmp_path, monkeypatch):
   def refuse(*_, **__):
     raise NotImplementedError("no such\nprimitive")
@@ -128,6 +136,7 @@ def test_what_onnx_cannot_express_is_one_line(a_run, tmp_path, monkeypatch):
   assert "\n" not in str(caught.value) and not [*tmp_path.iterdir()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wrong", [
     lambda logits: logits + 0.1, lambda logits: logits[:1, :, None],
     lambda logits: logits * np.nan])
@@ -148,6 +157,7 @@ def test_another_network_in_onnx_is_refused(
 
 
 # What comes with jax2onnx warns, each release of other things.
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_onnx_gives_what_the_network_gives(a_run, tmp_path, dtype, capsys):
@@ -170,6 +180,7 @@ def test_onnx_gives_what_the_network_gives(a_run, tmp_path, dtype, capsys):
   assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_the_command_line_writes_onnx(a_run, tmp_path, capsys):
   pytest.importorskip("jax2onnx", reason="of the extra `onnx`")

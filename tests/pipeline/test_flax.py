@@ -110,6 +110,7 @@ def test_other_variables_are_refused(mine, tmp_path):
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_a_replacement_begins_with_them(mine, tmp_path):
   """Nearly nothing is learnt, so that what is kept is what was given."""
   still = dataclasses.replace(

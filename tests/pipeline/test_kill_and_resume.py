@@ -134,6 +134,7 @@ def test_killed_at_random_moments_ends_in_the_same_bits(
       assert a == b
 
 
+@pytest.mark.long
 def test_interrupt_saves_and_exits_with_130(tmp_path, cache):
   out = tmp_path / "run"
   process = start(out, cache, BLOCKS)

@@ -83,6 +83,7 @@ def test_what_a_library_call_refuses(call, words, folder):
     call(folder)
 
 
+@pytest.mark.long
 def test_a_training_begins_with_them(folder, tmp_path, capsys):
   out = tmp_path / "run"
   arguments = ["train", str(folder / "small.json"), "--weights", str(

@@ -65,6 +65,7 @@ def contents(folder):
           if path.is_file()}
 
 
+@pytest.mark.long
 def test_it_says_from_where_it_goes_on(copy):
   heard = []
   result = train(copy, listener=pipeline.Listener(
@@ -205,6 +206,7 @@ def test_a_second_job_in_the_same_folder_is_refused(copy):
   assert train(copy)["accuracy"] >= 0
 
 
+@pytest.mark.long
 def test_sigterm_saves_and_stops_as_ctrl_c_does(tmp_path):
   (tmp_path / "g.txt").write_text(genotype.to_darts(GENOTYPE))
   command = [

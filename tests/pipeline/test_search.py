@@ -75,6 +75,7 @@ search = functools.partial(
     train=dataclasses.replace(test_pipeline.TRAIN, seeds=1))
 
 
+@pytest.mark.long
 def test_a_search_hands_over_derives_and_trains_what_it_found(tmp_path):
   data = test_pipeline.dataset()
   out = tmp_path / "whole"

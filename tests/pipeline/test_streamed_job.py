@@ -29,6 +29,7 @@ def folder(tmp_path_factory):
   return folder
 
 
+@pytest.mark.long
 def test_a_network_is_trained_and_looked_at_again(folder, tmp_path, capsys):
   out = tmp_path / "run"
   command = [

@@ -72,6 +72,7 @@ def run(tmp_path_factory):
     yield folder / "run"
 
 
+@pytest.mark.long
 def test_candidates_of_a_layer_are_explained(run, tmp_path, capsys):
   out = tmp_path / "maps.svg"
   assert cli.main(["explain", str(run), "--candidates", "--image", "1", "--out",
@@ -101,6 +102,7 @@ def test_candidates_of_a_layer_are_explained(run, tmp_path, capsys):
   assert (run / "candidates.svg").exists()
 
 
+@pytest.mark.long
 def test_candidates_are_judged_as_one_by_one(run):
   loaded, _ = runs.load_data(run)
   searched = supernets.load(run, loaded)
@@ -123,6 +125,7 @@ def test_candidates_are_judged_as_one_by_one(run):
   np.testing.assert_allclose(together[[0, 9, 17]], alone)
 
 
+@pytest.mark.long
 def test_rank_orders_what_it_is_given(run, capsys):
   assert cli.main(["rank", str(run), "--json", "--top", "18"]) == 0
   facts = json.loads(capsys.readouterr().out)
@@ -138,6 +141,7 @@ def test_rank_orders_what_it_is_given(run, capsys):
   assert "5 architectures of chain" in capsys.readouterr().out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("flags, message", [
     (["darts"], "architecture 1: it is no architecture of search space"),
     (["resnet20", "--count", "2"], "1 architectures are named; leave one"),
@@ -171,6 +175,7 @@ def test_tables_say_what_is_true():
       rank._truth("t", "nasbench-macro", "digits")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("flags, message", [
     (["--layer", "7"], "the layers that were decided on are block0, block1"),
     (["--network", "derived-0"], "does not apply to candidates")])
@@ -181,6 +186,7 @@ def test_what_cannot_be_explained_is_refused(run, flags, message, capsys):
   assert message in err and err.count("\n") == 1
 
 
+@pytest.mark.long
 def test_runs_without_such_a_supernet_are_refused(run, tmp_path):
   loaded, _ = runs.load_data(run)
   lost = tmp_path / "lost"

@@ -115,6 +115,7 @@ def good(tmp_path_factory):
   return job, out, result
 
 
+@pytest.mark.long
 def test_the_better_half_goes_on_and_is_returned(good):
   job, out, result = good
   # 1150 digits are 17 batches; of three networks, then of two and of one.
@@ -142,6 +143,7 @@ def test_the_better_half_goes_on_and_is_returned(good):
   assert json.loads((out / "result.json").read_text()) == result
 
 
+@pytest.mark.long
 def test_pairs_are_counted_image_by_image(good):
   job, _, result = good
   held_out = job.trainer.held_out
@@ -165,6 +167,7 @@ def test_pairs_are_counted_image_by_image(good):
       "lost": (right[0] < right[1]).sum()}
 
 
+@pytest.mark.long
 def test_nothing_that_was_held_out_is_trained_on_before(good):
   job = good[0]
   held_out = {image.tobytes() for image in job.trainer.held_out.images}
@@ -175,6 +178,7 @@ def test_nothing_that_was_held_out_is_trained_on_before(good):
   assert sum(seen) < 5
 
 
+@pytest.mark.long
 def test_a_worse_candidate_is_not_returned(tmp_path):
   out = tmp_path / "run"
   _, result = transform(out, BROKEN, trial_epochs=3)
@@ -190,6 +194,7 @@ def test_a_worse_candidate_is_not_returned(tmp_path):
   assert "not accepted" in choosing.sentences(result)[0]
 
 
+@pytest.mark.long
 def test_of_several_seeds_each_has_its_trials(tmp_path):
   PROPOSED[:] = [BROKEN]
   result = job_lib.Job(
@@ -200,6 +205,7 @@ def test_of_several_seeds_each_has_its_trials(tmp_path):
                   ).read_text())["acceptance"]["accepted"] for seed in (0, 1)]
 
 
+@pytest.mark.long
 def test_what_is_worse_is_not_returned_for_a_budget_either(tmp_path):
   whole = build
 
@@ -226,6 +232,7 @@ def test_what_is_worse_is_not_returned_for_a_budget_either(tmp_path):
   assert codec.read(tmp_path / "taken" / "architecture.json") == BROKEN
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("proposed,changes", [
     ((), {}), ((CHEAPER,), {"held_out": 0.0})])
 def test_without_a_candidate_or_images_nothing_is_tried(
@@ -238,6 +245,7 @@ def test_without_a_candidate_or_images_nothing_is_tried(
   assert choosing.sentences(result) == []
 
 
+@pytest.mark.long
 def test_stopped_anywhere_in_the_trials_they_end_in_the_same_bits(
     good, tmp_path):
   _, whole, result = good
@@ -264,6 +272,7 @@ def test_stopped_anywhere_in_the_trials_they_end_in_the_same_bits(
         np.testing.assert_array_equal(a[key], b[key])
 
 
+@pytest.mark.long
 def test_what_was_decided_is_not_tried_again(good, tmp_path, monkeypatch):
   """Killed after the verdict, before the result."""
   _, whole, result = good
@@ -345,8 +354,9 @@ def test_cheaper_is_in_both_ways():
 
 
 @pytest.mark.parametrize("memory, accepted, word", [
-    ((3.0, 2.0), True, "cheaper, and -0.40"), ((2.0, 3.0), False, "dearer"),
-    ((2.0, 2.0), False, "not cheaper"), (None, False, "not cheaper")])
+    ((3.0, 2.0), True, "cheaper (0.67x the memory), and -0.40"),
+    ((2.0, 3.0), False, "dearer"), ((2.0, 2.0), False, "not cheaper"),
+    (None, False, "not cheaper")])
 def test_memory_counts_where_a_budget_asks_for_it(memory, accepted, word):
   pairs, cost = acceptance.Pairs(1000, 10, 14), operations.Cost(2, 2)
   found = acceptance.judge(pairs, cost, cost, 0.5, memory=memory)

@@ -78,6 +78,7 @@ def plain(tree):
   return [*map(plain, tree)] if isinstance(tree, list) else tree
 
 
+@pytest.mark.long
 def test_each_is_transformed_within_its_own_budget(a_run):
   out, result = a_run
   assert json.loads((out / "result.json").read_text()) == result
@@ -101,6 +102,7 @@ def test_each_is_transformed_within_its_own_budget(a_run):
         seconds >= parts - 0.01), name
 
 
+@pytest.mark.long
 def test_its_networks_are_found_and_loaded(a_run):
   out, result = a_run
   assert [*networks_lib.networks(out)] == [
@@ -115,6 +117,7 @@ def test_its_networks_are_found_and_loaded(a_run):
     runs.read_architecture(out)
 
 
+@pytest.mark.long
 def test_the_original_is_trained_as_in_a_run_of_one(a_run, tmp_path):
   out, _ = a_run
   transform(tmp_path / "one", GIVEN[1:])
@@ -126,6 +129,7 @@ def test_the_original_is_trained_as_in_a_run_of_one(a_run, tmp_path):
     np.testing.assert_array_equal(found[key], expected[f"architecture-2/{key}"])
 
 
+@pytest.mark.long
 def test_stopped_anywhere_it_ends_in_the_same_bits(a_run, tmp_path):
   out, result = a_run
   asked: list[None] = []
@@ -151,6 +155,7 @@ def test_stopped_anywhere_it_ends_in_the_same_bits(a_run, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+@pytest.mark.long
 def test_of_several_seeds_on_several_devices(tmp_path):
   job = job_lib.Job(
       GIVEN, dataset(), "nat", dataclasses.replace(
@@ -181,6 +186,7 @@ def test_of_several_seeds_on_several_devices(tmp_path):
   assert [p.name for p in (tmp_path / "run").iterdir()] == ["config.json"]
 
 
+@pytest.mark.long
 def test_a_table_has_a_row_for_each(a_run, capsys):
   out, result = a_run
   output.print_union(result, out, methods.METHODS["nat"], ["first", "second"])

@@ -44,6 +44,7 @@ def params(out, name):
       out / "networks" / name / "weights.npz")["params"]
 
 
+@pytest.mark.long
 def test_a_training_begins_with_them(a_run, tmp_path):
   train(tmp_path / "run", config=STILL, seed=4, weights=a_run)
   jax.tree.map(np.testing.assert_array_equal, params(a_run, "network-4"),
@@ -55,6 +56,7 @@ def test_a_training_begins_with_them(a_run, tmp_path):
     train(tmp_path / "run", config=STILL, seed=4)
 
 
+@pytest.mark.long
 def test_seeds_find_their_own_or_go_in_order(a_run):
   found = weights.find(a_run, NETWORK, range(3, 5))
   assert [found[s].parent.name for s in (3, 4)] == ["network-3", "network-4"]
@@ -64,6 +66,7 @@ def test_seeds_find_their_own_or_go_in_order(a_run):
     weights.find(a_run, NETWORK, range(3))
 
 
+@pytest.mark.long
 def test_what_does_not_fit_is_named(a_run, tmp_path):
   file = a_run / "networks" / "network-3" / "weights.npz"
   wider = NETWORK._replace(stem=(records.Layer("conv", 8, 3),))
@@ -77,6 +80,7 @@ def test_what_does_not_fit_is_named(a_run, tmp_path):
   assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
 
 
+@pytest.mark.long
 def test_the_folder_of_a_network_will_do(a_run, tmp_path):
   folder = a_run / "networks" / "network-4"
   assert weights.find(folder, NETWORK, [0]) == {0: folder / "weights.npz"}
@@ -91,6 +95,7 @@ def test_the_folder_of_a_network_will_do(a_run, tmp_path):
     train(tmp_path / "run", config=STILL, seed=4, weights=kept)
 
 
+@pytest.mark.long
 def test_other_images_are_said(a_run, tmp_path, capsys):
   network = a_run / "networks" / "network-3"
   result = train(tmp_path / "same", config=STILL, weights=network)
@@ -112,6 +117,7 @@ def test_other_images_are_said(a_run, tmp_path, capsys):
   assert weights.note({0: tmp_path / "w.npz"}, test_replace.dataset(128)) == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("change, words", [
     (lambda leaf: leaf.astype(np.float16), "are float16"),
     (lambda leaf: leaf.astype(np.int32), "are int32"),
@@ -124,6 +130,7 @@ def test_only_finite_numbers_of_float32(a_run, tmp_path, change, words):
     train(tmp_path / "run", config=STILL, weights=tmp_path / "w.npz")
 
 
+@pytest.mark.long
 def test_what_was_kept_is_not_a_second_network(a_run, tmp_path):
   kept = shutil.copytree(a_run, tmp_path / "kept")
   for seed in (3, 4):
@@ -136,6 +143,7 @@ def test_what_was_kept_is_not_a_second_network(a_run, tmp_path):
     weights.find(kept, NETWORK, range(3))
 
 
+@pytest.mark.long
 def test_the_command_line_says_so(a_run, tmp_path, capsys):
   assert cli.main([
       "train", "resnet20", "--weights", str(a_run), "--dataset", "digits",
@@ -182,6 +190,7 @@ def renumbered(out, name):
   return inherit.renumbered({"params": params(out, name)}, like)["params"]
 
 
+@pytest.mark.long
 def test_theta_begins_with_them(a_run, tmp_path):
   out = tmp_path / "run"
   result = transform(out, "differentiable", STILL_THETA, a_run)
@@ -208,6 +217,7 @@ def fine_tuned(a_run, tmp_path_factory):
       train=dataclasses.replace(STILL, seeds=2))
 
 
+@pytest.mark.long
 def test_a_supernet_hands_them_on(a_run, fine_tuned):
   out, result = fine_tuned
   given = renumbered(a_run, "network-3")
@@ -229,6 +239,7 @@ def test_a_supernet_hands_them_on(a_run, fine_tuned):
   assert abs(result["acceptance"]["trials"][0]["accuracy"] - right) < 0.35
 
 
+@pytest.mark.long
 def test_what_was_handed_on_is_resumed(a_run, fine_tuned, tmp_path):
   out, before = fine_tuned
   seen = []
@@ -252,6 +263,7 @@ def test_what_was_handed_on_is_resumed(a_run, fine_tuned, tmp_path):
                  params(tmp_path / "run", name))
 
 
+@pytest.mark.long
 def test_from_scratch_only_the_supernet_begins_with_them(a_run, tmp_path):
   moving = dataclasses.replace(STILL_NAT, learning_rate=1e-3)
   out = tmp_path / "run"
@@ -277,6 +289,7 @@ def test_nothing_is_inherited_that_is_not_there(
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_given_weights_are_compared_with(a_run):
   with pytest.raises(errors.InputError, match="compare is False: they are"):
     pipeline.Job(
@@ -302,6 +315,7 @@ def test_refusals_of_weights_are_one_line(args, message, capsys):
   assert message in said and len(said.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_a_search_in_a_space_begins_with_none(a_run):
   config = presets.get("demo", None, "random").search
   with pytest.raises(errors.InputError, match="'random' begins with none"):
@@ -314,6 +328,7 @@ def test_a_search_in_a_space_begins_with_none(a_run):
 # Replacements that learn before another method begins.
 
 
+@pytest.mark.long
 def test_the_supernet_begins_with_what_has_learnt(a_run, tmp_path):
   """A supernet that stands still, of which what it comes to is inherited."""
   out, learns = tmp_path / "run", dataclasses.replace(STILL, epochs=6)
@@ -336,6 +351,7 @@ def learning(source=None, **options):
   return job.plan
 
 
+@pytest.mark.long
 def test_what_learns_is_what_replace_learns(a_run):
   plan = learning(a_run)
   variables = networks_lib.load_weights(
@@ -372,6 +388,7 @@ def test_replacements_need_a_network_to_learn_from(
                  **{"start": "replace", **options})
 
 
+@pytest.mark.long
 def test_theta_begins_after_replacements_that_learnt(tmp_path):
   out = tmp_path / "run"
   transform(out, "differentiable", STILL_THETA, start="replace",
@@ -381,6 +398,7 @@ def test_theta_begins_after_replacements_that_learnt(tmp_path):
                   ("theta2-3", "architecture")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("given,space,place", [
     (tiny.GENOTYPE, tiny.SPACE, records.Skeleton("cifar", 2, 3, 10, 8)),
     (codec.pad(NETWORK), spaces.own(NETWORK, "full", "natpp"),

@@ -53,6 +53,7 @@ def test_published_logits_equal_the_matrix_form():
       policy.apply(variables, cell, 1), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("index", [0, 1])
 def test_default_sees_every_operation_and_published_does_not(index):
   cell = cell_of(index)
@@ -111,6 +112,7 @@ def test_other_numbers_of_layers_are_refused():
   assert e.value.field == "gcn_layers"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("published", [False, True])
 def test_slots_input_nodes_and_cell_types(published):
   # Three slots per node, one input node, five cell types.

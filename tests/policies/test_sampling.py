@@ -216,6 +216,7 @@ def test_nodes_may_have_any_number_of_slots(slots):
   assert set(code(drawn)) <= set(code(every)[finite])
 
 
+@pytest.mark.long
 def test_nodes_and_slots_that_are_not_there_are_left_alone():
   """Padding is neutral: it keeps null, with probability one."""
   rng = np.random.default_rng(0)

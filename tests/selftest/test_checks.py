@@ -156,6 +156,7 @@ def test_rows_that_were_in_time_are_kept():
       "first": "passed", "second": "not run", "null": "not run"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cases,name", [
     (step_cases.cases, "step: SimCLR"),
     (network_cases.cases, "supernet, by index")])
@@ -165,6 +166,7 @@ def test_right_programs_pass(cases, name):
   assert row.error > 0
 
 
+@pytest.mark.long
 def test_the_policys_samples_have_rewards():
   case, = named(step_cases.cases(), "step: NAT's policy")
   found = comparison.compute(comparison.lower(
@@ -177,6 +179,7 @@ def test_the_policys_samples_have_rewards():
   assert row.outcome == "passed", row
 
 
+@pytest.mark.long
 def test_the_devices_there_are(monkeypatch):
   row, = run(alone={"several devices": run_cases.devices})
   assert row.name == "spread: 4 devices as one" and row.outcome == "passed", row
@@ -187,6 +190,7 @@ def test_the_devices_there_are(monkeypatch):
   assert row.outcome == "passed", row
 
 
+@pytest.mark.long
 def test_seeds_and_resumed_runs_pass_and_fail(monkeypatch):
   row, = run(alone={"interrupted and resumed": run_cases.resumed})
   assert row.outcome == "passed" and row.note == "bit for bit", row

@@ -35,6 +35,7 @@ def close(found, pinned, what):
       f"{what}: {found}, pinned are {pinned}; if that is meant, pin it anew")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_is_as_large_as_it_was(name):
   make, lines, temporaries = PROGRAMS[name]

@@ -237,6 +237,7 @@ def test_ceilings_are_measured_once():
   assert speed.ceilings() == rates
 
 
+@pytest.mark.long
 def test_a_program_of_the_library_is_compiled_and_walks():
   program = programs.plain(TINY, "resnet20", images=TINY.images, augment=True)
   assert program.phase.augment and program.madds > 1e6
@@ -249,6 +250,7 @@ def test_a_program_of_the_library_is_compiled_and_walks():
   assert seconds == 1.0 and "epochs not run" in note
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("quick", [True, False])
 def test_all_programs_are_built(monkeypatch, quick):
   monkeypatch.setattr(programs, "QUICK", TINY)

@@ -262,6 +262,7 @@ def cells_of(g, architecture):
   return [d.cell for d in codec.decide(architecture, g.place, g.space.share)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", GROUNDS)
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**31 - 1))

@@ -114,6 +114,7 @@ def grounds(nodes, **options):
   return ground_lib.Ground(space_of(nodes, **options), SKELETON, scheme="nat")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize("nodes, k", [((4, 4), 2), ((3, 2), 2), ((2, 4), 3),
                                       ((3, 3), 1)])
@@ -185,6 +186,7 @@ def choices(draw, cell):
           st.sampled_from(NAMES), min_size=1))) for _ in cell.edges)
 
 
+@pytest.mark.long
 @settings(max_examples=10, deadline=None)
 @given(st.data(), st.booleans())
 def test_drawn_operations_stay_in_the_sets_of_their_edges(data, published):

@@ -55,6 +55,7 @@ def test_every_candidate_is_an_architecture_of_the_space(name, counts):
                 decision.cell.edges.index(edge)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["nasbench201", "s1", "darts"])
 def test_a_budget_is_kept_to_the_parameter(name):
   found, place = make(name)

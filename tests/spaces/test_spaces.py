@@ -109,6 +109,7 @@ def parameters(name, num_classes=10, **changes):
       supernet.Supernet(space, place).init, jax.random.key(0)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name, classes, changes, count", [
     ("darts", 10, {}, 1930618),
     ("darts", 10, {"weights": "source"}, 749050),

@@ -48,6 +48,7 @@ def test_a_later_jax_is_not_told_of_a_flag_that_it_may_not_know(
   assert configured(["jax_cuda13_plugin"]) == []
 
 
+@pytest.mark.long
 def test_a_program_goes_with_what_it_was_made_of():
   """`jax.pmap` keeps it, and so would exhaust the mappings of a process."""
 

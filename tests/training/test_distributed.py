@@ -87,6 +87,7 @@ def kill(processes, victim, reached):
   return text, seconds
 
 
+@pytest.mark.long
 def test_two_processes_train_as_one_and_one_does_not_outlive_the_other(
     tmp_path, capsys):
   cache, whole, killed = (tmp_path / n for n in ("cache", "whole", "killed"))
@@ -145,6 +146,7 @@ def test_two_processes_stream_as_one(tmp_path):
     assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
 
 
+@pytest.mark.long
 def test_refused_input_ends_all_processes_alike(tmp_path):
   (tmp_path / "mine.txt").write_text("not a run")
   for process in start(tmp_path, tmp_path / "cache"):

@@ -177,6 +177,7 @@ def test_a_step_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
   equal(state, run())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("at", [4, 28])  # In an epoch, and the very last.
 def test_an_update_that_leaves_what_is_not_finite_is_not_kept(tmp_path, at):
   method = new_method()

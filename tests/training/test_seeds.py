@@ -45,6 +45,7 @@ def close(a, b, **tolerance):
       np.testing.assert_allclose(x, y, **tolerance)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_seeds,count,lanes", [
     (3, 1, 3), (4, 4, 1), (5, 2, 2), (3, 1, 1)])
 def test_each_seed_ends_as_it_does_alone(
@@ -65,6 +66,7 @@ def test_each_seed_ends_as_it_does_alone(
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
 
 
+@pytest.mark.long
 def test_a_network_ends_as_it_does_alone():
   config = supervised.TrainConfig(
       init_channels=2, cells=1, epochs=1, batch_size=16, auxiliary=False,

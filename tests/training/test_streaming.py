@@ -55,6 +55,7 @@ def run(splits, count=1, **options):
       options=fit.Options(devices=devices.choose(count), **options))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1, 2])
 def test_images_on_disk_train_to_the_same_bits(splits, count):
   whole = run(held(splits), count)
@@ -71,6 +72,7 @@ def test_one_split_may_be_in_memory(splits):
                  run({"a": splits["a"], "b": held(splits)["b"]}))
 
 
+@pytest.mark.long
 def test_killed_within_an_epoch_and_resumed_with_other_workers(
     splits, tmp_path, monkeypatch):
   monkeypatch.setattr(streamed, "_FEW", 0)
@@ -95,6 +97,7 @@ def test_killed_within_an_epoch_and_resumed_with_other_workers(
              for row in metrics.read(tmp_path / "m.jsonl"))
 
 
+@pytest.mark.long
 def test_seeds_that_train_together_train_as_alone(splits):
   together = lambda splits, lanes: seeds.fit_seeds(
       test_fit.toy_method(), splits, seeds=(3, 4, 5), runs=("x", "y", "z"),
