@@ -61,6 +61,7 @@ def short(script, monkeypatch):
                       script.GROUPS["fraction"]._replace(settings=kept))
 
 
+@pytest.mark.long
 def test_smoke_writes_results_pictures_and_a_report(
     script, short, table_file, tmp_path, monkeypatch, capsys):
   argv, out = flags(tmp_path, table_file), tmp_path / "report"
@@ -106,6 +107,7 @@ def test_smoke_writes_results_pictures_and_a_report(
       "runs"] == results["runs"]
 
 
+@pytest.mark.long
 def test_a_setting_is_a_job(script, short, table_file, tmp_path, monkeypatch):
   trained = []
   monkeypatch.setattr(script, "run", lambda config, *rest: (
