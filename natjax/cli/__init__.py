@@ -17,8 +17,13 @@ A command imports what it needs when it is known, within `main`.
 """
 
 from collections.abc import Sequence
+import gc
 import os
 import signal
+
+# Objects more than before, at which Python looks for cycles; 700, 10, 10 are
+# its own. Tracing makes millions of objects, and next to no cycles.
+_COLLECT = (50_000, 20, 10)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   hear = signal.getsignal(signal.SIGINT)
   alone = argv is None and hear is signal.default_int_handler
   if alone:
+    gc.set_threshold(*_COLLECT)
     signal.signal(signal.SIGINT, _end)
 
   from natjax.cli import parser, processes
