@@ -19,8 +19,13 @@ count or show an architecture import neither jax nor flax.
 """
 
 from collections.abc import Sequence
+import gc
 import os
 import signal
+
+# Objects more than before, at which Python looks for cycles; 700, 10, 10 are
+# its own. Tracing makes millions of objects, and next to no cycles.
+_COLLECT = (50_000, 20, 10)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   hear = signal.getsignal(signal.SIGINT)
   alone = argv is None and hear is signal.default_int_handler
   if alone:
+    gc.set_threshold(*_COLLECT)
     signal.signal(signal.SIGINT, _end)
 
   from natjax.cli import parser, processes

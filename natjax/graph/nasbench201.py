@@ -39,6 +39,7 @@ COLUMNS = ("val_200ep", "test_200ep", "val_12ep", "test_12ep", "params",
 _NULL, _SKIP = map(CANDIDATES.index, (operations.NULL, operations.SKIP))
 _PLACE = len(NAMES) ** np.arange(len(EDGES))[::-1]
 _FORM = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
+_PATTERN = re.compile(re.escape(_FORM).replace("op", "([^|~+]*)"))
 
 
 class Dataset(NamedTuple):
@@ -77,7 +78,7 @@ def from_string(text: str, *, where: str = "architecture") -> tuple[str, ...]:
   Raises:
     InputError: another form, another source, or an unknown operation.
   """
-  match = re.fullmatch(re.escape(_FORM).replace("op", "([^|~+]*)"), text)
+  match = _PATTERN.fullmatch(text)
   if not match:
     raise errors.InputError(
         f"{where}: '{short(text)}' is not a NAS-Bench-201 string; write"

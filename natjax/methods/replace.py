@@ -164,8 +164,7 @@ class Replace(replace_choice.Choosing):
 
   def _tune(self, space, choice, held, original, rng, next_round):
     """Hands over to the training of a choice."""
-    objective = self._make_objective(self.train, choice.architecture,
-                                     self.place)
+    objective = self._objective(choice.architecture)
     like = jax.eval_shape(objective.init, jax.random.key(0))
     own = {kind: trees.restrict(
         trees.joined(original[kind], held[kind]), like[kind]) for kind in like}
@@ -178,6 +177,11 @@ class Replace(replace_choice.Choosing):
     return base.Handover(
         self._tuning(choice, objective, end, next_round is None), state,
         choice.architecture, {})
+
+  @functools.lru_cache(maxsize=16)  # noqa: B019
+  def _objective(self, architecture):
+    """The same one for all seeds, which share what is compiled."""
+    return self._make_objective(self.train, architecture, self.place)
 
   def _tuning(self, choice, objective, end, last):
     """The program that tunes a choice, and compares it if it is the last."""

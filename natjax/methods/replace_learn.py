@@ -108,14 +108,20 @@ class Learning:
       space: the choices in the network.
       end: what follows.
     """
-    distil = base.Phase("distil", ("train",), functools.partial(
-        self.update_replacements, space), ("loss",), passes=0,
-                        madds=space.learning())
-    prices = base.Phase("prices", ("prices",), functools.partial(
-        self.update_prices, space), ("price",), augment=False, passes=0,
-                        madds=space.running(self._run(space)))
+    distil, prices = self._phases(space)
     return (base.Stage("distil", self.config.distil_epochs, (distil,)),
             base.Stage("prices", 1, (prices,), end))
+
+  @functools.cache  # noqa: B019
+  def _phases(self, space):
+    """The same ones for all seeds, which share what is compiled."""
+    return (
+        base.Phase("distil", ("train",), functools.partial(
+            self.update_replacements, space), ("loss",), passes=0,
+                   madds=space.learning()),
+        base.Phase("prices", ("prices",), functools.partial(
+            self.update_prices, space), ("price",), augment=False, passes=0,
+                   madds=space.running(self._run(space))))
 
   def update_replacements(
       self, space: replacements_lib.Replacements, state: LearnState,

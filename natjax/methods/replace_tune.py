@@ -91,14 +91,20 @@ class Tuning:
       objective: of the network.
       last: whether no other may follow.
     """
-    stages = [base.Stage("tune", self.config.tune_epochs, (base.Phase(
-        "tune", ("train",), functools.partial(self.update_network, objective),
-        ("loss", "accuracy")),))]
+    tune, compare = self._phases(objective)
+    stages = [base.Stage("tune", self.config.tune_epochs, (tune,))]
     if last and self.config.held_out:
-      stages.append(base.Stage("compare", 1, (base.Phase(
-          "compare", ("held_out",), functools.partial(
-              self.update_pairs, objective), ("difference",), augment=False),)))
+      stages.append(base.Stage("compare", 1, (compare,)))
     return stages
+
+  @functools.lru_cache(maxsize=16)  # noqa: B019
+  def _phases(self, objective):
+    """The same ones for all seeds, which share what is compiled."""
+    return (
+        base.Phase("tune", ("train",), functools.partial(
+            self.update_network, objective), ("loss", "accuracy")),
+        base.Phase("compare", ("held_out",), functools.partial(
+            self.update_pairs, objective), ("difference",), augment=False))
 
   @functools.cached_property
   def _teacher(self):

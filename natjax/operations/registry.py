@@ -131,6 +131,7 @@ _ALIASES = {
     "conv_3x1_1x3": "conv_1x3_3x1", "conv_5x1_1x5": "conv_1x5_5x1",
     "sepconv3x3": "sep_conv_3x3", "sepconv5x5": "sep_conv_5x5",
     "dilconv3x3": "dil_conv_3x3", "dilconv5x5": "dil_conv_5x5"}
+_BLANKS = re.compile(r"[ -]+")
 
 
 def canonical(name: str) -> str:
@@ -145,7 +146,7 @@ def canonical(name: str) -> str:
   """
   if (plain := name.lower()) in _REGISTRY:
     return plain
-  plain = re.sub(r"[ -]+", "_", plain)
+  plain = _BLANKS.sub("_", plain)
   return _ALIASES.get(plain, plain)
 
 

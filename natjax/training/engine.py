@@ -94,7 +94,8 @@ def walk(take: Callable[..., tuple[Any, jax.Array, jax.Array]], state: Any,
       Carry(state, sums, span[0], jnp.ones(sums.shape[:-1], bool)))
 
 
-@functools.lru_cache(maxsize=4)  # Seeds of one network share a program.
+# Seeds share programs, of which a replacement has nine with all its tries.
+@functools.lru_cache(maxsize=12)
 def make_chunk(phase: base.Phase, preparation: options_lib.Preparing,
                devices: tuple[jax.Device, ...],
                own: tuple[bool, ...] = (), form: Any = None,

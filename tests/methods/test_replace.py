@@ -58,6 +58,16 @@ def begun():
   return method().begin(variables, jax.random.key(0)), variables
 
 
+def test_seeds_share_phases_by_which_programs_are_compiled():
+  one = method()
+  first, again = (one.method().stages for _ in range(2))
+  assert [s.phases for s in first] == [s.phases for s in again]
+  first, again = (one.tuning.stages(one._objective(NETWORK), True)
+                  for _ in range(2))
+  assert len(first) == 2
+  assert [s.phases for s in first] == [s.phases for s in again]
+
+
 def run_step(update, state, batch, count=1):
   """One step over some devices, of a state that is not given away."""
   devices = tuple(jax.devices()[:count])
