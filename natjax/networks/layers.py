@@ -46,7 +46,7 @@ class BiasedNorm(nn.Module):
 
 
 class RunningBatchNorm(nn.Module):
-  """BN with running statistics, momentum 0.9.
+  """BN of [..., C] with running statistics, momentum 0.9.
 
   The running variance is the biased one (PyTorch keeps the unbiased). It is the
   mean of squared distances from the mean, as everywhere in the library: flax's
@@ -98,8 +98,8 @@ class _RunningNorm(nn.Module):
 
 
 def _mean(x, axis_name):
-  """Of [B, H, W, C] per channel, over all devices of an axis."""
-  x = jnp.mean(x, (0, 1, 2))
+  """Of [..., C] per channel, over all devices of an axis."""
+  x = jnp.mean(x, tuple(range(x.ndim - 1)))
   return x if axis_name is None else lax.pmean(x, axis_name)
 
 

@@ -13,9 +13,10 @@ import pytest
 
 from natjax import data, errors, pipeline
 from natjax.costs import exact as cost
+from natjax.drawing import candidates
 from natjax.graph import codec, skeleton
 from natjax.graph import genotype as architecture
-from natjax.pipeline import choosing, presets
+from natjax.pipeline import presets
 from natjax.pipeline import networks as networks_lib
 from natjax.training import fit
 from tests.cli.commands import (
@@ -146,7 +147,7 @@ def test_transformed_architecture_is_read_as_one(finished):
   assert found["params"] == finished.result["transformed"]["params"]
   assert found["madds"] == finished.result["transformed"]["madds"]
   # So is every point of the table of candidates, by its number.
-  points = choosing.points(finished.result)
+  points = candidates.points(finished.result)
   assert {*points} == {
       int(path.stem) for path in (finished.folder / "pareto").iterdir()}
   for number, row in points.items():
@@ -184,7 +185,8 @@ def test_what_a_run_prints(finished):
   assert f"jax {jax.__version__}" in head[0]
   params = finished.result["original"]["params"]
   assert head[1].startswith("digits: 1438 training and 359 test images of 10")
-  assert head[3].startswith(f"network: {params} parameters, ")
+  assert "held-out images counts" in head[2]  # 144 are few.
+  assert head[4].startswith(f"network: {params} parameters, ")
 
 
 @pytest.mark.long

@@ -350,6 +350,39 @@ def test_initial_variables():
   assert all(leaf.dtype == jnp.float32 for leaf in leaves)
 
 
+class _Flax(nn.Module):
+  """What `RunningBatchNorm` computes, by flax's own module."""
+
+  train: bool
+
+  @nn.compact
+  def __call__(self, x):
+    return nn.BatchNorm(
+        use_running_average=not self.train, momentum=0.9, dtype=x.dtype,
+        use_fast_variance=False, name="bn")(x)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("shape", [(6, 4, 4, 5), (8, 5)])
+def test_running_norm_is_flaxs_bit_for_bit(shape, train):
+  x = 3 * jax.random.normal(jax.random.key(1), shape) + 2
+  sides = layers_lib.RunningBatchNorm(train), _Flax(train)
+  drawn, theirs = (side.init(jax.random.key(0), x) for side in sides)
+  jax.tree.map(np.testing.assert_array_equal, drawn, theirs)
+  variables = jax.tree.map(
+      lambda leaf: leaf + jax.random.uniform(jax.random.key(2), leaf.shape),
+      drawn)
+
+  def run(side):
+    def loss(variables, x):
+      y, new = side.apply(variables, x, mutable=["batch_stats"])
+      return jnp.sum(jnp.sin(y)), (y, new)
+
+    return jax.value_and_grad(loss, (0, 1), has_aux=True)(variables, x)
+
+  jax.tree.map(np.testing.assert_array_equal, *map(run, sides))
+
+
 def test_joined_statistics_are_those_of_the_whole_batch():
   """With an axis name, devices normalise by their batches together."""
   x = np.random.default_rng(0).normal(size=(2, 3, 4, 4, 5)).astype(np.float32)
