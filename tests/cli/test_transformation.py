@@ -16,8 +16,8 @@ from natjax.costs import exact as cost
 from natjax.drawing import candidates
 from natjax.graph import codec, skeleton
 from natjax.graph import genotype as architecture
-from natjax.pipeline import presets
 from natjax.pipeline import networks as networks_lib
+from natjax.pipeline import presets
 from natjax.training import fit
 from tests.cli.commands import (
   assert_refused,
