@@ -12,9 +12,9 @@ Commands:
   python experiments/streaming.py --out runs/streaming
   python experiments/streaming.py --out runs/streaming --images 200 \
       --image-size 16 --width 0.125 --batch-size 8 --checkpoint-seconds 0
-Expected time on 2 CPU cores: TIME1, of ResNet18 as it is for ImageNet, whose
-stem shrinks images to a quarter; with `--skeleton cifar` fifteen times as much.
-The second command: three minutes.
+Expected time on 2 CPU cores: an hour beside other work, of ResNet18 as it is
+for ImageNet, whose stem shrinks images to a quarter; with `--skeleton cifar`
+fifteen times as much. The second command: three minutes.
 """
 
 import argparse
@@ -35,6 +35,7 @@ import recording
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "benchmarks"))
+_SETS = {"imagenet": "ImageNet", "cifar": "CIFAR"}  # By skeleton.
 
 
 def _input():
@@ -167,9 +168,10 @@ def record(folder: pathlib.Path, result: dict[str, Any], most_mb: float,
   waited = result["waited"] or [0.0]
   lines = [
       "# A set on disk, killed and resumed elsewise", "",
-      f"{result['images']} JPEGs, an epoch of ResNet18 at {result['width']:g}"
-      f" times its width with {result['skeleton']}'s stem,"
-      f" {result['image_size']} pixels, batches of"
+      f"{result['images']} JPEGs, an epoch of ResNet18 in its form for"
+      f" {_SETS[result['skeleton']]}"
+      + f" at {result['width']:g} times its width" * (result["width"] != 1)
+      + f", {result['image_size']} pixels, batches of"
       f" {result['batch_size']}. Decoded at this size all images are"
       f" {result['decoded_mb']} MB.", "",
       "| run | memory at most, MB |", "| --- | --- |",
@@ -179,7 +181,7 @@ def record(folder: pathlib.Path, result: dict[str, Any], most_mb: float,
       " in " + ("the same weights, bit for bit" if result["same_bits"]
                 else "other weights")
       + ". Steps waited for images at most"
-      f" {100 * max(waited):.0f} % of the time.", "",
+      f" {100 * max(waited):.1f} % of the time.", "",
       *recording.in_words(found)]
   (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
 
@@ -198,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   flag("--images", type=recording.at_least(1), default=20000, metavar="N")
   flag("--image-size", type=recording.at_least(1), default=64, metavar="N")
   flag("--width", type=float, default=1.0, metavar="F")
-  flag("--skeleton", choices=("imagenet", "cifar"), default="imagenet",
+  flag("--skeleton", choices=_SETS, default="imagenet",
        help="for whose images the stem is")
   flag("--batch-size", type=recording.at_least(1), default=64, metavar="N")
   flag("--workers", type=recording.at_least(0), default=2, metavar="N")
