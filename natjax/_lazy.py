@@ -53,7 +53,8 @@ def attach(
       setattr(sys.modules[package], name, found)
       return found
     module = f"{package}.{name}"
-    if name.startswith("_") or importlib.util.find_spec(module) is None:
+    if not name.isidentifier() or name.startswith("_") or (
+        importlib.util.find_spec(module) is None):
       raise AttributeError(f"module '{package}' has no attribute '{name}'")
     return importlib.import_module(module)
 

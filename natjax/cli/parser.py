@@ -103,6 +103,7 @@ def _transform(sub):
   from natjax.cli import jobs
 
   sub.add_argument("architecture", metavar="ARCH", help=_ARCHITECTURE)
+  _add_module(sub)
   sub.add_argument("others", metavar="ARCH", nargs="*", default=[],
                    help="further ones, which share one search with it (of nat,"
                    " natpp and evolution)")
@@ -146,6 +147,7 @@ def _train(sub):
   from natjax.methods import supervised
 
   sub.add_argument("architecture", metavar="ARCH", help=_ARCHITECTURE)
+  _add_module(sub)
   sub.add_argument("--weights", metavar="RUN", help="begin with the weights of"
                    " a run's networks, or of a file (.npz; .safetensors or .pth"
                    " of torchvision's and timm's networks) (default: they are"
@@ -175,6 +177,7 @@ def _draw(sub):
   from natjax.cli import inspection
 
   sub.add_argument("architecture", metavar="ARCH")
+  _add_module(sub)
   sub.add_argument("other", metavar="OTHER", nargs="?")
   sub.add_argument("--theta", action="store_true", help="ARCH is the folder of"
                    " a differentiable transformation: draw theta over time")
@@ -257,6 +260,7 @@ def _cost(sub):
   from natjax.cli import cost
 
   sub.add_argument("architecture", metavar="ARCH", help=_ARCHITECTURE)
+  _add_module(sub)
   sub.add_argument("--json", action="store_true")
   sub.add_argument("--skeleton", choices=("cifar", "imagenet", "face"),
                    help="default: the usual one of the architecture")
@@ -272,6 +276,7 @@ def _convert(sub):
   from natjax.zoo import exports
 
   sub.add_argument("architecture", metavar="ARCH")
+  _add_module(sub)
   sub.add_argument("--to", required=True, choices=exports.FORMS, help="genotype"
                    " is DARTS's text, nasbench201 the benchmark's string, json"
                    " what natjax writes")
@@ -401,11 +406,11 @@ def _add_objectives(parser):
 
 
 def _add_module(parser):
-  """The flag by which a run's fixed operations become known."""
+  """The flag by which fixed operations become known."""
   parser.add_argument(
-      "--module", metavar="PACKAGE.MODULE:FUNCTION", help="of a run of a flax"
-      " module, parts of which no block expresses: the function that gave it,"
-      " which is called")
+      "--module", metavar="PACKAGE.MODULE:FUNCTION", help="of a run or a file"
+      " of a flax module, parts of which no block expresses: the function that"
+      " gave it, which is called")
 
 
 def _add_run_flags(parser):

@@ -59,7 +59,7 @@ def run_evaluate(args) -> int:
             [firsts[k]] if k in firsts else []))))
          for k, value in accuracies.items()])
     if text := _unfinished(args.directory):
-      console.out.print(args.directory + text)
+      console.out.print(f"{args.directory}: {text}")
   return 0
 
 
@@ -115,25 +115,27 @@ def _compare(args):
   columns = (">run", "network", ">parameters", ">multiply-\nadds",
              ">accuracy, %", ">difference")
   console.print_table(
-      "test accuracy, and the difference from the first network in points, each"
-      " with 95 % over test images; differences image by image, where these are"
-      " the same and normalised alike", columns, [
+      "test accuracy, and the difference from the first network, points",
+      columns, [
           (str(number[row["run"]]), row["network"],
            *(amounts.count(row[key]) for key in ("params", "madds")),
            f"{100 * row['accuracy']:.2f} ± {100 * row['reach']:.2f}",
            _beside(row, row is rows[0])) for row in rows])
+  console.out.print(
+      "± is 95 % over test images. Differences are image by image, where these"
+      " are the same and normalised alike.")
   for row in {row["run"]: row for row in rows}.values():
+    text = _unfinished(row["run"])
     console.out.print(f"run {number[row['run']]}: {row['run']}, of"
                       f" {row['dataset']}"
-                      + _unfinished(row["run"]))
+                      + (text and f"; {text}"))
   return 0
 
 
 def _unfinished(folder):
   """What is said of a run that is not finished; "" of one that is."""
   return "" if runs.finished(folder) else (
-      "; it is not finished, and these are the networks that it has trained so"
-      " far")
+      "not finished; these are the networks that it has trained so far")
 
 
 def _beside(row, first):

@@ -10,4 +10,6 @@ from natjax import _lazy
 if TYPE_CHECKING:
   from natjax.methods.known import METHODS as METHODS
 
+__all__ = ("METHODS",)
+
 __getattr__, __dir__ = _lazy.attach(__name__, {"known": ("METHODS",)})

@@ -185,13 +185,22 @@ def test_a_run_with_fixed_operations_in_another_process(
   trained = json.loads((tmp_path / "run/result.json").read_text())["accuracy"]
   fixed = [n for n in registry._REGISTRY if n.startswith("fixed_")]
   assert fixed
-  for name in fixed:  # As it is when another process begins.
-    del registry._REGISTRY[name]
-  inputs.imported.cache_clear()
-  capsys.readouterr()
-  assert cli.main(["evaluate", out]) == 2
-  said = capsys.readouterr().err
-  assert "--module package.module:function" in said and said.count("\n") == 1
+
+  def forget():
+    """As it is when another process begins."""
+    for name in fixed:
+      registry._REGISTRY.pop(name, None)
+    inputs.imported.cache_clear()
+    capsys.readouterr()
+
+  for words in (["cost", out], ["draw", out, "--out", f"{out}/again.svg"],
+                ["evaluate", out]):
+    forget()
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert "--module package.module:function" in said and said.count("\n") == 1
+    assert cli.main([*words, "--module", module]) == 0
+  forget()
   assert cli.main(["evaluate", out, "--json", "--module", module]) == 0
   network, = json.loads(capsys.readouterr().out)["networks"]
   assert network["accuracy"] == pytest.approx(trained)
