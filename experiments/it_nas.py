@@ -32,8 +32,8 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
       --table101 TABLE101 --data-dir DATA --out runs/it_nas_paper
 Hardware and time: `smoke` nine minutes on 2 CPU cores beside other work, nearly
 all of it compiling. Of `small`, on 2 CPU cores that others kept busy, the parts
-nasbench201 and nasbench1shot1 took 65 minutes, in two calls, and darts 88
-(experiments/results/it_nas_spaces); s1-s4 and chains were not run to their end.
+nasbench201 and nasbench1shot1 took 65 minutes, in two calls; darts, s1-s4 and
+chains 3.6 hours (experiments/results/it_nas_spaces).
 `paper`: accelerators and weeks.
 Expected, preset `paper`: `PAPER` below; not run here.
 
@@ -416,7 +416,8 @@ def _trained(found):
           "-" if paper is None else f"{paper:.2f}",
           recording.spread([row["params"] for row in seeds], 1, 1e-3),
           recording.spread([row["madds"] for row in seeds], 2, 1e-6),
-          *(recording.spread([row[key] for row in seeds], 1, 100)
+          *("-" if any(key not in row for row in seeds) else recording.spread(
+              [row[key] for row in seeds], 1, 100)  # SPOS has no parent.
             for key in ("parent_accuracy", "child_accuracy")),
           _counted(seeds, "skips"), _counted(seeds, "ties"),
           f"{np.mean([row['search_seconds'] for row in seeds]):.0f}"])
@@ -436,8 +437,9 @@ def _in_words(part):
   """How a part was searched and trained."""
   lines = []
   for method, one in part.search.items():
-    size = f"{one.supernet_width:g} times the widths" if one.supernet_width \
-        else f"{one.init_channels} channels, {one.cells} cells"
+    size = f"{one.init_channels} channels, {one.cells} cells"
+    if width := one.supernet_width or one.chain_width:
+      size = f"{width:g} times the widths"
     lines.append(f"{TITLES[method]}: {one.epochs} epochs, batches of"
                  f" {one.batch_size}, SGD from {one.learning_rate:g}, {size}.")
   if part.train is not None:
@@ -446,7 +448,8 @@ def _in_words(part):
         f"{train.init_channels} channels, {train.cells} cells, ")
     lines.append(f"Trained: {size}{train.epochs} epochs, batches of"
                  f" {train.batch_size}, SGD from {train.learning_rate:g}.")
-  return f"{part.seeds} searches each. " + " ".join(lines)
+  count = f"{part.seeds} searches" if part.seeds > 1 else "One search"
+  return f"{count} each. " + " ".join(lines)
 
 
 def draw(result: Mapping[str, Any], folder: pathlib.Path) -> None:

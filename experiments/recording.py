@@ -220,10 +220,11 @@ def commit(path: pathlib.Path = _ROOT / "natjax") -> str:
 
 
 def spread(values: Sequence[float], digits: int, scale: float = 1.0) -> str:
-  """Mean and deviation over what is compared."""
+  """Mean and deviation over what is compared; a single value by itself."""
   values = scale * np.asarray(values)
-  deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
-  return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f}"
+  mean = f"{np.mean(values):.{digits}f}"
+  return mean if len(values) < 2 else (
+      f"{mean} ± {np.std(values, ddof=1):.{digits}f}")
 
 
 def paired(before: Sequence[float], after: Sequence[float]) -> str:

@@ -101,7 +101,7 @@ def test_records_every_part_once(script, table, tmp_path, monkeypatch, capsys):
     script.main([*argv, "--parts", "darts"])
   assert ran == ["darts darts it-nas", "darts darts darts"]
   text = (tmp_path / "report" / "README.md").read_text()
-  assert "| darts | DARTS | 25.00 ± 0.00" in text
+  assert "| darts | DARTS | 25.00 | " in text
   assert "Missing: darts darts it-nas seed 0 (NotFinite: loss)." in text
   script.main([*argv, "--table", str(path)])
   assert ran[2:] == [*["nasbench201 nasbench201 it-nas"] * 2,
@@ -110,7 +110,7 @@ def test_records_every_part_once(script, table, tmp_path, monkeypatch, capsys):
   assert list(result["parts"]) == ["nasbench201", "darts"]
   text = (tmp_path / "report" / "README.md").read_text()
   code = cells.encode(cells.to_array(names)) / 1e3
-  for part in ("| darts | IT-NAS | 25.00 ± 0.00 | 2.41 |",
+  for part in ("| darts | IT-NAS | 25.00 | 2.41 |",
                f"| IT-NAS | {code:.2f} ± 0.00 |",
                "IT-NAS, of the best cell with the operation | 1.00 ± 0.00",
                "it_nas.py --preset smoke", "jax 0."):
@@ -132,6 +132,21 @@ def test_regret_is_that_of_the_space(script):
   assert row["regret"] == pytest.approx([95 - 90, 95 - 10])
   assert row["cell"] == nasbench101.to_text(zoo.nasbench1shot1.cell_of(
       networks[0]))
+
+
+def test_what_a_search_lacks_is_left_open(script):
+  row = {"accuracy": 0.5, "params": 2000, "madds": 3e6, "child_accuracy": 0.25,
+         "search_seconds": 9.0}  # SPOS has no parent, and counts nothing.
+  both = {"spos": [row, row], "it-nas": [row | {
+      "parent_accuracy": 0.75, "skips": {"a": 1}, "ties": {"a": 2}}]}
+  text = "\n".join(script._trained({"proxyless": both}))
+  assert ("| SPOS | 50.00 ± 0.00 | - | 2.0 ± 0.0 | 3.00 ± 0.00 | - |"
+          " 25.0 ± 0.0 | -, - | -, - | 9 |") in text
+  assert ("| IT-NAS | 50.00 | 24.10 | 2.0 | 3.00 | 75.0 | 25.0 | 1 | 2 | 9 |"
+          ) in text
+  for name in ("s1-s4", "chains"):
+    said = script._in_words(script.PRESETS["small"].parts[name])
+    assert "None" not in said and "1 search" not in said
 
 
 def test_what_presets_ask_for_is_known(script):
