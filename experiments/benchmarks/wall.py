@@ -12,7 +12,8 @@ Settings that are not given in `SIZES` are each checkout's own.
 
 Of every run: wall and CPU seconds of the process and its children, the peak of
 its memory, what came out (test accuracy, and what is left of the multiply-adds)
-and natjax's own split of the time, where its result has one. A checkout is not
+and natjax's own split of the time, where its result has one, with the rest of
+the wall seconds. A checkout is not
 installed: it stands first on the path, and both run in this interpreter. The
 figures are kept in --json, run by run; a later call goes on from there, and
 nothing begins after --minutes.
@@ -276,6 +277,9 @@ def split_table(found: Runs) -> list[str]:
   runs = {(name, build, cache): of[build][cache]
           for name, of in found.items() for build in BUILDS for cache in CACHES
           if of[build][cache] and "time" in of[build][cache][0]}
+  # What is left: the process, its imports, reading data, printing.
+  runs = {key: [{"time": {**r["time"], "rest": r["seconds"] - sum(
+      r["time"].values())}} for r in each] for key, each in runs.items()}
   parts = [*dict.fromkeys(part for each in runs.values()
                           for part in each[0]["time"])]
   return tables.table(

@@ -7,20 +7,24 @@ import time
 
 from jax import monitoring
 
-COMPILE, SEARCH, TRAINING, EVALUATION, OTHER = PARTS = (
-    "compile", "search", "training", "evaluation", "other")
-_EVENTS = "/jax/core/compile/"  # Tracing, lowering, compiling or loading.
+TRACE, LOWER, COMPILE, SEARCH, TRAINING, EVALUATION, OTHER = PARTS = (
+    "trace", "lower", "compile", "search", "training", "evaluation", "other")
+_EVENTS = "/jax/core/compile/"
+# What is neither is compiling, or loading what was compiled.
+_KINDS = {f"{_EVENTS}jaxpr_trace_duration": TRACE,
+          f"{_EVENTS}jaxpr_to_mlir_module_duration": LOWER}
 
 
 class Clock:
   """Sums the seconds of a job by what they were spent on.
 
   JAX tells of every program how long it was traced, lowered, and compiled or
-  loaded from the cache. These seconds are "compile" wherever they were spent,
-  and are taken from the part that was on. No step is waited for.
+  loaded from the cache. These seconds are "trace", "lower" and "compile"
+  wherever they were spent, and are taken from the part that was on. No step is
+  waited for.
 
   Attributes:
-    seconds: of every part of `PARTS`, disjoint: "compile"; "search" and
+    seconds: of every part of `PARTS`, disjoint: these three; "search" and
       "training", the steps of programs that lead to an architecture and of
       those that train one, with their checkpoints; "evaluation", scores of
       candidates and networks; "other", files and pictures.
@@ -88,7 +92,7 @@ class Clock:
       inside += last - max(first, start)
       start = min(first, start)
     self._told.append((start, end))
-    self.seconds[COMPILE] += duration_secs - inside
+    self.seconds[_KINDS.get(event, COMPILE)] += duration_secs - inside
     self.seconds[self._on[-1]] -= duration_secs - inside
 
   def rounded(self) -> dict[str, float]:
