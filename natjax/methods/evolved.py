@@ -65,12 +65,14 @@ class EvolvedConfig(evolution.EvolutionConfig, bounds.BoundsConfig):
     prefer: the "cost" or the "accuracy": the cheapest of those whose score is
       within one standard error of the best, or the best score by any amount;
       under a budget, of those near it.
-    held_out: part of the training images kept from the search, on which what
-      it found is compared with the original, both trained briefly; 0 accepts
-      without a look. None is 0.1.
+    held_out: part of the training images kept from search and training, on
+      which what was found is compared with the original, both trained briefly,
+      and once more when both are trained in full; 0 accepts without a look.
+      None is 0.1.
     tolerance: by how many percentage points of the held-out images a cheaper
       network may be worse than the original.
-    finalists: the most candidates that are trained briefly.
+    finalists: the most candidates that are trained briefly; without trial
+      epochs fewer, where it would take longer than the trainings at the end.
     trial_epochs: of that; 0 is a tenth of the final training's, at least 5.
     max_params: the most parameters that a candidate may have: a number, with
       K, M or G, or a multiple of the given architecture's such as "0.8x"; empty

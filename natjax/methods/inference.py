@@ -252,7 +252,7 @@ def choose(method: Any, architecture: codec.Architecture,
       ],
       "preferred": {name: own.order[0] for name, own in every.items()},
       "finalists": _finalists(
-          chosen.order, kept, answers.scores, architecture, prefer, costs,
+          chosen.order, kept, answers, architecture, prefer, costs,
           bounds)[:method.config.finalists]}
   if not method.published:
     _explain(method, architecture, report, answer)
@@ -287,20 +287,27 @@ def _explain(method, architecture, report, answer):
     row["explained"] = [{"score_drop": drop[change]} for change in own]
 
 
-def _finalists(order, kept, scores, architecture, prefer, costs, bounds):
+def _finalists(order, kept, answers, architecture, prefer, costs, bounds):
   """Those in order that cost less than the input or score better.
 
-  Where only what is surely better is preferred, those before the input.
+  Where only what is surely better is preferred, those before the input; then,
+  the cheapest first, what costs less and scores within one standard error of
+  it, which trials may show to be as good.
   """
   first = next((at for at, i in enumerate(order)
                 if kept[i] == architecture), len(order))
+  cheaper = lambda i: acceptance.cheaper(
+      costs[architecture], costs[kept[i]], *bounds.beside(kept[i]))
+  if prefer == "sure":
+    given = order[first] if first < len(order) else None
+    pairs = {i: answers.pairs(i, given) for i in order[first + 1:]}
+    alike = [i for i, pair in pairs.items() if cheaper(i) and (
+        -pair.difference <= pair.standard_error)]
+    return [*order[:first], *sorted(alike, key=lambda i: (
+        costs[kept[i]].madds, costs[kept[i]].params))]
   if not first:
     return []
-  if prefer == "sure":
-    return [*order[:first]]
-  score = dict(zip(kept, scores, strict=True))
+  score = dict(zip(kept, answers.scores, strict=True))
   least = score.get(architecture, -1.0)  # Over a budget it is no candidate.
   return [i for i in order if kept[i] != architecture and (
-      scores[i] > least
-      or acceptance.cheaper(costs[architecture], costs[kept[i]],
-                            *bounds.beside(kept[i])))]
+      answers.scores[i] > least or cheaper(i))]

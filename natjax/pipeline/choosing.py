@@ -118,11 +118,18 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
         f"Trials of {len(found['trials']) - 1} candidate(s), {found['epochs']}"
         f" epochs, {100 * share:.0f} % of the time: {verdict}. The best of them"
         f" is {found['reason']}.")
+  if found := result.get("confirmation"):
+    each = found["images"] // found["seeds"]
+    said.append(
+        "Trained in full, it is" + " not returned:" * (not found["accepted"])
+        + f" {found['reason']}" + (
+            f" ({found['seeds']} seeds, {each} images)" * (found["seeds"] > 1))
+        + ".")
   tried = [row["accepted"] for row in result.get("seeds", ())
            if "accepted" in row]
   if tried:
-    said.append(f"Trials accepted what {sum(tried)} of {len(tried)} searches"
-                " preferred.")
+    said.append(f"Held-out images accepted what {sum(tried)} of {len(tried)}"
+                " searches preferred.")
     said += [f"Seed {row['seed']}: what was preferred is {row['reason']}."
              for row in result["seeds"]
              if "reason" in row and not row["accepted"]]

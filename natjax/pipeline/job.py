@@ -1,11 +1,12 @@
 """The job of a method: it runs, derives, and what came out is trained.
 
 A method whose networks are `trained` already runs once per seed, and beside it
-the given network is trained (`trainer`). Every other runs once, and then both
-networks are trained alike, once per seed. Several seeds of such a method are
-runs of their own in folders `seed-N`, one after another: searches by sampled
-operations are not joined in one program, since under `vmap` every operation
-would be computed.
+the given network is trained (`trainer`), or taken with the weights that are
+given. Every other runs once; then both networks are trained alike, once per
+seed, and what was found is returned if it holds then (`confirmation`). Several
+seeds of such a method are runs of their own in folders `seed-N`, one after
+another: searches by sampled operations are not joined in one program, since
+under `vmap` every operation would be computed.
 
 Several given architectures share one search, of a method for unions: what is
 searched lies in the run's folder, and what belongs to each architecture in
@@ -17,7 +18,16 @@ import time
 
 from natjax.graph import codec
 from natjax.methods import bounds as bounds_lib
-from natjax.pipeline import choosing, planned, runs, searching, summary, versus
+from natjax.networks import inherit
+from natjax.pipeline import (
+  choosing,
+  confirmation,
+  planned,
+  runs,
+  searching,
+  summary,
+  versus,
+)
 from natjax.pipeline import clock as clock_lib
 from natjax.pipeline import weights as weights_lib
 from natjax.training import devices as devices_lib
@@ -52,22 +62,14 @@ class Job(planned.Planned):
     """Every seed derives and trains a network, and the original is trained."""
     parts = {}
     if self._compare and self.original is not None:
-      original = self.original
-      # With a classifier that is drawn, given weights are no trained network.
-      trained = self._weights and not self._anew
-      parts["original"] = self.trainer.adopt(out, "original", original, {
-          seed: functools.partial(
-              weights_lib.read, path, original, self.trainer)
-          for seed, path in self._weights.items()}) if trained else (
-              self.trainer.train(out, "original", original, listener,
-                                 files=self._weights))
+      parts["original"] = self._adopt(out) if self._adopts else (
+          self.trainer.train(out, "original", self.original, listener,
+                             files=self._weights))
     originals, accept = self.trainer.files(out, "original"), None
     if self.entry.compared and self.trainer.held_out is not None:
       assert self.original is not None  # As only a given one is compared.
-      bounds, = self.plan.bounds or (bounds_lib.Bounds(
-          self.plan.settings, self.original, self.trainer.place),)
-      accept = versus.Accept(
-          self.original, originals, self.plan.settings.tolerance, bounds)
+      accept = versus.Accept(self.original, originals,
+                             self.plan.settings.tolerance, self._bounds())
     found = parts[self.name] = self.trainer.train(
         out, self.name, self.architecture, listener, plan=self.plan,
         label=self.entry.label, accept=accept,
@@ -84,8 +86,27 @@ class Job(planned.Planned):
             None))  # Of what was refused there is nothing to explain.
     return summary.with_aims(result, self.name, found)
 
+  def _adopt(self, out):
+    """The original's results, with the weights that are given as they are."""
+    assert self.original is not None  # Whose they are.
+    like = self.trainer.like(self.original)
+    read = lambda path: inherit.renumbered(
+        weights_lib.read(path, self._given, self.trainer), like)
+    # One network begins a search, however many are trained at its end.
+    first, *_ = self._weights.values()
+    return self.trainer.adopt(out, "original", self.original, {
+        seed: functools.partial(read, self._weights.get(seed, first))
+        for seed in self.trainer.files(out, "original")})
+
+  def _bounds(self):
+    """The budget of the one given architecture."""
+    assert self.original is not None  # Or nothing is compared.
+    found, = self.plan.bounds or (bounds_lib.Bounds(
+        self.plan.settings, self.original, self.trainer.place),)
+    return found
+
   def _once(self, out, listener):
-    """One search, whose network and the original are trained alike."""
+    """One search; what it finds and the original are trained, and compared."""
     inherited = self._beginning.train_from == "inherited"
     files = lambda architecture: weights_lib.handed_on(
         out, architecture) if inherited else None
@@ -106,11 +127,24 @@ class Job(planned.Planned):
               self.trainer.files(out, name), file) if file else None)
 
     parts = {} if self.original is None else {
-        "original": train("original", self.original)}
-    # What came out unchanged is the same network: trained once.
-    parts[self.name] = [] if not self._train_found else (
-        parts["original"] if found == self.original else (
-            train(self.name, found)))
+        "original": self._adopt(out) if self._adopts else (
+            train("original", self.original))}
+    confirmed = confirmation.read(out, self.trainer)
+    if found != self.original and self._train_found and not (
+        confirmed and not confirmed["accepted"]):
+      parts[self.name] = train(self.name, found)
+      if self.original is not None and self.trainer.held_out is not None:
+        confirmed = confirmed or confirmation.compare(
+            out, self.name, found, self.original, self.trainer,
+            self.plan.settings.tolerance, self._bounds())
+    if confirmed:
+      report = {**report, "confirmation": {
+          k: v for k, v in confirmed.items() if k != "name"}}
+      if not confirmed["accepted"]:
+        found, report = self._refused(out, parts, report)
+    if self.name not in parts:
+      # What came out unchanged is the same network: trained once.
+      parts[self.name] = parts["original"] if self._train_found else []
     if self.architecture is None:
       report["peak_memory_bytes"] = devices_lib.peak_memory(
           self.trainer.devices)
@@ -120,6 +154,18 @@ class Job(planned.Planned):
     return summary.with_aims(self._result(
         parts, found, explained=explained[0] if explained else None,
         **report), self.name, [report])
+
+  def _refused(self, out, parts, report):
+    """The original in the place of what was trained, and its report."""
+    original = self.original
+    assert original is not None  # With which it was compared.
+    parts.pop(self.name, None)
+    self.trainer.processes.of_first(
+        lambda: runs.write_architecture(out, original))
+    shown = codec.to_dict(original)
+    return original, {**report, **self._bounds().told(original), "candidates": [
+        row | {"chosen": row["architecture"] == shown}
+        for row in report.get("candidates", ())]}
 
   def _result(self, parts, architecture, explained=None, **more):
     """What every result says.

@@ -110,8 +110,7 @@ class Planned(work.Work):
         dataset, train, checks.kind(space) if first is None else first.kind,
         seed=seed, devices=devices,
         objective=judge_lib.one_of(simclr, arcface),
-        held_out=checks.held_out(search, unseen),
-        train_on_all=not entry.trained)
+        held_out=checks.held_out(search, unseen))
     self._trials = trials_lib.trials(trainer, search)
     if trainer.held_out is not None:
       self.coarse = acceptance.coarse(
@@ -165,6 +164,14 @@ class Planned(work.Work):
         self._anew and self._anew + (
             ", and the network trained before it is changed" * entry.trained),
         weights_lib.note(self._weights, dataset))
+
+  @property
+  def _adopts(self) -> bool:
+    """Whether the original is trained already: with the weights given.
+
+    With a classifier that is drawn they are no trained network.
+    """
+    return bool(self._weights) and not self._anew and self._compare
 
   def of_seed(self, seed: int) -> "Planned":
     """The search with one of its seeds, by the program of all of them.
@@ -290,7 +297,8 @@ class Planned(work.Work):
                      if k not in ("search", "all")}
     if self.parts:
       found = {k: v for k, v in found.items() if k not in ("train", "trials")}
-    nets = 2 if not self.entry.trained else int(self._compare)
+    nets = int(self._compare or not self.entry.trained) - self._adopts + (
+        not self.entry.trained)
     return found | {"all": estimates.total(
         (part, nets if name == "train" else 1) for name, part in (
             pair for name, of in found.items() for pair in (

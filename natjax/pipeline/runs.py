@@ -47,13 +47,14 @@ ARCHITECTURE = "architecture.json"
 TEXT = "architecture.txt"
 WEIGHTS = "weights.npz"
 NETWORKS = "networks"
+REFUSED = "refused"  # Networks that were trained and not returned.
 POINTS = "pareto"  # Architectures to choose from (`choosing`).
 CHECKSUMS = "checksums.json"
 
 # All that a run writes into its directory, besides the pictures of its method;
 # overwriting removes these alone.
 _OWN = (RESULT, METRICS, ARCHITECTURE, TEXT, WEIGHTS, CHECKSUMS, NETWORKS,
-        POINTS, "checkpoint", latency_lib.FILE, "architecture.svg",
+        REFUSED, POINTS, "checkpoint", latency_lib.FILE, "architecture.svg",
         "architecture.png", "curves.png", "tensorboard")
 # Folders of a run of several given architectures, each a run's, too.
 PARTS = "architecture-[0-9]*"

@@ -102,8 +102,9 @@ def over_seeds(found: Sequence[Mapping[str, Any]], name: str, seed: int,
           **({"original_accuracy": r["original"]["accuracy"]}
              if "original" in r else {}),
           **{k: r[k] for k in (*reports, "latency", "memory") if k in r},
-          **{k: v for k, v in r.get("acceptance", {}).items() if k in (
-              "accepted", "reason", "coarse")},
+          **{k: v for k, v in r.get(
+              "confirmation", r.get("acceptance", {})).items() if k in (
+                  "accepted", "reason", "coarse")},
           **{k: r[name][k] for k in ("accuracy", "params", "madds")
              if k in r[name]}} for r in found],
       "seed": seed,

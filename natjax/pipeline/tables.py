@@ -221,7 +221,7 @@ def _kept(result, kept):
   """Why the original is returned, as far as a result tells it, and a remedy."""
   said, rows = _why_kept(result, kept), result.get("seeds", ())
   if any(tried.get("coarse") for tried in (
-      result.get("acceptance", {}), *rows, *(
+      result.get("acceptance", {}), result.get("confirmation", {}), *rows, *(
           tried for row in rows for tried in row.get("tries", ())))):
     said += (" One held-out image counts more than the tolerance: more of them"
              " (held-out) or a larger tolerance help.")
@@ -230,8 +230,9 @@ def _kept(result, kept):
 
 def _why_kept(result, kept):
   """Why the original is returned, as far as a result tells it."""
-  if not result.get("acceptance", {}).get("accepted", True) or any(
-      not row.get("accepted", True) for row in result.get("seeds", ())):
+  if any(not row.get("accepted", True) for row in (
+      result.get("acceptance", {}), result.get("confirmation", {}),
+      *result.get("seeds", ()))):
     return ("The original was kept: what the search preferred is not as good,"
             " within the tolerance, on held-out images.")
   tried = {row.get("reason") for seed in result.get("seeds", ())

@@ -51,7 +51,7 @@ class Trainer:
     objective: `(architecture) -> Objective`, one object for all seeds, which
       share what is compiled.
     together: devices over which a network's training is mapped.
-    seen: the training images that a method may see; the others are its split
+    seen: the training images of methods and networks; the others are the split
       "held_out".
     held_out: those, or None.
     clock: by which the running job tells where its time goes.
@@ -61,8 +61,7 @@ class Trainer:
 
   def __init__(self, dataset: data_lib.Dataset, config: supervised.TrainConfig,
                kind: str, *, seed: int = 0, devices: int | None = None,
-               objective: judge_lib.Config = None,
-               held_out: float = 0.0, train_on_all: bool = True):
+               objective: judge_lib.Config = None, held_out: float = 0.0):
     """Args:
       dataset: images.
       config: of the training; its `seeds` follow each other from `seed`.
@@ -70,10 +69,8 @@ class Trainer:
       seed: of everything random.
       devices: how many to spread over; None is all.
       objective: settings of another objective than learning labels.
-      held_out: part of the training images that a method does not see, in
-        [0, 1), drawn by the seed.
-      train_on_all: whether networks that no method changes are trained on all
-        images, or on those that a method sees.
+      held_out: part of the training images that no method and no network
+        sees, in [0, 1), drawn by the seed.
 
     Raises:
       InputError: anything that does not fit.
@@ -105,14 +102,13 @@ class Trainer:
         settings.refuse(full, "accumulate", f"must divide the {own} images of a"
                         " batch that a device has; give another, or another"
                         " batch-size")
-      trained_on = self.judge.train if train_on_all else self.seen
       self._feed = feed_lib.checked(
-          feed_lib.Feed({"train": trained_on}, full.batch_size,
+          feed_lib.Feed({"train": self.seen}, full.batch_size,
                         self.judge.preparation), together)
     images = dataset.train_images
     self.skipped = {"train": 0, "test": 0} if isinstance(
         images, data_lib.Streamed) and images.reading.skip_damaged else None
-    self.steps = len(trained_on.labels) // full.batch_size
+    self.steps = len(self.seen.labels) // full.batch_size
     self.objective = functools.lru_cache(maxsize=4)(
         lambda architecture: self.judge.make_objective(
             full, architecture, self.place))

@@ -10,7 +10,8 @@ it exceeds, and that is said.
 
 A round of a network is a run of its own, so that it can be resumed. The one
 that is left was chosen by the images that it is compared on, of so few that it
-gains little by it.
+gains little by it. When both are trained in full they are compared once more
+(`confirmation`).
 """
 
 from collections.abc import Callable
@@ -80,6 +81,33 @@ def length(epochs: int) -> int:
   return min(epochs, max(5, epochs // 10))
 
 
+def spent(epochs: int, count: int) -> int:
+  """Epochs that trials of so many candidates take, the original's too.
+
+  Args:
+    epochs: of each in all.
+    count: of candidates.
+  """
+  return sum((part.stop - part.start) * (1 + part.left)
+             for part in rounds(epochs, count))
+
+
+def most(finalists: int, epochs: int, within: int) -> int:
+  """How many candidates are tried within so many epochs; one at least.
+
+  Args:
+    finalists: at most.
+    epochs: of each in all.
+    within: epochs of the trainings at the end, which trials are not to exceed.
+
+  Example:
+    >>> [most(3, 5, within) for within in (10, 16, 90)]
+    [1, 2, 3]
+  """
+  return max((count for count in range(1, finalists + 1)
+              if spent(epochs, count) <= within), default=1)
+
+
 class Trials:
   """Trials of the candidates of one search."""
 
@@ -93,10 +121,12 @@ class Trials:
       InputError: fewer images than a batch of the training.
     """
     self._trainer, self._tolerance = trainer, search.tolerance
-    self._most = search.finalists
     self._config = config = dataclasses.replace(
         trainer.config, seeds=1,
         epochs=search.trial_epochs or length(trainer.config.epochs))
+    self._most = search.finalists if search.trial_epochs else most(
+        search.finalists, config.epochs,
+        2 * trainer.config.epochs * trainer.config.seeds)
     # Where seeds would train at once, a batch need not divide among devices.
     self._devices = trainer.devices if trainer.way == "one by one" else (
         trainer.devices[:1])
@@ -107,9 +137,7 @@ class Trials:
 
   def estimate(self) -> dict[str, float]:
     """Size of the trials of as many finalists as there may be: "steps"."""
-    return {"steps": self._steps * sum(
-        (part.stop - part.start) * (1 + part.left)
-        for part in rounds(self._config.epochs, self._most))}
+    return {"steps": self._steps * spent(self._config.epochs, self._most)}
 
   def run(self, out: pathlib.Path, original: codec.Architecture,
           report: dict[str, Any], listener: fit_lib.Listener,
@@ -136,7 +164,7 @@ class Trials:
     rows = report["candidates"]
     if not of_first(path.exists):
       networks = [original, *(codec.from_dict(rows[i]["architecture"])
-                              for i in report["finalists"])]
+                              for i in report["finalists"][:self._most])]
       bound = not any(row["original"] for row in rows)
       found = self._compete(out, networks, bound, listener, files, budget)
       of_first(lambda: runs.write_kept(path, found))

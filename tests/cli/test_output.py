@@ -161,7 +161,7 @@ def test_what_is_said_of_a_choice():
   assert choosing.sentences({"seeds": [
       {"accepted": True, "reason": "better"}, {},
       {"seed": 3, "accepted": False, "reason": "not as good"}]}) == [
-          "Trials accepted what 1 of 2 searches preferred.",
+          "Held-out images accepted what 1 of 2 searches preferred.",
           "Seed 3: what was preferred is not as good."]
   alike, tried = choosing.sentences({
       "sampled": 30, "distinct": 1, "seconds": 200.0, "trial_seconds": 50.0,

@@ -140,8 +140,10 @@ def test_the_better_half_goes_on_and_is_returned(good):
          ] == [*itertools.product(
              ("trial-original-round-1", "trial-1-round-1", "trial-2-round-1",
               "trial-original-round-2", "trial-2-round-2"), (0, 1))]
-  said, = choosing.sentences(result)
+  said, ended = choosing.sentences(result)
   assert "Trials of 2 candidate(s), 4 epochs" in said and ": accepted." in said
+  assert ended.startswith("Trained in full, it is cheaper, and ")
+  assert result["confirmation"]["images"] == result["acceptance"]["images"]
   assert json.loads((out / "result.json").read_text()) == result
 
 
@@ -224,9 +226,10 @@ def test_of_several_seeds_each_has_its_trials(tmp_path):
   result = job_lib.Job(
       ORIGINAL, tiny.digits(), "propose", ProposeConfig(trial_epochs=1),
       TRAIN, devices=1, seeds=2).run(tmp_path / "run")
+  each = [json.loads((tmp_path / "run" / f"seed-{seed}" / "result.json"
+                      ).read_text()) for seed in (0, 1)]
   assert [row["accepted"] for row in result["seeds"]] == [
-      json.loads((tmp_path / "run" / f"seed-{seed}" / "result.json"
-                  ).read_text())["acceptance"]["accepted"] for seed in (0, 1)]
+      r.get("confirmation", r["acceptance"])["accepted"] for r in each]
 
 
 @pytest.mark.long

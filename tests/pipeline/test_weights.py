@@ -265,13 +265,20 @@ def test_what_was_handed_on_is_resumed(a_run, fine_tuned, tmp_path):
 
 
 @pytest.mark.long
-def test_from_scratch_only_the_supernet_begins_with_them(a_run, tmp_path):
-  moving = dataclasses.replace(STILL_NAT, learning_rate=1e-3)
+def test_from_scratch_the_original_is_as_it_was_given(a_run, tmp_path):
   out = tmp_path / "run"
-  transform(out, "nat", moving, a_run)
-  kernel = lambda tree: np.asarray(tree["stem0"]["conv"]["kernel"])
-  given = kernel(params(a_run, "network-3"))
-  assert np.abs(kernel(params(out, "original-3")) - given).max() > 0.01
+  result = transform(out, "nat", STILL_NAT, a_run, train=dataclasses.replace(
+      STILL, seeds=2))
+  for seed in (3, 4):  # It is not trained again, once for every seed.
+    jax.tree.map(np.testing.assert_array_equal, params(
+        out, f"original-{seed}"), renumbered(a_run, "network-3"))
+  assert not any("original" in row["run"] and "trial" not in row["run"]
+                 for row in metrics.read(out / "metrics.jsonl"))
+  given = json.loads((a_run / "networks/network-3/result.json").read_text())
+  assert result["original"]["accuracies"] == [given["accuracy"]] * 2
+  kernel = lambda name: np.asarray(
+      params(out, name)["stem0"]["conv"]["kernel"])
+  assert np.abs(kernel("transformed-3") - kernel("original-3")).max() > 0.01
   assert "train_from" not in json.loads((out / "config.json").read_text())
 
 

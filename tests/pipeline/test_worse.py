@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import methods, pipeline
+from natjax import errors, methods, pipeline
 from natjax.cli import output
 from natjax.graph import codec
 from natjax.methods import replace_tune, supervised
@@ -27,6 +27,18 @@ SETTINGS = {
     "max_madds": "0.9x", "held_out": 0.2}
 TRANSFORM = sorted(
     name for name, entry in methods.METHODS.items() if entry.starts != "space")
+TRAIN = supervised.TrainConfig(
+    epochs=2, batch_size=16, learning_rate=0.05, cutout=0, seeds=1,
+    drop_path=0.0, auxiliary=False)
+
+
+def transform(method, out, **options):
+  kind = methods.METHODS[method].settings
+  names = {f.name for f in dataclasses.fields(kind)}
+  return pipeline.transform(
+      NETWORK, test_replace.dataset(100), out=out, method=method, share="full",
+      search=kind(**{k: v for k, v in SETTINGS.items() if k in names}),
+      **{"train": TRAIN, "devices": 1, "listener": None, **options})
 
 
 def planted(monkeypatch, lost):
@@ -46,17 +58,15 @@ def planted(monkeypatch, lost):
 def test_what_is_seen_to_be_worse_is_not_returned(
     method, tmp_path, monkeypatch, capsys):
   planted(monkeypatch, 10)
-  kind, out = methods.METHODS[method].settings, tmp_path / "run"
-  names = {f.name for f in dataclasses.fields(kind)}
-  result = pipeline.transform(
-      NETWORK, test_replace.dataset(100), out=out, method=method, share="full",
-      search=kind(**{k: v for k, v in SETTINGS.items() if k in names}),
-      train=supervised.TrainConfig(
-          epochs=2, batch_size=16, learning_rate=0.05, cutout=0, seeds=1,
-          drop_path=0.0, auxiliary=False), devices=1, listener=None)
+  out = tmp_path / "run"
+  result = transform(method, out)
   refused = result.get("acceptance") or result["seeds"][0]["tries"][-1]
   assert (refused["accepted"], refused["lost"]) == (False, 10)
-  # The files, the tables, the result and the network are of one mind.
+  assert_kept(result, out, method, refused, capsys)
+
+
+def assert_kept(result, out, method, refused, capsys):
+  """That files, tables, the result and the network are of one mind."""
   assert json.loads((out / "result.json").read_text()) == result
   assert result.kept and result["changes"] == []
   assert result["transformed"] == result["original"]
@@ -74,5 +84,43 @@ def test_what_is_seen_to_be_worse_is_not_returned(
     said = " ".join(said.split())
     assert "The original was kept" in said and refused["reason"] in said
     assert ("worse by more than the tolerance of 0.5, where one image counts"
-            " 1.00") in said
+            ) in said
     assert "more of them (held-out) or a larger tolerance help" in said
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("method", sorted(
+    name for name in TRANSFORM if not methods.METHODS[name].trained))
+def test_what_ends_worse_than_its_trial_is_not_returned(
+    method, tmp_path, monkeypatch, capsys):
+  planted(monkeypatch, 0)
+  out, promised = tmp_path / "run", versus.count
+  accepted = transform(method, tmp_path / "other")
+  assert not accepted.kept and accepted["confirmation"]["accepted"]
+  trials = [0]
+
+  def worse(*args, **more):
+    """As good in its one trial, then worse."""
+    found = promised(*args, **more)
+    trials[0] += 1
+    return found if trials[0] == 1 else {
+        **found, "right": 79, "lost": 1}
+
+  monkeypatch.setattr(versus, "count", worse)
+  # Ended at each of the first moments, and resumed.
+  for number in (2, 5, 9, 14):
+    stops = iter([False] * number + [True])
+    with pytest.raises(errors.Interrupted):
+      transform(method, out, listener=pipeline.Listener(
+          should_stop=lambda stops=stops: next(stops), chunk_seconds=0,
+          checkpoint_seconds=0))
+  result = transform(method, out)
+  refused = result["confirmation"]
+  assert result["acceptance"]["accepted"] and trials == [2]
+  assert (refused["accepted"], refused["lost"], refused["seeds"]) == (
+      False, 1, 1)
+  assert_kept(result, out, method, refused, capsys)
+  assert [path.name for path in (out / "refused").iterdir()] == [
+      "transformed-0"]
+  assert [row["original"] for row in result["candidates"] if row["chosen"]] in (
+      [], [True])  # Over the budget it is no candidate.
