@@ -85,8 +85,8 @@ def transform(
     "architectures", "seed", "versions", "seconds"; of NAT and NAT++
     "candidates" with their scores, the numbers of those that every `prefer`
     chooses, "preferred", and where some were tried on held-out
-    images, "acceptance" and "trial_seconds", and where what these accepted was
-    compared when it was trained in full, "confirmation"; of a method that trains
+    images, "acceptance" and "trial_seconds", and where what trials accepted
+    was compared when trained in full, "confirmation"; of a method that trains
     what it derives, where every seed derives an architecture of its own,
     "seeds" ("changes", "architectures" and the files are then the first seed's,
     and costs are means). Of several given architectures "union" has all this of
