@@ -90,14 +90,17 @@ def test_candidates_cost_no_more_and_one_is_chosen_by_trials(finished):
   assert candidates[result["preferred"]["cost"]] == cheapest
   assert candidates[result["preferred"]["accuracy"]]["score"] == best
   preferred = candidates[result["preferred"]["sure"]]  # The default.
-  if preferred["original"]:
-    assert chosen == preferred and "acceptance" not in result
-  else:
+  if not preferred["original"]:
     assert preferred["score"] > candidates[0]["score"]
     assert candidates[result["finalists"][0]] == preferred
+  assert ("acceptance" in result) == bool(result["finalists"])
+  if result["finalists"]:
     tried, = (t for t in result["acceptance"]["trials"]
               if not (t["dropped"] or t["original"]))
-    assert chosen["original"] != result["acceptance"]["accepted"]
+    accepted = result["acceptance"]["accepted"]
+    assert ("confirmation" in result) == accepted
+    assert chosen["original"] != (
+        accepted and result["confirmation"]["accepted"])
     assert chosen["original"] or (
         chosen["architecture"] == tried["architecture"])
   assert chosen["architecture"] == result["architectures"]["transformed"]
