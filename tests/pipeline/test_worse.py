@@ -11,7 +11,7 @@ import pytest
 from natjax import methods, pipeline
 from natjax.cli import output
 from natjax.graph import codec
-from natjax.methods import replace_tune, supervised
+from natjax.methods import replace_fresh, replace_tune, supervised
 from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import versus
 from tests.methods import test_replace
@@ -34,22 +34,24 @@ def planted(monkeypatch, lost):
   monkeypatch.setattr(versus, "count", lambda *args, **more: {
       "images": 100, "right": 80 - lost, "original_right": 80, "won": 0,
       "lost": lost})
-  monkeypatch.setattr(
-      replace_tune.Tuning, "update_pairs",
-      lambda self, objective, state, batch: (
-          state._replace(pairs=jnp.array([100, 0, lost], jnp.int32)),
-          {"difference": jnp.zeros(())}))
+  for owner in (replace_tune.Tuning, replace_fresh.Fresh):
+    monkeypatch.setattr(
+        owner, "update_pairs", lambda *args: (
+            args[-2]._replace(pairs=jnp.array([100, 0, lost], jnp.int32)),
+            {"difference": jnp.zeros(())}))
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("method", TRANSFORM)
+@pytest.mark.parametrize("method,train_from", [
+    *((name, None) for name in TRANSFORM), ("replace", "scratch")])
 def test_what_is_seen_to_be_worse_is_not_returned(
-    method, tmp_path, monkeypatch, capsys):
+    method, train_from, tmp_path, monkeypatch, capsys):
   planted(monkeypatch, 10)
   kind, out = methods.METHODS[method].settings, tmp_path / "run"
   names = {f.name for f in dataclasses.fields(kind)}
   result = pipeline.transform(
       NETWORK, test_replace.dataset(100), out=out, method=method, share="full",
+      train_from=train_from,
       search=kind(**{k: v for k, v in SETTINGS.items() if k in names}),
       train=supervised.TrainConfig(
           epochs=2, batch_size=16, learning_rate=0.05, cutout=0, seeds=1,
@@ -76,3 +78,5 @@ def test_what_is_seen_to_be_worse_is_not_returned(
     assert ("worse by more than the tolerance of 0.5, where one image counts"
             " 1.00") in said
     assert "more of them (held-out) or a larger tolerance help" in said
+    assert ("the architecture trained from scratch is refused, too:" in said
+            ) == (train_from == "scratch")
