@@ -212,7 +212,7 @@ def told(pairs: Pairs) -> str:
 
   Example:
     >>> told(Pairs(1000, 10, 14))
-    '-0.40 points (95 %: -1.14 to +0.34) on 1000 held-out images'
+    '-0.40 points (95 %: -1.36 to +0.56) on 1000 held-out images'
   """
   low, high = pairs.interval
   return (f"{100 * pairs.difference:+.2f} points (95 %: {100 * low:+.2f} to"
