@@ -254,8 +254,9 @@ def _print_time(result):
 
 def _print_tries(result):
   """What was tried and compared with the original, of every seed."""
-  rows = [(str(row["seed"]), tried)
-          for row in result.get("seeds", []) for tried in row.get("tries", [])
+  rows = [(str(row["seed"]), tried, tables.outcome(row, number))
+          for row in result.get("seeds", [])
+          for number, tried in enumerate(row.get("tries", []))
           if "difference" in tried]
   if not rows:
     return
@@ -264,7 +265,7 @@ def _print_tries(result):
   names = {k: name for k, name in (
       ("params", "parameters"), ("madds", "multiply-adds"),
       ("latency_ratio", "latency"), ("memory", "memory")) if all(
-          k in tried for _, tried in rows)}
+          k in tried for _, tried, _ in rows)}
   print_table(
       "cuts that were tried, against the original on held-out images",
       (">seed", *(f">{name}" for name in names.values()), ">points", ">95 %",
@@ -274,10 +275,9 @@ def _print_tries(result):
            f"{100 * tried['difference']:+.2f}",
            "{:+.2f} to {:+.2f}".format(*(
                100 * end for end in tried["interval"])),
-           ("returned" if tried["accepted"] else "refused")
-           + ", by too few images" * tried.get("few", False))
-          for seed, tried in rows])
-  for line in tables.refused(result):
+           said + ", by too few images" * tried.get("few", False))
+          for seed, tried, said in rows])
+  for line in (*tables.refused(result), *tables.fresh(result)):
     out.print(line)
 
 

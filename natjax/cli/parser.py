@@ -117,10 +117,13 @@ def _transform(sub):
                    " weights (.npz; .safetensors or .pth of torchvision's and"
                    " timm's networks) (default: replace trains it first, the"
                    " others draw weights)")
-  sub.add_argument("--train-from", default="scratch", help="of methods whose"
-                   " networks are trained at the end: scratch, or inherited,"
-                   " fine-tuned from what the supernet holds for them and from"
-                   " the original's --weights (scratch)")
+  sub.add_argument("--train-from", help="scratch, or inherited. Of methods"
+                   " whose networks are trained at the end inherited fine-tunes"
+                   " what the supernet holds for them, and the original's"
+                   " --weights (scratch). replace and differentiable inherit;"
+                   " with scratch, replace also trains what it chose from drawn"
+                   " weights and returns the better on the held-out images"
+                   " (inherited)")
   sub.add_argument("--start", default="drawn", help="of nat, natpp and"
                    " differentiable, how operations begin that the given"
                    " network has not: drawn, or replace, after learning to give"
@@ -136,7 +139,7 @@ def _search(sub):
   sub.add_argument("--space", required=True, help="of `natjax list`")
   sub.add_argument("--no-train", action="store_true", help="leave out the"
                    " training of what is found")
-  sub.set_defaults(compare=None, weights=None, train_from="scratch",
+  sub.set_defaults(compare=None, weights=None, train_from=None,
                    start="drawn")
   _add_method_flags(sub, _starting("space"), "darts")
   return jobs.run_transform, _PREFIXES

@@ -78,8 +78,9 @@ def save_prices(path: str | os.PathLike[str],
     # Runs of earlier versions had no original on their curves.
     rows.append(next((one for one in curve if "original" in one), {
         "price": 0.0, "madds": result["original"]["madds"]}))
-  tried = [{**t, "returned": t.get("accepted", True) and (
-      row["num_changes"] > 0)} for t in row.get("tries", ())]
+  tries = row.get("tries", ())  # Of which the last may be returned.
+  tried = [{**t, "returned": t is tries[-1] and row["num_changes"] > 0}
+           for t in tries]
   return files.drawn(
       lambda rows, path: price_curve(rows, tried, path), rows, path)
 

@@ -191,10 +191,7 @@ def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
   if memory is not None:
     less, more = (f"{word} ({memory[1] / memory[0]:.2f}x the memory)"
                   for word in (less, more))
-  points, (low, high) = 100 * pairs.difference, pairs.interval
-  measured = (f"{points:+.2f} points (95 %: {100 * low:+.2f} to"
-              f" {100 * high:+.2f}) on {pairs.images} held-out images"
-              + ", too few to tell by" * pairs.few)
+  points, measured = 100 * pairs.difference, told(pairs)
   if dearer:
     return Verdict(False, f"{more}, and {measured}")
   if points > 0:
@@ -208,6 +205,19 @@ def judge(pairs: Pairs, before: operations.Cost, after: operations.Cost,
   return Verdict(not worse, f"{less}, and {measured}" + (
       f": worse by more than the tolerance of {tolerance:g}" if worse else "")
       + f", where one image counts {100 / pairs.images:.2f}" * one, one)
+
+
+def told(pairs: Pairs) -> str:
+  """The difference and its interval in words.
+
+  Example:
+    >>> told(Pairs(1000, 10, 14))
+    '-0.40 points (95 %: -1.36 to +0.56) on 1000 held-out images'
+  """
+  low, high = pairs.interval
+  return (f"{100 * pairs.difference:+.2f} points (95 %: {100 * low:+.2f} to"
+          f" {100 * high:+.2f}) on {pairs.images} held-out images"
+          + ", too few to tell by" * pairs.few)
 
 
 def report(pairs: Pairs, verdict: Verdict) -> dict[str, Any]:

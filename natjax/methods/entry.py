@@ -71,6 +71,8 @@ class Request(NamedTuple):
       at the end (`Plan.begin`, `Plan.inherit`).
     together: devices over which a network's training is mapped: all, or one
       where seeds are trained side by side.
+    fresh: of a method whose entry says so, whether what it comes to is also
+      trained from drawn weights, and the better of both returned.
   """
 
   settings: Any
@@ -89,6 +91,7 @@ class Request(NamedTuple):
   others: tuple[codec.Architecture, ...] = ()
   inherits: bool = False
   together: int = 1
+  fresh: bool = False
 
 
 class Plan(NamedTuple):
@@ -177,6 +180,9 @@ class Entry(NamedTuple):
     pictures: per file of a run, `(path, rows of metrics)` that draws it.
     charts: per file of a run, `(path, result)` that draws it.
     kept: what to say where the architecture was kept.
+    fresh: of a trained method, whether it can also train what it comes to from
+      drawn weights, compare both on the split "held_out" and return the better
+      (`Request.fresh`).
   """
 
   settings: type
@@ -200,6 +206,7 @@ class Entry(NamedTuple):
   charts: Mapping[
       str, Callable[[pathlib.Path, Mapping[str, Any]], object]] = {}
   kept: str = "The original was kept: nothing was found that is better."
+  fresh: bool = False
 
   @property
   def drawn(self) -> tuple[str, ...]:

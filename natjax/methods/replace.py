@@ -19,6 +19,10 @@ are given. Then:
    multiply-adds is tried first; where that is not accepted, what lies in the
    middle between it and the original, `tries` times at most. Else the original
    is returned.
+6. Where it is asked for (`train_from` "scratch"), the architecture of that
+   choice is also trained from drawn weights, as any network is, and compared in
+   the same way with the tuned one, or with the original where that one was
+   refused; the better is returned, of equal ones the tuned (`replace_fresh`).
 
 Deep cuts take several `rounds`: choose a part, tune, learn the candidates anew
 from the tuned network, and so on. That prices add up is an assumption; how well
@@ -42,6 +46,7 @@ from natjax.methods import (
   memory,
   replace_choice,
   replace_config,
+  replace_fresh,
   replace_learn,
   replace_tune,
   supervised,
@@ -59,7 +64,9 @@ class Replace(replace_choice.Choosing):
 
   Attributes:
     learning: the first program.
-    tuning: the last.
+    tuning: what follows.
+    fresh: the last, where what was chosen is also trained from scratch; else
+      None.
     fractions: of the training images that prices are measured on.
     price_batches: by which replacements are priced.
   """
@@ -69,7 +76,7 @@ class Replace(replace_choice.Choosing):
                image_size: int, share: str = "full", steps_per_epoch: int = 1,
                num_images: int = 0,
                make_objective: objectives.Maker = supervised.classification,
-               embedding: int = 0):
+               embedding: int = 0, fresh: bool = False):
     """Args:
       config: the settings.
       train: those of the training.
@@ -81,6 +88,8 @@ class Replace(replace_choice.Choosing):
       num_images: that the splits divide; 0 is a batch for every step.
       make_objective: `(train, architecture, place)` gives the objective.
       embedding: of the place, see `records.Skeleton`.
+      fresh: whether what is chosen is also trained from scratch; something is
+        then held out.
 
     Raises:
       InputError: settings that do not fit together, or nothing to replace.
@@ -92,6 +101,8 @@ class Replace(replace_choice.Choosing):
     self.learning = replace_learn.Learning(self.config, steps_per_epoch)
     self.tuning = replace_tune.Tuning(
         self.config, self.train, architecture, self.place, steps_per_epoch)
+    self.fresh = replace_fresh.Fresh(
+        self.train, self.place, steps_per_epoch) if fresh else None
     batch_size = self.train.batch_size
     count = num_images or steps_per_epoch * batch_size
     batches = -(-self.config.price_images // batch_size)
@@ -172,7 +183,7 @@ class Replace(replace_choice.Choosing):
     end = None
     if next_round:
       end = functools.partial(self._next_round, choice, next_round)
-    elif choice.left:
+    elif choice.left or self.fresh:
       end = functools.partial(self._judged, space, choice, objective)
     return base.Handover(
         self._tuning(choice, objective, end, next_round is None), state,
@@ -209,32 +220,40 @@ class Replace(replace_choice.Choosing):
     """
     row = {"params": choice.cost.params, "madds": choice.cost.madds,
            "price": choice.price, **self.bounds.row(choice.architecture)}
-    cut = choice.architecture != self.given
     if not self.config.held_out:
-      return row, cut
+      return row, choice.architecture != self.given
     pairs = acceptance.Pairs(*map(int, np.asarray(state.pairs)))
+    verdict = self._verdict(choice, pairs)
+    return row | acceptance.report(pairs, verdict), verdict.accepted
+
+  def _verdict(self, choice, pairs):
+    """What comes of a comparison of a choice's network with the original."""
     verdict = acceptance.judge(
         pairs, self.cost, choice.cost, self.config.tolerance,
         *self.bounds.beside(choice.architecture))
-    if not cut:
+    if choice.architecture == self.given:
       verdict = acceptance.Verdict(False, "nothing was replaced, since it keeps"
                                    " to the budget as it is")
     if self._asked and any(limit is not None and now > limit for limit, now in
                            zip(self.limits, self._now, strict=True)):
       verdict = acceptance.over_budget(verdict)
-    return row | acceptance.report(pairs, verdict), verdict.accepted
+    return verdict
 
   def _judged(self, space, choice, objective, state):
     """Hands over to a milder choice if this one is refused, or to the end."""
     row, accepted = self._row(choice, state)
     limits, chosen = choice.limits, choice
     # Half the way may not be far enough for another choice.
-    while not accepted and chosen.architecture == choice.architecture and (
-        limits.excess(self.cost) > 1.01):
+    while choice.left and not accepted and (
+        chosen.architecture == choice.architecture) and (
+            limits.excess(self.cost) > 1.01):
       limits = self._milder(limits)
       # Where there may be another there is but one round.
       chosen = self._choose(space, choice.prices, limits, choice.report)
-    if chosen.architecture == choice.architecture:  # Nothing is left to train.
+    if chosen.architecture == choice.architecture:
+      if self.fresh and choice.architecture != self.given:
+        return self._anew(choice, objective, row, state)
+      # Nothing is left to train.
       program = self._tuning(choice, objective, None, False)
       stage = program.stages[0]._replace(name="end", epochs=0)
       return base.Handover(program._replace(stages=(stage,)), state,
@@ -246,14 +265,51 @@ class Replace(replace_choice.Choosing):
   def _derive(self, choice, state, given, score, rng):
     """What is returned: what was chosen, or the original."""
     row, accepted = self._row(choice, state)
-    report = {**choice.report, "tries": [*choice.tries, row],
+    return self._derived(choice, row, accepted, supervised.variables(
+        state) if accepted else state.original)
+
+  def _derived(self, choice, row, accepted, variables, **more):
+    """A choice or the original, with its variables and the report."""
+    report = {**choice.report, "tries": [*choice.tries, row], **more,
               **self.bounds.told(
                   choice.architecture if accepted else self.given)}
     if accepted:
       report["explained"] = self._explained(choice)
-      return base.Derived(
-          choice.architecture, supervised.variables(state), report)
-    return base.Derived(self.given, state.original, report)
+    return base.Derived(
+        choice.architecture if accepted else self.given, variables, report)
+
+  # The chosen architecture is trained from scratch, and compared.
+
+  def _anew(self, choice, objective, row, state):
+    """Hands over to a training that is compared with what is returned else."""
+    rival, variables = self.given, state.original
+    if row["accepted"]:
+      rival, variables = choice.architecture, supervised.variables(state)
+    assert self.fresh is not None  # Or nothing asks for it.
+    _, rng = jax.random.split(state.rng)
+    program = base.Method(
+        init=_no_init, stages=self.fresh.stages(
+            choice.architecture, objective, rival),
+        derive=functools.partial(self._better, choice, row),
+        explain=lambda state: "the network that was chosen, from scratch")
+    return base.Handover(program, self.fresh.start(
+        choice.architecture, objective, variables, rng),
+                         choice.architecture, {})
+
+  def _better(self, choice, row, state, given, score, rng):
+    """What is returned: the fresh network, or what it was compared with."""
+    pairs = acceptance.Pairs(*map(int, np.asarray(state.pairs)))
+    if row["accepted"]:
+      against, verdict = "inherited", acceptance.Verdict(
+          pairs.difference > 0, acceptance.told(pairs))
+    else:
+      against, verdict = "original", self._verdict(choice, pairs)
+    better = verdict.accepted
+    return self._derived(
+        choice, row, better or row["accepted"],
+        supervised.variables(state) if better else state.rival, fresh={
+            **acceptance.report(pairs, verdict), "against": against,
+            "returned": "scratch" if better else against})
 
   def _explained(self, choice):
     """Of every row of the changes its price, in nats; and seconds saved.
@@ -284,7 +340,8 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
       request.settings, train, given, share=request.share,
       num_classes=request.num_classes, image_size=request.image_size,
       steps_per_epoch=request.num_images // train.batch_size,
-      num_images=request.num_images, make_objective=request.make_objective)
+      num_images=request.num_images, make_objective=request.make_objective,
+      fresh=request.fresh)
 
   own, share = method.config, request.settings.held_out
 
@@ -295,10 +352,11 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
         "train": steps, "prices": method.price_batches}, method.cost.madds)
     tuned = own.tune_epochs * steps * (own.rounds - 1 + (
         own.tries if method.bounds.met is not False and share else 1))
-    return {"further_steps": (own.rounds - 1) * learning + tuned,
+    anew = method.fresh.steps if method.fresh else 0
+    return {"further_steps": (own.rounds - 1) * learning + tuned + anew,
             # The original tells what the tuned network is to predict.
             "further_madds": (own.rounds - 1) * madds + (
-                (1 + 3) * method.cost.madds * tuned)}
+                ((1 + 3) * tuned + 3 * anew) * method.cost.madds)}
 
   def estimate(batch):
     like = jax.eval_shape(method.method().init, jax.random.key(0))
@@ -319,8 +377,9 @@ ENTRY = entry_lib.Entry(
     listed.LINES["replace"],
     trained=True, inherits=True, label="replace", model="with replacements",
     share="full", reports=("rank_correlation", "curve", "rounds", "tries",
-                           "latency", "memory"),
+                           "fresh", "latency", "memory"),
     charts={"pareto.svg": drawing.save_prices},
     kept="The original was kept: no cut that was tried is as good, within the"
     " tolerance, on the held-out images. A larger tolerance, more"
-    " epochs of tuning (tune-epochs) or a milder budget may find one.")
+    " epochs of tuning (tune-epochs) or a milder budget may find one.",
+    fresh=True)

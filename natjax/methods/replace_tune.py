@@ -110,20 +110,14 @@ class Tuning:
   def _teacher(self):
     return network_lib.module(self._given, self._place)
 
-  def _teach(self, original, images):
-    """Logits of the network as it was given, by its running statistics."""
-    known = {kind: {name: part for name, part in tree.items()
-                    if name != "auxiliary"} for kind, tree in original.items()}
-    return self._teacher.apply(known, images)[0]
-
   def update_network(
       self, objective: objectives.Classification, state: TuneState,
       batch: base.Batch) -> tuple[TuneState, dict[str, jax.Array]]:
     """One step of the tuning: labels, and the original's predictions."""
     share, degree = self.config.distillation, self.config.temperature
     rng, rng_drop = jax.random.split(state.rng)
-    wanted = jax.nn.softmax(
-        self._teach(state.original, batch["image"]) / degree)
+    wanted = jax.nn.softmax(predict(
+        self._teacher, state.original, batch["image"]) / degree)
 
     def loss(params):
       outputs, stats = objective.forward(
@@ -147,12 +141,39 @@ class Tuning:
       batch: base.Batch) -> tuple[TuneState, dict[str, jax.Array]]:
     """Counts which of the two networks is right on a held-out batch."""
     ours = objective.is_right(supervised.variables(state), batch)
-    theirs = objectives.right(
-        self._teach(state.original, batch["image"]), batch["label"])
-    there = batch["label"] >= 0  # Not what fills up the last batch.
-    counts = jnp.array([
-        jnp.sum(there), jnp.sum(there & (ours > theirs)),
-        jnp.sum(there & (theirs > ours))], jnp.int32)
-    counts = lax.psum(counts, base.AXIS)
-    return state._replace(pairs=state.pairs + counts), {
-        "difference": (counts[1] - counts[2]) / jnp.maximum(counts[0], 1)}
+    theirs = objectives.right(predict(
+        self._teacher, state.original, batch["image"]), batch["label"])
+    return counted(state, ours, theirs, batch["label"])
+
+
+def predict(network: network_lib.Network, variables: Any,
+            images: jax.Array) -> jax.Array:
+  """Logits of a network by its running statistics.
+
+  Args:
+    network: its module, without an auxiliary head.
+    variables: of the network, which may have those of such a head beside.
+    images: [B, H, W, 3].
+  """
+  known = {kind: {name: part for name, part in tree.items()
+                  if name != "auxiliary"} for kind, tree in variables.items()}
+  return network.apply(known, images)[0]
+
+
+def counted(state: Any, ours: jax.Array, theirs: jax.Array,
+            labels: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+  """A state with the pairs of a batch added, and their difference.
+
+  Args:
+    state: with "pairs".
+    ours: f32[B], 1 where the changed network is right.
+    theirs: the same of the other.
+    labels: i32[B].
+  """
+  there = labels >= 0  # Not what fills up the last batch.
+  counts = jnp.array([
+      jnp.sum(there), jnp.sum(there & (ours > theirs)),
+      jnp.sum(there & (theirs > ours))], jnp.int32)
+  counts = lax.psum(counts, base.AXIS)
+  return state._replace(pairs=state.pairs + counts), {
+      "difference": (counts[1] - counts[2]) / jnp.maximum(counts[0], 1)}

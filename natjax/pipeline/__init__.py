@@ -37,7 +37,7 @@ def transform(
     share: str | None = None, simclr: simclr_lib.SimCLRConfig | None = None,
     arcface: arcface_lib.ArcFaceConfig | None = None,
     weights: weights_lib.Source | None = None,
-    train_from: str = "scratch", start: str = "drawn", seed: int = 0,
+    train_from: str | None = None, start: str = "drawn", seed: int = 0,
     devices: int | None = None, overwrite: bool = False, strict: bool = False,
     listener: Listener | None = _PRINTED) -> results.Result:
   """Transforms an architecture and trains it and what became of it.
@@ -64,9 +64,13 @@ def transform(
     weights: of the trained given network, which the method begins with: a run's
       folder, a file of weights, or its variables; None trains the network
       first ("replace"), or draws the weights.
-    train_from: of NAT and NAT++, whether the networks at the end are trained
-      from "scratch" or fine-tuned, from what the supernet holds for them and
-      from the given weights of the original ("inherited").
+    train_from: of NAT, NAT++ and evolution, whether the networks at the end are
+      trained from "scratch" (None) or fine-tuned, from what the supernet holds
+      for them and from the given weights of the original ("inherited"). The
+      networks of "replace" and "differentiable" inherit theirs (None, or
+      "inherited"); with "scratch", "replace" also trains what it chose from
+      drawn weights, compares both on the held-out images, and returns the
+      better ("fresh" of every row of "seeds").
     start: of NAT, NAT++ and theta, how operations begin that the given network
       has not: "drawn", or "replace", having learnt to give what the trained
       network gives.

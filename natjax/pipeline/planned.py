@@ -47,7 +47,7 @@ class Planned(work.Work):
                arcface: arcface_lib.ArcFaceConfig | None = None,
                train_found: bool = True,
                weights: weights_lib.Source | None = None,
-               train_from: str = "scratch", start: str = "drawn"):
+               train_from: str | None = None, start: str = "drawn"):
     """Args:
       architecture: what to transform, one or several; None searches in a space.
       dataset: images.
@@ -69,9 +69,13 @@ class Planned(work.Work):
         folder, a file of weights or variables (`pipeline.weights`); None trains
         the network, or draws the weights.
       train_from: of a method whose networks are trained at the end, where both
-        of them begin: from "scratch", or "inherited", what was transformed with
-        what the method's supernet holds for it, and the original with the given
-        weights, or without, with what the supernet holds for it.
+        of them begin: from "scratch", as is usual, or "inherited", what was
+        transformed with what the method's supernet holds for it, and the
+        original with the given weights, or without, with what the supernet
+        holds for it. Of one that trains its networks itself "inherited" is what
+        it does; of replacement, with "scratch" what was chosen is also trained
+        from drawn weights, and the better of both on the held-out images is
+        returned. None is what is usual of the method.
       start: where the other operations of a supernet begin that takes weights:
         "drawn", or "replace", as what has learnt to give what the trained
         network gives (`methods.learnt`).
@@ -101,8 +105,8 @@ class Planned(work.Work):
         seed=seed, devices=devices, simclr=simclr, arcface=arcface,
         train_found=train_found,
         weights=self._weights.get(seed), train_from=train_from, start=start)
-    self._beginning = beginning = weights_lib.Beginning(
-        weights, train_from, start)
+    self._beginning = beginning = weights_lib.Beginning.of(
+        entry, weights, train_from, start)
     unseen = "" if not entry.compared else (
         "--no-compare, which trains no original" if not compare else
         "the objective simclr, which learns no labels" if simclr else "")
@@ -130,7 +134,7 @@ class Planned(work.Work):
           search, first, space, share, judge.num_classes, dataset.image_size,
           len(trainer.seen.labels), len(trainer.devices), trainer.config,
           trainer.place, judge.make_objective, judge.watch, judge.criterion,
-          others, beginning.inherits, trainer.together)
+          others, beginning.inherits, trainer.together, beginning.fresh)
       self.plan = plan = entry.build(request)
       if not isinstance(plan, entry_lib.Plan):
         raise errors.InputError(

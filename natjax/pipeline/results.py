@@ -94,7 +94,8 @@ def _told(result, images):
   verdict = _rows(result, images).verdict
   note = [f"Note: {result['note']}."] if "note" in result else []
   return [*[verdict] * bool(verdict), *choosing.sentences(result), *note,
-          *tables.others(result), *tables.refused(result)]
+          *tables.others(result), *tables.refused(result),
+          *tables.fresh(result)]
 
 
 def _show(result, images):

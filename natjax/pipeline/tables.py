@@ -217,6 +217,34 @@ def refused(result):
           if "difference" in tried and not tried["accepted"]]
 
 
+def outcome(row: Mapping[str, Any], number: int) -> str:
+  """What came of a try of a seed, in a word or two.
+
+  Args:
+    row: of the seed.
+    number: of the try, from 0.
+  """
+  accepted = row["tries"][number]["accepted"]
+  if number + 1 == len(row["tries"]) and row.get("fresh", {}).get("accepted"):
+    return ("accepted, better" if accepted else "refused, but returned"
+            ) + " from scratch"
+  return "returned" if accepted else "refused"
+
+
+def fresh(result):
+  """What came of trainings from scratch beside, a line per seed."""
+  words = {
+      ("inherited", True): "is better than with the weights that it inherited,"
+      " and returned:",
+      ("inherited", False): "is no better than with the weights that it"
+      " inherited, which are returned:",
+      ("original", True): "is returned in place of the original:",
+      ("original", False): "is refused, too:"}
+  return [f"seed {row['seed']}: the architecture trained from scratch"
+          f" {words[found['against'], found['accepted']]} {found['reason']}"
+          for row in result.get("seeds", []) if (found := row.get("fresh"))]
+
+
 def _kept(result, kept):
   """Why the original is returned, as far as a result tells it, and a remedy."""
   said, rows = _why_kept(result, kept), result.get("seeds", ())

@@ -19,8 +19,8 @@ from natjax import errors
 from natjax.graph import codec, records
 from natjax.interchange import files
 from natjax.interchange import weights as interchange
+from natjax.methods import acceptance, learnt, supervised
 from natjax.methods import entry as entry_lib
-from natjax.methods import learnt, supervised
 from natjax.networks import inherit, trees
 from natjax.networks import network as network_lib
 from natjax.pipeline import networks as networks_lib
@@ -41,13 +41,31 @@ class Beginning(NamedTuple):
 
   Attributes:
     weights: of the given network, see `find`, or None.
-    train_from: where networks begin that are trained after a search.
+    train_from: where networks begin that are trained after a search, or of a
+      method that trains its networks itself, whether what it came to is also
+      trained from scratch; None where that is what is usual (`of`).
     start: where the operations begin that the given network has not.
   """
 
   weights: Source | None
-  train_from: str
+  train_from: str | None
   start: str
+
+  @classmethod
+  def of(cls, entry: entry_lib.Entry, weights: Source | None,
+         train_from: str | None, start: str) -> "Beginning":
+    """That of a method; what is usual of it may be said or left out.
+
+    Usually the networks at the end are trained from scratch, and those of a
+    method that trains them itself inherit what they have.
+    """
+    usual = TRAIN_FROM[entry.trained]
+    return cls(weights, None if train_from == usual else train_from, start)
+
+  @property
+  def fresh(self) -> bool:
+    """See `entry.Request`; of a method that trains its networks itself."""
+    return self.train_from == "scratch"
 
   @property
   def inherits(self) -> bool:
@@ -57,7 +75,7 @@ class Beginning(NamedTuple):
 
   def describe(self) -> dict[str, Any]:
     """What `config.json` says, beside the weights; of what is usual nothing."""
-    return {**({} if self.train_from == TRAIN_FROM[0] else {
+    return {**({} if self.train_from is None else {
         "train_from": self.train_from}),
             **({} if self.start == STARTS[0] else {"start": self.start})}
 
@@ -76,11 +94,12 @@ class Beginning(NamedTuple):
     Raises:
       InputError: what the method cannot do, or what does not fit together.
     """
-    for name, allowed in (("train_from", TRAIN_FROM), ("start", STARTS)):
+    for name, allowed in (
+        ("train_from", (None, *TRAIN_FROM)), ("start", STARTS)):
       if (value := getattr(self, name)) not in allowed:
         raise errors.InputError(
             f"{settings.word(name)} is {errors.short(value)}; choose one of"
-            f" {', '.join(allowed)}", name)
+            f" {', '.join(filter(None, allowed))}", name)
     if self.inherits and request.others:
       raise errors.InputError(
           "several architectures share one search, and weights are inherited by"
@@ -93,9 +112,14 @@ class Beginning(NamedTuple):
         self._refuse("weights", "compare is False: they are the original's,"
                      " which needs no training to be compared with")
     if self.train_from == "inherited" and plan.inherit is None:
-      self._refuse("train_from", f"method '{method}' " + (
-          "trains its networks itself, with the weights that they have"
-          if entry.trained else "holds no weights for networks to inherit"))
+      self._refuse("train_from", f"method '{method}' holds no weights for"
+                   " networks to inherit")
+    if self.fresh and not entry.fresh:
+      self._refuse("train_from", f"method '{method}' trains its networks"
+                   " itself, with the weights that they have")
+    if self.fresh and not acceptance.part(request.settings):
+      self._refuse("train_from", "nothing is held out (held-out is 0) to"
+                   " compare it by with what is inherited")
     if self.start == STARTS[0]:
       return plan
     if plan.begin is None or entry.inherits:

@@ -94,7 +94,8 @@ def walk(take: Callable[..., tuple[Any, jax.Array, jax.Array]], state: Any,
       Carry(state, sums, span[0], jnp.ones(sums.shape[:-1], bool)))
 
 
-# Seeds share programs, of which a replacement has nine with all its tries.
+# Seeds share programs, of which a replacement has eleven with all its tries and
+# a training from scratch.
 @functools.lru_cache(maxsize=12)
 def make_chunk(phase: base.Phase, preparation: options_lib.Preparing,
                devices: tuple[jax.Device, ...],

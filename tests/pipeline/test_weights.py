@@ -284,9 +284,11 @@ def test_from_scratch_the_original_is_as_it_was_given(a_run, tmp_path):
 
 @pytest.mark.parametrize("method,search,options,message", [
     ("nat", STILL_NAT, {"train_from": "there"}, "choose one of scratch, inh"),
-    ("replace", replace.ReplaceConfig(), {"train_from": "inherited"},
-     "'replace' trains its networks itself"),
-    ("differentiable", STILL_THETA, {"train_from": "inherited"},
+    ("replace", replace.ReplaceConfig(held_out=0.0), {"train_from": "scratch"},
+     "train-from is scratch, and nothing is held out"),
+    ("replace", replace.ReplaceConfig(), {"train_from": 1},
+     "train-from is 1; choose one of scratch, inherited"),
+    ("differentiable", STILL_THETA, {"train_from": "scratch"},
      "'differentiable' trains its networks itself"),
     ("natpp", dataclasses.replace(STILL_NAT, supernet_width=0.5),
      {"train_from": "inherited"}, "supernet-width is 0.5 and must be 1")])
@@ -295,6 +297,19 @@ def test_nothing_is_inherited_that_is_not_there(
   with pytest.raises(errors.InputError, match=message):
     transform(tmp_path / "run", method, search, **options)
   assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method,search,usual", [
+    ("replace", replace.ReplaceConfig(), "inherited"),
+    ("differentiable", STILL_THETA, "inherited"),
+    ("natpp", STILL_NAT, "scratch")])
+def test_what_is_usual_may_be_said_and_is_not_written(method, search, usual):
+  left, said = (pipeline.Job(
+      NETWORK, test_replace.dataset(), method, search, STILL, **options)
+                for options in ({}, {"train_from": usual}))
+  assert left.describe() == said.describe()
+  assert "train_from" not in left.describe()
+  assert left.estimate() == said.estimate()
 
 
 @pytest.mark.long
@@ -315,6 +330,10 @@ def test_given_weights_are_compared_with(a_run):
       "--image-size", "64"],
      "skeleton is imagenet and must be cifar"),
     (["--train-from", "me"], "train-from is 'me'"),
+    (["--train-from", "scratch", "--method", "differentiable"],
+     "'differentiable' trains its networks itself"),
+    (["--train-from", "scratch", "--method", "replace", "--held-out", "0"],
+     "nothing is held out (held-out is 0) to compare it by"),
     (["--weights", "nowhere"], "there is no such file or folder")])
 def test_refusals_of_weights_are_one_line(args, message, capsys):
   assert cli.main(["transform", "darts", "--dataset", "digits", "--dry-run",

@@ -11,7 +11,7 @@ import pytest
 from natjax import errors, methods, pipeline
 from natjax.cli import output
 from natjax.graph import codec
-from natjax.methods import replace_tune, supervised
+from natjax.methods import replace_fresh, replace_tune, supervised
 from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import versus
 from tests.methods import test_replace
@@ -46,23 +46,26 @@ def planted(monkeypatch, lost):
   monkeypatch.setattr(versus, "count", lambda *args, **more: {
       "images": 100, "right": 80 - lost, "original_right": 80, "won": 0,
       "lost": lost})
-  monkeypatch.setattr(
-      replace_tune.Tuning, "update_pairs",
-      lambda self, objective, state, batch: (
-          state._replace(pairs=jnp.array([100, 0, lost], jnp.int32)),
-          {"difference": jnp.zeros(())}))
+  for owner in (replace_tune.Tuning, replace_fresh.Fresh):
+    monkeypatch.setattr(
+        owner, "update_pairs", lambda *args: (
+            args[-2]._replace(pairs=jnp.array([100, 0, lost], jnp.int32)),
+            {"difference": jnp.zeros(())}))
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("method", TRANSFORM)
+@pytest.mark.parametrize("method,train_from", [
+    *((name, None) for name in TRANSFORM), ("replace", "scratch")])
 def test_what_is_seen_to_be_worse_is_not_returned(
-    method, tmp_path, monkeypatch, capsys):
+    method, train_from, tmp_path, monkeypatch, capsys):
   planted(monkeypatch, 10)
   out = tmp_path / "run"
-  result = transform(method, out)
+  result = transform(method, out, train_from=train_from)
   refused = result.get("acceptance") or result["seeds"][0]["tries"][-1]
   assert (refused["accepted"], refused["lost"]) == (False, 10)
-  assert_kept(result, out, method, refused, capsys)
+  said = assert_kept(result, out, method, refused, capsys)
+  assert ("the architecture trained from scratch is refused, too:" in said) == (
+      train_from == "scratch")
 
 
 def assert_kept(result, out, method, refused, capsys):
@@ -86,6 +89,7 @@ def assert_kept(result, out, method, refused, capsys):
     assert ("worse by more than the tolerance of 0.5, where one image counts"
             ) in said
     assert "more of them (held-out) or a larger tolerance help" in said
+  return said
 
 
 @pytest.mark.long
