@@ -132,15 +132,7 @@ def print_transformed(result, folder, entry):
   for sentence in tables.others(result):
     out.print(sentence)
   _print_tries(result)
-  _print_seeds(result.get("seeds", []))
-  if result.get("changes"):
-    several = len(result.get("seeds", ())) > 1
-    alone = "; what each saves and costs by itself" * (
-        "saves" in result["changes"][0])
-    print_table("edges that changed" + ", first seed" * several + alone,
-                *tables.explained(result["changes"]))
-  if points := choosing.table(result):
-    print_table(*points[:3])
+  _print_details(result)
   folder = pathlib.Path(folder)
   more = [name for name in (*entry.drawn, runs.POINTS, "networks", "seed-*")
           if any(folder.glob(name))]
@@ -167,20 +159,28 @@ def print_union(result, folder, entry, names):
   """
   parts, rows, said = result["union"], [], []
   images = _test_images(folder)
-  for number, (name, part) in enumerate(zip(names, parts, strict=True), 1):
-    shown, ratios, verdict = tables.difference(part, images, entry.kept)
-    rows.append((f"{number}: {name}", *(tables.percent(part[key]) for key in (
+  more = [kind for kind in tables.ASKED if all(
+      kind in part["transformed"] for part in parts)]
+  titles = [f"{number}: {name}" for number, name in enumerate(names, 1)]
+  for number, (title, part) in enumerate(zip(titles, parts, strict=True), 1):
+    shown, ratios, verdict = tables.difference(part, images, entry.kept, more)
+    rows.append((title, *(tables.percent(part[key]) for key in (
         "original", "transformed")), shown, *ratios))
     said += [f"{number}: {sentence}" for sentence in (
-        verdict, *choosing.sentences(part))]
+        *_timed(part), verdict, *choosing.sentences(part),
+        *tables.others(part))]
   seeds = len(parts[0]["transformed"]["accuracies"])
   print_table(
       f"{tables.measure(result)} on {result['dataset']}, {seeds} seed(s) each;"
       " one search for all", (
           "", ">original", ">transformed", ">difference", ">parameters",
-          ">multiply-adds"), rows)
+          ">multiply-adds", *(f">{kind}" for kind in more)), rows)
   for sentence in said:
     out.print(sentence)
+  if "note" in result:
+    out.print(f"Note: {result['note']}.")
+  for title, part in zip(titles, parts, strict=True):
+    _print_details(part, f"{title}, ")
   _print_time(result)
   where = [f"{path.relative_to(folder)}/" for pattern in (
       "architecture-[0-9]*", "seed-*") for path in sorted(
@@ -188,6 +188,25 @@ def print_union(result, folder, entry, names):
   out.print(f"{folder}: result.json, {', '.join(where)} (search"
             f" {result['search_seconds']:.1f} s, in all"
             f" {_in_all(result):.1f} s)")
+
+
+def _print_details(result, whose=""):
+  """Tables of one transformation: its seeds, its changes, and its points.
+
+  Args:
+    result: of one architecture.
+    whose: what their titles begin with.
+  """
+  _print_seeds(result.get("seeds", []), whose)
+  if result.get("changes"):
+    several = len(result.get("seeds", ())) > 1
+    alone = "; what each saves and costs by itself" * (
+        "saves" in result["changes"][0])
+    print_table(f"{whose}edges that changed" + ", first seed" * several + alone,
+                *tables.explained(result["changes"]))
+  if points := choosing.table(result):
+    title, *found = points[:3]
+    print_table(whose + title, *found)
 
 
 def _timed(result):
@@ -281,8 +300,13 @@ def _print_tries(result):
     out.print(line)
 
 
-def _print_seeds(rows):
-  """What every seed of several transformations came to."""
+def _print_seeds(rows, whose=""):
+  """What every seed of several transformations came to.
+
+  Args:
+    rows: of the seeds.
+    whose: what the title begins with.
+  """
   if not rows:
     return
   derived = "train_accuracy_before_derivation" in rows[0]
@@ -297,7 +321,7 @@ def _print_seeds(rows):
     if derived:
       cell.append(f"{100 * row['train_accuracy_before_derivation']:.1f} ->"
                   f" {100 * row['train_accuracy_after_derivation']:.1f} %")
-  print_table("seed by seed", columns, cells)
+  print_table(f"{whose}seed by seed", columns, cells)
   if derived:
     out.print("derivation: accuracy on training images just before and just"
               " after theta gave way to its choice, which weighs 1, by running"

@@ -60,8 +60,11 @@ class Result(dict[str, Any]):
 
   def told(self) -> list[str]:
     """What is said of it in words: which is better, and what was refused."""
-    return [line for part in self.get("union", [self])
-            for line in _told(part, self.test_images)]
+    parts = self.get("union", [self])
+    return [
+        *(f"architecture {number}: " * (len(parts) > 1) + line
+          for number, part in enumerate(parts, 1)
+          for line in _told(part, self.test_images)), *_noted(self)]
 
   def __str__(self) -> str:
     """Tables and sentences in plain text."""
@@ -74,10 +77,11 @@ class Result(dict[str, Any]):
   def _repr_html_(self) -> str:
     """Tables and pictures, as IPython asks for them."""
     parts = self.get("union", [self])
-    return "\n".join(
-        _heading(f"architecture {number}") * (len(parts) > 1)
-        + _show(part, self.test_images)
-        for number, part in enumerate(parts, 1))
+    return "\n".join([
+        *(_heading(f"architecture {number}") * (len(parts) > 1)
+          + _show(part, self.test_images)
+          for number, part in enumerate(parts, 1)), *_paragraphs(
+              _noted(self))])
 
 
 def _rows(result, images):
@@ -90,17 +94,26 @@ def _rows(result, images):
 
 
 def _told(result, images):
-  """The sentences of one result."""
+  """The sentences of one result, but for its note."""
   verdict = _rows(result, images).verdict
-  note = [f"Note: {result['note']}."] if "note" in result else []
-  return [*[verdict] * bool(verdict), *choosing.sentences(result), *note,
+  return [*[verdict] * bool(verdict), *choosing.sentences(result),
           *tables.others(result), *tables.refused(result)]
+
+
+def _noted(result):
+  """The note of all of a result."""
+  return [f"Note: {result['note']}."] if "note" in result else []
+
+
+def _paragraphs(lines):
+  """Sentences in HTML."""
+  return [f"<p>{html.escape(line)}</p>" for line in lines]
 
 
 def _show(result, images):
   """One result in HTML."""
-  shown = [_table(*_rows(result, images)[:3]), *(
-      f"<p>{html.escape(line)}</p>" for line in _told(result, images))]
+  shown = [_table(*_rows(result, images)[:3]), *_paragraphs(
+      _told(result, images))]
   if "architecture" in result:
     drawn = [result["architecture"]]
   else:

@@ -218,6 +218,17 @@ def test_several_architectures_show_each():
   assert "+40.00" in text and "+10.00" in text
 
 
+def test_of_several_architectures_each_is_told_by_its_number():
+  result = results.Result(
+      {"union": [dict(shown(0.5, 0.9)), dict(shown(0.6, 0.1))],
+       "dataset": "d", "note": "a & b"}, 100)
+  first, second, note = result.told()
+  assert first.startswith("architecture 1: The transformed network is more")
+  assert second.startswith("architecture 2: The original is more accurate")
+  assert note == "Note: a & b." and str(result).count(note) == 1
+  assert result._repr_html_().count("Note: a &amp; b.") == 1
+
+
 def test_a_search_that_trained_nothing_is_shown():
   text, _ = parsed(results.Result({
       "derived": {"params": 2000, "madds": 4e6}, "method": "darts",

@@ -192,7 +192,11 @@ def test_a_table_has_a_row_for_each(a_run, capsys):
   output.print_union(result, out, methods.METHODS["nat"], ["first", "second"])
   text = capsys.readouterr().out
   for words in ("1: first", "2: second", "one search for all",
-                "architecture-1/, architecture-2/"):
+                "architecture-1/, architecture-2/", "1: first, edges that",
+                "2: second, edges that", *(
+                    f"{name}, {len(part['candidates'])} candidates"
+                    for name, part in zip(("1: first", "2: second"), (
+                        result["union"]), strict=True))):
     assert words in text
   assert text.count("the transformed one is cheaper") == 2
 
