@@ -121,8 +121,8 @@ def _transform(sub):
                    " networks are trained at the end: scratch, or inherited,"
                    " fine-tuned from what the supernet holds for them and from"
                    " the original's --weights (scratch)")
-  sub.add_argument("--start", default="drawn", help="of nat, natpp and"
-                   " differentiable, how operations begin that the given"
+  sub.add_argument("--start", default="drawn", help="of nat, natpp, evolution"
+                   " and differentiable, how operations begin that the given"
                    " network has not: drawn, or replace, after learning to give"
                    " what the trained network gives (drawn)")
   sub.set_defaults(no_train=False)

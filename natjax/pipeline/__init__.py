@@ -44,8 +44,8 @@ def transform(
 
   Args:
     architecture: what to transform: a genotype, or a network of blocks; or
-      several of one space, for NAT and NAT++, which share one search around all
-      of them; None searches in a space.
+      several of one space, for NAT, NAT++ and evolution, which share one search
+      around all of them; None searches in a space.
     dataset: images; the test images are looked at once, by trained networks.
     out: the run directory; an interrupted run there is resumed.
     method: of `methods.METHODS`.
@@ -64,12 +64,12 @@ def transform(
     weights: of the trained given network, which the method begins with: a run's
       folder, a file of weights, or its variables; None trains the network
       first ("replace"), or draws the weights.
-    train_from: of NAT and NAT++, whether the networks at the end are trained
-      from "scratch" or fine-tuned, from what the supernet holds for them and
-      from the given weights of the original ("inherited").
-    start: of NAT, NAT++ and theta, how operations begin that the given network
-      has not: "drawn", or "replace", having learnt to give what the trained
-      network gives.
+    train_from: of NAT, NAT++ and evolution, whether the networks at the end are
+      trained from "scratch" or fine-tuned, from what the supernet holds for
+      them and from the given weights of the original ("inherited").
+    start: of NAT, NAT++, evolution and theta, how operations begin that the
+      given network has not: "drawn", or "replace", having learnt to give what
+      the trained network gives.
     seed: of everything random.
     devices: how many to spread over; None is all.
     overwrite: remove an earlier run in `out`.
@@ -82,8 +82,8 @@ def transform(
     What `result.json` holds, which a notebook shows as tables and a picture:
     "original" and "transformed" with "params", "madds", "accuracy" (mean over
     seeds, in [0, 1]), "accuracy_std" and "accuracies"; "changes";
-    "architectures", "seed", "versions", "seconds"; of NAT and NAT++
-    "candidates" with their scores, the numbers of those that every `prefer`
+    "architectures", "seed", "versions", "seconds"; of NAT, NAT++
+    and evolution "candidates" with their scores, the numbers of those that every `prefer`
     chooses, "preferred", and where some were tried on held-out
     images, "acceptance" and "trial_seconds"; of a method that trains
     what it derives, where every seed derives an architecture of its own,
