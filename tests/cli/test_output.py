@@ -173,6 +173,27 @@ def test_what_is_said_of_a_choice():
                    " accepted. The best of them is cheaper, and so on.")
 
 
+@pytest.mark.parametrize("seeds, words", [
+    ([{"rank_correlation": 0.914}], "rank correlation of 0.91."),
+    ([{"rank_correlation": 0.3}], "of 0.30."),
+    ([{"rank_correlation": 0.9}, {"rank_correlation": 0.29}],
+     "of 0.29, the least of 2 seeds: the prices did not add up here, so that"
+     " the choice is little better than chance; more price-images, more"
+     " distil-epochs or several rounds help."),
+    ([{"rank_correlation": 0.9, "rounds": [
+        {"rank_correlation": -0.2}, {"rank_correlation": 0.9}]}],
+     "of -0.20, the least of 2 rounds: the prices did not"),
+    ([{"rank_correlation": None, "rounds": [{"rank_correlation": 0.5}, {}]},
+      {"rank_correlation": None}], "of 0.50, the least of 2 seeds and 2")])
+def test_how_well_prices_added_up(seeds, words):
+  said, = choosing.sentences({"seeds": seeds})
+  assert words in said
+
+
+def test_of_prices_that_were_not_checked_nothing_is_said():
+  assert choosing.sentences({"seeds": [{"rank_correlation": None}, {}]}) == []
+
+
 @pytest.fixture
 def printed(monkeypatch):
   """Sentences, and by their titles the tables, that are printed."""
