@@ -198,14 +198,8 @@ def _print_details(result, whose=""):
     whose: what their titles begin with.
   """
   _print_seeds(result.get("seeds", []), whose)
-  if result.get("changes"):
-    several = len(result.get("seeds", ())) > 1
-    alone = "; what each saves and costs by itself" * (
-        "saves" in result["changes"][0])
-    print_table(f"{whose}edges that changed" + ", first seed" * several + alone,
-                *tables.explained(result["changes"]))
-  if points := choosing.table(result):
-    title, *found = points[:3]
+  for shown in filter(None, (tables.changes(result), choosing.table(result))):
+    title, *found = shown[:3]
     print_table(whose + title, *found)
 
 

@@ -117,10 +117,8 @@ def _show(result, images):
   if "architecture" in result:
     drawn = [result["architecture"]]
   else:
-    if changes := result.get("changes"):
-      more = f", the first {_MOST}" * (len(changes) > _MOST)
-      shown.append(_table(f"edges that changed{more}", *tables.explained(
-          changes[:_MOST])))
+    if changes := tables.changes(result, _MOST):
+      shown.append(_table(*changes[:3]))
     drawn = [*result["architectures"].values()]
   drawn = [*dict.fromkeys(map(codec.from_dict, drawn))]  # Kept: drawn once.
   return "\n".join([*shown, drawing.draw(*drawn)])

@@ -108,6 +108,30 @@ def explained(changes):
       column for column, _ in (*saves.values(), *costs.values()))), rows
 
 
+def changes(result: Mapping[str, Any],
+            most: int | None = None) -> Comparison | None:
+  """The changes as a table, without a verdict; None where there are none.
+
+  Its title says what is known of each: not every method knows a loss.
+
+  Args:
+    result: of a transformation of one architecture, not of several.
+    most: rows at most; None is all.
+  """
+  rows = result.get("changes")
+  if not rows:
+    return None
+  title = "edges that changed" + ", first seed" * (
+      len(result.get("seeds", ())) > 1)
+  if most is not None and len(rows) > most:
+    title += f", the first {most}"
+  if "saves" in rows[0]:
+    costs = {"price", "score_drop"} & {*rows[0]}
+    title += ("; what each saves" + " and costs" * bool(costs) + " by itself"
+              + ", and its theta" * ("theta" in rows[0]))
+  return Comparison(title, *explained(rows[:most]), "")
+
+
 def percent(part, what="accuracy"):
   """A mean over seeds, with the deviation of several."""
   several = len(part.get(what.replace("accuracy", "accuracies"), ())) > 1
