@@ -349,6 +349,9 @@ def _benchmark(sub):
                    " the seeds A to B - 1; K is K of them from N on (1)")
   sub.add_argument("--json", action="store_true", help="accuracies in points,"
                    " means over unseen inputs and seeds")
+  sub.add_argument("--focus", help="general alone, of the policy's training,"
+                   " whose inputs are drawn from the whole space: one policy"
+                   " serves all cells")
   _add_settings(sub, policy_search.SearchConfig, "", "the policy's training",
                 defaults="those of Python, other ones of --policy published")
   _add_settings(sub, evolution.EvolutionConfig, "", "evolution in the table",

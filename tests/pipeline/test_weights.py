@@ -159,6 +159,38 @@ def test_the_command_line_says_so(a_run, tmp_path, capsys):
   said = capsys.readouterr().err
   assert said.count("\n") == 1 and "no network of" in said
   assert "(--weights)" in said
+  # What fits and what does not, by name, as of a file.
+  for words in (": they lack ", " more; of another shape: ", "params/stem0/"):
+    assert words in said
+
+
+@pytest.mark.long
+def test_what_does_not_fit_of_a_run_is_named(a_run, tmp_path):
+  wider = NETWORK._replace(stem=(records.Layer("conv", 8, 3),))
+  with pytest.raises(errors.InputError) as e:
+    pipeline.train(wider, test_replace.dataset(), out=tmp_path / "a",
+                   config=STILL, weights=a_run)
+  assert "network-3, network-4) is of this architecture and its width: of" in (
+      str(e.value))
+  assert "params/stem0/conv/kernel ((3, 3, 3, 4), not (3, 3, 3, 8))" in (
+      str(e.value))
+  # One padded, as methods write it, has other names.
+  kept = shutil.copytree(a_run, tmp_path / "kept")
+  for seed in (3, 4):
+    path = kept / "networks" / f"network-{seed}" / "result.json"
+    held = json.loads(path.read_text())
+    held["architecture"] = codec.to_dict(codec.pad(NETWORK))
+    path.write_text(json.dumps(held))
+  with pytest.raises(errors.InputError, match="stem0/conv/kernel"):
+    pipeline.train(wider, test_replace.dataset(), out=tmp_path / "a",
+                   config=STILL, weights=kept)
+  # Of several architectures none is the one that is meant.
+  held["architecture"] = codec.to_dict(test_replacements.RESIDUAL._replace(
+      blocks=NETWORK.blocks[:1]))
+  path.write_text(json.dumps(held))
+  with pytest.raises(errors.InputError, match="and its width; name the run"):
+    pipeline.train(wider, test_replace.dataset(), out=tmp_path / "a",
+                   config=STILL, weights=kept)
 
 
 # Methods that begin with given weights.
