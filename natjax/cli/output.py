@@ -9,6 +9,7 @@ from rich import progress as rich_progress
 from natjax import errors, pipeline
 from natjax.cli.console import err, out, print_table
 from natjax.costs import amounts
+from natjax.drawing import files as files_lib
 from natjax.pipeline import choosing, runs, tables
 
 
@@ -140,7 +141,18 @@ def print_transformed(result, folder, entry):
   files = ", ".join(
       ["result.json", "architecture.json", "architecture.svg", *more])
   _print_time(result)
-  out.print(f"{folder}: {files} ({_in_all(result):.1f} s in all)")
+  out.print(f"{folder}: {files} ({_in_all(result):.1f} s in all)"
+            f"{_not_drawn(folder, entry)}")
+
+
+def _not_drawn(folder, entry):
+  """Which pictures a run lacks for want of matplotlib, in words; "" if none."""
+  missing = [name for name in entry.drawn if not any(
+      any(folder.glob(at + name)) for at in ("", "*/", "*/*/"))]
+  if not missing or files_lib.there():
+    return ""
+  return (f"; {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} drawn"
+          " only where matplotlib is installed: pip install 'natjax[plots]'")
 
 
 def _test_images(folder):
@@ -182,12 +194,13 @@ def print_union(result, folder, entry, names):
   for title, part in zip(titles, parts, strict=True):
     _print_details(part, f"{title}, ")
   _print_time(result)
+  folder = pathlib.Path(folder)
   where = [f"{path.relative_to(folder)}/" for pattern in (
       "architecture-[0-9]*", "seed-*") for path in sorted(
-          pathlib.Path(folder).glob(pattern)) if path.is_dir()]
+          folder.glob(pattern)) if path.is_dir()]
   out.print(f"{folder}: result.json, {', '.join(where)} (search"
             f" {result['search_seconds']:.1f} s, in all"
-            f" {_in_all(result):.1f} s)")
+            f" {_in_all(result):.1f} s){_not_drawn(folder, entry)}")
 
 
 def _print_details(result, whose=""):

@@ -4,8 +4,9 @@ import types
 
 import pytest
 
-from natjax import methods
+from natjax import errors, methods
 from natjax.cli import output
+from natjax.drawing import files
 from natjax.pipeline import choosing, tables
 from natjax.training import options
 
@@ -280,6 +281,46 @@ def test_several_architectures_of_several_seeds(printed, tmp_path):
   assert [row[0] for row in shown["2: b, seed by seed"][1]] == ["0", "1"]
   assert any(title.startswith("2: b, edges that changed, first seed")
              for title in shown)
+
+
+def _without_matplotlib(monkeypatch):
+  def missing(*_):
+    raise errors.InputError("this picture needs matplotlib")
+
+  monkeypatch.setattr(files, "load_matplotlib", missing)
+
+
+@pytest.mark.parametrize("method, where, words", [
+    ("nat", None, "; pareto.svg is drawn only where matplotlib is installed:"
+     " pip install 'natjax[plots]'"),
+    ("it-nas", None, "; alpha.svg, attention.svg are drawn only where"),
+    ("nat", "pareto.svg", ""), ("nat", "seed-0/pareto.svg", ""),
+    ("nat", "seed-0/architecture-1/pareto.svg", "")])
+def test_pictures_that_need_matplotlib(monkeypatch, tmp_path, method, where,
+                                       words):
+  told = lambda: output._not_drawn(tmp_path, methods.METHODS[method])
+  assert told() == "" or not files.there()  # With matplotlib none is missed.
+  _without_matplotlib(monkeypatch)
+  if where:
+    (tmp_path / where).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / where).touch()
+  assert told().startswith(words) and bool(told()) == bool(words)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_line_of_files_says_once_that_pictures_lack(
+    printed, monkeypatch, tmp_path, count):
+  said, _ = printed
+  _without_matplotlib(monkeypatch)
+  part = {**_one(0.5, 250, "conv_3x3"), "method": "nat", "seconds": 2.0}
+  if count == 1:
+    output.print_transformed(part, tmp_path, methods.METHODS["nat"])
+  else:
+    output.print_union(
+        {"union": [part] * 2, "dataset": "d", "search_seconds": 1.0,
+         "seconds": 2.0}, tmp_path, methods.METHODS["nat"], ["a", "b"])
+  assert "pareto.svg is drawn only where matplotlib" in said[-1]
+  assert "\n".join(said).count("matplotlib") == 1
 
 
 def test_the_time_of_a_run_is_one_line(monkeypatch):
