@@ -266,16 +266,9 @@ def _in_all(result):
 
 
 def _print_time(result):
-  """Where the time went; runs of earlier versions do not tell.
-
-  Before that what was left out, where that is allowed.
-  """
-  if skipped := result.get("skipped"):
-    out.print(f"left out as damaged: {skipped['train']} training and"
-              f" {skipped['test']} test images")
-  if spent := result.get("time"):
-    out.print("time: " + ", ".join(
-        f"{name} {seconds:.1f} s" for name, seconds in spent.items()))
+  """What was left out, and where the time went."""
+  for sentence in tables.spent(result):
+    out.print(sentence)
 
 
 def _print_tries(result):

@@ -69,19 +69,22 @@ class Result(dict[str, Any]):
   def __str__(self) -> str:
     """Tables and sentences in plain text."""
     parts = self.get("union", [self])
-    shown = [f"architecture {number}\n" * (len(parts) > 1)
-             + _plain(*_rows(part, self.test_images)[:3])
+    shown = [f"architecture {number}\n" * (len(parts) > 1) + "\n".join(
+        _plain(*found[:3]) for found in (
+            _rows(part, self.test_images), choosing.table(part)) if found)
              for number, part in enumerate(parts, 1)]
-    return "\n".join([*shown, *self.told(), str(self.folder)])
+    return "\n".join([
+        *shown, *self.told(), *tables.spent(self), str(self.folder)])
 
   def _repr_html_(self) -> str:
     """Tables and pictures, as IPython asks for them."""
-    parts = self.get("union", [self])
+    ended = [*_noted(self), *tables.spent(self)]
+    if "union" not in self:
+      return _show(self, self.test_images, ended)
     return "\n".join([
-        *(_heading(f"architecture {number}") * (len(parts) > 1)
-          + _show(part, self.test_images)
-          for number, part in enumerate(parts, 1)), *_paragraphs(
-              _noted(self))])
+        *(_heading(f"architecture {number}") + _show(part, self.test_images)
+          for number, part in enumerate(self["union"], 1)),
+        *_paragraphs(ended)])
 
 
 def _rows(result, images):
@@ -110,18 +113,24 @@ def _paragraphs(lines):
   return [f"<p>{html.escape(line)}</p>" for line in lines]
 
 
-def _show(result, images):
-  """One result in HTML."""
+def _show(result, images, ended=()):
+  """One result in HTML.
+
+  Args:
+    result: of a training, or of one architecture or search.
+    images: number of test images.
+    ended: sentences that stand before the picture.
+  """
   shown = [_table(*_rows(result, images)[:3]), *_paragraphs(
       _told(result, images))]
   if "architecture" in result:
     drawn = [result["architecture"]]
   else:
-    if changes := tables.changes(result, _MOST):
-      shown.append(_table(*changes[:3]))
+    shown += [_table(*found[:3]) for found in (
+        tables.changes(result, _MOST), choosing.table(result)) if found]
     drawn = [*result["architectures"].values()]
   drawn = [*dict.fromkeys(map(codec.from_dict, drawn))]  # Kept: drawn once.
-  return "\n".join([*shown, drawing.draw(*drawn)])
+  return "\n".join([*shown, *_paragraphs(ended), drawing.draw(*drawn)])
 
 
 def _plain(title, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -234,6 +234,21 @@ def others(result):
           if key in part]
 
 
+def spent(result: Mapping[str, Any]) -> list[str]:
+  """Where the time went, in a line; runs of earlier versions do not tell.
+
+  Before that what was left out, where that is allowed.
+  """
+  said = []
+  if skipped := result.get("skipped"):
+    said.append(f"left out as damaged: {skipped['train']} training and"
+                f" {skipped['test']} test images")
+  if time := result.get("time"):
+    said.append("time: " + ", ".join(
+        f"{name} {seconds:.1f} s" for name, seconds in time.items()))
+  return said
+
+
 def refused(result):
   """What was tried and not returned, and why, a line per seed and try."""
   return [f"seed {row['seed']}: refused, {tried['reason']}"
