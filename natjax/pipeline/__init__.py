@@ -82,8 +82,8 @@ def transform(
     What `result.json` holds, which a notebook shows as tables and a picture:
     "original" and "transformed" with "params", "madds", "accuracy" (mean over
     seeds, in [0, 1]), "accuracy_std" and "accuracies"; "changes";
-    "architectures", "seed", "versions", "seconds"; of NAT, NAT++
-    and evolution "candidates" with their scores, the numbers of those that every `prefer`
+    "architectures", "seed", "versions", "seconds"; of NAT, NAT++ and evolution
+    "candidates" with their scores, the numbers of those that every `prefer`
     chooses, "preferred", and where some were tried on held-out
     images, "acceptance" and "trial_seconds"; of a method that trains
     what it derives, where every seed derives an architecture of its own,

@@ -129,7 +129,8 @@ def changes(result: Mapping[str, Any],
     costs = {"price", "score_drop"} & {*rows[0]}
     title += ("; what each saves" + " and costs" * bool(costs) + " by itself"
               + ", and its theta" * ("theta" in rows[0]))
-  return Comparison(title, *explained(rows[:most]), "")
+  columns, cells = explained(rows[:most])
+  return Comparison(title, columns, cells, "")
 
 
 def percent(part, what="accuracy"):

@@ -262,9 +262,9 @@ def find(source: Source, architecture: codec.Architecture,
   found = {name: path for name, path in found.items()
            if "transformed-" not in name} or found
   if not found:
-    only = {*held.values()}
-    wrong = "" if like is None or len(only) > 1 else _differs(
-        next(iter(folders.values())), *only, architecture, like)
+    first, *others = {*held.values()}
+    wrong = "" if like is None or others else _differs(
+        next(iter(folders.values())), first, architecture, like)
     raise errors.InputError(
         f"no network of {source} ({', '.join(folders)}) is of this architecture"
         f" and its width{': ' * bool(wrong)}{wrong}; name the run that trained"
