@@ -36,10 +36,16 @@ def run_benchmark(args) -> int:
   policy = inputs.given(args, settings.types(policy_search.SearchConfig))
   evolved = inputs.given(args, settings.types(evolution.EvolutionConfig))
   method = policy.get("method")
+  if args.focus not in (None, "general"):
+    raise errors.InputError(
+        f"focus is {errors.short(args.focus)} and must be general, since one"
+        " policy serves all cells and is given none of them; leave it out",
+        "focus")
   if not args.architectures and args.benchmark == "nasbench201" and (
       method not in table_search.METHODS):
     _refuse(evolved, "training the policy", "pass --method evolution")
     return _run_policy(args, policy)
+  policy |= {} if args.focus is None else {"focus": args.focus}
   dataset = policy.pop("dataset", None)
   if args.benchmark != "nasbench201" and dataset is not None:
     _refuse({"dataset": dataset}, args.benchmark, "it has CIFAR-10 alone")

@@ -9,6 +9,7 @@ from rich import progress as rich_progress
 from natjax import errors, pipeline
 from natjax.cli.console import err, out, print_table
 from natjax.costs import amounts
+from natjax.drawing import files as files_lib
 from natjax.pipeline import choosing, runs, tables
 
 
@@ -132,15 +133,7 @@ def print_transformed(result, folder, entry):
   for sentence in tables.others(result):
     out.print(sentence)
   _print_tries(result)
-  _print_seeds(result.get("seeds", []))
-  if result.get("changes"):
-    several = len(result.get("seeds", ())) > 1
-    alone = "; what each saves and costs by itself" * (
-        "saves" in result["changes"][0])
-    print_table("edges that changed" + ", first seed" * several + alone,
-                *tables.explained(result["changes"]))
-  if points := choosing.table(result):
-    print_table(*points[:3])
+  _print_details(result)
   folder = pathlib.Path(folder)
   more = [name for name in (*entry.drawn, runs.POINTS, "networks", "seed-*")
           if any(folder.glob(name))]
@@ -148,7 +141,18 @@ def print_transformed(result, folder, entry):
   files = ", ".join(
       ["result.json", "architecture.json", "architecture.svg", *more])
   _print_time(result)
-  out.print(f"{folder}: {files} ({_in_all(result):.1f} s in all)")
+  out.print(f"{folder}: {files} ({_in_all(result):.1f} s in all)"
+            f"{_not_drawn(folder, entry)}")
+
+
+def _not_drawn(folder, entry):
+  """Which pictures a run lacks for want of matplotlib, in words; "" if none."""
+  missing = [name for name in entry.drawn if not any(
+      any(folder.glob(at + name)) for at in ("", "*/", "*/*/"))]
+  if not missing or files_lib.there():
+    return ""
+  return (f"; {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} drawn"
+          " only where matplotlib is installed: pip install 'natjax[plots]'")
 
 
 def _test_images(folder):
@@ -167,27 +171,49 @@ def print_union(result, folder, entry, names):
   """
   parts, rows, said = result["union"], [], []
   images = _test_images(folder)
-  for number, (name, part) in enumerate(zip(names, parts, strict=True), 1):
-    shown, ratios, verdict = tables.difference(part, images, entry.kept)
-    rows.append((f"{number}: {name}", *(tables.percent(part[key]) for key in (
+  more = [kind for kind in tables.ASKED if all(
+      kind in part["transformed"] for part in parts)]
+  titles = [f"{number}: {name}" for number, name in enumerate(names, 1)]
+  for number, (title, part) in enumerate(zip(titles, parts, strict=True), 1):
+    shown, ratios, verdict = tables.difference(part, images, entry.kept, more)
+    rows.append((title, *(tables.percent(part[key]) for key in (
         "original", "transformed")), shown, *ratios))
     said += [f"{number}: {sentence}" for sentence in (
-        verdict, *choosing.sentences(part))]
+        *_timed(part), verdict, *choosing.sentences(part),
+        *tables.others(part))]
   seeds = len(parts[0]["transformed"]["accuracies"])
   print_table(
       f"{tables.measure(result)} on {result['dataset']}, {seeds} seed(s) each;"
       " one search for all", (
           "", ">original", ">transformed", ">difference", ">parameters",
-          ">multiply-adds"), rows)
+          ">multiply-adds", *(f">{kind}" for kind in more)), rows)
   for sentence in said:
     out.print(sentence)
+  if "note" in result:
+    out.print(f"Note: {result['note']}.")
+  for title, part in zip(titles, parts, strict=True):
+    _print_details(part, f"{title}, ")
   _print_time(result)
+  folder = pathlib.Path(folder)
   where = [f"{path.relative_to(folder)}/" for pattern in (
       "architecture-[0-9]*", "seed-*") for path in sorted(
-          pathlib.Path(folder).glob(pattern)) if path.is_dir()]
+          folder.glob(pattern)) if path.is_dir()]
   out.print(f"{folder}: result.json, {', '.join(where)} (search"
             f" {result['search_seconds']:.1f} s, in all"
-            f" {_in_all(result):.1f} s)")
+            f" {_in_all(result):.1f} s){_not_drawn(folder, entry)}")
+
+
+def _print_details(result, whose=""):
+  """Tables of one transformation: its seeds, its changes, and its points.
+
+  Args:
+    result: of one architecture.
+    whose: what their titles begin with.
+  """
+  _print_seeds(result.get("seeds", []), whose)
+  for shown in filter(None, (tables.changes(result), choosing.table(result))):
+    title, *found = shown[:3]
+    print_table(whose + title, *found)
 
 
 def _timed(result):
@@ -240,16 +266,9 @@ def _in_all(result):
 
 
 def _print_time(result):
-  """Where the time went; runs of earlier versions do not tell.
-
-  Before that what was left out, where that is allowed.
-  """
-  if skipped := result.get("skipped"):
-    out.print(f"left out as damaged: {skipped['train']} training and"
-              f" {skipped['test']} test images")
-  if spent := result.get("time"):
-    out.print("time: " + ", ".join(
-        f"{name} {seconds:.1f} s" for name, seconds in spent.items()))
+  """What was left out, and where the time went."""
+  for sentence in tables.spent(result):
+    out.print(sentence)
 
 
 def _print_tries(result):
@@ -281,8 +300,13 @@ def _print_tries(result):
     out.print(line)
 
 
-def _print_seeds(rows):
-  """What every seed of several transformations came to."""
+def _print_seeds(rows, whose=""):
+  """What every seed of several transformations came to.
+
+  Args:
+    rows: of the seeds.
+    whose: what the title begins with.
+  """
   if not rows:
     return
   derived = "train_accuracy_before_derivation" in rows[0]
@@ -297,7 +321,7 @@ def _print_seeds(rows):
     if derived:
       cell.append(f"{100 * row['train_accuracy_before_derivation']:.1f} ->"
                   f" {100 * row['train_accuracy_after_derivation']:.1f} %")
-  print_table("seed by seed", columns, cells)
+  print_table(f"{whose}seed by seed", columns, cells)
   if derived:
     out.print("derivation: accuracy on training images just before and just"
               " after theta gave way to its choice, which weighs 1, by running"

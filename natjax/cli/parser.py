@@ -119,13 +119,12 @@ def _transform(sub):
                    " others draw weights)")
   sub.add_argument("--train-from", help="scratch, or inherited. Of methods"
                    " whose networks are trained at the end inherited fine-tunes"
-                   " what the supernet holds for them, and the original's"
-                   " --weights (scratch). replace and differentiable inherit;"
-                   " with scratch, replace also trains what it chose from drawn"
-                   " weights and returns the better on the held-out images"
-                   " (inherited)")
-  sub.add_argument("--start", default="drawn", help="of nat, natpp and"
-                   " differentiable, how operations begin that the given"
+                   " what the supernet holds for them (scratch). replace and"
+                   " differentiable inherit; with scratch, replace also trains"
+                   " what it chose from drawn weights and returns the better on"
+                   " the held-out images (inherited)")
+  sub.add_argument("--start", default="drawn", help="of nat, natpp, evolution"
+                   " and differentiable, how operations begin that the given"
                    " network has not: drawn, or replace, after learning to give"
                    " what the trained network gives (drawn)")
   sub.set_defaults(no_train=False)
@@ -352,6 +351,9 @@ def _benchmark(sub):
                    " the seeds A to B - 1; K is K of them from N on (1)")
   sub.add_argument("--json", action="store_true", help="accuracies in points,"
                    " means over unseen inputs and seeds")
+  sub.add_argument("--focus", help="general alone, of the policy's training,"
+                   " whose inputs are drawn from the whole space: one policy"
+                   " serves all cells")
   _add_settings(sub, policy_search.SearchConfig, "", "the policy's training",
                 defaults="those of Python, other ones of --policy published")
   _add_settings(sub, evolution.EvolutionConfig, "", "evolution in the table",

@@ -53,6 +53,15 @@ def load_matplotlib(instead: str = "") -> types.ModuleType:
   return matplotlib
 
 
+def there() -> bool:
+  """Whether there is matplotlib."""
+  try:
+    load_matplotlib()
+  except errors.InputError:
+    return False
+  return True
+
+
 def drawn(draw: Callable[[Any, Any], None], rows: Collection[Any],
           path: str | os.PathLike[str]) -> bool:
   """Draws rows, if there are any and there is matplotlib; whether it did.
@@ -62,9 +71,7 @@ def drawn(draw: Callable[[Any, Any], None], rows: Collection[Any],
     rows: what to draw.
     path: where to write.
   """
-  try:
-    load_matplotlib()
-  except errors.InputError:
+  if not there():
     return False
   if rows:
     draw(rows, path)

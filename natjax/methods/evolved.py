@@ -64,7 +64,11 @@ class EvolvedConfig(evolution.EvolutionConfig, bounds.BoundsConfig):
     candidates: k, the best of the evolution, compared image by image.
     prefer: the "cost" or the "accuracy": the cheapest of those whose score is
       within one standard error of the best, or the best score by any amount;
-      under a budget, of those near it.
+      or what is "sure": the best score if 0 lies below the interval of 95 % of
+      its difference to the given architecture's, else that one is kept, unless
+      trials take something cheaper, as of nat (of what keeps to a budget that
+      it exceeds, the best score); "auto" is sure. Under a budget that the given
+      one exceeds, of those near it, unless it is accuracy.
     held_out: part of the training images kept from search and training, on
       which what was found is compared with the original, both trained briefly,
       and once more when both are trained in full; 0 accepts without a look.
@@ -121,7 +125,7 @@ PRESETS = {
     "small": EvolvedConfig(
         **_FEW | {"generations": 10}, init_channels=16, cells=8, epochs=30),
     "paper": EvolvedConfig(init_channels=20, cells=8, epochs=200,
-                           prefer="accuracy")}
+                           focus="general", prefer="accuracy")}
 
 
 def resolve(config: EvolvedConfig, kind: str) -> EvolvedConfig:

@@ -1,12 +1,12 @@
 """A start for other methods: the candidates learn before they are searched.
 
-Before NAT, NAT++ or theta begins, every operation that `replace` would put in
-another's place learns to give what that one gives, for the same input (its
-first step, "distil", in as many epochs). The supernet then begins with the
-weights of the given network and, for the candidates that it shares with
-`replace`, with what these have learnt; what is left begins as it does without.
-The prices of `replace` are of no use here: the other method does its own
-choosing.
+Before NAT, NAT++, evolution or theta begins, every operation that `replace`
+would put in another's place learns to give what that one gives, for the same
+input (its first step, "distil", in as many epochs). The supernet then begins
+with the weights of the given network and, for the candidates that it shares
+with `replace`, with what these have learnt; what is left begins as it does
+without. The prices of `replace` are of no use here: the other method does its
+own choosing.
 
 Of theta's candidates only identities across shapes have weights.
 """

@@ -44,8 +44,8 @@ def transform(
 
   Args:
     architecture: what to transform: a genotype, or a network of blocks; or
-      several of one space, for NAT and NAT++, which share one search around all
-      of them; None searches in a space.
+      several of one space, for NAT, NAT++ and evolution, which share one search
+      around all of them; None searches in a space.
     dataset: images; the test images are looked at once, by trained networks.
     out: the run directory; an interrupted run there is resumed.
     method: of `methods.METHODS`.
@@ -66,14 +66,14 @@ def transform(
       first ("replace"), or draws the weights.
     train_from: of NAT, NAT++ and evolution, whether the networks at the end are
       trained from "scratch" (None) or fine-tuned, from what the supernet holds
-      for them and from the given weights of the original ("inherited"). The
-      networks of "replace" and "differentiable" inherit theirs (None, or
-      "inherited"); with "scratch", "replace" also trains what it chose from
-      drawn weights, compares both on the held-out images, and returns the
-      better ("fresh" of every row of "seeds").
-    start: of NAT, NAT++ and theta, how operations begin that the given network
-      has not: "drawn", or "replace", having learnt to give what the trained
-      network gives.
+      for them ("inherited"); where weights are given, the original is not
+      trained. The networks of "replace" and "differentiable" inherit theirs
+      (None, or "inherited"); with "scratch", "replace" also trains what it
+      chose from drawn weights, compares both on the held-out images, and
+      returns the better ("fresh" of every row of "seeds").
+    start: of NAT, NAT++, evolution and theta, how operations begin that the
+      given network has not: "drawn", or "replace", having learnt to give what
+      the trained network gives.
     seed: of everything random.
     devices: how many to spread over; None is all.
     overwrite: remove an earlier run in `out`.
@@ -86,7 +86,7 @@ def transform(
     What `result.json` holds, which a notebook shows as tables and a picture:
     "original" and "transformed" with "params", "madds", "accuracy" (mean over
     seeds, in [0, 1]), "accuracy_std" and "accuracies"; "changes";
-    "architectures", "seed", "versions", "seconds"; of NAT and NAT++
+    "architectures", "seed", "versions", "seconds"; of NAT, NAT++ and evolution
     "candidates" with their scores, the numbers of those that every `prefer`
     chooses, "preferred", and where some were tried on held-out
     images, "acceptance" and "trial_seconds", and where what trials accepted

@@ -16,6 +16,8 @@ from natjax.graph import codec
 from natjax.pipeline import runs, tables
 from natjax.training import metrics as metrics_lib
 
+_LEAST = 0.3  # Rank correlation: with less, prices are taken not to add up.
+
 
 def write(out: pathlib.Path, result: Mapping[str, Any]) -> None:
   """Writes the architecture of every point, as `RUN/pareto/NUMBER.json`."""
@@ -104,9 +106,35 @@ def _otherwise(result):
       for i, names in found.items()]
 
 
+def _added_up(result):
+  """How well the sums of prices foretold what combinations cost.
+
+  Of several seeds and rounds the least.
+  """
+  seeds = result.get("seeds", ())
+  rounds = max((len(row.get("rounds", ())) for row in seeds), default=0)
+  found = [one["rank_correlation"] for row in seeds
+           for one in (row, *row.get("rounds", ()))
+           if one.get("rank_correlation") is not None]
+  if not found:
+    return []
+  of = " and ".join(f"{count} {name}" for count, name in (
+      (len(seeds), "seeds"), (rounds, "rounds")) if count > 1)
+  said = ("The sums of prices foretell what random combinations of replacements"
+          f" cost with a rank correlation of {min(found):.2f}"
+          + f", the least of {of}" * bool(of))
+  return [said + (
+      ": the prices did not add up here, so that the choice is little better"
+      " than chance; more price-images, more distil-epochs or several rounds"
+      " help." if min(found) < _LEAST else ".")]
+
+
 def sentences(result: Mapping[str, Any]) -> list[str]:
-  """How alike the samples were, where they were, and what trials came to."""
-  said = []
+  """How alike the samples were, where they were, and what trials came to.
+
+  Of a replacement also how well its prices added up.
+  """
+  said = _added_up(result)
   if result.get("distinct") == 1:
     said.append(f"All {result['sampled']} samples are one and the same"
                 " transformation: the policy has settled on it.")

@@ -69,10 +69,9 @@ class Planned(work.Work):
         folder, a file of weights or variables (`pipeline.weights`); None trains
         the network, or draws the weights.
       train_from: of a method whose networks are trained at the end, where both
-        of them begin: from "scratch", as is usual, or "inherited", what was
-        transformed with what the method's supernet holds for it, and the
-        original with the given weights, or without, with what the supernet
-        holds for it. Of one that trains its networks itself "inherited" is what
+        of them begin: from "scratch", as is usual, or "inherited", with what
+        the method's supernet holds for them; with given weights the original is
+        not trained. Of one that trains its networks itself "inherited" is what
         it does; of replacement, with "scratch" what was chosen is also trained
         from drawn weights, and the better of both on the held-out images is
         returned. None is what is usual of the method.

@@ -60,24 +60,31 @@ class Result(dict[str, Any]):
 
   def told(self) -> list[str]:
     """What is said of it in words: which is better, and what was refused."""
-    return [line for part in self.get("union", [self])
-            for line in _told(part, self.test_images)]
+    parts = self.get("union", [self])
+    return [
+        *(f"architecture {number}: " * (len(parts) > 1) + line
+          for number, part in enumerate(parts, 1)
+          for line in _told(part, self.test_images)), *_noted(self)]
 
   def __str__(self) -> str:
     """Tables and sentences in plain text."""
     parts = self.get("union", [self])
-    shown = [f"architecture {number}\n" * (len(parts) > 1)
-             + _plain(*_rows(part, self.test_images)[:3])
+    shown = [f"architecture {number}\n" * (len(parts) > 1) + "\n".join(
+        _plain(*found[:3]) for found in (
+            _rows(part, self.test_images), choosing.table(part)) if found)
              for number, part in enumerate(parts, 1)]
-    return "\n".join([*shown, *self.told(), str(self.folder)])
+    return "\n".join([
+        *shown, *self.told(), *tables.spent(self), str(self.folder)])
 
   def _repr_html_(self) -> str:
     """Tables and pictures, as IPython asks for them."""
-    parts = self.get("union", [self])
-    return "\n".join(
-        _heading(f"architecture {number}") * (len(parts) > 1)
-        + _show(part, self.test_images)
-        for number, part in enumerate(parts, 1))
+    ended = [*_noted(self), *tables.spent(self)]
+    if "union" not in self:
+      return _show(self, self.test_images, ended)
+    return "\n".join([
+        *(_heading(f"architecture {number}") + _show(part, self.test_images)
+          for number, part in enumerate(self["union"], 1)),
+        *_paragraphs(ended)])
 
 
 def _rows(result, images):
@@ -90,28 +97,41 @@ def _rows(result, images):
 
 
 def _told(result, images):
-  """The sentences of one result."""
+  """The sentences of one result, but for its note."""
   verdict = _rows(result, images).verdict
-  note = [f"Note: {result['note']}."] if "note" in result else []
-  return [*[verdict] * bool(verdict), *choosing.sentences(result), *note,
+  return [*[verdict] * bool(verdict), *choosing.sentences(result),
           *tables.others(result), *tables.refused(result),
           *tables.fresh(result)]
 
 
-def _show(result, images):
-  """One result in HTML."""
-  shown = [_table(*_rows(result, images)[:3]), *(
-      f"<p>{html.escape(line)}</p>" for line in _told(result, images))]
+def _noted(result):
+  """The note of all of a result."""
+  return [f"Note: {result['note']}."] if "note" in result else []
+
+
+def _paragraphs(lines):
+  """Sentences in HTML."""
+  return [f"<p>{html.escape(line)}</p>" for line in lines]
+
+
+def _show(result, images, ended=()):
+  """One result in HTML.
+
+  Args:
+    result: of a training, or of one architecture or search.
+    images: number of test images.
+    ended: sentences that stand before the picture.
+  """
+  shown = [_table(*_rows(result, images)[:3]), *_paragraphs(
+      _told(result, images))]
   if "architecture" in result:
     drawn = [result["architecture"]]
   else:
-    if changes := result.get("changes"):
-      more = f", the first {_MOST}" * (len(changes) > _MOST)
-      shown.append(_table(f"edges that changed{more}", *tables.explained(
-          changes[:_MOST])))
+    shown += [_table(*found[:3]) for found in (
+        tables.changes(result, _MOST), choosing.table(result)) if found]
     drawn = [*result["architectures"].values()]
   drawn = [*dict.fromkeys(map(codec.from_dict, drawn))]  # Kept: drawn once.
-  return "\n".join([*shown, drawing.draw(*drawn)])
+  return "\n".join([*shown, *_paragraphs(ended), drawing.draw(*drawn)])
 
 
 def _plain(title, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -108,6 +108,31 @@ def explained(changes):
       column for column, _ in (*saves.values(), *costs.values()))), rows
 
 
+def changes(result: Mapping[str, Any],
+            most: int | None = None) -> Comparison | None:
+  """The changes as a table, without a verdict; None where there are none.
+
+  Its title says what is known of each: not every method knows a loss.
+
+  Args:
+    result: of a transformation of one architecture, not of several.
+    most: rows at most; None is all.
+  """
+  rows = result.get("changes")
+  if not rows:
+    return None
+  title = "edges that changed" + ", first seed" * (
+      len(result.get("seeds", ())) > 1)
+  if most is not None and len(rows) > most:
+    title += f", the first {most}"
+  if "saves" in rows[0]:
+    costs = {"price", "score_drop"} & {*rows[0]}
+    title += ("; what each saves" + " and costs" * bool(costs) + " by itself"
+              + ", and its theta" * ("theta" in rows[0]))
+  columns, cells = explained(rows[:most])
+  return Comparison(title, columns, cells, "")
+
+
 def percent(part, what="accuracy"):
   """A mean over seeds, with the deviation of several."""
   several = len(part.get(what.replace("accuracy", "accuracies"), ())) > 1
@@ -208,6 +233,21 @@ def others(result):
               ("top5_accuracy", "among the five first answers of the {}"),
               ("linear_accuracy", "linear classifier on the {}'s features"))
           if key in part]
+
+
+def spent(result: Mapping[str, Any]) -> list[str]:
+  """Where the time went, in a line; runs of earlier versions do not tell.
+
+  Before that what was left out, where that is allowed.
+  """
+  said = []
+  if skipped := result.get("skipped"):
+    said.append(f"left out as damaged: {skipped['train']} training and"
+                f" {skipped['test']} test images")
+  if time := result.get("time"):
+    said.append("time: " + ", ".join(
+        f"{name} {seconds:.1f} s" for name, seconds in time.items()))
+  return said
 
 
 def refused(result):

@@ -1,6 +1,6 @@
 """Trained weights that are given, to begin with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import os
@@ -237,7 +237,9 @@ def handed_on(out: pathlib.Path,
 
 
 def find(source: Source, architecture: codec.Architecture,
-         seeds: Sequence[int]) -> dict[int, pathlib.Path]:
+         seeds: Sequence[int],
+         like: Callable[[codec.Architecture], Any] | None = None
+         ) -> dict[int, pathlib.Path]:
   """The files with an architecture's weights, one per seed.
 
   Args:
@@ -247,6 +249,8 @@ def find(source: Source, architecture: codec.Architecture,
       of natjax's holds, "params" and "batch_stats".
     architecture: whose.
     seeds: of the networks.
+    like: gives the shapes of an architecture's variables, by which a run whose
+      networks are all of another one is said to differ.
 
   Raises:
     InputError: there is no such run or file, or it has fewer such networks.
@@ -275,16 +279,20 @@ def find(source: Source, architecture: codec.Architecture,
     return {seeds[0]: path}
   with errors.within("weights"):
     folders = networks_lib.networks(path)
+  held = {name: _architecture(folder) for name, folder in folders.items()}
   found = {name: folder / runs.WEIGHTS for name, folder in folders.items()
-           if _architecture(folder) in (architecture, codec.pad(architecture))}
+           if held[name] in (architecture, codec.pad(architecture))}
   # Of a run that kept the original, the other is the same network.
   found = {name: path for name, path in found.items()
            if "transformed-" not in name} or found
   if not found:
+    first, *others = {*held.values()}
+    wrong = "" if like is None or others else _differs(
+        next(iter(folders.values())), first, architecture, like)
     raise errors.InputError(
         f"no network of {source} ({', '.join(folders)}) is of this architecture"
-        " and its width; name the run that trained it, or give the width that"
-        " it was trained with", "weights")
+        f" and its width{': ' * bool(wrong)}{wrong}; name the run that trained"
+        " it, or give the width that it was trained with", "weights")
   if len(found) < len(seeds):
     raise errors.InputError(
         f"{source} has {len(found)} trained networks of this architecture (it"
@@ -295,6 +303,24 @@ def find(source: Source, architecture: codec.Architecture,
   if len(own) == len(seeds):
     return {seed: found[name] for seed, name in own.items()}
   return dict(zip(seeds, found.values(), strict=False))
+
+
+def _differs(folder, theirs, architecture, like):
+  """What of a network's weights is not an architecture's, in words, or "".
+
+  Args:
+    folder: of the network.
+    theirs: its architecture, None if that cannot be read.
+    architecture: that was asked for.
+    like: gives the shapes of an architecture's variables.
+  """
+  padded = theirs is not None and theirs == codec.pad(theirs)
+  try:
+    held = networks_lib.load_weights(folder / runs.WEIGHTS)
+  except errors.InputError:
+    return ""
+  return networks_lib.misfits(
+      held, like(codec.pad(architecture) if padded else architecture))
 
 
 def _architecture(folder):
@@ -335,7 +361,7 @@ def given(source: Source | None,
   if source is None or architecture is None:
     return Given({}, "")
   found = find(source, architecture, seeds or range(
-      trainer.seed, trainer.seed + trainer.config.seeds))
+      trainer.seed, trainer.seed + trainer.config.seeds), trainer.like)
   anew = [_read(path, architecture, trainer).anew for path in found.values()]
   return Given(found, anew[0])
 

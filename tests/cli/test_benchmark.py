@@ -67,7 +67,12 @@ def test_text(table):
     (("--dataset", "mnist"), "cifar100"), (("--policy", "x"), "published"),
     (("--policy", "published", "--features", "4"), "--features"),
     (("--seeds", "0"), "--seeds"), (("--seed", "-1"), "--seed"),
-    (("--train-fraction", "1.5"), "--train-fraction")])
+    (("--train-fraction", "1.5"), "--train-fraction"),
+    (("--focus", "given"), "focus is 'given' and must be general, since one"
+     " policy serves all cells"),
+    (("--focus", "general", "--steps", "0"), "steps is 0"),
+    (("--focus", "general", "--method", "evolution"),
+     "focus is general and does not apply to searching the table")])
 def test_refusals_are_one_line(table, flags, message):
   code, out, err = run("benchmark", "nasbench201", "--table", table, *flags)
   assert code == 2 and out == ""

@@ -4,8 +4,9 @@ import types
 
 import pytest
 
-from natjax import methods
+from natjax import errors, methods
 from natjax.cli import output
+from natjax.drawing import files
 from natjax.pipeline import choosing, tables
 from natjax.training import options
 
@@ -171,6 +172,155 @@ def test_what_is_said_of_a_choice():
                    " policy has settled on it.")
   assert tried == ("Trials of 2 candidate(s), 5 epochs, 25 % of the time:"
                    " accepted. The best of them is cheaper, and so on.")
+
+
+@pytest.mark.parametrize("seeds, words", [
+    ([{"rank_correlation": 0.914}], "rank correlation of 0.91."),
+    ([{"rank_correlation": 0.3}], "of 0.30."),
+    ([{"rank_correlation": 0.9}, {"rank_correlation": 0.29}],
+     "of 0.29, the least of 2 seeds: the prices did not add up here, so that"
+     " the choice is little better than chance; more price-images, more"
+     " distil-epochs or several rounds help."),
+    ([{"rank_correlation": 0.9, "rounds": [
+        {"rank_correlation": -0.2}, {"rank_correlation": 0.9}]}],
+     "of -0.20, the least of 2 rounds: the prices did not"),
+    ([{"rank_correlation": None, "rounds": [{"rank_correlation": 0.5}, {}]},
+      {"rank_correlation": None}], "of 0.50, the least of 2 seeds and 2")])
+def test_how_well_prices_added_up(seeds, words):
+  said, = choosing.sentences({"seeds": seeds})
+  assert words in said
+
+
+def test_of_prices_that_were_not_checked_nothing_is_said():
+  assert choosing.sentences({"seeds": [{"rank_correlation": None}, {}]}) == []
+
+
+@pytest.fixture
+def printed(monkeypatch):
+  """Sentences, and by their titles the tables, that are printed."""
+  said, shown = [], {}
+  monkeypatch.setattr(output, "_test_images", lambda folder: 100)
+  monkeypatch.setattr(output.out, "print", said.append)
+  monkeypatch.setattr(output, "print_table", lambda title, columns, rows: (
+      shown.update({title: (columns, rows)})))
+  return said, shown
+
+
+def _one(latency, memory, change):
+  """A result of one architecture, which costs less in these alone."""
+  part = lambda latency, memory: {
+      "params": 1000, "madds": 1000, "accuracy": 0.5, "accuracies": [0.5],
+      "latency": latency, "memory": memory}
+  times = lambda median: {
+      "median": median, "interval": [median, median], "runs": 9,
+      "quartiles": [median, median]}
+  row = {"score": 0.5, "standard_error": 0.0, "params": 1000, "madds": 1000,
+         "original": True, "chosen": False, "pareto": True,
+         "latency_ratio": latency, "memory": memory}
+  return {
+      "dataset": "d", "seed": 0, "original": part(1.0, 1000),
+      "transformed": part(latency, memory), "candidates": [row], "latency": {
+          "batch": 1, "device": "cpu", "dtype": "float32",
+          "original": times(1.0), "changed": times(latency)},
+      "changes": [{"cell": "normal", "source": 0, "target": 2,
+                   "before": change, "after": "null",
+                   "saves": {"params": 0, "madds": 0}, "score_drop": 0.01}]}
+
+
+def test_several_architectures_tell_what_one_does(printed, tmp_path):
+  said, shown = printed
+  parts = [_one(0.5, 1000, "conv_3x3"), _one(1.0, 250, "conv_1x1")]
+  parts[1]["transformed"]["top5_accuracy"] = 0.75
+  output.print_union(
+      {"union": parts, "dataset": "d", "search_seconds": 1.0, "seconds": 2.0,
+       "note": "of the whole"}, tmp_path, methods.METHODS["nat"], ["a", "b"])
+  (columns, rows), *_ = shown.values()
+  assert columns[-4:] == (">parameters", ">multiply-adds", ">latency",
+                          ">memory")
+  assert [row[-4:] for row in rows] == [
+      ("+0.0 %", "+0.0 %", "-50.0 %", "+0.0 %"),
+      ("+0.0 %", "+0.0 %", "+0.0 % (noise)", "-75.0 %")]
+  text = "\n".join(said)
+  assert text.count("the transformed one is cheaper") == 2
+  assert "costs the same" not in text
+  assert "1: latency of a batch of 1 on cpu" in text
+  assert "2: among the five first answers of the transformed: 75.00 %" in text
+  assert text.count("Note: of the whole.") == 1
+  for title, operation in (("1: a, ", "conv_3x3"), ("2: b, ", "conv_1x1")):
+    changes, points = (shown[key] for key in shown if key.startswith(title))
+    assert changes[1][0][:4] == ("normal", "0 -> 2", operation, "null")
+    assert points[0][0] == ">point" and points[1][0][0] == "1"
+
+
+def test_several_architectures_without_such_a_budget(printed, tmp_path):
+  _, shown = printed
+  part = _one(0.5, 250, "conv_3x3")
+  for one in (part, part["original"], part["transformed"]):
+    for kind in tables.ASKED:
+      one.pop(kind, None)
+  output.print_union(
+      {"union": [part] * 2, "dataset": "d", "search_seconds": 1.0,
+       "seconds": 2.0}, tmp_path, methods.METHODS["nat"], ["a", "b"])
+  (columns, rows), *_ = shown.values()
+  assert columns[-1] == ">multiply-adds" and len(rows[0]) == len(columns)
+
+
+def test_several_architectures_of_several_seeds(printed, tmp_path):
+  _, shown = printed
+  part = {**_one(0.5, 250, "conv_3x3"), "seeds": [{
+      **_one(0.5, 250, "conv_3x3")["transformed"], "seed": seed,
+      "num_changes": 1} for seed in (0, 1)]}
+  del part["candidates"]
+  for one in part["seeds"]:
+    del one["latency"]
+  for one in (part["original"], part["transformed"]):
+    del one["latency"]
+  output.print_union(
+      {"union": [part] * 2, "dataset": "d", "search_seconds": 1.0,
+       "seconds": 2.0}, tmp_path, methods.METHODS["nat"], ["a", "b"])
+  assert [row[0] for row in shown["2: b, seed by seed"][1]] == ["0", "1"]
+  assert any(title.startswith("2: b, edges that changed, first seed")
+             for title in shown)
+
+
+def _without_matplotlib(monkeypatch):
+  def missing(*_):
+    raise errors.InputError("this picture needs matplotlib")
+
+  monkeypatch.setattr(files, "load_matplotlib", missing)
+
+
+@pytest.mark.parametrize("method, where, words", [
+    ("nat", None, "; pareto.svg is drawn only where matplotlib is installed:"
+     " pip install 'natjax[plots]'"),
+    ("it-nas", None, "; alpha.svg, attention.svg are drawn only where"),
+    ("nat", "pareto.svg", ""), ("nat", "seed-0/pareto.svg", ""),
+    ("nat", "seed-0/architecture-1/pareto.svg", "")])
+def test_pictures_that_need_matplotlib(monkeypatch, tmp_path, method, where,
+                                       words):
+  told = lambda: output._not_drawn(tmp_path, methods.METHODS[method])
+  assert told() == "" or not files.there()  # With matplotlib none is missed.
+  _without_matplotlib(monkeypatch)
+  if where:
+    (tmp_path / where).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / where).touch()
+  assert told().startswith(words) and bool(told()) == bool(words)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_line_of_files_says_once_that_pictures_lack(
+    printed, monkeypatch, tmp_path, count):
+  said, _ = printed
+  _without_matplotlib(monkeypatch)
+  part = {**_one(0.5, 250, "conv_3x3"), "method": "nat", "seconds": 2.0}
+  if count == 1:
+    output.print_transformed(part, tmp_path, methods.METHODS["nat"])
+  else:
+    output.print_union(
+        {"union": [part] * 2, "dataset": "d", "search_seconds": 1.0,
+         "seconds": 2.0}, tmp_path, methods.METHODS["nat"], ["a", "b"])
+  assert "pareto.svg is drawn only where matplotlib" in said[-1]
+  assert "\n".join(said).count("matplotlib") == 1
 
 
 def test_the_time_of_a_run_is_one_line(monkeypatch):

@@ -136,3 +136,24 @@ def test_the_table_shows_what_is_known_of_changes():
   assert tables.explained([theta])[1][0][-1] == "0.00, 0.50, -1.00"
   drop = {**old, "saves": row["saves"], "score_drop": -0.015}
   assert tables.explained([drop])[1][0][-1] == "-1.50"
+
+
+@pytest.mark.parametrize("more, title", [
+    ({}, "edges that changed"),
+    ({"saves": {"params": 1}}, "edges that changed; what each saves by itself"),
+    ({"saves": {"params": 1}, "price": 0.1},
+     "edges that changed; what each saves and costs by itself"),
+    ({"saves": {"params": 1}, "score_drop": 0.1},
+     "edges that changed; what each saves and costs by itself"),
+    ({"saves": {"params": 1}, "theta": [[0.0, 0.5, -1.0]]},
+     "edges that changed; what each saves by itself, and its theta")])
+def test_titles_say_no_more_than_is_known(more, title):
+  row = {"cell": "normal", "source": 1, "target": 2, "before": "conv_3x3",
+         "after": "conv_1x1", **more}
+  found = tables.changes({"changes": [row] * 3, "seeds": [{}]})
+  assert found.title == title and len(found.rows) == 3
+  found = tables.changes({"changes": [row] * 3, "seeds": [{}, {}]}, 2)
+  first, *rest = title.split(";")
+  assert found.title == ";".join(
+      [f"{first}, first seed, the first 2", *rest]) and len(found.rows) == 2
+  assert tables.changes({}) is tables.changes({"changes": []}) is None

@@ -15,6 +15,7 @@ from natjax.graph import blocks, codec, keeping, records
 from natjax.methods import (
     aims,
     differentiable,
+    evolved,
     inference,
     nat,
     natpp,
@@ -26,6 +27,7 @@ from natjax.spaces import ground as ground_lib
 from natjax.spaces import inputs
 from natjax.training import settings as settings_lib
 from tests import architectures, tiny
+from tests.methods import test_evolved
 
 FRAME = records.Frame(10, 8)
 SKELETON = records.Skeleton("cifar", 4, 3, 10, 8)
@@ -179,6 +181,26 @@ def test_no_candidate_of_a_policy_changes_what_is_kept(kind, keep, changes):
     assert stands(found, kept) == before
     changed += found != of
   assert changed
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("keep, changes", [
+    ("blocks:0-2", {"max_madds": "0.85x"}), ("normal/edge:0-3,reduce", {})])
+def test_no_candidate_of_evolution_changes_what_is_kept(keep, changes):
+  of = codec.pad(RESNET) if keep in SOME else DARTS
+  config = dataclasses.replace(
+      test_evolved.CHAIN if keep in SOME else test_evolved.CONFIG,
+      keep=keep, **changes)
+  space = spaces.space_for(of, method="natpp", share="cell")
+  method = evolved.Evolved(config, space._replace(keep=keep), num_classes=10,
+                           image_size=8, given=of)
+  kept = {**SOME, **OF_CELLS}[keep]
+  # What changes most scores most.
+  derived, _ = test_evolved.derive(method, of, sign=-1)
+  found = [codec.from_dict(row["architecture"])
+           for row in derived.report["candidates"]]
+  assert len({*found} - {of}) > 1
+  assert all(stands(one, kept) == stands(of, kept) for one in found)
 
 
 @pytest.mark.parametrize("keep, of", [

@@ -153,6 +153,7 @@ def test_presets_hold_for_both_kinds():
     for kind in ("cells", "blocks"):
       config = evolved.ENTRY.presets(preset, "supervised", kind)
       assert evolved.resolve(config, kind) == config
+      assert config.focus == ("general" if preset == "paper" else "given")
 
 
 def test_there_is_no_policy_in_its_state():

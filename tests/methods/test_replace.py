@@ -259,6 +259,7 @@ def test_a_run_returns_a_cheaper_network_with_its_weights(a_run):
   assert [tried["accepted"] for tried in row["tries"]] == [True]
   assert row["tries"][0]["images"] == 16  # A tenth of 160.
   assert -1 <= row["rank_correlation"] <= 1
+  assert f"rank correlation of {row['rank_correlation']:.2f}" in str(result)
   assert result["changes"] and all(
       change["saves"]["madds"] >= 0 for change in result["changes"])
   paid = [change["price"] for change in result["changes"]]

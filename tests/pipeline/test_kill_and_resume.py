@@ -29,15 +29,19 @@ NETWORK = blocks.BlockNetwork(
 
 SETTINGS = [
     "--dataset", "digits", "--preset", "demo", "--image-size", "8",
-    "--epochs", "4", "--warmup-epochs", "1", "--batch-size", "64",
-    "--samples", "2", "--candidates", "3", "--train-epochs", "3",
-    "--train-batch-size", "64", "--train-seeds", "1", "--finalists", "2",
+    "--epochs", "4", "--batch-size", "64", "--candidates", "3",
+    "--train-epochs", "3", "--train-batch-size", "64", "--train-seeds", "1",
+    "--finalists", "2",
     # A checkpoint after every chunk, so that many kills hit one in writing.
     "--checkpoint-seconds", "0", "--chunk-seconds", "0.05",
 ]
+NAT = ["--warmup-epochs", "1", "--samples", "2"]
 # Of a budget, so that there is another network to be trained.
-BLOCKS = ["mine.json", "--max-params", "0.9x"]
-CELLS = ["darts", "--init-channels", "2", "--cells", "2",
+BLOCKS = ["mine.json", "--max-params", "0.9x", *NAT]
+EVOLVED = ["mine.json", "--max-params", "0.9x", "--method", "evolution",
+           "--population", "6", "--generations", "3", "--parents", "3",
+           "--mutations", "2", "--crossovers", "2"]
+CELLS = ["darts", *NAT, "--init-channels", "2", "--cells", "2",
          "--train-init-channels", "2", "--train-cells", "2"]
 
 
@@ -68,15 +72,18 @@ def checkpoints(folder):
   return [p for p in folder.glob("*") if p.name.isdigit()]
 
 
-def moments(out):
+def moments(out, what):
   """What to wait for before each kill."""
   search = out / "checkpoint" / "search"
   rows = lambda: (out / "metrics.jsonl").read_text() if (
       out / "metrics.jsonl").exists() else ""
+  policy = what != EVOLVED
   return {
-      "weights phase": lambda: '"warmup"' in rows(),
+      "weights phase": lambda: ('"warmup"' if policy else '"supernet"') in (
+          rows()),
       "checkpoint in writing": lambda: any(search.glob("*tmp*")),
-      "policy phase": lambda: '"policy"' in rows(),
+      **({"policy phase": lambda: '"policy"' in rows()} if policy else {
+          "evolution": lambda: rows().count('"supernet"') == 4}),
       "first round of trials": lambda: '"run": "trial-1-' in rows(),
       "final training": lambda: '"run": "original-0", "stage"' in rows(),
       "second training": lambda: '"run": "transformed-0"' in rows() or (
@@ -102,14 +109,15 @@ def files(out):
 
 
 @pytest.mark.parametrize("what", [
-    BLOCKS, pytest.param(CELLS, marks=pytest.mark.slow)], ids=lambda w: w[0])
+    BLOCKS, EVOLVED, pytest.param(CELLS, marks=pytest.mark.slow)],
+    ids=["blocks", "evolution", "cells"])
 def test_killed_at_random_moments_ends_in_the_same_bits(
     tmp_path, cache, what):
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   finish(start(whole, cache, what))
   random.seed(0)
   hit = []
-  for name, reached in moments(killed).items():
+  for name, reached in moments(killed, what).items():
     process = start(killed, cache, what)
     deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline:

@@ -218,6 +218,52 @@ def test_several_architectures_show_each():
   assert "+40.00" in text and "+10.00" in text
 
 
+def point(madds, **more):
+  return {"params": 2000, "madds": madds, "score": 0.5, "standard_error": 0.0,
+          "original": False, "chosen": False, "pareto": True, **more}
+
+
+def test_where_the_time_went_and_the_points_are_shown():
+  more = {"candidates": [point(4e6, original=True), point(3e6, chosen=True)],
+          "time": {"search": 12.34, "other": 0.5},
+          "skipped": {"train": 3, "test": 1}}
+  result = shown(0.5, 0.9, **more)
+  text, tree = parsed(result)
+  heads = [[cell.text for cell in table.find("tr")]
+           for table in tree.findall("table")]
+  assert [head[0] for head in heads] == [None, "cell", "point"]
+  points = [[cell.text for cell in row]
+            for row in tree.findall("table")[2].findall("tr")[1:]]
+  assert [row[:2] for row in points] == [["1", "chosen"], ["2", "original"]]
+  time = "time: search 12.3 s, other 0.5 s"
+  skipped = "left out as damaged: 3 training and 1 test images"
+  assert text.count(time) == text.count(skipped) == 1
+  assert text.index(skipped) < text.index(time) < text.index("<svg")
+  lines = str(result).split("\n")
+  assert {time, skipped} < {*lines}
+  assert [line.split()[:2] for line in lines if "3.000 M" in line][-1] == [
+      "1", "chosen"]
+  # Of several, the points of each, and the time of all.
+  both = results.Result({"union": [dict(result)] * 2, "dataset": "d",
+                         "time": {"search": 99.0}}, 100)
+  text, tree = parsed(both)
+  assert len(tree.findall("table")) == 6
+  assert text.count("time: ") == str(both).count("time: ") == 1
+  assert "time: search 99.0 s" in text
+  assert str(both).count("no other dominates") == 2
+
+
+def test_of_several_architectures_each_is_told_by_its_number():
+  result = results.Result(
+      {"union": [dict(shown(0.5, 0.9)), dict(shown(0.6, 0.1))],
+       "dataset": "d", "note": "a & b"}, 100)
+  first, second, note = result.told()
+  assert first.startswith("architecture 1: The transformed network is more")
+  assert second.startswith("architecture 2: The original is more accurate")
+  assert note == "Note: a & b." and str(result).count(note) == 1
+  assert result._repr_html_().count("Note: a &amp; b.") == 1
+
+
 def test_a_search_that_trained_nothing_is_shown():
   text, _ = parsed(results.Result({
       "derived": {"params": 2000, "madds": 4e6}, "method": "darts",

@@ -11,7 +11,7 @@ import pytest
 from natjax import cli, errors, methods, pipeline, spaces, zoo
 from natjax.cli import output
 from natjax.graph import blocks, codec, records
-from natjax.methods import nat, supervised
+from natjax.methods import evolved, nat, supervised
 from natjax.pipeline import job as job_lib
 from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import runs
@@ -38,6 +38,12 @@ GIVEN = (network("conv_3x3", "conv_1x1"), network("conv_1x1", "conv_3x3"))
 SEARCH = nat.NATConfig(
     epochs=2, warmup_epochs=1, batch_size=64, samples=2, candidates=3,
     finalists=1, trial_epochs=1, max_madds="0.9x", tolerance=100.0)
+EVOLVED = evolved.EvolvedConfig(
+    **{name: getattr(SEARCH, name) for name in (
+        "epochs", "batch_size", "candidates", "finalists", "trial_epochs",
+        "max_madds", "tolerance")},
+    population=6, generations=2, parents=3, mutations=3, crossovers=1)
+SEARCHES = {"nat": SEARCH, "evolution": EVOLVED}
 TRAIN = supervised.TrainConfig(
     epochs=1, batch_size=64, learning_rate=0.1, drop_path=0.0,
     auxiliary=False, cutout=0)
@@ -51,16 +57,29 @@ def dataset():
       test_images=whole.test_images[:64], test_labels=whole.test_labels[:64])
 
 
-def transform(out, given=GIVEN, search=SEARCH, **options):
+def transform(out, given=GIVEN, method="nat", **options):
   return pipeline.transform(
-      given, dataset(), out=out, method="nat", search=search, train=TRAIN,
-      share="full", **{"devices": 1, **options})
+      given, dataset(), out=out, method=method, search=SEARCHES[method],
+      train=TRAIN, share="full", **{"devices": 1, **options})
 
 
 @pytest.fixture(scope="module")
 def a_run(tmp_path_factory):
   out = tmp_path_factory.mktemp("union") / "run"
   return out, transform(out)
+
+
+@pytest.fixture(scope="module")
+def an_evolved_run(tmp_path_factory):
+  out = tmp_path_factory.mktemp("union") / "run"
+  return out, transform(out, method="evolution")
+
+
+@pytest.fixture(params=SEARCHES)
+def either(request):
+  """A run, and its method."""
+  return *request.getfixturevalue(
+      "a_run" if request.param == "nat" else "an_evolved_run"), request.param
 
 
 def weights(out):
@@ -79,8 +98,8 @@ def plain(tree):
 
 
 @pytest.mark.long
-def test_each_is_transformed_within_its_own_budget(a_run):
-  out, result = a_run
+def test_each_is_transformed_within_its_own_budget(either):
+  out, result, _ = either
   assert json.loads((out / "result.json").read_text()) == result
   assert len(result["union"]) == 2
   for number, (given, part) in enumerate(
@@ -130,8 +149,8 @@ def test_the_original_is_trained_as_in_a_run_of_one(a_run, tmp_path):
 
 
 @pytest.mark.long
-def test_stopped_anywhere_it_ends_in_the_same_bits(a_run, tmp_path):
-  out, result = a_run
+def test_stopped_anywhere_it_ends_in_the_same_bits(either, tmp_path):
+  out, result, method = either
   asked: list[None] = []
 
   def stop():
@@ -143,7 +162,7 @@ def test_stopped_anywhere_it_ends_in_the_same_bits(a_run, tmp_path):
   stops = 0
   while not (tmp_path / "run" / "result.json").exists():
     try:
-      transform(tmp_path / "run", listener=listener)
+      transform(tmp_path / "run", method=method, listener=listener)
     except errors.Interrupted:
       stops += 1
       assert stops < 200
@@ -156,11 +175,12 @@ def test_stopped_anywhere_it_ends_in_the_same_bits(a_run, tmp_path):
 
 
 @pytest.mark.long
-def test_of_several_seeds_on_several_devices(tmp_path):
+@pytest.mark.parametrize("method", SEARCHES)
+def test_of_several_seeds_on_several_devices(tmp_path, method):
   job = job_lib.Job(
-      GIVEN, dataset(), "nat", dataclasses.replace(
-          SEARCH, held_out=0.0, tolerance=0.5, finalists=3, trial_epochs=0,
-          prefer="sure"),
+      GIVEN, dataset(), method, dataclasses.replace(
+          SEARCHES[method], held_out=0.0, tolerance=0.5, finalists=3,
+          trial_epochs=0, prefer="sure"),
       TRAIN, share="full", seeds=2)
   result = job.run(tmp_path / "run")
   assert len(result["union"]) == 2
@@ -192,7 +212,11 @@ def test_a_table_has_a_row_for_each(a_run, capsys):
   output.print_union(result, out, methods.METHODS["nat"], ["first", "second"])
   text = capsys.readouterr().out
   for words in ("1: first", "2: second", "one search for all",
-                "architecture-1/, architecture-2/"):
+                "architecture-1/, architecture-2/", "1: first, edges that",
+                "2: second, edges that", *(
+                    f"{name}, {len(part['candidates'])} candidates"
+                    for name, part in zip(("1: first", "2: second"), (
+                        result["union"]), strict=True))):
     assert words in text
   assert text.count("the transformed one is cheaper") == 2
 

@@ -12,7 +12,14 @@ import pytest
 from natjax import cli, errors, pipeline, spaces
 from natjax.cli import output
 from natjax.graph import codec, records
-from natjax.methods import differentiable, nat, natpp, replace, supervised
+from natjax.methods import (
+    differentiable,
+    evolved,
+    nat,
+    natpp,
+    replace,
+    supervised,
+)
 from natjax.networks import inherit
 from natjax.networks import network as network_lib
 from natjax.objectives import arcface
@@ -152,6 +159,38 @@ def test_the_command_line_says_so(a_run, tmp_path, capsys):
   said = capsys.readouterr().err
   assert said.count("\n") == 1 and "no network of" in said
   assert "(--weights)" in said
+  # What fits and what does not, by name, as of a file.
+  for words in (": they lack ", " more; of another shape: ", "params/stem0/"):
+    assert words in said
+
+
+@pytest.mark.long
+def test_what_does_not_fit_of_a_run_is_named(a_run, tmp_path):
+  wider = NETWORK._replace(stem=(records.Layer("conv", 8, 3),))
+  with pytest.raises(errors.InputError) as e:
+    pipeline.train(wider, test_replace.dataset(), out=tmp_path / "a",
+                   config=STILL, weights=a_run)
+  assert "network-3, network-4) is of this architecture and its width: of" in (
+      str(e.value))
+  assert "params/stem0/conv/kernel ((3, 3, 3, 4), not (3, 3, 3, 8))" in (
+      str(e.value))
+  # One padded, as methods write it, has other names.
+  kept = shutil.copytree(a_run, tmp_path / "kept")
+  for seed in (3, 4):
+    path = kept / "networks" / f"network-{seed}" / "result.json"
+    held = json.loads(path.read_text())
+    held["architecture"] = codec.to_dict(codec.pad(NETWORK))
+    path.write_text(json.dumps(held))
+  with pytest.raises(errors.InputError, match="stem0/conv/kernel"):
+    pipeline.train(wider, test_replace.dataset(), out=tmp_path / "a",
+                   config=STILL, weights=kept)
+  # Of several architectures none is the one that is meant.
+  held["architecture"] = codec.to_dict(test_replacements.RESIDUAL._replace(
+      blocks=NETWORK.blocks[:1]))
+  path.write_text(json.dumps(held))
+  with pytest.raises(errors.InputError, match="and its width; name the run"):
+    pipeline.train(wider, test_replace.dataset(), out=tmp_path / "a",
+                   config=STILL, weights=kept)
 
 
 # Methods that begin with given weights.
@@ -163,6 +202,13 @@ STILL_NAT = nat.NATConfig(
     epochs=1, batch_size=16, learning_rate=0.0, final_learning_rate=0.0,
     weight_decay=0.0, samples=2, candidates=4, weights_fraction=0.5,
     finalists=1, max_params="0.9x", held_out=0.2, tolerance=100.0)
+STILL_EVOLVED = evolved.EvolvedConfig(
+    **{name: getattr(STILL_NAT, name) for name in (
+        "epochs", "batch_size", "learning_rate", "final_learning_rate",
+        "weight_decay", "candidates", "weights_fraction", "finalists",
+        "max_params", "held_out", "tolerance")},
+    population=6, generations=2, parents=3, mutations=3, crossovers=1)
+SEARCHES = {"natpp": STILL_NAT, "evolution": STILL_EVOLVED}
 
 
 def transform(out, method, search, source=None, **options):
@@ -210,17 +256,17 @@ def given_params(out):
   return json.loads((out / "result.json").read_text())["params"]
 
 
-@pytest.fixture(scope="module")
-def fine_tuned(a_run, tmp_path_factory):
-  out = tmp_path_factory.mktemp("tuned") / "run"
-  return out, transform(
-      out, "natpp", STILL_NAT, a_run, train_from="inherited",
+@pytest.fixture(scope="module", params=SEARCHES)
+def fine_tuned(request, a_run, tmp_path_factory):
+  out, method = tmp_path_factory.mktemp("tuned") / "run", request.param
+  return out, method, transform(
+      out, method, SEARCHES[method], a_run, train_from="inherited",
       train=dataclasses.replace(STILL, seeds=2))
 
 
 @pytest.mark.long
 def test_a_supernet_hands_them_on(a_run, fine_tuned):
-  out, result = fine_tuned
+  out, method, result = fine_tuned
   given = renumbered(a_run, "network-3")
   # One network begins the search, and all that are trained at its end.
   for seed in (3, 4):
@@ -233,8 +279,8 @@ def test_a_supernet_hands_them_on(a_run, fine_tuned):
   assert config["weights"].keys() == {"3"}
   # The trials begin with them, too: the original is as it was given.
   net = networks_lib.load(a_run, "network-3")
-  job = pipeline.Job(NETWORK, test_replace.dataset(), "natpp", STILL_NAT, STILL,
-                     seed=3)
+  job = pipeline.Job(NETWORK, test_replace.dataset(), method, SEARCHES[method],
+                     STILL, seed=3)
   held_out = job.trainer.held_out
   right = np.mean(net.predict(held_out.images) == held_out.labels)
   assert abs(result["acceptance"]["trials"][0]["accuracy"] - right) < 0.35
@@ -242,7 +288,7 @@ def test_a_supernet_hands_them_on(a_run, fine_tuned):
 
 @pytest.mark.long
 def test_what_was_handed_on_is_resumed(a_run, fine_tuned, tmp_path):
-  out, before = fine_tuned
+  out, method, before = fine_tuned
   seen = []
   listener = pipeline.Listener(
       should_stop=lambda: seen.append(None) or len(seen) % 9 == 0,
@@ -250,8 +296,9 @@ def test_what_was_handed_on_is_resumed(a_run, fine_tuned, tmp_path):
   for _ in range(40):
     try:
       again = transform(
-          tmp_path / "run", "natpp", STILL_NAT, a_run, train_from="inherited",
-          train=dataclasses.replace(STILL, seeds=2), listener=listener)
+          tmp_path / "run", method, SEARCHES[method], a_run,
+          train_from="inherited", train=dataclasses.replace(STILL, seeds=2),
+          listener=listener)
       break
     except errors.Interrupted:
       continue
@@ -265,9 +312,12 @@ def test_what_was_handed_on_is_resumed(a_run, fine_tuned, tmp_path):
 
 
 @pytest.mark.long
-def test_from_scratch_the_original_is_as_it_was_given(a_run, tmp_path):
+@pytest.mark.parametrize("method, search", [
+    ("nat", STILL_NAT), ("evolution", STILL_EVOLVED)])
+def test_from_scratch_the_original_is_as_it_was_given(
+    a_run, tmp_path, method, search):
   out = tmp_path / "run"
-  result = transform(out, "nat", STILL_NAT, a_run, train=dataclasses.replace(
+  result = transform(out, method, search, a_run, train=dataclasses.replace(
       STILL, seeds=2))
   for seed in (3, 4):  # It is not trained again, once for every seed.
     jax.tree.map(np.testing.assert_array_equal, params(
@@ -290,8 +340,9 @@ def test_from_scratch_the_original_is_as_it_was_given(a_run, tmp_path):
      "train-from is 1; choose one of scratch, inherited"),
     ("differentiable", STILL_THETA, {"train_from": "scratch"},
      "'differentiable' trains its networks itself"),
-    ("natpp", dataclasses.replace(STILL_NAT, supernet_width=0.5),
-     {"train_from": "inherited"}, "supernet-width is 0.5 and must be 1")])
+    *((method, dataclasses.replace(search, supernet_width=0.5),
+       {"train_from": "inherited"}, "supernet-width is 0.5 and must be 1")
+      for method, search in SEARCHES.items())])
 def test_nothing_is_inherited_that_is_not_there(
     tmp_path, method, search, options, message):
   with pytest.raises(errors.InputError, match=message):
@@ -356,24 +407,27 @@ def test_a_search_in_a_space_begins_with_none(a_run):
 
 
 @pytest.mark.long
-def test_the_supernet_begins_with_what_has_learnt(a_run, tmp_path):
+@pytest.mark.parametrize("method, stage", [
+    ("natpp", "search"), ("evolution", "supernet")])
+def test_the_supernet_begins_with_what_has_learnt(
+    a_run, tmp_path, method, stage):
   """A supernet that stands still, of which what it comes to is inherited."""
   out, learns = tmp_path / "run", dataclasses.replace(STILL, epochs=6)
-  transform(out, "natpp", STILL_NAT, a_run, start="replace",
+  transform(out, method, SEARCHES[method], a_run, start="replace",
             train_from="inherited", train=learns)
   rows = list(metrics.read(out / "metrics.jsonl"))
   assert [(r["run"], r["stage"]) for r in rows][:2] == [
-      ("search", "distil"), ("search2", "search")]
+      ("search", "distil"), ("search2", stage)]
   given, kept = renumbered(a_run, "network-3"), params(out, "transformed-3")
   assert_kept(kept, given)
   with pytest.raises(errors.InputError, match="holds a run of another conf"):
-    transform(out, "natpp", STILL_NAT, a_run, train_from="inherited",
+    transform(out, method, SEARCHES[method], a_run, train_from="inherited",
               train=learns)
 
 
-def learning(source=None, **options):
+def learning(source=None, method="natpp", **options):
   job = pipeline.Job(
-      NETWORK, test_replace.dataset(), "natpp", STILL_NAT, STILL, seed=3,
+      NETWORK, test_replace.dataset(), method, SEARCHES[method], STILL, seed=3,
       weights=source, start="replace", **options)
   return job.plan
 
@@ -392,8 +446,9 @@ def test_replacements_learn_from_a_network_of_identities(tmp_path):
 
 
 @pytest.mark.long
-def test_what_learns_is_what_replace_learns(a_run):
-  plan = learning(a_run)
+@pytest.mark.parametrize("method", SEARCHES)
+def test_what_learns_is_what_replace_learns(a_run, method):
+  plan = learning(a_run, method)
   variables = networks_lib.load_weights(
       a_run / "networks" / "network-3" / "weights.npz")
   state = plan.begin(variables, jax.random.key(0))
@@ -416,6 +471,7 @@ def test_what_learns_is_what_replace_learns(a_run):
 
 @pytest.mark.parametrize("method,search,options,message", [
     ("nat", STILL_NAT, {}, "there is no trained network to learn from"),
+    ("evolution", STILL_EVOLVED, {}, "there is no trained network to learn"),
     ("replace", replace.ReplaceConfig(), {}, "'replace' has no other"),
     ("differentiable", STILL_THETA, {"compare": False}, "no trained network"),
     ("nat", STILL_NAT, {"start": "me"}, "choose one of drawn, replace")])
