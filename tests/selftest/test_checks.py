@@ -17,7 +17,7 @@ from natjax.selftest import (
 from natjax.training import checkpoints, seeds
 
 
-def run(cases=(), alone=None, *, remaining=lambda: 1.0, quick=True):
+def run(cases=(), alone=None, *, remaining=lambda required: 1.0, quick=True):
   return list(checks.run(
       cases, alone or {}, quick=quick, remaining=remaining))
 
@@ -140,10 +140,20 @@ def test_nothing_begins_when_there_is_no_time():
     raise AssertionError
 
   rows = run(checks.cases(quick=True), dict.fromkeys(checks.ALONE, never),
-             remaining=lambda: 0.0)
+             remaining=lambda required: 0.0)
   assert len(rows) > 10
   assert {row.outcome for row in rows} == {"not run"}
   assert {row.note for row in rows} == {"there was no time left"}
+  assert set(operation_cases.representatives()) < {row.name for row in rows}
+
+
+def test_float32_has_time_when_there_is_none_for_the_rest():
+  rows = run(operation_cases.cases(["null", "skip_connect"]),
+             remaining=lambda required: float(required), quick=False)
+  assert {(row.name, row.precision, row.outcome) for row in rows} == {
+      (name, *what) for name in ("null", "skip_connect") for what in (
+          ("float32", "passed"), ("bfloat16", "not run"))}
+  assert [row.outcome for row in rows[:2]] == ["passed"] * 2
 
 
 def test_rows_that_were_in_time_are_kept():
@@ -151,7 +161,7 @@ def test_rows_that_were_in_time_are_kept():
   left = iter([1.0])
   rows = run(operation_cases.cases(["null"]),
              {"first": lambda: [right], "second": lambda: [right]},
-             remaining=lambda: next(left, 0.0))
+             remaining=lambda required: next(left, 0.0))
   assert outcomes(rows) == {
       "first": "passed", "second": "not run", "null": "not run"}
 
@@ -235,5 +245,5 @@ def test_a_device_that_is_not_deterministic_is_called_so(monkeypatch):
 
 @pytest.mark.slow
 def test_everything_passes():
-  rows = run(checks.cases(), checks.ALONE, remaining=lambda: 1.0, quick=False)
+  rows = run(checks.cases(), checks.ALONE, remaining=lambda _: 1.0, quick=False)
   assert [row for row in rows if row.outcome != "passed"] == []
