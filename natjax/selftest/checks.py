@@ -46,11 +46,12 @@ def cases(*, quick: bool = False) -> list[comparison.Case]:
   """All programs that are compared with a reference.
 
   Args:
-    quick: of operations that differ in a number alone, only one.
+    quick: of operations that differ in a number alone, only one; steps in
+      float32 alone.
   """
   names = operation_cases.representatives() if quick else None
   return [*operation_cases.cases(names), *network_cases.cases(),
-          *step_cases.cases()]
+          *step_cases.cases(quick=quick)]
 
 
 def precisions(device: jax.Device, *,

@@ -183,10 +183,36 @@ def test_the_policys_samples_have_rewards():
       case, comparison.FLOAT32, jax.devices()[0]))
   metrics = found[case.name]["metrics"]
   assert metrics["reward"] != 0 and metrics["changed"] > 0
+  accuracies = np.asarray(found[case.name]["accuracies"])
+  assert accuracies.shape == (5,) and accuracies.max() > 0
   row, = comparison.rows(
       found, comparison.compute(comparison.reference(case)),
       case.tolerances["float32"], comparison.FLOAT32, 0.0)
   assert row.outcome == "passed", row
+
+
+@pytest.mark.long
+def test_steps_are_checked_in_bfloat16(monkeypatch):
+  """But not quickly; and what is wrong in bfloat16 alone is found there."""
+  name = "step: DARTS, first order"
+  steps = {case.name for case in step_cases.cases()
+           if "bfloat16" in case.tolerances}
+  assert steps == {case.name for case in step_cases.cases() if not case.draws}
+  assert all(set(case.tolerances) == {"float32"}
+             for case in step_cases.cases(quick=True))
+  keywords = operations.get("max_pool_3x3").module.keywords
+  right, wrong = keywords["pool"], []
+
+  def pool(x, *args, **options):
+    y = right(x, *args, **options)
+    return y * y if wrong and y.dtype == "bfloat16" else y
+
+  monkeypatch.setitem(keywords, "pool", pool)
+  for outcome in ("passed", "FAILED"):
+    rows = run(named(step_cases.cases(), name), quick=False)
+    assert [(row.name, row.precision, row.outcome) for row in rows] == [
+        (name, "float32", "passed"), (name, "bfloat16", outcome)], rows
+    wrong.append(True)
 
 
 @pytest.mark.long
