@@ -200,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     compared.append(sides.torch_side(runner, genotypes))
     if runner.device.type == "cuda":
       compared.append(sides.torch_compile_side(runner, genotypes[0]))
-  lines += ["", *tables.compile_table(selected, natpp, alone)]
+  lines += ["", *tables.compile_table(selected, natpp, alone, accelerator)]
 
   # Measure.
   counts = (args.architectures, args.rounds, args.steps)
@@ -209,7 +209,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   say("warm; measuring")
   steps = sides.measure(compared, "step", *counts)
   forwards = sides.measure(compared, "forward", *counts)
-  lines += ["", *tables.time_tables(steps, forwards, accelerator), "",
+  aims = tables.targets(accelerator, args.batch_size)
+  lines += ["", *tables.time_tables(steps, forwards, aims), "",
             *tables.architecture_table(genotypes, steps)]
 
   # Where does the time go?

@@ -2,7 +2,7 @@
 
 What concerns runs and devices as a whole comes first, alone; the other programs
 are compiled in a few threads, reference and device side by side, those in
-float32 before those in other precisions. A check that
+float32, which are required, before those in other precisions. A check that
 raises is a row that failed, and what would begin after its time is said not to
 have run.
 """
@@ -46,11 +46,12 @@ def cases(*, quick: bool = False) -> list[comparison.Case]:
   """All programs that are compared with a reference.
 
   Args:
-    quick: of operations that differ in a number alone, only one.
+    quick: of operations that differ in a number alone, only one; steps in
+      float32 alone.
   """
   names = operation_cases.representatives() if quick else None
   return [*operation_cases.cases(names), *network_cases.cases(),
-          *step_cases.cases()]
+          *step_cases.cases(quick=quick)]
 
 
 def precisions(device: jax.Device, *,
@@ -62,6 +63,11 @@ def precisions(device: jax.Device, *,
   if device.platform == "cpu":
     return [comparison.FLOAT32, *[comparison.BFLOAT16] * (not quick)]
   return [comparison.FLOAT32, comparison.DEFAULT, comparison.BFLOAT16]
+
+
+def required(precision: str) -> bool:
+  """Whether a self-test is incomplete without rows of a precision's name."""
+  return precision == comparison.FLOAT32.name
 
 
 class _Job:
@@ -112,19 +118,20 @@ class _Job:
 
 def run(chosen: Sequence[comparison.Case],
         alone: dict[str, Callable[[], Iterator[Row]]], *, quick: bool,
-        remaining: Callable[[], float]) -> Iterator[Row]:
+        remaining: Callable[[bool], float]) -> Iterator[Row]:
   """Yields the rows of all checks, in order.
 
   Args:
     chosen: programs to compare.
     alone: by name, what must run with nothing beside it.
     quick: as for `precisions`.
-    remaining: seconds that are left; nothing begins when there are none.
+    remaining: seconds that are left for what is required (True) and for the
+      rest (False); nothing begins when there are none.
   """
   device = jax.devices()[0]
   for name, check in alone.items():
     try:
-      if remaining() <= 0:
+      if remaining(True) <= 0:
         raise _Late
       yield from list(check())
     except Exception as e:
@@ -134,21 +141,23 @@ def run(chosen: Sequence[comparison.Case],
     """Of the first, as long as they are settled or it should `wait`."""
     while waiting and (wait or all(job.settled() for job in waiting[0][2:])):
       case, precision, wanted, found = waiting.popleft()
-      yield from _rows(case, precision, wanted, found, device, remaining)
+      yield from _rows(case, precision, wanted, found, device,
+                       functools.partial(remaining, required(precision.name)))
 
   pool = futures.ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
   waiting: collections.deque[Any] = collections.deque()
   try:
     wanted: dict[int, _Job] = {}
     for precision in precisions(device, quick=quick):
+      left = functools.partial(remaining, required(precision.name))
       for i, case in enumerate(chosen):
         if precision.name not in case.tolerances:
           continue
         if i not in wanted:
           wanted[i] = _Job(functools.partial(comparison.reference, case), pool,
-                           remaining)
+                           left)
         waiting.append((case, precision, wanted[i], _Job(functools.partial(
-            comparison.lower, case, precision, device), pool, remaining)))
+            comparison.lower, case, precision, device), pool, left)))
         yield from settled(wait=False)
     yield from settled(wait=True)
   finally:
@@ -160,7 +169,8 @@ def _rows(case, precision, wanted, found, device, remaining):
   try:
     both = wanted.result(), found.result()
   except _Late as e:
-    return [_raised(case.name, precision.name, e)]
+    return [_raised(part.name, precision.name, e)
+            for part in case.alone or [case]]
   except Exception as e:
     rows = [] if case.alone else [_raised(case.name, precision.name, e)]
     for part in case.alone:

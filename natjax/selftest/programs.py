@@ -20,7 +20,7 @@ import numpy as np
 
 from natjax import data, spaces, zoo
 from natjax.costs import exact
-from natjax.graph import codec, records
+from natjax.graph import arrays, codec, records
 from natjax.methods import (
     bilevel,
     darts,
@@ -29,6 +29,7 @@ from natjax.methods import (
     nat,
     supervised,
 )
+from natjax.policies import sampling
 from natjax.training import batches, engine, fit, seeds
 from natjax.training import devices as devices_lib
 from natjax.training import method as base
@@ -76,7 +77,8 @@ class Program(NamedTuple):
     images: that there are.
     dtype: of the images.
     lanes: runs at once, by `vmap`.
-    madds: of one image, forward; 0 where nobody counts.
+    madds: of one image, of a third of a step: the forward pass, where a step
+      goes forward and backward; 0 where nobody counts.
     flat: whether a step has no loops, so that XLA can tell the bytes it moves.
     loop: whether steps run in a compiled loop, as they do; else each is a call.
   """
@@ -246,10 +248,15 @@ def supernet(sizes: Sizes, *, phase: str = "weights", large: bool = False,
   batch_size = sizes.large_batch_size if large else sizes.batch_size
   method = _nat(sizes, dtype)
   found, = (p for p in method.method().stages[-1].phases if p.name == phase)
-  madds = np.mean([exact.network(genotype, method.ground.place).madds
-                   for genotype in drawn_genotypes(sizes)])
-  return _program(method, found, sizes, batch_size, dtype=dtype,
-                  madds=float(madds) if phase == "weights" else 0.0)
+  inputs = drawn_genotypes(sizes)
+  mean = lambda genotypes: float(np.mean([
+      exact.network(g, method.ground.place).madds for g in genotypes]))
+  madds = mean(inputs)
+  if phase == "policy":  # Forward alone, of inputs and of their samples.
+    config = method.config
+    madds = config.inputs / 3 * (
+        madds + config.samples * mean(_transformed(method, inputs)))
+  return _program(method, found, sizes, batch_size, dtype=dtype, madds=madds)
 
 
 @functools.cache
@@ -260,6 +267,16 @@ def drawn_genotypes(sizes: Sizes, count: int = 16) -> list[records.Genotype]:
       jax.random.split(jax.random.key(1), count))
   return [method.ground.decode(jax.tree.map(lambda x, i=i: np.asarray(x)[i],
                                             cells)) for i in range(count)]
+
+
+def _transformed(method, genotypes):
+  """The genotypes by actions of chance, as a policy without learning takes."""
+  rng, table = np.random.default_rng(0), method.table
+  for genotype in genotypes:
+    cells = arrays.encode(genotype, method.ground.space.candidates)
+    actions = jnp.asarray(rng.integers(
+        len(table.actions), size=cells.operation.shape))
+    yield method.ground.decode(sampling.apply_actions(cells, actions, table))
 
 
 def _nat(sizes, dtype):

@@ -1,7 +1,10 @@
 """Runs the parts of a self-test, and what it says in the end.
 
 A report is JSON values:
-  "passed": whether something was checked or measured and nothing failed.
+  "verdict": what it comes to, in a line; None before the end.
+  "passed": whether something was checked or measured, nothing failed, and no
+    check that is required had no time.
+  "complete": whether there was time for everything.
   "facts": see `facts`.
   "checks": rows of `comparison.Row`, as objects; None without them.
   "ceilings": what the device can do, of `speed.ceilings`; None without speed.
@@ -46,9 +49,9 @@ def run(*, quick: bool, against_torch: bool, only: str | None,
   began = time.monotonic()
   left = lambda share=1.0: share * time_limit - (time.monotonic() - began)
   report: dict[str, Any] = {
-      "passed": False, "complete": False, "facts": facts.gather(),
-      "checks": None, "ceilings": None, "speed": None, "errors": [],
-      "quick": quick,
+      "verdict": None, "passed": False, "complete": False,
+      "facts": facts.gather(), "checks": None, "ceilings": None, "speed": None,
+      "errors": [], "quick": quick,
       "against": "torch" if against_torch else None, "time_limit": time_limit,
       "seconds": None}
 
@@ -62,7 +65,7 @@ def run(*, quick: bool, against_torch: bool, only: str | None,
     with _shielded(report, "checks"):
       for row in checks.run(
           checks.cases(quick=quick), checks.ALONE, quick=quick,
-          remaining=lambda: left(share)):
+          remaining=lambda required: left(1.0 if required else share)):
         report["checks"].append(_finite(row._asdict()))
         tell(f"{row.name}, {row.precision}: {_outcome(row)}")
   if only != "checks":
@@ -73,14 +76,23 @@ def run(*, quick: bool, against_torch: bool, only: str | None,
       _measure(report, quick, against_torch, left, tell)
   report["seconds"] = time.monotonic() - began
   report["complete"] = not any(
-      row["outcome"] == "not run" for row in report["checks"] or ()) and all(
-          row["seconds"] is not None for row in report["speed"] or ())
+      row["outcome"] == "not run" for row in report["checks"] or ()) and (
+          only == "checks" or bool(report["speed"])) and all(
+              row["seconds"] is not None for row in report["speed"] or ())
   outcomes = {row["outcome"] for row in report["checks"] or ()}
   wrong = report["errors"] or "FAILED" in outcomes or any(
       row.get("error") for row in report["speed"] or ())
-  report["passed"] = not wrong and ("passed" in outcomes or any(
-      row["seconds"] is not None for row in report["speed"] or ()))
+  report["passed"] = not wrong and not _lacking(report) and (
+      "passed" in outcomes or any(
+          row["seconds"] is not None for row in report["speed"] or ()))
+  report["verdict"] = verdict(report)
   return report
+
+
+def _lacking(report):
+  """How many checks that are required had no time."""
+  return sum(row["outcome"] == "not run" and checks.required(row["precision"])
+             for row in report["checks"] or ())
 
 
 def _measure(report, quick, against_torch, left, tell):
@@ -221,11 +233,15 @@ def verdict(report: dict[str, Any]) -> str:
   """What the report comes to, in a line."""
   rows = report["checks"] or []
   count = lambda outcome: sum(row["outcome"] == outcome for row in rows)
-  parts = []
+  late, lacking = count("not run"), _lacking(report)
+  parts = [f"INCOMPLETE: {late} check{'s' * (late > 1)} had no time, {lacking}"
+           " of them required"] * (lacking > 0)
   if report["checks"] is not None:
     parts.append(f"{count('passed')} of {len(rows)} checks passed,"
-                 f" {count('FAILED')} failed, {count('not run')} were not run"
-                 " for lack of time")
+                 f" {count('FAILED')} failed")
+    if not lacking:
+      parts[-1] += f", {late} were not run for lack of time"
+      parts[-1] += ", none of them required" * (late > 0)
   if report["speed"] is not None:
     measured = sum(row["seconds"] is not None for row in report["speed"])
     parts.append(f"{measured} of {len(report['speed'])} speeds measured")

@@ -189,7 +189,8 @@ def subjects(quick: bool) -> list[list[Subject]]:
       Subject(f"{resnet}, a call per step", functools.partial(
           plain, "resnet20", loop=False))]
   if quick:
-    return [[plains[0], plains[2]], [supernets[0], others[0], loops[0]]]
+    return [[plains[0], plains[2]],
+            [supernets[0], *others[:2], loops[0]]]
   both_forms = [
       Subject(f"{form.operation}, {form.name}",
               functools.partial(forms.program, sizes, form),
@@ -481,8 +482,8 @@ def share(program: programs.Program, seconds: float, moved_bytes: float,
           rates: dict[str, float]) -> str:
   """What a step reaches of the device's rates.
 
-  A step is counted as three times the forward pass. What is read from caches
-  counts as copied, so that may exceed the rate of copying.
+  A step is counted as three times the program's multiply-adds. What is read
+  from caches counts as copied, so that may exceed the rate of copying.
 
   Args:
     program: the program.

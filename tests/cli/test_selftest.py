@@ -70,9 +70,10 @@ def test_all_is_well(few, tmp_path):
   assert "ResNet20, batch 8: 0.25 s a step" in err
   report = json.loads((tmp_path / "o" / "selftest.json").read_text())
   assert set(report) == {
-      "passed", "complete", "facts", "checks", "ceilings", "speed", "errors",
-      "seconds", "time_limit", "quick", "against"}
+      "verdict", "passed", "complete", "facts", "checks", "ceilings", "speed",
+      "errors", "seconds", "time_limit", "quick", "against"}
   assert report["complete"]
+  assert report["verdict"] in out and "INCOMPLETE" not in out
   assert report["passed"] is True and report["time_limit"] == 180
   assert {"platform", "device", "devices", "memory_bytes", "python", "jax",
           "jaxlib", "flax", "optax", "numpy", "XLA_FLAGS"} <= {
@@ -151,8 +152,54 @@ def test_only_speed(few, tmp_path):
 def test_what_was_not_run_is_not_passed(few, tmp_path):
   code, out, err = run("--quick", "--time-limit", 1e-9, "--out", tmp_path)
   assert code == 1 and few == {"quick": True}
-  assert "0 of 1 checks passed, 0 failed, 1 were not run for lack" in out
+  assert ("INCOMPLETE: 3 checks had no time, 3 of them required; 0 of 3 checks"
+          " passed, 0 failed; 0 of 0 speeds") in out
   assert "speed: not run, there was no time left" in err
+
+
+def late(monkeypatch, *precisions):
+  """Has what is required time, but for what is of these precisions."""
+  run_checks = checks.run
+
+  def run(*args, **options):
+    for row in run_checks(*args, **options):
+      yield row if row.precision not in precisions else checks._raised(
+          row.name, row.precision, checks._Late())
+
+  monkeypatch.setattr(checks, "run", run)
+
+
+def test_what_is_required_and_had_no_time_is_no_success(
+    few, monkeypatch, tmp_path):
+  """Though everything else passed; in every form of the report."""
+  late(monkeypatch, "float32")
+  file = tmp_path / "README.md"
+  code, out, _ = run("--out", tmp_path, "--markdown", file)
+  said = ("INCOMPLETE: 3 checks had no time, 3 of them required; 3 of 6 checks"
+          " passed, 0 failed; 1 of 1 speeds measured")
+  assert code == 1 and out.splitlines()[-1].startswith(said)
+  report = json.loads((tmp_path / "selftest.json").read_text())
+  assert report["verdict"].startswith(said)
+  assert not report["passed"] and not report["complete"]
+  assert f"\n{said}" in file.read_text()
+
+
+def test_what_is_not_required_may_have_no_time(few, monkeypatch, tmp_path):
+  late(monkeypatch, "bfloat16")
+  code, out, _ = run("--only", "checks", "--out", tmp_path)
+  assert code == 0 and (
+      "3 of 6 checks passed, 0 failed, 3 were not run for lack of time, none of"
+      " them required") in out
+  report = json.loads((tmp_path / "selftest.json").read_text())
+  assert report["passed"] and not report["complete"]
+
+
+def test_speed_without_any_time_is_not_complete(few, tmp_path):
+  code, _, err = run(
+      "--only", "speed", "--time-limit", 1e-9, "--out", tmp_path)
+  assert code == 1 and "speed: not run, there was no time left" in err
+  report = json.loads((tmp_path / "selftest.json").read_text())
+  assert not report["complete"] and "speed" not in few
 
 
 def test_what_there_is_is_kept_on_the_way(few, monkeypatch, tmp_path):

@@ -41,12 +41,38 @@ def test_prints_and_writes_a_section(tmp_path):
   assert text.endswith("\n\n## New\n\nkept too\n")
   for part in ("logits of selected and alone agree", "| selected, step ",
                "logits of selected and natpp agree", "15024550 for 13",
-               "| natpp, step ", "| natpp / selected", "<= 1.15: ",
-               "| selected / alone", "| sep_conv_5x5 ", "<= 25 s: ",
+               "| natpp, step ", "| natpp / selected", "<= 1.1: ",
+               "| selected / alone", "| sep_conv_5x5 ", "<= 20 s: ",
+               "<= 250 MB: ", "<= 0.95: ",
                f"XLA_FLAGS `{FLAGS}`"):
     assert part in text
     assert part in out
   assert "| torch " not in text
+
+
+def test_targets_depend_on_device_and_batch():
+  code = """
+import numpy as np, supernet
+tables, sides = supernet.tables, supernet.sides
+steps = {name: np.full((2, 3), seconds) for name, seconds in (
+    ("selected", 1.0), ("natpp", 1.05), ("alone", 1.0), ("torch", 2.2),
+    ("torch.compile", 0.9))}
+for device in ((False, 32), (True, 64), (True, 512), (True, 32)):
+  lines = tables.time_tables(steps, steps, tables.targets(*device))
+  print(*(line.split("|")[3].strip() or "-" for line in lines
+          if " / " in line), sep="; ")
+cost = sides.Compilation(1.0, 1.0, 20.5, 249.0)
+runner = type("Runner", (), {"step_cost": cost, "forward_cost": cost})
+for card in (False, True):
+  line, = (line for line in tables.compile_table(runner, runner, [], card)
+           if "selected, step" in line)
+  print(*(cell.strip() or "-" for cell in line.split("|")[-3:-1]), sep="; ")
+"""
+  assert run("-c", code).splitlines() == [
+      "<= 1.1: met; <= 0.95: missed; <= 0.5: met; -",
+      "-; -; <= 0.33: missed; <= 1: missed",
+      "-; -; <= 0.8: met; -", "-; -; -; -",
+      "<= 20 s: missed; <= 250 MB: met", "-; -"]
 
 
 def test_starts_a_report_and_keeps_the_users_flags(tmp_path):

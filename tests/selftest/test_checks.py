@@ -17,7 +17,7 @@ from natjax.selftest import (
 from natjax.training import checkpoints, seeds
 
 
-def run(cases=(), alone=None, *, remaining=lambda: 1.0, quick=True):
+def run(cases=(), alone=None, *, remaining=lambda required: 1.0, quick=True):
   return list(checks.run(
       cases, alone or {}, quick=quick, remaining=remaining))
 
@@ -140,10 +140,20 @@ def test_nothing_begins_when_there_is_no_time():
     raise AssertionError
 
   rows = run(checks.cases(quick=True), dict.fromkeys(checks.ALONE, never),
-             remaining=lambda: 0.0)
+             remaining=lambda required: 0.0)
   assert len(rows) > 10
   assert {row.outcome for row in rows} == {"not run"}
   assert {row.note for row in rows} == {"there was no time left"}
+  assert set(operation_cases.representatives()) < {row.name for row in rows}
+
+
+def test_float32_has_time_when_there_is_none_for_the_rest():
+  rows = run(operation_cases.cases(["null", "skip_connect"]),
+             remaining=lambda required: float(required), quick=False)
+  assert {(row.name, row.precision, row.outcome) for row in rows} == {
+      (name, *what) for name in ("null", "skip_connect") for what in (
+          ("float32", "passed"), ("bfloat16", "not run"))}
+  assert [row.outcome for row in rows[:2]] == ["passed"] * 2
 
 
 def test_rows_that_were_in_time_are_kept():
@@ -151,7 +161,7 @@ def test_rows_that_were_in_time_are_kept():
   left = iter([1.0])
   rows = run(operation_cases.cases(["null"]),
              {"first": lambda: [right], "second": lambda: [right]},
-             remaining=lambda: next(left, 0.0))
+             remaining=lambda required: next(left, 0.0))
   assert outcomes(rows) == {
       "first": "passed", "second": "not run", "null": "not run"}
 
@@ -173,10 +183,36 @@ def test_the_policys_samples_have_rewards():
       case, comparison.FLOAT32, jax.devices()[0]))
   metrics = found[case.name]["metrics"]
   assert metrics["reward"] != 0 and metrics["changed"] > 0
+  accuracies = np.asarray(found[case.name]["accuracies"])
+  assert accuracies.shape == (5,) and accuracies.max() > 0
   row, = comparison.rows(
       found, comparison.compute(comparison.reference(case)),
       case.tolerances["float32"], comparison.FLOAT32, 0.0)
   assert row.outcome == "passed", row
+
+
+@pytest.mark.long
+def test_steps_are_checked_in_bfloat16(monkeypatch):
+  """But not quickly; and what is wrong in bfloat16 alone is found there."""
+  name = "step: DARTS, first order"
+  steps = {case.name for case in step_cases.cases()
+           if "bfloat16" in case.tolerances}
+  assert steps == {case.name for case in step_cases.cases() if not case.draws}
+  assert all(set(case.tolerances) == {"float32"}
+             for case in step_cases.cases(quick=True))
+  keywords = operations.get("max_pool_3x3").module.keywords
+  right, wrong = keywords["pool"], []
+
+  def pool(x, *args, **options):
+    y = right(x, *args, **options)
+    return y * y if wrong and y.dtype == "bfloat16" else y
+
+  monkeypatch.setitem(keywords, "pool", pool)
+  for outcome in ("passed", "FAILED"):
+    rows = run(named(step_cases.cases(), name), quick=False)
+    assert [(row.name, row.precision, row.outcome) for row in rows] == [
+        (name, "float32", "passed"), (name, "bfloat16", outcome)], rows
+    wrong.append(True)
 
 
 @pytest.mark.long
@@ -235,5 +271,5 @@ def test_a_device_that_is_not_deterministic_is_called_so(monkeypatch):
 
 @pytest.mark.slow
 def test_everything_passes():
-  rows = run(checks.cases(), checks.ALONE, remaining=lambda: 1.0, quick=False)
+  rows = run(checks.cases(), checks.ALONE, remaining=lambda _: 1.0, quick=False)
   assert [row for row in rows if row.outcome != "passed"] == []

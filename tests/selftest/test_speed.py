@@ -265,6 +265,18 @@ def test_all_programs_are_built(monkeypatch, quick):
   assert len(set(names)) == len(names)
 
 
+@pytest.mark.long
+def test_a_step_of_the_policy_counts_forward_passes_alone():
+  """Of an input and of its sample, which computes less of it."""
+  weights, policy = (programs.supernet(TINY, phase=phase)
+                     for phase in ("weights", "policy"))
+  assert weights.madds / 3 < policy.madds < 2 * weights.madds / 3
+  rates = {"float32_tflops": 1.0, "copy_gb_per_s": 1.0}
+  assert speed.share(policy, 1e-3, 0.0, rates).startswith("products 0.")
+  assert "NAT, policy" in [
+      s.name for s in itertools.chain(*speed.subjects(quick=True))]
+
+
 def test_a_drawn_state_is_one_of_the_method():
   method = nat.NAT(nat.NATConfig(init_channels=4, cells=3),
                    programs.spaces.get("nat"), num_classes=10, image_size=8)
