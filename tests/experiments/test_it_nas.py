@@ -1,12 +1,13 @@
 """IT-NAS's experiment: what is looked up, ranked and said."""
 
+import dataclasses
 import importlib
 import json
 
 import numpy as np
 import pytest
 
-from natjax import errors, spaces, zoo
+from natjax import data, errors, pipeline, spaces, zoo
 from natjax.benchmarks import nasbench201
 from natjax.graph import codec, nasbench101
 from natjax.graph import nasbench201 as cells
@@ -110,7 +111,7 @@ def test_records_every_part_once(script, table, tmp_path, monkeypatch, capsys):
   assert list(result["parts"]) == ["nasbench201", "darts"]
   text = (tmp_path / "report" / "README.md").read_text()
   code = cells.encode(cells.to_array(names)) / 1e3
-  for part in ("| darts | IT-NAS | 25.00 | 2.41 |",
+  for part in ("| darts | IT-NAS | 25.00 | - |",
                f"| IT-NAS | {code:.2f} ± 0.00 |",
                "IT-NAS, of the best cell with the operation | 1.00 ± 0.00",
                "it_nas.py --preset smoke", "jax 0."):
@@ -139,13 +140,13 @@ def test_what_a_search_lacks_is_left_open(script):
          "search_seconds": 9.0}  # SPOS has no parent, and counts nothing.
   both = {"spos": [row, row], "it-nas": [row | {
       "parent_accuracy": 0.75, "skips": {"a": 1}, "ties": {"a": 2}}]}
-  text = "\n".join(script._trained({"proxyless": both}))
-  assert ("| SPOS | 50.00 ± 0.00 | - | 2.0 ± 0.0 | 3.00 ± 0.00 | - |"
+  text = "\n".join(script._trained({"proxyless": both}, "imagenet2012"))
+  assert ("| SPOS | 50.00 ± 0.00 | 25.20 | 2.0 ± 0.0 | 3.00 ± 0.00 | - |"
           " 25.0 ± 0.0 | -, - | -, - | 9 |") in text
   assert ("| IT-NAS | 50.00 | 24.10 | 2.0 | 3.00 | 75.0 | 25.0 | 1 | 2 | 9 |"
           ) in text
   for name in ("s1-s4", "chains"):
-    said = script._in_words(script.PRESETS["small"].parts[name])
+    said = script._in_words(script.PRESETS["small"].parts[name], "cifar10")
     assert "None" not in said and "1 search" not in said
 
 
@@ -156,3 +157,51 @@ def test_what_presets_ask_for_is_known(script):
       assert part.seeds and {*part.search} <= {*script.TITLES}
       assert (part.train is None) == (name in script.TABLES)
       assert {*part.spaces} <= {*spaces.SPACES}
+
+
+# Channels and cells of Table 4, by its caption, and its errors of S1.
+TABLE4 = {"cifar10": ([(36, 20), (16, 20)] * 2, 2.57, 3.84),
+          "cifar100": ([(16, 8)] * 4, 23.31, 29.46),
+          "svhn_cropped": ([(16, 8)] * 4, 2.44, 4.58)}
+
+
+@pytest.mark.parametrize("dataset", TABLE4)
+def test_table_4_goes_by_data_set_and_space(script, dataset):
+  part, (sizes, ours, theirs) = script.PRESETS["paper"].parts["s1-s4"], TABLE4[
+      dataset]
+  for space, size in zip(part.spaces, sizes, strict=True):
+    train = script.trained(part, f"{dataset}:3.*.*", space)
+    assert (train.init_channels, train.cells) == size
+    assert (train.epochs, train.batch_size, train.auxiliary) == (600, 96, True)
+  said = script._in_words(part, dataset)
+  assert ("16 channels, 8 cells, 600" if len({*sizes}) == 1 else "36 channels,"
+          " 20 cells (s1, s3); 16 channels, 20 cells (s2, s4), 600") in said
+  row = {"accuracy": 0.5, "params": 2000, "madds": 3e6, "search_seconds": 9.0}
+  text = "\n".join(script._trained({space: {"it-nas": [row], "darts": [row]}
+                                    for space in ("s1", "darts", "proxyless")},
+                                   dataset))
+  assert f"| s1 | IT-NAS | 50.00 | {ours:.2f} |" in text
+  assert f"| s1 | DARTS | 50.00 | {theirs:.2f} |" in text
+  assert "| proxyless | IT-NAS | 50.00 | - |" in text  # ImageNet's is another.
+  error = "2.41" if dataset == "cifar10" else "-"
+  assert f"| darts | IT-NAS | 50.00 | {error} |" in text
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("dataset", TABLE4)
+def test_dry_runs_train_networks_of_table_4(script, dataset, tmp_path, capsys):
+  script.main(["--preset", "paper", "--parts", "s1-s4", "--dataset", dataset,
+               "--dry-run", "--out", str(tmp_path / "run")])
+  rows = {row[1]: row[2:-1] for row in (
+      [cell.strip() for cell in line.split("|")]
+      for line in capsys.readouterr().out.splitlines() if line[0] == "|")}
+  known, part = data.absent(dataset), script.PRESETS["paper"].parts["s1-s4"]
+  for space, (channels, count) in zip(
+      part.spaces, TABLE4[dataset][0], strict=True):
+    one = pipeline.TrainJob(
+        zoo.get("darts"), known, dataclasses.replace(
+            part.train, init_channels=channels, cells=count), devices=1
+    ).estimate(10.0)
+    assert rows[f"{space}: trained"] == [
+        "8", str(8 * one["steps"]), f"{one['memory_bytes'] / 2**30:.2f}",
+        f"{8 * one['hours']:.3g}"]
