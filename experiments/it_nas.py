@@ -43,15 +43,15 @@ A stopped run goes on by the same command.
 import argparse
 from collections.abc import Mapping, Sequence
 import dataclasses
+import json
 import pathlib
 from typing import Any, NamedTuple
 
 import dry_runs
-import figures
+import it_nas_report as report
 import nasbench201_search
 import numpy as np
 import recording
-from scipy import stats
 import sweeps
 import transforming
 
@@ -62,28 +62,21 @@ from natjax.benchmarks import nasbench101, nasbench201, table_search
 from natjax.graph import codec, nasbench1shot1
 from natjax.graph import nasbench101 as cells101
 from natjax.graph import nasbench201 as cells
-from natjax.methods import darts, it_nas, spos, supervised
+from natjax.methods import (
+  darts,
+  entrannas,
+  entrannas_dst,
+  it_nas,
+  random_search,
+  spos,
+  supervised,
+)
 from natjax.pipeline import presets, runs
 from natjax.training import metrics
 
-TITLES = {"it-nas": "IT-NAS", "darts": "DARTS", "spos": "SPOS"}
-HEADINGS = {"nasbench201": "NAS-Bench-201 (Table 5, Figures 2, 3, 6, 9 to 14)",
-            "nasbench1shot1": "NAS-Bench-1Shot1 (Figure 5)",
-            "darts": "DARTS's space (Table 2)",
-            "s1-s4": "S1 to S4 (Table 4)", "chains": "Chains (Tables 3 and 6)"}
-PARTS = tuple(HEADINGS)
 # What parts are judged by: the flag of its table.
 TABLES = {"nasbench201": "table", "nasbench1shot1": "table101"}
-TRUE = "cifar10"  # By whose accuracies operations are ranked.
-RANKS = {"chosen": "with the operation in the cell that was found",
-         "best": "of the best cell with the operation"}
-# Test errors, %, on CIFAR-10 (Tables 2 and 4) and ImageNet (Tables 3 and 6).
-PAPER = {
-    "darts": {"it-nas": 2.41}, "s1": {"it-nas": 2.57, "darts": 3.84},
-    "s2": {"it-nas": 3.11, "darts": 4.85},
-    "s3": {"it-nas": 2.43, "darts": 3.34},
-    "s4": {"it-nas": 3.36, "darts": 7.20},
-    "proxyless": {"it-nas": 24.1}, "proxyless-se": {"it-nas": 21.8}}
+NOT_RUN = "not run"
 
 
 class Part(NamedTuple):
@@ -94,12 +87,19 @@ class Part(NamedTuple):
     search: settings by method.
     seeds: searches of every method.
     train: of every network that is found; None trains none.
+    sizes: what of `train` differs, by data set and space.
   """
 
   spaces: tuple[str, ...]
   search: dict[str, Any]
   seeds: int
   train: supervised.TrainConfig | None = None
+  sizes: Mapping[tuple[str, str], Mapping[str, int]] = {}
+
+  def trained(self, dataset: str, space: str) -> supervised.TrainConfig | None:
+    """How networks of a space are trained on a data set."""
+    return self.train and dataclasses.replace(
+        self.train, **self.sizes.get((report.base(dataset), space), {}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Config:
     dataset: name or path of the data set.
     image_size: side to which images are brought.
     train_images: how many training images to use, drawn; 0 is all.
-    parts: by name, those of `PARTS`.
+    parts: by name, those of `report.PARTS`.
     seed: the first of the seeds.
   """
 
@@ -131,6 +131,17 @@ def _chains(settings: Mapping[str, Any], **bred: Any) -> dict[str, Any]:
           "spos": spos.SPOSConfig(**settings, **bred)}
 
 
+def _every(settings: Mapping[str, Any], bred: Mapping[str, Any],
+           drawn: Mapping[str, Any], **decay: Any) -> dict[str, Any]:
+  """The settings of all methods: of all, of SPOS, of random search besides, and
+  of those with a temperature."""
+  return {**_cells(**settings),
+          "entrannas": entrannas.EnTranConfig(**settings, **decay),
+          "entrannas-dst": entrannas_dst.DSTConfig(**settings, **decay),
+          "spos": spos.SPOSConfig(**settings, **bred),
+          "random": random_search.RandomConfig(**{**settings, **drawn})}
+
+
 # Of what is no network of DARTS's cells.
 _PLAIN = {"skeleton": None, "init_channels": None, "cells": None,
           "drop_path": None, "auxiliary": None}
@@ -141,6 +152,8 @@ _SMOKE = {"epochs": 1, "batch_size": 32}
 _FEW = {"epochs": 8, "batch_size": 32, "learning_rate": 0.05}
 _LITTLE = {"init_channels": 4, "cells": 4, **_FEW}
 _NARROW = {"supernet_width": 0.25, **_FEW, "batch_size": 64}
+_BRED = {"population": 10, "generations": 3, "parents": 5, "mutations": 5,
+         "crossovers": 5, "calibration": 640}
 _CHAIN = {"chain_layers": 2, "chain_width": 0.25, **_FEW, "epochs": 40}
 _TRAIN = supervised.TrainConfig(
     init_channels=8, cells=4, epochs=8, batch_size=32, learning_rate=0.05,
@@ -148,32 +161,44 @@ _TRAIN = supervised.TrainConfig(
 _PAPER = supervised.TrainConfig(
     skeleton="cifar", init_channels=36, cells=20, final_learning_rate=0.0,
     drop_path=0.2, auxiliary=True)
+# Table 4's caption, after RobustDARTS.
+_SIZES = {
+    **{("cifar10", space): {"init_channels": 16} for space in ("s2", "s4")},
+    **{(dataset, space): {"init_channels": 16, "cells": 8}
+       for dataset in ("cifar100", "svhn_cropped") for space in _ALL["s1-s4"]}}
 PRESETS = {
     "smoke": Config(
         dataset="digits", image_size=8, train_images=128, parts={
-            "nasbench201": Part(("nasbench201",), _cells(
-                **_SMOKE, supernet_width=0.125), 2),
+            "nasbench201": Part(("nasbench201",), _every(
+                {**_SMOKE, "supernet_width": 0.125}, {
+                    "population": 2, "generations": 2, "parents": 1,
+                    "mutations": 1, "crossovers": 1, "calibration": 32},
+                {"candidates": 2}), 2),
             "darts": Part(
                 ("darts",), _cells(**_SMOKE, init_channels=2, cells=3), 1,
                 dataclasses.replace(_TRAIN, init_channels=2, cells=2,
                                     epochs=1))}),
     "small": Config(
         dataset="cifar10", image_size=16, train_images=4096, parts={
-            "nasbench201": Part(("nasbench201",), _cells(**_NARROW), 6),
+            # A candidate of random search is trained for a quarter of what a
+            # supernet is, and they are four.
+            "nasbench201": Part(("nasbench201",), _every(
+                _NARROW, _BRED, {"candidates": 4, "epochs": 2},
+                temperature_decay=0.6), 6),
             "nasbench1shot1": Part(
                 _ALL["nasbench1shot1"][:1], _cells(**_NARROW), 3),
             "darts": Part(("darts",), _cells(**_LITTLE), 3, _TRAIN),
             "s1-s4": Part(_ALL["s1-s4"], _cells(**_LITTLE), 1, _TRAIN),
             "chains": Part(_ALL["chains"][:1], _chains(
-                _CHAIN, population=10, generations=3, parents=5, mutations=5,
-                crossovers=5, calibration=640), 2,
+                _CHAIN, **_BRED), 2,
                 dataclasses.replace(_TRAIN, **_PLAIN))}),
     "paper": Config(
         dataset="cifar10", image_size=32, train_images=0, parts={
-            "nasbench201": Part(("nasbench201",), _cells(), 6),
+            "nasbench201": Part(("nasbench201",), _every(
+                {}, {}, {"candidates": 10, "epochs": 12}), 6),
             "nasbench1shot1": Part(_ALL["nasbench1shot1"], _cells(), 3),
             "darts": Part(("darts",), _cells(), 3, _PAPER),
-            "s1-s4": Part(_ALL["s1-s4"], _cells(), 4, _PAPER),
+            "s1-s4": Part(_ALL["s1-s4"], _cells(), 4, _PAPER, _SIZES),
             "chains": Part(_ALL["chains"], _chains({
                 "epochs": 240, "batch_size": 512, "learning_rate": 0.25,
                 "final_learning_rate": 5e-4, "weight_decay": 4e-5}), 1,
@@ -184,15 +209,18 @@ PRESETS = {
 # What is run.
 
 
-def _row(folder, seed):
-  """What a search came to."""
+def _row(folder, seed, search):
+  """What a search by these settings came to."""
   result = recording.read(folder / runs.RESULT)
-  course = [row for row in metrics.read(folder / runs.METRICS)
-            if "architecture" in row]
+  rows = metrics.read(folder / runs.METRICS)
+  found = result["architectures"]["derived"]
+  course = nasbench201_search.course(rows, search, found)
   return {
-      "seed": seed, "architecture": result["architectures"]["derived"],
-      "course": [row["architecture"] for row in course],
-      "strengths": _strengths(result, course),
+      "seed": seed, "architecture": found,
+      "course": [architecture for _, architecture in course],
+      "epochs": [epoch for epoch, _ in course],
+      "strengths": _strengths(result, [
+          row for row in rows if "architecture" in row]),
       **{key: result["derived"][key] for key in (
           "params", "madds", "accuracy") if key in result["derived"]},
       **{key: result[key] for key in (
@@ -203,13 +231,13 @@ def _row(folder, seed):
 def _strengths(result, course):
   """Of every group and edge the operations' indicators, by name.
 
-  Those of IT-NAS are of the images that decide, those of others of the end of
-  the training.
+  Those of IT-NAS are of the images that decide, those by alpha of the end of
+  the training; SPOS and random search have none.
   """
   if "attention" in result:
     return {group: [edge and edge["weights"] for edge in edges]
             for group, edges in result["attention"].items()}
-  if not course:
+  if not course or "weights" not in course[-1]:
     return {}
   names = course[-1]["candidates"]
   return {group: [dict(zip(names, edge, strict=True)) for edge in edges]
@@ -222,16 +250,16 @@ def look_up(row: Mapping[str, Any], known: Mapping[str, np.ndarray]
 
   Returns:
     The row with "cell" and "accuracy" of what was found, "curve" of what would
-    have been after every epoch, and "ranks", per edge the operations'
-    "indicator" and the accuracies of `RANKS`.
+    have been after its "epochs", and "ranks", per edge the operations'
+    "indicator" and the accuracies of `RANKS`; none without indicators.
   """
   found = nasbench201_search.look_up(row["architecture"], known)
   curve = [nasbench201_search.look_up(architecture, known)["accuracy"]
            for architecture in row["course"]]
-  accuracy = known[TRUE]
+  accuracy = known[report.TRUE]
   every = cells.all_operations()  # [15625, 6], in the order of codes.
   own = np.asarray(cells.to_array(cells.from_string(found["cell"])))
-  (edges,) = row["strengths"].values()
+  edges, = row["strengths"].values() or [()]
   ranks = []
   for e, strengths in enumerate(edges):
     numbers = [int(cells.to_array([name] * len(own))[0]) for name in strengths]
@@ -244,20 +272,6 @@ def look_up(row: Mapping[str, Any], known: Mapping[str, np.ndarray]
   return {**{key: value for key, value in row.items() if key not in (
       "course", "strengths", "architecture")}, **found, "curve": curve,
           "ranks": ranks}
-
-
-def taus(rows: Sequence[Mapping[str, Any]], kind: str) -> list[list[float]]:
-  """Kendall's tau-b of indicators and accuracies, per edge and search.
-
-  A search whose indicators are all alike has none.
-
-  Args:
-    rows: of `look_up`.
-    kind: of `RANKS`.
-  """
-  return [[tau for row in rows if not np.isnan(tau := float(stats.kendalltau(
-      row["ranks"][e]["indicator"], row["ranks"][e][kind]).statistic))]
-          for e in range(len(cells.EDGES))]
 
 
 class Truth(NamedTuple):
@@ -287,7 +301,7 @@ def regrets(row: Mapping[str, Any], space: str, truth: Truth
         for found in (*row["course"], row["architecture"])]
   accuracy = 100 * table.columns["test_acc_108ep_mean"][at]
   return {**{key: value for key, value in row.items() if key not in (
-      "course", "strengths", "architecture")},
+      "course", "epochs", "strengths", "architecture")},
           "cell": cells101.to_text(table.cell(at[-1])),
           "regret": (truth.best[space] - accuracy).tolist()}
 
@@ -301,12 +315,14 @@ def plan(name: str, config: Config, dataset: data_lib.Dataset, truth: Truth,
              "nasbench1shot1": lambda row, space=space: regrets(
                  row, space, truth)}.get(name, lambda row: {
                      key: value for key, value in row.items()
-                     if key not in ("course", "strengths")})
+                     if key not in ("course", "epochs", "strengths")})
     for method, search in part.search.items():
       found[space, method] = transforming.searches(
           f"{name} {space} {method}", out / space / method, space, dataset,
-          lambda seed, folder, judge=judge: judge(_row(folder, seed)),
-          method=method, search=search, train=part.train,
+          lambda seed, folder, judge=judge, search=search: judge(
+              _row(folder, seed, search)),
+          method=method, search=search,
+          train=part.trained(dataset.name, space),
           train_found=part.train is not None, seed=config.seed,
           seeds=part.seeds)
   return found
@@ -320,168 +336,90 @@ def dry_run(config: Config, names: Sequence[str],
       config.dataset, args.data_dir, image_size=config.image_size,
       train_images=config.train_images)
   for name in names:
-    part, stand_in = config.parts[name], zoo.get(
-        "proxyless-cpu" if name == "chains" else "darts")
+    part = config.parts[name]
+    search = {method: one for method, one in part.search.items()
+              if method in args.methods}
+    stand_in = zoo.get("proxyless-cpu" if name == "chains" else "darts")
     for space in part.spaces:
-      for method, search in part.search.items():
-        train = part.train or presets.get(
-            "demo", spaces.get(space).graph, method).train
-        estimates.search(f"{space}: {TITLES[method]}", pipeline.Job(
-            None, dataset, method, search, train, space=space,
+      train = part.trained(dataset.name, space)
+      for method, one in search.items():
+        estimates.search(f"{space}: {report.TITLES[method]}", pipeline.Job(
+            None, dataset, method, one, train or presets.get(
+                "demo", spaces.get(space).graph, method).train, space=space,
             seed=config.seed, devices=1), part.seeds)
-      if part.train is not None:
-        estimates.train(f"{space}: trained", stand_in, dataset, part.train,
-                        part.seeds * len(part.search))
+      if train is not None:
+        estimates.train(f"{space}: trained", stand_in, dataset, train,
+                        part.seeds * len(search))
   estimates.show()
 
 
 # The report.
 
 
-def readme(config: Config, result: Mapping[str, Any]) -> str:
-  """The record in words."""
-  lines = [f"# IT-NAS beside its baselines, on {result['dataset']}", ""]
-  for name, found in result["parts"].items():
-    part = config.parts[name]
-    lines += [f"## {HEADINGS[name]}", "", *(
-        _looked_up(found["nasbench201"], result["baselines"])
-        if name == "nasbench201" else _regretted(found)
-        if name == "nasbench1shot1" else _trained(found)), "",
-        _in_words(part), ""]
-  return "\n".join([
-      *lines, f"All: {config.image_size}x{config.image_size} pixels,"
-      f" {result['train_images']} images, in searches one half for the weights"
-      " and one for attention, alpha or the choice; networks are trained on all"
-      " of them. Mean ± deviation over searches; figures of the paper are of"
-      " its own data and settings.", "", *recording.in_words(result)])
+def merge(preset: Config, folders: Sequence[pathlib.Path]
+          ) -> tuple[Config, dict[str, Any]]:
+  """Joins the records of runs that differ in their parts or methods alone.
+
+  Args:
+    preset: that all ran with.
+    folders: their reports; one is reported again.
+
+  Returns:
+    The settings and the record of one run of all these searches.
+
+  Raises:
+    InputError: they differ in more, have the same searches, or some by other
+      settings than the preset's.
+  """
+  given = [recording.read(folder / "result.json") for folder in folders]
+  own, parts = given[0]["config"], {**given[0]["config"]["parts"]}
+  same = ("dataset", "image_size", "train_images", "seed")
+  config = dataclasses.replace(preset, **{key: own[key] for key in same})
+  wanted, rows = json.loads(json.dumps(_describe(config)))["parts"], {}
+  for folder, one in zip(folders, given, strict=True):
+    if any(one["config"][key] != own[key] for key in same):
+      raise errors.InputError("the records are of other images or seeds; merge"
+                              " runs of the same")
+    for name, found in one["parts"].items():
+      part = one["config"]["parts"][name]
+      for space, method in [(s, m) for s, some in found.items() for m in some]:
+        if (name, space, method) in rows:
+          raise errors.InputError(f"two records have {method} in {space}; merge"
+                                  " one of each")
+        if not _alike(part, wanted.get(name, {}), method):
+          raise errors.InputError(
+              f"{method} in {space} of {folder} ran by other settings than the"
+              " preset's; run it again, or merge with the preset that it ran"
+              " with")
+        rows[name, space, method] = found[space][method]
+        parts[name] = {**part, "search": {
+            **parts.get(name, part)["search"],
+            method: part["search"][method]}}
+  found = {}
+  for name, part in config.parts.items():
+    for place in [(s, m) for s in part.spaces for m in part.search]:
+      if (name, *place) in rows:
+        space, method = place
+        found.setdefault(name, {}).setdefault(space, {})[method] = rows[
+            name, space, method]
+  runs = [run for one in given for run in report.runs_of(one)]
+  result = {
+      "parts": found, "baselines": next(
+          (one["baselines"] for one in given if one["baselines"]), {}),
+      "dataset": given[0]["dataset"], "train_images": given[0]["train_images"],
+      "config": {**own, "parts": parts},
+      "missing": {name: why for run in runs for name, why in run.pop(
+          "missing", {}).items() if why != NOT_RUN}}
+  result["missing"] = lacking(config, result)
+  return config, {**result, **(runs[0] if len(runs) == 1 else {"runs": runs})}
 
 
-def _looked_up(found, known):
-  """Table 5 and the rankings."""
-  names = list(known)
-  rows = [[TITLES[method], *(recording.spread(
-      [row["accuracy"][name] for row in seeds], 2) for name in names)]
-          for method, seeds in found.items()]
-  rows += [[title, *(f"{values[name]:.2f}" for name in names)]
-           for title, values in nasbench201_search.PUBLISHED.items()]
-  rows.append(["best cell", *(f"{known[n]['optimum']:.2f}" for n in names)])
-  numbered = ", ".join(f"{i} {n}" for i, n in enumerate(
-      next(iter(found.values()))[0]["ranks"][0]["operations"]))
-  ranked = [[f"{TITLES[method]}, {RANKS[kind]}", *(
-      recording.spread(some, 2) if some else "-"
-      for some in taus(seeds, kind)), recording.spread(
-          [tau for some in taus(seeds, kind) for tau in some] or [np.nan], 2)]
-            for kind in RANKS for method, seeds in found.items()]
-  return [
-      *recording.table(("test accuracy, %", *names), rows), "",
-      "![true accuracy over epochs](accuracy.svg)", "",
-      "Kendall's tau of an edge's operations by their indicator (attention, or"
-      f" softmax of alpha) and by true accuracy on {TRUE} (Figures 3 and 6):",
-      "", *recording.table(
-          ("accuracy", *("{} -> {}".format(*edge) for edge in cells.EDGES),
-           "all"), ranked), "",
-      "![ranks](ranks.svg)", "",
-      "Ranks, 5 is the highest, means over searches; the numbers are of"
-      f" operations: {numbered}.",
-      "", "Cells:", "", *recording.table(
-          ("", "seed", "cell", f"true accuracy, {TRUE}, %"),
-          [[TITLES[method], row["seed"], "`{}`".format(row["cell"]).replace(
-              "|", "\\|"), f"{row['accuracy'][TRUE]:.2f}"]
-           for method, seeds in found.items() for row in seeds])]
-
-
-def _regretted(found):
-  """Figure 5's last points, and the cells."""
-  return [*recording.table(
-      ("space", "method", "seed", "cell", "test regret, points"),
-      [[space, TITLES[method], row["seed"], f"`{row['cell']}`",
-        f"{row['regret'][-1]:.2f}"] for space, methods in found.items()
-       for method, seeds in methods.items() for row in seeds]), "", *(
-           f"{TITLES[method]} in {space}: "
-           + recording.spread([row["regret"][-1] for row in seeds], 2)
-           + " points." for space, methods in found.items()
-           for method, seeds in methods.items()), "",
-      "![test regret over epochs](regret.svg)"]
-
-
-def _trained(found):
-  """A row per space and method."""
-  rows = []
-  for space, methods in found.items():
-    for method, seeds in methods.items():
-      paper = PAPER.get(space, {}).get(method)
-      rows.append([
-          space, TITLES[method], recording.spread(
-              [1 - row["accuracy"] for row in seeds], 2, 100),
-          "-" if paper is None else f"{paper:.2f}",
-          recording.spread([row["params"] for row in seeds], 1, 1e-3),
-          recording.spread([row["madds"] for row in seeds], 2, 1e-6),
-          *("-" if any(key not in row for row in seeds) else recording.spread(
-              [row[key] for row in seeds], 1, 100)  # SPOS has no parent.
-            for key in ("parent_accuracy", "child_accuracy")),
-          _counted(seeds, "skips"), _counted(seeds, "ties"),
-          f"{np.mean([row['search_seconds'] for row in seeds]):.0f}"])
-  return recording.table(
-      ("space", "method", "test error, %", "of the paper, %", "parameters, K",
-       "multiply-adds, M", "supernet, %", "found in it, %", "skips", "ties",
-       "seconds of a search"), rows)
-
-
-def _counted(seeds, key):
-  """What a report counts per group, all together, by search."""
-  return ", ".join(str(sum(row[key].values())) if isinstance(
-      row.get(key), dict) else "-" for row in seeds)
-
-
-def _in_words(part):
-  """How a part was searched and trained."""
-  lines = []
-  for method, one in part.search.items():
-    size = f"{one.init_channels} channels, {one.cells} cells"
-    if width := one.supernet_width or one.chain_width:
-      size = f"{width:g} times the widths"
-    lines.append(f"{TITLES[method]}: {one.epochs} epochs, batches of"
-                 f" {one.batch_size}, SGD from {one.learning_rate:g}, {size}.")
-  if part.train is not None:
-    train = part.train
-    size = "" if train.init_channels is None else (
-        f"{train.init_channels} channels, {train.cells} cells, ")
-    lines.append(f"Trained: {size}{train.epochs} epochs, batches of"
-                 f" {train.batch_size}, SGD from {train.learning_rate:g}.")
-  count = f"{part.seeds} searches" if part.seeds > 1 else "One search"
-  return f"{count} each. " + " ".join(lines)
-
-
-def draw(result: Mapping[str, Any], folder: pathlib.Path) -> None:
-  """Draws accuracy and regret over epochs, and ranks of operations."""
-  over = lambda seeds, values: [[*enumerate(values(row), 1)] for row in seeds]
-  if spaces := result["parts"].get("nasbench1shot1"):
-    for suffix in ("svg", "png"):
-      figures.over_epochs(
-          {f"{TITLES[method]}, {space}": over(
-              seeds, lambda row: row["regret"][:-1])
-           for space, methods in spaces.items()
-           for method, seeds in methods.items()},
-          folder / f"regret.{suffix}", "test regret, points", {})
-  if "nasbench201" not in result["parts"]:
-    return
-  found, known = result["parts"]["nasbench201"]["nasbench201"], (
-      result["baselines"][TRUE])
-  curves = {TITLES[method]: over(
-      seeds, lambda row: [value[TRUE] for value in row["curve"]])
-            for method, seeds in found.items()}
-  mean = lambda seeds, e, key: np.mean(
-      [stats.rankdata(row["ranks"][e][key]) for row in seeds], 0)
-  panels = {f"{TITLES[method]}, edge {{}} -> {{}}".format(*edge): [*zip(
-      mean(seeds, e, "indicator"), mean(seeds, e, "best"), strict=True)]
-            for e, edge in enumerate(cells.EDGES)
-            for method, seeds in found.items()}
-  for suffix in ("svg", "png"):
-    figures.over_epochs(
-        curves, folder / f"accuracy.{suffix}", f"true accuracy, {TRUE}, %",
-        {"best": known["optimum"], "random": known["mean"]})
-    figures.rankings(panels, folder / f"ranks.{suffix}",
-                     "rank of the indicator", "rank of the best accuracy")
+def _alike(found, wanted, method):
+  """Whether a part ran by the same settings, but for some that came later."""
+  same = lambda a, b: a == b or bool(a and b and {**b, **a} == b)
+  return found["seeds"] == wanted.get("seeds") and all(
+      same(found.get(key), wanted.get(key)) for key in ("train", "sizes")
+  ) and same(found["search"][method], wanted["search"].get(method))
 
 
 # The command line.
@@ -498,9 +436,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument("--table101", type=pathlib.Path,
                       help="NAS-Bench-101's: .npz or .tfrecord")
   parser.add_argument("--dataset", help="of the images; default: the preset's")
-  parser.add_argument("--parts", nargs="+", choices=PARTS,
+  parser.add_argument("--parts", nargs="+", choices=report.PARTS,
                       help="that are run or gone on with; default: all; the"
                       " report has all that were ever run in --out")
+  parser.add_argument("--methods", nargs="+", choices=tuple(report.TITLES),
+                      default=list(report.TITLES),
+                      help="of these parts, likewise")
+  parser.add_argument("--merge", nargs="+", type=pathlib.Path,
+                      metavar="REPORT", help="run nothing; report one record"
+                      " again, or join those of other parts or methods, with"
+                      " the same --preset")
   return parser.parse_args(argv)
 
 
@@ -510,9 +455,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   # Config.
   preset = PRESETS[args.preset]
+  if args.merge:
+    config, result = merge(preset, args.merge)
+    _record(args.report or args.out, config, result)
+    return
   config = dataclasses.replace(
       preset, seed=args.seed, dataset=args.dataset or preset.dataset)
-  names = [name for name in args.parts or config.parts if name in config.parts]
+  names = [name for name in args.parts or config.parts
+           if name in config.parts and {*args.methods} & {
+               *config.parts[name].search}]
+  if not names:
+    raise errors.InputError("none of these parts has one of the methods"
+                            f" {', '.join(args.methods)}; give other --parts"
+                            " or --methods")
   if dry_runs.asked(args):
     dry_run(config, names, args)
     return
@@ -530,6 +485,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     truth = truth._replace(table=table, best={
         space: float(test[table_search.of_1shot1(table, space)].max())
         for space in config.parts["nasbench1shot1"].spaces})
+  if not args.overwrite:
+    widen(args.out / recording.CONFIG, config)
   sweep = sweeps.Sweep(__file__, args, argv, _describe(config))
   out = sweep.out
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
@@ -541,8 +498,8 @@ def main(argv: Sequence[str] | None = None) -> None:
       train_images=config.train_images, seed=config.seed)
   plans = {name: plan(name, config, dataset, truth, out / name)
            for name in config.parts}
-  sweep.run([part for name in names for some in plans[name].values()
-             for part in some])
+  sweep.run([part for name in names for (_, method), some in plans[name].items()
+             if method in args.methods for part in some])
   found: dict[str, Any] = {}
   for name, methods in plans.items():
     for (space, method), parts in methods.items():
@@ -558,19 +515,71 @@ def main(argv: Sequence[str] | None = None) -> None:
       "dataset": dataset.name, "train_images": len(dataset.train_labels),
       "config": _describe(config),
       **sweep.circumstances()}
-  folder = args.report or out / "report"
-  folder.mkdir(parents=True, exist_ok=True)
-  draw(result, folder)
-  transforming.report(folder, result, readme(config, result))
+  result["missing"] = lacking(config, result)
+  _record(args.report or out / "report", config, result)
   sweep.end()
+
+
+def _record(folder, config, result):
+  """Writes the record and its pictures."""
+  folder.mkdir(parents=True, exist_ok=True)
+  report.draw(result, folder)
+  transforming.report(folder, {key: value for key, value in result.items()
+                               if key != "missing" or value},
+                      report.readme(config, result))
+
+
+def widen(path: pathlib.Path, config: Config) -> None:
+  """Lets a folder go on whose run compared fewer methods, else by the same.
+
+  Args:
+    path: of what the folder says of its settings.
+    config: the settings now.
+  """
+  if not path.exists():
+    return
+  found, now = recording.read(path), _describe(config)
+  fewer = {**now, "parts": {name: {**part, "search": {
+      method: search for method, search in part["search"].items()
+      if method in found["parts"].get(name, {}).get("search", {})}}
+                            for name, part in now["parts"].items()}}
+  if found == json.loads(json.dumps(fewer)):
+    recording.write(path, now)
+
+
+def lacking(config: Config, result: Mapping[str, Any]) -> dict[str, str]:
+  """Why searches are not there, by name, of spaces of which some are there.
+
+  Args:
+    config: the settings.
+    result: with "parts" and perhaps "missing", of what was asked for.
+  """
+  missing, left, there = result.get("missing", {}), {}, set()
+  for name, found in result["parts"].items():
+    part = config.parts[name]
+    for space, methods in found.items():
+      for method in part.search:
+        whole = f"{name} {space} {method}"
+        of = lambda seed, whole=whole: f"{whole} seed {seed}"
+        there |= {of(row["seed"]) for row in methods.get(method, [])}
+        some = dict.fromkeys(map(of, range(
+            config.seed, config.seed + part.seeds)), NOT_RUN)
+        if not {*some} & ({*missing} | there):
+          some = {whole: NOT_RUN}
+        left |= some
+  return {name: why for name, why in {**left, **missing}.items()
+          if name not in there}
 
 
 def _describe(config):
   """The settings as JSON."""
   part = lambda own: {
-      **own._asdict(), "train": own.train and dataclasses.asdict(own.train),
+      "spaces": own.spaces, "seeds": own.seeds,
+      "train": own.train and dataclasses.asdict(own.train),
       "search": {method: dataclasses.asdict(one)
-                 for method, one in own.search.items()}}
+                 for method, one in own.search.items()},
+      **({"sizes": {" ".join(key): size for key, size in own.sizes.items()}}
+         if own.sizes else {})}
   return {**dataclasses.asdict(config), "parts": {
       name: part(own) for name, own in config.parts.items()}}
 
