@@ -461,7 +461,7 @@ def _add_run_flags(parser):
   flag("--preset", help="demo, small or paper (default: demo for digits, else"
        " small); of training alone also imagenet-nat (of nat and natpp on"
        " networks of blocks, too), imagenet-darts, imagenet-pcdarts and"
-       " imagenet-itnas, and of searches by alpha in cells, and for chains,"
+       " imagenet-itnas, and of searches by a supernet for cells or chains"
        " imagenet-search")
   flag("--config", metavar="FILE",
        help="JSON with settings; flags take precedence")

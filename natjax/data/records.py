@@ -11,6 +11,7 @@ import array
 from collections.abc import Callable, Sequence
 import contextlib
 import functools
+import itertools
 import mmap
 import os
 import pathlib
@@ -25,6 +26,7 @@ from natjax.data import cache, tfrecord
 _INSTALL = 'pip install "natjax[data]"'
 _KEPT = 10_000  # Records from which on an index is kept on disk.
 _CHUNK = 256  # Records of array_record read at once.
+_FIRST = 64  # Records by which it is known whether a split has labels.
 
 
 class Records:
@@ -137,6 +139,17 @@ class TFRecords(Records):
     self._offset = self._offset.copy()
     self._length = self._length.astype(np.uint32)
 
+  @staticmethod
+  def first_labels(paths: Sequence[pathlib.Path]) -> list[int]:
+    """Labels of the first records, of a damaged file those before it breaks."""
+    found: list[int] = []
+    with contextlib.suppress(OSError, ValueError, LookupError), open(
+        paths[0], "rb") as file:
+      for offset, length in itertools.islice(tfrecord.spans(file), _FIRST):
+        file.seek(offset)
+        found.append(_image_and_label(file.read(length))[1])
+    return found
+
   def __len__(self) -> int:
     return len(self._offset)
 
@@ -174,6 +187,15 @@ class ArrayRecords(Records):
     self._source = _array_records(self._paths)
     found = index(self._paths, self._scan)
     self.labels, self._length = found[:, 0].copy(), found[:, 1].copy()
+
+  @staticmethod
+  def first_labels(paths: Sequence[pathlib.Path]) -> list[int]:
+    """Labels of the first records; none of a damaged file."""
+    source = _array_records([os.fspath(paths[0])])
+    with contextlib.suppress(OSError, RuntimeError, ValueError, LookupError):
+      return [_image_and_label(record)[1] for record in source.__getitems__(
+          range(min(_FIRST, len(source))))]
+    return []
 
   def _scan(self):
     """i64[N, 2]: label and size of every image."""

@@ -344,10 +344,13 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
   raw = _read(name, data_dir, image_size, source, streaming)
   if raw.test is None:
     if source.test_fraction is None and name != "digits":
+      why = f" ({'; '.join(raw.notes)})" if raw.notes else ""
       raise errors.InputError(
-          f"{name} has no test set; give a test_fraction, such as 0.2, of every"
-          " class to hold out", "test_fraction")
-    raw = dataset.divide(*raw.train, raw.class_names, source.test_fraction)
+          f"{name} has no test set{why}; give a test_fraction, such as 0.2, of"
+          " every class to hold out", "test_fraction")
+    raw = dataset.divide(
+        *raw.train, raw.class_names, source.test_fraction
+    )._replace(notes=raw.notes)
   elif not raw.divided:
     _check_test_set(name, source)
   assert raw.test is not None

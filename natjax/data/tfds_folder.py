@@ -6,11 +6,15 @@ array_record or tfrecord. It is found by its files, and not by
 `tfds.data_source(NAME)`, which would start to download what it does not find,
 and would refuse a set that another release of tensorflow-datasets prepared.
 
+Of the splits that may be the test images, one whose labels are all -1 is passed
+over: the test images of ImageNet have none.
+
 Images are decoded with Pillow: about 0.1 ms each for 32 x 32 pixels. Those that
 stay on disk, and those in the format tfrecord, are found by the JSON files that
 lie beside them (`records`), without tensorflow-datasets.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 import io
 import json
 import os
@@ -27,6 +31,7 @@ from natjax.data import crops, dataset, records, streamed, unpickle
 _CHUNK = 1000  # Examples read at once.
 _INSTALL = 'pip install "natjax[data]"'
 _TEST_SPLITS = ("test", "validation", "val", "valid")
+_UNKNOWN = -1  # The label that tensorflow-datasets gives images without one.
 
 
 def default_data_dir() -> pathlib.Path:
@@ -119,16 +124,22 @@ def _read(tfds: ModuleType, folder: pathlib.Path, image_size: int,
   """Reads a prepared set; raises what tensorflow-datasets raises."""
   builder = tfds.builder_from_directory(os.fspath(folder))
   image, label = _check_features(folder, builder.info.features)
-  train, test = _splits(folder, tuple(builder.info.splits))
+
+  def opened(split: str) -> Any:
+    skip = {"image": tfds.decode.SkipDecoding()}
+    return builder.as_data_source(split=split, decoders=skip)
 
   def read_split(split: str) -> tuple[np.ndarray, np.ndarray]:
-    skip = {"image": tfds.decode.SkipDecoding()}
-    source = builder.as_data_source(split=split, decoders=skip)
-    return _read_examples(source, image.shape[-1] == 1, image_size, resize)
+    return _read_examples(
+        opened(split), image.shape[-1] == 1, image_size, resize)
 
+  train, test, notes = _splits(
+      folder, tuple(builder.info.splits),
+      lambda split: (example["label"] for _, example in _examples(
+          opened(split))))
   return dataset.RawImages(
       read_split(train), read_split(test) if test else None,
-      tuple(label.names) if label.names else None)
+      tuple(label.names) if label.names else None, notes)
 
 
 def _json(path):
@@ -159,7 +170,8 @@ def _find(folder, info, image_size, resize, stream, *, keep):
     raise errors.InputError(
         f"{folder} is no set of 8-bit grey or RGB images with one class each"
         f" ({errors.cause(e)}); give such a set") from e
-  kinds = {"array_record": records.ArrayRecords, "tfrecord": records.TFRecords}
+  kinds: dict[str, type[records.ArrayRecords] | type[records.TFRecords]] = {
+      "array_record": records.ArrayRecords, "tfrecord": records.TFRecords}
   suffix = info.get("fileFormat")
   if suffix not in kinds:
     raise errors.InputError(
@@ -167,7 +179,7 @@ def _find(folder, info, image_size, resize, stream, *, keep):
         f" read are {' and '.join(kinds)}; prepare it again with"
         " --file_format=array_record")
 
-  def find(split):
+  def files(split):
     count = len(splits[split])
     paths = sorted(folder.glob(f"*-{split}.{suffix}*"))
     if not count or len(paths) != count:
@@ -175,7 +187,10 @@ def _find(folder, info, image_size, resize, stream, *, keep):
           f"{folder} has {len(paths)} of {count} files of {suffix} of the split"
           f" {split}; copy it again, or prepare it again with"
           " --file_format=array_record")
-    found = kinds[suffix](paths)
+    return paths
+
+  def find(split):
+    found = kinds[suffix](files(split))
     if len(found) != sum(splits[split]):
       raise errors.InputError(
           f"{folder} has {len(found)} examples of the split {split} and must"
@@ -184,27 +199,45 @@ def _find(folder, info, image_size, resize, stream, *, keep):
                                reading=stream.reading)
     return images if keep else images.decoded(), found.labels
 
-  train, test = _splits(folder, tuple(splits))
+  train, test, notes = _splits(
+      folder, tuple(splits), lambda split: (
+          kinds[suffix].first_labels(files(split)) if keep else (
+              kinds[suffix](files(split)).labels)))
   names = folder / "label.labels.txt"
   return dataset.RawImages(
       find(train), find(test) if test else None,
       tuple(names.read_text(encoding="utf-8").split("\n")[
           :int(label["classLabel"]["numClasses"])]) if (
-              names.is_file()) else None)
+              names.is_file()) else None, notes)
 
 
-def _splits(folder: pathlib.Path,
-            splits: tuple[str, ...]) -> tuple[str, str | None]:
-  """Which splits are the training images and the test images."""
+def _splits(folder: pathlib.Path, splits: tuple[str, ...],
+            labels: Callable[[str], Iterable[int]]
+            ) -> tuple[str, str | None, tuple[str, ...]]:
+  """Which splits are the training images and the test images, and notes.
+
+  Args:
+    folder: of the set.
+    splits: that it has.
+    labels: of a split, or the first of them.
+  """
   tests = [split for split in _TEST_SPLITS if split in splits]
   if "train" in splits:
-    return "train", tests[0] if tests else None
+    notes: list[str] = []
+    for test in tests:
+      found = iter(labels(test))
+      if next(found, None) != _UNKNOWN or any(
+          label != _UNKNOWN for label in found):
+        return "train", test, tuple(notes)
+      notes.append(f"the images of the split {test} of {folder} have no labels"
+                   f" (all are {_UNKNOWN}), and it is passed over")
+    return "train", None, tuple(notes)
   if len(splits) != 1:
     raise errors.InputError(
         f"{folder} has the splits {', '.join(splits)}; it needs train and one"
         f" of {', '.join(_TEST_SPLITS)}: divide it yourself and save an .npz"
         " file")
-  return splits[0], None
+  return splits[0], None, ()
 
 
 def _check_features(folder: pathlib.Path, features: Any) -> tuple[Any, Any]:
@@ -241,14 +274,18 @@ def _read_examples(source: Any, grey: bool, image_size: int,
   mode, channels = ("L", ()) if grey else ("RGB", (3,))
   images = np.empty((len(source), image_size, image_size, *channels), np.uint8)
   labels = np.empty(len(source), np.int64)
+  for i, example in _examples(source):
+    with Image.open(io.BytesIO(example["image"])) as image:
+      images[i] = crops.resize_image(image.convert(mode), image_size, resize)
+    labels[i] = example["label"]
+  return images, labels
+
+
+def _examples(source: Any) -> Iterator[tuple[int, Any]]:
+  """Numbers and examples of a split, many of which are read at once."""
   for start in range(0, len(source), _CHUNK):
     chunk = list(range(start, min(start + _CHUNK, len(source))))
-    for i, example in zip(chunk, source.__getitems__(chunk), strict=True):
-      with Image.open(io.BytesIO(example["image"])) as image:
-        images[i] = crops.resize_image(
-            image.convert(mode), image_size, resize)
-      labels[i] = example["label"]
-  return images, labels
+    yield from zip(chunk, source.__getitems__(chunk), strict=True)
 
 
 def _version_order(folder: pathlib.Path) -> tuple[int, ...]:

@@ -38,13 +38,19 @@ IMAGENET = {
         _PHOTOGRAPHS, epochs=240, batch_size=1024, learning_rate=0.5,
         final_learning_rate=0.0, weight_decay=4e-5)}
 # A search on it as those of PC-DARTS, EnTranNAS and IT-NAS: an eighth of every
-# class, of which four fifths are for the weights (10 % and 2.5 %). Of chains
-# the rest is the method's own preset "paper".
+# class, of which four fifths are for the weights (10 % and 2.5 %). A method has
+# of this what it has settings for; the rest is its own preset "paper".
 SEARCH = "imagenet-search"
 _SEARCH = {"skeleton": "imagenet", "epochs": 50, "batch_size": 1024,
            "learning_rate": 0.5, "final_learning_rate": 0.0,
            "alpha_learning_rate": 6e-3, "weights_fraction": 0.8}
-_SEARCH_CHAINS = {"weights_fraction": 0.8}
+# IT-NAS's chains have at most 600 M multiply-adds (section 4.2).
+_SEARCH_CHAINS = {"weights_fraction": 0.8, "max_madds": "600M"}
+# PC-DARTS's gradient is of first order. SPOS takes 150,000 steps, 120 walks
+# over all images, which are 1200 over a tenth of them.
+_SEARCH_OF: dict[str, dict[str, Any]] = {
+    "darts": {"order": "first"}, "spos": {"epochs": 1200}}
+_SEARCH_FRACTION = 0.125
 PRESETS = (*listed.PRESETS, *listed.ON_IMAGENET)
 
 
@@ -184,16 +190,24 @@ def _imagenet(name, kind, method, objective, architecture=None):
 def _search(architecture, kind, method, objective):
   """A preset of searching on ImageNet."""
   chain = architecture is not None and spaces_lib.is_chain(architecture)
-  changes = _SEARCH_CHAINS if chain else _SEARCH
-  fits = method is not None and objective == "supervised" and (
-      chain or kind == "cells")
-  found = get("paper", architecture, method) if fits else None
-  if found is None or not all(hasattr(found.search, name) for name in changes):
+  needed = "weights_fraction" if chain else "skeleton"
+  entry = None if method is None else methods.METHODS[method]
+  if entry is None or entry.starts == "given" or objective != "supervised" or (
+      not chain and kind != "cells") or needed not in _fields(entry.settings):
     raise errors.InputError(
-        f"preset {SEARCH} is of searches for cells by strengths alpha, and for"
-        " chains; give another, or natjax search --space darts with --method"
-        " darts, entrannas or entrannas-dst, or --space proxyless with it-nas"
-        " or spos", "preset")
+        f"preset {SEARCH} is of searches for cells or chains by a supernet;"
+        " give another, or natjax search --space darts with --method darts,"
+        " entrannas, entrannas-dst, it-nas or spos, or --space proxyless with"
+        " it-nas or spos", "preset")
+  changes = {name: value for name, value in (
+      (_SEARCH_CHAINS if chain else _SEARCH) | _SEARCH_OF.get(method, {})
+  ).items() if name in _fields(entry.settings)}
   recipe = "imagenet-itnas" if chain else "imagenet-pcdarts"
   return _imagenet(recipe, kind, None, objective)._replace(
-      search=dataclasses.replace(found.search, **changes), train_fraction=0.125)
+      search=dataclasses.replace(
+          get("paper", architecture, method).search, **changes),
+      train_fraction=_SEARCH_FRACTION)
+
+
+def _fields(settings):
+  return {field.name for field in dataclasses.fields(settings)}

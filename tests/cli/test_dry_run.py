@@ -1,5 +1,7 @@
 """What `--dry-run` shows of every method, and of a set that is not there."""
 
+import json
+
 import pytest
 
 from natjax import cli, methods
@@ -26,6 +28,26 @@ def test_seeds_are_shown(method, capsys):
   assert err.count("one of 144 held-out images counts 0.69 points") == (
       given[0] == "transform")
   assert out.splitlines()[0].endswith(f", method {method}, seeds 3:5")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("space,method,steps,found", [
+    ("darts", "darts", 50 * 125, {"order": "first", "max_madds": ""}),
+    ("darts", "it-nas", 50 * 125, {"skeleton": "imagenet"}),
+    ("proxyless", "it-nas", 240 * 250, {"max_madds": "600M"}),
+    ("proxyless", "spos", 150_000, {"max_madds": "600M", "epochs": 1200})])
+def test_a_search_on_imagenet(
+    space, method, steps, found, capsys, monkeypatch, tmp_path):
+  monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+  code, out, err = run(
+      capsys, "search", "--space", space, "--method", method, "--dataset",
+      "imagenet2012", "--preset", "imagenet-search", "--no-train", "--devices",
+      1, "--json")
+  assert code == 0, err
+  told = json.loads(out)
+  assert told["estimate"]["search"]["steps"] == steps
+  search = told["configuration"]["search"]
+  assert {name: search[name] for name in found} == found
 
 
 def test_how_images_of_an_absent_set_are_read_is_shown(capsys, monkeypatch,

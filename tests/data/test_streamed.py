@@ -352,6 +352,34 @@ def test_tfrecords_are_read_into_memory_too(tmp_path):
   np.testing.assert_array_equal(held.train_images, kept.train_images)
 
 
+@pytest.mark.parametrize("form", ["tfrecord", "array_record"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_prepared_test_split_without_labels_is_passed_over(
+    tmp_path, monkeypatch, form, stream):
+  if form == "array_record" and not stream:
+    pytest.importorskip("tensorflow_datasets")
+  rows = parts()
+  rows["validation"] = rows["test"]
+  rows["test"] = [(image, -1) for image, _ in rows["train"]]
+  prepare(tmp_path, form, rows)
+  load = lambda: data.load(
+      "made", data_dir=tmp_path, image_size=SIZE, stream=stream)
+  if stream:  # Of such a split the first records alone are read.
+    opened = []
+    kind = {"tfrecord": records.TFRecords,
+            "array_record": records.ArrayRecords}[form]
+    whole = kind.__init__
+    monkeypatch.setattr(kind, "__init__", lambda self, paths: (
+        opened.append(paths[0].name), whole(self, paths))[1])
+  found = load()
+  assert found.test_labels.tolist() == [k for _, k in rows["validation"]]
+  (note,) = found.notes
+  assert "split test of" in note and "is passed over" in note
+  if stream:
+    assert [name.split(".")[0] for name in opened] == [
+        "made-train", "made-validation"]
+
+
 def test_a_record_that_is_damaged_is_named(tmp_path):
   rows = parts()
   rows["train"][13] = (b"no image", 1)

@@ -176,6 +176,46 @@ def test_other_names_of_the_test_split(stand_in, tmp_path, name):
   np.testing.assert_array_equal(raw.test[0], images[1:])
 
 
+def test_a_test_split_without_labels_is_passed_over(
+  stand_in, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(tfds_folder, "_CHUNK", 2)
+  images = _pixels(8, 4, 4, 3)
+  splits = {
+    "train": _examples(*images[:2]),
+    "validation": _examples(*images[2:4]),
+    "test": _examples(*images[4:], labels=[-1] * 4),
+  }
+  stand_in(splits)
+  raw = tfds_folder.read(tmp_path, 4)
+  np.testing.assert_array_equal(raw.test[0], images[2:4])
+  assert raw.test[1].tolist() == [0, 1]
+  (note,) = raw.notes
+  assert note.startswith("the images of the split test of ")
+  assert note.endswith("have no labels (all are -1), and it is passed over")
+  # One that has a label is taken, and another of -1 refused later.
+  stand_in({**splits, "test": _examples(*images[4:], labels=[-1, -1, -1, 1])})
+  raw = tfds_folder.read(tmp_path, 4)
+  assert (raw.test[1].tolist(), raw.notes) == ([-1, -1, -1, 1], ())
+
+
+def test_without_labels_in_any_test_split_some_are_held_out(stand_in, tmp_path):
+  images = _pixels(12, 4, 4, 3)
+  stand_in(
+    {
+      "train": _examples(*images[:10]),
+      "test": _examples(*images[10:], labels=[-1, -1]),
+    }
+  )
+  _prepare_folder(tmp_path, "mine/1.0.0")
+  with pytest.raises(errors.InputError, match=r"split test .* no labels") as e:
+    data.load("mine", data_dir=tmp_path, image_size=4)
+  assert e.value.field == "test_fraction"
+  found = data.load("mine", data_dir=tmp_path, image_size=4, test_fraction=0.4)
+  assert (len(found.train_labels), len(found.test_labels)) == (6, 4)
+  assert "have no labels" in found.notes[0]
+
+
 @pytest.mark.parametrize("splits", [("train",), ("full",), ("train", "extra")])
 def test_a_set_without_test_images(stand_in, tmp_path, splits):
   images = _pixels(10, 4, 4, 3)

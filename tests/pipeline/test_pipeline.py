@@ -336,13 +336,28 @@ def test_the_search_on_imagenet():
   chain = spaces.get("proxyless").graph
   assert presets.get("imagenet-search", chain, "it-nas").search == (
       dataclasses.replace(presets.get("paper", chain, "it-nas").search,
-                          weights_fraction=0.8))
-  for method in ("nat", "spos", None):
-    with pytest.raises(errors.InputError, match="of searches for cells by str"):
-      presets.get("imagenet-search", None, method)
+                          weights_fraction=0.8, max_madds="600M"))
+  for method, given in (("nat", None), ("random", None), (None, None),
+                        ("nat", chain), ("it-nas", zoo.get("resnet18"))):
+    with pytest.raises(errors.InputError, match="of searches for cells or ch"):
+      presets.get("imagenet-search", given, method)
   with pytest.raises(errors.InputError, match="skeleton is imagenet and does"):
     bilevel.resolve(dataclasses.replace(search, init_channels=None, cells=None),
                     "blocks")
+
+
+@pytest.mark.parametrize("method,own", [
+    ("darts", {"alpha_learning_rate": 6e-3, "order": "first"}),
+    ("entrannas", {"alpha_learning_rate": 6e-3}),
+    ("entrannas-dst", {"alpha_learning_rate": 6e-3}), ("it-nas", {}),
+    ("spos", {"epochs": 1200})])
+def test_a_search_for_cells_on_imagenet_takes_of_the_recipe_what_it_has(
+    method, own):
+  recipe = {"skeleton": "imagenet", "epochs": 50, "batch_size": 1024,
+            "learning_rate": 0.5, "final_learning_rate": 0.0,
+            "weights_fraction": 0.8, **own}
+  assert presets.get("imagenet-search", None, method).search == (
+      dataclasses.replace(presets.get("paper", None, method).search, **recipe))
 
 
 @pytest.mark.parametrize("preset", ["demo", "small", "paper"])
