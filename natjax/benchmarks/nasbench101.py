@@ -13,8 +13,9 @@ Two forms are read:
   epochs, the matrix, the operations, and in base 64 a message of protocol
   buffers (`nasbench/lib/model_metrics.proto`) whose third evaluation is that at
   the end of the training. Lengths are checked by their sums, data by being what
-  they must be. Reading takes minutes, `save` keeps what is read in the compact
-  form.
+  they must be. Reading takes minutes: `read` keeps the compact form in the cache
+  folder (`data.cache`), for a file of the same path, size and time, and `save`
+  wherever it is wanted.
 
 A cell is found whatever its vertices' numbers are (`graph.nasbench101`), by
 bisection; `Table.rows` serves one cell or many, `Table.finder` traced programs.
@@ -24,19 +25,21 @@ import array
 import base64
 import binascii
 from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import json
 import os
 import pathlib
 import struct
 from typing import Any, NamedTuple
 import zipfile
+import zlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from natjax import errors
-from natjax.data import array_file, tfrecord
+from natjax.data import array_file, cache, tfrecord
 from natjax.graph import nasbench101 as cells
 
 EPOCHS = (4, 12, 36, 108)
@@ -154,11 +157,37 @@ def read(path: str | os.PathLike[str]) -> Table:
     InputError: no such file, damaged, of another benchmark, or not complete.
   """
   path = errors.regular(errors.path(path, "table"))
-  table = (from_npz if path.suffix == ".npz" else from_records)(path)
+  table = (from_npz if path.suffix == ".npz" else _kept)(path)
   if len(table.bits) != cells.COUNT:
     raise errors.InputError(
         f"{path}: {len(table.bits)} of {cells.COUNT} cells; give the complete"
         " table", "table")
+  return table
+
+
+def _kept(path):
+  """`from_records`, whose table is kept in the cache folder if it is complete.
+  """
+  try:
+    stat = os.stat(path)
+  except OSError:
+    return from_records(path)  # Which says what is wrong.
+  text = repr((os.path.abspath(path), stat.st_size, stat.st_mtime_ns)).encode()
+  file = cache.folder() / "nasbench101" / (
+      f"{zlib.crc32(text):08x}{zlib.crc32(text[::-1]):08x}.npz")
+  with contextlib.suppress(errors.InputError):
+    return from_npz(file)
+  table = from_records(path)
+  if len(table.bits) == cells.COUNT:
+    # Where there is no room, it is read again the next time.
+    part = file.with_name(f"{os.getpid()}.{file.name}")
+    try:
+      file.parent.mkdir(parents=True, exist_ok=True)
+      save(table, part)
+      part.replace(file)
+    except OSError:
+      with contextlib.suppress(OSError):
+        part.unlink()
   return table
 
 

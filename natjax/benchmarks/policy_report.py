@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from natjax.benchmarks import nasbench201, policy_search
-from natjax.graph import nasbench201 as cells201
+from natjax.benchmarks import policy_search
 from natjax.spaces import transitions
 
 # Accuracies are in points; all but `cost_violations` are means over inputs.
@@ -35,13 +34,13 @@ def oracle(valid: np.ndarray, reach: np.ndarray) -> np.ndarray:
   """The best reachable cell of every cell.
 
   Args:
-    valid: f[15625], validation accuracy by code.
-    reach: bool[5, 5], see `reachable`.
+    valid: f[C], validation accuracy by code.
+    reach: bool[O, O], see `reachable`.
 
   Returns:
-    i[15625], by code of beta the code of its best alpha.
+    i[C], by code of beta the code of its best alpha.
   """
-  edges = len(cells201.EDGES)
+  edges = _edges(valid, reach)
   best = np.arange(valid.size).reshape((len(reach),) * edges)
   open_ = np.expand_dims(reach, tuple(range(2, edges + 1)))
   for axis in range(edges):
@@ -52,10 +51,15 @@ def oracle(valid: np.ndarray, reach: np.ndarray) -> np.ndarray:
   return best.reshape(-1)
 
 
+def _edges(values, reach):
+  """E, of C = O^E values."""
+  return round(np.log(values.size) / np.log(len(reach)))
+
+
 def random_mean(values: np.ndarray, reach: np.ndarray) -> np.ndarray:
-  """The exact mean f[15625] of `values` over uniform valid transitions."""
+  """The exact mean f[C] of `values` over uniform valid transitions."""
   weights = reach / reach.sum(1, keepdims=True)
-  mean = values.reshape((len(reach),) * len(cells201.EDGES))
+  mean = values.reshape((len(reach),) * _edges(values, reach))
   for axis in range(mean.ndim):
     mean = np.moveaxis(np.tensordot(weights, mean, (1, axis)), 0, axis)
   return mean.reshape(-1)
@@ -75,7 +79,7 @@ def violations(beta: np.ndarray, alpha: np.ndarray,
   return int(np.any(dearer, axis=0).sum())
 
 
-def judge(config: policy_search.SearchConfig, table: nasbench201.Table,
+def judge(config: policy_search.SearchConfig, table: policy_search.Table,
           found: policy_search.Found) -> list[dict[str, Any]]:
   """Compares each seed's policy with the oracle, on all unseen cells.
 
@@ -94,13 +98,14 @@ def judge(config: policy_search.SearchConfig, table: nasbench201.Table,
     `cost_violations` among argmax and samples; `entries_read`; and how many
     cells could be inputs and are judged, and how many computations they have.
   """
-  columns = table.of(config.dataset)
+  ground = policy_search.ground_of(table)
+  columns = ground.columns(table, config.dataset)
   valid, test, params = (
       columns[c] for c in ("val_200ep", "test_200ep", "params"))
-  reach = reachable(policy_search.transition_table(config))
+  reach = reachable(policy_search.transition_table(config, ground))
   best, random = oracle(valid, reach), random_mean(test, reach)
   reports = []
-  count = policy_search.train_count(config)
+  count = policy_search.train_count(config, ground)
   for seed, trained in enumerate(np.asarray(found.trained)):
     beta = np.flatnonzero(~trained)
     argmax = np.asarray(found.argmax)[seed, beta]
@@ -122,11 +127,13 @@ def judge(config: policy_search.SearchConfig, table: nasbench201.Table,
         "entries_read": int(found.entries_read[seed]),
         "inputs_trained": int(trained.sum()), "inputs_judged": len(beta),
         "computations_trained": count,
-        "computations_judged": cells201.COMPUTATIONS - count}
+        "computations_judged": ground.computations - count}
     report["gap_to_oracle"] = report["gain_oracle"] - report["gain_argmax"]
-    report["oracle_share"] = (
-        report["valid_gain_argmax"] / report["valid_gain_oracle"])
-    report["test_oracle_share"] = report["gain_argmax"] / report["gain_oracle"]
+    for share, gained, possible in (
+        ("oracle_share", "valid_gain_argmax", "valid_gain_oracle"),
+        ("test_oracle_share", "gain_argmax", "gain_oracle")):
+      report[share] = (report[gained] / report[possible]
+                       if report[possible] else float("nan"))
     reports.append(report)
   return reports
 

@@ -1,5 +1,7 @@
 """Trains NAT's policy on NAS-Bench-201, where every reward is known.
 
+Likewise on NAS-Bench-Macro (`MACRO`), which the table that is given decides.
+
 The policy of NAT and NAT++ (Guo et al., 2021; `methods.nat`, `methods.natpp`)
 without a supernet: the reward of turning beta into alpha is R(alpha | beta) =
 acc(alpha) - acc(beta), validation accuracies after 200 epochs from the table,
@@ -25,11 +27,16 @@ How this differs from the paper, by settings that can be changed:
 There is no guard of connectivity: in this benchmark a cell without a path is a
 cell as any other, with 10 % accuracy in the table.
 
+NAS-Bench-Macro's chains have eight layers for edges, no null, and test accuracies
+alone, which are reward and truth in one. A layer may become an identity by NAT,
+by NAT++ whatever costs less and has no larger kernel: that of a stage's first
+layer is a 1x1 convolution, so that this is more than NAT++'s types say.
+
 A run of S seeds is one compiled program, mapped over seeds, that scans over
 steps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import math
@@ -42,9 +49,10 @@ import numpy as np
 import optax
 
 from natjax import errors, operations
-from natjax.benchmarks import nasbench201
+from natjax.benchmarks import nasbench201, nasbench_macro
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import nasbench201 as cells201
+from natjax.graph import nasbench_macro as chains
 from natjax.methods import nat, nat_config, supervised
 from natjax.operations import edges
 from natjax.policies import gcn, line_graph, sampling
@@ -56,7 +64,6 @@ FEATURES = 128
 TRIALS = 10  # Transformations sampled per input when the policy is judged.
 
 _FIRST_SQUARE = 0.01  # Ten points, squared, before any advantage is known.
-_CHUNK = 625  # Inputs judged at a time.
 _NODES = 3  # A node's edges fill its slots by source,
 _SLOTS = np.tril_indices(_NODES)  # which is their order, too.
 
@@ -104,17 +111,75 @@ class SearchConfig:
   features: int = FEATURES
 
 
+class Ground(NamedTuple):
+  """A benchmark, all of whose architectures have a code, in which it learns.
+
+  Attributes:
+    name: of the benchmark.
+    word: what its architectures are called.
+    edges: (from, to), of the E operations of an architecture.
+    operations: O, choices of each.
+    count: C, of the architectures.
+    computations: of what they compute, the different ones.
+    chunk: inputs judged at a time, which divides their number.
+    encode: codes i32[...] of operations i32[..., E]; NumPy or traced.
+    decode: operations of codes.
+    numbers: `() -> i32[C]`, what computation every code has.
+    columns: `(table, dataset) -> {name: f64[C]}`, by code "val_200ep", the
+      accuracy that rewards, "test_200ep", that which judges, "params" and
+      "flops_M".
+  """
+
+  name: str
+  word: str
+  edges: tuple[tuple[int, int], ...]
+  operations: int
+  count: int
+  computations: int
+  chunk: int
+  encode: Callable[[Any], Any]
+  decode: Callable[[Any], Any]
+  numbers: Callable[[], np.ndarray]
+  columns: Callable[[Any, str], Any]
+
+
+def _columns_of_macro(table, dataset):
+  errors.known("dataset", dataset, ("cifar10",))
+  accuracy = table.columns["mean_acc"]
+  return {"val_200ep": accuracy, "test_200ep": accuracy,
+          "params": table.columns["params"],
+          "flops_M": table.columns["flops"] / 1e6}
+
+
+CELLS = Ground(
+    "nasbench201", "cells", cells201.EDGES, len(cells201.CANDIDATES),
+    cells201.COUNT, cells201.COMPUTATIONS, 625, cells201.encode,
+    cells201.decode, cells201.computations,
+    lambda table, dataset: table.of(dataset))
+MACRO = Ground(
+    "nasbench-macro", "chains", tuple(
+        (i, i + 1) for i in range(chains.LAYERS)), len(chains.OPERATIONS),
+    chains.COUNT, chains.COMPUTATIONS, 729, chains.encode, chains.decode,
+    chains.computations, _columns_of_macro)
+Table = nasbench201.Table | nasbench_macro.Table
+
+
+def ground_of(table: Table) -> Ground:
+  """The benchmark of a table."""
+  return MACRO if isinstance(table, nasbench_macro.Table) else CELLS
+
+
 # What suits the published policy: it is larger, and learns at its own rate.
 PUBLISHED = {"steps": 2000, "inputs": 32, "learning_rate": 3e-4}
 
 
-def config(**settings: Any) -> SearchConfig:
+def config(ground: Ground = CELLS, **settings: Any) -> SearchConfig:
   """The settings given, over the defaults of the policy among them."""
   own = PUBLISHED if settings.get("policy") == "published" else {}
-  return check(SearchConfig(**{**own, **settings}))
+  return check(SearchConfig(**{**own, **settings}), ground)
 
 
-def check(config: SearchConfig) -> SearchConfig:
+def check(config: SearchConfig, ground: Ground = CELLS) -> SearchConfig:
   """Returns the settings if they can be run.
 
   Raises:
@@ -133,13 +198,15 @@ def check(config: SearchConfig) -> SearchConfig:
       ("train_fraction", "between 0 and 1", lambda x: 0 < x < 1)):
     if not good(getattr(config, name)):
       settings.refuse(config, name, f"must be {allowed}; give another")
-  count = train_count(config)
-  if not 1 <= count < cells201.COMPUTATIONS:
+  count, every = train_count(config, ground), ground.computations
+  if not 1 <= count < every:
     raise errors.InputError(
-        f"train-fraction {config.train_fraction} of {cells201.COMPUTATIONS}"
-        f" computations leaves {count} to train and"
-        f" {cells201.COMPUTATIONS - count} to judge; give another",
+        f"train-fraction {config.train_fraction} of {every} computations leaves"
+        f" {count} to train and {every - count} to judge; give another",
         "train_fraction")
+  if config.policy == "published" and ground != CELLS:
+    settings.refuse(config, "policy", "takes the cells of nasbench201 alone;"
+                    " leave it out")
   settings.other_samples(config)
   if config.policy == "published" and config.features != FEATURES:
     settings.refuse(config, "features", "the published policy has its own;"
@@ -147,26 +214,36 @@ def check(config: SearchConfig) -> SearchConfig:
   return config
 
 
-def train_count(config: SearchConfig) -> int:
-  """How many computations' cells may be inputs while training."""
-  return round(config.train_fraction * cells201.COMPUTATIONS)
+def train_count(config: SearchConfig, ground: Ground = CELLS) -> int:
+  """How many computations' architectures may be inputs while training."""
+  return round(config.train_fraction * ground.computations)
 
 
-def divide(rng: jax.Array, count: int) -> jax.Array:
-  """Draws the computations to train on: bool[15625], whether a code has one.
+def divide(rng: jax.Array, count: int, ground: Ground = CELLS) -> jax.Array:
+  """Draws the computations to train on: bool[C], whether a code has one.
 
-  All cells of a computation are on the same side.
+  All architectures of a computation are on the same side.
 
   Args:
     rng: a key.
     count: of the computations to train on.
+    ground: the benchmark.
   """
-  rank = jax.random.permutation(rng, cells201.COMPUTATIONS)
-  return (rank < count)[cells201.computations()]
+  rank = jax.random.permutation(rng, ground.computations)
+  return (rank < count)[ground.numbers()]
 
 
-def transition_table(config: SearchConfig) -> transitions.TransitionTable:
+def transition_table(config: SearchConfig, ground: Ground = CELLS
+                     ) -> transitions.TransitionTable:
   """The guarded transitions; their one place is every edge of the benchmark."""
+  if ground == MACRO:  # What comes later costs more, at every layer.
+    count = ground.operations
+    outcome = np.tile(np.arange(count, dtype=np.int32), (count, 1))
+    cheaper = np.tril(np.ones((count, count), bool))
+    if config.method == "nat":
+      cheaper &= np.eye(count, dtype=bool) | (outcome == 0)
+    return transitions.TransitionTable(
+        chains.OPERATIONS, outcome, cheaper[None], -1, connectivity=False)
   candidates = cells201.CANDIDATES
   scheme = transitions.SCHEMES[config.method](candidates)
   valid = transitions.valid_actions(scheme, transitions.may_become(
@@ -178,19 +255,20 @@ def transition_table(config: SearchConfig) -> transitions.TransitionTable:
 
 
 class _Policy(NamedTuple):
-  """init(rng) -> params; apply(params, i32[B, 6]) -> logits f32[B, 6, A]."""
+  """init(rng) -> params; apply(params, i32[B, E]) -> logits f32[B, E, A]."""
 
   init: Any
   apply: Any
 
 
-def make_policy(config: SearchConfig, num_actions: int) -> _Policy:
+def make_policy(config: SearchConfig, num_actions: int,
+                ground: Ground = CELLS) -> _Policy:
   """Builds the policy of the settings."""
-  count = len(cells201.CANDIDATES)
-  cell = jnp.zeros(len(cells201.EDGES), jnp.int32)
+  count = ground.operations
+  cell = jnp.zeros(len(ground.edges), jnp.int32)
   if config.policy == "default":
     line = line_graph.LineGraphPolicy(
-        cells201.EDGES, count, num_actions, config.gcn_layers, config.features)
+        ground.edges, count, num_actions, config.gcn_layers, config.features)
     return _Policy(lambda rng: line.init(rng, cell), line.apply)
   module = gcn.GCNPolicy(
       count, num_actions, config.gcn_layers, published=True, num_inputs=1)
@@ -238,20 +316,20 @@ class _Carry(NamedTuple):
   opt_state: Any
   average: jax.Array  # f32[], of the reward.
   square: jax.Array  # f32[], a moving average of squared advantages.
-  read: jax.Array  # bool[15625], cells whose accuracy was looked up.
+  read: jax.Array  # bool[C], architectures whose accuracy was looked up.
   rng: jax.Array
 
 
 class Found(NamedTuple):
-  """What training found, per seed; codes are `nasbench201`'s.
+  """What training found, per seed; codes are the benchmark's.
 
   Attributes:
-    trained: bool[S, 15625], by code, whether a cell could be an input; all
-      others are judged.
-    argmax: i32[S, 15625], by the input's code, the code of the likeliest
+    trained: bool[S, C], by code, whether it could be an input; all others are
+      judged.
+    argmax: i32[S, C], by the input's code, the code of the likeliest
       transformation of every edge.
-    samples: i32[S, 10, 15625], codes of sampled transformations.
-    entries_read: i32[S], distinct cells whose accuracy was looked up.
+    samples: i32[S, 10, C], codes of sampled transformations.
+    entries_read: i32[S], distinct codes whose accuracy was looked up.
     reward: f32[S, steps], the mean reward of every step.
     entropy: f32[S, steps], the mean entropy, in nats.
   """
@@ -267,26 +345,26 @@ class Found(NamedTuple):
 class Search:
   """The parts of a search, built from its settings; `train` runs it."""
 
-  def __init__(self, config: SearchConfig):
-    self.config, self.baseline = config, config.baseline
+  def __init__(self, config: SearchConfig, ground: Ground = CELLS):
+    self.config, self.ground, self.baseline = config, ground, config.baseline
     if self.baseline == "auto":
       self.baseline = (
           "leave_one_out" if config.samples > 1 else "moving_average")
-    self.table = transition_table(config)
+    self.table = transition_table(config, ground)
     self.outcome = jnp.asarray(self.table.outcome)  # [O, A]
     self.valid = jnp.asarray(self.table.valid[0])  # [O, A]
-    self.policy = make_policy(config, len(self.table.actions))
+    self.policy = make_policy(config, len(self.table.actions), ground)
     self.optimizer = optax.adam(
         optimizers.cosine(config.learning_rate, config.steps))
 
   def log_p(self, params: Any, operation: jax.Array) -> jax.Array:
-    """Log-probabilities f32[B, 6, A] of actions, operations i32[B, 6]."""
+    """Log-probabilities f32[B, E, A] of actions, operations i32[B, E]."""
     return sampling.masked_log_softmax(
         self.policy.apply(params, operation), self.valid[operation])
 
   def transform(self, operation: jax.Array, actions: jax.Array) -> jax.Array:
-    """Codes i32[...] of operations i32[..., 6] after actions i32[..., 6]."""
-    return cells201.encode(self.outcome[operation, actions])
+    """Codes i32[...] of operations i32[..., E] after actions i32[..., E]."""
+    return self.ground.encode(self.outcome[operation, actions])
 
   def advantages(self, rewards: jax.Array,
                  carry: _Carry) -> tuple[jax.Array, jax.Array]:
@@ -309,16 +387,16 @@ class Search:
       carry: before.
       beta: i32[m], codes of the inputs.
       weight: f32[], lambda.
-      accuracy: f32[15625], validation accuracy by code.
+      accuracy: f32[C], validation accuracy by code.
 
     Returns:
       The carry, and mean reward and mean entropy.
     """
     rng, rng_alpha = jax.random.split(carry.rng)
-    operation = cells201.decode(beta)  # [m, 6]
+    operation = self.ground.decode(beta)  # [m, E]
 
     def objective(params):
-      log_p = self.log_p(params, operation)  # [m, 6, A]
+      log_p = self.log_p(params, operation)  # [m, E, A]
       actions = draw(rng_alpha, lax.stop_gradient(log_p), self.config.samples)
       alpha = self.transform(operation, actions)  # [n, m]
       rewards = (accuracy[alpha] - accuracy[beta]).T  # R(alpha | beta)
@@ -341,10 +419,10 @@ class Search:
 
   def transform_all(self, params: Any,
                     rng: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Transforms every cell: by argmax i32[15625] and samples i32[10, 15625].
-    """
-    cells = jnp.asarray(cells201.all_operations()).reshape(
-        -1, _CHUNK, len(cells201.EDGES))
+    """Transforms all: by argmax i32[C] and samples i32[10, C]."""
+    cells = jnp.asarray(self.ground.decode(np.arange(
+        self.ground.count, dtype=np.int32))).reshape(
+            -1, self.ground.chunk, len(self.ground.edges))
 
     def some(item):
       operation, key = item
@@ -360,7 +438,7 @@ class Search:
     c = self.config
     rng_split, rng_init, rng_inputs, rng_step, rng_judge = jax.random.split(
         rng, 5)
-    trained = divide(rng_split, train_count(c))
+    trained = divide(rng_split, train_count(c, self.ground), self.ground)
     cells, count = jnp.argsort(~trained), jnp.sum(trained)  # Those come first.
     params = self.policy.init(rng_init)
 
@@ -372,7 +450,7 @@ class Search:
 
     carry = _Carry(params, self.optimizer.init(params), average=jnp.zeros(()),
                    square=jnp.float32(_FIRST_SQUARE),
-                   read=jnp.zeros(cells201.COUNT, bool), rng=rng_step)
+                   read=jnp.zeros(self.ground.count, bool), rng=rng_step)
     carry, (reward, entropy) = lax.scan(
         step, carry, (jax.random.split(rng_inputs, c.steps),
                       jnp.arange(c.steps)))
@@ -380,10 +458,11 @@ class Search:
     return Found(trained, argmax, samples, jnp.sum(carry.read), reward, entropy)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _run(config: SearchConfig, keys: jax.Array, accuracy: jax.Array) -> Found:
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _run(config: SearchConfig, keys: jax.Array, accuracy: jax.Array,
+         ground: Ground = CELLS) -> Found:
   """All seeds' runs, compiled once per settings and number of seeds."""
-  return jax.vmap(Search(config).run_seed, (0, None))(keys, accuracy)
+  return jax.vmap(Search(config, ground).run_seed, (0, None))(keys, accuracy)
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
@@ -396,7 +475,7 @@ def check_seeds(seeds: Sequence[int]) -> None:
           f"seed is {seed} and must be from 0 to {2**32 - 1}; give 0", "seed")
 
 
-def train(config: SearchConfig, table: nasbench201.Table,
+def train(config: SearchConfig, table: Table,
           seeds: Sequence[int]) -> Found:
   """Trains one policy per seed, all in one program.
 
@@ -410,9 +489,10 @@ def train(config: SearchConfig, table: nasbench201.Table,
     InputError: settings that cannot be run, no or a negative seed, or a data
       set that the table lacks.
   """
-  check(config)
+  ground = ground_of(table)
+  check(config, ground)
   check_seeds(seeds)
   accuracy = jnp.asarray(
-      table.of(config.dataset)["val_200ep"] / 100, jnp.float32)
+      ground.columns(table, config.dataset)["val_200ep"] / 100, jnp.float32)
   keys = jnp.stack([jax.random.key(np.uint32(seed)) for seed in seeds])
-  return jax.device_get(_run(config, keys, accuracy))
+  return jax.device_get(_run(config, keys, accuracy, ground))

@@ -1,7 +1,8 @@
 """`natjax benchmark`: where the truth is known.
 
 Architectures are looked up in a benchmark's table, evolution or a random search
-finds them there, or a policy is trained by NAS-Bench-201's and judged by it.
+finds them there, or a policy is trained by that of NAS-Bench-201 or
+NAS-Bench-Macro and judged by it.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,11 @@ from natjax.graph import nasbench201 as cells201
 from natjax.graph import nasbench_macro as chains
 from natjax.graph import records
 from natjax.methods import evolution
+from natjax.spaces import transitions
 from natjax.training import devices, settings
+
+_GROUNDS = {ground.name: ground
+            for ground in (policy_search.CELLS, policy_search.MACRO)}
 
 
 def run_benchmark(args) -> int:
@@ -41,14 +46,20 @@ def run_benchmark(args) -> int:
         f"focus is {errors.short(args.focus)} and must be general, since one"
         " policy serves all cells and is given none of them; leave it out",
         "focus")
-  if not args.architectures and args.benchmark == "nasbench201" and (
-      method not in table_search.METHODS):
+  if args.benchmark != "nasbench201" and policy.get("dataset") is not None:
+    _refuse({"dataset": policy["dataset"]}, args.benchmark,
+            "it has CIFAR-10 alone")
+  ground = _GROUNDS.get(args.benchmark)
+  if not args.architectures and ground and method not in table_search.METHODS:
     _refuse(evolved, "training the policy", "pass --method evolution")
-    return _run_policy(args, policy)
+    return _run_policy(args, policy, ground)
+  if not args.architectures and method in transitions.SCHEMES:
+    raise errors.InputError(
+        f"method is {method} and trains a policy of transitions, of which"
+        f" {args.benchmark} has none: nodes and edges of its cells are searched"
+        " together; give evolution or random", "method")
   policy |= {} if args.focus is None else {"focus": args.focus}
   dataset = policy.pop("dataset", None)
-  if args.benchmark != "nasbench201" and dataset is not None:
-    _refuse({"dataset": dataset}, args.benchmark, "it has CIFAR-10 alone")
   if not args.architectures:
     policy.pop("method", None)
     _refuse(policy, "searching the table")
@@ -227,23 +238,24 @@ def _look_up_macro(path: str, names: Sequence[str]) -> list[dict[str, Any]]:
   return rows
 
 
-def _run_policy(args, policy) -> int:
+def _run_policy(args, policy, ground) -> int:
   """Trains the policy and judges it."""
   start = time.monotonic()
   devices.configure_compilation()
 
-  config = policy_search.config(**policy)
+  config = policy_search.config(ground, **policy)
   first, count = inputs.seeds(args)
   seeds = list(range(first, first + (count or 1)))
   policy_search.check_seeds(seeds)
-  table = nasbench201.read(args.table)
-  table.of(config.dataset)
+  read = nasbench_macro if ground == policy_search.MACRO else nasbench201
+  table = read.read(args.table)
+  ground.columns(table, config.dataset)
   if not args.json:
     console.err.print(f"{config.method}, {config.policy} policy,"
                       f" {config.dataset}: {config.steps} steps, {len(seeds)}"
-                      f" seed(s) at once, cells of"
-                      f" {policy_search.train_count(config)} of"
-                      f" {cells201.COMPUTATIONS} computations as inputs")
+                      f" seed(s) at once, {ground.word} of"
+                      f" {policy_search.train_count(config, ground)} of"
+                      f" {ground.computations} computations as inputs")
   found = policy_search.train(config, table, seeds)
   report = policy_report.summary(
       config, policy_report.judge(config, table, found), seeds,
@@ -251,17 +263,17 @@ def _run_policy(args, policy) -> int:
   if args.json:
     console.print_json(report)
   else:
-    _print_report(report)
+    _print_report(report, ground.word)
   return 0
 
 
-def _print_report(report):
+def _print_report(report, word):
   rows = (("argmax", "gain_argmax"), ("one sample", "gain_sample"),
           ("best of 10 samples", "gain_best_of_10"),
           ("the oracle", "gain_oracle"), ("random transitions", "gain_random"))
   several = len(report["seeds"]) > 1
   console.print_table(
-      "points of test accuracy gained, mean over all cells of"
+      f"points of test accuracy gained, mean over all {word} of"
       f" {report['seeds'][0]['computations_judged']} unseen computations",
       ("", ">gain", ">deviation over seeds"),
       [(name, f"{report[key]:+.3f}",
@@ -270,6 +282,6 @@ def _print_report(report):
       f"argmax reaches {100 * report['oracle_share']:.1f} % of the oracle's"
       f" gain in validation accuracy, {100 * report['test_oracle_share']:.1f} %"
       f" in test accuracy, at {report['params_ratio']:.3f} times the"
-      f" parameters; {report['cost_violations']} cells came to cost more;"
+      f" parameters; {report['cost_violations']} {word} came to cost more;"
       f" {report['entries_read']} entries of the table were read;"
       f" {report['seconds']:.0f} s")

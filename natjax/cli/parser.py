@@ -338,8 +338,8 @@ def _benchmark(sub):
                    " nasbench201 its string, a file or a run's folder; of"
                    " nasbench-macro eight digits, a file or a run's folder;"
                    " without any, the table is searched by --method evolution"
-                   " or random, or of nasbench201 the policy of nat or natpp is"
-                   " trained")
+                   " or random, or of nasbench201 and nasbench-macro the policy"
+                   " of nat or natpp is trained")
   sub.add_argument("--table", required=True, metavar="FILE",
                    help="the benchmark's accuracies: of nasbench101, and of"
                    " nasbench1shot1-1 to -3, .npz or .tfrecord; of nasbench201"

@@ -57,6 +57,25 @@ def test_every_cell_of_a_sample_finds_itself_however_it_is_numbered(table):
   np.testing.assert_array_equal(found, rows)
 
 
+@pytest.mark.slow
+def test_every_cell_finds_itself_renumbered_within_a_millisecond(table):
+  """All 423,624 of them, by one random renumbering each."""
+  rng, step = np.random.default_rng(1), 20_000
+  for begin in range(0, cells.COUNT, step):
+    rows = np.arange(begin, min(begin + step, cells.COUNT))
+    np.testing.assert_array_equal(
+        table.rows(*renumbered(rng, *table.arrays(rows))), rows)
+  took = []
+  for row in range(0, cells.COUNT, 400):
+    edges, labels = (part[0] for part in renumbered(
+        rng, *table.arrays(np.array([row]))))
+    began = time.perf_counter()
+    found = int(table.rows(edges[None], labels[None])[0])
+    took.append(time.perf_counter() - began)
+    assert found == row
+  assert len(took) > 1000 and np.median(took) < 1e-3
+
+
 def test_all_cells_differ_and_it_is_small_and_fast(table):
   assert len(table.keys) == cells.COUNT
   assert (table.keys[1:] > table.keys[:-1]).all()
@@ -285,6 +304,39 @@ def test_records_are_read_as_means_over_trainings(tmp_path):
   assert again.columns.keys() == found.columns.keys()
   with pytest.raises(errors.InputError, match="4 of 423624 cells"):
     nasbench101.read(path)
+
+
+def test_a_file_of_records_is_read_once(tmp_path, monkeypatch):
+  path = tmp_path / "nasbench.tfrecord"
+  path.write_bytes(b"".join(
+      trained(text, 108, 0.5 + 0.1 * k) for k, text in enumerate(TEXTS)))
+  monkeypatch.setenv("NATJAX_CACHE", str(tmp_path / "cache"))
+  monkeypatch.setattr(cells, "COUNT", len(TEXTS))
+  reading, asked = nasbench101.from_records, []
+
+  def counted(path):
+    asked.append(path)
+    return reading(path)
+
+  monkeypatch.setattr(nasbench101, "from_records", counted)
+  first = nasbench101.read(path)
+  again = nasbench101.read(path)
+  assert len(asked) == 1
+  for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
+    np.testing.assert_array_equal(a, b)
+  kept, = (tmp_path / "cache" / "nasbench101").iterdir()
+  kept.write_bytes(kept.read_bytes()[:-100])  # Damaged: made again.
+  nasbench101.read(path)
+  assert len(asked) == 2
+  path.write_bytes(path.read_bytes() + trained(TEXTS[0], 108, 0.6))
+  changed = nasbench101.read(path)
+  assert len(asked) == 3
+  row = changed.find(cells.from_text(TEXTS[0]))
+  assert changed.columns["test_acc_108ep_mean"][row] == np.float32(0.55)
+  # Without a place for it, it is read all the same.
+  monkeypatch.setenv("NATJAX_CACHE", str(path))
+  assert len(nasbench101.read(path).bits) == len(TEXTS)
+  assert len(asked) == 4
 
 
 @pytest.mark.parametrize("data,wanted", [

@@ -1,5 +1,6 @@
 """Training on the table: guards, what it sees, and that it learns."""
 
+import itertools
 import math
 import re
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from natjax import errors
-from natjax.benchmarks import policy_report, policy_search
+from natjax.benchmarks import nasbench_macro, policy_report, policy_search
 from natjax.graph import nasbench201 as cells201
+from natjax.graph import nasbench_macro as chains
 
 TINY = {"steps": 8, "inputs": 4, "samples": 3, "features": 8}
 
@@ -214,6 +216,68 @@ def test_seeds_do_not_depend_on_each_other_and_never_cost_more(invented):
     assert report["entries_read"] <= len(betas) + 8 * 4 * 3
     inputs.append(betas.tolist())
   assert inputs[0] != inputs[1]
+
+
+def chain_table(accuracy):
+  """A table of NAS-Bench-Macro, where later operations cost more."""
+  layers = chains.all_chains()
+  return nasbench_macro.Table({
+      "mean_acc": accuracy, "std": np.zeros(chains.COUNT),
+      "params": 100.0 + layers.sum(1), "flops": 1e6 * (1.0 + layers.sum(1))})
+
+
+def test_chains_that_compute_the_same_are_known():
+  number = chains.computations()
+  assert len(np.unique(number)) == chains.COMPUTATIONS == number.max() + 1
+  code = lambda text: int(chains.encode(chains.from_text(text)))
+  for one, other, same in (
+      ("11101122", "11110122", True), ("11111022", "11111202", False),
+      ("00000102", "00000120", True), ("01000000", "10000000", False),
+      ("11011111", "11101111", False), ("00012000", "00021000", False)):
+    assert bool(number[code(one)] == number[code(other)]) == same
+  np.testing.assert_array_equal(
+      chains.decode(np.arange(chains.COUNT)), chains.all_chains())
+
+
+@pytest.mark.parametrize("method", ["nat", "natpp"])
+def test_the_oracle_of_chains_is_that_of_brute_force(method):
+  table = chain_table(np.random.default_rng(0).uniform(0, 100, chains.COUNT))
+  accuracy = table.columns["mean_acc"]
+  reach = policy_report.reachable(policy_search.transition_table(
+      tiny(method=method), policy_search.MACRO))
+  assert reach.tolist() == [
+      [True, False, False], [True, True, False],
+      [True, method == "natpp", True]]
+  best = policy_report.oracle(accuracy, reach)
+  for code in (0, 17, chains.COUNT - 1):
+    alphas = [chains.encode(np.array(alpha)) for alpha in itertools.product(*(
+        np.flatnonzero(reach[o]) for o in chains.decode(np.array(code))))]
+    assert accuracy[best[code]] == accuracy[alphas].max()
+    assert best[code] in alphas
+  assert policy_report.violations(np.arange(chains.COUNT), best, {
+      "params": table.columns["params"],
+      "flops_M": table.columns["flops"]}) == 0
+
+
+@pytest.mark.long
+def test_it_learns_what_is_the_same_for_all_chains():
+  # An identity in the last layer is worth ten points, all else nothing.
+  table = chain_table(np.where(chains.all_chains()[:, 7] == 0, 60.0, 50.0))
+  config = policy_search.config(policy_search.MACRO, **{
+      **TINY, "steps": 80, "inputs": 16, "learning_rate": 0.01,
+      "entropy_weight": 0.1})
+  found = policy_search.train(config, table, [0])
+  (report,) = policy_report.judge(config, table, found)
+  assert report["oracle_share"] > 0.98 and report["cost_violations"] == 0
+  np.testing.assert_allclose(report["gain_oracle"], 20 / 3, atol=0.2)
+  assert report["computations_judged"] == 3969 - round(3969 / 2)
+  number = chains.computations()
+  trained = found.trained[0]
+  assert not np.isin(number[trained], number[~trained]).any()
+  with pytest.raises(errors.InputError, match="cells of nasbench201 alone"):
+    policy_search.train(tiny(policy="published"), table, [0])
+  with pytest.raises(errors.InputError, match="dataset"):
+    policy_search.train(tiny(dataset="cifar100"), table, [0])
 
 
 @pytest.mark.long

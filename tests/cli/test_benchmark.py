@@ -193,6 +193,30 @@ def test_tables_of_other_benchmarks_are_refused(name, table):
   assert "--table" in err
 
 
+# Policies of other benchmarks.
+
+
+def test_the_policy_is_trained_on_chains(tmp_path):
+  path = tmp_path / "macro.json"
+  path.write_text(json.dumps(test_nasbench_macro.invented()))
+  code, out, err = run("benchmark", "nasbench-macro", "--table", path, *TINY,
+                       "--features", 4)
+  assert code == 0 and "0 chains came to cost more" in out
+  assert "chains of 1984 of 3969 computations as inputs" in err
+  code, out, err = run("benchmark", "nasbench-macro", "--table", path,
+                       "--policy", "published")
+  assert (code, out) == (2, "") and err.count("\n") == 1
+  assert "cells of nasbench201 alone" in err and "--policy" in err
+
+
+@pytest.mark.parametrize("name", ["nasbench101", "nasbench1shot1-2"])
+def test_benchmarks_without_transitions_have_no_policy(name, tmp_path):
+  code, out, err = run("benchmark", name, "--method", "natpp", "--table",
+                       tmp_path / "none.npz")
+  assert (code, out) == (2, "") and err.count("\n") == 1
+  assert f"of which {name} has none" in err and "--method" in err
+
+
 # Searching a table.
 
 
