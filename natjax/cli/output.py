@@ -211,9 +211,7 @@ def _print_search(result):
   if chain:
     out.print(f"layers: {', '.join(chain)}")
   if tried := result.get("tried"):
-    out.print(f"{len(tried)} candidates were scored, and the best has"
-              f" {100 * max(row['accuracy'] for row in tried):.2f} % on the"
-              f" search's validation images; search"
+    out.print(f"{len(tried)} candidates were scored{_best(tried)}; search"
               f" {result['search_seconds']:.0f} s")
   if "parent_accuracy" not in result:
     return
@@ -232,6 +230,18 @@ def _print_search(result):
   memory = result["peak_memory_bytes"]
   out.print(f"{cells}; search {result['search_seconds']:.1f} s" + (
       f"; at most {amounts.memory(memory, 0)} in use" if memory else ""))
+
+
+def _best(tried):
+  """What the best of some candidates has, by the score that they have."""
+  for key, text in (
+      ("accuracy", ", and the best has {:.2%} on the search's validation"
+       " images"), ("naswot", " by NASWOT, and the best has {:.4g}"),
+      ("synflow", " by SynFlow, and the best has {:.4g}")):
+    scores = [row[key] for row in tried if row.get(key) is not None]
+    if scores:
+      return text.format(max(scores)).replace("%", " %")
+  return ""
 
 
 def _in_all(result):
