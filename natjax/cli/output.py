@@ -226,7 +226,10 @@ def _print_search(result):
   if ties := sum(result.get("ties", {}).values()):
     cells += (f"; of {ties} {'layers' if chain else 'edges that are kept'}, the"
               " strongest operation lies within two standard errors of the next"
-              )
+              f" ({', '.join(_tied(result))})")
+  if nodes := [*_tied_nodes(result)]:
+    cells += ("; so do the edges that are kept of those that are not at"
+              f" {len(nodes)} nodes ({', '.join(nodes)})")
   memory = result["peak_memory_bytes"]
   out.print(f"{cells}; search {result['search_seconds']:.1f} s" + (
       f"; at most {amounts.memory(memory, 0)} in use" if memory else ""))
@@ -242,6 +245,28 @@ def _best(tried):
     if scores:
       return text.format(max(scores)).replace("%", " %")
   return ""
+
+
+def _tied(result):
+  """The edges that are kept, or layers, of which the operation is a tie."""
+  cells = result["architectures"]["derived"]
+  for group, rows in result.get("attention", {}).items():
+    there = {tuple(edge[1:]) for edge in cells.get(group, ())}
+    for row in filter(None, rows):
+      if row["tie"] and (not there or tuple(row["edge"]) in there):
+        where = group if len(rows) == 1 else "{} {}-{}".format(
+            group, *row["edge"])
+        yield f"{where} {row['strongest']}, then {row['next']}"
+
+
+def _tied_nodes(result):
+  """The nodes of which the edges that are kept are a tie."""
+  for group, rows in result.get("nodes", {}).items():
+    for row in rows:
+      if row["tie"]:
+        kept, other = ([e["edge"][0] for e in row["edges"] if e["kept"] is is_]
+                       for is_ in (True, False))
+        yield (f"{group} {row['node']}: from {kept[-1]}, then {other[0]}")
 
 
 def _in_all(result):
