@@ -13,9 +13,9 @@ Two forms are read:
   epochs, the matrix, the operations, and in base 64 a message of protocol
   buffers (`nasbench/lib/model_metrics.proto`) whose third evaluation is that at
   the end of the training. Lengths are checked by their sums, data by being what
-  they must be. Reading takes minutes: `read` keeps the compact form in the cache
-  folder (`data.cache`), for a file of the same path, size and time, and `save`
-  wherever it is wanted.
+  they must be. Reading takes minutes: `read` keeps the compact form in the
+  cache folder (`data.cache`), for a file of the same path, size and time, and
+  `save` wherever it is wanted.
 
 A cell is found whatever its vertices' numbers are (`graph.nasbench101`), by
 bisection; `Table.rows` serves one cell or many, `Table.finder` traced programs.

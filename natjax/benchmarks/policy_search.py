@@ -27,10 +27,11 @@ How this differs from the paper, by settings that can be changed:
 There is no guard of connectivity: in this benchmark a cell without a path is a
 cell as any other, with 10 % accuracy in the table.
 
-NAS-Bench-Macro's chains have eight layers for edges, no null, and test accuracies
-alone, which are reward and truth in one. A layer may become an identity by NAT,
-by NAT++ whatever costs less and has no larger kernel: that of a stage's first
-layer is a 1x1 convolution, so that this is more than NAT++'s types say.
+NAS-Bench-Macro's chains have eight layers for edges, no null, and test
+accuracies alone, which are reward and truth in one. A layer may become an
+identity by NAT, by NAT++ whatever costs less and has no larger kernel: that of
+a stage's first layer is a 1x1 convolution, so that this is more than NAT++'s
+types say.
 
 A run of S seeds is one compiled program, mapped over seeds, that scans over
 steps.
@@ -119,7 +120,7 @@ class Ground(NamedTuple):
     word: what its architectures are called.
     edges: (from, to), of the E operations of an architecture.
     operations: O, choices of each.
-    count: C, of the architectures.
+    size: C, of the architectures.
     computations: of what they compute, the different ones.
     chunk: inputs judged at a time, which divides their number.
     encode: codes i32[...] of operations i32[..., E]; NumPy or traced.
@@ -134,7 +135,7 @@ class Ground(NamedTuple):
   word: str
   edges: tuple[tuple[int, int], ...]
   operations: int
-  count: int
+  size: int
   computations: int
   chunk: int
   encode: Callable[[Any], Any]
@@ -421,7 +422,7 @@ class Search:
                     rng: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Transforms all: by argmax i32[C] and samples i32[10, C]."""
     cells = jnp.asarray(self.ground.decode(np.arange(
-        self.ground.count, dtype=np.int32))).reshape(
+        self.ground.size, dtype=np.int32))).reshape(
             -1, self.ground.chunk, len(self.ground.edges))
 
     def some(item):
@@ -450,7 +451,7 @@ class Search:
 
     carry = _Carry(params, self.optimizer.init(params), average=jnp.zeros(()),
                    square=jnp.float32(_FIRST_SQUARE),
-                   read=jnp.zeros(self.ground.count, bool), rng=rng_step)
+                   read=jnp.zeros(self.ground.size, bool), rng=rng_step)
     carry, (reward, entropy) = lax.scan(
         step, carry, (jax.random.split(rng_inputs, c.steps),
                       jnp.arange(c.steps)))

@@ -237,9 +237,7 @@ def _print_search(result):
   if chain:
     out.print(f"layers: {', '.join(chain)}")
   if tried := result.get("tried"):
-    out.print(f"{len(tried)} candidates were scored, and the best has"
-              f" {100 * max(row['accuracy'] for row in tried):.2f} % on the"
-              f" search's validation images; search"
+    out.print(f"{len(tried)} candidates were scored{_best(tried)}; search"
               f" {result['search_seconds']:.0f} s")
   if "parent_accuracy" not in result:
     return
@@ -254,10 +252,47 @@ def _print_search(result):
   if ties := sum(result.get("ties", {}).values()):
     cells += (f"; of {ties} {'layers' if chain else 'edges that are kept'}, the"
               " strongest operation lies within two standard errors of the next"
-              )
+              f" ({', '.join(_tied(result))})")
+  if nodes := [*_tied_nodes(result)]:
+    cells += ("; so do the edges that are kept of those that are not at"
+              f" {len(nodes)} nodes ({', '.join(nodes)})")
   memory = result["peak_memory_bytes"]
   out.print(f"{cells}; search {result['search_seconds']:.1f} s" + (
       f"; at most {amounts.memory(memory, 0)} in use" if memory else ""))
+
+
+def _best(tried):
+  """What the best of some candidates has, by the score that they have."""
+  for key, text in (
+      ("accuracy", ", and the best has {:.2%} on the search's validation"
+       " images"), ("naswot", " by NASWOT, and the best has {:.4g}"),
+      ("synflow", " by SynFlow, and the best has {:.4g}")):
+    scores = [row[key] for row in tried if row.get(key) is not None]
+    if scores:
+      return text.format(max(scores)).replace("%", " %")
+  return ""
+
+
+def _tied(result):
+  """The edges that are kept, or layers, of which the operation is a tie."""
+  cells = result["architectures"]["derived"]
+  for group, rows in result.get("attention", {}).items():
+    there = {tuple(edge[1:]) for edge in cells.get(group, ())}
+    for row in filter(None, rows):
+      if row["tie"] and (not there or tuple(row["edge"]) in there):
+        where = group if len(rows) == 1 else "{} {}-{}".format(
+            group, *row["edge"])
+        yield f"{where} {row['strongest']}, then {row['next']}"
+
+
+def _tied_nodes(result):
+  """The nodes of which the edges that are kept are a tie."""
+  for group, rows in result.get("nodes", {}).items():
+    for row in rows:
+      if row["tie"]:
+        kept, other = ([e["edge"][0] for e in row["edges"] if e["kept"] is is_]
+                       for is_ in (True, False))
+        yield (f"{group} {row['node']}: from {kept[-1]}, then {other[0]}")
 
 
 def _in_all(result):

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from natjax import errors, zoo
+from natjax import errors, spaces, zoo
 from natjax.benchmarks import nasbench201, nasbench_macro
 from natjax.cli import console, inputs
 from natjax.graph import nasbench1shot1 as cells1shot1
@@ -37,6 +37,11 @@ def run_rank(args) -> int:
     raise errors.InputError(f"top is {args.top}; give at least 1", "top")
   folder = errors.path(args.directory)
   space = supernets.space_of(folder)
+  if spaces.get(space).inputs is not None:
+    raise errors.InputError(
+        f"the nodes of search space '{space}' choose their inputs, and its"
+        " architectures are not ranked; name a search over a chain, or in"
+        " nasbench201 or nasbench1shot1-1")
   data, _ = runs.load_data(folder, data_dir=args.data_dir)
   truth = None if args.table is None else _truth(args.table, space, data.name)
   searched = supernets.load(folder, data)

@@ -60,37 +60,44 @@ class Attending(search_lib.Search):
             for group in self.connections.groups]
 
   def report(self, kept: connections.Strengths, means: connections.Strengths,
-             products: connections.Strengths, count: float) -> dict[str, Any]:
-    """How sure the choice of every edge is.
+             samples: connections.Strengths) -> dict[str, Any]:
+    """How sure the choice of every edge is, and of the edges of every node.
+
+    Standard errors are those of the mean over what was drawn independently, of
+    a difference within it, in float64.
 
     Args:
       kept: bool[E, O] per group, what was chosen.
       means: f64[E, O] per group, of the attention.
-      products: f64[E, O, O] per group, means of a_i a_j over what was drawn
-        independently.
-      count: of these.
+      samples: f64[S, E, O] per group, of S that were drawn independently.
 
     Returns:
       "attention": of every group's edges the tokens' mean "weights", what is
       "strongest", by what "margin" over which "next", its "standard_error", and
       whether that is a "tie": less than two standard errors; None of edges that
-      are not decided. "ties": their number among the edges that are kept.
+      are not decided. "nodes": of every group's nodes that keep some of their
+      edges, the "node", its "edges", the one with most attention first (their
+      "edge", strongest "operation", its "weight", and whether it is "kept"),
+      and margin, error and tie between the last that is kept and the first that
+      is not. "ties": the number of edges that are kept whose operation is one.
     """
     groups = self.connections.groups
-    rows = {group.name: self._margins(group, mean, product, count)
-            for group, mean, product in zip(
-                groups, means, products, strict=True)}
-    return {"attention": rows, "ties": {
-        group.name: sum(row["tie"] for row, mask in zip(
-            rows[group.name], kept[g], strict=True) if row and mask.any())
-        for g, group in enumerate(groups)}}
+    both = [*zip(groups, means, samples, strict=True)]
+    rows = {group.name: self._margins(group, mean, every)
+            for group, mean, every in both}
+    return {"attention": rows, "nodes": {
+        group.name: self._nodes(group, mean, every)
+        for group, mean, every in both}, "ties": {
+            group.name: sum(row["tie"] for row, mask in zip(
+                rows[group.name], kept[g], strict=True) if row and mask.any())
+            for g, group in enumerate(groups)}}
 
-  def _margins(self, group, mean, square, count):
+  def _margins(self, group, mean, every):
     """Per edge of a group, the strongest token and the next, or None."""
     names = self.connections.space.candidates
     found: list[dict[str, Any] | None] = []
     for e, may in enumerate(self.connections.kept(group)):
-      order = sorted(np.flatnonzero(may), key=lambda o: -mean[e, o])
+      order = _strongest_first(mean[e], may)
       if not order:
         found.append(None)
         continue
@@ -99,14 +106,43 @@ class Attending(search_lib.Search):
               group.allowed[e])}, "strongest": names[order[0]], "tie": False}
       if len(order) > 1:
         a, b = order[:2]
-        margin = mean[e, a] - mean[e, b]
-        spread = (square[e, a, a] - 2 * square[e, a, b] + square[e, b, b]
-                  - margin**2)
-        error = float(np.sqrt(max(spread, 0.0) / count))
-        row |= {"next": names[b], "margin": float(margin),
-                "standard_error": error, "tie": bool(margin < _SURE * error)}
+        row |= {"next": names[b], **_margin(mean, every, (e, a), (e, b))}
       found.append(row)
     return found
+
+  def _nodes(self, group, mean, every):
+    """Of the nodes of a group that keep some of their edges, which and why."""
+    names, found = self.connections.space.candidates, []
+    may = self.connections.kept(group)
+    best = {e: _strongest_first(mean[e], may[e])[0]
+            for e in range(len(may)) if may[e].any()}
+    for into, parents in zip(group.nodes, group.parents, strict=True):
+      edges = sorted((e for e in into if e in best),
+                     key=lambda e: -mean[e, best[e]])
+      if parents is None or len(edges) <= parents:
+        continue
+      rows = [{"edge": list(group.cell.edges[e][1:]),
+               "operation": names[best[e]], "weight": float(mean[e, best[e]]),
+               "kept": k < parents} for k, e in enumerate(edges)]
+      last, first = edges[parents - 1], edges[parents]
+      found.append({
+          "node": group.cell.edges[last].target, "edges": rows, **_margin(
+              mean, every, (last, best[last]), (first, best[first]))})
+    return found
+
+
+def _strongest_first(mean, may):
+  """The numbers of what may be kept, of equal ones the first before."""
+  return sorted(np.flatnonzero(may), key=lambda o: -mean[o])
+
+
+def _margin(mean, every, one, other):
+  """By how much one token of an edge has more attention than another."""
+  margin = mean[one] - mean[other]
+  apart = every[:, *one] - every[:, *other]
+  error = float(apart.std() / np.sqrt(len(apart)))
+  return {"margin": float(margin), "standard_error": error,
+          "tie": bool(margin < _SURE * error)}
 
 
 def matrices(params):

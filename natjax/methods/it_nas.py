@@ -12,7 +12,8 @@ What the paper leaves open, and how this differs from it:
 - Means are over images, then over the cells that are decided on together, which
   have transformers of their own. They are summed in float64: the paper's
   weights differ in the third decimal. How far the strongest stands before the
-  next, and the standard error of that over images, are in the report.
+  next, of an edge's operations and of a node's edges, and the standard error of
+  that over images, are in the report.
 - A node keeps two edges, those whose strongest operation has most attention,
   as DARTS does; `null` is a token, but is not kept where nodes choose their
   inputs. In NAS-Bench-201 every edge keeps its strongest token, `null` too.
@@ -216,24 +217,20 @@ class ITNAS(indicator.Attending):
 
     The report is that of `search.Search.derived` and of `indicator.Attending`.
     """
-    total = jax.tree.map(np.asarray, score(
-        self._attended, state.params, split="architecture", total=True))
-    count = float(total["images"])
-    strengths = [np.asarray(a, np.float64) / count for a in total["weights"]]
+    right, attended = score(
+        self._attended, state.params, split="architecture", each=True)
+    strengths = [a.mean(0) for a in attended]
     kept = self.keep(strengths)
     derived = self.derived(
         state.params["supernet"], self.within(kept, strengths), kept,
-        float(total["right"]) / count, score)
-    return derived._replace(report={**derived.report, **self.report(
-        kept, strengths, [s / count for s in total["squares"]], count)})
+        float(right.mean()), score)
+    return derived._replace(report={
+        **derived.report, **self.report(kept, strengths, attended)})
 
   def _attended(self, params, batch):
-    """Of every image what it attends to, and products of that."""
+    """Of every image whether it is right, and what it attends to."""
     logits, attended = self.run(params, batch)
-    return {"images": jnp.ones(len(logits)),
-            "right": objectives.right(logits, batch["label"]),
-            "weights": attended,
-            "squares": [a[..., :, None] * a[..., None, :] for a in attended]}
+    return objectives.right(logits, batch["label"]), attended
 
   def explain(self, state: ITState) -> str:
     """The architecture that would have been derived."""

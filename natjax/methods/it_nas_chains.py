@@ -172,39 +172,52 @@ class ITChain(indicator.Attending, single_path.SinglePath):
     the mean over the paths, that of `indicator.Attending`, and "operations",
     of all layers.
     """
-    walk = lambda number: jax.tree.map(np.asarray, score(
+    walk = lambda number: _by_path(score(
         self._attended, (state.params, jax.random.fold_in(rng, number)),
-        split="architecture", total=True))
-    total = walk(0)
-    for number in range(1, -int(-_PATHS // total["paths"].round())):
-      total = jax.tree.map(np.add, total, walk(number))
-    images, count = float(total["images"]), float(total["paths"])
-    strengths = [a / images for a in total["weights"]]
+        split="architecture", each=True))
+    found = [walk(0)]
+    for number in range(1, -(-_PATHS // len(found[0][0]))):
+      found.append(walk(number))
+    images, right, attended = jax.tree.map(
+        lambda *parts: np.concatenate(parts), *found)
+    share = images / images.sum()
+    strengths = [np.tensordot(share, a, 1) for a in attended]
     kept = self.keep(strengths)
     chosen = self.within(kept, strengths)
     architecture = self.connections.architecture(chosen)
     path = self.paths.encode(architecture)
     return base.Derived(self.connections.space.written(architecture), None, {
-        "parent_accuracy": float(total["right"]) / images,
+        "parent_accuracy": float(share @ right),
         "child_accuracy": self.accuracy(
             state.params["supernet"], path, score),
         **self.counted(kept, chosen), **self.layers(path),
-        **self.report(chosen, strengths, [
-            s / count for s in total["squares"]], count)})
+        **self.report(chosen, strengths, attended)})
 
   def _attended(self, params_and_key, batch):
-    """What a path's images attend to, and products of their means."""
+    """Of every image the number of its path, whether it is right, and what it
+    attends to.
+    """
     params, rng = params_and_key
     path = self.paths.draw(jax.random.fold_in(rng, batch["number"]))
     logits, told = self.supernet.run(
         {"params": params["supernet"]},
         self.how(params["attention"], path, tells=True), batch["image"])
-    attended = self.means(told)
-    there = (batch["label"] >= 0).astype(jnp.float32)
-    share = there / jnp.sum(there)  # Of every image in its path's mean.
-    means = [jnp.einsum("b,beo->eo", share, a) for a in attended]
-    each = lambda x: share.reshape(-1, *(1,) * x.ndim) * x
-    return {"images": there, "paths": share,
-            "right": objectives.right(logits, batch["label"]),
-            "weights": attended,
-            "squares": [each(a[:, :, None] * a[:, None]) for a in means]}
+    number = jnp.full(len(logits), batch["number"])
+    return (number, objectives.right(logits, batch["label"]), self.means(told))
+
+
+def _by_path(values):
+  """Of every path its number of images, and the means of what these have.
+
+  Args:
+    values: "number" f64[N] of the path, and two further trees f64[N, ...].
+  """
+  number, *others = values
+  _, at, images = np.unique(number, return_inverse=True, return_counts=True)
+
+  def mean(x):
+    found = np.zeros((len(images), *x.shape[1:]))
+    np.add.at(found, at, x)
+    return found / images.reshape(-1, *(1,) * (x.ndim - 1))
+
+  return images, *jax.tree.map(mean, others)

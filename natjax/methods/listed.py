@@ -19,7 +19,8 @@ LINES = {
     " most accurate in it",
     "evolution": "replaces operations as natpp, found by an evolution that a"
     " supernet scores",
-    "random": "draws architectures, trains each a little and takes the best",
+    "random": "draws or breeds architectures, scores each trained a little or"
+    " untrained, and takes the best",
     "replace": "replaces operations of a trained network, whose weights are"
     " kept"}
 # Presets of every method, and further ones on ImageNet (`pipeline.presets`).

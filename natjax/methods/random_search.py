@@ -10,6 +10,12 @@ takes its graph's edges as they are, an operation is drawn for each.
 All candidates are trained by one compiled program, from the same initial
 weights, as networks of their own (running BN, without drop path and auxiliary
 head). A single candidate is not trained.
+
+Instead of all being drawn, they may be bred by evolution (`evolution`), over
+the space's places (`spaces.places`); and instead of being trained, scored as
+they are drawn, by NASWOT or SynFlow (`zero_cost`). A generation is bred on the
+device when its first candidate begins, so that a run that was stopped goes on
+within it; a search by zero-cost scores, which trains nothing, is begun again.
 """
 
 import dataclasses
@@ -24,16 +30,28 @@ from natjax import errors, operations, spaces
 from natjax.costs import budget as budget_lib
 from natjax.costs import exact
 from natjax.graph import arrays as arrays_lib
-from natjax.graph import codec
+from natjax.graph import blocks as blocks_lib
+from natjax.graph import codec, records
 from natjax.methods import entry as entry_lib
-from natjax.methods import halves, listed
+from natjax.methods import (
+    evolution,
+    halves,
+    listed,
+    memory,
+    zero_cost,
+)
+from natjax.networks import network as network_lib
 from natjax.networks import supernet as supernet_lib
 from natjax.objectives import classification as objectives
 from natjax.spaces import connections
+from natjax.spaces import places as places_lib
 from natjax.training import method as base
 from natjax.training import optimizers, settings
 
+SCORES = ("trained", "naswot", "synflow")
+SEARCHES = ("random", "evolution")
 _TRIES = 1000  # Draws per candidate until one keeps to the budget.
+_GENERATIONS = 4  # Of an evolution, where it is not said.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +59,8 @@ class RandomConfig:
   """Settings of a random search. None is what the space usually has.
 
   Attributes:
-    candidates: how many architectures to draw.
+    candidates: how many architectures are scored; of an evolution the most,
+      where its population or its generations are not given.
     init_channels: C of the candidates' networks, of cells.
     cells: L of the candidates' networks, of cells.
     supernet_width: factor of the candidates' widths, of a network of blocks.
@@ -60,6 +79,19 @@ class RandomConfig:
       number, with K, M or G; empty for no limit.
     max_madds: likewise, multiply-adds.
     dtype: "float32" or "bfloat16", of the computation.
+    score: of a candidate: "trained" for its epochs, the accuracy; or "naswot"
+      or "synflow", of its initial weights, NASWOT by a batch of training
+      images.
+    search: how candidates are found: "random", all are drawn, or by
+      "evolution".
+    population: candidates of a generation; None is a quarter of all.
+    generations: how many, the first of which is drawn at random.
+    parents: the best candidates so far, which have children; None is a quarter
+      of the population.
+    mutations: of a generation; None is a half of it.
+    crossovers: of a generation; what neither fills is drawn at random; None is
+      a quarter of it.
+    mutation_probability: with which a gene of a mutation is drawn anew.
   """
 
   candidates: int = 8
@@ -79,6 +111,14 @@ class RandomConfig:
   dtype: str = "float32"
   chain_layers: int | None = settings.later(None)
   chain_width: float | None = settings.later(None)
+  score: str = settings.later("trained")
+  search: str = settings.later("random")
+  population: int | None = settings.later(None)
+  generations: int | None = settings.later(None)
+  parents: int | None = settings.later(None)
+  mutations: int | None = settings.later(None)
+  crossovers: int | None = settings.later(None)
+  mutation_probability: float = settings.later(0.1)
 
 
 PRESETS = {
@@ -101,6 +141,7 @@ class RandomState(NamedTuple):
     opt_state: of params.
     accuracy: f32[D], on the images that judge; 0 before.
     rng: a key, split anew at every update.
+    bred: of an evolution, a `Bred`.
   """
 
   step: jax.Array
@@ -111,10 +152,35 @@ class RandomState(NamedTuple):
   opt_state: Any
   accuracy: jax.Array
   rng: jax.Array
+  bred: Any = ()
+
+
+class Bred(NamedTuple):
+  """What an evolution of trained candidates hands on.
+
+  Attributes:
+    state: of the evolution, in which the present generation is not scored;
+      scores of parents that are not there are -1, lest a step that was not
+      finite be seen in them.
+    now: the present generation.
+    fresh: bool[D], which of all candidates are some; others are the best so far
+      again, where no new one was found.
+  """
+
+  state: evolution.State
+  now: evolution.Generation
+  fresh: jax.Array
 
 
 class RandomSearch:
-  """The method's parts; `method` makes the record."""
+  """The method's parts; `method` makes the record.
+
+  Attributes:
+    connections: what may be chosen.
+    supernet: the weights of a candidate, wherever they stand.
+    places: of the space, by which candidates are bred.
+    evolution: of candidates, or None.
+  """
 
   def __init__(self, config: Any, space: spaces.Space, *,
                num_classes: int, image_size: int, target: Any,
@@ -128,7 +194,8 @@ class RandomSearch:
       steps: batches of both splits.
 
     Raises:
-      InputError: no draw keeps to the budget.
+      InputError: no draw keeps to the budget, or, of an evolution, a budget in
+        a space whose costs do not add up.
     """
     self.config, self.space, self.steps = config, space, steps
     place = codec.place(
@@ -145,9 +212,22 @@ class RandomSearch:
     self.per_candidate = config.epochs * steps["weights"]
     self.optimizer = optimizers.scheduled(config, self.per_candidate)
     try:
-      self.draw(np.random.default_rng(0))
+      like = self.draw(np.random.default_rng(0))
     except errors.NotMet as e:
       raise errors.InputError(str(e)) from e
+    self.trains = config.score == "trained"
+    self.evolution: evolution.Evolution | None = None
+    if config.search == "evolution":
+      self.places = places_lib.Places(self.connections)
+      self.evolution = evolution.Evolution(
+          self.places.counts, config, legal=self.places.legal(self.limits))
+      self._like = self._encode(like)
+      if self.limits and not jax.jit(self.evolution.ask)(
+          self.evolution.init(jax.random.key(0)))[1].fresh.any():
+        raise errors.InputError(
+            "no architecture that an evolution drew from search space"
+            f" '{self.space.name}' keeps to the budget ({self.limits.text()});"
+            " allow more")
 
   def method(self) -> base.Method:
     """The record that `training.fit` drives."""
@@ -155,7 +235,7 @@ class RandomSearch:
     judge = base.Phase("judge", ("architecture",), self.judge, ("accuracy",),
                        augment=False, observe=self.observe, passes=1)
     stages = [base.Stage("candidate 0", 0, (train,))]
-    if self.config.candidates > 1:
+    if self.trains and self.config.candidates > 1:
       stages = [stage for c in range(self.config.candidates) for stage in (
           base.Stage(f"candidate {c}", self.config.epochs, (train,)),
           base.Stage(f"candidate {c}", 1, (judge,)))]
@@ -190,17 +270,62 @@ class RandomSearch:
     rng_drawn, rng_w, rng_state = jax.random.split(rng, 3)
     generator = np.random.default_rng(
         np.asarray(jax.random.key_data(rng_drawn)).tolist())
-    drawn = [self._encode(self.draw(generator))
-             for _ in range(self.config.candidates)]
-    variables = self.supernet.init(rng_w)
+    drawn = [self._encode(self.draw(generator)) for _ in range(
+        1 if self.evolution else self.config.candidates)]
+    variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
+    if self.trains:
+      variables = self.supernet.init(rng_w)
     copy = lambda tree: jax.tree.map(jnp.array, tree)  # All are donated.
-    return RandomState(
+    state = RandomState(
         step=jnp.zeros((), jnp.int32),
         drawn=jax.tree.map(lambda *x: jnp.stack(x), *drawn),
         initial=copy(variables), params=variables["params"],
         batch_stats=variables["batch_stats"],
         opt_state=self.optimizer.init(variables["params"]),
         accuracy=jnp.zeros(self.config.candidates), rng=rng_state)
+    if self.evolution is None or not self.trains:
+      return state
+    bred, now = jax.jit(self.evolution.ask)(
+        self.evolution.init(jax.random.fold_in(rng_drawn, 1)))
+    drawn, bred = jax.jit(self._put)(jax.tree.map(
+        lambda a: jnp.broadcast_to(a, (self.config.candidates, *a.shape[1:])),
+        state.drawn), Bred(
+            _stored(bred), now, jnp.zeros(self.config.candidates, bool)), 0)
+    return state._replace(drawn=drawn, bred=bred)
+
+  def _put(self, drawn, bred, number):
+    """All candidates with a generation, whose first one has a number."""
+    fresh, genes = bred.now.fresh, bred.now.genes
+    # In place of what was not found is one that is there.
+    genes = jnp.where(fresh[:, None], genes, jnp.where(
+        fresh.any(), genes[jnp.argmax(fresh)], bred.state.parents[0]))
+    put = lambda every, some: jax.lax.dynamic_update_slice_in_dim(
+        every, some.astype(every.dtype), number, 0)
+    return (jax.tree.map(put, drawn, self.places.arrays(genes, self._like)),
+            bred._replace(fresh=put(bred.fresh, fresh)))
+
+  def _breed(self, state):
+    """The state with the next generation, as the first of it begins."""
+    if self.evolution is None:
+      return state
+    count, search = self.config.population, self.evolution
+
+    def breed(drawn, bred):
+      number = state.step // self.per_candidate
+      scores = bred.state.scores
+      told = search.tell(
+          bred.state._replace(scores=jnp.where(scores < 0, -jnp.inf, scores)),
+          bred.now, jax.lax.dynamic_slice_in_dim(
+              state.accuracy, number - count, count))
+      told, now = search.ask(told)
+      return self._put(drawn, bred._replace(state=_stored(told), now=now),
+                       number)
+
+    begins = (state.step > 0) & (
+        state.step % (self.per_candidate * count) == 0)
+    drawn, bred = jax.lax.cond(
+        begins, breed, lambda *same: same, state.drawn, state.bred)
+    return state._replace(drawn=drawn, bred=bred)
 
   def _encode(self, architecture):
     cells = []
@@ -227,6 +352,7 @@ class RandomSearch:
   def update(self, state: RandomState,
              batch: base.Batch) -> tuple[RandomState, dict[str, jax.Array]]:
     """A step of SGD; the first of a candidate starts anew."""
+    state = self._breed(state)
     rng, rng_step = jax.random.split(state.rng)
     begins = state.step % self.per_candidate == 0
     anew = lambda fresh, old: jax.tree.map(
@@ -287,32 +413,121 @@ class RandomSearch:
 
   def derive(self, state: RandomState, given: codec.Architecture | None,
              score: base.Walk, rng: jax.Array) -> base.Derived:
-    """The most accurate candidate; of equal ones the first.
+    """The best candidate; of equal ones the first.
 
-    The report has "tried", a row per candidate in the order of drawing.
+    The report has "tried", a row per candidate in the order in which they were
+    drawn or bred, with its "accuracy", or "naswot" or "synflow", None where
+    that is not finite.
     """
-    accuracy = np.asarray(state.accuracy, np.float64)
-    found = [self.architecture(state, c) for c in range(len(accuracy))]
+    if self.trains:
+      scores = np.asarray(state.accuracy, np.float64)
+      found = [self.architecture(state, c) for c in range(len(scores))]
+      if self.evolution is not None:
+        fresh = np.asarray(state.bred.fresh)
+        scores = scores[fresh]
+        found = [a for a, new in zip(found, fresh, strict=True) if new]
+    else:
+      found, scores = self._scored(state, score, rng)
+    word = "accuracy" if self.trains else self.config.score
     rows = []
-    for architecture, value in zip(found, accuracy, strict=True):
+    for architecture, value in zip(found, scores, strict=True):
       cost = exact.network(architecture, self.connections.target)
-      rows.append({"accuracy": round(float(value), 6), "params": cost.params,
-                   "madds": cost.madds,
+      rows.append({word: round(float(value), 6) if np.isfinite(value) else None,
+                   "params": cost.params, "madds": cost.madds,
                    "architecture": codec.to_dict(architecture)})
-    return base.Derived(self.space.written(found[int(accuracy.argmax())]), None,
+    return base.Derived(self.space.written(found[int(np.argmax(scores))]), None,
                         {"tried": rows})
+
+  def _scored(self, state, score, rng):
+    """Candidates and their zero-cost scores, f64[D]."""
+    count, images = self.config.batch_size, None
+    if self.config.score == "naswot":
+      images = jnp.asarray(score(
+          _apart, np.eye(count, dtype=np.float32), split="weights", total=True,
+          images=count), jnp.float32)
+    rng_w, rng_bred = jax.random.split(rng)
+
+    def of(architecture):
+      network = network_lib.Network(self._written(architecture), self._frame)
+      variables = network_lib.init(network, rng_w)
+      return (zero_cost.synflow(network, variables) if images is None else
+              zero_cost.naswot(network, variables, images))
+
+    if self.evolution is None:
+      found = [self.architecture(state, c)
+               for c in range(self.config.candidates)]
+      return found, np.array([*map(of, found)])
+    bred = self.evolution.search(rng_bred, lambda genes: [
+        of(self.places.architecture(row)) for row in genes])
+    return [*map(self.places.architecture, bred.genes)], bred.scores
+
+  def _written(self, architecture):
+    """The network of a candidate, written out, where it is searched."""
+    return blocks_lib.scale(codec.expand(architecture, self.place),
+                            self.supernet.width)
+
+  @property
+  def _frame(self):
+    return records.Frame(self.place.num_classes, self.place.image_size)
+
+  def estimate(self, batch: int) -> dict[str, Any]:
+    """Of a search by zero-cost scores: what one network takes, of any."""
+    network = self._written(self.draw(np.random.default_rng(0)))
+    cost = exact.network(network, self._frame)
+    return {"params": cost.params, "madds": cost.madds,
+            "memory_bytes": memory.network_bytes(
+                network, self._frame, batch, "float32")}
+
+
+def _stored(state):
+  """An evolution's state as `Bred` has it."""
+  return state._replace(scores=jnp.where(
+      jnp.isfinite(state.scores), state.scores, -1))
+
+
+def _apart(rows, batch):
+  """The images of a batch, each in a place of its own: f32[B, B, H, W, 3]."""
+  return jnp.asarray(rows)[..., None, None, None] * batch["image"][:, None]
 
 
 def resolve(config: RandomConfig, kind: str) -> Any:
   """The settings for a kind of architecture, if they fit (InputError)."""
   config = halves.sized(config, kind)
   settings.plain(config)
-  settings.one_of(config, dtype=("float32", "bfloat16"))
+  settings.one_of(config, dtype=("float32", "bfloat16"), score=SCORES,
+                  search=SEARCHES)
   settings.at_least_one(config, "candidates", "epochs", "batch_size")
   settings.above_zero(config, "supernet_width")
   settings.not_negative(config, "learning_rate", "final_learning_rate",
                         "momentum", "weight_decay", "max_grad_norm")
   halves.check_fraction(config)
+  return _bred(config)
+
+
+def _bred(config):
+  """The settings with those of an evolution, or InputError."""
+  if config.search == "random":
+    for name, usual in dataclasses.asdict(RandomConfig()).items():
+      if name in ("population", "generations", *evolution.BREEDING) and (
+          getattr(config, name) != usual):
+        settings.refuse(config, name, "belongs to an evolution; leave it out,"
+                        " or give search evolution")
+    return config
+  for name in ("population", "generations"):
+    if getattr(config, name) is not None:
+      settings.at_least_one(config, name)
+  generations = config.generations or (
+      min(_GENERATIONS, config.candidates) if config.population is None else
+      max(config.candidates // config.population, 1))
+  population = config.population or max(config.candidates // generations, 1)
+  usual = {"parents": max(population // 4, 2), "mutations": population // 2,
+           "crossovers": population // 4}
+  config = dataclasses.replace(
+      config, population=population, generations=generations,
+      candidates=population * generations, **{
+          name: value for name, value in usual.items()
+          if getattr(config, name) is None})
+  evolution.check(config)
   return config
 
 
@@ -324,7 +539,8 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
       config, space, num_classes=request.num_classes,
       image_size=request.image_size, target=request.place,
       steps=halves.steps(request, config))
-  return halves.plan(method.method(), method.supernet, config)
+  plan = halves.plan(method.method(), method.supernet, config)
+  return plan if method.trains else plan._replace(estimate=method.estimate)
 
 
 ENTRY = entry_lib.Entry(

@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from natjax import errors
+from natjax import errors, operations
 from natjax.graph import arrays as arrays_lib
+from natjax.graph import records
 from natjax.networks import network as network_lib
 from natjax.networks import rules
 from natjax.networks import supernet as supernet_lib
@@ -41,7 +42,7 @@ def layers(network: network_lib.Network, variables: Any,
     Shapes [B, h, w, C] of what modules give, by their names: "cell3" or
     "block3", layers of the stem and the head, and parts of all these, such as
     "cell3/edge0_sep_conv_3x3", which come before what they are parts of.
-    What is no module has no name: skips, and pooling without BN.
+    Skips and pooling without BN, which are no modules, are called alike.
   """
   found = {}
 
@@ -51,7 +52,8 @@ def layers(network: network_lib.Network, variables: Any,
     return output
 
   with _catching(keep):
-    jax.eval_shape(network.apply, variables, images)
+    jax.eval_shape(functools.partial(
+        network.apply, edge=_naming(network, keep)), variables, images)
   return found
 
 
@@ -121,7 +123,8 @@ def _maps(network, layer, variables, images, labels, zeros):
       return output
 
     with _catching(move):
-      logits, _ = network.apply(variables, images)
+      logits, _ = network.apply(
+          variables, images, edge=_naming(network, move))
     # Without the batch's statistics no image acts upon another's logits.
     return jnp.sum(jnp.take_along_axis(logits, labels[:, None], -1)), kept[0]
 
@@ -133,10 +136,10 @@ def of_candidates(supernet: supernet_lib.Supernet, block: int, edge: int
   """Makes a program for maps of what runs on an edge of a supernet.
 
   Args:
-    supernet: of "calibrated" BN, over a space that takes its graph's edges as
-      they are.
+    supernet: of "calibrated" BN, without bottleneck.
     block: number of the block.
-    edge: number of the edge in its cell, one that is decided on.
+    edge: number of the edge in its cell of the space's graph, one that is
+      decided on, and that the path has.
 
   Returns:
     `(variables, path, images, labels) -> (maps, logits)`, compiled, with maps
@@ -145,7 +148,7 @@ def of_candidates(supernet: supernet_lib.Supernet, block: int, edge: int
   """
   plan = supernet.plan
   cell, group = plan.cell(block), plan.decided[block]
-  names = plan.space.candidates
+  names, free = plan.space.candidates, plan.space.inputs is not None
   # Of every edge, the numbers of all candidates among its own.
   numbers = np.array([[own.index(name) if name in own else 0 for name in names]
                       for own in (plan.names(block, e)
@@ -158,15 +161,28 @@ def of_candidates(supernet: supernet_lib.Supernet, block: int, edge: int
         f"the nodes of block {block} are of several shapes, of which no maps"
         " are made; choose another layer", "layer")
 
+  ends = np.array([list(e[1:]) for e in cell.edges])
+
+  def standing(path):
+    """Of every edge what stands there, and whether it has any."""
+    operation = path.operation[group]
+    if not free:
+      return operation[arrays_lib.slots(cell)], jnp.ones(len(numbers), bool)
+    # Bool[E, K], which slot of an edge's target has its source.
+    nodes = ends[:, 1] - records.NUM_INPUTS
+    there = (path.source[group][nodes] == ends[:, :1]) & (
+        operation[nodes] != plan.space.candidates.index(operations.NULL))
+    return operation[nodes, jnp.argmax(there, 1)], jnp.any(there, 1)
+
   @jax.jit
   def run(variables, path, images, labels):
-    chosen = jnp.asarray(numbers)[np.arange(len(numbers)), path.operation[
-        group][arrays_lib.slots(cell)]]
+    chosen, on = standing(path)
+    chosen = jnp.asarray(numbers)[np.arange(len(numbers)), chosen]
 
     def score(probe):
       how = supernet.selected(path)
       how[block] = how[block]._replace(
-          value={"chosen": chosen, "probe": probe}, source=None,
+          value={"chosen": chosen, "on": on, "probe": probe}, source=None,
           make=_watching)
       logits, _ = supernet.run(variables, how, images, train=False)
       return jnp.sum(jnp.take_along_axis(
@@ -199,6 +215,7 @@ def _watching(functions, columns):
   def forward(params, data, x):
     y, stats = inner.forward(
         params, data._replace(value=data.value["chosen"]), x)
+    y = jnp.where(data.value["on"], y, 0)  # An edge that the path lacks.
     return _carried(y, data.value["probe"]), stats
 
   return rules.EdgeRule(forward, None)
@@ -209,6 +226,20 @@ def _map(slopes, features):
   slopes, features = map(primitives.at_least_float32, (slopes, features))
   alpha = jnp.mean(slopes, (1, 2), keepdims=True)  # [B, 1, 1, C]
   return jax.nn.relu(jnp.sum(alpha * features, -1))
+
+
+def _naming(network, change):
+  """An edge of a network, `change(name, output)` of what is no module there."""
+  called = network_lib.names(network.graph).block
+
+  def edge(site):
+    output = network_lib.plain(site)
+    if output is None or isinstance(site.made(site.operation), nn.Module):
+      return output  # Which is caught as modules are.
+    return change(f"{called}{site.block}/" + network_lib.edge_name(
+        site.edge, site.operation), output)
+
+  return edge
 
 
 def _catching(change: Callable[[str, jax.Array], jax.Array]):

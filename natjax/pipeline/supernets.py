@@ -17,6 +17,7 @@ from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, records
 from natjax.methods import supervised
 from natjax.networks import grad_cam
+from natjax.networks import network as network_lib
 from natjax.networks import supernet as supernet_lib
 from natjax.pipeline import job as job_lib
 from natjax.pipeline import runs, shapes
@@ -32,9 +33,11 @@ class Layer(NamedTuple):
   """A place that a search decided on.
 
   Attributes:
-    name: "block3", or of a block with several "block3/edge1".
+    name: "block3", or of a block with several "block3/edge1"; where nodes
+      choose their inputs "cell3/edge1", an edge of the cell that was found.
     block: number of the block.
-    edge: of its cell.
+    edge: of the space's graph.
+    slot: (n, k), where an architecture's arrays have it.
     names: candidates that compute something.
     chosen: what was found there.
   """
@@ -42,6 +45,7 @@ class Layer(NamedTuple):
   name: str
   block: int
   edge: int
+  slot: tuple[int, int]
   names: tuple[str, ...]
   chosen: str
 
@@ -80,19 +84,29 @@ class SearchedSupernet:
     self.found = jax.tree.map(jnp.asarray, paths.encode(found))
     self._preparation = preparation
     self._measured = dataset.train_images[:_MEASURED]
-    plan = supernet.plan
-    self.layers: dict[str, Layer] = {}
+    self.layers = {layer.name: layer for layer in self._layers(found)}
+
+  def _layers(self, architecture):
+    """What was decided on, in the order of blocks and edges."""
+    plan = self.supernet.plan
+    cells = [d.cell for d in self.paths.decisions(architecture)]
+    called = network_lib.names(plan.network).block
     for i, g in enumerate(plan.decided):
-      decision = plan.decisions[g]
-      free = [e for e, fixed in enumerate(decision.fixed) if not fixed]
-      n, k = arrays_lib.slots(decision.cell)
-      for e in free:
+      decision, there = plan.decisions[g], range(len(plan.cell(i).edges))
+      slots = list(zip(*arrays_lib.slots(decision.cell), strict=True))
+      spots = [(e, e, slots[e]) for e in there if not decision.fixed[e]]
+      if plan.space.inputs is not None:  # Edges that the found cell has.
+        pairs = [edge[1:] for edge in plan.cell(i).edges]
+        slots = list(zip(*arrays_lib.slots(cells[g]), strict=True))
+        spots = [(e, pairs.index(edge[1:]), slots[e])
+                 for e, edge in enumerate(cells[g].edges)]
+      for number, e, (n, k) in spots:
         names = tuple(name for name in plan.names(i, e)
                       if name != operations.NULL)
-        name = f"block{i}" + f"/edge{e}" * (len(free) > 1)
-        chosen = int(self.found.operation[g, n[e], k[e]])
-        self.layers[name] = Layer(
-            name, i, e, names, plan.space.candidates[chosen])
+        name = f"{called}{i}" + f"/edge{number}" * (len(spots) > 1)
+        chosen = int(self.found.operation[g, n, k])
+        yield Layer(name, i, e, (int(n), int(k)), names,
+                    plan.space.candidates[chosen])
 
   def layer(self, name: str | int | None = None) -> Layer:
     """A layer by its name, or the number of its block.
@@ -105,7 +119,8 @@ class SearchedSupernet:
     if name is None:
       return max(self.layers.values(), key=lambda layer: (
           len(layer.names) > 1, layer.block, layer.edge))
-    word = f"block{name}" if type(name) is int else name
+    called = network_lib.names(self.supernet.plan.network).block
+    word = f"{called}{name}" if type(name) is int else name
     if word not in self.layers:
       raise errors.InputError(
           f"layer is {errors.short(name)}, and the layers that were decided on"
@@ -144,8 +159,7 @@ class SearchedSupernet:
     """
     at = self.layer(layer)
     plan = self.supernet.plan
-    n, k = (index[at.edge] for index in arrays_lib.slots(plan.cell(at.block)))
-    spot = plan.decided[at.block], n, k
+    spot = plan.decided[at.block], *at.slot
     run = grad_cam.of_candidates(self.supernet, at.block, at.edge)
     pixels, found = self._prepared(image), {}
     for name in at.names:
@@ -239,8 +253,7 @@ def load(out: str | os.PathLike[str], dataset: data_lib.Dataset
 
   Raises:
     InputError: no such run, one that is not finished or has lost its
-      checkpoints, a search without one supernet, or whose nodes choose their
-      inputs.
+      checkpoints, or a search without one supernet.
   """
   out = errors.path(out)
   config = runs.read_config(out, shapes.CONFIG)
@@ -263,11 +276,6 @@ def load(out: str | os.PathLike[str], dataset: data_lib.Dataset
     raise errors.InputError(
         f"method {config['method']} trains no supernet that all candidates"
         " share; name a search by one, such as spos or it-nas")
-  if spaces.get(name).inputs is not None:
-    raise errors.InputError(
-        f"the nodes of search space '{name}' choose their inputs, so that no"
-        " layer has candidates of its own; name a search over a chain, or in"
-        " nasbench201 or nasbench1shot1-1")
   checkpoints = folder / "checkpoint" / entry.label
   if not any(checkpoints.glob("*.seal")):  # It would be trained again.
     raise errors.InputError(

@@ -18,6 +18,7 @@ import numpy as np
 
 from natjax import errors
 from natjax.costs import budget as budget_lib
+from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 from natjax.spaces import connections as connections_lib
 
@@ -43,6 +44,7 @@ class Places:
     self._slots: list[tuple[int, int]] = []  # Places of edges and operation.
     tables, offset = [], 0
     self._offsets = []  # Of every group's connections.
+    spots: list[tuple[int, int, int]] = []  # Of every slot of `arrays`.
     for group in connections.groups:
       self._offsets.append(offset)
       may = connections.kept(group)
@@ -55,7 +57,9 @@ class Places:
           kept = min(parents or 1, len(some))
           tables += self._node(list(itertools.combinations(some, kept)), may,
                                number)
-    self._size = offset
+          target = group.cell.edges[some[0]].target - records.NUM_INPUTS
+          spots += [(group.number, target, k) for k in range(kept)]
+    self._size, self._spots = offset, np.array(spots)
     shape = np.max([t.shape for t in tables], axis=0)
     self._table = np.full((len(tables), *shape), -1, np.int32)
     for row, table in zip(self._table, tables, strict=True):
@@ -94,6 +98,41 @@ class Places:
     way = jnp.where(ways < 0, 0, genes[:, ways])
     return jnp.asarray(self._table)[
         np.arange(len(ways)), way, genes[:, operations]]
+
+  def arrays(self, genes: jax.Array,
+             like: arrays_lib.CellArrays) -> arrays_lib.CellArrays:
+    """The architectures of genes, `CellArrays` [B, G, N, K]; traced.
+
+    Args:
+      genes: i32[B, P], legal.
+      like: of any architecture of the space, [G, N, K]: what is not decided.
+    """
+    stands, space = self.stands(genes), self.connections.space
+    edges, numbers = [], []  # Of every connection.
+    for group in self.connections.groups:
+      slot = arrays_lib.slots(group.cell)[1]
+      at = np.repeat(np.arange(len(slot)), group.allowed.shape[1])
+      edges += [(group.cell.edges[e].source, slot[e]) for e in at]
+      numbers += [*range(group.allowed.shape[1])] * len(slot)
+    source, slot = np.array(edges, np.int32).T
+    g, n, k = self._spots.T
+    if self.connections.inputs is None:
+      k = jnp.asarray(slot)[stands]
+    every = lambda leaf: jnp.broadcast_to(leaf, (len(genes), *leaf.shape))
+    spots = np.arange(len(genes))[:, None], g, n, k
+    sources = every(jnp.asarray(like.source)).at[spots].set(
+        jnp.asarray(source)[stands])
+    concat = every(jnp.asarray(like.concat))
+    if space.loose_end:
+      feeds = sources.reshape(*sources.shape[:2], 1, -1)
+      node = jnp.arange(concat.shape[-1])[:, None] + records.NUM_INPUTS
+      there = np.array([np.arange(concat.shape[-1]) < d.cell.num_nodes
+                        for d in self.connections.decisions])
+      concat = ~jnp.any(feeds == node, -1) & there
+    null = jnp.full(sources.shape, self.connections.null, jnp.int32)
+    return arrays_lib.CellArrays(
+        source=sources, concat=concat, operation=null.at[spots].set(
+            jnp.asarray(numbers, jnp.int32)[stands]))
 
   def legal(self, limits: budget_lib.Budget) -> Legal:
     """Which genes are an architecture's, and keep to a budget.

@@ -20,7 +20,8 @@ _DAMAGED = -2  # In place of a label.
 
 def walk(function: Callable[[Any, base.Batch], Any], argument: Any,
          split: options_lib.Split, *, preparation: options_lib.Preparing,
-         batch_size: int, whole: bool = False, total: bool = False) -> Any:
+         batch_size: int, whole: bool = False, total: bool = False,
+         each: bool = False) -> Any:
   """Computes means over a split, not augmented; see `method.Walk`.
 
   Args:
@@ -33,9 +34,11 @@ def walk(function: Callable[[Any, base.Batch], Any], argument: Any,
     whole: leave out the images that do not fill a batch (where the function
       depends on the batch); else the last batch is padded.
     total: compute sums instead of means; those of whole numbers are exact.
+    each: compute neither: what the function gives, of every image.
 
   Returns:
-    The pytree of means, f64[...].
+    The pytree of means, f64[...]; with `each`, f64[N, ...] of those of the N
+    images that are not damaged, in their order.
 
   Raises:
     InputError: all images are damaged.
@@ -43,16 +46,21 @@ def walk(function: Callable[[Any, base.Batch], Any], argument: Any,
   size = len(split.labels)
   batch_size = min(batch_size, size)
   steps = size // batch_size if whole else -(-size // batch_size)
-  run, sums = _sums(function, preparation), list[Any]()
-  used = min(steps * batch_size, size)
+  run, sums = _sums(function, preparation, each), list[Any]()
+  used, there = min(steps * batch_size, size), []
   for number, images, labels in chunks(split, batch_size, steps):
     if sums:  # Only one chunk waits while another is computed.
       jax.block_until_ready(sums[-1])
     sums.append(run(argument, images, labels, np.int32(number)))
     used -= int((labels == _DAMAGED).sum())
+    there.append(labels >= 0)
   if not used and size:
     raise errors.InputError(
         f"all {size} images to judge by are damaged; restore them")
+  if each:
+    good = np.concatenate(there)
+    return jax.tree.map(lambda *x: np.concatenate(x)[good].astype(np.float64),
+                        *jax.device_get(sums))
   parts = 1 if total else used
   return jax.tree.map(
       lambda *x: np.sum(np.concatenate(x)[:steps], axis=0,
@@ -114,14 +122,19 @@ def evaluate(predict: Callable[[Any, base.Batch], jax.Array], state: base.State,
 
 
 @functools.lru_cache(maxsize=8)
-def _sums(function, preparation):
-  """Compiles `(argument, images, labels, number) -> sums [steps, ...]`."""
+def _sums(function, preparation, each):
+  """Compiles `(argument, images, labels, number) -> sums [steps, ...]`.
+
+  With `each`, what it gives has axes [steps, B, ...].
+  """
   def run(argument, images, labels, number):
     def one(number, batch):
       image, label = batch
       image = preparation(jax.random.key(0), image, train=False)
       values = function(argument, {
           "image": image, "label": label, "number": number})
+      if each:
+        return number + 1, values
       there = lambda x: jnp.reshape(label >= 0, (-1,) + (1,) * (x.ndim - 1))
       return number + 1, jax.tree.map(
           lambda x: jnp.sum(jnp.where(there(x), x, 0), axis=0,

@@ -100,12 +100,12 @@ class Derived(NamedTuple):
   report: dict[str, Any]
 
 
-# `(function, argument, *, split, total=False, images=None) -> means` walks a
+# `(function, argument, *, split, total=False, images=None, each=False)` walks a
 # split, or its first so many images, by whole batches, not augmented, on one
-# device. The function is pure, `(argument,
-# batch) -> pytree of f[B, ...]`, and compiled once for equal functions; its
-# argument is a pytree of arrays, `split` a key. The means over images are
-# summed in f64 on the host; with `total` the sums are given.
+# device, and gives means. The function is pure, `(argument, batch) -> pytree of
+# f[B, ...]`, and compiled once for equal functions; its argument is a pytree of
+# arrays, `split` a key. The means over images are summed in f64 on the host;
+# with `total` the sums are given, with `each` f64[N, ...] of every image.
 Walk = Callable[..., Any]
 
 

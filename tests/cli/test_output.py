@@ -114,6 +114,28 @@ def test_more_seeds_than_the_table_has():
       2.228 * 0.050637 / 40**0.5, rel=1e-4)
 
 
+def test_ties_of_a_search_are_named(capsys):
+  margin = {"margin": 0.1, "standard_error": 0.1}
+  row = lambda edge, tie: {"edge": edge, "strongest": "conv", "next": "pool",
+                           "weights": {}, "tie": tie, **margin}
+  node = lambda target, tie: {"node": target, "tie": tie, **margin, "edges": [
+      {"edge": [source, target], "operation": "conv", "weight": 0.1,
+       "kept": kept} for source, kept in ((1, True), (0, True), (2, False))]}
+  output._print_search({
+      "tried": [], "parent_accuracy": 0.5, "child_accuracy": 0.5,
+      "skips": {"normal": 0}, "connections": {"normal": 4},
+      "peak_memory_bytes": None, "search_seconds": 1.0, "ties": {"normal": 1},
+      "attention": {"normal": [row([0, 2], True), None, row([1, 2], False),
+                               row([0, 3], True)]},
+      "nodes": {"normal": [node(3, True), node(4, False)]},
+      "architectures": {"derived": {"normal": [["conv", 0, 2], ["conv", 1, 2]]
+                                    }}})
+  said = " ".join(capsys.readouterr().out.split())
+  assert ("of 1 edges that are kept, the strongest operation lies within two"
+          " standard errors of the next (normal 0-2 conv, then pool)") in said
+  assert "at 1 nodes (normal 3: from 0, then 2)" in said
+
+
 def test_what_is_said_of_a_choice():
   rows = [{"score": score, "standard_error": error, "params": 1e6 * madds,
            "madds": 2e6 * madds, "original": i == 0, "chosen": i == 1,

@@ -12,6 +12,7 @@ from natjax import errors, spaces
 from natjax.graph import shapes
 from natjax.methods import it_nas
 from natjax.networks import attention, rules
+from natjax.training import evaluation, fit
 from tests.methods import searching
 
 
@@ -203,11 +204,11 @@ def test_selection_and_margins():
   state = state._replace(params={**state.params, "attention": jax.tree.map(
       lambda x: 20 * x, state.params["attention"])})
 
-  def score(function, argument, *, split, total=False):
+  def score(function, argument, *, split, each=False):
     assert split == "architecture"
     rows = [function(argument, batch) for batch in (one, two)]
     every = jax.tree.map(lambda *x: np.concatenate(x).astype(np.float64), *rows)
-    return jax.tree.map(lambda x: x.sum(0) if total else x.mean(0), every)
+    return every if each else jax.tree.map(lambda x: x.mean(0), every)
 
   derived = method.derive(state, None, score, jax.random.key(0))
   every = [np.concatenate(parts) for parts in zip(*(
@@ -223,10 +224,55 @@ def test_selection_and_margins():
       np.testing.assert_allclose(
           row["standard_error"], apart.std() / np.sqrt(8), atol=1e-5)
       assert row["tie"] == (row["margin"] < 2 * row["standard_error"])
+    # Node 2 keeps both of its edges, node 3 two of three.
+    row, = derived.report["nodes"][group.name]
+    best = {e: mean[e, :3].argmax() for e in (2, 3, 4)}
+    first, second, third = sorted(best, key=lambda e, m=mean, b=best: -m[
+        e, b[e]])
+    assert row["node"] == 3
+    assert [(*edge["edge"], edge["operation"], edge["kept"])
+            for edge in row["edges"]] == [
+                (*group.cell.edges[e][1:], names[best[e]], e != third)
+                for e in (first, second, third)]
+    apart = a[:, second, best[second]] - a[:, third, best[third]]
+    np.testing.assert_allclose(row["margin"], apart.mean(), atol=1e-6)
+    np.testing.assert_allclose(
+        row["standard_error"], apart.std() / np.sqrt(8), atol=1e-5)
+    assert row["tie"] == (row["margin"] < 2 * row["standard_error"])
+    cell = getattr(derived.architecture, group.name)
+    assert {edge[1:] for edge in cell.edges if edge.target == 3} == {
+        tuple(edge["edge"]) for edge in row["edges"] if edge["kept"]}
   for cell in (derived.architecture.normal, derived.architecture.reduce):
     pairs = [edge[1:] for edge in cell.edges]
     assert len(pairs) == len({*pairs}) == 4  # Two edges of their own per node.
     assert "null" not in {edge.operation for edge in cell.edges}
+
+
+def test_standard_errors_of_small_spreads_are_right():
+  """Of float32 attention near 0.2 that differs by 1e-5 from image to image."""
+  method, rng = make(), np.random.default_rng(0)
+  count, spread = 4096, 1e-5
+  attended = [(0.2 + spread * rng.normal(size=(count, *group.allowed.shape))
+               ).astype(np.float32) for group in method.connections.groups]
+
+  def function(argument, batch):
+    return jnp.take(argument, batch["number"] * 512 + jnp.arange(512), 0)
+
+  split = fit.Split(np.zeros((count, 1, 1, 3), np.uint8),
+                    np.zeros(count, np.int32))
+  same = lambda rng, images, *, train: images
+  every = [evaluation.walk(function, a, split, preparation=same,
+                           batch_size=512, each=True) for a in attended]
+  for found, a in zip(every, attended, strict=True):
+    np.testing.assert_array_equal(found, a)
+  means = [a.mean(0) for a in every]
+  report = method.report(method.keep(means), means, every)
+  rows = [row for group in report["attention"].values() for row in group]
+  rows += [row for group in report["nodes"].values() for row in group]
+  assert len(rows) == 2 * (5 + 1)
+  for row in rows:  # Of the difference of two that are independent.
+    assert row["standard_error"] == pytest.approx(
+        spread * np.sqrt(2 / count), rel=0.05)
 
 
 @pytest.mark.parametrize("more,field", [

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from natjax import errors, spaces
-from natjax.graph import codec
-from natjax.methods import random_search
+from natjax.graph import codec, records
+from natjax.methods import random_search, zero_cost
 from natjax.networks import inherit
 from natjax.networks import network as network_lib
-from tests.methods import searching
+from natjax.pipeline import feed
+from natjax.training import fit
+from tests.methods import searching, test_spos
 
 STEPS = {"weights": 2, "architecture": 1}
 
@@ -127,7 +129,160 @@ def test_a_single_candidate_is_not_trained():
   assert [stage.epochs for stage in stages] == [0]
 
 
+@pytest.mark.parametrize("given,wanted", [
+    ({"candidates": 24}, (24, 6, 4, 2, 3, 1)),
+    ({"candidates": 8}, (8, 2, 4, 2, 1, 0)),
+    ({"candidates": 3}, (3, 1, 3, 2, 0, 0)),
+    ({"candidates": 24, "population": 12}, (24, 12, 2, 3, 6, 3)),
+    ({"candidates": 30, "generations": 3}, (30, 10, 3, 2, 5, 2)),
+    ({"candidates": 8, "population": 20, "generations": 5, "parents": 1,
+      "mutations": 4, "crossovers": 0}, (100, 20, 5, 1, 4, 0))])
+def test_an_evolution_is_scaled_to_the_candidates(given, wanted):
+  names = ("candidates", "population", "generations", "parents", "mutations",
+           "crossovers")
+  found = config(search="evolution", **given)
+  assert tuple(getattr(found, name) for name in names) == wanted
+  assert random_search.resolve(found, "cells") == found
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["tiny", "chain"])
+def test_the_children_of_what_trained_best_are_trained(name):
+  """The generations that the host would have made of the same scores."""
+  method = _bred(name)
+  state = method.init(jax.random.key(0))
+  update = searching.compiled(
+      lambda state, batch, _: method.update(state, batch))
+  judge = searching.compiled(lambda state, batch, _: method.judge(state, batch))
+  batch, scores = searching.batches()[0], []
+  for c in range(6):
+    for _ in range(2):
+      state, _ = update(state, batch, batch)
+    assert int(method._now(state)) == c
+    state, metrics = judge(state, batch, batch)
+    scores.append(float(metrics["accuracy"]))
+  bred, genes = method.evolution, []
+  again = bred.init(jax.random.fold_in(
+      jax.random.split(jax.random.key(0), 3)[0], 1))
+  for g in range(3):
+    again, asked = bred.ask(again)
+    assert asked.fresh.all()
+    genes += [*np.asarray(asked.genes)]
+    again = bred.tell(again, asked, jnp.array(scores[2 * g:2 * g + 2]))
+  sort = lambda a: [[*sorted(d.cell.edges)]
+                    for d in codec.decide(a, method.place, method.space.share)]
+  wanted = [method.places.architecture(row) for row in genes]
+  assert [sort(method.architecture(state, c)) for c in range(6)] == [
+      *map(sort, wanted)]
+  assert state.bred.fresh.all()
+  derived = method.derive(state, None, None, None)
+  assert sort(derived.architecture) == sort(wanted[int(np.argmax(scores))])
+  assert [row["accuracy"] for row in derived.report["tried"]] == pytest.approx(
+      scores, abs=1e-6)
+
+
+def _bred(name, **more):
+  if name == "tiny":
+    return make(search="evolution", candidates=6, population=2, **more)
+  settings = random_search.resolve(random_search.RandomConfig(
+      batch_size=4, epochs=1, search="evolution", candidates=6, population=2,
+      **more), "blocks")
+  return random_search.RandomSearch(settings, test_spos.CHAIN, target=None,
+                                    steps=STEPS, **searching.SIZES)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", spaces.SPACES)
+def test_an_evolution_breeds_in_every_space(name):
+  space = spaces.get(name)
+  method = random_search.RandomSearch(
+      random_search.resolve(random_search.RandomConfig(
+          search="evolution", score="synflow"), space.graph.kind),
+      space, target=None, steps=STEPS, num_classes=10, image_size=32)
+  _, asked = method.evolution.ask(method.evolution.init(jax.random.key(0)))
+  assert asked.fresh.all()
+  for genes in np.asarray(asked.genes):
+    codec.check(method.places.architecture(genes))
+
+
+def test_what_no_child_was_found_for_does_not_count():
+  """A space of two architectures, and generations of three."""
+  space = spaces.cells("two", ("max_pool_3x3", "conv_1x1", "null"), num_nodes=1)
+  space = space._replace(choices=(
+      (("max_pool_3x3", "conv_1x1"), ("conv_1x1",)), (("conv_1x1",),) * 2))
+  method = make(space, search="evolution", candidates=6, population=3)
+  state = method.init(jax.random.key(0))
+  assert state.bred.fresh.sum() == 2
+  rows = method.derive(state, None, None, None).report["tried"]
+  assert len({str(row["architecture"]) for row in rows}) == len(rows) == 2
+  state = state._replace(
+      step=jnp.array(3 * method.per_candidate),
+      accuracy=jnp.array([0.1, 0.2, 0.9, 0, 0, 0]))
+  state = jax.jit(method._breed)(state)
+  # All were visited: the best of those that counted stand there again.
+  best = int(np.argmax(np.where(state.bred.fresh[:3], state.accuracy[:3], 0)))
+  assert state.bred.fresh.sum() == 2
+  for c in (3, 4, 5):
+    assert method.architecture(state, c) == method.architecture(state, best)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("score", ["naswot", "synflow"])
+@pytest.mark.parametrize("name", ["tiny", "chain"])
+def test_an_evolution_finds_the_best_by_a_zero_cost_score(name, score):
+  method = _bred(name, score=score)
+  assert [s.epochs for s in method.method().stages] == [0]
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (9, 8, 8, 3)).astype(np.uint8)
+  prepared = lambda rng, x, *, train: x.astype(np.float32) / 255 - 0.5
+  splits = {"weights": fit.Split(images, np.zeros(9, np.int32))}
+  walk = feed.Feed(splits, 4, prepared).score
+  state = method.init(jax.random.key(0))
+  assert not jax.tree.leaves(state.params)  # Nothing is trained.
+  derived = method.derive(state, None, walk, jax.random.key(5))
+  rows = derived.report["tried"]
+  assert len(rows) == 6
+  key = jax.random.split(jax.random.key(5))[0]
+  batch = prepared(None, images[:4], train=False)
+  for row in rows[:2]:
+    network = network_lib.Network(codec.expand(
+        codec.from_dict(row["architecture"]), method.place), records.Frame(
+            3, 8))
+    variables = network_lib.init(network, key)
+    wanted = zero_cost.synflow(network, variables) if score == "synflow" else (
+        zero_cost.naswot(network, variables, batch))
+    assert row[score] == pytest.approx(wanted, rel=1e-4)
+  best = max(rows, key=lambda row: row[score])
+  assert codec.to_dict(derived.architecture) == best["architecture"]
+
+
+def test_zero_cost_scores_of_what_is_drawn():
+  method = make(score="synflow", candidates=2)
+  rows = method.derive(method.init(jax.random.key(0)), None, None,
+                       jax.random.key(0)).report["tried"]
+  same = make(candidates=2)
+  drawn = same.init(jax.random.key(0))
+  assert [row["architecture"] for row in rows] == [
+      codec.to_dict(same.architecture(drawn, c)) for c in range(2)]
+  assert np.isfinite([row["synflow"] for row in rows]).all()
+
+
+def test_a_budget_that_does_not_add_up_has_no_evolution():
+  space = spaces.cells("loose", searching.SPACE.candidates, num_nodes=2,
+                       loose_end=True)
+  make(space, max_params="1M")
+  with pytest.raises(errors.InputError, match="costs do not add up"):
+    make(space, max_params="1M", search="evolution")
+
+
 @pytest.mark.parametrize("change,message", [
+    ({"score": "guess"}, "choose one of trained, naswot, synflow"),
+    ({"search": "guess"}, "choose one of random, evolution"),
+    ({"population": 3}, "belongs to an evolution"),
+    ({"mutation_probability": 0.2}, "belongs to an evolution"),
+    ({"search": "evolution", "generations": 0}, "must be at least 1"),
+    ({"search": "evolution", "candidates": 8, "mutations": 3},
+     "has not enough places"),
     ({"candidates": 0}, "candidates is 0 and must be at least 1"),
     ({"weights_fraction": 0.0}, "must lie between 0 and 1"),
     ({"supernet_width": 2.0}, "does not apply to a space of cells"),

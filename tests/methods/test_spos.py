@@ -166,10 +166,10 @@ def walks(splits):
   """A `Walk` over splits of images u8."""
   ready = fit.Preparation((0.5,) * 3, (0.25,) * 3, data.Augmentation())
 
-  def score(function, argument, *, split, total=False, images=None):
+  def score(function, argument, *, split, images=None, **options):
     part = fit.Split(*(p[:images] for p in splits[split]))
     return evaluation.walk(function, argument, part, preparation=ready,
-                           batch_size=4, whole=True, total=total)
+                           batch_size=4, whole=True, **options)
 
   return score
 

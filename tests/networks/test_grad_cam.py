@@ -123,6 +123,32 @@ def test_inner_layers_have_the_derivative_by_their_bias(kind, layer, bias):
 
 
 @pytest.mark.long
+def test_skips_and_poolings_have_maps_too():
+  module, variables, images = made("blocks")
+  image, label = images[:1], 2
+  among = [*grad_cam.layers(module, variables, image)]
+  assert {"block0/edge2_skip_connect", "block1/edge1_max_pool_3x3"} < {*among}
+  assert among.index("block0/edge2_skip_connect") < among.index("block0")
+
+  def logit(shift):
+    def edge(site):
+      own = (site.block, site.edge) == (0, 2)
+      return network_lib.plain(site) + (shift if own else 0)
+
+    return module.apply(variables, image, edge=edge)[0][0, label]
+
+  slopes = jax.grad(logit)(jnp.zeros(4))
+  _, kept = module.apply(
+      variables, image, capture_intermediates=True, mutable="intermediates")
+  features = kept["intermediates"]["stem0"]["__call__"][0][0]  # It copies.
+  expected = jax.nn.relu(features @ slopes) / features[..., 0].size
+  found = grad_cam.maps(module, variables, image, jnp.array([label]),
+                        "block0/edge2_skip_connect")[0]
+  assert np.ptp(expected) > 0
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("kind, outer", [
     ("cells", "stem cell0 cell1 cell2"), ("blocks", "stem0 block0 block1"),
     ("biases", "stem0 block0"), ("head", "stem0 block0 head0")])

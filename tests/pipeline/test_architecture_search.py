@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from natjax import cli, errors, methods, pipeline, spaces
+from natjax.cli import output
 from natjax.graph import codec
 from natjax.methods import bilevel
 from natjax.pipeline import networks as networks_lib
@@ -150,22 +151,62 @@ def several(tmp_path_factory):
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES[2:])
 def test_a_stopped_search_goes_on_in_the_same_bits(found, name, tmp_path):
+  stopped_goes_on(name, tmp_path, *found[name])
+
+
+@pytest.mark.long
+def test_a_stopped_evolution_of_what_is_trained_goes_on_in_the_same_bits(
+    tmp_path):
+  more = {"search": "evolution", "candidates": 4, "generations": 2}
+  whole = search("random", tmp_path / "whole", **more)
+  assert len(whole["tried"]) == 4
+  stopped_goes_on("random", tmp_path, tmp_path / "whole", whole, **more)
+
+
+@pytest.mark.long
+def test_an_evolution_by_a_zero_cost_score_trains_nothing(tmp_path, capsys):
+  result = search("random", tmp_path / "run", search="evolution",
+                  candidates=4, generations=2, score="naswot", epochs=1000)
+  best = max(result["tried"], key=lambda row: row["naswot"])
+  assert best["architecture"] == result["architectures"]["derived"]
+  assert len(result["tried"]) == 4
+  output.print_transformed(result, tmp_path / "run", methods.METHODS["random"])
+  assert (f"4 candidates were scored by NASWOT, and the best has"
+          f" {best['naswot']:.4g}; search") in " ".join(
+              capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("more,steps", [
+    ([], 8 * 6 * 11), (["--search", "evolution"], 8 * 6 * 11),
+    (["--search", "evolution", "--population", 3, "--generations", 5],
+     15 * 6 * 11), (["--score", "synflow", "--search", "evolution"], 0)])
+def test_a_dry_run_counts_what_is_trained(more, steps, capsys, tmp_path):
+  assert cli.main([*map(str, argv(
+      "--method", "random", *more, "--epochs", 5, "--dry-run", "--json",
+      "--out", tmp_path / "run"))]) == 0
+  shown = json.loads(capsys.readouterr().out)
+  assert shown["estimate"]["search"]["steps"] == steps
+  assert shown["estimate"]["search"]["memory_bytes"] > 0
+
+
+def stopped_goes_on(name, tmp_path, out, whole, **more):
+  """A search that is stopped twice comes to what a whole one did."""
   stops = iter([False, True] + [False, False, True] + [False] * 99)
   listener = pipeline.Listener(should_stop=lambda: next(stops),
                                chunk_seconds=0, checkpoint_seconds=0)
   for _ in range(2):
     with pytest.raises(errors.Interrupted):
-      search(name, tmp_path / "run", listener=listener)
-  result = search(name, tmp_path / "run", listener=listener)
+      search(name, tmp_path / "run", listener=listener, **more)
+  result = search(name, tmp_path / "run", listener=listener, **more)
   # Earlier starts, which compiled, count.
   assert result["search_seconds"] + 0.1 >= rows_of(
       tmp_path / "run")[-1]["seconds"]
   times = ("seconds", "time", "search_seconds", "peak_memory_bytes", "derived")
   plain = lambda r: {k: v for k, v in r.items() if k not in times}
-  assert plain(result) == plain(found[name][1])
+  assert plain(result) == plain(whole)
   plain = lambda row: {k: v for k, v in row.items() if k != "seconds"}
   assert [*map(plain, rows_of(tmp_path / "run"))] == [
-      *map(plain, rows_of(found[name][0]))]
+      *map(plain, rows_of(out))]
 
 
 @pytest.mark.long

@@ -13,13 +13,14 @@ import pytest
 from natjax import cli, data, errors, pipeline, spaces, zoo
 from natjax.benchmarks import nasbench201, nasbench_macro
 from natjax.cli import rank
+from natjax.data import dataset
 from natjax.graph import codec
 from natjax.graph import nasbench201 as cells201
 from natjax.methods import spos
 from natjax.networks import grad_cam
 from natjax.pipeline import runs, supernets
 from tests.methods import searching
-from tests.methods.test_spos import CHAIN, filled, make
+from tests.methods.test_spos import CHAIN, config, filled, make
 
 
 def test_a_probe_carries_out_what_the_head_sees(monkeypatch):
@@ -51,6 +52,60 @@ def test_a_probe_carries_out_what_the_head_sees(monkeypatch):
     np.testing.assert_allclose(slopes, jnp.broadcast_to(
         last[0].T[labels][:, None, None] / features[0, ..., 0].size,
         slopes.shape), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("choices", [False, True])
+def test_an_edge_of_a_found_cell_is_explained(choices, monkeypatch):
+  """Where nodes choose their inputs: another operation on an edge they chose.
+  """
+  space = searching.SPACE if not choices else searching.SPACE._replace(
+      choices=((("max_pool_3x3", "dil_conv_3x3"),) * 5,
+               (("dil_conv_3x3", "skip_connect"),) * 5))
+  method = spos.SPOS(config("cells"), space, target=None, steps_per_epoch=2,
+                     **searching.SIZES)
+  params = method.init(jax.random.key(0)).params
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (8, 8, 8, 3)).astype(np.uint8)
+  loaded = dataset.make_dataset(
+      "noise", (images, np.arange(8) % 3), (images[:3], np.arange(3)),
+      image_size=8)
+  searched = lambda path: supernets.SearchedSupernet(
+      method.supernet, params, method.paths, method.paths.decode(path), loaded,
+      lambda rng, x, *, train: x.astype(jnp.float32) / 255)
+  path = jax.tree.map(np.asarray, method.paths.draw(jax.random.key(1)))
+  found = searched(path)
+  # Eight edges of two nodes in three cells, that of the first type twice.
+  assert [*found.layers] == [f"cell{i}/edge{e}" for i in range(3)
+                             for e in range(4)]
+  cells = [d.cell for d in method.paths.decisions(method.paths.decode(path))]
+  plan, kernel = method.supernet.plan, [
+      leaf for leaf in jax.tree.leaves(params["head"]) if leaf.shape == (32, 3)]
+  for name in ("cell0/edge1", "cell2/edge3"):
+    layer, (_, e) = found.layer(name), map(int, name[4:].split("/edge"))
+    group = plan.decided[layer.block]
+    assert cells[group].edges[e] == (
+        layer.chosen, *plan.cell(layer.block).edges[layer.edge][1:])
+    maps = found.candidate_activations(images[1], 2, name)
+    assert {*maps} == {*space.names(group, layer.edge)} - {"null"}
+    for operation, (of_it, logits) in maps.items():
+      swapped = path.operation.copy()
+      swapped[group, layer.slot[0], layer.slot[1]] = (
+          space.candidates.index(operation))
+      wanted = searched(path.replace(operation=swapped)).logits(images[1])
+      np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-5)
+      assert (of_it >= 0).all() and of_it.shape[0] in (2, 8)
+  # Of the last node the logits are linear in what its edges give.
+  monkeypatch.setattr(
+      grad_cam, "_map", lambda slopes, features: (slopes, features))
+  at = found.layer("cell2/edge3")
+  (slopes, _), _ = grad_cam.of_candidates(
+      found.supernet, at.block, at.edge)(
+          found._variables(found.found), found.found,
+          jnp.ones((1, 8, 8, 3)), jnp.array([1]))
+  np.testing.assert_allclose(slopes, jnp.broadcast_to(
+      kernel[0][16:, 1] / slopes[0, ..., 0].size, slopes.shape), rtol=1e-4,
+      atol=1e-6)
 
 
 @pytest.fixture(scope="module")

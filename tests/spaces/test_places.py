@@ -10,7 +10,7 @@ from natjax import errors, spaces
 from natjax.costs import budget, exact
 from natjax.graph import codec, records
 from natjax.methods import evolution
-from natjax.spaces import connections, places
+from natjax.spaces import connections, paths, places
 
 SMALL = evolution.EvolutionConfig(
     population=12, generations=2, parents=3, mutations=6, crossovers=3)
@@ -53,6 +53,22 @@ def test_every_candidate_is_an_architecture_of_the_space(name, counts):
         assert edge.operation in found.connections.space.names(
             g, graph.index(edge[1:])) or decision.fixed[
                 decision.cell.edges.index(edge)]
+
+
+@pytest.mark.parametrize("name", [
+    "nasbench201", "s3", "nat_loose_end", "nasbench1shot1-3", "proxyless"])
+def test_arrays_of_genes_are_those_of_their_architectures(name):
+  found, place = make(name)
+  own = paths.Paths(found.connections, place)
+  genes = drawn(found).genes[:6]
+  arrays = jax.jit(found.arrays)(genes, own.encode(
+      found.architecture(genes[-1])))
+  for i, row in enumerate(genes):
+    one = jax.tree.map(lambda a, i=i: np.asarray(a[i]), arrays)
+    # A node's edges may stand in another order, and nothing else.
+    sort = lambda architecture: [
+        ({*d.cell.edges}, d.cell.concat) for d in own.decisions(architecture)]
+    assert sort(own.decode(one)) == sort(found.architecture(row))
 
 
 @pytest.mark.long
