@@ -4,8 +4,9 @@
 (under review at ICLR 2023), section 4 and appendix. Parts of the experiment,
 each of which can run by itself (--parts):
 - nasbench201: Table 5, searches by IT-NAS, DARTS, EnTranNAS, EnTranNAS-DST,
-  SPOS and at random, whose cells are looked up in the benchmark's table; what would have been found after every epoch (Figure 2); and whether an
-  edge's operations are ranked by the indicator as by accuracy (Kendall's tau):
+  SPOS and at random, whose cells are looked up in the benchmark's table; what
+  would have been found after every epoch (Figure 2); and whether an edge's
+  operations are ranked by the indicator as by accuracy (Kendall's tau):
   by that of the cell that was found with the operation on this edge (Figure 3;
   the paper takes the supernet's, here it is the true one), and by that of the
   best cell of all with the operation there (Figure 6, equation 9; by test
