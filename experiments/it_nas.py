@@ -43,6 +43,7 @@ A stopped run goes on by the same command.
 import argparse
 from collections.abc import Mapping, Sequence
 import dataclasses
+import json
 import pathlib
 from typing import Any, NamedTuple
 
@@ -62,11 +63,20 @@ from natjax.benchmarks import nasbench101, nasbench201, table_search
 from natjax.graph import codec, nasbench1shot1
 from natjax.graph import nasbench101 as cells101
 from natjax.graph import nasbench201 as cells
-from natjax.methods import darts, it_nas, spos, supervised
+from natjax.methods import (
+  darts,
+  entrannas,
+  entrannas_dst,
+  it_nas,
+  random_search,
+  spos,
+  supervised,
+)
 from natjax.pipeline import presets, runs
 from natjax.training import metrics
 
-TITLES = {"it-nas": "IT-NAS", "darts": "DARTS", "spos": "SPOS"}
+TITLES = {name: nasbench201_search.TITLES[name] for name in (
+    "it-nas", "darts", "entrannas", "entrannas-dst", "spos", "random")}
 HEADINGS = {"nasbench201": "NAS-Bench-201 (Table 5, Figures 2, 3, 6, 9 to 14)",
             "nasbench1shot1": "NAS-Bench-1Shot1 (Figure 5)",
             "darts": "DARTS's space (Table 2)",
@@ -140,6 +150,17 @@ def _chains(settings: Mapping[str, Any], **bred: Any) -> dict[str, Any]:
           "spos": spos.SPOSConfig(**settings, **bred)}
 
 
+def _every(settings: Mapping[str, Any], bred: Mapping[str, Any],
+           drawn: Mapping[str, Any], **decay: Any) -> dict[str, Any]:
+  """The settings of all methods: of all, of SPOS, of random search besides, and
+  of those with a temperature."""
+  return {**_cells(**settings),
+          "entrannas": entrannas.EnTranConfig(**settings, **decay),
+          "entrannas-dst": entrannas_dst.DSTConfig(**settings, **decay),
+          "spos": spos.SPOSConfig(**settings, **bred),
+          "random": random_search.RandomConfig(**{**settings, **drawn})}
+
+
 # Of what is no network of DARTS's cells.
 _PLAIN = {"skeleton": None, "init_channels": None, "cells": None,
           "drop_path": None, "auxiliary": None}
@@ -150,6 +171,8 @@ _SMOKE = {"epochs": 1, "batch_size": 32}
 _FEW = {"epochs": 8, "batch_size": 32, "learning_rate": 0.05}
 _LITTLE = {"init_channels": 4, "cells": 4, **_FEW}
 _NARROW = {"supernet_width": 0.25, **_FEW, "batch_size": 64}
+_BRED = {"population": 10, "generations": 3, "parents": 5, "mutations": 5,
+         "crossovers": 5, "calibration": 640}
 _CHAIN = {"chain_layers": 2, "chain_width": 0.25, **_FEW, "epochs": 40}
 _TRAIN = supervised.TrainConfig(
     init_channels=8, cells=4, epochs=8, batch_size=32, learning_rate=0.05,
@@ -165,26 +188,33 @@ _SIZES = {
 PRESETS = {
     "smoke": Config(
         dataset="digits", image_size=8, train_images=128, parts={
-            "nasbench201": Part(("nasbench201",), _cells(
-                **_SMOKE, supernet_width=0.125), 2),
+            "nasbench201": Part(("nasbench201",), _every(
+                {**_SMOKE, "supernet_width": 0.125}, {
+                    "population": 2, "generations": 2, "parents": 1,
+                    "mutations": 1, "crossovers": 1, "calibration": 32},
+                {"candidates": 2}), 2),
             "darts": Part(
                 ("darts",), _cells(**_SMOKE, init_channels=2, cells=3), 1,
                 dataclasses.replace(_TRAIN, init_channels=2, cells=2,
                                     epochs=1))}),
     "small": Config(
         dataset="cifar10", image_size=16, train_images=4096, parts={
-            "nasbench201": Part(("nasbench201",), _cells(**_NARROW), 6),
+            # A candidate of random search is trained for a quarter of what a
+            # supernet is, and they are four.
+            "nasbench201": Part(("nasbench201",), _every(
+                _NARROW, _BRED, {"candidates": 4, "epochs": 2},
+                temperature_decay=0.6), 6),
             "nasbench1shot1": Part(
                 _ALL["nasbench1shot1"][:1], _cells(**_NARROW), 3),
             "darts": Part(("darts",), _cells(**_LITTLE), 3, _TRAIN),
             "s1-s4": Part(_ALL["s1-s4"], _cells(**_LITTLE), 1, _TRAIN),
             "chains": Part(_ALL["chains"][:1], _chains(
-                _CHAIN, population=10, generations=3, parents=5, mutations=5,
-                crossovers=5, calibration=640), 2,
+                _CHAIN, **_BRED), 2,
                 dataclasses.replace(_TRAIN, **_PLAIN))}),
     "paper": Config(
         dataset="cifar10", image_size=32, train_images=0, parts={
-            "nasbench201": Part(("nasbench201",), _cells(), 6),
+            "nasbench201": Part(("nasbench201",), _every(
+                {}, {}, {"candidates": 10, "epochs": 12}), 6),
             "nasbench1shot1": Part(_ALL["nasbench1shot1"], _cells(), 3),
             "darts": Part(("darts",), _cells(), 3, _PAPER),
             "s1-s4": Part(_ALL["s1-s4"], _cells(), 4, _PAPER, _SIZES),
@@ -211,15 +241,18 @@ def base(dataset: str) -> str:
   return {"svhn": "svhn_cropped"}.get(name, name)
 
 
-def _row(folder, seed):
-  """What a search came to."""
+def _row(folder, seed, search):
+  """What a search by these settings came to."""
   result = recording.read(folder / runs.RESULT)
-  course = [row for row in metrics.read(folder / runs.METRICS)
-            if "architecture" in row]
+  rows = metrics.read(folder / runs.METRICS)
+  found = result["architectures"]["derived"]
+  course = nasbench201_search.course(rows, search, found)
   return {
-      "seed": seed, "architecture": result["architectures"]["derived"],
-      "course": [row["architecture"] for row in course],
-      "strengths": _strengths(result, course),
+      "seed": seed, "architecture": found,
+      "course": [architecture for _, architecture in course],
+      "epochs": [epoch for epoch, _ in course],
+      "strengths": _strengths(result, [
+          row for row in rows if "architecture" in row]),
       **{key: result["derived"][key] for key in (
           "params", "madds", "accuracy") if key in result["derived"]},
       **{key: result[key] for key in (
@@ -230,13 +263,13 @@ def _row(folder, seed):
 def _strengths(result, course):
   """Of every group and edge the operations' indicators, by name.
 
-  Those of IT-NAS are of the images that decide, those of others of the end of
-  the training.
+  Those of IT-NAS are of the images that decide, those by alpha of the end of
+  the training; SPOS and random search have none.
   """
   if "attention" in result:
     return {group: [edge and edge["weights"] for edge in edges]
             for group, edges in result["attention"].items()}
-  if not course:
+  if not course or "weights" not in course[-1]:
     return {}
   names = course[-1]["candidates"]
   return {group: [dict(zip(names, edge, strict=True)) for edge in edges]
@@ -249,8 +282,8 @@ def look_up(row: Mapping[str, Any], known: Mapping[str, np.ndarray]
 
   Returns:
     The row with "cell" and "accuracy" of what was found, "curve" of what would
-    have been after every epoch, and "ranks", per edge the operations'
-    "indicator" and the accuracies of `RANKS`.
+    have been after its "epochs", and "ranks", per edge the operations'
+    "indicator" and the accuracies of `RANKS`; none without indicators.
   """
   found = nasbench201_search.look_up(row["architecture"], known)
   curve = [nasbench201_search.look_up(architecture, known)["accuracy"]
@@ -258,7 +291,7 @@ def look_up(row: Mapping[str, Any], known: Mapping[str, np.ndarray]
   accuracy = known[TRUE]
   every = cells.all_operations()  # [15625, 6], in the order of codes.
   own = np.asarray(cells.to_array(cells.from_string(found["cell"])))
-  (edges,) = row["strengths"].values()
+  edges, = row["strengths"].values() or [()]
   ranks = []
   for e, strengths in enumerate(edges):
     numbers = [int(cells.to_array([name] * len(own))[0]) for name in strengths]
@@ -314,7 +347,7 @@ def regrets(row: Mapping[str, Any], space: str, truth: Truth
         for found in (*row["course"], row["architecture"])]
   accuracy = 100 * table.columns["test_acc_108ep_mean"][at]
   return {**{key: value for key, value in row.items() if key not in (
-      "course", "strengths", "architecture")},
+      "course", "epochs", "strengths", "architecture")},
           "cell": cells101.to_text(table.cell(at[-1])),
           "regret": (truth.best[space] - accuracy).tolist()}
 
@@ -328,11 +361,12 @@ def plan(name: str, config: Config, dataset: data_lib.Dataset, truth: Truth,
              "nasbench1shot1": lambda row, space=space: regrets(
                  row, space, truth)}.get(name, lambda row: {
                      key: value for key, value in row.items()
-                     if key not in ("course", "strengths")})
+                     if key not in ("course", "epochs", "strengths")})
     for method, search in part.search.items():
       found[space, method] = transforming.searches(
           f"{name} {space} {method}", out / space / method, space, dataset,
-          lambda seed, folder, judge=judge: judge(_row(folder, seed)),
+          lambda seed, folder, judge=judge, search=search: judge(
+              _row(folder, seed, search)),
           method=method, search=search,
           train=trained(part, dataset.name, space),
           train_found=part.train is not None, seed=config.seed,
@@ -348,18 +382,20 @@ def dry_run(config: Config, names: Sequence[str],
       config.dataset, args.data_dir, image_size=config.image_size,
       train_images=config.train_images)
   for name in names:
-    part, stand_in = config.parts[name], zoo.get(
-        "proxyless-cpu" if name == "chains" else "darts")
+    part = config.parts[name]
+    search = {method: one for method, one in part.search.items()
+              if method in args.methods}
+    stand_in = zoo.get("proxyless-cpu" if name == "chains" else "darts")
     for space in part.spaces:
       train = trained(part, dataset.name, space)
-      for method, search in part.search.items():
+      for method, one in search.items():
         estimates.search(f"{space}: {TITLES[method]}", pipeline.Job(
-            None, dataset, method, search, train or presets.get(
+            None, dataset, method, one, train or presets.get(
                 "demo", spaces.get(space).graph, method).train, space=space,
             seed=config.seed, devices=1), part.seeds)
       if train is not None:
         estimates.train(f"{space}: trained", stand_in, dataset, train,
-                        part.seeds * len(part.search))
+                        part.seeds * len(search))
   estimates.show()
 
 
@@ -375,7 +411,7 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
         _looked_up(found["nasbench201"], result["baselines"])
         if name == "nasbench201" else _regretted(found)
         if name == "nasbench1shot1" else _trained(found, result["dataset"])),
-        "", _in_words(part, result["dataset"]), ""]
+        "", _in_words(part, found, result["dataset"]), ""]
   return "\n".join([
       *lines, f"All: {config.image_size}x{config.image_size} pixels,"
       f" {result['train_images']} images, in searches one half for the weights"
@@ -393,16 +429,15 @@ def _looked_up(found, known):
   rows += [[title, *(f"{values[name]:.2f}" for name in names)]
            for title, values in nasbench201_search.PUBLISHED.items()]
   rows.append(["best cell", *(f"{known[n]['optimum']:.2f}" for n in names)])
-  numbered = ", ".join(f"{i} {n}" for i, n in enumerate(
-      next(iter(found.values()))[0]["ranks"][0]["operations"]))
   ranked = [[f"{TITLES[method]}, {RANKS[kind]}", *(
       recording.spread(some, 2) if some else "-"
       for some in taus(seeds, kind)), recording.spread(
           [tau for some in taus(seeds, kind) for tau in some] or [np.nan], 2)]
-            for kind in RANKS for method, seeds in found.items()]
+            for kind in RANKS for method, seeds in indicated(found).items()]
   return [
       *recording.table(("test accuracy, %", *names), rows), "",
       "![true accuracy over epochs](accuracy.svg)", "",
+      *_courses_in_words(found), "",
       "Kendall's tau of an edge's operations by their indicator (attention, or"
       f" softmax of alpha) and by true accuracy on {TRUE} (Figures 3 and 6):",
       "", *recording.table(
@@ -410,12 +445,36 @@ def _looked_up(found, known):
            "all"), ranked), "",
       "![ranks](ranks.svg)", "",
       "Ranks, 5 is the highest, means over searches; the numbers are of"
-      f" operations: {numbered}.",
+      f" operations: {_numbered(found)}.",
       "", "Cells:", "", *recording.table(
           ("", "seed", "cell", f"true accuracy, {TRUE}, %"),
           [[TITLES[method], row["seed"], "`{}`".format(row["cell"]).replace(
               "|", "\\|"), f"{row['accuracy'][TRUE]:.2f}"]
            for method, seeds in found.items() for row in seeds])]
+
+
+def indicated(found: Mapping[str, Any]) -> dict[str, Any]:
+  """The searches of methods that weigh an edge's operations, by method."""
+  return {method: seeds for method, seeds in found.items() if all(
+      row["ranks"] for row in seeds)}
+
+
+def _numbered(found):
+  """The operations by whose numbers pictures call them."""
+  names = {tuple(edge["operations"]) for seeds in indicated(found).values()
+           for row in seeds for edge in row["ranks"]}
+  return "; or ".join(", ".join(f"{i} {n}" for i, n in enumerate(some))
+                      for some in sorted(names))
+
+
+def _courses_in_words(found):
+  """What is drawn over epochs of the methods that find once, or by trying."""
+  lines = [text for method, text in (
+      ("random", "Of random search: the best candidate so far, over the epochs"
+       " of all."),
+      ("spos", "Of SPOS: what evolution found at the end.")) if method in found]
+  return [" ".join(["What would have been found after every epoch; thin lines"
+                    " are searches, the thick one their mean.", *lines])]
 
 
 def _regretted(found):
@@ -461,19 +520,30 @@ def _counted(seeds, key):
       row.get(key), dict) else "-" for row in seeds)
 
 
-def _in_words(part, dataset):
-  """How a part was searched and trained."""
-  lines = []
+def _in_words(part, found, dataset):
+  """How what was found of a part was searched and trained."""
+  lines, methods = [], {method for some in found.values() for method in some}
   for method, one in part.search.items():
-    size = f"{one.init_channels} channels, {one.cells} cells"
+    if method not in methods:
+      continue
+    size = "" if one.init_channels is None else (
+        f", {one.init_channels} channels, {one.cells} cells")
     if width := one.supernet_width or one.chain_width:
-      size = f"{width:g} times the widths"
+      size = f", {width:g} times the widths"
+    if method == "random":
+      size += f", each of {one.candidates} candidates"
+    elif method == "spos":
+      size += (f"; then {one.population * one.generations} candidates, of each"
+               f" the statistics of BN on {one.calibration} images")
+    elif method.startswith("entrannas"):
+      size += (f", the temperature from {one.temperature:g}, times"
+               f" {one.temperature_decay:g} an epoch")
     lines.append(f"{TITLES[method]}: {one.epochs} epochs, batches of"
-                 f" {one.batch_size}, SGD from {one.learning_rate:g}, {size}.")
+                 f" {one.batch_size}, SGD from {one.learning_rate:g}{size}.")
   if part.train is not None:
     train = part.train
     sizes: dict[tuple[int | None, int | None], list[str]] = {}
-    for space in part.spaces:
+    for space in found:
       own = trained(part, dataset, space)
       sizes.setdefault((own.init_channels, own.cells), []).append(space)
     size = "" if train.init_channels is None else "; ".join(
@@ -488,7 +558,10 @@ def _in_words(part, dataset):
 
 def draw(result: Mapping[str, Any], folder: pathlib.Path) -> None:
   """Draws accuracy and regret over epochs, and ranks of operations."""
-  over = lambda seeds, values: [[*enumerate(values(row), 1)] for row in seeds]
+  # Records of DARTS and IT-NAS alone have no epochs: every one is there.
+  over = lambda seeds, values: [[*zip(
+      row.get("epochs", range(1, len(values(row)) + 1)), values(row),
+      strict=True)] for row in seeds]
   if spaces := result["parts"].get("nasbench1shot1"):
     for suffix in ("svg", "png"):
       figures.over_epochs(
@@ -509,13 +582,14 @@ def draw(result: Mapping[str, Any], folder: pathlib.Path) -> None:
   panels = {f"{TITLES[method]}, edge {{}} -> {{}}".format(*edge): [*zip(
       mean(seeds, e, "indicator"), mean(seeds, e, "best"), strict=True)]
             for e, edge in enumerate(cells.EDGES)
-            for method, seeds in found.items()}
+            for method, seeds in indicated(found).items()}
   for suffix in ("svg", "png"):
     figures.over_epochs(
         curves, folder / f"accuracy.{suffix}", f"true accuracy, {TRUE}, %",
         {"best": known["optimum"], "random": known["mean"]})
-    figures.rankings(panels, folder / f"ranks.{suffix}",
-                     "rank of the indicator", "rank of the best accuracy")
+    if panels:
+      figures.rankings(panels, folder / f"ranks.{suffix}",
+                       "rank of the indicator", "rank of the best accuracy")
 
 
 # The command line.
@@ -535,6 +609,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument("--parts", nargs="+", choices=PARTS,
                       help="that are run or gone on with; default: all; the"
                       " report has all that were ever run in --out")
+  parser.add_argument("--methods", nargs="+", choices=tuple(TITLES),
+                      default=list(TITLES), help="of these parts, likewise")
   return parser.parse_args(argv)
 
 
@@ -546,7 +622,13 @@ def main(argv: Sequence[str] | None = None) -> None:
   preset = PRESETS[args.preset]
   config = dataclasses.replace(
       preset, seed=args.seed, dataset=args.dataset or preset.dataset)
-  names = [name for name in args.parts or config.parts if name in config.parts]
+  names = [name for name in args.parts or config.parts
+           if name in config.parts and {*args.methods} & {
+               *config.parts[name].search}]
+  if not names:
+    raise errors.InputError("none of these parts has one of the methods"
+                            f" {', '.join(args.methods)}; give other --parts"
+                            " or --methods")
   if dry_runs.asked(args):
     dry_run(config, names, args)
     return
@@ -564,6 +646,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     truth = truth._replace(table=table, best={
         space: float(test[table_search.of_1shot1(table, space)].max())
         for space in config.parts["nasbench1shot1"].spaces})
+  if not args.overwrite:
+    widen(args.out / recording.CONFIG, config)
   sweep = sweeps.Sweep(__file__, args, argv, _describe(config))
   out = sweep.out
   transforming.say(f"{recording.hardware()}; seed {config.seed};"
@@ -575,8 +659,8 @@ def main(argv: Sequence[str] | None = None) -> None:
       train_images=config.train_images, seed=config.seed)
   plans = {name: plan(name, config, dataset, truth, out / name)
            for name in config.parts}
-  sweep.run([part for name in names for some in plans[name].values()
-             for part in some])
+  sweep.run([part for name in names for (_, method), some in plans[name].items()
+             if method in args.methods for part in some])
   found: dict[str, Any] = {}
   for name, methods in plans.items():
     for (space, method), parts in methods.items():
@@ -592,11 +676,53 @@ def main(argv: Sequence[str] | None = None) -> None:
       "dataset": dataset.name, "train_images": len(dataset.train_labels),
       "config": _describe(config),
       **sweep.circumstances()}
+  result |= {"missing": left} if (left := lacking(config, result)) else {}
   folder = args.report or out / "report"
   folder.mkdir(parents=True, exist_ok=True)
   draw(result, folder)
   transforming.report(folder, result, readme(config, result))
   sweep.end()
+
+
+def widen(path: pathlib.Path, config: Config) -> None:
+  """Lets a folder go on whose run compared fewer methods, else by the same.
+
+  Args:
+    path: of what the folder says of its settings.
+    config: the settings now.
+  """
+  if not path.exists():
+    return
+  found, now = recording.read(path), _describe(config)
+  fewer = {**now, "parts": {name: {**part, "search": {
+      method: search for method, search in part["search"].items()
+      if method in found["parts"].get(name, {}).get("search", {})}}
+                            for name, part in now["parts"].items()}}
+  if found == json.loads(json.dumps(fewer)):
+    recording.write(path, now)
+
+
+def lacking(config: Config, result: Mapping[str, Any]) -> dict[str, str]:
+  """Why searches are not there, by name, of spaces of which some are there.
+
+  Args:
+    config: the settings.
+    result: with "parts" and perhaps "missing", of what was asked for.
+  """
+  missing, left = result.get("missing", {}), {}
+  for name, found in result["parts"].items():
+    part = config.parts[name]
+    seeds = range(config.seed, config.seed + part.seeds)
+    for space, methods in found.items():
+      for method in part.search:
+        there = [row["seed"] for row in methods.get(method, [])]
+        whole = f"{name} {space} {method}"
+        some = {f"{whole} seed {seed}": "not run"
+                for seed in seeds if seed not in there}
+        if len(some) == len(seeds) and not {*some} & {*missing}:
+          some = {whole: "not run"}
+        left |= some
+  return {**left, **missing}
 
 
 def _describe(config):

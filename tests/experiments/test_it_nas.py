@@ -42,7 +42,7 @@ def found(seed, names, strengths):
   return {"seed": seed, "architecture": network(names), "params": 1e3,
           "madds": 1e6, "search_seconds": 1.0, "skips": {"a": 1},
           "parent_accuracy": 0.5, "child_accuracy": 0.25,
-          "course": [network(["null"] * 6), network(names)],
+          "course": [network(["null"] * 6), network(names)], "epochs": [1, 2],
           "strengths": {"a": strengths}}
 
 
@@ -90,7 +90,7 @@ def test_records_every_part_once(script, table, tmp_path, monkeypatch, capsys):
     return row(seed, folder)
 
   monkeypatch.setattr(script.transforming, "_search", search)
-  monkeypatch.setattr(script, "_row", lambda folder, seed: found(
+  monkeypatch.setattr(script, "_row", lambda folder, seed, search: found(
       seed, names, [by_code(names, e) for e in range(6)]) | (
           {"accuracy": 0.75} if folder.parts[-3] == "darts" else {}))
   path = tmp_path / "table.csv"
@@ -146,7 +146,8 @@ def test_what_a_search_lacks_is_left_open(script):
   assert ("| IT-NAS | 50.00 | 24.10 | 2.0 | 3.00 | 75.0 | 25.0 | 1 | 2 | 9 |"
           ) in text
   for name in ("s1-s4", "chains"):
-    said = script._in_words(script.PRESETS["small"].parts[name], "cifar10")
+    said = script._in_words(
+        script.PRESETS["small"].parts[name], {"proxyless": both}, "cifar10")
     assert "None" not in said and "1 search" not in said
 
 
@@ -173,7 +174,8 @@ def test_table_4_goes_by_data_set_and_space(script, dataset):
     train = script.trained(part, f"{dataset}:3.*.*", space)
     assert (train.init_channels, train.cells) == size
     assert (train.epochs, train.batch_size, train.auxiliary) == (600, 96, True)
-  said = script._in_words(part, dataset)
+  said = script._in_words(part, dict.fromkeys(
+      part.spaces, ["it-nas"]), dataset)
   assert ("16 channels, 8 cells, 600" if len({*sizes}) == 1 else "36 channels,"
           " 20 cells (s1, s3); 16 channels, 20 cells (s2, s4), 600") in said
   row = {"accuracy": 0.5, "params": 2000, "madds": 3e6, "search_seconds": 9.0}
