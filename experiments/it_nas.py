@@ -48,11 +48,10 @@ import pathlib
 from typing import Any, NamedTuple
 
 import dry_runs
-import figures
+import it_nas_report as report
 import nasbench201_search
 import numpy as np
 import recording
-from scipy import stats
 import sweeps
 import transforming
 
@@ -75,32 +74,9 @@ from natjax.methods import (
 from natjax.pipeline import presets, runs
 from natjax.training import metrics
 
-TITLES = {name: nasbench201_search.TITLES[name] for name in (
-    "it-nas", "darts", "entrannas", "entrannas-dst", "spos", "random")}
-HEADINGS = {"nasbench201": "NAS-Bench-201 (Table 5, Figures 2, 3, 6, 9 to 14)",
-            "nasbench1shot1": "NAS-Bench-1Shot1 (Figure 5)",
-            "darts": "DARTS's space (Table 2)",
-            "s1-s4": "S1 to S4 (Table 4)", "chains": "Chains (Tables 3 and 6)"}
-PARTS = tuple(HEADINGS)
 # What parts are judged by: the flag of its table.
 TABLES = {"nasbench201": "table", "nasbench1shot1": "table101"}
-TRUE = "cifar10"  # By whose accuracies operations are ranked.
-RANKS = {"chosen": "with the operation in the cell that was found",
-         "best": "of the best cell with the operation"}
-# Test errors, %, by data set and space (Tables 2 to 4 and 6). Of CIFAR-100 Table
-# 2 has what was found on CIFAR-10, which is not what is searched for here.
-PAPER: dict[tuple[str, str], dict[str, float]] = {
-    ("cifar10", "darts"): {"it-nas": 2.41, "darts": 3.00},
-    **{(dataset, f"s{i}"): {"it-nas": ours, "darts": theirs}
-       for dataset, errors_of in {
-           "cifar10": ((2.57, 3.84), (3.11, 4.85), (2.43, 3.34), (3.36, 7.20)),
-           "cifar100": ((23.31, 29.46), (20.58, 26.05), (20.76, 28.90),
-                        (20.69, 22.85)),
-           "svhn_cropped": ((2.44, 4.58), (2.36, 3.53), (2.38, 3.41),
-                            (2.34, 3.05))}.items()
-       for i, (ours, theirs) in enumerate(errors_of, 1)},
-    ("imagenet2012", "proxyless"): {"it-nas": 24.1, "spos": 25.2},
-    ("imagenet2012", "proxyless-se"): {"it-nas": 21.8}}
+NOT_RUN = "not run"
 
 
 class Part(NamedTuple):
@@ -120,6 +96,11 @@ class Part(NamedTuple):
   train: supervised.TrainConfig | None = None
   sizes: Mapping[tuple[str, str], Mapping[str, int]] = {}
 
+  def trained(self, dataset: str, space: str) -> supervised.TrainConfig | None:
+    """How networks of a space are trained on a data set."""
+    return self.train and dataclasses.replace(
+        self.train, **self.sizes.get((report.base(dataset), space), {}))
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -129,7 +110,7 @@ class Config:
     dataset: name or path of the data set.
     image_size: side to which images are brought.
     train_images: how many training images to use, drawn; 0 is all.
-    parts: by name, those of `PARTS`.
+    parts: by name, those of `report.PARTS`.
     seed: the first of the seeds.
   """
 
@@ -228,19 +209,6 @@ PRESETS = {
 # What is run.
 
 
-def trained(part: Part, dataset: str, space: str
-            ) -> supervised.TrainConfig | None:
-  """How networks of a space are trained on a data set."""
-  return part.train and dataclasses.replace(
-      part.train, **part.sizes.get((base(dataset), space), {}))
-
-
-def base(dataset: str) -> str:
-  """The name of a data set without the version that TFDS may have of it."""
-  name = dataset.partition(":")[0].partition("/")[0]
-  return {"svhn": "svhn_cropped"}.get(name, name)
-
-
 def _row(folder, seed, search):
   """What a search by these settings came to."""
   result = recording.read(folder / runs.RESULT)
@@ -288,7 +256,7 @@ def look_up(row: Mapping[str, Any], known: Mapping[str, np.ndarray]
   found = nasbench201_search.look_up(row["architecture"], known)
   curve = [nasbench201_search.look_up(architecture, known)["accuracy"]
            for architecture in row["course"]]
-  accuracy = known[TRUE]
+  accuracy = known[report.TRUE]
   every = cells.all_operations()  # [15625, 6], in the order of codes.
   own = np.asarray(cells.to_array(cells.from_string(found["cell"])))
   edges, = row["strengths"].values() or [()]
@@ -304,20 +272,6 @@ def look_up(row: Mapping[str, Any], known: Mapping[str, np.ndarray]
   return {**{key: value for key, value in row.items() if key not in (
       "course", "strengths", "architecture")}, **found, "curve": curve,
           "ranks": ranks}
-
-
-def taus(rows: Sequence[Mapping[str, Any]], kind: str) -> list[list[float]]:
-  """Kendall's tau-b of indicators and accuracies, per edge and search.
-
-  A search whose indicators are all alike has none.
-
-  Args:
-    rows: of `look_up`.
-    kind: of `RANKS`.
-  """
-  return [[tau for row in rows if not np.isnan(tau := float(stats.kendalltau(
-      row["ranks"][e]["indicator"], row["ranks"][e][kind]).statistic))]
-          for e in range(len(cells.EDGES))]
 
 
 class Truth(NamedTuple):
@@ -368,7 +322,7 @@ def plan(name: str, config: Config, dataset: data_lib.Dataset, truth: Truth,
           lambda seed, folder, judge=judge, search=search: judge(
               _row(folder, seed, search)),
           method=method, search=search,
-          train=trained(part, dataset.name, space),
+          train=part.trained(dataset.name, space),
           train_found=part.train is not None, seed=config.seed,
           seeds=part.seeds)
   return found
@@ -387,9 +341,9 @@ def dry_run(config: Config, names: Sequence[str],
               if method in args.methods}
     stand_in = zoo.get("proxyless-cpu" if name == "chains" else "darts")
     for space in part.spaces:
-      train = trained(part, dataset.name, space)
+      train = part.trained(dataset.name, space)
       for method, one in search.items():
-        estimates.search(f"{space}: {TITLES[method]}", pipeline.Job(
+        estimates.search(f"{space}: {report.TITLES[method]}", pipeline.Job(
             None, dataset, method, one, train or presets.get(
                 "demo", spaces.get(space).graph, method).train, space=space,
             seed=config.seed, devices=1), part.seeds)
@@ -402,194 +356,70 @@ def dry_run(config: Config, names: Sequence[str],
 # The report.
 
 
-def readme(config: Config, result: Mapping[str, Any]) -> str:
-  """The record in words."""
-  lines = [f"# IT-NAS beside its baselines, on {result['dataset']}", ""]
-  for name, found in result["parts"].items():
-    part = config.parts[name]
-    lines += [f"## {HEADINGS[name]}", "", *(
-        _looked_up(found["nasbench201"], result["baselines"])
-        if name == "nasbench201" else _regretted(found)
-        if name == "nasbench1shot1" else _trained(found, result["dataset"])),
-        "", _in_words(part, found, result["dataset"]), ""]
-  return "\n".join([
-      *lines, f"All: {config.image_size}x{config.image_size} pixels,"
-      f" {result['train_images']} images, in searches one half for the weights"
-      " and one for attention, alpha or the choice; networks are trained on all"
-      " of them. Mean ± deviation over searches; figures of the paper are of"
-      " its own data and settings.", "", *recording.in_words(result)])
+def merge(preset: Config, folders: Sequence[pathlib.Path]
+          ) -> tuple[Config, dict[str, Any]]:
+  """Joins the records of runs that differ in their parts or methods alone.
+
+  Args:
+    preset: that all ran with.
+    folders: their reports; one is reported again.
+
+  Returns:
+    The settings and the record of one run of all these searches.
+
+  Raises:
+    InputError: they differ in more, have the same searches, or some by other
+      settings than the preset's.
+  """
+  given = [recording.read(folder / "result.json") for folder in folders]
+  own, parts = given[0]["config"], {**given[0]["config"]["parts"]}
+  same = ("dataset", "image_size", "train_images", "seed")
+  config = dataclasses.replace(preset, **{key: own[key] for key in same})
+  wanted, rows = json.loads(json.dumps(_describe(config)))["parts"], {}
+  for folder, one in zip(folders, given, strict=True):
+    if any(one["config"][key] != own[key] for key in same):
+      raise errors.InputError("the records are of other images or seeds; merge"
+                              " runs of the same")
+    for name, found in one["parts"].items():
+      part = one["config"]["parts"][name]
+      for space, method in [(s, m) for s, some in found.items() for m in some]:
+        if (name, space, method) in rows:
+          raise errors.InputError(f"two records have {method} in {space}; merge"
+                                  " one of each")
+        if not _alike(part, wanted.get(name, {}), method):
+          raise errors.InputError(
+              f"{method} in {space} of {folder} ran by other settings than the"
+              " preset's; run it again, or merge with the preset that it ran"
+              " with")
+        rows[name, space, method] = found[space][method]
+        parts[name] = {**part, "search": {
+            **parts.get(name, part)["search"],
+            method: part["search"][method]}}
+  found = {}
+  for name, part in config.parts.items():
+    for place in [(s, m) for s in part.spaces for m in part.search]:
+      if (name, *place) in rows:
+        space, method = place
+        found.setdefault(name, {}).setdefault(space, {})[method] = rows[
+            name, space, method]
+  runs = [run for one in given for run in report.runs_of(one)]
+  result = {
+      "parts": found, "baselines": next(
+          (one["baselines"] for one in given if one["baselines"]), {}),
+      "dataset": given[0]["dataset"], "train_images": given[0]["train_images"],
+      "config": {**own, "parts": parts},
+      "missing": {name: why for run in runs for name, why in run.pop(
+          "missing", {}).items() if why != NOT_RUN}}
+  result["missing"] = lacking(config, result)
+  return config, {**result, **(runs[0] if len(runs) == 1 else {"runs": runs})}
 
 
-def _looked_up(found, known):
-  """Table 5 and the rankings."""
-  names = list(known)
-  rows = [[TITLES[method], *(recording.spread(
-      [row["accuracy"][name] for row in seeds], 2) for name in names)]
-          for method, seeds in found.items()]
-  rows += [[title, *(f"{values[name]:.2f}" for name in names)]
-           for title, values in nasbench201_search.PUBLISHED.items()]
-  rows.append(["best cell", *(f"{known[n]['optimum']:.2f}" for n in names)])
-  ranked = [[f"{TITLES[method]}, {RANKS[kind]}", *(
-      recording.spread(some, 2) if some else "-"
-      for some in taus(seeds, kind)), recording.spread(
-          [tau for some in taus(seeds, kind) for tau in some] or [np.nan], 2)]
-            for kind in RANKS for method, seeds in indicated(found).items()]
-  return [
-      *recording.table(("test accuracy, %", *names), rows), "",
-      "![true accuracy over epochs](accuracy.svg)", "",
-      *_courses_in_words(found), "",
-      "Kendall's tau of an edge's operations by their indicator (attention, or"
-      f" softmax of alpha) and by true accuracy on {TRUE} (Figures 3 and 6):",
-      "", *recording.table(
-          ("accuracy", *("{} -> {}".format(*edge) for edge in cells.EDGES),
-           "all"), ranked), "",
-      "![ranks](ranks.svg)", "",
-      "Ranks, 5 is the highest, means over searches; the numbers are of"
-      f" operations: {_numbered(found)}.",
-      "", "Cells:", "", *recording.table(
-          ("", "seed", "cell", f"true accuracy, {TRUE}, %"),
-          [[TITLES[method], row["seed"], "`{}`".format(row["cell"]).replace(
-              "|", "\\|"), f"{row['accuracy'][TRUE]:.2f}"]
-           for method, seeds in found.items() for row in seeds])]
-
-
-def indicated(found: Mapping[str, Any]) -> dict[str, Any]:
-  """The searches of methods that weigh an edge's operations, by method."""
-  return {method: seeds for method, seeds in found.items() if all(
-      row["ranks"] for row in seeds)}
-
-
-def _numbered(found):
-  """The operations by whose numbers pictures call them."""
-  names = {tuple(edge["operations"]) for seeds in indicated(found).values()
-           for row in seeds for edge in row["ranks"]}
-  return "; or ".join(", ".join(f"{i} {n}" for i, n in enumerate(some))
-                      for some in sorted(names))
-
-
-def _courses_in_words(found):
-  """What is drawn over epochs of the methods that find once, or by trying."""
-  lines = [text for method, text in (
-      ("random", "Of random search: the best candidate so far, over the epochs"
-       " of all."),
-      ("spos", "Of SPOS: what evolution found at the end.")) if method in found]
-  return [" ".join(["What would have been found after every epoch; thin lines"
-                    " are searches, the thick one their mean.", *lines])]
-
-
-def _regretted(found):
-  """Figure 5's last points, and the cells."""
-  return [*recording.table(
-      ("space", "method", "seed", "cell", "test regret, points"),
-      [[space, TITLES[method], row["seed"], f"`{row['cell']}`",
-        f"{row['regret'][-1]:.2f}"] for space, methods in found.items()
-       for method, seeds in methods.items() for row in seeds]), "", *(
-           f"{TITLES[method]} in {space}: "
-           + recording.spread([row["regret"][-1] for row in seeds], 2)
-           + " points." for space, methods in found.items()
-           for method, seeds in methods.items()), "",
-      "![test regret over epochs](regret.svg)"]
-
-
-def _trained(found, dataset):
-  """A row per space and method."""
-  rows = []
-  for space, methods in found.items():
-    for method, seeds in methods.items():
-      paper = PAPER.get((base(dataset), space), {}).get(method)
-      rows.append([
-          space, TITLES[method], recording.spread(
-              [1 - row["accuracy"] for row in seeds], 2, 100),
-          "-" if paper is None else f"{paper:.2f}",
-          recording.spread([row["params"] for row in seeds], 1, 1e-3),
-          recording.spread([row["madds"] for row in seeds], 2, 1e-6),
-          *("-" if any(key not in row for row in seeds) else recording.spread(
-              [row[key] for row in seeds], 1, 100)  # SPOS has no parent.
-            for key in ("parent_accuracy", "child_accuracy")),
-          _counted(seeds, "skips"), _counted(seeds, "ties"),
-          f"{np.mean([row['search_seconds'] for row in seeds]):.0f}"])
-  return recording.table(
-      ("space", "method", "test error, %", "of the paper, %", "parameters, K",
-       "multiply-adds, M", "supernet, %", "found in it, %", "skips", "ties",
-       "seconds of a search"), rows)
-
-
-def _counted(seeds, key):
-  """What a report counts per group, all together, by search."""
-  return ", ".join(str(sum(row[key].values())) if isinstance(
-      row.get(key), dict) else "-" for row in seeds)
-
-
-def _in_words(part, found, dataset):
-  """How what was found of a part was searched and trained."""
-  lines, methods = [], {method for some in found.values() for method in some}
-  for method, one in part.search.items():
-    if method not in methods:
-      continue
-    size = "" if one.init_channels is None else (
-        f", {one.init_channels} channels, {one.cells} cells")
-    if width := one.supernet_width or one.chain_width:
-      size = f", {width:g} times the widths"
-    if method == "random":
-      size += f", each of {one.candidates} candidates"
-    elif method == "spos":
-      size += (f"; then {one.population * one.generations} candidates, of each"
-               f" the statistics of BN on {one.calibration} images")
-    elif method.startswith("entrannas"):
-      size += (f", the temperature from {one.temperature:g}, times"
-               f" {one.temperature_decay:g} an epoch")
-    lines.append(f"{TITLES[method]}: {one.epochs} epochs, batches of"
-                 f" {one.batch_size}, SGD from {one.learning_rate:g}{size}.")
-  if part.train is not None:
-    train = part.train
-    sizes: dict[tuple[int | None, int | None], list[str]] = {}
-    for space in found:
-      own = trained(part, dataset, space)
-      sizes.setdefault((own.init_channels, own.cells), []).append(space)
-    size = "" if train.init_channels is None else "; ".join(
-        f"{channels} channels, {count} cells"
-        + f" ({', '.join(some)})" * (len(sizes) > 1)
-        for (channels, count), some in sizes.items()) + ", "
-    lines.append(f"Trained: {size}{train.epochs} epochs, batches of"
-                 f" {train.batch_size}, SGD from {train.learning_rate:g}.")
-  count = f"{part.seeds} searches" if part.seeds > 1 else "One search"
-  return f"{count} each. " + " ".join(lines)
-
-
-def draw(result: Mapping[str, Any], folder: pathlib.Path) -> None:
-  """Draws accuracy and regret over epochs, and ranks of operations."""
-  # Records of DARTS and IT-NAS alone have no epochs: every one is there.
-  over = lambda seeds, values: [[*zip(
-      row.get("epochs", range(1, len(values(row)) + 1)), values(row),
-      strict=True)] for row in seeds]
-  if spaces := result["parts"].get("nasbench1shot1"):
-    for suffix in ("svg", "png"):
-      figures.over_epochs(
-          {f"{TITLES[method]}, {space}": over(
-              seeds, lambda row: row["regret"][:-1])
-           for space, methods in spaces.items()
-           for method, seeds in methods.items()},
-          folder / f"regret.{suffix}", "test regret, points", {})
-  if "nasbench201" not in result["parts"]:
-    return
-  found, known = result["parts"]["nasbench201"]["nasbench201"], (
-      result["baselines"][TRUE])
-  curves = {TITLES[method]: over(
-      seeds, lambda row: [value[TRUE] for value in row["curve"]])
-            for method, seeds in found.items()}
-  mean = lambda seeds, e, key: np.mean(
-      [stats.rankdata(row["ranks"][e][key]) for row in seeds], 0)
-  panels = {f"{TITLES[method]}, edge {{}} -> {{}}".format(*edge): [*zip(
-      mean(seeds, e, "indicator"), mean(seeds, e, "best"), strict=True)]
-            for e, edge in enumerate(cells.EDGES)
-            for method, seeds in indicated(found).items()}
-  for suffix in ("svg", "png"):
-    figures.over_epochs(
-        curves, folder / f"accuracy.{suffix}", f"true accuracy, {TRUE}, %",
-        {"best": known["optimum"], "random": known["mean"]})
-    if panels:
-      figures.rankings(panels, folder / f"ranks.{suffix}",
-                       "rank of the indicator", "rank of the best accuracy")
+def _alike(found, wanted, method):
+  """Whether a part ran by the same settings, but for some that came later."""
+  same = lambda a, b: a == b or bool(a and b and {**b, **a} == b)
+  return found["seeds"] == wanted.get("seeds") and all(
+      same(found.get(key), wanted.get(key)) for key in ("train", "sizes")
+  ) and same(found["search"][method], wanted["search"].get(method))
 
 
 # The command line.
@@ -606,11 +436,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument("--table101", type=pathlib.Path,
                       help="NAS-Bench-101's: .npz or .tfrecord")
   parser.add_argument("--dataset", help="of the images; default: the preset's")
-  parser.add_argument("--parts", nargs="+", choices=PARTS,
+  parser.add_argument("--parts", nargs="+", choices=report.PARTS,
                       help="that are run or gone on with; default: all; the"
                       " report has all that were ever run in --out")
-  parser.add_argument("--methods", nargs="+", choices=tuple(TITLES),
-                      default=list(TITLES), help="of these parts, likewise")
+  parser.add_argument("--methods", nargs="+", choices=tuple(report.TITLES),
+                      default=list(report.TITLES),
+                      help="of these parts, likewise")
+  parser.add_argument("--merge", nargs="+", type=pathlib.Path,
+                      metavar="REPORT", help="run nothing; report one record"
+                      " again, or join those of other parts or methods, with"
+                      " the same --preset")
   return parser.parse_args(argv)
 
 
@@ -620,6 +455,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   # Config.
   preset = PRESETS[args.preset]
+  if args.merge:
+    config, result = merge(preset, args.merge)
+    _record(args.report or args.out, config, result)
+    return
   config = dataclasses.replace(
       preset, seed=args.seed, dataset=args.dataset or preset.dataset)
   names = [name for name in args.parts or config.parts
@@ -676,12 +515,18 @@ def main(argv: Sequence[str] | None = None) -> None:
       "dataset": dataset.name, "train_images": len(dataset.train_labels),
       "config": _describe(config),
       **sweep.circumstances()}
-  result |= {"missing": left} if (left := lacking(config, result)) else {}
-  folder = args.report or out / "report"
-  folder.mkdir(parents=True, exist_ok=True)
-  draw(result, folder)
-  transforming.report(folder, result, readme(config, result))
+  result["missing"] = lacking(config, result)
+  _record(args.report or out / "report", config, result)
   sweep.end()
+
+
+def _record(folder, config, result):
+  """Writes the record and its pictures."""
+  folder.mkdir(parents=True, exist_ok=True)
+  report.draw(result, folder)
+  transforming.report(folder, {key: value for key, value in result.items()
+                               if key != "missing" or value},
+                      report.readme(config, result))
 
 
 def widen(path: pathlib.Path, config: Config) -> None:
@@ -709,20 +554,21 @@ def lacking(config: Config, result: Mapping[str, Any]) -> dict[str, str]:
     config: the settings.
     result: with "parts" and perhaps "missing", of what was asked for.
   """
-  missing, left = result.get("missing", {}), {}
+  missing, left, there = result.get("missing", {}), {}, set()
   for name, found in result["parts"].items():
     part = config.parts[name]
-    seeds = range(config.seed, config.seed + part.seeds)
     for space, methods in found.items():
       for method in part.search:
-        there = [row["seed"] for row in methods.get(method, [])]
         whole = f"{name} {space} {method}"
-        some = {f"{whole} seed {seed}": "not run"
-                for seed in seeds if seed not in there}
-        if len(some) == len(seeds) and not {*some} & {*missing}:
-          some = {whole: "not run"}
+        of = lambda seed, whole=whole: f"{whole} seed {seed}"
+        there |= {of(row["seed"]) for row in methods.get(method, [])}
+        some = dict.fromkeys(map(of, range(
+            config.seed, config.seed + part.seeds)), NOT_RUN)
+        if not {*some} & ({*missing} | there):
+          some = {whole: NOT_RUN}
         left |= some
-  return {**left, **missing}
+  return {name: why for name, why in {**left, **missing}.items()
+          if name not in there}
 
 
 def _describe(config):
@@ -730,9 +576,10 @@ def _describe(config):
   part = lambda own: {
       "spaces": own.spaces, "seeds": own.seeds,
       "train": own.train and dataclasses.asdict(own.train),
+      "search": {method: dataclasses.asdict(one)
+                 for method, one in own.search.items()},
       **({"sizes": {" ".join(key): size for key, size in own.sizes.items()}}
-         if own.sizes else {}), "search": {method: dataclasses.asdict(one)
-                 for method, one in own.search.items()}}
+         if own.sizes else {})}
   return {**dataclasses.asdict(config), "parts": {
       name: part(own) for name, own in config.parts.items()}}
 
