@@ -1,25 +1,30 @@
-"""IT-NAS beside its baselines: Tables 2 to 6, Figures 2, 3, 6 and 9 to 19.
+"""IT-NAS beside its baselines: Tables 2 to 6, Figures 2, 3, 5, 6 and 9 to 19.
 
 "IT-NAS: Integrating Lite-Transformer into NAS for Architecture Selection"
 (under review at ICLR 2023), section 4 and appendix. Parts of the experiment,
 each of which can run by itself (--parts):
-- nasbench201: Table 5, searches whose cells are looked up in the benchmark's
-  table; what would have been found after every epoch (Figure 2); and whether an
+- nasbench201: Table 5, searches by IT-NAS, DARTS, EnTranNAS, EnTranNAS-DST,
+  SPOS and at random, whose cells are looked up in the benchmark's table; what would have been found after every epoch (Figure 2); and whether an
   edge's operations are ranked by the indicator as by accuracy (Kendall's tau):
   by that of the cell that was found with the operation on this edge (Figure 3;
   the paper takes the supernet's, here it is the true one), and by that of the
   best cell of all with the operation there (Figure 6, equation 9; by test
-  accuracy, and not by validation).
-- darts: Table 2 and Figure 15. s1-s4: Table 4 and Figures 17 to 19.
-- chains: Tables 3 and 6 and Figure 16, beside SPOS.
+  accuracy, and not by validation); Figures 9 to 14 are a table of both.
 - nasbench1shot1: Figure 5, in the three spaces of NAS-Bench-1Shot1.
+- darts: Table 2 and Figure 15.
+- s1-s4: Table 4 and Figures 17 to 19, by --dataset cifar10, cifar100 and
+  svhn_cropped; networks are as large as the table's caption has them.
+- chains: what Tables 3 and 6 and Figure 16 have of ImageNet, on the data set of
+  all parts, beside SPOS.
+The report has every cell and chain that was found as text and as a picture.
 
-Elsewhere: Table 1, `benchmarks/it_nas.py`; Figure 4, `natjax explain`; scores
-without training (appendix A.7), `nasbench201_zero_cost.py`, which ranks whole
-cells: Zero-Cost-PT (Figures 7 and 8), which prunes a supernet by them, is not
-here.
-ImageNet, on which the paper searches chains, is not either: here it is the data
-set of all parts.
+Elsewhere: Table 1, `benchmarks/it_nas.py`; Figure 4, where the candidates of a
+chain's last layer see a class:
+  natjax explain OUT/chains/proxyless/it-nas/seed-0 --candidates --image 3 \
+      --data-dir DATA
+scores without training (appendix A.7), `nasbench201_zero_cost.py`, which ranks
+whole cells: Zero-Cost-PT (Figures 7 and 8), which prunes a supernet by them, is
+not here.
 
 Commands, with DATA a folder that holds cifar10.npz or another form that
 `natjax.data.load` finds, TABLE and TABLE101 what `nasbench201` and
@@ -30,14 +35,16 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
       --report experiments/results/it_nas
   python experiments/it_nas.py --preset paper --table TABLE \
       --table101 TABLE101 --data-dir DATA --out runs/it_nas_paper
-Hardware and time: `smoke` nine minutes on 2 CPU cores beside other work, nearly
-all of it compiling. Of `small`, on 2 CPU cores that others kept busy, the parts
-nasbench201 and nasbench1shot1 took 65 minutes, in two calls; darts, s1-s4 and
-chains 3.6 hours (experiments/results/it_nas_spaces).
+Hardware and time: TIME
+Of `small`, on 2 CPU cores that others kept busy, the parts nasbench201 (IT-NAS
+and DARTS alone) and nasbench1shot1 took 65 minutes, in two calls; darts, s1-s4
+and chains 3.6 hours (experiments/results/it_nas_spaces).
 `paper`: accelerators and weeks.
-Expected, preset `paper`: `PAPER` below; not run here.
+Expected, preset `paper`: `it_nas_report.PAPER`; not run here.
 
-A stopped run goes on by the same command.
+A stopped run goes on by the same command, also one of fewer methods. --merge
+makes the report again of a record, or of several of other parts or methods:
+  python experiments/it_nas.py --preset small --merge RECORD OTHER --out REPORT
 """
 
 import argparse

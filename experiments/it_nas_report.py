@@ -166,8 +166,7 @@ def in_text(row: Mapping[str, Any]) -> str:
   if "cell" in row:
     return row["cell"]
   found = architecture(row)
-  return of_chain(found) if isinstance(
-      found, records.BlockNetwork) else exports.write(found, "genotype")
+  return exports.shortest(found) or of_chain(found)
 
 
 def of_chain(found: records.BlockNetwork) -> str:

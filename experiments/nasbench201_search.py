@@ -38,6 +38,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
+import dry_runs
 import figures
 import numpy as np
 import recording
@@ -46,7 +47,7 @@ import transforming
 
 import natjax
 from natjax import data as data_lib
-from natjax import errors, operations, pipeline, zoo
+from natjax import errors, operations, pipeline, spaces, zoo
 from natjax.benchmarks import nasbench201
 from natjax.graph import codec
 from natjax.graph import nasbench201 as cells
@@ -59,7 +60,7 @@ from natjax.methods import (
   random_search,
   spos,
 )
-from natjax.pipeline import runs
+from natjax.pipeline import presets, runs
 from natjax.training import metrics
 
 TITLES = {"darts": "DARTS", "entrannas": "EnTranNAS",
@@ -243,6 +244,20 @@ def searches(method: str, config: Config, dataset: data_lib.Dataset,
   return transforming.searches(
       method, out, "nasbench201", dataset, row, method=method, search=search,
       train=None, train_found=False, seed=config.seed, seeds=config.seeds)
+
+
+def dry_run(config: Config, args: argparse.Namespace) -> None:
+  """Prints what the searches would take."""
+  estimates = dry_runs.Estimates(args.teraflops)
+  dataset = dry_runs.load(
+      config.dataset, args.data_dir, image_size=config.image_size,
+      train_images=config.train_images)
+  graph = spaces.get("nasbench201").graph
+  for method, search in config.search.items():
+    estimates.search(TITLES[method], pipeline.Job(
+        None, dataset, method, search, presets.get("demo", graph, method).train,
+        space="nasbench201", seed=config.seed, devices=1), config.seeds)
+  estimates.show()
 
 
 # The report.
@@ -430,7 +445,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser = recording.Parser(description=__doc__.split("\n", 1)[0])
   recording.add_flags(parser, PRESETS)
   sweeps.add_flags(parser)
-  parser.add_argument("--table", type=pathlib.Path, required=True,
+  dry_runs.add_flags(parser)
+  parser.add_argument("--table", type=pathlib.Path,
                       help="NAS-Bench-201's: CSV, or NATS-Bench's folder")
   parser.add_argument("--dataset", help="of the images; default: the preset's")
   parser.add_argument("--methods", nargs="+", choices=tuple(TITLES),
@@ -457,6 +473,11 @@ def main(argv: Sequence[str] | None = None) -> None:
       config, seed=args.seed, dataset=args.dataset or config.dataset,
       seeds=args.seeds or config.seeds,
       search={method: config.search[method] for method in args.methods})
+  if dry_runs.asked(args):
+    dry_run(config, args)
+    return
+  if args.table is None:
+    raise errors.InputError("what is found is looked up; pass --table")
   table = nasbench201.read(args.table)
   sweep = sweeps.Sweep(__file__, args, argv, dataclasses.asdict(config))
   transforming.say(f"{recording.hardware()}; seed {config.seed};"

@@ -26,6 +26,9 @@ CASES = {
         "darts: as it is": (1, 500 * 97), "darts: with theta": (1, 500 * 97)}),
     "entrannas": (["--tables", "4"], {
         "sparsity-0.2": (5, 5 * 50 * (25000 // 512))}),
+    "nasbench201_search": (["--methods", "darts", "random"], {
+        "DARTS": (5, 5 * 50 * (25000 // 64)),
+        "random search": (5, 5 * 10 * (12 + 1) * (25000 // 64))}),
     "it_nas": (["--parts", "s1-s4"], {
         "s4: DARTS": (4, 4 * 50 * (25000 // 64)),
         "s4: trained": (8, 8 * 600 * 520)})}
