@@ -19,9 +19,9 @@ each of which can run by itself (--parts):
 The report has every cell and chain that was found as text and as a picture.
 
 Elsewhere: Table 1, `benchmarks/it_nas.py`; Figure 4, where the candidates of a
-chain's last layer see a class:
-  natjax explain OUT/chains/proxyless/it-nas/seed-0 --candidates --image 3 \
-      --data-dir DATA
+chain's last layer see a class, of a search on all images (preset `paper`, or
+`natjax search --space proxyless --method it-nas`):
+  natjax explain RUN --candidates --image 3
 scores without training (appendix A.7), `nasbench201_zero_cost.py`, which ranks
 whole cells: Zero-Cost-PT (Figures 7 and 8), which prunes a supernet by them, is
 not here.
