@@ -6,11 +6,11 @@ each of which can run by itself (--parts):
 - nasbench201: Table 5, searches by IT-NAS, DARTS, EnTranNAS, EnTranNAS-DST,
   SPOS and at random, whose cells are looked up in the benchmark's table; what
   would have been found after every epoch (Figure 2); and whether an edge's
-  operations are ranked by the indicator as by accuracy (Kendall's tau):
-  by that of the cell that was found with the operation on this edge (Figure 3;
-  the paper takes the supernet's, here it is the true one), and by that of the
-  best cell of all with the operation there (Figure 6, equation 9; by test
-  accuracy, and not by validation); Figures 9 to 14 are a table of both.
+  operations are ranked by the indicator as by accuracy (Kendall's tau): by that
+  of the cell that was found with the operation on this edge (Figure 3; the
+  paper takes the supernet's, here it is the true one), and by that of the best
+  cell of all with the operation there (Figure 6, equation 9; by test accuracy,
+  and not by validation); Figures 9 to 14 are a table of both.
 - nasbench1shot1: Figure 5, in the three spaces of NAS-Bench-1Shot1.
 - darts: Table 2 and Figure 15.
 - s1-s4: Table 4 and Figures 17 to 19, by --dataset cifar10, cifar100 and
@@ -36,10 +36,12 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
       --report experiments/results/it_nas
   python experiments/it_nas.py --preset paper --table TABLE \
       --table101 TABLE101 --data-dir DATA --out runs/it_nas_paper
-Hardware and time: TIME
-Of `small`, on 2 CPU cores that others kept busy, the parts nasbench201 (IT-NAS
-and DARTS alone) and nasbench1shot1 took 65 minutes, in two calls; darts, s1-s4
-and chains 3.6 hours (experiments/results/it_nas_spaces).
+Hardware and time: `smoke` is nearly all compiling: part nasbench201 took 42
+minutes on 2 CPU cores that some fifteen others wanted, where two methods of it
+and darts had taken nine minutes beside less. Of `small`, on 2 CPU cores that
+others kept busy, the parts nasbench201 (IT-NAS and DARTS alone) and
+nasbench1shot1 took 65 minutes, in two calls; darts, s1-s4 and chains 3.6 hours
+(experiments/results/it_nas_spaces).
 `paper`: accelerators and weeks.
 Expected, preset `paper`: `it_nas_report.PAPER`; not run here.
 
@@ -547,9 +549,11 @@ def widen(path: pathlib.Path, config: Config) -> None:
   if not path.exists():
     return
   found, now = recording.read(path), _describe(config)
+  if found.keys() != now.keys() or found["parts"].keys() != now["parts"].keys():
+    return
   fewer = {**now, "parts": {name: {**part, "search": {
       method: search for method, search in part["search"].items()
-      if method in found["parts"].get(name, {}).get("search", {})}}
+      if method in found["parts"][name]["search"]}}
                             for name, part in now["parts"].items()}}
   if found == json.loads(json.dumps(fewer)):
     recording.write(path, now)

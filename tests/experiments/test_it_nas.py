@@ -228,9 +228,10 @@ def test_a_folder_of_fewer_methods_goes_on(
   assert "| IT-NAS | " in text and "| SPOS | " in text
   assert "nasbench201 random (not run)." in text
   old["parts"]["nasbench201"]["search"]["darts"]["epochs"] = 9
-  path.write_text(json.dumps(old))
-  with pytest.raises(errors.InputError, match="of another configuration"):
-    script.main([*argv, "spos"])
+  for other in (old, {"of": "another experiment"}):
+    path.write_text(json.dumps(other))
+    with pytest.raises(errors.InputError, match="of another configuration"):
+      script.main([*argv, "spos"])
 
 
 def test_headings_claim_what_was_made(script):
