@@ -404,6 +404,7 @@ def read(name: str, apply: Callable[..., Any],
     else:  # A table of indices, for example, which no training changes.
       constants[v] = leaf
   steps, (logits,) = _written_out(traced.jaxpr, layers, {}, ())
+  steps = _used(steps, logits)
   seen, moving = {image}, []
   for step in steps:
     moves = any(_is_var(v) and v in seen for v in step.equation.invars)
@@ -442,6 +443,16 @@ def is_wide(v: Any) -> bool:
 def is_float(v: Any) -> bool:
   """Whether a variable is of floating-point numbers."""
   return jnp.issubdtype(v.aval.dtype, jnp.floating)
+
+
+def _used(steps, result):
+  """The steps that a result needs, without what is computed for nothing."""
+  needed, found = {result}, []
+  for step in reversed(steps):
+    if needed & {*step.equation.outvars}:
+      needed.update(v for v in step.equation.invars if _is_var(v))
+      found.append(step)
+  return found[::-1]
 
 
 def _is_var(v):

@@ -446,18 +446,21 @@ class Units:
     if len(values) != 2 or len({v.aval.shape for v in (
         *step.equation.invars, *step.equation.outvars)}) > 1:
       raise Inexpressible(step.path, "it adds what are not two images")
-    edges, unit = [], None
+    edges, units = [], []
     for n in range(2):
       value = self._moving(step)[n]
       if isinstance(value, _Sum) and value.open and (
           value.unit.norm is None and value.unit.size):
-        unit = value.unit
-        edges += unit.edges
+        units.append(value.unit)
+        edges += value.unit.edges
       else:
         number = self._unit(step, n)
-        unit = unit or self.units[number]
+        units.append(self.units[number])
         edges.append(Edge("skip", number, step.path))
-    assert unit is not None
+    unit, _ = units
+    if unit.stride != units[1].stride:
+      raise Inexpressible(step.path, "it adds images that came to their size by"
+                          " different strides")
     return _Sum(Unit(edges, unit.width, unit.size, unit.stride, path=step.path))
 
   _on_add_any = _on_add
@@ -471,6 +474,9 @@ class Units:
     if len(set(parts)) < len(parts):
       raise Inexpressible(step.path, "it concatenates an image with itself")
     first = self.units[parts[0]]
+    if len({self.units[p].stride for p in parts}) > 1:
+      raise Inexpressible(step.path, "it concatenates images that came to their"
+                          " size by different strides")
     return _Sum(Unit([], sum(self.units[p].width for p in parts), first.size,
                      first.stride, parts=parts, path=step.path))
 

@@ -232,3 +232,59 @@ def test_images_are_seen_to_be_apart(call, apart):
   example = jax.ShapeDtypeStruct((1, 4, 4, 3), "float32")
   run = lambda variables, images: call(images)
   assert flax_batch.apart(run, {}, example) == apart
+
+
+class Upsampled(nn.Module):
+  """A small image, made as large as an earlier one, joins it."""
+
+  join: str
+
+  @nn.compact
+  def __call__(self, x):
+    before = nn.relu(nn.Conv(8, (3, 3))(x))
+    after = nn.relu(nn.Conv(8, (3, 3), strides=2)(before))
+    after = jax.image.resize(after, before.shape, "nearest")
+    x = before + after if self.join == "add" else jnp.concatenate(
+        [before, after], -1)
+    return nn.Dense(10)(jnp.mean(nn.relu(nn.Conv(8, (3, 3))(x)), (1, 2)))
+
+
+class Unused(nn.Module):
+  """Values that nothing reads."""
+
+  @nn.compact
+  def __call__(self, x):
+    x = nn.relu(nn.Conv(8, (3, 3))(x))
+    self.sow("intermediates", "mask", nn.softmax(x))
+    nn.gelu(x)
+    nn.GroupNorm(2)(x)
+    return nn.Dense(10)(jnp.mean(x, (1, 2)))
+
+
+class SmallViT(nn.Module):
+  """Patches, blocks of attention, and the mean of all tokens."""
+
+  @nn.compact
+  def __call__(self, x):
+    x = nn.Conv(16, (2, 2), strides=2, padding="VALID")(x)
+    x = x.reshape(len(x), -1, 16)
+    x += self.param("position", nn.initializers.normal(0.02), x.shape[1:])
+    for _ in range(2):
+      y = nn.LayerNorm()(x)
+      x += nn.MultiHeadDotProductAttention(2)(y, y)
+      y = nn.gelu(nn.Dense(32)(nn.LayerNorm()(x)))
+      x += nn.Dense(16)(y)
+    return nn.Dense(10)(nn.LayerNorm()(x).mean(1))
+
+
+@pytest.mark.parametrize("module, fixed", [
+    (Upsampled("add"), True), (Upsampled("concat"), True), (Unused(), False),
+    (SmallViT(), True)], ids=lambda value: str(value))
+def test_what_is_no_block_or_not_used_changes_no_logits(module, fixed):
+  variables, images = flax_networks.drawn(module, 8)
+  variables = {"params": variables["params"]}
+  found = flax_blocks.from_flax(module, variables, images)
+  np.testing.assert_allclose(
+      found.module.apply(found.variables, images)[0],
+      module.apply(variables, images), rtol=1e-5, atol=1e-5)
+  assert bool(found.fixed) == fixed
