@@ -23,13 +23,14 @@ class Feed(NamedTuple):
   preparation: fit_lib.Preparing
 
   def score(self, function: Callable[[Any, base.Batch], Any], argument: Any, *,
-            split: str, total: bool = False, images: int | None = None) -> Any:
-    """Means over a split, of whole batches; see `method.Walk`."""
+            split: str, total: bool = False, images: int | None = None,
+            whole: bool = True) -> Any:
+    """Means over a split; see `method.Walk`."""
     walked = self.splits[split]
     return fit_lib.walk(
         function, argument, fit_lib.Split(*(part[:images] for part in walked)),
-        batch_size=self.batch_size, preparation=self.preparation, whole=True,
-        total=total)
+        batch_size=self.batch_size, preparation=self.preparation,
+        whole=whole, total=total)
 
   def derive(self, method: base.Method, state: base.State,
              given: codec.Architecture | None, seed: int) -> base.Derived:

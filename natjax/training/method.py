@@ -100,12 +100,13 @@ class Derived(NamedTuple):
   report: dict[str, Any]
 
 
-# `(function, argument, *, split, total=False, images=None) -> means` walks a
-# split, or its first so many images, by whole batches, not augmented, on one
-# device. The function is pure, `(argument,
-# batch) -> pytree of f[B, ...]`, and compiled once for equal functions; its
-# argument is a pytree of arrays, `split` a key. The means over images are
-# summed in f64 on the host; with `total` the sums are given.
+# `(function, argument, *, split, total=False, images=None, whole=True) ->
+# means` walks a split, or its first so many images, not augmented, on one
+# device. The function is pure, `(argument, batch) -> pytree of f[B, ...]`, and
+# compiled once for equal functions; its argument is a pytree of arrays, `split`
+# a key. The means over images are summed in f64 on the host; with `total` the
+# sums are given. What does not fill a batch is left out, or, where the values
+# of an image do not depend on the others of its batch, is not (`whole=False`).
 Walk = Callable[..., Any]
 
 

@@ -153,9 +153,9 @@ def test_selects_by_the_attention_of_many_paths():
   asked = []
   score = walks(splits)
 
-  def counting(function, argument, *, split, total=False, images=None):
+  def counting(function, argument, *, split, **options):
     asked.append(split)
-    return score(function, argument, split=split, total=total, images=images)
+    return score(function, argument, split=split, **options)
 
   derived = method.derive(state, None, counting, jax.random.key(7))
   # Three batches a walk, so that six are 18 paths; then one is judged.
