@@ -35,6 +35,19 @@ def whole(text: str) -> int:
   return number
 
 
+def jitter(text: str) -> tuple[float, ...]:
+  """The numbers of --jitter (ArgumentTypeError: others than four)."""
+  try:
+    found = tuple(map(float, text.split(",")))
+  except ValueError:
+    found = ()
+  if len(found) != 4:
+    raise argparse.ArgumentTypeError(
+        f"{errors.short(text)} is not four numbers with commas between them,"
+        " such as 0.4,0.4,0.4,0.2")
+  return found
+
+
 def teraflops(text: str) -> float | str:
   """What --teraflops says (ArgumentTypeError: neither measured nor above 0)."""
   if text == "measured":

@@ -102,7 +102,22 @@ def _load(args):
     found = data.absent(args.dataset, **asked)
   for note in found.notes:
     console.err.print(f"{found.name}: {note}")
-  return found
+  return _varied(args, found)
+
+
+def _varied(args, found):
+  """The data, whose training images' colours vary as the arguments say."""
+  asked = {name: value for name in ("jitter", "lighting")
+           if (value := getattr(args, name)) is not None}
+  if not asked:
+    return found
+  if args.objective == "simclr":
+    settings.refuse(args, next(iter(asked)), "does not apply to the objective"
+                    " simclr, whose views vary by settings of its own; leave it"
+                    " out")
+  augmentation = found.augmentation._replace(**asked)
+  data.dataset.check_augmentation(augmentation, found.image_size)
+  return dataclasses.replace(found, augmentation=augmentation)
 
 
 def run_transform(args) -> int:

@@ -452,6 +452,12 @@ def _add_run_flags(parser):
        " and deviation of each channel, of pixels in [0, 1], images are"
        " normalised: of networks of torchvision and timm imagenet, or unit for"
        " pixels in [0, 1] as they are (default: the set's own)")
+  flag("--jitter", type=inputs.jitter, metavar="B,C,S,H", help="strengths of"
+       " random changes of brightness, contrast, saturation and hue of training"
+       " images (default: none; of --resize imagenet 0.4,0.4,0.4,0.2)")
+  flag("--lighting", type=float, metavar="F", help="deviation of random light"
+       " along the principal components of colours, such as 0.1"
+       " (default: none)")
   flag("--width", type=float, metavar="F",
        help="factor of the widths of a network of blocks")
   flag("--objective", default="supervised", help="what networks learn:"

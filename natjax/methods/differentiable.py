@@ -279,8 +279,9 @@ class Differentiable:
     one = self.config.one_backward
     state, metrics, grads = self.update_weights(state, batch, rng_w, both=one)
     if not one:
-      (loss, _), grads = self._gradients((1,), state, batch, rng_theta)
-      grads, metrics["theta_loss"] = base.mean_over_devices((grads, loss))
+      grads, _, of_theta = self._gradients((1,), state, batch, rng_theta)
+      grads, metrics["theta_loss"] = base.mean_over_devices(
+          (grads, of_theta["loss"]))
     updates, opt_state = self.theta_optimizer.update(
         grads[-1], state.theta_opt_state, state.theta)
     return state._replace(
@@ -296,20 +297,29 @@ class Differentiable:
     Returns:
       The state, the metrics, and the gradients: of w, and of theta if `both`.
     """
-    (loss, (batch_stats, metrics)), grads = self._gradients(
+    grads, batch_stats, metrics = self._gradients(
         (0, 1) if both else (0,), state, batch, rng)
     grads = base.mean_over_devices(
         grads, self._divided(grads) if self._divided else None)
-    batch_stats, metrics = base.mean_over_devices(
-        (batch_stats, {"loss": loss, **metrics}))
+    batch_stats, metrics = base.mean_over_devices((batch_stats, metrics))
     state = supervised.descend(
         self.optimizer, state, grads[0], batch_stats=batch_stats)
     return state, metrics, grads
 
   def _gradients(self, of, state, batch, rng):
-    """The loss with what stands beside it; gradients by w (0), theta (1)."""
-    return jax.value_and_grad(self.loss, of, has_aux=True)(
-        state.params, state.theta, state, batch, rng)
+    """Gradients by w (0) and theta (1), statistics of BN and metrics."""
+
+    def gradient(batch, batch_stats, rng):
+      (loss, (batch_stats, metrics)), grads = jax.value_and_grad(
+          self.loss, of, has_aux=True)(
+              state.params, state.theta,
+              state._replace(batch_stats=batch_stats), batch, rng)
+      return grads, batch_stats, {"loss": loss, **metrics}
+
+    return supervised.in_parts(
+        gradient, self.train.accumulate,
+        tuple((state.params, state.theta)[i] for i in of), batch,
+        state.batch_stats, rng)
 
   def observe(self, state: DifferentiableState, epoch: int) -> dict[str, Any]:
     """Theta by groups, for the metrics of an epoch."""
@@ -447,8 +457,9 @@ def build(request: entry.Request) -> entry.Plan:
     like = jax.eval_shape(method.init, jax.random.key(0))
     params = memory.size(jax.eval_shape(method.objective.whole, {
         "params": like.params})["params"])
-    given = memory.network_bytes(space.architecture, space.place, batch,
-                                 request.train.dtype)
+    given = memory.network_bytes(
+        space.architecture, space.place, batch // request.train.accumulate,
+        request.train.dtype)
     further = method.steps * (
         method.train.epochs - method.epochs) // method.train.epochs
     return {"params": params, "theta": memory.size(like.theta),

@@ -211,6 +211,11 @@ class Evolution:
                  jnp.full(most, -jnp.inf, jnp.float32),
                  jnp.zeros(self._size, bool))
 
+  def draws(self) -> bool:
+    """Whether a first generation that is drawn has any candidate."""
+    _, first = self._ask(self.init(jax.random.key(0)))
+    return bool(first.fresh.any())
+
   def number(self, genes: jax.Array) -> jax.Array:
     """By what a candidate is known, i32[...] of genes i32[..., P]."""
     if self._same is not None:

@@ -175,6 +175,25 @@ class Evolved(natpp.NATpp):
     evolution.check(config)
     self.evolution = config
 
+  def check_budget(self, given: codec.Architecture) -> None:
+    """As of NAT, and draws a first generation before anything is trained.
+
+    Raises:
+      InputError: see `aims.budget`.
+      errors.NotMet: see there; or nothing that was drawn keeps to the budget,
+        as far as it is counted, and is connected.
+    """
+    limits = aims.budget(self, given)._replace(seconds=None)
+    if limits.allows(*aims.bounds_of(self, given).spent(given)):
+      return  # It is itself in the first generation.
+    around = Around(self, given, limits)
+    if around.counts and not self._search(around).draws():
+      raise _none_drawn(limits)
+
+  def _search(self, around):
+    return evolution.Evolution(
+        around.counts, self.evolution, legal=around.legal, around=around.start)
+
   def method(self) -> base.Method:
     """The record that `training.fit` drives."""
     stage = base.Stage("supernet", self.config.epochs, (base.Phase(
@@ -230,15 +249,11 @@ class Evolved(natpp.NATpp):
         )[:len(some)]
       return rights
 
-    search = evolution.Evolution(
-        around.counts, self.evolution, legal=around.legal, around=around.start)
     try:
-      every = search.search(
+      every = self._search(around).search(
           rng, fitness, np.array([around.start]) if found else None)
     except errors.NotMet as e:
-      raise errors.NotMet(
-          "no transformation that was drawn keeps to the budget"
-          f" ({aim.bounds.limits.text()}); allow more") from e
+      raise _none_drawn(aim.bounds.limits) from e
     scored: Any = np.isfinite(every.scores)
     if not scored.any():
       raise errors.NotMet(
@@ -258,6 +273,12 @@ class Evolved(natpp.NATpp):
       if len(found) == self.config.candidates + 1:
         break
     return int(scored.sum())
+
+
+def _none_drawn(limits):
+  return errors.NotMet(
+      "no transformation that was drawn keeps to the budget"
+      f" ({limits.text()}); allow more{aims.limited(limits)}")
 
 
 class Around:

@@ -239,6 +239,15 @@ class NAT:
         "adam", config.policy_learning_rate, momentum=momentum,
         weight_decay=decay)
 
+  def check_budget(self, given: codec.Architecture) -> None:
+    """Refuses a budget that no transformation can keep to.
+
+    Raises:
+      InputError: see `aims.budget`.
+      errors.NotMet: see there.
+    """
+    aims.budget(self, given)
+
   def method(self) -> base.Method:
     """The record that `training.fit` drives."""
     phases = (
@@ -559,7 +568,7 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
   for number, one in enumerate((given, *others), 1):
     with errors.naming(f"architecture {number}" * bool(others)):
       keeping.check_left(config.keep, aims.changeable(method, one))
-      aims.budget(method, one)
+      method.check_budget(one)
 
   def estimate(batch):
     return {**memory.supernet(method.supernet, batch),

@@ -98,7 +98,8 @@ class Replace(replace_choice.Choosing):
     super().__init__(config, train, architecture, num_classes=num_classes,
                      image_size=image_size, share=share, embedding=embedding)
     self._make_objective = make_objective
-    self.learning = replace_learn.Learning(self.config, steps_per_epoch)
+    self.learning = replace_learn.Learning(
+        self.config, steps_per_epoch, self.train.accumulate)
     self.tuning = replace_tune.Tuning(
         self.config, self.train, architecture, self.place, steps_per_epoch)
     self.fresh = replace_fresh.Fresh(

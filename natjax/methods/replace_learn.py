@@ -51,12 +51,14 @@ class LearnState(NamedTuple):
 class Learning:
   """How the operations that may replace others are made ready."""
 
-  def __init__(self, config: replace_config.ReplaceConfig, steps: int):
+  def __init__(self, config: replace_config.ReplaceConfig, steps: int,
+               parts: int = 1):
     """Args:
       config: the settings, resolved.
       steps: updates per epoch.
+      parts: of a batch, that learn one after another.
     """
-    self.config, self._steps = config, steps
+    self.config, self._steps, self._parts = config, steps, parts
 
   @functools.cached_property
   def _optimizer(self):
@@ -128,17 +130,21 @@ class Learning:
       batch: base.Batch) -> tuple[LearnState, dict[str, jax.Array]]:
     """One step of all replacements, towards what the operations give."""
     rng, rng_own = jax.random.split(state.rng)
-    key = base.device_key(rng_own)
-    lessons: list[lessons_lib.Lesson] = []
-    space.network.apply(
-        {"params": state.network["params"],
-         "batch_stats": state.network["batch_stats"]}, batch["image"],
-        train=True, mutable=["batch_stats"], rngs=_streams(key),
-        edge=space.listen(state.params, lessons))
-    losses, grads, stats = lessons_lib.learn(
-        lessons, state.params, state.batch_stats, key)
-    mean = jnp.sum(losses) / max(len(losses), 1)
-    grads, stats, mean = base.mean_over_devices((grads, stats, mean))
+
+    def gradient(batch, batch_stats, key):
+      lessons: list[lessons_lib.Lesson] = []
+      space.network.apply(
+          {"params": state.network["params"],
+           "batch_stats": state.network["batch_stats"]}, batch["image"],
+          train=True, mutable=["batch_stats"], rngs=_streams(key),
+          edge=space.listen(state.params, lessons))
+      losses, grads, stats = lessons_lib.learn(
+          lessons, state.params, batch_stats, key)
+      return grads, stats, jnp.sum(losses) / max(len(losses), 1)
+
+    grads, stats, mean = base.mean_over_devices(supervised.in_parts(
+        gradient, self._parts, state.params, batch, state.batch_stats,
+        base.device_key(rng_own)))
     return supervised.descend(
         self._optimizer, state, grads, batch_stats=stats,
         step=state.step + 1, rng=rng), {"loss": mean}

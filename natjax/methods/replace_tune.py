@@ -116,21 +116,27 @@ class Tuning:
     """One step of the tuning: labels, and the original's predictions."""
     share, degree = self.config.distillation, self.config.temperature
     rng, rng_drop = jax.random.split(state.rng)
-    wanted = jax.nn.softmax(predict(
-        self._teacher, state.original, batch["image"]) / degree)
 
-    def loss(params):
-      outputs, stats = objective.forward(
-          params, state.batch_stats, batch["image"],
-          base.device_key(rng_drop), drop_path=None)
-      apart = degree**2 * jnp.mean(optax.softmax_cross_entropy(
-          outputs[0] / degree, wanted))
-      total = (1 - share) * objective.cross_entropy(
-          outputs, batch["label"]) + share * apart
-      right = jnp.mean(objectives.right(outputs[0], batch["label"]))
-      return total, (stats, {"loss": total, "accuracy": right})
+    def gradient(batch, batch_stats, rng):
+      wanted = jax.nn.softmax(predict(
+          self._teacher, state.original, batch["image"]) / degree)
 
-    grads, (stats, metrics) = jax.grad(loss, has_aux=True)(state.params)
+      def loss(params):
+        outputs, stats = objective.forward(
+            params, batch_stats, batch["image"], rng, drop_path=None)
+        apart = degree**2 * jnp.mean(optax.softmax_cross_entropy(
+            outputs[0] / degree, wanted))
+        total = (1 - share) * objective.cross_entropy(
+            outputs, batch["label"]) + share * apart
+        right = jnp.mean(objectives.right(outputs[0], batch["label"]))
+        return total, (stats, {"loss": total, "accuracy": right})
+
+      grads, (stats, metrics) = jax.grad(loss, has_aux=True)(state.params)
+      return grads, stats, metrics
+
+    grads, stats, metrics = supervised.in_parts(
+        gradient, self._train.accumulate, state.params, batch,
+        state.batch_stats, base.device_key(rng_drop))
     grads, stats, metrics = base.mean_over_devices((grads, stats, metrics))
     return supervised.descend(
         self._optimizer, state, grads, batch_stats=stats,

@@ -115,7 +115,7 @@ class SinglePath(search_lib.Search):
 
   def accuracy(self, params: Any, path: arrays_lib.CellArrays,
                score: base.Walk, images: int | None = None) -> float:
-    """A candidate's accuracy on the images that judge.
+    """A candidate's accuracy on all images that judge.
 
     Args:
       params: of the supernet.
@@ -128,7 +128,7 @@ class SinglePath(search_lib.Search):
                   images=images)
     stats = jax.tree.map(lambda leaf: leaf.astype(np.float32), stats)
     return float(score(self._is_right, (params, stats, path),
-                       split="architecture"))
+                       split="architecture", whole=False))
 
   def _measure(self, params_and_path, batch):
     """The statistics of a batch, for each of its images the same."""

@@ -137,8 +137,7 @@ class SPOS(single_path.SinglePath):
         evolution.drawn(config))
     self.evolution = evolution.Evolution(
         self.places.counts, bred, legal=self.places.legal(self.limits))
-    if self.limits and not jax.jit(self.evolution.ask)(
-        self.evolution.init(jax.random.key(0)))[1].fresh.any():
+    if self.limits and not self.evolution.draws():
       raise errors.InputError(
           f"no architecture drawn from search space '{space.name}' keeps to the"
           f" budget ({self.limits.text()}); allow more")

@@ -160,10 +160,10 @@ def plain(config: FullTrainConfig, method: str) -> None:
   """Refuses what a method that trains by updates of its own has not.
 
   Raises:
-    InputError: another schedule than the cosine, a warm-up, parts of batches,
-      or parameters that do not decay.
+    InputError: another schedule than the cosine, a warm-up, or parameters that
+      do not decay.
   """
-  for name in ("schedule", "warmup", "decay_vectors", "accumulate"):
+  for name in ("schedule", "warmup", "decay_vectors"):
     if getattr(config, name) != getattr(TrainConfig, name):
       settings.refuse(config, name, f"does not apply to method {method}, whose"
                       " training has schedules of its own; leave it out, and"
@@ -283,20 +283,8 @@ class Supervised:
               state.params, batch_stats, batch, drop_path=rate, rng=rng)
       return grads, batch_stats, {"loss": loss, **metrics}
 
-    parts = self.config.accumulate
-    if parts == 1:
-      return of(batch, state.batch_stats, rng)
-
-    def add(carry, part):
-      grads, batch_stats, metrics = of(part[0], carry[1], part[1])
-      return (jax.tree.map(jnp.add, carry[0], grads), batch_stats), metrics
-
-    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
-    zeros = jax.tree.map(jnp.zeros_like, state.params)
-    (grads, batch_stats), metrics = jax.lax.scan(
-        add, (zeros, state.batch_stats), (split, jax.random.split(rng, parts)))
-    return (jax.tree.map(lambda x: x / parts, grads), batch_stats,
-            jax.tree.map(lambda x: jnp.mean(x, 0), metrics))
+    return in_parts(of, self.config.accumulate, state.params, batch,
+                    state.batch_stats, rng)
 
   def _observe(self, state, epoch):
     return self._watch(self.method(), state, epoch) if self._watch else {}
@@ -317,6 +305,38 @@ class Supervised:
   def _whole(self, state):
     """The network's variables, without what filled them up."""
     return self.objective.whole(variables(state))
+
+
+def in_parts(gradient: Callable[..., tuple[Any, Any, Any]], parts: int,
+             like: Any, batch: base.Batch, batch_stats: Any, rng: jax.Array
+             ) -> tuple[Any, Any, Any]:
+  """What a gradient gives of a batch, whose parts follow each other in memory.
+
+  Args:
+    gradient: `(batch, batch_stats, rng) -> (gradients, batch_stats, metrics)`,
+      of means over a batch.
+    parts: of equal size; 1 is the batch itself.
+    like: arrays of the gradients' shapes.
+    batch: of a device.
+    batch_stats: of BN; they go from part to part.
+    rng: a key, split among the parts.
+
+  Returns:
+    As `gradient`: of gradients and metrics the means over the parts.
+  """
+  if parts == 1:
+    return gradient(batch, batch_stats, rng)
+
+  def add(carry, part):
+    grads, batch_stats, metrics = gradient(part[0], carry[1], part[1])
+    return (jax.tree.map(jnp.add, carry[0], grads), batch_stats), metrics
+
+  split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+  zeros = jax.tree.map(jnp.zeros_like, like)
+  (grads, batch_stats), metrics = jax.lax.scan(
+      add, (zeros, batch_stats), (split, jax.random.split(rng, parts)))
+  return (jax.tree.map(lambda x: x / parts, grads), batch_stats,
+          jax.tree.map(lambda x: jnp.mean(x, 0), metrics))
 
 
 def descend(optimizer: optax.GradientTransformation, state: Any, grads: Any,

@@ -24,12 +24,12 @@ class Feed(NamedTuple):
 
   def score(self, function: Callable[[Any, base.Batch], Any], argument: Any, *,
             split: str, total: bool = False, images: int | None = None,
-            each: bool = False) -> Any:
-    """Means over a split, of whole batches; see `method.Walk`."""
+            each: bool = False, whole: bool = True) -> Any:
+    """Means over a split; see `method.Walk`."""
     walked = self.splits[split]
     return fit_lib.walk(
         function, argument, fit_lib.Split(*(part[:images] for part in walked)),
-        batch_size=self.batch_size, preparation=self.preparation, whole=True,
+        batch_size=self.batch_size, preparation=self.preparation, whole=whole,
         total=total, each=each)
 
   def derive(self, method: base.Method, state: base.State,

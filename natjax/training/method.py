@@ -100,12 +100,14 @@ class Derived(NamedTuple):
   report: dict[str, Any]
 
 
-# `(function, argument, *, split, total=False, images=None, each=False)` walks a
-# split, or its first so many images, by whole batches, not augmented, on one
+# `(function, argument, *, split, total=False, images=None, each=False,
+# whole=True)` walks a split, or its first so many images, not augmented, on one
 # device, and gives means. The function is pure, `(argument, batch) -> pytree of
 # f[B, ...]`, and compiled once for equal functions; its argument is a pytree of
 # arrays, `split` a key. The means over images are summed in f64 on the host;
-# with `total` the sums are given, with `each` f64[N, ...] of every image.
+# with `total` the sums are given, with `each` f64[N, ...] of every image. What
+# does not fill a batch is left out, or, where the values of an image do not
+# depend on the others of its batch, is not (`whole=False`).
 Walk = Callable[..., Any]
 
 

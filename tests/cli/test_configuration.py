@@ -176,6 +176,27 @@ def test_flags_of_the_data(no_training, tmp_path):
       "renumber_labels": True, "test_fraction": 0.5}
 
 
+def test_colours_that_vary_are_told(no_training, tmp_path):
+  argv = ["train", "darts", "--dataset", "digits", "--preset", "demo",
+          "--dry-run", "--json"]
+  varied = lambda *more: json.loads(run(*argv, *more)[1])[
+      "configuration"]["augmentation"]
+  usual = varied()
+  assert not {"jitter", "lighting"} & {*usual}
+  assert varied("--jitter", "0.4,0.3,0.2,0.1", "--lighting", "0.1") == {
+      **usual, "jitter": [0.4, 0.3, 0.2, 0.1], "lighting": 0.1}
+  for more, message in (
+      (["--jitter", "0.4"], "'0.4' is not four numbers"),
+      (["--jitter", "a,b,c,d"], "is not four numbers"),
+      (["--jitter", "0.4,0.4,0.4,0.9"], "the last one, of hues, up to 0.5"),
+      (["--lighting", "2"], "give a number from 0 to 1"),
+      (["--lighting", "nan"], "give a number from 0 to 1"),
+      (["--lighting", "0.1", "--objective", "simclr"],
+       "lighting is 0.1 and does not apply to the objective simclr")):
+    code, _, err = run(*argv, *more)
+    assert code == 2 and message in err.replace("\n", " "), err
+
+
 def test_help_says_how_often_a_run_is_saved(capsys):
   with pytest.raises(SystemExit):
     cli.main(["train", "--help"])

@@ -119,6 +119,20 @@ def test_four_devices_step_as_one_on_the_joined_batch():
   close(metrics_one, metrics_four)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("one_backward", [False, True])
+def test_parts_of_a_batch_step_as_devices_that_have_a_part_each(one_backward):
+  batch = tiny.batch(16)
+  own = [make(train=(("accumulate", parts), ("batch_size", 16)),
+              theta_optimizer="sgd", one_backward=one_backward)
+         for parts in (1, 4)]
+  found = [step(method, method.init(jax.random.key(0)), batch, count)
+           for method, count in zip(own, (4, 1), strict=True)]
+  (apart, metrics_apart), (parts, metrics_parts) = found
+  close((apart.params, apart.theta), (parts.params, parts.theta), atol=1e-4)
+  close(metrics_apart, metrics_parts)
+
+
 def weighed_by(values):
   """The state at the start, with theta of edges set: {(group, edge): ...}."""
   theta = [np.array(t) for t in start().theta]

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from natjax import errors, spaces, zoo
+from natjax import errors, pipeline, spaces, zoo
 from natjax.costs import budget
 from natjax.graph import blocks, codec, live
-from natjax.methods import evolved
+from natjax.methods import aims, evolved, supervised
 from tests import architectures, tiny
 
 CONFIG = evolved.EvolvedConfig(
@@ -111,6 +111,24 @@ def test_a_budget_that_nothing_meets_is_not_met():
   given = codec.pad(zoo.get("resnet20"))
   with pytest.raises(errors.NotMet, match="no transformation can keep to"):
     derive(make(given, max_params="0.001x"), given)
+
+
+def test_a_budget_that_nothing_connected_meets_is_refused_before_training():
+  given = codec.pad(zoo.get("resnet20"))
+  method = make(given, max_params="0.01x")
+  aims.budget(method, given)  # Null everywhere would keep to it.
+  words = "no transformation that was drawn keeps .* allow more by max-params"
+  with pytest.raises(errors.NotMet, match=words):
+    method.check_budget(given)
+  with pytest.raises(errors.NotMet, match=words):  # As the search itself.
+    derive(method, given)
+  with pytest.raises(errors.NotMet, match=words):
+    pipeline.Job(
+        given, tiny.digits(), "evolution", dataclasses.replace(
+            CHAIN, max_params="0.01x"), dataclasses.replace(
+                tiny.TRAIN, **supervised.OF_CELLS), devices=1)
+  make(given, max_params="0.7x").check_budget(given)
+  make(given, max_params="1.5x").check_budget(given)
 
 
 def test_costs_of_choices_are_those_of_architectures():

@@ -45,10 +45,11 @@ def dataset(count=160):
 
 
 @functools.cache
-def method(**changes):
+def method(accumulate=1, **changes):
   return replace.Replace(
-      dataclasses.replace(CONFIG, **changes), TRAIN, NETWORK, num_classes=10,
-      image_size=8, steps_per_epoch=4, num_images=64)
+      dataclasses.replace(CONFIG, **changes),
+      dataclasses.replace(TRAIN, accumulate=accumulate), NETWORK,
+      num_classes=10, image_size=8, steps_per_epoch=4, num_images=64)
 
 
 @functools.cache
@@ -190,6 +191,31 @@ def test_the_tuning_learns_labels_and_the_originals_predictions(share):
   jax.tree.map(np.testing.assert_array_equal, after.original,
                over.state.original)
   jax.tree.map(np.testing.assert_array_equal, after.held, over.state.held)
+
+
+@pytest.mark.long
+def test_parts_of_a_batch_step_as_devices_that_have_a_part_each():
+  state, _ = begun()
+  over = chosen(state)
+  objective = supervised.classification(
+      supervised.resolve(TRAIN, "blocks"), over.architecture,
+      test_replacements.FRAME)
+  batch = tiny.batch(16)
+  for update, first in (
+      (lambda own: functools.partial(
+          own.learning.update_replacements, own.space), state),
+      (lambda own: functools.partial(
+          own.tuning.update_network, objective), over.state)):
+    apart, apart_metrics = run_step(update(method()), first, batch, 2)
+    parts, parts_metrics = run_step(update(method(accumulate=2)), first, batch)
+    moved = False
+    for a, b, before in zip(*(jax.tree.leaves(s.params) for s in (
+        apart, parts, first)), strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+      moved |= bool(np.abs(a - before).max() > 1e-4)
+    assert moved
+    for name, value in apart_metrics.items():
+      np.testing.assert_allclose(parts_metrics[name], value, rtol=1e-4)
 
 
 def test_devices_equal_one_where_batch_statistics_are_shared():

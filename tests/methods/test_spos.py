@@ -166,10 +166,10 @@ def walks(splits):
   """A `Walk` over splits of images u8."""
   ready = fit.Preparation((0.5,) * 3, (0.25,) * 3, data.Augmentation())
 
-  def score(function, argument, *, split, images=None, **options):
+  def score(function, argument, *, split, images=None, whole=True, **options):
     part = fit.Split(*(p[:images] for p in splits[split]))
     return evaluation.walk(function, argument, part, preparation=ready,
-                           batch_size=4, whole=True, **options)
+                           batch_size=4, whole=whole, **options)
 
   return score
 
@@ -181,7 +181,7 @@ def test_the_most_accurate_candidate_is_found_by_its_own_statistics():
   split = lambda count: fit.Split(
       rng.integers(0, 256, (count, 8, 8, 3)).astype(np.uint8),
       rng.integers(0, 3, count).astype(np.int32))
-  splits = {"weights": split(12), "architecture": split(24)}
+  splits = {"weights": split(12), "architecture": split(27)}
   derived = method.derive(state, None, walks(splits), jax.random.key(7))
   rows = derived.report["tried"]
   assert len(rows) == 3 and len({tuple(r["operations"]) for r in rows}) == 3
@@ -191,7 +191,8 @@ def test_the_most_accurate_candidate_is_found_by_its_own_statistics():
   assert derived.report["operations"] == best["operations"]
   cost = exact.network(derived.architecture, method.connections.target)
   assert (cost.params, cost.madds) == (best["params"], best["madds"])
-  # The first by hand: two batches are measured, and six are judged by them.
+  # The first by hand: two batches are measured, and all images are judged by
+  # them, also those that fill no batch.
   path = method.paths.encode(filled(rows[0]["operations"]))
   ready = lambda images: (images / 255 - 0.5).astype(np.float32) / 0.25
   images = [ready(splits["weights"].images[i:i + 4]) for i in (0, 4)]
@@ -224,7 +225,7 @@ def test_candidates_are_different_and_keep_to_the_budget(search):
                  for one in EVERY)
   scored = []
 
-  def score(function, argument, *, split, images=None):
+  def score(function, argument, *, split, images=None, whole=True):
     if split == "weights":
       return {}
     scored.append(method.paths.decode(argument[-1]))

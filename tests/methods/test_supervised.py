@@ -198,6 +198,6 @@ def test_refuses_schedules(settings, message):
 
 def test_a_method_with_schedules_of_its_own_refuses_others():
   full = supervised.resolve(
-      dataclasses.replace(tiny.TRAIN, accumulate=2), "cells")
+      dataclasses.replace(tiny.TRAIN, warmup=1), "cells")
   with pytest.raises(errors.InputError, match="does not apply to method repl"):
     supervised.plain(full, "replace")

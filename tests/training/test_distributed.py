@@ -31,12 +31,14 @@ def free_port():
     return s.getsockname()[1]
 
 
-def start(out, cache, *, count=2, settings=SETTINGS):
-  """Starts the processes of one run, as a user does."""
+def start(out, cache, *, count=2, settings=SETTINGS, devices=1):
+  """Starts the processes of one run, as a user does, of so many devices each.
+  """
   address = f"localhost:{free_port()}"
   environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "true",
                  "JAX_COMPILATION_CACHE_DIR": str(cache),
-                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+                 "JAX_NUM_CPU_DEVICES": str(devices)}
   return [subprocess.Popen(
       [sys.executable, "-m", "natjax.cli", *settings, "--out", str(out),
        "--coordinator", address, "--num-processes", str(count),
@@ -46,9 +48,15 @@ def start(out, cache, *, count=2, settings=SETTINGS):
 
 
 def finish(processes):
-  for process in processes:
-    _, text = process.communicate(timeout=300)
-    assert process.returncode == 0, text[-3000:]
+  try:
+    said = [process.communicate(timeout=600)[1] for process in processes]
+  finally:
+    for process in processes:
+      if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+  assert not any(process.returncode for process in processes), "\n".join(
+      text[-3000:] for text in said)
 
 
 def rows(out):
@@ -144,6 +152,92 @@ def test_two_processes_stream_as_one(tmp_path):
         found[name], expected[name], rtol=1e-3, atol=1e-5, err_msg=name)
   for a, b in zip(rows(alone), rows(whole), strict=True):
     assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+
+
+def make_streamed(folder):
+  """A folder of images that are cropped as they are read, and settings."""
+  pytest.importorskip("grain", reason="needs grain, of the extra `data`")
+  from tests.data import test_streamed  # Which is skipped as a whole, else.
+  settings = [*SETTINGS, "--resize", "imagenet", "--batch-size", "32",
+              "--epochs", "5"]
+  settings[settings.index("digits")] = str(
+      test_streamed.make_folder(folder, 160))
+  return settings
+
+
+@pytest.mark.long
+def test_four_devices_of_two_processes_stream_and_resume(tmp_path):
+  """What was killed ends in the bits of what was not, near one process."""
+  settings = make_streamed(tmp_path / "photographs")
+  cache, whole, killed, alone = (
+      tmp_path / n for n in ("cache", "whole", "killed", "alone"))
+  begin = lambda out: start(out, cache, settings=settings, devices=2)
+  finish(begin(whole))
+  text, _ = kill(begin(killed), 1, lambda: len(rows(killed)) > 1)
+  assert "another process of this run is gone" in text
+  assert 1 < len(rows(killed)) < 5
+  finish(begin(killed))
+  weights, *others = outcome(killed)
+  expected, *same = outcome(whole)
+  assert others == same and weights.keys() == expected.keys()
+  for key in weights:
+    np.testing.assert_array_equal(weights[key], expected[key], err_msg=key)
+  config = json.loads((whole / "config.json").read_text())
+  assert config["source"]["stream"] and len(json.loads(
+      (whole / "result.json").read_text())["devices"]) == 4
+
+  # The sum over devices is taken in another order.
+  assert cli.main([*settings, "--out", str(alone), "--devices", "4"]) == 0
+  expected, accuracy, metrics = outcome(alone)
+  assert others[0] == accuracy
+  for key in weights:
+    np.testing.assert_allclose(
+        weights[key], expected[key], rtol=1e-3, atol=1e-5, err_msg=key)
+  for a, b in zip(metrics, others[1], strict=True):
+    assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+
+
+# Three layers of a chain. Children are those of the single best, so that no
+# rounding of the others' scores changes what is scored.
+SEARCH = [
+    "search", "--space", "nasbench-macro", "--chain-layers", "1", "--method",
+    "spos", "--dataset", "digits", "--preset", "demo", "--image-size", "8",
+    "--epochs", "2", "--batch-size", "64", "--learning-rate", "0.002",
+    "--final-learning-rate", "0.002", "--population", "4",
+    "--generations", "2", "--parents", "1", "--mutations", "3", "--crossovers",
+    "0", "--calibration", "64", "--no-train"]
+
+
+def written(out):
+  """The files of a run, and what they say but for times and memory."""
+  # How a checkpoint is cut into files is orbax's.
+  files = sorted(str(p.relative_to(out)) for p in out.rglob("*")
+                 if p.is_file() and "checkpoint" not in p.parts)
+  result = json.loads((out / "result.json").read_text())
+  for name in ("seconds", "search_seconds", "time", "peak_memory_bytes"):
+    result.pop(name)
+  return files, result, json.loads((out / "architecture.json").read_text())
+
+
+@pytest.mark.long
+def test_two_processes_search_as_one(tmp_path):
+  two, alone = tmp_path / "two", tmp_path / "alone"
+  finish(start(two, tmp_path / "cache", settings=SEARCH))
+  assert cli.main([*SEARCH, "--out", str(alone), "--devices", "2"]) == 0
+  assert len(rows(two)) == 2
+  for a, b in zip(rows(alone), rows(two), strict=True):
+    assert b.pop("loss") == pytest.approx(a.pop("loss"), rel=1e-4)
+    assert b.pop("accuracy") == pytest.approx(a.pop("accuracy"), abs=3e-3)
+    assert b == a  # The same paths.
+  (files, expected, best), (same, found, chosen) = map(written, (alone, two))
+  assert same == files
+  assert (len(found["tried"]), chosen) == (8, best)
+  for a, b in zip(expected.pop("tried"), found.pop("tried"), strict=True):
+    assert b.pop("accuracy") == pytest.approx(a.pop("accuracy"), abs=3e-3)
+    assert b == a
+  assert found.pop("child_accuracy") == pytest.approx(
+      expected.pop("child_accuracy"), abs=3e-3)
+  assert found == expected
 
 
 @pytest.mark.long
