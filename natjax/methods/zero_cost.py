@@ -34,8 +34,9 @@ def naswot(network: network_lib.Network, variables: Any,
            images: jax.Array) -> float:
   """Computes NASWOT: log |det K|, K of the codes of images (`kernel`).
 
-  Mellor et al., equation 2. BN normalises by the batch. Units count whether or
-  not they lead to the output. Where all codes are alike it is -inf.
+  Mellor et al., equation 2. BN normalises by the batch; dropout is off. Units
+  count whether or not they lead to the output. Where all codes are alike it is
+  -inf.
 
   Args:
     network: the network.
@@ -46,7 +47,8 @@ def naswot(network: network_lib.Network, variables: Any,
     InputError: the network has no ReLU.
   """
   with primitives.relu_inputs() as heard:
-    network.apply(variables, images, train=True, mutable=["batch_stats"])
+    network.clone(graph=_kept(network.graph)).apply(
+        variables, images, train=True, mutable=["batch_stats"])
   if not heard:
     raise errors.InputError(
         f"network '{network.graph.name}' has no ReLU, whose signs NASWOT"
@@ -54,6 +56,14 @@ def naswot(network: network_lib.Network, variables: Any,
   # Its sign is lost, as that of a determinant that should be 0 is noise.
   return float(np.linalg.slogdet(sum(
       kernel(np.asarray(x > 0).reshape(len(x), -1)) for x in heard))[1])
+
+
+def _kept(graph):
+  """A network without dropout."""
+  kept = lambda layers: tuple(
+      layer._replace(rate=0.0) if layer.kind == "dropout" else layer
+      for layer in layers)
+  return graph._replace(stem=kept(graph.stem), head=kept(graph.head))
 
 
 def kernel(codes: np.ndarray) -> np.ndarray:

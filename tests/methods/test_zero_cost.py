@@ -78,6 +78,18 @@ def test_naswot_counts_where_codes_agree(activation):
       np.log(abs(np.linalg.det(wanted))))
 
 
+def test_naswot_drops_nothing():
+  network, variables = build()
+  images = np.random.default_rng(0).normal(
+      size=(6, SIZE, SIZE, 3)).astype(np.float32)
+  drops = records.Layer("dropout", rate=0.9)
+  head = network.graph.head  # Behind its parts, whose names are numbers.
+  other = network_lib.Network(network.graph._replace(
+      head=(*head, drops)), network.frame)
+  assert zero_cost.naswot(other, variables, images) == zero_cost.naswot(
+      network, variables, images)
+
+
 @pytest.mark.parametrize("activation,norm", [
     ("relu", True), ("relu6", True), ("relu", False)])
 def test_synflow_is_the_flow_through_every_kernel(activation, norm):
