@@ -132,6 +132,17 @@ def regular(path: pathlib.Path) -> pathlib.Path:
   return path
 
 
+@contextlib.contextmanager
+def of_file(path: str | os.PathLike[str]) -> Iterator[None]:
+  """Names the file in an OSError that names none, as that of a full disk."""
+  try:
+    yield
+  except OSError as e:
+    if e.filename is None:
+      e.filename = str(path)
+    raise
+
+
 class ResumedElsewhere(UserWarning):
   """A run goes on under other versions than it began with."""
 

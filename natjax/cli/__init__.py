@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import gc
 import os
 import signal
+import sys
 
 # Objects more than before, at which Python looks for cycles; 700, 10, 10 are
 # its own. Tracing makes millions of objects, and next to no cycles.
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   """
   hear = signal.getsignal(signal.SIGINT)
   alone = argv is None and hear is signal.default_int_handler
+  if argv is None:
+    _print_everything()
   if alone:
     gc.set_threshold(*_COLLECT)
     signal.signal(signal.SIGINT, _end)
@@ -61,6 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
       return args.run(args)
 
   return processes.exit_code(run)
+
+
+def _print_everything():
+  """Prints letters that the terminal's encoding has not as question marks."""
+  for stream in (sys.stdout, sys.stderr):
+    if hasattr(stream, "reconfigure"):  # What stands in for one may not have.
+      stream.reconfigure(errors="replace")
 
 
 def _end(number, frame):

@@ -14,8 +14,9 @@ err = rich_console.Console(stderr=True, **_PLAIN)
 
 
 def print_json(value):
-  """Prints JSON."""
-  out.print_json(json.dumps(value))
+  """Prints JSON, by escapes where the encoding lacks letters."""
+  out.print_json(json.dumps(value),
+                 ensure_ascii=not out.encoding.startswith("utf"))
 
 
 def print_table(title, columns, rows):

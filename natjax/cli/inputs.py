@@ -152,7 +152,7 @@ def imported(name: str, weights: str | None = None):
     for part in attribute.split("."):
       found = getattr(found, part)
     given = found()
-  except Exception as e:  # Whatever a user's module raises.
+  except (Exception, SystemExit) as e:  # Whatever a user's module raises.
     raise errors.InputError(
         f"{name} does not give a flax module ({errors.cause(e)}); name a"
         " function without arguments that can be imported, as"

@@ -106,7 +106,7 @@ def reading(path: str | os.PathLike[str],
   """
   try:
     yield
-  except errors.InputError:
+  except (errors.InputError, UnicodeEncodeError):  # The latter of printing.
     raise
   except (AttributeError, IndexError, KeyError, OverflowError, TypeError,
           ValueError, RecursionError) as e:

@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 from typing import Any, NamedTuple
 import zlib
 
@@ -24,6 +25,8 @@ import orbax.checkpoint as ocp
 
 from natjax import errors
 from natjax.training import devices, metrics
+
+_OS_ERROR = re.compile(r"os_error_code='(\d+)'")  # In tensorstore's messages.
 
 
 class Position(NamedTuple):
@@ -72,8 +75,9 @@ class Checkpoints:
           f"the folder of checkpoints {self._folder} cannot be made"
           f" ({e.strerror}); remove the file in its place, name another folder,"
           " or overwrite the run", "overwrite") from e
-    # Orbax warns of every default it takes; none of it concerns a user.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Orbax warns of every default it takes; none of it concerns a user. What
+    # fails it raises, too.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     options = ocp.CheckpointManagerOptions(
         max_to_keep=2, create=False, enable_async_checkpointing=False,
         cleanup_tmp_directories=True,
@@ -82,14 +86,19 @@ class Checkpoints:
     self._manager = ocp.CheckpointManager(self._folder, options=options)
 
   def save(self, state: Any, position: Position) -> None:
-    """Writes a checkpoint; returns when it is complete."""
+    """Writes a checkpoint; returns when it is complete.
+
+    Raises:
+      OSError: the disk does not take it; what was saved before is kept.
+    """
     state = self._on_host(state)
     number = max(self._manager.all_steps(), default=-1) + 1
     self._mark(number).touch()
-    self._manager.save(number, args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        position=ocp.args.JsonSave(position._asdict())), force=True)
-    self._manager.wait_until_finished()
+    with self._disk():
+      self._manager.save(number, args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state),
+          position=ocp.args.JsonSave(position._asdict())), force=True)
+      self._manager.wait_until_finished()
     metrics.write_text(self._seal(number), json.dumps(
         {"state": _structure(state), "files": self._checksums(number)}))
     self._mark(number).unlink()
@@ -108,6 +117,7 @@ class Checkpoints:
 
     Raises:
       InputError: the checkpoint is damaged or of another kind of run.
+      OSError: the disk does not give it.
     """
     steps = self._manager.all_steps()
     sealed = [n for n in steps if self._seal(n).exists()]
@@ -119,8 +129,10 @@ class Checkpoints:
     self._check(number, plain)
     if not self._alone:
       plain = jax.tree.map(ocp.utils.to_shape_dtype_struct, plain)
-    restored = self._manager.restore(number, args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(plain), position=ocp.args.JsonRestore()))
+    with self._disk():
+      restored = self._manager.restore(number, args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(plain),
+          position=ocp.args.JsonRestore()))
     state, position = restored["state"], Position(**restored["position"])
     return devices.typed(state, like) if self._alone else state, position
 
@@ -137,6 +149,22 @@ class Checkpoints:
           f"the checkpoints in {self._folder} are damaged (folders or their"
           " seals are gone); restore the folder, name another one, or overwrite"
           " the run", "overwrite")
+
+  @contextlib.contextmanager
+  def _disk(self):
+    """Raises as OSError what the disk refuses, of the folder's name at least.
+
+    Tensorstore raises ValueError; of a full disk it begins as that of a full
+    memory does.
+    """
+    try:
+      with errors.of_file(self._folder):
+        yield
+    except ValueError as e:
+      if (found := _OS_ERROR.search(str(e))) is None:
+        raise
+      number = int(found[1])
+      raise OSError(number, os.strerror(number), str(self._folder)) from e
 
   def _on_host(self, tree):
     return devices.plain(tree) if self._alone else tree

@@ -22,7 +22,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
   """Writes a file under a temporary name and renames it."""
   path = pathlib.Path(path)
   temporary = path.with_name(f".{path.name}.tmp")
-  temporary.write_text(text, encoding="utf-8")
+  with errors.of_file(path):
+    temporary.write_text(text, encoding="utf-8")
   os.replace(temporary, path)
 
 
@@ -122,7 +123,8 @@ class MetricsFile:
     self.count += 1
     self._add(row)
     if self._path is not None:
-      with self._path.open("a", encoding="utf-8") as f:
+      with errors.of_file(self._path), self._path.open(
+          "a", encoding="utf-8") as f:
         f.write(json.dumps(row) + "\n")
         f.flush()
         os.fsync(f.fileno())  # Checkpoints count on it, in a crash too.

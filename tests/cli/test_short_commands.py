@@ -2,17 +2,23 @@
 
 import contextlib
 import io
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 from PIL import Image
 import pytest
 
 import natjax
-from natjax import cli, data, operations, spaces, zoo
+from natjax import cli, data, errors, operations, spaces, zoo
 from natjax.costs import exact as cost
 from natjax.graph import codec, skeleton
 from natjax.graph import genotype as architecture
-from natjax.pipeline import presets
+from natjax.pipeline import presets, runs
 from tests.cli.commands import GENOTYPE, run, run_json, write
 
 
@@ -193,3 +199,28 @@ def test_a_folder_does_not_hide_a_known_architecture(
   assert cli.main(["cost", "./DARTS"]) == 0
   assert cli.main(["cost", "pdarts"]) == 0
   assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("encoding,name", [
+    ("ascii", "gr??e.json"), ("utf-8", "größe.json")])
+def test_letters_that_the_terminal_does_not_have(
+    encoding, name, genotype_file, tmp_path):
+  shutil.copy(genotype_file, tmp_path / "größe.json")
+
+  def run(*flags):
+    return subprocess.run(
+        [sys.executable, "-m", "natjax", "cost", "größe.json", *flags],
+        cwd=tmp_path, check=True, capture_output=True, env={
+            **os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH":
+            str(pathlib.Path(natjax.__file__).parents[1])}).stdout
+
+  assert run().decode(encoding).startswith(f"{name}: ")
+  assert json.loads(run("--json"))["architecture"] == "größe.json"
+
+
+def test_a_file_is_not_damaged_for_what_cannot_be_printed():
+  with pytest.raises(UnicodeEncodeError), runs.reading("result.json"):
+    "\xb1".encode("ascii")
+  with pytest.raises(errors.InputError, match="is damaged"), (
+      runs.reading("result.json")):
+    b"\xb1".decode("ascii")

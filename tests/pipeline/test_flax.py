@@ -216,6 +216,8 @@ def test_a_run_with_fixed_operations_in_another_process(
 @pytest.mark.parametrize("name, more, words", [
     (f"{__name__}:gone", (), "has no attribute 'gone'"),
     ("no.such_module:net", (), "No module named 'no'"),
+    ("sys:exit", (), "does not give a flax module (SystemExit)"),
+    ("leaving:net", (), "does not give a flax module (SystemExit: 3)"),
     (f"{__name__}:neither", (), "must give (module, variables, example)"),
     (f"{__name__}:own", ("--weights", "damaged.msgpack"), "is damaged"),
     (f"{__name__}:own", ("--weights", "other.msgpack"), "they lack"),
@@ -226,8 +228,15 @@ def test_the_command_line_refuses(name, more, words, tmp_path, monkeypatch,
                                   capsys):
   monkeypatch.chdir(tmp_path)
   (tmp_path / "damaged.msgpack").write_bytes(b"\x81\xa6par")
+  (tmp_path / "leaving.py").write_text("raise SystemExit(3)")
   (tmp_path / "other.msgpack").write_bytes(flax.serialization.to_bytes(
       {"params": {"Dense_0": {"kernel": np.zeros((2, 2), "f")}}}))
   assert cli.main(["transform", name, *FLAG[1:], *more]) == 2
   said = capsys.readouterr().err
   assert words in said and said.count("\n") == 1, said
+
+
+def test_a_function_that_exits_is_refused(capsys):
+  assert cli.main(["cost", "sys:exit"]) == 2
+  assert cli.main(["cost", "darts", "--module", "sys:exit"]) == 2
+  assert capsys.readouterr().err.count("\n") == 2

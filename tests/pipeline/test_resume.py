@@ -1,5 +1,6 @@
 """Runs that stopped: resumed elsewhere, changed by hand, asked to stop."""
 
+import errno
 import json
 import os
 import shutil
@@ -19,6 +20,11 @@ from natjax.graph import genotype
 from natjax.methods import supervised
 from natjax.pipeline import runs
 from natjax.training import checkpoints
+
+try:
+  import resource
+except ImportError:  # Not on Windows.
+  resource = None
 
 CELL = genotype.Cell((genotype.Edge("max_pool_3x3", 0, 2),
                       genotype.Edge("skip_connect", 1, 2)), (2,))
@@ -183,6 +189,47 @@ def test_a_first_checkpoint_that_a_kill_left_unsealed(tmp_path, monkeypatch):
   found.save(state, checkpoints.Position(epoch=3))
   assert found.restore(state)[1].epoch == 3
   found.close()
+
+
+@pytest.mark.skipif(resource is None, reason="not on Windows")
+def test_a_disk_that_takes_no_more_is_told_of_as_such(tmp_path, capfd):
+  state = {"x": np.random.default_rng(0).random(10**5)}
+  found = checkpoints.Checkpoints(tmp_path)
+  found.save({"x": np.zeros(10**5)}, checkpoints.Position(epoch=1))
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, limits[1]))
+  try:
+    with pytest.raises(OSError, match="File too large") as caught:
+      found.save(state, checkpoints.Position(epoch=2))
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert caught.value.errno == errno.EFBIG
+  assert caught.value.filename == str(tmp_path)
+  assert "Traceback" not in capfd.readouterr().err
+  assert found.restore(state)[1].epoch == 1
+  found.save(state, checkpoints.Position(epoch=2))
+  found.close()
+  assert checkpoints.Checkpoints(tmp_path).restore(state)[1].epoch == 2
+
+
+@pytest.mark.long
+def test_a_run_goes_on_once_the_disk_has_room(copy, monkeypatch, capsys):
+  def full(*args, **kwargs):
+    raise ValueError(
+        'RESOURCE_EXHAUSTED: Error writing "a/0" in OCDBT database at local'
+        ' file "0/d/9c1df5": Failed to write 688824 bytes to file 7: No space'
+        " left on device [os_error_code='28']")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoints.ocp.CheckpointManager, "save", full)
+    assert processes.exit_code(lambda: train(
+        copy, listener=pipeline.Listener())) == 1
+  assert capsys.readouterr().err == (
+      f"natjax: {copy / NETWORK / 'checkpoint'}: No space left on device; mend"
+      " that, and the same command goes on where the run was saved\n")
+  rows = []
+  train(copy, listener=pipeline.Listener(on_row=rows.append))
+  assert {row["epoch"] for row in rows if row["phase"] == "train"} == {2, 3}
 
 
 def test_a_second_job_in_the_same_folder_is_refused(copy):
