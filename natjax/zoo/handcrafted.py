@@ -87,67 +87,48 @@ def _resnet(name: str, skeleton: str, block: Callable[[int, int], Block],
   return BlockNetwork(name, stem, tuple(blocks))
 
 
-def resnet20(skeleton: str) -> BlockNetwork:
-  """ResNet20 (He et al., 2016, section 4.2).
+def thin_resnet(depth: int, skeleton: str) -> BlockNetwork:
+  """A ResNet for CIFAR (He et al., 2016, section 4.2), of 6n + 2 layers.
 
   Shortcuts that change shape are projections (the paper's option B; its CIFAR
   networks use option A, zero padding, which holds 2,752 parameters less).
-  Parameters: 0.3 M, multiply-adds: 41 M, as the table has them.
+  ResNet20 has 0.3 M parameters and 41 M multiply-adds, ResNet56 0.9 M
+  parameters, as the table has them. ResNet56's multiply-adds are 125.7 M; with
+  two more for every number that BN normalises they would be the table's 127 M.
+  He et al. print 0.46 M parameters for ResNet32, 0.66 M for ResNet44 and 1.7 M
+  for ResNet110.
   """
-  return _resnet("resnet20", skeleton, basic, 16, (3, 3, 3))
+  return _resnet(f"resnet{depth}", skeleton, basic, 16, (depth // 6,) * 3)
 
 
-def resnet56(skeleton: str) -> BlockNetwork:
-  """ResNet56 (He et al., 2016, section 4.2); see `resnet20`.
+# By depth: which block, and how many there are in each stage.
+_RESNETS: dict[int, tuple[Callable[..., Block], tuple[int, ...]]] = {
+    18: (basic, (2, 2, 2, 2)), 34: (basic, (3, 4, 6, 3)),
+    50: (bottleneck, (3, 4, 6, 3)), 101: (bottleneck, (3, 4, 23, 3)),
+    152: (bottleneck, (3, 8, 36, 3))}
 
-  Parameters: 0.9 M, as the table has them. Multiply-adds: 125.7 M; with two
-  more for every number that BN normalises they would be the table's 127 M.
+
+def resnet(depth: int, skeleton: str) -> BlockNetwork:
+  """A ResNet for ImageNet (He et al., 2016, table 1).
+
+  On CIFAR the stem is 3x3 and not pooled, and bottlenecks have their stride in
+  the first 1x1 convolution, as published; on ImageNet in the 3x3, as in the
+  networks whose weights people have (torchvision, timm). On ImageNet:
+  - ResNet18 has 11.7 M parameters, as the table has them, and 1814 M
+    multiply-adds (He et al.: 1.8 billion), where the table prints 1580 M for
+    reasons unknown.
+  - ResNet34 has 21.8 M parameters and 3664 M multiply-adds (He et al.: 3.6
+    billion).
+  - ResNet50 has 25.6 M parameters, as the table has them, and 4089 M
+    multiply-adds; with the stride as published they are 3858 M (He et al.: 3.8
+    billion), where the table prints 3530 M for reasons unknown.
+  - ResNet101 has 44.5 M parameters and 7801 M multiply-adds.
+  - ResNet152 has 60.2 M parameters and 11514 M multiply-adds.
   """
-  return _resnet("resnet56", skeleton, basic, 16, (9, 9, 9))
-
-
-def resnet18(skeleton: str) -> BlockNetwork:
-  """ResNet18 (He et al., 2016); on CIFAR with a 3x3 stem, not pooled.
-
-  On ImageNet 11.7 M parameters, as the table has them, and 1814 M multiply-adds
-  (He et al.: 1.8 billion), where the table prints 1580 M for reasons unknown.
-  """
-  return _resnet("resnet18", skeleton, basic, 64, (2, 2, 2, 2))
-
-
-def resnet34(skeleton: str) -> BlockNetwork:
-  """ResNet34 (He et al., 2016); see `resnet18`.
-
-  On ImageNet 21.8 M parameters and 3664 M multiply-adds (He et al.: 3.6
-  billion).
-  """
-  return _resnet("resnet34", skeleton, basic, 64, (3, 4, 6, 3))
-
-
-def resnet50(skeleton: str) -> BlockNetwork:
-  """ResNet50 (He et al., 2016).
-
-  On CIFAR the stride is in the first 1x1 convolution, as published; on ImageNet
-  in the 3x3, as in the networks whose weights people have (torchvision, timm).
-  There 25.6 M parameters, as the table has them, and 4089 M multiply-adds; with
-  the stride as published they are 3858 M (He et al.: 3.8 billion), where the
-  table prints 3530 M for reasons unknown.
-  """
-  return _deep("resnet50", skeleton, (3, 4, 6, 3))
-
-
-def resnet101(skeleton: str) -> BlockNetwork:
-  """ResNet101 (He et al., 2016); see `resnet50`.
-
-  On ImageNet 44.5 M parameters and 7801 M multiply-adds.
-  """
-  return _deep("resnet101", skeleton, (3, 4, 23, 3))
-
-
-def _deep(name, skeleton, counts):
-  """A ResNet of bottlenecks."""
-  block = functools.partial(bottleneck, late=skeleton == "imagenet")
-  return _resnet(name, skeleton, block, 64, counts)
+  block, counts = _RESNETS[depth]
+  if block is bottleneck:
+    block = functools.partial(bottleneck, late=skeleton == "imagenet")
+  return _resnet(f"resnet{depth}", skeleton, block, 64, counts)
 
 
 def _shuffle_unit(before: int, width: int, stride: int, joins: bool) -> Block:
@@ -251,9 +232,10 @@ def mobilefacenet(skeleton: str) -> BlockNetwork:
 _BOTH = ("cifar", "imagenet")
 BUILDERS: dict[str, tuple[Callable[[str], BlockNetwork], tuple[str, ...]]] = {
     "vgg16": (vgg16, _BOTH), "vgg16-bn": (vgg16_bn, _BOTH),
-    "resnet20": (resnet20, ("cifar",)), "resnet56": (resnet56, ("cifar",)),
-    "resnet18": (resnet18, _BOTH), "resnet34": (resnet34, _BOTH),
-    "resnet50": (resnet50, _BOTH), "resnet101": (resnet101, _BOTH),
+    **{f"resnet{depth}": (functools.partial(thin_resnet, depth), ("cifar",))
+       for depth in (20, 32, 44, 56, 110)},
+    **{f"resnet{depth}": (functools.partial(resnet, depth), _BOTH)
+       for depth in _RESNETS},
     "shufflenet": (shufflenet, _BOTH), "mobilenetv2": (mobilenetv2, _BOTH),
     **{name: (functools.partial(proxyless.network, name), _BOTH)
        for name in proxyless.NETWORKS},

@@ -24,7 +24,10 @@ COUNTS = {
     ("vgg16-bn", "cifar"): (15249354, 313.726),
     ("vgg16-bn", "imagenet"): (138361768, 15470.264),
     ("resnet20", "cifar"): (272474, 40.813),
+    ("resnet32", "cifar"): (466906, 69.125),
+    ("resnet44", "cifar"): (661338, 97.436),
     ("resnet56", "cifar"): (855770, 125.748),
+    ("resnet110", "cifar"): (1730714, 253.150),
     ("resnet18", "cifar"): (11173962, 555.423),
     ("resnet18", "imagenet"): (11689512, 1814.073),
     ("resnet34", "cifar"): (21282122, 1159.402),
@@ -33,6 +36,8 @@ COUNTS = {
     ("resnet50", "imagenet"): (25557032, 4089.184),
     ("resnet101", "cifar"): (42512970, 2434.486),
     ("resnet101", "imagenet"): (44549160, 7801.405),
+    ("resnet152", "cifar"): (58156618, 3646.640),
+    ("resnet152", "imagenet"): (60192808, 11513.627),
     ("shufflenet", "cifar"): (913138, 161.701),
     ("shufflenet", "imagenet"): (2434768, 138.366),
     ("mobilenetv2", "cifar"): (2295834, 90.106),
@@ -51,6 +56,26 @@ COUNTS = {
 def test_every_network_and_skeleton_is_counted():
   assert set(COUNTS) == {(name, skeleton) for name in handcrafted.BUILDERS
                          for skeleton in handcrafted.skeletons(name)}
+
+
+@pytest.mark.parametrize("depth, millions", [
+    (20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)])
+def test_thin_resnets_have_the_published_parameters(depth, millions):
+  """He et al., 2016, table 6, whose shortcuts have no parameters."""
+  count = 3 * 9 * 16 + 2 * 16 + 64 * 10 + 10
+  before = 16
+  for width in (16, 32, 64):
+    for _ in range((depth - 2) // 6):
+      count += 9 * (before + width) * width + 2 * 2 * width
+      before = width
+  projections = 16 * 32 + 32 * 64 + 2 * (32 + 64)
+  network = handcrafted.build(f"resnet{depth}")
+  assert network.name == f"resnet{depth}"
+  assert sum(len(block.edges) - 1 for block in network.blocks) == depth - 2
+  total = cost.network(network, handcrafted.FRAMES["cifar"])
+  assert total.params == count + projections
+  # The paper prints two digits, which it rounds and cuts.
+  assert abs(count / 1e6 - millions) < (0.05 if millions > 1 else 0.01)
 
 
 def test_the_stride_as_published_costs_less():
