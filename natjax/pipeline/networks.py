@@ -34,19 +34,40 @@ _STEM = re.compile(r"/stem/(conv|norm)(\d)/")
 def save_weights(path: str | os.PathLike[str], variables: Any) -> None:
   """Writes a network's variables as `.npz`, one array per path."""
   path = pathlib.Path(path)
-  flat: dict[str, Any] = flax.traverse_util.flatten_dict(variables, sep="/")
   temporary = path.with_name(f".{path.name}.tmp")
-  with temporary.open("wb") as f:
-    np.savez(f, **jax.device_get(flat))
+  _write(temporary, variables)
   os.replace(temporary, path)
+
+
+def keep_weights(path: pathlib.Path, variables: Any) -> None:
+  """As `save_weights`, of a run, which keeps a checksum of them."""
+  with runs.kept(path) as temporary:
+    _write(temporary, variables)
+
+
+def _write(path, variables):
+  flat: dict[str, Any] = flax.traverse_util.flatten_dict(variables, sep="/")
+  with path.open("wb") as f:
+    np.savez(f, **jax.device_get(flat))
+
+
+def _check_sum(path):
+  """Refuses weights that lie in a run and are not those that it wrote."""
+  if (path.with_name(runs.RESULT).is_file()
+      or path.parent.name == runs.INHERITED):
+    runs.check_sum(path)
 
 
 def load_weights(path: str | os.PathLike[str]) -> Any:
   """Reads what `save_weights` wrote; nothing in it is executed.
 
   "batch_stats" are there, too, where a network without BN has none.
+
+  Raises:
+    InputError: no such file, a damaged one, or not the one that a run wrote.
   """
   path = errors.regular(errors.path(path))
+  _check_sum(path)
   try:
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:
       flat = {_STEM.sub(r"/stem\2/\1/", k): jnp.asarray(f[k]) for k in f.files}
@@ -79,6 +100,7 @@ def read_weights(
   Raises:
     InputError: as `load_weights`, or as `interchange.weights.read`.
   """
+  _check_sum(path)
   if path.exists() and not files.is_own(path):
     return interchange.read(path, architecture, place, seed=seed)
   found, padded = load_weights(path), codec.pad(architecture)

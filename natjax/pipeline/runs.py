@@ -50,6 +50,7 @@ NETWORKS = "networks"
 REFUSED = "refused"  # Networks that were trained and not returned.
 POINTS = "pareto"  # Architectures to choose from (`choosing`).
 CHECKSUMS = "checksums.json"
+INHERITED = "inherited"  # In the checkpoint: what networks begin with.
 
 # All that a run writes into its directory, besides the pictures of its method;
 # overwriting removes these alone.
@@ -83,7 +84,7 @@ def read_json(path: str | os.PathLike[str], shape: Any = dict, *,
     InputError: it is not there, not JSON, or of another shape.
   """
   path = errors.regular(errors.path(path))
-  _check_sum(path)
+  check_sum(path)
   try:
     found = parsing.load_json(path.read_text(encoding="utf-8"))
   except OSError as e:
@@ -183,16 +184,34 @@ def write_kept(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def _write_kept(path, text):
-  """Writes a text, and before it its checksum to `checksums.json` beside it.
+  """Writes a text, and before it its checksum."""
+  with kept(path) as temporary:
+    temporary.write_bytes(text.encode())
 
-  That has of every file those that it may have: of what it was and of what it
-  becomes, since a kill may leave either.
+
+@contextlib.contextmanager
+def kept(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields where to write a file that the run reads again, and renames it.
+
+  Before that its checksum goes to `checksums.json` beside it, which has of
+  every file those that it may have: of what it was and of what it becomes,
+  since a kill may leave either.
   """
-  old = [zlib.crc32(path.read_bytes())] if path.is_file() else []
+  temporary = path.with_name(f".{path.name}.tmp")
+  yield temporary
   write_json(path.with_name(CHECKSUMS), {
       **_sums(path.parent),
-      path.name: sorted({*old, zlib.crc32(text.encode())})})
-  metrics_lib.write_text(path, text)
+      path.name: sorted({_sum(p) for p in (path, temporary) if p.is_file()})})
+  os.replace(temporary, path)
+
+
+def _sum(path):
+  """The checksum of a file, of which a part at a time is held."""
+  found = 0
+  with path.open("rb") as file:
+    while part := file.read(1 << 24):
+      found = zlib.crc32(part, found)
+  return found
 
 
 def _sums(folder):
@@ -209,11 +228,14 @@ def _sums(folder):
   return found
 
 
-def _check_sum(path):
-  """Refuses a file that is not what the run wrote."""
+def check_sum(path: pathlib.Path) -> None:
+  """Refuses a file that is not what the run wrote; of others nothing is known.
+
+  Raises:
+    InputError: its checksum is not among those that the run kept.
+  """
   allowed = _sums(path.parent).get(path.name)
-  if allowed and path.is_file() and zlib.crc32(
-      path.read_bytes()) not in allowed:
+  if allowed and path.is_file() and _sum(path) not in allowed:
     raise errors.InputError(
         f"{path} is not what the run wrote (its checksum differs); {_DAMAGED};"
         " to use what you changed, name a copy of it elsewhere", "overwrite")
@@ -221,9 +243,10 @@ def _check_sum(path):
 
 def _check_sums(out):
   """Refuses a run whose files are not what it wrote; those gone are gone."""
-  for folder in (out, out / "checkpoint", *out.glob(f"{NETWORKS}/*")):
+  for folder in (out, out / "checkpoint", out / "checkpoint" / INHERITED,
+                 *out.glob(f"{NETWORKS}/*")):
     for name in _sums(folder):
-      _check_sum(folder / name)
+      check_sum(folder / name)
 
 
 def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
@@ -364,7 +387,7 @@ def read_architecture(out: str | os.PathLike[str]) -> codec.Architecture:
     raise errors.InputError(
         f"{out} holds a run of several architectures; name one of its folders:"
         f" {', '.join(map(str, parts))}")
-  _check_sum(out / ARCHITECTURE)
+  check_sum(out / ARCHITECTURE)
   return codec.read(out / ARCHITECTURE)
 
 

@@ -365,7 +365,7 @@ class Trainer:
     if self.skipped is not None:  # This process has looked at all of them.
       self.skipped["test"] = len(_damaged(self.dataset.test_images))
       more = {"skipped": dict(self.skipped), **more}
-    networks_lib.save_weights(folder / runs.WEIGHTS, self.judge.keep(variables))
+    networks_lib.keep_weights(folder / runs.WEIGHTS, self.judge.keep(variables))
     result = {
         **judged, "seed": seed, "architecture": codec.to_dict(architecture),
         "place": {k: v for k, v in self.place._asdict().items()

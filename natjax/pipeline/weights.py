@@ -224,7 +224,7 @@ def hand_on(out: pathlib.Path, architecture: codec.Architecture, own: Any,
   own = inherit.renumbered(own, drawn)
   path = handed_on(out, architecture)
   path.parent.mkdir(parents=True, exist_ok=True)
-  networks_lib.save_weights(path, {
+  networks_lib.keep_weights(path, {
       kind: trees.restrict(trees.joined(tree, own[kind]), tree)
       for kind, tree in drawn.items()})
 
@@ -233,7 +233,7 @@ def handed_on(out: pathlib.Path,
               architecture: codec.Architecture) -> pathlib.Path:
   """The file of a run with what a network of an architecture begins with."""
   content = zlib.crc32(codec.to_json(architecture).encode())
-  return out / "checkpoint" / "inherited" / f"{content:08x}.npz"
+  return out / "checkpoint" / runs.INHERITED / f"{content:08x}.npz"
 
 
 def find(source: Source, architecture: codec.Architecture,

@@ -297,5 +297,8 @@ def test_evaluate_refuses_damaged_weights(place, finished, tmp_path):
   folder = shutil.copytree(finished.folder, tmp_path / "run")
   path = folder / "networks" / "original-0" / "weights.npz"
   path.write_bytes(path.read_bytes()[:-100])
+  assert_refused(place, ["evaluate", folder], "weights.npz is not what the run"
+                 " wrote (its checksum differs)")
+  path.with_name("checksums.json").unlink()  # As of an earlier version.
   assert_refused(place, ["evaluate", folder], "weights.npz is damaged, or"
                  " no file of weights; train the network again")

@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import json
+import os
+import pathlib
 import shutil
 
 import jax
@@ -24,7 +26,7 @@ from natjax.networks import inherit
 from natjax.networks import network as network_lib
 from natjax.objectives import arcface
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import presets, weights
+from natjax.pipeline import presets, runs, weights
 from natjax.training import devices, metrics
 from tests import tiny
 from tests.methods import test_replace, test_replacements
@@ -86,6 +88,83 @@ def test_what_does_not_fit_is_named(a_run, tmp_path):
   with pytest.raises(errors.InputError, match="there is no such file"):
     train(tmp_path / "b", config=STILL, weights=tmp_path / "gone.npz")
   assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+def swap(out):
+  """Of two seeds, each has the other's weights."""
+  first, second = (out / "networks" / f"network-{seed}" / "weights.npz"
+                   for seed in (3, 4))
+  first.rename(out / "held.npz")
+  second.rename(first)
+  (out / "held.npz").rename(second)
+
+
+def change_a_number(out):
+  """The least that can be changed of a file that is still one of weights."""
+  path = out / "networks" / "network-3" / "weights.npz"
+  with np.load(path) as held:
+    found = dict(held)
+  found["params/head1/linear/kernel"][0, 0] = 0.0
+  np.savez(path, **found)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("change", [swap, change_a_number])
+def test_weights_that_the_run_did_not_write_are_refused(
+    a_run, tmp_path, change):
+  out = shutil.copytree(a_run, tmp_path / "kept")
+  networks_lib.load(out, "network-3")
+  change(out)
+  for call in (
+      lambda: networks_lib.load(out, "network-3"),
+      lambda: train(tmp_path / "a", config=STILL, seed=3, weights=out),
+      lambda: train(tmp_path / "a", config=STILL, seed=3, weights=(
+          out / "networks" / "network-3" / "weights.npz")),
+      lambda: train(out, seed=3, config=dataclasses.replace(
+          STILL, learning_rate=0.05, seeds=2))):
+    with pytest.raises(errors.InputError, match=(
+        r"network-[34].weights.npz is not what the run wrote .*\(its che")):
+      call()
+  assert not (tmp_path / "a").exists()
+  for seed in (3, 4):  # Earlier versions kept none.
+    path = out / "networks" / f"network-{seed}" / "checksums.json"
+    kept = json.loads(path.read_text())
+    del kept["weights.npz"]
+    path.write_text(json.dumps(kept))
+  networks_lib.load(out, "network-3")
+
+
+@pytest.mark.long
+def test_weights_that_a_kill_left_without_a_result_are_written_again(
+    a_run, tmp_path, monkeypatch):
+  out, again = tmp_path / "run", lambda: train(
+      tmp_path / "run", seed=3, config=dataclasses.replace(
+          STILL, learning_rate=0.05, seeds=2))
+  replaced = []
+
+  def killed(path, target):
+    if pathlib.Path(target).name == "weights.npz":
+      replaced.append(target)
+      if len(replaced) == 1:
+        raise KeyboardInterrupt
+    os.rename(path, target)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(runs.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+      again()
+  folder = out / "networks" / "network-3"
+  assert "weights.npz" in json.loads((folder / "checksums.json").read_text())
+  assert not (folder / "weights.npz").exists()
+  again()
+  jax.tree.map(np.testing.assert_array_equal,
+               params(out, "network-3"), params(a_run, "network-3"))
+
+
+def test_a_file_elsewhere_has_no_checksum(tmp_path):
+  networks_lib.save_weights(tmp_path / "w.npz", {"a": np.ones(3, np.float32)})
+  (tmp_path / "checksums.json").write_text('["another program\'s"]')
+  assert (networks_lib.load_weights(tmp_path / "w.npz")["a"] == 1).all()
 
 
 @pytest.mark.long
