@@ -36,6 +36,16 @@ MANY = records.Genotype(
          ("max_pool_3x3", 1, 4),
          ("conv_1x1", 3, 5), ("skip_connect", 4, 5), concat=(2, 3, 4, 5)))
 
+
+
+def wide(num_nodes):
+  """Cells of nodes that hang on the inputs, of which the last is the output."""
+  return records.Genotype(*(cell(*(
+      (name, source, node) for node in range(2, num_nodes + 2)
+      for source in (0, 1)), concat=(num_nodes + 1,))
+                            for name in ("skip_connect", "max_pool_3x3")))
+
+
 # Images of 32, 17 and 9 pixels, which only a padded 2x2 window leaves.
 _HALVED = records.Block(
     (records.Node(8, 2, fixed=True), records.Node(8, 2, "relu")),

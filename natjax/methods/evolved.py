@@ -160,6 +160,7 @@ class Evolved(natpp.NATpp):
     evolution: settings of the evolution.
   """
 
+  learns = False
   resolve = staticmethod(resolve)
 
   def __init__(self, config: EvolvedConfig, *args: Any, **options: Any):

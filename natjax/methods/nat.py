@@ -144,6 +144,7 @@ class NAT:
   Attributes:
     scheme: which of `transitions.SCHEMES` says what may become what.
     smoothing: of the published policy's probabilities (`transitions`).
+    learns: whether there is a policy to learn.
     resolve: fills in settings for a kind of architecture, and checks them.
     config: the settings.
     ground: the search space at its places, with the transition table.
@@ -158,6 +159,7 @@ class NAT:
 
   scheme = "nat"
   smoothing = 1e-5
+  learns = True
   resolve: Callable[[Any, str], Any] = staticmethod(nat_config.resolve)
 
   def __init__(self, config: NATConfig, space: spaces.Space, *,
@@ -189,8 +191,9 @@ class NAT:
         them, devices do.
 
     Raises:
-      InputError: settings that do not fit together, or a supernet of another
-        size than the network at the end, with which it is to share weights.
+      InputError: settings that do not fit together, cells too large for the
+        policy, or a supernet of another size than the network at the end, with
+        which it is to share weights.
     """
     self.num_devices = num_devices
     self.final_dtype = final_dtype
@@ -211,6 +214,8 @@ class NAT:
         space, place, targets, scheme=self.scheme, published=self.published,
         smoothing=self.smoothing, width=config.supernet_width, others=others)
     self.table = self.ground.table
+    if self.learns:
+      sampling.check_nodes(self.ground.shape[1], self.table)
     # A supernet never holds what no transformation reaches.
     self.supernet = supernet_lib.Supernet(
         space if space.inputs is not None else self.ground.around(), place,

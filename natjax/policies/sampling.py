@@ -8,7 +8,7 @@ chosen before and everything later kept. Since keeping what stands is always
 possible, every partial choice can be completed, and what is sampled never
 breaks a guard. Log-probability and entropy are those of this masked
 distribution; the entropy is exact, by dynamic programming over which nodes
-carry a signal, of which there are 2^N possibilities.
+carry a signal, of which there are 2^N possibilities, and N at most `MOST_NODES`.
 
 All functions take one cell; callers `vmap`. Shapes: `source`, `operation`,
 `actions` are [N, K], `concat` is [N], logits [N, K, A]; K is 2 in NAT's spaces.
@@ -21,9 +21,15 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from natjax import errors
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 from natjax.spaces import transitions
+
+# Of a cell whose guards ask for connectivity. Gradients of the entropy hold some
+# 7 * 2^N f32[E, A] per cell, which are gigabytes beyond, and a signal is a bit
+# of 32.
+MOST_NODES = 18
 
 # Of more edges a loop is compiled, which takes no longer the more they are.
 _UNROLLED = 32
@@ -39,6 +45,23 @@ class _Edge(NamedTuple):
   valid: jax.Array  # bool[A], by the table alone.
   required: jax.Array  # u32, nodes that must keep a signal.
   number: jax.Array  # i32, position in topological order.
+
+
+def check_nodes(count: int, table: transitions.TransitionTable) -> None:
+  """Refuses cells of which the guards cannot keep track.
+
+  Args:
+    count: N, nodes of the largest cell.
+    table: the transition table.
+
+  Raises:
+    InputError: too many nodes for a table that asks for connectivity.
+  """
+  if table.connectivity and count > MOST_NODES:
+    raise errors.InputError(
+        f"a cell has {count} nodes, and a policy that cuts none of them off"
+        f" can take at most {MOST_NODES}; transform it with --method evolution,"
+        " or give smaller cells")
 
 
 def masked_log_softmax(logits: jax.Array, mask: jax.Array) -> jax.Array:

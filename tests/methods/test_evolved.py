@@ -146,6 +146,24 @@ def test_costs_of_choices_are_those_of_architectures():
       np.asarray(keeps), np.array(params) <= limits.params)
 
 
+@pytest.mark.long
+def test_a_cell_of_more_nodes_than_bits_is_not_cut_off():
+  given = architectures.wide(33)
+  method = evolved.Evolved(
+      CONFIG, spaces.space_for(given, method="natpp"), num_classes=10,
+      image_size=8, steps_per_epoch=3, given=given)
+  around = evolved.Around(method, given, budget.Budget())
+  null = method.table.null
+  at, may = around._at, around._may
+  into = [p for p, (g, n, _) in enumerate(at) if g == 0 and n == 32]
+  assert len(into) == 2
+  genes = np.repeat(np.array([around.start]), 3, 0)
+  for row, cut in enumerate(([], into[:1], into)):
+    for p in cut:
+      genes[row, p] = np.flatnonzero(may[p, :around.counts[p]] == null)[0]
+  assert around.legal(genes).tolist() == [True, True, False]
+
+
 def test_edges_that_lead_nowhere_are_null():
   given = codec.pad(blocks.check(blocks.BlockNetwork(
       "dead", SMALL.stem, (blocks.Block(

@@ -10,8 +10,9 @@ import pytest
 from natjax import errors, spaces, zoo
 from natjax.costs import exact as cost
 from natjax.graph import genotype, records, skeleton
-from natjax.methods import nat, nat_config
+from natjax.methods import nat, nat_config, natpp
 from natjax.networks import supernet as supernet_lib
+from natjax.policies import sampling
 from natjax.spaces import ground as ground_lib
 from natjax.spaces import inputs
 from natjax.training import devices, fit
@@ -82,6 +83,24 @@ def test_settings_that_do_not_fit_are_refused_in_one_line(change, message):
   with pytest.raises(errors.InputError, match=message) as e:
     nat_config.resolve(config, "cells")
   assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("kind", [nat.NAT, natpp.NATpp])
+def test_a_cell_of_too_many_nodes_for_the_guard_is_refused(kind):
+  def make(count, **changes):
+    given = architectures.wide(count)
+    return kind(dataclasses.replace(tiny.SEARCH, **changes),
+                spaces.space_for(given, method=kind.scheme), num_classes=10,
+                image_size=8, given=given)
+
+  most = sampling.MOST_NODES
+  for count in (most + 1, 33):
+    with pytest.raises(errors.InputError, match=(
+        f"{count} nodes, .*at most {most}; .*evolution")) as e:
+      make(count)
+    assert "\n" not in str(e.value)
+  make(most)
+  make(most + 1, policy="published")  # It has no such guard.
 
 
 def draw(space, *, published=False, count=400):
