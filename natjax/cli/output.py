@@ -62,6 +62,7 @@ class Display(rich_progress.Progress):
                      rich_progress.TextColumn("{task.fields[metrics]}"),
                      console=err, disable=not err.is_terminal)
     self._of_run: dict[str, Any] = {}
+    self._epochs: dict[tuple[str, str], int] = {}  # Of a run's stage.
     self._writer = args.tensorboard and tensorboard_module().SummaryWriter(
         str(pathlib.Path(args.out) / "tensorboard"))
 
@@ -79,6 +80,7 @@ class Display(rich_progress.Progress):
 
   def progress(self, p):
     """Shows a chunk's end, or that a phase begins."""
+    self._epochs[p.run, p.stage] = p.epochs
     if not p.metrics and not err.is_terminal:
       err.print(f"{_words(p.run, p.stage, p.phase)}: starts; compiles where the"
                 " cache does not have it")
@@ -95,7 +97,9 @@ class Display(rich_progress.Progress):
     if not err.is_terminal:
       text = " ".join(f"{k} {v:.4f}" for k, v in values.items())
       where = _words(row["run"], row["stage"], row["phase"])
-      err.print(f"{where} epoch {row['epoch'] + 1}: {text}")
+      epochs = self._epochs.get((row["run"], row["stage"]))
+      err.print(f"{where} epoch {row['epoch'] + 1}"
+                f"{f' of {epochs}' if epochs else ''}: {text}")
     if self._writer:
       for key, value in values.items():
         self._writer.add_scalar(f"{row['run']}/{row['phase']}/{key}", value,

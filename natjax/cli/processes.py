@@ -78,6 +78,9 @@ def _code(call):
   except Exception as e:
     if _follows_interrupt(e):
       return _interrupted()
+    if (line := _no_backend(e)) is not None:
+      _say(line)
+      return _CODES[errors.InputError]
     _say(_unexpected(e))
     return UNEXPECTED
 
@@ -114,6 +117,26 @@ def _say(line):
   """Writes one line, of which no word fills the terminal."""
   line = re.sub(r"(\S{100})\S{200,}", r"\1...", " ".join(line.splitlines()))
   sys.stderr.write(f"natjax: {line}\n")
+
+
+def _no_backend(error):
+  """The line on a backend that jax was told to take and has not; else None.
+
+  Of one without devices that it can see, jax only fails an assertion.
+  """
+  asked = os.environ.get("JAX_PLATFORMS", "")
+  found = re.match(r"Unable to initialize backend '(.*?)': ", str(error))
+  last = traceback.extract_tb(error.__traceback__)[-1:]
+  if isinstance(error, RuntimeError) and found:
+    name, why = found[1], str(error)[found.end():].partition(" (")[0]
+  elif isinstance(error, AssertionError) and asked and last and (
+      last[0].name == "backends" and "xla_bridge" in last[0].filename):
+    name, why = asked, "no device of it is seen"
+  else:
+    return None
+  return (f"jax cannot use the backend {errors.short(name)} here"
+          f" ({why[:200]}); set JAX_PLATFORMS to one that this machine has, as"
+          " cpu, or leave it unset")
 
 
 def _unexpected(error):

@@ -364,6 +364,6 @@ def test_words_of_a_run_stand_once_in_the_log(monkeypatch):
                  "loss": 0.5})
   assert said == [
       "search: starts; compiles where the cache does not have it",
-      "search epoch 1: loss 0.5000",
+      "search epoch 1 of 2: loss 0.5000",
       "search policy: starts; compiles where the cache does not have it",
-      "search policy epoch 1: loss 0.5000"]
+      "search policy epoch 1 of 2: loss 0.5000"]

@@ -149,6 +149,36 @@ def test_an_error_of_the_disk_is_one_line(monkeypatch, capsys):
   assert text.count("\n") == 1
 
 
+def test_a_backend_that_is_not_there_is_one_line(monkeypatch, capsys):
+  def without(args):
+    raise RuntimeError(
+        "Unable to initialize backend 'tpu': INTERNAL: Failed to open"
+        " libtpu.so: no such file (set JAX_PLATFORMS='' to automatically choose"
+        " an available backend)")
+
+  monkeypatch.setattr(inspection, "run_list", without)
+  assert cli.main(["list"]) == 2
+  assert capsys.readouterr().err == (
+      "natjax: jax cannot use the backend 'tpu' here (INTERNAL: Failed to open"
+      " libtpu.so: no such file); set JAX_PLATFORMS to one that this machine"
+      " has, as cpu, or leave it unset\n")
+
+
+@pytest.mark.parametrize("asked,code", [("cuda", 2), ("", 70)])
+def test_a_backend_without_devices_is_one_line(
+    asked, code, monkeypatch, capsys, tmp_path):
+  names = {}
+  exec(compile("def backends(args):\n  assert args is None",
+               "jax/_src/xla_bridge.py", "exec"), names)
+  monkeypatch.setattr(inspection, "run_list", names["backends"])
+  monkeypatch.setattr(processes.tempfile, "tempdir", str(tmp_path))
+  monkeypatch.setenv("JAX_PLATFORMS", asked)
+  assert cli.main(["list"]) == code
+  text = capsys.readouterr().err
+  assert ("the backend 'cuda' here" in text) == (code == 2)
+  assert text.count("\n") == 1
+
+
 def test_what_nobody_foresaw_is_one_line_and_a_file(
     monkeypatch, capsys, tmp_path):
   def fail(args):
