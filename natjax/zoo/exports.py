@@ -66,6 +66,8 @@ def parse(text: str, *, where: str = "architecture",
     '|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|nor_conv_1x1~2|'
   """
   plain = text.strip()
+  if codec.has_genotypes(plain):
+    return codec.parse(text, where=where, name=name)
   if plain.startswith(("|", "{")):
     codec.unnamed(name, where)
   if plain.startswith("|"):
@@ -80,6 +82,19 @@ def parse(text: str, *, where: str = "architecture",
         return _built(build, data, where)
     return codec.from_dict(data, where=where)
   return codec.parse(text, where=where, name=name)
+
+
+def last_of(text: str, name: str | None = None) -> tuple[int, int]:
+  """How many architectures a text holds of which `parse` reads the last one.
+
+  Args:
+    text: that `parse` has read.
+    name: of one of several genotypes.
+
+  Returns:
+    That number, and the line where the last one begins, from 1.
+  """
+  return genotype.last_of(text, name) if codec.has_genotypes(text) else (1, 1)
 
 
 def write(architecture: records.Architecture, form: str) -> str:
