@@ -228,7 +228,8 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   path = pathlib.Path(name)
   own = ""  # What brings a skeleton of its own.
   architecture: codec.Architecture
-  if name.startswith(("|", "(", "[")):
+  if name.startswith(("|", "(", "[")) or (
+      "Genotype(" not in name and cells.find(name)):
     architecture = exports.parse(name, where="the cell given")
     own = "a cell of NAS-Bench-201"
   elif "Genotype(" in name:

@@ -1,7 +1,8 @@
 """Architectures in the forms of other libraries, read and written.
 
 `read` takes whatever `codec.read` takes, and
-- a cell of NAS-Bench-201: the benchmark's string; the tuple of nodes that its
+- a cell of NAS-Bench-201: the benchmark's string, also quoted, named in a
+  module, or in a log, of which the last is read; the tuple of nodes that its
   code prints, `((("nor_conv_3x3", 0),), ...)`; six operations, or their six
   indices in the benchmark's order (`nasbench201.NAMES`), by its edges;
 - what a one-shot search of NNI exports, JSON with an operation and its input
@@ -68,6 +69,12 @@ def parse(text: str, *, where: str = "architecture",
   plain = text.strip()
   if codec.has_genotypes(plain):
     return codec.parse(text, where=where, name=name)
+  if not plain.startswith("{"):
+    found = nasbench201.find(text, where=where, name=name)
+    whole = plain.startswith("|") and len(found) != 1
+    if found and not whole:
+      return network201.network(nasbench201.from_string(
+          found[-1].value, where=where))
   if plain.startswith(("|", "{")):
     codec.unnamed(name, where)
   if plain.startswith("|"):
@@ -94,7 +101,12 @@ def last_of(text: str, name: str | None = None) -> tuple[int, int]:
   Returns:
     That number, and the line where the last one begins, from 1.
   """
-  return genotype.last_of(text, name) if codec.has_genotypes(text) else (1, 1)
+  if codec.has_genotypes(text):
+    return genotype.last_of(text, name)
+  if text.lstrip().startswith("{"):
+    return 1, 1
+  found = nasbench201.find(text, name=name)
+  return (len(found), found[-1].line) if found else (1, 1)
 
 
 def write(architecture: records.Architecture, form: str) -> str:
