@@ -6,7 +6,6 @@ CIFAR-10, of three trainings (`test_acc`), `params`, and `flops`, multiply-adds.
 """
 
 from collections.abc import Mapping
-import json
 import os
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from natjax import errors
 from natjax.graph import nasbench_macro as chains
+from natjax.graph import parsing
 
 COLUMNS = ("mean_acc", "std", "params", "flops")
 _MAX_BYTES = 2**26  # The published table has 1.2 MB.
@@ -40,11 +40,13 @@ def read(path: str | os.PathLike[str]) -> Table:
   try:
     with open(path, "rb") as file:
       data = file.read(_MAX_BYTES + 1)
-    found = json.loads(data) if len(data) <= _MAX_BYTES else None
+    found = None
+    if len(data) <= _MAX_BYTES:
+      found = parsing.load_json(data.decode("utf-8-sig"))
   except OSError as e:
     raise errors.InputError(f"{path}: {e.strerror}; name NAS-Bench-Macro's"
                             " table", "table") from e
-  except (ValueError, RecursionError) as e:
+  except ValueError as e:
     raise errors.InputError(
         f"{path}: damaged, or no JSON ({errors.cause(e)}); {_ADVICE}",
         "table") from e

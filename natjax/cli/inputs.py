@@ -12,7 +12,7 @@ from typing import Any
 
 from natjax import errors, zoo
 from natjax.cli import console
-from natjax.graph import blocks, codec, records
+from natjax.graph import blocks, codec, parsing, records
 from natjax.graph import genotype as genotype_lib
 from natjax.graph import nasbench201 as cells
 from natjax.training import settings as settings_lib
@@ -241,7 +241,8 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   path = pathlib.Path(name)
   own = ""  # What brings a skeleton of its own.
   architecture: codec.Architecture
-  if name.startswith(("|", "(", "[")):
+  if name.startswith(("|", "(", "[")) or (
+      "Genotype(" not in name and cells.find(name)):
     architecture = exports.parse(name, where="the cell given")
     own = "a cell of NAS-Bench-201"
   elif "Genotype(" in name:
@@ -285,7 +286,7 @@ def _read(path):
   """
   whole, _, name = str(path).rpartition(":")
   if not name or not os.path.exists(whole) or path.exists():
-    return exports.read(path)
+    return _file(path)
   if name.isdecimal() and (
       whole.endswith((".csv", ".csv.gz")) or os.path.isdir(whole)):
     from natjax.benchmarks import nasbench201 as tables
@@ -297,7 +298,19 @@ def _read(path):
           f" {errors.short(name)} is none; name one of them")
     return zoo.nasbench201.network(cells.to_names(
         cells.decode(codes[int(name)])))
-  return exports.read(whole, name)
+  return _file(whole, name)
+
+
+def _file(path, name=None):
+  """Reads a file, and says so where it holds several of which one is taken."""
+  text = parsing.read_text(path)
+  architecture = exports.parse(text, where=str(path), name=name)
+  count, line = exports.last_of(text, name)
+  if count > 1:
+    console.err.print(f"{path} holds {count} architectures"
+                      f"{f' called {name}' if name else ''}; the last one is"
+                      f" taken, of line {line}")
+  return architecture
 
 
 def given(args, names, prefix=""):

@@ -191,10 +191,23 @@ def unnamed(name: str | None, where: str) -> None:
         " for; name the file alone")
 
 
+def has_genotypes(text: str) -> bool:
+  """Whether a text is to be read as one that holds `Genotype(...)`."""
+  if "Genotype(" not in text:
+    return False
+  if not text.lstrip().startswith("{"):
+    return True
+  try:
+    parsing.load_json(text)
+  except ValueError:  # A dictionary of genotypes is no JSON.
+    return True
+  return False
+
+
 def parse(text: str, *, where: str = "architecture",
           name: str | None = None) -> Architecture:
   """Reads the text of a file; see `read`."""
-  if "Genotype(" in text and not text.lstrip().startswith("{"):
+  if has_genotypes(text):
     return genotype.from_darts(text, where=where, name=name)
   unnamed(name, where)
   return from_dict(parsing.parse_json(text, where=where), where=where)

@@ -17,12 +17,15 @@ import re
 from typing import Any
 
 from natjax import errors, operations
-from natjax.graph import blocks, parsing, records
+from natjax.graph import blocks, modules, parsing, records
 from natjax.graph import skeleton as skeleton_lib
 from natjax.graph.records import Cell, CELL_TYPES, Edge, Genotype, NUM_INPUTS
 
-_CALL = re.compile(r"(?:\b(?P<name>\w+)\s*=[\s\\]*)?(?:\b\w+\.){0,4}"
+_CALL = re.compile(r"(?:\b(?P<name>\w+)(?:[ \t]?:[ \t]?(?:\w+\.)?Genotype)?"
+                   r"\s*=[\s\\]*)?(?:\b\w+\.){0,4}"
                    r"(?<!class )\b(?P<call>Genotype\s*\()")
+# What numbers, texts and lists are made by, as NumPy and PyTorch print them.
+_MAKERS = re.compile(r"u?int(\d+|_)?|str_?|tensor|array|list|tuple")
 _LONGEST = 100_000  # Characters of one genotype.
 # Of others' records, what says nothing of the architecture.
 _OTHER_FIELDS = ("score", "connectN", "connects")
@@ -231,9 +234,11 @@ def from_darts(text: str, *, where: str = "genotype",
   """Reads the `Genotype(...)` text of DARTS, which lists two edges per node.
 
   Accepts (operation, from) pairs, the i-th of which goes to node 2 + i // 2,
-  or one list of pairs per node, (operation, from, to) triples, and
-  `range(a, b)` as concat. The text may stand in a module that names it, or in a
-  log, of which the last one is read. Nothing in the text is evaluated.
+  or one list of pairs per node, (operation, from, to) triples, `range(a, b)` as
+  concat, and fields without names in their order. The text may stand in a
+  module that names it, also in a dictionary or a list (`NAME[0]`), or in a log,
+  of which the last whole one is read (`last_of`). Nothing in the text is
+  evaluated.
 
   Args:
     text: of a file.
@@ -241,15 +246,14 @@ def from_darts(text: str, *, where: str = "genotype",
     name: of one of several genotypes.
 
   Raises:
-    InputError: another form, several names or not this one, or `check` refuses
-      the genotype.
+    InputError: another form, several names or not this one, several in a module
+      without names, or `check` refuses the genotype.
   """
   try:
-    call = ast.parse(_call(text, where, name), mode="eval").body
-    if not isinstance(call, ast.Call) or call.args:
-      raise ValueError("not a call with keywords")
-    data: dict[Any, Any] = {
-        keyword.arg: _literal(keyword.value) for keyword in call.keywords}
+    call = _chosen(text, where, name)[-1].value
+    if isinstance(call, str):
+      call = ast.parse(call, mode="eval").body
+    data = _fields(call)
     for other in [*data]:
       if other in _OTHER_FIELDS or data[other] is None:
         del data[other]
@@ -266,34 +270,95 @@ def from_darts(text: str, *, where: str = "genotype",
   return from_dict(data, where=where)
 
 
-def _call(text, where, name):
-  """The text of the one call that is meant; lines of comments are left out."""
+def last_of(text: str, name: str | None = None) -> tuple[int, int]:
+  """How many genotypes a text holds of which `from_darts` reads the last one.
+
+  Args:
+    text: that `from_darts` has read.
+    name: of one of several genotypes.
+
+  Returns:
+    That number, and the line where the last one begins, from 1.
+  """
+  chosen = _chosen(text, "genotype", name)
+  return len(chosen), chosen[-1].line
+
+
+def _chosen(text, where, name):
+  """The calls that are meant, of which the last one counts."""
+  found = modules.find(text, _is_call)
+  if found:
+    modules.unnamed(found, where=where, what="genotypes")
+  else:
+    found = _logged(text)
+  return modules.choose(found, name, where=where, what="genotypes")
+
+
+def _is_call(node):
+  """Whether an expression is a `Genotype(...)`."""
+  return isinstance(node, ast.Call) and _function(node) == "Genotype"
+
+
+def _function(call):
+  """The name of what is called, without those of its modules."""
+  return getattr(call.func, "attr", getattr(call.func, "id", None))
+
+
+def _fields(call):
+  """The values of a call by the names of its fields."""
+  names = ["normal", "normal_concat", "reduce", "reduce_concat"]
+  pairs = [*zip(names, call.args, strict=False),
+           *((keyword.arg, keyword.value) for keyword in call.keywords)]
+  data: dict[Any, Any] = {key: _literal(value) for key, value in pairs}
+  if len(data) != len(call.args) + len(call.keywords):
+    raise ValueError("too many fields, or one twice")
+  return data
+
+
+def _logged(text):
+  """The calls in a log that are whole; lines of comments are left out.
+
+  Raises:
+    ValueError: none.
+  """
   text = re.sub(r"(?m)^[ \t]*#.*$", "", text)
-  found = [*_CALL.finditer(text)]
-  names = dict.fromkeys(match["name"] for match in found if match["name"])
-  if name is not None:
-    found = [match for match in found if match["name"] == name]
-  if name is not None and not names:
-    raise errors.InputError(
-        f"{where} names no genotype, and '{name}' is asked for; name the file"
-        " alone")
-  if (len(names) > 1 and name is None) or (names and not found):
-    raise errors.InputError(
-        f"{where} holds the genotypes {', '.join(names)}; name one of them, as"
-        f" FILE:{next(iter(names))}")
-  begin = found[-1].start("call")
-  depth, quote, escaped = 0, "", False
-  for i, letter in enumerate(text[begin:begin + _LONGEST], begin):
-    if quote:
+  matches = [*_CALL.finditer(text)]
+  ends = [match.start("call") for match in matches[1:]] + [len(text)]
+  found, line, before = [], 1, 0
+  for match, end in zip(matches, ends, strict=True):
+    begin = match.start("call")
+    line += text.count("\n", before, begin)
+    before = begin
+    call = _closed(text, begin, min(end, begin + _LONGEST))
+    if call is not None:
+      found.append(modules.Found(match["name"], (), line, call))
+  if not found:
+    raise ValueError("no call that ends")
+  return found
+
+
+def _closed(text, begin, end):
+  """A call from where it begins to its last bracket; None where it is cut off.
+  """
+  depth, quote, escaped, comment = 0, "", False, False
+  for i in range(begin, end):
+    letter = text[i]
+    if comment:
+      comment = letter != "\n"
+    elif quote:
+      if letter == "\n":
+        return None
       quote = quote if escaped or letter != quote else ""
       escaped = letter == "\\" and not escaped
     elif letter in "\"'":
       quote = letter
+    elif letter == "#":
+      comment = True
     else:
       depth += (letter in "([{") - (letter in ")]}")
       if depth == 0 and letter == ")":
         return text[begin:i + 1]
-  raise ValueError("the call does not end")
+  return None
 
 
 def _triples(edges):
@@ -308,11 +373,26 @@ def _triples(edges):
 
 
 def _literal(node: ast.expr) -> object:
-  """A literal, or `range(...)` of literals as DARTS's files have it."""
-  if (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-      and node.func.id == "range"):
+  """A literal, or `range(...)` of literals as DARTS's files have it.
+
+  Numbers and lists may stand in what made them, as `np.int64(0)`.
+  """
+  node = _Bare().visit(node)
+  if isinstance(node, ast.Call) and _function(node) == "range" and (
+      not node.keywords):
     numbers = range(*(ast.literal_eval(a) for a in node.args))
     if len(numbers) > 1000:
       raise ValueError("no cell has so many nodes")
     return list(numbers)
   return ast.literal_eval(node)
+
+
+class _Bare(ast.NodeTransformer):
+  """Takes literals out of what made them: one argument, and maybe its type."""
+
+  def visit_Call(self, node):
+    self.generic_visit(node)
+    if len(node.args) == 1 and _MAKERS.fullmatch(_function(node) or "") and all(
+        keyword.arg in ("device", "dtype") for keyword in node.keywords):
+      return node.args[0]
+    return node

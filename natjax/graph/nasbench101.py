@@ -21,13 +21,13 @@ compute nothing and do not count. How the others are numbered does not matter:
 """
 
 from collections.abc import Sequence
-import json
 import re
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from natjax import errors
+from natjax.graph import parsing
 
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 LABELS = ("", "input", "output", *OPERATIONS)
@@ -115,8 +115,8 @@ def from_json(text: str, *, where: str = "architecture") -> Cell:
     InputError: another form, or see `check`.
   """
   try:
-    found = json.loads(text)
-  except (ValueError, RecursionError) as e:
+    found = parsing.load_json(text)
+  except ValueError as e:
     raise errors.InputError(f"{where}: not JSON ({e}); {_ADVICE}") from e
   found = found if isinstance(found, dict) else {}
   parts = [next((found[name] for name in names if name in found), None)

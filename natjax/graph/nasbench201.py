@@ -14,6 +14,7 @@ its incoming edges, and node 3 is the output.
 Many cells compute the same (`computations`).
 """
 
+import ast
 from collections.abc import Sequence
 import functools
 import re
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from natjax import errors, operations
+from natjax.graph import modules
 
 CANDIDATES = (operations.NULL, operations.SKIP, "conv_1x1", "conv_3x3",
               "avg_pool_3x3")
@@ -40,6 +42,9 @@ _NULL, _SKIP = map(CANDIDATES.index, (operations.NULL, operations.SKIP))
 _PLACE = len(NAMES) ** np.arange(len(EDGES))[::-1]
 _FORM = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
 _PATTERN = re.compile(re.escape(_FORM).replace("op", "([^|~+]*)"))
+_STANDING = re.compile(
+    r"(?:\b(?P<name>\w+)[ \t]?=[ \t]?[\"'])?(?P<cell>"
+    + re.escape(_FORM).replace("op", r"[^|~+\n]*") + ")")
 
 
 class Dataset(NamedTuple):
@@ -85,6 +90,44 @@ def from_string(text: str, *, where: str = "architecture") -> tuple[str, ...]:
         f" {_FORM} with operations of {', '.join(NAMES)}")
   names = match.groups()
   return from_names(names, where=where)
+
+
+def find(text: str, *, where: str = "architecture",
+         name: str | None = None) -> tuple[modules.Found, ...]:
+  """The benchmark's strings in a module, which is not executed, or in a log.
+
+  Args:
+    text: with whatever stands around them; lines of comments are left out.
+    where: what the error calls it.
+    name: of one of several strings.
+
+  Returns:
+    Those that are meant, their values being the strings; the last one counts.
+
+  Example:
+    >>> find("arch: |none~0|+|none~0|none~1|+|none~0|none~1|none~2| (best)"
+    ...      )[-1].value
+    '|none~0|+|none~0|none~1|+|none~0|none~1|none~2|'
+
+  Raises:
+    InputError: see `modules.choose` and `modules.unnamed`.
+  """
+  parsed = modules.find(text, _is_string)
+  found = [f._replace(value=_STANDING.search(f.value.value)["cell"])
+           for f in parsed or () if isinstance(f.value, ast.Constant)]
+  if found:
+    modules.unnamed(found, where=where, what="cells")
+  for number, line in enumerate([] if found else text.splitlines(), 1):
+    if not line.lstrip().startswith("#"):
+      found += [modules.Found(match["name"], (), number, match["cell"])
+                for match in _STANDING.finditer(line)]
+  return modules.choose(found, name, where=where, what="cells") if found else ()
+
+
+def _is_string(node):
+  """Whether an expression is a text that holds a cell."""
+  return isinstance(node, ast.Constant) and isinstance(node.value, str) and (
+      _STANDING.search(node.value) is not None)
 
 
 def from_names(names: Sequence[str], *,

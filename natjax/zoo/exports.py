@@ -1,7 +1,8 @@
 """Architectures in the forms of other libraries, read and written.
 
 `read` takes whatever `codec.read` takes, and
-- a cell of NAS-Bench-201: the benchmark's string; the tuple of nodes that its
+- a cell of NAS-Bench-201: the benchmark's string, also quoted, named in a
+  module, or in a log, of which the last is read; the tuple of nodes that its
   code prints, `((("nor_conv_3x3", 0),), ...)`; six operations, or their six
   indices in the benchmark's order (`nasbench201.NAMES`), by its edges;
 - what a one-shot search of NNI exports, JSON with an operation and its input
@@ -66,6 +67,14 @@ def parse(text: str, *, where: str = "architecture",
     '|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|nor_conv_1x1~2|'
   """
   plain = text.strip()
+  if codec.has_genotypes(plain):
+    return codec.parse(text, where=where, name=name)
+  if not plain.startswith("{"):
+    found = nasbench201.find(text, where=where, name=name)
+    whole = plain.startswith("|") and len(found) != 1
+    if found and not whole:
+      return network201.network(nasbench201.from_string(
+          found[-1].value, where=where))
   if plain.startswith(("|", "{")):
     codec.unnamed(name, where)
   if plain.startswith("|"):
@@ -80,6 +89,24 @@ def parse(text: str, *, where: str = "architecture",
         return _built(build, data, where)
     return codec.from_dict(data, where=where)
   return codec.parse(text, where=where, name=name)
+
+
+def last_of(text: str, name: str | None = None) -> tuple[int, int]:
+  """How many architectures a text holds of which `parse` reads the last one.
+
+  Args:
+    text: that `parse` has read.
+    name: of one of several genotypes.
+
+  Returns:
+    That number, and the line where the last one begins, from 1.
+  """
+  if codec.has_genotypes(text):
+    return genotype.last_of(text, name)
+  if text.lstrip().startswith("{"):
+    return 1, 1
+  found = nasbench201.find(text, name=name)
+  return (len(found), found[-1].line) if found else (1, 1)
 
 
 def write(architecture: records.Architecture, form: str) -> str:

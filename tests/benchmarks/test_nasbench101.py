@@ -193,6 +193,9 @@ def test_json_of_the_benchmarks_users():
   text = json.dumps({"module_adjacency": [[0, 1], [0, 0]],
                      "module_operations": ["input", "output"]})
   assert cells.from_json(text) == SKIP
+  twice = f'{text[:-1]}, "module_operations": []}}'
+  with pytest.raises(errors.InputError, match="operations' stands twice in an"):
+    cells.from_json(twice)
   for wrong in ("{", "[]", '{"matrix": 3, "ops": []}', '{"matrix": [[0]]}'):
     with pytest.raises(errors.InputError, match="it: "):
       cells.from_json(wrong, where="it")

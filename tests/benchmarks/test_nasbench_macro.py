@@ -56,6 +56,8 @@ def without(table, name):
 
 @pytest.mark.parametrize("change,message", [
     (lambda t: json.dumps(t)[:-30], "damaged, or no JSON"),
+    (lambda t: json.dumps(t)[:-1] + ', "00000000": {}}',
+     "the key '00000000' stands twice"),
     (lambda t: json.dumps(without(t, "00000000")), "6560 of 6561 chains"),
     (lambda t: json.dumps({**t, "33333333": {}}), "keys are no chains"),
     (lambda t: json.dumps({"hash": [1]}), "keys are no chains"),

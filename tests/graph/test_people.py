@@ -59,6 +59,88 @@ def test_a_module_is_read_by_name_and_not_executed(read, tmp_path, capsys):
   assert err.count("\n") == 2 == err.count("name one of them, as FILE:FIRST")
 
 
+@pytest.mark.parametrize("text", [
+    f"FIRST: Genotype = {TEXT}\nOTHER: g.Genotype = {OTHER}\n",
+    f"ALL = {{'FIRST': {TEXT}, 'OTHER': {OTHER}}}\n",
+    f"{{'FIRST': {TEXT}, 'OTHER': {OTHER}}}",
+    f"ALL = dict(FIRST={TEXT},\n  OTHER={OTHER})\n",
+    f"FIRST, OTHER = {TEXT}, {OTHER}\n",
+    f"ALL = {{}}\nALL['FIRST'] = {TEXT}\nALL['OTHER'] = {OTHER}\n",
+    f"class All:\n  FIRST = {TEXT}\n  OTHER = {OTHER}\n",
+    f"FIRST: Genotype = {TEXT}\nOTHER: Genotype = {OTHER}\nthat's all"])
+def test_every_way_to_name_genotypes(read, text):
+  assert read(text, "FIRST") == DARTS
+  assert read(text, "OTHER") == genotype.from_darts(OTHER)
+  for name in (None, "Genotype", "ALL"):
+    with pytest.raises(errors.InputError, match="genotypes FIRST, OTHER; name"):
+      read(text, name)
+
+
+def test_lists_of_genotypes_are_named_by_their_numbers(read):
+  for owner in ("ALL", ""):
+    text = f"{owner and 'ALL = '}[{TEXT}, {OTHER}]"
+    assert read(text, f"{owner}[1]") == genotype.from_darts(OTHER)
+    with pytest.raises(
+        errors.InputError, match=rf"{owner}\[0\], {owner}\[1\];"):
+      read(text)
+
+
+@pytest.mark.parametrize("text, said", [
+    (f"{TEXT}\n\n{OTHER}\n", "2 genotypes without names, in the lines 1, 3;"),
+    (f"FIRST = {TEXT}\n{OTHER}\n", "FIRST, that of line 2; name one of them"),
+    (f"A = {{'best': {TEXT}}}\nB = {{'best': {OTHER}}}\n",
+     "2 genotypes called best, in the lines 1, 2; keep one")])
+def test_genotypes_that_no_name_tells_apart(read, text, said):
+  with pytest.raises(errors.InputError, match=said):
+    read(text)
+
+
+def test_a_name_that_is_given_again_is_the_last_one(read):
+  assert read(f"A = {OTHER}\nA = {TEXT}\n") == DARTS
+
+
+@pytest.mark.parametrize("text", [
+    TEXT.replace("), (", "),  # node 2's edge, (of\n (", 1),
+    "log: it's\n" + TEXT.replace("), (", "),  # node 2's edge, [of\n (", 1),
+    TEXT.replace(", 0)", ", np.int64(0))"),
+    TEXT.replace(", 1)", ", tensor(1))"),
+    TEXT.replace(", 1)", ", torch.tensor(1, device='cuda:0'))"),
+    TEXT.replace("'skip_connect'", "np.str_('skip_connect')"),
+    TEXT.replace("[2, 3, 4, 5]", "list(range(2, 6))"),
+    TEXT.replace("normal=", "").replace("normal_concat=", "").replace(
+        "reduce=", "").replace("reduce_concat=", ""),
+    TEXT.replace("normal=", "", 1),
+    f"02 PM genotype = {OTHER}\n03 PM genotype = {TEXT}\n04 PM"
+    f" genotype = {OTHER[:200]}",
+    f"02 PM genotype = {TEXT}\n03 PM genotype = {OTHER[:24]}\n04 PM it's done"])
+def test_what_others_write_into_the_text(read, text):
+  assert text != TEXT and read(text) == DARTS
+
+
+@pytest.mark.parametrize("text", [
+    TEXT.replace(", 0)", ", largest(0))"), TEXT.replace(", 0)", ", int(0, 1))"),
+    TEXT.replace("reduce=", "normal=", 1), TEXT.replace(
+        "Genotype(", "Genotype([], "), f"{TEXT[:-1]}, reduce_concat=[2])",
+    f"02 PM genotype = {TEXT[:-1]}\n"])
+def test_what_cannot_be_meant_is_refused(read, text):
+  with pytest.raises(errors.InputError, match="not of the form Genotype"):
+    read(text)
+
+
+def test_the_command_line_says_which_of_several_is_taken(tmp_path, capsys):
+  path = tmp_path / "log.txt"
+  path.write_text(f"02 PM = {OTHER}\n# {OTHER}\n03 PM = {OTHER}\n\n"
+                  f"04 PM = {TEXT}\n05 PM = {OTHER[:90]}", "utf-8")
+  assert cli.main(["cost", str(path)]) == 0
+  out, err = capsys.readouterr()
+  assert "3349342 parameters" in out
+  assert "holds 3 architectures; the last one is taken, of line 5" in " ".join(
+      err.split())
+  path.write_text(f"04 PM = {TEXT}\n", "utf-8")
+  assert cli.main(["cost", str(path)]) == 0
+  assert capsys.readouterr().err == ""
+
+
 def test_the_text_itself_as_an_argument(capsys):
   assert cli.main(["cost", TEXT]) == 0
   assert "3349342 parameters" in capsys.readouterr().out

@@ -73,6 +73,42 @@ def net_config(name):
           "classifier": {"name": "LinearLayer", "out_features": 1000}}
 
 
+OTHER = STRING.replace("nor_conv_3x3", "avg_pool_3x3")
+
+
+@pytest.mark.parametrize("text", [
+    f"'{STRING}'", f'"{STRING}"\n', f"arch: {STRING}", f"# best\n{STRING}\n",
+    f"{STRING}  # it's good", f"# {OTHER}\n{STRING}", f"best = '{STRING}'\n",
+    f"# {OTHER}\nBEST: str = (\n  '{STRING}')\nraise SystemExit(3)\n",
+    f"Structure(4 nodes with {STRING})", f"('{STRING}', 91.2)",
+    f"02 PM {OTHER} 88.1\n02 PM it's {STRING} 91.2\n03 PM done\n"])
+def test_strings_of_nasbench201_among_others(text):
+  assert OTHER != STRING
+  assert exports.parse(text) == CELL
+
+
+def test_named_strings_of_nasbench201(tmp_path, capsys):
+  text = f"A = '{OTHER}'\nBEST = {{'b': '{STRING}'}}\n"
+  assert exports.parse(text, name="b") == CELL
+  for name in (None, "BEST"):
+    with pytest.raises(errors.InputError, match="the cells A, b; name one of"):
+      exports.parse(text, name=name)
+  with pytest.raises(errors.InputError, match="2 cells without names, in the"):
+    exports.parse(f"'{STRING}'\n'{OTHER}'\n")
+  for other in (f"{STRING}\n{OTHER}\n", STRING[:-9], STRING[1:]):
+    with pytest.raises(errors.InputError, match=r"string|JSON"):
+      exports.parse(other)
+  with pytest.raises(errors.InputError, match="edge 0 -> 1 is unknown"):
+    exports.parse(f"arch: {STRING.replace('nor_conv_3x3', 'conv_9x9')}")
+  path = tmp_path / "log.txt"
+  path.write_text(f"02 PM {OTHER}\n\n03 PM {STRING}\n", "utf-8")
+  assert cli.main(["cost", str(path)]) == 0
+  assert "holds 2 architectures; the last one is taken, of line 3" in (
+      " ".join(capsys.readouterr().err.split()))
+  assert cli.main(["cost", f"Structure(4 nodes with {STRING})"]) == 0
+  assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("text", [
     STRING, f" {STRING}\n", str(NAMES), "(3, 0, 1, 2, 0, 4)",
     "[3, 0, 1, 2, 0, 4]", "('nor_conv_3x3', 'none', 'identity',"
