@@ -85,6 +85,43 @@ def read(path: pathlib.Path, architecture: records.Architecture,
   return Read(found, anew)
 
 
+def with_classifier(name: str, variables: Any, like: Any, *, last: str,
+                    seed: int = 0) -> Read:
+  """A network's variables by natjax's names, with a classifier that fits.
+
+  As `read`: one of other classes, or none, is drawn. Variables that differ in
+  anything else are left as they are, for others to refuse.
+
+  Args:
+    name: of where they are from, in words.
+    variables: "params" and "batch_stats".
+    like: those of the architecture, arrays or their shapes.
+    last: the name of the classifier's layer.
+    seed: of a classifier that is drawn.
+  """
+  held, wanted = (
+      {path: np.shape(leaf) for path, leaf in (
+          flax.traverse_util.flatten_dict(tree).items())}
+      for tree in (variables, like))
+  theirs, ours = (
+      {path: shape for path, shape in shapes.items() if path[1:2] == (
+          last,) or path[1:3] == ("auxiliary", "classifier")}
+      for shapes in (held, wanted))
+  rest = {path: shape for path, shape in held.items() if path not in theirs
+          and (path in wanted or path[1:2] != ("auxiliary",))}
+  anew = _another(theirs, ours)
+  if not anew or rest != {
+      path: shape for path, shape in wanted.items() if path not in ours}:
+    return Read(variables, "")
+  flat = flax.traverse_util.flatten_dict(variables)
+  found = {kind: {} for kind in ("params", "batch_stats")} | (
+      flax.traverse_util.unflatten_dict({
+          **{path: flat[path] for path in rest},
+          **{path: _draw(path[-1], shape, seed)
+             for path, shape in ours.items()}}))
+  return Read(found, f"{name} {anew}: it is drawn")
+
+
 def write(path: pathlib.Path, architecture: records.Architecture,
           variables: Any) -> None:
   """Writes a network's variables as `.safetensors`, by torchvision's names.
@@ -209,6 +246,33 @@ def _other_classes(last, held):
   if wanted in counts or len(counts) > 1:
     return ""
   return f"has a classifier of {counts.pop()} classes, not {wanted}"
+
+
+def _another(theirs, ours):
+  """As `_other_classes`, of shapes by natjax's own paths."""
+  if not theirs:
+    return "has no classifier" if ours else ""
+  if not ours or not ours.keys() <= theirs.keys():
+    return ""
+  # Those of a class of ArcFace's come first, others last.
+  parts = [[(shape[:1], shape[1:]) if path[-1] == "classes" else (
+      shape[-1:], shape[:-1]) for path, shape in (
+          (path, shapes[path]) for path in ours)] for shapes in (theirs, ours)]
+  (held, other), (wanted, own) = (
+      ({classes for classes, _ in part}, [rest for _, rest in part])
+      for part in parts)
+  if other != own or len(held) > 1 or held & {(), *wanted}:
+    return ""
+  return f"has a classifier of {held.pop()[0]} classes, not {wanted.pop()[0]}"
+
+
+def _draw(kind, shape, seed):
+  """A part of a classifier as natjax begins one, by its name there."""
+  if kind == "kernel":
+    return operations.kernel_init(jax.random.key(seed), shape)
+  if kind == "classes":
+    return 0.01 * jax.random.normal(jax.random.key(seed), shape)
+  return jax.device_put(np.zeros(shape, np.float32))
 
 
 def _drawn(last, seed):

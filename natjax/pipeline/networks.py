@@ -94,8 +94,8 @@ def read_weights(
     place: where it stands.
     like: gives the shapes of an architecture's variables; `misfits` of natjax's
       own are left to the caller.
-    seed: of a classifier that is drawn, where another library's file has other
-      classes.
+    seed: of a classifier that is drawn, where the file has other classes or
+      none.
 
   Raises:
     InputError: as `load_weights`, or as `interchange.weights.read`.
@@ -104,9 +104,15 @@ def read_weights(
   if path.exists() and not files.is_own(path):
     return interchange.read(path, architecture, place, seed=seed)
   found, padded = load_weights(path), codec.pad(architecture)
-  if padded != architecture and not misfits(found, like(padded)):
-    found = inherit.renumbered(found, like(architecture))
-  return interchange.Read(found, "")
+  fit = lambda spelled: interchange.with_classifier(
+      path.name, found, like(spelled), seed=seed, last=network_lib.names(
+          codec.expand(architecture, place)).head[-1])
+  if padded != architecture:
+    read = fit(padded)
+    if not misfits(read.variables, like(padded)):
+      return read._replace(variables=inherit.renumbered(
+          read.variables, like(architecture)))
+  return fit(architecture)
 
 
 def read_variables(path: str | os.PathLike[str], like: Any) -> Any | None:

@@ -362,8 +362,10 @@ def given(source: Source | None,
     return Given({}, "")
   found = find(source, architecture, seeds or range(
       trainer.seed, trainer.seed + trainer.config.seeds), trainer.like)
-  anew = [_read(path, architecture, trainer).anew for path in found.values()]
-  return Given(found, anew[0])
+  anew, *_ = [_read(path, architecture, trainer).anew.replace(
+      path.name, "the dictionary of weights" if isinstance(source, Mapping)
+      else path.name) for path in found.values()]
+  return Given(found, anew)
 
 
 def note(found: Mapping[int, pathlib.Path],
@@ -455,9 +457,12 @@ def load_weights(path: str | os.PathLike[str],
       raise errors.InputError(
           "an .npz file does not say in which skeleton cells stand; load them"
           " with their run, by natjax.load", "architecture")
-    check(found, _like(network, interchange.frame(network, found, classes)))
-    return found
-  read = interchange.read(path, network, None, classes=classes)
+    like = _like(network, interchange.frame(network, found, classes))
+    read = interchange.with_classifier(
+        path.name, found, like, last=network_lib.names(network).head[-1])
+    check(read.variables, like)
+  else:
+    read = interchange.read(path, network, None, classes=classes)
   if read.anew:
     warnings.warn(read.anew, stacklevel=2)
   return read.variables

@@ -1,5 +1,6 @@
 """Jobs that begin with weights that another library trained."""
 
+import dataclasses
 import json
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 import natjax
 from natjax import cli, errors, pipeline
 from natjax.graph import codec, records
+from natjax.objectives import simclr
 from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import trainer as trainer_lib
 from natjax.pipeline import weights
@@ -34,6 +36,8 @@ def folder(tmp_path_factory):
   natjax.save_weights(path / "m.npz", small.RESIDUAL, variables)
   torch_writer.save(path / "other.pth", small.tensors(
       small.RESIDUAL, FRAME._replace(num_classes=7)))
+  natjax.save_weights(path / "other.npz", small.RESIDUAL, natjax.load_weights(
+      path / "other.pth", small.RESIDUAL))
   torch_writer.save(path / "vgg.pth", small.tensors(small.VGG, FRAME))
   torch_writer.save(path / "code.pth", small.tensors(
       small.RESIDUAL, FRAME), lambda state: {
@@ -61,11 +65,31 @@ def test_all_forms_hold_the_same(folder):
 
 
 def test_a_library_call_says_what_is_drawn(folder):
-  with pytest.warns(UserWarning, match=r"of 10 classes, not 3: it is drawn"):
-    found = natjax.load_weights(folder / "m.pth", small.RESIDUAL, 3)
-  assert found["params"]["head1"]["linear"]["bias"].shape == (3,)
-  with pytest.raises(errors.InputError, match=r"head1/linear/bias"):
-    natjax.load_weights(folder / "m.npz", small.RESIDUAL, 3)
+  found = []
+  for file in ("m.pth", "m.npz"):
+    with pytest.warns(UserWarning, match=(
+        f"^{file} has a classifier of 10 classes, not 3: it is drawn$")):
+      found.append(natjax.load_weights(folder / file, small.RESIDUAL, 3))
+  assert found[0]["params"]["head1"]["linear"]["bias"].shape == (3,)
+  jax.tree.map(np.testing.assert_array_equal, *map(small.flat, found))
+
+
+def test_of_own_files_only_the_classifier_may_differ(folder, tmp_path):
+  flat = small.flat(natjax.load_weights(folder / "m.npz", small.RESIDUAL))
+  kernel, bias = (f"params/head1/linear/{part}" for part in ("kernel", "bias"))
+  for change, words in (
+      ({kernel: flat[kernel][:, :7], bias: flat[bias][:6]}, "another shape"),
+      ({kernel: flat[kernel][:3, :7], bias: flat[bias][:7]}, "another shape"),
+      ({kernel: flat[kernel][:, :7]}, "another shape"),
+      ({kernel: flat[kernel][:, :7], bias: flat[bias][:7],
+        "params/more/bias": flat[bias]}, "they hold besides params/more"),
+      ({bias: None}, "they lack params/head1/linear/bias"),
+      ({kernel: None, bias: None, "params/stem0/conv/kernel": None},
+       "they lack params/")):
+    np.savez(tmp_path / "m.npz", **{
+        k: v for k, v in {**flat, **change}.items() if v is not None})
+    with pytest.raises(errors.InputError, match=words):
+      natjax.load_weights(tmp_path / "m.npz", small.RESIDUAL, 10)
 
 
 @pytest.mark.parametrize("call, words", [
@@ -102,19 +126,21 @@ def test_a_training_begins_with_them(folder, tmp_path, capsys):
   assert cli.main(arguments) == 0  # Nothing is left to do.
 
 
-def test_a_classifier_of_other_classes_is_said_and_drawn_by_the_seed(folder):
+@pytest.mark.parametrize("file", ["other.pth", "other.npz"])
+def test_a_classifier_of_other_classes_is_said_and_drawn_by_the_seed(
+    folder, file):
   kernels = []
   for seed in (3, 4):
     job = pipeline.TrainJob(
         small.RESIDUAL, test_replace.dataset(), test_weights.STILL, seed=seed,
-        weights=folder / "other.pth")
+        weights=folder / file)
     assert job.note.startswith(
-        "other.pth has a classifier of 7 classes, not 10: it is drawn; other")
-    own = job.trainer.read(folder / "other.pth", small.RESIDUAL)
+        f"{file} has a classifier of 7 classes, not 10: it is drawn")
+    own = job.trainer.read(folder / file, small.RESIDUAL)
     kernels.append(own["params"]["head1"]["linear"]["kernel"])
     # Whoever reads them, has the same.
     jax.tree.map(np.testing.assert_array_equal, own, weights.share(
-        folder / "other.pth", small.RESIDUAL, job.trainer))
+        folder / file, small.RESIDUAL, job.trainer))
   assert kernels[0].shape == (8, 10) and (kernels[0] != kernels[1]).any()
 
 
@@ -126,7 +152,8 @@ class Stopped(Exception):
     ("replace", test_replace.CONFIG),
     ("differentiable", test_weights.STILL_THETA)])
 @pytest.mark.parametrize("file, first", [
-    ("m.pth", "transformed"), ("other.pth", "original")])
+    ("m.pth", "transformed"), ("other.pth", "original"),
+    ("other.npz", "original")])
 def test_what_has_another_classifier_is_trained_before_it_is_changed(
     method, search, file, first, folder, tmp_path, monkeypatch):
   asked = []
@@ -152,6 +179,55 @@ def test_what_has_another_classifier_is_trained_before_it_is_changed(
         folder / "m.npz", small.RESIDUAL)["params"])
     jax.tree.map(np.testing.assert_array_equal,
                  params(tmp_path / "run", "original-3"), wanted)
+
+
+@pytest.fixture(scope="module")
+def without_labels(tmp_path_factory):
+  """A run of a network that learnt without labels."""
+  out = tmp_path_factory.mktemp("simclr") / "run"
+  pipeline.train(small.RESIDUAL, test_replace.dataset(), out=out, seed=3,
+                 config=dataclasses.replace(test_weights.STILL, seeds=1),
+                 simclr=simclr.SimCLRConfig(watch_epochs=0))
+  return out
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("method, search", [
+    ("replace", test_replace.CONFIG),
+    ("differentiable", test_weights.STILL_THETA),
+    ("nat", test_weights.STILL_NAT), ("natpp", test_weights.STILL_NAT),
+    ("evolution", test_weights.STILL_EVOLVED)])
+def test_what_learnt_without_labels_is_transformed(
+    method, search, without_labels):
+  train = dataclasses.replace(test_weights.STILL, seeds=1)
+  job = pipeline.Job(small.RESIDUAL, test_replace.dataset(), method, search,
+                     train, seed=3, weights=without_labels)
+  assert job.note.startswith("weights.npz has no classifier: it is drawn")
+  assert not job._adopts
+  state = job._program().init(jax.random.key(0)) if not job.entry.trained else (
+      job.plan.begin(job.trainer.read(
+          job._weights[3], small.RESIDUAL), jax.random.key(0)))
+  found = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+           if "stem" in jax.tree_util.keystr(path) and leaf.shape == (
+               3, 3, 3, 4)]
+  wanted = params(without_labels, "network-3")["stem0/conv/kernel"]
+  assert any((leaf == wanted).all() for leaf in found)
+
+
+@pytest.mark.long
+def test_what_learnt_without_labels_is_trained_with_them(
+    without_labels, tmp_path):
+  result = pipeline.train(
+      small.RESIDUAL, test_replace.dataset(), out=tmp_path / "run", seed=3,
+      config=dataclasses.replace(test_weights.STILL, seeds=1),
+      weights=without_labels)
+  assert result["note"] == "weights.npz has no classifier: it is drawn"
+  before, after = (params(out, "network-3")
+                   for out in (without_labels, tmp_path / "run"))
+  assert after.keys() - before.keys() == {
+      "head1/linear/kernel", "head1/linear/bias"}
+  for name, leaf in before.items():
+    np.testing.assert_array_equal(leaf, after[name])
 
 
 @pytest.mark.parametrize("command", ["train", "transform"])
