@@ -37,7 +37,6 @@ MANY = records.Genotype(
          ("conv_1x1", 3, 5), ("skip_connect", 4, 5), concat=(2, 3, 4, 5)))
 
 
-
 def wide(num_nodes):
   """Cells of nodes that hang on the inputs, of which the last is the output."""
   return records.Genotype(*(cell(*(

@@ -8,7 +8,7 @@ chosen before and everything later kept. Since keeping what stands is always
 possible, every partial choice can be completed, and what is sampled never
 breaks a guard. Log-probability and entropy are those of this masked
 distribution; the entropy is exact, by dynamic programming over which nodes
-carry a signal, of which there are 2^N possibilities, and N at most `MOST_NODES`.
+carry a signal, of which there are 2^N possibilities; N is at most `MOST_NODES`.
 
 All functions take one cell; callers `vmap`. Shapes: `source`, `operation`,
 `actions` are [N, K], `concat` is [N], logits [N, K, A]; K is 2 in NAT's spaces.
@@ -26,9 +26,9 @@ from natjax.graph import arrays as arrays_lib
 from natjax.graph import records
 from natjax.spaces import transitions
 
-# Of a cell whose guards ask for connectivity. Gradients of the entropy hold some
-# 7 * 2^N f32[E, A] per cell, which are gigabytes beyond, and a signal is a bit
-# of 32.
+# Of a cell whose guards ask for connectivity. Gradients of the entropy hold
+# some 7 * 2^N f32[E, A] per cell, which are gigabytes beyond, and a signal is a
+# bit of 32.
 MOST_NODES = 18
 
 # Of more edges a loop is compiled, which takes no longer the more they are.
