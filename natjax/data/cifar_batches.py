@@ -61,9 +61,11 @@ def read(name: str, folder: pathlib.Path) -> dataset.RawImages:
   names = load_pickle(folder / meta).get(key)
   if isinstance(names, np.ndarray):
     names = names.tolist()
-  if not isinstance(names, list):
+  if not isinstance(names, list) or not all(
+      isinstance(name, str | bytes) for name in names):
     raise errors.InputError(
-        f"{folder / meta} lacks the list {key}; unpack the archive again")
+        f"{folder / meta} lacks the list {key} of texts; unpack the archive"
+        " again")
   return dataset.RawImages(read_part(train), read_part([test]),
                            tuple(map(unpickle.text, names)))
 
@@ -98,7 +100,16 @@ def _read_batch(path: pathlib.Path,
     raise errors.InputError(
         f"{path} lacks {', '.join(sorted(missing))}; it is no batch of this "
         "set: check which archive was unpacked")
-  rows, labels = np.asarray(batch["data"]), np.asarray(batch[label_key])
+  rows, labels = batch["data"], batch[label_key]
+  # Lists within lists may hold more than memory does.
+  if not isinstance(rows, np.ndarray) or not (
+      labels.dtype.kind in "iu" if isinstance(labels, np.ndarray)
+      else isinstance(labels, list) and all(
+          type(label) is int and abs(label) < 2**63 for label in labels)):
+    raise errors.InputError(
+        f"{path}: data must be an array, and {label_key} a list of whole"
+        " numbers: unpack the archive again")
+  labels = np.asarray(labels).astype(np.int64).reshape(-1)
   if rows.dtype != np.uint8 or rows.shape != (labels.size, 3 * 32 * 32):
     raise errors.InputError(
         f"{path}: data is {rows.dtype}{list(rows.shape)} with {labels.size} "

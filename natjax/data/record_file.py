@@ -80,7 +80,8 @@ def read(path: pathlib.Path, image_size: int, resize: str = "stretch",
   keep = stream.wanted(len(images), image_size, resize)
   found, labels = (_streamed if keep else _held)(
       path, places, images.start, image_size, resize, stream)
-  count = _identities(path.with_name(PROPERTY)) if faces else None
+  count = _identities(
+      path.with_name(PROPERTY), len(images)) if faces else None
   return dataset.RawImages(
       (found, labels), None,
       None if count is None else tuple(map(str, range(count))))
@@ -274,15 +275,24 @@ def _beginnings(file: BinaryIO, path: pathlib.Path) -> Iterator[int]:
     offset += 8 + (word % _MOST + 3) // 4 * 4
 
 
-def _identities(path: pathlib.Path) -> int | None:
-  """How many there are, by the file `property`; None where there is none."""
+def _identities(path: pathlib.Path, images: int) -> int | None:
+  """How many there are, by the file `property`; None where there is none.
+
+  Raises:
+    InputError: it does not begin with their number, or names more than there
+      are images.
+  """
   if not path.is_file():
     return None
   first = path.read_text("ascii", errors="replace").split(",")[0].strip()
-  if not first.isdecimal() or not 2 <= int(first) <= 2**31:
+  if not first.isdecimal() or len(first) > 10 or int(first) < 2:
     raise errors.InputError(
         f"{path} begins with {errors.short(first)} and must begin with the"
         f" number of identities; {_ADVICE}, or remove it")
+  if int(first) > images:
+    raise errors.InputError(
+        f"{path} says that there are {int(first)} identities, and there are"
+        f" {images} images; {_ADVICE}, or remove it")
   return int(first)
 
 

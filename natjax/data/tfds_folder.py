@@ -31,6 +31,8 @@ from natjax.data import crops, dataset, records, streamed, unpickle
 _CHUNK = 1000  # Examples read at once.
 _INSTALL = 'pip install "natjax[data]"'
 _TEST_SPLITS = ("test", "validation", "val", "valid")
+_INFO, _FEATURES, _NAMES = (
+    "dataset_info.json", "features.json", "label.labels.txt")
 _UNKNOWN = -1  # The label that tensorflow-datasets gives images without one.
 
 
@@ -93,7 +95,9 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
       that needs TensorFlow, is not one of 8-bit images with one label each,
       has no training split, or its files are damaged.
   """
-  info = _json(folder / "dataset_info.json")
+  for name in (_INFO, _FEATURES, _NAMES):  # Others read them, too.
+    errors.regular(folder / name)
+  info = _json(folder / _INFO)
   if isinstance(info, dict) and isinstance(info.get("splits"), list):
     count = sum(len(part) and sum(map(int, part)) for part in (
         split.get("shardLengths", ()) for split in info["splits"]))
@@ -156,7 +160,7 @@ def _json(path):
 def _find(folder, info, image_size, resize, stream, *, keep):
   """Finds the examples of a set, and reads them unless they are kept on disk.
   """
-  features = _json(folder / "features.json")
+  features = _json(folder / _FEATURES)
   try:
     features = features["featuresDict"]["features"]
     image, label = features["image"]["image"], features["label"]
@@ -181,7 +185,8 @@ def _find(folder, info, image_size, resize, stream, *, keep):
 
   def files(split):
     count = len(splits[split])
-    paths = sorted(folder.glob(f"*-{split}.{suffix}*"))
+    paths = [*map(errors.regular, sorted(
+        folder.glob(f"*-{split}.{suffix}*")))]
     if not count or len(paths) != count:
       raise errors.InputError(
           f"{folder} has {len(paths)} of {count} files of {suffix} of the split"
@@ -203,7 +208,7 @@ def _find(folder, info, image_size, resize, stream, *, keep):
       folder, tuple(splits), lambda split: (
           kinds[suffix].first_labels(files(split)) if keep else (
               kinds[suffix](files(split)).labels)))
-  names = folder / "label.labels.txt"
+  names = folder / _NAMES
   return dataset.RawImages(
       find(train), find(test) if test else None,
       tuple(names.read_text(encoding="utf-8").split("\n")[

@@ -73,7 +73,7 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
 def _lines(path: pathlib.Path) -> list[str]:
   """Returns the lines of a text file that are not empty, at least one."""
   try:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = errors.regular(path).read_text(encoding="utf-8").splitlines()
   except (OSError, UnicodeDecodeError) as error:
     raise errors.InputError(f"{path} cannot be read; {_WHOLE}") from error
   found = [line.strip() for line in lines if line.strip()]

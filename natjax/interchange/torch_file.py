@@ -71,8 +71,10 @@ def read(path: pathlib.Path) -> Any:
 
 
 def _read(path, archive):
-  pickle = next(name for name in archive.namelist() if name.split("/")[1:] == [
-      PICKLE])
+  pickle = next((name for name in archive.namelist() if name.split("/")[
+      1:] == [PICKLE]), None)
+  if pickle is None:
+    raise ValueError(f"{PICKLE} lies in no folder of its own")
   folder = pickle.removesuffix(PICKLE)
   order = f"{folder}byteorder"
   big = order in archive.namelist() and archive.read(order).strip() == b"big"

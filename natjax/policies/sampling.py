@@ -8,8 +8,7 @@ chosen before and everything later kept. Since keeping what stands is always
 possible, every partial choice can be completed, and what is sampled never
 breaks a guard. Log-probability and entropy are those of this masked
 distribution; the entropy is exact, by dynamic programming over which nodes
-carry a signal, of which there are 2^N possibilities, and N at most
-`MOST_NODES`.
+carry a signal, of which there are 2^N possibilities; N is at most `MOST_NODES`.
 
 All functions take one cell; callers `vmap`. Shapes: `source`, `operation`,
 `actions` are [N, K], `concat` is [N], logits [N, K, A]; K is 2 in NAT's spaces.

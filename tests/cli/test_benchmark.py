@@ -247,7 +247,8 @@ def test_a_table_is_searched_by_evolution_and_at_random(table):
      "mutations is 25 and with 25 mutations"),
     (("nasbench201", "--method", "random", "--population", 3, "--mutations", 1),
      "mutations is 1 and does not apply"),
-    (("nasbench1shot1-1", "--method", "nat"), "method 'nat' is unknown")])
+    (("nasbench1shot1-1", "--method", "nat"),
+     "of which nasbench1shot1-1 has none")])
 def test_searches_that_are_refused(argv, message, table):
   code, out, err = run("benchmark", *argv, "--table", table)
   assert (code, out) == (2, "")

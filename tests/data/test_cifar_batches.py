@@ -235,6 +235,20 @@ def test_read_names_the_files_that_are_missing(cifar10):
     cifar_batches.read("cifar10", cifar10)
 
 
+def test_labels_that_are_lists_of_one_list_many_times(cifar10):
+  deep = [1]
+  for _ in range(40):  # 2^40 numbers, in 40 lists.
+    deep = [deep, deep]
+  batch = {"labels": deep, "data": _rows(2, 0)}
+  (cifar10 / "data_batch_2").write_bytes(pickle.dumps(batch, 2))
+  with pytest.raises(errors.InputError, match="list of whole numbers"):
+    cifar_batches.read("cifar10", cifar10)
+  batch = {"labels": [1, 2], "data": deep}
+  (cifar10 / "data_batch_2").write_bytes(pickle.dumps(batch, 2))
+  with pytest.raises(errors.InputError, match="must be an array"):
+    cifar_batches.read("cifar10", cifar10)
+
+
 @pytest.mark.parametrize(
   ("file", "content", "message"),
   [
@@ -250,6 +264,16 @@ def test_read_names_the_files_that_are_missing(cifar10):
       r"float64\[1, 3072\] with 1 labels",
     ),
     ("batches.meta", _pickle(names=_list([])), "lacks the list label_names"),
+    ("batches.meta", _pickle(label_names=_list([_list([])])),
+     "label_names of texts"),
+    *(("data_batch_2", _pickle(labels=labels, data=_array(_rows(2, 0))),
+       "labels a list of whole numbers") for labels in (
+           _list([_list([_integer(1)]), _list([_integer(2)])]),
+           _list([_list([_integer(1)]), _integer(2)]),
+           _list([_text("1"), _text("2")]), _integer(2),
+           _array(np.zeros(2)))),
+    ("data_batch_2", _pickle(labels=_list([_integer(1)]), data=_list([])),
+     "data must be an array"),
   ],
 )
 def test_read_refuses_what_is_no_batch(cifar10, file, content, message):

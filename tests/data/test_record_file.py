@@ -139,6 +139,14 @@ def nameless(folder):
   (folder / "property").write_text("many people")
 
 
+def crowded(folder):
+  (folder / "property").write_text("200000000,8,8")
+
+
+def lengthy(folder):
+  (folder / "property").write_text("9" * 5000)
+
+
 def continued(folder):
   path = folder / "train.rec"
   data = bytearray(path.read_bytes())
@@ -153,10 +161,13 @@ def continued(folder):
     (other, "no file of MXNet's records"), (empty, "holds no records"),
     (gaps, "does not number"), (many, "records 1 to 98"),
     (endless, "record 0 has the label nan"),
-    (nameless, "number of identities"), (continued, "do not follow")])
+    (nameless, "number of identities"), (lengthy, "number of identities"),
+    (crowded, "200000000 identities, and there are 12 images"),
+    (continued, "do not follow")])
 def test_what_is_damaged_is_refused_in_a_line(tmp_path, damage, message):
   folder = faces.write_faces(tmp_path, IMAGES, LABELS)
-  (folder / "property").unlink() if damage is not nameless else None
+  if damage not in (nameless, lengthy, crowded):
+    (folder / "property").unlink()
   damage(folder)
   with pytest.raises(errors.InputError, match=message) as refusal:
     record_file.read(folder / "train.rec", 8)

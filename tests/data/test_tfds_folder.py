@@ -5,6 +5,8 @@ is not installed; the last read a set that the real one prepared.
 """
 
 import io
+import json
+import os
 import sys
 import types
 
@@ -288,6 +290,33 @@ def test_read_refuses_an_image_that_cannot_be_decoded(stand_in, tmp_path):
 def test_read_says_how_to_install_tfds(monkeypatch, tmp_path):
   monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
   assert 'pip install "natjax[data]"' in _refusal(tmp_path)
+
+
+_IMAGE = {"image": {"shape": {"dimensions": ["4", "4", "3"]}}}
+
+
+def _described(folder, info=None, features=None):
+  """Writes what lies beside a set's files."""
+  folder.mkdir(exist_ok=True)
+  info = {"fileFormat": "tfrecord", "splits": [
+    {"name": "train", "shardLengths": ["2"]}]} | (info or {})
+  features = {"image": _IMAGE, "label": {
+    "classLabel": {"numClasses": "2"}}} | (features or {})
+  (folder / "dataset_info.json").write_text(json.dumps(info))
+  (folder / "features.json").write_text(
+    json.dumps({"featuresDict": {"features": features}}))
+  (folder / "label.labels.txt").write_text("a\nb")
+  return folder
+
+
+@pytest.mark.parametrize("name", [
+  "dataset_info.json", "features.json", "label.labels.txt",
+  "a-train.tfrecord-00000-of-00001"])
+def test_pipes_are_refused(tmp_path, name):
+  folder = _described(tmp_path / "set")
+  (folder / name).unlink(missing_ok=True)
+  os.mkfifo(folder / name)
+  assert f"{name} is a pipe or a device" in _refusal(folder)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Tests of natjax.data.tiny_imagenet, on a small folder of its form."""
 
+import os
+
 import numpy as np
 from PIL import Image
 import pytest
@@ -106,6 +108,13 @@ def test_refuses_what_is_incomplete(folder):
   for path in (folder / "train" / "n02" / "images").iterdir():
     path.unlink()
   assert "holds no .JPEG files" in _refusal(data_dir=folder)
+
+
+@pytest.mark.parametrize("name", ["words.txt", "val/val_annotations.txt"])
+def test_pipes_are_refused(folder, name):
+  (folder / name).unlink()
+  os.mkfifo(folder / name)
+  assert f"{name} is a pipe or a device" in _refusal(data_dir=folder)
 
 
 def test_test_images_that_somebody_moved_into_folders(folder):

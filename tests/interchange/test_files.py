@@ -164,6 +164,7 @@ def zipped(**members):
     (safe(TENSORS)[:-1], "is damaged"), (safe(TENSORS)[:60], "is damaged"),
     (b"\xff" * 8 + b"{}", "is damaged"),
     (safe({"a": np.ones(4, ml_dtypes.float8_e4m3fn)}), "of few bits"),
+    (zipped(**{"a/b/data.pkl": pickle.dumps({})}), "cannot be read .*folder"),
     (zipped(**{"model/data.pkl": b"\x80\x02}"}), "cannot be read"),
     (zipped(**{"model/data.pkl": pickle.dumps({})}), "no mapping of names")])
 def test_other_and_damaged_files_are_one_line(data, words, tmp_path):
