@@ -17,6 +17,8 @@ import logging
 import os
 import pathlib
 import re
+import sys
+import traceback
 from typing import Any, NamedTuple
 import zlib
 
@@ -78,6 +80,7 @@ class Checkpoints:
     # Orbax warns of every default it takes; none of it concerns a user. What
     # fails it raises, too.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").addFilter(_not_of_orbax)
     options = ocp.CheckpointManagerOptions(
         max_to_keep=2, create=False, enable_async_checkpointing=False,
         cleanup_tmp_directories=True,
@@ -155,11 +158,20 @@ class Checkpoints:
     """Raises as OSError what the disk refuses, of the folder's name at least.
 
     Tensorstore raises ValueError; of a full disk it begins as that of a full
-    memory does.
+    memory does. Its writes that end later find orbax's loop closed, which it
+    would print for each.
     """
+    former = sys.unraisablehook
+
+    def hear(unraisable):
+      if str(unraisable.exc_value) != "Event loop is closed":
+        former(unraisable)
+
+    sys.unraisablehook = hear
     try:
       with errors.of_file(self._folder):
         yield
+      sys.unraisablehook = former
     except ValueError as e:
       if (found := _OS_ERROR.search(str(e))) is None:
         raise
@@ -200,6 +212,14 @@ class Checkpoints:
     """Releases orbax's threads."""
     with contextlib.suppress(RuntimeError):
       self._manager.close()
+
+
+def _not_of_orbax(record):
+  """Whether a log's record is not of a task that orbax left when one failed."""
+  error = record.exc_info and record.exc_info[1]
+  return not error or not (_OS_ERROR.search(str(error)) or any(
+      "orbax" in frame.filename
+      for frame in traceback.extract_tb(error.__traceback__)))
 
 
 def _structure(state):

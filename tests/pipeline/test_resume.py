@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import warnings
 import numpy as np
 import pytest
 
+import natjax
 from natjax import data, errors, pipeline
 from natjax.cli import processes
 from natjax.graph import genotype
@@ -210,6 +212,34 @@ def test_a_disk_that_takes_no_more_is_told_of_as_such(tmp_path, capfd):
   found.save(state, checkpoints.Position(epoch=2))
   found.close()
   assert checkpoints.Checkpoints(tmp_path).restore(state)[1].epoch == 2
+
+
+FULL = """
+import resource, sys
+import numpy as np
+from natjax.training import checkpoints
+found = checkpoints.Checkpoints(sys.argv[1])
+state = {f"a{n}": np.full(10, n) for n in range(60)}
+limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+for size in (0, 100, 200, 300):
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+  try:
+    found.save(state, checkpoints.Position())
+  except OSError as e:
+    print(e.errno)
+found.close()
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(resource is None, reason="not on Windows")
+def test_nothing_else_is_said_of_a_full_disk(tmp_path):
+  done = subprocess.run(
+      [sys.executable, "-c", FULL, str(tmp_path / "checkpoint")], text=True,
+      capture_output=True, check=True, env={
+          **os.environ, "PYTHONPATH":
+          str(pathlib.Path(natjax.__file__).parents[1])})
+  assert done.stdout == f"{errno.EFBIG}\n" * 4 and done.stderr == ""
 
 
 @pytest.mark.long
