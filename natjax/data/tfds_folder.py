@@ -149,12 +149,21 @@ def _read(tfds: ModuleType, folder: pathlib.Path, image_size: int,
 def _json(path):
   """What a JSON file of a set holds; None where there is none."""
   try:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(path.read_text(encoding="utf-8"),
+                      object_pairs_hook=_once)
   except FileNotFoundError:
     return None
-  except (OSError, ValueError) as e:
+  except (OSError, ValueError, RecursionError) as e:
     raise errors.InputError(f"{path} cannot be read ({unpickle.one_line(e)});"
                             " copy or prepare the set again") from e
+
+
+def _once(pairs):
+  """A JSON object, of which every key stands once."""
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    raise ValueError(f"an object of {errors.short([*found])} has a key twice")
+  return found
 
 
 def _find(folder, info, image_size, resize, stream, *, keep):

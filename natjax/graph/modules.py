@@ -3,7 +3,7 @@
 
 import ast
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import warnings
 
 from natjax import errors
@@ -25,7 +25,7 @@ class Found(NamedTuple):
   name: str | None
   owner: tuple[str, ...]
   line: int
-  value: ast.expr | str
+  value: Any
 
 
 def find(text: str, fits: Callable[[ast.expr], bool]) -> list[Found] | None:

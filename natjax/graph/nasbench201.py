@@ -113,8 +113,8 @@ def find(text: str, *, where: str = "architecture",
     InputError: see `modules.choose` and `modules.unnamed`.
   """
   parsed = modules.find(text, _is_string)
-  found = [f._replace(value=_STANDING.search(f.value.value)["cell"])
-           for f in parsed or () if isinstance(f.value, ast.Constant)]
+  found = [f._replace(value=_STANDING.findall(f.value.value)[-1][1])
+           for f in parsed or ()]
   if found:
     modules.unnamed(found, where=where, what="cells")
   for number, line in enumerate([] if found else text.splitlines(), 1):

@@ -281,6 +281,15 @@ def test_read_refuses_what_tfds_cannot_open(
   assert message in _refusal(tmp_path)
 
 
+@pytest.mark.parametrize("text, said", [
+    ('{"splits": [], "name": "a", "splits": []}', "['splits', 'name'] has a"),
+    ("[" * 10**5, "dataset_info.json cannot be read"),
+    ("{", "dataset_info.json cannot be read")])
+def test_read_refuses_damaged_descriptions(tmp_path, text, said):
+  (tmp_path / "dataset_info.json").write_text(text)
+  assert said in _refusal(tmp_path)
+
+
 def test_read_refuses_an_image_that_cannot_be_decoded(stand_in, tmp_path):
   part = [{"image": b"no image", "label": 0}]
   stand_in({"train": part, "test": part})
