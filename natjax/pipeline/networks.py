@@ -317,10 +317,7 @@ def networks(out: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
     InputError: there is none.
   """
   out = errors.path(out)
-  results = f"{runs.NETWORKS}/*/{runs.RESULT}"
-  found = sorted(path for folder in (
-      "", "seed-*/", f"{runs.PARTS}/", f"seed-*/{runs.PARTS}/")
-                 for path in out.glob(folder + results))
+  found = runs.trained(out)
   if not found:
     raise errors.InputError(
         f"{out} holds no trained network" + (

@@ -486,9 +486,12 @@ def load_data(out: str | os.PathLike[str], name: str | None = None,
   Returns:
     The data, and whether it is the run's own, image for image.
 
+  Other data is read as the run's own was (its test_fraction and so on), where
+  it can be: the run's own may have moved.
+
   Raises:
     InputError: no run, or no such data; what was to be the run's own and is
-      not; other data of another number of classes.
+      not; other data of another number of classes, or of other names.
   """
   config = read_config(out, shapes.CONFIG)
   source = dataset_lib.Source(
@@ -497,19 +500,24 @@ def load_data(out: str | os.PathLike[str], name: str | None = None,
   if name is None:
     name = source.name
     data_dir = source.data_dir if data_dir is None else data_dir
-  else:  # Of other data nothing is known but the size that it must have.
-    source = dataset_lib.Source(name, resize=source.resize)
+
+  def load(**settings):
+    return data_lib.load(name, data_dir=data_dir,
+                         image_size=config["image_size"], **settings)
+
+  settings: dict[str, Any] = {**source._asdict(), "stream": (
+      source.stream if own else source.stream or None)}
+  del settings["name"], settings["data_dir"]
+  usual = {**dataset_lib.Source._field_defaults, "resize": source.resize,
+           "stream": None}
   try:
-    found = data_lib.load(
-        name, data_dir=data_dir, image_size=config["image_size"],
-        resize=source.resize, renumber_labels=source.renumber_labels,
-        test_fraction=source.test_fraction, skip_damaged=source.skip_damaged,
-        train_fraction=source.train_fraction, normalize=source.normalize,
-        stream=source.stream if own else None)
+    found = load(**settings)
   except errors.InputError as e:
     if own:
       raise errors.InputError(f"{e}; {advice}") from e
-    raise
+    if all(usual[key] == value for key, value in settings.items()):
+      raise
+    found = load(resize=source.resize)  # A set that has a test set, perhaps.
   same = describe_data(found)["crc32"] == config.get("crc32")
   if own and not same:
     raise errors.InputError(
@@ -519,7 +527,33 @@ def load_data(out: str | os.PathLike[str], name: str | None = None,
     raise errors.InputError(
         f"{out} has networks for {config['classes']} classes and {found.name}"
         f" has {found.num_classes}; name the set that they were trained on")
+  # Without labels it is the set's own classes that features are judged by.
+  there = () if same or config.get("simclr") else _class_names(out)
+  here = found.class_names
+  differ = [pair for pair in zip(there, here, strict=False)
+            if pair[0] != pair[1]]
+  if differ and not any(
+      all(map(str.isdecimal, names)) for names in (there, here)):
+    one, other = map(errors.short, differ[0])
+    raise errors.InputError(
+        f"{out} has networks for other classes than {found.name}:"
+        f" {one} there, {other} here; name a set of the same classes,"
+        " in the same order", "dataset")
   return found, same
+
+
+def _class_names(out):
+  """The classes of a run's networks; none where there is no network."""
+  return tuple(name for path in trained(errors.path(out))[:1]
+               for name in read_json(path, shapes.NETWORK)["class_names"])
+
+
+def trained(out: pathlib.Path) -> list[pathlib.Path]:
+  """The results of the trained networks of a run, in its folders."""
+  results = f"{NETWORKS}/*/{RESULT}"
+  return sorted(path for folder in (
+      "", "seed-*/", f"{PARTS}/", f"seed-*/{PARTS}/")
+                for path in out.glob(folder + results))
 
 
 def _check_same(out, old, new):

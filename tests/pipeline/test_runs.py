@@ -7,6 +7,7 @@ import sys
 
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 
 from natjax import data, errors, zoo
@@ -539,6 +540,82 @@ def test_data_of_a_run_is_read_again_as_it_was_read(tmp_path):
   found, own = runs.load_data(out)
   assert own and found.class_names == ("0", "5")
   np.testing.assert_array_equal(found.test_images, mine.test_images)
+
+
+def labelled(folder, names, seed=0, sides=(8, 8), count=20):
+  """A folder of images, one folder per class."""
+  rng = np.random.default_rng(seed)
+  for name in names:
+    (folder / name).mkdir(parents=True)
+    for i in range(count):
+      Image.fromarray(rng.integers(0, 256, (*sides, 3), np.uint8)).save(
+          folder / name / f"{i:02}.png")
+  return folder
+
+
+def of_classes(out, names):
+  """A run's network, as far as its classes go."""
+  folder = out / "networks" / "network-0"
+  folder.mkdir(parents=True)
+  runs.write_json(folder / "result.json", {
+      "accuracy": 0.25, "seed": 0, "architecture": {}, "place": {},
+      "auxiliary": False, "dtype": "float32", "mean": [0.5] * 3,
+      "std": [0.25] * 3, "class_names": [*names]})
+
+
+def test_data_that_moved_is_read_as_it_was_read(tmp_path):
+  images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), np.uint8)
+  file = tmp_path / "mine.npz"
+  np.savez(file, x_train=images, y_train=np.arange(20) % 2 * 5)
+  folder = labelled(tmp_path / "pets", ("cat", "dog"))
+  for path, settings in (
+      (file, {"renumber_labels": True, "test_fraction": 0.5}),
+      (folder, {"test_fraction": 0.1}),
+      (folder, {"test_fraction": 0.1, "train_fraction": 0.5}),
+      (folder, {"stream": True, "test_fraction": 0.3})):
+    mine = data.load(path, image_size=8, **settings)
+    out = runs.open_run(tmp_path / f"run-{len([*tmp_path.iterdir()])}", {
+        **CONFIG, **runs.describe_data(mine)})
+    moved = path.rename(tmp_path / f"moved{path.suffix}")
+    try:
+      with pytest.raises(errors.InputError, match="the run's set by --datas"):
+        runs.load_data(out)
+      found, own = runs.load_data(out, str(moved))
+    finally:
+      moved.rename(path)
+    assert own and len(found.test_labels) == len(mine.test_labels)
+    assert found.class_names == mine.class_names
+    np.testing.assert_array_equal(found.test_labels, mine.test_labels)
+
+
+def test_other_data_is_read_as_it_can_be(tmp_path):
+  pets = data.load(labelled(tmp_path / "pets", ("cat", "dog")), image_size=8,
+                   test_fraction=0.1)
+  out = runs.open_run(tmp_path / "run", {**CONFIG, **runs.describe_data(pets)})
+  # It has a test set, which is not divided.
+  both = tmp_path / "both"
+  for part, count in (("train", 6), ("test", 4)):
+    labelled(both / part, ("cat", "dog"), 1, count=count)
+  found, own = runs.load_data(out, str(both))
+  assert not own and len(found.test_labels) == 8
+  with pytest.raises(errors.InputError, match=r"^(?!.*trained on)"):
+    runs.load_data(out, str(tmp_path / "gone"))
+
+
+def test_other_classes_of_the_same_number_are_refused(tmp_path):
+  pets = data.load(labelled(tmp_path / "pets", ("cat", "dog")), image_size=8)
+  out = runs.open_run(tmp_path / "run", {**CONFIG, **runs.describe_data(pets)})
+  other = labelled(tmp_path / "other", ("dog", "kitten"), 1)
+  assert runs.load_data(out, str(other))[1] is False  # There is no network.
+  of_classes(out, ("cat", "dog"))
+  with pytest.raises(errors.InputError, match=(
+      "other classes than other: 'cat' there, 'dog' here; name a set")):
+    runs.load_data(out, str(other))
+  assert runs.load_data(out)[1]
+  alike = labelled(tmp_path / "alike", ("cat", "dog"), 2)
+  assert runs.load_data(out, str(alike))[1] is False
+  numbers = labelled(tmp_path / "numbers", ("0", "1"), 3)
+  assert runs.load_data(out, str(numbers))[1] is False
 
 
 def test_data_of_a_run_that_kept_no_path(tmp_path):
