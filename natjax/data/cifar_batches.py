@@ -64,7 +64,8 @@ def read(name: str, folder: pathlib.Path) -> dataset.RawImages:
   if not isinstance(names, list) or not all(
       isinstance(name, str | bytes) for name in names):
     raise errors.InputError(
-        f"{folder / meta} lacks the list {key} of texts; unpack the archive again")
+        f"{folder / meta} lacks the list {key} of texts; unpack the archive"
+        " again")
   return dataset.RawImages(read_part(train), read_part([test]),
                            tuple(map(unpickle.text, names)))
 

@@ -162,7 +162,8 @@ def continued(folder):
     (gaps, "does not number"), (many, "records 1 to 98"),
     (endless, "record 0 has the label nan"),
     (nameless, "number of identities"), (lengthy, "number of identities"),
-    (crowded, "200000000 identities, and there are 12 images"), (continued, "do not follow")])
+    (crowded, "200000000 identities, and there are 12 images"),
+    (continued, "do not follow")])
 def test_what_is_damaged_is_refused_in_a_line(tmp_path, damage, message):
   folder = faces.write_faces(tmp_path, IMAGES, LABELS)
   if damage not in (nameless, lengthy, crowded):
