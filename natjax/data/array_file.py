@@ -29,8 +29,9 @@ def read(path: pathlib.Path) -> dataset.RawImages:
   """Reads the arrays of an .npz file.
 
   Raises:
-    InputError: no such file, not an .npz file, a key missing, or an array of
-      Python objects, which only unpickling could read.
+    InputError: no such file, not an .npz file, a key missing, names of classes
+      that are no list, or an array of Python objects, which only
+      unpickling could read.
   """
   if not path.is_file():
     raise errors.InputError(f"{path}: no such file; check the path")
@@ -56,8 +57,12 @@ def read(path: pathlib.Path) -> dataset.RawImages:
         f"{', '.join(missing)}; save all of {', '.join(keys)}, or the first two"
         " where there is no test set")
   names = arrays.get("class_names")
+  if names is not None and names.ndim != 1:
+    raise errors.InputError(
+        f"{path}: class_names is {names.dtype}{list(names.shape)} and must be"
+        " a list of texts, one per class")
   train, test = ((arrays[x], arrays[y]) if x not in missing else None
                  for x, y in (keys[:2], keys[2:]))
   assert train is not None
   return dataset.RawImages(
-      train, test, None if names is None else tuple(map(str, names)))
+      train, test, None if names is None else tuple(map(unpickle.text, names)))

@@ -99,11 +99,12 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
     errors.regular(folder / name)
   info = _json(folder / _INFO)
   if isinstance(info, dict) and isinstance(info.get("splits"), list):
-    count = sum(len(part) and sum(map(int, part)) for part in (
-        split.get("shardLengths", ()) for split in info["splits"]))
+    splits = _lengths(folder / _INFO, info["splits"])
+    count = sum(map(sum, splits.values()))
     if (wanted := stream.wanted(count, image_size, resize)) or (
         info.get("fileFormat") == "tfrecord"):
-      return _find(folder, info, image_size, resize, stream, keep=wanted)
+      return _find(folder, info.get("fileFormat"), splits, image_size, resize,
+                   stream, keep=wanted)
   try:
     import tensorflow_datasets as tfds
     return _read(tfds, folder, image_size, resize)
@@ -117,7 +118,7 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
     raise errors.InputError(
         f"{folder} is in a format that only TensorFlow reads; prepare it again "
         "with --file_format=array_record") from error
-  except (OSError, RuntimeError, ValueError) as error:
+  except Exception as error:  # Damaged files may raise anything there.
     raise errors.InputError(
         f"{folder} cannot be read ({unpickle.one_line(error)}); copy or "
         "prepare it again") from error
@@ -153,7 +154,10 @@ def _json(path):
                       object_pairs_hook=_once)
   except FileNotFoundError:
     return None
-  except (OSError, ValueError, RecursionError) as e:
+  except RecursionError as e:
+    raise errors.InputError(f"{path} is nested too deeply to be read; copy or"
+                            " prepare the set again") from e
+  except (OSError, ValueError) as e:
     raise errors.InputError(f"{path} cannot be read ({unpickle.one_line(e)});"
                             " copy or prepare the set again") from e
 
@@ -166,7 +170,24 @@ def _once(pairs):
   return found
 
 
-def _find(folder, info, image_size, resize, stream, *, keep):
+def _lengths(path, splits):
+  """How many examples every file of every split has, by its name."""
+  try:
+    found = {split["name"]: [*map(int, split.get("shardLengths", []))]
+             for split in splits}
+    if not all(isinstance(name, str) for name in found) or any(
+        not 0 <= length < 2**48 for part in found.values() for length in part):
+      raise ValueError("names or lengths that are none")
+  except (ArithmeticError, AttributeError, LookupError, TypeError,
+          ValueError) as e:
+    raise errors.InputError(
+        f"{path} does not say which splits there are, and how many examples"
+        f" their files have ({errors.cause(e)}); copy or prepare the set again"
+    ) from e
+  return found
+
+
+def _find(folder, suffix, splits, image_size, resize, stream, *, keep):
   """Finds the examples of a set, and reads them unless they are kept on disk.
   """
   features = _json(folder / _FEATURES)
@@ -177,16 +198,14 @@ def _find(folder, info, image_size, resize, stream, *, keep):
     if image.get("dtype", "uint8") != "uint8" or channels not in (
         "1", "3") or "classLabel" not in label:
       raise ValueError("image or label of another type")
-    splits = {split["name"]: [*map(int, split["shardLengths"])]
-              for split in info["splits"]}
+    names = _names(folder / _NAMES, label["classLabel"])
   except (AttributeError, LookupError, TypeError, ValueError) as e:
     raise errors.InputError(
         f"{folder} is no set of 8-bit grey or RGB images with one class each"
         f" ({errors.cause(e)}); give such a set") from e
   kinds: dict[str, type[records.ArrayRecords] | type[records.TFRecords]] = {
       "array_record": records.ArrayRecords, "tfrecord": records.TFRecords}
-  suffix = info.get("fileFormat")
-  if suffix not in kinds:
+  if not isinstance(suffix, str) or suffix not in kinds:
     raise errors.InputError(
         f"{folder} is in the format {errors.short(suffix)}, and those that are"
         f" read are {' and '.join(kinds)}; prepare it again with"
@@ -217,12 +236,16 @@ def _find(folder, info, image_size, resize, stream, *, keep):
       folder, tuple(splits), lambda split: (
           kinds[suffix].first_labels(files(split)) if keep else (
               kinds[suffix](files(split)).labels)))
-  names = folder / _NAMES
   return dataset.RawImages(
-      find(train), find(test) if test else None,
-      tuple(names.read_text(encoding="utf-8").split("\n")[
-          :int(label["classLabel"]["numClasses"])]) if (
-              names.is_file()) else None, notes)
+      find(train), find(test) if test else None, names, notes)
+
+
+def _names(path, classes):
+  """The classes' names, where there is a file of them."""
+  if not path.is_file():
+    return None
+  return tuple(path.read_text(encoding="utf-8").split("\n")[
+      :int(classes["numClasses"])])
 
 
 def _splits(folder: pathlib.Path, splits: tuple[str, ...],

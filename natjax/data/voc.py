@@ -202,7 +202,7 @@ def load(folder: str | os.PathLike[str], split: str = "train", *,
 def _names(listed):
   """The names that a list has, one a line."""
   try:
-    names = [line.split()[0] for line in listed.read_text(
+    names = [line.split()[0] for line in errors.regular(listed).read_text(
         "utf-8").splitlines() if line.strip()]
   except (OSError, UnicodeDecodeError) as error:
     there = ", ".join(sorted(p.stem for p in listed.parent.glob("*.txt")))

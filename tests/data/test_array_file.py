@@ -31,8 +31,18 @@ def test_read_returns_the_arrays_as_saved(tmp_path, save):
 
 
 def test_read_returns_class_names_if_there_are_some(tmp_path):
-  np.savez(tmp_path / "some.npz", **_arrays(), class_names=["cat", "dog"])
-  assert array_file.read(tmp_path / "some.npz").class_names == ("cat", "dog")
+  for names in (["cat", "dog"], [b"cat", b"dog"]):
+    np.savez(tmp_path / "some.npz", **_arrays(), class_names=names)
+    assert array_file.read(tmp_path / "some.npz").class_names == ("cat", "dog")
+  np.savez(tmp_path / "some.npz", **_arrays(), class_names=[1, 2])
+  assert array_file.read(tmp_path / "some.npz").class_names == ("1", "2")
+
+
+@pytest.mark.parametrize(
+  "names", ["cat", 3, [["cat"], ["dog"]]])
+def test_read_refuses_other_class_names(tmp_path, names):
+  np.savez(tmp_path / "some.npz", **_arrays(), class_names=names)
+  assert "class_names is" in _refusal(tmp_path / "some.npz")
 
 
 def _refusal(path):

@@ -15,7 +15,7 @@ from PIL import Image
 import pytest
 
 from natjax import data, errors
-from natjax.data import tfds_folder
+from natjax.data import streamed, tfds_folder
 
 _REASON = "needs tensorflow-datasets, which the extra `data` installs"
 
@@ -326,6 +326,51 @@ def test_pipes_are_refused(tmp_path, name):
   (folder / name).unlink(missing_ok=True)
   os.mkfifo(folder / name)
   assert f"{name} is a pipe or a device" in _refusal(folder)
+
+
+_NESTED = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize("info", [
+  {"splits": [1]}, {"splits": [{}]}, {"splits": [[]]},
+  *({"splits": [{"name": "train", "shardLengths": lengths}]} for lengths in (
+    ["x"], 5, None, [[]], [-1], [1e400], [10**30])),
+  {"splits": [{"name": ["train"], "shardLengths": ["2"]}]},
+  {"splits": [{"name": 3, "shardLengths": ["2"]}]}])
+@pytest.mark.parametrize("kind", ["tfrecord", "array_record"])
+def test_splits_of_other_forms_are_refused(tmp_path, info, kind):
+  folder = _described(tmp_path / "set", {"fileFormat": kind, **info})
+  assert "does not say which splits" in _refusal(folder)
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+def test_json_that_is_nested_deeply_is_refused(tmp_path, name):
+  folder = _described(tmp_path / "set")
+  (folder / name).write_text(_NESTED)
+  assert f"{name} is nested too deeply" in _refusal(folder)
+
+
+@pytest.mark.parametrize("features", [
+  {"label": {"classLabel": {}}}, {"label": {"classLabel": 5}}, {"image": 3},
+  {"label": {"classLabel": {"numClasses": "x"}}}])
+def test_features_of_other_forms_are_refused(tmp_path, features):
+  folder = _described(tmp_path / "set", features=features)
+  assert "no set of 8-bit grey or RGB images" in _refusal(folder)
+
+
+@pytest.mark.parametrize("kind", [None, 3, ["tfrecord"], "csv"])
+def test_other_formats_are_refused(tmp_path, kind):
+  folder = _described(tmp_path / "set", {"fileFormat": kind})
+  with pytest.raises(errors.InputError, match="is in the format") as refusal:
+    tfds_folder.read(folder, 4, stream=streamed.Streaming(True))
+  assert "\n" not in str(refusal.value)
+
+
+def test_whatever_tfds_raises_of_a_damaged_set_is_one_line(stand_in, tmp_path):
+  part = _examples(_pixels(4, 4, 3))
+  for failure in (KeyError("name"), TypeError("bad"), AttributeError("bad")):
+    stand_in({"train": part, "test": part}, failure=failure)
+    assert "copy or prepare it again" in _refusal(tmp_path)
 
 
 @pytest.fixture

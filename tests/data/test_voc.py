@@ -1,5 +1,7 @@
 """Folders of Pascal VOC's form, and crops of what is in them."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,6 +132,8 @@ def test_bad_files_of_sbd_are_refused_in_one_line(folder, sbd, tmp_path):
   refused("holds no folder cls", tmp_path / "none")
   (sbd / "val.txt").unlink()
   refused(f"there is no list {sbd / 'val.txt'}; choose one of train")
+  os.mkfifo(sbd / "val.txt")
+  refused("val.txt is a pipe or a device")
 
 
 def crop(picture, sizes, **settings):
