@@ -42,11 +42,11 @@ def test_dry_run_of_a_transformation(genotype_file, no_training, tmp_path):
       supervised.TrainConfig()).keys()
   assert SEARCH.items() <= configuration["search"].items()
   assert TRAIN.items() <= configuration["train"].items()
-  # 1438 images, of which 144 are held out, halved; each epoch of the search
-  # walks over both halves.
+  # 1438 images, of which 144 are held out from the networks, too; each epoch of
+  # the search walks over both halves.
   search, train = found["estimate"]["search"], found["estimate"]["train"]
   assert search["steps"] == 3 * (647 // 64)
-  assert train["steps"] == 2 * (1438 // 64)
+  assert train["steps"] == 2 * (1294 // 64)
   place = skeleton.Skeleton("cifar", 2, 1, 10, 8)
   expected = cost.network(architecture.from_dict(GENOTYPE), place)
   assert (train["params"], train["madds"]) == (expected.params, expected.madds)

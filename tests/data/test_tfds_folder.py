@@ -283,7 +283,7 @@ def test_read_refuses_what_tfds_cannot_open(
 
 @pytest.mark.parametrize("text, said", [
     ('{"splits": [], "name": "a", "splits": []}', "['splits', 'name'] has a"),
-    ("[" * 10**5, "dataset_info.json cannot be read"),
+    ("[" * 10**5, "dataset_info.json is nested too deeply to be read"),
     ("{", "dataset_info.json cannot be read")])
 def test_read_refuses_damaged_descriptions(tmp_path, text, said):
   (tmp_path / "dataset_info.json").write_text(text)
