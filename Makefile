@@ -11,7 +11,7 @@ RUN = $(VENV)/bin/python
 # a fifth of its time on first touches of small ones. No effect elsewhere.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test test-all lint format docs install wheel clean
+.PHONY: demo test test-all selftest lint format docs install wheel clean
 
 # One of the 144 held-out digits counts 0.7 points, more than the usual tolerance.
 demo: install
@@ -30,6 +30,12 @@ test: install
 
 test-all: install
 	$(TEST)
+
+# What this machine computes, compared with references: no network, nothing
+# written but into runs. A busy machine takes long, and that is no fault.
+selftest: install
+	NATJAX_CACHE=runs/selftest/cache $(VENV)/bin/natjax selftest --quick \
+	  --only checks --time-limit 1800 --out runs/selftest
 
 CODE = natjax tests experiments docs setup.py
 
