@@ -51,7 +51,7 @@ def test_cells_of_any_form(place, command, arch):
     ("digit", "unknown data set 'digit'"),
     ("./nowhere", "nowhere: no such file or folder"),
     ("cifar10", "cifar10 not found"),
-    ("small.npz", "60 images, fewer than a batch of 64"),
+    ("small.npz", " images, fewer than a batch of 64"),
     ("negative.npz", "training labels run from -1 to 1"),
     ("named.npz", "training labels run from 0 to 2; with 2 classes"),
     ("keys.npz", "has the keys x, and lacks x_train"),
