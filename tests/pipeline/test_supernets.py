@@ -16,7 +16,7 @@ from natjax.cli import rank
 from natjax.data import dataset
 from natjax.graph import codec
 from natjax.graph import nasbench201 as cells201
-from natjax.methods import spos
+from natjax.methods import spos, supervised
 from natjax.networks import grad_cam
 from natjax.pipeline import runs, supernets
 from tests.methods import searching
@@ -155,6 +155,33 @@ def test_candidates_of_a_layer_are_explained(run, tmp_path, capsys):
   assert cli.main(["explain", str(run), "--candidates", "--image", "1"]) == 0
   assert "selected" in capsys.readouterr().out
   assert (run / "candidates.svg").exists()
+
+
+@pytest.mark.long
+def test_the_command_explains_an_edge_of_a_cell(run, tmp_path, capsys):
+  found = data.load(str(run.parent / "noise.npz"), image_size=8)
+  out = tmp_path / "run"
+  with mock.patch.dict(spaces.SPACES, {"tiny": searching.SPACE}):
+    pipeline.search(
+        "tiny", found, out=out, method="spos", devices=1,
+        search=spos.SPOSConfig(
+            init_channels=4, cells=3, epochs=1, batch_size=16, population=1,
+            parents=1, generations=1, mutations=0, crossovers=0,
+            calibration=16), train=supervised.TrainConfig(
+                batch_size=16, cutout=0, auxiliary=False), train_found=False)
+    explain = ["explain", str(out), "--candidates", "--image", "1"]
+    assert cli.main([*explain, "--layer", "cell2/edge3", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert cli.main([*explain, "--layer", "2"]) == 2
+    assert "are cell0/edge0, cell0/edge1" in capsys.readouterr().err
+    assert cli.main(["rank", str(out)]) == 2
+    assert "are not ranked" in capsys.readouterr().err
+  edges = codec.read(out / "architecture.json").reduce.edges
+  assert facts["layer"] == "cell2/edge3"
+  assert facts["selected"] == edges[3].operation
+  assert [row["operation"] for row in facts["candidates"]] == [
+      "max_pool_3x3", "skip_connect", "dil_conv_3x3"]
+  assert (out / "candidates.svg").exists()
 
 
 @pytest.mark.long
