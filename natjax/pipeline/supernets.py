@@ -269,8 +269,8 @@ def load(out: str | os.PathLike[str], dataset: data_lib.Dataset
   job = job_lib.Job(
       None, dataset, config["method"], entry.settings(**config["search"]),
       supervised.TrainConfig(batch_size=config["train"]["batch_size"],
-                             cutout=0, auxiliary=False), space=name, seed=seed, devices=1,
-      train_found=False)
+                             cutout=0, auxiliary=False), space=name, seed=seed,
+      devices=1, train_found=False)
   plan = job.plan
   if plan.held is None:
     raise errors.InputError(
