@@ -157,7 +157,7 @@ def test_candidates_of_a_layer_are_explained(run, tmp_path, capsys):
   assert (run / "candidates.svg").exists()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_command_explains_an_edge_of_a_cell(run, tmp_path, capsys):
   found = data.load(str(run.parent / "noise.npz"), image_size=8)
   out = tmp_path / "run"
