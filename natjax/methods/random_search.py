@@ -222,8 +222,7 @@ class RandomSearch:
       self.evolution = evolution.Evolution(
           self.places.counts, config, legal=self.places.legal(self.limits))
       self._like = self._encode(like)
-      if self.limits and not jax.jit(self.evolution.ask)(
-          self.evolution.init(jax.random.key(0)))[1].fresh.any():
+      if self.limits and not self.evolution.draws():
         raise errors.InputError(
             "no architecture that an evolution drew from search space"
             f" '{self.space.name}' keeps to the budget ({self.limits.text()});"
@@ -443,8 +442,7 @@ class RandomSearch:
     count, images = self.config.batch_size, None
     if self.config.score == "naswot":
       images = jnp.asarray(score(
-          _apart, np.eye(count, dtype=np.float32), split="weights", total=True,
-          images=count), jnp.float32)
+          _images, (), split="weights", images=count, each=True), jnp.float32)
     rng_w, rng_bred = jax.random.split(rng)
 
     def of(architecture):
@@ -485,9 +483,10 @@ def _stored(state):
       jnp.isfinite(state.scores), state.scores, -1))
 
 
-def _apart(rows, batch):
-  """The images of a batch, each in a place of its own: f32[B, B, H, W, 3]."""
-  return jnp.asarray(rows)[..., None, None, None] * batch["image"][:, None]
+def _images(argument, batch):
+  """The images of a batch, as networks see them: f32[B, H, W, 3]."""
+  del argument
+  return batch["image"]
 
 
 def resolve(config: RandomConfig, kind: str) -> Any:

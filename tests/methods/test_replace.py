@@ -147,6 +147,15 @@ def chosen(state):
       prices=jnp.asarray(rng.random(state.prices.shape), jnp.float32)))
 
 
+def to_tune():
+  """A state that has learnt, what it hands over, and the objective of that."""
+  state, _ = begun()
+  over = chosen(state)
+  return state, over, supervised.classification(
+      supervised.resolve(TRAIN, "blocks"), over.architecture,
+      test_replacements.FRAME)
+
+
 def test_what_is_chosen_inherits_everything():
   state, variables = begun()
   over = chosen(state)
@@ -177,12 +186,8 @@ def tuned_loss(share, state, objective, batch):
 @pytest.mark.long
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_the_tuning_learns_labels_and_the_originals_predictions(share):
-  state, _ = begun()
-  over = chosen(state)
+  _, over, objective = to_tune()
   own = method(distillation=share)
-  objective = supervised.classification(
-      supervised.resolve(TRAIN, "blocks"), over.architecture,
-      test_replacements.FRAME)
   batch = tiny.batch(16)
   after, found = run_step(functools.partial(
       own.tuning.update_network, objective), over.state, batch)
@@ -195,11 +200,7 @@ def test_the_tuning_learns_labels_and_the_originals_predictions(share):
 
 @pytest.mark.long
 def test_parts_of_a_batch_step_as_devices_that_have_a_part_each():
-  state, _ = begun()
-  over = chosen(state)
-  objective = supervised.classification(
-      supervised.resolve(TRAIN, "blocks"), over.architecture,
-      test_replacements.FRAME)
+  state, over, objective = to_tune()
   batch = tiny.batch(16)
   for update, first in (
       (lambda own: functools.partial(
@@ -221,11 +222,7 @@ def test_parts_of_a_batch_step_as_devices_that_have_a_part_each():
 def test_devices_equal_one_where_batch_statistics_are_shared():
   if jax.device_count() < 2:
     pytest.skip("one device")
-  state, _ = begun()
-  over = chosen(state)
-  objective = supervised.classification(
-      supervised.resolve(TRAIN, "blocks"), over.architecture,
-      test_replacements.FRAME)
+  _, over, objective = to_tune()
   batch = tiny.batch(16)
   update = functools.partial(method().tuning.update_pairs, objective)
   one, _ = run_step(update, over.state, batch)
@@ -235,11 +232,7 @@ def test_devices_equal_one_where_batch_statistics_are_shared():
 
 
 def test_what_fills_up_a_batch_does_not_count():
-  state, _ = begun()
-  over = chosen(state)
-  objective = supervised.classification(
-      supervised.resolve(TRAIN, "blocks"), over.architecture,
-      test_replacements.FRAME)
+  _, over, objective = to_tune()
   batch = tiny.batch(16)
   update = functools.partial(method().tuning.update_pairs, objective)
   alone, _ = run_step(update, over.state, {
