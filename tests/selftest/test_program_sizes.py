@@ -97,7 +97,7 @@ def scoring(traces):
     return method._answers(argument, batch)
 
   return evaluation._sums(answers, fit.Preparation(
-      (0.5,) * 3, (0.25,) * 3, data.Augmentation())).lower(
+      (0.5,) * 3, (0.25,) * 3, data.Augmentation()), each=False).lower(
           (method.whole(state), cells, np.int32(count)),
           np.zeros((2, 4, 8, 8, 3), np.uint8), np.zeros((2, 4), np.int32),
           np.int32(0))
