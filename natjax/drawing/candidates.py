@@ -59,6 +59,8 @@ def save_pareto(path: str | os.PathLike[str],
   """
   rows = _numbered(result, [
       row for row in result.get("candidates", ()) if "pareto" in row])
+  if "scored_by" in result:
+    rows = [{**row, "scored_by": result["scored_by"]} for row in rows]
   if rows and "given" in result:  # Over a budget.
     rows.append({**result["given"], "original": True, "chosen": False,
                  "pareto": False})
@@ -129,7 +131,8 @@ def pareto_front(rows: Sequence[Mapping[str, Any]],
   tell two of them apart, it need not rise.
 
   Args:
-    rows: of candidates, each with "score" in [0, 1], "madds", and whether it is
+    rows: of candidates, each with "score", an accuracy in [0, 1] or, where it
+      says "scored_by", another score, "madds", and whether it is
       "original", "chosen" and of the "pareto" front; where it has one with
       "point", its number.
     path: where to write.
@@ -140,7 +143,8 @@ def pareto_front(rows: Sequence[Mapping[str, Any]],
   path, mpl = files.checked(path), files.load_matplotlib()
   figure = mpl.figure.Figure((5.0, 3.6), layout="constrained")
   axes = figure.add_subplot()
-  one = lambda row: (row["madds"] / 1e6, 100 * row["score"])
+  other = rows[0].get("scored_by")
+  one = lambda row: (row["madds"] / 1e6, row["score"] * (1 if other else 100))
   at = lambda some: [*zip(*sorted(map(one, some)), strict=True)]
   _write_numbers(axes, rows, one)
   axes.plot(*at(rows), "o", color="#8c959f", ms=4, label="candidates")
@@ -151,7 +155,8 @@ def pareto_front(rows: Sequence[Mapping[str, Any]],
       axes.plot(*at(marked), marker, color="#c24d00", ms=10, mfc="none",
                 label=name)
   axes.set_xlabel("multiply-adds, M")
-  axes.set_ylabel("accuracy on the supernet, %")
+  axes.set_ylabel(f"{other.upper()} of untrained networks" if other else (
+      "accuracy on the supernet, %"))
   axes.grid(alpha=0.3)
   axes.legend(fontsize="small")
   files.write(path, files.figure_bytes(figure, path.suffix.lower()[1:]))

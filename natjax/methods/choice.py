@@ -44,6 +44,59 @@ class Answers(NamedTuple):
     return acceptance.Pairs(self.images, int(self.both[one, one]) - both,
                             int(self.both[other, other]) - both)
 
+  def of(self, some: Sequence[int]) -> "Answers":
+    """Those of some candidates."""
+    return Answers(self.images, self.both[np.ix_(some, some)])
+
+
+class Differences(NamedTuple):
+  """A candidate's score less another's, by draw.
+
+  Attributes:
+    each: f64[D], D at least 2.
+  """
+
+  each: np.ndarray
+
+  @property
+  def difference(self) -> float:
+    """Their mean."""
+    return float(self.each.mean())
+
+  @property
+  def standard_error(self) -> float:
+    """Of the mean."""
+    return float(self.each.std(ddof=1) / np.sqrt(len(self.each)))
+
+  @property
+  def interval(self) -> tuple[float, float]:
+    """Of the mean, 95 % (Student's t)."""
+    reach = acceptance.student(len(self.each)) * self.standard_error
+    return self.difference - reach, self.difference + reach
+
+
+class Draws(NamedTuple):
+  """How k candidates score, by draws of what chance decides for all alike.
+
+  Attributes:
+    each: f64[D, k].
+  """
+
+  each: np.ndarray
+
+  @property
+  def scores(self) -> list[float]:
+    """Means over draws, of every candidate."""
+    return self.each.mean(0).tolist()
+
+  def pairs(self, one: int, other: int) -> Differences:
+    """The comparison of a candidate with another."""
+    return Differences(self.each[:, one] - self.each[:, other])
+
+  def of(self, some: Sequence[int]) -> "Draws":
+    """Those of some candidates."""
+    return Draws(self.each[:, [*some]])
+
 
 class Choice(NamedTuple):
   """What comes of the candidates' scores and costs.
@@ -60,12 +113,12 @@ class Choice(NamedTuple):
   pareto: tuple[bool, ...]
 
 
-def choose(answers: Answers, costs: Sequence[operations.Cost], prefer: str,
-           given: int | None = None) -> Choice:
+def choose(answers: Answers | Draws, costs: Sequence[operations.Cost],
+           prefer: str, given: int | None = None) -> Choice:
   """Orders candidates.
 
   Args:
-    answers: of k candidates.
+    answers: of k candidates, or their scores by draw.
     costs: of each.
     prefer: "cost" puts first those within one standard error of the best
       score, by multiply-adds, then parameters, then scores; the others follow

@@ -16,7 +16,6 @@ import statistics
 from typing import Any
 
 import jax
-import numpy as np
 
 from natjax import errors
 from natjax.costs import alone
@@ -27,7 +26,8 @@ from natjax.methods import acceptance, aims, candidates, choice
 _SEARCHES = 3  # For candidates, until one that was timed is fast enough.
 _TIMED = 10  # Candidates at most that are timed in each.
 
-Answer = Callable[[Sequence[arrays_lib.CellArrays]], choice.Answers]
+Answer = Callable[[Sequence[arrays_lib.CellArrays]],
+                  choice.Answers | choice.Draws]
 
 
 def derive(method: Any, policy: Any, architecture: codec.Architecture,
@@ -210,14 +210,15 @@ def _timed(method, bounds, found, answer):
   at = [i for i, a in enumerate(kept) if a in within]
   best, report = choose(
       method, given, {kept[i]: found[kept[i]] for i in at}, answer,
-      choice.Answers(answers.images, answers.both[np.ix_(at, at)]))
+      answers.of(at))
   return [*took.values()], (best, {
       **report, "scored": len(kept), "timed": len(took), **bounds.told(best)})
 
 
 def choose(method: Any, architecture: codec.Architecture,
            found: Mapping[codec.Architecture, arrays_lib.CellArrays],
-           answer: Answer, answers: choice.Answers | None = None
+           answer: Answer,
+           answers: choice.Answers | choice.Draws | None = None
            ) -> tuple[codec.Architecture, dict[str, Any]]:
   """Chooses among candidates by what they score and what they cost.
 

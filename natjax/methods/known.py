@@ -1,6 +1,7 @@
 """The methods that are known, by name."""
 
 from natjax.methods import (
+    climb,
     darts,
     differentiable,
     entrannas,
@@ -21,5 +22,5 @@ METHODS: dict[str, entry.Entry] = {
     "differentiable": differentiable.ENTRY, "darts": darts.ENTRY,
     "entrannas": entrannas.ENTRY, "entrannas-dst": entrannas_dst.ENTRY,
     "it-nas": it_nas.ENTRY, "spos": spos.ENTRY, "evolution": evolved.ENTRY,
-    "random": random_search.ENTRY,
+    "climb": climb.ENTRY, "random": random_search.ENTRY,
     "replace": replace.ENTRY}

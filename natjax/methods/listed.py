@@ -19,6 +19,8 @@ LINES = {
     " most accurate in it",
     "evolution": "replaces operations as natpp, found by an evolution that a"
     " supernet scores",
+    "climb": "replaces operations as natpp, one at a time, while untrained"
+    " networks show it better",
     "random": "draws or breeds architectures, scores each trained a little or"
     " untrained, and takes the best",
     "replace": "replaces operations of a trained network, whose weights are"

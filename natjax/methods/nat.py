@@ -244,6 +244,17 @@ class NAT:
         "adam", config.policy_learning_rate, momentum=momentum,
         weight_decay=decay)
 
+  @staticmethod
+  def fractions(config: Any) -> dict[str, float]:
+    """Of the training images, for every split of the phases."""
+    return {"weights": config.weights_fraction,
+            "policy": 1 - config.weights_fraction}
+
+  def estimate(self, batch: int) -> dict[str, Any]:
+    """Of the supernet; see `entry.Plan`."""
+    return {**memory.supernet(self.supernet, batch),
+            "madds": round(self.supernet.plan.madds())}
+
   def check_budget(self, given: codec.Architecture) -> None:
     """Refuses a budget that no transformation can keep to.
 
@@ -560,9 +571,8 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
   space = spaces.space_for(
       given, name=request.space, method=kind.scheme, share=request.share,
       others=others)._replace(keep=config.keep)
-  fractions = {"weights": config.weights_fraction,
-               "policy": 1 - config.weights_fraction}
-  weights, _ = data_lib.split(
+  fractions = kind.fractions(config)
+  weights, *_ = data_lib.split(
       request.num_images, tuple(fractions.values()), seed=0)
   method = kind(config, space, num_classes=request.num_classes,
                 image_size=request.image_size, targets=(request.place,),
@@ -575,14 +585,10 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
       keeping.check_left(config.keep, aims.changeable(method, one))
       method.check_budget(one)
 
-  def estimate(batch):
-    return {**memory.supernet(method.supernet, batch),
-            "madds": round(method.supernet.plan.madds())}
-
   every = (given, *others)
   plan = entry_lib.Plan(
       method.method(), config, given, space.describe(), fractions,
-      config.batch_size, estimate, config.dtype, others=tuple(others),
+      config.batch_size, method.estimate, config.dtype, others=tuple(others),
       bounds=tuple(aims.bounds_of(method, one) for one in every),
       prepare=functools.partial(candidates.prepare, method, every) if (
           config.max_latency) else None)

@@ -77,8 +77,11 @@ def kernel(codes: np.ndarray) -> np.ndarray:
   Returns:
     f64[B, B].
   """
-  on = np.asarray(codes, np.float64)
-  return on @ on.T + (1 - on) @ (1 - on).T
+  digits = codes.shape[1]
+  # Of +1 and -1, exact; four times as fast as both products in float64.
+  kind = np.float32 if digits < 2**24 else np.float64
+  signs = np.where(codes, kind(1), kind(-1))
+  return (digits + np.asarray(signs @ signs.T, np.float64)) / 2
 
 
 def synflow(network: network_lib.Network, variables: Any) -> float:

@@ -61,15 +61,16 @@ def table(result: Mapping[str, Any]) -> tables.Comparison | None:
              *_beside(row).values(), f"{row['price']:.4f}")
             for i, row in found.items()], "")
   best = max(row["score"] for row in result["candidates"])
+  factor, unit = (1, "") if "scored_by" in result else (100, " %")
+  score = lambda row: f"{factor * row['score']:.2f}{unit}"
+  behind = lambda row: f"{factor * (row['score'] - best):+.2f}"
   rows = [
       (str(i), ", ".join(name for name in ("original", "chosen") if row[name]),
-       f"{100 * row['score']:.2f} %", f"{100 * (row['score'] - best):+.2f} ±"
-       f" {100 * row['standard_error']:.2f}", *cost(row),
-       *_beside(row).values()) for i, row in found.items()]
+       score(row), f"{behind(row)} ± {factor * row['standard_error']:.2f}",
+       *cost(row), *_beside(row).values()) for i, row in found.items()]
   if given := result.get("given"):
-    rows.append(("", "original, over the budget", f"{100 * given['score']:.2f}"
-                 " %", f"{100 * (given['score'] - best):+.2f}", *cost(given),
-                 *_beside(given).values()))
+    rows.append(("", "original, over the budget", score(given), behind(given),
+                 *cost(given), *_beside(given).values()))
   return tables.Comparison(_title(result), (
       ">point", "", ">score", ">to the best", ">parameters", ">multiply-adds",
       *(f">{name}" for name in _beside(first))), rows, "")
@@ -80,10 +81,11 @@ def _title(result):
   count = len(result["candidates"])
   if "timed" in result:
     return (f"{count} candidates within the budget, of {result['scored']} that"
-            f" were scored on the supernet and {result['timed']} that were then"
-            " timed: those that no other dominates")
-  return (f"{count} candidates, scored on the supernet:"
-          " those that no other dominates")
+            f" were scored and {result['timed']} that were then timed: those"
+            " that no other dominates")
+  how = "by untrained networks (NASWOT)" if "scored_by" in result else (
+      "on the supernet")
+  return f"{count} candidates, scored {how}: those that no other dominates"
 
 
 def _otherwise(result):

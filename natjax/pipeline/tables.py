@@ -6,6 +6,7 @@ import statistics
 from typing import Any, NamedTuple
 
 from natjax.costs import amounts
+from natjax.methods import acceptance
 
 MEASURED = (">accuracy", ">parameters", ">multiply-adds")
 # What budgets may ask for beside, and how it is written.
@@ -20,6 +21,7 @@ _EXPLAINED: dict[str, tuple[str, Callable[[Any], str]]] = {
     "price": (">price, nats", lambda price: "" if price is None else (
         f"{price:.4f}")),
     "score_drop": (">score lost, points", lambda drop: f"{100 * drop:+.2f}"),
+    "naswot_drop": (">NASWOT lost, nats", lambda drop: f"{drop:+.2f}"),
     "theta": (">theta none, identity, same", lambda groups: "; ".join(
         ", ".join(f"{value:.2f}" for value in theta) for theta in groups))}
 
@@ -126,7 +128,7 @@ def changes(result: Mapping[str, Any],
   if most is not None and len(rows) > most:
     title += f", the first {most}"
   if "saves" in rows[0]:
-    costs = {"price", "score_drop"} & {*rows[0]}
+    costs = {"price", "score_drop", "naswot_drop"} & {*rows[0]}
     title += ("; what each saves" + " and costs" * bool(costs) + " by itself"
               + ", and its theta" * ("theta" in rows[0]))
   columns, cells = explained(rows[:most])
@@ -152,12 +154,6 @@ def measure(result):
       result.get("objective") == "simclr")
 
 
-# Of Student's t, the 97.5 % quantile for 1, 2, ... degrees of freedom; from
-# then on, the last is on the safe side.
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262,
-            2.228)
-
-
 def noise(first, second, images):
   """How far accuracies may differ by chance: half a 95 % interval, over what.
 
@@ -174,8 +170,8 @@ def noise(first, second, images):
   count = len(pairs)
   if count > 1:
     spread = statistics.stdev(b - a for a, b in pairs)
-    factor = _STUDENT[min(count - 1, len(_STUDENT)) - 1]
-    return factor * spread / math.sqrt(count), f"{count} seeds"
+    return acceptance.student(count) * spread / math.sqrt(count), (
+        f"{count} seeds")
   spread = math.sqrt(sum(p * (1 - p) for p in pairs[0]) / images)
   return 1.96 * spread, f"{images} test images"
 

@@ -94,7 +94,7 @@ def test_list_names_everything():
   assert listing["presets"] == list(presets.PRESETS)
   assert list(listing["methods"]) == [
       "nat", "natpp", "differentiable", "darts", "entrannas", "entrannas-dst",
-      "it-nas", "spos", "evolution", "random", "replace"]
+      "it-nas", "spos", "evolution", "climb", "random", "replace"]
   words = out.replace(",", " ").replace(":", " ").split()
   for names in listing.values():
     assert set(names) <= set(words)
