@@ -11,10 +11,10 @@ the best true accuracy of all that NAT++'s valid transitions reach. With focus
 trained then. Where NAT++ loses is found
 by replacing the rewards, or the scores of the choice, by the truth.
 
-`replace` answers another question, how to become cheaper at little loss, and has
-a section of its own: restricted to the table's operations, under stated budgets,
-beside the exact oracle and the mean under the same ones (`replaced_cells.py`
-says how, and what is fair). Another supernet is not needed for it: with
+`replace` answers another question, how to become cheaper at little loss, and
+has a section of its own: restricted to the table's operations, under stated
+budgets, beside the exact oracle and the mean under the same ones
+(`replaced_cells.py` says how, and what is fair). It needs no supernet: with
 `--only replace` these rows alone are run, and added to the record that lies in
 --report.
 

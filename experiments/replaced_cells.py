@@ -6,10 +6,9 @@ operations may take another's place (`--operations`), one choice per edge serves
 all copies of the cell (`--share cell`), and the residual blocks between the
 stages, which the benchmark never changes, are kept (`--keep`).
 
-Its price of a cell is that of a network at the experiment's size; the budget
-is a share of the multiply-adds of the benchmark's own network, since the given
-blocks around the cells weigh more in a smaller one. Under the same budget stand,
-all of them exact:
+The network is trained at the experiment's size; the budget is a share of the
+multiply-adds of the benchmark's own network, since what stands around the cells
+weighs more in a smaller one. Under the same budget stand, all of them exact:
 - the best by the truth of all cells that replace could return, and of all that
   NAT++'s valid transitions reach;
 - a random one of those that replace could return: their mean;
@@ -18,12 +17,12 @@ all of them exact:
 What replace could return keeps every node fed, as a valid transition need not:
 so the random one is no straw man. A cell is judged where every budget can be
 kept, and where every operation leads to the output: what leads nowhere is left
-out for nothing. The method runs once, under the tightest budget: what is learnt and priced
-before the choice knows no budget, and the choices under the others are made
-from the same prices, by the same integer program. The choice is judged whether
-or not the method would return it: what comes of its comparison on images that
-are held out, after which it may return the given cell instead, which exceeds
-the budget, is told beside it.
+out for nothing. The method runs once, under the tightest budget: what is learnt
+and priced before the choice knows no budget, and the choices under the others
+are made from the same prices, by the same integer program. The choice is judged
+whether or not the method would return it: what comes of its comparison on
+images that are held out, after which it may return the given cell instead,
+which exceeds the budget, is told beside it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,7 +41,7 @@ from natjax import data as data_lib
 from natjax import pipeline
 from natjax.costs import budget as budget_lib
 from natjax.costs import exact
-from natjax.graph import blocks, codec, records
+from natjax.graph import blocks, records
 from natjax.graph import nasbench201 as cells
 from natjax.methods import replace_config, replacements, supervised
 from natjax.pipeline import runs
@@ -307,9 +306,9 @@ def lines(found: Mapping[str, Any], given: int) -> list[str]:
       f"{some.mean():+.2f} points, {some.min():+.2f} at worst")
   parts = [
       "## Replace: cheaper at little loss, under a budget", "",
-      f"{len(rows)} of the {given} given cells, spread over those of which every"
-      " budget can be kept (without a convolution nothing can be saved) and no"
-      " operation leads nowhere."
+      f"{len(rows)} of the {given} given cells, spread over those of which"
+      " every budget can be kept (without a convolution nothing can be saved)"
+      " and no operation leads nowhere."
       " `natjax transform --method replace --share cell` may put only the"
       f" table's operations in place of others (`--operations {OPERATIONS}`),"
       " and leaves the residual blocks between the stages (`--keep`), so that"
@@ -318,19 +317,19 @@ def lines(found: Mapping[str, Any], given: int) -> list[str]:
       " is trained at the size of the supernet's, as those of the"
       " differentiable transformation are; the replacements learn and are"
       " priced once per cell, and all choices are made from these prices,"
-      " exactly. All that stands beside it is exact, too, under the same budget:"
-      " replace could return whatever keeps every node fed. Of equally dear"
-      " cells the mean is told. Points are of true accuracy, and less than none"
-      " where a cell loses; the interval is Student's t over cells.", ""]
+      " exactly. All that stands beside it is exact, too, under the same"
+      " budget: replace could return whatever keeps every node fed. Of equally"
+      " dear cells the mean is told. Points are of true accuracy, and less than"
+      " none where a cell loses; the interval is Student's t over cells.", ""]
   for share in config["budgets"]:
     parts += [f"Under {share:g} of the multiply-adds:", "", *_table(
         [row["budgets"][f"{share:g}"] for row in rows]), ""]
   return [
       *parts,
-      f"Under {tightest} the network of every choice was tuned and compared with"
-      f" the original on {100 * own['held_out']:g} % of the training images,"
-      f" which neither had seen, with a tolerance of {own['tolerance']:g} points:"
-      f" {accepted.sum()} of {len(rows)} were accepted (in truth"
+      f"Under {tightest} the network of every choice was tuned and compared"
+      f" with the original on {100 * own['held_out']:g} % of the training"
+      " images, which neither had seen, with a tolerance of"
+      f" {own['tolerance']:g} points: {accepted.sum()} of {len(rows)} were accepted (in truth"
       f" {told(lost[accepted])}), the others refused (in truth"
       f" {told(lost[~accepted])}), for which the method returns the given cell"
       " though it exceeds the budget.", "",

@@ -318,13 +318,14 @@ def test_what_replace_chooses_is_the_cheapest_of_all_it_could_return(
 
 def test_prices_that_know_the_truth_agree_with_it(script, known, table):
   truth, place = known.Truth(table), records.Frame(10, 8)
-  code = int(cells.encode(cells.to_array(("conv_1x1",) * 6)))
+  code = int(cells.encode(cells.to_array((
+      "skip_connect", "null", "null", "conv_1x1", "skip_connect", "null"))))
   choices = script.replaced_cells.Choices(truth, code, 1, 0.5, place)
-  # As each edge's digit has a weight, less is lost by the last edges.
-  prices = [np.array([0.0, *(5**(5 - one.edge) * (2 - cells.CANDIDATES.index(
-      name)) for name in one.names[1:])]) for one in choices.space.places]
-  assert choices.tau(prices) > 0.9
-  assert choices.tau([-own for own in prices]) < -0.9
+  prices = [np.array([2.0 - cells.CANDIDATES.index(name)
+                      for name in one.names]) for one in choices.space.places]
+  assert len(choices.codes) == 3
+  assert choices.tau(prices) == pytest.approx(1)
+  assert choices.tau([-own for own in prices]) == pytest.approx(-1)
   rows = [{"price": price} for own in prices for price in own[1:]]
   for a, b in zip(choices.prices(rows), prices, strict=True):
     assert a.tolist() == b.tolist()
@@ -372,7 +373,7 @@ def untrained(script, monkeypatch):
   monkeypatch.setattr(script, "general", lambda *_: found("supernet", (
       {"natpp": "state"}, [{"tau": 0.5, "tau_better_half": 0.25}] * 4)))
   monkeypatch.setattr(script, "transform", cell)
-  under = {name: -1.0 for name in script.replaced_cells.RIVALS} | {
+  under = dict.fromkeys(script.replaced_cells.RIVALS, -1.0) | {
       "code": 7, "gain": -0.5, "oracle": 0.25, "random": -2.0}
   monkeypatch.setattr(script.replaced_cells, "one", lambda truth, dataset, code,
                       *_, **__: {
