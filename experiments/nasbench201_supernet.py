@@ -11,8 +11,12 @@ the best true accuracy of all that NAT++'s valid transitions reach. With focus
 trained then. Where NAT++ loses is found
 by replacing the rewards, or the scores of the choice, by the truth.
 
-`replace` cannot be judged here: its replacements are separable and dilated
-convolutions and other poolings, which the table does not have.
+`replace` answers another question, how to become cheaper at little loss, and
+has a section of its own: restricted to the table's operations, under stated
+budgets, beside the exact oracle and the mean under the same ones
+(`replaced_cells.py` says how, and what is fair). It needs no supernet: with
+`--only replace` these rows alone are run, and added to the record that lies in
+--report.
 
 Commands, with DATA a folder that holds cifar10.npz or another form that
 `natjax.data.load` finds, and TABLE what `natjax.benchmarks.nasbench201` reads:
@@ -20,6 +24,9 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
       --out runs/smoke
   python experiments/nasbench201_supernet.py --preset small --table TABLE \
       --data-dir DATA --out runs/nasbench201_supernet \
+      --report experiments/results/nasbench201_supernet
+  python experiments/nasbench201_supernet.py --preset small --table TABLE \
+      --data-dir DATA --out runs/nasbench201_replaced --only replace \
       --report experiments/results/nasbench201_supernet
   python experiments/nasbench201_supernet.py --preset paper --table TABLE \
       --data-dir DATA --out runs/nasbench201_supernet_paper
@@ -29,7 +36,8 @@ time; `paper` accelerators and days, not run here.
 Expected: no figure is published; nothing but this library's own.
 
 A stopped run goes on by the same command. Its parts are the supernet of the
-whole space with the policies that serve all, and then every cell with a focus.
+whole space with the policies that serve all, and then every cell with a focus,
+and every cell of the differentiable transformation and of `replace`.
 """
 
 import argparse
@@ -44,6 +52,7 @@ from typing import Any
 import known_truth
 import numpy as np
 import recording
+import replaced_cells
 import score_trials
 import sweeps
 import transforming
@@ -54,7 +63,7 @@ from natjax import errors, pipeline
 from natjax.benchmarks import nasbench201
 from natjax.graph import blocks, codec
 from natjax.graph import nasbench201 as cells
-from natjax.methods import differentiable, nat, supervised
+from natjax.methods import differentiable, nat, replace_config, supervised
 
 QUARTERS = 4
 _SEARCHES = {"nat": "NAT", "natpp": "NAT++"}
@@ -99,6 +108,9 @@ class Config:
     train: of its networks.
     transformed: how many of the given cells it transforms, since for each of
       them a program is compiled; 0 leaves it out.
+    replace: of `replace`.
+    budgets: under which it is judged, shares of the multiply-adds.
+    replaced: how many of the given cells it makes cheaper, likewise.
     seed: of everything random.
   """
 
@@ -114,6 +126,9 @@ class Config:
   differentiable: differentiable.DifferentiableConfig
   train: supervised.TrainConfig
   transformed: int
+  replace: replace_config.ReplaceConfig
+  replaced: int
+  budgets: tuple[float, ...] = (0.75, 0.5)
   seed: int = 0
 
 
@@ -139,18 +154,20 @@ PRESETS = {
         differentiable=differentiable.DifferentiableConfig(
             theta_learning_rate=1e-2),
         train=dataclasses.replace(_TRAIN, epochs=2, batch_size=32),
-        transformed=1),
+        transformed=1, replace=replace_config.ReplaceConfig(
+            price_images=32, price_checks=3), replaced=1),
     "small": Config(
         dataset="cifar10", image_size=8, train_images=20000, repeats=1,
         given=40, without_seed=100, ranked=200, search=_SMALL, around_epochs=2,
         differentiable=differentiable.DifferentiableConfig(
-            theta_learning_rate=1e-2), train=_TRAIN, transformed=8),
+            theta_learning_rate=1e-2), train=_TRAIN, transformed=8,
+        replace=replace_config.ReplaceConfig(), replaced=8),
     "paper": Config(
         dataset="cifar10", image_size=32, train_images=0, repeats=5, given=40,
         without_seed=100, ranked=200, search=_PAPER, around_epochs=50,
         differentiable=differentiable.PRESETS["paper"],
         train=dataclasses.replace(_TRAIN, epochs=600, learning_rate=0.025),
-        transformed=40),
+        transformed=40, replace=replace_config.ReplaceConfig(), replaced=40),
 }
 
 
@@ -301,6 +318,52 @@ def spread_first(count: int) -> list[int]:
   return sorted(range(count), key=lambda i: f"{i:0{bits}b}"[::-1])
 
 
+def given_cells(truth: known_truth.Truth, config: Config
+                ) -> tuple[list[int], list[int]]:
+  """The codes of the given cells, and of those that are left out."""
+  without = [] if config.without_seed is None else (
+      known_truth.spread_over_quality(
+          truth.accuracy, config.given, config.without_seed))
+  return known_truth.spread_over_quality(
+      truth.accuracy, config.given, config.seed, without), without
+
+
+def replacing(truth: known_truth.Truth, dataset: data_lib.Dataset,
+              config: Config, out: pathlib.Path, count: int
+              ) -> dict[int, sweeps.Part]:
+  """Parts in which replace makes cells cheaper, by their numbers.
+
+  Args:
+    truth: what is known.
+    dataset: the images.
+    config: the settings.
+    out: the experiment's folder.
+    count: how many of the given cells, of those that can be judged.
+  """
+  codes, _ = given_cells(truth, config)
+  now = [i for i in spread_first(len(codes)) if replaced_cells.can_be_judged(
+      truth, codes[i], config.budgets)][:count]
+
+  def make(i):
+    return replaced_cells.one(
+        truth, dataset, codes[i], config.seed + i, repeats=config.repeats,
+        width=config.search.supernet_width or 1.0, budgets=config.budgets,
+        config=config.replace, train=config.train, out=out / f"replace-{i}")
+
+  return {i: sweeps.Part(f"replace cell {i}", functools.partial(make, i),
+                         out / f"replace-{i}.json") for i in now}
+
+
+def replaced(config: Config, parts: Mapping[int, sweeps.Part],
+             rows: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+  """What is recorded of replace: the rows of what is finished, in order."""
+  return {"replaced": {
+      "rows": [{"number": i, **rows[parts[i].name]} for i in sorted(parts)
+               if parts[i].name in rows],
+      "config": {"replace": dataclasses.asdict(config.replace),
+                 "budgets": [*config.budgets]}, **more}}
+
+
 def run(truth: known_truth.Truth, dataset: data_lib.Dataset, config: Config,
         sweep: sweeps.Sweep, count: int, tried: int = 0) -> dict[str, Any]:
   """Rows by focus, of the first `count` of the given cells.
@@ -315,13 +378,10 @@ def run(truth: known_truth.Truth, dataset: data_lib.Dataset, config: Config,
 
   Returns:
     "taus"; "given" and "general", rows of what is finished, each with the
-    "number" of its cell, in their order; "tried" if there are any.
+    "number" of its cell, in their order; "tried" and "replaced" if there are
+    any.
   """
-  without = [] if config.without_seed is None else (
-      known_truth.spread_over_quality(
-          truth.accuracy, config.given, config.without_seed))
-  codes = known_truth.spread_over_quality(
-      truth.accuracy, config.given, config.seed, without)
+  codes, without = given_cells(truth, config)
   searches = known_truth.Searches(
       truth, dataset, config.search, repeats=config.repeats, seed=config.seed)
   out, epochs = sweep.out, config.around_epochs
@@ -354,7 +414,9 @@ def run(truth: known_truth.Truth, dataset: data_lib.Dataset, config: Config,
       f"differentiable cell {i}", lambda i=i: differ(
           truth, dataset, codes[i], config, out / f"differentiable-{i}"),
       out / f"differentiable-{i}.json") for i in now[:config.transformed]}
-  rows = sweep.run([*tries, *parts.values(), *others.values()])
+  cheaper = replacing(truth, dataset, config, out, min(count, config.replaced))
+  rows = sweep.run([
+      *tries, *parts.values(), *others.values(), *cheaper.values()])
   found: dict[str, Any] = {
       "taus": taus["supernet"], "given": [], "general": []}
   if tries:
@@ -366,6 +428,28 @@ def run(truth: known_truth.Truth, dataset: data_lib.Dataset, config: Config,
     other = others.get(row["number"])
     if other is not None and other.name in rows:
       row["differentiable"] = rows[other.name]
+  if any(part.name in rows for part in cheaper.values()):
+    found |= replaced(config, cheaper, rows)
+  return found
+
+
+def earlier(folder: pathlib.Path, config: Config) -> dict[str, Any]:
+  """The record that lies in a folder, which rows of replace are added to.
+
+  Raises:
+    InputError: it is one of other cells or images.
+  """
+  path = folder / "result.json"
+  if not path.exists():
+    return {}
+  found = recording.read(path)
+  own = dataclasses.asdict(config)
+  for name in ("dataset", "image_size", "train_images", "repeats", "given",
+               "without_seed", "seed"):
+    if found["config"].get(name) != own[name]:
+      raise errors.InputError(
+          f"{folder} holds a record with {name} {found['config'].get(name)},"
+          f" not {own[name]}; name another --report")
   return found
 
 
@@ -423,7 +507,34 @@ def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def readme(config: Config, result: Mapping[str, Any]) -> str:
   """The record in words."""
-  given, rows = result["given"], result["general"]
+  title = "# NAT by a supernet on NAS-Bench-201, judged by the truth"
+  own = [] if not result.get("replaced") else replaced_cells.lines(
+      result["replaced"], config.given)
+  if result.get("given"):
+    return "\n".join([title, "", *supernet_lines(config, result, own)])
+  return "\n".join([
+      title, "", "Only `replace` was run.", "", *own,
+      f"{config.image_size}x{config.image_size} pixels of {result['dataset']},"
+      f" {result['train_images']} images,"
+      f" {config.search.supernet_width or 1:g} times the widths,"
+      f" {config.repeats} cell(s) per stage of five.", ""])
+
+
+def numbered(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+  """Rows with the number of their cell, which records of all have not had."""
+  return [{"number": i, **row} for i, row in enumerate(rows)]
+
+
+def supernet_lines(config: Config, result: Mapping[str, Any],
+                   more: Sequence[str]) -> list[str]:
+  """What is recorded of the supernet and of the differentiable transformation.
+
+  Args:
+    config: the settings.
+    result: the record.
+    more: a section that stands before the last one.
+  """
+  given, rows = numbered(result["given"]), numbered(result["general"])
   tau = result["taus"][-1]["tau"]
   met = lambda good: "met" if good else "missed"
   targets = []
@@ -465,8 +576,7 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
         *(one(a, name) for name in ("natpp", "nat", "natpp_sure", "evolution")),
         *(one(b, name) for name in ("natpp", "evolution")),
         f"{own['oracle']['natpp']:+.2f}", f"{a['tau']:.2f}" if a else "-"])
-  return "\n".join([
-      "# NAT by a supernet on NAS-Bench-201, judged by the truth", "",
+  return [
       f"{len(given)} given cells of the {config.given} that are drawn, one of"
       " each of as many equal parts by true accuracy (test accuracy on CIFAR-10"
       " after 200 epochs, the benchmark's table); none is among the cells of"
@@ -502,7 +612,8 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
       " over cells. The differentiable transformation compiles a program per"
       " cell, and so had fewer cells; its gain is compared with the oracle of"
       " these. `replace`"
-      " is not judged: the table lacks what it puts in place of operations.",
+      " answers another question"
+      + (", in a section of its own." if more else ", and was not run."),
       "", *recording.table(
           ("cells by true accuracy", "cells", "NAT++",
            "NAT++, if surely better", "evolution", "random", "oracle"), parts),
@@ -524,7 +635,7 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
           [["all", *(f"{t['tau']:.2f}" for t in result["taus"])],
            ["the better half", *(f"{t['tau_better_half']:.2f}"
                                  for t in result["taus"])]]), "",
-      "## Every cell", "", *recording.table(
+      *more, "## Every cell", "", *recording.table(
           ("", "cell", "true, %", "NAT++", "NAT", "NAT++, if surely better",
            "evolution", "NAT++, general", "evolution, general", "oracle",
            "tau, given"), each), "",
@@ -533,7 +644,7 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
       f" {config.search.weights_fraction:g} part for the weights and the others"
       f" for rewards and scores, {config.search.supernet_width or 1:g} times"
       f" the widths, {config.repeats} cell(s) per stage of five;"
-      f" {in_words(config.search)}.", "", *recording.in_words(result)])
+      f" {in_words(config.search)}.", "", *recording.in_words(result)]
 
 
 def preference_line(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -599,6 +710,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument("--tried", type=recording.at_least(0), default=0,
                       metavar="N", help="first try other ways to score, on N"
                       " cells that are not judged")
+  parser.add_argument("--only", choices=("replace",), help="run its rows alone,"
+                      " without a supernet, on --cells cells, and add them to"
+                      " the record in --report")
   return parser.parse_args(argv)
 
 
@@ -626,6 +740,16 @@ def main(argv: Sequence[str] | None = None) -> None:
   dataset = transforming.load(
       config.dataset, args.data_dir, image_size=config.image_size,
       train_images=config.train_images, seed=config.seed)
+  folder = args.report or sweep.out / "report"
+  if args.only:
+    before = earlier(folder, config)
+    parts = replacing(truth, dataset, config, sweep.out,
+                      args.cells or config.replaced)
+    rows = sweep.run([*parts.values()])
+    record(folder, config, dataset, before | replaced(
+        config, parts, rows, **sweep.circumstances()))
+    sweep.end()
+    return
   found = run(truth, dataset, config, sweep, count, args.tried)
   if not (found["given"] and found["general"]):
     transforming.say("no cell is finished with either focus; the same command"
@@ -634,14 +758,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     return
 
   # Report.
-  result = {
-      **found, "dataset": dataset.name,
-      "train_images": len(dataset.train_labels),
-      "config": dataclasses.asdict(config),
-      **sweep.circumstances()}
-  transforming.report(args.report or sweep.out / "report", result,
-                      readme(config, result))
+  record(folder, config, dataset, {**found, **sweep.circumstances()})
   sweep.end()
+
+
+def record(folder: pathlib.Path, config: Config, dataset: data_lib.Dataset,
+           found: Mapping[str, Any]) -> None:
+  """Writes what was found, beside what it was found by."""
+  result = {"dataset": dataset.name,
+            "train_images": len(dataset.train_labels),
+            "config": dataclasses.asdict(config), **found}
+  transforming.report(folder, result, readme(config, result))
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ class Choosing:
     return replacements_lib.Replacements(
         architecture, self.place, self._share, self.config.keep,
         batch=self.config.inference_batch, dtype=self.train.dtype,
-        latency=self.latency)
+        latency=self.latency, allowed=self.config.operations)
 
   def _part(self, share):
     """The budget that goes a share of the way, by factors."""

@@ -33,6 +33,9 @@ class ReplaceConfig(bounds.BoundsConfig):
       normal, reduce or normal/edge:0-2 of cells; stem and head, which nothing
       changes anyway. Where blocks are decided on together, those that are kept
       are left out.
+    operations: names of the operations that may take another's place, separated
+      by commas, such as conv_1x1,skip_connect,null; empty for all that the
+      method knows.
     tolerance: by how many percentage points a cheaper network may be worse
       than the original on held-out images, and be returned.
     held_out: the part of the training images that is held out for that; 0
@@ -56,6 +59,7 @@ class ReplaceConfig(bounds.BoundsConfig):
   held_out: float = 0.1
   tries: int = 3
   keep: str = settings.later("")
+  operations: str = settings.later("")
 
 
 def resolve(config: ReplaceConfig,

@@ -50,7 +50,8 @@ class Replaceable:
   def __init__(self, architecture: records.Architecture, place: records.Place,
                share: str = "full", keep: str = "", *, batch: int = 1,
                dtype: str = "float32",
-               latency: latency_lib.Latency | None = None):
+               latency: latency_lib.Latency | None = None,
+               allowed: str = ""):
     """Args:
       architecture: a genotype or a network of blocks.
       place: its skeleton or frame.
@@ -59,14 +60,18 @@ class Replaceable:
       batch: images at once, by which memory is counted.
       dtype: of the computation, for the same.
       latency: the times of operations; None where latency does not matter.
+      allowed: names of the operations that may take another's place, separated
+        by commas; empty allows all.
 
     Raises:
-      InputError: another `share`, an architecture that cannot stand there, or
-        nothing that `keep` leaves to replace.
+      InputError: another `share`, an architecture that cannot stand there, a
+        name of no operation, or nothing that `keep` and `allowed` leave to
+        replace.
     """
     # Not padded: the modules of its edges keep their names.
     space = spaces.own(architecture, share, "natpp", keep)._replace(
         graph=codec.check(architecture))
+    new = _named(allowed)
     self.architecture, self.place, self.share = space.graph, place, share
     self.keep, self._latency = keep, latency
     self._at_batch = batch, dtype
@@ -87,13 +92,20 @@ class Replaceable:
           continue
         own = costs[(slice(None), g, *slot)][:, here]
         saved = (own[:, [names.index(now)]] - own).astype(np.int64).T
-        kept = [names.index(now), *np.flatnonzero(saved.any(1)).tolist()]
+        kept = [names.index(now), *(
+            o for o in np.flatnonzero(saved.any(1)).tolist()
+            if not new or names[o] in new)]
         if len(kept) > 1:
           places.append(Place(g, e, tuple(names[o] for o in kept)))
           madds.append(own[1, kept])
     self.places, self.madds = tuple(places), tuple(madds)
     self._number = {place[:2]: p for p, place in enumerate(places)}
-    keeping.check_left(keep, bool(places))
+    keeping.check_left(keep, bool(places) or bool(new))
+    if not places and new:
+      raise errors.InputError(
+          f"operations is '{allowed}', and none of these saves anything where"
+          " something may be replaced; name others, or leave it out",
+          "operations")
     if not places:
       raise errors.InputError(
           "on no edge of this architecture does another operation save"
@@ -245,3 +257,12 @@ class Replaceable:
       found.append((f"{decision.name}, {source} -> {target}"
                     + f" ({number})" * (number > 1), place))
     return found
+
+
+def _named(allowed):
+  """The operations that a list of names allows; empty allows all."""
+  try:
+    return {operations.get(name.strip(), where="operations").name
+            for name in allowed.split(",")} if allowed else set()
+  except errors.InputError as e:
+    raise errors.InputError(str(e), "operations") from None

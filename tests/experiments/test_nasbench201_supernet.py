@@ -11,7 +11,8 @@ import pytest
 
 from natjax import data, errors, zoo
 from natjax.benchmarks import nasbench201
-from natjax.graph import codec
+from natjax.costs import exact
+from natjax.graph import codec, records
 from natjax.graph import nasbench201 as cells
 from natjax.training import engine
 from tests.experiments import scripts
@@ -277,6 +278,74 @@ def test_ways_that_differ_beyond_their_interval(ways):
   assert len({line.count("|") for line in table}) == 1
 
 
+@pytest.mark.parametrize("names", [
+    ("conv_3x3", "skip_connect", "conv_3x3", "avg_pool_3x3", "conv_1x1",
+     "conv_1x1"),
+    ("null", "conv_1x1", "skip_connect", "null", "avg_pool_3x3", "conv_3x3")])
+def test_what_replace_chooses_is_the_cheapest_of_all_it_could_return(
+    script, known, table, names):
+  truth, place = known.Truth(table), records.Frame(10, 8)
+  code = int(cells.encode(cells.to_array(names)))
+  choices = script.replaced_cells.Choices(truth, code, 1, 0.5, place)
+  reach = truth.reach["natpp"][cells.to_array(names)]
+  for ops in cells.decode(choices.codes):
+    assert reach[np.arange(6), ops].all()
+  rng = np.random.default_rng(0)
+  for choice in choices.space.drawn(8, seed=0):
+    found = choices.space.apply(choice)
+    (own,), (fed,) = choices.made(choice[None])
+    assert own == known.code_of(found)
+    assert exact.network(found, place).madds == choices.madds(own)
+    # Of fixed blocks nothing changes.
+    assert found.blocks[1] == choices.space.architecture.blocks[1]
+    assert not fed or own in choices.codes
+  for share in (0.75, 0.5):
+    under = choices.under(share)
+    assert 1 < len(under) < len(choices.codes)
+    rivals = choices.rivals(share)
+    for name in ("random", "dearest", "cheapest"):
+      assert rivals[name] <= rivals["oracle"] <= rivals["oracle_natpp"]
+    assert rivals["oracle"] == pytest.approx((under.max() - code) / 200)
+    for _ in range(4):
+      prices = choices.space.by_place(
+          rng.random(len(choices.space.alone())))
+      chosen = choices.choose(prices, share)
+      assert chosen in under
+      assert truth.madds[chosen] <= share * truth.madds[code]
+      least = choices.least(prices)
+      assert least[chosen] == pytest.approx(least[under].min())
+
+
+def test_prices_that_know_the_truth_agree_with_it(script, known, table):
+  truth, place = known.Truth(table), records.Frame(10, 8)
+  code = int(cells.encode(cells.to_array((
+      "skip_connect", "null", "null", "conv_1x1", "skip_connect", "null"))))
+  choices = script.replaced_cells.Choices(truth, code, 1, 0.5, place)
+  prices = [np.array([2.0 - cells.CANDIDATES.index(name)
+                      for name in one.names]) for one in choices.space.places]
+  assert len(choices.codes) == 3
+  assert choices.tau(prices) == pytest.approx(1)
+  assert choices.tau([-own for own in prices]) == pytest.approx(-1)
+  rows = [{"price": price} for own in prices for price in own[1:]]
+  for a, b in zip(choices.prices(rows), prices, strict=True):
+    assert a.tolist() == b.tolist()
+
+
+@pytest.mark.parametrize("names, judged", [
+    (("conv_1x1",) * 6, True), (("skip_connect",) * 6, False),
+    # Of one small convolution half of the network does not hang.
+    ((*["skip_connect"] * 5, "conv_1x1"), False),
+    # What leads nowhere goes for nothing.
+    (("conv_3x3", "conv_3x3", "null", "conv_3x3", "null", "skip_connect"),
+     False),
+    (("conv_3x3", "conv_3x3", "null", "conv_3x3", "conv_1x1", "skip_connect"),
+     True)])
+def test_cells_that_can_be_judged(script, known, table, names, judged):
+  code = int(cells.encode(cells.to_array(names)))
+  assert script.replaced_cells.can_be_judged(
+      known.Truth(table), code, (0.75, 0.5)) is judged
+
+
 @pytest.fixture
 def untrained(script, monkeypatch):
   """All but what trains: what was asked for, and what then fails."""
@@ -304,6 +373,13 @@ def untrained(script, monkeypatch):
   monkeypatch.setattr(script, "general", lambda *_: found("supernet", (
       {"natpp": "state"}, [{"tau": 0.5, "tau_better_half": 0.25}] * 4)))
   monkeypatch.setattr(script, "transform", cell)
+  under = dict.fromkeys(script.replaced_cells.RIVALS, -1.0) | {
+      "code": 7, "gain": -0.5, "oracle": 0.25, "random": -2.0}
+  monkeypatch.setattr(script.replaced_cells, "one", lambda truth, dataset, code,
+                      *_, **__: {
+      "code": code, "accuracy": code / 200, "rank_correlation": 0.5,
+      "tau": 0.25, "accepted": False, "difference": -0.01, "seconds": 1.0,
+      "budgets": {"0.75": under, "0.5": under}})
   monkeypatch.setattr(script, "differ", lambda truth, dataset, code, *_: (
       found("differentiable", {"code": code, "gain": 0.25, "dearer": False,
                                "params": 0.5, "seconds": 1.0})))
@@ -358,6 +434,48 @@ def test_a_report_of_what_is_finished(
   assert asked == []  # Nor is the supernet read again.
 
 
+def test_replace_alone_is_added_to_a_record(
+    script, untrained, table, tmp_path):
+  argv = flags(tmp_path, table)
+  folder = tmp_path / "report"
+  script.main(argv)
+  before = json.loads((folder / "result.json").read_text())
+  assert len(before["replaced"]["rows"]) == 1  # As the preset says.
+  for key in ("given", "general"):  # As in records that were made before.
+    for row in before[key]:
+      del row["number"]
+  del before["replaced"]
+  (folder / "result.json").write_text(json.dumps(before))
+  alone = [*argv, "--only", "replace"]
+  alone[alone.index("--out") + 1] = str(tmp_path / "alone")
+  script.main([*alone, "--cells", "2"])
+  result = json.loads((folder / "result.json").read_text())
+  found = result.pop("replaced")
+  assert result == before
+  # Of the other something leads nowhere.
+  assert [row["number"] for row in found["rows"]] == [0]
+  assert "--only replace" in found["command"] and "--table TABLE" in (
+      found["command"])
+  text = (folder / "README.md").read_text()
+  for part in ("## Focus given", "## Replace", "Under 0.5 of the",
+               "| replace | -0.50 | -0.50 | 67 % | - | - | - |",
+               "| the best that it could return | +0.25 | +0.25 | 100 % | -0.75"
+               " | 0 | 1 |", "0 of 1 were accepted", "--out OUT"):
+    assert part in text
+  with pytest.raises(errors.InputError, match="a record with seed 0, not 1"):
+    script.main([*alone, "--out", str(tmp_path / "other"), "--seed", "1"])
+  script.main([*alone, "--report", str(tmp_path / "new")])
+  text = (tmp_path / "new" / "README.md").read_text()
+  assert "Only `replace` was run." in text and "## Focus" not in text
+
+
+def test_the_record_is_what_the_report_makes_of_it(script):
+  folder = scripts.EXPERIMENTS / "results" / "nasbench201_supernet"
+  result = json.loads((folder / "result.json").read_text())
+  assert script.readme(script.PRESETS["small"], result) == (
+      folder / "README.md").read_text()
+
+
 def test_a_cell_with_a_focus_is_a_job(
     script, untrained, table, tmp_path, monkeypatch):
   (asked, _), argv = untrained, flags(tmp_path, table)
@@ -400,6 +518,11 @@ def test_smoke_judges_all_methods_and_runs_nothing_again(
     assert row["losses"]["choice"] >= row["losses"]["natpp"]
     assert row["losses"]["both"] >= row["losses"]["policy"]
   assert "differentiable" in result["given"][0]
+  cheaper, = result["replaced"]["rows"]
+  for share, own in cheaper["budgets"].items():
+    assert own["madds"] <= float(share) and not own["dearer"]
+    assert own["gain"] == pytest.approx((own["code"] - cheaper["code"]) / 200)
+    assert own["gain"] <= own["oracle"] <= own["oracle_natpp"]
   assert len(result["taus"]) == 4
   text = (tmp_path / "report" / "README.md").read_text()
   for part in ("## Tried", "prefer sure, the first 3", "at least 50 %",

@@ -550,7 +550,8 @@ def test_hours_count_candidates_rounds_and_tries(changes, learnt, tuned):
     ({"temperature": 0.0}, "temperature"), ({"price_checks": 2}, "price"),
     ({"max_madds": "0.001x"}, "keeps to the budget"),
     ({"max_params": "much"}, "max-params"),
-    ({"inference_batch": 4}, "inference-batch")])
+    ({"inference_batch": 4}, "inference-batch"),
+    ({"operations": "none of these"}, "unknown operation")])
 def test_refuses_settings(tmp_path, changes, words):
   with pytest.raises((errors.InputError, errors.NotMet), match=words):
     run(tmp_path / "run", dataclasses.replace(CONFIG, **changes))

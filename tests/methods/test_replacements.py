@@ -289,6 +289,24 @@ def test_nothing_to_replace_is_said():
     replacements.Replacements(copies, FRAME)
 
 
+def test_only_what_is_named_may_take_a_place():
+  space = replacements.Replacements(
+      RESIDUAL, FRAME, allowed="Conv 1x1, skip_connect")
+  names = {place[:2]: place.names for place in space.places}
+  assert names[0, 0] == ("conv_3x3", "skip_connect", "conv_1x1")
+  assert names[1, 1] == ("conv_1x1", "skip_connect")
+  assert (1, 2) not in names  # Nothing but null is cheaper than a projection.
+
+
+@pytest.mark.parametrize("allowed, words", [
+    ("conv_1x1,sep_conv_9x9", "unknown operation"), (",", "unknown operation"),
+    ("conv_7x7", "none of these saves anything")])
+def test_names_of_no_use_are_refused(allowed, words):
+  with pytest.raises(errors.InputError, match=words) as e:
+    replacements.Replacements(RESIDUAL, FRAME, allowed=allowed)
+  assert e.value.field == "operations"
+
+
 def test_the_solver_prints_nothing(capfd):
   space = replacements.Replacements(zoo.get("darts"), records.Skeleton(
       "cifar", 8, 4, 10, 8), "cell")
