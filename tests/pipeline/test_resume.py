@@ -102,9 +102,29 @@ def test_other_versions_go_on_with_a_warning_and_both_are_kept(copy):
   assert train(copy, strict=True) == result  # Finished: nothing is resumed.
 
 
+@pytest.mark.parametrize("version", [None, "0.1.2"])
+def test_another_device_is_told_of_as_other_versions_are(version, copy):
+  config = json.loads((copy / "config.json").read_text())
+  assert config["machine"] == {"platform": "cpu", "device": "cpu"}
+  old = {"platform": "gpu", "device": "NVIDIA H200"}
+  versions = {**config["versions"], **({"jax": version} if version else {})}
+  change(copy / "config.json", machine=old, versions=versions)
+  before = contents(copy)
+  told = "on another device.*platform gpu, device NVIDIA H200 and .*platform cpu"
+  with pytest.raises(errors.InputError, match=told) as e:
+    train(copy, strict=True)
+  assert e.value.field == "strict" and contents(copy) == before
+  with pytest.warns(errors.ResumedElsewhere, match=told) as heard:
+    result = train(copy)
+  assert len(heard) == 1 and "\n" not in str(heard[0].message)
+  assert result["machine_before"] == [old]
+  assert ("versions_before" in result) == bool(version)
+  assert train(copy, strict=True) == result
+
+
 def test_a_run_that_kept_no_versions_goes_on(copy):
   config = json.loads((copy / "config.json").read_text())
-  del config["versions"]
+  del config["versions"], config["machine"]
   (copy / "config.json").write_text(json.dumps(config))
   assert train(copy, strict=True)["accuracy"] >= 0
 
