@@ -52,6 +52,10 @@ POINTS = "pareto"  # Architectures to choose from (`choosing`).
 CHECKSUMS = "checksums.json"
 INHERITED = "inherited"  # In the checkpoint: what networks begin with.
 
+# Files of which every run keeps a checksum, wherever they lie in it.
+_CHECKED = (RESULT, ARCHITECTURE, WEIGHTS)
+_DERIVED = "derived*.json"
+
 # All that a run writes into its directory, besides the pictures of its method;
 # overwriting removes these alone.
 _OWN = (RESULT, METRICS, ARCHITECTURE, TEXT, WEIGHTS, CHECKSUMS, NETWORKS,
@@ -240,8 +244,10 @@ def check_sum(path: pathlib.Path) -> None:
   """Refuses a file that is not what the run wrote; of others nothing is known.
 
   Raises:
-    InputError: its checksum is not among those that the run kept.
+    InputError: its checksum is not among those that the run kept, or the file
+      of these is gone.
   """
+  _check_kept(path)
   allowed = _sums(path.parent).get(path.name)
   if allowed and path.is_file() and _sum(path) not in allowed:
     raise errors.InputError(
@@ -249,10 +255,37 @@ def check_sum(path: pathlib.Path) -> None:
         " to use what you changed, name a copy of it elsewhere", "overwrite")
 
 
+def _check_kept(path):
+  """Refuses a file whose run keeps checksums, where that of its folder is gone.
+
+  A run says in its configuration that it keeps them: earlier ones did not.
+  """
+  folder = path.parent
+  if not (path.name in _CHECKED or path.match(_DERIVED)) or not (
+      path.is_file()) or (folder / CHECKSUMS).is_file():
+    return
+  out = folder
+  if folder.name == "checkpoint":
+    out = folder.parent
+  elif folder.parent.name in (NETWORKS, REFUSED):
+    out = folder.parent.parent
+  try:
+    config = parsing.load_json((out / CONFIG).read_text(encoding="utf-8"))
+  except (OSError, ValueError):
+    return
+  if isinstance(config, dict) and config.get("checksums"):
+    raise errors.InputError(
+        f"{folder / CHECKSUMS} is gone, by which {path.name} is checked;"
+        f" {_DAMAGED}", "overwrite")
+
+
 def _check_sums(out):
   """Refuses a run whose files are not what it wrote; those gone are gone."""
   for folder in (out, out / "checkpoint", out / "checkpoint" / INHERITED,
-                 *out.glob(f"{NETWORKS}/*")):
+                 *out.glob(f"{NETWORKS}/*"), *out.glob(f"{REFUSED}/*")):
+    for path in (*(folder / name for name in _CHECKED),
+                 *folder.glob(_DERIVED)):
+      _check_kept(path)
     for name in _sums(folder):
       check_sum(folder / name)
 
@@ -570,6 +603,7 @@ def _check_same(out, old, new):
   versions = [c.pop("version", _FIRST) for c in (old, plain)]
   for config in (old, plain):  # Data may move; the checksum says what it is.
     config.pop("source", None)
+    config.pop("checksums", None)
     for name in _WHERE:
       config.pop(name, None)
       config.pop(f"{name}_before", None)

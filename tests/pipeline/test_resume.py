@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 
+import jax
 import numpy as np
 import pytest
 
@@ -21,7 +22,7 @@ from natjax.cli import processes
 from natjax.graph import genotype
 from natjax.methods import supervised
 from natjax.pipeline import runs
-from natjax.training import checkpoints
+from natjax.training import checkpoints, distributed
 
 try:
   import resource
@@ -175,6 +176,47 @@ def test_a_finished_architecture_that_was_changed(copy):
     runs.read_architecture(copy)
 
 
+def test_checksums_that_are_gone(copy):
+  train(copy)
+  folder = copy / NETWORK
+  (folder / "checksums.json").unlink()
+  before = contents(copy)
+  said = rf"{folder / 'checksums.json'} is gone, by which .* overwrite the run"
+  for call in (lambda: train(copy), lambda: natjax.load(copy, "network-0"),
+               lambda: runs.find_result(distributed.Processes(
+                   jax.local_devices()[:1]), folder)):
+    with pytest.raises(errors.InputError, match=said) as e:
+      call()
+    assert e.value.field == "overwrite" and "\n" not in str(e.value)
+  assert contents(copy) == before
+  config = json.loads((copy / "config.json").read_text())
+  assert config.pop("checksums") is True  # Earlier versions did not say so.
+  (copy / "config.json").write_text(json.dumps(config))
+  natjax.load(copy, "network-0")
+  assert train(copy)["accuracy"] >= 0
+
+
+@pytest.mark.parametrize("name", ["architecture.json", "result.json"])
+def test_checksums_of_the_run_that_are_gone(name, tmp_path):
+  runs.write_json(tmp_path / "config.json", {"kind": "train",
+                                             "checksums": True})
+  runs.write_kept(tmp_path / name, {"a": 1})
+  assert runs.read_json(tmp_path / name) == {"a": 1}
+  runs.read_json(tmp_path / "config.json")
+  (tmp_path / "checksums.json").unlink()
+  runs.read_json(tmp_path / "config.json")
+  with pytest.raises(errors.InputError, match="checksums.json is gone"):
+    runs.read_json(tmp_path / name)
+
+
+def test_a_kept_file_elsewhere_needs_no_checksums(copy, tmp_path):
+  train(copy)
+  elsewhere = tmp_path / "a" / "b"
+  shutil.copytree(copy / NETWORK, elsewhere,
+                  ignore=shutil.ignore_patterns("checksums.json"))
+  assert runs.read_json(elsewhere / "result.json")["accuracy"] >= 0
+
+
 @pytest.mark.parametrize("cut", [0, 1])
 def test_a_line_that_is_cut_out_of_the_rows(cut, copy):
   path = copy / "metrics.jsonl"
@@ -237,7 +279,7 @@ def test_a_disk_that_takes_no_more_is_told_of_as_such(tmp_path, capfd):
 FULL = """
 import resource, sys
 import numpy as np
-from natjax.training import checkpoints
+from natjax.training import checkpoints, distributed
 found = checkpoints.Checkpoints(sys.argv[1])
 state = {f"a{n}": np.full(10, n) for n in range(60)}
 limits = resource.getrlimit(resource.RLIMIT_FSIZE)
