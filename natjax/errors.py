@@ -144,7 +144,7 @@ def of_file(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 class ResumedElsewhere(UserWarning):
-  """A run goes on under other versions than it began with."""
+  """A run goes on under other versions, or on another kind of device."""
 
 
 class NotMet(Exception):

@@ -481,7 +481,8 @@ def _add_run_flags(parser):
        help="how many to use (default: all; not for several processes)")
   switch("--overwrite", help="remove the run in --out and start anew")
   switch("--strict", help="refuse to resume a run under other versions of jax"
-         " and what it stands on; else it goes on with a warning")
+         " and what it stands on, or on another kind of device; else it goes on"
+         " with a warning")
   switch("--dry-run", help="say what would be done, its steps, memory and time,"
          " and stop; of a known data set that is not there, too")
   switch("--json", help="of --dry-run: all of the configuration, as JSON")

@@ -77,8 +77,8 @@ def transform(
     seed: of everything random.
     devices: how many to spread over; None is all.
     overwrite: remove an earlier run in `out`.
-    strict: refuse to resume under other versions of the packages, which else
-      warns.
+    strict: refuse to resume under other versions of the packages or on another
+      kind of device, which else warns.
     listener: who hears of the course; by default a line per phase is printed
       to standard error (`Printed`), and None is silent.
 
@@ -139,8 +139,8 @@ def search(space: str, dataset: data_lib.Dataset, *,
       of what it finds; None is one, of which `train.seeds` are trained.
     devices: how many to spread over; None is all.
     overwrite: remove an earlier run in `out`.
-    strict: refuse to resume under other versions of the packages, which else
-      warns.
+    strict: refuse to resume under other versions of the packages or on another
+      kind of device, which else warns.
     listener: who hears of the course; by default a line per phase is printed
       to standard error (`Printed`), and None is silent.
 

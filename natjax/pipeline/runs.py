@@ -7,7 +7,7 @@ holds a run directory for each. A run is resumed by asking for the same again; a
 directory that holds anything else is never touched.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
 import json
 import os
@@ -52,6 +52,10 @@ POINTS = "pareto"  # Architectures to choose from (`choosing`).
 CHECKSUMS = "checksums.json"
 INHERITED = "inherited"  # In the checkpoint: what networks begin with.
 
+# Files of which every run keeps a checksum, wherever they lie in it.
+_CHECKED = (RESULT, ARCHITECTURE, WEIGHTS)
+_DERIVED = "derived*.json"
+
 # All that a run writes into its directory, besides the pictures of its method;
 # overwriting removes these alone.
 _OWN = (RESULT, METRICS, ARCHITECTURE, TEXT, WEIGHTS, CHECKSUMS, NETWORKS,
@@ -63,6 +67,8 @@ _KINDS = tuple(shapes.RUNS)
 _DAMAGED = "restore it or overwrite the run"
 # What wrote no version; its commit is 729c84a.
 _FIRST = "0.1.0"
+# What a run may go on under others of, and how that is told.
+_WHERE = {"versions": "under other versions", "machine": "on another device"}
 # Until 0.2.0 the places of replacements had their edges' numbers for names.
 _NUMBERED = re.compile(r", edge \d+$")
 
@@ -164,6 +170,12 @@ def versions() -> dict[str, str]:
       for part in (jax, jaxlib, flax, optax, np)}}
 
 
+def machine(devices: Sequence[jax.Device]) -> dict[str, str | int]:
+  """What a result's last digits depend on besides, of what computes it."""
+  return {"platform": devices[0].platform, "device": ", ".join(
+      sorted({device.device_kind for device in devices}))}
+
+
 def _number(value):
   """A number of numpy's as one of Python's, which JSON can have."""
   if isinstance(value, np.generic):
@@ -232,8 +244,10 @@ def check_sum(path: pathlib.Path) -> None:
   """Refuses a file that is not what the run wrote; of others nothing is known.
 
   Raises:
-    InputError: its checksum is not among those that the run kept.
+    InputError: its checksum is not among those that the run kept, or the file
+      of these is gone.
   """
+  _check_kept(path)
   allowed = _sums(path.parent).get(path.name)
   if allowed and path.is_file() and _sum(path) not in allowed:
     raise errors.InputError(
@@ -241,10 +255,37 @@ def check_sum(path: pathlib.Path) -> None:
         " to use what you changed, name a copy of it elsewhere", "overwrite")
 
 
+def _check_kept(path):
+  """Refuses a file whose run keeps checksums, where that of its folder is gone.
+
+  A run says in its configuration that it keeps them: earlier ones did not.
+  """
+  folder = path.parent
+  if not (path.name in _CHECKED or path.match(_DERIVED)) or not (
+      path.is_file()) or (folder / CHECKSUMS).is_file():
+    return
+  out = folder
+  if folder.name == "checkpoint":
+    out = folder.parent
+  elif folder.parent.name in (NETWORKS, REFUSED):
+    out = folder.parent.parent
+  try:
+    config = parsing.load_json((out / CONFIG).read_text(encoding="utf-8"))
+  except (OSError, ValueError):
+    return
+  if isinstance(config, dict) and config.get("checksums"):
+    raise errors.InputError(
+        f"{folder / CHECKSUMS} is gone, by which {path.name} is checked;"
+        f" {_DAMAGED}", "overwrite")
+
+
 def _check_sums(out):
   """Refuses a run whose files are not what it wrote; those gone are gone."""
   for folder in (out, out / "checkpoint", out / "checkpoint" / INHERITED,
-                 *out.glob(f"{NETWORKS}/*")):
+                 *out.glob(f"{NETWORKS}/*"), *out.glob(f"{REFUSED}/*")):
+    for path in (*(folder / name for name in _CHECKED),
+                 *folder.glob(_DERIVED)):
+      _check_kept(path)
     for name in _sums(folder):
       check_sum(folder / name)
 
@@ -258,8 +299,8 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
     config: JSON values, all that the run is a function of.
     overwrite: remove what an earlier run left there and start anew.
     strict: whether an unfinished run that began under other versions of Python
-      and the packages is refused; it else goes on, with a warning
-      (`errors.ResumedElsewhere`), and both are kept.
+      and the packages, or on another kind of device, is refused; it else goes
+      on, with a warning (`errors.ResumedElsewhere`), and both are kept.
 
   Returns:
     The path.
@@ -292,7 +333,7 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
     _check_same(out, dict(old), config)
     _check_kinds(out)
     _check_sums(out)
-    _check_versions(out, old, config, strict)
+    _check_where(out, old, config, strict)
     return out
   try:
     out.mkdir(parents=True, exist_ok=True)
@@ -562,8 +603,10 @@ def _check_same(out, old, new):
   versions = [c.pop("version", _FIRST) for c in (old, plain)]
   for config in (old, plain):  # Data may move; the checksum says what it is.
     config.pop("source", None)
-    config.pop("versions", None)
-    config.pop("versions_before", None)
+    config.pop("checksums", None)
+    for name in _WHERE:
+      config.pop(name, None)
+      config.pop(f"{name}_before", None)
   spaces = [config.get("space") or {} for config in (old, plain)]
   if any(_NUMBERED.search(name) for name in spaces[0].get("replacements", {})):
     for space in spaces:  # The same places under other names.
@@ -588,22 +631,26 @@ def _check_same(out, old, new):
         " name another folder, or overwrite it", "overwrite")
 
 
-def _check_versions(out, old, new, strict):
-  """Refuses other versions of the packages, or warns of them and keeps both."""
-  before, now = old.get("versions"), new.get("versions")
-  if before is None or now is None or before == now or (
-      (out / RESULT).exists()):
+def _check_where(out, old, new, strict):
+  """Refuses other versions or devices, or warns of them and keeps both."""
+  moved = {name: (old[name], new[name]) for name in _WHERE
+           if None not in (old.get(name), new.get(name))
+           and old[name] != new[name]}
+  if not moved or (out / RESULT).exists():
     return
-  differ = [name for name in now if before.get(name) != now[name]]
-  shown = " and ".join(
-      ", ".join(f"{name} {found.get(name)}" for name in differ)
-      for found in (before, now))
+  shown = " and ".join(", ".join(
+      f"{key} {pair[i].get(key)}" for pair in moved.values()
+      for key in pair[1] if pair[0].get(key) != pair[1][key]) for i in (0, 1))
+  began = " and ".join(_WHERE[name] for name in moved)
   if strict:
+    mend = "install those" if [*moved] == ["versions"] else "resume it there"
     raise errors.InputError(
-        f"{out} holds an unfinished run that began under other versions:"
-        f" {shown} here; install those, or leave strict out", "strict")
-  write_json(out / CONFIG, {**old, "versions": now, "versions_before": [
-      *old.get("versions_before", []), before]})
-  warnings.warn(f"{out} began under other versions ({shown} here); it goes on,"
-                " and its numbers may differ in their last digits",
+        f"{out} holds an unfinished run that began {began}: {shown} here;"
+        f" {mend}, or leave strict out", "strict")
+  write_json(out / CONFIG, {**old, **{name: now for name, (_, now) in (
+      moved.items())}, **{f"{name}_before": [
+          *old.get(f"{name}_before", []), before]
+                          for name, (before, _) in moved.items()}})
+  warnings.warn(f"{out} began {began} ({shown} here); it goes on, and its"
+                " numbers may differ in their last digits",
                 errors.ResumedElsewhere, stacklevel=2)

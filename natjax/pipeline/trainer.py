@@ -128,6 +128,7 @@ class Trainer:
     """What `config.json` holds of data and training."""
     return {
         "version": natjax.__version__, "versions": runs.versions(),
+        "machine": runs.machine(self.devices), "checksums": True,
         **runs.describe_data(self.dataset), **self.judge.describe(),
         "train": settings.describe(self.config), "seed": self.seed,
         "devices": len(self.devices),

@@ -111,8 +111,9 @@ class Work:
       # Several seeds or architectures are jobs of their own, which have told.
       result.setdefault("time", self.trainer.clock.rounded())
       if self.trainer.processes.first:
-        if before := runs.read_config(folder).get("versions_before"):
-          result["versions_before"] = before
+        config = runs.read_config(folder)
+        result.update({name: config[name] for name in (
+            "versions_before", "machine_before") if name in config})
         if shown:
           runs.write_architecture(folder, shown[-1])
           drawing.save(folder / "architecture.svg", *shown)

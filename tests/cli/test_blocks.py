@@ -115,7 +115,9 @@ def test_a_run_is_costed_at_its_own_size(run, folder, capsys):
 def test_a_run_of_no_size_is_refused(run, name, change, tmp_path, capsys):
   path = shutil.copytree(run.out, tmp_path / "run") / name
   path.with_name("checksums.json").unlink()
-  path.write_text(json.dumps(json.loads(path.read_text()) | change))
+  config = tmp_path / "run" / "config.json"  # As of an earlier version.
+  for file, values in ((config, {"checksums": False}), (path, change)):
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
   assert cli.main(["cost", str(path.parent)]) == 2
   error = capsys.readouterr().err
   assert f"{path} is damaged: a network for" in error

@@ -299,6 +299,10 @@ def test_evaluate_refuses_damaged_weights(place, finished, tmp_path):
   path.write_bytes(path.read_bytes()[:-100])
   assert_refused(place, ["evaluate", folder], "weights.npz is not what the run"
                  " wrote (its checksum differs)")
-  path.with_name("checksums.json").unlink()  # As of an earlier version.
+  path.with_name("checksums.json").unlink()
+  assert_refused(place, ["evaluate", folder], "checksums.json is gone")
+  config = json.loads((folder / "config.json").read_text())
+  del config["checksums"]  # As of an earlier version.
+  write(folder / "config.json", config)
   assert_refused(place, ["evaluate", folder], "weights.npz is damaged, or"
                  " no file of weights; train the network again")

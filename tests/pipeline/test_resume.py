@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 
+import jax
 import numpy as np
 import pytest
 
@@ -21,7 +22,7 @@ from natjax.cli import processes
 from natjax.graph import genotype
 from natjax.methods import supervised
 from natjax.pipeline import runs
-from natjax.training import checkpoints
+from natjax.training import checkpoints, distributed
 
 try:
   import resource
@@ -102,9 +103,29 @@ def test_other_versions_go_on_with_a_warning_and_both_are_kept(copy):
   assert train(copy, strict=True) == result  # Finished: nothing is resumed.
 
 
+@pytest.mark.parametrize("version", [None, "0.1.2"])
+def test_another_device_is_told_of_as_other_versions_are(version, copy):
+  config = json.loads((copy / "config.json").read_text())
+  assert config["machine"] == {"platform": "cpu", "device": "cpu"}
+  old = {"platform": "gpu", "device": "NVIDIA H200"}
+  versions = {**config["versions"], **({"jax": version} if version else {})}
+  change(copy / "config.json", machine=old, versions=versions)
+  before = contents(copy)
+  told = "on another device.*platform gpu, device NVIDIA H200 and .*platform cpu"
+  with pytest.raises(errors.InputError, match=told) as e:
+    train(copy, strict=True)
+  assert e.value.field == "strict" and contents(copy) == before
+  with pytest.warns(errors.ResumedElsewhere, match=told) as heard:
+    result = train(copy)
+  assert len(heard) == 1 and "\n" not in str(heard[0].message)
+  assert result["machine_before"] == [old]
+  assert ("versions_before" in result) == bool(version)
+  assert train(copy, strict=True) == result
+
+
 def test_a_run_that_kept_no_versions_goes_on(copy):
   config = json.loads((copy / "config.json").read_text())
-  del config["versions"]
+  del config["versions"], config["machine"]
   (copy / "config.json").write_text(json.dumps(config))
   assert train(copy, strict=True)["accuracy"] >= 0
 
@@ -153,6 +174,47 @@ def test_a_finished_architecture_that_was_changed(copy):
   path.write_text(path.read_text().replace("max_pool_3x3", "sep_conv_3x3"))
   with pytest.raises(errors.InputError, match="name a copy of it elsewhere"):
     runs.read_architecture(copy)
+
+
+def test_checksums_that_are_gone(copy):
+  train(copy)
+  folder = copy / NETWORK
+  (folder / "checksums.json").unlink()
+  before = contents(copy)
+  said = rf"{folder / 'checksums.json'} is gone, by which .* overwrite the run"
+  for call in (lambda: train(copy), lambda: natjax.load(copy, "network-0"),
+               lambda: runs.find_result(distributed.Processes(
+                   jax.local_devices()[:1]), folder)):
+    with pytest.raises(errors.InputError, match=said) as e:
+      call()
+    assert e.value.field == "overwrite" and "\n" not in str(e.value)
+  assert contents(copy) == before
+  config = json.loads((copy / "config.json").read_text())
+  assert config.pop("checksums") is True  # Earlier versions did not say so.
+  (copy / "config.json").write_text(json.dumps(config))
+  natjax.load(copy, "network-0")
+  assert train(copy)["accuracy"] >= 0
+
+
+@pytest.mark.parametrize("name", ["architecture.json", "result.json"])
+def test_checksums_of_the_run_that_are_gone(name, tmp_path):
+  runs.write_json(tmp_path / "config.json", {"kind": "train",
+                                             "checksums": True})
+  runs.write_kept(tmp_path / name, {"a": 1})
+  assert runs.read_json(tmp_path / name) == {"a": 1}
+  runs.read_json(tmp_path / "config.json")
+  (tmp_path / "checksums.json").unlink()
+  runs.read_json(tmp_path / "config.json")
+  with pytest.raises(errors.InputError, match="checksums.json is gone"):
+    runs.read_json(tmp_path / name)
+
+
+def test_a_kept_file_elsewhere_needs_no_checksums(copy, tmp_path):
+  train(copy)
+  elsewhere = tmp_path / "a" / "b"
+  shutil.copytree(copy / NETWORK, elsewhere,
+                  ignore=shutil.ignore_patterns("checksums.json"))
+  assert runs.read_json(elsewhere / "result.json")["accuracy"] >= 0
 
 
 @pytest.mark.parametrize("cut", [0, 1])
@@ -217,7 +279,7 @@ def test_a_disk_that_takes_no_more_is_told_of_as_such(tmp_path, capfd):
 FULL = """
 import resource, sys
 import numpy as np
-from natjax.training import checkpoints
+from natjax.training import checkpoints, distributed
 found = checkpoints.Checkpoints(sys.argv[1])
 state = {f"a{n}": np.full(10, n) for n in range(60)}
 limits = resource.getrlimit(resource.RLIMIT_FSIZE)
