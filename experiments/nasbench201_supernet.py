@@ -14,9 +14,9 @@ by replacing the rewards, or the scores of the choice, by the truth.
 `replace` answers another question, how to become cheaper at little loss, and
 has a section of its own: restricted to the table's operations, under stated
 budgets, beside the exact oracle and the mean under the same ones
-(`replaced_cells.py` says how, and what is fair). It needs no supernet: with
-`--only replace` these rows alone are run, and added to the record that lies in
---report.
+(`replaced_cells.py` says how, and what is fair). It needs no supernet, and nor
+does `climb` (`climbed_cells.py`): with `--only replace` or `--only climb` these
+rows alone are run, and added to the record that lies in --report.
 
 Commands, with DATA a folder that holds cifar10.npz or another form that
 `natjax.data.load` finds, and TABLE what `natjax.benchmarks.nasbench201` reads:
@@ -28,6 +28,9 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
   python experiments/nasbench201_supernet.py --preset small --table TABLE \
       --data-dir DATA --out runs/nasbench201_replaced --only replace \
       --report experiments/results/nasbench201_supernet
+  python experiments/nasbench201_supernet.py --preset small --table TABLE \
+      --data-dir DATA --out runs/nasbench201_climbed --only climb \
+      --report experiments/results/nasbench201_supernet
   python experiments/nasbench201_supernet.py --preset paper --table TABLE \
       --data-dir DATA --out runs/nasbench201_supernet_paper
 Hardware and time: `smoke` two minutes, most of it compiling; 20 cells of
@@ -37,7 +40,8 @@ Expected: no figure is published; nothing but this library's own.
 
 A stopped run goes on by the same command. Its parts are the supernet of the
 whole space with the policies that serve all, and then every cell with a focus,
-and every cell of the differentiable transformation and of `replace`.
+and every cell of the differentiable transformation, of `replace` and of
+`climb`.
 """
 
 import argparse
@@ -49,6 +53,7 @@ import shutil
 import time
 from typing import Any
 
+import climbed_cells
 import known_truth
 import numpy as np
 import recording
@@ -63,7 +68,13 @@ from natjax import errors, pipeline
 from natjax.benchmarks import nasbench201
 from natjax.graph import blocks, codec
 from natjax.graph import nasbench201 as cells
-from natjax.methods import differentiable, nat, replace_config, supervised
+from natjax.methods import (
+    climb,
+    differentiable,
+    nat,
+    replace_config,
+    supervised,
+)
 
 QUARTERS = 4
 _SEARCHES = {"nat": "NAT", "natpp": "NAT++"}
@@ -75,12 +86,13 @@ TITLES = {
     **{f"natpp{end}_tried": f"NAT++, {words}, then tried" for end, words in (
         ("_sure", "if surely better"), ("_cheapest", "the cheapest of as good")
     )},
-    "evolution": "evolution",
+    "evolution": "evolution", "climb": "climb, by untrained networks",
     "differentiable": "differentiable", "oracle": "oracle"}
 # Of which the targets are, with focus given.
 _AIMED = {"natpp_sure": "NAT++ by `--prefer sure`, the default",
           "natpp_sure_tried": "the same, then tried",
-          "natpp": "NAT++ by the best score"}
+          "natpp": "NAT++ by the best score",
+          "climb": "climb"}
 # What is replaced by the truth, of NAT++ with focus given.
 LOSSES = {
     "natpp": "nothing", "choice": "the choice among the policy's candidates",
@@ -111,6 +123,9 @@ class Config:
     replace: of `replace`.
     budgets: under which it is judged, shares of the multiply-adds.
     replaced: how many of the given cells it makes cheaper, likewise.
+    climb: of `climb`.
+    climb_size: the side of its images.
+    climbed: how many of the given cells it transforms.
     seed: of everything random.
   """
 
@@ -128,6 +143,9 @@ class Config:
   transformed: int
   replace: replace_config.ReplaceConfig
   replaced: int
+  climb: climb.ClimbConfig
+  climb_size: int
+  climbed: int
   budgets: tuple[float, ...] = (0.75, 0.5)
   seed: int = 0
 
@@ -155,19 +173,23 @@ PRESETS = {
             theta_learning_rate=1e-2),
         train=dataclasses.replace(_TRAIN, epochs=2, batch_size=32),
         transformed=1, replace=replace_config.ReplaceConfig(
-            price_images=32, price_checks=3), replaced=1),
+            price_images=32, price_checks=3), replaced=1,
+        climb=climb.ClimbConfig(batch_size=4, draws=2, evaluations=6),
+        climb_size=8, climbed=1),
     "small": Config(
         dataset="cifar10", image_size=8, train_images=20000, repeats=1,
         given=40, without_seed=100, ranked=200, search=_SMALL, around_epochs=2,
         differentiable=differentiable.DifferentiableConfig(
             theta_learning_rate=1e-2), train=_TRAIN, transformed=8,
-        replace=replace_config.ReplaceConfig(), replaced=8),
+        replace=replace_config.ReplaceConfig(), replaced=8,
+        climb=climb.ClimbConfig(), climb_size=16, climbed=40),
     "paper": Config(
         dataset="cifar10", image_size=32, train_images=0, repeats=5, given=40,
         without_seed=100, ranked=200, search=_PAPER, around_epochs=50,
         differentiable=differentiable.PRESETS["paper"],
         train=dataclasses.replace(_TRAIN, epochs=600, learning_rate=0.025),
-        transformed=40, replace=replace_config.ReplaceConfig(), replaced=40),
+        transformed=40, replace=replace_config.ReplaceConfig(), replaced=40,
+        climb=climb.PRESETS["paper"], climb_size=32, climbed=40),
 }
 
 
@@ -364,8 +386,46 @@ def replaced(config: Config, parts: Mapping[int, sweeps.Part],
                  "budgets": [*config.budgets]}, **more}}
 
 
+def climbing(truth: known_truth.Truth, images: data_lib.Dataset,
+             config: Config, out: pathlib.Path, count: int
+             ) -> dict[int, sweeps.Part]:
+  """Parts in which cells are climbed from, by their numbers.
+
+  Args:
+    truth: what is known.
+    images: by which networks are scored.
+    config: the settings.
+    out: the experiment's folder.
+    count: of the given cells.
+  """
+  codes, _ = given_cells(truth, config)
+
+  def make(i):
+    found = climbed_cells.one(
+        truth, images, codes[i], config.seed + i, repeats=config.repeats,
+        config=config.climb)
+    after = judged(truth, codes[i], found["code"], found["seconds"])
+    return {**found, **after, "oracle": truth.gain(
+        codes[i], int(truth.best["natpp"][codes[i]]))}
+
+  return {i: sweeps.Part(f"climb cell {i}", functools.partial(make, i),
+                         out / f"climb-{i}.json")
+          for i in spread_first(len(codes))[:count]}
+
+
+def climbed(config: Config, parts: Mapping[int, sweeps.Part],
+            rows: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+  """What is recorded of climbs, as of `replaced`."""
+  return {"climbed": {
+      "rows": [{"number": i, **rows[parts[i].name]} for i in sorted(parts)
+               if parts[i].name in rows],
+      "config": {"climb": dataclasses.asdict(config.climb),
+                 "image_size": config.climb_size}, **more}}
+
+
 def run(truth: known_truth.Truth, dataset: data_lib.Dataset, config: Config,
-        sweep: sweeps.Sweep, count: int, tried: int = 0) -> dict[str, Any]:
+        sweep: sweeps.Sweep, count: int, tried: int = 0,
+        images: data_lib.Dataset | None = None) -> dict[str, Any]:
   """Rows by focus, of the first `count` of the given cells.
 
   Args:
@@ -375,11 +435,12 @@ def run(truth: known_truth.Truth, dataset: data_lib.Dataset, config: Config,
     sweep: whose parts the supernet is, and then every cell with a focus.
     count: of the given cells.
     tried: of those that are left out, by which ways to score are tried.
+    images: by which untrained networks are scored; None are those of all.
 
   Returns:
     "taus"; "given" and "general", rows of what is finished, each with the
-    "number" of its cell, in their order; "tried" and "replaced" if there are
-    any.
+    "number" of its cell, in their order; "tried", "replaced" and "climbed" if
+    there are any.
   """
   codes, without = given_cells(truth, config)
   searches = known_truth.Searches(
@@ -415,8 +476,11 @@ def run(truth: known_truth.Truth, dataset: data_lib.Dataset, config: Config,
           truth, dataset, codes[i], config, out / f"differentiable-{i}"),
       out / f"differentiable-{i}.json") for i in now[:config.transformed]}
   cheaper = replacing(truth, dataset, config, out, min(count, config.replaced))
+  climbs = climbing(truth, images or dataset, config, out,
+                    min(count, config.climbed))
   rows = sweep.run([
-      *tries, *parts.values(), *others.values(), *cheaper.values()])
+      *tries, *parts.values(), *others.values(), *cheaper.values(),
+      *climbs.values()])
   found: dict[str, Any] = {
       "taus": taus["supernet"], "given": [], "general": []}
   if tries:
@@ -430,11 +494,13 @@ def run(truth: known_truth.Truth, dataset: data_lib.Dataset, config: Config,
       row["differentiable"] = rows[other.name]
   if any(part.name in rows for part in cheaper.values()):
     found |= replaced(config, cheaper, rows)
+  if any(part.name in rows for part in climbs.values()):
+    found |= climbed(config, climbs, rows)
   return found
 
 
 def earlier(folder: pathlib.Path, config: Config) -> dict[str, Any]:
-  """The record that lies in a folder, which rows of replace are added to.
+  """The record that lies in a folder, which rows of a method are added to.
 
   Raises:
     InputError: it is one of other cells or images.
@@ -513,7 +579,7 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
   if result.get("given"):
     return "\n".join([title, "", *supernet_lines(config, result, own)])
   return "\n".join([
-      title, "", "Only `replace` was run.", "", *own,
+      title, "", "Without a supernet.", "", *own, *climbed_alone(result),
       f"{config.image_size}x{config.image_size} pixels of {result['dataset']},"
       f" {result['train_images']} images,"
       f" {config.search.supernet_width or 1:g} times the widths,"
@@ -535,10 +601,17 @@ def supernet_lines(config: Config, result: Mapping[str, Any],
     more: a section that stands before the last one.
   """
   given, rows = numbered(result["given"]), numbered(result["general"])
+  climbs = {row["number"]: row for row in result.get("climbed", {}).get(
+      "rows", ())}
+  given = [{**row, **({"climb": climbs[row["number"]]} if (
+      row["number"] in climbs) else {})} for row in given]
+  every = bool(climbs) and all("climb" in row for row in given)
   tau = result["taus"][-1]["tau"]
   met = lambda good: "met" if good else "missed"
   targets = []
   for name, title in _AIMED.items():
+    if not any(name in row for row in given):
+      continue
     found = summary(given, name)
     targets += [
         [f"{title}: share of the oracle's gain", "at least 50 %",
@@ -561,7 +634,8 @@ def supernet_lines(config: Config, result: Mapping[str, Any],
   fine = [row for row in given if row["accuracy"] >= 80]
   parts = [[title, len(some), *(
       f"{gains(some, name).mean():+.2f}" for name in (
-          "natpp", "natpp_sure", "evolution", "random", "oracle"))]
+          "natpp", "natpp_sure", "evolution", *["climb"] * every, "random",
+          "oracle"))]
            for title, some in (("below 80 %", broken), ("80 % and above", fine))
            if some]
   by_number = [{row["number"]: row for row in some} for some in (given, rows)]
@@ -569,11 +643,12 @@ def supernet_lines(config: Config, result: Mapping[str, Any],
   for i in sorted({*by_number[0], *by_number[1]}):
     a, b = (some.get(i, {}) for some in by_number)
     own, one = a or b, lambda row, name: (
-        f"{row[name]['gain']:+.2f}" if row else "-")
+        f"{row[name]['gain']:+.2f}" if name in row else "-")
     each.append([
         i, f"`{cells.to_string(known_truth.names_of(own['code']))}`".replace(
             "|", "\\|"), f"{own['accuracy']:.2f}",
-        *(one(a, name) for name in ("natpp", "nat", "natpp_sure", "evolution")),
+        *(one(a, name) for name in (
+            "natpp", "nat", "natpp_sure", "evolution", "climb")),
         *(one(b, name) for name in ("natpp", "evolution")),
         f"{own['oracle']['natpp']:+.2f}", f"{a['tau']:.2f}" if a else "-"])
   return [
@@ -614,9 +689,10 @@ def supernet_lines(config: Config, result: Mapping[str, Any],
       " these. `replace`"
       " answers another question"
       + (", in a section of its own." if more else ", and was not run."),
-      "", *recording.table(
+      "", *climb_lines(result), *recording.table(
           ("cells by true accuracy", "cells", "NAT++",
-           "NAT++, if surely better", "evolution", "random", "oracle"), parts),
+           "NAT++, if surely better", "evolution", *["climb"] * every, "random",
+           "oracle"), parts),
       "",
       "## Where NAT++ loses: what is replaced by the truth", "",
       *recording.table(("by the truth", "gained, points (95 % over cells)",
@@ -637,14 +713,47 @@ def supernet_lines(config: Config, result: Mapping[str, Any],
                                  for t in result["taus"])]]), "",
       *more, "## Every cell", "", *recording.table(
           ("", "cell", "true, %", "NAT++", "NAT", "NAT++, if surely better",
-           "evolution", "NAT++, general", "evolution, general", "oracle",
-           "tau, given"), each), "",
+           "evolution", "climb", "NAT++, general", "evolution, general",
+           "oracle", "tau, given"), each), "",
       f"Supernets: {config.image_size}x{config.image_size} pixels,"
       f" {result['train_images']} images, a"
       f" {config.search.weights_fraction:g} part for the weights and the others"
       f" for rewards and scores, {config.search.supernet_width or 1:g} times"
       f" the widths, {config.repeats} cell(s) per stage of five;"
       f" {in_words(config.search)}.", "", *recording.in_words(result)]
+
+
+def climbed_alone(result: Mapping[str, Any]) -> list[str]:
+  """The climbs where nothing stands beside them."""
+  if not (found := result.get("climbed")):
+    return []
+  gained, most = (np.array([row[key] for row in found["rows"]])
+                  for key in ("gain", "oracle"))
+  return [*recording.table(
+      ("method", "cells", "gained, points (95 % over cells)",
+       "of the oracle's gain", "lost in"), [[
+           "climb", len(gained), recording.paired(
+               np.zeros(len(gained)), gained / 100),
+           f"{100 * gained.sum() / most.sum():.0f} %" if most.sum() else "-",
+           f"{(gained < 0).sum()} of {len(gained)}"]]), "",
+          *climb_lines(result)]
+
+
+def climb_lines(result: Mapping[str, Any]) -> list[str]:
+  """What is to be known of the climbs beside their row."""
+  if not (found := result.get("climbed")):
+    return []
+  rows, size = found["rows"], found["config"]["image_size"]
+  took = np.array([row["evaluated"] for row in rows])
+  worst = min(row["gain"] for row in rows)
+  return [
+      "`climb` has no supernet: it scored"
+      f" {took.mean():.0f} untrained networks a cell ({took.min()} to"
+      f" {took.max()}), of {size}x{size} pixels and the benchmark's widths, by"
+      " NASWOT; nothing was tried on held-out images. Where it loses most it"
+      f" loses {-min(worst, 0.0):.2f} points. Of its rule the share of 99 % was"
+      " chosen on the 40 cells that are left out.", "",
+      *(recording.in_words(found) if "command" in found else []), ""]
 
 
 def preference_line(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -710,7 +819,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument("--tried", type=recording.at_least(0), default=0,
                       metavar="N", help="first try other ways to score, on N"
                       " cells that are not judged")
-  parser.add_argument("--only", choices=("replace",), help="run its rows alone,"
+  parser.add_argument("--only", choices=("replace", "climb"),
+                      help="run its rows alone,"
                       " without a supernet, on --cells cells, and add them to"
                       " the record in --report")
   return parser.parse_args(argv)
@@ -741,16 +851,22 @@ def main(argv: Sequence[str] | None = None) -> None:
       config.dataset, args.data_dir, image_size=config.image_size,
       train_images=config.train_images, seed=config.seed)
   folder = args.report or sweep.out / "report"
+  images = dataset if config.climb_size == config.image_size else (
+      transforming.load(
+          config.dataset, args.data_dir, image_size=config.climb_size,
+          train_images=config.train_images, seed=config.seed))
   if args.only:
     before = earlier(folder, config)
-    parts = replacing(truth, dataset, config, sweep.out,
-                      args.cells or config.replaced)
+    make, keep, data, most = {
+        "replace": (replacing, replaced, dataset, config.replaced),
+        "climb": (climbing, climbed, images, config.climbed)}[args.only]
+    parts = make(truth, data, config, sweep.out, args.cells or most)
     rows = sweep.run([*parts.values()])
-    record(folder, config, dataset, before | replaced(
+    record(folder, config, dataset, before | keep(
         config, parts, rows, **sweep.circumstances()))
     sweep.end()
     return
-  found = run(truth, dataset, config, sweep, count, args.tried)
+  found = run(truth, dataset, config, sweep, count, args.tried, images)
   if not (found["given"] and found["general"]):
     transforming.say("no cell is finished with either focus; the same command"
                      " goes on")

@@ -4,13 +4,13 @@ A method of this library's own. Of the given architecture the changes of one
 edge that NAT++ allows (`methods.natpp`) are scored by NASWOT (Mellor et al.,
 2021, `methods.zero_cost`) of the network that they make, with weights that are
 drawn: no supernet is trained. The best of some is made if it is surely better,
-and so on from there, until none is. Surely better is what scores more in every
-sense that can be had for little: of those that a first draw of weights and
-images puts first, the score less that of what stands now is taken over further
-draws, the same ones for both networks, and 0 must lie below the interval of
-99 % of its mean (Student's t). What a first draw found by chance does not come
-through. (By 95 %, of 40 cells of NAS-Bench-201 that
-`experiments/nasbench201_supernet.py` does not judge, 6 became worse, by 99 % 3.)
+and so on from there, until none is. Surely better: of those that a first draw
+of weights and images puts first, the score less that of what stands now is
+taken over further draws, the same ones for both networks, and 0 must lie below
+the interval of 99 % of its mean (Student's t), so that what the first draw
+found by chance does not come through. (By 95 %, 6 of 40 cells of NAS-Bench-201
+that `experiments/nasbench201_supernet.py` does not judge became worse, by 99 %
+3 did.)
 
 What stood on the way are the candidates. They are tried and accepted on
 held-out images like those of NAT (`pipeline.trials`, `pipeline.confirmation`),
@@ -336,11 +336,11 @@ class Path:
   def _better(self, now, legal):
     """What is surely better by one change, None where nothing is."""
     before = self.around.architecture(now)
+    own = self._scores.one(before)
     for some in self._some(_legal(_changes(now, self.around.counts), legal)):
       every = {self.around.architecture(row): row for row in some}
       first = sorted(every, key=lambda a: -self._scores.one(a))[:_LOOKED]
-      first = [a for a in first
-               if self._scores.one(a) > self._scores.one(before)]
+      first = [a for a in first if self._scores.one(a) > own]
       draws = self._scores.draws([before, *first])
       pairs = {a: draws.pairs(i, 0) for i, a in enumerate(first, 1)}
       sure = [a for a, pair in pairs.items() if (

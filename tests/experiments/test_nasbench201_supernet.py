@@ -366,7 +366,7 @@ def untrained(script, monkeypatch):
         "code": code, "accuracy": code / 200, "oracle": {"natpp": 1.0},
         "random": {"natpp": -1.0}, "tau": 0.25,
         **{name: one for name in script.TITLES if name not in (
-            "keep", "random", "oracle", "differentiable")},
+            "keep", "random", "oracle", "differentiable", "climb")},
         "losses": dict.fromkeys(script.LOSSES, 0.5)})
 
   monkeypatch.setattr(script.known_truth, "Searches", lambda *_, **__: None)
@@ -380,6 +380,9 @@ def untrained(script, monkeypatch):
       "code": code, "accuracy": code / 200, "rank_correlation": 0.5,
       "tau": 0.25, "accepted": False, "difference": -0.01, "seconds": 1.0,
       "budgets": {"0.75": under, "0.5": under}})
+  monkeypatch.setattr(script.climbed_cells, "one", lambda truth, images, code,
+                      *_, **__: {"code": code - 200, "path": [code, code - 200],
+                                 "evaluated": 7, "seconds": 1.0})
   monkeypatch.setattr(script, "differ", lambda truth, dataset, code, *_: (
       found("differentiable", {"code": code, "gain": 0.25, "dearer": False,
                                "params": 0.5, "seconds": 1.0})))
@@ -423,8 +426,8 @@ def test_a_report_of_what_is_finished(
   rows = [line.strip("| ").split(" | ") for line in text.partition(
       "## Every cell")[2].splitlines()[4:6]]
   assert [row[3:] for row in rows] == [
-      ["+0.50"] * 4 + ["-", "-", "+1.00", "0.75"],
-      ["-"] * 4 + ["+0.50", "+0.50", "+1.00", "-"]]
+      ["+0.50"] * 4 + ["-1.00", "-", "-", "+1.00", "0.75"],
+      ["-"] * 5 + ["+0.50", "+0.50", "+1.00", "-"]]
   broken.clear()
   script.main(argv)
   result = json.loads((tmp_path / "report" / "result.json").read_text())
@@ -466,7 +469,53 @@ def test_replace_alone_is_added_to_a_record(
     script.main([*alone, "--out", str(tmp_path / "other"), "--seed", "1"])
   script.main([*alone, "--report", str(tmp_path / "new")])
   text = (tmp_path / "new" / "README.md").read_text()
-  assert "Only `replace` was run." in text and "## Focus" not in text
+  assert "Without a supernet." in text and "## Focus" not in text
+
+
+def test_climbs_alone_are_added_to_a_record(script, untrained, table, tmp_path):
+  argv = flags(tmp_path, table)
+  folder = tmp_path / "report"
+  script.main(argv)
+  before = json.loads((folder / "result.json").read_text())
+  assert len(before.pop("climbed")["rows"]) == 1  # As the preset says.
+  (folder / "result.json").write_text(json.dumps(before))
+  alone = [*argv, "--only", "climb"]
+  alone[alone.index("--out") + 1] = str(tmp_path / "alone")
+  script.main([*alone, "--cells", "2"])
+  result = json.loads((folder / "result.json").read_text())
+  found = result.pop("climbed")
+  assert result == before
+  assert [row["number"] for row in found["rows"]] == [0, 1]
+  assert [row["gain"] for row in found["rows"]] == [-1.0, -1.0]
+  text = (folder / "README.md").read_text()
+  for part in ("| climb: share of the oracle's gain | at least 50 % | -100 % |"
+               " missed |", "| climb: cells on which it loses | at most one in"
+               " ten | 2 of 2 | missed |", "it scored 7 untrained networks a"
+               " cell (7 to 7), of 8x8 pixels", "--only climb",
+               "it loses 1.00 points"):
+    assert part in text
+  script.main([*alone, "--report", str(tmp_path / "new")])
+  text = (tmp_path / "new" / "README.md").read_text()
+  assert "Without a supernet." in text and "## Focus" not in text
+  assert "| climb | 1 |" in text  # As many as the preset says.
+
+
+@pytest.mark.long
+def test_a_cell_is_climbed_from(script, known, table, images):
+  truth = known.Truth(table)
+  code = int(cells.encode(cells.to_array(
+      ("conv_1x1", "null", "avg_pool_3x3", "conv_1x1", "null", "conv_1x1"))))
+  found = script.climbed_cells.one(
+      truth, images, code, 0, repeats=1,
+      config=script.PRESETS["smoke"].climb)
+  assert found["path"][0] == code and found["code"] in found["path"]
+  assert 1 < found["evaluated"] <= 6
+  may = truth.reach["natpp"]
+  for after in found["path"]:
+    assert all(may[a, b] for a, b in zip(
+        cells.decode(np.int32(code)), cells.decode(np.int32(after)),
+        strict=True))
+    assert not truth.dearer(code, after)
 
 
 def test_the_record_is_what_the_report_makes_of_it(script):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import zlib
 
 import jax
@@ -80,7 +81,7 @@ def test_every_step_is_a_change_that_surely_scores_more(scored):
   gained = np.diff([row["score"] for row in rows])
   assert (gained > 0).all() and derived.architecture == steps[-1]
   # The first may leave out what leads nowhere, too.
-  for before, after in zip(steps[1:], steps[2:], strict=False):
+  for before, after in itertools.pairwise(steps[1:]):
     a, b = (operations_of(x, method) for x in (before, after))
     assert sum(x != y for x, y in zip(a, b, strict=True)) == 1
   cost = method.ground.cost(tiny.GENOTYPE)
