@@ -329,7 +329,8 @@ def lines(found: Mapping[str, Any], given: int) -> list[str]:
       f"Under {tightest} the network of every choice was tuned and compared"
       f" with the original on {100 * own['held_out']:g} % of the training"
       " images, which neither had seen, with a tolerance of"
-      f" {own['tolerance']:g} points: {accepted.sum()} of {len(rows)} were accepted (in truth"
+      f" {own['tolerance']:g} points: {accepted.sum()} of {len(rows)} were"
+      " accepted (in truth"
       f" {told(lost[accepted])}), the others refused (in truth"
       f" {told(lost[~accepted])}), for which the method returns the given cell"
       " though it exceeds the budget.", "",
