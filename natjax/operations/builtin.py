@@ -74,10 +74,12 @@ def _convolutions():
   for g in (2, 4, 8):
     yield _convolution(f"group{g}_conv_1x1", "group_conv", "GroupConv",
                        counts.dense_cost, "kernel", kernel_size=1, groups=g)
-  yield registry.Operation(
-      "plain_conv_1x1", "conv", 1, _late("convolutions", "PlainConv"),
-      counts.plain_cost, widens=True, scale=_scaled(convs=("conv",), norm=None),
-      dilates=True)
+  for k in (1, 3):
+    yield registry.Operation(
+        f"plain_conv_{k}x{k}", "conv", k,
+        _late("convolutions", "PlainConv", kernel_size=k),
+        functools.partial(counts.plain_cost, kernel_size=k), widens=True,
+        pads=k > 1, scale=_scaled(convs=("conv",), norm=None), dilates=True)
 
 
 def _pools():

@@ -169,11 +169,12 @@ class FactorizedReduce(nn.Module):
 
 
 class PlainConv(_Convolution):
-  """A 1x1 convolution alone, without ReLU and BN."""
+  """A convolution k x k alone, without ReLU and BN."""
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    return Conv(self.features, (1, 1), self.stride, name="conv")(x)
+    return Conv(self.features, (self.kernel_size,) * 2, self.stride,
+                self.padding, name="conv")(x)
 
 
 def scaled(params: Mapping[str, Any], factor: jax.Array, *,

@@ -51,10 +51,10 @@ def dense_cost(channels: int, size: int, stride: int, *, kernel_size: int = 1,
   return conv_cost(channels, size, stride, weights=weights)
 
 
-def plain_cost(channels: int, size: int, stride: int, *,
+def plain_cost(channels: int, size: int, stride: int, *, kernel_size: int = 1,
                in_channels: int | None = None) -> Cost:
-  """Of a 1x1 convolution alone."""
-  weights = channels * (in_channels or channels)
+  """Of a k x k convolution alone."""
+  weights = kernel_size**2 * channels * (in_channels or channels)
   return Cost(weights, weights * windows.output_size(size, stride)**2)
 
 

@@ -13,6 +13,7 @@ import difflib
 import functools
 import importlib.resources
 import json
+import re
 
 from natjax import errors
 from natjax.graph import codec
@@ -29,7 +30,8 @@ __all__ = ["genotype_names", "get", "handcrafted", "known", "names",
 
 # Names under which the authors published cells that stand here as `...-cell`.
 _ALIASES = {"resblock": "resblock-cell", "vgg": "vgg-cell"}
-
+# How WideResNets are written, in lower case with underscores.
+_WIDE = re.compile(r"^(?:wrn|wide_?resnet)_?(\d+)_(\d+)$")
 
 # Who published an architecture: the first of these with which its name begins.
 _SOURCES = {
@@ -47,6 +49,7 @@ _SOURCES = {
     "amoebanet": "AmoebaNet (Real et al., 2019)",
     "vgg16": "VGG (Simonyan & Zisserman, 2015)",
     "resnet": "ResNet (He et al., 2016)",
+    "wrn": "WideResNet (Zagoruyko & Komodakis, 2016)",
     "shufflenet": "ShuffleNet (Zhang et al., 2018)",
     "mobilenetv2": "MobileNetV2 (Sandler et al., 2018)",
     "proxyless": "ProxylessNAS (Cai et al., 2019)",
@@ -95,7 +98,7 @@ def known(name: str) -> bool:
 
 def _canonical(name):
   """A name as `names` has it, or None."""
-  plain = _plain(_ALIASES.get(_plain(name), name))
+  plain = _WIDE.sub(r"wrn_\1_\2", _plain(_ALIASES.get(_plain(name), name)))
   return {_plain(spelt): spelt for spelt in names()}.get(plain)
 
 

@@ -101,6 +101,60 @@ def thin_resnet(depth: int, skeleton: str) -> BlockNetwork:
   return _resnet(f"resnet{depth}", skeleton, basic, 16, (depth // 6,) * 3)
 
 
+_WIDE = 16  # Channels of the first convolution of a WideResNet.
+
+
+def wide(before: int, width: int, stride: int) -> Block:
+  """A residual block of BN, ReLU, 3x3 convolution, twice.
+
+  Its shortcut is a copy of what comes in, or where shapes differ a 1x1
+  convolution of what BN and ReLU make of it.
+  """
+  nodes = (Node(before, activation="relu", norm=True, fixed=True),
+           Node(width, stride, "relu", norm=True), Node(width, stride))
+  shortcut = Edge("skip_connect", 1, 4) if before == width else Edge(
+      "plain_conv_1x1", 2, 4)
+  return Block(nodes, (
+      Edge("skip_connect", 1, 2), Edge("plain_conv_3x3", 2, 3),
+      Edge("plain_conv_3x3", 3, 4), shortcut))
+
+
+def _wide_first(width: int) -> Block:
+  """The first block of a WideResNet.
+
+  Its first BN and ReLU are the stem's where the width changes, so that nothing
+  else reads what the first convolution gives; where it does not, the
+  convolution stands in the block.
+  """
+  if width != _WIDE:
+    return Block(
+        (Node(width, activation="relu", norm=True), Node(width)),
+        (Edge("plain_conv_3x3", 1, 2), Edge("plain_conv_3x3", 2, 3),
+         Edge("plain_conv_1x1", 1, 3)))
+  block, behind = wide(width, width, 1), lambda edge: Edge(
+      edge.operation, edge.source + 1, edge.target + 1)
+  return Block((Node(width, fixed=True), *block.nodes), (
+      Edge("plain_conv_3x3", 1, 2), *map(behind, block.edges)))
+
+
+def wide_resnet(depth: int, factor: int, skeleton: str) -> BlockNetwork:
+  """WRN-d-k, without dropout (Zagoruyko & Komodakis, 2016, table 1).
+
+  Pre-activated blocks, (d - 4) / 6 of them in each of three stages of 16k, 32k
+  and 64k channels; convolutions have neither biases nor a BN of their own.
+  WRN-28-10 has 36.5 M parameters and WRN-16-4 2.7 M, WRN-40-1 0.6 M and
+  WRN-40-2 2.2 M, as they print them.
+  """
+  del skeleton
+  steps = [(_WIDE * factor * 2**i, 2 if i and not j else 1)
+           for i in range(3) for j in range((depth - 4) // 6)]
+  first, *others = steps
+  stem = () if factor == 1 else (Layer("conv", _WIDE, 3, activation="relu"),)
+  blocks = _wide_first(first[0]), *inverted.chain(wide, first[0], others)
+  head = (Layer("norm", activation="relu"), *blocks_lib.CLASSIFIER)
+  return BlockNetwork(f"wrn-{depth}-{factor}", stem, blocks, head)
+
+
 # By depth: which block, and how many there are in each stage.
 _RESNETS: dict[int, tuple[Callable[..., Block], tuple[int, ...]]] = {
     18: (basic, (2, 2, 2, 2)), 34: (basic, (3, 4, 6, 3)),
@@ -230,12 +284,17 @@ def mobilefacenet(skeleton: str) -> BlockNetwork:
 
 
 _BOTH = ("cifar", "imagenet")
+_WIDE_RESNETS = ((16, 1), (16, 2), (16, 4), (16, 8), (28, 2), (28, 10),
+                 (34, 10), (40, 1), (40, 2), (40, 4))
 BUILDERS: dict[str, tuple[Callable[[str], BlockNetwork], tuple[str, ...]]] = {
     "vgg16": (vgg16, _BOTH), "vgg16-bn": (vgg16_bn, _BOTH),
     **{f"resnet{depth}": (functools.partial(thin_resnet, depth), ("cifar",))
        for depth in (20, 32, 44, 56, 110)},
     **{f"resnet{depth}": (functools.partial(resnet, depth), _BOTH)
        for depth in _RESNETS},
+    **{f"wrn-{depth}-{factor}": (
+        functools.partial(wide_resnet, depth, factor), ("cifar",))
+       for depth, factor in _WIDE_RESNETS},
     "shufflenet": (shufflenet, _BOTH), "mobilenetv2": (mobilenetv2, _BOTH),
     **{name: (functools.partial(proxyless.network, name), _BOTH)
        for name in proxyless.NETWORKS},

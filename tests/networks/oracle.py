@@ -209,7 +209,7 @@ def operation(name, x, scope, stride):
     x = conv(relu(x), scope.params["conv0"]["kernel"], stride=(1, stride))
     x = conv(x, scope.params["conv1"]["kernel"], stride=(stride, 1))
     return norm(x, scope.at("norm"))
-  if name == "plain_conv_1x1":
+  if name.startswith("plain_conv"):
     return conv(x, scope.params["conv"]["kernel"], stride=stride)
   kind, size = re.fullmatch(r"(\w+)_(\d)x\2", name).groups()
   size = int(size)

@@ -38,6 +38,16 @@ COUNTS = {
     ("resnet101", "imagenet"): (44549160, 7801.405),
     ("resnet152", "cifar"): (58156618, 3646.640),
     ("resnet152", "imagenet"): (60192808, 11513.627),
+    ("wrn-16-1", "cifar"): (175066, 26.657),
+    ("wrn-16-2", "cifar"): (691674, 101.107),
+    ("wrn-16-4", "cifar"): (2748890, 392.612),
+    ("wrn-16-8", "cifar"): (10961370, 1548.146),
+    ("wrn-28-2", "cifar"): (1467610, 214.353),
+    ("wrn-28-10", "cifar"): (36479194, 5243.329),
+    ("wrn-34-10", "cifar"): (46160474, 6658.906),
+    ("wrn-40-1", "cifar"): (563930, 83.281),
+    ("wrn-40-2", "cifar"): (2243546, 327.599),
+    ("wrn-40-4", "cifar"): (8949210, 1298.582),
     ("shufflenet", "cifar"): (913138, 161.701),
     ("shufflenet", "imagenet"): (2434768, 138.366),
     ("mobilenetv2", "cifar"): (2295834, 90.106),
@@ -76,6 +86,68 @@ def test_thin_resnets_have_the_published_parameters(depth, millions):
   assert total.params == count + projections
   # The paper prints two digits, which it rounds and cuts.
   assert abs(count / 1e6 - millions) < (0.05 if millions > 1 else 0.01)
+
+
+@pytest.mark.parametrize("depth, factor, millions", [
+    (16, 1, 0.2), (16, 8, 11.0), (28, 10, 36.5), (40, 1, 0.6), (40, 2, 2.2),
+    (40, 4, 8.9)])
+def test_wide_resnets_have_the_published_parameters(depth, factor, millions):
+  """Zagoruyko & Komodakis, 2016, tables 4 and 5, added up here."""
+  count, before = 3 * 9 * 16, 16
+  for width in (16 * factor, 32 * factor, 64 * factor):
+    for _ in range((depth - 4) // 6):
+      count += 2 * before + 9 * before * width + 2 * width + 9 * width**2
+      count += before * width if before != width else 0
+      before = width
+  count += 2 * before + 10 * before + 10
+  total = cost.network(handcrafted.build(f"wrn-{depth}-{factor}"),
+                       handcrafted.FRAMES["cifar"])
+  assert total.params == count and abs(count / 1e6 - millions) < 0.06
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_wide_resnet_is_what_its_paper_describes(factor):
+  """BN, ReLU, convolution; projections see what BN and ReLU give."""
+  network = blocks.check(handcrafted.wide_resnet(16, factor, "cifar"))
+  net = network_lib.module(network, blocks.Frame(5, 8))
+  x = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype("f")
+  weights = oracle.random_weights(
+      jax.eval_shape(net.init, jax.random.key(0), x), 1)
+  logits, _ = jax.jit(lambda v, x: net.apply(
+      v, x, train=True, mutable=["batch_stats"])[0])(weights, x)
+  scope = oracle.scope(weights["params"])
+
+  def conv(x, block, name, stride=1):
+    return oracle.conv(
+        x, block.at(name).params["conv"]["kernel"], stride=stride)
+
+  def activated(x, scope):
+    return oracle.relu(oracle.norm(x, scope))
+
+  y = np.asarray(x, np.float64)
+  if factor > 1:  # Its BN is the first of the first block.
+    y = oracle.conv(y, scope.at("stem0").params["conv"]["kernel"])
+  for i in range(6):
+    block, first = scope.at(f"block{i}"), int(i == 0)
+    if i == 0 and factor == 1:
+      y = conv(y, block, "edge0_plain_conv_3x3")
+    at = 1 + (first if factor == 1 else -first)
+    norm = block.at(f"node{1 + at}_norm")
+    if i == 0 and factor > 1:
+      norm = scope.at("stem0").at("norm")
+    before, stride = activated(y, norm), 2 if i in (2, 4) else 1
+    z = conv(before, block, f"edge{at}_plain_conv_3x3", stride)
+    z = activated(z, block.at(f"node{2 + at}_norm"))
+    z = conv(z, block, f"edge{at + 1}_plain_conv_3x3")
+    if i % 2 or (i == 0 and factor == 1):
+      y = y + z
+    else:
+      y = z + conv(before, block, f"edge{at + 2}_plain_conv_1x1", stride)
+  y = activated(y, scope.at("head0").at("norm")).mean((1, 2))
+  last = scope.at("head2").at("linear").params
+  np.testing.assert_allclose(
+      logits, y @ last["kernel"] + last["bias"], rtol=2e-3, atol=2e-3)
 
 
 def test_the_stride_as_published_costs_less():

@@ -78,7 +78,7 @@ def test_affine_parameters(name):
          for k in (2, 3, 5)},
       "max_pool_2x2_padded": ([], 0), "noise": ([], 0),
       **{f"depthwise_conv_{k}x{k}": ([(k, k, 1, 4)], 1) for k in (3, 5, 7)},
-      "plain_conv_1x1": ([(1, 1, 4, 4)], 0),
+      **{f"plain_conv_{k}x{k}": ([(k, k, 4, 4)], 0) for k in (1, 3)},
       "group2_conv_1x1": ([(1, 1, 2, 4)], 1),
       "group4_conv_1x1": ([(1, 1, 1, 4)], 1),
       "group8_conv_1x1": ([(1, 1, 1, 8)], 1),

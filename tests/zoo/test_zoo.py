@@ -68,6 +68,20 @@ def test_networks_of_blocks_too(given):
   assert zoo.get(given).name == "proxyless-cpu"
 
 
+@pytest.mark.parametrize("given", [
+    "wrn-28-10", "WRN-28-10", "wrn_28_10", "WRN28-10", "wideresnet28_10",
+    "WideResNet-28-10", "wide_resnet28_10", "Wide-ResNet-28-10"])
+def test_a_wide_resnet_by_any_of_its_names(given):
+  assert zoo.known(given) and zoo.get(given).name == "wrn-28-10"
+  assert zoo.source("wrn-28-10").startswith("WideResNet (Zagoruyko")
+
+
+def test_a_wide_resnet_that_is_not_there_is_refused_by_its_near_names():
+  assert not zoo.known("wrn-28-11")
+  with pytest.raises(errors.InputError, match=r"did you mean.* wrn-28-10"):
+    zoo.get("wrn-28-11")
+
+
 @pytest.mark.parametrize("given, near", [
     ("dart", "darts"), ("natv2_dartz", "natv2_darts"), ("amebanet", "amoebanet")
 ])
