@@ -184,7 +184,7 @@ def test_images_of_another_size_are_resized():
     ({"labels": np.array([True, False] * 2)}, "bool.*give integers"),
     ({"labels": np.zeros((4, 2), int)}, r"\[4, 2\].*give integers"),
     ({"labels": np.array([-1, 0, 1, 0])}, r"from -1 to 1.*0\.\.1"),
-    ({"labels": np.array([-1, 2, -1, 2])}, "labels are -1, 0, 1, 2, and those"),
+    ({"labels": np.array([-1, 3, -1, 3])}, "labels are -1, 0, 1, 3, and those"),
     (
       {"labels": np.array([1, 2, 1, 2]), "class_names": ("a", "b")},
       r"training labels run from 1 to 2.*0\.\.1: number the classes from 0",

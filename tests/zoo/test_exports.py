@@ -145,7 +145,7 @@ def test_an_operation_and_an_input_per_slot(wrap):
       data[f"{cell}/input_2_{slot}"] = wrap(source)
   found = exports.parse(json.dumps(data))
   assert found == genotype_of(*EDGES.values())
-  for lacks in ("reduce/input_2_1", "reduce/op_2_1", "normal/op_2_0"):
+  for lacks in ("reduce/input_2_1", "reduce/op_2_1", "normal/op_2_1"):
     rest = {key: value for key, value in data.items() if key != lacks}
     with pytest.raises(errors.InputError, match=f"here: .*complete .*{lacks}"):
       exports.parse(json.dumps(rest), where="here")
