@@ -186,8 +186,8 @@ def make_dataset(name: str, train: tuple[Images, np.ndarray],
   for part, given in (("train", train), ("test", test)):
     if not isinstance(given, tuple | list) or len(given) != 2:
       raise errors.InputError(
-          f"{part} is {errors.short(given)} and must be a pair, (images, labels)",
-          part)
+          f"{part} is {errors.short(given)} and must be a pair, (images,"
+          " labels)", part)
   if isinstance(class_names, Mapping | Set):
     raise errors.InputError(
         f"class_names is {errors.short(class_names)}, whose order says nothing;"
@@ -545,7 +545,8 @@ def check_channels(field: str,
   inside = all(0 <= v <= 1 for v in given) and (field != "std" or all(given))
   if len(given) != 3 or not inside:
     raise errors.InputError(
-        f"{field} {given or errors.short(values)}: give three numbers, one per channel, "
+        f"{field} {given or errors.short(values)}: give three numbers, one per"
+        " channel, "
         f"{'above' if field == 'std' else 'from'} 0 and up to 1 (of pixels in "
         "[0, 1]: divide by 255)")
   return given

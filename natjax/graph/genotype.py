@@ -237,8 +237,8 @@ def from_darts(text: str, *, where: str = "genotype",
   """Reads the `Genotype(...)` text of DARTS, which lists two edges per node.
 
   Accepts (operation, from) pairs, the i-th of which goes to node 2 + i // 2,
-  or one list of pairs per node, also with weights, (operation, from, weight), as
-  GDAS logs them, (operation, from, to) triples, `range(a, b)` as concat, and
+  or one list of pairs per node, also with weights, (operation, from, weight),
+  as GDAS logs them, (operation, from, to) triples, `range(a, b)` as concat, and
   fields without names in their order. The text may stand in a
   module that names it, also in a dictionary or a list (`NAME[0]`), or in a log,
   of which the last whole one is read (`last_of`). Nothing in the text is

@@ -218,7 +218,8 @@ def test_make_dataset_refuses(options, message):
 def test_make_dataset_names_the_part_that_is_no_pair(part):
   whole = _images(2, 8, 8, 3), np.array([0, 1])
   for name, given in (("train", (part, whole)), ("test", (whole, part))):
-    with pytest.raises(errors.InputError, match=rf"^{name} is .*\(images") as e:
+    with pytest.raises(errors.InputError, match=rf"^{name} is .*\(images"
+                       ) as e:
       dataset.make_dataset("some", *given, image_size=8)
     assert "\n" not in str(e.value)
 

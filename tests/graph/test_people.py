@@ -139,8 +139,8 @@ def test_what_windows_writes(encoding, tmp_path):
 
 @pytest.mark.parametrize("edges, said", [
     (PAIRS[:1] + PAIRS[2:], r"has 3 \(operation, from\) pairs among 3 edges"),
-    (PAIRS[:3] + [("skip_connect", 1, 3)], "has 3 .* pairs among 4 edges"),
-    (PAIRS[:2] + [(*PAIRS[2], 3)], "has 2 .* pairs among 3 edges")])
+    ([*PAIRS[:3], ("skip_connect", 1, 3)], "has 3 .* pairs among 4 edges"),
+    ([*PAIRS[:2], (*PAIRS[2], 3)], "has 2 .* pairs among 3 edges")])
 def test_pairs_that_lack_an_edge_lead_nowhere(read, edges, said):
   for text in (
       f"Genotype(normal={EDGES}, normal_concat=[2, 3], reduce={edges},"

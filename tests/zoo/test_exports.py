@@ -240,7 +240,7 @@ def test_an_object_that_holds_one_architecture_as_a_text():
       ({"arch_str": STRING, "accuracy": 94.3, "by": "me"}, CELL)):
     for text in (json.dumps(data), str(data)):
       assert exports.parse(text) == wanted
-  with pytest.raises(errors.InputError, match="given .*'a', 'b'"):
+  with pytest.raises(errors.InputError, match=r"given .*'a', 'b'"):
     exports.parse(json.dumps({"a": line, "b": line}))
 
 
