@@ -218,8 +218,8 @@ def test_make_dataset_refuses(options, message):
 def test_make_dataset_names_the_part_that_is_no_pair(part):
   whole = _images(2, 8, 8, 3), np.array([0, 1])
   for name, given in (("train", (part, whole)), ("test", (whole, part))):
-    with pytest.raises(errors.InputError, match=rf"^{name} is .*\(images"
-                       ) as e:
+    with pytest.raises(
+        errors.InputError, match=rf"^{name} is .*\(images") as e:
       dataset.make_dataset("some", *given, image_size=8)
     assert "\n" not in str(e.value)
 
@@ -227,7 +227,8 @@ def test_make_dataset_names_the_part_that_is_no_pair(part):
 def test_a_fraction_may_be_of_any_type_of_number():
   labels = np.arange(40) % 2
   np.testing.assert_array_equal(
-      dataset.held_out(labels, np.float32(0.25)), dataset.held_out(labels, 0.25))
+      dataset.held_out(labels, np.float32(0.25)),
+      dataset.held_out(labels, 0.25))
   assert type(dataset.check_fraction(np.float32(0.25))) is float
   for wrong in (True, np.float32(1), float("nan"), "0.2"):
     with pytest.raises(errors.InputError, match="must lie between 0 and 1"):
