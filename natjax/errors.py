@@ -75,6 +75,8 @@ def short(value: Any, length: int = 60) -> str:
     text = repr(value)
   except (ValueError, RecursionError):  # An integer of 5000 digits.
     text = f"a value of type {type(value).__name__}"
+  if "\n" in text:  # Of arrays.
+    text = " ".join(text.split())
   return text if len(text) <= length else f"{text[:length]}..."
 
 

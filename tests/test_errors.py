@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+import numpy as np
 import pytest
 
 from natjax import errors
@@ -51,3 +52,8 @@ def test_what_other_code_raised_is_one_line():
   assert errors.cause(ValueError("a\n  b")) == "ValueError: a b"
   assert errors.cause(KeyError()) == "KeyError"
   assert errors.cause(errors.InputError("mend\nit")) == "mend it"
+
+
+def test_values_of_many_lines_are_shown_in_one():
+  assert errors.short(np.eye(2)) == "array([[1., 0.], [0., 1.]])"
+  assert errors.short("a  b\n") == r"'a  b\n'"

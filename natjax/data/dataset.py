@@ -5,7 +5,7 @@ training reads: square RGB images of one size, as they are on disk (u8), with
 the numbers that normalise them. Nothing here touches a device.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 import dataclasses
 import math
 import numbers
@@ -183,6 +183,16 @@ def make_dataset(name: str, train: tuple[Images, np.ndarray],
   check_image_size(image_size)
   check_augmentation(augmentation, image_size)
   errors.known("resize", resize, crops.RESIZES)
+  for part, given in (("train", train), ("test", test)):
+    if not isinstance(given, tuple | list) or len(given) != 2:
+      raise errors.InputError(
+          f"{part} is {errors.short(given)} and must be a pair, (images,"
+          " labels)", part)
+  if isinstance(class_names, Mapping | Set):
+    raise errors.InputError(
+        f"class_names is {errors.short(class_names)}, whose order says nothing;"
+        " give a list of texts, one per class, in the order of their numbers",
+        "class_names")
   train_images, train_labels = _check_part("training", *train)
   test_images, test_labels = _check_part("test", *test)
   notes: tuple[str, ...] = ()
@@ -259,9 +269,9 @@ def _whole(labels):
 def _numbered(*parts):
   """Names of classes that have numbers alone, all of which must occur."""
   found = np.unique(np.concatenate([*map(_whole, parts)]))
-  found = found[found >= 0]  # Others are refused as such.
-  if not found.size or found[-1] == len(found) - 1:
-    return [str(label) for label in found]
+  kept = found[found >= 0]  # Others are refused as such.
+  if not kept.size or kept[-1] == len(kept) - 1:
+    return [str(label) for label in kept]
   shown = ", ".join(map(str, found[:5])) + ", ..." * (len(found) > 5)
   raise errors.InputError(
       f"labels are {shown}, and those of {len(found)} classes must be 0 to"
@@ -378,8 +388,8 @@ def check_fraction(fraction: float | None,
                    name: str = "test_fraction") -> float | None:
   """Returns what may be a part of every class, or None (InputError)."""
   if fraction is None or (
-      isinstance(fraction, float | int) and 0 < fraction < 1):
-    return fraction
+      isinstance(fraction, numbers.Real) and 0 < fraction < 1):
+    return None if fraction is None else float(fraction)
   raise errors.InputError(
       f"{name} is {errors.short(fraction)} and must lie between 0 and 1; give"
       " 0.2", name)
@@ -527,12 +537,16 @@ def _check_part(part: str, images: Images,
 def check_channels(field: str,
                    values: Sequence[float]) -> tuple[float, float, float]:
   """Returns three floats in units of [0, 1], of a std above 0."""
-  given = tuple(float(v) for v in values)
+  try:
+    given = tuple(float(v) for v in values)
+  except (TypeError, ValueError):
+    given = ()
   # NaN fails the comparison. A std is at most 1, the one for no variation.
   inside = all(0 <= v <= 1 for v in given) and (field != "std" or all(given))
   if len(given) != 3 or not inside:
     raise errors.InputError(
-        f"{field} {given}: give three numbers, one per channel, "
+        f"{field} {given or errors.short(values)}: give three numbers, one per"
+        " channel, "
         f"{'above' if field == 'std' else 'from'} 0 and up to 1 (of pixels in "
         "[0, 1]: divide by 255)")
   return given

@@ -27,6 +27,8 @@ _CALL = re.compile(r"(?:\b(?P<name>\w+)(?:[ \t]?:[ \t]?(?:\w+\.)?Genotype)?"
 # What numbers, texts and lists are made by, as NumPy and PyTorch print them.
 _MAKERS = re.compile(r"u?int(\d+|_)?|str_?|tensor|array|list|tuple")
 _LONGEST = 100_000  # Characters of one genotype.
+# What word processors and pages put for spaces and quotes.
+_TYPED = str.maketrans("\xa0\u2018\u2019\u201c\u201d", " ''\"\"")
 # Of others' records, what says nothing of the architecture.
 _OTHER_FIELDS = ("score", "connectN", "connects")
 
@@ -166,18 +168,19 @@ def from_dict(data: object, *, where: str = "genotype") -> Genotype:
         f"{where}: given {given}; a genotype is an object with the keys"
         f" {', '.join(keys)}; add or remove keys")
   return check(Genotype(*(
-      Cell(parsing.edges(_listed(data[name]), f"{where}: '{name}'"),
+      Cell(parsing.edges(_listed(data[name], f"{where}: '{name}'"),
+                         f"{where}: '{name}'"),
            parsing.counts(data[f"{name}_concat"], f"{where}: '{name}_concat'"))
       for name in CELL_TYPES)), where=where)
 
 
-def _listed(edges):
+def _listed(edges, what):
   """JSON's edges as triples; what is no list of lists, as it is."""
   lists = isinstance(edges, list) and all(
       isinstance(edge, list) and (not edge or not isinstance(edge[0], list)
                                   or all(isinstance(e, list) for e in edge))
       for edge in edges)
-  return _triples(edges) if lists else edges
+  return _triples(edges, what) if lists else edges
 
 
 def to_darts(genotype: Genotype) -> str:
@@ -187,8 +190,8 @@ def to_darts(genotype: Genotype) -> str:
   """
   parts = []
   for cell_type, cell in zip(CELL_TYPES, genotype, strict=True):
-    pairs = all(edge.target == NUM_INPUTS + i // 2
-                for i, edge in enumerate(cell.edges))
+    pairs = len(cell.edges) % 2 == 0 and all(
+        edge.target == NUM_INPUTS + i // 2 for i, edge in enumerate(cell.edges))
     edges = [tuple(e)[:2] if pairs else tuple(e) for e in cell.edges]
     parts += [f"{cell_type}={edges!r}",
               f"{cell_type}_concat={list(cell.concat)!r}"]
@@ -234,8 +237,9 @@ def from_darts(text: str, *, where: str = "genotype",
   """Reads the `Genotype(...)` text of DARTS, which lists two edges per node.
 
   Accepts (operation, from) pairs, the i-th of which goes to node 2 + i // 2,
-  or one list of pairs per node, (operation, from, to) triples, `range(a, b)` as
-  concat, and fields without names in their order. The text may stand in a
+  or one list of pairs per node, also with weights, (operation, from, weight),
+  as GDAS logs them, (operation, from, to) triples, `range(a, b)` as concat, and
+  fields without names in their order. The text may stand in a
   module that names it, also in a dictionary or a list (`NAME[0]`), or in a log,
   of which the last whole one is read (`last_of`). Nothing in the text is
   evaluated.
@@ -258,7 +262,7 @@ def from_darts(text: str, *, where: str = "genotype",
       if other in _OTHER_FIELDS or data[other] is None:
         del data[other]
     for cell_type in CELL_TYPES:
-      data[cell_type] = _triples(data[cell_type])
+      data[cell_type] = _triples(data[cell_type], f"{where}: '{cell_type}'")
       data[f"{cell_type}_concat"] = list(data[f"{cell_type}_concat"])
   except errors.InputError:
     raise
@@ -286,6 +290,7 @@ def last_of(text: str, name: str | None = None) -> tuple[int, int]:
 
 def _chosen(text, where, name):
   """The calls that are meant, of which the last one counts."""
+  text = text.translate(_TYPED)
   found = modules.find(text, _is_call)
   if found:
     modules.unnamed(found, where=where, what="genotypes")
@@ -361,12 +366,22 @@ def _closed(text, begin, end):
   return None
 
 
-def _triples(edges):
-  """Edges as [operation, from, to], of which pairs leave the last part out."""
+def _triples(edges, what):
+  """Edges as [operation, from, to], of which pairs leave the last part out.
+
+  Raises:
+    InputError: pairs of which it cannot be told where each leads.
+  """
   if edges and all(item and isinstance(item[0], list | tuple)
                    for item in edges):  # Lists of nodes.
-    return [[*edge, NUM_INPUTS + i] for i, item in enumerate(edges)
-            for edge in item]
+    return [[*(edge[:2] if isinstance(edge[-1], float) else edge),
+             NUM_INPUTS + i] for i, item in enumerate(edges) for edge in item]
+  pairs = sum(len(item) == 2 for item in edges)
+  if pairs % 2 or 0 < pairs < len(edges):
+    raise errors.InputError(
+        f"{what} has {pairs} (operation, from) pairs among {len(edges)} edges,"
+        " and nodes have two each, in their order: add the edge that is"
+        " missing, or give every edge as (operation, from, to)")
   # Others than pairs and triples are left to be refused.
   return [[*item, NUM_INPUTS + i // 2] if len(item) == 2 else list(item)
           for i, item in enumerate(edges)]

@@ -44,7 +44,8 @@ _FORM = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
 _PATTERN = re.compile(re.escape(_FORM).replace("op", "([^|~+]*)"))
 _STANDING = re.compile(
     r"(?:\b(?P<name>\w+)[ \t]?=[ \t]?[\"'])?(?P<cell>"
-    + re.escape(_FORM).replace("op", r"[^|~+\n]*") + ")")
+    # Of a cell of more nodes no part is meant.
+    + re.escape(_FORM).replace("op", r"[^|~+\n]*") + r")(?!\+\|)")
 
 
 class Dataset(NamedTuple):

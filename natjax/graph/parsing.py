@@ -1,5 +1,6 @@
 """Reading what strangers wrote: text files, and the values of JSON."""
 
+import codecs
 import json
 import os
 from typing import Any
@@ -70,7 +71,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
       raise errors.InputError(
           f"{found} has more than {_MOST_BYTES // 2**20} MB, and no text of an"
           " architecture is so large; name another file")
-    return content.decode("utf-8-sig")
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if marked else "utf-8-sig")
   except OSError as e:
     raise errors.InputError(f"{found}: {e.strerror}; name a file") from e
   except UnicodeDecodeError as e:

@@ -19,6 +19,7 @@ Nothing in a file is executed.
 
 import ast
 from collections.abc import Mapping
+import json
 import os
 import re
 from typing import Any
@@ -83,7 +84,9 @@ def parse(text: str, *, where: str = "architecture",
       plain.startswith("[") and plain.count(",") >= 5)):
     return network201.network(_cell(plain, where))
   if plain.startswith("{"):
-    data = parsing.parse_json(plain, where=where)
+    data = _object(plain, where)
+    if (text := _only_text(data)) is not None:
+      return parse(text, where=where)
     for fits, build in _EXPORTS:
       if fits(data):
         return _built(build, data, where)
@@ -149,6 +152,24 @@ def shortest(architecture: records.Architecture) -> str | None:
   return None
 
 
+def _object(text, where):
+  """JSON's object, or that of a dictionary as Python prints it."""
+  try:
+    found = ast.literal_eval(text)
+    if isinstance(found, dict):
+      text = json.dumps(found)  # Which has no tuples.
+  except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+    pass  # JSON, or refused as such.
+  return parsing.parse_json(text, where=where)
+
+
+def _only_text(data):
+  """The one architecture that an object holds as a text; None of others."""
+  texts = [value for value in data.values() if isinstance(value, str) and (
+      codec.has_genotypes(value) or nasbench201.find(value))]
+  return texts[0] if len(texts) == 1 else None
+
+
 def _cell(text, where):
   """Six canonical names, of a tuple or a list in any of its forms."""
   try:
@@ -196,9 +217,9 @@ def _slots(data: Mapping[str, Any], where: str) -> records.Genotype:
   """NNI's export: an operation and an input per slot of a node."""
   cells: dict[str, list[Edge]] = {name: [] for name in records.CELL_TYPES}
   for cell, edges in cells.items():
-    form = re.compile(rf"{cell}/op_(\d\d?)_(\d\d?)")
-    for node, slot in sorted(tuple(map(int, match.groups()))
-                             for match in map(form.fullmatch, data) if match):
+    form = re.compile(rf"{cell}/(?:op|input)_(\d\d?)_(\d\d?)")
+    for node, slot in sorted({tuple(map(int, match.groups()))
+                              for match in map(form.fullmatch, data) if match}):
       given = data[f"{cell}/input_{node}_{slot}"]
       source, = given if isinstance(given, list) else [given]
       edges.append(Edge(data[f"{cell}/op_{node}_{slot}"], source, node))
@@ -232,7 +253,8 @@ def _surrogate(data: Mapping[str, Any], where: str) -> records.Genotype:
       sources = [0, 1] if node == 2 else [*map(int, plain[
           f"inputs_node_{cell}_{node}"].split("_"))]
       first = (node - 2) * (node + 1) // 2  # Nodes before have 2, 3, ... edges.
-      if not all(source < node for source in sources):
+      if len({*sources}) != len(sources) or not all(
+          0 <= source < node for source in sources):
         raise ValueError(f"node {node} has the inputs {sources}")
       cells[cell] += [Edge(plain[f"edge_{cell}_{first + source}"], source, node)
                       for source in sources]
@@ -260,7 +282,7 @@ def _proxyless(data: Mapping[str, Any], where: str) -> records.BlockNetwork:
 
   usual = {"act_func": "relu6", "use_bn": True, "dilation": 1, "groups": 1,
            "has_shuffle": False, "ops_order": "weight_bn_act"}
-  first = agrees(data["first_conv"], **usual)
+  first = agrees(data["first_conv"], in_channels=3, **usual)
   last = agrees(data["feature_mix_layer"], kernel_size=1, stride=1, **usual)
   before = stem = whole(first["out_channels"])
   steps: list[tuple[int, ...]] = []
@@ -270,9 +292,12 @@ def _proxyless(data: Mapping[str, Any], where: str) -> records.BlockNetwork:
       if shortcut is None:
         raise ValueError("a block without a convolution and a shortcut")
       continue
-    agrees(conv, name="MBInvertedConvLayer", in_channels=before)
+    agrees(conv, name="MBInvertedConvLayer", in_channels=before,
+           act_func="relu6", use_se=False, groups=None)
     step = (whole(conv["out_channels"]), whole(conv["stride"]),
             whole(conv["expand_ratio"]), whole(conv["kernel_size"]))
+    if conv.get("mid_channels") is not None:
+      agrees(conv, mid_channels=before * step[2])
     if (shortcut is not None) != (step[:2] == (before, 1)):
       raise errors.InputError(
           f"{where}: block {len(steps)} from {before} to {step[0]} channels has"
@@ -280,6 +305,8 @@ def _proxyless(data: Mapping[str, Any], where: str) -> records.BlockNetwork:
           " their shape have one here; write the network as JSON of blocks")
     steps.append(step)
     before = step[0]
+  agrees(last, in_channels=before)
+  agrees(data.get("classifier") or {}, in_features=last["out_channels"])
   return blocks.check(records.BlockNetwork(
       str(data.get("name")),
       (Layer("conv", stem, whole(first["kernel_size"]), whole(first["stride"]),

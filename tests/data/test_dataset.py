@@ -184,11 +184,16 @@ def test_images_of_another_size_are_resized():
     ({"labels": np.array([True, False] * 2)}, "bool.*give integers"),
     ({"labels": np.zeros((4, 2), int)}, r"\[4, 2\].*give integers"),
     ({"labels": np.array([-1, 0, 1, 0])}, r"from -1 to 1.*0\.\.1"),
+    ({"labels": np.array([-1, 3, -1, 3])}, "labels are -1, 0, 1, 3, and those"),
     (
       {"labels": np.array([1, 2, 1, 2]), "class_names": ("a", "b")},
       r"training labels run from 1 to 2.*0\.\.1: number the classes from 0",
     ),
     ({"class_names": ("a",)}, r"must be in 0\.\.0"),
+    ({"class_names": {"dog": 1, "cat": 0}}, "class_names is .*a list of texts"),
+    ({"class_names": {"dog", "cat"}}, "class_names is .*a list of texts"),
+    ({"mean": 0.5}, "mean 0.5: give three numbers"),
+    ({"std": ("a", "b", "c")}, "std .*: give three numbers"),
     ({"image_size": 0}, "image_size 0"),
     ({"image_size": 8.0}, "image_size 8.0"),
     ({"image_size": True}, "image_size True"),
@@ -207,6 +212,27 @@ def test_make_dataset_refuses(options, message):
   with pytest.raises(errors.InputError, match=message) as refusal:
     _make(**options)
   assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("part", [None, _images(4, 8, 8, 3), (1, 2, 3)])
+def test_make_dataset_names_the_part_that_is_no_pair(part):
+  whole = _images(2, 8, 8, 3), np.array([0, 1])
+  for name, given in (("train", (part, whole)), ("test", (whole, part))):
+    with pytest.raises(
+        errors.InputError, match=rf"^{name} is .*\(images") as e:
+      dataset.make_dataset("some", *given, image_size=8)
+    assert "\n" not in str(e.value)
+
+
+def test_a_fraction_may_be_of_any_type_of_number():
+  labels = np.arange(40) % 2
+  np.testing.assert_array_equal(
+      dataset.held_out(labels, np.float32(0.25)),
+      dataset.held_out(labels, 0.25))
+  assert type(dataset.check_fraction(np.float32(0.25))) is float
+  for wrong in (True, np.float32(1), float("nan"), "0.2"):
+    with pytest.raises(errors.InputError, match="must lie between 0 and 1"):
+      dataset.check_fraction(wrong)
 
 
 def test_make_dataset_refuses_a_single_class():

@@ -290,9 +290,9 @@ def test_the_darts_text_names_targets_where_nodes_have_not_two_inputs():
       "Genotype(normal=[('conv_3x3', 1, 2), ('sep_conv_3x3', 0, 3),"
       " ('skip_connect', 1, 3), ('max_pool_3x3', 2, 3), ('conv_1x1', 3, 4),"
       " ('skip_connect', 3, 4)], normal_concat=[3, 4],"
-      # The i-th edge leads to node 2 + i // 2 here.
-      " reduce=[('max_pool_3x3', 0), ('skip_connect', 1), ('avg_pool_3x3', 1)],"
-      " reduce_concat=[2, 3])")
+      # An odd number of pairs would be one that lacks an edge.
+      " reduce=[('max_pool_3x3', 0, 2), ('skip_connect', 1, 2),"
+      " ('avg_pool_3x3', 1, 3)], reduce_concat=[2, 3])")
 
 
 # The network that a genotype stands for.

@@ -112,7 +112,9 @@ def test_a_name_that_is_given_again_is_the_last_one(read):
     TEXT.replace("normal=", "", 1),
     f"02 PM genotype = {OTHER}\n03 PM genotype = {TEXT}\n04 PM"
     f" genotype = {OTHER[:200]}",
-    f"02 PM genotype = {TEXT}\n03 PM genotype = {OTHER[:24]}\n04 PM it's done"])
+    f"02 PM genotype = {TEXT}\n03 PM genotype = {OTHER[:24]}\n04 PM it's done",
+    TEXT.replace(", ", ",\xa0"), TEXT.replace("'", "\u2019"),
+    TEXT.replace("('", "(\u201c").replace("',", "\u201d,")])
 def test_what_others_write_into_the_text(read, text):
   assert text != TEXT and read(text) == DARTS
 
@@ -125,6 +127,28 @@ def test_what_others_write_into_the_text(read, text):
 def test_what_cannot_be_meant_is_refused(read, text):
   with pytest.raises(errors.InputError, match="not of the form Genotype"):
     read(text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_what_windows_writes(encoding, tmp_path):
+  path = tmp_path / "mine.txt"
+  mark = "" if encoding == "utf-16" else "\ufeff"  # Which it has of itself.
+  path.write_text(f"{mark}{TEXT}\r\n", encoding)
+  assert codec.read(path) == DARTS
+
+
+@pytest.mark.parametrize("edges, said", [
+    (PAIRS[:1] + PAIRS[2:], r"has 3 \(operation, from\) pairs among 3 edges"),
+    ([*PAIRS[:3], ("skip_connect", 1, 3)], "has 3 .* pairs among 4 edges"),
+    ([*PAIRS[:2], (*PAIRS[2], 3)], "has 2 .* pairs among 3 edges")])
+def test_pairs_that_lack_an_edge_lead_nowhere(read, edges, said):
+  for text in (
+      f"Genotype(normal={EDGES}, normal_concat=[2, 3], reduce={edges},"
+      " reduce_concat=[2, 3])", json.dumps({
+          "normal": EDGES, "normal_concat": [2, 3], "reduce": edges,
+          "reduce_concat": [2, 3]})):
+    with pytest.raises(errors.InputError, match=f"'reduce' {said}.*missing"):
+      read(text)
 
 
 def test_the_command_line_says_which_of_several_is_taken(tmp_path, capsys):
@@ -149,8 +173,9 @@ def test_the_text_itself_as_an_argument(capsys):
   assert "the genotype given: not of the form" in text
 
 
-@pytest.mark.parametrize("edges", [PAIRS, NODES, [tuple(n) for n in NODES],
-                                   EDGES])
+@pytest.mark.parametrize("edges", [
+    PAIRS, NODES, [tuple(n) for n in NODES], EDGES,
+    [tuple((*edge, 0.125) for edge in node) for node in NODES]])
 @pytest.mark.parametrize("more", [
     "", ", score=0.93", ", connectN=None, connects=None", ", mine=None"])
 def test_pairs_by_node_and_further_fields(read, edges, more):

@@ -145,9 +145,10 @@ def test_an_operation_and_an_input_per_slot(wrap):
       data[f"{cell}/input_2_{slot}"] = wrap(source)
   found = exports.parse(json.dumps(data))
   assert found == genotype_of(*EDGES.values())
-  del data["reduce/input_2_1"]
-  with pytest.raises(errors.InputError, match=r"here: an export .* complete"):
-    exports.parse(json.dumps(data), where="here")
+  for lacks in ("reduce/input_2_1", "reduce/op_2_1", "normal/op_2_1"):
+    rest = {key: value for key, value in data.items() if key != lacks}
+    with pytest.raises(errors.InputError, match=f"here: .*complete .*{lacks}"):
+      exports.parse(json.dumps(rest), where="here")
 
 
 def test_the_first_form_of_such_an_export():
@@ -165,7 +166,7 @@ def test_a_configuration_of_the_surrogate_benchmark(colon):
   found = exports.parse(json.dumps(data))
   assert found == genotype_of(edges, edges)
   key = next(key for key in data if key.endswith("inputs_node_reduce_5"))
-  for wrong in ("0_5", "2", "x"):
+  for wrong in ("0_5", "2", "2_2", "-1_4", "x"):
     data[key] = wrong
     if wrong == "2":  # One input is one edge.
       assert len(exports.parse(json.dumps(data)).reduce.edges) == 7
@@ -192,6 +193,62 @@ def test_what_is_unlike_a_chain_is_refused():
   config["blocks"][1] = {"mobile_inverted_conv": 3, "shortcut": None}
   with pytest.raises(errors.InputError, match="complete"):
     exports.parse(json.dumps(config))
+
+
+@pytest.mark.parametrize("key, value", [
+    ("mid_channels", 71), ("use_se", True), ("act_func", "h_swish"),
+    ("groups", 2)])
+def test_what_a_block_of_the_chain_says_of_itself_counts(key, value):
+  config = net_config("proxyless-cpu")
+  conv = config["blocks"][1]["mobile_inverted_conv"]
+  usual = {"mid_channels": conv["in_channels"] * conv["expand_ratio"],
+           "use_se": False, "act_func": "relu6", "groups": None}
+  conv |= usual
+  assert exports.parse(json.dumps(config)) == proxyless.network(
+      "proxyless-cpu", "imagenet")
+  conv[key] = value
+  with pytest.raises(errors.InputError, match=f"{key} of MBInv.* is .*{value}"):
+    exports.parse(json.dumps(config))
+
+
+@pytest.mark.parametrize("part, key", [
+    ("first_conv", "in_channels"), ("feature_mix_layer", "in_channels"),
+    ("classifier", "in_features")])
+def test_widths_of_a_chain_that_contradict_each_other(part, key):
+  config = net_config("proxyless-cpu")
+  config.setdefault(part, {})[key] = 7
+  with pytest.raises(errors.InputError, match=f"{key} of .* is 7, and only"):
+    exports.parse(json.dumps(config))
+
+
+def test_dictionaries_as_python_prints_them():
+  for data in (net_config("proxyless-cpu"), surrogate(":")[0]):
+    assert exports.parse(str(data)) == exports.parse(json.dumps(data))
+  nodes = [(("sep_conv_3x3", 0, 0.13), ("skip_connect", 1, 0.12))]
+  assert exports.parse(str({
+      "normal": nodes, "normal_concat": [2], "reduce": nodes,
+      "reduce_concat": [2]})) == genotype_of(EDGES["normal"])
+  for text in ("{1: 2", "{'a': print()}", "{1, 2}", "{" * 900):
+    with pytest.raises(errors.InputError, match="here: not JSON"):
+      exports.parse(text, where="here")
+
+
+def test_an_object_that_holds_one_architecture_as_a_text():
+  line = codec.to_line(zoo.get("darts"))
+  for data, wanted in (
+      ({"epoch": 3, "genotype": line}, zoo.get("darts")),
+      ({"arch_str": STRING, "accuracy": 94.3, "by": "me"}, CELL)):
+    for text in (json.dumps(data), str(data)):
+      assert exports.parse(text) == wanted
+  with pytest.raises(errors.InputError, match=r"given .*'a', 'b'"):
+    exports.parse(json.dumps({"a": line, "b": line}))
+
+
+def test_a_cell_of_more_nodes_is_not_cut_off():
+  text = f"{STRING}+|none~0|none~1|none~2|none~3|"
+  for given in (text, f"arch: {text}", f"ARCH = '{text}'"):
+    with pytest.raises(errors.InputError, match="not"):
+      exports.parse(given)
 
 
 @pytest.mark.parametrize("name", zoo.genotype_names())
