@@ -377,7 +377,7 @@ def _triples(edges, what):
     return [[*(edge[:2] if isinstance(edge[-1], float) else edge),
              NUM_INPUTS + i] for i, item in enumerate(edges) for edge in item]
   pairs = sum(len(item) == 2 for item in edges)
-  if pairs % 2 or 0 < pairs < len(edges):
+  if (pairs % 2 and len(edges) > 1) or 0 < pairs < len(edges):
     raise errors.InputError(
         f"{what} has {pairs} (operation, from) pairs among {len(edges)} edges,"
         " and nodes have two each, in their order: add the edge that is"

@@ -8,9 +8,9 @@ and so on from there, until none is. Surely better: of those that a first draw
 of weights and images puts first, the score less that of what stands now is
 taken over further draws, the same ones for both networks, and 0 must lie below
 the interval of 99 % of its mean (Student's t), so that what the first draw
-found by chance does not come through. (By 95 %, 6 of 40 cells of NAS-Bench-201
-that `experiments/nasbench201_supernet.py` does not judge became worse, by 99 %
-3 did.)
+found by chance does not come through. It must be so of codes of one length,
+too: NASWOT rises with the number of units, and a separable convolution has
+twice as many as the dense one whose place it takes.
 
 What stood on the way are the candidates. They are tried and accepted on
 held-out images like those of NAT (`pipeline.trials`, `pipeline.confirmation`),
@@ -256,7 +256,7 @@ class Scores:
     self._images = images[rows].reshape(
         config.draws + 1, count, *images.shape[1:])
     self._keys = jax.random.split(rng, config.draws + 1)
-    self._kept: dict[tuple[codec.Architecture, int], float] = {}
+    self._kept: dict[tuple[codec.Architecture, int], Both] = {}
 
   @property
   def evaluated(self) -> int:
@@ -264,21 +264,45 @@ class Scores:
     return sum(draw == 0 for _, draw in self._kept)
 
   def one(self, architecture: codec.Architecture, draw: int = 0) -> float:
-    """The score by one draw, 0 where codes of images do not differ."""
+    """NASWOT by one draw."""
+    return self.both(architecture, draw).naswot
+
+  def both(self, architecture: codec.Architecture, draw: int) -> "Both":
+    """Both scores by one draw."""
     key = architecture, draw
     if key not in self._kept:
       network = self._method.scored(architecture)
-      found = zero_cost.naswot(
+      found, units = zero_cost.naswot_and_units(
           network, network_lib.init(network, self._keys[draw]),
           jnp.asarray(self._images[draw]))
-      self._kept[key] = max(found, 0.0)
+      found = max(found, 0.0)
+      self._kept[key] = Both(
+          found, found - self._images.shape[1] * float(np.log(units)))
     return self._kept[key]
 
   def draws(self, architectures: Sequence[codec.Architecture]) -> choice.Draws:
-    """Scores by all draws but the first, of several architectures."""
-    return choice.Draws(np.array([
-        [self.one(a, draw) for a in architectures]
-        for draw in range(1, len(self._images))]))
+    """NASWOT by all draws but the first, of several architectures."""
+    return self.each(architectures).naswot
+
+  def each(self, architectures: Sequence[codec.Architecture]) -> Any:
+    """`Both` of such draws."""
+    rows = [[self.both(a, draw) for a in architectures]
+            for draw in range(1, len(self._images))]
+    return Both(*(choice.Draws(np.array([[getattr(one, name) for one in row]
+                                         for row in rows]))
+                  for name in Both._fields))
+
+
+class Both(NamedTuple):
+  """What a draw says of a network.
+
+  Attributes:
+    naswot: log |K|, 0 where codes of images do not differ.
+    alike: of codes of one length, log |K / N_A|.
+  """
+
+  naswot: Any
+  alike: Any
 
 
 def _images(argument, batch):
@@ -341,12 +365,13 @@ class Path:
       every = {self.around.architecture(row): row for row in some}
       first = sorted(every, key=lambda a: -self._scores.one(a))[:_LOOKED]
       first = [a for a in first if self._scores.one(a) > own]
-      draws = self._scores.draws([before, *first])
-      pairs = {a: draws.pairs(i, 0) for i, a in enumerate(first, 1)}
-      sure = [a for a, pair in pairs.items() if (
-          pair.difference > self._reach * pair.standard_error)]
-      if sure:
-        return every[max(sure, key=lambda a: pairs[a].difference)]
+      draws = self._scores.each([before, *first])
+      gained = {a: draws.naswot.pairs(i, 0).difference
+                for i, a in enumerate(first, 1) if all(
+                    pair.difference > self._reach * pair.standard_error
+                    for pair in (scores.pairs(i, 0) for scores in draws))}
+      if gained:
+        return every[max(gained, key=lambda a: gained[a])]
     return None
 
   def _some(self, rows):

@@ -46,6 +46,23 @@ def naswot(network: network_lib.Network, variables: Any,
   Raises:
     InputError: the network has no ReLU.
   """
+  return naswot_and_units(network, variables, images)[0]
+
+
+def naswot_and_units(network: network_lib.Network, variables: Any,
+                     images: jax.Array) -> tuple[float, int]:
+  """Computes NASWOT, and N_A, of how many units the codes are.
+
+  log |K| - B log N_A, of B images, is what codes of one length would have.
+
+  Args:
+    network: as of `naswot`.
+    variables: likewise.
+    images: likewise.
+
+  Raises:
+    InputError: the network has no ReLU.
+  """
   with primitives.relu_inputs() as heard:
     network.clone(graph=_kept(network.graph)).apply(
         variables, images, train=True, mutable=["batch_stats"])
@@ -53,9 +70,10 @@ def naswot(network: network_lib.Network, variables: Any,
     raise errors.InputError(
         f"network '{network.graph.name}' has no ReLU, whose signs NASWOT"
         " compares; score it by SynFlow")
+  codes = [np.asarray(x > 0).reshape(len(x), -1) for x in heard]
   # Its sign is lost, as that of a determinant that should be 0 is noise.
-  return float(np.linalg.slogdet(sum(
-      kernel(np.asarray(x > 0).reshape(len(x), -1)) for x in heard))[1])
+  return (float(np.linalg.slogdet(sum(map(kernel, codes)))[1]),
+          sum(one.shape[1] for one in codes))
 
 
 def _kept(graph):

@@ -155,12 +155,23 @@ def shortest(architecture: records.Architecture) -> str | None:
 def _object(text, where):
   """JSON's object, or that of a dictionary as Python prints it."""
   try:
-    found = ast.literal_eval(text)
-    if isinstance(found, dict):
-      text = json.dumps(found)  # Which has no tuples.
-  except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-    pass  # JSON, or refused as such.
+    json.loads(text)
+  except (ValueError, RecursionError):
+    try:
+      tree = ast.parse(text.strip(), mode="eval")
+      found = ast.literal_eval(tree)
+      if isinstance(found, dict) and not _twice(tree):
+        text = json.dumps(found)  # Which has no tuples.
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+      pass  # It is refused as no JSON.
   return parsing.parse_json(text, where=where)
+
+
+def _twice(tree):
+  """Whether a key stands twice in a dictionary; Python would take the last."""
+  return any(len({*keys}) < len(keys) for keys in (
+      [key.value for key in node.keys if isinstance(key, ast.Constant)]
+      for node in ast.walk(tree) if isinstance(node, ast.Dict)))
 
 
 def _only_text(data):

@@ -260,7 +260,8 @@ def test_runs_made_before_there_was_such_a_setting_are_resumed(config):
   assert {**plain, "keep": "stem"} == settings_lib.describe(
       config(keep="stem"))
   assert {f.name for f in dataclasses.fields(config)} - {*plain} <= {
-      "keep", "max_memory", "max_latency", "inference_batch", "policy_epochs"}
+      "keep", "max_memory", "max_latency", "inference_batch", "policy_epochs",
+      "operations"}
 
 
 def test_a_budget_that_what_is_kept_forbids_says_so():

@@ -46,16 +46,16 @@ def scored(monkeypatch):
   """Networks score what a function says of their operations, and by draw."""
   asked = []
 
-  def use(value):
-    def one(self, architecture, draw=0):
+  def use(value, alike=lambda found: found):
+    def both(self, architecture, draw):
       key = architecture, draw
       if key not in self._kept:
         asked.append(key)
-        self._kept[key] = value(
-            operations_of(architecture, self._method), draw)
+        found = value(operations_of(architecture, self._method), draw)
+        self._kept[key] = climb.Both(found, alike(found))
       return self._kept[key]
 
-    monkeypatch.setattr(climb.Scores, "one", one)
+    monkeypatch.setattr(climb.Scores, "both", both)
     return asked
 
   return use
@@ -121,6 +121,11 @@ def test_the_given_one_stays_where_nothing_scores_more(scored):
   assert len(derived.report["candidates"]) == 1
 
 
+def test_what_has_more_units_alone_is_no_step(scored):
+  scored(skips, lambda found: 5.0)
+  assert derive(make(), tiny.GENOTYPE).architecture == tiny.GENOTYPE
+
+
 def test_no_more_networks_are_scored_than_is_said(scored):
   asked = scored(skips)
   derived = derive(make(evaluations=9), tiny.GENOTYPE)
@@ -167,6 +172,10 @@ def test_scores_are_those_of_the_network_without_what_leads_nowhere():
   own = zero_cost.naswot(network, network_lib.init(
       network, jax.random.split(jax.random.key(0), 5)[1]), images)
   assert found == max(own, 0.0)
+  units = zero_cost.naswot_and_units(network, network_lib.init(
+      network, jax.random.key(0)), images)[1]
+  assert scores.both(tiny.GENOTYPE, 1).alike == pytest.approx(
+      found - 4 * np.log(units))
   assert scores.one(tiny.GENOTYPE, 1) == found and scores.evaluated == 0
   scores.one(tiny.GENOTYPE)
   assert scores.evaluated == 1

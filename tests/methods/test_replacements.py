@@ -300,7 +300,7 @@ def test_only_what_is_named_may_take_a_place():
 
 @pytest.mark.parametrize("allowed, words", [
     ("conv_1x1,sep_conv_9x9", "unknown operation"), (",", "unknown operation"),
-    ("conv_7x7", "none of these saves anything")])
+    ("conv_5x5", "none of these saves anything")])
 def test_names_of_no_use_are_refused(allowed, words):
   with pytest.raises(errors.InputError, match=words) as e:
     replacements.Replacements(RESIDUAL, FRAME, allowed=allowed)
