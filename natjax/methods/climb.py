@@ -71,7 +71,8 @@ class ClimbConfig(bounds.BoundsConfig):
     draws: of weights and images, over which a change must surely be better.
     neighbours: changes of one edge that are scored before one is made; more
       where none of them is better.
-    evaluations: networks that are scored at most, by a first draw.
+    evaluations: networks that are scored at most, by a first draw; what brings
+      an architecture within a budget counts, but is not ended by it.
     held_out: part of the training images kept from search and training, on
       which what was found is compared with the original, both trained briefly,
       and once more when both are trained in full; 0 accepts without a look.
@@ -361,7 +362,11 @@ class Path:
     """What is surely better by one change, None where nothing is."""
     before = self.around.architecture(now)
     own = self._scores.one(before)
-    for some in self._some(_legal(_changes(now, self.around.counts), legal)):
+    rows = _legal(_changes(now, self.around.counts), legal)
+    if self._aim.limits.memory is not None:  # Of which `legal` knows nothing.
+      rows = rows[np.array([self._aim.allows(self.around.architecture(row))
+                            for row in rows], bool)]
+    for some in self._some(rows):
       every = {self.around.architecture(row): row for row in some}
       first = sorted(every, key=lambda a: -self._scores.one(a))[:_LOOKED]
       first = [a for a in first if self._scores.one(a) > own]

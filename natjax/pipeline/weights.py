@@ -122,7 +122,8 @@ class Beginning(NamedTuple):
                    " compare it by with what is inherited")
     if self.start == STARTS[0]:
       return plan
-    if plan.begin is None or entry.inherits:
+    trains = any(stage.epochs for stage in plan.method.stages)
+    if plan.begin is None or entry.inherits or not trains:
       self._refuse("start", f"method '{method}' has no other operations that"
                    " could begin with what they have learnt")
     if not request.num_classes:

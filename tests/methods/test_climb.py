@@ -11,7 +11,7 @@ import pytest
 
 from natjax import errors, pipeline, spaces, zoo
 from natjax.graph import codec
-from natjax.methods import aims, choice, climb, zero_cost
+from natjax.methods import aims, bounds, choice, climb, zero_cost
 from natjax.networks import network as network_lib
 from tests import architectures, tiny
 
@@ -147,6 +147,17 @@ def test_a_budget_is_kept_and_used(scored, limit, share):
   for row in rows:
     assert 0.4 * share < row[key] / getattr(cost, key) <= share
     assert not row["original"]
+
+
+def test_no_step_takes_more_memory_than_there_may_be(scored, monkeypatch):
+  scored(skips)  # Of which every one more is held, as where null was.
+  memory = lambda architecture: 100 + operations_of(
+      architecture, make()).count("skip_connect")
+  monkeypatch.setattr(
+      bounds.Bounds, "memory", lambda self, architecture: memory(architecture))
+  most = memory(tiny.GENOTYPE) + 1
+  rows = derive(make(max_memory=f"{most}B"), tiny.GENOTYPE).report["candidates"]
+  assert rows[0]["original"] and max(row["memory"] for row in rows) == most
 
 
 def test_a_budget_that_nothing_meets_is_not_met():

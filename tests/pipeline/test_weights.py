@@ -15,6 +15,7 @@ from natjax import cli, errors, pipeline, spaces
 from natjax.cli import output
 from natjax.graph import codec, records
 from natjax.methods import (
+    climb,
     differentiable,
     evolved,
     nat,
@@ -565,6 +566,7 @@ def test_what_learns_is_what_replace_learns(a_run, method):
     ("nat", STILL_NAT, {}, "there is no trained network to learn from"),
     ("evolution", STILL_EVOLVED, {}, "there is no trained network to learn"),
     ("replace", replace.ReplaceConfig(), {}, "'replace' has no other"),
+    ("climb", climb.ClimbConfig(batch_size=16), {}, "'climb' has no other"),
     ("differentiable", STILL_THETA, {"compare": False}, "no trained network"),
     ("nat", STILL_NAT, {"start": "me"}, "choose one of drawn, replace")])
 def test_replacements_need_a_network_to_learn_from(
