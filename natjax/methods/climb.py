@@ -257,12 +257,22 @@ class Scores:
     self._images = images[rows].reshape(
         config.draws + 1, count, *images.shape[1:])
     self._keys = jax.random.split(rng, config.draws + 1)
+    self._told = getattr(walk, "told", lambda *args, **metrics: None)
     self._kept: dict[tuple[codec.Architecture, int], Both] = {}
 
   @property
   def evaluated(self) -> int:
     """How many architectures the first draw has scored."""
     return sum(draw == 0 for _, draw in self._kept)
+
+  def tell(self, naswot: float, row: bool = False) -> None:
+    """Tells how many networks were scored, the last so.
+
+    Raises:
+      Interrupted: the climb was asked to stop.
+    """
+    self._told("climb", max(self.evaluated, 1),
+               self._method.climbing.evaluations, row, naswot=naswot)
 
   def one(self, architecture: codec.Architecture, draw: int = 0) -> float:
     """NASWOT by one draw."""
@@ -277,6 +287,7 @@ class Scores:
           network, network_lib.init(network, self._keys[draw]),
           jnp.asarray(self._images[draw]))
       found = max(found, 0.0)
+      self.tell(found)
       self._kept[key] = Both(
           found, found - self._images.shape[1] * float(np.log(units)))
     return self._kept[key]
@@ -351,6 +362,7 @@ class Path:
     legal = jax.jit(around.legal)
     while (better := self._better(now, legal)) is not None:
       now = better
+      self._scores.tell(self._scores.one(around.architecture(now)), row=True)
       yield self._shown(now)
 
   def _shown(self, genes):

@@ -13,6 +13,7 @@ from natjax.methods import entry as entry_lib
 from natjax.training import devices as devices_lib
 from natjax.training import fit as fit_lib
 from natjax.training import method as base
+from natjax.training import options as options_lib
 
 
 class Feed(NamedTuple):
@@ -33,12 +34,64 @@ class Feed(NamedTuple):
         total=total, each=each)
 
   def derive(self, method: base.Method, state: base.State,
-             given: codec.Architecture | None, seed: int) -> base.Derived:
-    """What a method came to, computed on one device of this process."""
+             given: codec.Architecture | None, seed: int,
+             listener: fit_lib.Listener | None = None,
+             run: str = "search") -> base.Derived:
+    """What a method came to, computed on one device of this process.
+
+    Args:
+      method: the method.
+      state: its last.
+      given: the architecture that it was given.
+      seed: of everything random.
+      listener: hears of a derivation that tells how far it is (`Heard`).
+      run: its name there.
+
+    Raises:
+      Interrupted: such a derivation was asked to stop.
+    """
     assert method.derive is not None  # Or no job can run it.
+    heard: Any = Heard(self.score, listener or fit_lib.Listener(), run)
     return method.derive(
-        jax.device_put(state, jax.local_devices()[0]), given, self.score,
+        jax.device_put(state, jax.local_devices()[0]), given, heard,
         jax.random.fold_in(jax.random.key(seed), 1))
+
+
+class Heard(NamedTuple):
+  """A walk, with those who hear how far a derivation is; see `method.Walk`."""
+
+  walk: base.Walk
+  listener: fit_lib.Listener
+  run: str
+
+  def __call__(self, *args: Any, **options: Any) -> Any:
+    """Walks a split."""
+    return self.walk(*args, **options)
+
+  def told(self, stage: str, done: int, most: int, row: bool = False,
+           **metrics: float) -> None:
+    """Tells the listener, as of an epoch.
+
+    Args:
+      stage: what is done.
+      done: how much of it, at least 1.
+      most: of how much.
+      row: whether it is also told to those who hear of rows alone.
+      **metrics: beside it.
+
+    Raises:
+      Interrupted: the listener says that it should stop.
+    """
+    if self.listener.should_stop():
+      raise errors.Interrupted(self.run)
+    epoch = min(done, most) - 1
+    self.listener.on_progress(options_lib.Progress(
+        self.run, stage, stage, epoch, most, epoch, most, (epoch + 1) / most,
+        metrics))
+    if row:
+      self.listener.on_row({
+          "run": self.run, "stage": stage, "phase": stage, "epoch": epoch,
+          **metrics})
 
 
 def divide(split: fit_lib.Split, fractions: Sequence[float],

@@ -65,7 +65,8 @@ def run(out: pathlib.Path, program: Callable[[], base.Method],
     with errors.naming("" if alone else folder.name), (
         trainer.clock.part(clock_lib.EVALUATION)):
       derived = feed.derive(
-          method, state, last if alone else given[folder], trainer.seed)
+          method, state, last if alone else given[folder], trainer.seed,
+          listener, label)
     if hand_on is not None:
       hand_on(state, derived)
     (folder / _DERIVED).parent.mkdir(exist_ok=True)

@@ -107,7 +107,8 @@ class Derived(NamedTuple):
 # arrays, `split` a key. The means over images are summed in f64 on the host;
 # with `total` the sums are given, with `each` f64[N, ...] of every image. What
 # does not fill a batch is left out, or, where the values of an image do not
-# depend on the others of its batch, is not (`whole=False`).
+# depend on the others of its batch, is not (`whole=False`). That of a job has
+# `told`, for a derivation that takes long (`pipeline.feed.Heard`).
 Walk = Callable[..., Any]
 
 

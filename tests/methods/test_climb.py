@@ -13,6 +13,8 @@ from natjax import errors, pipeline, spaces, zoo
 from natjax.graph import codec
 from natjax.methods import aims, bounds, choice, climb, zero_cost
 from natjax.networks import network as network_lib
+from natjax.pipeline import feed
+from natjax.training import fit
 from tests import architectures, tiny
 
 CONFIG = climb.ClimbConfig(
@@ -190,6 +192,22 @@ def test_scores_are_those_of_the_network_without_what_leads_nowhere():
   assert scores.one(tiny.GENOTYPE, 1) == found and scores.evaluated == 0
   scores.one(tiny.GENOTYPE)
   assert scores.evaluated == 1
+
+
+def test_a_climb_tells_how_far_it_is_and_stops_when_asked():
+  heard, rows = [], []
+  listener = fit.Listener(on_progress=heard.append, on_row=rows.append,
+                          should_stop=lambda: len(heard) == 20)
+  told = feed.Heard(walk, listener, "search")
+  method = make(draws=2, evaluations=30)
+  with pytest.raises(errors.Interrupted):
+    method.derive(method.init(jax.random.key(0)), tiny.GENOTYPE, told,
+                  jax.random.key(0))
+  assert len(heard) == 20 and {p.epochs for p in heard} == {30}
+  epochs = [p.epoch for p in heard]
+  assert epochs == sorted(epochs) and epochs[-1] > 5
+  assert all(p.run == "search" and p.metrics["naswot"] >= 0 for p in heard)
+  assert all(row["stage"] == "climb" for row in rows)
 
 
 def test_few_images_serve_for_all_draws():
