@@ -67,8 +67,8 @@ def read(path: pathlib.Path, architecture: records.Architecture,
                            if name in held]):
       raise errors.InputError(
           f"{path} has a classifier whose classes cannot be counted"
-          f" ({', '.join(shown)}); give their number, by which another is drawn,"
-          " or name another file", "weights")
+          f" ({', '.join(shown)}); give their number, by which another is"
+          " drawn, or name another file", "weights")
     for name in last:
       del wanted[name]
       held.pop(name, None)
