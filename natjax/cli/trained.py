@@ -41,9 +41,11 @@ def run_evaluate(args) -> int:
       bank, queries = (
           simclr.extract(features, net.variables, part, net.preparation)
           for part in (train, test))
+      with runs.reading(errors.path(args.directory) / runs.CONFIG):
+        settings = simclr.SimCLRConfig(**config["simclr"])
       accuracies[name] = simclr.judge(
-          simclr.SimCLRConfig(**config["simclr"]), bank, queries,
-          dataset.num_classes, linear=False)["accuracy"]
+          settings, bank, queries, dataset.num_classes,
+          linear=False)["accuracy"]
   if args.json:
     console.print_json({"dataset": dataset.name, "own": own, "finished": (
         runs.finished(args.directory)), "networks": [

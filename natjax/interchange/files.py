@@ -24,6 +24,8 @@ _FORMS = ("name a .safetensors file, a .pth or .pt file of torch.save, or an"
           " .npz file of natjax's own")
 # What all of a file's names may begin with: what wrapped the model.
 _WRAPPERS = ("module.", "_orig_mod.", "model.")
+# Beside a model that torch.optim.swa_utils averages: of how many.
+_AVERAGED = "n_averaged"
 
 
 def is_own(path: pathlib.Path) -> bool:
@@ -63,6 +65,8 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
   else:
     raise errors.InputError(f"{path} is no file of weights; {_FORMS}",
                             "weights")
+  if all(name.startswith("module.") for name in found if name != _AVERAGED):
+    found.pop(_AVERAGED, None)
   while wrapper := next((w for w in _WRAPPERS if found and all(
       name.startswith(w) for name in found)), None):
     found = {name.removeprefix(wrapper): leaf for name, leaf in found.items()}

@@ -48,10 +48,12 @@ def read(path: pathlib.Path, architecture: records.Architecture,
 
   Raises:
     InputError: no such file, one that is damaged or asks for code, numbers that
-      are not finite, or another network's, with what does not fit by its names.
+      are not finite, variances below 0, or another network's, with what does
+      not fit by its names.
   """
   held = {name: tensor for name, tensor in files.read(path).items()
           if not name.endswith(_COUNTER)}
+  told = place is None and classes is None
   if place is None:
     place = _frame_of(architecture, held, classes) if isinstance(
         architecture, records.BlockNetwork) else darts.place(held, classes)
@@ -61,6 +63,12 @@ def read(path: pathlib.Path, architecture: records.Architecture,
       name in held or not leaf.optional)}
   anew = "" if not place.num_classes else _other_classes(last, held)
   if anew or not place.num_classes:
+    if told and (shown := [f"{name} {held[name].shape}" for name in last
+                           if name in held]):
+      raise errors.InputError(
+          f"{path} has a classifier whose classes cannot be counted"
+          f" ({', '.join(shown)}); give their number, by which another is"
+          " drawn, or name another file", "weights")
     for name in last:
       del wanted[name]
       held.pop(name, None)
@@ -74,6 +82,7 @@ def read(path: pathlib.Path, architecture: records.Architecture,
   for name, leaf in wanted.items():
     if name in held:
       own = leaf.read(_numbers(path, name, held.pop(name)))
+      check_variance(leaf.path, own, f"{name} of {path}")
       # Not jnp.asarray, which compiles a copy for every shape.
       flat[leaf.path] = jax.device_put(
           own if leaf.kind != "shift" else np.asarray(flat[leaf.path]) - own)
@@ -192,10 +201,27 @@ def _frame_of(network, held, classes):
       if leaf.kind == "linear" and np.ndim(held.get(name, 0)) > 1}, classes)
 
 
+def check_variance(path: names.Path, leaf: Any, shown: str) -> None:
+  """Refuses variances of BN below 0, whose roots are not finite.
+
+  Args:
+    path: where it stands, "params" or "batch_stats" first.
+    leaf: the vector, or anything else, which is left alone.
+    shown: what the error calls it.
+  """
+  if path[0] == "batch_stats" and path[-1] == "var" and (
+      np.asarray(leaf) < 0).any():
+    raise errors.InputError(
+        f"{shown} is a variance, and some of it is below 0; train the network"
+        " again, or name another file", "weights")
+
+
 def listed(what: str, found: Sequence[str]) -> str:
   """Some of what was found, and how many more there are, in words."""
   more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-  return f"{what} {', '.join(found[:3])}{more}"
+  shown = [name if name.isprintable() and len(name) < 200 else errors.short(
+      name) for name in found[:3]]
+  return f"{what} {', '.join(shown)}{more}"
 
 
 def _spellings(network, place):
@@ -224,8 +250,10 @@ def _misfits(held, wanted):
 
 def _numbers(path, name, tensor):
   """A tensor, if it is of finite numbers."""
-  if tensor.dtype.kind not in "fV" or not np.isfinite(
-      wide := tensor.astype(np.float32, copy=False)).all():
+  with np.errstate(over="ignore"):  # What becomes infinite is refused.
+    wide = tensor.astype(np.float32, copy=False) if (
+        tensor.dtype.kind in "fV") else None
+  if wide is None or not np.isfinite(wide).all():
     raise errors.InputError(
         f"{name} of {path} is {tensor.dtype}, not all finite numbers of"
         " float32; train the network again, or name another file", "weights")

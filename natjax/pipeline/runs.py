@@ -256,13 +256,13 @@ def check_sum(path: pathlib.Path) -> None:
 
 
 def _check_kept(path):
-  """Refuses a file whose run keeps checksums, where that of its folder is gone.
+  """Refuses a file whose run keeps checksums, where it has none.
 
   A run says in its configuration that it keeps them: earlier ones did not.
   """
   folder = path.parent
   if not (path.name in _CHECKED or path.match(_DERIVED)) or not (
-      path.is_file()) or (folder / CHECKSUMS).is_file():
+      path.is_file()) or _sums(folder).get(path.name):
     return
   out = folder
   if folder.name == "checkpoint":
@@ -274,9 +274,10 @@ def _check_kept(path):
   except (OSError, ValueError):
     return
   if isinstance(config, dict) and config.get("checksums"):
+    lacks = f"lacks {path.name}" if (folder / CHECKSUMS).exists() else (
+        f"is gone, by which {path.name} is checked")
     raise errors.InputError(
-        f"{folder / CHECKSUMS} is gone, by which {path.name} is checked;"
-        f" {_DAMAGED}", "overwrite")
+        f"{folder / CHECKSUMS} {lacks}; {_DAMAGED}", "overwrite")
 
 
 def _check_sums(out):
@@ -286,8 +287,9 @@ def _check_sums(out):
     for path in (*(folder / name for name in _CHECKED),
                  *folder.glob(_DERIVED)):
       _check_kept(path)
-    for name in _sums(folder):
-      check_sum(folder / name)
+    held = _sums(folder)
+    for path in (path for path in folder.glob("*") if path.name in held):
+      check_sum(path)
 
 
 def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
@@ -535,8 +537,9 @@ def load_data(out: str | os.PathLike[str], name: str | None = None,
       not; other data of another number of classes, or of other names.
   """
   config = read_config(out, shapes.CONFIG)
-  source = dataset_lib.Source(
-      **config.get("source", {"name": config["dataset"]}))
+  with reading(errors.path(out) / CONFIG):
+    source = dataset_lib.Source(
+        **config.get("source", {"name": config["dataset"]}))
   own, advice = name is None, "name the run's set by --dataset"
   if name is None:
     name = source.name

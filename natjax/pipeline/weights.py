@@ -413,7 +413,8 @@ def check(variables: Any, like: Any) -> None:
     like: those of the architecture, arrays or their shapes.
 
   Raises:
-    InputError: names what is missing, and what has another shape.
+    InputError: names what is missing, what has another shape, and what is not
+      finite or a variance below 0.
   """
   for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
     if leaf.dtype != np.float32 or not np.isfinite(leaf).all():
@@ -421,6 +422,8 @@ def check(variables: Any, like: Any) -> None:
       raise errors.InputError(
           f"the weights {name} are {leaf.dtype}, not all finite numbers of"
           " float32; name the run that trained them", "weights")
+    keys = tuple(key.key for key in path)
+    interchange.check_variance(keys, leaf, f"the weights' {'/'.join(keys)}")
   if wrong := networks_lib.misfits(variables, like):
     raise errors.InputError(
         "the weights are not of this architecture, its width and its classes:"
@@ -452,6 +455,10 @@ def load_weights(path: str | os.PathLike[str],
   """
   path = errors.path(path, "weights")
   network = codec.check(architecture)
+  if isinstance(classes, int) and classes < 0:
+    raise errors.InputError(
+        f"classes is {classes} and must be at least 0; give the classifier's"
+        " number, or None for as many as the weights have", "classes")
   if path.exists() and files.is_own(path):
     found = networks_lib.load_weights(path)
     if not isinstance(network, records.BlockNetwork):

@@ -73,6 +73,15 @@ def test_a_configuration_that_lacks_what_evaluation_needs(key, copy, capsys):
   assert f"{key} is missing" in check_refused(capsys, "evaluate", copy)
 
 
+def test_a_source_of_data_with_settings_of_no_version(copy, capsys):
+  path = copy / "config.json"
+  config = json.loads(path.read_text())
+  path.write_text(json.dumps({**config, "source": {
+      **config["source"], "other": 1}}))
+  text = check_refused(capsys, "evaluate", copy)
+  assert "config.json is damaged" in text and "other" in text
+
+
 def test_folders_and_files_in_the_place_of_each_other(copy, capsys):
   (copy / "result.json").unlink()
   shutil.rmtree(copy / NETWORK)

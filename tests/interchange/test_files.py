@@ -61,6 +61,9 @@ def test_numbers_of_another_byte_order(tmp_path):
 
 @pytest.mark.parametrize("wrap", [
     lambda state: {f"module.{name}": x for name, x in state.items()},
+    # Of torch.optim.swa_utils.AveragedModel.
+    lambda state: {"n_averaged": Tensor("Float", 0, 6, 0, (), ()), **{
+        f"module.{name}": x for name, x in state.items()}},
     lambda state: {"epoch": 3, "state_dict": {
         f"module.model.{name}": x for name, x in state.items()},
         "best": Tensor("Float", 0, 6, 0, (), ()),

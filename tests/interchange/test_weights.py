@@ -151,6 +151,8 @@ def changed(**new):
     ({"conv1__weight": np.ones((4, 3, 5, 5), "f")},
      r"of another shape: conv1\.weight \(\(4, 3, 5, 5\), not \(4, 3, 3, 3\)\)"),
     ({"extra": np.ones(2, "f")}, "it holds besides extra;"),
+    ({"two\nlines": np.ones(2, "f")}, r"it holds besides 'two\\nlines';"),
+    ({"x" * 999: np.ones(2, "f")}, r"it holds besides 'x{59}\.\.\.;"),
     ({f"layer9__{i}": np.ones(2, "f") for i in range(5)},
      r"besides layer9\.0, layer9\.1, layer9\.2 and 2 more"),
     ({"fc__weight": np.ones((10, 9), "f")},
@@ -158,6 +160,8 @@ def changed(**new):
     ({"bn1__bias": np.array([1, 2, np.nan, 4], "f")},
      r"bn1\.bias of .*m\.pth is float32, not all finite"),
     ({"bn1__bias": np.array([1, 2, 3, np.inf], "f")}, "not all finite"),
+    ({"bn1__running_var": np.array([1, 0, -1e-9, 1], "f")},
+     r"bn1\.running_var of .*m\.pth is a variance, .* below 0"),
     ({"bn1__bias": np.arange(4)}, r"bn1\.bias of .* is int64, not all"),
     # A classifier of which a part fits is not one of other classes, nor none.
     ({"fc__bias": None}, r"it lacks fc\.bias;"),
@@ -169,6 +173,22 @@ def test_what_does_not_fit_is_named(new, words, tmp_path):
   with pytest.raises(errors.InputError, match=words) as caught:
     read(tmp_path, small.RESIDUAL, changed(**new))
   assert "\n" not in str(caught.value) and caught.value.field == "weights"
+
+
+def test_numbers_too_large_for_float32_are_refused_without_a_warning(tmp_path):
+  files.write(tmp_path / "m.safetensors", changed(
+      bn1__bias=np.array([1, 2, 3, 1e300])))
+  with pytest.raises(errors.InputError, match="float64, not all finite"):
+    weights.read(tmp_path / "m.safetensors", small.RESIDUAL, FRAME)
+
+
+@pytest.mark.parametrize("kernel", [
+    np.ones(80, "f"), np.ones((), "f"), np.ones((0, 8), "f")])
+def test_a_classifier_without_countable_classes_is_not_left_out(
+    kernel, tmp_path):
+  torch_writer.save(tmp_path / "m.pth", changed(fc__weight=kernel))
+  with pytest.raises(errors.InputError, match=r"counted \(fc\.weight"):
+    weights.read(tmp_path / "m.pth", small.RESIDUAL, None)
 
 
 def test_weights_of_another_network_are_refused(tmp_path):

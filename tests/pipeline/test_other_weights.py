@@ -77,6 +77,7 @@ def test_a_library_call_says_what_is_drawn(folder):
 def test_of_own_files_only_the_classifier_may_differ(folder, tmp_path):
   flat = small.flat(natjax.load_weights(folder / "m.npz", small.RESIDUAL))
   kernel, bias = (f"params/head1/linear/{part}" for part in ("kernel", "bias"))
+  variance = "batch_stats/stem0/norm/bn/var"
   for change, words in (
       ({kernel: flat[kernel][:, :7], bias: flat[bias][:6]}, "another shape"),
       ({kernel: flat[kernel][:3, :7], bias: flat[bias][:7]}, "another shape"),
@@ -84,6 +85,7 @@ def test_of_own_files_only_the_classifier_may_differ(folder, tmp_path):
       ({kernel: flat[kernel][:, :7], bias: flat[bias][:7],
         "params/more/bias": flat[bias]}, "they hold besides params/more"),
       ({bias: None}, "they lack params/head1/linear/bias"),
+      ({variance: -flat[variance]}, f"{variance} is a variance"),
       ({kernel: None, bias: None, "params/stem0/conv/kernel": None},
        "they lack params/")):
     np.savez(tmp_path / "m.npz", **{
@@ -100,6 +102,9 @@ def test_of_own_files_only_the_classifier_may_differ(folder, tmp_path):
     (lambda path: natjax.load_weights(path / "gone", small.RESIDUAL),
      "No such file"),
     (lambda path: natjax.load_weights(3, small.RESIDUAL), "must be a path"),
+    *((lambda path, form=form: natjax.load_weights(
+        path / f"m.{form}", small.RESIDUAL, -1), "classes is -1 and must be")
+      for form in ("pth", "npz")),
     (lambda path: natjax.save_weights(path / "m.pth", small.RESIDUAL, {}),
      r"must end in \.npz or \.safetensors")])
 def test_what_a_library_call_refuses(call, words, folder):

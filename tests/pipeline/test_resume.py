@@ -203,10 +203,21 @@ def test_checksums_of_the_run_that_are_gone(name, tmp_path):
   runs.write_kept(tmp_path / name, {"a": 1})
   assert runs.read_json(tmp_path / name) == {"a": 1}
   runs.read_json(tmp_path / "config.json")
+  for held in ({}, {"other.json": [1]}, {name: []}):
+    runs.write_json(tmp_path / "checksums.json", held)
+    with pytest.raises(errors.InputError, match=rf"sums\.json lacks {name};"):
+      runs.read_json(tmp_path / name)
   (tmp_path / "checksums.json").unlink()
   runs.read_json(tmp_path / "config.json")
   with pytest.raises(errors.InputError, match=r"checksums\.json is gone"):
     runs.read_json(tmp_path / name)
+
+
+def test_checksums_of_what_no_file_can_be_called(tmp_path):
+  config = {"kind": "train"}
+  runs.open_run(tmp_path, config)
+  runs.write_json(tmp_path / "checksums.json", {"a" * 300: [1], "../b": [1]})
+  assert runs.open_run(tmp_path, config) == tmp_path
 
 
 def test_a_kept_file_elsewhere_needs_no_checksums(copy, tmp_path):

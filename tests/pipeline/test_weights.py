@@ -127,11 +127,17 @@ def test_weights_that_the_run_did_not_write_are_refused(
         r"network-[34].weights.npz is not what the run wrote .*\(its che")):
       call()
   assert not (tmp_path / "a").exists()
-  for seed in (3, 4):  # Earlier versions kept none.
+  for seed in (3, 4):
     path = out / "networks" / f"network-{seed}" / "checksums.json"
     kept = json.loads(path.read_text())
     del kept["weights.npz"]
     path.write_text(json.dumps(kept))
+  with pytest.raises(errors.InputError, match=r"lacks weights\.npz"):
+    networks_lib.load(out, "network-3")
+  # Earlier versions kept none, and did not say that they did.
+  config = json.loads((out / "config.json").read_text())
+  del config["checksums"]
+  (out / "config.json").write_text(json.dumps(config))
   networks_lib.load(out, "network-3")
 
 
