@@ -245,7 +245,7 @@ def check_sum(path: pathlib.Path) -> None:
 
   Raises:
     InputError: its checksum is not among those that the run kept, or the file
-      of these is gone.
+      of these is gone; or it is the result of another seed's network.
   """
   _check_kept(path)
   allowed = _sums(path.parent).get(path.name)
@@ -253,6 +253,9 @@ def check_sum(path: pathlib.Path) -> None:
     raise errors.InputError(
         f"{path} is not what the run wrote (its checksum differs); {_DAMAGED};"
         " to use what you changed, name a copy of it elsewhere", "overwrite")
+  if path.name == "result.json" and path.parent.parent.name in (
+      NETWORKS, REFUSED):
+    _check_seed(path.parent)
 
 
 def _check_kept(path):
@@ -290,6 +293,20 @@ def _check_sums(out):
     held = _sums(folder)
     for path in (path for path in folder.glob("*") if path.name in held):
       check_sum(path)
+
+
+def _check_seed(folder):
+  """Refuses a network's folder that has the name of another seed."""
+  try:
+    found = parsing.load_json((folder / "result.json").read_text(
+        encoding="utf-8"))
+  except (OSError, ValueError):
+    return  # It is missed, or refused, where it is read.
+  seed = found.get("seed") if isinstance(found, dict) else None
+  name = folder.name.rpartition("-")[2]
+  if isinstance(seed, int) and name.isdigit() and int(name) != seed:
+    raise errors.InputError(
+        f"{folder} holds the network of seed {seed}; {_DAMAGED}", "overwrite")
 
 
 def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,

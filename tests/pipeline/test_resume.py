@@ -213,6 +213,18 @@ def test_checksums_of_the_run_that_are_gone(name, tmp_path):
     runs.read_json(tmp_path / name)
 
 
+def test_networks_of_exchanged_seeds(tmp_path):
+  folder = tmp_path / "networks"
+  for seed in (0, 1):
+    (folder / f"network-{seed}").mkdir(parents=True)
+    runs.write_kept(folder / f"network-{seed}" / "result.json", {"seed": seed})
+  assert runs.read_json(folder / "network-1" / "result.json") == {"seed": 1}
+  (folder / "network-0").rename(tmp_path / "aside")
+  (folder / "network-1").rename(folder / "network-0")
+  with pytest.raises(errors.InputError, match="-0 holds the network of seed 1"):
+    runs.read_json(folder / "network-0" / "result.json")
+
+
 def test_checksums_of_what_no_file_can_be_called(tmp_path):
   config = {"kind": "train"}
   runs.open_run(tmp_path, config)
