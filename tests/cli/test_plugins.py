@@ -137,7 +137,7 @@ def test_list_and_help_know_what_a_package_adds(run):
   assert found["datasets"]["stripes"] == "160 pictures of stripes, 2 classes"
   assert "toy_scale" in found["operations"] and "toy_space" in found["spaces"]
   text = " ".join(run("transform", "--help").split())
-  assert "nat,natpp,differentiable,evolution,replace,drop" in text
+  assert "nat,natpp,differentiable,evolution,climb,replace,drop" in text
   assert "--drop-epochs INT walks over the images" in text
   assert "method drop, and --held-out (" in text  # NAT's flag, too.
 
