@@ -349,6 +349,7 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
         path.unlink(missing_ok=True)
   elif known:
     old = read_config(out)
+    shapes.check(old, shapes.RESUMED, str(out / CONFIG), _DAMAGED, "overwrite")
     _check_same(out, dict(old), config)
     _check_kinds(out)
     _check_sums(out)

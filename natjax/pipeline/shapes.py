@@ -22,6 +22,10 @@ CONFIG = {"dataset": str, "image_size": int, "classes": int, "crc32": int,
           "simclr?": dict, "arcface?": dict,
           "objective?": str}
 
+# Of what is compared when a run is resumed, what is looked into.
+RESUMED = {"versions?": dict, "versions_before?": [dict], "machine?": dict,
+           "machine_before?": [dict], "space?": (dict, None)}
+
 # Images that were left out as damaged.
 _SKIPPED = {"skipped?": {"train": int, "test": int}}
 NETWORK = {"architecture": dict, "place": dict, "auxiliary": bool, "dtype": str,

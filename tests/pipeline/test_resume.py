@@ -213,6 +213,19 @@ def test_checksums_of_the_run_that_are_gone(name, tmp_path):
     runs.read_json(tmp_path / name)
 
 
+@pytest.mark.parametrize("name, value", [
+    ("versions", 3), ("machine", []), ("machine_before", ["cpu"]),
+    ("space", [1])])
+def test_a_configuration_with_something_else_in_it(name, value, tmp_path):
+  config = {"kind": "train", "versions": {}, "machine": {}}
+  runs.open_run(tmp_path, config)
+  runs.write_json(tmp_path / "config.json", {**config, name: value})
+  said = rf"damaged: {name}.* must be"
+  with pytest.raises(errors.InputError, match=said) as e:
+    runs.open_run(tmp_path, config)
+  assert e.value.field == "overwrite"
+
+
 def test_networks_of_exchanged_seeds(tmp_path):
   folder = tmp_path / "networks"
   for seed in (0, 1):
