@@ -171,9 +171,18 @@ def versions() -> dict[str, str]:
 
 
 def machine(devices: Sequence[jax.Device]) -> dict[str, str | int]:
-  """What a result's last digits depend on besides, of what computes it."""
-  return {"platform": devices[0].platform, "device": ", ".join(
+  """What a result's last digits depend on besides, of what computes it.
+
+  On a CPU that is also how many cores there are for this process: XLA divides
+  a convolution among them, and adds up in another order.
+  """
+  kind = devices[0].platform
+  found: dict[str, str | int] = {"platform": kind, "device": ", ".join(
       sorted({device.device_kind for device in devices}))}
+  if kind == "cpu":
+    found["cores"] = len(os.sched_getaffinity(0)) if hasattr(
+        os, "sched_getaffinity") else os.cpu_count() or 1
+  return found
 
 
 def _number(value):
@@ -655,13 +664,15 @@ def _check_same(out, old, new):
 def _check_where(out, old, new, strict):
   """Refuses other versions or devices, or warns of them and keeps both."""
   moved = {name: (old[name], new[name]) for name in _WHERE
-           if None not in (old.get(name), new.get(name))
-           and old[name] != new[name]}
+           if None not in (old.get(name), new.get(name)) and any(
+               old[name].get(key) not in (None, value)
+               for key, value in new[name].items())}
   if not moved or (out / RESULT).exists():
     return
   shown = " and ".join(", ".join(
       f"{key} {pair[i].get(key)}" for pair in moved.values()
-      for key in pair[1] if pair[0].get(key) != pair[1][key]) for i in (0, 1))
+      for key in pair[1] if pair[0].get(key) not in (None, pair[1][key]))
+                       for i in (0, 1))
   began = " and ".join(_WHERE[name] for name in moved)
   if strict:
     mend = "install those" if [*moved] == ["versions"] else "resume it there"

@@ -106,7 +106,8 @@ def test_other_versions_go_on_with_a_warning_and_both_are_kept(copy):
 @pytest.mark.parametrize("version", [None, "0.1.2"])
 def test_another_device_is_told_of_as_other_versions_are(version, copy):
   config = json.loads((copy / "config.json").read_text())
-  assert config["machine"] == {"platform": "cpu", "device": "cpu"}
+  assert config["machine"] == {"platform": "cpu", "device": "cpu",
+                               "cores": len(os.sched_getaffinity(0))}
   old = {"platform": "gpu", "device": "NVIDIA H200"}
   versions = {**config["versions"], **({"jax": version} if version else {})}
   change(copy / "config.json", machine=old, versions=versions)
@@ -121,6 +122,19 @@ def test_another_device_is_told_of_as_other_versions_are(version, copy):
   assert result["machine_before"] == [old]
   assert ("versions_before" in result) == bool(version)
   assert train(copy, strict=True) == result
+
+
+def test_another_number_of_cores_is_told_of(copy):
+  config = json.loads((copy / "config.json").read_text())
+  old = {**config["machine"], "cores": 99}
+  change(copy / "config.json", machine=old)
+  said = r"on another device \(cores 99 and cores \d+ here\)"
+  with pytest.warns(errors.ResumedElsewhere, match=said):
+    assert train(copy)["machine_before"] == [old]
+  # A run that knew of no cores has none to differ by.
+  del old["cores"]
+  change(copy / "config.json", machine=old)
+  assert train(copy, strict=True)["accuracy"] >= 0
 
 
 def test_a_run_that_kept_no_versions_goes_on(copy):
