@@ -579,7 +579,7 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
   if result.get("given"):
     return "\n".join([title, "", *supernet_lines(config, result, own)])
   return "\n".join([
-      title, "", "Without a supernet.", "", *own, *climbed_alone(result),
+      title, "", "Without a supernet.", "", *own, *climbed_cells.alone(result),
       f"{config.image_size}x{config.image_size} pixels of {result['dataset']},"
       f" {result['train_images']} images,"
       f" {config.search.supernet_width or 1:g} times the widths,"
@@ -689,7 +689,7 @@ def supernet_lines(config: Config, result: Mapping[str, Any],
       " these. `replace`"
       " answers another question"
       + (", in a section of its own." if more else ", and was not run."),
-      "", *climb_lines(result), *recording.table(
+      "", *climbed_cells.lines(result), *recording.table(
           ("cells by true accuracy", "cells", "NAT++",
            "NAT++, if surely better", "evolution", *["climb"] * every, "random",
            "oracle"), parts),
@@ -721,39 +721,6 @@ def supernet_lines(config: Config, result: Mapping[str, Any],
       f" for rewards and scores, {config.search.supernet_width or 1:g} times"
       f" the widths, {config.repeats} cell(s) per stage of five;"
       f" {in_words(config.search)}.", "", *recording.in_words(result)]
-
-
-def climbed_alone(result: Mapping[str, Any]) -> list[str]:
-  """The climbs where nothing stands beside them."""
-  if not (found := result.get("climbed")):
-    return []
-  gained, most = (np.array([row[key] for row in found["rows"]])
-                  for key in ("gain", "oracle"))
-  return [*recording.table(
-      ("method", "cells", "gained, points (95 % over cells)",
-       "of the oracle's gain", "lost in"), [[
-           "climb", len(gained), recording.paired(
-               np.zeros(len(gained)), gained / 100),
-           f"{100 * gained.sum() / most.sum():.0f} %" if most.sum() else "-",
-           f"{(gained < 0).sum()} of {len(gained)}"]]), "",
-          *climb_lines(result)]
-
-
-def climb_lines(result: Mapping[str, Any]) -> list[str]:
-  """What is to be known of the climbs beside their row."""
-  if not (found := result.get("climbed")):
-    return []
-  rows, size = found["rows"], found["config"]["image_size"]
-  took = np.array([row["evaluated"] for row in rows])
-  worst = min(row["gain"] for row in rows)
-  return [
-      "`climb` has no supernet: it scored"
-      f" {took.mean():.0f} untrained networks a cell ({took.min()} to"
-      f" {took.max()}), of {size}x{size} pixels and the benchmark's widths, by"
-      " NASWOT; nothing was tried on held-out images. Where it loses most it"
-      f" loses {-min(worst, 0.0):.2f} points. Of its rule the share of 99 % was"
-      " chosen on the 40 cells that are left out.", "",
-      *(recording.in_words(found) if "command" in found else []), ""]
 
 
 def preference_line(rows: Sequence[Mapping[str, Any]]) -> str:

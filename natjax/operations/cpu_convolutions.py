@@ -69,6 +69,7 @@ def _spread(x, spread, pads):
 # [C_in, H, W, B] and g to a kernel [H', W', B, C_out].
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def conv_with_gradient(x, kernel, strides, dilations, pads):
+  """As `conv`, whose gradients are plain convolutions, too."""
   return conv(x, kernel, strides, dilations, pads)
 
 
