@@ -106,6 +106,7 @@ def stand_ins(folder):
   import numpy as np
 
   from natjax import codec, zoo
+  from natjax.pipeline import runs as runs_lib
 
   (folder / "DATA").mkdir()
   labels = np.arange(640) % 10
@@ -117,8 +118,10 @@ def stand_ins(folder):
   for name in ("r", "d", "t"):
     shutil.copytree(runs / "notebook", runs / name)
   for seed in (1, 2):  # The presets train three networks.
-    shutil.copytree(runs / "r" / "networks" / "original-0",
-                    runs / "r" / "networks" / f"original-{seed}")
+    network = shutil.copytree(runs / "r" / "networks" / "original-0",
+                              runs / "r" / "networks" / f"original-{seed}")
+    kept = network / runs_lib.RESULT
+    runs_lib.write_kept(kept, {**json.loads(kept.read_text()), "seed": seed})
   shutil.copytree(runs / "notebook" / "networks" / "original-0", runs / "e",
                   ignore=shutil.ignore_patterns("checksums.json"))
   file = runs / "e" / "result.json"
