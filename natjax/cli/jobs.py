@@ -182,7 +182,7 @@ def run_train(args) -> int:
   job = pipeline.TrainJob(
       architecture, dataset, config, seed=first, devices=args.devices,
       **inputs.objectives(args, preset, extra),
-      weights=weights)
+      weights=weights, held_out=args.held_out)
   return _run_job(args, job, output.print_trained)
 
 

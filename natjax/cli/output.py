@@ -21,7 +21,9 @@ def print_head(job):
   err.print(f"devices: {len(devices)} ({kinds}); seed {job.trainer.seed}; "
             + ", ".join(f"{k} {v}" for k, v in pipeline.versions().items()))
   dataset, train = job.trainer.dataset, job.trainer.config
-  err.print(f"{dataset.name}: {len(dataset.train_labels)} training and"
+  held_out = job.trainer.held_out
+  kept = f" ({len(held_out.labels)} of them held out)" if held_out else ""
+  err.print(f"{dataset.name}: {len(dataset.train_labels)} training{kept} and"
             f" {len(dataset.test_labels)} test images of {dataset.num_classes}"
             f" classes, {dataset.image_size} pixels a side{_streamed(dataset)};"
             f" trained in batches of {train.batch_size}, {job.trainer.steps}"

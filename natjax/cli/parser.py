@@ -154,6 +154,10 @@ def _train(sub):
                    " a run's networks, or of a file (.npz; .safetensors or .pth"
                    " of torchvision's and timm's networks) (default: they are"
                    " drawn)")
+  sub.add_argument("--held-out", type=float, default=0.0,
+                   metavar="PART", help="of the training images, kept from"
+                   " training, to tell the accuracy on them after every epoch"
+                   " (0)")
   _add_run_flags(sub)
   _add_settings(sub, supervised.TrainConfig, "", "training")
   _add_objectives(sub)

@@ -76,7 +76,8 @@ class Replace(replace_choice.Choosing):
                image_size: int, share: str = "full", steps_per_epoch: int = 1,
                num_images: int = 0,
                make_objective: objectives.Maker = supervised.classification,
-               embedding: int = 0, fresh: bool = False):
+               embedding: int = 0, fresh: bool = False,
+               watch: supervised.Watch | None = None):
     """Args:
       config: the settings.
       train: those of the training.
@@ -90,6 +91,7 @@ class Replace(replace_choice.Choosing):
       embedding: of the place, see `records.Skeleton`.
       fresh: whether what is chosen is also trained from scratch; something is
         then held out.
+      watch: of what is trained, see `supervised.Supervised`.
 
     Raises:
       InputError: settings that do not fit together, or nothing to replace.
@@ -101,9 +103,10 @@ class Replace(replace_choice.Choosing):
     self.learning = replace_learn.Learning(
         self.config, steps_per_epoch, self.train.accumulate)
     self.tuning = replace_tune.Tuning(
-        self.config, self.train, architecture, self.place, steps_per_epoch)
+        self.config, self.train, architecture, self.place, steps_per_epoch,
+        watch)
     self.fresh = replace_fresh.Fresh(
-        self.train, self.place, steps_per_epoch) if fresh else None
+        self.train, self.place, steps_per_epoch, watch) if fresh else None
     batch_size = self.train.batch_size
     count = num_images or steps_per_epoch * batch_size
     batches = -(-self.config.price_images // batch_size)
@@ -200,8 +203,8 @@ class Replace(replace_choice.Choosing):
     stages = self.tuning.stages(objective, last)
     stages[-1] = stages[-1]._replace(end=end)
     return base.Method(
-        init=_no_init, stages=tuple(stages), derive=functools.partial(
-            self._derive, choice),
+        init=replace_tune.no_init, stages=tuple(stages),
+        derive=functools.partial(self._derive, choice),
         explain=lambda state: "the network that was chosen")
 
   def _next_round(self, choice, number, state):
@@ -289,7 +292,7 @@ class Replace(replace_choice.Choosing):
     assert self.fresh is not None  # Or nothing asks for it.
     _, rng = jax.random.split(state.rng)
     program = base.Method(
-        init=_no_init, stages=self.fresh.stages(
+        init=replace_tune.no_init, stages=self.fresh.stages(
             choice.architecture, objective, rival),
         derive=functools.partial(self._better, choice, row),
         explain=lambda state: "the network that was chosen, from scratch")
@@ -328,10 +331,6 @@ class Replace(replace_choice.Choosing):
     return found
 
 
-def _no_init(rng):
-  raise AssertionError("it begins with what was handed over")
-
-
 def build(request: entry_lib.Request) -> entry_lib.Plan:
   """What a job needs to run the replacement; see `entry`."""
   given = request.architecture
@@ -342,7 +341,7 @@ def build(request: entry_lib.Request) -> entry_lib.Plan:
       num_classes=request.num_classes, image_size=request.image_size,
       steps_per_epoch=request.num_images // train.batch_size,
       num_images=request.num_images, make_objective=request.make_objective,
-      fresh=request.fresh)
+      fresh=request.fresh, watch=request.watch)
 
   own, share = method.config, request.settings.held_out
 

@@ -45,13 +45,15 @@ class Fresh:
   """How a chosen architecture is trained as any network is, and compared."""
 
   def __init__(self, train: supervised.FullTrainConfig, place: records.Place,
-               steps: int):
+               steps: int, watch: supervised.Watch | None = None):
     """Args:
       train: settings of the training.
       place: where the networks stand.
       steps: updates per epoch.
+      watch: see `supervised.Supervised`.
     """
     self._train, self._place, self._steps = train, place, steps
+    self._watch = watch
 
   @property
   def steps(self) -> int:
@@ -63,7 +65,7 @@ class Fresh:
     return supervised.Supervised(
         self._train, architecture, num_classes=self._place.num_classes,
         image_size=self._place.image_size, steps_per_epoch=self._steps,
-        objective=objective)
+        objective=objective, watch=self._watch)
 
   def start(self, architecture: codec.Architecture,
             objective: objectives.Classification, rival: Any,
@@ -91,9 +93,8 @@ class Fresh:
       objective: of it.
       rival: what it is compared with.
     """
-    train = base.Phase(
-        "fresh", ("train",), self._supervised(architecture, objective).update,
-        objective.metrics)
+    trained, = self._supervised(architecture, objective).method().stages
+    train = trained.phases[0]._replace(name="fresh")
     compare = base.Phase(
         "compare", ("held_out",), functools.partial(
             self.update_pairs, objective, rival), ("difference",),

@@ -46,15 +46,17 @@ class Tuning:
 
   def __init__(self, config: replace_config.ReplaceConfig,
                train: supervised.FullTrainConfig, given: codec.Architecture,
-               place: records.Place, steps: int):
+               place: records.Place, steps: int,
+               watch: supervised.Watch | None = None):
     """Args:
       config: the settings, resolved.
       train: those of the training.
       given: the original.
       place: where it stands.
       steps: updates per epoch.
+      watch: see `supervised.Supervised`.
     """
-    self.config, self._steps = config, steps
+    self.config, self._steps, self._watch = config, steps, watch
     self._train, self._given, self._place = train, given, place
 
   @functools.cached_property
@@ -100,9 +102,15 @@ class Tuning:
   @functools.lru_cache(maxsize=16)  # noqa: B019
   def _phases(self, objective):
     """The same ones for all seeds, which share what is compiled."""
+    observe = None
+    if self._watch is not None:
+      observe = functools.partial(self._watch, base.Method(
+          init=no_init, stages=(), evaluate=functools.partial(
+              self._is_right, objective)))
     return (
         base.Phase("tune", ("train",), functools.partial(
-            self.update_network, objective), ("loss", "accuracy")),
+            self.update_network, objective), ("loss", "accuracy"),
+                   observe=observe),
         base.Phase("compare", ("held_out",), functools.partial(
             self.update_pairs, objective), ("difference",), augment=False))
 
@@ -146,10 +154,19 @@ class Tuning:
       self, objective: objectives.Classification, state: TuneState,
       batch: base.Batch) -> tuple[TuneState, dict[str, jax.Array]]:
     """Counts which of the two networks is right on a held-out batch."""
-    ours = objective.is_right(supervised.variables(state), batch)
     theirs = objectives.right(predict(
         self._teacher, state.original, batch["image"]), batch["label"])
-    return counted(state, ours, theirs, batch["label"])
+    return counted(state, self._is_right(objective, state, batch), theirs,
+                   batch["label"])
+
+  def _is_right(self, objective, state, batch):
+    """f32[B], 1 where the chosen network is right."""
+    return objective.is_right(supervised.variables(state), batch)
+
+
+def no_init(rng: jax.Array) -> Any:
+  """The `init` of a program that begins with what was handed over."""
+  raise AssertionError("it begins with what was handed over")
 
 
 def predict(network: network_lib.Network, variables: Any,

@@ -170,8 +170,8 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
           config: supervised.TrainConfig | None = None,
           simclr: simclr_lib.SimCLRConfig | None = None,
           arcface: arcface_lib.ArcFaceConfig | None = None,
-          weights: weights_lib.Source | None = None, seed: int = 0,
-          devices: int | None = None, overwrite: bool = False,
+          weights: weights_lib.Source | None = None, held_out: float = 0.0,
+          seed: int = 0, devices: int | None = None, overwrite: bool = False,
           strict: bool = False,
           listener: Listener | None = _PRINTED) -> results.Result:
   """Trains the network of an architecture, once per seed; see `transform`.
@@ -180,6 +180,8 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
   neighbours, and "linear_accuracy" stands beside it. With `arcface` it learns
   embeddings, which `verify` judges by pairs. With `weights`, a run's
   folder, a file or variables, it begins with those instead of drawing some.
+  With `held_out`, a part of the training images, in [0, 1), these are not
+  trained on; the accuracy on up to 10,000 of them is told after every epoch.
 
   Returns:
     What `result.json` holds: "params", "madds", "accuracy", "accuracy_std",
@@ -191,7 +193,7 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
       architecture, dataset, weights_lib.usual_seeds(weights, default.train)
       if config is None else config,
       seed=seed, devices=devices, simclr=simclr, arcface=arcface,
-      weights=weights)
+      weights=weights, held_out=held_out)
   return _run(job, out, overwrite, strict, listener)
 
 

@@ -101,6 +101,29 @@ def kind(space: str | None) -> str:
   return spaces.get(space).graph.kind
 
 
+def part(held_out: float, simclr: Any) -> float:
+  """A part of the training images that a training holds out, to be watched.
+
+  Args:
+    held_out: the part, 0 for none.
+    simclr: settings of the objective without labels, or None.
+
+  Raises:
+    InputError: no such part, or nothing to watch by it.
+  """
+  if isinstance(held_out, bool) or not isinstance(
+      held_out, numbers.Real) or not 0 <= held_out < 1:
+    raise errors.InputError(
+        f"held_out is {errors.short(held_out)} and must lie in [0, 1), a part"
+        " of the training images; 0 holds out none", "held_out")
+  if held_out and simclr is not None:
+    raise errors.InputError(
+        "held_out holds out images whose labels are foretold, which does not"
+        " apply to the objective simclr; leave it out, and give"
+        " simclr-watch-epochs", "held_out")
+  return float(held_out)
+
+
 def held_out(search: Any, unseen: str) -> float:
   """The part of the training images that a method does not see.
 

@@ -39,7 +39,6 @@ class Labels:
     criterion: what a supernet of classifiers minimises.
     embedding: of the networks' place, see `records.Skeleton`.
     make_objective: `(config, architecture, place) -> objective`.
-    watch: called after every epoch, where it is not None.
     train: the training images.
     test: the test images.
     views: of every image that a step looks at.
@@ -49,7 +48,6 @@ class Labels:
   criterion = objectives.CROSS_ENTROPY
   embedding = 0
   views = 1
-  watch: supervised.Watch | None = None
   make_objective: objectives.Maker = staticmethod(supervised.classification)
 
   def __init__(self, dataset: data_lib.Dataset,
@@ -64,10 +62,7 @@ class Labels:
 
   @functools.cached_property
   def _some(self):
-    """Up to 10,000 training images, evenly chosen."""
-    size = len(self.train.labels)
-    rows = np.linspace(0, size - 1, min(size, 10_000)).astype(int)
-    return fit_lib.Split(*(x[rows] for x in self.train))
+    return _some(self.train)
 
   def describe(self) -> dict[str, Any]:
     """What a run's configuration says of the objective."""
@@ -115,6 +110,21 @@ class Labels:
   def glance(self, method: base.Method, state: base.State) -> float:
     """The accuracy on up to 10,000 training images, not augmented."""
     return self._accuracy(method.evaluate, state, self._some)
+
+  def watching(self, held_out: fit_lib.Split | None
+               ) -> supervised.Watch | None:
+    """What is called after every epoch of a network's training.
+
+    It tells the accuracy on up to 10,000 held-out images.
+
+    Args:
+      held_out: training images that no network sees; of None nothing is told.
+    """
+    if held_out is None:
+      return None
+    some = _some(held_out)
+    return lambda method, state, epoch: {
+        "held_out_accuracy": self._accuracy(method.evaluate, state, some)}
 
   def _accuracy(self, predict, state, split):
     return fit_lib.evaluate(predict, state, split, preparation=self.preparation,
@@ -220,16 +230,23 @@ class Views(Labels):
     """The network's variables; the projection head has done its work."""
     return {kind: part["network"] for kind, part in variables.items()}
 
-  def watch(self, method: base.Method, state: base.State,
-            epoch: int) -> dict[str, Any]:
-    """The accuracy of the neighbours, every `watch_epochs` epochs.
+  def watching(self, held_out: fit_lib.Split | None) -> supervised.Watch:
+    """What tells the accuracy of the neighbours, every `watch_epochs` epochs.
 
     Of training images that are left out of those that vote, so that the test
     images stay unseen.
+
+    Args:
+      held_out: not looked at.
     """
+    del held_out
     every = self.simclr.watch_epochs
-    due = every and (epoch + 1) % every == 0
-    return {"neighbours": self.glance(method, state)} if due else {}
+
+    def watch(method, state, epoch):
+      due = every and (epoch + 1) % every == 0
+      return {"neighbours": self.glance(method, state)} if due else {}
+
+    return watch
 
   def judge(self, objective: objectives.Objective,
             variables: Any) -> dict[str, float]:
@@ -250,6 +267,13 @@ class Views(Labels):
 
 
 Config = simclr_lib.SimCLRConfig | arcface_lib.ArcFaceConfig | None
+
+
+def _some(split):
+  """Up to 10,000 images of a split, evenly chosen."""
+  size = len(split.labels)
+  rows = np.linspace(0, size - 1, min(size, 10_000)).astype(int)
+  return fit_lib.Split(*(x[rows] for x in split))
 
 
 def choose(dataset: data_lib.Dataset, config: supervised.FullTrainConfig,

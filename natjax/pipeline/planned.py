@@ -132,7 +132,7 @@ class Planned(work.Work):
       request = entry_lib.Request(
           search, first, space, share, judge.num_classes, dataset.image_size,
           len(trainer.seen.labels), len(trainer.devices), trainer.config,
-          trainer.place, judge.make_objective, judge.watch, judge.criterion,
+          trainer.place, judge.make_objective, trainer.watch, judge.criterion,
           others, beginning.inherits, trainer.together, beginning.fresh)
       self.plan = plan = entry.build(request)
       if not isinstance(plan, entry_lib.Plan):

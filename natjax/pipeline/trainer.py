@@ -54,6 +54,8 @@ class Trainer:
     seen: the training images of methods and networks; the others are the split
       "held_out".
     held_out: those, or None.
+    watch: called after every epoch of a network's training, where it is not
+      None.
     clock: by which the running job tells where its time goes.
     skipped: by split the images that were left out as damaged so far, as far
       as they were met since the last start; None where that is not allowed.
@@ -102,6 +104,7 @@ class Trainer:
         settings.refuse(full, "accumulate", f"must divide the {own} images of a"
                         " batch that a device has; give another, or another"
                         " batch-size")
+      self.watch = self.judge.watching(self.held_out)
       self._feed = feed_lib.checked(
           feed_lib.Feed({"train": self.seen}, full.batch_size,
                         self.judge.preparation), together)
@@ -192,7 +195,7 @@ class Trainer:
       trained = supervised.Supervised(
           self.config, architecture, num_classes=self.judge.num_classes,
           image_size=self.dataset.image_size, steps_per_epoch=self.steps,
-          objective=self._divided(architecture), watch=self.judge.watch)
+          objective=self._divided(architecture), watch=self.watch)
       feed, first, begin = self._feed, trained.method(), trained.begin
     folders = {s: out / runs.NETWORKS / f"{name}-{s}" for s in range(
         self.seed, self.seed + self.config.seeds)}

@@ -13,8 +13,16 @@ from natjax.graph import codec
 from natjax.methods import supervised
 from natjax.objectives import arcface as arcface_lib
 from natjax.objectives import simclr as simclr_lib
+from natjax.pipeline import (
+  checks,
+  estimates,
+  progress,
+  rate,
+  runs,
+  shapes,
+  summary,
+)
 from natjax.pipeline import clock as clock_lib
-from natjax.pipeline import estimates, progress, rate, runs, shapes, summary
 from natjax.pipeline import judge as judge_lib
 from natjax.pipeline import trainer as trainer_lib
 from natjax.pipeline import weights as weights_lib
@@ -158,7 +166,8 @@ class TrainJob(Work):
                seed: int = 0, devices: int | None = None,
                simclr: simclr_lib.SimCLRConfig | None = None,
                arcface: arcface_lib.ArcFaceConfig | None = None,
-               weights: weights_lib.Source | None = None):
+               weights: weights_lib.Source | None = None,
+               held_out: float = 0.0):
     """Args:
       architecture: what to train.
       dataset: images.
@@ -169,14 +178,17 @@ class TrainJob(Work):
       arcface: settings by which labels are learnt as identities of faces are.
       weights: to begin with, a run's folder, a file or variables
         (`pipeline.weights`); None draws them.
+      held_out: part of the training images that is not trained on, whose
+        accuracy is told after every epoch; 0 holds out none.
 
     Raises:
       InputError: anything that does not fit.
     """
     self.architecture = codec.check(architecture)
+    self._held_out = checks.part(held_out, simclr)
     self.trainer = trainer_lib.Trainer(
         dataset, config, architecture.kind, seed=seed, devices=devices,
-        objective=judge_lib.one_of(simclr, arcface))
+        objective=judge_lib.one_of(simclr, arcface), held_out=self._held_out)
     self.trainer.cost(self.architecture)
     self._weights, anew = weights_lib.given(
         weights, self.architecture, self.trainer)
@@ -185,7 +197,8 @@ class TrainJob(Work):
 
   def describe(self) -> dict[str, Any]:
     """The whole configuration, as `config.json` holds it."""
-    return {**super().describe(), **weights_lib.describe(self._weights)}
+    return {**super().describe(), **weights_lib.describe(self._weights),
+            **({"held_out": self._held_out} if self._held_out else {})}
 
   def estimate(self, teraflops: float | None = None) -> dict[str, Any]:
     """Size of the job: "params", "madds", "steps", "hours", "memory_bytes".

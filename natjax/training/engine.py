@@ -269,6 +269,8 @@ class Engine:
                    for epoch in range(stage.epochs)
                    for p, phase in enumerate(stage.phases)}
     self._chunks: dict[tuple[int, int], Callable[..., Carry]] = {}
+    # By stage and phase, of every run: what its state last showed.
+    self._seen: dict[tuple[int, int], list[dict[str, float]]] = {}
     self._seconds_per_step: dict[tuple[int, int], float] = {}
     path = options.metrics_path if self._processes.first else None
     self._rows = [metrics_lib.MetricsFile(path, run, options.on_row)
@@ -393,11 +395,13 @@ class Engine:
           took = self._options.chunk_seconds / 4
         self._seconds_per_step[key] = took
         position = position._replace(step=stop)
-        self._report(stage, phase, position, steps, sums)
         if stop < steps:
+          self._report(stage, phase, position, steps, sums)
           self._maybe_save(stage, phase, state, sums, position)
     self._check_state(stage, phase, position, state, sums)
-    self._finish(stage, phase, position, state, sums, source.report())
+    seen = self._observe(phase, position, state)
+    self._report(stage, phase, position, steps, sums)
+    self._finish(stage, phase, position, sums, seen, source.report())
     self._maybe_save(stage, phase, state, sums, position._replace(
         phase=position.phase + 1, step=0))
     return state, sums
@@ -449,25 +453,33 @@ class Engine:
     return [{name: float(v) for name, v in zip(
         phase.metrics, row / max(steps, 1), strict=True)} for row in values]
 
-  def _finish(self, stage, phase, position, state, sums, input_report):
+  def _observe(self, phase, position, state):
+    """What every run's state shows at the end of a phase."""
+    seen = [{} if phase.observe is None else phase.observe(
+        self._layout.one(state, i), position.epoch)
+            for i in range(len(self._layout.runs))]
+    self._seen[position.stage, position.phase] = [
+        {name: value for name, value in own.items() if isinstance(value, float)}
+        for own in seen]
+    return seen
+
+  def _finish(self, stage, phase, position, sums, seen, input_report):
     means = self._means(phase, sums, position.step)
-    for i, (rows, metrics) in enumerate(zip(self._rows, means, strict=True)):
-      seen = {} if phase.observe is None else phase.observe(
-          self._layout.one(state, i), position.epoch)
+    for rows, metrics, own in zip(self._rows, means, seen, strict=True):
       rows.append({"stage": stage.name, "phase": phase.name,
-                   "epoch": position.epoch, **metrics, **seen,
-                   **input_report,
+                   "epoch": position.epoch, **metrics, **own, **input_report,
                    "seconds": round(time.monotonic() - self._began, 3)})
 
   def _report(self, stage, phase, position, steps, sums):
     means = self._means(phase, sums, position.step)
     done = position.step + sum(
         n for at, n in self._walks.items() if at < position[:3])
-    for run, metrics in zip(self._layout.runs, means, strict=True):
+    seen = self._seen.get((position.stage, position.phase), [{}] * len(means))
+    for run, metrics, own in zip(self._layout.runs, means, seen, strict=True):
       self._options.on_progress(options_lib.Progress(
           run, stage.name, phase.name, position.epoch, stage.epochs,
           position.step, steps, done / max(sum(self._walks.values()), 1),
-          metrics if position.step else {}))
+          {**metrics, **own} if position.step else {}))
 
   def _maybe_save(self, stage, phase, state, sums, position):
     due = time.monotonic() - self._saved >= self._options.checkpoint_seconds

@@ -57,7 +57,11 @@ class Preparation(NamedTuple):
 
 
 class Progress(NamedTuple):
-  """Where the run stands, and the phase's mean metrics ({} before any)."""
+  """Where the run stands, and the phase's mean metrics ({} before any).
+
+  Beside them are the numbers that the phase's last end showed since the start
+  (`method.Phase.observe`).
+  """
 
   run: str
   stage: str

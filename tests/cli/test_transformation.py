@@ -187,7 +187,8 @@ def test_what_a_run_prints(finished):
   assert head[0].startswith("devices: 1 (") and "seed 0" in head[0]
   assert f"jax {jax.__version__}" in head[0]
   params = finished.result["original"]["params"]
-  assert head[1].startswith("digits: 1438 training and 359 test images of 10")
+  assert head[1].startswith("digits: 1438 training (144 of them held"
+                            " out) and 359 test images of 10")
   assert "held-out images counts" in head[2]  # 144 are few.
   assert head[4].startswith(f"network: {params} parameters, ")
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+import natjax
 from natjax import cli, data, errors, methods, pipeline, spaces, zoo
 from natjax.costs import exact as cost
 from natjax.graph import codec, skeleton
@@ -16,7 +17,7 @@ from natjax.graph import genotype as architecture
 from natjax.methods import bilevel, darts, nat, supervised
 from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import presets, runs
-from natjax.training import fit, settings
+from natjax.training import fit, metrics, settings
 from tests import tiny
 
 CELL = architecture.Cell(tuple(architecture.Edge(*edge) for edge in (
@@ -94,6 +95,33 @@ def test_seeds_are_networks_of_their_own(trained):
   different = jax.tree.map(lambda a, b: np.any(a != b), nets[0].variables,
                            nets[1].variables)
   assert all(jax.tree.leaves(different["batch_stats"]))
+
+
+@pytest.mark.long
+def test_held_out_images_are_not_trained_on_and_told_of(tmp_path):
+  d, heard = dataset(), []
+  d.train_labels[:] = np.arange(len(d.train_labels)) % 3
+  # What is held out is noise whose labels nothing foretells.
+  held_out = data.split(len(d.train_labels), (2 / 3, 1 / 3), seed=3)[1]
+  pipeline.train(
+      GENOTYPE, d, out=tmp_path / "run", held_out=1 / 3, seed=3, devices=1,
+      config=dataclasses.replace(TRAIN, seeds=1),
+      listener=pipeline.Listener(on_progress=heard.append))
+  network = networks_lib.load(tmp_path / "run")
+  accuracy = float(np.mean(np.asarray(network.predict(
+      d.train_images[held_out])) == d.train_labels[held_out]))
+  rows = metrics.read(tmp_path / "run" / "metrics.jsonl")
+  assert rows[-1]["held_out_accuracy"] == accuracy
+  # Beside the accuracy of its batches a chunk has that of the epoch before.
+  ends = [p.metrics["held_out_accuracy"] for p in heard if p.step == p.steps]
+  assert ends == [row["held_out_accuracy"] for row in rows]
+  assert all("held_out_accuracy" not in p.metrics for p in heard
+             if p.epoch == 0 and p.step < p.steps)
+  config = json.loads((tmp_path / "run" / "config.json").read_text())
+  assert config["held_out"] == 1 / 3
+  job = pipeline.TrainJob(GENOTYPE, d, TRAIN, seed=3, held_out=1 / 3)
+  seen = np.delete(np.arange(len(d.train_labels)), held_out)
+  assert np.array_equal(job.trainer.seen.images, d.train_images[seen])
 
 
 def test_train_again_returns_the_result(trained, monkeypatch):
@@ -418,6 +446,13 @@ def test_the_papers_preset_is_the_paper():
     ({"seed": True}, r"seed is True and must be an integer"),
     ({"devices": "1"}, r"devices is 1 and this machine has"),
     ({"out": None}, r"out is None and must be a path"),
+    *(({"held_out": part}, r"held_out is .* and must lie in \[0, 1\)")
+      for part in (1, -0.1, "0.1", None, True, float("nan"))),
+    ({"held_out": 0.001}, r"every part needs at least 1 example"),
+    ({"held_out": 0.9}, r"the train split has 10 images, fewer than a batch"),
+    ({"held_out": 0.1, "simclr": natjax.SimCLRConfig(),
+      "config": dataclasses.replace(TRAIN, cutout=0)},
+     r"does not apply to the objective simclr"),
 ])
 def test_train_refuses_before_it_writes(tmp_path, arguments, match):
   arguments = {"architecture": GENOTYPE, "dataset": dataset(), "config": TRAIN,

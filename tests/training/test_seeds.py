@@ -167,8 +167,9 @@ def test_a_phase_observes_each_run(together, tmp_path):
       observe=lambda state, epoch: {
           "seen": [int(state["count"]), epoch], "total": float(state["total"])})
   method = method._replace(stages=(base.Stage("one", 2, (first,)),))
-  path = tmp_path / "m.jsonl"
-  options = {"devices": devices.choose(1), "metrics_path": path}
+  path, heard = tmp_path / "m.jsonl", []
+  options = {"devices": devices.choose(1), "metrics_path": path,
+             "on_progress": heard.append}
   common = {"batch_size": 4, "preparation": test_fit.PREPARATION}
   if together:
     states = seeds.fit_seeds(
@@ -182,6 +183,10 @@ def test_a_phase_observes_each_run(together, tmp_path):
     assert [row["seen"] for row in rows] == [[5, 0], [10, 1]]
     assert rows[-1]["total"] == float(state["total"])
     assert list(rows[0])[-1] == "seconds"
+    # Of what is seen, progress tells the numbers.
+    ends = [p.metrics for p in heard if p.run == run and p.step == p.steps]
+    assert ends == [{name: row[name] for name in ("loss", "noise", "total")}
+                    for row in rows]
 
 
 def test_bad_seeds_are_refused():
