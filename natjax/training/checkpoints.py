@@ -5,7 +5,8 @@ to a temporary folder and renames it; beside it a seal is then written, with
 what the state is made of and a checksum of every file. Only sealed checkpoints
 are read, so that a process killed at any moment leaves either the old
 checkpoint or the new one, and a damaged or foreign one is known for what it is
-before orbax reads it. While one is written a mark stands beside it: one without
+before orbax reads it. Orbax takes a millisecond for an array, and a state may
+have thousands, so that small ones are written as one. While one is written a mark stands beside it: one without
 a seal and without a mark has lost its seal. Reading never executes anything
 from the files.
 """
@@ -23,11 +24,13 @@ from typing import Any, NamedTuple
 import zlib
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from natjax import errors
 from natjax.training import devices, metrics
 
+_SMALL = 2**20  # Bytes of an array, from which on it is written by itself.
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")  # In tensorstore's messages.
 
 
@@ -94,16 +97,17 @@ class Checkpoints:
     Raises:
       OSError: the disk does not take it; what was saved before is kept.
     """
-    state = self._on_host(state)
+    state = devices.plain(state)
     number = max(self._manager.all_steps(), default=-1) + 1
     self._mark(number).touch()
     with self._disk():
       self._manager.save(number, args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state),
+          state=ocp.args.StandardSave(_joined(state)),
           position=ocp.args.JsonSave(position._asdict())), force=True)
       self._manager.wait_until_finished()
     metrics.write_text(self._seal(number), json.dumps(
-        {"state": _structure(state), "files": self._checksums(number)}))
+        {"state": _structure(state), "files": self._checksums(number),
+         "joined": True}))
     self._mark(number).unlink()
     for path in self._folder.glob("*.seal"):
       if not (self._folder / path.stem).is_dir():
@@ -127,17 +131,23 @@ class Checkpoints:
     if not sealed:
       self._check_first(steps)
       return None
-    number = max(sealed)
-    plain = self._on_host(like)
-    self._check(number, plain)
-    if not self._alone:
-      plain = jax.tree.map(ocp.utils.to_shape_dtype_struct, plain)
+    number, plain = max(sealed), devices.plain(like)
+    if self._check(number, plain, like):
+      state, position = self._read(number, _joined(plain))
+      return devices.typed(_apart(state, plain), like), position
+    if self._alone:
+      state, position = self._read(number, plain)
+      return devices.typed(state, like), position
+    return self._read(number, jax.tree.map(
+        ocp.utils.to_shape_dtype_struct, like))
+
+  def _read(self, number, like):
+    """The state as it was written, and the position."""
     with self._disk():
-      restored = self._manager.restore(number, args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(plain),
+      found = self._manager.restore(number, args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(like),
           position=ocp.args.JsonRestore()))
-    state, position = restored["state"], Position(**restored["position"])
-    return devices.typed(state, like) if self._alone else state, position
+    return found["state"], Position(**found["position"])
 
   def _check_first(self, steps):
     """Refuses checkpoints without seals, but for what a kill leaves.
@@ -178,9 +188,6 @@ class Checkpoints:
       number = int(found[1])
       raise OSError(number, os.strerror(number), str(self._folder)) from e
 
-  def _on_host(self, tree):
-    return devices.plain(tree) if self._alone else tree
-
   def _seal(self, number):
     return self._folder / f"{number}.seal"
 
@@ -192,17 +199,29 @@ class Checkpoints:
     return {str(path.relative_to(folder)): zlib.crc32(path.read_bytes())
             for path in sorted(folder.rglob("*")) if path.is_file()}
 
-  def _check(self, number, like):
-    """Refuses a checkpoint that does not fit its seal or `like`."""
+  def _check(self, number, plain, like):
+    """Refuses a checkpoint that does not fit its seal, or not a state.
+
+    Args:
+      number: of the checkpoint.
+      plain: the state in host arrays.
+      like: the state.
+
+    Returns:
+      Whether small arrays were joined; 0.2.0 did not join them.
+    """
     try:
       seal = json.loads(self._seal(number).read_text(encoding="utf-8"))
+      joined = seal.get("joined", False)
       if seal["files"] != self._checksums(number):
         problem = "damaged (a file is not what was written)"
-      elif seal["state"] != _structure(like):
+      elif seal["state"] != _structure(
+          plain if joined or self._alone else like):
         problem = "of another kind of run"
       else:
-        return
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return joined
+    except (OSError, ValueError, KeyError, TypeError, AttributeError,
+            RecursionError):
       problem = "damaged (its seal cannot be read)"
     raise errors.InputError(
         f"the checkpoint {self._folder / str(number)} is {problem}; restore the"
@@ -220,6 +239,40 @@ def _not_of_orbax(record):
   return not error or not (_OS_ERROR.search(str(error)) or any(
       "orbax" in frame.filename
       for frame in traceback.extract_tb(error.__traceback__)))
+
+
+def _joined(state):
+  """A state of host arrays, the small ones of a type one after another."""
+  joined: dict[str, list[np.ndarray]] = {}
+  alone = {}
+  for number, leaf in enumerate(jax.tree.leaves(state)):
+    if leaf.nbytes < _SMALL:
+      joined.setdefault(str(leaf.dtype), []).append(leaf.ravel())
+    else:
+      alone[str(number)] = leaf
+  return {"alone": alone, "joined": {
+      name: np.concatenate(parts) for name, parts in joined.items()}}
+
+
+def _apart(found, like):
+  """The state of which `_joined` made what was found.
+
+  Args:
+    found: as `_joined` gives it.
+    like: a state of the same structure, shapes and dtypes.
+  """
+  leaves, structure = jax.tree.flatten(like)
+  begin = dict.fromkeys(found["joined"], 0)
+  state = []
+  for number, leaf in enumerate(leaves):
+    if leaf.nbytes < _SMALL:
+      name = str(leaf.dtype)
+      end = begin[name] + leaf.size
+      state.append(found["joined"][name][begin[name]:end].reshape(leaf.shape))
+      begin[name] = end
+    else:
+      state.append(found["alone"][str(number)])
+  return jax.tree.unflatten(structure, state)
 
 
 def _structure(state):

@@ -13,6 +13,7 @@ import time
 import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -22,7 +23,7 @@ from natjax.cli import processes
 from natjax.graph import genotype
 from natjax.methods import supervised
 from natjax.pipeline import runs
-from natjax.training import checkpoints, distributed
+from natjax.training import checkpoints, devices, distributed
 
 try:
   import resource
@@ -305,6 +306,69 @@ def test_a_first_checkpoint_that_a_kill_left_unsealed(tmp_path, monkeypatch):
   found.close()
 
 
+def odd_state():
+  """Arrays of several types and sizes, of which two are no small ones."""
+  return {
+      "key": jax.random.key(3), "step": jnp.int32(7), "none": jnp.zeros((0, 3)),
+      "half": jnp.arange(6, dtype=jnp.bfloat16).reshape(2, 3),
+      "large": jnp.arange(2**18, dtype=jnp.float32).reshape(2, -1),
+      "also": jnp.arange(2**18, dtype=jnp.float32) + 1,
+      "small": [jnp.full((2, n), n, jnp.float32) for n in range(1, 4)],
+      "mask": jnp.array([True, False]), "host": np.array([2.0, 3.0])}
+
+
+def blank(state):
+  return jax.tree.map(lambda x: (
+      np if isinstance(x, np.ndarray) else jnp).zeros_like(x), state)
+
+
+def same(one, other):
+  assert jax.tree.structure(one) == jax.tree.structure(other)
+  for x, y in zip(*(jax.tree.leaves(devices.plain(tree)) for tree in (
+      one, other)), strict=True):
+    assert x.dtype == y.dtype and np.array_equal(x, y)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_arrays_of_all_kinds_come_back(tmp_path, alone):
+  found = checkpoints.Checkpoints(tmp_path, alone=alone)
+  state = odd_state()
+  found.save(state, checkpoints.Position(epoch=4))
+  restored, position = found.restore(blank(state))
+  same(restored, state)
+  assert position.epoch == 4
+  # A thousand arrays are a few files, not a thousand.
+  saved = json.loads((tmp_path / "0.seal").read_text())["files"]
+  found.save([jnp.full(3, n) for n in range(1000)], checkpoints.Position())
+  assert len(json.loads((tmp_path / "1.seal").read_text())["files"]) <= len(
+      saved)
+  with pytest.raises(errors.InputError, match="of another kind of run"):
+    found.restore(state)
+  found.close()
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_an_earlier_version_wrote_is_read(tmp_path, monkeypatch, alone):
+  state = odd_state()
+  del state["none"]  # Which that one did not take.
+  found = checkpoints.Checkpoints(tmp_path, alone=alone)
+  with monkeypatch.context() as patch:
+    # It wrote every array by itself, and its seal did not say otherwise.
+    patch.setattr(checkpoints, "_joined", lambda plain: (
+        plain if alone else state))
+    found.save(state, checkpoints.Position(epoch=4))
+  path = tmp_path / "0.seal"
+  seal = json.loads(path.read_text())
+  del seal["joined"]
+  if not alone:
+    seal["state"] = checkpoints._structure(state)
+  path.write_text(json.dumps(seal))
+  restored, position = found.restore(blank(state))
+  same(restored, state)
+  assert position.epoch == 4
+  found.close()
+
+
 @pytest.mark.skipif(resource is None, reason="not on Windows")
 def test_a_disk_that_takes_no_more_is_told_of_as_such(tmp_path, capfd):
   state = {"x": np.random.default_rng(0).random(10**5)}
@@ -329,7 +393,7 @@ def test_a_disk_that_takes_no_more_is_told_of_as_such(tmp_path, capfd):
 FULL = """
 import resource, sys
 import numpy as np
-from natjax.training import checkpoints, distributed
+from natjax.training import checkpoints, devices, distributed
 found = checkpoints.Checkpoints(sys.argv[1])
 state = {f"a{n}": np.full(10, n) for n in range(60)}
 limits = resource.getrlimit(resource.RLIMIT_FSIZE)
