@@ -40,7 +40,8 @@ Hardware and time: `smoke` is nearly all compiling: part nasbench201 took 42
 minutes on 2 CPU cores that some fifteen others wanted, where two methods of it
 and darts had taken nine minutes beside less. Of `small`, on 2 CPU cores that
 others kept busy, the parts nasbench201 (IT-NAS and DARTS alone) and
-nasbench1shot1 took 65 minutes, in two calls; darts, s1-s4 and chains 3.6 hours
+nasbench1shot1 took 65 minutes, in two calls, and the other methods in
+nasbench201 28; darts, s1-s4 and chains 3.6 hours
 (experiments/results/it_nas_spaces).
 `paper`: accelerators and weeks.
 Expected, preset `paper`: `it_nas_report.PAPER`; not run here.

@@ -12,6 +12,7 @@ ImageNet.
 
 from collections.abc import Callable
 import dataclasses
+import importlib.util
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -415,6 +416,22 @@ def _load_other(name: str, data_dir: str | os.PathLike[str] | None,
   return checked
 
 
+def _read_digits():
+  """Scikit-learn's, whose file is read without it: importing takes a second."""
+  spec = importlib.util.find_spec("sklearn")
+  for folder in spec.submodule_search_locations or () if spec else ():
+    file = pathlib.Path(folder, "datasets", "data", "digits.csv.gz")
+    if file.is_file():
+      rows = np.loadtxt(file, delimiter=",")
+      values, labels = rows[:, :-1], rows[:, -1].astype(int)
+      break
+  else:  # It lies elsewhere, or there is none.
+    from sklearn import datasets
+    values, labels = datasets.load_digits(return_X_y=True)
+  pixels = np.rint(values.reshape(-1, 8, 8) * (255 / 16))  # Of 0..16.
+  return dataset.RawImages((pixels.astype(np.uint8), labels), None)
+
+
 def _read(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
           source: dataset.Source,
           streaming: streamed.Streaming) -> dataset.RawImages:
@@ -425,10 +442,7 @@ def _read(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
     raise errors.InputError(f"data_dir {os.fspath(data_dir)} given with {name},"
                             f" which {reason}; leave data_dir out")
   if name == "digits":
-    from sklearn import datasets  # Takes a second, and only this needs it.
-    digits = datasets.load_digits()
-    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # Of 0..16.
-    return dataset.RawImages((pixels, digits.target), None)
+    return _read_digits()
   if not is_path and data_dir is None:
     return _read_prepared(name, tfds_folder.default_data_dir(), image_size,
                           source.resize, streaming)

@@ -39,6 +39,18 @@ def _refusal(name, **options):
   return str(refusal.value)
 
 
+def test_digits_are_read_with_and_without_scikit_learn(monkeypatch):
+  with monkeypatch.context() as patch:
+    patch.setattr(sklearn_datasets, "load_digits", None)
+    found = data.load("digits", image_size=8)
+  with monkeypatch.context() as patch:
+    patch.setattr(importlib.util, "find_spec", lambda name: None)
+    other = data.load("digits", image_size=8)
+  assert np.array_equal(found.train_images, other.train_images)
+  assert np.array_equal(found.test_labels, other.test_labels)
+  assert found.train_labels.dtype == other.train_labels.dtype
+
+
 def test_digits_are_those_of_scikit_learn():
   digits = data.load("digits", image_size=8)
   assert digits.name == "digits"
