@@ -6,9 +6,9 @@ what the state is made of and a checksum of every file. Only sealed checkpoints
 are read, so that a process killed at any moment leaves either the old
 checkpoint or the new one, and a damaged or foreign one is known for what it is
 before orbax reads it. Orbax takes a millisecond for an array, and a state may
-have thousands, so that small ones are written as one. While one is written a mark stands beside it: one without
-a seal and without a mark has lost its seal. Reading never executes anything
-from the files.
+have thousands, so that small ones are written as one. While a checkpoint is
+written a mark stands beside it: one without a seal and without a mark has lost
+its seal. Reading never executes anything from the files.
 """
 
 from collections.abc import Sequence
