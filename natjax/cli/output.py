@@ -262,6 +262,9 @@ def _print_search(result):
   if nodes := [*_tied_nodes(result)]:
     cells += ("; so do the edges that are kept of those that are not at"
               f" {len(nodes)} nodes ({', '.join(nodes)})")
+  if result.get("reconnected"):
+    cells += ("; what is strongest let nothing through a cell, and the way that"
+              " loses least was opened")
   memory = result["peak_memory_bytes"]
   out.print(f"{cells}; search {result['search_seconds']:.1f} s" + (
       f"; at most {amounts.memory(memory, 0)} in use" if memory else ""))

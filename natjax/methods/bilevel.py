@@ -274,12 +274,13 @@ class Search(search_lib.Search):
   def derive(self, state: SearchState, given: codec.Architecture | None,
              score: base.Walk, rng: jax.Array) -> base.Derived:
     """What the search came to (`search.Search.derived`)."""
-    how = self.how(state.alpha, self._last(state))
+    step = self._last(state)
+    how = self.how(state.alpha, step)
     parent = float(score(self.is_right, (state.params, [
         h.value for h in how]), split="architecture"))
     return self.derived(
-        state.params, self.found(state),
-        self.keep(state.alpha, self._last(state)), parent, score)
+        state.params, self.keep(state.alpha, step), self.mix(state.alpha, step),
+        parent, score)
 
   def explain(self, state: SearchState) -> str:
     """The architecture that would have been derived."""

@@ -222,8 +222,7 @@ class ITNAS(indicator.Attending):
     strengths = [a.mean(0) for a in attended]
     kept = self.keep(strengths)
     derived = self.derived(
-        state.params["supernet"], self.within(kept, strengths), kept,
-        float(right.mean()), score)
+        state.params["supernet"], kept, strengths, float(right.mean()), score)
     return derived._replace(report={
         **derived.report, **self.report(kept, strengths, attended)})
 

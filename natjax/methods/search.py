@@ -207,30 +207,35 @@ class Search:
     return {group.name: int(np.asarray(mask)[:, column].sum())
             for group, mask in zip(self.connections.groups, kept, strict=True)}
 
-  def derived(self, params: Any, kept: connections.Strengths,
-              wanted: connections.Strengths, parent: float,
+  def derived(self, params: Any, wanted: connections.Strengths,
+              strengths: connections.Strengths, parent: float,
               score: base.Walk) -> base.Derived:
     """What a search came to, and its report.
 
     Args:
       params: of the supernet.
-      kept: bool[E, O] per group, what is derived.
-      wanted: likewise, what would have been without a budget.
+      wanted: bool[E, O] per group, what is kept by strength alone.
+      strengths: f32[E, O] per group.
       parent: accuracy of the supernet on the images that decided.
       score: walks over these, the split "architecture".
 
     Returns:
       The architecture, to be trained from scratch, and a report: "parent_
       accuracy", "child_accuracy" of the sub-network that is derived, with its
-      weights, on the same images; "skips" and "connections" per cell type, and
-      "cheapened", whether the budget changed what was found.
+      weights, on the same images; "skips" and "connections" per cell type;
+      "reconnected", whether a way through a cell had to be opened
+      (`connections.Connections.connected`), and "cheapened", whether the budget
+      changed what was found.
     """
+    connected = self.connections.connected(wanted, strengths)
+    kept = self.within(connected, strengths)
     child = float(score(self.is_right, (params, [
         h.value for h in self.how_kept(kept)]), split="architecture"))
     found = self.connections.space.written(self.connections.architecture(kept))
     return base.Derived(found, None, {
         "parent_accuracy": parent, "child_accuracy": child,
-        **self.counted(wanted, kept)})
+        "reconnected": _differ(wanted, connected),
+        **self.counted(connected, kept)})
 
   def counted(self, wanted: connections.Strengths,
               kept: connections.Strengths) -> dict[str, Any]:
@@ -240,8 +245,7 @@ class Search:
         "connections": {group.name: int(np.asarray(mask).sum())
                         for group, mask in zip(
                             self.connections.groups, kept, strict=True)},
-        "cheapened": any((np.asarray(a) != np.asarray(b)).any()
-                         for a, b in zip(wanted, kept, strict=True))}
+        "cheapened": _differ(wanted, kept)}
 
   def is_right(self, params_and_weights: Any, batch: base.Batch) -> jax.Array:
     """f32[B], 1 where the supernet with weights per block is right."""
@@ -251,3 +255,9 @@ class Search:
            for h, w in zip(self.how_kept(kept), weights, strict=True)]
     logits, _ = self.supernet.run({"params": params}, how, batch["image"])
     return objectives.right(logits, batch["label"])
+
+
+def _differ(kept, others):
+  """Whether not the same connections are kept."""
+  return any((np.asarray(a) != np.asarray(b)).any()
+             for a, b in zip(kept, others, strict=True))

@@ -8,7 +8,9 @@ to an architecture.
 Where nodes choose their inputs, a node keeps K connections ("top-2"), by
 elements or on edges of their own, or those that a search picked itself; `null`
 is never kept. Where a space takes its graph's edges as they are, every edge
-keeps its strongest candidate, `null` among them.
+keeps its strongest candidate, `null` among them. Should that leave no way
+through a block, which then gives zeros for any image, the way that loses least
+is opened: no paper says so, whose searches return such cells.
 """
 
 from collections.abc import Sequence
@@ -287,10 +289,67 @@ class Connections:
         for table, mask in zip(self._costs, kept, strict=True))
     return operations.Cost(*map(int, total))
 
+  def connected(self, kept: Strengths, strengths: Strengths
+                ) -> list[np.ndarray]:
+    """What is kept, with a way through every block.
+
+    Where there is none, one is opened: on its edges that keep `null` or
+    nothing, the strongest other candidate is kept instead. Of all ways it is
+    that which loses least strength (an edge that keeps nothing, what it lacks
+    to the block's strongest), and of equal ones the one that changes least.
+
+    Args:
+      kept: bool[E, O] per group.
+      strengths: f32[E, O] per group.
+    """
+    found = [np.array(mask, bool) for mask in kept]
+    for group, mask, strength in zip(
+        self.groups, found, strengths, strict=True):
+      for e, o in self._way(group, mask, np.asarray(strength, np.float64))[1]:
+        mask[e] = False
+        mask[e, o] = True
+    return found
+
+  def _way(self, group, mask, strength):
+    """The way through a block that loses least, and what it loses.
+
+    Returns:
+      The loss, 0 of one that is open and infinite where none can be opened, and
+      the connections (edge, candidate) to be kept instead of `null`.
+    """
+    nothing: tuple[float, list[tuple[int, int]]] = (np.inf, [])
+    order = lambda option: (option[0], len(option[1]))
+    # Nodes to which no edge leads are those that are given.
+    targets = {edge.target for edge in group.cell.edges}
+    best = {edge.source: (0.0, nothing[1]) for edge in group.cell.edges
+            if edge.source not in targets}
+    for e, edge in enumerate(group.cell.edges):
+      lost, way = best.get(edge.source, nothing)
+      others = group.allowed[e].copy()
+      others[self.null] = False
+      if not group.allowed[e].any():
+        lost = lost if edge.operation != operations.NULL else np.inf
+      elif not (mask[e] & others).any():
+        if others.any():
+          o = int(np.argmax(np.where(others, strength[e], -np.inf)))
+          now = strength[e][mask[e]] if mask[e].any() else strength
+          lost, way = lost + now.max() - strength[e, o], [*way, (e, o)]
+        else:
+          lost = np.inf
+      if order((lost, way)) < order(best.get(edge.target, nothing)):
+        best[edge.target] = lost, way
+    return min((best.get(node, nothing) for node in group.cell.concat),
+               key=order)
+
+  def _open(self, kept):
+    """Whether there is a way through every block, or none can be opened."""
+    return not any(self._way(group, np.asarray(mask, bool), np.zeros(
+        mask.shape))[1] for group, mask in zip(self.groups, kept, strict=True))
+
   def within(self, kept: Strengths, strengths: Strengths,
              limits: budget_lib.Budget, *, distinct_edges: bool = False,
              fewer: bool = False) -> list[np.ndarray]:
-    """What is kept, made cheaper until it meets the limits.
+    """What is kept, connected, and made cheaper until it meets the limits.
 
     Connection by connection (`costs.budget.cheapen`): another one takes its
     place, on the same edge or, where nodes choose, on another one into the same
@@ -309,9 +368,10 @@ class Connections:
     strengths = [np.asarray(s, np.float64) for s in strengths]
     one = distinct_edges or not self.space.several
     return budget_lib.cheapen(
-        [np.array(mask) for mask in kept], limits,
+        self.connected(kept, strengths), limits,
         lambda now: budget_lib.Spent(self.cost(now)),
-        lambda now: self._neighbours(now, strengths, one, fewer),
+        lambda now: (pair for pair in self._neighbours(
+            now, strengths, one, fewer) if self._open(pair[0])),
         f"nothing in search space '{self.space.name}'")
 
   def likeliest(self, strengths: Strengths,

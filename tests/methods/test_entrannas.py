@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from natjax import errors, spaces
-from natjax.methods import entrannas, entrannas_dst
+from natjax.graph import codec
+from natjax.methods import bilevel, entrannas, entrannas_dst
 from tests.methods import searching
 
 STEP = jnp.zeros((), jnp.int32)
@@ -250,6 +251,26 @@ def test_dst_in_a_space_of_one_operation_per_edge():
   names = [edge.operation for edge in found.blocks[0].edges]
   for mask, name in zip(kept, names, strict=True):
     assert name == (space.candidates[mask.argmax()] if mask.any() else "null")
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_cell_that_lets_nothing_through_is_opened(closed):
+  method = entrannas.EnTranNAS(
+      entrannas.EnTranConfig(epochs=2, temperature=1.0, supernet_width=0.25),
+      spaces.get("nasbench201"), **searching.SIZES)
+  alpha = np.zeros((6, 5), np.float32)
+  alpha[3:, 4] = 5.0 * closed  # Null into the last node.
+  alpha[5, 1] = 4.9  # A convolution, 1x1, from the third node.
+  state = bilevel.SearchState(jnp.int32(1), None, {
+      "alpha": [jnp.asarray(alpha)]}, None, None, None)
+  derived = method.derive(state, None, lambda *_, split: 0.5, None)
+  assert derived.report["reconnected"] is closed
+  assert not derived.report["cheapened"]
+  assert derived.architecture.blocks[0].edges[5].operation == "conv_1x1"
+  row = method.observe(state, 0)
+  assert row["architecture"] == codec.to_dict(
+      method.connections.architecture(method.found(state)))
+  assert np.asarray(row["kept"]["blocks 0-4, 6-10, 12-16"])[5, 1] == 1
 
 
 @pytest.mark.parametrize("name,change,message", [

@@ -170,6 +170,61 @@ def test_every_edge_of_nasbench201_keeps_its_strongest():
       "conv_3x3", "avg_pool_2x2", "conv_3x3", "plain_conv_1x1"]
 
 
+@functools.cache
+def open_cells():
+  """Of all cells of NAS-Bench-201 candidates per edge, i32[., 6]; no dead ones.
+  """
+  group, = nasbench().groups
+  every = np.array([*itertools.product(range(5), repeat=6)])
+  reached = np.zeros((len(every), 5), bool)
+  reached[:, 1] = True
+  for edge, operation in zip(group.cell.edges, every.T, strict=True):
+    reached[:, edge.target] |= reached[:, edge.source] & (operation != 4)
+  return every[reached[:, 4]]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_way_that_loses_least_is_opened(seed):
+  found, rng = nasbench(), np.random.default_rng(seed)
+  strength = rng.random((6, 5))
+  # Null is the strongest on all edges, or on those into the last node.
+  strength[seed % 2 * 3:, 4] += 1
+  kept = found.strongest([strength])
+  mask, = found.connected(kept, [strength])
+  total = strength[np.arange(6), open_cells()].sum(1)
+  best = open_cells()[total.argmax()]
+  assert np.array_equal(mask.argmax(1), best) and (mask.sum(1) == 1).all()
+  # It stays as it is, and no budget closes it again.
+  assert np.array_equal(found.connected([mask], [strength])[0], mask)
+  limits = budget.Budget(params=found.cost([mask]).params - 1)
+  try:
+    cheaper, = found.within(kept, [strength], limits)
+  except errors.NotMet:
+    assert found.cost([mask]).params == found.costs[1][0]
+  else:
+    assert (open_cells() == cheaper.argmax(1)).all(1).any()
+    assert found.cost([cheaper]).params <= limits.params
+
+
+def test_edges_that_keep_nothing_are_opened_too():
+  strength = np.zeros((6, 5))
+  strength[3, 1] = 0.5  # From the cell's input to its output.
+  kept = [np.zeros((6, 5), bool)]
+  mask, = nasbench().connected(kept, [strength])
+  assert np.argwhere(mask).tolist() == [[3, 1]]
+  assert not kept[0].any()
+
+
+@pytest.mark.parametrize("name", ["darts", "s1", "nasbench1shot1-2"])
+def test_where_nodes_have_parents_there_is_always_a_way(name):
+  place = FOUR if spaces.SPACES[name].graph.kind == "cells" else FRAME
+  found = connections.Connections(spaces.SPACES[name], place)
+  kept = found.strongest(strengths(found, 0), distinct_edges=True)
+  for mask, same in zip(kept, found.connected(
+      kept, strengths(found, 1)), strict=True):
+    assert np.array_equal(mask, same)
+
+
 def test_nothing_is_decided_on_fixed_edges():
   """Of blocks that a window of its own makes smaller: node 3 alone."""
   network = architectures.PADDED
