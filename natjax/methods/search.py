@@ -3,7 +3,8 @@
 A search trains a supernet of a space (`networks.supernet`) and comes to
 strengths of the space's connections (`spaces.connections`): alpha that is
 trained beside the weights (`bilevel`), or attention (`it_nas`). The strongest
-are kept, within a budget.
+are kept, within a budget. Where they let nothing through a cell, one way is
+opened (`connections.Connections.connected`), which no paper does.
 
 BN in search always normalises by the batch, also where accuracies are measured,
 which the authors' programs do not.
