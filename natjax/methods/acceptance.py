@@ -31,6 +31,28 @@ def student(count: int) -> float:
   return _STUDENT[min(count - 1, len(_STUDENT)) - 1]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialsConfig:
+  """Settings of a method whose candidates are tried before one is returned.
+
+  Attributes:
+    held_out: part of the training images kept from search and training, on
+      which what was found is compared with the original, both trained briefly,
+      and once more when both are trained in full; 0 accepts without a look.
+      None is 0.1, with the published policy of nat 0.
+    tolerance: by how many percentage points of the held-out images a cheaper
+      network may be worse than the original.
+    finalists: the most candidates that are trained briefly; without trial
+      epochs fewer, where it would take longer than the trainings at the end.
+    trial_epochs: of that; 0 is a tenth of the final training's, at least 5.
+  """
+
+  held_out: float | None = None
+  tolerance: float = 0.5
+  finalists: int = 3
+  trial_epochs: int = 0
+
+
 class Pairs(NamedTuple):
   """How two networks did on the same images.
 

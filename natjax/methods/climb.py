@@ -37,6 +37,7 @@ from natjax.graph import arrays as arrays_lib
 from natjax.graph import blocks as blocks_lib
 from natjax.graph import codec, records
 from natjax.methods import (
+    acceptance,
     aims,
     bounds,
     candidates,
@@ -60,7 +61,7 @@ _LEAST = 2  # Draws, without which there is no interval.
 
 
 @dataclasses.dataclass(frozen=True)
-class ClimbConfig(bounds.BoundsConfig):
+class ClimbConfig(acceptance.TrialsConfig, bounds.BoundsConfig):
   """Settings of the transformation. None is what the architecture usually has.
 
   Attributes:
@@ -73,15 +74,6 @@ class ClimbConfig(bounds.BoundsConfig):
       where none of them is better.
     evaluations: networks that are scored at most, by a first draw; what brings
       an architecture within a budget counts, but is not ended by it.
-    held_out: part of the training images kept from search and training, on
-      which what was found is compared with the original, both trained briefly,
-      and once more when both are trained in full; 0 accepts without a look.
-      None is 0.1.
-    tolerance: by how many percentage points of the held-out images a cheaper
-      network may be worse than the original.
-    finalists: the most candidates that are trained briefly; without trial
-      epochs fewer, where it would take longer than the trainings at the end.
-    trial_epochs: of that; 0 is a tenth of the final training's, at least 5.
     max_params: the most parameters that a candidate may have: a number, with
       K, M or G, or a multiple of the given architecture's such as "0.8x"; empty
       for no limit but the guard's.
@@ -97,10 +89,6 @@ class ClimbConfig(bounds.BoundsConfig):
   draws: int = 4
   neighbours: int = 24
   evaluations: int = 400
-  held_out: float | None = None
-  tolerance: float = 0.5
-  finalists: int = 3
-  trial_epochs: int = 0
   max_params: str = ""
   max_madds: str = ""
   keep: str = ""

@@ -27,6 +27,7 @@ from natjax.costs import budget as budget_lib
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import codec, records
 from natjax.methods import (
+    acceptance,
     aims,
     bounds,
     candidates,
@@ -44,7 +45,8 @@ from natjax.training import settings
 
 
 @dataclasses.dataclass(frozen=True)
-class EvolvedConfig(evolution.EvolutionConfig, bounds.BoundsConfig):
+class EvolvedConfig(evolution.EvolutionConfig, acceptance.TrialsConfig,
+                    bounds.BoundsConfig):
   """Settings of the transformation. None is what the architecture usually has.
 
   Attributes:
@@ -69,15 +71,6 @@ class EvolvedConfig(evolution.EvolutionConfig, bounds.BoundsConfig):
       trials take something cheaper, as of nat (of what keeps to a budget that
       it exceeds, the best score); "auto" is sure. Under a budget that the given
       one exceeds, of those near it, unless it is accuracy.
-    held_out: part of the training images kept from search and training, on
-      which what was found is compared with the original, both trained briefly,
-      and once more when both are trained in full; 0 accepts without a look.
-      None is 0.1.
-    tolerance: by how many percentage points of the held-out images a cheaper
-      network may be worse than the original.
-    finalists: the most candidates that are trained briefly; without trial
-      epochs fewer, where it would take longer than the trainings at the end.
-    trial_epochs: of that; 0 is a tenth of the final training's, at least 5.
     max_params: the most parameters that a candidate may have: a number, with
       K, M or G, or a multiple of the given architecture's such as "0.8x"; empty
       for no limit but the guard's.
@@ -103,10 +96,6 @@ class EvolvedConfig(evolution.EvolutionConfig, bounds.BoundsConfig):
   inputs: int = 1
   candidates: int = 10
   prefer: str = "cost"
-  held_out: float | None = None
-  tolerance: float = 0.5
-  finalists: int = 3
-  trial_epochs: int = 0
   max_params: str = ""
   max_madds: str = ""
   weights_fraction: float = 0.8

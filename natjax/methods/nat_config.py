@@ -12,7 +12,7 @@ FOCUSES = ("auto", "given", "general")
 
 
 @dataclasses.dataclass(frozen=True)
-class NATConfig(bounds.BoundsConfig):
+class NATConfig(acceptance.TrialsConfig, bounds.BoundsConfig):
   """Settings of the search. The defaults are section 5.1's where it has any.
 
   None is what the architecture usually has (`FullNATConfig`).
@@ -57,15 +57,6 @@ class NATConfig(bounds.BoundsConfig):
       trials on held-out images take something cheaper that scores within one
       standard error of it (of what keeps to a budget that it exceeds, the best
       score); "auto" is accuracy with the published policy, else sure.
-    held_out: part of the training images kept from search and training, on
-      which what was found is compared with the original, both trained briefly,
-      and once more when both are trained in full; 0 accepts without a look.
-      None is 0.1, with the published policy 0.
-    tolerance: by how many percentage points of the held-out images a cheaper
-      network may be worse than the original.
-    finalists: the most candidates that are trained briefly; without trial
-      epochs fewer, where it would take longer than the trainings at the end.
-    trial_epochs: of that; 0 is a tenth of the final training's, at least 5.
     max_params: the most parameters that a candidate may have: a number, with
       K, M or G, or a multiple of the given architecture's such as "0.8x"; empty
       for no limit but the guard's.
@@ -104,10 +95,6 @@ class NATConfig(bounds.BoundsConfig):
   candidates: int = 10
   selection: str = "sample"
   prefer: str = "auto"
-  held_out: float | None = None
-  tolerance: float = 0.5
-  finalists: int = 3
-  trial_epochs: int = 0
   max_params: str = ""
   max_madds: str = ""
   weights_fraction: float = 0.4
