@@ -39,7 +39,7 @@ def dataset(count=96, size=4):
   labels[0] = 2
   return data.make_dataset("noise", (images, labels),
                            (images[:40], labels[:40]), image_size=size,
-                           class_names="abc")
+                           class_names=[*"abc"])
 
 
 # Training.
