@@ -307,9 +307,10 @@ def _file(path, name=None):
   architecture = exports.parse(text, where=str(path), name=name)
   count, line = exports.last_of(text, name)
   if count > 1:
+    code = " of its code" if exports.code(text) != text else ""
     console.err.print(f"{path} holds {count} architectures"
                       f"{f' called {name}' if name else ''}; the last one is"
-                      f" taken, of line {line}")
+                      f" taken, of line {line}{code}")
   return architecture
 
 

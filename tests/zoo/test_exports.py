@@ -321,3 +321,38 @@ def test_a_pipe_and_a_file_without_end_are_refused_at_once(tmp_path):
     f.truncate(2**33)
   with pytest.raises(errors.InputError, match="has more than 64 MB"):
     exports.read(tmp_path / "huge.txt")
+
+
+def _notebook(*sources, kind="code"):
+  return json.dumps({"cells": [
+      {"cell_type": "markdown", "source": [f"# {OTHER}\n", "Genotype()"]}, *(
+          {"cell_type": kind, "source": source, "outputs": [{"text": OTHER}]}
+          for source in sources)], "metadata": {}, "nbformat": 4}, indent=1)
+
+
+def test_the_code_of_a_notebook_is_read(tmp_path, capsys):
+  wanted = zoo.get("darts")
+  magic = ["%matplotlib inline\n", "if True:\n", "  !pip install torch"]
+  text = f"DARTS = {genotype.to_original(wanted)}"
+  for sources in ([magic, text], [[text]], [magic, [f"{text}\n", "other = 1"]]):
+    assert exports.parse(_notebook(*sources)) == wanted
+    assert exports.parse(_notebook(*sources), name="DARTS") == wanted
+  assert exports.parse(_notebook(f"cell = '{STRING}'")) == CELL
+  path = tmp_path / "two.ipynb"
+  path.write_text(_notebook(text, f"OTHER = {text[8:]}"), "utf-8")
+  assert exports.read(path, "OTHER") == wanted
+  assert cli.main(["cost", str(path)]) == 2
+  assert "two.ipynb holds the genotypes DARTS, OTHER" in capsys.readouterr().err
+  path.write_text(_notebook(text, text), "utf-8")
+  assert cli.main(["cost", str(path)]) == 0
+  assert "the last one is taken, of line 2 of its code" in " ".join(
+      capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("notebook", [
+    _notebook(), _notebook("x = 1"), _notebook(STRING, kind="raw"),
+    json.dumps({"cells": [None, {"cell_type": "code", "source": 3}],
+                "nbformat": 4})])
+def test_a_notebook_without_an_architecture_is_refused(notebook):
+  with pytest.raises(errors.InputError, match="no code cell of this notebook"):
+    exports.parse(notebook)
