@@ -255,8 +255,8 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   elif names_factory(name):
     architecture = imported(name)[0].network
     own = name
-  elif os.path.isfile(path) or path.suffix in (".json", ".txt", ".py") or (
-      len(path.parts) > 1) or os.path.exists(name.rpartition(":")[0]):
+  elif os.path.isfile(path) or path.suffix.lower() in (
+      ".json", ".txt", ".py") or len(path.parts) > 1 or os.path.exists(name.rpartition(":")[0]):
     architecture = _read(path)
     own = name if architecture.kind == "blocks" else ""
   else:
@@ -288,7 +288,7 @@ def _read(path):
   if not name or not os.path.exists(whole) or path.exists():
     return _file(path)
   if name.isdecimal() and (
-      whole.endswith((".csv", ".csv.gz")) or os.path.isdir(whole)):
+      whole.lower().endswith((".csv", ".csv.gz")) or os.path.isdir(whole)):
     from natjax.benchmarks import nasbench201 as tables
 
     codes = tables.read(whole).codes

@@ -300,10 +300,10 @@ def test_convert(tmp_path, capsys):
 
 
 def test_a_cell_by_the_benchmarks_own_index(tmp_path, capsys):
-  path = tmp_path / "table.csv"
-  path.write_text("index,arch\n0,x\n", "utf-8")
-  assert cli.main(["cost", f"{path}:0"]) == 2
-  assert "table.csv: " in capsys.readouterr().err
+  for file in ("table.csv", "TABLE.CSV"):
+    (tmp_path / file).write_text("index,arch\n0,x\n", "utf-8")
+    assert cli.main(["cost", f"{tmp_path / file}:0"]) == 2
+    assert f"{file}: without the columns" in capsys.readouterr().err
   table = (pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
            / "nasbench201.csv.gz")
   if not table.is_file():
