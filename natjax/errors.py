@@ -99,7 +99,7 @@ def path(value: Any, field: str | None = None) -> pathlib.Path:
       NUL byte, or is longer than names of files can be.
   """
   what = field or "the path"
-  if not isinstance(value, str | os.PathLike):
+  if not isinstance(value, str | os.PathLike) or value == "":
     raise InputError(
         f"{what} is {short(value)} and must be a path; name a file or a folder",
         field)

@@ -21,7 +21,7 @@ def test_paths_that_files_can_have(value):
     ("/".join(["y" * 99] * 50), "which no file can have"),
     ("a\0b", r"'a\\x00b', which no file"),
     (5, "out is 5 and must be a path"), ([], "must be a path"),
-    (None, "must be a path")])
+    (None, "must be a path"), ("", "out is '' and must be a path")])
 def test_paths_that_no_file_can_have(value, message):
   with pytest.raises(errors.InputError, match=message) as e:
     errors.path(value, "out")

@@ -256,7 +256,8 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
     architecture = imported(name)[0].network
     own = name
   elif os.path.isfile(path) or path.suffix.lower() in (
-      ".json", ".txt", ".py") or len(path.parts) > 1 or os.path.exists(name.rpartition(":")[0]):
+      ".json", ".txt", ".py") or len(path.parts) > 1 or os.path.exists(
+          name.rpartition(":")[0]):
     architecture = _read(path)
     own = name if architecture.kind == "blocks" else ""
   else:

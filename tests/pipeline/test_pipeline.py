@@ -87,6 +87,13 @@ def test_listener_hears_of_every_row_and_chunk(trained):
   assert done == sorted(done) and done[-1] == 1
 
 
+def test_a_key_is_no_seed(tmp_path):
+  for seed in (jax.random.key(0), jax.random.PRNGKey(0), None, "0"):
+    with pytest.raises(errors.InputError, match="must be an integer") as e:
+      pipeline.train(GENOTYPE, dataset(), out=tmp_path, config=TRAIN, seed=seed)
+    assert "\n" not in str(e.value) and e.value.field == "seed"
+
+
 def test_seeds_are_networks_of_their_own(trained):
   nets = [networks_lib.load(trained.out, f"network-{seed}") for seed in (3, 4)]
   assert [n.test_accuracy for n in nets] == trained.result["accuracies"]
