@@ -4,10 +4,10 @@ Either `FOLDER/train/CLASS/*.png` and `FOLDER/test/CLASS/*.png`, or
 `FOLDER/CLASS/*.png`, of which a fixed part of every class is held out as the
 test set. `training` is read as `train`; and as `test` the first of `testing`,
 `val`, `valid` and `validation` that has classes, where there is no `test` or
-where that has none, its labels being secret. The images of a class may also
-stand in its folder `images`. Images that lie elsewhere are passed over, and the
-notes of what is read say so. Classes are numbered in the order of their names.
-Any format that Pillow decodes will do; files without the suffix of an image
+where that has none, its labels being secret; all may be in capitals. The images
+of a class may also stand in its folder `images`. Images that lie elsewhere are
+passed over, and the notes of what is read say so. Classes are numbered in the
+order of their names. Any format that Pillow decodes will do; files without the suffix of an image
 (`SUFFIXES`, in any case) are passed over, of `OTHER_SUFFIXES` with a note.
 
 A turn that EXIF asks of a JPEG (cameras ask for one and leave the pixels alone)
@@ -136,9 +136,11 @@ def _read_files(paths, image_size, resize, stream):
 def _parts(folder: pathlib.Path, test_fraction: float | None
            ) -> tuple[pathlib.Path, list[pathlib.Path]]:
   """Returns the training folder, and those that may hold the test set."""
-  train = next((folder / name for name in _TRAIN_FOLDERS
-                if (folder / name).is_dir()), None)
-  found = [folder / n for n in _TEST_FOLDERS if (folder / n).is_dir()]
+  # Of names that differ in capitals alone, those without come last.
+  names = {name.lower(): name for name in _folders(folder)}
+  train = next((folder / names[name] for name in _TRAIN_FOLDERS
+                if name in names), None)
+  found = [folder / names[name] for name in _TEST_FOLDERS if name in names]
   if train and not found and test_fraction is None:
     raise errors.InputError(
         f"{folder} has {train.name} but none of {', '.join(_TEST_FOLDERS)}; add"

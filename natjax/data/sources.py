@@ -199,7 +199,8 @@ def load(name: str | os.PathLike[str], *,
       `test_fraction` of a set that has test images, or none of one that has
       none; arrays to be streamed.
   """
-  errors.path(name, "dataset")
+  if name != "":  # Which is refused with the names that there are.
+    errors.path(name, "dataset")
   name = os.fspath(name)
   source, streaming = _asked(
       name, data_dir=data_dir, image_size=image_size, resize=resize,
@@ -447,6 +448,11 @@ def _read(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
         f"{folder}: {problem}; give an .npz file, a folder of images, or one"
         f" with {record_file.RECORDS}")
   if is_path:
+    if prepared := tfds_folder.names_of(folder.resolve()):
+      own, where = prepared
+      raise errors.InputError(
+          f"{folder} is a set that tensorflow-datasets prepared; give its name,"
+          f" {own}, and {where} as data_dir", "dataset")
     return image_folder.read(
         folder, image_size, source.resize, source.test_fraction, streaming)
   if not folder.is_dir():

@@ -52,6 +52,20 @@ def test_read_a_divided_folder(tmp_path, train_name, test_name):
   assert raw.test[1].tolist() == [0, 1]
 
 
+def test_parts_in_capitals(tmp_path):
+  for part in ("Training", "TESTING"):
+    for i, label in enumerate(("a", "b")):
+      _save(tmp_path / part / label / "1.png", np.full((2, 2, 3), i, np.uint8))
+  raw = _read(tmp_path)
+  assert raw.class_names == ("a", "b") and raw.notes == ()
+  assert raw.train[0][:, 0, 0, 0].tolist() == raw.test[1].tolist() == [0, 1]
+  for label in ("c", "d"):
+    _save(tmp_path / "training" / label / "1.png")
+    _save(tmp_path / "testing" / label / "1.png")
+  assert _read(tmp_path).class_names == ("c", "d")
+  assert len(_read(tmp_path).notes) == 2
+
+
 def test_test_is_preferred_to_val(tmp_path):
   for i, part in enumerate(["train", "test", "val"]):
     for label in ("a", "b"):
