@@ -7,8 +7,9 @@ test set. `training` is read as `train`; and as `test` the first of `testing`,
 where that has none, its labels being secret; all may be in capitals. The images
 of a class may also stand in its folder `images`. Images that lie elsewhere are
 passed over, and the notes of what is read say so. Classes are numbered in the
-order of their names. Any format that Pillow decodes will do; files without the suffix of an image
-(`SUFFIXES`, in any case) are passed over, of `OTHER_SUFFIXES` with a note.
+order of their names. Any format that Pillow decodes will do; files without the
+suffix of an image (`SUFFIXES`, in any case) are passed over, of
+`OTHER_SUFFIXES` with a note.
 
 A turn that EXIF asks of a JPEG (cameras ask for one and leave the pixels alone)
 is not made: the loaders of torchvision and of Keras make none, so that networks
