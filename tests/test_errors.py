@@ -15,6 +15,13 @@ def test_paths_that_files_can_have(value):
   assert errors.path(value) == pathlib.Path(value)
 
 
+def test_a_path_may_lie_in_the_home(monkeypatch):
+  monkeypatch.setenv("HOME", "/home/someone")
+  assert errors.path("~/a/b") == pathlib.Path("/home/someone/a/b")
+  for value in ("a/~/b", "~a", "a~"):
+    assert errors.path(value) == pathlib.Path(value)
+
+
 @pytest.mark.parametrize("value,message", [
     ("x" * 256, "'xxx.*xxx..., which no file can have"),
     ("a/" + "é" * 128 + "/b", "at most 255 bytes a name"),
