@@ -209,6 +209,8 @@ def _twice(tree):
 
 def _only_text(data):
   """The one architecture that an object holds as a text; None of others."""
+  if "format" in data or {*records.CELL_TYPES} <= {*data}:
+    return None  # The library's own, whose name may be such a text.
   texts = [value for value in data.values() if isinstance(value, str) and (
       codec.has_genotypes(value) or nasbench201.find(value))]
   return texts[0] if len(texts) == 1 else None

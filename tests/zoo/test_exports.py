@@ -7,7 +7,8 @@ import pathlib
 import pytest
 
 from natjax import cli, errors, operations, zoo
-from natjax.graph import codec, genotype, records
+from natjax.costs import exact as cost
+from natjax.graph import blocks, codec, genotype, records
 from natjax.zoo import exports, proxyless
 from natjax.zoo import nasbench201 as network201
 from tests import architectures
@@ -242,6 +243,24 @@ def test_an_object_that_holds_one_architecture_as_a_text():
       assert exports.parse(text) == wanted
   with pytest.raises(errors.InputError, match=r"given .*'a', 'b'"):
     exports.parse(json.dumps({"a": line, "b": line}))
+
+
+def test_a_network_is_not_the_cell_that_it_is_named_after(tmp_path, capsys):
+  for width in (0.5, 1.0):
+    network = blocks.scale(CELL, width)
+    assert network.name == STRING
+    assert exports.parse(codec.to_json(network)) == network
+    (tmp_path / "cell.json").write_text(codec.to_json(network), "utf-8")
+    assert cli.main(["cost", "--json", str(tmp_path / "cell.json")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["params"] == cost.network(network, blocks.Frame()).params
+  data = codec.to_dict(CELL)
+  data["blocks"][0]["edges"][0][0] = "conv_1x1"
+  assert exports.parse(json.dumps(data)).blocks[0].edges[0].operation == (
+      "conv_1x1")
+  data["blocks"][0]["nodes"] = None
+  with pytest.raises(errors.InputError, match="block 0: given NoneType"):
+    exports.parse(json.dumps(data))
 
 
 def test_a_cell_of_more_nodes_is_not_cut_off():
