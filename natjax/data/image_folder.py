@@ -13,7 +13,8 @@ suffix of an image (`SUFFIXES`, in any case) are passed over, of
 
 A turn that EXIF asks of a JPEG (cameras ask for one and leave the pixels alone)
 is not made: the loaders of torchvision and of Keras make none, so that networks
-that were trained elsewhere have seen the pixels as they are stored.
+that were trained elsewhere have seen the pixels as they are stored. That of a
+TIFF Pillow makes itself, there as here.
 
 Images are resized as they are read, by threads: no more are held in full size
 than there are processor cores.
