@@ -90,6 +90,8 @@ def cause(error: BaseException) -> str:
 def path(value: Any, field: str | None = None) -> pathlib.Path:
   """The path that a value names, if a file can have it.
 
+  What begins with "~/" lies in the user's home, as shells have it.
+
   Args:
     value: text or a path.
     field: the setting, if it is one.
@@ -99,11 +101,11 @@ def path(value: Any, field: str | None = None) -> pathlib.Path:
       NUL byte, or is longer than names of files can be.
   """
   what = field or "the path"
-  if not isinstance(value, str | os.PathLike):
+  if not isinstance(value, str | os.PathLike) or value == "":
     raise InputError(
         f"{what} is {short(value)} and must be a path; name a file or a folder",
         field)
-  found = pathlib.Path(value)
+  found = home(pathlib.Path(value))
   try:
     parts = [len(os.fsencode(part)) for part in found.parts]
     fits = "\0" not in str(found) and max(parts, default=0) <= _NAME_BYTES and (
@@ -116,6 +118,16 @@ def path(value: Any, field: str | None = None) -> pathlib.Path:
         f" (at most {_NAME_BYTES} bytes a name, none of them NUL); name another"
         " path", field)
   return found
+
+
+def home(path: pathlib.Path) -> pathlib.Path:
+  """A path, "~" at whose beginning is the user's home, if that is known."""
+  if path.parts[:1] != ("~",):
+    return path
+  try:
+    return path.expanduser()
+  except RuntimeError:
+    return path
 
 
 def regular(path: pathlib.Path) -> pathlib.Path:

@@ -15,13 +15,20 @@ def test_paths_that_files_can_have(value):
   assert errors.path(value) == pathlib.Path(value)
 
 
+def test_a_path_may_lie_in_the_home(monkeypatch):
+  monkeypatch.setenv("HOME", "/home/someone")
+  assert errors.path("~/a/b") == pathlib.Path("/home/someone/a/b")
+  for value in ("a/~/b", "~a", "a~"):
+    assert errors.path(value) == pathlib.Path(value)
+
+
 @pytest.mark.parametrize("value,message", [
     ("x" * 256, "'xxx.*xxx..., which no file can have"),
     ("a/" + "é" * 128 + "/b", "at most 255 bytes a name"),
     ("/".join(["y" * 99] * 50), "which no file can have"),
     ("a\0b", r"'a\\x00b', which no file"),
     (5, "out is 5 and must be a path"), ([], "must be a path"),
-    (None, "must be a path")])
+    (None, "must be a path"), ("", "out is '' and must be a path")])
 def test_paths_that_no_file_can_have(value, message):
   with pytest.raises(errors.InputError, match=message) as e:
     errors.path(value, "out")

@@ -157,7 +157,7 @@ def read(path: str | os.PathLike[str]) -> Table:
     InputError: no such file, damaged, of another benchmark, or not complete.
   """
   path = errors.regular(errors.path(path, "table"))
-  table = (from_npz if path.suffix == ".npz" else _kept)(path)
+  table = (from_npz if path.suffix.lower() == ".npz" else _kept)(path)
   if len(table.bits) != cells.COUNT:
     raise errors.InputError(
         f"{path}: {len(table.bits)} of {cells.COUNT} cells; give the complete"

@@ -255,8 +255,9 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   elif names_factory(name):
     architecture = imported(name)[0].network
     own = name
-  elif os.path.isfile(path) or path.suffix in (".json", ".txt", ".py") or (
-      len(path.parts) > 1) or os.path.exists(name.rpartition(":")[0]):
+  elif os.path.isfile(path) or path.suffix.lower() in (
+      ".json", ".txt", ".py") or len(path.parts) > 1 or os.path.exists(
+          name.rpartition(":")[0]):
     architecture = _read(path)
     own = name if architecture.kind == "blocks" else ""
   else:
@@ -288,7 +289,7 @@ def _read(path):
   if not name or not os.path.exists(whole) or path.exists():
     return _file(path)
   if name.isdecimal() and (
-      whole.endswith((".csv", ".csv.gz")) or os.path.isdir(whole)):
+      whole.lower().endswith((".csv", ".csv.gz")) or os.path.isdir(whole)):
     from natjax.benchmarks import nasbench201 as tables
 
     codes = tables.read(whole).codes
@@ -307,9 +308,10 @@ def _file(path, name=None):
   architecture = exports.parse(text, where=str(path), name=name)
   count, line = exports.last_of(text, name)
   if count > 1:
+    code = " of its code" if exports.code(text) != text else ""
     console.err.print(f"{path} holds {count} architectures"
                       f"{f' called {name}' if name else ''}; the last one is"
-                      f" taken, of line {line}")
+                      f" taken, of line {line}{code}")
   return architecture
 
 

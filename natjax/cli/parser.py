@@ -7,6 +7,7 @@ imports what they need.
 import argparse
 from collections.abc import Callable
 import functools
+import pathlib
 import re
 import sys
 from typing import Any, NoReturn
@@ -32,12 +33,14 @@ class Parser(argparse.ArgumentParser):
   """A parser whose refusals are one line.
 
   What looks like a number below 0 is the value of the flag before it: argparse
-  takes -5ms for a flag.
+  takes -5ms for a flag. What begins with ~/ lies in the user's home, behind a
+  flag and = too, where shells leave it.
   """
 
   def parse_known_args(self, args=None, namespace=None):
     words: list[str] = []
     for word in sys.argv[1:] if args is None else args:
+      word = re.sub(r"^(--[a-z-]+=)?(~(?:/.*)?)$", _in_home, word)
       if re.match(r"-\.?[0-9]", word) and words and re.fullmatch(
           r"--[^=]+", words[-1]):
         words[-1] += f"={word}"
@@ -47,6 +50,10 @@ class Parser(argparse.ArgumentParser):
 
   def error(self, message: str) -> NoReturn:
     raise errors.InputError(f"{message}; see `{self.prog} --help`")
+
+
+def _in_home(match):
+  return (match[1] or "") + str(errors.home(pathlib.Path(match[2])))
 
 
 def parse(argv) -> argparse.Namespace:

@@ -50,6 +50,10 @@ def read(path: pathlib.Path) -> dataset.RawImages:
         f"{path} cannot be read ({unpickle.one_line(error)}); save plain "
         "arrays of numbers with numpy.savez, and copy the file again if it is "
         "damaged") from error
+  for key, value in arrays.items():
+    if not isinstance(value, np.ndarray):  # Bytes, as zip files may hold.
+      raise errors.InputError(
+          f"{path}: {key} is no array; write it with numpy.savez")
   missing = [key for key in keys if key not in found]
   if missing and missing != [*keys[2:]]:
     raise errors.InputError(

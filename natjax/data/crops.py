@@ -17,6 +17,8 @@ from PIL import Image
 from natjax import errors
 
 RESIZES = ("stretch", "crop", "imagenet")
+#: What Pillow says of bad files, and of images of too many pixels.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _TRIES = 10  # Of a box that fits into the image, as torchvision has them.
 _MARGIN = 224 / 256  # Part of the shorter side that a test image keeps.
 

@@ -188,13 +188,10 @@ def make_dataset(name: str, train: tuple[Images, np.ndarray],
       raise errors.InputError(
           f"{part} is {errors.short(given)} and must be a pair, (images,"
           " labels)", part)
-  if isinstance(class_names, Mapping | Set):
-    raise errors.InputError(
-        f"class_names is {errors.short(class_names)}, whose order says nothing;"
-        " give a list of texts, one per class, in the order of their numbers",
-        "class_names")
-  train_images, train_labels = _check_part("training", *train)
-  test_images, test_labels = _check_part("test", *test)
+  _check_names(class_names)
+  check_switch("renumber_labels", renumber_labels)
+  train_images, train_labels = check_part("training", *train)
+  test_images, test_labels = check_part("test", *test)
   notes: tuple[str, ...] = ()
   if renumber_labels:
     train_labels, test_labels, class_names, notes = _renumber(
@@ -230,6 +227,31 @@ def make_dataset(name: str, train: tuple[Images, np.ndarray],
       num_classes=len(class_names), class_names=tuple(map(str, class_names)),
       mean=check_channels("mean", mean), std=check_channels("std", std),
       augmentation=augmentation, notes=notes, resize=resize)
+
+
+def check_switch(field: str, value: Any) -> None:
+  """Raises InputError unless a value is True or False."""
+  if not isinstance(value, bool):
+    raise errors.InputError(f"{field} is {errors.short(value)} and must be"
+                            " True or False; leave it out", field)
+
+
+def _check_names(class_names):
+  """Refuses names of classes whose order or whose words are not known."""
+  if class_names is None:
+    return
+  advice = ("give a list of texts, one per class, in the order of their"
+            " numbers")
+  if isinstance(class_names, Mapping | Set):
+    raise errors.InputError(
+        f"class_names is {errors.short(class_names)}, whose order says nothing;"
+        f" {advice}", "class_names")
+  listed = isinstance(class_names, Sequence) or getattr(
+      class_names, "ndim", None) == 1
+  if not listed or isinstance(class_names, str | bytes) or not all(
+      isinstance(name, str) or is_integer(name) for name in class_names):
+    raise errors.InputError(
+        f"class_names is {errors.short(class_names)}; {advice}", "class_names")
 
 
 def _renumber(train, test, class_names):
@@ -313,6 +335,10 @@ def split(num_examples: int, fractions: Sequence[float], *,
     >>> [part.size for part in split(50000, (0.4, 0.6), seed=0)]
     [20000, 30000]
   """
+  if not is_integer(num_examples):
+    raise errors.InputError(
+        f"num_examples is {errors.short(num_examples)}; give a whole number")
+  fractions = _numbers_of("fractions", fractions)
   if not fractions or not all(f > 0 for f in fractions):
     raise errors.InputError(
         f"fractions {tuple(fractions)}: every part needs a fraction above 0")
@@ -329,6 +355,18 @@ def split(num_examples: int, fractions: Sequence[float], *,
         "examples or a larger fraction")
   parts = np.split(_permutation(num_examples, seed), ends[:-1])
   return tuple(np.sort(part).astype(np.int32) for part in parts)
+
+
+def _numbers_of(what, values):
+  """Floats of a list of numbers (InputError)."""
+  try:
+    found = [*values]
+  except TypeError:
+    found = [None]
+  if not all(isinstance(value, numbers.Real) for value in found):
+    raise errors.InputError(f"{what} {errors.short(values)}: give a list of"
+                            " numbers, such as (0.8, 0.2)")
+  return tuple(map(float, found))
 
 
 def divide(images: Images, labels: np.ndarray,
@@ -465,6 +503,10 @@ def check_image_size(image_size: int) -> None:
 
 def check_augmentation(augmentation: Augmentation, image_size: int) -> None:
   """Raises InputError unless `augmentation` suits images of that size."""
+  if not isinstance(augmentation, Augmentation):
+    raise errors.InputError(
+        f"augmentation is {errors.short(augmentation)}; give an Augmentation,"
+        " such as data.Augmentation(flip=True)", "augmentation")
   for field in ("crop_padding", "cutout"):
     pixels = getattr(augmentation, field)
     if not is_integer(pixels) or not 0 <= pixels <= image_size:
@@ -502,15 +544,22 @@ def is_integer(value: object) -> bool:
   return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def _check_part(part: str, images: Images,
-                labels: np.ndarray) -> tuple[Images, np.ndarray]:
-  """Returns u8[N, H, W] or [N, H, W, C], C 1 or 3, and integer labels [N]."""
-  labels = np.asarray(labels)
+def check_part(part: str, images: Any,
+               labels: Any) -> tuple[Images, np.ndarray]:
+  """Checks the images and the labels of a part of a set, "training" or "test".
+
+  Returns:
+    u8[N, H, W] or [N, H, W, C], C 1 or 3, and integer labels [N].
+
+  Raises:
+    InputError: as `make_dataset`.
+  """
+  labels = _array(f"{part} labels", labels)
   if not isinstance(images, streamed.Streamed):
-    images = np.asarray(images)
+    images = _array(f"{part} images", images)
   if labels.ndim == 2 and labels.shape[1] == 1:  # As Keras stores CIFAR.
     labels = labels[:, 0]
-  if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+  if labels.ndim != 1 or labels.dtype.kind not in "iu":
     raise errors.InputError(
         f"{part} labels are {labels.dtype}{list(labels.shape)}; give integers "
         "of shape [N], one class number per image")
@@ -532,6 +581,17 @@ def _check_part(part: str, images: Images,
         f"{part} set has {len(images)} images and {len(labels)} labels; give "
         "one label per image, and at least one image")
   return images, labels
+
+
+def _array(what, values):
+  """An array of what should be one (InputError)."""
+  if np.ma.is_masked(values):
+    raise errors.InputError(f"{what} are masked in part; leave those out")
+  try:
+    return np.asarray(values)
+  except ValueError as e:  # Of unlike shapes.
+    raise errors.InputError(f"{what} are of unlike shapes; give them as an"
+                            " array") from e
 
 
 def check_channels(field: str,

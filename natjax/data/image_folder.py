@@ -4,11 +4,17 @@ Either `FOLDER/train/CLASS/*.png` and `FOLDER/test/CLASS/*.png`, or
 `FOLDER/CLASS/*.png`, of which a fixed part of every class is held out as the
 test set. `training` is read as `train`; and as `test` the first of `testing`,
 `val`, `valid` and `validation` that has classes, where there is no `test` or
-where that has none, its labels being secret. The images of a class may also
-stand in its folder `images`. Images that lie elsewhere are passed over, and the
-notes of what is read say so. Classes are numbered in the order of their names.
-Any format that Pillow decodes will do; files without the suffix of an image are
-passed over.
+where that has none, its labels being secret; all may be in capitals. The images
+of a class may also stand in its folder `images`. Images that lie elsewhere are
+passed over, and the notes of what is read say so. Classes are numbered in the
+order of their names. Any format that Pillow decodes will do; files without the
+suffix of an image (`SUFFIXES`, in any case) are passed over, of
+`OTHER_SUFFIXES` with a note.
+
+A turn that EXIF asks of a JPEG (cameras ask for one and leave the pixels alone)
+is not made: the loaders of torchvision and of Keras make none, so that networks
+that were trained elsewhere have seen the pixels as they are stored. That of a
+TIFF Pillow makes itself, there as here.
 
 Images are resized as they are read, by threads: no more are held in full size
 than there are processor cores.
@@ -29,6 +35,9 @@ from natjax.data import crops, dataset, records, streamed
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif",
             ".tiff", ".webp")
+#: Of images that are passed over, as torchvision's loader does.
+OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".pbm",
+                  ".pnm", ".tga")
 _TRAIN_FOLDERS = ("train", "training")
 _TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
 _CHUNK = 100  # Images that a thread reads at once.
@@ -129,9 +138,11 @@ def _read_files(paths, image_size, resize, stream):
 def _parts(folder: pathlib.Path, test_fraction: float | None
            ) -> tuple[pathlib.Path, list[pathlib.Path]]:
   """Returns the training folder, and those that may hold the test set."""
-  train = next((folder / name for name in _TRAIN_FOLDERS
-                if (folder / name).is_dir()), None)
-  found = [folder / n for n in _TEST_FOLDERS if (folder / n).is_dir()]
+  # Of names that differ in capitals alone, those without come last.
+  names = {name.lower(): name for name in _folders(folder)}
+  train = next((folder / names[name] for name in _TRAIN_FOLDERS
+                if name in names), None)
+  found = [folder / names[name] for name in _TEST_FOLDERS if name in names]
   if train and not found and test_fraction is None:
     raise errors.InputError(
         f"{folder} has {train.name} but none of {', '.join(_TEST_FOLDERS)}; add"
@@ -163,6 +174,10 @@ def _beside(folder: pathlib.Path, names: Sequence[str],
     read = inside if _holds_images(inside) else inside / "images"
     if _holds_images(read):
       others += [p for p in map(inside.joinpath, _folders(inside)) if p != read]
+    if count := sum(1 for _ in _image_names(read, OTHER_SUFFIXES)):
+      found.append(f"{count} image(s) in {read} of suffixes that are not read"
+                   f" ({', '.join(OTHER_SUFFIXES)}) are passed over; save them"
+                   " as .jpg or .png")
   for other in others:
     if any(_holds_images(pathlib.Path(path)) for path, *_ in os.walk(other)):
       found.append(f"images in {other} are passed over; put them into the"
@@ -234,12 +249,13 @@ def _images(folder: pathlib.Path) -> list[pathlib.Path]:
   return sorted(folder / name for name in _image_names(folder))
 
 
-def _image_names(folder: pathlib.Path) -> Iterator[str]:
+def _image_names(folder: pathlib.Path,
+                 suffixes: tuple[str, ...] = SUFFIXES) -> Iterator[str]:
   """Yields the names of the images that lie directly in a folder."""
   if folder.is_dir():
     with os.scandir(folder) as entries:
       for entry in entries:
-        if pathlib.PurePath(entry.name).suffix.lower() in SUFFIXES and (
+        if pathlib.PurePath(entry.name).suffix.lower() in suffixes and (
             entry.name[0] != "." and not entry.is_dir()):
           yield entry.name
 
@@ -288,8 +304,9 @@ def _opened(source: pathlib.Path | BinaryIO, where: str | None = None):
     raise errors.InputError(
         f"{where}: {error.strerror}; put it there, or remove its link"
     ) from error
-  # Pillow's words for bad files, and for images of too many pixels.
-  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+  except errors.InputError:
+    raise
+  except crops.UNREADABLE as error:
     raise errors.InputError(
         f"{where} cannot be read as an image; remove it or save it again"
     ) from error

@@ -45,7 +45,7 @@ _ADVICE = "copy the set again"
 
 def find(path: pathlib.Path) -> pathlib.Path | None:
   """The record file that a path is, or that lies in it; None of others."""
-  found = path if path.suffix == SUFFIX else path / RECORDS
+  found = path if path.suffix.lower() == SUFFIX else path / RECORDS
   return found if found.is_file() else None
 
 

@@ -200,7 +200,8 @@ def load(name: str | os.PathLike[str], *,
       `test_fraction` of a set that has test images, or none of one that has
       none; arrays to be streamed.
   """
-  errors.path(name, "dataset")
+  if name != "":  # Which is refused with the names that there are.
+    errors.path(name, "dataset")
   name = os.fspath(name)
   source, streaming = _asked(
       name, data_dir=data_dir, image_size=image_size, resize=resize,
@@ -281,10 +282,10 @@ def _asked(name: str, *, data_dir=None, image_size=32, resize="stretch",
     raise errors.InputError(
         f"workers is {errors.short(workers)} and must lie in [0,"
         f" {_MOST_WORKERS}]; give 0 for threads", "workers")
-  for field, given in (("stream", stream), ("skip_damaged", skip_damaged)):
-    if not isinstance(given, bool) and (given, field) != (None, "stream"):
-      raise errors.InputError(f"{field} is {errors.short(given)} and must be"
-                              " True or False; leave it out", field)
+  if stream is not None:
+    dataset.check_switch("stream", stream)
+  dataset.check_switch("skip_damaged", skip_damaged)
+  dataset.check_switch("renumber_labels", renumber_labels)
   if skip_damaged and stream is False:
     raise errors.InputError(
         "skip_damaged is True, and stream is False, but of images that are"
@@ -343,6 +344,9 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
             " set of another package; leave it out", field)
     return _load_other(name, data_dir, image_size)
   raw = _read(name, data_dir, image_size, source, streaming)
+  raw = raw._replace(
+      train=dataset.check_part("training", *raw.train),
+      test=raw.test and dataset.check_part("test", *raw.test))
   if raw.test is None:
     if source.test_fraction is None and name != "digits":
       why = f" ({'; '.join(raw.notes)})" if raw.notes else ""
@@ -362,7 +366,7 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
         f" of {name} are arrays; give crop, or a folder of images", "resize")
   if source.train_fraction is not None:
     kept = dataset.held_out(
-        train[1].reshape(-1), source.train_fraction, alone=True)
+        train[1], source.train_fraction, alone=True)
     train = train[0][kept], train[1][kept]
   known = _Source("")
   augmentation = dataset.Augmentation(image_size // 8)
@@ -370,7 +374,8 @@ def _load(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
     path = _full(name)
     if record_file.find(path):
       augmentation = dataset.Augmentation(0, flip=True)
-    name = path.name.removesuffix(".npz").removesuffix(record_file.SUFFIX)
+    name = path.stem if path.suffix.lower() in (
+        ".npz", record_file.SUFFIX) else path.name
   else:
     known = _SOURCES.get(_base(name), known)
     augmentation = augmentation._replace(flip=known.flip)
@@ -447,7 +452,7 @@ def _read(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
     return _read_prepared(name, tfds_folder.default_data_dir(), image_size,
                           source.resize, streaming)
   folder = pathlib.Path(name if data_dir is None else data_dir).expanduser()
-  if folder.suffix == ".npz":
+  if folder.suffix.lower() == ".npz":
     return array_file.read(folder)
   if is_path and (records := record_file.find(folder)):
     return record_file.read(records, image_size, source.resize, streaming)
@@ -457,6 +462,11 @@ def _read(name: str, data_dir: str | os.PathLike[str] | None, image_size: int,
         f"{folder}: {problem}; give an .npz file, a folder of images, or one"
         f" with {record_file.RECORDS}")
   if is_path:
+    if prepared := tfds_folder.names_of(folder.resolve()):
+      own, where = prepared
+      raise errors.InputError(
+          f"{folder} is a set that tensorflow-datasets prepared; give its name,"
+          f" {own}, and {where} as data_dir", "dataset")
     return image_folder.read(
         folder, image_size, source.resize, source.test_fraction, streaming)
   if not folder.is_dir():
@@ -475,7 +485,7 @@ def _is_path(name: str) -> bool:
   """Whether `name` is to be read as a path."""
   if name in LOADERS:
     return False
-  if name.endswith(".npz") or name.startswith((".", "~", os.sep)):
+  if name.lower().endswith(".npz") or name.startswith((".", "~", os.sep)):
     return True
   return name not in _SOURCES and pathlib.Path(name).exists()
 

@@ -38,9 +38,6 @@ _WORTH = 1024  # Images for which workers are started.
 _MOST_BYTES = 2**30  # That are read at once into memory.
 _INSTALL = 'pip install "natjax[data]"'
 
-# What Pillow says of bad files, and of images of too many pixels.
-_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-
 
 class Reading(NamedTuple):
   """How images that are streamed are read.
@@ -245,7 +242,7 @@ class Streamed:
       why = f" {e}"
     except (FileNotFoundError, PermissionError) as e:
       why = f": {e.strerror}; put it there, or remove its link"
-    except _UNREADABLE:
+    except crops.UNREADABLE:
       pass
     return errors.InputError(
         f"{self.records.name(number)}{why}, or skip damaged images",
@@ -268,7 +265,7 @@ class Streamed:
       try:
         images[i] = self._decode(
             int(number), None if keys is None else int(keys[i]))
-      except _UNREADABLE:  # InputError, too.
+      except crops.UNREADABLE:  # InputError, too.
         good[i] = False
     return Batch(images, good)
 

@@ -33,6 +33,7 @@ _INSTALL = 'pip install "natjax[data]"'
 _TEST_SPLITS = ("test", "validation", "val", "valid")
 _INFO, _FEATURES, _NAMES = (
     "dataset_info.json", "features.json", "label.labels.txt")
+_MOST_CLASSES = 10**6
 _UNKNOWN = -1  # The label that tensorflow-datasets gives images without one.
 
 
@@ -69,6 +70,26 @@ def find(name: str, data_dir: pathlib.Path) -> pathlib.Path | None:
     raise errors.InputError(f"{base} is prepared in {data_dir} in"
                             f" configurations only; name one of {choices}")
   return None
+
+
+def names_of(folder: pathlib.Path) -> tuple[str, pathlib.Path] | None:
+  """Name and data folder of a prepared set whose folder was named instead.
+
+  Args:
+    folder: of a version, or of all versions of a set.
+
+  Returns:
+    None where no set was prepared there.
+  """
+  if next(folder.glob(f"*/{_INFO}"), None) is None:
+    if not (folder / _INFO).is_file():
+      return None
+    folder = folder.parent
+  info = _json(next(folder.glob(f"*/{_INFO}")))
+  name = info.get("name") if isinstance(info, dict) else None
+  if name == folder.parent.name:  # The folder is of a configuration.
+    return f"{name}/{folder.name}", folder.parent.parent
+  return folder.name, folder.parent
 
 
 def how_to_prepare(name: str, data_dir: pathlib.Path) -> str:
@@ -241,11 +262,20 @@ def _find(folder, suffix, splits, image_size, resize, stream, *, keep):
 
 
 def _names(path, classes):
-  """The classes' names, where there is a file of them."""
+  """The classes' names, or their numbers where there is no file of names.
+
+  Raises:
+    ValueError: another number of names than of classes.
+  """
+  count = int(classes["numClasses"])
+  if not 0 < count <= _MOST_CLASSES:
+    raise ValueError(f"{count} classes")
   if not path.is_file():
-    return None
-  return tuple(path.read_text(encoding="utf-8").split("\n")[
-      :int(classes["numClasses"])])
+    return tuple(map(str, range(count)))
+  names = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+  if len(names) != count:
+    raise ValueError(f"{len(names)} names of {count} classes")
+  return tuple(names)
 
 
 def _splits(folder: pathlib.Path, splits: tuple[str, ...],

@@ -87,7 +87,12 @@ def one_line(error: Exception) -> str:
 
 def text(value: str | bytes) -> str:
   """Text, which Python 2 pickled as bytes."""
-  return value.decode("latin1") if isinstance(value, bytes) else str(value)
+  if not isinstance(value, bytes):
+    return str(value)
+  try:
+    return value.decode()
+  except UnicodeDecodeError:
+    return value.decode("latin1")
 
 
 Known = Mapping[tuple[str, str], Any]  # By module and name.

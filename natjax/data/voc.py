@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from natjax import errors
-from natjax.data import augmentation, image_folder
+from natjax.data import augmentation, crops, image_folder
 
 VOID = 255
 #: Of Pascal VOC, in order; class 0 is what no class is.
@@ -116,7 +116,9 @@ def read_mask(path: pathlib.Path) -> np.ndarray:
     raise errors.InputError(
         f"there is no mask {path}; put it there, or take its image out of the"
         " list") from error
-  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+  except errors.InputError:
+    raise
+  except crops.UNREADABLE as error:
     raise errors.InputError(
         f"{path} cannot be read as an image; remove it or save it again"
     ) from error
@@ -242,7 +244,9 @@ def _check(image, mask, num_classes):
   try:
     with Image.open(errors.regular(image)) as opened:
       size = opened.size[::-1]
-  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+  except errors.InputError:
+    raise
+  except crops.UNREADABLE as error:
     raise errors.InputError(
         f"{image} cannot be read as an image; put it there, or take it out of"
         " the list") from error

@@ -14,6 +14,7 @@ Example, a network with one residual block, three times:
 """
 
 from collections.abc import Sequence
+import math
 import numbers
 from typing import Any
 
@@ -246,6 +247,11 @@ def expand(network: BlockNetwork, place: records.Place) -> BlockNetwork:
   """
   if isinstance(place, Frame):
     check_types("the place of the network", place)
+    for name, least in (("num_classes", 0), ("image_size", 1)):
+      if getattr(place, name) < least:
+        raise errors.InputError(
+            f"the place of the network: {name} is {getattr(place, name)} and"
+            f" must be at least {least}; correct it", name)
   return network
 
 
@@ -301,7 +307,14 @@ def scale(network: BlockNetwork, factor: float) -> BlockNetwork:
   Args:
     network: the network.
     factor: above 0; 1 returns the network as it is.
+
+  Raises:
+    InputError: another factor.
   """
+  if not isinstance(factor, numbers.Real) or isinstance(factor, bool) or not (
+      0 < factor < math.inf):
+    raise errors.InputError(f"factor is {errors.short(factor)} and must be a"
+                            " finite number above 0; give 0.5", "factor")
   if factor == 1.0:
     return network
 

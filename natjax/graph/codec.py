@@ -187,8 +187,9 @@ def unnamed(name: str | None, where: str) -> None:
   """
   if name is not None:
     raise errors.InputError(
-        f"{where} holds one architecture without a name, and '{name}' is asked"
-        " for; name the file alone")
+        f"{where} holds no architecture of a name, and '{name}' is asked for;"
+        " name the file alone, or a function that gives a flax module as"
+        " package.module:function")
 
 
 def has_genotypes(text: str) -> bool:

@@ -152,6 +152,10 @@ def resolve(config: TrainConfig, kind: str) -> FullTrainConfig:
                     " final-learning-rate above 0; give linear or cosine")
   if not 0 <= full.drop_path < 1:
     settings.refuse(full, "drop_path", "must lie in [0, 1); 0 turns it off")
+  if not full.auxiliary and (
+      full.auxiliary_weight != TrainConfig.auxiliary_weight):
+    settings.refuse(full, "auxiliary_weight", "is of an auxiliary head, and"
+                    " there is none; leave it out, or set auxiliary")
   settings.below_one_for_adam(full, "optimizer", "momentum")
   return full
 

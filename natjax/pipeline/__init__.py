@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from natjax import data as data_lib
-from natjax import methods, spaces
+from natjax import errors, methods, spaces
 from natjax.graph import codec
 from natjax.methods import supervised
 from natjax.objectives import arcface as arcface_lib
@@ -199,6 +199,7 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
 
 def _run(job, out, overwrite, strict, listener):
   """Runs a job; who hears of its course hears how it ended."""
+  out = errors.path(out, "out")
   result = results.Result(
       job.run(out, overwrite=overwrite, strict=strict, listener=listener),
       len(job.trainer.dataset.test_labels), out)

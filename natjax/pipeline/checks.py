@@ -35,7 +35,7 @@ def seeds(seed: int, count: int) -> None:
   """
   if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
     raise errors.InputError(
-        f"seed is {seed!r} and must be an integer; give 0", "seed")
+        f"seed is {errors.short(seed)} and must be an integer; give 0", "seed")
   if not 0 <= seed <= 2**32 - count:
     raise errors.InputError(
         f"seed is {seed} and must lie in [0, {2**32 - count}]; give 0", "seed")

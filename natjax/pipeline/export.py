@@ -76,20 +76,21 @@ def export(network: networks.TrainedNetwork | str | os.PathLike[str],
       cannot write or of which it makes another, or a package that lacks.
   """
   path = errors.path(out, "out")
-  if path.suffix not in (SUFFIX, ONNX):
+  kind = path.suffix.lower()
+  if kind not in (SUFFIX, ONNX):
     raise errors.InputError(
         f"{path}: networks are exported as {SUFFIX} or {ONNX}, not as"
         f" {errors.short(path.suffix)}; choose such a suffix", "out")
   if path.is_dir() or not path.parent.is_dir():
     raise errors.InputError(
         f"out is {path}, which is a folder or lies in none; name a file", "out")
-  _check_platforms(platforms, path)
-  _need(path.suffix)
+  _check_platforms(platforms, kind)
+  _need(kind)
   if not isinstance(network, networks.TrainedNetwork):
     network = networks.load(network, name)
   size, preparation = network.module.frame.image_size, network.preparation
   every: tuple[str, ...] = ()
-  if path.suffix == ONNX:
+  if kind == ONNX:
     if isinstance(preparation, fit_lib.Preparation):
       network = network._replace(
           preparation=preparation._replace(dtype=jnp.dtype(jnp.float32)))
@@ -100,10 +101,10 @@ def export(network: networks.TrainedNetwork | str | os.PathLike[str],
   return Exported(path, every, _write_stablehlo(network, path, size, every))
 
 
-def _check_platforms(platforms, path):
+def _check_platforms(platforms, kind):
   if platforms is None:
     return
-  if path.suffix == ONNX:
+  if kind == ONNX:
     raise errors.InputError(
         f"platforms are of {SUFFIX}; {ONNX} runs where its reader does; leave"
         " them out", "platforms")

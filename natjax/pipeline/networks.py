@@ -127,7 +127,7 @@ def read_variables(path: str | os.PathLike[str], like: Any) -> Any | None:
     InputError: as `load_weights`, or a `.msgpack` of another module.
   """
   path = errors.regular(errors.path(path, "weights"))
-  if path.suffix != ".msgpack":
+  if path.suffix.lower() != ".msgpack":
     found = load_weights(path)
     return None if misfits(found, like) else found
   try:

@@ -603,14 +603,26 @@ def load_data(out: str | os.PathLike[str], name: str | None = None,
   here = found.class_names
   differ = [pair for pair in zip(there, here, strict=False)
             if pair[0] != pair[1]]
-  if differ and not any(
-      all(map(str.isdecimal, names)) for names in (there, here)):
+  if differ and not _may_be_one(there, here):
     one, other = map(errors.short, differ[0])
     raise errors.InputError(
         f"{out} has networks for other classes than {found.name}:"
         f" {one} there, {other} here; name a set of the same classes,"
         " in the same order", "dataset")
   return found, same
+
+
+def _may_be_one(there, here):
+  """Whether classes of different names may be the same.
+
+  Numbers may stand for names, or for other numbers, but not for the same ones
+  in another order: folders' "10" comes before "2".
+  """
+  known = [all(map(str.isdecimal, names)) for names in (there, here)]
+  if not all(known):
+    return any(known)
+  there, here = ([*map(int, names)] for names in (there, here))
+  return there == here or sorted(there) != sorted(here)
 
 
 def _class_names(out):

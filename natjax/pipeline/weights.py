@@ -498,7 +498,8 @@ def save_weights(path: str | os.PathLike[str],
       known, any that are float32).
   """
   path = errors.path(path, "path")
-  if path.suffix not in (".npz", ".safetensors"):
+  kind = path.suffix.lower()
+  if kind not in (".npz", ".safetensors"):
     raise errors.InputError(
         f"path is {path} and must end in .npz or .safetensors", "path")
   network = codec.check(architecture)
@@ -513,7 +514,7 @@ def save_weights(path: str | os.PathLike[str],
         "variables must be a dictionary with 'params', and be arrays in"
         f" dictionaries, and are {errors.short(variables)}; give a network's",
         "variables")
-  if path.suffix == ".npz":
+  if kind == ".npz":
     check(variables, variables if not isinstance(
         network, records.BlockNetwork) else _like(
             network, interchange.frame(network, variables)))

@@ -131,8 +131,10 @@ def resolve(config: Any, full: type[Settings], fixed: Mapping[str, Any],
   for name, value in fixed.items():
     if getattr(config, name) not in (None, value):
       refuse(config, name, f"does not apply to {kind}; leave it out")
+  may_be_none = usual(full)  # Of others None is refused as of a wrong type.
   return full(**{name: value for name, value in {
-      **vars(config), **fixed}.items() if value is not None})
+      **vars(config), **fixed}.items()
+      if value is not None or name not in may_be_none})
 
 
 def types(config: type) -> dict[str, Any]:

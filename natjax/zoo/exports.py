@@ -12,7 +12,8 @@
 - a configuration of the surrogate benchmark NAS-Bench-301 (Zela et al., 2022),
   an operation per edge of DARTS's cells and the inputs of nodes 3 to 5, also
   with "_COLON_" for ":", as YAHPO Gym has it;
-- the `net.config` of ProxylessNAS (Cai et al., 2019): a chain of MBConv.
+- the `net.config` of ProxylessNAS (Cai et al., 2019): a chain of MBConv;
+- a notebook of Jupyter: the code of its cells, as a module.
 
 Nothing in a file is executed.
 """
@@ -67,6 +68,7 @@ def parse(text: str, *, where: str = "architecture",
     >>> parse("(3, 0, 0, 1, 0, 2)").name
     '|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|nor_conv_1x1~2|'
   """
+  text = code(text, where=where)
   plain = text.strip()
   if codec.has_genotypes(plain):
     return codec.parse(text, where=where, name=name)
@@ -94,6 +96,36 @@ def parse(text: str, *, where: str = "architecture",
   return codec.parse(text, where=where, name=name)
 
 
+def code(text: str, *, where: str = "architecture") -> str:
+  """The code of a notebook's cells; another text as it is.
+
+  Lines of IPython's own (`%matplotlib`, `!pip`) are left empty.
+
+  Raises:
+    InputError: a notebook without such code.
+  """
+  if not text.lstrip().startswith("{") or '"nbformat"' not in text:
+    return text
+  try:
+    found = parsing.load_json(text)
+  except ValueError:
+    return text  # It is refused as no JSON.
+  cells = found.get("cells")
+  if "nbformat" not in found or not isinstance(cells, list):
+    return text
+  sources = [cell.get("source") for cell in cells if isinstance(
+      cell, dict) and cell.get("cell_type") == "code"]
+  joined = "\n".join(source if isinstance(source, str) else "".join(
+      line for line in source if isinstance(line, str))
+      for source in sources if isinstance(source, str | list))
+  joined = re.sub(r"(?m)^([ \t]*)[%!].*$", r"\1pass", joined)
+  if not codec.has_genotypes(joined) and not nasbench201.find(joined):
+    raise errors.InputError(
+        f"{where}: no code cell of this notebook holds a genotype or a cell of"
+        " NAS-Bench-201; write the architecture into a file of its own")
+  return joined
+
+
 def last_of(text: str, name: str | None = None) -> tuple[int, int]:
   """How many architectures a text holds of which `parse` reads the last one.
 
@@ -104,6 +136,7 @@ def last_of(text: str, name: str | None = None) -> tuple[int, int]:
   Returns:
     That number, and the line where the last one begins, from 1.
   """
+  text = code(text)
   if codec.has_genotypes(text):
     return genotype.last_of(text, name)
   if text.lstrip().startswith("{"):
@@ -176,6 +209,8 @@ def _twice(tree):
 
 def _only_text(data):
   """The one architecture that an object holds as a text; None of others."""
+  if "format" in data or {*records.CELL_TYPES} <= {*data}:
+    return None  # The library's own, whose name may be such a text.
   texts = [value for value in data.values() if isinstance(value, str) and (
       codec.has_genotypes(value) or nasbench201.find(value))]
   return texts[0] if len(texts) == 1 else None

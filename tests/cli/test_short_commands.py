@@ -224,3 +224,13 @@ def test_a_file_is_not_damaged_for_what_cannot_be_printed():
   with pytest.raises(errors.InputError, match="is damaged"), (
       runs.reading("result.json")):
     b"\xb1".decode("ascii")
+
+
+@pytest.mark.parametrize("out", [["--out=~/a.json"], ["--out", "~/a.json"]])
+def test_a_file_in_the_home(out, tmp_path, monkeypatch, capsys):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  monkeypatch.chdir(tmp_path)
+  assert cli.main(["convert", "darts", "--to", "json", *out]) == 0
+  assert (tmp_path / "a.json").is_file() and not (tmp_path / "~").exists()
+  assert cli.main(["cost", "~/a.json"]) == 0
+  assert "3349342 parameters" in " ".join(capsys.readouterr().out.split())

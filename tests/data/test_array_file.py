@@ -151,3 +151,50 @@ def test_a_file_without_test_images(tmp_path):
   assert (len(found.train_labels), len(found.test_labels)) == (6, 4)
   np.savez(tmp_path / "some.npz", x_train=images, y_train=labels, x_test=images)
   assert "and lacks y_test" in _refusal(tmp_path / "some.npz")
+
+
+def test_suffixes_in_capitals(tmp_path):
+  np.savez(tmp_path / "some.npz", **_arrays())
+  (tmp_path / "some.npz").rename(tmp_path / "SOME.NPZ")
+  found = data.load(tmp_path / "SOME.NPZ", image_size=4)
+  assert found.name == "SOME" and len(found.train_labels) == 2
+
+
+def test_class_names_in_utf_8(tmp_path):
+  names = ["café".encode(), "café".encode("latin1")]
+  np.savez(tmp_path / "some.npz", **_arrays(), class_names=names)
+  assert array_file.read(tmp_path / "some.npz").class_names == ("café",) * 2
+
+
+def test_members_that_are_no_arrays_are_refused(tmp_path):
+  with zipfile.ZipFile(tmp_path / "some.npz", "w") as file:
+    file.writestr("x_train.npy", b"no array")
+    file.writestr("y_train", b"")
+  assert "x_train is no array" in _refusal(tmp_path / "some.npz")
+
+
+@pytest.mark.parametrize("labels", [
+    np.eye(2, dtype=int)[[0, 1] * 5], np.arange(5) % 2, np.arange(15) % 2,
+    np.array(1), np.zeros((1, 10), int), np.zeros(0, int), np.zeros(10),
+    np.zeros(10, "m8[s]")])
+@pytest.mark.parametrize("options", [
+    {"test_fraction": 0.3}, {"train_fraction": 0.3}])
+def test_wrong_labels_are_refused_before_they_are_divided(
+    tmp_path, labels, options):
+  images = np.zeros((10, 4, 4, 3), np.uint8)
+  test = {} if "test_fraction" in options else {
+      "x_test": images, "y_test": np.arange(10) % 2}
+  np.savez(tmp_path / "some.npz", x_train=images, y_train=labels, **test)
+  with pytest.raises(errors.InputError, match=r"training (labels are|set has)"):
+    data.load(tmp_path / "some.npz", image_size=4, **options)
+
+
+def test_labels_in_a_column_are_divided_by_class(tmp_path):
+  images = np.arange(20, dtype=np.uint8)[:, None, None] * np.ones((4, 4), "u1")
+  np.savez(tmp_path / "some.npz", x_train=images,
+           y_train=np.arange(20)[:, None] % 2)
+  found = data.load(tmp_path / "some.npz", image_size=4, test_fraction=0.3)
+  assert np.bincount(found.test_labels).tolist() == [3, 3]
+  assert np.bincount(found.train_labels).tolist() == [7, 7]
+  np.testing.assert_array_equal(
+      found.test_images[:, 0, 0, 0] % 2, found.test_labels)

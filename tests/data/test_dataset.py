@@ -81,7 +81,7 @@ def test_classes_without_images_are_refused(labels, message):
 
 def test_who_names_all_classes_may_have_images_of_some():
   part = _images(3, 8, 8), np.array([0, 5, 8])
-  names = "abcdefghij"
+  names = [*"abcdefghij"]
   made = dataset.make_dataset(
     "some", part, part, class_names=names, image_size=8)
   assert made.num_classes == 10 and made.class_names == tuple(names)
@@ -423,3 +423,42 @@ def test_classes_that_are_never_trained_are_said():
                         " images are of",)
   assert data.make_dataset(
       "x", part(0, 1, 2, 1), part(0, 1, 0, 1), image_size=2).notes == ()
+
+
+@pytest.mark.parametrize("names", [
+    "ab", b"ab", 5, (c for c in "ab"), [None, None], ["a", ["b"]], [b"a", b"b"],
+    [True, False]])
+def test_names_that_are_no_list_of_texts_are_refused(names):
+  with pytest.raises(errors.InputError, match="give a list of texts"):
+    _make(class_names=names)
+
+
+@pytest.mark.parametrize("value", ["no", 1, 0, None, np.True_])
+def test_a_switch_is_true_or_false(value):
+  for make in (_make, lambda **options: data.load("digits", **options)):
+    with pytest.raises(errors.InputError, match="True or False") as refusal:
+      make(renumber_labels=value)
+    assert refusal.value.field == "renumber_labels"
+
+
+@pytest.mark.parametrize("given", [None, {}, (4, True, 0), "flip"])
+def test_an_augmentation_is_one(given):
+  with pytest.raises(errors.InputError, match="give an Augmentation"):
+    _make(augmentation=given)
+
+
+def test_ragged_and_masked_arrays_are_refused():
+  with pytest.raises(errors.InputError, match="of unlike shapes"):
+    _make(images=[_images(8, 8, 3), _images(4, 8, 3)])
+  with pytest.raises(errors.InputError, match="masked"):
+    _make(labels=np.ma.masked_equal([0, 1, 0, 1], 1))
+
+
+@pytest.mark.parametrize("count, fractions", [
+    (10.0, (0.5, 0.5)), ("10", (0.5, 0.5)), (True, (1.0,)), (10, 0.5),
+    (10, ("0.5", "0.5")), (10, None)])
+def test_split_refuses_other_types(count, fractions):
+  with pytest.raises(errors.InputError):
+    data.split(count, fractions, seed=0)
+  parts = data.split(10, np.array([0.5, 0.5]), seed=0)
+  assert [part.size for part in parts] == [5, 5]

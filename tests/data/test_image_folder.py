@@ -52,6 +52,20 @@ def test_read_a_divided_folder(tmp_path, train_name, test_name):
   assert raw.test[1].tolist() == [0, 1]
 
 
+def test_parts_in_capitals(tmp_path):
+  for part in ("Training", "TESTING"):
+    for i, label in enumerate(("a", "b")):
+      _save(tmp_path / part / label / "1.png", np.full((2, 2, 3), i, np.uint8))
+  raw = _read(tmp_path)
+  assert raw.class_names == ("a", "b") and raw.notes == ()
+  assert raw.train[0][:, 0, 0, 0].tolist() == raw.test[1].tolist() == [0, 1]
+  for label in ("c", "d"):
+    _save(tmp_path / "training" / label / "1.png")
+    _save(tmp_path / "testing" / label / "1.png")
+  assert _read(tmp_path).class_names == ("c", "d")
+  assert len(_read(tmp_path).notes) == 2
+
+
 def test_test_is_preferred_to_val(tmp_path):
   for i, part in enumerate(["train", "test", "val"]):
     for label in ("a", "b"):
@@ -305,3 +319,41 @@ def test_images_beside_class_folders_are_said(tmp_path):
   (tmp_path / "notes.txt").write_text("no image")
   note, = _read(tmp_path).notes
   assert "2 image(s) that lie in" in note
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_turn_that_exif_asks_for_is_not_made(tmp_path, stream):
+  images = np.zeros((16, 16, 3), np.uint8)
+  images[:8] = 255
+  for part in ("train", "test"):
+    for label in ("a", "b"):
+      place = tmp_path / part / label / "1.JPG"
+      place.parent.mkdir(parents=True)
+      exif = Image.Exif()
+      exif[0x112] = 6 if label == "a" else 3
+      Image.fromarray(images).save(place, exif=exif, quality=100)
+  found = data.load(tmp_path, image_size=16, stream=stream)
+  for image in np.asarray(found.train_images):
+    assert image[:8].min() > 240 and image[8:].max() < 16
+
+
+def test_images_of_other_suffixes_are_said(tmp_path):
+  _divided(tmp_path)
+  for name in ("x.jfif", "y.JPE", "z.heic", "notes.txt"):
+    (tmp_path / "train" / "a" / name).write_bytes(b"any")
+  note, = _read(tmp_path).notes
+  assert note.startswith(f"3 image(s) in {tmp_path}/train/a of suffixes")
+  assert len(_read(tmp_path).train[0]) == 2
+
+
+@pytest.mark.parametrize("suffix, content", [
+    (".ppm", b"P6 4 4 2)5\n" + 48 * b"a"), (".pgm", b"P5 4\xff4 255\n"),
+    (".ppm", b"P6 4 4")])
+def test_headers_that_are_damaged_are_refused(tmp_path, suffix, content):
+  _divided(tmp_path)
+  damaged = tmp_path / "train" / "a" / f"2{suffix}"
+  damaged.write_bytes(content)
+  with pytest.raises(errors.InputError, match="cannot be read as an image"):
+    image_folder.read_image(damaged)
+  with pytest.raises(errors.InputError, match="cannot be read as an image"):
+    _read(tmp_path)

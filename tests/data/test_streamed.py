@@ -434,3 +434,36 @@ def test_numbers_of_examples_are_read_in_both_forms():
       ([7], b"\x08\x07"), ([-1], field(1, varint(2**64 - 1)))):
     entry = field(1, b"n") + field(2, field(3, content))
     assert tfrecord.example(field(1, field(1, entry))) == {"n": numbers}
+
+
+@pytest.mark.parametrize("change, names", [
+    (lambda path: path.unlink(), ("0", "1", "2")),
+    (lambda path: path.write_bytes(
+        b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n")), CLASSES),
+    (lambda path: path.write_text("\n".join(CLASSES)), CLASSES),
+    (lambda path: path.write_text("ant\nbee\n"), "2 names of 3 classes"),
+    (lambda path: path.write_text("a\nb\nc\nd\n"), "4 names of 3 classes")])
+def test_a_name_per_class_of_a_prepared_set(tmp_path, change, names):
+  folder = prepare(tmp_path, "tfrecord", parts())
+  change(folder / "label.labels.txt")
+  load = lambda: data.load(
+      "made", data_dir=tmp_path, image_size=SIZE, stream=True)
+  if isinstance(names, tuple):
+    assert load().class_names == names
+    return
+  with pytest.raises(errors.InputError, match=names):
+    load()
+
+
+def test_the_folder_of_a_prepared_set_is_no_folder_of_images(tmp_path):
+  folder = prepare(tmp_path, "tfrecord", parts())
+  for given in (folder, folder.parent):
+    with pytest.raises(errors.InputError, match=(
+        f"give its name, made, and {tmp_path} as data_dir")):
+      data.load(given)
+  (tmp_path / "made" / "small").mkdir()
+  folder = folder.rename(tmp_path / "made" / "small" / "1.0.0")
+  for given in (folder, folder.parent):
+    with pytest.raises(errors.InputError, match=(
+        f"give its name, made/small, and {tmp_path} as data_dir")):
+      data.load(given)

@@ -1,5 +1,6 @@
 """Networks of blocks: checks, and changes that keep the graph."""
 
+import numpy as np
 import pytest
 
 from natjax import errors, zoo
@@ -85,6 +86,23 @@ def test_scaling_keeps_multiples_of_eight():
   assert all(w % 8 == 0 for w in widths)
   assert blocks.scale(NETWORK, 1.0) is NETWORK
   assert blocks.scale(NETWORK, 0.01).blocks[0].nodes[0].width == 8
+  assert blocks.scale(NETWORK, np.float32(1.0)) is NETWORK
+
+
+@pytest.mark.parametrize("factor", [
+    0, -1, float("nan"), float("inf"), "0.5", None, True])
+def test_no_other_factor_scales(factor):
+  with pytest.raises(errors.InputError, match="a finite number above 0") as e:
+    blocks.scale(NETWORK, factor)
+  assert e.value.field == "factor"
+
+
+@pytest.mark.parametrize("wrong", [
+    {"image_size": 0}, {"image_size": -8}, {"num_classes": -1}])
+def test_a_place_that_no_network_can_have(wrong):
+  with pytest.raises(errors.InputError, match="must be at least") as e:
+    cost.network(NETWORK, blocks.Frame(**wrong))
+  assert e.value.field in wrong
 
 
 def test_the_epsilon_outlives_padding_scaling_and_files():

@@ -222,7 +222,7 @@ def test_a_search_over_a_chain_resumes_bit_for_bit(tmp_path):
   images = rng.integers(0, 256, (96, 8, 8)).astype(np.uint8)
   labels = np.arange(96) % 3
   found = data.make_dataset("noise", (images, labels), (images[:40],
-                            labels[:40]), image_size=8, class_names="abc")
+                            labels[:40]), image_size=8, class_names=[*"abc"])
   limit = sorted(exact.network(one, make().connections.target).madds
                  for one in EVERY)[9]
   search = functools.partial(

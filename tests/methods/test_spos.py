@@ -290,7 +290,7 @@ def test_a_search_over_a_chain_resumes_bit_for_bit(tmp_path):
   images = rng.integers(0, 256, (96, 8, 8)).astype(np.uint8)
   labels = np.arange(96) % 3
   found = data.make_dataset("noise", (images, labels), (images[:40],
-                            labels[:40]), image_size=8, class_names="abc")
+                            labels[:40]), image_size=8, class_names=[*"abc"])
   search = functools.partial(
       pipeline.search, "chain", found, method="spos", devices=1, seed=1,
       search=spos.SPOSConfig(epochs=2, batch_size=16, population=2, parents=1,

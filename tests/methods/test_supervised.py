@@ -70,6 +70,9 @@ def test_without_sync_bn_devices_normalise_by_their_own_images():
     ({"seeds": 0}, "seeds"),
     ({"drop_path": 1.0}, "drop-path"),
     ({"dtype": "float16"}, "bfloat16"),
+    ({"epochs": None}, "epochs is None and must be of type int"),
+    ({"learning_rate": None}, "learning-rate is None and must be of type"),
+    ({"auxiliary": False, "auxiliary_weight": 0.3}, "auxiliary-weight is 0.3"),
 ])
 def test_settings_that_do_not_fit_are_refused(change, message):
   with pytest.raises(errors.InputError, match=message):

@@ -65,6 +65,8 @@ def test_the_command_line_exports(a_run, tmp_path, capsys):
     (["RUN", "--out", "none/n.stablehlo"], "lies in none; name a file"),
     (["RUN", "--out", "n.stablehlo", "--platforms", "cpu,abacus"],
      "platform 'abacus' is unknown; choose one of cpu, cuda, rocm, tpu"),
+    (["RUN", "--out", "n.STABLEHLO", "--platforms", "abacus"],
+     "platform 'abacus' is unknown; choose one of cpu, cuda, rocm, tpu"),
     (["RUN", "--out", "n.stablehlo", "--network", "such"],
      "has no network 'such'; it has network-0"),
     ([".", "--out", "n.stablehlo"], "holds no trained network"),

@@ -152,7 +152,9 @@ def test_the_command_line_takes_a_function(mine, tmp_path, capsys):
   (tmp_path / "own.msgpack").write_bytes(
       flax.serialization.to_bytes(own()[1]))
   networks_lib.save_weights(tmp_path / "own.npz", own()[1])
-  for file in ("own.msgpack", "own.npz"):
+  (tmp_path / "OWN.MSGPACK").write_bytes(
+      (tmp_path / "own.msgpack").read_bytes())
+  for file in ("own.msgpack", "OWN.MSGPACK", "own.npz"):
     assert config(capsys, "transform", f"{__name__}:unseen", *FLAG[1:],
                   "--weights", tmp_path / file)["weights"] == given
   networks_lib.save_weights(tmp_path / "natjax.npz", mine.variables)

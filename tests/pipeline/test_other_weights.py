@@ -34,6 +34,10 @@ def folder(tmp_path_factory):
   variables = natjax.load_weights(path / "m.pth", small.RESIDUAL)
   natjax.save_weights(path / "m.safetensors", small.RESIDUAL, variables)
   natjax.save_weights(path / "m.npz", small.RESIDUAL, variables)
+  for file in ("M.NPZ", "M.SAFETENSORS"):
+    natjax.save_weights(path / file, small.RESIDUAL, variables)
+    assert (path / file).read_bytes()[:2] == (
+        path / file.lower()).read_bytes()[:2]
   torch_writer.save(path / "other.pth", small.tensors(
       small.RESIDUAL, FRAME._replace(num_classes=7)))
   natjax.save_weights(path / "other.npz", small.RESIDUAL, natjax.load_weights(

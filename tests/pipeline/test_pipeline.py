@@ -40,7 +40,7 @@ def dataset(count=96, size=4):
   labels[0] = 2
   return data.make_dataset("noise", (images, labels),
                            (images[:40], labels[:40]), image_size=size,
-                           class_names="abc")
+                           class_names=[*"abc"])
 
 
 # Training.
@@ -86,6 +86,13 @@ def test_listener_hears_of_every_row_and_chunk(trained):
   assert {p.run for p in trained.progress} == {"network-3", "network-4"}
   done = [p.done for p in trained.progress if p.run == "network-4"]
   assert done == sorted(done) and done[-1] == 1
+
+
+def test_a_key_is_no_seed(tmp_path):
+  for seed in (jax.random.key(0), jax.random.PRNGKey(0), None, "0"):
+    with pytest.raises(errors.InputError, match="must be an integer") as e:
+      pipeline.train(GENOTYPE, dataset(), out=tmp_path, config=TRAIN, seed=seed)
+    assert "\n" not in str(e.value) and e.value.field == "seed"
 
 
 def test_seeds_are_networks_of_their_own(trained):

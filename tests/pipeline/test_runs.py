@@ -618,6 +618,23 @@ def test_other_classes_of_the_same_number_are_refused(tmp_path):
   assert runs.load_data(out, str(numbers))[1] is False
 
 
+def test_numbers_in_another_order_are_refused(tmp_path):
+  names = [*map(str, range(12))]
+  images = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), np.uint8)
+  file = tmp_path / "mine.npz"
+  np.savez(file, x_train=images, y_train=np.arange(24) % 12, x_test=images,
+           y_test=np.arange(24) % 12)
+  mine = data.load(file, image_size=8)
+  out = runs.open_run(tmp_path / "run", {**CONFIG, **runs.describe_data(mine)})
+  of_classes(out, names)
+  folder = labelled(tmp_path / "folder", names, count=2)
+  with pytest.raises(errors.InputError, match="'2' there, '10' here; name a"):
+    runs.load_data(out, str(folder))
+  padded = labelled(tmp_path / "padded", [f"{i:02}" for i in range(12)],
+                    count=2)
+  assert runs.load_data(out, str(padded))[1] is False
+
+
 def test_data_of_a_run_that_kept_no_path(tmp_path):
   digits = data.load("digits", image_size=8)
   described = runs.describe_data(digits)

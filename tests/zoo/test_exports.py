@@ -7,7 +7,8 @@ import pathlib
 import pytest
 
 from natjax import cli, errors, operations, zoo
-from natjax.graph import codec, genotype, records
+from natjax.costs import exact as cost
+from natjax.graph import blocks, codec, genotype, records
 from natjax.zoo import exports, proxyless
 from natjax.zoo import nasbench201 as network201
 from tests import architectures
@@ -244,6 +245,24 @@ def test_an_object_that_holds_one_architecture_as_a_text():
     exports.parse(json.dumps({"a": line, "b": line}))
 
 
+def test_a_network_is_not_the_cell_that_it_is_named_after(tmp_path, capsys):
+  for width in (0.5, 1.0):
+    network = blocks.scale(CELL, width)
+    assert network.name == STRING
+    assert exports.parse(codec.to_json(network)) == network
+    (tmp_path / "cell.json").write_text(codec.to_json(network), "utf-8")
+    assert cli.main(["cost", "--json", str(tmp_path / "cell.json")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["params"] == cost.network(network, blocks.Frame()).params
+  data = codec.to_dict(CELL)
+  data["blocks"][0]["edges"][0][0] = "conv_1x1"
+  assert exports.parse(json.dumps(data)).blocks[0].edges[0].operation == (
+      "conv_1x1")
+  data["blocks"][0]["nodes"] = None
+  with pytest.raises(errors.InputError, match="block 0: given NoneType"):
+    exports.parse(json.dumps(data))
+
+
 def test_a_cell_of_more_nodes_is_not_cut_off():
   text = f"{STRING}+|none~0|none~1|none~2|none~3|"
   for given in (text, f"arch: {text}", f"ARCH = '{text}'"):
@@ -300,10 +319,10 @@ def test_convert(tmp_path, capsys):
 
 
 def test_a_cell_by_the_benchmarks_own_index(tmp_path, capsys):
-  path = tmp_path / "table.csv"
-  path.write_text("index,arch\n0,x\n", "utf-8")
-  assert cli.main(["cost", f"{path}:0"]) == 2
-  assert "table.csv: " in capsys.readouterr().err
+  for file in ("table.csv", "TABLE.CSV"):
+    (tmp_path / file).write_text("index,arch\n0,x\n", "utf-8")
+    assert cli.main(["cost", f"{tmp_path / file}:0"]) == 2
+    assert f"{file}: without the columns" in capsys.readouterr().err
   table = (pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
            / "nasbench201.csv.gz")
   if not table.is_file():
@@ -321,3 +340,38 @@ def test_a_pipe_and_a_file_without_end_are_refused_at_once(tmp_path):
     f.truncate(2**33)
   with pytest.raises(errors.InputError, match="has more than 64 MB"):
     exports.read(tmp_path / "huge.txt")
+
+
+def _notebook(*sources, kind="code"):
+  return json.dumps({"cells": [
+      {"cell_type": "markdown", "source": [f"# {OTHER}\n", "Genotype()"]}, *(
+          {"cell_type": kind, "source": source, "outputs": [{"text": OTHER}]}
+          for source in sources)], "metadata": {}, "nbformat": 4}, indent=1)
+
+
+def test_the_code_of_a_notebook_is_read(tmp_path, capsys):
+  wanted = zoo.get("darts")
+  magic = ["%matplotlib inline\n", "if True:\n", "  !pip install torch"]
+  text = f"DARTS = {genotype.to_original(wanted)}"
+  for sources in ([magic, text], [[text]], [magic, [f"{text}\n", "other = 1"]]):
+    assert exports.parse(_notebook(*sources)) == wanted
+    assert exports.parse(_notebook(*sources), name="DARTS") == wanted
+  assert exports.parse(_notebook(f"cell = '{STRING}'")) == CELL
+  path = tmp_path / "two.ipynb"
+  path.write_text(_notebook(text, f"OTHER = {text[8:]}"), "utf-8")
+  assert exports.read(path, "OTHER") == wanted
+  assert cli.main(["cost", str(path)]) == 2
+  assert "two.ipynb holds the genotypes DARTS, OTHER" in capsys.readouterr().err
+  path.write_text(_notebook(text, text), "utf-8")
+  assert cli.main(["cost", str(path)]) == 0
+  assert "the last one is taken, of line 2 of its code" in " ".join(
+      capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("notebook", [
+    _notebook(), _notebook("x = 1"), _notebook(STRING, kind="raw"),
+    json.dumps({"cells": [None, {"cell_type": "code", "source": 3}],
+                "nbformat": 4})])
+def test_a_notebook_without_an_architecture_is_refused(notebook):
+  with pytest.raises(errors.InputError, match="no code cell of this notebook"):
+    exports.parse(notebook)
