@@ -475,3 +475,37 @@ def test_a_variance_that_is_small_beside_the_mean(axis_name):
   found = np.asarray(run(jnp.asarray(x, jnp.float32)), np.float64)
   # Of a variance of 0.01 the epsilon is a thousandth.
   np.testing.assert_allclose(found.std((0, 1, 2, 3)), 1, atol=0.01)
+
+
+def barriers(network, images, **options):
+  """How often the network asks that something be kept in memory."""
+  variables = jax.eval_shape(functools.partial(network_lib.init, network),
+                             jax.random.key(0))
+  return str(jax.make_jaxpr(functools.partial(network.apply, **options))(
+      variables, images)).count("= optimization_barrier")
+
+
+def test_sums_of_nodes_are_kept_where_several_edges_read_them():
+  cells = network_lib.module(GENOTYPE, CIFAR)
+  images = draw_images(CIFAR)
+  # Two branches per node, four nodes a cell; what is before them is not kept.
+  assert barriers(cells, images) == 2 * 4 * 3
+  assert not barriers(cells, images[:0])  # It would look at a number.
+  chain = network_lib.module(zoo.get("resnet20"), records.Frame(5, 30))
+  assert not barriers(chain, images)
+
+
+def test_kept_sums_change_no_number(monkeypatch):
+  network = network_lib.module(GENOTYPE, CIFAR)
+  variables, images = draw_variables(network), draw_images(CIFAR)
+
+  def gradient(params):
+    logits, _ = network.apply({**variables, "params": params}, images)
+    return jnp.sum(logits**2)
+
+  found = jax.jit(jax.value_and_grad(gradient))(variables["params"])
+  monkeypatch.setattr(network_lib, "_kept", lambda prefix, total: total)
+  expected = jax.jit(jax.value_and_grad(lambda params: gradient(params)))(
+      variables["params"])
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4,
+                                 atol=1e-4), found, expected)
