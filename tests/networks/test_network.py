@@ -16,6 +16,7 @@ from natjax.graph import shapes as shapes_lib
 from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
+from natjax.operations import primitives
 from tests import counting
 from tests.networks import oracle
 from tests.toys import toy_operation
@@ -477,22 +478,31 @@ def test_a_variance_that_is_small_beside_the_mean(axis_name):
   np.testing.assert_allclose(found.std((0, 1, 2, 3)), 1, atol=0.01)
 
 
-def barriers(network, images, **options):
-  """How often the network asks that something be kept in memory."""
-  variables = jax.eval_shape(functools.partial(network_lib.init, network),
-                             jax.random.key(0))
-  return str(jax.make_jaxpr(functools.partial(network.apply, **options))(
-      variables, images)).count("= optimization_barrier")
+def test_sums_of_nodes_are_kept_where_several_edges_read_them(monkeypatch):
+  kept = []
+  monkeypatch.setattr(primitives, "materialize",
+                      lambda x: kept.append(x.shape[1:]) or x)
+
+  def shapes(network, images):
+    kept.clear()
+    variables = jax.eval_shape(functools.partial(network_lib.init, network),
+                               jax.random.key(0))
+    kept.clear()
+    jax.eval_shape(network.apply, variables, images)
+    return list(kept)
+
+  cells, images = network_lib.module(GENOTYPE, CIFAR), draw_images(CIFAR)
+  # Four nodes a cell; what is before them is read as it is.
+  assert shapes(cells, images) == [
+      (side, side, width) for side, width in ((30, 4), (15, 8), (8, 16))
+      for _ in range(4)]
+  assert not shapes(network_lib.module(
+      zoo.get("resnet20"), records.Frame(5, 30)), images)
 
 
-def test_sums_of_nodes_are_kept_where_several_edges_read_them():
-  cells = network_lib.module(GENOTYPE, CIFAR)
-  images = draw_images(CIFAR)
-  # Two branches per node, four nodes a cell; what is before them is not kept.
-  assert barriers(cells, images) == 2 * 4 * 3
-  assert not barriers(cells, images[:0])  # It would look at a number.
-  chain = network_lib.module(zoo.get("resnet20"), records.Frame(5, 30))
-  assert not barriers(chain, images)
+def test_nothing_is_kept_of_no_images():
+  nothing = jnp.zeros((0, 4, 4, 2))  # `materialize` looks at a number.
+  assert network_lib._kept(2, nothing) is nothing
 
 
 def test_kept_sums_change_no_number(monkeypatch):
