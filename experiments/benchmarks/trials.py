@@ -2,8 +2,8 @@
 
 A form is the library with some of its functions replaced while the step is
 traced; forms take turns, step by step, and ratios are those of neighbours. What
-was measured by it stands under "What was tried" in `README.md`. Of plain networks
-(`resnet20`, `mobilenetv2`, `darts`), whose drop path is `--drop-path`:
+was measured by it stands under "What was tried" in `README.md`. Of plain
+networks (`resnet20`, `mobilenetv2`, `darts`):
   nothing kept: XLA may compute a node's sum again wherever it is read;
   nodes kept: every node's sum is kept in memory (`primitives.materialize`);
   edges kept: what every edge adds.
@@ -63,7 +63,8 @@ class Compiled(NamedTuple):
     step: `step(i)` takes a step, of architecture i, and waits for it.
     compile: CPU seconds that XLA took.
     temporaries: in MB.
-    params: `params()`, the parameters as they are now; None where there are none.
+    params: `params()`, the parameters as they are now; None where there are
+      none.
   """
 
   step: Callable[[int], object]
