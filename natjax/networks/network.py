@@ -156,6 +156,8 @@ class BlockModule(nn.Module):
               self.make_rng("drop_path"), keep, (y.shape[0], 1, 1, 1))
           y *= (mask / keep).astype(y.dtype)
         total = y if total is None else total + y
+      if total is not None and not node.fixed and edge is plain:
+        total = _kept(self.prefix, total)
       if total is None:
         with _dilated(self, 1, n):
           total = zeros(node.width, tuple(
@@ -183,6 +185,15 @@ class BlockModule(nn.Module):
 
 
 # Not methods, whose results flax would capture as intermediates.
+
+
+def _kept(prefix, total):
+  """What a node of a block has summed up, in memory if that is a cell.
+
+  Several edges read a node of a cell, and each would sum it up again. Edges
+  that are not plain (`mixture`) keep what they add by themselves.
+  """
+  return primitives.materialize(total) if prefix and total.size else total
 
 
 def _dilated(block, source, target):

@@ -350,8 +350,7 @@ class Runner:
         self, variables, inputs[first:first + _FIRST], passes, cell.num_nodes,
         inner)
     weights = how.concat[:cell.num_nodes].astype(nodes.dtype)
-    nodes = nodes * weights[:, None, None, None, None]
-    return jnp.concatenate(list(nodes), axis=-1), {}
+    return _joined(nodes * weights[:, None, None, None, None]), {}
 
   def _scanned(self, i, variables, how, data, inputs):
     """A block whose nodes lie in one array; returns output and statistics.
@@ -403,8 +402,7 @@ class Runner:
                  for n in self.plan.network.blocks[i].outputs]
       return jnp.concatenate(outputs, axis=-1), stats
     weights = how.concat[:cell.num_nodes].astype(nodes.dtype)
-    nodes = nodes * weights[:, None, None, None, None]
-    return jnp.concatenate(list(nodes), axis=-1), stats
+    return _joined(nodes * weights[:, None, None, None, None]), stats
 
   def _steps(self, cell, edges, how, data, size):
     """What a scan over a pass walks: (data, source, target, rows, live).
@@ -477,6 +475,15 @@ class Runner:
                                               np.int32),
             weights, dict.fromkeys(edges.names, rows),
             jnp.any(weights != 0, axis=1))
+
+
+def _joined(nodes):
+  """Nodes [N, B, H, W, C] as channels, [B, H, W, N * C].
+
+  The gradient of a concatenation would be a sum of N padded arrays.
+  """
+  wide = jnp.moveaxis(nodes, 0, 3)
+  return wide.reshape(*wide.shape[:3], -1)
 
 
 def part_of(variables: Any, name: str) -> Any:

@@ -287,9 +287,10 @@ def _nat(sizes, dtype):
 
 
 def plain(sizes: Sizes, name: str, *, dtype: str = "float32", lanes: int = 1,
-          images: int = 0, augment: bool = False, loop: bool = True) -> Program:
-  """Training of a network of the zoo, without drop path."""
-  architecture, config = _training(sizes, name, dtype)
+          images: int = 0, augment: bool = False, loop: bool = True,
+          drop_path: float = 0.0) -> Program:
+  """Training of a network of the zoo; drop path is of cells alone."""
+  architecture, config = _training(sizes, name, dtype, drop_path)
   method = supervised.Supervised(
       config, architecture, num_classes=CLASSES, image_size=sizes.image_size)
   phase, = method.method().stages[0].phases
@@ -312,11 +313,11 @@ def theta(sizes: Sizes, name: str) -> Program:
   return _program(method, phase, sizes, config.batch_size, flat=True)
 
 
-def _training(sizes: Sizes, name: str, dtype: str
+def _training(sizes: Sizes, name: str, dtype: str, drop_path: float = 0.0
               ) -> tuple[codec.Architecture, supervised.TrainConfig]:
   architecture = zoo.get(name)
   config = supervised.TrainConfig(
-      init_channels=sizes.init_channels, cells=sizes.cells, drop_path=0.0,
+      init_channels=sizes.init_channels, cells=sizes.cells, drop_path=drop_path,
       batch_size=sizes.batch_size, auxiliary=False, cutout=0, dtype=dtype)
   if architecture.kind == "blocks":
     config = dataclasses.replace(

@@ -16,6 +16,7 @@ from natjax.graph import shapes as shapes_lib
 from natjax.graph import skeleton as skeleton_lib
 from natjax.networks import layers as layers_lib
 from natjax.networks import network as network_lib
+from natjax.operations import primitives
 from tests import counting
 from tests.networks import oracle
 from tests.toys import toy_operation
@@ -475,3 +476,46 @@ def test_a_variance_that_is_small_beside_the_mean(axis_name):
   found = np.asarray(run(jnp.asarray(x, jnp.float32)), np.float64)
   # Of a variance of 0.01 the epsilon is a thousandth.
   np.testing.assert_allclose(found.std((0, 1, 2, 3)), 1, atol=0.01)
+
+
+def test_sums_of_nodes_are_kept_where_several_edges_read_them(monkeypatch):
+  kept = []
+  monkeypatch.setattr(primitives, "materialize",
+                      lambda x: kept.append(x.shape[1:]) or x)
+
+  def shapes(network, images):
+    kept.clear()
+    variables = jax.eval_shape(functools.partial(network_lib.init, network),
+                               jax.random.key(0))
+    kept.clear()
+    jax.eval_shape(network.apply, variables, images)
+    return list(kept)
+
+  cells, images = network_lib.module(GENOTYPE, CIFAR), draw_images(CIFAR)
+  # Four nodes a cell; what is before them is read as it is.
+  assert shapes(cells, images) == [
+      (side, side, width) for side, width in ((30, 4), (15, 8), (8, 16))
+      for _ in range(4)]
+  assert not shapes(network_lib.module(
+      zoo.get("resnet20"), records.Frame(5, 30)), images)
+
+
+def test_nothing_is_kept_of_no_images():
+  nothing = jnp.zeros((0, 4, 4, 2))  # `materialize` looks at a number.
+  assert network_lib._kept(2, nothing) is nothing
+
+
+def test_kept_sums_change_no_number(monkeypatch):
+  network = network_lib.module(GENOTYPE, CIFAR)
+  variables, images = draw_variables(network), draw_images(CIFAR)
+
+  def gradient(params):
+    logits, _ = network.apply({**variables, "params": params}, images)
+    return jnp.sum(logits**2)
+
+  found = jax.jit(jax.value_and_grad(gradient))(variables["params"])
+  monkeypatch.setattr(network_lib, "_kept", lambda prefix, total: total)
+  expected = jax.jit(jax.value_and_grad(lambda params: gradient(params)))(
+      variables["params"])
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4,
+                                 atol=1e-4), found, expected)

@@ -12,6 +12,7 @@ from natjax import operations, spaces, zoo
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton as skeleton_lib
+from natjax.networks import running
 from natjax.networks import supernet as supernet_lib
 from natjax.spaces import base
 from tests import tiny
@@ -487,3 +488,14 @@ def test_old_keys_draw_what_typed_ones_do():
       SHORT, skeleton_lib.Skeleton("cifar", 2, 1, 5, 8))
   jax.tree.map(np.testing.assert_array_equal, *(
       net.init(make(0)) for make in (jax.random.key, jax.random.PRNGKey)))
+
+
+def test_nodes_stand_side_by_side_as_channels():
+  nodes = jnp.arange(4 * 2 * 3 * 3 * 5, dtype=jnp.float32).reshape(
+      4, 2, 3, 3, 5)
+  np.testing.assert_array_equal(
+      running._joined(nodes), np.concatenate([*np.asarray(nodes)], -1))
+  gradient = jax.grad(lambda x: jnp.sum(running._joined(x)**2))
+  np.testing.assert_array_equal(gradient(nodes), 2 * nodes)
+  text = jax.jit(gradient).lower(nodes).as_text()
+  assert "transpose" in text and "pad" not in text
