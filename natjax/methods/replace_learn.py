@@ -88,7 +88,7 @@ class Learning:
         opt_state=jax.jit(self._optimizer.init)(own["params"]),
         prices=jnp.zeros(len(self._table(space))),
         # Apart from the network's: both are donated.
-        original=jax.tree.map(lambda x: jnp.array(x, copy=True), original),
+        original=jax.device_put(original, may_alias=False),
         rng=rng_state)
 
   def _table(self, space):

@@ -79,7 +79,7 @@ class Tuning:
       rng: a key.
     """
     # Apart from what is held: both are donated.
-    own = jax.tree.map(lambda x: jnp.array(x, copy=True), own)
+    own = jax.device_put(own, may_alias=False)
     return TuneState(
         step=jnp.zeros((), jnp.int32), **own,
         opt_state=jax.jit(self._optimizer.init)(own["params"]), held=held,
