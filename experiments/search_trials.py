@@ -17,8 +17,8 @@ Commands, with DATA a folder that holds cifar10.npz or another form that
   python experiments/search_trials.py --preset small --table TABLE \
       --data-dir DATA --out runs/search_trials \
       --report experiments/results/search_trials
-Hardware and time: `smoke` two minutes, most of it compiling; `small` about 25
-minutes of one core by the steps that it takes.
+Hardware and time: `smoke` two minutes, most of it compiling; `small` 47 minutes
+on 2 CPU cores that others kept busy.
 
 A stopped run goes on by the same command.
 """
