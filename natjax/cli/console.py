@@ -34,11 +34,34 @@ def print_table(title, columns, rows):
               for n, row in enumerate(rows, 1)]
       columns = [*columns[:at], ">#", *columns[at + 1:]]
   table = rich_table.Table(title=title)
-  for column in columns:
-    table.add_column(column.lstrip(">"), overflow="fold",
+  heads, stay = _laid_out(columns, rows)
+  for head, column, stays in zip(heads, columns, stay, strict=True):
+    table.add_column(head, overflow="fold", no_wrap=stays,
                      justify="right" if column.startswith(">") else "left")
   for row in rows:
     table.add_row(*row)
   out.print(table)
   for line in below:
     out.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _laid_out(columns, rows):
+  """Headings, and per column whether it stays as wide as what it holds.
+
+  Where a table is wider than a line, headings are broken between their words,
+  then cells between theirs. Where that is not enough, anything is.
+  """
+  whole = [column.lstrip(">") for column in columns]
+  broken = [head.replace(" ", "\n").replace("-", "-\n") for head in whole]
+  spaced = [any(" " in row[n] for row in rows) for n in range(len(columns))]
+
+  def fits(heads, cell):
+    return out.width > sum(3 + max(len(part) for part in (
+        *head.split("\n"), *(part for row in rows for part in cell(row[n]))))
+                           for n, head in enumerate(heads))
+
+  for heads in (whole, broken):
+    if fits(heads, str.splitlines):
+      return heads, [True] * len(heads)
+  stays = fits(broken, str.split)
+  return (broken if stays else whole), [stays and not it for it in spaced]
