@@ -386,5 +386,5 @@ def print_trained(result, folder, entry):
   if "note" in result:
     out.print(f"Note: {result['note']}.")
   _print_time(result)
-  out.print(f"{folder}: result.json, networks/ ({result['seconds']:.1f} s in"
-            " all)")
+  out.print(f"{folder}: result.json, architecture.json, architecture.svg,"
+            f" networks/ ({_in_all(result):.1f} s in all)")
