@@ -376,6 +376,16 @@ def test_costs_of_seeds_that_are_whole_stay_so():
   assert [of(7), of(2, 4), of(2, 3)] == ["7", "3", "2.5"]
 
 
+@pytest.mark.parametrize("kind, there", [("transformed", 1), ("derived", 0)])
+def test_only_a_transformation_has_changes(printed, kind, there):
+  _, shown = printed
+  row = {"seed": 0, "num_changes": 0, "accuracy": 0.5, "params": 1, "madds": 1}
+  output._print_details({kind: {}, "seeds": [row]})
+  (columns, rows), = shown.values()
+  assert columns[4:] == (">changes",) * there
+  assert rows == [["0", "50.00 %", "1", "1", *["0"] * there]]
+
+
 def test_words_of_a_run_stand_once_in_the_log(monkeypatch):
   said = []
   monkeypatch.setattr(output.err, "print", said.append)
