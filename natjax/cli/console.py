@@ -1,6 +1,7 @@
 """Where the command line prints, and how."""
 
 import json
+import textwrap
 from typing import Any
 
 from rich import console as rich_console
@@ -34,11 +35,40 @@ def print_table(title, columns, rows):
               for n, row in enumerate(rows, 1)]
       columns = [*columns[:at], ">#", *columns[at + 1:]]
   table = rich_table.Table(title=title)
-  for column in columns:
-    table.add_column(column.lstrip(">"), overflow="fold",
+  heads, stay = _laid_out(columns, rows)
+  for head, column, stays in zip(heads, columns, stay, strict=True):
+    table.add_column(head, overflow="fold", no_wrap=stays,
                      justify="right" if column.startswith(">") else "left")
   for row in rows:
     table.add_row(*row)
   out.print(table)
   for line in below:
     out.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _laid_out(columns, rows):
+  """Headings, and per column whether it stays as wide as what it holds.
+
+  Where a table is wider than a line, headings are broken between their words,
+  as far as their cells are narrower, then cells between theirs. Where that is
+  not enough, anything is.
+  """
+  whole = [column.lstrip(">") for column in columns]
+  spaced = [any(" " in row[n] for row in rows) for n in range(len(columns))]
+  for parts in (lambda cell: [cell], str.split):
+    cells = [max((len(part) for row in rows for part in parts(row[n])),
+                 default=0) for n in range(len(columns))]
+    broken = [_broken(head, least) for head, least in zip(
+        whole, cells, strict=True)]
+    for heads in (whole, broken):
+      if out.width > sum(3 + max(least, *map(len, head.split("\n")))
+                         for head, least in zip(heads, cells, strict=True)):
+        return heads, [parts is not str.split or not it for it in spaced]
+  return whole, [False] * len(whole)
+
+
+def _broken(head, least):
+  """A heading in lines of so many letters, or of a word that has more."""
+  lines = textwrap.wrap(head, max(least, 1), break_long_words=False)
+  longest = max(map(len, lines), default=1)
+  return "\n".join(textwrap.wrap(head, longest, break_long_words=False))

@@ -138,13 +138,15 @@ def run_transform(args) -> int:
         args.preset, architectures[0], args.method, args.objective)
   dataset = _load(args)
   inputs.refuse(args)
+  search = inputs.settings(args, preset.search, "", extra["search"])
+  inputs.refuse_idle(args, search, extra["search"])
   if count is not None and getattr(args, "train-seeds") is not None:
     raise errors.InputError(
         f"train-seeds is {getattr(args, 'train-seeds')} and seeds {args.seeds},"
         " by which every seed trains its own network; leave one of them out")
   job = pipeline.Job(
       architectures or None, dataset, args.method,
-      inputs.settings(args, preset.search, "", extra["search"]), train,
+      search, train,
       space=args.space, share=args.share, seed=first, seeds=count,
       devices=args.devices, compare=args.compare is not False, **objectives,
       train_found=not args.no_train, weights=weights,

@@ -216,7 +216,7 @@ def _print_details(result, whose=""):
     result: of one architecture.
     whose: what their titles begin with.
   """
-  _print_seeds(result.get("seeds", []), whose)
+  _print_seeds(result.get("seeds", []), "derived" not in result, whose)
   for shown in filter(None, (tables.changes(result), choosing.table(result))):
     title, *found = shown[:3]
     print_table(whose + title, *found)
@@ -344,24 +344,26 @@ def _print_tries(result):
     out.print(line)
 
 
-def _print_seeds(rows, whose=""):
-  """What every seed of several transformations came to.
+def _print_seeds(rows, changes, whose=""):
+  """What every seed of several transformations or searches came to.
 
   Args:
     rows: of the seeds.
+    changes: whether they changed a given architecture.
     whose: what the title begins with.
   """
   if not rows:
     return
   derived = "train_accuracy_before_derivation" in rows[0]
   searched = "parent_accuracy" in rows[0]
-  more = [">parent", ">child", ">skips"] if searched else [">changes"]
+  more = [">parent", ">child", ">skips"] if searched else (
+      [">changes"] * changes)
   columns = (">seed", *tables.MEASURED, *more, *[">derivation"] * derived)
   cells = [[str(r["seed"]), *tables.measured(r)] for r in rows]
   for cell, row in zip(cells, rows, strict=True):
     cell += [*(f"{100 * row[k]:.2f} %" for k in (
         "parent_accuracy", "child_accuracy")), str(sum(row["skips"].values()))
-             ] if searched else [str(row["num_changes"])]
+             ] if searched else [str(row["num_changes"])] * changes
     if derived:
       cell.append(f"{100 * row['train_accuracy_before_derivation']:.1f} ->"
                   f" {100 * row['train_accuracy_after_derivation']:.1f} %")
@@ -386,5 +388,5 @@ def print_trained(result, folder, entry):
   if "note" in result:
     out.print(f"Note: {result['note']}.")
   _print_time(result)
-  out.print(f"{folder}: result.json, networks/ ({result['seconds']:.1f} s in"
-            " all)")
+  out.print(f"{folder}: result.json, architecture.json, architecture.svg,"
+            f" networks/ ({_in_all(result):.1f} s in all)")

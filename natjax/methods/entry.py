@@ -183,6 +183,8 @@ class Entry(NamedTuple):
     fresh: of a trained method, whether it can also train what it comes to from
       drawn weights, compare both on the split "held_out" and return the better
       (`Request.fresh`).
+    idle: per setting and value of it, the settings that do nothing by it; the
+      command line refuses them there.
   """
 
   settings: type
@@ -207,6 +209,7 @@ class Entry(NamedTuple):
       str, Callable[[pathlib.Path, Mapping[str, Any]], object]] = {}
   kept: str = "The original was kept: nothing was found that is better."
   fresh: bool = False
+  idle: Mapping[tuple[str, str], tuple[str, ...]] = {}
 
   @property
   def drawn(self) -> tuple[str, ...]:

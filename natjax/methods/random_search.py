@@ -489,6 +489,11 @@ def _images(argument, batch):
   return batch["image"]
 
 
+# By a zero-cost score nothing is trained.
+_TRAINING = ("epochs", "learning_rate", "final_learning_rate", "momentum",
+             "weight_decay", "max_grad_norm")
+
+
 def resolve(config: RandomConfig, kind: str) -> Any:
   """The settings for a kind of architecture, if they fit (InputError)."""
   config = halves.sized(config, kind)
@@ -547,4 +552,6 @@ ENTRY = entry_lib.Entry(
     lambda preset, objective, kind: halves.preset(
         PRESETS[preset], kind, preset),
     listed.LINES["random"],
-    starts="space", model="weights of all candidates", reports=("tried",))
+    starts="space", model="weights of all candidates", reports=("tried",),
+    idle={("score", score): _TRAINING for score in SCORES
+          if score != "trained"})

@@ -322,4 +322,5 @@ ENTRY = entry_lib.Entry(
     lambda preset, objective, kind: halves.preset(
         PRESETS[preset], kind, preset),
     listed.LINES["spos"], starts="space",
-    reports=("tried", "child_accuracy", "operations"))
+    reports=("tried", "child_accuracy", "operations"),
+    idle={("search", "random"): evolution.BREEDING})

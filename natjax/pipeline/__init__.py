@@ -198,12 +198,16 @@ def train(architecture: codec.Architecture, dataset: data_lib.Dataset, *,
 
 
 def _run(job, out, overwrite, strict, listener):
-  """Runs a job; who hears of its course hears how it ended."""
+  """Runs a job; who hears of its course hears what to know and its end."""
   out = errors.path(out, "out")
+  prints = isinstance(listener, Printed) and job.trainer.processes.first
+  if prints:
+    for text in filter(None, (job.note, job.coarse)):
+      listener.noted(text)
   result = results.Result(
       job.run(out, overwrite=overwrite, strict=strict, listener=listener),
       len(job.trainer.dataset.test_labels), out)
-  if isinstance(listener, Printed) and job.trainer.processes.first:
+  if prints:
     listener.ended("\n".join(
         [*result.told(), f"{os.fspath(out)}: result.json"]))
   return result

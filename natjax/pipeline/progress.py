@@ -57,6 +57,10 @@ class Printed(options_lib.Listener):
     finally:
       lines.close()
 
+  def noted(self, text: str) -> None:
+    """Prints what should be known before a run begins."""
+    print(f"note: {text}", file=self.file or sys.stderr, flush=True)
+
   def ended(self, text: str) -> None:
     """Prints how a run has ended."""
     print(text, file=self.file or sys.stderr, flush=True)

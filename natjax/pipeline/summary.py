@@ -28,7 +28,7 @@ def means(results: Sequence[Mapping[str, Any]],
     "linear_accuracies".
   """
   found: dict[str, Any] = dict(cost) if cost else {
-      k: float(np.mean([r[k] for r in results])) for k in ("params", "madds")}
+      k: statistics.mean(r[k] for r in results) for k in ("params", "madds")}
   for name in ("accuracy", "top5_accuracy", "linear_accuracy"):
     if values := [r[name] for r in results if name in r]:
       spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

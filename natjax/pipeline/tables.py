@@ -248,9 +248,17 @@ def spent(result: Mapping[str, Any]) -> list[str]:
 
 def refused(result):
   """What was tried and not returned, and why, a line per seed and try."""
-  return [f"seed {row['seed']}: refused, {tried['reason']}"
+  return [f"seed {row['seed']}: refused{_cut(result, tried)}, {tried['reason']}"
           for row in result.get("seeds", []) for tried in row.get("tries", [])
           if "difference" in tried and not tried["accepted"]]
+
+
+def _cut(result, tried):
+  """Which cut a try is, by its multiply-adds, where that is told."""
+  given = result.get("original", {}).get("madds")
+  if not given or "madds" not in tried:
+    return ""
+  return f" at {tried['madds'] / given:.2f}x of the multiply-adds"
 
 
 def outcome(row: Mapping[str, Any], number: int) -> str:

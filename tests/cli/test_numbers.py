@@ -61,3 +61,26 @@ def test_sizes_of_a_small_network_are_not_written_as_zero(capsys):
   for text in (out, err):
     assert "0.000 M" not in text and " 0.0 M" not in text
     assert " 0 MB" not in text
+
+
+_SEARCH = ("search", "--space", "darts", "--dataset", "digits", "--dry-run")
+
+
+@pytest.mark.parametrize("method, by, value, flag", [
+    ("spos", "search", "random", "--mutations"),
+    ("spos", "search", "random", "--mutation-probability"),
+    ("random", "score", "naswot", "--epochs"),
+    ("random", "score", "synflow", "--weight-decay")])
+def test_what_another_setting_leaves_idle_is_refused(
+    method, by, value, flag, capsys, tmp_path):
+  argv = [*_SEARCH, "--method", method, f"--{by}", value]
+  assert cli.main(argv) == 0
+  capsys.readouterr()
+  name = flag.lstrip("-").replace("-", "_")
+  number = 1 if name in ("mutations", "epochs") else 0.5
+  file = tmp_path / "settings.json"
+  file.write_text(json.dumps({"search": {name: number}}))
+  for given in ([flag, str(number)], ["--config", str(file)]):
+    assert cli.main([*argv, *given]) == 2
+    assert f"and does nothing with {by} {value}; leave it out" in (
+        capsys.readouterr().err)

@@ -7,7 +7,7 @@ import pytest
 from natjax import errors, methods
 from natjax.cli import output
 from natjax.drawing import files
-from natjax.pipeline import choosing, tables
+from natjax.pipeline import choosing, summary, tables
 from natjax.training import options
 
 
@@ -351,6 +351,39 @@ def test_the_time_of_a_run_is_one_line(monkeypatch):
   output._print_time({"time": {"compile": 12.34, "training": 0.0}})
   output._print_time({})  # Of an earlier version.
   assert said == ["time: compile 12.3 s, training 0.0 s"]
+
+
+def test_a_training_that_was_resumed_took_all_of_its_starts(printed, tmp_path):
+  said, _ = printed
+  output.print_trained({
+      "accuracy": 0.5, "params": 1, "madds": 1, "seconds": 9.9,
+      "time": {"compile": 10.8, "training": 9.7}}, tmp_path, None)
+  assert said[-1].endswith("networks/ (20.5 s in all)")
+
+
+def test_a_cut_that_was_refused_is_named():
+  tried = {"difference": -0.01, "accepted": False, "reason": "worse"}
+  result = {"original": {"madds": 1000}, "seeds": [
+      {"seed": 3, "tries": [{**tried, "madds": 499}, tried]}]}
+  assert tables.refused(result) == [
+      "seed 3: refused at 0.50x of the multiply-adds, worse",
+      "seed 3: refused, worse"]
+
+
+def test_costs_of_seeds_that_are_whole_stay_so():
+  of = lambda *params: repr(summary.means([
+      {"params": n, "madds": n} for n in params])["params"])
+  assert [of(7), of(2, 4), of(2, 3)] == ["7", "3", "2.5"]
+
+
+@pytest.mark.parametrize("kind, there", [("transformed", 1), ("derived", 0)])
+def test_only_a_transformation_has_changes(printed, kind, there):
+  _, shown = printed
+  row = {"seed": 0, "num_changes": 0, "accuracy": 0.5, "params": 1, "madds": 1}
+  output._print_details({kind: {}, "seeds": [row]})
+  (columns, rows), = shown.values()
+  assert columns[4:] == (">changes",) * there
+  assert rows == [["0", "50.00 %", "1", "1", *["0"] * there]]
 
 
 def test_words_of_a_run_stand_once_in_the_log(monkeypatch):

@@ -147,6 +147,11 @@ def test_a_job_prints_by_default_and_is_silenced_by_none(
   assert capsys.readouterr().err == (
       "a-0, train: epoch 1 of 2, compiles where the cache does not have it\n"
       f"{tmp_path / 'a'}: result.json\n")
+  with monkeypatch.context() as patch:
+    patch.setattr(pipeline.TrainJob, "coarse", "few images")
+    train("told")
+    assert capsys.readouterr().err.startswith("note: few images\na-0, train: ")
+    train("untold", listener=None)
   train("b", listener=None)
   train("c", listener=natjax.Listener())
   shown = capsys.readouterr()

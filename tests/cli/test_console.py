@@ -1,0 +1,40 @@
+"""Tables on the terminal."""
+
+import pytest
+
+from natjax.cli import console
+
+COLUMNS = ("cell", "edge", "before", "after", ">parameters", ">multiply-adds",
+           ">price, nats")
+ROW = ("blocks 4-5", "2 -> 3", "conv_3x3", "sep_conv_3x3", "27392", "110080",
+       "0.0028")
+
+
+@pytest.fixture
+def shown(monkeypatch, capsys):
+  """Prints a table at a width, and returns its lines."""
+
+  def show(width, columns, rows):
+    monkeypatch.setattr(console.out, "_width", width)
+    console.print_table("title", columns, rows)
+    return capsys.readouterr().out.splitlines()
+
+  return show
+
+
+@pytest.mark.parametrize("width, words", [
+    (100, ["multiply-adds", "price, nats", "blocks 4-5"]),
+    (85, ["multiply-", "price,", "blocks 4-5"]),
+    (80, ["multiply-", "price,", "blocks"])])
+def test_a_table_of_changes_breaks_no_word(shown, width, words):
+  lines = shown(width, COLUMNS, [ROW])
+  assert max(map(len, lines)) <= width
+  text = "\n".join(lines)
+  for word in ("parameters", *words, *ROW[1:]):
+    assert f" {word} " in text
+
+
+def test_what_fits_no_line_is_folded_whole(shown):
+  lines = shown(30, ("name", ">count"), [("a" * 60, "12")])
+  assert max(map(len, lines)) <= 30
+  assert sum(line.count("a") for line in lines) == 60 + "name".count("a")
