@@ -19,6 +19,7 @@ within it; a search by zero-cost scores, which trains nothing, is begun again.
 """
 
 import dataclasses
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -444,12 +445,17 @@ class RandomSearch:
       images = jnp.asarray(score(
           _images, (), split="weights", images=count, each=True), jnp.float32)
     rng_w, rng_bred = jax.random.split(rng)
+    told = getattr(score, "told", lambda *args, **metrics: None)
+    done = itertools.count(1)
 
     def of(architecture):
       network = network_lib.Network(self._written(architecture), self._frame)
       variables = network_lib.init(network, rng_w)
-      return (zero_cost.synflow(network, variables) if images is None else
-              zero_cost.naswot(network, variables, images))
+      found = (zero_cost.synflow(network, variables) if images is None else
+               zero_cost.naswot(network, variables, images))
+      told("candidates", next(done), self.config.candidates,
+           **{self.config.score: found})
+      return found
 
     if self.evolution is None:
       found = [self.architecture(state, c)

@@ -257,9 +257,14 @@ def test_an_evolution_finds_the_best_by_a_zero_cost_score(name, score):
 
 
 def test_zero_cost_scores_of_what_is_drawn():
-  method = make(score="synflow", candidates=2)
-  rows = method.derive(method.init(jax.random.key(0)), None, None,
+  method, heard = make(score="synflow", candidates=2), []
+  walk = feed.Heard(None, fit.Listener(on_progress=heard.append), "search")
+  rows = method.derive(method.init(jax.random.key(0)), None, walk,
                        jax.random.key(0)).report["tried"]
+  assert [(p.epoch, p.epochs, p.done) for p in heard] == [
+      (0, 2, 0.5), (1, 2, 1.0)]
+  assert [round(p.metrics["synflow"], 6) for p in heard] == [
+      row["synflow"] for row in rows]
   same = make(candidates=2)
   drawn = same.init(jax.random.key(0))
   assert [row["architecture"] for row in rows] == [
