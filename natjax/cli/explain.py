@@ -63,8 +63,8 @@ def _sentence(facts, found):
   """What was explained, in a line."""
   height, width = found.shape
   words = [f"{facts['network']}, {facts['layer']} ({height} x {width}"
-           f" positions): class {errors.short(facts['class'])} of"
-           f" {100 * facts['probability']:.1f} %"]
+           f" positions): class {errors.short(facts['class'])}, with a"
+           f" probability of {100 * facts['probability']:.1f} %"]
   if facts["class"] != facts["predicted"]:
     words.append(f"{errors.short(facts['predicted'])} is likelier")
   if "label" in facts:

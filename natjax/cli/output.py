@@ -266,8 +266,9 @@ def _print_search(result):
     cells += ("; what is strongest let nothing through a cell, and the way that"
               " loses least was opened")
   memory = result["peak_memory_bytes"]
+  whole = " by the process as a whole" * ({*result["devices"]} == {"cpu"})
   out.print(f"{cells}; search {result['search_seconds']:.1f} s" + (
-      f"; at most {amounts.memory(memory, 0)} in use" if memory else ""))
+      f"; at most {amounts.memory(memory, 0)} in use{whole}" if memory else ""))
 
 
 def _best(tried):

@@ -124,7 +124,8 @@ def test_ties_of_a_search_are_named(capsys):
   output._print_search({
       "tried": [], "parent_accuracy": 0.5, "child_accuracy": 0.5,
       "skips": {"normal": 0}, "connections": {"normal": 4},
-      "peak_memory_bytes": None, "search_seconds": 1.0, "ties": {"normal": 1},
+      "peak_memory_bytes": 2 * 10**9, "search_seconds": 1.0, "devices": ["cpu"],
+      "ties": {"normal": 1},
       "attention": {"normal": [row([0, 2], True), None, row([1, 2], False),
                                row([0, 3], True)]},
       "nodes": {"normal": [node(3, True), node(4, False)]},
@@ -134,6 +135,7 @@ def test_ties_of_a_search_are_named(capsys):
   assert ("of 1 edges that are kept, the strongest operation lies within two"
           " standard errors of the next (normal 0-2 conv, then pool)") in said
   assert "at 1 nodes (normal 3: from 0, then 2)" in said
+  assert "at most 2.000 GB in use by the process as a whole" in said
 
 
 def test_what_is_said_of_a_choice():
