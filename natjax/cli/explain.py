@@ -11,7 +11,7 @@ from natjax.data import image_folder
 from natjax.drawing import files
 from natjax.networks import grad_cam
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import runs, supernets
+from natjax.pipeline import run_data, supernets
 from natjax.training import devices, settings
 
 _DIGITS = 10  # More than the number of an image, a class or a block has.
@@ -87,7 +87,7 @@ def _run_candidates(args):
   folder = errors.path(args.directory)
   out = files.checked(
       folder / "candidates.svg" if args.out is None else args.out)
-  data, _ = runs.load_data(folder, data_dir=args.data_dir)
+  data, _ = run_data.load(folder, data_dir=args.data_dir)
   searched = supernets.load(folder, data)
   image, label = _image(args, folder, data.image_size, data.resize)
   layer = searched.layer(_number(args.layer))
@@ -126,7 +126,7 @@ def _image(args, folder, size, resize):
     if args.resize:
       settings.refuse(args, "resize", "does not apply to a test image, which"
                       " has the network's size; leave it out")
-    data, _ = runs.load_data(folder, args.dataset, args.data_dir)
+    data, _ = run_data.load(folder, args.dataset, args.data_dir)
     if number >= len(data.test_labels):
       raise errors.InputError(
           f"image is {number} and {data.name} has the test images 0 to"

@@ -16,7 +16,7 @@ from natjax.graph import nasbench1shot1 as cells1shot1
 from natjax.graph import nasbench101 as cells101
 from natjax.graph import nasbench201 as cells201
 from natjax.graph import nasbench_macro as chains
-from natjax.pipeline import runs, supernets
+from natjax.pipeline import run_data, supernets
 from natjax.training import devices
 
 _MOST = 20_000  # Architectures that are ranked without being asked for.
@@ -42,7 +42,7 @@ def run_rank(args) -> int:
         f"the nodes of search space '{space}' choose their inputs, and its"
         " architectures are not ranked; name a search over a chain, or in"
         " nasbench201 or nasbench1shot1-1")
-  data, _ = runs.load_data(folder, data_dir=args.data_dir)
+  data, _ = run_data.load(folder, data_dir=args.data_dir)
   truth = None if args.table is None else _truth(args.table, space, data.name)
   searched = supernets.load(folder, data)
   paths = jax.tree.map(np.asarray, _paths(args, searched))

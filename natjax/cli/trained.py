@@ -10,7 +10,7 @@ from natjax.methods import acceptance
 from natjax.objectives import classification, simclr
 from natjax.pipeline import export as export_lib
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import runs, tables, versus
+from natjax.pipeline import run_data, runs, tables, versus
 from natjax.training import devices, fit
 
 
@@ -19,7 +19,7 @@ def run_evaluate(args) -> int:
   devices.configure_compilation()
   if args.others:
     return _compare(args)
-  dataset, own = runs.load_data(
+  dataset, own = run_data.load(
       args.directory, args.dataset, args.data_dir)
   config = runs.read_config(args.directory)
   train = fit.Split(dataset.train_images, dataset.train_labels)
@@ -81,9 +81,9 @@ def _compare(args):
           f"{folder} is the same run as {folders[whole]}; name every run once")
     folders[whole] = folder
   for folder in folders.values():
-    dataset, _ = runs.load_data(folder, args.dataset, args.data_dir)
+    dataset, _ = run_data.load(folder, args.dataset, args.data_dir)
     test = fit.Split(dataset.test_images, dataset.test_labels)
-    seen = runs.describe_data(dataclasses.replace(
+    seen = run_data.describe(dataclasses.replace(
         dataset, train_images=test.images, train_labels=test.labels))
     for name in networks_lib.networks(folder):
       net = networks_lib.load(folder, name)

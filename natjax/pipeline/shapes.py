@@ -13,7 +13,7 @@ NUMBER = float  # Whole ones too.
 _WORDS = {dict: "an object", list: "a list", str: "a text", bool: "true or"
           " false", int: "a whole number", float: "a number"}
 
-# Of `evaluate`: what `runs.describe_data` writes.
+# Of `evaluate`: what `run_data.describe` writes.
 CONFIG = {"dataset": str, "image_size": int, "classes": int, "crc32": int,
           "source?": {"name": str, "data_dir": (str, None), "resize?": str,
                       "renumber_labels?": bool, "test_fraction?": NUMBER,

@@ -249,7 +249,7 @@ def load(out: str | os.PathLike[str], dataset: data_lib.Dataset
 
   Args:
     out: a run of a search in a space, or of several seeds one of these.
-    dataset: the images that it searched on (`runs.load_data`).
+    dataset: the images that it searched on (`run_data.load`).
 
   Raises:
     InputError: no such run, one that is not finished or has lost its

@@ -23,7 +23,7 @@ from natjax.costs import exact as cost_lib
 from natjax.graph import codec
 from natjax.methods import entry as entry_lib
 from natjax.methods import supervised
-from natjax.pipeline import checks, runs, shapes, versus
+from natjax.pipeline import checks, run_data, runs, shapes, versus
 from natjax.pipeline import clock as clock_lib
 from natjax.pipeline import feed as feed_lib
 from natjax.pipeline import judge as judge_lib
@@ -132,7 +132,7 @@ class Trainer:
     return {
         "version": natjax.__version__, "versions": runs.versions(),
         "machine": runs.machine(self.devices), "checksums": True,
-        **runs.describe_data(self.dataset), **self.judge.describe(),
+        **run_data.describe(self.dataset), **self.judge.describe(),
         "train": settings.describe(self.config), "seed": self.seed,
         "devices": len(self.devices),
         # Otherwise each seed has all devices, and the batch is divided.

@@ -24,7 +24,7 @@ from natjax.methods import entry as entry_lib
 from natjax.networks import inherit, trees
 from natjax.networks import network as network_lib
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import runs, shapes
+from natjax.pipeline import run_data, runs, shapes
 from natjax.pipeline import trainer as trainer_lib
 from natjax.training import settings
 
@@ -376,7 +376,7 @@ def note(found: Mapping[int, pathlib.Path],
   As far as the run that trained them lies around the files. Other libraries'
   files do not say how images are prepared for them.
   """
-  own = runs.describe_data(dataset) if found else {}
+  own = run_data.describe(dataset) if found else {}
   for path in found.values():
     if not files.is_own(path):
       mean, std = (" ".join(f"{x:.3f}" for x in channels) for channels in (

@@ -12,7 +12,7 @@ import natjax
 from natjax import cli, errors
 from natjax.cli import explain
 from natjax.graph import blocks, codec
-from natjax.pipeline import networks as networks_lib
+from natjax.pipeline import run_data
 
 EDGE = blocks.Edge
 MINE = blocks.BlockNetwork(
@@ -55,7 +55,7 @@ def test_a_test_image_and_its_file(run, capsys):
   assert found["picture"] == str(path)
   assert (found["network"], found["layer"]) == ("network-0", "block0")
   assert found["class"] == found["predicted"] and found["label"] == NAMES[0]
-  data, _ = networks_lib.runs.load_data(run.out)
+  data, _ = run_data.load(run.out)
   image = data.test_images[1:2]
   np.testing.assert_allclose(found["map"], net.class_activation(image)[0])
   logits = np.asarray(net.logits(image))[0]

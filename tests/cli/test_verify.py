@@ -11,7 +11,7 @@ from natjax import cli, errors
 from natjax.data import face_pairs
 from natjax.graph import blocks, codec
 from natjax.objectives import verification
-from natjax.pipeline import networks as networks_lib
+from natjax.pipeline import run_data
 from tests import faces
 
 MINE = blocks.check(blocks.BlockNetwork(
@@ -70,7 +70,7 @@ def test_it_is_the_protocol_written_out(run):
 
 def test_the_network_still_classifies_by_its_angles(run, capsys):
   net = natjax.load(run.out)
-  data, _ = networks_lib.runs.load_data(run.out)
+  data, _ = run_data.load(run.out)
   cosines = np.asarray(net.logits(data.test_images))
   assert np.abs(cosines).max() <= 1 + 1e-6
   assert np.mean(cosines.argmax(1) == data.test_labels) == net.test_accuracy
@@ -152,7 +152,7 @@ def test_a_network_with_an_embedding_is_given_none(capsys):
 
 
 def test_two_objectives_are_refused(run):
-  data, _ = networks_lib.runs.load_data(run.out)
+  data, _ = run_data.load(run.out)
   with pytest.raises(errors.InputError, match="two objectives"):
     natjax.train(MINE, data, out=run.folder / "two",
                  simclr=natjax.SimCLRConfig(), arcface=natjax.ArcFaceConfig())

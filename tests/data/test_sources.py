@@ -10,7 +10,7 @@ import pytest
 from sklearn import datasets as sklearn_datasets
 
 from natjax import data, errors
-from natjax.pipeline import runs
+from natjax.pipeline import run_data
 
 
 @pytest.fixture(autouse=True)
@@ -256,8 +256,8 @@ def test_images_are_normalised_as_they_are_to_be(tmp_path):
     found = data.load(tmp_path / "mine.npz", image_size=8, normalize=name)
     assert (found.mean, found.std) == (mean, std)
     assert found.source.normalize == name
-    assert runs.describe_data(found)["normalize"] == name
-  assert "normalize" not in runs.describe_data(own)
+    assert run_data.describe(found)["normalize"] == name
+  assert "normalize" not in run_data.describe(own)
 
 
 @pytest.mark.parametrize("name", ["digits", "grey.npz"])

@@ -8,7 +8,7 @@ from PIL import Image
 import pytest
 
 from natjax import cli, errors
-from natjax.pipeline import runs
+from natjax.pipeline import run_data
 
 pytest.importorskip("grain", reason="needs grain, of the extra `data`")
 
@@ -56,7 +56,7 @@ def test_a_network_is_trained_and_looked_at_again(folder, tmp_path, capsys):
   assert network["top5_accuracy"] == pytest.approx(result["top5_accuracy"])
   # Files of another size are other data; the same elsewhere are the same.
   moved = shutil.copytree(folder, tmp_path / "moved")
-  assert runs.load_data(out, str(moved))[1]
+  assert run_data.load(out, str(moved))[1]
   Image.new("RGB", (50, 40)).save(folder / "train" / "c007" / "1.jpg")
   with pytest.raises(errors.InputError, match="checksums of the images"):
-    runs.load_data(out)
+    run_data.load(out)

@@ -18,7 +18,7 @@ from natjax.graph import codec
 from natjax.graph import nasbench201 as cells201
 from natjax.methods import spos, supervised
 from natjax.networks import grad_cam
-from natjax.pipeline import runs, supernets
+from natjax.pipeline import run_data, runs, supernets
 from tests.methods import searching
 from tests.methods.test_spos import CHAIN, config, filled, make
 
@@ -137,7 +137,7 @@ def test_candidates_of_a_layer_are_explained(run, tmp_path, capsys):
   assert (facts["layer"], facts["selected"]) == ("block1", chosen[1])
   rows = {row["operation"]: row for row in facts["candidates"]}
   assert [*rows] == ["mbconv3_3x3", "mbconv6_3x3", "skip_connect"]
-  loaded, _ = runs.load_data(run)
+  loaded, _ = run_data.load(run)
   searched = supernets.load(run, loaded)
   image = loaded.test_images[1]
   label = loaded.class_names.index(facts["class"])
@@ -186,7 +186,7 @@ def test_the_command_explains_an_edge_of_a_cell(run, tmp_path, capsys):
 
 @pytest.mark.long
 def test_candidates_are_judged_as_one_by_one(run):
-  loaded, _ = runs.load_data(run)
+  loaded, _ = run_data.load(run)
   searched = supernets.load(run, loaded)
   paths = searched.paths
   every = paths.numbered(np.arange(paths.count))
@@ -270,7 +270,7 @@ def test_what_cannot_be_explained_is_refused(run, flags, message, capsys):
 
 @pytest.mark.long
 def test_runs_without_such_a_supernet_are_refused(run, tmp_path):
-  loaded, _ = runs.load_data(run)
+  loaded, _ = run_data.load(run)
   lost = tmp_path / "lost"
   shutil.copytree(run, lost)
   shutil.rmtree(lost / "checkpoint")
