@@ -246,7 +246,9 @@ def test_refused_input_ends_all_processes_alike(tmp_path):
   for process in start(tmp_path, tmp_path / "cache"):
     _, text = process.communicate(timeout=100)
     assert process.returncode == 2, text
-    assert "holds no run of natjax" in text.splitlines()[-1]
+    # jaxlib may add a line where the other process was the first to end.
+    assert any(line.startswith("natjax: ") and "holds no run of natjax" in line
+               for line in text.splitlines())
 
 
 @pytest.mark.parametrize("flags,message", [
