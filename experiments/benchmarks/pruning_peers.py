@@ -4,6 +4,10 @@ ResNet20 as He et al., 2016, section 4.2, have it, with 1x1 convolutions where
 the shape changes, in PyTorch: trained, cut by a tool as its documentation
 shows, and tuned. Of the standard library, numpy, torch and the tool alone; the
 settings and the images come in one file, the answer is a line of JSON.
+
+nvidia-modelopt 0.47.0 does not bring all that FastNAS imports: `requests`,
+`huggingface_hub` and `torchprofile`, of which 0.0.4 is the last that it works
+with (of 0.1.0 it reads an attribute that is not there).
 """
 
 import importlib.metadata
