@@ -394,30 +394,6 @@ def refuse(args) -> None:
         f" {', '.join(map(settings_lib.word, own))})")
 
 
-def refuse_idle(args, config, extra) -> None:
-  """Refuses what a method has but does not use, by other settings of it.
-
-  Args:
-    args: the arguments.
-    config: all settings of the method.
-    extra: those of --config.
-
-  Raises:
-    InputError: a setting that would do nothing.
-  """
-  from natjax import methods
-
-  for (name, value), idle in methods.METHODS[args.method].idle.items():
-    if getattr(config, name) != value:
-      continue
-    for field in {**given(args, idle), **extra}:
-      if field in idle:
-        raise errors.InputError(
-            f"{settings_lib.word(field)} is {getattr(config, field)} and does"
-            f" nothing with {name} {value}; leave it out, or choose another"
-            f" {name}", field)
-
-
 # Objectives that have settings, under their names.
 OBJECTIVES = ("simclr", "arcface")
 

@@ -8,10 +8,11 @@ import pathlib
 import re
 import signal
 
-from natjax import data, errors, pipeline, spaces
+from natjax import data, errors, methods, pipeline, spaces
 from natjax.cli import console, dry_run, inputs, output, processes
 from natjax.graph import codec, records
 from natjax.graph import genotype as genotype_lib
+from natjax.methods import entry as entry_lib
 from natjax.methods import supervised
 from natjax.pipeline import presets, runs
 from natjax.pipeline import weights as weights_lib
@@ -139,7 +140,8 @@ def run_transform(args) -> int:
   dataset = _load(args)
   inputs.refuse(args)
   search = inputs.settings(args, preset.search, "", extra["search"])
-  inputs.refuse_idle(args, search, extra["search"])
+  entry_lib.refuse_idle(methods.METHODS[args.method], search, {
+      *inputs.given(args, vars(search)), *extra["search"]})
   if count is not None and getattr(args, "train-seeds") is not None:
     raise errors.InputError(
         f"train-seeds is {getattr(args, 'train-seeds')} and seeds {args.seeds},"

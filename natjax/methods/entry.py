@@ -5,7 +5,7 @@ own by an entry point of the group "natjax.methods" (`pipeline.plugins`). Flags,
 presets, help, refusals, results and pictures follow from the entries.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 import contextlib
 import dataclasses
 import pathlib
@@ -24,6 +24,7 @@ from natjax.training import method as base
 PRESETS = listed.PRESETS
 OBJECTIVES = ("supervised", "simclr", "arcface")
 STARTS = ("given", "space", "both")
+KINDS = ("cells", "blocks", "chain")  # Of architectures, for presets.
 
 
 @contextlib.contextmanager
@@ -183,8 +184,8 @@ class Entry(NamedTuple):
     fresh: of a trained method, whether it can also train what it comes to from
       drawn weights, compare both on the split "held_out" and return the better
       (`Request.fresh`).
-    idle: per setting and value of it, the settings that do nothing by it; the
-      command line refuses them there.
+    idle: per setting and value of it, the settings that do nothing by it, which
+      are refused there (`refuse_idle`).
   """
 
   settings: type
@@ -236,6 +237,39 @@ def check(entry: Any) -> Entry:
       raise errors.InputError(
           f"its entry lacks '{part}', which must be {wanted}")
   return entry
+
+
+def refuse_idle(entry: Entry, config: Any,
+                given: Collection[str] | None = None) -> None:
+  """Refuses settings that do nothing by others (`Entry.idle`).
+
+  Args:
+    entry: of the method.
+    config: all its settings.
+    given: those that were asked for, by name; None are those whose value stands
+      in none of the method's presets, and is not the class's own.
+
+  Raises:
+    InputError: one of those given does nothing.
+  """
+  if entry.idle:
+    settings.plain(config)
+  for (name, value), idle in entry.idle.items():
+    if getattr(config, name) != value:
+      continue
+    for field in idle:
+      if field in given if given is not None else (
+          getattr(config, field) not in _usual(entry, field)):
+        settings.refuse(config, field, f"does nothing with {name} {value};"
+                        f" leave it out, or choose another {name}")
+
+
+def _usual(entry, field):
+  """The values of a setting in the class and in the method's presets."""
+  with guarded(entry.presets, "presets of the method"):
+    return [getattr(config, field) for config in (entry.settings(), *(
+        entry.presets(preset, objective, kind) for preset in PRESETS
+        for objective in entry.objectives for kind in KINDS))]
 
 
 def _is_settings(kind):

@@ -517,11 +517,6 @@ def resolve(config: RandomConfig, kind: str) -> Any:
 def _bred(config):
   """The settings with those of an evolution, or InputError."""
   if config.search == "random":
-    for name, usual in dataclasses.asdict(RandomConfig()).items():
-      if name in ("population", "generations", *evolution.BREEDING) and (
-          getattr(config, name) != usual):
-        settings.refuse(config, name, "belongs to an evolution; leave it out,"
-                        " or give search evolution")
     return config
   for name in ("population", "generations"):
     if getattr(config, name) is not None:
@@ -559,5 +554,7 @@ ENTRY = entry_lib.Entry(
         PRESETS[preset], kind, preset),
     listed.LINES["random"],
     starts="space", model="weights of all candidates", reports=("tried",),
-    idle={("score", score): _TRAINING for score in SCORES
-          if score != "trained"})
+    idle={("search", "random"): (
+        "population", "generations", *evolution.BREEDING),
+          **{("score", score): _TRAINING for score in SCORES
+             if score != "trained"}})

@@ -72,7 +72,7 @@ def entry(method: str, search: Any, architecture: codec.Architecture | None,
     others: that are given, too.
 
   Raises:
-    InputError: it cannot.
+    InputError: it cannot, or a setting does nothing by another.
   """
   errors.known("method", method, methods.METHODS)
   found = methods.METHODS[method]
@@ -90,6 +90,8 @@ def entry(method: str, search: Any, architecture: codec.Architecture | None,
     raise errors.InputError(
         f"search is a {type(search).__name__}, and method '{method}' needs a"
         f" {found.settings.__name__}; pass one, or leave it out")
+  with errors.within("search"):
+    entry_lib.refuse_idle(found, search)
   return found
 
 

@@ -69,6 +69,7 @@ _SEARCH = ("search", "--space", "darts", "--dataset", "digits", "--dry-run")
 @pytest.mark.parametrize("method, by, value, flag", [
     ("spos", "search", "random", "--mutations"),
     ("spos", "search", "random", "--mutation-probability"),
+    ("random", "search", "random", "--generations"),
     ("random", "score", "naswot", "--epochs"),
     ("random", "score", "synflow", "--weight-decay")])
 def test_what_another_setting_leaves_idle_is_refused(
@@ -77,7 +78,7 @@ def test_what_another_setting_leaves_idle_is_refused(
   assert cli.main(argv) == 0
   capsys.readouterr()
   name = flag.lstrip("-").replace("-", "_")
-  number = 1 if name in ("mutations", "epochs") else 0.5
+  number = 1 if name in ("mutations", "epochs", "generations") else 0.5
   file = tmp_path / "settings.json"
   file.write_text(json.dumps({"search": {name: number}}))
   for given in ([flag, str(number)], ["--config", str(file)]):

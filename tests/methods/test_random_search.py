@@ -283,8 +283,6 @@ def test_a_budget_that_does_not_add_up_has_no_evolution():
 @pytest.mark.parametrize("change,message", [
     ({"score": "guess"}, "choose one of trained, naswot, synflow"),
     ({"search": "guess"}, "choose one of random, evolution"),
-    ({"population": 3}, "belongs to an evolution"),
-    ({"mutation_probability": 0.2}, "belongs to an evolution"),
     ({"search": "evolution", "generations": 0}, "must be at least 1"),
     ({"search": "evolution", "candidates": 8, "mutations": 3},
      "has not enough places"),

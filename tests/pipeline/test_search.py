@@ -12,8 +12,8 @@ import pytest
 from natjax import errors, methods, pipeline, spaces
 from natjax.graph import codec
 from natjax.methods import entry
+from natjax.pipeline import checks, presets, runs
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import runs
 from natjax.training import method as base
 from tests.pipeline import test_pipeline
 
@@ -148,3 +148,24 @@ def test_starts_that_do_not_fit_are_refused(change, message):
   with pytest.raises(errors.InputError, match=message):
     pipeline.Job(dataset=test_pipeline.dataset(), train=test_pipeline.TRAIN,
                  devices=1, space=space, **arguments)
+
+
+@pytest.mark.parametrize("method, by, chosen, used, idle", [
+    ("random", "score", "naswot", "trained", {"epochs": 3}),
+    ("random", "score", "synflow", "trained", {"momentum": 0.5}),
+    ("random", "search", "random", "evolution", {"population": 3}),
+    ("spos", "search", "random", "evolution", {"mutations": 1})])
+def test_what_another_setting_leaves_idle_is_refused(
+    method, by, chosen, used, idle):
+  (name, value), = idle.items()
+  for preset in presets.get("demo", method=method), presets.get(
+      "paper", method=method):
+    search = dataclasses.replace(preset.search, **{by: chosen})
+    checks.entry(method, search, None, ())
+    with pytest.raises(errors.InputError, match=(
+        f"^{name} is {value} and does nothing with {by} {chosen}; leave it"
+        )) as refused:
+      checks.entry(method, dataclasses.replace(search, **idle), None, ())
+    assert refused.value.field == f"search.{name}"
+    checks.entry(method, dataclasses.replace(
+        search, **idle, **{by: used}), None, ())
