@@ -188,7 +188,8 @@ def readme(config: Config, result: Mapping[str, Any]) -> str:
            "of the oracle's gain", "lost in", "seconds"), lines), "",
       "Mean over cells ± deviation over seeds. The policy's candidates: what it"
       " samples at the end, before any score; tau: among them. A trial changes"
-      f" what its name says of: {nasbench201_supernet.in_words(config.search)}."
+      " what its name says of:"
+      f" {nasbench201_supernet.report.in_words(config.search)}."
       f" Images: {result['train_images']} of {result['dataset']},"
       f" {config.image_size}x{config.image_size} pixels,"
       f" {config.search.supernet_width or 1:g} times the widths,"

@@ -365,9 +365,9 @@ def untrained(script, monkeypatch):
     return found(name, {
         "code": code, "accuracy": code / 200, "oracle": {"natpp": 1.0},
         "random": {"natpp": -1.0}, "tau": 0.25,
-        **{name: one for name in script.TITLES if name not in (
+        **{name: one for name in script.report.TITLES if name not in (
             "keep", "random", "oracle", "differentiable", "climb")},
-        "losses": dict.fromkeys(script.LOSSES, 0.5)})
+        "losses": dict.fromkeys(script.report.LOSSES, 0.5)})
 
   monkeypatch.setattr(script.known_truth, "Searches", lambda *_, **__: None)
   monkeypatch.setattr(script, "general", lambda *_: found("supernet", (
@@ -521,7 +521,7 @@ def test_a_cell_is_climbed_from(script, known, table, images):
 def test_the_record_is_what_the_report_makes_of_it(script):
   folder = scripts.EXPERIMENTS / "results" / "nasbench201_supernet"
   result = json.loads((folder / "result.json").read_text())
-  assert script.readme(script.PRESETS["small"], result) == (
+  assert script.report.readme(script.PRESETS["small"], result) == (
       folder / "README.md").read_text()
 
 
@@ -556,7 +556,7 @@ def test_smoke_judges_all_methods_and_runs_nothing_again(
     assert way.get("sure", 0) in (0, way["gain"])
   assert len(result["given"]) == len(result["general"]) == 2
   for row in (*result["given"], *result["general"]):
-    for name in (*script.TITLES, *script.LOSSES):
+    for name in (*script.report.TITLES, *script.report.LOSSES):
       if "code" in (row.get(name) or {}):
         own = row[name]
         assert own["gain"] == pytest.approx((own["code"] - row["code"]) / 200)
@@ -592,13 +592,13 @@ def test_a_summary_is_of_the_cells_that_were_transformed(script):
       "natpp": {"code": 1, "gain": gain, "dearer": False, "params": 0.5,
                 "seconds": 2.0}}
   rows = [row(1.0, 2.0), row(-0.5, 0.5), row(0.0, 1.5)]
-  found = script.summary(rows, "natpp")
+  found = script.report.summary(rows, "natpp")
   assert found["share"] == pytest.approx(0.5 / 4)
   assert (found["lost"], found["kept"], found["dearer"]) == (1, 1, 0)
-  assert script.summary(rows, "keep")["lost"] == 0
-  assert script.summary(rows, "oracle")["share"] == 1.0
+  assert script.report.summary(rows, "keep")["lost"] == 0
+  assert script.report.summary(rows, "oracle")["share"] == 1.0
   rows[0]["differentiable"] = row(2.0, 2.0)["natpp"]
-  assert script.summary(rows, "differentiable")["share"] == 1.0
+  assert script.report.summary(rows, "differentiable")["share"] == 1.0
 
 
 @pytest.mark.parametrize("preset", ["small", "paper"])
