@@ -1,32 +1,36 @@
 """Climbing (`natjax transform --method climb`) on real images.
 
-Networks of the zoo are climbed from, by what untrained networks show alone:
-nothing is tried on held-out images before it is returned, so that what the
-score itself is worth is seen. The original and what it became are trained
-alike, from scratch, seed by seed, and tested. Where the truth is known,
-`nasbench201_supernet.py --only climb` judges it over many cells.
+Networks of the zoo, or random cells of NAS-Bench-201, are climbed from, by what
+untrained networks show alone: nothing is tried on held-out images before it is
+returned, so that what the score itself is worth is seen. The original and what
+it became are trained alike, from scratch, seed by seed, and tested. Where the
+truth is known, `nasbench201_supernet.py --only climb` judges it over more.
 
 Commands, with DATA a folder that holds cifar10.npz or another form that
 `natjax.data.load` finds:
   python experiments/climbing.py --preset smoke --out runs/smoke
   python experiments/climbing.py --preset small --data-dir DATA \
       --out runs/climbing --report experiments/results/climbing
+  python experiments/climbing.py --preset cells --data-dir DATA \
+      --out runs/climbed_cells --report experiments/results/climbing_cells
   python experiments/climbing.py --preset paper --data-dir DATA \
       --out runs/climbing_paper
 Hardware and time: `smoke` a minute or two, `small` a quarter of an hour a
-network, on 2 CPU cores that others kept busy; `paper` one accelerator, not run
-here.
+network, `cells` four minutes a cell, on 2 CPU cores that others kept busy;
+`paper` one accelerator, not run here.
 Expected: no figure is published; the method is this library's own.
 
 A stopped run goes on by the same command.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import pathlib
 from typing import Any
 
+import known_truth
+import numpy as np
 import recording
 import replacement
 import sweeps
@@ -35,8 +39,32 @@ import transforming
 import natjax
 from natjax import data as data_lib
 from natjax import pipeline, zoo
-from natjax.graph import blocks, codec
+from natjax.graph import blocks, codec, records
+from natjax.graph import nasbench201 as cells201
 from natjax.methods import climb, supervised
+
+_CELL = "cell-"  # Before the code of one of NAS-Bench-201.
+
+
+def drawn(count: int, seed: int = 0) -> tuple[str, ...]:
+  """Names of random cells of NAS-Bench-201.
+
+  All are equally likely, but no two compute the same, and none computes nothing
+  (`cells201.computations`).
+  """
+  number = cells201.computations()
+  nothing = number[cells201.encode(cells201.to_array(
+      ["null"] * len(cells201.EDGES)))]
+  kept: dict[int, int] = {}
+  for code in np.random.default_rng(seed).permutation(cells201.COUNT).tolist():
+    if number[code] != nothing:
+      kept.setdefault(number[code], code)
+  return tuple(f"{_CELL}{code}" for code in [*kept.values()][:count])
+
+
+def _names(network):
+  """The operations of a cell that `drawn` has named."""
+  return known_truth.names_of(int(network.removeprefix(_CELL)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +73,8 @@ class Config:
 
   Attributes:
     datasets: names or paths of the data sets.
-    networks: of the zoo.
+    networks: of the zoo, or of `drawn`.
+    repeats: cells per stage, of five in the benchmark, of those drawn.
     width: factor of the widths of networks of blocks.
     image_size: side to which images are brought.
     train_images: how many training images to use, drawn; 0 is all.
@@ -63,25 +92,28 @@ class Config:
   search: climb.ClimbConfig
   train: supervised.TrainConfig
   cells: tuple[int, int]
+  repeats: int = 1
   seed: int = 0
 
 
+_SMALL = Config(
+    datasets=("cifar10",), networks=("r1", "r2", "darts"), width=0.5,
+    image_size=16, train_images=10000,
+    search=climb.ClimbConfig(held_out=0.0),
+    train=supervised.TrainConfig(
+        epochs=8, batch_size=64, learning_rate=0.05, final_learning_rate=0.0,
+        cutout=0, drop_path=0.0, seeds=2),
+    cells=(8, 5))
 PRESETS = {
     "smoke": Config(
-        datasets=("digits",), networks=("r1",), width=0.5, image_size=8,
-        train_images=192, search=climb.ClimbConfig(
+        datasets=("digits",), networks=("r1", *drawn(2)), width=0.5,
+        image_size=8, train_images=192, search=climb.ClimbConfig(
             batch_size=8, draws=2, evaluations=8, held_out=0.0),
         train=supervised.TrainConfig(
             epochs=1, batch_size=16, cutout=0, drop_path=0.0, seeds=2),
         cells=(4, 3)),
-    "small": Config(
-        datasets=("cifar10",), networks=("r1", "r2", "darts"), width=0.5,
-        image_size=16, train_images=10000,
-        search=climb.ClimbConfig(held_out=0.0),
-        train=supervised.TrainConfig(
-            epochs=8, batch_size=64, learning_rate=0.05,
-            final_learning_rate=0.0, cutout=0, drop_path=0.0, seeds=2),
-        cells=(8, 5)),
+    "small": _SMALL,
+    "cells": dataclasses.replace(_SMALL, networks=drawn(20)),
     "paper": Config(
         datasets=("cifar10",), networks=replacement.NETWORKS, width=1.0,
         image_size=32, train_images=0, search=dataclasses.replace(
@@ -102,10 +134,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   return parser.parse_args(argv)
 
 
+def given(name: str, config: Config) -> records.Architecture:
+  """A network of the zoo or one of a cell, at its full width."""
+  if name.startswith(_CELL):
+    return known_truth.network(_names(name), config.repeats)
+  return zoo.get(name)
+
+
 def compare(name: str, dataset: data_lib.Dataset, config: Config,
             out: pathlib.Path) -> dict[str, Any]:
   """One network: what it was, what it became, and what the score foretold."""
-  network, search, train = zoo.get(name), config.search, config.train
+  network, search, train = given(name, config), config.search, config.train
   if network.kind == "blocks":
     network = blocks.scale(network, config.width)
   else:
@@ -130,6 +169,36 @@ def compare(name: str, dataset: data_lib.Dataset, config: Config,
           found["architectures"]["transformed"]))}
 
 
+def shown(name: str) -> str:
+  """A network's name, or what its cell is, in a table."""
+  if not name.startswith(_CELL):
+    return name
+  return "`" + cells201.to_string(_names(name)).replace("|", "\\|") + "`"
+
+
+def over_cells(networks: Mapping[str, Any]) -> list[str]:
+  """What became of cells that were drawn, over all of them."""
+  rows = [row for name, row in networks.items() if name.startswith(_CELL)]
+  if len(rows) < 2:
+    return []
+  mean = lambda row, key: np.mean(row[key]["accuracies"])
+  before, after = (np.array([mean(row, key) for row in rows])
+                   for key in ("original", "climbed"))
+  left = lambda kind: np.mean([
+      row["climbed"][kind] / row["original"][kind] for row in rows])
+  kept = sum(not row["changes"] for row in rows)
+  return [
+      f"Over all {len(rows)} cells, which were drawn at random, the mean over"
+      " the seeds of each: "
+      f"{100 * before.mean():.2f} % before, {100 * after.mean():.2f} % after,"
+      f" {recording.paired(before, after)} points (95 %, Student's t over"
+      f" cells; the median {100 * np.median(after - before):+.2f}); more in"
+      f" {(after > before).sum()}, less in {(after < before).sum()}, of which"
+      f" at most by {100 * max(0.0, (before - after).max()):.2f};"
+      f" {kept} kept as they were. Left are {left('params'):.3f} of the"
+      f" parameters and {left('madds'):.3f} of the multiply-adds.", ""]
+
+
 def readme(config: Config, result: dict[str, Any]) -> str:
   """The record in words."""
   lines = []
@@ -138,7 +207,7 @@ def readme(config: Config, result: dict[str, Any]) -> str:
     for network, row in networks.items():
       before, after = row["original"], row["climbed"]
       rows.append([
-          network, row["steps"], row["evaluated"],
+          shown(network), row["steps"], row["evaluated"],
           f"{row['naswot'][1] - row['naswot'][0]:+.1f}",
           f"{after['params'] / before['params']:.2f}",
           f"{after['madds'] / before['madds']:.2f}",
@@ -150,7 +219,8 @@ def readme(config: Config, result: dict[str, Any]) -> str:
     lines += [f"## {name}", "", *recording.table(
         ("network", "steps", "networks scored", "NASWOT, nats",
          "parameters left", "multiply-adds left", "original, %", "climbed, %",
-         "difference, points", "changes", "minutes of the climb"), rows), ""]
+         "difference, points", "changes", "minutes of the climb"), rows), "",
+              *over_cells(networks)]
   train = config.train
   return "\n".join([
       "# Climbing by untrained networks, on real images", "",
@@ -159,7 +229,8 @@ def readme(config: Config, result: dict[str, Any]) -> str:
       f" both trained alike. Accuracy is that on the test images, mean ±"
       f" deviation over {train.seeds} seeds; the difference is paired by seed,"
       " with its interval of 95 % (Student's t).", "", *lines,
-      f"Trained: {config.width:g} times the widths of the networks of blocks,"
+      f"Trained: {config.width:g} times the widths of the networks of blocks"
+      f" (of NAS-Bench-201's, {config.repeats} cell(s) per stage of five),"
       f" cells with {config.cells[0]} channels and {config.cells[1]} layers;"
       f" {config.image_size}x{config.image_size} pixels,"
       f" {config.train_images or 'all'} images, {train.epochs} epochs.", "",
