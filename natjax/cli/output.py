@@ -360,7 +360,8 @@ def _print_seeds(rows, changes, whose=""):
   more = [">parent", ">child", ">skips"] if searched else (
       [">changes"] * changes)
   columns = (">seed", *tables.MEASURED, *more, *[">derivation"] * derived)
-  cells = [[str(r["seed"]), *tables.measured(r)] for r in rows]
+  cells = [[str(row["seed"]), *own] for row, own in zip(
+      rows, tables.measured(*rows), strict=True)]
   for cell, row in zip(cells, rows, strict=True):
     cell += [*(f"{100 * row[k]:.2f} %" for k in (
         "parent_accuracy", "child_accuracy")), str(sum(row["skips"].values()))
@@ -382,8 +383,8 @@ def _print_seeds(rows, changes, whose=""):
 
 def print_trained(result, folder, entry):
   """Shows the result of `natjax train`, which has no entry."""
-  print_table(tables.measure(result), tables.MEASURED, [
-      tables.measured(result)])
+  print_table(tables.measure(result), tables.MEASURED,
+              tables.measured(result))
   for sentence in tables.others(result):
     out.print(sentence)
   if "note" in result:

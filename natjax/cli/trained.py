@@ -5,7 +5,7 @@ import pathlib
 
 from natjax import errors
 from natjax.cli import console
-from natjax.costs import amounts, exact
+from natjax.costs import exact
 from natjax.methods import acceptance
 from natjax.objectives import classification, simclr
 from natjax.pipeline import export as export_lib
@@ -119,10 +119,10 @@ def _compare(args):
   console.print_table(
       "test accuracy, and the difference from the first network, points",
       columns, [
-          (str(number[row["run"]]), row["network"],
-           *(amounts.count(row[key]) for key in ("params", "madds")),
+          (str(number[row["run"]]), row["network"], *cost,
            f"{100 * row['accuracy']:.2f} ± {100 * row['reach']:.2f}",
-           _beside(row, row is rows[0])) for row in rows])
+           _beside(row, row is rows[0])) for row, *cost in zip(
+               rows, *tables.costs(rows), strict=True)])
   console.out.print(
       "± is 95 % over test images. Differences are image by image, where these"
       " are the same and normalised alike.")

@@ -1,5 +1,7 @@
 """How amounts are written: small ones in a unit in which they are not zero."""
 
+from collections.abc import Iterable
+
 _FULL = 1e5  # Below, counts and bytes are written as they are.
 
 
@@ -17,6 +19,22 @@ def count(number: float, digits: int = 3) -> str:
     ('0.4', '0')
   """
   return _scaled(number, digits, ((1e6, "M"),), "")
+
+
+def counts(numbers: Iterable[float]) -> list[str]:
+  """A column of parameters or multiply-adds, all of it in one unit.
+
+  Args:
+    numbers: see `count`.
+
+  Example:
+    >>> counts([272474, 91114]), counts([4240, 91114])
+    (['0.272 M', '0.091 M'], ['4240', '91114'])
+  """
+  numbers = [*numbers]
+  if any(n >= _FULL for n in numbers) and any(n < _FULL for n in numbers):
+    return [f"{rounded(n / 1e6, 3)} M" for n in numbers]
+  return [*map(count, numbers)]
 
 
 def memory(number: float, digits: int = 3) -> str:

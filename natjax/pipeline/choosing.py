@@ -10,7 +10,6 @@ from collections.abc import Mapping
 import pathlib
 from typing import Any
 
-from natjax.costs import amounts
 from natjax.drawing import candidates
 from natjax.graph import codec
 from natjax.pipeline import runs, tables
@@ -48,8 +47,9 @@ def table(result: Mapping[str, Any]) -> tables.Comparison | None:
   if not found:
     return None
   first = next(iter(found.values()))
-  cost = lambda row: tuple(
-      amounts.count(row[key]) for key in ("params", "madds"))
+  given = result.get("given")
+  costs = [*zip(*tables.costs([*found.values(), *([given] if given else [])]),
+                strict=True)]
   if "price" in first:
     several = ", first seed" * (len(result["seeds"]) > 1)
     return tables.Comparison(
@@ -57,9 +57,9 @@ def table(result: Mapping[str, Any]) -> tables.Comparison | None:
         f" tuning{several}",
         (">point", "", ">parameters", ">multiply-adds",
          *(f">{name}" for name in _beside(first)), ">price, nats"), [
-            (str(i), "original" * row.get("original", False), *cost(row),
+            (str(i), "original" * row.get("original", False), *cost,
              *_beside(row).values(), f"{row['price']:.4f}")
-            for i, row in found.items()], "")
+            for (i, row), cost in zip(found.items(), costs, strict=False)], "")
   best = max(row["score"] for row in result["candidates"])
   factor, unit = (1, "") if "scored_by" in result else (100, " %")
   score = lambda row: f"{factor * row['score']:.2f}{unit}"
@@ -67,10 +67,11 @@ def table(result: Mapping[str, Any]) -> tables.Comparison | None:
   rows = [
       (str(i), ", ".join(name for name in ("original", "chosen") if row[name]),
        score(row), f"{behind(row)} ± {factor * row['standard_error']:.2f}",
-       *cost(row), *_beside(row).values()) for i, row in found.items()]
-  if given := result.get("given"):
+       *cost, *_beside(row).values())
+      for (i, row), cost in zip(found.items(), costs, strict=False)]
+  if given:
     rows.append(("", "original, over the budget", score(given), behind(given),
-                 *cost(given), *_beside(given).values()))
+                 *costs[-1], *_beside(given).values()))
   return tables.Comparison(_title(result), (
       ">point", "", ">score", ">to the best", ">parameters", ">multiply-adds",
       *(f">{name}" for name in _beside(first))), rows, "")

@@ -90,8 +90,8 @@ class Result(dict[str, Any]):
 def _rows(result, images):
   """The table of one result, and its verdict."""
   if "architecture" in result:  # Of a training.
-    return tables.Comparison(tables.measure(result), tables.MEASURED, [
-        tables.measured(result)], "")
+    return tables.Comparison(tables.measure(result), tables.MEASURED,
+                             tables.measured(result), "")
   entry = methods.METHODS.get(result["method"])
   return tables.comparison(result, images, entry.kept if entry else "")
 

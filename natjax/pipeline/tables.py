@@ -1,6 +1,6 @@
 """What a result says, in rows and sentences, wherever it is shown."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import math
 import statistics
 from typing import Any, NamedTuple
@@ -54,8 +54,9 @@ def comparison(result: Mapping[str, Any], images: int,
   parts = networks(result)
   *before, after = parts.values()
   more = [kind for kind in ASKED if kind in after]
-  rows = [(name, *measured(part), *(ASKED[kind](part[kind]) for kind in more))
-          for name, part in parts.items()]
+  rows = [(name, *cells, *(ASKED[kind](part[kind]) for kind in more))
+          for (name, part), cells in zip(
+              parts.items(), measured(*parts.values()), strict=True)]
   said = ""
   if before:
     shown, ratios, said = difference(result, images, kept, more)
@@ -142,10 +143,18 @@ def percent(part, what="accuracy"):
   return f"{100 * part[what]:.2f}{spread} %"
 
 
-def measured(part):
-  """The cells of `MEASURED`; a network may not have been trained."""
-  accuracy = percent(part) if "accuracy" in part else "not trained"
-  return accuracy, *(amounts.count(part[key]) for key in ("params", "madds"))
+def measured(*parts: Mapping[str, Any]) -> list[tuple[str, ...]]:
+  """Cells of `MEASURED`, a row each; a network may not have been trained."""
+  accuracy = (percent(part) if "accuracy" in part else "not trained"
+              for part in parts)
+  return [*zip(accuracy, *costs(parts), strict=True)]
+
+
+def costs(parts: Iterable[Mapping[str, Any]]) -> tuple[list[str], ...]:
+  """Two columns: parameters and multiply-adds."""
+  parts = [*parts]
+  return tuple(amounts.counts(part[key] for part in parts)
+               for key in ("params", "madds"))
 
 
 def measure(result):

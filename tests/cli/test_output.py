@@ -156,7 +156,7 @@ def test_what_is_said_of_a_choice():
           "score": 0.9, "params": 99_999, "madds": 1e5, **beside}})
   assert over.columns[-2:] == (">latency", ">memory")
   assert over.rows[-1] == ("", "original, over the budget", "90.00 %", "-2.00",
-                           "99999", "0.100 M", "0.80x", "2.000 MB")
+                           "0.100 M", "0.100 M", "0.80x", "2.000 MB")
   curve = [{"params": n, "madds": n, "price": 1 / n, "architecture": {"n": n}}
            for n in (3, 2, 2)]
   assert choosing.table({"seeds": [{"curve": curve}, {"curve": []}]}).rows == [
