@@ -207,7 +207,7 @@ def test_a_memory_that_is_full_is_no_fault(monkeypatch, capsys, error):
   monkeypatch.setattr(inspection, "run_list", fail)
   assert cli.main(["list"]) == 1
   text = capsys.readouterr().err
-  assert text.startswith("natjax: the memory is full; give a smaller batch-size")
+  assert text.startswith("natjax: the memory is full; give a smaller batch")
   assert text.count("\n") == 1
 
 
