@@ -99,6 +99,6 @@ def check_sizes(path: pathlib.Path) -> None:
         raise ValueError(
             f"{name} says that it has {needs} bytes, and has {has}")
       whole += needs
-  if whole > (has := streamed.machine_bytes()):
+  if whole > (memory := streamed.machine_bytes()):
     raise ValueError(f"its arrays take {whole / 2**30:.0f} GiB, and this"
-                     f" machine has {has / 2**30:.0f} GiB")
+                     f" machine has {memory / 2**30:.0f} GiB")

@@ -155,6 +155,10 @@ class Work:
         path.parent.mkdir(exist_ok=True)
         runs.write_json(path, clock.seconds)
 
+  def estimate(self, teraflops: float | None = None) -> dict[str, Any]:
+    """Size of the job; see `TrainJob.estimate` and `planned.Planned`."""
+    raise NotImplementedError
+
   def _run(self, out, listener):
     """Returns the result, and the architectures to draw."""
     raise NotImplementedError
