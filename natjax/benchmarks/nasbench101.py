@@ -197,6 +197,7 @@ def from_npz(path: pathlib.Path) -> Table:
             "ops": (np.uint8, 2), "params": (np.int32, 1),
             COLUMNS[0]: (np.float32, 1)}
   try:
+    array_file.check_sizes(path)
     # A file that is no .npz would be left open.
     with open(path, "rb") as opened, np.load(
         opened, allow_pickle=False) as file:

@@ -10,7 +10,7 @@ from natjax import errors, pipeline
 from natjax.cli.console import err, out, print_table
 from natjax.costs import amounts
 from natjax.drawing import files as files_lib
-from natjax.pipeline import choosing, runs, tables
+from natjax.pipeline import choosing, progress, runs, tables
 
 
 def print_head(job):
@@ -64,6 +64,8 @@ class Display(rich_progress.Progress):
                      rich_progress.TextColumn("{task.fields[metrics]}"),
                      console=err, disable=not err.is_terminal)
     self._of_run: dict[str, Any] = {}
+    self._timers: dict[str, progress.Left] = {}
+    self._left: dict[str, float | None] = {}  # Seconds, of a run.
     self._epochs: dict[tuple[str, str], int] = {}  # Of a run's stage.
     self._writer = args.tensorboard and tensorboard_module().SummaryWriter(
         str(pathlib.Path(args.out) / "tensorboard"))
@@ -83,6 +85,8 @@ class Display(rich_progress.Progress):
   def progress(self, p):
     """Shows a chunk's end, or that a phase begins."""
     self._epochs[p.run, p.stage] = p.epochs
+    timer = self._timers.setdefault(p.run, progress.Left())
+    self._left[p.run] = timer(p)
     if not p.metrics and not err.is_terminal:
       err.print(f"{_words(p.run, p.stage, p.phase)}: starts; compiles where the"
                 " cache does not have it")
@@ -97,7 +101,11 @@ class Display(rich_progress.Progress):
     """Shows a phase's end where there is no terminal."""
     values = {k: v for k, v in row.items() if isinstance(v, float)}
     if not err.is_terminal:
-      text = " ".join(f"{k} {v:.4f}" for k, v in values.items())
+      text = " ".join(
+          f"{k} {v:.4f}" for k, v in values.items() if k != "seconds")
+      text += f", after {progress.duration(row['seconds'])}"
+      if (left := self._left.get(row["run"])) is not None:
+        text += f", {progress.duration(left)} left"
       where = _words(row["run"], row["stage"], row["phase"])
       epochs = self._epochs.get((row["run"], row["stage"]))
       err.print(f"{where} epoch {row['epoch'] + 1}"

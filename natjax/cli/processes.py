@@ -19,6 +19,7 @@ from natjax.cli import console
 LOST, UNEXPECTED = 4, 70
 _CODES: dict[type[Exception], int] = {
     errors.NotFinite: 1, errors.InputError: 2, errors.NotMet: 3}
+_FULL = re.compile("RESOURCE_EXHAUSTED|[Oo]ut of memory")  # As XLA says it.
 _speaking = threading.Lock()
 _joined: Any = None  # Of one of several processes, `training.distributed`.
 
@@ -81,6 +82,10 @@ def _code(call):
     if (line := _no_backend(e)) is not None:
       _say(line)
       return _CODES[errors.InputError]
+    if isinstance(e, MemoryError) or _FULL.search(str(e)):
+      _say("the memory is full; give a smaller batch-size, fewer channels or"
+           f" smaller images ({errors.cause(e)[:200]})")
+      return 1
     _say(_unexpected(e))
     return UNEXPECTED
 
@@ -141,9 +146,6 @@ def _no_backend(error):
 
 def _unexpected(error):
   """Saves what nobody foresaw; the line that tells of it."""
-  if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-    return ("the memory is full; give a smaller batch-size, fewer channels or"
-            f" smaller images ({errors.cause(error)[:200]})")
   text = "".join(traceback.format_exception(error))
   try:
     with tempfile.NamedTemporaryFile(

@@ -8,6 +8,7 @@ array of strings. The test set may be missing (`sources.load` then holds one
 out). Nothing is unpickled.
 """
 
+import math
 import pathlib
 import zipfile
 import zlib
@@ -15,14 +16,14 @@ import zlib
 import numpy as np
 
 from natjax import errors
-from natjax.data import dataset, unpickle
+from natjax.data import dataset, streamed, unpickle
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 _FORMS = (KEYS, ("train_images", "train_labels", "test_images", "test_labels"))
 # What numpy and zipfile raise of files that are cut off, damaged, encrypted,
 # compressed by other means, or whose headers promise more than memory holds.
 UNREADABLE = (ValueError, OSError, EOFError, KeyError, RuntimeError,
-              MemoryError, zipfile.BadZipFile, zlib.error)
+              MemoryError, OverflowError, zipfile.BadZipFile, zlib.error)
 
 
 def read(path: pathlib.Path) -> dataset.RawImages:
@@ -33,13 +34,14 @@ def read(path: pathlib.Path) -> dataset.RawImages:
       that are no list, or an array of Python objects, which only
       unpickling could read.
   """
-  if not path.is_file():
+  if not errors.regular(path).is_file():
     raise errors.InputError(f"{path}: no such file; check the path")
   if not zipfile.is_zipfile(path):
     raise errors.InputError(
         f"{path} is not an .npz file, or is damaged; write one with "
         f"numpy.savez(path, {', '.join(f'{key}=...' for key in KEYS)})")
   try:
+    check_sizes(path)
     with np.load(path, allow_pickle=False) as file:
       found = file.files
       keys = max(_FORMS, key=lambda form: len({*form} & {*found}))
@@ -70,3 +72,33 @@ def read(path: pathlib.Path) -> dataset.RawImages:
   assert train is not None
   return dataset.RawImages(
       train, test, None if names is None else tuple(map(unpickle.text, names)))
+
+
+def check_sizes(path: pathlib.Path) -> None:
+  """Looks at how large an .npz file's arrays say they are; reads none.
+
+  Raises:
+    ValueError: one says that it is larger than what the file holds of it, or
+      all take more than this machine has.
+    Others of `UNREADABLE`: the file is damaged.
+  """
+  whole, form = 0, np.lib.format
+  with zipfile.ZipFile(path) as archive:
+    for member in archive.infolist():
+      name = member.filename
+      with archive.open(name) as f:
+        if f.read(len(form.MAGIC_PREFIX)) != form.MAGIC_PREFIX:
+          continue
+        f.seek(0)
+        shape, _, dtype = (
+            form.read_array_header_1_0 if form.read_magic(f) == (1, 0)
+            else form.read_array_header_2_0)(f)
+        needs, has = math.prod(shape) * dtype.itemsize, (
+            member.file_size - f.tell())
+      if needs > has and not dtype.hasobject:
+        raise ValueError(
+            f"{name} says that it has {needs} bytes, and has {has}")
+      whole += needs
+  if whole > (memory := streamed.machine_bytes()):
+    raise ValueError(f"its arrays take {whole / 2**30:.0f} GiB, and this"
+                     f" machine has {memory / 2**30:.0f} GiB")

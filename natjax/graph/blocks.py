@@ -309,7 +309,7 @@ def scale(network: BlockNetwork, factor: float) -> BlockNetwork:
     factor: above 0; 1 returns the network as it is.
 
   Raises:
-    InputError: another factor.
+    InputError: another factor, or one that makes more channels than may be.
   """
   if not isinstance(factor, numbers.Real) or isinstance(factor, bool) or not (
       0 < factor < math.inf):
@@ -323,6 +323,10 @@ def scale(network: BlockNetwork, factor: float) -> BlockNetwork:
     # No network is as wide, and infinity has no whole number.
     steps = min(item.width * factor / step, 1e9)
     width = max(step, round(steps) * step)
+    if width > _MOST:
+      raise errors.InputError(
+          f"width is {width:.0e}, {item.width} times {factor:g}, and numbers"
+          f" are at most {_MOST}; give a smaller factor")
     return item._replace(width=width) if item.width else item
 
   return network._replace(

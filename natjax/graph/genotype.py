@@ -295,7 +295,7 @@ def _chosen(text, where, name):
   if found:
     modules.unnamed(found, where=where, what="genotypes")
   else:
-    found = _logged(text)
+    found = modules.logged(_logged(text), name)
   return modules.choose(found, name, where=where, what="genotypes")
 
 

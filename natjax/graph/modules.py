@@ -132,6 +132,19 @@ def choose(found: Sequence[Found], name: str | None, *, where: str,
   return chosen
 
 
+def logged(found: Sequence[Found], name: str | None) -> list[Found]:
+  """What a log holds, where names are of the line and tell nothing apart.
+
+  Args:
+    found: in order.
+    name: the one that is asked for; None takes the last of all where no two
+      have different names.
+  """
+  several = len({f.name for f in found if f.name}) > 1
+  return [*found] if several or name is not None else [
+      f._replace(name=None) for f in found]
+
+
 def unnamed(found: Sequence[Found], *, where: str, what: str) -> None:
   """Refuses several things without a name in a module (InputError)."""
   if len(found) > 1 and all(f.name is None for f in found):

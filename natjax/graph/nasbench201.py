@@ -118,10 +118,12 @@ def find(text: str, *, where: str = "architecture",
            for f in parsed or ()]
   if found:
     modules.unnamed(found, where=where, what="cells")
-  for number, line in enumerate([] if found else text.splitlines(), 1):
-    if not line.lstrip().startswith("#"):
-      found += [modules.Found(match["name"], (), number, match["cell"])
-                for match in _STANDING.finditer(line)]
+  else:
+    found = modules.logged([
+        modules.Found(match["name"], (), number, match["cell"])
+        for number, line in enumerate(text.splitlines(), 1)
+        if not line.lstrip().startswith("#")
+        for match in _STANDING.finditer(line)], name)
   return modules.choose(found, name, where=where, what="cells") if found else ()
 
 

@@ -3,6 +3,7 @@
 import codecs
 import json
 import os
+import re
 from typing import Any
 
 from natjax import errors
@@ -10,6 +11,8 @@ from natjax.graph import records
 
 # Of lists and objects in each other; no file of the library has as many.
 _DEPTH = 50
+# Bytes that no text has, of whatever letters.
+_BINARY = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _MOST_BYTES = 2**26  # Of a text file; logs of a search have some megabytes.
 
 
@@ -72,7 +75,14 @@ def read_text(path: str | os.PathLike[str]) -> str:
           f"{found} has more than {_MOST_BYTES // 2**20} MB, and no text of an"
           " architecture is so large; name another file")
     marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if marked else "utf-8-sig")
+    if marked:
+      return content.decode("utf-16")
+    try:
+      return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+      if _BINARY.search(content):
+        raise
+      return content.decode("latin-1")  # Comments of Windows.
   except OSError as e:
     raise errors.InputError(f"{found}: {e.strerror}; name a file") from e
   except UnicodeDecodeError as e:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from natjax import errors
 from natjax.graph import codec
 from natjax.methods import entry as entry_lib
 from natjax.methods import memory
@@ -74,3 +75,26 @@ def total(parts: Iterable[tuple[Mapping[str, Any], int]]) -> dict[str, float]:
       "steps": sum(times * part["steps"] for part, times in parts),
       "hours": sum(times * part.get("hours", 0) for part, times in parts),
       "memory_bytes": max(part.get("memory_bytes", 0) for part, _ in parts)}
+
+
+def check_memory(estimate: Mapping[str, Any],
+                 trainer: trainer_lib.Trainer) -> None:
+  """Refuses parameters that all devices together do not hold with gradients.
+
+  Args:
+    estimate: of a job, as its `estimate` gives it.
+    trainer: of its networks.
+
+  Raises:
+    InputError: such parameters.
+  """
+  def params(part):
+    return max([part.get("params", 0), *(
+        params(p) for p in part.values() if isinstance(p, Mapping))])
+
+  needs, has = 8 * params(estimate), devices_lib.memory(trainer.devices)
+  if needs > has:
+    raise errors.InputError(
+        f"{needs // 8} parameters and their gradients take"
+        f" {needs / 2**30:.0f} GiB, and what they are to be trained on has"
+        f" {has / 2**30:.0f} GiB; give a smaller network or supernet")

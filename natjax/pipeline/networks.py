@@ -69,6 +69,7 @@ def load_weights(path: str | os.PathLike[str]) -> Any:
   path = errors.regular(errors.path(path))
   _check_sum(path)
   try:
+    array_file.check_sizes(path)
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as f:
       flat = {_STEM.sub(r"/stem\2/\1/", k): jnp.asarray(f[k]) for k in f.files}
     # Nor is a name there that is the beginning of another.

@@ -91,7 +91,7 @@ def hearing(listener: options_lib.Listener | None,
       yield found
 
 
-class _Left:
+class Left:
   """How long a run takes to its end, but for what is yet to be compiled."""
 
   def __init__(self, clock: Callable[[], float] = time.monotonic):
@@ -122,7 +122,7 @@ class _Lines:
     self._last: options_lib.Progress | None = None
     self._text, self._width, self._printed = "", 0, False
     self._at = -float("inf")
-    self._left = _Left()
+    self._left = Left()
 
   def progress(self, p: options_lib.Progress) -> None:
     """Shows a chunk's end, or that a phase begins."""
@@ -132,7 +132,7 @@ class _Lines:
     if (p.run, p.stage) != self._key:
       self._finish()
       if last is None or last.run != p.run:
-        self._left = _Left()
+        self._left = Left()
       self._key = p.run, p.stage
     self._last = p
     if p.metrics or not self._text:
@@ -192,11 +192,11 @@ def _course(p, left):
   if not p.metrics:
     told.append("compiles where the cache does not have it")
   elif left is not None:
-    told.append(f"{_duration(left)} left")
+    told.append(f"{duration(left)} left")
   return ", ".join(told)
 
 
-def _duration(seconds):
+def duration(seconds: float) -> str:
   """Seconds in words, with one decimal where they are few."""
   if seconds < 100:
     return f"{seconds:.1f} s"

@@ -81,15 +81,20 @@ class Work:
 
     Raises:
       InputError: in all processes, as `runs.open_run`, or another process runs
-        there.
+        there, or what is not yet trained is larger than the devices' memory.
     """
     with self._held(out):  # Before anything there is overwritten.
+      self.trainer.processes.of_first(lambda: self._check_memory(out))
       return self._open(out, overwrite, strict)
 
   def _open(self, out, overwrite=False, strict=False):
     self.trainer.processes.of_first(lambda: str(runs.open_run(
         out, self.describe(), overwrite=overwrite, strict=strict)))
     return runs.find_result(self.trainer.processes, out)
+
+  def _check_memory(self, out):
+    if not (pathlib.Path(out) / runs.RESULT).is_file():
+      estimates.check_memory(self.estimate(), self.trainer)
 
   @contextlib.contextmanager
   def _held(self, out):
@@ -149,6 +154,10 @@ class Work:
       if first and not refused and (out / runs.METRICS).exists():
         path.parent.mkdir(exist_ok=True)
         runs.write_json(path, clock.seconds)
+
+  def estimate(self, teraflops: float | None = None) -> dict[str, Any]:
+    """Size of the job; see `TrainJob.estimate` and `planned.Planned`."""
+    raise NotImplementedError
 
   def _run(self, out, listener):
     """Returns the result, and the architectures to draw."""

@@ -13,6 +13,7 @@ copies, and donated arguments are deleted on the caller's side too.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import functools
 import importlib.util
+import math
 import os
 import sys
 from typing import Any
@@ -77,6 +78,21 @@ def _set_flag(flag):
   flags = os.environ.get("XLA_FLAGS", "")
   if flag.split("=")[0] not in flags:
     os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+
+
+def memory(devices: Sequence[jax.Device]) -> float:
+  """Bytes that devices have in all; infinite where that is not known.
+
+  Those of other processes are taken to have as much as those of this one.
+  """
+  from natjax.data import streamed  # As above.
+  own = [d for d in devices if d.process_index == jax.process_index()]
+  if all(device.platform == "cpu" for device in devices):
+    found = streamed.machine_bytes()
+  else:
+    found = sum((device.memory_stats() or {}).get("bytes_limit", math.inf)
+                for device in own)
+  return found * len(devices) / max(len(own), 1)
 
 
 def peak_memory(devices: Iterable[jax.Device]) -> int | None:

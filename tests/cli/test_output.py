@@ -1,5 +1,7 @@
 """What is said of a result."""
 
+import functools
+import itertools
 import types
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from natjax import errors, methods
 from natjax.cli import output
 from natjax.drawing import files
-from natjax.pipeline import choosing, summary, tables
+from natjax.pipeline import choosing, progress, summary, tables
 from natjax.training import options
 
 
@@ -389,16 +391,24 @@ def test_only_a_transformation_has_changes(printed, kind, there):
 
 
 def test_words_of_a_run_stand_once_in_the_log(monkeypatch):
-  said = []
+  said, now = [], itertools.count(0.0, 3.0)
   monkeypatch.setattr(output.err, "print", said.append)
+  monkeypatch.setattr(progress, "Left", functools.partial(
+      progress.Left, clock=lambda: next(now)))
   display = output.Display(types.SimpleNamespace(tensorboard=False, out="x"))
-  for stage, phase in (("search", "search"), ("search", "policy")):
-    display.progress(options.Progress(
-        "search", stage, phase, 0, 2, 0, 3, 0.0, {}))
+  for stage, phase, done, seconds in (
+      ("search", "search", 0.0, 7.2461), ("search", "policy", 0.5, 1234.5)):
+    for more, metrics in ((0.0, {}), (0.125, {"loss": 0.5}),
+                          (0.25, {"loss": 0.5})):
+      display.progress(options.Progress(
+          "search", stage, phase, 0, 2, 0, 3, done + more, metrics))
     display.row({"run": "search", "stage": stage, "phase": phase, "epoch": 0,
-                 "loss": 0.5})
+                 "loss": 0.5, "held_out_accuracy": 0.25, "seconds": seconds})
+  # An eighth took 3 s by this clock.
   assert said == [
       "search: starts; compiles where the cache does not have it",
-      "search epoch 1 of 2: loss 0.5000",
+      "search epoch 1 of 2: loss 0.5000 held_out_accuracy 0.2500, after 7.2 s,"
+      " 18.0 s left",
       "search policy: starts; compiles where the cache does not have it",
-      "search policy epoch 1 of 2: loss 0.5000"]
+      "search policy epoch 1 of 2: loss 0.5000 held_out_accuracy 0.2500, after"
+      " 21 min, 6.0 s left"]

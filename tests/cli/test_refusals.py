@@ -13,6 +13,7 @@ MANY = "9" * 400
 LONG = "x" * 300
 TRAIN = ["train", "darts", "--dataset", "digits", "--dry-run"]
 SEARCH = ["search", "--space", "darts", "--dataset", "digits", "--dry-run"]
+BLOCKS = ["transform", "resnet20", *SEARCH[3:]]
 NETWORK = {
     "format": 1, "kind": "network", "name": "mine", "skeleton": {
         "stem": [{"kind": "conv", "width": 4, "kernel": 3}],
@@ -68,6 +69,8 @@ def test_names_that_no_file_can_have(argv, path, tmp_path, monkeypatch, capsys):
     (["cost", "darts", "--cells", "1000000"], "cells is 1000000 and must be"),
     (["cost", "darts", "--classes", MANY], "--classes: invalid int value"),
     (["cost", "resnet20", "--width", "1e300"], "width is"),
+    ([*BLOCKS, "--method", "nat", "--supernet-width", "1e300"], "are at most"),
+    ([*BLOCKS, "--method", "climb", "--supernet-width", "1e9"], "are at most"),
     (["cost", "resnet20", "--image-size", "10000000"], "numbers are at most"),
     (["operations", "--channels", MANY], "--channels: invalid int value"),
     (["benchmark", "nasbench201", "--table", "x", "--seeds", "9999999999"],
@@ -192,6 +195,20 @@ def test_what_nobody_foresaw_is_one_line_and_a_file(
   assert text.count("\n") == 1
   (saved,) = tmp_path.iterdir()
   assert str(saved) in text and "in fail" in saved.read_text()
+
+
+@pytest.mark.parametrize("error", [
+    MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: 3 bytes"),
+    RuntimeError("INTERNAL: Error: Out of memory allocating 4 bytes.")])
+def test_a_memory_that_is_full_is_no_fault(monkeypatch, capsys, error):
+  def fail(args):
+    raise error
+
+  monkeypatch.setattr(inspection, "run_list", fail)
+  assert cli.main(["list"]) == 1
+  text = capsys.readouterr().err
+  assert text.startswith("natjax: the memory is full; give a smaller batch")
+  assert text.count("\n") == 1
 
 
 def test_a_flag_of_the_other_command_is_told(capsys):

@@ -97,6 +97,12 @@ def test_no_other_factor_scales(factor):
   assert e.value.field == "factor"
 
 
+@pytest.mark.parametrize("factor", [1e6, 1e300])
+def test_no_factor_makes_channels_without_end(factor):
+  with pytest.raises(errors.InputError, match="numbers are at most 1000000"):
+    blocks.scale(NETWORK, factor)
+
+
 @pytest.mark.parametrize("wrong", [
     {"image_size": 0}, {"image_size": -8}, {"num_classes": -1}])
 def test_a_place_that_no_network_can_have(wrong):

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from natjax import cli, errors, zoo
-from natjax.graph import codec, genotype
+from natjax.graph import codec, genotype, nasbench201
 
 DARTS = zoo.get("darts")
 TEXT = genotype.to_darts(DARTS)
@@ -163,6 +163,31 @@ def test_the_command_line_says_which_of_several_is_taken(tmp_path, capsys):
   path.write_text(f"04 PM = {TEXT}\n", "utf-8")
   assert cli.main(["cost", str(path)]) == 0
   assert capsys.readouterr().err == ""
+
+
+def test_a_log_that_names_some_of_its_lines(read):
+  text = (f"02 PM genotype = {OTHER}\n03 PM valid_acc 88.1 (best)\n"
+          f"04 PM Genotype: {TEXT}\n")
+  assert read(text) == DARTS
+  assert read(text, "genotype") == genotype.from_darts(OTHER)
+  assert genotype.last_of(text) == (2, 3)
+  for two in ("best", "last"):
+    text += f"05 PM {two} = {TEXT}\n"
+  with pytest.raises(errors.InputError, match="genotypes genotype, best, last"):
+    read(text)
+  cells = ["|none~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|",
+           "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"]
+  found = nasbench201.find(f"2 PM arch = '{cells[0]}'\n3 PM it's {cells[1]}\n")
+  assert [f.value for f in found] == cells
+
+
+def test_comments_in_the_letters_of_windows(tmp_path):
+  path = tmp_path / "mine.txt"
+  path.write_bytes(f"# gefunden f\u00fcr uns\n{TEXT}\n".encode("cp1252"))
+  assert codec.read(path) == DARTS
+  path.write_bytes(path.read_bytes() + b"\0\1")
+  with pytest.raises(errors.InputError, match="not a text file"):
+    codec.read(path)
 
 
 def test_the_text_itself_as_an_argument(capsys):

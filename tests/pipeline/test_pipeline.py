@@ -277,6 +277,22 @@ def test_estimate_of_a_search():
   assert len(job.feed.splits["weights"].labels) == 48
 
 
+@pytest.mark.parametrize("kind", ["train", "search"])
+def test_what_no_machine_holds_is_refused_before_it_begins(
+    kind, tmp_path):
+  wide = {"init_channels": 300_000}
+  with pytest.raises(errors.InputError, match=(
+      r"\d+ parameters and their gradients take \d+ GiB, and what they are")):
+    if kind == "train":
+      pipeline.train(GENOTYPE, dataset(), out=tmp_path / "run", devices=1,
+                     config=dataclasses.replace(TRAIN, **wide))
+    else:
+      pipeline.transform(
+          GENOTYPE, dataset(), out=tmp_path / "run", devices=1, train=TRAIN,
+          search=dataclasses.replace(SEARCH, **wide))
+  assert not [*tmp_path.iterdir()]
+
+
 def test_hours_are_those_of_the_multiply_adds():
   job = pipeline.Job(GENOTYPE, dataset(), "nat", SEARCH, TRAIN, devices=1)
   found = job.estimate(teraflops=0.5)

@@ -83,7 +83,7 @@ def test_seeds_that_train_at_once_are_one_line():
 
 def test_time_left_leaves_compilation_out():
   now = iter([0.0, 30.0, 34.0, 36.0, 90.0, 94.0])
-  left = progress._Left(clock=lambda: next(now))
+  left = progress.Left(clock=lambda: next(now))
   found = [left(p) for p in (
       at(step=0, done=0.0), at(step=1, done=0.125, loss=1.0),
       at(step=3, done=0.375, loss=1.0), at(phase="b", step=0, done=0.5),
@@ -97,7 +97,7 @@ def test_time_left_leaves_compilation_out():
     (0.04, "0.0 s"), (99.94, "99.9 s"), (100.0, "2 min"), (5940.0, "99 min"),
     (9000.0, "2.5 h")])
 def test_durations(seconds, words):
-  assert progress._duration(seconds) == words
+  assert progress.duration(seconds) == words
 
 
 @pytest.mark.parametrize("wrong", [{"seconds": "x"}, {"file": "x"}])

@@ -2,12 +2,14 @@
 
 import gc
 import importlib.util
+import types
 import weakref
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+from natjax.data import streamed
 from natjax.training import devices
 
 TRITON = "--xla_gpu_enable_triton_gemm"
@@ -65,3 +67,14 @@ def test_a_program_goes_with_what_it_was_made_of():
   del method, program
   gc.collect()
   assert gone() is None
+
+
+def test_the_memory_of_all_devices():
+  cpus = jax.local_devices(backend="cpu")
+  assert devices.memory(cpus) == streamed.machine_bytes()
+  card = lambda **stats: types.SimpleNamespace(
+      platform="gpu", process_index=0, memory_stats=lambda: stats)
+  away = types.SimpleNamespace(platform="gpu", process_index=1)
+  assert devices.memory([card(bytes_limit=7), card(bytes_limit=5)]) == 12
+  assert devices.memory([card(bytes_limit=7), away]) == 14
+  assert devices.memory([card(bytes_limit=7), card()]) == float("inf")

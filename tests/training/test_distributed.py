@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -271,6 +272,21 @@ def test_flags_that_do_not_fit_are_refused(flags, message, tmp_path, capsys):
   assert text.startswith("natjax: ") and text.count("\n") == 1
   assert re.search(message, text), text
   assert not out.exists()
+
+
+@pytest.mark.long
+def test_a_process_that_never_comes_is_not_waited_for(tmp_path):
+  code = ("import sys; from natjax import cli; from natjax.training import"
+          " distributed; distributed.JOIN_SECONDS = 2;"
+          " sys.exit(cli.main(sys.argv[1:]))")
+  found = subprocess.run(
+      [sys.executable, "-c", code, *SETTINGS, "--out", str(tmp_path / "run"),
+       "--coordinator", f"localhost:{free_port()}", "--num-processes", "2",
+       "--process-id", "0"], capture_output=True, text=True, timeout=100)
+  assert found.returncode == 4, found.stderr
+  assert re.search("not all processes came to .* within 2 s", found.stderr)
+  page = pathlib.Path(__file__).parents[2] / "docs" / "several_hosts.md"
+  assert f"after {distributed.JOIN_SECONDS} s" in page.read_text()
 
 
 def test_a_port_that_is_taken_is_refused():
