@@ -369,6 +369,8 @@ def test_images_of_another_kind_are_refused(trained):
         (images[:0], "must be uint8"), ([[1]], "must be uint8")):
       with pytest.raises(errors.InputError, match=message):
         call(wrong)
+    with pytest.raises(errors.InputError, match="resize is 'no' and must be"):
+      call(images, resize="no")
   small = dataset.resize_all(images, 4)
   np.testing.assert_array_equal(
       net.logits(images, resize=True), net.logits(small))
