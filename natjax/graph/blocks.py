@@ -363,6 +363,23 @@ def scale(network: BlockNetwork, factor: float) -> BlockNetwork:
                    for block in network.blocks))
 
 
+def supernet(network: BlockNetwork, width: float) -> BlockNetwork:
+  """`scale`s what is searched in.
+
+  Raises:
+    InputError: another factor, or one that gives more channels than any machine
+      has room for.
+  """
+  found = scale(network, width)
+  most = max(layer.width for layer in (*found.stem, *found.head))
+  most = max(most, *(n.width for b in found.blocks for n in b.nodes))
+  if width > 1 and most > _MOST:
+    raise errors.InputError(
+        f"supernet-width is {width} and makes more than {_MOST} channels; give"
+        " a smaller one", "supernet_width")
+  return found
+
+
 def place(*of_cells: Any, num_classes: int, image_size: int) -> Frame:
   """The frame of a network of blocks; see `codec.place`."""
   del of_cells  # A network of blocks brings its own.

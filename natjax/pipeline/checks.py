@@ -1,12 +1,15 @@
 """What a job is asked for, checked before anything is compiled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import numbers
 from typing import Any
 
+import jax
+
 from natjax import data as data_lib
 from natjax import errors, methods, spaces
+from natjax.data import streamed
 from natjax.graph import codec
 from natjax.methods import acceptance, supervised
 from natjax.methods import entry as entry_lib
@@ -143,3 +146,29 @@ def held_out(search: Any, unseen: str) -> float:
       settings.refuse(search, "held_out", "holds out images to compare the"
                       f" original by, against {unseen}; leave one of them out")
   return 0.0 if unseen else acceptance.part(search)
+
+
+def room(estimate: Mapping[str, Any], devices: Sequence[jax.Device]) -> None:
+  """Refuses networks whose weights this machine cannot hold.
+
+  On a CPU their gradients and the optimizer's state lie there, too.
+
+  Args:
+    estimate: what a job would take, in parts.
+    devices: on which it would run.
+
+  Raises:
+    InputError: there is such a network, before memory is taken.
+  """
+  if "params" not in estimate:
+    for part in estimate.values():
+      if isinstance(part, Mapping):
+        room(part, devices)
+    return
+  copies = 3 if devices[0].platform == "cpu" else 1
+  needs, has = 4 * copies * estimate["params"], streamed.machine_bytes()
+  if needs > has:
+    raise errors.InputError(
+        f"{estimate['params']} parameters take {needs / 2**30:.0f} GiB"
+        f"{' to be trained' * (copies > 1)}, and this machine has"
+        f" {has / 2**30:.0f} GiB; give fewer channels, or a smaller width")

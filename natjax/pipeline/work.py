@@ -56,6 +56,10 @@ class Work:
     return {"kind": "train", **({} if given is None else {
         "architecture": codec.to_dict(given)}), **self.trainer.describe()}
 
+  def estimate(self, teraflops: float | None = None) -> dict[str, Any]:
+    """What it would take, in parts."""
+    raise NotImplementedError
+
   def rate(self) -> float:
     """What a device does a second, 10^12 operations: training is timed now.
 
@@ -85,6 +89,7 @@ class Work:
         there.
     """
     settings.switches(overwrite=overwrite, strict=strict)
+    checks.room(self.estimate(), self.trainer.devices)
     with self._held(out):  # Before anything there is overwritten.
       return self._open(out, overwrite, strict)
 

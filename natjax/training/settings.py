@@ -15,8 +15,9 @@ Settings = TypeVar("Settings")
 # No machine takes as many steps, or has room for as many channels.
 _MOST = 10**6
 # Other real numbers, such as fractions, are none of JSON's.
-_TAKEN = {int: numbers.Integral, bool: bool, str: str,
-          float: (float, int, np.floating, np.integer)}
+_TAKEN: dict[type, Any] = {
+    int: numbers.Integral, bool: bool, str: str,
+    float: (float, int, np.floating, np.integer)}
 
 
 def later(default: Any) -> Any:
@@ -58,8 +59,9 @@ def switches(**values: Any) -> None:
   """Refuses what is neither True nor False, which a text is not."""
   for name, value in values.items():
     if not isinstance(value, bool | np.bool_):
-      raise errors.InputError(f"{name} is {errors.short(value)} and must be True"
-                              " or False; give one of these", name)
+      raise errors.InputError(
+          f"{name} is {errors.short(value)} and must be True or False; give one"
+          " of these", name)
 
 
 def at_least_one(config: Any, *names: str) -> None:

@@ -132,7 +132,7 @@ def test_numbers_of_nodes_are_plain_ones():
                records.Edge("conv_3x3", 0.0, 2)):
     with pytest.raises(errors.InputError, match="join nodes by their numbers"):
       codec.check(genotype.Genotype(*[records.Cell((edge,), (2,))] * 2))
-  with pytest.raises(errors.InputError, match="concat .*True"):
+  with pytest.raises(errors.InputError, match=r"concat .*True"):
     codec.check(genotype.Genotype(*[records.Cell((
         records.Edge("conv_3x3", 0, 2),), (2, True))] * 2))
 
@@ -153,9 +153,9 @@ def test_what_is_made_of_lists_is_counted():
 @pytest.mark.parametrize("wrong, place, message", [
     (None, records.Skeleton(), "architecture is of type NoneType"),
     ("darts", records.Skeleton(), "architecture is of type str"),
-    (tuple(zoo.get("darts")), records.Skeleton(), "architecture is of type tup"),
-    (zoo.get("darts"), records.Frame(), "place is of type Frame, and cells stand"
-     " in a Skeleton"),
+    (tuple(zoo.get("darts")), records.Skeleton(), "is of type tuple"),
+    (zoo.get("darts"), records.Frame(), "place is of type Frame, and cells"
+     " stand in a Skeleton"),
     (zoo.get("darts"), None, "place is of type NoneType"),
     (NETWORK, (10, 32), "place is of type tuple, and blocks stand in a Frame")])
 def test_costs_of_what_is_none(wrong, place, message):

@@ -205,6 +205,8 @@ def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
   with pytest.raises(TypeError):
     runs.write_json(path, {"accuracy": object()})
   assert runs.read_json(path) == {"accuracy": 0.1}
+  path.write_bytes(b'\xef\xbb\xbf{"accuracy": 0.2}')  # As Windows writes it.
+  assert runs.read_json(path) == {"accuracy": 0.2}
   assert set(contents(tmp_path)) == {"result.json"}
 
 

@@ -246,7 +246,7 @@ def test_the_dropout_of_a_chain_is_that_of_its_classifier():
   head = exports.parse(json.dumps(config)).head
   assert head[2:] == (records.Layer("dropout", rate=0.2), head[-1])
   config["classifier"]["dropout_rate"] = 1
-  with pytest.raises(errors.InputError, match="rate is 1.0 and must lie in"):
+  with pytest.raises(errors.InputError, match=r"rate is 1\.0 and must lie"):
     exports.parse(json.dumps(config))
 
 
