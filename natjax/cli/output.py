@@ -24,8 +24,8 @@ def print_head(job):
   held_out = job.trainer.held_out
   kept = f" ({len(held_out.labels)} of them held out)" if held_out else ""
   ends = "" if job.describe().get("no_train") else (
-      f"; trained in batches of {train.batch_size}, {job.trainer.steps} steps an"
-      " epoch")
+      f"; trained in batches of {train.batch_size}, {job.trainer.steps} steps"
+      " an epoch")
   err.print(f"{dataset.name}: {len(dataset.train_labels)} training{kept} and"
             f" {len(dataset.test_labels)} test images of {dataset.num_classes}"
             f" classes, {dataset.image_size} pixels a side"
