@@ -146,6 +146,20 @@ def regular(path: pathlib.Path) -> pathlib.Path:
   return path
 
 
+def replaceable(path: pathlib.Path) -> pathlib.Path:
+  """The file that a new one may replace by its name: of a link, its target.
+
+  Raises:
+    InputError: a folder, a pipe, a socket, a device or a stream, in whose place
+      a file would then stand.
+  """
+  if (path.exists() and not path.is_file()) or str(path.absolute()).startswith(
+      ("/dev/fd/", "/dev/std", "/proc/")):
+    raise InputError(f"{path} is a folder, a pipe or a device, and no file can"
+                     " take its place; name a file")
+  return pathlib.Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
 @contextlib.contextmanager
 def of_file(path: str | os.PathLike[str]) -> Iterator[None]:
   """Names the file in an OSError that names none, as that of a full disk."""

@@ -2,11 +2,16 @@
 
 import os
 import pathlib
+import stat
 
 import numpy as np
 import pytest
 
-from natjax import errors
+from natjax import drawing, errors, zoo
+from natjax.interchange import files
+from natjax.pipeline import networks
+from natjax.training import metrics
+from tests.cli.commands import run
 
 
 @pytest.mark.parametrize("value", [
@@ -64,3 +69,47 @@ def test_what_other_code_raised_is_one_line():
 def test_values_of_many_lines_are_shown_in_one():
   assert errors.short(np.eye(2)) == "array([[1., 0.], [0., 1.]])"
   assert errors.short("a  b\n") == r"'a  b\n'"
+
+
+WRITERS = {
+    "metrics": lambda path: metrics.write_text(path, "a"),
+    "weights": lambda path: networks.save_weights(
+        path, {"params": {"w": np.ones(2)}}),
+    "safetensors": lambda path: files.write(path, {"w": np.ones(2)}),
+    "picture": lambda path: drawing.save(path, zoo.get("darts"))}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_no_pipe_or_device_is_replaced_by_a_file(writer, tmp_path):
+  path = tmp_path / "a.svg"
+  os.mkfifo(path)
+  with pytest.raises(errors.InputError, match=r"a\.svg is a folder, a pipe or"):
+    WRITERS[writer](path)
+  assert stat.S_ISFIFO(path.stat().st_mode)
+  assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_what_a_link_names_is_written(writer, tmp_path):
+  there = tmp_path / "there"
+  there.mkdir()
+  path, target = tmp_path / "a.svg", there / "b.svg"
+  path.symlink_to(target)
+  for _ in range(2):  # It is not there, and it is.
+    WRITERS[writer](path)
+    assert path.is_symlink() and target.stat().st_size
+  assert list(there.iterdir()) == [target]
+
+
+def test_streams_are_no_files():
+  for name in ("/dev/fd/1", "/dev/stdout", "/proc/self/fd/1"):
+    with pytest.raises(errors.InputError, match="no file can take its place"):
+      errors.replaceable(pathlib.Path(name))
+
+
+def test_a_command_does_not_replace_a_pipe(tmp_path):
+  path = tmp_path / "a.json"
+  os.mkfifo(path)
+  code, _, err = run("convert", "darts", "--to", "json", "--out", str(path))
+  assert code == 2 and "no file can take its place" in err
+  assert stat.S_ISFIFO(path.stat().st_mode)

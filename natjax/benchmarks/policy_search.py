@@ -65,6 +65,7 @@ FEATURES = 128
 TRIALS = 10  # Transformations sampled per input when the policy is judged.
 
 _FIRST_SQUARE = 0.01  # Ten points, squared, before any advantage is known.
+_MOST = 10**6  # Samples of all inputs of a step.
 _NODES = 3  # A node's edges fill its slots by source,
 _SLOTS = np.tril_indices(_NODES)  # which is their order, too.
 
@@ -192,6 +193,9 @@ def check(config: SearchConfig, ground: Ground = CELLS) -> SearchConfig:
                   policy=nat_config.POLICIES, dataset=cells201.DATASETS,
                   gcn_layers=gcn.LAYERS)
   settings.at_least_one(config, "steps", "inputs", "samples", "features")
+  if config.inputs * config.samples > _MOST:
+    settings.refuse(config, "samples", f"with {config.inputs} inputs makes more"
+                    f" than {_MOST} a step, which are held at once; give fewer")
   for name, allowed, good in (
       ("learning_rate", "a positive number", lambda x: 0 < x < math.inf),
       ("entropy_weight", "0 or more", lambda x: 0 <= x < math.inf),

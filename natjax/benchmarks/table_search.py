@@ -27,10 +27,12 @@ from natjax.graph import nasbench101 as cells101
 from natjax.graph import nasbench201 as cells201
 from natjax.graph import nasbench_macro as chains
 from natjax.methods import evolution
+from natjax.training import settings
 
 METHODS = ("evolution", "random")
 BENCHMARKS = ("nasbench101", "nasbench201", "nasbench-macro",
               *nasbench1shot1.PARENTS)
+_MOST = 10**7  # Candidates of all seeds; no table has as many.
 _PAIRS = np.triu_indices(cells101.VERTICES, 1)
 
 
@@ -159,6 +161,11 @@ def search(problem: Problem, config: evolution.EvolutionConfig,
     InputError: no such method, or settings that do not fit.
   """
   errors.known("method", method, METHODS)
+  if len(seeds) * config.population * config.generations > _MOST:
+    settings.refuse(
+        config, "generations", f"with a population of {config.population} and"
+        f" {len(seeds)} seed(s) makes more than {_MOST} candidates, which are"
+        " held at once; give fewer")
   if method == "random":
     config = evolution.drawn(config)
   score = jnp.asarray(problem.score, jnp.float32)

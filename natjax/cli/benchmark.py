@@ -41,6 +41,9 @@ def run_benchmark(args) -> int:
   policy = inputs.given(args, settings.types(policy_search.SearchConfig))
   evolved = inputs.given(args, settings.types(evolution.EvolutionConfig))
   method = policy.get("method")
+  if method is not None:
+    errors.known(
+        "method", method, (*transitions.SCHEMES, *table_search.METHODS))
   if args.focus not in (None, "general"):
     raise errors.InputError(
         f"focus is {errors.short(args.focus)} and must be general, since one"

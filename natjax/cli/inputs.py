@@ -394,6 +394,30 @@ def refuse(args) -> None:
         f" {', '.join(map(settings_lib.word, own))})")
 
 
+def refuse_untrained(args, extra) -> None:
+  """Refuses settings of a training that --no-train leaves out.
+
+  Those that say where what is found stands count for its cost.
+
+  Args:
+    args: the arguments.
+    extra: those of --config.
+
+  Raises:
+    InputError: a setting that would do nothing.
+  """
+  from natjax.methods import supervised
+
+  asked = {**given(args, settings_lib.types(supervised.TrainConfig), "train-"),
+           **extra}
+  for name in asked:
+    if name not in ("skeleton", "init_channels", "cells"):
+      raise errors.InputError(
+          f"{settings_lib.word(name)} is {asked[name]} and does nothing with"
+          " --no-train, which trains nothing that is found; leave one of them"
+          " out", f"train.{name}")
+
+
 # Objectives that have settings, under their names.
 OBJECTIVES = ("simclr", "arcface")
 

@@ -58,9 +58,10 @@ def _prepare(args, prefix, method):
                       " out, or give --supernet-width")
   else:
     skeleton = f"{prefix}skeleton"
+    named = getattr(args, skeleton)
     architectures = [inputs.read_architecture(
-        start, getattr(args, skeleton) or inputs.skeleton_of(
-            start, args.preset), args.width) for start in starts]
+        start, inputs.skeleton_of(start, args.preset) if named is None else (
+            named), args.width) for start in starts]
     graph = architectures[0]
     if graph.kind == "blocks":
       # It has chosen the network; the setting is what cells stand in.
@@ -142,6 +143,8 @@ def run_transform(args) -> int:
   search = inputs.settings(args, preset.search, "", extra["search"])
   entry_lib.refuse_idle(methods.METHODS[args.method], search, {
       *inputs.given(args, vars(search)), *extra["search"]})
+  if args.no_train:
+    inputs.refuse_untrained(args, extra["train"])
   if count is not None and getattr(args, "train-seeds") is not None:
     raise errors.InputError(
         f"train-seeds is {getattr(args, 'train-seeds')} and seeds {args.seeds},"

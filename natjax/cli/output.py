@@ -23,11 +23,13 @@ def print_head(job):
   dataset, train = job.trainer.dataset, job.trainer.config
   held_out = job.trainer.held_out
   kept = f" ({len(held_out.labels)} of them held out)" if held_out else ""
+  ends = "" if job.describe().get("no_train") else (
+      f"; trained in batches of {train.batch_size}, {job.trainer.steps} steps"
+      " an epoch")
   err.print(f"{dataset.name}: {len(dataset.train_labels)} training{kept} and"
             f" {len(dataset.test_labels)} test images of {dataset.num_classes}"
-            f" classes, {dataset.image_size} pixels a side{_streamed(dataset)};"
-            f" trained in batches of {train.batch_size}, {job.trainer.steps}"
-            " steps an epoch")
+            f" classes, {dataset.image_size} pixels a side"
+            f"{_streamed(dataset)}{ends}")
   print_note(job)
   parts = {"network": estimate} if job.entry is None else {
       job.entry.model: estimate["search"],

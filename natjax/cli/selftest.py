@@ -45,9 +45,8 @@ def run_selftest(args) -> int:
       not pathlib.Path(args.markdown).absolute().parent.is_dir()):
     raise errors.InputError(f"{args.markdown} lies in no folder that is there;"
                             " make it first", "markdown")
-  if args.markdown is not None and pathlib.Path(args.markdown).is_dir():
-    raise errors.InputError(f"{args.markdown} is a folder; name a file",
-                            "markdown")
+  if args.markdown is not None:
+    errors.replaceable(pathlib.Path(args.markdown))
   devices.configure_compilation()
   if args.against:  # Both need room on the device.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

@@ -313,8 +313,8 @@ def _check_memory(count, image_size):
         " a prepared set", "image_size")
 
 
-def split(num_examples: int, fractions: Sequence[float], *,
-          seed: int) -> tuple[np.ndarray, ...]:
+def split(num_examples: int, fractions: Sequence[float], *, seed: int,
+          field: str | None = None) -> tuple[np.ndarray, ...]:
   """Divides example indices at random into parts of the given fractions.
 
   Part k ends at `round(num_examples * (fractions[0] + ... + fractions[k]))`.
@@ -324,6 +324,7 @@ def split(num_examples: int, fractions: Sequence[float], *,
     num_examples: number of examples.
     fractions: of each part; positive, 1 in sum.
     seed: a non-negative integer.
+    field: the setting that says the fractions, for the error.
 
   Returns:
     One sorted i32 array per fraction; together they hold every index once.
@@ -352,7 +353,7 @@ def split(num_examples: int, fractions: Sequence[float], *,
     raise errors.InputError(
         f"{num_examples} examples in fractions {tuple(fractions)} make parts "
         f"of {sizes.tolist()}; every part needs at least 1 example: give more "
-        "examples or a larger fraction")
+        "examples or a larger fraction", field)
   parts = np.split(_permutation(num_examples, seed), ends[:-1])
   return tuple(np.sort(part).astype(np.int32) for part in parts)
 

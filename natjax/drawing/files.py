@@ -22,11 +22,13 @@ def checked(path: str | os.PathLike[str]) -> pathlib.Path:
   if not path.parent.is_dir():
     raise errors.InputError(
         f"{path}: there is no directory '{path.parent}'; create it first")
+  errors.replaceable(path)
   return path
 
 
 def write(path: pathlib.Path, data: bytes) -> None:
   """Writes under a temporary name first, so that no half a file remains."""
+  path = errors.replaceable(path)
   partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
   try:
     partial.write_bytes(data)

@@ -30,6 +30,13 @@ Node = records.Node
 SHARES = ("cell", "full")
 _MOST = 10**6  # Of channels, pixels, classes.
 _MOST_EDGES = 1000  # Of a cell; all operations on all edges of DARTS's are 112.
+# The fields that layers of a kind have, besides their activation.
+_WINDOW = ("kernel", "stride", "padding")
+_OF_KINDS: dict[str, tuple[str, ...]] = {
+    "conv": ("width", *_WINDOW), "depthwise_conv": _WINDOW,
+    "max_pool": _WINDOW, "avg_pool": _WINDOW, "linear": ("width",),
+    "dropout": ("rate",), "norm": (), "global_pool": (),
+    "global_depthwise": (), "flatten": ()}
 _NO_IMAGES = ("linear", "flatten", "global_pool", "global_depthwise")
 
 
@@ -61,10 +68,12 @@ def check_cell(cell: records.Cell, *, where: str = "cell") -> records.Cell:
   for edge in cell.edges:
     edges.append(edge._replace(
         operation=operations.get(edge.operation, where=where).name))
-    if not all(isinstance(node, numbers.Integral) for node in edge[1:]):
+    if not all(map(_is_number, edge[1:])):
       raise errors.InputError(
           f"{where}: edge {list(edge)} must join nodes by their numbers; give"
           " an operation's name and two integers")
+    edges[-1] = edges[-1]._replace(
+        source=int(edge.source), target=int(edge.target))
     if edge.target < NUM_INPUTS or not 0 <= edge.source < edge.target:
       raise errors.InputError(
           f"{where}: edge {list(edge)} must come from an earlier node than its"
@@ -84,11 +93,16 @@ def check_cell(cell: records.Cell, *, where: str = "cell") -> records.Cell:
   if not cell.concat:
     raise errors.InputError(f"{where}: concat is empty; list the nodes of"
                             f" {list(nodes)} that the output concatenates")
-  unknown = [node for node in cell.concat if node not in nodes]
+  unknown = [node for node in cell.concat
+             if not _is_number(node) or node not in nodes]
   if unknown or len(set(cell.concat)) != len(cell.concat):
     raise errors.InputError(f"{where}: concat {list(cell.concat)} must list"
                             f" different nodes of {list(nodes)}; correct it")
-  return records.Cell(tuple(edges), tuple(cell.concat))
+  return records.Cell(tuple(edges), tuple(map(int, cell.concat)))
+
+
+def _is_number(node):
+  return isinstance(node, numbers.Integral) and not isinstance(node, bool)
 
 
 def check(network: BlockNetwork, *, where: str | None = None) -> BlockNetwork:
@@ -138,6 +152,7 @@ def check(network: BlockNetwork, *, where: str | None = None) -> BlockNetwork:
     names = [f"{'reduce' if b.nodes[-1].stride > 1 else 'normal'} cell"
              for b in network.blocks]
   network = network._replace(
+      stem=tuple(network.stem), head=tuple(network.head),
       blocks=tuple(map(_check_block, names, network.blocks)))
   # Shapes do not depend on the image's side, but for their sizes.
   for name, block, shapes in zip(
@@ -191,10 +206,25 @@ def _check_layer(where, layer, last):
   if not 0 <= layer.rate < 1:
     raise errors.InputError(
         f"{where}: rate is {layer.rate} and must lie in [0, 1); correct it")
+  for name, usual in layer._field_defaults.items():
+    # BN is the default, and so of layers that none follows.
+    idle = name not in (*_OF_KINDS[layer.kind], "activation") and name != "norm"
+    if (idle and getattr(layer, name) != usual) or (
+        layer.kind == name and not layer.norm):
+      raise errors.InputError(
+          f"{where}: {name} is {errors.short(getattr(layer, name))} and does"
+          f" nothing in a layer of kind {layer.kind}; leave it out")
 
 
 def _check_block(where, block):
-  """Returns the block with canonical operation names."""
+  """Returns the block with canonical operation names, made of tuples."""
+  for part, kind in (("nodes", Node), ("edges", Edge), ("concat", object)):
+    items = getattr(block, part)
+    if not isinstance(items, tuple | list) or not all(
+        isinstance(item, kind) for item in items):
+      raise errors.InputError(
+          f"{where}: {part} are {errors.short(items)} and must be a tuple of"
+          f" {'numbers' if kind is object else kind.__name__}; give one")
   if not block.nodes or not block.edges:
     raise errors.InputError(
         f"{where}: needs nodes and edges; list at least one of each")
@@ -217,7 +247,8 @@ def _check_block(where, block):
     raise errors.InputError(
         f"{where}: concat {list(block.outputs)} joins nodes of strides"
         f" {sorted(strides)}; they must be equal")
-  return block._replace(edges=cell.edges)
+  return Block(tuple(block.nodes), cell.edges,
+               cell.concat if block.concat else ())
 
 
 def _check_edge(where, edge, shapes):
@@ -247,7 +278,8 @@ def expand(network: BlockNetwork, place: records.Place) -> BlockNetwork:
   """
   if isinstance(place, Frame):
     check_types("the place of the network", place)
-    for name, least in (("num_classes", 0), ("image_size", 1)):
+    for name, least in (
+        ("num_classes", 0), ("image_size", 1), ("embedding", 0)):
       if getattr(place, name) < least:
         raise errors.InputError(
             f"the place of the network: {name} is {getattr(place, name)} and"
@@ -333,6 +365,19 @@ def scale(network: BlockNetwork, factor: float) -> BlockNetwork:
       stem=tuple(map(wide, network.stem)), head=tuple(map(wide, network.head)),
       blocks=tuple(block._replace(nodes=tuple(map(wide, block.nodes)))
                    for block in network.blocks))
+
+
+def supernet(network: BlockNetwork, width: float) -> BlockNetwork:
+  """`scale`s what is searched in, whose factor is the setting supernet_width.
+
+  Raises:
+    InputError: as there.
+  """
+  try:
+    return scale(network, width)
+  except errors.InputError as e:
+    raise errors.InputError(
+        f"supernet-width is {width}: {e}", "supernet_width") from e
 
 
 def place(*of_cells: Any, num_classes: int, image_size: int) -> Frame:

@@ -37,12 +37,16 @@ _FORMS = {"cells": genotype, "blocks": block_json}
 
 def check(architecture: Architecture) -> Architecture:
   """Returns the architecture if it is well formed (InputError)."""
+  _check_type(architecture)
+  return _GRAPHS[architecture.kind].check(architecture)
+
+
+def _check_type(architecture):
   if not isinstance(architecture, Architecture):
     raise errors.InputError(
         f"the architecture is of type {type(architecture).__name__} and must be"
         " a Genotype or a BlockNetwork; look one up with zoo.get, read one, or"
         " read a flax module with natjax.from_flax")
-  return _GRAPHS[architecture.kind].check(architecture)
 
 
 def pad(architecture: Architecture) -> Architecture:
@@ -89,8 +93,19 @@ def expand(architecture: Architecture,
     place: a skeleton or a frame, as the spelling needs it.
 
   Raises:
-    InputError: it cannot stand there.
+    InputError: it cannot stand there, or one of both is none.
   """
+  _check_type(architecture)
+  wanted = records.Skeleton if architecture.kind == "cells" else records.Place
+  if not isinstance(place, wanted):
+    raise errors.InputError(
+        f"the place is of type {type(place).__name__}, and"
+        f" {architecture.kind} stand in a"
+        f" {'Skeleton' if wanted is records.Skeleton else 'Frame'}; give one")
+  try:
+    hash(architecture)
+  except TypeError:  # Of lists, which it may be made of.
+    architecture = check(architecture)
   return _GRAPHS[architecture.kind].expand(architecture, place)
 
 

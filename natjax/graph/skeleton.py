@@ -22,9 +22,10 @@ def check(skeleton: Skeleton) -> Skeleton:
   errors.known("skeleton", skeleton.kind, KINDS)
   for name, least, most in (
       ("init_channels", 2, 10**6), ("cells", 1, 1000),
-      ("num_classes", 0, 10**6), ("image_size", 1, 10**6)):
+      ("num_classes", 0, 10**6), ("image_size", 1, 10**6),
+      ("embedding", 0, 10**6)):
     value = getattr(skeleton, name)
-    whole = isinstance(value, numbers.Integral)
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not whole or not least <= value <= most:
       few = whole and value < least
       raise errors.InputError(

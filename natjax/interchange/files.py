@@ -75,6 +75,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
   """Writes a `.safetensors` file, whole or not at all."""
+  path = errors.replaceable(path)
   temporary = path.with_name(f".{path.name}.tmp")
   safetensors.numpy.save_file(
       {name: np.asarray(leaf, order="C") for name, leaf in tensors.items()},

@@ -214,7 +214,8 @@ class Climb(natpp.NATpp):
     """The network of an architecture as it is scored."""
     place = self.ground.place
     return network_lib.Network(
-        blocks_lib.scale(codec.expand(architecture, place), self.ground.width),
+        blocks_lib.supernet(
+            codec.expand(architecture, place), self.ground.width),
         records.Frame(place.num_classes, place.image_size))
 
   def estimate(self, batch: int) -> dict[str, Any]:

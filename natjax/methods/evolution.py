@@ -42,6 +42,7 @@ _AT_ONCE = 5  # Children that are drawn for a place in a generation at a time,
 _TRIES = 2  # how often that is done before one is drawn at random instead,
 _ROUNDS = 200  # and then, until a generation is left incomplete.
 _MOST = 4096  # Choices of a place.
+_POPULATION = 2**14  # Candidates of a generation.
 _HALF = 16  # Bits of a gene's random number that say one thing of two.
 _RANDOM, _MUTATION, _CROSSOVER = range(3)
 # Settings that a random search has no use for.
@@ -81,6 +82,11 @@ def check(config: Any) -> None:
   """
   settings.at_least_one(config, "population", "generations", "parents")
   settings.not_negative(config, "mutations", "crossovers")
+  if config.population > _POPULATION:
+    settings.refuse(
+        config, "population", f"must be at most {_POPULATION}, since all of a"
+        " generation are compared with each other; give fewer, or more"
+        " generations")
   for name in ("mutations", "crossovers"):
     if config.mutations + config.crossovers > config.population:
       settings.refuse(

@@ -84,7 +84,8 @@ def _fractions(config):
 def steps(request: entry_lib.Request, config: Any) -> dict[str, int]:
   """The batches of both parts."""
   fractions = _fractions(config)
-  parts = data_lib.split(request.num_images, tuple(fractions.values()), seed=0)
+  parts = data_lib.split(request.num_images, tuple(fractions.values()), seed=0,
+                         field="weights_fraction")
   return {name: len(part) // config.batch_size
           for name, part in zip(fractions, parts, strict=True)}
 

@@ -573,7 +573,8 @@ def build(kind: type[NAT], request: entry_lib.Request) -> entry_lib.Plan:
       others=others)._replace(keep=config.keep)
   fractions = kind.fractions(config)
   weights, *_ = data_lib.split(
-      request.num_images, tuple(fractions.values()), seed=0)
+      request.num_images, tuple(fractions.values()), seed=0,
+      field="weights_fraction")
   method = kind(config, space, num_classes=request.num_classes,
                 image_size=request.image_size, targets=(request.place,),
                 steps_per_epoch=len(weights) // config.batch_size,

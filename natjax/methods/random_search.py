@@ -467,8 +467,8 @@ class RandomSearch:
 
   def _written(self, architecture):
     """The network of a candidate, written out, where it is searched."""
-    return blocks_lib.scale(codec.expand(architecture, self.place),
-                            self.supernet.width)
+    return blocks_lib.supernet(
+        codec.expand(architecture, self.place), self.supernet.width)
 
   @property
   def _frame(self):

@@ -13,6 +13,7 @@ supernet (`of_candidates`) a rule on the edge carries both out.
 
 from collections.abc import Callable, Collection
 import functools
+import numbers
 from typing import Any
 
 import flax.linen as nn
@@ -79,7 +80,8 @@ def choose(network: network_lib.Network, among: Collection[str],
   inner = min((name for name in among if "/edge" in name), default=outer[0],
               key=lambda name: name.count("/"))
   name = (f"{network_lib.names(network.graph).block}{layer}"
-          if type(layer) is int else layer)
+          if isinstance(layer, numbers.Integral) and not isinstance(
+              layer, bool) else layer)
   if not isinstance(name, str) or name not in among:
     raise errors.InputError(
         f"layer is {errors.short(layer)}, and the layers of more than one"

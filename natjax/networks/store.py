@@ -72,8 +72,8 @@ class Plan:
     Raises:
       InputError: sources are free where nodes are not alike.
     """
-    network = blocks.scale(codec.expand(self.space.graph, self.place),
-                           self.width)
+    network = blocks.supernet(
+        codec.expand(self.space.graph, self.place), self.width)
     for block in network.blocks if self.space.inputs is not None else ():
       nodes = block.nodes[network.prefix:]
       if len(set(nodes)) > 1 or len(block.outputs) != len(nodes) or (

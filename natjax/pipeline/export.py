@@ -72,8 +72,9 @@ def export(network: networks.TrainedNetwork | str | os.PathLike[str],
 
   Raises:
     InputError: no trained network, another suffix, a platform that is not
-      known or not for ONNX, no folder to write in, a network that `jax2onnx`
-      cannot write or of which it makes another, or a package that lacks.
+      known or not for ONNX, no folder to write in or no file there, a network
+      that `jax2onnx` cannot write or of which it makes another, or a package
+      that lacks.
   """
   path = errors.path(out, "out")
   kind = path.suffix.lower()
@@ -84,6 +85,7 @@ def export(network: networks.TrainedNetwork | str | os.PathLike[str],
   if path.is_dir() or not path.parent.is_dir():
     raise errors.InputError(
         f"out is {path}, which is a folder or lies in none; name a file", "out")
+  errors.replaceable(path)
   _check_platforms(platforms, kind)
   _need(kind)
   if not isinstance(network, networks.TrainedNetwork):

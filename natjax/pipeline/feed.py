@@ -94,10 +94,10 @@ class Heard(NamedTuple):
           **metrics})
 
 
-def divide(split: fit_lib.Split, fractions: Sequence[float],
-           seed: int) -> list[fit_lib.Split]:
-  """Parts of a split, drawn by the seed."""
-  rows = data_lib.split(len(split.labels), fractions, seed=seed)
+def divide(split: fit_lib.Split, fractions: Sequence[float], seed: int,
+           field: str | None = None) -> list[fit_lib.Split]:
+  """Parts of a split, drawn by the seed; see `data.split`."""
+  rows = data_lib.split(len(split.labels), fractions, seed=seed, field=field)
   return [fit_lib.Split(*(x[part] for x in split)) for part in rows]
 
 

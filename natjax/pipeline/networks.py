@@ -23,6 +23,7 @@ from natjax.networks import grad_cam, inherit
 from natjax.networks import network as network_lib
 from natjax.pipeline import runs, shapes
 from natjax.training import fit as fit_lib
+from natjax.training import settings
 
 _AGAIN = "train the network again"
 # Until 0.2.0 parts of a chain lay beside it, under names that flax made up.
@@ -33,7 +34,7 @@ _STEM = re.compile(r"/stem/(conv|norm)(\d)/")
 
 def save_weights(path: str | os.PathLike[str], variables: Any) -> None:
   """Writes a network's variables as `.npz`, one array per path."""
-  path = pathlib.Path(path)
+  path = errors.replaceable(pathlib.Path(path))
   temporary = path.with_name(f".{path.name}.tmp")
   _write(temporary, variables)
   os.replace(temporary, path)
@@ -271,6 +272,7 @@ class TrainedNetwork(NamedTuple):
       raise errors.InputError(
           f"{given} and must be uint8[B, {size}, {size}, 3], pixels from 0 to"
           " 255; convert them")
+    settings.switches(resize=resize)
     if resize:
       images = dataset_lib.resize_all(np.asarray(images), size, self.resize)
     if images.shape[1:3] != (size, size):

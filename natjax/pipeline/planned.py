@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import copy
 import dataclasses
+import numbers
 import os
 import pathlib
 from typing import Any, Self
@@ -84,6 +85,7 @@ class Planned(work.Work):
       errors.NotMet: nothing keeps to the budget of the settings.
     """
     self.method, self.seeds = method, range(0)
+    settings.switches(compare=compare, train_found=train_found)
     first, others = checks.given(architecture)
     self.entry = entry = checks.entry(method, search, first, others)
     checks.types(dataset, train)
@@ -92,9 +94,12 @@ class Planned(work.Work):
           "cell" if first or space is None else spaces.get(space).share)
     self.share = share
     if seeds is not None:
-      if type(seeds) is not int or seeds < 1:
-        raise errors.InputError(f"seeds is {seeds!r} and must be an integer of"
-                                " at least 1; leave it out for one", "seeds")
+      if not isinstance(seeds, numbers.Integral) or isinstance(
+          seeds, bool) or seeds < 1:
+        raise errors.InputError(
+            f"seeds is {errors.short(seeds)} and must be an integer of at least"
+            " 1; leave it out for one", "seeds")
+      seeds = int(seeds)
       checks.seeds(seed, seeds)
       train = dataclasses.replace(train, seeds=seeds if entry.trained else 1)
       self.seeds = range(seed, seed + seeds * (not entry.trained))

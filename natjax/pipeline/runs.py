@@ -90,7 +90,7 @@ def read_json(path: str | os.PathLike[str], shape: Any = dict, *,
   path = errors.regular(errors.path(path))
   check_sum(path)
   try:
-    found = parsing.load_json(path.read_text(encoding="utf-8"))
+    found = parsing.load_json(path.read_text(encoding="utf-8-sig"))
   except OSError as e:
     raise errors.InputError(f"{path}: {e.strerror}; {missing}") from e
   except ValueError as e:

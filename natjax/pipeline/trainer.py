@@ -94,10 +94,11 @@ class Trainer:
         settings.refuse(
             full, "cutout", f"must lie in [0, {dataset.image_size}], the"
             " images' side; 0 turns it off")
-      self.seen, self.held_out = self.judge.train, None
-      if held_out:
-        self.seen, self.held_out = feed_lib.divide(
-            self.seen, (1 - held_out, held_out), seed)
+    self.seen, self.held_out = self.judge.train, None
+    if held_out:  # No setting of the training.
+      self.seen, self.held_out = feed_lib.divide(
+          self.seen, (1 - held_out, held_out), seed, "held_out")
+    with errors.within("train"):
       together = len(self.devices) if self.way == "one by one" else 1
       own = full.batch_size // together
       if own % full.accumulate:

@@ -27,6 +27,7 @@ from natjax.pipeline import judge as judge_lib
 from natjax.pipeline import trainer as trainer_lib
 from natjax.pipeline import weights as weights_lib
 from natjax.training import fit as fit_lib
+from natjax.training import settings
 
 _TIME = "checkpoint/time.json"  # Seconds of the starts so far.
 
@@ -83,6 +84,7 @@ class Work:
       InputError: in all processes, as `runs.open_run`, or another process runs
         there, or what is not yet trained is larger than the devices' memory.
     """
+    settings.switches(overwrite=overwrite, strict=strict)
     with self._held(out):  # Before anything there is overwritten.
       self.trainer.processes.of_first(lambda: self._check_memory(out))
       return self._open(out, overwrite, strict)

@@ -92,7 +92,8 @@ class Ground:
   @functools.cached_property
   def network(self) -> records.BlockNetwork:
     """The network that is searched in, with every edge that may be."""
-    return blocks.scale(codec.expand(self.space.graph, self.place), self.width)
+    return blocks.supernet(
+        codec.expand(self.space.graph, self.place), self.width)
 
   def sites(
       self, architecture: records.Architecture | None = None,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import functools
 import importlib.util
 import math
+import numbers
 import os
 import sys
 from typing import Any
@@ -120,14 +121,16 @@ def choose(count: int | None = None) -> list[jax.Device]:
   Raises:
     InputError: there are fewer, or a number is given to several processes.
   """
-  if count in (None, jax.device_count()):
+  if count is None or (count == jax.device_count()
+                       and not isinstance(count, bool)):
     return jax.devices()
   if jax.process_count() > 1:
     raise errors.InputError(
         f"devices is {count}, and several processes use all devices of all,"
         f" here {jax.device_count()}; leave devices out", "devices")
   available = jax.local_devices()
-  if type(count) is not int or not 1 <= count <= len(available):
+  if not isinstance(count, numbers.Integral) or isinstance(
+      count, bool) or not 1 <= count <= len(available):
     raise errors.InputError(
         f"devices is {count} and this machine has {len(available)}; give a"
         f" number from 1 to {len(available)}", "devices")

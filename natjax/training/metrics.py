@@ -19,8 +19,12 @@ _ADVICE = "restore it or overwrite the run"
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-  """Writes a file under a temporary name and renames it."""
-  path = pathlib.Path(path)
+  """Writes a file under a temporary name and renames it.
+
+  Raises:
+    InputError: see `errors.replaceable`.
+  """
+  path = errors.replaceable(pathlib.Path(path))
   temporary = path.with_name(f".{path.name}.tmp")
   with errors.of_file(path):
     temporary.write_text(text, encoding="utf-8")

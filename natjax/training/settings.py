@@ -7,12 +7,17 @@ import numbers
 import typing
 from typing import Any, TypeVar
 
+import numpy as np
+
 from natjax import errors
 
 Settings = TypeVar("Settings")
 # No machine takes as many steps, or has room for as many channels.
 _MOST = 10**6
-_TAKEN = {int: numbers.Integral, float: numbers.Real, bool: bool, str: str}
+# Other real numbers, such as fractions, are none of JSON's.
+_TAKEN: dict[type, Any] = {
+    int: numbers.Integral, bool: bool, str: str,
+    float: (float, int, np.floating, np.integer)}
 
 
 def later(default: Any) -> Any:
@@ -48,6 +53,15 @@ def one_of(config: Any, **allowed: Collection[Any]) -> None:
     if (value := getattr(config, name)) not in values:
       raise errors.InputError(f"{word(name)} is {value!r}; choose one of"
                               f" {', '.join(map(str, values))}", name)
+
+
+def switches(**values: Any) -> None:
+  """Refuses what is neither True nor False, which a text is not."""
+  for name, value in values.items():
+    if not isinstance(value, bool | np.bool_):
+      raise errors.InputError(
+          f"{name} is {errors.short(value)} and must be True or False; give one"
+          " of these", name)
 
 
 def at_least_one(config: Any, *names: str) -> None:

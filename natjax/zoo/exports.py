@@ -327,7 +327,8 @@ def _proxyless(data: Mapping[str, Any], where: str) -> records.BlockNetwork:
     return value
 
   usual = {"act_func": "relu6", "use_bn": True, "dilation": 1, "groups": 1,
-           "has_shuffle": False, "ops_order": "weight_bn_act"}
+           "has_shuffle": False, "ops_order": "weight_bn_act", "bias": False,
+           "dropout_rate": 0}
   first = agrees(data["first_conv"], in_channels=3, **usual)
   last = agrees(data["feature_mix_layer"], kernel_size=1, stride=1, **usual)
   before = stem = whole(first["out_channels"])
@@ -338,6 +339,8 @@ def _proxyless(data: Mapping[str, Any], where: str) -> records.BlockNetwork:
       if shortcut is None:
         raise ValueError("a block without a convolution and a shortcut")
       continue
+    agrees(shortcut or {}, name="IdentityLayer", use_bn=False, act_func=None,
+           dropout_rate=0)
     agrees(conv, name="MBInvertedConvLayer", in_channels=before,
            act_func="relu6", use_se=False, groups=None)
     step = (whole(conv["out_channels"]), whole(conv["stride"]),
@@ -352,14 +355,19 @@ def _proxyless(data: Mapping[str, Any], where: str) -> records.BlockNetwork:
     steps.append(step)
     before = step[0]
   agrees(last, in_channels=before)
-  agrees(data.get("classifier") or {}, in_features=last["out_channels"])
+  classifier = agrees(
+      data.get("classifier") or {}, in_features=last["out_channels"], bias=True,
+      use_bn=False, act_func=None)
+  dropout = float(classifier.get("dropout_rate", 0))
   return blocks.check(records.BlockNetwork(
       str(data.get("name")),
       (Layer("conv", stem, whole(first["kernel_size"]), whole(first["stride"]),
              activation="relu6"),),
       inverted.chain(inverted.block, stem, steps),
       head=(Layer("conv", whole(last["out_channels"]), activation="relu6"),
-            Layer("global_pool"), Layer("linear", norm=False)),
+            Layer("global_pool"),
+            *[Layer("dropout", rate=dropout)] * (dropout != 0),
+            Layer("linear", norm=False)),
       norm_epsilon=data.get("bn", {}).get("eps", 1e-3)))
 
 

@@ -36,6 +36,7 @@ def tiny(**settings):
     ({"train_fraction": 1 - 1e-9}, "and 0 to judge"),
     ({"samples": 1, "baseline": "leave_one_out"}, "samples: .*give 2"),
     ({"policy": "published", "features": 8}, "features: "),
+    ({"samples": 10**5, "inputs": 11}, "samples: .* makes more than 1000000 a"),
     ({"gcn_layers": 3}, "1, 2, 5, 10")])
 def test_settings_that_cannot_be_run_are_refused(settings, message):
   with pytest.raises(errors.InputError) as e:

@@ -1,5 +1,6 @@
 """Searches whose scores stand in a table; the spaces of NAS-Bench-1Shot1."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -131,3 +132,10 @@ def test_unknown_names_are_refused():
     table_search.problem("nasbench301", "t")
   with pytest.raises(errors.InputError, match="method 'nat' is unknown"):
     table_search.search(None, SMALL, [0], "nat")
+
+
+@pytest.mark.parametrize("method", table_search.METHODS)
+def test_more_candidates_than_can_be_held_are_refused(method):
+  with pytest.raises(errors.InputError, match="makes more than 10000000 cand"):
+    table_search.search(None, dataclasses.replace(
+        SMALL, population=1000, generations=5001), [0, 1], method)

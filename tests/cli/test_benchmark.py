@@ -67,6 +67,7 @@ def test_text(table):
     (("--dataset", "mnist"), "cifar100"), (("--policy", "x"), "published"),
     (("--policy", "published", "--features", "4"), "--features"),
     (("--seeds", "0"), "--seeds"), (("--seed", "-1"), "--seed"),
+    (("--method", "x"), "choose one of nat, natpp, evolution, random"),
     (("--train-fraction", "1.5"), "--train-fraction"),
     (("--focus", "given"), "focus is 'given' and must be general, since one"
      " policy serves all cells"),

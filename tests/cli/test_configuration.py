@@ -121,7 +121,9 @@ def test_a_dry_run_says_what_it_leaves_out(no_training):
   argv = ["search", "--space", "darts", "--method", "random", "--dataset",
           "digits", "--dry-run"]
   assert "is not known, and is not counted" in run(*argv)[1]
-  assert "is not known, and is not counted" not in run(*argv, "--no-train")[1]
+  _, out, err = run(*argv, "--no-train")
+  assert "is not known, and is not counted" not in out
+  assert "trained in batches" in run(*argv)[2] and "trained in" not in err
   alone = run_json("transform", "resnet20", "--method", "differentiable",
                    "--dataset", "digits", "--no-compare",
                    "--dry-run")["estimate"]

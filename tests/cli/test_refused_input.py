@@ -144,6 +144,8 @@ def test_refuses_values(place, command, name, value, fragment):
     (["--gcn-layers", 3], "gcn-layers is 3; choose one of 1, 2, 5, 10"),
     (["--weights-fraction", 1], "weights-fraction is 1.0"),
     (["--weights-fraction", 0.01], "weights split has 13 images, fewer than"),
+    (["--weights-fraction", 1e-9], "a larger fraction (--weights-fraction)"),
+    (["--held-out", 1e-9], "a larger fraction (--held-out)"),
     (["--samples", 1, "--baseline", "leave_one_out"],
      "samples is 1; give 2 or more, or another baseline (--samples)"),
     (["--train-epochs", 0], "epochs is 0 and must be at least 1; give a larger"
@@ -170,6 +172,8 @@ def test_transform_refuses(place, extra, fragment):
 @pytest.mark.parametrize("extra,fragment", [
     (["--seeds", 0], "seeds is '0'; pass a range such as --seeds 0:5"),
     (["--skeleton", "imagenet"], "image-size 8 is too small for the imagenet"),
+    (["--skeleton", ""], "skeleton '' is unknown; choose one of cifar"),
+    (["--held-out", 1e-9], "a larger fraction (--held-out)"),
     (["--auxiliary"], "larger images or no auxiliary head (--auxiliary)"),
     (["--drop-path", 1], "drop-path is 1.0 and must lie in [0, 1)"),
     (["--cutout", 9], "cutout is 9 and must lie in [0, 8]"),
@@ -179,6 +183,31 @@ def test_transform_refuses(place, extra, fragment):
 ])
 def test_train_refuses(place, extra, fragment):
   assert_refused(place, [*valid("train"), *extra], fragment)
+
+
+@pytest.mark.parametrize("argv,fragment", [
+    (["train", "resnet20", "--skeleton", ""], "resnet20 has no skeleton ''"),
+    (["train", "resnet20", "--width", 3000], "and their gradients take"),
+    (["train", "darts", "--init-channels", 3000, "--cells", 20],
+     "and their gradients take"),
+    *(([command, *words, "--method", method, "--supernet-width", 1e30],
+       "times 1e+30, and numbers are at most 1000000; give a smaller factor"
+       " (--supernet-width)")
+      for command, words, methods in (
+          ("transform", ["resnet20"], ("nat", "evolution", "climb")),
+          ("search", ["--space", "nasbench201"], ("darts", "random", "spos")))
+      for method in methods),
+    (["search", "--space", "nasbench201", "--method", "darts",
+      "--supernet-width", 3000], "and their gradients take"),
+    *((["search", "--space", "darts", "--no-train", f"--train-{name}", value],
+       f"{name} is {value} and does nothing with --no-train, which trains"
+       f" nothing that is found; leave one of them out (--train-{name})")
+      for name, value in (("epochs", 3), ("learning-rate", 0.1),
+                          ("seeds", 2), ("batch-size", 8))),
+])
+def test_refuses_what_no_machine_holds_or_nothing_uses(place, argv, fragment):
+  assert_refused(place, [
+      *argv, "--dataset", "digits", "--out", "new"], fragment)
 
 
 @pytest.mark.parametrize("name,fragment", [

@@ -19,6 +19,10 @@ STEM = (blocks.Layer("conv", 8, 3),)
 @pytest.mark.parametrize("network, message", [
     (blocks.BlockNetwork("n", STEM, PLAIN), "blocks must be a tuple of Block"),
     (blocks.BlockNetwork("n", STEM, (PLAIN,), ()), "end with the classifier"),
+    *((blocks.BlockNetwork("n", STEM, (PLAIN._replace(**{part: wrong}),)),
+       f"block 0: {part} are .* and must be a tuple of")
+      for part, wrong in (("nodes", 8), ("nodes", (8,)), ("edges", None),
+                          ("edges", ("conv_3x3",)), ("concat", 2))),
     (blocks.BlockNetwork("n", STEM, (PLAIN,), blocks.CLASSIFIER[:1]),
      "end with the classifier"),
     (blocks.BlockNetwork("n", STEM, (PLAIN._replace(
@@ -55,6 +59,25 @@ STEM = (blocks.Layer("conv", 8, 3),)
     (blocks.BlockNetwork("n", STEM, (PLAIN._replace(
         edges=(blocks.Edge("max_pool_2x2_padded", 1, 2),)),)),
      "stride 2 only"),
+    *((blocks.BlockNetwork("n", (*STEM, layer), (PLAIN,)),
+       f"layer 1: {name} is .* and does nothing in a layer of kind {layer.kind}"
+       ) for name, layer in (
+           ("width", blocks.Layer("max_pool", 9, 3)),
+           ("width", blocks.Layer("depthwise_conv", 9, 3)),
+           ("rate", blocks.Layer("conv", 9, 3, rate=0.5)),
+           ("rate", blocks.Layer("avg_pool", kernel=3, rate=0.5)),
+           ("norm", blocks.Layer("norm", norm=False)),
+           ("kernel", blocks.Layer("norm", kernel=3)),
+           ("stride", blocks.Layer("dropout", stride=2)),
+           ("padding", blocks.Layer("norm", padding="same")))),
+    *((blocks.BlockNetwork("n", STEM, (PLAIN,), (
+        layer, *blocks.CLASSIFIER[-1:])),
+       f"head layer 0: {name} is .* and does nothing in a layer of kind"
+       ) for name, layer in (
+           ("stride", blocks.Layer("global_pool", stride=2)),
+           ("kernel", blocks.Layer("linear", 9, kernel=3)),
+           ("width", blocks.Layer("flatten", 9)),
+           ("width", blocks.Layer("global_depthwise", 9)))),
 ])
 def test_mistakes_in_python_are_refused_in_one_line(network, message):
   with pytest.raises(errors.InputError, match=message) as e:
@@ -104,7 +127,8 @@ def test_no_factor_makes_channels_without_end(factor):
 
 
 @pytest.mark.parametrize("wrong", [
-    {"image_size": 0}, {"image_size": -8}, {"num_classes": -1}])
+    {"image_size": 0}, {"image_size": -8}, {"num_classes": -1},
+    {"embedding": -4}])
 def test_a_place_that_no_network_can_have(wrong):
   with pytest.raises(errors.InputError, match="must be at least") as e:
     cost.network(NETWORK, blocks.Frame(**wrong))

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from natjax import errors, zoo
+from natjax.costs import exact as cost
 from natjax.graph import blocks, codec, genotype, records
 from natjax.zoo import handcrafted
 from tests import architectures
@@ -116,3 +118,46 @@ def test_architectures_that_are_not_alike_are_no_pair(first, second):
 def test_a_cycle_is_refused_in_every_spelling(ill):
   assert "lest there be a cycle" in refusal(codec.check, ill)
   assert "lest there be a cycle" in refusal(codec.paired, ill, ill)
+
+
+def test_numbers_of_nodes_are_plain_ones():
+  """Of numpy they go into files, which have no others; bools are none."""
+  own = genotype.Genotype(*[records.Cell(
+      (records.Edge("conv_3x3", np.int64(0), np.int8(2)),),
+      (np.int64(2),))] * 2)
+  plain = genotype.Genotype(*[records.Cell(
+      (records.Edge("conv_3x3", 0, 2),), (2,))] * 2)
+  assert codec.to_json(codec.check(own)) == codec.to_json(plain)
+  for edge in (records.Edge("conv_3x3", False, 2),
+               records.Edge("conv_3x3", 0.0, 2)):
+    with pytest.raises(errors.InputError, match="join nodes by their numbers"):
+      codec.check(genotype.Genotype(*[records.Cell((edge,), (2,))] * 2))
+  with pytest.raises(errors.InputError, match=r"concat .*True"):
+    codec.check(genotype.Genotype(*[records.Cell((
+        records.Edge("conv_3x3", 0, 2),), (2, True))] * 2))
+
+
+def test_what_is_made_of_lists_is_counted():
+  cell = records.Cell([records.Edge("conv_3x3", 0, 2)], [2])
+  made = genotype.Genotype(cell, cell)
+  assert cost.network(made, records.Skeleton()) == cost.network(
+      codec.check(made), records.Skeleton())
+  network = NETWORK._replace(
+      blocks=[blocks.Block([*block.nodes], [*block.edges], [3])
+              for block in NETWORK.blocks],
+      stem=[*NETWORK.stem], head=[*NETWORK.head])
+  assert cost.network(network, records.Frame()) == cost.network(
+      NETWORK, records.Frame())
+
+
+@pytest.mark.parametrize("wrong, place, message", [
+    (None, records.Skeleton(), "architecture is of type NoneType"),
+    ("darts", records.Skeleton(), "architecture is of type str"),
+    (tuple(zoo.get("darts")), records.Skeleton(), "is of type tuple"),
+    (zoo.get("darts"), records.Frame(), "place is of type Frame, and cells"
+     " stand in a Skeleton"),
+    (zoo.get("darts"), None, "place is of type NoneType"),
+    (NETWORK, (10, 32), "place is of type tuple, and blocks stand in a Frame")])
+def test_costs_of_what_is_none(wrong, place, message):
+  with pytest.raises(errors.InputError, match=message):
+    cost.network(wrong, place)

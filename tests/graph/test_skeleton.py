@@ -46,6 +46,8 @@ def test_stems():
     ({"cells": 0}, "cells", ("cells is 0", "at least 1")),
     ({"num_classes": -1}, "num_classes", ("num-classes is -1", "at least 0")),
     ({"image_size": 0}, "image_size", ("image-size is 0", "at least 1")),
+    ({"embedding": -4}, "embedding", ("embedding is -4", "at least 0")),
+    ({"cells": True}, "cells", ("cells is True", "an integer up to 1000")),
     ({"image_size": 7}, "image_size", (
         "image-size 7", "2 reduction(s)", "at least 8")),
     ({"image_size": 3, "cells": 1}, "image_size", (

@@ -149,6 +149,7 @@ def test_a_score_that_is_no_number_has_no_children():
     ({"mutations": 30}, "with 30 mutations and 25 crossovers a generation of"
      " 50"),
     ({"crossovers": -1}, "must not be negative"),
+    ({"population": 100_000}, "population is 100000 and must be at most 16384"),
     ({"mutation_probability": 0.0}, r"must lie in \(0, 1\]")])
 def test_settings_that_do_not_fit_are_refused(change, message):
   with pytest.raises(errors.InputError, match=message):

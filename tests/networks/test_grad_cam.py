@@ -190,3 +190,9 @@ def test_a_network_of_single_positions_has_no_map():
   variables = network_lib.init(module, jax.random.key(0))
   with pytest.raises(errors.InputError, match="no layer of this network"):
     grad_cam.maps(module, variables, jnp.ones((1, 1, 1, 3)), jnp.array([0]))
+
+
+def test_numbers_of_numpy_are_numbers_of_blocks():
+  module, variables, images = made("blocks")
+  among = grad_cam.layers(module, variables, images)
+  assert grad_cam.choose(module, among, np.int64(1)) == "block1"

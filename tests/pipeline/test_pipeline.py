@@ -1,6 +1,7 @@
 """The jobs, from Python; `test_transformation` runs a whole transformation."""
 
 import dataclasses
+import fractions
 import json
 import re
 import types
@@ -93,6 +94,31 @@ def test_a_key_is_no_seed(tmp_path):
     with pytest.raises(errors.InputError, match="must be an integer") as e:
       pipeline.train(GENOTYPE, dataset(), out=tmp_path, config=TRAIN, seed=seed)
     assert "\n" not in str(e.value) and e.value.field == "seed"
+
+
+def test_a_text_overwrites_nothing(tmp_path):
+  (tmp_path / "config.json").write_text("{}")
+  with pytest.raises(errors.InputError, match="overwrite is 'no'"):
+    pipeline.train(GENOTYPE, dataset(), out=tmp_path, config=TRAIN,
+                   overwrite="no")
+  assert (tmp_path / "config.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("name", ["compare", "train_found"])
+def test_what_a_job_trains_is_no_text(name):
+  with pytest.raises(errors.InputError, match=f"{name} is 'no' and must be Tr"):
+    pipeline.Job(GENOTYPE, dataset(), "nat", SEARCH, TRAIN, **{name: "no"})
+
+
+def test_numbers_of_numpy_are_numbers():
+  plain = pipeline.Job(
+      GENOTYPE, dataset(), "nat", SEARCH, TRAIN, seed=1, seeds=2, devices=1)
+  job = pipeline.Job(
+      GENOTYPE, dataset(), "nat",
+      dataclasses.replace(SEARCH, epochs=np.int64(2)),
+      dataclasses.replace(TRAIN, momentum=np.float64(TRAIN.momentum)),
+      seed=np.int64(1), seeds=np.int32(2), devices=np.int8(1))
+  assert job.describe() == plain.describe()
 
 
 def test_seeds_are_networks_of_their_own(trained):
@@ -468,6 +494,12 @@ def test_the_papers_preset_is_the_paper():
     ({"seed": "0"}, r"seed is '0' and must be an integer"),
     ({"seed": True}, r"seed is True and must be an integer"),
     ({"devices": "1"}, r"devices is 1 and this machine has"),
+    ({"devices": True}, r"devices is True and this machine has"),
+    ({"config": dataclasses.replace(
+        TRAIN, learning_rate=fractions.Fraction(1, 2))},
+     r"learning-rate is Fraction\(1, 2\) and must be of type float"),
+    *(({name: value}, f"{name} is {value!r} and must be True or False")
+      for name in ("overwrite", "strict") for value in ("no", 0, None)),
     ({"out": None}, r"out is None and must be a path"),
     *(({"held_out": part}, r"held_out is .* and must lie in \[0, 1\)")
       for part in (1, -0.1, "0.1", None, True, float("nan"))),

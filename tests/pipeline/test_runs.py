@@ -205,6 +205,8 @@ def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
   with pytest.raises(TypeError):
     runs.write_json(path, {"accuracy": object()})
   assert runs.read_json(path) == {"accuracy": 0.1}
+  path.write_bytes(b'\xef\xbb\xbf{"accuracy": 0.2}')  # As Windows writes it.
+  assert runs.read_json(path) == {"accuracy": 0.2}
   assert set(contents(tmp_path)) == {"result.json"}
 
 
@@ -369,6 +371,8 @@ def test_images_of_another_kind_are_refused(trained):
         (images[:0], "must be uint8"), ([[1]], "must be uint8")):
       with pytest.raises(errors.InputError, match=message):
         call(wrong)
+    with pytest.raises(errors.InputError, match="resize is 'no' and must be"):
+      call(images, resize="no")
   small = dataset.resize_all(images, 4)
   np.testing.assert_array_equal(
       net.logits(images, resize=True), net.logits(small))

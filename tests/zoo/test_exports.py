@@ -1,5 +1,6 @@
 """Architectures in the forms of other libraries."""
 
+import functools
 import json
 import os
 import pathlib
@@ -219,6 +220,33 @@ def test_widths_of_a_chain_that_contradict_each_other(part, key):
   config = net_config("proxyless-cpu")
   config.setdefault(part, {})[key] = 7
   with pytest.raises(errors.InputError, match=f"{key} of .* is 7, and only"):
+    exports.parse(json.dumps(config))
+
+
+@pytest.mark.parametrize("part, changes", [
+    (("first_conv",), {"bias": True}),
+    (("feature_mix_layer",), {"dropout_rate": 0.1}),
+    (("classifier",), {"bias": False}), (("classifier",), {"use_bn": True}),
+    (("classifier",), {"act_func": "relu"}),
+    (("blocks", 2, "shortcut"), {"name": "ConvLayer"}),
+    (("blocks", 2, "shortcut"), {"use_bn": True}),
+    (("blocks", 2, "shortcut"), {"act_func": "relu6"})])
+def test_nothing_of_a_chain_is_passed_over(part, changes):
+  """Its biases, shortcuts and classifier, which would count otherwise."""
+  config = net_config("proxyless-cpu")
+  functools.reduce(lambda at, key: at[key], part, config).update(changes)
+  key, = changes
+  with pytest.raises(errors.InputError, match=f"{key} of .*, and only"):
+    exports.parse(json.dumps(config))
+
+
+def test_the_dropout_of_a_chain_is_that_of_its_classifier():
+  config = net_config("proxyless-cpu")
+  config["classifier"]["dropout_rate"] = 0.2
+  head = exports.parse(json.dumps(config)).head
+  assert head[2:] == (records.Layer("dropout", rate=0.2), head[-1])
+  config["classifier"]["dropout_rate"] = 1
+  with pytest.raises(errors.InputError, match=r"rate is 1\.0 and must lie"):
     exports.parse(json.dumps(config))
 
 
