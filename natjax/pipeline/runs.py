@@ -87,17 +87,24 @@ def read_json(path: str | os.PathLike[str], shape: Any = dict, *,
   Raises:
     InputError: it is not there, not JSON, or of another shape.
   """
-  path = errors.regular(errors.path(path))
-  check_sum(path)
+  path = errors.path(path)
+  check_sum(errors.regular(path))
+  found = _load(path, missing, damaged, field)
+  shapes.check(found, shape, str(path), damaged, field)
+  return found
+
+
+def _load(path, missing="name a run's folder", damaged=_DAMAGED,
+          field="overwrite"):
+  """What a JSON file holds, whatever its checksum and its shape."""
+  path = errors.regular(path)
   try:
-    found = parsing.load_json(path.read_text(encoding="utf-8-sig"))
+    return parsing.load_json(path.read_text(encoding="utf-8-sig"))
   except OSError as e:
     raise errors.InputError(f"{path}: {e.strerror}; {missing}") from e
   except ValueError as e:
     raise errors.InputError(f"{path} is not JSON and may be damaged; {damaged}:"
                             f" {errors.short(str(e), 99)}", field) from e
-  shapes.check(found, shape, str(path), damaged, field)
-  return found
 
 
 @contextlib.contextmanager
@@ -128,24 +135,30 @@ def read_config(out: str | os.PathLike[str],
     shape: of the configuration, as far as it is looked at.
 
   Raises:
-    InputError: `out` holds no run, or its configuration another shape.
+    InputError: `out` holds no run, its configuration is of another shape, or
+      it was changed by hand since.
   """
   path = errors.path(out) / CONFIG
-  config = read_json(path, object)
-  if not isinstance(config, dict) or config.get("kind") not in _KINDS:
+  config = _load(path)
+  if not _is_config(config):
     raise errors.InputError(f"{out} holds no run of natjax, but another"
                             f" {CONFIG}; name a run's folder")
   shapes.check(config, shape, str(path), _DAMAGED, "overwrite")
+  check_sum(path)
   return config
 
 
 def _holds_run(out):
   """Whether a run's configuration is there; a damaged one may be a run's."""
   try:
-    read_config(out)
+    return _is_config(_load(out / CONFIG))
   except errors.InputError as e:
     return isinstance(e.__cause__, ValueError)
-  return True
+
+
+def _is_config(found):
+  """Whether JSON is what a run was asked for."""
+  return isinstance(found, dict) and found.get("kind") in _KINDS
 
 
 def _check_kinds(out):
@@ -214,12 +227,16 @@ def kept(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
   Before that its checksum goes to `checksums.json` beside it, which has of
   every file those that it may have: of what it was and of what it becomes,
-  since a kill may leave either.
+  since a kill may leave either. The first file that is kept seals the run's
+  configuration with it.
   """
   temporary = path.with_name(f".{path.name}.tmp")
   yield temporary
+  config, sums = path.with_name(CONFIG), _sums(path.parent)
+  if CONFIG not in sums and config.is_file():
+    sums[CONFIG] = [_sum(config)]
   write_json(path.with_name(CHECKSUMS), {
-      **_sums(path.parent),
+      **sums,
       path.name: sorted({_sum(p) for p in (path, temporary) if p.is_file()})})
   os.replace(temporary, path)
 
@@ -579,10 +596,10 @@ def _check_where(out, old, new, strict):
     raise errors.InputError(
         f"{out} holds an unfinished run that began {began}: {shown} here;"
         f" {mend}, or leave strict out", "strict")
-  write_json(out / CONFIG, {**old, **{name: now for name, (_, now) in (
-      moved.items())}, **{f"{name}_before": [
-          *old.get(f"{name}_before", []), before]
-                          for name, (before, _) in moved.items()}})
+  write_kept(out / CONFIG, {
+      **old, **{name: now for name, (_, now) in moved.items()},
+      **{f"{name}_before": [*old.get(f"{name}_before", []), before]
+         for name, (before, _) in moved.items()}})
   warnings.warn(f"{out} began {began} ({shown} here); it goes on, and its"
                 " numbers may differ in their last digits",
                 errors.ResumedElsewhere, stacklevel=2)

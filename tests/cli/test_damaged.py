@@ -76,8 +76,7 @@ def test_a_configuration_that_lacks_what_evaluation_needs(key, copy, capsys):
 def test_a_source_of_data_with_settings_of_no_version(copy, capsys):
   path = copy / "config.json"
   config = json.loads(path.read_text())
-  path.write_text(json.dumps({**config, "source": {
-      **config["source"], "other": 1}}))
+  runs.write_kept(path, {**config, "source": {**config["source"], "other": 1}})
   text = check_refused(capsys, "evaluate", copy)
   assert "config.json is damaged" in text and "other" in text
 
@@ -122,7 +121,7 @@ def test_data_that_is_not_the_runs(copy, capsys, tmp_path):
   config = json.loads((copy / "config.json").read_text())
   assert config["source"] == {"name": "digits", "data_dir": None}
   config["crc32"] += 1
-  (copy / "config.json").write_text(json.dumps(config))
+  runs.write_kept(copy / "config.json", config)
   assert "is not what" in check_refused(capsys, "evaluate", copy)
   assert cli.main(["evaluate", str(copy), "--dataset", "digits"]) == 0
   assert "not what they were trained on" in capsys.readouterr().out

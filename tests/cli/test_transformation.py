@@ -17,7 +17,7 @@ from natjax.drawing import candidates
 from natjax.graph import codec, skeleton
 from natjax.graph import genotype as architecture
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import presets
+from natjax.pipeline import presets, runs
 from natjax.training import fit
 from tests.cli.commands import (
   assert_refused,
@@ -288,7 +288,7 @@ def test_evaluate_refuses_other_data(place, finished, tmp_path):
   folder = shutil.copytree(finished.folder, tmp_path / "run")
   config = json.loads((folder / "config.json").read_text())
   del config["source"]  # As earlier versions wrote it.
-  write(folder / "config.json", {**config, "dataset": "flowers"})
+  runs.write_kept(folder / "config.json", {**config, "dataset": "flowers"})
   assert_refused(place, ["evaluate", folder], "unknown data set 'flowers'",
                  "--dataset")
 
@@ -304,6 +304,6 @@ def test_evaluate_refuses_damaged_weights(place, finished, tmp_path):
   assert_refused(place, ["evaluate", folder], "checksums.json is gone")
   config = json.loads((folder / "config.json").read_text())
   del config["checksums"]  # As of an earlier version.
-  write(folder / "config.json", config)
+  runs.write_kept(folder / "config.json", config)
   assert_refused(place, ["evaluate", folder], "weights.npz is damaged, or"
                  " no file of weights; train the network again")

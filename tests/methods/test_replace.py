@@ -320,7 +320,7 @@ def test_a_run_whose_places_had_numbers_is_known(a_run, tmp_path):
   assert "block 0, 1 -> 2" in places
   config["space"]["replacements"] = {
       f"block 0, edge {i}": names for i, names in enumerate(places.values())}
-  (older / "config.json").write_text(json.dumps(config))
+  runs.write_kept(older / "config.json", config)
   assert run(older, GENEROUS) == result
 
 

@@ -67,7 +67,7 @@ def copy(stopped, tmp_path):
 
 
 def change(path, **values):
-  path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+  runs.write_kept(path, {**json.loads(path.read_text()), **values})
 
 
 def contents(folder):
@@ -141,7 +141,7 @@ def test_another_number_of_cores_is_told_of(copy):
 def test_a_run_that_kept_no_versions_goes_on(copy):
   config = json.loads((copy / "config.json").read_text())
   del config["versions"], config["machine"]
-  (copy / "config.json").write_text(json.dumps(config))
+  runs.write_kept(copy / "config.json", config)
   assert train(copy, strict=True)["accuracy"] >= 0
 
 
@@ -206,7 +206,7 @@ def test_checksums_that_are_gone(copy):
   assert contents(copy) == before
   config = json.loads((copy / "config.json").read_text())
   assert config.pop("checksums") is True  # Earlier versions did not say so.
-  (copy / "config.json").write_text(json.dumps(config))
+  runs.write_kept(copy / "config.json", config)
   natjax.load(copy, "network-0")
   assert train(copy)["accuracy"] >= 0
 
@@ -479,3 +479,24 @@ def test_sigterm_saves_and_stops_as_ctrl_c_does(tmp_path):
   assert process.returncode == 143, text[-2000:]
   assert "Interrupted and saved" in text.splitlines()[-1]
   assert [*(tmp_path / "run").glob(f"{NETWORK}/checkpoint/*.seal")]
+
+
+def test_a_configuration_that_was_changed_by_hand(copy):
+  path, natural = copy / "config.json", (copy / "config.json").read_text()
+  said = r"config\.json is not what the run wrote"
+  assert '"image_size": 4' in natural
+  for text in (natural.replace('"image_size": 4', '"image_size": 16'),
+               natural + "\n"):
+    path.write_text(text)
+    before = contents(copy)
+    for call in (lambda: train(copy), lambda: runs.read_config(copy)):
+      with pytest.raises(errors.InputError, match=said) as e:
+        call()
+      assert e.value.field == "overwrite" and contents(copy) == before
+  path.write_text(natural)
+  assert train(copy, strict=True)["accuracy"] >= 0
+  path.write_text(text)
+  with pytest.raises(errors.InputError, match=said):
+    train(copy)
+  train(copy, overwrite=True)
+  assert path.read_text() == natural
