@@ -164,6 +164,28 @@ def test_a_backend_that_is_not_there_is_one_line(monkeypatch, capsys):
       " has, as cpu, or leave it unset\n")
 
 
+@pytest.mark.parametrize("kind,text,name", [
+    (ValueError, "invalid truth value 'maybe' for environment"
+     " 'JAX_ENABLE_X64'", "JAX_ENABLE_X64"),
+    (ValueError, "Operands could not be broadcast together with the config"
+     " option jax_numpy_rank_promotion='raise'", "JAX_NUMPY_RANK_PROMOTION"),
+    (TypeError, "no path when jax_numpy_dtype_promotion=strict",
+     "JAX_NUMPY_DTYPE_PROMOTION"),
+    (RuntimeError, "INVALID_ARGUMENT: Disallowed host-to-device transfer",
+     "JAX_TRANSFER_GUARD_HOST_TO_DEVICE")])
+def test_what_jax_was_told_to_refuse_is_no_fault_of_natjax(
+    kind, text, name, monkeypatch, capsys):
+  def refused(args):
+    raise kind(text)
+
+  monkeypatch.setattr(inspection, "run_list", refused)
+  monkeypatch.setenv(name, "given")
+  assert cli.main(["list"]) == 2
+  said = capsys.readouterr().err
+  assert said.startswith(f"natjax: jax is set by {name} to what natjax does")
+  assert text in said and said.count("\n") == 1
+
+
 @pytest.mark.parametrize("asked,code", [("cuda", 2), ("", 70)])
 def test_a_backend_without_devices_is_one_line(
     asked, code, monkeypatch, capsys, tmp_path):
