@@ -1,7 +1,11 @@
 """Arguments that nothing can use: at once one line, exit code 2, no more."""
 
+import errno
+import io
 import json
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -162,6 +166,29 @@ def test_a_backend_that_is_not_there_is_one_line(monkeypatch, capsys):
       "natjax: jax cannot use the backend 'tpu' here (INTERNAL: Failed to open"
       " libtpu.so: no such file); set JAX_PLATFORMS to one that this machine"
       " has, as cpu, or leave it unset\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell of Unix")
+@pytest.mark.parametrize("words,code", [
+    ("cost nothing 2>&-", 2), ("cost nothing >&- 2>&-", 2),
+    ("--version >&-", 0)])
+def test_streams_that_are_closed_change_no_exit_code(words, code):
+  found = subprocess.run(
+      f"'{sys.executable}' -m natjax {words}", shell=True, check=False,
+      capture_output=True, text=True)
+  assert (found.returncode, found.stdout, found.stderr) == (code, "", "")
+
+
+@pytest.mark.parametrize("words", ["--version", "--help", "train --help"])
+def test_what_cannot_be_printed_is_told(words, monkeypatch, capsys):
+  class Full(io.StringIO):
+
+    def flush(self):
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(sys, "stdout", Full())
+  assert cli.main(words.split()) == 1
+  assert "No space left" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind,text,name", [
