@@ -65,9 +65,8 @@ _KINDS = tuple(shapes.RUNS)
 _DAMAGED = "restore it or overwrite the run"
 # What wrote no version; its commit is 729c84a.
 _FIRST = "0.1.0"
-# What the configuration says of where a run is, besides what it is.
-_ELSEWHERE = ("checksums", "machine", "machine_before", "source", "version",
-              "versions", "versions_before")
+# What of the configuration tells whose a network is.
+_WHOSE = ("augmentation", "crc32", "image_size", "normalize", "seed", "train")
 _OF = ": of"  # In a network's checksums; no file has the name.
 # What a run may go on under others of, and how that is told.
 _WHERE = {"versions": "under other versions", "machine": "on another device"}
@@ -251,8 +250,7 @@ def _whose(folder):
         encoding="utf-8"))
   except (OSError, ValueError):
     return {}
-  kept = {k: v for k, v in config.items() if k not in _ELSEWHERE} if (
-      isinstance(config, dict)) else {}
+  kept = {k: config.get(k) for k in _WHOSE} if isinstance(config, dict) else {}
   return {_OF: [zlib.crc32(json.dumps(
       [folder.name, kept], sort_keys=True).encode())]}
 
