@@ -67,7 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_everything():
-  """Prints letters that the terminal's encoding has not as question marks."""
+  """Prints letters that the terminal's encoding has not as question marks.
+
+  And nowhere what goes to a stream that was closed before the start.
+  """
+  for name in ("stdout", "stderr"):
+    if getattr(sys, name) is None:
+      setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
   for stream in (sys.stdout, sys.stderr):
     if hasattr(stream, "reconfigure"):  # What stands in for one may not have.
       stream.reconfigure(errors="replace")

@@ -6,7 +6,6 @@ import numpy as np
 
 from natjax import drawing, errors
 from natjax.cli import console, inputs
-from natjax.data import dataset as dataset_lib
 from natjax.data import image_folder
 from natjax.drawing import files
 from natjax.networks import grad_cam
@@ -136,13 +135,14 @@ def _image(args, folder, size, resize):
   for name in inputs.given(args, ("dataset", "data_dir")):
     settings.refuse(args, name, "does not apply to an image from a file; leave"
                     " it out")
-  image = image_folder.read_image(errors.path(args.image, "image"))[None]
-  if image.shape[1:3] != (size, size) and not args.resize:
+  image = image_folder.read_image(
+      errors.path(args.image, "image"), size if args.resize else None, resize)
+  if image.shape[:2] != (size, size):
     raise errors.InputError(
-        f"{args.image} has {image.shape[2]} x {image.shape[1]} pixels and the"
+        f"{args.image} has {image.shape[1]} x {image.shape[0]} pixels and the"
         f" network was trained on {size} x {size}; pass --resize to bring it"
         " there as the run did", "image")
-  return dataset_lib.resize_all(image, size, resize), None
+  return image[None], None
 
 
 def _class(text, names):

@@ -37,6 +37,13 @@ class Parser(argparse.ArgumentParser):
   flag and = too, where shells leave it.
   """
 
+  def _print_message(self, message, file=None):
+    # argparse's own is silent where nothing can be written.
+    if message:
+      to = file or sys.stderr
+      to.write(message)
+      to.flush()
+
   def parse_known_args(self, args=None, namespace=None):
     words: list[str] = []
     for word in sys.argv[1:] if args is None else args:

@@ -79,7 +79,7 @@ def _code(call):
   except Exception as e:
     if _follows_interrupt(e):
       return _interrupted()
-    if (line := _no_backend(e)) is not None:
+    if (line := _no_backend(e) or _told_otherwise(e)) is not None:
       _say(line)
       return _CODES[errors.InputError]
     if isinstance(e, MemoryError) or _FULL.search(str(e)):
@@ -142,6 +142,21 @@ def _no_backend(error):
   return (f"jax cannot use the backend {errors.short(name)} here"
           f" ({why[:200]}); set JAX_PLATFORMS to one that this machine has, as"
           " cpu, or leave it unset")
+
+
+def _told_otherwise(error):
+  """The line on what jax was told to refuse, or cannot read; else None."""
+  text = str(error)
+  found = re.search(r"environment '?(JAX_\w+)|(jax_numpy_\w+_promotion)|"
+                    r"(Disallowed \S+-to-\S+ transfer)", text)
+  if found is None:
+    return None
+  name = found[1] or (found[2] or "").upper() or next(
+      (name for name in sorted(os.environ)
+       if name.startswith("JAX_TRANSFER_GUARD")), None)
+  return name and (
+      f"jax is set by {name} to what natjax does not run with"
+      f" ({errors.cause(error)[:200]}); leave it unset")
 
 
 def _unexpected(error):

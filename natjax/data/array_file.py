@@ -10,6 +10,8 @@ out). Nothing is unpickled.
 
 import math
 import pathlib
+import struct
+import tokenize
 import zipfile
 import zlib
 
@@ -22,8 +24,9 @@ KEYS = ("x_train", "y_train", "x_test", "y_test")
 _FORMS = (KEYS, ("train_images", "train_labels", "test_images", "test_labels"))
 # What numpy and zipfile raise of files that are cut off, damaged, encrypted,
 # compressed by other means, or whose headers promise more than memory holds.
-UNREADABLE = (ValueError, OSError, EOFError, KeyError, RuntimeError,
-              MemoryError, OverflowError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (ValueError, OSError, EOFError, LookupError, RuntimeError,
+              MemoryError, OverflowError, SyntaxError, TypeError, struct.error,
+              tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 def read(path: pathlib.Path) -> dataset.RawImages:
@@ -44,6 +47,8 @@ def read(path: pathlib.Path) -> dataset.RawImages:
     check_sizes(path)
     with np.load(path, allow_pickle=False) as file:
       found = file.files
+      if len({*found}) < len(found):
+        raise ValueError("an array stands in it twice")
       keys = max(_FORMS, key=lambda form: len({*form} & {*found}))
       arrays = {key: file[key] for key in found
                 if key in (*keys, "class_names")}

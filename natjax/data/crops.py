@@ -9,6 +9,7 @@ takes a fraction of the time.
 from collections.abc import Callable
 import math
 import numbers
+import struct
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,9 @@ from natjax import errors
 
 RESIZES = ("stretch", "crop", "imagenet")
 #: What Pillow says of bad files, and of images of too many pixels.
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNREADABLE = (
+    ArithmeticError, EOFError, LookupError, OSError, RuntimeError, SyntaxError,
+    TypeError, ValueError, struct.error, Image.DecompressionBombError)
 _TRIES = 10  # Of a box that fits into the image, as torchvision has them.
 _MARGIN = 224 / 256  # Part of the shorter side that a test image keeps.
 

@@ -212,7 +212,7 @@ def make_dataset(name: str, train: tuple[Images, np.ndarray],
     raise errors.InputError(
         f"{len(class_names)} class given; classification needs at least 2")
   if isinstance(train_images, np.ndarray):
-    _check_memory(len(train_images) + len(test_images), image_size)
+    streamed.check_memory(len(train_images) + len(test_images), image_size)
   train_images = resize_all(train_images, image_size, resize)
   test_images = resize_all(test_images, image_size, resize)
   if mean is None or std is None:
@@ -300,17 +300,6 @@ def _numbered(*parts):
       f" {len(found) - 1}, lest there be classes without images: number them"
       " so, or name all classes by class_names, or renumber the labels",
       "renumber_labels")
-
-
-def _check_memory(count, image_size):
-  """Refuses images that this machine cannot hold, before any is resized."""
-  has = streamed.machine_bytes()
-  if (needs := 3 * count * image_size**2) > has:
-    raise errors.InputError(
-        f"{count} images of {image_size} x {image_size} pixels take"
-        f" {needs / 2**30:.0f} GiB and this machine has {has / 2**30:.0f} GiB;"
-        " give a smaller image size, or stream them from a folder of images or"
-        " a prepared set", "image_size")
 
 
 def split(num_examples: int, fractions: Sequence[float], *, seed: int,

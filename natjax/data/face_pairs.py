@@ -13,10 +13,9 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from natjax import errors
-from natjax.data import crops, image_folder, unpickle
+from natjax.data import image_folder, unpickle
 
 _ADVICE = ("give the .bin file of a set of pairs (a pickled list of encoded"
            " images and one of bools)")
@@ -51,12 +50,9 @@ class Pairs(NamedTuple):
       part = self.images[start:start + batch_size]
       found = np.empty((len(part), image_size, image_size, 3), np.uint8)
       for i, encoded in enumerate(part):
-        pixels = image_folder.decode(
-            io.BytesIO(encoded), f"{self.where}: image {start + i}")
-        if pixels.shape[:2] != (image_size, image_size):
-          pixels = np.asarray(crops.resize_image(
-              Image.fromarray(pixels), image_size, resize))
-        found[i] = pixels
+        found[i] = image_folder.decode(
+            io.BytesIO(encoded), f"{self.where}: image {start + i}",
+            image_size, resize)
       yield found
 
 

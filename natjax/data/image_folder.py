@@ -217,7 +217,15 @@ def _folders(folder: pathlib.Path) -> list[str]:
   """Returns the names of the folders inside, sorted."""
   with os.scandir(folder) as entries:  # Which know their kinds.
     return sorted(entry.name for entry in entries
-                  if entry.is_dir() and not entry.name.startswith("."))
+                  if _is_folder(entry) and not entry.name.startswith("."))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+  """Whether an entry is one, or leads to one; a link to itself does not."""
+  try:
+    return entry.is_dir()
+  except OSError:
+    return False
 
 
 def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
@@ -256,7 +264,7 @@ def _image_names(folder: pathlib.Path,
     with os.scandir(folder) as entries:
       for entry in entries:
         if pathlib.PurePath(entry.name).suffix.lower() in suffixes and (
-            entry.name[0] != "." and not entry.is_dir()):
+            entry.name[0] != "." and not _is_folder(entry)):
           yield entry.name
 
 
@@ -265,28 +273,44 @@ def _holds_images(folder: pathlib.Path) -> bool:
   return next(_image_names(folder), None) is not None
 
 
-def read_image(path: pathlib.Path) -> np.ndarray:
+def read_image(path: pathlib.Path, image_size: int | None = None,
+               resize: str = "stretch") -> np.ndarray:
   """Reads an image file as u8[H, W, 3], without its transparency.
+
+  Args:
+    path: of the file.
+    image_size: H and W to which an image of another size is brought, to the
+      bit as `read` does; None leaves it.
+    resize: how; see `crops.resize_image`.
 
   Raises:
     InputError: not there, not an image, damaged, or not of 8 bits per channel.
   """
   with _opened(path) as image:
-    return np.asarray(crops.whole_rgb(image))
+    return _pixels(image, image_size, resize)
 
 
-def decode(source: BinaryIO, where: str) -> np.ndarray:
+def decode(source: BinaryIO, where: str, image_size: int | None = None,
+           resize: str = "stretch") -> np.ndarray:
   """Decodes an image of an open file as `read_image` does.
 
   Args:
     source: the file.
     where: what the error calls it.
+    image_size: as of `read_image`.
+    resize: likewise.
 
   Raises:
     InputError: not an image, damaged, or not of 8 bits per channel.
   """
   with _opened(source, where) as image:
+    return _pixels(image, image_size, resize)
+
+
+def _pixels(image, image_size, resize):
+  if image_size is None or image.size == (image_size, image_size):
     return np.asarray(crops.whole_rgb(image))
+  return crops.view(image, image_size, resize)
 
 
 @contextlib.contextmanager

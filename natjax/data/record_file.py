@@ -203,7 +203,7 @@ class _Record:
 
 def _whole(label, where):
   """A label that is a whole number (InputError)."""
-  if not label.is_integer():
+  if not label.is_integer() or abs(label) >= 2**63:
     raise errors.InputError(
         f"{where} has the label {label:g}, which numbers no class; give a set"
         " whose labels are whole numbers")
@@ -250,9 +250,11 @@ def _offsets(path: pathlib.Path) -> list[int]:
     except ValueError as e:
       raise errors.InputError(
           f"{index} is no index of records; {_ADVICE}, or remove it") from e
-    if sorted(rows) != [*range(len(rows))] or min(rows.values(), default=0) < 0:
+    if sorted(rows) != [*range(len(rows))] or not all(
+        0 <= offset < 2**63 for offset in rows.values()):
       raise errors.InputError(
-          f"{index} does not number records from 0 on; {_ADVICE}, or remove it")
+          f"{index} does not number records from 0 on, or says of one that it"
+          f" lies where none can; {_ADVICE}, or remove it")
     found = [rows[number] for number in range(len(rows))]
   if not found:
     raise errors.InputError(f"{path} holds no records; {_ADVICE}")

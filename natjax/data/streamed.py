@@ -66,11 +66,17 @@ class Streaming(NamedTuple):
   reading: Reading = Reading()
 
   def wanted(self, count: int, image_size: int, resize: str) -> bool:
-    """Whether so many images of a size do."""
-    if self.stream is not None:
-      return self.stream
-    return resize == "imagenet" or (
-        3 * count * image_size**2 > machine_bytes() / 2)
+    """Whether so many images of a size do.
+
+    Raises:
+      InputError: this machine cannot hold what is then held at once.
+    """
+    found = self.stream
+    if found is None:
+      found = resize == "imagenet" or (
+          3 * count * image_size**2 > machine_bytes() / 2)
+    check_memory(min(count, _PIECE) if found else count, image_size)
+    return found
 
 
 NEVER = Streaming(False)
@@ -82,6 +88,25 @@ def machine_bytes() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
   except (AttributeError, ValueError, OSError):  # Not on Windows.
     return math.inf
+
+
+def check_memory(count: int, image_size: int) -> None:
+  """Refuses images that this machine cannot hold, before any is read.
+
+  Args:
+    count: how many are held at once.
+    image_size: in pixels.
+
+  Raises:
+    InputError: they take more than its memory.
+  """
+  has = machine_bytes()
+  if (needs := 3 * count * image_size**2) > has:
+    raise errors.InputError(
+        f"{count} images of {image_size} x {image_size} pixels take"
+        f" {needs / 2**30:.0f} GiB and this machine has {has / 2**30:.0f} GiB;"
+        " give a smaller image size, or stream them from a folder of images or"
+        " a prepared set", "image_size")
 
 
 class Batch(NamedTuple):

@@ -199,6 +199,8 @@ def _lengths(path, splits):
     if not all(isinstance(name, str) for name in found) or any(
         not 0 <= length < 2**48 for part in found.values() for length in part):
       raise ValueError("names or lengths that are none")
+    if len(found) < len(splits):
+      raise ValueError("a split stands in it twice")
   except (ArithmeticError, AttributeError, LookupError, TypeError,
           ValueError) as e:
     raise errors.InputError(

@@ -101,7 +101,7 @@ def example(message: Any) -> dict[str, list[Any]]:
         items = [value for key, value in fields(values) if key == 1]
         if kind == 3:  # Whole numbers: packed or one by one.
           items = [n for item in items for n in (
-              [item] if isinstance(item, int) else _packed(item))]
+              [_signed(item)] if isinstance(item, int) else _packed(item))]
         found[bytes(name).decode()] = items
   return found
 
@@ -114,10 +114,17 @@ def _packed(data):
     value |= (byte & 127) << shift
     shift += 7
     if byte < 128:
-      yield value - 2**64 * (value >= 2**63)
+      yield _signed(value)
       value = shift = 0
   if shift:
     raise ValueError("a number that does not end")
+
+
+def _signed(value):
+  """A whole number of 64 bits, as of two's complement (ValueError)."""
+  if value >= 2**64:
+    raise ValueError("a number of more than 64 bits")
+  return value - 2**64 * (value >= 2**63)
 
 
 @functools.cache

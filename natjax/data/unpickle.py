@@ -75,6 +75,13 @@ def _encode(string, encoding):
   return _bytes(string)
 
 
+def _no_bytes(*given):
+  # How Python 3 writes empty bytes into a pickle that Python 2 can read.
+  if given:
+    raise Refused("bytes of something else")
+  return b""
+
+
 def _bytes(data: str | bytes) -> bytes:
   """Bytes, which protocols below 3 carry as text."""
   return data.encode("latin1") if isinstance(data, str) else data
@@ -109,6 +116,8 @@ class _Unpickler(pickle.Unpickler):
     self._known = {("collections", "OrderedDict"): collections.OrderedDict,
                    ("numpy", "dtype"): wrap(_Dtype), ("numpy", "ndarray"): None,
                    ("_codecs", "encode"): wrap(_encode)}
+    for module in ("__builtin__", "builtins"):
+      self._known[module, "bytes"] = wrap(_no_bytes)
     for core in ("numpy.core.multiarray", "numpy._core.multiarray"):
       self._known[core, "scalar"] = wrap(_scalar)
       self._known[core, "_reconstruct"] = wrap(Array)

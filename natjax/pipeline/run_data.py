@@ -72,14 +72,17 @@ def load(out: str | os.PathLike[str], name: str | None = None,
   del settings["name"], settings["data_dir"]
   usual = {**dataset_lib.Source._field_defaults, "resize": source.resize,
            "stream": None}
-  try:
-    found = read(**settings)
-  except errors.InputError as e:
-    if own:
-      raise errors.InputError(f"{e}; {advice}") from e
-    if all(usual[key] == value for key, value in settings.items()):
-      raise
-    found = read(resize=source.resize)  # A set that has a test set, perhaps.
+  while True:
+    try:
+      found = read(**settings)
+      break
+    except errors.InputError as e:
+      if own:
+        raise errors.InputError(f"{e}; {advice}") from e
+      refused = e.field or ""  # By a set that has a test set, perhaps.
+      if settings.get(refused) == usual.get(refused):
+        raise
+      settings[refused] = usual[refused]
   same = describe(found)["crc32"] == config.get("crc32")
   if own and not same:
     raise errors.InputError(

@@ -65,8 +65,14 @@ _KINDS = tuple(shapes.RUNS)
 _DAMAGED = "restore it or overwrite the run"
 # What wrote no version; its commit is 729c84a.
 _FIRST = "0.1.0"
+# What of the configuration tells whose a network is.
+_WHOSE = ("augmentation", "crc32", "image_size", "normalize", "seed", "train")
+_OF = ": of"  # In a network's checksums; no file has the name.
 # What a run may go on under others of, and how that is told.
 _WHERE = {"versions": "under other versions", "machine": "on another device"}
+# Of jax, by which random numbers are drawn.
+_USUAL = {"default_prng_impl": "threefry2x32", "random_seed_offset": 0,
+          "threefry_partitionable": True}
 # Until 0.2.0 the places of replacements had their edges' numbers for names.
 _NUMBERED = re.compile(r", edge \d+$")
 
@@ -196,6 +202,17 @@ def machine(devices: Sequence[jax.Device]) -> dict[str, str | int]:
   return found
 
 
+def randomness() -> dict[str, Any]:
+  """Settings of jax by which other random numbers are drawn, if there are any.
+
+  Its usual ones are left out.
+  """
+  found = {name: getattr(jax.config, f"jax_{name}") for name in _USUAL}
+  differ = {name: value for name, value in found.items()
+            if value != _USUAL[name]}
+  return {"randomness": differ} if differ else {}
+
+
 def _number(value):
   """A number of numpy's as one of Python's, which JSON can have."""
   if isinstance(value, np.generic):
@@ -236,9 +253,23 @@ def kept(path: pathlib.Path) -> Iterator[pathlib.Path]:
   if CONFIG not in sums and config.is_file():
     sums[CONFIG] = [_sum(config)]
   write_json(path.with_name(CHECKSUMS), {
-      **sums,
+      **sums, **_whose(path.parent),
       path.name: sorted({_sum(p) for p in (path, temporary) if p.is_file()})})
   os.replace(temporary, path)
+
+
+def _whose(folder):
+  """Of a network's folder a checksum of the run and of the folder's name."""
+  if folder.parent.name not in (NETWORKS, REFUSED):
+    return {}
+  try:
+    config = parsing.load_json((folder.parent.parent / CONFIG).read_text(
+        encoding="utf-8"))
+  except (OSError, ValueError):
+    return {}
+  kept = {k: config.get(k) for k in _WHOSE} if isinstance(config, dict) else {}
+  return {_OF: [zlib.crc32(json.dumps(
+      [folder.name, kept], sort_keys=True).encode())]}
 
 
 def _sum(path):
@@ -280,6 +311,13 @@ def check_sum(path: pathlib.Path) -> None:
   if path.name == "result.json" and path.parent.parent.name in (
       NETWORKS, REFUSED):
     _check_seed(path.parent)
+  said, found = (sums.get(_OF) for sums in (
+      _sums(path.parent), _whose(path.parent)))
+  if None not in (said, found) and said != found:
+    raise errors.InputError(
+        f"{path.parent} is not what the run put there: it is of another run,"
+        f" has another network's name, or {CONFIG} was changed; {_DAMAGED}",
+        "overwrite")
 
 
 def _check_kept(path):
@@ -549,7 +587,9 @@ def _check_same(out, old, new):
   plain = json.loads(json.dumps(new, default=_number))
   versions = [c.pop("version", _FIRST) for c in (old, plain)]
   for config in (old, plain):  # Data may move; the checksum says what it is.
-    config.pop("source", None)
+    source = config.pop("source", None) or {}
+    if source.get("stream"):  # But it knows no pixels of what stays on disk.
+      config["resize"] = source.get("resize", "stretch")
     config.pop("checksums", None)
     for name in _WHERE:
       config.pop(name, None)

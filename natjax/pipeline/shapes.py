@@ -23,7 +23,8 @@ CONFIG = {"dataset": str, "image_size": int, "classes": int, "crc32": int,
           "objective?": str}
 
 # Of what is compared when a run is resumed, what is looked into.
-RESUMED = {"versions?": dict, "versions_before?": [dict], "machine?": dict,
+RESUMED = {"source?": CONFIG["source?"], "versions?": dict,
+           "versions_before?": [dict], "machine?": dict,
            "machine_before?": [dict], "space?": (dict, None)}
 
 # Images that were left out as damaged.

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from natjax import cli
-from natjax.pipeline import runs
+from natjax.pipeline import run_data, runs
 
 TRAIN = ["train", "darts", "--dataset", "digits", "--image-size", "8",
          "--preset", "demo", "--epochs", "1", "--cells", "1",
@@ -117,11 +117,12 @@ def test_rows_that_a_checkpoint_counts_and_that_are_gone(copy, capsys):
   assert {path: after[path] for path in before} == before
 
 
-def test_data_that_is_not_the_runs(copy, capsys, tmp_path):
+def test_data_that_is_not_the_runs(copy, capsys, monkeypatch):
   config = json.loads((copy / "config.json").read_text())
   assert config["source"] == {"name": "digits", "data_dir": None}
-  config["crc32"] += 1
-  runs.write_kept(copy / "config.json", config)
+  describe = run_data.describe
+  monkeypatch.setattr(run_data, "describe", lambda d: {
+      **describe(d), "crc32": config["crc32"] + 1})
   assert "is not what" in check_refused(capsys, "evaluate", copy)
   assert cli.main(["evaluate", str(copy), "--dataset", "digits"]) == 0
   assert "not what they were trained on" in capsys.readouterr().out

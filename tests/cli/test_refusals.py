@@ -1,7 +1,11 @@
 """Arguments that nothing can use: at once one line, exit code 2, no more."""
 
+import errno
+import io
 import json
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -165,6 +169,51 @@ def test_a_backend_that_is_not_there_is_one_line(monkeypatch, capsys):
       "natjax: jax cannot use the backend 'tpu' here (INTERNAL: Failed to open"
       " libtpu.so: no such file); set JAX_PLATFORMS to one that this machine"
       " has, as cpu, or leave it unset\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell of Unix")
+@pytest.mark.parametrize("words,code", [
+    ("cost nothing 2>&-", 2), ("cost nothing >&- 2>&-", 2),
+    ("--version >&-", 0)])
+def test_streams_that_are_closed_change_no_exit_code(words, code):
+  found = subprocess.run(
+      f"'{sys.executable}' -m natjax {words}", shell=True, check=False,
+      capture_output=True, text=True)
+  assert (found.returncode, found.stdout, found.stderr) == (code, "", "")
+
+
+@pytest.mark.parametrize("words", ["--version", "--help", "train --help"])
+def test_what_cannot_be_printed_is_told(words, monkeypatch, capsys):
+  class Full(io.StringIO):
+
+    def flush(self):
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(sys, "stdout", Full())
+  assert cli.main(words.split()) == 1
+  assert "No space left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind,text,name", [
+    (ValueError, "invalid truth value 'maybe' for environment"
+     " 'JAX_ENABLE_X64'", "JAX_ENABLE_X64"),
+    (ValueError, "Operands could not be broadcast together with the config"
+     " option jax_numpy_rank_promotion='raise'", "JAX_NUMPY_RANK_PROMOTION"),
+    (TypeError, "no path when jax_numpy_dtype_promotion=strict",
+     "JAX_NUMPY_DTYPE_PROMOTION"),
+    (RuntimeError, "INVALID_ARGUMENT: Disallowed host-to-device transfer",
+     "JAX_TRANSFER_GUARD_HOST_TO_DEVICE")])
+def test_what_jax_was_told_to_refuse_is_no_fault_of_natjax(
+    kind, text, name, monkeypatch, capsys):
+  def refused(args):
+    raise kind(text)
+
+  monkeypatch.setattr(inspection, "run_list", refused)
+  monkeypatch.setenv(name, "given")
+  assert cli.main(["list"]) == 2
+  said = capsys.readouterr().err
+  assert said.startswith(f"natjax: jax is set by {name} to what natjax does")
+  assert text in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize("asked,code", [("cuda", 2), ("", 70)])

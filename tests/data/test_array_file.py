@@ -226,3 +226,26 @@ def test_labels_in_a_column_are_divided_by_class(tmp_path):
   assert np.bincount(found.train_labels).tolist() == [7, 7]
   np.testing.assert_array_equal(
       found.test_images[:, 0, 0, 0] % 2, found.test_labels)
+
+
+@pytest.mark.parametrize("shape", [
+    "(1180591620717411303424,)", "(True, 4, 4)", "(" * 90])
+def test_headers_that_say_nothing_are_refused(tmp_path, shape):
+  head = "{'descr': '|u1', 'fortran_order': False, 'shape': " + shape + "}"
+  head = head.encode() + b" " * (53 - len(head) % 64) + b"\n"
+  path = tmp_path / "some.npz"
+  np.savez(path, **{k: v for k, v in _arrays().items() if k != "x_train"})
+  with zipfile.ZipFile(path, "a") as file:
+    file.writestr("x_train.npy", b"\x93NUMPY\x01\x00" + len(head).to_bytes(
+        2, "little") + head + bytes(32))
+  assert "some.npz cannot be read" in _refusal(path)
+
+
+def test_an_array_that_stands_there_twice(tmp_path):
+  path = tmp_path / "some.npz"
+  np.savez(path, **_arrays())
+  with zipfile.ZipFile(path) as file:
+    labels = file.read("y_train.npy")
+  with zipfile.ZipFile(path, "a") as file, pytest.warns(UserWarning):
+    file.writestr("y_train.npy", labels)
+  assert "twice" in _refusal(path)

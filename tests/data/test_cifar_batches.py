@@ -280,3 +280,19 @@ def test_read_refuses_what_is_no_batch(cifar10, file, content, message):
   (cifar10 / file).write_bytes(content)
   with pytest.raises(errors.InputError, match=message):
     cifar_batches.read("cifar10", cifar10)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_empty_bytes_of_every_protocol(tmp_path, protocol):
+  (tmp_path / "batch").write_bytes(
+      pickle.dumps({b"batch_label": b"", b"n": 1}, protocol))
+  assert cifar_batches.load_pickle(tmp_path / "batch") == {
+      "batch_label": b"", "n": 1}
+
+
+def test_other_bytes_are_not_made(tmp_path):
+  for module in ("__builtin__", "builtins"):
+    (tmp_path / "batch").write_bytes(
+        f"c{module}\nbytes\n(I999999999999\ntR.".encode())
+    with pytest.raises(errors.InputError, match="bytes of something else"):
+      cifar_batches.load_pickle(tmp_path / "batch")

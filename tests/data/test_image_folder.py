@@ -1,6 +1,7 @@
 """Tests of natjax.data.image_folder."""
 
 import os
+import struct
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ from PIL import Image
 import pytest
 
 from natjax import data, errors
-from natjax.data import dataset, image_folder
+from natjax.data import dataset, face_pairs, image_folder, streamed
 
 
 def _pixels(*shape, seed=0):
@@ -357,3 +358,57 @@ def test_headers_that_are_damaged_are_refused(tmp_path, suffix, content):
     image_folder.read_image(damaged)
   with pytest.raises(errors.InputError, match="cannot be read as an image"):
     _read(tmp_path)
+
+
+def test_a_link_to_itself_is_named(tmp_path):
+  _divided(tmp_path)
+  link = tmp_path / "train" / "a" / "self.png"
+  link.symlink_to("self.png")
+  (tmp_path / "train" / "also").symlink_to("also")
+  with pytest.raises(errors.InputError, match=r"self\.png cannot be read"):
+    data.load(tmp_path, image_size=4)
+
+
+@pytest.mark.parametrize("kind", [
+    EOFError, IndexError, KeyError, NotImplementedError, OverflowError,
+    RuntimeError, TypeError, ZeroDivisionError, struct.error])
+@pytest.mark.parametrize("stream", [False, True])
+def test_whatever_pillow_raises_of_a_bad_file_is_one_line(
+    tmp_path, kind, stream, monkeypatch):
+  if stream:
+    pytest.importorskip("grain", reason="needs grain, of the extra `data`")
+  _divided(tmp_path)
+
+  def raises(*args, **more):
+    raise kind("odd")
+
+  monkeypatch.setattr(Image, "open", raises)
+  with pytest.raises(errors.InputError, match=r"\.png cannot be read as an im"):
+    data.load(tmp_path, image_size=4, stream=stream)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_images_that_no_memory_holds_are_refused_before_any_is_read(
+    tmp_path, stream, monkeypatch):
+  if stream:
+    pytest.importorskip("grain", reason="needs grain, of the extra `data`")
+  _divided(tmp_path)
+  monkeypatch.setattr(streamed, "machine_bytes", lambda: 3 * 2**20)
+  monkeypatch.setattr(Image, "open", None)
+  with pytest.raises(errors.InputError, match="this machine has") as e:
+    data.load(tmp_path, image_size=2**10, stream=stream)
+  assert e.value.field == "image_size"
+
+
+@pytest.mark.parametrize("how", ["stretch", "crop", "imagenet"])
+def test_one_image_is_read_as_those_of_a_set(tmp_path, how):
+  pytest.importorskip("grain", reason="needs grain, of the extra `data`")
+  for part in ("train", "test"):
+    for label in ("a", "b"):
+      path = tmp_path / part / label / "1.jpg"
+      _save(path, np.kron(_pixels(9, 12, 3), np.ones((8, 8, 1), np.uint8)))
+  found = data.load(tmp_path, image_size=8, resize=how).test_images[1]
+  np.testing.assert_array_equal(image_folder.read_image(path, 8, how), found)
+  pairs = face_pairs.Pairs([path.read_bytes()] * 2, np.array([True]), "")
+  images, = pairs.decoded(8, resize=how)
+  np.testing.assert_array_equal(images[1], found)

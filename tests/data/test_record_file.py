@@ -180,3 +180,21 @@ def test_what_is_damaged_is_refused_in_a_line(tmp_path, damage, message):
     kept = lambda kept=kept: np.asarray(kept().train[0])
   with pytest.raises(errors.InputError, match=message):
     kept()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_numbers_of_more_than_64_bits_are_refused(tmp_path, stream):
+  if stream:
+    pytest.importorskip("grain", reason="needs grain, of the extra `data`")
+  read = lambda folder: record_file.read(
+      folder / "train.rec", 8, stream=streamed.Streaming(stream))
+  image = faces.encoded(IMAGES[0], "PNG")
+  labels = faces.write_records(tmp_path / "a", [
+      faces.headed(label, image) for label in (0.0, 1e30)])
+  with pytest.raises(errors.InputError, match=r"record 1 has the label 1e\+30"):
+    read(labels)
+  places = faces.write_records(tmp_path / "b", [
+      faces.headed(0.0, image) for _ in range(2)], index=True)
+  (places / "train.idx").write_text(f"0\t0\n1\t{2**63}\n")
+  with pytest.raises(errors.InputError, match="lies where none can"):
+    read(places)

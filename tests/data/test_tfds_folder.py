@@ -15,7 +15,7 @@ from PIL import Image
 import pytest
 
 from natjax import data, errors
-from natjax.data import streamed, tfds_folder
+from natjax.data import streamed, tfds_folder, tfrecord
 
 _REASON = "needs tensorflow-datasets, which the extra `data` installs"
 
@@ -336,7 +336,9 @@ _NESTED = "[" * 100_000 + "]" * 100_000
   *({"splits": [{"name": "train", "shardLengths": lengths}]} for lengths in (
     ["x"], 5, None, [[]], [-1], [1e400], [10**30])),
   {"splits": [{"name": ["train"], "shardLengths": ["2"]}]},
-  {"splits": [{"name": 3, "shardLengths": ["2"]}]}])
+  {"splits": [{"name": 3, "shardLengths": ["2"]}]},
+  {"splits": [{"name": "train", "shardLengths": ["2"]},
+              {"name": "train", "shardLengths": ["1"]}]}])
 @pytest.mark.parametrize("kind", ["tfrecord", "array_record"])
 def test_splits_of_other_forms_are_refused(tmp_path, info, kind):
   folder = _described(tmp_path / "set", {"fileFormat": kind, **info})
@@ -448,3 +450,19 @@ def test_load_refuses_a_set_of_tfds_that_only_tensorflow_reads(prepared):
   info.write_text(info.read_text().replace("array_record", "tfrecord"))
   with pytest.raises(errors.InputError, match="--file_format=array_record"):
     data.load("natjax_tiny", data_dir=data_dir)
+
+
+def _integers(data):
+  """A `tf.train.Example` of whole numbers that are written as given."""
+  wrap = lambda key, part: bytes([key << 3 | 2, len(part)]) + part
+  return wrap(1, wrap(1, wrap(1, b"label") + wrap(2, wrap(3, data))))
+
+
+def test_whole_numbers_one_by_one_are_those_that_are_packed():
+  last = b"\xff" * 9 + b"\x01"  # -1, of two's complement.
+  for data_ in (b"\x08" + last, b"\x0a\x0a" + last):
+    assert tfrecord.example(_integers(data_)) == {"label": [-1]}
+  long = b"\xff" * 20 + b"\x01"
+  for data_ in (b"\x08" + long, b"\x0a\x15" + long):
+    with pytest.raises(ValueError, match="64 bits"):
+      tfrecord.example(_integers(data_))

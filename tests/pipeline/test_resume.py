@@ -230,7 +230,7 @@ def test_checksums_of_the_run_that_are_gone(name, tmp_path):
 
 @pytest.mark.parametrize("name, value", [
     ("versions", 3), ("machine", []), ("machine_before", ["cpu"]),
-    ("space", [1])])
+    ("space", [1]), ("source", 7), ("source", {"name": 7})])
 def test_a_configuration_with_something_else_in_it(name, value, tmp_path):
   config = {"kind": "train", "versions": {}, "machine": {}}
   runs.open_run(tmp_path, config)

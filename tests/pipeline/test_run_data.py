@@ -158,3 +158,44 @@ def test_data_of_a_run_that_kept_no_path(tmp_path):
       f'"crc32": {described["crc32"]}', '"crc32": 7'))
   with pytest.raises(errors.InputError, match="by --dataset"):
     run_data.load(out)
+
+
+def test_other_data_is_read_as_the_own_but_for_what_it_refuses(tmp_path):
+  images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), np.uint8)
+  labels = np.arange(20) % 2 + 1
+  np.savez(tmp_path / "whole.npz", x_train=images, y_train=labels)
+  np.savez(tmp_path / "parts.npz", x_train=images[:10], y_train=labels[:10],
+           x_test=images[10:], y_test=labels[10:])
+  mine = data.load(tmp_path / "whole.npz", image_size=8, test_fraction=0.3,
+                   renumber_labels=True)
+  out = runs.open_run(
+      tmp_path / "run", {**CONFIG, **run_data.describe(mine)})
+  found, own = run_data.load(out, str(tmp_path / "parts.npz"))
+  assert not own and found.test_labels.tolist() == (labels[10:] - 1).tolist()
+
+
+def test_damaged_images_of_other_data_are_left_out_as_of_the_own(tmp_path):
+  pytest.importorskip("grain", reason="needs grain, of the extra `data`")
+  whole = labelled(tmp_path / "whole", "ab")
+  for part in ("train", "test"):
+    labelled(tmp_path / "parts" / part, "ab")
+  (tmp_path / "parts" / "test" / "a" / "0.png").write_text("damaged")
+  mine = data.load(whole, image_size=8, test_fraction=0.3, skip_damaged=True)
+  out = runs.open_run(
+      tmp_path / "run", {**CONFIG, **run_data.describe(mine)})
+  found, _ = run_data.load(out, str(tmp_path / "parts"))
+  assert found.streamed and found.test_images.reading.skip_damaged
+
+
+def test_images_on_disk_are_not_resumed_in_another_form(tmp_path):
+  pytest.importorskip("grain", reason="needs grain, of the extra `data`")
+  folder = labelled(tmp_path / "mine", "ab", sides=(8, 12))
+  kinds = {how: {**CONFIG, **run_data.describe(data.load(
+      folder, image_size=8, stream=True, resize=how))}
+           for how in ("stretch", "crop")}
+  assert len({config["crc32"] for config in kinds.values()}) == 1
+  for one, other in (("stretch", "crop"), ("crop", "stretch")):
+    out = runs.open_run(tmp_path / one, kinds[one])
+    runs.open_run(out, kinds[one])
+    with pytest.raises(errors.InputError, match=f"resize '{one}' there and"):
+      runs.open_run(out, kinds[other])

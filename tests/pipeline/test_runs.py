@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -499,3 +500,42 @@ def test_files_in_the_place_of_folders_and_folders_of_files(
     runs.open_run(tmp_path, CONFIG)
   runs.open_run(tmp_path, CONFIG, overwrite=True)
   assert set(contents(tmp_path)) == {"config.json"}
+
+
+def test_other_random_numbers_are_another_configuration(tmp_path):
+  usual = {**CONFIG, **runs.randomness()}
+  assert usual == CONFIG
+  runs.open_run(tmp_path / "run", usual)
+  with jax.threefry_partitionable(False):
+    other = {**CONFIG, **runs.randomness()}
+  assert other["randomness"] == {"threefry_partitionable": False}
+  with pytest.raises(errors.InputError, match="threefry_partitionable None th"):
+    runs.open_run(tmp_path / "run", other)
+  runs.open_run(tmp_path / "other", other)
+  with pytest.raises(errors.InputError, match="threefry_partitionable False t"):
+    runs.open_run(tmp_path / "other", usual)
+
+
+def test_a_network_of_another_run_or_name_is_refused(tmp_path):
+  def run(name, seed):
+    out = runs.open_run(tmp_path / name, {**CONFIG, "seed": seed})
+    for part in ("original-0", "transformed-0"):
+      (out / "networks" / part).mkdir(parents=True)
+      runs.write_kept(out / "networks" / part / "result.json", {"seed": 0})
+    return out
+
+  mine, other = run("mine", 0), run("other", 1)
+  result = lambda name: mine / "networks" / name / "result.json"
+  runs.check_sum(result("original-0"))
+  source = {**runs.read_config(mine), "source": {"name": "/elsewhere"}}
+  runs.write_json(mine / "config.json", source)  # Data may move.
+  runs.check_sum(result("original-0"))
+  shutil.rmtree(mine / "networks" / "original-0")
+  shutil.copytree(other / "networks" / "original-0",
+                  mine / "networks" / "original-0")
+  with pytest.raises(errors.InputError, match="original-0 is not what the run"):
+    runs.check_sum(result("original-0"))
+  shutil.rmtree(mine / "networks" / "original-0")
+  (mine / "networks" / "transformed-0").rename(mine / "networks" / "original-0")
+  with pytest.raises(errors.InputError, match="has another network's name"):
+    runs.check_sum(result("original-0"))
