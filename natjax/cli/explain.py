@@ -147,6 +147,11 @@ def _image(args, folder, size, resize):
 
 def _class(text, names):
   """The number of a class by its name, or else by its number."""
+  if (times := names.count(text)) > 1:
+    raise errors.InputError(
+        f"class is {errors.short(text)}, the name of {times} classes, numbers"
+        f" {', '.join(str(i) for i, n in enumerate(names) if n == text)}; give"
+        " one of these", "class")
   number = names.index(text) if text in names else _number(text)
   if not isinstance(number, int) or number >= len(names):
     raise errors.InputError(

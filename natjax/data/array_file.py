@@ -47,8 +47,6 @@ def read(path: pathlib.Path) -> dataset.RawImages:
     check_sizes(path)
     with np.load(path, allow_pickle=False) as file:
       found = file.files
-      if len({*found}) < len(found):
-        raise ValueError("an array stands in it twice")
       keys = max(_FORMS, key=lambda form: len({*form} & {*found}))
       arrays = {key: file[key] for key in found
                 if key in (*keys, "class_names")}
@@ -83,12 +81,14 @@ def check_sizes(path: pathlib.Path) -> None:
   """Looks at how large an .npz file's arrays say they are; reads none.
 
   Raises:
-    ValueError: one says that it is larger than what the file holds of it, or
-      all take more than this machine has.
+    ValueError: one stands there twice, says that it is larger than what the
+      file holds of it, or all take more than this machine has.
     Others of `UNREADABLE`: the file is damaged.
   """
   whole, form = 0, np.lib.format
   with zipfile.ZipFile(path) as archive:
+    if len({*archive.namelist()}) < len(archive.namelist()):
+      raise ValueError("an array stands in it twice")
     for member in archive.infolist():
       name = member.filename
       with archive.open(name) as f:

@@ -79,8 +79,11 @@ def load_pickle(path: pathlib.Path) -> dict[str, Any]:
   """
   try:
     content = unpickle.load(path.read_bytes(), encoding="bytes")
-    return {unpickle.text(key): value.value if isinstance(
+    found = {unpickle.text(key): value.value if isinstance(
         value, unpickle.Array) else value for key, value in content.items()}
+    if len(found) < len(content):
+      raise ValueError("a name stands in it twice, as bytes and as a text")
+    return found
   except unpickle.Refused as error:
     raise errors.InputError(
         f"{path} refused: the pickle asks for {error}, and a CIFAR batch holds"

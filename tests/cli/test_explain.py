@@ -88,6 +88,10 @@ def test_what_is_named_is_explained(run, capsys, tmp_path):
 def test_a_name_of_a_class_comes_before_a_number():
   assert [explain._class(text, NAMES) for text in ("2", "dog", "0", "1")] == [
       1, 2, 0, 1]
+  same = ("crane", "cat", "crane")  # As ImageNet has.
+  assert explain._class("cat", same) == 1 and explain._class("2", same) == 2
+  with pytest.raises(errors.InputError, match=r"of 2 classes.* 0, 2; give"):
+    explain._class("crane", same)
 
 
 @pytest.mark.parametrize("flags, message", [

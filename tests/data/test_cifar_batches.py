@@ -296,3 +296,10 @@ def test_other_bytes_are_not_made(tmp_path):
         f"c{module}\nbytes\n(I999999999999\ntR.".encode())
     with pytest.raises(errors.InputError, match="bytes of something else"):
       cifar_batches.load_pickle(tmp_path / "batch")
+
+
+def test_a_name_that_stands_twice_in_a_batch(tmp_path):
+  (tmp_path / "batch").write_bytes(
+      pickle.dumps({b"labels": [1], "labels": [2]}))
+  with pytest.raises(errors.InputError, match="a name stands in it twice"):
+    cifar_batches.load_pickle(tmp_path / "batch")

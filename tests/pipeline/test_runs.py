@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import jax
 import numpy as np
@@ -249,6 +250,17 @@ def test_damaged_weights(tmp_path, damage):
     path.write_bytes(damage(path.read_bytes()))
   with pytest.raises(errors.InputError, match=(
       "is not there;" if damage is None else "is damaged, or no file of wei")):
+    networks_lib.load_weights(path)
+
+
+def test_weights_that_stand_twice_in_a_file(tmp_path):
+  path = tmp_path / "w.npz"
+  networks_lib.save_weights(path, {"a": np.ones(2, np.float32)})
+  with zipfile.ZipFile(path) as file:
+    array = file.read("a.npy")
+  with zipfile.ZipFile(path, "a") as file, pytest.warns(UserWarning):
+    file.writestr("a.npy", array)
+  with pytest.raises(errors.InputError, match="is damaged, or no file of wei"):
     networks_lib.load_weights(path)
 
 
