@@ -73,8 +73,9 @@ def _code(call):
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
   except OSError as e:  # A full disk, a folder that is gone or read-only.
-    _say(f"{e.filename or 'a file'}: {e.strerror or e}; mend that, and the same"
-         " command goes on where the run was saved")
+    _say(f"{e.filename or 'a file, or the output'}: {e.strerror or e}; mend"
+         " that and give the same command again (a run goes on where it was"
+         " saved)")
     return 1
   except Exception as e:
     if _follows_interrupt(e):

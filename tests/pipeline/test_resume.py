@@ -432,7 +432,8 @@ def test_a_run_goes_on_once_the_disk_has_room(copy, monkeypatch, capsys):
         copy, listener=pipeline.Listener())) == 1
   assert capsys.readouterr().err == (
       f"natjax: {copy / NETWORK / 'checkpoint'}: No space left on device; mend"
-      " that, and the same command goes on where the run was saved\n")
+      " that and give the same command again (a run goes on where it was"
+      " saved)\n")
   rows = []
   train(copy, listener=pipeline.Listener(on_row=rows.append))
   assert {row["epoch"] for row in rows if row["phase"] == "train"} == {2, 3}
