@@ -72,7 +72,7 @@ _OF = ": of"  # In a network's checksums; no file has the name.
 _WHERE = {"versions": "under other versions", "machine": "on another device"}
 # Of jax, by which random numbers are drawn.
 _USUAL = {"default_prng_impl": "threefry2x32", "random_seed_offset": 0,
-          "threefry_partitionable": True}
+          "threefry_partitionable": True, "enable_x64": False}
 # Until 0.2.0 the places of replacements had their edges' numbers for names.
 _NUMBERED = re.compile(r", edge \d+$")
 

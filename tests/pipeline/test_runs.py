@@ -514,17 +514,19 @@ def test_files_in_the_place_of_folders_and_folders_of_files(
   assert set(contents(tmp_path)) == {"config.json"}
 
 
-def test_other_random_numbers_are_another_configuration(tmp_path):
+@pytest.mark.parametrize("name, value", [
+    ("threefry_partitionable", False), ("enable_x64", True)])
+def test_other_random_numbers_are_another_configuration(name, value, tmp_path):
   usual = {**CONFIG, **runs.randomness()}
   assert usual == CONFIG
   runs.open_run(tmp_path / "run", usual)
-  with jax.threefry_partitionable(False):
+  with getattr(jax, name)(value):
     other = {**CONFIG, **runs.randomness()}
-  assert other["randomness"] == {"threefry_partitionable": False}
-  with pytest.raises(errors.InputError, match="threefry_partitionable None th"):
+  assert other["randomness"] == {name: value}
+  with pytest.raises(errors.InputError, match=f"{name} None there"):
     runs.open_run(tmp_path / "run", other)
   runs.open_run(tmp_path / "other", other)
-  with pytest.raises(errors.InputError, match="threefry_partitionable False t"):
+  with pytest.raises(errors.InputError, match=f"{name} {value} there"):
     runs.open_run(tmp_path / "other", usual)
 
 
