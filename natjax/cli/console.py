@@ -1,6 +1,7 @@
 """Where the command line prints, and how."""
 
 import json
+import os
 import textwrap
 from typing import Any
 
@@ -10,8 +11,19 @@ from rich import table as rich_table
 # Paths and names are printed as they are, brackets and colons too.
 _PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True,
                           "markup": False, "emoji": False}
-out = rich_console.Console(**_PLAIN)
-err = rich_console.Console(stderr=True, **_PLAIN)
+
+
+def make(stderr: bool = False) -> rich_console.Console:
+  """A console of the terminal's width.
+
+  Terminals without one say 0 columns, in which rich would print nothing.
+  """
+  return rich_console.Console(stderr=stderr, **_PLAIN, width=(
+      None if os.environ.get("COLUMNS", "1").strip("0") else 80))
+
+
+out = make()
+err = make(stderr=True)
 
 
 def print_json(value):

@@ -312,6 +312,9 @@ def _file(path, name=None):
     console.err.print(f"{path} holds {count} architectures"
                       f"{f' called {name}' if name else ''}; the last one is"
                       f" taken, of line {line}{code}")
+  if (cut := exports.cut_off(text)) is not None:
+    console.err.print(f"{path}: the genotype of line {cut} is cut off, and that"
+                      f" of line {line} is taken")
   return architecture
 
 

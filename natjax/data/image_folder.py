@@ -6,10 +6,10 @@ test set. `training` is read as `train`; and as `test` the first of `testing`,
 `val`, `valid` and `validation` that has classes, where there is no `test` or
 where that has none, its labels being secret; all may be in capitals. The images
 of a class may also stand in its folder `images`. Images that lie elsewhere are
-passed over, and the notes of what is read say so. Classes are numbered in the
-order of their names. Any format that Pillow decodes will do; files without the
-suffix of an image (`SUFFIXES`, in any case) are passed over, of
-`OTHER_SUFFIXES` with a note.
+passed over, and the notes of what is read say so; folders of runs are no
+classes. Classes are numbered in the order of their names. Any format that
+Pillow decodes will do; files without the suffix of an image (`SUFFIXES`, in any
+case) are passed over, of `OTHER_SUFFIXES` with a note.
 
 A turn that EXIF asks of a JPEG (cameras ask for one and leave the pixels alone)
 is not made: the loaders of torchvision and of Keras make none, so that networks
@@ -23,6 +23,7 @@ than there are processor cores.
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 import contextlib
+import json
 import os
 import pathlib
 from typing import BinaryIO
@@ -214,10 +215,39 @@ def _test_files(tests: list[pathlib.Path], names: Sequence[str],
 
 
 def _folders(folder: pathlib.Path) -> list[str]:
-  """Returns the names of the folders inside, sorted."""
+  """Returns the names of the folders inside but those of runs, sorted."""
   with os.scandir(folder) as entries:  # Which know their kinds.
     return sorted(entry.name for entry in entries
-                  if _is_folder(entry) and not entry.name.startswith("."))
+                  if _is_folder(entry) and not entry.name.startswith(".")
+                  and not _holds_runs(folder / entry.name))
+
+
+def _holds_runs(folder: pathlib.Path) -> bool:
+  """Whether a folder is a run's, or all folders in it are, and no image is.
+
+  Runs may be written among the classes, and then see the same set again.
+  """
+  if _is_run(folder):
+    return True
+  if _holds_images(folder):
+    return False
+  try:
+    with os.scandir(folder) as entries:
+      inside = [folder / entry.name for entry in entries if _is_folder(entry)]
+  except OSError:
+    return False
+  return bool(inside) and all(map(_is_run, inside))
+
+
+def _is_run(folder: pathlib.Path) -> bool:
+  """Whether a folder has a run's configuration."""
+  path = folder / "config.json"
+  try:
+    found = json.loads(path.read_text("utf-8")) if path.is_file() else None
+  except (OSError, ValueError, RecursionError):
+    return False
+  return isinstance(found, dict) and {
+      "kind", "dataset", "image_size"} <= {*found}
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -206,6 +206,12 @@ def _check_layer(where, layer, last):
   if not 0 <= layer.rate < 1:
     raise errors.InputError(
         f"{where}: rate is {layer.rate} and must lie in [0, 1); correct it")
+  if layer.kind == "depthwise_conv" and layer.kernel % 2 == 0 and (
+      layer.padding == "symmetric"):
+    raise errors.InputError(
+        f"{where}: kernel is {layer.kernel}, and with as much padding on every"
+        " side an even one does not keep the size of images, as depthwise"
+        " convolutions do; give the padding same, or an odd kernel")
   for name, usual in layer._field_defaults.items():
     # BN is the default, and so of layers that none follows.
     idle = name not in (*_OF_KINDS[layer.kind], "activation") and name != "norm"

@@ -291,7 +291,7 @@ def last_of(text: str, name: str | None = None) -> tuple[int, int]:
 def _chosen(text, where, name):
   """The calls that are meant, of which the last one counts."""
   text = text.translate(_TYPED)
-  found = modules.find(text, _is_call)
+  found = modules.find(text, _is_call, name)
   if found:
     modules.unnamed(found, where=where, what="genotypes")
   else:
@@ -320,26 +320,48 @@ def _fields(call):
   return data
 
 
+def cut_off(text: str) -> int | None:
+  """The line of a log where its last genotype begins, if that is not whole.
+
+  As where a search was killed while it wrote.
+
+  Args:
+    text: that `from_darts` has read.
+
+  Returns:
+    None of a log that ends in a whole one, and of a module.
+  """
+  text = text.translate(_TYPED)
+  if modules.find(text, _is_call):
+    return None
+  *_, last = _calls(text)
+  return last.line if last.value is None else None
+
+
 def _logged(text):
   """The calls in a log that are whole; lines of comments are left out.
 
   Raises:
     ValueError: none.
   """
+  found = [call for call in _calls(text) if call.value is not None]
+  if not found:
+    raise ValueError("no call that ends")
+  return found
+
+
+def _calls(text):
+  """The calls in a log in order, whose value is None where they are cut off."""
   text = re.sub(r"(?m)^[ \t]*#.*$", "", text)
   matches = [*_CALL.finditer(text)]
   ends = [match.start("call") for match in matches[1:]] + [len(text)]
-  found, line, before = [], 1, 0
+  line, before = 1, 0
   for match, end in zip(matches, ends, strict=True):
     begin = match.start("call")
     line += text.count("\n", before, begin)
     before = begin
-    call = _closed(text, begin, min(end, begin + _LONGEST))
-    if call is not None:
-      found.append(modules.Found(match["name"], (), line, call))
-  if not found:
-    raise ValueError("no call that ends")
-  return found
+    yield modules.Found(match["name"], (), line, _closed(
+        text, begin, min(end, begin + _LONGEST)))
 
 
 def _closed(text, begin, end):

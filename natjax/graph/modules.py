@@ -28,12 +28,15 @@ class Found(NamedTuple):
   value: Any
 
 
-def find(text: str, fits: Callable[[ast.expr], bool]) -> list[Found] | None:
+def find(text: str, fits: Callable[[ast.expr], bool],
+         name: str | None = None) -> list[Found] | None:
   """Everything of one kind in a module, in order.
 
   Args:
     text: of the module.
     fits: whether a node of the syntax tree is what is sought.
+    name: that is asked for; where it is but another name of something
+      (`DARTS = DARTS_V2`), that is among what is found by this name, too.
 
   Returns:
     None where the text is not Python.
@@ -43,6 +46,8 @@ def find(text: str, fits: Callable[[ast.expr], bool]) -> list[Found] | None:
     >>> text = "A: int = 1; B = {'c': 2, 'd': [3, 4]}"
     >>> [f.name for f in find(text, is_number)]
     ['A', 'c', 'd[0]', 'd[1]']
+    >>> find("A = 1; B = 2; LAST = B", is_number, "LAST")[-1].value.value
+    2
   """
   if len(text) > _LONGEST:
     return None
@@ -50,9 +55,26 @@ def find(text: str, fits: Callable[[ast.expr], bool]) -> list[Found] | None:
     with warnings.catch_warnings():
       warnings.simplefilter("ignore")  # Of others' escapes in strings.
       tree = ast.parse(text)
-    return [*_walk(tree, (), fits)]
+    found = [*_walk(tree, (), fits)]
+    return [*found, *_by_another_name(tree, found, name)]
   except (SyntaxError, ValueError, RecursionError, MemoryError):
     return None
+
+
+def _by_another_name(tree, found, name):
+  """What a name stands for, that is only set to the name of something found."""
+  known, others = {f.name for f in found}, {}
+  for node in tree.body:  # The last one counts, as it does for Python.
+    if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(
+        node.value, ast.Name):
+      for target in (node.targets if isinstance(node, ast.Assign)
+                     else [node.target]):
+        others[_called(target)] = node.value.id
+  meant, steps = name, 0
+  while meant not in known and meant in others and steps < len(others):
+    meant, steps = others[meant], steps + 1
+  return [f._replace(name=name) for f in found
+          if f.name == meant is not None and meant != name]
 
 
 def _walk(node, path, fits):

@@ -113,7 +113,7 @@ def find(text: str, *, where: str = "architecture",
   Raises:
     InputError: see `modules.choose` and `modules.unnamed`.
   """
-  parsed = modules.find(text, _is_string)
+  parsed = modules.find(text, _is_string, name)
   found = [f._replace(value=_STANDING.findall(f.value.value)[-1][1])
            for f in parsed or ()]
   if found:

@@ -213,11 +213,11 @@ class FixedLayer(nn.Module):
       if layer.norm:
         x = self.norm(name="norm")(x[:, None, None])[:, 0, 0]
     elif layer.kind == "cosine":
+      x = x.reshape(x.shape[0], -1)
       # Drawn as the authors of ArcFace draw them.
       classes = self.param("classes", nn.initializers.normal(0.01),
-                           (self.num_classes, x.size // len(x)))
-      x = jnp.matmul(primitives.unit(x.reshape(x.shape[0], -1)),
-                     primitives.unit(classes).T,
+                           (self.num_classes, x.shape[1]))
+      x = jnp.matmul(primitives.unit(x), primitives.unit(classes).T,
                      precision=lax.Precision.HIGHEST)
     elif layer.kind == "norm":
       x = self.norm(name="norm")(x)

@@ -145,6 +145,16 @@ def last_of(text: str, name: str | None = None) -> tuple[int, int]:
   return (len(found), found[-1].line) if found else (1, 1)
 
 
+def cut_off(text: str) -> int | None:
+  """The line where a log's last genotype begins, if that is not whole.
+
+  Args:
+    text: that `parse` has read.
+  """
+  text = code(text)
+  return genotype.cut_off(text) if codec.has_genotypes(text) else None
+
+
 def write(architecture: records.Architecture, form: str) -> str:
   """Writes an architecture in a form that others read.
 

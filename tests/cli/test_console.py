@@ -38,3 +38,12 @@ def test_what_fits_no_line_is_folded_whole(shown):
   lines = shown(30, ("name", ">count"), [("a" * 60, "12")])
   assert max(map(len, lines)) <= 30
   assert sum(line.count("a") for line in lines) == 60 + "name".count("a")
+
+
+@pytest.mark.parametrize("stderr", [False, True])
+@pytest.mark.parametrize("columns", ["0", "00"])
+def test_a_terminal_of_no_columns_is_printed_to(
+    columns, stderr, monkeypatch, capsys):
+  monkeypatch.setenv("COLUMNS", columns)
+  console.make(stderr).print("a line")
+  assert capsys.readouterr()[stderr] == "a line\n"

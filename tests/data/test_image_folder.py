@@ -1,5 +1,6 @@
 """Tests of natjax.data.image_folder."""
 
+import json
 import os
 import struct
 import subprocess
@@ -320,6 +321,36 @@ def test_images_beside_class_folders_are_said(tmp_path):
   (tmp_path / "notes.txt").write_text("no image")
   note, = _read(tmp_path).notes
   assert "2 image(s) that lie in" in note
+
+
+@pytest.mark.parametrize("inner", ["", "train"])
+@pytest.mark.parametrize("out, classes", [
+    ("out", ("a", "b")), ("runs/first", ("a", "b")), ("a/out", ("a", "b")),
+    ("c/out", ("a", "b", "c"))])
+def test_runs_among_the_classes_are_none(tmp_path, inner, out, classes):
+  for label in classes:
+    for part in ("train", "test") if inner else ("",):
+      for i in range(2):
+        _save(tmp_path / part / label / f"{i}.png")
+  before = _read(tmp_path)
+  run = tmp_path / inner / out
+  run.mkdir(parents=True)
+  (run / "config.json").write_text(
+      json.dumps({"kind": "train", "dataset": "mine", "image_size": 4}))
+  (run / "networks").mkdir()
+  after = _read(tmp_path)
+  assert after.class_names == before.class_names == classes
+  assert after.notes == before.notes == ()
+  np.testing.assert_array_equal(after.train[0], before.train[0])
+
+
+def test_other_folders_with_a_configuration_are_classes(tmp_path):
+  for label in ("a", "b"):
+    (tmp_path / label).mkdir()
+    (tmp_path / label / "config.json").write_text('{"kind": "camera"}')
+    for i in range(2):
+      _save(tmp_path / label / f"{i}.png")
+  assert _read(tmp_path).class_names == ("a", "b")
 
 
 @pytest.mark.parametrize("stream", [False, True])

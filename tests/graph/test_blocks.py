@@ -31,6 +31,9 @@ STEM = (blocks.Layer("conv", 8, 3),)
      r"stem layer 0: width is 8\.0"),
     (blocks.BlockNetwork("n", (blocks.Layer("linear", 8),), (PLAIN,)),
      "stem layer 0: linear leaves no image for the blocks"),
+    (blocks.BlockNetwork(
+        "n", (*STEM, blocks.Layer("depthwise_conv", kernel=2)), (PLAIN,)),
+     "stem layer 1: kernel is 2, .* padding same, or an odd kernel"),
     (blocks.BlockNetwork("n", STEM, (PLAIN,), norm_epsilon=float("nan")),
      "norm_epsilon is nan"),
     (blocks.BlockNetwork("n", STEM, (PLAIN._replace(nodes=(

@@ -236,3 +236,30 @@ def test_a_string_of_nasbench201_in_a_file(tmp_path, capsys):
     assert cli.main(["cost", str(argument)]) == 0
   first, second = capsys.readouterr().out.splitlines()
   assert "802426 parameters" in first and "802426 parameters" in second
+
+
+def test_a_name_that_stands_for_another(read):
+  text = MODULE + "NEW: Genotype = Second\nLAST = BEST = NEW\nA = B\nB = A\n"
+  for name in ("NEW", "LAST", "BEST"):
+    assert read(text, name) == DARTS
+  assert read(text + "BEST = FIRST\n", "BEST") != DARTS
+  assert read(f"V2 = {TEXT}\nDARTS = V2") == DARTS
+  for name in ("A", "Third"):
+    with pytest.raises(errors.InputError, match="holds the genotypes FIRST, S"):
+      read(text, name)
+  cell = "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
+  found = nasbench201.find(f"A = '{cell[::-1]}'\nB = '{cell}'\nC = B\n",
+                           name="C")
+  assert [f.value for f in found] == [cell]
+
+
+def test_a_log_whose_last_genotype_is_cut_off(tmp_path, capsys):
+  whole = f"epoch 1\ngenotype = {OTHER}\nepoch 2\n"
+  log = tmp_path / "log.txt"
+  for text, said in ((whole, False), (f"{whole}genotype = {TEXT}", False),
+                     (f"{whole}genotype = {TEXT[:-40]}", True)):
+    log.write_text(text)
+    assert cli.main(["cost", str(log)]) == 0
+    error = " ".join(capsys.readouterr().err.split())
+    assert ("the genotype of line 4 is cut off, and that of line 2 is taken"
+            in error) is said

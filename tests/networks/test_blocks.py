@@ -2,16 +2,19 @@
 
 import functools
 
+import flax.linen as nn
 import jax
+from jax import export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from natjax import zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks, skeleton
+from natjax.graph import blocks, records, skeleton
 from natjax.graph import genotype as architecture
 from natjax.graph import shapes as shapes_lib
+from natjax.networks import layers
 from natjax.networks import network as network_lib
 from natjax.zoo import handcrafted
 from tests.networks import oracle
@@ -267,3 +270,19 @@ def test_unshared_cells_compute_what_shared_cells_do():
   logits = unshared.apply({g: moved(g) for g in weights}, x)[0]
   np.testing.assert_allclose(
       logits, shared.apply(weights, x)[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [*records.LAYER_KINDS, "cosine"])
+def test_every_kind_of_layer_takes_a_batch_of_any_size(kind):
+  pytest.importorskip("flatbuffers")
+  layer = layers.FixedLayer(
+      records.Layer(kind, width=6, kernel=3), 5,
+      functools.partial(nn.BatchNorm, use_running_average=True), train=False)
+  images = jax.random.normal(jax.random.key(0), (3, 4, 4, 6))
+  apply = jax.jit(lambda x: layer.apply(
+      layer.init(jax.random.key(1), images), x))
+  shape = export.symbolic_shape("b, 4, 4, 6")
+  written = export.export(apply)(jax.ShapeDtypeStruct(shape, jnp.float32))
+  again = export.deserialize(written.serialize())
+  for part in (images[:1], images):
+    np.testing.assert_allclose(again.call(part), apply(part), atol=1e-6)
