@@ -51,7 +51,8 @@ def run_evaluate(args) -> int:
         runs.finished(args.directory)), "networks": [
         {"network": k, "accuracy": v, **(
             {"top5_accuracy": firsts[k]} if k in firsts else {})}
-        for k, v in accuracies.items()]})
+        for k, v in accuracies.items()], **(
+            {"gone": gone} if (gone := runs.gone(args.directory)) else {})})
   else:
     other = "" if own else ", which is not what they were trained on"
     console.print_table(
@@ -60,7 +61,7 @@ def run_evaluate(args) -> int:
         [(k, *(f"{100 * v:.2f} %" for v in (value, *(
             [firsts[k]] if k in firsts else []))))
          for k, value in accuracies.items()])
-    if text := _unfinished(args.directory):
+    if text := _lacking(args.directory):
       console.out.print(f"{args.directory}: {text}")
   return 0
 
@@ -127,17 +128,20 @@ def _compare(args):
       "± is 95 % over test images. Differences are image by image, where these"
       " are the same and normalised alike.")
   for row in {row["run"]: row for row in rows}.values():
-    text = _unfinished(row["run"])
+    text = _lacking(row["run"])
     console.out.print(f"run {number[row['run']]}: {row['run']}, of"
                       f" {row['dataset']}"
                       + (text and f"; {text}"))
   return 0
 
 
-def _unfinished(folder):
-  """What is said of a run that is not finished; "" of one that is."""
-  return "" if runs.finished(folder) else (
-      "not finished; these are the networks that it has trained so far")
+def _lacking(folder):
+  """What is said of a run that is not whole; "" of one that is."""
+  if not runs.finished(folder):
+    return "not finished; these are the networks that it has trained so far"
+  gone = runs.gone(folder)
+  return gone and (f"{', '.join(gone)}, which it had when it was finished,"
+                   f" {'is' if len(gone) == 1 else 'are'} gone")
 
 
 def _beside(row, first):

@@ -245,13 +245,19 @@ def kept(path: pathlib.Path) -> Iterator[pathlib.Path]:
   Before that its checksum goes to `checksums.json` beside it, which has of
   every file those that it may have: of what it was and of what it becomes,
   since a kill may leave either. The first file that is kept seals the run's
-  configuration with it.
+  configuration with it, and its result the rows of metrics and which networks
+  there are.
   """
   temporary = path.with_name(f".{path.name}.tmp")
   yield temporary
   config, sums = path.with_name(CONFIG), _sums(path.parent)
   if CONFIG not in sums and config.is_file():
     sums[CONFIG] = [_sum(config)]
+  if path.name == RESULT and config.is_file():  # Of a run that is finished.
+    results = path.parent.glob(f"{NETWORKS}/*/{RESULT}")
+    sums.update({f"{NETWORKS}/{p.parent.name}": [_sum(p)] for p in results})
+    if (rows := path.with_name(METRICS)).is_file():
+      sums[METRICS] = [_sum(rows)]
   write_json(path.with_name(CHECKSUMS), {
       **sums, **_whose(path.parent),
       path.name: sorted({_sum(p) for p in (path, temporary) if p.is_file()})})
@@ -353,6 +359,8 @@ def _check_sums(out):
                  *folder.glob(_DERIVED)):
       _check_kept(path)
     held = _sums(folder)
+    if not (folder / RESULT).is_file():
+      held.pop(METRICS, None)  # To which more are added.
     for path in (path for path in folder.glob("*") if path.name in held):
       check_sum(path)
 
@@ -580,6 +588,22 @@ def trained(out: pathlib.Path) -> list[pathlib.Path]:
   return sorted(path for folder in (
       "", "seed-*/", f"{PARTS}/", f"seed-*/{PARTS}/")
                 for path in out.glob(folder + results))
+
+
+def gone(out: str | os.PathLike[str]) -> list[str]:
+  """The folders of trained networks that a finished run had, and has no more.
+
+  Returns:
+    Their paths within the run; those of an earlier version are not known.
+  """
+  out = errors.path(out)
+  return sorted(
+      str((folder / name).relative_to(out))
+      for folder in (out, *out.glob("seed-*"), *out.glob(PARTS),
+                     *out.glob(f"seed-*/{PARTS}"))
+      for name in _sums(folder)
+      if name.startswith(f"{NETWORKS}/") and not (
+          folder / name / RESULT).is_file())
 
 
 def _check_same(out, old, new):

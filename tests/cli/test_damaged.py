@@ -117,6 +117,21 @@ def test_rows_that_a_checkpoint_counts_and_that_are_gone(copy, capsys):
   assert {path: after[path] for path in before} == before
 
 
+@pytest.mark.long
+def test_a_network_that_is_gone_is_said(tmp_path, capsys):
+  argv = [*TRAIN, tmp_path / "run"]
+  argv[argv.index("--seeds") + 1] = 2
+  argv = [*map(str, argv)]
+  assert cli.main(argv) == 0
+  shutil.rmtree(tmp_path / "run" / "networks" / "network-1")
+  capsys.readouterr()
+  assert cli.main(["evaluate", argv[-1]]) == 0
+  assert ("networks/network-1, which it had when it was finished, is gone"
+          ) in " ".join(capsys.readouterr().out.split())
+  assert cli.main(["evaluate", argv[-1], "--json"]) == 0
+  assert json.loads(capsys.readouterr().out)["gone"] == ["networks/network-1"]
+
+
 def test_data_that_is_not_the_runs(copy, capsys, monkeypatch):
   config = json.loads((copy / "config.json").read_text())
   assert config["source"] == {"name": "digits", "data_dir": None}

@@ -553,3 +553,35 @@ def test_a_network_of_another_run_or_name_is_refused(tmp_path):
   (mine / "networks" / "transformed-0").rename(mine / "networks" / "original-0")
   with pytest.raises(errors.InputError, match="has another network's name"):
     runs.check_sum(result("original-0"))
+
+
+def test_a_finished_run_knows_which_networks_it_had(tmp_path):
+  out = runs.open_run(tmp_path / "run", CONFIG)
+  assert runs.gone(out) == []
+  for name in ("network-0", "network-1"):
+    (out / "networks" / name).mkdir(parents=True)
+    runs.write_kept(out / "networks" / name / "result.json", {"seed": 0})
+  shutil.rmtree(out / "networks" / "network-1")
+  assert runs.gone(out) == []  # Not finished: it may be trained again.
+  runs.write_kept(out / "result.json", {})
+  assert runs.gone(out) == []
+  part = shutil.copytree(out, out / "seed-3")
+  for folder in (out, part):
+    shutil.rmtree(folder / "networks")
+  assert runs.gone(out) == [
+      "networks/network-0", "seed-3/networks/network-0"]
+  assert runs.open_run(out, CONFIG) == out
+
+
+def test_rows_of_a_finished_run_that_were_changed(tmp_path):
+  out = runs.open_run(tmp_path / "run", CONFIG)
+  (out / "metrics.jsonl").write_text("1\n2\n")
+  runs.write_kept(out / "result.json", {})
+  runs.open_run(out, CONFIG)
+  (out / "metrics.jsonl").write_text("1\n")
+  before = contents(out)
+  with pytest.raises(errors.InputError, match="jsonl is not what the"):
+    runs.open_run(out, CONFIG)
+  assert contents(out) == before
+  (out / "result.json").unlink()  # A run that goes on adds to them.
+  runs.open_run(out, CONFIG)
