@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 import dataclasses
 import functools
 import pathlib
-import shutil
 from typing import Any
 
 import numpy as np
@@ -92,9 +91,7 @@ def transform(
       target = out / runs.NETWORKS / f"original-{seed}"
       if kind in ("original", "network") and not (
           target / runs.RESULT).exists():
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source.parent, target,
-                        ignore=shutil.ignore_patterns("checkpoint"))
+        runs.adopt(source.parent, target)
   return job.run(out, listener=listener(f"{name} {method}"))
 
 

@@ -264,6 +264,23 @@ def kept(path: pathlib.Path) -> Iterator[pathlib.Path]:
   os.replace(temporary, path)
 
 
+def adopt(network: pathlib.Path, target: pathlib.Path) -> None:
+  """Copies a trained network into another run, which then takes it for its own.
+
+  Args:
+    network: the folder of one, in a run that trained it by the settings, images
+      and seed by which the other would.
+    target: the network's folder in the other run; what is there is removed.
+
+  Raises:
+    InputError: it is not what its run wrote.
+  """
+  read_json(network / RESULT)
+  shutil.rmtree(target, ignore_errors=True)
+  shutil.copytree(network, target, ignore=shutil.ignore_patterns("checkpoint"))
+  write_json(target / CHECKSUMS, {**_sums(target), **_whose(target)})
+
+
 def _whose(folder):
   """Of a network's folder a checksum of the run and of the folder's name."""
   if folder.parent.name not in (NETWORKS, REFUSED):

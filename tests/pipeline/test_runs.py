@@ -553,6 +553,9 @@ def test_a_network_of_another_run_or_name_is_refused(tmp_path):
   (mine / "networks" / "transformed-0").rename(mine / "networks" / "original-0")
   with pytest.raises(errors.InputError, match="has another network's name"):
     runs.check_sum(result("original-0"))
+  runs.adopt(other / "networks" / "original-0",
+             mine / "networks" / "original-0")
+  runs.check_sum(result("original-0"))
 
 
 def test_a_finished_run_knows_which_networks_it_had(tmp_path):
