@@ -25,6 +25,7 @@ import secrets
 import signal
 import socket
 import threading
+import time
 from typing import Any
 
 import jax
@@ -195,6 +196,8 @@ def abandon() -> None:
   _watch.end()
   with contextlib.suppress(jax.errors.JaxRuntimeError):
     _state().client.wait_at_barrier("natjax/abandon", 5000)  # Milliseconds.
+    if jax.process_index() == 0:  # jaxlib aborts those whose coordinator ends.
+      time.sleep(1)
 
 
 class Processes:
