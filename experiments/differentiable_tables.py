@@ -27,7 +27,7 @@ from natjax import drawing, errors, pipeline, zoo
 from natjax.costs import exact as cost_lib
 from natjax.graph import blocks, codec, genotype, records
 from natjax.methods import differentiable, nat, supervised
-from natjax.pipeline import runs
+from natjax.pipeline import run_files
 from natjax.training import settings as settings_lib
 
 KINDS = {"original": "original", "published": "NAT, published",
@@ -283,7 +283,7 @@ def _nat(case, kind, seed):
 
 def _trained(folder, name):
   """What a run says of one of its trained networks."""
-  return recording.read(folder / runs.NETWORKS / name / runs.RESULT)
+  return recording.read(folder / run_files.NETWORKS / name / run_files.RESULT)
 
 
 def _row(case, before, networks, devices):

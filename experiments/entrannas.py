@@ -56,7 +56,7 @@ from natjax import errors, pipeline, spaces, zoo
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec, records
 from natjax.methods import darts, entrannas, entrannas_dst, supervised
-from natjax.pipeline import runs
+from natjax.pipeline import run_files
 from natjax.training import metrics
 
 TITLES = {"darts": "DARTS", "entrannas": "EnTranNAS",
@@ -249,13 +249,14 @@ def searches(name: str, run: Run, config: Config, dataset: data_lib.Dataset,
 
 def _row(folder, seed):
   """What a search came to."""
-  result = recording.read(folder / runs.RESULT)
+  result = recording.read(folder / run_files.RESULT)
   architecture = result["architectures"]["derived"]
   genotype = codec.from_dict(architecture)
   imagenet = cost_lib.network(genotype, IMAGENET)
   cells = {"normal": genotype.normal, "reduce": genotype.reduce}
   course = [sum(float(np.sum(mask)) for mask in row["kept"].values())
-            for row in metrics.read(folder / runs.METRICS) if "kept" in row]
+            for row in metrics.read(folder / run_files.METRICS)
+            if "kept" in row]
   return {
       "seed": seed,
       **{key: result[key] for key in (

@@ -82,7 +82,7 @@ from natjax.methods import (
   spos,
   supervised,
 )
-from natjax.pipeline import presets, runs
+from natjax.pipeline import presets, run_files
 from natjax.training import metrics
 
 # What parts are judged by: the flag of its table.
@@ -222,8 +222,8 @@ PRESETS = {
 
 def _row(folder, seed, search):
   """What a search by these settings came to."""
-  result = recording.read(folder / runs.RESULT)
-  rows = metrics.read(folder / runs.METRICS)
+  result = recording.read(folder / run_files.RESULT)
+  rows = metrics.read(folder / run_files.METRICS)
   found = result["architectures"]["derived"]
   course = nasbench201_search.course(rows, search, found)
   return {

@@ -60,7 +60,7 @@ from natjax.methods import (
   random_search,
   spos,
 )
-from natjax.pipeline import presets, runs
+from natjax.pipeline import presets, run_files
 from natjax.training import metrics
 
 TITLES = {"darts": "DARTS", "entrannas": "EnTranNAS",
@@ -229,11 +229,11 @@ def searches(method: str, config: Config, dataset: data_lib.Dataset,
   search = config.search[method]
 
   def row(seed, folder):
-    result = recording.read(folder / runs.RESULT)
+    result = recording.read(folder / run_files.RESULT)
     derived = result["architectures"]["derived"]
     curve = [{"epoch": epoch, **look_up(architecture, known)}
              for epoch, architecture in course(
-                 metrics.read(folder / runs.METRICS), search, derived)]
+                 metrics.read(folder / run_files.METRICS), search, derived)]
     row = {"seed": seed, **look_up(derived, known),
            **{key: result[key] for key in (
                "parent_accuracy", "child_accuracy", "search_seconds")

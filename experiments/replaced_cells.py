@@ -44,7 +44,7 @@ from natjax.costs import exact
 from natjax.graph import blocks, records
 from natjax.graph import nasbench201 as cells
 from natjax.methods import replace_config, replacements, supervised
-from natjax.pipeline import runs
+from natjax.pipeline import run_files
 
 OPERATIONS = ",".join(cells.CANDIDATES)
 _EDGES = len(cells.EDGES)
@@ -261,7 +261,7 @@ def one(truth: known_truth.Truth, dataset: data_lib.Dataset, code: int,
       network, dataset, "replace", own, train, share="cell", seed=seed).run(
           out, listener=transforming.listener("replace"))
   report = recording.read(
-      out / runs.NETWORKS / f"transformed-{seed}" / runs.RESULT)
+      out / run_files.NETWORKS / f"transformed-{seed}" / run_files.RESULT)
   prices, trial = choices.prices(report["prices"]), report["tries"][-1]
   found = {}
   for share in budgets:

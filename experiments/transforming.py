@@ -16,7 +16,7 @@ from natjax import pipeline, spaces
 from natjax.graph import codec
 from natjax.methods import nat, supervised
 from natjax.objectives import arcface as arcface_lib
-from natjax.pipeline import presets, runs
+from natjax.pipeline import presets, run_files, runs
 from natjax.training import metrics
 
 KINDS = {"original": "original", "nat": "NAT", "natpp": "NAT++",
@@ -86,12 +86,13 @@ def transform(
   runs.open_run(out, job.describe())
   if originals is not None:
     # The same settings and seeds: these very networks would be trained again.
-    for source in (originals / runs.NETWORKS).glob(f"*/{runs.RESULT}"):
+    for source in (originals / run_files.NETWORKS).glob(
+        f"*/{run_files.RESULT}"):
       kind, _, seed = source.parent.name.rpartition("-")
-      target = out / runs.NETWORKS / f"original-{seed}"
+      target = out / run_files.NETWORKS / f"original-{seed}"
       if kind in ("original", "network") and not (
-          target / runs.RESULT).exists():
-        runs.adopt(source.parent, target)
+          target / run_files.RESULT).exists():
+        run_files.adopt(source.parent, target)
   return job.run(out, listener=listener(f"{name} {method}"))
 
 

@@ -106,7 +106,7 @@ def stand_ins(folder):
   import numpy as np
 
   from natjax import codec, zoo
-  from natjax.pipeline import runs as runs_lib
+  from natjax.pipeline import run_files
 
   (folder / "DATA").mkdir()
   labels = np.arange(640) % 10
@@ -120,8 +120,8 @@ def stand_ins(folder):
   for seed in (1, 2):  # The presets train three networks.
     network = shutil.copytree(runs / "r" / "networks" / "original-0",
                               runs / "r" / "networks" / f"original-{seed}")
-    kept = network / runs_lib.RESULT
-    runs_lib.write_kept(kept, {**json.loads(kept.read_text()), "seed": seed})
+    kept = network / run_files.RESULT
+    run_files.write_kept(kept, {**json.loads(kept.read_text()), "seed": seed})
   shutil.copytree(runs / "notebook" / "networks" / "original-0", runs / "e",
                   ignore=shutil.ignore_patterns("checksums.json"))
   file = runs / "e" / "result.json"

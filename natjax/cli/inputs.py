@@ -90,9 +90,9 @@ def names_folder(name: str) -> bool:
 
 
 def _is_run(path):
-  from natjax.pipeline import runs
+  from natjax.pipeline import run_files
 
-  return os.path.isfile(path / runs.CONFIG)
+  return os.path.isfile(path / run_files.CONFIG)
 
 
 def sizes(name: str):
@@ -453,9 +453,9 @@ def file_settings(args, parts):
   """The parts of --config: {"search": {...}, "train": {...}}."""
   if args.config is None:
     return {part: {} for part in parts}
-  from natjax.pipeline import runs
+  from natjax.pipeline import run_files
 
-  found = runs.read_json(
+  found = run_files.read_json(
       args.config, object, missing="name a file with --config", field="config",
       damaged="correct it, or pass flags instead")
   if not isinstance(found, dict) or not set(found) <= set(parts) or not all(

@@ -29,15 +29,15 @@ def run_draw(args) -> int:
 
 def _draw_course(args):
   """Draws theta or alpha over time, of a run."""
-  from natjax.pipeline import runs
+  from natjax.pipeline import run_files
 
   course = "theta" if args.theta else "alpha"
-  rows = errors.path(args.architecture) / runs.METRICS
+  rows = errors.path(args.architecture) / run_files.METRICS
   if args.other is not None or (args.theta and args.alpha):
     raise errors.InputError(f"--{course} draws the course of one run; leave"
                             f" {args.other or '--alpha'} out")
   if not rows.is_file():  # Of several seeds, the first.
-    rows = min(rows.parent.glob(f"seed-*/{runs.METRICS}"), default=rows,
+    rows = min(rows.parent.glob(f"seed-*/{run_files.METRICS}"), default=rows,
                key=lambda path: (len(path.parent.name), path))
   if not rows.is_file():
     command = ("search" if args.alpha
@@ -46,7 +46,7 @@ def _draw_course(args):
         f"--{course} draws the course of a run, and {args.architecture} is no"
         f" run's folder; name that of a `natjax {command}`")
   draw = drawing.theta_curves if args.theta else drawing.alpha_curves
-  with runs.reading(rows):
+  with run_files.reading(rows):
     draw(metrics.read(rows), args.out)
 
 

@@ -14,7 +14,7 @@ from natjax.graph import codec, records
 from natjax.graph import genotype as genotype_lib
 from natjax.methods import entry as entry_lib
 from natjax.methods import supervised
-from natjax.pipeline import presets, runs
+from natjax.pipeline import presets, run_files
 from natjax.pipeline import weights as weights_lib
 from natjax.training import devices, interrupts, settings
 
@@ -223,8 +223,8 @@ def _run_job(args, job, show) -> int:
     # Another of several processes may have been asked.
     return 128 + (asked[0] if asked else signal.SIGINT)
   if first:
-    path = pathlib.Path(args.out) / runs.RESULT
-    with runs.reading(path) if finished else contextlib.nullcontext():
+    path = pathlib.Path(args.out) / run_files.RESULT
+    with run_files.reading(path) if finished else contextlib.nullcontext():
       show(result, args.out, job.entry)
   return 0
 

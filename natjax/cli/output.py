@@ -10,7 +10,7 @@ from natjax import errors, pipeline
 from natjax.cli.console import err, out, print_table
 from natjax.costs import amounts
 from natjax.drawing import files as files_lib
-from natjax.pipeline import choosing, progress, runs, tables
+from natjax.pipeline import choosing, progress, run_files, runs, tables
 
 
 def print_head(job):
@@ -151,7 +151,8 @@ def print_transformed(result, folder, entry):
   _print_tries(result)
   _print_details(result)
   folder = pathlib.Path(folder)
-  more = [name for name in (*entry.drawn, runs.POINTS, "networks", "seed-*")
+  more = [name for name in (
+      *entry.drawn, run_files.POINTS, run_files.NETWORKS, "seed-*")
           if any(folder.glob(name))]
   more = [name if "." in name else f"{name}/" for name in more]
   files = ", ".join(

@@ -11,7 +11,7 @@ import jax
 
 from natjax import errors
 from natjax.cli import console
-from natjax.pipeline import runs
+from natjax.pipeline import run_files
 from natjax.selftest import report as report_lib
 from natjax.training import devices, metrics
 
@@ -62,7 +62,7 @@ def run_selftest(args) -> int:
   except OSError as e:
     raise errors.InputError(f"{folder} cannot be made ({e.strerror}); name"
                             " another", "out") from e
-  write = functools.partial(runs.write_json, folder / FILE)
+  write = functools.partial(run_files.write_json, folder / FILE)
   report = report_lib.run(
       quick=args.quick, against_torch=args.against == "torch", only=args.only,
       time_limit=limit, say=console.err.print, keep=write)

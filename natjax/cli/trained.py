@@ -10,7 +10,7 @@ from natjax.methods import acceptance
 from natjax.objectives import classification, simclr
 from natjax.pipeline import export as export_lib
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import run_data, runs, tables, versus
+from natjax.pipeline import run_data, run_files, runs, tables, versus
 from natjax.training import devices, fit
 
 
@@ -41,7 +41,7 @@ def run_evaluate(args) -> int:
       bank, queries = (
           simclr.extract(features, net.variables, part, net.preparation)
           for part in (train, test))
-      with runs.reading(errors.path(args.directory) / runs.CONFIG):
+      with run_files.reading(errors.path(args.directory) / run_files.CONFIG):
         settings = simclr.SimCLRConfig(**config["simclr"])
       accuracies[name] = simclr.judge(
           settings, bank, queries, dataset.num_classes,
@@ -52,7 +52,8 @@ def run_evaluate(args) -> int:
         {"network": k, "accuracy": v, **(
             {"top5_accuracy": firsts[k]} if k in firsts else {})}
         for k, v in accuracies.items()], **(
-            {"gone": gone} if (gone := runs.gone(args.directory)) else {})})
+            {"gone": gone} if (gone := run_files.gone(args.directory))
+            else {})})
   else:
     other = "" if own else ", which is not what they were trained on"
     console.print_table(
@@ -139,7 +140,7 @@ def _lacking(folder):
   """What is said of a run that is not whole; "" of one that is."""
   if not runs.finished(folder):
     return "not finished; these are the networks that it has trained so far"
-  if not (gone := runs.gone(folder)):
+  if not (gone := run_files.gone(folder)):
     return ""
   return (f"{', '.join(gone)}, which it had when it was finished,"
           f" {'is' if len(gone) == 1 else 'are'} gone")

@@ -12,7 +12,7 @@ from typing import Any
 
 from natjax.drawing import candidates
 from natjax.graph import codec
-from natjax.pipeline import runs, tables
+from natjax.pipeline import run_files, tables
 from natjax.training import metrics as metrics_lib
 
 _LEAST = 0.3  # Rank correlation: with less, prices are taken not to add up.
@@ -21,7 +21,7 @@ _LEAST = 0.3  # Rank correlation: with less, prices are taken not to add up.
 def write(out: pathlib.Path, result: Mapping[str, Any]) -> None:
   """Writes the architecture of every point, as `RUN/pareto/NUMBER.json`."""
   found = candidates.points(result)
-  folder = out / runs.POINTS
+  folder = out / run_files.POINTS
   folder.mkdir(exist_ok=True)
   for path in folder.iterdir():  # Of an end that was made again.
     path.unlink()

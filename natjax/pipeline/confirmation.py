@@ -16,7 +16,7 @@ from natjax.methods import acceptance
 from natjax.methods import bounds as bounds_lib
 from natjax.pipeline import clock as clock_lib
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import runs, versus
+from natjax.pipeline import run_files, versus
 from natjax.pipeline import trainer as trainer_lib
 
 _DONE = "checkpoint/confirmation.json"
@@ -31,7 +31,7 @@ def read(out: pathlib.Path,
   def ended():
     if not (out / _DONE).exists():
       return None
-    found = runs.read_json(out / _DONE)
+    found = run_files.read_json(out / _DONE)
     if not found["accepted"]:
       _put_aside(out, found["name"])
     return found
@@ -72,7 +72,7 @@ def compare(out: pathlib.Path, name: str, found: codec.Architecture,
         pairs, before, after, tolerance, *bounds.beside(found))
     if bounds.exceeded:
       verdict = acceptance.over_budget(verdict)
-    runs.write_kept(out / _DONE, {
+    run_files.write_kept(out / _DONE, {
         **acceptance.report(pairs, verdict), "seeds": len(counts),
         "name": name})
 
@@ -85,7 +85,7 @@ def compare(out: pathlib.Path, name: str, found: codec.Architecture,
 
 def _put_aside(out, name):
   """Moves the networks of what was refused to the folder of these."""
-  aside = out / runs.REFUSED
-  for folder in sorted((out / runs.NETWORKS).glob(f"{name}-*")):
+  aside = out / run_files.REFUSED
+  for folder in sorted((out / run_files.NETWORKS).glob(f"{name}-*")):
     aside.mkdir(exist_ok=True)
     folder.rename(aside / folder.name)

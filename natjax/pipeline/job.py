@@ -23,6 +23,7 @@ from natjax.pipeline import (
   choosing,
   confirmation,
   planned,
+  run_files,
   runs,
   searching,
   summary,
@@ -51,7 +52,7 @@ class Job(planned.Planned):
       result = run(out, listener)
       if self.trainer.processes.first:
         for file, draw in self.entry.pictures.items():
-          draw(out / file, metrics_lib.read(out / runs.METRICS))
+          draw(out / file, metrics_lib.read(out / run_files.METRICS))
         for file, chart in self.entry.charts.items():
           chart(out / file, result)
         choosing.write(out, result)
@@ -211,7 +212,7 @@ class Job(planned.Planned):
       found = [part.run(out / name, listener=listener.named(name))
                for name, part in parts.items()]
     spent = max(took - sum(r["search_seconds"] for r in found),
-                metrics_lib.seconds(out / runs.METRICS, self.entry.label))
+                metrics_lib.seconds(out / run_files.METRICS, self.entry.label))
     return {
         "union": found, "method": self.method, **self.trainer.facts(),
         "search_seconds": round(spent, 1), "seconds": round(

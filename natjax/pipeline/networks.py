@@ -21,7 +21,7 @@ from natjax.interchange import files
 from natjax.interchange import weights as interchange
 from natjax.networks import grad_cam, inherit
 from natjax.networks import network as network_lib
-from natjax.pipeline import runs, shapes
+from natjax.pipeline import run_files, runs, shapes
 from natjax.training import fit as fit_lib
 from natjax.training import settings
 
@@ -42,7 +42,7 @@ def save_weights(path: str | os.PathLike[str], variables: Any) -> None:
 
 def keep_weights(path: pathlib.Path, variables: Any) -> None:
   """As `save_weights`, of a run, which keeps a checksum of them."""
-  with runs.kept(path) as temporary:
+  with run_files.kept(path) as temporary:
     _write(temporary, variables)
 
 
@@ -54,9 +54,9 @@ def _write(path, variables):
 
 def _check_sum(path):
   """Refuses weights that lie in a run and are not those that it wrote."""
-  if (path.with_name(runs.RESULT).is_file()
-      or path.parent.name == runs.INHERITED):
-    runs.check_sum(path)
+  if (path.with_name(run_files.RESULT).is_file()
+      or path.parent.name == run_files.INHERITED):
+    run_files.check_sum(path)
 
 
 def load_weights(path: str | os.PathLike[str]) -> Any:
@@ -325,11 +325,12 @@ def networks(out: str | os.PathLike[str]) -> dict[str, pathlib.Path]:
     raise errors.InputError(
         f"{out} holds no trained network" + (
             ", and is not finished: the command that began it goes on with it"
-            if (out / runs.CONFIG).is_file() and not runs.finished(out) else
-            "; name the folder of a finished `natjax train`, `natjax transform`"
-            " or `natjax search`"))
-  return {"/".join(part for part in path.parent.relative_to(out).parts
-                   if part != runs.NETWORKS): path.parent for path in found}
+            if (out / run_files.CONFIG).is_file() and not runs.finished(out)
+            else "; name the folder of a finished `natjax train`, `natjax"
+            " transform` or `natjax search`"))
+  return {"/".join(
+      part for part in path.parent.relative_to(out).parts
+      if part != run_files.NETWORKS): path.parent for path in found}
 
 
 def usual(names: Iterable[str]) -> str:
@@ -357,12 +358,12 @@ def load(out: str | os.PathLike[str],
     raise errors.InputError(
         f"{out} has no network {errors.short(name)}; it has"
         f" {', '.join(folders)}")
-  with runs.reading(folders[name] / runs.RESULT, _AGAIN):
-    return _load(folders[name] / runs.RESULT)
+  with run_files.reading(folders[name] / run_files.RESULT, _AGAIN):
+    return _load(folders[name] / run_files.RESULT)
 
 
 def _load(path):
-  result = runs.read_json(path, shapes.NETWORK, damaged=_AGAIN)
+  result = run_files.read_json(path, shapes.NETWORK, damaged=_AGAIN)
   architecture = codec.from_dict(
       result["architecture"], where=f"{path}: architecture")
   sizes = dict(result["place"])
@@ -371,10 +372,11 @@ def _load(path):
       architecture, place, auxiliary=result["auxiliary"])
   like = jax.eval_shape(
       functools.partial(network_lib.init, network), jax.random.key(0))
-  variables = _nested(load_weights(path.with_name(runs.WEIGHTS)), like)
+  variables = _nested(load_weights(path.with_name(run_files.WEIGHTS)), like)
   if wrong := misfits(variables, like):
-    raise errors.InputError(f"{path.with_name(runs.WEIGHTS)} does not hold the"
-                            f" weights of its network: {wrong}; {_AGAIN}")
+    raise errors.InputError(
+        f"{path.with_name(run_files.WEIGHTS)} does not hold the weights of its"
+        f" network: {wrong}; {_AGAIN}")
   return TrainedNetwork(
       architecture, network, variables, fit_lib.Preparation(
           _channels(result, "mean"), _channels(result, "std"),

@@ -9,7 +9,7 @@ import numpy as np
 from natjax import data as data_lib
 from natjax import errors
 from natjax.data import dataset as dataset_lib
-from natjax.pipeline import runs, shapes
+from natjax.pipeline import run_files, runs, shapes
 
 
 def describe(dataset: data_lib.Dataset) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def load(out: str | os.PathLike[str], name: str | None = None,
       not; other data of another number of classes, or of other names.
   """
   config = runs.read_config(out, shapes.CONFIG)
-  with runs.reading(errors.path(out) / runs.CONFIG):
+  with run_files.reading(errors.path(out) / run_files.CONFIG):
     source = dataset_lib.Source(
         **config.get("source", {"name": config["dataset"]}))
   own, advice = name is None, "name the run's set by --dataset"
@@ -121,5 +121,6 @@ def _may_be_one(there, here):
 
 def _class_names(out):
   """The classes of a run's networks; none where there is no network."""
-  return tuple(name for path in runs.trained(errors.path(out))[:1]
-               for name in runs.read_json(path, shapes.NETWORK)["class_names"])
+  for path in runs.trained(errors.path(out)):
+    return tuple(run_files.read_json(path, shapes.NETWORK)["class_names"])
+  return ()

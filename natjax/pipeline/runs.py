@@ -17,7 +17,6 @@ import re
 import shutil
 from typing import Any
 import warnings
-import zlib
 
 import flax
 import jax
@@ -26,9 +25,9 @@ import numpy as np
 import optax
 
 from natjax import errors, methods
-from natjax.graph import codec, parsing
+from natjax.graph import codec
 from natjax.methods import latency as latency_lib
-from natjax.pipeline import shapes
+from natjax.pipeline import run_files, shapes
 from natjax.training import distributed
 from natjax.training import metrics as metrics_lib
 from natjax.zoo import exports
@@ -38,36 +37,19 @@ try:
 except ImportError:  # Not on Windows.
   fcntl = None  # type: ignore[assignment]
 
-CONFIG = "config.json"
-RESULT = "result.json"
-METRICS = "metrics.jsonl"
-ARCHITECTURE = "architecture.json"
-TEXT = "architecture.txt"
-WEIGHTS = "weights.npz"
-NETWORKS = "networks"
-REFUSED = "refused"  # Networks that were trained and not returned.
-POINTS = "pareto"  # Architectures to choose from (`choosing`).
-CHECKSUMS = "checksums.json"
-INHERITED = "inherited"  # In the checkpoint: what networks begin with.
-
-# Files of which every run keeps a checksum, wherever they lie in it.
-_CHECKED = (RESULT, ARCHITECTURE, WEIGHTS)
-_DERIVED = "derived*.json"
-
 # All that a run writes into its directory, besides the pictures of its method;
 # overwriting removes these alone.
-_OWN = (RESULT, METRICS, ARCHITECTURE, TEXT, WEIGHTS, CHECKSUMS, NETWORKS,
-        REFUSED, POINTS, "checkpoint", latency_lib.FILE, "architecture.svg",
+_OWN = (run_files.RESULT, run_files.METRICS, run_files.ARCHITECTURE,
+        run_files.TEXT, run_files.WEIGHTS, run_files.CHECKSUMS,
+        run_files.NETWORKS, run_files.REFUSED, run_files.POINTS,
+        run_files.CHECKPOINT, latency_lib.FILE, "architecture.svg",
         "architecture.png", "curves.png", "tensorboard")
-# Folders of a run of several given architectures, each a run's, too.
-PARTS = "architecture-[0-9]*"
+# A first start that was killed leaves these at most.
+_BEGUN = (f".{run_files.CONFIG}.tmp", run_files.CHECKSUMS,
+          f".{run_files.CHECKSUMS}.tmp")
 _KINDS = tuple(shapes.RUNS)
-_DAMAGED = "restore it or overwrite the run"
 # What wrote no version; its commit is 729c84a.
 _FIRST = "0.1.0"
-# What of the configuration tells whose a network is.
-_WHOSE = ("augmentation", "crc32", "image_size", "normalize", "seed", "train")
-_OF = ": of"  # In a network's checksums; no file has the name.
 # What a run may go on under others of, and how that is told.
 _WHERE = {"versions": "under other versions", "machine": "on another device"}
 # Of jax, by which random numbers are drawn.
@@ -75,61 +57,6 @@ _USUAL = {"default_prng_impl": "threefry2x32", "random_seed_offset": 0,
           "threefry_partitionable": True, "enable_x64": False}
 # Until 0.2.0 the places of replacements had their edges' numbers for names.
 _NUMBERED = re.compile(r", edge \d+$")
-
-
-def read_json(path: str | os.PathLike[str], shape: Any = dict, *,
-              missing: str = "name a run's folder",
-              damaged: str = _DAMAGED,
-              field: str | None = "overwrite") -> Any:
-  """Reads a JSON file.
-
-  Args:
-    path: the file.
-    shape: of what it holds; see `shapes`.
-    missing: what the error advises if it cannot be read.
-    damaged: what it advises if the file is not JSON, or of another shape.
-    field: the setting that mends a damaged file.
-
-  Raises:
-    InputError: it is not there, not JSON, or of another shape.
-  """
-  path = errors.path(path)
-  check_sum(errors.regular(path))
-  found = _load(path, missing, damaged, field)
-  shapes.check(found, shape, str(path), damaged, field)
-  return found
-
-
-def _load(path, missing="name a run's folder", damaged=_DAMAGED,
-          field="overwrite"):
-  """What a JSON file holds, whatever its checksum and its shape."""
-  path = errors.regular(path)
-  try:
-    return parsing.load_json(path.read_text(encoding="utf-8-sig"))
-  except OSError as e:
-    raise errors.InputError(f"{path}: {e.strerror}; {missing}") from e
-  except ValueError as e:
-    raise errors.InputError(f"{path} is not JSON and may be damaged; {damaged}:"
-                            f" {errors.short(str(e), 99)}", field) from e
-
-
-@contextlib.contextmanager
-def reading(path: str | os.PathLike[str],
-            advice: str = _DAMAGED) -> Iterator[None]:
-  """Refuses a file whose content the code within stumbles over.
-
-  Args:
-    path: of the file.
-    advice: what the error tells to do.
-  """
-  try:
-    yield
-  except (errors.InputError, UnicodeEncodeError):  # The latter of printing.
-    raise
-  except (AttributeError, IndexError, KeyError, OverflowError, TypeError,
-          ValueError, RecursionError) as e:
-    raise errors.InputError(
-        f"{path} is damaged ({errors.cause(e)}); {advice}", "overwrite") from e
 
 
 def read_config(out: str | os.PathLike[str],
@@ -144,20 +71,20 @@ def read_config(out: str | os.PathLike[str],
     InputError: `out` holds no run, its configuration is of another shape, or
       it was changed by hand since.
   """
-  path = errors.path(out) / CONFIG
-  config = _load(path)
+  path = errors.path(out) / run_files.CONFIG
+  config = run_files.load_json(path)
   if not _is_config(config):
     raise errors.InputError(f"{out} holds no run of natjax, but another"
-                            f" {CONFIG}; name a run's folder")
-  shapes.check(config, shape, str(path), _DAMAGED, "overwrite")
-  check_sum(path)
+                            f" {run_files.CONFIG}; name a run's folder")
+  shapes.check(config, shape, str(path), run_files.DAMAGED, "overwrite")
+  run_files.check_sum(path)
   return config
 
 
 def _holds_run(out):
   """Whether a run's configuration is there; a damaged one may be a run's."""
   try:
-    return _is_config(_load(out / CONFIG))
+    return _is_config(run_files.load_json(out / run_files.CONFIG))
   except errors.InputError as e:
     return isinstance(e.__cause__, ValueError)
 
@@ -167,17 +94,24 @@ def _is_config(found):
   return isinstance(found, dict) and found.get("kind") in _KINDS
 
 
+def _holds_network(out):
+  """Whether this is the folder of a run's trained network."""
+  return all((out / name).is_file()
+             for name in (run_files.RESULT, run_files.WEIGHTS))
+
+
 def _check_kinds(out):
   """Refuses a file where a run has a folder, and a folder for a file."""
-  files = (RESULT, METRICS, ARCHITECTURE, WEIGHTS)
-  for name in (*files, NETWORKS, "checkpoint"):
-    for path in (out / name, *out.glob(f"{NETWORKS}/*/{name}")):
-      if path.exists() and path.is_dir() is (name in files):
+  names = (run_files.RESULT, run_files.METRICS,
+           run_files.ARCHITECTURE, run_files.WEIGHTS)
+  for name in (*names, run_files.NETWORKS, run_files.CHECKPOINT):
+    for path in (out / name, *out.glob(f"{run_files.NETWORKS}/*/{name}")):
+      if path.exists() and path.is_dir() is (name in names):
         there, wanted = "folder", "file"
-        if name not in files:
+        if name not in names:
           there, wanted = wanted, there
         raise errors.InputError(f"{path} is a {there} and must be a {wanted};"
-                                f" {_DAMAGED}", "overwrite")
+                                f" {run_files.DAMAGED}", "overwrite")
 
 
 def versions() -> dict[str, str]:
@@ -213,189 +147,6 @@ def randomness() -> dict[str, Any]:
   return {"randomness": differ} if differ else {}
 
 
-def _number(value):
-  """A number of numpy's as one of Python's, which JSON can have."""
-  if isinstance(value, np.generic):
-    return value.item()
-  raise TypeError(f"{type(value).__name__} is nothing that JSON can have")
-
-
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
-  """Writes a JSON file under a temporary name and renames it."""
-  metrics_lib.write_text(
-      path, json.dumps(value, indent=2, default=_number) + "\n")
-
-
-def write_kept(path: str | os.PathLike[str], value: Any) -> None:
-  """Writes JSON that the run reads again, and its checksum."""
-  _write_kept(pathlib.Path(path),
-              json.dumps(value, indent=2, default=_number) + "\n")
-
-
-def _write_kept(path, text):
-  """Writes a text, and before it its checksum."""
-  with kept(path) as temporary:
-    temporary.write_bytes(text.encode())
-
-
-@contextlib.contextmanager
-def kept(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields where to write a file that the run reads again, and renames it.
-
-  Before that its checksum goes to `checksums.json` beside it, which has of
-  every file those that it may have: of what it was and of what it becomes,
-  since a kill may leave either. The first file that is kept seals the run's
-  configuration with it, and its result the rows of metrics and which networks
-  there are.
-  """
-  temporary = path.with_name(f".{path.name}.tmp")
-  yield temporary
-  config, sums = path.with_name(CONFIG), _sums(path.parent)
-  if CONFIG not in sums and config.is_file():
-    sums[CONFIG] = [_sum(config)]
-  if path.name == RESULT and config.is_file():  # Of a run that is finished.
-    results = path.parent.glob(f"{NETWORKS}/*/{RESULT}")
-    sums.update({f"{NETWORKS}/{p.parent.name}": [_sum(p)] for p in results})
-    if (rows := path.with_name(METRICS)).is_file():
-      sums[METRICS] = [_sum(rows)]
-  write_json(path.with_name(CHECKSUMS), {
-      **sums, **_whose(path.parent),
-      path.name: sorted({_sum(p) for p in (path, temporary) if p.is_file()})})
-  os.replace(temporary, path)
-
-
-def adopt(network: pathlib.Path, target: pathlib.Path) -> None:
-  """Copies a trained network into another run, which then takes it for its own.
-
-  Args:
-    network: the folder of one, in a run that trained it by the settings, images
-      and seed by which the other would.
-    target: the network's folder in the other run; what is there is removed.
-
-  Raises:
-    InputError: it is not what its run wrote.
-  """
-  read_json(network / RESULT)
-  shutil.rmtree(target, ignore_errors=True)
-  shutil.copytree(network, target, ignore=shutil.ignore_patterns("checkpoint"))
-  write_json(target / CHECKSUMS, {**_sums(target), **_whose(target)})
-
-
-def _whose(folder):
-  """Of a network's folder a checksum of the run and of the folder's name."""
-  if folder.parent.name not in (NETWORKS, REFUSED):
-    return {}
-  try:
-    config = parsing.load_json((folder.parent.parent / CONFIG).read_text(
-        encoding="utf-8"))
-  except (OSError, ValueError):
-    return {}
-  kept = {k: config.get(k) for k in _WHOSE} if isinstance(config, dict) else {}
-  return {_OF: [zlib.crc32(json.dumps(
-      [folder.name, kept], sort_keys=True).encode())]}
-
-
-def _sum(path):
-  """The checksum of a file, of which a part at a time is held."""
-  found = 0
-  with path.open("rb") as file:
-    while part := file.read(1 << 24):
-      found = zlib.crc32(part, found)
-  return found
-
-
-def _sums(folder):
-  """The checksums of a folder's files; none of a run that kept none."""
-  path = folder / CHECKSUMS
-  if not path.is_file():
-    return {}
-  try:
-    found = parsing.load_json(path.read_text(encoding="utf-8"))
-    shapes.check(found, {"*": [int]}, str(path), _DAMAGED)
-  except ValueError as e:  # InputError, too.
-    raise errors.InputError(
-        f"{path} is damaged; {_DAMAGED}", "overwrite") from e
-  return found
-
-
-def check_sum(path: pathlib.Path) -> None:
-  """Refuses a file that is not what the run wrote; of others nothing is known.
-
-  Raises:
-    InputError: its checksum is not among those that the run kept, or the file
-      of these is gone; or it is the result of another seed's network.
-  """
-  _check_kept(path)
-  allowed = _sums(path.parent).get(path.name)
-  if allowed and path.is_file() and _sum(path) not in allowed:
-    raise errors.InputError(
-        f"{path} is not what the run wrote (its checksum differs); {_DAMAGED};"
-        " to use what you changed, name a copy of it elsewhere", "overwrite")
-  if path.name == "result.json" and path.parent.parent.name in (
-      NETWORKS, REFUSED):
-    _check_seed(path.parent)
-  said, found = (sums.get(_OF) for sums in (
-      _sums(path.parent), _whose(path.parent)))
-  if None not in (said, found) and said != found:
-    raise errors.InputError(
-        f"{path.parent} is not what the run put there: it is of another run,"
-        f" has another network's name, or {CONFIG} was changed; {_DAMAGED}",
-        "overwrite")
-
-
-def _check_kept(path):
-  """Refuses a file whose run keeps checksums, where it has none.
-
-  A run says in its configuration that it keeps them: earlier ones did not.
-  """
-  folder = path.parent
-  if not (path.name in _CHECKED or path.match(_DERIVED)) or not (
-      path.is_file()) or _sums(folder).get(path.name):
-    return
-  out = folder
-  if folder.name == "checkpoint":
-    out = folder.parent
-  elif folder.parent.name in (NETWORKS, REFUSED):
-    out = folder.parent.parent
-  try:
-    config = parsing.load_json((out / CONFIG).read_text(encoding="utf-8"))
-  except (OSError, ValueError):
-    return
-  if isinstance(config, dict) and config.get("checksums"):
-    lacks = f"lacks {path.name}" if (folder / CHECKSUMS).exists() else (
-        f"is gone, by which {path.name} is checked")
-    raise errors.InputError(
-        f"{folder / CHECKSUMS} {lacks}; {_DAMAGED}", "overwrite")
-
-
-def _check_sums(out):
-  """Refuses a run whose files are not what it wrote; those gone are gone."""
-  for folder in (out, out / "checkpoint", out / "checkpoint" / INHERITED,
-                 *out.glob(f"{NETWORKS}/*"), *out.glob(f"{REFUSED}/*")):
-    for path in (*(folder / name for name in _CHECKED),
-                 *folder.glob(_DERIVED)):
-      _check_kept(path)
-    held = _sums(folder)
-    if not (folder / RESULT).is_file():
-      held.pop(METRICS, None)  # To which more are added.
-    for path in (path for path in folder.glob("*") if path.name in held):
-      check_sum(path)
-
-
-def _check_seed(folder):
-  """Refuses a network's folder that has the name of another seed."""
-  try:
-    found = parsing.load_json((folder / "result.json").read_text(
-        encoding="utf-8"))
-  except (OSError, ValueError):
-    return  # It is missed, or refused, where it is read.
-  seed = found.get("seed") if isinstance(found, dict) else None
-  name = folder.name.rpartition("-")[2]
-  if isinstance(seed, int) and name.isdigit() and int(name) != seed:
-    raise errors.InputError(
-        f"{folder} holds the network of seed {seed}; {_DAMAGED}", "overwrite")
-
-
 def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
              overwrite: bool = False, strict: bool = False) -> pathlib.Path:
   """Opens a run directory for what `config` asks for.
@@ -420,26 +171,27 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
   if out.exists() and not out.is_dir():
     raise errors.InputError(f"{out} is a file; name a folder", "out")
   known = _holds_run(out)
-  # A first start that was killed may have left the temporary file alone.
   if out.is_dir() and not known and any(
-      path.name != f".{CONFIG}.tmp" for path in out.iterdir()):
+      path.name not in _BEGUN for path in out.iterdir()):
     raise errors.InputError(f"{out} is not empty and holds no run of natjax;"
                             " name another folder", "out")
   if known and overwrite:
     pictures = {p for e in methods.METHODS.values() for p in e.drawn}
     # The configuration goes last: what a kill leaves is still known for a run.
     for path in [*(out / name for name in (*_OWN, *pictures)),
-                 *out.glob("seed-*"), *out.glob(PARTS), out / CONFIG]:
+                 *out.glob("seed-*"), *out.glob(run_files.PARTS),
+                 out / run_files.CONFIG]:
       if path.is_dir():
         shutil.rmtree(path)
       else:
         path.unlink(missing_ok=True)
   elif known:
     old = read_config(out)
-    shapes.check(old, shapes.RESUMED, str(out / CONFIG), _DAMAGED, "overwrite")
+    shapes.check(old, shapes.RESUMED, str(out / run_files.CONFIG),
+                 run_files.DAMAGED, "overwrite")
     _check_same(out, dict(old), config)
     _check_kinds(out)
-    _check_sums(out)
+    run_files.check_sums(out)
     _check_where(out, old, config, strict)
     return out
   try:
@@ -447,7 +199,7 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
   except OSError as e:
     raise errors.InputError(f"{out} cannot be made: {e.strerror}; name another"
                             " folder", "out") from e
-  write_json(out / CONFIG, config)
+  run_files.write_kept(out / run_files.CONFIG, config)
   return out
 
 
@@ -455,7 +207,7 @@ def forget(out: str | os.PathLike[str]) -> None:
   """Removes the folder of a run that was refused before it began."""
   out = errors.path(out, "out")
   left = {path.name for path in out.iterdir()}
-  if left <= {CONFIG, latency_lib.FILE}:
+  if left <= {run_files.CONFIG, run_files.CHECKSUMS, latency_lib.FILE}:
     for name in left:
       (out / name).unlink()
     out.rmdir()
@@ -498,11 +250,12 @@ def write_architecture(out: pathlib.Path,
   Beside the JSON, `architecture.txt` has it in the words of the field: DARTS's
   `Genotype(...)`, or the string of NAS-Bench-201. Other networks have none.
   """
-  _write_kept(out / ARCHITECTURE, codec.to_json(architecture) + "\n")
+  with run_files.kept(out / run_files.ARCHITECTURE) as temporary:
+    temporary.write_bytes((codec.to_json(architecture) + "\n").encode())
   if (text := exports.shortest(architecture)) is None:
-    (out / TEXT).unlink(missing_ok=True)
+    (out / run_files.TEXT).unlink(missing_ok=True)
   else:
-    metrics_lib.write_text(out / TEXT, text + "\n")
+    metrics_lib.write_text(out / run_files.TEXT, text + "\n")
 
 
 def read_architecture(out: str | os.PathLike[str]) -> codec.Architecture:
@@ -518,25 +271,27 @@ def read_architecture(out: str | os.PathLike[str]) -> codec.Architecture:
   """
   out = errors.path(out)
   if not _holds_run(out):
-    if (out / RESULT).is_file() and (out / WEIGHTS).is_file():
+    if _holds_network(out):
       return codec.from_dict(  # One of a run's networks.
-          read_json(out / RESULT, shapes.NETWORK)["architecture"],
-          where=f"{out / RESULT}: architecture")
+          run_files.read_json(out / run_files.RESULT,
+                              shapes.NETWORK)["architecture"],
+          where=f"{out / run_files.RESULT}: architecture")
     raise errors.InputError(
         f"{out} is a folder and holds no run of natjax; name a run's folder,"
         " that of one of its networks, or a file")
-  if not (out / RESULT).is_file():
+  if not (out / run_files.RESULT).is_file():
     raise errors.InputError(
         f"{out} holds a run that is not finished; resume it by the command that"
         " began it, or name another")
   if read_config(out)["kind"] == "union":
     parts = sorted(p.relative_to(out) for p in (
-        *out.glob(PARTS), *out.glob(f"seed-*/{PARTS}")) if p.is_dir())
+        *out.glob(run_files.PARTS), *out.glob(f"seed-*/{run_files.PARTS}"))
+                   if p.is_dir())
     raise errors.InputError(
         f"{out} holds a run of several architectures; name one of its folders:"
         f" {', '.join(map(str, parts))}")
-  check_sum(out / ARCHITECTURE)
-  return codec.read(out / ARCHITECTURE)
+  run_files.check_sum(out / run_files.ARCHITECTURE)
+  return codec.read(out / run_files.ARCHITECTURE)
 
 
 def sizes(out: str | os.PathLike[str]) -> dict[str, int]:
@@ -550,15 +305,15 @@ def sizes(out: str | os.PathLike[str]) -> dict[str, int]:
   """
   out = errors.path(out)
   if _holds_run(out):
-    path, config = out / CONFIG, read_config(out, shapes.CONFIG)
+    path, config = out / run_files.CONFIG, read_config(out, shapes.CONFIG)
     # Without labels there is no classifier.
     found = {"image_size": config["image_size"], "num_classes": (
         0 if config.get("simclr") else config["classes"]), **(
             config.get("arcface", {}) and {
                 "embedding": config["arcface"].get("embedding")})}
-  elif (out / RESULT).is_file() and (out / WEIGHTS).is_file():
-    path = out / RESULT
-    place = read_json(path, shapes.NETWORK)["place"]
+  elif _holds_network(out):
+    path = out / run_files.RESULT
+    place = run_files.read_json(path, shapes.NETWORK)["place"]
     found = {name: place.get(name) for name in (
         "image_size", "num_classes", *{"embedding"} & {*place})}
   else:
@@ -567,13 +322,14 @@ def sizes(out: str | os.PathLike[str]) -> dict[str, int]:
   if any(type(n) is not int or n < least[name] for name, n in found.items()):
     raise errors.InputError(
         f"{path} is damaged: a network for {found['num_classes']} classes of"
-        f" images of {found['image_size']} pixels; {_DAMAGED}", "overwrite")
+        f" images of {found['image_size']} pixels; {run_files.DAMAGED}",
+        "overwrite")
   return found
 
 
 def finished(out: str | os.PathLike[str]) -> bool:
   """Whether a run came to its end: its `result.json` is written last."""
-  return (errors.path(out) / RESULT).is_file()
+  return (errors.path(out) / run_files.RESULT).is_file()
 
 
 def find_result(processes: distributed.Processes,
@@ -590,42 +346,27 @@ def find_result(processes: distributed.Processes,
   folder = pathlib.Path(folder)
 
   def find():
-    if not (folder / RESULT).exists():
+    if not (folder / run_files.RESULT).exists():
       return None
-    if not (folder / CONFIG).exists():
-      return read_json(folder / RESULT, shapes.NETWORK)
-    return read_json(folder / RESULT, shapes.RUNS[read_config(folder)["kind"]])
+    if not (folder / run_files.CONFIG).exists():
+      return run_files.read_json(folder / run_files.RESULT, shapes.NETWORK)
+    return run_files.read_json(folder / run_files.RESULT,
+                               shapes.RUNS[read_config(folder)["kind"]])
 
   return processes.of_first(find)
 
 
 def trained(out: pathlib.Path) -> list[pathlib.Path]:
   """The results of the trained networks of a run, in its folders."""
-  results = f"{NETWORKS}/*/{RESULT}"
+  results = f"{run_files.NETWORKS}/*/{run_files.RESULT}"
   return sorted(path for folder in (
-      "", "seed-*/", f"{PARTS}/", f"seed-*/{PARTS}/")
+      "", "seed-*/", f"{run_files.PARTS}/", f"seed-*/{run_files.PARTS}/")
                 for path in out.glob(folder + results))
-
-
-def gone(out: str | os.PathLike[str]) -> list[str]:
-  """The folders of trained networks that a finished run had, and has no more.
-
-  Returns:
-    Their paths within the run; those of an earlier version are not known.
-  """
-  out = errors.path(out)
-  return sorted(
-      str((folder / name).relative_to(out))
-      for folder in (out, *out.glob("seed-*"), *out.glob(PARTS),
-                     *out.glob(f"seed-*/{PARTS}"))
-      for name in _sums(folder)
-      if name.startswith(f"{NETWORKS}/") and not (
-          folder / name / RESULT).is_file())
 
 
 def _check_same(out, old, new):
   """Refuses to go on with a run of another configuration or version."""
-  plain = json.loads(json.dumps(new, default=_number))
+  plain = json.loads(json.dumps(new, default=run_files.plain))
   versions = [c.pop("version", _FIRST) for c in (old, plain)]
   for config in (old, plain):  # Data may move; the checksum says what it is.
     source = config.pop("source", None) or {}
@@ -651,7 +392,7 @@ def _check_same(out, old, new):
         f"{out} holds a run of another configuration ({shown}{more}); give the"
         " same settings to resume it, name another folder, or overwrite it",
         "overwrite")
-  if versions[0] != versions[1] and not (out / RESULT).exists():
+  if versions[0] != versions[1] and not (out / run_files.RESULT).exists():
     commit = " (commit 729c84a)" if versions[0] == _FIRST else ""
     raise errors.InputError(
         f"{out} holds an unfinished run of natjax {versions[0]}{commit}, which"
@@ -665,7 +406,7 @@ def _check_where(out, old, new, strict):
            if None not in (old.get(name), new.get(name)) and any(
                old[name].get(key) not in (None, value)
                for key, value in new[name].items())}
-  if not moved or (out / RESULT).exists():
+  if not moved or (out / run_files.RESULT).exists():
     return
   shown = " and ".join(", ".join(
       f"{key} {pair[i].get(key)}" for pair in moved.values()
@@ -677,7 +418,7 @@ def _check_where(out, old, new, strict):
     raise errors.InputError(
         f"{out} holds an unfinished run that began {began}: {shown} here;"
         f" {mend}, or leave strict out", "strict")
-  write_kept(out / CONFIG, {
+  run_files.write_kept(out / run_files.CONFIG, {
       **old, **{name: now for name, (_, now) in moved.items()},
       **{f"{name}_before": [*old.get(f"{name}_before", []), before]
          for name, (before, _) in moved.items()}})

@@ -10,7 +10,7 @@ from natjax import errors
 from natjax.graph import codec
 from natjax.pipeline import clock as clock_lib
 from natjax.pipeline import feed as feed_lib
-from natjax.pipeline import runs, shapes
+from natjax.pipeline import run_files, runs, shapes
 from natjax.pipeline import trainer as trainer_lib
 from natjax.training import distributed
 from natjax.training import fit as fit_lib
@@ -27,7 +27,7 @@ def read(out: pathlib.Path, processes: distributed.Processes
   That is what was derived: `architecture.json` is at last what is returned.
   """
   report = processes.of_first(
-      lambda: runs.read_json(out / _DERIVED, shapes.SEARCHED))
+      lambda: run_files.read_json(out / _DERIVED, shapes.SEARCHED))
   return codec.from_dict(report.pop("architecture")), report
 
 
@@ -55,7 +55,7 @@ def run(out: pathlib.Path, program: Callable[[], base.Method],
     name = label + suffix
     options = fit_lib.Options(
         **vars(listener), seed=trainer.seed, run=name,
-        devices=trainer.devices, metrics_path=out / runs.METRICS,
+        devices=trainer.devices, metrics_path=out / run_files.METRICS,
         checkpoint_dir=out / "checkpoint" / name)
     with trainer.clock.part(clock_lib.SEARCH):
       return fit_lib.fit(program, **feed._asdict(), options=options)
@@ -72,13 +72,13 @@ def run(out: pathlib.Path, program: Callable[[], base.Method],
     (folder / _DERIVED).parent.mkdir(exist_ok=True)
     runs.write_architecture(folder, derived.architecture)
     own = time.monotonic() - ended
-    runs.write_kept(folder / _DERIVED, {
+    run_files.write_kept(folder / _DERIVED, {
         **report, **derived.report,
         "architecture": codec.to_dict(derived.architecture),
         "scoring_batch_size": feed.batch_size,
         "search_seconds": round(own if not alone else max(
             time.monotonic() - began, own + metrics_lib.seconds(
-                out / runs.METRICS, label)), 1)})
+                out / run_files.METRICS, label)), 1)})
 
   left = [folder for folder in given
           if not of_first((folder / _DERIVED).exists)]

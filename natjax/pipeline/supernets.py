@@ -20,7 +20,7 @@ from natjax.networks import grad_cam
 from natjax.networks import network as network_lib
 from natjax.networks import supernet as supernet_lib
 from natjax.pipeline import job as job_lib
-from natjax.pipeline import runs, shapes
+from natjax.pipeline import run_files, runs, shapes
 from natjax.spaces import connections as connections_lib
 from natjax.spaces import paths as paths_lib
 from natjax.training import fit as fit_lib
@@ -261,9 +261,9 @@ def load(out: str | os.PathLike[str], dataset: data_lib.Dataset
   if "seeds" in config and (out / f"seed-{config['seeds'][0]}").is_dir():
     seed = config["seeds"][0]
     folder = out / f"seed-{seed}"
-  if config.get("kind") != "search" or not (folder / runs.RESULT).exists():
+  if config.get("kind") != "search" or not (folder / run_files.RESULT).exists():
     raise _no_search(out)
-  result = runs.read_json(folder / runs.RESULT)
+  result = run_files.read_json(folder / run_files.RESULT)
   entry = methods.METHODS[config["method"]]
   name = _space_of(config["space"])
   job = job_lib.Job(

@@ -23,7 +23,7 @@ from natjax.costs import exact as cost_lib
 from natjax.graph import codec
 from natjax.methods import entry as entry_lib
 from natjax.methods import supervised
-from natjax.pipeline import checks, run_data, runs, shapes, versus
+from natjax.pipeline import checks, run_data, run_files, runs, shapes, versus
 from natjax.pipeline import clock as clock_lib
 from natjax.pipeline import feed as feed_lib
 from natjax.pipeline import judge as judge_lib
@@ -199,7 +199,7 @@ class Trainer:
           image_size=self.dataset.image_size, steps_per_epoch=self.steps,
           objective=self._divided(architecture), watch=self.watch)
       feed, first, begin = self._feed, trained.method(), trained.begin
-    folders = {s: out / runs.NETWORKS / f"{name}-{s}" for s in range(
+    folders = {s: out / run_files.NETWORKS / f"{name}-{s}" for s in range(
         self.seed, self.seed + self.config.seeds)}
     found: dict[int, Any] = {
         s: runs.find_result(self.processes, f) for s, f in folders.items()}
@@ -215,7 +215,7 @@ class Trainer:
       return fit_lib.Options(
           **vars(listener), seed=seed, devices=self.devices,
           checkpoint_dir=folders[seed] / checkpoint,
-          metrics_path=out / runs.METRICS, run=f"{run}-{seed}")
+          metrics_path=out / run_files.METRICS, run=f"{run}-{seed}")
 
     start = functools.partial(self._begin, architecture, begin, files) if (
         begin and files) else None
@@ -304,11 +304,11 @@ class Trainer:
       if not path.exists():
         glance = lambda method, state: self.judge.glance(
             method, jax.device_put(state, jax.local_devices()[0]))
-        runs.write_kept(path, {**over.report, **({
+        run_files.write_kept(path, {**over.report, **({
             "train_accuracy_before_derivation": glance(method, state),
             "train_accuracy_after_derivation": glance(over.method, over.state)
         } if method.evaluate and over.method.evaluate else {})})
-      return runs.read_json(path, shapes.HANDED_OVER)
+      return run_files.read_json(path, shapes.HANDED_OVER)
 
     with self.clock.part(clock_lib.EVALUATION):
       return self.processes.of_first(measure)
@@ -325,19 +325,20 @@ class Trainer:
       given: of every seed, what reads its variables (`weights.read`).
     """
     def take(seed, read):
-      folder = out / runs.NETWORKS / f"{name}-{seed}"
-      if not (folder / runs.RESULT).exists():
+      folder = out / run_files.NETWORKS / f"{name}-{seed}"
+      if not (folder / run_files.RESULT).exists():
         folder.mkdir(parents=True, exist_ok=True)
         self._write(folder, architecture, read(), seed, {},
                     time.monotonic())
-      return runs.read_json(folder / runs.RESULT)
+      return run_files.read_json(folder / run_files.RESULT)
 
     return [self.processes.of_first(functools.partial(take, seed, read))
             for seed, read in given.items()]
 
   def files(self, out: pathlib.Path, name: str) -> dict[int, pathlib.Path]:
     """Of every seed the file with the weights of a network of a run."""
-    return {seed: out / runs.NETWORKS / f"{name}-{seed}" / runs.WEIGHTS
+    folder = out / run_files.NETWORKS
+    return {seed: folder / f"{name}-{seed}" / run_files.WEIGHTS
             for seed in range(self.seed, self.seed + self.config.seeds)}
 
   def _conclude(self, folder, feed, method, state, given, report, seed, before,
@@ -371,7 +372,8 @@ class Trainer:
     if self.skipped is not None:  # This process has looked at all of them.
       self.skipped["test"] = len(_damaged(self.dataset.test_images))
       more = {"skipped": dict(self.skipped), **more}
-    networks_lib.keep_weights(folder / runs.WEIGHTS, self.judge.keep(variables))
+    networks_lib.keep_weights(
+      folder / run_files.WEIGHTS, self.judge.keep(variables))
     result = {
         **judged, "seed": seed, "architecture": codec.to_dict(architecture),
         "place": {k: v for k, v in self.place._asdict().items()
@@ -383,7 +385,7 @@ class Trainer:
         **({} if self.dataset.resize == "stretch" else {
             "resize": self.dataset.resize}), **more,
         "seconds": round(time.monotonic() - began, 1)}
-    runs.write_kept(folder / runs.RESULT, result)
+    run_files.write_kept(folder / run_files.RESULT, result)
     return result
 
 

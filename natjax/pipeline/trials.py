@@ -27,7 +27,7 @@ from natjax.graph import codec
 from natjax.methods import acceptance, supervised
 from natjax.methods import bounds as bounds_lib
 from natjax.pipeline import clock as clock_lib
-from natjax.pipeline import runs, versus
+from natjax.pipeline import run_files, runs, versus
 from natjax.pipeline import trainer as trainer_lib
 from natjax.training import devices as devices_lib
 from natjax.training import fit as fit_lib
@@ -167,8 +167,8 @@ class Trials:
                               for i in report["finalists"][:self._most])]
       bound = not any(row["original"] for row in rows)
       found = self._compete(out, networks, bound, listener, files, budget)
-      of_first(lambda: runs.write_kept(path, found))
-    found = of_first(lambda: runs.read_json(path))
+      of_first(lambda: run_files.write_kept(path, found))
+    found = of_first(lambda: run_files.read_json(path))
     _, *tried = found["acceptance"]["trials"]
     returned = original if not found["acceptance"]["accepted"] else (
         codec.from_dict(next(
@@ -218,7 +218,7 @@ class Trials:
                            budget),
             "trial_seconds": round(max(
                 time.monotonic() - began,
-                metrics_lib.seconds(out / runs.METRICS, f"{LABEL}-")), 1)}
+                metrics_lib.seconds(out / run_files.METRICS, f"{LABEL}-")), 1)}
 
   def _judged(self, rows, networks, winner, count, bound, budget):
     """The verdict on the network that was left."""
@@ -256,7 +256,7 @@ class Trials:
           batch_size=self._config.batch_size,
           preparation=self._trainer.judge.preparation, options=fit_lib.Options(
               **vars(listener), seed=self._trainer.seed, run=name,
-              devices=self._devices, metrics_path=out / runs.METRICS,
+              devices=self._devices, metrics_path=out / run_files.METRICS,
               checkpoint_dir=out / "checkpoint" / name))
 
   def _count(self, objective, state, original, before):

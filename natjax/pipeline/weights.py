@@ -24,7 +24,7 @@ from natjax.methods import entry as entry_lib
 from natjax.networks import inherit, trees
 from natjax.networks import network as network_lib
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import run_data, runs, shapes
+from natjax.pipeline import run_data, run_files, runs, shapes
 from natjax.pipeline import trainer as trainer_lib
 from natjax.training import settings
 
@@ -200,7 +200,7 @@ def usual_seeds(source: Source | None, config: supervised.TrainConfig
   if isinstance(source, str | os.PathLike):
     holds = lambda name: os.path.isfile(os.path.join(source, name))
     one = os.path.isfile(source) or (
-        holds(runs.RESULT) and not holds(runs.CONFIG))
+        holds(run_files.RESULT) and not holds(run_files.CONFIG))
   return dataclasses.replace(config, seeds=1) if one else config
 
 
@@ -234,7 +234,7 @@ def handed_on(out: pathlib.Path,
               architecture: codec.Architecture) -> pathlib.Path:
   """The file of a run with what a network of an architecture begins with."""
   content = zlib.crc32(codec.to_json(architecture).encode())
-  return out / "checkpoint" / runs.INHERITED / f"{content:08x}.npz"
+  return out / "checkpoint" / run_files.INHERITED / f"{content:08x}.npz"
 
 
 def find(source: Source, architecture: codec.Architecture,
@@ -265,11 +265,12 @@ def find(source: Source, architecture: codec.Architecture,
         f"weights is {source}, and there is no such file or folder; name a"
         " run's folder, that of one of its networks, or a file of weights",
         "weights")
-  if not (path / runs.CONFIG).exists() and (path / runs.RESULT).is_file():
-    path /= runs.WEIGHTS  # The folder of a network.
+  if not (path / run_files.CONFIG).exists() and (
+      path / run_files.RESULT).is_file():
+    path /= run_files.WEIGHTS  # The folder of a network.
     if not path.is_file():
       raise errors.InputError(
-          f"weights is {source}, whose {runs.WEIGHTS} is gone; train the"
+          f"weights is {source}, whose {run_files.WEIGHTS} is gone; train the"
           " network again, or name another", "weights")
   if path.is_file():
     if len(seeds) > 1:
@@ -281,7 +282,7 @@ def find(source: Source, architecture: codec.Architecture,
   with errors.within("weights"):
     folders = networks_lib.networks(path)
   held = {name: _architecture(folder) for name, folder in folders.items()}
-  found = {name: folder / runs.WEIGHTS for name, folder in folders.items()
+  found = {name: folder / run_files.WEIGHTS for name, folder in folders.items()
            if held[name] in (architecture, codec.pad(architecture))}
   # Of a run that kept the original, the other is the same network.
   found = {name: path for name, path in found.items()
@@ -317,7 +318,7 @@ def _differs(folder, theirs, architecture, like):
   """
   padded = theirs is not None and theirs == codec.pad(theirs)
   try:
-    held = networks_lib.load_weights(folder / runs.WEIGHTS)
+    held = networks_lib.load_weights(folder / run_files.WEIGHTS)
   except errors.InputError:
     return ""
   return networks_lib.misfits(
@@ -325,7 +326,7 @@ def _differs(folder, theirs, architecture, like):
 
 
 def _architecture(folder):
-  result = runs.read_json(folder / runs.RESULT)
+  result = run_files.read_json(folder / run_files.RESULT)
   try:
     return codec.from_dict(result["architecture"])
   except (KeyError, TypeError, errors.InputError):
@@ -384,7 +385,7 @@ def note(found: Mapping[int, pathlib.Path],
       return (f"{path.name} does not say how images are normalised for it; here"
               f" by mean {mean}, deviation {std}")
     folder = next((p for p in path.resolve().parents[:3] if (
-        p / runs.CONFIG).is_file()), None)
+        p / run_files.CONFIG).is_file()), None)
     if folder is None:
       continue
     there = runs.read_config(folder, shapes.CONFIG)

@@ -18,6 +18,7 @@ from natjax.pipeline import (
   estimates,
   progress,
   rate,
+  run_files,
   runs,
   shapes,
   summary,
@@ -95,7 +96,7 @@ class Work:
     return runs.find_result(self.trainer.processes, out)
 
   def _check_memory(self, out):
-    if not (pathlib.Path(out) / runs.RESULT).is_file():
+    if not (pathlib.Path(out) / run_files.RESULT).is_file():
       estimates.check_memory(self.estimate(), self.trainer)
 
   @contextlib.contextmanager
@@ -132,7 +133,7 @@ class Work:
         if shown:
           runs.write_architecture(folder, shown[-1])
           drawing.save(folder / "architecture.svg", *shown)
-        runs.write_kept(folder / runs.RESULT, result)
+        run_files.write_result(folder, result)
     return result
 
   @contextlib.contextmanager
@@ -143,8 +144,8 @@ class Work:
     lost.
     """
     path, first = out / _TIME, self.trainer.processes.first
-    clock = self.trainer.clock = clock_lib.Clock(
-        runs.read_json(path, shapes.TIME) if first and path.exists() else None)
+    clock = self.trainer.clock = clock_lib.Clock(run_files.read_json(
+        path, shapes.TIME) if first and path.exists() else None)
     refused = False
     try:
       with clock.running():
@@ -153,9 +154,9 @@ class Work:
       refused = True  # Of what is damaged nothing is changed.
       raise
     finally:
-      if first and not refused and (out / runs.METRICS).exists():
+      if first and not refused and (out / run_files.METRICS).exists():
         path.parent.mkdir(exist_ok=True)
-        runs.write_json(path, clock.seconds)
+        run_files.write_json(path, clock.seconds)
 
   def estimate(self, teraflops: float | None = None) -> dict[str, Any]:
     """Size of the job; see `TrainJob.estimate` and `planned.Planned`."""

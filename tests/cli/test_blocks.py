@@ -11,7 +11,7 @@ from natjax import cli, data
 from natjax.costs import exact as cost
 from natjax.graph import blocks, codec
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import runs
+from natjax.pipeline import run_files
 
 EDGE = blocks.Edge
 PLAIN = blocks.Block(
@@ -43,8 +43,9 @@ def command(folder, *more):
 @pytest.fixture(scope="module")
 def run(folder):
   assert cli.main(command(folder)) == 0
+  out = folder / "run"
   return types.SimpleNamespace(
-      out=folder / "run", result=runs.read_json(folder / "run" / "result.json"))
+      out=out, result=run_files.read_json(out / "result.json"))
 
 
 @pytest.mark.long

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from natjax import cli
-from natjax.pipeline import run_data, runs
+from natjax.pipeline import run_data, run_files, runs
 
 TRAIN = ["train", "darts", "--dataset", "digits", "--image-size", "8",
          "--preset", "demo", "--epochs", "1", "--cells", "1",
@@ -76,7 +76,8 @@ def test_a_configuration_that_lacks_what_evaluation_needs(key, copy, capsys):
 def test_a_source_of_data_with_settings_of_no_version(copy, capsys):
   path = copy / "config.json"
   config = json.loads(path.read_text())
-  runs.write_kept(path, {**config, "source": {**config["source"], "other": 1}})
+  run_files.write_kept(
+    path, {**config, "source": {**config["source"], "other": 1}})
   text = check_refused(capsys, "evaluate", copy)
   assert "config.json is damaged" in text and "other" in text
 

@@ -18,7 +18,7 @@ from natjax import cli, data, errors, operations, spaces, zoo
 from natjax.costs import exact as cost
 from natjax.graph import codec, skeleton
 from natjax.graph import genotype as architecture
-from natjax.pipeline import presets, runs
+from natjax.pipeline import presets, run_files
 from tests.cli.commands import GENOTYPE, run, run_json, write
 
 
@@ -219,10 +219,10 @@ def test_letters_that_the_terminal_does_not_have(
 
 
 def test_a_file_is_not_damaged_for_what_cannot_be_printed():
-  with pytest.raises(UnicodeEncodeError), runs.reading("result.json"):
+  with pytest.raises(UnicodeEncodeError), run_files.reading("result.json"):
     "\xb1".encode("ascii")
   with pytest.raises(errors.InputError, match="is damaged"), (
-      runs.reading("result.json")):
+      run_files.reading("result.json")):
     b"\xb1".decode("ascii")
 
 

@@ -17,7 +17,7 @@ from natjax.drawing import candidates
 from natjax.graph import codec, skeleton
 from natjax.graph import genotype as architecture
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import presets, runs
+from natjax.pipeline import presets, run_files
 from natjax.training import fit
 from tests.cli.commands import (
   assert_refused,
@@ -266,7 +266,7 @@ def test_overwrite_starts_anew(finished, monkeypatch, tmp_path):
   assert (code, out) == (130, "")
   assert "resumes it" in err.splitlines()[-1]
   left = {path.name for path in folder.iterdir()}
-  assert left == {"notes.txt", "config.json"}
+  assert left == {"notes.txt", "config.json", "checksums.json"}
   assert json.loads((folder / "config.json").read_text())["seed"] == 3
 
 
@@ -288,7 +288,7 @@ def test_evaluate_refuses_other_data(place, finished, tmp_path):
   folder = shutil.copytree(finished.folder, tmp_path / "run")
   config = json.loads((folder / "config.json").read_text())
   del config["source"]  # As earlier versions wrote it.
-  runs.write_kept(folder / "config.json", {**config, "dataset": "flowers"})
+  run_files.write_kept(folder / "config.json", {**config, "dataset": "flowers"})
   assert_refused(place, ["evaluate", folder], "unknown data set 'flowers'",
                  "--dataset")
 
@@ -304,6 +304,6 @@ def test_evaluate_refuses_damaged_weights(place, finished, tmp_path):
   assert_refused(place, ["evaluate", folder], "checksums.json is gone")
   config = json.loads((folder / "config.json").read_text())
   del config["checksums"]  # As of an earlier version.
-  runs.write_kept(folder / "config.json", config)
+  run_files.write_kept(folder / "config.json", config)
   assert_refused(place, ["evaluate", folder], "weights.npz is damaged, or"
                  " no file of weights; train the network again")

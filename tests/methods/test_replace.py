@@ -19,7 +19,7 @@ from natjax.methods import replace, replace_choice, supervised
 from natjax.networks import network as network_lib
 from natjax.networks import trees
 from natjax.operations import edges
-from natjax.pipeline import choosing, runs
+from natjax.pipeline import choosing, run_files, runs
 from natjax.pipeline import networks as networks_lib
 from natjax.training import devices as devices_lib
 from natjax.training import metrics
@@ -320,7 +320,7 @@ def test_a_run_whose_places_had_numbers_is_known(a_run, tmp_path):
   assert "block 0, 1 -> 2" in places
   config["space"]["replacements"] = {
       f"block 0, edge {i}": names for i, names in enumerate(places.values())}
-  runs.write_kept(older / "config.json", config)
+  run_files.write_kept(older / "config.json", config)
   assert run(older, GENEROUS) == result
 
 

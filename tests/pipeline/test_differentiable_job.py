@@ -14,7 +14,7 @@ from natjax.graph import blocks, codec
 from natjax.methods import differentiable, nat, supervised
 from natjax.objectives import simclr
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import presets, runs
+from natjax.pipeline import presets, run_files, runs
 from tests import tiny
 
 NETWORK = blocks.scale(zoo.get("resnet20"), 0.25)
@@ -81,7 +81,7 @@ def test_theta_is_written_epoch_by_epoch_and_drawn(finished):
   assert stages == ["network"]
   assert (out / "theta.svg").read_text().startswith("<?xml")
   assert (out / "architecture.svg").exists()
-  report = runs.read_json(
+  report = run_files.read_json(
       out / "networks" / "transformed-0" / "derived.json")
   assert report["theta"] == theta[-1]
   assert theta[-1]["block 0"][0] != [0.0, 0.0, 1.0]
@@ -127,7 +127,7 @@ def test_seeds_train_at_once_on_devices_of_their_own(tmp_path):
   assert all(len(t) == 2 for t in theta.values())
   assert theta["theta-0"] != theta["theta-1"]
   for seed in (0, 1):  # Each derives from a theta of its own.
-    report = runs.read_json(
+    report = run_files.read_json(
         out / "networks" / f"transformed-{seed}" / "derived.json")
     assert report["theta"] == theta[f"theta-{seed}"][-1]
     tried, = result["seeds"][seed]["tries"]

@@ -22,7 +22,7 @@ from natjax import data, errors, pipeline
 from natjax.cli import processes
 from natjax.graph import genotype
 from natjax.methods import supervised
-from natjax.pipeline import runs
+from natjax.pipeline import run_files, runs
 from natjax.training import checkpoints, devices, distributed
 
 try:
@@ -67,7 +67,7 @@ def copy(stopped, tmp_path):
 
 
 def change(path, **values):
-  runs.write_kept(path, {**json.loads(path.read_text()), **values})
+  run_files.write_kept(path, {**json.loads(path.read_text()), **values})
 
 
 def contents(folder):
@@ -141,7 +141,7 @@ def test_another_number_of_cores_is_told_of(copy):
 def test_a_run_that_kept_no_versions_goes_on(copy):
   config = json.loads((copy / "config.json").read_text())
   del config["versions"], config["machine"]
-  runs.write_kept(copy / "config.json", config)
+  run_files.write_kept(copy / "config.json", config)
   assert train(copy, strict=True)["accuracy"] >= 0
 
 
@@ -158,8 +158,8 @@ def test_the_command_line_warns_in_a_line(capsys):
     "architecture.json", "checkpoint/derived.json", f"{NETWORK}/result.json"])
 def test_a_file_that_was_changed_by_hand(name, copy):
   (copy / name).parent.mkdir(exist_ok=True)
-  runs.write_kept(copy / name, {"a": 1})
-  runs.write_kept(copy / name, {"a": 2})  # As a kill may leave the former.
+  run_files.write_kept(copy / name, {"a": 1})
+  run_files.write_kept(copy / name, {"a": 2})  # As a kill may leave the former.
   (copy / name).write_text((copy / name).read_text().replace("2", "3"))
   before = contents(copy)
   with pytest.raises(errors.InputError, match="is not what the run wro") as e:
@@ -169,18 +169,18 @@ def test_a_file_that_was_changed_by_hand(name, copy):
 
 def test_a_kill_leaves_a_file_old_or_new(tmp_path):
   path = tmp_path / "a.json"
-  runs.write_kept(path, {"a": 1})
+  run_files.write_kept(path, {"a": 1})
   old = path.read_text()
-  runs.write_kept(path, {"a": 2})
+  run_files.write_kept(path, {"a": 2})
   for text in (old, path.read_text()):
     path.write_text(text)
-    runs.read_json(path)
+    run_files.read_json(path)
   path.write_text(old.replace("1", "7"))
   with pytest.raises(errors.InputError, match=r"a\.json is not what the run"):
-    runs.read_json(path)
+    run_files.read_json(path)
   (tmp_path / "checksums.json").write_text("[")
   with pytest.raises(errors.InputError, match=r"checksums\.json is damaged"):
-    runs.read_json(path)
+    run_files.read_json(path)
 
 
 def test_a_finished_architecture_that_was_changed(copy):
@@ -206,26 +206,26 @@ def test_checksums_that_are_gone(copy):
   assert contents(copy) == before
   config = json.loads((copy / "config.json").read_text())
   assert config.pop("checksums") is True  # Earlier versions did not say so.
-  runs.write_kept(copy / "config.json", config)
+  run_files.write_kept(copy / "config.json", config)
   natjax.load(copy, "network-0")
   assert train(copy)["accuracy"] >= 0
 
 
 @pytest.mark.parametrize("name", ["architecture.json", "result.json"])
 def test_checksums_of_the_run_that_are_gone(name, tmp_path):
-  runs.write_json(tmp_path / "config.json", {"kind": "train",
-                                             "checksums": True})
-  runs.write_kept(tmp_path / name, {"a": 1})
-  assert runs.read_json(tmp_path / name) == {"a": 1}
-  runs.read_json(tmp_path / "config.json")
+  run_files.write_json(tmp_path / "config.json", {"kind": "train",
+                                                  "checksums": True})
+  run_files.write_kept(tmp_path / name, {"a": 1})
+  assert run_files.read_json(tmp_path / name) == {"a": 1}
+  run_files.read_json(tmp_path / "config.json")
   for held in ({}, {"other.json": [1]}, {name: []}):
-    runs.write_json(tmp_path / "checksums.json", held)
+    run_files.write_json(tmp_path / "checksums.json", held)
     with pytest.raises(errors.InputError, match=rf"sums\.json lacks {name};"):
-      runs.read_json(tmp_path / name)
+      run_files.read_json(tmp_path / name)
   (tmp_path / "checksums.json").unlink()
-  runs.read_json(tmp_path / "config.json")
+  run_files.read_json(tmp_path / "config.json")
   with pytest.raises(errors.InputError, match=r"checksums\.json is gone"):
-    runs.read_json(tmp_path / name)
+    run_files.read_json(tmp_path / name)
 
 
 @pytest.mark.parametrize("name, value", [
@@ -234,7 +234,7 @@ def test_checksums_of_the_run_that_are_gone(name, tmp_path):
 def test_a_configuration_with_something_else_in_it(name, value, tmp_path):
   config = {"kind": "train", "versions": {}, "machine": {}}
   runs.open_run(tmp_path, config)
-  runs.write_json(tmp_path / "config.json", {**config, name: value})
+  run_files.write_kept(tmp_path / "config.json", {**config, name: value})
   said = rf"damaged: {name}.* must be"
   with pytest.raises(errors.InputError, match=said) as e:
     runs.open_run(tmp_path, config)
@@ -245,18 +245,21 @@ def test_networks_of_exchanged_seeds(tmp_path):
   folder = tmp_path / "networks"
   for seed in (0, 1):
     (folder / f"network-{seed}").mkdir(parents=True)
-    runs.write_kept(folder / f"network-{seed}" / "result.json", {"seed": seed})
-  assert runs.read_json(folder / "network-1" / "result.json") == {"seed": 1}
+    run_files.write_kept(
+      folder / f"network-{seed}" / "result.json", {"seed": seed})
+  assert run_files.read_json(folder / "network-1" /
+                             "result.json") == {"seed": 1}
   (folder / "network-0").rename(tmp_path / "aside")
   (folder / "network-1").rename(folder / "network-0")
   with pytest.raises(errors.InputError, match="-0 holds the network of seed 1"):
-    runs.read_json(folder / "network-0" / "result.json")
+    run_files.read_json(folder / "network-0" / "result.json")
 
 
 def test_checksums_of_what_no_file_can_be_called(tmp_path):
   config = {"kind": "train"}
   runs.open_run(tmp_path, config)
-  runs.write_json(tmp_path / "checksums.json", {"a" * 300: [1], "../b": [1]})
+  run_files.write_json(tmp_path / "checksums.json",
+                       {"a" * 300: [1], "../b": [1]})
   assert runs.open_run(tmp_path, config) == tmp_path
 
 
@@ -265,7 +268,7 @@ def test_a_kept_file_elsewhere_needs_no_checksums(copy, tmp_path):
   elsewhere = tmp_path / "a" / "b"
   shutil.copytree(copy / NETWORK, elsewhere,
                   ignore=shutil.ignore_patterns("checksums.json"))
-  assert runs.read_json(elsewhere / "result.json")["accuracy"] >= 0
+  assert run_files.read_json(elsewhere / "result.json")["accuracy"] >= 0
 
 
 @pytest.mark.parametrize("cut", [0, 1])

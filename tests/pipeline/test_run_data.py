@@ -5,7 +5,7 @@ from PIL import Image
 import pytest
 
 from natjax import data, errors
-from natjax.pipeline import run_data, runs
+from natjax.pipeline import run_data, run_files, runs
 
 CONFIG = {"kind": "train"}
 
@@ -69,7 +69,7 @@ def of_classes(out, names):
   """A run's network, as far as its classes go."""
   folder = out / "networks" / "network-0"
   folder.mkdir(parents=True)
-  runs.write_json(folder / "result.json", {
+  run_files.write_json(folder / "result.json", {
       "accuracy": 0.25, "seed": 0, "architecture": {}, "place": {},
       "auxiliary": False, "dtype": "float32", "mean": [0.5] * 3,
       "std": [0.25] * 3, "class_names": [*names]})
@@ -153,9 +153,8 @@ def test_data_of_a_run_that_kept_no_path(tmp_path):
   assert described.pop("source") == {"name": "digits", "data_dir": None}
   out = runs.open_run(tmp_path, {**CONFIG, **described})
   assert run_data.load(out)[1]
-  path = out / "config.json"
-  path.write_text(path.read_text().replace(
-      f'"crc32": {described["crc32"]}', '"crc32": 7'))
+  run_files.write_kept(out / "config.json", {
+      **runs.read_config(out), "crc32": 7})
   with pytest.raises(errors.InputError, match="by --dataset"):
     run_data.load(out)
 

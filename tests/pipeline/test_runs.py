@@ -17,9 +17,10 @@ from natjax.graph import genotype as architecture
 from natjax.graph import skeleton
 from natjax.networks import network
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import runs
+from natjax.pipeline import run_files, runs
 from natjax.training import distributed
 
+BEGUN = {"config.json", "checksums.json"}
 CONFIG = {"kind": "train", "seed": 0, "train": {"epochs": 2, "cells": 3},
           "nodes": (2, 3)}
 CELL = architecture.Cell(
@@ -50,13 +51,13 @@ def fill(folder):
 def test_a_new_folder_is_made_with_its_parents(tmp_path):
   out = runs.open_run(str(tmp_path / "a" / "b"), CONFIG)
   assert out == tmp_path / "a" / "b"
-  assert set(contents(out)) == {"config.json"}
+  assert set(contents(out)) == BEGUN
   assert runs.read_config(out) == json.loads(json.dumps(CONFIG))
 
 
 def test_an_empty_folder_is_taken(tmp_path):
   runs.open_run(tmp_path, CONFIG)
-  assert set(contents(tmp_path)) == {"config.json"}
+  assert set(contents(tmp_path)) == BEGUN
 
 
 def test_the_same_configuration_changes_nothing(tmp_path):
@@ -71,7 +72,7 @@ def test_overwrite_removes_what_a_run_wrote_and_no_more(tmp_path):
   runs.open_run(tmp_path, CONFIG)
   fill(tmp_path)
   runs.open_run(tmp_path, CONFIG | {"seed": 1}, overwrite=True)
-  assert set(contents(tmp_path)) == {"config.json", "mine.txt"}
+  assert set(contents(tmp_path)) == {*BEGUN, "mine.txt"}
   assert runs.read_config(tmp_path)["seed"] == 1
 
 
@@ -90,7 +91,7 @@ def test_an_architecture_also_in_the_words_of_the_field(tmp_path):
 
 def test_overwrite_of_a_new_folder(tmp_path):
   runs.open_run(tmp_path / "run", CONFIG, overwrite=True)
-  assert set(contents(tmp_path / "run")) == {"config.json"}
+  assert set(contents(tmp_path / "run")) == BEGUN
 
 
 def test_overwrite_killed_midway_still_leaves_a_run(tmp_path, monkeypatch):
@@ -107,12 +108,18 @@ def test_overwrite_killed_midway_still_leaves_a_run(tmp_path, monkeypatch):
   assert not (tmp_path / "result.json").exists()
   runs.open_run(tmp_path, CONFIG)
   runs.open_run(tmp_path, CONFIG, overwrite=True)
-  assert set(contents(tmp_path)) == {"config.json", "mine.txt"}
+  assert set(contents(tmp_path)) == {*BEGUN, "mine.txt"}
 
 
-def test_a_start_killed_before_its_first_file_was_whole(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["checksums.json", "config.json"])
+def test_a_start_killed_before_its_first_file_was_whole(
+    tmp_path, monkeypatch, name):
+  replace = os.replace
+
   def killed(source, target):
-    raise KeyboardInterrupt
+    if os.path.basename(target) == name:
+      raise KeyboardInterrupt
+    replace(source, target)
 
   monkeypatch.setattr(os, "replace", killed)
   with pytest.raises(KeyboardInterrupt):
@@ -120,7 +127,15 @@ def test_a_start_killed_before_its_first_file_was_whole(tmp_path, monkeypatch):
   monkeypatch.undo()
   assert contents(tmp_path)
   runs.open_run(tmp_path, CONFIG)
-  assert set(contents(tmp_path)) == {"config.json"}
+  assert set(contents(tmp_path)) == BEGUN
+
+
+def test_a_configuration_changed_before_the_run_wrote_anything(tmp_path):
+  runs.open_run(tmp_path, CONFIG)
+  path = tmp_path / "config.json"
+  path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+  with pytest.raises(errors.InputError, match="is not what the run"):
+    runs.open_run(tmp_path, {**CONFIG, "seed": 1})
 
 
 @pytest.mark.parametrize("other,difference", [
@@ -203,19 +218,19 @@ def test_a_damaged_configuration_is_refused_or_overwritten(tmp_path):
 
 def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
   path = tmp_path / "result.json"
-  runs.write_json(path, {"accuracy": 0.1})
+  run_files.write_json(path, {"accuracy": 0.1})
   with pytest.raises(TypeError):
-    runs.write_json(path, {"accuracy": object()})
-  assert runs.read_json(path) == {"accuracy": 0.1}
+    run_files.write_json(path, {"accuracy": object()})
+  assert run_files.read_json(path) == {"accuracy": 0.1}
   path.write_bytes(b'\xef\xbb\xbf{"accuracy": 0.2}')  # As Windows writes it.
-  assert runs.read_json(path) == {"accuracy": 0.2}
+  assert run_files.read_json(path) == {"accuracy": 0.2}
   assert set(contents(tmp_path)) == {"result.json"}
 
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-300, 359 / 360])
 def test_json_keeps_every_bit(tmp_path, value):
-  runs.write_json(tmp_path / "f.json", {"x": value})
-  assert runs.read_json(tmp_path / "f.json") == {"x": value}
+  run_files.write_json(tmp_path / "f.json", {"x": value})
+  assert run_files.read_json(tmp_path / "f.json") == {"x": value}
 
 
 @pytest.mark.parametrize("text,match", [
@@ -226,7 +241,7 @@ def test_unreadable_json(tmp_path, text, match):
   if text is not None:
     path.write_bytes(text)
   with pytest.raises(errors.InputError, match=match):
-    runs.read_json(path)
+    run_files.read_json(path)
 
 
 def test_weights_round_trip(tmp_path):
@@ -288,7 +303,7 @@ def trained(tmp_path_factory):
     folder = out / "networks" / name
     folder.mkdir(parents=True)
     networks_lib.save_weights(folder / "weights.npz", variables)
-    runs.write_json(folder / "result.json", {
+    run_files.write_json(folder / "result.json", {
         "accuracy": 0.25, "seed": int(name[-1]),
         "architecture": architecture.to_dict(GENOTYPE),
         "place": place._asdict(), "auxiliary": False, "dtype": "float32",
@@ -422,7 +437,7 @@ def test_names_that_are_no_text(trained, name):
 
 HOLD = """
 import sys
-from natjax.pipeline import runs
+from natjax.pipeline import run_files, runs
 with runs.locked(sys.argv[1]):
   print("held", flush=True)
   sys.stdin.read()
@@ -465,7 +480,7 @@ RESULTS = {
 def test_results_are_found_as_they_were_written(kind, tmp_path):
   out = runs.open_run(tmp_path, {"kind": kind})
   assert runs.find_result(ONE, out) is None
-  runs.write_json(out / "result.json", RESULTS[kind])
+  run_files.write_json(out / "result.json", RESULTS[kind])
   assert runs.find_result(ONE, out) == RESULTS[kind]
 
 
@@ -490,7 +505,7 @@ def test_results_of_another_shape_are_refused(kind, text, tmp_path):
 def test_parts_of_results_of_another_type_are_named(kind, key, tmp_path):
   out = runs.open_run(tmp_path, {"kind": kind})
   for value in (["x"], {"a": 3}, None):
-    runs.write_json(out / "result.json", {**RESULTS[kind], key: value})
+    run_files.write_json(out / "result.json", {**RESULTS[kind], key: value})
     with pytest.raises(errors.InputError, match=f"is damaged: {key}"):
       runs.find_result(ONE, out)
 
@@ -511,7 +526,7 @@ def test_files_in_the_place_of_folders_and_folders_of_files(
   with pytest.raises(errors.InputError, match=f"{name} is a .* and must be a"):
     runs.open_run(tmp_path, CONFIG)
   runs.open_run(tmp_path, CONFIG, overwrite=True)
-  assert set(contents(tmp_path)) == {"config.json"}
+  assert set(contents(tmp_path)) == BEGUN
 
 
 @pytest.mark.parametrize("name, value", [
@@ -535,43 +550,43 @@ def test_a_network_of_another_run_or_name_is_refused(tmp_path):
     out = runs.open_run(tmp_path / name, {**CONFIG, "seed": seed})
     for part in ("original-0", "transformed-0"):
       (out / "networks" / part).mkdir(parents=True)
-      runs.write_kept(out / "networks" / part / "result.json", {"seed": 0})
+      run_files.write_kept(out / "networks" / part / "result.json", {"seed": 0})
     return out
 
   mine, other = run("mine", 0), run("other", 1)
   result = lambda name: mine / "networks" / name / "result.json"
-  runs.check_sum(result("original-0"))
+  run_files.check_sum(result("original-0"))
   source = {**runs.read_config(mine), "source": {"name": "/elsewhere"}}
-  runs.write_json(mine / "config.json", source)  # Data may move.
-  runs.check_sum(result("original-0"))
+  run_files.write_json(mine / "config.json", source)  # Data may move.
+  run_files.check_sum(result("original-0"))
   shutil.rmtree(mine / "networks" / "original-0")
   shutil.copytree(other / "networks" / "original-0",
                   mine / "networks" / "original-0")
   with pytest.raises(errors.InputError, match="original-0 is not what the run"):
-    runs.check_sum(result("original-0"))
+    run_files.check_sum(result("original-0"))
   shutil.rmtree(mine / "networks" / "original-0")
   (mine / "networks" / "transformed-0").rename(mine / "networks" / "original-0")
   with pytest.raises(errors.InputError, match="has another network's name"):
-    runs.check_sum(result("original-0"))
-  runs.adopt(other / "networks" / "original-0",
-             mine / "networks" / "original-0")
-  runs.check_sum(result("original-0"))
+    run_files.check_sum(result("original-0"))
+  run_files.adopt(other / "networks" / "original-0",
+                  mine / "networks" / "original-0")
+  run_files.check_sum(result("original-0"))
 
 
 def test_a_finished_run_knows_which_networks_it_had(tmp_path):
   out = runs.open_run(tmp_path / "run", CONFIG)
-  assert runs.gone(out) == []
+  assert run_files.gone(out) == []
   for name in ("network-0", "network-1"):
     (out / "networks" / name).mkdir(parents=True)
-    runs.write_kept(out / "networks" / name / "result.json", {"seed": 0})
+    run_files.write_kept(out / "networks" / name / "result.json", {"seed": 0})
   shutil.rmtree(out / "networks" / "network-1")
-  assert runs.gone(out) == []  # Not finished: it may be trained again.
-  runs.write_kept(out / "result.json", {})
-  assert runs.gone(out) == []
+  assert run_files.gone(out) == []  # Not finished: it may be trained again.
+  run_files.write_result(out, {})
+  assert run_files.gone(out) == []
   part = shutil.copytree(out, out / "seed-3")
   for folder in (out, part):
     shutil.rmtree(folder / "networks")
-  assert runs.gone(out) == [
+  assert run_files.gone(out) == [
       "networks/network-0", "seed-3/networks/network-0"]
   assert runs.open_run(out, CONFIG) == out
 
@@ -579,7 +594,7 @@ def test_a_finished_run_knows_which_networks_it_had(tmp_path):
 def test_rows_of_a_finished_run_that_were_changed(tmp_path):
   out = runs.open_run(tmp_path / "run", CONFIG)
   (out / "metrics.jsonl").write_text("1\n2\n")
-  runs.write_kept(out / "result.json", {})
+  run_files.write_result(out, {})
   runs.open_run(out, CONFIG)
   (out / "metrics.jsonl").write_text("1\n")
   before = contents(out)

@@ -203,7 +203,8 @@ def test_of_several_seeds_on_several_devices(tmp_path, method):
   # What stands there is removed, as of every run.
   (tmp_path / "run" / "config.json").write_text("{")
   job.open(tmp_path / "run", overwrite=True)
-  assert [p.name for p in (tmp_path / "run").iterdir()] == ["config.json"]
+  assert {p.name for p in (tmp_path / "run").iterdir()} == {
+      "config.json", "checksums.json"}
 
 
 @pytest.mark.long

@@ -27,7 +27,7 @@ from natjax.networks import inherit
 from natjax.networks import network as network_lib
 from natjax.objectives import arcface
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import presets, runs, weights
+from natjax.pipeline import presets, run_files, runs, weights
 from natjax.training import devices, metrics
 from tests import tiny
 from tests.methods import test_replace, test_replacements
@@ -137,7 +137,7 @@ def test_weights_that_the_run_did_not_write_are_refused(
   # Earlier versions kept none, and did not say that they did.
   config = json.loads((out / "config.json").read_text())
   del config["checksums"]
-  runs.write_kept(out / "config.json", config)
+  run_files.write_kept(out / "config.json", config)
   networks_lib.load(out, "network-3")
 
 
@@ -269,7 +269,7 @@ def test_what_does_not_fit_of_a_run_is_named(a_run, tmp_path):
   kept, padded = shutil.copytree(a_run, tmp_path / "kept"), codec.pad(NETWORK)
   config = json.loads((kept / "config.json").read_text())
   del config["checksums"]  # As of an earlier version.
-  runs.write_kept(kept / "config.json", config)
+  run_files.write_kept(kept / "config.json", config)
   like = jax.eval_shape(functools.partial(network_lib.init, network_lib.module(
       padded, records.Frame(10, 8))), jax.random.key(0))
   for seed in (3, 4):
