@@ -117,7 +117,7 @@ def asked() -> bool:
 
 
 def interruptible() -> contextlib.AbstractContextManager[None]:
-  """Ctrl-C and SIGTERM ask what runs to save and stop; twice, Ctrl-C stops."""
+  """Ctrl-C and other signals ask to save and stop; twice, Ctrl-C stops."""
   return interrupts.interruptible(ASKED, lambda: print(
       "Stopping once what runs is saved; Ctrl-C again to stop at once.",
       file=sys.stderr, flush=True), at_once=[signal.SIGINT])

@@ -172,7 +172,10 @@ def of_file(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 class ResumedElsewhere(UserWarning):
-  """A run goes on under other versions, or on another kind of device."""
+  """A run goes on under other versions, on another kind of device, or else.
+
+  That is under other settings of the compiler. Last digits may differ.
+  """
 
 
 class NotMet(Exception):

@@ -4,7 +4,8 @@ Exit codes: 0 done, 1 a step was not finite, a self-test found a fault, or a
 file could not be written (the disk is full), 2 the input was refused, 3 no
 transformation keeps to the budget, 4 another process of the run is gone (it
 resumes when all are started again), 70 a fault of the library, 130 interrupted
-by Ctrl-C and 143 by SIGTERM (the run is saved and resumes by the same command).
+by Ctrl-C, 143 by SIGTERM and 129 by SIGHUP (the run is saved and resumes by the
+same command).
 
 `parser` reads the arguments, `inputs` what they name; `jobs` are the commands
 that run long, `processes` lets several processes run one of them. `cost` and

@@ -207,7 +207,8 @@ def _run_job(args, job, show) -> int:
   asked: list[int] = []  # Signals.
   try:
     with contextlib.ExitStack() as stack:
-      stack.enter_context(interrupts.interruptible(asked, _stopping))
+      stack.enter_context(interrupts.interruptible(
+          asked, lambda: _stopping(asked[-1])))
       hears = {}
       if first:
         display = stack.enter_context(output.Display(args))
@@ -229,7 +230,9 @@ def _run_job(args, job, show) -> int:
   return 0
 
 
-def _stopping():
+def _stopping(number):
+  if signal.Signals(number).name == "SIGHUP":  # The terminal is gone.
+    console.err.quiet = console.out.quiet = True
   console.err.print(
       "Stopping after this chunk of steps, or once a program that is being"
       " compiled is done; again to stop at once.")

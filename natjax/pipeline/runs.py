@@ -51,7 +51,13 @@ _KINDS = tuple(shapes.RUNS)
 # What wrote no version; its commit is 729c84a.
 _FIRST = "0.1.0"
 # What a run may go on under others of, and how that is told.
-_WHERE = {"versions": "under other versions", "machine": "on another device"}
+_WHERE = {"versions": "under other versions", "machine": "on another device",
+          "compiler": "under other settings of the compiler"}
+# Of jax, by which a program that is compiled computes otherwise.
+_COMPILING = ("default_matmul_precision", "disable_most_optimizations",
+              "optimization_level")
+# Of XLA's flags those by which no number changes.
+_ASIDE = ("--xla_dump", "--xla_force_host_platform_device_count")
 # Of jax, by which random numbers are drawn.
 _USUAL = {"default_prng_impl": "threefry2x32", "random_seed_offset": 0,
           "threefry_partitionable": True, "enable_x64": False}
@@ -134,6 +140,14 @@ def machine(devices: Sequence[jax.Device]) -> dict[str, str | int]:
     found["cores"] = len(os.sched_getaffinity(0)) if hasattr(
         os, "sched_getaffinity") else os.cpu_count() or 1
   return found
+
+
+def compiler() -> dict[str, str]:
+  """What a result's last digits depend on besides, of how it is compiled."""
+  flags = sorted(flag for flag in os.environ.get("XLA_FLAGS", "").split()
+                 if not flag.startswith(_ASIDE))
+  return {"flags": " ".join(flags) or "none", **{
+      name: str(jax.config.values.get(f"jax_{name}")) for name in _COMPILING}}
 
 
 def randomness() -> dict[str, Any]:
@@ -414,7 +428,8 @@ def _check_where(out, old, new, strict):
                        for i in (0, 1))
   began = " and ".join(_WHERE[name] for name in moved)
   if strict:
-    mend = "install those" if [*moved] == ["versions"] else "resume it there"
+    mend = {"versions": "install those", "compiler": "set those"}.get(
+        " ".join(moved), "resume it there")
     raise errors.InputError(
         f"{out} holds an unfinished run that began {began}: {shown} here;"
         f" {mend}, or leave strict out", "strict")

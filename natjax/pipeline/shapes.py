@@ -25,7 +25,8 @@ CONFIG = {"dataset": str, "image_size": int, "classes": int, "crc32": int,
 # Of what is compared when a run is resumed, what is looked into.
 RESUMED = {"source?": CONFIG["source?"], "versions?": dict,
            "versions_before?": [dict], "machine?": dict,
-           "machine_before?": [dict], "space?": (dict, None)}
+           "machine_before?": [dict], "compiler?": dict,
+           "compiler_before?": [dict], "space?": (dict, None)}
 
 # Images that were left out as damaged.
 _SKIPPED = {"skipped?": {"train": int, "test": int}}

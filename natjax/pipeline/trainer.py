@@ -132,8 +132,8 @@ class Trainer:
     """What `config.json` holds of data and training."""
     return {
         "version": natjax.__version__, "versions": runs.versions(),
-        "machine": runs.machine(self.devices), **runs.randomness(),
-        "checksums": True,
+        "machine": runs.machine(self.devices), "compiler": runs.compiler(),
+        **runs.randomness(), "checksums": True,
         **run_data.describe(self.dataset), **self.judge.describe(),
         "train": settings.describe(self.config), "seed": self.seed,
         "devices": len(self.devices),

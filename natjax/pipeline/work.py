@@ -129,7 +129,8 @@ class Work:
       if self.trainer.processes.first:
         config = runs.read_config(folder)
         result.update({name: config[name] for name in (
-            "versions_before", "machine_before") if name in config})
+            "versions_before", "machine_before", "compiler_before")
+                       if name in config})
         if shown:
           runs.write_architecture(folder, shown[-1])
           drawing.save(folder / "architecture.svg", *shown)

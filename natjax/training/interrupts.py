@@ -1,18 +1,23 @@
-"""Ctrl-C and SIGTERM ask what runs to save and stop."""
+"""Ctrl-C, SIGTERM and SIGHUP ask what runs to save and stop."""
 
 from collections.abc import Callable, Collection, Iterator
 import contextlib
 import signal
 
+# Windows has no SIGHUP.
+_HEARD = (signal.SIGINT, signal.SIGTERM, *(
+    [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+
 
 @contextlib.contextmanager
 def interruptible(
     asked: list[int], tell: Callable[[], None], *,
-    at_once: Collection[int] = (signal.SIGINT, signal.SIGTERM)
+    at_once: Collection[int] = _HEARD
 ) -> Iterator[None]:
-  """Hears both signals within, as a listener's `should_stop` may read them.
+  """Hears the signals within, as a listener's `should_stop` may read them.
 
-  SIGTERM is what containers and queues end a process by.
+  SIGTERM is what containers and queues end a process by, SIGHUP a terminal that
+  closes. One that is ignored, as `nohup` does with SIGHUP, stays so.
 
   Args:
     asked: the signals that came; is added to.
@@ -27,10 +32,12 @@ def interruptible(
     asked.append(number)
     if sum(one in at_once for one in asked) > 1:
       raise KeyboardInterrupt
-    tell()
+    with contextlib.suppress(OSError):  # Of a terminal that is gone.
+      tell()
 
-  old = {number: signal.signal(number, handle)
-         for number in (signal.SIGINT, signal.SIGTERM)}
+  old = {number: signal.signal(number, handle) for number in _HEARD
+         if number == signal.SIGINT
+         or signal.getsignal(number) is not signal.SIG_IGN}
   try:
     yield
   finally:

@@ -16,8 +16,8 @@ from natjax.costs import exact as cost
 from natjax.graph import codec, skeleton
 from natjax.graph import genotype as architecture
 from natjax.methods import bilevel, darts, nat, supervised
+from natjax.pipeline import estimates, presets, runs
 from natjax.pipeline import networks as networks_lib
-from natjax.pipeline import presets, runs
 from natjax.training import fit, metrics, settings
 from tests import tiny
 
@@ -317,6 +317,22 @@ def test_what_no_machine_holds_is_refused_before_it_begins(
           GENOTYPE, dataset(), out=tmp_path / "run", devices=1, train=TRAIN,
           search=dataclasses.replace(SEARCH, **wide))
   assert not [*tmp_path.iterdir()]
+
+
+def test_a_step_that_no_machine_holds_is_refused(tmp_path, monkeypatch):
+  config = dataclasses.replace(TRAIN, batch_size=32)
+  job = pipeline.TrainJob(GENOTYPE, dataset(), config, devices=1)
+  counted = job.estimate()
+  has = counted["memory_bytes"] / 10
+  assert 0.99 * has > 8 * counted["params"]
+  monkeypatch.setattr(
+      estimates.devices_lib, "memory", lambda devices: 0.99 * has)
+  with pytest.raises(errors.InputError, match="a step takes about"):
+    job.open(tmp_path / "run")
+  assert not [*tmp_path.iterdir()]
+  monkeypatch.setattr(
+      estimates.devices_lib, "memory", lambda devices: 1.01 * has)
+  job.open(tmp_path / "run")
 
 
 def test_hours_are_those_of_the_multiply_adds():

@@ -138,9 +138,24 @@ def test_another_number_of_cores_is_told_of(copy):
   assert train(copy, strict=True)["accuracy"] >= 0
 
 
+def test_other_settings_of_the_compiler_are_told_of(copy, monkeypatch):
+  config = json.loads((copy / "config.json").read_text())
+  flags = os.environ.get("XLA_FLAGS", "")
+  # Where nothing is computed otherwise, nothing is said.
+  monkeypatch.setenv("XLA_FLAGS", f"--xla_dump_to=/nowhere {flags}")
+  assert runs.compiler() == config["compiler"]
+  monkeypatch.setenv("XLA_FLAGS", "--xla_allow_excess_precision=false")
+  said = ("under other settings of the compiler.*flags .* and flags"
+          " --xla_allow_excess_precision=false here")
+  with pytest.raises(errors.InputError, match=f"{said}; set those"):
+    train(copy, strict=True)
+  with pytest.warns(errors.ResumedElsewhere, match=said):
+    assert train(copy)["compiler_before"] == [config["compiler"]]
+
+
 def test_a_run_that_kept_no_versions_goes_on(copy):
   config = json.loads((copy / "config.json").read_text())
-  del config["versions"], config["machine"]
+  del config["versions"], config["machine"], config["compiler"]
   run_files.write_kept(copy / "config.json", config)
   assert train(copy, strict=True)["accuracy"] >= 0
 
@@ -464,7 +479,8 @@ def test_a_second_job_in_the_same_folder_is_refused(copy):
 
 
 @pytest.mark.long
-def test_sigterm_saves_and_stops_as_ctrl_c_does(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_and_stops_as_ctrl_c_does(number, tmp_path):
   (tmp_path / "g.txt").write_text(genotype.to_darts(GENOTYPE))
   command = [
       sys.executable, "-m", "natjax.cli", "train", "g.txt", "--dataset",
@@ -478,10 +494,16 @@ def test_sigterm_saves_and_stops_as_ctrl_c_does(tmp_path):
   while not rows.exists() and process.poll() is None and (
       time.monotonic() - began < 100):
     time.sleep(0.05)
-  process.send_signal(signal.SIGTERM)
-  _, text = process.communicate(timeout=100)
-  assert process.returncode == 143, text[-2000:]
-  assert "Interrupted and saved" in text.splitlines()[-1]
+  if number == signal.SIGHUP:
+    process.stderr.close()  # As the terminal is.
+  process.send_signal(number)
+  if number == signal.SIGHUP:
+    process.wait(timeout=100)
+    assert process.returncode == 129
+  else:
+    _, text = process.communicate(timeout=100)
+    assert process.returncode == 143, text[-2000:]
+    assert "Interrupted and saved" in text.splitlines()[-1]
   assert [*(tmp_path / "run").glob(f"{NETWORK}/checkpoint/*.seal")]
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask to stop, and a second one stops at once."""
+"""Ctrl-C, SIGTERM and SIGHUP ask to stop, and a second one stops at once."""
 
 import signal
 
@@ -17,6 +17,24 @@ def test_signals_ask_and_the_second_stops_at_once():
     signal.raise_signal(signal.SIGINT)
   assert asked == [signal.SIGTERM, signal.SIGINT] and told == [1]
   assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_terminal_that_closes_asks_unless_that_is_ignored():
+  def gone():
+    raise OSError("no terminal")
+
+  asked = []
+  with interrupts.interruptible(asked, gone):
+    signal.raise_signal(signal.SIGHUP)
+  assert asked == [signal.SIGHUP]
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # As `nohup` does.
+  try:
+    with interrupts.interruptible(asked, gone):
+      signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGHUP, before)
+  assert asked == [signal.SIGHUP]
 
 
 def test_a_signal_that_never_stops_at_once_is_told_every_time():
