@@ -227,6 +227,8 @@ def _run_job(args, job, show) -> int:
     path = pathlib.Path(args.out) / run_files.RESULT
     with run_files.reading(path) if finished else contextlib.nullcontext():
       show(result, args.out, job.entry)
+    if text := output.gone(args.out):
+      console.err.print(f"note: {text}; what is above has their part in it")
   return 0
 
 

@@ -58,6 +58,14 @@ def print_note(job):
     err.print(f"note: {text}")
 
 
+def gone(folder):
+  """What is said of a finished run that lacks networks, "" if it has all."""
+  if not (names := run_files.gone(folder)):
+    return ""
+  return (f"{', '.join(names)}, which it had when it was finished,"
+          f" {'is' if len(names) == 1 else 'are'} gone")
+
+
 class Display(rich_progress.Progress):
   """Progress on a terminal; one line per row of metrics elsewhere."""
 

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 
 from natjax import errors
-from natjax.cli import console
+from natjax.cli import console, output
 from natjax.costs import exact
 from natjax.methods import acceptance
 from natjax.objectives import classification, simclr
@@ -140,10 +140,7 @@ def _lacking(folder):
   """What is said of a run that is not whole; "" of one that is."""
   if not runs.finished(folder):
     return "not finished; these are the networks that it has trained so far"
-  if not (gone := run_files.gone(folder)):
-    return ""
-  return (f"{', '.join(gone)}, which it had when it was finished,"
-          f" {'is' if len(gone) == 1 else 'are'} gone")
+  return output.gone(folder)
 
 
 def _beside(row, first):

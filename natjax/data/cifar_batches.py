@@ -17,11 +17,13 @@ from natjax import errors
 from natjax.data import dataset, unpickle
 
 # The folder that an archive unpacks to, its files of training images, of test
-# images and of class names, and how the keys of labels and names begin.
+# images and of class names, how the keys of labels and names begin, and how
+# many classes there are.
 _FORMS = {
     "cifar10": ("cifar-10-batches-py", [f"data_batch_{i}" for i in range(1, 6)],
-                "test_batch", "batches.meta", ""),
-    "cifar100": ("cifar-100-python", ["train"], "test", "meta", "fine_")}
+                "test_batch", "batches.meta", "", 10),
+    "cifar100": ("cifar-100-python", ["train"], "test", "meta", "fine_",
+                 100)}
 
 
 def find(name: str, folder: pathlib.Path) -> pathlib.Path | None:
@@ -44,7 +46,7 @@ def read(name: str, folder: pathlib.Path) -> dataset.RawImages:
     InputError: a file is missing, damaged, refused (it asks for more than
       arrays) or without images and labels.
   """
-  _, train, test, meta, prefix = _FORMS[name]
+  _, train, test, meta, prefix, classes = _FORMS[name]
   files = (*train, test, meta)
   missing = [file for file in files if not (folder / file).is_file()]
   if missing:
@@ -66,6 +68,10 @@ def read(name: str, folder: pathlib.Path) -> dataset.RawImages:
     raise errors.InputError(
         f"{folder / meta} lacks the list {key} of texts; unpack the archive"
         " again")
+  if len(names) != classes:
+    raise errors.InputError(
+        f"{folder / meta} names {len(names)} classes and {name} has {classes};"
+        " unpack the archive again, or make a set of your own of it (.npz)")
   return dataset.RawImages(read_part(train), read_part([test]),
                            tuple(map(unpickle.text, names)))
 

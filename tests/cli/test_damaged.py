@@ -131,6 +131,9 @@ def test_a_network_that_is_gone_is_said(tmp_path, capsys):
           ) in " ".join(capsys.readouterr().out.split())
   assert cli.main(["evaluate", argv[-1], "--json"]) == 0
   assert json.loads(capsys.readouterr().out)["gone"] == ["networks/network-1"]
+  assert cli.main(argv) == 0  # Of the finished run.
+  assert "note: networks/network-1, which it had when" in " ".join(
+      capsys.readouterr().err.split())
 
 
 def test_data_that_is_not_the_runs(copy, capsys, monkeypatch):

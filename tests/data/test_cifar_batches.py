@@ -103,7 +103,7 @@ def test_read_cifar100_takes_the_fine_labels(tmp_path):
     )
     (tmp_path / file).write_bytes(batch)
   meta = _pickle(
-    fine_label_names=_list([_text("apple"), _text("bear")]),
+    fine_label_names=_list([_text(f"class {i}") for i in range(100)]),
     coarse_label_names=_list([_text("fruit")]),
   )
   (tmp_path / "meta").write_bytes(meta)
@@ -111,7 +111,7 @@ def test_read_cifar100_takes_the_fine_labels(tmp_path):
   raw = cifar_batches.read("cifar100", tmp_path)
   assert raw.train[1].tolist() == [99, 0]
   assert raw.test[1].tolist() == [99, 1]
-  assert raw.class_names == ("apple", "bear")
+  assert raw.class_names == tuple(f"class {i}" for i in range(100))
 
 
 def test_arrays_equal_those_that_pickle_itself_reads(cifar10):
@@ -266,6 +266,8 @@ def test_labels_that_are_lists_of_one_list_many_times(cifar10):
     ("batches.meta", _pickle(names=_list([])), "lacks the list label_names"),
     ("batches.meta", _pickle(label_names=_list([_list([])])),
      "label_names of texts"),
+    ("batches.meta", _pickle(label_names=_list([_text("a")] * 11)),
+     "names 11 classes and cifar10 has 10;"),
     *(("data_batch_2", _pickle(labels=labels, data=_array(_rows(2, 0))),
        "labels a list of whole numbers") for labels in (
            _list([_list([_integer(1)]), _list([_integer(2)])]),
