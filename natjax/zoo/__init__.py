@@ -129,5 +129,8 @@ def get(name: str, skeleton: str | None = None) -> codec.Architecture:
   spelt = {_plain(spelt): spelt for spelt in names()}
   near = difflib.get_close_matches(_plain(name), spelt, n=3, cutoff=0.5)
   hint = f"did you mean {', '.join(spelt[n] for n in near)}? " if near else ""
+  if name.strip().isdigit():
+    hint = ("the number of a cell in a benchmark's file means nothing without"
+            " the file: give the cell, as '|skip_connect~0|+...'; ")
   raise errors.InputError(f"no architecture is named '{name}'; {hint}`natjax"
                           " list` names all, and a file is read from its path")

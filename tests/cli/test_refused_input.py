@@ -34,6 +34,7 @@ COMMANDS = pytest.mark.parametrize("command", ["transform", "train"])
     ("model", "model is a folder and holds no run of natjax"),
     ("other", "other holds a run that is not finished; resume it"),
     ("x" * 300, "no architecture is named 'xxx"),
+    ("1462", "the number of a cell in a benchmark's file means nothing"),
 ])
 def test_refuses_architectures(place, command, arch, fragment):
   assert_refused(place, valid(command, arch=arch), fragment)
