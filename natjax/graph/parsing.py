@@ -24,11 +24,10 @@ def parse_json(text: str, *, where: str) -> Any:
     return load_json(text)
   except ValueError as e:
     if not text.lstrip().startswith(("{", "[")):
-      raise errors.InputError(
-          f"{where} {'holds no architecture' if text.strip() else 'is empty'}:"
-          " not JSON, nor a text with Genotype(...) or a string of"
-          " NAS-Bench-201; give a file such as a run's architecture.json"
-      ) from e
+      found = ("nor is there a Genotype(...) or a string of NAS-Bench-201"
+               if text.strip() else "but empty")
+      raise errors.InputError(f"{where}: not JSON, {found}; give a file such as"
+                              " a run's architecture.json") from e
     raise errors.InputError(f"{where}: not JSON ({e}); give a file such as a"
                             " run's architecture.json") from e
 

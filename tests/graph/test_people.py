@@ -200,13 +200,14 @@ def test_triples_that_name_the_target_first(read):
 
 
 @pytest.mark.parametrize("text,said", [
-    ("", "is empty"), ("\n \n", "is empty"),
-    ("03/20 acc 61.2\n" * 3, "holds no"),
-    ("normal:\n  - [sep_conv_3x3, 0]\n", "holds no"), ("{'a", "not JSON \\(")])
+    ("", "but empty"), ("\n \n", "but empty"),
+    ("03/20 acc 61.2\n" * 3, "nor is there a Genotype"),
+    ("normal:\n  - [sep_conv_3x3, 0]\n", "nor is there a Genotype"),
+    ("{'a", r"\(Expecting")])
 def test_a_file_without_an_architecture_is_said_to_be_one(tmp_path, text, said):
   path = tmp_path / "found.txt"
   path.write_text(text)
-  with pytest.raises(errors.InputError, match=f"found.txt:? {said}"):
+  with pytest.raises(errors.InputError, match=f"found.txt: not JSON,? {said}"):
     exports.read(path)
 
 
