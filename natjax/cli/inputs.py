@@ -337,9 +337,10 @@ def settings(args, config, prefix, extra):
         value = float(value)
     if type(value) is not types[name] and not (
         value is None and name in settings_lib.usual(type(config))):
-      raise errors.InputError(f"{args.config}: '{name}' is"
-                              f" {errors.short(value)} and must"
-                              f" be of type {types[name].__name__}; correct it")
+      raise errors.InputError(
+          f"{args.config}: '{name}' is {errors.short(value)} and must be of"
+          f" type {types[name].__name__};"
+          f" {settings_lib.instead(value, types[name])}")
     changed[name] = value
   return dataclasses.replace(config, **changed | given(args, types, prefix))
 

@@ -42,9 +42,12 @@ def _draw_course(args):
   if not rows.is_file():
     command = ("search" if args.alpha
                else "transform --method differentiable")
+    given = errors.path(args.architecture)
+    lacks = (f"has no {course}" if (given / runs.CONFIG).is_file()
+             else "is no run's folder")
     raise errors.InputError(
-        f"--{course} draws the course of a run, and {args.architecture} is no"
-        f" run's folder; name that of a `natjax {command}`")
+        f"--{course} draws the course of a run, and {given} {lacks}; name that"
+        f" of a `natjax {command}`")
   draw = drawing.theta_curves if args.theta else drawing.alpha_curves
   with run_files.reading(rows):
     draw(metrics.read(rows), args.out)
@@ -141,7 +144,8 @@ def run_operations(args) -> int:
                    ", ".join(n for n in first if n not in second)]
   console.print_table(
       f"{args.channels} channels, {args.image_size} x {args.image_size} pixels"
-      " (stride 1; 2x2 pooling at stride 2)",
+      " (stride 1; 2x2 pooling at stride 2), without BN, pooling windows and"
+      " copies counted",
       ("operation", ">parameters (K)", ">multiply-adds (M)",
        *("may become", "at stride 2 not")[:len(may)]), rows)
   return 0

@@ -134,6 +134,11 @@ class Dataset:
   notes: tuple[str, ...] = ()
   resize: str = "stretch"
 
+  def __repr__(self) -> str:
+    return (f"<Dataset: {self.name}, {len(self.train_labels)} training and"
+            f" {len(self.test_labels)} test images of {self.num_classes}"
+            f" classes, {self.image_size} pixels>")
+
   @property
   def image_size(self) -> int:
     """Height and width in pixels."""

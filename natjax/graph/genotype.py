@@ -71,6 +71,7 @@ def expand(genotype: Genotype,
     >>> network.blocks[7].edges[0].operation
     'skip_connect'
   """
+  genotype = check(genotype)  # In its own numbers of nodes.
   skeleton_lib.check(skeleton)
   found, reduced = [], skeleton.kind == "imagenet"
   for i, channels in enumerate(skeleton.channels):
@@ -238,8 +239,9 @@ def from_darts(text: str, *, where: str = "genotype",
 
   Accepts (operation, from) pairs, the i-th of which goes to node 2 + i // 2,
   or one list of pairs per node, also with weights, (operation, from, weight),
-  as GDAS logs them, (operation, from, to) triples, `range(a, b)` as concat, and
-  fields without names in their order. The text may stand in a
+  as GDAS logs them, (operation, from, to) triples, or (operation, to, from) as
+  FairDARTS has them, `range(a, b)` as concat, and fields without names in their
+  order. The text may stand in a
   module that names it, also in a dictionary or a list (`NAME[0]`), or in a log,
   of which the last whole one is read (`last_of`). Nothing in the text is
   evaluated.
@@ -262,7 +264,8 @@ def from_darts(text: str, *, where: str = "genotype",
       if other in _OTHER_FIELDS or data[other] is None:
         del data[other]
     for cell_type in CELL_TYPES:
-      data[cell_type] = _triples(data[cell_type], f"{where}: '{cell_type}'")
+      data[cell_type] = _forwards(
+          _triples(data[cell_type], f"{where}: '{cell_type}'"))
       data[f"{cell_type}_concat"] = list(data[f"{cell_type}_concat"])
   except errors.InputError:
     raise
@@ -407,6 +410,15 @@ def _triples(edges, what):
   # Others than pairs and triples are left to be refused.
   return [[*item, NUM_INPUTS + i // 2] if len(item) == 2 else list(item)
           for i, item in enumerate(edges)]
+
+
+def _forwards(edges):
+  """Triples of which all lead backwards, the other way round."""
+  backwards = edges and all(
+      len(edge) == 3 and all(map(parsing.is_count, edge[1:]))
+      and edge[1] > edge[2] for edge in edges)
+  return [[name, source, target]
+          for name, target, source in edges] if backwards else edges
 
 
 def _literal(node: ast.expr) -> object:

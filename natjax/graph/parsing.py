@@ -13,6 +13,8 @@ from natjax.graph import records
 _DEPTH = 50
 # Bytes that no text has, of whatever letters.
 _BINARY = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+# How terminals are told of colours, which loggers leave in their files.
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _MOST_BYTES = 2**26  # Of a text file; logs of a search have some megabytes.
 
 
@@ -21,6 +23,11 @@ def parse_json(text: str, *, where: str) -> Any:
   try:
     return load_json(text)
   except ValueError as e:
+    if not text.lstrip().startswith(("{", "[")):
+      found = ("nor is there a Genotype(...) or a string of NAS-Bench-201"
+               if text.strip() else "but empty")
+      raise errors.InputError(f"{where}: not JSON, {found}; give a file such as"
+                              " a run's architecture.json") from e
     raise errors.InputError(f"{where}: not JSON ({e}); give a file such as a"
                             " run's architecture.json") from e
 
@@ -61,7 +68,7 @@ def _check_depth(value):
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-  """Reads a text file.
+  """Reads a text file, without the colours of a terminal.
 
   Raises:
     InputError: no such file, not text, or larger than any such file.
@@ -74,20 +81,24 @@ def read_text(path: str | os.PathLike[str]) -> str:
       raise errors.InputError(
           f"{found} has more than {_MOST_BYTES // 2**20} MB, and no text of an"
           " architecture is so large; name another file")
-    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    if marked:
-      return content.decode("utf-16")
-    try:
-      return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-      if _BINARY.search(content):
-        raise
-      return content.decode("latin-1")  # Comments of Windows.
+    return _COLOUR.sub("", _decoded(content))
   except OSError as e:
     raise errors.InputError(f"{found}: {e.strerror}; name a file") from e
   except UnicodeDecodeError as e:
     raise errors.InputError(
         f"{str(found)!r}: not a text file; give JSON") from e
+
+
+def _decoded(content):
+  """Bytes as text (UnicodeDecodeError)."""
+  if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    return content.decode("utf-16")
+  try:
+    return content.decode("utf-8-sig")
+  except UnicodeDecodeError:
+    if _BINARY.search(content):
+      raise
+    return content.decode("latin-1")  # Comments of Windows.
 
 
 def is_count(value: object) -> bool:

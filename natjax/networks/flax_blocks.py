@@ -71,6 +71,11 @@ class Imported(NamedTuple):
   place: records.Frame
   fixed: tuple[Fixed, ...] = ()
 
+  def __repr__(self) -> str:
+    return (f"<Imported: {self.network.name}, {len(self.network.blocks)}"
+            f" blocks, {self.place.num_classes} classes,"
+            f" {self.place.image_size} pixels, {len(self.fixed)} fixed parts>")
+
   @property
   def module(self) -> network_lib.Network:
     """The linen module; `module.apply(variables, images)[0]` are logits."""

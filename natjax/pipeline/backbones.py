@@ -33,6 +33,10 @@ class Backbone(NamedTuple):
   variables: Any | None
   preparation: options_lib.Preparing | None
 
+  def __repr__(self) -> str:
+    return (f"<Backbone: {self.module.graph.name}, {self.width} channels,"
+            f" {'no ' * (self.variables is None)}weights>")
+
   @property
   def width(self) -> int:
     """C, the channels of the features."""

@@ -173,6 +173,12 @@ class TrainedNetwork(NamedTuple):
   classifies: bool = True
   resize: str = "stretch"
 
+  def __repr__(self) -> str:
+    frame = self.module.frame
+    classes = f"{frame.num_classes} classes, " * self.classifies
+    return (f"<TrainedNetwork: {self.module.graph.name}, {classes}"
+            f"{frame.image_size} pixels, accuracy {self.test_accuracy:.4f}>")
+
   def features(self, images: Images, *, resize: bool = False) -> jax.Array:
     """f32[B, F] of images u8[B, S, S, 3], of a network that learns features.
 
@@ -264,6 +270,9 @@ class TrainedNetwork(NamedTuple):
           f"this network {kind} classifier; ask it for"
           f" {'features' if classifies else 'logits'} instead")
     size = self.module.frame.image_size
+    if np.ma.is_masked(images):
+      raise errors.InputError("images are masked in part; fill in what is"
+                              " masked, or leave those out")
     if not isinstance(images, jax.Array):
       images = np.asarray(images)
     given = f"images are {images.dtype}{list(images.shape)}"

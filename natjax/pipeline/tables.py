@@ -167,8 +167,9 @@ def noise(first, second, images):
   """How far accuracies may differ by chance: half a 95 % interval, over what.
 
   Over seeds of the differences seed by seed (Student's t). Of a single seed,
-  over test images, as if each network had been tested on its own; it is the
-  wider one where both err on the same images.
+  over test images, of which only is known how many each network has right: as
+  wide as of networks that err on as few images together as these may. Image by
+  image (`natjax evaluate RUN OTHER`) it is that or narrower.
 
   Args:
     first: a part of a result.
@@ -181,8 +182,11 @@ def noise(first, second, images):
     spread = statistics.stdev(b - a for a, b in pairs)
     return acceptance.student(count) * spread / math.sqrt(count), (
         f"{count} seeds")
-  spread = math.sqrt(sum(p * (1 - p) for p in pairs[0]) / images)
-  return 1.96 * spread, f"{images} test images"
+  (p, q), = pairs
+  # Right in one network alone are at most so many, of which q - p are more.
+  apart = min(p + q, 2 - p - q)
+  return 1.96 * math.sqrt((apart - (q - p)**2) / images), (
+      f"{images} test images")
 
 
 def latency_noise(result: Mapping[str, Any]) -> float:

@@ -392,6 +392,9 @@ def note(found: Mapping[int, pathlib.Path],
     if there["crc32"] != own["crc32"]:
       named = [f"{config['dataset']} ({config['image_size']} pixels)"
                for config in (there, own)]
+      if named[0] == named[1]:
+        return (f"the weights were trained on other images of {named[0]} than"
+                " these, or on more or fewer of them")
       return (f"the weights were trained on {named[0]}, other images than those"
               f" here, of {named[1]}")
   return ""

@@ -99,6 +99,14 @@ def other_samples(config: Any) -> None:
         " or more, or another baseline", "samples")
 
 
+def instead(value: Any, kind: type) -> str:
+  """Words for what to give in place of a value that is no `kind`."""
+  if kind is str and isinstance(value, numbers.Real) and not isinstance(
+      value, bool):
+    return f"give it as a text, '{value}'"
+  return "give another value"
+
+
 def plain(config: Any) -> None:
   """Refuses what no settings can be.
 
@@ -118,7 +126,7 @@ def plain(config: Any) -> None:
         isinstance(value, bool) and kind is not bool):
       raise errors.InputError(
           f"{word(name)} is {errors.short(value)} and must be of type"
-          f" {kind.__name__}; give another value", name)
+          f" {kind.__name__}; {instead(value, kind)}", name)
     if isinstance(value, numbers.Integral) and abs(int(value)) > _MOST:
       raise errors.InputError(
           f"{word(name)} is {errors.short(value)}, and whole numbers are at"

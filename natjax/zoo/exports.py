@@ -81,6 +81,7 @@ def parse(text: str, *, where: str = "architecture",
   if plain.startswith(("|", "{")):
     codec.unnamed(name, where)
   if plain.startswith("|"):
+    plain = re.sub(r"[ \t]*([|+~])[ \t]*", r"\1", plain)
     return network201.network(nasbench201.from_string(plain, where=where))
   if len(plain) <= _TUPLE and (plain.startswith("(") or (
       plain.startswith("[") and plain.count(",") >= 5)):
@@ -257,8 +258,8 @@ def _built(build, data, where):
     raise
   except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
     raise errors.InputError(
-        f"{where}: an export that is not complete ({errors.cause(e)}); export"
-        " it again") from e
+        f"{where}: an export that is not complete or not as natjax reads it"
+        f" ({errors.cause(e)}); export it again, or write it as JSON") from e
 
 
 def _genotype(cells: Mapping[str, list[Edge]], where: str) -> records.Genotype:
@@ -291,6 +292,10 @@ def _switches(data: Mapping[str, Any], where: str) -> records.Genotype:
         int(match[1]) for match in map(form.fullmatch, data) if match):
       given = data[f"{cell}_n{node}_switch"]
       for key in [given] if isinstance(given, str) else given:
+        if isinstance(key, bool):
+          raise errors.InputError(
+              f"{where}: masks of NNI's first version, true and false, name no"
+              " operations; export by names, or write the cells as JSON")
         source = int(key.removeprefix(f"{cell}_n{node}_p"))
         operation = data[key]
         edges.append(Edge(operation[0] if isinstance(operation, list)
@@ -339,11 +344,21 @@ def _proxyless(data: Mapping[str, Any], where: str) -> records.BlockNetwork:
   usual = {"act_func": "relu6", "use_bn": True, "dilation": 1, "groups": 1,
            "has_shuffle": False, "ops_order": "weight_bn_act", "bias": False,
            "dropout_rate": 0}
+  if data["feature_mix_layer"] is None:
+    raise errors.InputError(
+        f"{where}: feature_mix_layer is None, and a convolution is read there;"
+        " write the network as JSON of blocks")
   first = agrees(data["first_conv"], in_channels=3, **usual)
   last = agrees(data["feature_mix_layer"], kernel_size=1, stride=1, **usual)
   before = stem = whole(first["out_channels"])
   steps: list[tuple[int, ...]] = []
   for item in data["blocks"]:
+    if item.get("name", "MobileInvertedResidualBlock") != (
+        "MobileInvertedResidualBlock"):
+      raise errors.InputError(
+          f"{where}: a block is a {errors.short(item['name'])}, and only"
+          " MobileInvertedResidualBlock is read; write the network as JSON of"
+          " blocks")
     conv, shortcut = item["mobile_inverted_conv"], item["shortcut"]
     if conv is None or conv["name"] == "ZeroLayer":
       if shortcut is None:

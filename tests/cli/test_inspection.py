@@ -37,6 +37,23 @@ def test_natpp_is_the_published_table_at_stride_1(space):
   assert sum(len(row["transitions"]) for row in rows.values()) == 77
 
 
+def test_the_table_says_what_it_counts():
+  code, out, _ = run("operations", "--channels", "16")
+  assert code == 0
+  assert "without BN, pooling windows and copies counted" in " ".join(
+      out.split())
+
+
+@pytest.mark.parametrize("kind", ["alpha", "theta"])
+def test_a_run_without_a_course_is_said_to_be_a_run(tmp_path, kind):
+  command = "draw", str(tmp_path), f"--{kind}", "--out", str(
+      tmp_path / "a.svg")
+  assert "is no run's folder" in run(*command)[2]
+  (tmp_path / "config.json").write_text("{}")
+  code, _, err = run(*command)
+  assert code == 2 and f"has no {kind}; name that of" in err
+
+
 def test_natpp_at_stride_2_lacks_what_costs_more_there():
   """A skip is then a factorised reduce, dearer than pooling and null."""
   rows = rows_of("natpp")

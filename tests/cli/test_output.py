@@ -4,6 +4,7 @@ import functools
 import itertools
 import types
 
+import numpy as np
 import pytest
 
 from natjax import errors, methods
@@ -87,11 +88,12 @@ def test_why_the_original_was_kept(result, words):
 
 
 @pytest.mark.parametrize("first,second,images,expected,words", [
-    # By hand: 1.96 times the root of (0.8 * 0.2 + 0.9 * 0.1) / 359.
-    ([0.8], [0.9], 359, 0.051723, "is more accurate (+10.00 ± 5.17 points, 95 %"
+    # By hand: 1.96 times the root of (0.3 - 0.1**2) / 359, as of 0.3 that are
+    # right in one of both.
+    ([0.8], [0.9], 359, 0.055706, "is more accurate (+10.00 ± 5.57 points, 95 %"
      " over 359 test images)"),
-    ([0.8], [0.81], 359, 0.057957, "The difference in accuracy is within noise"
-     " (+1.00 ± 5.80 points, 95 % over 359 test images)"),
+    ([0.8], [0.81], 359, 0.064594, "The difference in accuracy is within noise"
+     " (+1.00 ± 6.46 points, 95 % over 359 test images)"),
     ([0.5, 0.6], [0.51, 0.63], 359, 12.706 * 0.01, "accuracy is within"
      " noise (+2.00 ± 12.71 points, 95 % over 2 seeds)"),
     ([0.5, 0.6, 0.7], [0.4, 0.5, 0.599], 9, 0.001434, "The original is more"
@@ -107,6 +109,19 @@ def test_what_chance_may_do(first, second, images, expected, words):
       {"changes": ["an edge"]}, methods.METHODS["nat"].kept,
       parts[1]["accuracy"] - parts[0]["accuracy"], (-0.1, -0.1), (half, over))
   assert words in said
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_chance_image_by_image_is_within_what_accuracies_allow(seed):
+  rng = np.random.default_rng(seed)
+  first, second = rng.random((2, 500)) < rng.random((2, 1))
+  if seed % 2:  # They err on the same images as little as may be.
+    first, second = np.sort(first), np.sort(second)[::-1]
+  half, _ = tables.noise({"accuracies": [first.mean()]},
+                         {"accuracies": [second.mean()]}, 500)
+  paired = 1.96 * np.std(second * 1.0 - first) / 500**0.5
+  assert paired <= half * (1 + 1e-9)
+  assert paired == pytest.approx(half) or not seed % 2
 
 
 def test_more_seeds_than_the_table_has():

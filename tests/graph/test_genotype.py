@@ -376,6 +376,14 @@ def test_expansion_refuses_what_cannot_stand_and_names_the_cell():
       architecture.expand, zoo.get("darts"), Skeleton(image_size=7))
 
 
+def test_an_ill_formed_cell_is_refused_in_its_own_numbers():
+  darts = zoo.get("darts")
+  cell = darts.normal._replace(concat=(2, 9))
+  with pytest.raises(errors.InputError, match=r"normal .*concat \[2, 9\] .* of"
+                     r" \[2, 3, 4, 5\]"):
+    architecture.expand(darts._replace(normal=cell), records.Skeleton())
+
+
 def test_decisions():
   normal, reduce = architecture.decide(
       architectures.UNEQUAL, Skeleton(cells=8), "cell")

@@ -7,6 +7,7 @@ import pytest
 
 from natjax import cli, errors, zoo
 from natjax.graph import codec, genotype, nasbench201
+from natjax.zoo import exports
 
 DARTS = zoo.get("darts")
 TEXT = genotype.to_darts(DARTS)
@@ -179,6 +180,35 @@ def test_a_log_that_names_some_of_its_lines(read):
            "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"]
   found = nasbench201.find(f"2 PM arch = '{cells[0]}'\n3 PM it's {cells[1]}\n")
   assert [f.value for f in found] == cells
+
+
+def test_a_log_in_the_colours_of_a_terminal(read):
+  log = (f"\x1b[32m12:30:12\x1b[0m | \x1b[1mINFO\x1b[0m | genotype ="
+         f" \x1b[38;5;14m{OTHER}\x1b[0m\n\x1b[36m{TEXT}\x1b[0m\n")
+  assert read(log) == DARTS
+
+
+def test_triples_that_name_the_target_first(read):
+  cells = [[(name, target, source) for name, source, target in EDGES]] * 2
+  found = read("FairDARTS_a = Genotype(normal={}, normal_concat=range(2, 4),"
+               " reduce={}, reduce_concat=range(2, 4))".format(*cells))
+  assert found.normal.edges == found.reduce.edges == EDGES
+  one = [("skip_connect", 2, 0), ("skip_connect", 1, 3)]  # Both ways.
+  with pytest.raises(errors.InputError, match="renumber"):
+    read(f"Genotype(normal={one}, normal_concat=[2, 3], reduce={one},"
+         " reduce_concat=[2, 3])")
+
+
+@pytest.mark.parametrize("text,said", [
+    ("", "but empty"), ("\n \n", "but empty"),
+    ("03/20 acc 61.2\n" * 3, "nor is there a Genotype"),
+    ("normal:\n  - [sep_conv_3x3, 0]\n", "nor is there a Genotype"),
+    ("{'a", r"\(Expecting")])
+def test_a_file_without_an_architecture_is_said_to_be_one(tmp_path, text, said):
+  path = tmp_path / "found.txt"
+  path.write_text(text)
+  with pytest.raises(errors.InputError, match=f"found.txt: not JSON,? {said}"):
+    exports.read(path)
 
 
 def test_comments_in_the_letters_of_windows(tmp_path):

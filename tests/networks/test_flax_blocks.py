@@ -265,3 +265,6 @@ def test_nothing_is_computed():
       module, variables, jax.ShapeDtypeStruct((1, 2**14, 2**14, 3), "float32"),
       name="Mine")
   assert found.network.name == "mine" and found.place.image_size == 2**14
+  assert repr(found) == (f"<Imported: mine, {len(found.network.blocks)} blocks,"
+                         f" {found.place.num_classes} classes, 16384 pixels,"
+                         f" {len(found.fixed)} fixed parts>")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import natjax
-from natjax import blocks, errors, zoo
+from natjax import blocks, data, errors, zoo
 from natjax.data import dataset
 from natjax.networks import network as network_lib
 from natjax.pipeline import networks, results
@@ -35,6 +35,28 @@ def test_a_trained_network_keeps_its_weights(trained):
   np.testing.assert_allclose(
       jnp.mean(features, (1, 2)) @ linear["kernel"] + linear["bias"],
       trained.module.apply(trained.variables, x)[0], atol=1e-5)
+
+
+def test_networks_are_shown_in_a_line(trained):
+  assert repr(trained) == (
+      "<TrainedNetwork: resnet20, 3 classes, 8 pixels, accuracy 1.0000>")
+  assert repr(trained._replace(variables=None)) == repr(trained)
+  found = natjax.backbone(trained, 4)
+  assert repr(found) == "<Backbone: resnet20, 16 channels, weights>"
+  assert repr(found._replace(variables=None)).endswith(", no weights>")
+  assert repr(data.load("digits", image_size=8)) == (
+      "<Dataset: digits, 1438 training and 359 test images of 10 classes,"
+      " 8 pixels>")
+
+
+def test_images_that_are_masked_are_refused(trained):
+  images = np.ma.masked_array(np.zeros((2, 8, 8, 3), np.uint8))
+  np.testing.assert_array_equal(
+      trained.logits(images), trained.logits(images.data))
+  images[0, 0, 0] = np.ma.masked
+  for give in (trained.logits, trained.predict, trained.class_activation):
+    with pytest.raises(errors.InputError, match="masked in part"):
+      give(images)
 
 
 def test_a_result_and_a_module_are_taken_too(trained):

@@ -507,6 +507,8 @@ def test_the_papers_preset_is_the_paper():
       for name, value, kind in (
           ("epochs", 1.5, "int"), ("seeds", "1", "int"), ("cells", True, "int"),
           ("dtype", 5, "str"), ("auxiliary", 1, "bool"))),
+    ({"config": dataclasses.replace(TRAIN, schedule=3e6)},
+     r"of type str; give it as a text, '3000000.0'"),
     ({"seed": "0"}, r"seed is '0' and must be an integer"),
     ({"seed": True}, r"seed is True and must be an integer"),
     ({"devices": "1"}, r"devices is 1 and this machine has"),

@@ -194,8 +194,8 @@ def test_other_images_are_said(a_run, tmp_path, capsys):
   network = a_run / "networks" / "network-3"
   result = train(tmp_path / "same", config=STILL, weights=network)
   assert "note" not in result
-  said = ("the weights were trained on digits (8 pixels), other images than"
-          " those here, of digits (8 pixels)")
+  said = ("the weights were trained on other images of digits (8 pixels) than"
+          " these, or on more or fewer of them")
   job = pipeline.TrainJob(NETWORK, test_replace.dataset(128), STILL,
                           weights=network / "weights.npz")
   assert job.note == said

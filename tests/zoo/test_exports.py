@@ -89,6 +89,12 @@ def test_strings_of_nasbench201_among_others(text):
   assert exports.parse(text) == CELL
 
 
+@pytest.mark.parametrize("old,new", [
+    ("|", " | "), ("+", "  + "), ("~", " ~\t")])
+def test_strings_of_nasbench201_with_blanks(old, new):
+  assert exports.parse(STRING.replace(old, new)) == CELL
+
+
 def test_named_strings_of_nasbench201(tmp_path, capsys):
   text = f"A = '{OTHER}'\nBEST = {{'b': '{STRING}'}}\n"
   assert exports.parse(text, name="b") == CELL
@@ -162,6 +168,14 @@ def test_the_first_form_of_such_an_export():
       *EDGES.values())
 
 
+def test_masks_of_such_an_export_name_no_operations():
+  data = {f"{cell}_n2_{key}": value for cell in records.CELL_TYPES
+          for key, value in (("p0", [True, False]), ("p1", [False, True]),
+                             ("switch", [True, True]))}
+  with pytest.raises(errors.InputError, match=r"here: masks .*no operations"):
+    exports.parse(json.dumps(data), where="here")
+
+
 @pytest.mark.parametrize("colon", [":", "_COLON_"])
 def test_a_configuration_of_the_surrogate_benchmark(colon):
   data, edges = surrogate(colon)
@@ -192,6 +206,13 @@ def test_what_is_unlike_a_chain_is_refused():
   config["blocks"][1]["shortcut"] = {"name": "IdentityLayer"}
   with pytest.raises(errors.InputError, match="block 1 from 24 to 32 channels"):
     exports.parse(json.dumps(config))
+  config["blocks"][1] = {"name": "ResidualBlock", "conv": {}, "shortcut": None}
+  with pytest.raises(errors.InputError, match="a block is a 'ResidualBlock'"):
+    exports.parse(json.dumps(config))
+  config["feature_mix_layer"] = None
+  with pytest.raises(errors.InputError, match="feature_mix_layer is None"):
+    exports.parse(json.dumps(config))
+  config = net_config("proxyless-cpu")
   config["blocks"][1] = {"mobile_inverted_conv": 3, "shortcut": None}
   with pytest.raises(errors.InputError, match="complete"):
     exports.parse(json.dumps(config))
