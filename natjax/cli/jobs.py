@@ -226,6 +226,9 @@ def _run_job(args, job, show) -> int:
     path = pathlib.Path(args.out) / runs.RESULT
     with runs.reading(path) if finished else contextlib.nullcontext():
       show(result, args.out, job.entry)
+    if finished and (text := runs.lacking(args.out)):
+      console.out.print(f"{args.out}: {text}; the run is not trained again"
+                        " unless you overwrite it (--overwrite)")
   return 0
 
 

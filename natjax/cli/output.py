@@ -151,14 +151,17 @@ def print_transformed(result, folder, entry):
   _print_tries(result)
   _print_details(result)
   folder = pathlib.Path(folder)
-  more = [name for name in (*entry.drawn, runs.POINTS, "networks", "seed-*")
-          if any(folder.glob(name))]
-  more = [name if "." in name else f"{name}/" for name in more]
-  files = ", ".join(
-      ["result.json", "architecture.json", "architecture.svg", *more])
+  files = _files(folder, *entry.drawn, runs.POINTS, "networks", "seed-*")
   _print_time(result)
   out.print(f"{folder}: {files} ({_in_all(result):.1f} s in all)"
             f"{_not_drawn(folder, entry)}")
+
+
+def _files(folder, *names):
+  """What of a run's files and folders is there, in a line."""
+  names = ("result.json", "architecture.json", "architecture.svg", *names)
+  return ", ".join(name if "." in name else f"{name}/" for name in names
+                   if any(pathlib.Path(folder).glob(name)))
 
 
 def _not_drawn(folder, entry):
@@ -400,5 +403,5 @@ def print_trained(result, folder, entry):
   if "note" in result:
     out.print(f"Note: {result['note']}.")
   _print_time(result)
-  out.print(f"{folder}: result.json, architecture.json, architecture.svg,"
-            f" networks/ ({_in_all(result):.1f} s in all)")
+  out.print(f"{folder}: {_files(folder, 'networks')}"
+            f" ({_in_all(result):.1f} s in all)")

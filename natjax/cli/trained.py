@@ -139,10 +139,7 @@ def _lacking(folder):
   """What is said of a run that is not whole; "" of one that is."""
   if not runs.finished(folder):
     return "not finished; these are the networks that it has trained so far"
-  if not (gone := runs.gone(folder)):
-    return ""
-  return (f"{', '.join(gone)}, which it had when it was finished,"
-          f" {'is' if len(gone) == 1 else 'are'} gone")
+  return runs.lacking(folder)
 
 
 def _beside(row, first):
