@@ -43,8 +43,9 @@ def _draw_course(args):
     command = ("search" if args.alpha
                else "transform --method differentiable")
     raise errors.InputError(
-        f"--{course} draws the course of a run, and {args.architecture} is no"
-        f" run's folder; name that of a `natjax {command}`")
+        f"--{course} draws the course of a run, and {args.architecture} has no"
+        f" {runs.METRICS}; name the folder of a `natjax {command}` that writes"
+        " it (at random there is none)")
   draw = drawing.theta_curves if args.theta else drawing.alpha_curves
   with runs.reading(rows):
     draw(metrics.read(rows), args.out)
