@@ -4,10 +4,14 @@ from collections.abc import Collection, Iterator
 import contextlib
 import os
 import pathlib
+import re
+import sys
 from typing import Any
 
 # What file systems allow of a name, and systems of a path, in bytes.
 _NAME_BYTES, _PATH_BYTES = 255, 4095
+# Of other machines; of a path that was made of one, one slash is left.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(gs|s3|https?|hdfs|file):/")
 
 
 class InputError(ValueError):
@@ -98,13 +102,17 @@ def path(value: Any, field: str | None = None) -> pathlib.Path:
 
   Raises:
     InputError: it is neither, or the disk cannot be asked for it: it holds a
-      NUL byte, or is longer than names of files can be.
+      NUL byte, is longer than names of files can be, or is an address.
   """
   what = field or "the path"
   if not isinstance(value, str | os.PathLike) or value == "":
     raise InputError(
         f"{what} is {short(value)} and must be a path; name a file or a folder",
         field)
+  if _ADDRESS.match(os.fsdecode(value)):
+    raise InputError(
+        f"{what} is {short(os.fsdecode(value))}, an address, and natjax reads"
+        " and writes files alone; name a path on this machine", field)
   found = home(pathlib.Path(value))
   try:
     parts = [len(os.fsencode(part)) for part in found.parts]
@@ -118,6 +126,27 @@ def path(value: Any, field: str | None = None) -> pathlib.Path:
         f" (at most {_NAME_BYTES} bytes a name, none of them NUL); name another"
         " path", field)
   return found
+
+
+def in_unicode(path: str | os.PathLike[str],
+               field: str | None = None) -> None:
+  """Refuses a place whose whole path is no Unicode, as jax's files need it.
+
+  Such are names in Latin-1 where the system's are UTF-8, and names with more
+  than ASCII where the locale has no more.
+
+  Raises:
+    InputError: the path, or that of the working directory if it starts there.
+  """
+  whole = os.path.abspath(path)
+  try:
+    whole.encode()
+  except UnicodeEncodeError as e:
+    raise InputError(
+        f"the path {whole!a} is not in {sys.getfilesystemencoding()}, and"
+        " neither checkpoints nor compiled programs can be kept there; name"
+        " another folder, or set LC_ALL=C.UTF-8 if its name is in UTF-8",
+        field) from e
 
 
 def home(path: pathlib.Path) -> pathlib.Path:

@@ -113,3 +113,29 @@ def test_a_command_does_not_replace_a_pipe(tmp_path):
   code, _, err = run("convert", "darts", "--to", "json", "--out", str(path))
   assert code == 2 and "no file can take its place" in err
   assert stat.S_ISFIFO(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("value", [
+    "s3://bucket/run", "gs://bucket/run", "https://host/mine.npz",
+    "file:///home/mine.npz", "hf://datasets/mine", pathlib.Path("gs://b/run")])
+def test_an_address_is_no_path(value):
+  with pytest.raises(errors.InputError, match=r"out is '.*, an address"):
+    errors.path(value, "out")
+
+
+@pytest.mark.parametrize("value", ["a:b/c", "C:/runs", "runs/s3://b", "a:/b"])
+def test_a_name_with_a_colon_is_a_path(value):
+  assert errors.path(value) == pathlib.Path(value)
+
+
+def test_a_place_that_is_not_in_unicode(tmp_path, monkeypatch):
+  errors.in_unicode(tmp_path / "läufe")
+  odd = tmp_path / os.fsdecode(b"caf\xe9")
+  for path in (odd, odd / "run"):
+    with pytest.raises(errors.InputError, match=r"caf\\udce9.*not in ") as e:
+      errors.in_unicode(path, "out")
+    assert e.value.field == "out" and str(e.value).isascii()
+  odd.mkdir()
+  monkeypatch.chdir(odd)
+  with pytest.raises(errors.InputError, match="name another"):
+    errors.in_unicode("run")

@@ -227,8 +227,9 @@ def _run_job(args, job, show) -> int:
     path = pathlib.Path(args.out) / run_files.RESULT
     with run_files.reading(path) if finished else contextlib.nullcontext():
       show(result, args.out, job.entry)
-    if text := output.gone(args.out):
-      console.err.print(f"note: {text}; what is above has their part in it")
+    if finished and (text := run_files.lacking(args.out)):
+      console.out.print(f"{args.out}: {text}; the run is not trained again"
+                        " unless you overwrite it (--overwrite)")
   return 0
 
 

@@ -58,14 +58,6 @@ def print_note(job):
     err.print(f"note: {text}")
 
 
-def gone(folder):
-  """What is said of a finished run that lacks networks, "" if it has all."""
-  if not (names := run_files.gone(folder)):
-    return ""
-  return (f"{', '.join(names)}, which it had when it was finished,"
-          f" {'is' if len(names) == 1 else 'are'} gone")
-
-
 class Display(rich_progress.Progress):
   """Progress on a terminal; one line per row of metrics elsewhere."""
 
@@ -159,15 +151,18 @@ def print_transformed(result, folder, entry):
   _print_tries(result)
   _print_details(result)
   folder = pathlib.Path(folder)
-  more = [name for name in (
-      *entry.drawn, run_files.POINTS, run_files.NETWORKS, "seed-*")
-          if any(folder.glob(name))]
-  more = [name if "." in name else f"{name}/" for name in more]
-  files = ", ".join(
-      ["result.json", "architecture.json", "architecture.svg", *more])
+  files = _files(folder, *entry.drawn, run_files.POINTS,
+                 run_files.NETWORKS, "seed-*")
   _print_time(result)
   out.print(f"{folder}: {files} ({_in_all(result):.1f} s in all)"
             f"{_not_drawn(folder, entry)}")
+
+
+def _files(folder, *names):
+  """What of a run's files and folders is there, in a line."""
+  names = (run_files.RESULT, run_files.ARCHITECTURE, "architecture.svg", *names)
+  return ", ".join(name if "." in name else f"{name}/" for name in names
+                   if any(pathlib.Path(folder).glob(name)))
 
 
 def _not_drawn(folder, entry):
@@ -409,5 +404,5 @@ def print_trained(result, folder, entry):
   if "note" in result:
     out.print(f"Note: {result['note']}.")
   _print_time(result)
-  out.print(f"{folder}: result.json, architecture.json, architecture.svg,"
-            f" networks/ ({_in_all(result):.1f} s in all)")
+  out.print(f"{folder}: {_files(folder, run_files.NETWORKS)}"
+            f" ({_in_all(result):.1f} s in all)")

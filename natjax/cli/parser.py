@@ -459,7 +459,8 @@ def _add_run_flags(parser):
   switch("--skip-damaged", help="stream images, leave out those that do not"
          " decode, and count them")
   switch("--renumber-labels", help="number labels that have gaps, or do not"
-         " begin at 0, as classes in their order")
+         " begin at 0, as classes in their order (not those by which the set"
+         " names its classes)")
   flag("--test-fraction", type=float, metavar="F", help="the part of every"
        " class to hold out, of data without test images (folders and digits:"
        " 0.2)")

@@ -135,8 +135,9 @@ def _no_backend(error):
   last = traceback.extract_tb(error.__traceback__)[-1:]
   if isinstance(error, RuntimeError) and found:
     name, why = found[1], str(error)[found.end():].partition(" (")[0]
-  elif isinstance(error, AssertionError) and asked and last and (
-      last[0].name == "backends" and "xla_bridge" in last[0].filename):
+  elif isinstance(error, AssertionError) and asked and (
+      any(f.name == "backends" and "xla_bridge" in f.filename for f in last)
+      or not _has_devices()):  # jax may take its own frames out.
     name, why = asked, "no device of it is seen"
   else:
     return None
@@ -145,16 +146,33 @@ def _no_backend(error):
           " cpu, or leave it unset")
 
 
+def _has_devices():
+  """Whether jax finds a device."""
+  import jax  # It has failed, so it is there.
+
+  try:
+    return bool(jax.devices())
+  except (AssertionError, RuntimeError):
+    return False
+
+
 def _told_otherwise(error):
   """The line on what jax was told to refuse, or cannot read; else None."""
   text = str(error)
-  found = re.search(r"environment '?(JAX_\w+)|(jax_numpy_\w+_promotion)|"
-                    r"(Disallowed \S+-to-\S+ transfer)", text)
-  if found is None:
-    return None
-  name = found[1] or (found[2] or "").upper() or next(
-      (name for name in sorted(os.environ)
-       if name.startswith("JAX_TRANSFER_GUARD")), None)
+  found = re.search(
+      r"environment '?(JAX_\w+)|(jax_numpy_\w+_promotion)|"
+      r"for JAX flag (jax_\w+)|(Disallowed \S+-to-\S+ transfer)", text)
+  if found is not None:
+    name = found[1] or (found[2] or found[3] or "").upper() or next(
+        (name for name in sorted(os.environ)
+         if name.startswith("JAX_TRANSFER_GUARD")), None)
+  else:  # A number that is none, of whose setting jax says nothing.
+    at = traceback.extract_tb(error.__traceback__)[-4:]
+    name = next((name for name, value in sorted(os.environ.items())
+                 if name.startswith("JAX_") and isinstance(error, ValueError)
+                 and value and repr(value) in text and any(
+                     re.search(r"jax.*config\.py$", f.filename) for f in at)),
+                None)
   return name and (
       f"jax is set by {name} to what natjax does not run with"
       f" ({errors.cause(error)[:200]}); leave it unset")
@@ -165,7 +183,8 @@ def _unexpected(error):
   text = "".join(traceback.format_exception(error))
   try:
     with tempfile.NamedTemporaryFile(
-        "w", prefix="natjax-", suffix=".txt", delete=False) as f:
+        "w", prefix="natjax-", suffix=".txt", delete=False, encoding="utf-8",
+        errors="backslashreplace") as f:
       f.write(f"{shlex.join(sys.argv)}\n{text}")
   except OSError:
     sys.stderr.write(text)

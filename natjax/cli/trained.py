@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 
 from natjax import errors
-from natjax.cli import console, output
+from natjax.cli import console
 from natjax.costs import exact
 from natjax.methods import acceptance
 from natjax.objectives import classification, simclr
@@ -140,7 +140,7 @@ def _lacking(folder):
   """What is said of a run that is not whole; "" of one that is."""
   if not runs.finished(folder):
     return "not finished; these are the networks that it has trained so far"
-  return output.gone(folder)
+  return run_files.lacking(folder)
 
 
 def _beside(row, first):

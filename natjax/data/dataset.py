@@ -178,7 +178,8 @@ def make_dataset(name: str, train: tuple[Images, np.ndarray],
     resize: "stretch" images that are not square, or "crop" the largest square
       in the middle.
     renumber_labels: whether labels that do not run from 0 to the last class are
-      numbered so, in their order, and said so in `Dataset.notes`.
+      numbered so, in their order, and said so in `Dataset.notes`; which also
+      says so where they keep their numbers, by which `class_names` names them.
 
   Raises:
     InputError: empty or unequally long arrays, images that are not u8 or of no
@@ -264,9 +265,11 @@ def _renumber(train, test, class_names):
   train, test = map(_whole, (train, test))
   found = np.unique(np.concatenate([train, test]))
   last = len(found if class_names is None else class_names) - 1
-  if found[0] >= 0 and found[-1] <= last:
-    return train, test, class_names, ()
   shown = ", ".join(map(str, found[:8])) + ", ..." * (len(found) > 8)
+  if found[0] >= 0 and found[-1] <= last:
+    return train, test, class_names, () if len(found) > last else (
+        f"labels {shown} keep their numbers, since {last + 1} classes are"
+        f" named, of which {last + 1 - len(found)} have no images",)
   if last != len(found) - 1:
     raise errors.InputError(
         f"labels are {shown}: {len(found)} different ones, and there are names"

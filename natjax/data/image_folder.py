@@ -26,6 +26,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 from typing import BinaryIO
 
 import numpy as np
@@ -41,6 +42,7 @@ OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".pbm",
                   ".pnm", ".tga")
 _TRAIN_FOLDERS = ("train", "training")
 _TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
+_OF_A_FILE = re.compile(r"\.[A-Za-z]\w{0,4}$")
 _CHUNK = 100  # Images that a thread reads at once.
 
 Files = list[tuple[pathlib.Path, int]]
@@ -200,7 +202,8 @@ def _test_files(tests: list[pathlib.Path], names: Sequence[str],
     raise errors.InputError(
         f"{' and '.join(map(str, tests))} must hold folders of the classes"
         f" {', '.join(names[:5])}{', ...' * (len(names) > 5)}, as"
-        f" {tests[0].parent / 'train'} does: give them one")
+        " those of the training images are called: give them one, or move"
+        " images without labels elsewhere")
   if other := [name for name in _folders(test) if name not in numbers]:
     raise errors.InputError(
         f"{tests[0].parent}: {test.name} holds {', '.join(other)}, which the"
@@ -215,11 +218,32 @@ def _test_files(tests: list[pathlib.Path], names: Sequence[str],
 
 
 def _folders(folder: pathlib.Path) -> list[str]:
-  """Returns the names of the folders inside but those of runs, sorted."""
+  """Returns the names of the folders inside but those of runs, sorted.
+
+  Raises:
+    InputError: a link that leads to nothing may have led to one.
+  """
   with os.scandir(folder) as entries:  # Which know their kinds.
-    return sorted(entry.name for entry in entries
-                  if _is_folder(entry) and not entry.name.startswith(".")
-                  and not _holds_runs(folder / entry.name))
+    found = [entry for entry in entries
+             if entry.name[0] != "." and entry.name != "__MACOSX"]
+  for entry in found:
+    if entry.is_symlink() and _leads_nowhere(entry):
+      raise errors.InputError(
+          f"{entry.path}: the link leads to nothing; put there what it led to,"
+          " or remove it")
+  return sorted(entry.name for entry in found if _is_folder(entry)
+                and not _holds_runs(folder / entry.name))
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+  """Whether a link leads to what is not there, and has no name of a file's."""
+  try:
+    entry.stat()
+  except FileNotFoundError:
+    return _OF_A_FILE.search(entry.name) is None
+  except OSError:  # It may lead to itself.
+    pass
+  return False
 
 
 def _holds_runs(folder: pathlib.Path) -> bool:
@@ -262,9 +286,12 @@ def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
   """Returns the names of the class folders, sorted."""
   names = _folders(folder)
   if len(names) < 2:
+    batches = (folder / "data_batch_1").exists()
     raise errors.InputError(
         f"{folder} has {len(names)} class folders; it must hold at least 2 "
-        "folders of images, one per class, directly or in train and test")
+        "folders of images, one per class, directly or in train and test"
+        + "; of CIFAR's batches name cifar10, and this folder by data_dir" * (
+            batches))
   return tuple(names)
 
 

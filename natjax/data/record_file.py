@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from concurrent import futures
 import functools
 import io
+import itertools
 import os
 import pathlib
 import struct
@@ -61,8 +62,8 @@ def read(path: pathlib.Path, image_size: int, resize: str = "stretch",
 
   Raises:
     InputError: another file, one that ends within a record, an index of
-      another, a label that is no whole number, or an image that does not
-      decode.
+      another or of a part of it, a label that is no whole number, or an image
+      that does not decode.
   """
   offsets = _offsets(path)
   with _opened(path) as file:
@@ -256,14 +257,30 @@ def _offsets(path: pathlib.Path) -> list[int]:
           f"{index} does not number records from 0 on, or says of one that it"
           f" lies where none can; {_ADVICE}, or remove it")
     found = [rows[number] for number in range(len(rows))]
+    if found and (more := _behind(path, max(found))):
+      raise errors.InputError(
+          f"{index} has {len(found)} records, and {path.name} holds more from"
+          f" byte {more} on; {_ADVICE}, or remove the index")
   if not found:
-    raise errors.InputError(f"{path} holds no records; {_ADVICE}")
+    empty = index if index.is_file() else path
+    raise errors.InputError(f"{empty} holds no records; {_ADVICE}")
   return found
 
 
-def _beginnings(file: BinaryIO, path: pathlib.Path) -> Iterator[int]:
-  """Yields where whole records begin."""
-  size, offset = path.stat().st_size, 0
+def _behind(path: pathlib.Path, last: int) -> int | None:
+  """Where a record begins behind that which should be the last, if one does."""
+  with _opened(path) as file:
+    beginnings = _beginnings(file, path, last)
+    try:
+      return next(itertools.islice(beginnings, 1, None), None)
+    except errors.InputError:
+      return None  # What is damaged is named where it is read.
+
+
+def _beginnings(file: BinaryIO, path: pathlib.Path,
+                offset: int = 0) -> Iterator[int]:
+  """Yields where whole records begin, from one of them on."""
+  size = path.stat().st_size
   while offset < size:
     file.seek(offset)
     head = file.read(8)

@@ -175,7 +175,8 @@ def load(name: str | os.PathLike[str], *,
       random crops and changes of colour, test images as `crops.resize_image`
       says.
     renumber_labels: whether labels that do not run from 0 to the last class
-      are numbered so, which `Dataset.notes` then says.
+      are numbered so, which `Dataset.notes` then says; those keep their numbers
+      by which the set names its classes.
     test_fraction: what part of every class becomes the test set, of a set that
       has none (a folder, an .npz file, a prepared set of one split, digits);
       None is a fifth of folders and digits.
@@ -208,7 +209,12 @@ def load(name: str | os.PathLike[str], *,
       renumber_labels=renumber_labels, test_fraction=test_fraction,
       stream=stream, workers=workers, skip_damaged=skip_damaged,
       train_fraction=train_fraction, normalize=normalize)
-  found = _load(name, data_dir, image_size, source, streaming)
+  try:
+    found = _load(name, data_dir, image_size, source, streaming)
+  except PermissionError as e:
+    raise errors.InputError(
+        f"{e.filename}: {e.strerror}; let yourself read the data set",
+        "dataset") from e
   return _told(found, source, streaming, found.streamed)
 
 

@@ -15,7 +15,7 @@ from natjax.methods import supervised
 from natjax.objectives import arcface as arcface_lib
 from natjax.objectives import simclr as simclr_lib
 from natjax.pipeline import judge as judge_lib
-from natjax.pipeline import presets, results
+from natjax.pipeline import presets, results, run_files
 from natjax.pipeline import weights as weights_lib
 from natjax.pipeline.checks import Given, given
 from natjax.pipeline.job import Job
@@ -208,8 +208,9 @@ def _run(job, out, overwrite, strict, listener):
       job.run(out, overwrite=overwrite, strict=strict, listener=listener),
       len(job.trainer.dataset.test_labels), out)
   if prints:
-    listener.ended("\n".join(
-        [*result.told(), f"{os.fspath(out)}: result.json"]))
+    text = run_files.lacking(out)
+    listener.ended("\n".join([*result.told(), (
+        f"{os.fspath(out)}: result.json" + (text and f"; {text}"))]))
   return result
 
 

@@ -296,16 +296,34 @@ def _check_seed(folder):
 
 
 def gone(out: str | os.PathLike[str]) -> list[str]:
-  """The folders of trained networks that a finished run had, and has no more.
+  """What a finished run had, and has no more.
+
+  These are the folders of trained networks, their weights, the architecture and
+  the metrics.
 
   Returns:
     Their paths within the run; those of an earlier version are not known.
   """
   out = errors.path(out)
-  return sorted(
-      str((folder / name).relative_to(out))
-      for folder in (out, *out.glob("seed-*"), *out.glob(PARTS),
-                     *out.glob(f"seed-*/{PARTS}"))
-      for name in _sums(folder)
-      if name.startswith(f"{NETWORKS}/") and not (
-          folder / name / RESULT).is_file())
+  found = []
+  for folder in (out, *out.glob("seed-*"), *out.glob(PARTS),
+                 *out.glob(f"seed-*/{PARTS}")):
+    for name in _sums(folder):
+      path = folder / name
+      if name.startswith(f"{NETWORKS}/"):
+        if not (path / RESULT).is_file():
+          found.append(path)
+        elif WEIGHTS in _sums(path) and not (path / WEIGHTS).is_file():
+          found.append(path / WEIGHTS)
+      elif (name in (ARCHITECTURE, METRICS) and not path.is_file()
+            and (folder / RESULT).is_file()):
+        found.append(path)
+  return sorted(str(path.relative_to(out)) for path in found)
+
+
+def lacking(out: str | os.PathLike[str]) -> str:
+  """What `gone` finds, in words; "" of a run that has all."""
+  if not (found := gone(out)):
+    return ""
+  return (f"{', '.join(found)}, which it had when it was finished,"
+          f" {'is' if len(found) == 1 else 'are'} gone")

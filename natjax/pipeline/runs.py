@@ -182,6 +182,7 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
       files are not what it wrote.
   """
   out = errors.path(out, "out")
+  errors.in_unicode(out, "out")
   if out.exists() and not out.is_dir():
     raise errors.InputError(f"{out} is a file; name a folder", "out")
   known = _holds_run(out)

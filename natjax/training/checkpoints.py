@@ -69,10 +69,12 @@ class Checkpoints:
         others. Orbax then takes host arrays only.
 
     Raises:
-      InputError: a file stands there or where one of its folders would.
+      InputError: a file stands there or where one of its folders would, or the
+        path is not in Unicode.
     """
     self._alone = alone
     self._folder = pathlib.Path(folder).absolute()
+    errors.in_unicode(self._folder, "out")
     try:
       self._folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as e:

@@ -1,6 +1,7 @@
 """Run folders that somebody changed: one line, exit code 2, and no more."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -131,9 +132,26 @@ def test_a_network_that_is_gone_is_said(tmp_path, capsys):
           ) in " ".join(capsys.readouterr().out.split())
   assert cli.main(["evaluate", argv[-1], "--json"]) == 0
   assert json.loads(capsys.readouterr().out)["gone"] == ["networks/network-1"]
-  assert cli.main(argv) == 0  # Of the finished run.
-  assert "note: networks/network-1, which it had when" in " ".join(
-      capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("name", [
+    "networks", f"{NETWORK}/weights.npz", "architecture.json", "metrics.jsonl"])
+def test_what_a_finished_run_has_no_more_is_said(name, copy, capsys):
+  capsys.readouterr()
+  assert cli.main([*TRAIN, str(copy)]) == 0
+  whole = " ".join(capsys.readouterr().out.split())
+  assert "gone" not in whole and "networks/ (" in whole
+  path = copy / name
+  shutil.rmtree(path) if path.is_dir() else path.unlink()
+  before = contents(copy)
+  assert cli.main([*TRAIN, str(copy)]) == 0
+  text = " ".join(capsys.readouterr().out.split())
+  shown = NETWORK if path.name == "networks" else name
+  assert f"{shown}, which it had when it was finished, is gone; the" in text
+  if "/" not in name and path.suffix != ".jsonl":
+    listed, = re.findall(r"result\.json, (.*?) \(", text)
+    assert name not in listed
+  assert contents(copy) == before
 
 
 def test_data_that_is_not_the_runs(copy, capsys, monkeypatch):

@@ -374,10 +374,12 @@ def test_the_time_of_a_run_is_one_line(monkeypatch):
 
 def test_a_training_that_was_resumed_took_all_of_its_starts(printed, tmp_path):
   said, _ = printed
+  (tmp_path / "networks").mkdir()
+  (tmp_path / "result.json").write_text("{}")
   output.print_trained({
       "accuracy": 0.5, "params": 1, "madds": 1, "seconds": 9.9,
       "time": {"compile": 10.8, "training": 9.7}}, tmp_path, None)
-  assert said[-1].endswith("networks/ (20.5 s in all)")
+  assert said[-1].endswith(": result.json, networks/ (20.5 s in all)")
 
 
 def test_a_cut_that_was_refused_is_named():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 
 from natjax import cli
@@ -201,6 +202,8 @@ def test_what_cannot_be_printed_is_told(words, monkeypatch, capsys):
      " option jax_numpy_rank_promotion='raise'", "JAX_NUMPY_RANK_PROMOTION"),
     (TypeError, "no path when jax_numpy_dtype_promotion=strict",
      "JAX_NUMPY_DTYPE_PROMOTION"),
+    (ValueError, 'Invalid value "given" for JAX flag'
+     " jax_default_matmul_precision", "JAX_DEFAULT_MATMUL_PRECISION"),
     (RuntimeError, "INVALID_ARGUMENT: Disallowed host-to-device transfer",
      "JAX_TRANSFER_GUARD_HOST_TO_DEVICE")])
 def test_what_jax_was_told_to_refuse_is_no_fault_of_natjax(
@@ -229,6 +232,44 @@ def test_a_backend_without_devices_is_one_line(
   text = capsys.readouterr().err
   assert ("the backend 'cuda' here" in text) == (code == 2)
   assert text.count("\n") == 1
+
+
+def test_a_backend_whose_frames_jax_hides_is_one_line(monkeypatch, capsys):
+  def hidden(args):
+    assert args is None
+
+  monkeypatch.setattr(inspection, "run_list", hidden)
+  monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+  monkeypatch.setattr(jax, "devices", lambda: hidden(1))
+  assert cli.main(["list"]) == 2
+  assert "the backend 'cuda' here (no device" in capsys.readouterr().err
+
+
+def test_a_number_of_jaxs_that_is_none_is_named(monkeypatch, capsys, tmp_path):
+  names = {}
+  exec(compile("def read(args):\n  int('two')", "jax/_src/config.py", "exec"),
+       names)
+  monkeypatch.setattr(inspection, "run_list", names["read"])
+  monkeypatch.setattr(processes.tempfile, "tempdir", str(tmp_path))
+  monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "three")
+  assert cli.main(["list"]) == 70  # Not of what was set.
+  monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "two")
+  capsys.readouterr()
+  assert cli.main(["list"]) == 2
+  assert "is set by JAX_NUM_CPU_DEVICES" in capsys.readouterr().err
+
+
+def test_what_nobody_foresaw_of_a_path_that_is_not_in_unicode(
+    monkeypatch, capsys, tmp_path):
+  def fail(args):
+    raise ZeroDivisionError from ValueError("caf\udce9")
+
+  monkeypatch.setattr(inspection, "run_list", fail)
+  monkeypatch.setattr(processes.tempfile, "tempdir", str(tmp_path))
+  monkeypatch.setattr(sys, "argv", ["natjax", "caf\udce9"])
+  assert cli.main(["list"]) == 70
+  (saved,) = tmp_path.iterdir()
+  assert saved.read_text("utf-8").count(r"caf\udce9") >= 2
 
 
 def test_what_nobody_foresaw_is_one_line_and_a_file(

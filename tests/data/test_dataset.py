@@ -374,7 +374,12 @@ def test_labels_that_need_no_other_numbers_keep_them():
   made = dataset.make_dataset(
     "mine", _labelled(0, 2), _labelled(2), image_size=4, renumber_labels=True,
     class_names=("a", "b", "c"))
-  assert made.train_labels.tolist() == [0, 2] and made.notes == ()
+  assert made.train_labels.tolist() == [0, 2] and made.notes == (
+    "labels 0, 2 keep their numbers, since 3 classes are named, of which 1 have"
+    " no images",)
+  made = dataset.make_dataset(
+    "mine", _labelled(0, 1), _labelled(1), image_size=4, renumber_labels=True)
+  assert made.notes == ()
   made = dataset.make_dataset(
     "mine", _labelled(1, 2, 3), _labelled(2), image_size=4,
     renumber_labels=True, class_names=("a", "b", "c"))

@@ -443,3 +443,32 @@ def test_one_image_is_read_as_those_of_a_set(tmp_path, how):
   pairs = face_pairs.Pairs([path.read_bytes()] * 2, np.array([True]), "")
   images, = pairs.decoded(8, resize=how)
   np.testing.assert_array_equal(images[1], found)
+
+
+def test_a_class_or_part_whose_link_leads_to_nothing_is_named(tmp_path):
+  _divided(tmp_path)
+  whole = data.load(tmp_path, image_size=4)
+  (tmp_path / "train" / "README.md").symlink_to(tmp_path / "gone.md")
+  (tmp_path / "train" / ".cache").symlink_to(tmp_path / "gone")
+  assert data.load(tmp_path, image_size=4).class_names == whole.class_names
+  for where in ("train/c", "test/c", "test/001.Albatross", "val"):
+    link = tmp_path / where
+    link.symlink_to(tmp_path / "unmounted")
+    with pytest.raises(errors.InputError, match="the link leads to nothing"):
+      data.load(tmp_path, image_size=4)
+    link.unlink()
+
+
+def test_what_macos_packs_beside_the_classes_is_none(tmp_path):
+  for name in ("a", "b"):
+    for i in range(2):
+      _save(tmp_path / name / f"{i}.png")
+  (tmp_path / "__MACOSX" / "a").mkdir(parents=True)
+  (tmp_path / "__MACOSX" / "a" / "._0.png").write_bytes(b"Mac OS X")
+  assert data.load(tmp_path, image_size=4).class_names == ("a", "b")
+
+
+def test_a_folder_of_cifars_batches_says_how_it_is_named(tmp_path):
+  assert "by data_dir" not in _refusal(tmp_path)
+  (tmp_path / "data_batch_1").write_bytes(b"")
+  assert "name cifar10, and this folder by data_dir" in _refusal(tmp_path)

@@ -123,6 +123,11 @@ def empty(folder):
   (folder / "train.idx").write_text("")
 
 
+def partly(folder):
+  path = folder / "train.idx"
+  path.write_text("".join(path.read_text().splitlines(True)[:7]))
+
+
 def gaps(folder):
   (folder / "train.idx").write_text("0\t0\n5\t8\n")
 
@@ -158,7 +163,8 @@ def continued(folder):
     (cut, "ends within"), (shift, "record 2 is not where"),
     (no_image, "record 0 cannot be read as an image"),
     (half, "label 0.5"), (unheaded, "no header"), (flagged, "999 labels"),
-    (other, "no file of MXNet's records"), (empty, "holds no records"),
+    (other, "no file of MXNet's records"), (empty, "idx holds no records"),
+    (partly, "train.idx has 7 records, and train.rec holds more from byte"),
     (gaps, "does not number"), (many, "records 1 to 98"),
     (endless, "record 0 has the label nan"),
     (nameless, "number of identities"), (lengthy, "number of identities"),

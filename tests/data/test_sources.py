@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import os
+import pathlib
 
 import numpy as np
 from PIL import Image
@@ -10,6 +11,7 @@ import pytest
 from sklearn import datasets as sklearn_datasets
 
 from natjax import data, errors
+from natjax.data import cache, image_folder
 from natjax.pipeline import run_data
 
 
@@ -353,3 +355,23 @@ def test_a_loader_whose_labels_are_not_its_classes(monkeypatch):
     refusal = _refusal("mine", image_size=8)
     assert "the loader of data set 'mine' gave a wrong Dataset" in refusal
     assert message in refusal
+
+
+def test_a_set_that_the_user_may_not_read_is_named(tmp_path, monkeypatch):
+  def denied(*args):
+    raise PermissionError(13, "Permission denied", str(tmp_path / "a"))
+
+  monkeypatch.setattr(image_folder, "read", denied)
+  with pytest.raises(errors.InputError, match="a: Permission denied; let") as e:
+    data.load(tmp_path, image_size=4)
+  assert e.value.field == "dataset"
+
+
+@pytest.mark.parametrize("place", [
+    "gs://bucket/cache", os.fsdecode(b"caf\xe9")])
+def test_a_cache_where_none_can_be(place, monkeypatch):
+  monkeypatch.setenv("NATJAX_CACHE", place)
+  with pytest.raises(errors.InputError, match=r"^NATJAX_CACHE: the path"):
+    cache.folder()
+  monkeypatch.setenv("NATJAX_CACHE", "~/cache")
+  assert cache.folder() == pathlib.Path.home() / "cache"

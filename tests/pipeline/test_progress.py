@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from xml.etree import ElementTree
 
 import pytest
@@ -122,6 +123,18 @@ def finished(tmp_path_factory):
       config=test_pipeline.TRAIN, devices=1,
       listener=natjax.Printed(file=file))
   return out, result, file.getvalue()
+
+
+def test_what_a_finished_run_has_no_more_is_said(finished, tmp_path):
+  out, file = shutil.copytree(finished[0], tmp_path / "run"), io.StringIO()
+  (out / "networks" / "network-4" / "weights.npz").unlink()
+  natjax.train(
+      test_pipeline.GENOTYPE, test_pipeline.dataset(), out=out, seed=3,
+      config=test_pipeline.TRAIN, devices=1,
+      listener=natjax.Printed(file=file))
+  assert file.getvalue().endswith(
+      f"{out}: result.json; networks/network-4/weights.npz, which it had when"
+      " it was finished, is gone\n")
 
 
 def test_a_job_prints_by_default_and_is_silenced_by_none(

@@ -18,7 +18,7 @@ from natjax.graph import skeleton
 from natjax.networks import network
 from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import run_files, runs
-from natjax.training import distributed
+from natjax.training import checkpoints, distributed
 
 BEGUN = {"config.json", "checksums.json"}
 CONFIG = {"kind": "train", "seed": 0, "train": {"epochs": 2, "cells": 3},
@@ -194,6 +194,16 @@ def test_a_folder_without_a_run_is_never_touched(
   with pytest.raises(errors.InputError, match="holds no run of natjax"):
     runs.open_run(tmp_path, CONFIG, overwrite=overwrite)
   assert contents(tmp_path) == before
+
+
+def test_a_folder_at_a_path_that_is_not_in_unicode(tmp_path):
+  out = tmp_path / os.fsdecode(b"caf\xe9") / "run"
+  with pytest.raises(errors.InputError, match="not in utf-8"):
+    runs.open_run(out, CONFIG)
+  assert not out.parent.exists()
+  with pytest.raises(errors.InputError, match="not in utf-8"):
+    checkpoints.Checkpoints(out)
+  assert not out.parent.exists()
 
 
 def test_a_file_is_no_folder(tmp_path):
