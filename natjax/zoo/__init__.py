@@ -28,10 +28,11 @@ from natjax.zoo import (
 __all__ = ["genotype_names", "get", "handcrafted", "known", "names",
            "nasbench1shot1", "nasbench201", "nasbench_macro", "source"]
 
-# Names under which the authors published cells that stand here as `...-cell`.
-_ALIASES = {"resblock": "resblock-cell", "vgg": "vgg-cell"}
-# How WideResNets are written, in lower case with underscores.
-_WIDE = re.compile(r"^(?:wrn|wide_?resnet)_?(\d+)_(\d+)$")
+# Names under which the authors published cells that stand here as `...-cell`,
+# and what DARTS's own code calls its second.
+_ALIASES = {"resblock": "resblock-cell", "vgg": "vgg-cell", "dartsv2": "darts"}
+# How WideResNets are written, as `_plain` has it.
+_WIDE = re.compile(r"^(?:wrn|wideresnet)(\d+)_(\d+)$")
 
 # Who published an architecture: the first of these with which its name begins.
 _SOURCES = {
@@ -71,7 +72,8 @@ def source(name: str) -> str:
 
 
 def _plain(name: str) -> str:
-  return name.lower().replace("-", "_")
+  """Without what people write in many ways; numbers stay apart."""
+  return re.sub(r"(?<!\d)[-_ ]|[-_ ](?!\d)", "", name.lower()).replace("-", "_")
 
 
 @functools.cache
@@ -98,7 +100,7 @@ def known(name: str) -> bool:
 
 def _canonical(name):
   """A name as `names` has it, or None."""
-  plain = _WIDE.sub(r"wrn_\1_\2", _plain(_ALIASES.get(_plain(name), name)))
+  plain = _WIDE.sub(r"wrn\1_\2", _plain(_ALIASES.get(_plain(name), name)))
   return {_plain(spelt): spelt for spelt in names()}.get(plain)
 
 

@@ -63,9 +63,18 @@ def test_letter_case_and_dashes_do_not_matter(given, name):
   assert zoo.get(given) is zoo.get(name)
 
 
-@pytest.mark.parametrize("given", ["Proxyless_CPU", "PROXYLESS-cpu"])
-def test_networks_of_blocks_too(given):
-  assert zoo.get(given).name == "proxyless-cpu"
+@pytest.mark.parametrize("given, name", [
+    ("Proxyless_CPU", "proxyless-cpu"), ("PROXYLESS-cpu", "proxyless-cpu"),
+    ("ResNet-18", "resnet18"), ("resnet_20", "resnet20"),
+    ("MobileNet V2", "mobilenetv2"), ("mobilenet_v2", "mobilenetv2"),
+    ("VGG-16", "vgg16"), ("DARTS_V2", "darts")])
+def test_networks_of_blocks_too(given, name):
+  assert zoo.get(given) == zoo.get(name)
+
+
+def test_no_two_names_differ_by_how_they_are_written_alone():
+  assert len({*map(zoo._plain, zoo.names())}) == len(zoo.names())
+  assert not zoo.known("wrn-281-0")  # WRN-28-10 has its numbers elsewhere.
 
 
 @pytest.mark.parametrize("given", [
