@@ -282,7 +282,8 @@ def test_a_failed_search_leaves_no_result(tmp_path, monkeypatch):
   with pytest.raises(errors.NotFinite):
     pipeline.transform(GENOTYPE, dataset(), out=tmp_path / "run",
                        search=SEARCH, train=TRAIN, devices=1)
-  assert [p.name for p in (tmp_path / "run").iterdir()] == ["config.json"]
+  assert {p.name for p in (tmp_path / "run").iterdir()} == {
+      "config.json", "checksums.json"}
 
 
 # Jobs that are described but not run.
