@@ -42,10 +42,12 @@ def _draw_course(args):
   if not rows.is_file():
     command = ("search" if args.alpha
                else "transform --method differentiable")
+    given = errors.path(args.architecture)
+    lacks = (f"has no {course} (at random there is none)" if (
+        given / run_files.CONFIG).is_file() else "is no run's folder")
     raise errors.InputError(
-        f"--{course} draws the course of a run, and {args.architecture} has no"
-        f" {run_files.METRICS}; name the folder of a `natjax {command}` that"
-        " writes it (at random there is none)")
+        f"--{course} draws the course of a run, and {given} {lacks}; name that"
+        f" of a `natjax {command}`")
   draw = drawing.theta_curves if args.theta else drawing.alpha_curves
   with run_files.reading(rows):
     draw(metrics.read(rows), args.out)

@@ -45,11 +45,13 @@ def test_the_table_says_what_it_counts():
 
 
 @pytest.mark.parametrize("kind", ["alpha", "theta"])
-def test_a_folder_without_a_course_is_said_to_lack_it(tmp_path, kind):
-  code, _, err = run("draw", str(tmp_path), f"--{kind}", "--out", str(
-      tmp_path / "a.svg"))
-  assert code == 2 and f"--{kind} draws the course of a run" in err
-  assert "has no metrics.jsonl; name the folder" in err
+def test_a_run_without_a_course_is_said_to_be_a_run(tmp_path, kind):
+  command = "draw", str(tmp_path), f"--{kind}", "--out", str(
+      tmp_path / "a.svg")
+  assert "is no run's folder; name that of a `natjax" in run(*command)[2]
+  (tmp_path / "config.json").write_text("{}")
+  code, _, err = run(*command)
+  assert code == 2 and f"has no {kind} (at random there is none); name" in err
 
 
 def test_natpp_at_stride_2_lacks_what_costs_more_there():
