@@ -244,6 +244,7 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
   if name.startswith(("|", "(", "[")) or (
       "Genotype(" not in name and cells.find(name)):
     architecture = exports.parse(name, where="the cell given")
+    _tell_numbers(name, architecture)
     own = "a cell of NAS-Bench-201"
   elif "Genotype(" in name:
     architecture = genotype_lib.from_darts(name, where="the genotype given")
@@ -306,6 +307,7 @@ def _file(path, name=None):
   """Reads a file, and says so where it holds several of which one is taken."""
   text = parsing.read_text(path)
   architecture = exports.parse(text, where=str(path), name=name)
+  _tell_numbers(text, architecture)
   count, line = exports.last_of(text, name)
   if count > 1:
     code = " of its code" if exports.code(text) != text else ""
@@ -316,6 +318,15 @@ def _file(path, name=None):
     console.err.print(f"{path}: the genotype of line {cut} is cut off, and that"
                       f" of line {line} is taken")
   return architecture
+
+
+def _tell_numbers(text, architecture):
+  """Says what six numbers were read as, which others number otherwise."""
+  if exports.numbered(text):
+    known = ", ".join(f"{i} {name}" for i, name in enumerate(cells.NAMES))
+    console.err.print(f"{text.strip()} is read by the benchmark's own numbers"
+                      f" ({known}), as {architecture.name}; where other code"
+                      " numbers otherwise, as NASLib does, give that string")
 
 
 def given(args, names, prefix=""):

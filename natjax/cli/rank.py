@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import operator
 import random
+import re
 import time
 from typing import Any
 
@@ -53,18 +54,20 @@ def run_rank(args) -> int:
           f"images is {args.images}, and the search chose by {images}; give at"
           " most as many, and at least 1", "images")
     images = args.images
+  one = lambda i: jax.tree.map(operator.itemgetter(i), paths)
+  decode = lambda i: searched.paths.decode(one(i))
+  if truth is not None:
+    written = searched.paths.space.written
+    known = np.array([
+        truth(written(decode(i))) for i in range(len(paths.source))])
   accuracy = 100 * searched.accuracies(
-      paths, images=images, listener=None if args.json else _telling(
-          len(paths.source)))
+      paths, images=images, listener=_telling(len(paths.source)))
   order = np.argsort(-accuracy, kind="stable")
   found: dict[str, Any] = {
       "space": space, "judged": len(order),
       "images": images}
-  one = lambda i: jax.tree.map(operator.itemgetter(i), paths)
-  decode = lambda i: searched.paths.decode(one(i))
   if truth is not None:
     from scipy import stats  # Takes half a second.
-    known = np.array([truth(decode(i)) for i in range(len(order))])
     found["kendall_tau"] = float(stats.kendalltau(
         accuracy, known).statistic) if len(order) > 1 else float("nan")
   rows = []
@@ -104,7 +107,7 @@ def _paths(args, searched):
     found = []
     for number, name in enumerate(args.architectures, 1):
       with errors.naming(f"architecture {number}"):
-        found.append(_encoded(paths, space, inputs.read_architecture(name)))
+        found.append(_encoded(paths, space, _read(paths.space, name)))
     return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
   if paths.count is None:
     raise errors.InputError(
@@ -139,6 +142,27 @@ def _drawn(count, total, seed):
   return np.array(sorted(found), object if total > 2**62 else np.int64)
 
 
+def _read(space, name):
+  """What is to be ranked, a chain as its space spells it."""
+  if space.chain and inputs.names_folder(name) and (
+      found := supernets.found_in(space, name)) is not None:
+    return found
+  if not _is_macro(space):
+    return inputs.read_architecture(name)
+  layers = chains.from_text(name) if re.fullmatch("[0-9]+", name) else (
+      zoo.nasbench_macro.layers_of(inputs.read_architecture(name)))
+  nothing = [choices[0][0] for choices in space.choices]
+  return supernets.filled(space, [
+      chains.OPERATIONS[layer] if layer else empty
+      for layer, empty in zip(layers, nothing, strict=True)])
+
+
+def _is_macro(space):
+  """Whether chains are NAS-Bench-Macro's, with all layers."""
+  return space.name == "nasbench-macro" and (
+      supernets.layers(space) == chains.LAYERS)
+
+
 def _encoded(paths, space, network):
   """The path of an architecture of the space, of any width or size."""
   if network.kind == paths.space.graph.kind:
@@ -159,8 +183,9 @@ def _name(paths, network):
   space = paths.space.name
   if space == "nasbench201":
     return cells201.to_string(zoo.nasbench201.names_of(network))
-  if space == "nasbench-macro":
-    return chains.to_text(zoo.nasbench_macro.layers_of(network))
+  if _is_macro(paths.space):
+    return chains.to_text(zoo.nasbench_macro.layers_of(
+        paths.space.written(network)))
   if space in cells1shot1.PARENTS:
     return cells101.to_text(zoo.nasbench1shot1.cell_of(network))
   return " ".join(

@@ -142,9 +142,10 @@ def choose(found: Sequence[Found], name: str | None, *, where: str,
   if (name is None and len(names) + bool(others) > 1) or (
       name is not None and name not in names):
     lines = "".join(f", that of line {f.line}" for f in others)
+    none = f" (none is called {errors.short(name)})" if name else ""
     raise errors.InputError(
         f"{where} holds the {what} {', '.join(names)}{lines}; name one of them,"
-        f" as FILE:{names[0]}")
+        f" as FILE:{names[0]}{none}")
   chosen = tuple(f for f in found if name is None or f.name == name)
   places = {f.owner for f in chosen}
   if len(places) > 1:

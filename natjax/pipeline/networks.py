@@ -122,7 +122,8 @@ def read_variables(path: str | os.PathLike[str], like: Any) -> Any | None:
 
   Args:
     path: of `.npz`, as `save_weights` writes it, or of `.msgpack`, as
-      `flax.serialization.to_bytes` gives it.
+      `flax.serialization.to_bytes` gives it of variables, or of a `TrainState`,
+      whose optimizer is left out.
     like: those of the module, or their shapes.
 
   Raises:
@@ -134,6 +135,9 @@ def read_variables(path: str | os.PathLike[str], like: Any) -> Any | None:
     return None if misfits(found, like) else found
   try:
     found = flax.serialization.msgpack_restore(path.read_bytes())
+    if isinstance(found, dict) and "opt_state" in found:  # A TrainState.
+      found = {key: value for key, value in found.items()
+               if key not in ("opt_state", "step")}
     wrong = misfits(found, like)
   except Exception as e:  # Whatever is raised by what is in a damaged file.
     raise errors.InputError(
@@ -276,8 +280,10 @@ class TrainedNetwork(NamedTuple):
     if not isinstance(images, jax.Array):
       images = np.asarray(images)
     given = f"images are {images.dtype}{list(images.shape)}"
-    if images.dtype != np.uint8 or images.shape[3:] != (3,) or (
-        0 in images.shape):
+    if images.size == 0:
+      raise errors.InputError(f"{given} and hold no pixels; give at least one"
+                              " image")
+    if images.dtype != np.uint8 or images.shape[3:] != (3,):
       raise errors.InputError(
           f"{given} and must be uint8[B, {size}, {size}, 3], pixels from 0 to"
           " 255; convert them")

@@ -31,6 +31,7 @@ class Printed(options_lib.Listener):
   file: TextIO | None = None
 
   def __post_init__(self):
+    super().__post_init__()
     if not isinstance(self.seconds, numbers.Real) or not (
         self.file is None or hasattr(self.file, "write")):
       raise errors.InputError(
@@ -65,13 +66,6 @@ class Printed(options_lib.Listener):
     """Prints how a run has ended."""
     print(text, file=self.file or sys.stderr, flush=True)
 
-  @property
-  def plain(self) -> options_lib.Listener:
-    """What it is besides printing."""
-    return options_lib.Listener(**{
-        field.name: getattr(self, field.name)
-        for field in dataclasses.fields(options_lib.Listener)})
-
 
 @contextlib.contextmanager
 def hearing(listener: options_lib.Listener | None,
@@ -83,7 +77,7 @@ def hearing(listener: options_lib.Listener | None,
     prints: whether this process may print.
   """
   if not isinstance(listener, Printed):
-    yield listener or options_lib.Listener()
+    yield listener.plain if listener else options_lib.Listener()
   elif not prints:
     yield listener.plain
   else:

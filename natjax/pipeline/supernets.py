@@ -1,6 +1,6 @@
 """The supernet that a search trained, with what was found in it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import functools
 import operator
@@ -14,13 +14,14 @@ import numpy as np
 from natjax import data as data_lib
 from natjax import errors, methods, operations, spaces
 from natjax.graph import arrays as arrays_lib
-from natjax.graph import codec, records
+from natjax.graph import blocks, records
 from natjax.methods import supervised
 from natjax.networks import grad_cam
 from natjax.networks import network as network_lib
 from natjax.networks import supernet as supernet_lib
 from natjax.pipeline import job as job_lib
 from natjax.pipeline import run_files, runs, shapes
+from natjax.spaces import base
 from natjax.spaces import connections as connections_lib
 from natjax.spaces import paths as paths_lib
 from natjax.training import fit as fit_lib
@@ -257,10 +258,7 @@ def load(out: str | os.PathLike[str], dataset: data_lib.Dataset
   """
   out = errors.path(out)
   config = runs.read_config(out, shapes.CONFIG)
-  folder, seed = out, config["seed"]
-  if "seeds" in config and (out / f"seed-{config['seeds'][0]}").is_dir():
-    seed = config["seeds"][0]
-    folder = out / f"seed-{seed}"
+  folder, seed = _first(out, config)
   if config.get("kind") != "search" or not (folder / run_files.RESULT).exists():
     raise _no_search(out)
   result = run_files.read_json(folder / run_files.RESULT)
@@ -306,6 +304,60 @@ def space_of(out: str | os.PathLike[str]) -> str:
   return _space_of(config["space"])
 
 
+def _first(out, config):
+  """The folder of a search, of several seeds the first's, and its seed."""
+  if "seeds" in config and (out / f"seed-{config['seeds'][0]}").is_dir():
+    return out / f"seed-{config['seeds'][0]}", config["seeds"][0]
+  return out, config["seed"]
+
+
+def found_in(space: base.Space, out: str | os.PathLike[str]
+             ) -> records.BlockNetwork | None:
+  """The chain that a finished search found, as its space spells it.
+
+  Its `architecture.json` does not say where layers of nothing stood.
+
+  Args:
+    space: of chains, as its supernet has it.
+    out: a folder.
+
+  Returns:
+    None of what is no search over as many layers in this space.
+  """
+  out = errors.path(out)
+  if not (out / run_files.CONFIG).is_file():
+    return None
+  config = runs.read_config(out, shapes.CONFIG)
+  folder, _ = _first(out, config)
+  if config.get("kind") != "search" or not (
+      folder / run_files.RESULT).is_file() or (
+          _space_of(config["space"]) != space.name):
+    return None
+  names = run_files.read_json(folder / run_files.RESULT).get("operations")
+  if not isinstance(names, list) or len(names) != layers(space):
+    return None
+  return filled(space, names)
+
+
+def layers(space: base.Space) -> int:
+  """How many layers of a chain are decided on."""
+  assert isinstance(space.graph, records.BlockNetwork)  # Chains are.
+  return sum(len(block.edges) for block in space.graph.blocks
+             if not all(node.fixed for node in block.nodes))
+
+
+def filled(space: base.Space, names: Iterable[str]) -> records.BlockNetwork:
+  """A chain of a space, by the operations of its layers in order."""
+  assert isinstance(space.graph, records.BlockNetwork)  # Chains are.
+  left, found = iter(names), []
+  for block in space.graph.blocks:
+    free = not all(node.fixed for node in block.nodes)
+    found.append(block._replace(edges=tuple(
+        edge._replace(operation=next(left)) for edge in block.edges
+    )) if free else block)
+  return blocks.check(space.graph._replace(blocks=tuple(found)))
+
+
 def _no_search(out):
   return errors.InputError(
       f"{out} holds no finished search in a space, whose candidates could be"
@@ -321,13 +373,7 @@ def _found(space, result, folder):
     raise errors.InputError(
         f"{folder} was written before searches over chains told their layers;"
         " search again")
-  left, blocks = iter(names), []
-  for block in space.graph.blocks:
-    free = not all(node.fixed for node in block.nodes)
-    blocks.append(block._replace(edges=tuple(
-        edge._replace(operation=next(left)) for edge in block.edges
-    )) if free else block)
-  return codec.check(space.graph._replace(blocks=tuple(blocks)))
+  return filled(space, names)
 
 
 def _space_of(described: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import numbers
 import os
 from typing import Any, NamedTuple, Protocol
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from natjax import data as data_lib
+from natjax import errors
 from natjax.training import metrics as metrics_lib
 
 
@@ -78,6 +80,9 @@ class Progress(NamedTuple):
 class Listener:
   """Who hears of a run's course; the command line shows it.
 
+  A class of yours may have methods of these names instead of being given
+  functions.
+
   Attributes:
     on_progress: called before a phase's first chunk of steps and after every
       chunk.
@@ -95,6 +100,26 @@ class Listener:
   checkpoint_seconds: float = 60.0
   chunk_seconds: float = 10.0
 
+  def __post_init__(self):
+    for name, default in _defaults().items():
+      value = vars(self)[name]
+      if value is default and getattr(type(self), name) is not default:
+        object.__delattr__(self, name)  # A method of a subclass stands there.
+      elif not (callable(value) if callable(default)
+                else isinstance(value, numbers.Real)):
+        raise errors.InputError(
+            f"{name} is {errors.short(value)} and must be a"
+            f" {'function' if callable(default) else 'number'}; see"
+            " natjax.Listener")
+
+  @property
+  def plain(self) -> "Listener":
+    """It without what a subclass has besides, whatever that is made of."""
+    return Listener(**{
+        name: default if name not in vars(self) and (
+            getattr(type(self), name) is default) else getattr(self, name)
+        for name, default in _defaults().items()})
+
   def named(self, name: str) -> "Listener":
     """A listener that hears the name before every run's."""
     return dataclasses.replace(
@@ -103,6 +128,11 @@ class Listener:
         on_resume=lambda p: self.on_resume(
             p._replace(run=f"{name} {p.run}")),
         on_row=lambda row: self.on_row(row | {"run": f"{name} {row['run']}"}))
+
+
+def _defaults():
+  return {field.name: field.default
+          for field in dataclasses.fields(Listener)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,6 +45,9 @@ _SURROGATE = "NetworkSelectorDatasetInfo:darts:"
 _TUPLE = 1000  # Characters of a cell of NAS-Bench-201.
 
 
+_NUMBERED = re.compile(r"[(\[](?:\s*\d+\s*,){5}\s*\d+\s*,?\s*[)\]]")
+
+
 def read(path: str | os.PathLike[str],
          name: str | None = None) -> records.Architecture:
   """Reads a file of any form; see the module.
@@ -144,6 +147,19 @@ def last_of(text: str, name: str | None = None) -> tuple[int, int]:
     return 1, 1
   found = nasbench201.find(text, name=name)
   return (len(found), found[-1].line) if found else (1, 1)
+
+
+def numbered(text: str) -> bool:
+  """Whether a text is a cell of NAS-Bench-201 by six numbers.
+
+  Others number operations and edges otherwise, and nothing in it says how.
+
+  Example:
+    >>> numbered("(3, 0, 0, 1, 0, 2)"), numbered("[0, 1, 2]")
+    (True, False)
+  """
+  plain = text.strip()
+  return len(plain) <= _TUPLE and _NUMBERED.fullmatch(plain) is not None
 
 
 def cut_off(text: str) -> int | None:

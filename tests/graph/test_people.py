@@ -96,6 +96,13 @@ def test_genotypes_that_no_name_tells_apart(read, text, said):
     read(text)
 
 
+def test_a_name_that_is_not_there_is_said(read):
+  with pytest.raises(errors.InputError, match=(
+      r"holds the genotypes A, B; name one of them, as FILE:A"
+      r" \(none is called 'C'\)")):
+    read(f"A = {TEXT}\nB = {OTHER}\n", "C")
+
+
 def test_a_name_that_is_given_again_is_the_last_one(read):
   assert read(f"A = {OTHER}\nA = {TEXT}\n") == DARTS
 

@@ -154,7 +154,9 @@ def test_the_command_line_takes_a_function(mine, tmp_path, capsys):
   networks_lib.save_weights(tmp_path / "own.npz", own()[1])
   (tmp_path / "OWN.MSGPACK").write_bytes(
       (tmp_path / "own.msgpack").read_bytes())
-  for file in ("own.msgpack", "OWN.MSGPACK", "own.npz"):
+  (tmp_path / "state.msgpack").write_bytes(flax.serialization.to_bytes({
+      "step": 3, **own()[1], "opt_state": {"0": {"count": 3}}}))
+  for file in ("own.msgpack", "OWN.MSGPACK", "own.npz", "state.msgpack"):
     assert config(capsys, "transform", f"{__name__}:unseen", *FLAG[1:],
                   "--weights", tmp_path / file)["weights"] == given
   networks_lib.save_weights(tmp_path / "natjax.npz", mine.variables)

@@ -172,6 +172,56 @@ def test_a_job_prints_by_default_and_is_silenced_by_none(
   assert all(type(listener) is natjax.Listener for listener in heard)
 
 
+class Own(natjax.Listener):
+  """As people write one: attributes of its own, and methods."""
+
+  def __init__(self):
+    super().__init__(chunk_seconds=2.0)
+    self.rows = []
+
+  def on_row(self, row):
+    self.rows.append(row)
+
+
+class Bare(natjax.Listener):
+
+  def __init__(self):
+    self.rows = []
+
+  def on_row(self, row):
+    self.rows.append(row)
+
+
+class Shown(natjax.Printed):
+  rows: list = []
+
+  def on_row(self, row):
+    self.rows.append(row)
+
+
+@pytest.mark.parametrize("kind", [Own, Bare, Shown])
+def test_the_methods_of_a_listener_are_called(kind):
+  own = kind()
+  with progress.hearing(own, True) as heard:
+    heard.on_row({"run": "a"})
+    heard.named("seed 3").on_row({"run": "a"})
+    heard.on_progress(at())
+    assert type(heard) is natjax.Listener and not heard.should_stop()
+    assert heard.chunk_seconds == (2.0 if kind is Own else 10.0)
+  assert own.rows == [{"run": "a"}, {"run": "seed 3 a"}]
+
+
+def test_what_is_given_to_a_listener_counts_for_more_than_a_default():
+  heard = []
+  assert Shown(on_progress=heard.append).on_progress(1) is None
+  assert heard == [1]
+  for wrong, said in (({"on_row": 5}, "on_row is 5 and must be a function"),
+                      ({"chunk_seconds": "3"}, "must be a number")):
+    for kind in (natjax.Listener, natjax.Printed):
+      with pytest.raises(natjax.InputError, match=said):
+        kind(**wrong)
+
+
 def parsed(result):
   """The elements of what a notebook shows, which must be well formed."""
   text = result._repr_html_()

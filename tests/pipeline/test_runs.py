@@ -406,7 +406,7 @@ def test_images_of_another_kind_are_refused(trained):
         (images[:, :4], "trained on 4 x 4 pixels; .* pass resize=True"),
         (images / 255, "images are float64.* must be uint8.B, 4, 4, 3."),
         (images[0], "must be uint8"), (images[..., :1], "must be uint8"),
-        (images[:0], "must be uint8"), ([[1]], "must be uint8")):
+        (images[:0], "hold no pixels; give at"), ([[1]], "must be uint8")):
       with pytest.raises(errors.InputError, match=message):
         call(wrong)
     with pytest.raises(errors.InputError, match="resize is 'no' and must be"):

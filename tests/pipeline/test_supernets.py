@@ -14,11 +14,14 @@ from natjax import cli, data, errors, pipeline, spaces, zoo
 from natjax.benchmarks import nasbench201, nasbench_macro
 from natjax.cli import rank
 from natjax.data import dataset
-from natjax.graph import codec
+from natjax.graph import blocks, codec
 from natjax.graph import nasbench201 as cells201
 from natjax.methods import spos, supervised
 from natjax.networks import grad_cam
 from natjax.pipeline import run_data, runs, supernets
+from natjax.spaces import chains
+from natjax.spaces import connections as connections_lib
+from natjax.spaces import paths as paths_lib
 from tests.methods import searching
 from tests.methods.test_spos import CHAIN, config, filled, make
 
@@ -221,6 +224,69 @@ def test_rank_orders_what_it_is_given(run, capsys):
   assert row in facts["architectures"]
   assert cli.main(["rank", str(run), "--count", "5", "--top", "2"]) == 0
   assert "5 architectures of chain" in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_rank_as_json_says_how_far_it_is(run, capsys, monkeypatch):
+  monkeypatch.setattr(rank, "_SECONDS", 0.0)
+  monkeypatch.setattr(supernets.SearchedSupernet, "accuracies", (
+      lambda self, paths, images, listener: (
+          listener(9), np.zeros(len(paths.source)))[1]))
+  assert cli.main(["rank", str(run), "--json"]) == 0
+  shown = capsys.readouterr()
+  assert json.loads(shown.out)["judged"] == 18
+  assert "9 of 18 judged, about 0.1 minutes left" in shown.err
+
+
+def in_space(space):
+  """Paths of a space of chains."""
+  place = blocks.Frame(num_classes=10, image_size=32)
+  return paths_lib.Paths(connections_lib.Connections(space, place), place)
+
+
+@pytest.mark.parametrize("number, named", [
+    (0, "11111111"), (5, "11111120"), (6560, "00000000")])
+def test_chains_of_nasbench_macro_are_ranked_by_their_digits(
+    number, named, tmp_path):
+  paths = in_space(spaces.get("nasbench-macro"))
+  network = paths.decode(jax.tree.map(
+      operator.itemgetter(0), paths.numbered(np.array([number]))))
+  assert rank._name(paths, network) == named
+  # Named by its digits and by what a search hands on.
+  (tmp_path / "found.json").write_text(codec.to_json(
+      paths.space.written(network)), "utf-8")
+  for given in (named, str(tmp_path / "found.json")):
+    path = rank._encoded(
+        paths, "nasbench-macro", rank._read(paths.space, given))
+    assert codec.to_json(paths.decode(path)) == codec.to_json(network)
+  with pytest.raises(errors.InputError, match="write 8 digits"):
+    rank._read(paths.space, "0121")
+  fewer = in_space(chains.fit(paths.space, 32, layers=2))
+  assert rank._name(fewer, fewer.decode(jax.tree.map(
+      operator.itemgetter(0), fewer.numbered(np.array([0]))))).count(" ") == 5
+
+
+@pytest.mark.parametrize("name", ["nasbench-macro", "proxyless", "shufflenet"])
+def test_a_run_says_where_layers_of_nothing_stand(name, tmp_path):
+  space = spaces.get(name)
+  names = [choices[0][-1] for block, choices in zip(
+      space.graph.blocks, space.choices, strict=True)
+           if not block.nodes[0].fixed]
+  config = {"kind": "search", "space": {"name": name}, "seeds": [4],
+            "dataset": "d", "image_size": 32, "classes": 10, "crc32": 1}
+  (tmp_path / "seed-4").mkdir()
+  (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+  (tmp_path / "seed-4" / "result.json").write_text(
+      json.dumps({"operations": names}), "utf-8")
+  found = supernets.found_in(space, tmp_path)
+  assert codec.to_json(found) == codec.to_json(supernets.filled(space, names))
+  paths = in_space(space)
+  path = rank._encoded(paths, name, rank._read(space, str(tmp_path)))
+  assert codec.to_json(paths.decode(path)) == codec.to_json(found)
+  assert supernets.found_in(spaces.get("proxyless-se"), tmp_path) is None
+  (tmp_path / "seed-4" / "result.json").write_text(
+      json.dumps({"operations": names[1:]}), "utf-8")
+  assert supernets.found_in(space, tmp_path) is None
 
 
 @pytest.mark.long

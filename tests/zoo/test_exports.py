@@ -127,6 +127,17 @@ def test_cells_of_nasbench201(text):
   assert exports.parse(text) == CELL
 
 
+def test_how_six_numbers_are_read_is_said(tmp_path, capsys):
+  """NASLib writes the same six numbers for another cell."""
+  path = tmp_path / "cell.txt"
+  path.write_text("(3, 0, 1, 2, 0, 4)\n", "utf-8")
+  for given in (str(path), "[3, 0, 1, 2, 0, 4]"):
+    assert cli.main(["cost", given]) == 0
+    err = " ".join(capsys.readouterr().err.split())
+    assert "0 none, 1 skip_connect, 2 nor_conv_1x1" in err and STRING in err
+  assert not exports.numbered(STRING) and not exports.numbered(str(NAMES))
+
+
 @pytest.mark.parametrize("text", [
     "(3, 0, 1, 2, 0)", "(3, 0, 1, 2, 0, 5)", "(3, 0, 1, 2, 0, -1)", "((1, 2))",
     "[print(1), 0, 0, 0, 0, 0]", "((('none', 1),), (('none', 0), ('none', 1)),"
