@@ -109,6 +109,20 @@ def check_memory(count: int, image_size: int) -> None:
         " a prepared set", "image_size")
 
 
+def chosen(rows: np.ndarray, key: Any) -> np.ndarray:
+  """The rows that a key chooses of an array whose other axes stay on disk.
+
+  Raises:
+    IndexError: it chooses within images, as `[..., 0]` does, or makes axes.
+  """
+  inside = isinstance(key, tuple) and any(part is ... for part in key[:-1])
+  found = rows[:0] if inside else rows[key]
+  if inside or found.ndim > 1:
+    raise IndexError("images on disk are chosen along one axis, by rows; make"
+                     " an array of a few by numpy.asarray for more")
+  return found
+
+
 class Batch(NamedTuple):
   """Images u8[B, S, S, 3], and which of them did decode, bool[B]."""
 
@@ -174,9 +188,7 @@ class Streamed:
 
   def __getitem__(self, key: Any) -> Any:
     """One image u8[S, S, 3], decoded, or rows of them, which are not."""
-    rows = self.rows[key]
-    if rows.ndim > 1:
-      raise IndexError("images on disk are chosen along one axis, by rows")
+    rows = chosen(self.rows, key)
     if rows.ndim:
       return dataclasses.replace(self, rows=rows)
     numbers = rows.reshape(1)
@@ -312,7 +324,7 @@ class Absent(Streamed):
 
   def __getitem__(self, key: Any) -> Any:
     """Rows of them, of which there is none alone."""
-    rows = self.rows[key]
+    rows = chosen(self.rows, key)
     return Absent(
         self.records.name(0), len(rows), self.image_size, self.reading) if (
             rows.ndim == 1) else super().__getitem__(key)

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from natjax import errors
-from natjax.data import augmentation, crops, image_folder
+from natjax.data import augmentation, crops, image_folder, streamed
 
 VOID = 255
 #: Of Pascal VOC, in order; class 0 is what no class is.
@@ -72,7 +72,7 @@ class Pictures:
     return int(np.prod(self.shape, dtype=np.int64))
 
   def __getitem__(self, rows: Any) -> np.ndarray:
-    chosen = np.arange(len(self))[rows]
+    chosen = streamed.chosen(np.arange(len(self)), rows)
     if chosen.ndim == 0:
       return self[[int(chosen)]][0]
     found = np.zeros((len(chosen), *self.shape[1:]), np.uint8)

@@ -75,7 +75,11 @@ def test_rows_of_rows_are_not_read(images):
   np.testing.assert_array_equal(some[3], images[2 * (10 + 6)])
   assert some.checksum != images.checksum
   np.testing.assert_array_equal(some[np.array(3)], some[3])
-  for key in (None, np.array([[0, 1]]), (slice(None), 0)):
+  np.testing.assert_array_equal(some[3, ...], some[3])
+  assert len(some[...]) == 33 and len(some[2:5, ...]) == 3
+  # The last axis of an array, and not the rows of it, is what they choose.
+  for key in (None, np.array([[0, 1]]), (slice(None), 0), (..., 0),
+              (..., slice(2))):
     with pytest.raises(IndexError):
       some[key]
 
@@ -343,9 +347,14 @@ def test_prepared_sets_are_read_without_tensorflow(tmp_path, form):
   assert "of" in found.train_images.records.name(13)
 
 
-def test_tfrecords_are_read_into_memory_too(tmp_path):
+@pytest.mark.parametrize("said", [True, False])
+def test_tfrecords_are_read_into_memory_too(tmp_path, said):
   rows = parts()
-  prepare(tmp_path, "tfrecord", rows)
+  path = prepare(tmp_path, "tfrecord", rows) / "dataset_info.json"
+  info = json.loads(path.read_text())
+  if not said:  # As before there were other formats.
+    del info["fileFormat"]
+  path.write_text(json.dumps(info))
   held = data.load("made", data_dir=tmp_path, image_size=SIZE, stream=False)
   kept = data.load("made", data_dir=tmp_path, image_size=SIZE, stream=True)
   assert isinstance(held.train_images, np.ndarray)

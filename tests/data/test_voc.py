@@ -34,6 +34,8 @@ def test_pictures_are_read_with_their_masks(folder):
   np.testing.assert_array_equal(picture[:16, :10, :3], image)
   np.testing.assert_array_equal(found[np.array([1, 0, 1])][2], picture)
   np.testing.assert_array_equal(found[:][1], picture)
+  with pytest.raises(IndexError, match="along one axis"):
+    found[..., 1]
   assert len(voc.load(folder, "val", num_classes=3)) == 1
 
 
