@@ -84,6 +84,12 @@ def short(value: Any, length: int = 60) -> str:
   return text if len(text) <= length else f"{text[:length]}..."
 
 
+def several(names: Collection[str], most: int = 5) -> str:
+  """How a line names some of many."""
+  shown = ", ".join(short(name)[1:-1] for name in [*names][:most])
+  return f"{shown}, ..." if len(names) > most else shown
+
+
 def cause(error: BaseException) -> str:
   """How a line tells of an exception that other code raised."""
   text = " ".join(str(error).split())

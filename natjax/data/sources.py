@@ -512,6 +512,11 @@ def _read_prepared(name: str, data_dir: pathlib.Path, image_size: int,
         f"{name} not found in {data_dir}; put {name}.npz "
         f"({', '.join(array_file.KEYS)}){batches} into a folder and give it as "
         f"data_dir, or {tfds_folder.how_to_prepare(name, data_dir)}")
+  if own := tfds_folder.names_of(data_dir.resolve()):
+    raise errors.InputError(
+        f"data_dir {data_dir} is itself a set that tensorflow-datasets"
+        f" prepared; give its name, {own[0]}, and {own[1]} as data_dir",
+        "data_dir")
   raise errors.InputError(
       f"unknown data set {name!r}: not a path to an .npz file or to a folder of"
       f" images, not in {data_dir}, and not one of {', '.join(_SOURCES)}")

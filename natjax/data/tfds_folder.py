@@ -19,6 +19,7 @@ import io
 import json
 import os
 import pathlib
+import re
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +35,8 @@ _TEST_SPLITS = ("test", "validation", "val", "valid")
 _INFO, _FEATURES, _NAMES = (
     "dataset_info.json", "features.json", "label.labels.txt")
 _MOST_CLASSES = 10**6
+# Of others, tensorflow-datasets names what it was stopped in preparing.
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
 _UNKNOWN = -1  # The label that tensorflow-datasets gives images without one.
 
 
@@ -60,11 +63,10 @@ def find(name: str, data_dir: pathlib.Path) -> pathlib.Path | None:
   """
   base, _, version = name.partition(":")
   folder = data_dir / base
-  prepared = [p.parent for p in folder.glob("*/dataset_info.json")
-              if version in ("", p.parent.name)]
+  prepared = [path for path in _versions(folder) if version in ("", path.name)]
   if prepared:
     return max(prepared, key=_version_order)
-  configs = {p.parent.parent.name for p in folder.glob("*/*/dataset_info.json")}
+  configs = {path.parent.name for path in _versions(folder, "*/")}
   if configs and not version:
     choices = ", ".join(f"{base}/{config}" for config in sorted(configs))
     raise errors.InputError(f"{base} is prepared in {data_dir} in"
@@ -81,15 +83,21 @@ def names_of(folder: pathlib.Path) -> tuple[str, pathlib.Path] | None:
   Returns:
     None where no set was prepared there.
   """
-  if next(folder.glob(f"*/{_INFO}"), None) is None:
-    if not (folder / _INFO).is_file():
+  if not (found := _versions(folder)):
+    if folder not in (found := _versions(folder.parent)):
       return None
     folder = folder.parent
-  info = _json(next(folder.glob(f"*/{_INFO}")))
+  info = _json(found[0] / _INFO)
   name = info.get("name") if isinstance(info, dict) else None
   if name == folder.parent.name:  # The folder is of a configuration.
     return f"{name}/{folder.name}", folder.parent.parent
   return folder.name, folder.parent
+
+
+def _versions(folder: pathlib.Path, between: str = "") -> list[pathlib.Path]:
+  """Folders of versions that were prepared to their end, by name."""
+  return sorted(path.parent for path in folder.glob(f"{between}*/{_INFO}")
+                if _VERSION.fullmatch(path.parent.name))
 
 
 def how_to_prepare(name: str, data_dir: pathlib.Path) -> str:
@@ -122,10 +130,12 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
   if isinstance(info, dict) and isinstance(info.get("splits"), list):
     splits = _lengths(folder / _INFO, info["splits"])
     count = sum(map(sum, splits.values()))
+    # Releases that knew no other format did not say it.
+    suffix = info.get("fileFormat", "tfrecord")
     if (wanted := stream.wanted(count, image_size, resize)) or (
-        info.get("fileFormat") == "tfrecord"):
-      return _find(folder, info.get("fileFormat"), splits, image_size, resize,
-                   stream, keep=wanted)
+        suffix == "tfrecord"):
+      return _find(folder, suffix, splits, image_size, resize, stream,
+                   keep=wanted)
   try:
     import tensorflow_datasets as tfds
     return _read(tfds, folder, image_size, resize)
@@ -293,14 +303,22 @@ def _splits(folder: pathlib.Path, splits: tuple[str, ...],
   tests = [split for split in _TEST_SPLITS if split in splits]
   if "train" in splits:
     notes: list[str] = []
+    taken = None
     for test in tests:
       found = iter(labels(test))
       if next(found, None) != _UNKNOWN or any(
           label != _UNKNOWN for label in found):
-        return "train", test, tuple(notes)
+        taken = test
+        break
       notes.append(f"the images of the split {test} of {folder} have no labels"
                    f" (all are {_UNKNOWN}), and it is passed over")
-    return "train", None, tuple(notes)
+    without = tests[:len(notes)]
+    if others := [split for split in splits
+                  if split not in ("train", taken, *without)]:
+      notes.append(
+          f"of {folder}, images of other splits ({errors.several(others)}) are"
+          " passed over")
+    return "train", taken, tuple(notes)
   if len(splits) != 1:
     raise errors.InputError(
         f"{folder} has the splits {', '.join(splits)}; it needs train and one"
@@ -359,5 +377,4 @@ def _examples(source: Any) -> Iterator[tuple[int, Any]]:
 
 def _version_order(folder: pathlib.Path) -> tuple[int, ...]:
   """Orders versions as numbers: 3.10.0 is later than 3.2.0."""
-  parts = folder.name.split(".")
-  return tuple(int(p) if p.isdecimal() else -1 for p in parts)
+  return tuple(map(int, folder.name.split(".")))

@@ -101,6 +101,29 @@ def test_find_takes_the_latest_version_or_the_one_named(tmp_path):
   assert tfds_folder.find("some", tmp_path / "none") is None
 
 
+def test_what_was_stopped_in_preparing_is_no_version(tmp_path):
+  stopped = "some/11.0.0.incompleteA1B2C3", "some/incomplete.A1B2C3_12.0.0"
+  _prepare_folder(tmp_path, *stopped)
+  assert tfds_folder.find("some", tmp_path) is None
+  assert tfds_folder.names_of(tmp_path / "some") is None
+  _prepare_folder(tmp_path, "some/1.0.0", "other/small/2.0.0.incompleteA1B2C3")
+  assert tfds_folder.find("some", tmp_path) == tmp_path / "some" / "1.0.0"
+  assert tfds_folder.names_of(tmp_path / "some") == ("some", tmp_path)
+  assert tfds_folder.find("other", tmp_path) is None
+
+
+@pytest.mark.parametrize("place, own", [
+  ("some", "some"), ("some/1.0.0", "some"), ("more/a", "more/a")])
+def test_the_folder_of_a_set_is_no_data_dir(tmp_path, place, own):
+  _prepare_folder(tmp_path, "some/1.0.0", "more/a/1.0.0")
+  (tmp_path / "more/a/1.0.0/dataset_info.json").write_text('{"name": "more"}')
+  with pytest.raises(errors.InputError) as refusal:
+    data.load("flowers", data_dir=tmp_path / place)
+  assert str(refusal.value).endswith(
+    f"; give its name, {own}, and {tmp_path} as data_dir")
+  assert refusal.value.field == "data_dir"
+
+
 def test_find_takes_a_configuration_and_lists_those_there_are(tmp_path):
   _prepare_folder(tmp_path, "some/small/1.0.0", "some/large/1.0.0")
   found = tfds_folder.find("some/small", tmp_path)
@@ -198,7 +221,8 @@ def test_a_test_split_without_labels_is_passed_over(
   # One that has a label is taken, and another of -1 refused later.
   stand_in({**splits, "test": _examples(*images[4:], labels=[-1, -1, -1, 1])})
   raw = tfds_folder.read(tmp_path, 4)
-  assert (raw.test[1].tolist(), raw.notes) == ([-1, -1, -1, 1], ())
+  assert (raw.test[1].tolist(), raw.notes) == ([-1, -1, -1, 1], (
+    f"of {tmp_path}, images of other splits (validation) are passed over",))
 
 
 def test_without_labels_in_any_test_split_some_are_held_out(stand_in, tmp_path):
@@ -222,7 +246,11 @@ def test_without_labels_in_any_test_split_some_are_held_out(stand_in, tmp_path):
 def test_a_set_without_test_images(stand_in, tmp_path, splits):
   images = _pixels(10, 4, 4, 3)
   stand_in(dict.fromkeys(splits, _examples(*images)))
-  assert tfds_folder.read(tmp_path, 4).test is None
+  raw = tfds_folder.read(tmp_path, 4)
+  assert raw.test is None
+  assert raw.notes == (
+    f"of {tmp_path}, images of other splits (extra) are passed over",
+  ) * ("extra" in splits)
   _prepare_folder(tmp_path, "mine/1.0.0")
   with pytest.raises(errors.InputError, match="give a test_fraction") as e:
     data.load("mine", data_dir=tmp_path, image_size=4)
