@@ -2,10 +2,11 @@
 
 Its keys are `x_train`, `y_train`, `x_test` and `y_test`, as in the files that
 Keras distributes, or those of MedMNIST, `train_images`, `train_labels`,
-`test_images` and `test_labels` (its validation images are left alone), in the
-shapes that `dataset.make_dataset` takes; it may also hold `class_names`, an
-array of strings. The test set may be missing (`sources.load` then holds one
-out). Nothing is unpickled.
+`test_images` and `test_labels`, in the shapes that `dataset.make_dataset`
+takes; it may also hold `class_names`, an array of strings. Others, such as
+validation images, are passed over, and the notes of what is read say so. The
+test set may be missing (`sources.load` then holds one out). Nothing is
+unpickled.
 """
 
 import math
@@ -73,8 +74,12 @@ def read(path: pathlib.Path) -> dataset.RawImages:
   train, test = ((arrays[x], arrays[y]) if x not in missing else None
                  for x, y in (keys[:2], keys[2:]))
   assert train is not None
+  others = [key for key in found if key not in (*keys, "class_names")]
+  notes = (f"of {path}, other arrays ({errors.several(others)}) are passed"
+           " over",) if others else ()
   return dataset.RawImages(
-      train, test, None if names is None else tuple(map(unpickle.text, names)))
+      train, test, None if names is None else tuple(map(unpickle.text, names)),
+      notes)
 
 
 def check_sizes(path: pathlib.Path) -> None:

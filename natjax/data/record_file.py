@@ -83,9 +83,14 @@ def read(path: pathlib.Path, image_size: int, resize: str = "stretch",
       path, places, images.start, image_size, resize, stream)
   count = _identities(
       path.with_name(PROPERTY), len(images)) if faces else None
+  others = sorted(
+      other.name for other in path.parent.glob(f"*{SUFFIX}")
+      if path.name == RECORDS and other.name != RECORDS)
+  notes = (f"images in other files of {path.parent}"
+           f" ({errors.several(others)}) are passed over",) if others else ()
   return dataset.RawImages(
       (found, labels), None,
-      None if count is None else tuple(map(str, range(count))))
+      None if count is None else tuple(map(str, range(count))), notes)
 
 
 def _streamed(path, places, first, image_size, resize, stream):

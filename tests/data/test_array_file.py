@@ -32,6 +32,16 @@ def test_read_returns_the_arrays_as_saved(tmp_path, save):
   assert raw.class_names is None
 
 
+@pytest.mark.parametrize("others, said", [
+  ((), ()), (("x_val", "y_val"), ("x_val, y_val",)),
+  ([f"a{i}" for i in range(7)], ("a0, a1, a2, a3, a4, ...",))])
+def test_arrays_that_are_not_read_are_said(tmp_path, others, said):
+  path = tmp_path / "some.npz"
+  np.savez(path, **_arrays(), **dict.fromkeys(others, _arrays()["x_test"]))
+  assert array_file.read(path).notes == tuple(
+    f"of {path}, other arrays ({names}) are passed over" for names in said)
+
+
 def test_read_returns_class_names_if_there_are_some(tmp_path):
   for names in (["cat", "dog"], [b"cat", b"dog"]):
     np.savez(tmp_path / "some.npz", **_arrays(), class_names=names)

@@ -62,6 +62,16 @@ def test_it_is_loaded_by_its_path_and_mirrored(tmp_path):
   assert found.name == "train" and found.source.name == str(path)
 
 
+def test_other_record_files_beside_are_said(tmp_path):
+  folder = faces.write_faces(tmp_path / "web", IMAGES, LABELS)
+  assert record_file.read(folder / "train.rec", 8).notes == ()
+  (folder / "train.rec").rename(folder / "val.rec")
+  assert record_file.read(folder / "val.rec", 8).notes == ()
+  faces.write_faces(folder, IMAGES, LABELS)
+  assert record_file.read(folder / "train.rec", 8).notes == (
+      f"images in other files of {folder} (val.rec) are passed over",)
+
+
 def test_images_of_a_set_that_is_not_of_faces(tmp_path):
   folder = faces.write_records(tmp_path, [faces.headed(
       float(label), faces.encoded(image, "PNG")) for image, label in zip(
