@@ -261,6 +261,9 @@ def read_architecture(name: str, skeleton: str | None = None, width=None):
           name.rpartition(":")[0]):
     architecture = _read(path)
     own = name if architecture.kind == "blocks" else ""
+    if zoo.known(name):
+      console.err.print(f"{name} is what the file {name} holds, not that of"
+                        " `natjax list`; rename the file for that")
   else:
     architecture = zoo.get(name, skeleton)
     if os.path.isdir(path) and _is_run(path):

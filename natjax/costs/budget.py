@@ -128,7 +128,8 @@ def parse(text: str, original: float | None, *, option: str,
     1024.0
 
   Raises:
-    InputError: another form, or not above 0.
+    InputError: another form, not above 0, or a part of one thing that is
+      counted, as of a multiple whose x was forgotten.
   """
   if not text:
     return None
@@ -136,7 +137,8 @@ def parse(text: str, original: float | None, *, option: str,
   number, unit = match.groups() if match else ("nan", "")
   units = {**form.units, **({} if original is None else {"x": float(original)})}
   value = float(number) * units.get(unit, math.nan)
-  if not 0 < float(number) < math.inf or math.isnan(value):
+  part = form is not SECONDS and unit != "x" and value < 1
+  if not 0 < float(number) < math.inf or math.isnan(value) or part:
     multiple = ("; without a given architecture there is nothing to take a"
                 " multiple of" if original is None else ", or a multiple of the"
                 " given architecture's such as 0.8x")

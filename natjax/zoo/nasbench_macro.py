@@ -23,6 +23,10 @@ from natjax.zoo import inverted
 STEM = (Layer("conv", 32, 3, activation="relu"),)
 HEAD = (Layer("conv", 1280, activation="relu"), Layer("global_pool"),
         Layer("linear", norm=False))
+_WANTED = (
+    f"NAS-Bench-Macro, whose chains have {nasbench_macro.LAYERS} layers, of"
+    f" {', '.join(nasbench_macro.OPERATIONS)}; give one that a search in the"
+    " space 'nasbench-macro' finds with all of them (chain-layers 3)")
 _KERNELS = {1: (3, 3), 2: (6, 5)}  # Expansion and kernel.
 # By the operations in a row, beside the shortcut.
 _LAYERS: dict[tuple[str, ...], int] = {
@@ -67,8 +71,10 @@ def layers_of(found: BlockNetwork) -> np.ndarray:
     [0, 1, 2, 0, 0, 1, 2, 0]
 
   Raises:
-    InputError: it has other layers.
+    InputError: it has other layers, or is a pair of cells.
   """
+  if not isinstance(found, BlockNetwork):
+    raise errors.InputError(f"a pair of cells is none of {_WANTED}")
   layers: list[int] = []
   before = found.stem[-1].width if found.stem else 0
   for each in found.blocks:
@@ -87,8 +93,5 @@ def layers_of(found: BlockNetwork) -> np.ndarray:
   if not wanted or any(
       graph(a) != graph(b) for a, b in zip(found.blocks, wanted, strict=True)):
     raise errors.InputError(
-        f"network {errors.short(found.name)} is none of NAS-Bench-Macro, whose"
-        f" chains have {nasbench_macro.LAYERS} layers, of"
-        f" {', '.join(nasbench_macro.OPERATIONS)}; give one that a search in"
-        " the space 'nasbench-macro' finds with all of them (chain-layers 3)")
+        f"network {errors.short(found.name)} is none of {_WANTED}")
   return np.array(layers, np.int32)

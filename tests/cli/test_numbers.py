@@ -16,6 +16,8 @@ _TRANSFORM = ("transform", "resnet20", "--method", "replace", "--dataset",
     ("--max-latency", "-.5s", "'-.5s'; give a number above 0"),
     ("--max-memory", "-1MB", "'-1MB'; give a number above 0 such as 200MB"),
     ("--max-params", "-3K", "'-3K'; give a number above 0 such as 3e6"),
+    ("--max-params", "0.8",
+     "a multiple of the given architecture's such as 0.8x"),
     ("--max-madds", "-0.5x", "'-0.5x'; give a number above 0"),
     ("--tolerance", "-1", "tolerance is -1.0 and must not be negative"),
     ("--tolerance", "-1e-2", "tolerance is -0.01 and must not be negative"),
@@ -34,7 +36,7 @@ def test_other_words_are_read_as_ever():
   assert (args.dataset, args.seed, args.overwrite) == ("-", -4, True)
 
 
-@pytest.mark.parametrize("limit", ["1", "0.1", "0.00001x"])
+@pytest.mark.parametrize("limit", ["1", "1.5", "0.00001x"])
 def test_a_small_limit_is_not_written_as_zero(limit, capsys):
   assert cli.main([*_TRANSFORM, "--max-memory", limit]) == 3
   said = capsys.readouterr().err

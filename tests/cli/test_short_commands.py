@@ -183,6 +183,17 @@ def test_a_run_of_blocks_brings_its_skeleton(tmp_path):
           "cost", "darts", "--skeleton", "imagenet", "--json")
 
 
+def test_a_file_of_the_name_of_a_known_architecture_is_said_to_be_read(
+    tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  write(tmp_path / "vgg16", architecture.to_darts(zoo.get("enas")))
+  params = lambda arch: run_json("cost", arch, "--json")["params"]
+  assert params("vgg16") == params("enas")
+  capsys.readouterr()
+  assert cli.main(["cost", "vgg16"]) == 0
+  assert "vgg16 is what the file vgg16 holds" in capsys.readouterr().err
+
+
 def test_a_folder_does_not_hide_a_known_architecture(
     tmp_path, monkeypatch, capsys):
   """The same command resumes `natjax train darts --out darts`."""

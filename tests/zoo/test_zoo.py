@@ -124,3 +124,5 @@ def test_a_chain_of_nas_bench_macro_is_none_with_other_operations():
       for block in found.blocks))
   with pytest.raises(errors.InputError, match="none of NAS-Bench-Macro"):
     zoo.nasbench_macro.layers_of(other)
+  with pytest.raises(errors.InputError, match="a pair of cells is none of NAS"):
+    zoo.nasbench_macro.layers_of(zoo.get("darts"))
