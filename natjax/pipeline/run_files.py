@@ -230,8 +230,7 @@ def check_sum(path: pathlib.Path) -> None:
     raise errors.InputError(
         f"{path} is not what the run wrote (its checksum differs); {DAMAGED};"
         " to use what you changed, name a copy of it elsewhere", "overwrite")
-  if path.name == RESULT and path.parent.parent.name in (
-      NETWORKS, REFUSED):
+  if path.name == RESULT and path.parent.parent.name in (NETWORKS, REFUSED):
     _check_seed(path.parent)
   said, found = (sums.get(_OF) for sums in (
       _sums(path.parent), _whose(path.parent)))
@@ -267,8 +266,12 @@ def _check_kept(path):
         f"{folder / CHECKSUMS} {lacks}; {DAMAGED}", "overwrite")
 
 
-def check_sums(out):
-  """Refuses a run whose files are not what it wrote; those gone are gone."""
+def check_sums(out: pathlib.Path) -> None:
+  """Refuses a run whose files are not what it wrote; those gone are gone.
+
+  Raises:
+    InputError: one of them is not; see `check_sum`.
+  """
   for folder in (out, out / CHECKPOINT, out / CHECKPOINT / INHERITED,
                  *out.glob(f"{NETWORKS}/*"), *out.glob(f"{REFUSED}/*")):
     for path in (*(folder / name for name in _CHECKED),
@@ -284,8 +287,7 @@ def check_sums(out):
 def _check_seed(folder):
   """Refuses a network's folder that has the name of another seed."""
   try:
-    found = parsing.load_json((folder / RESULT).read_text(
-        encoding="utf-8"))
+    found = parsing.load_json((folder / RESULT).read_text(encoding="utf-8"))
   except (OSError, ValueError):
     return  # It is missed, or refused, where it is read.
   seed = found.get("seed") if isinstance(found, dict) else None
