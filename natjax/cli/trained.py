@@ -3,6 +3,8 @@
 import dataclasses
 import pathlib
 
+import numpy as np
+
 from natjax import errors
 from natjax.cli import console
 from natjax.costs import exact
@@ -43,9 +45,8 @@ def run_evaluate(args) -> int:
           for part in (train, test))
       with run_files.reading(errors.path(args.directory) / run_files.CONFIG):
         settings = simclr.SimCLRConfig(**config["simclr"])
-      accuracies[name] = simclr.judge(
-          settings, bank, queries, dataset.num_classes,
-          linear=False)["accuracy"]
+      accuracies[name] = float(np.mean(simclr.right(
+          settings, bank, queries, dataset.num_classes)))
   if args.json:
     console.print_json({"dataset": dataset.name, "own": own, "finished": (
         runs.finished(args.directory)), "networks": [

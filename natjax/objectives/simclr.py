@@ -196,31 +196,38 @@ def _extractor(features, preparation):
       state, preparation(None, images, train=False)))
 
 
-def judge(config: SimCLRConfig, bank: tuple[np.ndarray, np.ndarray],
-          queries: tuple[np.ndarray, np.ndarray], num_classes: int, *,
-          linear: bool = True) -> dict[str, float]:
-  """Judges features by their neighbours and by a linear classifier.
+Features = tuple[np.ndarray, np.ndarray]
+
+
+def right(config: SimCLRConfig, bank: Features, queries: Features,
+          num_classes: int) -> np.ndarray:
+  """Whether the weighted nearest neighbours name the class, bool[M].
 
   Args:
     config: the settings.
     bank: features f32[N, F] and labels of the training images.
-    queries: those of the images to judge by.
+    queries: those of the M images to judge by.
     num_classes: K.
-    linear: whether to train the linear classifier, too.
-
-  Returns:
-    "accuracy", of the weighted nearest neighbours, in [0, 1], and
-    "linear_accuracy".
   """
+  found = neighbours.predict(
+      jnp.asarray(bank[0]), jnp.asarray(bank[1], jnp.int32),
+      jnp.asarray(queries[0]), num_classes, k=config.neighbours,
+      temperature=config.neighbour_temperature)
+  return np.asarray(found) == queries[1]
+
+
+def probe(config: SimCLRConfig, bank: Features, queries: Features,
+          num_classes: int) -> dict[str, float]:
+  """The "linear_accuracy", in [0, 1]; nothing without linear steps.
+
+  Of a linear classifier that is trained on the features. Arguments as `right`.
+  """
+  if not config.linear_steps:
+    return {}
   train, test = ((jnp.asarray(x), jnp.asarray(y, jnp.int32))
                  for x, y in (bank, queries))
-  found = neighbours.predict(*train, test[0], num_classes, k=config.neighbours,
-                             temperature=config.neighbour_temperature)
-  result = {"accuracy": float(np.mean(np.asarray(found) == queries[1]))}
-  if linear and config.linear_steps:
-    result["linear_accuracy"] = linear_probe.accuracy(
-        train, test, num_classes, steps=config.linear_steps)
-  return result
+  return {"linear_accuracy": linear_probe.accuracy(
+      train, test, num_classes, steps=config.linear_steps)}
 
 
 def divide(split: options_lib.Split,

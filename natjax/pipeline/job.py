@@ -183,6 +183,9 @@ class Job(planned.Planned):
     if "original" in parts and self.original is not None:
       more["original"] = summary.means(
           parts["original"], self.trainer.cost(self.original))
+      if len(parts["original"]) == len(parts.get(self.name, ())) == 1:
+        found = versus.pairs(*parts[self.name], *parts["original"])
+        more |= {"paired": found._asdict()} if found else {}
     if given is not None:
       shown = {"original": codec.to_dict(given), **shown}
       more["changes"] = summary.changes(

@@ -9,7 +9,7 @@ classifier on them.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +26,19 @@ from natjax.objectives import simclr as simclr_lib
 from natjax.training import fit as fit_lib
 from natjax.training import method as base
 from natjax.training import settings
+
+
+class Judged(NamedTuple):
+  """How a network did on the test images.
+
+  Attributes:
+    scores: its accuracies, in [0, 1].
+    right: bool[N], of every image that is not damaged, in their order, whether
+      "accuracy" counts it.
+  """
+
+  scores: dict[str, float]
+  right: np.ndarray
 
 
 class Labels:
@@ -91,7 +104,7 @@ class Labels:
     return self.plain(self.config.dtype, cutout=self.config.cutout)
 
   def judge(self, objective: objectives.Objective,
-            variables: Any) -> dict[str, float]:
+            variables: Any) -> Judged:
     """The accuracy on the test images, looked at once.
 
     Of sets of 100 classes and more that of the five first answers, too.
@@ -100,12 +113,14 @@ class Labels:
       objective: of the network.
       variables: of the trained network, on one device.
     """
-    if self.num_classes >= objectives.MANY:
-      return {name: float(value) for name, value in fit_lib.walk(
-          objective.ranks, variables, self.test, preparation=self.preparation,
-          batch_size=max(self.config.batch_size, 128)).items()}
-    return {"accuracy": self._accuracy(objective.is_right, variables,
-                                       self.test)}
+    many = self.num_classes >= objectives.MANY
+    found = fit_lib.walk(
+        objective.ranks if many else objective.is_right, variables, self.test,
+        preparation=self.preparation,
+        batch_size=max(self.config.batch_size, 128), each=True)
+    found = found if many else {"accuracy": found}
+    return Judged({name: float(np.mean(each)) for name, each in found.items()},
+                  found["accuracy"] > 0)
 
   def glance(self, method: base.Method, state: base.State) -> float:
     """The accuracy on up to 10,000 training images, not augmented."""
@@ -249,21 +264,26 @@ class Views(Labels):
     return watch
 
   def judge(self, objective: objectives.Objective,
-            variables: Any) -> dict[str, float]:
+            variables: Any) -> Judged:
     """Neighbours and a linear classifier on the test images' features."""
-    return self._judge(objective.features, variables, self.train, self.test)
+    bank, queries = (
+        self._extract(objective.features, variables, part)
+        for part in (self.train, self.test))
+    right = simclr_lib.right(
+        self.simclr, bank, queries, self.dataset.num_classes)
+    return Judged({"accuracy": float(np.mean(right)), **simclr_lib.probe(
+        self.simclr, bank, queries, self.dataset.num_classes)}, right)
 
   def glance(self, method: base.Method, state: base.State) -> float:
     """The accuracy of the neighbours among up to 10,000 training images."""
     parts = simclr_lib.divide(self._some, self.simclr.watch_images)
-    return self._judge(method.features, state, *parts, linear=False)["accuracy"]
-
-  def _judge(self, features, state, bank, queries, *, linear=True):
     bank, queries = (
-        simclr_lib.extract(features, state, part, self.preparation)
-        for part in (bank, queries))
-    return simclr_lib.judge(
-        self.simclr, bank, queries, self.dataset.num_classes, linear=linear)
+        self._extract(method.features, state, part) for part in parts)
+    return float(np.mean(simclr_lib.right(
+        self.simclr, bank, queries, self.dataset.num_classes)))
+
+  def _extract(self, features, state, part):
+    return simclr_lib.extract(features, state, part, self.preparation)
 
 
 Config = simclr_lib.SimCLRConfig | arcface_lib.ArcFaceConfig | None

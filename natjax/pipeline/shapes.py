@@ -36,6 +36,7 @@ NETWORK = {"architecture": dict, "place": dict, "auxiliary": bool, "dtype": str,
            "top5_accuracy?": NUMBER, "seed?": int,
            "params?": NUMBER, "madds?": NUMBER, "num_changes?": int,
            "resize?": str, "seconds?": NUMBER,
+           "right?": {"images": int, "bits": str},
            **_SKIPPED}
 # Of `derived.json`: of a search, and of what handed over to another program.
 SEARCHED = {"architecture": dict, "scoring_batch_size": int,
@@ -52,6 +53,7 @@ _PART = {**_COST, **_TRAINED}
 _PAIR = {**_PART, "accuracy": NUMBER, "accuracy_std": NUMBER}
 _JOB = {"dataset": str, "seconds": NUMBER, "time?": TIME, **_SKIPPED,
         "architectures": {"*": dict},
+        "paired?": {"images": int, "won": int, "lost": int},
         "seeds?": [{"seed": int, **_COST, "accuracy?": NUMBER}],
         "changes?": [{"cell": str, "source": int, "target": int, "before": str,
                       "after": str}]}

@@ -94,7 +94,8 @@ def over_seeds(found: Sequence[Mapping[str, Any]], name: str, seed: int,
   return with_aims({
       **{k: v for k, v in found[0].items() if k in (
           "changes", "architectures", "method", "dataset", "versions",
-          "devices", "skipped")},
+          "devices", "skipped") or (
+              k == "paired" and len(found) == 1)},
       **{n: means([r[n] for r in found]) for n in names},
       "seeds": [{
           "seed": r["seed"], "num_changes": sum(

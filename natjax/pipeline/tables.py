@@ -84,7 +84,7 @@ def difference(result: Mapping[str, Any], images: int, kept: str,
   before, after = result["original"], result["transformed"]
   gain = after["accuracy"] - before["accuracy"]
   ratios = {k: after[k] / before[k] - 1 for k in ("params", "madds", *more)}
-  chance = noise(before, after, images)
+  chance = noise(before, after, images, result.get("paired"))
   shown = f"{100 * gain:+.2f}" + " (noise)" * (0 < abs(gain) <= chance[0])
   costs = {k: f"{100 * ratio:+.1f} %" for k, ratio in ratios.items()}
   said = ""
@@ -163,18 +163,20 @@ def measure(result):
       result.get("objective") == "simclr")
 
 
-def noise(first, second, images):
+def noise(first, second, images, paired=None):
   """How far accuracies may differ by chance: half a 95 % interval, over what.
 
   Over seeds of the differences seed by seed (Student's t). Of a single seed,
-  over test images, of which only is known how many each network has right: as
-  wide as of networks that err on as few images together as these may. Image by
-  image (`natjax evaluate RUN OTHER`) it is that or narrower.
+  over test images, image by image; where that is not known, of how many each
+  network has right: as wide as of networks that err on as few images together
+  as these may.
 
   Args:
     first: a part of a result.
     second: another one, of the same seeds.
     images: number of test images.
+    paired: "images", "won" and "lost" of a single seed (`acceptance.Pairs`);
+      results of earlier versions have none.
   """
   pairs = [*zip(first["accuracies"], second["accuracies"], strict=True)]
   count = len(pairs)
@@ -182,6 +184,9 @@ def noise(first, second, images):
     spread = statistics.stdev(b - a for a, b in pairs)
     return acceptance.student(count) * spread / math.sqrt(count), (
         f"{count} seeds")
+  if paired:
+    found = acceptance.Pairs(**paired)
+    return acceptance.Z * found.standard_error, f"{found.images} test images"
   (p, q), = pairs
   # Right in one network alone are at most so many, of which q - p are more.
   apart = min(p + q, 2 - p - q)

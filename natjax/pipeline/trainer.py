@@ -32,6 +32,7 @@ from natjax.training import devices as devices_lib
 from natjax.training import distributed, settings
 from natjax.training import fit as fit_lib
 from natjax.training import method as base
+from natjax.training import metrics as metrics_lib
 from natjax.training import seeds as seeds_lib
 
 
@@ -222,12 +223,15 @@ class Trainer:
     for seed, state, seconds in self._fit(
         out, feed, first, found, options, start):
       if found[seed] is None:
-        began = time.monotonic() - seconds
+        began, earlier = time.monotonic() - seconds, list[float]()
 
-        def fit(program, suffix, seed=seed):
+        def fit(program, suffix, seed=seed, earlier=earlier):
+          given, start = options(seed, program, suffix), time.monotonic()
           with self.clock.part(_part(program)):
-            return fit_lib.fit(program, **feed._asdict(),
-                               options=options(seed, program, suffix))
+            state = fit_lib.fit(program, **feed._asdict(), options=given)
+          earlier.append(self._earlier(
+              out, given.run, time.monotonic() - start))
+          return state
 
         with self.clock.part(_part(first)):
           ended = base.follow(
@@ -236,7 +240,7 @@ class Trainer:
         self._note_skipped()
         found[seed] = self.processes.of_first(functools.partial(
             self._conclude, folders[seed], feed, *ended, seed, architecture,
-            plan is not None, accept, began))
+            plan is not None, accept, began - sum(earlier)))
     for result in found.values():
       for name, count in result.get("skipped", {}).items():
         assert self.skipped is not None  # Of the same configuration.
@@ -280,9 +284,11 @@ class Trainer:
       for seed in [s for s, result in found.items() if result is None]:
         began = time.monotonic()
         begun = start(seed, program) if start else program
+        given = options(seed, program)
         with self.clock.part(_part(program)):
-          state = fit_lib.fit(begun, **data, options=options(seed, program))
-        yield seed, state, time.monotonic() - began
+          state = fit_lib.fit(begun, **data, options=given)
+        took = time.monotonic() - began
+        yield seed, state, took + self._earlier(out, given.run, took)
       return
     each = {seed: options(seed, program) for seed in found}
     names = tuple(o.run for o in each.values())
@@ -292,9 +298,17 @@ class Trainer:
           program, **data, seeds=tuple(each), runs=names,
           options=dataclasses.replace(each[self.seed], seed=0, run="",
                                       checkpoint_dir=folder))
-    seconds = (time.monotonic() - began) / len(each)
+    took = time.monotonic() - began
+    seconds = (took + self._earlier(out, names[0], took)) / len(each)
     for seed, state in zip(each, states, strict=True):
       yield seed, state, seconds
+
+  def _earlier(self, out, run, took):
+    """Seconds that a run trained in earlier starts than this one."""
+    if not self.processes.first:  # Which alone writes rows and results.
+      return 0.0
+    rows = metrics_lib.seconds_by_run(out / run_files.METRICS)
+    return max(rows.get(run, 0.0) - took, 0.0)
 
   def _handed_over(self, folder, method, state, over, suffix):
     """What a handover did, measured on training images and kept in a file."""
@@ -375,7 +389,8 @@ class Trainer:
     networks_lib.keep_weights(
       folder / run_files.WEIGHTS, self.judge.keep(variables))
     result = {
-        **judged, "seed": seed, "architecture": codec.to_dict(architecture),
+        **judged.scores, "right": versus.packed(judged.right), "seed": seed,
+        "architecture": codec.to_dict(architecture),
         "place": {k: v for k, v in self.place._asdict().items()
                   if v or k != "embedding"},
         "auxiliary": self.config.auxiliary,

@@ -1,5 +1,6 @@
 """Two trained networks, image by image on images that neither has seen."""
 
+import base64
 from collections.abc import Mapping
 import dataclasses
 import pathlib
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from natjax.costs import exact as cost_lib
 from natjax.graph import codec, records
@@ -66,6 +68,32 @@ def count(changed: Trained, original: Trained, split: fit_lib.Split, *,
           [changed.variables, original.variables], jax.local_devices()[0]),
       split, preparation=preparation, batch_size=batch_size, total=True)
   return {name: int(number) for name, number in found.items()}
+
+
+def packed(right: np.ndarray) -> dict[str, Any]:
+  """A JSON object of bool[N]: N and, in base64, a bit of each, first to last.
+  """
+  return {"images": len(right),
+          "bits": base64.b64encode(np.packbits(right).tobytes()).decode()}
+
+
+def pairs(changed: Mapping[str, Any], original: Mapping[str, Any]
+          ) -> acceptance.Pairs | None:
+  """Two networks on their test images; None where these are not the same.
+
+  Args:
+    changed: the result of a network, with "right", which is `packed`; results
+      of earlier versions have none.
+    original: that of the one it is compared with.
+  """
+  first, second = (result.get("right") for result in (changed, original))
+  if first is None or second is None or first["images"] != second["images"]:
+    return None  # Of an earlier version, or another image was damaged.
+  after, before = (np.unpackbits(np.frombuffer(
+      base64.b64decode(pack["bits"]), np.uint8), count=pack["images"])
+                   for pack in (first, second))
+  return acceptance.Pairs(first["images"], int((after > before).sum()),
+                          int((after < before).sum()))
 
 
 class Accept(NamedTuple):

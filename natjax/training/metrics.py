@@ -66,8 +66,13 @@ def _parse(line):
 
 def seconds(path: str | os.PathLike[str], prefix: str) -> float:
   """For how long the runs whose names begin so have trained, in all starts."""
-  return sum({row["run"]: row["seconds"] for row in read(path)
-              if row["run"].startswith(prefix)}.values())
+  return sum(each for run, each in seconds_by_run(path).items()
+             if run.startswith(prefix))
+
+
+def seconds_by_run(path: str | os.PathLike[str]) -> dict[str, float]:
+  """For how long each run had trained at its last row, in all starts."""
+  return {row["run"]: row["seconds"] for row in read(path)}
 
 
 class MetricsFile:

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import json
 import types
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from natjax import errors, methods
 from natjax.cli import output
 from natjax.drawing import files
-from natjax.pipeline import choosing, progress, summary, tables
+from natjax.methods import acceptance
+from natjax.pipeline import choosing, progress, summary, tables, versus
 from natjax.training import options
 
 
@@ -122,6 +124,37 @@ def test_chance_image_by_image_is_within_what_accuracies_allow(seed):
   paired = 1.96 * np.std(second * 1.0 - first) / 500**0.5
   assert paired <= half * (1 + 1e-9)
   assert paired == pytest.approx(half) or not seed % 2
+
+
+@pytest.mark.parametrize("won, lost, surely", [
+    # As the exact test of McNemar has it: 2 * 0.5**5 is 0.06, 2 * 0.5**6 0.03.
+    (4, 0, False), (5, 0, False), (6, 0, True), (0, 6, True), (7, 1, False),
+    (8, 1, True), (0, 0, False)])
+def test_a_few_images_are_told_from_chance(won, lost, surely):
+  pairs = {"images": 359, "won": won, "lost": lost}
+  parts = [{"accuracies": [0.9]}, {"accuracies": [0.9 + (won - lost) / 359]}]
+  half, _ = tables.noise(*parts, 359, pairs)
+  assert (half < abs(won - lost) / 359) == surely
+  low, high = acceptance.Pairs(**pairs).interval
+  assert ((low > 0) or (high < 0)) == surely
+
+
+def test_an_interval_ends_where_differences_do():
+  assert acceptance.Pairs(1, 1, 0).interval[1] == 1
+  assert acceptance.Pairs(1, 0, 1).interval[0] == -1
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 1000])
+def test_images_that_are_right_are_kept_and_compared(count):
+  rng = np.random.default_rng(count)
+  first, second = rng.random((2, count)) < 0.5
+  pack = lambda right: json.loads(json.dumps({"right": versus.packed(right)}))
+  assert versus.pairs(pack(first), pack(second)) == (
+      count, (first & ~second).sum(), (second & ~first).sum())
+  assert versus.pairs(pack(first), {}) is None
+  assert versus.pairs({}, pack(first)) is None
+  # Where an image was left out as damaged of one of both.
+  assert versus.pairs(pack(first), pack(np.append(second, True))) is None
 
 
 def test_more_seeds_than_the_table_has():

@@ -136,11 +136,14 @@ def test_features_that_tell_the_classes_apart_are_judged_so():
   labels = rng.integers(0, 3, 40)
   features = np.eye(3, dtype="f")[labels] + 0.01 * rng.normal(
       size=(40, 3)).astype("f")
-  found = simclr.judge(CONFIG, (features[:30], labels[:30]),
-                       (features[30:], labels[30:]), 3)
-  assert found == {"accuracy": 1.0, "linear_accuracy": 1.0}
-  assert set(simclr.judge(CONFIG, (features, labels), (features, labels), 3,
-                          linear=False)) == {"accuracy"}
+  parts = (features[:30], labels[:30]), (features[30:], labels[30:])
+  assert simclr.right(CONFIG, *parts, 3).tolist() == [True] * 10
+  assert simclr.probe(CONFIG, *parts, 3) == {"linear_accuracy": 1.0}
+  none = dataclasses.replace(CONFIG, linear_steps=0)
+  assert simclr.probe(none, *parts, 3) == {}
+  wrong = parts[1][0], np.roll(parts[1][1], 1)
+  np.testing.assert_array_equal(
+      simclr.right(CONFIG, parts[0], wrong, 3), wrong[1] == parts[1][1])
 
 
 def test_what_watches_is_left_out_of_what_votes():

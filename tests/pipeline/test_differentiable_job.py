@@ -15,6 +15,7 @@ from natjax.methods import differentiable, nat, supervised
 from natjax.objectives import simclr
 from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import presets, run_files, runs
+from natjax.training import metrics
 from tests import tiny
 
 NETWORK = blocks.scale(zoo.get("resnet20"), 0.25)
@@ -102,6 +103,10 @@ def test_stopped_anywhere_and_resumed_it_ends_in_the_same_bits(
       break
     except errors.Interrupted:
       continue
+  spent = metrics.seconds_by_run(tmp_path / "run" / "metrics.jsonl")
+  assert spent.pop("original-0") > 0 < spent.pop("original-1")
+  assert sum(s["seconds"] for s in again["seeds"]) >= sum(spent.values()) / (
+      1 if job().trainer.way == "one by one" else 2) - 0.11
   strip = lambda r: {k: [{**s, "seconds": 0} for s in v] if k == "seeds" else v
                      for k, v in r.items() if k not in ("seconds", "time")}
   assert strip(again) == strip(result)

@@ -23,7 +23,7 @@ from natjax.cli import processes
 from natjax.graph import genotype
 from natjax.methods import supervised
 from natjax.pipeline import run_files, runs
-from natjax.training import checkpoints, devices, distributed
+from natjax.training import checkpoints, devices, distributed, metrics
 
 try:
   import resource
@@ -86,6 +86,15 @@ def test_it_says_from_where_it_goes_on(copy):
   assert "versions_before" not in result
   train(copy, listener=pipeline.Listener(on_resume=heard.append))
   assert len(heard) == 1  # What is finished does not go on.
+
+
+def test_seconds_of_earlier_starts_count(copy):
+  before = metrics.seconds_by_run(copy / "metrics.jsonl")["network-0"]
+  result = train(copy)
+  (_, seconds), = metrics.seconds_by_run(copy / "metrics.jsonl").items()
+  network = run_files.read_json(copy / NETWORK / "result.json")
+  assert seconds > before > 0
+  assert min(network["seconds"], result["seconds"]) >= seconds - 0.051
 
 
 def test_other_versions_go_on_with_a_warning_and_both_are_kept(copy):
@@ -411,7 +420,7 @@ def test_a_disk_that_takes_no_more_is_told_of_as_such(tmp_path, capfd):
 FULL = """
 import resource, sys
 import numpy as np
-from natjax.training import checkpoints, devices, distributed
+from natjax.training import checkpoints, devices, distributed, metrics
 found = checkpoints.Checkpoints(sys.argv[1])
 state = {f"a{n}": np.full(10, n) for n in range(60)}
 limits = resource.getrlimit(resource.RLIMIT_FSIZE)

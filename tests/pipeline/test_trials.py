@@ -15,8 +15,9 @@ from natjax import cli, errors, methods, operations, pipeline
 from natjax.graph import blocks, codec, records
 from natjax.methods import acceptance, entry, supervised
 from natjax.objectives import arcface
-from natjax.pipeline import choosing, runs, trials
+from natjax.pipeline import choosing, runs, tables, trials
 from natjax.pipeline import job as job_lib
+from natjax.pipeline import networks as networks_lib
 from natjax.pipeline import trainer as trainer_lib
 from natjax.training import fit
 from natjax.training import method as base
@@ -169,6 +170,27 @@ def test_pairs_are_counted_image_by_image(good):
       "images": len(images), "right": right[0].sum(),
       "original_right": right[1].sum(), "won": (right[0] > right[1]).sum(),
       "lost": (right[0] < right[1]).sum()}
+
+
+@pytest.mark.long
+def test_a_verdict_of_one_seed_is_image_by_image(good):
+  _, out, result = good
+  images, labels = tiny.digits().test_images, tiny.digits().test_labels
+  before, after = (
+      np.asarray(networks_lib.load(out, name).predict(images)) == labels
+      for name in ("original-0", "transformed-0"))
+  assert result["paired"] == {
+      "images": len(labels), "won": (after > before).sum(),
+      "lost": (after < before).sum()}
+  half, over = tables.noise(
+      result["original"], result["transformed"], 0, result["paired"])
+  assert over == f"{len(labels)} test images"
+  apart = (after != before).sum()
+  assert half == pytest.approx(1.96 * np.sqrt(
+      apart + 2 - (sum(after) - sum(before))**2 / (len(labels) + 2)
+      ) / (len(labels) + 2))
+  *_, said = tables.difference(result, 0, "kept")
+  assert f" ± {100 * half:.2f} points, 95 % over {over})" in said
 
 
 @pytest.mark.long
@@ -352,8 +374,9 @@ def test_the_published_policy_and_the_papers_preset_see_all_images():
 
 def test_few_images_are_said():
   big, small = operations.Cost(2, 2), operations.Cost(1, 1)
-  # By hand: 1.96 times the root of 0.2 / 60 is 0.113, of 0.2 / 80 is 0.098.
-  for images, apart, few in ((60, 6, True), (80, 8, False), (30, 0, True),
+  # By hand, with two images more: 1.96 times the root of 14 / 62**2 is 0.118,
+  # of 20 / 92**2 0.095.
+  for images, apart, few in ((60, 6, True), (90, 9, False), (30, 0, True),
                              (31, 0, False)):
     pairs = acceptance.Pairs(images, apart, apart)
     verdict = acceptance.judge(pairs, big, small, 0.5)
