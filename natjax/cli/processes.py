@@ -73,7 +73,9 @@ def _code(call):
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
   except OSError as e:  # A full disk, a folder that is gone or read-only.
-    _say(f"{e.filename or 'a file, or the output'}: {e.strerror or e}; mend"
+    what = e.filename or (
+        "a file, or the output" if _is_somewhere() else "the working folder")
+    _say(f"{what}: {e.strerror or e}; mend"
          " that and give the same command again (a run goes on where it was"
          " saved)")
     return 1
@@ -94,6 +96,15 @@ def _code(call):
 def _interrupted():
   _say("interrupted")
   return 130
+
+
+def _is_somewhere():
+  """Whether the folder in which the command was given is still there."""
+  try:
+    os.getcwd()
+  except FileNotFoundError:
+    return False
+  return True
 
 
 def _follows_interrupt(error):

@@ -42,6 +42,9 @@ OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".pbm",
                   ".pnm", ".tga")
 _TRAIN_FOLDERS = ("train", "training")
 _TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
+# What archives, network storage and file systems put into any folder.
+_OF_SYSTEMS = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found",
+               "System Volume Information")
 _OF_A_FILE = re.compile(r"\.[A-Za-z]\w{0,4}$")
 _CHUNK = 100  # Images that a thread reads at once.
 
@@ -225,7 +228,7 @@ def _folders(folder: pathlib.Path) -> list[str]:
   """
   with os.scandir(folder) as entries:  # Which know their kinds.
     found = [entry for entry in entries
-             if entry.name[0] != "." and entry.name != "__MACOSX"]
+             if entry.name[0] != "." and entry.name not in _OF_SYSTEMS]
   for entry in found:
     if entry.is_symlink() and _leads_nowhere(entry):
       raise errors.InputError(

@@ -183,6 +183,15 @@ def test_streams_that_are_closed_change_no_exit_code(words, code):
   assert (found.returncode, found.stdout, found.stderr) == (code, "", "")
 
 
+def test_a_working_folder_that_is_gone_is_named(tmp_path, monkeypatch, capsys):
+  gone = tmp_path / "gone"
+  gone.mkdir()
+  monkeypatch.chdir(gone)
+  gone.rmdir()
+  assert cli.main(["train", "resnet20", "--dataset", "digits"]) == 1
+  assert "the working folder: No such file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", ["--version", "--help", "train --help"])
 def test_what_cannot_be_printed_is_told(words, monkeypatch, capsys):
   class Full(io.StringIO):

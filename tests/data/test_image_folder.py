@@ -459,12 +459,16 @@ def test_a_class_or_part_whose_link_leads_to_nothing_is_named(tmp_path):
     link.unlink()
 
 
-def test_what_macos_packs_beside_the_classes_is_none(tmp_path):
-  for name in ("a", "b"):
+@pytest.mark.parametrize("name", [
+    "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found",
+    "System Volume Information"])
+def test_what_systems_put_beside_the_classes_is_none(tmp_path, name):
+  for label in ("a", "b"):
     for i in range(2):
-      _save(tmp_path / name / f"{i}.png")
-  (tmp_path / "__MACOSX" / "a").mkdir(parents=True)
-  (tmp_path / "__MACOSX" / "a" / "._0.png").write_bytes(b"Mac OS X")
+      _save(tmp_path / label / f"{i}.png")
+  for folder in (tmp_path, tmp_path / "a"):  # Beside images, too.
+    (folder / name / "a").mkdir(parents=True)
+    (folder / name / "a" / "0.png").write_bytes(b"Mac OS X")
   assert data.load(tmp_path, image_size=4).class_names == ("a", "b")
 
 
