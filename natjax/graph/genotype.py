@@ -424,11 +424,12 @@ def _forwards(edges):
 def _literal(node: ast.expr) -> object:
   """A literal, or `range(...)` of literals as DARTS's files have it.
 
-  Numbers and lists may stand in what made them, as `np.int64(0)`.
+  Numbers and lists may stand in what made them, as `np.int64(0)`; NumPy's
+  `arange` is read as `range`.
   """
   node = _Bare().visit(node)
-  if isinstance(node, ast.Call) and _function(node) == "range" and (
-      not node.keywords):
+  if isinstance(node, ast.Call) and _function(node) in (
+      "range", "arange") and not node.keywords:
     numbers = range(*(ast.literal_eval(a) for a in node.args))
     if len(numbers) > 1000:
       raise ValueError("no cell has so many nodes")

@@ -111,9 +111,11 @@ class Replace(replace_choice.Choosing):
     count = num_images or steps_per_epoch * batch_size
     batches = -(-self.config.price_images // batch_size)
     images = min(batches * batch_size, count)
+    self.price_batches = images // batch_size
+    if count - images < batch_size:  # No part of their own.
+      images = count
     rest = {"others": 1 - images / count} if images < count else {}
     self.fractions = {"prices": images / count, **rest}
-    self.price_batches = images // batch_size
 
   def method(self) -> base.Method:
     """The record of the first program; it begins with `begin`."""

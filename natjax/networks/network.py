@@ -15,7 +15,7 @@ import jax
 from jax.interpreters import partial_eval
 import jax.numpy as jnp
 
-from natjax import operations
+from natjax import errors, operations
 from natjax.graph import codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.networks import layers as layers_lib
@@ -55,9 +55,27 @@ EdgeFunction = Callable[[Site], jax.Array | None]
 
 
 def plain(site: Site) -> jax.Array | None:
-  """What an edge adds in the network as it is."""
-  return (None if site.operation == operations.NULL
-          else site.run(site.operation))
+  """What an edge adds in the network as it is.
+
+  Raises:
+    InputError: an operation gives something else than images of the edge's
+      width.
+  """
+  if site.operation == operations.NULL:
+    return None
+  y = site.run(site.operation)
+  batch, *sides, _ = site.source.shape
+  wanted: tuple[Any, ...] = (batch, "h", "w", site.ends.channels)
+  if site.ends.stride == 1:
+    size = operations.get(site.operation).output_size
+    wanted = (batch, *(size(side, 1) for side in sides), site.ends.channels)
+  if y.ndim != 4 or any(isinstance(want, int) and got != want
+                        for got, want in zip(y.shape, wanted, strict=True)):
+    raise errors.InputError(
+        f"operation '{site.operation}' gives {list(y.shape)} of"
+        f" {list(site.source.shape)} and must give"
+        f" [{', '.join(map(str, wanted))}]; mend its module")
+  return y
 
 
 _HIDDEN = "preprocess"  # An edge of a cell that its spelling does not show.

@@ -12,6 +12,7 @@ target's shape (`edge_modules` does so):
   user's own) is followed by a 1x1 convolution and BN where the width changes.
 """
 
+import numbers
 from typing import Any, NamedTuple, TYPE_CHECKING
 
 from natjax import errors, operations
@@ -123,8 +124,19 @@ def cost(operation: operations.Operation, ends: Ends, *,
   if is_projection(operation, ends, preactivate):
     return project(size, stride)
   if operation.widens:
-    return operation.cost(channels, size, stride, in_channels=in_channels)
-  total = operation.cost(in_channels, size, stride)
+    return _counted(operation, operation.cost(
+        channels, size, stride, in_channels=in_channels))
+  total = _counted(operation, operation.cost(in_channels, size, stride))
   if in_channels != channels:
     total += project(operation.output_size(size, stride), 1)
+  return total
+
+
+def _counted(operation, total):
+  """What an operation's `cost` gives, if that can be added up."""
+  if not isinstance(total, operations.Cost) or not all(
+      isinstance(part, numbers.Integral) and part >= 0 for part in total):
+    raise errors.InputError(
+        f"cost of operation '{operation.name}' gives {errors.short(total)} and"
+        " must give a Cost of whole numbers of 0 or more; mend it")
   return total

@@ -27,8 +27,10 @@ def types(dataset: Any, config: Any) -> None:
         " pass a natjax.TrainConfig")
 
 
-def seeds(seed: int, count: int) -> None:
-  """Refuses seeds of which jax keeps only a part.
+def seeds(seed: int, count: int) -> int:
+  """The seed as an int, if jax keeps all of it and of those that follow.
+
+  One of NumPy may have a few bits, which those that follow do not fit in.
 
   Raises:
     InputError: it or one of the `count` seeds from it on is not a u32.
@@ -39,6 +41,7 @@ def seeds(seed: int, count: int) -> None:
   if not 0 <= seed <= 2**32 - count:
     raise errors.InputError(
         f"seed is {seed} and must lie in [0, {2**32 - count}]; give 0", "seed")
+  return int(seed)
 
 
 def given(architecture: Given) -> tuple[

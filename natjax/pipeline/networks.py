@@ -238,15 +238,19 @@ class TrainedNetwork(NamedTuple):
         network without a classifier.
     """
     pixels = self._checked(images, resize, classifies=True)
+    chosen: Any
     if labels is None:
-      labels = jnp.argmax(self.forward(self.variables, pixels)[0], -1)
-    chosen, count = np.asarray(labels), self.module.frame.num_classes
-    if chosen.shape != pixels.shape[:1] or chosen.dtype.kind not in "iu" or (
-        not ((chosen >= 0) & (chosen < count)).all()):
-      raise errors.InputError(
-          f"labels are {errors.short(chosen.tolist())} and must be"
-          f" {len(pixels)} whole numbers from 0 to {count - 1}, one per image",
-          "labels")
+      chosen = jnp.argmax(self.forward(self.variables, pixels)[0], -1)
+    else:
+      chosen, count = labels, self.module.frame.num_classes
+      if not (traced := isinstance(labels, jax.core.Tracer)):
+        chosen = np.asarray(labels)
+      if chosen.shape != pixels.shape[:1] or chosen.dtype.kind not in "iu" or (
+          not traced and not ((chosen >= 0) & (chosen < count)).all()):
+        raise errors.InputError(
+            f"labels are {errors.short(chosen if traced else chosen.tolist())}"
+            f" and must be {len(pixels)} whole numbers from 0 to {count - 1},"
+            " one per image", "labels")
     return grad_cam.maps(self.module, self.variables, self._prepared(pixels),
                          jnp.asarray(chosen, jnp.int32), layer)
 
@@ -288,6 +292,10 @@ class TrainedNetwork(NamedTuple):
           f"{given} and must be uint8[B, {size}, {size}, 3], pixels from 0 to"
           " 255; convert them")
     settings.switches(resize=resize)
+    if resize and isinstance(images, jax.core.Tracer):
+      raise errors.InputError(
+          "images are traced, and no program resizes them as training did; pass"
+          " resize=True outside of jax.jit, or resize them before", "resize")
     if resize:
       images = dataset_lib.resize_all(np.asarray(images), size, self.resize)
     if images.shape[1:3] != (size, size):
@@ -314,8 +322,18 @@ class TrainedNetwork(NamedTuple):
 
     Returns:
       Logits f32[B, K], or features, and the variables with new statistics.
+
+    Raises:
+      InputError: images of another type.
     """
-    if images.dtype == jnp.uint8:
+    kind = getattr(images, "dtype", None)
+    if kind is None or not (
+        kind == jnp.uint8 or jnp.issubdtype(kind, jnp.floating)):
+      raise errors.InputError(
+          f"images are {'no array' if kind is None else kind} and must be"
+          " uint8, pixels from 0 to 255, or floats that are prepared; convert"
+          " them", "images")
+    if kind == jnp.uint8:
       images = self._prepared(images)
     if not train:
       return self.module.apply(variables, images)[0], variables

@@ -89,6 +89,7 @@ class Planned(work.Work):
     first, others = checks.given(architecture)
     self.entry = entry = checks.entry(method, search, first, others)
     checks.types(dataset, train)
+    search, train = settings.pythonic(search), settings.pythonic(train)
     if share is None:
       share = entry.share if isinstance(first, records.BlockNetwork) else (
           "cell" if first or space is None else spaces.get(space).share)
@@ -100,7 +101,7 @@ class Planned(work.Work):
             f"seeds is {errors.short(seeds)} and must be an integer of at least"
             " 1; leave it out for one", "seeds")
       seeds = int(seeds)
-      checks.seeds(seed, seeds)
+      seed = checks.seeds(seed, seeds)
       train = dataclasses.replace(train, seeds=seeds if entry.trained else 1)
       self.seeds = range(seed, seed + seeds * (not entry.trained))
     self._weights: dict[int, pathlib.Path] = {}

@@ -133,6 +133,8 @@ def get(name: str, architecture: codec.Architecture | None = None,
   """
   errors.known("preset", name, PRESETS)
   errors.known("objective", objective, entry_lib.OBJECTIVES)
+  if method is not None:
+    errors.known("method", method, methods.METHODS)
   kind = "cells" if architecture is None else codec.check(architecture).kind
   if name in IMAGENET:
     return _imagenet(name, kind, method, objective, architecture)

@@ -233,14 +233,22 @@ def locked(out: str | os.PathLike[str]) -> Iterator[None]:
   """Holds a folder, so that one process at a time runs there.
 
   The system lets go of it where a process ends, in whatever way. A folder that
-  is not there, or on a disk that knows no locks, is not held.
+  is not there is made, and goes again if nothing was put into it; where it
+  cannot be made, or on a disk that knows no locks, it is not held.
 
   Raises:
     InputError: another process holds it.
   """
+  out = errors.path(out, "out")
+  made: list[pathlib.Path] = []
   try:
-    descriptor = os.open(errors.path(out, "out"), os.O_RDONLY)
-  except OSError:
+    made = [path for path in (out, *out.parents) if not path.exists()]
+    out.mkdir(parents=True, exist_ok=True)
+  except (OSError, ValueError):
+    pass  # `open_run` says why.
+  try:
+    descriptor = os.open(out, os.O_RDONLY)
+  except (OSError, ValueError):
     yield
     return
   try:
@@ -255,6 +263,9 @@ def locked(out: str | os.PathLike[str]) -> Iterator[None]:
         pass
     yield
   finally:
+    with contextlib.suppress(OSError):
+      for path in made:
+        path.rmdir()  # If it is empty.
     os.close(descriptor)
 
 

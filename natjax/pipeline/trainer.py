@@ -79,15 +79,17 @@ class Trainer:
       InputError: anything that does not fit.
     """
     checks.types(dataset, config)
-    self.dataset, self.seed, self.clock = dataset, seed, clock_lib.Clock()
+    config = settings.pythonic(config)
+    self.dataset, self.clock = dataset, clock_lib.Clock()
     with errors.within("train"):
       self.config = full = supervised.resolve(config, kind)
-    checks.seeds(seed, full.seeds)
+    self.seed = seed = checks.seeds(seed, full.seeds)
     self.devices = tuple(devices_lib.choose(devices))
     self.processes = distributed.Processes(self.devices)
     self.way = seeds_lib.seeds_together(full.seeds, self.devices)
     with errors.within("train"):
-      self.judge = judge_lib.choose(dataset, full, objective)
+      self.judge = judge_lib.choose(
+          dataset, full, settings.pythonic(objective))
       self.place = supervised.place_of(
           full, kind, num_classes=self.judge.num_classes,
           image_size=dataset.image_size, embedding=self.judge.embedding)

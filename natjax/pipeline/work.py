@@ -116,7 +116,7 @@ class Work:
                               " be a Listener; see natjax.Listener")
     self.open(out, overwrite=overwrite, strict=strict)
     folder = pathlib.Path(out)
-    with self._held(out):  # Now that it is there.
+    with self._held(out):
       if (result := self._open(out)) is not None:
         return result
       with self._timed(folder), progress.hearing(

@@ -132,8 +132,9 @@ def choose(count: int | None = None) -> list[jax.Device]:
   if not isinstance(count, numbers.Integral) or isinstance(
       count, bool) or not 1 <= count <= len(available):
     raise errors.InputError(
-        f"devices is {count} and this machine has {len(available)}; give a"
-        f" number from 1 to {len(available)}", "devices")
+        f"devices is {errors.short(count)} and this machine has"
+        f" {len(available)}; give a whole number from 1 to {len(available)}",
+        "devices")
   return available[:count]
 
 

@@ -136,6 +136,23 @@ def plain(config: Any) -> None:
           f"{word(name)} is {value}; give a finite number", name)
 
 
+def pythonic(config: Settings) -> Settings:
+  """The settings with Python's numbers in place of NumPy's.
+
+  Those may have few bits, in which what is computed of them overflows.
+
+  Example:
+    >>> Some = dataclasses.make_dataclass("Some", [("epochs", int)])
+    >>> pythonic(Some(np.uint8(200)))
+    Some(epochs=200)
+  """
+  if not dataclasses.is_dataclass(config) or isinstance(config, type):
+    return config  # It is refused by others.
+  found = {f.name: value.item() for f in dataclasses.fields(config)
+           if isinstance(value := getattr(config, f.name), np.number)}
+  return dataclasses.replace(config, **found) if found else config
+
+
 def resolve(config: Any, full: type[Settings], fixed: Mapping[str, Any],
             kind: str) -> Settings:
   """Fills in what is None, the architecture's usual.

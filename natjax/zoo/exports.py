@@ -30,6 +30,7 @@ from natjax.graph import (
   blocks,
   codec,
   genotype,
+  modules,
   nasbench101,
   nasbench201,
   parsing,
@@ -81,6 +82,7 @@ def parse(text: str, *, where: str = "architecture",
     if found and not whole:
       return network201.network(nasbench201.from_string(
           found[-1].value, where=where))
+    modules.unnamed(found, where=where, what="cells")
   if plain.startswith(("|", "{")):
     codec.unnamed(name, where)
   if plain.startswith("|"):

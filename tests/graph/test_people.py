@@ -115,6 +115,7 @@ def test_a_name_that_is_given_again_is_the_last_one(read):
     TEXT.replace(", 1)", ", torch.tensor(1, device='cuda:0'))"),
     TEXT.replace("'skip_connect'", "np.str_('skip_connect')"),
     TEXT.replace("[2, 3, 4, 5]", "list(range(2, 6))"),
+    TEXT.replace("[2, 3, 4, 5]", "np.arange(2, 6)"),
     TEXT.replace("normal=", "").replace("normal_concat=", "").replace(
         "reduce=", "").replace("reduce_concat=", ""),
     TEXT.replace("normal=", "", 1),

@@ -59,6 +59,17 @@ def begun():
   return method().begin(variables, jax.random.key(0)), variables
 
 
+@pytest.mark.parametrize("count,parts", [
+    (160, {"prices": 32 / 160, "others": 128 / 160}),
+    (48, {"prices": 32 / 48, "others": 1 - 32 / 48}), (47, {"prices": 1.0}),
+    (32, {"prices": 1.0})])
+def test_a_part_of_less_than_a_batch_is_none(count, parts):
+  found = replace.Replace(
+      CONFIG, TRAIN, NETWORK, num_classes=10, image_size=8,
+      steps_per_epoch=count // 16, num_images=count)
+  assert found.fractions == parts and found.price_batches == 2
+
+
 def test_seeds_share_phases_by_which_programs_are_compiled():
   one = method()
   first, again = (one.method().stages for _ in range(2))

@@ -425,6 +425,19 @@ def test_user_operation_works_by_name():
     assert np.any(z)
 
 
+@pytest.mark.parametrize("give,shape", [
+    (lambda x: x[..., :1], "3, 2, 2, 1"), (lambda x: x.mean((1, 2)), "3, 2"),
+    (lambda x: x.mean((1, 2), keepdims=True), "3, 1, 1, 2"),
+    (lambda x: x.mean(0, keepdims=True), "1, 2, 2, 2")])
+def test_a_user_operation_that_gives_another_shape_is_refused(give, shape):
+  with operations.registered(operations.Operation(
+      "bad", "user", 1, lambda features, stride, norm: give,
+      lambda *_: operations.Cost(0, 0))), pytest.raises(
+          errors.InputError, match=rf"'bad' gives \[{shape}\] of .* mend its"):
+    jax.eval_shape(lambda: run_cell(
+        [Edge("bad", 1, 2), Edge("skip_connect", 1, 2)], 0.0, batch=3))
+
+
 class _Scale(nn.Module):
   """Multiplies by weights that begin with a value."""
 

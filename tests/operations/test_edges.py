@@ -131,6 +131,25 @@ def test_costs_by_hand():
   assert cost("conv_3x3") == (9 * 8 * 16 + 32, 9 * 8 * 16 * 25, 0, 32)
 
 
+@pytest.mark.parametrize("given", [
+    None, (8, 0), 8, operations.Cost(-1, 0), operations.Cost(8.0, 0),
+    operations.Cost(8, None)])
+@pytest.mark.parametrize("widens", [False, True])
+def test_a_cost_that_cannot_be_added_up_is_refused(given, widens):
+  with operations.registered(operations.Operation(
+      "mine", "mine", 1, print, lambda *_, **__: given, widens=widens)), (
+          pytest.raises(errors.InputError, match="cost of operation 'mine' gi")
+      ):
+    edges.cost(operations.get("mine"), ENDS[2])
+
+
+def test_a_cost_of_numbers_of_numpy_is_one():
+  with operations.registered(operations.Operation(
+      "mine", "mine", 1, print, lambda c, *_: operations.Cost(
+          np.int64(c), 0))) as mine:
+    assert edges.cost(mine, ENDS[0]) == operations.Cost(8, 0)
+
+
 def test_where_operations_can_stand():
   can = lambda name, stride: edges.can_stand(
       operations.get(name), Ends(8, 8, stride, 8))

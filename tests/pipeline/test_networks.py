@@ -179,6 +179,35 @@ def test_images_of_another_kind_are_refused(trained):
       net.predict(jax.numpy.asarray(images), resize=True), net.predict(small))
 
 
+def test_forward_takes_bytes_or_what_is_prepared(trained):
+  net = networks_lib.load(trained[0])
+  images = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), np.uint8)
+  wanted = net.logits(images)
+  for same in (images, net.preparation(None, images, train=False)):
+    np.testing.assert_array_equal(
+        net.forward(net.variables, same)[0], wanted)
+  for other in (images.astype(np.int64), images.astype(np.int32), images > 9,
+                images.tolist()):
+    with pytest.raises(errors.InputError, match="must be uint8, pixels"):
+      net.forward(net.variables, other)
+
+
+def test_maps_are_made_in_a_program_too(trained):
+  net = networks_lib.load(trained[0])
+  images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
+  compiled = jax.jit(net.class_activation, static_argnames="layer")
+  for labels in ((), (np.array([1, 0]),)):
+    np.testing.assert_allclose(
+        compiled(images, *labels, layer="cell0"),
+        net.class_activation(images, *labels, layer="cell0"),
+        rtol=1e-5, atol=1e-7)
+  with pytest.raises(errors.InputError, match="resize them before"):
+    jax.jit(lambda images: net.predict(images, resize=True))(images)
+  for wrong in (np.array([1]), np.array([1.0, 0.0])):
+    with pytest.raises(errors.InputError, match=r"labels are .* and must be 2"):
+      compiled(images, wrong, layer="cell0")
+
+
 @pytest.mark.parametrize("change,message", [
     (lambda w: {}, "does not hold the weights of its network"),
     (lambda w: {k: v for k, v in w.items() if "head" not in k},

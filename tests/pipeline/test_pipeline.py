@@ -121,6 +121,30 @@ def test_numbers_of_numpy_are_numbers():
   assert job.describe() == plain.describe()
 
 
+def test_numbers_of_few_bits_do_not_overflow():
+  few = dataclasses.replace(
+      TRAIN, epochs=np.uint8(200), batch_size=np.int8(16), seeds=np.uint8(2),
+      cutout=0)
+  many = dataclasses.replace(
+      TRAIN, epochs=200, batch_size=16, seeds=2, cutout=0)
+  jobs = [
+      *(pipeline.TrainJob(
+          GENOTYPE, dataset(), train, seed=seed, devices=1, simclr=simclr)
+        for train, seed, simclr in (
+            (few, np.uint8(254), natjax.SimCLRConfig(watch_epochs=np.int8(1))),
+            (many, 254, natjax.SimCLRConfig(watch_epochs=1)))),
+      *(pipeline.Job(
+          GENOTYPE, dataset(), "nat",
+          dataclasses.replace(SEARCH, epochs=epochs), train, seed=seed,
+          devices=1)
+        for epochs, train, seed in (
+            (np.uint8(200), few, np.uint8(254)), (200, many, 254)))]
+  for job, plain in zip(jobs[::2], jobs[1::2], strict=True):
+    assert json.dumps(job.describe()) == json.dumps(plain.describe())
+    assert job.estimate() == plain.estimate()
+    assert type(job.trainer.seed) is int
+
+
 def test_seeds_are_networks_of_their_own(trained):
   nets = [networks_lib.load(trained.out, f"network-{seed}") for seed in (3, 4)]
   assert [n.test_accuracy for n in nets] == trained.result["accuracies"]
@@ -451,6 +475,12 @@ def test_a_search_for_cells_on_imagenet_takes_of_the_recipe_what_it_has(
       dataclasses.replace(presets.get("paper", None, method).search, **recipe))
 
 
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_presets_of_an_unknown_method_are_refused(preset):
+  with pytest.raises(errors.InputError, match="method 'natt' is unknown; ch"):
+    presets.get(preset, zoo.get("darts"), "natt")
+
+
 @pytest.mark.parametrize("preset", ["demo", "small", "paper"])
 def test_presets_describe_a_job(preset):
   p = presets.get(preset)
@@ -509,7 +539,7 @@ def test_the_papers_preset_is_the_paper():
      r"of type str; give it as a text, '3000000.0'"),
     ({"seed": "0"}, r"seed is '0' and must be an integer"),
     ({"seed": True}, r"seed is True and must be an integer"),
-    ({"devices": "1"}, r"devices is 1 and this machine has"),
+    ({"devices": "1"}, r"devices is '1' and this machine has"),
     ({"devices": True}, r"devices is True and this machine has"),
     ({"config": dataclasses.replace(
         TRAIN, learning_rate=fractions.Fraction(1, 2))},

@@ -242,8 +242,21 @@ def test_one_process_at_a_time_and_a_dead_one_holds_nothing(tmp_path):
   for _ in range(2):
     with runs.locked(tmp_path):
       pass
-  with runs.locked(tmp_path / "not there"):
-    assert not contents(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_held_too(tmp_path):
+  out = tmp_path / "a" / "b"
+  with runs.locked(out):
+    with pytest.raises(errors.InputError, match="another process runs in"), (
+        runs.locked(out)):
+      pass
+    assert out.is_dir() and not contents(out)
+  assert not contents(tmp_path)
+  with runs.locked(out):
+    runs.open_run(out, CONFIG)
+  assert runs.read_config(out)["kind"] == CONFIG["kind"]
+  with runs.locked(out / "config.json" / "c"):  # Nor can it be made.
+    pass
 
 
 # What is not as a run left it.

@@ -252,6 +252,8 @@ def test_bad_sizes_are_refused():
     devices.check_batch(0, 1)
   with pytest.raises(errors.InputError, match="from 1 to 4"):
     devices.choose(5)
+  with pytest.raises(errors.InputError, match="devices is '2' and this"):
+    devices.choose("2")
   with pytest.raises(errors.InputError, match="fewer than a batch"):
     fit.check_splits(make_splits(), 16)
 

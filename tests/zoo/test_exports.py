@@ -103,7 +103,9 @@ def test_named_strings_of_nasbench201(tmp_path, capsys):
       exports.parse(text, name=name)
   with pytest.raises(errors.InputError, match="2 cells without names, in the"):
     exports.parse(f"'{STRING}'\n'{OTHER}'\n")
-  for other in (f"{STRING}\n{OTHER}\n", STRING[:-9], STRING[1:]):
+  with pytest.raises(errors.InputError, match=r"2 cells without .* lines 1, 3"):
+    exports.parse(f"{STRING}\n\n{OTHER}\n")
+  for other in (STRING[:-9], STRING[1:]):
     with pytest.raises(errors.InputError, match=r"string|JSON"):
       exports.parse(other)
   with pytest.raises(errors.InputError, match="edge 0 -> 1 is unknown"):
