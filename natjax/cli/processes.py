@@ -79,6 +79,9 @@ def _code(call, leave):
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
   except OSError as e:  # A full disk, a folder that is gone or read-only.
+    if e.filename is None and isinstance(e, FileNotFoundError) and _nowhere():
+      _say("the working directory is gone; change to one that is there")
+      return _CODES[errors.InputError]
     _say(f"{e.filename or 'a file, or the output'}: {e.strerror or e}; mend"
          " that and give the same command again (a run goes on where it was"
          " saved)")
@@ -95,6 +98,15 @@ def _code(call, leave):
       return 1
     _say(_unexpected(e))
     return UNEXPECTED
+
+
+def _nowhere():
+  """Whether the working directory was removed."""
+  try:
+    os.getcwd()
+  except FileNotFoundError:
+    return True
+  return False
 
 
 def _interrupted(leave):

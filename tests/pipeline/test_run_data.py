@@ -203,7 +203,7 @@ def test_other_images_on_disk_of_the_same_sizes_are_known(tmp_path, part):
   size = changed.stat().st_size
   Image.new("RGB", (8, 8), (200, 0, 0)).save(changed)
   assert changed.stat().st_size == size
-  with pytest.raises(errors.InputError, match="is not what .* trained on"):
+  with pytest.raises(errors.InputError, match=r"is not what .* trained on"):
     run_data.load(out)
   now = {**CONFIG, **run_data.describe(read())}
   with pytest.raises(errors.InputError, match="the crc32 of some images"):
