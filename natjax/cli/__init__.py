@@ -20,6 +20,7 @@ count or show an architecture import neither jax nor flax.
 """
 
 from collections.abc import Sequence
+import contextlib
 import gc
 import os
 import signal
@@ -64,7 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         inputs.know(args.module)
       return args.run(args)
 
-  return processes.exit_code(run)
+  code = processes.exit_code(run, _leave if alone else None)
+  if alone:  # What libraries do at the end of a process need not end.
+    signal.signal(signal.SIGINT, lambda number, frame: _leave(code))
+  return code
 
 
 def _print_everything():
@@ -83,6 +87,13 @@ def _print_everything():
 def _end(number, frame):
   os.write(2, b"natjax: interrupted\n")
   os._exit(130)
+
+
+def _leave(code):
+  for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(Exception):  # It may be at just that, or closed.
+      stream.flush()
+  os._exit(code)
 
 
 def _plugged():

@@ -39,13 +39,19 @@ def join(args) -> None:
     distributed.join(*among, on_lost=_end)
 
 
-def exit_code(call: Callable[[], int]) -> int:
+def exit_code(call: Callable[[], int],
+              leave: Callable[[int], None] | None = None) -> int:
   """Calls a command; says in a line what a user may mend.
 
   After an error, one of several processes ends at once: to shut jax down it
   would have to wait for the others, which wait for it.
+
+  Args:
+    call: the command.
+    leave: ends the process after Ctrl-C, before what was stopped in its midst
+      is torn down, which other code's threads may still be at; None does not.
   """
-  code = _code(call)
+  code = _code(call, leave)
   if _joined is not None and code != 0:
     if code != LOST:
       _joined.abandon()
@@ -53,7 +59,7 @@ def exit_code(call: Callable[[], int]) -> int:
   return code
 
 
-def _code(call):
+def _code(call, leave):
   try:
     with warnings.catch_warnings(), _warning_in_a_line():
       code = call()
@@ -68,20 +74,21 @@ def _code(call):
     _say_lost(str(e))
     return LOST
   except KeyboardInterrupt:
-    return _interrupted()
+    return _interrupted(leave)
   except BrokenPipeError:  # The reader of our output left.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
   except OSError as e:  # A full disk, a folder that is gone or read-only.
-    what = e.filename or (
-        "a file, or the output" if _is_somewhere() else "the working folder")
-    _say(f"{what}: {e.strerror or e}; mend"
+    if e.filename is None and isinstance(e, FileNotFoundError) and _nowhere():
+      _say("the working directory is gone; change to one that is there")
+      return _CODES[errors.InputError]
+    _say(f"{e.filename or 'a file, or the output'}: {e.strerror or e}; mend"
          " that and give the same command again (a run goes on where it was"
          " saved)")
     return 1
   except Exception as e:
     if _follows_interrupt(e):
-      return _interrupted()
+      return _interrupted(leave)
     if (line := _no_backend(e) or _told_otherwise(e)) is not None:
       _say(line)
       return _CODES[errors.InputError]
@@ -93,18 +100,20 @@ def _code(call):
     return UNEXPECTED
 
 
-def _interrupted():
-  _say("interrupted")
-  return 130
-
-
-def _is_somewhere():
-  """Whether the folder in which the command was given is still there."""
+def _nowhere():
+  """Whether the working directory was removed."""
   try:
     os.getcwd()
   except FileNotFoundError:
-    return False
-  return True
+    return True
+  return False
+
+
+def _interrupted(leave):
+  _say("interrupted")
+  if leave is not None and _joined is None:
+    leave(130)
+  return 130
 
 
 def _follows_interrupt(error):

@@ -96,7 +96,8 @@ def _compare(args):
             " their neighbours; evaluate it alone")
       one = versus.Trained(
           classification.Classification(net.module), net.variables)
-      images = seen["crc32"], seen["image_size"], net.preparation
+      images = (seen["crc32"], seen.get("sampled"), seen["image_size"],
+                net.preparation)
       first = first or (images, one)
       found = versus.count(
           one, first[1] if images == first[0] else one, test,

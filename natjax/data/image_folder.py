@@ -23,11 +23,13 @@ than there are processor cores.
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 import contextlib
+import functools
 import json
 import os
 import pathlib
 import re
 from typing import BinaryIO
+import unicodedata
 
 import numpy as np
 from PIL import Image
@@ -206,11 +208,13 @@ def _test_files(tests: list[pathlib.Path], names: Sequence[str],
         f"{' and '.join(map(str, tests))} must hold folders of the classes"
         f" {', '.join(names[:5])}{', ...' * (len(names) > 5)}, as"
         " those of the training images are called: give them one, or move"
-        " images without labels elsewhere")
+        " images without labels elsewhere"
+        + "".join(_spelt(_folders(test), names) for test in tests[:1]))
   if other := [name for name in _folders(test) if name not in numbers]:
     raise errors.InputError(
         f"{tests[0].parent}: {test.name} holds {', '.join(other)}, which the"
-        " training images have not: remove them, or add training images")
+        " training images have not: remove them, or add training images"
+        + _spelt(other, names))
   found = {own[label] for _, label in files}
   notes += [f"{other} is passed over, since {test} is the test set"
             for other in tests[tests.index(test) + 1:]]
@@ -218,6 +222,19 @@ def _test_files(tests: list[pathlib.Path], names: Sequence[str],
   if lacks := [name for name in names if name not in found]:
     notes.append(f"{test} has no images of {', '.join(lacks)}")
   return [(path, numbers[own[label]]) for path, label in files]
+
+
+def _spelt(others: Sequence[str], names: Sequence[str]) -> str:
+  """What to say of names that only look like others; "" of none.
+
+  Macs write an accent as a letter of its own, other systems one with its
+  letter.
+  """
+  form = functools.partial(unicodedata.normalize, "NFC")
+  alike = {*map(form, others)} & {*map(form, names)}
+  return (f"; {', '.join(sorted(alike))} is written in other characters there"
+          " that look alike (another form of Unicode): rename it"
+          ) * bool(alike)
 
 
 def _folders(folder: pathlib.Path) -> list[str]:

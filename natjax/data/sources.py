@@ -506,13 +506,14 @@ def _read_prepared(name: str, data_dir: pathlib.Path, image_size: int,
     raise errors.NotThere(
         f"{name} not found in {data_dir}; {tiny_imagenet.HOW_TO_GET}",
         "data_dir")
-  if _base(name) in _SOURCES:
+  own = tfds_folder.names_of(data_dir.resolve())
+  if _base(name) in _SOURCES and not (own and _base(own[0]) == _base(name)):
     batches = " or its python batches" if name.startswith("cifar") else ""
     raise errors.NotThere(
         f"{name} not found in {data_dir}; put {name}.npz "
         f"({', '.join(array_file.KEYS)}){batches} into a folder and give it as "
         f"data_dir, or {tfds_folder.how_to_prepare(name, data_dir)}")
-  if own := tfds_folder.names_of(data_dir.resolve()):
+  if own:
     raise errors.InputError(
         f"data_dir {data_dir} is itself a set that tensorflow-datasets"
         f" prepared; give its name, {own[0]}, and {own[1]} as data_dir",

@@ -186,6 +186,11 @@ class Streamed:
     return zlib.crc32(self.rows.astype(np.int64).tobytes(),
                       self.records.checksum)
 
+  @functools.cached_property
+  def sample(self) -> int:
+    """CRC-32 of what up to 512 of the images' files hold."""
+    return self.records.sample(self.rows)
+
   def __getitem__(self, key: Any) -> Any:
     """One image u8[S, S, 3], decoded, or rows of them, which are not."""
     rows = chosen(self.rows, key)

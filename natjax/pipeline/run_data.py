@@ -15,23 +15,35 @@ from natjax.pipeline import run_files, runs, shapes
 def describe(dataset: data_lib.Dataset) -> dict[str, Any]:
   """What `config.json` says of a data set; other images, other values."""
   sizes = {"train": len(dataset.train_labels), "test": len(dataset.test_labels)}
-  content = 0  # Two files of one name and size are different data.
+  content, samples = 0, []  # Two files of one name and size are other data.
   for array in (dataset.train_images, dataset.train_labels,
                 dataset.test_images, dataset.test_labels):
     if isinstance(array, data_lib.Streamed):  # Which are not read for that.
+      samples.append(array.sample)
       array = np.array([array.checksum])
     content = zlib.crc32(np.ascontiguousarray(array).data, content)
   usual = dataset_lib.Source._field_defaults
   source = {} if dataset.source is None else {"source": {
       k: v for k, v in dataset.source._asdict().items()
       if k == "data_dir" or k not in usual or v != usual[k]}}
-  return {"dataset": dataset.name, "images": sizes, "crc32": content,
+  sampled = {"sampled": zlib.crc32(np.array(samples).data)} if samples else {}
+  return {"dataset": dataset.name, "images": sizes, "crc32": content, **sampled,
           "image_size": dataset.image_size, "classes": dataset.num_classes,
           **({"normalize": dataset.source.normalize} if (
               dataset.source and dataset.source.normalize) else {}),
           "augmentation": {
               k: v for k, v in dataset.augmentation._asdict().items()
               if v is not None}, **source}
+
+
+def alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+  """Whether two descriptions may be of the same images and labels.
+
+  Runs of natjax 0.2.0 and before say nothing of streamed images' content.
+  """
+  samples = one.get("sampled"), other.get("sampled")
+  return one.get("crc32") == other.get("crc32") and (
+      None in samples or samples[0] == samples[1])
 
 
 def load(out: str | os.PathLike[str], name: str | None = None,
@@ -83,7 +95,7 @@ def load(out: str | os.PathLike[str], name: str | None = None,
       if settings.get(refused) == usual.get(refused):
         raise
       settings[refused] = usual[refused]
-  same = describe(found)["crc32"] == config.get("crc32")
+  same = alike(describe(found), config)
   if own and not same:
     raise errors.InputError(
         f"{name} is not what {out} was trained on: the checksums of the images"

@@ -53,6 +53,8 @@ _FIRST = "0.1.0"
 # What a run may go on under others of, and how that is told.
 _WHERE = {"versions": "under other versions", "machine": "on another device",
           "compiler": "under other settings of the compiler"}
+# Keys of the configuration that say little by themselves.
+_SUMS = {"crc32": "the images' crc32", "sampled": "the crc32 of some images"}
 # Of jax, by which a program that is compiled computes otherwise.
 _COMPILING = ("default_matmul_precision", "disable_most_optimizations",
               "optimization_level")
@@ -402,6 +404,8 @@ def _check_same(out, old, new):
     for name in _WHERE:
       config.pop(name, None)
       config.pop(f"{name}_before", None)
+  if "sampled" not in old:  # As of runs before it was looked at.
+    plain.pop("sampled", None)
   spaces = [config.get("space") or {} for config in (old, plain)]
   if any(_NUMBERED.search(name) for name in spaces[0].get("replacements", {})):
     for space in spaces:  # The same places under other names.
@@ -411,8 +415,8 @@ def _check_same(out, old, new):
   differ = [key for key in sorted({*old_flat, *new_flat})
             if old_flat.get(key) != new_flat.get(key)]
   if differ:
-    shown = ", ".join(f"{k} {old_flat.get(k)!r} there and {new_flat.get(k)!r}"
-                      " here" for k in differ[:3])
+    shown = ", ".join(f"{_SUMS.get(k, k)} {old_flat.get(k)!r} there and"
+                      f" {new_flat.get(k)!r} here" for k in differ[:3])
     more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
     raise errors.InputError(
         f"{out} holds a run of another configuration ({shown}{more}); give the"

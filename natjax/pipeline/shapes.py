@@ -15,6 +15,7 @@ _WORDS = {dict: "an object", list: "a list", str: "a text", bool: "true or"
 
 # Of `evaluate`: what `run_data.describe` writes.
 CONFIG = {"dataset": str, "image_size": int, "classes": int, "crc32": int,
+          "sampled?": int,
           "source?": {"name": str, "data_dir": (str, None), "resize?": str,
                       "renumber_labels?": bool, "test_fraction?": NUMBER,
                       "stream?": bool, "skip_damaged?": bool,

@@ -389,7 +389,7 @@ def note(found: Mapping[int, pathlib.Path],
     if folder is None:
       continue
     there = runs.read_config(folder, shapes.CONFIG)
-    if there["crc32"] != own["crc32"]:
+    if not run_data.alike(there, own):
       named = [f"{config['dataset']} ({config['image_size']} pixels)"
                for config in (there, own)]
       if named[0] == named[1]:

@@ -215,7 +215,10 @@ class Checkpoints:
     try:
       seal = json.loads(self._seal(number).read_text(encoding="utf-8"))
       joined = seal.get("joined", False)
-      if seal["files"] != self._checksums(number):
+      there = {name: content for name, content in
+               self._checksums(number).items() if name in seal["files"]
+               or pathlib.PurePath(name).name[0] != "."}  # Of a file browser.
+      if seal["files"] != there:
         problem = "damaged (a file is not what was written)"
       elif seal["state"] != _structure(
           plain if joined or self._alone else like):

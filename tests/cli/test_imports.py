@@ -119,6 +119,36 @@ sys.exit(main())""")
   assert (code, out, err) == (130, "", "natjax: interrupted\n")
 
 
+def test_ctrl_c_at_the_end_of_the_process_ends_it():
+  code, out, err = python("""
+import atexit, os, signal, sys
+from natjax.cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+sys.argv[1:] = ["cost", "darts"]
+sys.exit(main())""")
+  assert (code, err) == (0, "") and out.startswith("darts: 3349342 parameters")
+
+
+def test_after_ctrl_c_nothing_is_torn_down():
+  code, out, err = python("""
+import atexit, signal, sys
+from natjax.cli import inspection, main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+atexit.register(print, "torn down")
+
+def interrupted(args):
+  print("half")
+  signal.raise_signal(signal.SIGINT)
+
+inspection.run_list = interrupted
+sys.argv[1:] = ["list"]
+sys.exit(main())""")
+  assert (code, out, err) == (130, "half\n", "natjax: interrupted\n")
+
+
 def test_ctrl_c_that_became_another_error(monkeypatch, capsys):
   def fail(args):
     try:

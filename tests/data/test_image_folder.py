@@ -247,6 +247,17 @@ def test_other_classes_in_test_are_refused(tmp_path):
   assert "test must hold folders of the classes a, b" in _refusal(tmp_path)
 
 
+def test_classes_that_look_alike_are_told_apart(tmp_path):
+  for path in ("train/caf\xe9", "train/b", "test/cafe\u0301", "test/b"):
+    _save(tmp_path / path / "1.png")
+  with_b = _refusal(tmp_path)
+  (tmp_path / "test" / "b").rename(tmp_path / "b")
+  for line in with_b, _refusal(tmp_path):
+    assert line.endswith(
+        "; caf\xe9 is written in other characters there that look alike"
+        " (another form of Unicode): rename it")
+
+
 def test_fewer_than_two_classes_are_refused(tmp_path):
   assert "has 0 class folders" in _refusal(tmp_path)
   _save(tmp_path / "a" / "1.png")

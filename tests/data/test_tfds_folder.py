@@ -124,6 +124,15 @@ def test_the_folder_of_a_set_is_no_data_dir(tmp_path, place, own):
   assert refusal.value.field == "data_dir"
 
 
+@pytest.mark.parametrize("place", ["mnist", "mnist/3.0.1"])
+def test_the_folder_of_a_known_set_is_no_data_dir(tmp_path, place):
+  _prepare_folder(tmp_path, "mnist/3.0.1")
+  with pytest.raises(errors.InputError, match="; give its name, mnist, and"):
+    data.load("mnist", data_dir=tmp_path / place)
+  with pytest.raises(errors.NotThere, match="cifar10 not found in"):
+    data.load("cifar10", data_dir=tmp_path / place)
+
+
 def test_find_takes_a_configuration_and_lists_those_there_are(tmp_path):
   _prepare_folder(tmp_path, "some/small/1.0.0", "some/large/1.0.0")
   found = tfds_folder.find("some/small", tmp_path)

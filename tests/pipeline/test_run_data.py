@@ -186,6 +186,33 @@ def test_damaged_images_of_other_data_are_left_out_as_of_the_own(tmp_path):
   assert found.streamed and found.test_images.reading.skip_damaged
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_other_images_on_disk_of_the_same_sizes_are_known(tmp_path, part):
+  pytest.importorskip("grain", reason="needs grain, of the extra `data`")
+  for name in ("train", "test"):
+    for label in "ab":
+      (folder := tmp_path / "mine" / name / label).mkdir(parents=True)
+      for i in range(3):
+        pixels = np.full((8, 8, 3), 40 * i + 20 * (label == "b"), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.bmp")
+  read = lambda: data.load(tmp_path / "mine", image_size=8, stream=True)
+  config = {**CONFIG, **run_data.describe(read())}
+  out = runs.open_run(tmp_path / "run", config)
+  assert run_data.load(out)[1] and runs.open_run(out, config)
+  changed = tmp_path / "mine" / part / "a" / "1.bmp"
+  size = changed.stat().st_size
+  Image.new("RGB", (8, 8), (200, 0, 0)).save(changed)
+  assert changed.stat().st_size == size
+  with pytest.raises(errors.InputError, match=r"is not what .* trained on"):
+    run_data.load(out)
+  now = {**CONFIG, **run_data.describe(read())}
+  with pytest.raises(errors.InputError, match="the crc32 of some images"):
+    runs.open_run(out, now)
+  del config["sampled"]  # As of natjax 0.2.0.
+  older = runs.open_run(tmp_path / "older", config)
+  assert runs.open_run(older, now) and run_data.load(older)[1]
+
+
 def test_images_on_disk_are_not_resumed_in_another_form(tmp_path):
   pytest.importorskip("grain", reason="needs grain, of the extra `data`")
   folder = labelled(tmp_path / "mine", "ab", sides=(8, 12))

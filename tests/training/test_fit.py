@@ -226,6 +226,19 @@ def test_damaged_checkpoint_is_refused_and_kept(tmp_path, which):
     assert path.read_bytes() == bytes(damaged)
 
 
+def test_what_a_file_browser_leaves_in_a_checkpoint_is_passed_over(tmp_path):
+  first = run(checkpoint_dir=tmp_path / "c")
+  newest = max((p for p in (tmp_path / "c").iterdir() if p.name.isdigit()),
+               key=lambda p: int(p.name))
+  for folder in (tmp_path / "c", newest, newest / "state"):
+    (folder / ".DS_Store").write_bytes(b"Bud1")
+  again = run(checkpoint_dir=tmp_path / "c")
+  np.testing.assert_array_equal(again["total"], first["total"])
+  (newest / "state" / "more").write_bytes(b"")
+  with pytest.raises(errors.InputError, match="damaged"):
+    run(checkpoint_dir=tmp_path / "c")
+
+
 def test_a_checkpoint_without_its_seal_was_never_finished(tmp_path):
   with pytest.raises(errors.Interrupted):
     run(checkpoint_dir=tmp_path / "c", chunk_seconds=1e-6,
