@@ -1,6 +1,6 @@
 """The exceptions of the library, all that a caller may want to catch."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 import contextlib
 import os
 import pathlib
@@ -95,6 +95,27 @@ def cause(error: BaseException) -> str:
   text = " ".join(str(error).split())
   return text if isinstance(error, InputError) else (
       f"{type(error).__name__}{': ' * bool(text)}{text}")
+
+
+@contextlib.contextmanager
+def guarded(function: Callable[..., Any], what: str) -> Iterator[None]:
+  """Refuses in a line what a function of another package stumbles over.
+
+  Args:
+    function: that is called within; one of the library's is at fault itself.
+    what: the error calls it.
+
+  Raises:
+    InputError: it raised anything but InputError and NotMet.
+  """
+  try:
+    yield
+  except (InputError, NotMet):
+    raise
+  except (Exception, SystemExit) as e:
+    if str(getattr(function, "__module__", "")).startswith("natjax."):
+      raise
+    raise InputError(f"{what} failed ({cause(e)}); mend its package") from e
 
 
 def path(value: Any, field: str | None = None) -> pathlib.Path:

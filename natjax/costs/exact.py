@@ -138,9 +138,11 @@ def operation_table(channels: int, size: int,
   table = {}
   for name in operations.names() if names is None else names:
     operation = operations.get(name)
-    try:
-      cost = operation.cost(channels, size, operation.strides[0])
-    except errors.InputError:
-      continue
+    with errors.guarded(operation.cost, f"cost of operation '{name}'"):
+      try:
+        cost = operation.cost(channels, size, operation.strides[0])
+      except errors.InputError:
+        continue
+    cost = edges_lib.counted(operation, cost)
     table[name] = Cost(cost.params - cost.norm_params, cost.madds + cost.other)
   return table

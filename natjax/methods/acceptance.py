@@ -73,25 +73,38 @@ class Pairs(NamedTuple):
 
   @property
   def standard_error(self) -> float:
-    """Of the difference, with one image more that each alone gets right.
+    """Of the difference."""
+    spread = (self.won + self.lost) / self.images - self.difference**2
+    return math.sqrt(max(spread, 0.0) / self.images)
 
-    Without these, four images that are won and none that is lost would be
-    called surely better, which chance gives in one of eight cases.
+  @property
+  def better(self) -> bool:
+    """Whether it is more by 1.96 standard errors, by which methods choose.
+
+    Where few images differ, `interval` asks for more.
+    """
+    return self.difference > Z * self.standard_error
+
+  @property
+  def reach(self) -> float:
+    """Half of the interval of 95 %.
+
+    That of Bonett and Price, 2012 (Adjusted Wald confidence interval for a
+    difference of binomial proportions based on paired data), with one image
+    more that each alone gets right. By the standard error, four images that are
+    won and none that is lost would be no chance, which gives them once in eight
+    times.
     """
     images = self.images + 2
     spread = (self.won + self.lost + 2) / images - (
         (self.won - self.lost) / images)**2
-    return math.sqrt(spread / images)
+    return Z * math.sqrt(spread / images)
 
   @property
   def interval(self) -> tuple[float, float]:
-    """Of the difference, 95 %: Bonett and Price, 2012, about the difference.
-
-    Adjusted Wald confidence interval for a difference of binomial proportions
-    based on paired data. Theirs lies about (won - lost) / (images + 2).
-    """
-    reach = Z * self.standard_error
-    return max(self.difference - reach, -1.0), min(self.difference + reach, 1.0)
+    """About the difference, 95 %, in [-1, 1]."""
+    return (max(self.difference - self.reach, -1.0),
+            min(self.difference + self.reach, 1.0))
 
   @property
   def few(self) -> bool:

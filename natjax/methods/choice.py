@@ -74,6 +74,11 @@ class Differences(NamedTuple):
     reach = acceptance.student(len(self.each)) * self.standard_error
     return self.difference - reach, self.difference + reach
 
+  @property
+  def better(self) -> bool:
+    """Whether it is more by more than chance: its interval is above 0."""
+    return self.interval[0] > 0
+
 
 class Draws(NamedTuple):
   """How k candidates score, by draws of what chance decides for all alike.
@@ -149,7 +154,7 @@ def choose(answers: Answers | Draws, costs: Sequence[operations.Cost],
   def rank(i):
     cost = (costs[i].madds, costs[i].params)
     if prefer == "sure" and given is not None:
-      better = answers.pairs(i, given).interval[0] > 0
+      better = answers.pairs(i, given).better
       return (0 if better else 1 if i == given else 2, -scores[i])
     if prefer != "cost":
       return (-scores[i],)

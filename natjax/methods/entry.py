@@ -5,8 +5,7 @@ own by an entry point of the group "natjax.methods" (`pipeline.plugins`). Flags,
 presets, help, refusals, results and pictures follow from the entries.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-import contextlib
+from collections.abc import Callable, Collection, Iterable, Mapping
 import dataclasses
 import pathlib
 from typing import Any, NamedTuple
@@ -25,28 +24,6 @@ PRESETS = listed.PRESETS
 OBJECTIVES = ("supervised", "simclr", "arcface")
 STARTS = ("given", "space", "both")
 KINDS = ("cells", "blocks", "chain")  # Of architectures, for presets.
-
-
-@contextlib.contextmanager
-def guarded(function: Callable[..., Any], what: str) -> Iterator[None]:
-  """Refuses in a line what a function of another package stumbles over.
-
-  Args:
-    function: that is called within; one of the library's is at fault itself.
-    what: the error calls it.
-
-  Raises:
-    InputError: it raised anything but InputError and NotMet.
-  """
-  try:
-    yield
-  except (errors.InputError, errors.NotMet):
-    raise
-  except (Exception, SystemExit) as e:
-    if str(getattr(function, "__module__", "")).startswith("natjax."):
-      raise
-    raise errors.InputError(
-        f"{what} failed ({errors.cause(e)}); mend its package") from e
 
 
 class Request(NamedTuple):
@@ -266,7 +243,7 @@ def refuse_idle(entry: Entry, config: Any,
 
 def _usual(entry, field):
   """The values of a setting in the class and in the method's presets."""
-  with guarded(entry.presets, "presets of the method"):
+  with errors.guarded(entry.presets, "presets of the method"):
     return [getattr(config, field) for config in (entry.settings(), *(
         entry.presets(preset, objective, kind) for preset in PRESETS
         for objective in entry.objectives for kind in KINDS))]

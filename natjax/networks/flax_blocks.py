@@ -98,8 +98,10 @@ def from_flax(module: nn.Module | nnx.Module,
   is known by its name as long as the process lives: call this before
   `natjax.load` of a run of it.
 
-  A bias before BN is taken up by that; BNs of several epsilons become one of
-  the smallest, with as much more variance. Weights are float32.
+  A bias before BN is taken up by that; a convolution or linear layer without
+  bias that no BN follows has one of zeros, which counts and learns. BNs of
+  several epsilons become one of the smallest, with as much more variance.
+  Weights are float32.
 
   Args:
     module: an unbound linen module, or one of nnx, which is left as it is.

@@ -124,16 +124,26 @@ def cost(operation: operations.Operation, ends: Ends, *,
   if is_projection(operation, ends, preactivate):
     return project(size, stride)
   if operation.widens:
-    return _counted(operation, operation.cost(
-        channels, size, stride, in_channels=in_channels))
-  total = _counted(operation, operation.cost(in_channels, size, stride))
+    return _own_cost(
+        operation, channels, size, stride, in_channels=in_channels)
+  total = _own_cost(operation, in_channels, size, stride)
   if in_channels != channels:
     total += project(operation.output_size(size, stride), 1)
   return total
 
 
-def _counted(operation, total):
-  """What an operation's `cost` gives, if that can be added up."""
+def _own_cost(operation, *where, **width):
+  with errors.guarded(operation.cost, f"cost of operation '{operation.name}'"):
+    total = operation.cost(*where, **width)
+  return counted(operation, total)
+
+
+def counted(operation: operations.Operation, total: Any) -> Cost:
+  """What an operation's `cost` gave, if that can be added up.
+
+  Raises:
+    InputError: it cannot.
+  """
   if not isinstance(total, operations.Cost) or not all(
       isinstance(part, numbers.Integral) and part >= 0 for part in total):
     raise errors.InputError(

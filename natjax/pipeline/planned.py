@@ -133,7 +133,7 @@ class Planned(work.Work):
         raise errors.InputError(
             f"{name} is {value} and does not apply to method '{method}'; leave"
             " it out, or choose another method", name)
-    with errors.within("search"), entry_lib.guarded(
+    with errors.within("search"), errors.guarded(
         entry.build, f"build of method '{method}'"):
       request = entry_lib.Request(
           search, first, space, share, judge.num_classes, dataset.image_size,

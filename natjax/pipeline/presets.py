@@ -145,7 +145,7 @@ def get(name: str, architecture: codec.Architecture | None = None,
   search = None
   if method is not None:
     entry = methods.METHODS[method]
-    with entry_lib.guarded(entry.presets, f"presets of method '{method}'"):
+    with errors.guarded(entry.presets, f"presets of method '{method}'"):
       search = entry.presets(
           name, objective, "chain" if architecture is not None and (
               spaces_lib.is_chain(architecture)) else kind)

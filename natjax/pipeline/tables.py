@@ -186,7 +186,7 @@ def noise(first, second, images, paired=None):
         f"{count} seeds")
   if paired:
     found = acceptance.Pairs(**paired)
-    return acceptance.Z * found.standard_error, f"{found.images} test images"
+    return found.reach, f"{found.images} test images"
   (p, q), = pairs
   # Right in one network alone are at most so many, of which q - p are more.
   apart = min(p + q, 2 - p - q)

@@ -40,6 +40,21 @@ def read(module, size, **options):
   return found, variables
 
 
+class _Bare(nn.Module):
+
+  @nn.compact
+  def __call__(self, x):
+    x = nn.relu(nn.Conv(8, (3, 3), use_bias=False)(x))
+    x = nn.relu(nn.Conv(8, (3, 3), strides=(2, 2))(x))
+    return nn.Dense(10, use_bias=False)(x.mean((1, 2)))
+
+
+def test_a_bias_that_is_not_there_is_one_of_zeros_and_counts():
+  found, variables = read(_Bare(), 8)
+  own = sum(x.size for x in jax.tree.leaves(variables))
+  assert exact.network(found.network, found.place).params == own + 8 + 10
+
+
 def test_a_resnet_has_the_zoo_s_blocks():
   """But for flax's padding."""
   found, variables = read(ResNet((1, 1, 1), filters=16), 8, train=False)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from natjax import errors, operations
+from natjax.costs import exact
 from natjax.networks import layers
 from natjax.operations import edge_modules, edges
 from tests import counting
@@ -141,6 +142,16 @@ def test_a_cost_that_cannot_be_added_up_is_refused(given, widens):
           pytest.raises(errors.InputError, match="cost of operation 'mine' gi")
       ):
     edges.cost(operations.get("mine"), ENDS[2])
+
+
+def test_a_cost_that_fails_is_named():
+  with operations.registered(operations.Operation(
+      "mine", "mine", 1, print, lambda channels: channels)) as mine:
+    for call in (lambda: edges.cost(mine, ENDS[0]),
+                 lambda: exact.operation_table(8, 8, ["mine"])):
+      with pytest.raises(errors.InputError, match=r"cost of operation 'mine' f"
+                         r"ailed \(TypeError: .* positional"):
+        call()
 
 
 def test_a_cost_of_numbers_of_numpy_is_one():

@@ -374,9 +374,8 @@ def test_the_published_policy_and_the_papers_preset_see_all_images():
 
 def test_few_images_are_said():
   big, small = operations.Cost(2, 2), operations.Cost(1, 1)
-  # By hand, with two images more: 1.96 times the root of 14 / 62**2 is 0.118,
-  # of 20 / 92**2 0.095.
-  for images, apart, few in ((60, 6, True), (90, 9, False), (30, 0, True),
+  # By hand: 1.96 times the root of 0.2 / 60 is 0.113, of 0.2 / 80 is 0.098.
+  for images, apart, few in ((60, 6, True), (80, 8, False), (30, 0, True),
                              (31, 0, False)):
     pairs = acceptance.Pairs(images, apart, apart)
     verdict = acceptance.judge(pairs, big, small, 0.5)
