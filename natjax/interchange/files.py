@@ -76,7 +76,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
   """Writes a `.safetensors` file, whole or not at all."""
   path = errors.replaceable(path)
-  temporary = path.with_name(f".{path.name}.tmp")
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
   safetensors.numpy.save_file(
       {name: np.asarray(leaf, order="C") for name, leaf in tensors.items()},
       temporary, metadata={"format": "pt"})

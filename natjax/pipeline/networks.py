@@ -35,7 +35,7 @@ _STEM = re.compile(r"/stem/(conv|norm)(\d)/")
 def save_weights(path: str | os.PathLike[str], variables: Any) -> None:
   """Writes a network's variables as `.npz`, one array per path."""
   path = errors.replaceable(pathlib.Path(path))
-  temporary = path.with_name(f".{path.name}.tmp")
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
   _write(temporary, variables)
   os.replace(temporary, path)
 
