@@ -25,7 +25,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     InputError: see `errors.replaceable`.
   """
   path = errors.replaceable(pathlib.Path(path))
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  temporary = path.with_name(f".{path.name}.tmp")
   with errors.of_file(path):
     temporary.write_text(text, encoding="utf-8")
   os.replace(temporary, path)
