@@ -396,31 +396,18 @@ def _check_same(out, old, new):
   """Refuses to go on with a run of another configuration or version."""
   plain = json.loads(json.dumps(new, default=run_files.plain))
   versions = [c.pop("version", _FIRST) for c in (old, plain)]
-  for config in (old, plain):  # Data may move; the checksum says what it is.
-    source = config.pop("source", None) or {}
-    if source.get("stream"):  # But it knows no pixels of what stays on disk.
-      config["resize"] = source.get("resize", "stretch")
-    config.pop("checksums", None)
-    for name in _WHERE:
-      config.pop(name, None)
-      config.pop(f"{name}_before", None)
+  for config in (old, plain):
+    _drop_where(config)
   if "sampled" not in old:  # As of runs before it was looked at.
     plain.pop("sampled", None)
   spaces = [config.get("space") or {} for config in (old, plain)]
   if any(_NUMBERED.search(name) for name in spaces[0].get("replacements", {})):
     for space in spaces:  # The same places under other names.
       space.pop("replacements", None)
-  old_flat, new_flat = (flax.traverse_util.flatten_dict(c, sep=".")
-                        for c in (old, plain))
-  differ = [key for key in sorted({*old_flat, *new_flat})
-            if old_flat.get(key) != new_flat.get(key)]
-  if differ:
-    shown = ", ".join(f"{_SUMS.get(k, k)} {old_flat.get(k)!r} there and"
-                      f" {new_flat.get(k)!r} here" for k in differ[:3])
-    more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+  if differ := _differing(old, plain, "there", "here"):
     raise errors.InputError(
-        f"{out} holds a run of another configuration ({shown}{more}); give the"
-        " same settings to resume it, name another folder, or overwrite it",
+        f"{out} holds a run of another configuration ({differ}); give the same"
+        " settings to resume it, name another folder, or overwrite it",
         "overwrite")
   if versions[0] != versions[1] and not (out / run_files.RESULT).exists():
     commit = " (commit 729c84a)" if versions[0] == _FIRST else ""
@@ -428,6 +415,53 @@ def _check_same(out, old, new):
         f"{out} holds an unfinished run of natjax {versions[0]}{commit}, which"
         f" natjax {versions[1]} does not resume; finish it with that version,"
         " name another folder, or overwrite it", "overwrite")
+
+
+def _drop_where(config):
+  """Leaves what a run is, wherever it runs."""
+  source = config.pop("source", None) or {}
+  if source.get("stream"):  # The checksum knows no pixels of what is on disk.
+    config["resize"] = source.get("resize", "stretch")
+  config.pop("checksums", None)
+  for name in _WHERE:
+    config.pop(name, None)
+    config.pop(f"{name}_before", None)
+
+
+def _differing(one, other, *whose):
+  """What differs in two configurations, in words; "" if nothing does."""
+  flat = [flax.traverse_util.flatten_dict(c, sep=".") for c in (one, other)]
+  differ = [key for key in sorted({*flat[0], *flat[1]})
+            if flat[0].get(key) != flat[1].get(key)]
+  shown = ", ".join(f"{_SUMS.get(k, k)} " + " and ".join(
+      f"{errors.short(c.get(k))} {place}"
+      for c, place in zip(flat, whose, strict=True)) for k in differ[:3])
+  return shown + f" and {len(differ) - 3} more" * (len(differ) > 3)
+
+
+def check_alike(processes: distributed.Processes,
+                config: dict[str, Any]) -> None:
+  """Refuses processes of one run that were given different things.
+
+  Their checkpoints and arrays would be of no one configuration. Where the data
+  lie, and on what machine, may differ.
+
+  Args:
+    processes: that call this, all of them.
+    config: of this one, as `config.json` holds it.
+
+  Raises:
+    InputError: in all processes; names what differs.
+  """
+  own = json.loads(json.dumps(config, default=run_files.plain))
+  _drop_where(own)
+  first, *others = processes.gather(own)
+  for number, other in enumerate(others, 1):
+    if differ := _differing(
+        first, other, "in process 0", f"in process {number}"):
+      raise errors.InputError(
+          f"the processes were not given the same ({differ}); give all of them"
+          " one command and the same data")
 
 
 def _check_where(out, old, new, strict):

@@ -86,6 +86,8 @@ class Work:
         there, or what is not yet trained is larger than the devices' memory.
     """
     settings.switches(overwrite=overwrite, strict=strict)
+    if self.trainer.processes.size > 1:  # Or nothing is described twice.
+      runs.check_alike(self.trainer.processes, self.describe())
     with self._held(out):  # Before anything there is overwritten.
       self.trainer.processes.of_first(lambda: self._check_memory(out))
       return self._open(out, overwrite, strict)

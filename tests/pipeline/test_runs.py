@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import jax
 import pytest
@@ -226,6 +227,33 @@ with runs.locked(sys.argv[1]):
   print("held", flush=True)
   sys.stdin.read()
 """
+
+
+def alike(*configs):
+  """Asks as processes with these configurations do."""
+  told = []
+
+  def gather(own):
+    told.append(own)
+    return told if len(told) == len(configs) else [own]
+
+  for config in configs:
+    runs.check_alike(types.SimpleNamespace(gather=gather), config)
+
+
+def test_processes_of_one_run_are_given_the_same():
+  alike(CONFIG)
+  alike(CONFIG, CONFIG, CONFIG)
+  elsewhere = {"source": {"name": "x", "data_dir": "/there"},
+               "machine": {"cores": 3}, "versions": {"jax": "0.1"}}
+  alike(CONFIG, {**CONFIG, **elsewhere})
+  for changes, told in (
+      ({"seed": 3}, "seed 0 in process 0 and 3 in process 2"),
+      ({"crc32": 7}, "images' crc32 None in process 0 and 7 in process 2"),
+      ({"train": {"epochs": 3, "cells": 3}}, "train.epochs 2 in process 0"),
+      ({"kind": "search"}, "kind 'train' in process 0 and 'search' in pro")):
+    with pytest.raises(errors.InputError, match=told):
+      alike(CONFIG, CONFIG, {**CONFIG, **changes})
 
 
 def test_one_process_at_a_time_and_a_dead_one_holds_nothing(tmp_path):

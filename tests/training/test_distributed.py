@@ -32,8 +32,10 @@ def free_port():
     return s.getsockname()[1]
 
 
-def start(out, cache, *, count=2, settings=SETTINGS, devices=1):
+def start(out, cache, *, count=2, settings=SETTINGS, devices=1, other=()):
   """Starts the processes of one run, as a user does, of so many devices each.
+
+  `other` is what all but the first are given besides.
   """
   address = f"localhost:{free_port()}"
   environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "true",
@@ -43,7 +45,7 @@ def start(out, cache, *, count=2, settings=SETTINGS, devices=1):
   return [subprocess.Popen(
       [sys.executable, "-m", "natjax.cli", *settings, "--out", str(out),
        "--coordinator", address, "--num-processes", str(count),
-       "--process-id", str(i)],
+       "--process-id", str(i), *(other if i else ())],
       env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
       text=True, start_new_session=True) for i in range(count)]
 
@@ -250,6 +252,18 @@ def test_refused_input_ends_all_processes_alike(tmp_path):
     # jaxlib may add a line where the other process was the first to end.
     assert any(line.startswith("natjax: ") and "holds no run of natjax" in line
                for line in text.splitlines())
+
+
+@pytest.mark.long
+def test_processes_that_were_given_different_things_are_refused(tmp_path):
+  for process in start(tmp_path / "run", tmp_path / "cache",
+                       other=["--epochs", "7", "--seed", "4"]):
+    _, text = process.communicate(timeout=100)
+    assert process.returncode == 2, text
+    assert re.search(r"natjax: the processes were not given the same \(seed 0"
+                     r" in process 0 and 4 in process 1, train.epochs 6 in"
+                     r" process 0 and 7 in process 1\); give all of them", text)
+  assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("flags,message", [
