@@ -152,7 +152,7 @@ def summary(config: policy_search.SearchConfig, reports: list[dict[str, Any]],
       "seconds": seconds,
       "seconds_per_seed": seconds / len(reports),
       # One seed has no deviation.
-      "std": {key: float(np.std([r[key] for r in reports]))
+      "std": {key: float(np.std([r[key] for r in reports], ddof=1))
               if len(reports) > 1 else None for key in KEYS},
       "seeds": [{"seed": s, **r} for s, r in zip(seeds, reports, strict=True)],
       "config": dataclasses.asdict(config)}

@@ -22,6 +22,7 @@ count or show an architecture import neither jax nor flax.
 from collections.abc import Sequence
 import contextlib
 import gc
+import io
 import os
 import signal
 import sys
@@ -74,11 +75,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _print_everything():
   """Prints letters that the terminal's encoding has not as question marks.
 
-  And nowhere what goes to a stream that was closed before the start.
+  And nowhere what goes to a stream that was closed before the start. Where
+  Python is told not to buffer, lines are: it loses without a word what a full
+  disk did not take of a write.
   """
   for name in ("stdout", "stderr"):
     if getattr(sys, name) is None:
       setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+  if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
+    sys.stdout = open(sys.stdout.fileno(), "w", 1,  # noqa: SIM115
+                      sys.stdout.encoding, closefd=False)
   for stream in (sys.stdout, sys.stderr):
     if hasattr(stream, "reconfigure"):  # What stands in for one may not have.
       stream.reconfigure(errors="replace")

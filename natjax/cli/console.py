@@ -1,5 +1,6 @@
 """Where the command line prints, and how."""
 
+import contextlib
 import json
 import os
 import textwrap
@@ -13,12 +14,26 @@ _PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True,
                           "markup": False, "emoji": False}
 
 
+class _Console(rich_console.Console):
+
+  def on_broken_pipe(self) -> None:
+    """The reader has left: what is done goes on, and nothing is printed."""
+    self.quiet = True
+    drop(self.file)
+
+
+def drop(stream: Any) -> None:
+  """Leaves what is printed, and waits to be, to nobody, if it is a file's."""
+  with contextlib.suppress(OSError, ValueError, AttributeError):
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def make(stderr: bool = False) -> rich_console.Console:
   """A console of the terminal's width.
 
   Terminals without one say 0 columns, in which rich would print nothing.
   """
-  return rich_console.Console(stderr=stderr, **_PLAIN, width=(
+  return _Console(stderr=stderr, **_PLAIN, width=(
       None if os.environ.get("COLUMNS", "1").strip("0") else 80))
 
 

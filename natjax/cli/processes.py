@@ -76,7 +76,7 @@ def _code(call, leave):
   except KeyboardInterrupt:
     return _interrupted(leave)
   except BrokenPipeError:  # The reader of our output left.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    console.drop(sys.stdout)
     return 0
   except OSError as e:  # A full disk, a folder that is gone or read-only.
     if e.filename is None and isinstance(e, FileNotFoundError) and _nowhere():
@@ -85,6 +85,10 @@ def _code(call, leave):
     _say(f"{e.filename or 'a file, or the output'}: {e.strerror or e}; mend"
          " that and give the same command again (a run goes on where it was"
          " saved)")
+    try:
+      sys.stdout.flush()
+    except OSError:  # Which at the end of the process would tell of itself.
+      console.drop(sys.stdout)
     return 1
   except Exception as e:
     if _follows_interrupt(e):

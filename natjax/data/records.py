@@ -26,6 +26,7 @@ from natjax.data import cache, tfrecord
 _INSTALL = 'pip install "natjax[data]"'
 _KEPT = 10_000  # Records from which on an index is kept on disk.
 _CHUNK = 256  # Records of array_record read at once.
+_SHORT = 2**14  # Bytes of records in files whose content is checked.
 _SAMPLED = 512  # Images of a split whose content is looked at.
 _FIRST = 64  # Records by which it is known whether a split has labels.
 
@@ -284,7 +285,11 @@ def _image_and_label(data):
 
 
 def _spans(paths):
-  """Rows of label, number of the file, offset and length of the image."""
+  """Rows of label, number of the file, offset and length of the image.
+
+  Of a record that is damaged the image is empty, which is found where it is
+  decoded, as of an image that cannot be decoded.
+  """
   rows = []
   for number, path in enumerate(paths):
     count = 0
@@ -296,11 +301,13 @@ def _spans(paths):
         # Its pages that hold pixels are not touched.
         mapped = memoryview(mmap.mmap(
             file.fileno(), 0, access=mmap.ACCESS_READ))
+        damaged = {*tfrecord.damaged(mapped, spans).tolist()} if max(
+            length for _, length in spans) <= _SHORT else ()
         for offset, length in spans:
           whole = mapped[offset:offset + length]
           image, label = _image_and_label(whole)
           rows.append((label, number, offset + _place(image, whole),
-                       len(image)))
+                       0 if count in damaged else len(image)))
           count += 1
     except (OSError, ValueError, LookupError) as e:
       what = e.args[0] if type(e) is ValueError and count == 0 else (

@@ -184,6 +184,30 @@ def test_streams_that_are_closed_change_no_exit_code(words, code):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a shell of Unix")
+@pytest.mark.parametrize("words", ["list", "list --json"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_has_no_room_is_told(tmp_path, words, unbuffered):
+  # Files may have one or two blocks, of 512 or 1024 bytes.
+  found = subprocess.run(
+      f"ulimit -f 2; '{sys.executable}' -m natjax {words} > all", shell=True,
+      check=False, capture_output=True, text=True, cwd=tmp_path,
+      env={**os.environ, "PYTHONUNBUFFERED": unbuffered,
+           "PYTHONDONTWRITEBYTECODE": "1"})
+  assert (found.returncode, found.stderr.count("\n")) == (1, 1), found.stderr
+  assert "File too large; mend that" in found.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell of Unix")
+@pytest.mark.parametrize("words", ["list", "list --json", "cost darts"])
+def test_a_reader_that_leaves_is_no_failure(words):
+  with subprocess.Popen(
+      [sys.executable, "-m", "natjax", *words.split()], text=True,
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == ("", 0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell of Unix")
 def test_a_working_directory_that_is_gone(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   tmp_path.rmdir()

@@ -413,6 +413,50 @@ def test_a_record_that_is_damaged_is_named(tmp_path):
     data.load("made", data_dir=tmp_path, image_size=SIZE, stream=True)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_label_that_is_damaged_is_found_by_its_sum(tmp_path, stream):
+  folder = prepare(tmp_path, "tfrecord", parts())
+  shard = folder / "made-train.tfrecord-00001-of-00002"
+  with shard.open("rb") as file:
+    spans = [*tfrecord.spans(file)]
+  whole, (at, length) = bytearray(shard.read_bytes()), spans[3]
+  record = bytes(whole[at:at + length])
+  for i in range(length):  # One bit of the label.
+    other = bytes([*record[:i], record[i] ^ 1, *record[i + 1:]])
+    try:
+      if records._image_and_label(other) == (
+          records._image_and_label(record)[0],
+          records._image_and_label(record)[1] ^ 1):
+        break
+    except (LookupError, ValueError):
+      continue
+  whole[at + i] ^= 1
+  shard.write_bytes(whole)
+  load = lambda **more: data.load(
+      "made", data_dir=tmp_path, image_size=SIZE, **more)
+  with pytest.raises(errors.InputError, match=r"record 3 of .*made-train.tfrec"
+                     r"ord-00001-of-00002 cannot be read as an image"):
+    np.asarray(load(stream=stream).train_images)
+  found = load(stream=True, skip_damaged=True).train_images
+  good = [found.records.encoded(i) for i in range(len(found))]
+  assert [i for i, image in enumerate(good) if not image] == [13]
+
+
+@pytest.mark.parametrize("lengths", [(0,), (5,), (0, 3, 300, 1, 300, 17)])
+def test_sums_of_records_are_those_one_by_one(lengths):
+  rng = np.random.default_rng(0)
+  recs = [rng.bytes(length) for length in lengths]
+  whole = b"".join(map(tfrecord.frame, recs))
+  ends = np.cumsum([len(tfrecord.frame(r)) for r in recs])
+  spans = [(int(end) - 4 - n, n) for end, n in zip(ends, lengths, strict=True)]
+  assert tfrecord.damaged(whole, spans).tolist() == []
+  for number, (at, length) in enumerate(spans):
+    for place in ([at, at + length - 1] if length else []) + [at + length]:
+      changed = bytearray(whole)
+      changed[place] ^= 4  # Of the data or of their sum.
+      assert tfrecord.damaged(bytes(changed), spans).tolist() == [number]
+
+
 def test_the_index_of_a_large_set_is_kept_or_has_no_place(
     tmp_path, monkeypatch):
   monkeypatch.setattr(records, "_KEPT", 4)
