@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from natjax import errors
+from natjax import data, errors
 from natjax.cli import console
 from natjax.costs import exact
 from natjax.methods import acceptance
@@ -47,9 +47,11 @@ def run_evaluate(args) -> int:
         settings = simclr.SimCLRConfig(**config["simclr"])
       accuracies[name] = float(np.mean(simclr.right(
           settings, bank, queries, dataset.num_classes)))
+  skipped = _skipped(dataset)
   if args.json:
     console.print_json({"dataset": dataset.name, "own": own, "finished": (
-        runs.finished(args.directory)), "networks": [
+        runs.finished(args.directory)), **(
+            {"skipped": {"test": skipped}} if skipped else {}), "networks": [
         {"network": k, "accuracy": v, **(
             {"top5_accuracy": firsts[k]} if k in firsts else {})}
         for k, v in accuracies.items()], **(
@@ -63,9 +65,17 @@ def run_evaluate(args) -> int:
         [(k, *(f"{100 * v:.2f} %" for v in (value, *(
             [firsts[k]] if k in firsts else []))))
          for k, value in accuracies.items()])
+    if skipped:
+      console.out.print(f"left out as damaged: {skipped} test images")
     if text := _lacking(args.directory):
       console.out.print(f"{args.directory}: {text}")
   return 0
+
+
+def _skipped(dataset):
+  """How many test images were left out as damaged, now that all were read."""
+  images = dataset.test_images
+  return len(images.damaged) if isinstance(images, data.Streamed) else 0
 
 
 def _compare(args):
@@ -111,6 +121,7 @@ def _compare(args):
           "params": total.params, "madds": total.madds, "accuracy": p,
           "images": pairs.images,
           "reach": acceptance.Z * (p * (1 - p) / pairs.images)**0.5,
+          **({"skipped": skipped} if (skipped := _skipped(dataset)) else {}),
           **({"difference": pairs.difference, "interval": [*pairs.interval]}
              if one is not first[1] and images == first[0] else {})})
   if args.json:
@@ -133,8 +144,9 @@ def _compare(args):
   for row in {row["run"]: row for row in rows}.values():
     text = _lacking(row["run"])
     console.out.print(f"run {number[row['run']]}: {row['run']}, of"
-                      f" {row['dataset']}"
-                      + (text and f"; {text}"))
+                      f" {row['dataset']}" + (
+                          f"; left out as damaged: {row['skipped']} test images"
+                          if "skipped" in row else "") + (text and f"; {text}"))
   return 0
 
 

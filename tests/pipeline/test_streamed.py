@@ -1,10 +1,12 @@
 """Jobs on images that stay on disk."""
 
+import dataclasses
+import json
 import pathlib
 
 import pytest
 
-from natjax import data, pipeline, zoo
+from natjax import cli, data, pipeline, zoo
 from natjax.cli import output
 from natjax.graph import blocks
 from natjax.methods import supervised
@@ -36,3 +38,12 @@ def test_a_result_says_what_was_left_out(tmp_path, capsys):
   output.print_trained(result, out, None)
   assert "left out as damaged: 3 training and 2 test images" in (
       capsys.readouterr().out)
+  assert cli.main(["evaluate", str(out), "--json"]) == 0
+  found = json.loads(capsys.readouterr().out)
+  assert found["skipped"] == {"test": 2}
+  assert cli.main(["evaluate", str(out)]) == 0
+  assert "left out as damaged: 2 test images" in capsys.readouterr().out
+  pipeline.train(NETWORK, again, out=tmp_path / "other", seed=7, config=(
+      dataclasses.replace(config, seeds=1)))
+  assert cli.main(["evaluate", str(out), str(tmp_path / "other")]) == 0
+  assert "; left out as damaged: 2 test images" in capsys.readouterr().out
