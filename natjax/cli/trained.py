@@ -56,7 +56,8 @@ def run_evaluate(args) -> int:
             {"top5_accuracy": firsts[k]} if k in firsts else {})}
         for k, v in accuracies.items()], **(
             {"gone": gone} if (gone := run_files.gone(args.directory))
-            else {})})
+            else {}), **({"changed": changed} if (
+                changed := run_files.changed(args.directory)) else {})})
   else:
     other = "" if own else ", which is not what they were trained on"
     console.print_table(
@@ -69,6 +70,8 @@ def run_evaluate(args) -> int:
       console.out.print(f"left out as damaged: {skipped} test images")
     if text := _lacking(args.directory):
       console.out.print(f"{args.directory}: {text}")
+    if text := run_files.changed(args.directory):
+      console.out.print(text)
   return 0
 
 
@@ -147,6 +150,8 @@ def _compare(args):
                       f" {row['dataset']}" + (
                           f"; left out as damaged: {row['skipped']} test images"
                           if "skipped" in row else "") + (text and f"; {text}"))
+    if text := run_files.changed(row["run"]):
+      console.out.print(text)
   return 0
 
 

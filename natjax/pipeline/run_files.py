@@ -308,8 +308,7 @@ def gone(out: str | os.PathLike[str]) -> list[str]:
   """
   out = errors.path(out)
   found = []
-  for folder in (out, *out.glob("seed-*"), *out.glob(PARTS),
-                 *out.glob(f"seed-*/{PARTS}")):
+  for folder in _wholes(out):
     for name in _sums(folder):
       path = folder / name
       if name.startswith(f"{NETWORKS}/"):
@@ -329,3 +328,21 @@ def lacking(out: str | os.PathLike[str]) -> str:
     return ""
   return (f"{', '.join(found)}, which it had when it was finished,"
           f" {'is' if len(found) == 1 else 'are'} gone")
+
+
+def changed(out: str | os.PathLike[str]) -> str:
+  """The first file of a finished run that is not as written, in words, or "".
+  """
+  out = errors.path(out)
+  try:
+    for folder in _wholes(out) if (out / RESULT).is_file() else ():
+      check_sums(folder)
+  except errors.InputError as e:
+    return str(e)
+  return ""
+
+
+def _wholes(out):
+  """The folders of a run that hold results of their own: seeds', parts'."""
+  return (out, *out.glob("seed-*"), *out.glob(PARTS),
+          *out.glob(f"seed-*/{PARTS}"))

@@ -119,6 +119,23 @@ def test_rows_that_a_checkpoint_counts_and_that_are_gone(copy, capsys):
   assert {path: after[path] for path in before} == before
 
 
+def test_an_evaluation_names_what_was_changed(copy, capsys):
+  said = lambda: (cli.main(["evaluate", str(copy)]), capsys.readouterr().out)
+  code, whole = said()
+  assert code == 0 and "restore" not in whole
+  path = copy / "architecture.json"
+  text = path.read_text()
+  path.write_text(text.replace(" ", "  ", 1))
+  code, other = said()
+  assert code == 0 and "architecture.json is not what the run" in other
+  assert cli.main(["evaluate", str(copy), "--json"]) == 0
+  assert "architecture.json" in json.loads(capsys.readouterr().out)["changed"]
+  path.write_text(text)
+  (copy / "checksums.json").unlink()
+  code, other = said()
+  assert code == 0 and "checksums.json is gone, by which" in other
+
+
 @pytest.mark.long
 def test_a_network_that_is_gone_is_said(tmp_path, capsys):
   argv = [*TRAIN, tmp_path / "run"]
