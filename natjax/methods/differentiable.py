@@ -490,8 +490,8 @@ ENTRY = entry.Entry(
                                  "train_accuracy_after_derivation", "guarded",
                                  "latency", "memory"),
     pictures={"theta.svg": drawing.save_theta},
-    kept="The original architecture was kept: on no edge did theta come to"
-    " weigh another choice more than the operation, or what it chose is worse"
-    " on the held-out images, where there are any. A longer first stage"
-    " (architecture-epochs) or another theta-learning-rate may find one that is"
-    " not.")
+    kept="The original was kept: on no edge did theta come to weigh another"
+    " choice more than the operation, or what it chose is worse on the held-out"
+    " images (where there are none, its weights are those that were trained"
+    " beside theta). A longer first stage (architecture-epochs) or another"
+    " theta-learning-rate may find one that is not.")

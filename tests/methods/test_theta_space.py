@@ -219,11 +219,12 @@ def test_theta_begins_at_0_0_1():
   assert space.named(space.init())["blocks 3, 6"][0] == [0.0, 0.0, 1.0]
   # `weigh` hands every block the theta of its group.
   theta = [jnp.full((4, 3), 10.0), jnp.full((4, 3), 20.0)]
-  one = lambda name: jnp.ones(1)
+  image = jnp.ones((1, 1, 1, 1))
+  one = lambda name: image
   ends = edges.Ends(1, 1, 1, 1)
-  sites = [network_lib.Site(i, 3, "skip_connect", one, one, jnp.ones(1), ends,
+  sites = [network_lib.Site(i, 3, "skip_connect", one, one, image, ends,
                             one) for i in range(9)]
-  weighed = [float(space.weigh(tuple(theta))(site)[0]) for site in sites]
+  weighed = [space.weigh(tuple(theta))(site)[0].item() for site in sites]
   assert weighed == [40 if i in (3, 6) else 20 for i in range(9)]
 
 
