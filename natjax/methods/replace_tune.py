@@ -187,6 +187,9 @@ def counted(state: Any, ours: jax.Array, theirs: jax.Array,
             labels: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
   """A state with the pairs of a batch added, and their difference.
 
+  That of a batch is such that its mean over batches is the one of all images,
+  of which the last batch may have fewer.
+
   Args:
     state: with "pairs".
     ours: f32[B], 1 where the changed network is right.
@@ -197,6 +200,10 @@ def counted(state: Any, ours: jax.Array, theirs: jax.Array,
   counts = jnp.array([
       jnp.sum(there), jnp.sum(there & (ours > theirs)),
       jnp.sum(there & (theirs > ours))], jnp.int32)
-  counts = lax.psum(counts, base.AXIS)
-  return state._replace(pairs=state.pairs + counts), {
-      "difference": (counts[1] - counts[2]) / jnp.maximum(counts[0], 1)}
+  size = lax.psum(len(labels), base.AXIS)
+  pairs = state.pairs + lax.psum(counts, base.AXIS)
+  # Times the batches so far, which are as many as hold the images.
+  whole = lambda pairs: -(-pairs[0] // size) * (
+      pairs[1] - pairs[2]) / jnp.maximum(pairs[0], 1)
+  return state._replace(pairs=pairs), {
+      "difference": whole(pairs) - whole(state.pairs)}

@@ -578,6 +578,9 @@ class Units:
       raise Inexpressible(step.path, "parts of its squeeze-and-excitation are"
                           " read elsewhere")
     del self.units[-3:]
+    self._values = {  # Of what is no unit any more nothing is read.
+        v: value for v, value in self._values.items() if value is not gate
+        and not (isinstance(value, int) and value >= len(self.units))}
     weights = {
         f"{name}/{kind}": array for name, unit in zip(
             ("reduce", "restore"), chain[1:], strict=True)

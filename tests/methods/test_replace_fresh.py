@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from natjax.graph import codec, records
 from natjax.methods import replace, replace_fresh, replace_tune, supervised
 from natjax.networks import network as network_lib
 from natjax.pipeline import networks as networks_lib
+from natjax.training import method as base
 from natjax.training import metrics
 from tests import architectures
 from tests.methods import test_replace
@@ -290,3 +292,29 @@ def test_what_is_said_of_a_training_from_scratch():
   said, = output.tables.fresh({"seeds": [row, row | {"fresh": fresh}]})
   assert said == ("seed 1: the architecture trained from scratch is refused,"
                   " too: cheaper, and")
+
+
+class _State(NamedTuple):
+  pairs: jax.Array
+
+
+@pytest.mark.parametrize("images, batch, devices", [
+    (288, 64, 1), (288, 64, 2), (5, 4, 1), (3, 4, 2), (12, 4, 1)])
+def test_the_difference_of_batches_is_that_of_all_images(
+    images, batch, devices):
+  rng = np.random.default_rng(images)
+  ours, theirs = np.zeros((2, -(-images // batch) * batch), np.float32)
+  ours[:images], theirs[:images] = rng.random((2, images)) < 0.5
+  ours[images:] = 1  # What fills up the last batch counts nothing.
+  labels = np.where(np.arange(len(ours)) < images, 1, -1)
+  state, told = _State(jnp.zeros(3, jnp.int32)), []
+  step = jax.vmap(replace_tune.counted, (None, 0, 0, 0), axis_name=base.AXIS)
+  for first in range(0, len(ours), batch):
+    states, metrics_ = step(state, *(
+        x[first:first + batch].reshape(devices, -1)
+        for x in (ours, theirs, labels)))
+    state = jax.tree.map(lambda x: x[0], states)
+    told.append(float(metrics_["difference"][0]))
+  expected = (ours[:images].sum() - theirs[:images].sum()) / images
+  assert np.mean(told) == pytest.approx(expected, abs=1e-6)
+  assert state.pairs[0] == images

@@ -40,6 +40,29 @@ def read(module, size, **options):
   return found, variables
 
 
+class _Squeezed(nn.Module):
+  """Squeeze-and-excitation, and then what no block expresses."""
+
+  after: Callable[..., jax.Array]
+  shortcut: bool = False
+
+  @nn.compact
+  def __call__(self, x):
+    x = nn.relu(nn.Conv(16, (3, 3))(x))
+    y = nn.relu(nn.Dense(4)(x.mean((1, 2), keepdims=True)))
+    y = x * nn.sigmoid(nn.Dense(16)(y))
+    x = self.after(x + y if self.shortcut else y)
+    x = nn.relu(nn.Conv(16, (3, 3), strides=(2, 2))(x))
+    return nn.Dense(5)(x.mean((1, 2)))
+
+
+@pytest.mark.parametrize("after", [nn.gelu, nn.hard_swish, jnp.sin])
+@pytest.mark.parametrize("shortcut", [False, True])
+def test_what_is_fixed_stands_behind_squeeze_and_excitation(after, shortcut):
+  found, _ = read(_Squeezed(after, shortcut), 8)
+  assert len(found.fixed) == 1
+
+
 class _Bare(nn.Module):
 
   @nn.compact
