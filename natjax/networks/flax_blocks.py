@@ -165,6 +165,7 @@ def from_flax(module: nn.Module | nnx.Module,
       region = None if e.step is None else program.region(
           [e.step], units.images(), regions, e.reason)
       if region is None:
+        _refuse_end(name, program.steps, e.step)
         raise errors.InputError(
             f"{'/'.join(e.path) or name}: {e.reason}, and it cannot stand as a"
             " fixed operation there, which needs square images [B, H, H, C]"
@@ -183,6 +184,21 @@ def from_flax(module: nn.Module | nnx.Module,
           " let neither the other images nor their number matter for an image",
           "module")
   return found
+
+
+def _refuse_end(name, steps, number):
+  """Raises where a step that cannot be is behind the classifier."""
+  dense = [i for i, step in enumerate(steps)
+           if step.layer is not None and step.layer.kind == "dense"]
+  if not dense or (number is not None and number <= dense[-1]):
+    return
+  behind = dict.fromkeys(step.function or step.equation.primitive.name
+                         for step in steps[dense[-1] + 1:])
+  if behind:
+    raise errors.InputError(
+        f"{name}: behind {'/'.join(steps[dense[-1]].path)}, its last Dense"
+        f" layer, stands {', '.join(behind)}; give a module that ends in logits"
+        " (a softmax belongs to the loss)", "module")
 
 
 def _refuse_shared(path: Path) -> NoReturn:
@@ -338,7 +354,11 @@ class _Reading:
     edge = unit.edges[0]
     if edge.kind == "skip":
       return unit.norm is not None
-    if edge.kernel > (most or edge.kernel):
+    if edge.kernel > (most or edge.kernel) or (
+        edge.norm and unit.norm):  # A layer has one BN.
+      return False
+    if unit.size and unit.size != primitives.output_size(
+        self.units[edge.source].size, edge.stride):
       return False
     return edge.kind in _LAYER_KINDS and (
         unit.norm is None or edge.kind in flax_units.CONVOLUTIONS)

@@ -188,7 +188,21 @@ class Deaf(nn.Module):
     return jnp.tile(self.param("bias", nn.initializers.ones, 10), (len(x), 1))
 
 
+class Ended(nn.Module):
+  """What follows the classifier."""
+
+  end: str
+
+  @nn.compact
+  def __call__(self, x):
+    x = nn.relu(nn.Conv(8, (3, 3))(nn.relu(nn.Conv(8, (3, 3))(x))))
+    return getattr(nn, self.end)(nn.Dense(10)(jnp.mean(x, (1, 2))))
+
+
 @pytest.mark.parametrize("module, words", [
+    (Ended("softmax"), "behind Dense_0, its last Dense layer, stands .*exp"),
+    (Ended("log_softmax"), "stands log_softmax; give a module that ends in"),
+    (Ended("sigmoid"), "stands logistic"), (Ended("relu"), "stands relu"),
     (Temperature(), "it moves features to another axis"),
     (Deaf(), "does not depend on the images")])
 def test_heads_that_are_none(module, words):
@@ -275,6 +289,36 @@ class SmallViT(nn.Module):
       y = nn.gelu(nn.Dense(32)(nn.LayerNorm()(x)))
       x += nn.Dense(16)(y)
     return nn.Dense(10)(nn.LayerNorm()(x).mean(1))
+
+
+class Stem(nn.Module):
+  """What stands before the first block, which is a fixed operation."""
+
+  kind: str
+
+  @nn.compact
+  def __call__(self, x):
+    norm = lambda: nn.BatchNorm(use_running_average=True)
+    x = norm()(nn.Conv(8, (3, 3), use_bias=False)(x))
+    x = norm()(x) if self.kind == "twice" else x
+    x = nn.relu(x)
+    if self.kind == "window":
+      x = nn.avg_pool(x, (2, 2), (1, 1), "VALID")
+    x = nn.relu(norm()(nn.Conv(8, (7, 7), use_bias=False)(x)))
+    return nn.Dense(10)(jnp.max(x, (1, 2)))
+
+
+@pytest.mark.parametrize("kind", ["twice", "window"])
+def test_a_stem_has_every_bn_and_its_size(kind):
+  module, images = Stem(kind), jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
+  variables = jax.tree.map(
+      lambda leaf: leaf + 0.1 * (1 + jnp.arange(leaf.shape[-1])),
+      module.init(jax.random.key(0), images))
+  found = flax_blocks.from_flax(module, variables, images)
+  theirs = module.apply(variables, images)
+  np.testing.assert_allclose(
+      found.module.apply(found.variables, images)[0], theirs, rtol=1e-5,
+      atol=1e-5 * np.abs(theirs).max())
 
 
 @pytest.mark.parametrize("module, fixed", [
