@@ -219,10 +219,11 @@ def _run_job(args, job, show) -> int:
           checkpoint_seconds=args.checkpoint_seconds,
           chunk_seconds=args.chunk_seconds, **hears))
   except errors.Interrupted:
-    console.err.print("Interrupted and saved; the same command resumes it from"
-                      f" {args.out}.")
+    console.tell("Interrupted and saved; the same command resumes it from"
+                 f" {args.out}.")
     # Another of several processes may have been asked.
-    return 128 + (asked[0] if asked else signal.SIGINT)
+    others = job.trainer.processes.gather(asked[:1])
+    return 128 + next(iter(sum(others, asked)), signal.SIGINT)
   if first:
     path = pathlib.Path(args.out) / run_files.RESULT
     with run_files.reading(path) if finished else contextlib.nullcontext():
@@ -234,8 +235,9 @@ def _run_job(args, job, show) -> int:
 
 
 def _stopping(number):
+  say = console.err.print
   if signal.Signals(number).name == "SIGHUP":  # The terminal is gone.
     console.err.quiet = console.out.quiet = True
-  console.err.print(
-      "Stopping after this chunk of steps, or once a program that is being"
+    say = console.tell  # It may be there yet, or a file in its place.
+  say("Stopping after this chunk of steps, or once a program that is being"
       " compiled is done; again to stop at once.")
