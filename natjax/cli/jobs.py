@@ -30,7 +30,7 @@ def _prepare(args, prefix, method):
     method: its name, or None.
   """
   devices.configure_compilation()
-  processes.join(args)
+  several = processes.join(args)
   for name in ("teraflops", "json"):
     if getattr(args, name) and not args.dry_run:
       settings.refuse(args, name, "is of --dry-run alone; leave it out")
@@ -68,7 +68,10 @@ def _prepare(args, prefix, method):
       setattr(args, skeleton, None)
   if args.preset is None:
     args.preset = "demo" if args.dataset == "digits" else "small"
-  if args.out is None:
+  if several and args.dry_run:
+    console.err.print("A dry run joins no other processes: it counts the"
+                      " devices of this one alone.")
+  if args.out is None and not args.dry_run:
     words = (args.command, *(pathlib.Path(start).stem for start in starts),
              method, pathlib.Path(args.dataset).stem)
     args.out = "runs/" + "-".join(
@@ -194,12 +197,13 @@ def run_train(args) -> int:
 
 
 def _run_job(args, job, show) -> int:
+  if args.dry_run:
+    if args.out is not None:  # No folder is looked at that was not named.
+      job.check(args.out, whole=args.coordinator is None)
+    dry_run.show(job, _given(args), args.teraflops, json=args.json)
+    return 0
   # Of several processes, one shows what happens.
   first = job.trainer.processes.first
-  if args.dry_run:
-    if first:
-      dry_run.show(job, _given(args), args.teraflops, json=args.json)
-    return 0
   finished = job.open(
       args.out, overwrite=args.overwrite, strict=args.strict) is not None
   if first:
