@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 import contextlib
+import errno
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ from typing import Any
 
 # What file systems allow of a name, and systems of a path, in bytes.
 _NAME_BYTES, _PATH_BYTES = 255, 4095
+_FULL = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG")}
 # Of other machines; of a path that was made of one, one slash is left.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(gs|s3|https?|hdfs|file):/")
 
@@ -230,6 +232,31 @@ def replaceable(path: pathlib.Path) -> pathlib.Path:
     raise InputError(f"{path} is a folder, a pipe or a device, and no file can"
                      " take its place; name a file")
   return pathlib.Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+  """Yields where to write what then takes a file's place, whole or not at all.
+
+  Raises:
+    InputError: see `replaceable`.
+    OSError: with the file's name; nothing is left of what was written.
+  """
+  target = replaceable(pathlib.Path(path))
+  temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+  try:
+    yield temporary
+    os.replace(temporary, target)
+  except OSError as e:
+    with contextlib.suppress(OSError):
+      temporary.unlink(missing_ok=True)
+    e.filename = str(path)
+    raise
+
+
+def disk_full(error: OSError) -> bool:
+  """Whether the disk, or what a user may have of it, is full."""
+  return error.errno in _FULL
 
 
 @contextlib.contextmanager

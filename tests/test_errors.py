@@ -30,11 +30,11 @@ def test_a_path_may_lie_in_the_home(monkeypatch):
 def test_a_path_in_the_home_of_another(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   with pytest.raises(errors.InputError, match=(
-      "out is '~no.user/runs', and whose home ~no.user is, is not known here;"
+      "out is '~nouser/runs', and whose home ~nouser is, is not known here;"
       " give the whole path")):
-    errors.path("~no.user/runs", "out")
-  (tmp_path / "~no.user").mkdir()  # It is a folder.
-  assert errors.path("~no.user/runs") == pathlib.Path("~no.user/runs")
+    errors.path("~nouser/runs", "out")
+  (tmp_path / "~nouser").mkdir()  # It is a folder.
+  assert errors.path("~nouser/runs") == pathlib.Path("~nouser/runs")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs Unix's users")

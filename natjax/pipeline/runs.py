@@ -204,6 +204,8 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
   try:
     out.mkdir(parents=True, exist_ok=True)
   except OSError as e:
+    if errors.disk_full(e):
+      raise
     raise errors.InputError(f"{out} cannot be made: {e.strerror}; name another"
                             " folder", "out") from e
   run_files.write_kept(out / run_files.CONFIG, config)
@@ -250,7 +252,8 @@ def check(out: str | os.PathLike[str], config: dict[str, Any] | None, *,
 
 def _check_place(out):
   """Refuses what is no folder, and where none can be made or a run reads."""
-  nearest = next(p for p in (out, *out.absolute().parents) if os.path.lexists(p))
+  nearest = next(path for path in (out, *out.absolute().parents)
+                 if os.path.lexists(path))
   if not nearest.exists():
     raise errors.InputError(
         f"{nearest} is a link to {os.readlink(nearest)}, which is not there;"

@@ -245,8 +245,9 @@ class Processes:
 
     Args:
       make: called by the first process alone; returns JSON values. If it
-        raises InputError, NotMet or Interrupted, all processes do. What it asks of the first
-        process in turn it does at once, as the others do not wait there.
+        raises InputError, NotMet or Interrupted, all processes do. What it asks
+        of the first process in turn it does at once, as the others do not wait
+        there.
     """
     if self.size == 1 or _alone:
       return make()

@@ -231,7 +231,7 @@ def test_no_run_lies_in_another_runs_own_folders(name, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   for out in (run / name, os.path.join("run", name)):
     with pytest.raises(errors.InputError, match=(
-        "a folder of the run in .*run(/seed-0)?, which would take it")) as e:
+        r"a folder of the run in .*run(/seed-0)?, which would take it")) as e:
       runs.open_run(out, CONFIG)
     assert e.value.field == "out"
   assert contents(run) == before
