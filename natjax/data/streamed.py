@@ -277,15 +277,15 @@ class Streamed:
 
   def _refusal(self, number):
     """Names a damaged image."""
-    why = " cannot be read as an image; remove it or save it again"
+    why = crops.why(ValueError())
     try:
       self._decode(number, None)
     except errors.InputError as e:
       why = f" {e}"
     except (FileNotFoundError, PermissionError) as e:
       why = f": {e.strerror}; put it there, or remove its link"
-    except crops.UNREADABLE:
-      pass
+    except crops.UNREADABLE as e:
+      why = crops.why(e)
     return errors.InputError(
         f"{self.records.name(number)}{why}, or skip damaged images",
         "skip_damaged")

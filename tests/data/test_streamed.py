@@ -239,7 +239,7 @@ def test_a_part_of_every_class_is_trained_on(folder):
   all_of_them = {image.tobytes() for image in whole.train_images}
   assert {image.tobytes() for image in np.asarray(found.train_images)} < (
       all_of_them)
-  with pytest.raises(errors.InputError, match="must lie between 0 and 1; give"):
+  with pytest.raises(errors.InputError, match="above 0 and at most 1; give"):
     data.load(folder, image_size=SIZE, train_fraction=1.5)
 
 
