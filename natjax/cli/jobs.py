@@ -239,9 +239,9 @@ def _run_job(args, job, show) -> int:
 
 
 def _stopping(number):
-  say = console.err.print
-  if signal.Signals(number).name == "SIGHUP":  # The terminal is gone.
+  gone = signal.Signals(number).name == "SIGHUP"  # The terminal, perhaps.
+  if gone:
     console.err.quiet = console.out.quiet = True
-    say = console.tell  # It may be there yet, or a file in its place.
-  say("Stopping after this chunk of steps, or once a program that is being"
+  (console.tell if gone else console.err.print)(
+      "Stopping after this chunk of steps, or once a program that is being"
       " compiled is done; again to stop at once.")

@@ -347,14 +347,14 @@ def test_prepared_sets_are_read_without_tensorflow(tmp_path, form):
   assert "of" in found.train_images.records.name(13)
 
 
-@pytest.mark.parametrize("said", [True, False])
-def test_tfrecords_are_read_into_memory_too(tmp_path, said):
+@pytest.mark.parametrize("form", ["tfrecord", "array_record", None])
+def test_prepared_sets_are_read_into_memory_too(tmp_path, form):
   rows = parts()
-  path = prepare(tmp_path, "tfrecord", rows) / "dataset_info.json"
-  info = json.loads(path.read_text())
-  if not said:  # As before there were other formats.
+  path = prepare(tmp_path, form or "tfrecord", rows) / "dataset_info.json"
+  if form is None:  # As before there were other formats.
+    info = json.loads(path.read_text())
     del info["fileFormat"]
-  path.write_text(json.dumps(info))
+    path.write_text(json.dumps(info))
   held = data.load("made", data_dir=tmp_path, image_size=SIZE, stream=False)
   kept = data.load("made", data_dir=tmp_path, image_size=SIZE, stream=True)
   assert isinstance(held.train_images, np.ndarray)
@@ -365,8 +365,6 @@ def test_tfrecords_are_read_into_memory_too(tmp_path, said):
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_prepared_test_split_without_labels_is_passed_over(
     tmp_path, monkeypatch, form, stream):
-  if form == "array_record" and not stream:
-    pytest.importorskip("tensorflow_datasets")
   rows = parts()
   rows["validation"] = rows["test"]
   rows["test"] = [(image, -1) for image, _ in rows["train"]]
