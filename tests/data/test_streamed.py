@@ -209,8 +209,11 @@ def test_damaged_images_are_named_or_left_out_and_counted(tmp_path):
                    skip_damaged=True).train_images.skipped == {21}
   good = np.concatenate([b.good for b in images.batches(np.arange(48), 16)])
   assert np.flatnonzero(~good).tolist() == [21]
-  with pytest.raises(errors.InputError, match=f"{bad.name} cannot be read"):
-    np.asarray(images)
+  for read in (lambda: np.asarray(images), lambda: images[21]):
+    with pytest.raises(errors.InputError, match=(
+        f"{bad.name} cannot be read as an image; .* or look at rows without")):
+      read()
+  assert len(np.asarray(images[:21])) == 21
   with pytest.raises(errors.InputError, match=f"{bad.name}.*or skip damaged"):
     load()
   bad.unlink()
