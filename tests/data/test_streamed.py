@@ -416,7 +416,12 @@ def test_a_record_that_is_damaged_is_named(tmp_path):
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_label_that_is_damaged_is_found_by_its_sum(tmp_path, stream):
-  folder = prepare(tmp_path, "tfrecord", parts())
+  rows = parts()
+  noise = np.random.default_rng(0).integers(0, 256, (99, 99, 3), np.uint8)
+  file = io.BytesIO()
+  Image.fromarray(noise).save(file, "PNG")  # A long record beside it.
+  rows["train"][12] = (file.getvalue(), 0)
+  folder = prepare(tmp_path, "tfrecord", rows)
   shard = folder / "made-train.tfrecord-00001-of-00002"
   with shard.open("rb") as file:
     spans = [*tfrecord.spans(file)]
