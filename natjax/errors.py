@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 import contextlib
+import errno
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ from typing import Any
 
 # What file systems allow of a name, and systems of a path, in bytes.
 _NAME_BYTES, _PATH_BYTES = 255, 4095
+_FULL = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG")}
 # Of other machines; of a path that was made of one, one slash is left.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|(gs|s3|https?|hdfs|file):/")
 
@@ -121,7 +123,8 @@ def guarded(function: Callable[..., Any], what: str) -> Iterator[None]:
 def path(value: Any, field: str | None = None) -> pathlib.Path:
   """The path that a value names, if a file can have it.
 
-  What begins with "~/" lies in the user's home, as shells have it.
+  What begins with "~/" lies in the user's home, and with "~someone/" in
+  someone's, as shells have it, unless a folder here has that name.
 
   Args:
     value: text or a path.
@@ -129,7 +132,8 @@ def path(value: Any, field: str | None = None) -> pathlib.Path:
 
   Raises:
     InputError: it is neither, or the disk cannot be asked for it: it holds a
-      NUL byte, is longer than names of files can be, or is an address.
+      NUL byte, is longer than names of files can be, is an address, or lies in
+      the home of nobody who is known.
   """
   what = field or "the path"
   if not isinstance(value, str | os.PathLike) or value == "":
@@ -152,6 +156,10 @@ def path(value: Any, field: str | None = None) -> pathlib.Path:
         f"{what} is {short(str(found))}, which no file can have for its name"
         f" (at most {_NAME_BYTES} bytes a name, none of them NUL); name another"
         " path", field)
+  if _in_a_home(found):
+    raise InputError(
+        f"{what} is {short(str(found))}, and whose home {found.parts[0]} is, is"
+        " not known here; give the whole path", field)
   return found
 
 
@@ -177,13 +185,23 @@ def in_unicode(path: str | os.PathLike[str],
 
 
 def home(path: pathlib.Path) -> pathlib.Path:
-  """A path, "~" at whose beginning is the user's home, if that is known."""
-  if path.parts[:1] != ("~",):
+  """A path, "~" at whose beginning is a user's home, if that is known."""
+  if not _in_a_home(path):
     return path
   try:
     return path.expanduser()
   except RuntimeError:
     return path
+
+
+def _in_a_home(path):
+  """Whether a path lies in what shells would take for a user's home.
+
+  A file or a folder may have such a name, too.
+  """
+  first = path.parts[0] if path.parts else ""
+  return first == "~" or (first.startswith("~") and len(path.parts) > 1
+                          and not os.path.lexists(first))
 
 
 def regular(path: pathlib.Path) -> pathlib.Path:
@@ -214,6 +232,31 @@ def replaceable(path: pathlib.Path) -> pathlib.Path:
     raise InputError(f"{path} is a folder, a pipe or a device, and no file can"
                      " take its place; name a file")
   return pathlib.Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+  """Yields where to write what then takes a file's place, whole or not at all.
+
+  Raises:
+    InputError: see `replaceable`.
+    OSError: with the file's name; nothing is left of what was written.
+  """
+  target = replaceable(pathlib.Path(path))
+  temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+  try:
+    yield temporary
+    os.replace(temporary, target)
+  except OSError as e:
+    with contextlib.suppress(OSError):
+      temporary.unlink(missing_ok=True)
+    e.filename = str(path)
+    raise
+
+
+def disk_full(error: OSError) -> bool:
+  """Whether the disk, or what a user may have of it, is full."""
+  return error.errno in _FULL
 
 
 @contextlib.contextmanager

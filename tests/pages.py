@@ -10,7 +10,8 @@ The pages' runs stay for later ones. All that differs from what a reader types:
   DARTS has two nodes of four, which takes a fraction of the time;
 - a command that trains or searches only says what it would do (`--dry-run`),
   so all is checked and nothing compiled; where one names a run that no page
-  has made, there is another in its place (`stand_ins`).
+  has made, there is another in its place (`stand_ins`), and what makes it names
+  a folder beside that.
 """
 
 import contextlib
@@ -133,6 +134,9 @@ def run(words):
   """Runs a command; returns its exit code and what it said."""
   from natjax import cli
   said = io.StringIO()
+  if words[1] in JOBS:
+    words = [f"{word}-new" if before == "--out" else word
+             for before, word in zip(["", *words], words, strict=False)]
   with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
     code = cli.main([*words[1:], *["--dry-run"] * (words[1] in JOBS)])
   return code, said.getvalue()

@@ -27,6 +27,24 @@ def test_a_path_may_lie_in_the_home(monkeypatch):
     assert errors.path(value) == pathlib.Path(value)
 
 
+def test_a_path_in_the_home_of_another(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(errors.InputError, match=(
+      "out is '~nouser/runs', and whose home ~nouser is, is not known here;"
+      " give the whole path")):
+    errors.path("~nouser/runs", "out")
+  (tmp_path / "~nouser").mkdir()  # It is a folder.
+  assert errors.path("~nouser/runs") == pathlib.Path("~nouser/runs")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs Unix's users")
+def test_a_path_in_the_home_of_a_user_who_is_known():
+  import pwd
+
+  one = pwd.getpwuid(0)
+  assert errors.path(f"~{one.pw_name}/a") == pathlib.Path(one.pw_dir) / "a"
+
+
 @pytest.mark.parametrize("value,message", [
     ("x" * 256, "'xxx.*xxx..., which no file can have"),
     ("a/" + "é" * 128 + "/b", "at most 255 bytes a name"),

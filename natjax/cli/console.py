@@ -41,6 +41,15 @@ out = make()
 err = make(stderr=True)
 
 
+def tell(line: str) -> None:
+  """Says a line on stderr, past a display; nothing where that is gone."""
+  try:
+    err.file.write(f"{line}\n")
+    err.file.flush()
+  except (OSError, ValueError):  # The latter where it is closed.
+    drop(err.file)
+
+
 def print_json(value):
   """Prints JSON, by escapes where the encoding lacks letters."""
   out.print_json(json.dumps(value),

@@ -1,5 +1,7 @@
 """`natjax explain`: where in an image a network sees a class."""
 
+import os
+import re
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from natjax.pipeline import run_data, supernets
 from natjax.training import devices, settings
 
 _DIGITS = 10  # More than the number of an image, a class or a block has.
+_NUMBER = re.compile(r"[-+]?\d{1,10}(\.\d*)?(e\d+)?")  # Also of no image.
 
 
 def run_explain(args) -> int:
@@ -121,22 +124,28 @@ def _run_candidates(args):
 def _image(args, folder, size, resize):
   """An image u8[1, S, S, 3], and its label, None where it is not known."""
   number = _number(args.image)
-  if isinstance(number, int):
+  if isinstance(number, int) or (
+      _NUMBER.fullmatch(args.image) and not os.path.lexists(args.image)):
     if args.resize:
       settings.refuse(args, "resize", "does not apply to a test image, which"
                       " has the network's size; leave it out")
     data, _ = run_data.load(folder, args.dataset, args.data_dir)
-    if number >= len(data.test_labels):
+    if not isinstance(number, int) or number >= len(data.test_labels):
       raise errors.InputError(
-          f"image is {number} and {data.name} has the test images 0 to"
+          f"image is {args.image} and {data.name} has the test images 0 to"
           f" {len(data.test_labels) - 1}; give one of these numbers, or write"
           f" ./{number} for a file", "image")
     return data.test_images[number][None], int(data.test_labels[number])
   for name in inputs.given(args, ("dataset", "data_dir")):
     settings.refuse(args, name, "does not apply to an image from a file; leave"
                     " it out")
+  path = errors.path(args.image, "image")
+  if not path.exists():
+    raise errors.InputError(
+        f"image is {args.image}, and no file is there; name an image, or give"
+        " the number of a test image", "image")
   image = image_folder.read_image(
-      errors.path(args.image, "image"), size if args.resize else None, resize)
+      path, size if args.resize else None, resize)
   if image.shape[:2] != (size, size):
     raise errors.InputError(
         f"{args.image} has {image.shape[1]} x {image.shape[0]} pixels and the"

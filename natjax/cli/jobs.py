@@ -30,7 +30,7 @@ def _prepare(args, prefix, method):
     method: its name, or None.
   """
   devices.configure_compilation()
-  processes.join(args)
+  several = processes.join(args)
   for name in ("teraflops", "json"):
     if getattr(args, name) and not args.dry_run:
       settings.refuse(args, name, "is of --dry-run alone; leave it out")
@@ -68,7 +68,10 @@ def _prepare(args, prefix, method):
       setattr(args, skeleton, None)
   if args.preset is None:
     args.preset = "demo" if args.dataset == "digits" else "small"
-  if args.out is None:
+  if several and args.dry_run:
+    console.err.print("A dry run joins no other processes: it counts the"
+                      " devices of this one alone.")
+  if args.out is None and not args.dry_run:
     words = (args.command, *(pathlib.Path(start).stem for start in starts),
              method, pathlib.Path(args.dataset).stem)
     args.out = "runs/" + "-".join(
@@ -194,12 +197,13 @@ def run_train(args) -> int:
 
 
 def _run_job(args, job, show) -> int:
+  if args.dry_run:
+    if args.out is not None:  # No folder is looked at that was not named.
+      job.check(args.out, whole=args.coordinator is None)
+    dry_run.show(job, _given(args), args.teraflops, json=args.json)
+    return 0
   # Of several processes, one shows what happens.
   first = job.trainer.processes.first
-  if args.dry_run:
-    if first:
-      dry_run.show(job, _given(args), args.teraflops, json=args.json)
-    return 0
   finished = job.open(
       args.out, overwrite=args.overwrite, strict=args.strict) is not None
   if first:
@@ -219,10 +223,11 @@ def _run_job(args, job, show) -> int:
           checkpoint_seconds=args.checkpoint_seconds,
           chunk_seconds=args.chunk_seconds, **hears))
   except errors.Interrupted:
-    console.err.print("Interrupted and saved; the same command resumes it from"
-                      f" {args.out}.")
+    console.tell("Interrupted and saved; the same command resumes it from"
+                 f" {args.out}.")
     # Another of several processes may have been asked.
-    return 128 + (asked[0] if asked else signal.SIGINT)
+    others = job.trainer.processes.gather(asked[:1])
+    return 128 + next(iter(sum(others, asked)), signal.SIGINT)
   if first:
     path = pathlib.Path(args.out) / run_files.RESULT
     with run_files.reading(path) if finished else contextlib.nullcontext():
@@ -234,8 +239,9 @@ def _run_job(args, job, show) -> int:
 
 
 def _stopping(number):
-  if signal.Signals(number).name == "SIGHUP":  # The terminal is gone.
+  gone = signal.Signals(number).name == "SIGHUP"  # The terminal, perhaps.
+  if gone:
     console.err.quiet = console.out.quiet = True
-  console.err.print(
+  (console.tell if gone else console.err.print)(
       "Stopping after this chunk of steps, or once a program that is being"
       " compiled is done; again to stop at once.")

@@ -465,8 +465,8 @@ def _add_run_flags(parser):
        " class to hold out, of data without test images (folders and digits:"
        " 0.2)")
   flag("--train-fraction", type=float, metavar="F", help="the part of every"
-       " class to train and search on (default: all; of preset imagenet-search"
-       " 0.125)")
+       " class to train and search on (default: 1, which is all; of preset"
+       " imagenet-search 0.125)")
   flag("--normalize", metavar="imagenet|unit|M,M,M/S,S,S", help="by which mean"
        " and deviation of each channel, of pixels in [0, 1], images are"
        " normalised: of networks of torchvision and timm imagenet, or unit for"

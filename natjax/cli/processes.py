@@ -24,19 +24,25 @@ _speaking = threading.Lock()
 _joined: Any = None  # Of one of several processes, `training.distributed`.
 
 
-def join(args) -> None:
-  """Joins the processes that the flags name, if they do."""
+def join(args) -> bool:
+  """Joins the processes that the flags name; whether they name any.
+
+  A dry run joins none.
+  """
   global _joined
   from natjax.training import distributed  # With jax, which few commands need.
 
   among = args.coordinator, args.num_processes, args.process_id
-  if distributed.check(*among):
+  several = distributed.check(*among)
+  if several:
     if args.devices is not None:
       raise errors.InputError(
           f"devices is {args.devices}, and several processes use all devices of"
           " all; leave devices out", "devices")
-    _joined = distributed
-    distributed.join(*among, on_lost=_end)
+    if not args.dry_run:
+      _joined = distributed
+      distributed.join(*among, on_lost=_end)
+  return several
 
 
 def exit_code(call: Callable[[], int],

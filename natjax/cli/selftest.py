@@ -60,6 +60,8 @@ def run_selftest(args) -> int:
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as e:
+    if errors.disk_full(e):
+      raise
     raise errors.InputError(f"{folder} cannot be made ({e.strerror}); name"
                             " another", "out") from e
   write = functools.partial(run_files.write_json, folder / FILE)

@@ -40,6 +40,18 @@ class Crop(NamedTuple):
   ratio: tuple[float, float]
 
 
+def why(error: BaseException) -> str:
+  """What is wrong with an image, and what to do; stands behind its name.
+
+  Args:
+    error: one of `UNREADABLE`, of Pillow.
+  """
+  if isinstance(error, Image.DecompressionBombError):
+    return (f" has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, the"
+            " most that Pillow reads; make it smaller")
+  return " cannot be read as an image; remove it or save it again"
+
+
 def whole_rgb(image: Image.Image) -> Image.Image:
   """An image of 8 bits per channel as RGB, without its transparency.
 

@@ -420,15 +420,23 @@ def held_out(labels: np.ndarray, fraction: float | None = None, *,
   return held_out
 
 
-def check_fraction(fraction: float | None,
-                   name: str = "test_fraction") -> float | None:
-  """Returns what may be a part of every class, or None (InputError)."""
-  if fraction is None or (
-      isinstance(fraction, numbers.Real) and 0 < fraction < 1):
-    return None if fraction is None else float(fraction)
+def check_fraction(fraction: float | None, name: str = "test_fraction",
+                   most: int | None = None) -> float | None:
+  """Returns what may be a part of every class, or None (InputError).
+
+  Args:
+    fraction: the part.
+    name: of the setting.
+    most: 1 where all may be taken, for which None is returned.
+  """
+  if fraction is None or (isinstance(fraction, numbers.Real) and not isinstance(
+      fraction, bool) and fraction == most):
+    return None
+  if isinstance(fraction, numbers.Real) and 0 < fraction < 1:
+    return float(fraction)
   raise errors.InputError(
-      f"{name} is {errors.short(fraction)} and must lie between 0 and 1; give"
-      " 0.2", name)
+      f"{name} is {errors.short(fraction)} and must be above 0 and"
+      f" {'below' if most is None else 'at most'} 1; give 0.2", name)
 
 
 def resize_all(images: Any, image_size: int, how: str = "stretch") -> Any:

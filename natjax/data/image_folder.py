@@ -408,6 +408,4 @@ def _opened(source: pathlib.Path | BinaryIO, where: str | None = None):
   except errors.InputError:
     raise
   except crops.UNREADABLE as error:
-    raise errors.InputError(
-        f"{where} cannot be read as an image; remove it or save it again"
-    ) from error
+    raise errors.InputError(f"{where}{crops.why(error)}") from error

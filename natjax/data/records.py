@@ -26,7 +26,6 @@ from natjax.data import cache, tfrecord
 _INSTALL = 'pip install "natjax[data]"'
 _KEPT = 10_000  # Records from which on an index is kept on disk.
 _CHUNK = 256  # Records of array_record read at once.
-_SHORT = 2**14  # Bytes of records in files whose content is checked.
 _SAMPLED = 512  # Images of a split whose content is looked at.
 _FIRST = 64  # Records by which it is known whether a split has labels.
 
@@ -298,11 +297,9 @@ def _spans(paths):
         spans = [*tfrecord.spans(file)]
         if not spans:
           continue
-        # Its pages that hold pixels are not touched.
         mapped = memoryview(mmap.mmap(
             file.fileno(), 0, access=mmap.ACCESS_READ))
-        damaged = {*tfrecord.damaged(mapped, spans).tolist()} if max(
-            length for _, length in spans) <= _SHORT else ()
+        damaged = {*tfrecord.damaged(mapped, spans).tolist()}
         for offset, length in spans:
           whole = mapped[offset:offset + length]
           image, label = _image_and_label(whole)

@@ -190,7 +190,7 @@ def load(name: str | os.PathLike[str], *,
       out: another of the batch stands in for one in training, and no accuracy
       counts it.
     train_fraction: the part of every class to train on, always the same, of
-      which at least one image is left; None is all.
+      which at least one image is left; None or 1 is all.
     normalize: by which mean and deviation of each channel: "imagenet", "unit"
       (pixels in [0, 1]), or numbers (`dataset.normalization`), such as weights
       of another library were trained with; None is those that are known of the
@@ -280,7 +280,8 @@ def _asked(name: str, *, data_dir=None, image_size=32, resize="stretch",
       str(_full(name)) if _is_path(name) else name,
       None if data_dir is None else str(_full(data_dir)), resize,
       renumber_labels, dataset.check_fraction(test_fraction),
-      train_fraction=dataset.check_fraction(train_fraction, "train_fraction"),
+      train_fraction=dataset.check_fraction(
+          train_fraction, "train_fraction", most=1),
       normalize=normalize)
   dataset.normalization(normalize)  # Before anything is read.
   errors.known("resize", resize, crops.RESIZES)

@@ -192,12 +192,19 @@ class Streamed:
     return self.records.sample(self.rows)
 
   def __getitem__(self, key: Any) -> Any:
-    """One image u8[S, S, 3], decoded, or rows of them, which are not."""
+    """One image u8[S, S, 3], decoded, or rows of them, which are not.
+
+    Raises:
+      InputError: the one image is damaged.
+    """
     rows = chosen(self.rows, key)
     if rows.ndim:
       return dataclasses.replace(self, rows=rows)
     numbers = rows.reshape(1)
-    return self._checked(self._piece(numbers, None), numbers).images[0]
+    piece = self._piece(numbers, None)
+    if not piece.good.all():
+      raise self._refusal(int(rows))
+    return piece.images[0]
 
   def __array__(self, dtype: Any = None, copy: bool | None = None
                 ) -> np.ndarray:
@@ -221,11 +228,13 @@ class Streamed:
       InputError: an image is damaged.
     """
     found = np.empty(self.shape, np.uint8)
-    whole = dataclasses.replace(
-        self, reading=self.reading._replace(skip_damaged=False))
+    whole = dataclasses.replace(  # What is refused is not noted.
+        self, reading=self.reading._replace(skip_damaged=True), skipped=set())
     at = 0
     size = min(_PIECE, max(len(self), 1))
     for batch in whole.batches(np.arange(len(self)), size):
+      if not batch.good.all():
+        raise self._refusal(self.rows[at + int(np.argmin(batch.good))])
       found[at:at + len(batch.images)] = batch.images
       at += len(batch.images)
     return found
@@ -277,18 +286,20 @@ class Streamed:
 
   def _refusal(self, number):
     """Names a damaged image."""
-    why = " cannot be read as an image; remove it or save it again"
+    why = crops.why(ValueError())
     try:
       self._decode(number, None)
     except errors.InputError as e:
       why = f" {e}"
     except (FileNotFoundError, PermissionError) as e:
       why = f": {e.strerror}; put it there, or remove its link"
-    except crops.UNREADABLE:
-      pass
+    except crops.UNREADABLE as e:
+      why = crops.why(e)
+    # Batches alone skip any.
+    mend = "look at rows without it, as arrays have all of their images" if (
+        self.reading.skip_damaged) else "skip damaged images"
     return errors.InputError(
-        f"{self.records.name(number)}{why}, or skip damaged images",
-        "skip_damaged")
+        f"{self.records.name(number)}{why}, or {mend}", "skip_damaged")
 
   def _decode(self, number, key):
     """u8[S, S, 3] of a record."""

@@ -9,27 +9,22 @@ and would refuse a set that another release of tensorflow-datasets prepared.
 Of the splits that may be the test images, one whose labels are all -1 is passed
 over: the test images of ImageNet have none.
 
-Images are decoded with Pillow: about 0.1 ms each for 32 x 32 pixels. Those that
-stay on disk, and those in the format tfrecord, are found by the JSON files that
-lie beside them (`records`), without tensorflow-datasets.
+Examples are found by the JSON files that lie beside them (`records`), without
+tensorflow-datasets, and images decoded with Pillow: about 0.1 ms each for 32 x
+32 pixels.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-import io
+from collections.abc import Callable, Iterable
 import json
 import os
 import pathlib
 import re
-from types import ModuleType
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from natjax import errors
-from natjax.data import crops, dataset, records, streamed, unpickle
+from natjax.data import dataset, records, streamed, unpickle
 
-_CHUNK = 1000  # Examples read at once.
 _INSTALL = 'pip install "natjax[data]"'
 _TEST_SPLITS = ("test", "validation", "val", "valid")
 _INFO, _FEATURES, _NAMES = (
@@ -120,62 +115,19 @@ def read(folder: pathlib.Path, image_size: int, resize: str = "stretch",
     stream: whether images stay on disk.
 
   Raises:
-    InputError: tensorflow-datasets is not installed, the set is of a format
-      that needs TensorFlow, is not one of 8-bit images with one label each,
-      has no training split, or its files are damaged.
+    InputError: a package that the format takes is not installed, the set is of
+      another format, is not one of 8-bit images with one label each, has no
+      training split, or its files are damaged.
   """
   for name in (_INFO, _FEATURES, _NAMES):  # Others read them, too.
     errors.regular(folder / name)
   info = _json(folder / _INFO)
-  if isinstance(info, dict) and isinstance(info.get("splits"), list):
-    splits = _lengths(folder / _INFO, info["splits"])
-    count = sum(map(sum, splits.values()))
-    # Releases that knew no other format did not say it.
-    suffix = info.get("fileFormat", "tfrecord")
-    if (wanted := stream.wanted(count, image_size, resize)) or (
-        suffix == "tfrecord"):
-      return _find(folder, suffix, splits, image_size, resize, stream,
-                   keep=wanted)
-  try:
-    import tensorflow_datasets as tfds
-    return _read(tfds, folder, image_size, resize)
-  except errors.InputError:
-    raise
-  except ImportError as error:
-    raise errors.InputError(
-        f"reading {folder} needs more packages ({error}): {_INSTALL}"
-    ) from error
-  except NotImplementedError as error:
-    raise errors.InputError(
-        f"{folder} is in a format that only TensorFlow reads; prepare it again "
-        "with --file_format=array_record") from error
-  except Exception as error:  # Damaged files may raise anything there.
-    raise errors.InputError(
-        f"{folder} cannot be read ({unpickle.one_line(error)}); copy or "
-        "prepare it again") from error
-
-
-def _read(tfds: ModuleType, folder: pathlib.Path, image_size: int,
-          resize: str) -> dataset.RawImages:
-  """Reads a prepared set; raises what tensorflow-datasets raises."""
-  builder = tfds.builder_from_directory(os.fspath(folder))
-  image, label = _check_features(folder, builder.info.features)
-
-  def opened(split: str) -> Any:
-    skip = {"image": tfds.decode.SkipDecoding()}
-    return builder.as_data_source(split=split, decoders=skip)
-
-  def read_split(split: str) -> tuple[np.ndarray, np.ndarray]:
-    return _read_examples(
-        opened(split), image.shape[-1] == 1, image_size, resize)
-
-  train, test, notes = _splits(
-      folder, tuple(builder.info.splits),
-      lambda split: (example["label"] for _, example in _examples(
-          opened(split))))
-  return dataset.RawImages(
-      read_split(train), read_split(test) if test else None,
-      tuple(label.names) if label.names else None, notes)
+  splits = _lengths(folder / _INFO, info)
+  return _find(
+      # Releases that knew no other format did not say it.
+      folder, info.get("fileFormat", "tfrecord"), splits, image_size, resize,
+      stream, keep=stream.wanted(
+          sum(map(sum, splits.values())), image_size, resize))
 
 
 def _json(path):
@@ -201,9 +153,10 @@ def _once(pairs):
   return found
 
 
-def _lengths(path, splits):
+def _lengths(path, info):
   """How many examples every file of every split has, by its name."""
   try:
+    splits = info["splits"]
     found = {split["name"]: [*map(int, split.get("shardLengths", []))]
              for split in splits}
     if not all(isinstance(name, str) for name in found) or any(
@@ -325,54 +278,6 @@ def _splits(folder: pathlib.Path, splits: tuple[str, ...],
         f" of {', '.join(_TEST_SPLITS)}: divide it yourself and save an .npz"
         " file")
   return splits[0], None, ()
-
-
-def _check_features(folder: pathlib.Path, features: Any) -> tuple[Any, Any]:
-  """Returns the features `image` and `label` of a classification set."""
-  missing = [key for key in ("image", "label") if key not in features]
-  if missing:
-    raise errors.InputError(f"{folder} has the features {', '.join(features)},"
-                            f" and lacks {', '.join(missing)}; give a set with"
-                            " one image and one label per example")
-  image, label = features["image"], features["label"]
-  if not hasattr(label, "names") or label.shape != ():
-    raise errors.InputError(
-        f"{folder}: label is {label!r}; give a set with one class per image")
-  # Decoded here, other types would be read without an error and wrongly.
-  if image.np_dtype != np.uint8 or image.shape[-1] not in (1, 3):
-    raise errors.InputError(
-        f"{folder}: image is {image!r}; give a set of 8-bit grey or RGB images")
-  return image, label
-
-
-def _read_examples(source: Any, grey: bool, image_size: int,
-                   resize: str) -> tuple[np.ndarray, np.ndarray]:
-  """Reads all examples of a split, whose images are still encoded.
-
-  Args:
-    source: a sequence of examples; also read many at once.
-    grey: whether images have one channel.
-    image_size: that images are resized to.
-    resize: how.
-
-  Returns:
-    u8[N, S, S, 3], or u8[N, S, S] if grey, and i64[N].
-  """
-  mode, channels = ("L", ()) if grey else ("RGB", (3,))
-  images = np.empty((len(source), image_size, image_size, *channels), np.uint8)
-  labels = np.empty(len(source), np.int64)
-  for i, example in _examples(source):
-    with Image.open(io.BytesIO(example["image"])) as image:
-      images[i] = crops.resize_image(image.convert(mode), image_size, resize)
-    labels[i] = example["label"]
-  return images, labels
-
-
-def _examples(source: Any) -> Iterator[tuple[int, Any]]:
-  """Numbers and examples of a split, many of which are read at once."""
-  for start in range(0, len(source), _CHUNK):
-    chunk = list(range(start, min(start + _CHUNK, len(source))))
-    yield from zip(chunk, source.__getitems__(chunk), strict=True)
 
 
 def _version_order(folder: pathlib.Path) -> tuple[int, ...]:

@@ -119,9 +119,7 @@ def read_mask(path: pathlib.Path) -> np.ndarray:
   except errors.InputError:
     raise
   except crops.UNREADABLE as error:
-    raise errors.InputError(
-        f"{path} cannot be read as an image; remove it or save it again"
-    ) from error
+    raise errors.InputError(f"{path}{crops.why(error)}") from error
 
 
 def _read_mat(path):
@@ -248,8 +246,7 @@ def _check(image, mask, num_classes):
     raise
   except crops.UNREADABLE as error:
     raise errors.InputError(
-        f"{image} cannot be read as an image; put it there, or take it out of"
-        " the list") from error
+        f"{image}{crops.why(error)}, or take it out of the list") from error
   classes = read_mask(mask)
   if classes.shape != size:
     raise errors.InputError(

@@ -1,7 +1,6 @@
 """Picture files, and matplotlib, which makes some of them."""
 
 from collections.abc import Callable, Collection, Mapping
-import contextlib
 import io
 import math
 import os
@@ -27,15 +26,18 @@ def checked(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def write(path: pathlib.Path, data: bytes) -> None:
-  """Writes under a temporary name first, so that no half a file remains."""
-  path = errors.replaceable(path)
-  partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  """Writes under a temporary name first, so that no half a file remains.
+
+  Raises:
+    InputError: nothing can be written there.
+    OSError: the disk is full.
+  """
   try:
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    with errors.replacing(path) as partial:
+      partial.write_bytes(data)
   except OSError as e:
-    with contextlib.suppress(OSError):
-      partial.unlink(missing_ok=True)
+    if errors.disk_full(e):
+      raise
     raise errors.InputError(
         f"{path}: {e.strerror}; choose a path that can be written") from e
 

@@ -5,7 +5,6 @@ Those of natjax's own runs (`.npz`, under natjax's names) are read elsewhere
 """
 
 from collections.abc import Mapping
-import os
 import pathlib
 import zipfile
 
@@ -75,12 +74,10 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def write(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
   """Writes a `.safetensors` file, whole or not at all."""
-  path = errors.replaceable(path)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  safetensors.numpy.save_file(
-      {name: np.asarray(leaf, order="C") for name, leaf in tensors.items()},
-      temporary, metadata={"format": "pt"})
-  os.replace(temporary, path)
+  with errors.replacing(path) as temporary:
+    temporary.write_bytes(safetensors.numpy.save(
+        {name: np.asarray(leaf, order="C") for name, leaf in tensors.items()},
+        metadata={"format": "pt"}))
 
 
 def _start(path):

@@ -34,15 +34,13 @@ _STEM = re.compile(r"/stem/(conv|norm)(\d)/")
 
 def save_weights(path: str | os.PathLike[str], variables: Any) -> None:
   """Writes a network's variables as `.npz`, one array per path."""
-  path = errors.replaceable(pathlib.Path(path))
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  _write(temporary, variables)
-  os.replace(temporary, path)
+  with errors.replacing(path) as temporary:
+    _write(temporary, variables)
 
 
 def keep_weights(path: pathlib.Path, variables: Any) -> None:
   """As `save_weights`, of a run, which keeps a checksum of them."""
-  with run_files.kept(path) as temporary:
+  with run_files.kept(path) as temporary, errors.of_file(path):
     _write(temporary, variables)
 
 

@@ -9,6 +9,8 @@ directory that holds anything else is never touched.
 
 from collections.abc import Iterator, Sequence
 import contextlib
+import errno
+import fnmatch
 import json
 import os
 import pathlib
@@ -44,6 +46,9 @@ _OWN = (run_files.RESULT, run_files.METRICS, run_files.ARCHITECTURE,
         run_files.NETWORKS, run_files.REFUSED, run_files.POINTS,
         run_files.CHECKPOINT, latency_lib.FILE, "architecture.svg",
         "architecture.png", "curves.png", "tensorboard")
+# Of these the folders.
+_FOLDERS = (run_files.NETWORKS, run_files.REFUSED, run_files.POINTS,
+            run_files.CHECKPOINT, "tensorboard")
 # A first start that was killed leaves these at most.
 _BEGUN = (f".{run_files.CONFIG}.tmp", run_files.CHECKSUMS,
           f".{run_files.CHECKSUMS}.tmp")
@@ -179,19 +184,10 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
     The path.
 
   Raises:
-    InputError: a file stands there, a folder that holds no run, a run of
-      another configuration, an unfinished one of another version, or one whose
-      files are not what it wrote.
+    InputError: as `check`.
   """
   out = errors.path(out, "out")
-  errors.in_unicode(out, "out")
-  if out.exists() and not out.is_dir():
-    raise errors.InputError(f"{out} is a file; name a folder", "out")
-  known = _holds_run(out)
-  if out.is_dir() and not known and any(
-      path.name not in _BEGUN for path in out.iterdir()):
-    raise errors.InputError(f"{out} is not empty and holds no run of natjax;"
-                            " name another folder", "out")
+  known = check(out, config, overwrite=overwrite)
   if known and overwrite:
     pictures = {p for e in methods.METHODS.values() for p in e.drawn}
     # The configuration goes last: what a kill leaves is still known for a run.
@@ -203,21 +199,104 @@ def open_run(out: str | os.PathLike[str], config: dict[str, Any], *,
       else:
         path.unlink(missing_ok=True)
   elif known:
-    old = read_config(out)
-    shapes.check(old, shapes.RESUMED, str(out / run_files.CONFIG),
-                 run_files.DAMAGED, "overwrite")
-    _check_same(out, dict(old), config)
-    _check_kinds(out)
-    run_files.check_sums(out)
-    _check_where(out, old, config, strict)
+    _check_where(out, read_config(out), config, strict)
     return out
   try:
     out.mkdir(parents=True, exist_ok=True)
   except OSError as e:
+    if errors.disk_full(e):
+      raise
     raise errors.InputError(f"{out} cannot be made: {e.strerror}; name another"
                             " folder", "out") from e
   run_files.write_kept(out / run_files.CONFIG, config)
   return out
+
+
+def check(out: str | os.PathLike[str], config: dict[str, Any] | None, *,
+          overwrite: bool = False) -> bool:
+  """Refuses a folder in which a run cannot be; nothing is changed.
+
+  Args:
+    out: the directory; it need not be there.
+    config: as for `open_run`; None where not all of it is known, and a run that
+      is there is not compared.
+    overwrite: whether what an earlier run left there is going to be removed.
+
+  Returns:
+    Whether a run is there.
+
+  Raises:
+    InputError: a file stands there, a folder that holds no run, a run of
+      another configuration, an unfinished one of another version, one whose
+      files are not what it wrote, or it lies in another run's own folders or
+      where none can be made.
+  """
+  out = errors.path(out, "out")
+  errors.in_unicode(out, "out")
+  _check_place(out)
+  known = _holds_run(out)
+  if out.is_dir() and not known and any(
+      path.name not in _BEGUN for path in out.iterdir()):
+    raise errors.InputError(f"{out} is not empty and holds no run of natjax;"
+                            " name another folder", "out")
+  if known and not overwrite:
+    old = read_config(out)
+    shapes.check(old, shapes.RESUMED, str(out / run_files.CONFIG),
+                 run_files.DAMAGED, "overwrite")
+    if config is not None:
+      _check_same(out, dict(old), config)
+    _check_kinds(out)
+    run_files.check_sums(out)
+  return known
+
+
+def _check_place(out):
+  """Refuses what is no folder, and where none can be made or a run reads."""
+  nearest = next(path for path in (out, *out.absolute().parents)
+                 if os.path.lexists(path))
+  if not nearest.exists():
+    raise errors.InputError(
+        f"{nearest} is a link to {os.readlink(nearest)}, which is not there;"
+        " make that folder, or name another", "out")
+  if out.exists() and not out.is_dir():
+    raise errors.InputError(f"{out} is a file; name a folder", "out")
+  for kind, fits in ((errno.ENOTDIR, nearest.is_dir()), (
+      errno.EACCES, os.access(nearest, os.W_OK))):
+    if not fits and not out.exists():
+      raise errors.InputError(f"{out} cannot be made: {os.strerror(kind)}; name"
+                              " another folder", "out")
+  for whole in map(pathlib.Path, (os.path.abspath(out), os.path.realpath(out))):
+    for run in whole.parents:
+      if (run / run_files.CONFIG).is_file() and not _may_hold(
+          run, whole.relative_to(run)):
+        raise errors.InputError(
+            f"{out} lies in {whole.relative_to(run).parts[0]}, a folder of the"
+            f" run in {run}, which would take it for its own; name a folder"
+            " elsewhere", "out")
+
+
+def _may_hold(run, within):
+  """Whether a folder may hold a run, which may lie in another run's folder.
+
+  Args:
+    run: a folder.
+    within: the path from there.
+  """
+  first = within.parts[0]
+  part = fnmatch.fnmatch(first, run_files.PARTS)
+  if first not in _FOLDERS and not part and not fnmatch.fnmatch(
+      first, "seed-*"):
+    return True
+  try:
+    config = run_files.load_json(run / run_files.CONFIG)
+  except errors.InputError:
+    return True
+  if not _is_config(config):
+    return True
+  if part:
+    return config["kind"] == "union"
+  seeds = config.get("seeds")
+  return isinstance(seeds, list) and first in {f"seed-{n}" for n in seeds}
 
 
 def forget(out: str | os.PathLike[str]) -> None:

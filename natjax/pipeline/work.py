@@ -9,6 +9,7 @@ from typing import Any
 
 from natjax import data as data_lib
 from natjax import drawing, errors
+from natjax.data import streamed
 from natjax.graph import codec
 from natjax.methods import supervised
 from natjax.objectives import arcface as arcface_lib
@@ -91,6 +92,21 @@ class Work:
     with self._held(out):  # Before anything there is overwritten.
       self.trainer.processes.of_first(lambda: self._check_memory(out))
       return self._open(out, overwrite, strict)
+
+  def check(self, out: str | os.PathLike[str], whole: bool = True) -> None:
+    """Refuses a folder that `open` would refuse, and leaves it as it is.
+
+    Args:
+      out: the folder.
+      whole: whether a run there is compared with what is described here, which
+        of a set without its images, or of one of several processes, is not all.
+
+    Raises:
+      InputError: as `runs.check`.
+    """
+    known = whole and not isinstance(
+        self.trainer.dataset.train_images, streamed.Absent)
+    runs.check(out, self.describe() if known else None)
 
   def _open(self, out, overwrite=False, strict=False):
     self.trainer.processes.of_first(lambda: str(runs.open_run(

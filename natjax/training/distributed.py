@@ -245,8 +245,9 @@ class Processes:
 
     Args:
       make: called by the first process alone; returns JSON values. If it
-        raises InputError or NotMet, all processes do. What it asks of the first
-        process in turn it does at once, as the others do not wait there.
+        raises InputError, NotMet or Interrupted, all processes do. What it asks
+        of the first process in turn it does at once, as the others do not wait
+        there.
     """
     if self.size == 1 or _alone:
       return make()
@@ -255,8 +256,8 @@ class Processes:
       _alone.append(True)
       try:
         told = [make()]
-      except errors.NotMet as e:
-        told = [None, "NotMet", str(e)]
+      except (errors.NotMet, errors.Interrupted) as e:
+        told = [None, type(e).__name__, str(e)]
       except errors.InputError as e:
         told = [None, "InputError", str(e), e.field]
       finally:

@@ -1,6 +1,7 @@
 """`metrics.jsonl`: one JSON object per line, one line per phase and epoch."""
 
 from collections.abc import Callable
+import contextlib
 import itertools
 import json
 import os
@@ -27,7 +28,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
   path = errors.replaceable(pathlib.Path(path))
   temporary = path.with_name(f".{path.name}.tmp")
   with errors.of_file(path):
-    temporary.write_text(text, encoding="utf-8")
+    try:
+      temporary.write_text(text, encoding="utf-8")
+    except OSError:
+      with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+      raise
   os.replace(temporary, path)
 
 

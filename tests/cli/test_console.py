@@ -1,8 +1,13 @@
-"""Tables on the terminal."""
+"""Tables on the terminal, and a terminal that is gone."""
+
+import errno
+import io
+import signal
+import sys
 
 import pytest
 
-from natjax.cli import console
+from natjax.cli import console, jobs
 
 COLUMNS = ("cell", "edge", "before", "after", ">parameters", ">multiply-adds",
            ">price, nats")
@@ -47,3 +52,27 @@ def test_a_terminal_of_no_columns_is_printed_to(
   monkeypatch.setenv("COLUMNS", columns)
   console.make(stderr).print("a line")
   assert capsys.readouterr()[stderr] == "a line\n"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="not on Windows")
+def test_what_is_done_at_a_closing_terminal_is_said(monkeypatch, capsys):
+  for one in (console.err, console.out):
+    monkeypatch.setattr(one, "quiet", False)
+  jobs._stopping(signal.SIGHUP)
+  console.err.print("what a display would show")
+  console.tell("Interrupted and saved")
+  said = capsys.readouterr().err.splitlines()
+  assert said[0].startswith("Stopping after this chunk of steps")
+  assert said[1:] == ["Interrupted and saved"]
+
+
+@pytest.mark.parametrize("kind", [OSError, BrokenPipeError, ValueError])
+def test_a_line_that_a_gone_terminal_does_not_take_is_left(kind, monkeypatch):
+  class Gone(io.StringIO):
+
+    def flush(self):
+      raise kind(errno.EIO, "gone")
+
+  monkeypatch.setattr(sys, "stderr", Gone())
+  console.tell("a line")
+  assert sys.stderr.getvalue() == "a line\n"

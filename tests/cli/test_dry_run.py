@@ -5,6 +5,7 @@ import json
 import pytest
 
 from natjax import cli, methods
+from natjax.pipeline import runs
 
 _ABSENT = ("train", "resnet20", "--dataset", "cifar10", "--preset", "small")
 
@@ -66,3 +67,37 @@ def test_how_images_of_an_absent_set_are_read_is_shown(capsys, monkeypatch,
       (["--skip-damaged", "--no-stream"], "leave one of them out")):
     code, _, err = run(capsys, *_ABSENT, *flags)
     assert code == 2 and words in err
+
+
+_TINY = ("train", "vgg-cell", "--dataset", "digits", "--preset", "demo",
+         "--image-size", "8", "--init-channels", "2", "--cells", "1")
+
+
+def test_a_folder_is_refused_as_the_run_would_and_nothing_is_made(
+    capsys, tmp_path):
+  out, foreign = tmp_path / "run", tmp_path / "foreign"
+  assert run(capsys, *_TINY, "--out", out)[0] == 0 and not out.exists()
+  foreign.mkdir()
+  (foreign / "mine.txt").touch()
+  code, _, err = run(capsys, *_TINY, "--out", foreign)
+  assert code == 2 and "holds no run of natjax" in err
+  _, said, _ = run(capsys, *_TINY, "--json")
+  runs.open_run(out, json.loads(said)["configuration"])
+  assert run(capsys, *_TINY, "--out", out)[0] == 0
+  code, _, err = run(capsys, *_TINY, "--out", out, "--seed", 3)
+  assert code == 2 and "a run of another configuration (seed 0 there" in err
+  code, _, err = run(capsys, *_TINY, "--out", out / "networks" / "mine")
+  assert code == 2 and "a folder of the run in" in err
+  assert not (out / "networks").exists()
+
+
+def test_one_of_several_processes_waits_for_no_other(capsys, tmp_path):
+  out = tmp_path / "run"
+  runs.open_run(out, {"kind": "train"})  # It may be of as many devices.
+  flags = ("--coordinator", "localhost:9", "--num-processes", 2,
+           "--process-id", 1)
+  code, said, err = run(capsys, *_TINY, *flags, "--out", out)
+  assert code == 0, err
+  assert "A dry run joins no other processes" in err and "train " in said
+  code, _, err = run(capsys, *_TINY, *flags[:-1], 2)
+  assert code == 2 and "process-id is 2 and must lie in [0, 1]" in err

@@ -99,7 +99,10 @@ def test_a_name_of_a_class_comes_before_a_number():
      " 8 x 8; pass --resize"),
     (["--image", "8"], "image is 8 and data has the test images 0 to 7"),
     (["--image", "9" * 400], "which no file can have for its name"),
-    (["--image", "none.png"], "none.png: No such file"),
+    (["--image=-1"], "image is -1 and data has the test images 0 to 7; give"),
+    (["--image", "1.5"], "image is 1.5 and data has the test images 0 to 7"),
+    (["--image", "none.png"], "image is none.png, and no file is there; name an"
+     " image, or give the number of a test image (--image"),
     (["--image", "."], "cannot be read as an image"),
     (["--image", "/dev/zero"], "is a pipe or a device"),
     (["--image", "@@/data.npz"], "cannot be read as an image"),

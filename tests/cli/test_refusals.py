@@ -14,6 +14,11 @@ import pytest
 from natjax import cli
 from natjax.cli import inspection, processes
 
+try:
+  import resource
+except ImportError:  # Not on Windows.
+  resource = None
+
 MANY = "9" * 400
 LONG = "x" * 300
 TRAIN = ["train", "darts", "--dataset", "digits", "--dry-run"]
@@ -226,6 +231,23 @@ def test_what_cannot_be_printed_is_told(words, monkeypatch, capsys):
   monkeypatch.setattr(sys, "stdout", Full())
   assert cli.main(words.split()) == 1
   assert "No space left" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(resource is None, reason="not on Windows")
+@pytest.mark.parametrize("words", [
+    "draw nat_darts --out {}.svg", "convert nat_darts --to json --out {}"])
+def test_a_full_disk_is_no_refused_input(words, tmp_path, capsys):
+  path = tmp_path / "file"
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+  try:
+    code = cli.main(words.format(path).split())
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert code == 1 and not [*tmp_path.iterdir()]
+  said = capsys.readouterr().err
+  assert said.startswith(f"natjax: {path}") and said.count("\n") == 1
+  assert "File too large; mend that and give the same command again" in said
 
 
 @pytest.mark.parametrize("kind,text,name", [

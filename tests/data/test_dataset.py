@@ -231,8 +231,13 @@ def test_a_fraction_may_be_of_any_type_of_number():
       dataset.held_out(labels, 0.25))
   assert type(dataset.check_fraction(np.float32(0.25))) is float
   for wrong in (True, np.float32(1), float("nan"), "0.2"):
-    with pytest.raises(errors.InputError, match="must lie between 0 and 1"):
+    with pytest.raises(errors.InputError, match=(
+        "must be above 0 and below 1")):
       dataset.check_fraction(wrong)
+  assert dataset.check_fraction(np.float32(1), most=1) is None  # All.
+  for wrong in (True, 1.5, 0, float("nan"), "1"):
+    with pytest.raises(errors.InputError, match="above 0 and at most 1"):
+      dataset.check_fraction(wrong, most=1)
 
 
 def test_make_dataset_refuses_a_single_class():

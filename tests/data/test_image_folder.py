@@ -213,7 +213,7 @@ def test_the_part_that_is_held_out(tmp_path):
     data.load(tmp_path, image_size=4, test_fraction=0.4)
   assert e.value.field == "test_fraction"
   for fraction in (0, 1, -0.1, float("nan"), "x"):
-    with pytest.raises(errors.InputError, match="must lie between 0 and 1"):
+    with pytest.raises(errors.InputError, match="must be above 0 and below 1"):
       data.load(tmp_path, image_size=4, test_fraction=fraction)
 
 
@@ -282,6 +282,15 @@ def test_a_single_image_cannot_be_held_out(tmp_path):
 def test_a_file_that_is_no_image_is_refused(tmp_path, content):
   (tmp_path / "some.png").write_bytes(content)
   with pytest.raises(errors.InputError, match="cannot be read as an image"):
+    image_folder.read_image(tmp_path / "some.png")
+
+
+def test_an_image_of_too_many_pixels_is_refused(tmp_path, monkeypatch):
+  _save(tmp_path / "some.png", _pixels(32, 32, 3))
+  monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+  with pytest.raises(errors.InputError, match=(
+      r"some\.png has more than 1,000 pixels, the most that Pillow reads; make"
+      " it smaller")):
     image_folder.read_image(tmp_path / "some.png")
 
 

@@ -209,8 +209,11 @@ def test_damaged_images_are_named_or_left_out_and_counted(tmp_path):
                    skip_damaged=True).train_images.skipped == {21}
   good = np.concatenate([b.good for b in images.batches(np.arange(48), 16)])
   assert np.flatnonzero(~good).tolist() == [21]
-  with pytest.raises(errors.InputError, match=f"{bad.name} cannot be read"):
-    np.asarray(images)
+  for read in (lambda: np.asarray(images), lambda: images[21]):
+    with pytest.raises(errors.InputError, match=(
+        f"{bad.name} cannot be read as an image; .* or look at rows without")):
+      read()
+  assert len(np.asarray(images[:21])) == 21
   with pytest.raises(errors.InputError, match=f"{bad.name}.*or skip damaged"):
     load()
   bad.unlink()
@@ -239,7 +242,7 @@ def test_a_part_of_every_class_is_trained_on(folder):
   all_of_them = {image.tobytes() for image in whole.train_images}
   assert {image.tobytes() for image in np.asarray(found.train_images)} < (
       all_of_them)
-  with pytest.raises(errors.InputError, match="must lie between 0 and 1; give"):
+  with pytest.raises(errors.InputError, match="above 0 and at most 1; give"):
     data.load(folder, image_size=SIZE, train_fraction=1.5)
 
 
@@ -347,14 +350,14 @@ def test_prepared_sets_are_read_without_tensorflow(tmp_path, form):
   assert "of" in found.train_images.records.name(13)
 
 
-@pytest.mark.parametrize("said", [True, False])
-def test_tfrecords_are_read_into_memory_too(tmp_path, said):
+@pytest.mark.parametrize("form", ["tfrecord", "array_record", None])
+def test_prepared_sets_are_read_into_memory_too(tmp_path, form):
   rows = parts()
-  path = prepare(tmp_path, "tfrecord", rows) / "dataset_info.json"
-  info = json.loads(path.read_text())
-  if not said:  # As before there were other formats.
+  path = prepare(tmp_path, form or "tfrecord", rows) / "dataset_info.json"
+  if form is None:  # As before there were other formats.
+    info = json.loads(path.read_text())
     del info["fileFormat"]
-  path.write_text(json.dumps(info))
+    path.write_text(json.dumps(info))
   held = data.load("made", data_dir=tmp_path, image_size=SIZE, stream=False)
   kept = data.load("made", data_dir=tmp_path, image_size=SIZE, stream=True)
   assert isinstance(held.train_images, np.ndarray)
@@ -365,8 +368,6 @@ def test_tfrecords_are_read_into_memory_too(tmp_path, said):
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_prepared_test_split_without_labels_is_passed_over(
     tmp_path, monkeypatch, form, stream):
-  if form == "array_record" and not stream:
-    pytest.importorskip("tensorflow_datasets")
   rows = parts()
   rows["validation"] = rows["test"]
   rows["test"] = [(image, -1) for image, _ in rows["train"]]
@@ -415,7 +416,12 @@ def test_a_record_that_is_damaged_is_named(tmp_path):
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_label_that_is_damaged_is_found_by_its_sum(tmp_path, stream):
-  folder = prepare(tmp_path, "tfrecord", parts())
+  rows = parts()
+  noise = np.random.default_rng(0).integers(0, 256, (99, 99, 3), np.uint8)
+  file = io.BytesIO()
+  Image.fromarray(noise).save(file, "PNG")  # A long record beside it.
+  rows["train"][12] = (file.getvalue(), 0)
+  folder = prepare(tmp_path, "tfrecord", rows)
   shard = folder / "made-train.tfrecord-00001-of-00002"
   with shard.open("rb") as file:
     spans = [*tfrecord.spans(file)]

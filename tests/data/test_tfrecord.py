@@ -6,7 +6,9 @@ import pytest
 from natjax.data import tfrecord
 
 
-@pytest.mark.parametrize("lengths", [(0,), (5,), (0, 3, 300, 1, 300, 17)])
+@pytest.mark.parametrize("lengths", [
+    (0,), (5,), (0, 3, 300, 1, 300, 17), (255, 256, 257, 2, 4),
+    (5000, 40_000, 5001, 1, 70_000)])
 def test_sums_of_records_are_those_one_by_one(lengths):
   rng = np.random.default_rng(0)
   recs = [rng.bytes(length) for length in lengths]

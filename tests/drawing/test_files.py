@@ -1,5 +1,6 @@
 """Writing pictures."""
 
+import errno
 import os
 import sys
 
@@ -48,14 +49,18 @@ def test_paths_are_refused_in_one_line(tmp_path, name, message):
   assert os.listdir(tmp_path) == []
 
 
-def test_a_failed_write_leaves_the_older_file(tmp_path, monkeypatch):
-  def full(*_):
-    raise OSError(28, "No space left on device")
+@pytest.mark.parametrize("number,kind,words", [
+    (errno.ENOSPC, OSError, r"No space left on device: '.*picture\.svg'"),
+    (errno.EROFS, errors.InputError, "Read-only file system; choose a path")])
+def test_a_failed_write_leaves_the_older_file(
+    number, kind, words, tmp_path, monkeypatch):
+  def refused(*_):
+    raise OSError(number, os.strerror(number))
 
   path = tmp_path / "picture.svg"
   path.write_text("older")
-  monkeypatch.setattr(os, "replace", full)
-  with pytest.raises(errors.InputError, match="No space left"):
+  monkeypatch.setattr(os, "replace", refused)
+  with pytest.raises(kind, match=words):
     drawing.save(path, FIRST)
   assert path.read_text() == "older"
   assert os.listdir(tmp_path) == ["picture.svg"]

@@ -78,3 +78,11 @@ def test_distances_are_of_what_both_sides_give_together():
 def test_what_cannot_be_judged_is_refused(same, message):
   with pytest.raises(errors.InputError, match=message):
     verification.judge(np.zeros(len(same)), np.array(same))
+
+
+def test_a_collapsed_network_is_judged_by_one_answer():
+  same = np.tile([True, False], 20)
+  found = verification.judge(np.where(same, 0.001, 0.009), same)
+  assert (found.accuracy, found.threshold, found.tar) == (0.5, 0, 1)
+  # A hundredth apart they are told apart.
+  assert verification.judge(np.where(same, 0.001, 0.011), same).accuracy == 1

@@ -209,6 +209,63 @@ def test_a_file_is_no_folder(tmp_path):
   assert path.read_text() == "mine"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="makes links")
+def test_a_link_to_nothing_is_named(tmp_path):
+  (tmp_path / "link").symlink_to("nowhere")
+  for out in ("link", "link/run"):
+    with pytest.raises(errors.InputError, match=(
+        "link is a link to nowhere, which is not there; make that folder")):
+      runs.open_run(tmp_path / out, CONFIG)
+  (tmp_path / "nowhere").mkdir()
+  assert runs.open_run(tmp_path / "link", CONFIG).is_dir()
+
+
+@pytest.mark.parametrize("name", [
+    "networks/mine", "networks", "networks/a/b", "refused/mine", "pareto/mine",
+    "checkpoint/mine", "tensorboard/mine", "seed-3", "seed-0/networks/mine",
+    "seed-0/seed-0", "architecture-1"])
+def test_no_run_lies_in_another_runs_own_folders(name, tmp_path, monkeypatch):
+  run = runs.open_run(tmp_path / "run", {**CONFIG, "seeds": [0, 1]})
+  runs.open_run(run / "seed-0", CONFIG)
+  before = contents(run)
+  monkeypatch.chdir(tmp_path)
+  for out in (run / name, os.path.join("run", name)):
+    with pytest.raises(errors.InputError, match=(
+        r"a folder of the run in .*run(/seed-0)?, which would take it")) as e:
+      runs.open_run(out, CONFIG)
+    assert e.value.field == "out"
+  assert contents(run) == before
+
+
+def test_runs_that_may_lie_in_another(tmp_path):
+  run = runs.open_run(tmp_path / "run", {
+      **CONFIG, "kind": "union", "seeds": [0, 1]})
+  part = runs.open_run(run / "seed-0", {**CONFIG, "kind": "union"})
+  runs.open_run(part / "architecture-1", CONFIG)
+  runs.open_run(run / "mine", CONFIG)  # A folder of the user's.
+  (tmp_path / "config.json").write_text("no run's")
+  runs.open_run(tmp_path / "networks" / "mine", CONFIG)
+
+
+def test_a_folder_is_checked_and_left_as_it_is(tmp_path):
+  run = runs.open_run(tmp_path / "run", CONFIG)
+  foreign = tmp_path / "foreign"
+  foreign.mkdir()
+  (foreign / "mine.txt").touch()
+  before = contents(tmp_path)
+  other = {**CONFIG, "seed": 1}
+  assert runs.check(run, CONFIG) and runs.check(run, None)
+  assert runs.check(run, other, overwrite=True)
+  assert not runs.check(tmp_path / "a" / "b", CONFIG)
+  for out, config, words in (
+      (run, other, "a run of another configuration"),
+      (foreign, CONFIG, "holds no run"), (foreign, None, "holds no run"),
+      (foreign / "mine.txt" / "run", CONFIG, "Not a directory")):
+    with pytest.raises(errors.InputError, match=words):
+      runs.check(out, config)
+  assert contents(tmp_path) == before
+
+
 def test_a_damaged_configuration_is_refused_or_overwritten(tmp_path):
   (tmp_path / "config.json").write_text('{"kind":')
   with pytest.raises(errors.InputError, match="damaged; restore it or over"):

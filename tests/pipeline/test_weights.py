@@ -14,6 +14,7 @@ import pytest
 from natjax import cli, errors, pipeline, spaces
 from natjax.cli import output
 from natjax.graph import codec, records
+from natjax.interchange import files
 from natjax.methods import (
     climb,
     differentiable,
@@ -31,6 +32,11 @@ from natjax.pipeline import presets, run_files, runs, weights
 from natjax.training import devices, metrics
 from tests import tiny
 from tests.methods import test_replace, test_replacements
+
+try:
+  import resource
+except ImportError:  # Not on Windows.
+  resource = None
 
 NETWORK = test_replacements.RESIDUAL
 STILL = supervised.TrainConfig(
@@ -172,6 +178,23 @@ def test_a_file_elsewhere_has_no_checksum(tmp_path):
   networks_lib.save_weights(tmp_path / "w.npz", {"a": np.ones(3, np.float32)})
   (tmp_path / "checksums.json").write_text('["another program\'s"]')
   assert (networks_lib.load_weights(tmp_path / "w.npz")["a"] == 1).all()
+
+
+@pytest.mark.skipif(resource is None, reason="not on Windows")
+@pytest.mark.parametrize("write", [
+    networks_lib.save_weights, files.write])
+def test_a_full_disk_leaves_the_older_file(write, tmp_path):
+  path = tmp_path / "weights"
+  path.write_text("older")
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (10**4, limits[1]))
+  try:
+    with pytest.raises(OSError, match="File too large") as caught:
+      write(path, {"a": np.ones(10**4)})
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert caught.value.filename == str(path)
+  assert path.read_text() == "older" and len([*tmp_path.iterdir()]) == 1
 
 
 @pytest.mark.long

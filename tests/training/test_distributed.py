@@ -317,3 +317,41 @@ def test_one_process_asks_nobody():
   assert (alone.size, alone.first) == (1, True)
   assert alone.gather(3) == [3]
   assert alone.of_first(lambda: "mine") == "mine"
+
+
+def test_what_stops_the_first_process_stops_all():
+  told = []
+
+  def gather(value):
+    told.append(value)
+    return told[:1]
+
+  def make():
+    raise errors.Interrupted("climb")
+
+  for first in (True, False):
+    found = object.__new__(distributed.Processes)
+    found.size, found.first, found.gather = 2, first, gather
+    with pytest.raises(errors.Interrupted, match="climb"):
+      found.of_first(make)
+  assert told == [[None, "Interrupted", "climb"], [None]]
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
+def test_a_signal_to_one_process_ends_all_alike(tmp_path):
+  settings = [*SETTINGS, "--epochs", "100000"]
+  processes = start(tmp_path / "run", tmp_path / "cache", settings=settings)
+  try:
+    deadline = time.monotonic() + 200
+    while not rows(tmp_path / "run") and time.monotonic() < deadline:
+      time.sleep(0.05)
+    processes[1].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=120)[1] for process in processes]
+  finally:
+    for process in processes:
+      if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+  assert [process.returncode for process in processes] == [143, 143], said
+  assert all("Interrupted and saved" in text for text in said)
