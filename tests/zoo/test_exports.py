@@ -381,7 +381,7 @@ def test_a_network_is_not_the_cell_that_it_is_named_after(tmp_path, capsys):
   data["blocks"][0]["edges"][0][0] = "conv_1x1"
   assert exports.parse(json.dumps(data)).blocks[0].edges[0].operation == (
       "conv_1x1")
-  with pytest.raises(errors.InputError, match="given"):
+  with pytest.raises(errors.InputError, match="kind None"):
     exports.parse(json.dumps({"format": 1, "name": STRING}))
   data["blocks"][0]["nodes"] = None
   with pytest.raises(errors.InputError, match="block 0: given NoneType"):
