@@ -6,7 +6,9 @@ import setuptools
 
 HERE = pathlib.Path(__file__).parent
 # By which prepared sets, and images that stay on disk, are read.
-DATA = ["array_record>=0.5", "grain>=0.2.12"]
+READING = ["array_record>=0.5", "grain>=0.2.12"]
+# By which sets are prepared, without TensorFlow.
+DATA = ["tensorflow-datasets>=4.9.9", "importlib_resources", *READING]
 PLOTS = ["matplotlib>=3.8"]
 TENSORBOARD = ["tensorboardX>=2.6"]
 # By which the parts of an experiment run as jobs.
@@ -61,7 +63,7 @@ setuptools.setup(
         "interchange": ["torch>=2.6", "torchvision>=0.21", "timm>=1.0"],
         "dev": ["pytest>=8", "pytest-xdist>=3.8", "hypothesis>=6.100",
                 "ruff>=0.6", "autopep8>=2.3", "import-linter>=2.0",
-                "mypy>=1.13", *DATA, *PLOTS, *TENSORBOARD, *EXPORT,
+                "mypy>=1.13", *READING, *PLOTS, *TENSORBOARD, *EXPORT,
                 *SWEEPS],
     },
     entry_points={"console_scripts": ["natjax = natjax.cli:main"]},

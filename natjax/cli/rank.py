@@ -104,10 +104,18 @@ def _paths(args, searched):
       raise errors.InputError(
           f"count is {args.count} and {len(args.architectures)} architectures"
           " are named; leave one of the two out", "count")
-    found = []
+    found: list[Any] = []
+    numbers: dict[bytes, int] = {}
     for number, name in enumerate(args.architectures, 1):
       with errors.naming(f"architecture {number}"):
-        found.append(_encoded(paths, space, _read(paths.space, name)))
+        path = _encoded(paths, space, _read(paths.space, name))
+      key = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(
+          path))
+      if (first := numbers.setdefault(key, number)) == number:
+        found.append(path)
+      else:
+        console.err.print(f"architecture {number} is the same as {first}, and"
+                          " is ranked once")
     return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
   if paths.count is None:
     raise errors.InputError(

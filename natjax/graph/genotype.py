@@ -291,6 +291,20 @@ def last_of(text: str, name: str | None = None) -> tuple[int, int]:
   return len(chosen), chosen[-1].line
 
 
+def is_literal(text: str) -> bool:
+  """Whether a genotype in a text is written out, not made of variables."""
+  for found in modules.find(text, _is_call) or _calls(text):
+    try:
+      call = found.value
+      _fields(ast.parse(call, mode="eval").body
+              if isinstance(call, str) else call)
+      return True
+    except (ValueError, SyntaxError, TypeError, AttributeError, RecursionError,
+            MemoryError, OverflowError):
+      continue
+  return False
+
+
 def _chosen(text, where, name):
   """The calls that are meant, of which the last one counts."""
   text = text.translate(_TYPED)
@@ -317,7 +331,7 @@ def _fields(call):
   names = ["normal", "normal_concat", "reduce", "reduce_concat"]
   pairs = [*zip(names, call.args, strict=False),
            *((keyword.arg, keyword.value) for keyword in call.keywords)]
-  data: dict[Any, Any] = {key: _literal(value) for key, value in pairs}
+  data: dict[Any, Any] = {key: literal(value) for key, value in pairs}
   if len(data) != len(call.args) + len(call.keywords):
     raise ValueError("too many fields, or one twice")
   return data
@@ -359,7 +373,7 @@ def _calls(text):
   matches = [*_CALL.finditer(text)]
   ends = [match.start("call") for match in matches[1:]] + [len(text)]
   line, before = 1, 0
-  for match, end in zip(matches, ends, strict=True):
+  for match, end in zip(matches, ends[:len(matches)], strict=True):
     begin = match.start("call")
     line += text.count("\n", before, begin)
     before = begin
@@ -421,20 +435,21 @@ def _forwards(edges):
           for name, target, source in edges] if backwards else edges
 
 
-def _literal(node: ast.expr) -> object:
-  """A literal, or `range(...)` of literals as DARTS's files have it.
+def literal(node: ast.expr) -> Any:
+  """A literal, in which `range(...)` of literals may stand as in DARTS's files.
 
   Numbers and lists may stand in what made them, as `np.int64(0)`; NumPy's
   `arange` is read as `range`.
+
+  Example:
+    >>> literal(ast.parse("{'concat': range(2, 4)}", mode="eval").body)
+    {'concat': [2, 3]}
+
+  Raises:
+    ValueError: something else; or TypeError, SyntaxError, RecursionError,
+      MemoryError.
   """
-  node = _Bare().visit(node)
-  if isinstance(node, ast.Call) and _function(node) in (
-      "range", "arange") and not node.keywords:
-    numbers = range(*(ast.literal_eval(a) for a in node.args))
-    if len(numbers) > 1000:
-      raise ValueError("no cell has so many nodes")
-    return list(numbers)
-  return ast.literal_eval(node)
+  return ast.literal_eval(_Bare().visit(node))
 
 
 class _Bare(ast.NodeTransformer):
@@ -442,6 +457,11 @@ class _Bare(ast.NodeTransformer):
 
   def visit_Call(self, node):
     self.generic_visit(node)
+    if _function(node) in ("range", "arange") and not node.keywords:
+      numbers = range(*(ast.literal_eval(a) for a in node.args))
+      if len(numbers) > 1000:
+        raise ValueError("no cell has so many nodes")
+      return ast.List([ast.Constant(n) for n in numbers], ast.Load())
     if len(node.args) == 1 and _MAKERS.fullmatch(_function(node) or "") and all(
         keyword.arg in ("device", "dtype") for keyword in node.keywords):
       return node.args[0]

@@ -8,7 +8,7 @@ import warnings
 
 from natjax import errors
 
-_LONGEST = 2**20  # Characters; a longer text is no module.
+LONGEST = 2**20  # Characters; a longer text is no module.
 
 
 class Found(NamedTuple):
@@ -49,7 +49,7 @@ def find(text: str, fits: Callable[[ast.expr], bool],
     >>> find("A = 1; B = 2; LAST = B", is_number, "LAST")[-1].value.value
     2
   """
-  if len(text) > _LONGEST:
+  if len(text) > LONGEST:
     return None
   try:
     with warnings.catch_warnings():

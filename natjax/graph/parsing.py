@@ -16,6 +16,14 @@ _BINARY = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 # How terminals are told of colours, which loggers leave in their files.
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _MOST_BYTES = 2**26  # Of a text file; logs of a search have some megabytes.
+# What packs a file, by its first bytes or its name, and what unpacks it.
+_PACKED = {".gz": (b"\x1f\x8b", "gunzip"), ".bz2": (b"BZh", "bunzip2"),
+           ".xz": (b"\xfd7zXZ", "unxz"), ".zip": (None, "unzip"),
+           ".zst": (b"\x28\xb5\x2f\xfd", "unzstd")}
+_WEIGHTS = (".pth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors", ".npz",
+            ".msgpack", ".h5", ".keras", ".onnx", ".pkl", ".pickle")
+# What zips, as of PyTorch and NumPy, and HDF5 begin with.
+_NO_TEXT = (b"PK\x03\x04", b"\x89HDF")
 
 
 def parse_json(text: str, *, where: str) -> Any:
@@ -23,6 +31,12 @@ def parse_json(text: str, *, where: str) -> Any:
   try:
     return load_json(text)
   except ValueError as e:
+    if where.lower().endswith((".yaml", ".yml")):
+      raise errors.InputError(
+          f"{where}: of YAML only a Genotype(...) or a string of NAS-Bench-201"
+          " is read; write cells as JSON, {\"normal\": [[\"sep_conv_3x3\", 0],"
+          " ...], \"normal_concat\": [2, ...], \"reduce\": ...,"
+          " \"reduce_concat\": ...}") from e
     if not text.lstrip().startswith(("{", "[")):
       found = ("nor is there a Genotype(...) or a string of NAS-Bench-201"
                if text.strip() else "but empty")
@@ -77,6 +91,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
   try:
     with errors.regular(found).open("rb") as f:
       content = f.read(_MOST_BYTES + 1)
+    _refuse_packed(found, content)
     if len(content) > _MOST_BYTES:
       raise errors.InputError(
           f"{found} has more than {_MOST_BYTES // 2**20} MB, and no text of an"
@@ -87,6 +102,25 @@ def read_text(path: str | os.PathLike[str]) -> str:
   except UnicodeDecodeError as e:
     raise errors.InputError(
         f"{str(found)!r}: not a text file; give JSON") from e
+
+
+def _refuse_packed(path, content):
+  """Refuses what is known to be no text, and says what to give (InputError)."""
+  suffix = path.suffix.lower()
+  for known, (start, command) in _PACKED.items():
+    if (content.startswith(start) if start else (
+        suffix == known and content.startswith(_NO_TEXT))):
+      raise errors.InputError(
+          f"{path} is packed; unpack it ({command} {path.name}), and name what"
+          " comes out" + (f", or a cell of a table as {path}:NUMBER" if str(
+              path).lower().endswith(".csv.gz") else ""))
+  if content.startswith(_NO_TEXT) or (suffix in _WEIGHTS and (
+      _BINARY.search(content))):
+    raise errors.InputError(
+        f"{path} is a file of weights or arrays, and no architecture is read"
+        " from it; name the architecture that the weights are of and give them"
+        " beside it, as in `natjax transform resnet18 --weights"
+        f" {path.name} --method replace`, or name a run by its folder")
 
 
 def _decoded(content):

@@ -109,7 +109,9 @@ class Replaceable:
     if not places:
       raise errors.InputError(
           "on no edge of this architecture does another operation save"
-          " anything; there is nothing to replace")
+          " anything; there is nothing to replace (stem and head are left as"
+          " they are, and so are parts of a flax module that are fixed); put"
+          " what may be replaced, such as convolutions, into cells or blocks")
     self._at = {(i, e): self._number[g, e]
                 for g, d in enumerate(self._decisions)
                 for i in d.members for e in range(len(d.cell.edges))

@@ -299,6 +299,11 @@ class _Reading:
       while end > first and loose[end - 1] and self._fits_layer(
           grouped[end - 1][0], most=1):
         end -= 1
+      # What stands in blocks alone can be changed.
+      if not any(edge.kind in flax_units.CONVOLUTIONS for group in grouped[
+          first:end] for s in group for u in s.units
+                 for edge in self.units[u].edges):
+        first, end = 0, len(grouped)
     stem = [s.units[0] for g in grouped[:first] for s in g]
     blocks: list[list[int]] = []
     joins = False  # The block before, of loose segments.

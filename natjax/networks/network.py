@@ -15,7 +15,7 @@ import jax
 from jax.interpreters import partial_eval
 import jax.numpy as jnp
 
-from natjax import errors, operations
+from natjax import operations
 from natjax.graph import codec, records
 from natjax.graph import shapes as shapes_lib
 from natjax.networks import layers as layers_lib
@@ -63,19 +63,8 @@ def plain(site: Site) -> jax.Array | None:
   """
   if site.operation == operations.NULL:
     return None
-  y = site.run(site.operation)
-  batch, *sides, _ = site.source.shape
-  wanted: tuple[Any, ...] = (batch, "h", "w", site.ends.channels)
-  if site.ends.stride == 1:
-    size = operations.get(site.operation).output_size
-    wanted = (batch, *(size(side, 1) for side in sides), site.ends.channels)
-  if y.ndim != 4 or any(isinstance(want, int) and got != want
-                        for got, want in zip(y.shape, wanted, strict=True)):
-    raise errors.InputError(
-        f"operation '{site.operation}' gives {list(y.shape)} of"
-        f" {list(site.source.shape)} and must give"
-        f" [{', '.join(map(str, wanted))}]; mend its module")
-  return y
+  return edges_lib.checked(operations.get(site.operation), site.ends,
+                           site.source, site.run(site.operation), strided=False)
 
 
 _HIDDEN = "preprocess"  # An edge of a cell that its spelling does not show.

@@ -141,11 +141,13 @@ class Runner:
     With BN that keeps statistics they return `(y, statistics of all)`.
     """
     return [functools.partial(
-        self._function, name, self.module(name, ends, fixed)) for name in names]
+        self._function, name, self.module(name, ends, fixed), ends)
+            for name in names]
 
-  def _function(self, name, module, variables, x, key):
+  def _function(self, name, module, ends, variables, x, key):
     own = {kind: part[name] for kind, part in variables.items() if name in part}
     y, stats = self.apply(module, own, x, key)
+    edges_lib.checked(operations.get(name), ends, x, y)
     if not self.keeps:
       return y
     known = variables["batch_stats"]

@@ -138,6 +138,35 @@ def _own_cost(operation, *where, **width):
   return counted(operation, total)
 
 
+def checked(operation: operations.Operation, ends: Ends, x: "jax.Array",
+            y: "jax.Array", *, strided: bool = True) -> "jax.Array":
+  """What an operation gave, if it is images of the edge's width and side.
+
+  Args:
+    operation: what stands on the edge.
+    ends: the shapes that it joins.
+    x: what it was given, [B, H, W, C].
+    y: what it gave of that.
+    strided: whether height and width count at a stride, too, which may have
+      become a dilation.
+
+  Raises:
+    InputError: it is something else.
+  """
+  batch, *sides, _ = x.shape
+  wanted: tuple[Any, ...] = (batch, "h", "w", ends.channels)
+  if strided or ends.stride == 1:
+    wanted = (batch, *(operation.output_size(side, ends.stride)
+                       for side in sides), ends.channels)
+  if y.ndim != 4 or any(isinstance(want, int) and got != want
+                        for got, want in zip(y.shape, wanted, strict=True)):
+    raise errors.InputError(
+        f"operation '{operation.name}' gives {list(y.shape)} of"
+        f" {list(x.shape)} and must give [{', '.join(map(str, wanted))}]; mend"
+        " its module")
+  return y
+
+
 def counted(operation: operations.Operation, total: Any) -> Cost:
   """What an operation's `cost` gave, if that can be added up.
 

@@ -35,7 +35,7 @@ import re
 from typing import Any, NamedTuple, TYPE_CHECKING
 
 from natjax import errors
-from natjax.operations import windows
+from natjax.operations import definitions, windows
 
 if TYPE_CHECKING:
   import jax
@@ -180,14 +180,21 @@ def get(name: str, *, where: str = "operation") -> Operation:
 def register(operation: Operation) -> Operation:
   """Makes an operation known by its name and returns it.
 
+  One that is known already and defined alike, as by a notebook's cell that is
+  run again, stays as it is and is returned.
+
   Raises:
-    InputError: the name is taken, or not in its canonical form; a field is of
-      another type than its annotation's.
+    InputError: the name is taken by another one, or not in its canonical form;
+      a field is of another type than its annotation's.
   """
   _check_types(operation)
-  if canonical(operation.name) in _REGISTRY:
-    raise errors.InputError(f"operation '{operation.name}' is already"
-                            " registered; choose another name")
+  if (known := _REGISTRY.get(canonical(operation.name))) is not None:
+    if definitions.alike(known, operation):
+      return known
+    raise errors.InputError(
+        f"operation '{operation.name}' is already registered, and is defined"
+        " otherwise there; choose another name, or start Python (a notebook's"
+        " kernel) again to replace it")
   if operation.name != operation.name.lower():
     raise errors.InputError(
         f"operation name '{operation.name}' must be lower case; rename it")
@@ -218,9 +225,14 @@ def _check_types(operation):
 
 @contextlib.contextmanager
 def registered(operation: Operation) -> Iterator[Operation]:
-  """Registers an operation for the length of a `with` block."""
-  register(operation)
+  """Registers an operation for the length of a `with` block.
+
+  One that was known before stays so.
+  """
+  before = names()
+  known = register(operation)
   try:
-    yield operation
+    yield known
   finally:
-    del _REGISTRY[operation.name]
+    if known.name not in before:
+      del _REGISTRY[known.name]

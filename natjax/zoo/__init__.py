@@ -133,6 +133,7 @@ def get(name: str, skeleton: str | None = None) -> codec.Architecture:
   hint = f"did you mean {', '.join(spelt[n] for n in near)}? " if near else ""
   if name.strip().isdigit():
     hint = ("the number of a cell in a benchmark's file means nothing without"
-            " the file: give the cell, as '|skip_connect~0|+...'; ")
+            " the file: give TABLE.csv:NUMBER, or the cell, as"
+            " '|skip_connect~0|+...'; ")
   raise errors.InputError(f"no architecture is named '{name}'; {hint}`natjax"
                           " list` names all, and a file is read from its path")

@@ -12,8 +12,13 @@
 - a configuration of the surrogate benchmark NAS-Bench-301 (Zela et al., 2022),
   an operation per edge of DARTS's cells and the inputs of nodes 3 to 5, also
   with "_COLON_" for ":", as YAHPO Gym has it;
+- the export of NNI's NAS-Bench-201, JSON with an operation per edge: "0_1",
+  also "cell/0_1" or "cell__0_1", from node 0 to node 1;
 - the `net.config` of ProxylessNAS (Cai et al., 2019): a chain of MBConv;
-- a notebook of Jupyter: the code of its cells, as a module.
+- a notebook of Jupyter: the code of its cells, as a module, or, where that
+  holds no architecture, what they printed or gave, as a log;
+- an object or a dictionary that holds one of these, or several by their names;
+  and a dictionary of cells, {"normal": ..., "reduce": ...}, in a module.
 
 Nothing in a file is executed.
 """
@@ -44,8 +49,11 @@ from natjax.zoo import nasbench201 as network201
 FORMS = ("genotype", "nasbench201", "nasbench101", "json")
 _SURROGATE = "NetworkSelectorDatasetInfo:darts:"
 _TUPLE = 1000  # Characters of a cell of NAS-Bench-201.
-
-
+# What `_as_json` raises of others.
+_NO_LITERAL = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)
+_NUMBER = re.compile(r"\d+")
+# What NNI calls the edges of NAS-Bench-201, after the label of the cell.
+_EDGE = re.compile(r"(?:(?P<label>.*)(?:/|__))?(?P<edge>\d_\d)")
 _NUMBERED = re.compile(r"[(\[](?:\s*\d+\s*,){5}\s*\d+\s*,?\s*[)\]]")
 
 
@@ -72,8 +80,10 @@ def parse(text: str, *, where: str = "architecture",
     >>> parse("(3, 0, 0, 1, 0, 2)").name
     '|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|nor_conv_1x1~2|'
   """
-  text = code(text, where=where)
+  text, _ = source(text, where=where)
   plain = text.strip()
+  if (data := _object(plain)) is not None:
+    return _from_object(data, where, name)
   if codec.has_genotypes(plain):
     return codec.parse(text, where=where, name=name)
   if not plain.startswith("{"):
@@ -83,53 +93,129 @@ def parse(text: str, *, where: str = "architecture",
       return network201.network(nasbench201.from_string(
           found[-1].value, where=where))
     modules.unnamed(found, where=where, what="cells")
-  if plain.startswith(("|", "{")):
-    codec.unnamed(name, where)
   if plain.startswith("|"):
+    codec.unnamed(name, where)
     plain = re.sub(r"[ \t]*([|+~])[ \t]*", r"\1", plain)
     return network201.network(nasbench201.from_string(plain, where=where))
   if len(plain) <= _TUPLE and (plain.startswith("(") or (
       plain.startswith("[") and plain.count(",") >= 5)):
     return network201.network(_cell(plain, where))
-  if plain.startswith("{"):
-    data = _object(plain, where)
-    if (text := _only_text(data)) is not None:
-      return parse(text, where=where)
-    for fits, build in _EXPORTS:
-      if fits(data):
-        return _built(build, data, where)
-    return codec.from_dict(data, where=where)
+  if found := _dictionaries(text, where, name):
+    return codec.from_dict(_as_json(found[-1].value), where=where)
+  if _NUMBER.fullmatch(plain):
+    raise errors.InputError(
+        f"{where} holds a number alone, {errors.several([plain])}, which names"
+        " a cell of NAS-Bench-201 by the benchmark's table alone; give"
+        " TABLE.csv:NUMBER, or the cell's string")
   return codec.parse(text, where=where, name=name)
 
 
-def code(text: str, *, where: str = "architecture") -> str:
-  """The code of a notebook's cells; another text as it is.
+def _from_object(data, where, name):
+  """The architecture that an object is or holds."""
+  if found := _held(data):
+    chosen = modules.choose(found, name, where=where, what="architectures")[-1]
+    where = f"{where}: '{chosen.name}'"
+    return parse(chosen.value, where=where) if isinstance(
+        chosen.value, str) else _from_object(chosen.value, where, None)
+  codec.unnamed(name, where)
+  for fits, build in _EXPORTS:
+    if fits(data):
+      return _built(build, data, where)
+  return codec.from_dict(data, where=where)
 
-  Lines of IPython's own (`%matplotlib`, `!pip`) are left empty.
+
+def _held(data):
+  """What an object holds that is an architecture by itself, with its names.
+
+  None of the library's own form, whose name may be such a text.
+  """
+  return () if "format" in data or _is_own(data) else [
+      modules.Found(key, (), 1, value) for key, value in data.items()
+      if (isinstance(value, str) and (
+          codec.has_genotypes(value) or nasbench201.find(value)))
+      or (isinstance(value, dict) and (
+          _is_own(value) or any(fits(value) for fits, _ in _EXPORTS)))]
+
+
+def _is_own(data):
+  """Whether an object has the keys of `codec.to_dict`."""
+  return {"format", "blocks"} <= {*data} or {*records.CELL_TYPES} <= {*data}
+
+
+def _dictionaries(text, where, name=None):
+  """Dictionaries of cells in a module, of which the last one counts."""
+  found = modules.find(text, _is_cells, name)
+  if not found:
+    return ()
+  modules.unnamed(found, where=where, what="genotypes")
+  return modules.choose(found, name, where=where, what="genotypes")
+
+
+def _is_cells(node):
+  """Whether an expression is a dictionary of cells, and is written out."""
+  try:
+    return isinstance(node, ast.Dict) and {*records.CELL_TYPES} <= {
+        key.value for key in node.keys if isinstance(key, ast.Constant)} and (
+            bool(_as_json(node)))
+  except _NO_LITERAL:
+    return False
+
+
+def source(text: str, *, where: str = "architecture") -> tuple[str, str]:
+  """What of a notebook is read; of another text all.
+
+  That is the code of its cells, in which lines of IPython's own (`%matplotlib`,
+  `!pip`) are left empty; or, where it holds no architecture, what they printed
+  or gave.
+
+  Returns:
+    The text, and which of both it is: "code", "outputs", or "" of another text.
 
   Raises:
-    InputError: a notebook without such code.
+    InputError: a notebook that holds no architecture in either.
   """
   if not text.lstrip().startswith("{") or '"nbformat"' not in text:
-    return text
+    return text, ""
   try:
     found = parsing.load_json(text)
   except ValueError:
-    return text  # It is refused as no JSON.
+    return text, ""  # It is refused as no JSON.
   cells = found.get("cells")
   if "nbformat" not in found or not isinstance(cells, list):
-    return text
-  sources = [cell.get("source") for cell in cells if isinstance(
-      cell, dict) and cell.get("cell_type") == "code"]
-  joined = "\n".join(source if isinstance(source, str) else "".join(
-      line for line in source if isinstance(line, str))
-      for source in sources if isinstance(source, str | list))
-  joined = re.sub(r"(?m)^([ \t]*)[%!].*$", r"\1pass", joined)
-  if not codec.has_genotypes(joined) and not nasbench201.find(joined):
-    raise errors.InputError(
-        f"{where}: no code cell of this notebook holds a genotype or a cell of"
-        " NAS-Bench-201; write the architecture into a file of its own")
-  return joined
+    return text, ""
+  cells = [cell for cell in cells
+           if isinstance(cell, dict) and cell.get("cell_type") == "code"]
+  code = "\n".join(_joined(cell.get("source")) for cell in cells)
+  code = re.sub(r"(?m)^([ \t]*)[%!].*$", r"\1pass", code)
+  # No Python, so that it is read as a log, whatever was printed.
+  outputs = "".join(f"Out[{number}]:\n{text}\n" for number, cell in enumerate(
+      cells, 1) for text in _outputs(cell) if text)
+  if genotype.is_literal(code) or _dictionaries(code, where) or (
+      nasbench201.find(code, where=where)):
+    return code, "code"
+  for text, kind in ((outputs, "outputs"), (code, "code")):
+    if codec.has_genotypes(text) or nasbench201.find(text, where=where):
+      return text, kind
+  raise errors.InputError(
+      f"{where}: no code cell of this notebook holds or printed a genotype or a"
+      " cell of NAS-Bench-201; write the architecture into a file of its own")
+
+
+def _joined(lines):
+  """A notebook's text, which is one or a list of lines."""
+  return lines if isinstance(lines, str) else "".join(
+      line for line in lines if isinstance(line, str)) if isinstance(
+          lines, list) else ""
+
+
+def _outputs(cell):
+  """The texts that a cell printed or gave."""
+  given = cell.get("outputs")
+  for output in given if isinstance(given, list) else []:
+    if isinstance(output, dict):
+      data = output.get("data")
+      yield _joined(output.get("text"))
+      yield _joined(data.get("text/plain") if isinstance(data, dict) else "")
 
 
 def last_of(text: str, name: str | None = None) -> tuple[int, int]:
@@ -142,12 +228,13 @@ def last_of(text: str, name: str | None = None) -> tuple[int, int]:
   Returns:
     That number, and the line where the last one begins, from 1.
   """
-  text = code(text)
+  text, _ = source(text)
+  if _object(text.strip()) is not None:
+    return 1, 1
   if codec.has_genotypes(text):
     return genotype.last_of(text, name)
-  if text.lstrip().startswith("{"):
-    return 1, 1
-  found = nasbench201.find(text, name=name)
+  found = nasbench201.find(text, name=name) or _dictionaries(
+      text, "architecture", name)
   return (len(found), found[-1].line) if found else (1, 1)
 
 
@@ -170,7 +257,7 @@ def cut_off(text: str) -> int | None:
   Args:
     text: that `parse` has read.
   """
-  text = code(text)
+  text, _ = source(text)
   return genotype.cut_off(text) if codec.has_genotypes(text) else None
 
 
@@ -214,19 +301,27 @@ def shortest(architecture: records.Architecture) -> str | None:
   return None
 
 
-def _object(text, where):
-  """JSON's object, or that of a dictionary as Python prints it."""
+def _object(text):
+  """JSON's object, or that of a dictionary as Python prints it; or None."""
+  if not text.startswith("{"):
+    return None
   try:
-    json.loads(text)
-  except (ValueError, RecursionError):
-    try:
-      tree = ast.parse(text.strip(), mode="eval")
-      found = ast.literal_eval(tree)
-      if isinstance(found, dict) and not _twice(tree):
-        text = json.dumps(found)  # Which has no tuples.
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-      pass  # It is refused as no JSON.
-  return parsing.parse_json(text, where=where)
+    return parsing.load_json(text)
+  except ValueError:
+    if len(text) > modules.LONGEST:
+      return None
+  try:
+    found = _as_json(ast.parse(text, mode="eval").body)
+    return found if isinstance(found, dict) else None
+  except _NO_LITERAL:
+    return None
+
+
+def _as_json(node):
+  """A literal of Python as JSON, which has no tuples (`_NO_LITERAL`)."""
+  if _twice(node):
+    raise ValueError("a key stands twice in a dictionary")
+  return parsing.load_json(json.dumps(genotype.literal(node)))
 
 
 def _twice(tree):
@@ -234,15 +329,6 @@ def _twice(tree):
   return any(len({*keys}) < len(keys) for keys in (
       [key.value for key in node.keys if isinstance(key, ast.Constant)]
       for node in ast.walk(tree) if isinstance(node, ast.Dict)))
-
-
-def _only_text(data):
-  """The one architecture that an object holds as a text; None of others."""
-  if "format" in data or {*records.CELL_TYPES} <= {*data}:
-    return None  # The library's own, whose name may be such a text.
-  texts = [value for value in data.values() if isinstance(value, str) and (
-      codec.has_genotypes(value) or nasbench201.find(value))]
-  return texts[0] if len(texts) == 1 else None
 
 
 def _cell(text, where):
@@ -319,6 +405,26 @@ def _switches(data: Mapping[str, Any], where: str) -> records.Genotype:
         edges.append(Edge(operation[0] if isinstance(operation, list)
                           else operation, source, node))
   return _genotype(cells, where)
+
+
+def _edges201(data: Mapping[str, Any], where: str) -> records.BlockNetwork:
+  """NNI's NAS-Bench-201: key i_j is the edge from node i to node j."""
+  matches = [*filter(None, map(_EDGE.fullmatch, data))]
+  wanted = [f"{source}_{target}" for source, target in nasbench201.EDGES]
+  given = {match["edge"]: data[match[0]] for match in matches}
+  names: list[Any] = [
+      value[0] if isinstance(value, list) and len(value) == 1 else value
+      for value in (given.get(edge) for edge in wanted)]
+  if len(matches) != len(wanted) or {*given} != {*wanted} or len(
+      {match["label"] for match in matches}) > 1 or not all(
+          isinstance(name, str) for name in names):
+    found = {match[0]: data[match[0]] for match in matches}
+    raise errors.InputError(
+        f"{where}: given {errors.short(found)}; an export of a cell of"
+        " NAS-Bench-201 has the name of an operation for each of"
+        f" {', '.join(wanted)}, from node to node; export it so, or give the"
+        " cell's string")
+  return network201.network(nasbench201.from_names(names, where=where))
 
 
 def _surrogate(data: Mapping[str, Any], where: str) -> records.Genotype:
@@ -419,4 +525,5 @@ _EXPORTS = (
     (lambda data: "normal_n2_switch" in data, _switches),
     (lambda data: any("darts:edge_normal_" in key.replace("_COLON_", ":")
                       for key in data), _surrogate),
+    (lambda data: any(map(_EDGE.fullmatch, data)), _edges201),
     (lambda data: {"first_conv", "blocks"} <= set(data), _proxyless))

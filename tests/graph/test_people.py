@@ -1,6 +1,9 @@
 """Architectures in the forms in which people have them."""
 
+import bz2
+import gzip
 import json
+import lzma
 import time
 
 import pytest
@@ -217,6 +220,30 @@ def test_a_file_without_an_architecture_is_said_to_be_one(tmp_path, text, said):
   path.write_text(text)
   with pytest.raises(errors.InputError, match=f"found.txt: not JSON,? {said}"):
     exports.read(path)
+
+
+@pytest.mark.parametrize("name,content,said", [
+    ("log.txt.gz", gzip.compress(b"x"), r"unpack it \(gunzip log.txt.gz\)"),
+    ("t.csv.gz", gzip.compress(b"x"), r"a table as .*t.csv.gz:NUMBER"),
+    ("log", bz2.compress(b"x"), r"\(bunzip2 log\)"),
+    ("log.xz", lzma.compress(b"x"), r"\(unxz log.xz\)"),
+    ("all.zip", b"PK\x03\x04\0", r"\(unzip all.zip\)"),
+    ("m.pth", b"PK\x03\x04\0", "--weights m.pth"),
+    ("weights", b"PK\x03\x04\0", "--weights weights"),
+    ("m.ckpt", b"\x80\x02}q\x00.", "--weights m.ckpt"),
+    ("m.h5", b"\x89HDF\r\n", "--weights m.h5"),
+    ("g.yml", b"normal:\n- [sep_conv_3x3, 0]\n", r"YAML only .* as JSON, {"),
+    ("m.pt", b"no weights", "not JSON, nor is there a Genotype")])
+def test_what_is_no_text_says_what_to_give(tmp_path, name, content, said):
+  (tmp_path / name).write_bytes(content)
+  with pytest.raises(errors.InputError, match=f"{name}.*{said}"):
+    exports.read(tmp_path / name)
+
+
+def test_the_text_in_yaml(tmp_path):
+  path = tmp_path / "found.yaml"
+  path.write_text(f"epoch: 3\ngenotype: {TEXT}\n")
+  assert exports.read(path) == DARTS
 
 
 def test_comments_in_the_letters_of_windows(tmp_path):

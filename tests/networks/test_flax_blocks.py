@@ -11,6 +11,7 @@ import pytest
 from natjax import errors, operations, zoo
 from natjax.costs import exact
 from natjax.graph import block_json, blocks, records
+from natjax.methods import replaceable
 from natjax.networks import flax_blocks
 from natjax.networks import network as network_lib
 from natjax.operations import registry
@@ -249,6 +250,33 @@ def test_what_no_block_expresses_is_fixed_and_named():
   with pytest.raises(errors.InputError, match="takes 8 channels and gives 8"):
     network_lib.init(network_lib.module(
         blocks.scale(found.network, 2), found.place), jax.random.key(0))
+
+
+class Grouped(nn.Module):
+  """Its convolutions come before all that no block expresses."""
+
+  norm: bool
+
+  @nn.compact
+  def __call__(self, x):
+    for features, stride in ((8, 1), (16, 2)):
+      x = nn.Conv(features, (3, 3), stride, use_bias=not self.norm)(x)
+      if self.norm:
+        x = nn.BatchNorm(use_running_average=True)(x)
+      x = nn.relu(x)
+    x = nn.GroupNorm(4)(nn.max_pool(x, (2, 2), (2, 2)))
+    return nn.Dense(5)(x.mean((1, 2)))
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_convolutions_are_in_blocks_and_can_be_replaced(norm):
+  """Those before a part that is fixed were the stem, which nothing changes."""
+  network = read(Grouped(norm), 8)[0].network
+  assert not network.stem and len(network.blocks) > 1
+  assert [e.operation for e in network.blocks[0].edges] == ["conv_3x3"] * 2
+  places = replaceable.Replaceable(
+      network, records.Frame(5, 8), "full", batch=2).places
+  assert [place[:2] for place in places] == [(0, 0), (0, 1)]
 
 
 class Shared(nn.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from natjax import operations, spaces, zoo
+from natjax import errors, operations, spaces, zoo
 from natjax.graph import arrays as arrays_lib
 from natjax.graph import genotype as architecture
 from natjax.graph import skeleton as skeleton_lib
@@ -499,3 +499,31 @@ def test_nodes_stand_side_by_side_as_channels():
   np.testing.assert_array_equal(gradient(nodes), 2 * nodes)
   text = jax.jit(gradient).lower(nodes).as_text()
   assert "transpose" in text and "pad" not in text
+
+
+@pytest.mark.parametrize("module, stride, said", [
+    (lambda features, stride, norm: nn.Conv(features + 1, (1, 1), stride), 1,
+     r"\[3, 8, 8, 5\] of \[3, 8, 8, 4\] and must give \[3, 8, 8, 4\]"),
+    (lambda features, stride, norm: lambda x: x, 2,
+     r"\[3, 8, 8, 8\] of \[3, 8, 8, 8\] and must give \[3, 4, 4, 8\]"),
+    (lambda features, stride, norm: lambda x: x.mean((1, 2)), 1,
+     r"\[3, 4\] of \[3, 8, 8, 4\] and must give \[3, 8, 8, 4\]")])
+@pytest.mark.parametrize("form", ["selected", "dense"])
+def test_shapes_of_an_operation_of_ones_own_are_checked(
+    module, stride, said, form):
+  bad = operations.Operation(
+      "bad", "bad", 1, module,
+      lambda channels, size, stride: operations.Cost(0, 0))
+  with operations.registered(bad):
+    space = spaces.cells("wrong", ("bad", "conv_1x1", "null"), num_nodes=1)
+    net = supernet_lib.Supernet(space, skeleton_lib.Skeleton(
+        "cifar", 4, 3 if stride == 1 else 1, 5, 8))
+    cell = Cell((Edge("null", 0, 2), Edge("conv_1x1", 1, 2)), (2,))
+    arrays = arrays_lib.encode(
+        architecture.Genotype(cell, cell), space.candidates)
+    run = (lambda params, images: net.apply(params, arrays, images)) if (
+        form == "selected") else (lambda params, images: dense_lib.apply(
+            net, params, dense_lib.weights(net, arrays), arrays.concat, images))
+    params = jax.eval_shape(net.init, jax.random.key(0))["params"]
+    with pytest.raises(errors.InputError, match=f"'bad' gives {said}; mend"):
+      jax.eval_shape(run, params, jnp.zeros((3, 8, 8, 3)))

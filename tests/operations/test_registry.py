@@ -1,6 +1,8 @@
 """Tests of `natjax.operations.registry`."""
 
 import pickle
+import sys
+import types
 
 import flax.linen as nn
 import jax
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from natjax import errors, operations
+from natjax.operations import registry
 from tests.operations import modules
 
 build, images = modules.build, modules.images
@@ -71,6 +74,77 @@ def test_name_clashes(name, message):
     operations.register(shift(name))
   assert "\n" not in str(e.value)
   assert operations.names() == before
+
+
+_BASE = '''
+import flax.linen as nn
+class Base(nn.Module):
+  pass
+'''
+_CELL = '''
+import flax.linen as nn
+from natjax import operations
+
+class Scaled(nn.Module):
+  features: int
+  stride: int
+  norm: operations.NormFactory
+  power: int = 1
+
+  def setup(self):
+    self.shift = self.param("shift", nn.initializers.zeros, (self.features,))
+
+  @nn.compact
+  def __call__(self, x):
+    scale = self.param("scale", nn.initializers.ones, (self.features,))
+    return scale ** self.power * x[:, ::self.stride, ::self.stride] + self.shift
+
+def made(factor):
+  return lambda channels, size, stride: operations.Cost(factor * channels, 0)
+
+kept = operations.register(operations.Operation(
+    "scaled", "scaled", 1, Scaled, made(2)))
+'''
+
+
+@pytest.fixture
+def cell(monkeypatch):
+  monkeypatch.setattr(registry, "_REGISTRY", {**registry._REGISTRY})
+  notebook = types.ModuleType("notebook")
+  monkeypatch.setitem(sys.modules, "notebook", notebook)
+  names = vars(notebook)
+
+  def run(source):
+    exec(compile(source, "<cell>", "exec"), names)  # As a notebook does.
+    return names["kept"]
+
+  return run
+
+
+def test_a_cell_that_is_run_again_registers_nothing_anew(cell):
+  first = cell(_CELL)
+  for source in (_CELL, f"# Again.\n\n{_CELL}"):
+    assert cell(source) is first is operations.get("scaled")
+  with operations.registered(first) as known:
+    assert known is first
+  assert operations.get("scaled") is first
+  assert operations.register(operations.get("conv_3x3")) is (
+      operations.get("conv_3x3"))
+
+
+@pytest.mark.parametrize("old, new", [
+    ("made(2)", "made(3)"), ("* x", "+ x"),
+    ("power: int = 1", "power: int = 2"),
+    ("ones", "zeros"), ("setup(self)", "other(self)"),
+    ('1, Scaled, made(2)', '3, Scaled, made(2)'), ("nn.Module", "Base"),
+    ("Cost(factor", "Cost(1 + factor"),
+    ("::self.stride] +", "::1] +"), ("made(2)))", "made(2), strides=(1,)))")])
+def test_another_definition_of_a_name_is_refused(cell, old, new):
+  first = cell(_BASE + _CELL)
+  assert old in _CELL
+  with pytest.raises(errors.InputError, match=r"'scaled' is already .* again"):
+    cell(_CELL.replace(old, new))
+  assert operations.get("scaled") is first
 
 
 def test_unknown_operation():

@@ -3,6 +3,7 @@
 import json
 import operator
 import shutil
+import types
 from unittest import mock
 
 import jax
@@ -224,6 +225,21 @@ def test_rank_orders_what_it_is_given(run, capsys):
   assert row in facts["architectures"]
   assert cli.main(["rank", str(run), "--count", "5", "--top", "2"]) == 0
   assert "5 architectures of chain" in capsys.readouterr().out
+
+
+def test_what_is_named_twice_is_ranked_once(capsys):
+  paths = in_space(spaces.get("nasbench-macro"))
+  ranked = lambda *names: rank._paths(
+      types.SimpleNamespace(architectures=names, count=None),
+      types.SimpleNamespace(paths=paths, supernet=types.SimpleNamespace(
+          space=paths.space)))
+  one, two = "11111120", "11111111"
+  alone = ranked(one, two)
+  assert capsys.readouterr().err == ""
+  jax.tree.map(np.testing.assert_array_equal, alone, ranked(one, two, one))
+  assert "architecture 3 is the same as 1, and is ranked once" in " ".join(
+      capsys.readouterr().err.split())
+  assert len(ranked(one, one, one).source) == 1
 
 
 @pytest.mark.long

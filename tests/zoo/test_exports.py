@@ -9,7 +9,7 @@ import pytest
 
 from natjax import cli, errors, operations, zoo
 from natjax.costs import exact as cost
-from natjax.graph import blocks, codec, genotype, records
+from natjax.graph import blocks, codec, genotype, nasbench201, records
 from natjax.zoo import exports, proxyless
 from natjax.zoo import nasbench201 as network201
 from tests import architectures
@@ -303,8 +303,69 @@ def test_an_object_that_holds_one_architecture_as_a_text():
       ({"arch_str": STRING, "accuracy": 94.3, "by": "me"}, CELL)):
     for text in (json.dumps(data), str(data)):
       assert exports.parse(text) == wanted
-  with pytest.raises(errors.InputError, match=r"given .*'a', 'b'"):
-    exports.parse(json.dumps({"a": line, "b": line}))
+  several = {"a": line, "b": STRING, "note": "none", "by": {"format": "png"}}
+  for text in (json.dumps(several), str(several)):
+    with pytest.raises(errors.InputError, match=r"the .* a, b; name one of"):
+      exports.parse(text)
+    assert exports.parse(text, name="b") == CELL
+  with pytest.raises(errors.InputError, match=r"given .*'note'"):
+    exports.parse(json.dumps({"note": "none"}))
+
+
+def _own(edges):
+  return {"normal": edges, "normal_concat": [2], "reduce": edges,
+          "reduce_concat": [2]}
+
+
+def test_an_object_or_a_module_that_holds_cells():
+  edges = [edge[:2] for edge in EDGES["normal"]]
+  own, wanted = _own(edges), genotype_of(EDGES["normal"])
+  exported = {f"{i}_{j}": "conv_3x3" for i, j in nasbench201.EDGES}
+  for text in (json.dumps({"genotype": own, "accuracy": 97.4}),
+               str({"genotype": own}), f"# Found\nBEST = {own}\n",
+               f"BEST = {{'genotype': {own}}}\nraise SystemExit(3)\n",
+               f"a = {_own([])}\na = {own}".replace("[2]", "range(2, 3)")):
+    assert exports.parse(text) == wanted
+  cell = exports.parse(json.dumps({"arch": exported}))
+  assert cell.name.count("nor_conv_3x3") == 6
+  network = codec.to_dict(CELL)
+  assert exports.parse(json.dumps({"architecture": network})) == CELL
+  two = f"A = {own}\nB = {_own([])}\n"
+  assert exports.parse(two, name="A") == wanted
+  with pytest.raises(errors.InputError, match="the genotypes A, B; name one"):
+    exports.parse(two)
+  with pytest.raises(errors.InputError, match=r"here: 'genotype': .*_con"):
+    exports.parse(json.dumps({"genotype": {"normal": [], "reduce": []}}),
+                  where="here")
+  for text in (f"A = {own}".replace("0)", "print())"),
+               "{'a': 1" + " " * 2**20 + ", 'b': (2,)}"):
+    with pytest.raises(errors.InputError, match="not"):
+      exports.parse(text)
+
+
+@pytest.mark.parametrize("label", ["", "cell/", "cell__", "model_1__"])
+def test_a_cell_that_nni_exports(label):
+  data = {f"{label}{i}_{j}": name for (i, j), name in zip(
+      nasbench201.EDGES, NAMES, strict=True)}
+  assert exports.parse(json.dumps({**data, "width": 16})) == CELL
+  listed = {key: [name] for key, name in data.items()}
+  assert exports.parse(json.dumps(listed)) == CELL
+  first = f"{label}0_1"
+  for wrong in ({first: [True, False]}, {"other/0_1": "none"}, {"3_0": "none"}):
+    with pytest.raises(errors.InputError, match=r"here: given .* each of 0_1"):
+      exports.parse(json.dumps({**data, **wrong}), where="here")
+  del data[first]
+  with pytest.raises(errors.InputError, match=r"each of 0_1, 0_2"):
+    exports.parse(json.dumps(data))
+  with pytest.raises(errors.InputError, match="'max_pool_3x3' on edge 0 -> 1"):
+    exports.parse(json.dumps({**data, first: "max_pool_3x3"}))
+
+
+@pytest.mark.parametrize("text", ["1462", " 1462\n", "9" * 9000])
+def test_the_index_of_a_cell_alone_is_refused(text):
+  with pytest.raises(errors.InputError, match=r"here holds a number alone, .*"
+                     r"give TABLE\.csv:NUMBER, or the cell's string"):
+    exports.parse(text, where="here")
 
 
 def test_a_network_is_not_the_cell_that_it_is_named_after(tmp_path, capsys):
@@ -320,6 +381,8 @@ def test_a_network_is_not_the_cell_that_it_is_named_after(tmp_path, capsys):
   data["blocks"][0]["edges"][0][0] = "conv_1x1"
   assert exports.parse(json.dumps(data)).blocks[0].edges[0].operation == (
       "conv_1x1")
+  with pytest.raises(errors.InputError, match="kind None"):
+    exports.parse(json.dumps({"format": 1, "name": STRING}))
   data["blocks"][0]["nodes"] = None
   with pytest.raises(errors.InputError, match="block 0: given NoneType"):
     exports.parse(json.dumps(data))
@@ -430,8 +493,37 @@ def test_the_code_of_a_notebook_is_read(tmp_path, capsys):
       capsys.readouterr().err.split())
 
 
+def _printed(*outputs, source="search()"):
+  return json.dumps({"cells": [
+      {"cell_type": "code", "source": source, "outputs": [output]}
+      for output in outputs], "metadata": {}, "nbformat": 4})
+
+
+def test_what_a_notebook_printed_is_read(tmp_path, capsys):
+  wanted = zoo.get("darts")
+  line = genotype.to_original(wanted)
+  stream = {"output_type": "stream", "text": ["epoch 1\n", f"arch = {line}\n"]}
+  given = {"output_type": "execute_result", "data": {"text/plain": [line]}}
+  made = "def derive(n, r):\n  return Genotype(n, [2], reduce=r)\n"
+  for outputs in ([stream], [given], [{}, {"text": 3}, {"data": []}, given]):
+    for source in ("search()", made, [f"%time\n{made}"]):
+      assert exports.parse(_printed(*outputs, source=source)) == wanted
+  assert exports.parse(_printed({"text": f"'{STRING}'"})) == CELL
+  own = f"BEST = {_own(EDGES['normal'])}"
+  assert exports.parse(_printed(given, source=own)) == genotype_of(
+      EDGES["normal"])
+  path = tmp_path / "two.ipynb"
+  path.write_text(_printed(given, given), "utf-8")
+  assert cli.main(["cost", str(path)]) == 0
+  assert "2 architectures; the last one is taken, of line 4 of its outputs" in (
+      " ".join(capsys.readouterr().err.split()))
+  with pytest.raises(errors.InputError, match="not of the form Genotype"):
+    exports.parse(_printed({"text": "nothing"}, source=made))
+
+
 @pytest.mark.parametrize("notebook", [
-    _notebook(), _notebook("x = 1"), _notebook(STRING, kind="raw"),
+    _notebook(), _printed({"text": "nothing"}), _printed({"data": STRING}),
+    _notebook(STRING, kind="raw"),
     json.dumps({"cells": [None, {"cell_type": "code", "source": 3}],
                 "nbformat": 4})])
 def test_a_notebook_without_an_architecture_is_refused(notebook):
