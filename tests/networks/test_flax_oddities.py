@@ -310,7 +310,8 @@ class Stem(nn.Module):
 
 @pytest.mark.parametrize("kind", ["twice", "window"])
 def test_a_stem_has_every_bn_and_its_size(kind):
-  module, images = Stem(kind), jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
+  module = Stem(kind)
+  images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
   variables = jax.tree.map(
       lambda leaf: leaf + 0.1 * (1 + jnp.arange(leaf.shape[-1])),
       module.init(jax.random.key(0), images))
