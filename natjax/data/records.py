@@ -10,6 +10,7 @@ files; of large sets it is kept in the cache's folder.
 import array
 from collections.abc import Callable, Sequence
 import contextlib
+import errno
 import functools
 import itertools
 import mmap
@@ -148,6 +149,7 @@ class TFRecords(Records):
     Raises:
       InputError: a damaged file, an example without image or label, or an index
         that cannot be kept.
+      OSError: the disk is too full for it.
     """
     self._paths = [os.fspath(path) for path in paths]
     found = index(self._paths, lambda: _spans(self._paths))
@@ -201,6 +203,7 @@ class ArrayRecords(Records):
     Raises:
       InputError: a damaged file, an example without image or label, an index
         that cannot be kept, or array_record is not installed.
+      OSError: the disk is too full for it.
     """
     self._paths = [os.fspath(path) for path in paths]
     self._source = _array_records(self._paths)
@@ -346,8 +349,14 @@ def index(paths: Sequence[str], make: Callable[[], Any]) -> np.ndarray:
     except OSError as e:
       with contextlib.suppress(OSError):
         part.unlink()
+      room = (f"no place for the index of {len(paths)} files,"
+              f" {found.nbytes / 2**20:.1f} MiB")
+      mend = "name another folder by the environment variable NATJAX_CACHE"
+      # NumPy, which could not write all, gives no number.
+      if e.errno is None or errors.disk_full(e):
+        raise OSError(
+            errno.ENOSPC, f"{room}; free some, or {mend}", str(kept.parent)
+        ) from e
       raise errors.InputError(
-          f"{kept.parent} has no place for the index of {len(paths)} files,"
-          f" {found.nbytes / 2**20:.1f} MiB ({e.strerror}); free some, or name"
-          " another folder by the environment variable NATJAX_CACHE") from e
+          f"{kept.parent} has {room} ({e.strerror}); {mend}") from e
   return found

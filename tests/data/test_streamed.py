@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import pathlib
+from unittest import mock
 
 import numpy as np
 from PIL import Image
@@ -463,13 +464,19 @@ def test_the_index_of_a_large_set_is_kept_or_has_no_place(
   monkeypatch.setattr(records, "_KEPT", 4)
   monkeypatch.setenv("NATJAX_CACHE", str(tmp_path / "full"))
 
-  def full(file, array):
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-  monkeypatch.setattr(records.np, "save", full)
-  with pytest.raises(errors.InputError, match="no place for the index of 2 fi"):
-    load()
-  assert [*(tmp_path / "full" / "indices").iterdir()] == []
+  # Of a file that does not grow NumPy gives no number.
+  for given, kind in (
+      ((errno.ENOSPC, "No space left on device"), OSError),
+      (("9 requested and 8 written",), OSError),
+      ((errno.EROFS, "Read-only file system"), errors.InputError)):
+    monkeypatch.setattr(records.np, "save", mock.Mock(
+        side_effect=OSError(*given)))
+    with pytest.raises(kind, match="no place for the index of 2 files") as e:
+      load()
+    if kind is OSError:
+      assert errors.disk_full(e.value)
+      assert e.value.filename == str(tmp_path / "full" / "indices")
+    assert [*(tmp_path / "full" / "indices").iterdir()] == []
 
 
 def test_numbers_of_examples_are_read_in_both_forms():
