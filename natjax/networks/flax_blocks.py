@@ -1,21 +1,14 @@
 """Reads a flax module as a network of blocks, with its weights.
 
 `flax_program` traces the module and `flax_units` reads the program; here units
-become the stem, the blocks and the head, and the module's variables those of
-`network.Network`.
-
-Blocks are cut where all of the image's course passes through one value. What
-lies between two such places and branches is a block; what does not branch
-belongs together where one of the module's own modules holds it. What leads up
-to the first block is the stem, what follows the last one the head.
+become the stem, the blocks and the head as `flax_parts` says, and the module's
+variables those of `network.Network`. What is nothing of these is an operation
+of `flax_fixed`.
 """
 
-import collections
 from collections.abc import Mapping, Sequence
-import dataclasses
 import functools
 from typing import Any, NamedTuple, NoReturn
-import zlib
 
 import flax
 from flax import nnx
@@ -29,17 +22,19 @@ from natjax.graph import blocks as blocks_lib
 from natjax.graph import records
 from natjax.graph import shapes as shapes_lib
 from natjax.graph.records import Block, BlockNetwork, Layer, Node
-from natjax.networks import flax_batch, flax_nnx, flax_program, flax_units
+from natjax.networks import (
+  flax_batch,
+  flax_fixed,
+  flax_nnx,
+  flax_parts,
+  flax_program,
+  flax_units,
+)
 from natjax.networks import network as network_lib
 from natjax.networks.flax_program import Path
 from natjax.operations import primitives
 
 _FEW = 0.25  # Of convolutions without BN, which then are fixed operations.
-_LAYER_KINDS = {"conv": "conv", "depthwise": "depthwise_conv",
-                "max_pool": "max_pool", "avg_pool": "avg_pool",
-                "global_pool": "global_pool", "flatten": "flatten",
-                "linear": "linear"}
-_MODULES = (*flax_units.CONVOLUTIONS, "linear")
 _KERNELS = {"conv": (1, 3, 5), "max_pool": (2, 3, 5), "avg_pool": (2, 3, 5)}
 
 
@@ -209,15 +204,6 @@ def _refuse_shared(path: Path) -> NoReturn:
       " variables may begin as copies", "module")
 
 
-@dataclasses.dataclass
-class _Segment:
-  """Units between two of which all others are read through."""
-
-  units: list[int]
-  scope: Path
-  plain: bool
-
-
 class _Reading:
   """One way of reading a program."""
 
@@ -236,9 +222,11 @@ class _Reading:
         unit.norm, *(edge.norm for edge in unit.edges)) if norm] or [1e-5])
     self.params: dict[Path, Any] = {}
     self.stats: dict[Path, Any] = {}
+    # Of every fixed operation, by its name, the paths of its variables.
+    self.fixed_paths: dict[str, tuple[Path, ...]] = {}
 
   def imported(self) -> Imported:
-    stem, groups, head = self._parts()
+    stem, groups, head = flax_parts.parts(self.units)
     if not groups:
       raise errors.InputError(
           f"{self.name}: no block can be made of it, since all of it is stem or"
@@ -272,102 +260,6 @@ class _Reading:
     return f", behind {'/'.join(before[-1])}" if (
         before and not region.path) else ""
 
-  # Which units are what.
-
-  def _parts(self):
-    """The units of the stem, of every block, and of the head."""
-    segments = self._segments()
-    at = next((i for i, s in enumerate(segments) if (
-        self._kind(s) in ("global_pool", "flatten", "linear"))), None)
-    last = self.units[-1]
-    if at is None or not all(s.plain for s in segments[at:]) or (
-        self._kind(segments[-1]) != "linear" or last.activation != "none"
-        or last.edges[0].norm):
-      raise flax_units.Inexpressible(
-          last.path, "the last step is no Dense classifier of one image's"
-          " features")
-    body, head = segments[:at], segments[at:]
-    grouped = _grouped(body)
-    loose = [len(g) == 1 and g[0].plain and not self._owned(g[0], body)
-             for g in grouped]
-    first, end = 0, len(grouped)
-    if not all(loose) or any(self._kind(s) == "fixed" for s in body):
-      while first < end and loose[first] and self._fits_layer(
-          grouped[first][0]):
-        first += 1
-      # A convolution that widens for the head, but none over images.
-      while end > first and loose[end - 1] and self._fits_layer(
-          grouped[end - 1][0], most=1):
-        end -= 1
-      # What stands in blocks alone can be changed.
-      if not any(edge.kind in flax_units.CONVOLUTIONS for group in grouped[
-          first:end] for s in group for u in s.units
-                 for edge in self.units[u].edges):
-        first, end = 0, len(grouped)
-    stem = [s.units[0] for g in grouped[:first] for s in g]
-    blocks: list[list[int]] = []
-    joins = False  # The block before, of loose segments.
-    for group, alone in zip(grouped[first:end], loose[first:end], strict=True):
-      units = [u for s in group for u in s.units]
-      if alone and joins:
-        blocks[-1] += units
-      else:
-        blocks.append(units)
-      # A block of loose segments ends where the images become smaller.
-      joins = alone and all(
-          edge.stride == 1 for u in units for edge in self.units[u].edges)
-    return stem, blocks, [
-        s.units[0] for s in (*(s for g in grouped[end:] for s in g), *head)]
-
-  def _segments(self):
-    """The units but the image, cut where all pass through one."""
-    uses = collections.Counter(
-        source for unit in self.units for source in self._sources(unit))
-    uses[len(self.units) - 1] += 1
-    found, live, current = [], {0}, []
-    for n, unit in enumerate(self.units[1:], 1):
-      current.append(n)
-      for source in self._sources(unit):
-        uses[source] -= 1
-        if not uses[source]:
-          live.discard(source)
-      live.add(n)
-      if live == {n}:
-        paths = [edge.path[:-1] if edge.kind in _MODULES else edge.path
-                 for u in current for edge in self.units[u].edges] or [
-                     unit.path]
-        found.append(_Segment(current, _common(paths), (
-            len(current) == 1 and len(unit.edges) == 1)))
-        current = []
-    return found
-
-  def _sources(self, unit):
-    return [edge.source for edge in unit.edges] + [*unit.parts]
-
-  def _kind(self, segment):
-    return self.units[segment.units[0]].edges[0].kind if segment.plain else ""
-
-  def _owned(self, segment, body):
-    """Whether a module holds a segment with others, or it is no layer."""
-    return segment.scope != () and any(
-        other is not segment and not other.plain
-        and other.scope == segment.scope for other in body)
-
-  def _fits_layer(self, segment, most=None):
-    """Whether a layer can be it, whose window is no larger than `most`."""
-    unit = self.units[segment.units[0]]
-    edge = unit.edges[0]
-    if edge.kind == "skip":
-      return unit.norm is not None
-    if edge.kernel > (most or edge.kernel) or (
-        edge.norm and unit.norm):  # A layer has one BN.
-      return False
-    if unit.size and unit.size != primitives.output_size(
-        self.units[edge.source].size, edge.stride):
-      return False
-    return edge.kind in _LAYER_KINDS and (
-        unit.norm is None or edge.kind in flax_units.CONVOLUTIONS)
-
   # Layers.
 
   def _layer(self, number, called, last=False):
@@ -376,7 +268,7 @@ class _Reading:
     if edge.kind == "skip":
       self._norm((called, "norm"), norm)
       return Layer("norm", activation=unit.activation)
-    kind, weights = _LAYER_KINDS[edge.kind], edge.weights
+    kind, weights = flax_parts.LAYER_KINDS[edge.kind], edge.weights
     options: dict[str, Any] = {"activation": unit.activation}
     if edge.kind in ("conv", "depthwise", "max_pool", "avg_pool"):
       options |= {"kernel": edge.kernel, "stride": edge.stride,
@@ -409,7 +301,7 @@ class _Reading:
   def _block(self, index, numbers):
     """A block of units, of which the last may be a concatenation."""
     *_, last = numbers
-    before = {s for n in numbers for s in self._sources(self.units[n])} - {
+    before = {s for n in numbers for s in flax_parts.sources(self.units[n])} - {
         *numbers}
     source, = before  # As all pass through it.
     parts = self.units[last].parts
@@ -457,7 +349,11 @@ class _Reading:
     if kind == "squeeze":
       return "squeeze_excite"
     if kind == "fixed":
-      return self._fixed(unit, edge)
+      name, paths = flax_fixed.register(
+          self.program, edge.region, ".".join(edge.path) or self.name,
+          (before.size, unit.size), (before.width, unit.width), edge.stride)
+      self.fixed_paths[name] = paths
+      return name
     if edge.stride not in (1, 2) or (edge.stride == 1 and k == 2):
       raise self._refuse(n, f"it strides by {edge.stride}", edge)
     if unit.size != primitives.output_size(before.size, edge.stride):
@@ -491,7 +387,7 @@ class _Reading:
     """Writes down the variables of an operation on an edge."""
     path = (block, network_lib.edge_name(number, item.operation))
     if edge.kind == "fixed":
-      for own in self._fixed_paths[item.operation]:
+      for own in self.fixed_paths[item.operation]:
         kept = self.params if own[0] == "params" else self.stats
         kept[*path, ".".join(own[1:])] = self._arrays[own]
     elif edge.kind == "squeeze":
@@ -515,40 +411,6 @@ class _Reading:
   @functools.cached_property
   def _arrays(self):
     return dict(self.program.weights.values())
-
-  # Fixed operations.
-
-  @functools.cached_property
-  def _fixed_paths(self) -> dict[str, tuple[Path, ...]]:
-    """Of every fixed operation, by its name, the paths of its variables."""
-    return {}
-
-  def _fixed(self, unit, edge):
-    """The name of a fixed operation, which is known from then on."""
-    run, paths, jaxpr = self.program.part(edge.region)
-    arrays = [self._arrays[path] for path in paths]
-    content = zlib.crc32("\n".join([str(jaxpr), *map(str, paths), *(
-        _content(c) for c in self.program.constants.values())]).encode())
-    where = ".".join(edge.path) or self.name
-    name = f"fixed_{where}_{content:08x}".lower().replace("/", ".")
-    self._fixed_paths[name] = paths
-    if name not in operations.names():
-      params = sum(leaf.size for path, leaf in zip(
-          paths, arrays, strict=True) if path[0] == "params")
-      cost = operations.Cost(params, flax_program.convolutions(jaxpr))
-      parts = tuple((path[0], ".".join(path[1:]), leaf.shape)
-                    for path, leaf in zip(paths, arrays, strict=True))
-      sizes, widths = zip(*((u.size, u.width) for u in (
-          self.units[edge.source], unit)), strict=True)
-      operations.register(operations.Operation(
-          name, "fixed", 0, functools.partial(
-              _FixedModule, name, run, parts, sizes, widths),
-          lambda channels, size, stride, in_channels=None: cost,
-          strides=(edge.stride,), widens=True,
-          # Of other images it is refused when it runs.
-          output_size=lambda size, stride: sizes[1] if size == sizes[0] else (
-              primitives.output_size(size, stride))))
-    return name
 
   def _compare(self, network, place, groups):
     """Refuses what would not be the module, in shapes or variables."""
@@ -582,113 +444,3 @@ class _Reading:
     raise errors.InputError(
         f"{where or self.name}: {what}; write the network as blocks, and report"
         " this, which natjax should have seen before", "module")
-
-
-class _FixedModule(nn.Module):
-  """A part of another module, as that was traced, in evaluation form.
-
-  Attributes:
-    called: its name.
-    run: `(arrays, x)` of one image, [1, H, H, C].
-    parts: collection, name and shape of each of the arrays.
-    sizes: sides of what it takes and of what it gives, in pixels.
-    widths: channels of both.
-    features: channels of the result.
-    stride: of the result.
-    norm: not used: what it has of its own is in `run`.
-  """
-
-  called: str
-  run: Any
-  parts: tuple[tuple[str, str, tuple[int, ...]], ...]
-  sizes: tuple[int, int]
-  widths: tuple[int, int]
-  features: int
-  stride: int
-  norm: operations.NormFactory
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    before, after = self.sizes
-    if (x.shape[-1], self.features) != self.widths:
-      raise errors.InputError(
-          f"{self.called} takes {self.widths[0]} channels and gives"
-          f" {self.widths[1]}, and is given {x.shape[-1]} for {self.features};"
-          " keep the network's width", "width")
-    if x.shape[1] != before:
-      raise errors.InputError(
-          f"{self.called} takes images of {before} pixels a side and is given"
-          f" {x.shape[1]}; keep to the image size of the module's example",
-          "image_size")
-    arrays = []
-    for kind, name, shape in self.parts:
-      draw = functools.partial(_drawn, name, shape)
-      arrays.append(
-          self.param(name, draw) if kind == "params" else
-          self.variable("batch_stats", name, draw, None).value)
-    whole = jax.vmap(lambda image: self.run(arrays, image[None])[0])
-    y = whole(x.astype(jnp.float32)).astype(x.dtype)
-    return y.reshape(x.shape[0], after, after, self.features)
-
-
-def _content(constant):
-  """The bytes of a constant, which may be a key, in words."""
-  if jnp.issubdtype(constant.dtype, jax.dtypes.prng_key):
-    constant = jax.random.key_data(constant)
-  return np.asarray(constant).tobytes().hex()
-
-
-def _drawn(name, shape, rng):
-  """How a variable of a fixed operation begins where no weights are given."""
-  if name.rpartition(".")[2] in ("scale", "var"):
-    return jnp.ones(shape)
-  if len(shape) < 2 or rng is None:
-    return jnp.zeros(shape)
-  return nn.initializers.lecun_normal()(rng, shape)
-
-
-def _grouped(segments: Sequence[_Segment]) -> list[list[_Segment]]:
-  """Segments that are blocks together: plain ones of one module.
-
-  Of several modules around it that hold more than one such neighbour, the
-  innermost counts.
-  """
-  found: list[list[_Segment]] = []
-  owner: list[Path | None] = []
-  i = 0
-  while i < len(segments):
-    end = i
-    while end < len(segments) and segments[end].plain:
-      end += 1
-    run = segments[i:end]
-    taken: list[Path | None] = [None] * len(run)
-    depths = range(max((len(s.scope) for s in run), default=0), 0, -1)
-    for depth in depths:
-      inside = collections.Counter(
-          s.scope[:depth] for s, t in zip(run, taken, strict=True)
-          if t is None and len(s.scope) >= depth)
-      for n, s in enumerate(run):
-        if taken[n] is None and len(s.scope) >= depth and (
-            inside[s.scope[:depth]] > 1):
-          taken[n] = s.scope[:depth]
-    for s, t in zip(run, taken, strict=True):
-      if t is not None and owner and owner[-1] == t:
-        found[-1].append(s)
-      else:
-        found.append([s])
-      owner.append(t) if len(found) > len(owner) else None
-    if end < len(segments):
-      found.append([segments[end]])
-      owner.append(None)
-      end += 1
-    i = end
-  return found
-
-
-def _common(paths: Sequence[Path]) -> Path:
-  """The longest beginning that paths share."""
-  first = paths[0]
-  for n, part in enumerate(first):
-    if any(len(path) <= n or path[n] != part for path in paths):
-      return first[:n]
-  return first
