@@ -1,5 +1,6 @@
 """Two processes train as one; one is killed, the other says so and ends."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -50,14 +51,21 @@ def start(out, cache, *, count=2, settings=SETTINGS, devices=1, other=()):
       text=True, start_new_session=True) for i in range(count)]
 
 
-def finish(processes):
+@contextlib.contextmanager
+def ending(processes):
+  """No process outlives what is done with it."""
   try:
-    said = [process.communicate(timeout=600)[1] for process in processes]
+    yield
   finally:
     for process in processes:
       if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def finish(processes):
+  with ending(processes):
+    said = [process.communicate(timeout=600)[1] for process in processes]
   assert not any(process.returncode for process in processes), "\n".join(
       text[-3000:] for text in said)
 
@@ -342,16 +350,11 @@ def test_what_stops_the_first_process_stops_all():
 def test_a_signal_to_one_process_ends_all_alike(tmp_path):
   settings = [*SETTINGS, "--epochs", "100000"]
   processes = start(tmp_path / "run", tmp_path / "cache", settings=settings)
-  try:
+  with ending(processes):
     deadline = time.monotonic() + 200
     while not rows(tmp_path / "run") and time.monotonic() < deadline:
       time.sleep(0.05)
     processes[1].send_signal(signal.SIGTERM)
     said = [process.communicate(timeout=120)[1] for process in processes]
-  finally:
-    for process in processes:
-      if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
   assert [process.returncode for process in processes] == [143, 143], said
   assert all("Interrupted and saved" in text for text in said)
